@@ -1,0 +1,11 @@
+// Package cgo is the only one with import "C": the writer VFS (recorder.c), the
+// replica VFS (snapshot.c), the SQL functions, the lazy start of the Go runtime
+// (gort.c), and the few Go functions that C calls.
+//
+// C forwards and records, Go decides. Nothing on the commit path or on the path of a
+// cached read enters Go. Every exported Go function recovers: no panic crosses
+// into the host.
+//
+// SQLite is reached only through the sqlite3_api table, also when linked into a
+// Go program next to mattn/go-sqlite3: there is no second SQLite.
+package cgo

@@ -1,0 +1,86 @@
+/*
+** The spool's formats for C. Their specification is the doc comment of package
+** spool (spool/doc.go); this header only repeats the offsets, and asserts them.
+*/
+#ifndef VERNEUIL_SPOOL_H
+#define VERNEUIL_SPOOL_H
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SPOOL_STATE_BYTES 4096
+#define SPOOL_STATE_VERSION 1
+#define SPOOL_LOST 1u            /* State.flags: attach anew */
+#define SPOOL_PATH_MAX 3839
+
+typedef struct SpoolState {
+  char magic[8];                 /* "VRNSTATE" */
+  uint32_t version;
+  _Atomic uint32_t flags;
+  uint8_t bootId[16];
+  uint64_t dev, ino, birth;
+  _Atomic uint64_t generation;
+  _Atomic uint64_t sequence;
+  _Atomic uint64_t writing;
+  _Atomic uint64_t head;
+  _Atomic uint64_t dbVersion;    /* change counter + 1<<32; 0 unknown */
+  _Atomic int64_t dbSize;        /* -1 unknown */
+  _Atomic uint32_t armed;
+  _Atomic uint32_t cause;
+  _Atomic uint64_t tail;
+  _Atomic uint64_t replicator;
+  _Atomic uint64_t mirrorGeneration;
+  _Atomic uint64_t mirrorSequence;
+  _Atomic uint64_t pushedGeneration;
+  _Atomic uint64_t pushedSequence;
+  _Atomic uint64_t published;
+  _Atomic uint64_t dropped;
+  _Atomic int64_t publishedAt;
+  _Atomic uint64_t flushDrawn;
+  _Atomic uint64_t flushDone;
+  _Atomic uint64_t flushAnswered;
+  uint64_t logAllowance;
+  _Atomic uint64_t walSalts;
+  _Atomic uint64_t walPublished;
+  _Atomic uint64_t walConsumed;
+  uint8_t reserved[16];
+  char path[SPOOL_PATH_MAX + 1];
+} SpoolState;
+
+#define SPOOL_AT(m, o) _Static_assert(offsetof(SpoolState, m) == (o), #m)
+SPOOL_AT(flags, 12); SPOOL_AT(bootId, 16); SPOOL_AT(dev, 32); SPOOL_AT(birth, 48);
+SPOOL_AT(generation, 56); SPOOL_AT(sequence, 64); SPOOL_AT(writing, 72);
+SPOOL_AT(head, 80); SPOOL_AT(dbVersion, 88); SPOOL_AT(dbSize, 96);
+SPOOL_AT(armed, 104); SPOOL_AT(cause, 108); SPOOL_AT(tail, 112);
+SPOOL_AT(replicator, 120); SPOOL_AT(mirrorGeneration, 128);
+SPOOL_AT(mirrorSequence, 136); SPOOL_AT(pushedGeneration, 144);
+SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
+SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
+SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
+SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(path, 256);
+_Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
+
+/* Causes of a raised generation; the same numbers as spool.Cause. */
+enum {
+  SPOOL_CAUSE_NEW = 1,           /* first attach: nothing is known of the database */
+  SPOOL_CAUSE_REPLACED = 2,      /* another file stands at the path */
+  SPOOL_CAUSE_FOREIGN = 3,       /* somebody wrote without us */
+  SPOOL_CAUSE_CRASH = 4,         /* a process died in the middle of a transaction */
+  SPOOL_CAUSE_LOG_FULL = 5,      /* the log outgrew its allowance */
+  SPOOL_CAUSE_LOG_ERROR = 6,     /* the log could not be written */
+  SPOOL_CAUSE_WAL = 7            /* pages changed in a way that the log does not hold */
+};
+
+#define SPOOL_SEGMENT_HEADER 64
+#define SPOOL_FRAME_HEADER 64
+#define SPOOL_SEGMENT_BYTES (1 << 20)
+#define SPOOL_FRAME_MAGIC 0x43455256u /* "VREC" */
+enum { SPOOL_WRITE = 1, SPOOL_TRUNCATE = 2, SPOOL_COMMIT = 3, SPOOL_END = 4 };
+
+typedef struct SpoolFrame {
+  uint32_t magic, crc, length, kind;
+  uint64_t sequence, generation;
+  uint64_t a, b, c, d;           /* by kind: see spool/doc.go */
+} SpoolFrame;
+_Static_assert(sizeof(SpoolFrame) == SPOOL_FRAME_HEADER, "frame header");
+#endif

@@ -1,0 +1,64 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// The kinds of error that decide what happens next; test with [errors.Is].
+var (
+	// ErrAbsent: there is no object of that key, or no bucket of that name.
+	ErrAbsent = errors.New("not found")
+	// ErrCorrupt: the object is there, but its bytes are not what they must be.
+	ErrCorrupt = errors.New("corrupt")
+	// ErrConflict: a conditional Put found another object than it expected.
+	ErrConflict = errors.New("changed by another writer")
+	// ErrUnmodified: a conditional Get found the object that the caller has.
+	ErrUnmodified = errors.New("not modified")
+)
+
+// Bucket is a flat store of named objects, in S3's words. Implementations are
+// safe for concurrent use, and every method takes a token of the limiter for
+// each request that it sends (I4).
+type Bucket interface {
+	// Get returns the whole object. It fails with ErrAbsent, with ErrUnmodified
+	// if opts.IfNoneMatch is the object's ETag, and with ErrCorrupt if the
+	// object is longer than opts.BytesMax.
+	Get(ctx context.Context, key string, opts GetOptions) (Object, error)
+	// Put stores body under key, whole or not at all, durably when it returns
+	// nil. It fails with ErrConflict if cond does not hold. The ETag returned is
+	// that of the new object. body is not retained.
+	Put(ctx context.Context, key string, body []byte, cond Condition) (etag string, err error)
+	// Stat returns what Get would, without the body.
+	Stat(ctx context.Context, key string) (Object, error)
+	// List calls yield for each object whose key begins with prefix, in the
+	// order of keys, until yield returns false. Bodies are not fetched.
+	List(ctx context.Context, prefix string, yield func(Object) bool) error
+	// Delete removes key; it is no error if there is none.
+	Delete(ctx context.Context, key string) error
+	// String names the bucket in messages, without secrets: "s3 bucket b at
+	// http://127.0.0.1:9000", "directory /srv/b".
+	String() string
+}
+
+// Object is one object of a [Bucket]. Body is the caller's to keep.
+type Object struct {
+	Key      string
+	Body     []byte
+	Bytes    int64 // of the stored body
+	ETag     string
+	Modified time.Time
+}
+
+// GetOptions refine [Bucket.Get]; the zero value is a plain Get.
+type GetOptions struct {
+	IfNoneMatch string // an ETag; empty: unconditional
+	BytesMax    int64  // refuse longer objects; 0: 64 MiB
+}
+
+// Condition guards [Bucket.Put]; the zero value is an unconditional Put.
+type Condition struct {
+	IfMatch string // the ETag that the present object must have
+	IfNone  bool   // there must be no present object
+}

@@ -1,0 +1,56 @@
+// Package manifest is the format of one version of a database: which chunks it
+// is made of, by ID, and the pages that travel inside. It encodes, decodes and
+// locates; it does no I/O.
+//
+// # Object
+//
+// One object per host and database, key [Name], in the manifest bucket:
+//
+//	offset size
+//	0      4    magic "VRNM"
+//	4      1    format version, 1
+//	5      1    codec of the body: 0 raw, 1 zstd
+//	6      2    reserved, zero
+//	8      32   BLAKE3-256 of the plain body
+//	40     …    body: a manifestpb.Manifest
+//
+// # Tree
+//
+// The chunk IDs of the file, in order, are the leaves' entries. levels says
+// how far the top IDs stand above the chunks:
+//
+//	levels 0: top holds chunk IDs (at most 64: 4 MiB of database)
+//	levels 1: top holds IDs of leaves, each 1,024 chunk IDs (64 MiB each)
+//	levels 2: top holds IDs of nodes, each 1,024 leaf IDs (64 GiB each); and so on
+//
+// top never holds more than 64 IDs, and levels is the smallest that allows it. A
+// leaf or node is its IDs one after the other, 32 bytes each, without header; the
+// last one of a level may be short. It is stored like a chunk, under the ID of
+// those bytes. Entries for chunks of zeros are [chunkstore.ZeroID]; a leaf of
+// ZeroIDs is stored like any other (there is one per length, shared by all).
+//
+// patches (chunk index, ID; ascending, no duplicates) override the tree until
+// enough have gathered to rewrite leaves.
+//
+// inline pages (offset, bytes; ascending, not overlapping, none crosses a chunk's
+// end or the file's) override chunks. Offsets and lengths are multiples of 512. The bytes of
+// chunk i of a version, n of them (65,536, less for the last chunk), are: the
+// object that patch or tree names for i, cut or zero-extended to n, then overlaid
+// with the inline pages that lie in it. ZeroID stands for zeros of any length.
+//
+// # Invariants
+//
+//	I1  Decode accepts only what Encode can have produced: magic, version, checksum,
+//	    order, bounds, page size a power of two in 512..65536 (or 0 for an empty file),
+//	    top's length right for the file's size and levels.
+//	I2  Decode's memory is bounded: by BytesMax for the body, by the file size for the rest.
+//	I3  Decode after Encode is the identity.
+//
+// # Name
+//
+// HHHH-verneuil%3AHOST%3APPPP%2F%2Fabsolute%2Fpath: HHHH and PPPP are the first
+// two bytes, in hex, of the BLAKE3-256 of the host's name and of the path. The
+// rest is HOST:PPPP/PATH with everything but ASCII letters, digits and
+// "!-_.*'()" percent-encoded; these percent signs are part of the key. A name
+// that would be longer than 1,000 bytes is cut and ends in 32 hex digits of its hash.
+package manifest

@@ -1,0 +1,136 @@
+// Package spool is one database's local buffer: what the C recorder in the
+// application's process leaves in files, and what the replicator, in any
+// process, makes of it. This page specifies the formats for C (cgo/spool.h
+// asserts the same offsets) and Go alike.
+//
+// # Directory
+//
+// <replication_spooling_dir>/<name>/, mode 0700, one per database path, where
+// name is [Name] of the database's canonical absolute path:
+//
+//	state        one page, mapped shared by every process that writes the database
+//	attach       flock'd for the moments in which a recorder creates or checks the state
+//	log.<%016x>  the changelog: numbered segments
+//	wake         a FIFO: one byte wakes the replicator, if it is armed
+//	lock         flock'd by the process that replicates; others stand by
+//	source.json  what a replicator needs to know: database, host, targets; no credentials
+//	mirror       the replicator's private copy of the database
+//	index        chunk IDs of the last cut, 32 bytes each (the replicator's)
+//	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
+//
+// All of it is valid for one boot: nothing is fsynced, and a state whose boot
+// ID is not the kernel's is replaced. On any doubt the mirror is rebuilt from
+// the database, which is always legal.
+//
+// # State page (4,096 bytes, native little endian, naturally aligned atomics)
+//
+//	offset size field
+//	0      8   magic "VRNSTATE"
+//	8      4   format version, 1
+//	12     4   flags: bit 0 = lost: the directory is gone or replaced, recorders must attach anew
+//	16     16  boot ID (/proc/sys/kernel/random/boot_id as 16 bytes)
+//	32     8   st_dev of the database
+//	40     8   st_ino
+//	48     8   birth time in ns, 0 if the file system has none
+//	56     8   generation: raised when the log alone can no longer bring a mirror up to date
+//	64     8   sequence of the last published transaction
+//	72     8   writing: 0, or the token of the process in the middle of a transaction's writes
+//	80     8   head: end of the published log, a [Position]
+//	88     8   version of the database after the last record or observation: change counter + 1<<32; 0 unknown
+//	96     8   file size after the last record, -1 unknown
+//	104    4   armed: the replicator sleeps and wants a byte in wake
+//	108    4   cause of the last raise of generation, a [Cause]
+//	112    8   tail: everything before it is applied to the mirror (the replicator's)
+//	120    8   replicator: token of the process that holds lock, 0 none
+//	128    8   generation that the mirror belongs to (the replicator's)
+//	136    8   sequence up to which the mirror is applied (the replicator's)
+//	144    8   generation that every target has (the replicator's)
+//	152    8   sequence that every target has (the replicator's)
+//	160    8   transactions published
+//	168    8   transactions dropped because the log was full or unusable
+//	176    8   time of the last published transaction, Unix ns
+//	184    8   flush tickets drawn
+//	192    8   flush tickets answered with success
+//	200    8   flush tickets answered, either way
+//	208    8   log allowance in bytes
+//	216    8   WAL salts of the published position, salt-1<<32 | salt-2 (0: no WAL seen)
+//	224    8   WAL frames published
+//	232    8   WAL frames that need no copy on reset any more (the replicator's)
+//	240    16  reserved, zero
+//	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
+//
+// A token is pid<<32 | the low 32 bits of the process's start time (field 22 of
+// /proc/PID/stat), so that a reused pid is not taken for a live process.
+//
+// # Changelog
+//
+// A segment is log.<number>, a file whose blocks are allocated before it is
+// mapped (so that a full disk is an error code and not a SIGBUS):
+//
+//	0   8  magic "VRNLOG01"
+//	8   8  segment number
+//	16  8  size of the segment in bytes
+//	24  40 reserved
+//	64  …  frames, each beginning at a multiple of 8
+//
+// A frame:
+//
+//	0   4  magic "VREC"
+//	4   4  CRC-32C of the frame from offset 8 to its end
+//	8   4  length of the frame with header and padding, a multiple of 8
+//	12  4  kind: 1 write, 2 truncate, 3 commit, 4 end of segment
+//	16  8  sequence of the transaction
+//	24  8  generation at the time of writing
+//	32  8  write: file offset; truncate and commit: file size
+//	40  8  write: byte count; commit: version before, as in the state page (0 unknown)
+//	48  8  commit: version after
+//	56  8  commit: Unix time in ns
+//	64  …  write: the bytes, zero-padded to a multiple of 8
+//
+// A transaction is the write and truncate frames of one sequence and then its
+// commit frame. It is a physical redo log of file writes: replaying it, in
+// whole and in order, is idempotent, and what a rollback restored is logged as
+// the same kind of record as what a commit wrote. A [Position] is
+// segment<<32 | offset. Position (n, size of n or an end frame) is followed by
+// (n+1, 64).
+//
+// # Protocol
+//
+// The recorder, holding SQLite's write lock, at the first write of a transaction:
+// compare the database's version and size with the state and raise generation if
+// they differ, or if writing is set (a process died in the middle); set writing.
+// For each write: forward it to the base VFS, then append a frame at its private
+// end of the log. At the end of the transaction: append the commit frame, store
+// version, size and sequence, then head (release), then clear writing, then wake the
+// replicator if armed. A process that dies before head is stored leaves garbage
+// beyond head, which the next transaction overwrites.
+//
+// The replicator, holding lock: read generation, then head; apply the
+// transactions from tail to head to the mirror, then advance tail, then delete
+// segments below it.
+//
+// Base copy, without any lock: (1) read generation g, then head h0, and let tail be
+// h0; (2) copy the database file into the mirror; (3) find an instant at which
+// writing is 0 and no connection holds RESERVED, and read head h1; (4) apply
+// h0..h1; (5) if generation is still g, the mirror is the database as of h1.
+// Every write that the copy could have seen in half is in a transaction that is
+// published after h0 was read and, by (3), before h1.
+//
+// # Invariants
+//
+//	I1  Frames before head are never changed; segments before tail's are free.
+//	I2  Only the holder of SQLite's write lock stores version, size, sequence, head
+//	    and writing; any process may raise generation; only the holder of lock stores
+//	    what is marked as the replicator's.
+//	I3  A mirror whose generation is the state's, applied up to head while writing
+//	    is 0, equals the database, byte for byte.
+//	I4  A mirror is never published unless I3 held at its last transaction boundary.
+//	I5  A lost record raises generation, before and after the transaction.
+//	I6  The log's length is at most its allowance plus one segment.
+//	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.
+//
+// # Lock order
+//
+// lock (replicator), then nothing: the replicator takes no lock of SQLite's.
+// attach is taken alone.
+package spool
