@@ -1,0 +1,318 @@
+package vfs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+// Config is one parsed configuration. Build it with [ParseConfig], which fills
+// in the defaults; a Config is not changed afterwards and may be shared.
+type Config struct {
+	MakeDefault bool // verneuil becomes the process's default VFS
+
+	TempDir                string      // absolute; empty: SQLite's
+	ReplicationSpoolingDir string      // absolute; empty: no replication
+	SpoolingDirPermissions fs.FileMode // of ReplicationSpoolingDir if we create it
+
+	Targets               []chunkstore.TargetConfig
+	SnapshotLoadingPolicy LoadingPolicy
+
+	Hostname          string // empty: the machine's, see [Config.Host]
+	APICallsPerSecond float64
+	ManifestInterval  time.Duration // at most one manifest per database in this time
+	UploadConcurrency int
+	PatrolDays        int // 0: never
+}
+
+// LoadingMode says how much of a database a replica fetches when it is opened.
+type LoadingMode int
+
+const (
+	LoadLazy    LoadingMode = iota // what queries touch, with read-ahead
+	LoadEager                      // everything
+	LoadPartial                    // a first part, the rest when touched
+)
+
+// LoadingPolicy is snapshot_loading_policy. For LoadPartial the first
+// ceil(sqrt(n)) of n chunks are fetched, but at least MinChunks and at most MaxChunks.
+type LoadingPolicy struct {
+	Mode                 LoadingMode
+	MinChunks, MaxChunks int
+}
+
+// configBytesMax bounds a configuration file: enough for thousands of targets,
+// and a mistaken @/dev/zero ends.
+const configBytesMax = 1 << 20
+
+// numShardsMax bounds num_shards: each shard is a directory.
+const numShardsMax = 1 << 16
+
+func defaultConfig() *Config {
+	return &Config{
+		SpoolingDirPermissions: 0o700,
+		APICallsPerSecond:      30,
+		ManifestInterval:       time.Second,
+		UploadConcurrency:      8,
+		PatrolDays:             7,
+	}
+}
+
+// ParseConfig reads a configuration: JSON, or @ and the path of a file that
+// holds it. Empty text gives the defaults. Relative directories are made
+// absolute here, once. Whatever it does not know or cannot be meant is an error
+// that names the key's path, or the line and column where the JSON breaks.
+func ParseConfig(text string) (*Config, error) {
+	source := "configuration"
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return defaultConfig(), nil
+	}
+	if path, ok := strings.CutPrefix(text, "@"); ok {
+		var err error
+		if text, err = readConfigFile(path); err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		source = "configuration " + path
+	} else if text[0] != '{' {
+		return nil, fmt.Errorf("configuration: neither a JSON object nor @ and a file's path: %.60q", text)
+	}
+	value, err := parseJSON(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	config := defaultConfig()
+	if err := config.read(value); err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	return config, nil
+}
+
+func readConfigFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, configBytesMax+1))
+	if err != nil {
+		return "", err
+	}
+	if len(text) > configBytesMax {
+		return "", fmt.Errorf("%s: longer than %d bytes", path, configBytesMax)
+	}
+	return string(text), nil
+}
+
+// OpenStore opens the targets and caches. It sends no request.
+func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.Store, error) {
+	return chunkstore.Open(ctx, c.Targets, chunkstore.Options{
+		CallsPerSecond: c.APICallsPerSecond,
+		Concurrency:    c.UploadConcurrency,
+		Log:            log,
+	})
+}
+
+// Host returns the source's name in manifests: hostname, else the machine's.
+func (c *Config) Host() string {
+	if c.Hostname != "" {
+		return c.Hostname
+	}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		return host
+	}
+	return "localhost"
+}
+
+// read is DESIGN's table of keys.
+func (c *Config) read(value any) error {
+	intervalMS := int64(c.ManifestInterval / time.Millisecond)
+	err := readObject("", value, fields{
+		"make_default":                         boolean(&c.MakeDefault),
+		"tempdir":                              directory(&c.TempDir),
+		"replication_spooling_dir":             directory(&c.ReplicationSpoolingDir),
+		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),
+		"replication_targets":                  list(c.readTarget),
+		"snapshot_loading_policy":              c.SnapshotLoadingPolicy.read,
+		"hostname":                             c.readHostname,
+		"api_calls_per_second":                 positive(&c.APICallsPerSecond, 1e6),
+		"manifest_interval_ms":                 integer(&intervalMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"upload_concurrency":                   integer(&c.UploadConcurrency, 1, 1024),
+		"patrol_days":                          integer(&c.PatrolDays, 0, 36500),
+	})
+	c.ManifestInterval = time.Duration(intervalMS) * time.Millisecond
+	return err
+}
+
+func (c *Config) readHostname(at string, value any) error {
+	if err := text(&c.Hostname)(at, value); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
+		return fmt.Errorf("%s: %q holds a blank, a slash or a control character", at, c.Hostname)
+	}
+	if len(c.Hostname) > 255 {
+		return fmt.Errorf("%s: longer than 255 bytes", at)
+	}
+	return nil
+}
+
+func (c *Config) readTarget(at string, value any) error {
+	members, ok := value.(object)
+	if !ok {
+		return wrongType(at, value, "an object")
+	}
+	if len(members) != 1 {
+		return fmt.Errorf("%s: has %d keys (%s), want exactly one of %s", at, len(members), members.keys(), targetKinds)
+	}
+	var target chunkstore.TargetConfig
+	kind, entry := members[0], at
+	at = join(at, kind.key)
+	var err error
+	switch kind.key {
+	case "s3":
+		s3 := &chunkstore.S3Config{}
+		target.S3 = s3
+		err = readObject(at, kind.value, fields{
+			"region":                   text(&s3.Region),
+			"endpoint":                 text(&s3.Endpoint),
+			"chunk_bucket":             text(&s3.ChunkBucket),
+			"manifest_bucket":          text(&s3.ManifestBucket),
+			"domain_addressing":        boolean(&s3.DomainAddressing),
+			"create_buckets_on_demand": boolean(&s3.CreateBucketsOnDemand),
+		})
+	case "dir":
+		target.Dir = &chunkstore.DirConfig{}
+		err = readObject(at, kind.value, fields{"path": directory(&target.Dir.Path)})
+	case "local":
+		local := &chunkstore.LocalConfig{}
+		target.Local = local
+		err = readObject(at, kind.value, fields{
+			"directory":  directory(&local.Directory),
+			"num_shards": integer(&local.NumShards, 0, numShardsMax),
+			"capacity":   integer(&local.Capacity, 1, math.MaxInt64),
+		})
+	case "read_only":
+		readOnly := &chunkstore.ReadOnlyConfig{}
+		target.ReadOnly = readOnly
+		err = readObject(at, kind.value, fields{
+			"directory":  directory(&readOnly.Directory),
+			"num_shards": integer(&readOnly.NumShards, 0, numShardsMax),
+		})
+	default:
+		return fmt.Errorf("%s: unknown kind of target, want one of %s", at, targetKinds)
+	}
+	if err != nil {
+		return err
+	}
+	// A null where an object belongs reads as "nothing given": Validate
+	// names what is missing.
+	if err := target.Validate(entry); err != nil {
+		return err
+	}
+	c.Targets = append(c.Targets, target)
+	return nil
+}
+
+const targetKinds = "s3, dir, local, read_only"
+
+// partialMaxDefault is the original system's default for partial.max.
+const partialMaxDefault = 16
+
+func (p *LoadingPolicy) read(at string, value any) error {
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case string:
+		switch v {
+		case "default":
+			*p = LoadingPolicy{Mode: LoadLazy}
+			return nil
+		case "eager":
+			*p = LoadingPolicy{Mode: LoadEager}
+			return nil
+		}
+		return fmt.Errorf(`%s: %q, want "default", "eager" or {"partial": …}`, at, v)
+	case object:
+		if len(v) == 0 {
+			return fmt.Errorf(`%s: has no keys, want "partial"`, at)
+		}
+		*p = LoadingPolicy{Mode: LoadPartial, MinChunks: 1, MaxChunks: -1}
+		return readObject(at, v, fields{"partial": p.readPartial})
+	}
+	return wrongType(at, value, "a string or an object")
+}
+
+func (p *LoadingPolicy) readPartial(at string, value any) error {
+	err := readObject(at, value, fields{
+		"min": integer(&p.MinChunks, 0, math.MaxInt32),
+		"max": integer(&p.MaxChunks, 0, math.MaxInt32),
+	})
+	if err != nil {
+		return err
+	}
+	if p.MaxChunks < 0 {
+		p.MaxChunks = max(partialMaxDefault, p.MinChunks)
+	}
+	if p.MinChunks > p.MaxChunks {
+		return fmt.Errorf("%s: min is %d, more than max, which is %d", at, p.MinChunks, p.MaxChunks)
+	}
+	return nil
+}
+
+// directory accepts a path and makes it absolute: processes with other working
+// directories must mean the same place.
+func directory(dst *string) reader {
+	return func(at string, value any) error {
+		var path string
+		if err := text(&path)(at, value); err != nil || value == nil {
+			return err
+		}
+		if path == "" {
+			return fmt.Errorf("%s: empty", at)
+		}
+		if strings.ContainsRune(path, 0) {
+			return fmt.Errorf("%s: %q holds a NUL", at, path)
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		*dst = abs
+		return nil
+	}
+}
+
+// permissions accepts a mode as JSON's decimal number (448) or, easier on the
+// eye, as an octal string ("0700"). The owner always keeps all rights.
+func permissions(dst *fs.FileMode) reader {
+	return func(at string, value any) error {
+		var mode int64
+		switch v := value.(type) {
+		case nil:
+			return nil
+		case string:
+			octal, err := strconv.ParseInt(v, 8, 32)
+			if err != nil || octal < 0 || octal > 0o777 {
+				return fmt.Errorf(`%s: %q, want an octal mode such as "0700"`, at, v)
+			}
+			mode = octal
+		default:
+			if err := integer(&mode, 0, 0o777)(at, value); err != nil {
+				return err
+			}
+		}
+		*dst = fs.FileMode(mode) | 0o700
+		return nil
+	}
+}

@@ -1,0 +1,226 @@
+package vfs_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/vfs"
+)
+
+func TestParseConfigDefaults(t *testing.T) {
+	for _, text := range []string{"", " \n", "{}"} {
+		got, err := vfs.ParseConfig(text)
+		if err != nil {
+			t.Fatalf("ParseConfig(%q): %v", text, err)
+		}
+		want := &vfs.Config{
+			SpoolingDirPermissions: 0o700,
+			APICallsPerSecond:      30,
+			ManifestInterval:       time.Second,
+			UploadConcurrency:      8,
+			PatrolDays:             7,
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("ParseConfig(%q) = %+v, want %+v", text, got, want)
+		}
+	}
+}
+
+const everyKey = `{
+	"make_default": true,
+	"tempdir": "/tmp/t",
+	"replication_spooling_dir": "/tmp/verneuil/",
+	"replication_spooling_dir_permissions": 493,
+	"replication_targets": [
+		{"s3": {"region": "minio", "endpoint": "http://127.0.0.1:7777", "chunk_bucket": "chunks",
+			"manifest_bucket": "manifests", "domain_addressing": false, "create_buckets_on_demand": true}},
+		{"dir": {"path": "/srv/store"}},
+		{"local": {"directory": "/tmp/verneuil-cache/", "num_shards": 128, "capacity": 10000}},
+		{"read_only": {"directory": "/srv/cache", "num_shards": 4}}
+	],
+	"snapshot_loading_policy": {"partial": {"min": 2, "max": 5}},
+	"hostname": "pk-m2-mba",
+	"api_calls_per_second": 0.5,
+	"manifest_interval_ms": 250,
+	"upload_concurrency": 3,
+	"patrol_days": 0
+}`
+
+func TestParseConfigEveryKey(t *testing.T) {
+	want := &vfs.Config{
+		MakeDefault:            true,
+		TempDir:                "/tmp/t",
+		ReplicationSpoolingDir: "/tmp/verneuil",
+		SpoolingDirPermissions: 0o755,
+		Targets: []chunkstore.TargetConfig{
+			{S3: &chunkstore.S3Config{Region: "minio", Endpoint: "http://127.0.0.1:7777", ChunkBucket: "chunks",
+				ManifestBucket: "manifests", CreateBucketsOnDemand: true}},
+			{Dir: &chunkstore.DirConfig{Path: "/srv/store"}},
+			{Local: &chunkstore.LocalConfig{Directory: "/tmp/verneuil-cache", NumShards: 128, Capacity: 10000}},
+			{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: "/srv/cache", NumShards: 4}},
+		},
+		SnapshotLoadingPolicy: vfs.LoadingPolicy{Mode: vfs.LoadPartial, MinChunks: 2, MaxChunks: 5},
+		Hostname:              "pk-m2-mba",
+		APICallsPerSecond:     0.5,
+		ManifestInterval:      250 * time.Millisecond,
+		UploadConcurrency:     3,
+	}
+	path := filepath.Join(t.TempDir(), "verneuil.json")
+	if err := os.WriteFile(path, []byte(everyKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{everyKey, "@" + path} {
+		got, err := vfs.ParseConfig(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if got.Host() != "pk-m2-mba" {
+			t.Errorf("Host() = %q", got.Host())
+		}
+	}
+}
+
+func TestParseConfigLoadingPolicy(t *testing.T) {
+	for text, want := range map[string]vfs.LoadingPolicy{
+		`"default"`:                       {Mode: vfs.LoadLazy},
+		`"eager"`:                         {Mode: vfs.LoadEager},
+		`null`:                            {Mode: vfs.LoadLazy},
+		`{"partial": {}}`:                 {Mode: vfs.LoadPartial, MinChunks: 1, MaxChunks: 16},
+		`{"partial": {"min": 40}}`:        {Mode: vfs.LoadPartial, MinChunks: 40, MaxChunks: 40},
+		`{"partial":{"min":0,"max":100}}`: {Mode: vfs.LoadPartial, MinChunks: 0, MaxChunks: 100},
+	} {
+		got, err := vfs.ParseConfig(`{"snapshot_loading_policy": ` + text + `}`)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if got.SnapshotLoadingPolicy != want {
+			t.Errorf("%s: got %+v, want %+v", text, got.SnapshotLoadingPolicy, want)
+		}
+	}
+}
+
+func TestParseConfigRelativeDirectories(t *testing.T) {
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := vfs.ParseConfig(`{"replication_spooling_dir": "spool", "replication_spooling_dir_permissions": "0750",
+		"replication_targets": [{"dir": {"path": "./store"}}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(wd, "spool"); got.ReplicationSpoolingDir != want {
+		t.Errorf("spooling directory %q, want %q", got.ReplicationSpoolingDir, want)
+	}
+	if want := filepath.Join(wd, "store"); got.Targets[0].Dir.Path != want {
+		t.Errorf("dir.path %q, want %q", got.Targets[0].Dir.Path, want)
+	}
+	if got.SpoolingDirPermissions != 0o750 {
+		t.Errorf("permissions %o, want 750", got.SpoolingDirPermissions)
+	}
+}
+
+func TestParseConfigErrors(t *testing.T) {
+	s3 := `{"region": "r", "chunk_bucket": "chunks", "manifest_bucket": "manifests"`
+	for _, c := range []struct{ text, want string }{
+		// Malformed.
+		{"{\n  \"make_default\": true,\n  oops\n}", "configuration: line 3, column 3: "},
+		{`{"hostname": "h"`, "line 1, column 16: unexpected end"},
+		{`{} {}`, "line 1, column 4: "},
+		{`/tmp/verneuil.json`, `neither a JSON object nor @ and a file's path: "/tmp/verneuil.json"`},
+		{`[]`, "neither a JSON object"},
+		{`@/nonexistent/verneuil.json`, "/nonexistent/verneuil.json: no such file"},
+		{`@`, "configuration: "},
+		{"@/dev/zero", "/dev/zero: longer than"},
+		{"{\"hostname\": \"\xff\"}", "not UTF-8"},
+		{"{\"hostname\": " + strings.Repeat("[", 20000), "depth"},
+		// Unknown, doubled.
+		{`{"make_defualt": true}`, "make_defualt: unknown key"},
+		{`{"MAKE_DEFAULT": true}`, "MAKE_DEFAULT: unknown key"},
+		{`{"replication_targets": [{"s3": {"chunk_buket": "x"}}]}`, "replication_targets[0].s3.chunk_buket: unknown key"},
+		{`{"hostname": "a", "hostname": "b"}`, "hostname: given twice"},
+		{`{"replication_targets": [{"dir": {"path": "/a", "path": "/b"}}]}`, "replication_targets[0].dir.path: given twice"},
+		{`{"snapshot_loading_policy": {"partial": {"mid": 1}}}`, "snapshot_loading_policy.partial.mid: unknown key"},
+		// Wrong types.
+		{`{"make_default": 1}`, "make_default: is a number, want true or false"},
+		{`{"tempdir": {}}`, "tempdir: is an object, want a string"},
+		{`{"replication_targets": {}}`, "replication_targets: is an object, want an array"},
+		{`{"replication_targets": ["dir"]}`, "replication_targets[0]: is a string, want an object"},
+		{`{"replication_targets": [{"dir": "/a"}]}`, "replication_targets[0].dir: is a string, want an object"},
+		{`{"replication_targets": [{"s3": ` + s3 + `, "domain_addressing": "no"}}]}`,
+			"replication_targets[0].s3.domain_addressing: is a string, want true or false"},
+		{`{"api_calls_per_second": "30"}`, "api_calls_per_second: is a string, want a number"},
+		{`{"upload_concurrency": 1.5}`, "upload_concurrency: 1.5, want a whole number"},
+		{`{"snapshot_loading_policy": 7}`, "snapshot_loading_policy: is a number, want a string or an object"},
+		// Impossible values.
+		{`{"api_calls_per_second": 0}`, "api_calls_per_second: 0, want more than 0"},
+		{`{"api_calls_per_second": 1e999}`, "api_calls_per_second: 1e999"},
+		{`{"manifest_interval_ms": 0}`, "manifest_interval_ms: 0, want 1 to"},
+		{`{"upload_concurrency": 99999999999999999999}`, "upload_concurrency: 99999999999999999999, want 1 to 1024"},
+		{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
+		{`{"hostname": "a b"}`, `hostname: "a b" holds a blank`},
+		{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},
+		{`{"tempdir": "/a\u0000b"}`, "tempdir: "},
+		{`{"replication_spooling_dir_permissions": 512}`, "replication_spooling_dir_permissions: 512, want 0 to 511"},
+		{`{"replication_spooling_dir_permissions": "0999"}`, `replication_spooling_dir_permissions: "0999", want an octal mode`},
+		{`{"snapshot_loading_policy": "partial"}`, `snapshot_loading_policy: "partial", want`},
+		{`{"snapshot_loading_policy": {}}`, `snapshot_loading_policy: has no keys`},
+		{`{"snapshot_loading_policy": {"partial": {"min": 9, "max": 3}}}`, "snapshot_loading_policy.partial: min is 9, more than max"},
+		// Targets.
+		{`{"replication_targets": [{}]}`, "replication_targets[0]: has 0 keys (none), want exactly one of s3"},
+		{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a"}, "s3": {}}]}`,
+			"replication_targets[1]: has 2 keys (dir, s3)"},
+		{`{"replication_targets": [{"gcs": {}}]}`, "replication_targets[0].gcs: unknown kind of target"},
+		{`{"replication_targets": [{"dir": null}]}`, "replication_targets[0].dir"},
+		{`{"replication_targets": [{"s3": {}}]}`, "replication_targets[0].s3"},
+		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": -1}}]}`, "replication_targets[0].local.num_shards: -1"},
+		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": 1, "capacity": 0}}]}`, "replication_targets[0].local.capacity: 0"},
+	} {
+		config, err := vfs.ParseConfig(c.text)
+		if err == nil {
+			t.Errorf("ParseConfig(%.100q) = %+v, want an error with %q", c.text, config, c.want)
+		} else if !strings.Contains(err.Error(), c.want) {
+			t.Errorf("ParseConfig(%.100q): %v, want an error with %q", c.text, err, c.want)
+		} else if strings.ContainsRune(err.Error(), '\n') {
+			t.Errorf("ParseConfig(%.100q): error has more than one line: %v", c.text, err)
+		}
+	}
+}
+
+// FuzzParseConfig: no text panics, and what is accepted keeps the promises of
+// Config's fields.
+func FuzzParseConfig(f *testing.F) {
+	f.Add(everyKey)
+	f.Add(`{"snapshot_loading_policy": "eager", "replication_spooling_dir_permissions": "0700"}`)
+	f.Add(`{"replication_targets": [{"dir": null}, {}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.HasPrefix(strings.TrimSpace(text), "@") {
+			t.Skip("reads a file")
+		}
+		c, err := vfs.ParseConfig(text)
+		if err != nil {
+			return
+		}
+		for _, dir := range []string{c.TempDir, c.ReplicationSpoolingDir} {
+			if dir != "" && !filepath.IsAbs(dir) {
+				t.Errorf("directory %q is relative", dir)
+			}
+		}
+		if c.APICallsPerSecond <= 0 || c.ManifestInterval <= 0 || c.UploadConcurrency < 1 || c.PatrolDays < 0 {
+			t.Errorf("pacing out of bounds: %+v", c)
+		}
+		if p := c.SnapshotLoadingPolicy; p.MinChunks < 0 || p.MinChunks > p.MaxChunks {
+			t.Errorf("loading policy out of bounds: %+v", p)
+		}
+		if c.SpoolingDirPermissions&0o700 != 0o700 {
+			t.Errorf("permissions %o", c.SpoolingDirPermissions)
+		}
+	})
+}
