@@ -1,0 +1,119 @@
+# What there is to do here: `make help`. What a newcomer runs: `make demo`, `make test`.
+
+GO      ?= go
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+PREFIX  ?= /usr/local
+DESTDIR ?=
+FUZZTIME ?= 20s
+
+BUILD := $(CURDIR)/build
+TOOLS := $(CURDIR)/.tools
+
+# A real S3 server for the tests, built once into $(TOOLS).
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+MINIO         := $(TOOLS)/bin/minio
+
+# sqlite3ext.h comes from the go-sqlite3 module. The directory is known only once
+# the modules are downloaded, hence a recursive variable that asks when used.
+SQLITE_HEADERS = $(shell $(GO) list -m -f '{{.Dir}}' github.com/mattn/go-sqlite3)
+CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)"
+
+# golazy.ld: the Go runtime starts at the first replicated open, not at load.
+# exports.map: the entry point and the public C API, nothing else.
+LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map'
+
+# Where the tests find what was built.
+TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO)
+
+.PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
+        sqlite3-shell minio demo fuzz crash bench install clean distclean help
+
+all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
+
+modules:
+	@$(GO) mod download
+
+# go build knows better than make what is out of date, so these always ask it.
+lib: modules
+	@mkdir -p $(BUILD)
+	$(CGO) $(GO) build -buildmode=c-shared -trimpath -ldflags "$(LINK)" -o $(BUILD)/libverneuil_vfs.so ./cmd/libverneuil_vfs
+	@rm -f $(BUILD)/libverneuil_vfs.h
+
+ctl: modules
+	@mkdir -p $(BUILD)
+	$(CGO) $(GO) build -trimpath -ldflags "-s -w" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
+
+test: check all sqlite3-shell minio unit ## everything that CI runs
+
+check: check-format check-tidy vet check-c
+
+check-format:
+	@echo gofmt -l .
+	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)) || exit; \
+	if [ -n "$$files" ]; then echo "not formatted (run gofmt -w):"; echo "$$files"; exit 1; fi
+
+check-tidy: modules
+	$(GO) mod tidy -diff
+
+vet: modules
+	$(CGO) $(GO) vet ./...
+
+# The C files by themselves, with more warnings than cgo lets through.
+check-c: modules
+	@for file in cgo/*.c; do \
+	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
+	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -c -o /dev/null $$file || exit; \
+	done
+
+# -count=1: go test's cache does not see that the library or the tool changed.
+unit: modules
+	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 10m ./...
+
+sqlite3-shell:
+	@command -v sqlite3 >/dev/null && exit; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing the sqlite3 shell"; \
+	  (apt-get install -y -q sqlite3 || (apt-get update -q && apt-get install -y -q sqlite3)) >/dev/null; \
+	fi; \
+	command -v sqlite3 >/dev/null || { \
+	  echo "the tests need the sqlite3 shell: install it first (Debian, Ubuntu: apt-get install sqlite3)" >&2; exit 1; }
+
+minio: $(TOOLS)/minio-$(MINIO_VERSION)
+$(TOOLS)/minio-$(MINIO_VERSION):
+	@mkdir -p $(TOOLS)/bin
+	@echo "building MinIO for the tests, once (about two minutes)"
+	GOBIN=$(TOOLS)/bin GOFLAGS= CGO_ENABLED=0 $(GO) install -trimpath -ldflags "-s -w" github.com/minio/minio@$(MINIO_VERSION)
+	@touch $@
+
+demo: all ## perform the walkthrough on the embedded dir target, under a minute
+	@bash testdata/demo.sh $(BUILD)
+
+fuzz: modules ## each fuzz target for FUZZTIME (20s)
+	@$(GO) list ./... | while read -r package; do \
+	  $(CGO) $(GO) test -list '^Fuzz' $$package | grep '^Fuzz' | while read -r target; do \
+	    echo "$$package $$target"; \
+	    $(CGO) $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit; \
+	  done || exit; \
+	done
+
+crash: all sqlite3-shell minio ## the tests that kill processes at named points, many rounds
+	VERNEUIL_CRASH_ROUNDS=50 $(TEST_ENV) $(CGO) $(GO) test -count=1 -timeout 60m -run 'Crash|Kill' ./...
+
+bench: all ## ratios against stock SQLite in the same run
+	$(TEST_ENV) $(CGO) $(GO) test -run '^$$' -bench . -benchtime 1s -timeout 60m ./...
+
+install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/verneuilctl $(DESTDIR)$(PREFIX)/bin/verneuilctl
+	install -m 755 $(BUILD)/libverneuil_vfs.so $(DESTDIR)$(PREFIX)/lib/libverneuil_vfs.so
+
+clean: ## remove build/
+	rm -rf $(BUILD)
+
+distclean: clean ## remove the tools (MinIO) too
+	rm -rf $(TOOLS)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
