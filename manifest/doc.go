@@ -12,7 +12,10 @@
 //	5      1    codec of the body: 0 raw, 1 zstd
 //	6      2    reserved, zero
 //	8      32   BLAKE3-256 of the plain body
-//	40     …    body: a manifestpb.Manifest
+//	40     …    body: a manifestpb.Manifest, without fields that it does not know
+//
+// Neither the object nor its plain body is longer than [BytesMax]. Times are Unix
+// nanoseconds, 0 for unknown (and for what an int64 cannot hold).
 //
 // # Tree
 //
@@ -29,8 +32,8 @@
 // those bytes. Entries for chunks of zeros are [chunkstore.ZeroID]; a leaf of
 // ZeroIDs is stored like any other (there is one per length, shared by all).
 //
-// patches (chunk index, ID; ascending, no duplicates) override the tree until
-// enough have gathered to rewrite leaves.
+// patches (chunk index, ID; ascending, no duplicates, none at levels 0) override
+// the tree until enough have gathered to rewrite leaves.
 //
 // inline pages (offset, bytes; ascending, not overlapping, none crosses a chunk's
 // end or the file's) override chunks. Offsets and lengths are multiples of 512. The bytes of
@@ -44,7 +47,10 @@
 //	    order, bounds, page size a power of two in 512..65536 (or 0 for an empty file),
 //	    top's length right for the file's size and levels.
 //	I2  Decode's memory is bounded: by BytesMax for the body, by the file size for the rest.
-//	I3  Decode after Encode is the identity.
+//	I3  Decode after Encode is the identity (times: the same instant, in UTC; no
+//	    slice is empty and not nil).
+//	I4  Equal manifests encode to equal bytes.
+//	I5  A stored leaf or node is never changed: a Tree replaces it, so clones share it.
 //
 // # Name
 //
@@ -52,5 +58,6 @@
 // two bytes, in hex, of the BLAKE3-256 of the host's name and of the path. The
 // rest is HOST:PPPP/PATH with everything but ASCII letters, digits and
 // "!-_.*'()" percent-encoded; these percent signs are part of the key. A name
-// that would be longer than 1,000 bytes is cut and ends in 32 hex digits of its hash.
+// that would be longer than 1,000 bytes is cut to 968 and ends in the first 32 hex
+// digits of the BLAKE3-256 of all of it.
 package manifest

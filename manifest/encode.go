@@ -1,0 +1,212 @@
+package manifest
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest/manifestpb"
+)
+
+const (
+	magic       = "VRNM"
+	version     = 1
+	codecRaw    = 0
+	codecZstd   = 1
+	headerBytes = 40
+	idBytes     = len(chunkstore.ID{})
+)
+
+// encoder and decoder are made at first use: they hold buffers, and EncodeAll
+// and DecodeAll may be called concurrently.
+var (
+	encoder = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+			zstd.WithWindowSize(BytesMax), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return e
+	})
+	decoder = sync.OnceValue(func() *zstd.Decoder {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderMaxMemory(BytesMax), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			panic(err)
+		}
+		return d
+	})
+)
+
+// Encode returns the object that stores m. Equal manifests give equal bytes
+// (I4). It fails if m breaks one of the package's rules, or is longer than
+// [BytesMax].
+func (m *Manifest) Encode() ([]byte, error) {
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.message())
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	if len(body) > BytesMax-headerBytes {
+		return nil, fmt.Errorf("encode manifest: %d bytes, at most %d are allowed", len(body), BytesMax-headerBytes)
+	}
+	stored := make([]byte, headerBytes, headerBytes+len(body))
+	copy(stored, magic)
+	stored[4] = version
+	sum := chunkstore.Sum(body)
+	copy(stored[8:], sum[:])
+	if packed := encoder().EncodeAll(body, nil); len(packed) < len(body) {
+		stored[5] = codecZstd
+		return append(stored, packed...), nil
+	}
+	return append(stored, body...), nil
+}
+
+// Decode is the inverse of [Manifest.Encode] (I3). Any object that Encode cannot
+// have made is refused with an error that wraps [chunkstore.ErrCorrupt]; there
+// are no others. The manifest does not refer to stored.
+func Decode(stored []byte) (*Manifest, error) {
+	body, err := openBody(stored)
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %s: %w", err, chunkstore.ErrCorrupt)
+	}
+	var msg manifestpb.Manifest
+	if err := proto.Unmarshal(body, &msg); err != nil {
+		return nil, fmt.Errorf("manifest: %s: %w", err, chunkstore.ErrCorrupt)
+	}
+	m, err := fromMessage(&msg)
+	if err == nil {
+		err = m.validate() // I1
+	}
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %s: %w", err, chunkstore.ErrCorrupt)
+	}
+	return m, nil
+}
+
+// openBody checks the object's header and returns the plain body.
+func openBody(stored []byte) ([]byte, error) {
+	if len(stored) < headerBytes || string(stored[:4]) != magic {
+		return nil, fmt.Errorf("%d bytes that do not begin as a manifest", len(stored))
+	}
+	if len(stored) > BytesMax {
+		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(stored), BytesMax)
+	}
+	if stored[4] != version {
+		return nil, fmt.Errorf("format version %d, this program reads %d", stored[4], version)
+	}
+	if stored[6] != 0 || stored[7] != 0 {
+		return nil, fmt.Errorf("reserved bytes %x", stored[6:8])
+	}
+	body := stored[headerBytes:]
+	switch stored[5] {
+	case codecRaw:
+	case codecZstd:
+		plain, err := decoder().DecodeAll(body, nil) // I2: at most BytesMax
+		if err != nil {
+			return nil, fmt.Errorf("decompress: %w", err)
+		}
+		body = plain
+	default:
+		return nil, fmt.Errorf("codec %d", stored[5])
+	}
+	if len(body) > BytesMax-headerBytes {
+		return nil, fmt.Errorf("body of %d bytes", len(body))
+	}
+	if chunkstore.Sum(body) != chunkstore.ID(stored[8:headerBytes]) {
+		return nil, fmt.Errorf("checksum does not match")
+	}
+	return body, nil
+}
+
+func (m *Manifest) message() *manifestpb.Manifest {
+	msg := &manifestpb.Manifest{
+		Host:          m.Host,
+		Path:          []byte(m.Path),
+		Program:       m.Program,
+		Lineage:       m.Lineage[:],
+		Epoch:         m.Epoch,
+		Sequence:      m.Sequence,
+		TimeNs:        toNanoseconds(m.Time),
+		SourceCtimeNs: toNanoseconds(m.SourceCtime),
+		FileBytes:     uint64(m.FileBytes),
+		PageBytes:     uint32(m.PageBytes),
+		ChangeCounter: m.ChangeCounter,
+		Levels:        uint32(m.Levels),
+		Top:           make([]byte, 0, len(m.Top)*idBytes),
+	}
+	for _, id := range m.Top {
+		msg.Top = append(msg.Top, id[:]...)
+	}
+	for _, p := range m.Patches {
+		msg.Patches = append(msg.Patches, &manifestpb.Patch{ChunkIndex: uint64(p.Index), Id: p.ID[:]})
+	}
+	for _, p := range m.Inline {
+		msg.InlinePages = append(msg.InlinePages, &manifestpb.InlinePage{Offset: uint64(p.Offset), Data: p.Data})
+	}
+	return msg
+}
+
+// fromMessage is the inverse of message; the caller validates the result.
+func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
+	if len(msg.ProtoReflect().GetUnknown()) > 0 {
+		return nil, fmt.Errorf("unknown fields")
+	}
+	if len(msg.Lineage) != 16 || len(msg.Top)%idBytes != 0 {
+		return nil, fmt.Errorf("lineage of %d bytes, top of %d", len(msg.Lineage), len(msg.Top))
+	}
+	if msg.FileBytes > math.MaxInt64 {
+		return nil, fmt.Errorf("file of %d bytes", msg.FileBytes)
+	}
+	m := &Manifest{
+		Host:          msg.Host,
+		Path:          string(msg.Path),
+		Program:       msg.Program,
+		Lineage:       [16]byte(msg.Lineage),
+		Epoch:         msg.Epoch,
+		Sequence:      msg.Sequence,
+		Time:          fromNanoseconds(msg.TimeNs),
+		SourceCtime:   fromNanoseconds(msg.SourceCtimeNs),
+		FileBytes:     int64(msg.FileBytes),
+		PageBytes:     int(msg.PageBytes),
+		ChangeCounter: msg.ChangeCounter,
+		Levels:        int(msg.Levels),
+	}
+	for top := msg.Top; len(top) > 0; top = top[idBytes:] {
+		m.Top = append(m.Top, chunkstore.ID(top[:idBytes]))
+	}
+	for _, p := range msg.Patches {
+		if len(p.Id) != idBytes || p.ChunkIndex > fileBytesMax || len(p.ProtoReflect().GetUnknown()) > 0 {
+			return nil, fmt.Errorf("malformed patch of chunk %d", p.ChunkIndex)
+		}
+		m.Patches = append(m.Patches, Patch{Index: int(p.ChunkIndex), ID: chunkstore.ID(p.Id)})
+	}
+	for _, p := range msg.InlinePages {
+		if p.Offset > fileBytesMax || len(p.ProtoReflect().GetUnknown()) > 0 {
+			return nil, fmt.Errorf("malformed inline page at %d", p.Offset)
+		}
+		m.Inline = append(m.Inline, Page{Offset: int64(p.Offset), Data: p.Data})
+	}
+	return m, nil
+}
+
+func toNanoseconds(t time.Time) int64 {
+	if t.Before(time.Unix(0, math.MinInt64)) || t.After(time.Unix(0, math.MaxInt64)) {
+		return 0 // the zero Time, and a source's clock that is centuries off
+	}
+	return t.UnixNano()
+}
+
+func fromNanoseconds(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}

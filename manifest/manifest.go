@@ -1,0 +1,147 @@
+package manifest
+
+//go:generate protoc --go_out=. --go_opt=paths=source_relative manifestpb/manifest.proto
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	// BytesMax bounds a stored manifest and its plain body. Inline pages are what
+	// makes one large; the tree's share is 2 KiB for the top and 40 bytes per
+	// patch. It also bounds what a hostile body can make Decode allocate: about
+	// 50 bytes for each of its own.
+	BytesMax = 1 << 20
+
+	// fileBytesMax is SQLite's limit: 2^32-2 pages of 64 KiB, rounded up.
+	fileBytesMax = 1 << 48
+
+	// sector is what offsets and lengths of inline pages are multiples of:
+	// SQLite's smallest page.
+	sector = 512
+)
+
+// Manifest is one version of one database. It does not change once it is
+// encoded or decoded; then any number of goroutines may read it.
+type Manifest struct {
+	Host    string // the source's name, valid UTF-8
+	Path    string // the database's absolute path on it, any bytes
+	Program string // the program that wrote the manifest, with its version
+
+	Lineage  [16]byte // names a chain of versions, each the successor of the one before
+	Epoch    uint64   // raised when another writer takes the name over
+	Sequence uint64   // of this version in its epoch
+
+	Time        time.Time // when the version was cut, by the writer's clock; zero: unknown
+	SourceCtime time.Time // st_ctim of the database; zero: unknown
+
+	FileBytes     int64  // length of the database file
+	PageBytes     int    // SQLite's page size: 512 to 65,536, or 0 for an empty file
+	ChangeCounter uint32 // bytes 24 to 27 of the database
+
+	Levels  int             // how far Top stands above the chunks
+	Top     []chunkstore.ID // at most 64; see [Tree.Pack]
+	Patches []Patch         // ascending by Index
+	Inline  []Page          // ascending by Offset
+}
+
+// Patch overrides the tree's entry for one chunk.
+type Patch struct {
+	Index int // of the chunk, from 0
+	ID    chunkstore.ID
+}
+
+// Page overrides bytes of one chunk: Data stands at Offset of the file. Both
+// Offset and len(Data) are multiples of 512, and it lies in one chunk.
+type Page struct {
+	Offset int64
+	Data   []byte
+}
+
+// Chunks returns the number of chunks that the file has.
+func (m *Manifest) Chunks() int {
+	return int((m.FileBytes + chunkstore.ChunkBytes - 1) / chunkstore.ChunkBytes)
+}
+
+// ChunkBytes returns the length of chunk i: 65,536, or less for the last one.
+func (m *Manifest) ChunkBytes(i int) int {
+	return int(min(chunkstore.ChunkBytes, m.FileBytes-int64(i)*chunkstore.ChunkBytes))
+}
+
+// Overlay returns the bytes of chunk i in a new buffer: base, which is what the
+// tree's ID for i stands for (nil for zeros), cut or zero-extended to
+// ChunkBytes(i), with the inline pages of the chunk laid over it.
+func (m *Manifest) Overlay(i int, base []byte) []byte {
+	chunk := make([]byte, m.ChunkBytes(i))
+	copy(chunk, base)
+	start := int64(i) * chunkstore.ChunkBytes
+	for _, p := range m.InlineOf(i) {
+		copy(chunk[p.Offset-start:], p.Data)
+	}
+	return chunk
+}
+
+// InlineOf returns the inline pages that lie in chunk i, as a part of m.Inline.
+func (m *Manifest) InlineOf(i int) []Page {
+	start := int64(i) * chunkstore.ChunkBytes
+	at := func(off int64) int {
+		return sort.Search(len(m.Inline), func(k int) bool { return m.Inline[k].Offset >= off })
+	}
+	return m.Inline[at(start):at(start+chunkstore.ChunkBytes)]
+}
+
+// validate checks all that I1 demands but the encoding itself.
+func (m *Manifest) validate() error {
+	if m.FileBytes < 0 || m.FileBytes > fileBytesMax {
+		return fmt.Errorf("file of %d bytes", m.FileBytes)
+	}
+	if !validPageBytes(m.PageBytes) && (m.PageBytes != 0 || m.FileBytes != 0) {
+		return fmt.Errorf("page size %d", m.PageBytes)
+	}
+	chunks := m.Chunks()
+	if want := levelsFor(chunks); m.Levels != want {
+		return fmt.Errorf("%d levels for %d chunks, want %d", m.Levels, chunks, want)
+	}
+	if want := ceilDiv(chunks, span(m.Levels)); len(m.Top) != want {
+		return fmt.Errorf("%d top IDs for %d chunks, want %d", len(m.Top), chunks, want)
+	}
+	if m.Levels == 0 && len(m.Patches) > 0 {
+		return errors.New("patches without a tree")
+	}
+	last := -1
+	for _, p := range m.Patches {
+		if p.Index <= last || p.Index >= chunks {
+			return fmt.Errorf("patch of chunk %d after that of %d, of %d chunks", p.Index, last, chunks)
+		}
+		last = p.Index
+	}
+	return m.validateInline()
+}
+
+func (m *Manifest) validateInline() error {
+	end := int64(0)
+	for _, p := range m.Inline {
+		n := int64(len(p.Data))
+		switch {
+		case n == 0 || n%sector != 0 || p.Offset%sector != 0:
+			return fmt.Errorf("inline page of %d bytes at %d: not a multiple of %d", n, p.Offset, sector)
+		case p.Offset < end:
+			return fmt.Errorf("inline page at %d overlaps the one before, or is out of order", p.Offset)
+		case p.Offset > m.FileBytes-n:
+			return fmt.Errorf("inline page of %d bytes at %d: beyond the file's %d", n, p.Offset, m.FileBytes)
+		case p.Offset/chunkstore.ChunkBytes != (p.Offset+n-1)/chunkstore.ChunkBytes:
+			return fmt.Errorf("inline page of %d bytes at %d: crosses the end of a chunk", n, p.Offset)
+		}
+		end = p.Offset + n
+	}
+	return nil
+}
+
+func validPageBytes(n int) bool {
+	return n >= 512 && n <= 65536 && n&(n-1) == 0
+}

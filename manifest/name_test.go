@@ -1,0 +1,34 @@
+package manifest_test
+
+import (
+	"strings"
+	"testing"
+
+	. "verneuil/manifest"
+)
+
+func TestName(t *testing.T) {
+	for _, c := range []struct{ host, path, want string }{
+		{"pk-m2-mba", "/home/pkhuong/open-sauce/verneuil/test.db",
+			"f3b8-verneuil%3Apk-m2-mba%3Ac84d%2F%2Fhome%2Fpkhuong%2Fopen-sauce%2Fverneuil%2Ftest.db"},
+		{"h", "/a%20b", "c3af-verneuil%3Ah%3A20c6%2F%2Fa%2520b"},
+		{"hé", "/ü", "a97d-verneuil%3Ah%C3%A9%3A471d%2F%2F%C3%BC"},
+		{"a:b", "/x y!-_.*'()~", "9f48-verneuil%3Aa%3Ab%3A4ad9%2F%2Fx%20y!-_.*'()%7E"},
+		{"", "", "af13-verneuil%3A%3Aaf13%2F"},
+		// 30 bytes of prefix, 1,000 bytes in all: not cut; one more: cut.
+		{"h", "/" + strings.Repeat("d", 970), "c3af-verneuil%3Ah%3Af534%2F%2F" + strings.Repeat("d", 970)},
+		{"h", "/" + strings.Repeat("d", 971), "c3af-verneuil%3Ah%3Aefbd%2F%2F" + strings.Repeat("d", 938) + "a95d21d5cbb219275567001f5de8e12f"},
+	} {
+		got := Name(c.host, c.path)
+		if got != c.want {
+			t.Errorf("Name(%q, %q):\n got %s\nwant %s", c.host, c.path, got, c.want)
+		}
+		if len(got) > 1000 {
+			t.Errorf("%d bytes", len(got))
+		}
+	}
+	long := "/" + strings.Repeat("é", 400)
+	if a, b := Name("h", long+"a"), Name("h", long+"b"); a == b || len(a) != 1000 {
+		t.Errorf("names of long paths: %s, %s", a, b)
+	}
+}

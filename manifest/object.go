@@ -1,0 +1,212 @@
+package manifest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	// fanout is the number of entries of a full leaf or node.
+	fanout = 1024
+	// topMax is the most IDs that a manifest names directly.
+	topMax = 64
+)
+
+// span returns the number of chunks under an object of the given height:
+// 1 for a chunk (height 0), 1,024 for a leaf (1), and so on.
+func span(height int) int { return 1 << (10 * height) }
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
+// levelsFor returns the height of the top entries for a file of so many chunks:
+// the smallest at which there are at most topMax of them.
+func levelsFor(chunks int) int {
+	levels := 0
+	for ceilDiv(chunks, span(levels)) > topMax {
+		levels++
+	}
+	return levels
+}
+
+// object is a leaf (height 1), a node (2 and up), or the root, which is a
+// manifest's top and has no object of its own in a store. Its identity never
+// changes (I5); its content may be fetched later, by load.
+type object struct {
+	id     chunkstore.ID
+	height int
+	chunks int // chunks under it, at most span(height)
+
+	content atomic.Pointer[content]
+	mu      sync.Mutex
+	fetch   *flight // under mu: the one fetch that is running, if any
+}
+
+// content is what an object holds; immutable.
+type content struct {
+	plain []byte    // the entries' IDs, as stored
+	kids  []*object // nil in a leaf; kids[k].id is entry k
+}
+
+func (c *content) entry(k int) chunkstore.ID {
+	return chunkstore.ID(c.plain[k*idBytes:][:idBytes])
+}
+
+// flight is one running fetch, for others to wait for.
+type flight struct {
+	done      chan struct{} // closed when the rest is set
+	content   *content
+	err       error
+	abandoned bool // the fetcher's own ctx ended: no verdict on the object
+}
+
+// newObject returns an object whose content is not loaded, unless id says that it
+// is full of ZeroIDs: then it is the shared one, which costs no fetch and no memory.
+func newObject(id chunkstore.ID, height, chunks int) *object {
+	if height <= zeroHeightMax && chunks == span(height) {
+		if z := fullZero(height); z.id == id {
+			return z
+		}
+	}
+	return &object{id: id, height: height, chunks: chunks}
+}
+
+// madeObject returns an object with plain and kids for content, which must match.
+func madeObject(height, chunks int, plain []byte, kids []*object) *object {
+	o := &object{id: chunkstore.Sum(plain), height: height, chunks: chunks}
+	if height <= zeroHeightMax && chunks == span(height) {
+		if z := fullZero(height); z.id == o.id {
+			return z
+		}
+	}
+	o.content.Store(&content{plain: plain, kids: kids})
+	return o
+}
+
+// zeroHeightMax is the height of the largest shared object of zeros: 64 TiB.
+const zeroHeightMax = 3
+
+var fullZeros [zeroHeightMax + 1]struct {
+	once sync.Once
+	o    *object
+}
+
+// fullZero returns the one full object of that height with nothing but ZeroIDs in its leaves.
+func fullZero(height int) *object {
+	z := &fullZeros[height]
+	z.once.Do(func() { z.o = makeZero(height, span(height)) })
+	return z.o
+}
+
+// zeroObject returns an object of the given extent with nothing but ZeroIDs in its leaves.
+func zeroObject(height, chunks int) *object {
+	if height <= zeroHeightMax && chunks == span(height) {
+		return fullZero(height)
+	}
+	return makeZero(height, chunks)
+}
+
+func makeZero(height, chunks int) *object {
+	n := ceilDiv(chunks, span(height-1))
+	o := &object{height: height, chunks: chunks}
+	c := &content{plain: make([]byte, 0, n*idBytes)}
+	for k := range n {
+		id := chunkstore.ZeroID
+		if height > 1 {
+			kid := zeroObject(height-1, min(span(height-1), chunks-k*span(height-1)))
+			c.kids = append(c.kids, kid)
+			id = kid.id
+		}
+		c.plain = append(c.plain, id[:]...)
+	}
+	o.id = chunkstore.Sum(c.plain)
+	o.content.Store(c)
+	return o
+}
+
+// load returns o's content, through fetch if it is not there yet. At most one
+// fetch runs for an object at a time: others wait for it and share its result,
+// except that they try on their own when it ended for its own ctx's sake.
+func (o *object) load(ctx context.Context, fetch Fetch) (*content, error) {
+	for {
+		o.mu.Lock()
+		if c := o.content.Load(); c != nil {
+			o.mu.Unlock()
+			return c, nil
+		}
+		f := o.fetch
+		if f == nil {
+			f = &flight{done: make(chan struct{}), abandoned: true}
+			o.fetch = f
+			o.mu.Unlock()
+			return o.run(ctx, fetch, f)
+		}
+		o.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if !f.abandoned {
+			return f.content, f.err
+		}
+	}
+}
+
+// run performs f, of which o.fetch was set to. A fetch that panics leaves f abandoned.
+func (o *object) run(ctx context.Context, fetch Fetch, f *flight) (*content, error) {
+	defer func() {
+		o.mu.Lock()
+		o.fetch = nil
+		o.mu.Unlock()
+		close(f.done)
+	}()
+	plain, err := fetch(ctx, o.id)
+	if err == nil {
+		f.content, err = o.parse(plain)
+	}
+	if err != nil {
+		f.err = fmt.Errorf("%s %s: %w", o.noun(), o.id, err)
+	} else {
+		o.content.Store(f.content)
+	}
+	f.abandoned = err != nil && ctx.Err() != nil
+	return f.content, f.err
+}
+
+func (o *object) noun() string {
+	if o.height == 1 {
+		return "leaf"
+	}
+	return "node"
+}
+
+// parse makes o's content of its plain bytes. Kids of one ID and size become one
+// object, so that a node costs what its distinct entries do.
+func (o *object) parse(plain []byte) (*content, error) {
+	n := ceilDiv(o.chunks, span(o.height-1))
+	if len(plain) != n*idBytes {
+		return nil, fmt.Errorf("%d bytes, want %d IDs of %d: %w", len(plain), n, idBytes, chunkstore.ErrCorrupt)
+	}
+	c := &content{plain: plain}
+	if o.height == 1 {
+		return c, nil
+	}
+	type extent struct {
+		id     chunkstore.ID
+		chunks int
+	}
+	seen := make(map[extent]*object)
+	c.kids = make([]*object, n)
+	for k := range n {
+		e := extent{c.entry(k), min(span(o.height-1), o.chunks-k*span(o.height-1))}
+		if seen[e] == nil {
+			seen[e] = newObject(e.id, o.height-1, e.chunks)
+		}
+		c.kids[k] = seen[e]
+	}
+	return c, nil
+}

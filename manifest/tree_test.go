@@ -1,0 +1,355 @@
+package manifest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"verneuil/chunkstore"
+	. "verneuil/manifest"
+)
+
+// objects is a store of leaves and nodes in memory.
+type objects map[chunkstore.ID][]byte
+
+func (o objects) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
+	plain, ok := o[id]
+	if !ok {
+		return nil, chunkstore.ErrAbsent
+	}
+	return slices.Clone(plain), nil
+}
+
+// add stores what t needs, as a replicator would.
+func (o objects) add(t *Tree) {
+	for id, plain := range t.Objects() {
+		if chunkstore.Sum(plain) != id {
+			panic("object under a wrong ID")
+		}
+		o[id] = slices.Clone(plain)
+	}
+}
+
+// manifestOf returns a manifest of the packed tree, through Encode and Decode.
+func manifestOf(t testing.TB, tree *Tree, patchesMax int) *Manifest {
+	t.Helper()
+	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096}
+	m.Levels, m.Top, m.Patches = tree.Pack(patchesMax)
+	if len(m.Patches) > patchesMax {
+		t.Fatalf("%d patches, want at most %d", len(m.Patches), patchesMax)
+	}
+	stored, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err = Decode(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func compare(t testing.TB, tree *Tree, want []chunkstore.ID) {
+	t.Helper()
+	if tree.Len() != len(want) {
+		t.Fatalf("%d chunks, want %d", tree.Len(), len(want))
+	}
+	for i := range want {
+		if got := tree.At(i); got != want[i] {
+			t.Fatalf("chunk %d of %d: %s, want %s", i, len(want), got, want[i])
+		}
+	}
+}
+
+// resize is the model of Tree.Resize.
+func resize(ids []chunkstore.ID, chunks int) []chunkstore.ID {
+	ids = slices.Clone(ids[:min(chunks, len(ids))])
+	for len(ids) < chunks {
+		ids = append(ids, chunkstore.ZeroID)
+	}
+	return ids
+}
+
+func TestTreeAgainstASlice(t *testing.T) {
+	// The sizes stand around the borders of levels 0, 1 and 2, and of leaves.
+	sizes := []int{0, 1, 2, 63, 64, 65, 1023, 1024, 1025, 2048, 3000, 65535, 65536, 65537, 70000}
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 2))
+			store := objects{}
+			tree, model := NewTree(100), resize(nil, 100)
+			var clone *Tree
+			var cloneModel []chunkstore.ID
+			for range 60 {
+				switch op := rng.IntN(10); {
+				case op < 4 && len(model) > 0: // scattered or clustered changes, some of them back to zero
+					start, width := rng.IntN(len(model)), 1+rng.IntN(2000)
+					for range rng.IntN(400) {
+						i := min(start+rng.IntN(width), len(model)-1)
+						id := testID(rng.IntN(5000))
+						if rng.IntN(4) == 0 {
+							id = chunkstore.ZeroID
+						}
+						tree.Set(i, id)
+						model[i] = id
+					}
+				case op < 6:
+					n := sizes[rng.IntN(len(sizes))]
+					tree.Resize(n)
+					model = resize(model, n)
+				case op == 6: // the clone lives on beside the original
+					if clone != nil {
+						compare(t, clone, cloneModel)
+					}
+					if clone, cloneModel = tree.Clone(), slices.Clone(model); rng.IntN(2) == 0 {
+						clone, tree, cloneModel, model = tree, clone, model, cloneModel
+					}
+				case op == 7:
+					manifestOf(t, tree, rng.IntN(300))
+				default: // through a manifest and a store
+					m := manifestOf(t, tree, rng.IntN(300))
+					store.add(tree)
+					tree = m.Tree()
+					if rng.IntN(2) == 0 {
+						for range 20 {
+							if len(model) > 0 {
+								i := rng.IntN(len(model))
+								if id, err := tree.Lookup(t.Context(), i, store.fetch); err != nil || id != model[i] {
+									t.Fatalf("chunk %d: %s, %v, want %s", i, id, err, model[i])
+								}
+								tree.Set(i, testID(i)) // also in leaves that are not loaded
+								model[i] = testID(i)
+							}
+						}
+					}
+					if err := tree.Load(t.Context(), store.fetch); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			compare(t, tree, model)
+			if clone != nil {
+				compare(t, clone, cloneModel)
+			}
+			// The same content always packs to the same manifest without patches.
+			levels, top, _ := tree.Pack(0)
+			fresh := NewTree(len(model))
+			for i, id := range model {
+				fresh.Set(i, id)
+			}
+			if l, tp, patches := fresh.Pack(0); l != levels || !slices.Equal(tp, top) || len(patches) > 0 {
+				t.Fatalf("packs to %d levels, %d top; fresh: %d, %d", levels, len(top), l, len(tp))
+			}
+		})
+	}
+}
+
+func TestPackFoldsTheMostPatchedLeavesFirst(t *testing.T) {
+	tree := NewTree(10 * 1024)
+	for i := range 10 * 1024 {
+		tree.Set(i, testID(i))
+	}
+	_, before, patches := tree.Pack(256)
+	if len(patches) != 0 {
+		t.Fatalf("%d patches in new leaves", len(patches))
+	}
+	for k, n := range []int{5, 50, 0, 7, 60} { // 122 patches in leaves 0, 1, 3, 4
+		for i := range n {
+			tree.Set(k*1024+i*3, testID(1<<20+k*1024+i))
+		}
+	}
+	_, after, patches := tree.Pack(15)
+	if len(patches) != 12 || patches[0].Index != 0 || patches[5].Index != 3*1024 {
+		t.Errorf("%d patches remain: %v", len(patches), patches)
+	}
+	for k := range after {
+		if changed := after[k] != before[k]; changed != (k == 1 || k == 4) {
+			t.Errorf("leaf %d changed: %v", k, changed)
+		}
+	}
+	tree.Set(0, testID(0)) // as the leaf has it
+	if _, _, patches := tree.Pack(15); len(patches) != 11 {
+		t.Errorf("a patch that says what the leaf says remains: %d", len(patches))
+	}
+}
+
+func TestSparseTreeCostsLittle(t *testing.T) {
+	const chunks = 100 << 30 / chunkstore.ChunkBytes
+	tree := NewTree(chunks)
+	tree.Set(0, testID(0))
+	tree.Set(chunks/2, testID(1))
+	m := manifestOf(t, tree, 256)
+	if m.Levels != 2 || len(m.Top) != 2 {
+		t.Fatalf("levels %d, %d top IDs", m.Levels, len(m.Top))
+	}
+	store := objects{}
+	store.add(tree)
+	if len(store) > 6 { // 2 nodes, 2 leaves, the leaf of zeros
+		t.Errorf("%d objects", len(store))
+	}
+	var calls atomic.Int32
+	tree = m.Tree()
+	if err := tree.Load(t.Context(), func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		calls.Add(1)
+		return store.fetch(ctx, id)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if calls.Load() > 4 {
+		t.Errorf("%d fetches", calls.Load())
+	}
+	if tree.At(0) != testID(0) || tree.At(chunks/2) != testID(1) || tree.At(chunks-1) != chunkstore.ZeroID {
+		t.Error("other IDs after loading")
+	}
+}
+
+// bigTree returns a manifest with levels 2 and the store of its objects.
+func bigTree(t testing.TB) (*Manifest, objects) {
+	tree := NewTree(70000)
+	for i := 0; i < 70000; i += 7 {
+		tree.Set(i, testID(i))
+	}
+	m, store := manifestOf(t, tree, 0), objects{}
+	store.add(tree)
+	return m, store
+}
+
+func TestLookupFetchesEachObjectOnce(t *testing.T) {
+	m, store := bigTree(t)
+	var mu sync.Mutex
+	calls := map[chunkstore.ID]int{}
+	fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		mu.Lock()
+		calls[id]++
+		mu.Unlock()
+		return store.fetch(ctx, id)
+	}
+	tree := m.Tree()
+	clone := tree.Clone()
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			for i := 0; i < 70000; i += 509 {
+				for _, tr := range []*Tree{tree, clone} {
+					want := chunkstore.ZeroID
+					if i%7 == 0 {
+						want = testID(i)
+					}
+					if id, err := tr.Lookup(t.Context(), i, fetch); err != nil || id != want {
+						t.Errorf("chunk %d: %s, %v", i, id, err)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	if len(calls) != len(store) {
+		t.Errorf("%d objects fetched of %d", len(calls), len(store))
+	}
+	for id, n := range calls {
+		if n != 1 {
+			t.Errorf("%s fetched %d times", id, n)
+		}
+	}
+}
+
+func TestDamagedTreeObjects(t *testing.T) {
+	m, store := bigTree(t)
+	for victim, plain := range store {
+		for name, fake := range map[string][]byte{"short": plain[:len(plain)-32], "odd": plain[1:], "empty": {}, "long": append(slices.Clone(plain), plain[:32]...)} {
+			fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+				if id == victim {
+					return fake, nil
+				}
+				return store.fetch(ctx, id)
+			}
+			err := m.Tree().Load(t.Context(), fetch)
+			if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), victim.String()) {
+				t.Fatalf("%s object: %v", name, err)
+			}
+		}
+		delete(store, victim)
+		err := m.Tree().Load(t.Context(), store.fetch)
+		if !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), victim.String()) {
+			t.Fatalf("missing object: %v", err)
+		}
+		store[victim] = plain
+	}
+}
+
+// A reader whose leaf is being fetched by another that gives up tries on its own;
+// one that gives up itself does not wait for the other.
+func TestLookupAndCancellation(t *testing.T) {
+	m, store := bigTree(t)
+	tree := m.Tree()
+	first, cancel := context.WithCancel(t.Context())
+	entered := make(chan struct{})
+	results := make(chan error)
+	go func() {
+		_, err := tree.Lookup(first, 7, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			close(entered)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		results <- err
+	}()
+	<-entered
+	gone, cancelGone := context.WithCancel(t.Context())
+	cancelGone()
+	if _, err := tree.Lookup(gone, 7, store.fetch); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a reader that gave up: %v", err)
+	}
+	go func() {
+		id, err := tree.Lookup(t.Context(), 7, store.fetch)
+		if err == nil && id != testID(7) {
+			err = errors.New("wrong ID")
+		}
+		results <- err
+	}()
+	cancel()
+	var errs []error
+	for range 2 {
+		errs = append(errs, <-results)
+	}
+	if slices.IndexFunc(errs, func(err error) bool { return err == nil }) < 0 ||
+		slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) }) < 0 {
+		t.Fatalf("%v", errs)
+	}
+}
+
+func TestLoadStopsWithItsContext(t *testing.T) {
+	m, store := bigTree(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := m.Tree().Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		cancel()
+		return store.fetch(ctx, id)
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingIsLoadedBehindTheCallersBack(t *testing.T) {
+	m, _ := bigTree(t)
+	for name, use := range map[string]func(*Tree){
+		"At":      func(tr *Tree) { tr.At(0) },
+		"Objects": func(tr *Tree) { tr.Objects()(func(chunkstore.ID, []byte) bool { return true }) },
+		"Pack":    func(tr *Tree) { tr.Set(0, testID(9)); tr.Pack(0) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s on a tree that is not loaded does not panic", name)
+				}
+			}()
+			use(m.Tree())
+		}()
+	}
+}
