@@ -8,8 +8,12 @@ import (
 
 // The kinds of error that decide what happens next; test with [errors.Is].
 var (
-	// ErrAbsent: there is no object of that key, or no bucket of that name.
+	// ErrAbsent: there is no object of that key.
 	ErrAbsent = errors.New("not found")
+	// ErrNoBucket: the bucket itself is missing, and may not be created. It is a
+	// matter of configuration, and is never ErrAbsent: nobody may conclude from it
+	// that there is no such object. (A bucket that Put would create is empty.)
+	ErrNoBucket = errors.New("no such bucket")
 	// ErrCorrupt: the object is there, but its bytes are not what they must be.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrConflict: a conditional Put found another object than it expected.
@@ -28,12 +32,14 @@ type Bucket interface {
 	Get(ctx context.Context, key string, opts GetOptions) (Object, error)
 	// Put stores body under key, whole or not at all, durably when it returns
 	// nil. It fails with ErrConflict if cond does not hold. The ETag returned is
-	// that of the new object. body is not retained.
+	// that of the new object. body is not retained. After an error that is none of
+	// the kinds, the object may have been stored all the same.
 	Put(ctx context.Context, key string, body []byte, cond Condition) (etag string, err error)
 	// Stat returns what Get would, without the body.
 	Stat(ctx context.Context, key string) (Object, error)
 	// List calls yield for each object whose key begins with prefix, in the
-	// order of keys, until yield returns false. Bodies are not fetched.
+	// order of keys, until yield returns false. Bodies are not fetched; ETag is
+	// empty where it would cost a request or a read.
 	List(ctx context.Context, prefix string, yield func(Object) bool) error
 	// Delete removes key; it is no error if there is none.
 	Delete(ctx context.Context, key string) error

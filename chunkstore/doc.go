@@ -23,19 +23,53 @@
 // than [ChunkBytes] bytes, whatever the frame claims, and rejects as corrupt
 // what does not hash to the ID that was asked for.
 //
+// # The dir target
+//
+// Two buckets below path. Directories are made on demand with mode 0700, files
+// have mode 0600.
+//
+//	chunks/<first 2 hex digits of the ID>/<ID>
+//	manifests/<key>
+//	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
+//	<each directory>/.lock       flock'd by whoever changes a name in it
+//	<each directory>/.put-<…>    a Put under way; removed after a day
+//
+// A key of more than 200 bytes is cut into pieces of 200: all but the last are
+// directories and end in "~", all but the first begin with "~". No key begins
+// with ".", and none contains "/". An ETag is the quoted BLAKE3-256 of the bytes.
+//
+// The history holds the versions of a manifest that were replaced or deleted,
+// named by the time at which they were put: the newest 1,000 and, now and then,
+// up to 64 more. The present version may stand in it, too. It is no part of the
+// bucket: List does not show it.
+//
+// # Caches
+//
+// A local cache and a read_only cache are directories of chunk objects, as they
+// are stored in targets:
+//
+//	<shard, 4 hex digits>/<ID>      shard: the ID's first 8 bytes, big-endian, modulo num_shards
+//	<shard, 4 hex digits>/.fill-<…> being written; removed after an hour
+//
+// Processes with the same num_shards may share one. Each shard holds its part of
+// the capacity, and at most 1/16 or 64 files more for each process that fills it.
+// An entry's access time, if after its modification time, says that it was read
+// since it was written or last spared from eviction, and spares it once more.
+//
 // # Invariants
 //
 //	I1  Bytes that a Get returns hash to the ID that was asked for.
 //	I2  Bytes that a Put stores hash to the ID that they are stored under.
-//	I3  A Put that returned nil is durable: dir fsyncs the file and its directory
-//	    before and after the rename, s3 is durable when it answers.
-//	I4  Every request to a store takes one token of the shared limiter, retries too.
+//	I3  A Put that returned nil is durable: dir fsyncs the file before the rename and
+//	    its directory after it, s3 is durable when it answers.
+//	I4  Every request to a store takes one token of the shared limiter, retries too. A
+//	    call of a dir target is one request; reading a cache is none.
 //	I5  An object appears whole or not at all, in every provider.
 //	I6  A damaged cache entry is removed and fetched anew, never returned.
 //
 // # Errors
 //
 // Four kinds decide what happens: [ErrAbsent], [ErrCorrupt], [ErrConflict], and
-// everything else, which is transient or a matter of configuration and worth a
-// later try. Providers translate at the edge; nobody matches text.
+// everything else, which is transient or a matter of configuration (such as
+// [ErrNoBucket]) and worth a later try. Providers translate at the edge; nobody matches text.
 package chunkstore

@@ -1,0 +1,249 @@
+package chunkstore
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	cacheTempPrefix = ".fill-"
+	// cacheTempAgeMax is far more than writing 64 KiB takes.
+	cacheTempAgeMax = time.Hour
+	// A shard is looked through, for eviction, once per 1/cacheSlack of its
+	// capacity that this process added, and once per shardFillsMax at most.
+	cacheSlack    = 16
+	shardFillsMax = 64
+)
+
+// cache is a directory of chunk objects, which any number of processes may read,
+// and fill if it is a local one. It never fails a caller: what goes wrong is
+// logged at debug level. See doc.go for its files.
+type cache struct {
+	dir      string
+	shards   int
+	capacity int // of a shard, in files; 0: read-only
+	log      *slog.Logger
+
+	mu    sync.Mutex
+	fills []int // per shard, how often to fill before it is looked through
+}
+
+func newLocalCache(c LocalConfig, log *slog.Logger) (*cache, error) {
+	shards := max(1, c.NumShards)
+	cache, err := newReadOnlyCache(ReadOnlyConfig{Directory: c.Directory, NumShards: shards}, log)
+	if err != nil {
+		return nil, err
+	}
+	cache.capacity = int(c.Capacity / int64(shards)) // at least 1: see Validate
+	cache.fills = make([]int, shards)
+	return cache, nil
+}
+
+func newReadOnlyCache(c ReadOnlyConfig, log *slog.Logger) (*cache, error) {
+	dir, err := filepath.Abs(c.Directory)
+	if err != nil {
+		return nil, err
+	}
+	return &cache{dir: dir, shards: max(1, c.NumShards), log: log}, nil
+}
+
+func (c *cache) local() bool { return c.capacity > 0 }
+
+// place returns the number of the shard of id, its directory, and the entry's file.
+func (c *cache) place(id ID) (shard int, dir, name string) {
+	shard = int(binary.BigEndian.Uint64(id[:]) % uint64(c.shards))
+	dir = filepath.Join(c.dir, fmt.Sprintf("%04x", shard))
+	return shard, dir, filepath.Join(dir, id.String())
+}
+
+// get returns the plain bytes of id, verified, if they are here. It removes a
+// damaged entry from a local cache (I6).
+func (c *cache) get(id ID) (plain []byte, ok bool) {
+	_, _, name := c.place(id)
+	plain, err := c.read(id, name)
+	switch {
+	case err == nil:
+		return plain, true
+	case errors.Is(err, ErrCorrupt) && c.local():
+		err = errors.Join(err, ignoreAbsent(os.Remove(name))) // I6
+	case errors.Is(err, ErrAbsent):
+		return nil, false
+	}
+	c.log.Debug("read cache", "file", name, "error", err)
+	return nil, false
+}
+
+func (c *cache) read(id ID, name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrAbsent
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > objectBytesMax {
+		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", ErrCorrupt, info.Size(), objectBytesMax)
+	}
+	stored := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, stored); err != nil {
+		return nil, err
+	}
+	plain, err := DecodeObject(id, stored)
+	if err != nil {
+		return nil, err
+	}
+	if c.local() && !wasUsed(info) {
+		modified := info.ModTime()
+		if err := os.Chtimes(name, later(time.Now(), modified), modified); err != nil {
+			c.log.Debug("mark cache entry as used", "file", name, "error", err)
+		}
+	}
+	return plain, nil
+}
+
+// put adds the stored form of id to a local cache, and makes room for it. It
+// need not be durable: what a crash leaves is verified when it is read.
+func (c *cache) put(id ID, stored []byte) {
+	if !c.local() {
+		return
+	}
+	shard, dir, name := c.place(id)
+	err := writeEntry(dir, name, stored)
+	if err == nil && c.timeToTidy(shard) {
+		err = c.tidy(dir)
+	}
+	if err != nil {
+		c.log.Debug("fill cache", "file", name, "error", err)
+	}
+}
+
+func writeEntry(dir, name string, stored []byte) error {
+	f, err := os.CreateTemp(dir, cacheTempPrefix+"*") // mode 0600
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(dir, dirPerm); err == nil {
+			f, err = os.CreateTemp(dir, cacheTempPrefix+"*")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(stored)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name) // I5
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// timeToTidy counts fills. The first one of a process is always due: it finds
+// what earlier ones left.
+func (c *cache) timeToTidy(shard int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fills[shard]--
+	if c.fills[shard] > 0 {
+		return false
+	}
+	c.fills[shard] = max(1, min(shardFillsMax, c.capacity/cacheSlack))
+	return true
+}
+
+// tidy brings a shard back to its capacity by second chance: entries go in the
+// order of their age, but one that was read since it was written, or since it
+// was spared last, is spared once, as if written now. It removes what a crashed
+// fill left. Other processes may do the same at the same time.
+func (c *cache) tidy(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var files []cacheFile
+	for _, e := range entries {
+		info, statErr := e.Info()
+		if statErr != nil {
+			continue // evicted by somebody else
+		}
+		name := filepath.Join(dir, e.Name())
+		if strings.HasPrefix(e.Name(), cacheTempPrefix) {
+			if time.Since(info.ModTime()) > cacheTempAgeMax {
+				err = errors.Join(err, ignoreAbsent(os.Remove(name)))
+			}
+			continue
+		}
+		files = append(files, cacheFile{name, info.ModTime(), wasUsed(info)})
+	}
+	excess := len(files) - c.capacity
+	if excess <= 0 {
+		return err
+	}
+	slices.SortFunc(files, func(a, b cacheFile) int {
+		return cmp.Or(a.modified.Compare(b.modified), cmp.Compare(a.name, b.name))
+	})
+	var spared []cacheFile
+	for _, f := range files {
+		if excess == 0 {
+			break
+		}
+		if f.used {
+			spared = append(spared, f)
+			continue
+		}
+		err = errors.Join(err, ignoreAbsent(os.Remove(f.name)))
+		excess--
+	}
+	now := time.Now()
+	for i, f := range spared {
+		if i < excess { // all were used: the oldest go
+			err = errors.Join(err, ignoreAbsent(os.Remove(f.name)))
+		} else {
+			err = errors.Join(err, ignoreAbsent(os.Chtimes(f.name, now, now)))
+		}
+	}
+	return err
+}
+
+type cacheFile struct {
+	name     string
+	modified time.Time
+	used     bool
+}
+
+// wasUsed: an entry is written with equal times, and the first read moves the
+// time of access, by itself on most mounts, by our own hand on the others.
+func wasUsed(info fs.FileInfo) bool {
+	return accessed(info).After(info.ModTime())
+}
+
+func accessed(info fs.FileInfo) time.Time {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(stat.Atim.Unix())
+	}
+	return info.ModTime()
+}
+
+// later returns now, or the first instant after modified if that is later.
+func later(now, modified time.Time) time.Time {
+	if now.After(modified) {
+		return now
+	}
+	return modified.Add(1)
+}

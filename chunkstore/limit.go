@@ -1,0 +1,49 @@
+package chunkstore
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	callsPerSecondDefault = 30
+	// burstMax bounds what a pause in traffic saves up.
+	burstMax = 100
+)
+
+// limiter paces and counts the requests of all targets of a [Store] (I4). A nil
+// limiter lets everything pass.
+type limiter struct {
+	tokens *rate.Limiter
+	calls  atomic.Int64
+}
+
+// newLimiter: callsPerSecond 0 means the default, below 0 means no limit.
+func newLimiter(callsPerSecond float64, burst int) *limiter {
+	if callsPerSecond < 0 {
+		return &limiter{tokens: rate.NewLimiter(rate.Inf, 0)}
+	}
+	if callsPerSecond == 0 {
+		callsPerSecond = callsPerSecondDefault
+	}
+	if burst <= 0 {
+		burst = int(min(max(1, callsPerSecond), burstMax))
+	}
+	return &limiter{tokens: rate.NewLimiter(rate.Limit(callsPerSecond), burst)}
+}
+
+// take waits for a token, and counts the request that it is for. It fails only
+// if ctx ends, or would end, first.
+func (l *limiter) take(ctx context.Context) error {
+	if l == nil {
+		return ctx.Err()
+	}
+	if err := l.tokens.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for the limit of calls: %w", err)
+	}
+	l.calls.Add(1)
+	return nil
+}

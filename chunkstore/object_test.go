@@ -1,0 +1,149 @@
+package chunkstore_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"verneuil/chunkstore"
+)
+
+// noise returns n bytes that do not compress; the same for the same seed.
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
+	r.Read(b)
+	return b
+}
+
+// text returns n bytes that compress about as a database does.
+func text(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	var b strings.Builder
+	for b.Len() < n {
+		fmt.Fprintf(&b, "%d|customer %d|2024-%02d-%02d|%d.%02d\x00", r.Uint32(), r.IntN(9999), r.IntN(12), r.IntN(28), r.IntN(999), r.IntN(99))
+	}
+	return []byte(b.String()[:n])
+}
+
+func TestObjectRoundTrip(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 511, 512, 4096, 32768, chunkstore.ChunkBytes - 1, chunkstore.ChunkBytes} {
+		for name, plain := range map[string][]byte{"noise": noise(1, n), "text": text(1, n), "zero": make([]byte, n)} {
+			stored := chunkstore.EncodeObject(plain)
+			if len(stored) > n+8 {
+				t.Errorf("%s of %d bytes: stored as %d, want at most 8 more", name, n, len(stored))
+			}
+			if name != "noise" && n > 511 && len(stored) > n*3/4 {
+				t.Errorf("%s of %d bytes: stored as %d: not compressed", name, n, len(stored))
+			}
+			got, err := chunkstore.DecodeObject(chunkstore.Sum(plain), stored)
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s of %d bytes: decoded to %d bytes, %v", name, n, len(got), err)
+			}
+		}
+	}
+}
+
+// Vectors of format version 1, never to be changed.
+func TestObjectVectors(t *testing.T) {
+	vectors := []struct{ plain, stored string }{
+		{"", "56524e4301000000"},
+		{"hello", "56524e430100000068656c6c6f"},
+		{strings.Repeat("verneuil ", 100), "56524e430101000028b52ffd400084028d0000487665726e6575696c20015409032d7819"},
+	}
+	for _, v := range vectors {
+		stored, err := hex.DecodeString(v.stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := chunkstore.DecodeObject(chunkstore.Sum([]byte(v.plain)), stored)
+		if err != nil || string(got) != v.plain {
+			t.Errorf("%.20q: decoded to %.20q, %v; encoded now %x", v.plain, got, err, chunkstore.EncodeObject([]byte(v.plain)))
+		}
+	}
+}
+
+func TestI1DamagedObjects(t *testing.T) {
+	plain := text(2, chunkstore.ChunkBytes)
+	id := chunkstore.Sum(plain)
+	stored := chunkstore.EncodeObject(plain)
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := func(codec byte) []byte { return []byte{'V', 'R', 'N', 'C', 1, codec, 0, 0} }
+	changed := func(at int) []byte {
+		b := bytes.Clone(stored)
+		b[at] ^= 0x40
+		return b
+	}
+	half := encoder.EncodeAll(plain[:40000], nil)
+	cases := map[string][]byte{
+		"empty":         nil,
+		"short header":  stored[:7],
+		"header only":   stored[:8],
+		"truncated":     stored[:len(stored)-1],
+		"magic":         changed(0),
+		"version":       changed(4),
+		"codec":         changed(5),
+		"reserved":      changed(7),
+		"payload":       changed(len(stored) / 2),
+		"another":       chunkstore.EncodeObject(text(3, 1000)),
+		"raw, too long": append(header(0), make([]byte, chunkstore.ChunkBytes+1)...),
+		"zstd bomb":     encoder.EncodeAll(make([]byte, 100<<20), header(1)),
+		"two frames":    append(append(header(1), half...), half...),
+	}
+	for name, damaged := range cases {
+		if got, err := chunkstore.DecodeObject(id, damaged); !errors.Is(err, chunkstore.ErrCorrupt) {
+			t.Errorf("%s: %d bytes, error %v; want ErrCorrupt", name, len(got), err)
+		}
+	}
+}
+
+func FuzzDecodeObject(f *testing.F) {
+	f.Add(chunkstore.EncodeObject(nil))
+	f.Add(chunkstore.EncodeObject([]byte("hello")))
+	f.Add(chunkstore.EncodeObject(text(1, 5000)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// b as a stored object: no panic, and nothing but the ID's own bytes.
+		id := chunkstore.Sum(b)
+		if plain, err := chunkstore.DecodeObject(id, b); err == nil && chunkstore.Sum(plain) != id {
+			t.Fatalf("accepted %d bytes of another hash", len(plain))
+		} else if err != nil && !errors.Is(err, chunkstore.ErrCorrupt) {
+			t.Fatalf("error of no kind: %v", err)
+		}
+		// b as plain bytes: Decode after Encode is the identity.
+		if len(b) <= chunkstore.ChunkBytes {
+			plain, err := chunkstore.DecodeObject(id, chunkstore.EncodeObject(b))
+			if err != nil || !bytes.Equal(plain, b) {
+				t.Fatalf("round trip of %d bytes: %d bytes, %v", len(b), len(plain), err)
+			}
+		}
+	})
+}
+
+func BenchmarkEncodeObject(b *testing.B) {
+	plain := text(1, chunkstore.ChunkBytes)
+	b.SetBytes(int64(len(plain)))
+	for b.Loop() {
+		chunkstore.EncodeObject(plain)
+	}
+	b.ReportMetric(float64(len(chunkstore.EncodeObject(plain)))/float64(len(plain)), "ratio")
+}
+
+func BenchmarkDecodeObject(b *testing.B) {
+	plain := text(1, chunkstore.ChunkBytes)
+	id, stored := chunkstore.Sum(plain), chunkstore.EncodeObject(plain)
+	b.SetBytes(int64(len(plain)))
+	for b.Loop() {
+		if _, err := chunkstore.DecodeObject(id, stored); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

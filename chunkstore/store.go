@@ -1,0 +1,193 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"golang.org/x/sync/singleflight"
+)
+
+const concurrencyDefault = 8
+
+// Options of a [Store]; the zero value is what the configuration's defaults say.
+type Options struct {
+	CallsPerSecond float64      // of all targets together; 0: 30; below 0: no limit
+	Burst          int          // calls that a pause saves up; 0: one second's, at most 100
+	Concurrency    int          // connections kept per s3 endpoint; 0: 8
+	Log            *slog.Logger // nil: silent
+}
+
+func (o Options) withDefaults() Options {
+	if o.Concurrency <= 0 {
+		o.Concurrency = concurrencyDefault
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Store is the list of targets and caches of one configuration. It is safe for
+// concurrent use.
+type Store struct {
+	// Targets are the s3 and dir entries, in the order of the list. Do not change it.
+	Targets []*Target
+
+	caches  []*cache // the first local one, then the others in the order of the list
+	limit   *limiter
+	log     *slog.Logger
+	fetches singleflight.Group
+}
+
+// Open checks cfgs, and makes what they describe. It sends no request, reads no
+// credentials and makes no directory: that happens at the first use. Without
+// targets a Store is of little use, but legal.
+func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
+	o = o.withDefaults()
+	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log}
+	var readers []*cache
+	for i, c := range cfgs {
+		at := fmt.Sprintf("replication_targets[%d]", i)
+		if err := c.Validate(at); err != nil {
+			return nil, err
+		}
+		switch {
+		case c.S3 != nil:
+			return nil, fmt.Errorf("%s.s3: not supported by this build yet", at)
+		case c.Dir != nil:
+			path, err := filepath.Abs(c.Dir.Path) // the host may change its directory
+			if err != nil {
+				return nil, fmt.Errorf("%s.dir.path: %w", at, err)
+			}
+			chunks, manifests := newDirBuckets(DirConfig{Path: path}, s.limit, o.Log)
+			s.Targets = append(s.Targets, NewTarget("directory "+path, chunks, manifests))
+		case c.Local != nil:
+			cache, err := newLocalCache(*c.Local, o.Log)
+			if err != nil {
+				return nil, fmt.Errorf("%s.local.directory: %w", at, err)
+			}
+			s.caches = append(s.caches, cache)
+		case c.ReadOnly != nil:
+			cache, err := newReadOnlyCache(*c.ReadOnly, o.Log)
+			if err != nil {
+				return nil, fmt.Errorf("%s.read_only.directory: %w", at, err)
+			}
+			readers = append(readers, cache)
+		}
+	}
+	s.caches = append(s.caches, readers...)
+	return s, nil
+}
+
+// NewStore makes a Store of targets that the caller has made, without caches.
+func NewStore(targets ...*Target) *Store {
+	return &Store{Targets: targets, log: slog.New(slog.DiscardHandler)}
+}
+
+// Calls returns how many requests were sent so far, retries counted.
+func (s *Store) Calls() int64 {
+	if s.limit == nil {
+		return 0
+	}
+	return s.limit.calls.Load()
+}
+
+// Close lets go of idle connections. Nothing may be in flight.
+func (s *Store) Close() error {
+	return nil
+}
+
+// GetChunk returns the plain bytes of id, verified (I1), in a buffer that is the
+// caller's to keep and to change. It asks the caches first, then each target in
+// turn, and fills the first local cache. It fails with ErrAbsent if every target
+// says so, with ErrCorrupt if a target has nothing but a damaged object and the
+// others have nothing, and with neither if another target could not be asked.
+// [ZeroID] costs no I/O.
+func (s *Store) GetChunk(ctx context.Context, id ID) ([]byte, error) {
+	if id == ZeroID {
+		return make([]byte, ChunkBytes), nil
+	}
+	for {
+		// Callers that want the same object at once share a fetch, under the
+		// context of the first; if that one ends, the others fetch anew.
+		fetch := s.fetches.DoChan(string(id[:]), func() (any, error) {
+			plain, err := s.fetch(ctx, id)
+			if err != nil && ctx.Err() != nil {
+				err = &leaderGoneError{err}
+			}
+			return plain, err
+		})
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("get chunk %v: %w", id, ctx.Err())
+		case r := <-fetch:
+			var gone *leaderGoneError
+			if errors.As(r.Err, &gone) && ctx.Err() == nil {
+				continue
+			}
+			if r.Err != nil {
+				return nil, fmt.Errorf("get chunk %v: %w", id, r.Err)
+			}
+			plain := r.Val.([]byte)
+			if r.Shared {
+				plain = append(make([]byte, 0, len(plain)), plain...)
+			}
+			return plain, nil
+		}
+	}
+}
+
+// leaderGoneError: a shared fetch ended because the context of the caller that
+// began it did.
+type leaderGoneError struct{ error }
+
+func (e *leaderGoneError) Unwrap() error { return e.error }
+
+func (s *Store) fetch(ctx context.Context, id ID) ([]byte, error) {
+	for _, c := range s.caches {
+		if plain, ok := c.get(id); ok {
+			return plain, nil
+		}
+	}
+	var failed failures
+	for _, t := range s.Targets {
+		plain, stored, err := t.getChunk(ctx, id)
+		if err != nil {
+			failed.add(t, err)
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		if len(s.caches) > 0 {
+			s.caches[0].put(id, stored)
+		}
+		return plain, nil
+	}
+	return nil, failed.err()
+}
+
+// GetManifest returns the object called key of the first target that has it, and
+// that target: its ETag means nothing to the others. opts apply to each. It
+// fails with ErrUnmodified if the first target that answers says so, and with
+// ErrAbsent only if all say so.
+func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions) (Object, *Target, error) {
+	var failed failures
+	for _, t := range s.Targets {
+		o, err := t.Manifests.Get(ctx, key, opts)
+		if err == nil {
+			return o, t, nil
+		}
+		if errors.Is(err, ErrUnmodified) {
+			return Object{}, t, err
+		}
+		failed.add(t, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return Object{}, nil, fmt.Errorf("get manifest: %w", failed.err())
+}

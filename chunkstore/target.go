@@ -1,0 +1,127 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Target is one place that holds whole databases: their chunks and their
+// manifests. It is safe for concurrent use.
+type Target struct {
+	Name      string // for messages; without secrets
+	Chunks    Bucket
+	Manifests Bucket
+}
+
+// NewTarget makes a target of two buckets.
+func NewTarget(name string, chunks, manifests Bucket) *Target {
+	return &Target{Name: name, Chunks: chunks, Manifests: manifests}
+}
+
+// PutChunk stores plain under id, after checking that it is what id says (I2),
+// and returns how many bytes were sent. It stores [ZeroID] by doing nothing. The
+// object is durable on return (I3). plain is not retained.
+func (t *Target) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
+	if len(plain) > ChunkBytes {
+		return 0, fmt.Errorf("put chunk %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
+	}
+	if got := Sum(plain); got != id { // I2
+		return 0, fmt.Errorf("put chunk %v: the bytes to store have the hash %v", id, got)
+	}
+	if id == ZeroID {
+		return 0, nil
+	}
+	stored := EncodeObject(plain)
+	if _, err := t.Chunks.Put(ctx, id.String(), stored, Condition{}); err != nil {
+		return 0, fmt.Errorf("put chunk: %w", err)
+	}
+	return len(stored), nil
+}
+
+// GetChunk returns the plain bytes of id, verified (I1). It fails with ErrAbsent
+// and ErrCorrupt. It is for asking this very target; [Store.GetChunk] asks the
+// caches, too.
+func (t *Target) GetChunk(ctx context.Context, id ID) ([]byte, error) {
+	if id == ZeroID {
+		return make([]byte, ChunkBytes), nil
+	}
+	plain, _, err := t.getChunk(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("get chunk %v: %w", id, err)
+	}
+	return plain, nil
+}
+
+func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err error) {
+	o, err := t.Chunks.Get(ctx, id.String(), GetOptions{BytesMax: objectBytesMax})
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err = DecodeObject(id, o.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%v: %w", t.Chunks, err)
+	}
+	return plain, o.Body, nil
+}
+
+// HasChunk says whether the target has an object called id, which it does not
+// read. It has [ZeroID].
+func (t *Target) HasChunk(ctx context.Context, id ID) (bool, error) {
+	if id == ZeroID {
+		return true, nil
+	}
+	_, err := t.Chunks.Stat(ctx, id.String())
+	if errors.Is(err, ErrAbsent) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("look for chunk: %w", err)
+	}
+	return true, nil
+}
+
+// failures gathers what the targets of a list said.
+type failures []error
+
+func (f *failures) add(t *Target, err error) {
+	*f = append(*f, fmt.Errorf("%s: %w", t.Name, err))
+}
+
+// err is of the kind that decides what to do: if a target could not be asked,
+// the object may yet be found there, so that it is neither absent nor corrupt;
+// else it is corrupt if a target has it damaged, else absent.
+func (f failures) err() error {
+	if len(f) == 0 {
+		return errors.New("no target to ask: replication_targets names no s3 or dir")
+	}
+	var unknown, corrupt []error
+	for _, err := range f {
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			corrupt = append(corrupt, err)
+		case !errors.Is(err, ErrAbsent):
+			unknown = append(unknown, err)
+		}
+	}
+	kind := []error(f)
+	if unknown != nil {
+		kind = unknown
+	} else if corrupt != nil {
+		kind = corrupt
+	}
+	return &failuresError{all: f, kind: kind}
+}
+
+// failuresError tells of all failures, but is only what the decisive ones are.
+type failuresError struct{ all, kind []error }
+
+func (e *failuresError) Error() string {
+	texts := make([]string, len(e.all))
+	for i, err := range e.all {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (e *failuresError) Unwrap() []error { return e.kind }
