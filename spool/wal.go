@@ -1,0 +1,247 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// This file reads SQLite's write-ahead log, as specified by "The WAL File
+// Format" (sqlite.org/walformat.html). It only reads, and only what it is given:
+// who may look at a live WAL, and when, is the caller's business (see
+// [ReadWALIndex] for what makes a position safe).
+
+const (
+	walHeaderBytes   = 32
+	walFrameBytes    = 24         // header of a frame; the page follows
+	walMagic         = 0x377f0682 // the lowest bit says: checksums are big-endian
+	walFormatVersion = 3007000
+)
+
+// ErrNoWAL: the file is no WAL that recovery would read a frame from: empty,
+// shorter than a header, or with a damaged header. To SQLite that is no error.
+var ErrNoWAL = errors.New("no valid WAL header")
+
+// WALFrame is one valid frame of a WAL.
+type WALFrame struct {
+	Pgno   uint32 // the page that it holds
+	Commit uint32 // database size in pages if it ends a transaction, else 0
+	Offset int64  // of the page's bytes in the WAL
+}
+
+// WALReader reads the frames of a WAL in order and verifies their salts and
+// running checksums. It is not safe for concurrent use.
+type WALReader struct {
+	PageBytes int
+	Salts     uint64 // salt-1<<32 | salt-2, as in the state page
+
+	r      io.ReaderAt
+	order  binary.ByteOrder // of the words that checksums add up
+	s1, s2 uint32           // checksum of everything read so far
+	frames int
+	buf    []byte
+}
+
+// NewWALReader verifies the header of the WAL in r. The error wraps [ErrNoWAL] if
+// there is none; anything else is the error of r.
+func NewWALReader(r io.ReaderAt) (*WALReader, error) {
+	var header [walHeaderBytes]byte
+	if n, err := r.ReadAt(header[:], 0); n < len(header) {
+		if err == io.EOF {
+			return nil, fmt.Errorf("%w: %d bytes", ErrNoWAL, n)
+		}
+		return nil, err
+	}
+	magic := binary.BigEndian.Uint32(header[0:])
+	if magic&^1 != walMagic {
+		return nil, fmt.Errorf("%w: magic %08x", ErrNoWAL, magic)
+	}
+	if version := binary.BigEndian.Uint32(header[4:]); version != walFormatVersion {
+		return nil, fmt.Errorf("%w: format %d", ErrNoWAL, version)
+	}
+	pageBytes := binary.BigEndian.Uint32(header[8:])
+	if !validPageBytes(pageBytes) {
+		return nil, fmt.Errorf("%w: page size %d", ErrNoWAL, pageBytes)
+	}
+	w := &WALReader{
+		PageBytes: int(pageBytes),
+		Salts:     binary.BigEndian.Uint64(header[16:]),
+		r:         r,
+		order:     binary.LittleEndian,
+		buf:       make([]byte, walFrameBytes+int(pageBytes)),
+	}
+	if magic&1 != 0 {
+		w.order = binary.BigEndian
+	}
+	w.sum(header[:24])
+	if w.s1 != binary.BigEndian.Uint32(header[24:]) || w.s2 != binary.BigEndian.Uint32(header[28:]) {
+		return nil, fmt.Errorf("%w: checksum", ErrNoWAL)
+	}
+	return w, nil
+}
+
+// Frames returns how many frames have been read.
+func (w *WALReader) Frames() int { return w.frames }
+
+// Next returns the next frame. It is io.EOF at the end of the valid frames: where
+// the file ends, where older frames begin, or where a frame is torn. A later call may
+// find that a writer has added frames. The page's bytes are [WALReader.Page].
+func (w *WALReader) Next() (WALFrame, error) {
+	at := walHeaderBytes + int64(w.frames)*int64(len(w.buf))
+	if n, err := w.r.ReadAt(w.buf, at); n < len(w.buf) {
+		if err == nil || err == io.EOF {
+			return WALFrame{}, io.EOF
+		}
+		return WALFrame{}, err
+	}
+	pgno := binary.BigEndian.Uint32(w.buf[0:])
+	if pgno == 0 || binary.BigEndian.Uint64(w.buf[8:]) != w.Salts {
+		return WALFrame{}, io.EOF
+	}
+	s1, s2 := w.s1, w.s2
+	w.sum(w.buf[:8])
+	w.sum(w.buf[walFrameBytes:])
+	if w.s1 != binary.BigEndian.Uint32(w.buf[16:]) || w.s2 != binary.BigEndian.Uint32(w.buf[20:]) {
+		w.s1, w.s2 = s1, s2
+		return WALFrame{}, io.EOF
+	}
+	w.frames++
+	return WALFrame{Pgno: pgno, Commit: binary.BigEndian.Uint32(w.buf[4:]), Offset: at + walFrameBytes}, nil
+}
+
+// Page returns the page of the frame that Next returned last. It is valid until
+// the next call of Next.
+func (w *WALReader) Page() []byte { return w.buf[walFrameBytes:] }
+
+// sum adds b, a multiple of 8 bytes, to the running checksum.
+func (w *WALReader) sum(b []byte) {
+	for ; len(b) >= 8; b = b[8:] {
+		w.s1 += w.order.Uint32(b) + w.s2
+		w.s2 += w.order.Uint32(b[4:]) + w.s1
+	}
+}
+
+func validPageBytes(n uint32) bool { return n >= 512 && n <= 65536 && n&(n-1) == 0 }
+
+// WALView says where the newest committed version of each page stands in a WAL.
+// It is not changed once built.
+type WALView struct {
+	PageBytes int
+	Salts     uint64
+	Frames    int    // in the view; the last one is a commit
+	Pages     uint32 // size of the database at that commit
+	newest    map[uint32]int64
+}
+
+// NewWALView reads r up to its last commit, or up to frame framesMax (counted
+// from 1; 0: no limit), whichever comes first. A WAL without a commit gives a view
+// of no frames.
+func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
+	w, err := NewWALReader(r)
+	if err != nil {
+		return nil, err
+	}
+	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts, newest: map[uint32]int64{}}
+	pending := map[uint32]int64{}
+	for framesMax == 0 || w.Frames() < framesMax {
+		frame, err := w.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		pending[frame.Pgno] = frame.Offset
+		if frame.Commit == 0 {
+			continue
+		}
+		for pgno, offset := range pending {
+			v.newest[pgno] = offset
+		}
+		clear(pending)
+		v.Frames, v.Pages = w.Frames(), frame.Commit
+	}
+	return v, nil
+}
+
+// Offset returns where in the WAL the bytes of page pgno begin, and false if the
+// database file's own are the newest.
+func (v *WALView) Offset(pgno uint32) (int64, bool) {
+	offset, ok := v.newest[pgno]
+	return offset, ok
+}
+
+// WALIndex is the header of a wal-index, the -shm file: what its writers have
+// published as committed.
+type WALIndex struct {
+	PageBytes  int
+	Salts      uint64
+	Frames     int    // mxFrame: valid, committed frames
+	Pages      uint32 // size of the database at that commit
+	Backfilled int    // nBackfill: frames that are in the database file for good
+}
+
+const walIndexHeaderBytes = 48
+
+// ReadWALIndex reads the header of the wal-index in r, usually a -shm file.
+//
+// Of a WAL alone nobody can tell its last commit: after a spill SQLite rewrites
+// frames that are already written, commit frame included, and a commit whose
+// fsync failed is rolled back. The wal-index says it: SQLite writes its header last.
+// The header stands there twice, and like SQLite's own readers (walIndexTryHdr in
+// wal.c) this one takes it if both are equal and their checksum is right; else
+// the error wraps [ErrWALBusy] and the caller tries again.
+//
+// Order of reading: header, nBackfill, header. A writer that restarts the WAL
+// stores its header (mxFrame 0) before it sets nBackfill to 0, so Backfilled is
+// never too small for Frames; it may be larger, which means the same as equal.
+func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
+	var before, after [2 * walIndexHeaderBytes]byte
+	var backfill [4]byte
+	for _, read := range []struct {
+		b   []byte
+		off int64
+	}{{before[:], 0}, {backfill[:], int64(len(before))}, {after[:], 0}} {
+		if n, err := r.ReadAt(read.b, read.off); n < len(read.b) {
+			if err == io.EOF {
+				return WALIndex{}, fmt.Errorf("wal-index: %w: short", ErrWALBusy)
+			}
+			return WALIndex{}, fmt.Errorf("wal-index: %w", err)
+		}
+	}
+	header := before[:walIndexHeaderBytes]
+	if before != after || string(header) != string(before[walIndexHeaderBytes:]) {
+		return WALIndex{}, fmt.Errorf("wal-index: %w", ErrWALBusy)
+	}
+	native := binary.NativeEndian
+	w := WALReader{order: nativeOrder()}
+	w.sum(header[:40])
+	if w.s1 != native.Uint32(header[40:]) || w.s2 != native.Uint32(header[44:]) {
+		return WALIndex{}, fmt.Errorf("wal-index: %w: checksum", ErrWALBusy)
+	}
+	if version := native.Uint32(header); version != walFormatVersion || header[12] == 0 {
+		return WALIndex{}, fmt.Errorf("wal-index: format %d, initialized %d", version, header[12])
+	}
+	// szPage is 16 bits wide; 65,536 is stored as 1 (sqlite3.c: WalIndexHdr).
+	pageBytes := uint32(native.Uint16(header[14:]))
+	pageBytes = pageBytes&0xfe00 | (pageBytes&1)<<16
+	return WALIndex{
+		PageBytes: int(pageBytes),
+		// aSalt is copied from the WAL's header as bytes: big-endian.
+		Salts:      binary.BigEndian.Uint64(header[32:]),
+		Frames:     int(native.Uint32(header[16:])),
+		Pages:      native.Uint32(header[20:]),
+		Backfilled: int(native.Uint32(backfill[:])),
+	}, nil
+}
+
+// ErrWALBusy: a writer was in the middle of changing the wal-index.
+var ErrWALBusy = errors.New("being written")
+
+func nativeOrder() binary.ByteOrder {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return binary.LittleEndian
+	}
+	return binary.BigEndian
+}
