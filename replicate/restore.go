@@ -1,0 +1,207 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// restoreConcurrency is how many fetches run at once unless the caller says
+// otherwise: enough to hide a store's latency, and 8 chunks of memory.
+const restoreConcurrency = 8
+
+// restoreBatch is how many chunks share their fetches: a leaf's worth. One ID that
+// stands in two batches is fetched twice; in return memory does not grow with
+// the database.
+const restoreBatch = 1024
+
+// RestoreOptions say what to restore, and from where.
+type RestoreOptions struct {
+	Manifest *manifest.Manifest
+	// Fetch gets chunks, leaves and nodes, verified; see [manifest.Fetch].
+	Fetch manifest.Fetch
+	// Concurrency bounds the calls of Fetch at a time; 0: 8.
+	Concurrency int
+	// Progress, if set, is told the bytes of the file that are in place, of
+	// how many. Calls come one at a time, and done only grows; the last call of a
+	// successful restore says done == total.
+	Progress func(done, total int64)
+}
+
+// Restore writes the version that o.Manifest describes to w, which must be a new
+// file of Manifest.FileBytes zeros: chunks of zeros are not written. Nothing is
+// flushed. The first error ends it, after the calls of Fetch that are under way; it
+// names the chunk, leaf or node. Restore checks lengths, o.Fetch checks hashes.
+func Restore(ctx context.Context, w io.WriterAt, o RestoreOptions) error {
+	if o.Concurrency <= 0 {
+		o.Concurrency = restoreConcurrency
+	}
+	r := &restore{RestoreOptions: o, w: w, tree: o.Manifest.Tree()}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(o.Concurrency)
+	err := r.fetchAll(ctx, group)
+	// A worker's error is the cause when fetchAll stopped because of ctx.
+	if workerErr := group.Wait(); workerErr != nil {
+		err = workerErr
+	}
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return nil
+}
+
+// restore is one run of Restore.
+type restore struct {
+	RestoreOptions
+	w    io.WriterAt
+	tree *manifest.Tree
+
+	mu   sync.Mutex // also held while Progress runs
+	done int64
+}
+
+// fetchAll starts the fetches of all chunks in group, which bounds them.
+func (r *restore) fetchAll(ctx context.Context, group *errgroup.Group) error {
+	chunks := r.Manifest.Chunks()
+	for start := 0; start < chunks; start += restoreBatch {
+		end := min(start+restoreBatch, chunks)
+		var ids []chunkstore.ID
+		places := make(map[chunkstore.ID][]int)
+		for i := start; i < end; i++ {
+			id, err := r.tree.Lookup(ctx, i, r.Fetch)
+			if err != nil {
+				return err
+			}
+			if places[id] == nil {
+				ids = append(ids, id)
+			}
+			places[id] = append(places[id], i)
+		}
+		if end < chunks {
+			// The next leaf, so that nobody waits for it when its turn comes.
+			// The Lookups above then find it there, or share this fetch.
+			next := end
+			group.Go(func() error {
+				_, err := r.tree.Lookup(ctx, next, r.Fetch)
+				return err
+			})
+		}
+		for _, id := range ids {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			group.Go(func() error { return r.chunk(ctx, id, places[id]) })
+		}
+	}
+	return ctx.Err()
+}
+
+// chunk fetches the object id and writes it to the chunks at indexes.
+func (r *restore) chunk(ctx context.Context, id chunkstore.ID, indexes []int) error {
+	var base []byte // of ZeroID: nil
+	if id != chunkstore.ZeroID {
+		var err error
+		if base, err = r.Fetch(ctx, id); err != nil {
+			return fmt.Errorf("chunk %d (%s): %w", indexes[0], id, err)
+		}
+		if len(base) == 0 || len(base) > chunkstore.ChunkBytes {
+			return fmt.Errorf("chunk %d (%s): %d bytes: %w", indexes[0], id, len(base), chunkstore.ErrCorrupt)
+		}
+	}
+	for _, i := range indexes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if id != chunkstore.ZeroID || len(r.Manifest.InlineOf(i)) > 0 {
+			if _, err := r.w.WriteAt(r.Manifest.Overlay(i, base), int64(i)*chunkstore.ChunkBytes); err != nil {
+				return fmt.Errorf("chunk %d (%s): %w", i, id, err)
+			}
+		}
+		r.advance(r.Manifest.ChunkBytes(i))
+	}
+	return nil
+}
+
+func (r *restore) advance(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done += int64(n)
+	if r.Progress != nil {
+		r.Progress(r.done, r.Manifest.FileBytes)
+	}
+}
+
+// RestoreFile restores to the file path: it writes a temporary file in the same
+// directory (mode 0600), flushes it, and renames it over path, which is durable when
+// RestoreFile returns nil. On an error the temporary file is removed and path
+// is as it was, unless the error says that the directory could not be flushed.
+//
+// It refuses a path beside which a rollback journal or WAL stands: SQLite would
+// take it for the restored database's and replay it.
+func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error) {
+	if err := refuseJournals(path); err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".verneuil-restore-*") // O_EXCL, 0600
+	if err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	renamed := false
+	defer func() {
+		if !renamed {
+			f.Close() // again, perhaps: the error of the first Close is the one that counts
+			os.Remove(f.Name())
+		}
+	}()
+	if err := f.Truncate(o.Manifest.FileBytes); err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	if err := Restore(ctx, f, o); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("restore to %s: %w", path, err)
+	}
+	renamed = true
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("restore to %s: the file is in place, but flushing its directory: %w", path, err)
+	}
+	return nil
+}
+
+// refuseJournals fails if SQLite would find a journal for the database path.
+func refuseJournals(path string) error {
+	for _, suffix := range []string{"-journal", "-wal"} {
+		info, err := os.Stat(path + suffix)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s is not empty: it would be replayed on the restored database; move it away first", path+suffix)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,313 @@
+package replicate_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	. "verneuil/replicate"
+)
+
+// restoreCase is a version of a database, what stores it, and what it is.
+type restoreCase struct {
+	m       *manifest.Manifest
+	objects map[chunkstore.ID][]byte
+	file    []byte
+}
+
+func (c *restoreCase) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
+	plain, ok := c.objects[id]
+	if !ok {
+		return nil, chunkstore.ErrAbsent
+	}
+	if chunkstore.Sum(plain) != id {
+		return nil, chunkstore.ErrCorrupt
+	}
+	return bytes.Clone(plain), nil
+}
+
+func (c *restoreCase) put(plain []byte) chunkstore.ID {
+	id := chunkstore.Sum(plain)
+	c.objects[id] = bytes.Clone(plain)
+	return id
+}
+
+// newRestoreCase makes a file of so many chunks, and 1,536 bytes more, with
+// zeros, repetitions, patches and inline pages.
+func newRestoreCase(t testing.TB, chunks int) *restoreCase {
+	t.Helper()
+	const size = chunkstore.ChunkBytes
+	c := &restoreCase{objects: map[chunkstore.ID][]byte{}, file: make([]byte, chunks*size+1536)}
+	rng := rand.NewChaCha8([32]byte{byte(chunks)})
+	for i := range chunks + 1 {
+		chunk := c.file[i*size : min((i+1)*size, len(c.file))]
+		switch i % 5 {
+		case 0: // zeros
+		case 1: // a repetition
+			copy(chunk, bytes.Repeat([]byte{byte(i / 5 % 3), 1}, size))
+		default:
+			rng.Read(chunk[:min(1000, len(chunk))])
+		}
+	}
+	c.m = &manifest.Manifest{Host: "h", Path: "/p", FileBytes: int64(len(c.file)), PageBytes: 512}
+	tree := manifest.NewTree(c.m.Chunks())
+	for i := range c.m.Chunks() {
+		tree.Set(i, c.put(c.m.Overlay(i, c.file[i*size:])))
+	}
+	tree.Pack(0)
+	for i := 0; i < chunks; i += 7 { // patched since, by an object that is too short
+		rng.Read(c.file[i*size : i*size+512])
+		clear(c.file[i*size+512 : (i+1)*size])
+		tree.Set(i, c.put(c.file[i*size:i*size+512]))
+	}
+	c.m.Levels, c.m.Top, c.m.Patches = tree.Pack(chunks)
+	for _, plain := range tree.Objects() {
+		c.put(plain)
+	}
+	for i := 0; i <= chunks; i += 3 { // and inline pages on top, some of them over zeros
+		page := bytes.Repeat([]byte{0xee}, 512)
+		copy(c.file[i*size+512:], page)
+		c.m.Inline = append(c.m.Inline, manifest.Page{Offset: int64(i*size + 512), Data: page})
+	}
+	if _, err := c.m.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// needed returns the IDs of the chunks, leaves and nodes that a restore must fetch.
+func (c *restoreCase) needed(t testing.TB) map[chunkstore.ID]bool {
+	tree := c.m.Tree()
+	ids := map[chunkstore.ID]bool{}
+	if err := tree.Load(t.Context(), c.fetch); err != nil {
+		t.Fatal(err)
+	}
+	for id := range tree.Objects() {
+		ids[id] = true
+	}
+	for i := range tree.Len() {
+		if id := tree.At(i); id != chunkstore.ZeroID {
+			ids[id] = true
+		}
+	}
+	return ids
+}
+
+func TestRestoreFile(t *testing.T) {
+	for _, chunks := range []int{0, 1, 40, 65, 1024, 1100} {
+		for _, concurrency := range []int{0, 1, 3} {
+			t.Run(fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency), func(t *testing.T) {
+				c := newRestoreCase(t, chunks)
+				path := filepath.Join(t.TempDir(), "out.db")
+				var running, most atomic.Int64
+				var mu sync.Mutex
+				calls := map[chunkstore.ID]int{}
+				var done, total int64
+				err := RestoreFile(t.Context(), path, RestoreOptions{
+					Manifest: c.m, Concurrency: concurrency,
+					Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+						n := running.Add(1)
+						defer running.Add(-1)
+						mu.Lock()
+						most.Store(max(most.Load(), n))
+						calls[id]++
+						mu.Unlock()
+						return c.fetch(ctx, id)
+					},
+					Progress: func(d, n int64) {
+						if d <= done || d > n {
+							t.Errorf("progress %d after %d of %d", d, done, n)
+						}
+						done, total = d, n
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := os.ReadFile(path)
+				if err != nil || !bytes.Equal(got, c.file) {
+					t.Fatalf("%v; equal: %v", err, bytes.Equal(got, c.file))
+				}
+				if done != c.m.FileBytes || total != done {
+					t.Errorf("progress ended at %d of %d", done, total)
+				}
+				if limit := int64(max(concurrency, 1)); concurrency > 0 && most.Load() > limit || most.Load() > 8 {
+					t.Errorf("%d fetches at a time", most.Load())
+				}
+				if calls[chunkstore.ZeroID] > 0 {
+					t.Error("the chunk of zeros was fetched")
+				}
+				for id := range c.needed(t) {
+					if most := (chunks + 1 + 1023) / 1024; calls[id] < 1 || calls[id] > most {
+						t.Errorf("%s fetched %d times", id, calls[id])
+					}
+				}
+				if info, _ := os.Stat(path); info.Mode() != 0o600 {
+					t.Errorf("mode %v", info.Mode())
+				}
+			})
+		}
+	}
+}
+
+// checkUntouched fails the test if a failed restore left anything in path's directory.
+func checkUntouched(t *testing.T, path, content string) {
+	t.Helper()
+	if got, err := os.ReadFile(path); err != nil || string(got) != content {
+		t.Errorf("the existing file: %q, %v", got, err)
+	}
+	if names, _ := os.ReadDir(filepath.Dir(path)); len(names) != 1 {
+		t.Errorf("left behind: %v", names)
+	}
+}
+
+func TestRestoreFileOfDamagedVersions(t *testing.T) {
+	c := newRestoreCase(t, 70)
+	path := filepath.Join(t.TempDir(), "out.db")
+	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for victim := range c.needed(t) {
+		good := c.objects[victim]
+		for name, damage := range map[string]func() ([]byte, error){
+			"missing":   func() ([]byte, error) { return nil, chunkstore.ErrAbsent },
+			"damaged":   func() ([]byte, error) { return nil, chunkstore.ErrCorrupt },
+			"empty":     func() ([]byte, error) { return nil, nil },
+			"too long":  func() ([]byte, error) { return make([]byte, chunkstore.ChunkBytes+1), nil },
+			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Sum(good[1:])) },
+		} {
+			err := RestoreFile(t.Context(), path, RestoreOptions{Manifest: c.m, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+				if id == victim {
+					return damage()
+				}
+				return c.fetch(ctx, id)
+			}})
+			want := chunkstore.ErrCorrupt
+			if name == "missing" || name == "truncated" {
+				want = chunkstore.ErrAbsent
+			}
+			if !errors.Is(err, want) || !strings.Contains(err.Error(), victim.String()) {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	checkUntouched(t, path, "precious")
+}
+
+func TestRestoreFileAndCancellation(t *testing.T) {
+	c := newRestoreCase(t, 300)
+	path := filepath.Join(t.TempDir(), "out.db")
+	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for after := range int64(20) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls atomic.Int64
+		err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Concurrency: 4, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			if calls.Add(1) > after {
+				cancel()
+				return nil, ctx.Err()
+			}
+			return c.fetch(ctx, id)
+		}})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("after %d calls: %v", after, err)
+		}
+		if n := calls.Load(); n > after+4+1 {
+			t.Errorf("%d calls, cancelled at %d", n, after)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Fetch: c.fetch}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	checkUntouched(t, path, "precious")
+}
+
+func TestRestoreFileRefusesWhereItWouldHarm(t *testing.T) {
+	c := newRestoreCase(t, 3)
+	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out.db")
+	for _, suffix := range []string{"-journal", "-wal"} {
+		if err := os.WriteFile(path+suffix, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := RestoreFile(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), path+suffix) {
+			t.Errorf("%s: %v", suffix, err)
+		}
+		if err := os.Truncate(path+suffix, 0); err != nil { // as PERSIST and TRUNCATE leave it
+			t.Fatal(err)
+		}
+	}
+	if err := RestoreFile(t.Context(), path, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := RestoreFile(t.Context(), filepath.Join(dir, "none", "out.db"), o); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+	target := filepath.Join(t.TempDir(), "d")
+	if err := os.MkdirAll(filepath.Join(target, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := RestoreFile(t.Context(), target, o); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if names, _ := os.ReadDir(filepath.Dir(target)); len(names) != 1 {
+		t.Errorf("left behind: %v", names)
+	}
+	if os.Geteuid() != 0 { // root may write anywhere
+		if err := os.Chmod(dir, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Chmod(dir, 0o700) })
+		if err := RestoreFile(t.Context(), path, o); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("unwritable directory: %v", err)
+		}
+	}
+}
+
+// fullDisk is a file whose nth write fails.
+type fullDisk struct {
+	io.WriterAt
+	left atomic.Int64
+}
+
+func (f *fullDisk) WriteAt(p []byte, off int64) (int, error) {
+	if f.left.Add(-1) < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+func TestRestoreReportsTheNthFailedWrite(t *testing.T) {
+	c := newRestoreCase(t, 50)
+	for n := int64(0); ; n++ {
+		w := &fullDisk{}
+		w.left.Store(n)
+		err := Restore(t.Context(), w, RestoreOptions{Manifest: c.m, Fetch: c.fetch})
+		if err == nil {
+			if n < 40 {
+				t.Fatalf("only %d writes", n)
+			}
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "chunk ") {
+			t.Fatal(err)
+		}
+	}
+}
