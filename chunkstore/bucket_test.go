@@ -40,7 +40,6 @@ func testTarget(t *testing.T, target *chunkstore.Target) {
 	})
 	t.Run("manifests", func(t *testing.T) {
 		testBucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-verneuil%%3Ahost%%3A%%2F%%2Fa+b(c)*'!~", i) })
-		testLongKeys(t, target.Manifests)
 	})
 	t.Run("target", func(t *testing.T) { testPutGetChunk(t, target) })
 }

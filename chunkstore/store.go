@@ -56,7 +56,7 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 		}
 		switch {
 		case c.S3 != nil:
-			return nil, fmt.Errorf("%s.s3: not supported by this build yet", at)
+			s.Targets = append(s.Targets, newS3Target(*c.S3, s.limit, o))
 		case c.Dir != nil:
 			path, err := filepath.Abs(c.Dir.Path) // the host may change its directory
 			if err != nil {

@@ -1,0 +1,269 @@
+package chunkstore
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// s3Bucket is one bucket of an S3-compatible store.
+type s3Bucket struct {
+	name    string
+	client  *s3Client
+	exists  atomic.Bool // it has been seen
+	making  sync.Mutex
+	noConds atomic.Bool // the store does not know conditional Puts
+}
+
+// NewS3Bucket returns the bucket called name of the store that c describes,
+// whose own bucket names and create_buckets_on_demand do not matter. It sends no
+// request, and its requests are paced and counted by themselves.
+func NewS3Bucket(c S3Config, name string, o Options) (Bucket, error) {
+	c.ChunkBucket, c.ManifestBucket, c.CreateBucketsOnDemand = name, name+"-manifests", false
+	if err := c.validate("s3"); err != nil {
+		return nil, err
+	}
+	return &s3Bucket{name: name, client: newS3Client(c, newLimiter(o.CallsPerSecond, o.Burst), o.withDefaults())}, nil
+}
+
+func newS3Target(c S3Config, limit *limiter, o Options) *Target {
+	client := newS3Client(c, limit, o)
+	return NewTarget(fmt.Sprintf("s3 buckets %s and %s %s", c.ChunkBucket, c.ManifestBucket, client.where()),
+		&s3Bucket{name: c.ChunkBucket, client: client},
+		&s3Bucket{name: c.ManifestBucket, client: client})
+}
+
+func (c *s3Client) where() string {
+	if c.endpoint == "" {
+		return "in " + c.region
+	}
+	return "at " + c.endpoint
+}
+
+func (b *s3Bucket) String() string { return "s3 bucket " + b.name + " " + b.client.where() }
+
+// do calls send with a client, and translates its error.
+func (b *s3Bucket) do(ctx context.Context, r *s3Request, send func(context.Context, *s3.Client) error) error {
+	client, err := b.client.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = send(withS3Request(ctx, r), client)
+	if err == nil {
+		b.exists.Store(true)
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	translated := asS3Error(err, r.attempts)
+	if translated.kind != nil && translated.kind != ErrNoBucket && translated.code != "NotFound" {
+		b.exists.Store(true)
+	}
+	return translated
+}
+
+func (b *s3Bucket) wrap(verb, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s in %v: %w", verb, key, b, err)
+}
+
+// missing says that a missing bucket is an empty one, if Put would make it.
+func (b *s3Bucket) missing(err error) error {
+	if errors.Is(err, ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
+		return ErrAbsent
+	}
+	return err
+}
+
+func (b *s3Bucket) Get(ctx context.Context, key string, opts GetOptions) (Object, error) {
+	r := &s3Request{bodyMax: opts.BytesMax}
+	if r.bodyMax <= 0 {
+		r.bodyMax = getBytesMax
+	}
+	in := &s3.GetObjectInput{Bucket: &b.name, Key: &key}
+	if opts.IfNoneMatch != "" {
+		in.IfNoneMatch = &opts.IfNoneMatch
+	}
+	var out *s3.GetObjectOutput
+	err := b.do(ctx, r, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.GetObject(ctx, in)
+		return err
+	})
+	if err == nil && r.tooLong {
+		err = fmt.Errorf("%w: more than %d bytes", ErrCorrupt, r.bodyMax)
+	}
+	if err != nil {
+		return Object{}, b.wrap("get", key, b.missing(err))
+	}
+	return Object{Key: key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+}
+
+// Put makes the bucket if it is missing and may be made.
+func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond Condition) (string, error) {
+	etag, err := b.put(ctx, key, body, cond)
+	if errors.Is(err, ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
+		if err := b.create(ctx); err != nil {
+			return "", b.wrap("create bucket for", key, err)
+		}
+		etag, err = b.put(ctx, key, body, cond)
+	}
+	if unknownCondition(err) && cond != (Condition{}) {
+		if !b.noConds.Swap(true) {
+			b.client.options.Log.Warn("store has no conditional writes: a second writer under the same name will not be noticed", "bucket", b.String())
+		}
+		etag, err = b.put(ctx, key, body, Condition{})
+	}
+	return etag, b.wrap("put", key, err)
+}
+
+// unknownCondition: the store answers so to a header that it does not know.
+func unknownCondition(err error) bool {
+	var e *s3Error
+	return errors.As(err, &e) && (e.status == http.StatusNotImplemented || e.code == "NotImplemented")
+}
+
+func (b *s3Bucket) put(ctx context.Context, key string, body []byte, cond Condition) (string, error) {
+	sum := md5.Sum(body) // a checksum of transport, not of trust
+	in := &s3.PutObjectInput{
+		Bucket:        &b.name,
+		Key:           &key,
+		Body:          bytes.NewReader(body),
+		ContentLength: aws.Int64(int64(len(body))),
+		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
+		ContentType:   aws.String("application/octet-stream"),
+	}
+	if b.noConds.Load() {
+		cond = Condition{}
+	}
+	if cond.IfNone {
+		in.IfNoneMatch = aws.String("*")
+	} else if cond.IfMatch != "" {
+		in.IfMatch = &cond.IfMatch
+	}
+	r := &s3Request{}
+	var out *s3.PutObjectOutput
+	err := b.do(ctx, r, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.PutObject(ctx, in)
+		return err
+	})
+	switch {
+	case err == nil:
+		return aws.ToString(out.ETag), nil
+	case errors.Is(err, ErrAbsent): // S3's answer to If-Match where there is no object
+		return "", fmt.Errorf("%w: %v", ErrConflict, err)
+	case errors.Is(err, ErrConflict) && r.attempts > 1:
+		return b.ownPut(ctx, key, body, err)
+	}
+	return "", err
+}
+
+// ownPut decides about a conflict after a retry: the first attempt may have been
+// carried out and its answer lost, so that we are in conflict with ourselves.
+func (b *s3Bucket) ownPut(ctx context.Context, key string, body []byte, conflict error) (string, error) {
+	present, err := b.Get(ctx, key, GetOptions{BytesMax: max(1, int64(len(body)))})
+	if err == nil && bytes.Equal(present.Body, body) {
+		return present.ETag, nil
+	}
+	return "", conflict
+}
+
+// create makes the bucket. Somebody else may do so at the same time.
+func (b *s3Bucket) create(ctx context.Context) error {
+	b.making.Lock()
+	defer b.making.Unlock()
+	if b.exists.Load() {
+		return nil
+	}
+	in := &s3.CreateBucketInput{Bucket: &b.name}
+	if b.client.endpoint == "" && b.client.region != "us-east-1" { // AWS wants it so; others have names of their own
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
+			LocationConstraint: types.BucketLocationConstraint(b.client.region),
+		}
+	}
+	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+		_, err := client.CreateBucket(ctx, in)
+		return err
+	})
+	var e *s3Error
+	if errors.As(err, &e) && (e.code == "BucketAlreadyOwnedByYou" || e.code == "BucketAlreadyExists") {
+		err = nil // if it is somebody else's, the Put will say so
+	}
+	if err == nil {
+		b.exists.Store(true)
+	}
+	return err
+}
+
+// Stat: the answer to a HEAD has no body that could tell a missing object from a
+// missing bucket, so that it takes a second request as long as the bucket has
+// not been seen.
+func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
+	var out *s3.HeadObjectOutput
+	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key})
+		return err
+	})
+	if errors.Is(err, ErrAbsent) && !b.exists.Load() {
+		headErr := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+			_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
+			return err
+		})
+		if errors.Is(headErr, ErrAbsent) {
+			err = ErrNoBucket
+		}
+	}
+	if err != nil {
+		return Object{}, b.wrap("stat", key, b.missing(err))
+	}
+	return Object{Key: key, Bytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+}
+
+// List takes a request per 1,000 objects.
+func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) bool) error {
+	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix}
+	for {
+		var out *s3.ListObjectsV2Output
+		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+			out, err = client.ListObjectsV2(ctx, in)
+			return err
+		})
+		if err = b.missing(err); errors.Is(err, ErrAbsent) {
+			return nil
+		} else if err != nil {
+			return b.wrap("list", prefix, err)
+		}
+		for _, o := range out.Contents {
+			if !yield(Object{Key: aws.ToString(o.Key), Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {
+				return nil
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) || out.NextContinuationToken == nil {
+			return nil
+		}
+		in.ContinuationToken = out.NextContinuationToken
+	}
+}
+
+func (b *s3Bucket) Delete(ctx context.Context, key string) error {
+	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: &key})
+		return err
+	})
+	if err = b.missing(err); errors.Is(err, ErrAbsent) {
+		return nil
+	}
+	return b.wrap("delete", key, err)
+}

@@ -1,0 +1,230 @@
+package chunkstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+const (
+	// s3Attempts of one request, with jittered backoff of 1, 2, 4 s at most between them.
+	s3Attempts   = 4
+	s3BackoffMax = 5 * time.Second
+	// s3Timeout bounds one attempt, its body included: 64 KiB at 20 kbit/s.
+	s3Timeout        = 30 * time.Second
+	s3HeaderTimeout  = 15 * time.Second
+	s3ConnectTimeout = 5 * time.Second
+	s3IdleTimeout    = 90 * time.Second
+)
+
+// s3Client is the SDK's client for one entry of the configuration, made at first
+// use: credentials and profiles are not read before.
+type s3Client struct {
+	region   string
+	endpoint string // empty: AWS's own for the region
+	config   S3Config
+	options  Options
+	limit    *limiter
+
+	mu     sync.Mutex
+	client *s3.Client
+}
+
+func newS3Client(c S3Config, limit *limiter, o Options) *s3Client {
+	region, endpoint := c.place()
+	return &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit}
+}
+
+func (c *s3Client) get(ctx context.Context) (*s3.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client != nil {
+		return c.client, nil
+	}
+	loaded, err := config.LoadDefaultConfig(ctx,
+		config.WithRegion(c.region),
+		config.WithHTTPClient(c.httpClient()),
+		config.WithRetryer(newRetryer))
+	if err != nil {
+		return nil, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	c.client = s3.NewFromConfig(loaded, func(o *s3.Options) {
+		if c.endpoint != "" {
+			o.BaseEndpoint = aws.String(c.endpoint)
+		}
+		o.UsePathStyle = !c.config.DomainAddressing
+		// Every Put carries Content-MD5, which all stores check; the SDK's newer
+		// checksums travel as trailers, which many refuse. What a Get returns is
+		// checked against its ID.
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		o.APIOptions = append(o.APIOptions, c.addMiddleware)
+	})
+	return c.client, nil
+}
+
+// httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE.
+func (c *s3Client) httpClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
+		WithTimeout(s3Timeout).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = s3ConnectTimeout }).
+		WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = c.options.Concurrency
+			t.MaxIdleConns = 2 * c.options.Concurrency
+			t.IdleConnTimeout = s3IdleTimeout
+			t.ResponseHeaderTimeout = s3HeaderTimeout
+		})
+}
+
+// newRetryer is the SDK's standard one. Its token bucket is off: a long outage
+// would empty it, and our own limiter bounds what retries cost.
+func newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = s3Attempts
+		o.MaxBackoff = s3BackoffMax
+		o.RateLimiter = ratelimit.None
+		o.Retryables = append(o.Retryables,
+			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{
+				http.StatusRequestTimeout: {}, http.StatusTooManyRequests: {},
+			}},
+			retry.RetryableErrorCode{Codes: map[string]struct{}{
+				"ConditionalRequestConflict": {}, "OperationAborted": {},
+			}})
+	})
+}
+
+// s3Request is what the middlewares and the caller of one request share, by way
+// of its context.
+type s3Request struct {
+	attempts int
+	bodyMax  int64 // of a Get
+	body     []byte
+	tooLong  bool
+}
+
+type s3RequestKey struct{}
+
+func withS3Request(ctx context.Context, r *s3Request) context.Context {
+	return context.WithValue(ctx, s3RequestKey{}, r)
+}
+
+// addMiddleware: what must happen in every attempt goes below the SDK's "Retry".
+func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
+	err := stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("VerneuilLimit",
+		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			if err := c.limit.take(ctx); err != nil { // I4
+				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+			}
+			if r, ok := ctx.Value(s3RequestKey{}).(*s3Request); ok {
+				r.attempts++
+			}
+			return next.HandleFinalize(ctx, in)
+		}), "Retry", middleware.After)
+	if err != nil {
+		return err
+	}
+	return stack.Deserialize.Insert(middleware.DeserializeMiddlewareFunc("VerneuilBody", readBody),
+		"OperationDeserializer", middleware.After)
+}
+
+// readBody reads the body of a Get within the attempt, so that a connection that
+// breaks in the middle is tried again like one that breaks before.
+func readBody(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
+	response, isHTTP := out.RawResponse.(*smithyhttp.Response)
+	if err != nil || !ok || r.bodyMax == 0 || !isHTTP || response.StatusCode != http.StatusOK {
+		return out, metadata, err
+	}
+	defer response.Body.Close()
+	r.body, err = readAtMost(response.Body, response.ContentLength, r.bodyMax+1)
+	if err != nil {
+		return out, metadata, &smithyhttp.RequestSendError{Err: fmt.Errorf("read the response's body: %w", err)}
+	}
+	r.tooLong = int64(len(r.body)) > r.bodyMax
+	response.Body = io.NopCloser(bytes.NewReader(nil))
+	return out, metadata, nil
+}
+
+// readAtMost reads r to its end, or n bytes of it. announced may be -1.
+func readAtMost(r io.Reader, announced, n int64) ([]byte, error) {
+	buf := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+max(0, min(announced, n, 1<<20))))
+	_, err := buf.ReadFrom(io.LimitReader(r, n))
+	return buf.Bytes(), err
+}
+
+// s3Error is what an s3 store answered, in one line and without secrets.
+type s3Error struct {
+	code     string // S3's, such as NoSuchBucket
+	status   int    // HTTP's
+	attempts int
+	message  string
+	kind     error // nil: none of ours
+	cause    error
+}
+
+func (e *s3Error) Error() string {
+	text := e.message
+	if e.code != "" {
+		text = fmt.Sprintf("%s (HTTP %d): %s", e.code, e.status, e.message)
+	}
+	if e.kind != nil {
+		text = e.kind.Error() + ": " + text
+	}
+	if e.attempts > 1 {
+		text += fmt.Sprintf(" (after %d attempts)", e.attempts)
+	}
+	return text
+}
+
+func (e *s3Error) Unwrap() []error {
+	if e.kind == nil {
+		return []error{e.cause}
+	}
+	return []error{e.kind, e.cause}
+}
+
+// asS3Error translates an error of the SDK, at the edge.
+func asS3Error(err error, attempts int) *s3Error {
+	e := &s3Error{attempts: attempts, message: err.Error(), cause: err}
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) {
+		e.status = response.HTTPStatusCode()
+		e.message = response.Err.Error()
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) && e.status != 0 {
+		e.code, e.message = api.ErrorCode(), api.ErrorMessage()
+	}
+	var send *smithyhttp.RequestSendError
+	if errors.As(err, &send) && send.Err != nil {
+		e.message = send.Err.Error()
+	}
+	switch {
+	case e.code == "NoSuchBucket":
+		e.kind = ErrNoBucket
+	case e.status == http.StatusNotFound:
+		e.kind = ErrAbsent
+	case e.status == http.StatusNotModified:
+		e.kind = ErrUnmodified
+	case e.status == http.StatusPreconditionFailed, e.code == "ConditionalRequestConflict", e.code == "OperationAborted":
+		e.kind = ErrConflict
+	}
+	return e
+}
