@@ -14,8 +14,8 @@ import (
 const (
 	// BytesMax bounds a stored manifest and its plain body. Inline pages are what
 	// makes one large; the tree's share is 2 KiB for the top and 40 bytes per
-	// patch. It also bounds what a hostile body can make Decode allocate: about
-	// 50 bytes for each of its own.
+	// patch. It also bounds what a hostile body can make Decode allocate: some
+	// 60 bytes for each of its own.
 	BytesMax = 1 << 20
 
 	// fileBytesMax is SQLite's limit: 2^32-2 pages of 64 KiB, rounded up.

@@ -22,10 +22,10 @@ import (
 // which the leaves of one cut share. 256 patches keep the manifest near 10 KiB: one
 // PUT, whose price does not depend on its size. Of the L leaves of a database the
 // most-patched one then holds at least 256/L, so that in the long run a changed
-// chunk pays for L/256 of a leaf: 2 KiB at 1 GiB, 16 KiB at 8 GiB, and however
-// scattered the changes never more than one leaf, half the chunk's own 64 KiB. More
-// patches would lengthen every manifest of a busy small database to save leaves
-// of large ones.
+// chunk pays for at most L/256 of a leaf, and however scattered the changes never for
+// more than one, half the chunk's own 64 KiB. (BenchmarkCut, 16 changes a cut: 1.0 KiB
+// of leaves and nodes per change at 1 GiB, 6.8 at 8 GiB, 30 at 100 GiB.) More patches
+// would lengthen every manifest of a busy small database to save leaves of large ones.
 func (t *Tree) Pack(patchesMax int) (levels int, top []chunkstore.ID, patches []Patch) {
 	levels = levelsFor(t.chunks)
 	b := builder{Tree: t, fold: t.leavesToFold(levels, patchesMax)}
