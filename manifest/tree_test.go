@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"verneuil/chunkstore"
 	. "verneuil/manifest"
@@ -210,6 +211,27 @@ func TestSparseTreeCostsLittle(t *testing.T) {
 	}
 }
 
+func TestEqualLeavesAreLoadedOnce(t *testing.T) {
+	tree := NewTree(70000)
+	for i := range 70000 {
+		tree.Set(i, testID(1))
+	}
+	m, store := manifestOf(t, tree, 0), objects{}
+	store.add(tree)
+	var calls atomic.Int32
+	tree = m.Tree()
+	if err := tree.Load(t.Context(), func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		calls.Add(1)
+		return store.fetch(ctx, id)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if calls.Load() != 3 { // the node, the full leaf, the short leaf
+		t.Errorf("%d fetches", calls.Load())
+	}
+	compare(t, tree, slices.Repeat([]chunkstore.ID{testID(1)}, 70000))
+}
+
 // bigTree returns a manifest with levels 2 and the store of its objects.
 func bigTree(t testing.TB) (*Manifest, objects) {
 	tree := NewTree(70000)
@@ -288,40 +310,76 @@ func TestDamagedTreeObjects(t *testing.T) {
 // one that gives up itself does not wait for the other.
 func TestLookupAndCancellation(t *testing.T) {
 	m, store := bigTree(t)
-	tree := m.Tree()
-	first, cancel := context.WithCancel(t.Context())
-	entered := make(chan struct{})
-	results := make(chan error)
-	go func() {
-		_, err := tree.Lookup(first, 7, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-			close(entered)
+	synctest.Test(t, func(t *testing.T) {
+		tree := m.Tree()
+		first, cancelFirst := context.WithCancel(t.Context())
+		gone, cancelGone := context.WithCancel(t.Context())
+		lookup := func(ctx context.Context, fetch Fetch) chan error {
+			result := make(chan error, 1)
+			go func() {
+				id, err := tree.Lookup(ctx, 7, fetch)
+				if err == nil && id != testID(7) {
+					err = errors.New("wrong ID")
+				}
+				result <- err
+			}()
+			synctest.Wait() // until it fetches, or waits for another that does
+			return result
+		}
+		firstResult := lookup(first, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})
-		results <- err
-	}()
-	<-entered
-	gone, cancelGone := context.WithCancel(t.Context())
-	cancelGone()
-	if _, err := tree.Lookup(gone, 7, store.fetch); !errors.Is(err, context.Canceled) {
-		t.Fatalf("a reader that gave up: %v", err)
-	}
-	go func() {
-		id, err := tree.Lookup(t.Context(), 7, store.fetch)
-		if err == nil && id != testID(7) {
-			err = errors.New("wrong ID")
+		goneResult := lookup(gone, store.fetch)
+		waiting := lookup(t.Context(), store.fetch)
+		select {
+		case err := <-waiting:
+			t.Fatalf("a second fetch while one was running: %v", err)
+		default:
 		}
-		results <- err
-	}()
-	cancel()
-	var errs []error
-	for range 2 {
-		errs = append(errs, <-results)
-	}
-	if slices.IndexFunc(errs, func(err error) bool { return err == nil }) < 0 ||
-		slices.IndexFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) }) < 0 {
-		t.Fatalf("%v", errs)
-	}
+		cancelGone()
+		if err := <-goneResult; !errors.Is(err, context.Canceled) {
+			t.Errorf("the reader that gave up waiting: %v", err)
+		}
+		cancelFirst()
+		if err := <-firstResult; !errors.Is(err, context.Canceled) {
+			t.Errorf("the reader that gave up fetching: %v", err)
+		}
+		if err := <-waiting; err != nil {
+			t.Errorf("the reader that went on: %v", err)
+		}
+	})
+}
+
+// Readers that wait for a fetch share its error: a store that is down is asked once.
+func TestLookupSharesFailures(t *testing.T) {
+	m, _ := bigTree(t)
+	synctest.Test(t, func(t *testing.T) {
+		tree := m.Tree()
+		down := errors.New("down")
+		release, calls := make(chan struct{}), 0
+		results := make(chan error)
+		for range 5 {
+			go func() {
+				_, err := tree.Lookup(t.Context(), 7, func(context.Context, chunkstore.ID) ([]byte, error) {
+					calls++
+					<-release
+					return nil, down
+				})
+				results <- err
+			}()
+		}
+		synctest.Wait()
+		close(release)
+		for range 5 {
+			if err := <-results; !errors.Is(err, down) {
+				t.Error(err)
+			}
+		}
+		if calls != 1 {
+			t.Errorf("%d fetches", calls)
+		}
+	})
 }
 
 func TestLoadStopsWithItsContext(t *testing.T) {
