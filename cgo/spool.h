@@ -68,7 +68,8 @@ enum {
   SPOOL_CAUSE_CRASH = 4,         /* a process died in the middle of a transaction */
   SPOOL_CAUSE_LOG_FULL = 5,      /* the log outgrew its allowance */
   SPOOL_CAUSE_LOG_ERROR = 6,     /* the log could not be written */
-  SPOOL_CAUSE_WAL = 7            /* pages changed in a way that the log does not hold */
+  SPOOL_CAUSE_WAL = 7,           /* pages changed in a way that the log does not hold */
+  SPOOL_CAUSE_IO = 8             /* a write to the database failed: who knows what it did */
 };
 
 #define SPOOL_SEGMENT_HEADER 64

@@ -1,0 +1,57 @@
+/*
+** The SQL functions verneuil_status(), verneuil_perf() and verneuil_version().
+*/
+#include "verneuil.h"
+#include "goexports.h"
+#include "recorder.h"
+SQLITE_EXTENSION_INIT3
+#include <stdlib.h>
+
+static const char zVersion[] = "verneuil-go 0.1.0";
+
+/* A JSON object: what Go knows of its spools and replicas, if it runs. */
+static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  (void)argc;
+  (void)argv;
+  if (verneuilGoRuns()) {
+    char *z = goStatus();
+    if (z) sqlite3_result_text(ctx, z, -1, SQLITE_TRANSIENT);
+    else sqlite3_result_error_nomem(ctx);
+    free(z);
+    return;
+  }
+  const char *zWhy = recorderProblem();
+  const char *zState = verneuilToken() && zWhy ? zWhy : "no replicated database has been opened in this process";
+  char *z = sqlite3_mprintf("%s", zState);
+  for (char *p = z; p && *p; p++)
+    if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '\'';
+  sqlite3_result_text(ctx, sqlite3_mprintf("{\"state\":\"%s\"}", z ? z : ""), -1, sqlite3_free);
+  sqlite3_free(z);
+}
+
+/* Counts of the writer VFS's methods; times are sampled. */
+static void perfFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  (void)argc;
+  (void)argv;
+  char *z = recorderPerf();
+  if (!z) {
+    sqlite3_result_error_nomem(ctx);
+    return;
+  }
+  sqlite3_result_text(ctx, sqlite3_mprintf("{\"libverneuil_vfs\":%z}", z), -1, sqlite3_free);
+}
+
+static void versionFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  (void)argc;
+  (void)argv;
+  sqlite3_result_text(ctx, zVersion, -1, SQLITE_STATIC);
+}
+
+int verneuilFunctions(sqlite3 *db) {
+  static const int flags = SQLITE_UTF8 | SQLITE_DIRECTONLY;
+  int rc = sqlite3_create_function(db, "verneuil_status", 0, flags, 0, statusFunction, 0, 0);
+  if (rc == SQLITE_OK) rc = sqlite3_create_function(db, "verneuil_perf", 0, flags, 0, perfFunction, 0, 0);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_create_function(db, "verneuil_version", 0, flags | SQLITE_DETERMINISTIC, 0, versionFunction, 0, 0);
+  return rc;
+}

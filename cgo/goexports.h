@@ -1,0 +1,31 @@
+/*
+** The Go functions that C calls (cgo.go), and what passes between. None panics,
+** none keeps a pointer that it was given, none is called before verneuilGo() said 1.
+*/
+#ifndef VERNEUIL_GOEXPORTS_H
+#define VERNEUIL_GOEXPORTS_H
+
+#include "goexports_types.h"
+
+/* Reads VERNEUIL_CONFIG. Always fills *p. */
+extern void goConfigure(VerneuilSettings *p);
+
+/* A database was opened whose spool is zSpool: see that somebody replicates it. */
+extern void goOpened(char *zSpool);
+
+/* The process's last handle on that database was closed. */
+extern void goClosed(char *zSpool);
+
+/* Push what is committed. Returns 1 when every target has it all, 0 otherwise. */
+extern int goFlush(char *zSpool, int ms);
+
+/* Under VERNEUIL_VALIDATE, with the write lock still held: mirror == database? */
+extern int goValidate(char *zSpool);
+
+/* verneuil_status() and verneuil_perf()'s Go half, as JSON; malloc'd. */
+extern char *goStatus(void);
+
+/* The process ends: give unsent data at most ms milliseconds. */
+extern void goExit(int ms);
+
+#endif

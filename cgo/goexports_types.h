@@ -1,0 +1,16 @@
+/*
+** What passes between C and Go; apart from the declarations of Go's functions
+** (goexports.h), because cgo declares those itself.
+*/
+#ifndef VERNEUIL_GOEXPORTS_TYPES_H
+#define VERNEUIL_GOEXPORTS_TYPES_H
+
+typedef struct VerneuilSettings {
+  int replicate;            /* there is a spooling directory */
+  int validate;             /* VERNEUIL_VALIDATE: check every commit (tests) */
+  unsigned permissions;     /* of the spooling directory, if we make it */
+  char *zRoot;              /* the spooling directory, malloc'd; NULL if none */
+  char *zError;             /* what is wrong with the configuration; NULL if nothing */
+} VerneuilSettings;
+
+#endif

@@ -1,0 +1,119 @@
+/*
+** Registration: the entry point's work, and what runs for each new connection.
+*/
+#define _GNU_SOURCE
+#include "verneuil.h"
+SQLITE_EXTENSION_INIT1
+#include "recorder.h"
+#include "snapshot.h"
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* sqlite3_vfs_register and friends have been there much longer; this is the
+** version that the README names, and the oldest that is tested. */
+#define OLDEST_SQLITE 3030000
+
+/* A configuration file is not longer than this. */
+#define CONFIG_BYTES_MAX (1 << 20)
+
+sqlite3_vfs *verneuilBase;
+
+static int logLevel(void) {
+  static const char *const azLevel[] = {"off", "error", "warn", "info", "debug"};
+  const char *z = getenv("VERNEUIL_LOG");
+  if (!z || !*z) z = getenv("RUST_LOG");
+  for (int i = 0; z && i < 5; i++)
+    if (!strcasecmp(z, azLevel[i])) return i;
+  return VERNEUIL_ERROR;
+}
+
+void verneuilLog(int level, const char *zFormat, ...) {
+  static const char *const azName[] = {"", "ERROR", "WARN", "INFO", "DEBUG"};
+  if (level > logLevel()) return;
+  va_list ap;
+  va_start(ap, zFormat);
+  char *z = sqlite3_vmprintf(zFormat, ap);
+  va_end(ap);
+  fprintf(stderr, "verneuil: level=%s msg=\"%s\"\n", azName[level], z ? z : "out of memory");
+  sqlite3_free(z);
+}
+
+/* The text of VERNEUIL_CONFIG, of the file that it names after an '@', or NULL.
+** What is wrong with it, Go says when the first database is opened. */
+static char *configText(void) {
+  const char *z = getenv("VERNEUIL_CONFIG");
+  if (!z || !*z) return 0;
+  if (*z != '@') return strdup(z);
+  FILE *f = fopen(z + 1, "re");
+  if (!f) return 0;
+  char *buf = malloc(CONFIG_BYTES_MAX + 1);
+  size_t n = buf ? fread(buf, 1, CONFIG_BYTES_MAX, f) : 0;
+  fclose(f);
+  if (buf) buf[n] = 0;
+  return buf;
+}
+
+/* make_default must be known before any database is opened, and so before Go
+** runs: SQLite itself reads the JSON. A SQLite without JSON says 0. */
+static int makeDefault(void) {
+  sqlite3 *db = 0;
+  sqlite3_stmt *pStmt = 0;
+  int result = 0;
+  char *z = configText();
+  if (!z) return 0;
+  if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, 0) == SQLITE_OK &&
+      sqlite3_prepare_v2(db, "select json_extract(?1, '$.make_default')", -1, &pStmt, 0) == SQLITE_OK &&
+      sqlite3_bind_text(pStmt, 1, z, -1, SQLITE_STATIC) == SQLITE_OK && sqlite3_step(pStmt) == SQLITE_ROW)
+    result = sqlite3_column_int(pStmt, 0) == 1;
+  sqlite3_finalize(pStmt);
+  sqlite3_close(db);
+  free(z);
+  return result;
+}
+
+static int registerOnce(char **pzErr) {
+  static int done;
+  int rc = SQLITE_OK;
+  int isDefault = done ? 0 : makeDefault();
+  static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* sqlite3_vfs_register takes SQLite's own */
+  pthread_mutex_lock(&mu);
+  if (!done) {
+    verneuilBase = sqlite3_vfs_find(0);
+    if (!verneuilBase) rc = SQLITE_ERROR;
+    if (rc == SQLITE_OK) rc = snapshotRegister();
+    if (rc == SQLITE_OK) rc = recorderRegister(isDefault);
+    if (rc == SQLITE_OK) done = 1;
+    else *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
+  }
+  pthread_mutex_unlock(&mu);
+  return rc;
+}
+
+int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
+  /* One SQLite per process: the VFSes are registered with the first. */
+  if (sqlite3_api && sqlite3_api != pApi && sqlite3_libversion() != pApi->libversion()) {
+    *pzErr = pApi->mprintf("verneuil is loaded into another SQLite library of this process");
+    return SQLITE_ERROR;
+  }
+  SQLITE_EXTENSION_INIT2(pApi);
+  if (sqlite3_libversion_number() < OLDEST_SQLITE) {
+    *pzErr = sqlite3_mprintf("verneuil needs SQLite 3.30 or newer, this is %s", sqlite3_libversion());
+    return SQLITE_ERROR;
+  }
+  int rc = registerOnce(pzErr);
+  if (rc == SQLITE_OK) rc = verneuilFunctions(db);
+  return rc;
+}
+
+/* What SQLite looks for in libverneuil_vfs.so. Later connections of the process
+** get the SQL functions too. */
+__attribute__((visibility("default"))) int sqlite3_verneuilvfs_init(sqlite3 *db, char **pzErr,
+                                                                    const sqlite3_api_routines *pApi) {
+  int rc = verneuilInit(db, pzErr, pApi);
+  if (rc == SQLITE_OK) rc = sqlite3_auto_extension((void (*)(void))verneuilInit);
+  return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
+}

@@ -1,0 +1,620 @@
+/*
+** The writer VFS. Every method forwards to the base VFS; what changes a main
+** database is also captured in its changelog (spool_log.c), as spool/doc.go
+** specifies. Nothing here enters Go but xOpen, xClose and our pragma.
+**
+** Files that are never recorded (journals, temporary and in-memory files, nolock
+** and immutable databases, everything while nothing is configured) are the base
+** VFS's own: no wrapper stands before them.
+**
+** When a transaction ends:
+**
+**   xFileControl(COMMIT_PHASETWO)   commit; also comes when nothing was written,
+**                                   and is all that comes under locking EXCLUSIVE
+**   xUnlock(below RESERVED)         a rollback after a spill, and the recovery of a
+**                                   hot journal: no COMMIT_PHASETWO comes (pager.c,
+**                                   pager_playback and sqlite3PagerRollback)
+**
+** The database's version (change counter) and size before a transaction are
+** those that SQLite itself read when it took its SHARED lock (pager.c,
+** sqlite3PagerSharedLock and pagerPagecount), so that looking costs nothing.
+*/
+#define _GNU_SOURCE
+#include "recorder.h"
+#include "goexports.h"
+#include "spool_attach.h"
+SQLITE_EXTENSION_INIT3
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* How long PRAGMA verneuil_flush_replication_data waits, at most. */
+#define FLUSH_MS 30000
+
+/* Every method is counted; one call in this many is timed, and stands for all. */
+#define PERF_SAMPLE 32
+
+enum {
+  OP_CLOSE, OP_READ, OP_WRITE, OP_TRUNCATE, OP_SYNC, OP_FILESIZE, OP_LOCK, OP_UNLOCK,
+  OP_CHECKRESERVED, OP_FILECONTROL, OP_SHMMAP, OP_SHMLOCK, OP_FETCH, OP_N
+};
+static const char *const azOp[OP_N] = {
+  "opf_close", "opf_read", "opf_write", "opf_truncate", "opf_sync", "opf_filesize", "opf_lock", "opf_unlock",
+  "opf_checkreservedlock", "opf_filecontrol", "opf_shmmap", "opf_shmlock", "opf_fetch",
+};
+typedef struct Perf {
+  uint64_t n, nTimed, ns;
+} Perf;
+
+typedef struct RecorderFile RecorderFile;
+struct RecorderFile {
+  sqlite3_file base;
+  sqlite3_io_methods methods;    /* ours where the base has one */
+  sqlite3_file *pReal;           /* lies behind this struct */
+  Spool *pSpool;                 /* NULL: forwarded, not recorded */
+  int isWal;                     /* the -wal file, not the database */
+  FileIdentity id;
+  SpoolTxn txn;
+  uint64_t version;              /* of the database, as seen under the present lock; 0 unknown */
+  int64_t size;                  /* likewise; -1 unknown */
+  int eLock;
+  int sizeUncertain;             /* SIZE_HINT or CHUNK_SIZE may have changed the size behind us */
+  int chunked, mapped;           /* CHUNK_SIZE, MMAP_SIZE in force */
+  int flushOnClose;
+  Perf aPerf[OP_N];
+  RecorderFile *pNext, **ppPrev; /* all open files, under mu */
+};
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* the settings and the list of files */
+static VerneuilSettings settings;
+static int isConfigured;
+static char *zProblem;
+static RecorderFile *pFiles;
+static Perf aClosed[OP_N];       /* sums of the files that were closed */
+
+#define FILE_OF(p) ((RecorderFile *)(p))
+#define REAL(p) (FILE_OF(p)->pReal)
+
+static uint64_t now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
+}
+
+/* Forward a call, counted and now and then timed. The compiler sees one
+** increment and one test on the way of every call. */
+#define FORWARD(p, op, rc, call)                      \
+  do {                                                \
+    Perf *pPerf = &FILE_OF(p)->aPerf[op];             \
+    if (pPerf->n++ % PERF_SAMPLE) {                   \
+      rc = REAL(p)->pMethods->call;                   \
+    } else {                                          \
+      uint64_t t0 = now();                            \
+      rc = REAL(p)->pMethods->call;                   \
+      pPerf->ns += now() - t0;                        \
+      pPerf->nTimed++;                                \
+    }                                                 \
+  } while (0)
+
+/* ---- the database's version and size ---- */
+
+static uint32_t get4(const unsigned char *a) {
+  return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
+}
+static uint64_t versionOf(const unsigned char *aCounter) { return (uint64_t)1 << 32 | get4(aCounter); }
+
+/* The four bytes of the change counter, if the range covers them; else NULL. */
+static const unsigned char *counterIn(const void *pBuf, int n, sqlite3_int64 iOfst) {
+  return iOfst <= 24 && iOfst + n >= 28 ? (const unsigned char *)pBuf + (24 - iOfst) : 0;
+}
+
+/* SQLite read the header under its SHARED lock: nobody is writing, so the
+** version must be the one that the last recorder left, or somebody wrote without us. */
+static void sawVersion(RecorderFile *p, uint64_t version) {
+  SpoolState *st = p->pSpool->st;
+  uint64_t known = atomic_load_explicit(&st->dbVersion, memory_order_relaxed);
+  p->version = version;
+  if (!known || known == version || p->eLock != SQLITE_LOCK_SHARED || atomic_load(&p->pSpool->nWal)) return;
+  if (atomic_load(&st->walPublished) || atomic_load(&st->writing)) return; /* the next writer will say so */
+  if (st->ino != p->id.ino || st->dev != p->id.dev || st->birth != p->id.birth) return;
+  if (!atomic_compare_exchange_strong(&st->dbVersion, &known, version)) return;
+  atomic_store(&st->dbSize, -1);
+  spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  spoolWake(p->pSpool);
+}
+
+/* Before the first write: what the database is, looked up only if SQLite has not. */
+static void lookBefore(RecorderFile *p) {
+  unsigned char a[4];
+  sqlite3_int64 size;
+  if (p->size < 0) p->size = REAL(p)->pMethods->xFileSize(REAL(p), &size) == SQLITE_OK ? size : -1;
+  if (p->version) return;
+  if (p->size >= 28 && REAL(p)->pMethods->xRead(REAL(p), a, 4, 24) == SQLITE_OK) p->version = versionOf(a);
+  else p->version = (uint64_t)1 << 32; /* an empty file: as if the counter were 0 */
+}
+
+/* ---- transactions ---- */
+
+/* A write to the database comes: record it? Page writes while the WAL is open
+** are checkpoints. */
+static int recording(RecorderFile *p) {
+  if (!p->pSpool || p->isWal || atomic_load_explicit(&p->pSpool->nWal, memory_order_relaxed)) return 0;
+  if (p->txn.active) return 1;
+  lookBefore(p);
+  return spoolBegin(p->pSpool, &p->txn, &p->id, p->version, p->size);
+}
+
+/* A write to the database failed: part of it may be there. */
+static void failed(RecorderFile *p) {
+  p->sizeUncertain = 1;
+  spoolRaise(p->txn.st, SPOOL_CAUSE_IO);
+}
+
+static void endTransaction(RecorderFile *p) {
+  sqlite3_int64 size;
+  if (!p->txn.active) return;
+  if (p->sizeUncertain && REAL(p)->pMethods->xFileSize(REAL(p), &size) == SQLITE_OK) p->size = size;
+  p->sizeUncertain = 0;
+  spoolEnd(p->pSpool, &p->txn, p->version, p->size);
+  if (settings.validate && verneuilGoRuns()) goValidate(p->pSpool->zDir);
+}
+
+/* ---- io methods, in the order of sqlite3_io_methods ---- */
+
+static int recorderClose(sqlite3_file *pFile) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rc;
+  endTransaction(p);
+  if (p->flushOnClose && p->pSpool && verneuilGoRuns()) goFlush(p->pSpool->zDir, FLUSH_MS);
+  if (p->isWal) atomic_fetch_sub(&p->pSpool->nWal, 1);
+  FORWARD(p, OP_CLOSE, rc, xClose(REAL(p)));
+  pthread_mutex_lock(&mu);
+  *p->ppPrev = p->pNext;
+  if (p->pNext) p->pNext->ppPrev = p->ppPrev;
+  for (int i = 0; i < OP_N; i++) {
+    aClosed[i].n += p->aPerf[i].n;
+    aClosed[i].nTimed += p->aPerf[i].nTimed;
+    aClosed[i].ns += p->aPerf[i].ns;
+  }
+  pthread_mutex_unlock(&mu);
+  if (p->pSpool && spoolRelease(p->pSpool) && verneuilGoRuns()) goClosed(p->pSpool->zDir);
+  return rc;
+}
+
+static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iOfst) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rc;
+  FORWARD(p, OP_READ, rc, xRead(REAL(p), pBuf, n, iOfst));
+  if (rc == SQLITE_OK && iOfst <= 24 && p->pSpool && !p->isWal && !p->txn.active) {
+    const unsigned char *a = counterIn(pBuf, n, iOfst);
+    if (a) sawVersion(p, versionOf(a));
+  }
+  return rc;
+}
+
+static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_int64 iOfst) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rec = recording(p), rc;
+  FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
+  if (!rec) return rc;
+  const unsigned char *a = counterIn(pBuf, n, iOfst);
+  if (a) p->version = versionOf(a);
+  if (rc == SQLITE_OK && iOfst + n > p->size) p->size = iOfst + n;
+  if (rc != SQLITE_OK) failed(p);
+  spoolWrite(p->pSpool, &p->txn, pBuf, n, iOfst);
+  return rc;
+}
+
+static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rec = recording(p), rc;
+  FORWARD(p, OP_TRUNCATE, rc, xTruncate(REAL(p), size));
+  if (!rec) return rc;
+  /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): what is cut off is what counts */
+  if (rc != SQLITE_OK) failed(p);
+  if (p->chunked || rc != SQLITE_OK) {
+    sqlite3_int64 actual;
+    if (REAL(p)->pMethods->xFileSize(REAL(p), &actual) == SQLITE_OK) size = actual;
+  }
+  p->size = size;
+  spoolTruncate(p->pSpool, &p->txn, size);
+  return rc;
+}
+
+static int recorderSync(sqlite3_file *pFile, int flags) {
+  int rc;
+  FORWARD(pFile, OP_SYNC, rc, xSync(REAL(pFile), flags));
+  return rc;
+}
+
+static int recorderFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rc;
+  FORWARD(p, OP_FILESIZE, rc, xFileSize(REAL(p), pSize));
+  if (rc == SQLITE_OK && !p->txn.active && p->eLock >= SQLITE_LOCK_SHARED) p->size = *pSize;
+  return rc;
+}
+
+static int recorderLock(sqlite3_file *pFile, int eLock) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rc;
+  FORWARD(p, OP_LOCK, rc, xLock(REAL(p), eLock));
+  if (rc == SQLITE_OK) p->eLock = eLock;
+  return rc;
+}
+
+static int recorderUnlock(sqlite3_file *pFile, int eLock) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rc;
+  if (eLock < SQLITE_LOCK_RESERVED) endTransaction(p);
+  if (eLock < SQLITE_LOCK_SHARED) {
+    p->version = 0;
+    p->size = -1;
+  }
+  p->eLock = eLock;
+  FORWARD(p, OP_UNLOCK, rc, xUnlock(REAL(p), eLock));
+  return rc;
+}
+
+static int recorderCheckReservedLock(sqlite3_file *pFile, int *pRes) {
+  int rc;
+  FORWARD(pFile, OP_CHECKRESERVED, rc, xCheckReservedLock(REAL(pFile), pRes));
+  return rc;
+}
+
+/* PRAGMA verneuil_flush_replication_data: none, now, force or 2 push and answer
+** 1 or 0; a boolean sets flush on close and answers what it was. */
+static int pragmaFlush(RecorderFile *p, char **azArg) {
+  const char *z = azArg[2];
+  int result;
+  if (!z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") || !strcmp(z, "2")) {
+    result = p->pSpool && verneuilGo() ? goFlush(p->pSpool->zDir, FLUSH_MS) : 0;
+  } else {
+    static const char *const azFalse[] = {"0", "off", "no", "false"};
+    static const char *const azTrue[] = {"1", "on", "yes", "true"};
+    int value = -1;
+    for (int i = 0; i < 4; i++) {
+      if (!sqlite3_stricmp(z, azFalse[i])) value = 0;
+      if (!sqlite3_stricmp(z, azTrue[i])) value = 1;
+    }
+    if (value < 0) {
+      azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now, force, nor a boolean", z);
+      return SQLITE_ERROR;
+    }
+    result = p->flushOnClose;
+    p->flushOnClose = value;
+  }
+  azArg[0] = sqlite3_mprintf("%d", result);
+  return SQLITE_OK;
+}
+
+static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
+  RecorderFile *p = FILE_OF(pFile);
+  int rc;
+  if (op == SQLITE_FCNTL_PRAGMA && !p->isWal) {
+    char **azArg = pArg;
+    if (!sqlite3_stricmp(azArg[1], "verneuil_flush_replication_data")) return pragmaFlush(p, azArg);
+  }
+  if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
+  FORWARD(p, OP_FILECONTROL, rc, xFileControl(REAL(p), op, pArg));
+  if (op == SQLITE_FCNTL_VFSNAME && rc == SQLITE_OK) {
+    char **pz = pArg;
+    *pz = sqlite3_mprintf("verneuil/%z", *pz);
+  } else if (op == SQLITE_FCNTL_CHUNK_SIZE) {
+    p->chunked = 1;
+  } else if (op == SQLITE_FCNTL_SIZE_HINT) {
+    if (p->chunked || p->mapped) p->sizeUncertain = 1; /* os_unix.c, fcntlSizeHint */
+  } else if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
+    endTransaction(p);
+  }
+  return rc;
+}
+
+static int recorderSectorSize(sqlite3_file *pFile) { return REAL(pFile)->pMethods->xSectorSize(REAL(pFile)); }
+
+static int recorderDeviceCharacteristics(sqlite3_file *pFile) {
+  return REAL(pFile)->pMethods->xDeviceCharacteristics(REAL(pFile));
+}
+
+static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int isWrite, void volatile **pp) {
+  int rc;
+  FORWARD(pFile, OP_SHMMAP, rc, xShmMap(REAL(pFile), iRegion, szRegion, isWrite, pp));
+  return rc;
+}
+
+static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
+  int rc;
+  FORWARD(pFile, OP_SHMLOCK, rc, xShmLock(REAL(pFile), iFirst, n, flags));
+  return rc;
+}
+
+static void recorderShmBarrier(sqlite3_file *pFile) { REAL(pFile)->pMethods->xShmBarrier(REAL(pFile)); }
+
+static int recorderShmUnmap(sqlite3_file *pFile, int deleteFlag) {
+  return REAL(pFile)->pMethods->xShmUnmap(REAL(pFile), deleteFlag);
+}
+
+static int recorderFetch(sqlite3_file *pFile, sqlite3_int64 iOfst, int n, void **pp) {
+  int rc;
+  FORWARD(pFile, OP_FETCH, rc, xFetch(REAL(pFile), iOfst, n, pp));
+  return rc;
+}
+
+static int recorderUnfetch(sqlite3_file *pFile, sqlite3_int64 iOfst, void *pPage) {
+  return REAL(pFile)->pMethods->xUnfetch(REAL(pFile), iOfst, pPage);
+}
+
+static const sqlite3_io_methods recorderMethods = {
+  3, recorderClose, recorderRead, recorderWrite, recorderTruncate, recorderSync, recorderFileSize,
+  recorderLock, recorderUnlock, recorderCheckReservedLock, recorderFileControl, recorderSectorSize,
+  recorderDeviceCharacteristics, recorderShmMap, recorderShmLock, recorderShmBarrier, recorderShmUnmap,
+  recorderFetch, recorderUnfetch,
+};
+
+/* ---- the vfs ---- */
+
+/* The settings, read when the first database is opened; a forked child has its
+** parent's. Returns 1 if main databases are to be
+** wrapped: also under a broken configuration, so that our pragma answers. */
+static int configured(void) {
+  pthread_mutex_lock(&mu);
+  if (!isConfigured) {
+    const char *z = getenv("VERNEUIL_CONFIG");
+    if (z && *z) {
+      pthread_mutex_unlock(&mu);
+      int ok = verneuilGo();
+      VerneuilSettings s = {0};
+      if (ok) goConfigure(&s);
+      else s.zError = strdup("the Go runtime cannot run here");
+      pthread_mutex_lock(&mu);
+      if (!isConfigured) {
+        settings = s;
+        if (s.zError) zProblem = s.zError;
+        if (s.replicate) spoolSettings(s.zRoot, s.permissions);
+        isConfigured = 1;
+      }
+    } else {
+      isConfigured = 1;
+    }
+  }
+  pthread_mutex_unlock(&mu);
+  return settings.replicate || settings.zError;
+}
+
+const char *recorderProblem(void) { return zProblem; }
+
+static void problem(const char *zPath, char *zErr) {
+  verneuilLog(VERNEUIL_ERROR, "%s: opened without replication: %s", zPath, zErr ? zErr : "out of memory");
+  pthread_mutex_lock(&mu);
+  zProblem = zErr ? strdup(zErr) : "out of memory"; /* the last one; they are few, and never freed */
+  pthread_mutex_unlock(&mu);
+  sqlite3_free(zErr);
+}
+
+/* Finds the spool for a database that the base VFS has just opened. */
+static Spool *attach(RecorderFile *p, const char *zPath) {
+  char *zErr = 0;
+  int moved = 0;
+  int rc = fileIdentity(zPath, &p->id);
+  if (rc) {
+    problem(zPath, sqlite3_mprintf("%s", strerror(rc)));
+    return 0;
+  }
+  REAL(p)->pMethods->xFileControl(REAL(p), SQLITE_FCNTL_HAS_MOVED, &moved);
+  if (moved) return 0; /* the path names another file already */
+  Spool *pSpool = spoolAttach(zPath, &p->id, &zErr);
+  if (!pSpool) problem(zPath, zErr);
+  return pSpool;
+}
+
+/* Offer exactly what the base's file offers: nolock has no xShm methods, say. */
+static void offerMethods(RecorderFile *p) {
+  const sqlite3_io_methods *pBase = REAL(p)->pMethods;
+  p->methods = recorderMethods;
+  if (pBase->iVersion < p->methods.iVersion) p->methods.iVersion = pBase->iVersion;
+  if (pBase->iVersion >= 2 && !pBase->xShmMap) {
+    p->methods.xShmMap = 0;
+    p->methods.xShmLock = 0;
+    p->methods.xShmBarrier = 0;
+    p->methods.xShmUnmap = 0;
+  }
+  if (pBase->iVersion >= 3 && !pBase->xFetch) {
+    p->methods.xFetch = 0;
+    p->methods.xUnfetch = 0;
+  }
+  p->base.pMethods = &p->methods;
+}
+
+/* The spool of the database that a WAL file belongs to, if it is open here. */
+static Spool *spoolOfWal(const char *zWal) {
+  size_t n = strlen(zWal);
+  char *z = 0;
+  Spool *pSpool = 0;
+  if (n > 4 && !strcmp(zWal + n - 4, "-wal")) z = sqlite3_mprintf("%.*s", (int)n - 4, zWal);
+  if (!z) return 0;
+  pthread_mutex_lock(&mu);
+  for (RecorderFile *p = pFiles; p && !pSpool; p = p->pNext)
+    if (!p->isWal && !strcmp(p->pSpool->zPath, z)) pSpool = p->pSpool;
+  if (pSpool) spoolRetain(pSpool);
+  pthread_mutex_unlock(&mu);
+  sqlite3_free(z);
+  return pSpool;
+}
+
+static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  RecorderFile *p = FILE_OF(pFile);
+  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY);
+  Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName) : 0;
+  (void)pVfs;
+  if ((!isMain || !configured() || sqlite3_uri_boolean(zName, "nolock", 0) ||
+       sqlite3_uri_boolean(zName, "immutable", 0)) && !pSpool)
+    return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
+  memset(p, 0, sizeof *p);
+  p->pReal = (sqlite3_file *)&p[1];
+  p->size = -1;
+  p->isWal = !isMain;
+  int rc = verneuilBase->xOpen(verneuilBase, zName, p->pReal, flags, pOutFlags);
+  if (!p->pReal->pMethods) {
+    if (pSpool) spoolRelease(pSpool);
+    return rc;
+  }
+  offerMethods(p); /* also after an error: SQLite closes what has methods */
+  if (isMain && rc == SQLITE_OK && settings.replicate) pSpool = attach(p, zName);
+  p->pSpool = pSpool;
+  if (p->isWal) {
+    atomic_fetch_add(&pSpool->nWal, 1);
+    atomic_store(&((SpoolState *)pSpool->st)->walPublished, 1);
+  }
+  pthread_mutex_lock(&mu);
+  p->pNext = pFiles;
+  p->ppPrev = &pFiles;
+  if (pFiles) pFiles->ppPrev = &p->pNext;
+  pFiles = p;
+  pthread_mutex_unlock(&mu);
+  if (isMain && pSpool && verneuilGo()) goOpened(pSpool->zDir);
+  return rc;
+}
+
+static int recorderDelete(sqlite3_vfs *pVfs, const char *zName, int syncDir) {
+  (void)pVfs;
+  return verneuilBase->xDelete(verneuilBase, zName, syncDir);
+}
+static int recorderAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pRes) {
+  (void)pVfs;
+  return verneuilBase->xAccess(verneuilBase, zName, flags, pRes);
+}
+static int recorderFullPathname(sqlite3_vfs *pVfs, const char *zName, int n, char *zOut) {
+  (void)pVfs;
+  return verneuilBase->xFullPathname(verneuilBase, zName, n, zOut);
+}
+static void *recorderDlOpen(sqlite3_vfs *pVfs, const char *zName) {
+  (void)pVfs;
+  return verneuilBase->xDlOpen(verneuilBase, zName);
+}
+static void recorderDlError(sqlite3_vfs *pVfs, int n, char *zMsg) {
+  (void)pVfs;
+  verneuilBase->xDlError(verneuilBase, n, zMsg);
+}
+static void (*recorderDlSym(sqlite3_vfs *pVfs, void *p, const char *zSym))(void) {
+  (void)pVfs;
+  return verneuilBase->xDlSym(verneuilBase, p, zSym);
+}
+static void recorderDlClose(sqlite3_vfs *pVfs, void *p) {
+  (void)pVfs;
+  verneuilBase->xDlClose(verneuilBase, p);
+}
+static int recorderRandomness(sqlite3_vfs *pVfs, int n, char *z) {
+  (void)pVfs;
+  return verneuilBase->xRandomness(verneuilBase, n, z);
+}
+static int recorderSleep(sqlite3_vfs *pVfs, int us) {
+  (void)pVfs;
+  return verneuilBase->xSleep(verneuilBase, us);
+}
+static int recorderCurrentTime(sqlite3_vfs *pVfs, double *p) {
+  (void)pVfs;
+  return verneuilBase->xCurrentTime(verneuilBase, p);
+}
+static int recorderGetLastError(sqlite3_vfs *pVfs, int n, char *z) {
+  (void)pVfs;
+  return verneuilBase->xGetLastError ? verneuilBase->xGetLastError(verneuilBase, n, z) : 0;
+}
+static int recorderCurrentTimeInt64(sqlite3_vfs *pVfs, sqlite3_int64 *p) {
+  (void)pVfs;
+  return verneuilBase->xCurrentTimeInt64(verneuilBase, p);
+}
+static int recorderSetSystemCall(sqlite3_vfs *pVfs, const char *zName, sqlite3_syscall_ptr pCall) {
+  (void)pVfs;
+  return verneuilBase->xSetSystemCall(verneuilBase, zName, pCall);
+}
+static sqlite3_syscall_ptr recorderGetSystemCall(sqlite3_vfs *pVfs, const char *zName) {
+  (void)pVfs;
+  return verneuilBase->xGetSystemCall(verneuilBase, zName);
+}
+static const char *recorderNextSystemCall(sqlite3_vfs *pVfs, const char *zName) {
+  (void)pVfs;
+  return verneuilBase->xNextSystemCall(verneuilBase, zName);
+}
+
+int recorderRegister(int makeDefault) {
+  static sqlite3_vfs vfs = {
+    .iVersion = 3, .zName = "verneuil", .xOpen = recorderOpen, .xDelete = recorderDelete,
+    .xAccess = recorderAccess, .xFullPathname = recorderFullPathname, .xDlOpen = recorderDlOpen,
+    .xDlError = recorderDlError, .xDlSym = recorderDlSym, .xDlClose = recorderDlClose,
+    .xRandomness = recorderRandomness, .xSleep = recorderSleep, .xCurrentTime = recorderCurrentTime,
+    .xGetLastError = recorderGetLastError, .xCurrentTimeInt64 = recorderCurrentTimeInt64,
+    .xSetSystemCall = recorderSetSystemCall, .xGetSystemCall = recorderGetSystemCall,
+    .xNextSystemCall = recorderNextSystemCall,
+  };
+  if (verneuilBase->iVersion < vfs.iVersion) vfs.iVersion = verneuilBase->iVersion;
+  vfs.mxPathname = verneuilBase->mxPathname;
+  vfs.szOsFile = (int)sizeof(RecorderFile) + verneuilBase->szOsFile;
+  return sqlite3_vfs_register(&vfs, makeDefault);
+}
+
+static void beforeFork(void) { pthread_mutex_lock(&mu); }
+static void afterFork(void) { pthread_mutex_unlock(&mu); }
+static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
+__attribute__((constructor)) static void recorderLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
+
+/* ---- what Go reads of the database ---- */
+
+struct RecorderSource {
+  sqlite3_file *pFile;
+};
+
+int recorderSourceOpen(const char *zPath, RecorderSource **pp) {
+  size_t n = strlen(zPath);
+  RecorderSource *p = calloc(1, sizeof *p + verneuilBase->szOsFile + n + 8);
+  if (!p) return SQLITE_NOMEM;
+  p->pFile = (sqlite3_file *)&p[1];
+  /* a name for xOpen ends in a list of URI parameters: here an empty one */
+  char *z = (char *)p->pFile + verneuilBase->szOsFile;
+  memcpy(z, zPath, n);
+  int rc = verneuilBase->xOpen(verneuilBase, z, p->pFile, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READONLY, 0);
+  if (rc == SQLITE_OK) *pp = p;
+  else free(p);
+  return rc;
+}
+
+int recorderSourceRead(RecorderSource *p, void *pBuf, int n, sqlite3_int64 iOfst) {
+  return p->pFile->pMethods->xRead(p->pFile, pBuf, n, iOfst);
+}
+
+int recorderSourceSize(RecorderSource *p, sqlite3_int64 *pSize) { return p->pFile->pMethods->xFileSize(p->pFile, pSize); }
+
+int recorderSourceReserved(RecorderSource *p, int *pRes) {
+  return p->pFile->pMethods->xCheckReservedLock(p->pFile, pRes);
+}
+
+void recorderSourceClose(RecorderSource *p) {
+  p->pFile->pMethods->xClose(p->pFile);
+  free(p);
+}
+
+/* ---- figures ---- */
+
+char *recorderPerf(void) {
+  Perf a[OP_N];
+  char *z = 0;
+  pthread_mutex_lock(&mu);
+  memcpy(a, aClosed, sizeof a);
+  for (RecorderFile *p = pFiles; p; p = p->pNext) {
+    for (int i = 0; i < OP_N; i++) {
+      a[i].n += p->aPerf[i].n;
+      a[i].nTimed += p->aPerf[i].nTimed;
+      a[i].ns += p->aPerf[i].ns;
+    }
+  }
+  pthread_mutex_unlock(&mu);
+  for (int i = 0; i < OP_N; i++) {
+    double avg = a[i].nTimed ? (double)a[i].ns / (double)a[i].nTimed * 1e-9 : 0;
+    char *zMore = sqlite3_mprintf("%s%s\"%s\":{\"avgcount\":%lld,\"sum\":%.9f,\"avgtime\":%.9f}", z ? z : "",
+                                  z ? "," : "", azOp[i], (sqlite3_int64)a[i].n, avg * (double)a[i].n, avg);
+    sqlite3_free(z);
+    if (!zMore) return 0;
+    z = zMore;
+  }
+  return sqlite3_mprintf("{%z}", z);
+}

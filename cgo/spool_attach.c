@@ -1,0 +1,339 @@
+/*
+** Attaching to a spool: its directory, its state page, its identity. This runs
+** when a database is opened, never in a commit.
+*/
+#define _GNU_SOURCE
+#include "spool_attach.h"
+SQLITE_EXTENSION_INIT3
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The changelog's bound while no replicator takes anything from it. */
+#define LOG_ALLOWANCE ((uint64_t)64 << 20)
+
+/* A process that is stopped while it holds the attach lock must not stop others
+** for long: after these tries, 1 ms apart, one goes on without replication. */
+#define ATTACH_TRIES 2000
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef */
+static Spool *pSpools;
+static char *zRoot;
+static unsigned rootMode = 0700;
+
+void spoolSettings(const char *z, unsigned permissions) {
+  zRoot = strdup(z);
+  rootMode = 0700 | (permissions & 0777);
+}
+
+int fileIdentity(const char *zPath, FileIdentity *p) {
+  struct statx s;
+  if (statx(AT_FDCWD, zPath, 0, STATX_INO | STATX_BTIME, &s)) return errno;
+  p->dev = (uint64_t)s.stx_dev_major << 32 | s.stx_dev_minor;
+  p->ino = s.stx_ino;
+  p->birth = s.stx_mask & STATX_BTIME ? (uint64_t)s.stx_btime.tv_sec * 1000000000u + s.stx_btime.tv_nsec : 0;
+  return 0;
+}
+
+/* The directory's name: see spool.Name in Go, which must agree. */
+static char *spoolDir(const char *zPath) {
+  static const char hex[] = "0123456789ABCDEF";
+  uint64_t h = 0xcbf29ce484222325u; /* FNV-1a, 64 bits */
+  size_t n = strlen(zPath), k = 0;
+  char *z = malloc(3 * n + 1);
+  if (!z) return 0;
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = zPath[i];
+    h = (h ^ c) * 0x100000001b3u;
+    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' || c == '_' || c == '-') {
+      z[k++] = c;
+    } else {
+      z[k++] = '%';
+      z[k++] = hex[c >> 4];
+      z[k++] = hex[c & 15];
+    }
+  }
+  z[k] = 0;
+  char *zDir = 0;
+  if (asprintf(&zDir, "%s/%s-%016llx", zRoot, k > 100 ? z + k - 100 : z, (unsigned long long)h) < 0) zDir = 0;
+  free(z);
+  return zDir;
+}
+
+static void bootId(uint8_t a[16]) {
+  char z[64] = "";
+  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    ssize_t n = read(fd, z, sizeof z - 1);
+    z[n > 0 ? n : 0] = 0;
+    close(fd);
+  }
+  memset(a, 0, 16);
+  int k = 0;
+  for (char *p = z; *p && k < 32; p++) {
+    int v = *p >= '0' && *p <= '9' ? *p - '0' : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10 : -1;
+    if (v < 0) continue;
+    a[k / 2] |= k % 2 ? v : v << 4;
+    k++;
+  }
+}
+
+/* open(2), never as descriptor 0, 1 or 2: somebody may write to those. */
+static int openAt(const char *zDir, const char *zName, int flags) {
+  char *z;
+  if (asprintf(&z, "%s/%s", zDir, zName) < 0) {
+    errno = ENOMEM;
+    return -1;
+  }
+  int fd = open(z, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd >= 0 && fd < 3) {
+    int low = fd;
+    fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
+    close(low);
+  }
+  free(z);
+  return fd;
+}
+
+static int makeDirs(const char *zDir) {
+  char *z = strdup(zRoot);
+  int rc = 0;
+  if (!z) return ENOMEM;
+  for (char *p = z + 1; !rc; p++) {
+    if (*p != '/' && *p) continue;
+    char c = *p;
+    *p = 0;
+    if (mkdir(z, rootMode) && errno != EEXIST) rc = errno;
+    *p = c;
+    if (!c) break;
+  }
+  free(z);
+  if (!rc && mkdir(zDir, 0700) && errno != EEXIST) rc = errno;
+  return rc;
+}
+
+static int isLost(const SpoolState *st) { return atomic_load(&st->flags) & SPOOL_LOST; }
+
+/* Maps the state if it is there, of this boot and of this database. */
+static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
+  struct stat s;
+  int fd = openAt(zDir, "state", O_RDWR);
+  if (fd < 0) return 0;
+  SpoolState *st = MAP_FAILED;
+  if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES)
+    st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (st == MAP_FAILED) return 0;
+  *pIno = s.st_ino;
+  if (!memcmp(st->magic, "VRNSTATE", 8) && st->version == SPOOL_STATE_VERSION && !memcmp(st->bootId, boot, 16) &&
+      !isLost(st) && !strncmp(st->path, zPath, sizeof st->path))
+    return st;
+  munmap(st, SPOOL_STATE_BYTES);
+  return 0;
+}
+
+/* Makes a new state, whole before it has its name. The first segment's number
+** is the time, so that no segment of an older state is ever taken for ours. */
+static SpoolState *makeState(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16],
+                             uint64_t *pIno) {
+  char *zFrom = 0, *zTo = 0;
+  struct stat s;
+  SpoolState *st = MAP_FAILED;
+  int fd = openAt(zDir, "state.new", O_RDWR | O_CREAT | O_TRUNC);
+  if (fd < 0) return 0;
+  int rc = fstat(fd, &s) ? errno : 0;
+  if (!rc) rc = posix_fallocate(fd, 0, SPOOL_STATE_BYTES); /* full disk: an error now, not a SIGBUS later */
+  if (!rc) st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (rc) errno = rc;
+  if (st == MAP_FAILED) return 0;
+  memcpy(st->magic, "VRNSTATE", 8);
+  st->version = SPOOL_STATE_VERSION;
+  memcpy(st->bootId, boot, 16);
+  st->dev = pId->dev;
+  st->ino = pId->ino;
+  st->birth = pId->birth;
+  st->generation = 1;
+  st->cause = SPOOL_CAUSE_NEW;
+  st->head = st->tail = (uint64_t)(uint32_t)time(0) << 32 | SPOOL_SEGMENT_HEADER;
+  st->dbSize = -1;
+  st->logAllowance = LOG_ALLOWANCE;
+  strncpy(st->path, zPath, sizeof st->path - 1);
+  if (asprintf(&zFrom, "%s/state.new", zDir) < 0) zFrom = 0;
+  if (asprintf(&zTo, "%s/state", zDir) < 0) zTo = 0;
+  rc = zFrom && zTo ? rename(zFrom, zTo) : -1;
+  free(zFrom);
+  free(zTo);
+  *pIno = s.st_ino;
+  if (!rc) return st;
+  munmap(st, SPOOL_STATE_BYTES);
+  return 0;
+}
+
+static int makeWake(const char *zDir) {
+  char *z;
+  if (asprintf(&z, "%s/wake", zDir) < 0) return ENOMEM;
+  int rc = mkfifo(z, 0600) && errno != EEXIST ? errno : 0;
+  free(z);
+  return rc;
+}
+
+/* Takes the attach lock; the descriptor holds it until closed. -1 and errno. */
+static int lockAttach(const char *zDir, int nTry) {
+  int fd = openAt(zDir, "attach", O_RDWR | O_CREAT);
+  if (fd < 0) return -1;
+  while (flock(fd, LOCK_EX | LOCK_NB)) {
+    int rc = errno;
+    if (rc != EINTR && (rc != EWOULDBLOCK || --nTry <= 0)) {
+      close(fd);
+      errno = rc;
+      return -1;
+    }
+    usleep(1000);
+  }
+  return fd;
+}
+
+/* The database's state, mapped, made if need be; its inode in *pIno. NULL and errno. */
+static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno) {
+  uint8_t boot[16];
+  int rc = makeDirs(zDir);
+  if (!rc) rc = makeWake(zDir);
+  if (rc) {
+    errno = rc;
+    return 0;
+  }
+  int fd = lockAttach(zDir, nTry);
+  if (fd < 0) return 0;
+  bootId(boot);
+  SpoolState *st = mapState(zDir, zPath, boot, pIno);
+  if (!st) {
+    st = makeState(zDir, zPath, pId, boot, pIno);
+  } else if (st->dev != pId->dev || st->ino != pId->ino || st->birth != pId->birth) {
+    st->dev = pId->dev;
+    st->ino = pId->ino;
+    st->birth = pId->birth;
+    atomic_store(&st->dbVersion, 0);
+    atomic_store(&st->dbSize, -1);
+    spoolRaise(st, SPOOL_CAUSE_REPLACED);
+  }
+  rc = errno;
+  flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
+  close(fd);
+  errno = rc;
+  return st;
+}
+
+/* p->st becomes st, unless they are the same page. Handles that are still at the
+** old one find it lost. Old pages stay mapped: other threads may look at them. */
+static void adoptState(Spool *p, SpoolState *st, uint64_t ino) {
+  SpoolState *old = p->st;
+  if (old && p->stateIno == ino && !isLost(old)) {
+    munmap(st, SPOOL_STATE_BYTES);
+    return;
+  }
+  if (old) atomic_fetch_or(&old->flags, SPOOL_LOST);
+  p->stateIno = ino;
+  p->st = st;
+  int fd = atomic_exchange(&p->wakeFd, -1);
+  if (fd >= 0) close(fd);
+}
+
+static Spool *newSpool(const char *zPath) {
+  Spool *p = calloc(1, sizeof *p);
+  if (!p) return 0;
+  p->zPath = strdup(zPath);
+  p->zDir = spoolDir(zPath);
+  p->wakeFd = -1;
+  if (p->zPath && p->zDir) return p;
+  free(p->zPath);
+  free(p->zDir);
+  free(p);
+  return 0;
+}
+
+static void freeSpool(Spool *p) {
+  free(p->zPath);
+  free(p->zDir);
+  free(p);
+}
+
+Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
+  uint64_t ino = 0;
+  if (strlen(zPath) > SPOOL_PATH_MAX - 1) {
+    *pzErr = sqlite3_mprintf("path longer than %d bytes", SPOOL_PATH_MAX - 1);
+    return 0;
+  }
+  pthread_mutex_lock(&mu);
+  Spool *p = pSpools;
+  while (p && strcmp(p->zPath, zPath)) p = p->pNext;
+  int isNew = !p;
+  errno = ENOMEM;
+  if (isNew) p = newSpool(zPath);
+  SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino) : 0;
+  if (st) {
+    adoptState(p, st, ino);
+    if (isNew) {
+      p->pNext = pSpools;
+      pSpools = p;
+    }
+    p->nRef++;
+  } else {
+    *pzErr = sqlite3_mprintf("spool %s: %s", p ? p->zDir : zRoot, strerror(errno));
+    if (isNew && p) freeSpool(p);
+    p = 0;
+  }
+  pthread_mutex_unlock(&mu);
+  return p;
+}
+
+void spoolRetain(Spool *p) {
+  pthread_mutex_lock(&mu);
+  p->nRef++;
+  pthread_mutex_unlock(&mu);
+}
+
+/* A Spool outlives its handles: databases are opened again, and there are few. */
+int spoolRelease(Spool *p) {
+  pthread_mutex_lock(&mu);
+  int last = --p->nRef == 0;
+  if (last) {
+    spoolUnmap(p);
+    int fd = atomic_exchange(&p->wakeFd, -1);
+    if (fd >= 0) close(fd);
+  }
+  pthread_mutex_unlock(&mu);
+  return last;
+}
+
+/* The spool was lost: attach anew, without waiting for anybody. The caller holds
+** SQLite's write lock. Returns 0 if it is still lost: the next transaction tries again. */
+int spoolReattach(Spool *p, const FileIdentity *pId) {
+  uint64_t ino = 0;
+  if (pthread_mutex_trylock(&mu)) return 0;
+  if (isLost(p->st)) {
+    SpoolState *st = findState(p->zDir, p->zPath, pId, 1, &ino);
+    if (st) adoptState(p, st, ino);
+  }
+  int ok = !isLost(p->st);
+  pthread_mutex_unlock(&mu);
+  return ok;
+}
+
+void spoolRaise(SpoolState *st, uint32_t cause) {
+  atomic_store(&st->cause, cause);
+  atomic_fetch_add(&st->generation, 1);
+}
+
+static void beforeFork(void) { pthread_mutex_lock(&mu); }
+static void afterFork(void) { pthread_mutex_unlock(&mu); }
+static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
+__attribute__((constructor)) static void attachLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }

@@ -1,0 +1,78 @@
+/*
+** One database's spool as a recorder sees it. The formats and the protocol are
+** specified in spool/doc.go.
+*/
+#ifndef VERNEUIL_SPOOL_ATTACH_H
+#define VERNEUIL_SPOOL_ATTACH_H
+#include "spool.h"
+#include "verneuil.h"
+
+/* Which file stands at a path. A reused inode number has another birth time. */
+typedef struct FileIdentity {
+  uint64_t dev, ino, birth;
+} FileIdentity;
+
+/* A database path in this process, shared by its handles. What is marked (W)
+** belongs to the holder of SQLite's write lock. */
+typedef struct Spool Spool;
+struct Spool {
+  Spool *pNext;
+  int nRef;
+  char *zPath;                     /* the database's canonical path */
+  char *zDir;                      /* the spool's directory */
+  SpoolState *_Atomic st;          /* mapped; replaced, never unmapped, when lost */
+  uint64_t stateIno;               /* the inode that st maps */
+  _Atomic int wakeFd;              /* the FIFO, -1 until first needed */
+  _Atomic int nWal;                /* WAL files of this database open in this process */
+  char *aSeg;                      /* the mapped segment, or NULL (W) */
+  uint64_t segNo;                  /* its number (W) */
+  SpoolState *segState;            /* the state that it belongs to (W) */
+};
+
+/* One transaction being recorded; a handle has one. */
+typedef struct SpoolTxn {
+  SpoolState *st;                  /* the state that the transaction began with */
+  int active;                      /* something was written since the last end */
+  int lost;                        /* the log could not take it all: no record */
+  uint64_t sequence, generation;
+  uint64_t end;                    /* private end of the log: a position */
+  uint64_t before;                 /* database version before the transaction */
+} SpoolTxn;
+
+/* Where the spools are: set once, before the first attach. */
+void spoolSettings(const char *zRoot, unsigned permissions);
+
+/* The identity of the file at zPath; 0 or an errno. */
+int fileIdentity(const char *zPath, FileIdentity *p);
+
+/* Finds or makes the spool of a database and maps its state. NULL, with a reason
+** in *pzErr (sqlite3_malloc'd), where that cannot be done. */
+Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr);
+
+/* Takes another reference to an attached spool. */
+void spoolRetain(Spool *p);
+
+/* Gives a reference back. Returns 1 if it was this process's last. */
+int spoolRelease(Spool *p);
+
+/* After the state was found lost: attach anew without waiting. 0: not yet. */
+int spoolReattach(Spool *p, const FileIdentity *pId);
+
+/* Unmaps the segment (W). */
+void spoolUnmap(Spool *p);
+
+/* The mirror can no longer be brought up to date by the log alone. */
+void spoolRaise(SpoolState *st, uint32_t cause);
+
+/* The protocol's writer side; the caller holds SQLite's write lock. version and
+** size are the database's before the transaction and after it. begin returns 0
+** if the handle's file is not the one at the path any more: record nothing. */
+int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version, int64_t size);
+void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst);
+void spoolTruncate(Spool *p, SpoolTxn *t, int64_t size);
+void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size);
+
+/* Wakes the replicator if it sleeps. */
+void spoolWake(Spool *p);
+
+#endif

@@ -1,0 +1,217 @@
+/*
+** The recorder's side of the changelog: frames are copied into a mapped segment,
+** and become visible when head is stored. No lock, no system call but where a
+** segment ends. The caller holds SQLite's write lock throughout.
+*/
+#define _GNU_SOURCE
+#include "crc32c.h"
+#include "spool_attach.h"
+SQLITE_EXTENSION_INIT3
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SEGMENT(pos) ((pos) >> 32)
+#define OFFSET(pos) ((pos) & 0xffffffffu)
+#define POSITION(segment, offset) ((uint64_t)(segment) << 32 | (offset))
+
+/* Longer writes are cut: a frame must fit into a segment. */
+#define FRAME_DATA_MAX (SPOOL_SEGMENT_BYTES / 2)
+
+void spoolUnmap(Spool *p) {
+  if (p->aSeg) munmap(p->aSeg, SPOOL_SEGMENT_BYTES);
+  p->aSeg = 0;
+}
+
+static char *segmentPath(Spool *p, uint64_t segNo) {
+  char *z;
+  return asprintf(&z, "%s/log.%016llx", p->zDir, (unsigned long long)segNo) < 0 ? 0 : z;
+}
+
+/* Maps segment segNo as the current one; isNew: makes it, its blocks allocated.
+** Returns 0 or an errno. */
+static int mapSegment(Spool *p, SpoolState *st, uint64_t segNo, int isNew) {
+  struct stat s;
+  int rc = 0;
+  spoolUnmap(p);
+  char *z = segmentPath(p, segNo);
+  if (!z) return ENOMEM;
+  int fd = open(z, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (isNew ? O_CREAT | O_TRUNC : 0), 0600);
+  if (fd < 0) rc = errno;
+  if (!rc && isNew) rc = posix_fallocate(fd, 0, SPOOL_SEGMENT_BYTES);
+  if (!rc && (fstat(fd, &s) || s.st_size != SPOOL_SEGMENT_BYTES)) rc = EIO;
+  if (!rc) {
+    char *a = mmap(0, SPOOL_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (a == MAP_FAILED) rc = errno;
+    else p->aSeg = a;
+  }
+  if (rc && isNew && fd >= 0) unlink(z);
+  if (fd >= 0) close(fd);
+  free(z);
+  if (rc) return rc;
+  p->segNo = segNo;
+  p->segState = st;
+  if (isNew) {
+    uint64_t size = SPOOL_SEGMENT_BYTES;
+    memcpy(p->aSeg, "VRNLOG01", 8);
+    memcpy(p->aSeg + 8, &segNo, 8);
+    memcpy(p->aSeg + 16, &size, 8);
+  }
+  return 0;
+}
+
+/* The transaction will not be in the log: say so now, and again at its end (I5),
+** and give back the segments that it has filled. */
+static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
+  uint64_t last = SEGMENT(t->end), head = SEGMENT(atomic_load(&t->st->head));
+  t->lost = 1;
+  spoolRaise(t->st, cause);
+  if (rc == ENOENT) atomic_fetch_or(&t->st->flags, SPOOL_LOST); /* the directory is gone */
+  if (p->segNo != head) spoolUnmap(p);
+  for (uint64_t n = last; n > head; n--) {
+    char *z = segmentPath(p, n);
+    if (z) unlink(z);
+    free(z);
+  }
+  if (rc) verneuilLog(VERNEUIL_ERROR, "%s: log: %s: the replica will be rebuilt", p->zDir, strerror(rc));
+}
+
+static void writeFrame(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData, uint32_t n) {
+  char *a = p->aSeg + OFFSET(t->end);
+  uint32_t length = (SPOOL_FRAME_HEADER + n + 7) & ~7u;
+  pFrame->magic = SPOOL_FRAME_MAGIC;
+  pFrame->length = length;
+  pFrame->sequence = t->sequence;
+  pFrame->generation = t->generation;
+  memcpy(a, pFrame, SPOOL_FRAME_HEADER);
+  if (n) memcpy(a + SPOOL_FRAME_HEADER, pData, n);
+  memset(a + SPOOL_FRAME_HEADER + n, 0, length - SPOOL_FRAME_HEADER - n);
+  pFrame->crc = crc32c(a + 8, length - 8);
+  memcpy(a + 4, &pFrame->crc, 4);
+  t->end += length;
+}
+
+/* Makes room for a frame with n bytes of data at the private end. */
+static int frameRoom(Spool *p, SpoolTxn *t, uint32_t n) {
+  SpoolState *st = t->st;
+  uint32_t length = (SPOOL_FRAME_HEADER + n + 7) & ~7u;
+  uint64_t segNo = SEGMENT(t->end);
+  int rc = 0;
+  if (!p->aSeg || p->segNo != segNo || p->segState != st)
+    rc = mapSegment(p, st, segNo, OFFSET(t->end) == SPOOL_SEGMENT_HEADER);
+  if (!rc && OFFSET(t->end) + length > SPOOL_SEGMENT_BYTES) {
+    uint64_t used = (segNo + 1 - SEGMENT(atomic_load(&st->tail))) * (uint64_t)SPOOL_SEGMENT_BYTES;
+    if (used > st->logAllowance) {
+      lose(p, t, SPOOL_CAUSE_LOG_FULL, 0);
+      return 0;
+    }
+    if (OFFSET(t->end) + SPOOL_FRAME_HEADER <= SPOOL_SEGMENT_BYTES) {
+      SpoolFrame end = {.kind = SPOOL_END};
+      writeFrame(p, t, &end, 0, 0);
+    }
+    t->end = POSITION(segNo + 1, SPOOL_SEGMENT_HEADER);
+    rc = mapSegment(p, st, segNo + 1, 1);
+  }
+  if (rc) lose(p, t, SPOOL_CAUSE_LOG_ERROR, rc);
+  return !rc;
+}
+
+static void append(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData, uint32_t n) {
+  if (!t->lost && frameRoom(p, t, n)) writeFrame(p, t, pFrame, pData, n);
+}
+
+int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version, int64_t size) {
+  SpoolState *st = p->st;
+  if ((atomic_load(&st->flags) & SPOOL_LOST) && spoolReattach(p, pId)) st = p->st;
+  if (st->ino != pId->ino || st->dev != pId->dev || st->birth != pId->birth) return 0;
+  uint64_t known = atomic_load(&st->dbVersion);
+  int64_t knownSize = atomic_load(&st->dbSize);
+  if ((known && known != version) || (knownSize >= 0 && knownSize != size)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  if (atomic_load(&st->walPublished)) {
+    atomic_store(&st->walPublished, 0);
+    spoolRaise(st, SPOOL_CAUSE_WAL);
+  }
+  if (atomic_load(&st->writing)) spoolRaise(st, SPOOL_CAUSE_CRASH);
+  atomic_store(&st->writing, verneuilToken());
+  t->st = st;
+  t->active = 1;
+  t->lost = 0;
+  t->before = version;
+  t->sequence = atomic_load(&st->sequence) + 1;
+  t->generation = atomic_load(&st->generation);
+  t->end = atomic_load(&st->head);
+  return 1;
+}
+
+void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst) {
+  const char *z = pData;
+  while (n > 0) {
+    int k = n < FRAME_DATA_MAX ? n : FRAME_DATA_MAX;
+    SpoolFrame frame = {.kind = SPOOL_WRITE, .a = (uint64_t)iOfst, .b = (uint64_t)k};
+    append(p, t, &frame, z, (uint32_t)k);
+    z += k;
+    iOfst += k;
+    n -= k;
+  }
+}
+
+void spoolTruncate(Spool *p, SpoolTxn *t, int64_t size) {
+  SpoolFrame frame = {.kind = SPOOL_TRUNCATE, .a = (uint64_t)size};
+  append(p, t, &frame, 0, 0);
+}
+
+void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
+  SpoolState *st = t->st;
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+  SpoolFrame frame = {.kind = SPOOL_COMMIT, .a = (uint64_t)size, .b = t->before, .c = version, .d = (uint64_t)ns};
+  append(p, t, &frame, 0, 0);
+  atomic_store_explicit(&st->dbVersion, version, memory_order_relaxed);
+  atomic_store_explicit(&st->dbSize, size, memory_order_relaxed);
+  atomic_store_explicit(&st->publishedAt, ns, memory_order_relaxed);
+  if (t->lost) {
+    atomic_fetch_add_explicit(&st->dropped, 1, memory_order_relaxed);
+    spoolRaise(st, st->cause);
+  } else {
+    atomic_store_explicit(&st->sequence, t->sequence, memory_order_relaxed);
+    atomic_fetch_add_explicit(&st->published, 1, memory_order_relaxed);
+    atomic_store_explicit(&st->head, t->end, memory_order_release);
+  }
+  t->active = 0;
+  atomic_store(&st->writing, 0); /* sequentially consistent: before the look at armed */
+  spoolWake(p);
+}
+
+void spoolWake(Spool *p) {
+  SpoolState *st = p->st;
+  if (!atomic_load(&st->armed) || !atomic_exchange(&st->armed, 0)) return;
+  int fd = p->wakeFd;
+  if (fd < 0) {
+    char *z;
+    if (asprintf(&z, "%s/wake", p->zDir) < 0) return;
+    /* for reading too: a FIFO that has a reader never raises SIGPIPE */
+    fd = open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+    free(z);
+    if (fd >= 0 && fd < 3) {
+      int low = fd;
+      fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
+      close(low);
+    }
+    if (fd < 0) return;
+    int none = -1;
+    if (!atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) {
+      close(fd);
+      fd = none;
+    }
+  }
+  ssize_t n;
+  do n = write(fd, "", 1);
+  while (n < 0 && errno == EINTR);
+}

@@ -1,0 +1,45 @@
+/*
+** What the C files of libverneuil_vfs share. Every file but init.c says
+** SQLITE_EXTENSION_INIT3 after including this.
+*/
+#ifndef VERNEUIL_H
+#define VERNEUIL_H
+
+/* Another statically linked extension may have a global of this name. */
+#define sqlite3_api verneuil_sqlite3_api
+#include "sqlite3ext.h"
+
+/* ---- gort.c: the Go runtime and the process ---- */
+
+/* Starts the Go runtime if need be. Returns 1 if Go may be called by this
+** process now, 0 if it may not: a child forked from a process that runs Go, or
+** limits under which the start would kill the host. */
+int verneuilGo(void);
+
+/* Returns 1 if Go runs in this process and may be called; starts nothing. */
+int verneuilGoRuns(void);
+
+/* Identifies this process: pid<<32 | the low half of its start time. Right in
+** forked children too. Costs no system call but the first time. */
+sqlite3_uint64 verneuilToken(void);
+
+/* ---- init.c: settings, registration, log ---- */
+
+enum { VERNEUIL_ERROR = 1, VERNEUIL_WARN, VERNEUIL_INFO, VERNEUIL_DEBUG };
+
+/* One line to stderr, if VERNEUIL_LOG (or RUST_LOG) asks for that level. */
+void verneuilLog(int level, const char *zFormat, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered. */
+extern sqlite3_vfs *verneuilBase;
+
+/* Set up the api pointer, the VFSes (once per process) and the SQL functions of
+** db. It is also what sqlite3_auto_extension runs. */
+int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi);
+
+/* ---- functions.c ---- */
+
+int verneuilFunctions(sqlite3 *db);
+
+#endif
