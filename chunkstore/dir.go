@@ -223,9 +223,9 @@ func (b *dirBucket) delete(ctx context.Context, key string) error {
 // List leaves ETag empty: it would have to read every object.
 func (b *dirBucket) List(ctx context.Context, prefix string, yield func(Object) bool) error {
 	if err := b.limit.take(ctx); err != nil {
-		return b.wrap("list", prefix, err)
+		return b.wrap("list", prefix+"*", err)
 	}
-	return b.wrap("list", prefix, b.walk(ctx, prefix, yield))
+	return b.wrap("list", prefix+"*", b.walk(ctx, prefix, yield))
 }
 
 func (b *dirBucket) wrap(verb, key string, err error) error {

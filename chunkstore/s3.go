@@ -243,7 +243,7 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 		if err = b.missing(err); errors.Is(err, ErrAbsent) {
 			return nil
 		} else if err != nil {
-			return b.wrap("list", prefix, err)
+			return b.wrap("list", prefix+"*", err)
 		}
 		for _, o := range out.Contents {
 			if !yield(Object{Key: aws.ToString(o.Key), Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
-	"sync"
+	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,14 +20,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 const (
-	// s3Attempts of one request, with jittered backoff of 1, 2, 4 s at most between them.
-	s3Attempts   = 4
-	s3BackoffMax = 5 * time.Second
+	// s3Attempts of one request. Between them it waits for 0.2, 0.8 and 3.2 s, or
+	// down to half of that.
+	s3Attempts = 4
+	s3Backoff  = 200 * time.Millisecond
 	// s3Timeout bounds one attempt, its body included: 64 KiB at 20 kbit/s.
 	s3Timeout        = 30 * time.Second
 	s3HeaderTimeout  = 15 * time.Second
@@ -42,29 +46,53 @@ type s3Client struct {
 	options  Options
 	limit    *limiter
 
-	mu     sync.Mutex
-	client *s3.Client
+	making chan struct{} // holds a value while nobody makes client
+	client atomic.Pointer[s3.Client]
 }
 
 func newS3Client(c S3Config, limit *limiter, o Options) *s3Client {
 	region, endpoint := c.place()
-	return &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit}
+	made := &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit, making: make(chan struct{}, 1)}
+	made.making <- struct{}{}
+	return made
 }
 
 func (c *s3Client) get(ctx context.Context) (*s3.Client, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client != nil {
-		return c.client, nil
+	if client := c.client.Load(); client != nil {
+		return client, nil
 	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case turn := <-c.making:
+		defer func() { c.making <- turn }()
+	}
+	if client := c.client.Load(); client != nil {
+		return client, nil
+	}
+	client, err := c.open(ctx)
+	if err == nil {
+		c.client.Store(client)
+	}
+	return client, err // the next caller tries again
+}
+
+func (c *s3Client) open(ctx context.Context) (*s3.Client, error) {
 	loaded, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(c.region),
 		config.WithHTTPClient(c.httpClient()),
-		config.WithRetryer(newRetryer))
+		config.WithRetryer(c.newRetryer),
+		config.WithLogger(logging.LoggerFunc(func(level logging.Classification, format string, args ...any) {
+			c.options.Log.Debug("aws sdk: "+fmt.Sprintf(format, args...), "level", level) // it would write to stderr
+		})))
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
-	c.client = s3.NewFromConfig(loaded, func(o *s3.Options) {
+	// The first request would do the same, and bury the reason.
+	if _, err := loaded.Credentials.Retrieve(ctx); err != nil {
+		return nil, fmt.Errorf("no AWS credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role): %w", err)
+	}
+	return s3.NewFromConfig(loaded, func(o *s3.Options) {
 		if c.endpoint != "" {
 			o.BaseEndpoint = aws.String(c.endpoint)
 		}
@@ -75,8 +103,7 @@ func (c *s3Client) get(ctx context.Context) (*s3.Client, error) {
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.APIOptions = append(o.APIOptions, c.addMiddleware)
-	})
-	return c.client, nil
+	}), nil
 }
 
 // httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE.
@@ -94,10 +121,13 @@ func (c *s3Client) httpClient() *awshttp.BuildableClient {
 
 // newRetryer is the SDK's standard one. Its token bucket is off: a long outage
 // would empty it, and our own limiter bounds what retries cost.
-func newRetryer() aws.Retryer {
+func (c *s3Client) newRetryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = s3Attempts
-		o.MaxBackoff = s3BackoffMax
+		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
+			whole := c.options.s3Backoff << (2 * max(0, attempt-1))
+			return whole/2 + rand.N(whole/2), nil
+		})
 		o.RateLimiter = ratelimit.None
 		o.Retryables = append(o.Retryables,
 			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{
@@ -152,13 +182,13 @@ func readBody(ctx context.Context, in middleware.DeserializeInput, next middlewa
 	if err != nil || !ok || r.bodyMax == 0 || !isHTTP || response.StatusCode != http.StatusOK {
 		return out, metadata, err
 	}
-	defer response.Body.Close()
 	r.body, err = readAtMost(response.Body, response.ContentLength, r.bodyMax+1)
+	response.Body.Close() // after a body that is too long, this drops the connection
+	response.Body = http.NoBody
 	if err != nil {
 		return out, metadata, &smithyhttp.RequestSendError{Err: fmt.Errorf("read the response's body: %w", err)}
 	}
 	r.tooLong = int64(len(r.body)) > r.bodyMax
-	response.Body = io.NopCloser(bytes.NewReader(nil))
 	return out, metadata, nil
 }
 
@@ -203,6 +233,10 @@ func (e *s3Error) Unwrap() []error {
 // asS3Error translates an error of the SDK, at the edge.
 func asS3Error(err error, attempts int) *s3Error {
 	e := &s3Error{attempts: attempts, message: err.Error(), cause: err}
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		e.message = operation.Err.Error()
+	}
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {
 		e.status = response.HTTPStatusCode()
@@ -215,6 +249,10 @@ func asS3Error(err error, attempts int) *s3Error {
 	var send *smithyhttp.RequestSendError
 	if errors.As(err, &send) && send.Err != nil {
 		e.message = send.Err.Error()
+	}
+	var inURL *url.Error // names the endpoint, which our caller does, too
+	if errors.As(err, &inURL) {
+		e.message = inURL.Err.Error()
 	}
 	switch {
 	case e.code == "NoSuchBucket":

@@ -1,7 +1,21 @@
 package chunkstore_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
@@ -15,7 +29,358 @@ func s3Target(endpoint string) chunkstore.TargetConfig {
 	}}
 }
 
-func TestS3Conformance(t *testing.T) {
+func TestS3(t *testing.T) {
 	endpoint := miniotest.Start(t)
-	testTarget(t, open(t, s3Target(endpoint)).Targets[0])
+	t.Run("conformance", func(t *testing.T) {
+		testTarget(t, open(t, s3Target(endpoint)).Targets[0])
+	})
+	t.Run("missing bucket", func(t *testing.T) { testMissingBucket(t, endpoint) })
+	t.Run("buckets made by several at once", func(t *testing.T) { testMakeBuckets(t, endpoint) })
+	t.Run("wrong credentials", func(t *testing.T) {
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-at-all")
+		_, err := open(t, s3Target(endpoint)).Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+		mustSay(t, err, "get k in s3 bucket manifests at "+endpoint, "SignatureDoesNotMatch (HTTP 403)")
+		if strings.Contains(err.Error(), "not-the-secret-at-all") {
+			t.Error("the secret is in the message")
+		}
+		for _, kind := range []error{chunkstore.ErrAbsent, chunkstore.ErrCorrupt, chunkstore.ErrConflict, chunkstore.ErrNoBucket} {
+			if errors.Is(err, kind) {
+				t.Errorf("%v is %v", err, kind)
+			}
+		}
+	})
+	t.Run("no credentials", func(t *testing.T) {
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		_, err := open(t, s3Target(endpoint)).Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+		mustSay(t, err, "s3 bucket manifests at "+endpoint, "no AWS credentials")
+	})
+}
+
+func testMissingBucket(t *testing.T, endpoint string) {
+	cfg := s3Target(endpoint)
+	cfg.S3.ChunkBucket, cfg.S3.ManifestBucket = "nobody-made-this", "nor-this"
+	empty := open(t, cfg).Targets[0] // would be made on demand: an empty one
+	cfg.S3 = &chunkstore.S3Config{Region: "minio", Endpoint: endpoint, ChunkBucket: "nobody-made-this", ManifestBucket: "nor-this"}
+	missing := open(t, cfg).Targets[0]
+	calls := map[string]func(b chunkstore.Bucket) error{
+		"get": func(b chunkstore.Bucket) error {
+			_, err := b.Get(t.Context(), "k", chunkstore.GetOptions{})
+			return err
+		},
+		"stat":   func(b chunkstore.Bucket) error { _, err := b.Stat(t.Context(), "k"); return err },
+		"list":   func(b chunkstore.Bucket) error { return b.List(t.Context(), "", nil) },
+		"delete": func(b chunkstore.Bucket) error { return b.Delete(t.Context(), "k") },
+	}
+	for name, call := range calls {
+		err := call(missing.Chunks)
+		if !errors.Is(err, chunkstore.ErrNoBucket) || errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("%s: error %v; want ErrNoBucket and not ErrAbsent", name, err)
+		}
+		mustSay(t, err, "nobody-made-this", endpoint)
+		err = call(empty.Chunks)
+		if wantAbsent := name == "get" || name == "stat"; errors.Is(err, chunkstore.ErrAbsent) != wantAbsent || !wantAbsent && err != nil {
+			t.Errorf("%s on demand: error %v", name, err)
+		}
+	}
+	_, err := missing.Chunks.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	mustBe(t, err, chunkstore.ErrNoBucket)
+}
+
+func testMakeBuckets(t *testing.T, endpoint string) {
+	cfg := s3Target(endpoint)
+	cfg.S3.ChunkBucket, cfg.S3.ManifestBucket = "many-make-this", "and-this"
+	var all sync.WaitGroup
+	for range 3 {
+		target := open(t, cfg).Targets[0]
+		for i := range 4 {
+			all.Go(func() {
+				if _, err := target.Chunks.Put(t.Context(), fmt.Sprint(i), nil, chunkstore.Condition{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+func mustSay(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("error %v\ndoes not contain %q", err, part)
+		}
+	}
+	if err != nil && (strings.Contains(err.Error(), "RequestID") || strings.Count(err.Error(), "\n") > 0) {
+		t.Errorf("error is not short:\n%v", err)
+	}
+}
+
+type fakeRequest struct{ method, host, path, ifMatch, contentMD5 string }
+
+// openFake opens a Store on a server that answers as answer says; n counts the
+// requests from 1.
+func openFake(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, n int), edits ...func(*chunkstore.S3Config)) (*chunkstore.Store, func() []fakeRequest) {
+	t.Helper()
+	var mu sync.Mutex
+	var requests []fakeRequest
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		requests = append(requests, fakeRequest{r.Method, r.Host, r.URL.Path, r.Header.Get("If-Match"), r.Header.Get("Content-MD5")})
+		n := len(requests)
+		mu.Unlock()
+		io.Copy(io.Discard, r.Body)
+		answer(w, r, n)
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	return openAt(t, server.URL, edits...), func() []fakeRequest {
+		mu.Lock()
+		defer mu.Unlock()
+		return requests
+	}
+}
+
+func openAt(t *testing.T, endpoint string, edits ...func(*chunkstore.S3Config)) *chunkstore.Store {
+	t.Helper()
+	cfg := s3Target(endpoint)
+	for _, edit := range edits {
+		edit(cfg.S3)
+	}
+	o := chunkstore.Options{CallsPerSecond: -1}.WithS3Backoff(2 * time.Microsecond)
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{cfg}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func answerError(w http.ResponseWriter, status int, code string) {
+	w.WriteHeader(status)
+	fmt.Fprintf(w, `<?xml version="1.0"?><Error><Code>%s</Code><Message>message of %s</Message></Error>`, code, code)
+}
+
+func TestS3Retries(t *testing.T) {
+	cut := func(w http.ResponseWriter, _ *http.Request) { // a body that ends early
+		w.Header().Set("Content-Length", "100")
+		w.Write([]byte("half"))
+	}
+	broken := func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			conn.Close()
+		}
+	}
+	status := func(status int, code string) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) { answerError(w, status, code) }
+	}
+	cases := []struct {
+		name    string
+		fault   func(http.ResponseWriter, *http.Request)
+		retried bool
+	}{
+		{"SlowDown", status(503, "SlowDown"), true},
+		{"InternalError", status(500, "InternalError"), true},
+		{"no S3 at all", status(502, ""), true},
+		{"429", status(429, "TooMany"), true},
+		{"408", status(408, "RequestTimeout"), true},
+		{"broken connection", broken, true},
+		{"broken body", cut, true},
+		{"AccessDenied", status(403, "AccessDenied"), false},
+		{"InvalidArgument", status(400, "InvalidArgument"), false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			faults := 2
+			s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, n int) {
+				if n <= faults {
+					c.fault(w, r)
+					return
+				}
+				w.Write([]byte("whole"))
+			})
+			o, err := s.Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+			if c.retried && (err != nil || string(o.Body) != "whole" || len(requests()) != 3 || s.Calls() != 3) {
+				t.Errorf("got %q, %v after %d requests, %d counted; want 3", o.Body, err, len(requests()), s.Calls())
+			}
+			if !c.retried && (err == nil || len(requests()) != 1) {
+				t.Errorf("error %v after %d requests; want one after 1", err, len(requests()))
+			}
+		})
+		if !c.retried {
+			continue
+		}
+		t.Run(c.name+" for good", func(t *testing.T) {
+			s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) { c.fault(w, r) })
+			_, err := s.Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+			if len(requests()) != 4 || s.Calls() != 4 { // I4
+				t.Errorf("%d requests, %d counted; want 4", len(requests()), s.Calls())
+			}
+			mustSay(t, err, "get k in s3 bucket manifests at http://127.0.0.1:", "(after 4 attempts)")
+		})
+	}
+}
+
+func TestS3NobodyListens(t *testing.T) {
+	server := httptest.NewServer(nil)
+	server.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	_, err := openAt(t, server.URL).Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+	mustSay(t, err, server.URL, "connection refused", "(after 4 attempts)")
+}
+
+// TestS3LostAnswer: a conditional Put was carried out, its answer got lost, and
+// the retry is in conflict with it.
+func TestS3LostAnswer(t *testing.T) {
+	for _, stored := range []string{"ours", "theirs"} {
+		s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, n int) {
+			switch {
+			case n == 1:
+				answerError(w, 500, "InternalError")
+			case r.Method == http.MethodPut:
+				answerError(w, 412, "PreconditionFailed")
+			default:
+				w.Header().Set("ETag", `"new"`)
+				w.Write([]byte(stored))
+			}
+		})
+		etag, err := s.Targets[0].Manifests.Put(t.Context(), "k", []byte("ours"), chunkstore.Condition{IfMatch: `"old"`})
+		if stored == "ours" && (err != nil || etag != `"new"`) {
+			t.Errorf("%s, %v; want the ETag of our own object", etag, err)
+		}
+		if stored == "theirs" && !errors.Is(err, chunkstore.ErrConflict) {
+			t.Errorf("%s, %v; want ErrConflict", etag, err)
+		}
+	}
+}
+
+func TestS3Conflicts(t *testing.T) {
+	for code, status := range map[string]int{"ConditionalRequestConflict": 409, "PreconditionFailed": 412, "NoSuchKey": 404} {
+		s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, n int) { answerError(w, status, code) })
+		_, err := s.Targets[0].Manifests.Put(t.Context(), "k", []byte("b"), chunkstore.Condition{IfMatch: `"e"`})
+		if !errors.Is(err, chunkstore.ErrConflict) || errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("%s: error %v; want ErrConflict", code, err)
+		}
+	}
+}
+
+func TestS3WithoutConditions(t *testing.T) {
+	var log bytes.Buffer
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
+			answerError(w, 501, "NotImplemented")
+			return
+		}
+		w.Header().Set("ETag", `"e"`)
+	}))
+	defer server.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{s3Target(server.URL)},
+		chunkstore.Options{CallsPerSecond: -1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cond := range []chunkstore.Condition{{IfNone: true}, {IfMatch: `"e"`}, {IfMatch: `"x"`}} {
+		mustPut(t, s.Targets[0].Manifests, "k", "b", cond)
+	}
+	if s.Calls() != 4 {
+		t.Errorf("%d calls; want 4: the refusal is remembered", s.Calls())
+	}
+	if strings.Count(log.String(), "conditional") != 1 {
+		t.Errorf("log: %s", &log)
+	}
+}
+
+func TestS3CanceledWhileRetrying(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		cancel()
+		answerError(w, 503, "SlowDown")
+	})
+	_, err := s.Targets[0].Manifests.Get(ctx, "k", chunkstore.GetOptions{})
+	mustBe(t, err, context.Canceled)
+	if len(requests()) != 1 {
+		t.Errorf("%d requests", len(requests()))
+	}
+}
+
+// TestS3LongObject: a longer object is not read to its end.
+func TestS3LongObject(t *testing.T) {
+	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		for piece := make([]byte, 1<<20); ; {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	})
+	_, err := s.Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{BytesMax: 1000})
+	mustBe(t, err, chunkstore.ErrCorrupt)
+	if len(requests()) != 1 {
+		t.Errorf("%d requests", len(requests()))
+	}
+}
+
+func TestS3CABundle(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("over TLS")) }))
+	defer server.Close()
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(bundle, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	_, err := openAt(t, server.URL).Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+	mustSay(t, err, "certificate")
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	o, err := openAt(t, server.URL).Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+	if err != nil || string(o.Body) != "over TLS" {
+		t.Errorf("got %q, %v", o.Body, err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle+".missing")
+	_, err = openAt(t, server.URL).Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+	mustSay(t, err, bundle+".missing")
+}
+
+func TestS3Addressing(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	for domain, host := range map[bool]string{true: "manifests.s3.invalid", false: "s3.invalid"} {
+		s := openAt(t, "http://s3.invalid:1", func(c *chunkstore.S3Config) { c.DomainAddressing = domain })
+		_, err := s.Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+		mustSay(t, err, "lookup "+host)
+	}
+}
+
+func TestS3ListPages(t *testing.T) {
+	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, n int) {
+		if r.URL.Query().Get("continuation-token") == "" {
+			io.WriteString(w, `<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>`)
+		} else {
+			io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>b</Key><Size>1</Size></Contents></ListBucketResult>`)
+		}
+	})
+	if got := listed(t, s.Targets[0].Manifests, "", 10); len(got) != 2 || got[1].Key != "b" || s.Calls() != 2 {
+		t.Errorf("listed %v with %d calls", got, s.Calls())
+	}
+	if got := listed(t, s.Targets[0].Manifests, "", 1); len(got) != 1 || len(requests()) != 3 {
+		t.Errorf("listed %v with %d requests in all; want no second page", got, len(requests()))
+	}
+}
+
+func TestS3Request(t *testing.T) {
+	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		if r.Header.Get("x-amz-trailer") != "" || strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked") {
+			t.Errorf("a Put with trailers: %v", r.Header)
+		}
+	})
+	mustPut(t, s.Targets[0].Manifests, "5deb-verneuil%3Ahost%2F", "body", chunkstore.Condition{})
+	got := requests()[0]
+	if got.method != "PUT" || got.path != "/manifests/5deb-verneuil%3Ahost%2F" || got.contentMD5 != "hBotaJrYa9FhFEdFPCLG/A==" {
+		t.Errorf("request %+v", got)
+	}
 }

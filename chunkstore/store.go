@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 )
@@ -18,11 +20,16 @@ type Options struct {
 	Burst          int          // calls that a pause saves up; 0: one second's, at most 100
 	Concurrency    int          // connections kept per s3 endpoint; 0: 8
 	Log            *slog.Logger // nil: silent
+
+	s3Backoff time.Duration // of tests; 0: [s3Backoff]
 }
 
 func (o Options) withDefaults() Options {
 	if o.Concurrency <= 0 {
 		o.Concurrency = concurrencyDefault
+	}
+	if o.s3Backoff <= 0 {
+		o.s3Backoff = s3Backoff
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -146,7 +153,13 @@ type leaderGoneError struct{ error }
 
 func (e *leaderGoneError) Unwrap() error { return e.error }
 
-func (s *Store) fetch(ctx context.Context, id ID) ([]byte, error) {
+// fetch runs in a goroutine of singleflight's, where a panic would end the host.
+func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			plain, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
 	for _, c := range s.caches {
 		if plain, ok := c.get(id); ok {
 			return plain, nil
