@@ -58,6 +58,6 @@
 // two bytes, in hex, of the BLAKE3-256 of the host's name and of the path. The
 // rest is HOST:PPPP/PATH with everything but ASCII letters, digits and
 // "!-_.*'()" percent-encoded; these percent signs are part of the key. A name
-// that would be longer than 1,000 bytes is cut to 968 and ends in the first 32 hex
+// that would be longer than 240 bytes is cut to 208 and ends in the first 32 hex
 // digits of the BLAKE3-256 of all of it.
 package manifest

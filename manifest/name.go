@@ -7,8 +7,9 @@ import (
 	"verneuil/chunkstore"
 )
 
-// nameBytesMax leaves room under S3's limit of 1,024 bytes for a key.
-const nameBytesMax = 1000
+// nameBytesMax keeps a name under the 255 bytes that a file name may have, as
+// MinIO allows no more between two slashes of a key (XMinioInvalidObjectName; S3 itself: 1,024 in all).
+const nameBytesMax = 240
 
 // Name returns the key of the manifest of the database at path on host, as the
 // package's comment specifies it. path is used as it is: callers make it

@@ -80,7 +80,7 @@ func resize(ids []chunkstore.ID, chunks int) []chunkstore.ID {
 func TestTreeAgainstASlice(t *testing.T) {
 	// The sizes stand around the borders of levels 0, 1 and 2, and of leaves.
 	sizes := []int{0, 1, 2, 63, 64, 65, 1023, 1024, 1025, 2048, 3000, 65535, 65536, 65537, 70000}
-	for seed := range uint64(40) {
+	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 2))
