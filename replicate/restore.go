@@ -122,8 +122,12 @@ func (r *restore) chunk(ctx context.Context, id chunkstore.ID, indexes []int) er
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if id != chunkstore.ZeroID || len(r.Manifest.InlineOf(i)) > 0 {
-			if _, err := r.w.WriteAt(r.Manifest.Overlay(i, base), int64(i)*chunkstore.ChunkBytes); err != nil {
+		data := base // the common case needs no copy
+		if len(r.Manifest.InlineOf(i)) > 0 || id != chunkstore.ZeroID && len(base) != r.Manifest.ChunkBytes(i) {
+			data = r.Manifest.Overlay(i, base)
+		}
+		if len(data) > 0 { // not zeros without inline pages
+			if _, err := r.w.WriteAt(data, int64(i)*chunkstore.ChunkBytes); err != nil {
 				return fmt.Errorf("chunk %d (%s): %w", i, id, err)
 			}
 		}
