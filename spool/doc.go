@@ -12,11 +12,20 @@
 //	attach       flock'd for the moments in which a recorder creates or checks the state
 //	log.<%016x>  the changelog: numbered segments
 //	wake         a FIFO: one byte wakes the replicator, if it is armed
-//	lock         flock'd by the process that replicates; others stand by
+//	lock         locked (fcntl: a forked child must not keep it) by the process that
+//	             replicates; others stand by
 //	source.json  what a replicator needs to know: database, host, targets; no credentials
-//	mirror       the replicator's private copy of the database
-//	index        chunk IDs of the last cut, 32 bytes each (the replicator's)
+//
+// and, the replicator's alone:
+//
+//	boot         ID of the boot that the following are of; all are emptied if it is another
+//	mirror       private copy of the database
 //	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
+//	cut          the last cut's manifest, as stored; renamed into place (see [CutFiles])
+//	tree/        leaves and nodes that it names, each under its ID
+//	targets.json ETag and sequence of the manifest that each target last took
+//	copied.json  which file the mirror was last compared with, for verneuilctl sync
+//	aside        chunks that changed while they are being pushed; has no name
 //
 // All of it is valid for one boot: nothing is fsynced, and a state whose boot
 // ID is not the kernel's is replaced. On any doubt the mirror is rebuilt from
@@ -59,6 +68,9 @@
 //	240    16  reserved, zero
 //	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
 //
+// Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
+// tail are (Unix time in s, 64), so that no segment of an older state is taken for its own.
+//
 // A token is pid<<32 | the low 32 bits of the process's start time (field 22 of
 // /proc/PID/stat), so that a reused pid is not taken for a live process.
 //
@@ -92,7 +104,8 @@
 // whole and in order, is idempotent, and what a rollback restored is logged as
 // the same kind of record as what a commit wrote. A [Position] is
 // segment<<32 | offset. Position (n, size of n or an end frame) is followed by
-// (n+1, 64).
+// (n+1, 64). A frame header that does not fit before the end of a segment is no
+// frame: there is no end frame then.
 //
 // # Protocol
 //

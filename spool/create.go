@@ -1,0 +1,149 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	attachTries    = 2000
+	attachInterval = time.Millisecond
+)
+
+// identity says which file stands at a path: a reused inode number has another
+// birth time.
+type identity struct{ dev, ino, birth uint64 }
+
+func fileIdentity(path string) (identity, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return identity{}, &fs.PathError{Op: "statx", Path: path, Err: err}
+	}
+	id := identity{dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), ino: st.Ino}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		id.birth = uint64(st.Btime.Sec)*1e9 + uint64(st.Btime.Nsec)
+	}
+	return id, nil
+}
+
+// Create finds or makes the spool under root of the database at dbPath, a
+// canonical absolute path, as a recorder does when it attaches (cgo,
+// spool_attach.c): a state of another boot or of another path is replaced; if
+// another file stands at the path, the generation is raised. root and what is
+// missing above it are made with permissions.
+func Create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
+	s, err := create(root, dbPath, permissions)
+	if err != nil {
+		return nil, fmt.Errorf("create spool of %s: %w", dbPath, err)
+	}
+	return s, nil
+}
+
+func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
+	if len(dbPath) > PathBytesMax || !filepath.IsAbs(dbPath) {
+		return nil, fmt.Errorf("path must be absolute and at most %d bytes long", PathBytesMax)
+	}
+	id, err := fileIdentity(dbPath)
+	if err != nil {
+		return nil, err
+	}
+	dir := Dir(root, dbPath)
+	if err := os.MkdirAll(root, permissions.Perm()|0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	wake := filepath.Join(dir, "wake")
+	if err := unix.Mkfifo(wake, 0o600); err != nil && err != unix.EEXIST {
+		return nil, &fs.PathError{Op: "mkfifo", Path: wake, Err: err}
+	}
+	unlock, err := lockAttach(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s, err := open(dir)
+	if err == nil && (s.state.Lost() || s.Path() != dbPath) {
+		err = chunkstore.ErrCorrupt
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, chunkstore.ErrCorrupt):
+		return makeState(dir, dbPath, id)
+	case err != nil:
+		return nil, err
+	}
+	if st := s.state; (identity{st.Dev, st.Ino, st.Birth}) != id {
+		st.Dev, st.Ino, st.Birth = id.dev, id.ino, id.birth
+		st.DBVersion.Store(0)
+		st.DBSize.Store(-1)
+		st.Raise(CauseReplaced)
+	}
+	return s, nil
+}
+
+// lockAttach takes the attach lock, which is held for moments only.
+func lockAttach(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "attach"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	ticker := time.NewTicker(attachInterval)
+	defer ticker.Stop()
+	for try := 0; ; try++ {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR && (err != unix.EWOULDBLOCK || try == attachTries) {
+			f.Close()
+			return nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+		<-ticker.C
+	}
+	return func() {
+		unix.Flock(int(f.Fd()), unix.LOCK_UN) // a child that was forked meanwhile has the descriptor too
+		f.Close()
+	}, nil
+}
+
+// makeState makes a new state, whole before it has its name. The first segment's
+// number is the time, so that none of an older state is ever taken for ours.
+func makeState(dir, dbPath string, id identity) (*Spool, error) {
+	name := filepath.Join(dir, "state.new")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	boot := bootID()
+	page := make([]byte, stateBytes)
+	copy(page, stateMagic)
+	page[8] = stateVersion
+	copy(page[16:], boot[:])
+	copy(page[256:], dbPath)
+	if _, err := f.WriteAt(page, 0); err != nil { // blocks are allocated: no SIGBUS later
+		return nil, err
+	}
+	s, err := mapState(dir, f)
+	if err != nil {
+		return nil, err
+	}
+	st := s.state
+	st.Dev, st.Ino, st.Birth = id.dev, id.ino, id.birth
+	st.Raise(CauseNew)
+	st.SetHead(At(uint32(time.Now().Unix()), SegmentHeaderBytes))
+	st.SetTail(st.Head())
+	st.DBSize.Store(-1)
+	st.LogAllowance = logAllowance
+	return s, os.Rename(name, filepath.Join(dir, "state"))
+}

@@ -1,0 +1,292 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"verneuil/chunkstore"
+)
+
+// model is what the last cut holds: a mirror may differ from it only where it says so.
+type model struct{ b []byte }
+
+func (o *model) check(t *testing.T, m *Mirror, what string) {
+	t.Helper()
+	now := make([]byte, m.Size())
+	if len(now) > 0 {
+		if _, err := m.ReadAt(now, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range m.Chunks() {
+		var old [chunkBytes]byte
+		if at := i * chunkBytes; at < len(o.b) {
+			copy(old[:], o.b[at:min(len(o.b), at+chunkBytes)])
+		}
+		var d Diff
+		if m.Diff(i) != nil {
+			d = *m.Diff(i)
+		}
+		for k := 0; k < m.ChunkBytes(i); k += sectorBytes {
+			end := min(k+sectorBytes, m.ChunkBytes(i))
+			if !bytes.Equal(old[k:end], now[i*chunkBytes+k:i*chunkBytes+end]) && !(d.Changed && d.Has(k/sectorBytes)) {
+				t.Fatalf("%s: sector %d of chunk %d differs from the cut, and is not marked", what, k/sectorBytes, i)
+			}
+		}
+	}
+}
+
+// random changes the mirror and bytes alike.
+func randomChange(t *testing.T, m *Mirror, b []byte, r *rand.Rand) []byte {
+	t.Helper()
+	if r.IntN(6) == 0 {
+		size := r.IntN(5 * chunkBytes)
+		if err := m.Truncate(int64(size)); err != nil {
+			t.Fatal(err)
+		}
+		return append(bytes.Clone(b[:min(len(b), size)]), make([]byte, max(0, size-len(b)))...)
+	}
+	p := make([]byte, 1+r.IntN(80_000))
+	for k := 0; k < len(p); k += 1 + r.IntN(2000) {
+		p[k] = byte(r.IntN(2))
+	}
+	off := r.IntN(5 * chunkBytes)
+	if _, err := m.WriteAt(p, int64(off)); err != nil {
+		t.Fatal(err)
+	}
+	if n := off + len(p); n > len(b) {
+		b = append(b, make([]byte, n-len(b))...)
+	}
+	copy(b[off:], p)
+	return b
+}
+
+// TestMirrorModel changes a mirror at random, cuts it, abandons it between any
+// two steps, and opens it again (M1, M2, M3).
+func TestMirrorModel(t *testing.T) {
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		dir := t.TempDir()
+		m, err := OpenMirror(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var now []byte
+		cut := &model{}
+		for step := range 60 {
+			what := fmt.Sprintf("seed %d step %d", seed, step)
+			switch r.IntN(10) {
+			case 0: // killed
+				m.Close()
+				if m, err = OpenMirror(dir); err != nil {
+					t.Fatal(err)
+				}
+			case 1: // a cut, and killed before what is dirty is cleared, or not
+				diffs := m.Diffs()
+				cut.b = bytes.Clone(now)
+				for _, i := range diffs {
+					m.Settle(i, true)
+				}
+				if r.IntN(2) == 0 {
+					if err := m.Cleared(diffs); err != nil {
+						t.Fatal(err)
+					}
+					if m.Changed() {
+						t.Fatalf("%s: changed after a cut", what)
+					}
+				} else {
+					m.Close()
+					if m, err = OpenMirror(dir); err != nil {
+						t.Fatal(err)
+					}
+				}
+			default:
+				now = randomChange(t, m, now, r)
+			}
+			if m.Size() != int64(len(now)) {
+				t.Fatalf("%s: size %d, want %d", what, m.Size(), len(now))
+			}
+			got := make([]byte, len(now))
+			if len(got) > 0 {
+				if _, err := m.ReadAt(got, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(got, now) {
+				t.Fatalf("%s: contents differ", what)
+			}
+			cut.check(t, m, what)
+		}
+		m.Close()
+	}
+}
+
+// TestMirrorKill simulates a kill between the writes of dirty, the mirror and
+// the cut: whatever reached the disk so far is there.
+func TestMirrorKill(t *testing.T) {
+	dir := t.TempDir()
+	m, err := OpenMirror(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.WriteAt(bytes.Repeat([]byte{1}, 3*chunkBytes), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range m.Diffs() {
+		m.Settle(i, true)
+	}
+	if err := m.Cleared([]int{0, 1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	// dirty marked, the mirror not yet written: as if it were
+	if _, err := m.beforeChange(1); err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	if m, err = OpenMirror(dir); err != nil {
+		t.Fatal(err)
+	}
+	if d := m.Diff(1); d == nil || !d.Whole || !d.Changed || m.Diff(0) != nil {
+		t.Errorf("chunk 1 has diff %+v", d)
+	}
+	// dirty extended, the mirror not yet grown (M2)
+	if _, err := m.dirty.WriteAt([]byte{1, 1}, 3); err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	if m, err = OpenMirror(dir); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := m.dirty.Stat(); err != nil || st.Size() != 3 {
+		t.Errorf("dirty has %d bytes, %v", st.Size(), err)
+	}
+	m.Close()
+}
+
+func TestMirrorSameBytes(t *testing.T) {
+	m, err := OpenMirror(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	b := bytes.Repeat([]byte("abcdefgh"), chunkBytes/4)
+	if _, err := m.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range m.Diffs() {
+		m.Settle(i, true)
+	}
+	b[70_000]++
+	if _, err := m.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	if d := m.Diff(1); m.Diff(0) != nil || d == nil || d.Count() != 1 || !d.Has((70_000-chunkBytes)/sectorBytes) {
+		t.Errorf("diffs %v, of chunk 1 %+v", m.Diffs(), d)
+	}
+}
+
+// TestView: a view stays as it was, in memory and on disk (M4).
+func TestView(t *testing.T) {
+	for seed := range uint64(10) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		m, err := OpenMirror(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seed%2 == 0 {
+			m.aside.memory = asideMemoryMax // all to the file
+		}
+		type snapshot struct {
+			*View
+			b    []byte
+			want []int
+		}
+		var views []snapshot
+		var now []byte
+		for range 80 {
+			now = randomChange(t, m, now, r)
+			if r.IntN(5) == 0 && len(now) > 0 {
+				var want []int
+				for i := range m.Chunks() {
+					if r.IntN(3) > 0 {
+						want = append(want, i)
+					}
+				}
+				views = append(views, snapshot{m.View(want), bytes.Clone(now), want})
+			}
+			for _, v := range views {
+				for _, i := range v.want {
+					got, err := v.Chunk(i, make([]byte, chunkBytes))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !bytes.Equal(got, v.b[i*chunkBytes:min(len(v.b), (i+1)*chunkBytes)]) {
+						t.Fatalf("seed %d: chunk %d of a view has changed", seed, i)
+					}
+				}
+			}
+			if len(views) > 3 {
+				for _, i := range views[0].want {
+					if r.IntN(2) == 0 {
+						views[0].Done(i)
+					}
+				}
+				views[0].Close()
+				views = views[1:]
+			}
+		}
+		for _, v := range views {
+			v.Close()
+		}
+		if a := m.aside; int64(len(a.free)) != a.slots || seed%2 == 1 && a.memory != 0 {
+			t.Errorf("seed %d: aside keeps %d bytes, %d of %d slots", seed, a.memory, a.slots-int64(len(a.free)), a.slots)
+		}
+		m.Close()
+	}
+}
+
+func TestCutFiles(t *testing.T) {
+	root, db := newDB(t)
+	s, err := Create(root, db, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.OpenCut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := func(texts ...string) func(func(chunkstore.ID, []byte) bool) {
+		return func(yield func(chunkstore.ID, []byte) bool) {
+			for _, text := range texts {
+				if !yield(chunkstore.Sum([]byte(text)), []byte(text)) {
+					return
+				}
+			}
+		}
+	}
+	if err := c.Save([]byte("1"), objects("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save([]byte("2"), objects("b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = s.OpenCut(); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{"a": false, "b": true, "c": true} {
+		if b, err := c.Object(context.Background(), chunkstore.Sum([]byte(text))); (err == nil && string(b) == text) != want {
+			t.Errorf("object %q: %q, %v", text, b, err)
+		}
+	}
+	if err := s.ResetIfOld(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.Dir(), "cut")); err == nil {
+		t.Error("cut without a boot ID survives")
+	}
+}

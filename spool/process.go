@@ -1,0 +1,93 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Token names a process in the state page: pid<<32 | the low 32 bits of its start
+// time. 0 is no process.
+type Token uint64
+
+// PID returns the process's number.
+func (t Token) PID() int { return int(t >> 32) }
+
+var selfPID, selfToken = struct {
+	sync.Mutex
+	pid int
+}{}, Token(0)
+
+// Self returns this process's token, also in a child of fork.
+func Self() (Token, error) {
+	selfPID.Lock()
+	defer selfPID.Unlock()
+	if pid := os.Getpid(); selfPID.pid != pid {
+		start, _, err := processStart(pid)
+		if err != nil {
+			return 0, err
+		}
+		selfPID.pid, selfToken = pid, makeToken(pid, start)
+	}
+	return selfToken, nil
+}
+
+func makeToken(pid int, start uint64) Token {
+	return Token(uint64(pid)<<32 | start&0xffffffff)
+}
+
+// Alive reports whether the process still runs. A process that cannot be looked
+// at counts as alive: what depends on its death can wait. So does a zombie whose
+// number is not free yet, but not one that has ended.
+func (t Token) Alive() bool {
+	if t == 0 {
+		return false
+	}
+	start, state, err := processStart(t.PID())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false
+	case err != nil:
+		return true
+	}
+	return makeToken(t.PID(), start) == t && state != 'Z' && state != 'X'
+}
+
+// processStart reads field 22 of /proc/PID/stat, clock ticks since boot, and the
+// state in field 3. Field 2, the command's name in brackets, may hold anything.
+func processStart(pid int) (start uint64, state byte, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		if errors.Is(err, syscall.ESRCH) { // it ended between open and read
+			err = fs.ErrNotExist
+		}
+		return 0, 0, fmt.Errorf("process %d: %w", pid, err)
+	}
+	end := bytes.LastIndexByte(stat, ')')
+	fields := strings.Fields(string(stat[end+1:]))
+	if end < 0 || len(fields) < 20 {
+		return 0, 0, fmt.Errorf("process %d: unreadable stat", pid)
+	}
+	start, err = strconv.ParseUint(fields[19], 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("process %d: start time: %w", pid, err)
+	}
+	return start, fields[0][0], nil
+}
+
+// bootID is the kernel's; all zeros where it says none, as in the recorder.
+var bootID = sync.OnceValue(func() (id [16]byte) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err == nil {
+		b, _ := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
+		copy(id[:], b)
+	}
+	return id
+})

@@ -1,0 +1,77 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"verneuil/chunkstore"
+)
+
+// sourceConfigBytesMax bounds source.json.
+const sourceConfigBytesMax = 1 << 20
+
+// SourceConfig is what source.json keeps: what a replicator needs to know, so
+// that one can run without the application's configuration. There are no
+// credentials in it, ever.
+type SourceConfig struct {
+	Path               string                    `json:"path"` // of the database, canonical
+	Host               string                    `json:"host"`
+	Targets            []chunkstore.TargetConfig `json:"targets"`
+	ManifestIntervalMS int64                     `json:"manifest_interval_ms"`
+	APICallsPerSecond  float64                   `json:"api_calls_per_second"`
+	UploadConcurrency  int                       `json:"upload_concurrency"`
+}
+
+// ReadSourceConfig reads the spool's source.json. It fails with fs.ErrNotExist if
+// there is none, and with [chunkstore.ErrCorrupt] if it makes no sense.
+func (s *Spool) ReadSourceConfig() (SourceConfig, error) {
+	b, err := s.ReadFile("source.json", sourceConfigBytesMax)
+	if err != nil {
+		return SourceConfig{}, fmt.Errorf("read source.json: %w", err)
+	}
+	c, err := ParseSourceConfig(b)
+	if err != nil {
+		return SourceConfig{}, fmt.Errorf("read source.json of %s: %w", s.dir, err)
+	}
+	return c, nil
+}
+
+// ParseSourceConfig decodes the text of a source.json.
+func ParseSourceConfig(b []byte) (SourceConfig, error) {
+	var c SourceConfig
+	d := json.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(&c); err != nil {
+		return SourceConfig{}, fmt.Errorf("%w: %w", chunkstore.ErrCorrupt, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return SourceConfig{}, fmt.Errorf("%w: text after the object", chunkstore.ErrCorrupt)
+	}
+	if !filepath.IsAbs(c.Path) || c.Host == "" {
+		return SourceConfig{}, fmt.Errorf("%w: it names no absolute path and host", chunkstore.ErrCorrupt)
+	}
+	for i, t := range c.Targets {
+		if err := t.Validate(fmt.Sprintf("targets[%d]", i)); err != nil {
+			return SourceConfig{}, fmt.Errorf("%w: %w", chunkstore.ErrCorrupt, err)
+		}
+	}
+	return c, nil
+}
+
+// WriteSourceConfig replaces the spool's source.json, if it is not c already.
+func (s *Spool) WriteSourceConfig(c SourceConfig) error {
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		b = append(b, '\n')
+		if old, oldErr := s.ReadFile("source.json", sourceConfigBytesMax); oldErr == nil && bytes.Equal(old, b) {
+			return nil
+		}
+		err = s.WriteFile("source.json", b)
+	}
+	if err != nil {
+		return fmt.Errorf("write source.json: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package spool
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"unsafe"
+
+	"verneuil/chunkstore"
+)
+
+// TestStateOffsets compares the struct with the table in doc.go.
+func TestStateOffsets(t *testing.T) {
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s State
+	at := map[string]uintptr{
+		"magic": unsafe.Offsetof(s.Magic), "format version": unsafe.Offsetof(s.Version), "flags": unsafe.Offsetof(s.Flags),
+		"boot ID": unsafe.Offsetof(s.BootID), "st_dev": unsafe.Offsetof(s.Dev), "st_ino": unsafe.Offsetof(s.Ino),
+		"birth time": unsafe.Offsetof(s.Birth), "generation:": unsafe.Offsetof(s.Generation),
+		"sequence of": unsafe.Offsetof(s.Sequence), "writing:": unsafe.Offsetof(s.Writing), "head:": unsafe.Offsetof(s.head),
+		"version of": unsafe.Offsetof(s.DBVersion), "file size": unsafe.Offsetof(s.DBSize), "armed:": unsafe.Offsetof(s.Armed),
+		"cause of": unsafe.Offsetof(s.cause), "tail:": unsafe.Offsetof(s.tail), "replicator:": unsafe.Offsetof(s.Replicator),
+		"generation that the mirror": unsafe.Offsetof(s.MirrorGeneration), "sequence up to": unsafe.Offsetof(s.MirrorSequence),
+		"generation that every": unsafe.Offsetof(s.PushedGeneration), "sequence that every": unsafe.Offsetof(s.PushedSequence),
+		"transactions published": unsafe.Offsetof(s.Published), "transactions dropped": unsafe.Offsetof(s.Dropped),
+		"time of the last": unsafe.Offsetof(s.PublishedAt), "flush tickets drawn": unsafe.Offsetof(s.FlushDrawn),
+		"flush tickets answered with": unsafe.Offsetof(s.FlushDone), "flush tickets answered,": unsafe.Offsetof(s.FlushAnswered),
+		"log allowance": unsafe.Offsetof(s.LogAllowance), "WAL salts": unsafe.Offsetof(s.WALSalts),
+		"WAL frames published": unsafe.Offsetof(s.WALPublished), "WAL frames that": unsafe.Offsetof(s.WALConsumed),
+		"reserved, zero": unsafe.Offsetof(s.Reserved), "canonical path": unsafe.Offsetof(s.PathField),
+	}
+	for field, offset := range at {
+		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)
+		if m == nil {
+			t.Errorf("doc.go has no line for %q", field)
+		} else if want, _ := strconv.Atoi(string(m[1])); uintptr(want) != offset {
+			t.Errorf("%q is at %d, doc.go says %d", field, offset, want)
+		}
+	}
+}
+
+func TestName(t *testing.T) {
+	for path, want := range map[string]string{
+		"/tmp/a.db": "%2Ftmp%2Fa.db-58c8fb1d1d1b8bc1",
+	} {
+		if got := Name(path); len(got) != len(want) || got[:len(got)-16] != want[:len(want)-16] {
+			t.Errorf("Name(%q) = %q, want it like %q", path, got, want)
+		}
+	}
+	long := Name("/" + string(make([]byte, 400)))
+	if len(long) != nameBytesMax+17 {
+		t.Errorf("long name has %d bytes", len(long))
+	}
+}
+
+func TestTokenAlive(t *testing.T) {
+	self, err := Self()
+	if err != nil || !self.Alive() || self.PID() != os.Getpid() {
+		t.Errorf("Self() = %x, %v; alive: %v", self, err, self.Alive())
+	}
+	if (self ^ 1).Alive() || Token(0).Alive() || makeToken(1<<30, 0).Alive() {
+		t.Error("a process that is not there is alive")
+	}
+}
+
+func newDB(t testing.TB) (root, db string) {
+	t.Helper()
+	dir := t.TempDir()
+	db = filepath.Join(dir, "a.db")
+	if err := os.WriteFile(db, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "spool"), db
+}
+
+func TestCreateAndOpen(t *testing.T) {
+	root, db := newDB(t)
+	s, err := Create(root, db, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := s.State().Generation.Load(); g != 1 || s.State().Cause() != CauseNew {
+		t.Errorf("new state has generation %d, cause %v", g, s.State().Cause())
+	}
+	if s.Path() != db || s.State().Head() != s.State().Tail() || s.State().Head().Offset() != SegmentHeaderBytes {
+		t.Errorf("new state: path %q, head %v, tail %v", s.Path(), s.State().Head(), s.State().Tail())
+	}
+	again, err := Create(root, db, 0o700)
+	if err != nil || again.State().Generation.Load() != 1 {
+		t.Fatalf("second Create: %v", err)
+	}
+	s.State().Sequence.Store(7)
+	opened, err := Open(s.Dir())
+	if err != nil || opened.State().Sequence.Load() != 7 {
+		t.Fatalf("Open: %v", err)
+	}
+
+	// another file at the path
+	if err := os.WriteFile(db+"2", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(db+"2", db); err != nil {
+		t.Fatal(err)
+	}
+	replaced, err := Create(root, db, 0o700)
+	if err != nil || replaced.State().Generation.Load() != 2 || s.State().Cause() != CauseReplaced {
+		t.Fatalf("Create after the database was replaced: %v, cause %v", err, s.State().Cause())
+	}
+
+	// deleted under us
+	if !s.Current() {
+		t.Error("spool is not current")
+	}
+	if err := os.RemoveAll(s.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if s.Current() || !opened.State().Lost() {
+		t.Error("deleted spool is not lost")
+	}
+	if _, err := Open(s.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Open of nothing: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for name, damage := range map[string]func(page []byte) []byte{
+		"empty":        func([]byte) []byte { return nil },
+		"short":        func(p []byte) []byte { return p[:100] },
+		"magic":        func(p []byte) []byte { p[0]++; return p },
+		"version":      func(p []byte) []byte { p[8]++; return p },
+		"boot":         func(p []byte) []byte { p[20]++; return p },
+		"no path":      func(p []byte) []byte { p[256] = 0; return p },
+		"endless path": func(p []byte) []byte { p[stateBytes-1] = 'x'; return p },
+	} {
+		root, db := newDB(t)
+		s, err := Create(root, db, 0o700)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(s.Dir(), "state")
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, damage(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(s.Dir()); !errors.Is(err, chunkstore.ErrCorrupt) {
+			t.Errorf("%s: Open: %v, want corrupt", name, err)
+		}
+		if s, err := Create(root, db, 0o700); err != nil || s.State().Generation.Load() != 1 {
+			t.Errorf("%s: Create: %v", name, err)
+		}
+	}
+}
+
+func TestLockAndWake(t *testing.T) {
+	root, db := newDB(t)
+	s, err := Create(root, db, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.TryLock(); !errors.Is(err, ErrLocked) {
+		t.Errorf("second lock: %v", err)
+	}
+	if Token(s.State().Replicator.Load()).PID() != os.Getpid() {
+		t.Error("state does not name the replicator")
+	}
+	w, err := s.OpenWake()
+	if err != nil {
+		t.Fatal(err)
+	}
+	woken := make(chan error)
+	go func() {
+		woken <- w.Wait()
+		woken <- w.Wait()
+	}()
+	if err := s.Wake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-woken; err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+	w.Close()
+	if err := <-woken; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Wait after Close: %v", err)
+	}
+	l.Unlock()
+	if s.State().Replicator.Load() != 0 {
+		t.Error("replicator stays after Unlock")
+	}
+	if l, err = s.TryLock(); err != nil {
+		t.Fatalf("lock after Unlock: %v", err)
+	}
+	l.Unlock()
+}
+
+func FuzzSourceConfig(f *testing.F) {
+	f.Add([]byte(`{"path":"/a","host":"h","targets":[{"dir":{"path":"/x"}}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := ParseSourceConfig(b); err == nil && (c.Path == "" || c.Host == "") {
+			t.Errorf("accepted %q", b)
+		}
+	})
+}
+
+func FuzzState(f *testing.F) {
+	f.Add(make([]byte, stateBytes))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "state"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := Open(dir); err == nil {
+			_ = s.Path()
+			_ = s.State().Cause().String()
+		} else if !errors.Is(err, chunkstore.ErrCorrupt) {
+			t.Errorf("Open: %v", err)
+		}
+	})
+}

@@ -1,0 +1,63 @@
+package spool
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Wake is the FIFO on which the replicator sleeps: only the holder of the lock may
+// have one open for reading.
+type Wake struct{ file *os.File }
+
+// OpenWake opens the spool's FIFO; for reading and writing, so that it never ends,
+// and nonblocking, so that a wait costs a goroutine and no thread.
+func (s *Spool) OpenWake() (*Wake, error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, "wake"), os.O_RDWR|unix.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open wake: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && st.Mode()&fs.ModeNamedPipe == 0 {
+		err = fmt.Errorf("%s is not a FIFO", f.Name())
+	}
+	if err == nil {
+		err = f.SetReadDeadline(time.Time{}) // says whether the poller has it
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open wake: %w", err)
+	}
+	return &Wake{f}, nil
+}
+
+// Wait returns when somebody has woken us, and eats what was written. It fails
+// with os.ErrClosed after Close.
+func (w *Wake) Wait() error {
+	var b [4096]byte
+	_, err := w.file.Read(b[:])
+	return err
+}
+
+// Close ends a Wait.
+func (w *Wake) Close() error { return w.file.Close() }
+
+// Wake wakes the replicator, wherever it runs, armed or not. It is no error if
+// there is none.
+func (s *Spool) Wake() error {
+	// For reading too: a FIFO that has a reader never raises SIGPIPE.
+	fd, err := unix.Open(filepath.Join(s.dir, "wake"), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte{0})
+		unix.Close(fd)
+	}
+	if err != nil && err != unix.EAGAIN { // EAGAIN: full of wakes already
+		return fmt.Errorf("wake replicator of %s: %w", s.dir, err)
+	}
+	return nil
+}
