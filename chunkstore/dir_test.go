@@ -1,9 +1,298 @@
 package chunkstore_test
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+)
 
 func TestDirConformance(t *testing.T) {
 	target := open(t, dirTarget(t, t.TempDir()+"/made/on demand")).Targets[0]
 	testTarget(t, target)
 	testLongKeys(t, target.Manifests) // MinIO refuses keys of more than 255 bytes without a slash
+}
+
+func TestDirLayout(t *testing.T) {
+	root := t.TempDir()
+	target := open(t, dirTarget(t, root+"/bucket")).Targets[0]
+	id := chunkstore.Sum([]byte("chunk"))
+	if _, err := target.PutChunk(t.Context(), id, []byte("chunk")); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, target.Manifests, "5deb-verneuil%3Ahost", "manifest", chunkstore.Condition{})
+	want := map[string]fs.FileMode{
+		"bucket": 0o700, "bucket/chunks": 0o700, "bucket/manifests": 0o700,
+		"bucket/chunks/" + id.String()[:2]: 0o700, "bucket/chunks/" + id.String()[:2] + "/" + id.String(): 0o600,
+		"bucket/manifests/5deb-verneuil%3Ahost": 0o600,
+	}
+	got := filesIn(t, root)
+	for name, mode := range want {
+		if got[name] != mode {
+			t.Errorf("%s: mode %v, want %v", name, got[name], mode)
+		}
+		delete(got, name)
+	}
+	for name := range got {
+		if filepath.Base(name) != ".lock" {
+			t.Errorf("%s: what is this?", name)
+		}
+	}
+}
+
+// filesIn returns the permissions of everything below root, by relative name.
+func filesIn(t *testing.T, root string) map[string]fs.FileMode {
+	t.Helper()
+	found := make(map[string]fs.FileMode)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		found[name] = info.Mode().Perm()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestDirBadKeys(t *testing.T) {
+	root := t.TempDir()
+	target := open(t, dirTarget(t, root+"/bucket")).Targets[0]
+	keys := []string{"", ".", "..", ".lock", ".history", "a/b", "../a", "/etc/passwd", "a\x00b", strings.Repeat("a", 1025)}
+	for _, b := range []chunkstore.Bucket{target.Manifests, target.Chunks} {
+		for _, key := range append(keys, strings.Repeat("/", 64), strings.Repeat("A", 64)) {
+			if b == target.Manifests && key == strings.Repeat("A", 64) {
+				continue // is a fine name for a manifest, but no chunk ID
+			}
+			if _, err := b.Put(t.Context(), key, nil, chunkstore.Condition{}); err == nil {
+				t.Errorf("put %q in %v: no error", key, b)
+			}
+			if _, err := b.Get(t.Context(), key, chunkstore.GetOptions{}); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+				t.Errorf("get %q in %v: %v", key, b, err)
+			}
+			if err := b.Delete(t.Context(), key); err == nil {
+				t.Errorf("delete %q in %v: no error", key, b)
+			}
+		}
+	}
+	if got := filesIn(t, root); len(got) != 0 {
+		t.Errorf("files made: %v", got)
+	}
+}
+
+func historyOf(t *testing.T, root, key string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(root, "manifests", ".history", key))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, filepath.Join(root, "manifests", ".history", key, e.Name()))
+	}
+	return names
+}
+
+func TestDirHistory(t *testing.T) {
+	root := t.TempDir()
+	b := open(t, dirTarget(t, root)).Targets[0].Manifests
+	for i := range 4 {
+		mustPut(t, b, "key", fmt.Sprint("version ", i), chunkstore.Condition{})
+	}
+	_, err := b.Put(t.Context(), "key", []byte("refused"), chunkstore.Condition{IfNone: true})
+	mustBe(t, err, chunkstore.ErrConflict)
+	if err := b.Delete(t.Context(), "key"); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, name := range historyOf(t, root, "key") {
+		body, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(body))
+	}
+	slices.Sort(got) // several versions may have the same time
+	if want := []string{"version 0", "version 1", "version 2", "version 3"}; !slices.Equal(got, want) {
+		t.Errorf("history %q, want %q", got, want)
+	}
+	if left := listed(t, b, "", 10); len(left) != 0 {
+		t.Errorf("listed %v", left)
+	}
+}
+
+func TestDirHistoryIsBounded(t *testing.T) {
+	root := t.TempDir()
+	history := filepath.Join(root, "manifests", ".history", "key")
+	if err := os.MkdirAll(history, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old := func(i int) string { return filepath.Join(history, fmt.Sprintf("%020d-0123456789abcdef", i)) }
+	for i := range 1500 {
+		if err := os.WriteFile(old(i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := open(t, dirTarget(t, root)).Targets[0].Manifests
+	mustPut(t, b, "key", "a", chunkstore.Condition{})
+	names := historyOf(t, root, "key")
+	if len(names) != 1000 || names[0] != old(500) {
+		t.Fatalf("%d versions left, the oldest %s", len(names), names[0])
+	}
+	for i := range 200 {
+		mustPut(t, b, "key", fmt.Sprint(i), chunkstore.Condition{})
+	}
+	if names := historyOf(t, root, "key"); len(names) < 1000 || len(names) > 1064 {
+		t.Errorf("%d versions left", len(names))
+	}
+}
+
+func TestDirOldTempFilesAreRemoved(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "manifests")
+	old, young := filepath.Join(dir, ".put-old"), filepath.Join(dir, ".put-young")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{old, young} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yesterday := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(old, yesterday, yesterday); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, dirTarget(t, root)).Targets[0].Manifests
+	mustPut(t, b, "key", "a", chunkstore.Condition{})
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("old temporary file: %v", err)
+	}
+	if _, err := os.Stat(young); err != nil {
+		t.Errorf("young temporary file: %v", err)
+	}
+	if got := listed(t, b, "", 10); len(got) != 1 {
+		t.Errorf("listed %v", got)
+	}
+}
+
+func TestDirRemovedMeanwhile(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "bucket")
+	target := open(t, dirTarget(t, root)).Targets[0]
+	id := chunkstore.Sum([]byte("x"))
+	for range 2 {
+		if _, err := target.PutChunk(t.Context(), id, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, target.Manifests, "k", "m", chunkstore.Condition{IfNone: true})
+		if err := os.RemoveAll(root); err != nil {
+			t.Fatal(err)
+		}
+		_, err := target.GetChunk(t.Context(), id)
+		mustBe(t, err, chunkstore.ErrAbsent)
+	}
+}
+
+func TestDirUnusable(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := open(t, dirTarget(t, file)).Targets[0].Manifests.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	mustSay(t, err, "put k in directory "+file+"/manifests", "not a directory")
+	if os.Geteuid() == 0 {
+		return // may write everywhere
+	}
+	if err := os.Chmod(root, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	_, err = open(t, dirTarget(t, root+"/b")).Targets[0].Manifests.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	mustSay(t, err, root+"/b", "permission denied")
+}
+
+// TestDirFailedPut leaves the old object, and no files of its own.
+func TestDirFailedPut(t *testing.T) {
+	root := t.TempDir()
+	b := open(t, dirTarget(t, root)).Targets[0].Manifests
+	mustPut(t, b, "k", "old", chunkstore.Condition{})
+	before := filesIn(t, root)
+	_, err := b.Put(t.Context(), "k", []byte("new"), chunkstore.Condition{IfNone: true})
+	mustBe(t, err, chunkstore.ErrConflict)
+	if after := filesIn(t, root); len(after) != len(before) {
+		t.Errorf("files before %v\nafter %v", before, after)
+	}
+	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "old" {
+		t.Errorf("got %q, %v", o.Body, err)
+	}
+}
+
+const counterEnv = "VERNEUIL_TEST_COUNTER"
+
+// TestDirConditionsBetweenProcesses: processes count in one object by
+// compare-and-swap; no count gets lost.
+func TestDirConditionsBetweenProcesses(t *testing.T) {
+	const processes, counts = 4, 25
+	if root := os.Getenv(counterEnv); root != "" {
+		if err := countUp(t.Context(), open(t, dirTarget(t, root)).Targets[0].Manifests, counts); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	root := t.TempDir()
+	b := open(t, dirTarget(t, root)).Targets[0].Manifests
+	mustPut(t, b, "counter", "0", chunkstore.Condition{})
+	var all sync.WaitGroup
+	for range processes {
+		all.Go(func() {
+			c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDirConditionsBetweenProcesses$")
+			c.Env = append(os.Environ(), counterEnv+"="+root)
+			if output, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+	all.Wait()
+	o, err := b.Get(t.Context(), "counter", chunkstore.GetOptions{})
+	if err != nil || string(o.Body) != strconv.Itoa(processes*counts) {
+		t.Errorf("counted %s, %v; want %d", o.Body, err, processes*counts)
+	}
+}
+
+func countUp(ctx context.Context, b chunkstore.Bucket, counts int) error {
+	for counts > 0 {
+		o, err := b.Get(ctx, "counter", chunkstore.GetOptions{})
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(string(o.Body))
+		if err != nil {
+			return err
+		}
+		_, err = b.Put(ctx, "counter", []byte(strconv.Itoa(n+1)), chunkstore.Condition{IfMatch: o.ETag})
+		if err == nil {
+			counts--
+		} else if !errors.Is(err, chunkstore.ErrConflict) {
+			return err
+		}
+	}
+	return nil
 }

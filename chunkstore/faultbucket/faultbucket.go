@@ -17,11 +17,11 @@ var ErrInjected = errors.New("injected fault")
 // Plan decides which calls fail. All buckets that share a Plan share its count.
 // It is safe for concurrent use.
 type Plan struct {
-	At       int   // the call that fails, from 1; 0: none
-	ForGood  bool  // all later ones fail, too
-	After    bool  // a failing call is carried out, and then its answer is lost
-	Err      error // what a failing call returns; nil: ErrInjected
-	OnCalled func(call string)
+	At       int                    // the call that fails, from 1; 0: none
+	ForGood  bool                   // all later ones fail, too
+	After    bool                   // a failing Put or Delete is carried out, and then its answer is lost
+	Err      error                  // what a failing call returns; nil: ErrInjected
+	OnCalled func(verb, key string) // before each call, by its goroutine; may be nil
 
 	mu    sync.Mutex
 	calls int
@@ -51,12 +51,12 @@ func (p *Plan) Heal() {
 
 // call counts a call, and says what it fails with.
 func (p *Plan) call(name, key string) error {
+	if p.OnCalled != nil {
+		p.OnCalled(name, key)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls++
-	if p.OnCalled != nil {
-		p.OnCalled(name + " " + key)
-	}
 	if p.At == 0 || p.calls < p.At || p.calls > p.At && !p.ForGood {
 		return nil
 	}

@@ -1,0 +1,252 @@
+package chunkstore_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+func localCache(dir string, shards int, capacity int64) chunkstore.TargetConfig {
+	return chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: dir, NumShards: shards, Capacity: capacity}}
+}
+
+func readOnlyCache(dir string, shards int) chunkstore.TargetConfig {
+	return chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: dir, NumShards: shards}}
+}
+
+// fill puts n chunks in the target at root, and returns their bytes by ID.
+func fill(t *testing.T, root string, n int) map[chunkstore.ID][]byte {
+	t.Helper()
+	target := open(t, dirTarget(t, root)).Targets[0]
+	chunks := make(map[chunkstore.ID][]byte)
+	for i := range n {
+		plain := text(uint64(1000+i), 600)
+		id := chunkstore.Sum(plain)
+		if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+			t.Fatal(err)
+		}
+		chunks[id] = plain
+	}
+	return chunks
+}
+
+func mustGet(t *testing.T, s *chunkstore.Store, id chunkstore.ID, want []byte) {
+	t.Helper()
+	got, err := s.GetChunk(t.Context(), id)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("chunk %v: got %d bytes, %v; want %d", id, len(got), err, len(want))
+	}
+}
+
+// entries returns the cache's files by the ID in their name, and the others.
+func entries(t *testing.T, dir string) (byID map[chunkstore.ID]string, others []string) {
+	t.Helper()
+	byID = make(map[chunkstore.ID]string)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if id, err := chunkstore.ParseID(d.Name()); err == nil {
+			byID[id] = path
+		} else {
+			others = append(others, path)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return byID, others
+}
+
+func TestCacheSavesCalls(t *testing.T) {
+	for _, shards := range []int{0, 1, 4} {
+		root := t.TempDir()
+		chunks := fill(t, root+"/target", 20)
+		s := open(t, localCache(root+"/cache", shards, 400), dirTarget(t, root+"/target"))
+		for range 3 {
+			for id, plain := range chunks {
+				mustGet(t, s, id, plain)
+			}
+		}
+		if s.Calls() != 20 {
+			t.Errorf("%d shards: %d calls for 20 chunks", shards, s.Calls())
+		}
+		// Another process, or the same without the target, or a mere reader.
+		readers := map[string]*chunkstore.Store{
+			"local":     open(t, localCache(root+"/cache", shards, 400)),
+			"read_only": open(t, readOnlyCache(root+"/cache", shards)),
+			"second":    open(t, localCache(root+"/empty", 1, 100), localCache(root+"/cache", shards, 400)),
+		}
+		for name, s := range readers {
+			for id, plain := range chunks {
+				mustGet(t, s, id, plain)
+			}
+			if s.Calls() != 0 {
+				t.Errorf("%s: %d calls", name, s.Calls())
+			}
+		}
+		if byID, others := entries(t, root+"/cache"); len(byID) != 20 || len(others) != 0 {
+			t.Errorf("cache has %d entries and %v", len(byID), others)
+		}
+	}
+}
+
+func TestI6DamagedCacheEntry(t *testing.T) {
+	root := t.TempDir()
+	chunks := fill(t, root+"/target", 5)
+	s := open(t, localCache(root+"/cache", 1, 100), dirTarget(t, root+"/target"))
+	for id, plain := range chunks {
+		mustGet(t, s, id, plain)
+	}
+	damages := [][]byte{nil, []byte("VRNC"), bytes.Repeat([]byte{0}, 300), chunkstore.EncodeObject([]byte("another")), make([]byte, 1<<20)}
+	byID, _ := entries(t, root+"/cache")
+	damage := func() {
+		i := 0
+		for _, file := range byID {
+			if err := os.WriteFile(file, damages[i], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			i++
+		}
+	}
+	damage()
+	// A reader leaves it where it is, and goes on.
+	reader := open(t, readOnlyCache(root+"/cache", 1), dirTarget(t, root+"/target"))
+	for id, plain := range chunks {
+		mustGet(t, reader, id, plain)
+	}
+	if reader.Calls() != 5 {
+		t.Errorf("reader: %d calls", reader.Calls())
+	}
+	if left, _ := entries(t, root+"/cache"); len(left) != 5 {
+		t.Errorf("a reader removed entries: %d left", len(left))
+	}
+	// Without a target it is removed, with one it is replaced.
+	alone := open(t, localCache(root+"/cache", 1, 100))
+	for id := range chunks {
+		if _, err := alone.GetChunk(t.Context(), id); err == nil {
+			t.Errorf("chunk %v: no error", id)
+		}
+	}
+	if left, _ := entries(t, root+"/cache"); len(left) != 0 {
+		t.Errorf("%d damaged entries left", len(left))
+	}
+	damage()
+	for range 2 {
+		for id, plain := range chunks {
+			mustGet(t, s, id, plain)
+		}
+	}
+	if s.Calls() != 10 {
+		t.Errorf("%d calls, want 5 to fill and 5 to replace", s.Calls())
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	root := t.TempDir()
+	const capacity = 100
+	chunks := fill(t, root+"/target", 3*capacity)
+	cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 4, capacity), dirTarget(t, root+"/target")}
+	var all sync.WaitGroup
+	for range 3 { // as processes would
+		s := open(t, cfgs...)
+		all.Go(func() {
+			for id, plain := range chunks {
+				got, err := s.GetChunk(t.Context(), id)
+				if err != nil || !bytes.Equal(got, plain) {
+					t.Errorf("chunk %v: %d bytes, %v", id, len(got), err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	// Each of 3 processes may have 1/16 of a shard's 25, so 1, in each of 4 shards.
+	if byID, others := entries(t, root+"/cache"); len(byID) > capacity+3*4 || len(byID) < capacity/2 || len(others) != 0 {
+		t.Errorf("%d entries and %v", len(byID), others)
+	}
+}
+
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	root := t.TempDir()
+	chunks := fill(t, root+"/target", 30)
+	s := open(t, localCache(root+"/cache", 1, 20), dirTarget(t, root+"/target"))
+	var order []chunkstore.ID
+	for id := range chunks {
+		order = append(order, id)
+	}
+	for i, id := range order[:20] {
+		mustGet(t, s, id, chunks[id])
+		// As if they had come one a minute.
+		byID, _ := entries(t, root+"/cache")
+		at := time.Now().Add(time.Duration(i-60) * time.Minute)
+		if err := os.Chtimes(byID[id], at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range order[:10] { // used, though the oldest
+		mustGet(t, s, id, chunks[id])
+	}
+	for _, id := range order[20:] { // makes room for 10
+		mustGet(t, s, id, chunks[id])
+	}
+	byID, _ := entries(t, root+"/cache")
+	for i, id := range order {
+		_, has := byID[id]
+		if want := i < 10 || i >= 20; has != want {
+			t.Errorf("entry %d: in the cache: %v, want %v", i, has, want)
+		}
+	}
+}
+
+func TestCacheCleansUp(t *testing.T) {
+	root := t.TempDir()
+	shard := filepath.Join(root, "cache", "0000")
+	if err := os.MkdirAll(shard, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old, young := filepath.Join(shard, ".fill-old"), filepath.Join(shard, ".fill-young")
+	for _, name := range []string{old, young} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(old, before, before); err != nil {
+		t.Fatal(err)
+	}
+	chunks := fill(t, root+"/target", 1)
+	s := open(t, localCache(root+"/cache", 1, 10), dirTarget(t, root+"/target"))
+	for id, plain := range chunks {
+		mustGet(t, s, id, plain)
+	}
+	if _, others := entries(t, root+"/cache"); len(others) != 1 || others[0] != young {
+		t.Errorf("left over: %v", others)
+	}
+}
+
+// TestUnusableCache: it costs nothing but calls.
+func TestUnusableCache(t *testing.T) {
+	root := t.TempDir()
+	chunks := fill(t, root+"/target", 3)
+	file := root + "/file"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, cfg := range []chunkstore.TargetConfig{localCache(file, 1, 10), localCache(file+"/below", 1, 10), readOnlyCache(file, 1), readOnlyCache(root+"/missing", 1), localCache("/proc/version/x", 1, 10)} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			s := open(t, cfg, dirTarget(t, root+"/target"))
+			for id, plain := range chunks {
+				mustGet(t, s, id, plain)
+			}
+		})
+	}
+}

@@ -1,0 +1,280 @@
+package chunkstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/faultbucket"
+)
+
+func TestOpenRefuses(t *testing.T) {
+	s3 := func(edit func(*chunkstore.S3Config)) chunkstore.TargetConfig {
+		c := s3Target("http://127.0.0.1:1")
+		edit(c.S3)
+		return c
+	}
+	cases := []struct {
+		cfg  chunkstore.TargetConfig
+		want string
+	}{
+		{chunkstore.TargetConfig{}, "replication_targets[1]: want exactly one of s3, dir, local and read_only, got 0"},
+		{chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{Path: "a"}, Local: &chunkstore.LocalConfig{}}, "replication_targets[1]: want exactly one of s3, dir, local and read_only, got 2"},
+		{chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{}}, "replication_targets[1].dir.path: missing"},
+		{s3(func(c *chunkstore.S3Config) { c.Region = "" }), "replication_targets[1].s3.region: missing"},
+		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket = "" }), "replication_targets[1].s3.chunk_bucket: missing"},
+		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "" }), "replication_targets[1].s3.manifest_bucket: missing"},
+		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "chunks" }), "replication_targets[1].s3.manifest_bucket: \"chunks\" is the chunk bucket, too"},
+		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "a/b" }), "replication_targets[1].s3.manifest_bucket: "},
+		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "127.0.0.1:9000" }), "replication_targets[1].s3.endpoint: "},
+		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "ftp://h" }), "replication_targets[1].s3.endpoint: "},
+		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "http://id:secret@h" }), "replication_targets[1].s3.endpoint: credentials do not belong here"},
+		{s3(func(c *chunkstore.S3Config) { c.Endpoint, c.Region = "", "minio." }), "replication_targets[1].s3.region: "},
+		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{NumShards: 1, Capacity: 1}}, "replication_targets[1].local.directory: missing"},
+		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: "d", NumShards: -1, Capacity: 1}}, "replication_targets[1].local.num_shards: -1"},
+		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: "d", NumShards: 1}}, "replication_targets[1].local.capacity: 0"},
+		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: "d", NumShards: 8, Capacity: 7}}, "replication_targets[1].local.capacity: 7"},
+		{chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{}}, "replication_targets[1].read_only.directory: missing"},
+		{chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: "d", NumShards: 1 << 20}}, "replication_targets[1].read_only.num_shards: 1048576"},
+	}
+	for _, c := range cases {
+		_, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t, "/x"), c.cfg}, chunkstore.Options{})
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("error %v\nwant  %s…", err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret@") {
+			t.Errorf("the secret is in the message: %v", err)
+		}
+	}
+}
+
+func TestOpenTouchesNothing(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, dirTarget(t, root+"/dir"), s3Target("http://127.0.0.1:1"), localCache(root+"/cache", 1, 10),
+		chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: root + "/ro"}})
+	if len(s.Targets) != 2 || s.Calls() != 0 {
+		t.Errorf("%d targets, %d calls", len(s.Targets), s.Calls())
+	}
+	if got := filesIn(t, root); len(got) != 0 {
+		t.Errorf("files made: %v", got)
+	}
+}
+
+func TestStoreWithoutTargets(t *testing.T) {
+	s := open(t)
+	if got, err := s.GetChunk(t.Context(), chunkstore.ZeroID); err != nil || len(got) != chunkstore.ChunkBytes {
+		t.Errorf("zeros: %d bytes, %v", len(got), err)
+	}
+	_, err := s.GetChunk(t.Context(), chunkstore.Sum(nil))
+	mustSay(t, err, "no target")
+	_, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{})
+	mustSay(t, err, "no target")
+}
+
+// twoTargets returns a Store on two directories, the first one's plan of faults,
+// and the first one's file of id.
+func twoTargets(t *testing.T, id chunkstore.ID) (s *chunkstore.Store, plan *faultbucket.Plan, file string) {
+	t.Helper()
+	root := t.TempDir()
+	inner := open(t, dirTarget(t, root+"/1"), dirTarget(t, root+"/2"))
+	plan = &faultbucket.Plan{}
+	s = chunkstore.NewStore(plan.Target(inner.Targets[0]), inner.Targets[1])
+	return s, plan, filepath.Join(root, "1", "chunks", id.String()[:2], id.String())
+}
+
+func TestStoreBypassesTargets(t *testing.T) {
+	plain := text(1, 5000)
+	id := chunkstore.Sum(plain)
+	put := func(t *testing.T, target *chunkstore.Target) {
+		if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage := func(t *testing.T, file string) {
+		if err := os.WriteFile(file, []byte("VRNC"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(t *testing.T, s *chunkstore.Store) error {
+		got, err := s.GetChunk(t.Context(), id)
+		if err == nil && !bytes.Equal(got, plain) {
+			t.Errorf("got %d other bytes", len(got))
+		}
+		return err
+	}
+	t.Run("absent in the first", func(t *testing.T) {
+		s, _, _ := twoTargets(t, id)
+		put(t, s.Targets[1])
+		if err := get(t, s); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("damaged in the first", func(t *testing.T) {
+		s, _, file := twoTargets(t, id)
+		put(t, s.Targets[0])
+		put(t, s.Targets[1])
+		damage(t, file)
+		if err := get(t, s); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("first fails", func(t *testing.T) {
+		s, plan, _ := twoTargets(t, id)
+		put(t, s.Targets[1])
+		plan.At, plan.ForGood = 1, true
+		if err := get(t, s); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("absent everywhere", func(t *testing.T) {
+		s, _, _ := twoTargets(t, id)
+		err := get(t, s)
+		mustBe(t, err, chunkstore.ErrAbsent)
+		mustSay(t, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
+	})
+	t.Run("damaged, and absent", func(t *testing.T) {
+		s, _, file := twoTargets(t, id)
+		put(t, s.Targets[0])
+		damage(t, file)
+		err := get(t, s)
+		mustBe(t, err, chunkstore.ErrCorrupt)
+		if errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("%v is ErrAbsent", err)
+		}
+		mustSay(t, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
+	})
+	t.Run("unknown, and absent", func(t *testing.T) {
+		s, plan, _ := twoTargets(t, id)
+		plan.At, plan.ForGood = 1, true
+		err := get(t, s)
+		mustBe(t, err, faultbucket.ErrInjected)
+		if errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("%v is ErrAbsent, but the first target might have it", err)
+		}
+	})
+}
+
+func TestGetManifest(t *testing.T) {
+	s, plan, _ := twoTargets(t, chunkstore.Sum(nil))
+	_, _, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{})
+	mustBe(t, err, chunkstore.ErrAbsent)
+	mustPut(t, s.Targets[1].Manifests, "k", "second", chunkstore.Condition{})
+	o, target, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{})
+	if err != nil || string(o.Body) != "second" || target != s.Targets[1] {
+		t.Errorf("got %q from %v, %v", o.Body, target, err)
+	}
+	etag := mustPut(t, s.Targets[0].Manifests, "k", "first", chunkstore.Condition{})
+	o, target, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{})
+	if err != nil || string(o.Body) != "first" || target != s.Targets[0] {
+		t.Errorf("got %q from %v, %v", o.Body, target, err)
+	}
+	_, target, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{IfNoneMatch: etag})
+	if !errors.Is(err, chunkstore.ErrUnmodified) || target != s.Targets[0] {
+		t.Errorf("from %v, %v; want ErrUnmodified from the first", target, err)
+	}
+	plan.At, plan.ForGood = 1, true
+	if o, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "second" {
+		t.Errorf("got %q, %v; want the second's", o.Body, err)
+	}
+}
+
+// gate is a Bucket whose Gets wait until it is opened, or their context ends.
+type gate struct {
+	chunkstore.Bucket
+	arrived chan struct{}
+	opened  chan struct{}
+}
+
+func (g *gate) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+	g.arrived <- struct{}{}
+	select {
+	case <-g.opened:
+		return g.Bucket.Get(ctx, key, opts)
+	case <-ctx.Done():
+		return chunkstore.Object{}, ctx.Err()
+	}
+}
+
+func TestSharedFetch(t *testing.T) {
+	plain := text(2, 5000)
+	id := chunkstore.Sum(plain)
+	target := open(t, dirTarget(t, t.TempDir())).Targets[0]
+	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+		t.Fatal(err)
+	}
+	plan := &faultbucket.Plan{}
+	g := &gate{plan.Bucket(target.Chunks), make(chan struct{}, 100), make(chan struct{})}
+	s := chunkstore.NewStore(chunkstore.NewTarget("gated", g, target.Manifests))
+
+	leader, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, err := s.GetChunk(leader, id)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("leader: %v", err)
+		}
+	})
+	<-g.arrived
+	results := make([][]byte, 8)
+	for i := range results {
+		all.Go(func() {
+			got, err := s.GetChunk(t.Context(), id)
+			if err != nil {
+				t.Errorf("follower: %v", err)
+			}
+			results[i] = got
+		})
+	}
+	cancel() // the followers fetch anew
+	close(g.opened)
+	all.Wait()
+	for i, got := range results {
+		if !bytes.Equal(got, plain) {
+			t.Fatalf("follower %d got %d bytes", i, len(got))
+		}
+		clear(got) // it is the caller's to change
+	}
+	for i := range results {
+		for j := range i {
+			if &results[i][0] == &results[j][0] {
+				t.Fatalf("followers %d and %d share a buffer", j, i)
+			}
+		}
+	}
+}
+
+func TestLimit(t *testing.T) {
+	root := t.TempDir()
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t, root+"/1"), dirTarget(t, root+"/2")},
+		chunkstore.Options{CallsPerSecond: 1e-9, Burst: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		mustPut(t, s.Targets[i%2].Manifests, "k", "x", chunkstore.Condition{})
+	}
+	if s.Calls() != 5 {
+		t.Errorf("%d calls", s.Calls())
+	}
+	// The next token comes in 30 years: whoever has a deadline need not wait for it.
+	ctx, cancel := context.WithTimeout(t.Context(), 1<<40)
+	defer cancel()
+	calls := map[string]error{}
+	_, calls["get"] = s.Targets[0].Manifests.Get(ctx, "k", chunkstore.GetOptions{})
+	_, calls["put"] = s.Targets[1].Chunks.Put(ctx, chunkstore.Sum(nil).String(), nil, chunkstore.Condition{})
+	_, calls["stat"] = s.Targets[0].Manifests.Stat(ctx, "k")
+	calls["delete"] = s.Targets[0].Manifests.Delete(ctx, "k")
+	calls["list"] = s.Targets[0].Manifests.List(ctx, "", nil)
+	for name, err := range calls {
+		mustSay(t, err, name, "limit of calls")
+	}
+	if s.Calls() != 5 {
+		t.Errorf("%d calls", s.Calls())
+	}
+}
