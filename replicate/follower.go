@@ -1,0 +1,215 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+)
+
+// fetchDeadline bounds one request for an object and, with all retries, a read's
+// wait for a chunk, unless FollowersOptions says otherwise.
+const fetchDeadline = 30 * time.Second
+
+// freshFor: a source that was asked so recently is not asked again when another
+// connection opens it.
+const freshFor = time.Second
+
+// Follower keeps the versions of one source for all readers of this process. It
+// polls the source while a reader wants auto refresh, and only then.
+type Follower struct {
+	all     *Followers
+	locator *Locator
+	fetched atomic.Int64 // bytes of objects
+	leaves  leafCache
+	shared  []byte         // one page for C
+	newestC *atomic.Uint32 // in shared: the change counter of newest
+
+	readers int         // guarded by all.mu
+	linger  *time.Timer // guarded by all.mu; set while readers is 0
+
+	mu        sync.Mutex
+	dropped   bool      // what follows is of no use any more
+	newest    *snapshot // holds a reference; nil before the first fetch
+	flight    *flight   // the fetch under way
+	queued    *flight   // the one to follow it
+	polling   int       // readers that want auto refresh
+	stopPoll  context.CancelFunc
+	lastError error // of the last fetch of a manifest or chunk that failed, nil after one that did not
+}
+
+// flight is one fetch of the manifest; done is closed when err is set.
+type flight struct {
+	done chan struct{}
+	err  error
+}
+
+func newFollower(all *Followers, locator *Locator) (*Follower, error) {
+	shared, err := anonymous(unix.Getpagesize(), unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, err
+	}
+	return &Follower{all: all, locator: locator, shared: shared, newestC: (*atomic.Uint32)(unsafe.Pointer(&shared[0]))}, nil
+}
+
+// drop gives up what f holds. There are no readers.
+func (f *Follower) drop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dropped = true
+	if f.newest != nil {
+		f.newest.release()
+		f.newest = nil
+	}
+	unix.Munmap(f.shared)
+}
+
+// latest returns the newest known version with a reference for the caller, or nil.
+func (f *Follower) latest() *snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.newest != nil {
+		f.newest.retain()
+	}
+	return f.newest
+}
+
+// refresh asks the source for its newest version, and waits for the answer. A
+// fetch under way will do, unless force: then one that begins after the call.
+func (f *Follower) refresh(ctx context.Context, force bool) error {
+	fl := f.request(force)
+	select {
+	case <-fl.done:
+		return fl.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// request is refresh without the wait.
+func (f *Follower) request(force bool) *flight {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.flight == nil:
+		f.flight = &flight{done: make(chan struct{})}
+		go f.fly(f.flight)
+		return f.flight
+	case !force:
+		return f.flight
+	case f.queued == nil:
+		f.queued = &flight{done: make(chan struct{})}
+	}
+	return f.queued
+}
+
+func (f *Follower) fly(fl *flight) {
+	fl.err = f.fetchNewest()
+	f.mu.Lock()
+	f.lastError = fl.err
+	f.flight, f.queued = f.queued, nil
+	if f.flight != nil {
+		go f.fly(f.flight)
+	}
+	f.mu.Unlock()
+	close(fl.done)
+}
+
+// fetchNewest makes the source's newest version f.newest. On an error all stays as it is.
+func (f *Follower) fetchNewest() (err error) {
+	defer recoverTo(&err)
+	if !f.all.enter() {
+		return errClosed
+	}
+	defer f.all.leave()
+	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Deadline)
+	defer cancel()
+	prev := f.latest()
+	etag := ""
+	if prev != nil {
+		defer prev.release()
+		etag = prev.etag
+	}
+	began := time.Now()
+	m, raw, etag, err := f.locator.Fetch(ctx, etag)
+	if prev != nil && errors.Is(err, chunkstore.ErrUnmodified) {
+		prev.checked.Store(began.UnixNano())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.fetched.Add(int64(len(raw)))
+	if prev != nil && f.locator.Named() && older(m, prev.m) {
+		// Another target answered than last time, one that lags: what it has is no news.
+		f.all.log.Info("replica ignores an older version", "source", f.locator, "have", prev.m.Sequence, "found", m.Sequence)
+		return nil
+	}
+	v, err := newSnapshot(f, m, etag, began)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.locator, err)
+	}
+	if err := v.begin(ctx, prev); err != nil {
+		v.release()
+		return fmt.Errorf("%s: %w", f.locator, err)
+	}
+	f.install(v)
+	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence, "chunks", v.present.Load(), "of", m.Chunks())
+	return nil
+}
+
+// install makes s the newest, and takes the caller's reference.
+func (f *Follower) install(s *snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dropped {
+		s.release()
+		return
+	}
+	if f.newest != nil {
+		f.newest.release()
+	}
+	f.newest = s
+	f.newestC.Store(s.table.head.counter)
+}
+
+// poll asks the source again and again, until ctx ends.
+func (f *Follower) poll(ctx context.Context) {
+	defer f.all.leave()
+	pause := f.all.options.PollInterval
+	for {
+		if err := f.refresh(ctx, false); err == nil {
+			pause = f.all.options.PollInterval
+		} else if ctx.Err() == nil {
+			f.all.log.Warn("replica could not be refreshed", "source", f.locator, "error", err)
+			pause = min(2*pause, max(fetchDeadline, f.all.options.PollInterval))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// pollFor changes the number of readers that want auto refresh.
+func (f *Follower) pollFor(delta int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.polling += delta
+	if f.polling > 0 && f.stopPoll == nil && f.all.enter() {
+		var ctx context.Context
+		ctx, f.stopPoll = context.WithCancel(f.all.ctx)
+		go f.poll(ctx)
+	} else if f.polling == 0 && f.stopPoll != nil {
+		f.stopPoll()
+		f.stopPoll = nil
+	}
+}

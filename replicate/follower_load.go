@@ -1,0 +1,161 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+)
+
+// begin brings to a new version what it shares with prev (which may be nil), and
+// what the loading policy wants at once.
+func (s *snapshot) begin(ctx context.Context, prev *snapshot) error {
+	if prev != nil {
+		if err := s.carry(ctx, prev); err != nil {
+			return err
+		}
+	}
+	n := s.f.all.options.Loading.first(s.m.Chunks())
+	if n == 0 {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(s.f.all.ctx) // no deadline but each chunk's own
+	group.SetLimit(aheadMax)
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() (err error) {
+			defer recoverTo(&err)
+			return s.demand(ctx, i)
+		})
+	}
+	return group.Wait()
+}
+
+// demand is load with retries, for a caller that needs the chunk: until it is
+// there, the error is final, or the deadline has passed.
+func (s *snapshot) demand(ctx context.Context, i int) error {
+	ctx, cancel := context.WithTimeout(ctx, s.f.all.options.Deadline)
+	defer cancel()
+	var last error
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := s.load(ctx, i)
+		if err == nil {
+			s.f.setError(nil)
+			return nil
+		}
+		if last == nil || ctx.Err() == nil { // the deadline's own error says nothing of the cause
+			last = err
+		}
+		if ctx.Err() == nil && !final(err) {
+			select {
+			case <-time.After(pause/2 + rand.N(pause)):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		if errors.Is(last, chunkstore.ErrAbsent) {
+			last = fmt.Errorf("%w: the version has expired; refresh the replica, or restore the chunk", last)
+		}
+		last = fmt.Errorf("%s: %w", s, last)
+		s.f.setError(last)
+		return last
+	}
+}
+
+func (f *Follower) setError(err error) {
+	f.mu.Lock()
+	f.lastError = err
+	f.mu.Unlock()
+}
+
+// prefetch loads chunks from..to in the background, as far as there is room, and
+// returns where it stopped. The reader that comes to the first of them is asked to
+// say so: then all before are read, and it is time for the next ones.
+func (s *snapshot) prefetch(from, to int) int {
+	for i := from; i < to; i++ {
+		if s.table.entry(i) != 0 {
+			if i == from {
+				s.table.mark(i)
+			}
+			continue
+		}
+		if !s.f.all.enterAhead() {
+			return i // reads that need it will ask
+		}
+		s.retain()
+		go func() {
+			defer s.f.all.leaveAhead()
+			defer s.release()
+			ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Deadline)
+			defer cancel()
+			var err error
+			defer recoverTo(&err)
+			// An error here is nobody's: whoever needs the chunk will meet it.
+			if err = s.load(ctx, i); err == nil && i == from {
+				s.table.mark(i)
+			}
+		}()
+	}
+	return to
+}
+
+// fetchObject gets a chunk, for as many as wait for it.
+func (f *Follower) fetchObject(id chunkstore.ID) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Deadline)
+	defer cancel()
+	plain, err := f.all.options.Store.GetChunk(ctx, id)
+	f.fetched.Add(int64(len(plain)))
+	return plain, err
+}
+
+// fetchTree is the manifest.Fetch for leaves and nodes, which versions share by ID.
+func (f *Follower) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+	if plain := f.leaves.get(id); plain != nil {
+		return plain, nil
+	}
+	plain, err := f.all.options.Store.GetChunk(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	f.fetched.Add(int64(len(plain)))
+	f.leaves.put(id, plain)
+	return plain, nil
+}
+
+// leafCache keeps leaves and nodes, which outlive versions. Its zero value is empty.
+type leafCache struct {
+	mu    sync.Mutex
+	plain map[chunkstore.ID][]byte
+}
+
+// leavesMax bounds a leafCache: 8 MiB, the leaves of 16 GiB. Trees hold their own.
+const leavesMax = 256
+
+func (c *leafCache) get(id chunkstore.ID) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.plain[id]
+}
+
+func (c *leafCache) put(id chunkstore.ID, plain []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.plain == nil {
+		c.plain = map[chunkstore.ID][]byte{}
+	}
+	for old := range c.plain {
+		if len(c.plain) < leavesMax {
+			break
+		}
+		delete(c.plain, old)
+	}
+	c.plain[id] = plain
+}

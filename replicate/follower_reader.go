@@ -1,0 +1,165 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	// aheadMax bounds how far read-ahead goes, and how many prefetches a process
+	// has under way: 2 MiB, so that a round trip of 20 ms still gives 100 MB/s.
+	aheadMax = 32
+	// streamsMax is how many sequential reads a reader tells apart: a scan reads
+	// leaves in order and interior pages in between, and a join scans several tables.
+	streamsMax = 4
+)
+
+// Reader is one open handle on a source, at one version. Its owner sees to it that
+// one goroutine uses it at a time, and does not move it to another version in
+// the middle of a read transaction.
+type Reader struct {
+	f       *Follower
+	s       *snapshot // holds a reference
+	auto    bool
+	streams [streamsMax]stream // the most recently used first
+}
+
+// stream is a sequential read: chunks up to last were read, those before end are
+// there or on their way, and ahead is how many those were to be at the last look.
+type stream struct{ last, end, ahead int }
+
+// Table is what C reads: the address of the present version's table. It stays valid
+// until the reader moves on or closes.
+func (r *Reader) Table() unsafe.Pointer { return unsafe.Pointer(r.s.table.head) }
+
+// Newest is the address of an atomic uint32: the change counter of the newest known
+// version. It stays valid until the reader closes.
+func (r *Reader) Newest() unsafe.Pointer { return unsafe.Pointer(r.f.newestC) }
+
+// Size is the length of the database at this version.
+func (r *Reader) Size() int64 { return r.s.m.FileBytes }
+
+// Sequence is that of this version.
+func (r *Reader) Sequence() uint64 { return r.s.m.Sequence }
+
+// Source names what is read, for messages.
+func (r *Reader) Source() string { return r.f.locator.String() }
+
+// Checked is the local time at which the last fetch began that found this version
+// to be the source's newest.
+func (r *Reader) Checked() time.Time { return time.Unix(0, r.s.checked.Load()) }
+
+// SourceCtime is the ctime of the source's file at this version, zero if unknown.
+func (r *Reader) SourceCtime() time.Time { return r.s.m.SourceCtime }
+
+// Read fills p with the bytes at off, all of which lie in the file, fetching what
+// is not there. Errors name chunk, version and cause.
+func (r *Reader) Read(ctx context.Context, p []byte, off int64) error {
+	for len(p) > 0 {
+		i := int(off / chunkstore.ChunkBytes)
+		if off < 0 || i >= len(r.s.table.entries) {
+			return fmt.Errorf("read at %d of %s: beyond its %d bytes", off, r.s, r.s.m.FileBytes)
+		}
+		n := min(len(p), int(chunkstore.ChunkBytes-off%chunkstore.ChunkBytes))
+		if err := r.readChunk(ctx, p[:n], i, off); err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) error {
+	if ok, err := r.s.readAt(p, i, off); ok || err != nil {
+		return err
+	}
+	r.lookAhead(i)
+	if err := r.s.demand(ctx, i); err != nil {
+		return err
+	}
+	if ok, err := r.s.readAt(p, i, off); !ok && err == nil {
+		return fmt.Errorf("chunk %d of %s: lost", i, r.s)
+	} else {
+		return err
+	}
+}
+
+// Ahead is called by a reader that comes to a marked chunk: half of what was
+// prefetched is read, time for more.
+func (r *Reader) Ahead(i int) { r.lookAhead(i) }
+
+// lookAhead notes that chunk i is read, missing or marked, and prefetches if that
+// continues a sequential read. A first miss fetches nothing more: most are point
+// lookups. Then the window doubles.
+func (r *Reader) lookAhead(i int) {
+	k := 0
+	for k < streamsMax && !(r.streams[k].last < i && i <= r.streams[k].end && r.streams[k].end > 0) {
+		k++
+	}
+	if k == streamsMax {
+		copy(r.streams[1:], r.streams[:])
+		r.streams[0] = stream{last: i, end: i + 1}
+		return
+	}
+	t := r.streams[k]
+	copy(r.streams[1:k+1], r.streams[:k])
+	t.last = i
+	t.ahead = min(max(1, 2*t.ahead), aheadMax)
+	end := min(i+1+t.ahead, len(r.s.table.entries))
+	if end > t.end {
+		t.end = r.s.prefetch(max(i+1, t.end), end)
+	}
+	r.streams[0] = t
+}
+
+// Adopt moves on to the newest known version and reports whether that is another
+// one. It never waits for the network.
+func (r *Reader) Adopt() bool {
+	s := r.f.latest()
+	if s == r.s {
+		s.release()
+		return false
+	}
+	r.s.release()
+	r.s = s
+	r.streams = [streamsMax]stream{}
+	return true
+}
+
+// Refresh asks the source for its newest version and moves on to it. A fetch that
+// is under way will do, unless force. On an error the reader stays where it is.
+func (r *Reader) Refresh(ctx context.Context, force bool) error {
+	if err := r.f.refresh(ctx, force); err != nil {
+		return err
+	}
+	r.Adopt()
+	return nil
+}
+
+// Request sees to it that a fetch is under way, and does not wait for it.
+func (r *Reader) Request() { r.f.request(false) }
+
+// SetAuto has the source polled for as long as the reader is open or until it is
+// set to false.
+func (r *Reader) SetAuto(auto bool) {
+	if auto == r.auto {
+		return
+	}
+	r.auto = auto
+	if auto {
+		r.f.pollFor(1)
+	} else {
+		r.f.pollFor(-1)
+	}
+}
+
+// Close gives the version up. The reader is of no use afterwards.
+func (r *Reader) Close() {
+	r.SetAuto(false)
+	r.s.release()
+	r.f.all.unfollow(r.f)
+}

@@ -1,0 +1,256 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+)
+
+// Loading says how much of a version is fetched before it can be read.
+type Loading struct {
+	// Eager: all of it. Else, if Partial, the first ceil(sqrt(n)) of n chunks, but
+	// at least Min and at most Max (0: 16). Else nothing.
+	Eager, Partial bool
+	Min, Max       int
+}
+
+// partialMax is what the original has for Loading.Max.
+const partialMax = 16
+
+// first returns how many chunks of n to fetch at once.
+func (l Loading) first(n int) int {
+	switch {
+	case l.Eager:
+		return n
+	case !l.Partial:
+		return 0
+	}
+	bound := l.Max
+	if bound == 0 {
+		bound = partialMax
+	}
+	want := int(math.Ceil(math.Sqrt(float64(n))))
+	return min(n, max(min(want, bound), l.Min))
+}
+
+// FollowersOptions are the settings of [Followers]. Store must be set.
+type FollowersOptions struct {
+	Store        *chunkstore.Store
+	Host         string        // stands for the empty host of verneuil:///path
+	TempDir      string        // of the slot file; empty: as SQLite chooses
+	Loading      Loading       // what to fetch at once
+	PollInterval time.Duration // of auto refresh; 0: 1 s
+	Deadline     time.Duration // of a read's wait for a chunk; 0: 30 s
+	Linger       time.Duration // how long a source outlives its last reader; 0: 30 s, below 0: not at all
+	Log          *slog.Logger  // nil: silent
+}
+
+func (o FollowersOptions) withDefaults() FollowersOptions {
+	if o.PollInterval <= 0 {
+		o.PollInterval = time.Second
+	}
+	if o.Deadline <= 0 {
+		o.Deadline = fetchDeadline
+	}
+	if o.Linger == 0 {
+		o.Linger = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.TempDir == "" {
+		o.TempDir = tempDir()
+	}
+	return o
+}
+
+// tempDir is SQLite's choice (os_unix.c, unixTempFileDir).
+func tempDir() string {
+	for _, dir := range []string{os.Getenv("SQLITE_TMPDIR"), os.Getenv("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"} {
+		if dir != "" && unix.Access(dir, unix.W_OK|unix.X_OK) == nil {
+			return dir
+		}
+	}
+	return "."
+}
+
+// Followers is the replica side of a process: a [Follower] for each source that
+// is open or was until just now, and the slot file that they share. It is safe
+// for concurrent use. Lock order: Followers.mu, Follower.mu, gate, slots.mu.
+type Followers struct {
+	options FollowersOptions
+	log     *slog.Logger
+	slots   *slots
+	counter atomic.Uint32 // the last change counter given out
+	ahead   chan struct{} // holds a token for each prefetch under way
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	byURI map[string]*Follower
+
+	gate    sync.Mutex
+	closed  bool           // guarded by gate
+	working sync.WaitGroup // goroutines; Add is guarded by gate
+}
+
+var errClosed = errors.New("the replicas of this process are closed")
+
+// NewFollowers makes an empty set. It does no I/O.
+func NewFollowers(o FollowersOptions) (*Followers, error) {
+	o = o.withDefaults()
+	s, err := newSlots(o.TempDir)
+	if err != nil {
+		return nil, err
+	}
+	all := &Followers{options: o, log: o.Log, slots: s, byURI: map[string]*Follower{}, ahead: make(chan struct{}, aheadMax)}
+	all.ctx, all.cancel = context.WithCancel(context.Background())
+	known.Store(all, struct{}{})
+	return all, nil
+}
+
+// Open returns a reader of the newest version of the source that uri names (see
+// [Locate]). Sources are shared by what they mean, not by how they are written. A
+// source that is open already is asked again, unless it was just now; if it does
+// not answer then, what is known will do.
+func (all *Followers) Open(ctx context.Context, uri string) (*Reader, error) {
+	locator, err := Locate(uri, all.options.Host, all.options.Store)
+	if err != nil {
+		return nil, err
+	}
+	f, err := all.follow(locator)
+	if err != nil {
+		return nil, err
+	}
+	s := f.latest()
+	if s == nil || time.Since(time.Unix(0, s.checked.Load())) > freshFor {
+		err = f.refresh(ctx, false)
+		if s != nil {
+			s.release()
+		}
+		if s = f.latest(); s == nil {
+			all.unfollow(f)
+			if err == nil {
+				err = errClosed
+			}
+			return nil, err
+		}
+		if err != nil {
+			all.log.Warn("replica opens with what it has", "source", locator, "sequence", s.m.Sequence, "error", err)
+		}
+	}
+	return &Reader{f: f, s: s}, nil
+}
+
+// follow returns the follower of locator's source, counting one more reader.
+func (all *Followers) follow(locator *Locator) (*Follower, error) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	f := all.byURI[locator.String()]
+	if f == nil {
+		var err error
+		if f, err = newFollower(all, locator); err != nil {
+			return nil, err
+		}
+		all.byURI[locator.String()] = f
+	}
+	if f.linger != nil {
+		f.linger.Stop()
+		f.linger = nil
+	}
+	f.readers++
+	return f, nil
+}
+
+// unfollow counts one reader less. The last one's source lingers: programs open
+// and close connections all the time, and shall not fetch all anew.
+func (all *Followers) unfollow(f *Follower) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	f.readers--
+	switch {
+	case f.readers > 0:
+	case all.options.Linger < 0:
+		all.forgetLocked(f)
+	default:
+		f.linger = time.AfterFunc(all.options.Linger, func() {
+			all.mu.Lock()
+			defer all.mu.Unlock()
+			if f.readers == 0 {
+				all.forgetLocked(f)
+			}
+		})
+	}
+}
+
+func (all *Followers) forgetLocked(f *Follower) {
+	if all.byURI[f.locator.String()] == f {
+		delete(all.byURI, f.locator.String())
+		f.drop()
+	}
+}
+
+// Close ends all that runs in the background and unmaps everything. There must
+// be no reader left. A process need not call it.
+func (all *Followers) Close() error {
+	known.Delete(all)
+	all.cancel()
+	all.gate.Lock()
+	all.closed = true
+	all.gate.Unlock()
+	all.working.Wait()
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for _, f := range all.byURI {
+		if f.linger != nil {
+			f.linger.Stop()
+		}
+		all.forgetLocked(f)
+	}
+	return all.slots.close()
+}
+
+// enter announces a goroutine that Close must wait for; it returns false after Close.
+func (all *Followers) enter() bool {
+	all.gate.Lock()
+	defer all.gate.Unlock()
+	if all.closed {
+		return false
+	}
+	all.working.Add(1)
+	return true
+}
+
+func (all *Followers) leave() { all.working.Done() }
+
+// enterAhead is enter for a prefetch; it also returns false if enough are under way.
+func (all *Followers) enterAhead() bool {
+	select {
+	case all.ahead <- struct{}{}:
+	default:
+		return false
+	}
+	if !all.enter() {
+		<-all.ahead
+		return false
+	}
+	return true
+}
+
+func (all *Followers) leaveAhead() {
+	<-all.ahead
+	all.leave()
+}
+
+// SlotsInUse returns how many chunks are loaded, those that versions share counted once.
+func (all *Followers) SlotsInUse() int { return all.slots.inUse() }

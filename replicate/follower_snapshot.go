@@ -1,0 +1,244 @@
+package replicate
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/zeebo/blake3"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// snapshot is a manifest opened for reading: one version of a source. It lives as
+// long as somebody refers to it: readers, prefetches, and its follower while it is
+// the newest.
+type snapshot struct {
+	f       *Follower
+	m       *manifest.Manifest
+	etag    string
+	tree    *manifest.Tree
+	table   *table
+	refs    atomic.Int64
+	present atomic.Int64 // chunks that are there
+	checked atomic.Int64 // when the last fetch began that found it to be the source's newest, Unix ns
+	header  sync.Once
+}
+
+// newSnapshot opens m, with one reference and no chunk.
+func newSnapshot(f *Follower, m *manifest.Manifest, etag string, checked time.Time) (*snapshot, error) {
+	all := f.all
+	t, err := newTable(m.FileBytes, m.Chunks(), all.counter.Add(1), unsafe.Pointer(all.slots.extents))
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{f: f, m: m, etag: etag, tree: m.Tree(), table: t}
+	s.refs.Store(1)
+	s.checked.Store(checked.UnixNano())
+	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
+	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 && len(pages[0].Data) >= headerBytes {
+		s.header.Do(func() { t.setHeader(pages[0].Data) })
+	}
+	return s, nil
+}
+
+func (s *snapshot) retain() { s.refs.Add(1) }
+
+func (s *snapshot) release() {
+	if s.refs.Add(-1) > 0 {
+		return
+	}
+	s.f.all.slots.release(s.table.all())
+	s.table.free()
+}
+
+func (s *snapshot) String() string {
+	return fmt.Sprintf("version %d of %s", s.m.Sequence, s.f.locator)
+}
+
+// key names the bytes of chunk i, whose object is id: what must be equal for two
+// versions to share a slot.
+func (s *snapshot) key(i int, id chunkstore.ID) slotKey {
+	pages, n := s.m.InlineOf(i), s.m.ChunkBytes(i)
+	if len(pages) == 0 && n == slotBytes {
+		return slotKey(id)
+	}
+	h := blake3.NewDeriveKey("verneuil replica slot")
+	h.Write(id[:])
+	number := func(u uint64) { h.Write(binary.LittleEndian.AppendUint64(nil, u)) }
+	number(uint64(n))
+	for _, p := range pages {
+		number(uint64(p.Offset % chunkstore.ChunkBytes))
+		number(uint64(len(p.Data)))
+		h.Write(p.Data)
+	}
+	return slotKey(h.Sum(nil))
+}
+
+// load brings chunk i in, if it is not there. The caller holds a reference. One
+// attempt is made; ctx bounds the wait, not a fetch that others share.
+func (s *snapshot) load(ctx context.Context, i int) error {
+	if s.table.entry(i) != 0 {
+		return nil
+	}
+	id, err := s.tree.Lookup(ctx, i, s.f.fetchTree)
+	if err != nil {
+		return fmt.Errorf("chunk %d: %w", i, err)
+	}
+	var e entry
+	if pages := s.m.InlineOf(i); id == chunkstore.ZeroID && len(pages) == 0 {
+		e, err = s.f.all.slots.zeros()
+	} else {
+		e, err = s.f.all.slots.acquire(ctx, s.key(i, id), func() ([]byte, error) {
+			start := int64(i) * chunkstore.ChunkBytes
+			if id == chunkstore.ZeroID || covered(pages, start, start+int64(s.m.ChunkBytes(i))) {
+				return s.m.Overlay(i, nil), nil
+			}
+			base, err := s.f.fetchObject(id)
+			if err != nil {
+				return nil, err
+			}
+			return s.m.Overlay(i, base), nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("chunk %d: %w", i, err)
+	}
+	s.put(i, e)
+	return nil
+}
+
+// put publishes e, which the caller held, as chunk i.
+func (s *snapshot) put(i int, e entry) {
+	if i == 0 {
+		s.header.Do(func() {
+			first := make([]byte, min(headerBytes, s.m.ChunkBytes(0)))
+			if s.f.all.slots.copyOut(first, e, 0) == nil { // we hold e: it cannot fail
+				s.table.setHeader(first)
+			}
+		})
+	}
+	if s.table.publish(i, e) {
+		s.present.Add(1)
+	} else { // another goroutine was faster
+		s.f.all.slots.release([]entry{e})
+	}
+}
+
+// readAt copies len(p) bytes at off, which lie in chunk i, if the chunk or inline
+// pages that cover them are there.
+func (s *snapshot) readAt(p []byte, i int, off int64) (bool, error) {
+	start := int64(i) * chunkstore.ChunkBytes
+	if e := s.table.entry(i); e != 0 {
+		if err := s.f.all.slots.copyOut(p, e, int(off-start)); err != nil {
+			return false, fmt.Errorf("chunk %d of %s: %w", i, s, err)
+		}
+	} else if pages := s.m.InlineOf(i); covered(pages, off, off+int64(len(p))) {
+		for _, page := range pages {
+			overlap(p, off, page.Data, page.Offset)
+		}
+	} else {
+		return false, nil
+	}
+	if n := s.table.head.headerBytes.Load(); off < int64(n) {
+		copy(p, s.table.head.header[off:n])
+	}
+	return true, nil
+}
+
+// carry brings to s, the successor of prev, every chunk of prev that s has too, or
+// that inline pages make of it, without fetching chunks. Leaves that s needs to
+// say so are fetched. The caller holds both.
+func (s *snapshot) carry(ctx context.Context, prev *snapshot) error {
+	slots := s.f.all.slots
+	for i := range min(len(s.table.entries), len(prev.table.entries)) {
+		e := prev.table.entry(i) &^ entryAhead
+		if e == 0 {
+			continue
+		}
+		was, err := prev.tree.Lookup(ctx, i, s.f.fetchTree)
+		if err != nil {
+			return err
+		}
+		id, err := s.tree.Lookup(ctx, i, s.f.fetchTree)
+		if err != nil {
+			return err
+		}
+		if id != was {
+			continue
+		}
+		key := s.key(i, id)
+		if key == prev.key(i, was) {
+			slots.share(e)
+			s.put(i, e)
+		} else if s.overlays(prev, i) {
+			e, err := slots.acquire(ctx, key, func() ([]byte, error) {
+				chunk := make([]byte, prev.m.ChunkBytes(i))
+				if err := slots.copyOut(chunk, e, 0); err != nil {
+					return nil, err
+				}
+				return s.m.Overlay(i, chunk), nil
+			})
+			if err != nil {
+				return err
+			}
+			s.put(i, e)
+		}
+	}
+	return nil
+}
+
+// overlays reports whether chunk i of s is that of prev with s's inline pages on
+// it, given that both stand on the same object.
+func (s *snapshot) overlays(prev *snapshot, i int) bool {
+	pages := s.m.InlineOf(i)
+	for _, p := range prev.m.InlineOf(i) {
+		if !covered(pages, p.Offset, p.Offset+int64(len(p.Data))) {
+			return false // s shows the object's own bytes here
+		}
+	}
+	// Where the chunk has grown, prev's bytes are cut, and the object may go on.
+	start := int64(i) * chunkstore.ChunkBytes
+	return covered(pages, start+int64(prev.m.ChunkBytes(i)), start+int64(s.m.ChunkBytes(i)))
+}
+
+// older reports whether v comes before w in one line of versions.
+func older(v, w *manifest.Manifest) bool {
+	if v.Lineage != w.Lineage {
+		return false
+	}
+	return v.Epoch < w.Epoch || v.Epoch == w.Epoch && v.Sequence < w.Sequence
+}
+
+// covered reports whether pages, which are in order, cover the file from..to.
+func covered(pages []manifest.Page, from, to int64) bool {
+	for _, p := range pages {
+		if from >= to || p.Offset > from {
+			break
+		}
+		from = max(from, p.Offset+int64(len(p.Data)))
+	}
+	return from >= to
+}
+
+// overlap copies to dst, which stands at dstOff of the file, what src has of it.
+func overlap(dst []byte, dstOff int64, src []byte, srcOff int64) {
+	if srcOff >= dstOff {
+		if srcOff-dstOff < int64(len(dst)) {
+			copy(dst[srcOff-dstOff:], src)
+		}
+	} else if dstOff-srcOff < int64(len(src)) {
+		copy(dst, src[dstOff-srcOff:])
+	}
+}
+
+// final reports whether err will be the same however often a fetch is repeated.
+func final(err error) bool {
+	return errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, errSlots)
+}

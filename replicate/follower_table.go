@@ -1,0 +1,121 @@
+package replicate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// headerBytes is the length of SQLite's database header.
+const headerBytes = 100
+
+// tableHead is how a version looks to C (cgo/snapshot.h: SnapshotTable, the same
+// offsets). It lives in anonymous memory outside the Go heap. All but the
+// atomics is constant from the moment that C sees it.
+//
+//	offset size
+//	0      8    length of the file
+//	8      4    chunks
+//	12     4    change counter that SQLite is shown: differs between any two versions
+//	16     8    address of the extents of the slot file
+//	24     4    0, or how many bytes of header are valid: stored before entry 0 is
+//	28     100  the first bytes of the file, as SQLite is shown them
+//	128    8*n  entries, one per chunk
+type tableHead struct {
+	fileBytes   uint64
+	chunks      uint32
+	counter     uint32
+	extents     unsafe.Pointer
+	headerBytes atomic.Uint32
+	header      [headerBytes]byte
+}
+
+// table is a version's memory.
+type table struct {
+	memory  []byte
+	head    *tableHead
+	entries []atomic.Uint64
+}
+
+// newTable maps a table without any chunk. Untouched parts of it cost no memory.
+func newTable(fileBytes int64, chunks int, counter uint32, extents unsafe.Pointer) (*table, error) {
+	memory, err := anonymous(int(unsafe.Sizeof(tableHead{}))+8*chunks, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, err
+	}
+	head := (*tableHead)(unsafe.Pointer(&memory[0]))
+	head.fileBytes = uint64(fileBytes)
+	head.chunks = uint32(chunks)
+	head.counter = counter
+	head.extents = extents
+	t := &table{memory: memory, head: head}
+	if chunks > 0 {
+		t.entries = unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&memory[unsafe.Sizeof(tableHead{})])), chunks)
+	}
+	return t, nil
+}
+
+func (t *table) entry(i int) entry { return entry(t.entries[i].Load()) }
+
+// publish makes chunk i visible to C. It returns false if it is so already: then e
+// is still the caller's.
+func (t *table) publish(i int, e entry) bool {
+	return t.entries[i].CompareAndSwap(0, uint64(e))
+}
+
+// mark asks the reader that comes to chunk i, if it is there, to call [Reader.Ahead].
+func (t *table) mark(i int) {
+	if old := t.entries[i].Load(); old != 0 {
+		t.entries[i].CompareAndSwap(old, old|uint64(entryAhead))
+	}
+}
+
+// setHeader shows SQLite the first bytes of the file with its own counter. To be
+// called once, before entry 0 is published.
+func (t *table) setHeader(first []byte) {
+	n := copy(t.head.header[:], first)
+	showHeader(t.head.header[:n], t.head.counter)
+	t.head.headerBytes.Store(uint32(n))
+}
+
+// all returns every entry that is there.
+func (t *table) all() []entry {
+	var all []entry
+	for i := range t.entries {
+		if e := t.entry(i); e != 0 {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// free unmaps t; nobody may look at it any more.
+func (t *table) free() { unix.Munmap(t.memory) }
+
+var sqliteMagic = []byte("SQLite format 3\x00")
+
+// showHeader makes a database's header the one that replicas see: a database in
+// rollback mode whose change counter is counter, so that SQLite looks for no WAL
+// and drops its page cache exactly when the version changes (pager.c,
+// pagerOpenWal and pager_shared_lock).
+func showHeader(h []byte, counter uint32) {
+	if len(h) < headerBytes || !bytes.HasPrefix(h, sqliteMagic) {
+		return // not a database: SQLite shall see it as it is
+	}
+	for i := 18; i <= 19; i++ { // read and write version
+		if h[i] == 2 { // WAL; a version that we do not know stays, and is refused
+			h[i] = 1
+		}
+	}
+	// The size at offset 28 is valid only if the counter equals
+	// version-valid-for (btree.c, lockBtree): keep that as it was.
+	valid := bytes.Equal(h[24:28], h[92:96])
+	binary.BigEndian.PutUint32(h[24:], counter)
+	if !valid {
+		counter = ^counter
+	}
+	binary.BigEndian.PutUint32(h[92:], counter)
+}

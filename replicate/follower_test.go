@@ -1,0 +1,517 @@
+package replicate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	. "verneuil/replicate"
+)
+
+func random(n int, seed byte) []byte {
+	file := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(file)
+	copy(file, header(1, 7))
+	return file
+}
+
+func TestFollowerReads(t *testing.T) {
+	const chunk = chunkstore.ChunkBytes
+	for _, c := range []struct {
+		name   string
+		bytes  int
+		inline []int64
+	}{
+		{"empty", 0, nil},
+		{"one page", testPage, nil},
+		{"one inline page", testPage, []int64{0}},
+		{"one chunk", chunk, nil},
+		{"short second chunk", chunk + testPage, []int64{0, chunk}},
+		{"top of chunks", 20*chunk + 3*testPage, []int64{0, testPage, 5 * chunk, 20 * chunk}},
+		{"leaves", 70 * chunk, []int64{0, 69*chunk + 15*testPage}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPublisher(t)
+			file := random(c.bytes, 1)
+			clear(file[min(len(file), 3*chunk):min(len(file), 4*chunk)])
+			if c.bytes == 0 {
+				p.m.PageBytes = 0
+			}
+			p.publish(file, c.inline...)
+			all := p.follow(FollowersOptions{})
+			for _, step := range []int{testPage, 512, 3000, chunk + 1, max(1, c.bytes)} {
+				r := p.open(all)
+				got, err := readAll(r, step)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := same(got, file); err != nil {
+					t.Errorf("in steps of %d: %v", step, err)
+				}
+			}
+			if err := p.open(all).Read(context.Background(), make([]byte, 1), int64(c.bytes+chunk)); err == nil {
+				t.Error("a read beyond the file is no error")
+			}
+		})
+	}
+}
+
+// SQLite sees a rollback-mode database whose counter changes exactly with the version.
+func TestFollowerShowsHeader(t *testing.T) {
+	p := newPublisher(t)
+	all := p.follow(FollowersOptions{})
+	shown := func(r *Reader) (version uint16, counter, validFor uint32) {
+		t.Helper()
+		h := make([]byte, 100)
+		if err := r.Read(context.Background(), h, 0); err != nil {
+			t.Fatal(err)
+		}
+		return binary.BigEndian.Uint16(h[18:]), binary.BigEndian.Uint32(h[24:]), binary.BigEndian.Uint32(h[92:])
+	}
+	file := stamped(20, 1) // WAL, as stamped writes it
+	p.publish(file)
+	r := p.open(all)
+	version, counter, valid := shown(r)
+	if version != 0x0101 || counter != valid {
+		t.Errorf("version %#x, counter %d, valid for %d", version, counter, valid)
+	}
+	if _, again, _ := shown(p.open(all)); again != counter {
+		t.Errorf("two readers of one version see counters %d and %d", counter, again)
+	}
+	if err := r.Refresh(context.Background(), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, again, _ := shown(r); again != counter {
+		t.Errorf("the counter moved from %d to %d without a new version", counter, again)
+	}
+	// The same counter in the source's header, as under locking_mode=EXCLUSIVE; and a
+	// size in the header that is not valid must stay so.
+	binary.BigEndian.PutUint32(file[92:], 99)
+	file[200] = 1
+	p.publish(file, 0)
+	if err := r.Refresh(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	_, next, valid := shown(r)
+	if next == counter || next == valid {
+		t.Errorf("counter %d after %d, valid for %d", next, counter, valid)
+	}
+	file[18], file[19] = 3, 3
+	p.publish(file, 0)
+	if err := r.Refresh(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	if version, _, _ := shown(r); version != 0x0303 {
+		t.Errorf("an unknown version is shown as %#x", version)
+	}
+}
+
+// Page 1 travels inline: the first reads of a query need no chunk. A commit whose
+// pages travel inline costs loaded chunks nothing either.
+func TestFollowerFetchesLittle(t *testing.T) {
+	p := newPublisher(t)
+	file := stamped(100, 1)
+	p.publish(file, 0)
+	r := p.open(p.follow(FollowersOptions{}))
+	if err := r.Read(context.Background(), make([]byte, testPage), 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.hooks.chunkGets(); n != 0 {
+		t.Errorf("page 1 cost %d chunks", n)
+	}
+	if _, err := readAll(r, testPage); err != nil {
+		t.Fatal(err)
+	}
+	before := p.hooks.chunkGets()
+	for i := range 3 {
+		binary.BigEndian.PutUint64(file[128:], uint64(i)+2)
+		binary.BigEndian.PutUint64(file[50*testPage+128:], uint64(i)+2)
+		file = append(file, bytes.Repeat([]byte{byte(i)}, testPage)...) // the last chunk grows
+		inline := []int64{0, 50 * testPage}
+		for off := 100 * testPage; off < len(file); off += testPage {
+			inline = append(inline, int64(off))
+		}
+		p.publish(file, inline...)
+		if err := r.Refresh(context.Background(), false); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readAll(r, testPage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := same(got, file); err != nil {
+			t.Errorf("version %d: %v", r.Sequence(), err)
+		}
+	}
+	if n := p.hooks.chunkGets() - before; n != 0 {
+		t.Errorf("three small commits cost %d objects", n)
+	}
+	// Pages that cool: one chunk is stored anew, and only that is fetched.
+	p.publish(file, 0)
+	if err := r.Refresh(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readAll(r, testPage); err != nil || same(got, file) != nil {
+		t.Errorf("after cooling: %v, %v", err, same(got, file))
+	}
+	if n := p.hooks.chunkGets() - before; n < 1 || n > 2 {
+		t.Errorf("two cooled chunks cost %d objects", n)
+	}
+}
+
+// Each read transaction sees exactly one version, whatever happens meanwhile.
+func TestFollowerConcurrentReaders(t *testing.T) {
+	const versions, pages = 12, 66 * 16
+	p := newPublisher(t)
+	publish := func(number uint64) {
+		// Alternate between commits that travel inline and such that move chunks.
+		inline := []int64{0}
+		for i := int64(1); number%2 == 0 && i < pages; i++ {
+			inline = append(inline, i*testPage)
+		}
+		if len(inline)*testPage > 200<<10 {
+			inline = inline[:50]
+		}
+		p.publish(stamped(pages, number), inline...)
+	}
+	publish(1)
+	all := p.follow(FollowersOptions{Linger: -1})
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	for g := range 6 {
+		r, err := all.Open(context.Background(), p.uri())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetAuto(g == 0)
+		group.Go(func() {
+			defer r.Close()
+			rng := rand.New(rand.NewPCG(uint64(g), 2))
+			for last := uint64(0); ; {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				switch g % 3 {
+				case 0:
+					r.Adopt()
+				case 1:
+					if err := r.Refresh(context.Background(), g > 3); err != nil {
+						t.Error(err)
+					}
+				case 2:
+					if !r.Adopt() {
+						r.Request()
+					}
+				}
+				if r.Sequence() < last {
+					t.Errorf("reader %d went back from version %d to %d", g, last, r.Sequence())
+				}
+				last = r.Sequence()
+				var page [144]byte
+				for range 60 {
+					i := rng.Int64N(pages)
+					if err := r.Read(context.Background(), page[:], i*testPage); err != nil {
+						t.Error(err)
+						return
+					}
+					if n := binary.BigEndian.Uint64(page[128:]); n != last {
+						t.Errorf("reader %d of version %d sees page %d of version %d", g, last, i, n)
+						return
+					}
+					if n := binary.BigEndian.Uint64(page[136:]); n != uint64(i)+1 {
+						t.Errorf("reader %d sees page %d in the place of %d", g, n-1, i)
+						return
+					}
+				}
+			}
+		})
+	}
+	for number := uint64(2); number <= versions; number++ {
+		publish(number)
+	}
+	close(done)
+	group.Wait()
+	if n := all.SlotsInUse(); n != 0 {
+		t.Errorf("%d slots in use after the last reader, want 0", n)
+	}
+}
+
+// A chunk that many want at once is fetched once.
+func TestFollowerSharesFetches(t *testing.T) {
+	p := newPublisher(t)
+	p.publish(stamped(100, 1), 0)
+	all := p.follow(FollowersOptions{})
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	p.hooks.set(func(string) error { asked <- struct{}{}; <-answer; return nil }, nil)
+	var group sync.WaitGroup
+	for range 5 {
+		r := p.open(all)
+		group.Go(func() {
+			if err := r.Read(context.Background(), make([]byte, 100), 3*chunkstore.ChunkBytes); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-asked
+	close(answer)
+	group.Wait()
+	if n := p.hooks.chunkGets(); n != 1 {
+		t.Errorf("%d fetches, want 1", n)
+	}
+}
+
+func TestFollowerFailures(t *testing.T) {
+	p := newPublisher(t)
+	p.publish(stamped(100, 1), 0)
+	all := p.follow(FollowersOptions{Deadline: 300 * time.Millisecond})
+	r := p.open(all)
+	read := func(chunk int64) error {
+		return r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes)
+	}
+	if err := read(1); err != nil {
+		t.Fatal(err)
+	}
+	var failures atomic.Int32
+	p.hooks.set(func(string) error {
+		if failures.Add(1) <= 2 {
+			return errors.New("connection reset")
+		}
+		return nil
+	}, nil)
+	if err := read(5); err != nil {
+		t.Errorf("two failures, then success: %v", err)
+	}
+	p.hooks.set(func(string) error { return errors.New("no route to host") }, nil)
+	err := read(3)
+	if err == nil || !strings.Contains(err.Error(), "chunk 3") || !strings.Contains(err.Error(), "version 1 of verneuil://h/db") || !strings.Contains(err.Error(), "no route to host") {
+		t.Errorf("an unreachable store: %v", err)
+	}
+	if s := all.Status(); len(s) != 1 || !strings.Contains(s[0].LastError, "no route") {
+		t.Errorf("status %+v: want the last error", s)
+	}
+	if err := read(1); err != nil {
+		t.Errorf("a chunk that is there, store unreachable: %v", err)
+	}
+	p.hooks.set(func(string) error { return chunkstore.ErrAbsent }, nil)
+	if err := read(3); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("an expired chunk: %v", err)
+	}
+	p.hooks.set(func(string) error { panic("ouch") }, nil)
+	if err := read(3); err == nil {
+		t.Error("a panic is no error")
+	}
+	p.hooks.set(nil, nil)
+	if err := read(3); err != nil {
+		t.Errorf("after recovery: %v", err)
+	}
+	if s := all.Status(); s[0].LastError != "" || s[0].ChunksPresent != 3 || s[0].Chunks != 7 || s[0].Sequence != 1 || s[0].Readers != 1 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// A refresh that fails leaves readers where they are; the next one works.
+func TestFollowerRefreshFails(t *testing.T) {
+	p := newPublisher(t)
+	all := p.follow(FollowersOptions{})
+	if _, err := all.Open(context.Background(), p.uri()); !errors.Is(err, chunkstore.ErrAbsent) {
+		t.Errorf("a source that is not there: %v", err)
+	}
+	p.publish(stamped(50, 1), 0)
+	r := p.open(all)
+	p.publish(stamped(50, 2), 0)
+	p.hooks.set(nil, func() error { return errors.New("timeout") })
+	if err := r.Refresh(context.Background(), true); err == nil || !strings.Contains(err.Error(), "timeout") || r.Sequence() != 1 {
+		t.Errorf("refresh: %v, at version %d", err, r.Sequence())
+	}
+	p.hooks.set(nil, nil)
+	if err := r.Refresh(context.Background(), false); err != nil || r.Sequence() != 2 {
+		t.Errorf("refresh: %v, at version %d", err, r.Sequence())
+	}
+	if got := r.SourceCtime(); !got.Equal(time.Unix(1600000000, 123456789)) {
+		t.Errorf("ctime %v", got)
+	}
+}
+
+// A forced refresh is answered by a fetch that began after it; another one joins
+// the fetch under way.
+func TestFollowerForcedRefresh(t *testing.T) {
+	p := newPublisher(t)
+	p.publish(stamped(20, 1), 0)
+	all := p.follow(FollowersOptions{})
+	a, b, c := p.open(all), p.open(all), p.open(all)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	p.hooks.set(nil, func() error { asked <- struct{}{}; <-answer; return nil })
+	a.Request()
+	<-asked // a's fetch is under way, and has not read anything yet
+	endB, endC := b.BeginRefresh(false), c.BeginRefresh(true)
+	p.publish(stamped(20, 2), 0)
+	answer <- struct{}{}
+	<-asked // so another one follows: c's
+	if err := endB(); err != nil || b.Sequence() != 2 {
+		t.Errorf("refresh: %v, at version %d", err, b.Sequence())
+	}
+	p.publish(stamped(20, 3), 0)
+	answer <- struct{}{}
+	if err := endC(); err != nil || c.Sequence() != 3 {
+		t.Errorf("forced refresh: %v, at version %d", err, c.Sequence())
+	}
+	if b.Sequence() != 2 {
+		t.Errorf("a reader moved by itself to version %d", b.Sequence())
+	}
+	p.hooks.set(nil, nil)
+}
+
+// A source's line of versions is followed forwards only; another line is followed.
+func TestFollowerOrder(t *testing.T) {
+	p := newPublisher(t)
+	first := p.publish(stamped(20, 1), 0)
+	p.publish(stamped(20, 2), 0)
+	r := p.open(p.follow(FollowersOptions{}))
+	p.put(first)
+	if err := r.Refresh(context.Background(), true); err != nil || r.Sequence() != 2 {
+		t.Errorf("refresh to a target that lags: %v, at version %d, want 2", err, r.Sequence())
+	}
+	other := *first
+	other.Lineage = [16]byte{2}
+	p.put(&other)
+	if err := r.Refresh(context.Background(), true); err != nil || r.Sequence() != 1 {
+		t.Errorf("refresh to a source made anew: %v, at version %d, want 1", err, r.Sequence())
+	}
+}
+
+func TestFollowerAutoRefresh(t *testing.T) {
+	p := newPublisher(t)
+	p.publish(stamped(20, 1), 0)
+	r := p.open(p.follow(FollowersOptions{PollInterval: time.Millisecond}))
+	polls := make(chan struct{})
+	p.hooks.set(nil, func() error { polls <- struct{}{}; return nil })
+	r.SetAuto(true)
+	<-polls
+	p.publish(stamped(20, 2), 0)
+	<-polls
+	<-polls // the one before has ended
+	if r.Sequence() != 1 {
+		t.Errorf("a reader moved by itself to version %d", r.Sequence())
+	}
+	if !r.Adopt() || r.Sequence() != 2 {
+		t.Errorf("at version %d, want 2", r.Sequence())
+	}
+	r.SetAuto(false)
+	p.hooks.set(nil, nil)
+	select {
+	case <-polls: // one may wait in the hook
+	default:
+	}
+}
+
+// Point reads fetch what they touch. A scan is prefetched, and no more than it needs.
+func TestFollowerReadAhead(t *testing.T) {
+	const chunks = 70
+	file := stamped(chunks*16, 1)
+	for i := range chunks { // no two alike
+		file[i*chunkstore.ChunkBytes+200] = byte(i)
+	}
+	run := func(read func(r *Reader) error) (gets int) {
+		t.Helper()
+		p := newPublisher(t)
+		p.publish(file, 0)
+		all, err := NewFollowers(FollowersOptions{Store: p.store, TempDir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := all.Open(context.Background(), p.uri())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := read(r); err != nil {
+			t.Error(err)
+		}
+		r.Close()
+		all.Close()                    // waits for all that is under way
+		return p.hooks.chunkGets() - 1 // the leaf
+	}
+	at := func(r *Reader, chunks ...int64) error {
+		for _, i := range chunks {
+			if err := r.Read(context.Background(), make([]byte, 100), i*chunkstore.ChunkBytes); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if n := run(func(r *Reader) error { return at(r, 60, 30, 50, 10, 64) }); n != 5 {
+		t.Errorf("five point reads fetched %d chunks", n)
+	}
+	if n := run(func(r *Reader) error { return at(r, 5, 6) }); n < 3 || n > 4 {
+		t.Errorf("two sequential reads fetched %d chunks", n)
+	}
+	if n := run(func(r *Reader) error {
+		got, err := readAll(r, testPage)
+		return errors.Join(err, same(got, file))
+	}); n != chunks {
+		t.Errorf("a scan of %d chunks fetched %d", chunks, n)
+	}
+}
+
+func TestFollowerPolicies(t *testing.T) {
+	for _, c := range []struct {
+		loading Loading
+		want    int
+	}{
+		{Loading{}, 0},
+		{Loading{Eager: true}, 70},
+		{Loading{Partial: true}, 9},
+		{Loading{Partial: true, Max: 4}, 4},
+		{Loading{Partial: true, Min: 20}, 20},
+		{Loading{Partial: true, Min: 100}, 70},
+	} {
+		p := newPublisher(t)
+		file := random(70*chunkstore.ChunkBytes, 1)
+		p.publish(file, 0)
+		all := p.follow(FollowersOptions{Loading: c.loading})
+		r := p.open(all)
+		if n := all.Status()[0].ChunksPresent; n != int64(c.want) {
+			t.Errorf("%+v: %d chunks loaded, want %d", c.loading, n, c.want)
+		}
+		file[60*chunkstore.ChunkBytes] ^= 1
+		p.publish(file, 0)
+		if err := r.Refresh(context.Background(), false); err != nil {
+			t.Fatal(err)
+		}
+		if n := all.Status()[0].ChunksPresent; n != int64(c.want) {
+			t.Errorf("%+v: %d chunks loaded after a refresh, want %d", c.loading, n, c.want)
+		}
+	}
+}
+
+// A source outlives its last reader for a while, and one that cannot be reached can
+// be opened meanwhile.
+func TestFollowerLingers(t *testing.T) {
+	p := newPublisher(t)
+	p.publish(stamped(50, 1), 0)
+	all := p.follow(FollowersOptions{Linger: time.Hour})
+	r, err := all.Open(context.Background(), p.uri())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readAll(r, testPage); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	p.hooks.set(func(string) error { return errors.New("gone") }, func() error { return errors.New("gone") })
+	if _, err := readAll(p.open(all), testPage); err != nil {
+		t.Error(err)
+	}
+	if n := all.SlotsInUse(); n != 4 {
+		t.Errorf("%d slots in use, want 4", n)
+	}
+}

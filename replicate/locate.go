@@ -1,0 +1,252 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// Locator finds the manifest of one source. It is safe for concurrent use.
+type Locator struct {
+	uri   string // in one form for all ways of writing it
+	named bool
+	get   func(ctx context.Context, etag string) (body []byte, newETag string, err error)
+}
+
+// Locate understands, without any I/O, these forms of uri:
+//
+//	verneuil://HOST/PATH                 the manifest of HOST's database /PATH in store; HOST empty: localHost
+//	s3://BUCKET.REGION[.ENDPOINT]/KEY    one object; ENDPOINT may end in a port
+//	http://…, https://…                  what a GET answers
+//	file://PATH, or a path               a file
+//
+// Everything after the scheme is taken literally: percent signs are part of
+// manifests' names. store may be nil for all forms but the first.
+func Locate(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
+	scheme, rest, ok := strings.Cut(uri, "://")
+	if !ok {
+		return locateFile(uri)
+	}
+	switch strings.ToLower(scheme) {
+	case "verneuil":
+		return locateNamed(rest, localHost, store)
+	case "file":
+		return locateFile(rest)
+	case "http", "https":
+		return &Locator{uri: uri, get: func(ctx context.Context, etag string) ([]byte, string, error) {
+			return getHTTP(ctx, uri, etag)
+		}}, nil
+	case "s3":
+		return locateS3(rest)
+	}
+	return nil, fmt.Errorf("manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path", uri, scheme)
+}
+
+// String is the source's URI, the same for all ways of writing it.
+func (l *Locator) String() string { return l.uri }
+
+// Named reports whether the source is a host's database and not one object: then
+// several targets may answer, of which one may lag.
+func (l *Locator) Named() bool { return l.named }
+
+// Fetch returns the source's manifest, decoded and as stored, with an ETag. If
+// etag, from an earlier call, still stands, it fails with
+// [chunkstore.ErrUnmodified]. Other errors wrap ErrAbsent, ErrCorrupt, or are worth
+// a later try; all name the source.
+func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest, raw []byte, newETag string, err error) {
+	raw, newETag, err = l.get(ctx, etag)
+	if err == nil {
+		m, err = manifest.Decode(raw)
+	}
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("manifest %s: %w", l, err)
+	}
+	return m, raw, newETag, nil
+}
+
+func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, error) {
+	host, path, ok := strings.Cut(rest, "/")
+	if !ok {
+		return nil, fmt.Errorf("manifest %q: want verneuil://HOST/PATH", "verneuil://"+rest)
+	}
+	if host == "" {
+		host = localHost
+	}
+	path = "/" + path
+	l := &Locator{uri: "verneuil://" + host + path, named: true}
+	if store == nil || len(store.Targets) == 0 {
+		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
+	}
+	key := manifest.Name(host, path)
+	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
+		o, _, err := store.GetManifest(ctx, key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		if err != nil {
+			return nil, "", fmt.Errorf("object %s: %w", key, err)
+		}
+		return o.Body, o.ETag, nil
+	}
+	return l, nil
+}
+
+func locateS3(rest string) (*Locator, error) {
+	host, key, _ := strings.Cut(rest, "/")
+	l := &Locator{uri: "s3://" + rest}
+	part := strings.SplitN(host, ".", 3)
+	if len(part) < 2 || part[0] == "" || part[1] == "" || key == "" {
+		return nil, fmt.Errorf("manifest %q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", l)
+	}
+	config := chunkstore.S3Config{Region: part[1], ChunkBucket: part[0], ManifestBucket: part[0], DomainAddressing: true}
+	if len(part) == 3 {
+		config.Endpoint, config.DomainAddressing = s3Endpoint(part[2])
+	}
+	// Opened at the first use: a Locator that is never used costs nothing.
+	open := sync.OnceValues(func() (*chunkstore.Store, error) {
+		return chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &config}}, chunkstore.Options{})
+	})
+	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
+		store, err := open()
+		if err != nil {
+			return nil, "", err
+		}
+		o, err := store.Targets[0].Manifests.Get(ctx, key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		return o.Body, o.ETag, err
+	}
+	return l, nil
+}
+
+// s3Endpoint returns the endpoint's URL, and whether buckets are its subdomains.
+// Private servers, by number or on this machine, speak http and have no subdomains.
+func s3Endpoint(host string) (url string, domain bool) {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	if name == "localhost" || net.ParseIP(name) != nil {
+		return "http://" + host, false
+	}
+	return "https://" + host, true
+}
+
+// httpClient serves http(s):// manifests. Its timeout bounds a whole request.
+var httpClient = &http.Client{Timeout: fetchDeadline}
+
+func getHTTP(ctx context.Context, url, etag string) ([]byte, string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	if etag != "" {
+		request.Header.Set("If-None-Match", etag)
+	}
+	response, err := httpClient.Do(request)
+	if err != nil {
+		return nil, "", err
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotModified:
+		return nil, "", chunkstore.ErrUnmodified
+	case http.StatusNotFound, http.StatusGone:
+		return nil, "", fmt.Errorf("%w (%s)", chunkstore.ErrAbsent, response.Status)
+	default:
+		return nil, "", fmt.Errorf("the server answers %s", response.Status)
+	}
+	body, err := readManifest(response.Body)
+	return body, response.Header.Get("ETag"), err
+}
+
+func locateFile(path string) (*Locator, error) {
+	if path == "" {
+		return nil, errors.New("manifest: empty path")
+	}
+	path, err := filepath.Abs(path) // the host may change its directory
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", path, err)
+	}
+	return &Locator{uri: "file://" + path, get: func(_ context.Context, etag string) ([]byte, string, error) {
+		return getFile(path, etag)
+	}}, nil
+}
+
+// getFile's ETag is what stat says: a file is replaced by rename, or rewritten.
+func getFile(path, etag string) ([]byte, string, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", chunkstore.ErrAbsent
+	} else if err != nil {
+		return nil, "", err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, "", fmt.Errorf("%w: not a regular file", chunkstore.ErrCorrupt)
+	}
+	found := fmt.Sprintf("%d-%d", info.ModTime().UnixNano(), info.Size())
+	// A file that was changed within the clock's resolution may change again unseen.
+	if found == etag && time.Since(info.ModTime()) > time.Second {
+		return nil, "", chunkstore.ErrUnmodified
+	}
+	if abandoned.has(info) {
+		return nil, "", errDatabase
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	body, err := readManifest(file)
+	if bytes.HasPrefix(body, sqliteMagic) {
+		abandoned.add(file, info)
+		return nil, "", errDatabase
+	}
+	file.Close()
+	return body, found, err
+}
+
+var errDatabase = fmt.Errorf("%w: a database, not a manifest", chunkstore.ErrCorrupt)
+
+// abandoned holds databases that were taken for manifests. They are never closed:
+// if this process has one open, that would drop the locks that SQLite holds on it
+// (fcntl(2)).
+var abandoned fileList
+
+type fileList struct {
+	mu    sync.Mutex
+	files []*os.File // kept from the finalizer
+	infos []fs.FileInfo
+}
+
+func (l *fileList) has(info fs.FileInfo) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.infos, func(known fs.FileInfo) bool { return os.SameFile(known, info) })
+}
+
+func (l *fileList) add(file *os.File, info fs.FileInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files, l.infos = append(l.files, file), append(l.infos, info)
+}
+
+func readManifest(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, manifest.BytesMax+1))
+	if err != nil {
+		return body, err
+	}
+	if len(body) > manifest.BytesMax {
+		return body, fmt.Errorf("%w: longer than %d bytes", chunkstore.ErrCorrupt, manifest.BytesMax)
+	}
+	return body, nil
+}

@@ -1,0 +1,184 @@
+package replicate_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	. "verneuil/replicate"
+)
+
+func TestLocateForms(t *testing.T) {
+	p := newPublisher(t)
+	for _, c := range []struct{ uri, want, err string }{
+		{"verneuil://h/db", "verneuil://h/db", ""},
+		{"verneuil:///db", "verneuil://here/db", ""},
+		{"VERNEUIL://h//a%20b", "verneuil://h//a%20b", ""},
+		{"verneuil://h", "", "want verneuil://HOST/PATH"},
+		{"http://h/x?y=z", "http://h/x?y=z", ""},
+		{"https://h/x", "https://h/x", ""},
+		{"s3://b.us-east-2/ab-verneuil%3Ah", "s3://b.us-east-2/ab-verneuil%3Ah", ""},
+		{"s3://b.r.127.0.0.1:9000/a/b", "s3://b.r.127.0.0.1:9000/a/b", ""},
+		{"s3://b/key", "", "want s3://BUCKET.REGION"},
+		{"s3://b.r", "", "want s3://BUCKET.REGION"},
+		{"file:///a/b", "file:///a/b", ""},
+		{"/a/../b", "file:///b", ""},
+		{"ftp://h/x", "", `unknown scheme "ftp"`},
+		{"", "", "empty path"},
+	} {
+		l, err := Locate(c.uri, "here", p.store)
+		switch {
+		case c.err != "":
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: %v, want %q", c.uri, err, c.err)
+			}
+		case err != nil:
+			t.Errorf("%q: %v", c.uri, err)
+		case l.String() != c.want:
+			t.Errorf("%q: %q, want %q", c.uri, l, c.want)
+		}
+	}
+	if _, err := Locate("verneuil://h/db", "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
+		t.Errorf("without targets: %v", err)
+	}
+}
+
+// checkLocator wants l to find m, then to say that its ETag stands.
+func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) {
+	t.Helper()
+	got, raw, etag, err := l.Fetch(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Sequence != m.Sequence || !bytes.Equal(raw, want) {
+		t.Errorf("%s: sequence %d, want %d", l, got.Sequence, m.Sequence)
+	}
+	if _, _, _, err := l.Fetch(context.Background(), etag); !errors.Is(err, chunkstore.ErrUnmodified) {
+		t.Errorf("%s: %v, want %v", l, err, chunkstore.ErrUnmodified)
+	}
+	return etag
+}
+
+func TestLocateNamed(t *testing.T) {
+	p := newPublisher(t)
+	l, err := Locate("verneuil:///db", "h", p.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), "verneuil://h/db") {
+		t.Errorf("nothing published: %v", err)
+	}
+	etag := checkLocator(t, l, p.publish(stamped(3, 1)))
+	m := p.publish(stamped(3, 2))
+	if got, _, _, err := l.Fetch(context.Background(), etag); err != nil || got.Sequence != m.Sequence {
+		t.Errorf("after a change: %v", err)
+	}
+}
+
+func TestLocateFile(t *testing.T) {
+	p := newPublisher(t)
+	raw := func() []byte {
+		b, err := p.publish(stamped(3, 1)).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	path := filepath.Join(t.TempDir(), "manifest")
+	write := func(b []byte, age time.Duration) {
+		t.Helper()
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, uri := range []string{path, "file://" + path} {
+		l, err := Locate(uri, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(path)
+		if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("no file: %v", err)
+		}
+		write(raw(), time.Hour)
+		etag := checkLocator(t, l, &p.m)
+		write(raw(), 2*time.Hour)
+		if m, _, _, err := l.Fetch(context.Background(), etag); err != nil || m.Sequence != p.m.Sequence {
+			t.Errorf("a file that was replaced: %v", err)
+		}
+		for what, bad := range map[string][]byte{
+			"empty": nil, "text": []byte("hello"), "cut": raw()[:60], "database": stamped(3, 1), "database again": stamped(3, 1),
+			"long": make([]byte, manifest.BytesMax+1),
+		} {
+			write(bad, time.Hour)
+			if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s file: %v, want %v", what, err, chunkstore.ErrCorrupt)
+			}
+		}
+	}
+	l, err := Locate(t.TempDir(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrCorrupt) {
+		t.Errorf("a directory: %v", err)
+	}
+}
+
+func TestLocateHTTP(t *testing.T) {
+	p := newPublisher(t)
+	m := p.publish(stamped(3, 1))
+	raw, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/good":
+			w.Header().Set("ETag", `"1"`)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(raw))
+		case "/bad":
+			w.Write(raw[:50])
+		case "/long":
+			w.Write(make([]byte, manifest.BytesMax+1))
+		case "/busy":
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	for path, want := range map[string]error{"/good": nil, "/bad": chunkstore.ErrCorrupt, "/long": chunkstore.ErrCorrupt, "/none": chunkstore.ErrAbsent, "/busy": nil} {
+		l, err := Locate(server.URL+path, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == "/good" {
+			checkLocator(t, l, m)
+			continue
+		}
+		_, _, _, err = l.Fetch(context.Background(), "")
+		if err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), server.URL+path) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+		if path == "/busy" && !strings.Contains(err.Error(), "503") {
+			t.Errorf("%s: %v, want the status", path, err)
+		}
+	}
+}

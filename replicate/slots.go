@@ -1,0 +1,397 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+)
+
+// The slot file. All replicas of a process keep the chunks that they have
+// fetched in one unlinked sparse file of 64 KiB slots, mapped read-only in
+// extents, so that C copies a page without a system call and the kernel may
+// drop what is not in use. A slot holds what its key says for as long as a
+// version refers to it; then its blocks are given back and it is used again.
+//
+// Each slot has a generation, raised when the slot is given up, in memory that a
+// forked child shares. An [entry] names slot and generation, and a reader
+// compares before and after it copies: a child whose parent has reused a slot
+// gets an error, never another chunk's bytes.
+const (
+	slotBytes      = chunkstore.ChunkBytes
+	extentSlots    = 1 << 10 // per mapping: 64 MiB, so that a terabyte needs 16,384 of 65,530 mappings
+	extentBytes    = extentSlots * slotBytes
+	extentsMax     = 1 << 14   // one terabyte of loaded chunks
+	zeroSlot       = uint32(0) // never written, never given up: the chunk of zeros
+	fallocatePunch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+)
+
+// extent is one mapping of the slot file; C's SnapshotExtent.
+type extent struct {
+	data        *[extentBytes]byte
+	generations *[extentSlots]atomic.Uint32
+}
+
+// entry is one chunk of a version, as C reads it: generation<<32 | ahead<<31 |
+// slot. 0 means that the chunk is not there; generations begin at 1.
+type entry uint64
+
+// entryAhead asks the reader that meets it to call [Reader.Ahead].
+const entryAhead entry = 1 << 31
+
+func (e entry) slot() uint32       { return uint32(e &^ entryAhead) }
+func (e entry) generation() uint32 { return uint32(e >> 32) }
+
+// slotKey names a slot's bytes: the ID of a whole chunk without inline pages, else
+// a hash of all that makes the bytes (see version.key).
+type slotKey [32]byte
+
+var (
+	// errReused: the slot has been given to another chunk since the entry was made.
+	errReused = errors.New("slot was reused")
+	// errSlots: a chunk came, but there is no room for it.
+	errSlots = errors.New("slot file")
+)
+
+// slots is the slot file. It is safe for concurrent use.
+type slots struct {
+	dir     string
+	memory  []byte              // anonymous memory that holds extents, for C to read
+	extents *[extentsMax]extent // each is written once, before the first entry that needs it
+
+	mu    sync.Mutex
+	file  *os.File
+	grown int        // extents in use
+	info  []slotInfo // by slot
+	free  []uint32
+	byKey map[slotKey]uint32
+	fills map[slotKey]*fill
+}
+
+type slotInfo struct {
+	key  slotKey
+	refs int32 // versions and callers that hold an entry of it
+}
+
+// fill is the one fetch of a key that all who miss it wait for.
+type fill struct {
+	done    chan struct{}
+	waiters int // guarded by slots.mu
+	entry   entry
+	err     error
+}
+
+// newSlots makes no file yet: the first chunk does, in dir.
+func newSlots(dir string) (*slots, error) {
+	memory, err := anonymous(extentsMax*int(unsafe.Sizeof(extent{})), unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, err
+	}
+	return &slots{
+		dir: dir, memory: memory, extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])),
+		byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
+	}, nil
+}
+
+// acquire returns an entry for key, which the caller must release. If no slot
+// holds it, fetch is called, once however many callers wait, in a goroutine of
+// its own: it outlives a caller whose ctx ends. fetch returns at most slotBytes
+// bytes; shorter ones are followed by zeros.
+func (s *slots) acquire(ctx context.Context, key slotKey, fetch func() ([]byte, error)) (entry, error) {
+	s.mu.Lock()
+	if slot, ok := s.byKey[key]; ok {
+		s.info[slot].refs++
+		e := s.entryOf(slot)
+		s.mu.Unlock()
+		return e, nil
+	}
+	f := s.fills[key]
+	if f == nil {
+		f = &fill{done: make(chan struct{})}
+		s.fills[key] = f
+		go s.fill(key, f, fetch)
+	}
+	f.waiters++
+	s.mu.Unlock()
+
+	select {
+	case <-f.done:
+		return f.entry, f.err
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-f.done: // it ended just now: the reference is ours to give back
+		if f.err == nil {
+			s.releaseLocked([]entry{f.entry})
+		}
+	default:
+		f.waiters--
+	}
+	return 0, context.Cause(ctx)
+}
+
+// lookup returns an entry for key, which the caller must release, if a slot holds it.
+func (s *slots) lookup(key slotKey) (entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot, ok := s.byKey[key]
+	if !ok {
+		return 0, false
+	}
+	s.info[slot].refs++
+	return s.entryOf(slot), true
+}
+
+// share takes one more reference to an entry that the caller holds.
+func (s *slots) share(e entry) {
+	s.mu.Lock()
+	s.info[e.slot()].refs++
+	s.mu.Unlock()
+}
+
+func (s *slots) fill(key slotKey, f *fill, fetch func() ([]byte, error)) {
+	slot, err := s.fetchAndWrite(fetch)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(f.done)
+	delete(s.fills, key)
+	if f.err = err; err != nil {
+		return
+	}
+	s.info[slot] = slotInfo{key: key, refs: int32(f.waiters)}
+	s.byKey[key] = slot
+	f.entry = s.entryOf(slot)
+	if f.waiters == 0 {
+		s.info[slot].refs = 1
+		s.releaseLocked([]entry{f.entry})
+	}
+}
+
+func (s *slots) fetchAndWrite(fetch func() ([]byte, error)) (slot uint32, err error) {
+	defer recoverTo(&err)
+	data, err := fetch()
+	if err != nil {
+		return 0, err
+	}
+	return s.write(data)
+}
+
+// recoverTo turns a panic into an error, in goroutines of ours in hosts of others.
+// It is to be deferred.
+func recoverTo(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v", p)
+	}
+}
+
+// write puts data into a free slot and returns it. The bytes go through the
+// file and not through the mapping, so that a full disk is an error, not a SIGBUS.
+func (s *slots) write(data []byte) (uint32, error) {
+	s.mu.Lock()
+	slot, err := s.takeLocked()
+	file := s.file
+	s.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if len(data) < slotBytes { // a reused slot may hold anything
+		data = append(make([]byte, 0, slotBytes), data...)[:slotBytes]
+	}
+	if _, err := file.WriteAt(data, int64(slot)*slotBytes); err != nil {
+		s.mu.Lock()
+		s.free = append(s.free, slot)
+		s.mu.Unlock()
+		return 0, fmt.Errorf("write to the %w in %s: %w", errSlots, s.dir, err)
+	}
+	return slot, nil
+}
+
+func (s *slots) takeLocked() (uint32, error) {
+	if len(s.free) == 0 {
+		if err := s.growLocked(); err != nil {
+			return 0, fmt.Errorf("grow the %w in %s: %w", errSlots, s.dir, err)
+		}
+	}
+	slot := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return slot, nil
+}
+
+// growLocked adds one extent.
+func (s *slots) growLocked() (err error) {
+	if s.grown == extentsMax {
+		return errors.New("a terabyte of chunks is in use")
+	}
+	if s.file == nil {
+		if s.file, err = unlinkedFile(s.dir); err != nil {
+			return err
+		}
+	}
+	offset := int64(s.grown) * extentBytes
+	if err := s.file.Truncate(offset + extentBytes); err != nil {
+		return err
+	}
+	generations, err := anonymous(4*extentSlots, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	data, err := unix.Mmap(int(s.file.Fd()), offset, extentBytes, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		unix.Munmap(generations)
+		return os.NewSyscallError("mmap", err)
+	}
+	s.extents[s.grown] = extent{
+		data:        (*[extentBytes]byte)(data),
+		generations: (*[extentSlots]atomic.Uint32)(unsafe.Pointer(&generations[0])),
+	}
+	first := uint32(s.grown) * extentSlots
+	s.grown++
+	s.info = append(s.info, make([]slotInfo, extentSlots)...)
+	for i := range uint32(extentSlots) {
+		slot := first + extentSlots - 1 - i
+		s.generation(slot).Store(1)
+		if slot != zeroSlot {
+			s.free = append(s.free, slot)
+		}
+	}
+	if first == zeroSlot {
+		s.info[zeroSlot] = slotInfo{key: slotKey(chunkstore.ZeroID), refs: 1}
+		s.byKey[slotKey(chunkstore.ZeroID)] = zeroSlot
+	}
+	return nil
+}
+
+// zeros returns an entry of the slot of zeros, which the caller must release.
+func (s *slots) zeros() (entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grown == 0 {
+		if err := s.growLocked(); err != nil {
+			return 0, fmt.Errorf("grow the %w in %s: %w", errSlots, s.dir, err)
+		}
+	}
+	s.info[zeroSlot].refs++
+	return s.entryOf(zeroSlot), nil
+}
+
+// release gives entries back. A slot that nobody refers to any more is free.
+func (s *slots) release(entries []entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.releaseLocked(entries)
+}
+
+func (s *slots) releaseLocked(entries []entry) {
+	var freed []uint32
+	for _, e := range entries {
+		slot := e.slot()
+		info := &s.info[slot]
+		info.refs--
+		if info.refs > 0 {
+			continue
+		}
+		delete(s.byKey, info.key)
+		*info = slotInfo{}
+		// 0 would make an entry of slot 0 look absent; 2^32 uses of one slot later
+		// a forgotten entry would match again.
+		if s.generation(slot).Add(1) == 0 {
+			s.generation(slot).Store(1)
+		}
+		freed = append(freed, slot)
+	}
+	slices.Sort(freed)
+	for i := 0; i < len(freed); {
+		n := 1
+		for i+n < len(freed) && freed[i+n] == freed[i]+uint32(n) {
+			n++
+		}
+		// A file system that cannot punch holes keeps the blocks until they are
+		// written again: the file never grows for it.
+		_ = unix.Fallocate(int(s.file.Fd()), fallocatePunch, int64(freed[i])*slotBytes, int64(n)*slotBytes)
+		i += n
+	}
+	s.free = append(s.free, freed...)
+}
+
+// copyOut copies len(p) bytes from offset off of the slot that e names; what C's
+// snapshotCopy does. The caller holds e.
+func (s *slots) copyOut(p []byte, e entry, off int) error {
+	g := s.generation(e.slot())
+	if g.Load() != e.generation() {
+		return errReused
+	}
+	chunk := s.extents[e.slot()/extentSlots].data[e.slot()%extentSlots*slotBytes:][:slotBytes]
+	copy(p, chunk[off:])
+	if g.Load() != e.generation() {
+		return errReused
+	}
+	return nil
+}
+
+func (s *slots) generation(slot uint32) *atomic.Uint32 {
+	return &s.extents[slot/extentSlots].generations[slot%extentSlots]
+}
+
+func (s *slots) entryOf(slot uint32) entry {
+	return entry(s.generation(slot).Load())<<32 | entry(slot)
+}
+
+// inUse returns the number of slots that versions refer to, without that of zeros.
+func (s *slots) inUse() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(0, len(s.info)-len(s.free)-1)
+}
+
+// close unmaps everything. Nothing may refer to a slot any more.
+func (s *slots) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.extents[:s.grown] {
+		unix.Munmap(x.data[:])
+		unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(x.generations)), 4*extentSlots))
+	}
+	s.grown = 0
+	unix.Munmap(s.memory)
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
+// anonymous maps n zero bytes outside the Go heap, where C may keep pointers.
+func anonymous(n, flags int) ([]byte, error) {
+	memory, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", n, err)
+	}
+	return memory, nil
+}
+
+// unlinkedFile makes a file in dir that has no name and goes with its last descriptor.
+func unlinkedFile(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), dir+"/(verneuil slots)"), nil
+	}
+	// Not every file system has O_TMPFILE; what else is wrong will show here too.
+	f, err := os.CreateTemp(dir, "verneuil-slots-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}

@@ -1,0 +1,246 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"verneuil/chunkstore"
+)
+
+func newTestSlots(t *testing.T) *slots {
+	t.Helper()
+	s, err := newSlots(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func constant(b byte, n int) func() ([]byte, error) {
+	return func() ([]byte, error) { return bytes.Repeat([]byte{b}, n), nil }
+}
+
+// TestLayout holds the structs to the offsets that cgo/snapshot.h asserts.
+func TestLayout(t *testing.T) {
+	var h tableHead
+	for name, o := range map[string][2]uintptr{
+		"fileBytes":   {unsafe.Offsetof(h.fileBytes), 0},
+		"chunks":      {unsafe.Offsetof(h.chunks), 8},
+		"counter":     {unsafe.Offsetof(h.counter), 12},
+		"extents":     {unsafe.Offsetof(h.extents), 16},
+		"headerBytes": {unsafe.Offsetof(h.headerBytes), 24},
+		"header":      {unsafe.Offsetof(h.header), 28},
+		"entries":     {unsafe.Sizeof(h), 128},
+		"extent":      {unsafe.Sizeof(extent{}), 16},
+	} {
+		if o[0] != o[1] {
+			t.Errorf("%s is at %d, C expects %d", name, o[0], o[1])
+		}
+	}
+}
+
+func TestSlotsShareByKey(t *testing.T) {
+	s := newTestSlots(t)
+	ctx := context.Background()
+	a, err := s.acquire(ctx, slotKey{1}, constant('a', slotBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.acquire(ctx, slotKey{1}, func() ([]byte, error) { return nil, errors.New("fetched twice") })
+	if err != nil || a != b {
+		t.Fatalf("second acquire: %x, %v; want %x", b, err, a)
+	}
+	s.release([]entry{a})
+	p := make([]byte, 10)
+	if err := s.copyOut(p, b, slotBytes-10); err != nil || string(p) != "aaaaaaaaaa" {
+		t.Fatalf("after one of two releases: %q, %v", p, err)
+	}
+	s.release([]entry{b})
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots in use, want 0", n)
+	}
+}
+
+// A released slot is used again, clean, and entries of its former content are refused.
+func TestSlotsReuse(t *testing.T) {
+	s := newTestSlots(t)
+	ctx := context.Background()
+	old, err := s.acquire(ctx, slotKey{1}, constant('a', slotBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.release([]entry{old})
+	p := make([]byte, slotBytes)
+	if err := s.copyOut(p, old, 0); !errors.Is(err, errReused) {
+		t.Errorf("an entry that was released: %v, want %v", err, errReused)
+	}
+	e, err := s.acquire(ctx, slotKey{2}, constant('b', 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.slot() != old.slot() || e == old {
+		t.Errorf("entry %x after %x: want the same slot, another generation", e, old)
+	}
+	if err := s.copyOut(p, old, 0); !errors.Is(err, errReused) {
+		t.Errorf("an entry of the former content: %v, want %v", err, errReused)
+	}
+	if err := s.copyOut(p, e, 0); err != nil || !bytes.Equal(p, append(bytes.Repeat([]byte{'b'}, 100), make([]byte, slotBytes-100)...)) {
+		t.Errorf("a short chunk in a used slot is not followed by zeros: %v", err)
+	}
+}
+
+func TestSlotsZeros(t *testing.T) {
+	s := newTestSlots(t)
+	e, err := s.zeros()
+	if err != nil || e == 0 {
+		t.Fatalf("zeros: %x, %v", e, err)
+	}
+	p := bytes.Repeat([]byte{1}, slotBytes)
+	if err := s.copyOut(p, e, 0); err != nil || !bytes.Equal(p, make([]byte, slotBytes)) {
+		t.Errorf("not zeros: %v", err)
+	}
+	s.release([]entry{e})
+	if again, ok := s.lookup(slotKey(chunkstore.ZeroID)); !ok || again != e {
+		t.Errorf("zeros were given up: %x, %v", again, ok)
+	}
+}
+
+// Concurrent callers share one fetch, a caller that gives up costs nothing, and a
+// failed fetch leaves nothing behind.
+func TestSlotsSharedFetch(t *testing.T) {
+	s := newTestSlots(t)
+	start, boom := make(chan struct{}), errors.New("boom")
+	fetches := 0
+	fetch := func() ([]byte, error) {
+		fetches++
+		<-start
+		return nil, boom
+	}
+	var group sync.WaitGroup
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.acquire(gone, slotKey{1}, fetch); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that gave up: %v", err)
+	}
+	for range 8 {
+		group.Go(func() {
+			if _, err := s.acquire(context.Background(), slotKey{1}, fetch); !errors.Is(err, boom) {
+				t.Errorf("got %v, want %v", err, boom)
+			}
+		})
+	}
+	for waiting := 0; waiting < 8; {
+		s.mu.Lock()
+		waiting = s.fills[slotKey{1}].waiters
+		s.mu.Unlock()
+	}
+	close(start)
+	group.Wait()
+	if fetches != 1 {
+		t.Errorf("%d fetches, want 1", fetches)
+	}
+	e, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1))
+	if err != nil {
+		t.Fatalf("after a failure: %v", err)
+	}
+	s.release([]entry{e})
+	if _, err := s.acquire(context.Background(), slotKey{2}, func() ([]byte, error) { panic("ouch") }); err == nil {
+		t.Error("a panic is no error")
+	}
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots in use, want 0", n)
+	}
+}
+
+// A slot that cannot be written is an error and is not lost.
+func TestSlotsWriteFails(t *testing.T) {
+	s := newTestSlots(t)
+	e, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := len(s.free)
+	file := s.file
+	read, err := unlinkedFile(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	s.file = read // every write fails now
+	if _, err := s.acquire(context.Background(), slotKey{2}, constant('b', 1)); !errors.Is(err, errSlots) || !final(err) {
+		t.Errorf("got %v, want %v, which is final", err, errSlots)
+	}
+	s.file = file
+	if len(s.free) != free {
+		t.Errorf("%d free slots, were %d", len(s.free), free)
+	}
+	s.release([]entry{e})
+
+	if s, err = newSlots(t.TempDir() + "/none"); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if _, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1)); !errors.Is(err, errSlots) {
+		t.Errorf("no such directory: %v, want %v", err, errSlots)
+	}
+}
+
+// Many goroutines take, read and give back: what an entry names never changes.
+func TestSlotsConcurrent(t *testing.T) {
+	s := newTestSlots(t)
+	var group sync.WaitGroup
+	for g := range 8 {
+		group.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(g), 1))
+			p := make([]byte, 64)
+			for range 300 {
+				k := byte(rng.IntN(20))
+				e, err := s.acquire(context.Background(), slotKey{k, 1}, constant(k, slotBytes))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.copyOut(p, e, rng.IntN(slotBytes-64)); err != nil || !bytes.Equal(p, bytes.Repeat([]byte{k}, 64)) {
+					t.Errorf("slot of %d holds %v: %v", k, p[:4], err)
+				}
+				s.release([]entry{e})
+			}
+		})
+	}
+	group.Wait()
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots in use, want 0", n)
+	}
+}
+
+func TestSlotsGrow(t *testing.T) {
+	s := newTestSlots(t)
+	var all []entry
+	for i := range extentSlots + 10 {
+		e, err := s.acquire(context.Background(), slotKey{byte(i), byte(i >> 8), 1}, constant(byte(i), 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	for i, e := range all {
+		var p [1]byte
+		if err := s.copyOut(p[:], e, 0); err != nil || p[0] != byte(i) {
+			t.Fatalf("slot %d: %v, %v", e.slot(), p, err)
+		}
+	}
+	s.release(all)
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots in use, want 0", n)
+	}
+}
