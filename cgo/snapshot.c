@@ -1,0 +1,470 @@
+/*
+** The replica VFS, "verneuil_snapshot": reads one version of a database whose
+** manifest and chunks are in a target.
+**
+** What a query has touched lies in mapped memory, and xRead is a memcpy: no Go,
+** no system call, no lock. What is missing Go fetches (snapshot.go,
+** replicate/follower*.go).
+**
+** S1  A handle's pTable changes only while it holds no lock, so a read
+**     transaction sees one version.
+** S2  The header shown has a change counter that differs between any two
+**     versions, so SQLite drops its page cache when the version changes.
+** S3  Bytes are copied only from a slot whose generation is the entry's, before
+**     and after: a child forked from a process that goes on gets an error, never
+**     another chunk's bytes.
+** S4  Go is called only after verneuilGo() has said 1.
+**
+** Names that are no URI of a manifest are ordinary files of the base VFS: temporary
+** files, and what ATTACH and VACUUM INTO name on a replica's connection.
+*/
+#include "verneuil.h"
+#include "snapshot.h"
+SQLITE_EXTENSION_INIT3
+#include <string.h>
+
+/* Go's part (snapshot.go). Those that return int return 0, or 1 with a message in
+** zErr, of at most nErr bytes; a reader that moved on is in *pOpened. */
+extern int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr);
+extern void goSnapshotClose(uintptr_t hReader);
+extern int goSnapshotRead(uintptr_t hReader, void *pBuf, int nByte, int64_t iOfst);
+extern void goSnapshotAhead(uintptr_t hReader, uint32_t iChunk);
+extern void *goSnapshotAdopt(uintptr_t hReader);
+extern int goSnapshotRefresh(uintptr_t hReader, int bForce, SnapshotOpened *pOpened, char *zErr, int nErr);
+extern void goSnapshotRequest(uintptr_t hReader);
+extern void goSnapshotAuto(uintptr_t hReader, int bAuto);
+extern void goSnapshotTimes(uintptr_t hReader, int bCtime, int64_t *pSeconds, int *pNanoseconds);
+
+/* Longest URI or path; a PATH_MAX and a host. */
+#define SNAPSHOT_PATH_MAX 4608
+#define SNAPSHOT_ERROR_MAX 512
+
+typedef struct SnapshotFile {
+  sqlite3_file base;
+  uintptr_t hReader;               /* Go's reader */
+  SnapshotTable *pTable;           /* the version that is read (S1) */
+  const _Atomic uint32_t *pNewest; /* iCounter of the newest known version */
+  int eLock;                       /* SQLITE_LOCK_NONE or SQLITE_LOCK_SHARED */
+  int bAuto;                       /* adopt the newest known version at each SHARED lock */
+  int bPinned;                     /* immutable=1 or nolock=1: no locks will come */
+} SnapshotFile;
+
+static void snapshotMoved(SnapshotFile *p, const SnapshotOpened *pOpened) {
+  p->hReader = pOpened->hReader;
+  p->pTable = pOpened->pTable;
+  p->pNewest = pOpened->pNewest;
+}
+
+/* Moves p to the newest known version, without waiting. */
+static void snapshotAdopt(SnapshotFile *p) {
+  p->pTable = goSnapshotAdopt(p->hReader);
+}
+
+/*
+** Reading
+*/
+
+/* Copies n bytes from offset iOfst of chunk iChunk. Returns SQLITE_OK, or
+** SQLITE_NOTFOUND if the chunk is not here, or SQLITE_IOERR_READ (S3). */
+static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *pBuf, uint32_t n) {
+  SnapshotTable *t = p->pTable;
+  uint64_t entry = atomic_load_explicit(&t->aEntry[iChunk], memory_order_acquire);
+  if (entry == 0) return SQLITE_NOTFOUND;
+  uint32_t slot = (uint32_t)(entry & ~SNAPSHOT_AHEAD);
+  uint32_t generation = (uint32_t)(entry >> 32);
+  const SnapshotExtent *x = &t->aExtent[slot / SNAPSHOT_EXTENT_SLOTS];
+  slot %= SNAPSHOT_EXTENT_SLOTS;
+  if (atomic_load_explicit(&x->aGeneration[slot], memory_order_acquire) != generation) return SQLITE_IOERR_READ;
+  memcpy(pBuf, x->aData + (size_t)slot * SNAPSHOT_CHUNK_BYTES + iOfst, n);
+  atomic_thread_fence(memory_order_acquire);
+  if (atomic_load_explicit(&x->aGeneration[slot], memory_order_relaxed) != generation) return SQLITE_IOERR_READ;
+  if (entry & SNAPSHOT_AHEAD) {
+    entry = atomic_fetch_and_explicit(&t->aEntry[iChunk], ~SNAPSHOT_AHEAD, memory_order_relaxed);
+    if ((entry & SNAPSHOT_AHEAD) && verneuilGo()) goSnapshotAhead(p->hReader, iChunk);
+  }
+  return SQLITE_OK;
+}
+
+static int snapshotRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64 iOfst) {
+  SnapshotFile *p = (SnapshotFile *)pFile;
+  SnapshotTable *t = p->pTable;
+  unsigned char *z = pBuf;
+  int rc = SQLITE_OK;
+  int n = iAmt;                    /* bytes that the file has */
+  if (iOfst + iAmt > (sqlite3_int64)t->nByte) {
+    n = iOfst < (sqlite3_int64)t->nByte ? (int)((sqlite3_int64)t->nByte - iOfst) : 0;
+    memset(z + n, 0, iAmt - n);
+    rc = SQLITE_IOERR_SHORT_READ;
+  }
+  for (int done = 0; done < n;) {
+    sqlite3_int64 at = iOfst + done;
+    uint32_t within = (uint32_t)(at % SNAPSHOT_CHUNK_BYTES);
+    int k = SNAPSHOT_CHUNK_BYTES - within;
+    if (k > n - done) k = n - done;
+    int rcCopy = snapshotCopy(p, (uint32_t)(at / SNAPSHOT_CHUNK_BYTES), within, z + done, k);
+    if (rcCopy == SQLITE_NOTFOUND && verneuilGo())
+      rcCopy = goSnapshotRead(p->hReader, z + done, k, at) ? SQLITE_IOERR_READ : SQLITE_OK; /* it logs */
+    else if (rcCopy != SQLITE_OK)
+      verneuilLog(VERNEUIL_ERROR, "replica: chunk %lld cannot be read: this process was forked from the one that opened it",
+                  at / SNAPSHOT_CHUNK_BYTES);
+    if (rcCopy != SQLITE_OK) return SQLITE_IOERR_READ;
+    done += k;
+  }
+  if (iOfst < SNAPSHOT_HEADER_BYTES) { /* S2 */
+    int k = (int)atomic_load_explicit(&t->nHeader, memory_order_acquire) - (int)iOfst;
+    if (k > n) k = n;
+    if (k > 0) memcpy(z, t->aHeader + iOfst, k);
+  }
+  return rc;
+}
+
+static int snapshotFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
+  *pSize = (sqlite3_int64)((SnapshotFile *)pFile)->pTable->nByte;
+  return SQLITE_OK;
+}
+
+/*
+** The other methods, in table order
+*/
+
+static int snapshotClose(sqlite3_file *pFile) {
+  SnapshotFile *p = (SnapshotFile *)pFile;
+  if (verneuilGo()) goSnapshotClose(p->hReader);
+  return SQLITE_OK;
+}
+
+static int snapshotWrite(sqlite3_file *pFile, const void *pBuf, int iAmt, sqlite3_int64 iOfst) {
+  (void)pFile, (void)pBuf, (void)iAmt, (void)iOfst;
+  return SQLITE_READONLY;
+}
+
+static int snapshotTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
+  (void)pFile, (void)size;
+  return SQLITE_READONLY;
+}
+
+static int snapshotSync(sqlite3_file *pFile, int flags) {
+  (void)pFile, (void)flags;
+  return SQLITE_OK;
+}
+
+static int snapshotLock(sqlite3_file *pFile, int eLock) {
+  SnapshotFile *p = (SnapshotFile *)pFile;
+  if (eLock > SQLITE_LOCK_SHARED) return SQLITE_READONLY;
+  if (p->eLock == SQLITE_LOCK_NONE && p->bAuto &&
+      atomic_load_explicit(p->pNewest, memory_order_relaxed) != p->pTable->iCounter && verneuilGo())
+    snapshotAdopt(p);              /* S1 */
+  if (eLock > p->eLock) p->eLock = eLock;
+  return SQLITE_OK;
+}
+
+static int snapshotUnlock(sqlite3_file *pFile, int eLock) {
+  SnapshotFile *p = (SnapshotFile *)pFile;
+  if (eLock < p->eLock) p->eLock = eLock;
+  return SQLITE_OK;
+}
+
+static int snapshotCheckReservedLock(sqlite3_file *pFile, int *pResOut) {
+  (void)pFile;
+  *pResOut = 0;
+  return SQLITE_OK;
+}
+
+static int snapshotSectorSize(sqlite3_file *pFile) {
+  (void)pFile;
+  return 4096;
+}
+
+/* Not IMMUTABLE: a refresh changes what there is to read. */
+static int snapshotDeviceCharacteristics(sqlite3_file *pFile) {
+  (void)pFile;
+  return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+}
+
+/*
+** Pragmas
+*/
+
+/* The original's words: 0, f..., n..., off are false; all else is true. */
+static int snapshotBoolean(const char *z) {
+  return !(*z && strchr("0fFnN", *z)) && sqlite3_stricmp(z, "off") != 0;
+}
+
+static char *snapshotTime(SnapshotFile *p, int bCtime) {
+  int64_t seconds = 0;
+  int nanoseconds = 0;
+  goSnapshotTimes(p->hReader, bCtime, &seconds, &nanoseconds);
+  return sqlite3_mprintf("%lld.%09d", (sqlite3_int64)seconds, nanoseconds);
+}
+
+/* Returns why this handle cannot move to another version now, or NULL. */
+static const char *snapshotHeld(SnapshotFile *p) {
+  if (p->bPinned) return "the replica is open with immutable=1 or nolock=1, and stays at its version";
+  if (p->eLock != SQLITE_LOCK_NONE) return "a read transaction is open on the replica";
+  return 0;
+}
+
+static int snapshotPragmaRefresh(SnapshotFile *p, const char *zArg, char **pzOut) {
+  char zErr[SNAPSHOT_ERROR_MAX] = "";
+  SnapshotOpened opened;
+  const char *zHeld = snapshotHeld(p);
+  int bForce = zArg && (strcmp(zArg, "2") == 0 || sqlite3_strnicmp(zArg, "force", 5) == 0);
+  if (zHeld) {
+    *pzOut = sqlite3_mprintf("cannot refresh: %s", zHeld);
+    return SQLITE_LOCKED;
+  }
+  if (!zArg || !snapshotBoolean(zArg)) {
+    snapshotAdopt(p);
+  } else if (goSnapshotRefresh(p->hReader, bForce, &opened, zErr, sizeof zErr)) {
+    *pzOut = sqlite3_mprintf("cannot refresh: %s", zErr);
+    return SQLITE_ERROR;
+  } else {
+    snapshotMoved(p, &opened);
+  }
+  *pzOut = snapshotTime(p, 0);
+  return SQLITE_OK;
+}
+
+static int snapshotPragmaReload(SnapshotFile *p, const char *zArg, char **pzOut) {
+  (void)zArg;
+  uint32_t iCounter = p->pTable->iCounter;
+  if (!snapshotHeld(p)) snapshotAdopt(p);
+  int moved = p->pTable->iCounter != iCounter;
+  if (!moved) goSnapshotRequest(p->hReader);
+  *pzOut = sqlite3_mprintf("%d", moved);
+  return SQLITE_OK;
+}
+
+static int snapshotPragmaAuto(SnapshotFile *p, const char *zArg, char **pzOut) {
+  *pzOut = sqlite3_mprintf("%d", p->bAuto);
+  if (zArg && snapshotBoolean(zArg) != p->bAuto) {
+    if (p->bPinned) {
+      sqlite3_free(*pzOut);
+      *pzOut = sqlite3_mprintf("cannot refresh: %s", snapshotHeld(p));
+      return SQLITE_LOCKED;
+    }
+    p->bAuto = !p->bAuto;
+    goSnapshotAuto(p->hReader, p->bAuto);
+  }
+  return SQLITE_OK;
+}
+
+static int snapshotPragmaCtime(SnapshotFile *p, const char *zArg, char **pzOut) {
+  (void)zArg;
+  *pzOut = snapshotTime(p, 1);
+  return SQLITE_OK;
+}
+
+static int snapshotPragmaUpdated(SnapshotFile *p, const char *zArg, char **pzOut) {
+  (void)zArg;
+  *pzOut = snapshotTime(p, 0);
+  return SQLITE_OK;
+}
+
+/* SQLite asks when the statement is prepared: azArg is result, name, argument or
+** NULL (pragma.c, sqlite3Pragma). */
+static int snapshotPragma(SnapshotFile *p, char **azArg) {
+  static const struct {
+    const char *zName;
+    int (*xRun)(SnapshotFile *, const char *zArg, char **pzOut);
+  } aPragma[] = {
+    {"verneuil_snapshot_refresh", snapshotPragmaRefresh},
+    {"verneuil_snapshot_async_reload", snapshotPragmaReload},
+    {"verneuil_snapshot_auto_refresh", snapshotPragmaAuto},
+    {"verneuil_snapshot_ctime", snapshotPragmaCtime},
+    {"verneuil_snapshot_updated", snapshotPragmaUpdated},
+  };
+  for (size_t i = 0; i < sizeof aPragma / sizeof *aPragma; i++) {
+    if (sqlite3_stricmp(azArg[1], aPragma[i].zName) != 0) continue;
+    if (!verneuilGo()) { /* S4 */
+      azArg[0] = sqlite3_mprintf("this process was forked from the one that opened the replica");
+      return SQLITE_ERROR;
+    }
+    int rc = aPragma[i].xRun(p, azArg[2], &azArg[0]);
+    return rc == SQLITE_OK && !azArg[0] ? SQLITE_NOMEM : rc;
+  }
+  return SQLITE_NOTFOUND;
+}
+
+static int snapshotFileControl(sqlite3_file *pFile, int op, void *pArg) {
+  SnapshotFile *p = (SnapshotFile *)pFile;
+  switch (op) {
+    case SQLITE_FCNTL_PRAGMA:
+      return snapshotPragma(p, pArg);
+    case SQLITE_FCNTL_VFSNAME:
+      *(char **)pArg = sqlite3_mprintf("verneuil_snapshot");
+      return *(char **)pArg ? SQLITE_OK : SQLITE_NOMEM;
+    case SQLITE_FCNTL_LOCKSTATE:
+      *(int *)pArg = p->eLock;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_HAS_MOVED:
+      *(int *)pArg = 0;
+      return SQLITE_OK;
+  }
+  return SQLITE_NOTFOUND;
+}
+
+static const sqlite3_io_methods snapshotMethods = {
+  1,                               /* no shared memory, so SQLite wants no WAL; no xFetch */
+  snapshotClose,
+  snapshotRead,
+  snapshotWrite,
+  snapshotTruncate,
+  snapshotSync,
+  snapshotFileSize,
+  snapshotLock,
+  snapshotUnlock,
+  snapshotCheckReservedLock,
+  snapshotFileControl,
+  snapshotSectorSize,
+  snapshotDeviceCharacteristics,
+  0, 0, 0, 0, 0, 0
+};
+
+/*
+** The VFS
+*/
+
+static int snapshotIsUri(const char *z) {
+  static const char *const azScheme[] = {"verneuil://", "s3://", "http://", "https://", "file://"};
+  for (size_t i = 0; z && i < sizeof azScheme / sizeof *azScheme; i++)
+    if (sqlite3_strnicmp(z, azScheme[i], (int)strlen(azScheme[i])) == 0) return 1;
+  return 0;
+}
+
+/* Is the file zName a manifest? It is looked at through the base VFS, because
+** it may be a database that this process has locked. */
+static int snapshotIsManifest(const char *zName) {
+  int flags = SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READONLY;
+  char aMagic[4] = "";
+  sqlite3_file *p = sqlite3_malloc(verneuilBase->szOsFile);
+  if (!p) return 0;
+  memset(p, 0, verneuilBase->szOsFile);
+  if (verneuilBase->xOpen(verneuilBase, zName, p, flags, &flags) == SQLITE_OK &&
+      p->pMethods->xRead(p, aMagic, sizeof aMagic, 0) != SQLITE_OK)
+    aMagic[0] = 0;
+  if (p->pMethods) p->pMethods->xClose(p);
+  sqlite3_free(p);
+  return memcmp(aMagic, "VRNM", 4) == 0;
+}
+
+static int snapshotOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  (void)pVfs;
+  SnapshotFile *p = (SnapshotFile *)pFile;
+  char zErr[SNAPSHOT_ERROR_MAX] = "";
+  SnapshotOpened opened;
+  pFile->pMethods = 0;
+  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB);
+  if (!snapshotIsUri(zName) && !(isMain && (sqlite3_uri_parameter(zName, "vfs") || snapshotIsManifest(zName))))
+    return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
+  if (!isMain) return SQLITE_CANTOPEN; /* journal or WAL of a replica: there is none */
+  if (!verneuilGo()) {                 /* S4 */
+    verneuilLog(VERNEUIL_ERROR, "replica %s: Go does not run in this process (forked, or a limit)", zName);
+    return SQLITE_CANTOPEN;
+  }
+  memset(p, 0, sizeof *p);
+  p->bPinned = sqlite3_uri_boolean(zName, "immutable", 0) || sqlite3_uri_boolean(zName, "nolock", 0);
+  if (goSnapshotOpen((char *)zName, &opened, zErr, sizeof zErr)) {
+    verneuilLog(VERNEUIL_ERROR, "replica %s: %s", zName, zErr);
+    return SQLITE_CANTOPEN;
+  }
+  snapshotMoved(p, &opened);
+  if (pOutFlags) *pOutFlags = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
+  pFile->pMethods = &snapshotMethods;
+  return SQLITE_OK;
+}
+
+static int snapshotDelete(sqlite3_vfs *pVfs, const char *zName, int bSyncDir) {
+  (void)pVfs;
+  if (snapshotIsUri(zName)) return SQLITE_IOERR_DELETE_NOENT;
+  return verneuilBase->xDelete(verneuilBase, zName, bSyncDir);
+}
+
+static int snapshotAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pResOut) {
+  (void)pVfs;
+  if (snapshotIsUri(zName)) {
+    *pResOut = 0;
+    return SQLITE_OK;
+  }
+  return verneuilBase->xAccess(verneuilBase, zName, flags, pResOut);
+}
+
+static int snapshotFullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, char *zOut) {
+  (void)pVfs;
+  if (!snapshotIsUri(zName)) return verneuilBase->xFullPathname(verneuilBase, zName, nOut, zOut);
+  if ((int)strlen(zName) >= nOut) return SQLITE_CANTOPEN;
+  sqlite3_snprintf(nOut, zOut, "%s", zName);
+  return SQLITE_OK;
+}
+
+static void *snapshotDlOpen(sqlite3_vfs *pVfs, const char *zName) {
+  (void)pVfs;
+  return verneuilBase->xDlOpen(verneuilBase, zName);
+}
+
+static void snapshotDlError(sqlite3_vfs *pVfs, int nByte, char *zErr) {
+  (void)pVfs;
+  verneuilBase->xDlError(verneuilBase, nByte, zErr);
+}
+
+static void (*snapshotDlSym(sqlite3_vfs *pVfs, void *p, const char *zSym))(void) {
+  (void)pVfs;
+  return verneuilBase->xDlSym(verneuilBase, p, zSym);
+}
+
+static void snapshotDlClose(sqlite3_vfs *pVfs, void *p) {
+  (void)pVfs;
+  verneuilBase->xDlClose(verneuilBase, p);
+}
+
+static int snapshotRandomness(sqlite3_vfs *pVfs, int nByte, char *zOut) {
+  (void)pVfs;
+  return verneuilBase->xRandomness(verneuilBase, nByte, zOut);
+}
+
+static int snapshotSleep(sqlite3_vfs *pVfs, int nMicro) {
+  (void)pVfs;
+  return verneuilBase->xSleep(verneuilBase, nMicro);
+}
+
+static int snapshotCurrentTime(sqlite3_vfs *pVfs, double *pTime) {
+  (void)pVfs;
+  return verneuilBase->xCurrentTime(verneuilBase, pTime);
+}
+
+static int snapshotGetLastError(sqlite3_vfs *pVfs, int nByte, char *zErr) {
+  (void)pVfs;
+  return verneuilBase->xGetLastError ? verneuilBase->xGetLastError(verneuilBase, nByte, zErr) : 0;
+}
+
+static int snapshotCurrentTimeInt64(sqlite3_vfs *pVfs, sqlite3_int64 *pTime) {
+  (void)pVfs;
+  return verneuilBase->xCurrentTimeInt64(verneuilBase, pTime);
+}
+
+static sqlite3_vfs snapshotVfs = {
+  2, 0, 0, 0, "verneuil_snapshot", 0,
+  snapshotOpen,
+  snapshotDelete,
+  snapshotAccess,
+  snapshotFullPathname,
+  snapshotDlOpen,
+  snapshotDlError,
+  snapshotDlSym,
+  snapshotDlClose,
+  snapshotRandomness,
+  snapshotSleep,
+  snapshotCurrentTime,
+  snapshotGetLastError,
+  snapshotCurrentTimeInt64,
+  0, 0, 0
+};
+
+int snapshotRegister(void) {
+  snapshotVfs.szOsFile = (int)sizeof(SnapshotFile);
+  if (snapshotVfs.szOsFile < verneuilBase->szOsFile) snapshotVfs.szOsFile = verneuilBase->szOsFile;
+  snapshotVfs.mxPathname = SNAPSHOT_PATH_MAX;
+  if (snapshotVfs.mxPathname < verneuilBase->mxPathname) snapshotVfs.mxPathname = verneuilBase->mxPathname;
+  if (verneuilBase->iVersion < 2 || !verneuilBase->xCurrentTimeInt64) snapshotVfs.iVersion = 1;
+  return sqlite3_vfs_register(&snapshotVfs, 0);
+}

@@ -1,0 +1,147 @@
+package cgo
+
+/*
+#include "snapshot.h"
+*/
+import "C"
+
+import (
+	"context"
+	rt "runtime/cgo"
+	"sync"
+	"unsafe"
+
+	"verneuil/replicate"
+	"verneuil/vfs"
+)
+
+// followers are the sources that this process reads replicas of.
+var followers = sync.OnceValues(func() (*replicate.Followers, error) {
+	engine := vfs.Process()
+	store, err := engine.Store()
+	if err != nil {
+		return nil, err
+	}
+	config := engine.Config()
+	policy := config.SnapshotLoadingPolicy
+	return replicate.NewFollowers(replicate.FollowersOptions{
+		Store:   store,
+		Host:    engine.Host(),
+		TempDir: config.TempDir,
+		Loading: replicate.Loading{
+			Eager:   policy.Mode == vfs.LoadEager,
+			Partial: policy.Mode == vfs.LoadPartial,
+			Min:     policy.MinChunks,
+			Max:     policy.MaxChunks,
+		},
+		PollInterval: config.ManifestInterval,
+		Log:          engine.Log(),
+	})
+})
+
+func reader(h C.uintptr_t) *replicate.Reader { return rt.Handle(h).Value().(*replicate.Reader) }
+
+// opened tells C where its reader is.
+func opened(h C.uintptr_t, r *replicate.Reader) C.SnapshotOpened {
+	return C.SnapshotOpened{hReader: h, pTable: r.Table(), pNewest: r.Newest()}
+}
+
+// report writes an error to the buffer that C lends, cut to its length.
+func report(err error, zErr *C.char, nErr C.int) C.int {
+	buffer := unsafe.Slice((*byte)(unsafe.Pointer(zErr)), int(nErr))
+	buffer[copy(buffer[:len(buffer)-1], err.Error())] = 0
+	return 1
+}
+
+// recoverTo turns a panic into an error for C. It is to be deferred.
+func recoverTo(rc *C.int, what string) {
+	if p := recover(); p != nil {
+		*rc = 1
+		vfs.Process().Panicked(what, p)
+	}
+}
+
+//export goSnapshotOpen
+func goSnapshotOpen(zURI *C.char, out *C.SnapshotOpened, zErr *C.char, nErr C.int) (rc C.int) {
+	defer recoverTo(&rc, "open a replica")
+	all, err := followers()
+	if err != nil {
+		return report(err, zErr, nErr)
+	}
+	r, err := all.Open(context.Background(), C.GoString(zURI))
+	if err != nil {
+		return report(err, zErr, nErr)
+	}
+	*out = opened(C.uintptr_t(rt.NewHandle(r)), r)
+	return 0
+}
+
+//export goSnapshotClose
+func goSnapshotClose(h C.uintptr_t) {
+	defer guard("close a replica")
+	r := reader(h)
+	rt.Handle(h).Delete()
+	r.Close()
+}
+
+//export goSnapshotRead
+func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t) (rc C.int) {
+	defer recoverTo(&rc, "read from a replica")
+	if err := reader(h).Read(context.Background(), unsafe.Slice((*byte)(p), int(n)), int64(off)); err != nil {
+		vfs.Process().Log().Error("replica cannot be read", "error", err)
+		return 1
+	}
+	return 0
+}
+
+//export goSnapshotAhead
+func goSnapshotAhead(h C.uintptr_t, chunk C.uint32_t) {
+	defer guard("read ahead in a replica")
+	reader(h).Ahead(int(chunk))
+}
+
+//export goSnapshotAdopt
+func goSnapshotAdopt(h C.uintptr_t) (table unsafe.Pointer) {
+	defer guard("adopt a version")
+	r := reader(h)
+	table = r.Table()
+	r.Adopt()
+	return r.Table()
+}
+
+//export goSnapshotRefresh
+func goSnapshotRefresh(h C.uintptr_t, force C.int, out *C.SnapshotOpened, zErr *C.char, nErr C.int) (rc C.int) {
+	defer recoverTo(&rc, "refresh a replica")
+	r := reader(h)
+	if err := r.Refresh(context.Background(), force != 0); err != nil {
+		vfs.Process().Log().Error("replica cannot be refreshed", "source", r.Source(), "error", err)
+		return report(err, zErr, nErr)
+	}
+	*out = opened(h, r)
+	return 0
+}
+
+//export goSnapshotRequest
+func goSnapshotRequest(h C.uintptr_t) {
+	defer guard("reload a replica")
+	reader(h).Request()
+}
+
+//export goSnapshotAuto
+func goSnapshotAuto(h C.uintptr_t, auto C.int) {
+	defer guard("set auto refresh")
+	reader(h).SetAuto(auto != 0)
+}
+
+//export goSnapshotTimes
+func goSnapshotTimes(h C.uintptr_t, ctime C.int, seconds *C.int64_t, nanoseconds *C.int) {
+	defer guard("time of a replica")
+	r := reader(h)
+	t := r.Checked()
+	if ctime != 0 {
+		t = r.SourceCtime()
+	}
+	if !t.IsZero() {
+		*seconds, *nanoseconds = C.int64_t(t.Unix()), C.int(t.Nanosecond())
+	}
+}

@@ -1,0 +1,50 @@
+/*
+** What the replica VFS shares with Go: the layout of a version's table
+** (replicate/follower_table.go is the specification), and what an open returns.
+*/
+#ifndef VERNEUIL_SNAPSHOT_H
+#define VERNEUIL_SNAPSHOT_H
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SNAPSHOT_CHUNK_BYTES 65536
+#define SNAPSHOT_EXTENT_SLOTS 1024
+#define SNAPSHOT_HEADER_BYTES 100
+
+/* An entry is generation<<32 | SNAPSHOT_AHEAD | slot; 0: the chunk is not here. */
+#define SNAPSHOT_AHEAD ((uint64_t)1 << 31)
+
+/* One mapping of the slot file, and the generations of its slots, which a forked
+** child shares with its parent. */
+typedef struct SnapshotExtent {
+  const unsigned char *aData;
+  const _Atomic uint32_t *aGeneration;
+} SnapshotExtent;
+
+typedef struct SnapshotTable {
+  uint64_t nByte;                  /* of the file */
+  uint32_t nChunk;
+  uint32_t iCounter;               /* the change counter in aHeader */
+  const SnapshotExtent *aExtent;
+  _Atomic uint32_t nHeader;        /* valid bytes of aHeader; set before aEntry[0] is */
+  unsigned char aHeader[SNAPSHOT_HEADER_BYTES];
+  _Atomic uint64_t aEntry[];
+} SnapshotTable;
+
+#define SNAPSHOT_AT(m, o) _Static_assert(offsetof(SnapshotTable, m) == (o), #m)
+SNAPSHOT_AT(nChunk, 8); SNAPSHOT_AT(iCounter, 12); SNAPSHOT_AT(aExtent, 16);
+SNAPSHOT_AT(nHeader, 24); SNAPSHOT_AT(aHeader, 28); SNAPSHOT_AT(aEntry, 128);
+_Static_assert(sizeof(SnapshotExtent) == 16, "extent");
+
+/* What Go says of a reader. (No types with atomics: cgo cannot read those.) */
+typedef struct SnapshotOpened {
+  uintptr_t hReader;               /* Go's handle */
+  void *pTable;                    /* its version's SnapshotTable; stays until it moves on */
+  void *pNewest;                   /* _Atomic uint32_t, iCounter of the newest known version; stays until it closes */
+} SnapshotOpened;
+
+/* Builds and registers the VFS "verneuil_snapshot", never as the default. */
+int snapshotRegister(void);
+
+#endif
