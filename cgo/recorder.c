@@ -22,7 +22,7 @@
 #define _GNU_SOURCE
 #include "recorder.h"
 #include "goexports.h"
-#include "spool_attach.h"
+#include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <stdlib.h>
@@ -54,6 +54,7 @@ struct RecorderFile {
   sqlite3_file *pReal;           /* lies behind this struct */
   Spool *pSpool;                 /* NULL: forwarded, not recorded */
   int isWal;                     /* the -wal file, not the database */
+  const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
   FileIdentity id;
   SpoolTxn txn;
   uint64_t version;              /* of the database, as seen under the present lock; 0 unknown */
@@ -61,6 +62,7 @@ struct RecorderFile {
   int eLock;
   int sizeUncertain;             /* SIZE_HINT or CHUNK_SIZE may have changed the size behind us */
   int chunked, mapped;           /* CHUNK_SIZE, MMAP_SIZE in force */
+  int entersWal;                 /* this transaction left the header in WAL format */
   int flushOnClose;
   Perf aPerf[OP_N];
   RecorderFile *pNext, **ppPrev; /* all open files, under mu */
@@ -116,7 +118,7 @@ static void sawVersion(RecorderFile *p, uint64_t version) {
   uint64_t known = atomic_load_explicit(&st->dbVersion, memory_order_relaxed);
   p->version = version;
   if (!known || known == version || p->eLock != SQLITE_LOCK_SHARED || atomic_load(&p->pSpool->nWal)) return;
-  if (atomic_load(&st->walPublished) || atomic_load(&st->writing)) return; /* the next writer will say so */
+  if (atomic_load(&st->walSalts) || atomic_load(&st->writing)) return; /* the next writer will say so */
   if (st->ino != p->id.ino || st->dev != p->id.dev || st->birth != p->id.birth) return;
   if (!atomic_compare_exchange_strong(&st->dbVersion, &known, version)) return;
   atomic_store(&st->dbSize, -1);
@@ -157,6 +159,8 @@ static void endTransaction(RecorderFile *p) {
   if (p->sizeUncertain && REAL(p)->pMethods->xFileSize(REAL(p), &size) == SQLITE_OK) p->size = size;
   p->sizeUncertain = 0;
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
+  if (p->entersWal) walEntered(p->pSpool);
+  p->entersWal = 0;
   if (settings.validate && verneuilGoRuns()) goValidate(p->pSpool->zDir);
 }
 
@@ -193,13 +197,26 @@ static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iO
   return rc;
 }
 
+/* A write to the WAL. One at offset 0 is a new header: the frames of the old one
+** are lost with it (wal.c, sqlite3WalFrames and walRestartLog). */
+static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfst) {
+  int rc, isHeader = iOfst == 0 && n >= 32;
+  if (isHeader) walBeforeReset(p->pSpool, pBuf);
+  FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
+  if (isHeader) walAfterReset(p->pSpool, pBuf);
+  walWrote(p->pSpool, pBuf, n, iOfst);
+  return rc;
+}
+
 static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_int64 iOfst) {
   RecorderFile *p = FILE_OF(pFile);
+  if (p->isWal) return writeWal(p, pBuf, n, iOfst);
   int rec = recording(p), rc;
   FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
   if (!rec) return rc;
   const unsigned char *a = counterIn(pBuf, n, iOfst);
   if (a) p->version = versionOf(a);
+  if (a && iOfst <= 18) p->entersWal = ((const unsigned char *)pBuf)[18 - iOfst] == 2;
   if (rc == SQLITE_OK && iOfst + n > p->size) p->size = iOfst + n;
   if (rc != SQLITE_OK) failed(p);
   spoolWrite(p->pSpool, &p->txn, pBuf, n, iOfst);
@@ -208,8 +225,10 @@ static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_i
 
 static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   RecorderFile *p = FILE_OF(pFile);
-  int rec = recording(p), rc;
+  int rec = recording(p), rc, endsWal = p->isWal && size == 0;
+  if (endsWal) walBeforeReset(p->pSpool, 0);
   FORWARD(p, OP_TRUNCATE, rc, xTruncate(REAL(p), size));
+  if (endsWal) walAfterReset(p->pSpool, 0);
   if (!rec) return rc;
   /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): what is cut off is what counts */
   if (rc != SQLITE_OK) failed(p);
@@ -307,6 +326,11 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     if (p->chunked || p->mapped) p->sizeUncertain = 1; /* os_unix.c, fcntlSizeHint */
   } else if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
     endTransaction(p);
+    if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
+      /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
+      if (p->pIndex) walUnlock(p->pSpool, p->pIndex);
+      else walCommitExclusive(p->pSpool);
+    }
   }
   return rc;
 }
@@ -320,11 +344,15 @@ static int recorderDeviceCharacteristics(sqlite3_file *pFile) {
 static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int isWrite, void volatile **pp) {
   int rc;
   FORWARD(pFile, OP_SHMMAP, rc, xShmMap(REAL(pFile), iRegion, szRegion, isWrite, pp));
+  if (iRegion == 0) FILE_OF(pFile)->pIndex = rc == SQLITE_OK ? *pp : 0;
   return rc;
 }
 
 static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
+  RecorderFile *p = FILE_OF(pFile);
   int rc;
+  if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE))
+    walUnlock(p->pSpool, p->pIndex); /* slot 0 is the WRITE lock, and still ours */
   FORWARD(pFile, OP_SHMLOCK, rc, xShmLock(REAL(pFile), iFirst, n, flags));
   return rc;
 }
@@ -332,6 +360,7 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
 static void recorderShmBarrier(sqlite3_file *pFile) { REAL(pFile)->pMethods->xShmBarrier(REAL(pFile)); }
 
 static int recorderShmUnmap(sqlite3_file *pFile, int deleteFlag) {
+  FILE_OF(pFile)->pIndex = 0;
   return REAL(pFile)->pMethods->xShmUnmap(REAL(pFile), deleteFlag);
 }
 
@@ -462,10 +491,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   offerMethods(p); /* also after an error: SQLite closes what has methods */
   if (isMain && rc == SQLITE_OK && settings.replicate) pSpool = attach(p, zName);
   p->pSpool = pSpool;
-  if (p->isWal) {
-    atomic_fetch_add(&pSpool->nWal, 1);
-    atomic_store(&((SpoolState *)pSpool->st)->walPublished, 1);
-  }
+  if (p->isWal) atomic_fetch_add(&pSpool->nWal, 1);
   pthread_mutex_lock(&mu);
   p->pNext = pFiles;
   p->ppPrev = &pFiles;
@@ -476,9 +502,18 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   return rc;
 }
 
+/* The last connection deletes the WAL, after it has closed it, while it still
+** holds the database's EXCLUSIVE lock (wal.c, sqlite3WalClose). */
 static int recorderDelete(sqlite3_vfs *pVfs, const char *zName, int syncDir) {
   (void)pVfs;
-  return verneuilBase->xDelete(verneuilBase, zName, syncDir);
+  Spool *pSpool = spoolOfWal(zName);
+  if (pSpool) walBeforeReset(pSpool, 0);
+  int rc = verneuilBase->xDelete(verneuilBase, zName, syncDir);
+  if (pSpool) {
+    walAfterReset(pSpool, 0);
+    spoolRelease(pSpool);
+  }
+  return rc;
 }
 static int recorderAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pRes) {
   (void)pVfs;

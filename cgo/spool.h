@@ -43,7 +43,8 @@ typedef struct SpoolState {
   _Atomic uint64_t walSalts;
   _Atomic uint64_t walPublished;
   _Atomic uint64_t walConsumed;
-  uint8_t reserved[16];
+  _Atomic int64_t walEndedAt;
+  uint8_t reserved[8];
   char path[SPOOL_PATH_MAX + 1];
 } SpoolState;
 
@@ -57,7 +58,7 @@ SPOOL_AT(mirrorSequence, 136); SPOOL_AT(pushedGeneration, 144);
 SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
 SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
 SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
-SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(path, 256);
+SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(walEndedAt, 240); SPOOL_AT(path, 256);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
 
 /* Causes of a raised generation; the same numbers as spool.Cause. */

@@ -24,6 +24,8 @@ struct Spool {
   uint64_t stateIno;               /* the inode that st maps */
   _Atomic int wakeFd;              /* the FIFO, -1 until first needed */
   _Atomic int nWal;                /* WAL files of this database open in this process */
+  uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
+  uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */
   char *aSeg;                      /* the mapped segment, or NULL (W) */
   uint64_t segNo;                  /* its number (W) */
   SpoolState *segState;            /* the state that it belongs to (W) */
@@ -66,8 +68,10 @@ void spoolRaise(SpoolState *st, uint32_t cause);
 
 /* The protocol's writer side; the caller holds SQLite's write lock. version and
 ** size are the database's before the transaction and after it. begin returns 0
-** if the handle's file is not the one at the path any more: record nothing. */
+** if the handle's file is not the one at the path any more: record nothing.
+** beginCopy begins a transaction that only copies what was committed elsewhere. */
 int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version, int64_t size);
+void spoolBeginCopy(SpoolState *st, SpoolTxn *t);
 void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst);
 void spoolTruncate(Spool *p, SpoolTxn *t, int64_t size);
 void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size);

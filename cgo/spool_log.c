@@ -133,20 +133,27 @@ int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version,
   uint64_t known = atomic_load(&st->dbVersion);
   int64_t knownSize = atomic_load(&st->dbSize);
   if ((known && known != version) || (knownSize >= 0 && knownSize != size)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
-  if (atomic_load(&st->walPublished)) {
+  if (atomic_load(&st->walSalts)) { /* there was a WAL, and nobody told us of its end */
+    atomic_store(&st->walSalts, 0);
     atomic_store(&st->walPublished, 0);
-    spoolRaise(st, SPOOL_CAUSE_WAL);
+    spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   }
+  atomic_store(&st->walEndedAt, 0);
   if (atomic_load(&st->writing)) spoolRaise(st, SPOOL_CAUSE_CRASH);
   atomic_store(&st->writing, verneuilToken());
-  t->st = st;
+  spoolBeginCopy(st, t);
+  t->before = version;
+  return 1;
+}
+
+void spoolBeginCopy(SpoolState *st, SpoolTxn *t) {
+    t->st = st;
   t->active = 1;
   t->lost = 0;
-  t->before = version;
+  t->before = 0;
   t->sequence = atomic_load(&st->sequence) + 1;
   t->generation = atomic_load(&st->generation);
   t->end = atomic_load(&st->head);
-  return 1;
 }
 
 void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst) {

@@ -62,10 +62,11 @@
 //	192    8   flush tickets answered with success
 //	200    8   flush tickets answered, either way
 //	208    8   log allowance in bytes
-//	216    8   WAL salts of the published position, salt-1<<32 | salt-2 (0: no WAL seen)
-//	224    8   WAL frames published
-//	232    8   WAL frames that need no copy on reset any more (the replicator's)
-//	240    16  reserved, zero
+//	216    8   WAL salts that the next two fields speak of, salt-1<<32 | salt-2; 0: no WAL
+//	224    8   published WAL position: salt-1<<32 | frames up to the last commit
+//	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
+//	240    8   modification time of the database, Unix ns, when its last WAL ended or it entered WAL mode; 0 unknown
+//	248    8   reserved, zero
 //	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
@@ -128,6 +129,30 @@
 // h0..h1; (5) if generation is still g, the mirror is the database as of h1.
 // Every write that the copy could have seen in half is in a transaction that is
 // published after h0 was read and, by (3), before h1.
+//
+// # WAL
+//
+// In WAL mode the WAL is the log, and a commit copies nothing. When the WRITE lock of
+// the wal-index is about to be released (or at COMMIT_PHASETWO under locking
+// EXCLUSIVE), the recorder reads the last committed frame from the wal-index,
+// publishes it, and then counts sequence up. Page writes to the database while its WAL
+// is open are checkpoints of frames that we have: they are not recorded.
+//
+// Copy on reset: before frames are lost (a new header is written at offset 0, or the
+// file is truncated to 0 or deleted) the recorder appends those that the replicator
+// has not consumed, up to the last valid commit, to the changelog as one transaction;
+// only then are the salts replaced. So a replicator reads salts, then head, applies
+// the log up to head, and then the frames of those salts up to the published one.
+//
+// That nobody else used the WAL between two of ours shows in the salts: a reset adds
+// 1 to salt-1 (wal.c, walRestartHdr). Where no frame of ours is in the WAL, it shows in
+// the database's modification time, since the only writes to the file are checkpoints,
+// and those only of commits. Anything else raises generation.
+//
+// The base copy first declares nothing consumed, so that copy on reset leaves every
+// frame in the log; after the copy it applies the log, and then all frames of the
+// WAL. What a checkpoint wrote into the file while it was copied is in those frames.
+// It needs no instant without a transaction: the file holds committed pages only.
 //
 // # Invariants
 //

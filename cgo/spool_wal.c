@@ -1,0 +1,216 @@
+/*
+** WAL mode. The WAL is a log already: a commit only publishes how far it goes.
+** Copying happens when frames would be lost that the replicator has not read.
+**
+** Everything here runs with the WRITE lock of the wal-index held, or with the
+** database locked exclusively; so at most one thread of one process is in here
+** for a database. The layout of WAL and wal-index is from
+** sqlite.org/walformat.html, sections 2 and 4.
+*/
+#define _GNU_SOURCE
+#include "spool_wal.h"
+SQLITE_EXTENSION_INIT3
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAL_HEADER 32
+#define WAL_FRAME 24
+#define WAL_POSITION(salts, nFrame) ((salts) >> 32 << 32 | (uint32_t)(nFrame))
+#define WAL_FRAMES(position) ((uint32_t)(position))
+
+static uint32_t get4(const unsigned char *a) {
+  return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
+}
+static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | get4(a + 4); }
+
+/* The database's modification time; 0 unknown. Nobody writes it between the end of
+** a checkpoint and the first commit of the next WAL. */
+static int64_t databaseTime(Spool *p) {
+  struct stat s;
+  if (stat(p->zPath, &s)) return 0;
+  return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+}
+
+void walEntered(Spool *p) { atomic_store(&((SpoolState *)p->st)->walEndedAt, databaseTime(p)); }
+
+static void publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
+  uint64_t position = WAL_POSITION(salts, nFrame);
+  struct timespec now;
+  if (atomic_load(&st->walSalts) != salts) {
+    /* frames that we did not see begin: the WAL of somebody who does not use us */
+    spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+    atomic_store(&st->walSalts, salts);
+  } else if (atomic_load(&st->walPublished) == position) {
+    return;
+  } else if (WAL_FRAMES(atomic_load(&st->walPublished)) > nFrame) {
+    spoolRaise(st, SPOOL_CAUSE_WAL);
+  }
+  clock_gettime(CLOCK_REALTIME, &now);
+  atomic_store_explicit(&st->publishedAt, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, memory_order_relaxed);
+  atomic_store(&st->walPublished, position);
+  atomic_fetch_add(&st->published, 1);
+  atomic_fetch_add(&st->sequence, 1); /* after the position: whoever sees it sees that */
+  spoolWake(p);
+}
+
+void walUnlock(Spool *p, const volatile void *pIndex) {
+  unsigned char a[48];
+  for (int i = 0; i < 48; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
+  uint32_t nFrame;
+  memcpy(&nFrame, a + 16, 4); /* native order, but for the salts */
+  SpoolState *st = p->st;
+  if (!a[12] || !nFrame) return; /* not initialised, or no frames: nothing to publish */
+  publish(p, st, get8(a + 32), nFrame);
+}
+
+void walCommitExclusive(Spool *p) {
+  SpoolState *st = p->st;
+  if (p->walFrames) publish(p, st, atomic_load(&st->walSalts), p->walFrames);
+}
+
+/* The page size and salts of the WAL as it is in the file. 0 if there is none. */
+static uint32_t readHeader(int fd, unsigned char a[WAL_HEADER]) {
+  if (pread(fd, a, WAL_HEADER, 0) != WAL_HEADER || (get4(a) & ~1u) != 0x377f0682u) return 0;
+  uint32_t szPage = get4(a + 8);
+  return szPage >= 512 && szPage <= 65536 && !(szPage & (szPage - 1)) ? szPage : 0;
+}
+
+static int openWal(Spool *p) {
+  char *z;
+  if (asprintf(&z, "%s-wal", p->zPath) < 0) return -1;
+  int fd = open(z, O_RDONLY | O_CLOEXEC);
+  if (fd >= 0 && fd < 3) {
+    int low = fd;
+    fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
+    close(low);
+  }
+  free(z);
+  return fd;
+}
+
+void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
+  const unsigned char *a = pData;
+  if (iOfst == 0 && n >= WAL_HEADER) {
+    p->walPage = get4(a + 8);
+    p->walFrames = 0;
+    return;
+  }
+  if (!p->walPage) {
+    unsigned char aHeader[WAL_HEADER];
+    int fd = openWal(p);
+    if (fd < 0) return;
+    p->walPage = readHeader(fd, aHeader);
+    close(fd);
+    if (!p->walPage) return;
+  }
+  int64_t szFrame = WAL_FRAME + p->walPage, i = (iOfst - WAL_HEADER) / szFrame;
+  int64_t iSize = WAL_HEADER + i * szFrame + 4 - iOfst; /* where the commit's database size stands in pData */
+  if (iSize >= 0 && iSize + 4 <= n && get4(a + iSize)) p->walFrames = (uint32_t)i + 1;
+}
+
+/* The running checksum of the frames, so that only what recovery would accept is
+** copied. Words are in the order that the magic says; the sums never leave it. */
+typedef struct WalSum {
+  uint32_t s1, s2;
+  int big;
+} WalSum;
+
+static void addSum(WalSum *p, const unsigned char *a, uint32_t n) {
+  for (; n >= 8; n -= 8, a += 8) {
+    uint32_t x, y;
+    memcpy(&x, a, 4);
+    memcpy(&y, a + 4, 4);
+    if (p->big) {
+      x = __builtin_bswap32(x);
+      y = __builtin_bswap32(y);
+    }
+    p->s1 += x + p->s2;
+    p->s2 += y + p->s1;
+  }
+}
+
+static int frameValid(WalSum *p, const unsigned char *a, uint32_t szPage, uint64_t salts) {
+  if (!get4(a) || get8(a + 8) != salts) return 0;
+  addSum(p, a, 8);
+  addSum(p, a + WAL_FRAME, szPage);
+  return p->s1 == get4(a + 16) && p->s2 == get4(a + 20);
+}
+
+/* The last commit among the valid frames after frame iFirst; iFirst if there is none. */
+static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage, uint32_t iFirst, unsigned char *aBuf) {
+  WalSum sum = {get4(aHeader + 24), get4(aHeader + 28), get4(aHeader) & 1};
+  uint32_t szFrame = WAL_FRAME + szPage, last = iFirst;
+  uint64_t salts = get8(aHeader + 16);
+  if (iFirst) { /* the sum goes on from the one that stands in frame iFirst */
+    if (pread(fd, aBuf, WAL_FRAME, WAL_HEADER + (int64_t)(iFirst - 1) * szFrame) != WAL_FRAME) return last;
+    sum.s1 = get4(aBuf + 16);
+    sum.s2 = get4(aBuf + 20);
+  }
+  for (uint32_t i = iFirst; pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) == (ssize_t)szFrame; i++) {
+    if (!frameValid(&sum, aBuf, szPage, salts)) break;
+    if (get4(aBuf + 4)) last = i + 1;
+  }
+  return last;
+}
+
+/* Copies frames iFirst+1 .. iLast, as one transaction. */
+static void copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint32_t iFirst, uint32_t iLast,
+                       unsigned char *aBuf) {
+  uint32_t szFrame = WAL_FRAME + szPage;
+  int64_t size = 0;
+  SpoolTxn t;
+  spoolBeginCopy(st, &t);
+  for (uint32_t i = iFirst; i < iLast; i++) {
+    if (pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) {
+      spoolRaise(st, SPOOL_CAUSE_WAL);
+      return; /* head was not moved: there is no such transaction */
+    }
+    spoolWrite(p, &t, aBuf + WAL_FRAME, (int)szPage, (int64_t)(get4(aBuf) - 1) * szPage);
+    size = (int64_t)get4(aBuf + 4) * szPage;
+  }
+  spoolEnd(p, &t, 0, size);
+  atomic_store(&st->dbSize, -1); /* the size of the file is not that of the database until a checkpoint */
+}
+
+void walBeforeReset(Spool *p, const unsigned char *aHeader) {
+  SpoolState *st = p->st;
+  uint64_t salts = atomic_load(&st->walSalts), consumed = atomic_load(&st->walConsumed);
+  unsigned char aOld[WAL_HEADER];
+  if (!WAL_FRAMES(atomic_load(&st->walPublished))) {
+    /* nothing of ours can be lost: the first commit of this WAL comes, perhaps after
+    ** rollbacks that wrote a header too. Or somebody else has used it meanwhile. */
+    int64_t t = atomic_load(&st->walEndedAt);
+    if (aHeader && (!t || t != databaseTime(p))) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+    return;
+  }
+  int fd = openWal(p);
+  uint32_t szPage = fd >= 0 ? readHeader(fd, aOld) : 0;
+  if (!szPage || get8(aOld + 16) != salts || (aHeader && get4(aHeader + 16) != (uint32_t)(salts >> 32) + 1)) {
+    spoolRaise(st, SPOOL_CAUSE_FOREIGN); /* not the WAL that we know, or not its successor */
+  } else {
+    uint32_t iFirst = consumed >> 32 == salts >> 32 ? WAL_FRAMES(consumed) : 0;
+    unsigned char *aBuf = malloc(WAL_FRAME + szPage);
+    uint32_t iLast = aBuf ? lastCommit(fd, aOld, szPage, iFirst, aBuf) : 0;
+    if (!aBuf || iLast < WAL_FRAMES(atomic_load(&st->walPublished))) spoolRaise(st, SPOOL_CAUSE_WAL);
+    else if (iLast > iFirst) copyFrames(p, st, fd, szPage, iFirst, iLast, aBuf);
+    free(aBuf);
+  }
+  if (fd >= 0) close(fd);
+}
+
+void walAfterReset(Spool *p, const unsigned char *aHeader) {
+  SpoolState *st = p->st;
+  uint64_t salts = aHeader ? get8(aHeader + 16) : 0;
+  atomic_store(&st->walEndedAt, databaseTime(p));
+  atomic_store(&st->walPublished, WAL_POSITION(salts, 0));
+  atomic_store(&st->walSalts, salts);
+  atomic_store(&st->dbVersion, 0); /* the change counter moves at checkpoints, unseen */
+  atomic_store(&st->dbSize, -1);
+  if (!aHeader) p->walPage = p->walFrames = 0;
+}

@@ -1,0 +1,29 @@
+/*
+** The recorder's side of WAL mode: see "WAL" in spool/doc.go.
+*/
+#ifndef VERNEUIL_SPOOL_WAL_H
+#define VERNEUIL_SPOOL_WAL_H
+#include "spool_attach.h"
+
+/* A transaction put the database into WAL mode; there are no frames yet. */
+void walEntered(Spool *p);
+
+/* The WRITE lock is about to be released: publish what the wal-index says. pIndex
+** is its first page (region 0 of the shared memory). */
+void walUnlock(Spool *p, const volatile void *pIndex);
+
+/* A commit under locking EXCLUSIVE, where there is no shared wal-index. */
+void walCommitExclusive(Spool *p);
+
+/* Something was written to the WAL: remember commit frames for walCommitExclusive. */
+void walWrote(Spool *p, const void *pData, int n, int64_t iOfst);
+
+/* The WAL's frames are about to be lost: aHeader is the header that will be written
+** over the old one, or NULL when the file is truncated or deleted. Copies what the
+** replicator has not consumed into the changelog. */
+void walBeforeReset(Spool *p, const unsigned char *aHeader);
+
+/* They are lost. */
+void walAfterReset(Spool *p, const unsigned char *aHeader);
+
+#endif
