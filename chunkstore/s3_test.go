@@ -2,6 +2,7 @@ package chunkstore_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -57,11 +58,27 @@ func TestS3(t *testing.T) {
 	})
 }
 
+// TestOtherS3Conformance runs on the server at VERNEUIL_TEST_S3, with the
+// credentials in the environment, in empty buckets: versitygw, or S3 itself.
+func TestOtherS3Conformance(t *testing.T) {
+	endpoint := os.Getenv("VERNEUIL_TEST_S3")
+	if endpoint == "" {
+		t.Skip("VERNEUIL_TEST_S3 names no endpoint")
+	}
+	cfg := s3Target(endpoint)
+	cfg.S3.Region = cmp.Or(os.Getenv("AWS_REGION"), "us-east-1")
+	cfg.S3.ChunkBucket, cfg.S3.ManifestBucket = "verneuil-test-chunks", "verneuil-test-manifests"
+	testTarget(t, open(t, cfg).Targets[0])
+	testMissingBucket(t, endpoint)
+}
+
 func testMissingBucket(t *testing.T, endpoint string) {
 	cfg := s3Target(endpoint)
+	cfg.S3.Region = cmp.Or(os.Getenv("AWS_REGION"), "us-east-1")
 	cfg.S3.ChunkBucket, cfg.S3.ManifestBucket = "nobody-made-this", "nor-this"
 	empty := open(t, cfg).Targets[0] // would be made on demand: an empty one
-	cfg.S3 = &chunkstore.S3Config{Region: "minio", Endpoint: endpoint, ChunkBucket: "nobody-made-this", ManifestBucket: "nor-this"}
+	onDemand := cfg.S3
+	cfg.S3 = &chunkstore.S3Config{Region: onDemand.Region, Endpoint: endpoint, ChunkBucket: onDemand.ChunkBucket, ManifestBucket: onDemand.ManifestBucket}
 	missing := open(t, cfg).Targets[0]
 	calls := map[string]func(b chunkstore.Bucket) error{
 		"get": func(b chunkstore.Bucket) error {
