@@ -43,6 +43,21 @@
 // up to 64 more. The present version may stand in it, too. It is no part of the
 // bucket: List does not show it.
 //
+// # The s3 target
+//
+// Two buckets of a store that speaks S3: MinIO, versitygw and AWS pass the same
+// tests. Nothing is read or sent before the first use; then the AWS SDK's default
+// chain gives the credentials. A Put carries Content-MD5, and If-Match or
+// If-None-Match for a [Condition]; a store that answers 501 to those gets
+// unconditional Puts from then on, which is logged once. A request is tried 4 times
+// if the connection breaks, also within a body, and at 408, 429, 500, 502, 503,
+// 504 and SlowDown; an attempt has 30 seconds. A conflict after a retry is none if
+// the object is ours.
+//
+// A missing bucket is [ErrNoBucket], unless create_buckets_on_demand is set: then
+// it is an empty one, and Put makes it. Without the right to list a bucket, AWS
+// answers 403 for absent objects, too, so that they are not [ErrAbsent].
+//
 // # Caches
 //
 // A local cache and a read_only cache are directories of chunk objects, as they
