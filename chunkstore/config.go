@@ -85,17 +85,7 @@ func (c *S3Config) validate(at string) error {
 		present(at+".manifest_bucket", c.ManifestBucket),
 		bucketName(at+".chunk_bucket", c.ChunkBucket),
 		bucketName(at+".manifest_bucket", c.ManifestBucket),
-		c.distinctBuckets(at),
 		validEndpoint(at, c.Endpoint, endpoint))
-}
-
-// distinctBuckets: garbage collection lists the chunk bucket, and expiration
-// policies differ.
-func (c *S3Config) distinctBuckets(at string) error {
-	if c.ChunkBucket == c.ManifestBucket {
-		return fmt.Errorf("%s.manifest_bucket: %q is the chunk bucket, too", at, c.ManifestBucket)
-	}
-	return nil
 }
 
 // place returns the region and the endpoint, which is empty for AWS's own. A

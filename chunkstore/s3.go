@@ -29,7 +29,7 @@ type s3Bucket struct {
 // whose own bucket names and create_buckets_on_demand do not matter. It sends no
 // request, and its requests are paced and counted by themselves.
 func NewS3Bucket(c S3Config, name string, o Options) (Bucket, error) {
-	c.ChunkBucket, c.ManifestBucket, c.CreateBucketsOnDemand = name, name+"-manifests", false
+	c.ChunkBucket, c.ManifestBucket, c.CreateBucketsOnDemand = name, name, false
 	if err := c.validate("s3"); err != nil {
 		return nil, err
 	}

@@ -401,3 +401,20 @@ func TestS3Request(t *testing.T) {
 		t.Errorf("request %+v", got)
 	}
 }
+
+func TestNewS3Bucket(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) }))
+	defer server.Close()
+	b, err := chunkstore.NewS3Bucket(chunkstore.S3Config{Region: "r", Endpoint: server.URL}, "one", chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "/one/k" {
+		t.Errorf("got %q, %v", o.Body, err)
+	}
+	if _, err := chunkstore.NewS3Bucket(chunkstore.S3Config{Region: "r"}, "", chunkstore.Options{}); err == nil {
+		t.Error("a bucket without a name")
+	}
+}

@@ -30,7 +30,6 @@ func TestOpenRefuses(t *testing.T) {
 		{s3(func(c *chunkstore.S3Config) { c.Region = "" }), "replication_targets[1].s3.region: missing"},
 		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket = "" }), "replication_targets[1].s3.chunk_bucket: missing"},
 		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "" }), "replication_targets[1].s3.manifest_bucket: missing"},
-		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "chunks" }), "replication_targets[1].s3.manifest_bucket: \"chunks\" is the chunk bucket, too"},
 		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "a/b" }), "replication_targets[1].s3.manifest_bucket: "},
 		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "127.0.0.1:9000" }), "replication_targets[1].s3.endpoint: "},
 		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "ftp://h" }), "replication_targets[1].s3.endpoint: "},
