@@ -77,8 +77,8 @@
 //	I2  Bytes that a Put stores hash to the ID that they are stored under.
 //	I3  A Put that returned nil is durable: dir fsyncs the file before the rename and
 //	    its directory after it, s3 is durable when it answers.
-//	I4  Every request to a store takes one token of the shared limiter, retries too. A
-//	    call of a dir target is one request; reading a cache is none.
+//	I4  Every request to a store takes one token of the shared limiter, retries too. The
+//	    calls of a dir target are counted, but not paced: nobody bills for them.
 //	I5  An object appears whole or not at all, in every provider.
 //	I6  A damaged cache entry is removed and fetched anew, never returned.
 //

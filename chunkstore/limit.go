@@ -18,13 +18,13 @@ const (
 // limiter lets everything pass.
 type limiter struct {
 	tokens *rate.Limiter
-	calls  atomic.Int64
+	calls  *atomic.Int64
 }
 
 // newLimiter: callsPerSecond 0 means the default, below 0 means no limit.
 func newLimiter(callsPerSecond float64, burst int) *limiter {
 	if callsPerSecond < 0 {
-		return &limiter{tokens: rate.NewLimiter(rate.Inf, 0)}
+		return &limiter{rate.NewLimiter(rate.Inf, 0), new(atomic.Int64)}
 	}
 	if callsPerSecond == 0 {
 		callsPerSecond = callsPerSecondDefault
@@ -32,8 +32,11 @@ func newLimiter(callsPerSecond float64, burst int) *limiter {
 	if burst <= 0 {
 		burst = int(min(max(1, callsPerSecond), burstMax))
 	}
-	return &limiter{tokens: rate.NewLimiter(rate.Limit(callsPerSecond), burst)}
+	return &limiter{rate.NewLimiter(rate.Limit(callsPerSecond), burst), new(atomic.Int64)}
 }
+
+// unpaced returns a limiter that counts with l, and lets everything pass.
+func (l *limiter) unpaced() *limiter { return &limiter{rate.NewLimiter(rate.Inf, 0), l.calls} }
 
 // take waits for a token, and counts the request that it is for. It fails only
 // if ctx ends, or would end, first.

@@ -69,7 +69,7 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s.dir.path: %w", at, err)
 			}
-			chunks, manifests := newDirBuckets(DirConfig{Path: path}, s.limit, o.Log)
+			chunks, manifests := newDirBuckets(DirConfig{Path: path}, s.limit.unpaced(), o.Log)
 			s.Targets = append(s.Targets, NewTarget("directory "+path, chunks, manifests))
 		case c.Local != nil:
 			cache, err := newLocalCache(*c.Local, o.Log)

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ type Config struct {
 	SnapshotLoadingPolicy LoadingPolicy
 
 	Hostname          string // empty: the machine's, see [Config.Host]
-	APICallsPerSecond float64
+	APICallsPerSecond float64       // 0: not set; see [Config.OpenStore]
 	ManifestInterval  time.Duration // at most one manifest per database in this time
 	UploadConcurrency int
 	PatrolDays        int // 0: never
@@ -58,10 +59,12 @@ const configBytesMax = 1 << 20
 // numShardsMax bounds num_shards: each shard is a directory.
 const numShardsMax = 1 << 16
 
+// backgroundCallsPerSecond is what replication spends if api_calls_per_second is not set.
+const backgroundCallsPerSecond = 30
+
 func defaultConfig() *Config {
 	return &Config{
 		SpoolingDirPermissions: 0o700,
-		APICallsPerSecond:      30,
 		ManifestInterval:       time.Second,
 		UploadConcurrency:      8,
 		PatrolDays:             7,
@@ -114,10 +117,22 @@ func readConfigFile(path string) (string, error) {
 	return string(text), nil
 }
 
-// OpenStore opens the targets and caches. It sends no request.
+// OpenStore opens the targets and caches for replication in the background, at
+// the configured rate. It sends no request.
 func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.Store, error) {
+	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, backgroundCallsPerSecond))
+}
+
+// OpenForegroundStore is OpenStore for what somebody waits for: commands, and the
+// reads of a replica. Unless api_calls_per_second is set, only the stores' own
+// limits bound its rate.
+func (c *Config) OpenForegroundStore(ctx context.Context, log *slog.Logger) (*chunkstore.Store, error) {
+	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, -1))
+}
+
+func (c *Config) openStore(ctx context.Context, log *slog.Logger, callsPerSecond float64) (*chunkstore.Store, error) {
 	return chunkstore.Open(ctx, c.Targets, chunkstore.Options{
-		CallsPerSecond: c.APICallsPerSecond,
+		CallsPerSecond: callsPerSecond,
 		Concurrency:    c.UploadConcurrency,
 		Log:            log,
 	})

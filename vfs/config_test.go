@@ -20,7 +20,6 @@ func TestParseConfigDefaults(t *testing.T) {
 		}
 		want := &vfs.Config{
 			SpoolingDirPermissions: 0o700,
-			APICallsPerSecond:      30,
 			ManifestInterval:       time.Second,
 			UploadConcurrency:      8,
 			PatrolDays:             7,
@@ -213,7 +212,7 @@ func FuzzParseConfig(f *testing.F) {
 				t.Errorf("directory %q is relative", dir)
 			}
 		}
-		if c.APICallsPerSecond <= 0 || c.ManifestInterval <= 0 || c.UploadConcurrency < 1 || c.PatrolDays < 0 {
+		if c.APICallsPerSecond < 0 || c.ManifestInterval <= 0 || c.UploadConcurrency < 1 || c.PatrolDays < 0 {
 			t.Errorf("pacing out of bounds: %+v", c)
 		}
 		if p := c.SnapshotLoadingPolicy; p.MinChunks < 0 || p.MinChunks > p.MaxChunks {
