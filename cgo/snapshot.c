@@ -213,7 +213,7 @@ static int snapshotPragmaRefresh(SnapshotFile *p, const char *zArg, char **pzOut
     *pzOut = sqlite3_mprintf("cannot refresh: %s", zHeld);
     return SQLITE_LOCKED;
   }
-  if (!zArg || !snapshotBoolean(zArg)) {
+  if (!bForce && (!zArg || !snapshotBoolean(zArg))) {
     snapshotAdopt(p);
   } else if (goSnapshotRefresh(p->hReader, bForce, &opened, zErr, sizeof zErr)) {
     *pzOut = sqlite3_mprintf("cannot refresh: %s", zErr);

@@ -16,15 +16,15 @@ import (
 )
 
 // followers are the sources that this process reads replicas of.
-var followers = sync.OnceValues(func() (*replicate.Followers, error) {
+var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 	engine := vfs.Process()
-	store, err := engine.Store()
+	store, err := engine.ReadStore()
 	if err != nil {
 		return nil, err
 	}
 	config := engine.Config()
 	policy := config.SnapshotLoadingPolicy
-	return replicate.NewFollowers(replicate.FollowersOptions{
+	return replicate.NewFollowerSet(replicate.FollowerOptions{
 		Store:   store,
 		Host:    engine.Host(),
 		TempDir: config.TempDir,
@@ -128,9 +128,9 @@ func goSnapshotRequest(h C.uintptr_t) {
 }
 
 //export goSnapshotAuto
-func goSnapshotAuto(h C.uintptr_t, auto C.int) {
+func goSnapshotAuto(h C.uintptr_t, on C.int) {
 	defer guard("set auto refresh")
-	reader(h).SetAuto(auto != 0)
+	reader(h).SetAuto(on != 0)
 }
 
 //export goSnapshotTimes

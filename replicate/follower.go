@@ -15,7 +15,7 @@ import (
 )
 
 // fetchDeadline bounds one request for an object and, with all retries, a read's
-// wait for a chunk, unless FollowersOptions says otherwise.
+// wait for a chunk, unless FollowerOptions says otherwise.
 const fetchDeadline = 30 * time.Second
 
 // freshFor: a source that was asked so recently is not asked again when another
@@ -25,7 +25,7 @@ const freshFor = time.Second
 // Follower keeps the versions of one source for all readers of this process. It
 // polls the source while a reader wants auto refresh, and only then.
 type Follower struct {
-	all     *Followers
+	all     *FollowerSet
 	locator *Locator
 	fetched atomic.Int64 // bytes of objects
 	leaves  leafCache
@@ -51,7 +51,7 @@ type flight struct {
 	err  error
 }
 
-func newFollower(all *Followers, locator *Locator) (*Follower, error) {
+func newFollower(all *FollowerSet, locator *Locator) (*Follower, error) {
 	shared, err := anonymous(unix.Getpagesize(), unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, err

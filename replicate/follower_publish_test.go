@@ -154,11 +154,11 @@ func (p *publisher) put(m *manifest.Manifest) {
 	}
 }
 
-// follow starts Followers on the publisher's store.
-func (p *publisher) follow(o FollowersOptions) *Followers {
+// follow starts a FollowerSet on the publisher's store.
+func (p *publisher) follow(o FollowerOptions) *FollowerSet {
 	p.t.Helper()
 	o.Store, o.TempDir = p.store, p.t.TempDir()
-	all, err := NewFollowers(o)
+	all, err := NewFollowerSet(o)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -170,8 +170,8 @@ func (p *publisher) follow(o FollowersOptions) *Followers {
 	return all
 }
 
-// open opens a reader, which is closed before its Followers are.
-func (p *publisher) open(all *Followers) *Reader {
+// open opens a reader, which is closed before its set is.
+func (p *publisher) open(all *FollowerSet) *Reader {
 	p.t.Helper()
 	r, err := all.Open(context.Background(), p.uri())
 	if err != nil {

@@ -42,8 +42,8 @@ func (l Loading) first(n int) int {
 	return min(n, max(min(want, bound), l.Min))
 }
 
-// FollowersOptions are the settings of [Followers]. Store must be set.
-type FollowersOptions struct {
+// FollowerOptions are the settings of a [FollowerSet]. Store must be set.
+type FollowerOptions struct {
 	Store        *chunkstore.Store
 	Host         string        // stands for the empty host of verneuil:///path
 	TempDir      string        // of the slot file; empty: as SQLite chooses
@@ -54,7 +54,7 @@ type FollowersOptions struct {
 	Log          *slog.Logger  // nil: silent
 }
 
-func (o FollowersOptions) withDefaults() FollowersOptions {
+func (o FollowerOptions) withDefaults() FollowerOptions {
 	if o.PollInterval <= 0 {
 		o.PollInterval = time.Second
 	}
@@ -83,11 +83,11 @@ func tempDir() string {
 	return "."
 }
 
-// Followers is the replica side of a process: a [Follower] for each source that
+// FollowerSet is the replica side of a process: a [Follower] for each source that
 // is open or was until just now, and the slot file that they share. It is safe
-// for concurrent use. Lock order: Followers.mu, Follower.mu, gate, slots.mu.
-type Followers struct {
-	options FollowersOptions
+// for concurrent use. Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
+type FollowerSet struct {
+	options FollowerOptions
 	log     *slog.Logger
 	slots   *slots
 	counter atomic.Uint32 // the last change counter given out
@@ -106,14 +106,14 @@ type Followers struct {
 
 var errClosed = errors.New("the replicas of this process are closed")
 
-// NewFollowers makes an empty set. It does no I/O.
-func NewFollowers(o FollowersOptions) (*Followers, error) {
+// NewFollowerSet makes an empty set. It does no I/O.
+func NewFollowerSet(o FollowerOptions) (*FollowerSet, error) {
 	o = o.withDefaults()
 	s, err := newSlots(o.TempDir)
 	if err != nil {
 		return nil, err
 	}
-	all := &Followers{options: o, log: o.Log, slots: s, byURI: map[string]*Follower{}, ahead: make(chan struct{}, aheadMax)}
+	all := &FollowerSet{options: o, log: o.Log, slots: s, byURI: map[string]*Follower{}, ahead: make(chan struct{}, aheadMax)}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
 	known.Store(all, struct{}{})
 	return all, nil
@@ -123,7 +123,7 @@ func NewFollowers(o FollowersOptions) (*Followers, error) {
 // [Locate]). Sources are shared by what they mean, not by how they are written. A
 // source that is open already is asked again, unless it was just now; if it does
 // not answer then, what is known will do.
-func (all *Followers) Open(ctx context.Context, uri string) (*Reader, error) {
+func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
 	locator, err := Locate(uri, all.options.Host, all.options.Store)
 	if err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (all *Followers) Open(ctx context.Context, uri string) (*Reader, error) {
 }
 
 // follow returns the follower of locator's source, counting one more reader.
-func (all *Followers) follow(locator *Locator) (*Follower, error) {
+func (all *FollowerSet) follow(locator *Locator) (*Follower, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	f := all.byURI[locator.String()]
@@ -174,7 +174,7 @@ func (all *Followers) follow(locator *Locator) (*Follower, error) {
 
 // unfollow counts one reader less. The last one's source lingers: programs open
 // and close connections all the time, and shall not fetch all anew.
-func (all *Followers) unfollow(f *Follower) {
+func (all *FollowerSet) unfollow(f *Follower) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	f.readers--
@@ -193,7 +193,7 @@ func (all *Followers) unfollow(f *Follower) {
 	}
 }
 
-func (all *Followers) forgetLocked(f *Follower) {
+func (all *FollowerSet) forgetLocked(f *Follower) {
 	if all.byURI[f.locator.String()] == f {
 		delete(all.byURI, f.locator.String())
 		f.drop()
@@ -202,7 +202,7 @@ func (all *Followers) forgetLocked(f *Follower) {
 
 // Close ends all that runs in the background and unmaps everything. There must
 // be no reader left. A process need not call it.
-func (all *Followers) Close() error {
+func (all *FollowerSet) Close() error {
 	known.Delete(all)
 	all.cancel()
 	all.gate.Lock()
@@ -221,7 +221,7 @@ func (all *Followers) Close() error {
 }
 
 // enter announces a goroutine that Close must wait for; it returns false after Close.
-func (all *Followers) enter() bool {
+func (all *FollowerSet) enter() bool {
 	all.gate.Lock()
 	defer all.gate.Unlock()
 	if all.closed {
@@ -231,10 +231,10 @@ func (all *Followers) enter() bool {
 	return true
 }
 
-func (all *Followers) leave() { all.working.Done() }
+func (all *FollowerSet) leave() { all.working.Done() }
 
 // enterAhead is enter for a prefetch; it also returns false if enough are under way.
-func (all *Followers) enterAhead() bool {
+func (all *FollowerSet) enterAhead() bool {
 	select {
 	case all.ahead <- struct{}{}:
 	default:
@@ -247,10 +247,10 @@ func (all *Followers) enterAhead() bool {
 	return true
 }
 
-func (all *Followers) leaveAhead() {
+func (all *FollowerSet) leaveAhead() {
 	<-all.ahead
 	all.leave()
 }
 
 // SlotsInUse returns how many chunks are loaded, those that versions share counted once.
-func (all *Followers) SlotsInUse() int { return all.slots.inUse() }
+func (all *FollowerSet) SlotsInUse() int { return all.slots.inUse() }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// known holds the Followers of this process.
+// known holds the FollowerSets of this process.
 var known sync.Map
 
 // FollowerStatus describes one source that this process reads a replica of.
@@ -30,18 +30,18 @@ type FollowerStatus struct {
 	LastError     string    `json:"last_error,omitempty"` // of the last fetch, if it failed
 }
 
-// FollowersStatus lists the sources of this process, by URI.
-func FollowersStatus() []FollowerStatus {
+// Followers lists the sources of this process, by URI.
+func Followers() []FollowerStatus {
 	list := []FollowerStatus{}
 	known.Range(func(all, _ any) bool {
-		list = append(list, all.(*Followers).Status()...)
+		list = append(list, all.(*FollowerSet).Status()...)
 		return true
 	})
 	return list
 }
 
 // Status lists the sources, by URI.
-func (all *Followers) Status() []FollowerStatus {
+func (all *FollowerSet) Status() []FollowerStatus {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	list := make([]FollowerStatus, 0, len(all.byURI))

@@ -46,7 +46,7 @@ func TestFollowerReads(t *testing.T) {
 				p.m.PageBytes = 0
 			}
 			p.publish(file, c.inline...)
-			all := p.follow(FollowersOptions{})
+			all := p.follow(FollowerOptions{})
 			for _, step := range []int{testPage, 512, 3000, chunk + 1, max(1, c.bytes)} {
 				r := p.open(all)
 				got, err := readAll(r, step)
@@ -67,7 +67,7 @@ func TestFollowerReads(t *testing.T) {
 // SQLite sees a rollback-mode database whose counter changes exactly with the version.
 func TestFollowerShowsHeader(t *testing.T) {
 	p := newPublisher(t)
-	all := p.follow(FollowersOptions{})
+	all := p.follow(FollowerOptions{})
 	shown := func(r *Reader) (version uint16, counter, validFor uint32) {
 		t.Helper()
 		h := make([]byte, 100)
@@ -120,7 +120,7 @@ func TestFollowerFetchesLittle(t *testing.T) {
 	p := newPublisher(t)
 	file := stamped(100, 1)
 	p.publish(file, 0)
-	r := p.open(p.follow(FollowersOptions{}))
+	r := p.open(p.follow(FollowerOptions{}))
 	if err := r.Read(context.Background(), make([]byte, testPage), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestFollowerConcurrentReaders(t *testing.T) {
 		p.publish(stamped(pages, number), inline...)
 	}
 	publish(1)
-	all := p.follow(FollowersOptions{Linger: -1})
+	all := p.follow(FollowerOptions{Linger: -1})
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	for g := range 6 {
@@ -250,7 +250,7 @@ func TestFollowerConcurrentReaders(t *testing.T) {
 func TestFollowerSharesFetches(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(100, 1), 0)
-	all := p.follow(FollowersOptions{})
+	all := p.follow(FollowerOptions{})
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
 	p.hooks.set(func(string) error { asked <- struct{}{}; <-answer; return nil }, nil)
 	var group sync.WaitGroup
@@ -273,7 +273,7 @@ func TestFollowerSharesFetches(t *testing.T) {
 func TestFollowerFailures(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(100, 1), 0)
-	all := p.follow(FollowersOptions{Deadline: 300 * time.Millisecond})
+	all := p.follow(FollowerOptions{Deadline: 300 * time.Millisecond})
 	r := p.open(all)
 	read := func(chunk int64) error {
 		return r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes)
@@ -322,7 +322,7 @@ func TestFollowerFailures(t *testing.T) {
 // A refresh that fails leaves readers where they are; the next one works.
 func TestFollowerRefreshFails(t *testing.T) {
 	p := newPublisher(t)
-	all := p.follow(FollowersOptions{})
+	all := p.follow(FollowerOptions{})
 	if _, err := all.Open(context.Background(), p.uri()); !errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("a source that is not there: %v", err)
 	}
@@ -347,7 +347,7 @@ func TestFollowerRefreshFails(t *testing.T) {
 func TestFollowerForcedRefresh(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(20, 1), 0)
-	all := p.follow(FollowersOptions{})
+	all := p.follow(FollowerOptions{})
 	a, b, c := p.open(all), p.open(all), p.open(all)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	p.hooks.set(nil, func() error { asked <- struct{}{}; <-answer; return nil })
@@ -376,7 +376,7 @@ func TestFollowerOrder(t *testing.T) {
 	p := newPublisher(t)
 	first := p.publish(stamped(20, 1), 0)
 	p.publish(stamped(20, 2), 0)
-	r := p.open(p.follow(FollowersOptions{}))
+	r := p.open(p.follow(FollowerOptions{}))
 	p.put(first)
 	if err := r.Refresh(context.Background(), true); err != nil || r.Sequence() != 2 {
 		t.Errorf("refresh to a target that lags: %v, at version %d, want 2", err, r.Sequence())
@@ -392,7 +392,7 @@ func TestFollowerOrder(t *testing.T) {
 func TestFollowerAutoRefresh(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(20, 1), 0)
-	r := p.open(p.follow(FollowersOptions{PollInterval: time.Millisecond}))
+	r := p.open(p.follow(FollowerOptions{PollInterval: time.Millisecond}))
 	polls := make(chan struct{})
 	p.hooks.set(nil, func() error { polls <- struct{}{}; return nil })
 	r.SetAuto(true)
@@ -425,7 +425,7 @@ func TestFollowerReadAhead(t *testing.T) {
 		t.Helper()
 		p := newPublisher(t)
 		p.publish(file, 0)
-		all, err := NewFollowers(FollowersOptions{Store: p.store, TempDir: t.TempDir()})
+		all, err := NewFollowerSet(FollowerOptions{Store: p.store, TempDir: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -477,7 +477,7 @@ func TestFollowerPolicies(t *testing.T) {
 		p := newPublisher(t)
 		file := random(70*chunkstore.ChunkBytes, 1)
 		p.publish(file, 0)
-		all := p.follow(FollowersOptions{Loading: c.loading})
+		all := p.follow(FollowerOptions{Loading: c.loading})
 		r := p.open(all)
 		if n := all.Status()[0].ChunksPresent; n != int64(c.want) {
 			t.Errorf("%+v: %d chunks loaded, want %d", c.loading, n, c.want)
@@ -498,7 +498,7 @@ func TestFollowerPolicies(t *testing.T) {
 func TestFollowerLingers(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(50, 1), 0)
-	all := p.follow(FollowersOptions{Linger: time.Hour})
+	all := p.follow(FollowerOptions{Linger: time.Hour})
 	r, err := all.Open(context.Background(), p.uri())
 	if err != nil {
 		t.Fatal(err)

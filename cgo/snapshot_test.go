@@ -1,0 +1,364 @@
+package cgo_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// library is the loadable extension that make has built.
+func library(t *testing.T) string {
+	t.Helper()
+	lib := os.Getenv("VERNEUIL_LIB")
+	if lib != "" {
+		if _, err := os.Stat(lib); err == nil {
+			return lib
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("VERNEUIL_LIB=%q: no such library: build it with make", lib)
+	}
+	t.Skip("VERNEUIL_LIB does not name the library: run make test")
+	return ""
+}
+
+// replicaSource is a database with a target that its versions are put into.
+type replicaSource struct {
+	t        *testing.T
+	lib      string
+	db       string
+	dir      string // of the target
+	store    *chunkstore.Store
+	sequence uint64
+	lineage  byte
+}
+
+func newReplicaSource(t *testing.T, sql string) *replicaSource {
+	t.Helper()
+	s := &replicaSource{t: t, lib: library(t), db: filepath.Join(t.TempDir(), "source.db"), dir: t.TempDir(), lineage: 1}
+	targets := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: s.dir}}}
+	var err error
+	if s.store, err = chunkstore.Open(context.Background(), targets, chunkstore.Options{CallsPerSecond: -1}); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(sql)
+	return s
+}
+
+// exec changes the database with stock SQLite, and publishes it.
+func (s *replicaSource) exec(sql string) {
+	s.t.Helper()
+	if out, err := exec.Command("sqlite3", "-batch", "-bail", s.db, sql).CombinedOutput(); err != nil {
+		s.t.Fatalf("%s: %v\n%s", sql, err, out)
+	}
+	s.publish()
+}
+
+func (s *replicaSource) manifest() *manifest.Manifest {
+	s.t.Helper()
+	file, err := os.ReadFile(s.db)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.sequence++
+	page := int(file[16])<<8 | int(file[17])
+	if page == 1 {
+		page = 65536
+	}
+	m := &manifest.Manifest{
+		Host: "source", Path: "/source.db", Program: "test", Lineage: [16]byte{s.lineage}, Sequence: s.sequence,
+		Time: time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5), FileBytes: int64(len(file)), PageBytes: page,
+		Inline: []manifest.Page{{Data: file[:page]}},
+	}
+	tree := manifest.NewTree(m.Chunks())
+	put := func(id chunkstore.ID, plain []byte) {
+		if _, err := s.store.Targets[0].PutChunk(context.Background(), id, plain); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for i := range m.Chunks() {
+		chunk := bytes.Clone(file[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)])
+		if i == 0 {
+			clear(chunk[:page]) // what is inline must not be read from here
+		}
+		tree.Set(i, chunkstore.Sum(chunk))
+		put(chunkstore.Sum(chunk), chunk)
+	}
+	m.Levels, m.Top, m.Patches = tree.Pack(256)
+	for id, plain := range tree.Objects() {
+		put(id, plain)
+	}
+	return m
+}
+
+func (s *replicaSource) publish() {
+	s.t.Helper()
+	raw, err := s.manifest().Encode()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.store.Targets[0].Manifests.Put(context.Background(), manifest.Name("source", "/source.db"), raw, chunkstore.Condition{}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// env is what a replica's process needs.
+func (s *replicaSource) env() []string {
+	config, err := json.Marshal(map[string]any{
+		"hostname":             "source",
+		"tempdir":              s.t.TempDir(),
+		"api_calls_per_second": 10000,
+		"manifest_interval_ms": 10,
+		"replication_targets":  []any{map[string]any{"dir": map[string]any{"path": s.dir}}},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return append(os.Environ(), "VERNEUIL_CONFIG="+string(config), "VERNEUIL_LOG=error")
+}
+
+const replicaURI = "file:verneuil://source/source.db?vfs=verneuil_snapshot"
+
+// shell is a running sqlite3 with the library loaded.
+type shell struct {
+	t   *testing.T
+	in  io.WriteCloser
+	out *bufio.Reader
+	n   int
+}
+
+func (s *replicaSource) shell(uri string) *shell {
+	s.t.Helper()
+	cmd := exec.Command("sqlite3", "-batch")
+	cmd.Env = s.env()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil && !strings.Contains(err.Error(), "exit status") {
+			s.t.Errorf("sqlite3: %v", err)
+		}
+	})
+	sh := &shell{t: s.t, in: in, out: bufio.NewReader(r)}
+	if out := sh.run(".load " + s.lib); out != "" {
+		s.t.Fatalf(".load: %s", out)
+	}
+	if out := sh.run(".open " + uri); out != "" {
+		s.t.Fatalf(".open %s: %s", uri, out)
+	}
+	return sh
+}
+
+// run runs a line and returns all that it prints.
+func (sh *shell) run(line string) string {
+	sh.t.Helper()
+	sh.n++
+	end := fmt.Sprintf("end of %d", sh.n)
+	if !strings.HasPrefix(line, ".") {
+		line += ";"
+	}
+	if _, err := fmt.Fprintf(sh.in, "%s\n.print %s\n", line, end); err != nil {
+		sh.t.Fatalf("%s: %v", line, err)
+	}
+	var out strings.Builder
+	for {
+		got, err := sh.out.ReadString('\n')
+		if strings.HasSuffix(strings.TrimSpace(got), end) {
+			return strings.TrimSpace(out.String())
+		}
+		out.WriteString(got)
+		if err != nil {
+			sh.t.Fatalf("%s: sqlite3 ended: %v\n%s", line, err, out.String())
+		}
+	}
+}
+
+func (sh *shell) want(line, pattern string) {
+	sh.t.Helper()
+	if out := sh.run(line); !regexp.MustCompile("^(?s:" + pattern + ")$").MatchString(out) {
+		sh.t.Errorf("%s: got %q, want %s", line, out, pattern)
+	}
+}
+
+// filled makes a table of n rows of about 500 bytes, with an index.
+func filled(n int) string {
+	return fmt.Sprintf(`create table t(k integer primary key, v integer, x blob); create index i on t(x);
+		insert into t select value, 1, randomblob(250) from generate_series(1, %d);`, n)
+}
+
+func TestReplicaShell(t *testing.T) {
+	s := newReplicaSource(t, "pragma page_size=1024;"+filled(3000))
+	sh := s.shell(replicaURI)
+	sh.want("select count(*), min(v), max(v) from t", `3000\|1\|1`)
+	sh.want("pragma integrity_check", "ok")
+	for _, write := range []string{"insert into t values(0,0,0)", "update t set v=2", "delete from t", "create table u(x)",
+		"begin immediate; insert into t values(0,0,0); rollback", "begin exclusive; delete from t; rollback", "vacuum", "reindex"} {
+		sh.want(write, `.*attempt to write a readonly database.*`)
+		sh.run("rollback")
+	}
+	s.exec("update t set v=2; create table u(y); insert into u values(7)")
+	sh.want("select max(v) from t", "1")
+	sh.want("pragma verneuil_snapshot_ctime", `1600000000\.000000005`)
+	before := sh.run("pragma verneuil_snapshot_updated")
+	sh.want("pragma verneuil_snapshot_refresh = 0", regexp.QuoteMeta(before))
+	sh.want("select max(v) from t", "1")
+	after := sh.run("pragma verneuil_snapshot_refresh = 2")
+	if after <= before || !regexp.MustCompile(`^\d{10}\.\d{9}$`).MatchString(after) {
+		t.Errorf("refreshed %s after %s", after, before)
+	}
+	sh.want("pragma verneuil_snapshot_updated", regexp.QuoteMeta(after))
+	sh.want("select min(v), max(v), y from t, u", `2\|2\|7`)
+	sh.want("pragma integrity_check", "ok")
+	sh.want("select json_extract(verneuil_status(), '$.replicas[0].sequence')", "2")
+}
+
+func TestReplicaPragmas(t *testing.T) {
+	s := newReplicaSource(t, filled(10))
+	sh := s.shell(replicaURI)
+	sequence := 1
+	next := func() string {
+		sequence++
+		s.exec(fmt.Sprintf("update t set v=%d", sequence))
+		return fmt.Sprint(sequence)
+	}
+	value := "select max(v) from t"
+	for _, arg := range []string{"=1", "=true", "(on)", "=force", "='Forced'", "=2", "=yes"} {
+		want := next()
+		sh.want("PRAGMA Verneuil_Snapshot_Refresh"+arg, `\d+\.\d+`)
+		sh.want(value, want)
+	}
+	old := fmt.Sprint(sequence)
+	want := next()
+	for _, arg := range []string{"", "=0", "=false", "=off", "=no", "(OFF)"} {
+		sh.want("pragma verneuil_snapshot_refresh"+arg, `\d+\.\d+`)
+		sh.want(value, old)
+	}
+	for sh.run("pragma verneuil_snapshot_async_reload") != "1" { // until the fetch that it asks for has ended
+	}
+	sh.want(value, want)
+
+	// A read transaction stays at its version.
+	sh.run("begin")
+	sh.want(value, want)
+	next()
+	sh.want("pragma verneuil_snapshot_refresh=2", ".*read transaction is open.*")
+	sh.want("pragma verneuil_snapshot_async_reload", "0")
+	sh.want(value, want)
+	sh.run("commit")
+
+	sh.want("pragma verneuil_snapshot_auto_refresh", "0")
+	sh.want("pragma verneuil_snapshot_auto_refresh=1", "0")
+	sh.want("pragma verneuil_snapshot_auto_refresh", "1")
+	for range 3 {
+		want := next()
+		for sh.run(value) != want {
+		}
+	}
+	sh.want("pragma verneuil_snapshot_auto_refresh=off", "1")
+	sh.want("pragma verneuil_snapshot_nonsense", "")
+	sh.want(".vfsname", "verneuil_snapshot")
+}
+
+// The header shown is a rollback-mode one, and SQLite drops its page cache when
+// the version changes, although a WAL database's counter may stay.
+func TestReplicaOfWAL(t *testing.T) {
+	s := newReplicaSource(t, "pragma journal_mode=wal;"+filled(100))
+	sh := s.shell(replicaURI)
+	sh.want("pragma journal_mode", "delete")
+	for i := 2; i < 5; i++ {
+		s.exec(fmt.Sprintf("pragma journal_mode=wal; update t set v=%d", i))
+		sh.want("pragma verneuil_snapshot_refresh=2", `\d+\.\d+`)
+		sh.want("select min(v), max(v) from t", fmt.Sprintf(`%d\|%d`, i, i))
+		sh.want("pragma integrity_check", "ok")
+	}
+}
+
+func TestReplicaForms(t *testing.T) {
+	s := newReplicaSource(t, filled(500))
+	file := filepath.Join(t.TempDir(), "a manifest%20.bin")
+	raw, err := s.manifest().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	escaped := strings.NewReplacer("%", "%25", " ", "%20").Replace(file)
+	for _, uri := range []string{
+		"file:verneuil:///source.db?vfs=verneuil_snapshot",
+		"file:verneuil://source/sourc%65.db?vfs=verneuil_snapshot&mode=ro",
+		"file:" + escaped + "?vfs=verneuil_snapshot",
+		"file:file://" + escaped + "?vfs=verneuil_snapshot&mode=ro",
+	} {
+		sh := s.shell(uri)
+		sh.want("select count(*) from t", "500")
+		sh.want("insert into t values(0,0,0)", ".*readonly.*")
+	}
+	sh := s.shell(replicaURI + "&immutable=1")
+	sh.want("select count(*) from t", "500")
+	s.exec("delete from t")
+	sh.want("pragma verneuil_snapshot_refresh=2", ".*immutable.*")
+	sh.want("select count(*) from t", "500")
+
+	for _, bad := range []string{
+		"file:verneuil://source/other.db?vfs=verneuil_snapshot",
+		"file:" + escaped + ".none?vfs=verneuil_snapshot",
+		"file:" + s.db + "?vfs=verneuil_snapshot",
+		"file:ftp://x/y?vfs=verneuil_snapshot",
+	} {
+		sh := s.shell(":memory:")
+		sh.want(".open "+bad, ".*unable to open.*")
+	}
+}
+
+// A replica's connection can attach ordinary files, and copy itself into one.
+func TestReplicaVacuumInto(t *testing.T) {
+	s := newReplicaSource(t, filled(500))
+	sh := s.shell(replicaURI)
+	out := filepath.Join(t.TempDir(), "copy.db")
+	sh.want(fmt.Sprintf("vacuum into '%s'", out), "")
+	sh.want(fmt.Sprintf("attach '%s' as copy", out), "")
+	sh.want("select count(*) from (select * from t except select * from copy.t)", "0")
+	sh.want("insert into copy.t values(0,0,0); select count(*) from copy.t", "501")
+	sh.want("create temp table big as select * from t; select count(*) from big", "500")
+	plain, err := exec.Command("sqlite3", out, "pragma integrity_check; select count(*) from t").CombinedOutput()
+	if err != nil || string(plain) != "ok\n501\n" {
+		t.Errorf("the copy: %v, %s", err, plain)
+	}
+}
+
+// A chunk that is not there is an error of the statement that needs it, and named.
+func TestReplicaLostChunk(t *testing.T) {
+	s := newReplicaSource(t, filled(2000))
+	sh := s.shell(replicaURI)
+	sh.want("select count(*) from sqlite_schema", "2")
+	hidden := s.dir + "/chunks.hidden"
+	if err := os.Rename(s.dir+"/chunks", hidden); err != nil {
+		t.Fatal(err)
+	}
+	sh.want("select sum(length(x)) from t", `.*version 1 of verneuil://source/source.db: chunk \d+.*not found.*disk I/O error.*`)
+	if err := os.Rename(hidden, s.dir+"/chunks"); err != nil {
+		t.Fatal(err)
+	}
+	sh.want("select sum(length(x)) from t", "500000")
+}
