@@ -14,6 +14,7 @@ typedef struct FileIdentity {
 
 /* A database path in this process, shared by its handles. What is marked (W)
 ** belongs to the holder of SQLite's write lock. */
+#define SPOOL_MAPS 4
 typedef struct Spool Spool;
 struct Spool {
   Spool *pNext;
@@ -26,8 +27,13 @@ struct Spool {
   _Atomic int nWal;                /* WAL files of this database open in this process */
   uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
   uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */
-  char *aSeg;                      /* the mapped segment, or NULL (W) */
+  char *aSeg;                      /* the current segment, one of aMap, or NULL (W) */
   uint64_t segNo;                  /* its number (W) */
+  struct SpoolMap {
+    char *a;
+    uint64_t ino;
+  } aMap[SPOOL_MAPS];              /* segment files that are mapped: they are used again (W) */
+  int iMap;                        /* the next to be replaced (W) */
   SpoolState *segState;            /* the state that it belongs to (W) */
 };
 
@@ -60,7 +66,7 @@ int spoolRelease(Spool *p);
 /* After the state was found lost: attach anew without waiting. 0: not yet. */
 int spoolReattach(Spool *p, const FileIdentity *pId);
 
-/* Unmaps the segment (W). */
+/* Unmaps the segments (W). */
 void spoolUnmap(Spool *p);
 
 /* The mirror can no longer be brought up to date by the log alone. */

@@ -25,7 +25,10 @@ SQLITE_EXTENSION_INIT3
 #define FRAME_DATA_MAX (SPOOL_SEGMENT_BYTES / 2)
 
 void spoolUnmap(Spool *p) {
-  if (p->aSeg) munmap(p->aSeg, SPOOL_SEGMENT_BYTES);
+  for (int i = 0; i < SPOOL_MAPS; i++) {
+    if (p->aMap[i].a) munmap(p->aMap[i].a, SPOOL_SEGMENT_BYTES);
+    p->aMap[i].a = 0;
+  }
   p->aSeg = 0;
 }
 
@@ -34,34 +37,70 @@ static char *segmentPath(Spool *p, uint64_t segNo) {
   return asprintf(&z, "%s/log.%016llx", p->zDir, (unsigned long long)segNo) < 0 ? 0 : z;
 }
 
-/* Maps segment segNo as the current one; isNew: makes it, its blocks allocated.
-** Returns 0 or an errno. */
-static int mapSegment(Spool *p, SpoolState *st, uint64_t segNo, int isNew) {
+/* A segment's file: one that the replicator has freed, or a new one with its blocks
+** allocated. -1 and errno. */
+static int newSegment(Spool *p, const char *zSegment) {
+  for (int i = 0; i < SPOOL_FREE_FILES; i++) {
+    char *z;
+    if (asprintf(&z, "%s/free.%d", p->zDir, i) < 0) break;
+    int rc = rename(z, zSegment);
+    free(z);
+    if (!rc) return open(zSegment, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  }
+  int fd = open(zSegment, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT | O_TRUNC, 0600);
+  int rc = fd < 0 ? 0 : posix_fallocate(fd, 0, SPOOL_SEGMENT_BYTES);
+  if (!rc) return fd;
+  close(fd);
+  unlink(zSegment);
+  errno = rc;
+  return -1;
+}
+
+/* The mapping of a segment's file; one that was mapped before still is, with its
+** pages in place. NULL and errno. */
+static char *mapFile(Spool *p, int fd) {
   struct stat s;
-  int rc = 0;
-  spoolUnmap(p);
+  if (fstat(fd, &s)) return 0;
+  if (s.st_size != SPOOL_SEGMENT_BYTES) {
+    errno = EIO;
+    return 0;
+  }
+  for (int i = 0; i < SPOOL_MAPS; i++)
+    if (p->aMap[i].a && p->aMap[i].ino == s.st_ino) return p->aMap[i].a;
+  char *a = mmap(0, SPOOL_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (a == MAP_FAILED) return 0;
+#ifdef MADV_POPULATE_WRITE
+  /* Otherwise each page's first write is a fault, and there are three in a one-page
+  ** commit. MAP_POPULATE would only read shared pages in. */
+  madvise(a, SPOOL_SEGMENT_BYTES, MADV_POPULATE_WRITE);
+#endif
+  struct SpoolMap *pMap = &p->aMap[p->iMap++ % SPOOL_MAPS];
+  if (pMap->a) munmap(pMap->a, SPOOL_SEGMENT_BYTES);
+  pMap->a = a;
+  pMap->ino = s.st_ino;
+  return a;
+}
+
+/* Makes segment segNo the current one; isNew: it does not exist yet. 0 or an errno. */
+static int mapSegment(Spool *p, SpoolState *st, uint64_t segNo, int isNew) {
   char *z = segmentPath(p, segNo);
   if (!z) return ENOMEM;
-  int fd = open(z, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (isNew ? O_CREAT | O_TRUNC : 0), 0600);
-  if (fd < 0) rc = errno;
-  if (!rc && isNew) rc = posix_fallocate(fd, 0, SPOOL_SEGMENT_BYTES);
-  if (!rc && (fstat(fd, &s) || s.st_size != SPOOL_SEGMENT_BYTES)) rc = EIO;
-  if (!rc) {
-    char *a = mmap(0, SPOOL_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    if (a == MAP_FAILED) rc = errno;
-    else p->aSeg = a;
-  }
-  if (rc && isNew && fd >= 0) unlink(z);
+  if (p->segState != st) spoolUnmap(p);
+  p->aSeg = 0;
+  int fd = isNew ? newSegment(p, z) : open(z, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  char *a = fd >= 0 ? mapFile(p, fd) : 0;
+  int rc = a ? 0 : errno;
   if (fd >= 0) close(fd);
   free(z);
   if (rc) return rc;
+  p->aSeg = a;
   p->segNo = segNo;
   p->segState = st;
   if (isNew) {
     uint64_t size = SPOOL_SEGMENT_BYTES;
-    memcpy(p->aSeg, "VRNLOG01", 8);
-    memcpy(p->aSeg + 8, &segNo, 8);
-    memcpy(p->aSeg + 16, &size, 8);
+    memcpy(a, "VRNLOG01", 8);
+    memcpy(a + 8, &segNo, 8);
+    memcpy(a + 16, &size, 8);
   }
   return 0;
 }
@@ -73,7 +112,7 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
   t->lost = 1;
   spoolRaise(t->st, cause);
   if (rc == ENOENT) atomic_fetch_or(&t->st->flags, SPOOL_LOST); /* the directory is gone */
-  if (p->segNo != head) spoolUnmap(p);
+  spoolUnmap(p);
   for (uint64_t n = last; n > head; n--) {
     char *z = segmentPath(p, n);
     if (z) unlink(z);

@@ -29,7 +29,7 @@ type Config struct {
 	Targets               []chunkstore.TargetConfig
 	SnapshotLoadingPolicy LoadingPolicy
 
-	Hostname          string // empty: the machine's, see [Config.Host]
+	Hostname          string        // empty: the machine's, see [Config.Host]
 	APICallsPerSecond float64       // 0: not set; see [Config.OpenStore]
 	ManifestInterval  time.Duration // at most one manifest per database in this time
 	UploadConcurrency int

@@ -1,0 +1,146 @@
+/*
+** What replication costs a commit: the same one-row transactions through the
+** stock VFS and through verneuil, in turns of the same run, so that what else the
+** machine does falls on both. Usage:
+**
+**   VERNEUIL_CONFIG=... commit LIBRARY DIRECTORY [TURNS] [LOAD]
+**
+** LOAD 1: a second database of the same process is filled with random bytes all the
+** while, so that its upload keeps the processors busy.
+**
+** Each line: journal mode, synchronous, medians in microseconds, and the ratios of
+** medians, 99th percentiles and means, verneuil to stock.
+*/
+#include "sqlite3-binding.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PER_TURN 50
+
+static atomic_int stopLoad;
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+static void check(sqlite3 *db, int rc, const char *zWhat) {
+  if (rc == SQLITE_OK || rc == SQLITE_ROW || rc == SQLITE_DONE) return;
+  fprintf(stderr, "%s: %s\n", zWhat, sqlite3_errmsg(db));
+  exit(1);
+}
+
+static void run(sqlite3 *db, const char *zSql) { check(db, sqlite3_exec(db, zSql, 0, 0, 0), zSql); }
+
+static sqlite3 *open_db(const char *zDir, const char *zName, const char *zVfs) {
+  char zPath[4096];
+  sqlite3 *db;
+  snprintf(zPath, sizeof zPath, "%s/%s.db", zDir, zName);
+  check(0, sqlite3_open_v2(zPath, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, zVfs), zPath);
+  return db;
+}
+
+static int ascending(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return x < y ? -1 : x > y;
+}
+
+static void *load(void *p) {
+  sqlite3 *db = open_db(p, "load", "verneuil");
+  run(db, "pragma journal_mode=truncate; pragma synchronous=off; create table if not exists l(b)");
+  while (!stopLoad) {
+    run(db, "insert into l values(randomblob(1000000))");
+    run(db, "delete from l where rowid<(select max(rowid) from l)-50");
+    usleep(20000);
+  }
+  sqlite3_close(db);
+  return 0;
+}
+
+typedef struct Side {
+  sqlite3 *db;
+  sqlite3_stmt *pStmt;
+  double *a;
+  int n;
+} Side;
+
+static void turn(Side *s, int isRead) {
+  for (int i = 0; i < PER_TURN; i++) {
+    double t = now();
+    if (!isRead) sqlite3_bind_int(s->pStmt, 1, i);
+    sqlite3_bind_int(s->pStmt, isRead ? 1 : 2, 1 + rand() % 10000);
+    check(s->db, sqlite3_step(s->pStmt), "step");
+    check(s->db, sqlite3_reset(s->pStmt), "reset");
+    s->a[s->n++] = now() - t;
+  }
+}
+
+static double mean(const Side *s) {
+  double sum = 0;
+  for (int i = 0; i < s->n; i++) sum += s->a[i];
+  return sum / s->n;
+}
+
+static void compare(const char *zDir, const char *zMode, const char *zSync, int turns, int isRead) {
+  static const char *const azVfs[] = {"unix", "verneuil"};
+  Side a[2];
+  for (int i = 0; i < 2; i++) {
+    char zName[64], zSql[200];
+    snprintf(zName, sizeof zName, "%s-%s-%s%s", azVfs[i], zMode, zSync, isRead ? "-read" : "");
+    a[i].db = open_db(zDir, zName, azVfs[i]);
+    a[i].n = 0;
+    a[i].a = malloc(sizeof(double) * (size_t)turns * PER_TURN);
+    snprintf(zSql, sizeof zSql, "pragma journal_mode=%s; pragma synchronous=%s; pragma cache_size=%d", zMode, zSync,
+             isRead ? 10 : 2000);
+    run(a[i].db, zSql);
+    run(a[i].db,
+        "create table if not exists t(id integer primary key, n, s);"
+        "insert into t select value, 0, hex(randomblob(50)) from"
+        " (with recursive c(value) as (values(1) union all select value+1 from c where value<10000) select * from c)");
+    check(a[i].db, sqlite3_prepare_v2(a[i].db, isRead ? "select s from t where id=?1" : "update t set n=?1 where id=?2",
+                                      -1, &a[i].pStmt, 0), "prepare");
+  }
+  for (int k = 0; k < turns; k++) {
+    turn(&a[k & 1], isRead);
+    turn(&a[!(k & 1)], isRead);
+  }
+  double m0 = mean(&a[0]), m1 = mean(&a[1]);
+  for (int i = 0; i < 2; i++) qsort(a[i].a, (size_t)a[i].n, sizeof(double), ascending);
+  int half = a[0].n / 2, p99 = a[0].n * 99 / 100;
+  printf("%-9s %-7s stock %8.1f us  verneuil %8.1f us  median x %.3f  p99 x %.3f  mean x %.3f\n", isRead ? "read" : zMode,
+         isRead ? "cold" : zSync, a[0].a[half], a[1].a[half], a[1].a[half] / a[0].a[half], a[1].a[p99] / a[0].a[p99], m1 / m0);
+  fflush(stdout);
+  for (int i = 0; i < 2; i++) {
+    sqlite3_finalize(a[i].pStmt);
+    sqlite3_close(a[i].db);
+    free(a[i].a);
+  }
+}
+
+int main(int argc, char **argv) {
+  static const char *const az[][2] = {{"delete", "full"},  {"truncate", "off"}, {"persist", "off"},
+                                      {"wal", "full"},     {"wal", "normal"},   {"wal", "off"}};
+  pthread_t thread;
+  sqlite3 *db;
+  char *zErr = 0;
+  if (argc < 3) return 2;
+  int turns = argc > 3 ? atoi(argv[3]) : 100, withLoad = argc > 4 && atoi(argv[4]);
+  check(0, sqlite3_open(":memory:", &db), "open");
+  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, (int *)0);
+  if (sqlite3_load_extension(db, argv[1], 0, &zErr) != SQLITE_OK) {
+    fprintf(stderr, "%s\n", zErr);
+    return 1;
+  }
+  if (withLoad) pthread_create(&thread, 0, load, argv[2]);
+  for (unsigned i = 0; i < sizeof az / sizeof *az; i++) compare(argv[2], az[i][0], az[i][1], turns, 0);
+  compare(argv[2], "delete", "off", turns, 1);
+  stopLoad = 1;
+  if (withLoad) pthread_join(thread, 0);
+  return 0;
+}

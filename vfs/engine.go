@@ -1,0 +1,445 @@
+package vfs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/replicate"
+	"verneuil/spool"
+)
+
+// Program names this program in manifests and in verneuil_version().
+const Program = "verneuil-go 0.1.0"
+
+// OpenSource opens a live database file for a replicator. Package cgo sets it: in
+// a process that uses SQLite on the file, only the base VFS may open it (closing
+// any other descriptor drops the process's POSIX locks).
+var OpenSource func(path string) (replicate.Source, error)
+
+// adoptInterval is how often a process looks for spools that nobody serves.
+const adoptInterval = time.Minute
+
+// retryInterval is the pause before a spool that could not be served is tried again.
+const retryInterval = 5 * time.Second
+
+// Engine is what one process runs for its databases: one replicator per spool
+// that it has open, and the store that they share. All methods may be called
+// from any thread, and return quickly unless they say otherwise.
+type Engine struct {
+	cfg    *Config
+	cfgErr error
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	store    *chunkstore.Store
+	storeErr error
+	reads    func() (*chunkstore.Store, error) // the replicas' own: they do not spend the replicators' tokens
+	served   map[string]*service
+	invalid  []string // what Validate found
+	panics   []string
+}
+
+// service is one spool that this process serves or stands by for.
+type service struct {
+	opens  int // databases open here; 0: drain, then stop
+	cancel context.CancelFunc
+	done   chan struct{}
+	r      *replicate.Replicator // nil until the spool could be opened
+	err    error                 // why it could not
+}
+
+// Process returns the engine of this process, configured by VERNEUIL_CONFIG as it
+// was at the first call. A broken configuration is kept, not fatal: see Settings.
+var Process = sync.OnceValue(func() *Engine {
+	log, err := NewLogger(LevelFromEnv(), os.Stderr)
+	if err != nil {
+		log, _ = NewLogger("error", os.Stderr)
+		log.Error("log level", "error", err)
+	}
+	cfg, err := ParseConfig(os.Getenv("VERNEUIL_CONFIG"))
+	if err != nil {
+		err = fmt.Errorf("VERNEUIL_CONFIG: %w", err)
+		log.Error("databases are opened without replication", "error", err)
+		cfg = &Config{}
+	}
+	e := &Engine{cfg: cfg, cfgErr: err, log: log, served: map[string]*service{}}
+	e.reads = sync.OnceValues(func() (*chunkstore.Store, error) {
+		if e.cfgErr != nil {
+			return nil, e.cfgErr
+		}
+		return e.cfg.OpenForegroundStore(context.Background(), e.log)
+	})
+	return e
+})
+
+// Settings are what the recorder needs to know.
+type Settings struct {
+	SpoolingDir string // absolute; empty: no replication
+	Permissions os.FileMode
+	Validate    bool
+	Err         error // the configuration is broken: no replication
+}
+
+// Settings returns what the recorder needs to know, and starts to look for
+// spools that nobody serves.
+func (e *Engine) Settings() Settings {
+	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Err: e.cfgErr, Validate: os.Getenv("VERNEUIL_VALIDATE") == "1"}
+	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
+		return s
+	}
+	s.SpoolingDir, s.Err = filepath.Abs(e.cfg.ReplicationSpoolingDir)
+	if s.Err == nil {
+		go e.adopt(s.SpoolingDir)
+	}
+	return s
+}
+
+// Config returns the process's configuration; the defaults if it is broken.
+func (e *Engine) Config() *Config { return e.cfg }
+
+// Log returns the process's logger.
+func (e *Engine) Log() *slog.Logger { return e.log }
+
+// Host returns the source name that this process writes into manifests.
+func (e *Engine) Host() string { return e.cfg.Host() }
+
+// ReadStore returns the store that the process's replicas read from, opened at
+// the first call.
+func (e *Engine) ReadStore() (*chunkstore.Store, error) { return e.reads() }
+
+// Store returns the store that the process replicates to, opened at the first call.
+func (e *Engine) Store() (*chunkstore.Store, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cfgErr != nil {
+		return nil, e.cfgErr
+	}
+	if e.store == nil && e.storeErr == nil {
+		e.store, e.storeErr = e.cfg.OpenStore(context.Background(), e.log)
+	}
+	return e.store, e.storeErr
+}
+
+// Opened sees to it that somebody replicates the database whose spool is dir.
+func (e *Engine) Opened(dir string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.serveLocked(dir).opens++
+}
+
+// Closed is Opened's opposite. The spool is served until its data is sent.
+func (e *Engine) Closed(dir string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.served[dir]
+	if s == nil {
+		return
+	}
+	if s.opens = max(0, s.opens-1); s.opens == 0 {
+		go e.drain(dir, s)
+	}
+}
+
+func (e *Engine) serveLocked(dir string) *service {
+	if s := e.served[dir]; s != nil {
+		return s
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &service{cancel: cancel, done: make(chan struct{})}
+	e.served[dir] = s
+	go e.serve(ctx, dir, s)
+	return s
+}
+
+// serve runs the spool's replicator until ctx ends, and tries anew when it fails.
+func (e *Engine) serve(ctx context.Context, dir string, s *service) {
+	defer close(s.done)
+	for ctx.Err() == nil {
+		err := e.replicateOnce(ctx, dir, s)
+		if err != nil && ctx.Err() == nil {
+			e.log.Error("replication stopped; it is tried again", "spool", dir, "error", err)
+		}
+		e.mu.Lock()
+		s.r, s.err = nil, err
+		e.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryInterval):
+		}
+	}
+}
+
+func (e *Engine) replicateOnce(ctx context.Context, dir string, s *service) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.Panicked("replicate "+dir, p)
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	store, err := e.Store()
+	if err != nil {
+		return err
+	}
+	sp, err := spool.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer sp.Close()
+	if err := sp.WriteSourceConfig(e.source(sp)); err != nil {
+		return err
+	}
+	r, err := replicate.New(e.options(sp, store))
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	s.r, s.err = r, nil
+	e.mu.Unlock()
+	return r.Run(ctx)
+}
+
+// source is what another process, or verneuilctl flush, needs to replicate sp.
+func (e *Engine) source(sp *spool.Spool) spool.SourceConfig {
+	return spool.SourceConfig{
+		Path:               sp.Path(),
+		Host:               e.Host(),
+		Targets:            e.cfg.Targets,
+		ManifestIntervalMS: e.cfg.ManifestInterval.Milliseconds(),
+		APICallsPerSecond:  e.cfg.APICallsPerSecond,
+		UploadConcurrency:  e.cfg.UploadConcurrency,
+	}
+}
+
+func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store) replicate.Options {
+	path := sp.Path()
+	return replicate.Options{
+		Spool:            sp,
+		Store:            store,
+		Host:             e.Host(),
+		Program:          Program,
+		ManifestInterval: e.cfg.ManifestInterval,
+		Concurrency:      e.cfg.UploadConcurrency,
+		OpenSource:       func() (replicate.Source, error) { return OpenSource(path) },
+		Log:              e.log,
+	}
+}
+
+// drain sends what a closed database has left, and stops its replicator.
+func (e *Engine) drain(dir string, s *service) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.Panicked("drain "+dir, p)
+		}
+	}()
+	for {
+		err := e.Flush(dir, time.Minute)
+		e.mu.Lock()
+		if s.opens > 0 || e.served[dir] != s {
+			e.mu.Unlock()
+			return // opened again, or drained by another call
+		}
+		if err == nil {
+			delete(e.served, dir)
+			e.mu.Unlock()
+			s.cancel()
+			return
+		}
+		e.mu.Unlock()
+		time.Sleep(retryInterval)
+	}
+}
+
+// adopt serves the spools under root that have unsent data and no replicator,
+// for as long as the process lives.
+func (e *Engine) adopt(root string) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.Panicked("adopt", p)
+		}
+	}()
+	for {
+		dirs, _ := filepath.Glob(filepath.Join(root, "*", "source.json"))
+		for _, f := range dirs {
+			dir := filepath.Dir(f)
+			if !orphan(dir) {
+				continue
+			}
+			e.mu.Lock()
+			if e.served[dir] == nil {
+				s := e.serveLocked(dir)
+				go e.drain(dir, s)
+			}
+			e.mu.Unlock()
+		}
+		time.Sleep(adoptInterval)
+	}
+}
+
+// orphan reports whether the spool in dir has data that was not sent, and no live
+// process that would send it.
+func orphan(dir string) bool {
+	sp, err := spool.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer sp.Close()
+	st := sp.State()
+	sent := st.PushedGeneration.Load() >= st.Generation.Load() && st.PushedSequence.Load() >= st.Sequence.Load()
+	return !sent && !spool.Token(st.Replicator.Load()).Alive()
+}
+
+// ErrNotServed says that a database is not replicated by this process.
+var ErrNotServed = errors.New("not replicated by this process")
+
+// Flush pushes what is committed in the database of the spool dir; it returns nil
+// only when every target has it all. It blocks until then, at most for timeout.
+func (e *Engine) Flush(dir string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	err := e.flush(ctx, dir)
+	if err != nil {
+		e.log.Warn("flush", "spool", dir, "error", err)
+	}
+	return err
+}
+
+func (e *Engine) flush(ctx context.Context, dir string) error {
+	r, err := e.replicator(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return r.Flush(ctx)
+}
+
+// replicator returns the running replicator of dir; one that has just been
+// started is waited for.
+func (e *Engine) replicator(ctx context.Context, dir string) (*replicate.Replicator, error) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		e.mu.Lock()
+		s := e.served[dir]
+		if s == nil {
+			e.mu.Unlock()
+			return nil, ErrNotServed
+		}
+		r, err := s.r, s.err
+		e.mu.Unlock()
+		if r != nil || err != nil {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// Validate compares the mirror of the spool dir with its database, whose write
+// lock the caller holds. What differs is logged and stays in the status.
+func (e *Engine) Validate(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r, err := e.replicator(ctx, dir)
+	if err == nil {
+		err = r.Verify(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("validate %s: %w", dir, err)
+		e.log.Error("validation failed", "error", err)
+		e.mu.Lock()
+		e.invalid = append(e.invalid, err.Error())
+		e.mu.Unlock()
+	}
+	return err
+}
+
+// Exit gives unsent data at most timeout to leave.
+func (e *Engine) Exit(timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	e.mu.Lock()
+	var dirs []string
+	for dir := range e.served {
+		dirs = append(dirs, dir)
+	}
+	e.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, dir := range dirs {
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					e.Panicked("exit", p)
+				}
+			}()
+			if err := e.flush(ctx, dir); err != nil {
+				e.log.Warn("process ends with unsent data; verneuilctl flush sends it", "spool", dir, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Panicked records a panic that was kept from the host.
+func (e *Engine) Panicked(what string, p any) {
+	e.log.Error("panic", "in", what, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.panics = append(e.panics, fmt.Sprintf("%s: %v", what, p))
+}
+
+// Status returns verneuil_status()'s JSON object.
+func (e *Engine) Status() []byte {
+	type database struct {
+		Spool string `json:"spool"`
+		Error string `json:"error,omitempty"`
+		*replicate.Status
+	}
+	status := struct {
+		Program   string     `json:"program"`
+		Host      string     `json:"host"`
+		Spooling  string     `json:"replication_spooling_dir,omitempty"`
+		Error     string     `json:"error,omitempty"`
+		APICalls  int64      `json:"api_calls"`
+		Databases []database `json:"databases"`
+		Replicas  any        `json:"replicas"`
+		Invalid   []string   `json:"validation_failures,omitempty"`
+		Panics    []string   `json:"panics,omitempty"`
+	}{Program: Program, Host: e.Host(), Spooling: e.cfg.ReplicationSpoolingDir, Databases: []database{}}
+	status.Replicas = replicate.Followers()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := errors.Join(e.cfgErr, e.storeErr); err != nil {
+		status.Error = err.Error()
+	}
+	if e.store != nil {
+		status.APICalls = e.store.Calls()
+	}
+	for dir, s := range e.served {
+		d := database{Spool: dir}
+		if s.err != nil {
+			d.Error = s.err.Error()
+		}
+		if s.r != nil {
+			st := s.r.Status()
+			d.Status = &st
+		}
+		status.Databases = append(status.Databases, d)
+	}
+	status.Invalid, status.Panics = e.invalid, e.panics
+	b, err := json.Marshal(status)
+	if err != nil {
+		return fmt.Appendf(nil, `{"error":%q}`, err.Error())
+	}
+	return b
+}
