@@ -11,6 +11,7 @@
 //	state        one page, mapped shared by every process that writes the database
 //	attach       flock'd for the moments in which a recorder creates or checks the state
 //	log.<%016x>  the changelog: numbered segments
+//	free.<0..2>  consumed segments' files, for the recorder to use again
 //	wake         a FIFO: one byte wakes the replicator, if it is armed
 //	lock         locked (fcntl: a forked child must not keep it) by the process that
 //	             replicates; others stand by

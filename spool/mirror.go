@@ -282,8 +282,7 @@ func (m *Mirror) Truncate(size int64) error {
 
 // grow adds zeros. Chunks that were cut off before and come back as zeros are
 // changed throughout, new ones differ nowhere from the zeros that a tree has for
-// them; a last chunk that gets longer does not change, as a cut's object is never
-// longer than its chunk and stands for zeros beyond its end.
+// them. The last chunk, if it gets longer, is not any more what its object is.
 func (m *Mirror) grow(size int64) error {
 	old, chunks := m.Chunks(), int((size+chunkBytes-1)/chunkBytes)
 	ones := slices.Repeat([]byte{1}, min(chunks-old, chunkBytes))
@@ -292,8 +291,13 @@ func (m *Mirror) grow(size int64) error {
 			return err
 		}
 	}
-	if old > 0 && m.diffs[old-1] != nil {
-		m.diffs[old-1].Hashed = false
+	if in := m.size % chunkBytes; in > 0 {
+		d, err := m.beforeChange(old - 1)
+		if err != nil {
+			return err
+		}
+		end := min(chunkBytes, size-int64(old-1)*chunkBytes)
+		d.Set(int(in)/sectorBytes, int(end+sectorBytes-1)/sectorBytes)
 	}
 	if err := m.file.Truncate(size); err != nil {
 		return err
@@ -357,12 +361,20 @@ func (m *Mirror) Carry(off, length int64) {
 // MarkAll notes that nothing is known of any chunk: what the last cut was is lost.
 func (m *Mirror) MarkAll() error {
 	for i := range m.Chunks() {
-		d, err := m.beforeChange(i)
-		if err != nil {
-			return fmt.Errorf("mirror: mark all: %w", err)
+		if err := m.Doubt(i); err != nil {
+			return err
 		}
-		d.Whole = true
 	}
+	return nil
+}
+
+// Doubt notes that nothing is known of chunk i.
+func (m *Mirror) Doubt(i int) error {
+	d, err := m.beforeChange(i)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	d.Whole = true
 	return nil
 }
 
