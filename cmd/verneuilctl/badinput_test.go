@@ -1,0 +1,263 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+)
+
+// refuse runs verneuilctl, which must end with that code, say one line that holds
+// each of wants, and write nothing to stdout.
+func refuse(t *testing.T, code int, wants []string, args ...string) {
+	t.Helper()
+	r := ctl(t, args...)
+	line := strings.TrimSuffix(r.stderr, "\n")
+	if r.code != code {
+		t.Errorf("verneuilctl %s: exit code %d, want %d\n%s", strings.Join(args, " "), r.code, code, r.stderr)
+	}
+	if !strings.HasPrefix(line, "verneuilctl: ") || strings.Contains(line, "\n") {
+		t.Errorf("verneuilctl %s: stderr is not one line of ours: %q", strings.Join(args, " "), r.stderr)
+	}
+	for _, want := range wants {
+		if !strings.Contains(line, want) {
+			t.Errorf("verneuilctl %s: message %q, want %q in it", strings.Join(args, " "), line, want)
+		}
+	}
+	if r.stdout != "" {
+		t.Errorf("verneuilctl %s: writes %q to stdout", strings.Join(args, " "), r.stdout)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	s := dirSite(t)
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"missing command", nil},
+		{`unknown command "snyc"`, []string{"snyc"}},
+		{"unknown flag: --optimise", []string{"sync", "x.db", "--optimise"}},
+		{"accepts 1 arg(s), received 0", []string{"sync"}},
+		{"accepts 1 arg(s), received 2", []string{"sync", "a", "b"}},
+		{"accepts 1 arg(s), received 0", []string{"flush"}},
+		{"accepts 1 arg(s), received 0", []string{"manifest-name"}},
+		{"give --manifest or --source-path", []string{"restore"}},
+		{"give --manifest or --source-path", []string{"restore", "--hostname", "h"}},
+		{"--manifest excludes --hostname and --source-path", []string{"restore", "--manifest", "f", "--source-path", "/x"}},
+		{"--manifest excludes --hostname and --source-path", []string{"shell", "--manifest", "f", "--hostname", "h"}},
+		{"give one", []string{"manifest", "/x", "--source-path", "/x"}},
+		{"flag needs an argument", []string{"restore", "--out"}},
+		{`log level "loud"`, []string{"-l", "loud", "-c", s.config(), "sync", "x.db"}},
+	} {
+		refuse(t, 2, []string{c.want}, c.args...)
+	}
+	for _, args := range [][]string{{"--help"}, {"sync", "--help"}, {"--version"}} {
+		if r := ctl(t, args...); r.code != 0 || r.stdout == "" || r.stderr != "" {
+			t.Errorf("verneuilctl %s: exit code %d, stdout %q, stderr %q", args, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestBadConfiguration(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	for _, c := range []struct {
+		config string
+		wants  []string
+	}{
+		{"", []string{"sync " + db, "no configuration"}},
+		{"{", []string{"configuration: line 1, column"}},
+		{"@" + s.path("none.json"), []string{s.path("none.json"), "no such file"}},
+		{"@" + s.write("bad.json", []byte("{\n\"hostname\" 1}")), []string{"bad.json", "line 2, column 12"}},
+		{`{"replication_target": []}`, []string{"replication_target: unknown key"}},
+		{`{"make_default": "yes"}`, []string{"make_default: is a string"}},
+		{`{"replication_spooling_dir": "` + s.path("spool") + `"}`, []string{"sync " + db, "replication_targets"}},
+		{`{"replication_targets": [{"ftp": {}}]}`, []string{"replication_targets[0].ftp: unknown kind of target"}},
+		{`{"replication_targets": [{"s3": {"chunk_buket": "c"}}]}`, []string{"replication_targets[0].s3.chunk_buket: unknown key"}},
+		{`{"replication_targets": [{"dir": {"path": "` + s.path("store") + `"}}]}`, []string{"replication_spooling_dir"}},
+	} {
+		refuse(t, 1, c.wants, "-c", c.config, "sync", db)
+	}
+	t.Setenv("VERNEUIL_CONFIG", "{")
+	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "-s", db, "-o", s.path("out"))
+	if _, err := os.Stat(s.path("store")); err == nil {
+		t.Error("a refused command made the store")
+	}
+}
+
+func TestBadDatabase(t *testing.T) {
+	s := dirSite(t)
+	garbage := s.write("garbage.db", []byte(strings.Repeat("not a database. ", 1000)))
+	for path, want := range map[string]string{
+		s.path("none.db"): "no such file",
+		garbage:           "not a database",
+		s.dir:             "is a directory",
+		os.DevNull:        "not a regular file",
+	} {
+		refuse(t, 1, []string{"sync " + path, want}, "-c", s.config(), "sync", path)
+	}
+	if _, err := os.Stat(s.path("none.db")); err == nil {
+		t.Error("sync made the missing database")
+	}
+	if _, err := os.Stat(s.path("store")); err == nil {
+		t.Error("a refused sync wrote to the store")
+	}
+}
+
+func TestUnknownSource(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	must(t, "-c", s.config(), "sync", db)
+	for _, args := range [][]string{
+		{"--hostname", "elsewhere", "--source-path", db},
+		{"--source-path", s.path("other.db")},
+		{"--manifest", "verneuil://elsewhere" + db},
+		{"--manifest", s.path("none.manifest")},
+		{"--manifest", "file://" + s.path("none.manifest")},
+	} {
+		name := args[len(args)-1]
+		refuse(t, 1, []string{"restore", name, "not found"}, append([]string{"-c", s.config(), "restore", "--out", s.path("out.db")}, args...)...)
+		refuse(t, 1, []string{"manifest", name, "not found"}, append([]string{"-c", s.config(), "manifest", "--json"}, args...)...)
+	}
+	refuse(t, 1, []string{"gopher"}, "-c", s.config(), "restore", "--manifest", "gopher://x/y", "--out", s.path("out.db"))
+	refuse(t, 1, []string{"relative.db", "must be absolute"}, "-c", s.config(), "restore", "--hostname", "elsewhere", "-s", "relative.db", "-o", s.path("out.db"))
+	refuse(t, 1, []string{db, "a database, not a manifest"}, "-c", s.config(), "restore", "--manifest", db, "--out", s.path("out.db"))
+	s.noLeftovers("out.db")
+}
+
+// noLeftovers checks that neither the file nor a temporary one is there.
+func (s *site) noLeftovers(name string) {
+	s.t.Helper()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == name || strings.HasPrefix(entry.Name(), ".") {
+			s.t.Errorf("%s was left behind", entry.Name())
+		}
+	}
+}
+
+// TestDamagedStore: each kind of object, damaged in each way, is named by restore,
+// which leaves nothing behind, and is never restored.
+func TestDamagedStore(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 6<<20) // above 4 MiB there are leaves
+	must(t, "-c", s.config(), "sync", db)
+	var m struct {
+		Levels int
+		Top    []string
+	}
+	if err := json.Unmarshal([]byte(must(t, "-c", s.config(), "manifest", "--json", db)), &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Levels == 0 || len(m.Top) == 0 {
+		t.Fatalf("the manifest has %d levels, %d IDs on top; want a leaf", m.Levels, len(m.Top))
+	}
+	objects := map[string]string{}
+	for _, file := range s.chunks() {
+		if slices.Contains(m.Top, filepath.Base(file)) {
+			objects["leaf"] = file
+		} else {
+			objects["chunk"] = file
+		}
+	}
+	manifests := s.files("store/manifests")
+	if len(manifests) != 1 || len(objects) != 2 {
+		t.Fatalf("found manifests %q and objects %q", manifests, objects)
+	}
+	objects["manifest"] = manifests[0]
+	damages := map[string]func(file string, b []byte) error{
+		"missing":   func(file string, _ []byte) error { return os.Remove(file) },
+		"empty":     func(file string, _ []byte) error { return os.WriteFile(file, nil, 0o600) },
+		"truncated": func(file string, b []byte) error { return os.WriteFile(file, b[:len(b)/2], 0o600) },
+		"flipped bit": func(file string, b []byte) error {
+			b[len(b)-9] ^= 0x20
+			return os.WriteFile(file, b, 0o600)
+		},
+		"other content": func(file string, _ []byte) error { return os.WriteFile(file, []byte(strings.Repeat("x", 9999)), 0o600) },
+	}
+	for kind, file := range objects {
+		whole, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for damage, apply := range damages {
+			t.Run(kind+" "+damage, func(t *testing.T) {
+				if err := apply(file, slices.Clone(whole)); err != nil {
+					t.Fatal(err)
+				}
+				want := "corrupt"
+				if damage == "missing" {
+					want = "not found"
+				}
+				name := filepath.Base(file)
+				if kind == "manifest" && damage != "missing" {
+					name = "verneuil://" + hostname + db
+				}
+				refuse(t, 1, []string{"restore " + db, name, want}, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+				refuse(t, 1, []string{name, want}, "-c", s.config(), "restore", "-s", db)
+				s.noLeftovers("out.db")
+			})
+		}
+		if err := os.WriteFile(file, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+	if s.sum(db) != s.sum(s.path("out.db")) {
+		t.Error("the repaired store does not restore to the database")
+	}
+}
+
+func TestBadS3(t *testing.T) {
+	s := minioSite(t)
+	db := s.database("d.db", 10000)
+	s3 := s.target["s3"].(map[string]any)
+	s3["create_buckets_on_demand"] = false
+	s.configure(nil)
+	refuse(t, 1, []string{"sync " + db, "bucket"}, "-c", s.config(), "sync", db)
+
+	const secret = "c0mpletely-wr0ng-secret"
+	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
+	s3["create_buckets_on_demand"] = true
+	s.configure(nil)
+	for _, args := range [][]string{{"sync", db}, {"restore", "-s", db, "-o", s.path("out.db")}} {
+		args = append([]string{"-l", "debug", "-c", s.config()}, args...)
+		r := ctl(t, args...)
+		if r.code != 1 || !strings.Contains(r.stderr, "verneuilctl: ") {
+			t.Errorf("wrong credentials: exit code %d, %q", r.code, r.stderr)
+		}
+		for _, hidden := range []string{secret, miniotest.SecretKey} {
+			if strings.Contains(r.stdout+r.stderr, hidden) {
+				t.Errorf("the secret is printed: %q", r.stderr)
+			}
+		}
+	}
+	s.noLeftovers("out.db")
+}
+
+func TestUnwritableOutput(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	must(t, "-c", s.config(), "sync", db)
+	out := s.path("no/such/directory/out.db")
+	refuse(t, 1, []string{out, "no such file"}, "-c", s.config(), "restore", "-s", db, "-o", out)
+	refuse(t, 1, []string{s.path("no/such/directory"), "no such file"}, "-c", s.config(), "manifest", db, "-o", out)
+	refuse(t, 1, []string{db}, "-c", s.config(), "restore", "-s", db, "-o", s.dir)
+	s.noLeftovers("out.db")
+	// A journal beside the output would be replayed on what is restored.
+	s.write("out.db-journal", []byte("journal"))
+	refuse(t, 1, []string{s.path("out.db-journal")}, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+}
+
+func TestFlushNothing(t *testing.T) {
+	s := dirSite(t)
+	refuse(t, 1, []string{"flush " + s.path("none"), "no such file"}, "flush", s.path("none"))
+}

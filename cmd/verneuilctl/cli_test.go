@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+)
+
+// These tests run verneuilctl as its users do, as a program: the one that make has
+// built (VERNEUIL_CTL), else this test binary, which is one too.
+
+const actAsProgram = "VERNEUILCTL_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(actAsProgram) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// result is what a program left behind.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// program runs argv with the environment of the test and env on top.
+func program(t *testing.T, env []string, argv ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	command := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	command.Env = append(os.Environ(), env...)
+	command.Stdout, command.Stderr = &stdout, &stderr
+	err := command.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%s: %v", strings.Join(argv, " "), err)
+	}
+	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
+}
+
+// ctl runs verneuilctl.
+func ctl(t *testing.T, args ...string) result {
+	t.Helper()
+	if built := os.Getenv("VERNEUIL_CTL"); built != "" {
+		return program(t, nil, append([]string{built}, args...)...)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program(t, []string{actAsProgram + "=1"}, append([]string{self}, args...)...)
+}
+
+// must runs verneuilctl, which must succeed and say nothing on stderr, and returns
+// its stdout.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	r := ctl(t, args...)
+	if r.code != 0 || r.stderr != "" {
+		t.Fatalf("verneuilctl %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// sqlite runs the sqlite3 shell, which must succeed.
+func sqlite(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	r := program(t, env, append([]string{sqliteShell(t)}, args...)...)
+	if r.code != 0 || r.stderr != "" {
+		t.Fatalf("sqlite3 %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// sqliteShell finds the sqlite3 shell. make test has seen to it that there is one.
+func sqliteShell(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("sqlite3")
+	if err == nil {
+		return path
+	}
+	if os.Getenv("VERNEUIL_CTL") != "" {
+		t.Fatal("no sqlite3 shell (Debian, Ubuntu: apt-get install sqlite3)")
+	}
+	t.Skip("no sqlite3 shell; make test installs one")
+	return ""
+}
+
+// library returns the built extension.
+func library(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("VERNEUIL_LIB")
+	if path == "" {
+		t.Skip("VERNEUIL_LIB names no extension; make test does")
+	}
+	return path
+}
+
+// site is a place to try things in: a directory of its own, a configuration, a target.
+type site struct {
+	t      *testing.T
+	dir    string
+	target map[string]any
+	caches []any
+}
+
+const hostname = "test-host"
+
+// dirSite has a target in a directory.
+func dirSite(t *testing.T) *site {
+	s := emptySite(t)
+	s.target = map[string]any{"dir": map[string]any{"path": s.path("store")}}
+	s.configure(nil)
+	return s
+}
+
+// minioSite has a target in a MinIO server of its own.
+func minioSite(t *testing.T) *site {
+	s := emptySite(t)
+	s.target = map[string]any{"s3": map[string]any{
+		"region": "minio", "endpoint": miniotest.Start(t), "chunk_bucket": "chunks", "manifest_bucket": "manifests",
+		"domain_addressing": false, "create_buckets_on_demand": true,
+	}}
+	s.configure(nil)
+	return s
+}
+
+func emptySite(t *testing.T) *site {
+	t.Helper()
+	// The test's environment must not decide what happens.
+	for _, name := range []string{"VERNEUIL_CONFIG", "VERNEUIL_LOG", "RUST_LOG"} {
+		t.Setenv(name, "")
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &site{t: t, dir: dir}
+}
+
+func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
+
+// config is the argument of -c.
+func (s *site) config() string { return "@" + s.path("verneuil.json") }
+
+// configure writes the configuration, with changes on top of it.
+func (s *site) configure(changes map[string]any) {
+	s.t.Helper()
+	config := map[string]any{
+		"make_default":             true,
+		"hostname":                 hostname,
+		"replication_spooling_dir": s.path("spool"),
+		"replication_targets":      append([]any{s.target}, s.caches...),
+		"api_calls_per_second":     10000,
+		"manifest_interval_ms":     50,
+	}
+	for key, value := range changes {
+		config[key] = value
+	}
+	b, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("verneuil.json", b)
+}
+
+func (s *site) write(name string, b []byte) string {
+	s.t.Helper()
+	if err := os.WriteFile(s.path(name), b, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.path(name)
+}
+
+// database makes a database of about that many bytes of random data.
+func (s *site) database(name string, size int) string {
+	s.t.Helper()
+	db, err := openDatabase(s.path(name), "rwc")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer db.Close()
+	statement := fmt.Sprintf(`CREATE TABLE t(x); INSERT INTO t SELECT randomblob(10000) FROM (
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT %d) SELECT i FROM n)`, 1+size/10000)
+	if _, err := db.ExecContext(context.Background(), statement); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.path(name)
+}
+
+// sum returns the SHA-256 of a file.
+func (s *site) sum(path string) string {
+	s.t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// chunks returns the files of the chunk bucket of a dir target.
+func (s *site) chunks() []string { return s.files("store/chunks") }
+
+// files returns the regular files below name, those of the store itself excepted.
+func (s *site) files(name string) []string {
+	s.t.Helper()
+	var files []string
+	err := filepath.WalkDir(s.path(name), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && entry.Name()[0] != '.' {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return files
+}

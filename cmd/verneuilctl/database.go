@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"verneuil/spool"
+)
+
+// pinned is a database file held still by a read transaction of stock SQLite:
+// a [replicate.Source] whose bytes are one committed state until it is closed.
+//
+// A rollback-mode database is its file: we hold SQLite's SHARED lock, so nobody can
+// take the EXCLUSIVE lock that every write to the file needs.
+//
+// A WAL-mode database is its file with frames of the WAL laid over: those up to
+// the last commit that the wal-index names, once we hold a read mark. Call that
+// commit M. What we read is the state as of M, because
+//   - frames 1..M stay where they are: the WAL restarts only when all of it is
+//     backfilled and nobody holds a mark on it;
+//   - checkpoints write pages to the file only up to our mark, which is not past M,
+//     so whatever they change lies under a frame that we lay over;
+//   - if the wal-index says that all frames up to M are backfilled, the file alone is
+//     the state as of M. Only then may we hold read mark 0, under which the WAL
+//     may restart; and no checkpoint can begin before mark 0 is released.
+type pinned struct {
+	path string
+
+	db   *sql.DB
+	conn *sql.Conn
+
+	file, wal, shm *os.File
+	size           int64
+	view           *spool.WALView // nil: the file alone
+}
+
+// pin opens the database at path, a canonical path, and begins the read
+// transaction. A hot journal, which a writer that died has left, is rolled back
+// first, as any reader would.
+func pin(ctx context.Context, path string) (*pinned, error) {
+	if err := checkRegular(path); err != nil {
+		return nil, err
+	}
+	p := &pinned{path: path}
+	if err := p.open(ctx); err != nil {
+		p.Close() // the first error is the one that counts
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pinned) open(ctx context.Context) error {
+	// Read-only, so that closing the last connection does not checkpoint: that
+	// would change the file.
+	err := p.begin(ctx, "ro")
+	if needsRecovery(err) {
+		if err := recoverDatabase(ctx, p.path); err != nil {
+			return err
+		}
+		err = p.begin(ctx, "ro")
+	}
+	if err != nil {
+		return err
+	}
+	// From here on Close must close SQLite's connection before these files: closing
+	// any descriptor of a file drops all POSIX locks that the process holds on it.
+	if p.file, err = os.Open(p.path); err != nil {
+		return err
+	}
+	info, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	p.size = info.Size()
+	var mode string
+	if err := p.conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return err
+	}
+	if mode == "wal" {
+		return p.overlayWAL()
+	}
+	return nil
+}
+
+// checkRegular keeps SQLite's "unable to open database file" for the cases that
+// deserve it.
+func checkRegular(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errors.New("is a directory, not a database")
+	case !info.Mode().IsRegular():
+		return errors.New("not a regular file")
+	}
+	return nil
+}
+
+// openDatabase opens path by the stock VFS; access is SQLite's "ro" or "rw".
+func openDatabase(path, access string) (*sql.DB, error) {
+	return sql.Open("sqlite3", sqliteURI(path, "unix")+"&mode="+access)
+}
+
+func (p *pinned) begin(ctx context.Context, access string) error {
+	p.unlock()
+	var err error
+	if p.db, err = openDatabase(p.path, access); err != nil {
+		return err
+	}
+	if p.conn, err = p.db.Conn(ctx); err != nil {
+		return err
+	}
+	if _, err = p.conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	var tables int // the read is what takes the lock
+	return p.conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+}
+
+// needsRecovery: there is a hot journal, or a WAL that a read-only connection
+// cannot recover.
+func needsRecovery(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrReadonly || e.Code == sqlite3.ErrCantOpen)
+}
+
+// recoverDatabase lets SQLite bring path to its last committed state, which takes
+// no more than a read by a connection that may write.
+func recoverDatabase(ctx context.Context, path string) error {
+	db, err := openDatabase(path, "rw")
+	if err != nil {
+		return err
+	}
+	var tables int
+	err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+	return errors.Join(err, db.Close())
+}
+
+// walTries bounds how often a wal-index that is being written is read again.
+const walTries = 1000
+
+func (p *pinned) overlayWAL() error {
+	var err error
+	if p.wal, err = os.Open(p.path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	// Without a wal-index on disk (no right to make one) no other process can have
+	// the database open for writing, and the WAL's last commit is the state.
+	frames := 0
+	if p.shm, err = os.Open(p.path + "-shm"); err == nil {
+		index, err := p.walIndex()
+		if err != nil {
+			return err
+		}
+		if index.Backfilled >= index.Frames {
+			return nil
+		}
+		frames = index.Frames
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	view, err := spool.NewWALView(p.wal, frames)
+	if errors.Is(err, spool.ErrNoWAL) && frames == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.wal.Name(), err)
+	}
+	if frames != 0 && view.Frames != frames {
+		return fmt.Errorf("%s: %d valid frames, but the wal-index says %d", p.wal.Name(), view.Frames, frames)
+	}
+	if view.Frames > 0 {
+		p.view, p.size = view, int64(view.Pages)*int64(view.PageBytes)
+	}
+	return nil
+}
+
+func (p *pinned) walIndex() (spool.WALIndex, error) {
+	for try := 1; ; try++ {
+		index, err := spool.ReadWALIndex(p.shm)
+		if !errors.Is(err, spool.ErrWALBusy) || try == walTries {
+			return index, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ReadAt is io.ReaderAt's.
+func (p *pinned) ReadAt(b []byte, off int64) (int, error) {
+	if off >= p.size {
+		return 0, io.EOF
+	}
+	short := error(nil)
+	if rest := p.size - off; int64(len(b)) > rest {
+		b, short = b[:rest], io.EOF
+	}
+	n, err := p.file.ReadAt(b, off)
+	if err != nil && (err != io.EOF || p.view == nil) {
+		return n, err
+	}
+	if p.view == nil {
+		return n, short
+	}
+	// What the file does not reach to yet is in the WAL; but for the page at 1 GiB
+	// with SQLite's lock bytes, which nobody ever writes.
+	clear(b[n:])
+	pageBytes := int64(p.view.PageBytes)
+	for page := off / pageBytes; page*pageBytes < off+int64(len(b)); page++ {
+		frame, ok := p.view.Offset(uint32(page + 1))
+		if !ok {
+			continue
+		}
+		from, to := max(off, page*pageBytes), min(off+int64(len(b)), (page+1)*pageBytes)
+		if _, err := p.wal.ReadAt(b[from-off:to-off], frame+from-page*pageBytes); err != nil {
+			return 0, fmt.Errorf("%s: %w", p.wal.Name(), err)
+		}
+	}
+	return len(b), short
+}
+
+// Size returns the database's size in bytes.
+func (p *pinned) Size() (int64, error) { return p.size, nil }
+
+// Reserved is false: whoever prepares a transaction cannot write it while we read.
+func (p *pinned) Reserved() (bool, error) { return false, nil }
+
+// Close ends the read transaction. It may be called again.
+func (p *pinned) Close() error {
+	err := p.unlock()
+	for _, f := range []*os.File{p.file, p.wal, p.shm} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	p.file, p.wal, p.shm = nil, nil, nil
+	return err
+}
+
+// unlock closes the connection.
+func (p *pinned) unlock() error {
+	var err error
+	if p.conn != nil {
+		err = p.conn.Close()
+	}
+	if p.db != nil {
+		err = errors.Join(err, p.db.Close())
+	}
+	p.conn, p.db = nil, nil
+	return err
+}
+
+// optimize rewrites the database with pages of 64 KiB, the size of a chunk.
+func optimize(ctx context.Context, path string) error {
+	db, err := openDatabase(path, "rw")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx) // page_size is a setting of the connection
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var mode string
+	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return err
+	}
+	if strings.EqualFold(mode, "wal") {
+		return errors.New("SQLite cannot change the page size of a database in WAL mode: switch it to journal_mode=DELETE first")
+	}
+	for _, statement := range []string{"PRAGMA page_size=65536", "VACUUM"} {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+	"verneuil/replicate"
+	"verneuil/spool"
+	"verneuil/vfs"
+)
+
+func flushCommand(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use:   "flush SPOOLDIR",
+		Short: "Send everything that is left in a spooling directory",
+		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir. Each
+spool remembers its targets, so no configuration is needed; credentials come
+from the environment. Succeeds only when every target has everything.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return fail(flush(command.Context(), g.log, args[0]), "flush", args[0])
+		},
+	}
+}
+
+// flush flushes each spool below root, and says so.
+func flush(ctx context.Context, log *slog.Logger, root string) error {
+	dirs, err := spoolsBelow(root)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, dir := range dirs {
+		name, err := flushSpool(ctx, log, dir)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		if _, err := fmt.Println(name); err != nil {
+			return err
+		}
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("%d of %d databases: %w", len(failed), len(dirs), errors.Join(failed...))
+	}
+	return nil
+}
+
+// spoolsBelow returns the directories below root that a recorder or a sync has made.
+func spoolsBelow(root string) ([]string, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, entry := range entries {
+		dir := filepath.Join(root, entry.Name())
+		for _, name := range []string{"source.json", "state"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				dirs = append(dirs, dir)
+				break
+			} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+				return nil, err
+			}
+		}
+	}
+	return dirs, nil
+}
+
+// flushSpool returns the database's path, or the spool's if it does not say.
+func flushSpool(ctx context.Context, log *slog.Logger, dir string) (name string, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, "source.json"))
+	if err != nil {
+		return dir, fmt.Errorf("the spool does not say where to send to: %w", err)
+	}
+	source, err := spool.ParseSourceConfig(text)
+	if err != nil {
+		return dir, fmt.Errorf("source.json: %w", err)
+	}
+	rate := source.APICallsPerSecond
+	if rate == 0 {
+		rate = -1 // somebody waits
+	}
+	store, err := chunkstore.Open(ctx, source.Targets, chunkstore.Options{
+		CallsPerSecond: rate, Concurrency: source.UploadConcurrency, Log: log,
+	})
+	if err != nil {
+		return source.Path, err
+	}
+	defer store.Close()
+	bar := &progress{}
+	defer bar.end()
+	f := &flushing{dir: dir, source: source, store: store, log: log, progress: bar.set}
+	wal, err := f.settle(ctx)
+	if err != nil {
+		return source.Path, err
+	}
+	if wal {
+		return source.Path, f.sync(ctx)
+	}
+	return source.Path, f.replicate(ctx)
+}
+
+// flushing is the flush of one spool.
+type flushing struct {
+	dir      string
+	source   spool.SourceConfig
+	store    *chunkstore.Store
+	log      *slog.Logger
+	progress func(phase string, done, total int64)
+}
+
+// settle lets SQLite roll back what a process that died has left in the middle,
+// and reports whether the database is in WAL mode.
+func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
+	path := f.source.Path
+	database, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // deleted since: the spool may have all of it
+	} else if err != nil {
+		return false, err
+	}
+	var header [20]byte
+	_, err = database.ReadAt(header[:], 0)
+	if err := errors.Join(notEOF(err), database.Close()); err != nil {
+		return false, err
+	}
+	if journal, err := os.Stat(path + "-journal"); err == nil && journal.Size() > 0 {
+		// A writer that lives is left alone: SQLite sees its lock. If it keeps us
+		// from looking, it is about to commit, and there is nothing to roll back.
+		var e sqlite3.Error
+		if err := recoverDatabase(ctx, path); err != nil && !(errors.As(err, &e) && e.Code == sqlite3.ErrBusy) {
+			return false, err
+		}
+	}
+	return string(header[:15]) == "SQLite format 3" && (header[18] == 2 || header[19] == 2), nil
+}
+
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// sync sends a database in WAL mode: its commits are not in the spool's log.
+func (f *flushing) sync(ctx context.Context) (err error) {
+	pinned, err := pin(ctx, f.source.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pinned.Close()) }()
+	_, err = replicate.Sync(ctx, replicate.SyncOptions{
+		Store:       f.store,
+		Root:        filepath.Dir(f.dir),
+		DBPath:      f.source.Path,
+		Host:        f.source.Host,
+		Program:     vfs.Program,
+		Concurrency: f.source.UploadConcurrency,
+		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
+		Progress:    f.progress,
+		Log:         f.log,
+	})
+	return err
+}
+
+// replicate does what the application's replicator would: it drains the spool, or
+// has the process do it that serves it.
+func (f *flushing) replicate(ctx context.Context) error {
+	sp, err := spool.Open(f.dir)
+	if err != nil {
+		// Of another boot: void. The database has it all.
+		if sp, err = spool.Create(filepath.Dir(f.dir), f.source.Path, 0o700); err != nil {
+			return err
+		}
+	}
+	defer sp.Close()
+	r, err := replicate.New(replicate.Options{
+		Spool:            sp,
+		Store:            f.store,
+		Host:             f.source.Host,
+		Program:          vfs.Program,
+		ManifestInterval: time.Duration(f.source.ManifestIntervalMS) * time.Millisecond,
+		Concurrency:      f.source.UploadConcurrency,
+		OpenSource:       func() (replicate.Source, error) { return openFile(f.source.Path) },
+		Progress:         f.progress,
+		Log:              f.log,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	err = r.Flush(ctx)
+	cancel()
+	return errors.Join(err, <-ended)
+}
+
+// file is a database in rollback mode as a [replicate.Source]: this process has no
+// SQLite connection to it while the file is open, so closing it drops nobody's locks.
+type file struct{ *os.File }
+
+func openFile(path string) (replicate.Source, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return file{f}, nil
+}
+
+func (f file) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// SQLite's lock bytes (os.h): RESERVED, and after it the range that readers lock
+// shared, and a writer exclusively.
+const (
+	reservedByte = 0x40000001
+	lockBytes    = 1 + 510
+)
+
+// Reserved asks whether a read lock could be had on those bytes: readers do
+// not mind, but whoever holds RESERVED does, and so does one who holds EXCLUSIVE
+// alone to roll back a hot journal.
+func (f file) Reserved() (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: reservedByte, Len: lockBytes}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
+		return false, fmt.Errorf("look at locks of %s: %w", f.Name(), err)
+	}
+	return lock.Type != unix.F_UNLCK, nil
+}

@@ -1,0 +1,187 @@
+// Verneuilctl is the operator's command line: it backs up, restores, flushes and
+// looks at databases that are replicated, or that are to be.
+//
+// Output that a program may want goes to stdout; messages and progress go to
+// stderr. Exit codes: 0 done, 1 failed, 2 called wrongly. main.go holds the
+// commands' common ground, each other file one command or what it rests on.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/chunkstore"
+	"verneuil/vfs"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	// An interrupted command removes its temporary files and says so. A second
+	// interrupt ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	defer stop()
+
+	root := rootCommand()
+	root.SetArgs(args)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if failed := (*failure)(nil); errors.As(err, &failed) {
+		if ctx.Err() != nil {
+			failed.err = errors.New("interrupted")
+		}
+		fmt.Fprintf(os.Stderr, "verneuilctl: %s\n", oneLine(failed.Error()))
+		return 1
+	}
+	fmt.Fprintf(os.Stderr, "verneuilctl: %s (see %s --help)\n", oneLine(err.Error()), command.CommandPath())
+	return 2
+}
+
+// failure is an error of a command that was called correctly: exit code 1. Every
+// other error that reaches run is about how it was called.
+type failure struct {
+	doing string // the command and what it was about, such as "sync /x/y.db"
+	err   error
+}
+
+// Error says once what was being done, also where err begins with that.
+func (f *failure) Error() string {
+	command, _, _ := strings.Cut(f.doing, " ")
+	message := strings.TrimPrefix(f.err.Error(), f.doing+": ")
+	return f.doing + ": " + strings.TrimPrefix(message, command+": ")
+}
+
+func (f *failure) Unwrap() error { return f.err }
+
+// fail returns err as the failure of doing; nil if err is nil.
+func fail(err error, doing ...string) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{strings.Join(doing, " "), err}
+}
+
+// oneLine joins the lines of a message: errors.Join and some libraries make several.
+func oneLine(message string) string {
+	var lines []string
+	for line := range strings.Lines(message) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+// global holds the flags of all commands.
+type global struct {
+	config string
+	level  string
+	log    *slog.Logger // of that level
+}
+
+func rootCommand() *cobra.Command {
+	g := &global{}
+	root := &cobra.Command{
+		Use:   "verneuilctl",
+		Short: "Back up, restore and query replicated SQLite databases",
+		Long: `verneuilctl backs up SQLite databases to S3 (or a directory), restores them, and
+opens their replicas. The configuration is JSON, or @ and the path of a file with it.`,
+		Version:       vfs.Program,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			g.log, err = g.logger()
+			return err
+		},
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("missing command")
+		},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q", args[0])
+			}
+			return nil
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.StringVarP(&g.config, "config", "c", "", "configuration, or @ and its file (default: $VERNEUIL_CONFIG)")
+	flags.StringVarP(&g.level, "log", "l", "", "error, warn, info, debug or off (default: $VERNEUIL_LOG, else error)")
+	root.AddCommand(
+		syncCommand(g), restoreCommand(g), flushCommand(g),
+		manifestCommand(g), manifestNameCommand(g), shellCommand(g),
+	)
+	return root
+}
+
+// text returns the configuration as it was given.
+func (g *global) text() string {
+	if g.config != "" {
+		return g.config
+	}
+	return os.Getenv("VERNEUIL_CONFIG")
+}
+
+// parse returns the configuration.
+func (g *global) parse() (*vfs.Config, error) {
+	config, err := vfs.ParseConfig(g.text())
+	if err != nil && g.config == "" {
+		err = fmt.Errorf("VERNEUIL_CONFIG: %w", err)
+	}
+	return config, err
+}
+
+// logger returns the log to stderr. A bad level in a flag is an error; in the
+// environment, which other programs share, it only gets a line.
+func (g *global) logger() (*slog.Logger, error) {
+	if g.level != "" {
+		return vfs.NewLogger(g.level, os.Stderr)
+	}
+	log, err := vfs.NewLogger(vfs.LevelFromEnv(), os.Stderr)
+	if err != nil {
+		log.Error("VERNEUIL_LOG", "error", err)
+	}
+	return log, nil
+}
+
+// session is what most commands need.
+type session struct {
+	config *vfs.Config
+	store  *chunkstore.Store
+	log    *slog.Logger
+}
+
+// open reads the configuration and opens its targets; the caller closes the store.
+func (g *global) open(ctx context.Context) (*session, error) {
+	config, err := g.parse()
+	if err != nil {
+		return nil, err
+	}
+	store, err := config.OpenForegroundStore(ctx, g.log)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return &session{config, store, g.log}, nil
+}
+
+func (s *session) Close() error { return s.store.Close() }
+
+// errNoTargets is the answer where a command needs somewhere to write or read.
+func (g *global) errNoTargets() error {
+	if g.text() == "" {
+		return errors.New("no configuration: give --config or set VERNEUIL_CONFIG")
+	}
+	return errors.New("configuration: replication_targets has no s3 or dir entry")
+}

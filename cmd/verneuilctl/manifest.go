@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/manifest"
+	"verneuil/replicate"
+)
+
+// origin says which manifest a command is about: by URI, or by host and path.
+type origin struct {
+	uri        string
+	host       string
+	sourcePath string
+}
+
+// flags adds --manifest, --hostname and --source-path.
+func (o *origin) flags(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVarP(&o.uri, "manifest", "m", "", "a manifest: its file, file://, http(s)://, s3://bucket.region[.endpoint]/key, verneuil://host/path")
+	flags.StringVar(&o.host, "hostname", "", "the source's host (default: hostname of the configuration, else this machine's)")
+	flags.StringVarP(&o.sourcePath, "source-path", "s", "", "the database's path on the source")
+}
+
+// check is about how the command was called.
+func (o *origin) check() error {
+	switch {
+	case o.uri == "" && o.sourcePath == "":
+		return errors.New("give --manifest or --source-path")
+	case o.uri != "" && (o.sourcePath != "" || o.host != ""):
+		return errors.New("--manifest excludes --hostname and --source-path")
+	}
+	return nil
+}
+
+// String names the origin in messages.
+func (o *origin) String() string {
+	if o.uri != "" {
+		return o.uri
+	}
+	if o.host != "" {
+		return o.host + ":" + o.sourcePath
+	}
+	return o.sourcePath
+}
+
+// locate finds the manifest's place. A path of this machine is made canonical,
+// as SQLite does; another host's is taken as it is.
+func (o *origin) locate(s *session) (*replicate.Locator, error) {
+	uri, err := o.resolve(s.config.Host())
+	if err != nil {
+		return nil, err
+	}
+	return replicate.Locate(uri, s.config.Host(), s.store)
+}
+
+// resolve returns the manifest's URI; a relative file's name is made absolute.
+func (o *origin) resolve(localHost string) (string, error) {
+	if o.uri != "" {
+		if schemeOf(o.uri) == "" {
+			return filepath.Abs(o.uri)
+		}
+		return o.uri, nil
+	}
+	host, path, err := sourceName(o.host, o.sourcePath, localHost)
+	if err != nil {
+		return "", err
+	}
+	return "verneuil://" + host + path, nil
+}
+
+// fetch returns the manifest and its stored bytes.
+func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []byte, error) {
+	locator, err := o.locate(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, raw, _, err := locator.Fetch(ctx, "")
+	return m, raw, err
+}
+
+func manifestCommand(g *global) *cobra.Command {
+	var (
+		from   origin
+		out    string
+		asJSON bool
+	)
+	command := &cobra.Command{
+		Use:   "manifest [SOURCE]",
+		Short: "Fetch the newest manifest of a database",
+		Long: `Fetch the newest manifest of the database SOURCE, as it is stored, or with --json
+as text for people.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if from.sourcePath != "" {
+					return errors.New("SOURCE and --source-path are the same: give one")
+				}
+				from.sourcePath = args[0]
+			}
+			if err := from.check(); err != nil {
+				return err
+			}
+			if out == "" && !asJSON && isTerminal(os.Stdout) {
+				return errors.New("a manifest is binary: give --out or --json")
+			}
+			return fail(showManifest(command.Context(), g, &from, out, asJSON), "manifest", from.String())
+		},
+	}
+	from.flags(command)
+	command.Flags().StringVarP(&out, "out", "o", "", "write to this file (default: stdout)")
+	command.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return command
+}
+
+func showManifest(ctx context.Context, g *global, from *origin, out string, asJSON bool) error {
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	m, raw, err := from.fetch(ctx, s)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if raw, err = describe(m); err != nil {
+			return err
+		}
+	}
+	if out != "" {
+		return writeWhole(out, raw)
+	}
+	_, err = os.Stdout.Write(raw)
+	return err
+}
+
+// describe returns what a manifest says, for people. The bytes of inline pages
+// are left out.
+func describe(m *manifest.Manifest) ([]byte, error) {
+	type patch struct {
+		Chunk int    `json:"chunk"`
+		ID    string `json:"id"`
+	}
+	type page struct {
+		Offset int64 `json:"offset"`
+		Bytes  int   `json:"bytes"`
+	}
+	text := struct {
+		Name          string   `json:"name"`
+		Host          string   `json:"host"`
+		Path          string   `json:"path"`
+		Program       string   `json:"program"`
+		Lineage       string   `json:"lineage"`
+		Epoch         uint64   `json:"epoch"`
+		Sequence      uint64   `json:"sequence"`
+		Time          string   `json:"time"`
+		SourceCtime   string   `json:"source_ctime"`
+		FileBytes     int64    `json:"file_bytes"`
+		PageBytes     int      `json:"page_bytes"`
+		ChangeCounter uint32   `json:"change_counter"`
+		Chunks        int      `json:"chunks"`
+		Levels        int      `json:"levels"`
+		Top           []string `json:"top"`
+		Patches       []patch  `json:"patches"`
+		InlinePages   []page   `json:"inline_pages"`
+	}{
+		Name: manifest.Name(m.Host, m.Path), Host: m.Host, Path: m.Path, Program: m.Program,
+		Lineage: hex.EncodeToString(m.Lineage[:]), Epoch: m.Epoch, Sequence: m.Sequence,
+		Time: m.Time.UTC().Format(time.RFC3339Nano), SourceCtime: m.SourceCtime.UTC().Format(time.RFC3339Nano),
+		FileBytes: m.FileBytes, PageBytes: m.PageBytes, ChangeCounter: m.ChangeCounter,
+		Chunks: m.Chunks(), Levels: m.Levels,
+		Top: []string{}, Patches: []patch{}, InlinePages: []page{},
+	}
+	for _, id := range m.Top {
+		text.Top = append(text.Top, id.String())
+	}
+	for _, p := range m.Patches {
+		text.Patches = append(text.Patches, patch{p.Index, p.ID.String()})
+	}
+	for _, p := range m.Inline {
+		text.InlinePages = append(text.InlinePages, page{p.Offset, len(p.Data)})
+	}
+	b, err := json.MarshalIndent(text, "", "  ")
+	return append(b, '\n'), err
+}
+
+func manifestNameCommand(g *global) *cobra.Command {
+	var host string
+	command := &cobra.Command{
+		Use:   "manifest-name PATH",
+		Short: "Print the key of a database's manifest",
+		Long: `Print the key under which the manifest of the database PATH is stored. On this
+host, PATH is made absolute and its symbolic links are resolved.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return fail(printManifestName(g, host, args[0]), "manifest-name", args[0])
+		},
+	}
+	command.Flags().StringVar(&host, "hostname", "", "the source's host (default: hostname of the configuration, else this machine's)")
+	return command
+}
+
+func printManifestName(g *global, host, path string) error {
+	config, err := g.parse()
+	if err != nil {
+		return err
+	}
+	host, path, err = sourceName(host, path, config.Host())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(manifest.Name(host, path))
+	return err
+}

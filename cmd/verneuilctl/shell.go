@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+const libraryName = "libverneuil_vfs.so"
+
+func shellCommand(g *global) *cobra.Command {
+	var (
+		from       origin
+		executable string
+		library    string
+	)
+	command := &cobra.Command{
+		Use:   "shell (--manifest URI | [--hostname HOST] --source-path PATH) [-- ARGUMENTS]",
+		Short: "Open a read replica in the sqlite3 shell",
+		Long: `Run the sqlite3 shell with the extension loaded and the replica of a database open.
+ARGUMENTS go to sqlite3: options, or SQL to run instead of reading it from stdin.`,
+		RunE: func(command *cobra.Command, args []string) error {
+			if err := from.check(); err != nil {
+				return err
+			}
+			return fail(shell(command.Context(), g, &from, executable, library, args), "shell", from.String())
+		},
+	}
+	from.flags(command)
+	command.Flags().StringVarP(&executable, "executable", "e", "sqlite3", "the sqlite3 shell")
+	command.Flags().StringVarP(&library, "vfs", "v", "", "the extension (default: "+libraryName+" beside verneuilctl or in ../lib)")
+	return command
+}
+
+// shell replaces this process by sqlite3, once it knows that there is a replica to open.
+func shell(ctx context.Context, g *global, from *origin, executable, library string, args []string) error {
+	program, err := exec.LookPath(executable)
+	if err != nil {
+		return fmt.Errorf("sqlite3 shell: %w (install it, or name it by --executable)", err)
+	}
+	if library, err = findLibrary(library); err != nil {
+		return err
+	}
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, _, err := from.fetch(ctx, s); err != nil {
+		return err
+	}
+	uri, err := from.resolve(s.config.Host())
+	if err != nil {
+		return err
+	}
+	// The first argument that is no option is the file to open, so that SQL
+	// among args is not mistaken for it; .open then closes it.
+	argv := append([]string{executable, ":memory:",
+		"-cmd", ".load " + shellQuote(library),
+		"-cmd", ".open " + shellQuote(sqliteURI(uri, "verneuil_snapshot")),
+	}, args...)
+	env := os.Environ()
+	if g.config != "" {
+		env = setenv(env, "VERNEUIL_CONFIG", g.config)
+	}
+	if g.level != "" {
+		env = setenv(env, "VERNEUIL_LOG", g.level)
+	}
+	return fmt.Errorf("%s: %w", program, syscall.Exec(program, argv, env))
+}
+
+// setenv replaces a variable: of two with one name, which counts is not defined.
+func setenv(env []string, name, value string) []string {
+	var others []string
+	for _, entry := range env {
+		if !strings.HasPrefix(entry, name+"=") {
+			others = append(others, entry)
+		}
+	}
+	return append(others, name+"="+value)
+}
+
+// findLibrary returns the absolute path of the extension: the one named, else that
+// beside this program, else that in ../lib.
+func findLibrary(named string) (string, error) {
+	if named != "" {
+		path, err := filepath.Abs(named)
+		if err != nil {
+			return "", err
+		}
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("extension: %w", err)
+		}
+		return path, nil
+	}
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return "", fmt.Errorf("extension: find it beside this program: %w", err)
+	}
+	dir := filepath.Dir(self)
+	for _, path := range []string{filepath.Join(dir, libraryName), filepath.Join(dir, "..", "lib", libraryName)} {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("extension: %w", err)
+		}
+	}
+	return "", fmt.Errorf("extension: no %s in %s or %s: name it by --vfs", libraryName, dir, filepath.Join(dir, "..", "lib"))
+}

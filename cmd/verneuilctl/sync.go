@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/replicate"
+	"verneuil/spool"
+	"verneuil/vfs"
+)
+
+func syncCommand(g *global) *cobra.Command {
+	var rewrite bool
+	command := &cobra.Command{
+		Use:   "sync DB [--optimize]",
+		Short: "Back up a database as it is now",
+		Long: `Back up the database DB, as of its last commit, to every target, and print the name
+of its manifest. Only what the targets do not have is sent. Writers wait while
+the database is read.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return fail(syncDatabase(command.Context(), g, args[0], rewrite), "sync", args[0])
+		},
+	}
+	command.Flags().BoolVarP(&rewrite, "optimize", "o", false,
+		"then rewrite it with pages of 64 KiB, a chunk's size (VACUUM), and back that up")
+	return command
+}
+
+func syncDatabase(ctx context.Context, g *global, given string, rewrite bool) error {
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	switch {
+	case len(s.store.Targets) == 0:
+		return g.errNoTargets()
+	case s.config.ReplicationSpoolingDir == "":
+		return errors.New("configuration: replication_spooling_dir is missing")
+	}
+	path, err := canonicalPath(given)
+	if err != nil {
+		return err
+	}
+	name, err := syncOnce(ctx, s, path)
+	if err == nil && rewrite {
+		if err = optimize(ctx, path); err != nil {
+			return fmt.Errorf("optimize: %w", err)
+		}
+		name, err = syncOnce(ctx, s, path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(name)
+	return err
+}
+
+func syncOnce(ctx context.Context, s *session, path string) (name string, err error) {
+	pinned, err := pin(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, pinned.Close()) }()
+	bar := &progress{}
+	defer bar.end()
+	result, err := replicate.Sync(ctx, replicate.SyncOptions{
+		Store:       s.store,
+		Root:        s.config.ReplicationSpoolingDir,
+		Permissions: s.config.SpoolingDirPermissions,
+		DBPath:      path,
+		Host:        s.config.Host(),
+		Program:     vfs.Program,
+		Concurrency: s.config.UploadConcurrency,
+		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
+		Source: &spool.SourceConfig{
+			Path: path, Host: s.config.Host(), Targets: s.config.Targets,
+			ManifestIntervalMS: s.config.ManifestInterval.Milliseconds(),
+			APICallsPerSecond:  s.config.APICallsPerSecond,
+			UploadConcurrency:  s.config.UploadConcurrency,
+		},
+		Progress: bar.set,
+		Log:      s.log,
+	})
+	if err != nil {
+		return "", err
+	}
+	s.log.Info("synced", "database", path, "uploaded", result.Uploaded, "chunks", result.Chunks,
+		"bytes", result.Bytes, "calls", result.Calls, "process", result.Other)
+	return result.Name, nil
+}
+
+// borrowed is a pinned database whose user does not close it: the transaction
+// must last longer than any one reading.
+type borrowed struct{ *pinned }
+
+func (borrowed) Close() error { return nil }
