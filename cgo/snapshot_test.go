@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	osexec "os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -61,7 +61,7 @@ func newReplicaSource(t *testing.T, sql string) *replicaSource {
 // exec changes the database with stock SQLite, and publishes it.
 func (s *replicaSource) exec(sql string) {
 	s.t.Helper()
-	if out, err := exec.Command("sqlite3", "-batch", "-bail", s.db, sql).CombinedOutput(); err != nil {
+	if out, err := osexec.Command("sqlite3", "-batch", "-bail", s.db, sql).CombinedOutput(); err != nil {
 		s.t.Fatalf("%s: %v\n%s", sql, err, out)
 	}
 	s.publish()
@@ -142,7 +142,7 @@ type shell struct {
 
 func (s *replicaSource) shell(uri string) *shell {
 	s.t.Helper()
-	cmd := exec.Command("sqlite3", "-batch")
+	cmd := osexec.Command("sqlite3", "-batch")
 	cmd.Env = s.env()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -341,7 +341,7 @@ func TestReplicaVacuumInto(t *testing.T) {
 	sh.want("select count(*) from (select * from t except select * from copy.t)", "0")
 	sh.want("insert into copy.t values(0,0,0); select count(*) from copy.t", "501")
 	sh.want("create temp table big as select * from t; select count(*) from big", "500")
-	plain, err := exec.Command("sqlite3", out, "pragma integrity_check; select count(*) from t").CombinedOutput()
+	plain, err := osexec.Command("sqlite3", out, "pragma integrity_check; select count(*) from t").CombinedOutput()
 	if err != nil || string(plain) != "ok\n501\n" {
 		t.Errorf("the copy: %v, %s", err, plain)
 	}
