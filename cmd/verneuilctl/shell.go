@@ -14,7 +14,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const libraryName = "libverneuil_vfs.so"
+const (
+	libraryName = "libverneuil_vfs.so"
+	entryPoint  = "sqlite3_verneuilvfs_init" // SQLite's guess fails if the file was renamed
+)
 
 func shellCommand(g *global) *cobra.Command {
 	var (
@@ -64,7 +67,7 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	// The first argument that is no option is the file to open, so that SQL
 	// among args is not mistaken for it; .open then closes it.
 	argv := append([]string{executable, ":memory:",
-		"-cmd", ".load " + shellQuote(library),
+		"-cmd", ".load " + shellQuote(library) + " " + entryPoint,
 		"-cmd", ".open " + shellQuote(sqliteURI(uri, "verneuil_snapshot")),
 	}, args...)
 	env := os.Environ()

@@ -119,8 +119,8 @@ func walkthrough(t *testing.T, s *site) {
 			t.Fatalf("after %d refreshes the replica's rows are %q", try, rows)
 		}
 	}
-	writer.end()
-	replica.end()
+	writer.end(0)
+	replica.end(1) // the refused write
 }
 
 // shellSession is a sqlite3 shell that waits for commands.
@@ -176,15 +176,15 @@ func (s *shellSession) ask(line string) []string {
 	return nil
 }
 
-// end closes the session, which must end well.
-func (s *shellSession) end() {
+// end closes the session, which must say nothing and end with that exit code.
+func (s *shellSession) end(code int) {
 	s.t.Helper()
 	s.stdin.Close()
 	for s.output.Scan() {
 		s.t.Errorf("the shell says at its end: %q", s.output.Text())
 	}
-	if err := s.command.Wait(); err != nil {
-		s.t.Errorf("the shell ended: %v", err)
+	if err := s.command.Wait(); s.command.ProcessState.ExitCode() != code {
+		s.t.Errorf("the shell ended: %v, want exit code %d", err, code)
 	}
 }
 
