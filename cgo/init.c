@@ -76,10 +76,14 @@ static int makeDefault(void) {
 }
 
 static int registerOnce(char **pzErr) {
-  static int done;
-  int rc = SQLITE_OK;
-  int isDefault = done ? 0 : makeDefault();
+  static _Atomic int done;
+  static _Thread_local int busy; /* makeDefault opens a connection, which runs us again */
   static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* sqlite3_vfs_register takes SQLite's own */
+  int rc = SQLITE_OK;
+  if (done || busy) return SQLITE_OK;
+  busy = 1;
+  int isDefault = makeDefault();
+  busy = 0;
   pthread_mutex_lock(&mu);
   if (!done) {
     verneuilBase = sqlite3_vfs_find(0);
