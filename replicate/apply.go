@@ -1,0 +1,144 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"verneuil/chunkstore"
+	"verneuil/spool"
+)
+
+func (s *session) log() *slog.Logger { return s.r.o.Log }
+
+// update brings the mirror up to the published head, by the log or by a base
+// copy, and reports whether that was any work. applyErr says what is in the way.
+func (s *session) update(ctx context.Context) (progress bool) {
+	if s.applyErr != nil && !s.copyDue() {
+		return false
+	}
+	head := s.st.Head()
+	stale := s.st.MirrorGeneration.Load() != s.st.Generation.Load()
+	if !stale && head == s.st.Tail() && s.applyErr == nil {
+		return false
+	}
+	err := s.bringUp(ctx, stale)
+	if errors.Is(err, errYield) || ctx.Err() != nil {
+		s.applyErr = err
+		s.copyRetry = s.now()
+		return true
+	}
+	if err != nil {
+		s.noteApplyError(err)
+	} else {
+		s.copyBackoff.reset()
+		s.applyErr = nil
+	}
+	return true
+}
+
+// copyDue reports whether what failed is worth another try now.
+func (s *session) copyDue() bool {
+	if s.flushWants(s.applyFailed) {
+		return true
+	}
+	if errors.Is(s.applyErr, ErrWAL) {
+		return s.walAt != point{s.st.Generation.Load(), uint64(s.st.Head())}
+	}
+	return !s.now().Before(s.copyRetry)
+}
+
+func (s *session) noteApplyError(err error) {
+	if s.applyErr == nil || s.applyErr.Error() != err.Error() {
+		s.log().Warn("mirror is not up to date", "error", err)
+	}
+	s.applyErr = err
+	s.serial++
+	s.applyFailed = s.serial
+	s.copyRetry = s.now().Add(s.copyBackoff.next())
+	s.walAt = point{s.st.Generation.Load(), uint64(s.st.Head())}
+}
+
+func (s *session) bringUp(ctx context.Context, stale bool) error {
+	if err := s.refuseWAL(); err != nil {
+		return err
+	}
+	if err := s.clearDeadWriter(); err != nil {
+		return err
+	}
+	if stale || s.st.MirrorGeneration.Load() != s.st.Generation.Load() {
+		s.r.setState("copying the database")
+		return s.baseCopy(ctx, s.r.o.stable)
+	}
+	if _, err := s.apply(ctx, s.st.Head()); err != nil {
+		return err
+	}
+	return s.refuseWAL() // a transaction may have switched the mode
+}
+
+// apply applies the log from the tail to a published position, and trims it. It
+// returns the last transaction's version, 0 if there was none. If the log is of
+// no use, the mirror is stale.
+func (s *session) apply(ctx context.Context, to spool.Position) (version uint64, err error) {
+	from := s.st.Tail()
+	if from == to {
+		return 0, nil
+	}
+	r := spool.NewReader(s.sp.Dir(), from, to)
+	defer r.Close()
+	for {
+		f, err := r.Next(s.mirror)
+		if err == io.EOF {
+			break
+		}
+		if err == nil && s.died("apply") {
+			err = errDied
+		}
+		if err != nil {
+			if errors.Is(err, chunkstore.ErrCorrupt) {
+				s.st.MirrorGeneration.Store(spool.NoMirror)
+			}
+			return version, fmt.Errorf("apply: %w", err)
+		}
+		version = f.After
+		s.st.MirrorSequence.Store(f.Sequence)
+		if p := r.Position(); p.Segment() != s.st.Tail().Segment() {
+			s.freeLog(p) // a recorder may be at its allowance
+		}
+		if err := ctx.Err(); err != nil {
+			s.st.SetTail(r.Position())
+			return version, err
+		}
+	}
+	s.freeLog(to)
+	return version, nil
+}
+
+// freeLog says that everything before p is in the mirror.
+func (s *session) freeLog(p spool.Position) {
+	old := s.st.Tail()
+	s.st.SetTail(p)
+	if old.Segment() == p.Segment() {
+		return
+	}
+	if err := spool.Trim(s.sp.Dir(), p); err != nil {
+		s.log().Warn("changelog was not trimmed", "error", err)
+	}
+}
+
+// current reports whether the mirror is the database as of the last published
+// transaction it was brought to, so that a cut may be made of it (spool I3, I4).
+func (s *session) current() bool {
+	return s.applyErr == nil && s.st.MirrorGeneration.Load() == s.st.Generation.Load()
+}
+
+func (s *session) mirrorPoint() point {
+	return point{s.st.MirrorGeneration.Load(), s.st.MirrorSequence.Load()}
+}
+
+// published is the point that a flush now has to reach.
+func published(st *spool.State) point {
+	return point{st.Generation.Load(), st.Sequence.Load()}
+}

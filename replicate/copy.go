@@ -1,0 +1,309 @@
+package replicate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"verneuil/spool"
+)
+
+const (
+	copyPiece = 1 << 20
+	// applyEvery is how much is copied before the log is applied and freed again,
+	// lest it outgrow its allowance: records may be applied at any time during the
+	// copy, as what is copied later is newer, and in the log as well.
+	applyEvery = 16 << 20
+
+	settleFirst = time.Millisecond
+	settleMost  = 50 * time.Millisecond
+	// reservedFor is how long somebody may hold RESERVED before a base copy ends
+	// without seeing it free: locking_mode=EXCLUSIVE holds it for hours.
+	reservedFor = 5 * time.Second
+)
+
+// baseCopy makes the mirror the database, as doc.go of package spool describes.
+// Only what differs is written and marked.
+//
+// When does a copy count? Recorded transactions are in the log from h0 on, or have
+// raised the generation; what must be excluded are writers without a recorder.
+//
+//   - Nothing was published since the copy began: the file's times and length must
+//     be what they were before it. Then nobody has written at all.
+//   - Something was published: each recorder compares the database's version with
+//     the one that the last recorder left, so a foreign commit raises the generation
+//     at the next recorded transaction; after the last one, we compare. That
+//     takes a known version when the copy begins, so if there was none, the
+//     copy is repeated: there is one now.
+//   - No transaction may be in progress at the end: writing is 0, and RESERVED is
+//     free, and there is no hot journal. If transactions follow each other too
+//     closely for that to be seen, two publications after the copy's end
+//     are as good: the second transaction began after it, so that nothing of what
+//     followed can be in the copy. If RESERVED stays held, a journal that is not
+//     live is enough, together with the version.
+//
+// What is left: a writer without a recorder that has spilled pages and rolls them
+// back, or writes without a journal (MEMORY, OFF) while it holds RESERVED for
+// longer than reservedFor, during a base copy.
+//
+// stable says that nobody writes, as the caller sees to that.
+func (s *session) baseCopy(ctx context.Context, stable bool) error {
+	src, err := s.r.o.OpenSource()
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	defer src.Close()
+	c := &copying{session: s, src: src, stable: stable}
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	if err := c.copy(ctx); err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
+	if s.died("copied") {
+		return errDied
+	}
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	if s.st.Generation.Load() != c.generation {
+		return fmt.Errorf("%w: %v", errAgain, s.st.Cause())
+	}
+	s.st.MirrorGeneration.Store(c.generation)
+	s.log().Info("database copied", "bytes", s.mirror.Size(), "generation", c.generation)
+	return nil
+}
+
+// copying is a base copy in progress.
+type copying struct {
+	*session
+	src    Source
+	stable bool
+
+	generation uint64
+	head       spool.Position // h0
+	known      bool           // the database's version was known at h0
+	clean      bool           // nobody was writing when the copy began
+	before     fileTimes
+	end        uint64 // sequence when the last byte was copied
+}
+
+// fileTimes tell whether a file was written. They are read by name.
+type fileTimes struct {
+	Dev          uint64 `json:"dev"`
+	Ino          uint64 `json:"ino"`
+	Bytes        int64  `json:"bytes"`
+	Mtime, Ctime int64  // ns
+}
+
+func timesOf(path string) (fileTimes, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return fileTimes{}, err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileTimes{}, fmt.Errorf("stat %s: no times", path)
+	}
+	return fileTimes{uint64(sys.Dev), sys.Ino, sys.Size, sys.Mtim.Nano(), sys.Ctim.Nano()}, nil
+}
+
+func (c *copying) begin(ctx context.Context) error {
+	c.st.MirrorGeneration.Store(spool.NoMirror)
+	c.generation = c.st.Generation.Load()
+	c.known = c.st.DBVersion.Load() != 0
+	c.head = c.st.Head()
+	c.freeLog(c.head)
+	if c.stable {
+		return nil
+	}
+	hot, free, err := hotJournal(c.sp.Path(), c.src)
+	if err != nil {
+		return err
+	} else if hot {
+		return errHot
+	}
+	if c.before, err = timesOf(c.sp.Path()); err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	// A write within the tick of the clock that the last one was in would not show.
+	for c.now().UnixNano()-max(c.before.Mtime, c.before.Ctime) < int64(20*time.Millisecond) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-c.r.o.clock.after(20 * time.Millisecond):
+		}
+		if c.before, err = timesOf(c.sp.Path()); err != nil {
+			return fmt.Errorf("look at database: %w", err)
+		}
+		if c.st.Head() != c.head {
+			break // a busy writer: the times will not be asked for
+		}
+	}
+	if free {
+		reserved, err := c.src.Reserved()
+		if err != nil {
+			return fmt.Errorf("look at locks: %w", err)
+		}
+		c.clean = !reserved && c.st.Writing.Load() == 0
+	}
+	return nil
+}
+
+// copy copies the file in pieces.
+func (c *copying) copy(ctx context.Context) error {
+	size, err := c.src.Size()
+	if err != nil {
+		return err
+	}
+	if c.mirror.Size() > size {
+		if err := c.mirror.Truncate(size); err != nil {
+			return err
+		}
+	}
+	b := make([]byte, copyPiece)
+	for off := int64(0); off < size; off += copyPiece {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := readFull(c.src, b[:min(copyPiece, size-off)], off)
+		if err != nil {
+			return err
+		}
+		if _, err := c.mirror.WriteAt(b[:n], off); err != nil {
+			return err
+		}
+		c.r.o.Progress("copy", off+int64(n), size)
+		if (off+copyPiece)%applyEvery == 0 && !c.stable {
+			if _, err := c.apply(ctx, c.st.Head()); err != nil {
+				return err
+			}
+			if c.st.Generation.Load() != c.generation {
+				return errAgain
+			}
+			if c.died("copy") {
+				return errDied
+			}
+		}
+	}
+	c.end = c.st.Sequence.Load()
+	return nil
+}
+
+// readFull reads as much of b as there is: the file may have become shorter.
+func readFull(r io.ReaderAt, b []byte, off int64) (n int, err error) {
+	n, err = r.ReadAt(b, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// settle waits until the copy counts, and applies what was published meanwhile.
+func (c *copying) settle(ctx context.Context) error {
+	start, wait := c.now(), settleFirst
+	for {
+		head := c.st.Head()
+		if _, err := c.apply(ctx, head); err != nil {
+			return err
+		}
+		sequence := c.st.Sequence.Load()
+		switch {
+		case c.st.Generation.Load() != c.generation:
+			return fmt.Errorf("%w: %v", errAgain, c.st.Cause())
+		case c.stable:
+			return c.accept(head, sequence)
+		case c.r.verifying.Load() > 0:
+			return errYield // who waits for us may hold the lock that we wait for
+		case head != c.head && !c.known:
+			return fmt.Errorf("%w: now its version is known", errAgain)
+		case head != c.head && c.st.MirrorSequence.Load() >= c.end+2:
+			return nil
+		}
+		err := c.quiet(head, c.now().Sub(start) >= reservedFor)
+		if c.st.Head() == head && c.st.Writing.Load() == 0 { // else what quiet saw is in motion
+			if err == nil {
+				return c.accept(head, sequence)
+			} else if !errors.Is(err, errBusy) {
+				return err
+			}
+		}
+		if err := c.clearDeadWriter(); err != nil {
+			return err
+		}
+		c.r.setState("waiting for a transaction to end")
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.r.o.clock.after(wait):
+		}
+		wait = min(2*wait, settleMost)
+	}
+}
+
+// quiet fails if somebody is writing (errBusy), or wrote without a recorder
+// (errAgain). patient says that RESERVED has been held for long. The answer counts
+// if nothing is published, and writing stays 0, until after it.
+func (c *copying) quiet(head spool.Position, patient bool) error {
+	if c.st.Writing.Load() != 0 {
+		return errBusy
+	}
+	hot, free, err := hotJournal(c.sp.Path(), c.src)
+	switch {
+	case err != nil:
+		return err
+	case hot:
+		return errHot
+	case !free && !patient:
+		return errBusy
+	}
+	if !free {
+		if j, err := readJournal(c.sp.Path()); err != nil || j != nil {
+			return cmp.Or(err, errBusy)
+		}
+	}
+	if free && head == c.head {
+		after, err := timesOf(c.sp.Path())
+		if err != nil {
+			return fmt.Errorf("look at database: %w", err)
+		}
+		if !c.clean || after != c.before {
+			return fmt.Errorf("%w: by another program, or by one in the middle of a transaction", errAgain)
+		}
+		return nil
+	}
+	h := headerOf(c.src)
+	switch {
+	case c.known && h.version() == c.st.DBVersion.Load():
+		return nil
+	case !free:
+		return errBusy
+	}
+	return fmt.Errorf("%w: by another program", errAgain)
+}
+
+// accept makes the mirror as long as the database; everything up to head is in it.
+func (c *copying) accept(head spool.Position, sequence uint64) error {
+	size, err := c.src.Size()
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	if c.stable || head == c.head {
+		if err := c.mirror.Truncate(size); err != nil {
+			return err
+		}
+	} else if size != c.mirror.Size() && c.st.Head() == head && c.st.Writing.Load() == 0 {
+		return fmt.Errorf("%w: its length is %d, and %d in the log", errAgain, size, c.mirror.Size())
+	}
+	c.st.MirrorSequence.Store(sequence)
+	// What nobody has noted yet is now known: the next recorder compares with it, so
+	// that a writer without one in between is found out. If a recorder notes it first,
+	// that stands (spool I2).
+	c.st.DBVersion.CompareAndSwap(0, headerOf(c.mirror).version())
+	c.st.DBSize.CompareAndSwap(-1, size)
+	return nil
+}

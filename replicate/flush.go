@@ -1,0 +1,313 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"verneuil/spool"
+)
+
+// flush is a wish that every target has what was published before it.
+type flush struct {
+	point  point
+	serial uint64
+	ticket uint64 // of another process; 0: our own
+	done   chan error
+	ctx    context.Context // our own: of who waits
+	sure   bool            // suspect was asked
+}
+
+// Flush returns nil when every target holds every transaction that was published
+// before the call (I6), and an error that names the failing target otherwise. It
+// overrides the pacing, and lets every target that has failed be tried once
+// more. Run must be running in this process, or another process must replicate: then
+// it asks that one, and waits.
+func (r *Replicator) Flush(ctx context.Context) error {
+	if len(r.o.Store.Targets) == 0 {
+		return fmt.Errorf("flush: %w", ErrNoTargets)
+	}
+	for {
+		r.mu.Lock()
+		s, sp, changed, stopped := r.session, r.spool, r.changed, r.stopped
+		r.mu.Unlock()
+		var err error
+		switch {
+		case s != nil:
+			err = s.flushHere(ctx)
+		case stopped:
+			err = ErrStopped
+		default:
+			err = flushThere(ctx, sp, changed)
+		}
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("flush: %w (%s)", ctx.Err(), r.Status().State)
+		}
+		if !errors.Is(err, errMoved) {
+			return fmt.Errorf("flush: %w", err)
+		}
+	}
+}
+
+// errMoved: who replicates has changed; ask again.
+var errMoved = errors.New("replication moved")
+
+// flushHere flushes with the session that we are.
+func (s *session) flushHere(ctx context.Context) error {
+	f := &flush{done: make(chan error, 1), ctx: ctx}
+	if !s.send(func() { s.addFlush(f) }) {
+		return errMoved
+	}
+	select {
+	case err := <-f.done:
+		return err
+	case <-s.ended:
+		select {
+		case err := <-f.done:
+			return err
+		default:
+			return errMoved
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// addFlush notes a flush that begins now.
+func (s *session) addFlush(f *flush) {
+	s.serial++
+	f.serial, f.point = s.serial, published(s.st)
+	s.flushes = append(s.flushes, f)
+}
+
+// suspect looks for changes that the log does not have, and raises the generation
+// if there are any: of a process that died after its commit and before it was
+// published, and of writers without a recorder. Recorded transactions look for the
+// latter themselves, so that only what follows the last one is of interest.
+func (s *session) suspect() error {
+	if err := s.clearDeadWriter(); err != nil && !errors.Is(err, errHot) {
+		return err
+	}
+	if !s.current() || s.r.o.stable {
+		return nil
+	}
+	src, err := s.r.o.OpenSource()
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	head := s.st.Head()
+	if s.st.Writing.Load() != 0 || head != s.st.Tail() {
+		return nil
+	}
+	ours, theirs := headerOf(s.mirror), headerOf(src)
+	size, err := src.Size()
+	if err != nil {
+		return err
+	}
+	// With writing 0 and head the same before and after, no recorded transaction has
+	// touched what was read in between.
+	if s.st.Writing.Load() == 0 && s.st.Head() == head && (ours != theirs || size != s.mirror.Size()) {
+		s.st.Raise(spool.CauseForeign)
+	}
+	return nil
+}
+
+// takeTickets takes what other processes have drawn.
+func (s *session) takeTickets() {
+	if s.tickets == 0 {
+		s.tickets = s.st.FlushAnswered.Load()
+	}
+	drawn := s.st.FlushDrawn.Load()
+	if drawn <= s.tickets {
+		return
+	}
+	s.tickets = drawn
+	s.addFlush(&flush{ticket: drawn})
+}
+
+// flushWants reports whether somebody asked for a flush after serial.
+func (s *session) flushWants(serial uint64) bool {
+	for _, f := range s.flushes {
+		if f.serial > serial {
+			return true
+		}
+	}
+	return false
+}
+
+// answer tells those who wait for a flush what has become of it.
+func (s *session) answer() {
+	open := s.flushes[:0]
+	for _, f := range s.flushes {
+		done, err := s.outcome(f)
+		if done && err == nil && !f.sure {
+			f.sure = true
+			if err = s.suspect(); err == nil && !s.current() {
+				f.point, done = published(s.st), false
+			}
+		}
+		switch {
+		case f.ctx != nil && f.ctx.Err() != nil: // nobody waits any more
+		case !done:
+			open = append(open, f)
+		case f.ticket == 0:
+			f.done <- err
+		default:
+			if err == nil {
+				s.st.FlushDone.Store(f.ticket)
+			}
+			s.st.FlushAnswered.Store(f.ticket)
+		}
+	}
+	clear(s.flushes[len(open):])
+	s.flushes = open
+}
+
+// outcome reports whether a flush has ended, and how: with an error only when
+// every target either has it all or has failed since it was asked for.
+func (s *session) outcome(f *flush) (done bool, err error) {
+	if len(s.targets) == 0 {
+		return true, ErrNoTargets
+	}
+	if s.applyErr != nil && s.applyFailed > f.serial && !errors.Is(s.applyErr, errAgain) {
+		return true, s.applyErr
+	}
+	var failed []string
+	var first error
+	for _, t := range s.targets {
+		switch {
+		case t.point.covers(f.point) && !t.busy, t.point.covers(f.point) && t.known:
+		case t.conflict != nil:
+			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.conflict))
+		case t.failed && t.failedAt > f.serial && !t.busy:
+			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.err))
+		default:
+			return false, nil
+		}
+	}
+	if len(failed) > 0 {
+		return true, fmt.Errorf("%d of %d targets failed (%s): %w", len(failed), len(s.targets), strings.Join(failed, ", "), first)
+	}
+	return true, nil
+}
+
+const ticketPoll = 10 * time.Millisecond
+
+// flushThere draws a ticket and waits for the process that holds the lock.
+func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) error {
+	st := sp.State()
+	if !sp.Current() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case <-time.After(standbyInterval):
+		}
+		return errMoved
+	}
+	ticket := st.FlushDrawn.Add(1)
+	if err := sp.Wake(); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(ticketPoll)
+	defer ticker.Stop()
+	for {
+		answered := st.FlushAnswered.Load() // before done
+		switch {
+		case answered >= ticket && st.FlushDone.Load() >= ticket:
+			return nil
+		case answered >= ticket:
+			return fmt.Errorf("process %d, which replicates this database, could not push it", spool.Token(st.Replicator.Load()).PID())
+		case st.Lost():
+			return errMoved
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+			return errMoved
+		case <-ticker.C:
+		}
+	}
+}
+
+// Verify brings the mirror up to date and compares it with the database, byte for
+// byte. The caller sees to it that the database does not change meanwhile. It fails
+// with ErrStandby if another process replicates.
+func (r *Replicator) Verify(ctx context.Context) error {
+	r.verifying.Add(1)
+	defer r.verifying.Add(-1)
+	r.mu.Lock()
+	s := r.session
+	r.mu.Unlock()
+	if s == nil {
+		return fmt.Errorf("verify: %w", ErrStandby)
+	}
+	done := make(chan error, 1)
+	if !s.send(func() { done <- s.verify(ctx) }) {
+		return fmt.Errorf("verify: %w", ErrStandby)
+	}
+	select {
+	case err := <-done:
+		return wrap(err, "verify")
+	case <-s.ended:
+		return fmt.Errorf("verify: %w", ErrStandby)
+	case <-ctx.Done():
+		return fmt.Errorf("verify: %w", ctx.Err())
+	}
+}
+
+func (s *session) verify(ctx context.Context) error {
+	if err := s.refuseWAL(); err != nil {
+		return err
+	}
+	if s.st.MirrorGeneration.Load() != s.st.Generation.Load() {
+		if err := s.baseCopy(ctx, true); err != nil {
+			return err
+		}
+	}
+	if _, err := s.apply(ctx, s.st.Head()); err != nil {
+		return err
+	}
+	if errors.Is(s.applyErr, errYield) {
+		s.applyErr = nil
+	}
+	src, err := s.r.o.OpenSource()
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	size, err := src.Size()
+	if err != nil {
+		return err
+	}
+	if size != s.mirror.Size() {
+		return fmt.Errorf("mirror has %d bytes, the database %d", s.mirror.Size(), size)
+	}
+	a, b := make([]byte, copyPiece), make([]byte, copyPiece)
+	for off := int64(0); off < size; off += copyPiece {
+		n := min(copyPiece, size-off)
+		if k, err := readFull(src, a[:n], off); err != nil || int64(k) < n {
+			return errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		if _, err := s.mirror.ReadAt(b[:n], off); err != nil {
+			return err
+		}
+		if !bytes.Equal(a[:n], b[:n]) {
+			k := 0
+			for a[k] == b[k] {
+				k++
+			}
+			return fmt.Errorf("mirror differs from the database at offset %d", off+int64(k))
+		}
+	}
+	return nil
+}

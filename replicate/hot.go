@@ -1,0 +1,158 @@
+package replicate
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"verneuil/spool"
+)
+
+// This file looks at what stands beside the database. Its -journal and -wal have
+// no locks of SQLite's, so that they may be opened and closed by their names; the
+// database itself, and its -shm, may not.
+
+var (
+	errHot = errors.New("waiting for SQLite to roll back the hot journal: open the database to have it done")
+
+	journalMagic = [8]byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
+)
+
+// journal is what identifies a rollback journal that may be live: its file, and
+// its header, which has a new random number with each transaction (pager.c,
+// writeJournalHdr).
+type journal struct {
+	ino    uint64
+	header string
+}
+
+// readJournal returns the header of the database's journal, nil if there is none
+// that could be live: no file, an empty one (TRUNCATE), or one whose header is
+// zeros (PERSIST after a transaction, and every journal before its first sync,
+// until which nothing is written to the database).
+func readJournal(path string) (*journal, error) {
+	f, err := os.OpenFile(path+"-journal", os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("look at journal: %w", err)
+	}
+	defer f.Close()
+	var header [28]byte
+	n, err := f.ReadAt(header[:], 0)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("look at journal: %w", err)
+	}
+	if n < len(journalMagic) || [8]byte(header[:8]) == [8]byte{} {
+		return nil, nil
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("look at journal: %w", err)
+	}
+	j := &journal{header: hex.EncodeToString(header[:n])}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		j.ino = sys.Ino
+	}
+	return j, nil
+}
+
+// hotJournal reports whether a journal of a dead transaction waits to be rolled
+// back, so that the database's bytes are no committed state. A writer holds
+// RESERVED from before its journal's header stands until after it is gone or
+// zeroed. So a header that was there between two moments without RESERVED is of
+// no transaction that was live at the first of them, nor of one that ended before
+// the second; and if it is still there after that, of none that ran between them.
+// (What remains hot by SQLite's own rule may be stale: the super-journal is gone.
+// SQLite then deletes it at the next look, so waiting for that is right, too.)
+// Without an answer, because somebody holds RESERVED, free is false.
+func hotJournal(path string, src Source) (hot, free bool, err error) {
+	var before *journal
+	for try := range 2 {
+		if reserved, err := src.Reserved(); err != nil || reserved {
+			return false, false, wrap(err, "look at locks")
+		}
+		j, err := readJournal(path)
+		if err != nil || j == nil {
+			return false, true, err
+		}
+		if try == 1 {
+			return before != nil && *before == *j, true, nil
+		}
+		before = j
+	}
+	return false, true, nil
+}
+
+// clearDeadWriter deals with a mark of a process that died in the middle of a
+// transaction. Its pages may be in the database. If a journal is there, SQLite
+// rolls it back, and whoever does it through a recorder finds the mark and raises
+// the generation; until then nothing may be copied. Without one the database is
+// as it will be: what the log lost is found by a base copy.
+func (s *session) clearDeadWriter() error {
+	token := s.st.Writing.Load()
+	if token == 0 || spool.Token(token).Alive() {
+		return nil
+	}
+	if s.r.o.stable {
+		return s.forgetWriter(token) // the caller's read lock has rolled it back
+	}
+	j, err := readJournal(s.sp.Path())
+	if err != nil {
+		return err
+	}
+	if j == nil {
+		return s.forgetWriter(token)
+	}
+	if s.st.MirrorGeneration.Load() == s.st.Generation.Load() {
+		return nil // the mirror ends before that transaction: go on
+	}
+	return errHot
+}
+
+// forgetWriter clears a dead process's mark; first the generation, for if we die
+// in between the mark stays, and is found again.
+func (s *session) forgetWriter(token uint64) error {
+	s.st.Raise(spool.CauseCrash)
+	s.st.Writing.CompareAndSwap(token, 0)
+	return nil
+}
+
+// refuseWAL fails with ErrWAL if the database is in WAL mode. The mirror is given
+// up then: the log does not tell what happens in that mode. This is the one place
+// that knows that WAL databases are not replicated yet.
+func (s *session) refuseWAL() error {
+	if s.r.o.stable {
+		return nil // presented as checkpointed
+	}
+	wal := false
+	if st, err := os.Stat(s.sp.Path() + "-wal"); err == nil && st.Size() > 0 {
+		wal = true
+	} else if s.st.MirrorGeneration.Load() == s.st.Generation.Load() && s.applyErr == nil {
+		wal = headerOf(s.mirror).wal()
+	} else {
+		src, err := s.r.o.OpenSource()
+		if err != nil {
+			return fmt.Errorf("open database: %w", err)
+		}
+		wal = headerOf(src).wal()
+		src.Close()
+	}
+	if !wal {
+		return nil
+	}
+	s.st.MirrorGeneration.Store(spool.NoMirror)
+	s.freeLog(s.st.Head())
+	return ErrWAL
+}
+
+func wrap(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

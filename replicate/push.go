@@ -1,0 +1,217 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+	"verneuil/spool"
+)
+
+// job is a push of the last cut to one target, on its way. It shares nothing
+// that changes but the view, and what is guarded by mu.
+type job struct {
+	t           *target // its Target only
+	key         string
+	encoded     []byte
+	point       point
+	cond        chunkstore.Condition
+	chunks      []jobChunk
+	objects     []jobObject
+	view        *spool.View
+	concurrency int
+	progress    func(done, total int64)
+
+	left  atomic.Int64 // chunks
+	bytes atomic.Int64 // sent
+	calls atomic.Int64
+
+	etag string // of the manifest that was put
+
+	mu    sync.Mutex
+	acked []jobChunk
+	have  []chunkstore.ID // objects
+	bad   []int           // chunks whose bytes are not what the tree says
+	plain int64           // bytes of chunks done
+}
+
+// jobChunk is an object that is missing, and the chunks that have it.
+type jobChunk struct {
+	id      chunkstore.ID
+	indexes []int
+}
+
+type jobObject struct {
+	id    chunkstore.ID
+	plain []byte
+}
+
+// push starts pushing the last cut, which the mirror is at this moment.
+func (s *session) push(t *target) {
+	s.started(t)
+	j := &job{
+		t: t, key: s.r.key, encoded: s.encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
+		cond:     chunkstore.Condition{IfMatch: t.etag, IfNone: !t.exists},
+		progress: func(done, total int64) { s.r.o.Progress("push", done, total) },
+	}
+	byID := make(map[chunkstore.ID]int, len(t.missing))
+	indexes := make([]int, 0, len(t.missing))
+	for i := range t.missing {
+		indexes = append(indexes, i)
+	}
+	slices.Sort(indexes)
+	for _, i := range indexes {
+		id := t.missing[i]
+		at, ok := byID[id]
+		if !ok {
+			at = len(j.chunks)
+			byID[id] = at
+			j.chunks = append(j.chunks, jobChunk{id: id})
+		}
+		j.chunks[at].indexes = append(j.chunks[at].indexes, i)
+	}
+	for id, plain := range s.tree.Objects() {
+		if !t.have[id] {
+			j.objects = append(j.objects, jobObject{id, plain})
+		}
+	}
+	first := make([]int, len(j.chunks))
+	for k, c := range j.chunks {
+		first[k] = c.indexes[0]
+	}
+	j.view = s.mirror.View(first)
+	j.left.Store(int64(len(j.chunks)))
+	t.pushed = j
+	s.work.Go(func() {
+		err := j.run(s.ctx)
+		j.view.Close()
+		s.send(func() { s.pushed(t, j, err) })
+	})
+}
+
+// run puts chunks, then leaves and nodes, then the manifest (I1).
+func (j *job) run(ctx context.Context) error {
+	if err := j.putChunks(ctx); err != nil {
+		return err
+	}
+	for _, o := range j.objects {
+		j.calls.Add(1)
+		n, err := j.t.PutChunk(ctx, o.id, o.plain)
+		if err != nil {
+			return fmt.Errorf("put tree object: %w", err)
+		}
+		j.bytes.Add(int64(n))
+		j.have = append(j.have, o.id)
+	}
+	j.calls.Add(1)
+	etag, err := j.t.Manifests.Put(ctx, j.key, j.encoded, j.cond)
+	if err != nil {
+		return fmt.Errorf("put manifest: %w", err)
+	}
+	j.bytes.Add(int64(len(j.encoded)))
+	j.etag = etag
+	return nil
+}
+
+func (j *job) putChunks(ctx context.Context) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(j.concurrency)
+	for _, c := range j.chunks {
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(func() error { return j.putChunk(groupCtx, c) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (j *job) putChunk(ctx context.Context, c jobChunk) error {
+	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
+	defer chunkBuffers.Put(buf)
+	b, err := j.view.Chunk(c.indexes[0], buf[:])
+	if err != nil {
+		return err
+	}
+	if chunkstore.Sum(b) != c.id {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.bad = append(j.bad, c.indexes...)
+		return fmt.Errorf("%w: mirror: chunk %d is not what was cut", chunkstore.ErrCorrupt, c.indexes[0])
+	}
+	j.calls.Add(1)
+	n, err := j.t.PutChunk(ctx, c.id, b)
+	if err != nil {
+		return err
+	}
+	j.view.Done(c.indexes[0])
+	j.bytes.Add(int64(n))
+	j.left.Add(-1)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.acked = append(j.acked, c)
+	j.plain += int64(len(b))
+	j.progress(j.plain, int64(len(j.chunks))*chunkstore.ChunkBytes)
+	return nil
+}
+
+// pushed takes a push's result.
+func (s *session) pushed(t *target, j *job, err error) {
+	t.busy, t.pushed = false, nil
+	t.calls += j.calls.Load()
+	for _, c := range j.acked {
+		for _, i := range c.indexes {
+			if t.missing[i] == c.id { // else it has changed since
+				delete(t.missing, i)
+			}
+		}
+	}
+	for _, id := range j.have {
+		t.have[id] = true
+	}
+	for _, i := range j.bad {
+		if i < s.mirror.Chunks() {
+			s.whole[i] = true
+			if err := s.mirror.Doubt(i); err != nil {
+				s.log().Error("mirror", "error", err)
+			}
+		}
+	}
+	s.count(j)
+	switch {
+	case errors.Is(err, chunkstore.ErrConflict):
+		// Another writer, or a push of ours that had been given up; look again.
+		s.log().Warn("target's manifest was changed by another writer", "target", t.Name, "error", err)
+		t.known, t.etag, t.holds, t.failed = false, "", nil, false
+		return
+	case err != nil:
+		s.targetFailed(t, err)
+		return
+	}
+	t.backoff.reset()
+	t.failed, t.err = false, nil
+	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()
+	s.forgetObjects(t)
+	s.saveAcks()
+	s.log().Info("pushed", "target", t.Name, "sequence", j.point.sequence, "chunks", len(j.chunks), "bytes", j.bytes.Load())
+}
+
+// forgetObjects drops what the last cut does not name: a target may have
+// collected it by the time that it is wanted again.
+func (s *session) forgetObjects(t *target) {
+	have := make(map[chunkstore.ID]bool, len(t.have))
+	for id := range s.tree.Objects() {
+		if t.have[id] {
+			have[id] = true
+		}
+	}
+	t.have = have
+}

@@ -1,0 +1,270 @@
+package replicate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/spool"
+)
+
+// Source is the live database file, read without SQLite's locks. In a process
+// that uses SQLite on the file it must be opened through SQLite's own VFS:
+// closing another descriptor would drop the process's locks.
+type Source interface {
+	io.ReaderAt
+	// Size returns the file's length.
+	Size() (int64, error)
+	// Reserved reports whether some connection, of whatever process, holds SQLite's
+	// RESERVED lock or more.
+	Reserved() (bool, error)
+	Close() error
+}
+
+// Options of a [Replicator]. Spool, Store, Host and OpenSource are needed.
+type Options struct {
+	Spool   *spool.Spool
+	Store   *chunkstore.Store // its targets; they must not change
+	Host    string            // the source's name in manifests
+	Program string            // the program's name and version, for manifests
+
+	ManifestInterval time.Duration // between manifests of this database; 0: 1 s
+	Concurrency      int           // uploads at once, for each target; 0: 8
+
+	// OpenSource opens the database. It is called for each base copy, as another file
+	// may stand at the path by then.
+	OpenSource func() (Source, error)
+
+	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes; nil: nobody wants to know
+	Log      *slog.Logger                          // nil: silent
+
+	clock  clock
+	stable bool              // the source does not change while we run: Sync
+	fault  func(string) bool // tests: die here?
+}
+
+// clock is the time as the replicator sees it: tests have their own.
+type clock interface {
+	now() time.Time
+	after(d time.Duration) <-chan time.Time
+}
+
+type systemClock struct{}
+
+func (systemClock) now() time.Time                         { return time.Now() }
+func (systemClock) after(d time.Duration) <-chan time.Time { return time.After(d) }
+
+const (
+	manifestIntervalDefault = time.Second
+	concurrencyDefault      = 8
+
+	// standbyInterval is how often a replicator that stands by tries the lock.
+	standbyInterval = time.Second
+)
+
+var (
+	// ErrNoTargets: there is nowhere to push to.
+	ErrNoTargets = errors.New("replication_targets names no s3 or dir target")
+	// ErrWAL: the database is in WAL mode.
+	ErrWAL = errors.New("database is in WAL mode: not replicated yet")
+	// ErrStandby: another process replicates this database.
+	ErrStandby = errors.New("another process replicates this database")
+	// ErrStopped: Run has returned, or was never called.
+	ErrStopped = errors.New("the replicator does not run")
+
+	errLost  = errors.New("the spool was deleted or replaced")
+	errAgain = errors.New("the database changed during the copy")
+	errBusy  = errors.New("a transaction is in progress")
+	errYield = errors.New("interrupted for a check")
+	errDied  = errors.New("died at a named point") // tests only
+)
+
+// Replicator brings one spool to every target. Run does the work; the other
+// methods are safe for concurrent use with it and each other.
+type Replicator struct {
+	o   Options
+	key string // the manifest's
+
+	verifying atomic.Int32 // calls of Verify that wait
+	lagging   atomic.Int64 // Unix ns since when some target lacks something; 0: none does
+	counters  counters
+	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
+
+	mu      sync.Mutex
+	spool   *spool.Spool
+	session *session      // while we hold the lock
+	changed chan struct{} // closed and replaced when spool, session or stopped change
+	stopped bool          // Run has returned
+	status  Status
+}
+
+// New checks o and returns a replicator that does nothing yet.
+func New(o Options) (*Replicator, error) {
+	switch {
+	case o.Spool == nil || o.Store == nil || o.OpenSource == nil:
+		return nil, errors.New("replicator: Spool, Store and OpenSource are needed")
+	case o.Host == "":
+		return nil, errors.New("replicator: no host name")
+	}
+	o.ManifestInterval = cmp.Or(o.ManifestInterval, manifestIntervalDefault)
+	o.Concurrency = cmp.Or(max(o.Concurrency, 0), concurrencyDefault)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.clock == nil {
+		o.clock = systemClock{}
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	path := o.Spool.Path()
+	o.Log = o.Log.With("database", path)
+	return &Replicator{
+		o: o, key: manifest.Name(o.Host, path), spool: o.Spool, changed: make(chan struct{}),
+		status: Status{Path: path, Host: o.Host, Spool: o.Spool.Dir(), State: "not started"},
+	}, nil
+}
+
+// Name returns the key of the database's manifest.
+func (r *Replicator) Name() string { return r.key }
+
+// Run replicates until ctx ends, and returns nil then; it is called once. While
+// another process holds the spool's lock it stands by. It takes spools over that
+// were deleted and made anew. Errors of targets and disks are retried, and shown by
+// Status; none ends Run.
+func (r *Replicator) Run(ctx context.Context) error {
+	defer r.update(func() { r.stopped, r.session, r.status.State = true, nil, "stopped" })
+	backoff := newBackoff(100*time.Millisecond, 5*time.Second)
+	for ctx.Err() == nil {
+		err := r.attempt(ctx)
+		if errors.Is(err, errDied) {
+			return err
+		}
+		wait := backoff.next()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, spool.ErrLocked):
+			backoff.reset()
+			wait = standbyInterval
+			r.setState("standing by: another process replicates")
+		case errors.Is(err, errLost):
+			r.o.Log.Warn("spool was lost")
+			r.setState("waiting for a new spool")
+		case err != nil:
+			r.o.Log.Error("replication stopped; trying again", "error", err)
+			r.setState("failed: " + err.Error())
+		}
+		select {
+		case <-ctx.Done():
+		case <-r.o.clock.after(wait):
+		}
+	}
+	return nil
+}
+
+// attempt takes the lock and replicates until something is wrong with the spool.
+func (r *Replicator) attempt(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil && !r.o.panics() {
+			err = fmt.Errorf("replicator: panic: %v", p)
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	sp := r.currentSpool()
+	if !sp.Current() {
+		if sp, err = r.reopen(sp); err != nil {
+			return err
+		}
+	}
+	lock, err := sp.TryLock()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if c, err := sp.ReadSourceConfig(); err == nil {
+		r.source = &c
+	}
+	return r.serve(ctx, sp)
+}
+
+// serve replicates while the lock of sp is held.
+func (r *Replicator) serve(ctx context.Context, sp *spool.Spool) error {
+	s, err := newSession(ctx, r, sp)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	r.update(func() { r.session = s })
+	defer r.update(func() { r.session = nil })
+	return s.run(ctx)
+}
+
+// panics: in tests a broken invariant is to be seen.
+func (o *Options) panics() bool { return o.fault != nil }
+
+// reopen finds the spool that replaces one that was lost.
+func (r *Replicator) reopen(old *spool.Spool) (*spool.Spool, error) {
+	sp, err := spool.Open(old.Dir())
+	if err != nil {
+		if sp, err = r.recreate(old); err != nil {
+			return nil, fmt.Errorf("%w: %w", errLost, err)
+		}
+	}
+	if sp.State().Lost() || sp.Path() != old.Path() {
+		return nil, errLost
+	}
+	r.update(func() { r.spool = sp })
+	return sp, nil
+}
+
+// recreate makes a lost spool anew, as a recorder would at its next transaction:
+// there may be none for long, and what the deleted log had must be replicated. It
+// does not make the directory that spools stand in.
+func (r *Replicator) recreate(old *spool.Spool) (*spool.Spool, error) {
+	root := filepath.Dir(old.Dir())
+	if spool.Dir(root, old.Path()) != old.Dir() {
+		return nil, fs.ErrNotExist
+	}
+	if _, err := os.Stat(root); err != nil {
+		return nil, err
+	}
+	sp, err := spool.Create(root, old.Path(), 0o700)
+	if err == nil && r.source != nil {
+		err = sp.WriteSourceConfig(*r.source)
+	}
+	return sp, err
+}
+
+func (r *Replicator) currentSpool() *spool.Spool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spool
+}
+
+// update changes what mu guards and tells those who wait for a change.
+func (r *Replicator) update(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *Replicator) setState(words string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status.State = words
+}

@@ -1,0 +1,268 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/spool"
+)
+
+// awakeFor is how long a replicator looks for more work, by polling, before it
+// arms the recorders: waking it at every commit would cost the application a
+// third of its speed.
+const awakeFor = 10 * time.Millisecond
+
+// point is a moment of the spool's history. Both numbers only grow: whoever has a
+// point has every transaction published before it.
+type point struct{ generation, sequence uint64 }
+
+func (p point) covers(q point) bool { return p.generation >= q.generation && p.sequence >= q.sequence }
+
+// session is a replicator while it holds the lock. All of it belongs to the
+// goroutine of run, but for what is said otherwise; others send functions to
+// events. Pushes and contacts run in goroutines of their own and change nothing
+// here: their results come as events.
+type session struct {
+	r  *Replicator
+	sp *spool.Spool
+	st *spool.State
+
+	mirror *spool.Mirror
+	files  *spool.CutFiles
+
+	// The last cut: what the mirror's Diffs are relative to.
+	last      *manifest.Manifest // nil: none yet
+	encoded   []byte             // last, as stored
+	tree      *manifest.Tree     // last's, or newer where treeAhead
+	treeAhead bool               // tree was changed for a cut that could not be saved
+	lastPoint point              // what last is known to include
+	lastCut   time.Time
+	lineage   [16]byte
+	epoch     uint64
+	sequence  uint64 // the highest of our name known
+	fresh     bool   // no cut was found in the spool: whatever targets have is our past
+	whole     map[int]bool
+
+	targets []*target
+	serial  uint64 // numbers requests and attempts, in their order
+	flushes []*flush
+	tickets uint64 // taken so far
+
+	copied *copied // Sync: which files the mirror is to be a copy of
+
+	copyBackoff backoff
+	copyRetry   time.Time
+	applyErr    error  // why the mirror is not up to date; nil if it is
+	applyFailed uint64 // serial when it failed last
+	walAt       point  // ErrWAL was found at
+
+	events chan func()
+	kick   chan struct{} // the FIFO was read
+	ended  chan struct{} // closed when run has returned
+	wake   *spool.Wake
+	stop   context.CancelFunc
+	ctx    context.Context // of pushes and contacts
+	work   sync.WaitGroup
+}
+
+func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, error) {
+	s := &session{
+		r: r, sp: sp, st: sp.State(), whole: make(map[int]bool),
+		copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
+		events:      make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	s.ctx, s.stop = context.WithCancel(ctx)
+	if err := s.open(); err != nil {
+		s.close()
+		return nil, err
+	}
+	for _, t := range r.o.Store.Targets {
+		s.targets = append(s.targets, newTarget(t))
+	}
+	s.loadAcks()
+	return s, nil
+}
+
+func (s *session) open() (err error) {
+	if err := s.sp.ResetIfOld(); err != nil {
+		return err
+	}
+	if s.mirror, err = spool.OpenMirror(s.sp.Dir()); err != nil {
+		return err
+	}
+	if s.files, err = s.sp.OpenCut(); err != nil {
+		return err
+	}
+	if s.wake, err = s.sp.OpenWake(); err != nil {
+		return err
+	}
+	if err := s.trust(); err != nil {
+		return err
+	}
+	return s.loadCut()
+}
+
+// loadCut makes the saved cut the last one. Without it, or with one that is of no
+// use, nothing is known of any chunk.
+func (s *session) loadCut() error {
+	m, tree, err := s.files.Load(s.ctx)
+	if err == nil && (m.Host != s.r.o.Host || m.Path != s.sp.Path()) {
+		err = fmt.Errorf("%w: saved cut is of %s:%s", fs.ErrNotExist, m.Host, m.Path)
+	}
+	if err == nil {
+		s.encoded, err = m.Encode()
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, chunkstore.ErrCorrupt) && !errors.Is(err, chunkstore.ErrAbsent) {
+			return err
+		}
+		s.encoded, s.fresh = nil, true
+		s.tree = manifest.NewTree(s.mirror.Chunks())
+		return s.mirror.MarkAll()
+	}
+	s.last, s.tree = m, tree
+	s.lineage, s.epoch, s.sequence = m.Lineage, m.Epoch, m.Sequence
+	for _, p := range m.Inline {
+		s.mirror.Carry(p.Offset, int64(len(p.Data)))
+	}
+	return nil
+}
+
+// close gives back what newSession took. Pushes have ended.
+func (s *session) close() {
+	s.stop()
+	if s.wake != nil {
+		s.wake.Close()
+	}
+	s.work.Wait()
+	if s.mirror != nil {
+		s.distrust()
+		s.mirror.Close()
+	}
+	s.st.Armed.Store(0)
+}
+
+// run repeats apply, cut and push, and sleeps when there is nothing to do.
+func (s *session) run(ctx context.Context) error {
+	defer close(s.ended)
+	s.work.Go(s.readWake)
+	active := s.r.o.clock.now()
+	for {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !s.sp.Current():
+			return errLost
+		case s.died("loop"):
+			return errDied
+		}
+		s.takeTickets()
+		progress := s.update(ctx)
+		if errors.Is(s.applyErr, errDied) {
+			return errDied
+		}
+		if err := s.distribute(); err != nil {
+			if errors.Is(err, errDied) {
+				return err
+			}
+			s.noteApplyError(err)
+		}
+		s.publishStatus()
+		s.answer()
+		if progress {
+			active = s.now()
+		}
+		if s.wait(ctx, active) {
+			active = s.now()
+		}
+	}
+}
+
+func (s *session) readWake() {
+	for s.wake.Wait() == nil {
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wait returns when there may be something to do: true if somebody said so,
+// false if a timer did.
+func (s *session) wait(ctx context.Context, active time.Time) bool {
+	generation, head := s.st.Generation.Load(), s.st.Head()
+	caughtUp := generation == s.st.MirrorGeneration.Load() && head == s.st.Tail() || s.applyErr != nil
+	if !caughtUp {
+		return true
+	}
+	timer, pending := s.nextTimer()
+	if idle := s.now().Sub(active); idle < awakeFor {
+		if left := awakeFor - idle; !pending || left < timer {
+			timer, pending = left, true
+		}
+	} else {
+		// Sequentially consistent: a commit after this look sees that we are armed.
+		s.st.Armed.Store(1)
+		if s.st.Generation.Load() != generation || s.st.Head() != head || s.st.FlushDrawn.Load() > s.tickets {
+			s.st.Armed.Store(0)
+			return true
+		}
+	}
+	var alarm <-chan time.Time
+	if pending {
+		alarm = s.r.o.clock.after(timer)
+	}
+	defer s.st.Armed.Store(0)
+	select {
+	case <-ctx.Done():
+	case event := <-s.events:
+		event()
+	case <-s.kick:
+	case <-alarm:
+		return s.st.Generation.Load() != generation || s.st.Head() != head
+	}
+	return true
+}
+
+// nextTimer returns how long it is until something is due by the clock.
+func (s *session) nextTimer() (d time.Duration, pending bool) {
+	add := func(at time.Time) {
+		if left := max(at.Sub(s.now()), 0); !pending || left < d {
+			d, pending = left, true
+		}
+	}
+	if s.applyErr != nil && !errors.Is(s.applyErr, ErrWAL) {
+		add(s.copyRetry)
+	}
+	if s.applyErr == nil && s.needsCut() && s.anyReady() {
+		add(s.lastCut.Add(s.r.o.ManifestInterval))
+	}
+	for _, t := range s.targets {
+		if !t.busy && t.conflict == nil && t.failed && (!t.known || s.behind(t)) {
+			add(t.retry)
+		}
+	}
+	return d, pending
+}
+
+// send has f run by the session's goroutine. It returns false if the session
+// has ended, or ends first: then f is not run.
+func (s *session) send(f func()) bool {
+	select {
+	case s.events <- f:
+		return true
+	case <-s.ended:
+		return false
+	}
+}
+
+func (s *session) now() time.Time { return s.r.o.clock.now() }
+
+// died: has a test named this point?
+func (s *session) died(at string) bool { return s.r.o.fault != nil && s.r.o.fault(at) }

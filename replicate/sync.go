@@ -1,0 +1,270 @@
+package replicate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/spool"
+)
+
+// SyncOptions of [Sync]. All but Permissions, Program, Concurrency, Source,
+// Progress and Log are needed.
+type SyncOptions struct {
+	Store       *chunkstore.Store
+	Root        string      // the replication_spooling_dir
+	Permissions fs.FileMode // of Root, if it is made; 0: 0700
+	DBPath      string      // canonical
+	Host        string
+	Program     string
+	Concurrency int
+
+	// OpenSource opens the database, which must not change until Sync returns: the
+	// caller holds a read transaction. A WAL database is presented as checkpointed.
+	OpenSource func() (Source, error)
+
+	Source   *spool.SourceConfig                   // for source.json; nil: do not write it
+	Progress func(phase string, done, total int64) // "copy" and "push", in bytes
+	Log      *slog.Logger
+}
+
+// SyncResult says what a [Sync] has done.
+type SyncResult struct {
+	Name     string // the manifest's key
+	Uploaded bool   // something was: a manifest at least
+	Chunks   int    // chunks put, over all targets
+	Bytes    int64  // sent, over all targets
+	Calls    int64  // requests sent
+	Other    int    // the process that did it, as it replicates the database; 0: we did
+}
+
+// Sync brings the database as it is now to every target, and returns when all
+// have it. An unchanged database is neither read nor compared, and costs one
+// request per target. If another process replicates the database, it is asked to.
+func Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
+	result, err := doSync(ctx, o)
+	if err != nil {
+		return SyncResult{}, fmt.Errorf("sync %s: %w", o.DBPath, err)
+	}
+	return result, nil
+}
+
+func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
+	if len(o.Store.Targets) == 0 {
+		return SyncResult{}, ErrNoTargets
+	}
+	if o.Permissions == 0 {
+		o.Permissions = 0o700
+	}
+	sp, err := spool.Create(o.Root, o.DBPath, o.Permissions)
+	if err != nil {
+		return SyncResult{}, err
+	}
+	if o.Source != nil {
+		if err := sp.WriteSourceConfig(*o.Source); err != nil {
+			return SyncResult{}, err
+		}
+	}
+	r, err := New(Options{
+		Spool: sp, Store: o.Store, Host: o.Host, Program: o.Program, Concurrency: o.Concurrency,
+		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, stable: true,
+	})
+	if err != nil {
+		return SyncResult{}, err
+	}
+	calls := o.Store.Calls()
+	result := SyncResult{Name: r.Name()}
+	for {
+		lock, err := sp.TryLock()
+		switch {
+		case err == nil:
+			err = r.syncHere(ctx, sp, lock)
+		case errors.Is(err, spool.ErrLocked):
+			result.Other = spool.Token(sp.State().Replicator.Load()).PID()
+			err = r.syncThere(ctx, sp)
+		}
+		if errors.Is(err, errMoved) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return SyncResult{}, err
+		}
+		break
+	}
+	c := &r.counters
+	result.Uploaded = c.manifests.Load() > 0
+	result.Chunks, result.Bytes = int(c.chunks.Load()), c.bytes.Load()
+	result.Calls = o.Store.Calls() - calls
+	return result, nil
+}
+
+// syncHere replicates until every target has everything, or has failed.
+func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.Lock) error {
+	defer lock.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- r.serve(ctx, sp) }()
+	for {
+		r.mu.Lock()
+		s, changed := r.session, r.changed
+		r.mu.Unlock()
+		if s != nil {
+			err := s.flushHere(ctx)
+			cancel()
+			if end := <-served; errors.Is(err, errMoved) {
+				err = end
+			}
+			return err
+		}
+		select {
+		case <-changed:
+		case err := <-served:
+			return err
+		}
+	}
+}
+
+// otherInterval bounds how long the death of the process that we asked goes
+// unnoticed.
+const otherInterval = time.Second
+
+// syncThere asks the process that holds the lock. It cannot know what was
+// written without a recorder before the next recorded transaction: we can.
+func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
+	src, err := r.o.OpenSource()
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	h, st := headerOf(src), sp.State()
+	size, err := src.Size()
+	src.Close()
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	if st.DBVersion.Load() != h.version() || st.DBSize.Load() != size {
+		st.Raise(spool.CauseForeign)
+	}
+	// The lock is tried now and then: its holder may have died.
+	changed := make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		ticker := time.NewTicker(otherInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if !spool.Token(st.Replicator.Load()).Alive() {
+					close(changed)
+					return
+				}
+			}
+		}
+	}()
+	return flushThere(ctx, sp, changed)
+}
+
+// copied is what copied.json keeps: which files the mirror was equal to, and when
+// that was seen.
+type copied struct {
+	DB  fileTimes  `json:"db"`
+	WAL *fileTimes `json:"wal,omitempty"`
+	At  int64      `json:"at"` // Unix ns
+}
+
+const copiedName = "copied.json"
+
+// racyWithin: a file whose times are so close to the moment at which they were
+// read may have changed after it without a new time.
+const racyWithin = int64(time.Second)
+
+func copiedOf(path string, now time.Time) (copied, error) {
+	c := copied{At: now.UnixNano()}
+	var err error
+	if c.DB, err = timesOf(path); err != nil {
+		return c, err
+	}
+	wal, err := timesOf(path + "-wal")
+	switch {
+	case err == nil && wal.Bytes > 0:
+		c.WAL = &wal
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return c, err
+	}
+	return c, nil
+}
+
+// covers reports whether the files are surely still what they were.
+func (c copied) covers(now copied) bool {
+	if c.DB != now.DB || (c.WAL == nil) != (now.WAL == nil) || c.WAL != nil && *c.WAL != *now.WAL {
+		return false
+	}
+	newest := max(c.DB.Mtime, c.DB.Ctime)
+	if c.WAL != nil {
+		newest = max(newest, c.WAL.Mtime, c.WAL.Ctime)
+	}
+	return c.At-newest > racyWithin
+}
+
+// trust decides, for Sync, whether the mirror is the database as it is. What any
+// other replicator does to the mirror, copied.json does not know.
+func (s *session) trust() error {
+	name := filepath.Join(s.sp.Dir(), copiedName)
+	if !s.r.o.stable {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	now, err := copiedOf(s.sp.Path(), s.now())
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	s.copied = &now
+	var was copied
+	b, err := s.sp.ReadFile(copiedName, targetsBytesMax)
+	if err == nil && json.Unmarshal(b, &was) == nil && was.covers(now) {
+		s.st.MirrorGeneration.Store(s.st.Generation.Load())
+		s.st.MirrorSequence.Store(s.st.Sequence.Load())
+		s.freeLog(s.st.Head())
+		return nil
+	}
+	s.st.MirrorGeneration.Store(spool.NoMirror)
+	return nil
+}
+
+// distrust notes, at the end of a Sync, what the mirror is the copy of. A mirror
+// of a WAL database is of no use to a replicator that reads the log.
+func (s *session) distrust() {
+	if s.copied == nil {
+		return
+	}
+	name := filepath.Join(s.sp.Dir(), copiedName)
+	now, err := copiedOf(s.sp.Path(), s.now())
+	good := err == nil && s.current() && now.DB == s.copied.DB && (now.WAL == nil) == (s.copied.WAL == nil) &&
+		(now.WAL == nil || *now.WAL == *s.copied.WAL)
+	if good {
+		var b []byte
+		if b, err = json.Marshal(now); err == nil {
+			err = s.sp.WriteFile(copiedName, b)
+		}
+	} else {
+		err = os.Remove(name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log().Warn("copied.json was not written", "error", err)
+	}
+	if headerOf(s.mirror).wal() || now.WAL != nil {
+		s.st.MirrorGeneration.Store(spool.NoMirror)
+	}
+}

@@ -1,0 +1,316 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync/atomic"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// target is what a session knows of one target.
+type target struct {
+	*chunkstore.Target
+	id string // in targets.json
+
+	seen     bool   // contacted before
+	known    bool   // the manifest was read, and missing and have are right
+	exists   bool   // there is a manifest
+	etag     string // of it
+	holds    []byte // it, if it is one of our cuts, as stored; else nil
+	point    point  // what it is known to include
+	missing  map[int]chunkstore.ID
+	have     map[chunkstore.ID]bool // leaves and nodes
+	found    *manifest.Manifest     // as last read from it; nil if none
+	raw      []byte                 // found, as stored
+	tree     *manifest.Tree         // found's, until it was compared; nil if it is damaged
+	conflict error                  // stopped: another writer
+
+	busy     bool // a push or a contact is under way
+	attempt  uint64
+	failed   bool      // the last attempt did
+	failedAt uint64    // serial of the last attempt that failed
+	err      error     // of it
+	retry    time.Time // not before
+	backoff  backoff
+
+	calls  int64
+	acked  time.Time // when it took a manifest last
+	pushed *job      // under way
+}
+
+func newTarget(t *chunkstore.Target) *target {
+	return &target{
+		Target: t, id: fmt.Sprintf("%s | %v | %v", t.Name, t.Chunks, t.Manifests),
+		missing: make(map[int]chunkstore.ID), backoff: newBackoff(time.Second, time.Minute),
+	}
+}
+
+// ack is what targets.json keeps of a target: the ETag of the manifest with that
+// hash. Its only use is to ask "has it changed?" instead of reading it.
+type ack struct {
+	ETag     string `json:"etag"`
+	Manifest string `json:"manifest"`
+}
+
+const targetsBytesMax = 1 << 20
+
+func (s *session) loadAcks() {
+	acks := make(map[string]ack)
+	b, err := s.sp.ReadFile("targets.json", targetsBytesMax)
+	if err != nil || json.Unmarshal(b, &acks) != nil || s.last == nil {
+		return
+	}
+	for _, t := range s.targets {
+		if a := acks[t.id]; a.Manifest == chunkstore.Sum(s.encoded).String() {
+			t.etag = a.ETag
+		}
+	}
+}
+
+func (s *session) saveAcks() {
+	acks := make(map[string]ack)
+	for _, t := range s.targets {
+		if t.holds != nil {
+			acks[t.id] = ack{t.etag, chunkstore.Sum(t.holds).String()}
+		}
+	}
+	b, err := json.Marshal(acks)
+	if err == nil {
+		err = s.sp.WriteFile("targets.json", b)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log().Warn("targets.json was not written", "error", err)
+	}
+}
+
+// contact reads what a target has under our name.
+func (s *session) contact(t *target) {
+	s.started(t)
+	c := &contact{t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object}
+	if s.last != nil {
+		c.last, c.lastTree = s.last, s.tree.Clone()
+	}
+	if t.etag == "" || s.treeAhead {
+		c.etag = ""
+	}
+	s.work.Go(func() {
+		err := c.run(s.ctx)
+		s.send(func() { s.contacted(t, c, err) })
+	})
+}
+
+// started numbers an attempt.
+func (s *session) started(t *target) {
+	s.serial++
+	t.busy, t.attempt = true, s.serial
+}
+
+// contact is a first look at a target, on its way. It shares nothing that changes.
+type contact struct {
+	t        *chunkstore.Target
+	key      string
+	etag     string // of ours, which the target may still have
+	ours     []byte
+	last     *manifest.Manifest
+	lastTree *manifest.Tree
+	object   manifest.Fetch
+
+	calls   atomic.Int64
+	exists  bool
+	raw     []byte // found, as stored
+	same    bool   // it is ours
+	damaged error
+	found   *manifest.Manifest
+	tree    *manifest.Tree // loaded
+}
+
+func (c *contact) run(ctx context.Context) error {
+	c.calls.Add(1)
+	o, err := c.t.Manifests.Get(ctx, c.key, chunkstore.GetOptions{IfNoneMatch: c.etag, BytesMax: 2 * manifest.BytesMax})
+	switch {
+	case errors.Is(err, chunkstore.ErrAbsent):
+		return nil
+	case errors.Is(err, chunkstore.ErrUnmodified):
+		c.exists, c.same, c.found, c.tree = true, true, c.last, c.lastTree
+		return nil
+	case errors.Is(err, chunkstore.ErrCorrupt):
+		c.damaged = err
+		c.calls.Add(1)
+		if o, err = c.t.Manifests.Stat(ctx, c.key); err != nil {
+			return fmt.Errorf("look at manifest: %w", err)
+		}
+		c.exists, c.etag = true, o.ETag
+		return nil
+	case err != nil:
+		return fmt.Errorf("get manifest: %w", err)
+	}
+	c.exists, c.etag, c.raw = true, o.ETag, o.Body
+	if c.last != nil && bytes.Equal(o.Body, c.ours) {
+		c.same, c.found, c.tree = true, c.last, c.lastTree
+		return nil
+	}
+	if c.found, err = manifest.Decode(o.Body); err != nil {
+		c.found, c.damaged = nil, err
+		return nil
+	}
+	tree := c.found.Tree()
+	err = tree.Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		if b, err := c.object(ctx, id); err == nil {
+			return b, nil
+		}
+		c.calls.Add(1)
+		return c.t.GetChunk(ctx, id)
+	})
+	switch {
+	case errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, chunkstore.ErrAbsent):
+		c.damaged = err // everything is missing, then
+	case err != nil:
+		return fmt.Errorf("load tree: %w", err)
+	default:
+		c.tree = tree
+	}
+	return nil
+}
+
+// contacted takes a contact's result.
+func (s *session) contacted(t *target, c *contact, err error) {
+	t.busy = false
+	t.calls += c.calls.Load()
+	if err != nil {
+		s.targetFailed(t, err)
+		return
+	}
+	if c.damaged != nil {
+		s.log().Error("target's version is damaged: it is pushed anew", "target", t.Name, "error", c.damaged)
+	}
+	if err := s.judge(c, s.fresh && !t.seen); err != nil {
+		s.targetConflict(t, err)
+		return
+	}
+	t.seen, t.known, t.failed = true, true, false
+	t.exists, t.etag, t.found, t.raw, t.tree = c.exists, c.etag, c.found, c.raw, c.tree
+	t.holds = nil
+	if c.same && bytes.Equal(c.ours, s.encoded) {
+		t.holds = s.encoded
+	}
+	if s.last != nil {
+		s.compare(t)
+	}
+	if t.holds != nil {
+		s.saveAcks()
+	}
+}
+
+// judge decides whether what a target has under our name is our past (I5). A
+// newcomer, whose spool knows of no cut, is the successor of whatever it finds.
+func (s *session) judge(c *contact, newcomer bool) error {
+	m := c.found
+	if m == nil || c.same {
+		return nil
+	}
+	who := fmt.Sprintf("version %d of epoch %d by %s", m.Sequence, m.Epoch, m.Program)
+	if m.Host != s.r.o.Host || m.Path != s.sp.Path() {
+		return fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
+	}
+	if newcomer {
+		s.sequence = max(s.sequence, m.Sequence)
+		s.epoch = max(s.epoch, m.Epoch)
+		return nil
+	}
+	switch {
+	case m.Lineage != s.lineage:
+		return fmt.Errorf("%w: %s is of another lineage", chunkstore.ErrConflict, who)
+	case m.Epoch > s.epoch:
+		return fmt.Errorf("%w: %s has taken over from epoch %d", chunkstore.ErrConflict, who, s.epoch)
+	case m.Epoch == s.epoch && m.Sequence > s.sequence:
+		return fmt.Errorf("%w: %s is newer than our %d", chunkstore.ErrConflict, who, s.sequence)
+	case m.Epoch == s.epoch && m.Sequence == s.last.Sequence && bytes.Equal(c.ours, s.encoded):
+		return fmt.Errorf("%w: %s is not our version %d", chunkstore.ErrConflict, who, s.last.Sequence)
+	}
+	return nil
+}
+
+// compare finds out what a target lacks of the last cut: t.tree is what it has.
+func (s *session) compare(t *target) {
+	t.missing = make(map[int]chunkstore.ID)
+	t.have = make(map[chunkstore.ID]bool)
+	had := 0
+	if t.tree != nil {
+		had = t.tree.Len()
+		for id := range t.tree.Objects() {
+			t.have[id] = true
+		}
+	}
+	for i := range s.tree.Len() {
+		id := s.tree.At(i)
+		if id != chunkstore.ZeroID && (i >= had || t.tree.At(i) != id) {
+			t.missing[i] = id
+		}
+	}
+	if len(t.missing) > 0 && had > 0 {
+		elsewhere := make(map[chunkstore.ID]bool, had)
+		for i := range had {
+			elsewhere[t.tree.At(i)] = true
+		}
+		for i, id := range t.missing {
+			if elsewhere[id] {
+				delete(t.missing, i)
+			}
+		}
+	}
+	t.found, t.raw, t.tree = nil, nil, nil
+	// What is missing and overridden by inline pages exists nowhere any more: the
+	// next cut stores it whole.
+	for i := range t.missing {
+		if d := s.mirror.Diff(i); d != nil && d.Count() > 0 {
+			s.whole[i] = true
+		}
+	}
+}
+
+// behind reports whether the target lacks the last cut.
+func (s *session) behind(t *target) bool {
+	return s.last != nil && (t.holds == nil || !bytes.Equal(t.holds, s.encoded))
+}
+
+func (s *session) targetFailed(t *target, err error) {
+	if s.ctx.Err() != nil {
+		return // we are ending, not the target
+	}
+	t.failed, t.failedAt, t.err = true, t.attempt, err
+	wait := t.backoff.next()
+	t.retry = s.now().Add(wait)
+	s.log().Warn("push failed", "target", t.Name, "error", err, "retry_in", wait)
+}
+
+func (s *session) targetConflict(t *target, err error) {
+	t.known, t.conflict = false, err
+	t.failed, t.failedAt, t.err = true, t.attempt, err
+	s.log().Error("stopped replicating to a target: another writer uses our name; "+
+		"if this database is the rightful one, delete its spool directory to take over",
+		"target", t.Name, "manifest", s.r.key, "spool", s.sp.Dir(), "error", err)
+}
+
+// ready reports whether the target can be pushed to, or contacted, now.
+func (s *session) ready(t *target) bool {
+	if t.busy || t.conflict != nil {
+		return false
+	}
+	return !t.failed || !s.now().Before(t.retry) || s.flushWants(t.failedAt)
+}
+
+func (s *session) anyReady() bool {
+	for _, t := range s.targets {
+		if t.known && s.ready(t) {
+			return true
+		}
+	}
+	return false
+}
