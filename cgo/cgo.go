@@ -11,6 +11,8 @@ import "C"
 import (
 	"fmt"
 	"io"
+	"os"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -89,17 +91,43 @@ func goExit(ms C.int) {
 }
 
 // source is the live database file, read through the base VFS.
-type source struct{ p *C.RecorderSource }
+type source struct {
+	p    *C.RecorderSource
+	path string
+	file os.FileInfo // that was opened
+}
 
-var _ replicate.Source = source{}
+var _ replicate.Source = (*source)(nil)
+
+// sources are the files that are open, by path. They are never closed while their
+// file stands at the path: even SQLite's own close may drop a lock that another
+// thread of this process acquires at that moment (os_unix.c, unixClose: the
+// descriptor is closed after pLockMutex was left).
+var sources struct {
+	sync.Mutex
+	open map[string]*source
+}
 
 func openSource(path string) (replicate.Source, error) {
+	sources.Lock()
+	defer sources.Unlock()
+	now, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if s := sources.open[path]; s != nil && os.SameFile(s.file, now) {
+		return s, nil
+	}
 	z := C.CString(path)
 	defer C.free(unsafe.Pointer(z))
-	var s source
+	s := &source{path: path, file: now}
 	if rc := C.recorderSourceOpen(z, &s.p); rc != 0 {
 		return nil, fmt.Errorf("open database %s: SQLite result code %d", path, int(rc))
 	}
+	if sources.open == nil {
+		sources.open = make(map[string]*source)
+	}
+	sources.open[path] = s // one of another file is forgotten, not closed: somebody may be reading it
 	return s, nil
 }
 
@@ -109,7 +137,7 @@ const sqliteIOErrShortRead = 522
 
 // ReadAt is io.ReaderAt's, but that bytes past the file's end read as zeros
 // before io.EOF is returned.
-func (s source) ReadAt(b []byte, off int64) (int, error) {
+func (s *source) ReadAt(b []byte, off int64) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -127,7 +155,7 @@ func (s source) ReadAt(b []byte, off int64) (int, error) {
 	}
 }
 
-func (s source) Size() (int64, error) {
+func (s *source) Size() (int64, error) {
 	var n C.longlong
 	if rc := C.recorderSourceSize(s.p, &n); rc != 0 {
 		return 0, fmt.Errorf("size of database: SQLite result code %d", int(rc))
@@ -135,7 +163,7 @@ func (s source) Size() (int64, error) {
 	return int64(n), nil
 }
 
-func (s source) Reserved() (bool, error) {
+func (s *source) Reserved() (bool, error) {
 	var reserved C.int
 	if rc := C.recorderSourceReserved(s.p, &reserved); rc != 0 {
 		return false, fmt.Errorf("look for a reserved lock: SQLite result code %d", int(rc))
@@ -143,7 +171,5 @@ func (s source) Reserved() (bool, error) {
 	return reserved != 0, nil
 }
 
-func (s source) Close() error {
-	C.recorderSourceClose(s.p)
-	return nil
-}
+// Close leaves the file open, for the next time.
+func (s *source) Close() error { return nil }

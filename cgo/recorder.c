@@ -623,11 +623,6 @@ int recorderSourceReserved(RecorderSource *p, int *pRes) {
   return p->pFile->pMethods->xCheckReservedLock(p->pFile, pRes);
 }
 
-void recorderSourceClose(RecorderSource *p) {
-  p->pFile->pMethods->xClose(p->pFile);
-  free(p);
-}
-
 /* ---- figures ---- */
 
 char *recorderPerf(void) {

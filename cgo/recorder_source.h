@@ -11,6 +11,5 @@ int recorderSourceOpen(const char *zPath, RecorderSource **pp);
 int recorderSourceRead(RecorderSource *p, void *pBuf, int n, long long iOfst);
 int recorderSourceSize(RecorderSource *p, long long *pSize);
 int recorderSourceReserved(RecorderSource *p, int *pRes);
-void recorderSourceClose(RecorderSource *p);
 
 #endif

@@ -47,7 +47,9 @@ func testMain(m *testing.M) int {
 		"manifest_interval_ms": 1, "replication_targets": [{"dir": {"path": %q}}]}`,
 		testHost, filepath.Join(dir, "spool"), targetDir))
 	os.Setenv("VERNEUIL_VALIDATE", "1")
-	os.Setenv("VERNEUIL_LOG", "error")
+	if os.Getenv("VERNEUIL_LOG") == "" {
+		os.Setenv("VERNEUIL_LOG", "error")
+	}
 	if err := cgo.Register(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

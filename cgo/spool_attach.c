@@ -243,8 +243,7 @@ static void adoptState(Spool *p, SpoolState *st, uint64_t ino) {
   if (old) atomic_fetch_or(&old->flags, SPOOL_LOST);
   p->stateIno = ino;
   p->st = st;
-  int fd = atomic_exchange(&p->wakeFd, -1);
-  if (fd >= 0) close(fd);
+  p->wakeFd = -1; /* the old one stays open: another thread may be about to write to it */
 }
 
 static Spool *newSpool(const char *zPath) {
@@ -305,11 +304,7 @@ void spoolRetain(Spool *p) {
 int spoolRelease(Spool *p) {
   pthread_mutex_lock(&mu);
   int last = --p->nRef == 0;
-  if (last) {
-    spoolUnmap(p);
-    int fd = atomic_exchange(&p->wakeFd, -1);
-    if (fd >= 0) close(fd);
-  }
+  if (last) spoolUnmap(p);
   pthread_mutex_unlock(&mu);
   return last;
 }

@@ -226,9 +226,9 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
     atomic_fetch_add_explicit(&st->dropped, 1, memory_order_relaxed);
     spoolRaise(st, st->cause);
   } else {
-    atomic_store_explicit(&st->sequence, t->sequence, memory_order_relaxed);
     atomic_fetch_add_explicit(&st->published, 1, memory_order_relaxed);
     atomic_store_explicit(&st->head, t->end, memory_order_release);
+    atomic_store_explicit(&st->sequence, t->sequence, memory_order_release);
   }
   t->active = 0;
   atomic_store(&st->writing, 0); /* sequentially consistent: before the look at armed */

@@ -184,9 +184,9 @@ void walBeforeReset(Spool *p, const unsigned char *aHeader) {
   unsigned char aOld[WAL_HEADER];
   if (!WAL_FRAMES(atomic_load(&st->walPublished))) {
     /* nothing of ours can be lost: the first commit of this WAL comes, perhaps after
-    ** rollbacks that wrote a header too. Or somebody else has used it meanwhile. */
+    ** rollbacks that wrote a header too, or it ends without any. Or somebody else has used it meanwhile. */
     int64_t t = atomic_load(&st->walEndedAt);
-    if (aHeader && (!t || t != databaseTime(p))) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+    if (!t || t != databaseTime(p)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
     return;
   }
   int fd = openWal(p);

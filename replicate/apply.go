@@ -21,7 +21,7 @@ func (s *session) update(ctx context.Context) (progress bool) {
 	}
 	head := s.st.Head()
 	stale := s.st.MirrorGeneration.Load() != s.st.Generation.Load()
-	if !stale && head == s.st.Tail() && s.applyErr == nil {
+	if !stale && head == s.st.Tail() && !s.walBehind() && s.counted() && s.applyErr == nil {
 		return false
 	}
 	err := s.bringUp(ctx, stale)
@@ -39,13 +39,13 @@ func (s *session) update(ctx context.Context) (progress bool) {
 	return true
 }
 
+// counted reports whether every published transaction is known to be in the mirror.
+func (s *session) counted() bool { return s.st.Sequence.Load() == s.st.MirrorSequence.Load() }
+
 // copyDue reports whether what failed is worth another try now.
 func (s *session) copyDue() bool {
 	if s.flushWants(s.applyFailed) {
 		return true
-	}
-	if errors.Is(s.applyErr, ErrWAL) {
-		return s.walAt != point{s.st.Generation.Load(), uint64(s.st.Head())}
 	}
 	return !s.now().Before(s.copyRetry)
 }
@@ -58,13 +58,9 @@ func (s *session) noteApplyError(err error) {
 	s.serial++
 	s.applyFailed = s.serial
 	s.copyRetry = s.now().Add(s.copyBackoff.next())
-	s.walAt = point{s.st.Generation.Load(), uint64(s.st.Head())}
 }
 
 func (s *session) bringUp(ctx context.Context, stale bool) error {
-	if err := s.refuseWAL(); err != nil {
-		return err
-	}
 	if err := s.clearDeadWriter(); err != nil {
 		return err
 	}
@@ -72,10 +68,11 @@ func (s *session) bringUp(ctx context.Context, stale bool) error {
 		s.r.setState("copying the database")
 		return s.baseCopy(ctx, s.r.o.stable)
 	}
+	sequence, salts := s.st.Sequence.Load(), s.st.WALSalts.Load() // in this order, before head
 	if _, err := s.apply(ctx, s.st.Head()); err != nil {
 		return err
 	}
-	return s.refuseWAL() // a transaction may have switched the mode
+	return s.applyWAL(sequence, salts)
 }
 
 // apply applies the log from the tail to a published position, and trims it. It
@@ -89,6 +86,7 @@ func (s *session) apply(ctx context.Context, to spool.Position) (version uint64,
 	r := spool.NewReader(s.sp.Dir(), from, to)
 	defer r.Close()
 	for {
+		before := s.mirror.Size()
 		f, err := r.Next(s.mirror)
 		if err == io.EOF {
 			break
@@ -103,6 +101,9 @@ func (s *session) apply(ctx context.Context, to spool.Position) (version uint64,
 			return version, fmt.Errorf("apply: %w", err)
 		}
 		version = f.After
+		if size := s.mirror.Size(); version == 0 && size > before && s.walHigh > before {
+			s.st.Raise(spool.CauseWAL) // copied frames: see applyFrames
+		}
 		s.st.MirrorSequence.Store(f.Sequence)
 		if p := r.Position(); p.Segment() != s.st.Tail().Segment() {
 			s.freeLog(p) // a recorder may be at its allowance

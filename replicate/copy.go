@@ -44,7 +44,7 @@ const (
 //     free, and there is no hot journal. If transactions follow each other too
 //     closely for that to be seen, two publications after the copy's end
 //     are as good: the second transaction began after it, so that nothing of what
-//     followed can be in the copy. If RESERVED stays held, a journal that is not
+//     followed can be in the copy. (Three by count: sequence is stored after head.) If RESERVED stays held, a journal that is not
 //     live is enough, together with the version.
 //
 // What is left: a writer without a recorder that has spilled pages and rolls them
@@ -68,7 +68,11 @@ func (s *session) baseCopy(ctx context.Context, stable bool) error {
 	if s.died("copied") {
 		return errDied
 	}
-	if err := c.settle(ctx); err != nil {
+	settle := c.settle
+	if c.inWAL {
+		settle = c.settleWAL
+	}
+	if err := settle(ctx); err != nil {
 		return err
 	}
 	if s.st.Generation.Load() != c.generation {
@@ -84,6 +88,8 @@ type copying struct {
 	*session
 	src    Source
 	stable bool
+	inWAL  bool     // the database is in WAL mode
+	stamp  walStamp // of its WAL when the copy began
 
 	generation uint64
 	head       spool.Position // h0
@@ -121,6 +127,9 @@ func (c *copying) begin(ctx context.Context) error {
 	c.freeLog(c.head)
 	if c.stable {
 		return nil
+	}
+	if c.inWAL = c.st.WALSalts.Load() != 0 || headerOf(c.src).wal(); c.inWAL {
+		return c.beginWAL()
 	}
 	hot, free, err := hotJournal(c.sp.Path(), c.src)
 	if err != nil {
@@ -221,7 +230,7 @@ func (c *copying) settle(ctx context.Context) error {
 			return errYield // who waits for us may hold the lock that we wait for
 		case head != c.head && !c.known:
 			return fmt.Errorf("%w: now its version is known", errAgain)
-		case head != c.head && c.st.MirrorSequence.Load() >= c.end+2:
+		case head != c.head && c.st.MirrorSequence.Load() >= c.end+3:
 			return nil
 		}
 		err := c.quiet(head, c.now().Sub(start) >= reservedFor)

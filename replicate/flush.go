@@ -98,6 +98,9 @@ func (s *session) suspect() error {
 	if !s.current() || s.r.o.stable {
 		return nil
 	}
+	if s.inWAL() {
+		return s.suspectWAL()
+	}
 	src, err := s.r.o.OpenSource()
 	if err != nil {
 		return err
@@ -150,7 +153,8 @@ func (s *session) answer() {
 		done, err := s.outcome(f)
 		if done && err == nil && !f.sure {
 			f.sure = true
-			if err = s.suspect(); err == nil && !s.current() {
+			before := s.st.Generation.Load()
+			if err = s.suspect(); err == nil && s.st.Generation.Load() != before {
 				f.point, done = published(s.st), false
 			}
 		}
@@ -266,9 +270,6 @@ func (r *Replicator) Verify(ctx context.Context) error {
 }
 
 func (s *session) verify(ctx context.Context) error {
-	if err := s.refuseWAL(); err != nil {
-		return err
-	}
 	if s.st.MirrorGeneration.Load() != s.st.Generation.Load() {
 		if err := s.baseCopy(ctx, true); err != nil {
 			return err

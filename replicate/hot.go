@@ -122,34 +122,6 @@ func (s *session) forgetWriter(token uint64) error {
 	return nil
 }
 
-// refuseWAL fails with ErrWAL if the database is in WAL mode. The mirror is given
-// up then: the log does not tell what happens in that mode. This is the one place
-// that knows that WAL databases are not replicated yet.
-func (s *session) refuseWAL() error {
-	if s.r.o.stable {
-		return nil // presented as checkpointed
-	}
-	wal := false
-	if st, err := os.Stat(s.sp.Path() + "-wal"); err == nil && st.Size() > 0 {
-		wal = true
-	} else if s.st.MirrorGeneration.Load() == s.st.Generation.Load() && s.applyErr == nil {
-		wal = headerOf(s.mirror).wal()
-	} else {
-		src, err := s.r.o.OpenSource()
-		if err != nil {
-			return fmt.Errorf("open database: %w", err)
-		}
-		wal = headerOf(src).wal()
-		src.Close()
-	}
-	if !wal {
-		return nil
-	}
-	s.st.MirrorGeneration.Store(spool.NoMirror)
-	s.freeLog(s.st.Head())
-	return ErrWAL
-}
-
 func wrap(err error, what string) error {
 	if err == nil {
 		return nil

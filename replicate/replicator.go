@@ -76,8 +76,6 @@ const (
 var (
 	// ErrNoTargets: there is nowhere to push to.
 	ErrNoTargets = errors.New("replication_targets names no s3 or dir target")
-	// ErrWAL: the database is in WAL mode.
-	ErrWAL = errors.New("database is in WAL mode: not replicated yet")
 	// ErrStandby: another process replicates this database.
 	ErrStandby = errors.New("another process replicates this database")
 	// ErrStopped: Run has returned, or was never called.

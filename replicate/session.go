@@ -60,7 +60,11 @@ type session struct {
 	copyRetry   time.Time
 	applyErr    error  // why the mirror is not up to date; nil if it is
 	applyFailed uint64 // serial when it failed last
-	walAt       point  // ErrWAL was found at
+	wal         following
+	walMisses   int   // looks in a row that did not find what is published
+	walHigh     int64 // how long the file may be, or have been since it was copied
+	keepTail    bool  // a base copy: frames are on top of what the file holds, cut once at the end
+	walTime     int64 // modification time of the database when it was copied in WAL mode
 
 	events chan func()
 	kick   chan struct{} // the FIFO was read
@@ -104,6 +108,9 @@ func (s *session) open() (err error) {
 	}
 	if err := s.trust(); err != nil {
 		return err
+	}
+	if times, err := timesOf(s.sp.Path()); err == nil {
+		s.walHigh = times.Bytes
 	}
 	return s.loadCut()
 }
@@ -197,7 +204,8 @@ func (s *session) readWake() {
 // false if a timer did.
 func (s *session) wait(ctx context.Context, active time.Time) bool {
 	generation, head := s.st.Generation.Load(), s.st.Head()
-	caughtUp := generation == s.st.MirrorGeneration.Load() && head == s.st.Tail() || s.applyErr != nil
+	sequence := s.st.Sequence.Load()
+	caughtUp := generation == s.st.MirrorGeneration.Load() && head == s.st.Tail() && !s.walBehind() && s.counted() || s.applyErr != nil
 	if !caughtUp {
 		return true
 	}
@@ -209,7 +217,7 @@ func (s *session) wait(ctx context.Context, active time.Time) bool {
 	} else {
 		// Sequentially consistent: a commit after this look sees that we are armed.
 		s.st.Armed.Store(1)
-		if s.st.Generation.Load() != generation || s.st.Head() != head || s.st.FlushDrawn.Load() > s.tickets {
+		if s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence || s.st.FlushDrawn.Load() > s.tickets {
 			s.st.Armed.Store(0)
 			return true
 		}
@@ -225,7 +233,7 @@ func (s *session) wait(ctx context.Context, active time.Time) bool {
 		event()
 	case <-s.kick:
 	case <-alarm:
-		return s.st.Generation.Load() != generation || s.st.Head() != head
+		return s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence
 	}
 	return true
 }
@@ -237,7 +245,7 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 			d, pending = left, true
 		}
 	}
-	if s.applyErr != nil && !errors.Is(s.applyErr, ErrWAL) {
+	if s.applyErr != nil {
 		add(s.copyRetry)
 	}
 	if s.applyErr == nil && s.needsCut() && s.anyReady() {

@@ -149,7 +149,7 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 	if err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	if st.DBVersion.Load() != h.version() || st.DBSize.Load() != size {
+	if !h.wal() && (st.DBVersion.Load() != h.version() || st.DBSize.Load() != size) {
 		st.Raise(spool.CauseForeign)
 	}
 	// The lock is tried now and then: its holder may have died.

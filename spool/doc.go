@@ -66,7 +66,7 @@
 //	216    8   WAL salts that the next two fields speak of, salt-1<<32 | salt-2; 0: no WAL
 //	224    8   published WAL position: salt-1<<32 | frames up to the last commit
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
-//	240    8   modification time of the database, Unix ns, when its last WAL ended or it entered WAL mode; 0 unknown
+//	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
 //	248    8   reserved, zero
 //	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
 //
@@ -116,8 +116,8 @@
 // they differ, or if writing is set (a process died in the middle); set writing.
 // For each write: forward it to the base VFS, then append a frame at its private
 // end of the log. At the end of the transaction: append the commit frame, store
-// version, size and sequence, then head (release), then clear writing, then wake the
-// replicator if armed. A process that dies before head is stored leaves garbage
+// version and size, then head, then sequence (release: whoever sees a sequence sees
+// what it counts), then clear writing, then wake the replicator if armed. A process that dies before head is stored leaves garbage
 // beyond head, which the next transaction overwrites.
 //
 // The replicator, holding lock: read generation, then head; apply the

@@ -46,6 +46,7 @@ const (
 	CauseLogFull  Cause = 5
 	CauseLogError Cause = 6
 	CauseWAL      Cause = 7
+	CauseIO       Cause = 8
 )
 
 var causes = [...]string{
@@ -55,7 +56,8 @@ var causes = [...]string{
 	CauseCrash:    "a process died in the middle of a transaction",
 	CauseLogFull:  "the changelog outgrew its allowance",
 	CauseLogError: "the changelog could not be written",
-	CauseWAL:      "the database was written in WAL mode",
+	CauseWAL:      "frames of the WAL were lost",
+	CauseIO:       "a write to the database failed",
 }
 
 func (c Cause) String() string {
@@ -98,7 +100,8 @@ type State struct {
 	WALSalts         atomic.Uint64
 	WALPublished     atomic.Uint64
 	WALConsumed      atomic.Uint64
-	Reserved         [16]byte
+	WALEndedAt       atomic.Int64
+	Reserved         [8]byte
 	PathField        [stateBytes - 256]byte
 }
 

@@ -1,0 +1,346 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"verneuil/spool"
+)
+
+// This file follows a database in WAL mode, as doc.go of package spool describes.
+//
+// What of the WAL is in the mirror may go beyond what was published: a base copy,
+// and a flush, take every valid frame up to the last commit. That is a committed
+// state, or one in the moment before it is: where SQLite rewrites frames of the
+// transaction it is in, the chain of checksums is broken until all are rewritten
+// (wal.c, walRewriteChecksums), and then only an fsync that fails can undo it.
+
+var errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
+
+// walTries bounds how often a WAL that is not the published one is looked at
+// again, before it is taken for somebody else's: a recorder that resets it takes
+// moments.
+const walTries = 5
+
+// following is where a session is in the database's WAL.
+type following struct {
+	file    *os.File
+	reader  *spool.WALReader
+	salts   uint64 // of the frames that were read; 0: none
+	applied int    // frames up to the last commit that is in the mirror
+	size    int64  // of the database at that commit; 0 unknown
+}
+
+func (w *following) reset() {
+	if w.file != nil {
+		w.file.Close()
+	}
+	*w = following{}
+}
+
+// walSalt is the part of the salts that positions carry.
+func walSalt(salts uint64) uint64 { return salts >> 32 }
+
+// walPosition is a position as the state has it: salt-1<<32 | frames.
+func walPosition(salts uint64, frames int) uint64 { return walSalt(salts)<<32 | uint64(uint32(frames)) }
+
+// walConsumed returns how many frames of the published salts are in the mirror.
+func (s *session) walConsumed(salts uint64) int {
+	if c := s.st.WALConsumed.Load(); c>>32 == walSalt(salts) {
+		return int(uint32(c))
+	}
+	return 0
+}
+
+// walBehind reports whether frames are published that are not in the mirror.
+func (s *session) walBehind() bool {
+	salts, published := s.st.WALSalts.Load(), s.st.WALPublished.Load()
+	return salts != 0 && walSalt(salts) == published>>32 && int(uint32(published)) > s.walConsumed(salts)
+}
+
+// inWAL reports whether the database is in WAL mode, as far as is known. The mirror
+// is up to date with the log.
+func (s *session) inWAL() bool { return s.st.WALSalts.Load() != 0 || headerOf(s.mirror).wal() }
+
+// openWAL begins to read the database's WAL. Its reader is nil if there is none,
+// or one without a valid header. A WAL has no locks of SQLite's: it may be opened
+// and closed by name.
+func (s *session) openWAL() error {
+	s.wal.reset()
+	f, err := os.OpenFile(s.sp.Path()+"-wal", os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("open WAL: %w", err)
+	}
+	r, err := spool.NewWALReader(f)
+	if errors.Is(err, spool.ErrNoWAL) {
+		f.Close()
+		return nil
+	} else if err != nil {
+		f.Close()
+		return fmt.Errorf("read WAL: %w", err)
+	}
+	s.wal.file, s.wal.reader, s.wal.salts = f, r, r.Salts
+	return nil
+}
+
+// applyWAL brings the mirror up to the published frame. The caller has read
+// sequence and then salts before it applied the log to the head.
+func (s *session) applyWAL(sequence, salts uint64) error {
+	published := s.st.WALPublished.Load()
+	if salts == 0 {
+		s.st.MirrorSequence.Store(max(sequence, s.st.MirrorSequence.Load()))
+		return nil
+	}
+	if walSalt(salts) != published>>32 {
+		return s.missWAL() // its reset is under way
+	}
+	n := int(uint32(published))
+	if n <= s.walConsumed(salts) {
+		s.st.MirrorSequence.Store(max(sequence, s.st.MirrorSequence.Load()))
+		return nil
+	}
+	if s.wal.salts != salts {
+		if err := s.openWAL(); err != nil {
+			return err
+		}
+		if s.wal.salts != salts {
+			return s.missWAL()
+		}
+		s.wal.applied = s.walConsumed(salts)
+	}
+	if err := s.readFrames(n); err != nil {
+		return err
+	}
+	if s.wal.applied < n {
+		return s.missWAL()
+	}
+	s.walMisses = 0
+	s.st.WALConsumed.Store(walPosition(salts, s.wal.applied))
+	s.st.MirrorSequence.Store(max(sequence, s.st.MirrorSequence.Load()))
+	return nil
+}
+
+// missWAL: frames that are published are not in the file. A recorder resets it:
+// then they are in the log in a moment. Or somebody without one did.
+func (s *session) missWAL() error {
+	s.wal.reset()
+	if s.walMisses++; s.walMisses >= walTries {
+		s.walMisses = 0
+		s.st.Raise(spool.CauseForeign)
+	}
+	return errWALGone
+}
+
+// walPage is a frame that was read.
+type walPage struct {
+	pgno uint32
+	b    []byte
+}
+
+// readFrames applies the frames up to the last commit; with framesMax > 0 it stops at
+// that frame. A chain that breaks is no error: s.wal.applied says how far it went.
+func (s *session) readFrames(framesMax int) error {
+	var pending []walPage // of a transaction whose commit has not been read
+	w := &s.wal
+	for w.reader != nil && (framesMax == 0 || w.reader.Frames() < framesMax) {
+		f, err := w.reader.Next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return fmt.Errorf("read WAL: %w", err)
+		}
+		if w.reader.Frames() <= w.applied {
+			continue // only for the checksum
+		}
+		pending = append(pending, walPage{f.Pgno, append([]byte(nil), w.reader.Page()...)})
+		if f.Commit == 0 {
+			continue
+		}
+		if err := s.applyFrames(pending, int64(f.Commit)*int64(w.reader.PageBytes)); err != nil {
+			return fmt.Errorf("apply WAL: %w", err)
+		}
+		pending = pending[:0]
+		w.applied, w.size = w.reader.Frames(), int64(f.Commit)*int64(w.reader.PageBytes)
+	}
+	if len(pending) > 0 {
+		return s.rereadFrames()
+	}
+	return nil
+}
+
+// applyFrames applies a transaction after which the database has size bytes.
+//
+// The file itself is cut only at a checkpoint, and SQLite does not write a page that
+// it takes and frees in one transaction: if the database shrinks and grows again,
+// such a page holds what it held before, or zeros if there was a checkpoint in
+// between. Only the file can tell.
+func (s *session) applyFrames(pages []walPage, size int64) error {
+	old := s.mirror.Size()
+	s.walHigh = max(s.walHigh, old)
+	written := make(map[int64]bool)
+	for _, p := range pages {
+		off := int64(p.pgno-1) * int64(len(p.b))
+		if off >= old {
+			written[off] = true
+		}
+		if _, err := s.mirror.WriteAt(p.b, off); err != nil {
+			return err
+		}
+	}
+	if s.keepTail {
+		return nil
+	}
+	pageBytes := int64(len(pages[0].b))
+	for off := old; off < min(size, s.walHigh); off += pageBytes {
+		if !written[off] {
+			s.st.Raise(spool.CauseWAL)
+			break
+		}
+	}
+	return s.mirror.Truncate(size)
+}
+
+// rereadFrames goes back to the frame after the last commit: the transaction that
+// follows may be rolled back, and other frames stand there then.
+func (s *session) rereadFrames() error {
+	applied, salts, size := s.wal.applied, s.wal.salts, s.wal.size
+	if err := s.openWAL(); err != nil {
+		return err
+	}
+	if s.wal.salts != salts {
+		return nil // the next look sees it
+	}
+	s.wal.applied, s.wal.size = applied, size
+	return nil
+}
+
+// walStamp tells whether a WAL, or the database under it, was changed by somebody
+// whose reset nobody recorded.
+type walStamp struct {
+	salts uint64 // in the file; 0: no WAL
+	known uint64 // in the state
+	mtime int64  // of the database
+}
+
+func (s *session) stampWAL() (walStamp, error) {
+	st := walStamp{known: s.st.WALSalts.Load()}
+	if err := s.openWAL(); err != nil {
+		return st, err
+	}
+	st.salts = s.wal.salts
+	times, err := timesOf(s.sp.Path())
+	if err != nil {
+		return st, fmt.Errorf("look at database: %w", err)
+	}
+	st.mtime = times.Mtime
+	return st, nil
+}
+
+// beginWAL begins a base copy of a database in WAL mode: from now on, every frame
+// is copied into the log before it is lost.
+func (c *copying) beginWAL() (err error) {
+	c.st.WALConsumed.Store(walPosition(c.st.WALSalts.Load(), 0))
+	c.stamp, err = c.stampWAL()
+	return err
+}
+
+// settleWAL ends a base copy of a database in WAL mode: what was published
+// meanwhile is applied, and then every frame of the WAL.
+func (c *copying) settleWAL(ctx context.Context) error {
+	sequence, salts := c.st.Sequence.Load(), c.st.WALSalts.Load()
+	published := c.st.WALPublished.Load()
+	head := c.st.Head()
+	if _, err := c.apply(ctx, head); err != nil {
+		return err
+	}
+	now, err := c.stampWAL()
+	if err != nil {
+		return err
+	}
+	// Frames come and go with our knowledge, or not at all.
+	same := now.salts == c.stamp.salts && (now.salts != 0 || now.mtime == c.stamp.mtime)
+	if salts != now.known || !(salts != 0 && now.salts == salts) && !same {
+		return fmt.Errorf("%w: its WAL was reset", errAgain)
+	}
+	c.keepTail = true
+	err = c.readFrames(0)
+	c.keepTail = false
+	if err != nil {
+		return err
+	}
+	size, err := c.src.Size()
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	switch {
+	case c.wal.applied > 0:
+		if err := c.mirror.Truncate(c.wal.size); err != nil {
+			return err
+		}
+	case head == c.head:
+		if err := c.mirror.Truncate(size); err != nil {
+			return err
+		}
+	}
+	if !headerOf(c.mirror).wal() || c.st.WALSalts.Load() != salts {
+		return fmt.Errorf("%w: its journal mode", errAgain)
+	}
+	switch {
+	case salts != 0 && now.salts == salts:
+		c.st.WALConsumed.Store(walPosition(salts, c.wal.applied))
+	case salts != 0 && published>>32 == walSalt(salts):
+		c.st.WALConsumed.Store(published) // somebody else has reset it: the file has them
+	}
+	if salts == 0 && now.salts == 0 {
+		c.st.WALEndedAt.CompareAndSwap(0, now.mtime) // what the next WAL begins with is in the mirror
+	}
+	c.walTime, c.walHigh = now.mtime, max(size, c.mirror.Size())
+	c.st.MirrorSequence.Store(max(sequence, c.st.MirrorSequence.Load()))
+	return nil
+}
+
+// suspectWAL is suspect for a database in WAL mode: it takes commits that nobody
+// published, and raises the generation if the WAL is not the one that we follow.
+func (s *session) suspectWAL() error {
+	known, followed, applied := s.st.WALSalts.Load(), s.wal.salts, s.wal.applied
+	now, err := s.stampWAL()
+	if err != nil {
+		return err
+	}
+	ended, ok := s.st.WALEndedAt.Load(), false
+	switch {
+	case now.salts != 0 && now.salts == followed:
+		s.wal.applied, ok = applied, true
+	case known != 0 && uint32(s.st.WALPublished.Load()) > 0:
+		ok = now.salts == known
+	case ended != 0: // no frame of ours is in it
+		ok = (now.salts == 0 || now.salts == known) && ended == now.mtime
+	default:
+		ok = now.salts == 0 && followed == 0 && now.mtime == s.walTime
+	}
+	if s.st.WALSalts.Load() != known {
+		return nil // a recorder resets it: it knows, and says
+	}
+	if !ok {
+		s.st.Raise(spool.CauseForeign)
+		return nil
+	}
+	applied = s.wal.applied
+	if err := s.readFrames(0); err != nil || s.wal.applied == applied {
+		return err
+	}
+	// A new generation, so that a flush waits for it; the mirror is of it already,
+	// unless somebody else has raised it meanwhile.
+	if g := s.st.Generation.Load(); s.current() {
+		s.st.Raise(spool.CauseForeign)
+		s.st.MirrorGeneration.CompareAndSwap(g, g+1)
+	}
+	return nil
+}
