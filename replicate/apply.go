@@ -70,11 +70,13 @@ func (s *session) bringUp(ctx context.Context, stale bool) error {
 	}
 	if stale || s.st.MirrorGeneration.Load() != s.st.Generation.Load() {
 		s.r.setState("copying the database")
-		return s.baseCopy(ctx, s.r.o.stable)
-	}
-	if _, err := s.apply(ctx, s.st.Head()); err != nil {
+		if err := s.baseCopy(ctx, s.r.o.stable); err != nil {
+			return err
+		}
+	} else if _, err := s.apply(ctx, s.st.Head()); err != nil {
 		return err
 	}
+	s.applyErr = nil
 	return s.refuseWAL() // a transaction may have switched the mode
 }
 

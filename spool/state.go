@@ -98,7 +98,8 @@ type State struct {
 	WALSalts         atomic.Uint64
 	WALPublished     atomic.Uint64
 	WALConsumed      atomic.Uint64
-	Reserved         [16]byte
+	WALEndedAt       atomic.Int64
+	Reserved         [8]byte
 	PathField        [stateBytes - 256]byte
 }
 
