@@ -41,14 +41,14 @@ func TestSmallCommitIsOnePut(t *testing.T) {
 	defer w.run(r)()
 	w.begin()
 	for n := 1; n < 200; n++ {
-		w.write(n, pageOf(n, 0, byte(n)))
+		w.write(n, w.pageOf(n, 0, byte(n)))
 	}
 	w.commit()
 	w.mustFlush(r)
 	for range 3 {
 		puts, gets := w.putsAndGets(0)
 		w.begin()
-		w.write(150, pageOf(150, 0, byte(w.rand.IntN(255))))
+		w.write(150, w.pageOf(150, 0, byte(w.rand.IntN(255))))
 		w.commit()
 		w.mustFlush(r)
 		if p, g := w.putsAndGets(0); p != puts+1 || g != gets {
@@ -102,7 +102,7 @@ func TestRestartUploadsNothing(t *testing.T) {
 	}
 	w.attach()
 	w.begin()
-	w.write(77, pageOf(77, 0, 200))
+	w.write(77, w.pageOf(77, 0, 200))
 	w.commit()
 	check("a change and a lost spool", 2, 12)
 }
@@ -123,8 +123,9 @@ var deathPoints = []string{"loop", "apply", "copy", "copied", "save", "saved"}
 
 func propertyRun(t *testing.T, seed uint64) {
 	w := newWorld(t, seed, 1+int(seed%2))
+	w.page = []int{4096, 4096, 4096, 512, 65536, 1024}[seed%6]
 	w.sp.State().LogAllowance = 2 << 20
-	pages := []int{20, 300, 1200}[seed%3]
+	pages := []int{20, 300, 1200, 2000, 30, 300}[seed%6]
 	var deadline atomic.Int64 // passes of a named point until death
 	var at atomic.Value
 	at.Store("")
@@ -154,14 +155,14 @@ func propertyRun(t *testing.T, seed uint64) {
 			case 2: // a transaction that the log has no room for
 				w.begin()
 				w.w.Lose(spool.CauseLogFull)
-				w.write(1, pageOf(1, 0, byte(w.rand.IntN(256))))
+				w.write(1, w.pageOf(1, 0, byte(w.rand.IntN(256))))
 				w.commit()
 			case 3: // a process dies in the middle; another rolls back
 				w.begin()
-				w.write(2, pageOf(2, 0, byte(w.rand.IntN(256))))
+				w.write(2, w.pageOf(2, 0, byte(w.rand.IntN(256))))
 				w.w.Abandon()
 				w.w.Begin()
-				w.write(2, pageOf(2, 0, 7))
+				w.write(2, w.pageOf(2, 0, 7))
 				w.commit()
 			case 4:
 				if pages < 1000 {
@@ -219,9 +220,9 @@ func (w *world) vacuum() {
 	w.begin()
 	n := 2 + w.rand.IntN(15)
 	for k := 1; k < n; k++ {
-		w.write(k, pageOf(k, 0, byte(w.rand.IntN(256))))
+		w.write(k, w.pageOf(k, 0, byte(w.rand.IntN(256))))
 	}
-	if err := w.w.Truncate(int64(n) * worldPage); err != nil {
+	if err := w.w.Truncate(int64(n) * int64(w.page)); err != nil {
 		w.Fatal(err)
 	}
 	w.commit()
@@ -233,7 +234,7 @@ func TestConcurrentWriter(t *testing.T) {
 	w := newWorld(t, 5, 1)
 	w.begin()
 	for n := 1; n < 500; n++ {
-		w.write(n, pageOf(n, 0, 0))
+		w.write(n, w.pageOf(n, 0, 0))
 	}
 	w.commit()
 	r := w.replicator()
@@ -246,7 +247,7 @@ func TestConcurrentWriter(t *testing.T) {
 			w.begin()
 			fill := byte(k)
 			for n := 1; n < 500; n += 7 {
-				w.write(n, pageOf(n, 0, fill))
+				w.write(n, w.pageOf(n, 0, fill))
 			}
 			w.commit()
 			if k%100 == 50 {
@@ -263,7 +264,7 @@ func TestConcurrentWriter(t *testing.T) {
 		w.mustFlush(r)
 		_, b := w.restored(0)
 		for n := 1; n < 500; n += 7 {
-			if b[n*worldPage] != b[worldPage] {
+			if b[n*w.page] != b[w.page] {
 				t.Fatalf("page %d is of another transaction than page 1", n)
 			}
 		}
@@ -295,7 +296,7 @@ func TestFaultsByNthCall(t *testing.T) {
 			w.transact(200)
 			w.begin()
 			for k := 1; k < 60; k++ {
-				w.write(k, pageOf(k, 0, byte(w.rand.IntN(256))))
+				w.write(k, w.pageOf(k, 0, byte(w.rand.IntN(256))))
 			}
 			w.commit()
 			if err := w.flush(r); err != nil && !errors.Is(err, errInjected) {
@@ -492,7 +493,7 @@ func TestWAL(t *testing.T) {
 	w.transact(50)
 	w.mustFlush(r)
 	before := w.database()
-	header := pageOf(0, w.counter()+1, 1)
+	header := w.pageOf(0, w.counter()+1, 1)
 	header[18], header[19] = 2, 2
 	w.begin()
 	w.write(0, header)
@@ -538,7 +539,7 @@ func TestHotJournal(t *testing.T) {
 
 	// a process that died after its commit, and before it was published
 	w.begin()
-	w.write(3, pageOf(3, 0, 99))
+	w.write(3, w.pageOf(3, 0, 99))
 	w.w.Abandon()
 	w.sp.State().Writing.Store(1<<62 | 5)
 	w.setReserved(false)

@@ -142,6 +142,7 @@ func (f fileSource) Reserved() (bool, error) { return f.reserved(), nil }
 type world struct {
 	testing.TB
 	rand      *rand.Rand
+	page      int // bytes
 	root, db  string
 	sp        *spool.Spool
 	w         *spooltest.Writer
@@ -159,7 +160,7 @@ const worldPage = 4096
 func newWorld(t testing.TB, seed uint64, targets int) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{TB: t, rand: rand.New(rand.NewPCG(seed, 0)), root: filepath.Join(dir, "spool"), db: filepath.Join(dir, "a.db")}
+	w := &world{TB: t, page: worldPage, rand: rand.New(rand.NewPCG(seed, 0)), root: filepath.Join(dir, "spool"), db: filepath.Join(dir, "a.db")}
 	for k := range targets {
 		w.chunks = append(w.chunks, newMemoryBucket(fmt.Sprint("chunks ", k)))
 		w.manifests = append(w.manifests, newMemoryBucket(fmt.Sprint("manifests ", k)))
@@ -269,11 +270,11 @@ func (w *world) mustFlush(r *Replicator) {
 }
 
 // page writes a page of the database; page 0 is a header with a counter.
-func pageOf(n int, counter uint32, fill byte) []byte {
-	b := bytes.Repeat([]byte{fill}, worldPage)
+func (w *world) pageOf(n int, counter uint32, fill byte) []byte {
+	b := bytes.Repeat([]byte{fill}, w.page)
 	if n == 0 {
 		copy(b, "SQLite format 3\x00")
-		b[16], b[17], b[18], b[19] = worldPage>>8, 0, 1, 1
+		b[16], b[17], b[18], b[19] = byte(w.page>>8), byte(w.page>>16), 1, 1 // 1 means 65,536
 		b[24], b[25], b[26], b[27] = byte(counter>>24), byte(counter>>16), byte(counter>>8), byte(counter)
 	}
 	return b
@@ -293,12 +294,12 @@ func (w *world) begin() {
 	w.lock.Lock()
 	w.setReserved(true)
 	w.w.Begin()
-	w.write(0, pageOf(0, w.counter()+1, byte(w.rand.IntN(3))))
+	w.write(0, w.pageOf(0, w.counter()+1, byte(w.rand.IntN(3))))
 }
 
 func (w *world) write(n int, b []byte) {
 	w.Helper()
-	if _, err := w.w.WriteAt(b, int64(n)*worldPage); err != nil {
+	if _, err := w.w.WriteAt(b, int64(n)*int64(w.page)); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -314,10 +315,10 @@ func (w *world) transact(pages int) {
 	w.begin()
 	for range w.rand.IntN(8) {
 		n := 1 + w.rand.IntN(pages-1)
-		w.write(n, pageOf(n, 0, byte(w.rand.IntN(256))))
+		w.write(n, w.pageOf(n, 0, byte(w.rand.IntN(256))))
 	}
 	if w.rand.IntN(10) == 0 {
-		if err := w.w.Truncate(int64(1+w.rand.IntN(pages)) * worldPage); err != nil {
+		if err := w.w.Truncate(int64(1+w.rand.IntN(pages)) * int64(w.page)); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -335,11 +336,11 @@ func (w *world) foreign(pages int) {
 	defer f.Close()
 	for range 3 {
 		n := 1 + w.rand.IntN(pages-1)
-		if _, err := f.WriteAt(pageOf(n, 0, byte(w.rand.IntN(256))), int64(n)*worldPage); err != nil {
+		if _, err := f.WriteAt(w.pageOf(n, 0, byte(w.rand.IntN(256))), int64(n)*int64(w.page)); err != nil {
 			w.Fatal(err)
 		}
 	}
-	if _, err := f.WriteAt(pageOf(0, w.counter()+1, 9), 0); err != nil {
+	if _, err := f.WriteAt(w.pageOf(0, w.counter()+1, 9), 0); err != nil {
 		w.Fatal(err)
 	}
 	w.setReserved(false)
@@ -413,7 +414,7 @@ func (w *world) same(got []byte, what string) {
 		at++
 	}
 	w.Fatalf("%s: replica has %d bytes, the database %d; the first difference is at %d (chunk %d, page %d)",
-		what, len(got), len(want), at, at/chunkstore.ChunkBytes, at/worldPage)
+		what, len(got), len(want), at, at/chunkstore.ChunkBytes, at/w.page)
 }
 
 func (w *world) putsAndGets(k int) (puts, gets int) {
@@ -431,4 +432,45 @@ func (w *world) chunkKeys(k int) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+func (w *world) segments() []string {
+	names, err := filepath.Glob(filepath.Join(w.sp.Dir(), "log.*"))
+	if err != nil || len(names) == 0 {
+		w.Fatalf("no segments: %v", err)
+	}
+	return names
+}
+
+// corrupt changes the frames of a segment.
+func (w *world) corrupt(name string) {
+	w.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for k := spool.SegmentHeaderBytes; k < len(b); k += 100 {
+		b[k]++
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// flipMirror changes a byte of the mirror behind the replicator's back.
+func (w *world) flipMirror(off int64) {
+	w.Helper()
+	f, err := os.OpenFile(filepath.Join(w.sp.Dir(), "mirror"), os.O_RDWR, 0)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		w.Fatal(err)
+	}
+	b[0]++
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		w.Fatal(err)
+	}
 }
