@@ -95,7 +95,7 @@ func tempDir() string {
 //	F4  Versions of one lineage are followed forwards only.
 //	F5  No read waits longer than the deadline, and none waits for a refresh.
 //
- Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
+// Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
 type FollowerSet struct {
 	options FollowerOptions
 	log     *slog.Logger
