@@ -225,6 +225,11 @@ func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) e
 		case answered >= ticket && st.FlushDone.Load() >= ticket:
 			return nil
 		case answered >= ticket:
+			select {
+			case <-changed:
+				return errMoved // it was us who answered: we know why
+			default:
+			}
 			return fmt.Errorf("process %d, which replicates this database, could not push it", spool.Token(st.Replicator.Load()).PID())
 		case st.Lost():
 			return errMoved

@@ -91,15 +91,11 @@ func TestRestartUploadsNothing(t *testing.T) {
 	check("restart", 0, 1)
 	w.sp.State().Raise(spool.CauseForeign)
 	check("restart with a base copy", 0, 1)
-	if err := os.RemoveAll(w.sp.Dir()); err != nil {
-		t.Fatal(err)
-	}
+	w.loseSpool()
 	w.attach()
 	check("restart without a spool", 0, 12)
 	check("another restart", 0, 1)
-	if err := os.RemoveAll(w.sp.Dir()); err != nil {
-		t.Fatal(err)
-	}
+	w.loseSpool()
 	w.attach()
 	w.begin()
 	w.write(77, w.pageOf(77, 0, 200))
@@ -173,9 +169,7 @@ func propertyRun(t *testing.T, seed uint64) {
 			}
 		}
 		if w.rand.IntN(12) == 0 { // the spool is deleted; the next open makes it anew
-			if err := os.RemoveAll(w.sp.Dir()); err != nil {
-				t.Fatal(err)
-			}
+			w.loseSpool()
 			w.attach()
 			w.sp.State().LogAllowance = 2 << 20
 		}
@@ -407,9 +401,7 @@ func TestI5Conflict(t *testing.T) {
 		t.Fatalf("flush after a restart: %v", err)
 	}
 	stop()
-	if err := os.RemoveAll(w.sp.Dir()); err != nil {
-		t.Fatal(err)
-	}
+	w.loseSpool()
 	w.attach()
 	r = w.replicator()
 	defer w.run(r)()
@@ -595,9 +587,7 @@ func TestLostSpool(t *testing.T) {
 	w.transact(50)
 	w.mustFlush(r)
 	old := w.sp
-	if err := os.RemoveAll(w.sp.Dir()); err != nil {
-		t.Fatal(err)
-	}
+	w.loseSpool()
 	w.mustFlush(r)
 	if !old.State().Lost() {
 		t.Error("the old state is not lost")

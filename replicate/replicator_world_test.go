@@ -474,3 +474,23 @@ func (w *world) flipMirror(off int64) {
 		w.Fatal(err)
 	}
 }
+
+// manifest is what target k has.
+func (w *world) manifest(k int) *manifest.Manifest {
+	w.Helper()
+	w.manifests[k].mu.Lock()
+	defer w.manifests[k].mu.Unlock()
+	m, err := manifest.Decode(w.manifests[k].objects[manifest.Name("host", w.db)])
+	if err != nil {
+		w.Fatal(err)
+	}
+	return m
+}
+
+// loseSpool takes the spool away at once, as a removal that nobody races with.
+func (w *world) loseSpool() {
+	w.Helper()
+	if err := os.Rename(w.sp.Dir(), filepath.Join(w.TempDir(), "lost")); err != nil {
+		w.Fatal(err)
+	}
+}
