@@ -65,7 +65,7 @@ func (s *session) bringUp(ctx context.Context, stale bool) error {
 	if err := s.refuseWAL(); err != nil {
 		return err
 	}
-	if err := s.clearDeadWriter(); err != nil {
+	if err := s.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
 		return err
 	}
 	if stale || s.st.MirrorGeneration.Load() != s.st.Generation.Load() {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,13 +177,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 
 // attempt takes the lock and replicates until something is wrong with the spool.
 func (r *Replicator) attempt(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil && !r.o.panics() {
-			err = fmt.Errorf("replicator: panic: %v", p)
-		} else if p != nil {
-			panic(p)
-		}
-	}()
+	defer recovered(&err)
 	sp := r.currentSpool()
 	if !sp.Current() {
 		if sp, err = r.reopen(sp); err != nil {
@@ -212,8 +207,20 @@ func (r *Replicator) serve(ctx context.Context, sp *spool.Spool) error {
 	return s.run(ctx)
 }
 
-// panics: in tests a broken invariant is to be seen.
-func (o *Options) panics() bool { return o.fault != nil }
+// recovered makes a panic an error: nothing of ours may end the host.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}
+
+// guarded returns f with panics made errors, for goroutines.
+func guarded(f func() error) func() error {
+	return func() (err error) {
+		defer recovered(&err)
+		return f()
+	}
+}
 
 // reopen finds the spool that replaces one that was lost.
 func (r *Replicator) reopen(old *spool.Spool) (*spool.Spool, error) {

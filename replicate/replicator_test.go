@@ -106,11 +106,13 @@ func TestRestartUploadsNothing(t *testing.T) {
 // TestPropertyRandom is the heart: random writers, raises, overflows, foreign
 // writes, deaths at named points, lost spools; after each a flush and a comparison.
 func TestPropertyRandom(t *testing.T) {
-	seeds := uint64(6)
-	if testing.Short() {
-		seeds = 3
+	from, to := uint64(0), uint64(6)
+	if seeds := os.Getenv("VERNEUIL_TEST_SEEDS"); seeds != "" { // "6-600" for a long run
+		if _, err := fmt.Sscanf(seeds, "%d-%d", &from, &to); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for seed := range seeds {
+	for seed := from; seed < to; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { propertyRun(t, seed) })
 	}
 }
