@@ -102,12 +102,13 @@ type Replicator struct {
 	counters  counters
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
 
-	mu      sync.Mutex
-	spool   *spool.Spool
-	session *session      // while we hold the lock
-	changed chan struct{} // closed and replaced when spool, session or stopped change
-	stopped bool          // Run has returned
-	status  Status
+	mu       sync.Mutex
+	spool    *spool.Spool
+	session  *session      // while we hold the lock
+	changed  chan struct{} // closed and replaced when spool, session or stopped change
+	stopped  bool          // Run has returned
+	standing bool          // standing by: another replicator had the lock
+	status   Status
 }
 
 // New checks o and returns a replicator that does nothing yet.
@@ -159,7 +160,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		case errors.Is(err, spool.ErrLocked):
 			backoff.reset()
 			wait = standbyInterval
-			r.setState("standing by: another process replicates")
+			r.update(func() { r.standing, r.status.State = true, "standing by: another process replicates" })
 		case errors.Is(err, errLost):
 			r.o.Log.Warn("spool was lost")
 			r.setState("waiting for a new spool")
@@ -202,7 +203,7 @@ func (r *Replicator) serve(ctx context.Context, sp *spool.Spool) error {
 		return err
 	}
 	defer s.close()
-	r.update(func() { r.session = s })
+	r.update(func() { r.session, r.standing = s, false })
 	defer r.update(func() { r.session = nil })
 	return s.run(ctx)
 }
