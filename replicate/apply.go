@@ -51,7 +51,10 @@ func (s *session) copyDue() bool {
 }
 
 func (s *session) noteApplyError(err error) {
-	if s.applyErr == nil || s.applyErr.Error() != err.Error() {
+	switch {
+	case errors.Is(err, errAgain): // all in a day's work
+		s.log().Info("mirror is not up to date yet", "reason", err)
+	case s.applyErr == nil || s.applyErr.Error() != err.Error():
 		s.log().Warn("mirror is not up to date", "error", err)
 	}
 	s.applyErr = err
