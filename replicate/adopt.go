@@ -47,9 +47,13 @@ func (s *session) adopt(ctx context.Context) error {
 		return err
 	}
 	for _, t := range s.targets {
-		if t.known {
-			s.compare(t)
+		if !t.known {
+			continue
 		}
+		if t.raw != nil && bytes.Equal(t.raw, s.encoded) {
+			t.holds = s.encoded
+		}
+		s.compare(t)
 	}
 	return nil
 }
@@ -95,7 +99,6 @@ func (s *session) adoptFrom(ctx context.Context, t *target) error {
 		return err
 	}
 	s.last, s.encoded, s.tree, s.lineage = m, t.raw, tree, m.Lineage
-	t.holds = t.raw
 	var same []int
 	for _, i := range diffs {
 		unchanged, err := s.relate(m, i, bases[i])
@@ -132,6 +135,10 @@ func (s *session) relate(m *manifest.Manifest, i int, base []byte) (bool, error)
 	}
 	base = append(base, make([]byte, len(b)-len(base))...)
 	d.Whole, d.Sectors = false, [2]uint64{}
+	for _, p := range m.InlineOf(i) { // a page that is again as in the object has changed, too
+		in := int(p.Offset - int64(i)*chunkstore.ChunkBytes)
+		d.Set(in/sectorBytes, min(chunkstore.ChunkBytes, in+len(p.Data))/sectorBytes)
+	}
 	for k := 0; k < len(b); k += sectorBytes {
 		end := min(k+sectorBytes, len(b))
 		if !bytes.Equal(b[k:end], base[k:end]) {

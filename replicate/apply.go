@@ -51,7 +51,10 @@ func (s *session) copyDue() bool {
 }
 
 func (s *session) noteApplyError(err error) {
-	if s.applyErr == nil || s.applyErr.Error() != err.Error() {
+	switch {
+	case errors.Is(err, errAgain): // all in a day's work
+		s.log().Info("mirror is not up to date yet", "reason", err)
+	case s.applyErr == nil || s.applyErr.Error() != err.Error():
 		s.log().Warn("mirror is not up to date", "error", err)
 	}
 	s.applyErr = err
@@ -61,17 +64,22 @@ func (s *session) noteApplyError(err error) {
 }
 
 func (s *session) bringUp(ctx context.Context, stale bool) error {
-	if err := s.clearDeadWriter(); err != nil {
+	if err := s.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
 		return err
 	}
 	if stale || s.st.MirrorGeneration.Load() != s.st.Generation.Load() {
 		s.r.setState("copying the database")
-		return s.baseCopy(ctx, s.r.o.stable)
+		if err := s.baseCopy(ctx, s.r.o.stable); err != nil {
+			return err
+		}
+		s.applyErr = nil
+		return nil
 	}
 	sequence, salts := s.st.Sequence.Load(), s.st.WALSalts.Load() // in this order, before head
 	if _, err := s.apply(ctx, s.st.Head()); err != nil {
 		return err
 	}
+	s.applyErr = nil
 	return s.applyWAL(sequence, salts)
 }
 

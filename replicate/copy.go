@@ -20,6 +20,10 @@ const (
 	// copy, as what is copied later is newer, and in the log as well.
 	applyEvery = 16 << 20
 
+	// tick is longer than the kernel's, which is what files' times are counted in.
+	tick      = 20 * time.Millisecond
+	tickTries = 50
+
 	settleFirst = time.Millisecond
 	settleMost  = 50 * time.Millisecond
 	// reservedFor is how long somebody may hold RESERVED before a base copy ends
@@ -141,10 +145,12 @@ func (c *copying) begin(ctx context.Context) error {
 		return fmt.Errorf("look at database: %w", err)
 	}
 	// A write within the tick of the clock that the last one was in would not show.
-	for c.now().UnixNano()-max(c.before.Mtime, c.before.Ctime) < int64(20*time.Millisecond) && ctx.Err() == nil {
+	// (Times in the future, after the clock was set, tell as much as they can.)
+	for try := 0; try < tickTries && c.now().UnixNano()-max(c.before.Mtime, c.before.Ctime) < int64(tick); try++ {
 		select {
 		case <-ctx.Done():
-		case <-c.r.o.clock.after(20 * time.Millisecond):
+			return ctx.Err()
+		case <-c.r.o.clock.after(tick):
 		}
 		if c.before, err = timesOf(c.sp.Path()); err != nil {
 			return fmt.Errorf("look at database: %w", err)
@@ -241,7 +247,7 @@ func (c *copying) settle(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := c.clearDeadWriter(); err != nil {
+		if err := c.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
 			return err
 		}
 		c.r.setState("waiting for a transaction to end")
@@ -309,10 +315,14 @@ func (c *copying) accept(head spool.Position, sequence uint64) error {
 		return fmt.Errorf("%w: its length is %d, and %d in the log", errAgain, size, c.mirror.Size())
 	}
 	c.st.MirrorSequence.Store(sequence)
+	h := headerOf(c.mirror)
+	if h.wal() {
+		return nil
+	}
 	// What nobody has noted yet is now known: the next recorder compares with it, so
 	// that a writer without one in between is found out. If a recorder notes it first,
 	// that stands (spool I2).
-	c.st.DBVersion.CompareAndSwap(0, headerOf(c.mirror).version())
+	c.st.DBVersion.CompareAndSwap(0, h.version())
 	c.st.DBSize.CompareAndSwap(-1, size)
 	return nil
 }

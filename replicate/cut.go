@@ -106,8 +106,10 @@ func (s *session) cut(ctx context.Context) error {
 		return err
 	}
 	changed := s.mirror.Size() != s.last.FileBytes || s.treeAhead
-	s.tree.Resize(s.mirror.Chunks())
-	s.dropMissing()
+	if chunks := s.mirror.Chunks(); chunks != s.tree.Len() {
+		s.tree.Resize(chunks)
+		s.dropMissing()
+	}
 	settled := make(map[int]bool)
 	for _, i := range p.whole {
 		id := s.mirror.Diff(i).Hash
@@ -213,7 +215,7 @@ func (s *session) hash(ctx context.Context, indexes []int) error {
 		if groupCtx.Err() != nil {
 			break
 		}
-		group.Go(func() error {
+		group.Go(guarded(func() error {
 			buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 			defer chunkBuffers.Put(buf)
 			b, err := s.mirror.Chunk(i, buf[:])
@@ -222,7 +224,7 @@ func (s *session) hash(ctx context.Context, indexes []int) error {
 			}
 			d.Hash, d.Hashed = chunkID(b), true
 			return nil
-		})
+		}))
 	}
 	if err := group.Wait(); err != nil {
 		return err

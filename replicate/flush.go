@@ -229,6 +229,11 @@ func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) e
 		case answered >= ticket && st.FlushDone.Load() >= ticket:
 			return nil
 		case answered >= ticket:
+			select {
+			case <-changed:
+				return errMoved // it was us who answered: we know why
+			default:
+			}
 			return fmt.Errorf("process %d, which replicates this database, could not push it", spool.Token(st.Replicator.Load()).PID())
 		case st.Lost():
 			return errMoved
@@ -245,27 +250,46 @@ func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) e
 
 // Verify brings the mirror up to date and compares it with the database, byte for
 // byte. The caller sees to it that the database does not change meanwhile. It fails
-// with ErrStandby if another process replicates.
+// with ErrStandby if another live process replicates; a dead one's place is waited for.
 func (r *Replicator) Verify(ctx context.Context) error {
 	r.verifying.Add(1)
 	defer r.verifying.Add(-1)
-	r.mu.Lock()
-	s := r.session
-	r.mu.Unlock()
-	if s == nil {
-		return fmt.Errorf("verify: %w", ErrStandby)
+	for {
+		r.mu.Lock()
+		s, sp, changed, standing, stopped := r.session, r.spool, r.changed, r.standing, r.stopped
+		r.mu.Unlock()
+		switch {
+		case s != nil:
+			err := s.do(ctx, s.verify)
+			if !errors.Is(err, errMoved) {
+				return wrap(err, "verify")
+			}
+		case stopped:
+			return fmt.Errorf("verify: %w", ErrStopped)
+		case standing && spool.Token(sp.State().Replicator.Load()).Alive():
+			return fmt.Errorf("verify: %w", ErrStandby)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("verify: %w", ctx.Err())
+		case <-changed:
+		}
 	}
+}
+
+// do runs f in the session's goroutine. It fails with errMoved if the session ends.
+func (s *session) do(ctx context.Context, f func(context.Context) error) error {
 	done := make(chan error, 1)
-	if !s.send(func() { done <- s.verify(ctx) }) {
-		return fmt.Errorf("verify: %w", ErrStandby)
+	if !s.send(func() { done <- guarded(func() error { return f(ctx) })() }) {
+		return errMoved
 	}
 	select {
 	case err := <-done:
-		return wrap(err, "verify")
+		return err
 	case <-s.ended:
-		return fmt.Errorf("verify: %w", ErrStandby)
+		return errMoved
 	case <-ctx.Done():
-		return fmt.Errorf("verify: %w", ctx.Err())
+		return ctx.Err()
 	}
 }
 

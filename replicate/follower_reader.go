@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// aheadMax bounds how far read-ahead goes, and how many prefetches a process
-	// has under way: 2 MiB, so that a round trip of 20 ms still gives 100 MB/s.
+	// aheadMax bounds how far read-ahead goes, two windows, and how many prefetches a
+	// process has under way: 2 MiB, so that a round trip of 20 ms still gives 100 MB/s.
 	aheadMax = 32
 	// streamsMax is how many sequential reads a reader tells apart: a scan reads
 	// leaves in order and interior pages in between, and a join scans several tables.
@@ -94,7 +94,8 @@ func (r *Reader) Ahead(i int) { r.lookAhead(i) }
 
 // lookAhead notes that chunk i is read, missing or marked, and prefetches if that
 // continues a sequential read. A first miss fetches nothing more: most are point
-// lookups. Then the window doubles.
+// lookups. Then the window doubles. Its first chunk is marked, so that the next
+// window is asked for when this one begins to be read.
 func (r *Reader) lookAhead(i int) {
 	k := 0
 	for k < streamsMax && !(r.streams[k].last < i && i <= r.streams[k].end && r.streams[k].end > 0) {
@@ -107,11 +108,10 @@ func (r *Reader) lookAhead(i int) {
 	}
 	t := r.streams[k]
 	copy(r.streams[1:k+1], r.streams[:k])
-	t.last = i
-	t.ahead = min(max(1, 2*t.ahead), aheadMax)
-	end := min(i+1+t.ahead, len(r.s.table.entries))
-	if end > t.end {
-		t.end = r.s.prefetch(max(i+1, t.end), end)
+	t.last, t.end = i, max(t.end, i+1)
+	if t.end-(i+1) <= t.ahead { // less than a window is left
+		t.ahead = min(max(1, 2*t.ahead), aheadMax/2)
+		t.end = r.s.prefetch(t.end, min(t.end+t.ahead, len(r.s.table.entries)))
 	}
 	r.streams[0] = t
 }

@@ -101,8 +101,8 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 				return s.m.Overlay(i, nil), nil
 			}
 			base, err := s.f.fetchObject(id)
-			if err != nil {
-				return nil, err
+			if err != nil || len(pages) == 0 && len(base) == s.m.ChunkBytes(i) {
+				return base, err
 			}
 			return s.m.Overlay(i, base), nil
 		})

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -92,7 +93,9 @@ func hotJournal(path string, src Source) (hot, free bool, err error) {
 // transaction. Its pages may be in the database. If a journal is there, SQLite
 // rolls it back, and whoever does it through a recorder finds the mark and raises
 // the generation; until then nothing may be copied. Without one the database is
-// as it will be: what the log lost is found by a base copy.
+// as it will be: what the log lost is found by a base copy. The dead hold no lock: if
+// somebody holds RESERVED (errBusy), it is a writer who will find the mark, or one who
+// is not dead but in another container, where its number means nothing to us.
 func (s *session) clearDeadWriter() error {
 	token := s.st.Writing.Load()
 	if token == 0 || spool.Token(token).Alive() {
@@ -100,6 +103,14 @@ func (s *session) clearDeadWriter() error {
 	}
 	if s.r.o.stable {
 		return s.forgetWriter(token) // the caller's read lock has rolled it back
+	}
+	src, err := s.r.o.OpenSource()
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	defer src.Close()
+	if reserved, err := src.Reserved(); err != nil || reserved {
+		return cmp.Or(wrap(err, "look at locks"), errBusy)
 	}
 	j, err := readJournal(s.sp.Path())
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/miniotest"
 	"verneuil/manifest"
 	. "verneuil/replicate"
 )
@@ -180,5 +181,36 @@ func TestLocateHTTP(t *testing.T) {
 		if path == "/busy" && !strings.Contains(err.Error(), "503") {
 			t.Errorf("%s: %v, want the status", path, err)
 		}
+	}
+}
+
+func TestLocateS3(t *testing.T) {
+	endpoint := miniotest.Start(t)
+	config := chunkstore.S3Config{Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}
+	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &config}}, chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPublisher(t)
+	m := p.publish(stamped(3, 1))
+	raw, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := manifest.Name("h", "/db") // has percent signs
+	if _, err := store.Targets[0].Manifests.Put(context.Background(), key, raw, chunkstore.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	at := "s3://manifests.minio." + strings.TrimPrefix(endpoint, "http://") + "/"
+	l, err := Locate(at+key, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLocator(t, l, m)
+	if l, err = Locate(at+"none", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), at+"none") {
+		t.Errorf("no object: %v", err)
 	}
 }

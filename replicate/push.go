@@ -89,7 +89,7 @@ func (s *session) push(t *target) {
 	j.left.Store(int64(len(j.chunks)))
 	t.pushed = j
 	s.work.Go(func() {
-		err := j.run(s.ctx)
+		err := guarded(func() error { return j.run(s.ctx) })()
 		j.view.Close()
 		s.send(func() { s.pushed(t, j, err) })
 	})
@@ -126,7 +126,7 @@ func (j *job) putChunks(ctx context.Context) error {
 		if groupCtx.Err() != nil {
 			break
 		}
-		group.Go(func() error { return j.putChunk(groupCtx, c) })
+		group.Go(guarded(func() error { return j.putChunk(groupCtx, c) }))
 	}
 	if err := group.Wait(); err != nil {
 		return err

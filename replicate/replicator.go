@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,12 +100,13 @@ type Replicator struct {
 	counters  counters
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
 
-	mu      sync.Mutex
-	spool   *spool.Spool
-	session *session      // while we hold the lock
-	changed chan struct{} // closed and replaced when spool, session or stopped change
-	stopped bool          // Run has returned
-	status  Status
+	mu       sync.Mutex
+	spool    *spool.Spool
+	session  *session      // while we hold the lock
+	changed  chan struct{} // closed and replaced when spool, session or stopped change
+	stopped  bool          // Run has returned
+	standing bool          // standing by: another replicator had the lock
+	status   Status
 }
 
 // New checks o and returns a replicator that does nothing yet.
@@ -156,7 +158,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		case errors.Is(err, spool.ErrLocked):
 			backoff.reset()
 			wait = standbyInterval
-			r.setState("standing by: another process replicates")
+			r.update(func() { r.standing, r.status.State = true, "standing by: another process replicates" })
 		case errors.Is(err, errLost):
 			r.o.Log.Warn("spool was lost")
 			r.setState("waiting for a new spool")
@@ -174,13 +176,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 
 // attempt takes the lock and replicates until something is wrong with the spool.
 func (r *Replicator) attempt(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil && !r.o.panics() {
-			err = fmt.Errorf("replicator: panic: %v", p)
-		} else if p != nil {
-			panic(p)
-		}
-	}()
+	defer recovered(&err)
 	sp := r.currentSpool()
 	if !sp.Current() {
 		if sp, err = r.reopen(sp); err != nil {
@@ -205,13 +201,25 @@ func (r *Replicator) serve(ctx context.Context, sp *spool.Spool) error {
 		return err
 	}
 	defer s.close()
-	r.update(func() { r.session = s })
+	r.update(func() { r.session, r.standing = s, false })
 	defer r.update(func() { r.session = nil })
 	return s.run(ctx)
 }
 
-// panics: in tests a broken invariant is to be seen.
-func (o *Options) panics() bool { return o.fault != nil }
+// recovered makes a panic an error: nothing of ours may end the host.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}
+
+// guarded returns f with panics made errors, for goroutines.
+func guarded(f func() error) func() error {
+	return func() (err error) {
+		defer recovered(&err)
+		return f()
+	}
+}
 
 // reopen finds the spool that replaces one that was lost.
 func (r *Replicator) reopen(old *spool.Spool) (*spool.Spool, error) {

@@ -101,7 +101,7 @@ func (s *session) contact(t *target) {
 		c.etag = ""
 	}
 	s.work.Go(func() {
-		err := c.run(s.ctx)
+		err := guarded(func() error { return c.run(s.ctx) })()
 		s.send(func() { s.contacted(t, c, err) })
 	})
 }

@@ -121,15 +121,19 @@
 // beyond head, which the next transaction overwrites.
 //
 // The replicator, holding lock: read generation, then head; apply the
-// transactions from tail to head to the mirror, then advance tail, then delete
-// segments below it.
+// transactions from tail to head to the mirror, then advance tail, then free the
+// segments below it (rename them to free.N, or delete them). If generation is still
+// what it was, the mirror is the database as of that head.
 //
 // Base copy, without any lock: (1) read generation g, then head h0, and let tail be
 // h0; (2) copy the database file into the mirror; (3) find an instant at which
 // writing is 0 and no connection holds RESERVED, and read head h1; (4) apply
 // h0..h1; (5) if generation is still g, the mirror is the database as of h1.
 // Every write that the copy could have seen in half is in a transaction that is
-// published after h0 was read and, by (3), before h1.
+// published after h0 was read and, by (3), before h1. The log may be applied, and freed,
+// at any time during the copy. What takes the place of (3) under a busy writer and
+// under locking EXCLUSIVE, and what excludes writers without a recorder and hot
+// journals, stands at baseCopy in package replicate.
 //
 // # WAL
 //
@@ -160,7 +164,10 @@
 //	I1  Frames before head are never changed; segments before tail's are free.
 //	I2  Only the holder of SQLite's write lock stores version, size, sequence, head
 //	    and writing; any process may raise generation; only the holder of lock stores
-//	    what is marked as the replicator's.
+//	    what is marked as the replicator's. Exceptions, all by compare-and-swap: a
+//	    version and a size that are unknown are noted by the replicator after a base
+//	    copy; a version that is wrong, by a reader under SHARED; and the mark of a dead
+//	    process in writing is cleared by the replicator, after raising generation.
 //	I3  A mirror whose generation is the state's, applied up to head while writing
 //	    is 0, equals the database, byte for byte.
 //	I4  A mirror is never published unless I3 held at its last transaction boundary.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 )
 
@@ -211,7 +213,11 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 	return r.window[at : at+int64(n) : at+int64(n)], nil
 }
 
-// Trim deletes the segments below that of tail, which the replicator has
+// freeFiles is how many consumed segments are kept, for recorders to use again: a
+// new segment costs them a millisecond (cgo/spool.h has the same number).
+const freeFiles = 3
+
+// Trim frees the segments below that of tail, which the replicator has
 // published before (I1). A segment that is gone is no error.
 func Trim(dir string, tail Position) error {
 	segments, err := segments(dir)
@@ -220,7 +226,7 @@ func Trim(dir string, tail Position) error {
 	}
 	for _, s := range segments {
 		if s < tail.Segment() {
-			if err := os.Remove(filepath.Join(dir, segmentName(s))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := free(dir, filepath.Join(dir, segmentName(s))); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("trim changelog: %w", err)
 			}
 		}
@@ -228,7 +234,24 @@ func Trim(dir string, tail Position) error {
 	return nil
 }
 
-// LogBytes returns how much disk the segments take.
+// free renames a segment so that a recorder can take it, or removes it if there
+// are enough of them, or it is of another size.
+func free(dir, segment string) error {
+	if st, err := os.Stat(segment); err == nil && st.Size() == SegmentBytes {
+		for i := range freeFiles {
+			to := filepath.Join(dir, fmt.Sprintf("free.%d", i))
+			err := unix.Renameat2(unix.AT_FDCWD, segment, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+			if err == nil {
+				return nil
+			} else if err != unix.EEXIST {
+				break
+			}
+		}
+	}
+	return os.Remove(segment)
+}
+
+// LogBytes returns how much disk the segments take, without free ones.
 func LogBytes(dir string) (int64, error) {
 	segments, err := segments(dir)
 	if err != nil {

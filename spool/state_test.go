@@ -32,8 +32,9 @@ func TestStateOffsets(t *testing.T) {
 		"time of the last": unsafe.Offsetof(s.PublishedAt), "flush tickets drawn": unsafe.Offsetof(s.FlushDrawn),
 		"flush tickets answered with": unsafe.Offsetof(s.FlushDone), "flush tickets answered,": unsafe.Offsetof(s.FlushAnswered),
 		"log allowance": unsafe.Offsetof(s.LogAllowance), "WAL salts": unsafe.Offsetof(s.WALSalts),
-		"WAL frames published": unsafe.Offsetof(s.WALPublished), "WAL frames that": unsafe.Offsetof(s.WALConsumed),
-		"reserved, zero": unsafe.Offsetof(s.Reserved), "canonical path": unsafe.Offsetof(s.PathField),
+		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
+		"modification time of the database": unsafe.Offsetof(s.WALEndedAt),
+		"reserved, zero":                    unsafe.Offsetof(s.Reserved), "canonical path": unsafe.Offsetof(s.PathField),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore/miniotest"
 )
 
@@ -228,4 +230,50 @@ func (s *site) files(name string) []string {
 		s.t.Fatal(err)
 	}
 	return files
+}
+
+// TestProgress: a bar on a terminal, nothing in a pipe (which every other test sees).
+func TestProgress(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 3<<20)
+	terminal, name := openTerminal(t)
+	command := exec.CommandContext(t.Context(), "sh", "-c", `exec "$@" 2>"$TERMINAL"`, "sh")
+	command.Args = append(command.Args, ctlCommand("-c", s.config(), "sync", db)...)
+	command.Env = append(os.Environ(), "TERMINAL="+name)
+	if err := command.Run(); err != nil {
+		t.Fatal(err)
+	}
+	shown := make([]byte, 1<<16)
+	n, err := terminal.Read(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(shown[:n]), "copy") || !strings.Contains(string(shown[:n]), "MB") {
+		t.Errorf("the terminal shows %q", shown[:n])
+	}
+}
+
+// openTerminal returns a new terminal's master side, and the name of its other side.
+func openTerminal(t *testing.T) (*os.File, string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no terminals here: ", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("/dev/pts/%d", n)
+	// Held open, so that what was written can be read after the program has ended.
+	other, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	return master, name
 }

@@ -29,6 +29,7 @@ func (p *progress) set(phase string, done, total int64) {
 			progressbar.OptionSetDescription(phase),
 			progressbar.OptionShowBytes(true),
 			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionShowCount(),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionSetWidth(30),

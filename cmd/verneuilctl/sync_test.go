@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// effort is what a sync says it has cost, in its line of the log.
+type effort struct{ chunks, bytes, calls int }
+
+func syncEffort(t *testing.T, s *site, db string) effort {
+	t.Helper()
+	r := ctl(t, "-l", "info", "-c", s.config(), "sync", db)
+	if r.code != 0 {
+		t.Fatalf("sync: exit code %d, %s", r.code, r.stderr)
+	}
+	value := func(key string) int {
+		_, after, found := strings.Cut(r.stderr[strings.LastIndex(r.stderr, "msg=synced"):], " "+key+"=")
+		if !found {
+			t.Fatalf("sync logs no %s: %s", key, r.stderr)
+		}
+		after, _, _ = strings.Cut(strings.TrimSpace(after), " ")
+		n, err := strconv.Atoi(after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	return effort{value("chunks"), value("bytes"), value("calls")}
+}
+
+// change runs statements on a database by stock SQLite.
+func change(t *testing.T, path, statements string) {
+	t.Helper()
+	db, err := openDatabase(path, "rwc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), statements); err != nil {
+		t.Fatalf("%s: %v", statements, err)
+	}
+}
+
+func (s *site) restored(db string) []byte {
+	s.t.Helper()
+	must(s.t, "-c", s.config(), "restore", "-s", db, "-o", s.path("restored.db"))
+	b, err := os.ReadFile(s.path("restored.db"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
+}
+
+func TestSyncSendsOnlyWhatChanged(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
+		t.Run(name, func(t *testing.T) {
+			s := site(t)
+			db := s.database("d.db", 6<<20)
+			first := syncEffort(t, s, db)
+			if first.chunks < 90 {
+				t.Errorf("the first sync put %d chunks of 96", first.chunks)
+			}
+			if again := syncEffort(t, s, db); again.calls > 1 || again.chunks != 0 {
+				t.Errorf("a sync of the unchanged database: %+v, want at most one call", again)
+			}
+			change(t, db, "UPDATE t SET x = randomblob(10000) WHERE rowid = 300")
+			if small := syncEffort(t, s, db); small.chunks > 4 || small.bytes > first.bytes/10 {
+				t.Errorf("a sync of a small change: %+v", small)
+			}
+			// Nothing is known any more, as after a reboot: the target says what it has.
+			if err := os.RemoveAll(s.path("spool")); err != nil {
+				t.Fatal(err)
+			}
+			if anew := syncEffort(t, s, db); anew.chunks != 0 {
+				t.Errorf("a sync without the spool: %+v, want no chunks", anew)
+			}
+			change(t, db, "UPDATE t SET x = randomblob(10000) WHERE rowid = 3")
+			if err := os.RemoveAll(s.path("spool")); err != nil {
+				t.Fatal(err)
+			}
+			if anew := syncEffort(t, s, db); anew.chunks > 4 {
+				t.Errorf("a sync of a small change without the spool: %+v", anew)
+			}
+			want, err := os.ReadFile(db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(s.restored(db), want) {
+				t.Error("the restored database differs")
+			}
+		})
+	}
+}
+
+func TestSyncWAL(t *testing.T) {
+	s := dirSite(t)
+	db := s.path("w.db")
+	writer := openTest(t, db)
+	execute(t, writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(200000));")
+	for _, statements := range []string{
+		"PRAGMA wal_checkpoint(TRUNCATE);",
+		"INSERT INTO t VALUES (randomblob(100000)); UPDATE t SET x = zeroblob(5) WHERE rowid = 1;",
+		"PRAGMA wal_checkpoint(PASSIVE); DELETE FROM t; VACUUM;",
+	} {
+		execute(t, writer, statements)
+		want := checkpointed(t, db)
+		before := [2]string{s.sum(db), s.sum(db + "-wal")}
+		must(t, "-c", s.config(), "sync", db)
+		if after := [2]string{s.sum(db), s.sum(db + "-wal")}; after != before {
+			t.Errorf("%s: sync changed the database or its WAL", statements)
+		}
+		if !bytes.Equal(s.restored(db), want) {
+			t.Errorf("%s: the restored database differs from the checkpointed one", statements)
+		}
+	}
+	refuse(t, 1, []string{"optimize", "WAL mode"}, "-c", s.config(), "sync", db, "--optimize")
+}
+
+func TestSyncEmptyAndAlias(t *testing.T) {
+	s := dirSite(t)
+	empty := s.write("empty.db", nil)
+	must(t, "-c", s.config(), "sync", empty)
+	if b := s.restored(empty); len(b) != 0 {
+		t.Errorf("the empty database is restored as %d bytes", len(b))
+	}
+	db := s.database("d.db", 10000)
+	if err := os.Symlink("d.db", s.path("link.db")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(s.dir)
+	name := must(t, "-c", s.config(), "sync", db)
+	if alias := must(t, "-c", s.config(), "sync", "./link.db"); alias != name {
+		t.Errorf("by its link the database is %q, else %q", alias, name)
+	}
+}
+
+func TestSyncTwoTargets(t *testing.T) {
+	s := dirSite(t)
+	s.caches = []any{map[string]any{"dir": map[string]any{"path": s.path("second")}}}
+	s.configure(nil)
+	db := s.database("d.db", 100000)
+	blocked := s.write("second", nil) // a file where the directory belongs
+	refuse(t, 1, []string{"sync " + db, "1 of 2 targets", blocked}, "-c", s.config(), "sync", db)
+	if len(s.chunks()) == 0 {
+		t.Error("the failing target held the other one up")
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "-c", s.config(), "sync", db)
+	if first, second := len(s.chunks()), len(s.files("second/chunks")); first != second {
+		t.Errorf("%d chunks in the first target, %d in the second", first, second)
+	}
+	// Either target alone restores it; a chunk that one lacks comes from the other.
+	if err := os.Remove(s.chunks()[0]); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(s.restored(db), want) {
+		t.Error("the restored database differs")
+	}
+}
+
+// TestFlushAfterOutage: an application writes while its target is out of reach, and
+// ends; flush sends it later, and knows where to.
+func TestFlushAfterOutage(t *testing.T) {
+	lib := library(t)
+	for _, mode := range []string{"DELETE", "WAL"} {
+		t.Run(mode, func(t *testing.T) {
+			s := dirSite(t)
+			db := s.path("d.db")
+			blocked := s.write("store", nil)
+			sqlite(t, []string{"VERNEUIL_CONFIG=" + s.config(), "VERNEUIL_LOG=off"}, "-cmd", ".load "+lib, "-cmd", ".open "+db, ":memory:",
+				"PRAGMA journal_mode="+mode+"; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(100000)); INSERT INTO t VALUES (2);")
+			refuse(t, 1, []string{"flush " + s.path("spool"), "1 of 1 databases", db, blocked}, "flush", s.path("spool"))
+			if err := os.Remove(blocked); err != nil {
+				t.Fatal(err)
+			}
+			if out := must(t, "flush", s.path("spool")); out != db+"\n" {
+				t.Errorf("flush prints %q, want the database's path", out)
+			}
+			if !bytes.Equal(s.restored(db), checkpointed(t, db)) {
+				t.Error("the restored database differs")
+			}
+		})
+	}
+}
+
+// TestFlushAfterKill: an application is killed in the middle of a transaction that has
+// written to the database already; flush has it rolled back, and sends the rest.
+func TestFlushAfterKill(t *testing.T) {
+	lib := library(t)
+	s := dirSite(t)
+	db := s.path("d.db")
+	shell := startShell(t, []string{"VERNEUIL_CONFIG=" + s.config()}, []string{sqliteShell(t)})
+	shell.ask(".load " + lib)
+	shell.ask(".open " + db)
+	shell.ask("CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(300000)); PRAGMA cache_size = 5;")
+	committed := s.sum(db)
+	shell.ask("BEGIN; UPDATE t SET x = randomblob(300000); INSERT INTO t VALUES (randomblob(500000));")
+	if s.sum(db) == committed {
+		t.Fatal("the transaction did not spill")
+	}
+	if err := shell.command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	shell.command.Wait() // says that it was killed
+	must(t, "flush", s.path("spool"))
+	if s.sum(db) != committed {
+		t.Error("the transaction was not rolled back")
+	}
+	want, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(s.restored(db), want) {
+		t.Error("the restored database differs")
+	}
+}
+
+// TestFlushWhileServed: the process that has the database open does it for us.
+func TestFlushWhileServed(t *testing.T) {
+	lib := library(t)
+	s := dirSite(t)
+	s.configure(map[string]any{"manifest_interval_ms": 3600_000}) // it would wait an hour
+	db := s.path("d.db")
+	shell := startShell(t, []string{"VERNEUIL_CONFIG=" + s.config()}, []string{sqliteShell(t)})
+	shell.ask(".load " + lib)
+	shell.ask(".open " + db)
+	for i := range 3 {
+		shell.ask(fmt.Sprintf("CREATE TABLE t%d(x);", i))
+	}
+	must(t, "flush", s.path("spool"))
+	want, err := os.ReadFile(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(s.restored(db), want) {
+		t.Error("the restored database differs")
+	}
+	// And so with sync, which sees also what somebody else has written.
+	change(t, db, "CREATE TABLE foreigner(x)")
+	must(t, "-c", s.config(), "sync", db)
+	var n int
+	restored, err := sql.Open("sqlite3", "file:"+s.path("restored.db")+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer restored.Close()
+	s.restored(db)
+	if err := restored.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil || n != 4 {
+		t.Errorf("%d tables are restored (%v), want 4", n, err)
+	}
+	shell.end(0)
+}
+
+func TestFlushDamagedSpool(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	must(t, "-c", s.config(), "sync", db)
+	sources, err := filepath.Glob(s.path("spool/*/source.json"))
+	if err != nil || len(sources) != 1 {
+		t.Fatalf("source.json: %q, %v", sources, err)
+	}
+	if err := os.WriteFile(sources[0], []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, 1, []string{"flush " + s.path("spool"), "source.json"}, "flush", s.path("spool"))
+	if err := os.Remove(sources[0]); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, 1, []string{filepath.Dir(sources[0]), "source.json"}, "flush", s.path("spool"))
+}

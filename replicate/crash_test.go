@@ -1,0 +1,169 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/spool"
+	"verneuil/spool/spooltest"
+)
+
+// crashEnv holds, for a child that is to die, "directory seed point passes".
+const crashEnv = "VERNEUIL_TEST_CRASH"
+
+// crashWorld is a world whose target is a directory, so that it outlives processes.
+func crashWorld(t testing.TB, dir string, seed uint64, first bool) (*world, *chunkstore.Store) {
+	w := newWorld(t, seed, 0)
+	w.root, w.db = filepath.Join(dir, "spool"), filepath.Join(dir, "a.db")
+	if first {
+		if err := os.WriteFile(w.db, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if w.sp, err = spool.Create(w.root, w.db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if w.w, err = spooltest.NewWriter(w.sp); err != nil {
+		t.Fatal(err)
+	}
+	w.w.SegmentBytes = 256 << 10
+	target := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: filepath.Join(dir, "target")}}}
+	store, err := chunkstore.Open(t.Context(), target, chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.options = func(o *Options) { o.Store = store }
+	return w, store
+}
+
+// TestCrashChild is the child: it works until it kills itself.
+func TestCrashChild(t *testing.T) {
+	var dir, point string
+	var seed uint64
+	var passes int
+	if _, err := fmt.Sscan(os.Getenv(crashEnv), &dir, &seed, &point, &passes); err != nil {
+		t.Skip("only as a child of TestCrash")
+	}
+	w, _ := crashWorld(t, dir, seed, false)
+	options := w.options
+	w.options = func(o *Options) {
+		options(o)
+		o.fault = func(at string) bool {
+			if at == point {
+				if passes--; passes <= 0 {
+					syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				}
+			}
+			return false
+		}
+	}
+	r := w.replicator()
+	w.run(r)
+	for {
+		w.transact(600)
+		switch w.rand.IntN(6) {
+		case 0:
+			w.sp.State().Raise(spool.CauseForeign)
+		case 1:
+			w.mustFlush(r)
+		}
+	}
+}
+
+// TestCrash kills a process that writes and replicates, at named points of the
+// replicator, that is: at any point of the writer. A successor goes on from the
+// files that are left.
+func TestCrash(t *testing.T) {
+	dir := t.TempDir()
+	w, store := crashWorld(t, dir, 1, true)
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.w.File.Close()
+	points := []string{"loop", "apply", "copied", "save", "saved", "apply", "saved", "save", "copied", "loop"}
+	for n, point := range points {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$")
+		child.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %d", crashEnv, dir, n+1, point, 1+n*3))
+		out, err := child.CombinedOutput()
+		late := ctx.Err() != nil
+		cancel()
+		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); late || !ok || !status.Signaled() {
+			t.Fatalf("child did not die: %v\n%s", err, out)
+		}
+		w, store := crashWorld(t, dir, uint64(n)+100, false)
+		r := w.replicator()
+		stop := w.run(r)
+		what := fmt.Sprintf("killed at %q", point)
+		for range 3 {
+			w.mustFlush(r)
+			w.sameInDir(store, what)
+			w.transact(600)
+		}
+		stop()
+		w.w.File.Close()
+	}
+}
+
+// sameInDir compares a store with the database.
+func (w *world) sameInDir(store *chunkstore.Store, what string) {
+	w.Helper()
+	ctx := context.Background()
+	o, _, err := store.GetManifest(ctx, manifest.Name("host", w.db), chunkstore.GetOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	m, err := manifest.Decode(o.Body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	tree := m.Tree()
+	if err := tree.Load(ctx, store.GetChunk); err != nil {
+		w.Fatal(err)
+	}
+	var b []byte
+	for i := range m.Chunks() {
+		base, err := store.GetChunk(ctx, tree.At(i))
+		if err != nil {
+			w.Fatal(err)
+		}
+		b = append(b, m.Overlay(i, base)...)
+	}
+	w.same(b, what)
+}
+
+// TestSpoolDiskFaults: a spool that cannot be written stops nothing for good, and
+// is said.
+func TestSpoolDiskFaults(t *testing.T) {
+	for _, name := range []string{"cut.new", "targets.json.new"} {
+		w := newWorld(t, 1, 1)
+		r := w.replicator()
+		stop := w.run(r)
+		w.transact(50)
+		w.mustFlush(r)
+		blocked := filepath.Join(w.sp.Dir(), name)
+		if err := os.Mkdir(blocked, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w.transact(50)
+		err := w.flush(r)
+		if name == "cut.new" && err == nil {
+			t.Errorf("%s: flush succeeded without a saved cut", name)
+		}
+		if err := os.Remove(blocked); err != nil {
+			t.Fatal(err)
+		}
+		w.until("it goes on", func() bool { return w.flush(r) == nil })
+		w.equal(0, name)
+		stop()
+	}
+}

@@ -1,0 +1,312 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/spool"
+)
+
+// until waits for a condition that other goroutines bring about.
+func (w *world) until(what string, ok func() bool) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			w.Fatalf("never: %s", what)
+		case <-ticker.C:
+		}
+	}
+}
+
+func (w *world) applied() bool {
+	st := w.sp.State()
+	return st.Tail() == st.Head() && st.MirrorGeneration.Load() == st.Generation.Load()
+}
+
+// TestSlowTargetGetsWhatWasCut: while a push hangs, applying goes on, and the push
+// sends what was cut; a healthy target gets new versions meanwhile (I3).
+func TestSlowTargetGetsWhatWasCut(t *testing.T) {
+	w := newWorld(t, 1, 2)
+	w.begin()
+	for n := 1; n < 2000; n++ {
+		w.write(n, w.pageOf(n, 0, byte(n)))
+	}
+	w.commit()
+	snapshot := w.database()
+	started, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			once.Do(func() { close(started) })
+			<-release
+		}
+		return nil
+	})
+	r := w.replicator()
+	defer w.run(r)()
+	<-started
+	for round := range 3 {
+		w.begin()
+		for n := 1; n < 2000; n++ {
+			w.write(n, w.pageOf(n, 0, byte(n+100+round)))
+		}
+		if err := w.w.Truncate(int64(1500-round) * int64(w.page)); err != nil {
+			t.Fatal(err)
+		}
+		w.commit()
+		w.until("applied while a push hangs", w.applied)
+		w.until("the healthy target has it", func() bool {
+			w.manifests[1].mu.Lock()
+			defer w.manifests[1].mu.Unlock()
+			m, err := manifest.Decode(w.manifests[1].objects[r.Name()])
+			return err == nil && m.FileBytes == int64(1500-round)*int64(w.page)
+		})
+	}
+	var first []byte
+	w.manifests[0].setFault(func(op, _ string) error {
+		if op == "put" && first == nil { // the second manifest is coming: look at the first
+			if body := w.manifests[0].objects[r.Name()]; body != nil {
+				first = bytes.Clone(body)
+			}
+		}
+		return nil
+	})
+	close(release)
+	w.mustFlush(r)
+	w.equal(0, "the slow target at last")
+	w.equal(1, "the healthy target")
+	if first == nil {
+		t.Fatal("the slow target got only one version")
+	}
+	w.manifests[0].objects[r.Name()] = first
+	if _, b := w.restored(0); !bytes.Equal(b, snapshot) {
+		t.Error("the slow target's first version is not what was cut")
+	}
+}
+
+// skewedClock is the system's, moved on as the test likes.
+type skewedClock struct {
+	mu   sync.Mutex
+	skew time.Duration
+}
+
+func (c *skewedClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.skew)
+}
+
+func (c *skewedClock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skew += d
+}
+
+func (c *skewedClock) after(d time.Duration) <-chan time.Time {
+	if d < time.Minute {
+		return time.After(d)
+	}
+	at, ch := c.now().Add(d), make(chan time.Time, 1)
+	go func() {
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for now := range ticker.C {
+			if !c.now().Before(at) {
+				ch <- now
+				return
+			}
+		}
+	}()
+	return ch
+}
+
+func TestPacing(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := &skewedClock{}
+	w.options = func(o *Options) { o.clock, o.ManifestInterval = clock, time.Hour }
+	r := w.replicator()
+	defer w.run(r)()
+	st := w.sp.State()
+	pushed := func() bool { return st.PushedSequence.Load() == st.Sequence.Load() }
+	w.transact(100)
+	w.until("the first commit goes out at once", pushed)
+	for range 5 {
+		w.transact(100)
+		w.until("applied", w.applied)
+	}
+	if puts, _ := w.manifests[0].calls(); puts != 1 || pushed() {
+		t.Errorf("%d manifests within the interval", puts)
+	}
+	clock.add(time.Hour)
+	w.until("the rest follows", pushed)
+	if puts, _ := w.manifests[0].calls(); puts != 2 {
+		t.Errorf("%d manifests in two intervals", puts)
+	}
+	w.transact(100)
+	w.mustFlush(r)
+	w.equal(0, "a flush does not wait")
+}
+
+// TestManifestStaysSmall: scattered changes do not make manifests grow, and no
+// page is carried for ever.
+func TestManifestStaysSmall(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.begin()
+	for n := 1; n < 3200; n++ {
+		w.write(n, w.pageOf(n, 0, byte(n)))
+	}
+	w.commit()
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	for k := range 120 {
+		w.begin()
+		w.write(16*(1+k%180)+3, w.pageOf(1, 0, byte(k+1)))
+		w.commit()
+		w.mustFlush(r)
+		m := w.manifest(0)
+		if k%20 == 0 {
+			w.equal(0, fmt.Sprint("commit ", k))
+		}
+		sum := 0
+		for _, p := range m.Inline {
+			sum += len(p.Data)
+		}
+		if sum > inlineBytesMax || len(m.Patches) > patchesMax {
+			t.Fatalf("commit %d: %d inline bytes, %d patches", k, sum, len(m.Patches))
+		}
+		if m.Inline[0].Offset != 0 {
+			t.Fatalf("commit %d: page 1 is not inline", k)
+		}
+	}
+	// one hot page: the others cool and leave
+	for k := range 40 {
+		w.begin()
+		w.write(9, w.pageOf(1, 0, byte(k+1)))
+		w.commit()
+		w.mustFlush(r)
+	}
+	if m := w.equal(0, "at the end"); len(m.Inline) > 3 {
+		t.Errorf("%d inline pages are carried by a version with one hot page", len(m.Inline))
+	}
+}
+
+// TestIdleIsIdle: an idle replicator sends no request and does not loop.
+func TestIdleIsIdle(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(100)
+	w.mustFlush(r)
+	st := w.sp.State()
+	w.until("armed", func() bool { return st.Armed.Load() == 1 })
+	puts, gets := w.putsAndGets(0)
+	w.transact(100) // wakes it
+	w.until("pushed", func() bool { return st.PushedSequence.Load() == st.Sequence.Load() })
+	w.until("armed again", func() bool { return st.Armed.Load() == 1 })
+	if p, g := w.putsAndGets(0); p > puts+8 || g != gets {
+		t.Errorf("a commit took %d puts and %d gets", p-puts, g-gets)
+	}
+}
+
+func TestNothingLeaks(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 3 {
+		w := newWorld(t, 1, 2)
+		r := w.replicator()
+		stop := w.run(r)
+		w.transact(100)
+		w.mustFlush(r)
+		stop()
+	}
+	w := newWorld(t, 1, 0)
+	w.until("goroutines end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// TestDamagedLog: a log that cannot be read costs a base copy.
+func TestDamagedLog(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	r := w.replicator()
+	stop := w.run(r)
+	w.transact(100)
+	w.mustFlush(r)
+	stop()
+	w.transact(100)
+	w.transact(100)
+	names := w.segments()
+	for _, name := range names {
+		w.corrupt(name)
+	}
+	r = w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r) // by a base copy
+	w.equal(0, "after the log was damaged")
+	if g := w.sp.State().Generation.Load(); g != 1 {
+		t.Errorf("generation %d: a damaged log concerns the mirror alone", g)
+	}
+}
+
+func TestSpoolCauses(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(10)
+	w.mustFlush(r)
+	w.sp.State().Raise(spool.CauseLogError)
+	w.mustFlush(r)
+	if s := r.Status(); s.Cause != spool.CauseLogError.String() || s.Generation != 2 {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+// TestBadChunkIsHashedAgain: bytes that are not what the tree says never reach a
+// target, and the cut is made anew.
+func TestBadChunkIsHashedAgain(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.begin()
+	for n := 1; n < 100; n++ {
+		w.write(n, w.pageOf(n, 0, byte(n)))
+	}
+	w.commit()
+	fail := true
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" && fail {
+			return errInjected
+		}
+		return nil
+	})
+	r := w.replicator()
+	stop := w.run(r)
+	if err := w.flush(r); err == nil {
+		t.Fatal("flush did not fail")
+	}
+	stop()
+	w.flipMirror(3 * chunkstore.ChunkBytes)
+	w.chunks[0].mu.Lock()
+	fail = false
+	w.chunks[0].mu.Unlock()
+	r = w.replicator()
+	defer w.run(r)()
+	w.until("it is mended", func() bool { return w.flush(r) == nil })
+	for key, stored := range w.chunks[0].objects {
+		id, err := chunkstore.ParseID(key)
+		if err == nil {
+			_, err = chunkstore.DecodeObject(id, stored)
+		}
+		if err != nil {
+			t.Errorf("object %s: %v", key, err)
+		}
+	}
+}

@@ -1,0 +1,496 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/spool"
+	"verneuil/spool/spooltest"
+)
+
+// memoryBucket is a bucket in memory, with a count of calls and a fault.
+type memoryBucket struct {
+	name string
+
+	mu      sync.Mutex
+	objects map[string][]byte
+	puts    int
+	gets    int
+	fault   func(op, key string) error // nil: none
+}
+
+func newMemoryBucket(name string) *memoryBucket {
+	return &memoryBucket{name: name, objects: make(map[string][]byte)}
+}
+
+func etagOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+func (b *memoryBucket) enter(op, key string) error {
+	if op == "put" {
+		b.puts++
+	} else {
+		b.gets++
+	}
+	if b.fault != nil {
+		return b.fault(op, key)
+	}
+	return nil
+}
+
+func (b *memoryBucket) Get(_ context.Context, key string, o chunkstore.GetOptions) (chunkstore.Object, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.enter("get", key); err != nil {
+		return chunkstore.Object{}, err
+	}
+	body, ok := b.objects[key]
+	if !ok {
+		return chunkstore.Object{}, chunkstore.ErrAbsent
+	}
+	if o.IfNoneMatch == etagOf(body) {
+		return chunkstore.Object{}, chunkstore.ErrUnmodified
+	}
+	return chunkstore.Object{Key: key, Body: bytes.Clone(body), Bytes: int64(len(body)), ETag: etagOf(body)}, nil
+}
+
+func (b *memoryBucket) Put(_ context.Context, key string, body []byte, c chunkstore.Condition) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.enter("put", key); err != nil {
+		return "", err
+	}
+	old, ok := b.objects[key]
+	if c.IfNone && ok || c.IfMatch != "" && (!ok || etagOf(old) != c.IfMatch) {
+		return "", chunkstore.ErrConflict
+	}
+	b.objects[key] = bytes.Clone(body)
+	return etagOf(body), nil
+}
+
+func (b *memoryBucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+	o, err := b.Get(ctx, key, chunkstore.GetOptions{})
+	o.Body = nil
+	return o, err
+}
+
+func (b *memoryBucket) List(_ context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key := range b.objects {
+		if strings.HasPrefix(key, prefix) && !yield(chunkstore.Object{Key: key}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (b *memoryBucket) Delete(_ context.Context, key string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.objects, key)
+	return nil
+}
+
+func (b *memoryBucket) String() string { return b.name }
+
+func (b *memoryBucket) calls() (puts, gets int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.puts, b.gets
+}
+
+func (b *memoryBucket) setFault(f func(op, key string) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fault = f
+}
+
+// fileSource is a Source of a plain file.
+type fileSource struct {
+	*os.File
+	reserved func() bool
+}
+
+func (f fileSource) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+func (f fileSource) Reserved() (bool, error) { return f.reserved(), nil }
+
+// world is a database with its recorder, its replicators and its targets.
+type world struct {
+	testing.TB
+	rand      *rand.Rand
+	page      int // bytes
+	root, db  string
+	sp        *spool.Spool
+	w         *spooltest.Writer
+	chunks    []*memoryBucket
+	manifests []*memoryBucket
+	lock      sync.Mutex // SQLite's write lock
+	reserved  bool       // guarded by mu
+	mu        sync.Mutex
+	options   func(*Options)
+	log       *bytes.Buffer
+}
+
+const worldPage = 4096
+
+func newWorld(t testing.TB, seed uint64, targets int) *world {
+	t.Helper()
+	dir := t.TempDir()
+	w := &world{TB: t, page: worldPage, rand: rand.New(rand.NewPCG(seed, 0)), root: filepath.Join(dir, "spool"), db: filepath.Join(dir, "a.db")}
+	for k := range targets {
+		w.chunks = append(w.chunks, newMemoryBucket(fmt.Sprint("chunks ", k)))
+		w.manifests = append(w.manifests, newMemoryBucket(fmt.Sprint("manifests ", k)))
+	}
+	if err := os.WriteFile(w.db, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.attach()
+	return w
+}
+
+// attach is what a recorder does when a database is opened.
+func (w *world) attach() {
+	w.Helper()
+	var err error
+	if w.sp, err = spool.Create(w.root, w.db, 0o700); err != nil {
+		w.Fatal(err)
+	}
+	if w.w, err = spooltest.NewWriter(w.sp); err != nil {
+		w.Fatal(err)
+	}
+	w.w.SegmentBytes = 256 << 10
+	w.Cleanup(func() { w.w.File.Close() })
+}
+
+func (w *world) store() *chunkstore.Store {
+	var targets []*chunkstore.Target
+	for k := range w.chunks {
+		targets = append(targets, chunkstore.NewTarget(fmt.Sprint("target ", k), w.chunks[k], w.manifests[k]))
+	}
+	return chunkstore.NewStore(targets...)
+}
+
+func (w *world) source() (Source, error) {
+	f, err := os.Open(w.db)
+	if err != nil {
+		return nil, err
+	}
+	return fileSource{f, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.reserved
+	}}, nil
+}
+
+func (w *world) setReserved(b bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reserved = b
+}
+
+func (w *world) replicator() *Replicator {
+	w.Helper()
+	o := Options{
+		Spool: w.sp, Store: w.store(), Host: "host", Program: "test", OpenSource: w.source,
+		ManifestInterval: time.Millisecond, Log: slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		fault: func(string) bool { return false },
+	}
+	if w.options != nil {
+		w.options(&o)
+	}
+	r, err := New(o)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return r
+}
+
+type testLog struct{ w *world }
+
+func (l testLog) Write(b []byte) (int, error) {
+	if testing.Verbose() {
+		l.w.Logf("%s", bytes.TrimSpace(b))
+	}
+	return len(b), nil
+}
+
+// run runs a replicator until the returned function is called, or it dies.
+func (w *world) run(r *Replicator) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil && !errors.Is(err, errDied) {
+				w.Error(err)
+			}
+		})
+	}
+	w.Cleanup(stop)
+	return stop
+}
+
+func (w *world) flush(r *Replicator) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	return r.Flush(ctx)
+}
+
+func (w *world) mustFlush(r *Replicator) {
+	w.Helper()
+	if err := w.flush(r); err != nil {
+		w.Fatalf("flush: %v; status %+v", err, r.Status())
+	}
+}
+
+// page writes a page of the database; page 0 is a header with a counter.
+func (w *world) pageOf(n int, counter uint32, fill byte) []byte {
+	b := bytes.Repeat([]byte{fill}, w.page)
+	if n == 0 {
+		copy(b, "SQLite format 3\x00")
+		b[16], b[17], b[18], b[19] = byte(w.page>>8), byte(w.page>>16), 1, 1 // 1 means 65,536
+		b[24], b[25], b[26], b[27] = byte(counter>>24), byte(counter>>16), byte(counter>>8), byte(counter)
+	}
+	return b
+}
+
+func (w *world) counter() uint32 {
+	f, err := os.Open(w.db)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer f.Close()
+	return headerOf(f).changeCounter()
+}
+
+// begin takes the write lock and begins a transaction.
+func (w *world) begin() {
+	w.lock.Lock()
+	w.setReserved(true)
+	w.w.Begin()
+	w.write(0, w.pageOf(0, w.counter()+1, byte(w.rand.IntN(3))))
+}
+
+func (w *world) write(n int, b []byte) {
+	w.Helper()
+	if _, err := w.w.WriteAt(b, int64(n)*int64(w.page)); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) commit() {
+	w.w.Commit()
+	w.setReserved(false)
+	w.lock.Unlock()
+}
+
+// transact does a random transaction on a database of up to pages pages.
+func (w *world) transact(pages int) {
+	w.begin()
+	for range w.rand.IntN(8) {
+		n := 1 + w.rand.IntN(pages-1)
+		w.write(n, w.pageOf(n, 0, byte(w.rand.IntN(256))))
+	}
+	if w.rand.IntN(10) == 0 {
+		if err := w.w.Truncate(int64(1+w.rand.IntN(pages)) * int64(w.page)); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.commit()
+}
+
+// foreign writes without a recorder.
+func (w *world) foreign(pages int) {
+	w.lock.Lock()
+	w.setReserved(true)
+	f, err := os.OpenFile(w.db, os.O_RDWR, 0)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer f.Close()
+	for range 3 {
+		n := 1 + w.rand.IntN(pages-1)
+		if _, err := f.WriteAt(w.pageOf(n, 0, byte(w.rand.IntN(256))), int64(n)*int64(w.page)); err != nil {
+			w.Fatal(err)
+		}
+	}
+	if _, err := f.WriteAt(w.pageOf(0, w.counter()+1, 9), 0); err != nil {
+		w.Fatal(err)
+	}
+	w.setReserved(false)
+	w.lock.Unlock()
+}
+
+func (w *world) database() []byte {
+	b, err := os.ReadFile(w.db)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return b
+}
+
+// restored is the database as target k has it.
+func (w *world) restored(k int) (*manifest.Manifest, []byte) {
+	w.Helper()
+	w.manifests[k].mu.Lock()
+	body := bytes.Clone(w.manifests[k].objects[manifest.Name("host", w.db)])
+	w.manifests[k].mu.Unlock()
+	if body == nil {
+		w.Fatalf("target %d has no manifest", k)
+	}
+	m, err := manifest.Decode(body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	fetch := func(_ context.Context, id chunkstore.ID) ([]byte, error) {
+		if id == chunkstore.ZeroID {
+			return nil, nil
+		}
+		w.chunks[k].mu.Lock()
+		defer w.chunks[k].mu.Unlock()
+		stored, ok := w.chunks[k].objects[id.String()]
+		if !ok {
+			return nil, fmt.Errorf("chunk %v: %w", id, chunkstore.ErrAbsent)
+		}
+		return chunkstore.DecodeObject(id, stored)
+	}
+	tree := m.Tree()
+	if err := tree.Load(context.Background(), fetch); err != nil {
+		w.Fatalf("target %d: %v", k, err)
+	}
+	var b []byte
+	for i := range m.Chunks() {
+		base, err := fetch(context.Background(), tree.At(i))
+		if err != nil {
+			w.Fatalf("target %d, chunk %d: %v", k, i, err)
+		}
+		b = append(b, m.Overlay(i, base)...)
+	}
+	return m, b
+}
+
+// equal checks that target k has the database as it is.
+func (w *world) equal(k int, what string) *manifest.Manifest {
+	w.Helper()
+	m, got := w.restored(k)
+	w.same(got, what)
+	return m
+}
+
+func (w *world) same(got []byte, what string) {
+	w.Helper()
+	want := w.database()
+	if bytes.Equal(got, want) {
+		return
+	}
+	at := 0
+	for at < min(len(got), len(want)) && got[at] == want[at] {
+		at++
+	}
+	w.Fatalf("%s: replica has %d bytes, the database %d; the first difference is at %d (chunk %d, page %d)",
+		what, len(got), len(want), at, at/chunkstore.ChunkBytes, at/w.page)
+}
+
+func (w *world) putsAndGets(k int) (puts, gets int) {
+	a, b := w.chunks[k].calls()
+	c, d := w.manifests[k].calls()
+	return a + c, b + d
+}
+
+func (w *world) chunkKeys(k int) []string {
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	var keys []string
+	for key := range w.chunks[k].objects {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (w *world) segments() []string {
+	names, err := filepath.Glob(filepath.Join(w.sp.Dir(), "log.*"))
+	if err != nil || len(names) == 0 {
+		w.Fatalf("no segments: %v", err)
+	}
+	return names
+}
+
+// corrupt changes the frames of a segment.
+func (w *world) corrupt(name string) {
+	w.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for k := spool.SegmentHeaderBytes; k < len(b); k += 100 {
+		b[k]++
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// flipMirror changes a byte of the mirror behind the replicator's back.
+func (w *world) flipMirror(off int64) {
+	w.Helper()
+	f, err := os.OpenFile(filepath.Join(w.sp.Dir(), "mirror"), os.O_RDWR, 0)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		w.Fatal(err)
+	}
+	b[0]++
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// manifest is what target k has.
+func (w *world) manifest(k int) *manifest.Manifest {
+	w.Helper()
+	w.manifests[k].mu.Lock()
+	defer w.manifests[k].mu.Unlock()
+	m, err := manifest.Decode(w.manifests[k].objects[manifest.Name("host", w.db)])
+	if err != nil {
+		w.Fatal(err)
+	}
+	return m
+}
+
+// loseSpool takes the spool away at once, as a removal that nobody races with.
+func (w *world) loseSpool() {
+	w.Helper()
+	if err := os.Rename(w.sp.Dir(), filepath.Join(w.TempDir(), "lost")); err != nil {
+		w.Fatal(err)
+	}
+}

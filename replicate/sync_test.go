@@ -1,0 +1,214 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/spool"
+)
+
+// counting counts what Sync reads of the database.
+type counting struct {
+	Source
+	bytes *int64
+}
+
+func (c counting) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.Source.ReadAt(b, off)
+	*c.bytes += int64(n)
+	return n, err
+}
+
+func (w *world) sync(read *int64) (SyncResult, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	w.lock.Lock() // a read transaction: no transaction can end
+	defer w.lock.Unlock()
+	return Sync(ctx, SyncOptions{
+		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test",
+		OpenSource: func() (Source, error) {
+			s, err := w.source()
+			if err != nil || read == nil {
+				return s, err
+			}
+			return counting{s, read}, nil
+		},
+		Source: &spool.SourceConfig{Path: w.db, Host: "host"},
+	})
+}
+
+func (w *world) mustSync(what string, read *int64) SyncResult {
+	w.Helper()
+	result, err := w.sync(read)
+	if err != nil {
+		w.Fatalf("%s: %v", what, err)
+	}
+	for k := range w.chunks {
+		w.equal(k, what)
+	}
+	return result
+}
+
+// age makes the database's times old, so that they can be trusted.
+func (w *world) age() {
+	w.Helper()
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(w.db, old, old); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func TestSync(t *testing.T) {
+	w := newWorld(t, 1, 2)
+	w.transact(1500)
+	w.transact(1500)
+	first := w.mustSync("first", nil)
+	if !first.Uploaded || first.Chunks == 0 || !strings.Contains(first.Name, "a.db") {
+		t.Errorf("first sync: %+v", first)
+	}
+	puts, gets := w.putsAndGets(0)
+	again := w.mustSync("again", nil)
+	if p, g := w.putsAndGets(0); again.Uploaded || p != puts || g > gets+1 {
+		t.Errorf("sync of what is there: %+v, %d puts and %d gets", again, p-puts, g-gets)
+	}
+
+	w.foreign(1500)
+	if change := w.mustSync("a change", nil); !change.Uploaded || change.Chunks > 4*2 {
+		t.Errorf("sync of a small change: %+v", change)
+	}
+	if err := os.RemoveAll(w.root); err != nil {
+		t.Fatal(err)
+	}
+	puts, _ = w.putsAndGets(0)
+	if result := w.mustSync("spool deleted", nil); result.Uploaded {
+		t.Errorf("sync without a spool: %+v", result)
+	}
+	if p, _ := w.putsAndGets(0); p != puts {
+		t.Errorf("sync without a spool took %d puts", p-puts)
+	}
+}
+
+// TestSyncDoesNotRead: an unchanged file is not even read, once its times are old
+// enough. ctime cannot be set, so the clock is moved on instead.
+func TestSyncDoesNotRead(t *testing.T) {
+	now := time.Now()
+	was := copied{DB: fileTimes{Ino: 1, Mtime: now.UnixNano(), Ctime: now.UnixNano()}, At: now.Add(2 * time.Second).UnixNano()}
+	if !was.covers(copied{DB: was.DB, At: now.Add(time.Hour).UnixNano()}) {
+		t.Error("an old file that has not changed is not trusted")
+	}
+	racy := was
+	racy.At = now.Add(time.Millisecond).UnixNano()
+	other := was
+	other.DB.Ctime++
+	wal := was
+	wal.WAL = &fileTimes{Ino: 2}
+	for name, pair := range map[string][2]copied{"racy": {racy, was}, "other": {was, other}, "WAL": {was, wal}} {
+		if pair[0].covers(pair[1]) {
+			t.Errorf("%s: trusted", name)
+		}
+	}
+
+	w := newWorld(t, 2, 1)
+	w.transact(100)
+	w.mustSync("first", nil)
+	sp, err := spool.Open(w.sp.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := sp.ReadFile(copiedName, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// as if the first sync had been later
+	later := strings.Replace(string(b), `"at":1`, `"at":2`, 1)
+	if err := sp.WriteFile(copiedName, []byte(later)); err != nil {
+		t.Fatal(err)
+	}
+	var read int64
+	if result := w.mustSync("unchanged", &read); read != 0 || result.Uploaded {
+		t.Errorf("sync of an unchanged file read %d bytes: %+v", read, result)
+	}
+	// a live replicator in between takes the trust away
+	r := w.replicator()
+	stop := w.run(r)
+	w.mustFlush(r)
+	stop()
+	if w.mustSync("after a replicator", &read); read == 0 {
+		t.Error("the mirror was trusted after a replicator ran")
+	}
+}
+
+func TestSyncThroughAnotherReplicator(t *testing.T) {
+	w := newWorld(t, 3, 1)
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(50)
+	w.mustFlush(r)
+	w.foreign(50)
+	if result := w.mustSync("foreign write", nil); result.Other != os.Getpid() {
+		t.Errorf("sync: %+v", result)
+	}
+}
+
+func TestSyncFails(t *testing.T) {
+	w := newWorld(t, 4, 2)
+	w.transact(50)
+	w.chunks[1].setFault(func(op, _ string) error { return errInjected })
+	if _, err := w.sync(nil); !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "target 1") {
+		t.Errorf("sync with a failing target: %v", err)
+	}
+	w.equal(0, "the healthy target")
+	w.chunks[1].setFault(nil)
+	w.mustSync("the other target returned", nil)
+
+	none := newWorld(t, 4, 0)
+	if _, err := none.sync(nil); !errors.Is(err, ErrNoTargets) {
+		t.Errorf("sync without targets: %v", err)
+	}
+	missing := newWorld(t, 4, 1)
+	missing.db += "-missing"
+	if _, err := missing.sync(nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("sync of nothing: %v", err)
+	}
+}
+
+// TestSyncWAL: a WAL database is presented as checkpointed; a replicator does not
+// take the mirror over.
+func TestSyncWAL(t *testing.T) {
+	w := newWorld(t, 5, 1)
+	header := w.pageOf(0, 1, 1)
+	header[18], header[19] = 2, 2
+	w.begin()
+	w.write(0, header)
+	w.write(5, w.pageOf(5, 0, 5))
+	w.commit()
+	if result := w.mustSync("WAL", nil); !result.Uploaded {
+		t.Errorf("sync: %+v", result)
+	}
+	if g := w.sp.State().MirrorGeneration.Load(); g != spool.NoMirror {
+		t.Errorf("mirror of a WAL database has generation %d", g)
+	}
+	if result := w.mustSync("WAL again", nil); result.Uploaded {
+		t.Errorf("second sync: %+v", result)
+	}
+}
+
+// TestSyncConflict: a newcomer takes over, a known writer does not.
+func TestSyncConflict(t *testing.T) {
+	w := newWorld(t, 6, 1)
+	w.transact(50)
+	w.mustSync("first", nil)
+	other := newWorld(t, 7, 0)
+	other.db, other.chunks, other.manifests = w.db, w.chunks, w.manifests
+	other.foreign(50)
+	other.mustSync("newcomer", nil)
+	w.foreign(50)
+	if _, err := w.sync(nil); !errors.Is(err, chunkstore.ErrConflict) {
+		t.Errorf("sync after a take-over: %v", err)
+	}
+}
