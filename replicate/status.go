@@ -31,7 +31,7 @@ type Status struct {
 type TargetStatus struct {
 	Name     string    `json:"name"`
 	Sequence uint64    `json:"sequence"` // last transaction that it has
-	Manifest time.Time `json:"manifest"` // when it took one last; zero: not yet
+	Manifest time.Time `json:"manifest,omitzero"` // when it took one last; zero: not yet
 	Backlog  int       `json:"backlog_chunks"`
 	Calls    int64     `json:"calls"` // by this replicator
 	Busy     bool      `json:"busy"`
