@@ -102,8 +102,8 @@ fuzz: modules ## each fuzz target for FUZZTIME (20s)
 crash: all sqlite3-shell minio ## the tests in which processes die, CRASHES (20) times
 	$(TEST_ENV) $(CGO) $(GO) test -count=$(CRASHES) -timeout 120m -run 'Crash|Kill|Die|Dead' ./...
 
-bench: all ## ratios against stock SQLite in the same run
-	$(TEST_ENV) $(CGO) $(GO) test -run '^$$' -bench . -benchtime 1s -timeout 60m ./...
+bench: all sqlite3-shell ## ratios to stock SQLite and to cp and zstd, into bench/results.md, ten minutes
+	GO="$(GO)" CC="$(CC)" bash testdata/bench/run.sh $(BUILD) "$(SQLITE_HEADERS)" $(CURDIR)/bench/results.md
 
 install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib

@@ -3,13 +3,15 @@
 ** stock VFS and through verneuil, in turns of the same run, so that what else the
 ** machine does falls on both. Usage:
 **
-**   VERNEUIL_CONFIG=... commit LIBRARY DIRECTORY [TURNS] [LOAD]
+**   VERNEUIL_CONFIG=... commit LIBRARY DIRECTORY [SECONDS] [LOAD]
 **
-** LOAD 1: a second database of the same process is filled with random bytes all the
-** while, so that its upload keeps the processors busy.
+** SECONDS: for each journal mode. LOAD 1: a second database of the same process is
+** filled with random bytes all the while, so that its upload keeps the processors busy.
 **
-** Each line: journal mode, synchronous, medians in microseconds, and the ratios of
-** medians, 99th percentiles and means, verneuil to stock.
+** Each line is a row of a Markdown table: journal mode, synchronous, medians in
+** microseconds, and the ratios of medians, 99th percentiles and means, verneuil to
+** stock. A ratio is the median of those of PARTS equal parts of the run; in brackets
+** are the least and the greatest.
 */
 #include "sqlite3-binding.h"
 #include <pthread.h>
@@ -21,6 +23,8 @@
 #include <unistd.h>
 
 #define PER_TURN 50
+#define PARTS 5
+#define SAMPLES_MAX 1000000
 
 static atomic_int stopLoad;
 
@@ -81,41 +85,67 @@ static void turn(Side *s, int isRead) {
   }
 }
 
-static double mean(const Side *s) {
-  double sum = 0;
-  for (int i = 0; i < s->n; i++) sum += s->a[i];
-  return sum / s->n;
+static double median_of(double *a, int n) {
+  qsort(a, (size_t)n, sizeof(double), ascending);
+  return a[n / 2];
 }
 
-static void compare(const char *zDir, const char *zMode, const char *zSync, int turns, int isRead) {
+enum { MEDIAN, P99, MEAN, STATISTICS };
+
+/* The statistics of n samples, which are sorted. */
+static void measure(double *a, int n, double aOut[STATISTICS]) {
+  aOut[MEAN] = 0;
+  for (int i = 0; i < n; i++) aOut[MEAN] += a[i] / n;
+  aOut[MEDIAN] = median_of(a, n);
+  aOut[P99] = a[n * 99 / 100];
+}
+
+static void report(const char *zMode, const char *zSync, Side *a) {
+  double ratio[STATISTICS][PARTS];
+  int n = (a[0].n < a[1].n ? a[0].n : a[1].n) / PARTS;
+  for (int part = 0; part < PARTS; part++) {
+    double stock[STATISTICS], ours[STATISTICS];
+    measure(a[0].a + part * n, n, stock);
+    measure(a[1].a + part * n, n, ours);
+    for (int k = 0; k < STATISTICS; k++) ratio[k][part] = ours[k] / stock[k];
+  }
+  printf("| %s | %s | %d | %.1f | %.1f |", zMode, zSync, a[0].n, median_of(a[0].a, a[0].n), median_of(a[1].a, a[1].n));
+  for (int k = 0; k < STATISTICS; k++) {
+    double m = median_of(ratio[k], PARTS);
+    printf(" %.3f [%.2f..%.2f] |", m, ratio[k][0], ratio[k][PARTS - 1]);
+  }
+  printf("\n");
+  fflush(stdout);
+}
+
+static void prepare(Side *s, const char *zDir, const char *zVfs, const char *zMode, const char *zSync, int isRead) {
+  char zName[64], zSql[200];
+  snprintf(zName, sizeof zName, "%s-%s-%s%s", zVfs, zMode, zSync, isRead ? "-read" : "");
+  s->db = open_db(zDir, zName, zVfs);
+  s->n = 0;
+  s->a = malloc(sizeof(double) * SAMPLES_MAX);
+  snprintf(zSql, sizeof zSql, "pragma journal_mode=%s; pragma synchronous=%s; pragma cache_size=%d", zMode, zSync,
+           isRead ? 10 : 2000);
+  run(s->db, zSql);
+  run(s->db,
+      "create table if not exists t(id integer primary key, n, s);"
+      "insert into t select value, 0, hex(randomblob(50)) from"
+      " (with recursive c(value) as (values(1) union all select value+1 from c where value<10000) select * from c);"
+      "pragma verneuil_flush_replication_data");
+  check(s->db, sqlite3_prepare_v2(s->db, isRead ? "select s from t where id=?1" : "update t set n=?1 where id=?2", -1,
+                                  &s->pStmt, 0), "prepare");
+}
+
+static void compare(const char *zDir, const char *zMode, const char *zSync, double seconds, int isRead) {
   static const char *const azVfs[] = {"unix", "verneuil"};
   Side a[2];
-  for (int i = 0; i < 2; i++) {
-    char zName[64], zSql[200];
-    snprintf(zName, sizeof zName, "%s-%s-%s%s", azVfs[i], zMode, zSync, isRead ? "-read" : "");
-    a[i].db = open_db(zDir, zName, azVfs[i]);
-    a[i].n = 0;
-    a[i].a = malloc(sizeof(double) * (size_t)turns * PER_TURN);
-    snprintf(zSql, sizeof zSql, "pragma journal_mode=%s; pragma synchronous=%s; pragma cache_size=%d", zMode, zSync,
-             isRead ? 10 : 2000);
-    run(a[i].db, zSql);
-    run(a[i].db,
-        "create table if not exists t(id integer primary key, n, s);"
-        "insert into t select value, 0, hex(randomblob(50)) from"
-        " (with recursive c(value) as (values(1) union all select value+1 from c where value<10000) select * from c)");
-    check(a[i].db, sqlite3_prepare_v2(a[i].db, isRead ? "select s from t where id=?1" : "update t set n=?1 where id=?2",
-                                      -1, &a[i].pStmt, 0), "prepare");
-  }
-  for (int k = 0; k < turns; k++) {
+  for (int i = 0; i < 2; i++) prepare(&a[i], zDir, azVfs[i], zMode, zSync, isRead);
+  double end = now() + seconds * 1e6;
+  for (int k = 0; now() < end && a[0].n + PER_TURN <= SAMPLES_MAX; k++) {
     turn(&a[k & 1], isRead);
     turn(&a[!(k & 1)], isRead);
   }
-  double m0 = mean(&a[0]), m1 = mean(&a[1]);
-  for (int i = 0; i < 2; i++) qsort(a[i].a, (size_t)a[i].n, sizeof(double), ascending);
-  int half = a[0].n / 2, p99 = a[0].n * 99 / 100;
-  printf("%-9s %-7s stock %8.1f us  verneuil %8.1f us  median x %.3f  p99 x %.3f  mean x %.3f\n", isRead ? "read" : zMode,
-         isRead ? "cold" : zSync, a[0].a[half], a[1].a[half], a[1].a[half] / a[0].a[half], a[1].a[p99] / a[0].a[p99], m1 / m0);
-  fflush(stdout);
+  report(isRead ? "point read" : zMode, isRead ? "-" : zSync, a);
   for (int i = 0; i < 2; i++) {
     sqlite3_finalize(a[i].pStmt);
     sqlite3_close(a[i].db);
@@ -130,7 +160,8 @@ int main(int argc, char **argv) {
   sqlite3 *db;
   char *zErr = 0;
   if (argc < 3) return 2;
-  int turns = argc > 3 ? atoi(argv[3]) : 100, withLoad = argc > 4 && atoi(argv[4]);
+  double seconds = argc > 3 ? atof(argv[3]) : 5;
+  int withLoad = argc > 4 && atoi(argv[4]);
   check(0, sqlite3_open(":memory:", &db), "open");
   sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, (int *)0);
   if (sqlite3_load_extension(db, argv[1], 0, &zErr) != SQLITE_OK) {
@@ -138,8 +169,8 @@ int main(int argc, char **argv) {
     return 1;
   }
   if (withLoad) pthread_create(&thread, 0, load, argv[2]);
-  for (unsigned i = 0; i < sizeof az / sizeof *az; i++) compare(argv[2], az[i][0], az[i][1], turns, 0);
-  compare(argv[2], "delete", "off", turns, 1);
+  for (unsigned i = 0; i < sizeof az / sizeof *az; i++) compare(argv[2], az[i][0], az[i][1], seconds, 0);
+  compare(argv[2], "delete", "off", seconds, 1);
   stopLoad = 1;
   if (withLoad) pthread_join(thread, 0);
   return 0;
