@@ -331,4 +331,6 @@ void spoolRaise(SpoolState *st, uint32_t cause) {
 static void beforeFork(void) { pthread_mutex_lock(&mu); }
 static void afterFork(void) { pthread_mutex_unlock(&mu); }
 static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
-__attribute__((constructor)) static void attachLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
+/* Before the recorder's: what is registered first is prepared for last, and the
+** recorder takes our mutex while it holds its own (spoolOfWal). */
+__attribute__((constructor(101))) static void attachLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
