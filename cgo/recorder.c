@@ -354,13 +354,18 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE))
     walUnlock(p->pSpool, p->pIndex); /* slot 0 is the WRITE lock, and still ours */
   FORWARD(pFile, OP_SHMLOCK, rc, xShmLock(REAL(pFile), iFirst, n, flags));
+  if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
+    walNote(p->pSpool, p->pIndex);
   return rc;
 }
 
 static void recorderShmBarrier(sqlite3_file *pFile) { REAL(pFile)->pMethods->xShmBarrier(REAL(pFile)); }
 
 static int recorderShmUnmap(sqlite3_file *pFile, int deleteFlag) {
-  FILE_OF(pFile)->pIndex = 0;
+  RecorderFile *p = FILE_OF(pFile);
+  /* the last connection, which deletes the WAL next: it holds the database EXCLUSIVE */
+  if (deleteFlag && p->pSpool && p->pIndex) walNote(p->pSpool, p->pIndex);
+  p->pIndex = 0;
   return REAL(pFile)->pMethods->xShmUnmap(REAL(pFile), deleteFlag);
 }
 

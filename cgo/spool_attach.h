@@ -27,6 +27,8 @@ struct Spool {
   _Atomic int nWal;                /* WAL files of this database open in this process */
   uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
   uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */
+  uint64_t noteSalts;              /* of the wal-index when the WRITE lock was taken; 0 unknown (W) */
+  uint32_t noteFrames;             /* and how many frames were committed then (W) */
   char *aSeg;                      /* the current segment, one of aMap, or NULL (W) */
   uint64_t segNo;                  /* its number (W) */
   struct SpoolMap {

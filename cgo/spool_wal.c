@@ -21,6 +21,7 @@ SQLITE_EXTENSION_INIT3
 
 #define WAL_HEADER 32
 #define WAL_FRAME 24
+#define WAL_INDEX_HEADER 48 /* it stands there twice */
 #define WAL_POSITION(salts, nFrame) ((salts) >> 32 << 32 | (uint32_t)(nFrame))
 #define WAL_FRAMES(position) ((uint32_t)(position))
 
@@ -59,7 +60,21 @@ static void publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   spoolWake(p);
 }
 
+/* Only the wal-index says which frames are committed: a writer that was killed after
+** it wrote its commit frame leaves a valid one, which the next writer overwrites. When
+** the WAL is reset the wal-index is already (wal.c, walRestartHdr), so this is noted before. */
+void walNote(Spool *p, const volatile void *pIndex) {
+  unsigned char a[2 * WAL_INDEX_HEADER];
+  for (int i = 0; i < 2 * WAL_INDEX_HEADER; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
+  p->noteSalts = 0;
+  /* copies that differ, or none: it will be recovered, from whatever is valid */
+  if (!a[12] || memcmp(a, a + WAL_INDEX_HEADER, WAL_INDEX_HEADER)) return;
+  p->noteSalts = get8(a + 32);
+  memcpy(&p->noteFrames, a + 16, 4);
+}
+
 void walUnlock(Spool *p, const volatile void *pIndex) {
+  p->noteSalts = 0;
   unsigned char a[48];
   for (int i = 0; i < 48; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
   uint32_t nFrame;
@@ -142,8 +157,9 @@ static int frameValid(WalSum *p, const unsigned char *a, uint32_t szPage, uint64
   return p->s1 == get4(a + 16) && p->s2 == get4(a + 20);
 }
 
-/* The last commit among the valid frames after frame iFirst; iFirst if there is none. */
-static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage, uint32_t iFirst, unsigned char *aBuf) {
+/* The last commit among the valid frames iFirst+1 .. iMax; iFirst if there is none. */
+static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage, uint32_t iFirst, uint32_t iMax,
+                           unsigned char *aBuf) {
   WalSum sum = {get4(aHeader + 24), get4(aHeader + 28), get4(aHeader) & 1};
   uint32_t szFrame = WAL_FRAME + szPage, last = iFirst;
   uint64_t salts = get8(aHeader + 16);
@@ -152,7 +168,8 @@ static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage
     sum.s1 = get4(aBuf + 16);
     sum.s2 = get4(aBuf + 20);
   }
-  for (uint32_t i = iFirst; pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) == (ssize_t)szFrame; i++) {
+  for (uint32_t i = iFirst; i < iMax; i++) {
+    if (pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) break;
     if (!frameValid(&sum, aBuf, szPage, salts)) break;
     if (get4(aBuf + 4)) last = i + 1;
   }
@@ -178,29 +195,48 @@ static void copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint32
   atomic_store(&st->dbSize, -1); /* the size of the file is not that of the database until a checkpoint */
 }
 
+/* How many frames of the WAL of these salts are committed. Without a note, what
+** is published; *pExact is 0 then, as somebody may have committed more. */
+static uint32_t committed(Spool *p, SpoolState *st, uint64_t salts, int *pExact) {
+  uint32_t n = WAL_FRAMES(atomic_load(&st->walPublished));
+  *pExact = salts && p->noteSalts == salts;
+  return *pExact && p->noteFrames > n ? p->noteFrames : n;
+}
+
+/* The frames of the file up to nCommitted, from the first one that the replicator has
+** not consumed. 0 if they are not there, or others that nobody can tell about. */
+static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aOld, uint32_t szPage, uint32_t nCommitted,
+                       int exact) {
+  uint64_t consumed = atomic_load(&st->walConsumed);
+  uint32_t iFirst = consumed >> 32 == atomic_load(&st->walSalts) >> 32 ? WAL_FRAMES(consumed) : 0;
+  unsigned char *aBuf = malloc(WAL_FRAME + szPage);
+  uint32_t iLast = aBuf ? lastCommit(fd, aOld, szPage, iFirst, exact ? nCommitted : UINT32_MAX, aBuf) : 0;
+  int ok = aBuf && iLast == nCommitted;
+  if (ok && iLast > iFirst) copyFrames(p, st, fd, szPage, iFirst, iLast, aBuf);
+  free(aBuf);
+  return ok;
+}
+
 void walBeforeReset(Spool *p, const unsigned char *aHeader) {
   SpoolState *st = p->st;
-  uint64_t salts = atomic_load(&st->walSalts), consumed = atomic_load(&st->walConsumed);
+  uint64_t salts = atomic_load(&st->walSalts);
   unsigned char aOld[WAL_HEADER];
-  if (!WAL_FRAMES(atomic_load(&st->walPublished))) {
+  int exact;
+  uint32_t nCommitted = committed(p, st, salts, &exact);
+  if (!nCommitted) {
     /* nothing of ours can be lost: the first commit of this WAL comes, perhaps after
     ** rollbacks that wrote a header too, or it ends without any. Or somebody else has used it meanwhile. */
     int64_t t = atomic_load(&st->walEndedAt);
-    if (!t || t != databaseTime(p)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+    int theirs = p->noteSalts && p->noteSalts != salts && p->noteFrames;
+    if (!t || t != databaseTime(p) || theirs) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
     return;
   }
   int fd = openWal(p);
   uint32_t szPage = fd >= 0 ? readHeader(fd, aOld) : 0;
-  if (!szPage || get8(aOld + 16) != salts || (aHeader && get4(aHeader + 16) != (uint32_t)(salts >> 32) + 1)) {
+  if (!szPage || get8(aOld + 16) != salts || (aHeader && get4(aHeader + 16) != (uint32_t)(salts >> 32) + 1))
     spoolRaise(st, SPOOL_CAUSE_FOREIGN); /* not the WAL that we know, or not its successor */
-  } else {
-    uint32_t iFirst = consumed >> 32 == salts >> 32 ? WAL_FRAMES(consumed) : 0;
-    unsigned char *aBuf = malloc(WAL_FRAME + szPage);
-    uint32_t iLast = aBuf ? lastCommit(fd, aOld, szPage, iFirst, aBuf) : 0;
-    if (!aBuf || iLast < WAL_FRAMES(atomic_load(&st->walPublished))) spoolRaise(st, SPOOL_CAUSE_WAL);
-    else if (iLast > iFirst) copyFrames(p, st, fd, szPage, iFirst, iLast, aBuf);
-    free(aBuf);
-  }
+  else if (!copyOnReset(p, st, fd, aOld, szPage, nCommitted, exact))
+    spoolRaise(st, SPOOL_CAUSE_WAL);
   if (fd >= 0) close(fd);
 }
 
@@ -212,5 +248,6 @@ void walAfterReset(Spool *p, const unsigned char *aHeader) {
   atomic_store(&st->walSalts, salts);
   atomic_store(&st->dbVersion, 0); /* the change counter moves at checkpoints, unseen */
   atomic_store(&st->dbSize, -1);
+  p->noteSalts = 0;
   if (!aHeader) p->walPage = p->walFrames = 0;
 }

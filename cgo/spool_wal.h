@@ -8,6 +8,10 @@
 /* A transaction put the database into WAL mode; there are no frames yet. */
 void walEntered(Spool *p);
 
+/* The WRITE lock was taken, or the wal-index is about to be deleted by the last
+** connection: note what is committed, for walBeforeReset. */
+void walNote(Spool *p, const volatile void *pIndex);
+
 /* The WRITE lock is about to be released: publish what the wal-index says. pIndex
 ** is its first page (region 0 of the shared memory). */
 void walUnlock(Spool *p, const volatile void *pIndex);

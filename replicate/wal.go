@@ -15,7 +15,8 @@ import (
 // This file follows a database in WAL mode, as doc.go of package spool describes.
 //
 // What of the WAL is in the mirror may go beyond what was published: a base copy,
-// and a flush, take every valid frame up to the last commit. That is a committed
+// and a flush, take what the wal-index says is committed (see openCommitted). Without
+// one they take every valid frame up to the last commit. That is a committed
 // state, or one in the moment before it is: where SQLite rewrites frames of the
 // transaction it is in, the chain of checksums is broken until all are rewritten
 // (wal.c, walRewriteChecksums), and then only an fsync that fails can undo it.
@@ -144,12 +145,11 @@ type walPage struct {
 	b    []byte
 }
 
-// readFrames applies the frames up to the last commit; with framesMax > 0 it stops at
-// that frame. A chain that breaks is no error: s.wal.applied says how far it went.
+// readFrames applies the frames up to the last commit, at most framesMax of the WAL. A chain that breaks is no error: s.wal.applied says how far it went.
 func (s *session) readFrames(framesMax int) error {
 	var pending []walPage // of a transaction whose commit has not been read
 	w := &s.wal
-	for w.reader != nil && (framesMax == 0 || w.reader.Frames() < framesMax) {
+	for w.reader != nil && w.reader.Frames() < framesMax {
 		f, err := w.reader.Next()
 		if err == io.EOF {
 			break
@@ -224,14 +224,15 @@ func (s *session) rereadFrames() error {
 // walStamp tells whether a WAL, or the database under it, was changed by somebody
 // whose reset nobody recorded.
 type walStamp struct {
-	salts uint64 // in the file; 0: no WAL
-	known uint64 // in the state
-	mtime int64  // of the database
+	salts  uint64 // in the file; 0: no WAL
+	frames int    // that are committed, or allFrames
+	known  uint64 // salts in the state
+	mtime  int64  // of the database
 }
 
-func (s *session) stampWAL() (walStamp, error) {
-	st := walStamp{known: s.st.WALSalts.Load()}
-	if err := s.openWAL(); err != nil {
+func (s *session) stampWAL() (st walStamp, err error) {
+	st.known = s.st.WALSalts.Load()
+	if st.frames, err = s.openCommitted(); err != nil {
 		return st, err
 	}
 	st.salts = s.wal.salts
@@ -270,10 +271,13 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		return fmt.Errorf("%w: its WAL was reset", errAgain)
 	}
 	c.keepTail = true
-	err = c.readFrames(0)
+	err = c.readFrames(now.frames)
 	c.keepTail = false
 	if err != nil {
 		return err
+	}
+	if now.frames != allFrames && c.wal.applied < now.frames {
+		return errWALGone
 	}
 	size, err := c.src.Size()
 	if err != nil {
@@ -333,8 +337,15 @@ func (s *session) suspectWAL() error {
 		return nil
 	}
 	applied = s.wal.applied
-	if err := s.readFrames(0); err != nil || s.wal.applied == applied {
+	if err := s.readFrames(now.frames); err != nil {
 		return err
+	}
+	if now.frames != allFrames && s.wal.applied < now.frames && s.st.WALSalts.Load() == known {
+		s.st.Raise(spool.CauseForeign)
+		return nil
+	}
+	if s.wal.applied == applied {
+		return nil
 	}
 	// A new generation, so that a flush waits for it; the mirror is of it already,
 	// unless somebody else has raised it meanwhile.

@@ -145,8 +145,11 @@
 //
 // Copy on reset: before frames are lost (a new header is written at offset 0, or the
 // file is truncated to 0 or deleted) the recorder appends those that the replicator
-// has not consumed, up to the last valid commit, to the changelog as one transaction;
-// only then are the salts replaced. So a replicator reads salts, then head, applies
+// has not consumed, up to the last commit, to the changelog as one transaction;
+// only then are the salts replaced. Which commit is the last one the wal-index says, noted
+// when the WRITE lock was taken: a writer killed between its commit frame and the
+// wal-index leaves a valid frame that never was committed. Where nothing was noted, valid
+// commits beyond the published one raise generation. So a replicator reads salts, then head, applies
 // the log up to head, and then the frames of those salts up to the published one.
 //
 // That nobody else used the WAL between two of ours shows in the salts: a reset adds

@@ -1,0 +1,161 @@
+package cgo_test
+
+import (
+	"database/sql"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// appendDead leaves in the WAL of a database that c keeps open what a writer leaves
+// that was killed after it had written its commit frame, but not the wal-index: a
+// transaction that is valid by its checksums, and never was committed. The next
+// writer writes over it.
+func appendDead(t *testing.T, path string) {
+	t.Helper()
+	twin := filepath.Join(t.TempDir(), "twin.db")
+	for _, suffix := range []string{"", "-wal"} {
+		if out, err := exec.Command("cp", path+suffix, twin+suffix).CombinedOutput(); err != nil {
+			t.Fatalf("cp: %v: %s", err, out)
+		}
+	}
+	out, err := exec.Command("sqlite3", twin, ".dbconfig no_ckpt_on_close on",
+		"begin; insert into t(b) values('dead'); insert into t(b) values(randomblob(20000)); commit").CombinedOutput()
+	if err != nil {
+		t.Fatalf("sqlite3: %v: %s", err, out)
+	}
+	theirs, err := os.ReadFile(twin + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path+"-wal", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ours, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(theirs)) <= ours.Size() {
+		t.Fatalf("the twin's WAL has %d bytes, ours %d", len(theirs), ours.Size())
+	}
+	if _, err := f.WriteAt(theirs[ours.Size():], ours.Size()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDeadCommit: what a killed writer has left in the WAL is not replicated, unless
+// SQLite takes it.
+func TestDeadCommit(t *testing.T) {
+	begin := func(t *testing.T) (string, *sql.Conn) {
+		path := filepath.Join(t.TempDir(), "dead.db")
+		c := open(t, path, "")
+		query(t, c, "pragma journal_mode=wal")
+		query(t, c, "pragma wal_autocheckpoint=0")
+		mustExec(t, c, "create table t(a integer primary key, b)")
+		mustExec(t, c, "insert into t(b) values('alive')")
+		flush(t, c)
+		appendDead(t, path)
+		return path, c
+	}
+	end := func(t *testing.T, path string, c *sql.Conn) {
+		t.Helper()
+		mustExec(t, c, "pragma wal_checkpoint(truncate)")
+		flush(t, c)
+		mustBeValid(t, c)
+		closeConn(t, c)
+		mustEqual(t, path)
+	}
+	t.Run("flushed", func(t *testing.T) {
+		path, c := begin(t)
+		flush(t, c)
+		mustCount(t, restored(t, path), "dead", 0)
+		mustExec(t, c, "insert into t(b) values('next')")
+		flush(t, c)
+		mustCount(t, restored(t, path), "next", 1)
+		end(t, path, c)
+	})
+	t.Run("copied", func(t *testing.T) {
+		path, c := begin(t)
+		foreignCommit(t, path, "foreign")
+		flush(t, c)
+		mustCount(t, restored(t, path), "foreign", 1)
+		mustCount(t, restored(t, path), "dead", 0)
+		end(t, path, c)
+	})
+	t.Run("reset", func(t *testing.T) {
+		path, c := begin(t)
+		mustExec(t, c, "pragma wal_checkpoint(passive)")
+		mustExec(t, c, "insert into t(b) values('next')") // begins a new WAL
+		flush(t, c)
+		mustCount(t, restored(t, path), "dead", 0)
+		mustCount(t, restored(t, path), "next", 1)
+		end(t, path, c)
+	})
+	t.Run("truncated", func(t *testing.T) {
+		path, c := begin(t)
+		mustExec(t, c, "pragma wal_checkpoint(truncate)")
+		flush(t, c)
+		mustCount(t, restored(t, path), "dead", 0)
+		end(t, path, c)
+	})
+	t.Run("closed", func(t *testing.T) {
+		path, c := begin(t)
+		closeConn(t, c)
+		c = open(t, path, "")
+		flush(t, c)
+		mustCount(t, restored(t, path), "dead", 0)
+		end(t, path, c)
+	})
+	t.Run("recovered", func(t *testing.T) {
+		path, c := begin(t)
+		closeConn(t, c)
+		c = open(t, path, "")
+		mustExec(t, c, "insert into t(b) values('before')")
+		flush(t, c)
+		appendDead(t, path)
+		// All are gone, and a new one recovers the WAL: now it is a commit.
+		moved := filepath.Join(t.TempDir(), "moved.db")
+		for _, suffix := range []string{"", "-wal"} {
+			if out, err := exec.Command("cp", path+suffix, moved+suffix).CombinedOutput(); err != nil {
+				t.Fatalf("cp: %v: %s", err, out)
+			}
+		}
+		c = open(t, moved, "")
+		if n := query(t, c, "select count(*) from t where b='dead'"); n != "1" {
+			t.Fatalf("SQLite recovered %s", n)
+		}
+		flush(t, c)
+		mustCount(t, restored(t, moved), "dead", 1)
+		end(t, moved, c)
+	})
+}
+
+// foreignCommit is one of stock SQLite, in another process.
+func foreignCommit(t *testing.T, path, b string) {
+	t.Helper()
+	out, err := exec.Command("sqlite3", path, ".timeout 10000", "pragma wal_autocheckpoint=0", "insert into t(b) values('"+b+"')").CombinedOutput()
+	if err != nil {
+		t.Fatalf("sqlite3: %v: %s", err, out)
+	}
+}
+
+// mustCount counts the rows of t with that b in an image of a database.
+func mustCount(t *testing.T, image []byte, b string, want int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "image.db")
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var n int
+	if err := db.QueryRow("select count(*) from t where b=?", b).Scan(&n); err != nil || n != want {
+		t.Fatalf("the replica has %d rows %q, not %d: %v", n, b, want, err)
+	}
+}

@@ -1,0 +1,115 @@
+package replicate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"verneuil/spool"
+)
+
+// allFrames: whatever is valid in the WAL is committed, or will be.
+const allFrames = math.MaxInt
+
+// walIndexInterval is how long a writer is given to finish what it does to the
+// wal-index: it takes microseconds.
+const walIndexInterval = time.Millisecond
+
+// indexes are the wal-indexes that are open, by path. Closing one would drop the
+// locks that this process's connections have on it, so each stays open until
+// its file has no name any more: then SQLite's last connection has deleted it.
+var indexes struct {
+	sync.Mutex
+	open map[string]*os.File
+}
+
+func openIndex(path string) (*os.File, error) {
+	indexes.Lock()
+	defer indexes.Unlock()
+	now, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if old := indexes.open[path]; old != nil {
+		was, statErr := old.Stat()
+		if err == nil && statErr == nil && os.SameFile(was, now) {
+			return old, nil
+		}
+		delete(indexes.open, path)
+		if statErr == nil {
+			if sys, ok := was.Sys().(*syscall.Stat_t); ok && sys.Nlink == 0 {
+				old.Close()
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if indexes.open == nil {
+		indexes.open = make(map[string]*os.File)
+	}
+	indexes.open[path] = f
+	return f, nil
+}
+
+// openCommitted begins to read the database's WAL, and returns how many of its
+// frames are committed. The WAL alone cannot tell: what a writer has left that was
+// killed after its commit frame and before the wal-index is valid, and the next writer
+// writes over it. A WAL that the wal-index has left behind counts as none:
+// all of it is in the database.
+//
+// Without a wal-index, and with one that is not whole, nobody is in the WAL but
+// one under locking EXCLUSIVE from its first access on; who comes next takes
+// whatever is valid.
+func (s *session) openCommitted() (frames int, err error) {
+	for try := 1; ; try++ {
+		if err := s.openWAL(); err != nil {
+			return 0, err
+		}
+		if s.wal.reader == nil {
+			return 0, nil
+		}
+		var index spool.WALIndex
+		f, err := openIndex(s.sp.Path() + "-shm")
+		if err == nil {
+			index, err = spool.ReadWALIndex(f)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return allFrames, nil
+		case err == nil && index.Salts == s.wal.salts:
+			return max(index.Frames, s.walPublished(s.wal.salts)), nil
+		case try < walTries:
+		case err == nil:
+			s.wal.reset()
+			return 0, nil
+		case errors.As(err, new(*fs.PathError)):
+			return 0, fmt.Errorf("look at wal-index: %w", err)
+		default:
+			return allFrames, nil
+		}
+		select {
+		case <-s.ctx.Done():
+			return 0, s.ctx.Err()
+		case <-s.r.o.clock.after(walIndexInterval):
+		}
+	}
+}
+
+// walPublished returns how many frames of the WAL with these salts are published.
+func (s *session) walPublished(salts uint64) int {
+	published := s.st.WALPublished.Load()
+	if s.st.WALSalts.Load() != salts || published>>32 != walSalt(salts) {
+		return 0
+	}
+	return int(uint32(published))
+}
