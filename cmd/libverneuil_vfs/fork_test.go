@@ -1,0 +1,176 @@
+package main_test
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// hostProgram compiles testdata/hosts/host.c against SQLite's shared library.
+func hostProgram(t *testing.T) string {
+	t.Helper()
+	library(t)
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/mattn/go-sqlite3").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	program := filepath.Join(t.TempDir(), "host")
+	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+strings.TrimSpace(string(out)),
+		"-o", program, filepath.Join("..", "..", "testdata", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
+	if r.code != 0 {
+		t.Fatalf("compile host.c: %s%s", r.stdout, r.stderr)
+	}
+	return program
+}
+
+func (s *site) host() *session {
+	s.t.Helper()
+	return start(s.t, []string{s.env()}, hostProgram(s.t), library(s.t))
+}
+
+var journals = []string{"delete", "wal"}
+
+// TestForkBeforeOpen: the child of a process that has opened nothing replicates by
+// itself, and so does its parent afterwards.
+func TestForkBeforeOpen(t *testing.T) {
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			h := s.host()
+			h.send(".fork")
+			h.must(".open " + s.path("child.db"))
+			h.want("pragma journal_mode="+journal, journal)
+			h.must("create table t(a integer primary key, b)")
+			h.must("insert into t(b) values(randomblob(100000))")
+			h.flush()
+			h.must(".close")
+			h.want(".leave 0", "child: exit 0")
+			s.mustEqual("child.db")
+
+			h.must(".open " + s.path("child.db"))
+			h.must("insert into t(b) values(randomblob(100000))")
+			h.flush()
+			h.endsWith(0)
+			s.mustEqual("child.db")
+		})
+	}
+}
+
+// TestForkAfterOpen: children of a process that replicates record on connections of
+// their own; the parent sends what they have committed.
+func TestForkAfterOpen(t *testing.T) {
+	const children, inserts = 3, 20
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			h := s.host()
+			h.must(".open " + s.path("a.db"))
+			h.want("pragma journal_mode="+journal, journal)
+			h.must("create table t(a integer primary key, b)")
+			h.flush()
+			for child := range children {
+				h.send(".fork")
+				h.must(".open " + s.path("a.db"))
+				for range inserts {
+					h.must("insert into t(b) values(randomblob(3000))")
+				}
+				h.want("pragma verneuil_flush_replication_data", "0") // it cannot send
+				if status := h.ask("select verneuil_status()"); !strings.HasPrefix(status, "{") {
+					t.Errorf("verneuil_status() in the child: %q", status)
+				}
+				h.must(".close")
+				h.want(".leave 0", "child: exit 0")
+				h.must("insert into t(b) values('parent')")
+				h.flush()
+				h.want("select count(*) from t", strconv.Itoa((child+1)*(inserts+1)))
+				if journal == "delete" {
+					s.mustEqual("a.db")
+				}
+			}
+			h.endsWith(0)
+			s.mustEqual("a.db")
+			if ok := s.stock("a.db", "pragma integrity_check"); ok != "ok" {
+				t.Errorf("integrity check: %s", ok)
+			}
+		})
+	}
+}
+
+// TestForkWhileThreadsWrite: a fork in the middle of other threads' transactions; the
+// children write another database. What stock SQLite does not survive either (its own
+// mutexes may be held), we need not.
+func TestForkWhileThreadsWrite(t *testing.T) {
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			h := s.host()
+			done, said := s.storm(h, journal, "verneuil")
+			if strings.Contains(said, "hangs in libverneuil") {
+				t.Fatalf("a child hangs in the extension: %s", said)
+			}
+			for try := 0; said != "" && !strings.Contains(said, "hangs in libsqlite3"); try++ {
+				if _, stock := s.storm(s.host(), journal, "unix"); stock != "" {
+					said += "\nwith vfs=unix: " + stock
+					break
+				}
+				if try == 3 {
+					t.Fatalf("children fail, and not with vfs=unix: %s", said)
+				}
+			}
+			if said != "" {
+				t.Logf("as with stock SQLite: %s", said)
+			}
+			h.flush()
+			h.must(".open " + s.path("verneuil-other.db"))
+			h.want("select count(*) from t", strconv.Itoa(done))
+			h.flush()
+			h.endsWith(0)
+			for _, db := range []string{"verneuil.db", "verneuil-other.db"} {
+				s.mustEqual(db)
+				if ok := s.stock(db, "pragma integrity_check"); ok != "ok" {
+					t.Errorf("integrity check of %s: %s", db, ok)
+				}
+			}
+		})
+	}
+}
+
+// storm forks children while threads write, returns how many of them did their
+// insert, and what the others said.
+func (s *site) storm(h *session, journal, vfs string) (done int, said string) {
+	s.t.Helper()
+	const children = 8
+	for _, db := range []string{vfs + "-other.db", vfs + ".db"} {
+		h.must(".open file:" + s.path(db) + "?vfs=" + vfs)
+		h.want("pragma journal_mode="+journal, journal)
+		h.must("create table if not exists t(a integer primary key, b)")
+	}
+	answer := h.ask(fmt.Sprintf(".storm %d file:%s?vfs=%s", children, s.path(vfs+"-other.db"), vfs))
+	at := strings.LastIndex(answer, "done: ")
+	if at < 0 {
+		s.t.Fatalf("the host says %q", answer)
+	}
+	fmt.Sscanf(answer[at:], "done: %d", &done)
+	return done, strings.TrimSpace(answer[:at])
+}
+
+// TestForkWhileWALsOpen: the locks that are held over a fork are taken in the order in
+// which opening and closing a WAL takes them.
+func TestForkWhileWALsOpen(t *testing.T) {
+	forks := "2000"
+	if testing.Short() {
+		forks = "200"
+	}
+	s := dirSite(t)
+	h := s.host()
+	h.must(".open file:" + s.path("a.db") + "?vfs=verneuil")
+	h.want("pragma journal_mode=wal", "wal")
+	h.must("create table t(a integer primary key, b)")
+	h.want(".churn "+forks, "done: "+forks)
+	h.flush()
+	h.endsWith(0)
+	s.mustEqual("a.db")
+}

@@ -1,0 +1,241 @@
+/*
+** A host for the tests: a program that uses SQLite and loads the extension, and can
+** fork. It reads lines as the sqlite3 shell does: SQL, of which it prints the first
+** column of each row, or "error: ...", and
+**
+**   .open NAME       closes the database and opens another; a file: URI may name a VFS
+**   .close
+**   .print TEXT
+**   .fork            the child reads the lines that follow, up to its .leave; the parent
+**                    waits for it, and prints how it ended
+**   .leave N         _exit(N): no atexit, no flush
+**   .exit N          exit(N)
+**   .storm N NAME    forks N children, one after the other, while two threads do inserts into
+**                    the open database, and open and close connections. A child does one
+**                    insert into the other database NAME: of this one it has inherited
+**                    SQLite's notes of the threads' locks, which nobody clears there.
+**                    Prints what children had to complain about, and how many had not
+**   .churn N         likewise, but the children only _exit
+**
+** Usage: host LIBRARY
+*/
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sqlite3-binding.h"
+
+#define LINE_BYTES_MAX 65536
+
+/* A child that takes longer than this hangs. */
+#define CHILD_SECONDS 3
+
+static char name[4096]; /* of the database that is open */
+static sqlite3 *db;
+
+static void die(const char *what, const char *why) {
+  fprintf(stderr, "host: %s: %s\n", what, why);
+  exit(70);
+}
+
+static sqlite3 *openDatabase(const char *z) {
+  sqlite3 *p = 0;
+  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI;
+  if (sqlite3_open_v2(z, &p, flags, 0) != SQLITE_OK) {
+    printf("error: open %s: %s\n", z, sqlite3_errmsg(p));
+    sqlite3_close(p);
+    return 0;
+  }
+  sqlite3_busy_timeout(p, 500 * CHILD_SECONDS);
+  return p;
+}
+
+static void loadExtension(const char *zLibrary) {
+  sqlite3 *p = 0;
+  char *zErr = 0;
+  if (sqlite3_open(":memory:", &p) != SQLITE_OK) die("open", sqlite3_errmsg(p));
+  sqlite3_db_config(p, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, (int *)0);
+  if (sqlite3_load_extension(p, zLibrary, 0, &zErr) != SQLITE_OK) die(zLibrary, zErr);
+  sqlite3_close(p);
+}
+
+static void runSQL(const char *zSQL) {
+  sqlite3_stmt *p = 0;
+  int rc = sqlite3_prepare_v2(db, zSQL, -1, &p, 0);
+  if (rc == SQLITE_OK) {
+    while ((rc = sqlite3_step(p)) == SQLITE_ROW) {
+      const char *z = (const char *)sqlite3_column_text(p, 0);
+      printf("%s\n", z ? z : "");
+    }
+    rc = sqlite3_finalize(p);
+  }
+  if (rc != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(db));
+}
+
+/* ---- fork ---- */
+
+static const char *ending(int status) {
+  static char z[40];
+  if (WIFEXITED(status)) snprintf(z, sizeof z, "exit %d", WEXITSTATUS(status));
+  else snprintf(z, sizeof z, "signal %d", WTERMSIG(status));
+  return z;
+}
+
+/* The child of a fork goes on reading; the parent comes back when it has ended. */
+static void forkAndWait(void) {
+  int status = 0;
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid < 0) die("fork", "failed");
+  if (pid == 0) {
+    alarm(CHILD_SECONDS);
+    db = 0; /* the parent's: SQLite forbids its use here */
+    return;
+  }
+  waitpid(pid, &status, 0);
+  printf("child: %s\n", ending(status));
+}
+
+static atomic_int stop, written, inserts; /* inserts per connection */
+
+/* Inserts, on a connection that is now and then opened anew. */
+static void *writer(void *unused) {
+  (void)unused;
+  while (!stop) {
+    sqlite3 *p = openDatabase(name);
+    for (int i = 0; p && !stop && i < inserts; i++) {
+      int rc = sqlite3_exec(p, "insert into t(b) values(randomblob(300))", 0, 0, 0);
+      if (rc != SQLITE_OK && rc != SQLITE_BUSY) printf("writer: %s\n", sqlite3_errmsg(p));
+      written++;
+    }
+    sqlite3_close(p);
+  }
+  return 0;
+}
+
+/* A child hangs: say in which library, the C library aside. */
+static void onAlarm(int signal) {
+  void *a[64];
+  int n = backtrace(a, 64);
+  (void)signal;
+  for (int i = 1; i < n; i++) {
+    Dl_info info;
+    if (!dladdr(a[i], &info) || !info.dli_fname) continue;
+    const char *z = strrchr(info.dli_fname, '/');
+    z = z ? z + 1 : info.dli_fname;
+    if (!strncmp(z, "libc.", 5) || !strncmp(z, "libpthread", 10) || !strncmp(z, "ld-", 3)) continue;
+    dprintf(STDOUT_FILENO, "child: hangs in %s\n", z);
+    break;
+  }
+  _exit(3);
+}
+
+static int insertInChild(const char *zName) {
+  signal(SIGALRM, onAlarm);
+  alarm(CHILD_SECONDS);
+  sqlite3 *p = openDatabase(zName);
+  if (!p) return 1;
+  int rc = sqlite3_exec(p, "insert into t(b) values('child')", 0, 0, 0);
+  if (rc != SQLITE_OK) dprintf(STDOUT_FILENO, "child: %s\n", sqlite3_errmsg(p));
+  return sqlite3_close(p) != SQLITE_OK || rc != SQLITE_OK;
+}
+
+/* Forks n children, one after the other, while two threads write. They insert into the
+** database zOther, if there is one. */
+static void storm(int n, const char *zOther) {
+  void *a[1];
+  pthread_t t[2];
+  int done = 0;
+  backtrace(a, 1); /* loads what it needs now: in a child that would take locks */
+  stop = 0;
+  inserts = zOther ? 300 : 5;
+  for (int i = 0; i < 2; i++)
+    if (pthread_create(&t[i], 0, writer, 0)) die("pthread_create", "failed");
+  for (int i = 0; i < n; i++) {
+    int status = 0, before = written;
+    fflush(stdout);
+    while (zOther && written < before + 3) sched_yield();
+    pid_t pid = fork();
+    if (pid < 0) die("fork", "failed");
+    if (pid == 0) _exit(zOther ? insertInChild(zOther) : 0);
+    waitpid(pid, &status, 0);
+    if (status) printf("child: %s\n", ending(status));
+    else done++;
+  }
+  stop = 1;
+  for (int i = 0; i < 2; i++) pthread_join(t[i], 0);
+  printf("done: %d\n", done);
+}
+
+/* ---- lines ---- */
+
+/* One byte at a time, so that parent and child can share the input. */
+static int readLine(char *z, size_t nMax) {
+  size_t n = 0;
+  while (n + 1 < nMax) {
+    ssize_t got = read(STDIN_FILENO, z + n, 1);
+    if (got <= 0) return 0;
+    if (z[n] == '\n') break;
+    n++;
+  }
+  z[n] = 0;
+  return 1;
+}
+
+static const char *argument(const char *zLine, const char *zCommand) {
+  size_t n = strlen(zCommand);
+  if (strncmp(zLine, zCommand, n) || (zLine[n] && zLine[n] != ' ')) return 0;
+  return zLine[n] ? zLine + n + 1 : zLine + n;
+}
+
+static void closeDatabase(void) {
+  if (sqlite3_close(db) != SQLITE_OK) printf("error: close: %s\n", sqlite3_errmsg(db));
+  db = 0;
+}
+
+static void runLine(const char *zLine) {
+  const char *z;
+  if ((z = argument(zLine, ".open"))) {
+    closeDatabase();
+    snprintf(name, sizeof name, "%s", z);
+    db = openDatabase(name);
+  } else if (argument(zLine, ".close")) {
+    closeDatabase();
+  } else if ((z = argument(zLine, ".print"))) {
+    printf("%s\n", z);
+  } else if (argument(zLine, ".fork")) {
+    forkAndWait();
+  } else if ((z = argument(zLine, ".leave"))) {
+    fflush(stdout);
+    _exit(atoi(z));
+  } else if ((z = argument(zLine, ".exit"))) {
+    exit(atoi(z));
+  } else if ((z = argument(zLine, ".storm"))) {
+    storm(atoi(z), strchr(z, ' ') ? strchr(z, ' ') + 1 : 0);
+  } else if ((z = argument(zLine, ".churn"))) {
+    storm(atoi(z), 0);
+  } else {
+    runSQL(zLine);
+  }
+}
+
+int main(int argc, char **argv) {
+  static char line[LINE_BYTES_MAX];
+  if (argc != 2) die("usage", "host LIBRARY");
+  loadExtension(argv[1]);
+  while (readLine(line, sizeof line)) {
+    runLine(line);
+    fflush(stdout);
+  }
+  closeDatabase();
+  return 0;
+}
