@@ -79,9 +79,9 @@ func goValidate(dir *C.char) (ok C.int) {
 }
 
 //export goStatus
-func goStatus() (status *C.char) {
+func goStatus(problem *C.char) (status *C.char) {
 	defer guard("status")
-	return C.CString(string(vfs.Process().Status()))
+	return C.CString(string(vfs.Process().Status(C.GoString(problem))))
 }
 
 //export goExit

@@ -14,7 +14,7 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   (void)argc;
   (void)argv;
   if (verneuilGoRuns()) {
-    char *z = goStatus();
+    char *z = goStatus((char *)recorderProblem());
     if (z) sqlite3_result_text(ctx, z, -1, SQLITE_TRANSIENT);
     else sqlite3_result_error_nomem(ctx);
     free(z);

@@ -22,8 +22,9 @@ extern int goFlush(char *zSpool, int ms);
 /* Under VERNEUIL_VALIDATE, with the write lock still held: mirror == database? */
 extern int goValidate(char *zSpool);
 
-/* verneuil_status() and verneuil_perf()'s Go half, as JSON; malloc'd. */
-extern char *goStatus(void);
+/* verneuil_status(), as JSON; malloc'd. zProblem: why databases were opened without
+** replication, or NULL. */
+extern char *goStatus(char *zProblem);
 
 /* The process ends: give unsent data at most ms milliseconds. */
 extern void goExit(int ms);

@@ -125,6 +125,9 @@ func (e *Engine) Store() (*chunkstore.Store, error) {
 	}
 	if e.store == nil && e.storeErr == nil {
 		e.store, e.storeErr = e.cfg.OpenStore(context.Background(), e.log)
+		if e.storeErr == nil && len(e.store.Targets) == 0 {
+			e.log.Error("databases are recorded, but not sent", "error", errNoTargets)
+		}
 	}
 	return e.store, e.storeErr
 }
@@ -401,8 +404,28 @@ func (e *Engine) Panicked(what string, p any) {
 	e.panics = append(e.panics, fmt.Sprintf("%s: %v", what, p))
 }
 
-// Status returns verneuil_status()'s JSON object.
-func (e *Engine) Status() []byte {
+// errNoTargets: databases are opened through the writer VFS, which has nowhere to send.
+var errNoTargets = errors.New("replication_targets: no s3 or dir target")
+
+// problemLocked returns what keeps the process's databases from being replicated. The
+// recorder's own reason is opening: why it opened one without a spool.
+func (e *Engine) problemLocked(opening string) string {
+	errs := []error{e.cfgErr, e.storeErr}
+	if opening != "" && (e.cfgErr == nil || opening != e.cfgErr.Error()) {
+		errs = append(errs, errors.New(opening))
+	}
+	if e.store != nil && len(e.store.Targets) == 0 {
+		errs = append(errs, errNoTargets)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// Status returns verneuil_status()'s JSON object. opening is why the recorder has last
+// opened a database without replication, empty if it has not.
+func (e *Engine) Status(opening string) []byte {
 	type database struct {
 		Spool string `json:"spool"`
 		Error string `json:"error,omitempty"`
@@ -422,9 +445,7 @@ func (e *Engine) Status() []byte {
 	status.Replicas = replicate.Followers()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := errors.Join(e.cfgErr, e.storeErr); err != nil {
-		status.Error = err.Error()
-	}
+	status.Error = e.problemLocked(opening)
 	if e.store != nil {
 		status.APICalls = e.store.Calls()
 	}
