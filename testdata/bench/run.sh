@@ -55,9 +55,11 @@ fresh() {
   export VERNEUIL_CONFIG=@$dir/$1/config.json
 }
 wants() { [[ " $parts " == *" $1 "* ]]; }
-wall() { # COMMAND...: its seconds
-  local TIMEFORMAT=%R
-  { time "$@" >/dev/null 2>&1; } 2>&1
+took() { # NAME COMMAND...: a line for NAME in $dir/times: its seconds, then those of processors
+  local TIMEFORMAT='%R %U %S' name=$1 t
+  shift
+  t=$({ time "$@" >/dev/null 2>&1; } 2>&1)
+  awk -v n="$name" '{ print n, $1, $2 + $3 }' <<<"$t" >>"$dir/times"
 }
 median() { sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
 
@@ -147,21 +149,31 @@ part_update() {
   chapter "One row of a 200 MB database"
   fresh update
   "$dir/host" fill "$lib" verneuil "$dir/update/a.db" 200000000
-  local name store=$dir/update/store i calls objects bytes
+  local name store=$dir/update/store n=100 i calls callsMax objects bytes bytesMax
   name=$("$build/verneuilctl" manifest-name "$dir/update/a.db")
-  say "\`host update ... 10\`: an update of one row and a flush, ten times, after a first; the changed pages are two of 4,096"
-  say "bytes (the row's and none else but page 1, with the change counter)."
-  table "| update | API calls | new chunks, leaves, nodes | manifest bytes | x bytes of the changed pages |"
+  say "\`host update ... $n\`: an update of one row and a flush, $n times. Each changes two pages of 4,096 bytes, the row's and"
+  say "page 1 (its change counter). The aim is one request and under 8 KB."
   touch "$dir/update/before"
-  coproc HOST { timeout 120 "$dir/host" update "$lib" "$dir/update/a.db" 10; }
-  for i in 1 2 3 4 5 6 7 8 9 10; do
+  coproc HOST { timeout 120 "$dir/host" update "$lib" "$dir/update/a.db" $n; }
+  for ((i = 1; i <= n; i++)); do
     read -r calls <&"${HOST[0]}"
-    objects=$(find "$store/chunks" -type f -newer "$dir/update/before" | wc -l)
-    bytes=$(stat -c %s "$store/manifests/$name")
-    echo "| $i | $calls | $objects (in all) | $bytes | $(ratio "$bytes" 8192) |" | rows
+    echo "$calls $(stat -c %s "$store/manifests/$name")" >>"$dir/update/all"
+    [ $i = 1 ] && objects=$(find "$store/chunks" -type f -newer "$dir/update/before" | wc -l)
     echo >&"${HOST[1]}"
   done
   wait "$HOST_PID" || true
+  table "| | API calls | manifest bytes | x bytes of the changed pages |"
+  read -r calls bytes < <(head -1 "$dir/update/all")
+  echo "| the first | $calls | $bytes | $(ratio "$bytes" 8192) |" | rows
+  for i in 1 2; do
+    sort -n -k$i "$dir/update/all" | awk -v i=$i '{ a[NR] = $i } END { print a[int((NR + 1) / 2)], a[NR] }'
+  done >"$dir/update/summary"
+  { read -r calls callsMax; read -r bytes bytesMax; } <"$dir/update/summary"
+  echo "| median of $n | $calls | $bytes | $(ratio "$bytes" 8192) |" | rows
+  echo "| greatest | $callsMax | $bytesMax | $(ratio "$bytesMax" 8192) |" | rows
+  say ""
+  say "New chunks, leaves and nodes: $objects with the first, $(find "$store/chunks" -type f -newer "$dir/update/before" | wc -l) with all $n;" \
+    "API calls in all: $(awk '{ n += $1 } END { print n }' "$dir/update/all")."
   rm -rf "$dir/update"
 }
 
@@ -171,11 +183,14 @@ part_wal() {
   say "\`host wal ... 1000000\`: transactions of 100 rows; checkpoints are SQLite's own automatic ones, counted in a hook."
   table "| vfs | seconds | commits | checkpoints | complete | busy | WAL restarts | most frames | -wal bytes at the end |"
   local i vfs
-  for i in 1 2; do
+  for i in 1 2 3; do
     for vfs in unix verneuil; do
-      timeout 120 "$dir/host" wal "$lib" $vfs "$dir/wal/$vfs$i.db" 1000000 | rows
+      timeout 120 "$dir/host" wal "$lib" $vfs "$dir/wal/$vfs$i.db" 1000000 | tee -a "$dir/wal/all" | rows
     done
   done
+  say ""
+  say "Time, verneuil to stock, turn by turn:$(awk '$2 == "unix" { t = $4 } $2 == "verneuil" { printf " %.2f", $4 / t }' "$dir/wal/all")" \
+    "(the other processor compresses and stores the database meanwhile)."
   rm -rf "$dir/wal"
 }
 
@@ -210,40 +225,45 @@ part_sync() {
   for i in 1 2 3; do
     rm -rf "$dir/sync/store" "$dir/sync/spool" "$dir/sync/copy" "$dir/sync/copy.zst"
     sync
-    echo "sync $(wall timeout 300 "$ctl" sync "$db")" >>"$dir/times"
+    took sync timeout 300 "$ctl" sync "$db"
     sync
-    echo "cp $(wall cp "$db" "$dir/sync/copy")" >>"$dir/times"
-    echo "cpsync $(wall sync "$dir/sync/copy")" >>"$dir/times"
+    took cp cp "$db" "$dir/sync/copy"
+    took cpsync sync "$dir/sync/copy"
     rm "$dir/sync/copy"
-    echo "zstd $(wall zstd -q -1 -T0 "$db" -o "$dir/sync/copy.zst")" >>"$dir/times"
-    echo "zstdsync $(wall sync "$dir/sync/copy.zst")" >>"$dir/times"
-    echo "restore $(wall timeout 300 "$ctl" restore --source-path "$db" --out "$dir/sync/out")" >>"$dir/times"
+    took zstd zstd -q -1 -T0 "$db" -o "$dir/sync/copy.zst"
+    took zstdsync sync "$dir/sync/copy.zst"
+    took restore timeout 300 "$ctl" restore --source-path "$db" --out "$dir/sync/out"
     cmp "$db" "$dir/sync/out"
     rm "$dir/sync/out"
     sync
-    echo "unzstd $(wall zstd -q -d "$dir/sync/copy.zst" -o "$dir/sync/copy")" >>"$dir/times"
-    echo "unzstdsync $(wall sync "$dir/sync/copy")" >>"$dir/times"
-    echo "cpback $(wall cp "$dir/sync/copy" "$dir/sync/copy2")" >>"$dir/times"
+    took unzstd zstd -q -d "$dir/sync/copy.zst" -o "$dir/sync/copy"
+    took unzstdsync sync "$dir/sync/copy"
+    took cpback cp "$dir/sync/copy" "$dir/sync/copy2"
     rm "$dir/sync/copy" "$dir/sync/copy2"
     sync
   done
-  local -A t
+  local -A t c
   local k
   for k in sync cp cpsync zstd zstdsync restore unzstd unzstdsync cpback; do
     t[$k]=$(awk -v k=$k '$1 == k { print $2 }' "$dir/times" | median)
+    c[$k]=$(awk -v k=$k '$1 == k { print $3 }' "$dir/times" | median)
   done
-  sum() { awk "BEGIN { printf \"%.2f\", $(IFS=+; echo "$*") }"; }
-  local plain durable
-  plain=$(sum "${t[cp]}" "${t[zstd]}") durable=$(sum "${t[cp]}" "${t[zstd]}" "${t[cpsync]}" "${t[zstdsync]}")
-  table "| what | seconds | MiB/s | verneuil x it |"
-  line() { echo "| $1 | $2 | $(awk -v m="$mib" -v s="$2" 'BEGIN { printf "%.0f", m / s }') | $(ratio "$3" "$2") |" | rows; }
-  line '`verneuilctl sync` (hash, compress, '"$(find "$dir/sync/store" -type f | wc -l)"' durable objects)' "${t[sync]}" "${t[sync]}"
-  line '`cp` + `zstd -1 -T0`' "$plain" "${t[sync]}"
-  line 'the same, each with `sync FILE`' "$durable" "${t[sync]}"
-  plain=$(sum "${t[unzstd]}" "${t[cpback]}") durable=$(sum "${t[unzstd]}" "${t[unzstdsync]}" "${t[cpback]}")
-  line '`verneuilctl restore` (verify, fsync)' "${t[restore]}" "${t[restore]}"
-  line '`zstd -d` + `cp`' "$plain" "${t[restore]}"
-  line 'the same, with `sync FILE` of the first' "$durable" "${t[restore]}"
+  table "| what | seconds | MiB/s | verneuil x it | processor seconds | verneuil x it |"
+  line() { # TEXT OURS PART...: the sum of the parts
+    local part wall=0 cpu=0 text=$1 ours=$2
+    shift 2
+    for part; do
+      wall=$(awk "BEGIN { print $wall + ${t[$part]} }") cpu=$(awk "BEGIN { print $cpu + ${c[$part]} }")
+    done
+    printf '| %s | %.2f | %.0f | %s | %.2f | %s |\n' "$text" "$wall" "$(awk "BEGIN { print $mib / $wall }")" \
+      "$(ratio "${t[$ours]}" "$wall")" "$cpu" "$(ratio "${c[$ours]}" "$cpu")" | rows
+  }
+  line "verneuilctl sync (hash, compress, $(find "$dir/sync/store" -type f | wc -l) durable objects)" sync sync
+  line 'cp + zstd -1 -T0' sync cp zstd
+  line 'the same, each with sync FILE' sync cp zstd cpsync zstdsync
+  line 'verneuilctl restore (verify, fsync)' restore restore
+  line 'zstd -d + cp' restore unzstd cpback
+  line 'the same, with sync FILE of the first' restore unzstd cpback unzstdsync
   say ""
   say "Bytes stored: verneuil $(du -sm --apparent-size "$dir/sync/store" | cut -f1) MiB, zstd -1 $(du -sm --apparent-size "$dir/sync/copy.zst" | cut -f1) MiB."
   rm -rf "$dir/sync"
