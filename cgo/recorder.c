@@ -150,7 +150,7 @@ static int recording(RecorderFile *p) {
 /* A write to the database failed: part of it may be there. */
 static void failed(RecorderFile *p) {
   p->sizeUncertain = 1;
-  spoolRaise(p->txn.st, SPOOL_CAUSE_IO);
+  spoolFailed(p->pSpool, &p->txn);
 }
 
 static void endTransaction(RecorderFile *p) {
@@ -496,7 +496,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   offerMethods(p); /* also after an error: SQLite closes what has methods */
   if (isMain && rc == SQLITE_OK && settings.replicate) pSpool = attach(p, zName);
   p->pSpool = pSpool;
-  if (p->isWal) atomic_fetch_add(&pSpool->nWal, 1);
+  if (p->isWal && !atomic_fetch_add(&pSpool->nWal, 1)) pSpool->walPage = pSpool->walFrames = 0; /* of an earlier WAL */
   pthread_mutex_lock(&mu);
   p->pNext = pFiles;
   p->ppPrev = &pFiles;

@@ -43,6 +43,12 @@ int fileIdentity(const char *zPath, FileIdentity *p) {
   return 0;
 }
 
+int64_t databaseTime(Spool *p) {
+  struct stat s;
+  if (stat(p->zPath, &s)) return 0;
+  return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+}
+
 /* The directory's name: see spool.Name in Go, which must agree. */
 static char *spoolDir(const char *zPath) {
   static const char hex[] = "0123456789ABCDEF";
@@ -280,6 +286,7 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino) : 0;
   if (st) {
     adoptState(p, st, ino);
+    if (atomic_load(&p->st->cause) == SPOOL_CAUSE_REPLACED) spoolWake(p); /* perhaps just now */
     if (isNew) {
       p->pNext = pSpools;
       pSpools = p;

@@ -55,6 +55,9 @@ void spoolSettings(const char *zRoot, unsigned permissions);
 /* The identity of the file at zPath; 0 or an errno. */
 int fileIdentity(const char *zPath, FileIdentity *p);
 
+/* The database's modification time in ns; 0 unknown. */
+int64_t databaseTime(Spool *p);
+
 /* Finds or makes the spool of a database and maps its state. NULL, with a reason
 ** in *pzErr (sqlite3_malloc'd), where that cannot be done. */
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr);
@@ -83,6 +86,9 @@ void spoolBeginCopy(SpoolState *st, SpoolTxn *t);
 void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst);
 void spoolTruncate(Spool *p, SpoolTxn *t, int64_t size);
 void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size);
+
+/* A write of the transaction failed: what the file holds now, the log cannot say. */
+void spoolFailed(Spool *p, SpoolTxn *t);
 
 /* Wakes the replicator if it sleeps. */
 void spoolWake(Spool *p);

@@ -165,13 +165,22 @@ static void append(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData,
   if (!t->lost && frameRoom(p, t, n)) writeFrame(p, t, pFrame, pData, n);
 }
 
+/* Did somebody write without a recorder since the last record? After a WAL there
+** is no version to compare with, but the file's time: its end is walEndedAt. Of a
+** new state nothing is known, and nothing need be: there is no mirror yet. */
+static int foreign(Spool *p, SpoolState *st, uint64_t version, int64_t size) {
+  uint64_t known = atomic_load(&st->dbVersion);
+  int64_t knownSize = atomic_load(&st->dbSize), ended = atomic_load(&st->walEndedAt);
+  if ((known && known != version) || (knownSize >= 0 && knownSize != size)) return 1;
+  if (known || (!ended && atomic_load(&st->mirrorGeneration) != atomic_load(&st->generation))) return 0;
+  return !ended || ended != databaseTime(p);
+}
+
 int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version, int64_t size) {
   SpoolState *st = p->st;
   if ((atomic_load(&st->flags) & SPOOL_LOST) && spoolReattach(p, pId)) st = p->st;
   if (st->ino != pId->ino || st->dev != pId->dev || st->birth != pId->birth) return 0;
-  uint64_t known = atomic_load(&st->dbVersion);
-  int64_t knownSize = atomic_load(&st->dbSize);
-  if ((known && known != version) || (knownSize >= 0 && knownSize != size)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  if (foreign(p, st, version, size)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   if (atomic_load(&st->walSalts)) { /* there was a WAL, and nobody told us of its end */
     atomic_store(&st->walSalts, 0);
     atomic_store(&st->walPublished, 0);
@@ -186,7 +195,7 @@ int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version,
 }
 
 void spoolBeginCopy(SpoolState *st, SpoolTxn *t) {
-    t->st = st;
+  t->st = st;
   t->active = 1;
   t->lost = 0;
   t->before = 0;
@@ -210,6 +219,11 @@ void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst) 
 void spoolTruncate(Spool *p, SpoolTxn *t, int64_t size) {
   SpoolFrame frame = {.kind = SPOOL_TRUNCATE, .a = (uint64_t)size};
   append(p, t, &frame, 0, 0);
+}
+
+void spoolFailed(Spool *p, SpoolTxn *t) {
+  if (t->lost) spoolRaise(t->st, SPOOL_CAUSE_IO);
+  else lose(p, t, SPOOL_CAUSE_IO, 0);
 }
 
 void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {

@@ -30,14 +30,8 @@ static uint32_t get4(const unsigned char *a) {
 }
 static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | get4(a + 4); }
 
-/* The database's modification time; 0 unknown. Nobody writes it between the end of
-** a checkpoint and the first commit of the next WAL. */
-static int64_t databaseTime(Spool *p) {
-  struct stat s;
-  if (stat(p->zPath, &s)) return 0;
-  return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
-}
-
+/* Nobody writes the database between the end of a checkpoint and the first commit
+** of the next WAL, or of a rollback journal (spoolBegin): its time tells. */
 void walEntered(Spool *p) { atomic_store(&((SpoolState *)p->st)->walEndedAt, databaseTime(p)); }
 
 static void publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
@@ -183,9 +177,10 @@ static void copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint32
   int64_t size = 0;
   SpoolTxn t;
   spoolBeginCopy(st, &t);
-  for (uint32_t i = iFirst; i < iLast; i++) {
+  for (uint32_t i = iFirst; i < iLast && !t.lost; i++) {
     if (pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) {
       spoolRaise(st, SPOOL_CAUSE_WAL);
+      spoolUnmap(p); /* segments beyond head: whoever writes there next makes them anew */
       return; /* head was not moved: there is no such transaction */
     }
     spoolWrite(p, &t, aBuf + WAL_FRAME, (int)szPage, (int64_t)(get4(aBuf) - 1) * szPage);
@@ -249,5 +244,7 @@ void walAfterReset(Spool *p, const unsigned char *aHeader) {
   atomic_store(&st->dbVersion, 0); /* the change counter moves at checkpoints, unseen */
   atomic_store(&st->dbSize, -1);
   p->noteSalts = 0;
-  if (!aHeader) p->walPage = p->walFrames = 0;
+  if (aHeader) return; /* a commit comes, or nothing that matters */
+  p->walPage = p->walFrames = 0;
+  spoolWake(p); /* if generation was raised, nobody else will say so */
 }

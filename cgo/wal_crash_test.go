@@ -159,3 +159,25 @@ func mustCount(t *testing.T, image []byte, b string, want int) {
 		t.Fatalf("the replica has %d rows %q, not %d: %v", n, b, want, err)
 	}
 }
+
+// TestForeignLeavesWAL: stock SQLite takes a database out of WAL mode, and writes,
+// between two transactions of ours.
+func TestForeignLeavesWAL(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leaves.db")
+	c := open(t, path, "")
+	query(t, c, "pragma journal_mode=wal")
+	mustExec(t, c, "create table t(a integer primary key, b)")
+	mustExec(t, c, "insert into t(b) values(randomblob(100000))")
+	flush(t, c)
+	closeConn(t, c)
+	out, err := exec.Command("sqlite3", path, "pragma journal_mode=delete", "update t set b=randomblob(100000)").CombinedOutput()
+	if err != nil {
+		t.Fatalf("sqlite3: %v: %s", err, out)
+	}
+	c = open(t, path, "")
+	mustExec(t, c, "insert into t(b) values('ours')")
+	flush(t, c)
+	mustBeValid(t, c)
+	closeConn(t, c)
+	mustEqual(t, path)
+}
