@@ -142,7 +142,7 @@ func TestForkWhileThreadsWrite(t *testing.T) {
 // insert, and what the others said.
 func (s *site) storm(h *session, journal, vfs string) (done int, said string) {
 	s.t.Helper()
-	const children = 8
+	const children = 5
 	for _, db := range []string{vfs + "-other.db", vfs + ".db"} {
 		h.must(".open file:" + s.path(db) + "?vfs=" + vfs)
 		h.want("pragma journal_mode="+journal, journal)

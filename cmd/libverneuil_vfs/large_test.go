@@ -1,0 +1,139 @@
+package main_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// largeBytes is the least size of the large database: a file of real input, with
+// text, blobs and indexes.
+const largeBytes = 200 << 20
+
+const largeSQL = `
+	pragma journal_mode=off; pragma synchronous=off; pragma cache_size=-100000;
+	create table t(id integer primary key, name text, note text, data blob, amount real);
+	with recursive n(i) as (select 1 union all select i+1 from n limit 80000)
+		insert into t select i, 'customer ' || (i*7919 % 80000), 'note ' || i || ' ' || hex(randomblob(200)),
+			randomblob(1500 + i % 1000), i * 0.25 from n;
+	create index by_name on t(name);
+	create index by_note on t(note, amount);`
+
+// sizes counts the files of a dir target, or of MinIO's storage, and their bytes.
+func sizes(t *testing.T, dir string) (files int, bytes int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() || entry.Name()[0] == '.' {
+			return err
+		}
+		info, err := entry.Info()
+		files, bytes = files+1, bytes+info.Size()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, bytes
+}
+
+// TestLargeDatabase: sync, a small update through the extension, restore and a replica
+// of a database of 200 MB. The update is one small object.
+func TestLargeDatabase(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a database of 200 MB")
+	}
+	original := filepath.Join(t.TempDir(), "original.db")
+	if r := run(t, nil, sqliteShell(t), original, largeSQL); r.code != 0 || r.stderr != "" {
+		t.Fatalf("make the database: %s", r.stderr)
+	}
+	if info, err := os.Stat(original); err != nil || info.Size() < largeBytes {
+		t.Fatalf("the database is too small: %v, %v", info, err)
+	}
+	for name, newSite := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
+		t.Run(name, func(t *testing.T) { largeDatabase(t, newSite(t), original) })
+	}
+}
+
+func largeDatabase(t *testing.T, s *site, original string) {
+	if err := os.Link(original, s.path("a.db")); err != nil {
+		t.Fatal(err)
+	}
+	s.ctl("sync", s.path("a.db"))
+
+	shell := s.shell("a.db")
+	shell.must("update t set note = 'first contact' where id = 17;")
+	shell.flush() // the mirror is made, and compared with the target
+	before := shell.calls()
+	_, bytesBefore := sizes(t, s.dir)
+	shell.must("update t set note = 'a small change' where id = 40000;")
+	shell.flush()
+	calls := shell.calls() - before
+	if calls != 1 {
+		t.Errorf("an update of one row takes %d requests, want 1", calls)
+	}
+	if _, err := os.Stat(s.path("store")); err == nil {
+		// A version of a few KB replaces one of a few KB; the spool has the page in its log.
+		if _, after := sizes(t, s.path("store")); after > bytesBefore {
+			t.Errorf("the target grew from %d to %d bytes", bytesBefore, after)
+		}
+		if size := s.manifestBytes(); size > 64<<10 {
+			t.Errorf("the manifest has %d bytes", size)
+		}
+	}
+	shell.endsWith(0)
+	s.mustEqual("a.db")
+
+	replica := run(t, []string{s.env()}, built(t, "VERNEUIL_CTL"), "-c", s.config(), "shell", "-s", s.path("a.db"),
+		"--vfs", library(t), "--", "select note from t where id = 40000; select count(*) from t indexed by by_name where name = 'customer 7919'")
+	if replica.stdout != "a small change\n1\n" || replica.code != 0 {
+		t.Errorf("the replica says %q %q", replica.stdout, replica.stderr)
+	}
+}
+
+// calls returns how many requests the program has sent.
+func (s *session) calls() int64 {
+	s.t.Helper()
+	var status struct {
+		Calls int64 `json:"api_calls"`
+	}
+	s.status(&status)
+	return status.Calls
+}
+
+// manifestBytes returns the size of the newest manifest, as stored.
+func (s *site) manifestBytes() int64 {
+	s.t.Helper()
+	out := filepath.Join(s.t.TempDir(), "manifest")
+	s.ctl("manifest", s.path("a.db"), "--out", out)
+	info, err := os.Stat(out)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// TestPythonThreads: threads of one process, each with a connection, write one database.
+func TestPythonThreads(t *testing.T) {
+	const python = "/usr/bin/python3"
+	lib := library(t)
+	if r := run(t, nil, "sh", "-c", python+` -c 'import sqlite3; sqlite3.Connection.enable_load_extension'`); r.code != 0 {
+		t.Skipf("%s cannot load extensions into SQLite: %s", python, strings.TrimSpace(r.stderr))
+	}
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			r := run(t, []string{s.env()}, python, filepath.Join("..", "..", "testdata", "hosts", "threads.py"), lib,
+				s.path("a.db"), journal)
+			if want := "200 rows, flush 1\n"; r.stdout != want || r.stderr != "" || r.code != 0 {
+				t.Fatalf("python: exit code %d, %q, want %q\n%s", r.code, r.stdout, want, r.stderr)
+			}
+			s.mustEqual("a.db")
+			if ok := s.stock("a.db", "pragma integrity_check", "select count(distinct b) from t"); ok != fmt.Sprintf("ok\n%d", 200) {
+				t.Errorf("the database says %q", ok)
+			}
+		})
+	}
+}

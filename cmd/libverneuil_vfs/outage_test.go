@@ -1,0 +1,105 @@
+package main_test
+
+import (
+	"net"
+	"os"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+)
+
+// restartable is a MinIO server that keeps its storage and its port over a restart.
+type restartable struct {
+	t                *testing.T
+	program, storage string
+	port             int
+	server           *miniotest.Server
+}
+
+func newRestartable(t *testing.T) *restartable {
+	t.Helper()
+	miniotest.Start(t) // for its credentials in the environment, and its skip without a MinIO
+	program, err := miniotest.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &restartable{t: t, program: program, storage: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port}
+	l.Close()
+	r.start()
+	t.Cleanup(func() { r.server.Stop() })
+	return r
+}
+
+func (r *restartable) start() {
+	r.t.Helper()
+	var err error
+	if r.server, err = miniotest.StartAt(r.program, r.storage, r.port); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestTargetDown: commits go on while the target is away; a flush says that it failed;
+// when the target is back, it gets what it has missed.
+func TestTargetDown(t *testing.T) {
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			minio := newRestartable(t)
+			s := s3Site(t, minio.server.Endpoint)
+			shell := s.written("a.db", journal)
+			shell.flush()
+			minio.server.Stop()
+			for range 50 {
+				shell.must("insert into t(b) values(randomblob(20000));")
+			}
+			shell.want("pragma verneuil_flush_replication_data;", "0")
+			shell.must("insert into t(b) values('after the flush that failed');")
+			minio.start()
+			shell.flush()
+			shell.want("select count(*) from t;", "52")
+			shell.endsWith(0)
+			s.mustEqual("a.db")
+		})
+	}
+}
+
+// TestTargetDownAtExit: a host that cannot send ends in time with its own exit code; the
+// spool has what it committed.
+func TestTargetDownAtExit(t *testing.T) {
+	minio := newRestartable(t)
+	s := s3Site(t, minio.server.Endpoint)
+	shell := s.written("a.db", "delete")
+	shell.flush()
+	minio.server.Stop()
+	shell.must("update t set b = 'last words';")
+	shell.endsWith(0)
+	minio.start()
+	s.ctl("flush", s.path("spool"))
+	s.mustEqual("a.db")
+}
+
+// TestSpoolDeleted: rm -rf of the spool directory under a writer, which goes on.
+func TestSpoolDeleted(t *testing.T) {
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			shell := s.written("a.db", journal)
+			shell.flush()
+			for range 3 {
+				if err := os.RemoveAll(s.path("spool")); err != nil {
+					t.Fatal(err)
+				}
+				for range 20 {
+					shell.must("insert into t(b) values(randomblob(20000));")
+				}
+				shell.flush()
+			}
+			shell.want("select count(*) from t;", "61")
+			shell.endsWith(0)
+			s.mustEqual("a.db")
+		})
+	}
+}
