@@ -42,6 +42,7 @@ func testTarget(t *testing.T, target *chunkstore.Target) {
 		testBucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-verneuil%%3Ahost%%3A%%2F%%2Fa+b(c)*'!~", i) })
 	})
 	t.Run("target", func(t *testing.T) { testPutGetChunk(t, target) })
+	t.Run("batch", func(t *testing.T) { testBatch(t, target) })
 }
 
 func mustPut(t *testing.T, b chunkstore.Bucket, key, body string, cond chunkstore.Condition) string {

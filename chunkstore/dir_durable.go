@@ -62,6 +62,28 @@ func (d *durableDirs) ensure(dir string) error {
 			return err
 		}
 	}
+	d.remember(dir)
+	return nil
+}
+
+// ensureLater makes dir, whose parent is there. It says whether the entry is
+// known to be durable; if not, the caller flushes the parent, and calls remember.
+func (d *durableDirs) ensureLater(dir string) (durable bool, err error) {
+	if d.get(dir) != nil {
+		return true, nil
+	}
+	err = os.Mkdir(dir, dirPerm)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, d.ensure(dir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	return false, nil
+}
+
+// remember notes that dir's own entry is durable.
+func (d *durableDirs) remember(dir string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.known == nil {
@@ -70,7 +92,6 @@ func (d *durableDirs) ensure(dir string) error {
 	if d.known[dir] == nil {
 		d.known[dir] = new(durableDir)
 	}
-	return nil
 }
 
 func (d *durableDirs) forgetAll() {
@@ -86,14 +107,7 @@ func (d *durableDirs) writeTemp(dir string, body []byte) (string, error) {
 	if err := d.ensure(dir); err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(dir, dirTempPrefix+"*") // mode 0600
-	if errors.Is(err, fs.ErrNotExist) {             // somebody removed a directory that we knew
-		d.forgetAll()
-		if err := d.ensure(dir); err != nil {
-			return "", err
-		}
-		f, err = os.CreateTemp(dir, dirTempPrefix+"*")
-	}
+	f, err := d.createTemp(dir)
 	if err != nil {
 		return "", err
 	}
@@ -105,6 +119,20 @@ func (d *durableDirs) writeTemp(dir string, body []byte) (string, error) {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), nil
+}
+
+// createTemp makes a file in dir, which was there; if somebody has removed it, it
+// makes that again.
+func (d *durableDirs) createTemp(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, dirTempPrefix+"*") // mode 0600
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	d.forgetAll()
+	if err := d.ensure(dir); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, dirTempPrefix+"*")
 }
 
 // sync makes the entries of dir durable that were there when it was called.

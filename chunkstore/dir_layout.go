@@ -142,7 +142,7 @@ func yieldFile(key string, e fs.DirEntry, yield func(Object) bool) (more bool, e
 // history of key. The caller holds the directory's lock. A crash before the
 // object is replaced leaves it in both places, which does no harm.
 func (b *dirBucket) remember(key, name string) error {
-	present, err := readObject(name, 0)
+	present, err := b.readObject(name, 0)
 	if errors.Is(err, ErrAbsent) {
 		return nil
 	} else if err != nil {

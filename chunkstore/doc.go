@@ -31,17 +31,42 @@
 //	chunks/<first 2 hex digits of the ID>/<ID>
 //	manifests/<key>
 //	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
-//	<each directory>/.lock       flock'd by whoever changes a name in it
+//	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of chunks)
 //	<each directory>/.put-<…>    a Put under way; removed after a day
 //
 // A key of more than 200 bytes is cut into pieces of 200: all but the last are
 // directories and end in "~", all but the first begin with "~". No key begins
-// with ".", and none contains "/". An ETag is the quoted BLAKE3-256 of the bytes.
+// with ".", and none contains "/". A manifest's ETag is the quoted BLAKE3-256
+// of its bytes, a chunk's is their CRC-32C and length.
 //
 // The history holds the versions of a manifest that were replaced or deleted,
 // named by the time at which they were put: the newest 1,000 and, now and then,
 // up to 64 more. The present version may stand in it, too. It is no part of the
 // bucket: List does not show it.
+//
+// # Batches
+//
+// An fsync for each chunk would set the pace of a push to a dir target. Only what a
+// manifest names has to be durable, when it names it: so chunks are put in a
+// [Batch], whose Sync comes before the Put of the manifest. A dir target's batch
+// fsyncs up to 32 files and their directories, or calls syncfs once for more.
+//
+// A crash of the machine before Sync may leave a file under a chunk's name with
+// other bytes, or none. Nothing relies on it: a manifest that names it was not put
+// by that batch; a Get finds out (I1); and a Put does not ask whether there is an
+// object, it stores its own. What must not happen is that a Put takes away an
+// object that another writer's manifest names. So a batch gives a name to a file
+// that is not durable only by RENAME_NOREPLACE; if the name is taken, it
+// fsyncs its file first. For the same reason it never takes a file that it finds for
+// its own: it may be another's, not durable yet, or the page cache's only.
+//
+// An error of writing back must not be missed, so that the files stay open until
+// Sync, or, where they are too many, the directory that syncfs gets was opened before
+// the first Put. After a failed fsync the kernel may call the lost pages clean: a
+// batch that failed stays failed, and what it has put is put again, durably as
+// its names are taken. Where syncfs promises too little (Linux before 5.8, file systems
+// other than ext4, XFS, Btrfs, F2FS and tmpfs) each Put of a batch is durable by
+// itself, as it always is in s3.
 //
 // # The s3 target
 //
@@ -76,10 +101,13 @@
 //	I1  Bytes that a Get returns hash to the ID that was asked for.
 //	I2  Bytes that a Put stores hash to the ID that they are stored under.
 //	I3  A Put that returned nil is durable: dir fsyncs the file before the rename and
-//	    its directory after it, s3 is durable when it answers.
+//	    its directory after it, s3 is durable when it answers. A Put of a batch is
+//	    durable once the batch's Sync returned nil.
 //	I4  Every request to a store takes one token of the shared limiter, retries too. The
 //	    calls of a dir target are counted, but not paced: nobody bills for them.
-//	I5  An object appears whole or not at all, in every provider.
+//	I5  An object appears whole or not at all, in every provider; after a crash of the
+//	    machine, that holds for what is durable, and an object that is durable is
+//	    replaced only by one that is.
 //	I6  A damaged cache entry is removed and fetched anew, never returned.
 //
 // # Errors

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// ErrMismatch: the bytes to store under an ID are not what it says.
+var ErrMismatch = errors.New("the bytes have another hash")
+
 // Target is one place that holds whole databases: their chunks and their
 // manifests. It is safe for concurrent use.
 type Target struct {
@@ -21,20 +24,28 @@ func NewTarget(name string, chunks, manifests Bucket) *Target {
 }
 
 // PutChunk stores plain under id, after checking that it is what id says (I2),
-// and returns how many bytes were sent. It stores [ZeroID] by doing nothing. The
-// object is durable on return (I3). plain is not retained.
+// and returns how many bytes were sent. It fails with ErrMismatch if it is not. It
+// stores [ZeroID] by doing nothing. The object is durable on return (I3): for
+// many, [Target.Batch] is faster. plain is not retained.
 func (t *Target) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
+	return putChunk(ctx, id, plain, func(ctx context.Context, key string, body []byte) error {
+		_, err := t.Chunks.Put(ctx, key, body, Condition{})
+		return err
+	})
+}
+
+func putChunk(ctx context.Context, id ID, plain []byte, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
 	if len(plain) > ChunkBytes {
 		return 0, fmt.Errorf("put chunk %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
 	}
 	if got := Sum(plain); got != id { // I2
-		return 0, fmt.Errorf("put chunk %v: the bytes to store have the hash %v", id, got)
+		return 0, fmt.Errorf("put chunk %v: %w: %v", id, ErrMismatch, got)
 	}
 	if id == ZeroID {
 		return 0, nil
 	}
 	stored := EncodeObject(plain)
-	if _, err := t.Chunks.Put(ctx, id.String(), stored, Condition{}); err != nil {
+	if err := put(ctx, id.String(), stored); err != nil {
 		return 0, fmt.Errorf("put chunk: %w", err)
 	}
 	return len(stored), nil
@@ -67,7 +78,8 @@ func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err
 }
 
 // HasChunk says whether the target has an object called id, which it does not
-// read. It has [ZeroID].
+// verify: it may be a damaged one, or one that is not durable yet (I3), so that no
+// manifest may be put because of it. The target has [ZeroID].
 func (t *Target) HasChunk(ctx context.Context, id ID) (bool, error) {
 	if id == ZeroID {
 		return true, nil

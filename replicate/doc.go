@@ -8,7 +8,8 @@
 //
 //	apply  transactions from the changelog to the mirror (base copy if the mirror is stale)
 //	cut    a version at a transaction boundary: hash the dirty chunks
-//	push   to each target: missing chunks, then leaves and nodes, then the manifest
+//	push   to each target: missing chunks, then leaves and nodes, in a batch that is made
+//	       durable; then the manifest
 //
 // apply and cut are one goroutine's; each push and each first look at a target has
 // one of its own, which changes nothing and reports back. While a cut is pushed,

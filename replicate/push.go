@@ -95,19 +95,10 @@ func (s *session) push(t *target) {
 	})
 }
 
-// run puts chunks, then leaves and nodes, then the manifest (I1).
+// run puts chunks, leaves and nodes, makes them durable, and puts the manifest (I1).
 func (j *job) run(ctx context.Context) error {
-	if err := j.putChunks(ctx); err != nil {
+	if err := j.putObjects(ctx); err != nil {
 		return err
-	}
-	for _, o := range j.objects {
-		j.calls.Add(1)
-		n, err := j.t.PutChunk(ctx, o.id, o.plain)
-		if err != nil {
-			return fmt.Errorf("put tree object: %w", err)
-		}
-		j.bytes.Add(int64(n))
-		j.have = append(j.have, o.id)
 	}
 	j.calls.Add(1)
 	etag, err := j.t.Manifests.Put(ctx, j.key, j.encoded, j.cond)
@@ -119,14 +110,43 @@ func (j *job) run(ctx context.Context) error {
 	return nil
 }
 
-func (j *job) putChunks(ctx context.Context) error {
+// putObjects puts chunks, then leaves and nodes. What acked and have hold is durable
+// when it returns, also if it fails.
+func (j *job) putObjects(ctx context.Context) error {
+	batch := j.t.Batch()
+	defer batch.Close() // nothing is written by it
+	err := j.putChunks(ctx, batch)
+	if err == nil {
+		err = j.putTree(ctx, batch)
+	}
+	if syncErr := batch.Sync(ctx); syncErr != nil {
+		j.acked, j.have = nil, nil
+		err = errors.Join(err, syncErr)
+	}
+	return err
+}
+
+func (j *job) putTree(ctx context.Context, batch *chunkstore.ChunkBatch) error {
+	for _, o := range j.objects {
+		j.calls.Add(1)
+		n, err := batch.PutChunk(ctx, o.id, o.plain)
+		if err != nil {
+			return fmt.Errorf("put tree object: %w", err)
+		}
+		j.bytes.Add(int64(n))
+		j.have = append(j.have, o.id)
+	}
+	return nil
+}
+
+func (j *job) putChunks(ctx context.Context, batch *chunkstore.ChunkBatch) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(j.concurrency)
 	for _, c := range j.chunks {
 		if groupCtx.Err() != nil {
 			break
 		}
-		group.Go(guarded(func() error { return j.putChunk(groupCtx, c) }))
+		group.Go(guarded(func() error { return j.putChunk(groupCtx, batch, c) }))
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -134,22 +154,21 @@ func (j *job) putChunks(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (j *job) putChunk(ctx context.Context, c jobChunk) error {
+func (j *job) putChunk(ctx context.Context, batch *chunkstore.ChunkBatch, c jobChunk) error {
 	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 	defer chunkBuffers.Put(buf)
 	b, err := j.view.Chunk(c.indexes[0], buf[:])
 	if err != nil {
 		return err
 	}
-	if chunkstore.Sum(b) != c.id {
+	j.calls.Add(1)
+	n, err := batch.PutChunk(ctx, c.id, b)
+	if errors.Is(err, chunkstore.ErrMismatch) { // I8
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.bad = append(j.bad, c.indexes...)
-		return fmt.Errorf("%w: mirror: chunk %d is not what was cut", chunkstore.ErrCorrupt, c.indexes[0])
-	}
-	j.calls.Add(1)
-	n, err := j.t.PutChunk(ctx, c.id, b)
-	if err != nil {
+		return fmt.Errorf("mirror: chunk %d is not what was cut: %w", c.indexes[0], err)
+	} else if err != nil {
 		return err
 	}
 	j.view.Done(c.indexes[0])

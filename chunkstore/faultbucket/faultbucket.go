@@ -100,6 +100,35 @@ func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunksto
 	return b.Bucket.Put(ctx, key, body, cond)
 }
 
+func (b *bucket) Batch() chunkstore.Batch {
+	return &batch{chunkstore.BatchOf(b.Bucket), b.plan}
+}
+
+// batch counts its Puts like those of the bucket, and its Syncs as "sync".
+type batch struct {
+	chunkstore.Batch
+	plan *Plan
+}
+
+func (b *batch) Put(ctx context.Context, key string, body []byte) error {
+	if fault := b.plan.call("put", key); fault != nil {
+		if b.plan.After {
+			if err := b.Batch.Put(ctx, key, body); err != nil {
+				return err
+			}
+		}
+		return fault
+	}
+	return b.Batch.Put(ctx, key, body)
+}
+
+func (b *batch) Sync(ctx context.Context) error {
+	if err := b.plan.call("sync", ""); err != nil {
+		return err
+	}
+	return b.Batch.Sync(ctx)
+}
+
 func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
 	if err := b.plan.call("stat", key); err != nil {
 		return chunkstore.Object{}, err

@@ -1,0 +1,214 @@
+package chunkstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"verneuil/chunkstore"
+)
+
+// testBatch: what every target's batches do alike (I3).
+func testBatch(t *testing.T, target *chunkstore.Target) {
+	ctx := t.Context()
+	for _, n := range []int{0, 1, 5, 100} {
+		batch := target.Batch()
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() {
+				plain := fmt.Appendf(nil, "chunk %d", i)
+				if stored, err := batch.PutChunk(ctx, chunkstore.Sum(plain), plain); err != nil || stored < 8 {
+					t.Errorf("put: %d bytes, %v", stored, err)
+				}
+			})
+		}
+		all.Wait()
+		for range 2 {
+			if err := batch.Sync(ctx); err != nil {
+				t.Errorf("sync of %d chunks: %v", n, err)
+			}
+		}
+		for i := range n {
+			plain := fmt.Appendf(nil, "chunk %d", i)
+			if got, err := target.GetChunk(ctx, chunkstore.Sum(plain)); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("got %q, %v; want %q", got, err, plain)
+			}
+		}
+		if err := batch.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	batch := target.Batch()
+	defer batch.Close()
+	_, err := batch.PutChunk(ctx, chunkstore.Sum([]byte("a")), []byte("b")) // I2
+	mustBe(t, err, chunkstore.ErrMismatch)
+	if n, err := batch.PutChunk(ctx, chunkstore.ZeroID, make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
+		t.Errorf("put zeros: %d, %v", n, err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = batch.PutChunk(ended, chunkstore.Sum([]byte("a")), []byte("a"))
+	mustBe(t, err, context.Canceled)
+	mustBe(t, batch.Sync(ended), context.Canceled)
+}
+
+// flushes counts what the batches of a new dir target flush, and makes it fail.
+type flushes struct {
+	target      *chunkstore.Target
+	root        string
+	files, alls atomic.Int64
+	err         atomic.Pointer[error]
+}
+
+func newFlushes(t *testing.T) *flushes {
+	t.Helper()
+	f := &flushes{root: t.TempDir()}
+	f.target = open(t, dirTarget(t, f.root)).Targets[0]
+	together, err := chunkstore.FlushTogether(t.Context(), f.target.Chunks, chunkstore.Sum([]byte("first")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !together {
+		t.Skip("this file system's syncfs is not relied on")
+	}
+	count := func(n *atomic.Int64) func() error {
+		return func() error {
+			n.Add(1)
+			if err := f.err.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}
+	}
+	chunkstore.FlushWith(f.target.Chunks, count(&f.files), count(&f.alls))
+	return f
+}
+
+func (f *flushes) put(t *testing.T, batch *chunkstore.ChunkBatch, n int) {
+	t.Helper()
+	for i := range n {
+		plain := fmt.Appendf(nil, "chunk %d", i)
+		if _, err := batch.PutChunk(t.Context(), chunkstore.Sum(plain), plain); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (f *flushes) want(t *testing.T, files, alls int64) {
+	t.Helper()
+	if gotFiles, gotAlls := f.files.Swap(0), f.alls.Swap(0); gotFiles != files || gotAlls != alls {
+		t.Errorf("%d files fsynced, %d calls of syncfs; want %d, %d", gotFiles, gotAlls, files, alls)
+	}
+}
+
+func TestI3DirBatchFlushesAll(t *testing.T) {
+	f := newFlushes(t)
+	batch := f.target.Batch()
+	defer batch.Close()
+	f.put(t, batch, 32)
+	f.want(t, 0, 0)
+	sync := func(files, alls int64) {
+		t.Helper()
+		if err := batch.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.want(t, files, alls)
+	}
+	sync(32, 0)
+	sync(0, 0)
+	f.put(t, batch, 32) // the names are taken
+	f.want(t, 32, 0)
+	sync(0, 0)
+	if err := os.RemoveAll(f.root); err != nil {
+		t.Fatal(err)
+	}
+	f.put(t, batch, 33)
+	f.want(t, 0, 0)
+	sync(0, 1)
+	sync(0, 0)
+}
+
+func TestI3DirBatchThatFails(t *testing.T) {
+	for _, c := range []struct {
+		n           int
+		files, alls int64
+	}{{1, 1, 0}, {40, 0, 1}} {
+		n := c.n
+		f := newFlushes(t)
+		batch := f.target.Batch()
+		f.put(t, batch, n)
+		broken := errors.New("broken disk")
+		f.err.Store(&broken)
+		mustBe(t, batch.Sync(t.Context()), broken)
+		// The kernel forgets a failure that it has told of: the batch must not.
+		f.err.Store(nil)
+		mustBe(t, batch.Sync(t.Context()), broken)
+		_, err := batch.PutChunk(t.Context(), chunkstore.Sum([]byte("x")), []byte("x"))
+		mustBe(t, err, broken)
+		if err := batch.Close(); err != nil {
+			t.Error(err)
+		}
+		// Another batch takes nothing of it for its own.
+		f.want(t, c.files, c.alls)
+		again := f.target.Batch()
+		f.put(t, again, n)
+		f.want(t, int64(n), 0)
+		if err := again.Sync(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestI5DirBatchNeverReplacesByLess: neither an object that is good, unless by a
+// durable one, nor does it leave one that a crash has damaged.
+func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
+	f := newFlushes(t)
+	plain := []byte("chunk 0")
+	id := chunkstore.Sum(plain)
+	name := filepath.Join(f.root, "chunks", id.String()[:2], id.String())
+	batch := f.target.Batch()
+	defer batch.Close()
+	f.put(t, batch, 1)
+	good, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damaged := range [][]byte{{}, make([]byte, len(good)), good[:len(good)-1]} { // a crash before Sync
+		if err := os.WriteFile(name, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.target.GetChunk(t.Context(), id)
+		mustBe(t, err, chunkstore.ErrCorrupt)
+		f.put(t, batch, 1)
+		f.want(t, 1, 0)
+		if got, err := f.target.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	// A file that cannot be made durable does not get the name.
+	broken := errors.New("broken disk")
+	f.err.Store(&broken)
+	before, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = batch.PutChunk(t.Context(), id, plain)
+	mustBe(t, err, broken)
+	if after, err := os.Stat(name); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the object was replaced (%v)", err)
+	}
+	for name := range filesIn(t, f.root) {
+		if filepath.Base(name)[0] == '.' {
+			t.Errorf("left behind: %s", name)
+		}
+	}
+}
