@@ -47,6 +47,10 @@ type Options struct {
 	// may stand at the path by then.
 	OpenSource func() (Source, error)
 
+	// RootPermissions are those of the directory that spools stand in, should it have
+	// been deleted; 0: it is not made anew.
+	RootPermissions fs.FileMode
+
 	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
 
@@ -237,14 +241,18 @@ func (r *Replicator) reopen(old *spool.Spool) (*spool.Spool, error) {
 }
 
 // recreate makes a lost spool anew, as a recorder would at its next transaction:
-// there may be none for long, and what the deleted log had must be replicated. It
-// does not make the directory that spools stand in.
+// there may be none for long, and what the deleted log had must be replicated. The
+// directory that spools stand in is made only with permissions that were configured.
 func (r *Replicator) recreate(old *spool.Spool) (*spool.Spool, error) {
 	root := filepath.Dir(old.Dir())
 	if spool.Dir(root, old.Path()) != old.Dir() {
 		return nil, fs.ErrNotExist
 	}
-	if _, err := os.Stat(root); err != nil {
+	if r.o.RootPermissions != 0 {
+		if err := os.MkdirAll(root, r.o.RootPermissions); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Stat(root); err != nil {
 		return nil, err
 	}
 	sp, err := spool.Create(root, old.Path(), 0o700)

@@ -233,6 +233,7 @@ func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store) replicate.Opt
 		Concurrency:      e.cfg.UploadConcurrency,
 		OpenSource:       func() (replicate.Source, error) { return OpenSource(path) },
 		Log:              e.log,
+		RootPermissions:  0o700 | e.cfg.SpoolingDirPermissions,
 	}
 }
 
