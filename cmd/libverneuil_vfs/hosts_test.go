@@ -345,16 +345,15 @@ func (s *session) endsWith(code int) {
 	}
 }
 
-// until polls, at most for a minute, until done.
+// until polls, at most for half a minute, until done.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for range 6000 {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
 		if done() {
 			return
 		}
-		<-tick.C
 	}
 	t.Fatalf("waited in vain for: %s", what)
 }

@@ -16,8 +16,8 @@ const largeBytes = 200 << 20
 const largeSQL = `
 	pragma journal_mode=off; pragma synchronous=off; pragma cache_size=-100000;
 	create table t(id integer primary key, name text, note text, data blob, amount real);
-	with recursive n(i) as (select 1 union all select i+1 from n limit 80000)
-		insert into t select i, 'customer ' || (i*7919 % 80000), 'note ' || i || ' ' || hex(randomblob(200)),
+	with recursive n(i) as (select 1 union all select i+1 from n limit 50000)
+		insert into t select i, 'customer ' || (i*7919 % 50000), 'note ' || i || ' ' || hex(randomblob(200)),
 			randomblob(1500 + i % 1000), i * 0.25 from n;
 	create index by_name on t(name);
 	create index by_note on t(note, amount);`

@@ -3,6 +3,7 @@ package main_test
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"verneuil/chunkstore/miniotest"
@@ -81,25 +82,68 @@ func TestTargetDownAtExit(t *testing.T) {
 	s.mustEqual("a.db")
 }
 
-// TestSpoolDeleted: rm -rf of the spool directory under a writer, which goes on.
+// TestSpoolDeleted: rm -rf of the spool directory, or of the database's part of it, under
+// a writer, which goes on.
 func TestSpoolDeleted(t *testing.T) {
+	for _, journal := range journals {
+		for name, pattern := range map[string]string{"all": "spool", "one": "spool/*"} {
+			t.Run(journal+"/"+name, func(t *testing.T) {
+				s := dirSite(t)
+				shell := s.written("a.db", journal)
+				shell.flush()
+				for range 3 {
+					s.remove(pattern)
+					for range 20 {
+						shell.must("insert into t(b) values(randomblob(20000));")
+					}
+					shell.flush()
+				}
+				shell.want("select count(*) from t;", "61")
+				shell.endsWith(0)
+				s.mustEqual("a.db")
+			})
+		}
+	}
+}
+
+// TestSpoolDeletedWithoutFlush: what a writer commits after its spool was deleted goes out
+// in the background as ever.
+func TestSpoolDeletedWithoutFlush(t *testing.T) {
 	for _, journal := range journals {
 		t.Run(journal, func(t *testing.T) {
 			s := dirSite(t)
 			shell := s.written("a.db", journal)
 			shell.flush()
-			for range 3 {
-				if err := os.RemoveAll(s.path("spool")); err != nil {
-					t.Fatal(err)
-				}
-				for range 20 {
-					shell.must("insert into t(b) values(randomblob(20000));")
-				}
-				shell.flush()
+			s.remove("spool")
+			shell.must("insert into t(b) values('first');")
+			until(t, "the spool is made anew", func() bool {
+				states, err := filepath.Glob(s.path("spool/*/state"))
+				return err == nil && len(states) == 1
+			})
+			for _, text := range []string{"second", "third"} {
+				shell.must("insert into t(b) values('" + text + "');")
 			}
-			shell.want("select count(*) from t;", "61")
+			until(t, "the last commit is in the target", func() bool {
+				out := filepath.Join(t.TempDir(), "restored.db")
+				s.ctl("restore", "-s", s.path("a.db"), "-o", out)
+				r := run(t, nil, sqliteShell(t), out, "select b from t order by a desc limit 1")
+				return r.stdout == "third\n"
+			})
 			shell.endsWith(0)
 			s.mustEqual("a.db")
 		})
+	}
+}
+
+// remove removes the directories that match, and there must be some.
+func (s *site) remove(pattern string) {
+	s.t.Helper()
+	dirs, err := filepath.Glob(s.path(pattern))
+	if err != nil || len(dirs) == 0 {
+		s.t.Fatalf("%s: %v, %v", pattern, dirs, err)
+	}
+	for _, dir := range dirs {
+		// A replicator may make files in it meanwhile.
+		until(s.t, "removal of "+dir, func() bool { return os.RemoveAll(dir) == nil })
 	}
 }
