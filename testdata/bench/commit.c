@@ -9,8 +9,8 @@
 ** filled with random bytes all the while, so that its upload keeps the processors busy.
 **
 ** Each line is a row of a Markdown table: journal mode, synchronous, medians in
-** microseconds, and the ratios of medians, 99th percentiles and means, verneuil to
-** stock. A ratio is the median of those of PARTS equal parts of the run; in brackets
+** microseconds, and the ratios of medians, 99th percentiles, means and processor time
+** (the application's thread's alone), verneuil to stock. A ratio is the median of those of PARTS equal parts of the run; in brackets
 ** are the least and the greatest.
 */
 #include "sqlite3-binding.h"
@@ -25,14 +25,17 @@
 #define PER_TURN 50
 #define PARTS 5
 #define SAMPLES_MAX 1000000
+#define TURNS_MAX (SAMPLES_MAX / PER_TURN)
 
 static atomic_int stopLoad;
 
-static double now(void) {
+static double clock_us(clockid_t id) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(id, &t);
   return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
+
+static double now(void) { return clock_us(CLOCK_MONOTONIC); }
 
 static void check(sqlite3 *db, int rc, const char *zWhat) {
   if (rc == SQLITE_OK || rc == SQLITE_ROW || rc == SQLITE_DONE) return;
@@ -72,9 +75,12 @@ typedef struct Side {
   sqlite3_stmt *pStmt;
   double *a;
   int n;
+  double cpu[TURNS_MAX]; /* microseconds of this thread, turn by turn */
+  int nTurn;
 } Side;
 
 static void turn(Side *s, int isRead) {
+  double cpu = clock_us(CLOCK_THREAD_CPUTIME_ID);
   for (int i = 0; i < PER_TURN; i++) {
     double t = now();
     if (!isRead) sqlite3_bind_int(s->pStmt, 1, i);
@@ -83,6 +89,7 @@ static void turn(Side *s, int isRead) {
     check(s->db, sqlite3_reset(s->pStmt), "reset");
     s->a[s->n++] = now() - t;
   }
+  s->cpu[s->nTurn++] = clock_us(CLOCK_THREAD_CPUTIME_ID) - cpu;
 }
 
 static double median_of(double *a, int n) {
@@ -90,7 +97,7 @@ static double median_of(double *a, int n) {
   return a[n / 2];
 }
 
-enum { MEDIAN, P99, MEAN, STATISTICS };
+enum { MEDIAN, P99, MEAN, CPU, STATISTICS };
 
 /* The statistics of n samples, which are sorted. */
 static void measure(double *a, int n, double aOut[STATISTICS]) {
@@ -102,11 +109,13 @@ static void measure(double *a, int n, double aOut[STATISTICS]) {
 
 static void report(const char *zMode, const char *zSync, Side *a) {
   double ratio[STATISTICS][PARTS];
-  int n = (a[0].n < a[1].n ? a[0].n : a[1].n) / PARTS;
+  int n = (a[0].n < a[1].n ? a[0].n : a[1].n) / PARTS, turns = a[0].nTurn / PARTS;
   for (int part = 0; part < PARTS; part++) {
     double stock[STATISTICS], ours[STATISTICS];
     measure(a[0].a + part * n, n, stock);
     measure(a[1].a + part * n, n, ours);
+    stock[CPU] = ours[CPU] = 0;
+    for (int k = part * turns; k < (part + 1) * turns; k++) stock[CPU] += a[0].cpu[k], ours[CPU] += a[1].cpu[k];
     for (int k = 0; k < STATISTICS; k++) ratio[k][part] = ours[k] / stock[k];
   }
   printf("| %s | %s | %d | %.1f | %.1f |", zMode, zSync, a[0].n, median_of(a[0].a, a[0].n), median_of(a[1].a, a[1].n));
@@ -122,7 +131,7 @@ static void prepare(Side *s, const char *zDir, const char *zVfs, const char *zMo
   char zName[64], zSql[200];
   snprintf(zName, sizeof zName, "%s-%s-%s%s", zVfs, zMode, zSync, isRead ? "-read" : "");
   s->db = open_db(zDir, zName, zVfs);
-  s->n = 0;
+  s->n = s->nTurn = 0;
   s->a = malloc(sizeof(double) * SAMPLES_MAX);
   snprintf(zSql, sizeof zSql, "pragma journal_mode=%s; pragma synchronous=%s; pragma cache_size=%d", zMode, zSync,
            isRead ? 10 : 2000);
@@ -138,10 +147,10 @@ static void prepare(Side *s, const char *zDir, const char *zVfs, const char *zMo
 
 static void compare(const char *zDir, const char *zMode, const char *zSync, double seconds, int isRead) {
   static const char *const azVfs[] = {"unix", "verneuil"};
-  Side a[2];
+  static Side a[2];
   for (int i = 0; i < 2; i++) prepare(&a[i], zDir, azVfs[i], zMode, zSync, isRead);
   double end = now() + seconds * 1e6;
-  for (int k = 0; now() < end && a[0].n + PER_TURN <= SAMPLES_MAX; k++) {
+  for (int k = 0; (k < PARTS || now() < end) && k < TURNS_MAX; k++) {
     turn(&a[k & 1], isRead);
     turn(&a[!(k & 1)], isRead);
   }

@@ -104,9 +104,9 @@ part_commit() {
     fresh idle
     mkdir "$dir/idle/db"
     say "\`commit libverneuil_vfs.so DIR $seconds $load\`: one-row updates of a 10,000-row table, 50 stock, 50 verneuil, in"
-    say "turns; ratios are medians over five parts of the run, [least..greatest]. Aims: delete/full 1.03, truncate and"
+    say "turns; ratios are medians over five parts of the run, [least..greatest]; CPU is the application's thread's. Aims: delete/full 1.03, truncate and"
     say "persist/off 1.10, wal 1.03 (p99 1.2 to 1.5), point read with a page cache of 10 pages 1.01."
-    table "| journal | sync | samples each | stock us | verneuil us | median x | p99 x | mean x |"
+    table "| journal | sync | samples each | stock us | verneuil us | median x | p99 x | mean x | CPU x |"
     timeout 300 "$dir/commit" "$lib" "$dir/idle/db" "$seconds" "$load" | rows
     if [ $load = 1 ]; then
       say ""
@@ -177,11 +177,14 @@ part_update() {
   rm -rf "$dir/update"
 }
 
+turns() { # FIELD: its ratios in $dir/wal/all
+  awk -v k="$1" '$2 == "unix" { t = $k } $2 == "verneuil" { printf " %.2f", $k / t }' "$dir/wal/all"
+}
 part_wal() {
   chapter "WAL size and checkpoints over a million rows"
   fresh wal
   say "\`host wal ... 1000000\`: transactions of 100 rows; checkpoints are SQLite's own automatic ones, counted in a hook."
-  table "| vfs | seconds | commits | checkpoints | complete | busy | WAL restarts | most frames | -wal bytes at the end |"
+  table "| vfs | seconds | CPU s of the thread | commits | checkpoints | complete | busy | WAL restarts | most frames | -wal bytes at the end |"
   local i vfs
   for i in 1 2 3; do
     for vfs in unix verneuil; do
@@ -189,8 +192,8 @@ part_wal() {
     done
   done
   say ""
-  say "Time, verneuil to stock, turn by turn:$(awk '$2 == "unix" { t = $4 } $2 == "verneuil" { printf " %.2f", $4 / t }' "$dir/wal/all")" \
-    "(the other processor compresses and stores the database meanwhile)."
+  say "Verneuil to stock, turn by turn: time$(turns 4), CPU of the application's thread$(turns 6)"
+  say "(other processors compress and store the database meanwhile: time suffers where there are few)."
   rm -rf "$dir/wal"
 }
 
