@@ -250,6 +250,7 @@ static void adoptState(Spool *p, SpoolState *st, uint64_t ino) {
   p->stateIno = ino;
   p->st = st;
   p->wakeFd = -1; /* the old one stays open: another thread may be about to write to it */
+  spoolOpenWake(p); /* now, so that it reaches the replicator also when the directory is deleted */
 }
 
 static Spool *newSpool(const char *zPath) {

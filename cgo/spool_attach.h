@@ -23,7 +23,7 @@ struct Spool {
   char *zDir;                      /* the spool's directory */
   SpoolState *_Atomic st;          /* mapped; replaced, never unmapped, when lost */
   uint64_t stateIno;               /* the inode that st maps */
-  _Atomic int wakeFd;              /* the FIFO, -1 until first needed */
+  _Atomic int wakeFd;              /* the FIFO, -1 if it is not open */
   _Atomic int nWal;                /* WAL files of this database open in this process */
   uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
   uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */
@@ -89,6 +89,9 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size);
 
 /* A write of the transaction failed: what the file holds now, the log cannot say. */
 void spoolFailed(Spool *p, SpoolTxn *t);
+
+/* Opens the FIFO if need be. -1: it cannot be opened now. */
+int spoolOpenWake(Spool *p);
 
 /* Wakes the replicator if it sleeps. */
 void spoolWake(Spool *p);

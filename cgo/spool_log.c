@@ -249,28 +249,30 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   spoolWake(p);
 }
 
+int spoolOpenWake(Spool *p) {
+  int fd = p->wakeFd;
+  char *z;
+  if (fd >= 0) return fd;
+  if (asprintf(&z, "%s/wake", p->zDir) < 0) return -1;
+  /* for reading too: a FIFO that has a reader never raises SIGPIPE */
+  fd = open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+  free(z);
+  if (fd >= 0 && fd < 3) {
+    int low = fd;
+    fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
+    close(low);
+  }
+  int none = -1;
+  if (fd < 0 || atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) return fd;
+  close(fd);
+  return none;
+}
+
 void spoolWake(Spool *p) {
   SpoolState *st = p->st;
   if (!atomic_load(&st->armed) || !atomic_exchange(&st->armed, 0)) return;
-  int fd = p->wakeFd;
-  if (fd < 0) {
-    char *z;
-    if (asprintf(&z, "%s/wake", p->zDir) < 0) return;
-    /* for reading too: a FIFO that has a reader never raises SIGPIPE */
-    fd = open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-    free(z);
-    if (fd >= 0 && fd < 3) {
-      int low = fd;
-      fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
-      close(low);
-    }
-    if (fd < 0) return;
-    int none = -1;
-    if (!atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) {
-      close(fd);
-      fd = none;
-    }
-  }
+  int fd = spoolOpenWake(p);
+  if (fd < 0) return;
   ssize_t n;
   do n = write(fd, "", 1);
   while (n < 0 && errno == EINTR);
