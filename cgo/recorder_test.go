@@ -29,10 +29,16 @@ var targetDir string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	if os.Getenv(childEnv) != "" {
+	if os.Getenv(childEnv) != "" || os.Getenv(stressEnv) != "" || os.Getenv(fillEnv) != "" {
 		if err := cgo.Register(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
+		}
+		if os.Getenv(stressEnv) != "" {
+			return stress()
+		}
+		if os.Getenv(fillEnv) != "" {
+			return fill()
 		}
 		return child()
 	}
