@@ -328,8 +328,8 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     endTransaction(p);
     if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
       /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
-      if (p->pIndex) walUnlock(p->pSpool, p->pIndex);
-      else walCommitExclusive(p->pSpool);
+      if (p->pIndex) walUnlock(p->pSpool, p->pIndex, &p->id);
+      else walCommitExclusive(p->pSpool, &p->id);
     }
   }
   return rc;
@@ -352,7 +352,7 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   RecorderFile *p = FILE_OF(pFile);
   int rc;
   if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE))
-    walUnlock(p->pSpool, p->pIndex); /* slot 0 is the WRITE lock, and still ours */
+    walUnlock(p->pSpool, p->pIndex, &p->id); /* slot 0 is the WRITE lock, and still ours */
   FORWARD(pFile, OP_SHMLOCK, rc, xShmLock(REAL(pFile), iFirst, n, flags));
   if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     walNote(p->pSpool, p->pIndex);
@@ -469,7 +469,7 @@ static Spool *spoolOfWal(const char *zWal) {
   if (!z) return 0;
   pthread_mutex_lock(&mu);
   for (RecorderFile *p = pFiles; p && !pSpool; p = p->pNext)
-    if (!p->isWal && !strcmp(p->pSpool->zPath, z)) pSpool = p->pSpool;
+    if (!p->isWal && p->pSpool && !strcmp(p->pSpool->zPath, z)) pSpool = p->pSpool;
   if (pSpool) spoolRetain(pSpool);
   pthread_mutex_unlock(&mu);
   sqlite3_free(z);

@@ -67,20 +67,21 @@ void walNote(Spool *p, const volatile void *pIndex) {
   memcpy(&p->noteFrames, a + 16, 4);
 }
 
-void walUnlock(Spool *p, const volatile void *pIndex) {
+/* The state; a lost one is attached anew. */
+static SpoolState *attached(Spool *p, const FileIdentity *pId) {
+  SpoolState *st = p->st;
+  return (atomic_load(&st->flags) & SPOOL_LOST) && spoolReattach(p, pId) ? p->st : st;
+}
+
+void walUnlock(Spool *p, const volatile void *pIndex, const FileIdentity *pId) {
   p->noteSalts = 0;
   unsigned char a[48];
   for (int i = 0; i < 48; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
   uint32_t nFrame;
   memcpy(&nFrame, a + 16, 4); /* native order, but for the salts */
-  SpoolState *st = p->st;
   if (!a[12] || !nFrame) return; /* not initialised, or no frames: nothing to publish */
+  SpoolState *st = attached(p, pId);
   publish(p, st, get8(a + 32), nFrame);
-}
-
-void walCommitExclusive(Spool *p) {
-  SpoolState *st = p->st;
-  if (p->walFrames) publish(p, st, atomic_load(&st->walSalts), p->walFrames);
 }
 
 /* The page size and salts of the WAL as it is in the file. 0 if there is none. */
@@ -101,6 +102,23 @@ static int openWal(Spool *p) {
   }
   free(z);
   return fd;
+}
+
+/* The salts in the WAL's file; 0 if there is none. */
+static uint64_t fileSalts(Spool *p) {
+  unsigned char a[WAL_HEADER];
+  int fd = openWal(p);
+  uint64_t salts = fd >= 0 && readHeader(fd, a) ? get8(a + 16) : 0;
+  if (fd >= 0) close(fd);
+  return salts;
+}
+
+void walCommitExclusive(Spool *p, const FileIdentity *pId) {
+  if (!p->walFrames) return;
+  SpoolState *st = attached(p, pId);
+  uint64_t salts = atomic_load(&st->walSalts);
+  if (!salts) salts = fileSalts(p); /* a state that is newer than the WAL */
+  if (salts) publish(p, st, salts, p->walFrames);
 }
 
 void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
