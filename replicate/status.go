@@ -30,7 +30,7 @@ type Status struct {
 // TargetStatus is one target's part of a [Status].
 type TargetStatus struct {
 	Name     string    `json:"name"`
-	Sequence uint64    `json:"sequence"` // last transaction that it has
+	Sequence uint64    `json:"sequence"`          // last transaction that it has
 	Manifest time.Time `json:"manifest,omitzero"` // when it took one last; zero: not yet
 	Backlog  int       `json:"backlog_chunks"`
 	Calls    int64     `json:"calls"` // by this replicator
