@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -202,7 +203,7 @@ func (s *stressRound) child(seed uint64, kill, spin int) (killed bool, err error
 		last = in.Text()
 		if lines++; lines == kill {
 			for i := range spin { // somewhere within what it does next
-				sink += i
+				sink.Store(int64(i))
 			}
 			cmd.Process.Kill()
 		}
@@ -217,7 +218,7 @@ func (s *stressRound) child(seed uint64, kill, spin int) (killed bool, err error
 	return false, err
 }
 
-var sink int
+var sink atomic.Int64
 
 // stock has the sqlite3 shell write, several times, until the children are done.
 func (s *stressRound) stock(r *rand.Rand, done <-chan struct{}) {
