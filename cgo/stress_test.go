@@ -241,6 +241,7 @@ func (s *stressRound) run() {
 	var mu sync.Mutex // started and r
 	var all sync.WaitGroup
 	started := 0
+	r := rand.New(rand.NewPCG(s.r.Uint64(), 2)) // stock's own
 	for range 3 {
 		all.Go(func() {
 			for {
@@ -268,7 +269,6 @@ func (s *stressRound) run() {
 	}
 	done := make(chan struct{})
 	var shell sync.WaitGroup
-	r := rand.New(rand.NewPCG(s.r.Uint64(), 2))
 	shell.Go(func() { s.stock(r, done) })
 	all.Wait()
 	close(done)
