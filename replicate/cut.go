@@ -19,7 +19,7 @@ import (
 
 const (
 	// inlineBytesMax bounds the inline pages of a version: what every manifest carries.
-	inlineBytesMax = 96 << 10
+	inlineBytesMax = 16 << 10
 	// inlineChunkMax is how much of a chunk travels inline at most.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// patchesMax is explained at [manifest.Tree.Pack].
