@@ -19,7 +19,7 @@ import (
 
 const (
 	// inlineBytesMax bounds the inline pages of a version: what every manifest carries.
-	inlineBytesMax = 16 << 10
+	inlineBytesMax = 32 << 10
 	// inlineChunkMax is how much of a chunk travels inline at most.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// patchesMax is explained at [manifest.Tree.Pack].
