@@ -101,9 +101,6 @@ static uint64_t now(void) {
 
 /* ---- the database's version and size ---- */
 
-static uint32_t get4(const unsigned char *a) {
-  return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
-}
 static uint64_t versionOf(const unsigned char *aCounter) { return (uint64_t)1 << 32 | get4(aCounter); }
 
 /* The four bytes of the change counter, if the range covers them; else NULL. */

@@ -92,19 +92,21 @@ static void bootId(uint8_t a[16]) {
   }
 }
 
-/* open(2), never as descriptor 0, 1 or 2: somebody may write to those. */
+int fdAboveStdio(int fd) {
+  if (fd < 0 || fd > 2) return fd;
+  int high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  close(fd);
+  return high;
+}
+
+/* open(2) in the spool's directory. */
 static int openAt(const char *zDir, const char *zName, int flags) {
   char *z;
   if (asprintf(&z, "%s/%s", zDir, zName) < 0) {
     errno = ENOMEM;
     return -1;
   }
-  int fd = open(z, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd >= 0 && fd < 3) {
-    int low = fd;
-    fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
-    close(low);
-  }
+  int fd = fdAboveStdio(open(z, flags | O_CLOEXEC | O_NOFOLLOW, 0600));
   free(z);
   return fd;
 }

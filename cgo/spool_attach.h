@@ -49,6 +49,15 @@ typedef struct SpoolTxn {
   uint64_t before;                 /* database version before the transaction */
 } SpoolTxn;
 
+/* A big-endian number, as SQLite's files have them. */
+static inline uint32_t get4(const unsigned char *a) {
+  return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
+}
+
+/* The same file under a descriptor above 2: somebody may write to the lower ones.
+** Passes -1 through. */
+int fdAboveStdio(int fd);
+
 /* Where the spools are: set once, before the first attach. */
 void spoolSettings(const char *zRoot, unsigned permissions);
 

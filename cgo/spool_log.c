@@ -255,13 +255,8 @@ int spoolOpenWake(Spool *p) {
   if (fd >= 0) return fd;
   if (asprintf(&z, "%s/wake", p->zDir) < 0) return -1;
   /* for reading too: a FIFO that has a reader never raises SIGPIPE */
-  fd = open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+  fd = fdAboveStdio(open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
   free(z);
-  if (fd >= 0 && fd < 3) {
-    int low = fd;
-    fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
-    close(low);
-  }
   int none = -1;
   if (fd < 0 || atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) return fd;
   close(fd);

@@ -25,9 +25,6 @@ SQLITE_EXTENSION_INIT3
 #define WAL_POSITION(salts, nFrame) ((salts) >> 32 << 32 | (uint32_t)(nFrame))
 #define WAL_FRAMES(position) ((uint32_t)(position))
 
-static uint32_t get4(const unsigned char *a) {
-  return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
-}
 static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | get4(a + 4); }
 
 /* Nobody writes the database between the end of a checkpoint and the first commit
@@ -94,12 +91,7 @@ static uint32_t readHeader(int fd, unsigned char a[WAL_HEADER]) {
 static int openWal(Spool *p) {
   char *z;
   if (asprintf(&z, "%s-wal", p->zPath) < 0) return -1;
-  int fd = open(z, O_RDONLY | O_CLOEXEC);
-  if (fd >= 0 && fd < 3) {
-    int low = fd;
-    fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
-    close(low);
-  }
+  int fd = fdAboveStdio(open(z, O_RDONLY | O_CLOEXEC));
   free(z);
   return fd;
 }

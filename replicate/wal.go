@@ -145,7 +145,8 @@ type walPage struct {
 	b    []byte
 }
 
-// readFrames applies the frames up to the last commit, at most framesMax of the WAL. A chain that breaks is no error: s.wal.applied says how far it went.
+// readFrames applies the frames up to the last commit, at most framesMax of the WAL. A
+// chain that breaks is no error: s.wal.applied says how far it went.
 func (s *session) readFrames(framesMax int) error {
 	var pending []walPage // of a transaction whose commit has not been read
 	w := &s.wal
