@@ -1,0 +1,64 @@
+package faultproxy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/faultproxy"
+	"verneuil/chunkstore/miniotest"
+)
+
+// A store behind the proxy works as without it; each kind of fault reaches its client,
+// is overcome if it does not last, and no wrong byte comes through.
+func TestProxy(t *testing.T) {
+	p := faultproxy.Start(t, miniotest.Start(t))
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
+		Region: "us-east-1", Endpoint: p.URL, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true,
+	}}}, chunkstore.Options{CallsPerSecond: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := bytes.Repeat([]byte("a chunk of some length "), 2000)
+	id := chunkstore.Sum(plain)
+	if _, err := s.Targets[0].PutChunk(t.Context(), id, plain); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range []faultproxy.Fault{{Status: 500}, {Status: 503}, {Reset: true}, {Lose: true}, {Cut: true}} {
+		p.Set(func(n int, _ *http.Request) faultproxy.Fault {
+			if n == 1 {
+				return fault
+			}
+			return faultproxy.Fault{}
+		})
+		if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%+v once: %v", fault, err)
+		}
+		if p.Requests() != 2 || p.Faults() != 1 {
+			t.Errorf("%+v once: %d requests, %d of them spoiled", fault, p.Requests(), p.Faults())
+		}
+	}
+	p.Set(func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{Flip: true} })
+	if _, err := s.GetChunk(t.Context(), id); !errors.Is(err, chunkstore.ErrCorrupt) {
+		t.Errorf("a changed body: %v", err)
+	}
+	p.Set(func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{Status: 403} })
+	if _, err := s.GetChunk(t.Context(), id); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+		t.Errorf("access denied: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.Set(func(int, *http.Request) faultproxy.Fault {
+		cancel()
+		return faultproxy.Fault{Hold: make(chan struct{})}
+	})
+	if _, err := s.GetChunk(ctx, id); !errors.Is(err, context.Canceled) {
+		t.Errorf("a server that does not answer: %v", err)
+	}
+	p.Set(nil)
+	if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("after all: %v", err)
+	}
+}
