@@ -22,9 +22,9 @@ import (
 
 // Locator finds the manifest of one source. It is safe for concurrent use.
 type Locator struct {
-	uri   string // in one form for all ways of writing it
-	named bool
-	get   func(ctx context.Context, etag string) (body []byte, newETag string, err error)
+	uri string // in one form for all ways of writing it
+	key string // of the manifest of a host's database; empty: it is one object
+	get func(ctx context.Context, etag string) (body []byte, newETag string, err error)
 }
 
 // Locate understands, without any I/O, these forms of uri:
@@ -61,7 +61,10 @@ func (l *Locator) String() string { return l.uri }
 
 // Named reports whether the source is a host's database and not one object: then
 // several targets may answer, of which one may lag.
-func (l *Locator) Named() bool { return l.named }
+func (l *Locator) Named() bool { return l.key != "" }
+
+// Key returns the manifest's key in each target, if the source is [Locator.Named].
+func (l *Locator) Key() string { return l.key }
 
 // Fetch returns the source's manifest, decoded and as stored, with an ETag. If
 // etag, from an earlier call, still stands, it fails with
@@ -87,15 +90,14 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		host = localHost
 	}
 	path = "/" + path
-	l := &Locator{uri: "verneuil://" + host + path, named: true}
+	l := &Locator{uri: "verneuil://" + host + path, key: manifest.Name(host, path)}
 	if store == nil || len(store.Targets) == 0 {
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
-	key := manifest.Name(host, path)
 	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
-		o, _, err := store.GetManifest(ctx, key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		o, _, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
 		if err != nil {
-			return nil, "", fmt.Errorf("object %s: %w", key, err)
+			return nil, "", fmt.Errorf("object %s: %w", l.key, err)
 		}
 		return o.Body, o.ETag, nil
 	}

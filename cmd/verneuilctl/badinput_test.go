@@ -204,6 +204,7 @@ func TestDamagedStore(t *testing.T) {
 				refuse(t, 1, []string{"restore " + db, name, want}, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
 				refuse(t, 1, []string{name, want}, "-c", s.config(), "restore", "-s", db)
 				s.noLeftovers("out.db")
+				s.mustFind(name, want, kind == "chunk" && damage != "missing")
 			})
 		}
 		if err := os.WriteFile(file, whole, 0o600); err != nil {

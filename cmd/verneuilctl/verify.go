@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate"
+)
+
+func verifyCommand(g *global) *cobra.Command {
+	var (
+		from origin
+		read bool
+	)
+	command := &cobra.Command{
+		Use:   "verify [--manifest URI | [--hostname HOST] --source-path PATH] [--read]",
+		Short: "Check that targets have all that their newest versions name",
+		Long: `In each target, walk the newest version of a database, or of every database in it,
+and look for every leaf, node and chunk that it names. What is missing or damaged is
+printed, one line each, and the exit code is 1. Leaves and nodes are read and checked
+against their hashes; with --read, chunks are too.
+
+A manifest given by --manifest (but verneuil://) is looked for in each target.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			what := "every database"
+			if from != (origin{}) {
+				if err := from.check(); err != nil {
+					return err
+				}
+				what = from.String()
+			}
+			return fail(verify(command.Context(), g, &from, read), "verify", what)
+		},
+	}
+	from.flags(command)
+	command.Flags().BoolVar(&read, "read", false, "read every chunk and check its hash")
+	return command
+}
+
+func verify(ctx context.Context, g *global, from *origin, read bool) error {
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if len(s.store.Targets) == 0 {
+		return g.errNoTargets()
+	}
+	v := &verification{origin: from}
+	if *from != (origin{}) {
+		if v.locator, err = from.locate(s); err != nil {
+			return err
+		}
+		if !v.locator.Named() {
+			if v.manifest, _, _, err = v.locator.Fetch(ctx, ""); err != nil {
+				return err
+			}
+		}
+	}
+	bar := &progress{}
+	defer bar.end()
+	for _, t := range s.store.Targets {
+		v.target = t
+		v.verifier = replicate.NewVerifier(t, replicate.VerifyOptions{
+			Read: read, Concurrency: s.config.UploadConcurrency,
+			Progress: func(done, total int64) { bar.set("verify", done, total) },
+		})
+		if err := v.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		v.objects += v.verifier.Objects()
+	}
+	bar.end()
+	fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n", v.versions, v.objects, v.faults)
+	if v.faults > 0 {
+		return fmt.Errorf("%d objects are missing or damaged", v.faults)
+	}
+	return nil
+}
+
+// verification is one run of the command.
+type verification struct {
+	origin   *origin
+	locator  *replicate.Locator // of the one source to verify; nil: all
+	manifest *manifest.Manifest // the version to verify, where locator names but one object
+
+	target   *chunkstore.Target
+	verifier *replicate.Verifier
+
+	versions, objects, faults int
+}
+
+// run verifies what is asked for in the present target.
+func (v *verification) run(ctx context.Context) error {
+	switch {
+	case v.locator == nil:
+		return v.all(ctx)
+	case v.locator.Named():
+		return v.named(ctx, v.locator.Key())
+	}
+	return v.version(ctx, v.locator.String(), v.manifest)
+}
+
+func (v *verification) all(ctx context.Context) error {
+	var keys []string
+	if err := v.target.Manifests.List(ctx, "", func(o chunkstore.Object) bool {
+		keys = append(keys, o.Key)
+		return true
+	}); err != nil {
+		return fmt.Errorf("list manifests: %w", err)
+	}
+	for _, key := range keys {
+		if err := v.named(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// named verifies the newest version that the target has under key.
+func (v *verification) named(ctx context.Context, key string) error {
+	m, err := v.verifier.Named(ctx, key)
+	switch {
+	case errors.Is(err, chunkstore.ErrAbsent), errors.Is(err, chunkstore.ErrCorrupt):
+		v.versions++
+		v.found(key, err)
+		return nil
+	case err != nil:
+		return fmt.Errorf("manifest %s: %w", key, err)
+	}
+	return v.version(ctx, key, m)
+}
+
+func (v *verification) version(ctx context.Context, name string, m *manifest.Manifest) error {
+	v.versions++
+	faults, err := v.verifier.Verify(ctx, m)
+	for _, fault := range faults {
+		v.found(name, fault)
+	}
+	return err
+}
+
+func (v *verification) found(name string, fault error) {
+	v.faults++
+	fmt.Printf("%s: %s: %s\n", v.target.Name, name, oneLine(fault.Error()))
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mustFind runs verify, which must say that the object or manifest called name is as
+// want says, and nothing else. Only where it has to read chunks may it pass without --read.
+func (s *site) mustFind(name, want string, mustRead bool) {
+	s.t.Helper()
+	if name = strings.TrimPrefix(name, "verneuil://"+hostname+s.dir); strings.HasPrefix(name, "/") {
+		name = strings.TrimSpace(must(s.t, "-c", s.config(), "manifest-name", s.path(name)))
+	}
+	for _, args := range [][]string{{"--read"}, {"--read", "-s", s.path("d.db")}, nil} {
+		args = append([]string{"-c", s.config(), "verify"}, args...)
+		r := ctl(s.t, args...)
+		if len(s.files("store/manifests")) == 0 && len(args) < 5 {
+			continue // a manifest that is not there names nothing
+		}
+		if len(args) == 3 && mustRead {
+			if r.code != 0 {
+				s.t.Errorf("without --read: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+			}
+			continue
+		}
+		lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+		if r.code != 1 || len(lines) != 2 || !strings.Contains(lines[0], name) || !strings.Contains(lines[0], want) ||
+			!strings.Contains(lines[1], "missing or damaged: 1") {
+			s.t.Errorf("%q: exit code %d, want 1 and %q, %q:\n%s%s", args, r.code, name, want, r.stdout, r.stderr)
+		}
+	}
+}
+
+// TestVerify: what is whole is found whole, in every target and for each way to
+// name it; what one target lacks is not excused by the other.
+func TestVerify(t *testing.T) {
+	s := dirSite(t)
+	s.caches = []any{map[string]any{"dir": map[string]any{"path": s.path("second")}}}
+	s.configure(nil)
+	large, small := s.database("large.db", 5<<20), s.database("small.db", 100<<10)
+	for _, db := range []string{large, small} {
+		must(t, "-c", s.config(), "sync", db)
+	}
+	file := s.path("large.manifest")
+	must(t, "-c", s.config(), "manifest", large, "-o", file)
+	for _, test := range []struct{ args, want string }{
+		{"", "versions: 4,"},
+		{"--read", "versions: 4,"},
+		{"-s " + small, "versions: 2,"},
+		{"--read -m verneuil://" + hostname + large, "versions: 2,"},
+		{"-m " + file, "versions: 2,"},
+	} {
+		args := append([]string{"-c", s.config(), "verify"}, strings.Fields(test.args)...)
+		got := must(t, args...)
+		if !strings.HasPrefix(got, test.want) || !strings.HasSuffix(got, "missing or damaged: 0\n") || strings.Count(got, "\n") != 1 {
+			t.Errorf("verify %s: %q, want %q", test.args, got, test.want)
+		}
+	}
+
+	leaves := map[string]bool{}
+	var m struct{ Top []string }
+	if err := json.Unmarshal([]byte(must(t, "-c", s.config(), "manifest", "--json", large)), &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range m.Top {
+		leaves[id] = true
+	}
+	removed := 0
+	for _, file := range s.files("second/chunks") {
+		if !leaves[filepath.Base(file)] && removed < 3 {
+			removed++
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r := ctl(t, "-c", s.config(), "verify")
+	if r.code != 1 || strings.Count(r.stdout, s.path("second")) != removed || strings.Contains(r.stdout, s.path("store")) {
+		t.Errorf("%d chunks are gone from the second target: exit code %d\n%s%s", removed, r.code, r.stdout, r.stderr)
+	}
+	refuse(t, 2, []string{"--manifest excludes"}, "-c", s.config(), "verify", "-m", file, "-s", small)
+	refuse(t, 1, []string{"no configuration"}, "verify")
+}

@@ -1,0 +1,94 @@
+package replicate_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	. "verneuil/replicate"
+)
+
+// TestVerifyNamesEachObject: whatever object of a version is taken away or
+// damaged, be it a node, a leaf, a chunk or a patch's, it is named, and nothing else is.
+func TestVerifyNamesEachObject(t *testing.T) {
+	const chunks = 70 << 10 // above 64 leaves of 1,024 there are nodes
+	c := &restoreCase{objects: map[chunkstore.ID][]byte{}}
+	c.m = &manifest.Manifest{Host: "h", Path: "/p", FileBytes: chunks * chunkstore.ChunkBytes, PageBytes: 4096}
+	tree := manifest.NewTree(chunks)
+	for i := 5; i < chunks; i += 9000 {
+		tree.Set(i, c.put([]byte{byte(i), byte(i >> 8), 1}))
+	}
+	tree.Pack(0)
+	patch := c.put([]byte("a patch"))
+	tree.Set(5, patch) // under a leaf that may be gone, too
+	c.m.Levels, c.m.Top, c.m.Patches = tree.Pack(1)
+	for _, plain := range tree.Objects() {
+		c.put(plain)
+	}
+	if c.m.Levels != 2 || len(c.m.Patches) != 1 {
+		t.Fatalf("%d levels and %d patches, want 2 and 1", c.m.Levels, len(c.m.Patches))
+	}
+	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}, chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := store.Targets[0]
+	verify := func(read bool) []error {
+		t.Helper()
+		faults, err := NewVerifier(target, VerifyOptions{Read: read}).Verify(t.Context(), c.m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return faults
+	}
+	needed := map[chunkstore.ID]bool{} // not what stands for nothing but zeros
+	whole := c.m.Tree()
+	for i := range chunks {
+		id, err := whole.Lookup(t.Context(), i, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			needed[id] = true
+			return c.fetch(ctx, id)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		needed[id] = id != chunkstore.ZeroID
+	}
+	delete(needed, chunkstore.ZeroID)
+	for id := range needed {
+		if _, err := target.PutChunk(t.Context(), id, c.objects[id]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if faults := verify(true); len(faults) > 0 {
+		t.Fatalf("a whole version: %v", faults)
+	}
+	for id := range needed {
+		if err := target.Chunks.Delete(t.Context(), id.String()); err != nil {
+			t.Fatal(err)
+		}
+		faults := verify(false)
+		if len(faults) == 0 || !errors.Is(faults[0], chunkstore.ErrAbsent) {
+			t.Errorf("%v is gone: %v", id, faults)
+		}
+		for _, fault := range faults { // a node is named by each of its leaves' chunks
+			if !strings.Contains(fault.Error(), id.String()) {
+				t.Errorf("%v is gone: %v", id, fault)
+			}
+		}
+		if _, err := target.Chunks.Put(t.Context(), id.String(), []byte("nonsense"), chunkstore.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		if faults := verify(true); len(faults) == 0 || !errors.Is(faults[0], chunkstore.ErrCorrupt) {
+			t.Errorf("%v is damaged: %v", id, faults)
+		}
+		if _, err := target.PutChunk(t.Context(), id, c.objects[id]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if faults := verify(true); len(faults) > 0 {
+		t.Fatalf("the repaired version: %v", faults)
+	}
+}
