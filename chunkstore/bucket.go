@@ -55,6 +55,7 @@ type Object struct {
 	Bytes    int64 // of the stored body
 	ETag     string
 	Modified time.Time
+	Version  string // of [Versioned]'s methods; else empty
 }
 
 // GetOptions refine [Bucket.Get]; the zero value is a plain Get.

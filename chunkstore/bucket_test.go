@@ -41,6 +41,7 @@ func testTarget(t *testing.T, target *chunkstore.Target) {
 	t.Run("manifests", func(t *testing.T) {
 		testBucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-verneuil%%3Ahost%%3A%%2F%%2Fa+b(c)*'!~", i) })
 	})
+	t.Run("versions", func(t *testing.T) { testVersions(t, target.Manifests.(chunkstore.Versioned)) })
 	t.Run("target", func(t *testing.T) { testPutGetChunk(t, target) })
 	t.Run("batch", func(t *testing.T) { testBatch(t, target) })
 }
@@ -96,6 +97,53 @@ func testBucket(t *testing.T, b chunkstore.Bucket, key func(i int) string) {
 	}
 	if keys := listed(t, b, "", 100); len(keys) != 0 {
 		t.Errorf("list after delete: %v", keys)
+	}
+}
+
+// testVersions holds whether or not an S3 bucket has versioning: the newest version is
+// the present object, each that is listed can be had, others' keys have none of them.
+func testVersions(t *testing.T, b chunkstore.Versioned) {
+	const key = "0000-key"
+	bodies := []string{"first", "second", "third"}
+	for _, body := range bodies {
+		mustPut(t, b, key, body, chunkstore.Condition{})
+	}
+	mustPut(t, b, key+"-longer", "another", chunkstore.Condition{})
+	var versions []chunkstore.Object
+	err := b.ListVersions(t.Context(), key, func(o chunkstore.Object) bool {
+		versions = append(versions, o)
+		return true
+	})
+	if err != nil || len(versions) == 0 {
+		t.Fatalf("%d versions, %v", len(versions), err)
+	}
+	for i, v := range versions {
+		o, err := b.GetVersion(t.Context(), key, v.Version, chunkstore.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(bodies, string(o.Body)) || i == 0 && string(o.Body) != "third" || o.Bytes != v.Bytes || o.Key != key || o.Version != v.Version {
+			t.Errorf("version %d %+v is %+v: %q", i, v, o, o.Body)
+		}
+		_, err = b.GetVersion(t.Context(), key, v.Version, chunkstore.GetOptions{IfNoneMatch: o.ETag})
+		mustBe(t, err, chunkstore.ErrUnmodified)
+		_, err = b.GetVersion(t.Context(), key, v.Version, chunkstore.GetOptions{BytesMax: 4})
+		mustBe(t, err, chunkstore.ErrCorrupt)
+	}
+	never := func(o chunkstore.Object) bool {
+		t.Errorf("listed %+v", o)
+		return true
+	}
+	if err := b.ListVersions(t.Context(), "0000-ke", never); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.GetVersion(t.Context(), key, "../../chunks/x", chunkstore.GetOptions{}); err == nil {
+		t.Error("a version that is a path was found")
+	}
+	for _, key := range []string{key, key + "-longer"} {
+		if err := b.Delete(t.Context(), key); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

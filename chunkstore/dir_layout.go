@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -26,8 +25,11 @@ const (
 	// dirPieceBytes is how much of a key goes into one file name: Linux allows 255.
 	dirPieceBytes = 200
 
-	// historyMax is how many replaced versions of a key are kept, the newest ones.
-	historyMax = 1000
+	// historyMax is how many replaced versions of a key are kept whatever their
+	// age: some 17 minutes of constant writing. Of those before, keepVersions
+	// keeps the last of each hour, and when they are historyHours old, of each day.
+	historyMax   = 1000
+	historyHours = 30 * 24
 	// tidyEvery puts, the history and the left-over temp files are looked at.
 	tidyEvery = 64
 	// tempAgeMax is far more than a Put takes.
@@ -152,7 +154,7 @@ func (b *dirBucket) remember(key, name string) error {
 	if err := b.dirs.ensure(dir); err != nil {
 		return err
 	}
-	version := fmt.Sprintf("%020d-%.16s", present.Modified.UnixNano(), strings.Trim(present.ETag, `"`))
+	version := versionName(present)
 	err = os.Link(name, filepath.Join(dir, version))
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
@@ -170,8 +172,8 @@ func (b *dirBucket) historyDir(key string) string {
 	return filepath.Join(b.root, dirHistoryName, place)
 }
 
-// tidy removes what a crashed Put left in dir, and the oldest versions of key's
-// history beyond historyMax. It is best effort: a later Put tries again.
+// tidy removes what a crashed Put left in dir, and thins out key's history. It is
+// best effort: a later Put tries again.
 func (b *dirBucket) tidy(key, dir string) {
 	err := removeOldTemps(dir, tempAgeMax)
 	if b.history {
@@ -187,14 +189,33 @@ func trimHistory(dir string) error {
 	if err != nil {
 		return ignoreAbsent(err)
 	}
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return e.IsDir() || e.Name()[0] == '.'
-	})
-	for len(entries) > historyMax { // names begin with the time
-		err = errors.Join(err, ignoreAbsent(os.Remove(filepath.Join(dir, entries[0].Name()))))
-		entries = entries[1:]
+	var versions []string // in the order of time: names begin with it
+	for _, e := range entries {
+		if _, ok := versionTime(e.Name()); ok {
+			versions = append(versions, e.Name())
+		}
+	}
+	for _, version := range expiredVersions(versions, time.Now()) {
+		err = errors.Join(err, ignoreAbsent(os.Remove(filepath.Join(dir, version))))
 	}
 	return errors.Join(err, removeOldTemps(dir, tempAgeMax))
+}
+
+// expiredVersions returns those of versions, oldest first, that need not be kept.
+func expiredVersions(versions []string, now time.Time) []string {
+	const hour, day = time.Hour, 24 * time.Hour
+	var expired []string
+	for i := 0; i < len(versions)-historyMax; i++ {
+		t, _ := versionTime(versions[i])
+		period := hour
+		if now.Sub(t) > historyHours*hour {
+			period = day
+		}
+		if next, _ := versionTime(versions[i+1]); t.Truncate(period).Equal(next.Truncate(period)) {
+			expired = append(expired, versions[i])
+		}
+	}
+	return expired
 }
 
 func removeOldTemps(dir string, ageMax time.Duration) error {

@@ -139,6 +139,38 @@ func TestDirHistory(t *testing.T) {
 	}
 }
 
+// TestDirHistoryThins: what is older than the newest 1,000 is kept by the hour, then
+// by the day.
+func TestDirHistoryThins(t *testing.T) {
+	now := time.Date(2026, 11, 22, 2, 30, 0, 0, time.UTC)
+	name := func(age time.Duration) string {
+		return fmt.Sprintf("%020d-0123456789abcdef", now.Add(-age).UnixNano())
+	}
+	var versions, want []string
+	for hours := 40 * 24; hours > 0; hours-- { // at :00, :20 and :40 of each hour
+		for minute := 30; minute >= -10; minute -= 20 {
+			age := time.Duration(hours)*time.Hour + time.Duration(minute)*time.Minute
+			versions = append(versions, name(age))
+			last := minute == -10
+			if age > 30*24*time.Hour {
+				last = last && now.Add(-age).Hour() == 23
+			}
+			if last {
+				want = append(want, versions[len(versions)-1])
+			}
+		}
+	}
+	for i := range 1000 {
+		versions = append(versions, name(time.Duration(1000-i)*time.Millisecond))
+		want = append(want, versions[len(versions)-1])
+	}
+	expired := chunkstore.ExpiredVersions(versions, now)
+	kept := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return slices.Contains(expired, v) })
+	if !slices.Equal(kept, want) {
+		t.Errorf("%d of %d versions kept, want %d", len(kept), len(versions), len(want))
+	}
+}
+
 func TestDirHistoryIsBounded(t *testing.T) {
 	root := t.TempDir()
 	history := filepath.Join(root, "manifests", ".history", "key")

@@ -40,9 +40,10 @@
 // of its bytes, a chunk's is their CRC-32C and length.
 //
 // The history holds the versions of a manifest that were replaced or deleted,
-// named by the time at which they were put: the newest 1,000 and, now and then,
-// up to 64 more. The present version may stand in it, too. It is no part of the
-// bucket: List does not show it.
+// named by the time at which they were put, which is their ID in [Versioned]. The
+// newest 1,000 are kept (and, now and then, up to 64 more); of those before, the
+// last of each hour, and after 30 days of each day, in UTC. The present version may
+// stand in it, too. It is no part of the bucket: List does not show it.
 //
 // # Batches
 //

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// ExpiredVersions is what a dir target's history loses of versions.
+var ExpiredVersions = expiredVersions
+
 // WithS3Backoff is o with another time between the attempts of a request.
 func (o Options) WithS3Backoff(d time.Duration) Options {
 	o.s3Backoff = d

@@ -89,11 +89,15 @@ func (b *s3Bucket) missing(err error) error {
 }
 
 func (b *s3Bucket) Get(ctx context.Context, key string, opts GetOptions) (Object, error) {
+	o, err := b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key}, opts)
+	return o, b.wrap("get", key, err)
+}
+
+func (b *s3Bucket) get(ctx context.Context, in *s3.GetObjectInput, opts GetOptions) (Object, error) {
 	r := &s3Request{bodyMax: opts.BytesMax}
 	if r.bodyMax <= 0 {
 		r.bodyMax = getBytesMax
 	}
-	in := &s3.GetObjectInput{Bucket: &b.name, Key: &key}
 	if opts.IfNoneMatch != "" {
 		in.IfNoneMatch = &opts.IfNoneMatch
 	}
@@ -106,9 +110,9 @@ func (b *s3Bucket) Get(ctx context.Context, key string, opts GetOptions) (Object
 		err = fmt.Errorf("%w: more than %d bytes", ErrCorrupt, r.bodyMax)
 	}
 	if err != nil {
-		return Object{}, b.wrap("get", key, b.missing(err))
+		return Object{}, b.missing(err)
 	}
-	return Object{Key: key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+	return Object{Key: *in.Key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
 // Put makes the bucket if it is missing and may be made.

@@ -25,6 +25,9 @@ type Locator struct {
 	uri string // in one form for all ways of writing it
 	key string // of the manifest of a host's database; empty: it is one object
 	get func(ctx context.Context, etag string) (body []byte, newETag string, err error)
+
+	// The buckets that have the manifest, and its key in them; nil: it is in none.
+	buckets func() ([]chunkstore.Bucket, string, error)
 }
 
 // Locate understands, without any I/O, these forms of uri:
@@ -94,6 +97,12 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	if store == nil || len(store.Targets) == 0 {
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
+	l.buckets = func() (buckets []chunkstore.Bucket, key string, err error) {
+		for _, t := range store.Targets {
+			buckets = append(buckets, t.Manifests)
+		}
+		return buckets, l.key, nil
+	}
 	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
 		o, _, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
 		if err != nil {
@@ -116,15 +125,23 @@ func locateS3(rest string) (*Locator, error) {
 		config.Endpoint, config.DomainAddressing = s3Endpoint(part[2])
 	}
 	// Opened at the first use: a Locator that is never used costs nothing.
-	open := sync.OnceValues(func() (*chunkstore.Store, error) {
-		return chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &config}}, chunkstore.Options{})
+	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
+		store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &config}}, chunkstore.Options{})
+		if err != nil {
+			return nil, err
+		}
+		return store.Targets[0].Manifests, nil
 	})
+	l.buckets = func() ([]chunkstore.Bucket, string, error) {
+		bucket, err := open()
+		return []chunkstore.Bucket{bucket}, key, err
+	}
 	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
-		store, err := open()
+		bucket, err := open()
 		if err != nil {
 			return nil, "", err
 		}
-		o, err := store.Targets[0].Manifests.Get(ctx, key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		o, err := bucket.Get(ctx, key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
 		return o.Body, o.ETag, err
 	}
 	return l, nil

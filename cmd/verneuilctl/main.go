@@ -121,7 +121,7 @@ opens their replicas. The configuration is JSON, or @ and the path of a file wit
 	flags.StringVarP(&g.level, "log", "l", "", "error, warn, info, debug or off (default: $VERNEUIL_LOG, else error)")
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g),
-		manifestCommand(g), manifestNameCommand(g), shellCommand(g), verifyCommand(g),
+		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g), shellCommand(g),
 	)
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,11 +17,15 @@ import (
 	"verneuil/replicate"
 )
 
-// origin says which manifest a command is about: by URI, or by host and path.
+// origin says which manifest a command is about: by URI, or by host and path; the
+// newest, or that of a version or a time.
 type origin struct {
 	uri        string
 	host       string
 	sourcePath string
+	version    string
+	at         string
+	time       time.Time // what at says, once checked
 }
 
 // flags adds --manifest, --hostname and --source-path.
@@ -31,9 +36,26 @@ func (o *origin) flags(command *cobra.Command) {
 	flags.StringVarP(&o.sourcePath, "source-path", "s", "", "the database's path on the source")
 }
 
+// flagsOfPast adds --version-id and --at.
+func (o *origin) flagsOfPast(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVar(&o.version, "version-id", "", "a version that the command versions lists (default: the newest)")
+	flags.StringVar(&o.at, "at", "", "the version of that time: 2006-01-02T15:04:05Z, or 2006-01-02 15:04:05 in local time")
+}
+
+// past reports whether another version than the newest is asked for.
+func (o *origin) past() bool { return o.version != "" || o.at != "" }
+
 // check is about how the command was called.
-func (o *origin) check() error {
+func (o *origin) check() (err error) {
+	if o.at != "" {
+		if o.time, err = parseTime(o.at); err != nil {
+			return err
+		}
+	}
 	switch {
+	case o.version != "" && o.at != "":
+		return errors.New("--version-id and --at exclude each other")
 	case o.uri == "" && o.sourcePath == "":
 		return errors.New("give --manifest or --source-path")
 	case o.uri != "" && (o.sourcePath != "" || o.host != ""):
@@ -84,8 +106,28 @@ func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []b
 	if err != nil {
 		return nil, nil, err
 	}
+	switch {
+	case o.version != "":
+		return locator.FetchVersion(ctx, o.version)
+	case o.at != "":
+		return locator.FetchAt(ctx, o.time)
+	}
 	m, raw, _, err := locator.Fetch(ctx, "")
 	return m, raw, err
+}
+
+// parseTime understands RFC 3339, and the same without a zone, in local time, with a
+// space for the T if one likes; then the seconds or the whole time of day may be left out.
+func parseTime(text string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, strings.Replace(text, "T", " ", 1), time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--at %q is no time: want 2006-01-02T15:04:05Z or 2006-01-02 15:04:05", text)
 }
 
 func manifestCommand(g *global) *cobra.Command {
@@ -96,9 +138,9 @@ func manifestCommand(g *global) *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "manifest [SOURCE]",
-		Short: "Fetch the newest manifest of a database",
-		Long: `Fetch the newest manifest of the database SOURCE, as it is stored, or with --json
-as text for people.`,
+		Short: "Fetch a manifest of a database",
+		Long: `Fetch the newest manifest of the database SOURCE, or an older one, as it is stored,
+or with --json as text for people.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -117,6 +159,7 @@ as text for people.`,
 		},
 	}
 	from.flags(command)
+	from.flagsOfPast(command)
 	command.Flags().StringVarP(&out, "out", "o", "", "write to this file (default: stdout)")
 	command.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return command

@@ -19,8 +19,8 @@ func restoreCommand(g *global) *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   "restore (--manifest URI | [--hostname HOST] --source-path PATH) [--out FILE]",
-		Short: "Write the newest version of a database to a file",
-		Long: `Fetch the newest version of a database, verify every byte of it, and write it to
+		Short: "Write the newest or an older version of a database to a file",
+		Long: `Fetch the newest version of a database, or an older one, verify every byte of it, and write it to
 FILE, which appears whole or not at all; without --out, to stdout.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -34,6 +34,7 @@ FILE, which appears whole or not at all; without --out, to stdout.`,
 		},
 	}
 	from.flags(command)
+	from.flagsOfPast(command)
 	command.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: stdout)")
 	return command
 }

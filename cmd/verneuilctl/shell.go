@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -38,12 +39,14 @@ ARGUMENTS go to sqlite3: options, or SQL to run instead of reading it from stdin
 		},
 	}
 	from.flags(command)
+	from.flagsOfPast(command)
 	command.Flags().StringVarP(&executable, "executable", "e", "sqlite3", "the sqlite3 shell")
 	command.Flags().StringVarP(&library, "vfs", "v", "", "the extension (default: "+libraryName+" beside verneuilctl or in ../lib)")
 	return command
 }
 
-// shell replaces this process by sqlite3, once it knows that there is a replica to open.
+// shell replaces this process by sqlite3, once it knows that there is a replica to
+// open. An older version has no URI: there it waits, to remove the manifest's file.
 func shell(ctx context.Context, g *global, from *origin, executable, library string, args []string) error {
 	program, err := exec.LookPath(executable)
 	if err != nil {
@@ -57,7 +60,8 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 		return err
 	}
 	defer s.Close()
-	if _, _, err := from.fetch(ctx, s); err != nil {
+	_, raw, err := from.fetch(ctx, s)
+	if err != nil {
 		return err
 	}
 	uri, err := from.resolve(s.config.Host())
@@ -66,10 +70,12 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	}
 	// The first argument that is no option is the file to open, so that SQL
 	// among args is not mistaken for it; .open then closes it.
-	argv := append([]string{executable, ":memory:",
-		"-cmd", ".load " + shellQuote(library) + " " + entryPoint,
-		"-cmd", ".open " + shellQuote(sqliteURI(uri, "verneuil_snapshot")),
-	}, args...)
+	argv := func(uri string) []string {
+		return append([]string{executable, ":memory:",
+			"-cmd", ".load " + shellQuote(library) + " " + entryPoint,
+			"-cmd", ".open " + shellQuote(sqliteURI(uri, "verneuil_snapshot")),
+		}, args...)
+	}
 	env := os.Environ()
 	if g.config != "" {
 		env = setenv(env, "VERNEUIL_CONFIG", g.config)
@@ -77,7 +83,30 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	if g.level != "" {
 		env = setenv(env, "VERNEUIL_LOG", g.level)
 	}
-	return fmt.Errorf("%s: %w", program, syscall.Exec(program, argv, env))
+	if from.past() {
+		return runWith(raw, func(name string) *exec.Cmd {
+			return &exec.Cmd{Path: program, Args: argv(name), Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+		})
+	}
+	return fmt.Errorf("%s: %w", program, syscall.Exec(program, argv(uri), env))
+}
+
+// runWith runs a program that is given a file of that content, which is gone afterwards.
+func runWith(content []byte, run func(name string) *exec.Cmd) error {
+	dir, err := os.MkdirTemp("", "verneuilctl-shell-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "manifest")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		return err
+	}
+	// An interrupt is for the shell, which gets it from the terminal as we do.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	return run(name).Run()
 }
 
 // setenv replaces a variable: of two with one name, which counts is not defined.

@@ -1,0 +1,49 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// ListVersions takes a request per 1,000 versions. The version's ID is S3's; where the
+// bucket's versioning is off, the present object is called "null".
+func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Object) bool) error {
+	in := &s3.ListObjectVersionsInput{Bucket: &b.name, Prefix: &key}
+	for {
+		var out *s3.ListObjectVersionsOutput
+		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+			out, err = client.ListObjectVersions(ctx, in)
+			return err
+		})
+		if err = b.missing(err); errors.Is(err, ErrAbsent) {
+			return nil
+		} else if err != nil {
+			return b.wrap("list versions of", key, err)
+		}
+		for _, v := range out.Versions {
+			if aws.ToString(v.Key) != key { // key is a prefix of another's; keys come in their order
+				return nil
+			}
+			o := Object{Key: key, Bytes: aws.ToInt64(v.Size), ETag: aws.ToString(v.ETag), Modified: aws.ToTime(v.LastModified), Version: aws.ToString(v.VersionId)}
+			if !yield(o) {
+				return nil
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) || out.NextKeyMarker == nil {
+			return nil
+		}
+		in.KeyMarker, in.VersionIdMarker = out.NextKeyMarker, out.NextVersionIdMarker
+	}
+}
+
+func (b *s3Bucket) GetVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error) {
+	o, err := b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key, VersionId: &version}, opts)
+	if err != nil {
+		return Object{}, b.wrap("get version "+version+" of", key, err)
+	}
+	o.Version = version
+	return o, nil
+}

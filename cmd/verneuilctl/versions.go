@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/replicate"
+)
+
+func versionsCommand(g *global) *cobra.Command {
+	var (
+		from   origin
+		limit  int
+		asJSON bool
+	)
+	command := &cobra.Command{
+		Use:   "versions (--manifest URI | [--hostname HOST] --source-path PATH)",
+		Short: "List the versions of a database that the targets keep",
+		Long: `List what restore, manifest and shell can go back to by --version-id or --at, the
+newest first: when the target got each version, its ID, the size of its manifest, and
+the target. An S3 bucket keeps them if its versioning is on, and as long as its
+lifecycle rules say; a directory keeps the last 1,000, and of those before the last
+of each hour, and after 30 days of each day.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if err := from.check(); err != nil {
+				return err
+			}
+			if limit < 0 {
+				return fmt.Errorf("--limit %d: want 0 or more", limit)
+			}
+			return fail(listVersions(command.Context(), g, &from, limit, asJSON), "versions", from.String())
+		},
+	}
+	from.flags(command)
+	command.Flags().IntVarP(&limit, "limit", "n", 100, "list at most so many; 0: all")
+	command.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
+	return command
+}
+
+// listVersions prints what it found also when a target could not be asked.
+func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSON bool) error {
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	locator, err := from.locate(s)
+	if err != nil {
+		return err
+	}
+	versions, err := locator.Versions(ctx)
+	if err == nil && len(versions) == 0 {
+		return fmt.Errorf("manifest %s: %w", locator, replicate.ErrNoVersion)
+	}
+	if limit > 0 && len(versions) > limit {
+		versions = versions[:limit]
+	}
+	if printErr := printVersions(versions, asJSON); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
+func printVersions(versions []replicate.Version, asJSON bool) error {
+	if asJSON {
+		out := json.NewEncoder(os.Stdout)
+		for _, v := range versions {
+			if err := out.Encode(map[string]any{"stored": v.Stored.UTC(), "version_id": v.ID, "manifest_bytes": v.Bytes, "target": v.Target}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, v := range versions {
+		fmt.Fprintf(out, "%s\t%s\t%d\t%s\n", v.Stored.UTC().Format(time.RFC3339Nano), v.ID, v.Bytes, v.Target)
+	}
+	return out.Flush()
+}

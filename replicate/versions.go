@@ -1,0 +1,122 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// ErrNoVersion: the targets have no version of that ID or time (any more).
+var ErrNoVersion = errors.New("no such version")
+
+// Version is one version of a source's manifest that a target keeps. What time it is
+// of is when the target got it, by the target's clock.
+type Version struct {
+	ID     string // of the target's
+	Stored time.Time
+	Bytes  int64 // of the stored manifest
+	Target string
+	bucket chunkstore.Versioned
+	key    string
+}
+
+// Versions returns the versions that the targets keep, the newest first; two targets'
+// versions may be of the same state. If a target cannot be asked, the error says
+// so, and the others' versions are returned all the same.
+func (l *Locator) Versions(ctx context.Context) ([]Version, error) {
+	buckets, key, err := l.versioned()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		versions []Version
+		failed   []error
+	)
+	for _, bucket := range buckets {
+		failed = append(failed, bucket.ListVersions(ctx, key, func(o chunkstore.Object) bool {
+			versions = append(versions, Version{ID: o.Version, Stored: o.Modified, Bytes: o.Bytes, Target: bucket.String(), bucket: bucket, key: key})
+			return true
+		}))
+	}
+	slices.SortStableFunc(versions, func(a, b Version) int { return b.Stored.Compare(a.Stored) })
+	if err := errors.Join(failed...); err != nil {
+		return versions, fmt.Errorf("versions of %s: %w", l, err)
+	}
+	return versions, nil
+}
+
+// FetchVersion returns the manifest that some target calls id, decoded and as stored.
+// It fails with ErrNoVersion if all targets say that they have none of that ID.
+func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Manifest, raw []byte, err error) {
+	buckets, key, err := l.versioned()
+	if err != nil {
+		return nil, nil, err
+	}
+	var failed []error
+	for _, bucket := range buckets {
+		v := Version{ID: id, Target: bucket.String(), bucket: bucket, key: key}
+		m, raw, err := v.fetch(ctx)
+		if err == nil {
+			return m, raw, nil
+		}
+		if !errors.Is(err, chunkstore.ErrAbsent) {
+			failed = append(failed, err)
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
+		return nil, nil, err
+	}
+	return nil, nil, fmt.Errorf("manifest %s, version %s: %w", l, id, ErrNoVersion)
+}
+
+// FetchAt returns the manifest that was the newest at time t, of the targets that
+// can be asked. It fails with ErrNoVersion if none has one so old.
+func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifest, raw []byte, err error) {
+	versions, err := l.Versions(ctx)
+	i := slices.IndexFunc(versions, func(v Version) bool { return !v.Stored.After(t) })
+	switch {
+	case i >= 0:
+		return versions[i].fetch(ctx)
+	case err != nil:
+		return nil, nil, err
+	}
+	oldest := "there is none at all"
+	if n := len(versions); n > 0 {
+		oldest = "the oldest is of " + versions[n-1].Stored.UTC().Format(time.RFC3339Nano)
+	}
+	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano), ErrNoVersion, oldest)
+}
+
+func (v *Version) fetch(ctx context.Context) (*manifest.Manifest, []byte, error) {
+	o, err := v.bucket.GetVersion(ctx, v.key, v.ID, chunkstore.GetOptions{BytesMax: manifest.BytesMax})
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := manifest.Decode(o.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("manifest %s, version %s in %s: %w", v.key, v.ID, v.Target, err)
+	}
+	return m, o.Body, nil
+}
+
+// versioned returns the buckets that may keep versions, and the manifest's key in them.
+func (l *Locator) versioned() (versioned []chunkstore.Versioned, key string, err error) {
+	if l.buckets == nil {
+		return nil, "", fmt.Errorf("manifest %s: only s3 and dir targets keep versions: name the source by verneuil:// or s3://", l)
+	}
+	buckets, key, err := l.buckets()
+	if err != nil {
+		return nil, "", err
+	}
+	for _, bucket := range buckets {
+		if v, ok := bucket.(chunkstore.Versioned); ok {
+			versioned = append(versioned, v)
+		}
+	}
+	return versioned, key, nil
+}
