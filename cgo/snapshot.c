@@ -359,13 +359,13 @@ static int snapshotOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
     return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
   if (!isMain) return SQLITE_CANTOPEN; /* journal or WAL of a replica: there is none */
   if (!verneuilGo()) {                 /* S4 */
-    verneuilLog(VERNEUIL_ERROR, "replica %s: Go does not run in this process (forked, or a limit)", zName);
+    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: Go does not run in this process (forked, or a limit)");
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);
   p->bPinned = sqlite3_uri_boolean(zName, "immutable", 0) || sqlite3_uri_boolean(zName, "nolock", 0);
   if (goSnapshotOpen((char *)zName, &opened, zErr, sizeof zErr)) {
-    verneuilLog(VERNEUIL_ERROR, "replica %s: %s", zName, zErr);
+    verneuilLog(VERNEUIL_ERROR, "replica: %s", zErr); /* which names it; zName may hold a secret */
     return SQLITE_CANTOPEN;
   }
   snapshotMoved(p, &opened);

@@ -148,12 +148,10 @@ func validEndpoint(at, given, endpoint string) error {
 	}
 	u, err := url.Parse(endpoint)
 	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", key, err)
-	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("%s: %q: want http://HOST[:PORT] or https://HOST[:PORT]", key, endpoint)
-	case u.User != nil:
+	case strings.Contains(endpoint, "@"):
 		return fmt.Errorf("%s: credentials do not belong here; they come from the AWS credential chain", key)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsAny(endpoint, "?#"):
+		return fmt.Errorf("%s: want http://HOST[:PORT] or https://HOST[:PORT]", key) // nor its text: it may hold a secret
 	}
 	return nil
 }

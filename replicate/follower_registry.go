@@ -166,13 +166,13 @@ func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
 func (all *FollowerSet) follow(locator *Locator) (*Follower, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	f := all.byURI[locator.String()]
+	f := all.byURI[locator.uri]
 	if f == nil {
 		var err error
 		if f, err = newFollower(all, locator); err != nil {
 			return nil, err
 		}
-		all.byURI[locator.String()] = f
+		all.byURI[locator.uri] = f
 	}
 	if f.linger != nil {
 		f.linger.Stop()
@@ -204,8 +204,8 @@ func (all *FollowerSet) unfollow(f *Follower) {
 }
 
 func (all *FollowerSet) forgetLocked(f *Follower) {
-	if all.byURI[f.locator.String()] == f {
-		delete(all.byURI, f.locator.String())
+	if all.byURI[f.locator.uri] == f {
+		delete(all.byURI, f.locator.uri)
 		f.drop()
 	}
 }

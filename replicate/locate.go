@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,11 +57,28 @@ func Locate(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	case "s3":
 		return locateS3(rest)
 	}
-	return nil, fmt.Errorf("manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path", uri, scheme)
+	return nil, fmt.Errorf("manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path", Redacted(uri), scheme)
 }
 
-// String is the source's URI, the same for all ways of writing it.
-func (l *Locator) String() string { return l.uri }
+// String is the source's URI for people and logs: see [Redacted].
+func (l *Locator) String() string { return Redacted(l.uri) }
+
+// Redacted returns uri without what may be a secret: what stands before an @, and
+// the query, which is the signature of a presigned URL. Paths, and the names of a
+// verneuil:// URI, are no secrets, and may hold these signs.
+func Redacted(uri string) string {
+	scheme, rest, ok := strings.Cut(uri, "://")
+	if lower := strings.ToLower(scheme); !ok || lower == "file" || lower == "verneuil" {
+		return uri
+	}
+	if query := strings.IndexAny(rest, "?#"); query >= 0 {
+		rest = rest[:query] + "?..."
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = "..." + rest[at:]
+	}
+	return scheme + "://" + rest
+}
 
 // Named reports whether the source is a host's database and not one object: then
 // several targets may answer, of which one may lag.
@@ -116,6 +134,9 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 func locateS3(rest string) (*Locator, error) {
 	host, key, _ := strings.Cut(rest, "/")
 	l := &Locator{uri: "s3://" + rest}
+	if strings.Contains(host, "@") {
+		return nil, fmt.Errorf("manifest %q: credentials do not belong here; they come from the AWS credential chain", l)
+	}
 	part := strings.SplitN(host, ".", 3)
 	if len(part) < 2 || part[0] == "" || part[1] == "" || key == "" {
 		return nil, fmt.Errorf("manifest %q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", l)
@@ -166,12 +187,15 @@ var httpClient = &http.Client{Timeout: fetchDeadline}
 func getHTTP(ctx context.Context, url, etag string) ([]byte, string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, "", err
+		return nil, "", errors.New("not a URL") // err repeats it, secrets and all
 	}
 	if etag != "" {
 		request.Header.Set("If-None-Match", etag)
 	}
 	response, err := httpClient.Do(request)
+	if inURL := (*neturl.Error)(nil); errors.As(err, &inURL) {
+		err = inURL.Err // without the query: our caller names the source
+	}
 	if err != nil {
 		return nil, "", err
 	}

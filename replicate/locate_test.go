@@ -25,7 +25,7 @@ func TestLocateForms(t *testing.T) {
 		{"verneuil:///db", "verneuil://here/db", ""},
 		{"VERNEUIL://h//a%20b", "verneuil://h//a%20b", ""},
 		{"verneuil://h", "", "want verneuil://HOST/PATH"},
-		{"http://h/x?y=z", "http://h/x?y=z", ""},
+		{"http://h/x?y=z", "http://h/x?...", ""},
 		{"https://h/x", "https://h/x", ""},
 		{"s3://b.us-east-2/ab-verneuil%3Ah", "s3://b.us-east-2/ab-verneuil%3Ah", ""},
 		{"s3://b.r.127.0.0.1:9000/a/b", "s3://b.r.127.0.0.1:9000/a/b", ""},
@@ -33,6 +33,7 @@ func TestLocateForms(t *testing.T) {
 		{"s3://b.r", "", "want s3://BUCKET.REGION"},
 		{"file:///a/b", "file:///a/b", ""},
 		{"/a/../b", "file:///b", ""},
+		{"s3://key:secret@b.r/key", "", "credentials do not belong here"},
 		{"ftp://h/x", "", `unknown scheme "ftp"`},
 		{"", "", "empty path"},
 	} {
@@ -50,6 +51,34 @@ func TestLocateForms(t *testing.T) {
 	}
 	if _, err := Locate("verneuil://h/db", "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
 		t.Errorf("without targets: %v", err)
+	}
+}
+
+// TestRedacted: nothing that names a source says what may be a secret of its URI.
+func TestRedacted(t *testing.T) {
+	for uri, want := range map[string]string{
+		"https://h/a%3Ab":                                "https://h/a%3Ab",
+		"https://user:secret@h:1/x":                      "https://...@h:1/x",
+		"https://user:s/ecret@h/x":                       "https://...@h/x",
+		"https://h/x?X-Amz-Signature=secret":             "https://h/x?...",
+		"https://h/x#secret":                             "https://h/x?...",
+		"https://user:sec ret@h:port/x?token=secret@y#z": "https://...@h:port/x?...",
+		"s3://user:secret@b.r/k":                         "s3://...@b.r/k",
+		"verneuil://h/a@b?c":                             "verneuil://h/a@b?c",
+		"/a@b?c":                                         "/a@b?c",
+	} {
+		if got := Redacted(uri); got != want {
+			t.Errorf("%s: %s, want %s", uri, got, want)
+		}
+		l, err := Locate(uri, "h", newPublisher(t).store)
+		if err == nil && strings.HasPrefix(uri, "https") {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // no request is sent
+			_, _, _, err = l.Fetch(ctx, "")
+		}
+		if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ecret@") || strings.Contains(err.Error(), "ret@")) {
+			t.Errorf("%s: %v", uri, err)
+		}
 	}
 }
 

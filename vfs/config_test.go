@@ -178,6 +178,7 @@ func TestParseConfigErrors(t *testing.T) {
 			"replication_targets[1]: has 2 keys (dir, s3)"},
 		{`{"replication_targets": [{"gcs": {}}]}`, "replication_targets[0].gcs: unknown kind of target"},
 		{`{"replication_targets": [{"dir": null}]}`, "replication_targets[0].dir"},
+		{`{"replication_targets": [{"s3": {"region":"r","chunk_bucket":"c","manifest_bucket":"m","endpoint":"http://h?token=x"}}]}`, "replication_targets[0].s3.endpoint: want http://HOST"},
 		{`{"replication_targets": [{"s3": {}}]}`, "replication_targets[0].s3"},
 		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": -1}}]}`, "replication_targets[0].local.num_shards: -1"},
 		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": 1, "capacity": 0}}]}`, "replication_targets[0].local.capacity: 0"},

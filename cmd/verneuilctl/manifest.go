@@ -67,7 +67,7 @@ func (o *origin) check() (err error) {
 // String names the origin in messages.
 func (o *origin) String() string {
 	if o.uri != "" {
-		return o.uri
+		return replicate.Redacted(o.uri)
 	}
 	if o.host != "" {
 		return o.host + ":" + o.sourcePath
