@@ -111,10 +111,25 @@ static int openAt(const char *zDir, const char *zName, int flags) {
   return fd;
 }
 
-static int makeDirs(const char *zDir) {
+/* Why a directory is not to be trusted, or NULL: as spool.Trust in Go, which says
+** why it matters. */
+static const char *distrust(const char *z, int shared) {
+  struct stat s;
+  if (lstat(z, &s)) return strerror(errno);
+  if (S_ISLNK(s.st_mode)) return shared ? "replication_spooling_dir is a symbolic link" : "it is a symbolic link";
+  if (!S_ISDIR(s.st_mode)) return strerror(ENOTDIR);
+  if (s.st_uid != geteuid() && !(shared && s.st_uid == 0))
+    return shared ? "replication_spooling_dir belongs to another user" : "it belongs to another user";
+  if (!shared && s.st_mode & 022) return "it may be written to by other users";
+  return 0;
+}
+
+/* Makes what is missing. Returns why that cannot be done, or why what is there
+** cannot be used; NULL if all is well. */
+static const char *makeDirs(const char *zDir) {
   char *z = strdup(zRoot);
   int rc = 0;
-  if (!z) return ENOMEM;
+  if (!z) return strerror(ENOMEM);
   for (char *p = z + 1; !rc; p++) {
     if (*p != '/' && *p) continue;
     char c = *p;
@@ -124,8 +139,10 @@ static int makeDirs(const char *zDir) {
     if (!c) break;
   }
   free(z);
-  if (!rc && mkdir(zDir, 0700) && errno != EEXIST) rc = errno;
-  return rc;
+  const char *zWhy = rc ? strerror(rc) : distrust(zRoot, 1);
+  if (zWhy) return zWhy;
+  if (mkdir(zDir, 0700) && errno != EEXIST) return strerror(errno);
+  return distrust(zDir, 0);
 }
 
 static int isLost(const SpoolState *st) { return atomic_load(&st->flags) & SPOOL_LOST; }
@@ -210,17 +227,18 @@ static int lockAttach(const char *zDir, int nTry) {
   return fd;
 }
 
-/* The database's state, mapped, made if need be; its inode in *pIno. NULL and errno. */
-static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno) {
+/* The database's state, mapped, made if need be; its inode in *pIno. NULL, and the
+** reason in *pzWhy. */
+static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
+                             const char **pzWhy) {
   uint8_t boot[16];
-  int rc = makeDirs(zDir);
-  if (!rc) rc = makeWake(zDir);
-  if (rc) {
-    errno = rc;
+  if ((*pzWhy = makeDirs(zDir))) return 0;
+  int rc = makeWake(zDir);
+  int fd = rc ? -1 : lockAttach(zDir, nTry);
+  if (fd < 0) {
+    *pzWhy = strerror(rc ? rc : errno);
     return 0;
   }
-  int fd = lockAttach(zDir, nTry);
-  if (fd < 0) return 0;
   bootId(boot);
   SpoolState *st = mapState(zDir, zPath, boot, pIno);
   if (!st) {
@@ -233,10 +251,9 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
     atomic_store(&st->dbSize, -1);
     spoolRaise(st, SPOOL_CAUSE_REPLACED);
   }
-  rc = errno;
+  if (!st) *pzWhy = strerror(errno);
   flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
   close(fd);
-  errno = rc;
   return st;
 }
 
@@ -284,9 +301,9 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   Spool *p = pSpools;
   while (p && strcmp(p->zPath, zPath)) p = p->pNext;
   int isNew = !p;
-  errno = ENOMEM;
+  const char *zWhy = "out of memory";
   if (isNew) p = newSpool(zPath);
-  SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino) : 0;
+  SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino, &zWhy) : 0;
   if (st) {
     adoptState(p, st, ino);
     if (atomic_load(&p->st->cause) == SPOOL_CAUSE_REPLACED) spoolWake(p); /* perhaps just now */
@@ -296,7 +313,7 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
     }
     p->nRef++;
   } else {
-    *pzErr = sqlite3_mprintf("spool %s: %s", p ? p->zDir : zRoot, strerror(errno));
+    *pzErr = sqlite3_mprintf("spool %s: %s", p ? p->zDir : zRoot, zWhy);
     if (isNew && p) freeSpool(p);
     p = 0;
   }
@@ -323,9 +340,10 @@ int spoolRelease(Spool *p) {
 ** SQLite's write lock. Returns 0 if it is still lost: the next transaction tries again. */
 int spoolReattach(Spool *p, const FileIdentity *pId) {
   uint64_t ino = 0;
+  const char *zWhy;
   if (pthread_mutex_trylock(&mu)) return 0;
   if (isLost(p->st)) {
-    SpoolState *st = findState(p->zDir, p->zPath, pId, 1, &ino);
+    SpoolState *st = findState(p->zDir, p->zPath, pId, 1, &ino, &zWhy);
     if (st) adoptState(p, st, ino);
   }
   int ok = !isLost(p->st);

@@ -192,7 +192,7 @@ func (r *Replicator) attempt(ctx context.Context) (err error) {
 		return err
 	}
 	defer lock.Unlock()
-	if c, err := sp.ReadSourceConfig(); err == nil {
+	if c, err := spool.ReadSourceConfig(sp.Dir()); err == nil {
 		r.source = &c
 	}
 	return r.serve(ctx, sp)

@@ -565,7 +565,7 @@ func TestLostSpool(t *testing.T) {
 		t.Error("the old state is not lost")
 	}
 	w.attach()
-	if c, err := w.sp.ReadSourceConfig(); err != nil || c.Host != "host" {
+	if c, err := spool.ReadSourceConfig(w.sp.Dir()); err != nil || c.Host != "host" {
 		t.Errorf("source.json of the new spool: %+v, %v", c, err)
 	}
 	w.transact(50)

@@ -39,7 +39,8 @@ func fileIdentity(path string) (identity, error) {
 // canonical absolute path, as a recorder does when it attaches (cgo,
 // spool_attach.c): a state of another boot or of another path is replaced; if
 // another file stands at the path, the generation is raised. root and what is
-// missing above it are made with permissions.
+// missing above it are made with permissions. What [Trust] says of the directory
+// counts, here and in [Open].
 func Create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	s, err := create(root, dbPath, permissions)
 	if err != nil {
@@ -61,6 +62,9 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 		return nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err := Trust(dir); err != nil {
 		return nil, err
 	}
 	wake := filepath.Join(dir, "wake")

@@ -5,8 +5,10 @@
 //
 // # Directory
 //
-// <replication_spooling_dir>/<name>/, mode 0700, one per database path, where
-// name is [Name] of the database's canonical absolute path:
+// <replication_spooling_dir>/<name>/, mode 0700, files 0600, one per database path,
+// where name is [Name] of the database's canonical absolute path. It belongs to the
+// user who opened the database first; others, who may share the database by its
+// group, use it without replication ([Trust]).
 //
 //	state        one page, mapped shared by every process that writes the database
 //	attach       flock'd for the moments in which a recorder creates or checks the state

@@ -25,16 +25,22 @@ type SourceConfig struct {
 	UploadConcurrency  int                       `json:"upload_concurrency"`
 }
 
-// ReadSourceConfig reads the spool's source.json. It fails with fs.ErrNotExist if
-// there is none, and with [chunkstore.ErrCorrupt] if it makes no sense.
-func (s *Spool) ReadSourceConfig() (SourceConfig, error) {
-	b, err := s.ReadFile("source.json", sourceConfigBytesMax)
+// ReadSourceConfig reads the source.json of the spool in dir, which need not be one
+// of this boot. It fails with fs.ErrNotExist if there is none, with
+// [chunkstore.ErrCorrupt] if it makes no sense, and where [Trust] does: it decides
+// where a database is sent.
+func ReadSourceConfig(dir string) (SourceConfig, error) {
+	var b []byte
+	err := Trust(dir)
+	if err == nil {
+		b, err = readFile(dir, "source.json", sourceConfigBytesMax)
+	}
 	if err != nil {
 		return SourceConfig{}, fmt.Errorf("read source.json: %w", err)
 	}
 	c, err := ParseSourceConfig(b)
 	if err != nil {
-		return SourceConfig{}, fmt.Errorf("read source.json of %s: %w", s.dir, err)
+		return SourceConfig{}, fmt.Errorf("read source.json of %s: %w", dir, err)
 	}
 	return c, nil
 }

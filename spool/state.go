@@ -170,7 +170,11 @@ type Spool struct {
 // with fs.ErrNotExist if there is none, and with [chunkstore.ErrCorrupt] if there
 // is none of this boot.
 func Open(dir string) (*Spool, error) {
-	s, err := open(dir)
+	err := Trust(dir)
+	var s *Spool
+	if err == nil {
+		s, err = open(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open spool %s: %w", dir, err)
 	}

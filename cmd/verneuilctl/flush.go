@@ -81,13 +81,11 @@ func spoolsBelow(root string) ([]string, error) {
 
 // flushSpool returns the database's path, or the spool's if it does not say.
 func flushSpool(ctx context.Context, log *slog.Logger, dir string) (name string, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, "source.json"))
-	if err != nil {
+	source, err := spool.ReadSourceConfig(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return dir, fmt.Errorf("the spool does not say where to send to: %w", err)
-	}
-	source, err := spool.ParseSourceConfig(text)
-	if err != nil {
-		return dir, fmt.Errorf("source.json: %w", err)
+	} else if err != nil {
+		return dir, err
 	}
 	rate := source.APICallsPerSecond
 	if rate == 0 {

@@ -1,0 +1,237 @@
+package main_test
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+)
+
+// nobody is another user than the one that runs the tests.
+const nobody = 65534
+
+// TestPlantedSpool: a spool that somebody else may have planted is not used, and the
+// application is told why, and works.
+func TestPlantedSpool(t *testing.T) {
+	link := func(s *site, path string) {
+		must(s.t, os.Rename(path, path+".real"))
+		must(s.t, os.Symlink(path+".real", path))
+	}
+	for name, test := range map[string]struct {
+		plant func(s *site, root, spool string)
+		want  string
+		root  bool // only root can arrange it
+	}{
+		"link for the root":  {func(s *site, root, _ string) { link(s, root) }, "replication_spooling_dir is a symbolic link", false},
+		"link for the spool": {func(s *site, _, spool string) { link(s, spool) }, "it is a symbolic link", false},
+		"dangling link": {func(s *site, root, _ string) {
+			must(s.t, os.RemoveAll(root))
+			must(s.t, os.Symlink(s.path("nothing"), root))
+		}, "symbolic link", false},
+		"open to others":      {func(s *site, _, spool string) { must(s.t, os.Chmod(spool, 0o777)) }, "may be written to by other users", false},
+		"another user's root": {func(s *site, root, _ string) { must(s.t, os.Chown(root, nobody, nobody)) }, "replication_spooling_dir belongs to another user", true},
+		"another user's":      {func(s *site, _, spool string) { must(s.t, os.Chown(spool, nobody, nobody)) }, "it belongs to another user", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.root && os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			s := dirSite(t)
+			shell := s.written("a.db", "delete")
+			shell.flush()
+			shell.endsWith(0)
+			spools, err := filepath.Glob(s.path("spool/*"))
+			if err != nil || len(spools) != 1 {
+				t.Fatal(spools, err)
+			}
+			test.plant(s, s.path("spool"), spools[0])
+			shell = s.shell("")
+			shell.ask(".open " + s.path("a.db"))
+			shell.must("update t set b = 'new';")
+			shell.want("pragma verneuil_flush_replication_data;", "0")
+			if status := shell.ask("select verneuil_status();"); !json.Valid([]byte(status)) || !strings.Contains(status, test.want) {
+				t.Errorf("verneuil_status() does not say %q: %s", test.want, status)
+			}
+			shell.endsWith(0)
+			if log := shell.stderr(); !strings.Contains(log, test.want) {
+				t.Errorf("the log does not say %q: %s", test.want, log)
+			}
+			if b := s.stock("a.db", "select b from t"); b != "new" {
+				t.Errorf("the database says %q", b)
+			}
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPermissions: whatever the umask and the database's own mode, what we make is the
+// owner's alone: spool, target, cache, and what is restored.
+func TestPermissions(t *testing.T) {
+	for _, umask := range []string{"0000", "0022", "0077"} {
+		for _, journal := range journals {
+			t.Run(umask+"/"+journal, func(t *testing.T) {
+				s := dirSite(t)
+				s.targets = append(s.targets, map[string]any{"local": map[string]any{"directory": s.path("cache"), "num_shards": 4, "capacity": 100}})
+				s.configure(map[string]any{"tempdir": s.dir})
+				shell := start(t, []string{s.env()}, "sh", "-c", "umask "+umask+` && exec "$@"`, "sh", sqliteShell(t), "-batch")
+				shell.must(".load " + library(t))
+				shell.must(".open " + s.path("a.db"))
+				shell.want("pragma journal_mode="+journal+";", journal)
+				must(t, os.Chmod(s.path("a.db"), 0o666)) // shared with everybody: that is the database's matter
+				shell.must("create table t(a integer primary key, b);")
+				shell.must("insert into t(b) values(randomblob(2000000));")
+				shell.must("update t set b = zeroblob(100);")
+				shell.flush()
+				shell.must(".open file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot")
+				shell.want("select length(b) from t;", "100")
+				out := s.path("restored.db")
+				r := run(t, []string{s.env()}, "sh", "-c", "umask "+umask+` && exec "$@"`, "sh", built(t, "VERNEUIL_CTL"), "restore", "-s", s.path("a.db"), "-o", out)
+				if r.code != 0 {
+					t.Fatal(r.stderr)
+				}
+				for _, root := range []string{"spool", "store", "cache", "restored.db"} {
+					s.ownersAlone(root)
+				}
+				shell.endsWith(0)
+			})
+		}
+	}
+}
+
+// ownersAlone checks that nobody but its owner may do anything with what is at and
+// below that path.
+func (s *site) ownersAlone(name string) {
+	s.t.Helper()
+	files := 0
+	err := filepath.WalkDir(s.path(name), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode()&0o077 != 0 {
+			s.t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		if !d.IsDir() {
+			files++
+		}
+		return nil
+	})
+	if err != nil || files == 0 {
+		s.t.Errorf("%s: %d files, %v", name, files, err)
+	}
+}
+
+// TestSecrets: no credentials, and no URL that is one, stand in logs, errors, statuses or
+// the spool, whether things go well or not.
+func TestSecrets(t *testing.T) {
+	const secret = "Zq9SecretZq9"
+	endpoint := miniotest.Start(t)
+	minioSecret := os.Getenv("AWS_SECRET_ACCESS_KEY")
+	if minioSecret == "" {
+		t.Fatal("MinIO's secret is not in the environment")
+	}
+	s3 := func(endpoint string) []any {
+		return []any{map[string]any{"s3": map[string]any{"region": "minio", "endpoint": endpoint, "chunk_bucket": "chunks",
+			"manifest_bucket": "manifests", "create_buckets_on_demand": true}}}
+	}
+	host := strings.TrimPrefix(endpoint, "http://")
+	for name, test := range map[string]struct {
+		endpoint string
+		env      []string
+		flushed  string
+	}{
+		"all is well":     {endpoint, nil, "1"},
+		"wrong secret":    {endpoint, []string{"AWS_SECRET_ACCESS_KEY=" + secret, "AWS_SESSION_TOKEN=" + secret}, "0"},
+		"profile":         {endpoint, []string{"AWS_SECRET_ACCESS_KEY=", "AWS_ACCESS_KEY_ID=", "AWS_PROFILE=p"}, "0"},
+		"in the endpoint": {"http://user:" + secret + "@" + host, nil, "0"},
+		"unparsable":      {"http://user:" + secret + "/x@" + host, nil, "0"},
+		"other scheme":    {"ftp://" + host + "/?" + secret, nil, "0"},
+		"in a query":      {endpoint + "/?X-Amz-Signature=" + secret, nil, "0"},
+		"proxy is down":   {"http://store.invalid", []string{"HTTP_PROXY=http://u:" + secret + "@127.0.0.1:1"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := emptySite(t)
+			s.write("credentials", []byte("[p]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = "+secret+"\n"))
+			s.targets = s3(test.endpoint)
+			s.configure(nil)
+			env := append([]string{"VERNEUIL_LOG=debug", "AWS_SHARED_CREDENTIALS_FILE=" + s.path("credentials"), "AWS_EC2_METADATA_DISABLED=true"}, test.env...)
+			shell := s.shell("", env...)
+			shell.ask(".open file:" + s.path("a.db") + "?vfs=verneuil")
+			shell.ask("create table t(b);")
+			shell.ask("insert into t values(randomblob(100000));")
+			said := ""
+			if test.flushed != "" { // the one that would be tried for half a minute
+				shell.want("pragma verneuil_flush_replication_data;", test.flushed)
+			}
+			for _, sql := range []string{
+				"select verneuil_status();", "select verneuil_perf();",
+				".open 'file:http://u:" + secret + "@" + host + "/manifests/x?vfs=verneuil_snapshot'", "select 1 from t;",
+				".open 'file:verneuil://h/none.db?vfs=verneuil_snapshot'", "select 1 from t;",
+				"select verneuil_status();",
+			} {
+				said += shell.ask(sql)
+			}
+			shell.end()
+			for line := range strings.Lines(shell.stderr()) {
+				if !strings.HasPrefix(line, "Error: unable to open database") { // the shell itself repeats what it was told
+					said += line
+				}
+			}
+			// What a command line holds is no secret from those who see it; what it writes is another matter.
+			commands := [][]string{{"sync", s.path("a.db")}}
+			if test.flushed != "" {
+				commands = append(commands, [][]string{
+					{"flush", s.path("spool")}, {"restore", "-s", s.path("a.db"), "-o", s.path("r.db")},
+					{"manifest", "-m", "http://u:" + secret + "@" + host + "/manifests/x?X-Amz-Signature=" + secret},
+					{"restore", "-m", "http://u:" + secret + "@127.0.0.1:1/x?X-Amz-Signature=" + secret, "-o", s.path("r.db")},
+					{"manifest", "-m", "http://u:" + secret + "/@:x:y/?" + secret}, {"manifest", "-m", "htps://u:" + secret + "@h/x"},
+					{"manifest", "-m", "s3://u:" + secret + "@bucket.region/x"},
+				}...)
+			}
+			for _, args := range commands {
+				r := run(t, append(env, s.env()), append([]string{built(t, "VERNEUIL_CTL")}, args...)...)
+				said += r.stdout + r.stderr
+			}
+			for _, word := range []string{secret, minioSecret} {
+				if at := strings.Index(said, word); at >= 0 {
+					t.Errorf("said: %s", said[max(0, at-200):min(len(said), at+200)])
+				}
+				s.nowhere("spool", word)
+			}
+		})
+	}
+}
+
+// nowhere checks that no file below that path holds text.
+func (s *site) nowhere(name, text string) {
+	s.t.Helper()
+	err := filepath.WalkDir(s.path(name), func(path string, d fs.DirEntry, err error) error {
+		if os.IsNotExist(err) {
+			return nil // a broken configuration makes no spool
+		}
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if strings.Contains(string(b), text) {
+			s.t.Errorf("%s holds %q", path, text)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}

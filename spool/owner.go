@@ -1,0 +1,44 @@
+package spool
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Trust fails, and says why, if the spool's directory dir, or the one that it stands
+// in, is not to be trusted: another user may have made it, in /tmp say, to read
+// the database, or to have us send him another one. It fails with fs.ErrNotExist
+// if one of them is not there. Recorders do the same (cgo, spool_attach.c).
+//
+// Root is no exception: the files that it would leave here, their owner could not use.
+func Trust(dir string) error {
+	if err := trust(filepath.Dir(dir), true); err != nil {
+		return err
+	}
+	return trust(dir, false)
+}
+
+// trust checks one directory. The spooling directory may be root's, who shares it
+// out, and others may be allowed to write to it: they find spools of their own.
+func trust(dir string, shared bool) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	self := uint32(os.Geteuid())
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return fmt.Errorf("%s is a symbolic link, which is not followed: name the directory itself", dir)
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
+	case st.Uid != self && !(shared && st.Uid == 0):
+		return fmt.Errorf("%s belongs to another user (%d, not %d)", dir, st.Uid, self)
+	case !shared && st.Mode&0o022 != 0:
+		return fmt.Errorf("%s may be written to by other users (mode %04o)", dir, st.Mode&0o7777)
+	}
+	return nil
+}
