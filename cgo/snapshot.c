@@ -2,9 +2,9 @@
 ** The replica VFS, "verneuil_snapshot": reads one version of a database whose
 ** manifest and chunks are in a target.
 **
-** What a query has touched lies in mapped memory, and xRead is a memcpy: no Go,
-** no system call, no lock. What is missing Go fetches (snapshot.go,
-** replicate/follower*.go).
+** What a query has touched lies in the slot file, the first part of which is mapped:
+** xRead is a memcpy, or beyond that part a pread. No Go, no lock. What is missing Go
+** fetches (snapshot.go, replicate/follower*.go).
 **
 ** S1  A handle's pTable changes only while it holds no lock, so a read
 **     transaction sees one version.
@@ -21,13 +21,15 @@
 #include "verneuil.h"
 #include "snapshot.h"
 SQLITE_EXTENSION_INIT3
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
-/* Go's part (snapshot.go). Those that return int return 0, or 1 with a message in
-** zErr, of at most nErr bytes; a reader that moved on is in *pOpened. */
+/* Go's part (snapshot.go). Those with zErr return 0, or 1 with a message there, of at
+** most nErr bytes; a reader that moved on is in *pOpened. */
 extern int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr);
 extern void goSnapshotClose(uintptr_t hReader);
-extern int goSnapshotRead(uintptr_t hReader, void *pBuf, int nByte, int64_t iOfst);
+extern int goSnapshotRead(uintptr_t hReader, void *pBuf, int nByte, int64_t iOfst, void *ppDb); /* an SQLite result code */
 extern void goSnapshotAhead(uintptr_t hReader, uint32_t iChunk);
 extern void *goSnapshotAdopt(uintptr_t hReader);
 extern int goSnapshotRefresh(uintptr_t hReader, int bForce, SnapshotOpened *pOpened, char *zErr, int nErr);
@@ -44,6 +46,7 @@ typedef struct SnapshotFile {
   uintptr_t hReader;               /* Go's reader */
   SnapshotTable *pTable;           /* the version that is read (S1) */
   const _Atomic uint32_t *pNewest; /* iCounter of the newest known version */
+  sqlite3 **ppDb;                  /* the connection that uses it, as SQLite keeps it up to date; may be NULL */
   int eLock;                       /* SQLITE_LOCK_NONE or SQLITE_LOCK_SHARED */
   int bAuto;                       /* adopt the newest known version at each SHARED lock */
   int bPinned;                     /* immutable=1 or nolock=1: no locks will come */
@@ -64,8 +67,24 @@ static void snapshotAdopt(SnapshotFile *p) {
 ** Reading
 */
 
+/* Reads n bytes from the slot file, whose blocks are all there. Returns 0, or 1 if it cannot. */
+static int snapshotPread(int fd, void *pBuf, size_t n, off_t iOfst) {
+  unsigned char *z = pBuf;
+  while (n > 0) {
+    ssize_t k = pread(fd, z, n, iOfst);
+    if (k < 0 && errno == EINTR) continue;
+    if (k <= 0) {
+      verneuilLog(VERNEUIL_ERROR, "replica: the slot file cannot be read: %s", k < 0 ? strerror(errno) : "it is too short");
+      return 1;
+    }
+    z += k, n -= k, iOfst += k;
+  }
+  return 0;
+}
+
 /* Copies n bytes from offset iOfst of chunk iChunk. Returns SQLITE_OK, or
-** SQLITE_NOTFOUND if the chunk is not here, or SQLITE_IOERR_READ (S3). */
+** SQLITE_NOTFOUND if the chunk is not here, or SQLITE_LOCKED if it was given up
+** (S3), or SQLITE_IOERR_READ. */
 static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *pBuf, uint32_t n) {
   SnapshotTable *t = p->pTable;
   uint64_t entry = atomic_load_explicit(&t->aEntry[iChunk], memory_order_acquire);
@@ -73,11 +92,14 @@ static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *
   uint32_t slot = (uint32_t)(entry & ~SNAPSHOT_AHEAD);
   uint32_t generation = (uint32_t)(entry >> 32);
   const SnapshotExtent *x = &t->aExtent[slot / SNAPSHOT_EXTENT_SLOTS];
-  slot %= SNAPSHOT_EXTENT_SLOTS;
-  if (atomic_load_explicit(&x->aGeneration[slot], memory_order_acquire) != generation) return SQLITE_IOERR_READ;
-  memcpy(pBuf, x->aData + (size_t)slot * SNAPSHOT_CHUNK_BYTES + iOfst, n);
+  const _Atomic uint32_t *pGeneration = &x->aGeneration[slot % SNAPSHOT_EXTENT_SLOTS];
+  if (atomic_load_explicit(pGeneration, memory_order_acquire) != generation) return SQLITE_LOCKED;
+  if (x->aData)
+    memcpy(pBuf, x->aData + (size_t)(slot % SNAPSHOT_EXTENT_SLOTS) * SNAPSHOT_CHUNK_BYTES + iOfst, n);
+  else if (snapshotPread(x->fd, pBuf, n, (off_t)slot * SNAPSHOT_CHUNK_BYTES + iOfst))
+    return SQLITE_IOERR_READ;
   atomic_thread_fence(memory_order_acquire);
-  if (atomic_load_explicit(&x->aGeneration[slot], memory_order_relaxed) != generation) return SQLITE_IOERR_READ;
+  if (atomic_load_explicit(pGeneration, memory_order_relaxed) != generation) return SQLITE_LOCKED;
   if (entry & SNAPSHOT_AHEAD) {
     entry = atomic_fetch_and_explicit(&t->aEntry[iChunk], ~SNAPSHOT_AHEAD, memory_order_relaxed);
     if ((entry & SNAPSHOT_AHEAD) && verneuilGo()) goSnapshotAhead(p->hReader, iChunk);
@@ -102,12 +124,14 @@ static int snapshotRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64
     int k = SNAPSHOT_CHUNK_BYTES - within;
     if (k > n - done) k = n - done;
     int rcCopy = snapshotCopy(p, (uint32_t)(at / SNAPSHOT_CHUNK_BYTES), within, z + done, k);
-    if (rcCopy == SQLITE_NOTFOUND && verneuilGo())
-      rcCopy = goSnapshotRead(p->hReader, z + done, k, at) ? SQLITE_IOERR_READ : SQLITE_OK; /* it logs */
-    else if (rcCopy != SQLITE_OK)
+    if (rcCopy == SQLITE_NOTFOUND && verneuilGo()) {
+      rcCopy = goSnapshotRead(p->hReader, z + done, k, at, p->ppDb);
+    } else if (rcCopy == SQLITE_NOTFOUND || rcCopy == SQLITE_LOCKED) {
       verneuilLog(VERNEUIL_ERROR, "replica: chunk %lld cannot be read: this process was forked from the one that opened it",
                   at / SNAPSHOT_CHUNK_BYTES);
-    if (rcCopy != SQLITE_OK) return SQLITE_IOERR_READ;
+      rcCopy = SQLITE_IOERR_READ;
+    }
+    if (rcCopy != SQLITE_OK) return rcCopy;
     done += k;
   }
   if (iOfst < SNAPSHOT_HEADER_BYTES) { /* S2 */
@@ -116,6 +140,13 @@ static int snapshotRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64
     if (k > 0) memcpy(z, t->aHeader + iOfst, k);
   }
   return rc;
+}
+
+/* Has sqlite3_interrupt() been called on the connection that waits for a read? SQLite
+** tells since 3.41. */
+int snapshotInterrupted(void *ppDb) {
+  sqlite3 *db = ppDb ? *(sqlite3 **)ppDb : 0;
+  return db && sqlite3_libversion_number() >= 3041000 && sqlite3_is_interrupted(db);
 }
 
 static int snapshotFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
@@ -296,6 +327,9 @@ static int snapshotFileControl(sqlite3_file *pFile, int op, void *pArg) {
       return *(char **)pArg ? SQLITE_OK : SQLITE_NOMEM;
     case SQLITE_FCNTL_LOCKSTATE:
       *(int *)pArg = p->eLock;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_PDB: /* once, from sqlite3BtreeOpen(): where the connection is found, also in a shared cache */
+      p->ppDb = pArg;
       return SQLITE_OK;
     case SQLITE_FCNTL_HAS_MOVED:
       *(int *)pArg = 0;

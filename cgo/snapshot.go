@@ -2,13 +2,16 @@ package cgo
 
 /*
 #include "snapshot.h"
+#include "verneuil.h"
 */
 import "C"
 
 import (
 	"context"
+	"errors"
 	rt "runtime/cgo"
 	"sync"
+	"time"
 	"unsafe"
 
 	"verneuil/replicate"
@@ -36,6 +39,7 @@ var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 			Max:     policy.MaxChunks,
 		},
 		PollInterval: config.ManifestInterval,
+		Deadline:     config.SnapshotReadDeadline,
 		Log:          engine.Log(),
 	})
 })
@@ -93,13 +97,55 @@ func goSnapshotClose(h C.uintptr_t) {
 }
 
 //export goSnapshotRead
-func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t) (rc C.int) {
-	defer recoverTo(&rc, "read from a replica")
-	if err := reader(h).Read(context.Background(), unsafe.Slice((*byte)(p), int(n)), int64(off)); err != nil {
-		vfs.Process().Log().Error("replica cannot be read", "error", err)
-		return 1
+func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t, db unsafe.Pointer) (rc C.int) {
+	rc = C.SQLITE_IOERR_READ
+	defer guard("read from a replica")
+	ctx, end := untilInterrupted(db)
+	defer end()
+	err := reader(h).Read(ctx, unsafe.Slice((*byte)(p), int(n)), int64(off))
+	switch {
+	case err == nil:
+		return C.SQLITE_OK
+	case errors.Is(err, errInterrupted):
+		return C.SQLITE_INTERRUPT
 	}
-	return 0
+	vfs.Process().Log().Error("replica cannot be read", "error", err)
+	return rc
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// interruptPoll is how often a read that waits looks for sqlite3_interrupt().
+const interruptPoll = 20 * time.Millisecond
+
+// untilInterrupted returns a context that ends with errInterrupted when the host
+// interrupts the connection at db, which waits for us. Nothing looks at db once
+// end has returned.
+func untilInterrupted(db unsafe.Pointer) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	var mu sync.Mutex
+	var timer *time.Timer // nil: ended
+	look := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if timer == nil {
+			return
+		}
+		if C.snapshotInterrupted(db) != 0 {
+			cancel(errInterrupted)
+		}
+		timer.Reset(interruptPoll)
+	}
+	mu.Lock()
+	timer = time.AfterFunc(interruptPoll, look)
+	mu.Unlock()
+	return ctx, func() {
+		mu.Lock()
+		timer.Stop()
+		timer = nil
+		mu.Unlock()
+		cancel(nil)
+	}
 }
 
 //export goSnapshotAhead

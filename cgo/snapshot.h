@@ -15,11 +15,13 @@
 /* An entry is generation<<32 | SNAPSHOT_AHEAD | slot; 0: the chunk is not here. */
 #define SNAPSHOT_AHEAD ((uint64_t)1 << 31)
 
-/* One mapping of the slot file, and the generations of its slots, which a forked
-** child shares with its parent. */
+/* A part of the slot file, and the generations of its slots, which a forked child
+** shares with its parent. */
 typedef struct SnapshotExtent {
-  const unsigned char *aData;
+  const unsigned char *aData;      /* mapped, or NULL */
   const _Atomic uint32_t *aGeneration;
+  int32_t fd;                      /* of the slot file: slot i is at i*SNAPSHOT_CHUNK_BYTES */
+  int32_t unused;
 } SnapshotExtent;
 
 typedef struct SnapshotTable {
@@ -35,7 +37,7 @@ typedef struct SnapshotTable {
 #define SNAPSHOT_AT(m, o) _Static_assert(offsetof(SnapshotTable, m) == (o), #m)
 SNAPSHOT_AT(nChunk, 8); SNAPSHOT_AT(iCounter, 12); SNAPSHOT_AT(aExtent, 16);
 SNAPSHOT_AT(nHeader, 24); SNAPSHOT_AT(aHeader, 28); SNAPSHOT_AT(aEntry, 128);
-_Static_assert(sizeof(SnapshotExtent) == 16, "extent");
+_Static_assert(sizeof(SnapshotExtent) == 24, "extent");
 
 /* What Go says of a reader. (No types with atomics: cgo cannot read those.) */
 typedef struct SnapshotOpened {
@@ -43,6 +45,8 @@ typedef struct SnapshotOpened {
   void *pTable;                    /* its version's SnapshotTable; stays until it moves on */
   void *pNewest;                   /* _Atomic uint32_t, iCounter of the newest known version; stays until it closes */
 } SnapshotOpened;
+
+int snapshotInterrupted(void *ppDb);
 
 /* Builds and registers the VFS "verneuil_snapshot", never as the default. */
 int snapshotRegister(void);

@@ -39,26 +39,42 @@ func (s *snapshot) begin(ctx context.Context, prev *snapshot) error {
 	return group.Wait()
 }
 
+// corruptTries is how often an object is fetched that arrives damaged: a proxy or a
+// cable may have done it, but as a rule it is so in the store.
+const corruptTries = 3
+
 // demand is load with retries, for a caller that needs the chunk: until it is
-// there, the error is final, or the deadline has passed.
+// there, the error is final, or the deadline has passed. If ctx ends before, it
+// returns the cause of that.
 func (s *snapshot) demand(ctx context.Context, i int) error {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.f.all.options.Deadline)
 	defer cancel()
 	var last error
+	corrupt := 0
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := s.load(ctx, i)
 		if err == nil {
 			s.f.setError(nil)
 			return nil
 		}
+		if caller.Err() != nil {
+			return fmt.Errorf("%s: chunk %d: %w", s, i, context.Cause(caller))
+		}
 		if last == nil || ctx.Err() == nil { // the deadline's own error says nothing of the cause
 			last = err
 		}
-		if ctx.Err() == nil && !final(err) {
+		if errors.Is(err, chunkstore.ErrCorrupt) {
+			corrupt++
+		}
+		if ctx.Err() == nil && !final(err) && corrupt < corruptTries {
 			select {
 			case <-time.After(pause/2 + rand.N(pause)):
 				continue
 			case <-ctx.Done():
+				if caller.Err() != nil {
+					return fmt.Errorf("%s: chunk %d: %w", s, i, context.Cause(caller))
+				}
 			}
 		}
 		if errors.Is(last, chunkstore.ErrAbsent) {

@@ -16,28 +16,36 @@ import (
 )
 
 // The slot file. All replicas of a process keep the chunks that they have
-// fetched in one unlinked sparse file of 64 KiB slots, mapped read-only in
-// extents, so that C copies a page without a system call and the kernel may
-// drop what is not in use. A slot holds what its key says for as long as a
-// version refers to it; then its blocks are given back and it is used again.
+// fetched in one unlinked sparse file of 64 KiB slots, which grows by extents. A
+// slot holds what its key says for as long as a version refers to it; then its
+// blocks are given back and it is used again.
+//
+// The first extents are mapped read-only: from there C copies a page without a
+// system call. From the others it takes a page by pread, as stock SQLite does:
+// what is mapped counts as the host's resident memory once it is touched, and
+// gigabytes of it would look like a leak, or be one where a limit counts them.
 //
 // Each slot has a generation, raised when the slot is given up, in memory that a
 // forked child shares. An [entry] names slot and generation, and a reader
 // compares before and after it copies: a child whose parent has reused a slot
 // gets an error, never another chunk's bytes.
 const (
-	slotBytes      = chunkstore.ChunkBytes
-	extentSlots    = 1 << 10 // per mapping: 64 MiB, so that a terabyte needs 16,384 of 65,530 mappings
-	extentBytes    = extentSlots * slotBytes
-	extentsMax     = 1 << 14   // one terabyte of loaded chunks
-	zeroSlot       = uint32(0) // never written, never given up: the chunk of zeros
-	fallocatePunch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	slotBytes        = chunkstore.ChunkBytes
+	extentSlots      = 1 << 10 // 64 MiB
+	extentBytes      = extentSlots * slotBytes
+	extentsMapped    = 2               // 128 MiB
+	extentsMax       = 1 << 14         // one terabyte of loaded chunks
+	zeroSlot         = uint32(0)       // never written, never given up: the chunk of zeros
+	generationsBytes = 4 * extentSlots // of one extent
+	fallocatePunch   = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 )
 
-// extent is one mapping of the slot file; C's SnapshotExtent.
+// extent is a part of the slot file; C's SnapshotExtent.
 type extent struct {
-	data        *[extentBytes]byte
+	data        *[extentBytes]byte // nil: it is not mapped
 	generations *[extentSlots]atomic.Uint32
+	fd          int32 // of the slot file
+	_           int32
 }
 
 // entry is one chunk of a version, as C reads it: generation<<32 | ahead<<31 |
@@ -63,9 +71,12 @@ var (
 
 // slots is the slot file. It is safe for concurrent use.
 type slots struct {
-	dir     string
-	memory  []byte              // anonymous memory that holds extents, for C to read
-	extents *[extentsMax]extent // each is written once, before the first entry that needs it
+	dir         string
+	memory      []byte              // anonymous memory that holds extents, for C to read
+	extents     *[extentsMax]extent // each is written once, before the first entry that needs it
+	generations []byte              // shared anonymous memory, of all extents
+
+	filling sync.WaitGroup // fills outlive those who wait for them
 
 	mu    sync.Mutex
 	file  *os.File
@@ -95,8 +106,13 @@ func newSlots(dir string) (*slots, error) {
 	if err != nil {
 		return nil, err
 	}
+	generations, err := anonymous(extentsMax*generationsBytes, unix.MAP_SHARED)
+	if err != nil {
+		unix.Munmap(memory)
+		return nil, err
+	}
 	return &slots{
-		dir: dir, memory: memory, extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])),
+		dir: dir, memory: memory, extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])), generations: generations,
 		byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
 	}, nil
 }
@@ -117,7 +133,7 @@ func (s *slots) acquire(ctx context.Context, key slotKey, fetch func() ([]byte, 
 	if f == nil {
 		f = &fill{done: make(chan struct{})}
 		s.fills[key] = f
-		go s.fill(key, f, fetch)
+		s.filling.Go(func() { s.fill(key, f, fetch) })
 	}
 	f.waiters++
 	s.mu.Unlock()
@@ -241,19 +257,18 @@ func (s *slots) growLocked() (err error) {
 	if err := s.file.Truncate(offset + extentBytes); err != nil {
 		return err
 	}
-	generations, err := anonymous(4*extentSlots, unix.MAP_SHARED)
-	if err != nil {
-		return err
+	x := extent{
+		generations: (*[extentSlots]atomic.Uint32)(unsafe.Pointer(&s.generations[s.grown*generationsBytes])),
+		fd:          int32(s.file.Fd()),
 	}
-	data, err := unix.Mmap(int(s.file.Fd()), offset, extentBytes, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		unix.Munmap(generations)
-		return os.NewSyscallError("mmap", err)
+	if s.grown < extentsMapped {
+		data, err := unix.Mmap(int(x.fd), offset, extentBytes, unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			return os.NewSyscallError("mmap", err)
+		}
+		x.data = (*[extentBytes]byte)(data)
 	}
-	s.extents[s.grown] = extent{
-		data:        (*[extentBytes]byte)(data),
-		generations: (*[extentSlots]atomic.Uint32)(unsafe.Pointer(&generations[0])),
-	}
+	s.extents[s.grown] = x
 	first := uint32(s.grown) * extentSlots
 	s.grown++
 	s.info = append(s.info, make([]slotInfo, extentSlots)...)
@@ -330,8 +345,11 @@ func (s *slots) copyOut(p []byte, e entry, off int) error {
 	if g.Load() != e.generation() {
 		return errReused
 	}
-	chunk := s.extents[e.slot()/extentSlots].data[e.slot()%extentSlots*slotBytes:][:slotBytes]
-	copy(p, chunk[off:])
+	if data := s.extents[e.slot()/extentSlots].data; data != nil {
+		copy(p, data[e.slot()%extentSlots*slotBytes:][:slotBytes][off:])
+	} else if _, err := s.file.ReadAt(p, int64(e.slot())*slotBytes+int64(off)); err != nil {
+		return fmt.Errorf("read the %w in %s: %w", errSlots, s.dir, err)
+	}
 	if g.Load() != e.generation() {
 		return errReused
 	}
@@ -353,15 +371,17 @@ func (s *slots) inUse() int {
 	return max(0, len(s.info)-len(s.free)-1)
 }
 
-// close unmaps everything. Nothing may refer to a slot any more.
+// close unmaps everything. Nothing may refer to a slot any more, and what fetches
+// for one must have been told to end.
 func (s *slots) close() error {
+	s.filling.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, x := range s.extents[:s.grown] {
+	for _, x := range s.extents[:min(s.grown, extentsMapped)] {
 		unix.Munmap(x.data[:])
-		unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(x.generations)), 4*extentSlots))
 	}
 	s.grown = 0
+	unix.Munmap(s.generations)
 	unix.Munmap(s.memory)
 	if s.file == nil {
 		return nil
@@ -382,16 +402,33 @@ func anonymous(n, flags int) ([]byte, error) {
 func unlinkedFile(dir string) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err == nil {
-		return os.NewFile(uintptr(fd), dir+"/(verneuil slots)"), nil
+		return keep(fd, dir)
 	}
 	// Not every file system has O_TMPFILE; what else is wrong will show here too.
 	f, err := os.CreateTemp(dir, "verneuil-slots-*")
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	if fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return keep(fd, dir)
+}
+
+// keep returns the file of fd, above 2: a host that was started without standard
+// streams would write what it has to say into slots.
+func keep(fd int, dir string) (*os.File, error) {
+	if fd <= 2 {
+		low := fd
+		defer unix.Close(low)
+		var err error
+		if fd, err = unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+			return nil, os.NewSyscallError("fcntl", err)
+		}
+	}
+	return os.NewFile(uintptr(fd), dir+"/(verneuil slots)"), nil
 }

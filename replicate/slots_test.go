@@ -41,7 +41,7 @@ func TestLayout(t *testing.T) {
 		"headerBytes": {unsafe.Offsetof(h.headerBytes), 24},
 		"header":      {unsafe.Offsetof(h.header), 28},
 		"entries":     {unsafe.Sizeof(h), 128},
-		"extent":      {unsafe.Sizeof(extent{}), 16},
+		"extent":      {unsafe.Sizeof(extent{}), 24},
 	} {
 		if o[0] != o[1] {
 			t.Errorf("%s is at %d, C expects %d", name, o[0], o[1])
@@ -223,24 +223,39 @@ func TestSlotsConcurrent(t *testing.T) {
 	}
 }
 
+// Slots of all extents hold what they were given, those that are mapped and the others.
+// Slots of all extents hold what they were given, those that are mapped and the others.
 func TestSlotsGrow(t *testing.T) {
 	s := newTestSlots(t)
 	var all []entry
-	for i := range extentSlots + 10 {
-		e, err := s.acquire(context.Background(), slotKey{byte(i), byte(i >> 8), 1}, constant(byte(i), 1))
+	for i := range extentsMapped*extentSlots + 10 {
+		// Fills go through acquire elsewhere; 256 MiB of them would take long.
+		s.mu.Lock()
+		slot, err := s.takeLocked()
+		s.mu.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, e)
+		if _, err := s.file.WriteAt([]byte{byte(i), byte(i >> 8)}, int64(slot)*slotBytes+slotBytes-2); err != nil {
+			t.Fatal(err)
+		}
+		s.info[slot] = slotInfo{key: slotKey{byte(i), byte(i >> 8), 1}, refs: 1}
+		all = append(all, s.entryOf(slot))
+	}
+	if mapped, other := s.extents[extentsMapped-1].data, s.extents[extentsMapped].data; mapped == nil || other != nil {
+		t.Errorf("extent %d is mapped at %p, the next one at %p", extentsMapped-1, mapped, other)
 	}
 	for i, e := range all {
-		var p [1]byte
-		if err := s.copyOut(p[:], e, 0); err != nil || p[0] != byte(i) {
+		var p [2]byte
+		if err := s.copyOut(p[:], e, slotBytes-2); err != nil || p != [2]byte{byte(i), byte(i >> 8)} {
 			t.Fatalf("slot %d: %v, %v", e.slot(), p, err)
 		}
 	}
 	s.release(all)
 	if n := s.inUse(); n != 0 {
 		t.Errorf("%d slots in use, want 0", n)
+	}
+	if err := s.copyOut(make([]byte, 1), all[len(all)-1], 0); !errors.Is(err, errReused) {
+		t.Errorf("a slot without mapping that was given up: %v, want %v", err, errReused)
 	}
 }

@@ -28,6 +28,7 @@ type Config struct {
 
 	Targets               []chunkstore.TargetConfig
 	SnapshotLoadingPolicy LoadingPolicy
+	SnapshotReadDeadline  time.Duration // of a replica's read that waits for a chunk
 
 	Hostname          string        // empty: the machine's, see [Config.Host]
 	APICallsPerSecond float64       // 0: not set; see [Config.OpenStore]
@@ -65,6 +66,7 @@ const backgroundCallsPerSecond = 30
 func defaultConfig() *Config {
 	return &Config{
 		SpoolingDirPermissions: 0o700,
+		SnapshotReadDeadline:   30 * time.Second,
 		ManifestInterval:       time.Second,
 		UploadConcurrency:      8,
 		PatrolDays:             7,
@@ -152,6 +154,7 @@ func (c *Config) Host() string {
 // read is DESIGN's table of keys.
 func (c *Config) read(value any) error {
 	intervalMS := int64(c.ManifestInterval / time.Millisecond)
+	deadlineMS := int64(c.SnapshotReadDeadline / time.Millisecond)
 	err := readObject("", value, fields{
 		"make_default":                         boolean(&c.MakeDefault),
 		"tempdir":                              directory(&c.TempDir),
@@ -159,6 +162,7 @@ func (c *Config) read(value any) error {
 		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),
 		"replication_targets":                  list(c.readTarget),
 		"snapshot_loading_policy":              c.SnapshotLoadingPolicy.read,
+		"snapshot_read_deadline_ms":            integer(&deadlineMS, 1, int64(24*time.Hour/time.Millisecond)),
 		"hostname":                             c.readHostname,
 		"api_calls_per_second":                 positive(&c.APICallsPerSecond, 1e6),
 		"manifest_interval_ms":                 integer(&intervalMS, 1, int64(24*time.Hour/time.Millisecond)),
@@ -166,6 +170,7 @@ func (c *Config) read(value any) error {
 		"patrol_days":                          integer(&c.PatrolDays, 0, 36500),
 	})
 	c.ManifestInterval = time.Duration(intervalMS) * time.Millisecond
+	c.SnapshotReadDeadline = time.Duration(deadlineMS) * time.Millisecond
 	return err
 }
 

@@ -22,6 +22,7 @@ func TestParseConfigDefaults(t *testing.T) {
 			SpoolingDirPermissions: 0o700,
 			ManifestInterval:       time.Second,
 			UploadConcurrency:      8,
+			SnapshotReadDeadline:   30 * time.Second,
 			PatrolDays:             7,
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -43,6 +44,7 @@ const everyKey = `{
 		{"read_only": {"directory": "/srv/cache", "num_shards": 4}}
 	],
 	"snapshot_loading_policy": {"partial": {"min": 2, "max": 5}},
+	"snapshot_read_deadline_ms": 1500,
 	"hostname": "pk-m2-mba",
 	"api_calls_per_second": 0.5,
 	"manifest_interval_ms": 250,
@@ -64,6 +66,7 @@ func TestParseConfigEveryKey(t *testing.T) {
 			{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: "/srv/cache", NumShards: 4}},
 		},
 		SnapshotLoadingPolicy: vfs.LoadingPolicy{Mode: vfs.LoadPartial, MinChunks: 2, MaxChunks: 5},
+		SnapshotReadDeadline:  1500 * time.Millisecond,
 		Hostname:              "pk-m2-mba",
 		APICallsPerSecond:     0.5,
 		ManifestInterval:      250 * time.Millisecond,
@@ -163,6 +166,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{`{"api_calls_per_second": 1e999}`, "api_calls_per_second: 1e999"},
 		{`{"manifest_interval_ms": 0}`, "manifest_interval_ms: 0, want 1 to"},
 		{`{"upload_concurrency": 99999999999999999999}`, "upload_concurrency: 99999999999999999999, want 1 to 1024"},
+		{`{"snapshot_read_deadline_ms": 0}`, "snapshot_read_deadline_ms: 0, want 1 to"},
 		{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
 		{`{"hostname": "a b"}`, `hostname: "a b" holds a blank`},
 		{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},
@@ -213,7 +217,7 @@ func FuzzParseConfig(f *testing.F) {
 				t.Errorf("directory %q is relative", dir)
 			}
 		}
-		if c.APICallsPerSecond < 0 || c.ManifestInterval <= 0 || c.UploadConcurrency < 1 || c.PatrolDays < 0 {
+		if c.APICallsPerSecond < 0 || c.ManifestInterval <= 0 || c.SnapshotReadDeadline <= 0 || c.UploadConcurrency < 1 || c.PatrolDays < 0 {
 			t.Errorf("pacing out of bounds: %+v", c)
 		}
 		if p := c.SnapshotLoadingPolicy; p.MinChunks < 0 || p.MinChunks > p.MaxChunks {

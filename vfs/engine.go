@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"verneuil/chunkstore"
@@ -43,6 +44,7 @@ type Engine struct {
 	store    *chunkstore.Store
 	storeErr error
 	reads    func() (*chunkstore.Store, error) // the replicas' own: they do not spend the replicators' tokens
+	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
 	served   map[string]*service
 	invalid  []string // what Validate found
 	panics   []string
@@ -76,7 +78,9 @@ var Process = sync.OnceValue(func() *Engine {
 		if e.cfgErr != nil {
 			return nil, e.cfgErr
 		}
-		return e.cfg.OpenForegroundStore(context.Background(), e.log)
+		store, err := e.cfg.OpenForegroundStore(context.Background(), e.log)
+		e.reading.Store(store)
+		return store, err
 	})
 	return e
 })
@@ -449,6 +453,9 @@ func (e *Engine) Status(opening string) []byte {
 	status.Error = e.problemLocked(opening)
 	if e.store != nil {
 		status.APICalls = e.store.Calls()
+	}
+	if reads := e.reading.Load(); reads != nil {
+		status.APICalls += reads.Calls()
 	}
 	for dir, s := range e.served {
 		d := database{Spool: dir}

@@ -91,10 +91,13 @@ func largeDatabase(t *testing.T, s *site, original string) {
 	shell.endsWith(0)
 	s.mustEqual("a.db")
 
+	// More than what replicas map of what they have.
+	const all = "select count(*), sum(id*length(data)), sum(instr(data, x'00')), sum(unicode(substr(note, id%300))) from t"
 	replica := run(t, []string{s.env()}, built(t, "VERNEUIL_CTL"), "-c", s.config(), "shell", "-s", s.path("a.db"),
-		"--vfs", library(t), "--", "select note from t where id = 40000; select count(*) from t indexed by by_name where name = 'customer 7919'")
-	if replica.stdout != "a small change\n1\n" || replica.code != 0 {
-		t.Errorf("the replica says %q %q", replica.stdout, replica.stderr)
+		"--vfs", library(t), "--", "select note from t where id = 40000; select count(*) from t indexed by by_name where name = 'customer 7919';"+all+";"+all)
+	want := s.stock("a.db", all)
+	if replica.stdout != "a small change\n1\n"+want+"\n"+want+"\n" || replica.code != 0 {
+		t.Errorf("the replica says %q %q, want the sums %s", replica.stdout, replica.stderr, want)
 	}
 }
 
