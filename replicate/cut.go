@@ -58,12 +58,21 @@ func (s *session) distribute() error {
 		}
 	}
 	if s.needsCut() {
-		if !s.anyReady() || s.now().Before(s.lastCut.Add(s.r.o.ManifestInterval)) && len(s.flushes) == 0 {
+		now := s.now()
+		if s.wanted.IsZero() {
+			s.wanted = now
+		}
+		if !s.anyReady() || now.Before(s.due()) && len(s.flushes) == 0 {
 			return nil
 		}
+		before := s.last
 		if err := s.cut(s.ctx); err != nil {
 			return fmt.Errorf("cut: %w", err)
 		}
+		if s.last != before {
+			s.lastCut = s.slot(now)
+		}
+		s.wanted = time.Time{}
 	}
 	s.lastPoint = s.mirrorPoint()
 	for _, t := range s.targets {
@@ -77,6 +86,20 @@ func (s *session) distribute() error {
 	}
 	s.publishPushed()
 	return nil
+}
+
+// due is when the next cut may be made.
+func (s *session) due() time.Time { return s.lastCut.Add(s.r.o.ManifestInterval) }
+
+// slot returns what the next cut's interval counts from, after one that began at
+// now. If something waited for that one when it was due, it counts from then: what
+// hashing, timers and slow pushes cost does not add up to a longer interval.
+func (s *session) slot(now time.Time) time.Time {
+	due := s.due()
+	if late := now.Sub(due); s.wanted.After(due) || late < 0 || late >= s.r.o.ManifestInterval {
+		return now
+	}
+	return due
 }
 
 // publishPushed stores what every target has.
@@ -147,7 +170,7 @@ func (s *session) cut(ctx context.Context) error {
 		return errDied
 	}
 	s.last, s.encoded, s.treeAhead = m, encoded, false
-	s.sequence, s.lastCut = m.Sequence, s.now()
+	s.sequence = m.Sequence
 	for _, i := range p.inline {
 		if d := s.mirror.Diff(i); d.Changed {
 			d.Carried = 0

@@ -3,6 +3,7 @@ package replicate
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -167,6 +168,8 @@ func (s *session) answer() {
 		default:
 			if err == nil {
 				s.st.FlushDone.Store(f.ticket)
+			} else {
+				s.explain(f.ticket, err)
 			}
 			s.st.FlushAnswered.Store(f.ticket)
 		}
@@ -203,6 +206,43 @@ func (s *session) outcome(f *flush) (done bool, err error) {
 	return true, nil
 }
 
+// refusal is what flush.json keeps: why the last ticket that failed did. It is
+// written before FlushAnswered says so.
+type refusal struct {
+	Ticket uint64 `json:"ticket"`
+	Error  string `json:"error"`
+}
+
+const (
+	refusalName     = "flush.json"
+	refusalBytesMax = 64 << 10
+	// refusalTextMax bounds the text, in JSON at most 6 times as long.
+	refusalTextMax = 8 << 10
+)
+
+// explain leaves err for the processes that drew tickets up to this one.
+func (s *session) explain(ticket uint64, err error) {
+	text := err.Error()
+	b, err := json.Marshal(refusal{ticket, text[:min(len(text), refusalTextMax)]})
+	if err == nil {
+		err = s.sp.WriteFile(refusalName, b)
+	}
+	if err != nil {
+		s.log().Warn("flush.json was not written", "error", err)
+	}
+}
+
+// unanswered is the error of a ticket that another process answered with no.
+func unanswered(sp *spool.Spool, ticket uint64) error {
+	err := fmt.Errorf("process %d, which replicates this database, could not push it", spool.Token(sp.State().Replicator.Load()).PID())
+	var why refusal
+	b, readErr := sp.ReadFile(refusalName, refusalBytesMax)
+	if readErr == nil && json.Unmarshal(b, &why) == nil && why.Ticket >= ticket {
+		err = fmt.Errorf("%w: %s", err, why.Error)
+	}
+	return err
+}
+
 const ticketPoll = 10 * time.Millisecond
 
 // flushThere draws a ticket and waits for the process that holds the lock.
@@ -234,7 +274,7 @@ func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) e
 				return errMoved // it was us who answered: we know why
 			default:
 			}
-			return fmt.Errorf("process %d, which replicates this database, could not push it", spool.Token(st.Replicator.Load()).PID())
+			return unanswered(sp, ticket)
 		case st.Lost():
 			return errMoved
 		}

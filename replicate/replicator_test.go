@@ -475,7 +475,8 @@ func TestTicketFails(t *testing.T) {
 	second := w.replicator()
 	defer w.run(second)()
 	w.transact(50)
-	if err := w.flush(second); err == nil || !strings.Contains(err.Error(), "could not push") {
+	err := w.flush(second)
+	if err == nil || !strings.Contains(err.Error(), "could not push") || !strings.Contains(err.Error(), errInjected.Error()) {
 		t.Errorf("flush by a ticket: %v", err)
 	}
 }

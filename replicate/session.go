@@ -42,7 +42,8 @@ type session struct {
 	tree      *manifest.Tree     // last's, or newer where treeAhead
 	treeAhead bool               // tree was changed for a cut that could not be saved
 	lastPoint point              // what last is known to include
-	lastCut   time.Time
+	lastCut   time.Time // what the pace counts from
+	wanted    time.Time // since when a cut is; zero: none is
 	lineage   [16]byte
 	epoch     uint64
 	sequence  uint64 // the highest of our name known
@@ -249,7 +250,7 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 		add(s.copyRetry)
 	}
 	if s.applyErr == nil && s.needsCut() && s.anyReady() {
-		add(s.lastCut.Add(s.r.o.ManifestInterval))
+		add(s.due())
 	}
 	for _, t := range s.targets {
 		if !t.busy && t.conflict == nil && t.failed && (!t.known || s.behind(t)) {

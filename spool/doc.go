@@ -26,6 +26,7 @@
 //	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
 //	cut          the last cut's manifest, as stored; renamed into place (see [CutFiles])
 //	tree/        leaves and nodes that it names, each under its ID
+//	flush.json   why the last flush that another process had asked for failed
 //	targets.json ETag and sequence of the manifest that each target last took
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	aside        chunks that changed while they are being pushed; has no name
