@@ -15,17 +15,18 @@ import (
 //
 // A leaf whose length changed is rewritten, as its ID covers its length, and takes
 // its patches in. When more than patchesMax patches are left, leaves are
-// rewritten too, those with most patches first, until that many remain.
+// rewritten too, those with most patches first, until three quarters of that
+// many remain.
 //
-// Callers pass 256. A patch costs 40 bytes in every manifest as long as it stays, a
-// rewritten leaf 32 KiB once, and from 4 GiB up as much again for the node above,
-// which the leaves of one cut share. 256 patches keep the manifest near 10 KiB: one
-// PUT, whose price does not depend on its size. Of the L leaves of a database the
-// most-patched one then holds at least 256/L, so that in the long run a changed
-// chunk pays for at most L/256 of a leaf, and however scattered the changes never for
-// more than one, half the chunk's own 64 KiB. (BenchmarkCut, 16 changes a cut: 1.0 KiB
-// of leaves and nodes per change at 1 GiB, 6.8 at 8 GiB, 30 at 100 GiB.) More patches
-// would lengthen every manifest of a busy small database to save leaves of large ones.
+// Callers pass 96. A patch costs 39 bytes in every manifest as long as it stays, a
+// rewritten leaf one request and 32 KiB, and from 4 GiB up a node as well, which the
+// leaves of one cut share. Of the L leaves of a database the most-patched one holds at
+// least 96/L patches when it is rewritten. However scattered the changes, a changed chunk
+// never pays for more than a leaf and its share of a node: (BenchmarkCut,
+// 16 changes a cut: 2.9 KiB of leaves and nodes per change at 1 GiB, 16 at 8 GiB, 31 at
+// 100 GiB; the chunk itself is 64 before compression).
+// More patches would lengthen every manifest, of a busy small database, too, to save
+// leaves of large ones: 96 keep it near 4 KB without its inline pages.
 func (t *Tree) Pack(patchesMax int) (levels int, top []chunkstore.ID, patches []Patch) {
 	levels = levelsFor(t.chunks)
 	b := builder{Tree: t, fold: t.leavesToFold(levels, patchesMax)}
@@ -47,8 +48,9 @@ func (t *Tree) Pack(patchesMax int) (levels int, top []chunkstore.ID, patches []
 }
 
 // leavesToFold returns, ascending, the leaves whose patches must go into new
-// leaves: those that cannot be kept as they are, and then the most-patched ones,
-// until at most patchesMax patches remain.
+// leaves: those that cannot be kept as they are, and, if more than patchesMax patches
+// remain, the most-patched ones. Among leaves with as many patches, those go together
+// that share a node, as that is rewritten, too, and nodes with most patches go first.
 func (t *Tree) leavesToFold(levels, patchesMax int) []int {
 	var fold, kept []int
 	left := t.patched
@@ -61,11 +63,20 @@ func (t *Tree) leavesToFold(levels, patchesMax int) []int {
 			kept = append(kept, leaf)
 		}
 	}
+	if left <= max(patchesMax, 0) {
+		slices.Sort(fold)
+		return fold
+	}
+	nodes := make(map[int]int) // patches in all
+	for _, leaf := range kept {
+		nodes[leaf/fanout] += len(t.patches[leaf])
+	}
 	slices.SortFunc(kept, func(a, b int) int {
-		return cmp.Or(cmp.Compare(len(t.patches[b]), len(t.patches[a])), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(len(t.patches[b]), len(t.patches[a])),
+			cmp.Compare(nodes[b/fanout], nodes[a/fanout]), cmp.Compare(a, b))
 	})
 	for _, leaf := range kept {
-		if left <= max(patchesMax, 0) {
+		if left <= max(patchesMax*3/4, 0) {
 			break
 		}
 		fold = append(fold, leaf)

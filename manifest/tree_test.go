@@ -166,7 +166,7 @@ func TestPackFoldsTheMostPatchedLeavesFirst(t *testing.T) {
 			tree.Set(k*1024+i*3, testID(1<<20+k*1024+i))
 		}
 	}
-	_, after, patches := tree.Pack(15)
+	_, after, patches := tree.Pack(16)
 	if len(patches) != 12 || patches[0].Index != 0 || patches[5].Index != 3*1024 {
 		t.Errorf("%d patches remain: %v", len(patches), patches)
 	}
@@ -176,7 +176,7 @@ func TestPackFoldsTheMostPatchedLeavesFirst(t *testing.T) {
 		}
 	}
 	tree.Set(0, testID(0)) // as the leaf has it
-	if _, _, patches := tree.Pack(15); len(patches) != 11 {
+	if _, _, patches := tree.Pack(16); len(patches) != 11 {
 		t.Errorf("a patch that says what the leaf says remains: %d", len(patches))
 	}
 }

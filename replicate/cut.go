@@ -18,13 +18,6 @@ import (
 )
 
 const (
-	// inlineBytesMax bounds the inline pages of a version: what every manifest carries.
-	inlineBytesMax = 32 << 10
-	// inlineChunkMax is how much of a chunk travels inline at most.
-	inlineChunkMax = chunkstore.ChunkBytes / 4
-	// patchesMax is explained at [manifest.Tree.Pack].
-	patchesMax = 256
-
 	// prehashChunks is how much is hashed at a time before the log is looked at
 	// again, and what may be left for the cut itself: 64 MiB, some 50 ms.
 	prehashChunks = 1024
@@ -171,14 +164,24 @@ func (s *session) cut(ctx context.Context) error {
 	}
 	s.last, s.encoded, s.treeAhead = m, encoded, false
 	s.sequence = m.Sequence
+	s.noteCarried(p)
+	return s.settle(p, settled)
+}
+
+// noteCarried notes what a saved cut carries inline.
+func (s *session) noteCarried(p *plan) {
+	carried := make(map[int]carriage, len(p.inline))
 	for _, i := range p.inline {
-		if d := s.mirror.Diff(i); d.Changed {
+		c, d := s.carried[i], s.mirror.Diff(i)
+		if d.Changed {
+			c.changes++
 			d.Carried = 0
 		} else {
-			d.Carried += sectorBytes * d.Count()
+			d.Carried += c.packed
 		}
+		carried[i] = c
 	}
-	return s.settle(p, settled)
+	s.carried = carried
 }
 
 // setChunk changes the tree, and every target's backlog with it.

@@ -17,8 +17,9 @@
 //
 // A cut is the tree of object IDs, and the pages that travel inline over them. It is
 // saved in the spool before it is pushed, so that a successor knows what targets
-// may have. Page 1 always travels inline; so do up to 96 KiB of pages in chunks that
-// changed little and lately, as long as every target has the object below them.
+// may have. Page 1 always travels inline; so do the changed sectors of chunks that
+// changed little and lately, as long as every target has the object below them. What
+// they may cost, and why that much, stands in plan.go.
 //
 // A spool without a saved cut (the first, or after a reboot) takes over the newest
 // version that a target has under its name, in its lineage and the next epoch:

@@ -7,6 +7,38 @@ import (
 	"verneuil/chunkstore"
 )
 
+// What a small transaction costs. A chunk that changed is put whole, for one request
+// and some 50 KB, and then its ID stands in every manifest as a patch (39 bytes, that
+// do not compress) until a leaf is rewritten, for one request and 32 KB. Or the
+// sectors that differ travel in every manifest until the chunk is put: for nothing
+// but their own bytes, a few hundred for an updated row.
+//
+// Where the same pages change again and again, inline sectors save one request per
+// commit. Where changes are scattered they save none, since each chunk is put in the
+// end; but then they can be put together, so that most commits are one request and
+// have the lag of one. So the sectors gather until they outgrow inlineBytesMax; then
+// all chunks that changed only once are put at once, and the warmest of the others stay,
+// up to inlineBytesKept. A larger budget lengthens all manifests, and makes rarer, but
+// larger, bursts.
+//
+// BenchmarkBudget has the figures, from 200 MB to 1 TB and for scattered, skewed, hot
+// and appending loads: the median commit is one request, its manifest under 8 KB; on
+// average there are about as many requests as there were with 32 KiB of whole pages, that were
+// put one by one. (Fewer would take an object that holds pages of several chunks.)
+const (
+	// inlineBytesMax bounds what inline sectors, but for page 1, take in a manifest,
+	// compressed one by one.
+	inlineBytesMax = 6 << 10
+	// inlineBytesKept is how much of it stays when it is outgrown.
+	inlineBytesKept = inlineBytesMax / 2
+	// inlinePlainMax bounds the same before compression: readers have it in memory.
+	inlinePlainMax = 64 << 10
+	// inlineChunkMax is how much of a chunk travels inline at most, before compression.
+	inlineChunkMax = chunkstore.ChunkBytes / 4
+	// patchesMax is explained at [manifest.Tree.Pack].
+	patchesMax = 96
+)
+
 // plan says how a cut describes each chunk that differs from its object: by a
 // new object (whole), or by inline pages over the one that there is. It is the
 // same for all targets.
@@ -18,6 +50,7 @@ type plan struct {
 	pageOneChanged bool
 }
 
+// pageRange is what travels as one inline page: a run of sectors, or page 1.
 type pageRange struct {
 	off   int64
 	bytes int
@@ -28,13 +61,14 @@ type pageRange struct {
 //   - it is not known which of its sectors differ,
 //   - it is shorter than what its object may be, so that its object would show
 //     again behind it when the file grows,
-//   - more than a quarter of it differs, or it is not made of whole pages,
+//   - more than a quarter of it differs, or it is not made of whole sectors,
 //   - a target has not got its object: then nobody could make it any more,
-//   - its pages have been carried for as many bytes as an object would have cost,
-//   - or others, which changed later, use the inline pages' budget up.
+//   - its sectors have been carried for as many bytes as an object would have cost,
+//   - or the inline budget is outgrown, and others are warmer.
 //
-// Page 1, which changes with every commit, always travels inline. (Objects have it,
-// too, as it was when they were made, unless it is all of chunk 0.)
+// Page 1, which changes with every commit, always travels inline, and whole: it is what
+// readers begin with. (Objects have it, too, as it was when they were made, unless it
+// is all of chunk 0.)
 func (s *session) plan() *plan {
 	h := headerOf(s.mirror)
 	p := &plan{pageBytes: h.pageBytes()}
@@ -42,10 +76,9 @@ func (s *session) plan() *plan {
 	if p.pageBytes == 0 && s.mirror.Size() > 0 {
 		p.pageBytes = pageBytesDefault
 	}
-	budget := inlineBytesMax
+	first := 0
 	if inlineOK && s.mirror.Size() > 0 {
-		first := min(p.pageBytes, s.mirror.ChunkBytes(0))
-		budget -= first
+		first = min(p.pageBytes, s.mirror.ChunkBytes(0))
 		p.pages = append(p.pages, pageRange{0, first})
 		p.first = first == s.mirror.ChunkBytes(0)
 		if d := s.mirror.Diff(0); d != nil && d.Changed {
@@ -54,8 +87,7 @@ func (s *session) plan() *plan {
 			}
 		}
 	}
-	var warm []int
-	pages := make(map[int][]pageRange)
+	var warm []candidate
 	for _, i := range s.mirror.Diffs() {
 		if i == 0 && p.first {
 			p.pageOneChanged = s.mirror.Diff(0).Changed
@@ -65,23 +97,20 @@ func (s *session) plan() *plan {
 			p.whole = append(p.whole, i)
 			continue
 		}
-		pages[i] = s.differing(i, p.pageBytes)
-		if sum := bytesOf(pages[i]); sum > inlineChunkMax {
+		c := s.candidate(i, first)
+		if c.plain > inlineChunkMax {
 			p.whole = append(p.whole, i)
-		} else if sum > 0 || i == 0 {
-			warm = append(warm, i)
+		} else if c.plain > 0 || i == 0 {
+			warm = append(warm, c)
 		}
 	}
-	slices.SortFunc(warm, func(a, b int) int {
-		return cmp.Compare(s.mirror.Diff(b).Stamp, s.mirror.Diff(a).Stamp)
-	})
-	for _, i := range warm {
-		if sum := bytesOf(pages[i]); sum <= budget {
-			budget -= sum
-			p.inline = append(p.inline, i)
-			p.pages = append(p.pages, pages[i]...)
+	n := fit(warm, s.packed)
+	for k, c := range warm {
+		if k < n {
+			p.inline = append(p.inline, c.index)
+			p.pages = append(p.pages, c.runs...)
 		} else {
-			p.whole = append(p.whole, i)
+			p.whole = append(p.whole, c.index)
 		}
 	}
 	slices.Sort(p.whole)
@@ -109,25 +138,98 @@ func (s *session) overridable(i int) bool {
 	return true
 }
 
-// differing returns the pages of chunk i, but for page 1, that differ from its object.
-func (s *session) differing(i, pageBytes int) (pages []pageRange) {
-	d := s.mirror.Diff(i)
-	start, n := int64(i)*chunkstore.ChunkBytes, s.mirror.ChunkBytes(i)
-	for at := 0; at < n; at += pageBytes {
-		end := min(at+pageBytes, n)
-		for k := at / sectorBytes; k < end/sectorBytes; k++ {
-			if d.Has(k) && start+int64(at) > 0 {
-				pages = append(pages, pageRange{start + int64(at), end - at})
-				break
-			}
-		}
-	}
-	return pages
+// candidate is a chunk that could keep its object.
+type candidate struct {
+	index   int
+	stamp   uint64 // grows with each change
+	changes int    // in how many cuts it has changed since it has that object
+	runs    []pageRange
+	plain   int // bytes of runs
 }
 
-func bytesOf(pages []pageRange) (sum int) {
-	for _, p := range pages {
-		sum += p.bytes
+// candidate describes chunk i, but for its first bytes, which are page 1.
+func (s *session) candidate(i, first int) candidate {
+	d := s.mirror.Diff(i)
+	c := candidate{index: i, stamp: d.Stamp, changes: s.carried[i].changes}
+	if d.Changed {
+		c.changes++
 	}
-	return sum
+	start, k := int64(i)*chunkstore.ChunkBytes, 0
+	if i == 0 {
+		k = first / sectorBytes
+	}
+	for n := s.mirror.ChunkBytes(i) / sectorBytes; k < n; k++ {
+		if !d.Has(k) {
+			continue
+		}
+		from := k
+		for k < n && d.Has(k) {
+			k++
+		}
+		c.runs = append(c.runs, pageRange{start + int64(from)*sectorBytes, (k - from) * sectorBytes})
+		c.plain += (k - from) * sectorBytes
+	}
+	return c
+}
+
+// fit sorts c, the warmest first, and returns how many of them travel inline.
+// packed returns what one takes in a manifest.
+func fit(c []candidate, packed func(candidate) int) int {
+	again := func(c candidate) int { return min(c.changes, 2) }
+	slices.SortFunc(c, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(again(b), again(a)), cmp.Compare(b.stamp, a.stamp))
+	})
+	if n := within(c, inlineBytesMax, packed); n == len(c) {
+		return n
+	}
+	cold := slices.IndexFunc(c, func(c candidate) bool { return c.changes < 2 })
+	if cold >= 0 {
+		c = c[:cold]
+	}
+	return within(c, inlineBytesKept, packed)
+}
+
+// within returns how many of c, from the first, take at most so many bytes.
+func within(c []candidate, bytesMax int, packed func(candidate) int) int {
+	plain := 0
+	for n := range c {
+		if plain += c[n].plain; plain > inlinePlainMax {
+			return n
+		}
+		if bytesMax -= packed(c[n]); bytesMax < 0 {
+			return n
+		}
+	}
+	return len(c)
+}
+
+// carriage is what a session remembers of a chunk that travels inline.
+type carriage struct {
+	changes int    // see candidate
+	stamp   uint64 // of the change that packed is of
+	packed  int    // bytes; 0: not known
+}
+
+// inlineOverhead is what offset and length of an inline page take.
+const inlineOverhead = 12
+
+// packed returns what c takes in a manifest. A mirror that cannot be read is the
+// cut's to report.
+func (s *session) packed(c candidate) int {
+	known := s.carried[c.index]
+	if known.packed > 0 && known.stamp == c.stamp {
+		return known.packed
+	}
+	b := make([]byte, 0, c.plain)
+	for _, run := range c.runs {
+		at := len(b)
+		b = b[:at+run.bytes]
+		if _, err := s.mirror.ReadAt(b[at:], run.off); err != nil {
+			return c.plain
+		}
+	}
+	known.stamp = c.stamp
+	known.packed = len(chunkstore.EncodeObject(b)) + inlineOverhead*len(c.runs)
+	s.carried[c.index] = known
+	return known.packed
 }

@@ -42,13 +42,14 @@ type session struct {
 	tree      *manifest.Tree     // last's, or newer where treeAhead
 	treeAhead bool               // tree was changed for a cut that could not be saved
 	lastPoint point              // what last is known to include
-	lastCut   time.Time // what the pace counts from
-	wanted    time.Time // since when a cut is; zero: none is
+	lastCut   time.Time          // what the pace counts from
+	wanted    time.Time          // since when a cut is; zero: none is
 	lineage   [16]byte
 	epoch     uint64
 	sequence  uint64 // the highest of our name known
 	fresh     bool   // no cut was found in the spool: whatever targets have is our past
 	whole     map[int]bool
+	carried   map[int]carriage // by chunk
 
 	targets []*target
 	serial  uint64 // numbers requests and attempts, in their order
@@ -78,7 +79,7 @@ type session struct {
 
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, error) {
 	s := &session{
-		r: r, sp: sp, st: sp.State(), whole: make(map[int]bool),
+		r: r, sp: sp, st: sp.State(), whole: make(map[int]bool), carried: make(map[int]carriage),
 		copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
 		events:      make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}

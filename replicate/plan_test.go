@@ -1,0 +1,243 @@
+package replicate
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// load is a workload: the sectors of the file that transaction n changes, of chunks'
+// sectors in all.
+type load struct {
+	name    string
+	sectors func(rng *rand.Rand, n, sectors int) []int
+}
+
+// scatter spreads k over the file, always to the same sector.
+func scatter(k, sectors int) int { return k * 1_000_003 % sectors }
+
+// appended returns the sectors of the last table page and its header, when
+// transaction n appends 120 bytes.
+func appended(n, sectors int) []int {
+	at := sectors - 1<<16 + n*120/sectorBytes
+	return []int{at, at / 8 * 8}
+}
+
+var loads = []load{
+	{"scattered", func(rng *rand.Rand, _, sectors int) []int { return []int{rng.IntN(sectors)} }},
+	{"scattered inserts", func(rng *rand.Rand, _, sectors int) (at []int) {
+		for range 3 { // a table and two indexes: a page's header and one cell
+			page := rng.IntN(sectors/8) * 8
+			at = append(at, page, page+3+rng.IntN(5))
+		}
+		return at
+	}},
+	{"skewed", func(rng *rand.Rand, _, sectors int) []int {
+		return []int{scatter(int(rand.NewZipf(rng, 1.2, 4, uint64(sectors-1)).Uint64()), sectors)}
+	}},
+	{"20 hot pages", func(rng *rand.Rand, _, sectors int) []int {
+		return []int{scatter(rng.IntN(20), sectors/8)*8 + rng.IntN(8)}
+	}},
+	{"3 counters", func(rng *rand.Rand, _, sectors int) []int { return []int{scatter(rng.IntN(3), sectors)} }},
+	{"append", func(_ *rand.Rand, n, sectors int) []int { return appended(n, sectors) }},
+	{"append, scattered index", func(rng *rand.Rand, n, sectors int) []int {
+		page := rng.IntN(sectors/8) * 8
+		return append(appended(n, sectors), page, page+3+rng.IntN(5))
+	}},
+}
+
+// budgetRun is a database of which only what a cut decides by is there: which
+// sectors differ from their chunks' objects, and the tree.
+type budgetRun struct {
+	rng   *rand.Rand
+	tree  *manifest.Tree
+	known map[chunkstore.ID]bool
+	diffs map[int]*budgetDiff
+	next  uint64
+
+	requests, manifests []int
+	bytes               int
+}
+
+type budgetDiff struct {
+	candidate
+	sectors        map[int][]byte
+	changed        uint64
+	packed, inVain int
+}
+
+// row returns a sector after an update: half of it compresses.
+func (r *budgetRun) row() []byte {
+	b := make([]byte, sectorBytes)
+	for k := range sectorBytes / 16 {
+		binary.LittleEndian.PutUint64(b[k*16:], r.rng.Uint64())
+	}
+	return b
+}
+
+func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
+	const perChunk = chunkstore.ChunkBytes / sectorBytes
+	for _, at := range sectors {
+		d := r.diffs[at/perChunk]
+		if d == nil {
+			d = &budgetDiff{candidate: candidate{index: at / perChunk}, sectors: make(map[int][]byte)}
+			r.diffs[d.index] = d
+		}
+		if d.stamp != uint64(n) {
+			d.changes++
+		}
+		d.sectors[at], d.stamp, d.inVain = r.row(), uint64(n), 0
+		d.plain = len(d.sectors) * sectorBytes
+		var body []byte
+		for _, at := range slices.Sorted(maps.Keys(d.sectors)) {
+			body = append(body, d.sectors[at]...)
+		}
+		d.packed = len(chunkstore.EncodeObject(body)) + inlineOverhead*len(d.sectors)
+	}
+	requests := 1
+	var warm []candidate
+	for i, d := range r.diffs {
+		if d.stamp != uint64(n) {
+			d.inVain += d.packed
+		}
+		if d.plain > inlineChunkMax || d.inVain > chunkstore.ChunkBytes {
+			requests += r.put(i)
+		} else {
+			warm = append(warm, d.candidate)
+		}
+	}
+	slices.SortFunc(warm, func(a, b candidate) int { return cmp.Compare(a.index, b.index) }) // maps have no order
+	for _, c := range warm[fit(warm, func(c candidate) int { return r.diffs[c.index].packed }):] {
+		requests += r.put(c.index)
+	}
+	m := &manifest.Manifest{
+		Host: "bench", Path: "/srv/data/app.db", Program: "verneuil", PageBytes: 4096,
+		FileBytes: int64(r.tree.Len()) * chunkstore.ChunkBytes,
+		Inline:    []manifest.Page{{Data: make([]byte, 4096)}},
+	}
+	for k := range 40 { // a schema of 640 bytes that do not compress
+		binary.LittleEndian.PutUint64(m.Inline[0].Data[k*16:], r.rng.Uint64())
+	}
+	for _, d := range r.diffs {
+		for at, b := range d.sectors {
+			if at >= 8 {
+				m.Inline = append(m.Inline, manifest.Page{Offset: int64(at) * sectorBytes, Data: b})
+			}
+		}
+	}
+	slices.SortFunc(m.Inline, func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
+	m.Levels, m.Top, m.Patches = r.tree.Pack(patchesMax)
+	encoded, err := m.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	requests += r.objects()
+	r.requests, r.manifests = append(r.requests, requests), append(r.manifests, len(encoded))
+	r.bytes += len(encoded)
+}
+
+// put stores chunk i anew.
+func (r *budgetRun) put(i int) (requests int) {
+	delete(r.diffs, i)
+	var id chunkstore.ID
+	for k := 0; k < len(id); k += 8 {
+		binary.LittleEndian.PutUint64(id[k:], r.rng.Uint64())
+	}
+	r.tree.Set(i, id)
+	r.bytes += chunkstore.ChunkBytes * 3 / 4
+	return 1
+}
+
+// objects stores leaves and nodes anew.
+func (r *budgetRun) objects() (requests int) {
+	for id, plain := range r.tree.Objects() {
+		if !r.known[id] {
+			r.known[id] = true
+			requests++
+			r.bytes += len(plain)
+		}
+	}
+	return requests
+}
+
+// BenchmarkBudget is what plan.go and manifest's Pack are tuned by: requests and
+// bytes of commits that are pushed one by one. -benchtime 3000x is long enough.
+func BenchmarkBudget(b *testing.B) {
+	for _, l := range loads {
+		for _, size := range []struct {
+			name   string
+			chunks int
+		}{{"200MB", 3_052}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
+			b.Run(fmt.Sprintf("%s/%s", l.name, size.name), func(b *testing.B) {
+				r := &budgetRun{
+					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(size.chunks),
+					known: make(map[chunkstore.ID]bool), diffs: make(map[int]*budgetDiff),
+				}
+				r.tree.Pack(patchesMax)
+				r.objects()
+				r.bytes = 0
+				for n := range b.N {
+					r.commit(b, n+1, l.sectors(r.rng, n, size.chunks*chunkstore.ChunkBytes/sectorBytes))
+				}
+				slices.Sort(r.requests)
+				slices.Sort(r.manifests)
+				sum := 0
+				for _, n := range r.requests {
+					sum += n
+				}
+				b.ReportMetric(float64(sum)/float64(b.N), "req/commit")
+				b.ReportMetric(float64(r.requests[b.N/2]), "req-median")
+				b.ReportMetric(float64(r.requests[b.N*99/100]), "req-p99")
+				b.ReportMetric(float64(r.manifests[b.N/2]), "manifest-B")
+				b.ReportMetric(float64(r.manifests[b.N*99/100]), "manifest-p99-B")
+				b.ReportMetric(float64(r.bytes)/float64(b.N), "B/commit")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// fit keeps what changes again and again, and lets everything else go at once.
+func TestFit(t *testing.T) {
+	packed := func(c candidate) int { return c.plain }
+	make := func(changes ...int) (c []candidate) {
+		for k, n := range changes {
+			c = append(c, candidate{index: k, stamp: uint64(k), changes: n, plain: 1024})
+		}
+		return c
+	}
+	indexes := func(c []candidate) (is []int) {
+		for _, c := range c {
+			is = append(is, c.index)
+		}
+		return is
+	}
+	for _, test := range []struct {
+		what string
+		c    []candidate
+		want []int
+	}{
+		{"nothing", nil, nil},
+		{"all that the budget holds", make(1, 1, 1, 5, 1, 1), []int{3, 5, 4, 2, 1, 0}},
+		{"what changed once", make(1, 1, 1, 5, 1, 1, 1), []int{3}},
+		{"the coldest", make(2, 9, 2, 5, 7, 2, 3), []int{6, 5, 4}},
+		{"none", make(1, 1, 1, 1, 1, 1, 1, 1), nil},
+		{"one that is larger", []candidate{{index: 7, changes: 9, plain: inlineBytesMax + 1}}, nil},
+	} {
+		if n := fit(test.c, packed); !slices.Equal(indexes(test.c[:n]), test.want) {
+			t.Errorf("%s: %v travel inline, want %v", test.what, indexes(test.c[:n]), test.want)
+		}
+	}
+	sparse := make(2, 2)
+	sparse[0].plain, sparse[1].plain = inlinePlainMax/2, inlinePlainMax/2+1
+	if n := fit(sparse, func(candidate) int { return 20 }); n != 1 {
+		t.Errorf("%d travel inline, of more plain bytes than are allowed", n)
+	}
+}
