@@ -179,7 +179,8 @@ static int recorderClose(sqlite3_file *pFile) {
     aClosed[i].ns += p->aPerf[i].ns;
   }
   pthread_mutex_unlock(&mu);
-  if (p->pSpool && spoolRelease(p->pSpool) && verneuilGoRuns()) goClosed(p->pSpool->zDir);
+  if (p->pSpool && !p->isWal && verneuilGoRuns()) goClosed(p->pSpool->zDir);
+  if (p->pSpool) spoolRelease(p->pSpool);
   return rc;
 }
 
@@ -594,36 +595,6 @@ static void beforeFork(void) { pthread_mutex_lock(&mu); }
 static void afterFork(void) { pthread_mutex_unlock(&mu); }
 static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
 __attribute__((constructor)) static void recorderLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
-
-/* ---- what Go reads of the database ---- */
-
-struct RecorderSource {
-  sqlite3_file *pFile;
-};
-
-int recorderSourceOpen(const char *zPath, RecorderSource **pp) {
-  size_t n = strlen(zPath);
-  RecorderSource *p = calloc(1, sizeof *p + verneuilBase->szOsFile + n + 8);
-  if (!p) return SQLITE_NOMEM;
-  p->pFile = (sqlite3_file *)&p[1];
-  /* a name for xOpen ends in a list of URI parameters: here an empty one */
-  char *z = (char *)p->pFile + verneuilBase->szOsFile;
-  memcpy(z, zPath, n);
-  int rc = verneuilBase->xOpen(verneuilBase, z, p->pFile, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READONLY, 0);
-  if (rc == SQLITE_OK) *pp = p;
-  else free(p);
-  return rc;
-}
-
-int recorderSourceRead(RecorderSource *p, void *pBuf, int n, sqlite3_int64 iOfst) {
-  return p->pFile->pMethods->xRead(p->pFile, pBuf, n, iOfst);
-}
-
-int recorderSourceSize(RecorderSource *p, sqlite3_int64 *pSize) { return p->pFile->pMethods->xFileSize(p->pFile, pSize); }
-
-int recorderSourceReserved(RecorderSource *p, int *pRes) {
-  return p->pFile->pMethods->xCheckReservedLock(p->pFile, pRes);
-}
 
 /* ---- figures ---- */
 

@@ -4,7 +4,6 @@
 */
 #ifndef VERNEUIL_RECORDER_H
 #define VERNEUIL_RECORDER_H
-#include "recorder_source.h"
 #include "verneuil.h"
 
 /* Registers the VFS over verneuilBase. */

@@ -327,13 +327,22 @@ void spoolRetain(Spool *p) {
   pthread_mutex_unlock(&mu);
 }
 
-/* A Spool outlives its handles: databases are opened again, and there are few. */
-int spoolRelease(Spool *p) {
+/* Without a handle no thread of this process is in the spool. (Pages of states that
+** were lost, and their FIFOs, stay: they are few.) */
+void spoolRelease(Spool *p) {
   pthread_mutex_lock(&mu);
   int last = --p->nRef == 0;
-  if (last) spoolUnmap(p);
+  if (last) {
+    Spool **pp = &pSpools;
+    while (*pp != p) pp = &(*pp)->pNext;
+    *pp = p->pNext;
+  }
   pthread_mutex_unlock(&mu);
-  return last;
+  if (!last) return;
+  spoolUnmap(p);
+  munmap(p->st, SPOOL_STATE_BYTES);
+  if (p->wakeFd >= 0) close(p->wakeFd);
+  freeSpool(p);
 }
 
 /* The spool was lost: attach anew, without waiting for anybody. The caller holds

@@ -74,8 +74,8 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr);
 /* Takes another reference to an attached spool. */
 void spoolRetain(Spool *p);
 
-/* Gives a reference back. Returns 1 if it was this process's last. */
-int spoolRelease(Spool *p);
+/* Gives a reference back. After the process's last one there is no such Spool. */
+void spoolRelease(Spool *p);
 
 /* After the state was found lost: attach anew without waiting. 0: not yet. */
 int spoolReattach(Spool *p, const FileIdentity *pId);

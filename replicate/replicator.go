@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -19,19 +18,6 @@ import (
 	"verneuil/manifest"
 	"verneuil/spool"
 )
-
-// Source is the live database file, read without SQLite's locks. In a process
-// that uses SQLite on the file it must be opened through SQLite's own VFS:
-// closing another descriptor would drop the process's locks.
-type Source interface {
-	io.ReaderAt
-	// Size returns the file's length.
-	Size() (int64, error)
-	// Reserved reports whether some connection, of whatever process, holds SQLite's
-	// RESERVED lock or more.
-	Reserved() (bool, error)
-	Close() error
-}
 
 // Options of a [Replicator]. Spool, Store, Host and OpenSource are needed.
 type Options struct {
@@ -149,6 +135,7 @@ func (r *Replicator) Name() string { return r.key }
 // Status; none ends Run.
 func (r *Replicator) Run(ctx context.Context) error {
 	defer r.update(func() { r.stopped, r.session, r.status.State = true, nil, "stopped" })
+	defer func() { forgetIndex(r.currentSpool().Path() + "-shm") }()
 	backoff := newBackoff(100*time.Millisecond, 5*time.Second)
 	for ctx.Err() == nil {
 		err := r.attempt(ctx)

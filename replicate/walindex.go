@@ -22,10 +22,12 @@ const walIndexInterval = time.Millisecond
 
 // indexes are the wal-indexes that are open, by path. Closing one would drop the
 // locks that this process's connections have on it, so each stays open until
-// its file has no name any more: then SQLite's last connection has deleted it.
+// its file has no name any more: then SQLite's last connection has deleted it. A
+// replicator that ends leaves none of those behind (see forgetIndex).
 var indexes struct {
 	sync.Mutex
-	open map[string]*os.File
+	open  map[string]*os.File
+	moved []*os.File // those that stand elsewhere now: referred to, lest they are collected and so closed
 }
 
 func openIndex(path string) (*os.File, error) {
@@ -41,10 +43,10 @@ func openIndex(path string) (*os.File, error) {
 			return old, nil
 		}
 		delete(indexes.open, path)
-		if statErr == nil {
-			if sys, ok := was.Sys().(*syscall.Stat_t); ok && sys.Nlink == 0 {
-				old.Close()
-			}
+		if nameless(old) {
+			old.Close()
+		} else {
+			indexes.moved = append(indexes.moved, old)
 		}
 	}
 	if err != nil {
@@ -59,6 +61,26 @@ func openIndex(path string) (*os.File, error) {
 	}
 	indexes.open[path] = f
 	return f, nil
+}
+
+// forgetIndex closes the wal-index at path, if it is open and has no name any more.
+func forgetIndex(path string) {
+	indexes.Lock()
+	defer indexes.Unlock()
+	if f := indexes.open[path]; f != nil && nameless(f) {
+		delete(indexes.open, path)
+		f.Close()
+	}
+}
+
+// nameless reports whether f's file is deleted.
+func nameless(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	sys, ok := info.Sys().(*syscall.Stat_t)
+	return ok && sys.Nlink == 0
 }
 
 // openCommitted begins to read the database's WAL, and returns how many of its

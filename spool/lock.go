@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -27,6 +26,7 @@ type lockKey struct{ dev, ino uint64 }
 var held = struct {
 	sync.Mutex
 	locks map[lockKey]bool
+	moved []*os.File // that turned out to be of one of locks
 }{locks: make(map[lockKey]bool)}
 
 // Lock is a spool's replicator lock, held.
@@ -69,7 +69,7 @@ func (s *Spool) tryLock() (*Lock, error) {
 	if err == nil && held.locks[key] {
 		// Somebody has moved our locked file here between the two looks. Closing it
 		// would drop the lock: keep it open.
-		runtime.SetFinalizer(f, nil)
+		held.moved = append(held.moved, f) // referred to, lest it is collected and so closed
 		return nil, ErrLocked
 	}
 	if err == nil {

@@ -21,11 +21,6 @@ import (
 // Program names this program in manifests and in verneuil_version().
 const Program = "verneuil-go 0.1.0"
 
-// OpenSource opens a live database file for a replicator. Package cgo sets it: in
-// a process that uses SQLite on the file, only the base VFS may open it (closing
-// any other descriptor drops the process's POSIX locks).
-var OpenSource func(path string) (replicate.Source, error)
-
 // adoptInterval is how often a process looks for spools that nobody serves.
 const adoptInterval = time.Minute
 
@@ -46,17 +41,21 @@ type Engine struct {
 	reads    func() (*chunkstore.Store, error) // the replicas' own: they do not spend the replicators' tokens
 	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
 	served   map[string]*service
-	invalid  []string // what Validate found
+	left     map[string][]*source // files of databases that are not open here, which could not be closed
+	invalid  []string             // what Validate found
 	panics   []string
 }
 
 // service is one spool that this process serves or stands by for.
 type service struct {
 	opens  int // databases open here; 0: drain, then stop
+	closes int // times that opens became 0
+	drains bool
 	cancel context.CancelFunc
 	done   chan struct{}
 	r      *replicate.Replicator // nil until the spool could be opened
 	err    error                 // why it could not
+	files  []*source             // that its replicators have read
 }
 
 // Process returns the engine of this process, configured by VERNEUIL_CONFIG as it
@@ -73,7 +72,7 @@ var Process = sync.OnceValue(func() *Engine {
 		log.Error("databases are opened without replication", "error", err)
 		cfg = &Config{}
 	}
-	e := &Engine{cfg: cfg, cfgErr: err, log: log, served: map[string]*service{}}
+	e := &Engine{cfg: cfg, cfgErr: err, log: log, served: map[string]*service{}, left: map[string][]*source{}}
 	e.reads = sync.OnceValues(func() (*chunkstore.Store, error) {
 		if e.cfgErr != nil {
 			return nil, e.cfgErr
@@ -136,7 +135,9 @@ func (e *Engine) Store() (*chunkstore.Store, error) {
 	return e.store, e.storeErr
 }
 
-// Opened sees to it that somebody replicates the database whose spool is dir.
+// Opened sees to it that somebody replicates the database whose spool is dir. It is
+// called before the connection can take any lock of SQLite's, and Closed after it
+// has given up the last.
 func (e *Engine) Opened(dir string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -152,7 +153,7 @@ func (e *Engine) Closed(dir string) {
 		return
 	}
 	if s.opens = max(0, s.opens-1); s.opens == 0 {
-		go e.drain(dir, s)
+		e.drainLocked(dir, s)
 	}
 }
 
@@ -161,7 +162,8 @@ func (e *Engine) serveLocked(dir string) *service {
 		return s
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &service{cancel: cancel, done: make(chan struct{})}
+	s := &service{cancel: cancel, done: make(chan struct{}), files: e.left[dir]}
+	delete(e.left, dir)
 	e.served[dir] = s
 	go e.serve(ctx, dir, s)
 	return s
@@ -170,6 +172,7 @@ func (e *Engine) serveLocked(dir string) *service {
 // serve runs the spool's replicator until ctx ends, and tries anew when it fails.
 func (e *Engine) serve(ctx context.Context, dir string, s *service) {
 	defer close(s.done)
+	defer e.leaveFiles(dir, s)
 	for ctx.Err() == nil {
 		err := e.replicateOnce(ctx, dir, s)
 		if err != nil && ctx.Err() == nil {
@@ -204,7 +207,7 @@ func (e *Engine) replicateOnce(ctx context.Context, dir string, s *service) (err
 	if err := sp.WriteSourceConfig(e.source(sp)); err != nil {
 		return err
 	}
-	r, err := replicate.New(e.options(sp, store))
+	r, err := replicate.New(e.options(sp, store, s))
 	if err != nil {
 		return err
 	}
@@ -226,7 +229,7 @@ func (e *Engine) source(sp *spool.Spool) spool.SourceConfig {
 	}
 }
 
-func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store) replicate.Options {
+func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store, s *service) replicate.Options {
 	path := sp.Path()
 	return replicate.Options{
 		Spool:            sp,
@@ -235,13 +238,22 @@ func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store) replicate.Opt
 		Program:          Program,
 		ManifestInterval: e.cfg.ManifestInterval,
 		Concurrency:      e.cfg.UploadConcurrency,
-		OpenSource:       func() (replicate.Source, error) { return OpenSource(path) },
+		OpenSource:       func() (replicate.Source, error) { return e.openSource(s, path) },
 		Log:              e.log,
 		RootPermissions:  0o700 | e.cfg.SpoolingDirPermissions,
 	}
 }
 
-// drain sends what a closed database has left, and stops its replicator.
+func (e *Engine) drainLocked(dir string, s *service) {
+	s.closes++
+	if !s.drains {
+		s.drains = true
+		go e.drain(dir, s)
+	}
+}
+
+// drain sends what a closed database has left, and stops its replicator. What was
+// written by connections that came and went meanwhile it sends too.
 func (e *Engine) drain(dir string, s *service) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -249,20 +261,26 @@ func (e *Engine) drain(dir string, s *service) {
 		}
 	}()
 	for {
+		e.mu.Lock()
+		closes := s.closes
+		e.mu.Unlock()
 		err := e.Flush(dir, time.Minute)
 		e.mu.Lock()
-		if s.opens > 0 || e.served[dir] != s {
+		switch {
+		case s.opens > 0:
+			s.drains = false
 			e.mu.Unlock()
-			return // opened again, or drained by another call
-		}
-		if err == nil {
+			return
+		case err == nil && s.closes == closes:
 			delete(e.served, dir)
 			e.mu.Unlock()
 			s.cancel()
 			return
 		}
 		e.mu.Unlock()
-		time.Sleep(retryInterval)
+		if err != nil {
+			time.Sleep(retryInterval)
+		}
 	}
 }
 
@@ -283,8 +301,7 @@ func (e *Engine) adopt(root string) {
 			}
 			e.mu.Lock()
 			if e.served[dir] == nil {
-				s := e.serveLocked(dir)
-				go e.drain(dir, s)
+				e.drainLocked(dir, e.serveLocked(dir))
 			}
 			e.mu.Unlock()
 		}

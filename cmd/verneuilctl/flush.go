@@ -192,9 +192,10 @@ func (f *flushing) replicate(ctx context.Context) error {
 		Program:          vfs.Program,
 		ManifestInterval: time.Duration(f.source.ManifestIntervalMS) * time.Millisecond,
 		Concurrency:      f.source.UploadConcurrency,
-		OpenSource:       func() (replicate.Source, error) { return openFile(f.source.Path) },
-		Progress:         f.progress,
-		Log:              f.log,
+		// this process has no SQLite connection to it, so closing the file drops nobody's locks
+		OpenSource: func() (replicate.Source, error) { return replicate.OpenSourceFile(f.source.Path) },
+		Progress:   f.progress,
+		Log:        f.log,
 	})
 	if err != nil {
 		return err
@@ -205,42 +206,4 @@ func (f *flushing) replicate(ctx context.Context) error {
 	err = r.Flush(ctx)
 	cancel()
 	return errors.Join(err, <-ended)
-}
-
-// file is a database in rollback mode as a [replicate.Source]: this process has no
-// SQLite connection to it while the file is open, so closing it drops nobody's locks.
-type file struct{ *os.File }
-
-func openFile(path string) (replicate.Source, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	return file{f}, nil
-}
-
-func (f file) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
-}
-
-// SQLite's lock bytes (os.h): RESERVED, and after it the range that readers lock
-// shared, and a writer exclusively.
-const (
-	reservedByte = 0x40000001
-	lockBytes    = 1 + 510
-)
-
-// Reserved asks whether a read lock could be had on those bytes: readers do
-// not mind, but whoever holds RESERVED does, and so does one who holds EXCLUSIVE
-// alone to roll back a hot journal.
-func (f file) Reserved() (bool, error) {
-	lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: reservedByte, Len: lockBytes}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
-		return false, fmt.Errorf("look at locks of %s: %w", f.Name(), err)
-	}
-	return lock.Type != unix.F_UNLCK, nil
 }

@@ -1,0 +1,92 @@
+package replicate
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Source is the live database file, read without SQLite's locks.
+type Source interface {
+	io.ReaderAt
+	// Size returns the file's length.
+	Size() (int64, error)
+	// Reserved reports whether some connection, of whatever process, holds SQLite's
+	// RESERVED lock or more.
+	Reserved() (bool, error)
+	Close() error
+}
+
+// SourceFile is a [Source] by plain system calls: SQLite is not asked to read,
+// as in its process it may be configured for one thread, be shut down, or be
+// counting. A process that closes any descriptor of a file loses all POSIX locks
+// that it has on the file, SQLite's too: who closes a SourceFile sees to it that
+// there are none.
+type SourceFile struct{ f *os.File }
+
+var _ Source = (*SourceFile)(nil)
+
+// OpenSourceFile opens the database file at path.
+func OpenSourceFile(path string) (*SourceFile, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // whatever stands there: do not wait for it
+	if err != nil {
+		return nil, err
+	}
+	return &SourceFile{f}, nil
+}
+
+// SQLite's lock bytes (os.h): PENDING, RESERVED, and after them the range that
+// readers lock shared, and a writer exclusively.
+const (
+	pendingByte  = 0x40000000
+	reservedByte = pendingByte + 1
+	sharedBytes  = 510
+)
+
+func (s *SourceFile) ReadAt(b []byte, off int64) (int, error) { return s.f.ReadAt(b, off) }
+
+// Stat describes the file, which may not be the one at its path any more.
+func (s *SourceFile) Stat() (os.FileInfo, error) { return s.f.Stat() }
+
+func (s *SourceFile) Size() (int64, error) {
+	info, err := s.f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// Reserved asks whether a read lock could be had from the RESERVED byte on:
+// readers do not mind, but whoever holds RESERVED does, and so does one who
+// holds EXCLUSIVE alone to roll back a hot journal.
+func (s *SourceFile) Reserved() (bool, error) {
+	return s.conflict(unix.F_RDLCK, reservedByte, 1+sharedBytes)
+}
+
+// Locked reports whether some connection, of whatever process, holds any lock.
+func (s *SourceFile) Locked() (bool, error) {
+	return s.conflict(unix.F_WRLCK, pendingByte, 2+sharedBytes)
+}
+
+// conflict asks as the owner of an open file description, not as the process: for
+// that the locks of this process's own connections are somebody else's (fcntl(2)).
+func (s *SourceFile) conflict(kind int16, start, n int64) (bool, error) {
+	lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: start, Len: n}
+	raw, err := s.f.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var lockErr error
+	err = raw.Control(func(fd uintptr) { lockErr = unix.FcntlFlock(fd, unix.F_OFD_GETLK, &lock) })
+	if err == nil {
+		err = lockErr
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at locks of %s: %w", s.f.Name(), err)
+	}
+	return lock.Type != unix.F_UNLCK, nil
+}
+
+func (s *SourceFile) Close() error { return s.f.Close() }
