@@ -97,18 +97,27 @@ static int registerOnce(char **pzErr) {
   return rc;
 }
 
-int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
-  /* One SQLite per process: the VFSes are registered with the first. */
-  if (sqlite3_api && sqlite3_api != pApi && sqlite3_libversion() != pApi->libversion()) {
+/* Sets the api pointer, once: other threads use it. One SQLite per process: the
+** VFSes are registered with the first that can have them. */
+static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
+  static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+  int rc = SQLITE_ERROR;
+  pthread_mutex_lock(&mu);
+  if (pApi->libversion_number() < OLDEST_SQLITE) {
+    *pzErr = pApi->mprintf("verneuil needs SQLite 3.30 or newer, this is %s", pApi->libversion());
+  } else if (sqlite3_api && sqlite3_libversion() != pApi->libversion()) {
     *pzErr = pApi->mprintf("verneuil is loaded into another SQLite library of this process");
-    return SQLITE_ERROR;
+  } else {
+    if (!sqlite3_api) SQLITE_EXTENSION_INIT2(pApi);
+    rc = SQLITE_OK;
   }
-  SQLITE_EXTENSION_INIT2(pApi);
-  if (sqlite3_libversion_number() < OLDEST_SQLITE) {
-    *pzErr = sqlite3_mprintf("verneuil needs SQLite 3.30 or newer, this is %s", sqlite3_libversion());
-    return SQLITE_ERROR;
-  }
-  int rc = registerOnce(pzErr);
+  pthread_mutex_unlock(&mu);
+  return rc;
+}
+
+int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
+  int rc = useApi(pzErr, pApi);
+  if (rc == SQLITE_OK) rc = registerOnce(pzErr);
   if (rc == SQLITE_OK) rc = verneuilFunctions(db);
   return rc;
 }

@@ -43,9 +43,12 @@ static const char *const azOp[OP_N] = {
   "opf_close", "opf_read", "opf_write", "opf_truncate", "opf_sync", "opf_filesize", "opf_lock", "opf_unlock",
   "opf_checkreservedlock", "opf_filecontrol", "opf_shmmap", "opf_shmlock", "opf_fetch",
 };
+/* Of a file only the thread that uses it counts; others look (recorderPerf). */
 typedef struct Perf {
-  uint64_t n, nTimed, ns;
+  _Atomic uint64_t n, nTimed, ns;
 } Perf;
+#define PERF_GET(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#define PERF_ADD(x, k) atomic_store_explicit(&(x), PERF_GET(x) + (k), memory_order_relaxed)
 
 typedef struct RecorderFile RecorderFile;
 struct RecorderFile {
@@ -89,15 +92,25 @@ static uint64_t now(void) {
 #define FORWARD(p, op, rc, call)                      \
   do {                                                \
     Perf *pPerf = &FILE_OF(p)->aPerf[op];             \
-    if (pPerf->n++ % PERF_SAMPLE) {                   \
+    uint64_t nBefore = PERF_GET(pPerf->n);            \
+    PERF_ADD(pPerf->n, 1);                            \
+    if (nBefore % PERF_SAMPLE) {                      \
       rc = REAL(p)->pMethods->call;                   \
     } else {                                          \
       uint64_t t0 = now();                            \
       rc = REAL(p)->pMethods->call;                   \
-      pPerf->ns += now() - t0;                        \
-      pPerf->nTimed++;                                \
+      PERF_ADD(pPerf->ns, now() - t0);                \
+      PERF_ADD(pPerf->nTimed, 1);                     \
     }                                                 \
   } while (0)
+
+static void addPerf(Perf *aSum, Perf *a) {
+  for (int i = 0; i < OP_N; i++) {
+    PERF_ADD(aSum[i].n, PERF_GET(a[i].n));
+    PERF_ADD(aSum[i].nTimed, PERF_GET(a[i].nTimed));
+    PERF_ADD(aSum[i].ns, PERF_GET(a[i].ns));
+  }
+}
 
 /* ---- the database's version and size ---- */
 
@@ -173,11 +186,7 @@ static int recorderClose(sqlite3_file *pFile) {
   pthread_mutex_lock(&mu);
   *p->ppPrev = p->pNext;
   if (p->pNext) p->pNext->ppPrev = p->ppPrev;
-  for (int i = 0; i < OP_N; i++) {
-    aClosed[i].n += p->aPerf[i].n;
-    aClosed[i].nTimed += p->aPerf[i].nTimed;
-    aClosed[i].ns += p->aPerf[i].ns;
-  }
+  addPerf(aClosed, p->aPerf);
   pthread_mutex_unlock(&mu);
   if (p->pSpool && !p->isWal && verneuilGoRuns()) goClosed(p->pSpool->zDir);
   if (p->pSpool) spoolRelease(p->pSpool);
@@ -414,12 +423,18 @@ static int configured(void) {
   return settings.replicate || settings.zError;
 }
 
-const char *recorderProblem(void) { return zProblem; }
+const char *recorderProblem(void) {
+  pthread_mutex_lock(&mu);
+  const char *z = zProblem;
+  pthread_mutex_unlock(&mu);
+  return z;
+}
 
 static void problem(const char *zPath, char *zErr) {
   verneuilLog(VERNEUIL_ERROR, "%s: opened without replication: %s", zPath, zErr ? zErr : "out of memory");
   pthread_mutex_lock(&mu);
-  zProblem = zErr ? strdup(zErr) : "out of memory"; /* the last one; they are few, and never freed */
+  /* The last one. Never freed, as somebody may be reading it; but they are few. */
+  if (!zErr || !zProblem || strcmp(zProblem, zErr)) zProblem = zErr ? strdup(zErr) : "out of memory";
   pthread_mutex_unlock(&mu);
   sqlite3_free(zErr);
 }
@@ -599,17 +614,11 @@ __attribute__((constructor)) static void recorderLoad(void) { pthread_atfork(bef
 /* ---- figures ---- */
 
 char *recorderPerf(void) {
-  Perf a[OP_N];
+  Perf a[OP_N] = {{0}};
   char *z = 0;
   pthread_mutex_lock(&mu);
-  memcpy(a, aClosed, sizeof a);
-  for (RecorderFile *p = pFiles; p; p = p->pNext) {
-    for (int i = 0; i < OP_N; i++) {
-      a[i].n += p->aPerf[i].n;
-      a[i].nTimed += p->aPerf[i].nTimed;
-      a[i].ns += p->aPerf[i].ns;
-    }
-  }
+  addPerf(a, aClosed);
+  for (RecorderFile *p = pFiles; p; p = p->pNext) addPerf(a, p->aPerf);
   pthread_mutex_unlock(&mu);
   for (int i = 0; i < OP_N; i++) {
     double avg = a[i].nTimed ? (double)a[i].ns / (double)a[i].nTimed * 1e-9 : 0;
