@@ -8,6 +8,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 FUZZTIME ?= 20s
 CRASHES  ?= 20
+SEEDS    ?= 5
+STEPS    ?= 100
 
 BUILD := $(CURDIR)/build
 TOOLS := $(CURDIR)/.tools
@@ -29,7 +31,7 @@ LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURD
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO)
 
 .PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
-        sqlite3-shell minio demo fuzz crash bench install clean distclean help
+        sqlite3-shell minio demo fuzz crash sanitize valgrind bench install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
@@ -102,6 +104,12 @@ fuzz: modules ## each fuzz target for FUZZTIME (20s)
 crash: all sqlite3-shell minio ## the tests in which processes die, CRASHES (20) times
 	$(TEST_ENV) $(CGO) $(GO) test -count=$(CRASHES) -timeout 120m -run 'Crash|Kill|Die|Dead' ./...
 
+sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) times STEPS (100), ten minutes
+	CC="$(CC)" testdata/sanitize/run.sh $(BUILD)/sanitize "$(SQLITE_HEADERS)" $(SEEDS) $(STEPS) address thread valgrind
+
+valgrind:
+	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q valgrind; }
+
 bench: all sqlite3-shell ## ratios to stock SQLite and to cp and zstd, into bench/results.md, ten minutes
 	GO="$(GO)" CC="$(CC)" bash testdata/bench/run.sh $(BUILD) "$(SQLITE_HEADERS)" $(CURDIR)/bench/results.md
 
@@ -117,4 +125,4 @@ distclean: clean ## remove the tools (MinIO) too
 	rm -rf $(TOOLS)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,12 +12,8 @@ import (
 func hostProgram(t *testing.T) string {
 	t.Helper()
 	library(t)
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/mattn/go-sqlite3").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
 	program := filepath.Join(t.TempDir(), "host")
-	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+strings.TrimSpace(string(out)),
+	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t),
 		"-o", program, filepath.Join("..", "..", "testdata", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
 	if r.code != 0 {
 		t.Fatalf("compile host.c: %s%s", r.stdout, r.stderr)

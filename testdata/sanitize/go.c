@@ -1,0 +1,217 @@
+/*
+** What C calls of Go (cgo/goexports.h, cgo/snapshot.c), in C, for the sanitizers: a
+** replicator that consumes changelogs and throws them away, and replicas of database
+** files on this machine. Which is enough for C to go all of its ways.
+*/
+#define _GNU_SOURCE
+#include "driver.h"
+#include "goexports.h"
+#include "snapshot.h"
+#include "spool.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- the replicator ---- */
+
+#define SPOOLS_MAX 64
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static char *azSpool[SPOOLS_MAX];
+static int nSpool;
+
+void goConfigure(VerneuilSettings *p) {
+  memset(p, 0, sizeof *p);
+  p->replicate = 1;
+  p->validate = 1;
+  p->permissions = 0700;
+  p->zRoot = strdup(zSpoolRoot);
+}
+
+void goOpened(char *zSpool) {
+  pthread_mutex_lock(&mu);
+  int i = 0;
+  while (i < nSpool && strcmp(azSpool[i], zSpool)) i++;
+  if (i == nSpool && nSpool < SPOOLS_MAX) azSpool[nSpool++] = strdup(zSpool);
+  pthread_mutex_unlock(&mu);
+}
+
+void goClosed(char *zSpool) { (void)zSpool; }
+int goValidate(char *zSpool) { return zSpool != 0; }
+void goExit(int ms) { (void)ms; }
+
+char *goStatus(char *zProblem) {
+  char *z;
+  return asprintf(&z, "{\"problem\":\"%s\"}", zProblem ? zProblem : "") < 0 ? 0 : z;
+}
+
+/* Frees the segments below head, as spool.Trim in Go does. */
+static void trim(const char *zSpool, uint64_t from, uint64_t to) {
+  for (uint64_t n = from; n < to; n++) {
+    char zLog[4200], zFree[4200];
+    int rc = -1;
+    snprintf(zLog, sizeof zLog, "%s/log.%016llx", zSpool, (unsigned long long)n);
+    for (int i = 0; rc && i < SPOOL_FREE_FILES; i++) {
+      snprintf(zFree, sizeof zFree, "%s/free.%d", zSpool, i);
+      rc = renameat2(AT_FDCWD, zLog, AT_FDCWD, zFree, RENAME_NOREPLACE);
+    }
+    if (rc) unlink(zLog);
+  }
+}
+
+/* Consumes what the spool has: the log, and the WAL, now and then. */
+int goFlush(char *zSpool, int consumeWal) {
+  char z[4200];
+  snprintf(z, sizeof z, "%s/state", zSpool);
+  int fd = open(z, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return 0;
+  SpoolState *st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (st == MAP_FAILED) return 0;
+  uint64_t generation = atomic_load(&st->generation), head = atomic_load(&st->head), tail = atomic_load(&st->tail);
+  atomic_store(&st->tail, head);
+  trim(zSpool, tail >> 32, head >> 32);
+  atomic_store(&st->mirrorGeneration, generation);
+  if (consumeWal) atomic_store(&st->walConsumed, atomic_load(&st->walPublished));
+  atomic_store(&st->armed, 1);
+  munmap(st, SPOOL_STATE_BYTES);
+  return 1;
+}
+
+void replicateAll(int consumeWal) {
+  pthread_mutex_lock(&mu);
+  for (int i = 0; i < nSpool; i++) goFlush(azSpool[i], consumeWal);
+  pthread_mutex_unlock(&mu);
+}
+
+void replicatorForked(void) { pthread_mutex_init(&mu, 0); }
+
+void replicatorForget(void) {
+  while (nSpool) free(azSpool[--nSpool]);
+}
+
+/* ---- replicas ---- */
+
+/* Two versions of one file take turns: a reader moves from one to the other. All
+** slots are in one extent, which is never used again. */
+typedef struct Reader {
+  int fd;
+  SnapshotTable *aVersion[2];
+  int iVersion;
+} Reader;
+
+static unsigned char *aData;
+static _Atomic uint32_t aGeneration[SNAPSHOT_EXTENT_SLOTS];
+static SnapshotExtent extent;
+static uint32_t nSlot = 1;          /* slot 0 is the chunk of zeros */
+static _Atomic uint32_t newest = 1; /* its counter */
+
+static SnapshotTable *newTable(int64_t nByte, uint32_t iCounter) {
+  uint32_t nChunk = (uint32_t)((nByte + SNAPSHOT_CHUNK_BYTES - 1) / SNAPSHOT_CHUNK_BYTES);
+  SnapshotTable *t = calloc(1, sizeof *t + nChunk * sizeof t->aEntry[0]);
+  t->nByte = (uint64_t)nByte;
+  t->nChunk = nChunk;
+  t->iCounter = iCounter;
+  t->aExtent = &extent;
+  return t;
+}
+
+static void makeExtent(void) {
+  if (aData) return;
+  aData = mmap(0, (size_t)SNAPSHOT_EXTENT_SLOTS * SNAPSHOT_CHUNK_BYTES, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  for (int i = 0; i < SNAPSHOT_EXTENT_SLOTS; i++) atomic_store(&aGeneration[i], 1);
+  extent = (SnapshotExtent){aData, aGeneration};
+}
+
+int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
+  struct stat s;
+  const char *zPath = strstr(zUri, "://h/");
+  int fd = zPath ? open(zPath + 4, O_RDONLY | O_CLOEXEC) : -1;
+  if (fd < 0 || fstat(fd, &s)) {
+    snprintf(zErr, nErr, "%s: no such replica", zUri);
+    return 1;
+  }
+  Reader *r = calloc(1, sizeof *r);
+  r->fd = fd;
+  pthread_mutex_lock(&mu);
+  makeExtent();
+  pthread_mutex_unlock(&mu);
+  for (int i = 0; i < 2; i++) r->aVersion[i] = newTable(s.st_size, (uint32_t)i + 1);
+  *pOpened = (SnapshotOpened){(uintptr_t)r, r->aVersion[0], &newest};
+  return 0;
+}
+
+void goSnapshotClose(uintptr_t h) {
+  Reader *r = (Reader *)h;
+  close(r->fd);
+  for (int i = 0; i < 2; i++) free(r->aVersion[i]);
+  free(r);
+}
+
+/* The header that is shown (S2): rollback mode, the version's counter. */
+static void setHeader(SnapshotTable *t, const unsigned char *a) {
+  memcpy(t->aHeader, a, SNAPSHOT_HEADER_BYTES);
+  t->aHeader[18] = t->aHeader[19] = 1;
+  for (int i = 0; i < 4; i++) t->aHeader[24 + i] = t->aHeader[92 + i] = (unsigned char)(t->iCounter >> (24 - 8 * i));
+  atomic_store(&t->nHeader, SNAPSHOT_HEADER_BYTES);
+}
+
+int goSnapshotRead(uintptr_t h, void *pBuf, int nByte, int64_t iOfst) {
+  Reader *r = (Reader *)h;
+  SnapshotTable *t = r->aVersion[r->iVersion];
+  uint32_t iChunk = (uint32_t)(iOfst / SNAPSHOT_CHUNK_BYTES);
+  pthread_mutex_lock(&mu);
+  uint32_t slot = nSlot < SNAPSHOT_EXTENT_SLOTS ? nSlot++ : 0;
+  pthread_mutex_unlock(&mu);
+  int64_t base = (int64_t)iChunk * SNAPSHOT_CHUNK_BYTES;
+  if (!slot) return pread(r->fd, pBuf, nByte, iOfst) != nByte;
+  unsigned char *a = aData + (size_t)slot * SNAPSHOT_CHUNK_BYTES;
+  if (pread(r->fd, a, SNAPSHOT_CHUNK_BYTES, base) < 0) return 1;
+  if (iChunk == 0) setHeader(t, a);
+  atomic_store(&t->aEntry[iChunk], (uint64_t)1 << 32 | SNAPSHOT_AHEAD | slot);
+  memcpy(pBuf, a + (iOfst - base), nByte);
+  return 0;
+}
+
+void goSnapshotAhead(uintptr_t h, uint32_t iChunk) {
+  (void)h;
+  (void)iChunk;
+}
+
+void *goSnapshotAdopt(uintptr_t h) {
+  Reader *r = (Reader *)h;
+  r->iVersion = (int)(atomic_load(&newest) - 1);
+  return r->aVersion[r->iVersion];
+}
+
+int goSnapshotRefresh(uintptr_t h, int bForce, SnapshotOpened *pOpened, char *zErr, int nErr) {
+  if (!bForce) {
+    snprintf(zErr, nErr, "only by force");
+    return 1;
+  }
+  goSnapshotRequest(h);
+  *pOpened = (SnapshotOpened){h, goSnapshotAdopt(h), &newest};
+  return 0;
+}
+
+void goSnapshotRequest(uintptr_t h) {
+  (void)h;
+  atomic_fetch_xor(&newest, 3);
+}
+
+void goSnapshotAuto(uintptr_t h, int bAuto) {
+  (void)h;
+  (void)bAuto;
+}
+
+void goSnapshotTimes(uintptr_t h, int bCtime, int64_t *pSeconds, int *pNanoseconds) {
+  (void)h;
+  *pSeconds = bCtime ? 1 : 2;
+  *pNanoseconds = 3;
+}
