@@ -6,8 +6,9 @@
 #define _GNU_SOURCE
 #include "driver.h"
 #include "goexports.h"
-#include "snapshot.h"
+#include "snapshot_goexports.h"
 #include "spool.h"
+#include "sqlite3-binding.h"
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -97,17 +98,19 @@ void replicatorForget(void) {
 
 /* ---- replicas ---- */
 
-/* Two versions of one file take turns: a reader moves from one to the other. All
-** slots are in one extent, which is never used again. */
+/* Two versions of one file take turns: a reader moves from one to the other. Slots
+** are in two extents, of which one is mapped, and are never used again. */
 typedef struct Reader {
   int fd;
   SnapshotTable *aVersion[2];
   int iVersion;
 } Reader;
 
-static unsigned char *aData;
-static _Atomic uint32_t aGeneration[SNAPSHOT_EXTENT_SLOTS];
-static SnapshotExtent extent;
+#define EXTENTS 2
+#define SLOTS (EXTENTS * SNAPSHOT_EXTENT_SLOTS)
+static int slotFd = -1;
+static _Atomic uint32_t aGeneration[SLOTS];
+static SnapshotExtent aExtent[EXTENTS];
 static uint32_t nSlot = 1;          /* slot 0 is the chunk of zeros */
 static _Atomic uint32_t newest = 1; /* its counter */
 
@@ -117,16 +120,26 @@ static SnapshotTable *newTable(int64_t nByte, uint32_t iCounter) {
   t->nByte = (uint64_t)nByte;
   t->nChunk = nChunk;
   t->iCounter = iCounter;
-  t->aExtent = &extent;
+  t->aExtent = aExtent;
   return t;
 }
 
-static void makeExtent(void) {
-  if (aData) return;
-  aData = mmap(0, (size_t)SNAPSHOT_EXTENT_SLOTS * SNAPSHOT_CHUNK_BYTES, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  for (int i = 0; i < SNAPSHOT_EXTENT_SLOTS; i++) atomic_store(&aGeneration[i], 1);
-  extent = (SnapshotExtent){aData, aGeneration};
+static void makeExtents(void) {
+  if (slotFd >= 0) return;
+  slotFd = memfd_create("slots", MFD_CLOEXEC);
+  if (ftruncate(slotFd, (off_t)SLOTS * SNAPSHOT_CHUNK_BYTES)) abort();
+  for (int i = 0; i < SLOTS; i++) atomic_store(&aGeneration[i], 1);
+  void *p = mmap(0, (size_t)SNAPSHOT_EXTENT_SLOTS * SNAPSHOT_CHUNK_BYTES, PROT_READ, MAP_SHARED, slotFd, 0);
+  for (int i = 0; i < EXTENTS; i++)
+    aExtent[i] = (SnapshotExtent){.aData = i ? 0 : p, .aGeneration = aGeneration + i * SNAPSHOT_EXTENT_SLOTS, .fd = slotFd};
+}
+
+/* A slot that was not used yet, of both extents in turn; 0 if there is none. */
+static uint32_t newSlot(void) {
+  pthread_mutex_lock(&mu);
+  uint32_t n = nSlot < SLOTS ? nSlot++ : 0;
+  pthread_mutex_unlock(&mu);
+  return n / EXTENTS + n % EXTENTS * SNAPSHOT_EXTENT_SLOTS;
 }
 
 int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
@@ -140,7 +153,7 @@ int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
   Reader *r = calloc(1, sizeof *r);
   r->fd = fd;
   pthread_mutex_lock(&mu);
-  makeExtent();
+  makeExtents();
   pthread_mutex_unlock(&mu);
   for (int i = 0; i < 2; i++) r->aVersion[i] = newTable(s.st_size, (uint32_t)i + 1);
   *pOpened = (SnapshotOpened){(uintptr_t)r, r->aVersion[0], &newest};
@@ -162,21 +175,21 @@ static void setHeader(SnapshotTable *t, const unsigned char *a) {
   atomic_store(&t->nHeader, SNAPSHOT_HEADER_BYTES);
 }
 
-int goSnapshotRead(uintptr_t h, void *pBuf, int nByte, int64_t iOfst) {
+int goSnapshotRead(uintptr_t h, void *pBuf, int nByte, int64_t iOfst, void *ppDb) {
   Reader *r = (Reader *)h;
+  unsigned char a[SNAPSHOT_CHUNK_BYTES] = {0};
+  (void)ppDb;
   SnapshotTable *t = r->aVersion[r->iVersion];
   uint32_t iChunk = (uint32_t)(iOfst / SNAPSHOT_CHUNK_BYTES);
-  pthread_mutex_lock(&mu);
-  uint32_t slot = nSlot < SNAPSHOT_EXTENT_SLOTS ? nSlot++ : 0;
-  pthread_mutex_unlock(&mu);
+  uint32_t slot = newSlot();
   int64_t base = (int64_t)iChunk * SNAPSHOT_CHUNK_BYTES;
-  if (!slot) return pread(r->fd, pBuf, nByte, iOfst) != nByte;
-  unsigned char *a = aData + (size_t)slot * SNAPSHOT_CHUNK_BYTES;
-  if (pread(r->fd, a, SNAPSHOT_CHUNK_BYTES, base) < 0) return 1;
+  if (pread(r->fd, a, sizeof a, base) < 0) return SQLITE_IOERR_READ;
+  memcpy(pBuf, a + (iOfst - base), nByte);
+  if (!slot) return SQLITE_OK;
+  if (pwrite(slotFd, a, sizeof a, (off_t)slot * SNAPSHOT_CHUNK_BYTES) != sizeof a) return SQLITE_IOERR_READ;
   if (iChunk == 0) setHeader(t, a);
   atomic_store(&t->aEntry[iChunk], (uint64_t)1 << 32 | SNAPSHOT_AHEAD | slot);
-  memcpy(pBuf, a + (iOfst - base), nByte);
-  return 0;
+  return SQLITE_OK;
 }
 
 void goSnapshotAhead(uintptr_t h, uint32_t iChunk) {
