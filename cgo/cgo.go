@@ -4,10 +4,12 @@ package cgo
 #cgo CFLAGS: -std=gnu11 -O2 -Wall -Wextra -fvisibility=hidden
 #include <stdlib.h>
 #include "goexports_types.h"
+#include "wake.h"
 */
 import "C"
 
 import (
+	"os"
 	"time"
 
 	"verneuil/vfs"
@@ -36,7 +38,27 @@ func goConfigure(out *C.VerneuilSettings) {
 	if s.SpoolingDir != "" {
 		out.replicate = 1
 		out.zRoot = C.CString(s.SpoolingDir)
+		shareWake()
 	}
+}
+
+// shareWake makes the eventfd by which recorders wake this process's replicators.
+// Without one they use the spools' FIFOs, one descriptor each.
+func shareWake() {
+	fd := C.spoolWakeOwn()
+	if fd < 0 {
+		return
+	}
+	f := os.NewFile(uintptr(fd), "eventfd")
+	go func() {
+		defer guard("wake")
+		for b := make([]byte, 8); ; {
+			if _, err := f.Read(b); err != nil {
+				return
+			}
+			vfs.Process().Woken()
+		}
+	}()
 }
 
 //export goOpened

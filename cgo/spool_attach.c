@@ -13,6 +13,7 @@ SQLITE_EXTENSION_INIT3
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,12 +21,17 @@ SQLITE_EXTENSION_INIT3
 /* The changelog's bound while no replicator takes anything from it. */
 #define LOG_ALLOWANCE ((uint64_t)64 << 20)
 
+/* Descriptors that a database which is replicated takes while there is something to
+** do: lock, wake, mirror, dirty, database, -wal, -shm. */
+#define SPOOL_FDS 7
+
 /* A process that is stopped while it holds the attach lock must not stop others
 ** for long: after these tries, 1 ms apart, one goes on without replication. */
 #define ATTACH_TRIES 2000
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef */
 static Spool *pSpools;
+static int nSpool;
 static char *zRoot;
 static unsigned rootMode = 0700;
 
@@ -257,19 +263,44 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
   return st;
 }
 
+/* The directory's FIFO is a new one. It takes the old one's descriptor, to which
+** another thread may be about to write. Where another process replicates it is opened
+** now, so that it reaches the replicator also when the directory is deleted. */
+static void renewWake(Spool *p) {
+  int old = atomic_exchange(&p->wakeFd, -1), fd = -1;
+  uint64_t replicator = atomic_load(&((SpoolState *)p->st)->replicator);
+  if (old >= 0 || (replicator && replicator != verneuilToken())) fd = spoolOpenWake(p);
+  if (old < 0) return;
+  if (fd >= 0) {
+    dup3(fd, old, O_CLOEXEC);
+    close(fd);
+  }
+  atomic_store(&p->wakeFd, old);
+}
+
 /* p->st becomes st, unless they are the same page. Handles that are still at the
-** old one find it lost. Old pages stay mapped: other threads may look at them. */
-static void adoptState(Spool *p, SpoolState *st, uint64_t ino) {
+** old one find it lost. 0 without memory. */
+static int adoptState(Spool *p, SpoolState *st, uint64_t ino) {
   SpoolState *old = p->st;
   if (old && p->stateIno == ino && !isLost(old)) {
     munmap(st, SPOOL_STATE_BYTES);
-    return;
+    return 1;
   }
-  if (old) atomic_fetch_or(&old->flags, SPOOL_LOST);
+  if (old) { /* it stays mapped until the last handle is closed: other threads may look at it */
+    struct SpoolOld *pOld = malloc(sizeof *pOld);
+    if (!pOld) {
+      munmap(st, SPOOL_STATE_BYTES);
+      return 0;
+    }
+    pOld->st = old;
+    pOld->pNext = p->pOld;
+    p->pOld = pOld;
+    atomic_fetch_or(&old->flags, SPOOL_LOST);
+  }
   p->stateIno = ino;
   p->st = st;
-  p->wakeFd = -1; /* the old one stays open: another thread may be about to write to it */
-  spoolOpenWake(p); /* now, so that it reaches the replicator also when the directory is deleted */
+  renewWake(p);
+  return 1;
 }
 
 static Spool *newSpool(const char *zPath) {
@@ -286,9 +317,31 @@ static Spool *newSpool(const char *zPath) {
 }
 
 static void freeSpool(Spool *p) {
+  for (struct SpoolOld *pOld = p->pOld, *pNext; pOld; pOld = pNext) {
+    pNext = pOld->pNext;
+    munmap(pOld->st, SPOOL_STATE_BYTES);
+    free(pOld);
+  }
+  if (p->st) munmap(p->st, SPOOL_STATE_BYTES);
+  if (p->wakeFd >= 0) close(p->wakeFd);
   free(p->zPath);
   free(p->zDir);
   free(p);
+}
+
+/* Why one more database must not be replicated, or NULL: the process is to be able
+** to open all that it could without us. Replication has half of the descriptors
+** at most, and takes no more of them when three quarters are in use. */
+static char *descriptorsShort(void) {
+  struct rlimit r;
+  if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY) return 0;
+  int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3); /* the lowest that is free */
+  int rc = errno;
+  if (fd >= 0) close(fd);
+  int isShort = fd < 0 ? rc == EMFILE || rc == EINVAL : (rlim_t)fd > r.rlim_cur / 4 * 3;
+  if (!isShort && (rlim_t)(nSpool + 1) * SPOOL_FDS <= r.rlim_cur / 2) return 0;
+  return sqlite3_mprintf("%d databases are replicated, and of the %lld descriptors that the process may have "
+                         "(RLIMIT_NOFILE) too few are left for another", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
@@ -302,14 +355,18 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   while (p && strcmp(p->zPath, zPath)) p = p->pNext;
   int isNew = !p;
   const char *zWhy = "out of memory";
+  if (isNew && (*pzErr = descriptorsShort())) {
+    pthread_mutex_unlock(&mu);
+    return 0;
+  }
   if (isNew) p = newSpool(zPath);
   SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino, &zWhy) : 0;
-  if (st) {
-    adoptState(p, st, ino);
+  if (st && adoptState(p, st, ino)) {
     if (atomic_load(&p->st->cause) == SPOOL_CAUSE_REPLACED) spoolWake(p); /* perhaps just now */
     if (isNew) {
       p->pNext = pSpools;
       pSpools = p;
+      nSpool++;
     }
     p->nRef++;
   } else {
@@ -327,8 +384,7 @@ void spoolRetain(Spool *p) {
   pthread_mutex_unlock(&mu);
 }
 
-/* Without a handle no thread of this process is in the spool. (Pages of states that
-** were lost, and their FIFOs, stay: they are few.) */
+/* Without a handle no thread of this process is in the spool. */
 void spoolRelease(Spool *p) {
   pthread_mutex_lock(&mu);
   int last = --p->nRef == 0;
@@ -336,12 +392,11 @@ void spoolRelease(Spool *p) {
     Spool **pp = &pSpools;
     while (*pp != p) pp = &(*pp)->pNext;
     *pp = p->pNext;
+    nSpool--;
   }
   pthread_mutex_unlock(&mu);
   if (!last) return;
   spoolUnmap(p);
-  munmap(p->st, SPOOL_STATE_BYTES);
-  if (p->wakeFd >= 0) close(p->wakeFd);
   freeSpool(p);
 }
 

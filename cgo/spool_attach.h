@@ -6,13 +6,14 @@
 #define VERNEUIL_SPOOL_ATTACH_H
 #include "spool.h"
 #include "verneuil.h"
+#include "wake.h"
 
 /* Which file stands at a path. A reused inode number has another birth time. */
 typedef struct FileIdentity {
   uint64_t dev, ino, birth;
 } FileIdentity;
 
-/* A database path in this process, shared by its handles. What is marked (W)
+/* A database path in this process, shared by its handles and gone with the last. What is marked (W)
 ** belongs to the holder of SQLite's write lock. */
 #define SPOOL_MAPS 4
 typedef struct Spool Spool;
@@ -21,9 +22,13 @@ struct Spool {
   int nRef;
   char *zPath;                     /* the database's canonical path */
   char *zDir;                      /* the spool's directory */
-  SpoolState *_Atomic st;          /* mapped; replaced, never unmapped, when lost */
+  SpoolState *_Atomic st;          /* mapped; replaced when lost */
   uint64_t stateIno;               /* the inode that st maps */
-  _Atomic int wakeFd;              /* the FIFO, -1 if it is not open */
+  struct SpoolOld {
+    struct SpoolOld *pNext;
+    SpoolState *st;
+  } *pOld;                         /* states that were lost, and may still be looked at */
+  _Atomic int wakeFd;              /* the FIFO, -1 if it is not open: another process replicates */
   _Atomic int nWal;                /* WAL files of this database open in this process */
   uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
   uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */
@@ -34,6 +39,7 @@ struct Spool {
   struct SpoolMap {
     char *a;
     uint64_t ino;
+    uint32_t nReady;               /* bytes whose pages are mapped in */
   } aMap[SPOOL_MAPS];              /* segment files that are mapped: they are used again (W) */
   int iMap;                        /* the next to be replaced (W) */
   SpoolState *segState;            /* the state that it belongs to (W) */
@@ -102,7 +108,8 @@ void spoolFailed(Spool *p, SpoolTxn *t);
 /* Opens the FIFO if need be. -1: it cannot be opened now. */
 int spoolOpenWake(Spool *p);
 
-/* Wakes the replicator if it sleeps. */
+/* Wakes the replicator if it sleeps: by the FIFO, or in this process by an eventfd
+** that all its replicators share, so that a database costs no descriptor here. */
 void spoolWake(Spool *p);
 
 #endif

@@ -12,6 +12,7 @@ SQLITE_EXTENSION_INIT3
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -23,6 +24,9 @@ SQLITE_EXTENSION_INIT3
 
 /* Longer writes are cut: a frame must fit into a segment. */
 #define FRAME_DATA_MAX (SPOOL_SEGMENT_BYTES / 2)
+
+/* How much of a segment is mapped in at a time: a madvise(2) for each. */
+#define POPULATE_BYTES (32u << 10)
 
 void spoolUnmap(Spool *p) {
   for (int i = 0; i < SPOOL_MAPS; i++) {
@@ -69,16 +73,30 @@ static char *mapFile(Spool *p, int fd) {
     if (p->aMap[i].a && p->aMap[i].ino == s.st_ino) return p->aMap[i].a;
   char *a = mmap(0, SPOOL_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (a == MAP_FAILED) return 0;
-#ifdef MADV_POPULATE_WRITE
-  /* Otherwise each page's first write is a fault, and there are three in a one-page
-  ** commit. MAP_POPULATE would only read shared pages in. */
-  madvise(a, SPOOL_SEGMENT_BYTES, MADV_POPULATE_WRITE);
-#endif
   struct SpoolMap *pMap = &p->aMap[p->iMap++ % SPOOL_MAPS];
   if (pMap->a) munmap(pMap->a, SPOOL_SEGMENT_BYTES);
   pMap->a = a;
   pMap->ino = s.st_ino;
+  pMap->nReady = 0;
   return a;
+}
+
+/* Maps the current segment's pages up to offset end in, and some more. Otherwise each
+** page's first write is a fault, and there are three in a one-page commit. Not the
+** whole segment: a thousand databases with a few commits each are resident, too. */
+static void populate(Spool *p, uint32_t end) {
+#ifdef MADV_POPULATE_WRITE
+  struct SpoolMap *pMap = p->aMap;
+  while (pMap->a != p->aSeg) pMap++;
+  if (end <= pMap->nReady) return;
+  uint32_t to = (end + POPULATE_BYTES - 1) / POPULATE_BYTES * POPULATE_BYTES;
+  if (to > SPOOL_SEGMENT_BYTES) to = SPOOL_SEGMENT_BYTES;
+  madvise(pMap->a + pMap->nReady, to - pMap->nReady, MADV_POPULATE_WRITE); /* MAP_POPULATE would only read shared pages in */
+  pMap->nReady = to;
+#else
+  (void)p;
+  (void)end;
+#endif
 }
 
 /* Makes segment segNo the current one; isNew: it does not exist yet. 0 or an errno. */
@@ -124,6 +142,7 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
 static void writeFrame(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData, uint32_t n) {
   char *a = p->aSeg + OFFSET(t->end);
   uint32_t length = (SPOOL_FRAME_HEADER + n + 7) & ~7u;
+  populate(p, OFFSET(t->end) + length);
   pFrame->magic = SPOOL_FRAME_MAGIC;
   pFrame->length = length;
   pFrame->sequence = t->sequence;
@@ -250,12 +269,11 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
 }
 
 int spoolOpenWake(Spool *p) {
-  int fd = p->wakeFd;
   char *z;
-  if (fd >= 0) return fd;
+  if (p->wakeFd >= 0) return p->wakeFd;
   if (asprintf(&z, "%s/wake", p->zDir) < 0) return -1;
   /* for reading too: a FIFO that has a reader never raises SIGPIPE */
-  fd = fdAboveStdio(open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
+  int fd = fdAboveStdio(open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
   free(z);
   int none = -1;
   if (fd < 0 || atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) return fd;
@@ -263,12 +281,22 @@ int spoolOpenWake(Spool *p) {
   return none;
 }
 
+static _Atomic int ownFd = -1; /* an eventfd that this process's replicators sleep on */
+
+int spoolWakeOwn(void) {
+  int fd = fdAboveStdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  atomic_store(&ownFd, fd);
+  return fd;
+}
+
 void spoolWake(Spool *p) {
   SpoolState *st = p->st;
   if (!atomic_load(&st->armed) || !atomic_exchange(&st->armed, 0)) return;
-  int fd = spoolOpenWake(p);
+  static const uint64_t one = 1;
+  int isOwn = atomic_load(&ownFd) >= 0 && atomic_load(&st->replicator) == verneuilToken();
+  int fd = isOwn ? atomic_load(&ownFd) : spoolOpenWake(p);
   if (fd < 0) return;
   ssize_t n;
-  do n = write(fd, "", 1);
+  do n = write(fd, &one, isOwn ? sizeof one : 1);
   while (n < 0 && errno == EINTR);
 }

@@ -249,6 +249,16 @@ func (r *Replicator) recreate(old *spool.Spool) (*spool.Spool, error) {
 	return sp, err
 }
 
+// Woken is for a process whose recorders wake all of its replicators at once: a
+// recorder has woken one of them. It costs nothing for those that it did not.
+func (r *Replicator) Woken() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.session; s != nil && s.st.Armed.Load() == 0 {
+		s.kickOnce()
+	}
+}
+
 func (r *Replicator) currentSpool() *spool.Spool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

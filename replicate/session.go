@@ -18,6 +18,11 @@ import (
 // third of its speed.
 const awakeFor = 10 * time.Millisecond
 
+// restAfter is how long there must be nothing to do until files are closed that
+// are not needed to be woken: a process may have thousands of databases open, and
+// not as many descriptors.
+const restAfter = time.Second
+
 // point is a moment of the spool's history. Both numbers only grow: whoever has a
 // point has every transaction published before it.
 type point struct{ generation, sequence uint64 }
@@ -154,6 +159,7 @@ func (s *session) close() {
 		s.distrust()
 		s.mirror.Close()
 	}
+	s.wal.reset()
 	s.st.Armed.Store(0)
 }
 
@@ -187,7 +193,11 @@ func (s *session) run(ctx context.Context) error {
 		if progress {
 			active = s.now()
 		}
-		if s.wait(ctx, active) {
+		woken, err := s.wait(ctx, active)
+		if err != nil {
+			return err
+		}
+		if woken {
 			active = s.now()
 		}
 	}
@@ -195,33 +205,46 @@ func (s *session) run(ctx context.Context) error {
 
 func (s *session) readWake() {
 	for s.wake.Wait() == nil {
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
+		s.kickOnce()
+	}
+}
+
+func (s *session) kickOnce() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
 	}
 }
 
 // wait returns when there may be something to do: true if somebody said so,
 // false if a timer did.
-func (s *session) wait(ctx context.Context, active time.Time) bool {
+func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err error) {
 	generation, head := s.st.Generation.Load(), s.st.Head()
 	sequence := s.st.Sequence.Load()
 	caughtUp := generation == s.st.MirrorGeneration.Load() && head == s.st.Tail() && !s.walBehind() && s.counted() || s.applyErr != nil
 	if !caughtUp {
-		return true
+		return true, nil
 	}
 	timer, pending := s.nextTimer()
-	if idle := s.now().Sub(active); idle < awakeFor {
-		if left := awakeFor - idle; !pending || left < timer {
+	sooner := func(left time.Duration) {
+		if !pending || left < timer {
 			timer, pending = left, true
 		}
+	}
+	resting := false
+	if idle := s.now().Sub(active); idle < awakeFor {
+		sooner(awakeFor - idle)
 	} else {
 		// Sequentially consistent: a commit after this look sees that we are armed.
 		s.st.Armed.Store(1)
 		if s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence || s.st.FlushDrawn.Load() > s.tickets {
 			s.st.Armed.Store(0)
-			return true
+			return true, nil
+		}
+		if idle >= restAfter {
+			resting = s.rest()
+		} else {
+			sooner(restAfter - idle)
 		}
 	}
 	var alarm <-chan time.Time
@@ -229,15 +252,44 @@ func (s *session) wait(ctx context.Context, active time.Time) bool {
 		alarm = s.r.o.clock.after(timer)
 	}
 	defer s.st.Armed.Store(0)
+	var event func()
+	woken = true
 	select {
 	case <-ctx.Done():
-	case event := <-s.events:
-		event()
+		return true, nil
+	case event = <-s.events:
 	case <-s.kick:
 	case <-alarm:
-		return s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence
+		woken = s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence
+	}
+	if resting {
+		err = s.resume()
+	}
+	if event != nil {
+		event() // whoever sent it may wait for it
+	}
+	return woken, err
+}
+
+// rest closes the files that are only needed to work, unless something is under way.
+func (s *session) rest() bool {
+	if s.applyErr != nil || !s.mirror.Rest() {
+		return false
+	}
+	if s.wal.file != nil {
+		s.wal.file.Close()
+		s.wal.file = nil
 	}
 	return true
+}
+
+// resume opens them again. After an error the session is of no use.
+func (s *session) resume() error {
+	if err := s.mirror.Resume(); err != nil {
+		s.st.MirrorGeneration.Store(spool.NoMirror)
+		return err
+	}
+	return s.resumeWAL()
 }
 
 // nextTimer returns how long it is until something is due by the clock.

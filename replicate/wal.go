@@ -44,6 +44,26 @@ func (w *following) reset() {
 	*w = following{}
 }
 
+// resumeWAL goes on to read a WAL whose file was closed. If another stands there,
+// what is published will not be found in it.
+func (s *session) resumeWAL() error {
+	was := s.wal
+	if was.reader == nil || was.file != nil {
+		return nil
+	}
+	if err := s.openWAL(); err != nil {
+		return err
+	}
+	if s.wal.salts == was.salts && was.reader.Continue(s.wal.file) {
+		was.file = s.wal.file
+		s.wal = was
+		return nil
+	}
+	s.wal.reset()
+	s.wal.salts, s.wal.applied, s.wal.size = was.salts, was.applied, was.size
+	return nil
+}
+
 // walSalt is the part of the salts that positions carry.
 func walSalt(salts uint64) uint64 { return salts >> 32 }
 

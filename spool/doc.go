@@ -14,7 +14,8 @@
 //	attach       flock'd for the moments in which a recorder creates or checks the state
 //	log.<%016x>  the changelog: numbered segments
 //	free.<0..2>  consumed segments' files, for the recorder to use again
-//	wake         a FIFO: one byte wakes the replicator, if it is armed
+//	wake         a FIFO: a byte wakes the replicator, if it is armed. A recorder in the
+//	             replicator's own process uses an eventfd that all its spools share
 //	lock         locked (fcntl: a forked child must not keep it) by the process that
 //	             replicates; others stand by
 //	source.json  what a replicator needs to know: database, host, targets; no credentials

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"math/bits"
@@ -46,7 +47,8 @@ type Mirror struct {
 	changed     int // how many of diffs are Changed
 	stamp       uint64
 	cutChunks   int // how many chunks the last cut may have
-	old         [chunkBytes]byte
+	old         []byte
+	dir         string
 
 	mu    sync.Mutex // guards what views share: file's contents, views, aside
 	views map[*View]struct{}
@@ -94,17 +96,13 @@ func OpenMirror(dir string) (*Mirror, error) {
 }
 
 func openMirror(dir string) (m *Mirror, err error) {
-	const flags = os.O_RDWR | os.O_CREATE | syscall.O_NOFOLLOW
-	m = &Mirror{cutChunks: math.MaxInt, diffs: make(map[int]*Diff), views: make(map[*View]struct{}), aside: newAside(dir)}
+	m = &Mirror{dir: dir, cutChunks: math.MaxInt, diffs: make(map[int]*Diff), views: make(map[*View]struct{}), aside: newAside(dir)}
 	defer func() {
 		if err != nil {
 			m.Close()
 		}
 	}()
-	if m.file, err = os.OpenFile(filepath.Join(dir, "mirror"), flags, 0o600); err != nil {
-		return m, err
-	}
-	if m.dirty, err = os.OpenFile(filepath.Join(dir, "dirty"), flags, 0o600); err != nil {
+	if err := m.openFiles(os.O_CREATE); err != nil {
 		return m, err
 	}
 	st, err := m.file.Stat()
@@ -116,6 +114,54 @@ func openMirror(dir string) (m *Mirror, err error) {
 		return m, err
 	}
 	return m, m.loadDirty()
+}
+
+func (m *Mirror) openFiles(flag int) (err error) {
+	flag |= os.O_RDWR | syscall.O_NOFOLLOW
+	if m.file, err = os.OpenFile(filepath.Join(m.dir, "mirror"), flag, 0o600); err != nil {
+		return err
+	}
+	m.dirty, err = os.OpenFile(filepath.Join(m.dir, "dirty"), flag, 0o600)
+	return err
+}
+
+func (m *Mirror) closeFiles() error {
+	var errs []error
+	for _, f := range []*os.File{m.file, m.dirty} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	m.file, m.dirty = nil, nil
+	return errors.Join(errs...)
+}
+
+// Rest closes the files until [Mirror.Resume]: nothing else may be called in between,
+// but Close. It returns false, and does nothing, while there are views.
+func (m *Mirror) Rest() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.views) > 0 {
+		return false
+	}
+	m.old = nil
+	m.closeFiles() // what was written is in the kernel: no error of close takes it back
+	return true
+}
+
+// Resume opens the files again. After an error the mirror is of no use.
+func (m *Mirror) Resume() error {
+	err := m.openFiles(0)
+	if err == nil {
+		var st fs.FileInfo
+		if st, err = m.file.Stat(); err == nil && st.Size() != m.size {
+			err = fmt.Errorf("%w: %d bytes, want %d", chunkstore.ErrCorrupt, st.Size(), m.size)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("resume mirror: %w", err)
+	}
+	return nil
 }
 
 func (m *Mirror) loadDirty() error {
@@ -137,16 +183,11 @@ func (m *Mirror) loadDirty() error {
 
 // Close closes the files. Views are of no use afterwards.
 func (m *Mirror) Close() error {
-	var errs []error
-	for _, f := range []*os.File{m.file, m.dirty} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
+	err := m.closeFiles()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.aside.close()
-	return errors.Join(errs...)
+	return err
 }
 
 // Size returns the length of the database.
@@ -213,7 +254,7 @@ func (m *Mirror) writeChunk(i int, p []byte, off int64) error {
 			return err
 		}
 	}
-	old := m.old[:len(p)]
+	old := m.oldBytes(len(p))
 	if _, err := m.file.ReadAt(old, off); err != nil {
 		return err
 	}
@@ -242,6 +283,14 @@ func (m *Mirror) writeChunk(i int, p []byte, off int64) error {
 	m.setAside(i) // M4
 	_, err := m.file.WriteAt(p[from:to], off+int64(from))
 	return err
+}
+
+// oldBytes returns n bytes to read what was into.
+func (m *Mirror) oldBytes(n int) []byte {
+	if m.old == nil {
+		m.old = make([]byte, chunkBytes)
+	}
+	return m.old[:n]
 }
 
 // beforeChange notes that chunk i is about to change (M1), and returns its Diff.

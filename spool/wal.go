@@ -81,6 +81,17 @@ func NewWALReader(r io.ReaderAt) (*WALReader, error) {
 	return w, nil
 }
 
+// Continue reads on in r, which has the same WAL, or so the caller hopes. It returns
+// false, and does nothing, if its salts say that it has not.
+func (w *WALReader) Continue(r io.ReaderAt) bool {
+	other, err := NewWALReader(r)
+	if err != nil || other.Salts != w.Salts || other.PageBytes != w.PageBytes {
+		return false
+	}
+	w.r = r
+	return true
+}
+
 // Frames returns how many frames have been read.
 func (w *WALReader) Frames() int { return w.frames }
 

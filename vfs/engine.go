@@ -157,6 +157,17 @@ func (e *Engine) Closed(dir string) {
 	}
 }
 
+// Woken tells the replicators of this process that a recorder of it has woken one.
+func (e *Engine) Woken() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.served {
+		if s.r != nil {
+			s.r.Woken()
+		}
+	}
+}
+
 func (e *Engine) serveLocked(dir string) *service {
 	if s := e.served[dir]; s != nil {
 		return s
