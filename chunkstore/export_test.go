@@ -35,3 +35,6 @@ func FlushTogether(ctx context.Context, b Bucket, id ID) (bool, error) {
 	}
 	return !batch.singly, batch.Close()
 }
+
+// SlowAfter makes s take a target for slow that has not answered within d.
+func (s *Store) SlowAfter(d time.Duration) { s.slowAfter = d }

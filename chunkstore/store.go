@@ -47,6 +47,8 @@ type Store struct {
 	limit   *limiter
 	log     *slog.Logger
 	fetches singleflight.Group
+
+	slowAfter time.Duration // but in tests [slowAfter]
 }
 
 // Open checks cfgs, and makes what they describe. It sends no request, reads no
@@ -54,7 +56,7 @@ type Store struct {
 // targets a Store is of little use, but legal.
 func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 	o = o.withDefaults()
-	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log}
+	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log, slowAfter: slowAfter}
 	var readers []*cache
 	for i, c := range cfgs {
 		at := fmt.Sprintf("replication_targets[%d]", i)
@@ -91,7 +93,7 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 
 // NewStore makes a Store of targets that the caller has made, without caches.
 func NewStore(targets ...*Target) *Store {
-	return &Store{Targets: targets, log: slog.New(slog.DiscardHandler)}
+	return &Store{Targets: targets, log: slog.New(slog.DiscardHandler), slowAfter: slowAfter}
 }
 
 // Calls returns how many requests were sent so far, retries counted.
@@ -109,7 +111,8 @@ func (s *Store) Close() error {
 
 // GetChunk returns the plain bytes of id, verified (I1), in a buffer that is the
 // caller's to keep and to change. It asks the caches first, then each target in
-// turn, and fills the first local cache. It fails with ErrAbsent if every target
+// turn, and fills the first local cache. A target that fails or is slow does not
+// hold up those after it, and is asked last for a while. It fails with ErrAbsent if every target
 // says so, with ErrCorrupt if a target has nothing but a damaged object and the
 // others have nothing, and with neither if another target could not be asked.
 // [ZeroID] costs no I/O.
@@ -165,22 +168,14 @@ func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
 			return plain, nil
 		}
 	}
-	var failed failures
-	for _, t := range s.Targets {
-		plain, stored, err := t.getChunk(ctx, id)
-		if err != nil {
-			failed.add(t, err)
-			if ctx.Err() != nil {
-				break
-			}
-			continue
+	plain, _, err = ask(ctx, s, func(ctx context.Context, t *Target) ([]byte, error) {
+		plain, body, err := t.getChunk(ctx, id)
+		if err == nil && len(s.caches) > 0 {
+			s.caches[0].put(id, body)
 		}
-		if len(s.caches) > 0 {
-			s.caches[0].put(id, stored)
-		}
-		return plain, nil
-	}
-	return nil, failed.err()
+		return plain, err
+	})
+	return plain, err
 }
 
 // GetManifest returns the object called key of the first target that has it, and
@@ -188,19 +183,13 @@ func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
 // fails with ErrUnmodified if the first target that answers says so, and with
 // ErrAbsent only if all say so.
 func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions) (Object, *Target, error) {
-	var failed failures
-	for _, t := range s.Targets {
-		o, err := t.Manifests.Get(ctx, key, opts)
-		if err == nil {
-			return o, t, nil
-		}
-		if errors.Is(err, ErrUnmodified) {
-			return Object{}, t, err
-		}
-		failed.add(t, err)
-		if ctx.Err() != nil {
-			break
-		}
+	o, t, err := ask(ctx, s, func(ctx context.Context, t *Target) (Object, error) {
+		return t.Manifests.Get(ctx, key, opts)
+	})
+	if errors.Is(err, ErrUnmodified) {
+		return Object{}, t, err
+	} else if err != nil {
+		return Object{}, nil, fmt.Errorf("get manifest: %w", err)
 	}
-	return Object{}, nil, fmt.Errorf("get manifest: %w", failed.err())
+	return o, t, nil
 }

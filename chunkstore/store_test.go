@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultbucket"
@@ -159,6 +160,53 @@ func TestStoreBypassesTargets(t *testing.T) {
 			t.Errorf("%v is ErrAbsent, but the first target might have it", err)
 		}
 	})
+}
+
+// A target that does not answer, or fails, is bypassed, and not asked first again at once.
+func TestStoreBypassesFailing(t *testing.T) {
+	plain := text(1, 5000)
+	id := chunkstore.Sum(plain)
+	for _, how := range []string{"hangs", "fails"} {
+		inner, plan, _ := twoTargets(t, id)
+		for _, target := range inner.Targets {
+			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
+		}
+		first := inner.Targets[0]
+		asked := plan.Calls()
+		if how == "fails" {
+			plan.At, plan.ForGood = 1, true
+		} else { // the plan counts its calls, too
+			first = chunkstore.NewTarget("first", hanging{first.Chunks}, hanging{first.Manifests})
+		}
+		s := chunkstore.NewStore(first, inner.Targets[1])
+		s.SlowAfter(time.Hour)
+		if how == "hangs" {
+			s.SlowAfter(1)
+		}
+		for range 10 {
+			if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("first %s: %v", how, err)
+			}
+			s.SlowAfter(time.Hour) // it is known now; from here on it would be waited for
+			if o, target, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "content" || target != inner.Targets[1] {
+				t.Errorf("first %s: %q from %v, %v", how, o.Body, target, err)
+			}
+		}
+		if n := plan.Calls() - asked; how == "fails" && n != 1 {
+			t.Errorf("the first target, which fails, was asked %d times, want once", n)
+		}
+	}
+}
+
+// hanging is a Bucket whose Gets do not answer.
+type hanging struct{ chunkstore.Bucket }
+
+func (hanging) Get(ctx context.Context, _ string, _ chunkstore.GetOptions) (chunkstore.Object, error) {
+	<-ctx.Done()
+	return chunkstore.Object{}, ctx.Err()
 }
 
 func TestGetManifest(t *testing.T) {

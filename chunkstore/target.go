@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 )
 
 // ErrMismatch: the bytes to store under an ID are not what it says.
@@ -16,6 +17,8 @@ type Target struct {
 	Name      string // for messages; without secrets
 	Chunks    Bucket
 	Manifests Bucket
+
+	failed atomic.Int64 // when it last failed a [Store]'s Get, Unix ns; 0: it did not, or is well again
 }
 
 // NewTarget makes a target of two buckets.

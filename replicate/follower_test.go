@@ -280,7 +280,7 @@ func TestFollowerSharesFetches(t *testing.T) {
 func TestFollowerFailures(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(100, 1), 0)
-	all := p.follow(FollowerOptions{Deadline: 300 * time.Millisecond})
+	all := p.follow(FollowerOptions{Deadline: 2 * time.Second})
 	r := p.open(all)
 	read := func(chunk int64) error {
 		return r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes)

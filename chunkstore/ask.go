@@ -1,0 +1,105 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+)
+
+const (
+	// slowAfter: a target that has not answered in this time is not waited for alone.
+	slowAfter = time.Second
+	// suspectFor is how long a target that failed, or was slow, is asked last. Then
+	// one request finds out whether it is well.
+	suspectFor = 15 * time.Second
+)
+
+// answer is what one target says.
+type answer[T any] struct {
+	target *Target
+	value  T
+	err    error
+}
+
+// ask calls get with the targets, until one answers or all have failed: the next one
+// when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
+// is still asked then is told to end. Targets that lately failed are asked last.
+func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target) (T, error)) (T, *Target, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	targets := trusted(s.Targets)
+	answers := make(chan answer[T], len(targets))
+	pending := 0
+	begin := func() {
+		t := targets[0]
+		targets = targets[1:]
+		pending++
+		go func() {
+			a := answer[T]{target: t}
+			defer func() {
+				if r := recover(); r != nil {
+					a.err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+				}
+				answers <- a
+			}()
+			a.value, a.err = get(ctx, t)
+		}()
+	}
+	slow := time.NewTimer(s.slowAfter)
+	defer slow.Stop()
+	var failed failures
+	var asked []*Target // that have not answered
+	for {
+		if pending == 0 {
+			if len(targets) == 0 || len(failed) > 0 && ctx.Err() != nil {
+				var none T
+				return none, nil, failed.err()
+			}
+			asked = append(asked, targets[0])
+			begin()
+			slow.Reset(s.slowAfter)
+		}
+		select {
+		case a := <-answers:
+			pending--
+			asked = slices.DeleteFunc(asked, func(t *Target) bool { return t == a.target })
+			if a.err == nil || errors.Is(a.err, ErrUnmodified) {
+				a.target.failed.Store(0)
+				return a.value, a.target, a.err
+			}
+			if ctx.Err() == nil && !errors.Is(a.err, ErrAbsent) {
+				a.target.suspect()
+			}
+			failed.add(a.target, a.err)
+		case <-slow.C:
+			for _, t := range asked {
+				t.suspect()
+			}
+			if len(targets) > 0 {
+				asked = append(asked, targets[0])
+				begin()
+				slow.Reset(s.slowAfter)
+			}
+		}
+	}
+}
+
+// suspect notes that t has failed.
+func (t *Target) suspect() { t.failed.Store(time.Now().UnixNano()) }
+
+// trusted returns targets with those last that failed within suspectFor.
+func trusted(targets []*Target) []*Target {
+	good := make([]*Target, 0, len(targets))
+	var bad []*Target
+	for _, t := range targets {
+		if at := t.failed.Load(); at != 0 && time.Since(time.Unix(0, at)) < suspectFor {
+			bad = append(bad, t)
+		} else {
+			good = append(good, t)
+		}
+	}
+	return append(good, bad...)
+}
