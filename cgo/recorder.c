@@ -58,7 +58,7 @@ struct RecorderFile {
   Spool *pSpool;                 /* NULL: forwarded, not recorded */
   int isWal;                     /* the -wal file, not the database */
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
-  FileIdentity id;
+  const char *zName;             /* of the database, as SQLite has passed it */
   SpoolTxn txn;
   uint64_t version;              /* of the database, as seen under the present lock; 0 unknown */
   int64_t size;                  /* likewise; -1 unknown */
@@ -129,8 +129,7 @@ static void sawVersion(RecorderFile *p, uint64_t version) {
   p->version = version;
   if (!known || known == version || p->eLock != SQLITE_LOCK_SHARED || atomic_load(&p->pSpool->nWal)) return;
   if (atomic_load(&st->walSalts) || atomic_load(&st->writing)) return; /* the next writer will say so */
-  if (st->ino != p->id.ino || st->dev != p->id.dev || st->birth != p->id.birth) return;
-  if (!atomic_compare_exchange_strong(&st->dbVersion, &known, version)) return;
+  if (spoolLost(p->pSpool) || !atomic_compare_exchange_strong(&st->dbVersion, &known, version)) return;
   atomic_store(&st->dbSize, -1);
   spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   spoolWake(p->pSpool);
@@ -154,13 +153,20 @@ static int recording(RecorderFile *p) {
   if (!p->pSpool || p->isWal || atomic_load_explicit(&p->pSpool->nWal, memory_order_relaxed)) return 0;
   if (p->txn.active) return 1;
   lookBefore(p);
-  return spoolBegin(p->pSpool, &p->txn, &p->id, p->version, p->size);
+  spoolBegin(p->pSpool, &p->txn, p->version, p->size);
+  return 1;
 }
 
 /* A write to the database failed: part of it may be there. */
 static void failed(RecorderFile *p) {
   p->sizeUncertain = 1;
   spoolFailed(p->pSpool, &p->txn);
+}
+
+/* VERNEUIL_VALIDATE=1: after each commit, and before its lock is given up, the mirror
+** must be the database. */
+static void validate(RecorderFile *p) {
+  if (settings.validate && !spoolLost(p->pSpool) && verneuilGoRuns()) goValidate(p->pSpool->zDir);
 }
 
 static void endTransaction(RecorderFile *p) {
@@ -171,7 +177,7 @@ static void endTransaction(RecorderFile *p) {
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
   if (p->entersWal) walEntered(p->pSpool);
   p->entersWal = 0;
-  if (settings.validate && verneuilGoRuns()) goValidate(p->pSpool->zDir);
+  validate(p);
 }
 
 /* ---- io methods, in the order of sqlite3_io_methods ---- */
@@ -289,13 +295,20 @@ static int recorderCheckReservedLock(sqlite3_file *pFile, int *pRes) {
   return rc;
 }
 
+/* Does the path name another file by now, or none? */
+static int hasMoved(RecorderFile *p) {
+  int moved = 0;
+  REAL(p)->pMethods->xFileControl(REAL(p), SQLITE_FCNTL_HAS_MOVED, &moved);
+  return moved;
+}
+
 /* PRAGMA verneuil_flush_replication_data: none, now, force or 2 push and answer
 ** 1 or 0; a boolean sets flush on close and answers what it was. */
 static int pragmaFlush(RecorderFile *p, char **azArg) {
   const char *z = azArg[2];
   int result;
   if (!z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") || !strcmp(z, "2")) {
-    result = p->pSpool && verneuilGo() ? goFlush(p->pSpool->zDir, FLUSH_MS) : 0;
+    result = p->pSpool && !hasMoved(p) && verneuilGo() ? goFlush(p->pSpool->zDir, FLUSH_MS) : 0;
   } else {
     static const char *const azFalse[] = {"0", "off", "no", "false"};
     static const char *const azTrue[] = {"1", "on", "yes", "true"};
@@ -335,8 +348,7 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     endTransaction(p);
     if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
       /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
-      if (p->pIndex) walUnlock(p->pSpool, p->pIndex, &p->id);
-      else walCommitExclusive(p->pSpool, &p->id);
+      if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool)) validate(p);
     }
   }
   return rc;
@@ -358,8 +370,9 @@ static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int is
 static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   RecorderFile *p = FILE_OF(pFile);
   int rc;
-  if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE))
-    walUnlock(p->pSpool, p->pIndex, &p->id); /* slot 0 is the WRITE lock, and still ours */
+  if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) &&
+      walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
+    validate(p);
   FORWARD(pFile, OP_SHMLOCK, rc, xShmLock(REAL(pFile), iFirst, n, flags));
   if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     walNote(p->pSpool, p->pIndex);
@@ -442,15 +455,14 @@ static void problem(const char *zPath, char *zErr) {
 /* Finds the spool for a database that the base VFS has just opened. */
 static Spool *attach(RecorderFile *p, const char *zPath) {
   char *zErr = 0;
-  int moved = 0;
-  int rc = fileIdentity(zPath, &p->id);
+  FileIdentity id;
+  int rc = fileIdentity(zPath, &id);
   if (rc) {
     problem(zPath, sqlite3_mprintf("%s", strerror(rc)));
     return 0;
   }
-  REAL(p)->pMethods->xFileControl(REAL(p), SQLITE_FCNTL_HAS_MOVED, &moved);
-  if (moved) return 0; /* the path names another file already */
-  Spool *pSpool = spoolAttach(zPath, &p->id, &zErr);
+  if (hasMoved(p)) return 0;
+  Spool *pSpool = spoolAttach(zPath, &id, &zErr);
   if (!pSpool) problem(zPath, zErr);
   return pSpool;
 }
@@ -473,26 +485,37 @@ static void offerMethods(RecorderFile *p) {
   p->base.pMethods = &p->methods;
 }
 
-/* The spool of the database that a WAL file belongs to, if it is open here. */
-static Spool *spoolOfWal(const char *zWal) {
+/* The spool of the database that a WAL of this name belongs to, if it is open here.
+** zDatabase is the database's name as SQLite has it, or NULL. After the database was
+** replaced there may be handles of both files: without zDatabase, the one that stands at
+** the path is meant. */
+static Spool *spoolOfWal(const char *zWal, const char *zDatabase) {
   size_t n = strlen(zWal);
-  char *z = 0;
   Spool *pSpool = 0;
-  if (n > 4 && !strcmp(zWal + n - 4, "-wal")) z = sqlite3_mprintf("%.*s", (int)n - 4, zWal);
-  if (!z) return 0;
+  if (n <= 4 || strcmp(zWal + n - 4, "-wal")) return 0;
   pthread_mutex_lock(&mu);
-  for (RecorderFile *p = pFiles; p && !pSpool; p = p->pNext)
-    if (!p->isWal && p->pSpool && !strcmp(p->pSpool->zPath, z)) pSpool = p->pSpool;
+  for (RecorderFile *p = pFiles; p; p = p->pNext) {
+    if (p->isWal || !p->pSpool || strncmp(p->pSpool->zPath, zWal, n - 4) || p->pSpool->zPath[n - 4]) continue;
+    if (!pSpool || spoolLost(pSpool)) pSpool = p->pSpool;
+    if (p->zName != zDatabase) continue;
+    pSpool = p->pSpool;
+    break;
+  }
   if (pSpool) spoolRetain(pSpool);
   pthread_mutex_unlock(&mu);
-  sqlite3_free(z);
   return pSpool;
+}
+
+/* The name of the database of a WAL that SQLite opens: the very pointer with which
+** it has opened that. NULL: this SQLite is too old to tell. */
+static const char *databaseOf(const char *zWal) {
+  return sqlite3_libversion_number() >= 3031000 ? sqlite3_filename_database(zWal) : 0;
 }
 
 static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
   RecorderFile *p = FILE_OF(pFile);
   int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY);
-  Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName) : 0;
+  Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
   (void)pVfs;
   if ((!isMain || !configured() || sqlite3_uri_boolean(zName, "nolock", 0) ||
        sqlite3_uri_boolean(zName, "immutable", 0)) && !pSpool)
@@ -501,6 +524,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   p->pReal = (sqlite3_file *)&p[1];
   p->size = -1;
   p->isWal = !isMain;
+  p->zName = zName;
   int rc = verneuilBase->xOpen(verneuilBase, zName, p->pReal, flags, pOutFlags);
   if (!p->pReal->pMethods) {
     if (pSpool) spoolRelease(pSpool);
@@ -524,7 +548,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
 ** holds the database's EXCLUSIVE lock (wal.c, sqlite3WalClose). */
 static int recorderDelete(sqlite3_vfs *pVfs, const char *zName, int syncDir) {
   (void)pVfs;
-  Spool *pSpool = spoolOfWal(zName);
+  Spool *pSpool = spoolOfWal(zName, 0);
   if (pSpool) walBeforeReset(pSpool, 0);
   int rc = verneuilBase->xDelete(verneuilBase, zName, syncDir);
   if (pSpool) {

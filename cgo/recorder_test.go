@@ -155,17 +155,25 @@ func mustEqual(t *testing.T, path string) {
 
 func mustBeValid(t *testing.T, c *sql.Conn) {
 	t.Helper()
+	if err := valid(query(t, c, "select verneuil_status()")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// valid fails if the text of verneuil_status() says that a mirror was found to differ from
+// its database, or that a panic was kept from the host.
+func valid(text string) error {
 	var status struct {
 		Failures []string `json:"validation_failures"`
 		Panics   []string `json:"panics"`
 	}
-	text := query(t, c, "select verneuil_status()")
 	if err := json.Unmarshal([]byte(text), &status); err != nil {
-		t.Fatalf("%v: %s", err, text)
+		return fmt.Errorf("%w: %s", err, text)
 	}
 	if len(status.Failures)+len(status.Panics) > 0 {
-		t.Fatalf("status: %s", text)
+		return fmt.Errorf("status: %s", text)
 	}
+	return nil
 }
 
 // workload does random transactions on two connections.

@@ -49,6 +49,10 @@ int fileIdentity(const char *zPath, FileIdentity *p) {
   return 0;
 }
 
+static int sameFile(const FileIdentity *p, uint64_t dev, uint64_t ino, uint64_t birth) {
+  return p->dev == dev && p->ino == ino && p->birth == birth;
+}
+
 int64_t databaseTime(Spool *p) {
   struct stat s;
   if (stat(p->zPath, &s)) return 0;
@@ -153,7 +157,7 @@ static const char *makeDirs(const char *zDir) {
 
 static int isLost(const SpoolState *st) { return atomic_load(&st->flags) & SPOOL_LOST; }
 
-/* Maps the state if it is there, of this boot and of this database. */
+/* Maps the state, lost or not, if it is there, of this boot and of this path. */
 static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
   struct stat s;
   int fd = openAt(zDir, "state", O_RDWR);
@@ -165,16 +169,24 @@ static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t b
   if (st == MAP_FAILED) return 0;
   *pIno = s.st_ino;
   if (!memcmp(st->magic, "VRNSTATE", 8) && st->version == SPOOL_STATE_VERSION && !memcmp(st->bootId, boot, 16) &&
-      !isLost(st) && !strncmp(st->path, zPath, sizeof st->path))
+      !strncmp(st->path, zPath, sizeof st->path))
     return st;
   munmap(st, SPOOL_STATE_BYTES);
   return 0;
 }
 
-/* Makes a new state, whole before it has its name. The first segment's number
-** is the time, so that no segment of an older state is ever taken for ours. */
+/* The number of a new state's first segment: the time, and beyond what handles of the
+** state before may write yet, so that none of an older state is ever taken for ours. */
+static uint64_t firstSegment(const SpoolState *old) {
+  uint64_t first = (uint32_t)time(0);
+  if (!old) return first;
+  uint64_t beyond = (atomic_load(&old->head) >> 32) + old->logAllowance / SPOOL_SEGMENT_BYTES + 2;
+  return beyond > first ? beyond : first;
+}
+
+/* Makes a new state, whole before it has its name. old is the one before, or NULL. */
 static SpoolState *makeState(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16],
-                             uint64_t *pIno) {
+                             const SpoolState *old, uint64_t *pIno) {
   char *zFrom = 0, *zTo = 0;
   struct stat s;
   SpoolState *st = MAP_FAILED;
@@ -193,8 +205,8 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   st->ino = pId->ino;
   st->birth = pId->birth;
   st->generation = 1;
-  st->cause = SPOOL_CAUSE_NEW;
-  st->head = st->tail = (uint64_t)(uint32_t)time(0) << 32 | SPOOL_SEGMENT_HEADER;
+  st->cause = old && !sameFile(pId, old->dev, old->ino, old->birth) ? SPOOL_CAUSE_REPLACED : SPOOL_CAUSE_NEW;
+  st->head = st->tail = firstSegment(old) << 32 | SPOOL_SEGMENT_HEADER;
   st->dbSize = -1;
   st->logAllowance = LOG_ALLOWANCE;
   strncpy(st->path, zPath, sizeof st->path - 1);
@@ -233,8 +245,18 @@ static int lockAttach(const char *zDir, int nTry) {
   return fd;
 }
 
+/* Has the replicator of a lost state, asleep perhaps, look for the new one. */
+static void wakeForNew(const char *zDir) {
+  int fd = openAt(zDir, "wake", O_RDWR | O_NONBLOCK);
+  if (fd < 0) return;
+  ssize_t n = write(fd, "", 1);
+  (void)n; /* if it is full, then of wakes */
+  close(fd);
+}
+
 /* The database's state, mapped, made if need be; its inode in *pIno. NULL, and the
-** reason in *pzWhy. */
+** reason in *pzWhy. The state of another file is lost: what handles of that one, of
+** whatever process, still write stays in its page, which nobody reads. */
 static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
                              const char **pzWhy) {
   uint8_t boot[16];
@@ -247,17 +269,14 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
   }
   bootId(boot);
   SpoolState *st = mapState(zDir, zPath, boot, pIno);
-  if (!st) {
-    st = makeState(zDir, zPath, pId, boot, pIno);
-  } else if (st->dev != pId->dev || st->ino != pId->ino || st->birth != pId->birth) {
-    st->dev = pId->dev;
-    st->ino = pId->ino;
-    st->birth = pId->birth;
-    atomic_store(&st->dbVersion, 0);
-    atomic_store(&st->dbSize, -1);
-    spoolRaise(st, SPOOL_CAUSE_REPLACED);
+  if (st && !sameFile(pId, st->dev, st->ino, st->birth)) atomic_fetch_or(&st->flags, SPOOL_LOST);
+  if (!st || isLost(st)) {
+    SpoolState *old = st;
+    st = makeState(zDir, zPath, pId, boot, old, pIno);
+    if (!st) *pzWhy = strerror(errno);
+    if (old) wakeForNew(zDir);
+    if (old) munmap(old, SPOOL_STATE_BYTES);
   }
-  if (!st) *pzWhy = strerror(errno);
   flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
   close(fd);
   return st;
@@ -303,9 +322,10 @@ static int adoptState(Spool *p, SpoolState *st, uint64_t ino) {
   return 1;
 }
 
-static Spool *newSpool(const char *zPath) {
+static Spool *newSpool(const char *zPath, const FileIdentity *pId) {
   Spool *p = calloc(1, sizeof *p);
   if (!p) return 0;
+  p->id = *pId;
   p->zPath = strdup(zPath);
   p->zDir = spoolDir(zPath);
   p->wakeFd = -1;
@@ -317,6 +337,7 @@ static Spool *newSpool(const char *zPath) {
 }
 
 static void freeSpool(Spool *p) {
+  spoolUnmap(p);
   for (struct SpoolOld *pOld = p->pOld, *pNext; pOld; pOld = pNext) {
     pNext = pOld->pNext;
     munmap(pOld->st, SPOOL_STATE_BYTES);
@@ -352,17 +373,16 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   }
   pthread_mutex_lock(&mu);
   Spool *p = pSpools;
-  while (p && strcmp(p->zPath, zPath)) p = p->pNext;
+  while (p && (strcmp(p->zPath, zPath) || !sameFile(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
   int isNew = !p;
   const char *zWhy = "out of memory";
   if (isNew && (*pzErr = descriptorsShort())) {
     pthread_mutex_unlock(&mu);
     return 0;
   }
-  if (isNew) p = newSpool(zPath);
+  if (isNew) p = newSpool(zPath, pId);
   SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino, &zWhy) : 0;
   if (st && adoptState(p, st, ino)) {
-    if (atomic_load(&p->st->cause) == SPOOL_CAUSE_REPLACED) spoolWake(p); /* perhaps just now */
     if (isNew) {
       p->pNext = pSpools;
       pSpools = p;
@@ -395,24 +415,24 @@ void spoolRelease(Spool *p) {
     nSpool--;
   }
   pthread_mutex_unlock(&mu);
-  if (!last) return;
-  spoolUnmap(p);
-  freeSpool(p);
+  if (last) freeSpool(p);
 }
 
-/* The spool was lost: attach anew, without waiting for anybody. The caller holds
-** SQLite's write lock. Returns 0 if it is still lost: the next transaction tries again. */
-int spoolReattach(Spool *p, const FileIdentity *pId) {
+int spoolLost(const Spool *p) { return isLost(p->st); }
+
+SpoolState *spoolState(Spool *p) {
+  FileIdentity now;
   uint64_t ino = 0;
   const char *zWhy;
+  if (!isLost(p->st)) return p->st;
+  if (fileIdentity(p->zPath, &now) || !sameFile(&now, p->id.dev, p->id.ino, p->id.birth)) return 0;
   if (pthread_mutex_trylock(&mu)) return 0;
   if (isLost(p->st)) {
-    SpoolState *st = findState(p->zDir, p->zPath, pId, 1, &ino, &zWhy);
+    SpoolState *st = findState(p->zDir, p->zPath, &p->id, 1, &ino, &zWhy);
     if (st) adoptState(p, st, ino);
   }
-  int ok = !isLost(p->st);
   pthread_mutex_unlock(&mu);
-  return ok;
+  return isLost(p->st) ? 0 : p->st;
 }
 
 void spoolRaise(SpoolState *st, uint32_t cause) {

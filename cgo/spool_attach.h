@@ -13,14 +13,17 @@ typedef struct FileIdentity {
   uint64_t dev, ino, birth;
 } FileIdentity;
 
-/* A database path in this process, shared by its handles and gone with the last. What is marked (W)
-** belongs to the holder of SQLite's write lock. */
+/* A database in this process, shared by its handles and gone with the last: the file
+** that stood at a path. If another one is put there its handles have a Spool of their own,
+** with another state; the old one's is lost, and stays so. What is marked (W) belongs to
+** the holder of SQLite's write lock. */
 #define SPOOL_MAPS 4
 typedef struct Spool Spool;
 struct Spool {
   Spool *pNext;
   int nRef;
   char *zPath;                     /* the database's canonical path */
+  FileIdentity id;                 /* and which file stood there */
   char *zDir;                      /* the spool's directory */
   SpoolState *_Atomic st;          /* mapped; replaced when lost */
   uint64_t stateIno;               /* the inode that st maps */
@@ -52,7 +55,7 @@ typedef struct SpoolTxn {
   int lost;                        /* the log could not take it all: no record */
   uint64_t sequence, generation;
   uint64_t end;                    /* private end of the log: a position */
-  uint64_t before;                 /* database version before the transaction */
+  uint64_t before;                 /* database version before the transaction; of copied frames, the WAL position of the last */
 } SpoolTxn;
 
 /* A big-endian number, as SQLite's files have them. */
@@ -83,8 +86,13 @@ void spoolRetain(Spool *p);
 /* Gives a reference back. After the process's last one there is no such Spool. */
 void spoolRelease(Spool *p);
 
-/* After the state was found lost: attach anew without waiting. 0: not yet. */
-int spoolReattach(Spool *p, const FileIdentity *pId);
+/* Is the state lost: deleted, or of a file that does not stand at the path any more? */
+int spoolLost(const Spool *p);
+
+/* The state to record in; a lost one is attached anew, without waiting for anybody. NULL:
+** not now, or never, because another file stands at the path. The caller holds
+** SQLite's write lock. */
+SpoolState *spoolState(Spool *p);
 
 /* Unmaps the segments (W). */
 void spoolUnmap(Spool *p);
@@ -93,10 +101,10 @@ void spoolUnmap(Spool *p);
 void spoolRaise(SpoolState *st, uint32_t cause);
 
 /* The protocol's writer side; the caller holds SQLite's write lock. version and
-** size are the database's before the transaction and after it. begin returns 0
-** if the handle's file is not the one at the path any more: record nothing.
+** size are the database's before the transaction and after it. Without a state to
+** record in, the transaction goes nowhere.
 ** beginCopy begins a transaction that only copies what was committed elsewhere. */
-int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version, int64_t size);
+void spoolBegin(Spool *p, SpoolTxn *t, uint64_t version, int64_t size);
 void spoolBeginCopy(SpoolState *st, SpoolTxn *t);
 void spoolWrite(Spool *p, SpoolTxn *t, const void *pData, int n, int64_t iOfst);
 void spoolTruncate(Spool *p, SpoolTxn *t, int64_t size);

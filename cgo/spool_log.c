@@ -195,10 +195,13 @@ static int foreign(Spool *p, SpoolState *st, uint64_t version, int64_t size) {
   return !ended || ended != databaseTime(p);
 }
 
-int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version, int64_t size) {
-  SpoolState *st = p->st;
-  if ((atomic_load(&st->flags) & SPOOL_LOST) && spoolReattach(p, pId)) st = p->st;
-  if (st->ino != pId->ino || st->dev != pId->dev || st->birth != pId->birth) return 0;
+void spoolBegin(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
+  SpoolState *st = spoolState(p);
+  if (!st) {
+    spoolBeginCopy(p->st, t); /* also for what follows: a record of half a transaction would be worse than none */
+    t->lost = 1;
+    return;
+  }
   if (foreign(p, st, version, size)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   if (atomic_load(&st->walSalts)) { /* there was a WAL, and nobody told us of its end */
     atomic_store(&st->walSalts, 0);
@@ -210,7 +213,6 @@ int spoolBegin(Spool *p, SpoolTxn *t, const FileIdentity *pId, uint64_t version,
   atomic_store(&st->writing, verneuilToken());
   spoolBeginCopy(st, t);
   t->before = version;
-  return 1;
 }
 
 void spoolBeginCopy(SpoolState *st, SpoolTxn *t) {

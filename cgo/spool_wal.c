@@ -31,7 +31,8 @@ static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | 
 ** of the next WAL, or of a rollback journal (spoolBegin): its time tells. */
 void walEntered(Spool *p) { atomic_store(&((SpoolState *)p->st)->walEndedAt, databaseTime(p)); }
 
-static void publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
+/* Returns 0 if all of it is published already. */
+static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   uint64_t position = WAL_POSITION(salts, nFrame);
   struct timespec now;
   if (atomic_load(&st->walSalts) != salts) {
@@ -39,7 +40,7 @@ static void publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
     spoolRaise(st, SPOOL_CAUSE_FOREIGN);
     atomic_store(&st->walSalts, salts);
   } else if (atomic_load(&st->walPublished) == position) {
-    return;
+    return 0;
   } else if (WAL_FRAMES(atomic_load(&st->walPublished)) > nFrame) {
     spoolRaise(st, SPOOL_CAUSE_WAL);
   }
@@ -49,6 +50,7 @@ static void publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   atomic_fetch_add(&st->published, 1);
   atomic_fetch_add(&st->sequence, 1); /* after the position: whoever sees it sees that */
   spoolWake(p);
+  return 1;
 }
 
 /* Only the wal-index says which frames are committed: a writer that was killed after
@@ -64,21 +66,15 @@ void walNote(Spool *p, const volatile void *pIndex) {
   memcpy(&p->noteFrames, a + 16, 4);
 }
 
-/* The state; a lost one is attached anew. */
-static SpoolState *attached(Spool *p, const FileIdentity *pId) {
-  SpoolState *st = p->st;
-  return (atomic_load(&st->flags) & SPOOL_LOST) && spoolReattach(p, pId) ? p->st : st;
-}
-
-void walUnlock(Spool *p, const volatile void *pIndex, const FileIdentity *pId) {
+int walUnlock(Spool *p, const volatile void *pIndex) {
   p->noteSalts = 0;
   unsigned char a[48];
   for (int i = 0; i < 48; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
   uint32_t nFrame;
   memcpy(&nFrame, a + 16, 4); /* native order, but for the salts */
-  if (!a[12] || !nFrame) return; /* not initialised, or no frames: nothing to publish */
-  SpoolState *st = attached(p, pId);
-  publish(p, st, get8(a + 32), nFrame);
+  if (!a[12] || !nFrame) return 0; /* not initialised, or no frames: nothing to publish */
+  SpoolState *st = spoolState(p);
+  return st && publish(p, st, get8(a + 32), nFrame);
 }
 
 /* The page size and salts of the WAL as it is in the file. 0 if there is none. */
@@ -105,12 +101,12 @@ static uint64_t fileSalts(Spool *p) {
   return salts;
 }
 
-void walCommitExclusive(Spool *p, const FileIdentity *pId) {
-  if (!p->walFrames) return;
-  SpoolState *st = attached(p, pId);
-  uint64_t salts = atomic_load(&st->walSalts);
-  if (!salts) salts = fileSalts(p); /* a state that is newer than the WAL */
-  if (salts) publish(p, st, salts, p->walFrames);
+int walCommitExclusive(Spool *p) {
+  if (!p->walFrames) return 0;
+  SpoolState *st = spoolState(p);
+  uint64_t salts = st ? atomic_load(&st->walSalts) : 0;
+  if (st && !salts) salts = fileSalts(p); /* a state that is newer than the WAL */
+  return salts && publish(p, st, salts, p->walFrames);
 }
 
 void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
@@ -187,6 +183,7 @@ static void copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint32
   int64_t size = 0;
   SpoolTxn t;
   spoolBeginCopy(st, &t);
+  t.before = WAL_POSITION(atomic_load(&st->walSalts), iLast);
   for (uint32_t i = iFirst; i < iLast && !t.lost; i++) {
     if (pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) {
       spoolRaise(st, SPOOL_CAUSE_WAL);
@@ -223,7 +220,8 @@ static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aO
 }
 
 void walBeforeReset(Spool *p, const unsigned char *aHeader) {
-  SpoolState *st = p->st;
+  SpoolState *st = spoolState(p);
+  if (!st) return; /* whatever is attached next begins with a base copy */
   uint64_t salts = atomic_load(&st->walSalts);
   unsigned char aOld[WAL_HEADER];
   int exact;
@@ -246,7 +244,7 @@ void walBeforeReset(Spool *p, const unsigned char *aHeader) {
 }
 
 void walAfterReset(Spool *p, const unsigned char *aHeader) {
-  SpoolState *st = p->st;
+  SpoolState *st = p->st; /* of a lost one nobody reads it */
   uint64_t salts = aHeader ? get8(aHeader + 16) : 0;
   atomic_store(&st->walEndedAt, databaseTime(p));
   atomic_store(&st->walPublished, WAL_POSITION(salts, 0));

@@ -13,11 +13,12 @@ void walEntered(Spool *p);
 void walNote(Spool *p, const volatile void *pIndex);
 
 /* The WRITE lock is about to be released: publish what the wal-index says. pIndex
-** is its first page (region 0 of the shared memory). */
-void walUnlock(Spool *p, const volatile void *pIndex, const FileIdentity *pId);
+** is its first page (region 0 of the shared memory). Returns 1 if that was a commit. */
+int walUnlock(Spool *p, const volatile void *pIndex);
 
-/* A commit under locking EXCLUSIVE, where there is no shared wal-index. */
-void walCommitExclusive(Spool *p, const FileIdentity *pId);
+/* A commit under locking EXCLUSIVE, where there is no shared wal-index; or
+** none, and 0 is returned. */
+int walCommitExclusive(Spool *p);
 
 /* Something was written to the WAL: remember commit frames for walCommitExclusive. */
 void walWrote(Spool *p, const void *pData, int n, int64_t iOfst);

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"database/sql"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"verneuil/vfs"
 )
 
 // TestStress: three processes write one database, checkpoint it and switch its
@@ -44,7 +47,10 @@ func stress() int {
 		if err != nil && c.db != nil {
 			c.run("rollback") // if a transaction is open
 		}
-		if err != nil && !harmless(err) {
+		if err == nil || harmless(err) {
+			err = valid(string(vfs.Process().Status("")))
+		}
+		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 			return 1
 		}
@@ -195,6 +201,15 @@ func (s *stressRound) child(seed uint64, kill, spin int) (killed bool, err error
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	if keep := os.Getenv("VERNEUIL_STRESS_KEEP"); keep != "" {
+		log, err := os.OpenFile(filepath.Join(keep, "children.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return false, err
+		}
+		defer log.Close()
+		fmt.Fprintf(log, "child %d, killed after %d lines\n", seed, kill)
+		cmd.Stderr = io.MultiWriter(&stderr, log)
+	}
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}

@@ -109,8 +109,8 @@ func (s *session) apply(ctx context.Context, to spool.Position) (version uint64,
 			return version, fmt.Errorf("apply: %w", err)
 		}
 		version = f.After
-		if size := s.mirror.Size(); version == 0 && size > before && s.walHigh > before {
-			s.st.Raise(spool.CauseWAL) // copied frames: see applyFrames
+		if f.After == 0 {
+			s.applyCopied(f, before)
 		}
 		s.st.MirrorSequence.Store(f.Sequence)
 		if p := r.Position(); p.Segment() != s.st.Tail().Segment() {
@@ -132,7 +132,7 @@ func (s *session) freeLog(p spool.Position) {
 	if old.Segment() == p.Segment() {
 		return
 	}
-	if err := spool.Trim(s.sp.Dir(), p); err != nil {
+	if err := spool.Trim(s.sp.Dir(), old, p); err != nil {
 		s.log().Warn("changelog was not trimmed", "error", err)
 	}
 }

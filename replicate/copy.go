@@ -62,6 +62,9 @@ func (s *session) baseCopy(ctx context.Context, stable bool) error {
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer src.Close()
+	if replaced, err := s.sp.Replaced(); err != nil || replaced {
+		return errors.Join(err, errLost) // the log is another file's
+	}
 	c := &copying{session: s, src: src, stable: stable}
 	if err := c.begin(ctx); err != nil {
 		return err

@@ -1,12 +1,10 @@
 package replicate
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -91,8 +89,14 @@ func (s *session) addFlush(f *flush) {
 // suspect looks for changes that the log does not have, and raises the generation
 // if there are any: of a process that died after its commit and before it was
 // published, and of writers without a recorder. Recorded transactions look for the
-// latter themselves, so that only what follows the last one is of interest.
+// latter themselves, so that only what follows the last one is of interest. It fails
+// with errLost if another file stands at the path.
 func (s *session) suspect() error {
+	if replaced, err := s.sp.Replaced(); err != nil {
+		return err
+	} else if replaced {
+		return errLost
+	}
 	if err := s.clearDeadWriter(); err != nil && !errors.Is(err, errHot) {
 		return err
 	}
@@ -155,7 +159,9 @@ func (s *session) answer() {
 		if done && err == nil && !f.sure {
 			f.sure = true
 			before := s.st.Generation.Load()
-			if err = s.suspect(); err == nil && s.st.Generation.Load() != before {
+			if err = s.suspect(); errors.Is(err, errLost) {
+				done = false // the next session answers
+			} else if err == nil && s.st.Generation.Load() != before {
 				f.point, done = published(s.st), false
 			}
 		}
@@ -286,93 +292,4 @@ func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) e
 		case <-ticker.C:
 		}
 	}
-}
-
-// Verify brings the mirror up to date and compares it with the database, byte for
-// byte. The caller sees to it that the database does not change meanwhile. It fails
-// with ErrStandby if another live process replicates; a dead one's place is waited for.
-func (r *Replicator) Verify(ctx context.Context) error {
-	r.verifying.Add(1)
-	defer r.verifying.Add(-1)
-	for {
-		r.mu.Lock()
-		s, sp, changed, standing, stopped := r.session, r.spool, r.changed, r.standing, r.stopped
-		r.mu.Unlock()
-		switch {
-		case s != nil:
-			err := s.do(ctx, s.verify)
-			if !errors.Is(err, errMoved) {
-				return wrap(err, "verify")
-			}
-		case stopped:
-			return fmt.Errorf("verify: %w", ErrStopped)
-		case standing && spool.Token(sp.State().Replicator.Load()).Alive():
-			return fmt.Errorf("verify: %w", ErrStandby)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("verify: %w", ctx.Err())
-		case <-changed:
-		}
-	}
-}
-
-// do runs f in the session's goroutine. It fails with errMoved if the session ends.
-func (s *session) do(ctx context.Context, f func(context.Context) error) error {
-	done := make(chan error, 1)
-	if !s.send(func() { done <- guarded(func() error { return f(ctx) })() }) {
-		return errMoved
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-s.ended:
-		return errMoved
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *session) verify(ctx context.Context) error {
-	if s.st.MirrorGeneration.Load() != s.st.Generation.Load() {
-		if err := s.baseCopy(ctx, true); err != nil {
-			return err
-		}
-	}
-	if _, err := s.apply(ctx, s.st.Head()); err != nil {
-		return err
-	}
-	if errors.Is(s.applyErr, errYield) {
-		s.applyErr = nil
-	}
-	src, err := s.r.o.OpenSource()
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	size, err := src.Size()
-	if err != nil {
-		return err
-	}
-	if size != s.mirror.Size() {
-		return fmt.Errorf("mirror has %d bytes, the database %d", s.mirror.Size(), size)
-	}
-	a, b := make([]byte, copyPiece), make([]byte, copyPiece)
-	for off := int64(0); off < size; off += copyPiece {
-		n := min(copyPiece, size-off)
-		if k, err := readFull(src, a[:n], off); err != nil || int64(k) < n {
-			return errors.Join(io.ErrUnexpectedEOF, err)
-		}
-		if _, err := s.mirror.ReadAt(b[:n], off); err != nil {
-			return err
-		}
-		if !bytes.Equal(a[:n], b[:n]) {
-			k := 0
-			for a[k] == b[k] {
-				k++
-			}
-			return fmt.Errorf("mirror differs from the database at offset %d", off+int64(k))
-		}
-	}
-	return nil
 }

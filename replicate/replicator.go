@@ -72,7 +72,7 @@ var (
 	// ErrStopped: Run has returned, or was never called.
 	ErrStopped = errors.New("the replicator does not run")
 
-	errLost  = errors.New("the spool was deleted or replaced")
+	errLost  = errors.New("the spool, or the database, was deleted or replaced")
 	errAgain = errors.New("the database changed during the copy")
 	errBusy  = errors.New("a transaction is in progress")
 	errYield = errors.New("interrupted for a check")
@@ -215,7 +215,7 @@ func guarded(f func() error) func() error {
 // reopen finds the spool that replaces one that was lost.
 func (r *Replicator) reopen(old *spool.Spool) (*spool.Spool, error) {
 	sp, err := spool.Open(old.Dir())
-	if err != nil {
+	if err != nil || sp.State().Lost() {
 		if sp, err = r.recreate(old); err != nil {
 			return nil, fmt.Errorf("%w: %w", errLost, err)
 		}

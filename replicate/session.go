@@ -116,6 +116,9 @@ func (s *session) open() (err error) {
 	if err := s.trust(); err != nil {
 		return err
 	}
+	if err := spool.Trim(s.sp.Dir(), s.st.Tail(), s.st.Tail()); err != nil {
+		return err // what an older state has left
+	}
 	if times, err := timesOf(s.sp.Path()); err == nil {
 		s.walHigh = times.Bytes
 	}

@@ -134,8 +134,8 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 		if s.wal.salts != salts {
 			return s.missWAL()
 		}
-		s.wal.applied = s.walConsumed(salts)
 	}
+	s.wal.applied = max(s.wal.applied, s.walConsumed(salts))
 	if err := s.readFrames(n); err != nil {
 		return err
 	}
@@ -146,6 +146,19 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 	s.st.WALConsumed.Store(walPosition(salts, s.wal.applied))
 	s.st.MirrorSequence.Store(max(sequence, s.st.MirrorSequence.Load()))
 	return nil
+}
+
+// applyCopied notes what a transaction is that a recorder has made of the WAL's frames,
+// before it resets it. They need not be read any more: and must not, for while they
+// are written over they may be there in part, and the mirror would go back to that.
+// before is the mirror's size before it. A base copy wants them all (see beginWAL).
+func (s *session) applyCopied(f spool.Frame, before int64) {
+	if size := s.mirror.Size(); size > before && s.walHigh > before {
+		s.st.Raise(spool.CauseWAL) // see applyFrames
+	}
+	if s.st.MirrorGeneration.Load() != spool.NoMirror {
+		s.st.WALConsumed.Store(f.Before)
+	}
 }
 
 // missWAL: frames that are published are not in the file. A recorder resets it:

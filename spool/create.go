@@ -37,10 +37,10 @@ func fileIdentity(path string) (identity, error) {
 
 // Create finds or makes the spool under root of the database at dbPath, a
 // canonical absolute path, as a recorder does when it attaches (cgo,
-// spool_attach.c): a state of another boot or of another path is replaced; if
-// another file stands at the path, the generation is raised. root and what is
-// missing above it are made with permissions. What [Trust] says of the directory
-// counts, here and in [Open].
+// spool_attach.c): a state of another boot, of another path, or of another file
+// that stood at the path is lost, and replaced. root and what is missing above it
+// are made with permissions. What [Trust] says of the directory counts, here and in
+// [Open].
 func Create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	s, err := create(root, dbPath, permissions)
 	if err != nil {
@@ -76,23 +76,50 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 		return nil, err
 	}
 	defer unlock()
-	s, err := open(dir)
-	if err == nil && (s.state.Lost() || s.Path() != dbPath) {
-		err = chunkstore.ErrCorrupt
-	}
+	old, err := open(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, chunkstore.ErrCorrupt):
-		return makeState(dir, dbPath, id)
+		return makeState(dir, dbPath, id, nil)
 	case err != nil:
 		return nil, err
+	case old.Path() != dbPath:
+		return makeState(dir, dbPath, id, nil)
+	case old.identity() != id:
+		old.state.SetLost()
 	}
-	if st := s.state; (identity{st.Dev, st.Ino, st.Birth}) != id {
-		st.Dev, st.Ino, st.Birth = id.dev, id.ino, id.birth
-		st.DBVersion.Store(0)
-		st.DBSize.Store(-1)
-		st.Raise(CauseReplaced)
+	if !old.state.Lost() {
+		return old, nil
 	}
-	return s, nil
+	s, err := makeState(dir, dbPath, id, old.state)
+	if err == nil {
+		err = s.Wake() // the old one's replicator
+	}
+	return s, err
+}
+
+// identity says which file the spool is of.
+func (s *Spool) identity() identity { return identity{s.state.Dev, s.state.Ino, s.state.Birth} }
+
+// Replaced reports whether another file stands at the path than the spool is of. It
+// marks the state as lost then.
+func (s *Spool) Replaced() (bool, error) {
+	id, err := fileIdentity(s.Path())
+	if err != nil || id == s.identity() {
+		return false, err
+	}
+	s.state.SetLost()
+	return true, nil
+}
+
+// firstSegment is the number of a new state's first segment: the time, and beyond what
+// handles of the state before may write yet, so that none of an older state is ever
+// taken for ours.
+func firstSegment(old *State) uint32 {
+	first := uint32(time.Now().Unix())
+	if old != nil {
+		first = max(first, old.Head().Segment()+uint32(old.LogAllowance/SegmentBytes)+2)
+	}
+	return first
 }
 
 // lockAttach takes the attach lock, which is held for moments only.
@@ -120,9 +147,9 @@ func lockAttach(dir string) (unlock func(), err error) {
 	}, nil
 }
 
-// makeState makes a new state, whole before it has its name. The first segment's
-// number is the time, so that none of an older state is ever taken for ours.
-func makeState(dir, dbPath string, id identity) (*Spool, error) {
+// makeState makes a new state, whole before it has its name; old is the one before,
+// or nil.
+func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 	name := filepath.Join(dir, "state.new")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -144,8 +171,12 @@ func makeState(dir, dbPath string, id identity) (*Spool, error) {
 	}
 	st := s.state
 	st.Dev, st.Ino, st.Birth = id.dev, id.ino, id.birth
-	st.Raise(CauseNew)
-	st.SetHead(At(uint32(time.Now().Unix()), SegmentHeaderBytes))
+	cause := CauseNew
+	if old != nil && (identity{old.Dev, old.Ino, old.Birth}) != id {
+		cause = CauseReplaced
+	}
+	st.Raise(cause)
+	st.SetHead(At(firstSegment(old), SegmentHeaderBytes))
 	st.SetTail(st.Head())
 	st.DBSize.Store(-1)
 	st.LogAllowance = logAllowance

@@ -41,7 +41,7 @@
 //	offset size field
 //	0      8   magic "VRNSTATE"
 //	8      4   format version, 1
-//	12     4   flags: bit 0 = lost: the directory is gone or replaced, recorders must attach anew
+//	12     4   flags: bit 0 = lost: the directory or the database is gone or replaced, recorders must attach anew
 //	16     16  boot ID (/proc/sys/kernel/random/boot_id as 16 bytes)
 //	32     8   st_dev of the database
 //	40     8   st_ino
@@ -75,7 +75,13 @@
 //	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
-// tail are (Unix time in s, 64), so that no segment of an older state is taken for its own.
+// tail are (Unix time in s, 64), or beyond what its predecessor's log may grow to, so that
+// no segment of an older state is taken for its own.
+//
+// A state is of one file. If another one stands at the path, renamed or made anew, whoever
+// opens it, or is asked for a flush, marks the state as lost and makes the next one.
+// Handles of the old file stay with the old page, which nobody reads any more, and
+// attach again only if their file comes back.
 //
 // A token is pid<<32 | the low 32 bits of the process's start time (field 22 of
 // /proc/PID/stat), so that a reused pid is not taken for a live process.
@@ -100,8 +106,9 @@
 //	16  8  sequence of the transaction
 //	24  8  generation at the time of writing
 //	32  8  write: file offset; truncate and commit: file size
-//	40  8  write: byte count; commit: version before, as in the state page (0 unknown)
-//	48  8  commit: version after
+//	40  8  write: byte count; commit: version before, as in the state page (0 unknown),
+//	       or, of frames copied from the WAL, the position of the last: salt-1<<32 | frames
+//	48  8  commit: version after; 0: these are copied frames
 //	56  8  commit: Unix time in ns
 //	64  …  write: the bytes, zero-padded to a multiple of 8
 //

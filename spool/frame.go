@@ -47,7 +47,7 @@ type Frame struct {
 
 	Size int64 // truncate, commit: the database's length
 
-	Before, After uint64 // commit: the database's version, 0 unknown
+	Before, After uint64 // commit: the database's version, 0 unknown; if After is 0, Before is a WAL position (see doc.go)
 	TimeNS        int64  // commit: Unix time
 }
 

@@ -217,18 +217,24 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 // new segment costs them a millisecond (cgo/spool.h has the same number).
 const freeFiles = 3
 
-// Trim frees the segments below that of tail, which the replicator has
-// published before (I1). A segment that is gone is no error.
-func Trim(dir string, tail Position) error {
+// Trim frees the segments from that of from to the one before that of tail, which the
+// replicator has published before (I1), and removes those below from: they are of an
+// older state, and some handle may yet write to them. A segment that is gone is no error.
+func Trim(dir string, from, tail Position) error {
 	segments, err := segments(dir)
 	if err != nil {
 		return fmt.Errorf("trim changelog: %w", err)
 	}
 	for _, s := range segments {
-		if s < tail.Segment() {
-			if err := free(dir, filepath.Join(dir, segmentName(s))); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("trim changelog: %w", err)
-			}
+		name := filepath.Join(dir, segmentName(s))
+		switch {
+		case s < from.Segment():
+			err = os.Remove(name)
+		case s < tail.Segment():
+			err = free(dir, name)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("trim changelog: %w", err)
 		}
 	}
 	return nil

@@ -125,7 +125,7 @@ func TestLogRoundTrip(t *testing.T) {
 			if !bytes.Equal(db, m.b) {
 				t.Fatalf("segments of %d, round %d: replay differs from the database", segmentBytes, round)
 			}
-			if err := spool.Trim(w.Spool.Dir(), from); err != nil {
+			if err := spool.Trim(w.Spool.Dir(), st.Tail(), from); err != nil {
 				t.Fatal(err)
 			}
 			st.SetTail(from)

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,10 +110,21 @@ func TestCreateAndOpen(t *testing.T) {
 	if err := os.Rename(db+"2", db); err != nil {
 		t.Fatal(err)
 	}
-	replaced, err := Create(root, db, 0o700)
-	if err != nil || replaced.State().Generation.Load() != 2 || s.State().Cause() != CauseReplaced {
-		t.Fatalf("Create after the database was replaced: %v, cause %v", err, s.State().Cause())
+	s.State().SetHead(At(math.MaxUint32-1000, 64)) // it outran the clock
+	if is, err := s.Replaced(); err != nil || !is || !s.State().Lost() {
+		t.Fatalf("Replaced: %v, %v", is, err)
 	}
+	replaced, err := Create(root, db, 0o700)
+	if err != nil || s.Current() {
+		t.Fatalf("Create after the database was replaced: %v", err)
+	}
+	if st := replaced.State(); st.Cause() != CauseReplaced || st.Sequence.Load() != 0 || st.Head().Segment() <= math.MaxUint32-1000+64 {
+		t.Fatalf("a state after the database was replaced: cause %v, head %v", st.Cause(), st.Head())
+	}
+	if is, err := replaced.Replaced(); err != nil || is {
+		t.Fatalf("Replaced: %v, %v", is, err)
+	}
+	s, opened = replaced, replaced
 
 	// deleted under us
 	if !s.Current() {
