@@ -18,7 +18,7 @@ type flush struct {
 	ticket uint64 // of another process; 0: our own
 	done   chan error
 	ctx    context.Context // our own: of who waits
-	sure   bool            // suspect was asked
+	asks   int             // of suspect, that it may yet be asked
 }
 
 // Flush returns nil when every target holds every transaction that was published
@@ -82,7 +82,7 @@ func (s *session) flushHere(ctx context.Context) error {
 // addFlush notes a flush that begins now.
 func (s *session) addFlush(f *flush) {
 	s.serial++
-	f.serial, f.point = s.serial, published(s.st)
+	f.serial, f.point, f.asks = s.serial, published(s.st), 2
 	s.flushes = append(s.flushes, f)
 }
 
@@ -90,7 +90,8 @@ func (s *session) addFlush(f *flush) {
 // if there are any: of a process that died after its commit and before it was
 // published, and of writers without a recorder. Recorded transactions look for the
 // latter themselves, so that only what follows the last one is of interest. It fails
-// with errLost if another file stands at the path.
+// with errLost if another file stands at the path, and with errMoving if a recorder has
+// done something that is not in the mirror yet: then there is no telling.
 func (s *session) suspect() error {
 	if replaced, err := s.sp.Replaced(); err != nil {
 		return err
@@ -100,7 +101,12 @@ func (s *session) suspect() error {
 	if err := s.clearDeadWriter(); err != nil && !errors.Is(err, errHot) {
 		return err
 	}
-	if !s.current() || s.r.o.stable {
+	switch {
+	case s.r.o.stable:
+		return nil
+	case s.st.MirrorGeneration.Load() != s.st.Generation.Load():
+		return errMoving
+	case s.applyErr != nil:
 		return nil
 	}
 	if s.inWAL() {
@@ -113,7 +119,7 @@ func (s *session) suspect() error {
 	defer src.Close()
 	head := s.st.Head()
 	if s.st.Writing.Load() != 0 || head != s.st.Tail() {
-		return nil
+		return errMoving
 	}
 	ours, theirs := headerOf(s.mirror), headerOf(src)
 	size, err := src.Size()
@@ -122,7 +128,10 @@ func (s *session) suspect() error {
 	}
 	// With writing 0 and head the same before and after, no recorded transaction has
 	// touched what was read in between.
-	if s.st.Writing.Load() == 0 && s.st.Head() == head && (ours != theirs || size != s.mirror.Size()) {
+	if s.st.Writing.Load() != 0 || s.st.Head() != head {
+		return errMoving
+	}
+	if ours != theirs || size != s.mirror.Size() {
 		s.st.Raise(spool.CauseForeign)
 	}
 	return nil
@@ -156,14 +165,8 @@ func (s *session) answer() {
 	open := s.flushes[:0]
 	for _, f := range s.flushes {
 		done, err := s.outcome(f)
-		if done && err == nil && !f.sure {
-			f.sure = true
-			before := s.st.Generation.Load()
-			if err = s.suspect(); errors.Is(err, errLost) {
-				done = false // the next session answers
-			} else if err == nil && s.st.Generation.Load() != before {
-				f.point, done = published(s.st), false
-			}
+		if done && err == nil && f.asks > 0 {
+			done, err = s.assure(f)
 		}
 		switch {
 		case f.ctx != nil && f.ctx.Err() != nil: // nobody waits any more
@@ -182,6 +185,29 @@ func (s *session) answer() {
 	}
 	clear(s.flushes[len(open):])
 	s.flushes = open
+}
+
+// assure asks suspect, and reports whether a flush has ended that every target has
+// answered. If it has not, it waits for what is published by now. If a recorder was
+// in the way it asks once more; should one be in the way then, too, one has ended a
+// transaction since, and found and published what suspect looks for.
+func (s *session) assure(f *flush) (done bool, err error) {
+	before := s.st.Generation.Load()
+	f.asks--
+	switch err = s.suspect(); {
+	case errors.Is(err, errLost):
+		return false, nil // the next session answers
+	case errors.Is(err, errMoving):
+	case err != nil:
+		return true, err
+	default:
+		f.asks = 0
+		if s.st.Generation.Load() == before {
+			return true, nil
+		}
+	}
+	f.point = published(s.st)
+	return false, nil
 }
 
 // outcome reports whether a flush has ended, and how: with an error only when

@@ -72,11 +72,12 @@ var (
 	// ErrStopped: Run has returned, or was never called.
 	ErrStopped = errors.New("the replicator does not run")
 
-	errLost  = errors.New("the spool, or the database, was deleted or replaced")
-	errAgain = errors.New("the database changed during the copy")
-	errBusy  = errors.New("a transaction is in progress")
-	errYield = errors.New("interrupted for a check")
-	errDied  = errors.New("died at a named point") // tests only
+	errLost   = errors.New("the spool, or the database, was deleted or replaced")
+	errAgain  = errors.New("the database changed during the copy")
+	errBusy   = errors.New("a transaction is in progress")
+	errYield  = errors.New("interrupted for a check")
+	errMoving = errors.New("a recorder is at work")
+	errDied   = errors.New("died at a named point") // tests only
 )
 
 // Replicator brings one spool to every target. Run does the work; the other

@@ -346,11 +346,17 @@ func (c *copying) settleWAL(ctx context.Context) error {
 
 // suspectWAL is suspect for a database in WAL mode: it takes commits that nobody
 // published, and raises the generation if the WAL is not the one that we follow.
+//
+// Frames may be read only when the log is applied up to a head that was read after
+// their salts: it may have frames of the WAL before, which must not come later.
 func (s *session) suspectWAL() error {
 	known, followed, applied := s.st.WALSalts.Load(), s.wal.salts, s.wal.applied
 	now, err := s.stampWAL()
 	if err != nil {
 		return err
+	}
+	if s.st.Head() != s.st.Tail() || s.st.WALSalts.Load() != known {
+		return errMoving
 	}
 	ended, ok := s.st.WALEndedAt.Load(), false
 	switch {
@@ -364,7 +370,7 @@ func (s *session) suspectWAL() error {
 		ok = now.salts == 0 && followed == 0 && now.mtime == s.walTime
 	}
 	if s.st.WALSalts.Load() != known {
-		return nil // a recorder resets it: it knows, and says
+		return errMoving
 	}
 	if !ok {
 		s.st.Raise(spool.CauseForeign)
