@@ -14,15 +14,16 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   (void)argc;
   (void)argv;
   if (verneuilGoRuns()) {
-    char *z = goStatus((char *)recorderProblem());
+    char *zProblem = recorderProblem();
+    char *z = goStatus(zProblem);
+    sqlite3_free(zProblem);
     if (z) sqlite3_result_text(ctx, z, -1, SQLITE_TRANSIENT);
     else sqlite3_result_error_nomem(ctx);
     free(z);
     return;
   }
-  const char *zWhy = recorderProblem();
-  const char *zState = verneuilToken() && zWhy ? zWhy : "no replicated database has been opened in this process";
-  char *z = sqlite3_mprintf("%s", zState);
+  char *z = recorderProblem();
+  if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
   for (char *p = z; p && *p; p++)
     if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '\'';
   sqlite3_result_text(ctx, sqlite3_mprintf("{\"state\":\"%s\"}", z ? z : ""), -1, sqlite3_free);

@@ -9,7 +9,9 @@
 */
 #include "verneuil.h"
 #include "goexports.h"
+#include "spool.h"
 SQLITE_EXTENSION_INIT3
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -26,9 +28,13 @@ extern GoInit __go_rt_init_start[] __attribute__((weak, visibility("hidden")));
 extern GoInit __go_rt_init_end[] __attribute__((weak, visibility("hidden")));
 extern char **environ;
 
-/* Address space that the runtime reserves at its start; below this it dies with
-** "failed to reserve page summary memory" and takes the host along. */
-#define GORT_ADDRESS_SPACE ((rlim_t)1536 << 20)
+/* What must be free for the runtime to start: address space, of which it reserves most
+** at once; memory that can be written to, with threads' stacks and some work; threads,
+** with one to spare; descriptors, with those of one database. */
+#define GORT_ADDRESS_BYTES ((size_t)1536 << 20)
+#define GORT_DATA_BYTES ((size_t)256 << 20)
+#define GORT_THREADS 6
+#define GORT_FILES 20
 
 /* How long a process that ends waits for unsent data to leave. */
 #define GORT_EXIT_MS 3000
@@ -120,29 +126,54 @@ static char **initialStack(int foreignGo) {
   return b;
 }
 
-/* Threads that Go's runtime makes at its start, and one to spare. */
-#define GORT_THREADS 6
-
 static void *waitForGate(void *p) {
   pthread_mutex_lock(p);
   pthread_mutex_unlock(p);
   return 0;
 }
 
-/* A runtime that cannot reserve memory or make threads aborts the process: try
-** both beforehand. Returns the reason for a refusal, or NULL. */
-static const char *limitReached(void) {
+static int canMakeThreads(void) {
   pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
   pthread_t t[GORT_THREADS];
-  struct rlimit r;
   int n = 0;
-  if (!getrlimit(RLIMIT_AS, &r) && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < GORT_ADDRESS_SPACE)
-    return "the address space is limited to less than 1.5 GiB (RLIMIT_AS)";
   pthread_mutex_lock(&gate);
   while (n < GORT_THREADS && !pthread_create(&t[n], 0, waitForGate, &gate)) n++;
   pthread_mutex_unlock(&gate);
   for (int i = 0; i < n; i++) pthread_join(t[i], 0);
-  return n < GORT_THREADS ? "no threads can be made (RLIMIT_NPROC)" : 0;
+  return n == GORT_THREADS;
+}
+
+static int canMap(size_t n, int prot) {
+  void *p = mmap(0, n, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p != MAP_FAILED && !munmap(p, n);
+}
+
+static int canOpenFiles(void) {
+  int a[GORT_FILES], n = 0;
+  while (n < GORT_FILES && (a[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) n++;
+  for (int i = 0; i < n; i++) close(a[i]);
+  return n == GORT_FILES;
+}
+
+/* A runtime that cannot have what it needs aborts the process: try beforehand what
+** limits leave. Returns the reason for a refusal, or NULL. */
+static const char *limitReached(void) {
+  struct rlimit r;
+  if (!canMap(GORT_ADDRESS_BYTES, PROT_NONE)) return "less than 1.5 GiB of address space is free (RLIMIT_AS)";
+  if (!canMap(GORT_DATA_BYTES, PROT_READ | PROT_WRITE)) return "less than 256 MiB of memory is free (RLIMIT_DATA)";
+  if (!canOpenFiles()) return "less than 20 descriptors are free (RLIMIT_NOFILE)";
+  if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES)
+    return "files are limited to less than 1 MiB (RLIMIT_FSIZE)";
+  return canMakeThreads() ? 0 : "no threads can be made (RLIMIT_NPROC)";
+}
+
+/* A host may have closed its stdin, stdout or stderr, and yet write to them. None of
+** the files that Go opens shall be found there: a mirror, say. SQLite fills the
+** places likewise (os_unix.c, robust_open). */
+static void occupyStdio(void) {
+  int fd;
+  while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2) continue;
+  if (fd > 2) close(fd);
 }
 
 static void atExit(void) {
@@ -160,6 +191,7 @@ static void startRuntime(void) {
   int foreignGo = urg.sa_handler != SIG_DFL && urg.sa_handler != SIG_IGN;
   char **stack = initialStack(foreignGo);
   if (!stack) return;
+  occupyStdio();
   sigfillset(&all);
   for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) sigdelset(&all, kept[i]);
   pthread_sigmask(SIG_SETMASK, &all, &old);

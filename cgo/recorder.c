@@ -74,7 +74,7 @@ struct RecorderFile {
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* the settings and the list of files */
 static VerneuilSettings settings;
 static int isConfigured;
-static char *zProblem;
+static char *zProblem;           /* why a database was last opened without replication */
 static RecorderFile *pFiles;
 static Perf aClosed[OP_N];       /* sums of the files that were closed */
 
@@ -424,7 +424,7 @@ static int configured(void) {
       pthread_mutex_lock(&mu);
       if (!isConfigured) {
         settings = s;
-        if (s.zError) zProblem = s.zError;
+        if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
         if (s.replicate) spoolSettings(s.zRoot, s.permissions);
         isConfigured = 1;
       }
@@ -436,9 +436,9 @@ static int configured(void) {
   return settings.replicate || settings.zError;
 }
 
-const char *recorderProblem(void) {
+char *recorderProblem(void) {
   pthread_mutex_lock(&mu);
-  const char *z = zProblem;
+  char *z = zProblem ? sqlite3_mprintf("%s", zProblem) : 0;
   pthread_mutex_unlock(&mu);
   return z;
 }
@@ -446,10 +446,9 @@ const char *recorderProblem(void) {
 static void problem(const char *zPath, char *zErr) {
   verneuilLog(VERNEUIL_ERROR, "%s: opened without replication: %s", zPath, zErr ? zErr : "out of memory");
   pthread_mutex_lock(&mu);
-  /* The last one. Never freed, as somebody may be reading it; but they are few. */
-  if (!zErr || !zProblem || strcmp(zProblem, zErr)) zProblem = zErr ? strdup(zErr) : "out of memory";
+  sqlite3_free(zProblem);
+  zProblem = zErr;
   pthread_mutex_unlock(&mu);
-  sqlite3_free(zErr);
 }
 
 /* Finds the spool for a database that the base VFS has just opened. */

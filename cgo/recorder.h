@@ -12,7 +12,7 @@ int recorderRegister(int makeDefault);
 /* Per-method counts and times, as a JSON object; sqlite3_malloc'd. */
 char *recorderPerf(void);
 
-/* Why databases are opened without replication, NULL if they are not. */
-const char *recorderProblem(void);
+/* Why databases are opened without replication, NULL if they are not; sqlite3_malloc'd. */
+char *recorderProblem(void);
 
 #endif

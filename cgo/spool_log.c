@@ -14,6 +14,7 @@ SQLITE_EXTENSION_INIT3
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,6 +51,11 @@ static int newSegment(Spool *p, const char *zSegment) {
     int rc = rename(z, zSegment);
     free(z);
     if (!rc) return open(zSegment, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  }
+  struct rlimit r;
+  if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES) {
+    errno = EFBIG; /* to try would raise SIGXFSZ in the host */
+    return -1;
   }
   int fd = open(zSegment, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT | O_TRUNC, 0600);
   int rc = fd < 0 ? 0 : posix_fallocate(fd, 0, SPOOL_SEGMENT_BYTES);
