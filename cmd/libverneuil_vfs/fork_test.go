@@ -5,21 +5,33 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// hostProgram compiles testdata/hosts/host.c against SQLite's shared library.
+// hostProgram compiles testdata/hosts/host.c against SQLite's shared library, once, to
+// a place beside the extension.
 func hostProgram(t *testing.T) string {
 	t.Helper()
-	library(t)
-	program := filepath.Join(t.TempDir(), "host")
-	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t),
-		"-o", program, filepath.Join("..", "..", "testdata", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
-	if r.code != 0 {
-		t.Fatalf("compile host.c: %s%s", r.stdout, r.stderr)
+	hostOnce.Do(func() {
+		program := filepath.Join(filepath.Dir(library(t)), "host")
+		r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t),
+			"-o", program, filepath.Join("..", "..", "testdata", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
+		if r.code != 0 {
+			t.Fatalf("compile host.c: %s%s", r.stdout, r.stderr)
+		}
+		hostPath = program
+	})
+	if hostPath == "" {
+		t.Fatal("host.c was not compiled")
 	}
-	return program
+	return hostPath
 }
+
+var (
+	hostOnce sync.Once
+	hostPath string
+)
 
 func (s *site) host() *session {
 	s.t.Helper()

@@ -1,11 +1,14 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // written makes a shell that replicates a table, in that journal mode.
@@ -52,6 +55,66 @@ func TestInterrupt(t *testing.T) {
 	s.mustEqual("a.db")
 }
 
+// TestInterruptAtTerminal: Ctrl-C on the shell's own terminal ends the query, and the next
+// line is answered.
+func TestInterruptAtTerminal(t *testing.T) {
+	s := dirSite(t)
+	master, slave := terminal(t)
+	shell := exec.CommandContext(t.Context(), sqliteShell(t), "-interactive", "-cmd", ".load "+library(t), "-cmd", ".open "+s.path("a.db"), ":memory:")
+	shell.Env = append(os.Environ(), s.env(), "HOME="+s.dir, "TERM=dumb")
+	shell.Stdin, shell.Stdout, shell.Stderr = slave, slave, slave
+	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	must(t, shell.Start())
+	slave.Close()
+	var said strings.Builder
+	read := make(chan string)
+	go func() {
+		defer close(read)
+		for b := make([]byte, 4096); ; {
+			n, err := master.Read(b)
+			if err != nil {
+				return // EIO, when the last one has closed the other side
+			}
+			read <- string(b[:n])
+		}
+	}()
+	wait := func(want string) {
+		t.Helper()
+		deadline := time.After(processBound)
+		for !strings.Contains(said.String(), want) {
+			select {
+			case text, ok := <-read:
+				if !ok {
+					t.Fatalf("the shell ended before it said %q: %s", want, said.String())
+				}
+				said.WriteString(text)
+			case <-deadline:
+				t.Fatalf("the shell does not say %q: %s", want, said.String())
+			}
+		}
+		said.Reset()
+	}
+	began := s.path("began")
+	fmt.Fprintln(master, "create table t(b); insert into t values(1); pragma verneuil_flush_replication_data; select writefile('"+began+"', 'x');")
+	until(t, "the shell has flushed", func() bool { _, err := os.Stat(began); return err == nil })
+	fmt.Fprintln(master, "select 'query', writefile('"+began+"2', 'x'); with recursive n(i) as (select 1 union all select i+1 from n) select count(*) from n;")
+	until(t, "the query begins", func() bool { _, err := os.Stat(began + "2"); return err == nil })
+	wait("query|1")
+	fmt.Fprint(master, "\x03")
+	wait("nterrupt")
+	fmt.Fprintln(master, "select 'still '||'here'; insert into t values(2);")
+	wait("still here")
+	fmt.Fprintln(master, ".exit 5")
+	go func() {
+		for range read {
+		}
+	}()
+	if shell.Wait(); shell.ProcessState.ExitCode() != 5 {
+		t.Errorf("the shell ended with %v, want exit code 5", shell.ProcessState)
+	}
+	s.mustEqual("a.db")
+}
+
 // TestExitCode: a host's exit code is its own, and what it has written just before is
 // in the target when it has ended.
 func TestExitCode(t *testing.T) {
@@ -84,11 +147,15 @@ func TestExitCode(t *testing.T) {
 // sent by verneuilctl flush.
 func TestDeadlySignals(t *testing.T) {
 	for _, journal := range journals {
-		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
+		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGKILL} {
 			t.Run(journal+"/"+signal.String(), func(t *testing.T) {
 				s := dirSite(t)
-				shell := s.written("a.db", journal)
-				shell.must("update t set b = 'last words';")
+				shell := s.host() // it has no handlers
+				shell.must(".open " + s.path("a.db"))
+				shell.want("pragma journal_mode="+journal, journal)
+				shell.must("create table t(a integer primary key, b)")
+				shell.must("insert into t(b) values(randomblob(200000))")
+				shell.must("update t set b = 'last words'")
 				if err := shell.command.Process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}

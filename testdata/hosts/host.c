@@ -16,6 +16,16 @@
 **                    SQLite's notes of the threads' locks, which nobody clears there.
 **                    Prints what children had to complain about, and how many had not
 **   .churn N         likewise, but the children only _exit
+**   .exec PROGRAM    becomes that program, which gets the same argument
+**   .daemon          the child of a child, in a session of its own, reads the lines that
+**                    follow; this process ends at once, as a daemon's starter does
+**   .signal N        sends itself N signals while it inserts; prints how many its handler
+**                    took, which uses much stack, on which it must find itself alone
+**   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
+**   .load N          N threads load the extension at once, and unload it
+**   .limit NAME N    setrlimit, NAME being fsize, nofile, or as
+**   .user N          setuid
+**   .chdir PATH
 **
 ** Usage: host LIBRARY
 */
@@ -29,6 +39,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +51,7 @@
 #define CHILD_SECONDS 3
 
 static char name[4096]; /* of the database that is open */
+static const char *library;
 static sqlite3 *db;
 
 static void die(const char *what, const char *why) {
@@ -59,13 +71,15 @@ static sqlite3 *openDatabase(const char *z) {
   return p;
 }
 
-static void loadExtension(const char *zLibrary) {
+static void *loadExtension(void *unused) {
   sqlite3 *p = 0;
   char *zErr = 0;
+  (void)unused;
   if (sqlite3_open(":memory:", &p) != SQLITE_OK) die("open", sqlite3_errmsg(p));
   sqlite3_db_config(p, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, (int *)0);
-  if (sqlite3_load_extension(p, zLibrary, 0, &zErr) != SQLITE_OK) die(zLibrary, zErr);
+  if (sqlite3_load_extension(p, library, 0, &zErr) != SQLITE_OK) die(library, zErr);
   sqlite3_close(p);
+  return 0;
 }
 
 static void runSQL(const char *zSQL) {
@@ -176,6 +190,75 @@ static void storm(int n, const char *zOther) {
   printf("done: %d\n", done);
 }
 
+/* ---- what else hosts do ---- */
+
+static void daemonize(void) {
+  fflush(stdout);
+  if (fork()) _exit(0);
+  setsid();
+  if (fork()) _exit(0);
+  db = 0;
+}
+
+static atomic_int handled, strayed;
+static pthread_t self;
+
+/* Not on a goroutine's stack, then: there it would write over others' memory. */
+static void onSignal(int signal) {
+  volatile char stack[256 << 10];
+  (void)signal;
+  for (size_t i = 0; i < sizeof stack; i += 512) stack[i] = 1;
+  handled++;
+  if (!pthread_equal(pthread_self(), self)) strayed++;
+}
+
+static void signalMyself(int n) {
+  struct sigaction action = {.sa_handler = onSignal, .sa_flags = SA_RESTART};
+  self = pthread_self();
+  sigaction(SIGUSR1, &action, 0);
+  for (int i = 0; i < n; i++) {
+    if (sqlite3_exec(db, "insert into t(b) values(randomblob(300))", 0, 0, 0) != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(db));
+    kill(getpid(), SIGUSR1);
+  }
+  printf("handled %d, on other threads %d\n", handled, strayed);
+}
+
+static void *runInThread(void *zSQL) {
+  sqlite3 *p = openDatabase(name);
+  if (p && sqlite3_exec(p, zSQL, 0, 0, 0) != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(p));
+  sqlite3_close(p);
+  return 0;
+}
+
+static void smallThread(int nStack, char *zSQL) {
+  pthread_attr_t attributes;
+  pthread_t t;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, nStack);
+  if (pthread_create(&t, &attributes, runInThread, zSQL)) die("pthread_create", "failed");
+  pthread_join(t, 0);
+}
+
+static void loadInThreads(int n) {
+  pthread_t a[16];
+  if (n > 16) die(".load", "too many");
+  for (int i = 0; i < n; i++)
+    if (pthread_create(&a[i], 0, loadExtension, 0)) die("pthread_create", "failed");
+  for (int i = 0; i < n; i++) {
+    pthread_join(a[i], 0);
+    void *p = dlopen(library, RTLD_NOW); /* there it stays, however often it is closed */
+    if (!p || dlclose(p) || dlclose(p)) printf("error: %s\n", dlerror());
+  }
+}
+
+static void limit(const char *z) {
+  int which = !strncmp(z, "fsize ", 6) ? RLIMIT_FSIZE : !strncmp(z, "nofile ", 7) ? RLIMIT_NOFILE : RLIMIT_AS;
+  struct rlimit r;
+  getrlimit(which, &r);
+  r.rlim_cur = strtoull(strchr(z, ' ') + 1, 0, 0);
+  if (setrlimit(which, &r)) printf("error: setrlimit\n");
+}
+
 /* ---- lines ---- */
 
 /* One byte at a time, so that parent and child can share the input. */
@@ -223,6 +306,24 @@ static void runLine(const char *zLine) {
     storm(atoi(z), strchr(z, ' ') ? strchr(z, ' ') + 1 : 0);
   } else if ((z = argument(zLine, ".churn"))) {
     storm(atoi(z), 0);
+  } else if ((z = argument(zLine, ".exec"))) {
+    fflush(stdout);
+    execl(z, z, library, (char *)0);
+    die(z, "cannot be executed");
+  } else if (argument(zLine, ".daemon")) {
+    daemonize();
+  } else if ((z = argument(zLine, ".signal"))) {
+    signalMyself(atoi(z));
+  } else if ((z = argument(zLine, ".thread"))) {
+    smallThread(atoi(z), strchr(z, ' ') + 1);
+  } else if ((z = argument(zLine, ".load"))) {
+    loadInThreads(atoi(z));
+  } else if ((z = argument(zLine, ".limit"))) {
+    limit(z);
+  } else if ((z = argument(zLine, ".user"))) {
+    if (setuid(atoi(z))) printf("error: setuid\n");
+  } else if ((z = argument(zLine, ".chdir"))) {
+    if (chdir(z)) printf("error: chdir\n");
   } else {
     runSQL(zLine);
   }
@@ -231,7 +332,8 @@ static void runLine(const char *zLine) {
 int main(int argc, char **argv) {
   static char line[LINE_BYTES_MAX];
   if (argc != 2) die("usage", "host LIBRARY");
-  loadExtension(argv[1]);
+  library = argv[1];
+  loadExtension(0);
   while (readLine(line, sizeof line)) {
     runLine(line);
     fflush(stdout);

@@ -36,14 +36,15 @@ for tool in "$@"; do
   address) mine=(-fsanitize=address,undefined -fno-sanitize-recover=undefined) theirs=(-fsanitize=address) under=() ;;
   thread) mine=(-fsanitize=thread) theirs=() under=("${plain[@]}") ;;
   valgrind) mine=() theirs=()
-    under=(valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --fair-sched=yes) ;;
+    under=(valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --fair-sched=yes) ;;
   *) echo "unknown tool $tool" >&2; exit 2 ;;
   esac
   "$cc" "${flags[@]}" "${mine[@]}" "$here"/../../cgo/*.c "$here"/*.c "$(library "${theirs[@]}")" -lpthread -ldl -lm -o "$directory/$tool"
   for ((seed = 1; seed <= seeds; seed++)); do
     rm -rf "$directory/data"
     mkdir "$directory/data"
-    echo "$tool: $("${under[@]}" "$directory/$tool" "$directory/data" "$seed" "$steps")"
+    said=$("${under[@]}" "$directory/$tool" "$directory/data" "$seed" "$steps") || { echo "$tool, seed $seed: exit code $?" >&2; exit 1; }
+    echo "$tool: $said"
   done
 done
 rm -rf "$directory/data"
