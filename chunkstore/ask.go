@@ -28,6 +28,15 @@ type answer[T any] struct {
 // when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
 // is still asked then is told to end. Targets that lately failed are asked last.
 func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target) (T, error)) (T, *Target, error) {
+	var none T
+	if len(s.Targets) == 1 {
+		t := s.Targets[0]
+		v, err := get(ctx, t)
+		if err != nil && !errors.Is(err, ErrUnmodified) {
+			return none, nil, failures{fmt.Errorf("%s: %w", t.Name, err)}.err()
+		}
+		return v, t, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	targets := trusted(s.Targets)
@@ -55,7 +64,6 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 	for {
 		if pending == 0 {
 			if len(targets) == 0 || len(failed) > 0 && ctx.Err() != nil {
-				var none T
 				return none, nil, failed.err()
 			}
 			asked = append(asked, targets[0])

@@ -25,12 +25,13 @@ const freshFor = time.Second
 // Follower keeps the versions of one source for all readers of this process. It
 // polls the source while a reader wants auto refresh, and only then.
 type Follower struct {
-	all     *FollowerSet
-	locator *Locator
-	fetched atomic.Int64 // bytes of objects
-	leaves  leafCache
-	shared  []byte         // one page for C
-	newestC *atomic.Uint32 // in shared: the change counter of newest
+	all      *FollowerSet
+	locator  *Locator
+	fetched  atomic.Int64 // bytes of objects
+	leaves   leafCache
+	interior families
+	shared   []byte         // one page for C
+	newestC  *atomic.Uint32 // in shared: the change counter of newest
 
 	readers int         // guarded by all.mu
 	linger  *time.Timer // guarded by all.mu; set while readers is 0
@@ -159,6 +160,9 @@ func (f *Follower) fetchNewest() (err error) {
 	if err := v.begin(ctx, prev); err != nil {
 		v.release()
 		return fmt.Errorf("%s: %w", f.locator, err)
+	}
+	if prev != nil {
+		v.replace(prev)
 	}
 	f.install(v)
 	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence, "chunks", v.present.Load(), "of", m.Chunks())

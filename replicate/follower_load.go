@@ -103,24 +103,63 @@ func (s *snapshot) prefetch(from, to int) int {
 			}
 			continue
 		}
-		if !s.f.all.enterAhead() {
+		if !s.loadAhead(i, i == from) {
 			return i // reads that need it will ask
 		}
-		s.retain()
-		go func() {
-			defer s.f.all.leaveAhead()
-			defer s.release()
-			ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Deadline)
-			defer cancel()
-			var err error
-			defer recoverTo(&err)
-			// An error here is nobody's: whoever needs the chunk will meet it.
-			if err = s.load(ctx, i); err == nil && i == from {
-				s.table.mark(i)
-			}
-		}()
 	}
 	return to
+}
+
+// loadAhead loads chunk i in the background, and marks it if mark. It returns false
+// if enough of that is under way.
+func (s *snapshot) loadAhead(i int, mark bool) bool {
+	if !s.f.all.enterAhead() {
+		return false
+	}
+	s.retain()
+	go func() {
+		defer s.f.all.leaveAhead()
+		defer s.release()
+		ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Deadline)
+		defer cancel()
+		var err error
+		defer recoverTo(&err)
+		// An error here is nobody's: whoever needs the chunk will meet it.
+		if err = s.load(ctx, i); err == nil && mark {
+			s.table.mark(i)
+		}
+	}()
+	return true
+}
+
+// prefetchPages loads the chunks of the first n of pages that are not there, in the
+// background, as far as there is room.
+func (s *snapshot) prefetchPages(pages []uint32, n int) {
+	asked := map[int]bool{}
+	for _, page := range pages {
+		i := int((int64(page) - 1) * int64(s.m.PageBytes) / chunkstore.ChunkBytes)
+		if n <= 0 || page == 0 || i >= len(s.table.entries) {
+			return
+		}
+		if asked[i] || s.table.entry(i) != 0 {
+			continue
+		}
+		if !s.loadAhead(i, false) {
+			return
+		}
+		asked[i] = true
+		n--
+	}
+}
+
+// replace loads in the background what prev had loaded and s has otherwise: it is
+// likely to be read again. The bound is what may be under way at a time.
+func (s *snapshot) replace(prev *snapshot) {
+	for i := range min(len(s.table.entries), len(prev.table.entries)) {
+		if prev.table.entry(i) != 0 && s.table.entry(i) == 0 && !s.loadAhead(i, false) {
+			return
+		}
+	}
 }
 
 // fetchObject gets a chunk, for as many as wait for it.

@@ -81,10 +81,19 @@ func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) erro
 	if err := r.s.demand(ctx, i); err != nil {
 		return err
 	}
-	if ok, err := r.s.readAt(p, i, off); !ok && err == nil {
-		return fmt.Errorf("chunk %d of %s: lost", i, r.s)
-	} else {
+	if ok, err := r.s.readAt(p, i, off); err != nil {
 		return err
+	} else if !ok {
+		return fmt.Errorf("chunk %d of %s: lost", i, r.s)
+	}
+	r.lookAround(p, off)
+	return nil
+}
+
+// lookAround prefetches siblings of the page p at off, which was missed.
+func (r *Reader) lookAround(p []byte, off int64) {
+	if off%int64(r.s.m.PageBytes) == 0 && off > 0 {
+		r.s.prefetchPages(r.f.interior.missed(r.s.pageAt(off), isInterior(p[0])))
 	}
 }
 

@@ -101,10 +101,13 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 				return s.m.Overlay(i, nil), nil
 			}
 			base, err := s.f.fetchObject(id)
-			if err != nil || len(pages) == 0 && len(base) == s.m.ChunkBytes(i) {
-				return base, err
+			if err == nil && (len(pages) > 0 || len(base) != s.m.ChunkBytes(i)) {
+				base = s.m.Overlay(i, base)
 			}
-			return s.m.Overlay(i, base), nil
+			if err == nil {
+				s.f.interior.note(base, s.m.PageBytes, s.pageAt(start), s.m.FileBytes/int64(s.m.PageBytes))
+			}
+			return base, err
 		})
 	}
 	if err != nil {
@@ -113,6 +116,9 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 	s.put(i, e)
 	return nil
 }
+
+// pageAt returns the number of the page at off.
+func (s *snapshot) pageAt(off int64) uint32 { return uint32(off/int64(s.m.PageBytes)) + 1 }
 
 // put publishes e, which the caller held, as chunk i.
 func (s *snapshot) put(i int, e entry) {

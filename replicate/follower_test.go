@@ -428,7 +428,7 @@ func TestFollowerReadAhead(t *testing.T) {
 	for i := range chunks { // no two alike
 		file[i*chunkstore.ChunkBytes+200] = byte(i)
 	}
-	run := func(read func(r *Reader) error) (gets int) {
+	run := func(least int, read func(r *Reader) error) (gets int) {
 		t.Helper()
 		p := newPublisher(t)
 		p.publish(file, 0)
@@ -443,9 +443,17 @@ func TestFollowerReadAhead(t *testing.T) {
 		if err := read(r); err != nil {
 			t.Error(err)
 		}
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for range 10000 { // read-ahead begins after the read that it is for has ended
+			if gets = p.hooks.chunkGets() - 1; gets >= least { // without the leaf
+				break
+			}
+			<-tick.C
+		}
 		r.Close()
-		all.Close()                    // waits for all that is under way
-		return p.hooks.chunkGets() - 1 // the leaf
+		all.Close() // waits for all that is under way
+		return p.hooks.chunkGets() - 1
 	}
 	at := func(r *Reader, chunks ...int64) error {
 		for _, i := range chunks {
@@ -455,13 +463,13 @@ func TestFollowerReadAhead(t *testing.T) {
 		}
 		return nil
 	}
-	if n := run(func(r *Reader) error { return at(r, 60, 30, 50, 10, 64) }); n != 5 {
+	if n := run(5, func(r *Reader) error { return at(r, 60, 30, 50, 10, 64) }); n != 5 {
 		t.Errorf("five point reads fetched %d chunks", n)
 	}
-	if n := run(func(r *Reader) error { return at(r, 5, 6) }); n < 3 || n > 4 {
+	if n := run(3, func(r *Reader) error { return at(r, 5, 6) }); n < 3 || n > 4 {
 		t.Errorf("two sequential reads fetched %d chunks", n)
 	}
-	if n := run(func(r *Reader) error {
+	if n := run(chunks, func(r *Reader) error {
 		got, err := readAll(r, testPage)
 		return errors.Join(err, same(got, file))
 	}); n != chunks {
@@ -520,5 +528,47 @@ func TestFollowerLingers(t *testing.T) {
 	}
 	if n := all.SlotsInUse(); n != 4 {
 		t.Errorf("%d slots in use, want 4", n)
+	}
+}
+
+// What a refresh changes of what was loaded is fetched in the background, and a small
+// commit fetches no chunk.
+func TestFollowerReplacesLoaded(t *testing.T) {
+	p := newPublisher(t)
+	file := random(70*chunkstore.ChunkBytes, 1)
+	p.publish(file, 0)
+	all := p.follow(FollowerOptions{})
+	r := p.open(all)
+	for _, chunk := range []int64{3, 40, 60} {
+		if err := r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, chunk := range []int{40, 41, 60} {
+		file[chunk*chunkstore.ChunkBytes] ^= 1
+	}
+	p.publish(file, 0)
+	if err := r.Refresh(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 10000 {
+		if all.Status()[0].ChunksPresent == 3 {
+			break
+		}
+		<-tick.C
+	}
+	p.hooks.set(func(string) error { return errors.New("no more") }, nil)
+	for _, chunk := range []int64{3, 40, 60} {
+		got := make([]byte, 100)
+		if err := r.Read(context.Background(), got, chunk*chunkstore.ChunkBytes); err != nil {
+			t.Error(err)
+		} else if err := same(got, file[chunk*chunkstore.ChunkBytes:][:100]); err != nil {
+			t.Errorf("chunk %d: %v", chunk, err)
+		}
+	}
+	if n := all.Status()[0].ChunksPresent; n != 3 {
+		t.Errorf("%d chunks present, want 3", n)
 	}
 }

@@ -5,7 +5,9 @@
 //
 // It makes a database of MIB MiB in DIR, replicates it, and prints rows of a Markdown
 // table, `| what | replica | compared with | ratio |`. What must be cold runs in a
-// process of its own. Parts: warm cold scan refresh lag rss (all).
+// process of its own. Parts: warm cold scan refresh lag rss (all). With REPLICA_DELAY
+// in the environment, 20ms for example, each request takes that much longer, as it
+// would over a network.
 package main
 
 import (
@@ -15,6 +17,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,10 +122,18 @@ func (b *bench) prepare() (stop func(), err error) {
 			server.Stop()
 		}
 	}()
+	endpoint := server.Endpoint
+	if text := os.Getenv("REPLICA_DELAY"); text != "" {
+		delay, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, err
+		}
+		endpoint = delayed(endpoint, delay)
+	}
 	b.config = fmt.Sprintf(`{"hostname": %q, "tempdir": %q, "replication_spooling_dir": %q, "manifest_interval_ms": 100,
 		"api_calls_per_second": 100000, "upload_concurrency": 16, "replication_targets": [{"s3": {"region": "us-east-1", "endpoint": %q,
 		"chunk_bucket": "chunks", "manifest_bucket": "manifests", "create_buckets_on_demand": true}}]}`,
-		host, b.dir, filepath.Join(b.dir, "spool"), server.Endpoint)
+		host, b.dir, filepath.Join(b.dir, "spool"), endpoint)
 	os.Setenv("VERNEUIL_CONFIG", b.config)
 	os.Setenv("VERNEUIL_LOG", cmp.Or(os.Getenv("VERNEUIL_LOG"), "warn"))
 	b.db = filepath.Join(b.dir, "source.db")
@@ -133,6 +147,25 @@ func (b *bench) prepare() (stop func(), err error) {
 		return nil, fmt.Errorf("sync: %w\n%s", err, out)
 	}
 	return server.Stop, cgo.Register()
+}
+
+// delayed returns the endpoint of a server that passes requests on after a while.
+func delayed(endpoint string, delay time.Duration) string {
+	to, err := url.Parse(endpoint)
+	if err != nil {
+		panic(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // the signature covers it
+		},
+		Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+	}
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(delay)
+		proxy.ServeHTTP(w, r)
+	})).URL
 }
 
 func (b *bench) fill() error {
