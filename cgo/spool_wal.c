@@ -157,44 +157,94 @@ static int frameValid(WalSum *p, const unsigned char *a, uint32_t szPage, uint64
   return p->s1 == get4(a + 16) && p->s2 == get4(a + 20);
 }
 
-/* The last commit among the valid frames iFirst+1 .. iMax; iFirst if there is none. */
-static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage, uint32_t iFirst, uint32_t iMax,
-                           unsigned char *aBuf) {
+/* The last commit among the valid frames from iFirst+1 on; iFirst if there is none. */
+static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage, uint32_t iFirst) {
   WalSum sum = {get4(aHeader + 24), get4(aHeader + 28), get4(aHeader) & 1};
   uint32_t szFrame = WAL_FRAME + szPage, last = iFirst;
-  uint64_t salts = get8(aHeader + 16);
-  if (iFirst) { /* the sum goes on from the one that stands in frame iFirst */
-    if (pread(fd, aBuf, WAL_FRAME, WAL_HEADER + (int64_t)(iFirst - 1) * szFrame) != WAL_FRAME) return last;
-    sum.s1 = get4(aBuf + 16);
-    sum.s2 = get4(aBuf + 20);
+  unsigned char *aFrame = malloc(szFrame);
+  int ok = aFrame != 0;
+  if (ok && iFirst) { /* the sum goes on from the one that stands in frame iFirst */
+    ok = pread(fd, aFrame, WAL_FRAME, WAL_HEADER + (int64_t)(iFirst - 1) * szFrame) == WAL_FRAME;
+    if (ok) sum.s1 = get4(aFrame + 16), sum.s2 = get4(aFrame + 20);
   }
-  for (uint32_t i = iFirst; i < iMax; i++) {
-    if (pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) break;
-    if (!frameValid(&sum, aBuf, szPage, salts)) break;
-    if (get4(aBuf + 4)) last = i + 1;
+  for (uint32_t i = iFirst; ok; i++) {
+    if (pread(fd, aFrame, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) break;
+    if (!frameValid(&sum, aFrame, szPage, get8(aHeader + 16))) break;
+    if (get4(aFrame + 4)) last = i + 1;
   }
+  free(aFrame);
   return last;
 }
 
-/* Copies frames iFirst+1 .. iLast, as one transaction. */
-static void copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint32_t iFirst, uint32_t iLast,
-                       unsigned char *aBuf) {
+/* Pages that were met: a hash table of their numbers, at most half full. */
+typedef struct PageSet {
+  uint32_t *a, mask;
+} PageSet;
+
+static int newPages(PageSet *p, uint32_t nMax) {
+  uint32_t n = 64;
+  while (n / 2 < nMax && n < 1u << 31) n *= 2;
+  p->mask = n - 1;
+  p->a = calloc(n, sizeof *p->a);
+  return p->a != 0;
+}
+
+/* Returns 1 if page pgno was not met before. */
+static int meetPage(PageSet *p, uint32_t pgno) {
+  uint32_t i = pgno * 0x9e3779b1u & p->mask;
+  while (p->a[i] && p->a[i] != pgno) i = (i + 1) & p->mask;
+  int isNew = !p->a[i];
+  p->a[i] = pgno;
+  return isNew;
+}
+
+/* Frames that are read at once have about this many bytes. */
+#define COPY_BYTES (128u << 10)
+
+/* Appends what frames iFirst+1 .. iLast make of the database to a transaction: from the
+** last one back, so that of each page only the newest version is copied. aBuf is for
+** nBlock frames. Returns 0 if these are not the frames. */
+static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast,
+                     unsigned char *aBuf, uint32_t nBlock, PageSet *pMet, int64_t *pSize) {
   uint32_t szFrame = WAL_FRAME + szPage;
-  int64_t size = 0;
-  SpoolTxn t;
-  spoolBeginCopy(st, &t);
-  t.before = WAL_POSITION(atomic_load(&st->walSalts), iLast);
-  for (uint32_t i = iFirst; i < iLast && !t.lost; i++) {
-    if (pread(fd, aBuf, szFrame, WAL_HEADER + (int64_t)i * szFrame) != (ssize_t)szFrame) {
-      spoolRaise(st, SPOOL_CAUSE_WAL);
-      spoolUnmap(p); /* segments beyond head: whoever writes there next makes them anew */
-      return; /* head was not moved: there is no such transaction */
+  *pSize = 0;
+  while (iLast > iFirst && !t->lost) {
+    uint32_t n = iLast - iFirst < nBlock ? iLast - iFirst : nBlock;
+    iLast -= n;
+    ssize_t want = (ssize_t)n * szFrame;
+    if (pread(fd, aBuf, want, WAL_HEADER + (int64_t)iLast * szFrame) != want) return 0;
+    while (n-- > 0) {
+      const unsigned char *a = aBuf + (size_t)n * szFrame;
+      uint32_t pgno = get4(a);
+      if (!*pSize) *pSize = (int64_t)get4(a + 4) * szPage; /* the last frame is a commit */
+      if (!pgno || !*pSize || get8(a + 8) != salts) return 0;
+      int64_t iOfst = (int64_t)(pgno - 1) * szPage;
+      if (meetPage(pMet, pgno) && iOfst < *pSize) spoolWrite(p, t, a + WAL_FRAME, (int)szPage, iOfst);
     }
-    spoolWrite(p, &t, aBuf + WAL_FRAME, (int)szPage, (int64_t)(get4(aBuf) - 1) * szPage);
-    size = (int64_t)get4(aBuf + 4) * szPage;
+  }
+  return 1;
+}
+
+/* Copies frames iFirst+1 .. iLast, as one transaction. Returns 0 if that cannot be done. */
+static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast) {
+  uint32_t szFrame = WAL_FRAME + szPage, nBlock = COPY_BYTES / szFrame + 1;
+  unsigned char *aBuf = malloc((size_t)nBlock * szFrame);
+  PageSet met = {0};
+  SpoolTxn t;
+  int64_t size;
+  spoolBeginCopy(st, &t);
+  t.before = WAL_POSITION(salts, iLast);
+  int ok = aBuf && newPages(&met, iLast - iFirst) &&
+           copyPages(p, &t, fd, szPage, salts, iFirst, iLast, aBuf, nBlock, &met, &size);
+  free(met.a);
+  free(aBuf);
+  if (!ok) {
+    spoolUnmap(p); /* segments beyond head: whoever writes there next makes them anew */
+    return 0;      /* head was not moved: there is no such transaction */
   }
   spoolEnd(p, &t, 0, size);
   atomic_store(&st->dbSize, -1); /* the size of the file is not that of the database until a checkpoint */
+  return 1;
 }
 
 /* How many frames of the WAL of these salts are committed. Without a note, what
@@ -206,17 +256,14 @@ static uint32_t committed(Spool *p, SpoolState *st, uint64_t salts, int *pExact)
 }
 
 /* The frames of the file up to nCommitted, from the first one that the replicator has
-** not consumed. 0 if they are not there, or others that nobody can tell about. */
+** not consumed. 0 if they are not there, or others that nobody can tell about. What the
+** wal-index calls committed (exact), readers take without a look at checksums; so do we. */
 static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aOld, uint32_t szPage, uint32_t nCommitted,
                        int exact) {
-  uint64_t consumed = atomic_load(&st->walConsumed);
-  uint32_t iFirst = consumed >> 32 == atomic_load(&st->walSalts) >> 32 ? WAL_FRAMES(consumed) : 0;
-  unsigned char *aBuf = malloc(WAL_FRAME + szPage);
-  uint32_t iLast = aBuf ? lastCommit(fd, aOld, szPage, iFirst, exact ? nCommitted : UINT32_MAX, aBuf) : 0;
-  int ok = aBuf && iLast == nCommitted;
-  if (ok && iLast > iFirst) copyFrames(p, st, fd, szPage, iFirst, iLast, aBuf);
-  free(aBuf);
-  return ok;
+  uint64_t consumed = atomic_load(&st->walConsumed), salts = get8(aOld + 16);
+  uint32_t iFirst = consumed >> 32 == salts >> 32 ? WAL_FRAMES(consumed) : 0;
+  if (!exact && lastCommit(fd, aOld, szPage, iFirst) != nCommitted) return 0;
+  return iFirst >= nCommitted || copyFrames(p, st, fd, szPage, salts, iFirst, nCommitted);
 }
 
 void walBeforeReset(Spool *p, const unsigned char *aHeader) {

@@ -68,10 +68,12 @@ type session struct {
 	applyErr    error  // why the mirror is not up to date; nil if it is
 	applyFailed uint64 // serial when it failed last
 	wal         following
-	walMisses   int   // looks in a row that did not find what is published
-	walHigh     int64 // how long the file may be, or have been since it was copied
-	keepTail    bool  // a base copy: frames are on top of what the file holds, cut once at the end
-	walTime     int64 // modification time of the database when it was copied in WAL mode
+	walLooked   time.Time     // when frames of it were applied last
+	walEvery    time.Duration // how soon to look again while we are awake
+	walMisses   int           // looks in a row that did not find what is published
+	walHigh     int64         // how long the file may be, or have been since it was copied
+	keepTail    bool          // a base copy: frames are on top of what the file holds, cut once at the end
+	walTime     int64         // modification time of the database when it was copied in WAL mode
 
 	events chan func()
 	kick   chan struct{} // the FIFO was read
@@ -85,8 +87,8 @@ type session struct {
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, error) {
 	s := &session{
 		r: r, sp: sp, st: sp.State(), whole: make(map[int]bool), carried: make(map[int]carriage),
-		copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
-		events:      make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
+		walEvery: awakeFor, copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
+		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.ctx, s.stop = context.WithCancel(ctx)
 	if err := s.open(); err != nil {
@@ -236,7 +238,7 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 	}
 	resting := false
 	if idle := s.now().Sub(active); idle < awakeFor {
-		sooner(awakeFor - idle)
+		sooner(min(awakeFor-idle, s.walEvery))
 	} else {
 		// Sequentially consistent: a commit after this look sees that we are armed.
 		s.st.Armed.Store(1)

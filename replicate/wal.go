@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"verneuil/spool"
 )
@@ -27,6 +28,21 @@ var errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
 // again, before it is taken for somebody else's: a recorder that resets it takes
 // moments.
 const walTries = 5
+
+// While frames arrive, they are looked for so often that some walLookFrames are found:
+// what was not looked at when SQLite resets the WAL, by default after 1,000 frames, a
+// recorder copies in the middle of a commit.
+const (
+	walLookFrames = 200
+	walEveryLeast = time.Millisecond
+)
+
+// paceWAL notes that frames were applied.
+func (s *session) paceWAL(frames int) {
+	now := s.now()
+	every := now.Sub(s.walLooked) * walLookFrames / time.Duration(frames)
+	s.walLooked, s.walEvery = now, min(max(every, walEveryLeast), awakeFor)
+}
 
 // following is where a session is in the database's WAL.
 type following struct {
@@ -136,6 +152,7 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 		}
 	}
 	s.wal.applied = max(s.wal.applied, s.walConsumed(salts))
+	before := s.wal.applied
 	if err := s.readFrames(n); err != nil {
 		return err
 	}
@@ -143,6 +160,9 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 		return s.missWAL()
 	}
 	s.walMisses = 0
+	if frames := s.wal.applied - before; frames > 0 { // a flush may have taken them already
+		s.paceWAL(frames)
+	}
 	s.st.WALConsumed.Store(walPosition(salts, s.wal.applied))
 	s.st.MirrorSequence.Store(max(sequence, s.st.MirrorSequence.Load()))
 	return nil
