@@ -8,6 +8,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 FUZZTIME ?= 20s
 CRASHES  ?= 20
+STRIDE   ?= 61
 SEEDS    ?= 5
 STEPS    ?= 100
 
@@ -101,8 +102,8 @@ fuzz: modules ## each fuzz target for FUZZTIME (20s)
 	  done || exit; \
 	done
 
-crash: all sqlite3-shell minio ## the tests in which processes die, CRASHES (20) times
-	$(TEST_ENV) $(CGO) $(GO) test -count=$(CRASHES) -timeout 120m -run 'Crash|Kill|Die|Dead' ./...
+crash: all sqlite3-shell minio ## the tests in which processes die or calls fail, CRASHES (20) times, every STRIDE-th (61st) call
+	$(TEST_ENV) VERNEUIL_FAULT_STRIDE=$(STRIDE) $(CGO) $(GO) test -v -count=$(CRASHES) -timeout 600m -run 'Crash|Kill|Die|Dead|Fault' ./...
 
 sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) times STEPS (100), ten minutes
 	CC="$(CC)" testdata/sanitize/run.sh $(BUILD)/sanitize "$(SQLITE_HEADERS)" $(SEEDS) $(STEPS) address thread valgrind

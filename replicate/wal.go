@@ -199,9 +199,15 @@ type walPage struct {
 }
 
 // readFrames applies the frames up to the last commit, at most framesMax of the WAL. A
-// chain that breaks is no error: s.wal.applied says how far it went.
-func (s *session) readFrames(framesMax int) error {
+// chain that breaks is no error: s.wal.applied says how far it went. After an error
+// the next call reads again what was read and is not in the mirror.
+func (s *session) readFrames(framesMax int) (err error) {
 	var pending []walPage // of a transaction whose commit has not been read
+	defer func() {
+		if err != nil || len(pending) > 0 {
+			err = errors.Join(err, s.rereadFrames())
+		}
+	}()
 	w := &s.wal
 	for w.reader != nil && w.reader.Frames() < framesMax {
 		f, err := w.reader.Next()
@@ -222,9 +228,6 @@ func (s *session) readFrames(framesMax int) error {
 		}
 		pending = pending[:0]
 		w.applied, w.size = w.reader.Frames(), int64(f.Commit)*int64(w.reader.PageBytes)
-	}
-	if len(pending) > 0 {
-		return s.rereadFrames()
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ var doors = map[string][]string{
 }
 
 // testSupport are packages that only tests import.
-var testSupport = []string{"chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest"}
+var testSupport = []string{"chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall"}
 
 // onlyIn names imports that only some rooms may have: SQLite's C stands in one
 // room, and a second SQLite must never come into the extension.
