@@ -29,7 +29,7 @@ var targetDir string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	if os.Getenv(childEnv) != "" || os.Getenv(stressEnv) != "" || os.Getenv(fillEnv) != "" {
+	if os.Getenv(childEnv) != "" || os.Getenv(stressEnv) != "" || os.Getenv(fillEnv) != "" || os.Getenv(worldEnv) != "" {
 		if err := cgo.Register(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -39,6 +39,9 @@ func testMain(m *testing.M) int {
 		}
 		if os.Getenv(fillEnv) != "" {
 			return fill()
+		}
+		if os.Getenv(worldEnv) != "" {
+			return world()
 		}
 		return child()
 	}

@@ -1,9 +1,11 @@
 package cgo_test
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	osexec "os/exec"
 	"path/filepath"
@@ -145,21 +147,23 @@ os.waitpid(pid, 0)
 attempt("parent, missing:", lambda: c.execute("select sum(length(x)) from big"))
 `
 
+// python is an interpreter whose sqlite3 loads extensions.
+func python(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"/usr/bin/python3", "python3"} {
+		if osexec.Command(name, "-c", "import sqlite3; sqlite3.Connection.enable_load_extension").Run() == nil {
+			return name
+		}
+	}
+	t.Skip("no python3 whose sqlite3 loads extensions")
+	return ""
+}
+
 // A child that is forked from a process with a replica reads what is there, gets
 // errors for the rest, and never hangs; its parent goes on.
 func TestReplicaForked(t *testing.T) {
 	s := newReplicaSource(t, filled(100)+"create table big as select randomblob(1000) x from generate_series(1,2000);")
-	python := ""
-	for _, name := range []string{"/usr/bin/python3", "python3"} {
-		if osexec.Command(name, "-c", "import sqlite3; sqlite3.Connection.enable_load_extension").Run() == nil {
-			python = name
-			break
-		}
-	}
-	if python == "" {
-		t.Skip("no python3 whose sqlite3 loads extensions")
-	}
-	cmd := osexec.CommandContext(t.Context(), python, "-c", forkScript, s.lib, replicaURI)
+	cmd := osexec.CommandContext(t.Context(), python(t), "-c", forkScript, s.lib, replicaURI)
 	cmd.Env = s.env()
 	out, err := cmd.Output()
 	want := strings.Join([]string{
@@ -172,5 +176,80 @@ func TestReplicaForked(t *testing.T) {
 	}, "\n")
 	if err != nil || string(out) != want {
 		t.Errorf("%v; got:\n%s\nwant:\n%s", err, out, want)
+	}
+}
+
+// threadScript has six threads read a replica, each on its own connection, until its
+// input ends; then each must see what it ended with.
+const threadScript = `
+import sqlite3, sys, threading
+boot = sqlite3.connect(":memory:")
+boot.enable_load_extension(True)
+boot.load_extension(sys.argv[1])
+ended, problems, rounds = threading.Event(), [], [0] * 6
+def read(i):
+    try:
+        c = sqlite3.connect(sys.argv[2], uri=True, isolation_level=None)
+        c.execute("pragma cache_size=1")
+        c.execute("pragma verneuil_snapshot_auto_refresh=%d" % (i % 2)).fetchone()
+        last = 0
+        while True:
+            ending = ended.is_set()
+            if i % 2 == 0 or ending:
+                c.execute("pragma verneuil_snapshot_refresh=%d" % (2 if ending else i // 2)).fetchone()
+            c.execute("begin")
+            low, high, n = c.execute("select min(v), max(v), count(*) from t").fetchone()
+            sum = c.execute("select sum(v) from t").fetchone()[0]
+            c.execute("commit")
+            if low != high or n != 300 or sum != n * low or low < last:
+                problems.append((i, last, low, high, n, sum))
+            last = low
+            rounds[i] += 1
+            if ending:
+                break
+        if str(last) != end:
+            problems.append((i, last, end))
+    except Exception as e:
+        problems.append((i, e))
+all = [threading.Thread(target=read, args=(i,)) for i in range(6)]
+for t in all: t.start()
+print("reading", flush=True)
+end = ""
+for line in sys.stdin: end = line.strip()
+ended.set()
+for t in all: t.join()
+print(problems, min(rounds) > 0)
+`
+
+// Threads of a Python process read a replica while versions come.
+func TestReplicaPythonThreads(t *testing.T) {
+	s := newReplicaSource(t, filled(300))
+	cmd := osexec.CommandContext(t.Context(), python(t), "-c", threadScript, s.lib, replicaURI)
+	cmd.Env = s.env()
+	var errors strings.Builder
+	cmd.Stderr = &errors
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewReader(pipe)
+	if line, err := out.ReadString('\n'); err != nil || line != "reading\n" {
+		t.Fatalf("%q, %v: %s", line, err, &errors)
+	}
+	for v := 2; v < 12; v++ {
+		s.exec(fmt.Sprintf("update t set v=%d", v))
+		fmt.Fprintln(in, v)
+	}
+	in.Close()
+	rest, _ := io.ReadAll(out)
+	if err := cmd.Wait(); err != nil || string(rest) != "[] True\n" {
+		t.Errorf("%v: %s\n%s", err, rest, &errors)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/miniotest"
 	"verneuil/manifest"
 )
 
@@ -230,6 +233,10 @@ func TestReplicaShell(t *testing.T) {
 	sh.want("select min(v), max(v), y from t, u", `2\|2\|7`)
 	sh.want("pragma integrity_check", "ok")
 	sh.want("select json_extract(verneuil_status(), '$.replicas[0].sequence')", "2")
+	// The source's clock says 2023, ours has just asked.
+	sh.want(`select json_extract(s, '$.api_calls') > 2, json_extract(r, '$.source_age_seconds') > 1e7,
+		json_extract(r, '$.fetch_age_seconds') between 0 and 600, json_extract(r, '$.bytes_fetched') > 65536
+		from (select s, json_extract(s, '$.replicas[0]') r from (select verneuil_status() s))`, `1\|1\|1\|1`)
 }
 
 func TestReplicaPragmas(t *testing.T) {
@@ -304,7 +311,27 @@ func TestReplicaForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	escaped := strings.NewReplacer("%", "%25", " ", "%20").Replace(file)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.String() != "/a%20manifest?version=1" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(raw)
+	}))
+	defer web.Close()
+	bucket, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{Region: "us-east-1", Endpoint: miniotest.Start(t),
+		ChunkBucket: "manifests", ManifestBucket: "manifests", CreateBucketsOnDemand: true}}}, chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := manifest.Name("source", "/source.db") // it has percent signs
+	if _, err := bucket.Targets[0].Manifests.Put(t.Context(), name, raw, chunkstore.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	s3 := "s3://manifests.us-east-1." + strings.TrimPrefix(bucket.Targets[0].Manifests.String(), "s3 bucket manifests at http://") + "/" + name
 	for _, uri := range []string{
+		"file:" + strings.ReplaceAll(s3, "%", "%25") + "?vfs=verneuil_snapshot",
+		"file:" + web.URL + "/a%2520manifest%3fversion=1?vfs=verneuil_snapshot&mode=ro",
 		"file:verneuil:///source.db?vfs=verneuil_snapshot",
 		"file:verneuil://source/sourc%65.db?vfs=verneuil_snapshot&mode=ro",
 		"file:" + escaped + "?vfs=verneuil_snapshot",

@@ -418,3 +418,24 @@ func TestNewS3Bucket(t *testing.T) {
 		t.Error("a bucket without a name")
 	}
 }
+
+// A store is read with credentials that may do nothing else.
+func TestS3ReadOnly(t *testing.T) {
+	endpoint := miniotest.Start(t)
+	plain := text(1, 5000)
+	id := chunkstore.Sum(plain)
+	if _, err := open(t, s3Target(endpoint)).Targets[0].PutChunk(t.Context(), id, plain); err != nil {
+		t.Fatal(err)
+	}
+	for _, variable := range miniotest.ReadOnly(t, endpoint, s3Target(endpoint).S3.ChunkBucket) {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	s := open(t, s3Target(endpoint))
+	if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("get: %v", err)
+	}
+	if _, err := s.Targets[0].PutChunk(t.Context(), chunkstore.Sum(nil), nil); err == nil {
+		t.Error("these credentials can put")
+	}
+}

@@ -52,4 +52,52 @@
 //	    object could not be made any more.
 //	I8  What a cut says of a chunk is what its bytes hash to when they are pushed, or the
 //	    push fails and the chunk is hashed again.
+//
+// # Follower
+//
+// One per source and process, shared by all connections that read the source
+// ([FollowerSet.Open]). What it fetches goes
+//
+//	manifest   a snapshot: an immutable version, with a table chunk -> slot
+//	chunk      a slot of the slot file, once for all versions and sources that have it
+//	leaf       a small cache, by ID, as versions share most of them
+//
+// A [Reader] is one connection's place: the snapshot that it reads, and holds. It reads
+// from the slot file without Go if it can (cgo/snapshot.c); else [Reader.Read] fetches
+// the chunk. A miss is shared by all who want the chunk, is repeated with pauses until
+// the deadline, and ends at once if the host interrupts the connection.
+//
+// A refresh asks for the manifest with the ETag of the last one. A new version is built
+// beside the newest: chunks that are the same, or that inline pages make of what is
+// loaded, it takes over without a request, so that a small commit costs its manifest
+// and nothing else. Then it becomes the newest, and a connection moves on when it
+// is told to, or with auto refresh at the start of its next transaction. What was
+// loaded and has changed is fetched in the background. A source is polled only while
+// a connection wants auto refresh.
+//
+// What is fetched before it is asked for, at most 32 chunks at a time in a process:
+//
+//	a sequential read    the next chunks, 1, 2, 4 to 16 of them: half are read when
+//	                     the next ones are asked for (follower_reader.go)
+//	a scan of a b-tree   the next children of the page above, likewise
+//	lookups              siblings of interior pages that are missed, not on the first
+//	                     miss, and at most twice what was asked for (follower_interior.go)
+//	a refresh            what replaces loaded chunks
+//	the loading policy   before the version can be read
+//
+// Invariants:
+//
+//	F1  A reader sees the bytes of one version until it is told to move on.
+//	F2  A slot keeps its bytes for as long as a version refers to it, and every byte in
+//	    it was verified: by its chunk's ID, or by the manifest's checksum.
+//	F3  A version becomes the newest whole: with all that its predecessor had loaded and
+//	    it still has. A fetch that fails changes nothing.
+//	F4  Versions of one lineage are followed forwards only, also when another target
+//	    answers, which lags.
+//	F5  No read waits longer than the deadline, and none waits for a refresh.
+//	F6  Nothing is written to a target: credentials that get objects are enough.
+//	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
+//	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.
+//
+// Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
 package replicate

@@ -85,17 +85,7 @@ func tempDir() string {
 
 // FollowerSet is the replica side of a process: a [Follower] for each source that
 // is open or was until just now, and the slot file that they share. It is safe
-// for concurrent use.
-//
-//	F1  A reader sees the bytes of one version until it is told to move on.
-//	F2  A slot keeps its bytes for as long as a version refers to it, and every byte in
-//	    it was verified: by its chunk's ID, or by the manifest's checksum.
-//	F3  A version becomes the newest whole: with all that its predecessor had loaded and
-//	    it still has. A fetch that fails changes nothing.
-//	F4  Versions of one lineage are followed forwards only.
-//	F5  No read waits longer than the deadline, and none waits for a refresh.
-//
-// Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
+// for concurrent use. Its invariants stand in doc.go.
 type FollowerSet struct {
 	options FollowerOptions
 	log     *slog.Logger
