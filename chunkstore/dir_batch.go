@@ -43,9 +43,14 @@ type dirBatch struct {
 	singly bool            // each Put is durable by itself
 	files  []*os.File      // put since the last Sync, unless there are too many
 	many   bool            // there are
+	taken  []taken         // put since then, under names that were taken
 	dirs   map[string]bool // where something was put since then: false if the directory's own entry may not be durable
 	err    error           // of a Sync that failed
 }
+
+// taken is a file that gets its name when it is durable: there is an object
+// already, on which manifests may rely.
+type taken struct{ temp, name string }
 
 // Batch is of use for chunks only: manifests are put one at a time, with conditions.
 func (b *dirBucket) Batch() Batch { return &dirBatch{b: b, singly: !b.chunks} }
@@ -157,9 +162,8 @@ func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error
 	if err != nil {
 		return err
 	}
-	durable := false
 	if _, err = f.Write(body); err == nil {
-		durable, err = d.name(f, name)
+		err = d.name(f, name)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close(), ignoreAbsent(os.Remove(f.Name())))
@@ -167,26 +171,22 @@ func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error
 	if d.b.puts.Add(1)%tidyEvery == 1 {
 		d.b.tidy(key, dir)
 	}
-	if durable {
-		return f.Close()
-	}
 	return d.keep(f)
 }
 
-// name gives f its name. Where there is an object already, manifests may rely on
-// it: only what is durable may replace it.
-func (d *dirBatch) name(f *os.File, name string) (durable bool, err error) {
-	err = unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
-	if err == nil {
-		return false, nil
+// name gives f its name, or has Sync do it.
+func (d *dirBatch) name(f *os.File, name string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EEXIST) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.taken = append(d.taken, taken{f.Name(), name})
+		return nil
 	}
-	if !errors.Is(err, unix.EEXIST) {
-		return false, &os.LinkError{Op: "renameat2", Old: f.Name(), New: name, Err: err}
+	if err != nil {
+		return &os.LinkError{Op: "renameat2", Old: f.Name(), New: name, Err: err}
 	}
-	if err := d.b.flush.file(f); err != nil {
-		return false, err
-	}
-	return true, os.Rename(f.Name(), name)
+	return nil
 }
 
 // keep keeps f open for Sync, unless there are too many. An open file remembers
@@ -227,30 +227,29 @@ func (d *dirBatch) sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	files, dirs := d.files, d.dirs
-	d.files, d.dirs = nil, nil
-	if d.many {
-		d.many = false
-		if err := d.b.flush.all(d.root); err != nil {
-			return err
+	files, dirs, many, taken := d.files, d.dirs, d.many, d.taken
+	d.files, d.dirs, d.many, d.taken = nil, nil, false, nil
+	err := d.flushFiles(files, many)
+	for _, t := range taken {
+		if err == nil {
+			err = os.Rename(t.temp, t.name)
 		}
-	} else {
-		var group errgroup.Group
-		group.SetLimit(batchSyncs)
-		for _, f := range files {
-			group.Go(func() error { return errors.Join(d.b.flush.file(f), f.Close()) })
+		if err != nil {
+			os.Remove(t.temp)
 		}
-		newDirs := false
-		for dir, known := range dirs {
-			newDirs = newDirs || !known
-			group.Go(func() error { return d.b.dirs.sync(dir) })
+	}
+	if err != nil {
+		return err
+	}
+	flush := dirs
+	if many { // but for these, all of it was flushed
+		flush = make(map[string]bool)
+		for _, t := range taken {
+			flush[filepath.Dir(t.name)] = true
 		}
-		if newDirs {
-			group.Go(func() error { return d.b.dirs.sync(d.b.root) })
-		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
+	}
+	if err := d.flushDirs(flush); err != nil {
+		return err
 	}
 	for dir := range dirs {
 		d.b.dirs.remember(dir)
@@ -258,14 +257,45 @@ func (d *dirBatch) sync(ctx context.Context) error {
 	return nil
 }
 
+// flushFiles makes the files' bytes durable, and closes them; with many, everything.
+func (d *dirBatch) flushFiles(files []*os.File, many bool) error {
+	if many {
+		return d.b.flush.all(d.root)
+	}
+	var group errgroup.Group
+	group.SetLimit(batchSyncs)
+	for _, f := range files {
+		group.Go(func() error { return errors.Join(d.b.flush.file(f), f.Close()) })
+	}
+	return group.Wait()
+}
+
+// flushDirs makes the names in dirs durable, and those of the ones that are new.
+func (d *dirBatch) flushDirs(dirs map[string]bool) error {
+	var group errgroup.Group
+	group.SetLimit(batchSyncs)
+	newDirs := false
+	for dir, known := range dirs {
+		newDirs = newDirs || !known
+		group.Go(func() error { return d.b.dirs.sync(dir) })
+	}
+	if newDirs {
+		group.Go(func() error { return d.b.dirs.sync(d.b.root) })
+	}
+	return group.Wait()
+}
+
 func (d *dirBatch) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := closeAll(d.files)
+	for _, t := range d.taken {
+		err = errors.Join(err, ignoreAbsent(os.Remove(t.temp)))
+	}
 	if d.root != nil {
 		err = errors.Join(err, d.root.Close())
 	}
-	d.files, d.root = nil, nil
+	d.files, d.root, d.taken = nil, nil, nil
 	if d.err == nil {
 		d.err = os.ErrClosed
 	}

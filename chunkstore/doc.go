@@ -57,15 +57,14 @@
 // by that batch; a Get finds out (I1); and a Put does not ask whether there is an
 // object, it stores its own. What must not happen is that a Put takes away an
 // object that another writer's manifest names. So a batch gives a name to a file
-// that is not durable only by RENAME_NOREPLACE; if the name is taken, it
-// fsyncs its file first. For the same reason it never takes a file that it finds for
-// its own: it may be another's, not durable yet, or the page cache's only.
+// that is not durable only by RENAME_NOREPLACE; if the name is taken, the file gets
+// it in Sync, when it is durable. For the same reason a batch never takes a file that it
+// finds for its own: it may be another's, not durable yet, or the page cache's only.
 //
 // An error of writing back must not be missed, so that the files stay open until
 // Sync, or, where they are too many, the directory that syncfs gets was opened before
 // the first Put. After a failed fsync the kernel may call the lost pages clean: a
-// batch that failed stays failed, and what it has put is put again, durably as
-// its names are taken. Where syncfs promises too little (Linux before 5.8, file systems
+// batch that failed stays failed, and what it has put is put again by another. Where syncfs promises too little (Linux before 5.8, file systems
 // other than ext4, XFS, Btrfs, F2FS and tmpfs) each Put of a batch is durable by
 // itself, as it always is in s3.
 //
