@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	copyPiece = 1 << 20
+	copyPiece = 256 << 10
 	// applyEvery is how much is copied before the log is applied and freed again,
 	// lest it outgrow its allowance: records may be applied at any time during the
 	// copy, as what is copied later is newer, and in the log as well.
@@ -66,6 +66,10 @@ func (s *session) baseCopy(ctx context.Context, stable bool) error {
 		return errors.Join(err, errLost) // the log is another file's
 	}
 	c := &copying{session: s, src: src, stable: stable}
+	if s.r.o.stable {
+		c.ahead = s.startAhead()
+	}
+	defer c.ahead.end()
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
@@ -95,6 +99,7 @@ type copying struct {
 	*session
 	src    Source
 	stable bool
+	ahead  *ahead   // nil: nothing is put ahead
 	inWAL  bool     // the database is in WAL mode
 	stamp  walStamp // of its WAL when the copy began
 
@@ -183,16 +188,12 @@ func (c *copying) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	b := make([]byte, copyPiece)
 	for off := int64(0); off < size; off += copyPiece {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := readFull(c.src, b[:min(copyPiece, size-off)], off)
+		n, err := c.copyPiece(ctx, off, min(copyPiece, size-off))
 		if err != nil {
-			return err
-		}
-		if _, err := c.mirror.WriteAt(b[:n], off); err != nil {
 			return err
 		}
 		c.r.o.Progress("copy", off+int64(n), size)
@@ -210,6 +211,20 @@ func (c *copying) copy(ctx context.Context) error {
 	}
 	c.end = c.st.Sequence.Load()
 	return nil
+}
+
+// copyPiece copies bytes at off, or as many as there are.
+func (c *copying) copyPiece(ctx context.Context, off, bytes int64) (n int, err error) {
+	p := newPiece()
+	defer p.release()
+	if n, err = readFull(c.src, p.buf[:bytes], off); err != nil {
+		return n, err
+	}
+	if _, err := c.mirror.WriteAt(p.buf[:n], off); err != nil {
+		return n, err
+	}
+	c.ahead.take(ctx, p, off, n)
+	return n, nil
 }
 
 // readFull reads as much of b as there is: the file may have become shorter.

@@ -36,9 +36,10 @@ func (s *session) needsCut() bool {
 func (s *session) distribute() error {
 	for _, t := range s.targets {
 		if !t.known && s.ready(t) {
-			s.contact(t)
+			s.contact(t, nil)
 		}
 	}
+	s.takeHashes()
 	if !s.current() {
 		return nil
 	}
@@ -189,7 +190,7 @@ func (s *session) setChunk(i int, id chunkstore.ID) {
 	s.treeAhead = true
 	s.tree.Set(i, id)
 	for _, t := range s.targets {
-		if id == chunkstore.ZeroID {
+		if id == chunkstore.ZeroID || t.put[id] {
 			delete(t.missing, i)
 		} else {
 			t.missing[i] = id

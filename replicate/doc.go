@@ -8,7 +8,7 @@
 //
 //	apply  transactions from the changelog to the mirror (base copy if the mirror is stale)
 //	cut    a version at a transaction boundary: hash the dirty chunks
-//	push   to each target: missing chunks, then leaves and nodes, in a batch that is made
+//	push   to each target: missing chunks, leaves and nodes, in runs that are made
 //	       durable; then the manifest
 //
 // apply and cut are one goroutine's; each push and each first look at a target has
@@ -20,6 +20,10 @@
 // may have. Page 1 always travels inline; so do the changed sectors of chunks that
 // changed little and lately, as long as every target has the object below them. What
 // they may cost, and why that much, stands in plan.go.
+//
+// What a long push has put is noted in the spool, run by run, until a manifest names it:
+// a push that was interrupted goes on, also in another process (uploads.go). Sync
+// pushes the first version of a database while it copies it (ahead.go).
 //
 // A spool without a saved cut (the first, or after a reboot) takes over the newest
 // version that a target has under its name, in its lineage and the next epoch:
@@ -42,7 +46,8 @@
 //	    as the set of chunk indexes that it has not got, and gets the newest version
 //	    when it returns.
 //	I4  Nothing is put that the target is known to have: a replicator that knows nothing
-//	    of a target first reads its manifest, and compares IDs.
+//	    of a target first reads its manifest, and compares IDs. What no manifest names
+//	    counts for a day, if it is in the spool's journal.
 //	I5  A manifest is put with If-Match of the ETag that we last wrote or read, or with
 //	    If-None-Match. A conflict stops the replicator for that target, loudly, unless
 //	    the manifest found is of our own lineage and an older version, or its writer is ours.

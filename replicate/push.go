@@ -21,6 +21,7 @@ type job struct {
 	key         string
 	encoded     []byte
 	point       point
+	uploads     *uploads
 	cond        chunkstore.Condition
 	chunks      []jobChunk
 	objects     []jobObject
@@ -28,17 +29,14 @@ type job struct {
 	concurrency int
 	progress    func(done, total int64)
 
-	left  atomic.Int64 // chunks
-	bytes atomic.Int64 // sent
-	calls atomic.Int64
+	left atomic.Int64 // chunks
 
-	etag string // of the manifest that was put
+	etag    string                 // of the manifest that was put
+	durable map[chunkstore.ID]bool // what was put before it
 
 	mu    sync.Mutex
-	acked []jobChunk
-	have  []chunkstore.ID // objects
-	bad   []int           // chunks whose bytes are not what the tree says
-	plain int64           // bytes of chunks done
+	bad   []int // chunks whose bytes are not what the tree says
+	plain int64 // bytes of chunks done
 }
 
 // jobChunk is an object that is missing, and the chunks that have it.
@@ -58,6 +56,7 @@ func (s *session) push(t *target) {
 	j := &job{
 		t: t, key: s.r.key, encoded: s.encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
 		cond:     chunkstore.Condition{IfMatch: t.etag, IfNone: !t.exists},
+		uploads:  s.uploads(t),
 		progress: func(done, total int64) { s.r.o.Progress("push", done, total) },
 	}
 	byID := make(map[chunkstore.ID]int, len(t.missing))
@@ -77,7 +76,7 @@ func (s *session) push(t *target) {
 		j.chunks[at].indexes = append(j.chunks[at].indexes, i)
 	}
 	for id, plain := range s.tree.Objects() {
-		if !t.have[id] {
+		if !t.have[id] && !t.put[id] {
 			j.objects = append(j.objects, jobObject{id, plain})
 		}
 	}
@@ -97,56 +96,37 @@ func (s *session) push(t *target) {
 
 // run puts chunks, leaves and nodes, makes them durable, and puts the manifest (I1).
 func (j *job) run(ctx context.Context) error {
-	if err := j.putObjects(ctx); err != nil {
+	err := j.putObjects(ctx)
+	var finishErr error
+	j.durable, finishErr = j.uploads.finish()
+	if err = errors.Join(err, finishErr); err != nil {
 		return err
 	}
-	j.calls.Add(1)
+	j.uploads.calls.Add(1)
 	etag, err := j.t.Manifests.Put(ctx, j.key, j.encoded, j.cond)
 	if err != nil {
 		return fmt.Errorf("put manifest: %w", err)
 	}
-	j.bytes.Add(int64(len(j.encoded)))
+	j.uploads.bytes.Add(int64(len(j.encoded)))
 	j.etag = etag
 	return nil
 }
 
-// putObjects puts chunks, then leaves and nodes. What acked and have hold is durable
-// when it returns, also if it fails.
+// putObjects puts chunks, leaves and nodes, in no order: nothing names them yet.
 func (j *job) putObjects(ctx context.Context) error {
-	batch := j.t.Batch()
-	defer batch.Close() // nothing is written by it
-	err := j.putChunks(ctx, batch)
-	if err == nil {
-		err = j.putTree(ctx, batch)
-	}
-	if syncErr := batch.Sync(ctx); syncErr != nil {
-		j.acked, j.have = nil, nil
-		err = errors.Join(err, syncErr)
-	}
-	return err
-}
-
-func (j *job) putTree(ctx context.Context, batch *chunkstore.ChunkBatch) error {
-	for _, o := range j.objects {
-		j.calls.Add(1)
-		n, err := batch.PutChunk(ctx, o.id, o.plain)
-		if err != nil {
-			return fmt.Errorf("put tree object: %w", err)
-		}
-		j.bytes.Add(int64(n))
-		j.have = append(j.have, o.id)
-	}
-	return nil
-}
-
-func (j *job) putChunks(ctx context.Context, batch *chunkstore.ChunkBatch) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(j.concurrency)
 	for _, c := range j.chunks {
 		if groupCtx.Err() != nil {
 			break
 		}
-		group.Go(guarded(func() error { return j.putChunk(groupCtx, batch, c) }))
+		group.Go(guarded(func() error { return j.putChunk(groupCtx, c) }))
+	}
+	for _, o := range j.objects {
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(guarded(func() error { return wrap(j.uploads.put(groupCtx, o.id, o.plain), "put tree object") }))
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -154,15 +134,14 @@ func (j *job) putChunks(ctx context.Context, batch *chunkstore.ChunkBatch) error
 	return ctx.Err()
 }
 
-func (j *job) putChunk(ctx context.Context, batch *chunkstore.ChunkBatch, c jobChunk) error {
+func (j *job) putChunk(ctx context.Context, c jobChunk) error {
 	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 	defer chunkBuffers.Put(buf)
 	b, err := j.view.Chunk(c.indexes[0], buf[:])
 	if err != nil {
 		return err
 	}
-	j.calls.Add(1)
-	n, err := batch.PutChunk(ctx, c.id, b)
+	err = j.uploads.put(ctx, c.id, b)
 	if errors.Is(err, chunkstore.ErrMismatch) { // I8
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -172,11 +151,9 @@ func (j *job) putChunk(ctx context.Context, batch *chunkstore.ChunkBatch, c jobC
 		return err
 	}
 	j.view.Done(c.indexes[0])
-	j.bytes.Add(int64(n))
 	j.left.Add(-1)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.acked = append(j.acked, c)
 	j.plain += int64(len(b))
 	j.progress(j.plain, int64(len(j.chunks))*chunkstore.ChunkBytes)
 	return nil
@@ -185,16 +162,19 @@ func (j *job) putChunk(ctx context.Context, batch *chunkstore.ChunkBatch, c jobC
 // pushed takes a push's result.
 func (s *session) pushed(t *target, j *job, err error) {
 	t.busy, t.pushed = false, nil
-	t.calls += j.calls.Load()
-	for _, c := range j.acked {
+	t.calls += j.uploads.calls.Load()
+	j.chunks = slices.DeleteFunc(j.chunks, func(c jobChunk) bool { return !j.durable[c.id] })
+	for _, c := range j.chunks {
 		for _, i := range c.indexes {
 			if t.missing[i] == c.id { // else it has changed since
 				delete(t.missing, i)
 			}
 		}
 	}
-	for _, id := range j.have {
-		t.have[id] = true
+	for _, o := range j.objects {
+		if j.durable[o.id] {
+			t.have[o.id] = true
+		}
 	}
 	for _, i := range j.bad {
 		if i < s.mirror.Chunks() {
@@ -204,7 +184,12 @@ func (s *session) pushed(t *target, j *job, err error) {
 			}
 		}
 	}
-	s.count(j)
+	s.count(len(j.chunks), j.uploads)
+	if j.etag != "" {
+		s.r.counters.manifests.Add(1)
+	} else {
+		t.hasPut(j.durable)
+	}
 	switch {
 	case errors.Is(err, chunkstore.ErrConflict):
 		// Another writer, or a push of ours that had been given up; look again.
@@ -215,12 +200,25 @@ func (s *session) pushed(t *target, j *job, err error) {
 		s.targetFailed(t, err)
 		return
 	}
+	s.named(t, j.uploads)
 	t.backoff.reset()
 	t.failed, t.err = false, nil
 	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()
 	s.forgetObjects(t)
 	s.saveAcks()
-	s.log().Info("pushed", "target", t.Name, "sequence", j.point.sequence, "chunks", len(j.chunks), "bytes", j.bytes.Load())
+	s.log().Info("pushed", "target", t.Name, "sequence", j.point.sequence, "chunks", len(j.chunks), "bytes", j.uploads.bytes.Load())
+}
+
+// named notes that the target has a manifest of ours: what it has besides is not
+// to be relied on.
+func (s *session) named(t *target, u *uploads) {
+	if t.put == nil && u.runs < 2 {
+		return
+	}
+	t.put = nil
+	if err := t.journal.Remove(); err != nil {
+		s.log().Warn("journal", "error", err)
+	}
 }
 
 // forgetObjects drops what the last cut does not name: a target may have

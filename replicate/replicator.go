@@ -40,9 +40,10 @@ type Options struct {
 	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
 
-	clock  clock
-	stable bool              // the source does not change while we run: Sync
-	fault  func(string) bool // tests: die here?
+	clock      clock
+	stable     bool              // the source does not change while we run: Sync
+	runObjects int               // see uploads; 0: runObjects
+	fault      func(string) bool // tests: die here?
 }
 
 // clock is the time as the replicator sees it: tests have their own.
@@ -110,6 +111,7 @@ func New(o Options) (*Replicator, error) {
 	}
 	o.ManifestInterval = cmp.Or(o.ManifestInterval, manifestIntervalDefault)
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), concurrencyDefault)
+	o.runObjects = cmp.Or(o.runObjects, runObjects)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

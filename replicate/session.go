@@ -61,7 +61,8 @@ type session struct {
 	flushes []*flush
 	tickets uint64 // taken so far
 
-	copied *copied // Sync: which files the mirror is to be a copy of
+	fed    []*piece // Sync: what was copied, and not hashed when it was looked at last
+	copied *copied  // Sync: which files the mirror is to be a copy of
 
 	copyBackoff backoff
 	copyRetry   time.Time
@@ -96,7 +97,7 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, 
 		return nil, err
 	}
 	for _, t := range r.o.Store.Targets {
-		s.targets = append(s.targets, newTarget(t))
+		s.targets = append(s.targets, s.newTarget(t))
 	}
 	s.loadAcks()
 	return s, nil

@@ -86,7 +86,7 @@ func (s *session) publishStatus() {
 			Busy: t.busy, Stopped: t.conflict != nil,
 		}
 		if t.pushed != nil {
-			ts.Calls += t.pushed.calls.Load()
+			ts.Calls += t.pushed.uploads.calls.Load()
 			ts.Backlog = int(t.pushed.left.Load())
 		}
 		if t.err != nil && (t.failed || t.conflict != nil) {
@@ -127,12 +127,8 @@ type counters struct {
 	manifests, chunks, bytes atomic.Int64
 }
 
-// count adds what a push has sent.
-func (s *session) count(j *job) {
-	c := &s.r.counters
-	c.chunks.Add(int64(len(j.acked)))
-	c.bytes.Add(j.bytes.Load())
-	if j.etag != "" {
-		c.manifests.Add(1)
-	}
+// count adds what was sent.
+func (s *session) count(chunks int, u *uploads) {
+	s.r.counters.chunks.Add(int64(chunks))
+	s.r.counters.bytes.Add(u.bytes.Load())
 }

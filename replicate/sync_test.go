@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ type counting struct {
 
 func (c counting) ReadAt(b []byte, off int64) (int, error) {
 	n, err := c.Source.ReadAt(b, off)
-	*c.bytes += int64(n)
+	atomic.AddInt64(c.bytes, int64(n))
 	return n, err
 }
 

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync/atomic"
 	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/spool"
 )
 
 // target is what a session knows of one target.
@@ -27,6 +29,8 @@ type target struct {
 	point    point  // what it is known to include
 	missing  map[int]chunkstore.ID
 	have     map[chunkstore.ID]bool // leaves and nodes
+	put      map[chunkstore.ID]bool // objects that it has durably, although no manifest names them
+	journal  *spool.PutJournal      // of put
 	found    *manifest.Manifest     // as last read from it; nil if none
 	raw      []byte                 // found, as stored
 	tree     *manifest.Tree         // found's, until it was compared; nil if it is damaged
@@ -45,10 +49,25 @@ type target struct {
 	pushed *job      // under way
 }
 
-func newTarget(t *chunkstore.Target) *target {
-	return &target{
-		Target: t, id: fmt.Sprintf("%s | %v | %v", t.Name, t.Chunks, t.Manifests),
+func (s *session) newTarget(ct *chunkstore.Target) *target {
+	t := &target{
+		Target: ct, id: fmt.Sprintf("%s | %v | %v", ct.Name, ct.Chunks, ct.Manifests),
 		missing: make(map[int]chunkstore.ID), backoff: newBackoff(time.Second, time.Minute),
+	}
+	t.journal = s.sp.PutJournal(t.id)
+	var err error
+	if t.put, err = t.journal.Load(s.now()); err != nil {
+		s.log().Warn("journal", "error", err)
+	}
+	return t
+}
+
+// hasPut notes objects that the target has durably, and no manifest names yet.
+func (t *target) hasPut(ids map[chunkstore.ID]bool) {
+	if t.put == nil {
+		t.put = ids
+	} else {
+		maps.Copy(t.put, ids)
 	}
 }
 
@@ -90,10 +109,14 @@ func (s *session) saveAcks() {
 	}
 }
 
-// contact reads what a target has under our name.
-func (s *session) contact(t *target) {
+// contact reads what a target has under our name. f brings what can be put if it
+// has nothing; it may be nil.
+func (s *session) contact(t *target, f *feed) {
 	s.started(t)
-	c := &contact{t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object}
+	c := &contact{
+		t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object,
+		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
+	}
 	if s.last != nil {
 		c.last, c.lastTree = s.last, s.tree.Clone()
 	}
@@ -102,6 +125,7 @@ func (s *session) contact(t *target) {
 	}
 	s.work.Go(func() {
 		err := guarded(func() error { return c.run(s.ctx) })()
+		f.refuse()
 		s.send(func() { s.contacted(t, c, err) })
 	})
 }
@@ -122,6 +146,12 @@ type contact struct {
 	lastTree *manifest.Tree
 	object   manifest.Fetch
 
+	feed        *feed // nil: nothing is put ahead
+	has         map[chunkstore.ID]bool
+	uploads     *uploads
+	concurrency int
+	put         map[chunkstore.ID]bool // ahead, durably
+
 	calls   atomic.Int64
 	exists  bool
 	raw     []byte // found, as stored
@@ -132,6 +162,15 @@ type contact struct {
 }
 
 func (c *contact) run(ctx context.Context) error {
+	err := c.look(ctx)
+	if err == nil && c.feed != nil && !c.exists {
+		err = c.putAhead(ctx)
+	}
+	return err
+}
+
+// look reads the manifest, and its tree.
+func (c *contact) look(ctx context.Context) error {
 	c.calls.Add(1)
 	o, err := c.t.Manifests.Get(ctx, c.key, chunkstore.GetOptions{IfNoneMatch: c.etag, BytesMax: 2 * manifest.BytesMax})
 	switch {
@@ -182,7 +221,11 @@ func (c *contact) run(ctx context.Context) error {
 // contacted takes a contact's result.
 func (s *session) contacted(t *target, c *contact, err error) {
 	t.busy = false
-	t.calls += c.calls.Load()
+	t.calls += c.calls.Load() + c.uploads.calls.Load()
+	if c.put != nil {
+		t.hasPut(c.put)
+		s.count(len(c.put), c.uploads)
+	}
 	if err != nil {
 		s.targetFailed(t, err)
 		return
@@ -250,7 +293,7 @@ func (s *session) compare(t *target) {
 	}
 	for i := range s.tree.Len() {
 		id := s.tree.At(i)
-		if id != chunkstore.ZeroID && (i >= had || t.tree.At(i) != id) {
+		if id != chunkstore.ZeroID && !t.put[id] && (i >= had || t.tree.At(i) != id) {
 			t.missing[i] = id
 		}
 	}

@@ -29,6 +29,7 @@
 //	tree/        leaves and nodes that it names, each under its ID
 //	flush.json   why the last flush that another process had asked for failed
 //	targets.json ETag and sequence of the manifest that each target last took
+//	put.<16 hex> objects that a target has durably before a manifest names them: see [PutJournal]
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	aside        chunks that changed while they are being pushed; has no name
 //

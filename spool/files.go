@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"verneuil/chunkstore"
@@ -65,7 +66,17 @@ func (s *Spool) ResetIfOld() error {
 		return nil
 	}
 	s.state.MirrorGeneration.Store(NoMirror)
-	for _, name := range []string{"mirror", "dirty", "cut", "tree", "targets.json", "copied.json"} {
+	names := []string{"mirror", "dirty", "cut", "tree", "targets.json", "copied.json"}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("reset spool: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), putPrefix) {
+			names = append(names, e.Name())
+		}
+	}
+	for _, name := range names {
 		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
 			return fmt.Errorf("reset spool: %w", err)
 		}

@@ -1,0 +1,221 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+)
+
+// While Sync copies a database, what was copied is hashed, and put to a target that
+// has no version of it yet: one processor copies, the others hash and compress, and
+// nothing is read again. A cut then finds the hashes, and a push the objects. Nothing
+// names these before the push does (I1). Replicators of live databases do not put
+// ahead: their copies must not take longer than they have to.
+
+// piece is a part of the file that was copied.
+type piece struct {
+	buf    *[copyPiece]byte
+	users  atomic.Int32
+	chunks []pieceChunk
+
+	once   sync.Once
+	hashed atomic.Bool // ids are there
+	ids    []chunkstore.ID
+}
+
+// pieceChunk is a chunk in a piece that will have to be put.
+type pieceChunk struct {
+	index    int
+	stamp    uint64 // of the mirror's Diff, which must not have changed since
+	from, to int    // in the piece
+}
+
+var pieceBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
+
+func newPiece() *piece {
+	p := &piece{buf: pieceBuffers.Get().(*[copyPiece]byte)}
+	p.users.Store(1)
+	return p
+}
+
+// release says that one of its users needs the bytes no more.
+func (p *piece) release() {
+	if p.users.Add(-1) == 0 {
+		pieceBuffers.Put(p.buf)
+		p.buf = nil
+	}
+}
+
+// hash computes the chunks' IDs, once.
+func (p *piece) hash() {
+	p.once.Do(func() {
+		for _, c := range p.chunks {
+			p.ids = append(p.ids, chunkID(p.buf[c.from:c.to]))
+		}
+		p.hashed.Store(true)
+	})
+}
+
+// ahead takes the pieces of a base copy. A nil one takes none.
+type ahead struct {
+	*session
+	hashers errgroup.Group // for pieces that no target takes
+	feeds   []*feed
+}
+
+// feed brings pieces to a target's contact.
+type feed struct {
+	pieces  chan *piece   // closed at the end of the copy
+	refused chan struct{} // closed when the contact takes no more
+}
+
+// startAhead begins to look at targets that are not known.
+func (s *session) startAhead() *ahead {
+	a := &ahead{session: s}
+	a.hashers.SetLimit(runtime.GOMAXPROCS(0))
+	for _, t := range s.targets {
+		if !t.known && s.ready(t) {
+			f := &feed{pieces: make(chan *piece, 2), refused: make(chan struct{})}
+			a.feeds = append(a.feeds, f)
+			s.contact(t, f)
+		}
+	}
+	return a
+}
+
+// end says that there are no more pieces.
+func (a *ahead) end() {
+	if a == nil {
+		return
+	}
+	for _, f := range a.feeds {
+		close(f.pieces)
+	}
+	_ = a.hashers.Wait() // what was not hashed will be
+}
+
+// take offers p, which has n bytes from off and is in the mirror.
+func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) {
+	if a == nil {
+		return
+	}
+	for at := 0; at < n; at += chunkstore.ChunkBytes {
+		i, end := int(off+int64(at))/chunkstore.ChunkBytes, min(n, at+chunkstore.ChunkBytes)
+		d := a.mirror.Diff(i)
+		// What may travel inline, and the chunk of page 1, is the cut's to decide.
+		if i > 0 && d != nil && !d.Hashed && d.Count()*sectorBytes > inlineChunkMax && end-at == a.mirror.ChunkBytes(i) {
+			p.chunks = append(p.chunks, pieceChunk{i, d.Stamp, at, end})
+		}
+	}
+	if len(p.chunks) == 0 {
+		return
+	}
+	a.fed = append(a.fed, p)
+	taken := false
+	for _, f := range a.feeds {
+		p.users.Add(1)
+		if f.offer(ctx, p, len(a.targets) == 1) {
+			taken = true
+		} else {
+			p.release()
+		}
+	}
+	if !taken {
+		p.users.Add(1)
+		a.hashers.Go(guarded(func() error {
+			defer p.release()
+			p.hash()
+			return nil
+		}))
+	}
+}
+
+// offer brings p to the contact. Only a single target may make the copy wait (I3).
+func (f *feed) offer(ctx context.Context, p *piece, wait bool) bool {
+	select {
+	case <-f.refused:
+		return false
+	default:
+	}
+	if wait {
+		select {
+		case f.pieces <- p:
+			return true
+		case <-f.refused:
+		case <-ctx.Done():
+		}
+		return false
+	}
+	select {
+	case f.pieces <- p:
+		return true
+	default:
+		return false
+	}
+}
+
+// refuse lets the copy go on without us. f may be nil.
+func (f *feed) refuse() {
+	if f == nil {
+		return
+	}
+	close(f.refused)
+	for p := range f.pieces {
+		p.release()
+	}
+}
+
+// putAhead puts what f brings until the copy has ended.
+func (c *contact) putAhead(ctx context.Context) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range c.concurrency {
+		group.Go(guarded(func() error {
+			for p := range c.feed.pieces {
+				err := c.putPiece(groupCtx, p)
+				p.release()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	err := group.Wait()
+	durable, finishErr := c.uploads.finish()
+	c.put = durable
+	return errors.Join(err, finishErr)
+}
+
+func (c *contact) putPiece(ctx context.Context, p *piece) error {
+	p.hash()
+	for k, chunk := range p.chunks {
+		if id := p.ids[k]; id != chunkstore.ZeroID && !c.has[id] {
+			if err := c.uploads.put(ctx, id, p.buf[chunk.from:chunk.to]); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// takeHashes takes what was hashed ahead, of chunks that are as they were.
+func (s *session) takeHashes() {
+	s.fed = slices.DeleteFunc(s.fed, func(p *piece) bool {
+		if !p.hashed.Load() {
+			return false
+		}
+		for k, c := range p.chunks {
+			if d := s.mirror.Diff(c.index); d != nil && d.Stamp == c.stamp {
+				d.Hash, d.Hashed = p.ids[k], true
+			}
+		}
+		return true
+	})
+}

@@ -1,0 +1,126 @@
+package replicate
+
+import (
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"verneuil/chunkstore"
+)
+
+// fillChunks makes a database of so many chunks, no two alike.
+func (w *world) fillChunks(chunks int) {
+	w.begin()
+	pages := chunkstore.ChunkBytes / w.page
+	for n := 1; n < chunks*pages; n++ {
+		b := w.pageOf(n, 0, 1)
+		binary.BigEndian.PutUint32(b, uint32(n))
+		w.write(n, b)
+	}
+	w.commit()
+}
+
+func (w *world) journals() []string {
+	names, err := filepath.Glob(filepath.Join(w.sp.Dir(), "put.*"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return names
+}
+
+// TestInterruptedUploadGoesOn: what is durable in a target before there is a
+// manifest is not put again by the next process; what is not durable is.
+func TestInterruptedUploadGoesOn(t *testing.T) {
+	const chunks, run = 100, 8
+	for what, fail := range map[string]func(op string, n int) bool{
+		"a put":     func(op string, n int) bool { return op == "put" && n > 60 },
+		"a sync":    func(op string, n int) bool { return op == "sync" && n > 30 },
+		"all syncs": func(op string, _ int) bool { return op == "sync" },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t, 1, 1)
+			w.losing()
+			losing := w.options
+			w.options = func(o *Options) { losing(o); o.runObjects = run }
+			w.fillChunks(chunks)
+			n := 0 // puts begun; the bucket's mu is held
+			w.chunks[0].setFault(func(op, _ string) error {
+				if op == "put" {
+					n++
+				}
+				if fail(op, n) {
+					return errInjected
+				}
+				return nil
+			})
+			first := w.replicator()
+			stop := w.run(first)
+			if err := w.flush(first); !errors.Is(err, errInjected) {
+				t.Fatalf("flush: %v", err)
+			}
+			stop()
+			durable := len(w.chunkKeys(0))
+			if (len(w.journals()) > 0) != (durable > 0) {
+				t.Errorf("%d objects are durable, journals %v", durable, w.journals())
+			}
+			w.chunks[0].setFault(nil)
+			before, _ := w.chunks[0].calls()
+			second := w.replicator()
+			defer w.run(second)()
+			w.mustFlush(second)
+			after, _ := w.chunks[0].calls()
+			if puts := after - before; puts != chunks+1-durable { // and the leaf
+				t.Errorf("%d objects were durable, %d were put after that, of %d", durable, puts, chunks+1)
+			}
+			w.equal(0, "at last")
+			if names := w.journals(); len(names) > 0 {
+				t.Errorf("journals remain although a manifest names all: %v", names)
+			}
+		})
+	}
+}
+
+// TestSyncPutsAhead: a first Sync puts what it has copied while it copies the rest.
+func TestSyncPutsAhead(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.fillChunks(200)
+	var read, readAtFirstPut int64
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" && readAtFirstPut == 0 {
+			readAtFirstPut = atomic.LoadInt64(&read) // the copy waits for us when it is some 11 pieces ahead
+		}
+		return nil
+	})
+	result := w.mustSync("first", &read)
+	if readAtFirstPut == 0 || readAtFirstPut > 20*copyPiece {
+		t.Errorf("the first chunk was put when %d bytes of %d had been read", readAtFirstPut, read)
+	}
+	if puts, _ := w.chunks[0].calls(); puts != len(w.chunkKeys(0)) {
+		t.Errorf("%d puts of %d objects: %+v", puts, len(w.chunkKeys(0)), result)
+	}
+}
+
+// TestSyncPutsAheadAndFails: what was put ahead is neither lost nor relied on.
+func TestSyncPutsAheadAndFails(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.fillChunks(120)
+	n := 0
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			if n++; n > 90 {
+				return errInjected
+			}
+		}
+		return nil
+	})
+	if _, err := w.sync(nil); !errors.Is(err, errInjected) {
+		t.Fatalf("sync: %v", err)
+	}
+	if puts, _ := w.manifests[0].calls(); puts != 0 {
+		t.Error("a manifest was put")
+	}
+	w.chunks[0].setFault(nil)
+	w.mustSync("again", nil)
+}

@@ -1,0 +1,152 @@
+package spool
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	putPrefix      = "put."
+	putMagic       = "VPUT"
+	putHeaderBytes = 24
+
+	// putTrust is how long a target is trusted to keep an object that no manifest
+	// of its names. Whoever collects garbage spares what is younger than twice that.
+	putTrust = 24 * time.Hour
+	// putBytesMax is the journal of 2 TiB of database.
+	putBytesMax = 1 << 30
+)
+
+// PutJournal notes which objects a target has durably although it has no manifest
+// yet that names them, so that an upload of many that was interrupted goes on where
+// it was. Its methods are safe for concurrent use.
+//
+// The file put.<16 hex digits of the BLAKE3-256 of the target's name> is a sequence of
+//
+//	0   4  magic "VPUT"
+//	4   4  number of IDs
+//	8   8  when they were durable, Unix ns
+//	16  4  CRC-32C of all of it but these four bytes
+//	20  4  zero
+//	24  …  IDs, 32 bytes each
+//
+// in little endian. What follows something else, which is how a kill leaves it, is ignored.
+type PutJournal struct {
+	name string
+
+	mu   sync.Mutex
+	file *os.File // nil: not open
+}
+
+// PutJournal returns the journal of the target of that name.
+func (s *Spool) PutJournal(target string) *PutJournal {
+	sum := chunkstore.Sum([]byte(target))
+	return &PutJournal{name: filepath.Join(s.dir, putPrefix+hex.EncodeToString(sum[:8]))}
+}
+
+// Load returns the IDs that were noted in the last 24 hours, nil if there are none.
+func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b, err := readFile(filepath.Dir(j.name), filepath.Base(j.name), putBytesMax)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("load journal of puts: %w", err)
+	}
+	var ids map[chunkstore.ID]bool
+	rest := b
+	for len(rest) >= putHeaderBytes && string(rest[:4]) == putMagic {
+		n := int64(binary.LittleEndian.Uint32(rest[4:]))*int64(len(chunkstore.ID{})) + putHeaderBytes
+		if n > int64(len(rest)) || putSum(rest[:n]) != binary.LittleEndian.Uint32(rest[16:]) {
+			break
+		}
+		if age := now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(rest[8:])))); 0 <= age && age < putTrust {
+			for at := putHeaderBytes; at < int(n); at += len(chunkstore.ID{}) {
+				if ids == nil {
+					ids = make(map[chunkstore.ID]bool)
+				}
+				ids[chunkstore.ID(rest[at:])] = true
+			}
+		}
+		rest = rest[n:]
+	}
+	if len(rest) > 0 { // or nobody would see what is noted behind it
+		if err := os.Truncate(j.name, int64(len(b)-len(rest))); err != nil {
+			return nil, fmt.Errorf("load journal of puts: %w", err)
+		}
+	}
+	return ids, nil
+}
+
+// Note adds ids, which are durable in the target. Load comes first.
+func (j *PutJournal) Note(ids []chunkstore.ID, now time.Time) (err error) {
+	if len(ids) == 0 {
+		return nil
+	}
+	b := make([]byte, putHeaderBytes, putHeaderBytes+len(ids)*len(chunkstore.ID{}))
+	copy(b, putMagic)
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(ids)))
+	binary.LittleEndian.PutUint64(b[8:], uint64(now.UnixNano()))
+	for _, id := range ids {
+		b = append(b, id[:]...)
+	}
+	binary.LittleEndian.PutUint32(b[16:], putSum(b))
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file == nil {
+		j.file, err = os.OpenFile(j.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	}
+	if err == nil {
+		_, err = j.file.Write(b)
+	}
+	if err != nil {
+		return fmt.Errorf("note puts: %w", err)
+	}
+	return nil
+}
+
+// Remove forgets all: a manifest names them now.
+func (j *PutJournal) Remove() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	err := j.close()
+	if removeErr := os.Remove(j.name); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
+	return err
+}
+
+// Close closes the file.
+func (j *PutJournal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.close()
+}
+
+func (j *PutJournal) close() error {
+	if j.file == nil {
+		return nil
+	}
+	f := j.file
+	j.file = nil
+	return f.Close()
+}
+
+func putSum(block []byte) uint32 {
+	sum := crc32.Update(0, putTable, block[:16])
+	return crc32.Update(sum, putTable, block[20:])
+}
+
+var putTable = crc32.MakeTable(crc32.Castagnoli)
