@@ -19,6 +19,12 @@ TOOLS := $(CURDIR)/.tools
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO         := $(TOOLS)/bin/minio
 
+# better-sqlite3 for the test of Node, built once into $(TOOLS), without optimization as
+# it is compiled in half the time. Needs a Node that brings its headers.
+BETTER_SQLITE3 := 12.11.1
+NODE           := $(TOOLS)/better-sqlite3-$(BETTER_SQLITE3)
+NODE_PREFIX     = $(patsubst %/bin/node,%,$(realpath $(shell command -v node)))
+
 # sqlite3ext.h comes from the go-sqlite3 module. The directory is known only once
 # the modules are downloaded, hence a recursive variable that asks when used.
 SQLITE_HEADERS = $(shell $(GO) list -m -f '{{.Dir}}' github.com/mattn/go-sqlite3)
@@ -29,10 +35,11 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map'
 
 # Where the tests find what was built.
-TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO)
+TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
+	VERNEUIL_NODE=$(NODE)
 
 .PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
-        sqlite3-shell minio demo fuzz crash sanitize valgrind bench install clean distclean help
+        sqlite3-shell minio gunicorn node demo fuzz crash sanitize valgrind bench install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
@@ -49,7 +56,7 @@ ctl: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -trimpath -ldflags "-s -w" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-test: check all sqlite3-shell minio unit ## everything that CI runs
+test: check all sqlite3-shell minio gunicorn node unit ## everything that CI runs
 
 check: check-format check-tidy vet check-c
 
@@ -89,6 +96,24 @@ $(TOOLS)/minio-$(MINIO_VERSION):
 	@mkdir -p $(TOOLS)/bin
 	@echo "building MinIO for the tests, once (about two minutes)"
 	GOBIN=$(TOOLS)/bin GOFLAGS= CGO_ENABLED=0 $(GO) install -trimpath -ldflags "-s -w" github.com/minio/minio@$(MINIO_VERSION)
+	@touch $@
+
+# The server is left out where it cannot be had; what it does, processes.py does too.
+gunicorn:
+	@/usr/bin/python3 -c 'import gunicorn' 2>/dev/null && exit; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing gunicorn"; \
+	  (apt-get install -y -q gunicorn || (apt-get update -q && apt-get install -y -q gunicorn)) >/dev/null; \
+	else echo "no gunicorn (Debian, Ubuntu: apt-get install gunicorn): its test is left out"; fi
+
+node: $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),$(NODE)/built)
+	@[ -e $(NODE)/built ] || echo "no Node with headers (include/node/node.h): its test is left out"
+$(NODE)/built:
+	@mkdir -p $(NODE)
+	@echo "building better-sqlite3 for the tests, once (about half a minute)"
+	@echo '{"private": true}' > $(NODE)/package.json
+	@cd $(NODE) && npm_config_nodedir=$(NODE_PREFIX) npm_config_build_from_source=true CFLAGS=-O0 CXXFLAGS=-O0 \
+	  npm install --no-audit --no-fund --loglevel=error better-sqlite3@$(BETTER_SQLITE3)
 	@touch $@
 
 demo: all ## perform the walkthrough on the embedded dir target, under a minute

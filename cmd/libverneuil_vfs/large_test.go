@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -125,11 +124,8 @@ func (s *site) manifestBytes() int64 {
 
 // TestPythonThreads: threads of one process, each with a connection, write one database.
 func TestPythonThreads(t *testing.T) {
-	const python = "/usr/bin/python3"
 	lib := library(t)
-	if r := run(t, nil, "sh", "-c", python+` -c 'import sqlite3; sqlite3.Connection.enable_load_extension'`); r.code != 0 {
-		t.Skipf("%s cannot load extensions into SQLite: %s", python, strings.TrimSpace(r.stderr))
-	}
+	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	for _, journal := range journals {
 		t.Run(journal, func(t *testing.T) {
 			s := dirSite(t)
