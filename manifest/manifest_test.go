@@ -179,6 +179,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(stored, false)
 		f.Add(stored[40:], true)
 	}
+	addVectors(f, func(stored []byte) { f.Add(stored, false) })
 	f.Fuzz(func(t *testing.T, stored []byte, bodyOnly bool) {
 		if bodyOnly { // let the fuzzer past the checksum
 			sum := chunkstore.Sum(stored)

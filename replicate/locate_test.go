@@ -82,6 +82,39 @@ func TestRedacted(t *testing.T) {
 	}
 }
 
+// FuzzLocate: no URI panics, and none that is taken or refused is repeated with what
+// stands before an @ or behind a ?.
+func FuzzLocate(f *testing.F) {
+	for _, uri := range []string{"verneuil://h/db", "verneuil:///../../etc/x", "s3://b.r.127.0.0.1:9000/a/b", "https://u:p@h:1/x?y=z",
+		"file:///a\x00b", "/a/%2e%2e%2f", "http://[::1]:x/", "://", "s3://u@b.r/k"} {
+		f.Add(uri)
+	}
+	p := newPublisher(f)
+	f.Fuzz(func(t *testing.T, uri string) {
+		const secret = "ZqSecretZq"
+		l, err := Locate(uri, "here", p.store)
+		if err == nil && l.String() == "" {
+			t.Errorf("%q: no name", uri)
+		}
+		scheme, rest, ok := strings.Cut(uri, "://")
+		if lower := strings.ToLower(scheme); !ok || lower == "file" || lower == "verneuil" || strings.Contains(scheme, "/") {
+			return
+		}
+		for _, with := range []string{scheme + "://u:" + secret + "@" + rest, uri + "?" + secret} {
+			if strings.Contains(rest, "?") || strings.Contains(rest, "#") {
+				continue // where the secret goes then, is that URI's matter
+			}
+			l, err := Locate(with, "here", p.store)
+			if err == nil {
+				err = errors.New(l.String())
+			}
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%q: %v", with, err)
+			}
+		}
+	})
+}
+
 // checkLocator wants l to find m, then to say that its ETag stands.
 func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) {
 	t.Helper()
