@@ -18,7 +18,9 @@ import (
 )
 
 // A test that kills writers re-executes its own binary: childEnv holds what the
-// child does, as "path journal-mode point transactions seed".
+// child does, as "path journal-mode point transactions seed". The mode may begin with
+// "stock-", for SQLite's own VFS, or "exclusive-", for locking_mode=exclusive before the first
+// access: then the wal-index lies on the heap.
 const childEnv = "VERNEUIL_TEST_CHILD"
 
 // The points at which a child dies.
@@ -43,7 +45,10 @@ func child() int {
 func die() { syscall.Kill(os.Getpid(), syscall.SIGKILL) }
 
 func writeUntilDead(args []string) error {
-	path, journal, point := args[0], args[1], args[2]
+	path, point := args[0], args[2]
+	journal, stock := strings.CutPrefix(args[1], "stock-")
+	journal, exclusive := strings.CutPrefix(journal, "exclusive-")
+	vfs := map[bool]string{false: "verneuil", true: "unix"}[stock]
 	n, _ := strconv.Atoi(args[3])
 	seed, _ := strconv.ParseUint(args[4], 10, 64)
 	r := rand.New(rand.NewPCG(seed, uint64(os.Getpid())))
@@ -57,7 +62,7 @@ func writeUntilDead(args []string) error {
 		})
 		return nil
 	}})
-	db, err := sql.Open("dying", "file:"+path+"?vfs=verneuil&_busy_timeout=20000")
+	db, err := sql.Open("dying", "file:"+path+"?_busy_timeout=20000&vfs="+vfs)
 	if err != nil {
 		return err
 	}
@@ -67,6 +72,9 @@ func writeUntilDead(args []string) error {
 		if err == nil {
 			_, err = db.Exec(query, args...)
 		}
+	}
+	if exclusive {
+		run("pragma locking_mode=exclusive")
 	}
 	run("pragma journal_mode=" + journal)
 	run("pragma cache_size=5")
