@@ -130,7 +130,10 @@
 // end of the log. At the end of the transaction: append the commit frame, store
 // version and size, then head, then sequence (release: whoever sees a sequence sees
 // what it counts), then clear writing, then wake the replicator if armed. A process that dies before head is stored leaves garbage
-// beyond head, which the next transaction overwrites.
+// beyond head, which the next transaction overwrites. Under locking EXCLUSIVE nothing tells
+// of the end of a rollback after a spill (no unlock, no file control, only writes to the
+// journal, which is not ours): its writes, and the mark, stay with the transaction that
+// follows, and are recorded with it. Until then a base copy waits; the mirror has what was committed.
 //
 // The replicator, holding lock: read generation, then head; apply the
 // transactions from tail to head to the mirror, then advance tail, then free the
@@ -155,19 +158,32 @@
 // publishes it, and then counts sequence up. Page writes to the database while its WAL
 // is open are checkpoints of frames that we have: they are not recorded.
 //
+// Committed is what the wal-index calls so, and nothing else: a writer killed between its
+// commit frame and the wal-index leaves a valid frame that never was committed, and that
+// the next writer overwrites. Everybody asks the wal-index in a way of his own. At the end of
+// a commit the recorder reads it and publishes what it says. When a WAL is reset it is
+// reset already, so the recorder has noted it when it took the WRITE lock (in memory,
+// in the same process). A base copy and a flush, which look for commits that nobody has
+// published, read the -shm file, and take the published position if that is
+// further. Where there is no wal-index, one on the heap apart, nobody is in the WAL, and
+// who comes next recovers whatever is valid: so they take all of that. Without a note, a
+// recorder takes what is published, and raises generation if more is valid.
+//
 // Copy on reset: before frames are lost (a new header is written at offset 0, or the
 // file is truncated to 0 or deleted) the recorder appends those that the replicator
-// has not consumed, up to the last commit, to the changelog as one transaction;
-// only then are the salts replaced. Which commit is the last one the wal-index says, noted
-// when the WRITE lock was taken: a writer killed between its commit frame and the
-// wal-index leaves a valid frame that never was committed. Where nothing was noted, valid
-// commits beyond the published one raise generation. So a replicator reads salts, then head, applies
-// the log up to head, and then the frames of those salts up to the published one.
+// has not consumed, up to the last committed one, to the changelog as one transaction, each page
+// once; only then are the salts replaced. The record says up to which position, and that is consumed
+// with it. So a replicator reads salts, then head, applies the log up to head, and only then
+// frames of those salts: what the log has is older than they, and must not come later.
 //
 // That nobody else used the WAL between two of ours shows in the salts: a reset adds
 // 1 to salt-1 (wal.c, walRestartHdr). Where no frame of ours is in the WAL, it shows in
 // the database's modification time, since the only writes to the file are checkpoints,
-// and those only of commits. Anything else raises generation.
+// and those only of commits. Anything else raises generation. (Before Linux 6.13 times
+// of files go by the clock's ticks, of 1 to 10 ms. A stock process that in the very tick in
+// which the last connection of ours was closed opens the database, commits, and closes it,
+// so that it is checkpointed, is not noticed then. To keep more evidence, such as
+// page 1, would take a read of the database by that close; it was not thought worth it.)
 //
 // The base copy first declares nothing consumed, so that copy on reset leaves every
 // frame in the log; after the copy it applies the log, and then all frames of the
