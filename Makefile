@@ -38,8 +38,13 @@ LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURD
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE)
 
+# BENCH_PARTS: which chapters (default: all); see testdata/bench/main.go.
+BENCH_PARTS ?=
+BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -results $(CURDIR)/bench/results.md
+
 .PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
-        sqlite3-shell minio gunicorn node demo fuzz crash sanitize valgrind bench install clean distclean help
+        sqlite3-shell minio gunicorn node demo fuzz crash sanitize valgrind bench bench-quick bench-long \
+        bench-publish bench-tools install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
@@ -62,18 +67,18 @@ check: check-format check-tidy vet check-c
 
 check-format:
 	@echo gofmt -l .
-	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)) || exit; \
+	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) testdata/bench) || exit; \
 	if [ -n "$$files" ]; then echo "not formatted (run gofmt -w):"; echo "$$files"; exit 1; fi
 
 check-tidy: modules
 	$(GO) mod tidy -diff
 
 vet: modules
-	$(CGO) $(GO) vet ./...
+	$(CGO) $(GO) vet ./... ./testdata/bench
 
 # The C files by themselves, with more warnings than cgo lets through.
 check-c: modules
-	@for file in cgo/*.c; do \
+	@for file in cgo/*.c testdata/bench/host/*.c; do \
 	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
 	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -c -o /dev/null $$file || exit; \
 	done
@@ -136,8 +141,21 @@ sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) 
 valgrind:
 	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q valgrind; }
 
-bench: all sqlite3-shell ## ratios to stock SQLite and to cp and zstd, into bench/results.md, ten minutes
-	GO="$(GO)" CC="$(CC)" bash testdata/bench/run.sh $(BUILD) "$(SQLITE_HEADERS)" $(CURDIR)/bench/results.md
+bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into bench/results.md (15 minutes)
+	$(BENCH) -form normal -parts "$(BENCH_PARTS)"
+
+bench-quick: all sqlite3-shell bench-tools ## the same with small sizes, 2 minutes
+	$(BENCH) -form quick -parts "$(BENCH_PARTS)"
+
+bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 60 GB of disk
+	$(BENCH) -form long -parts "$(BENCH_PARTS)"
+
+bench-publish: ## put the last run's main table and plot into the README
+	$(GO) run ./testdata/bench -publish README.md -results bench/results.md
+
+bench-tools: minio ## what bench compares with, built once into .tools; what cannot be built is left out
+	@GO="$(GO)" CC="$(CC)" bash testdata/bench/tools.sh $(TOOLS)
+	@$(GO) build -o $(BUILD)/bench ./testdata/bench
 
 install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
@@ -151,4 +169,4 @@ distclean: clean ## remove the tools (MinIO) too
 	rm -rf $(TOOLS)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,212 @@
+// Command bench measures what replication costs: against stock SQLite, against
+// standard tools and against the other systems of the field, each in the same run
+// and in turns, because what else a machine does must fall on both. `make bench` runs it.
+//
+//	bench [-form quick|normal|long] [-parts LIST] -root DIR -results FILE
+//
+// It writes Markdown tables to FILE after each part, and plots beside it
+// (FILE without .md, and -NAME.svg). A part that fails says so in the results, and the
+// next one goes on; a peer that cannot be built is left out, with the reason.
+//
+// `host` (C, in the directory of that name) is the application that uses SQLite; it
+// prints plain numbers. Everything else is here: report.go holds what is written,
+// stat.go what is computed, run.go and server.go what runs beside us, and each part has a
+// file of its own.
+//
+//	bench -publish README -results FILE
+//
+// copies the last run's main table and plot into README, between its marks.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// form is how long a run may take.
+type form struct {
+	name     string
+	seconds  float64 // for each cell of the writer's matrix
+	sweep    float64 // for each rate of commits
+	bill     float64 // for the loads whose calls are counted
+	turns    int
+	bulk     []int // MiB that are synced and restored
+	growth   []int // MiB of databases that a row of is updated
+	sparse   []int // the same, with a hole
+	replica  int   // MiB
+	wal      int   // rows
+	rates    []int
+	fullGrid bool
+}
+
+var forms = map[string]form{
+	"quick": {name: "quick", seconds: 0.4, sweep: 3, bill: 12, turns: 3, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
+		replica: 64, wal: 100_000, rates: []int{1, 1000}},
+	"normal": {name: "normal", seconds: 1.2, sweep: 5, bill: 65, turns: 3, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{16384},
+		replica: 512, wal: 500_000, rates: []int{1, 10, 100, 1000}, fullGrid: true},
+	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, bulk: []int{100, 1024, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
+		replica: 1024, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, fullGrid: true},
+}
+
+// part is a chapter of the results.
+type part struct {
+	name, title string
+	run         func(*bench) error
+}
+
+var parts = []part{
+	{"size", "Size, start, fork", partSize},
+	{"writer", "Commit and read latency, nothing else running", func(b *bench) error { return partWriter(b, false) }},
+	{"load", "The same while another database of the process uploads a backlog at full speed", func(b *bench) error { return partWriter(b, true) }},
+	{"syscalls", "System calls and bytes of a one-page commit", partSyscalls},
+	{"memory", "Memory and threads", partMemory},
+	{"wal", "WAL size and checkpoints", partWAL},
+	{"lag", "Lag, calls and processor time at a rate of commits", partLag},
+	{"bill", "API calls, bytes and the monthly bill", partBill},
+	{"growth", "The same one-row commit on databases of all sizes", partGrowth},
+	{"replica", "Replica", partReplica},
+	{"bulk", "Sync and restore", partBulk},
+	{"rust", "Commits: the original Verneuil", partRust},
+	{"litestream", "Replicas: Litestream's VFS", partLitestreamVFS},
+}
+
+// partLimit ends a part that hangs.
+var partLimit = map[string]time.Duration{"quick": 4 * time.Minute, "normal": 10 * time.Minute, "long": 2 * time.Hour}
+
+// bench is one run.
+type bench struct {
+	form
+	ctx    context.Context
+	root   string // of the sources
+	lib    string // libverneuil_vfs.so
+	ctl    string // verneuilctl
+	host   string // the C program
+	dir    string // for data, on the disk of the results
+	report *report
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	formName := flag.String("form", "normal", "how long: quick, normal or long")
+	names := flag.String("parts", "", "which parts to run, separated by blanks (default: all)")
+	root := flag.String("root", ".", "the directory of the sources, with build/ made")
+	results := flag.String("results", "bench/results.md", "file of the tables")
+	headers := flag.String("headers", "", "directory of SQLite's headers")
+	readme := flag.String("publish", "", "copy the main table and plot of the last run into this file")
+	flag.Parse()
+	path, err := filepath.Abs(*results)
+	if err != nil {
+		return err
+	}
+	if *readme != "" {
+		return publish(*readme, path)
+	}
+	f, ok := forms[*formName]
+	if !ok {
+		return fmt.Errorf("no form %q", *formName)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := &bench{form: f, ctx: ctx}
+	if b.root, err = filepath.Abs(*root); err != nil {
+		return err
+	}
+	b.lib, b.ctl = filepath.Join(b.root, "build/libverneuil_vfs.so"), filepath.Join(b.root, "build/verneuilctl")
+	chosen, err := choose(*names)
+	if err != nil {
+		return err
+	}
+	return b.all(chosen, path, *headers)
+}
+
+func choose(names string) ([]part, error) {
+	if strings.TrimSpace(names) == "" {
+		return parts, nil
+	}
+	var chosen []part
+	for _, name := range strings.Fields(names) {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no part %q", name)
+		}
+		chosen = append(chosen, parts[i])
+	}
+	return chosen, nil
+}
+
+// all runs the parts. Its error is about what they share; theirs are in the results.
+func (b *bench) all(chosen []part, path, headers string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), "results-data.") // a real disk, where /tmp may be memory
+	if err != nil {
+		return err
+	}
+	b.dir = dir
+	defer os.RemoveAll(dir)
+	hideAccount()
+	if err := b.compile(headers); err != nil {
+		return err
+	}
+	b.report = newReport(b, path)
+	failed := 0
+	for _, p := range chosen {
+		start := time.Now()
+		fmt.Fprintf(os.Stderr, "== %s: %s\n", p.name, p.title)
+		b.report.chapter(p.name, p.title)
+		if err := b.runPart(p); err != nil {
+			failed++
+			b.report.text("**This part failed: %s**", strings.ReplaceAll(err.Error(), "\n", " "))
+		}
+		b.report.took(time.Since(start))
+		if err := b.report.write(); err != nil {
+			return err
+		}
+		if b.ctx.Err() != nil {
+			return errors.New("interrupted; the results have what was measured")
+		}
+	}
+	fmt.Fprintln(os.Stderr, "results are in", path)
+	if failed > 0 {
+		return fmt.Errorf("%d parts failed; the results say why", failed)
+	}
+	return nil
+}
+
+func (b *bench) runPart(p part) (err error) {
+	outer := b.ctx
+	ctx, cancel := context.WithTimeout(outer, partLimit[b.form.name])
+	defer cancel()
+	b.ctx = ctx
+	defer func() { b.ctx = outer }()
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+			fmt.Fprintf(os.Stderr, "%v\n%s", v, debug.Stack())
+		}
+	}()
+	if err := p.run(b); err != nil {
+		if ctx.Err() != nil && outer.Err() == nil {
+			return fmt.Errorf("out of time: %w", err)
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,368 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Peers are built by tools.sh, which says why one could not be.
+
+// peer finds a peer's file under .tools.
+func (b *bench) peer(path string) (string, error) {
+	file := filepath.Join(b.root, ".tools", path)
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	why, err := os.ReadFile(file + ".missing")
+	if err != nil {
+		return "", fmt.Errorf("%s was not built (make bench-tools)", filepath.Base(path))
+	}
+	return "", errors.New(strings.TrimSpace(string(why)))
+}
+
+// ---------------------------------------------------------------- Litestream
+
+const litestreamBucket = "litestream"
+
+// litestreamConfig writes a configuration for one database.
+func litestreamConfig(home, endpoint, db, path string, interval time.Duration) (string, error) {
+	text := fmt.Sprintf(`dbs:
+  - path: %s
+    replica:
+      type: s3
+      bucket: %s
+      path: %s
+      endpoint: %s
+      region: %s
+      force-path-style: true
+      sync-interval: %s
+`, db, litestreamBucket, path, endpoint, region, interval)
+	if interval < time.Second {
+		text = strings.Replace(text, "    replica:", fmt.Sprintf("    monitor-interval: %s\n    replica:", interval), 1)
+	}
+	file := filepath.Join(home, "litestream.yml")
+	return file, os.WriteFile(file, []byte(text), 0o600)
+}
+
+// ltxSettle is how long Litestream has for its first snapshot, and how long we wait
+// for what it has not sent at the end.
+const ltxSettle = 15 * time.Second
+
+// litestream makes the commits with stock SQLite beside Litestream's daemon.
+func (k *commitRun) litestream(s *server) error {
+	program, err := k.peer("bin/litestream")
+	if err != nil {
+		return err
+	}
+	c, err := count(s)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	if err := newRaw(s.endpoint).bucket(k.ctx, litestreamBucket); err != nil {
+		return err
+	}
+	// Without a WAL there is nothing to replicate for it.
+	if _, _, err := k.take(nil, "sqlite3", k.db, "pragma journal_mode=wal; update t set n=1 where id=1"); err != nil {
+		return err
+	}
+	config, err := litestreamConfig(k.home, c.endpoint, k.db, k.bucket, time.Duration(k.result.interval)*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var puts [][2]time.Time
+	arrived := make(chan struct{}, 1)
+	c.watch(func(_ string, begin, end time.Time, _ []byte) {
+		mu.Lock()
+		puts = append(puts, [2]time.Time{begin, end})
+		mu.Unlock()
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+	})
+	daemon, err := k.launch(nil, program, "replicate", "-config", config)
+	if err != nil {
+		return err
+	}
+	go io.Copy(io.Discard, daemon.stdout)
+	defer daemon.end(os.Kill)
+	select {
+	case <-arrived:
+	case <-time.After(ltxSettle):
+		return fmt.Errorf("it has sent nothing: %s", tail(daemon.stderr.String()))
+	}
+	p, err := k.host(nil, "-", "unix")
+	if err != nil {
+		return err
+	}
+	before, cpu := c.now(), processCPU(daemon.Process.Pid)
+	if err := k.finish(p); err != nil {
+		return err
+	}
+	if k.commits, err = readCommits(k.out); err != nil {
+		return err
+	}
+	last := k.commits[len(k.commits)-1].at
+	for {
+		mu.Lock()
+		done := len(puts) > 0 && puts[len(puts)-1][0].After(last)
+		mu.Unlock()
+		if done {
+			break
+		}
+		select {
+		case <-arrived:
+		case <-time.After(ltxSettle):
+			return errors.New("the last commit was never sent")
+		}
+	}
+	k.result.used = c.now().minus(before)
+	k.result.cpu += (processCPU(daemon.Process.Pid) - cpu) * 1e6 / float64(len(k.commits))
+	if err := k.read(p); err != nil {
+		return err
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	i := 0
+	for _, commit := range k.commits {
+		for i < len(puts) && puts[i][0].Before(commit.at) {
+			i++
+		}
+		if i == len(puts) {
+			return errors.New("the last commit was never sent")
+		}
+		k.result.stored = append(k.result.stored, puts[i][1].Sub(commit.at).Seconds()*1e3)
+	}
+	k.result.versions = len(puts)
+	return nil
+}
+
+// processCPU is what a running process has used, in seconds.
+func processCPU(pid int) float64 {
+	body, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(body), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	const ticks = 100 // USER_HZ, on every Linux that we know
+	user, _ := strconv.ParseFloat(fields[11], 64)
+	system, _ := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / ticks
+}
+
+func (k *bulkRun) litestreamSync() (cost, error) {
+	program, err := k.peer("bin/litestream")
+	if err != nil {
+		return cost{}, err
+	}
+	if err := newRaw(k.server.endpoint).bucket(k.ctx, litestreamBucket); err != nil {
+		return cost{}, err
+	}
+	// Its own copy: it leaves files beside the database, and turns it to WAL.
+	home := filepath.Join(k.dir, "litestream")
+	os.RemoveAll(home)
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return cost{}, err
+	}
+	db := filepath.Join(home, "a.db")
+	if err := k.copyFile(k.db, db); err != nil {
+		return cost{}, err
+	}
+	config, err := litestreamConfig(home, k.server.endpoint, db, "bulk", time.Second)
+	if err != nil {
+		return cost{}, err
+	}
+	_, c, err := k.take(nil, program, "replicate", "-once", "-config", config)
+	return c, err
+}
+
+func (k *bulkRun) litestreamRestore() (cost, error) {
+	program, err := k.peer("bin/litestream")
+	if err != nil {
+		return cost{}, err
+	}
+	out := filepath.Join(k.dir, "litestream", "out")
+	_, c, err := k.take(nil, program, "restore", "-config", filepath.Join(k.dir, "litestream", "litestream.yml"), "-o", out,
+		filepath.Join(k.dir, "litestream", "a.db"))
+	if err != nil {
+		return c, err
+	}
+	info, err := os.Stat(out)
+	if err == nil && info.Size() == 0 {
+		err = errors.New("it restored an empty file")
+	}
+	os.RemoveAll(filepath.Join(k.dir, "litestream"))
+	return c, err
+}
+
+// ---------------------------------------------------------------- the original Verneuil
+
+func (k *bulkRun) rust(args ...string) (cost, error) {
+	program, err := k.peer("bin/verneuil-rs")
+	if err != nil {
+		return cost{}, err
+	}
+	env, err := configure(filepath.Join(k.dir, "rust"), s3Target(k.server.endpoint, "rust"), nil)
+	if err != nil {
+		return cost{}, err
+	}
+	_, c, err := k.take(env, program, args...)
+	return c, err
+}
+
+func (k *bulkRun) rustSync() (cost, error) {
+	os.RemoveAll(filepath.Join(k.dir, "rust"))
+	return k.rust("sync", k.db)
+}
+
+func (k *bulkRun) rustRestore() (cost, error) {
+	out := filepath.Join(k.dir, "out")
+	defer os.Remove(out)
+	c, err := k.rust("restore", "--source-path", k.db, "--out", out)
+	if err != nil {
+		return c, err
+	}
+	return c, same(k.db, out)
+}
+
+// rustCells are what the original can do: it has no WAL.
+var rustCells = []string{"delete/full/4096/1", "truncate/full/4096/1", "truncate/off/4096/1", "persist/off/4096/1", "delete/full/4096/100",
+	"truncate/off/4096/100", "read/delete/4096/10"}
+
+// partRust runs the writer's cells with the original extension, which has the
+// same VFS name and pragmas.
+func partRust(b *bench) error {
+	lib, err := b.peer("lib/rust/libverneuil_vfs.so")
+	if err != nil {
+		b.report.text("Skipped: %v.", err)
+		return nil
+	}
+	dir, remove, err := b.fresh("rust")
+	if err != nil {
+		return err
+	}
+	defer remove()
+	s, err := b.serve("minio", filepath.Join(dir, "minio"))
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	libs := []string{lib, b.lib}
+	var results [2][]*cellResult
+	for i, lib := range libs {
+		home := filepath.Join(dir, strconv.Itoa(i))
+		env, err := configure(home, s3Target(s.endpoint, fmt.Sprintf("side-%d", i)), nil)
+		if err != nil {
+			return err
+		}
+		out, _, err := b.take(env, b.host, append([]string{"commit", lib, home, fmt.Sprint(b.seconds), "0"}, rustCells...)...)
+		if err != nil {
+			return err
+		}
+		if results[i], err = parseCells(out); err != nil {
+			return err
+		}
+	}
+	var rows []row
+	for i, theirs := range results[0] {
+		ours := results[1][i]
+		rows = append(rows, row{theirs.name, times(theirs.stock), theirs.ratio(statMedian), ours.ratio(statMedian), over(theirs.ratio(statMedian).Median, ours.ratio(statMedian).Median),
+			theirs.ratio(statCPU), ours.ratio(statCPU)})
+	}
+	b.report.text("The original Verneuil 0.6.4 (Rust) and this one, each in turns with stock SQLite in a process of its own, with MinIO as the target; the original has no WAL.")
+	b.report.table([]string{"", "stock us: median, p99, max", "Rust x stock", "verneuil x stock", "Rust to verneuil", "Rust CPU x", "verneuil CPU x"}, rows)
+	return nil
+}
+
+// ---------------------------------------------------------------- Litestream's VFS
+
+// partLitestreamVFS reads the same database through both projects' replicas.
+func partLitestreamVFS(b *bench) error {
+	program, err := b.peer("bin/litestream")
+	lib, err2 := b.peer("lib/litestream-vfs.so")
+	if err := errors.Join(err, err2); err != nil {
+		b.report.text("Skipped: %v.", err)
+		return nil
+	}
+	dir, remove, err := b.fresh("lsvfs")
+	if err != nil {
+		return err
+	}
+	defer remove()
+	s, err := b.serve("minio", filepath.Join(dir, "minio"))
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	r := &readers{bench: b, dir: dir, db: filepath.Join(dir, "a.db"), server: s}
+	const mib = 8 // it fetches page by page
+	if err := b.fill(r.db, mib); err != nil {
+		return err
+	}
+	if err := r.sync(); err != nil {
+		return err
+	}
+	k := &bulkRun{bench: b, dir: dir, db: r.db, server: s}
+	if _, err := k.litestreamSync(); err != nil {
+		return fmt.Errorf("%s: %w", program, err)
+	}
+	c, err := count(s)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	sql := []string{pointSQL, pointSQL, scanSQL, scanSQL}
+	var all [2][5][]float64
+	var used [2]calls
+	var peak [2][]float64
+	for turn := range b.turns {
+		for i := range 2 {
+			side := i ^ turn&1
+			env, args := []string{"LITESTREAM_REPLICA_URL=s3://" + litestreamBucket + "/bulk?endpoint=" + strings.TrimPrefix(c.endpoint, "http://") + "&region=" + region + "&force-path-style=true",
+				"LITESTREAM_LOG_LEVEL=ERROR"}, []string{"query", lib, "litestream", "file:a.db"}
+			if side == 1 {
+				if env, err = r.reader(c.endpoint); err != nil {
+					return err
+				}
+				args = []string{"query", b.lib, "verneuil_snapshot", replicaURI(r.db)}
+			}
+			before := c.now()
+			out, spent, err := b.take(env, b.host, append(args, sql...)...)
+			if err != nil {
+				return err
+			}
+			lines, err := numbers(out)
+			if err != nil || len(lines) != 5 {
+				return fmt.Errorf("host query said %q: %v", out, err)
+			}
+			used[side] = c.now().minus(before)
+			for n, line := range lines {
+				all[side][n] = append(all[side][n], line[0]/1e3)
+			}
+			peak[side] = append(peak[side], spent.peakMiB)
+		}
+	}
+	var rows []row
+	for n, name := range []string{"open, ms", "first query by key, ms", "the same again, ms", "scan of everything, ms", "scan again, ms"} {
+		rows = append(rows, row{name, spreadOf(all[0][n]), spreadOf(all[1][n]), ratios(all[1][n], all[0][n])})
+	}
+	rows = append(rows, row{"calls of all", used[0].String(), used[1].String(), over(float64(used[1].all()), float64(used[0].all()))},
+		row{"MB down", float64(used[0].down) / 1e6, float64(used[1].down) / 1e6, over(float64(used[1].down), float64(used[0].down))},
+		row{"peak MiB", spreadOf(peak[0]).Median, spreadOf(peak[1]).Median, over(spreadOf(peak[1]).Median, spreadOf(peak[0]).Median)})
+	b.report.text("A database of %s in MinIO, as Litestream and as verneuil have stored it, each read through its own VFS, in processes that have nothing cached.", size(mib))
+	b.report.table([]string{"", "litestream VFS", "verneuil_snapshot", "verneuil / litestream"}, rows)
+	return nil
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	scanSQL  = "select sum(length(s)+length(b)) from t"
+	pointSQL = "select s from t where id=4321"
+)
+
+// readers is what the replica part works on.
+type readers struct {
+	*bench
+	dir, db string
+	server  *server
+	objects map[string]int64 // of the chunk bucket
+	runs    int
+}
+
+// partReplica compares a replica with a local file, and its fetches with plain GETs.
+func partReplica(b *bench) error {
+	dir, remove, err := b.fresh("replica")
+	if err != nil {
+		return err
+	}
+	defer remove()
+	r := &readers{bench: b, dir: dir, db: filepath.Join(dir, "a.db")}
+	if r.server, err = b.serve("minio", filepath.Join(dir, "minio")); err != nil {
+		return err
+	}
+	defer r.server.stop()
+	if err := b.fill(r.db, b.replica); err != nil {
+		return err
+	}
+	if err := r.sync(); err != nil {
+		return err
+	}
+	if r.objects, err = objects(b.ctx, r.server.endpoint, "r-chunks"); err != nil {
+		return err
+	}
+	b.report.text("A database of %s in MinIO (%d chunk objects, %.0f MB), read by `host` through verneuil_snapshot; the peers are a local copy and plain GETs, 8 at a time, of the same objects.",
+		size(b.replica), len(r.objects), float64(sumSizes(r.objects))/1e6)
+	var failed error
+	for _, step := range []struct {
+		name string
+		run  func() error
+	}{{"warm reads", r.warm}, {"cold scan", r.coldScan}, {"first query", r.firstQuery}, {"refresh", r.refresh}, {"10 readers", r.shared}} {
+		if err := step.run(); err != nil {
+			failed = fmt.Errorf("%s: %w", step.name, err)
+			b.report.text("**%s failed: %v.**", step.name, err)
+		}
+	}
+	return failed
+}
+
+func sumSizes(all map[string]int64) (n int64) {
+	for v := range maps.Values(all) {
+		n += v
+	}
+	return n
+}
+
+func (r *readers) sync() error {
+	env, err := configure(filepath.Join(r.dir, "writer"), s3Target(r.server.endpoint, "r"), nil)
+	if err != nil {
+		return err
+	}
+	_, _, err = r.take(env, r.ctl, "sync", r.db)
+	return err
+}
+
+// reader is the environment of a process that has nothing cached.
+func (r *readers) reader(endpoint string, more ...object) ([]string, error) {
+	r.runs++
+	home := filepath.Join(r.dir, fmt.Sprintf("reader-%d", r.runs))
+	targets := append([]object{s3Target(endpoint, "r")}, more...)
+	return configure(home, targets[0], object{"replication_targets": targets, "tempdir": home})
+}
+
+func (r *readers) warm() error {
+	env, err := r.reader(r.server.endpoint)
+	if err != nil {
+		return err
+	}
+	var rows []row
+	for i, k := range []struct{ name, sql string }{
+		{"point read, 10 pages of cache", "select s from t where id=?1"},
+		{"range of 1,000 rows", "select sum(length(s)) from t where id between ?1 and ?1+1000"},
+		{"scan, the whole table", "select sum(length(s)+length(b)) from t where n<>?1 or 1"},
+	} {
+		seconds := fmt.Sprint(3 * r.seconds)
+		lines, err := r.ask(env, "compare", r.lib, replicaURI(r.db), r.db, seconds, k.sql)
+		if err != nil {
+			return err
+		}
+		var local, ours []float64
+		for _, line := range lines {
+			local, ours = append(local, line[1]), append(ours, line[2])
+		}
+		rows = append(rows, row{k.name, spreadOf(local).Median, spreadOf(ours).Median, ratios(ours, local)})
+		if i != 1 {
+			r.report.aim(aim{What: "warm replica to a local file, " + k.name, Aim: 1.05, Got: ratios(ours, local)})
+		}
+	}
+	r.report.table([]string{"warm, in turns in one process", "local file us", "replica us", "x"}, rows)
+	return nil
+}
+
+func (r *readers) coldScan() error {
+	var gets, scans, rss []float64
+	for turn := range r.turns {
+		for i := range 2 {
+			if (turn+i)%2 == 0 {
+				seconds, err := newRaw(r.server.endpoint).getAll(r.ctx, "r-chunks", r.objects)
+				if err != nil {
+					return err
+				}
+				gets = append(gets, seconds)
+				continue
+			}
+			env, err := r.reader(r.server.endpoint)
+			if err != nil {
+				return err
+			}
+			out, c, err := r.take(env, r.bench.host, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), scanSQL)
+			if err != nil {
+				return err
+			}
+			lines, err := numbers(out)
+			if err != nil {
+				return err
+			}
+			scans, rss = append(scans, (lines[0][0]+lines[1][0])/1e6), append(rss, c.peakMiB)
+		}
+	}
+	speed := ratios(gets, scans)
+	mb := float64(sumSizes(r.objects)) / 1e6
+	r.report.table([]string{"cold scan of everything", "seconds", "MB/s of objects", "speed x raw GETs", "peak MiB"}, []row{
+		{"raw parallel GETs", spreadOf(gets), mb / spreadOf(gets).Median, 1.0, "-"},
+		{"open and scan", spreadOf(scans), mb / spreadOf(scans).Median, speed, spreadOf(rss).Median}})
+	r.report.aim(aim{What: "cold replica scan, speed to raw parallel GETs", Aim: 0.9, AtLeast: true, Got: speed,
+		Why: "server and client share the processors here: decompressing and verifying is paid in the same time"})
+	return nil
+}
+
+func (r *readers) firstQuery() error {
+	c, err := count(r.server)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	_, get, err := newRaw(r.server.endpoint).roundTrips(r.ctx, 65536)
+	if err != nil {
+		return err
+	}
+	var first, warmed []float64
+	var used calls
+	for range r.turns {
+		env, err := r.reader(c.endpoint)
+		if err != nil {
+			return err
+		}
+		before := c.now()
+		lines, err := r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL, pointSQL)
+		if err != nil {
+			return err
+		}
+		used = c.now().minus(before)
+		first, warmed = append(first, (lines[0][0]+lines[1][0])/1e3), append(warmed, lines[2][0]/1e3)
+	}
+	r.report.text("First query, by key, in a process with nothing cached: open and query %s ms (%.1f raw GETs of 64 KiB), the same again %s ms. It made %s and fetched %.0f KB, %.4f of the stored bytes.",
+		spreadOf(first), spreadOf(first).Median/1e3/get, spreadOf(warmed), used, float64(used.down)/1e3, float64(used.down)/float64(sumSizes(r.objects)))
+	return nil
+}
+
+func (r *readers) refresh() error {
+	c, err := count(r.server)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	env, err := r.reader(c.endpoint)
+	if err != nil {
+		return err
+	}
+	const refresh = "pragma verneuil_snapshot_refresh=2"
+	args := []string{"query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL}
+	args = append(args, "@"+refresh)
+	for range 20 {
+		args = append(args, refresh)
+	}
+	args = append(args, "@"+refresh, pointSQL, "select n from t where id=4321")
+	p, err := r.launch(env, r.bench.host, args...)
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewReader(p.stdout)
+	next := func() (float64, error) {
+		text, err := lines.ReadString('\n')
+		if err != nil {
+			return 0, fmt.Errorf("%w: %s", err, tail(p.stderr.String()))
+		}
+		v, err := numbers(text)
+		if err != nil {
+			return 0, err
+		}
+		return v[0][0], nil
+	}
+	for range 2 {
+		if _, err := next(); err != nil {
+			return err
+		}
+	}
+	before := c.now()
+	fmt.Fprintln(p.stdin)
+	var same []float64
+	for range 21 {
+		us, err := next()
+		if err != nil {
+			return err
+		}
+		same = append(same, us/1e3)
+	}
+	unchanged := c.now().minus(before)
+	if _, _, err := r.take(nil, "sqlite3", r.db, "update t set n=n+1 where id=4321"); err != nil {
+		return err
+	}
+	if err := r.sync(); err != nil {
+		return err
+	}
+	before = c.now()
+	fmt.Fprintln(p.stdin)
+	us, err := next()
+	if err != nil {
+		return err
+	}
+	changed := c.now().minus(before)
+	query, err := next()
+	if err != nil {
+		return err
+	}
+	touched := c.now().minus(before)
+	if _, err := next(); err != nil {
+		return err
+	}
+	lines.ReadString('\n') // memory
+	p.stdin.Close()
+	if err := p.wait(); err != nil {
+		return err
+	}
+	_, get, err := newRaw(r.server.endpoint).roundTrips(r.ctx, 4096)
+	if err != nil {
+		return err
+	}
+	r.report.table([]string{"refresh", "ms", "x a raw GET of 4 KB", "calls", "bytes down"}, []row{
+		{"nothing new (median of 21)", spreadOf(same), over(spreadOf(same).Median, get*1e3), unchanged.String() + " in all 21", float64(unchanged.down) / 21},
+		{"after a commit of one row", us / 1e3, over(us, get*1e6), changed.String(), float64(changed.down)},
+		{"and the row read", query / 1e3, over(query, get*1e6), touched.minus(changed).String(), float64(touched.down - changed.down)}})
+	return nil
+}
+
+// shared lets ten processes read everything, with one cache directory.
+func (r *readers) shared() error {
+	const readers = 10
+	var rows []row
+	one := 0.0
+	for _, n := range []int{1, readers} {
+		c, err := count(r.server)
+		if err != nil {
+			return err
+		}
+		cache := object{"local": object{"directory": filepath.Join(r.dir, fmt.Sprintf("cache-%d", n)), "num_shards": 8, "capacity": 1 << 20}}
+		start := time.Now()
+		errs := make([]error, n)
+		peaks := make([]float64, n)
+		var group sync.WaitGroup
+		for i := range n {
+			env, err := r.reader(c.endpoint, cache)
+			if err != nil {
+				return err
+			}
+			group.Go(func() {
+				var used cost
+				_, used, errs[i] = r.take(env, r.bench.host, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), scanSQL)
+				peaks[i] = used.peakMiB
+			})
+		}
+		group.Wait()
+		seconds := time.Since(start).Seconds()
+		c.stop()
+		if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+			return errs[i]
+		}
+		if n == 1 {
+			one = seconds
+		}
+		used := c.now()
+		rows = append(rows, row{n, seconds, over(seconds, one), used.String(), over(float64(used.get), float64(len(r.objects))), float64(used.down) / 1e6, over(float64(used.down), float64(sumSizes(r.objects))), spreadOf(peaks)})
+	}
+	r.report.table(strings.Split("processes that scan everything; one cache, empty at first|seconds|x one|calls|GETs / objects|MB down|x the objects|peak MiB of each", "|"), rows)
+	return nil
+}
