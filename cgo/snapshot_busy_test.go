@@ -2,11 +2,13 @@ package cgo_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"strings"
@@ -251,5 +253,20 @@ func TestReplicaPythonThreads(t *testing.T) {
 	rest, _ := io.ReadAll(out)
 	if err := cmd.Wait(); err != nil || string(rest) != "[] True\n" {
 		t.Errorf("%v: %s\n%s", err, rest, &errors)
+	}
+}
+
+// Workers of a Node process read a replica, with its node:sqlite.
+func TestReplicaNodeWorkers(t *testing.T) {
+	node := cmp.Or(os.Getenv("VERNEUIL_NODE_SQLITE"), "node")
+	if err := osexec.Command(node, "-e", "require('node:sqlite')").Run(); err != nil {
+		t.Skipf("no Node with node:sqlite, 22.5 or later (VERNEUIL_NODE_SQLITE names one): %v", err)
+	}
+	s := newReplicaSource(t, filled(300))
+	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", filepath.Join("..", "testdata", "hosts", "replica.mjs"), s.lib, replicaURI)
+	cmd.Env = s.env()
+	out, err := cmd.CombinedOutput()
+	if sum := 300*301/2 + 300*250; err != nil || string(out) != fmt.Sprintf("[%d,%[1]d,%[1]d,%[1]d]\n", sum) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -279,7 +279,7 @@ func spoil(rng *rand.Rand) faultproxy.Plan {
 }
 
 func TestReplicaWorld(t *testing.T) {
-	commits, seed := envNumber("VERNEUIL_WORLD_COMMITS", 30), uint64(envNumber("VERNEUIL_WORLD_SEED", 1))
+	commits, seed := envNumber("VERNEUIL_WORLD_COMMITS", 20), uint64(envNumber("VERNEUIL_WORLD_SEED", 1))
 	for _, journal := range []string{"delete", "wal"} {
 		t.Run(journal, func(t *testing.T) {
 			w := newReplicas(t)
