@@ -237,6 +237,9 @@ func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
 	// szPage is 16 bits wide; 65,536 is stored as 1 (sqlite3.c: WalIndexHdr).
 	pageBytes := uint32(native.Uint16(header[14:]))
 	pageBytes = pageBytes&0xfe00 | (pageBytes&1)<<16
+	if !validPageBytes(pageBytes) {
+		return WALIndex{}, fmt.Errorf("wal-index: page size %d", pageBytes)
+	}
 	return WALIndex{
 		PageBytes: int(pageBytes),
 		// aSalt is copied from the WAL's header as bytes: big-endian.
