@@ -46,10 +46,13 @@ func Restore(ctx context.Context, w io.WriterAt, o RestoreOptions) error {
 	if o.Concurrency <= 0 {
 		o.Concurrency = restoreConcurrency
 	}
-	r := &restore{RestoreOptions: o, w: w, tree: o.Manifest.Tree()}
+	r := &restore{RestoreOptions: o, w: w, tree: o.Manifest.Tree(), tasks: make(chan func(context.Context) error)}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(o.Concurrency)
-	err := r.fetchAll(ctx, group)
+	for range o.Concurrency {
+		group.Go(func() error { return r.work(ctx) })
+	}
+	err := r.fetchAll(ctx)
+	close(r.tasks)
 	// A worker's error is the cause when fetchAll stopped because of ctx.
 	if workerErr := group.Wait(); workerErr != nil {
 		err = workerErr
@@ -63,15 +66,37 @@ func Restore(ctx context.Context, w io.WriterAt, o RestoreOptions) error {
 // restore is one run of Restore.
 type restore struct {
 	RestoreOptions
-	w    io.WriterAt
-	tree *manifest.Tree
+	w     io.WriterAt
+	tree  *manifest.Tree
+	tasks chan func(context.Context) error
 
 	mu   sync.Mutex // also held while Progress runs
 	done int64
 }
 
-// fetchAll starts the fetches of all chunks in group, which bounds them.
-func (r *restore) fetchAll(ctx context.Context, group *errgroup.Group) error {
+// work does tasks until there are no more, or one fails. A goroutine for each task
+// would have to grow its stack for each.
+func (r *restore) work(ctx context.Context) error {
+	for task := range r.tasks {
+		if err := task(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start has a worker do task.
+func (r *restore) start(ctx context.Context, task func(context.Context) error) error {
+	select {
+	case r.tasks <- task:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// fetchAll has workers fetch all chunks.
+func (r *restore) fetchAll(ctx context.Context) error {
 	chunks := r.Manifest.Chunks()
 	for start := 0; start < chunks; start += restoreBatch {
 		end := min(start+restoreBatch, chunks)
@@ -90,17 +115,19 @@ func (r *restore) fetchAll(ctx context.Context, group *errgroup.Group) error {
 		if end < chunks {
 			// The next leaf, so that nobody waits for it when its turn comes.
 			// The Lookups above then find it there, or share this fetch.
-			next := end
-			group.Go(func() error {
-				_, err := r.tree.Lookup(ctx, next, r.Fetch)
+			err := r.start(ctx, func(ctx context.Context) error {
+				_, err := r.tree.Lookup(ctx, end, r.Fetch)
 				return err
 			})
-		}
-		for _, id := range ids {
-			if err := ctx.Err(); err != nil {
+			if err != nil {
 				return err
 			}
-			group.Go(func() error { return r.chunk(ctx, id, places[id]) })
+		}
+		for _, id := range ids {
+			err := r.start(ctx, func(ctx context.Context) error { return r.chunk(ctx, id, places[id]) })
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return ctx.Err()

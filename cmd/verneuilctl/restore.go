@@ -56,7 +56,7 @@ func restore(ctx context.Context, g *global, from *origin, out string) error {
 	defer bar.end()
 	options := replicate.RestoreOptions{
 		Manifest:    m,
-		Fetch:       s.store.GetChunk,
+		Fetch:       s.store.GetChunkAlone,
 		Concurrency: s.config.UploadConcurrency,
 		Progress:    func(done, total int64) { bar.set("restore", done, total) },
 	}
