@@ -128,7 +128,7 @@ func (k *bulkRun) once() (err error) {
 	if k.server, err = k.serve(k.kind, storage); err != nil {
 		return err
 	}
-	defer os.RemoveAll(storage)
+	defer k.discard(storage)
 	defer k.server.stop()
 	for _, s := range bulkSteps {
 		s3only := s.base == syncDir || s.base == restoreDir
@@ -146,7 +146,7 @@ func (k *bulkRun) once() (err error) {
 		k.costs[s.name] = append(k.costs[s.name], c)
 	}
 	for _, name := range []string{"store", "out", "copy", "copy.zst"} {
-		os.RemoveAll(filepath.Join(k.dir, name))
+		k.discard(filepath.Join(k.dir, name))
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (k *bulkRun) ourSync(s3 bool) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
-	os.RemoveAll(filepath.Join(k.dir, map[bool]string{true: "s3", false: "dir"}[s3], "spool"))
+	k.discard(filepath.Join(k.dir, map[bool]string{true: "s3", false: "dir"}[s3], "spool"))
 	_, c, err := k.take(env, k.ctl, "sync", k.db)
 	return c, err
 }

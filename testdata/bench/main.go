@@ -29,6 +29,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -47,13 +48,14 @@ type form struct {
 	wal      int   // rows
 	rates    []int
 	fullGrid bool
+	keeps    bool // what is discarded, until the end: see discard
 }
 
 var forms = map[string]form{
 	"quick": {name: "quick", seconds: 0.4, sweep: 3, bill: 12, turns: 3, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
-		replica: 64, wal: 100_000, rates: []int{1, 1000}},
-	"normal": {name: "normal", seconds: 1.2, sweep: 5, bill: 65, turns: 3, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{16384},
-		replica: 512, wal: 500_000, rates: []int{1, 10, 100, 1000}, fullGrid: true},
+		replica: 64, wal: 100_000, rates: []int{1, 1000}, keeps: true},
+	"normal": {name: "normal", seconds: 1, sweep: 4, bill: 65, turns: 3, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
+		replica: 256, wal: 500_000, rates: []int{1, 10, 100, 1000}, fullGrid: true, keeps: true},
 	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, bulk: []int{100, 1024, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
 		replica: 1024, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, fullGrid: true},
 }
@@ -93,6 +95,8 @@ type bench struct {
 	host   string // the C program
 	dir    string // for data, on the disk of the results
 	report *report
+
+	discarded atomic.Int64
 }
 
 func main() {

@@ -173,7 +173,7 @@ func (k *bulkRun) litestreamSync() (cost, error) {
 	}
 	// Its own copy: it leaves files beside the database, and turns it to WAL.
 	home := filepath.Join(k.dir, "litestream")
-	os.RemoveAll(home)
+	k.discard(home)
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return cost{}, err
 	}
@@ -224,7 +224,7 @@ func (k *bulkRun) rust(args ...string) (cost, error) {
 }
 
 func (k *bulkRun) rustSync() (cost, error) {
-	os.RemoveAll(filepath.Join(k.dir, "rust"))
+	k.discard(filepath.Join(k.dir, "rust"))
 	return k.rust("sync", k.db)
 }
 

@@ -7,10 +7,10 @@
 # results repeat it. Delete that file to try again.
 set -uo pipefail
 
-tools=$1
-go=${GO:-go}
+export tools=$1 go=${GO:-go} litestream=v0.5.18
 mkdir -p "$tools/bin" "$tools/lib/rust"
 work=$(mktemp -d)
+export work
 trap 'rm -rf "$work"' EXIT
 
 # once FILE TITLE COMMAND...: COMMAND must make $tools/FILE.
@@ -19,7 +19,7 @@ once() {
   shift 2
   [ -e "$file" ] || [ -e "$file.missing" ] && return
   echo "building $title, once"
-  if ! (cd "$work" && timeout 1200 "$@") >"$work/log" 2>&1 || [ ! -e "$file" ]; then
+  if ! (cd "$work" && timeout 1200 bash -c '"$@"' - "$@") >"$work/log" 2>&1 || [ ! -e "$file" ]; then
     echo "$title could not be built: $(grep -v '^ *$' "$work/log" | tail -1)" | tee "$file.missing"
   fi
 }
@@ -27,8 +27,6 @@ once() {
 install_go() { # PACKAGE@VERSION
   GOBIN=$tools/bin GOFLAGS='' CGO_ENABLED=0 "$go" install -trimpath -ldflags "-s -w" "$1"
 }
-
-litestream=v0.5.18
 
 litestream_vfs() {
   # As in its Makefile: an archive of Go, linked to an entry point in C.
@@ -54,6 +52,7 @@ verneuil_rs() { # EXAMPLE FEATURE RESULT TO
     cargo build -q --release --locked --features "$2" --example "$1" && cp "$work/target/release/examples/$3" "$tools/$4"
 }
 
+export -f install_go litestream_vfs verneuil_rs
 once bin/versitygw "versitygw, an S3 server" install_go github.com/versity/versitygw/cmd/versitygw@v1.8.0
 once bin/litestream "Litestream" install_go github.com/benbjohnson/litestream/cmd/litestream@$litestream
 once lib/litestream-vfs.so "Litestream's VFS" litestream_vfs
