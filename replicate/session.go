@@ -110,6 +110,9 @@ func (s *session) open() (err error) {
 	if s.mirror, err = spool.OpenMirror(s.sp.Dir()); err != nil {
 		return err
 	}
+	if err := s.checkMirror(); err != nil {
+		return err
+	}
 	if s.files, err = s.sp.OpenCut(); err != nil {
 		return err
 	}
@@ -126,6 +129,16 @@ func (s *session) open() (err error) {
 		s.walHigh = times.Bytes
 	}
 	return s.loadCut()
+}
+
+// checkMirror gives up a mirror that is not what the last replicator has left.
+func (s *session) checkMirror() error {
+	stamp := s.st.MirrorStamp.Swap(0)
+	if s.mirror.Whole() && (stamp == 0 || stamp == s.mirror.Stamp()) {
+		return nil
+	}
+	s.st.MirrorGeneration.Store(spool.NoMirror)
+	return s.mirror.MarkAll() // what dirty says is about another one
 }
 
 // loadCut makes the saved cut the last one. Without it, or with one that is of no
@@ -163,6 +176,7 @@ func (s *session) close() {
 	s.work.Wait()
 	if s.mirror != nil {
 		s.distrust()
+		s.st.MirrorStamp.Store(s.mirror.Stamp())
 		s.mirror.Close()
 	}
 	s.wal.reset()

@@ -72,7 +72,7 @@
 //	224    8   published WAL position: salt-1<<32 | frames up to the last commit
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
 //	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
-//	248    8   reserved, zero
+//	248    8   [Mirror.Stamp] when the mirror was closed; 0 while it is open, and after a kill (the replicator's)
 //	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
@@ -202,6 +202,7 @@
 //	I3  A mirror whose generation is the state's, applied up to head while writing
 //	    is 0, equals the database, byte for byte.
 //	I4  A mirror is never published unless I3 held at its last transaction boundary.
+//	    A mirror that was made anew, or cut, or changed while it was closed, is of no generation.
 //	I5  A lost record raises generation, before and after the transaction.
 //	I6  The log's length is at most its allowance plus one segment.
 //	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.

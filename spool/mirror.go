@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"maps"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
 )
@@ -49,6 +52,8 @@ type Mirror struct {
 	cutChunks   int // how many chunks the last cut may have
 	old         []byte
 	dir         string
+	whole       bool   // see Whole
+	rested      uint64 // Stamp at Rest
 
 	mu    sync.Mutex // guards what views share: file's contents, views, aside
 	views map[*View]struct{}
@@ -102,7 +107,13 @@ func openMirror(dir string) (m *Mirror, err error) {
 			m.Close()
 		}
 	}()
-	if err := m.openFiles(os.O_CREATE); err != nil {
+	err = m.openFiles(0)
+	m.whole = err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		m.closeFiles()
+		err = m.openFiles(os.O_CREATE)
+	}
+	if err != nil {
 		return m, err
 	}
 	st, err := m.file.Stat()
@@ -110,6 +121,10 @@ func openMirror(dir string) (m *Mirror, err error) {
 		return m, err
 	}
 	m.size = st.Size()
+	if st, err = m.dirty.Stat(); err != nil {
+		return m, err
+	}
+	m.whole = m.whole && st.Size() == int64(m.Chunks())
 	if err := m.dirty.Truncate(int64(m.Chunks())); err != nil { // M2
 		return m, err
 	}
@@ -144,7 +159,7 @@ func (m *Mirror) Rest() bool {
 	if len(m.views) > 0 {
 		return false
 	}
-	m.old = nil
+	m.old, m.rested = nil, m.Stamp()
 	m.closeFiles() // what was written is in the kernel: no error of close takes it back
 	return true
 }
@@ -152,16 +167,29 @@ func (m *Mirror) Rest() bool {
 // Resume opens the files again. After an error the mirror is of no use.
 func (m *Mirror) Resume() error {
 	err := m.openFiles(0)
-	if err == nil {
-		var st fs.FileInfo
-		if st, err = m.file.Stat(); err == nil && st.Size() != m.size {
-			err = fmt.Errorf("%w: %d bytes, want %d", chunkstore.ErrCorrupt, st.Size(), m.size)
-		}
+	if err == nil && m.Stamp() != m.rested {
+		err = fmt.Errorf("%w: it was changed", chunkstore.ErrCorrupt)
 	}
 	if err != nil {
 		return fmt.Errorf("resume mirror: %w", err)
 	}
 	return nil
+}
+
+// Whole reports whether both files were there when the mirror was opened, and of
+// lengths that fit. A kill may leave them unfit, while the mirror's length changes.
+func (m *Mirror) Whole() bool { return m.whole }
+
+// Stamp returns a number, never 0, that is another one if somebody has replaced or
+// changed the mirror's file; 0 if that cannot be told.
+func (m *Mirror) Stamp() uint64 {
+	var st unix.Stat_t
+	if m.file == nil || unix.Fstat(int(m.file.Fd()), &st) != nil {
+		return 0
+	}
+	h := fnv.New64a()
+	fmt.Fprint(h, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim)
+	return max(h.Sum64(), 1)
 }
 
 func (m *Mirror) loadDirty() error {

@@ -101,7 +101,7 @@ type State struct {
 	WALPublished     atomic.Uint64
 	WALConsumed      atomic.Uint64
 	WALEndedAt       atomic.Int64
-	Reserved         [8]byte
+	MirrorStamp      atomic.Uint64
 	PathField        [stateBytes - 256]byte
 }
 

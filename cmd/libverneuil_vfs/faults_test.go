@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -81,6 +82,7 @@ type trial struct {
 	short  bool
 	kill   bool
 	ours   func(c faultcall.Call) bool
+	log    string // VERNEUIL_LOG; empty: off
 	calls  int
 	struck string // the call that failed first
 }
@@ -120,7 +122,7 @@ func (r *trial) run(input string, argv ...string) result {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), r.s.env(), "VERNEUIL_LOG=off")
+	cmd.Env = append(os.Environ(), r.s.env(), "VERNEUIL_LOG="+cmp.Or(r.log, "off"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	p, err := faultcall.Start(cmd, r.decide)
 	if err != nil {
@@ -165,8 +167,7 @@ func (s *site) replicates(c faultcall.Call) bool {
 func (s *site) recovers(what fmt.Stringer, sum string) {
 	s.t.Helper()
 	const ask = "select count(*), sum(length(b)), sum(a) from t; pragma integrity_check;"
-	calm := &trial{s: s, ours: func(faultcall.Call) bool { return false }}
-	r := calm.run(s.script("a.db", []string{ask, "pragma verneuil_flush_replication_data;"}, true), sqliteShell(s.t), "-batch")
+	r := s.calm().run(s.script("a.db", []string{ask, "pragma verneuil_flush_replication_data;"}, true), sqliteShell(s.t), "-batch")
 	if r.stdout != sum+"1\n" || r.code != 0 {
 		s.t.Fatalf("%v: afterwards: %q, %s; want %q and a flush", what, r.stdout, r.stderr, sum)
 	}
@@ -179,6 +180,11 @@ func (s *site) recovers(what fmt.Stringer, sum string) {
 		}
 	}()
 	s.mustEqual("a.db")
+}
+
+// calm is a trial in which nothing happens.
+func (s *site) calm() *trial {
+	return &trial{s: s, ours: func(faultcall.Call) bool { return false }, log: "warn"}
 }
 
 // verify looks for what the newest versions in the target name.
@@ -295,5 +301,75 @@ func TestKills(t *testing.T) {
 			}
 			t.Logf("%d kills", done)
 		})
+	}
+}
+
+// TestKillsOfCommands: verneuilctl sync, flush and restore die before whatever call
+// they make. At any moment nothing dangles in the target; who comes next does it all.
+func TestKillsOfCommands(t *testing.T) {
+	first, step := stride(t, 173)
+	unsent := func(s *site) { // a spool with unsent commits: the process that had it is dead
+		lines := append(workload("wal"), "insert into t(b) values('unsent'); update t set b = 'unsent' where a % 5 = 0;")
+		r := s.calm()
+		r.run(s.script("a.db", lines, true)+".shell kill -9 $PPID\n", sqliteShell(t), "-batch")
+	}
+	for name, argv := range map[string][]string{
+		"sync":    {"sync", "a.db"},
+		"flush":   {"flush", "spool"},
+		"restore": {"restore", "-s", "a.db", "-o", "out.db"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, first, step := dirSite(t), first, step
+			if name == "restore" { // it makes fewer
+				first, step = max(first/8, 1), max(step/8, 1)
+			}
+			for i, arg := range argv {
+				if i > 0 && arg[0] != '-' {
+					argv[i] = s.path(arg)
+				}
+			}
+			argv := append([]string{built(t, "VERNEUIL_CTL"), "-c", s.config()}, argv...)
+			for n := 0; ; n++ {
+				s.anew()
+				unsent(s)
+				sum := s.stock("a.db", sums) + "\n"
+				if name == "restore" {
+					s.recovers(words("preparation"), sum)
+				}
+				r := &trial{s: s, at: first + n*step, kill: true, ours: func(c faultcall.Call) bool { return strings.HasPrefix(c.Path, s.dir) }}
+				got := r.run("", argv...)
+				if died := got.code == -1; died != (r.struck != "") || !died && got.code != 0 {
+					t.Fatalf("%v: exit code %d: %s", r, got.code, got.stderr)
+				}
+				if v := s.verify(); v.code != 0 {
+					t.Fatalf("%v: the target: %s%s", r, v.stdout, v.stderr)
+				}
+				if out := s.path("out.db"); name == "restore" {
+					_, err := os.Stat(out)
+					if err == nil {
+						s.same(out, s.path("a.db")) // whole, or not there
+					} else if r.struck == "" {
+						t.Fatal(err)
+					}
+				}
+				s.recovers(r, sum)
+				if r.struck == "" {
+					t.Logf("%d kills, of %d calls", n, r.calls)
+					return
+				}
+			}
+		})
+	}
+}
+
+// same fails unless two files are equal.
+func (s *site) same(a, b string) {
+	s.t.Helper()
+	x, err := os.ReadFile(a)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if y, err := os.ReadFile(b); err != nil || !bytes.Equal(x, y) {
+		s.t.Fatalf("%s and %s differ: %v", a, b, err)
 	}
 }
