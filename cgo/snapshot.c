@@ -131,8 +131,8 @@ static int snapshotRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64
   return rc;
 }
 
-/* Has sqlite3_interrupt() been called on the connection that waits for a read? SQLite
-** tells since 3.41. */
+/* Has sqlite3_interrupt() been called on the connection that waits for us? SQLite
+** tells since 3.41, and forgets an earlier call before it parses a statement. */
 int snapshotInterrupted(void *ppDb) {
   sqlite3 *db = ppDb ? *(sqlite3 **)ppDb : 0;
   return db && sqlite3_libversion_number() >= 3041000 && sqlite3_is_interrupted(db);
@@ -235,7 +235,7 @@ static int snapshotPragmaRefresh(SnapshotFile *p, const char *zArg, char **pzOut
   }
   if (!bForce && (!zArg || !snapshotBoolean(zArg))) {
     snapshotAdopt(p);
-  } else if (goSnapshotRefresh(p->hReader, bForce, &opened, zErr, sizeof zErr)) {
+  } else if (goSnapshotRefresh(p->hReader, bForce, p->ppDb, &opened, zErr, sizeof zErr)) {
     *pzOut = sqlite3_mprintf("cannot refresh: %s", zErr);
     return SQLITE_ERROR;
   } else {

@@ -115,7 +115,7 @@ func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t, db 
 
 var errInterrupted = errors.New("interrupted")
 
-// interruptPoll is how often a read that waits looks for sqlite3_interrupt().
+// interruptPoll is how often a call that waits looks for sqlite3_interrupt().
 const interruptPoll = 20 * time.Millisecond
 
 // untilInterrupted returns a context that ends with errInterrupted when the host
@@ -164,10 +164,12 @@ func goSnapshotAdopt(h C.uintptr_t) (table unsafe.Pointer) {
 }
 
 //export goSnapshotRefresh
-func goSnapshotRefresh(h C.uintptr_t, force C.int, out *C.SnapshotOpened, zErr *C.char, nErr C.int) (rc C.int) {
+func goSnapshotRefresh(h C.uintptr_t, force C.int, db unsafe.Pointer, out *C.SnapshotOpened, zErr *C.char, nErr C.int) (rc C.int) {
 	defer recoverTo(&rc, "refresh a replica")
+	ctx, end := untilInterrupted(db)
+	defer end()
 	r := reader(h)
-	if err := r.Refresh(context.Background(), force != 0); err != nil {
+	if err := r.Refresh(ctx, force != 0); err != nil {
 		vfs.Process().Log().Error("replica cannot be refreshed", "source", r.Source(), "error", err)
 		return report(err, zErr, nErr)
 	}

@@ -14,8 +14,9 @@ import (
 	"verneuil/chunkstore"
 )
 
-// fetchDeadline bounds one request for an object and, with all retries, a read's
-// wait for a chunk, unless FollowerOptions says otherwise.
+// fetchDeadline bounds one fetch and, with all retries, a read's wait for a chunk,
+// unless FollowerOptions says otherwise of the latter: then the fetch goes on, and
+// the next read may find what it brought.
 const fetchDeadline = 30 * time.Second
 
 // freshFor: a source that was asked so recently is not asked again when another
@@ -130,7 +131,7 @@ func (f *Follower) fetchNewest() (err error) {
 		return errClosed
 	}
 	defer f.all.leave()
-	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Deadline)
+	ctx, cancel := context.WithTimeout(f.all.ctx, fetchDeadline)
 	defer cancel()
 	prev := f.latest()
 	etag := ""

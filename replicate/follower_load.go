@@ -120,7 +120,7 @@ func (s *snapshot) loadAhead(i int, mark bool) bool {
 	go func() {
 		defer s.f.all.leaveAhead()
 		defer s.release()
-		ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Deadline)
+		ctx, cancel := context.WithTimeout(s.f.all.ctx, fetchDeadline)
 		defer cancel()
 		var err error
 		defer recoverTo(&err)
@@ -164,7 +164,7 @@ func (s *snapshot) replace(prev *snapshot) {
 
 // fetchObject gets a chunk, for as many as wait for it.
 func (f *Follower) fetchObject(id chunkstore.ID) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Deadline)
+	ctx, cancel := context.WithTimeout(f.all.ctx, fetchDeadline)
 	defer cancel()
 	plain, err := f.all.options.Store.GetChunk(ctx, id)
 	f.fetched.Add(int64(len(plain)))
