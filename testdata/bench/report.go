@@ -257,8 +257,8 @@ func publish(readme, results string) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf("%s\n%s\n\n%s\n![Commits, verneuil to stock](%s/%s-commits.svg)\n\nAll tables and plots: [%s](%s/%[5]s).\n",
-		publishBegin, last.Head, aimTable(last.Aims), published, filepath.Base(stem), filepath.Base(results), published)
+	text := fmt.Sprintf("%s\n%s\n\n%s\n![Commits, verneuil to stock](%s/%s-commits.svg)\n\nAll tables and plots: [%[6]s](%[4]s/%[6]s).\n",
+		publishBegin, last.Head, aimTable(last.Aims), published, filepath.Base(stem), filepath.Base(results))
 	page, err := os.ReadFile(readme)
 	if err != nil {
 		return err
