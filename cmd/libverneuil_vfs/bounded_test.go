@@ -34,24 +34,14 @@ func TestBounded(t *testing.T) {
 		t.Run(journal, func(t *testing.T) {
 			s := dirSite(t)
 			s.write("store", []byte("in its way: no directory can be made here"))
-			shell := s.shell("a.db")
-			mode, locking, _ := strings.Cut(journal, "+")
-			if locking != "" {
-				shell.ask("pragma locking_mode=exclusive;")
-			}
-			shell.want("pragma journal_mode="+mode+";", mode)
-			shell.must("pragma synchronous=off; pragma cache_size=5; create table t(a integer primary key, b);")
-			most := int64(0)
+			shell, most := s.bounded(journal), int64(0)
 			for done := 0; done < commits; {
-				var batch strings.Builder
-				for range 500 {
-					fmt.Fprintf(&batch, "insert or replace into t values(%d, printf('%%.*c', 100, 'c'));", done%3000)
-					done++
+				if done%50000 == 49500 { // another process goes on: none may run for long
+					shell.endsWith(0)
+					shell = s.bounded(journal)
 				}
-				// and one that spills
-				batch.WriteString("begin; with recursive n(i) as (select 5000 union all select i+1 from n limit 2000)" +
-					" insert or replace into t select i, printf('%.*c', 1000, 's') from n; commit;")
-				shell.must(batch.String())
+				shell.must(batch(done))
+				done += batchCommits
 				used, database := s.blocks("spool"), s.blocks("a.db")
 				most = max(most, used)
 				if bound := 2*database + 64<<20 + 8<<20; used > bound {
@@ -67,6 +57,32 @@ func TestBounded(t *testing.T) {
 			s.mustEqual("a.db")
 		})
 	}
+}
+
+// batchCommits is how many small transactions a batch has, besides one that spills.
+const batchCommits = 500
+
+func batch(first int) string {
+	var b strings.Builder
+	for i := first; i < first+batchCommits; i++ {
+		fmt.Fprintf(&b, "insert or replace into t values(%d, printf('%%.*c', 100, 'c'));", i%3000)
+	}
+	b.WriteString("begin; with recursive n(i) as (select 5000 union all select i+1 from n limit 2000)" +
+		" insert or replace into t select i, printf('%.*c', 1000, 's') from n; commit;")
+	return b.String()
+}
+
+// bounded starts a shell that has a.db open in a journal mode, and spills soon.
+func (s *site) bounded(journal string) *session {
+	s.t.Helper()
+	shell := s.shell("a.db")
+	mode, locking, _ := strings.Cut(journal, "+")
+	if locking != "" {
+		shell.ask("pragma locking_mode=exclusive;")
+	}
+	shell.want("pragma journal_mode="+mode+";", mode)
+	shell.must("pragma synchronous=off; pragma cache_size=5; create table if not exists t(a integer primary key, b);")
+	return shell
 }
 
 // blocks returns how much disk a file or directory takes.

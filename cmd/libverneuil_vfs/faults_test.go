@@ -226,7 +226,7 @@ func (s *site) stockOutput(lines []string) (output, sum string) {
 // TestFaultsOfMirror: a write to the mirror that fails is done again, with all that
 // came before it and is not in the mirror yet.
 func TestFaultsOfMirror(t *testing.T) {
-	first, step := stride(t, 13)
+	first, step := stride(t, 29)
 	for _, journal := range []string{"delete", "wal"} {
 		t.Run(journal, func(t *testing.T) {
 			s := dirSite(t)
