@@ -140,12 +140,14 @@ func (r *Replicator) Run(ctx context.Context) error {
 	defer r.update(func() { r.stopped, r.session, r.status.State = true, nil, "stopped" })
 	defer func() { forgetIndex(r.currentSpool().Path() + "-shm") }()
 	backoff := newBackoff(100*time.Millisecond, 5*time.Second)
+	lost := newBackoff(5*time.Millisecond, 5*time.Second) // mostly, what replaces the spool is there already
 	for ctx.Err() == nil {
+		before := r.currentSpool()
 		err := r.attempt(ctx)
 		if errors.Is(err, errDied) {
 			return err
 		}
-		wait := backoff.next()
+		wait := backoff.first
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -154,11 +156,16 @@ func (r *Replicator) Run(ctx context.Context) error {
 			wait = standbyInterval
 			r.update(func() { r.standing, r.status.State = true, "standing by: another process replicates" })
 		case errors.Is(err, errLost):
+			if r.currentSpool() != before {
+				lost.reset() // this one was found, and used, and lost in its turn
+			}
+			wait = lost.next()
 			r.o.Log.Warn("spool was lost")
 			r.setState("waiting for a new spool")
 		case err != nil:
 			r.o.Log.Error("replication stopped; trying again", "error", err)
 			r.setState("failed: " + err.Error())
+			wait = backoff.next()
 		}
 		select {
 		case <-ctx.Done():
@@ -166,6 +173,13 @@ func (r *Replicator) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// StandsBy reports whether another live process replicates the database.
+func (r *Replicator) StandsBy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.standing && spool.Token(r.spool.State().Replicator.Load()).Alive()
 }
 
 // attempt takes the lock and replicates until something is wrong with the spool.

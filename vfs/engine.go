@@ -403,7 +403,8 @@ func (e *Engine) Validate(dir string) error {
 	return err
 }
 
-// Exit gives unsent data at most timeout to leave.
+// Exit gives unsent data at most timeout to leave. What another process replicates
+// it leaves to that one.
 func (e *Engine) Exit(timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -421,7 +422,14 @@ func (e *Engine) Exit(timeout time.Duration) {
 					e.Panicked("exit", p)
 				}
 			}()
-			if err := e.flush(ctx, dir); err != nil {
+			r, err := e.replicator(ctx, dir)
+			if err == nil && r.StandsBy() {
+				return
+			}
+			if err == nil {
+				err = r.Flush(ctx)
+			}
+			if err != nil {
 				e.log.Warn("process ends with unsent data; verneuilctl flush sends it", "spool", dir, "error", err)
 			}
 		})
