@@ -186,7 +186,7 @@ func (v *WALView) Offset(pgno uint32) (int64, bool) {
 // WALIndex is the header of a wal-index, the -shm file: what its writers have
 // published as committed.
 type WALIndex struct {
-	PageBytes  int
+	PageBytes  int // 0 only where Frames is
 	Salts      uint64
 	Frames     int    // mxFrame: valid, committed frames
 	Pages      uint32 // size of the database at that commit
@@ -237,7 +237,8 @@ func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
 	// szPage is 16 bits wide; 65,536 is stored as 1 (sqlite3.c: WalIndexHdr).
 	pageBytes := uint32(native.Uint16(header[14:]))
 	pageBytes = pageBytes&0xfe00 | (pageBytes&1)<<16
-	if !validPageBytes(pageBytes) {
+	// Recovery of an empty WAL leaves 0 (wal.c, walIndexRecover): there are no frames.
+	if !validPageBytes(pageBytes) && (pageBytes != 0 || native.Uint32(header[16:]) != 0) {
 		return WALIndex{}, fmt.Errorf("wal-index: page size %d", pageBytes)
 	}
 	return WALIndex{
