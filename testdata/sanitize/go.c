@@ -203,7 +203,8 @@ void *goSnapshotAdopt(uintptr_t h) {
   return r->aVersion[r->iVersion];
 }
 
-int goSnapshotRefresh(uintptr_t h, int bForce, SnapshotOpened *pOpened, char *zErr, int nErr) {
+int goSnapshotRefresh(uintptr_t h, int bForce, void *ppDb, SnapshotOpened *pOpened, char *zErr, int nErr) {
+  (void)ppDb;
   if (!bForce) {
     snprintf(zErr, nErr, "only by force");
     return 1;
