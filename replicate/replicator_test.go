@@ -106,15 +106,21 @@ func TestRestartUploadsNothing(t *testing.T) {
 // TestPropertyRandom is the heart: random writers, raises, overflows, foreign
 // writes, deaths at named points, lost spools; after each a flush and a comparison.
 func TestPropertyRandom(t *testing.T) {
-	from, to := uint64(0), uint64(6)
-	if seeds := os.Getenv("VERNEUIL_TEST_SEEDS"); seeds != "" { // "6-600" for a long run
+	from, to := testSeeds(t, 0, 6)
+	for seed := from; seed < to; seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { propertyRun(t, seed) })
+	}
+}
+
+// testSeeds returns which seeds to run: those, or what VERNEUIL_TEST_SEEDS says, as "6-600".
+func testSeeds(t *testing.T, from, to uint64) (uint64, uint64) {
+	t.Helper()
+	if seeds := os.Getenv("VERNEUIL_TEST_SEEDS"); seeds != "" {
 		if _, err := fmt.Sscanf(seeds, "%d-%d", &from, &to); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for seed := from; seed < to; seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { propertyRun(t, seed) })
-	}
+	return from, to
 }
 
 var deathPoints = []string{"loop", "apply", "copy", "copied", "save", "saved"}

@@ -151,16 +151,15 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 			return s.missWAL()
 		}
 	}
-	s.wal.applied = max(s.wal.applied, s.walConsumed(salts))
-	before := s.wal.applied
-	if err := s.readFrames(n); err != nil {
+	frames, err := s.readFrames(n)
+	if err != nil {
 		return err
 	}
 	if s.wal.applied < n {
 		return s.missWAL()
 	}
 	s.walMisses = 0
-	if frames := s.wal.applied - before; frames > 0 { // a flush may have taken them already
+	if frames > 0 { // a flush may have taken them already
 		s.paceWAL(frames)
 	}
 	s.st.WALConsumed.Store(walPosition(salts, s.wal.applied))
@@ -198,10 +197,11 @@ type walPage struct {
 	b    []byte
 }
 
-// readFrames applies the frames up to the last commit, at most framesMax of the WAL. A
-// chain that breaks is no error: s.wal.applied says how far it went. After an error
-// the next call reads again what was read and is not in the mirror.
-func (s *session) readFrames(framesMax int) (err error) {
+// readFrames applies the frames up to the last commit, at most framesMax of the WAL, and
+// returns how many: not those that are in the mirror already, by themselves or by their
+// copy (see applyCopied). A chain that breaks is no error: s.wal.applied says how far
+// it went. After an error the next call reads again what was read and is not in the mirror.
+func (s *session) readFrames(framesMax int) (frames int, err error) {
 	var pending []walPage // of a transaction whose commit has not been read
 	defer func() {
 		if err != nil || len(pending) > 0 {
@@ -209,12 +209,17 @@ func (s *session) readFrames(framesMax int) (err error) {
 		}
 	}()
 	w := &s.wal
+	w.applied = max(w.applied, s.walConsumed(w.salts))
+	before := w.applied
 	for w.reader != nil && w.reader.Frames() < framesMax {
 		f, err := w.reader.Next()
 		if err == io.EOF {
 			break
 		} else if err != nil {
-			return fmt.Errorf("read WAL: %w", err)
+			return w.applied - before, fmt.Errorf("read WAL: %w", err)
+		}
+		if s.died("frame") {
+			return w.applied - before, errDied
 		}
 		if w.reader.Frames() <= w.applied {
 			continue // only for the checksum
@@ -224,12 +229,12 @@ func (s *session) readFrames(framesMax int) (err error) {
 			continue
 		}
 		if err := s.applyFrames(pending, int64(f.Commit)*int64(w.reader.PageBytes)); err != nil {
-			return fmt.Errorf("apply WAL: %w", err)
+			return w.applied - before, fmt.Errorf("apply WAL: %w", err)
 		}
 		pending = pending[:0]
 		w.applied, w.size = w.reader.Frames(), int64(f.Commit)*int64(w.reader.PageBytes)
 	}
-	return nil
+	return w.applied - before, nil
 }
 
 // applyFrames applies a transaction after which the database has size bytes.
@@ -328,7 +333,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		return fmt.Errorf("%w: its WAL was reset", errAgain)
 	}
 	c.keepTail = true
-	err = c.readFrames(now.frames)
+	_, err = c.readFrames(now.frames)
 	c.keepTail = false
 	if err != nil {
 		return err
@@ -399,15 +404,15 @@ func (s *session) suspectWAL() error {
 		s.st.Raise(spool.CauseForeign)
 		return nil
 	}
-	applied = s.wal.applied
-	if err := s.readFrames(now.frames); err != nil {
+	frames, err := s.readFrames(now.frames)
+	if err != nil {
 		return err
 	}
 	if now.frames != allFrames && s.wal.applied < now.frames && s.st.WALSalts.Load() == known {
 		s.st.Raise(spool.CauseForeign)
 		return nil
 	}
-	if s.wal.applied == applied {
+	if frames == 0 {
 		return nil
 	}
 	// A new generation, so that a flush waits for it; the mirror is of it already,

@@ -69,8 +69,14 @@ func (w *Writer) Begin() {
 		st.Raise(spool.CauseCrash)
 	}
 	st.Writing.Store(uint64(w.Token))
+	w.beginCopy(version)
+}
+
+// beginCopy begins a transaction that writes nothing to the database: its frames come from the WAL.
+func (w *Writer) beginCopy(before uint64) {
+	st := w.Spool.State()
 	w.active, w.lost = true, false
-	w.before = version
+	w.before = before
 	w.sequence, w.generation = st.Sequence.Load()+1, st.Generation.Load()
 	w.end = st.Head()
 }
@@ -102,10 +108,12 @@ func (w *Writer) Lose(c spool.Cause) {
 }
 
 // Commit ends the transaction, as a rollback does that wrote.
-func (w *Writer) Commit() {
+func (w *Writer) Commit() { w.finish(w.version(), w.size()) }
+
+// finish publishes the transaction, after which the database has that version and size.
+func (w *Writer) finish(after uint64, size int64) {
 	st := w.Spool.State()
 	now := time.Now().UnixNano()
-	after, size := w.version(), w.size()
 	w.append(spool.Frame{Kind: spool.KindCommit, Size: size, Before: w.before, After: after, TimeNS: now})
 	st.DBVersion.Store(after)
 	st.DBSize.Store(size)
@@ -114,13 +122,18 @@ func (w *Writer) Commit() {
 		st.Dropped.Add(1)
 		st.Raise(st.Cause())
 	} else {
-		st.Sequence.Store(w.sequence)
 		st.Published.Add(1)
 		st.SetHead(w.end)
+		st.Sequence.Store(w.sequence)
 	}
 	w.active = false
 	st.Writing.Store(0)
-	if st.Armed.Load() != 0 && st.Armed.Swap(0) != 0 {
+	w.wake()
+}
+
+// wake wakes the replicator, if it sleeps.
+func (w *Writer) wake() {
+	if st := w.Spool.State(); st.Armed.Load() != 0 && st.Armed.Swap(0) != 0 {
 		_ = w.Spool.Wake()
 	}
 }
