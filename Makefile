@@ -34,6 +34,9 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 # exports.map: the entry point and the public C API, nothing else.
 LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map'
 
+# go's ./... passes over testdata.
+PACKAGES = ./... ./testdata/sqlite-test
+
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE)
@@ -44,7 +47,7 @@ BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -
 
 .PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node demo fuzz crash sanitize valgrind bench bench-quick bench-long \
-        bench-publish bench-tools install clean distclean help
+        bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
@@ -61,20 +64,20 @@ ctl: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -trimpath -ldflags "-s -w" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-test: check all sqlite3-shell minio gunicorn node unit ## everything that CI runs
+test: check all sqlite3-shell minio gunicorn node unit sqlite-short ## everything that CI runs
 
 check: check-format check-tidy vet check-c
 
 check-format:
 	@echo gofmt -l .
-	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) testdata/bench) || exit; \
+	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' $(PACKAGES)) testdata/bench) || exit; \
 	if [ -n "$$files" ]; then echo "not formatted (run gofmt -w):"; echo "$$files"; exit 1; fi
 
 check-tidy: modules
 	$(GO) mod tidy -diff
 
 vet: modules
-	$(CGO) $(GO) vet ./... ./testdata/bench
+	$(CGO) $(GO) vet $(PACKAGES) ./testdata/bench
 
 # The C files by themselves, with more warnings than cgo lets through.
 check-c: modules
@@ -85,7 +88,7 @@ check-c: modules
 
 # -count=1: go test's cache does not see that the library or the tool changed.
 unit: modules
-	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 10m ./...
+	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 10m $(PACKAGES)
 
 sqlite3-shell:
 	@command -v sqlite3 >/dev/null && exit; \
@@ -156,6 +159,16 @@ bench-publish: ## put the last run's main table and plot into the README
 bench-tools: minio ## what bench compares with, built once into .tools; what cannot be built is left out
 	@GO="$(GO)" CC="$(CC)" bash testdata/bench/tools.sh $(TOOLS)
 	@$(GO) build -o $(BUILD)/bench ./testdata/bench
+
+sqlite-programs:
+	@CC="$(CC)" bash testdata/sqlite-test/fixture/build.sh $(TOOLS)/sqlite-test
+
+# The subset of testdata/sqlite-test/item.go, in about two minutes.
+sqlite-short: all sqlite-programs
+	$(TEST_ENV) $(GO) run ./testdata/sqlite-test -programs $(TOOLS)/sqlite-test -short -timeout 2m
+
+sqlite-test: all sqlite-programs ## SQLite's own tests with our VFS and with stock, compared, hours; SQLITE_TEST='-only REGEXP -v'
+	$(TEST_ENV) $(GO) run ./testdata/sqlite-test -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
 
 install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib

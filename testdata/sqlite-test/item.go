@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// programs is what build.sh has left.
+type programs struct{ root, here string }
+
+func (p programs) bin(name string) string { return filepath.Join(p.root, "bin", name) }
+func (p programs) src() string            { return filepath.Join(p.root, "src") }
+func (p programs) suites() string         { return filepath.Join(p.here, "suites.tcl") }
+
+// item is what is run twice and compared.
+type item struct {
+	suite string // of suites.tcl; mptest or threadtest3
+	file  string
+}
+
+func (i item) String() string { return i.suite + " " + i.file }
+
+// command returns the item's command line. It is run in a new directory.
+func (i item) command(p programs) []string {
+	switch i.suite {
+	case "mptest":
+		script, mode, _ := strings.Cut(i.file, ":")
+		return []string{p.bin("mptester"), "mptest.db", filepath.Join(p.src(), "mptest", script),
+			"--journalmode", mode, "--repeat", "4"}
+	case "threadtest3":
+		return []string{p.bin("threadtest3"), i.file}
+	}
+	return []string{p.bin("testfixture"), p.suites(), "run", i.suite, i.file}
+}
+
+// fullSuites are all that are run: each tests the VFS in another way. What else there
+// is in permutations.test is about memory, mutexes or the query planner.
+var fullSuites = []string{
+	"quick", "slow", "all-wal", "all-exclusive", "all-walex", "all-truncate", "all-persist", "mmap",
+	"exclusive", "exclusive-truncate", "persistent_journal", "persistent_journal_error", "truncate_journal",
+	"no_journal", "no_journal_error", "autovacuum_crash", "autovacuum_ioerr", "inmemory_journal",
+	"journaltest", "safe_append", "wal",
+}
+
+// shortSuites are part of make test: of each the files of shortFiles.
+var shortSuites = []string{"quick", "slow", "all-wal", "wal"}
+
+// shortFiles are those that do most with the file, take little time, and are equal: wal.test
+// and savepoint2.test are not, as a commit cannot be validated while the journal mode
+// is in between.
+var shortFiles = regexp.MustCompile(`^(aggerror|alter3|attach|attach2|autovacuum|avtrans|backup2|bigrow|capi3|` +
+	`cacheflush|conflict|corrupt2|crash8|createtab|delete2|exclusive|exclusive2|filefmt|incrblob|incrvacuum|` +
+	`index|insert|interrupt|io|ioerr5|journal1|journal2|journal3|lock|lock2|lock5|memjournal|misc1|misc4|` +
+	`mmap1|multiplex|nolock|pager2|pagesize|pragma|quota|readonly|rollback|rollback2|savepoint|` +
+	`select1|shared|stmt|superlock|symlink|syscall|tempdb|temptrigger|tkt3457|tkt-9d68c883|trans|trans3|update|` +
+	`vacuum|vacuum2|vacuum4|vacuum5|wal2|wal5|wal6|wal7|wal8|wal9|walbak|walcksum|walhook|walmode|walnoshm|` +
+	`waloverwrite|walpersist|walro|walro2|walsetlk|walvfs|zerodamage)\.test$`)
+
+var mptests = []string{"crash01.test", "multiwrite01.test", "config01.test", "config02.test"}
+
+var threadtests = []string{
+	"walthread1", "walthread2", "walthread3", "walthread4", "walthread5", "cgt_pager_1", "dynamic_triggers",
+	"checkpoint_starvation_1", "checkpoint_starvation_2", "create_drop_index_1", "lookaside1", "vacuum1", "stress1",
+	"stress2", "shared1",
+}
+
+// items lists what there is to run.
+func items(ctx context.Context, p programs, short bool) ([]item, error) {
+	all, err := list(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	suites := fullSuites
+	if short {
+		suites = shortSuites
+	}
+	var found []item
+	for _, i := range all {
+		if slices.Contains(suites, i.suite) && (!short || shortFiles.MatchString(i.file)) {
+			found = append(found, i)
+		}
+	}
+	for _, script := range mptests {
+		for _, mode := range []string{"DELETE", "WAL", "PERSIST", "TRUNCATE"} {
+			if !short || script == "config02.test" && mode != "PERSIST" && mode != "TRUNCATE" {
+				found = append(found, item{"mptest", script + ":" + mode})
+			}
+		}
+	}
+	if !short {
+		for _, test := range threadtests {
+			found = append(found, item{"threadtest3", test})
+		}
+	}
+	return found, nil
+}
+
+func list(ctx context.Context, p programs) ([]item, error) {
+	dir, err := os.MkdirTemp("", "sqlite-test-list-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	command := exec.CommandContext(ctx, p.bin("testfixture"), p.suites(), "list")
+	command.Dir, command.Stderr = dir, os.Stderr
+	command.Env = append(os.Environ(), "SUITE_SRC="+p.src())
+	out, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the tests: %w", err)
+	}
+	var all []item
+	lines := bufio.NewScanner(strings.NewReader(string(out)))
+	for lines.Scan() {
+		if suite, file, ok := strings.Cut(lines.Text(), " "); ok && strings.HasSuffix(file, ".test") {
+			all = append(all, item{suite, file})
+		}
+	}
+	slices.SortFunc(all, func(a, b item) int { return strings.Compare(a.String(), b.String()) })
+	return slices.Compact(all), nil
+}

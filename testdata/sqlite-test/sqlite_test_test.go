@@ -1,0 +1,76 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What testfixture prints, shortened.
+const output = `select1-1.1... Ok
+select1-1.2... Ok
+select1-1.2... Ok
+select1-1.3...
+! select1-1.3 expected: [1]
+! select1-1.3 got:      [2]
+select1.test-closeallfiles... Ok
+SQLite 2022-12-28 14:03:47 df5c253c0b3d
+1 errors out of 5 tests on host Linux 64-bit little-endian
+!Failures on these tests: select1-1.3
+All memory allocations freed - no leaks
+`
+
+func TestParse(t *testing.T) {
+	o := parse(output)
+	if !o.finished || o.tests != 5 || o.errors != 1 || o.cases() != 4 || o.passed["select1-1.2"] != 2 ||
+		!slices.Equal(o.failed, []string{"select1-1.3"}) {
+		t.Errorf("%+v", o)
+	}
+	o = parse("Summary: 3 errors out of 99 tests\n")
+	if !o.finished || o.tests != 99 || o.errors != 3 {
+		t.Errorf("mptest: %+v", o)
+	}
+	if o = parse("select1-1.1... Ok\ninvalid command name\n"); o.finished || o.cases() != 1 {
+		t.Errorf("a script that is broken off: %+v", o)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	i := item{"quick", "select1.test"}
+	ended := func(output string) outcome { return parse(output) }
+	for _, c := range []struct {
+		name        string
+		stock, ours outcome
+		want        verdict
+		reason      string // part of the first
+	}{
+		{"same", ended(output), ended(output), equal, ""},
+		{"ours passes more", ended(output), ended(strings.ReplaceAll(output, "! select1-1.3", "  ")), equal, ""},
+		{"ours fails one", ended(output), ended(strings.Replace(output, "select1-1.1... Ok",
+			"select1-1.1...\n! select1-1.1 expected: [1]", 1)), worse, "select1-1.1"},
+		{"ours omits one", ended(output), ended(strings.Replace(output, "select1-1.2... Ok\n", "", 1)), worse,
+			"select1-1.2 passed 1 times, stock 2"},
+		{"ours leaves files open", ended(output), ended(output + "1 files were left open\n"), worse, "(files were left open)"},
+		{"ours does not end", ended(output), outcome{exit: "signal: killed"}, worse, "(did not end) signal: killed"},
+		{"stock breaks off, ours too", ended("a... Ok\n"), ended("a... Ok\n"), equal, ""},
+		{"stock breaks off, ours before", ended("a... Ok\nb... Ok\n"), ended("a... Ok\n"), worse, "b passed 0 times, stock 1"},
+		{"stock runs nothing", outcome{exit: "exit status 1"}, ended(output), unjudgeable, "exit status 1"},
+		{"stock hangs", outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}}, ended(output), unjudgeable, "killed"},
+		{"ours logs an error", ended(output), outcome{finished: true, passed: ended(output).passed, failed: ended(output).failed,
+			errors: 1, problems: []string{"level=ERROR msg=x"}}, worse, "level=ERROR msg=x"},
+		{"mptest has more errors", ended("Summary: 0 errors out of 9 tests\n"), ended("Summary: 1 errors out of 9 tests\n"),
+			worse, "(errors) 1, stock 0"},
+	} {
+		got, reasons := compare(i, c.stock, c.ours)
+		if got != c.want || c.reason != "" && (len(reasons) == 0 || !strings.Contains(reasons[0], c.reason)) {
+			t.Errorf("%s: %v %q, want %v %q", c.name, got, reasons, c.want, c.reason)
+		}
+	}
+}
+
+func TestProblems(t *testing.T) {
+	got := problems("time=1 level=ERROR msg=a\nverneuil: level=WARN msg=b\ntime=2 level=ERROR msg=a\nlevel=ERROR msg=c d=e\n")
+	if want := []string{"level=ERROR msg=a", "level=ERROR msg=c d=e"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
