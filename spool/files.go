@@ -30,11 +30,16 @@ func writeFile(dir, name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	return putInPlace(f, filepath.Join(dir, name), b)
+}
+
+// putInPlace writes b to f, a new file, and closes and renames it.
+func putInPlace(f *os.File, name string, b []byte) error {
+	_, err := f.Write(b)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temp, filepath.Join(dir, name))
+	return os.Rename(f.Name(), name)
 }
 
 func readFile(dir, name string, bytesMax int64) ([]byte, error) {

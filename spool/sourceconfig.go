@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 
 	"verneuil/chunkstore"
@@ -66,7 +67,9 @@ func ParseSourceConfig(b []byte) (SourceConfig, error) {
 	return c, nil
 }
 
-// WriteSourceConfig replaces the spool's source.json, if it is not c already.
+// WriteSourceConfig replaces the spool's source.json, if it is not c already. The
+// caller need not hold the spool's lock: processes that open a database at one time
+// each write a file of their own first.
 func (s *Spool) WriteSourceConfig(c SourceConfig) error {
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
@@ -74,7 +77,12 @@ func (s *Spool) WriteSourceConfig(c SourceConfig) error {
 		if old, oldErr := s.ReadFile("source.json", sourceConfigBytesMax); oldErr == nil && bytes.Equal(old, b) {
 			return nil
 		}
-		err = s.WriteFile("source.json", b)
+		var f *os.File
+		if f, err = os.CreateTemp(s.dir, "source.json.new-"); err == nil {
+			if err = putInPlace(f, filepath.Join(s.dir, "source.json"), b); err != nil {
+				os.Remove(f.Name())
+			}
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write source.json: %w", err)
