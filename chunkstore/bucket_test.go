@@ -44,6 +44,7 @@ func testTarget(t *testing.T, target *chunkstore.Target) {
 	t.Run("versions", func(t *testing.T) { testVersions(t, target.Manifests.(chunkstore.Versioned)) })
 	t.Run("target", func(t *testing.T) { testPutGetChunk(t, target) })
 	t.Run("batch", func(t *testing.T) { testBatch(t, target) })
+	t.Run("touch", func(t *testing.T) { testTouch(t, target) })
 }
 
 func mustPut(t *testing.T, b chunkstore.Bucket, key, body string, cond chunkstore.Condition) string {
@@ -343,5 +344,56 @@ func testPutGetChunk(t *testing.T, target *chunkstore.Target) {
 	}
 	if _, err := target.Chunks.Stat(ctx, chunkstore.ZeroID.String()); !errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("the chunk of zeros was stored: %v", err)
+	}
+}
+
+// untouchable hides all but [chunkstore.Bucket] of a bucket.
+type untouchable struct{ chunkstore.Bucket }
+
+// testTouch: a touch makes an object newer, and nothing else; also where the bucket
+// cannot do it.
+func testTouch(t *testing.T, target *chunkstore.Target) {
+	ctx := t.Context()
+	plain := text(11, chunkstore.ChunkBytes)
+	id := chunkstore.Sum(plain)
+	if _, ok := target.Chunks.(chunkstore.Toucher); !ok {
+		t.Fatalf("%v cannot touch", target.Chunks)
+	}
+	for _, target := range []*chunkstore.Target{target, chunkstore.NewTarget("bare", untouchable{target.Chunks}, nil)} {
+		mustBe(t, target.TouchChunk(ctx, id), chunkstore.ErrAbsent)
+		if _, err := target.Chunks.Stat(ctx, id.String()); !errors.Is(err, chunkstore.ErrAbsent) {
+			t.Fatalf("there is an object because it was touched: %v", err)
+		}
+		if _, err := target.PutChunk(ctx, id, plain); err != nil {
+			t.Fatal(err)
+		}
+		put, err := target.Chunks.Stat(ctx, id.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		touched := put
+		for !touched.Modified.After(put.Modified) { // S3 tells time by seconds
+			if err := target.TouchChunk(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			if touched, err = target.Chunks.Stat(ctx, id.String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if touched.ETag != put.ETag || touched.Bytes != put.Bytes {
+			t.Errorf("touched %+v; it was %+v", touched, put)
+		}
+		if got, err := target.GetChunk(ctx, id); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("after a touch: %d bytes, %v", len(got), err)
+		}
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		mustBe(t, target.TouchChunk(ended, id), context.Canceled)
+		if err := target.Chunks.Delete(ctx, id.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := target.TouchChunk(ctx, chunkstore.ZeroID); err != nil {
+		t.Errorf("touch the chunk of zeros: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/zeebo/blake3"
 )
@@ -230,6 +231,32 @@ func (b *dirBucket) delete(ctx context.Context, key string) error {
 		return err
 	}
 	return b.dirs.sync(filepath.Dir(name))
+}
+
+// Touch sets the file's times. They become durable when the file system likes: a
+// crash of the machine may undo what was touched in the seconds before it. Where
+// there is a history, the time is a version's ID, so that it stays.
+func (b *dirBucket) Touch(ctx context.Context, key string) error {
+	return b.wrap("touch", key, b.touch(ctx, key))
+}
+
+func (b *dirBucket) touch(ctx context.Context, key string) error {
+	if b.history {
+		return errors.ErrUnsupported
+	}
+	name, err := b.place(key)
+	if err != nil {
+		return err
+	}
+	if err := b.limit.take(ctx); err != nil {
+		return err
+	}
+	now := time.Now()
+	err = os.Chtimes(name, now, now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrAbsent
+	}
+	return err
 }
 
 // List leaves ETag empty: it would have to read every object.

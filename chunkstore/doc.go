@@ -83,6 +83,13 @@
 // it is an empty one, and Put makes it. Without the right to list a bucket, AWS
 // answers 403 for absent objects, too, so that they are not [ErrAbsent].
 //
+// # Expiration
+//
+// Objects that no version names any more may be left to a rule by which old ones
+// expire. So those that are named must be made young, now and then:
+// [Target.TouchChunk] does it, in s3 by a copy of the object onto itself, in dir by the
+// file's times. What is done for that sake alone can wait: [Patient].
+//
 // # Caches
 //
 // A local cache and a read_only cache are directories of chunk objects, as they

@@ -3,7 +3,9 @@ package chunkstore
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -38,13 +40,47 @@ func newLimiter(callsPerSecond float64, burst int) *limiter {
 // unpaced returns a limiter that counts with l, and lets everything pass.
 func (l *limiter) unpaced() *limiter { return &limiter{rate.NewLimiter(rate.Inf, 0), l.calls} }
 
+type patientKey struct{}
+
+// Patient returns ctx for requests that can wait: each is sent only when those of
+// others leave the half of a burst unused. Where others use up the whole rate, they
+// are never sent.
+func Patient(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patientKey{}, true)
+}
+
+// waitForLull returns when half of a burst is saved up. It holds no token meanwhile,
+// so that whoever comes need not wait for it.
+func (l *limiter) waitForLull(ctx context.Context) error {
+	saved := float64(max(1, l.tokens.Burst()/2))
+	for l.tokens.Limit() != rate.Inf {
+		lack := saved - l.tokens.Tokens()
+		if lack <= 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(math.Ceil(lack / float64(l.tokens.Limit()) * float64(time.Second)))):
+		}
+	}
+	return ctx.Err()
+}
+
 // take waits for a token, and counts the request that it is for. It fails only
 // if ctx ends, or would end, first.
 func (l *limiter) take(ctx context.Context) error {
 	if l == nil {
 		return ctx.Err()
 	}
-	if err := l.tokens.Wait(ctx); err != nil {
+	err := ctx.Err()
+	if ctx.Value(patientKey{}) != nil {
+		err = l.waitForLull(ctx)
+	}
+	if err == nil {
+		err = l.tokens.Wait(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("wait for the limit of calls: %w", err)
 	}
 	l.calls.Add(1)

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
+
+const s3ContentType = "application/octet-stream"
 
 // s3Bucket is one bucket of an S3-compatible store.
 type s3Bucket struct {
@@ -124,7 +128,7 @@ func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond Condit
 		}
 		etag, err = b.put(ctx, key, body, cond)
 	}
-	if unknownCondition(err) && cond != (Condition{}) {
+	if notImplemented(err) && cond != (Condition{}) {
 		if !b.noConds.Swap(true) {
 			b.client.options.Log.Warn("store has no conditional writes: a second writer under the same name will not be noticed", "bucket", b.String())
 		}
@@ -133,8 +137,8 @@ func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond Condit
 	return etag, b.wrap("put", key, err)
 }
 
-// unknownCondition: the store answers so to a header that it does not know.
-func unknownCondition(err error) bool {
+// notImplemented: the store answers so to a header, or an operation, that it does not know.
+func notImplemented(err error) bool {
 	var e *s3Error
 	return errors.As(err, &e) && (e.status == http.StatusNotImplemented || e.code == "NotImplemented")
 }
@@ -147,7 +151,7 @@ func (b *s3Bucket) put(ctx context.Context, key string, body []byte, cond Condit
 		Body:          bytes.NewReader(body),
 		ContentLength: aws.Int64(int64(len(body))),
 		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-		ContentType:   aws.String("application/octet-stream"),
+		ContentType:   aws.String(s3ContentType),
 	}
 	if b.noConds.Load() {
 		cond = Condition{}
@@ -233,6 +237,24 @@ func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 		return Object{}, b.wrap("stat", key, b.missing(err))
 	}
 	return Object{Key: key, Bytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+}
+
+// Touch copies the object onto itself, within the store. S3 wants something to change
+// then: that metadata is replaced, by what Put gives. It fails with
+// errors.ErrUnsupported if the store cannot do that.
+func (b *s3Bucket) Touch(ctx context.Context, key string) error {
+	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+key), "+", "%20")
+	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+		_, err := client.CopyObject(ctx, &s3.CopyObjectInput{
+			Bucket: &b.name, Key: &key, CopySource: &source,
+			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
+		})
+		return err
+	})
+	if notImplemented(err) {
+		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	return b.wrap("touch", key, b.missing(err))
 }
 
 // List takes a request per 1,000 objects.
