@@ -17,8 +17,8 @@ import (
 )
 
 // restoreConcurrency is how many fetches run at once unless the caller says
-// otherwise: enough to hide a store's latency, and 8 chunks of memory.
-const restoreConcurrency = 8
+// otherwise: enough to hide a store's latency, and 32 chunks of memory.
+const restoreConcurrency = 32
 
 // restoreBatch is how many chunks share their fetches: a leaf's worth. One ID that
 // stands in two batches is fetched twice; in return memory does not grow with
@@ -30,7 +30,7 @@ type RestoreOptions struct {
 	Manifest *manifest.Manifest
 	// Fetch gets chunks, leaves and nodes, verified; see [manifest.Fetch].
 	Fetch manifest.Fetch
-	// Concurrency bounds the calls of Fetch at a time; 0: 8.
+	// Concurrency bounds the calls of Fetch at a time; 0: 32.
 	Concurrency int
 	// Progress, if set, is told the bytes of the file that are in place, of
 	// how many. Calls come one at a time, and done only grows; the last call of a

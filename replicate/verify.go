@@ -26,7 +26,8 @@ type Verifier struct {
 // VerifyOptions of a [Verifier].
 type VerifyOptions struct {
 	Read        bool // read and hash chunks, too: else they are only looked for
-	Concurrency int  // requests at a time; 0: 8
+	Touch       bool // touch what is found, so that it does not expire
+	Concurrency int  // requests at a time; 0: 32
 	// Progress is told how many bytes of the version's file have been verified;
 	// nil: nobody wants to know. Calls come one at a time.
 	Progress func(done, total int64)
@@ -109,6 +110,9 @@ func (v *Verifier) object(ctx context.Context, id chunkstore.ID) ([]byte, error)
 		return nil, err
 	}
 	b, err := v.target.GetChunk(ctx, id)
+	if err == nil && v.o.Touch {
+		err = v.target.TouchChunk(ctx, id)
+	}
 	return b, v.note(id, err)
 }
 
@@ -138,8 +142,12 @@ func (v *Verifier) chunks(ctx context.Context, wanted map[chunkstore.ID]int) (fa
 
 func (v *Verifier) look(ctx context.Context, id chunkstore.ID) error {
 	if v.o.Read {
-		_, err := v.target.GetChunk(ctx, id)
-		return err
+		if _, err := v.target.GetChunk(ctx, id); err != nil || !v.o.Touch {
+			return err
+		}
+	}
+	if v.o.Touch {
+		return v.target.TouchChunk(ctx, id)
 	}
 	has, err := v.target.HasChunk(ctx, id)
 	if err == nil && !has {

@@ -57,7 +57,7 @@ func restore(ctx context.Context, g *global, from *origin, out string) error {
 	options := replicate.RestoreOptions{
 		Manifest:    m,
 		Fetch:       s.store.GetChunkAlone,
-		Concurrency: s.config.UploadConcurrency,
+		Concurrency: s.config.DownloadConcurrency(),
 		Progress:    func(done, total int64) { bar.set("restore", done, total) },
 	}
 	if out != "" {

@@ -14,16 +14,18 @@ import (
 
 func verifyCommand(g *global) *cobra.Command {
 	var (
-		from origin
-		read bool
+		from    origin
+		options replicate.VerifyOptions
 	)
 	command := &cobra.Command{
-		Use:   "verify [--manifest URI | [--hostname HOST] --source-path PATH] [--read]",
+		Use:   "verify [--manifest URI | [--hostname HOST] --source-path PATH] [--read] [--touch]",
 		Short: "Check that targets have all that their newest versions name",
 		Long: `In each target, walk the newest version of a database, or of every database in it,
 and look for every leaf, node and chunk that it names. What is missing or damaged is
 printed, one line each, and the exit code is 1. Leaves and nodes are read and checked
-against their hashes; with --read, chunks are too.
+against their hashes; with --read, chunks are too. With --touch, what is there is made
+as young as if it had just been put, for a store whose objects expire: replication does
+that for databases that are open, every patrol_days.
 
 A manifest given by --manifest (but verneuil://) is looked for in each target.`,
 		Args: cobra.NoArgs,
@@ -35,15 +37,16 @@ A manifest given by --manifest (but verneuil://) is looked for in each target.`,
 				}
 				what = from.String()
 			}
-			return fail(verify(command.Context(), g, &from, read), "verify", what)
+			return fail(verify(command.Context(), g, &from, options), "verify", what)
 		},
 	}
 	from.flags(command)
-	command.Flags().BoolVar(&read, "read", false, "read every chunk and check its hash")
+	command.Flags().BoolVar(&options.Read, "read", false, "read every chunk and check its hash")
+	command.Flags().BoolVar(&options.Touch, "touch", false, "keep what is named from expiring")
 	return command
 }
 
-func verify(ctx context.Context, g *global, from *origin, read bool) error {
+func verify(ctx context.Context, g *global, from *origin, o replicate.VerifyOptions) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -67,10 +70,9 @@ func verify(ctx context.Context, g *global, from *origin, read bool) error {
 	defer bar.end()
 	for _, t := range s.store.Targets {
 		v.target = t
-		v.verifier = replicate.NewVerifier(t, replicate.VerifyOptions{
-			Read: read, Concurrency: s.config.UploadConcurrency,
-			Progress: func(done, total int64) { bar.set("verify", done, total) },
-		})
+		o.Concurrency = s.config.DownloadConcurrency()
+		o.Progress = func(done, total int64) { bar.set("verify", done, total) }
+		v.verifier = replicate.NewVerifier(t, o)
 		if err := v.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}

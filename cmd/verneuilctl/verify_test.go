@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // mustFind runs verify, which must say that the object or manifest called name is as
@@ -84,4 +86,35 @@ func TestVerify(t *testing.T) {
 	}
 	refuse(t, 2, []string{"--manifest excludes"}, "-c", s.config(), "verify", "-m", file, "-s", small)
 	refuse(t, 1, []string{"no configuration"}, "verify")
+}
+
+// TestVerifyTouches: with --touch, what versions name is young afterwards, and what none
+// names is as old as it was.
+func TestVerifyTouches(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("a.db", 5<<20)
+	must(t, "-c", s.config(), "sync", db)
+	other := s.path("store/chunks/ab/ab" + strings.Repeat("0", 62))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(other), 0o700), os.WriteFile(other, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-40 * 24 * time.Hour)
+	for _, args := range []string{"--touch", "--touch --read", "--read"} {
+		for _, name := range s.files("store/chunks") {
+			if err := os.Chtimes(name, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(t, append([]string{"-c", s.config(), "verify", "-s", db}, strings.Fields(args)...)...)
+		for _, name := range s.files("store/chunks") {
+			stat, err := os.Stat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			young := stat.ModTime().After(old.Add(time.Hour))
+			if want := name != other && strings.Contains(args, "--touch"); young != want {
+				t.Errorf("verify %s: %s is young: %v, want %v", args, name, young, want)
+			}
+		}
+	}
 }
