@@ -49,6 +49,9 @@ func Patient(ctx context.Context) context.Context {
 	return context.WithValue(ctx, patientKey{}, true)
 }
 
+// IsPatient reports whether requests with ctx can wait.
+func IsPatient(ctx context.Context) bool { return ctx.Value(patientKey{}) != nil }
+
 // waitForLull returns when half of a burst is saved up. It holds no token meanwhile,
 // so that whoever comes need not wait for it.
 func (l *limiter) waitForLull(ctx context.Context) error {
@@ -74,7 +77,7 @@ func (l *limiter) take(ctx context.Context) error {
 		return ctx.Err()
 	}
 	err := ctx.Err()
-	if ctx.Value(patientKey{}) != nil {
+	if IsPatient(ctx) {
 		err = l.waitForLull(ctx)
 	}
 	if err == nil {

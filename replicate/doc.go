@@ -35,6 +35,9 @@
 // what was written without a recorder after the last recorded transaction is found
 // then, or by the next one. Other processes ask by drawing a ticket in the state page.
 //
+// The patrol touches what the newest version in a target names, so that a rule by which
+// old objects expire does not reach it (patrol.go).
+//
 // What a base copy cannot see is said at baseCopy. How WAL databases are followed
 // stands in wal.go.
 //
@@ -57,6 +60,10 @@
 //	    object could not be made any more.
 //	I8  What a cut says of a chunk is what its bytes hash to when they are pushed, or the
 //	    push fails and the chunk is hashed again.
+//	I9  While targets answer, and the rate suffices, no object that the newest version in one names gets older
+//	    there than the patrol's period, or if patrol.json was lost, than two. One that the
+//	    patrol finds gone is put again, and no flush succeeds before it is.
+//	I10 A push does not wait for the patrol, but for one request of a patrol that is late.
 //
 // # Follower
 //

@@ -53,6 +53,7 @@ type jobObject struct {
 // push starts pushing the last cut, which the mirror is at this moment.
 func (s *session) push(t *target) {
 	s.started(t)
+	t.patrol.stepAside()
 	j := &job{
 		t: t, key: s.r.key, encoded: s.encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
 		cond:     chunkstore.Condition{IfMatch: t.etag, IfNone: !t.exists},
@@ -205,6 +206,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 	t.failed, t.err = false, nil
 	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()
 	s.forgetObjects(t)
+	s.healed(t)
 	s.saveAcks()
 	s.log().Info("pushed", "target", t.Name, "sequence", j.point.sequence, "chunks", len(j.chunks), "bytes", j.uploads.bytes.Load())
 }

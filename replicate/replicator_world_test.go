@@ -31,6 +31,7 @@ type memoryBucket struct {
 	objects map[string][]byte
 	puts    int
 	gets    int
+	touched []string                   // keys
 	fault   func(op, key string) error // nil: none
 }
 
@@ -44,9 +45,12 @@ func etagOf(b []byte) string {
 }
 
 func (b *memoryBucket) enter(op, key string) error {
-	if op == "put" {
+	switch op {
+	case "put":
 		b.puts++
-	} else {
+	case "touch":
+		b.touched = append(b.touched, key)
+	default:
 		b.gets++
 	}
 	if b.fault != nil {
@@ -106,6 +110,18 @@ func (b *memoryBucket) Delete(_ context.Context, key string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.objects, key)
+	return nil
+}
+
+func (b *memoryBucket) Touch(_ context.Context, key string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.enter("touch", key); err != nil {
+		return err
+	}
+	if b.objects[key] == nil {
+		return chunkstore.ErrAbsent
+	}
 	return nil
 }
 

@@ -100,6 +100,7 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, 
 		s.targets = append(s.targets, s.newTarget(t))
 	}
 	s.loadAcks()
+	s.loadPatrol()
 	return s, nil
 }
 
@@ -208,6 +209,7 @@ func (s *session) run(ctx context.Context) error {
 			}
 			s.noteApplyError(err)
 		}
+		s.patrol()
 		s.publishStatus()
 		s.answer()
 		if progress {
@@ -328,6 +330,9 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 	for _, t := range s.targets {
 		if !t.busy && t.conflict == nil && t.failed && (!t.known || s.behind(t)) {
 			add(t.retry)
+		}
+		if at, ok := s.patrolDue(t); ok {
+			add(at)
 		}
 	}
 	return d, pending

@@ -37,6 +37,10 @@ type TargetStatus struct {
 	Busy     bool      `json:"busy"`
 	Stopped  bool      `json:"stopped"` // another writer uses our name
 	Error    string    `json:"error,omitempty"`
+
+	Patrolled   time.Time `json:"patrolled,omitzero"` // each object was touched, or put, in the round that ended then; zero: none has ended yet
+	Healed      int       `json:"healed"`             // objects that were gone, and were put again
+	PatrolError string    `json:"patrol_error,omitempty"`
 }
 
 // Status returns how replication stands. It never waits for the replicator.
@@ -84,6 +88,10 @@ func (s *session) publishStatus() {
 		ts := TargetStatus{
 			Name: t.Name, Sequence: t.point.sequence, Manifest: t.acked, Backlog: len(t.missing), Calls: t.calls,
 			Busy: t.busy, Stopped: t.conflict != nil,
+			Patrolled: s.patrolled(t), Healed: t.patrol.healed,
+		}
+		if t.patrol.err != nil {
+			ts.PatrolError = t.patrol.err.Error()
 		}
 		if t.pushed != nil {
 			ts.Calls += t.pushed.uploads.calls.Load()

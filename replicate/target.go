@@ -47,6 +47,7 @@ type target struct {
 	calls  int64
 	acked  time.Time // when it took a manifest last
 	pushed *job      // under way
+	patrol patrol
 }
 
 func (s *session) newTarget(ct *chunkstore.Target) *target {
@@ -54,6 +55,7 @@ func (s *session) newTarget(ct *chunkstore.Target) *target {
 		Target: ct, id: fmt.Sprintf("%s | %v | %v", ct.Name, ct.Chunks, ct.Manifests),
 		missing: make(map[int]chunkstore.ID), backoff: newBackoff(time.Second, time.Minute),
 	}
+	t.patrol.pause = newBackoff(time.Minute, time.Hour)
 	t.journal = s.sp.PutJournal(t.id)
 	var err error
 	if t.put, err = t.journal.Load(s.now()); err != nil {
@@ -238,6 +240,7 @@ func (s *session) contacted(t *target, c *contact, err error) {
 		return
 	}
 	t.seen, t.known, t.failed = true, true, false
+	s.beginPatrol(t, c.found)
 	t.exists, t.etag, t.found, t.raw, t.tree = c.exists, c.etag, c.found, c.raw, c.tree
 	t.holds = nil
 	if c.same && bytes.Equal(c.ours, s.encoded) {

@@ -22,7 +22,7 @@
 //
 // and, the replicator's alone:
 //
-//	boot         ID of the boot that the following are of; all are emptied if it is another
+//	boot         ID of the boot that the following are of; all but patrol.json are emptied if it is another
 //	mirror       private copy of the database
 //	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
 //	cut          the last cut's manifest, as stored; renamed into place (see [CutFiles])
@@ -30,10 +30,11 @@
 //	flush.json   why the last flush that another process had asked for failed
 //	targets.json ETag and sequence of the manifest that each target last took
 //	put.<16 hex> objects that a target has durably before a manifest names them: see [PutJournal]
+//	patrol.json  until when the objects of each target have been touched; valid beyond the boot
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	aside        chunks that changed while they are being pushed; has no name
 //
-// All of it is valid for one boot: nothing is fsynced, and a state whose boot
+// All but patrol.json is valid for one boot: nothing is fsynced, and a state whose boot
 // ID is not the kernel's is replaced. On any doubt the mirror is rebuilt from
 // the database, which is always legal.
 //

@@ -249,6 +249,7 @@ func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store, s *service) r
 		Program:          Program,
 		ManifestInterval: e.cfg.ManifestInterval,
 		Concurrency:      e.cfg.UploadConcurrency,
+		PatrolPeriod:     time.Duration(e.cfg.PatrolDays) * 24 * time.Hour,
 		OpenSource:       func() (replicate.Source, error) { return e.openSource(s, path) },
 		Log:              e.log,
 		RootPermissions:  0o700 | e.cfg.SpoolingDirPermissions,

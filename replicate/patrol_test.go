@@ -1,0 +1,325 @@
+package replicate
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+const testPatrolPeriod = 8 * time.Hour // a round is 7
+
+// patrolledWorld is a world whose replicators patrol, by a clock that the test moves.
+type patrolledWorld struct {
+	*world
+	clock *skewedClock
+}
+
+func newPatrolledWorld(t *testing.T, targets int) *patrolledWorld {
+	w := &patrolledWorld{newWorld(t, 1, targets), &skewedClock{}}
+	w.options = func(o *Options) { o.clock, o.PatrolPeriod = w.clock, testPatrolPeriod }
+	return w
+}
+
+// look has f look at r's session, which is at rest for all that can be done now.
+func (w *patrolledWorld) look(r *Replicator, f func(s *session)) {
+	w.Helper()
+	r.mu.Lock()
+	s := r.session
+	r.mu.Unlock()
+	done := make(chan struct{})
+	if s == nil || !s.send(func() { f(s); close(done) }) {
+		w.Fatal("the session has ended")
+	}
+	<-done
+}
+
+// pass lets d pass, and waits until the patrol has done what is due, and what was gone is
+// put again. It returns until when the patrol of the first target is.
+func (w *patrolledWorld) pass(r *Replicator, d time.Duration) (until time.Time) {
+	w.Helper()
+	w.clock.add(d)
+	w.until("the patrol is up to date", func() (done bool) {
+		w.look(r, func(s *session) {
+			done = true
+			for _, t := range s.targets {
+				at, ok := s.patrolDue(t)
+				done = done && ok && t.patrol.slice == nil && at.After(s.now()) && t.patrol.gone == 0 && t.patrol.err == nil
+			}
+			until = s.targets[0].patrol.until
+		})
+		return done
+	})
+	return until
+}
+
+// touches returns how often each object of target k was touched.
+func (w *patrolledWorld) touches(k int) map[string]int {
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	n := make(map[string]int)
+	for _, key := range w.chunks[k].touched {
+		n[key]++
+	}
+	return n
+}
+
+// TestPatrolTouchesAll: each chunk and leaf is touched once in a round, in each target;
+// the work is spread, and neither a restart nor a reboot undoes what was done.
+func TestPatrolTouchesAll(t *testing.T) {
+	const chunks = 200
+	w := newPatrolledWorld(t, 2)
+	w.fillChunks(chunks)
+	r := w.replicator()
+	stop := w.run(r)
+	w.mustFlush(r)
+	begun := w.pass(r, 0)
+	steps := func(n int) (until time.Time) {
+		for range n {
+			until = w.pass(r, testPatrolPeriod*7/8/32)
+		}
+		return until
+	}
+	steps(16)
+	for k := range 2 {
+		if n := len(w.touches(k)); n < chunks/4 || n > chunks*3/4 {
+			t.Errorf("after half a round %d of %d objects of target %d were touched", n, chunks, k)
+		}
+	}
+	if at := r.Status().Targets[0].Patrolled; !at.IsZero() {
+		t.Errorf("a round has ended at %v, it began at %v", at, begun)
+	}
+	stop()
+	boot := filepath.Join(w.sp.Dir(), "boot") // another one: the mirror, and all but patrol.json, is void
+	if err := os.WriteFile(boot, []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	until := steps(16)
+	for until.Sub(begun) < testPatrolPeriod*7/8 { // time went on meanwhile
+		until = w.pass(r, time.Minute)
+	}
+	extra := 0
+	for k := range 2 {
+		touched := w.touches(k)
+		for _, key := range w.chunkKeys(k) {
+			if touched[key] == 0 {
+				t.Errorf("target %d: %s was not touched", k, key)
+			}
+			extra += max(0, touched[key]-1)
+		}
+	}
+	if extra > chunks/10 {
+		t.Errorf("%d objects of 2 times %d were touched more than once in a round", extra, chunks)
+	}
+	for _, status := range r.Status().Targets {
+		if !status.Patrolled.Equal(until) || status.Healed != 0 || status.PatrolError != "" {
+			t.Errorf("status %+v; the patrol is at %v", status, until)
+		}
+	}
+}
+
+// TestPatrolHeals: what is gone from a target, a chunk, a leaf, and a chunk that could not
+// be made again as it was, is put again, also if the replicator ends before.
+func TestPatrolHeals(t *testing.T) {
+	w := newPatrolledWorld(t, 2)
+	w.fillChunks(100)
+	r := w.replicator()
+	stop := w.run(r)
+	w.mustFlush(r)
+	w.begin()
+	w.write(40, append([]byte("inline over chunk 2"), w.pageOf(40, 0, 1)[19:]...))
+	w.commit()
+	w.mustFlush(r)
+	var gone []chunkstore.ID
+	w.look(r, func(s *session) {
+		if s.mirror.Diff(2) == nil {
+			t.Error("chunk 2 is not described by inline pages")
+		}
+		gone = append(gone, s.tree.At(2), s.tree.At(7))
+		for id := range s.tree.Objects() {
+			gone = append(gone, id)
+		}
+		if len(gone) == 2 {
+			t.Error("there is no leaf")
+		}
+	})
+	w.chunks[0].mu.Lock()
+	for _, id := range gone {
+		if w.chunks[0].objects[id.String()] == nil {
+			t.Errorf("%v was not there", id)
+		}
+		delete(w.chunks[0].objects, id.String())
+	}
+	w.chunks[0].mu.Unlock()
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			return errInjected
+		}
+		return nil
+	})
+	w.clock.add(testPatrolPeriod)
+	w.until("the patrol finds what is gone", func() (found bool) {
+		w.look(r, func(s *session) { found = s.targets[0].patrol.gone == len(gone) })
+		return found
+	})
+	if err := w.flush(r); err == nil {
+		t.Error("a flush succeeded while objects were gone")
+	}
+	stop()
+	w.chunks[0].setFault(nil)
+	r = w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.pass(r, time.Minute)
+	for k := range 2 {
+		w.equal(k, "after the patrol")
+	}
+	// Chunk 2 has another object by then, so that nobody needs the one that is gone.
+	if targets := r.Status().Targets; targets[0].Healed != len(gone)-1 || targets[1].Healed != 0 {
+		t.Errorf("%d objects were gone; status %+v", len(gone), targets)
+	}
+}
+
+// TestPatrolLetsPushesGoFirst: while a push is under way the patrol waits, until it is late.
+func TestPatrolLetsPushesGoFirst(t *testing.T) {
+	w := newPatrolledWorld(t, 1)
+	w.fillChunks(100)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.pass(r, 0)
+	release := make(chan struct{})
+	w.manifests[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			<-release
+		}
+		return nil
+	})
+	w.transact(100)
+	w.until("a push is under way", func() (busy bool) {
+		w.look(r, func(s *session) { busy = s.targets[0].busy })
+		return busy
+	})
+	before := len(w.touches(0))
+	w.clock.add(testPatrolPeriod/patrolSlack - time.Minute)
+	for range 3 { // the session goes round at each
+		w.look(r, func(s *session) {
+			if s.targets[0].patrol.slice != nil {
+				t.Error("the patrol goes on during a push")
+			}
+		})
+	}
+	if n := len(w.touches(0)); n != before {
+		t.Errorf("%d objects were touched during a push", n-before)
+	}
+	w.clock.add(time.Hour)
+	w.until("a late patrol does not wait", func() bool {
+		w.look(r, func(*session) {}) // it is not woken by a clock while others come first
+		return len(w.touches(0)) > before
+	})
+	close(release)
+	w.mustFlush(r)
+	w.equal(0, "after the push")
+}
+
+// TestPatrolIsNotStarved: a patrol that waits for a lull which does not come is sent
+// without one when it is late.
+func TestPatrolIsNotStarved(t *testing.T) {
+	w := newPatrolledWorld(t, 1)
+	w.fillChunks(100)
+	starved := &starvedBucket{memoryBucket: w.chunks[0]}
+	w.options = func(o *Options) {
+		o.clock, o.PatrolPeriod = w.clock, testPatrolPeriod
+		o.Store = chunkstore.NewStore(chunkstore.NewTarget("starved", starved, w.manifests[0]))
+	}
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.pass(r, 0)
+	w.clock.add(testPatrolPeriod/patrolSlack - time.Minute)
+	w.until("the patrol waits", func() (waits bool) {
+		w.look(r, func(s *session) { waits = s.targets[0].patrol.slice != nil })
+		return waits
+	})
+	w.pass(r, time.Hour)
+	if len(w.touches(0)) == 0 {
+		t.Error("nothing was touched")
+	}
+}
+
+// starvedBucket has no time for patient requests.
+type starvedBucket struct{ *memoryBucket }
+
+func (b *starvedBucket) Touch(ctx context.Context, key string) error {
+	if chunkstore.IsPatient(ctx) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return b.memoryBucket.Touch(ctx, key)
+}
+
+// TestPatrolSurvivesItsState: a clock that was set back, and a file that says anything,
+// delay no object by more than a round.
+func TestPatrolSurvivesItsState(t *testing.T) {
+	for _, text := range []string{"", "x", `{}`, `{"ID":{"until":"9999-01-01T00:00:00Z"}}`, `{"ID":{"until":"2000-01-01T00:00:00Z"}}`,
+		`{"ID":{"until":"2000-01-01T00:00:00Z","since":"2001-01-01T00:00:00Z","healed":-5}}`} {
+		w := newPatrolledWorld(t, 1)
+		w.fillChunks(20)
+		r := w.replicator()
+		stop := w.run(r)
+		w.mustFlush(r)
+		id := ""
+		w.look(r, func(s *session) { id = s.targets[0].id })
+		stop()
+		name := filepath.Join(w.sp.Dir(), patrolName)
+		if err := os.WriteFile(name, []byte(strings.Replace(text, "ID", id, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r = w.replicator()
+		stop = w.run(r)
+		w.mustFlush(r)
+		w.pass(r, testPatrolPeriod*7/8)
+		w.pass(r, testPatrolPeriod/100)
+		touched := w.touches(0)
+		for _, key := range w.chunkKeys(0) {
+			if touched[key] == 0 {
+				t.Errorf("%q: %s was not touched", text, key)
+			}
+		}
+		if healed := r.Status().Targets[0].Healed; healed != 0 {
+			t.Errorf("%q: %d healed", text, healed)
+		}
+		stop()
+	}
+}
+
+// TestNextDue: an object is due once in each round, at the same phase of it.
+func TestNextDue(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		var id chunkstore.ID
+		for k := range id {
+			id[k] = byte(random.Uint32())
+		}
+		round := time.Duration(1 + random.Int64N(int64(1000*time.Hour)))
+		from := time.Unix(random.Int64N(1<<33), random.Int64N(1e9))
+		at := nextDue(id, from, round)
+		if wait := at.Sub(from); wait <= 0 || wait > round {
+			t.Fatalf("due after %v of %v", wait, round)
+		}
+		if next := nextDue(id, at, round); !next.Equal(at.Add(round)) {
+			t.Fatalf("due at %v, and then at %v; a round takes %v", at, next, round)
+		}
+		if again := nextDue(id, at.Add(-1), round); !again.Equal(at) {
+			t.Fatalf("due at %v; asked a moment before, at %v", at, again)
+		}
+	}
+}
