@@ -60,10 +60,12 @@
 //	    object could not be made any more.
 //	I8  What a cut says of a chunk is what its bytes hash to when they are pushed, or the
 //	    push fails and the chunk is hashed again.
-//	I9  While targets answer, and the rate suffices, no object that the newest version in one names gets older
-//	    there than the patrol's period, or if patrol.json was lost, than two. One that the
-//	    patrol finds gone is put again, and no flush succeeds before it is.
-//	I10 A push does not wait for the patrol, but for one request of a patrol that is late.
+//	I9  While targets answer, and the rate suffices, no object that the newest version in
+//	    one names gets older there than the patrol's period, or if patrol.json was lost,
+//	    than two. One that the patrol finds gone is put again, and no flush succeeds
+//	    before it is.
+//	I10 A push does not wait for the patrol. With one that is late it shares the rate, as
+//	    with one more request of its own at a time.
 //
 // # Follower
 //
