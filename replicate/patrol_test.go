@@ -188,6 +188,39 @@ func TestPatrolHeals(t *testing.T) {
 	}
 }
 
+// TestPatrolAfterConflict: a push that was to put again what is gone, and after which the
+// target's manifest is read anew, which names all of it, does not make the patrol forget.
+func TestPatrolAfterConflict(t *testing.T) {
+	w := newPatrolledWorld(t, 1)
+	w.fillChunks(20)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	begun := w.pass(r, 0)
+	key := w.chunkKeys(0)[5]
+	w.chunks[0].mu.Lock()
+	delete(w.chunks[0].objects, key)
+	w.chunks[0].mu.Unlock()
+	conflicts := 0 // the bucket's mu is held
+	w.manifests[0].setFault(func(op, _ string) error {
+		if op != "put" || conflicts > 0 {
+			return nil
+		}
+		conflicts++
+		w.chunks[0].mu.Lock() // and somebody takes it away again
+		defer w.chunks[0].mu.Unlock()
+		delete(w.chunks[0].objects, key)
+		return chunkstore.ErrConflict
+	})
+	if until := w.pass(r, testPatrolPeriod); until.Sub(begun) < testPatrolPeriod-testPatrolPeriod/patrolSlack {
+		t.Errorf("the patrol is at %v, it began at %v", until, begun)
+	}
+	w.equal(0, "after the patrol")
+	if healed := r.Status().Targets[0].Healed; healed != 1 || conflicts != 1 {
+		t.Errorf("%d conflicts, %d healed", conflicts, healed)
+	}
+}
+
 // TestPatrolLetsPushesGoFirst: while a push is under way the patrol waits, until it is late.
 func TestPatrolLetsPushesGoFirst(t *testing.T) {
 	w := newPatrolledWorld(t, 1)
