@@ -63,7 +63,7 @@ const numShardsMax = 1 << 16
 // backgroundCallsPerSecond is what replication spends if api_calls_per_second is not set.
 const backgroundCallsPerSecond = 30
 
-// downloadConcurrency: at 30 ms for a request, 32 at a time are some 70 MB of plain
+// downloadConcurrency: at 30 ms for a request, 32 at a time are at most 70 MB of plain
 // chunks a second.
 const downloadConcurrency = 32
 
