@@ -17,9 +17,14 @@ import (
 // commit. Where changes are scattered they save none, since each chunk is put in the
 // end; but then they can be put together, so that most commits are one request and
 // have the lag of one. So the sectors gather until they outgrow inlineBytesMax; then
-// all chunks that changed only once are put at once, and the warmest of the others stay,
-// up to inlineBytesKept. A larger budget lengthens all manifests, and makes rarer, but
-// larger, bursts.
+// chunks that changed only once are put together, at most inlineBatch if that is
+// enough, and the warmest of the others stay, up to half of it. A larger budget
+// lengthens all manifests, and makes rarer, but larger, bursts.
+//
+// A cut of many transactions changes many chunks, and may carry more: for each chunk
+// beyond inlineChunksFew another inlineBytesPerChunk, up to inlineBytesLimit. Such a
+// manifest is long, but still one request, where putting the chunks would be one for
+// each: under constant writing they are put every fifth or tenth time instead.
 //
 // BenchmarkBudget has the figures, from 200 MB to 1 TB and for scattered, skewed, hot
 // and appending loads: the median commit is one request, its manifest under 8 KB; on
@@ -29,10 +34,21 @@ const (
 	// inlineBytesMax bounds what inline sectors, but for page 1, take in a manifest,
 	// compressed one by one.
 	inlineBytesMax = 6 << 10
-	// inlineBytesKept is how much of it stays when it is outgrown.
-	inlineBytesKept = inlineBytesMax / 2
-	// inlinePlainMax bounds the same before compression: readers have it in memory.
-	inlinePlainMax = 64 << 10
+	// inlineChunksFew is how many chunks a small transaction changes: those of a table
+	// and its indexes.
+	inlineChunksFew = 4
+	// inlineBatch is how many chunks are put together for the sake of the next cuts: as
+	// many as the default rate of calls allows in a second, which they hold this cut up.
+	inlineBatch = 30
+	// inlineBytesPerChunk is what a request for a chunk may cost in a manifest.
+	inlineBytesPerChunk = 4 << 10
+	// inlineBytesLimit bounds what readers fetch anew for each version.
+	inlineBytesLimit = 128 << 10
+	// inlinePlainRatio bounds the same before compression, which readers have in
+	// memory, to that many times as much, and inlinePlainLimit to what leaves room in
+	// manifest.BytesMax.
+	inlinePlainRatio = 10
+	inlinePlainLimit = 768 << 10
 	// inlineChunkMax is how much of a chunk travels inline at most, before compression.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// patchesMax is explained at [manifest.Tree.Pack].
@@ -142,6 +158,7 @@ func (s *session) overridable(i int) bool {
 type candidate struct {
 	index   int
 	stamp   uint64 // grows with each change
+	changed bool   // since the last cut
 	changes int    // in how many cuts it has changed since it has that object
 	runs    []pageRange
 	plain   int // bytes of runs
@@ -150,7 +167,7 @@ type candidate struct {
 // candidate describes chunk i, but for its first bytes, which are page 1.
 func (s *session) candidate(i, first int) candidate {
 	d := s.mirror.Diff(i)
-	c := candidate{index: i, stamp: d.Stamp, changes: s.carried[i].changes}
+	c := candidate{index: i, stamp: d.Stamp, changed: d.Changed, changes: s.carried[i].changes}
 	if d.Changed {
 		c.changes++
 	}
@@ -179,21 +196,34 @@ func fit(c []candidate, packed func(candidate) int) int {
 	slices.SortFunc(c, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(again(b), again(a)), cmp.Compare(b.stamp, a.stamp))
 	})
-	if n := within(c, inlineBytesMax, packed); n == len(c) {
+	budget := inlineBudget(c)
+	n := within(c, budget, packed)
+	if n == len(c) {
 		return n
 	}
-	cold := slices.IndexFunc(c, func(c candidate) bool { return c.changes < 2 })
-	if cold >= 0 {
-		c = c[:cold]
+	hot := c
+	if cold := slices.IndexFunc(c, func(c candidate) bool { return c.changes < 2 }); cold >= 0 {
+		hot = c[:cold]
 	}
-	return within(c, inlineBytesKept, packed)
+	return min(n, max(within(hot, budget/2, packed), len(c)-inlineBatch))
+}
+
+// inlineBudget returns how many bytes of c may travel inline, compressed.
+func inlineBudget(c []candidate) int {
+	changed := 0
+	for _, c := range c {
+		if c.changed {
+			changed++
+		}
+	}
+	return min(inlineBytesMax+inlineBytesPerChunk*max(0, changed-inlineChunksFew), inlineBytesLimit)
 }
 
 // within returns how many of c, from the first, take at most so many bytes.
 func within(c []candidate, bytesMax int, packed func(candidate) int) int {
-	plain := 0
+	plainMax := min(bytesMax*inlinePlainRatio, inlinePlainLimit)
 	for n := range c {
-		if plain += c[n].plain; plain > inlinePlainMax {
+		if plainMax -= c[n].plain; plainMax < 0 {
 			return n
 		}
 		if bytesMax -= packed(c[n]); bytesMax < 0 {

@@ -26,7 +26,8 @@ func scatter(k, sectors int) int { return k * 1_000_003 % sectors }
 // appended returns the sectors of the last table page and its header, when
 // transaction n appends 120 bytes.
 func appended(n, sectors int) []int {
-	at := sectors - 1<<16 + n*120/sectorBytes
+	room := min(1<<16, sectors/2)
+	at := sectors - room + n*120/sectorBytes%room
 	return []int{at, at / 8 * 8}
 }
 
@@ -53,6 +54,16 @@ var loads = []load{
 	}},
 }
 
+// many is l with k transactions to a cut.
+func (l load) many(k int) load {
+	return load{fmt.Sprintf("%d x %s", k, l.name), func(rng *rand.Rand, n, sectors int) (at []int) {
+		for j := range k {
+			at = append(at, l.sectors(rng, n*k+j, sectors)...)
+		}
+		return at
+	}}
+}
+
 // budgetRun is a database of which only what a cut decides by is there: which
 // sectors differ from their chunks' objects, and the tree.
 type budgetRun struct {
@@ -69,7 +80,6 @@ type budgetRun struct {
 type budgetDiff struct {
 	candidate
 	sectors        map[int][]byte
-	changed        uint64
 	packed, inVain int
 }
 
@@ -104,7 +114,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	requests := 1
 	var warm []candidate
 	for i, d := range r.diffs {
-		if d.stamp != uint64(n) {
+		if d.changed = d.stamp == uint64(n); !d.changed {
 			d.inVain += d.packed
 		}
 		if d.plain > inlineChunkMax || d.inVain > chunkstore.ChunkBytes {
@@ -170,11 +180,17 @@ func (r *budgetRun) objects() (requests int) {
 // BenchmarkBudget is what plan.go and manifest's Pack are tuned by: requests and
 // bytes of commits that are pushed one by one. -benchtime 3000x is long enough.
 func BenchmarkBudget(b *testing.B) {
-	for _, l := range loads {
+	all := slices.Clone(loads)
+	for _, k := range []int{10, 100} {
+		for _, l := range loads {
+			all = append(all, l.many(k))
+		}
+	}
+	for _, l := range all {
 		for _, size := range []struct {
 			name   string
 			chunks int
-		}{{"200MB", 3_052}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
+		}{{"4MB", 64}, {"200MB", 3_052}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
 			b.Run(fmt.Sprintf("%s/%s", l.name, size.name), func(b *testing.B) {
 				r := &budgetRun{
 					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(size.chunks),
@@ -236,8 +252,18 @@ func TestFit(t *testing.T) {
 		}
 	}
 	sparse := make(2, 2)
-	sparse[0].plain, sparse[1].plain = inlinePlainMax/2, inlinePlainMax/2+1
+	sparse[0].plain, sparse[1].plain = 30<<10+1, 30<<10
 	if n := fit(sparse, func(candidate) int { return 20 }); n != 1 {
 		t.Errorf("%d travel inline, of more plain bytes than are allowed", n)
+	}
+	busy := make(slices.Repeat([]int{1}, 60)...)
+	for k := range busy {
+		busy[k].changed = k < 20
+	}
+	if n := fit(busy, packed); n != len(busy) {
+		t.Errorf("%d of %d travel inline when 20 chunks have changed", n, len(busy))
+	}
+	if budget := inlineBudget(slices.Repeat(busy, 100)); budget != inlineBytesLimit {
+		t.Errorf("budget %d of a cut of everything", budget)
 	}
 }
