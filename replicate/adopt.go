@@ -67,19 +67,13 @@ func (s *session) adoptFrom(ctx context.Context, t *target) error {
 	m, tree := t.found, t.tree.Clone()
 	tree.Resize(s.mirror.Chunks())
 	diffs := s.mirror.Diffs()
-	var plain []int // chunks without inline pages: the hash tells
-	for _, i := range diffs {
-		if len(m.InlineOf(i)) == 0 {
-			plain = append(plain, i)
-		}
-	}
-	if err := s.hash(ctx, plain); err != nil {
+	if err := s.hash(ctx, diffs); err != nil {
 		return err
 	}
 	bases := make(map[int][]byte)
 	for _, i := range diffs {
-		if len(m.InlineOf(i)) == 0 {
-			continue
+		if len(m.InlineOf(i)) == 0 || s.mirror.Diff(i).Hash == tree.At(i) {
+			continue // the hash tells
 		}
 		var base []byte
 		if id := tree.At(i); id != chunkstore.ZeroID {
@@ -119,11 +113,11 @@ func (s *session) adoptFrom(ctx context.Context, t *target) error {
 // and reports whether it is the same. base is its object, where that was read.
 func (s *session) relate(m *manifest.Manifest, i int, base []byte) (bool, error) {
 	d := s.mirror.Diff(i)
-	if len(m.InlineOf(i)) == 0 {
-		if d.Hash == s.tree.At(i) {
-			s.mirror.Settle(i, true)
-			return true, nil
-		}
+	if d.Hash == s.tree.At(i) && s.asOverlaid(m, i) {
+		s.mirror.Settle(i, true)
+		return true, nil
+	}
+	if d.Hash == s.tree.At(i) || len(m.InlineOf(i)) == 0 {
 		return false, nil
 	}
 	b, err := s.mirror.Chunk(i, make([]byte, chunkstore.ChunkBytes))

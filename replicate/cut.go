@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -131,8 +132,8 @@ func (s *session) cut(ctx context.Context) error {
 	for _, i := range p.whole {
 		id := s.mirror.Diff(i).Hash
 		if s.tree.At(i) == id {
-			// as it was; its pages may have been inline, and are so no more
-			changed = changed || len(s.last.InlineOf(i)) > 0
+			// as its object; the last cut may have had other pages over that
+			changed = changed || !s.asOverlaid(s.last, i)
 		} else {
 			changed = true
 			s.setChunk(i, id)
@@ -167,6 +168,17 @@ func (s *session) cut(ctx context.Context) error {
 	s.sequence = m.Sequence
 	s.noteCarried(p)
 	return s.settle(p, settled)
+}
+
+// asOverlaid reports whether the inline pages that m has in chunk i are what the mirror has.
+func (s *session) asOverlaid(m *manifest.Manifest, i int) bool {
+	for _, p := range m.InlineOf(i) {
+		b := make([]byte, len(p.Data))
+		if _, err := s.mirror.ReadAt(b, p.Offset); err != nil || !bytes.Equal(b, p.Data) {
+			return false
+		}
+	}
+	return true
 }
 
 // noteCarried notes what a saved cut carries inline.

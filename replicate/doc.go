@@ -17,9 +17,10 @@
 //
 // A cut is the tree of object IDs, and the pages that travel inline over them. It is
 // saved in the spool before it is pushed, so that a successor knows what targets
-// may have. Page 1 always travels inline; so do the changed sectors of chunks that
-// changed little and lately, as long as every target has the object below them. What
-// they may cost, and why that much, stands in plan.go.
+// may have. Page 1 always travels inline, and so do interior root pages as far as they
+// are small (roots.go), and the changed sectors of chunks that changed little and
+// lately, as long as every target has the object below them. What they may cost, and
+// why that much, stands in plan.go.
 //
 // What a long push has put is noted in the spool, run by run, until a manifest names it:
 // a push that was interrupted goes on, also in another process (uploads.go). Sync

@@ -45,6 +45,11 @@ func newSnapshot(f *Follower, m *manifest.Manifest, etag string, checked time.Ti
 	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 && len(pages[0].Data) >= headerBytes {
 		s.header.Do(func() { t.setHeader(pages[0].Data) })
 	}
+	for _, p := range m.Inline { // roots, of which no chunk is fetched that would be noted
+		if p.Offset%int64(m.PageBytes) == 0 {
+			f.interior.note(p.Data, m.PageBytes, s.pageAt(p.Offset), m.FileBytes/int64(m.PageBytes))
+		}
+	}
 	return s, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"verneuil/chunkstore"
+	"verneuil/spool"
 )
 
 // What a small transaction costs. A chunk that changed is put whole, for one request
@@ -31,8 +32,8 @@ import (
 // average there are about as many requests as there were with 32 KiB of whole pages, that were
 // put one by one. (Fewer would take an object that holds pages of several chunks.)
 const (
-	// inlineBytesMax bounds what inline sectors, but for page 1, take in a manifest,
-	// compressed one by one.
+	// inlineBytesMax bounds what inline sectors and root pages take in a manifest,
+	// compressed one by one. Of page 1's sectors nothing counts.
 	inlineBytesMax = 6 << 10
 	// inlineChunksFew is how many chunks a small transaction changes: those of a table
 	// and its indexes.
@@ -84,7 +85,7 @@ type pageRange struct {
 //
 // Page 1, which changes with every commit, always travels inline, and whole: it is what
 // readers begin with. (Objects have it, too, as it was when they were made, unless it
-// is all of chunk 0.)
+// is all of chunk 0.) So do the root pages of roots.go, whatever becomes of their chunks.
 func (s *session) plan() *plan {
 	h := headerOf(s.mirror)
 	p := &plan{pageBytes: h.pageBytes()}
@@ -92,10 +93,12 @@ func (s *session) plan() *plan {
 	if p.pageBytes == 0 && s.mirror.Size() > 0 {
 		p.pageBytes = pageBytesDefault
 	}
-	first := 0
+	taken := 0
 	if inlineOK && s.mirror.Size() > 0 {
-		first = min(p.pageBytes, s.mirror.ChunkBytes(0))
-		p.pages = append(p.pages, pageRange{0, first})
+		first := min(p.pageBytes, s.mirror.ChunkBytes(0))
+		r := s.takeRoots(p.pageBytes)
+		p.pages = append([]pageRange{{0, first}}, r.pages...)
+		taken = r.packed
 		p.first = first == s.mirror.ChunkBytes(0)
 		if d := s.mirror.Diff(0); d != nil && d.Changed {
 			for k := range first / sectorBytes {
@@ -104,6 +107,7 @@ func (s *session) plan() *plan {
 		}
 	}
 	var warm []candidate
+	always := p.pages
 	for _, i := range s.mirror.Diffs() {
 		if i == 0 && p.first {
 			p.pageOneChanged = s.mirror.Diff(0).Changed
@@ -113,14 +117,14 @@ func (s *session) plan() *plan {
 			p.whole = append(p.whole, i)
 			continue
 		}
-		c := s.candidate(i, first)
+		c := s.candidate(i, always)
 		if c.plain > inlineChunkMax {
 			p.whole = append(p.whole, i)
-		} else if c.plain > 0 || i == 0 {
+		} else if i == 0 || s.mirror.Diff(i).Count() > 0 {
 			warm = append(warm, c)
 		}
 	}
-	n := fit(warm, s.packed)
+	n := fit(warm, taken, s.packed)
 	for k, c := range warm {
 		if k < n {
 			p.inline = append(p.inline, c.index)
@@ -164,23 +168,27 @@ type candidate struct {
 	plain   int // bytes of runs
 }
 
-// candidate describes chunk i, but for its first bytes, which are page 1.
-func (s *session) candidate(i, first int) candidate {
+// candidate describes chunk i, but for the pages that always travel.
+func (s *session) candidate(i int, always []pageRange) candidate {
 	d := s.mirror.Diff(i)
 	c := candidate{index: i, stamp: d.Stamp, changed: d.Changed, changes: s.carried[i].changes}
 	if d.Changed {
 		c.changes++
 	}
-	start, k := int64(i)*chunkstore.ChunkBytes, 0
-	if i == 0 {
-		k = first / sectorBytes
+	start := int64(i) * chunkstore.ChunkBytes
+	var travel spool.Diff
+	for _, p := range always {
+		if in := int(p.off - start); in >= 0 && in < chunkstore.ChunkBytes {
+			travel.Set(in/sectorBytes, (in+p.bytes)/sectorBytes)
+		}
 	}
-	for n := s.mirror.ChunkBytes(i) / sectorBytes; k < n; k++ {
-		if !d.Has(k) {
+	differs := func(k int) bool { return d.Has(k) && !travel.Has(k) }
+	for k, n := 0, s.mirror.ChunkBytes(i)/sectorBytes; k < n; k++ {
+		if !differs(k) {
 			continue
 		}
 		from := k
-		for k < n && d.Has(k) {
+		for k < n && differs(k) {
 			k++
 		}
 		c.runs = append(c.runs, pageRange{start + int64(from)*sectorBytes, (k - from) * sectorBytes})
@@ -189,14 +197,14 @@ func (s *session) candidate(i, first int) candidate {
 	return c
 }
 
-// fit sorts c, the warmest first, and returns how many of them travel inline.
-// packed returns what one takes in a manifest.
-func fit(c []candidate, packed func(candidate) int) int {
+// fit sorts c, the warmest first, and returns how many of them travel inline, where
+// so many bytes of the budget are taken. packed returns what one takes in a manifest.
+func fit(c []candidate, taken int, packed func(candidate) int) int {
 	again := func(c candidate) int { return min(c.changes, 2) }
 	slices.SortFunc(c, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(again(b), again(a)), cmp.Compare(b.stamp, a.stamp))
 	})
-	budget := inlineBudget(c)
+	budget := inlineBudget(c) - taken
 	n := within(c, budget, packed)
 	if n == len(c) {
 		return n

@@ -130,6 +130,9 @@ func propertyRun(t *testing.T, seed uint64) {
 	w.page = []int{4096, 4096, 4096, 512, 65536, 1024}[seed%6]
 	w.sp.State().LogAllowance = 2 << 20
 	pages := []int{20, 300, 1200, 2000, 30, 300}[seed%6]
+	if seed%4 < 2 {
+		w.roots = []uint32{2, 9, 3, 17}
+	}
 	var deadline atomic.Int64 // passes of a named point until death
 	var at atomic.Value
 	at.Store("")

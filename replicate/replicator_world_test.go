@@ -158,7 +158,8 @@ func (f fileSource) Reserved() (bool, error) { return f.reserved(), nil }
 type world struct {
 	testing.TB
 	rand      *rand.Rand
-	page      int // bytes
+	page      int      // bytes
+	roots     []uint32 // what page 1 names; nil: it is no b-tree
 	root, db  string
 	sp        *spool.Spool
 	w         *spooltest.Writer
@@ -292,6 +293,11 @@ func (w *world) pageOf(n int, counter uint32, fill byte) []byte {
 		copy(b, "SQLite format 3\x00")
 		b[16], b[17], b[18], b[19] = byte(w.page>>8), byte(w.page>>16), 1, 1 // 1 means 65,536
 		b[24], b[25], b[26], b[27] = byte(counter>>24), byte(counter>>16), byte(counter>>8), byte(counter)
+		if w.roots != nil {
+			copy(b[headerBytes:], schemaPage(w.page, w.roots...))
+		}
+	} else if fill%2 == 0 && slices.Contains(w.roots, uint32(n+1)) {
+		b[0] = 5
 	}
 	return b
 }

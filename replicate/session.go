@@ -55,6 +55,7 @@ type session struct {
 	fresh     bool   // no cut was found in the spool: whatever targets have is our past
 	whole     map[int]bool
 	carried   map[int]carriage // by chunk
+	roots     roots            // as of the last plan
 
 	targets []*target
 	serial  uint64 // numbers requests and attempts, in their order

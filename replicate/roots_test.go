@@ -1,0 +1,200 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// schemaPage returns page 1 from its b-tree's header on: one table for each of roots,
+// a view for a 0.
+func schemaPage(pageBytes int, roots ...uint32) []byte {
+	page := make([]byte, pageBytes)
+	page[headerBytes] = 13
+	binary.BigEndian.PutUint16(page[headerBytes+3:], uint16(len(roots)))
+	at := pageBytes
+	for k, root := range roots {
+		name, kind := fmt.Sprint("t", k), "table"
+		rootBytes := 1
+		for root>>(8*rootBytes) != 0 {
+			rootBytes++
+		}
+		if root == 0 {
+			kind = "view"
+		}
+		sql := "create " + kind + " " + name
+		record := []byte{6, byte(13 + 2*len(kind)), byte(13 + 2*len(name)), byte(13 + 2*len(name)), byte(rootBytes), byte(13 + 2*len(sql))}
+		record = append(record, kind+name+name...)
+		record = append(record, binary.BigEndian.AppendUint32(nil, root)[4-rootBytes:]...)
+		record = append(record, sql...)
+		cell := append([]byte{0x80, byte(len(record)), byte(k + 1)}, record...) // a varint may be longer than it has to be
+		at -= len(cell)
+		copy(page[at:], cell)
+		binary.BigEndian.PutUint16(page[headerBytes+8+2*k:], uint16(at))
+	}
+	return page[headerBytes:]
+}
+
+func TestSchemaRoots(t *testing.T) {
+	page := append(make([]byte, headerBytes), schemaPage(4096, 2, 0, 300, 1, 1<<31, 70_000)...)
+	if got, want := schemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}; !slices.Equal(got, want) {
+		t.Errorf("got %d, want %d", got, want)
+	}
+	if got, want := schemaRoots(page, 2), []uint32{2, 300}; !slices.Equal(got, want) {
+		t.Errorf("two of them: got %d, want %d", got, want)
+	}
+	page[headerBytes] = 5
+	if got := schemaRoots(page, 9); got != nil {
+		t.Errorf("a larger schema names %d", got)
+	}
+}
+
+// rooted is a world whose database has a table of several levels: the root is page 300,
+// in chunk 18, and hardly compresses.
+func rooted(t *testing.T) (w *world, root func(fill byte)) {
+	w = newWorld(t, 1, 1)
+	w.roots = []uint32{2, 300, 0, 8}
+	root = func(fill byte) {
+		page := bytes.Repeat([]byte{fill}, w.page)
+		rand.NewChaCha8([32]byte{fill}).Read(page[1024:])
+		page[0] = 5
+		w.write(299, page)
+	}
+	w.begin()
+	for n := 1; n < 3200; n++ {
+		w.write(n, w.pageOf(n, 0, byte(100+n%100)))
+	}
+	root(1)
+	w.commit()
+	return w, root
+}
+
+// inlineAt reports whether m carries page n, from 1, as a whole.
+func (w *world) inlineAt(m *manifest.Manifest, n int) bool {
+	off := int64(n-1) * int64(w.page)
+	return slices.ContainsFunc(m.Inline, func(p manifest.Page) bool { return p.Offset == off && len(p.Data) == w.page })
+}
+
+func TestRootsTravel(t *testing.T) {
+	w, root := rooted(t)
+	r := w.replicator()
+	stop := w.run(r)
+	check := func(what string, inline bool, most int) {
+		t.Helper()
+		puts, _ := w.chunks[0].calls()
+		w.mustFlush(r)
+		m := w.equal(0, what)
+		if w.inlineAt(m, 300) != inline || w.inlineAt(m, 2) || w.inlineAt(m, 8) {
+			t.Errorf("%s: of the root pages %d travel, want 1: %v", what, len(m.Inline)-1, inline)
+		}
+		if after, _ := w.chunks[0].calls(); after-puts > most {
+			t.Errorf("%s: %d objects were put, want at most %d", what, after-puts, most)
+		}
+	}
+	check("first", true, 1000)
+	commit := func(change func()) {
+		w.begin()
+		change()
+		w.commit()
+	}
+	commit(func() { w.write(1600, w.pageOf(1600, 0, 3)) })
+	check("another page changed", true, 0)
+	commit(func() { root(2) })
+	check("the root changed", true, 0)
+	stop() // what the next one knows of it, it knows of the manifest
+	r = w.replicator()
+	stop = w.run(r)
+	commit(func() { w.write(1601, w.pageOf(1601, 0, 4)) })
+	check("another replicator", true, 0)
+	anew := func(fill byte) { // so much of the root's chunk changes that it is stored anew
+		for n := 290; n < 296; n++ {
+			w.write(n, w.pageOf(n, 0, fill))
+		}
+	}
+	commit(func() { anew(5); root(3) })
+	check("its chunk was stored anew", true, 1)
+	w.roots = []uint32{300, 300, 1 << 31}
+	commit(func() {})
+	check("a schema that makes no sense", true, 0)
+	commit(func() { anew(7); w.write(299, w.pageOf(299, 0, 13)) })
+	check("the root became a leaf", false, 1)
+	commit(func() { root(4) })
+	check("and interior again", true, 0)
+	w.roots = nil
+	commit(func() { anew(8) })
+	check("the table was dropped", false, 1)
+	stop()
+}
+
+// Roots that are as in their objects cost a spool that was lost, or a copy, nothing.
+func TestRootsAreTakenOver(t *testing.T) {
+	w, _ := rooted(t)
+	w.mustSync("first", nil)
+	name, version := manifest.Name("host", w.db), func() uint64 { return w.manifest(0).Sequence }
+	before, stored := version(), bytes.Clone(w.manifests[0].objects[name])
+	w.loseSpool()
+	w.attach()
+	puts, gets := w.chunks[0].calls()
+	w.mustSync("another spool", nil)
+	if after := version(); after != before || !bytes.Equal(w.manifests[0].objects[name], stored) {
+		t.Errorf("version %d, want %d", after, before)
+	}
+	if p, g := w.chunks[0].calls(); p != puts || g-gets > 2 { // the leaf, and what is below page 1
+		t.Errorf("%d puts and %d gets", p-puts, g-gets)
+	}
+}
+
+// A reader that has nothing reads page 1 and the root without a request for a chunk.
+func TestRootCostsNoChunk(t *testing.T) {
+	w, _ := rooted(t)
+	w.mustSync("first", nil)
+	all, err := NewFollowerSet(FollowerOptions{Store: w.store(), TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	reader, err := all.Open(context.Background(), "verneuil://host"+w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	_, before := w.chunks[0].calls()
+	page, want := make([]byte, w.page), w.database()
+	for n, gets := range []int{300: 0, 301: 2} { // the next page takes its leaf and its chunk
+		if n < 300 {
+			continue
+		}
+		if err := reader.Read(context.Background(), page, int64(n-1)*int64(w.page)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(page, want[(n-1)*w.page:][:w.page]) {
+			t.Errorf("page %d: other bytes", n)
+		}
+		if _, after := w.chunks[0].calls(); after-before != gets {
+			t.Errorf("page %d took %d gets, want %d", n, after-before, gets)
+		}
+	}
+	if i := 299 * w.page / chunkstore.ChunkBytes; reader.s.table.entry(i) == 0 {
+		t.Error("the chunk of page 301 is not there")
+	}
+}
+
+func FuzzSchemaRoots(f *testing.F) {
+	for _, roots := range [][]uint32{nil, {2}, {5, 0, 1000, 1 << 31}} {
+		f.Add(append(make([]byte, headerBytes), schemaPage(512, roots...)...))
+	}
+	f.Add(slices.Concat(make([]byte, headerBytes), []byte{13, 0, 0, 255, 255}, bytes.Repeat([]byte{0xff}, 400)))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		roots := schemaRoots(page, rootsMax)
+		if len(roots) > rootsMax || slices.Contains(roots, 0) || slices.Contains(roots, 1) {
+			t.Errorf("roots %d", roots)
+		}
+	})
+}
