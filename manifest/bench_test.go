@@ -19,7 +19,7 @@ func benchTree(gib int, sparse bool) *Tree {
 	for i := 0; i < tree.Len(); i += step {
 		tree.Set(i, testID(i))
 	}
-	tree.Pack(96)
+	tree.Pack(72)
 	return tree
 }
 
@@ -59,7 +59,7 @@ func BenchmarkCut(b *testing.B) {
 					tree.Set(n*7919*104729%tree.Len(), testID(n))
 				}
 				m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096}
-				m.Levels, m.Top, m.Patches = tree.Pack(96)
+				m.Levels, m.Top, m.Patches = tree.Pack(72)
 				object, err := m.Encode()
 				if err != nil {
 					b.Fatal(err)
@@ -85,7 +85,7 @@ func BenchmarkDecode(b *testing.B) {
 		tree.Set(i*600, testID(-i))
 	}
 	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096, Inline: []Page{{0, make([]byte, 4096)}}}
-	m.Levels, m.Top, m.Patches = tree.Pack(96)
+	m.Levels, m.Top, m.Patches = tree.Pack(72)
 	object, err := m.Encode()
 	if err != nil {
 		b.Fatal(err)

@@ -26,7 +26,7 @@ func TestBombs(t *testing.T) {
 		"zeros":              make([]byte, 4*BytesMax),
 	} {
 		sum := chunkstore.Sum(body)
-		stored := encoder.EncodeAll(body, append([]byte("VRNM\x01\x01\x00\x00"), sum[:]...))
+		stored := encoder.EncodeAll(body, append([]byte("VRNM\x02\x01\x00\x00"), sum[:]...))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := Decode(stored)

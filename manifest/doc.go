@@ -8,7 +8,7 @@
 //
 //	offset size
 //	0      4    magic "VRNM"
-//	4      1    format version, 1
+//	4      1    format version, 2
 //	5      1    codec of the body: 0 raw, 1 zstd
 //	6      2    reserved, zero
 //	8      32   BLAKE3-256 of the plain body
@@ -23,8 +23,9 @@
 // how far the top IDs stand above the chunks:
 //
 //	levels 0: top holds chunk IDs (at most 64: 4 MiB of database)
-//	levels 1: top holds IDs of leaves, each 1,024 chunk IDs (64 MiB each)
-//	levels 2: top holds IDs of nodes, each 1,024 leaf IDs (64 GiB each); and so on
+//	levels 1: top holds IDs of leaves, each 512 chunk IDs (32 MiB each)
+//	levels 2: top holds IDs of nodes, each 512 leaf IDs (16 GiB each)
+//	levels 3: top holds IDs of nodes, each 512 of those (8 TiB each)
 //
 // top never holds more than 64 IDs, and levels is the smallest that allows it. A
 // leaf or node is its IDs one after the other, 32 bytes each, without header; the
@@ -34,6 +35,8 @@
 //
 // patches (chunk index, ID; ascending, no duplicates, none at levels 0) override
 // the tree until enough have gathered to rewrite leaves.
+//
+// Format version 1 had 1,024 IDs in a leaf or node. It was never released, and is refused.
 //
 // inline pages (offset, bytes; ascending, not overlapping, none crosses a chunk's
 // end or the file's) override chunks. Offsets and lengths are multiples of 512. The bytes of

@@ -15,7 +15,7 @@ import (
 
 const (
 	magic       = "VRNM"
-	version     = 1
+	version     = 2
 	codecRaw    = 0
 	codecZstd   = 1
 	headerBytes = 40

@@ -40,7 +40,7 @@ func FuzzTree(f *testing.F) {
 	f.Add(int64(100<<16), uint8(1), leaf, uint32(99))
 	f.Add(int64(1000<<16), uint8(1), leaf[:64], uint32(1))
 	f.Add(int64(2000<<16), uint8(2), leaf[:64], uint32(1500))
-	f.Add(int64(1)<<40, uint8(2), make([]byte, 32*1024), uint32(1<<20))
+	f.Add(int64(1)<<40, uint8(2), make([]byte, 32*512), uint32(1<<20))
 	f.Fuzz(func(t *testing.T, fileBytes int64, levels uint8, plain []byte, index uint32) {
 		m := sample()
 		m.FileBytes, m.Levels = fileBytes, int(levels)
@@ -48,7 +48,7 @@ func FuzzTree(f *testing.F) {
 		id := chunkstore.Sum(plain)
 		entries := 1
 		if levels < 5 {
-			for per := 1 << (10 * int(levels)); entries*per < m.Chunks() && entries < 65; {
+			for per := 1 << (9 * int(levels)); entries*per < m.Chunks() && entries < 65; {
 				entries++
 			}
 		}

@@ -135,7 +135,7 @@ func TestDecodeOfDamagedObjects(t *testing.T) {
 			}
 		}
 	}
-	for _, b := range [][]byte{nil, bytes.Repeat([]byte{0}, 100), append([]byte("VRNM\x01\x01\x00\x00"), make([]byte, BytesMax)...)} {
+	for _, b := range [][]byte{nil, bytes.Repeat([]byte{0}, 100), append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, BytesMax)...)} {
 		if _, err := Decode(b); !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Fatalf("%d bytes: %v", len(b), err)
 		}
@@ -183,7 +183,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stored []byte, bodyOnly bool) {
 		if bodyOnly { // let the fuzzer past the checksum
 			sum := chunkstore.Sum(stored)
-			stored = append(append([]byte("VRNM\x01\x00\x00\x00"), sum[:]...), stored...)
+			stored = append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), stored...)
 		}
 		m, err := Decode(stored)
 		if err != nil {

@@ -18,15 +18,15 @@ import (
 // rewritten too, those with most patches first, until three quarters of that
 // many remain.
 //
-// Callers pass 96. A patch costs 39 bytes in every manifest as long as it stays, a
-// rewritten leaf one request and 32 KiB, and from 4 GiB up a node as well, which the
+// Callers pass 72. A patch costs 39 bytes in every manifest as long as it stays, a
+// rewritten leaf one request and 16 KiB, and from 2 GiB up a node as well, which the
 // leaves of one cut share. Of the L leaves of a database the most-patched one holds at
-// least 96/L patches when it is rewritten. However scattered the changes, a changed chunk
+// least 72/L patches when it is rewritten. However scattered the changes, a changed chunk
 // never pays for more than a leaf and its share of a node: (BenchmarkCut,
-// 16 changes a cut: 2.9 KiB of leaves and nodes per change at 1 GiB, 16 at 8 GiB, 31 at
+// 16 changes a cut: 3.3 KiB of leaves and nodes per change at 1 GiB, 13 at 8 GiB, 17 at
 // 100 GiB; the chunk itself is 64 before compression).
 // More patches would lengthen every manifest, of a busy small database, too, to save
-// leaves of large ones: 96 keep it near 4 KB without its inline pages.
+// leaves of large ones: 72 keep it near 3 KB without its inline pages.
 func (t *Tree) Pack(patchesMax int) (levels int, top []chunkstore.ID, patches []Patch) {
 	levels = levelsFor(t.chunks)
 	b := builder{Tree: t, fold: t.leavesToFold(levels, patchesMax)}

@@ -190,7 +190,7 @@ func (t *Tree) Resize(chunks int) {
 	t.chunks = chunks
 }
 
-// loadConcurrency bounds the fetches of Load. Leaves are few (16 a GiB).
+// loadConcurrency bounds the fetches of Load. Leaves are few (32 a GiB).
 const loadConcurrency = 8
 
 // Load fetches every leaf and node that is not there yet.

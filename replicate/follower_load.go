@@ -192,7 +192,7 @@ type leafCache struct {
 }
 
 // leavesMax bounds a leafCache: 8 MiB, the leaves of 16 GiB. Trees hold their own.
-const leavesMax = 256
+const leavesMax = 512
 
 func (c *leafCache) get(id chunkstore.ID) []byte {
 	c.mu.Lock()

@@ -10,7 +10,7 @@ import (
 
 // What a small transaction costs. A chunk that changed is put whole, for one request
 // and some 50 KB, and then its ID stands in every manifest as a patch (39 bytes, that
-// do not compress) until a leaf is rewritten, for one request and 32 KB. Or the
+// do not compress) until a leaf is rewritten, for one request and 16 KB. Or the
 // sectors that differ travel in every manifest until the chunk is put: for nothing
 // but their own bytes, a few hundred for an updated row.
 //
@@ -53,7 +53,7 @@ const (
 	// inlineChunkMax is how much of a chunk travels inline at most, before compression.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// patchesMax is explained at [manifest.Tree.Pack].
-	patchesMax = 96
+	patchesMax = 72
 )
 
 // plan says how a cut describes each chunk that differs from its object: by a

@@ -190,7 +190,7 @@ func BenchmarkBudget(b *testing.B) {
 		for _, size := range []struct {
 			name   string
 			chunks int
-		}{{"4MB", 64}, {"200MB", 3_052}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
+		}{{"4MB", 64}, {"200MB", 3_052}, {"1GB", 15_259}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
 			b.Run(fmt.Sprintf("%s/%s", l.name, size.name), func(b *testing.B) {
 				r := &budgetRun{
 					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(size.chunks),

@@ -20,7 +20,7 @@ import (
 // otherwise: enough to hide a store's latency, and 32 chunks of memory.
 const restoreConcurrency = 32
 
-// restoreBatch is how many chunks share their fetches: a leaf's worth. One ID that
+// restoreBatch is how many chunks share their fetches: two leaves' worth. One ID that
 // stands in two batches is fetched twice; in return memory does not grow with
 // the database.
 const restoreBatch = 1024

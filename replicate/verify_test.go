@@ -14,7 +14,7 @@ import (
 // TestVerifyNamesEachObject: whatever object of a version is taken away or
 // damaged, be it a node, a leaf, a chunk or a patch's, it is named, and nothing else is.
 func TestVerifyNamesEachObject(t *testing.T) {
-	const chunks = 70 << 10 // above 64 leaves of 1,024 there are nodes
+	const chunks = 70 << 9 // above 64 leaves of 512 there are nodes
 	c := &restoreCase{objects: map[chunkstore.ID][]byte{}}
 	c.m = &manifest.Manifest{Host: "h", Path: "/p", FileBytes: chunks * chunkstore.ChunkBytes, PageBytes: 4096}
 	tree := manifest.NewTree(chunks)
