@@ -12,13 +12,21 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-const s3ContentType = "application/octet-stream"
+const (
+	s3ContentType = "application/octet-stream"
+
+	// s3CopyMax is how long the copy of a chunk may take; one that took longer is
+	// taken for none, and the chunk is put.
+	s3CopyMax = 10 * time.Second
+)
 
 // s3Bucket is one bucket of an S3-compatible store.
 type s3Bucket struct {
@@ -241,20 +249,30 @@ func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 
 // Touch copies the object onto itself, within the store. S3 wants something to change
 // then: that metadata is replaced, by what Put gives. It fails with
-// errors.ErrUnsupported if the store cannot do that.
+// errors.ErrUnsupported if the store cannot do that, or does it and leaves the object as
+// old as it was (versitygw).
 func (b *s3Bucket) Touch(ctx context.Context, key string) error {
 	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+key), "+", "%20")
-	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
-		_, err := client.CopyObject(ctx, &s3.CopyObjectInput{
+	var out *s3.CopyObjectOutput
+	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
 			Bucket: &b.name, Key: &key, CopySource: &source,
 			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
 		})
 		return err
 	})
-	if notImplemented(err) {
+	if err == nil && !copiedNow(out) {
+		err = errors.ErrUnsupported
+	} else if notImplemented(err) {
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	return b.wrap("touch", key, b.missing(err))
+}
+
+// copiedNow: by the store's own clock, the copy is as young as its answer.
+func copiedNow(out *s3.CopyObjectOutput) bool {
+	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
+	return ok && out.CopyObjectResult != nil && now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < s3CopyMax
 }
 
 // List takes a request per 1,000 objects.
