@@ -1,10 +1,13 @@
 package main_test
 
 import (
+	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore/miniotest"
 )
@@ -146,4 +149,84 @@ func (s *site) remove(pattern string) {
 		// A replicator may make files in it meanwhile.
 		until(s.t, "removal of "+dir, func() bool { return os.RemoveAll(dir) == nil })
 	}
+}
+
+// TestPatrol: what a target has lost is put again, and what a version names is made young,
+// when a database is open whose patrol is late.
+func TestPatrol(t *testing.T) {
+	s := dirSite(t)
+	shell := s.written("a.db", "wal")
+	shell.flush()
+	shell.endsWith(0)
+	chunks, err := filepath.Glob(s.path("store/chunks/??/*"))
+	if err != nil || len(chunks) < 4 {
+		t.Fatalf("chunks %q, %v", chunks, err)
+	}
+	old := time.Now().Add(-40 * 24 * time.Hour).Truncate(time.Second)
+	for _, name := range chunks {
+		if err := os.Chtimes(name, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := s.ctl("verify"); !strings.Contains(out, "missing or damaged: 0") {
+		t.Fatal(out)
+	}
+	store := s.path("store")
+	spools, err := filepath.Glob(s.path("spool/*/state"))
+	if err != nil || len(spools) != 1 {
+		t.Fatalf("spools %q, %v", spools, err)
+	}
+	target := "directory " + store + " | directory " + store + "/chunks | directory " + store + "/manifests"
+	note, err := json.Marshal(map[string]any{target: map[string]any{"until": old, "since": old}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(strings.TrimPrefix(filepath.Dir(spools[0]), s.dir+"/")+"/patrol.json", note)
+	lost := false
+	for _, name := range chunks { // one that the version names
+		if err := os.Rename(name, name+"x"); err != nil {
+			t.Fatal(err)
+		}
+		if r := run(t, nil, built(t, "VERNEUIL_CTL"), "-c", s.config(), "verify"); r.code == 1 {
+			lost = true
+			break
+		}
+		if err := os.Rename(name+"x", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !lost {
+		t.Fatal("the version names none of the chunks")
+	}
+	shell = s.shell("a.db")
+	shell.want("select count(*) from t;", "1")
+	var status struct {
+		Databases []struct {
+			Targets []struct {
+				Patrolled time.Time
+				Healed    int
+			}
+		}
+	}
+	until(t, "the patrol ends", func() bool {
+		shell.status(&status)
+		return len(status.Databases) == 1 && len(status.Databases[0].Targets) == 1 && status.Databases[0].Targets[0].Patrolled.After(old)
+	})
+	shell.flush()
+	shell.status(&status)
+	if status.Databases[0].Targets[0].Healed != 1 {
+		t.Errorf("status %+v", status)
+	}
+	s.ctl("verify") // lost is there again, or, where it was overridden by inline pages, its successor
+	young := 0
+	for _, name := range chunks {
+		if info, err := os.Stat(name); err == nil && info.ModTime().After(old) {
+			young++
+		}
+	}
+	if young < 2 {
+		t.Errorf("%d of %d objects are young", young, len(chunks))
+	}
+	shell.endsWith(0)
+	s.mustEqual("a.db")
 }
