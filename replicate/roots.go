@@ -16,13 +16,13 @@ import (
 // table, and changes with it.)
 //
 // Such a page is some cells and free space. But free space holds what was there when
-// the tree grew, unless secure_delete cleared it: of rows that do not compress some 3 KiB,
+// the tree grew, unless secure_delete cleared it: of rows that do not compress 3 to 4 KiB,
 // in every manifest. So what roots take, sectors of changed chunks lack: inlineBytesMax is
 // for both.
 const (
 	// rootsBytesMax bounds what root pages take in a manifest, compressed one by
-	// one: one full page of 4 KiB that hardly compresses, or many that do.
-	rootsBytesMax = 7 << 9
+	// one: one page of 4 KiB that does not compress, or many that do.
+	rootsBytesMax = 4<<10 + 64
 	// rootsPlainMax bounds the same before compression.
 	rootsPlainMax = 64 << 10
 	// rootsMax bounds how many tables and indexes are looked at, the oldest first.
