@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -21,6 +22,10 @@ const (
 	headerBytes = 40
 	idBytes     = len(chunkstore.ID{})
 )
+
+// ErrNewer: a later program has written the manifest. It may be whole: whoever cannot
+// read it must not replace it.
+var ErrNewer = errors.New("a newer program's")
 
 // encoder and decoder are made at first use: they hold buffers, and EncodeAll
 // and DecodeAll may be called concurrently.
@@ -71,11 +76,12 @@ func (m *Manifest) Encode() ([]byte, error) {
 
 // Decode is the inverse of [Manifest.Encode] (I3). Any object that Encode cannot
 // have made is refused with an error that wraps [chunkstore.ErrCorrupt]; there
-// are no others. The manifest does not refer to stored.
+// are no others. One of a later format version also wraps [ErrNewer]. The manifest
+// does not refer to stored.
 func Decode(stored []byte) (*Manifest, error) {
 	body, err := openBody(stored)
 	if err != nil {
-		return nil, fmt.Errorf("manifest: %s: %w", err, chunkstore.ErrCorrupt)
+		return nil, fmt.Errorf("manifest: %w: %w", err, chunkstore.ErrCorrupt)
 	}
 	var msg manifestpb.Manifest
 	if err := proto.Unmarshal(body, &msg); err != nil {
@@ -98,6 +104,9 @@ func openBody(stored []byte) ([]byte, error) {
 	}
 	if len(stored) > BytesMax {
 		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(stored), BytesMax)
+	}
+	if stored[4] > version {
+		return nil, fmt.Errorf("format version %d, this program reads %d: %w", stored[4], version, ErrNewer)
 	}
 	if stored[4] != version {
 		return nil, fmt.Errorf("format version %d, this program reads %d", stored[4], version)

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/spool"
 )
 
@@ -448,6 +450,31 @@ func TestStaleAndDamagedManifest(t *testing.T) {
 		w.equal(0, name)
 	}
 	stop()
+}
+
+// TestManifestOfANewerProgram: what cannot be read because it is of a later format is
+// not replaced, and the flush says why.
+func TestManifestOfANewerProgram(t *testing.T) {
+	w := newWorld(t, 6, 1)
+	r := w.replicator()
+	stop := w.run(r)
+	w.transact(50)
+	w.mustFlush(r)
+	stop()
+	newer := append([]byte(nil), w.manifests[0].objects[r.Name()]...)
+	newer[4] = 200 // the format's version
+	w.manifests[0].objects[r.Name()] = newer
+	w.transact(50)
+	next := w.replicator()
+	defer w.run(next)()
+	if err := next.Flush(context.Background()); !errors.Is(err, manifest.ErrNewer) {
+		t.Errorf("flush: %v", err)
+	}
+	w.manifests[0].mu.Lock()
+	defer w.manifests[0].mu.Unlock()
+	if !bytes.Equal(w.manifests[0].objects[r.Name()], newer) {
+		t.Error("it was replaced")
+	}
 }
 
 func TestHandOver(t *testing.T) {

@@ -197,7 +197,9 @@ func (c *contact) look(ctx context.Context) error {
 		c.same, c.found, c.tree = true, c.last, c.lastTree
 		return nil
 	}
-	if c.found, err = manifest.Decode(o.Body); err != nil {
+	if c.found, err = manifest.Decode(o.Body); errors.Is(err, manifest.ErrNewer) {
+		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
+	} else if err != nil {
 		c.found, c.damaged = nil, err
 		return nil
 	}
