@@ -18,16 +18,11 @@ const (
 // partBill counts calls of typical loads, all at the same time, with default
 // intervals of one second.
 func partBill(b *bench) error {
-	dir, remove, err := b.fresh("bill")
+	dir, s, end, err := b.scene("bill")
 	if err != nil {
 		return err
 	}
-	defer remove()
-	s, err := b.serve("minio", filepath.Join(dir, "minio"))
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	defer end()
 	template := filepath.Join(dir, "template.db")
 	if err := b.fill(template, 4); err != nil {
 		return err

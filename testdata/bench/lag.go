@@ -150,16 +150,11 @@ func (r rateResult) name() string {
 
 // partLag compares what happens between a commit and its arrival.
 func partLag(b *bench) error {
-	dir, remove, err := b.fresh("lag")
+	dir, s, end, err := b.scene("lag")
 	if err != nil {
 		return err
 	}
-	defer remove()
-	s, err := b.serve("minio", filepath.Join(dir, "minio"))
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	defer end()
 	template := filepath.Join(dir, "template.db")
 	if err := b.fill(template, 4); err != nil {
 		return err

@@ -250,16 +250,11 @@ func partRust(b *bench) error {
 		b.report.text("Skipped: %v.", err)
 		return nil
 	}
-	dir, remove, err := b.fresh("rust")
+	dir, s, end, err := b.scene("rust")
 	if err != nil {
 		return err
 	}
-	defer remove()
-	s, err := b.serve("minio", filepath.Join(dir, "minio"))
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	defer end()
 	libs := []string{lib, b.lib}
 	var results [2][]*cellResult
 	for i, lib := range libs {
@@ -297,16 +292,11 @@ func partLitestreamVFS(b *bench) error {
 		b.report.text("Skipped: %v.", err)
 		return nil
 	}
-	dir, remove, err := b.fresh("lsvfs")
+	dir, s, end, err := b.scene("lsvfs")
 	if err != nil {
 		return err
 	}
-	defer remove()
-	s, err := b.serve("minio", filepath.Join(dir, "minio"))
-	if err != nil {
-		return err
-	}
-	defer s.stop()
+	defer end()
 	r := &readers{bench: b, dir: dir, db: filepath.Join(dir, "a.db"), server: s}
 	const mib = 8 // it fetches page by page
 	if err := b.fill(r.db, mib); err != nil {

@@ -72,6 +72,19 @@ func (b *bench) fresh(name string) (string, func(), error) {
 	return dir, func() { b.discard(dir) }, os.MkdirAll(dir, 0o755)
 }
 
+// scene is fresh with a MinIO server in it, which end stops, too.
+func (b *bench) scene(name string) (dir string, s *server, end func(), err error) {
+	dir, remove, err := b.fresh(name)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if s, err = b.serve("minio", filepath.Join(dir, "minio")); err != nil {
+		remove()
+		return "", nil, nil, err
+	}
+	return dir, s, func() { s.stop(); remove() }, nil
+}
+
 // discard gets files out of the way without deleting them: ext4 without a journal makes whoever creates
 // files pay for each inode that was deleted in the last five seconds (recently_deleted in
 // fs/ext4/ialloc.c), which was a quarter of a sync's processor time. Where the disk would
