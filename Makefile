@@ -144,7 +144,7 @@ sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) 
 valgrind:
 	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q valgrind; }
 
-bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into bench/results.md (15 minutes)
+bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into bench/results.md (about half an hour)
 	$(BENCH) -form normal -parts "$(BENCH_PARTS)"
 
 bench-quick: all sqlite3-shell bench-tools ## the same with small sizes, 2 minutes
