@@ -41,11 +41,15 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 	defer cancel()
 	targets := trusted(s.Targets)
 	answers := make(chan answer[T], len(targets))
-	pending := 0
+	slow := time.NewTimer(s.slowAfter)
+	defer slow.Stop()
+	var failed failures
+	var asked []*Target // that have not answered
 	begin := func() {
 		t := targets[0]
 		targets = targets[1:]
-		pending++
+		asked = append(asked, t)
+		slow.Reset(s.slowAfter)
 		go func() {
 			a := answer[T]{target: t}
 			defer func() {
@@ -57,22 +61,15 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 			a.value, a.err = get(ctx, t)
 		}()
 	}
-	slow := time.NewTimer(s.slowAfter)
-	defer slow.Stop()
-	var failed failures
-	var asked []*Target // that have not answered
 	for {
-		if pending == 0 {
+		if len(asked) == 0 {
 			if len(targets) == 0 || len(failed) > 0 && ctx.Err() != nil {
 				return none, nil, failed.err()
 			}
-			asked = append(asked, targets[0])
 			begin()
-			slow.Reset(s.slowAfter)
 		}
 		select {
 		case a := <-answers:
-			pending--
 			asked = slices.DeleteFunc(asked, func(t *Target) bool { return t == a.target })
 			if a.err == nil || errors.Is(a.err, ErrUnmodified) {
 				a.target.failed.Store(0)
@@ -87,9 +84,7 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 				t.suspect()
 			}
 			if len(targets) > 0 {
-				asked = append(asked, targets[0])
 				begin()
-				slow.Reset(s.slowAfter)
 			}
 		}
 	}
