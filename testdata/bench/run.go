@@ -72,6 +72,19 @@ func (b *bench) fresh(name string) (string, func(), error) {
 	return dir, func() { b.discard(dir) }, os.MkdirAll(dir, 0o755)
 }
 
+// local is fresh with a configuration for it, in env, whose target is a directory in it.
+func (b *bench) local(name string) (dir string, env []string, remove func(), err error) {
+	dir, remove, err = b.fresh(name)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if env, err = configure(dir, dirTarget(dir+"/store"), nil); err != nil {
+		remove()
+		return "", nil, nil, err
+	}
+	return dir, env, remove, nil
+}
+
 // scene is fresh with a MinIO server in it, which end stops, too.
 func (b *bench) scene(name string) (dir string, s *server, end func(), err error) {
 	dir, remove, err := b.fresh(name)

@@ -34,15 +34,11 @@ func partSyscalls(b *bench) error {
 }
 
 func (b *bench) traceMode(mode string, n int) (row, error) {
-	dir, remove, err := b.fresh("trace")
+	dir, env, remove, err := b.local("trace")
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
-	env, err := configure(dir, dirTarget(dir+"/store"), nil)
-	if err != nil {
-		return nil, err
-	}
 	journal, synchronous, _ := strings.Cut(mode, "/")
 	var sides [2]*traced
 	logged := 0.0

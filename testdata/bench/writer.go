@@ -35,15 +35,11 @@ func partSize(b *bench) error {
 
 // starts compares processes that open a database, commit and end.
 func (b *bench) starts() error {
-	dir, remove, err := b.fresh("start")
+	dir, env, remove, err := b.local("start")
 	if err != nil {
 		return err
 	}
 	defer remove()
-	env, err := configure(dir, dirTarget(dir+"/store"), nil)
-	if err != nil {
-		return err
-	}
 	sides := []struct{ name, lib, vfs string }{{"stock", "-", "unix"}, {"loaded, not used", b.lib, "unix"}, {"replicated", b.lib, "verneuil"}}
 	what := []string{"load the library", "open", "first commit", "fork, exit, wait (median of 201)", "the whole process"}
 	times := make([][][]float64, len(sides)) // side, what, turn
@@ -144,15 +140,11 @@ func parseCells(out string) (all []*cellResult, err error) {
 }
 
 func partWriter(b *bench, loaded bool) error {
-	dir, remove, err := b.fresh("writer")
+	dir, env, remove, err := b.local("writer")
 	if err != nil {
 		return err
 	}
 	defer remove()
-	env, err := configure(dir, dirTarget(dir+"/store"), nil)
-	if err != nil {
-		return err
-	}
 	cells, seconds, load := mainCells, 2*b.seconds, "1"
 	if !loaded {
 		seconds, load = b.seconds, "0"
@@ -274,15 +266,11 @@ func partMemory(b *bench) error {
 }
 
 func partWAL(b *bench) error {
-	dir, remove, err := b.fresh("wal")
+	dir, env, remove, err := b.local("wal")
 	if err != nil {
 		return err
 	}
 	defer remove()
-	env, err := configure(dir, dirTarget(dir+"/store"), nil)
-	if err != nil {
-		return err
-	}
 	const columns = 9
 	sides := []string{"unix", "verneuil"}
 	var all [2][columns][]float64

@@ -294,18 +294,26 @@ func (b *bench) follow() (*follower, error) {
 
 func (f *follower) stop() { f.c.Process.Kill(); f.c.Wait() }
 
-// refresh: what a refresh after a commit of one row costs, and the row's read after it.
-func (b *bench) refresh() error {
+// followed starts a writer and a process that reads the replica.
+func (b *bench) followed() (w *sql.Conn, f *follower, end func(), err error) {
 	w, done, err := b.writer()
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
-	defer done()
-	f, err := b.follow()
+	if f, err = b.follow(); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return w, f, func() { f.stop(); done() }, nil
+}
+
+// refresh: what a refresh after a commit of one row costs, and the row's read after it.
+func (b *bench) refresh() error {
+	w, f, end, err := b.followed()
 	if err != nil {
 		return err
 	}
-	defer f.stop()
+	defer end()
 	if _, err := f.ask("row 77"); err != nil {
 		return err
 	}
@@ -348,16 +356,11 @@ func flush(w *sql.Conn) error {
 
 // lag: from a commit until a reader with auto refresh sees it.
 func (b *bench) lag() error {
-	w, done, err := b.writer()
+	w, f, end, err := b.followed()
 	if err != nil {
 		return err
 	}
-	defer done()
-	f, err := b.follow()
-	if err != nil {
-		return err
-	}
-	defer f.stop()
+	defer end()
 	if _, err := f.ask("auto"); err != nil {
 		return err
 	}
