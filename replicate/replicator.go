@@ -180,7 +180,13 @@ func (r *Replicator) Run(ctx context.Context) error {
 func (r *Replicator) StandsBy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.standing && spool.Token(r.spool.State().Replicator.Load()).Alive()
+	return r.standing && elsewhere(r.spool)
+}
+
+// elsewhere reports whether another process replicates sp.
+func elsewhere(sp *spool.Spool) bool {
+	served, err := sp.Served()
+	return err == nil && served
 }
 
 // attempt takes the lock and replicates until something is wrong with the spool.

@@ -164,7 +164,7 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				if !spool.Token(st.Replicator.Load()).Alive() {
+				if !elsewhere(sp) {
 					close(changed)
 					return
 				}

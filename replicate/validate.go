@@ -31,7 +31,7 @@ func (r *Replicator) Verify(ctx context.Context) error {
 			}
 		case stopped:
 			return fmt.Errorf("verify: %w", ErrStopped)
-		case standing && spool.Token(sp.State().Replicator.Load()).Alive():
+		case standing && elsewhere(sp):
 			return fmt.Errorf("verify: %w", ErrStandby)
 		}
 		select {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 )
 
@@ -244,4 +246,44 @@ func FuzzState(f *testing.F) {
 			t.Errorf("Open: %v", err)
 		}
 	})
+}
+
+// TestLockOfAnotherCopy: this process has the file locked, and we do not know of it, as it
+// was another copy of this package. It keeps its lock, whatever we ask.
+func TestLockOfAnotherCopy(t *testing.T) {
+	root, db := newDB(t)
+	s, err := Create(root, db, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if served, err := s.Served(); served || err != nil {
+		t.Fatalf("a new spool is served: %v, %v", served, err)
+	}
+	other, err := os.OpenFile(filepath.Join(s.Dir(), "lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if served, err := s.Served(); !served || err != nil {
+			t.Errorf("served: %v, %v", served, err)
+		}
+		if _, err := s.TryLock(); !errors.Is(err, ErrLocked) {
+			t.Fatalf("lock: %v", err)
+		}
+	}
+	other.Close()
+	if served, err := s.Served(); served || err != nil {
+		t.Errorf("served after the other's end: %v, %v", served, err)
+	}
+	l, err := s.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if served, err := s.Served(); !served || err != nil {
+		t.Errorf("served by us: %v, %v", served, err)
+	}
+	l.Unlock()
 }

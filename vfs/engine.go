@@ -321,8 +321,8 @@ func (e *Engine) adopt(root string) {
 	}
 }
 
-// orphan reports whether the spool in dir has data that was not sent, and no live
-// process that would send it.
+// orphan reports whether the spool in dir has data that was not sent, and no process
+// that would send it.
 func orphan(dir string) bool {
 	sp, err := spool.Open(dir)
 	if err != nil {
@@ -331,7 +331,11 @@ func orphan(dir string) bool {
 	defer sp.Close()
 	st := sp.State()
 	sent := st.PushedGeneration.Load() >= st.Generation.Load() && st.PushedSequence.Load() >= st.Sequence.Load()
-	return !sent && !spool.Token(st.Replicator.Load()).Alive()
+	if sent {
+		return false
+	}
+	served, err := sp.Served()
+	return err == nil && !served
 }
 
 // ErrNotServed says that a database is not replicated by this process.

@@ -162,6 +162,16 @@ func (s *site) mustEqual(db string) {
 	s.t.Fatalf("restored %d bytes, database %s has %d; they differ at %d", len(got), db, len(want), at)
 }
 
+// untilRestored waits until the newest version answers so.
+func (s *site) untilRestored(db, sql, want string) {
+	s.t.Helper()
+	out := filepath.Join(s.t.TempDir(), "restored.db")
+	until(s.t, db+" in the target says "+want, func() bool {
+		s.ctl("restore", "-s", s.path(db), "-o", out)
+		return run(s.t, nil, sqliteShell(s.t), out, sql).stdout == want+"\n"
+	})
+}
+
 // stock asks the sqlite3 shell, without the extension.
 func (s *site) stock(db string, sql ...string) string {
 	s.t.Helper()

@@ -44,6 +44,31 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// TestExecLeaves: what a process had not sent when it became another program, another
+// process sends, although the one that has recorded it lives on.
+func TestExecLeaves(t *testing.T) {
+	for _, journal := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			s.configure(map[string]any{"manifest_interval_ms": 3600_000})
+			h := s.host()
+			h.must(".open " + s.path("a.db"))
+			h.want("pragma journal_mode="+journal, journal)
+			h.must("create table t(a integer primary key, b)")
+			h.flush()
+			h.must("insert into t(b) values('left')")
+			h.send(".exec " + hostProgram(t))
+			h.want(".print it lives", "it lives") // and opens nothing
+			s.configure(nil)
+			other := s.host() // looks for what nobody serves
+			other.must(".open " + s.path("b.db"))
+			s.untilRestored("a.db", "select b from t", "left")
+			other.endsWith(0)
+			h.endsWith(0)
+		})
+	}
+}
+
 // TestDaemon: a daemon that opens its database when it is one replicates; one that
 // opened it before records, and leaves the sending to others.
 func TestDaemon(t *testing.T) {
