@@ -41,7 +41,7 @@ func (r *Replicator) Flush(ctx context.Context) error {
 		case stopped:
 			err = ErrStopped
 		default:
-			err = flushThere(ctx, sp, changed)
+			err = r.flushThere(ctx, sp, changed)
 		}
 		if err == nil {
 			return nil
@@ -277,8 +277,8 @@ func unanswered(sp *spool.Spool, ticket uint64) error {
 
 const ticketPoll = 10 * time.Millisecond
 
-// flushThere draws a ticket and waits for the process that holds the lock.
-func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) error {
+// flushThere draws a ticket and waits for the process that holds the lock, or for us to.
+func (r *Replicator) flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) error {
 	st := sp.State()
 	if !sp.Current() {
 		select {
@@ -310,6 +310,7 @@ func flushThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) e
 		case st.Lost():
 			return errMoved
 		}
+		r.hurry(sp)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -62,7 +62,8 @@ const (
 	manifestIntervalDefault = time.Second
 	concurrencyDefault      = 8
 
-	// standbyInterval is how often a replicator that stands by tries the lock.
+	// standbyInterval is how often a replicator that stands by tries the lock, unless
+	// somebody waits for it: see [Replicator.hurry].
 	standbyInterval = time.Second
 )
 
@@ -73,6 +74,10 @@ var (
 	ErrStandby = errors.New("another process replicates this database")
 	// ErrStopped: Run has returned, or was never called.
 	ErrStopped = errors.New("the replicator does not run")
+
+	// ErrUnsettled: the mirror cannot be compared now, as somebody is in the middle of
+	// something; nothing is wrong.
+	ErrUnsettled = errors.New("not settled")
 
 	errLost   = errors.New("the spool, or the database, was deleted or replaced")
 	errAgain  = errors.New("the database changed during the copy")
@@ -92,6 +97,7 @@ type Replicator struct {
 	lagging   atomic.Int64 // Unix ns since when some target lacks something; 0: none does
 	counters  counters
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
+	hurried   chan struct{}       // ends Run's pause
 
 	mu       sync.Mutex
 	spool    *spool.Spool
@@ -125,7 +131,7 @@ func New(o Options) (*Replicator, error) {
 	path := o.Spool.Path()
 	o.Log = o.Log.With("database", path)
 	return &Replicator{
-		o: o, key: manifest.Name(o.Host, path), spool: o.Spool, changed: make(chan struct{}),
+		o: o, key: manifest.Name(o.Host, path), spool: o.Spool, changed: make(chan struct{}), hurried: make(chan struct{}, 1),
 		status: Status{Path: path, Host: o.Host, Spool: o.Spool.Dir(), State: "not started"},
 	}, nil
 }
@@ -155,7 +161,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		case errors.Is(err, spool.ErrLocked):
 			backoff.reset()
 			wait = standbyInterval
-			r.update(func() { r.standing, r.status.State = true, "standing by: another process replicates" })
+			r.standBy()
 		case errors.Is(err, errLost):
 			if r.currentSpool() != before {
 				lost.reset() // this one was found, and used, and lost in its turn
@@ -170,10 +176,34 @@ func (r *Replicator) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+		case <-r.hurried:
 		case <-r.o.clock.after(wait):
 		}
 	}
 	return nil
+}
+
+// standBy notes that another replicator has the lock.
+func (r *Replicator) standBy() {
+	r.mu.Lock()
+	known := r.standing
+	r.mu.Unlock()
+	if !known {
+		r.update(func() { r.standing = true })
+	}
+	r.setState("standing by: another process replicates")
+}
+
+// hurry is for those who wait for the spool's replicator: if there is none, because it
+// has ended since we were told to stand by, Run tries the lock now and not at its next look.
+func (r *Replicator) hurry(sp *spool.Spool) {
+	if elsewhere(sp) {
+		return
+	}
+	select {
+	case r.hurried <- struct{}{}:
+	default:
+	}
 }
 
 // StandsBy reports whether another live process replicates the database.

@@ -171,7 +171,7 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 			}
 		}
 	}()
-	return flushThere(ctx, sp, changed)
+	return r.flushThere(ctx, sp, changed)
 }
 
 // copied is what copied.json keeps: which files the mirror was equal to, and when

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"time"
 
 	"verneuil/spool"
 )
@@ -15,7 +17,8 @@ import (
 // byte; one in WAL mode with the database as checkpointed. The caller holds SQLite's
 // write lock: of that of a rollback mode, or of the WAL, in which others may
 // checkpoint meanwhile. It fails with ErrStandby if another live process replicates; a
-// dead one's place is waited for.
+// dead one's place is taken. It fails with ErrUnsettled if the mirror cannot be brought up to
+// date while the caller holds the lock.
 func (r *Replicator) Verify(ctx context.Context) error {
 	r.verifying.Add(1)
 	defer r.verifying.Add(-1)
@@ -26,7 +29,10 @@ func (r *Replicator) Verify(ctx context.Context) error {
 		switch {
 		case s != nil:
 			err := s.do(ctx, s.verify)
-			if !errors.Is(err, errMoved) {
+			switch {
+			case errors.Is(err, errAgain):
+				return fmt.Errorf("verify: %w: %w", ErrUnsettled, err)
+			case !errors.Is(err, errMoved):
 				return wrap(err, "verify")
 			}
 		case stopped:
@@ -34,10 +40,12 @@ func (r *Replicator) Verify(ctx context.Context) error {
 		case standing && elsewhere(sp):
 			return fmt.Errorf("verify: %w", ErrStandby)
 		}
+		r.hurry(sp)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("verify: %w", ctx.Err())
 		case <-changed:
+		case <-time.After(ticketPoll):
 		}
 	}
 }
@@ -63,7 +71,9 @@ func (s *session) do(ctx context.Context, f func(context.Context) error) error {
 const verifyTries = 20
 
 func (s *session) verify(ctx context.Context) error {
-	if replaced, err := s.sp.Replaced(); err != nil || replaced {
+	if replaced, err := s.sp.Replaced(); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrUnsettled, err) // it was moved away
+	} else if err != nil || replaced {
 		return err // the caller's database is the one that was replaced
 	} else if !s.sp.Current() {
 		return errMoved

@@ -42,7 +42,7 @@ type Engine struct {
 	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
 	served   map[string]*service
 	left     map[string][]*source // files of databases that are not open here, which could not be closed
-	invalid  []string             // what Validate found
+	checks   validation
 	panics   []string
 }
 
@@ -386,31 +386,10 @@ func (e *Engine) replicator(ctx context.Context, dir string) (*replicate.Replica
 	}
 }
 
-// Validate compares the mirror of the spool dir with its database, whose write
-// lock the caller holds. What differs is logged and stays in the status.
-func (e *Engine) Validate(dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	r, err := e.replicator(ctx, dir)
-	if err == nil {
-		err = r.Verify(ctx)
-	}
-	if errors.Is(err, replicate.ErrStandby) {
-		return nil // the process that replicates has its own databases to check
-	}
-	if err != nil {
-		err = fmt.Errorf("validate %s: %w", dir, err)
-		e.log.Error("validation failed", "error", err)
-		e.mu.Lock()
-		e.invalid = append(e.invalid, err.Error())
-		e.mu.Unlock()
-	}
-	return err
-}
-
 // Exit gives unsent data at most timeout to leave. What another process replicates
 // it leaves to that one.
 func (e *Engine) Exit(timeout time.Duration) {
+	e.reportValidation()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	e.mu.Lock()
@@ -478,15 +457,15 @@ func (e *Engine) Status(opening string) []byte {
 		*replicate.Status
 	}
 	status := struct {
-		Program   string     `json:"program"`
-		Host      string     `json:"host"`
-		Spooling  string     `json:"replication_spooling_dir,omitempty"`
-		Error     string     `json:"error,omitempty"`
-		APICalls  int64      `json:"api_calls"`
-		Databases []database `json:"databases"`
-		Replicas  any        `json:"replicas"`
-		Invalid   []string   `json:"validation_failures,omitempty"`
-		Panics    []string   `json:"panics,omitempty"`
+		Program   string      `json:"program"`
+		Host      string      `json:"host"`
+		Spooling  string      `json:"replication_spooling_dir,omitempty"`
+		Error     string      `json:"error,omitempty"`
+		APICalls  int64       `json:"api_calls"`
+		Databases []database  `json:"databases"`
+		Replicas  any         `json:"replicas"`
+		Validated *validation `json:"validation,omitempty"`
+		Panics    []string    `json:"panics,omitempty"`
 	}{Program: Program, Host: e.Host(), Spooling: e.cfg.ReplicationSpoolingDir, Databases: []database{}}
 	status.Replicas = replicate.Followers()
 	e.mu.Lock()
@@ -509,7 +488,7 @@ func (e *Engine) Status(opening string) []byte {
 		}
 		status.Databases = append(status.Databases, d)
 	}
-	status.Invalid, status.Panics = e.invalid, e.panics
+	status.Validated, status.Panics = e.checks.status(), e.panics
 	b, err := json.Marshal(status)
 	if err != nil {
 		return fmt.Appendf(nil, `{"error":%q}`, err.Error())
