@@ -355,11 +355,14 @@ func (c *copying) settleWAL(ctx context.Context) error {
 			return err
 		}
 	}
-	if !headerOf(c.mirror).wal() || c.st.WALSalts.Load() != salts {
+	// A WAL whose salts a recorder has published is in use, whatever the header says:
+	// SQLite opens the one that it finds (pager.c, pagerOpenWalIfPresent).
+	used := salts != 0 && now.salts == salts
+	if !used && !headerOf(c.mirror).wal() || c.st.WALSalts.Load() != salts {
 		return fmt.Errorf("%w: its journal mode", errAgain)
 	}
 	switch {
-	case salts != 0 && now.salts == salts:
+	case used:
 		c.st.WALConsumed.Store(walPosition(salts, c.wal.applied))
 	case salts != 0 && published>>32 == walSalt(salts):
 		c.st.WALConsumed.Store(published) // somebody else has reset it: the file has them
