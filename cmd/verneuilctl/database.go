@@ -81,14 +81,12 @@ func (p *pinned) open(ctx context.Context) error {
 		return err
 	}
 	p.size = info.Size()
-	var mode string
-	if err := p.conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
-		return err
+	// Not the header but the WAL tells whether there is one: SQLite uses what it finds
+	// (pager.c, pagerOpenWalIfPresent), and nobody makes one while we read.
+	if p.size == 0 {
+		return nil
 	}
-	if mode == "wal" {
-		return p.overlayWAL()
-	}
-	return nil
+	return p.overlayWAL()
 }
 
 // checkRegular keeps SQLite's "unable to open database file" for the cases that
@@ -108,23 +106,47 @@ func checkRegular(path string) error {
 
 // openDatabase opens path by the stock VFS; access is SQLite's "ro" or "rw".
 func openDatabase(path, access string) (*sql.DB, error) {
-	return sql.Open("sqlite3", sqliteURI(path, "unix")+"&mode="+access)
+	return sql.Open("sqlite3", databaseURI(path, access))
 }
+
+func databaseURI(path, access string) string { return sqliteURI(path, "unix") + "&mode=" + access }
 
 func (p *pinned) begin(ctx context.Context, access string) error {
 	p.unlock()
 	var err error
-	if p.db, err = openDatabase(p.path, access); err != nil {
-		return err
-	}
-	if p.conn, err = p.db.Conn(ctx); err != nil {
+	if p.db, p.conn, err = attach(ctx, p.path, access); err != nil {
 		return err
 	}
 	if _, err = p.conn.ExecContext(ctx, "BEGIN"); err != nil {
 		return err
 	}
-	var tables int // the read is what takes the lock
-	return p.conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+	return lockShared(ctx, p.conn)
+}
+
+// attach opens path by the stock VFS like openDatabase, but under the name "source" and so
+// that its schema does not matter: a database whose schema this SQLite cannot parse, as
+// it is of a newer one or corrupt, is replicated like any other. (The driver runs a PRAGMA
+// at once that parses the schema of what it opens.) The caller closes what is not nil.
+func attach(ctx context.Context, path, access string) (*sql.DB, *sql.Conn, error) {
+	db, err := sql.Open("sqlite3", ":memory:")
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return db, nil, err
+	}
+	// To SQLite, who may write the schema may also see to one that is malformed.
+	if _, err = conn.ExecContext(ctx, "PRAGMA writable_schema=ON"); err == nil {
+		_, err = conn.ExecContext(ctx, "ATTACH ? AS source", databaseURI(path, access))
+	}
+	return db, conn, err
+}
+
+// lockShared takes the lock of a reader, and thus has SQLite recover what there is to
+// recover, without a look at the schema.
+func lockShared(ctx context.Context, conn *sql.Conn) error {
+	return conn.QueryRowContext(ctx, "PRAGMA source.schema_version").Scan(new(int))
 }
 
 // needsRecovery: there is a hot journal, or a WAL that a read-only connection
@@ -137,13 +159,9 @@ func needsRecovery(err error) bool {
 // recoverDatabase lets SQLite bring path to its last committed state, which takes
 // no more than a read by a connection that may write.
 func recoverDatabase(ctx context.Context, path string) error {
-	db, err := openDatabase(path, "rw")
-	if err != nil {
-		return err
-	}
-	var tables int
-	err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
-	return errors.Join(err, db.Close())
+	p := &pinned{path: path}
+	err := p.begin(ctx, "rw")
+	return errors.Join(err, p.unlock())
 }
 
 // walTries bounds how often a wal-index that is being written is read again.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -221,6 +222,39 @@ func TestPinRollsBackAHotJournal(t *testing.T) {
 	defer p.Close()
 	if got := content(t, p); !bytes.Equal(got, want) {
 		t.Errorf("pinned %d bytes, want the %d of the last commit", len(got), len(want))
+	}
+}
+
+// TestPinUnparsableSchema: a schema that this SQLite cannot parse does not matter.
+func TestPinUnparsableSchema(t *testing.T) {
+	for _, mode := range []string{"WAL", "DELETE"} {
+		t.Run(mode, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "d.db")
+			db, err := openDatabase(path, "rwc")
+			if err != nil {
+				t.Fatal(err)
+			}
+			db.SetMaxOpenConns(1)
+			if _, err := db.Exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); PRAGMA writable_schema=ON;" +
+				"UPDATE sqlite_schema SET sql = 'CREATE TABLE t(x) OF A NEWER SQLITE'"); err != nil {
+				t.Fatal(err)
+			}
+			p, err := pin(context.Background(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := content(t, p)
+			if err := errors.Join(p.Close(), recoverDatabase(t.Context(), path), db.Close()); err != nil { // the last checkpoints
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("pinned %d bytes, checkpointed %d bytes, and they differ", len(got), len(want))
+			}
+		})
 	}
 }
 
