@@ -43,7 +43,7 @@ TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneu
 
 # BENCH_PARTS: which chapters (default: all); see testdata/bench/main.go.
 BENCH_PARTS ?=
-BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -results $(CURDIR)/bench/results.md
+BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(CURDIR)/bench
 
 .PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node demo fuzz crash sanitize valgrind bench bench-quick bench-long \
@@ -144,16 +144,16 @@ sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) 
 valgrind:
 	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q valgrind; }
 
-bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into bench/results.md (about half an hour)
-	$(BENCH) -form normal -parts "$(BENCH_PARTS)"
+bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into bench/results.md (15 minutes)
+	$(BENCH)/results.md -form normal
 
 bench-quick: all sqlite3-shell bench-tools ## the same with small sizes, 2 minutes
-	$(BENCH) -form quick -parts "$(BENCH_PARTS)"
+	$(BENCH)/results.md -form quick
 
-bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 60 GB of disk
-	$(BENCH) -form long -parts "$(BENCH_PARTS)"
+bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 50 GB of disk, into bench/long.md
+	$(BENCH)/long.md -form long
 
-bench-publish: ## put the last run's main table and plot into the README
+bench-publish: ## put the last run's main table and plot into the README, all of it into testdata/bench/published
 	$(GO) run ./testdata/bench -publish README.md -results bench/results.md
 
 bench-tools: minio ## what bench compares with, built once into .tools; what cannot be built is left out

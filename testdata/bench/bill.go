@@ -33,7 +33,7 @@ func partBill(b *bench) error {
 	var group sync.WaitGroup
 	for i := range results {
 		group.Go(func() {
-			results[i], errs[i] = b.commitAt(s, dir, template, systems[i%2], 1000, loads[i/2], b.bill)
+			results[i], errs[i] = b.commitAt(s, dir, template, contestant{systems[i%2], 1000, 0, s.name}, loads[i/2], b.bill)
 		})
 	}
 	group.Wait()

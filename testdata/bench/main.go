@@ -6,7 +6,8 @@
 //
 // It writes Markdown tables to FILE after each part, and plots beside it
 // (FILE without .md, and -NAME.svg). A part that fails says so in the results, and the
-// next one goes on; a peer that cannot be built is left out, with the reason.
+// next one goes on; a peer that cannot be built is left out, with the reason. An
+// interrupt ends the part, and the run; the results have what was measured.
 //
 // `host` (C, in the directory of that name) is the application that uses SQLite; it
 // prints plain numbers. Everything else is here: report.go holds what is written,
@@ -15,7 +16,8 @@
 //
 //	bench -publish README -results FILE
 //
-// copies the last run's main table and plot into README, between its marks.
+// copies the last run's main table and plot into README, between its marks, and what a
+// long run left in long.md beside FILE.
 package main
 
 import (
@@ -23,6 +25,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -36,54 +39,71 @@ import (
 
 // form is how long a run may take.
 type form struct {
-	name     string
-	seconds  float64 // for each cell of the writer's matrix
-	sweep    float64 // for each rate of commits
-	bill     float64 // for the loads whose calls are counted
-	turns    int
-	bulk     []int // MiB that are synced and restored
-	growth   []int // MiB of databases that a row of is updated
-	sparse   []int // the same, with a hole
-	replica  int   // MiB
-	wal      int   // rows
-	rates    []int
-	fullGrid bool
-	keeps    bool // what is discarded, until the end: see discard
+	name      string
+	seconds   float64 // for each cell of the writer's matrix
+	sweep     float64 // for each rate of commits
+	bill      float64 // for the loads whose calls are counted
+	turns     int     // at most: see inTime
+	traced    int     // commits under strace
+	bulk      []int   // MiB that are synced and restored
+	growth    []int   // MiB of databases that a row of is updated
+	sparse    []int   // the same, with a hole
+	replica   int     // MiB
+	readers   int     // processes that share a cache
+	wal       int     // rows
+	rates     []int
+	intervals []int // ms between versions
+	fullGrid  bool
+	keeps     bool // what is discarded, until the end: see discard
 }
 
 var forms = map[string]form{
-	"quick": {name: "quick", seconds: 0.4, sweep: 3, bill: 12, turns: 3, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
-		replica: 64, wal: 100_000, rates: []int{1, 1000}, keeps: true},
-	"normal": {name: "normal", seconds: 1, sweep: 4, bill: 65, turns: 3, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
-		replica: 256, wal: 500_000, rates: []int{1, 10, 100, 1000}, fullGrid: true, keeps: true},
-	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, bulk: []int{100, 1024, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
-		replica: 1024, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, fullGrid: true},
+	"quick": {name: "quick", seconds: 0.3, sweep: 1.5, bill: 6, turns: 3, traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
+		replica: 32, readers: 5, wal: 50_000, rates: []int{1, 1000}, intervals: []int{1000}, keeps: true},
+	"normal": {name: "normal", seconds: 1, sweep: 4, bill: 40, turns: 3, traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
+		replica: 128, readers: 10, wal: 500_000, rates: []int{1, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true, keeps: true},
+	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, traced: 200, bulk: []int{100, 1024, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
+		replica: 1024, readers: 10, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true},
 }
 
 // part is a chapter of the results.
 type part struct {
-	name, title string
-	run         func(*bench) error
+	name, title   string
+	run           func(*bench) error
+	quick, normal int // seconds that it should take: see inTime
 }
 
+// What the parts take on two quiet processors together stays under two and fifteen
+// minutes. The long form takes what it takes.
 var parts = []part{
-	{"size", "Size, start, fork", partSize},
-	{"writer", "Commit and read latency, nothing else running", func(b *bench) error { return partWriter(b, false) }},
-	{"load", "The same while another database of the process uploads a backlog at full speed", func(b *bench) error { return partWriter(b, true) }},
-	{"syscalls", "System calls and bytes of a one-page commit", partSyscalls},
-	{"memory", "Memory and threads", partMemory},
-	{"wal", "WAL size and checkpoints", partWAL},
-	{"lag", "Lag, calls and processor time at a rate of commits", partLag},
-	{"bill", "API calls, bytes and the monthly bill", partBill},
-	{"growth", "The same one-row commit on databases of all sizes", partGrowth},
-	{"replica", "Replica", partReplica},
-	{"bulk", "Sync and restore", partBulk},
-	{"rust", "Commits: the original Verneuil", partRust},
-	{"litestream", "Replicas: Litestream's VFS", partLitestreamVFS},
+	{"size", "Size, start, fork", partSize, 6, 12},
+	{"writer", "Commit and read latency, nothing else running", func(b *bench) error { return partWriter(b, false) }, 9, 60},
+	{"load", "The same while another database of the process uploads a backlog at full speed", func(b *bench) error { return partWriter(b, true) }, 9, 30},
+	{"syscalls", "System calls and bytes of a one-page commit", partSyscalls, 6, 16},
+	{"memory", "Memory and threads", partMemory, 3, 4},
+	{"wal", "WAL size and checkpoints", partWAL, 3, 15},
+	{"lag", "Lag, calls and processor time at a rate of commits", partLag, 25, 130},
+	{"bill", "API calls, bytes and the monthly bill", partBill, 11, 48},
+	{"growth", "The same one-row commit on databases of all sizes", partGrowth, 10, 45},
+	{"replica", "Replica", partReplica, 12, 60},
+	{"bulk", "Sync and restore", partBulk, 14, 260},
+	{"rust", "Commits: the original Verneuil", partRust, 7, 45},
+	{"litestream", "Replicas: Litestream's VFS", partLitestreamVFS, 8, 45},
 }
 
-// partLimit ends a part that hangs.
-var partLimit = map[string]time.Duration{"quick": 4 * time.Minute, "normal": 10 * time.Minute, "long": 2 * time.Hour}
+// budget is what the part should take, and limit what ends it if it hangs, or if the
+// machine is busy otherwise.
+func (p part) budget(form string) (budget, limit time.Duration) {
+	switch form {
+	case "quick":
+		budget = time.Duration(p.quick) * time.Second
+	case "normal":
+		budget = time.Duration(p.normal) * time.Second
+	default:
+		return 2 * time.Hour, 4 * time.Hour
+	}
+	return budget, 4*budget + time.Minute
+}
 
 // bench is one run.
 type bench struct {
@@ -95,8 +115,24 @@ type bench struct {
 	host   string // the C program
 	dir    string // for data, on the disk of the results
 	report *report
+	until  time.Time // the part's budget lasts
 
 	discarded atomic.Int64
+}
+
+// inTime yields 0 to n-1. Turns that the part's budget does not last for are left out,
+// but for the first: a median of less is better than no figures of the parts that follow.
+func (b *bench) inTime(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		longest := time.Duration(0)
+		for turn := range n {
+			start := time.Now()
+			if turn > 0 && start.Add(longest).After(b.until) || !yield(turn) {
+				return
+			}
+			longest = max(longest, time.Since(start))
+		}
+	}
 }
 
 func main() {
@@ -127,6 +163,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	b := &bench{form: f, ctx: ctx}
 	if b.root, err = filepath.Abs(*root); err != nil {
 		return err
@@ -179,7 +216,9 @@ func (b *bench) all(chosen []part, path, headers string) error {
 			failed++
 			b.report.text("**This part failed: %s**", strings.ReplaceAll(err.Error(), "\n", " "))
 		}
-		b.report.took(time.Since(start))
+		took, budget := time.Since(start).Seconds(), b.until.Sub(start).Seconds()
+		fmt.Fprintf(os.Stderr, "== %s took %.0f s of %.0f\n", p.name, took, budget)
+		b.report.took(took)
 		if err := b.report.write(); err != nil {
 			return err
 		}
@@ -196,7 +235,9 @@ func (b *bench) all(chosen []part, path, headers string) error {
 
 func (b *bench) runPart(p part) (err error) {
 	outer := b.ctx
-	ctx, cancel := context.WithTimeout(outer, partLimit[b.form.name])
+	budget, limit := p.budget(b.form.name)
+	b.until = time.Now().Add(budget)
+	ctx, cancel := context.WithTimeout(outer, limit)
 	defer cancel()
 	b.ctx = ctx
 	defer func() { b.ctx = outer }()

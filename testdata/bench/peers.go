@@ -263,7 +263,7 @@ func partRust(b *bench) error {
 		if err != nil {
 			return err
 		}
-		out, _, err := b.take(env, b.host, append([]string{"commit", lib, home, fmt.Sprint(b.seconds), "0"}, rustCells...)...)
+		out, _, err := b.take(env, b.host, append([]string{"commit", lib, home, fmt.Sprint(2 * b.seconds), "0"}, rustCells...)...)
 		if err != nil {
 			return err
 		}
@@ -318,7 +318,7 @@ func partLitestreamVFS(b *bench) error {
 	var all [2][5][]float64
 	var used [2]calls
 	var peak [2][]float64
-	for turn := range b.turns {
+	for turn := range b.inTime(b.turns) {
 		for i := range 2 {
 			side := i ^ turn&1
 			env, args := []string{"LITESTREAM_REPLICA_URL=s3://" + litestreamBucket + "/bulk?endpoint=" + strings.TrimPrefix(c.endpoint, "http://") + "&region=" + region + "&force-path-style=true",

@@ -52,7 +52,7 @@ func partReplica(b *bench) error {
 	for _, step := range []struct {
 		name string
 		run  func() error
-	}{{"warm reads", r.warm}, {"cold scan", r.coldScan}, {"first query", r.firstQuery}, {"refresh", r.refresh}, {"10 readers", r.shared}} {
+	}{{"warm reads", r.warm}, {"cold scan", r.coldScan}, {"first query", r.firstQuery}, {"refresh", r.refresh}, {"far away", r.far}, {"shared cache", r.shared}} {
 		if err := step.run(); err != nil {
 			failed = fmt.Errorf("%s: %w", step.name, err)
 			b.report.text("**%s failed: %v.**", step.name, err)
@@ -116,7 +116,7 @@ func (r *readers) warm() error {
 
 func (r *readers) coldScan() error {
 	var gets, scans, rss []float64
-	for turn := range r.turns {
+	for turn := range r.inTime(r.turns) {
 		for i := range 2 {
 			if (turn+i)%2 == 0 {
 				seconds, err := newRaw(r.server.endpoint).getAll(r.ctx, "r-chunks", r.objects)
@@ -267,12 +267,36 @@ func (r *readers) refresh() error {
 	return nil
 }
 
-// shared lets ten processes read everything, with one cache directory.
+// farAway is what each request takes longer as if the store were in another city.
+const farAway = 20 * time.Millisecond
+
+// far counts round trips, where they are what costs.
+func (r *readers) far() error {
+	c, err := count(r.server)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	c.delay = farAway
+	env, err := r.reader(c.endpoint)
+	if err != nil {
+		return err
+	}
+	lines, err := r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL, scanSQL)
+	if err != nil {
+		return err
+	}
+	first, scan := (lines[0][0]+lines[1][0])/1e3, lines[2][0]/1e6
+	r.report.text("If each request takes %.0f ms longer, as over a network: first query %s ms (%.1f x that), then the scan of everything %s s (%.1f requests at a time).",
+		farAway.Seconds()*1e3, short(first), first/1e3/farAway.Seconds(), short(scan), float64(len(r.objects))*farAway.Seconds()/scan)
+	return nil
+}
+
+// shared lets processes read everything, with one cache directory.
 func (r *readers) shared() error {
-	const readers = 10
 	var rows []row
 	one := 0.0
-	for _, n := range []int{1, readers} {
+	for _, n := range []int{1, r.bench.readers} {
 		c, err := count(r.server)
 		if err != nil {
 			return err

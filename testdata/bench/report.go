@@ -139,7 +139,7 @@ func (r *report) command(env []string, name string, args []string) {
 	}
 }
 
-func (r *report) took(d time.Duration) { r.last().seconds = d.Seconds() }
+func (r *report) took(seconds float64) { r.last().seconds = seconds }
 
 func (r *report) aim(a aim) {
 	if a.Got.N > 0 {
@@ -220,10 +220,11 @@ const (
 	publishBegin = "<!-- make bench-publish: begin -->"
 	publishEnd   = "<!-- make bench-publish: end -->"
 	published    = "testdata/bench/published" // the committed results
+	longName     = "long"                     // of the long form's results, without .md
 )
 
 // publish copies the last run into the tree: its files to the directory published,
-// its main table and plot into the README.
+// its main table and plot into the README. What a long run left beside it is copied, too.
 func publish(readme, results string) error {
 	stem := strings.TrimSuffix(results, ".md")
 	body, err := os.ReadFile(stem + ".json")
@@ -238,27 +239,24 @@ func publish(readme, results string) error {
 		return err
 	}
 	target := filepath.Join(filepath.Dir(readme), published)
-	if err := os.RemoveAll(target); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(stem + "-*.svg")
-	if err != nil {
+	if err := publishFiles(target, stem); err != nil {
 		return err
 	}
-	for _, file := range append(files, results) {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(target, filepath.Base(file)), body, 0o644); err != nil {
+	links := fmt.Sprintf("All tables and plots: [%s](%s/%[1]s)", filepath.Base(results), published)
+	long := filepath.Join(filepath.Dir(stem), longName)
+	if _, err := os.Stat(long + ".md"); err == nil {
+		if err := publishFiles(target, long); err != nil {
 			return err
 		}
 	}
-	text := fmt.Sprintf("%s\n%s\n\n%s\n![Commits, verneuil to stock](%s/%s-commits.svg)\n\nAll tables and plots: [%[6]s](%[4]s/%[6]s).\n",
-		publishBegin, last.Head, aimTable(last.Aims), published, filepath.Base(stem), filepath.Base(results))
+	if _, err := os.Stat(filepath.Join(target, longName+".md")); err == nil {
+		links += fmt.Sprintf("; of larger databases: [%s.md](%s/%[1]s.md)", longName, published)
+	}
+	text := fmt.Sprintf("%s\n%s\n\n%s\n![Commits, verneuil to stock](%s/%s-commits.svg)\n\n%s.\n",
+		publishBegin, last.Head, aimTable(last.Aims), published, filepath.Base(stem), links)
 	page, err := os.ReadFile(readme)
 	if err != nil {
 		return err
@@ -269,4 +267,31 @@ func publish(readme, results string) error {
 		return fmt.Errorf("%s has no marks %s ... %s", readme, publishBegin, publishEnd)
 	}
 	return os.WriteFile(readme, []byte(before+text+publishEnd+after), 0o644)
+}
+
+// publishFiles replaces what target has of a run by the files STEM.md and STEM-*.svg.
+func publishFiles(target, stem string) error {
+	old, err := filepath.Glob(filepath.Join(target, filepath.Base(stem)+"-*.svg"))
+	if err != nil {
+		return err
+	}
+	for _, file := range old {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	files, err := filepath.Glob(stem + "-*.svg")
+	if err != nil {
+		return err
+	}
+	for _, file := range append(files, stem+".md") {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(target, filepath.Base(file)), body, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // compile builds the C host and finds SQLite's version.
@@ -119,6 +121,18 @@ func (b *bench) discard(path string) {
 	}
 }
 
+// room fails if the disk has less than so many MiB free, and a tenth of it more.
+func (b *bench) room(mib int) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(b.dir, &fs); err != nil {
+		return os.NewSyscallError("statfs", err)
+	}
+	if free := int(int64(fs.Bavail) * fs.Bsize >> 20); free < mib+mib/10 {
+		return fmt.Errorf("it needs %s of disk, and %s are free", size(mib+mib/10), size(free))
+	}
+	return nil
+}
+
 // object is JSON in the making.
 type object = map[string]any
 
@@ -195,6 +209,12 @@ func first(args []string) string {
 }
 
 func tail(s string) string { return strings.TrimSpace(s[max(0, len(s)-500):]) }
+
+// lastLine is what matters of a program's complaint.
+func lastLine(err error) string {
+	text := strings.TrimSpace(err.Error())
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
 
 // cost is what a program took.
 type cost struct {

@@ -144,6 +144,7 @@ type counter struct {
 	endpoint string
 	listener net.Listener
 	server   *http.Server
+	delay    time.Duration // of each request; set before the first
 
 	mu    sync.Mutex
 	total calls
@@ -187,6 +188,7 @@ func count(s *server) (*counter, error) {
 		if r.Body != nil {
 			r.Body = &countingBody{ReadCloser: r.Body, c: c, keep: what}
 		}
+		time.Sleep(c.delay)
 		proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, what)))
 	})}
 	go c.server.Serve(l)

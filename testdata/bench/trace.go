@@ -18,7 +18,7 @@ func partSyscalls(b *bench) error {
 		b.report.text("Skipped: %v.", err)
 		return nil
 	}
-	const n = 200
+	n := b.traced
 	b.report.text("`strace -f` of one-row updates, %d commits between two marks; \"which\" is the application's thread's. Under strace the replicator falls asleep between\n"+
 		"commits more often than in life, so wake-ups (one write to a FIFO) are an upper bound, and so are the other threads' calls.", n)
 	var rows []row
