@@ -172,7 +172,11 @@ static void validate(RecorderFile *p) {
 static void endTransaction(RecorderFile *p) {
   sqlite3_int64 size;
   if (!p->txn.active) return;
-  if (p->sizeUncertain && REAL(p)->pMethods->xFileSize(REAL(p), &size) == SQLITE_OK) p->size = size;
+  if (p->sizeUncertain && REAL(p)->pMethods->xFileSize(REAL(p), &size) != SQLITE_OK) {
+    size = -1; /* a size that is not known must not be recorded as if it were */
+    spoolFailed(p->pSpool, &p->txn);
+  }
+  if (p->sizeUncertain) p->size = size;
   p->sizeUncertain = 0;
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
   if (p->entersWal) walEntered(p->pSpool);
