@@ -167,7 +167,7 @@ sqlite-programs:
 sqlite-short: all sqlite-programs
 	$(TEST_ENV) $(GO) run ./testdata/sqlite-test -programs $(TOOLS)/sqlite-test -short -timeout 2m
 
-sqlite-test: all sqlite-programs ## SQLite's own tests with our VFS and with stock, compared, hours; SQLITE_TEST='-only REGEXP -v'
+sqlite-test: all sqlite-programs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v'
 	$(TEST_ENV) $(GO) run ./testdata/sqlite-test -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
 
 install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so

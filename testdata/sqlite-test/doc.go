@@ -15,5 +15,10 @@
 // verneuilctl flush must be able to send what they have left, and verneuilctl verify
 // to find everything that the target's versions name.
 //
-// What may differ is listed in exceptions.go, with the reason.
+// What may differ is listed in exceptions.go, with the reason. The numbers of cases that make
+// the Nth malloc fail are not compared: they are how often malloc is called.
+//
+// What is run whole, and what is cut, and by what rule, stands in item.go. A commit that
+// could not be validated at that moment is no difference, but counted
+// (verneuil_status()); that none could be is an error.
 package main

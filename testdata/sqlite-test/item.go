@@ -40,27 +40,51 @@ func (i item) command(p programs) []string {
 	return []string{p.bin("testfixture"), p.suites(), "run", i.suite, i.file}
 }
 
-// fullSuites are all that are run: each tests the VFS in another way. What else there
-// is in permutations.test is about memory, mutexes or the query planner.
+// fullSuites are run whole: both ways of committing with all files of SQLite's "quick" (its
+// everyday tests), the slow ones that concern the VFS, and what permutations.test has for a
+// few files at a time. What else is there is about memory, mutexes or the query planner.
 var fullSuites = []string{
-	"quick", "slow", "all-wal", "all-exclusive", "all-walex", "all-truncate", "all-persist", "mmap",
+	"quick", "slow", "all-wal", "wal",
 	"exclusive", "exclusive-truncate", "persistent_journal", "persistent_journal_error", "truncate_journal",
-	"no_journal", "no_journal_error", "autovacuum_crash", "autovacuum_ioerr", "inmemory_journal",
-	"journaltest", "safe_append", "wal",
+	"no_journal", "no_journal_error", "autovacuum_crash", "autovacuum_ioerr",
+}
+
+// cutSuites bring another journal mode, locking mode or mmap into some 1,100 files each,
+// most of which are about the parser, the planner, FTS, R-Tree, JSON, dates and printf, and
+// commit the same way all the time. Of each, the files of storageFiles are run.
+var cutSuites = []string{
+	"all-exclusive", "all-walex", "all-truncate", "all-persist", "mmap", "inmemory_journal", "journaltest", "safe_append",
+}
+
+// storageFiles are the files whose subject is how a database gets into files and back: the pager and
+// the cache, journals, WAL, locks, several connections and processes, faults and crashes,
+// corruption, vacuum, attached and temporary databases, savepoints, backup, large rows and
+// blobs, pragmas of storage. Not what makes malloc fail: quick has it.
+var storageFiles = regexp.MustCompile(`^(8_3_names|aggerror|async.*|atomic.*|attach[0-9]*|autovacuum.*|avtrans|backup.*|bigfile.*|bigrow|` +
+	`btree.*|busy.*|cacheflush|cacheSpill|changes|chunksize|cksumvfs|conflict|corrupt.*|crash.*|createtab|delete.*|descidx.*|` +
+	`dbfuzz|dbpage|diskfull|e_vacuum|e_wal.*|exclusive.*|external_reader|filectrl|filefmt|hook.*|incrblob.*|incrcorrupt|incrvacuum.*|` +
+	`insert|interrupt.*|io|ioerr.*|jrnlmode.*|journal.*|lock.*|memdb.*|memjournal.*|misc[1-7]|mmap.*|multiplex.*|nockpt|nolock|` +
+	`notify.*|oserror|ovfl|page.*|pagesize|pcache.*|pragma.*|ptrchng|quick|quota.*|rdonly|readonly|reservebytes|` +
+	`rollback.*|savepoint.*|schema[0-9]*|securedel.*|shared.*|shmlock|shrink|sidedelete|skipscan1|snapshot.*|spellfix|stmt.*|` +
+	`subjournal|superlock|symlink.*|sync.*|syscall|sysfault|temp.*|thread.*|tkt2(409|565|854|920)|tkt3457|tkt-(5d863f876e|9d68c883|f3e5abed55|fc62af4523|2d1a5c67d)|` +
+	`trans.*|uri.*|unixexcl|unlink|update|vacuum.*|wal.*|win32.*|writecrash|zeroblob.*|zerodamage|nan|e_uri|stat|superjrnl|mjournal)\.test$`)
+
+// runWhole and runCut report whether an item of the list belongs to the whole run.
+func runWhole(i item) bool { return slices.Contains(fullSuites, i.suite) }
+func runCut(i item) bool {
+	return slices.Contains(cutSuites, i.suite) && storageFiles.MatchString(i.file) && !strings.Contains(i.file, "malloc")
 }
 
 // shortSuites are part of make test: of each the files of shortFiles.
 var shortSuites = []string{"quick", "slow", "all-wal", "wal"}
 
-// shortFiles are those that do most with the file, take little time, and are equal: wal.test
-// and savepoint2.test are not, as a commit cannot be validated while the journal mode
-// is in between.
+// shortFiles are those that do most with the file and take little time.
 var shortFiles = regexp.MustCompile(`^(aggerror|alter3|attach|attach2|autovacuum|avtrans|backup2|bigrow|capi3|` +
 	`cacheflush|conflict|corrupt2|crash8|createtab|delete2|exclusive|exclusive2|filefmt|incrblob|incrvacuum|` +
 	`index|insert|interrupt|io|ioerr5|journal1|journal2|journal3|lock|lock2|lock5|memjournal|misc1|misc4|` +
-	`mmap1|multiplex|nolock|pager2|pagesize|pragma|quota|readonly|rollback|rollback2|savepoint|` +
-	`select1|shared|stmt|superlock|symlink|syscall|tempdb|temptrigger|tkt3457|tkt-9d68c883|trans|trans3|update|` +
-	`vacuum|vacuum2|vacuum4|vacuum5|wal2|wal5|wal6|wal7|wal8|wal9|walbak|walcksum|walhook|walmode|walnoshm|` +
+	`mmap1|multiplex|nolock|pager2|pagesize|pragma|quota|readonly|rollback|rollback2|savepoint|savepoint2|` +
+	`select1|shared|stmt|superlock|symlink|syscall|sysfault|tempdb|temptrigger|tkt3457|tkt-9d68c883|trans|trans3|update|` +
+	`vacuum|vacuum2|vacuum4|vacuum5|wal|wal2|wal5|wal6|wal7|wal8|wal9|walbak|walcksum|walhook|walmode|walnoshm|` +
 	`waloverwrite|walpersist|walro|walro2|walsetlk|walvfs|zerodamage)\.test$`)
 
 var mptests = []string{"crash01.test", "multiwrite01.test", "config01.test", "config02.test"}
@@ -77,13 +101,10 @@ func items(ctx context.Context, p programs, short bool) ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
-	suites := fullSuites
-	if short {
-		suites = shortSuites
-	}
 	var found []item
 	for _, i := range all {
-		if slices.Contains(suites, i.suite) && (!short || shortFiles.MatchString(i.file)) {
+		if short && slices.Contains(shortSuites, i.suite) && shortFiles.MatchString(i.file) ||
+			!short && (runWhole(i) || runCut(i)) {
 			found = append(found, i)
 		}
 	}

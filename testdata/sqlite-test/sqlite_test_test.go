@@ -68,6 +68,65 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestNumberedMallocs: how many mallocs a run needs is no difference; that it never got
+// through without a failure is.
+func TestNumberedMallocs(t *testing.T) {
+	i := item{"quick", "fts5fault3.test"}
+	stock := parse("f-1-oom-transient.1... Ok\nf-1-oom-transient.2... Ok\nmallocA-2.persistent.7... Ok\nf-2-ioerr-transient.1... Ok\n")
+	for _, c := range []struct {
+		ours string
+		want verdict
+	}{
+		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\nf-2-ioerr-transient.1... Ok\n", equal},
+		{"f-1-oom-transient.1... Ok\nf-1-oom-transient.2... Ok\nf-2-ioerr-transient.1... Ok\n", worse},
+		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\n", worse},
+		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\nf-2-ioerr-transient.1... Ok\n! f-1-oom-transient.2 expected: [1]\n", worse},
+	} {
+		if got, reasons := compare(i, stock, parse(c.ours)); got != c.want {
+			t.Errorf("%q: %v %q", c.ours, got, reasons)
+		}
+	}
+}
+
+// TestExceptions: each is of its files and no others, and all of them are expressions.
+func TestExceptions(t *testing.T) {
+	differs := `level=ERROR msg="validation failed" error="validate /a/b: verify: mirror differs from the database at offset 3053"`
+	for _, c := range []struct {
+		file, what string
+		want       bool
+	}{
+		{"corruptI.test", differs, true},
+		{"corruptI.test", "corruptI-1.2", false},
+		{"xcorruptI.test", differs, false},
+		{"wal.test", differs, false},
+		{"dbstatus.test", "all-wal.dbstatus-4.2.1", true},
+		{"dbstatus.test", "all-wal.dbstatus-5.0", false},
+	} {
+		if got := exception(item{"quick", c.file}, c.what) != ""; got != c.want {
+			t.Errorf("%s %s: %v", c.file, c.what, got)
+		}
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		i    item
+		want bool
+	}{
+		{item{"quick", "json101.test"}, true},
+		{item{"all-wal", "fts3aa.test"}, true},
+		{item{"all-persist", "pager1.test"}, true},
+		{item{"mmap", "wal2.test"}, true},
+		{item{"all-persist", "json101.test"}, false},
+		{item{"all-persist", "where.test"}, false},
+		{item{"utf16", "pager1.test"}, false},
+	} {
+		if got := runWhole(c.i) || runCut(c.i); got != c.want {
+			t.Errorf("%v: %v", c.i, got)
+		}
+	}
+}
+
 func TestProblems(t *testing.T) {
 	got := problems("time=1 level=ERROR msg=a\nverneuil: level=WARN msg=b\ntime=2 level=ERROR msg=a\nlevel=ERROR msg=c d=e\n")
 	if want := []string{"level=ERROR msg=a", "level=ERROR msg=c d=e"}; !slices.Equal(got, want) {
