@@ -11,6 +11,7 @@ CRASHES  ?= 20
 STRIDE   ?= 61
 SEEDS    ?= 5
 STEPS    ?= 100
+SUITE_TOOLS ?= address thread
 
 BUILD := $(CURDIR)/build
 TOOLS := $(CURDIR)/.tools
@@ -46,7 +47,7 @@ BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(CURDIR)/bench
 
 .PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
-        sqlite3-shell minio gunicorn node demo fuzz crash sanitize valgrind bench bench-quick bench-long \
+        sqlite3-shell minio gunicorn node demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
@@ -141,6 +142,10 @@ crash: all sqlite3-shell minio ## the tests in which processes die or calls fail
 sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) times STEPS (100), ten minutes
 	CC="$(CC)" testdata/sanitize/run.sh $(BUILD)/sanitize "$(SQLITE_HEADERS)" $(SEEDS) $(STEPS) address thread valgrind
 
+sanitize-suite: all sqlite-programs ## SQLite's tests of make test, our C under ASan and UBSan, then TSan; SUITE_TOOLS, SQLITE_TEST
+	CC="$(CC)" GO="$(GO)" $(TEST_ENV) SQLITE_TEST="$(SQLITE_TEST)" \
+	  testdata/sanitize/suite.sh $(BUILD)/sanitize-suite "$(SQLITE_HEADERS)" $(TOOLS)/sqlite-test $(SUITE_TOOLS)
+
 valgrind:
 	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q valgrind; }
 
@@ -182,4 +187,4 @@ distclean: clean ## remove the tools (MinIO) too
 	rm -rf $(TOOLS)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -48,7 +48,8 @@ type runner struct {
 	lib, ctl string
 	work     string // where the directories of the runs are made
 	timeout  time.Duration
-	uid      int // that the tests run as; -1: ours
+	preload  string // libraries of a sanitizer, for the test programs; empty: none
+	uid      int    // that the tests run as; -1: ours
 }
 
 // run runs an item in a new directory, stock or with our VFS. The two names are equally
@@ -75,15 +76,24 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 			`VERNEUIL_CONFIG={"make_default":true,"replication_spooling_dir":%q,"replication_targets":[{"dir":{"path":%q}}]}`,
 			spool, store))
 	}
+	testEnv := env
+	if r.preload != "" {
+		testEnv = append(slices.Clip(env), sanitized(r.preload, dir)...)
+	}
 	start := time.Now()
-	stdout, stderr, exit, err := r.exec(ctx, dir, env, i.command(r.programs)...)
+	stdout, stderr, exit, err := r.exec(ctx, dir, testEnv, i.command(r.programs)...)
 	if err != nil {
 		return outcome{}, err
 	}
 	o := parse(stdout)
 	o.elapsed, o.exit, o.output = time.Since(start), exit, stdout+"\n---- standard error:\n"+stderr
 	if ours {
-		o.problems = problems(stderr)
+		lines, reports, err := findings(dir)
+		if err != nil {
+			return outcome{}, err
+		}
+		o.problems = append(problems(stderr), lines...)
+		o.output += reports
 		if err := r.after(ctx, dir, env, spool, store, &o); err != nil {
 			return outcome{}, err
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -131,5 +133,31 @@ func TestProblems(t *testing.T) {
 	got := problems("time=1 level=ERROR msg=a\nverneuil: level=WARN msg=b\ntime=2 level=ERROR msg=a\nlevel=ERROR msg=c d=e\n")
 	if want := []string{"level=ERROR msg=a", "level=ERROR msg=c d=e"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// What sanitizers write, shortened.
+const report = `==12==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x60 at pc 0x7f bp 0x7f sp 0x7f
+READ of size 4 at 0x60 thread T0
+==13==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x60 at pc 0x7f bp 0x7f sp 0x7f
+spool_log.c:90:3: runtime error: signed integer overflow: 1 + 2147483647 cannot be represented in type 'int'
+WARNING: ThreadSanitizer: data race (pid=14)
+WARNING: ThreadSanitizer: data race (pid=15)
+`
+
+func TestFindings(t *testing.T) {
+	dir := t.TempDir()
+	if lines, reports, err := findings(dir); len(lines) > 0 || reports != "" || err != nil {
+		t.Errorf("of nothing: %q %q %v", lines, reports, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sanitizer.12"), []byte(report), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines, reports, err := findings(dir)
+	want := []string{"ERROR: AddressSanitizer: heap-buffer-overflow on address 0x60 at pc 0x7f bp 0x7f sp 0x7f",
+		"spool_log.c:90:3: runtime error: signed integer overflow: 1 + 2147483647 cannot be represented in type 'int'",
+		"WARNING: ThreadSanitizer: data race"}
+	if !slices.Equal(lines, want) || reports != report || err != nil {
+		t.Errorf("%q %v", lines, err)
 	}
 }
