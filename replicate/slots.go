@@ -35,7 +35,7 @@ const (
 	extentBytes      = extentSlots * slotBytes
 	extentsMapped    = 2               // 128 MiB
 	extentsMax       = 1 << 14         // one terabyte of loaded chunks
-	zeroSlot         = uint32(0)       // never written, never given up: the chunk of zeros
+	zeroSlot         = uint32(0)       // never given up: the chunk of zeros
 	generationsBytes = 4 * extentSlots // of one extent
 	fallocatePunch   = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 )
@@ -256,6 +256,11 @@ func (s *slots) growLocked() (err error) {
 	offset := int64(s.grown) * extentBytes
 	if err := s.file.Truncate(offset + extentBytes); err != nil {
 		return err
+	}
+	if s.grown == 0 { // to read a hole through the mapping takes a block on tmpfs: SIGBUS if there is none
+		if _, err := s.file.WriteAt(make([]byte, slotBytes), int64(zeroSlot)*slotBytes); err != nil {
+			return err
+		}
 	}
 	x := extent{
 		generations: (*[extentSlots]atomic.Uint32)(unsafe.Pointer(&s.generations[s.grown*generationsBytes])),

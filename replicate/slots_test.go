@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 )
 
@@ -46,6 +48,20 @@ func TestLayout(t *testing.T) {
 		if o[0] != o[1] {
 			t.Errorf("%s is at %d, C expects %d", name, o[0], o[1])
 		}
+	}
+}
+
+// TestZerosAreNoHole: on tmpfs the first look at a hole through a mapping takes a block,
+// and where there is none is a SIGBUS.
+func TestZerosAreNoHole(t *testing.T) {
+	s := newTestSlots(t)
+	e, err := s.zeros()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hole, err := unix.Seek(int(s.file.Fd()), int64(e.slot())*slotBytes, unix.SEEK_HOLE); err != nil ||
+		hole < int64(e.slot()+1)*slotBytes {
+		t.Errorf("the slot of zeros has a hole at %d (%v)", hole, err)
 	}
 }
 
