@@ -6,9 +6,12 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"verneuil/spool"
 )
@@ -27,12 +30,13 @@ const walIndexInterval = time.Millisecond
 var indexes struct {
 	sync.Mutex
 	open  map[string]*os.File
-	moved []*os.File // those that stand elsewhere now: referred to, lest they are collected and so closed
+	moved []*os.File // those that stand elsewhere now, or are in use without a name: referred to, lest they are collected and so closed
 }
 
 func openIndex(path string) (*os.File, error) {
 	indexes.Lock()
 	defer indexes.Unlock()
+	indexes.moved = slices.DeleteFunc(indexes.moved, func(f *os.File) bool { return nameless(f) && f.Close() == nil })
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -73,14 +77,21 @@ func forgetIndex(path string) {
 	}
 }
 
-// nameless reports whether f's file is deleted.
+// nameless reports whether f's file is deleted, and no connection uses it: one may have
+// it open when somebody else deletes it.
 func nameless(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil {
 		return false
 	}
 	sys, ok := info.Sys().(*syscall.Stat_t)
-	return ok && sys.Nlink == 0
+	if !ok || sys.Nlink != 0 {
+		return false
+	}
+	// From WAL_WRITE_LOCK to the byte that each connection locks shared (os_unix.c,
+	// UNIX_SHM_BASE and UNIX_SHM_DMS).
+	locked, err := (&SourceFile{f}).conflict(unix.F_WRLCK, 120, 9)
+	return err == nil && !locked
 }
 
 // openCommitted begins to read the database's WAL, and returns how many of its
