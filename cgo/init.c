@@ -101,7 +101,11 @@ static int registerOnce(char **pzErr) {
 ** VFSes are registered with the first that can have them. */
 static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
   static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+  static _Atomic(const char *) zUsed; /* sqlite3_libversion(), once the pointer is set */
   int rc = SQLITE_ERROR;
+  /* each connection comes by here: a child must not find the mutex locked forever that was
+  ** forked while another thread opened one */
+  if (zUsed && zUsed == pApi->libversion()) return SQLITE_OK;
   pthread_mutex_lock(&mu);
   if (pApi->libversion_number() < OLDEST_SQLITE) {
     *pzErr = pApi->mprintf("verneuil needs SQLite 3.30 or newer, this is %s", pApi->libversion());
@@ -109,6 +113,7 @@ static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
     *pzErr = pApi->mprintf("verneuil is loaded into another SQLite library of this process");
   } else {
     if (!sqlite3_api) SQLITE_EXTENSION_INIT2(pApi);
+    zUsed = sqlite3_libversion();
     rc = SQLITE_OK;
   }
   pthread_mutex_unlock(&mu);

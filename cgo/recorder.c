@@ -13,7 +13,9 @@
 **                                   and is all that comes under locking EXCLUSIVE
 **   xUnlock(below RESERVED)         a rollback after a spill, and the recovery of a
 **                                   hot journal: no COMMIT_PHASETWO comes (pager.c,
-**                                   pager_playback and sqlite3PagerRollback)
+**                                   pager_playback and sqlite3PagerRollback). If either
+**                                   fails, the journal stays hot, and what the file
+**                                   holds then was never committed: it is not recorded
 **
 ** The database's version (change counter) and size before a transaction are
 ** those that SQLite itself read when it took its SHARED lock (pager.c,
@@ -24,10 +26,13 @@
 #include "goexports.h"
 #include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* How long PRAGMA verneuil_flush_replication_data waits, at most. */
 #define FLUSH_MS 30000
@@ -139,7 +144,10 @@ static void sawVersion(RecorderFile *p, uint64_t version) {
 static void lookBefore(RecorderFile *p) {
   unsigned char a[4];
   sqlite3_int64 size;
-  if (p->size < 0) p->size = REAL(p)->pMethods->xFileSize(REAL(p), &size) == SQLITE_OK ? size : -1;
+  if (p->size < 0) {
+    p->sizeUncertain = REAL(p)->pMethods->xFileSize(REAL(p), &size) != SQLITE_OK;
+    if (!p->sizeUncertain) p->size = size;
+  }
   if (p->version) return;
   if (p->size >= 28 && REAL(p)->pMethods->xRead(REAL(p), a, 4, 24) == SQLITE_OK) p->version = versionOf(a);
   else p->version = (uint64_t)1 << 32; /* an empty file: as if the counter were 0 */
@@ -182,6 +190,19 @@ static void endTransaction(RecorderFile *p) {
   if (p->entersWal) walEntered(p->pSpool);
   p->entersWal = 0;
   validate(p);
+}
+
+/* Does a journal lie there whose header would have it rolled back? (Not all that
+** isHotJournal in pager.c asks: the lock is ours.) */
+static int journalIsHot(RecorderFile *p) {
+  char c = 0;
+  char *z = sqlite3_mprintf("%s-journal", p->pSpool->zPath);
+  int fd = z ? open(z, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+  int absent = z && fd < 0 && errno == ENOENT;
+  ssize_t n = fd >= 0 ? pread(fd, &c, 1, 0) : -1;
+  if (fd >= 0) close(fd);
+  sqlite3_free(z);
+  return !absent && (n < 0 || (n == 1 && c)); /* PERSIST leaves zeros, TRUNCATE nothing */
 }
 
 /* ---- io methods, in the order of sqlite3_io_methods ---- */
@@ -283,7 +304,10 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
 static int recorderUnlock(sqlite3_file *pFile, int eLock) {
   RecorderFile *p = FILE_OF(pFile);
   int rc;
-  if (eLock < SQLITE_LOCK_RESERVED) endTransaction(p);
+  if (eLock < SQLITE_LOCK_RESERVED && p->txn.active) {
+    if (journalIsHot(p)) failed(p);
+    endTransaction(p);
+  }
   if (eLock < SQLITE_LOCK_SHARED) {
     p->version = 0;
     p->size = -1;
@@ -346,6 +370,8 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     *pz = sqlite3_mprintf("verneuil/%z", *pz);
   } else if (op == SQLITE_FCNTL_CHUNK_SIZE) {
     p->chunked = 1;
+  } else if (op == SQLITE_FCNTL_ROLLBACK_ATOMIC_WRITE) {
+    if (p->txn.active) failed(p); /* writes that we have recorded never came to be */
   } else if (op == SQLITE_FCNTL_SIZE_HINT) {
     if (p->chunked || p->mapped) p->sizeUncertain = 1; /* os_unix.c, fcntlSizeHint */
   } else if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
@@ -475,6 +501,7 @@ static void offerMethods(RecorderFile *p) {
   const sqlite3_io_methods *pBase = REAL(p)->pMethods;
   p->methods = recorderMethods;
   if (pBase->iVersion < p->methods.iVersion) p->methods.iVersion = pBase->iVersion;
+  if (!pBase->xSectorSize) p->methods.xSectorSize = 0;
   if (pBase->iVersion >= 2 && !pBase->xShmMap) {
     p->methods.xShmMap = 0;
     p->methods.xShmLock = 0;
@@ -515,13 +542,18 @@ static const char *databaseOf(const char *zWal) {
   return sqlite3_libversion_number() >= 3031000 ? sqlite3_filename_database(zWal) : 0;
 }
 
+/* A parameter of the name, which has some only if SQLite says so: another shim's name may
+** be a mere string, and sqlite3_uri_boolean looks before it, too. */
+static int uriSays(const char *zName, int flags, const char *zParameter) {
+  return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
+}
+
 static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
   RecorderFile *p = FILE_OF(pFile);
   int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY);
   Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
   (void)pVfs;
-  if ((!isMain || !configured() || sqlite3_uri_boolean(zName, "nolock", 0) ||
-       sqlite3_uri_boolean(zName, "immutable", 0)) && !pSpool)
+  if ((!isMain || !configured() || uriSays(zName, flags, "nolock") || uriSays(zName, flags, "immutable")) && !pSpool)
     return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
   memset(p, 0, sizeof *p);
   p->pReal = (sqlite3_file *)&p[1];
@@ -628,6 +660,10 @@ int recorderRegister(int makeDefault) {
     .xNextSystemCall = recorderNextSystemCall,
   };
   if (verneuilBase->iVersion < vfs.iVersion) vfs.iVersion = verneuilBase->iVersion;
+  if (vfs.iVersion >= 2 && !verneuilBase->xCurrentTimeInt64) vfs.xCurrentTimeInt64 = 0;
+  if (vfs.iVersion >= 3 && !verneuilBase->xSetSystemCall) vfs.xSetSystemCall = 0;
+  if (vfs.iVersion >= 3 && !verneuilBase->xGetSystemCall) vfs.xGetSystemCall = 0;
+  if (vfs.iVersion >= 3 && !verneuilBase->xNextSystemCall) vfs.xNextSystemCall = 0;
   vfs.mxPathname = verneuilBase->mxPathname;
   vfs.szOsFile = (int)sizeof(RecorderFile) + verneuilBase->szOsFile;
   return sqlite3_vfs_register(&vfs, makeDefault);

@@ -25,6 +25,9 @@ SQLITE_EXTENSION_INIT3
 ** do: lock, wake, mirror, dirty, database, -wal, -shm. */
 #define SPOOL_FDS 7
 
+/* A signal for each of so many tries to allocate a file is no accident. */
+#define ALLOCATE_TRIES 1000
+
 /* A process that is stopped while it holds the attach lock must not stop others
 ** for long: after these tries, 1 ms apart, one goes on without replication. */
 #define ATTACH_TRIES 2000
@@ -97,7 +100,7 @@ static void bootId(uint8_t a[16]) {
   for (char *p = z; *p && k < 32; p++) {
     int v = *p >= '0' && *p <= '9' ? *p - '0' : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10 : -1;
     if (v < 0) continue;
-    a[k / 2] |= k % 2 ? v : v << 4;
+    a[k / 2] |= (uint8_t)(k % 2 ? v : v << 4);
     k++;
   }
 }
@@ -109,16 +112,39 @@ int fdAboveStdio(int fd) {
   return high;
 }
 
-/* open(2) in the spool's directory. */
-static int openAt(const char *zDir, const char *zName, int flags) {
+char *spoolPath(const char *zDir, const char *zName) {
   char *z;
-  if (asprintf(&z, "%s/%s", zDir, zName) < 0) {
-    errno = ENOMEM;
-    return -1;
-  }
-  int fd = fdAboveStdio(open(z, flags | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (asprintf(&z, "%s/%s", zDir, zName) >= 0) return z;
+  errno = ENOMEM;
+  return 0;
+}
+
+int spoolOpen(const char *zDir, const char *zName, int flags) {
+  char *z = spoolPath(zDir, zName);
+  int fd = z ? fdAboveStdio(open(z, flags | O_CLOEXEC | O_NOFOLLOW, 0600)) : -1;
   free(z);
   return fd;
+}
+
+int spoolRename(const char *zDir, const char *zFrom, const char *zTo) {
+  char *zOld = spoolPath(zDir, zFrom), *zNew = spoolPath(zDir, zTo);
+  int rc = zOld && zNew ? rename(zOld, zNew) : -1;
+  free(zOld);
+  free(zNew);
+  return rc;
+}
+
+void spoolUnlink(const char *zDir, const char *zName) {
+  char *z = spoolPath(zDir, zName);
+  if (z) unlink(z);
+  free(z);
+}
+
+int spoolAllocate(int fd, int64_t n) {
+  int rc, nTry = 0; /* tmpfs is interrupted by any signal, a profiler's say, and begins again */
+  do rc = posix_fallocate(fd, 0, n);
+  while (rc == EINTR && ++nTry < ALLOCATE_TRIES);
+  return rc;
 }
 
 /* Why a directory is not to be trusted, or NULL: as spool.Trust in Go, which says
@@ -160,7 +186,7 @@ static int isLost(const SpoolState *st) { return atomic_load(&st->flags) & SPOOL
 /* Maps the state, lost or not, if it is there, of this boot and of this path. */
 static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
   struct stat s;
-  int fd = openAt(zDir, "state", O_RDWR);
+  int fd = spoolOpen(zDir, "state", O_RDWR);
   if (fd < 0) return 0;
   SpoolState *st = MAP_FAILED;
   if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES)
@@ -184,16 +210,29 @@ static uint64_t firstSegment(const SpoolState *old) {
   return beyond > first ? beyond : first;
 }
 
+/* Is the state's file that inode? 0 and errno. */
+static int isState(const char *zDir, uint64_t ino) {
+  struct stat s;
+  char *z = spoolPath(zDir, "state");
+  int ok = z && !lstat(z, &s);
+  free(z);
+  if (!ok) return 0;
+  errno = EBUSY; /* somebody has put another one there */
+  return s.st_ino == ino;
+}
+
 /* Makes a new state, whole before it has its name. old is the one before, or NULL. */
 static SpoolState *makeState(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16],
                              const SpoolState *old, uint64_t *pIno) {
-  char *zFrom = 0, *zTo = 0;
   struct stat s;
   SpoolState *st = MAP_FAILED;
-  int fd = openAt(zDir, "state.new", O_RDWR | O_CREAT | O_TRUNC);
+  /* Not O_TRUNC: if the directory was emptied, somebody else may hold another attach lock,
+  ** and have the file of this name mapped. */
+  spoolUnlink(zDir, "state.new");
+  int fd = spoolOpen(zDir, "state.new", O_RDWR | O_CREAT | O_EXCL);
   if (fd < 0) return 0;
   int rc = fstat(fd, &s) ? errno : 0;
-  if (!rc) rc = posix_fallocate(fd, 0, SPOOL_STATE_BYTES); /* full disk: an error now, not a SIGBUS later */
+  if (!rc) rc = spoolAllocate(fd, SPOOL_STATE_BYTES); /* full disk: an error now, not a SIGBUS later */
   if (!rc) st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (rc) errno = rc;
@@ -210,20 +249,17 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   st->dbSize = -1;
   st->logAllowance = LOG_ALLOWANCE;
   strncpy(st->path, zPath, sizeof st->path - 1);
-  if (asprintf(&zFrom, "%s/state.new", zDir) < 0) zFrom = 0;
-  if (asprintf(&zTo, "%s/state", zDir) < 0) zTo = 0;
-  rc = zFrom && zTo ? rename(zFrom, zTo) : -1;
-  free(zFrom);
-  free(zTo);
   *pIno = s.st_ino;
-  if (!rc) return st;
+  if (!spoolRename(zDir, "state.new", "state") && isState(zDir, s.st_ino)) return st;
+  rc = errno;
   munmap(st, SPOOL_STATE_BYTES);
+  errno = rc;
   return 0;
 }
 
 static int makeWake(const char *zDir) {
-  char *z;
-  if (asprintf(&z, "%s/wake", zDir) < 0) return ENOMEM;
+  char *z = spoolPath(zDir, "wake");
+  if (!z) return ENOMEM;
   int rc = mkfifo(z, 0600) && errno != EEXIST ? errno : 0;
   free(z);
   return rc;
@@ -231,7 +267,7 @@ static int makeWake(const char *zDir) {
 
 /* Takes the attach lock; the descriptor holds it until closed. -1 and errno. */
 static int lockAttach(const char *zDir, int nTry) {
-  int fd = openAt(zDir, "attach", O_RDWR | O_CREAT);
+  int fd = spoolOpen(zDir, "attach", O_RDWR | O_CREAT);
   if (fd < 0) return -1;
   while (flock(fd, LOCK_EX | LOCK_NB)) {
     int rc = errno;
@@ -247,7 +283,7 @@ static int lockAttach(const char *zDir, int nTry) {
 
 /* Has the replicator of a lost state, asleep perhaps, look for the new one. */
 static void wakeForNew(const char *zDir) {
-  int fd = openAt(zDir, "wake", O_RDWR | O_NONBLOCK);
+  int fd = spoolOpen(zDir, "wake", O_RDWR | O_NONBLOCK);
   if (fd < 0) return;
   ssize_t n = write(fd, "", 1);
   (void)n; /* if it is full, then of wakes */

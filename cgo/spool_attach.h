@@ -67,6 +67,16 @@ static inline uint32_t get4(const unsigned char *a) {
 ** Passes -1 through. */
 int fdAboveStdio(int fd);
 
+/* Files in a spool's directory. The path is malloc'd; NULL, -1: see errno. */
+char *spoolPath(const char *zDir, const char *zName);
+int spoolOpen(const char *zDir, const char *zName, int flags);
+int spoolRename(const char *zDir, const char *zFrom, const char *zTo);
+void spoolUnlink(const char *zDir, const char *zName);
+
+/* Gives the first n bytes of a file their blocks, so that a mapping of them can be
+** written to. 0 or an errno. */
+int spoolAllocate(int fd, int64_t n);
+
 /* Where the spools are: set once, before the first attach. */
 void spoolSettings(const char *zRoot, unsigned permissions);
 

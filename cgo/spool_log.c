@@ -37,31 +37,30 @@ void spoolUnmap(Spool *p) {
   p->aSeg = 0;
 }
 
-static char *segmentPath(Spool *p, uint64_t segNo) {
-  char *z;
-  return asprintf(&z, "%s/log.%016llx", p->zDir, (unsigned long long)segNo) < 0 ? 0 : z;
+/* The name of a segment's file, and of consumed ones. */
+typedef char SegmentName[sizeof "log.0123456789abcdef"];
+static const char *const azFree[SPOOL_FREE_FILES] = {"free.0", "free.1", "free.2"};
+
+static void nameSegment(SegmentName z, uint64_t segNo) {
+  snprintf(z, sizeof(SegmentName), "log.%016llx", (unsigned long long)segNo);
 }
 
 /* A segment's file: one that the replicator has freed, or a new one with its blocks
 ** allocated. -1 and errno. */
 static int newSegment(Spool *p, const char *zSegment) {
-  for (int i = 0; i < SPOOL_FREE_FILES; i++) {
-    char *z;
-    if (asprintf(&z, "%s/free.%d", p->zDir, i) < 0) break;
-    int rc = rename(z, zSegment);
-    free(z);
-    if (!rc) return open(zSegment, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  }
+  for (int i = 0; i < SPOOL_FREE_FILES; i++)
+    if (!spoolRename(p->zDir, azFree[i], zSegment)) return spoolOpen(p->zDir, zSegment, O_RDWR);
   struct rlimit r;
   if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES) {
     errno = EFBIG; /* to try would raise SIGXFSZ in the host */
     return -1;
   }
-  int fd = open(zSegment, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT | O_TRUNC, 0600);
-  int rc = fd < 0 ? 0 : posix_fallocate(fd, 0, SPOOL_SEGMENT_BYTES);
+  spoolUnlink(p->zDir, zSegment); /* of a transaction that was not published; somebody may have it mapped */
+  int fd = spoolOpen(p->zDir, zSegment, O_RDWR | O_CREAT | O_EXCL);
+  int rc = fd < 0 ? 0 : spoolAllocate(fd, SPOOL_SEGMENT_BYTES);
   if (!rc) return fd;
   close(fd);
-  unlink(zSegment);
+  spoolUnlink(p->zDir, zSegment);
   errno = rc;
   return -1;
 }
@@ -89,38 +88,43 @@ static char *mapFile(Spool *p, int fd) {
 
 /* Maps the current segment's pages up to offset end in, and some more. Otherwise each
 ** page's first write is a fault, and there are three in a one-page commit. Not the
-** whole segment: a thousand databases with a few commits each are resident, too. */
-static void populate(Spool *p, uint32_t end) {
+** whole segment: a thousand databases with a few commits each are resident, too.
+** Returns 0, or an errno where to write there would be a SIGBUS: the file has been
+** truncated, or a file system that copies on write has no room for blocks that were
+** allocated before. (Kernels before 5.14 cannot tell.) */
+static int populate(Spool *p, uint32_t end) {
 #ifdef MADV_POPULATE_WRITE
   struct SpoolMap *pMap = p->aMap;
   while (pMap->a != p->aSeg) pMap++;
-  if (end <= pMap->nReady) return;
+  if (end <= pMap->nReady) return 0;
   uint32_t to = (end + POPULATE_BYTES - 1) / POPULATE_BYTES * POPULATE_BYTES;
   if (to > SPOOL_SEGMENT_BYTES) to = SPOOL_SEGMENT_BYTES;
-  madvise(pMap->a + pMap->nReady, to - pMap->nReady, MADV_POPULATE_WRITE); /* MAP_POPULATE would only read shared pages in */
+  /* MAP_POPULATE would only read shared pages in */
+  if (madvise(pMap->a + pMap->nReady, to - pMap->nReady, MADV_POPULATE_WRITE) && errno == EFAULT) return EIO;
   pMap->nReady = to;
 #else
   (void)p;
   (void)end;
 #endif
+  return 0;
 }
 
 /* Makes segment segNo the current one; isNew: it does not exist yet. 0 or an errno. */
 static int mapSegment(Spool *p, SpoolState *st, uint64_t segNo, int isNew) {
-  char *z = segmentPath(p, segNo);
-  if (!z) return ENOMEM;
+  SegmentName z;
+  nameSegment(z, segNo);
   if (p->segState != st) spoolUnmap(p);
   p->aSeg = 0;
-  int fd = isNew ? newSegment(p, z) : open(z, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  int fd = isNew ? newSegment(p, z) : spoolOpen(p->zDir, z, O_RDWR);
   char *a = fd >= 0 ? mapFile(p, fd) : 0;
   int rc = a ? 0 : errno;
   if (fd >= 0) close(fd);
-  free(z);
   if (rc) return rc;
   p->aSeg = a;
   p->segNo = segNo;
   p->segState = st;
   if (isNew) {
+    if ((rc = populate(p, SPOOL_SEGMENT_HEADER))) return rc;
     uint64_t size = SPOOL_SEGMENT_BYTES;
     memcpy(a, "VRNLOG01", 8);
     memcpy(a + 8, &segNo, 8);
@@ -138,9 +142,9 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
   if (rc == ENOENT) atomic_fetch_or(&t->st->flags, SPOOL_LOST); /* the directory is gone */
   spoolUnmap(p);
   for (uint64_t n = last; n > head; n--) {
-    char *z = segmentPath(p, n);
-    if (z) unlink(z);
-    free(z);
+    SegmentName z;
+    nameSegment(z, n);
+    spoolUnlink(p->zDir, z);
   }
   if (rc) verneuilLog(VERNEUIL_ERROR, "%s: log: %s: the replica will be rebuilt", p->zDir, strerror(rc));
 }
@@ -148,7 +152,6 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
 static void writeFrame(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData, uint32_t n) {
   char *a = p->aSeg + OFFSET(t->end);
   uint32_t length = (SPOOL_FRAME_HEADER + n + 7) & ~7u;
-  populate(p, OFFSET(t->end) + length);
   pFrame->magic = SPOOL_FRAME_MAGIC;
   pFrame->length = length;
   pFrame->sequence = t->sequence;
@@ -175,13 +178,14 @@ static int frameRoom(Spool *p, SpoolTxn *t, uint32_t n) {
       lose(p, t, SPOOL_CAUSE_LOG_FULL, 0);
       return 0;
     }
-    if (OFFSET(t->end) + SPOOL_FRAME_HEADER <= SPOOL_SEGMENT_BYTES) {
+    if (OFFSET(t->end) + SPOOL_FRAME_HEADER <= SPOOL_SEGMENT_BYTES && !(rc = populate(p, OFFSET(t->end) + SPOOL_FRAME_HEADER))) {
       SpoolFrame end = {.kind = SPOOL_END};
       writeFrame(p, t, &end, 0, 0);
     }
     t->end = POSITION(segNo + 1, SPOOL_SEGMENT_HEADER);
-    rc = mapSegment(p, st, segNo + 1, 1);
+    if (!rc) rc = mapSegment(p, st, segNo + 1, 1);
   }
+  if (!rc) rc = populate(p, OFFSET(t->end) + length);
   if (rc) lose(p, t, SPOOL_CAUSE_LOG_ERROR, rc);
   return !rc;
 }
@@ -277,12 +281,9 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
 }
 
 int spoolOpenWake(Spool *p) {
-  char *z;
   if (p->wakeFd >= 0) return p->wakeFd;
-  if (asprintf(&z, "%s/wake", p->zDir) < 0) return -1;
   /* for reading too: a FIFO that has a reader never raises SIGPIPE */
-  int fd = fdAboveStdio(open(z, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
-  free(z);
+  int fd = spoolOpen(p->zDir, "wake", O_RDWR | O_NONBLOCK);
   int none = -1;
   if (fd < 0 || atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) return fd;
   close(fd);

@@ -151,7 +151,12 @@ func lockAttach(dir string) (unlock func(), err error) {
 // or nil.
 func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 	name := filepath.Join(dir, "state.new")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	// Not O_TRUNC: if the directory was emptied, somebody else may hold another attach
+	// lock, and have the file of this name mapped.
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -180,5 +185,11 @@ func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 	st.SetTail(st.Head())
 	st.DBSize.Store(-1)
 	st.LogAllowance = logAllowance
-	return s, os.Rename(name, filepath.Join(dir, "state"))
+	if err := os.Rename(name, filepath.Join(dir, "state")); err != nil {
+		return nil, err
+	}
+	if !s.Current() {
+		return nil, fmt.Errorf("somebody else makes a state at the same time")
+	}
+	return s, nil
 }

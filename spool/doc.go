@@ -91,7 +91,10 @@
 // # Changelog
 //
 // A segment is log.<number>, a file whose blocks are allocated before it is
-// mapped (so that a full disk is an error code and not a SIGBUS):
+// mapped (so that a full disk is an error code and not a SIGBUS). Nobody makes a
+// file shorter that may be mapped: the state and segments are made anew under
+// another inode. What a file system does that copies blocks on write, or somebody else,
+// shows when the recorder has pages mapped in before it writes to them:
 //
 //	0   8  magic "VRNLOG01"
 //	8   8  segment number
@@ -117,7 +120,8 @@
 // A transaction is the write and truncate frames of one sequence and then its
 // commit frame. It is a physical redo log of file writes: replaying it, in
 // whole and in order, is idempotent, and what a rollback restored is logged as
-// the same kind of record as what a commit wrote. A [Position] is
+// the same kind of record as what a commit wrote. (A rollback that failed, so that its
+// journal stays hot, is none: it raises generation.) A [Position] is
 // segment<<32 | offset. Position (n, size of n or an end frame) is followed by
 // (n+1, 64). A frame header that does not fit before the end of a segment is no
 // frame: there is no end frame then.
@@ -161,14 +165,16 @@
 //
 // Committed is what the wal-index calls so, and nothing else: a writer killed between its
 // commit frame and the wal-index leaves a valid frame that never was committed, and that
-// the next writer overwrites. Everybody asks the wal-index in a way of his own. At the end of
-// a commit the recorder reads it and publishes what it says. When a WAL is reset it is
-// reset already, so the recorder has noted it when it took the WRITE lock (in memory,
-// in the same process). A base copy and a flush, which look for commits that nobody has
-// published, read the -shm file, and take the published position if that is
-// further. Where there is no wal-index, one on the heap apart, nobody is in the WAL, and
-// who comes next recovers whatever is valid: so they take all of that. Without a note, a
-// recorder takes what is published, and raises generation if more is valid.
+// the next writer overwrites. There is one rule: the frames that the wal-index of these
+// salts counts, or the published ones if those are more (a wal-index on the heap counts for
+// its owner alone, who publishes); of a WAL without a wal-index nobody knows better than
+// recovery will, which takes whatever is valid. It is asked at three moments:
+//
+//	commit       recorder (walUnlock): in shared memory; publishes the answer
+//	reset        recorder (committed, in spool_wal.c): the wal-index is reset already, so
+//	             from a note of it, taken in memory when the WRITE lock was; without a note, if more is
+//	             valid than is published, it cannot tell, and raises generation
+//	copy, flush  replicator (openCommitted): from the -shm file, for commits that nobody has published
 //
 // Copy on reset: before frames are lost (a new header is written at offset 0, or the
 // file is truncated to 0 or deleted) the recorder appends those that the replicator

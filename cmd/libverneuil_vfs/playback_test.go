@@ -1,0 +1,101 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"verneuil/spool/faultcall"
+)
+
+// TestFailedRollback: a transaction has spilled, and its rollback fails as the journal
+// cannot be read. What the database holds then was never committed: it is not sent,
+// not even by a flush, before somebody has rolled it back.
+func TestFailedRollback(t *testing.T) {
+	for _, journal := range []string{"delete", "truncate", "persist"} {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			ask := "select count(*), count(distinct b) from t; pragma integrity_check;"
+			s.calm().run(s.script("a.db", []string{
+				"pragma journal_mode=" + journal + ";", "create table t(a integer primary key, b);",
+				"with recursive n(i) as (select 1 union all select i+1 from n limit 300) insert into t(b) select printf('%.*c', 900, 'x') from n;",
+				"pragma verneuil_flush_replication_data;",
+			}, true), sqliteShell(t), "-batch")
+			broken := &trial{s: s, at: 1, good: true, errno: syscall.ETIMEDOUT, ours: func(c faultcall.Call) bool {
+				_, err := os.Stat(s.path("spilled"))
+				return err == nil && strings.HasSuffix(c.Path, "a.db-journal") && (c.Name == "read" || c.Name == "pread64")
+			}}
+			r := broken.run(s.script("a.db", []string{
+				"pragma journal_mode=" + journal + ";", "pragma cache_size=5;",
+				"begin; update t set b = a;", ".system touch " + s.path("spilled"), "rollback;",
+				"pragma verneuil_flush_replication_data;",
+			}, true), sqliteShell(t), "-batch")
+			if broken.calls == 0 {
+				t.Fatalf("the journal was not read: %q, %q", r.stdout, r.stderr)
+			}
+			s.ctl("-c", s.config(), "restore", "-s", s.path("a.db"), "-o", s.path("copy.db"))
+			if got := s.stock("copy.db", ask); got != "300|1\nok" {
+				t.Fatalf("what was sent is no committed state: %q\nthe shell said %q, %q", got, r.stdout, r.stderr)
+			}
+			s.recoversTo(ask, "300|1\nok\n")
+		})
+	}
+}
+
+// recoversTo checks that a shell which finds the database answers ask as it should, sends it,
+// and that what was sent is the database.
+func (s *site) recoversTo(ask, want string) {
+	s.t.Helper()
+	r := s.calm().run(s.script("a.db", []string{ask, "pragma verneuil_flush_replication_data;"}, true), sqliteShell(s.t), "-batch")
+	if r.stdout != want+"1\n" || r.code != 0 {
+		s.t.Fatalf("afterwards: %q, %s; want %q and a flush", r.stdout, r.stderr, want)
+	}
+	s.mustEqual("a.db")
+}
+
+// TestInterruptedAllocation: a signal, such as a profiler's, interrupts the allocation of
+// the state and of a segment, as tmpfs has it. Neither is a reason not to record.
+func TestInterruptedAllocation(t *testing.T) {
+	s := dirSite(t)
+	seen := make(map[string]int)
+	r := &trial{s: s, at: 1, good: true, errno: syscall.EINTR, log: "error", ours: func(c faultcall.Call) bool {
+		if c.Name != "fallocate" || !strings.HasPrefix(c.Path, s.path("spool")) {
+			return false
+		}
+		seen[c.Path]++
+		return seen[c.Path] <= 3
+	}}
+	got := r.run(s.script("a.db", []string{"create table t(b);", "insert into t values(zeroblob(3000000));",
+		"pragma verneuil_flush_replication_data;"}, true), sqliteShell(t), "-batch")
+	if got.stdout != "1\n" || got.stderr != "" || len(seen) < 4 {
+		t.Fatalf("%q, %q; interrupted: %v", got.stdout, got.stderr, seen)
+	}
+	s.mustEqual("a.db")
+}
+
+// TestTruncatedSegment: somebody truncates a segment that is mapped, or a file system that copies on
+// write has no block for it. It is no SIGBUS: the transaction is not in the log, and
+// is found in the database.
+func TestTruncatedSegment(t *testing.T) {
+	s := dirSite(t)
+	cut := false
+	r := s.calm()
+	r.log = "off"
+	r.ours = func(c faultcall.Call) bool {
+		if c.Name == "mmap" && strings.Contains(c.Path, "/log.") && !cut {
+			cut = true
+			if err := syscall.Truncate(c.Path, 0); err != nil {
+				panic(fmt.Sprint(c.Path, ": ", err))
+			}
+		}
+		return false
+	}
+	got := r.run(s.script("a.db", []string{"create table t(b);", "insert into t values(zeroblob(3000000));",
+		"select length(b) from t;", "pragma verneuil_flush_replication_data;"}, true), sqliteShell(t), "-batch")
+	if got.stdout != "3000000\n1\n" || got.code != 0 || !cut {
+		t.Fatalf("%q, %q, exit code %d", got.stdout, got.stderr, got.code)
+	}
+	s.mustEqual("a.db")
+}
