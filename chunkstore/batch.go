@@ -61,6 +61,11 @@ func (c *ChunkBatch) PutChunk(ctx context.Context, id ID, plain []byte) (storedB
 	return putChunk(ctx, id, plain, c.batch.Put)
 }
 
+// PutHashed is PutChunk of bytes whose ID was computed by the caller (I2).
+func (c *ChunkBatch) PutHashed(ctx context.Context, h Hashed) (storedBytes int, err error) {
+	return h.put(ctx, c.batch.Put)
+}
+
 // Sync makes durable what was put before it (I3). See [Batch] for what its failure
 // means: nothing that the batch has put may be relied on.
 func (c *ChunkBatch) Sync(ctx context.Context) error {

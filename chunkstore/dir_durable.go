@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -124,7 +125,7 @@ func (d *durableDirs) writeTemp(dir string, body []byte) (string, error) {
 // createTemp makes a file in dir, which was there; if somebody has removed it, it
 // makes that again.
 func (d *durableDirs) createTemp(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, dirTempPrefix+"*") // mode 0600
+	f, err := newTemp(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
@@ -132,7 +133,23 @@ func (d *durableDirs) createTemp(dir string) (*os.File, error) {
 	if err := d.ensure(dir); err != nil {
 		return nil, err
 	}
-	return os.CreateTemp(dir, dirTempPrefix+"*")
+	return newTemp(dir)
+}
+
+// newTemp is os.CreateTemp, but for the five system calls by which that finds out that
+// a regular file cannot be polled: the chunks of a push are thousands of files.
+func newTemp(dir string) (*os.File, error) {
+	for {
+		name := filepath.Join(dir, fmt.Sprintf("%s%016x", dirTempPrefix, rand.Uint64()))
+		fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, filePerm)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINTR):
+			continue
+		}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
 }
 
 // sync makes the entries of dir durable that were there when it was called.

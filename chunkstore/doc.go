@@ -72,9 +72,9 @@
 //
 // Two buckets of a store that speaks S3: MinIO, versitygw and AWS pass the same
 // tests. Nothing is read or sent before the first use; then the AWS SDK's default
-// chain gives the credentials. A Put carries Content-MD5, and If-Match or
-// If-None-Match for a [Condition]; a store that answers 501 to those gets
-// unconditional Puts from then on, which is logged once. A request is tried 4 times
+// chain gives the credentials. A Put carries Content-MD5, in a signed header, so
+// that its body is not signed, and If-Match or If-None-Match for a [Condition]; a
+// store that answers 501 to those gets unconditional Puts from then on, which is logged once. A request is tried 4 times
 // if the connection breaks, also within a body, and at 408, 429, 500, 502, 503,
 // 504 and SlowDown; an attempt has 30 seconds. A conflict after a retry is none if
 // the object is ours.

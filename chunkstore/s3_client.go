@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -35,6 +36,8 @@ const (
 	s3HeaderTimeout  = 15 * time.Second
 	s3ConnectTimeout = 5 * time.Second
 	s3IdleTimeout    = 90 * time.Second
+	// s3BufferBytes of each connection, twice: a head and a chunk together are few writes.
+	s3BufferBytes = 32 << 10
 )
 
 // s3Client is the SDK's client for one entry of the configuration, made at first
@@ -115,6 +118,7 @@ func (c *s3Client) httpClient() *awshttp.BuildableClient {
 			t.MaxIdleConnsPerHost = c.options.Concurrency
 			t.MaxIdleConns = 2 * c.options.Concurrency
 			t.IdleConnTimeout = s3IdleTimeout
+			t.WriteBufferSize, t.ReadBufferSize = s3BufferBytes, s3BufferBytes
 			t.ResponseHeaderTimeout = s3HeaderTimeout
 		})
 }
@@ -143,6 +147,7 @@ func (c *s3Client) newRetryer() aws.Retryer {
 // of its context.
 type s3Request struct {
 	attempts int
+	summed   bool  // a Put of bytes that carry a checksum, which is signed
 	bodyMax  int64 // of a Get
 	body     []byte
 	tooLong  bool
@@ -163,6 +168,9 @@ func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 			}
 			if r, ok := ctx.Value(s3RequestKey{}).(*s3Request); ok {
 				r.attempts++
+				if r.summed {
+					ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
+				}
 			}
 			return next.HandleFinalize(ctx, in)
 		}), "Retry", middleware.After)

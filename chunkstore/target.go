@@ -41,14 +41,32 @@ func putChunk(ctx context.Context, id ID, plain []byte, put func(ctx context.Con
 	if len(plain) > ChunkBytes {
 		return 0, fmt.Errorf("put chunk %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
 	}
-	if got := Sum(plain); got != id { // I2
-		return 0, fmt.Errorf("put chunk %v: %w: %v", id, ErrMismatch, got)
+	h := Hash(plain)
+	if h.id != id { // I2
+		return 0, fmt.Errorf("put chunk %v: %w: %v", id, ErrMismatch, h.id)
 	}
-	if id == ZeroID {
+	return h.put(ctx, put)
+}
+
+// Hashed is bytes and their ID, which nobody need check again. The bytes must not
+// change while it is used.
+type Hashed struct {
+	id    ID
+	plain []byte
+}
+
+// Hash computes the ID of plain, which it retains; at most [ChunkBytes] of it.
+func Hash(plain []byte) Hashed { return Hashed{Sum(plain), plain} }
+
+// ID returns the ID.
+func (h Hashed) ID() ID { return h.id }
+
+func (h Hashed) put(ctx context.Context, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
+	if h.id == ZeroID {
 		return 0, nil
 	}
-	stored := EncodeObject(plain)
-	if err := put(ctx, id.String(), stored); err != nil {
+	stored := EncodeObject(h.plain)
+	if err := put(ctx, h.id.String(), stored); err != nil {
 		return 0, fmt.Errorf("put chunk: %w", err)
 	}
 	return len(stored), nil

@@ -25,9 +25,9 @@ type piece struct {
 	users  atomic.Int32
 	chunks []pieceChunk
 
-	once   sync.Once
-	hashed atomic.Bool // ids are there
-	ids    []chunkstore.ID
+	once    sync.Once
+	hashed  atomic.Bool // objects are there
+	objects []chunkstore.Hashed
 }
 
 // pieceChunk is a chunk in a piece that will have to be put.
@@ -57,7 +57,7 @@ func (p *piece) release() {
 func (p *piece) hash() {
 	p.once.Do(func() {
 		for _, c := range p.chunks {
-			p.ids = append(p.ids, chunkID(p.buf[c.from:c.to]))
+			p.objects = append(p.objects, hashChunk(p.buf[c.from:c.to]))
 		}
 		p.hashed.Store(true)
 	})
@@ -195,9 +195,9 @@ func (c *contact) putAhead(ctx context.Context) error {
 
 func (c *contact) putPiece(ctx context.Context, p *piece) error {
 	p.hash()
-	for k, chunk := range p.chunks {
-		if id := p.ids[k]; id != chunkstore.ZeroID && !c.has[id] {
-			if err := c.uploads.put(ctx, id, p.buf[chunk.from:chunk.to]); err != nil {
+	for k := range p.chunks {
+		if id := p.objects[k].ID(); id != chunkstore.ZeroID && !c.has[id] {
+			if err := c.uploads.putHashed(ctx, p.objects[k]); err != nil {
 				return err
 			}
 		}
@@ -213,7 +213,7 @@ func (s *session) takeHashes() {
 		}
 		for k, c := range p.chunks {
 			if d := s.mirror.Diff(c.index); d != nil && d.Stamp == c.stamp {
-				d.Hash, d.Hashed = p.ids[k], true
+				d.Hash, d.Hashed = p.objects[k].ID(), true
 			}
 		}
 		return true

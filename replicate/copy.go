@@ -19,6 +19,8 @@ const (
 	// lest it outgrow its allowance: records may be applied at any time during the
 	// copy, as what is copied later is newer, and in the log as well.
 	applyEvery = 16 << 20
+	// holeMost is how much of a hole is taken at a time.
+	holeMost = 1 << 30
 
 	// tick is longer than the kernel's, which is what files' times are counted in.
 	tick      = 20 * time.Millisecond
@@ -188,16 +190,22 @@ func (c *copying) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	for off := int64(0); off < size; off += copyPiece {
+	for off, applied := int64(0), int64(0); off < size; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := c.copyPiece(ctx, off, min(copyPiece, size-off))
+		n, err := c.copyHole(off, size)
+		if err == nil && n == 0 {
+			n = copyPiece
+			err = c.copyPiece(ctx, off, min(copyPiece, size-off))
+		}
 		if err != nil {
 			return err
 		}
-		c.r.o.Progress("copy", off+int64(n), size)
-		if (off+copyPiece)%applyEvery == 0 && !c.stable {
+		off += n
+		c.r.o.Progress("copy", min(off, size), size)
+		if off-applied >= applyEvery && !c.stable {
+			applied = off
 			if _, err := c.apply(ctx, c.st.Head()); err != nil {
 				return err
 			}
@@ -213,18 +221,44 @@ func (c *copying) copy(ctx context.Context) error {
 	return nil
 }
 
+// copyHole copies what lies before the file's next data, in whole pieces, and returns
+// how much that is: reading 100 GiB of hole takes a minute, and as much page cache.
+func (c *copying) copyHole(off, size int64) (n int64, err error) {
+	src, ok := c.src.(holed)
+	if !ok {
+		return 0, nil
+	}
+	data, err := src.NextData(off)
+	if err != nil || data < min(off+copyPiece, size) {
+		return 0, err
+	}
+	now, err := c.src.Size() // beyond it there is no hole, but nothing
+	if err != nil {
+		return 0, err
+	}
+	end := min(data, size, now, off+holeMost)
+	if end < size {
+		end -= end % copyPiece
+	}
+	if end <= off {
+		return 0, nil
+	}
+	return end - off, c.mirror.Zero(off, end-off)
+}
+
 // copyPiece copies bytes at off, or as many as there are.
-func (c *copying) copyPiece(ctx context.Context, off, bytes int64) (n int, err error) {
+func (c *copying) copyPiece(ctx context.Context, off, bytes int64) error {
 	p := newPiece()
 	defer p.release()
-	if n, err = readFull(c.src, p.buf[:bytes], off); err != nil {
-		return n, err
+	n, err := readFull(c.src, p.buf[:bytes], off)
+	if err != nil {
+		return err
 	}
 	if _, err := c.mirror.WriteAt(p.buf[:n], off); err != nil {
-		return n, err
+		return err
 	}
 	c.ahead.take(ctx, p, off, n)
-	return n, nil
+	return nil
 }
 
 // readFull reads as much of b as there is: the file may have become shorter.

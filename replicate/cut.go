@@ -251,6 +251,10 @@ func (s *session) hash(ctx context.Context, indexes []int) error {
 		if d.Hashed {
 			continue
 		}
+		if s.mirror.Hole(i) {
+			d.Hash, d.Hashed = chunkstore.ZeroID, true
+			continue
+		}
 		if groupCtx.Err() != nil {
 			break
 		}
@@ -261,7 +265,7 @@ func (s *session) hash(ctx context.Context, indexes []int) error {
 			if err != nil {
 				return err
 			}
-			d.Hash, d.Hashed = chunkID(b), true
+			d.Hash, d.Hashed = hashChunk(b).ID(), true
 			return nil
 		}))
 	}
@@ -273,15 +277,17 @@ func (s *session) hash(ctx context.Context, indexes []int) error {
 
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
 
-// chunkID is the ID that a tree has for a chunk: ZeroID for zeros of any length.
-func chunkID(b []byte) chunkstore.ID {
+// hashChunk hashes what a tree has for a chunk: zeros of any length are a whole chunk of them.
+func hashChunk(b []byte) chunkstore.Hashed {
 	for _, c := range b {
 		if c != 0 {
-			return chunkstore.Sum(b)
+			return chunkstore.Hash(b)
 		}
 	}
-	return chunkstore.ZeroID
+	return zeroChunk
 }
+
+var zeroChunk = chunkstore.Hash(make([]byte, chunkstore.ChunkBytes))
 
 // prehash hashes most of what has to be while the log is applied in between: a
 // cut after a base copy must not make the log outgrow its allowance.

@@ -152,6 +152,8 @@ func (f fileSource) Size() (int64, error) {
 	}
 	return st.Size(), nil
 }
+func (f fileSource) NextData(off int64) (int64, error) { return spool.NextData(f.File, off) }
+
 func (f fileSource) Reserved() (bool, error) { return f.reserved(), nil }
 
 // world is a database with its recorder, its replicators and its targets.

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"verneuil/spool"
 )
 
 // Source is the live database file, read without SQLite's locks.
@@ -17,6 +19,12 @@ type Source interface {
 	// RESERVED lock or more.
 	Reserved() (bool, error)
 	Close() error
+}
+
+// holed is a [Source] that knows where it has holes.
+type holed interface {
+	// NextData is [spool.NextData].
+	NextData(off int64) (int64, error)
 }
 
 // SourceFile is a [Source] by plain system calls: SQLite is not asked to read,
@@ -46,6 +54,9 @@ const (
 )
 
 func (s *SourceFile) ReadAt(b []byte, off int64) (int, error) { return s.f.ReadAt(b, off) }
+
+// NextData is [spool.NextData].
+func (s *SourceFile) NextData(off int64) (int64, error) { return spool.NextData(s.f, off) }
 
 // Stat describes the file, which may not be the one at its path any more.
 func (s *SourceFile) Stat() (os.FileInfo, error) { return s.f.Stat() }

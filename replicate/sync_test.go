@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -24,6 +25,8 @@ func (c counting) ReadAt(b []byte, off int64) (int, error) {
 	atomic.AddInt64(c.bytes, int64(n))
 	return n, err
 }
+
+func (c counting) NextData(off int64) (int64, error) { return c.Source.(holed).NextData(off) }
 
 func (w *world) sync(read *int64) (SyncResult, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -212,4 +215,41 @@ func TestSyncConflict(t *testing.T) {
 	if _, err := w.sync(nil); !errors.Is(err, chunkstore.ErrConflict) {
 		t.Errorf("sync after a take-over: %v", err)
 	}
+}
+
+// Holes are neither read nor stored, become data, and come back.
+func TestSyncOfHoles(t *testing.T) {
+	const hole = 40 << 20
+	w := newWorld(t, 1, 1)
+	w.transact(100)
+	truncate := func(bytes int64) {
+		if err := os.Truncate(w.db, bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := int64(len(w.database()))
+	truncate(before + hole)
+	read := int64(0)
+	first := w.mustSync("a hole at the end", &read)
+	if read > before+2*copyPiece {
+		t.Errorf("%d bytes were read of a database with %d and a hole", read, before)
+	}
+	f, err := os.OpenFile(w.db, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(bytes.Repeat([]byte("data"), 10_000), hole/2); err != nil {
+		t.Fatal(err)
+	}
+	read = 0
+	if second := w.mustSync("data in the hole", &read); second.Chunks == 0 || second.Chunks > first.Chunks {
+		t.Errorf("first %d chunks were put, then %d", first.Chunks, second.Chunks)
+	}
+	if read > before+4*copyPiece {
+		t.Errorf("%d bytes were read of a database with %d and two holes", read, before)
+	}
+	truncate(before)
+	truncate(before + hole)
+	w.mustSync("a hole where there was data", nil)
 }

@@ -58,6 +58,15 @@ func (s *session) uploads(t *target) *uploads {
 
 // put puts an object, unless that was done. It is durable if finish says so.
 func (u *uploads) put(ctx context.Context, id chunkstore.ID, plain []byte) error {
+	return u.once(id, func(b *chunkstore.ChunkBatch) (int, error) { return b.PutChunk(ctx, id, plain) })
+}
+
+// putHashed is put of bytes whose ID is computed already.
+func (u *uploads) putHashed(ctx context.Context, h chunkstore.Hashed) error {
+	return u.once(h.ID(), func(b *chunkstore.ChunkBatch) (int, error) { return b.PutHashed(ctx, h) })
+}
+
+func (u *uploads) once(id chunkstore.ID, put func(*chunkstore.ChunkBatch) (storedBytes int, err error)) error {
 	u.mu.Lock()
 	if u.seen[id] || u.err != nil {
 		defer u.mu.Unlock()
@@ -76,7 +85,7 @@ func (u *uploads) put(ctx context.Context, id chunkstore.ID, plain []byte) error
 	u.mu.Unlock()
 	defer r.puts.Done()
 	u.calls.Add(1)
-	n, err := r.batch.PutChunk(ctx, id, plain)
+	n, err := put(r.batch)
 	if err != nil {
 		return err
 	}

@@ -261,12 +261,18 @@ func (m *Mirror) WriteAt(p []byte, off int64) (int, error) {
 			return 0, err
 		}
 	}
+	fresh := m.size // from here on there are zeros, which need not be read
+	if end := off + int64(len(p)); end > m.size {
+		if err := m.Truncate(end); err != nil {
+			return 0, err
+		}
+	}
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
 		i := int(at / chunkBytes)
 		n := min(len(p)-done, int(int64(i+1)*chunkBytes-at))
-		if err := m.writeChunk(i, p[done:done+n], at); err != nil {
+		if err := m.writeChunk(i, p[done:done+n], at, at >= fresh); err != nil {
 			return done, fmt.Errorf("mirror: write %d bytes at %d: %w", n, at, err)
 		}
 		done += n
@@ -274,17 +280,15 @@ func (m *Mirror) WriteAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// writeChunk writes p, which lies in chunk i.
-func (m *Mirror) writeChunk(i int, p []byte, off int64) error {
+// writeChunk writes p, which lies in chunk i, over zeros if fresh says so.
+func (m *Mirror) writeChunk(i int, p []byte, off int64, fresh bool) error {
 	in := int(off - int64(i)*chunkBytes) // offset in the chunk
-	if end := off + int64(len(p)); end > m.size {
-		if err := m.grow(end); err != nil {
+	old := zeros[:len(p)]
+	if !fresh {
+		old = m.oldBytes(len(p))
+		if _, err := m.file.ReadAt(old, off); err != nil {
 			return err
 		}
-	}
-	old := m.oldBytes(len(p))
-	if _, err := m.file.ReadAt(old, off); err != nil {
-		return err
 	}
 	from, to := -1, 0 // the differing sectors' bounds in p
 	var d *Diff

@@ -51,6 +51,17 @@ func randomChange(t *testing.T, m *Mirror, b []byte, r *rand.Rand) []byte {
 		}
 		return append(bytes.Clone(b[:min(len(b), size)]), make([]byte, max(0, size-len(b)))...)
 	}
+	if r.IntN(6) == 0 {
+		off, n := r.IntN(5*chunkBytes), r.IntN(3*chunkBytes)
+		if err := m.Zero(int64(off), int64(n)); err != nil {
+			t.Fatal(err)
+		}
+		if end := off + n; end > len(b) {
+			b = append(b, make([]byte, end-len(b))...)
+		}
+		clear(b[off : off+n])
+		return b
+	}
 	p := make([]byte, 1+r.IntN(80_000))
 	for k := 0; k < len(p); k += 1 + r.IntN(2000) {
 		p[k] = byte(r.IntN(2))

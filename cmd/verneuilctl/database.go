@@ -248,6 +248,14 @@ func (p *pinned) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), short
 }
 
+// NextData is [spool.NextData]. What the WAL lays over holes is data.
+func (p *pinned) NextData(off int64) (int64, error) {
+	if p.view != nil {
+		return off, nil
+	}
+	return spool.NextData(p.file, off)
+}
+
 // Size returns the database's size in bytes.
 func (p *pinned) Size() (int64, error) { return p.size, nil }
 
