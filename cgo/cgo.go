@@ -3,14 +3,18 @@ package cgo
 /*
 #cgo CFLAGS: -std=gnu11 -O2 -Wall -Wextra -fvisibility=hidden
 #include <stdlib.h>
+#include "children.h"
 #include "goexports_types.h"
 #include "wake.h"
 */
 import "C"
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"time"
+	"unsafe"
 
 	"verneuil/vfs"
 )
@@ -39,7 +43,28 @@ func goConfigure(out *C.VerneuilSettings) {
 		out.replicate = 1
 		out.zRoot = C.CString(s.SpoolingDir)
 		shareWake()
+		hearChildren()
 	}
+}
+
+// hearChildren reads what forked children note of the databases that they have open.
+func hearChildren() {
+	fd := C.childrenPipe()
+	if fd < 0 {
+		return
+	}
+	f := os.NewFile(uintptr(fd), "children")
+	go func() {
+		defer guard("children")
+		var note C.ChildNote
+		for b := unsafe.Slice((*byte)(unsafe.Pointer(&note)), C.sizeof_ChildNote); ; {
+			if _, err := io.ReadFull(f, b); err != nil {
+				return
+			}
+			name, _, _ := bytes.Cut(b[unsafe.Offsetof(note.zName):], []byte{0})
+			vfs.Process().Child(uint64(note.token), string(name), note.opened != 0)
+		}
+	}()
 }
 
 // shareWake makes the eventfd by which recorders wake this process's replicators.

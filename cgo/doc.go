@@ -2,6 +2,9 @@
 // replica VFS (snapshot.c), the SQL functions, the lazy start of the Go runtime
 // (gort.c), and the few Go functions that C calls.
 //
+// A child that is forked from a process that runs Go cannot run it, ever. It records on
+// handles of its own, and tells the process by a pipe what it has open (children.c).
+//
 // C forwards and records, Go decides. Nothing on the commit path or on the path of a
 // cached read enters Go. Every exported Go function recovers: no panic crosses
 // into the host.

@@ -23,6 +23,8 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
     return;
   }
   char *z = recorderProblem();
+  if (!z && verneuilForked())
+    z = sqlite3_mprintf("forked from a process that replicates, which sends what this one commits");
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
   for (char *p = z; p && *p; p++)
     if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '\'';

@@ -96,6 +96,11 @@ int verneuilGoRuns(void) {
          atomic_load_explicit(&own[1], memory_order_relaxed);
 }
 
+int verneuilForked(void) {
+  return atomic_load_explicit(&started, memory_order_acquire) &&
+         !atomic_load_explicit(&own[1], memory_order_relaxed);
+}
+
 /* What Go takes for the initial stack: argv, NULL, envp..., NULL, auxv. The
 ** runtime keeps pointers into it, so it is never freed. */
 static char **initialStack(int foreignGo) {

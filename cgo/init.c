@@ -75,24 +75,42 @@ static int makeDefault(void) {
   return result;
 }
 
-static int registerOnce(char **pzErr) {
+static int isDefault; /* make_default, as it was when the VFSes were registered first */
+
+/* The VFSes, registered: sqlite3_shutdown() and the sqlite3_initialize() that follows put
+** the base back in front, and a host may have taken ours out. Loading again mends both. A
+** third VFS that the host has made the default stays it. */
+static int registerVfs(char **pzErr) {
+  int rc = SQLITE_OK;
+  sqlite3_vfs *pMine = sqlite3_vfs_find("verneuil");
+  if (pMine && !recorderIs(pMine)) {
+    *pzErr = sqlite3_mprintf("a VFS called verneuil is there already, of another copy of this library");
+    return SQLITE_ERROR;
+  }
+  if (!sqlite3_vfs_find("verneuil_snapshot")) rc = snapshotRegister();
+  int takesOver = isDefault && sqlite3_vfs_find(0) == verneuilBase;
+  if (rc == SQLITE_OK && (!pMine || takesOver)) rc = recorderRegister(takesOver);
+  if (rc != SQLITE_OK) *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
+  return rc;
+}
+
+static int registerAll(char **pzErr) {
   static _Atomic int done;
   static _Thread_local int busy; /* makeDefault opens a connection, which runs us again */
   static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* sqlite3_vfs_register takes SQLite's own */
   int rc = SQLITE_OK;
-  if (done || busy) return SQLITE_OK;
+  if (busy) return SQLITE_OK;
   busy = 1;
-  int isDefault = makeDefault();
+  int wanted = done ? isDefault : makeDefault();
   busy = 0;
   pthread_mutex_lock(&mu);
   if (!done) {
     verneuilBase = sqlite3_vfs_find(0);
-    if (!verneuilBase) rc = SQLITE_ERROR;
-    if (rc == SQLITE_OK) rc = snapshotRegister();
-    if (rc == SQLITE_OK) rc = recorderRegister(isDefault);
-    if (rc == SQLITE_OK) done = 1;
-    else *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
+    isDefault = wanted;
   }
+  if (verneuilBase) rc = registerVfs(pzErr);
+  else *pzErr = sqlite3_mprintf("there is no VFS"), rc = SQLITE_ERROR;
+  if (rc == SQLITE_OK) done = 1;
   pthread_mutex_unlock(&mu);
   return rc;
 }
@@ -120,18 +138,28 @@ static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
   return rc;
 }
 
+/* For each new connection. What the host does with VFSes is its business then. */
+static int newConnection(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
+  int rc = useApi(pzErr, pApi);
+  return rc == SQLITE_OK ? verneuilFunctions(db) : rc;
+}
+
 int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
   int rc = useApi(pzErr, pApi);
-  if (rc == SQLITE_OK) rc = registerOnce(pzErr);
+  if (rc == SQLITE_OK) rc = registerAll(pzErr);
   if (rc == SQLITE_OK) rc = verneuilFunctions(db);
   return rc;
 }
 
 /* What SQLite looks for in libverneuil_vfs.so. Later connections of the process
-** get the SQL functions too. */
+** get the SQL functions too.
+**
+** It stays in the process by itself (the linker's -z nodelete), and returns SQLITE_OK and not
+** SQLITE_OK_LOAD_PERMANENTLY: that is an error to sqlite3_auto_extension (loadext.c,
+** sqlite3AutoLoadExtensions), to which a host may give this function. */
 __attribute__((visibility("default"))) int sqlite3_verneuilvfs_init(sqlite3 *db, char **pzErr,
                                                                     const sqlite3_api_routines *pApi) {
   int rc = verneuilInit(db, pzErr, pApi);
-  if (rc == SQLITE_OK) rc = sqlite3_auto_extension((void (*)(void))verneuilInit);
-  return rc == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : rc;
+  if (rc == SQLITE_OK) rc = sqlite3_auto_extension((void (*)(void))newConnection);
+  return rc;
 }

@@ -23,6 +23,7 @@
 */
 #define _GNU_SOURCE
 #include "recorder.h"
+#include "children.h"
 #include "goexports.h"
 #include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
@@ -61,6 +62,7 @@ struct RecorderFile {
   sqlite3_io_methods methods;    /* ours where the base has one */
   sqlite3_file *pReal;           /* lies behind this struct */
   Spool *pSpool;                 /* NULL: forwarded, not recorded */
+  Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
   int isWal;                     /* the -wal file, not the database */
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
   const char *zName;             /* of the database, as SQLite has passed it */
@@ -156,8 +158,10 @@ static void lookBefore(RecorderFile *p) {
 /* ---- transactions ---- */
 
 /* A write to the database comes: record it? Page writes while the WAL is open
-** are checkpoints. */
+** are checkpoints. What a forked child does with a handle that it has inherited, which
+** SQLite forbids, is not recorded: the parent may be in the middle of a record. */
 static int recording(RecorderFile *p) {
+  if (p->pInherited) spoolRaise(p->pInherited->st, SPOOL_CAUSE_FOREIGN);
   if (!p->pSpool || p->isWal || atomic_load_explicit(&p->pSpool->nWal, memory_order_relaxed)) return 0;
   if (p->txn.active) return 1;
   lookBefore(p);
@@ -175,6 +179,12 @@ static void failed(RecorderFile *p) {
 ** must be the database. */
 static void validate(RecorderFile *p) {
   if (settings.validate && !spoolLost(p->pSpool) && verneuilGoRuns()) goValidate(p->pSpool->zDir);
+}
+
+/* Push what is committed: here, or from a forked child by who replicates. */
+static int flush(Spool *p) {
+  if (verneuilGo()) return goFlush(p->zDir, FLUSH_MS);
+  return verneuilForked() && spoolFlush(p, FLUSH_MS);
 }
 
 static void endTransaction(RecorderFile *p) {
@@ -211,15 +221,18 @@ static int recorderClose(sqlite3_file *pFile) {
   RecorderFile *p = FILE_OF(pFile);
   int rc;
   endTransaction(p);
-  if (p->flushOnClose && p->pSpool && verneuilGoRuns()) goFlush(p->pSpool->zDir, FLUSH_MS);
-  if (p->isWal) atomic_fetch_sub(&p->pSpool->nWal, 1);
+  if (p->flushOnClose && p->pSpool) flush(p->pSpool);
+  if (p->isWal && p->pSpool) atomic_fetch_sub(&p->pSpool->nWal, 1);
   FORWARD(p, OP_CLOSE, rc, xClose(REAL(p)));
   pthread_mutex_lock(&mu);
   *p->ppPrev = p->pNext;
   if (p->pNext) p->pNext->ppPrev = p->ppPrev;
   addPerf(aClosed, p->aPerf);
   pthread_mutex_unlock(&mu);
-  if (p->pSpool && !p->isWal && verneuilGoRuns()) goClosed(p->pSpool->zDir);
+  if (p->pSpool && !p->isWal) {
+    if (verneuilGoRuns()) goClosed(p->pSpool->zDir);
+    else if (verneuilForked()) childNote(p->pSpool->zDir, 0);
+  }
   if (p->pSpool) spoolRelease(p->pSpool);
   return rc;
 }
@@ -248,7 +261,7 @@ static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfs
 
 static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_int64 iOfst) {
   RecorderFile *p = FILE_OF(pFile);
-  if (p->isWal) return writeWal(p, pBuf, n, iOfst);
+  if (p->isWal && p->pSpool) return writeWal(p, pBuf, n, iOfst);
   int rec = recording(p), rc;
   FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
   if (!rec) return rc;
@@ -263,7 +276,7 @@ static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_i
 
 static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   RecorderFile *p = FILE_OF(pFile);
-  int rec = recording(p), rc, endsWal = p->isWal && size == 0;
+  int rec = recording(p), rc, endsWal = p->isWal && p->pSpool && size == 0;
   if (endsWal) walBeforeReset(p->pSpool, 0);
   FORWARD(p, OP_TRUNCATE, rc, xTruncate(REAL(p), size));
   if (endsWal) walAfterReset(p->pSpool, 0);
@@ -336,7 +349,7 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
   const char *z = azArg[2];
   int result;
   if (!z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") || !strcmp(z, "2")) {
-    result = p->pSpool && !hasMoved(p) && verneuilGo() ? goFlush(p->pSpool->zDir, FLUSH_MS) : 0;
+    result = p->pSpool && !hasMoved(p) && flush(p->pSpool);
   } else {
     static const char *const azFalse[] = {"0", "off", "no", "false"};
     static const char *const azTrue[] = {"1", "on", "yes", "true"};
@@ -575,7 +588,10 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   if (pFiles) pFiles->ppPrev = &p->pNext;
   pFiles = p;
   pthread_mutex_unlock(&mu);
-  if (isMain && pSpool && verneuilGo()) goOpened(pSpool->zDir);
+  if (isMain && pSpool) {
+    if (verneuilGo()) goOpened(pSpool->zDir);
+    else if (verneuilForked()) childNote(pSpool->zDir, 1);
+  }
   return rc;
 }
 
@@ -649,29 +665,42 @@ static const char *recorderNextSystemCall(sqlite3_vfs *pVfs, const char *zName) 
   return verneuilBase->xNextSystemCall(verneuilBase, zName);
 }
 
+static sqlite3_vfs recorderVfs = {
+  .iVersion = 3, .zName = "verneuil", .xOpen = recorderOpen, .xDelete = recorderDelete,
+  .xAccess = recorderAccess, .xFullPathname = recorderFullPathname, .xDlOpen = recorderDlOpen,
+  .xDlError = recorderDlError, .xDlSym = recorderDlSym, .xDlClose = recorderDlClose,
+  .xRandomness = recorderRandomness, .xSleep = recorderSleep, .xCurrentTime = recorderCurrentTime,
+  .xGetLastError = recorderGetLastError, .xCurrentTimeInt64 = recorderCurrentTimeInt64,
+  .xSetSystemCall = recorderSetSystemCall, .xGetSystemCall = recorderGetSystemCall,
+  .xNextSystemCall = recorderNextSystemCall,
+};
+
 int recorderRegister(int makeDefault) {
-  static sqlite3_vfs vfs = {
-    .iVersion = 3, .zName = "verneuil", .xOpen = recorderOpen, .xDelete = recorderDelete,
-    .xAccess = recorderAccess, .xFullPathname = recorderFullPathname, .xDlOpen = recorderDlOpen,
-    .xDlError = recorderDlError, .xDlSym = recorderDlSym, .xDlClose = recorderDlClose,
-    .xRandomness = recorderRandomness, .xSleep = recorderSleep, .xCurrentTime = recorderCurrentTime,
-    .xGetLastError = recorderGetLastError, .xCurrentTimeInt64 = recorderCurrentTimeInt64,
-    .xSetSystemCall = recorderSetSystemCall, .xGetSystemCall = recorderGetSystemCall,
-    .xNextSystemCall = recorderNextSystemCall,
-  };
-  if (verneuilBase->iVersion < vfs.iVersion) vfs.iVersion = verneuilBase->iVersion;
-  if (vfs.iVersion >= 2 && !verneuilBase->xCurrentTimeInt64) vfs.xCurrentTimeInt64 = 0;
-  if (vfs.iVersion >= 3 && !verneuilBase->xSetSystemCall) vfs.xSetSystemCall = 0;
-  if (vfs.iVersion >= 3 && !verneuilBase->xGetSystemCall) vfs.xGetSystemCall = 0;
-  if (vfs.iVersion >= 3 && !verneuilBase->xNextSystemCall) vfs.xNextSystemCall = 0;
-  vfs.mxPathname = verneuilBase->mxPathname;
-  vfs.szOsFile = (int)sizeof(RecorderFile) + verneuilBase->szOsFile;
-  return sqlite3_vfs_register(&vfs, makeDefault);
+  sqlite3_vfs *p = &recorderVfs;
+  if (!p->szOsFile) {
+    if (verneuilBase->iVersion < p->iVersion) p->iVersion = verneuilBase->iVersion;
+    if (p->iVersion >= 2 && !verneuilBase->xCurrentTimeInt64) p->xCurrentTimeInt64 = 0;
+    if (p->iVersion >= 3 && !verneuilBase->xSetSystemCall) p->xSetSystemCall = 0;
+    if (p->iVersion >= 3 && !verneuilBase->xGetSystemCall) p->xGetSystemCall = 0;
+    if (p->iVersion >= 3 && !verneuilBase->xNextSystemCall) p->xNextSystemCall = 0;
+    p->mxPathname = verneuilBase->mxPathname;
+    p->szOsFile = (int)sizeof(RecorderFile) + verneuilBase->szOsFile;
+  }
+  return sqlite3_vfs_register(p, makeDefault);
 }
+
+int recorderIs(const sqlite3_vfs *pVfs) { return pVfs == &recorderVfs; }
 
 static void beforeFork(void) { pthread_mutex_lock(&mu); }
 static void afterFork(void) { pthread_mutex_unlock(&mu); }
-static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
+static void childOfFork(void) {
+  pthread_mutex_init(&mu, 0);
+  for (RecorderFile *p = pFiles; p; p = p->pNext) {
+    if (p->pSpool) p->pInherited = p->pSpool;
+    p->pSpool = 0;
+    p->txn.active = 0;
+  }
+}
 __attribute__((constructor)) static void recorderLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
 
 /* ---- figures ---- */

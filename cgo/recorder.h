@@ -6,8 +6,11 @@
 #define VERNEUIL_RECORDER_H
 #include "verneuil.h"
 
-/* Registers the VFS over verneuilBase. */
+/* Registers the VFS over verneuilBase, or moves it to the front of SQLite's list. */
 int recorderRegister(int makeDefault);
+
+/* Is that our VFS? */
+int recorderIs(const sqlite3_vfs *pVfs);
 
 /* Per-method counts and times, as a JSON object; sqlite3_malloc'd. */
 char *recorderPerf(void);

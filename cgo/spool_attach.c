@@ -8,6 +8,7 @@ SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,12 @@ SQLITE_EXTENSION_INIT3
 /* A process that is stopped while it holds the attach lock must not stop others
 ** for long: after these tries, 1 ms apart, one goes on without replication. */
 #define ATTACH_TRIES 2000
+
+/* A flush by another process: how often its answer is looked for, how often it is woken,
+** and how long one waits for somebody to take over from a replicator that is gone. */
+#define FLUSH_POLL_MS 5
+#define FLUSH_WAKE_MS 100
+#define FLUSH_ALONE_MS 2000
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef */
 static Spool *pSpools;
@@ -281,8 +288,9 @@ static int lockAttach(const char *zDir, int nTry) {
   return fd;
 }
 
-/* Has the replicator of a lost state, asleep perhaps, look for the new one. */
-static void wakeForNew(const char *zDir) {
+/* Has the replicator, armed or not, look at the state: for a flush, or because it is lost
+** and there is a new one. */
+static void wakeReplicator(const char *zDir) {
   int fd = spoolOpen(zDir, "wake", O_RDWR | O_NONBLOCK);
   if (fd < 0) return;
   ssize_t n = write(fd, "", 1);
@@ -310,7 +318,7 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
     SpoolState *old = st;
     st = makeState(zDir, zPath, pId, boot, old, pIno);
     if (!st) *pzWhy = strerror(errno);
-    if (old) wakeForNew(zDir);
+    if (old) wakeReplicator(zDir);
     if (old) munmap(old, SPOOL_STATE_BYTES);
   }
   flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
@@ -456,6 +464,24 @@ void spoolRelease(Spool *p) {
 
 int spoolLost(const Spool *p) { return isLost(p->st); }
 
+/* Nobody replicates the database, as far as this process can tell. */
+static int isAlone(SpoolState *st) {
+  pid_t pid = (pid_t)(atomic_load(&st->replicator) >> 32);
+  return !pid || (kill(pid, 0) && errno == ESRCH);
+}
+
+int spoolFlush(Spool *p, int ms) {
+  SpoolState *st = p->st;
+  uint64_t ticket = atomic_fetch_add(&st->flushDrawn, 1) + 1;
+  for (int waited = 0, alone = 0; waited < ms && alone < FLUSH_ALONE_MS && !isLost(st); waited += FLUSH_POLL_MS) {
+    if (atomic_load(&st->flushAnswered) >= ticket) return atomic_load(&st->flushDone) >= ticket;
+    if (waited % FLUSH_WAKE_MS == 0) wakeReplicator(p->zDir); /* it may have come since */
+    alone = isAlone(st) ? alone + FLUSH_POLL_MS : 0;
+    usleep(FLUSH_POLL_MS * 1000);
+  }
+  return 0;
+}
+
 SpoolState *spoolState(Spool *p) {
   FileIdentity now;
   uint64_t ino = 0;
@@ -478,7 +504,18 @@ void spoolRaise(SpoolState *st, uint32_t cause) {
 
 static void beforeFork(void) { pthread_mutex_lock(&mu); }
 static void afterFork(void) { pthread_mutex_unlock(&mu); }
-static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
+
+/* A child's handles have Spools of their own: what is inherited is the state of the
+** parent's handles, which it must not use, and it would never learn that they are closed. It
+** stays in memory, as other threads were about to use it. The FIFOs are closed now: the
+** host may soon close all that it does not know, and have other files there. */
+static void childOfFork(void) {
+  pthread_mutex_init(&mu, 0);
+  for (Spool *p = pSpools; p; p = p->pNext)
+    if (p->wakeFd >= 0) close(p->wakeFd);
+  pSpools = 0;
+  nSpool = 0;
+}
 /* Before the recorder's: what is registered first is prepared for last, and the
 ** recorder takes our mutex while it holds its own (spoolOfWal). */
 __attribute__((constructor(101))) static void attachLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }

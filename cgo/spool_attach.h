@@ -13,7 +13,8 @@ typedef struct FileIdentity {
   uint64_t dev, ino, birth;
 } FileIdentity;
 
-/* A database in this process, shared by its handles and gone with the last: the file
+/* A database in this process, shared by its handles and gone with the last, and not
+** inherited by forked children: the file
 ** that stood at a path. If another one is put there its handles have a Spool of their own,
 ** with another state; the old one's is lost, and stays so. What is marked (W) belongs to
 ** the holder of SQLite's write lock. */
@@ -98,6 +99,10 @@ void spoolRelease(Spool *p);
 
 /* Is the state lost: deleted, or of a file that does not stand at the path any more? */
 int spoolLost(const Spool *p);
+
+/* In a process that cannot run Go: has the replicator, wherever it runs, push what is
+** committed. 1: every target has it. Waits at most ms milliseconds. */
+int spoolFlush(Spool *p, int ms);
 
 /* The state to record in; a lost one is attached anew, without waiting for anybody. NULL:
 ** not now, or never, because another file stands at the path. The caller holds

@@ -19,6 +19,9 @@ int verneuilGo(void);
 /* Returns 1 if Go runs in this process and may be called; starts nothing. */
 int verneuilGoRuns(void);
 
+/* Returns 1 in a child that was forked from a process that runs Go: it never can. */
+int verneuilForked(void);
+
 /* Identifies this process: pid<<32 | the low half of its start time. Right in
 ** forked children too. Costs no system call but the first time. */
 sqlite3_uint64 verneuilToken(void);

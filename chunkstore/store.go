@@ -18,7 +18,7 @@ const concurrencyDefault = 8
 type Options struct {
 	CallsPerSecond float64      // of all targets together; 0: 30; below 0: no limit
 	Burst          int          // calls that a pause saves up; 0: one second's, at most 100
-	Concurrency    int          // connections kept per s3 endpoint; 0: 8
+	Concurrency    int          // slots of each target, and connections kept per s3 endpoint; 0: 8
 	Log            *slog.Logger // nil: silent
 
 	s3Backoff time.Duration // of tests; 0: [s3Backoff]
@@ -86,6 +86,9 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 			}
 			readers = append(readers, cache)
 		}
+	}
+	for _, t := range s.Targets {
+		t.Bound(o.Concurrency)
 	}
 	s.caches = append(s.caches, readers...)
 	return s, nil

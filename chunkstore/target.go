@@ -18,12 +18,32 @@ type Target struct {
 	Chunks    Bucket
 	Manifests Bucket
 
-	failed atomic.Int64 // when it last failed a [Store]'s Get, Unix ns; 0: it did not, or is well again
+	slots  chan struct{} // of [Target.Slot]; nil: no bound
+	failed atomic.Int64  // when it last failed a [Store]'s Get, Unix ns; 0: it did not, or is well again
 }
 
 // NewTarget makes a target of two buckets.
 func NewTarget(name string, chunks, manifests Bucket) *Target {
 	return &Target{Name: name, Chunks: chunks, Manifests: manifests}
+}
+
+// Bound makes n the number of slots there are. It is called before the first use.
+func (t *Target) Bound(n int) { t.slots = make(chan struct{}, n) }
+
+// Slot waits for one of the places that all who use the target in this process share: who
+// replicates takes one for each request, or few in a row, and before the memory for it.
+// Nobody waits for a second one while he has one. It fails only if ctx ends first; else
+// release must be called once.
+func (t *Target) Slot(ctx context.Context) (release func(), err error) {
+	if t.slots == nil {
+		return func() {}, ctx.Err()
+	}
+	select {
+	case t.slots <- struct{}{}:
+		return func() { <-t.slots }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a slot of %s: %w", t.Name, ctx.Err())
+	}
 }
 
 // PutChunk stores plain under id, after checking that it is what id says (I2),

@@ -242,10 +242,12 @@ func (s *session) settle(p *plan, whole map[int]bool) error {
 	return s.mirror.Cleared(diffs)
 }
 
+// hashing bounds, for all databases of the process, the chunks that are hashed at a time.
+var hashing = make(chan struct{}, runtime.GOMAXPROCS(0))
+
 // hash computes the IDs of chunks, in parallel, where they are not known.
 func (s *session) hash(ctx context.Context, indexes []int) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, i := range indexes {
 		d := s.mirror.Diff(i)
 		if d.Hashed {
@@ -258,7 +260,9 @@ func (s *session) hash(ctx context.Context, indexes []int) error {
 		if groupCtx.Err() != nil {
 			break
 		}
+		hashing <- struct{}{}
 		group.Go(guarded(func() error {
+			defer func() { <-hashing }()
 			buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 			defer chunkBuffers.Put(buf)
 			b, err := s.mirror.Chunk(i, buf[:])

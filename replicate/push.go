@@ -103,6 +103,11 @@ func (j *job) run(ctx context.Context) error {
 	if err = errors.Join(err, finishErr); err != nil {
 		return err
 	}
+	release, err := j.t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	j.uploads.calls.Add(1)
 	etag, err := j.t.Manifests.Put(ctx, j.key, j.encoded, j.cond)
 	if err != nil {
@@ -113,21 +118,32 @@ func (j *job) run(ctx context.Context) error {
 	return nil
 }
 
-// putObjects puts chunks, leaves and nodes, in no order: nothing names them yet.
+// putObjects puts chunks, leaves and nodes, in no order: nothing names them yet. Each
+// has a slot of the target before it has a goroutine: a process with a thousand busy
+// databases makes no more requests at a time, nor needs more memory for them, than with one.
 func (j *job) putObjects(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(j.concurrency)
+	inSlot := func(put func() error) bool {
+		release, err := j.t.Slot(groupCtx)
+		if err != nil {
+			return false
+		}
+		group.Go(guarded(func() error {
+			defer release()
+			return put()
+		}))
+		return true
+	}
 	for _, c := range j.chunks {
-		if groupCtx.Err() != nil {
+		if !inSlot(func() error { return j.putChunk(groupCtx, c) }) {
 			break
 		}
-		group.Go(guarded(func() error { return j.putChunk(groupCtx, c) }))
 	}
 	for _, o := range j.objects {
-		if groupCtx.Err() != nil {
+		if !inSlot(func() error { return wrap(j.uploads.put(groupCtx, o.id, o.plain), "put tree object") }) {
 			break
 		}
-		group.Go(guarded(func() error { return wrap(j.uploads.put(groupCtx, o.id, o.plain), "put tree object") }))
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -173,6 +173,11 @@ func (c *contact) run(ctx context.Context) error {
 
 // look reads the manifest, and its tree.
 func (c *contact) look(ctx context.Context) error {
+	release, err := c.t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	c.calls.Add(1)
 	o, err := c.t.Manifests.Get(ctx, c.key, chunkstore.GetOptions{IfNoneMatch: c.etag, BytesMax: 2 * manifest.BytesMax})
 	switch {

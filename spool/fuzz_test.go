@@ -42,8 +42,8 @@ func FuzzSegment(f *testing.F) {
 	f.Add(whole, uint32(len(whole)))
 	f.Add(whole[:100], uint32(90))
 	f.Add(bytes.Repeat(whole, 3), uint32(3*len(whole)))
+	dir := f.TempDir() // one: to make and remove one for each would be most of the work
 	f.Fuzz(func(t *testing.T, frames []byte, published uint32) {
-		dir := t.TempDir()
 		segment := append([]byte("VRNLOG01"), make([]byte, spool.SegmentHeaderBytes-8)...)
 		segment[8] = 1
 		segment = append(segment, frames...)

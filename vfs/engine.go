@@ -42,13 +42,14 @@ type Engine struct {
 	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
 	served   map[string]*service
 	left     map[string][]*source // files of databases that are not open here, which could not be closed
+	children map[spool.Token]openings
 	checks   validation
 	panics   []string
 }
 
 // service is one spool that this process serves or stands by for.
 type service struct {
-	opens  int // databases open here; 0: drain, then stop
+	opens  int // connections of this process and its children; 0: drain, then stop
 	closes int // times that opens became 0
 	drains bool
 	cancel context.CancelFunc
@@ -72,7 +73,8 @@ var Process = sync.OnceValue(func() *Engine {
 		log.Error("databases are opened without replication", "error", err)
 		cfg = &Config{}
 	}
-	e := &Engine{cfg: cfg, cfgErr: err, log: log, served: map[string]*service{}, left: map[string][]*source{}}
+	e := &Engine{cfg: cfg, cfgErr: err, log: log, served: map[string]*service{}, left: map[string][]*source{},
+		children: map[spool.Token]openings{}}
 	e.reads = sync.OnceValues(func() (*chunkstore.Store, error) {
 		if e.cfgErr != nil {
 			return nil, e.cfgErr
@@ -148,6 +150,10 @@ func (e *Engine) Opened(dir string) {
 func (e *Engine) Closed(dir string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.closedLocked(dir)
+}
+
+func (e *Engine) closedLocked(dir string) {
 	s := e.served[dir]
 	if s == nil {
 		return
@@ -305,6 +311,7 @@ func (e *Engine) adopt(root string) {
 		}
 	}()
 	for {
+		e.forgetDead()
 		dirs, _ := filepath.Glob(filepath.Join(root, "*", "source.json"))
 		for _, f := range dirs {
 			dir := filepath.Dir(f)

@@ -167,8 +167,8 @@ func (s *site) untilRestored(db, sql, want string) {
 	s.t.Helper()
 	out := filepath.Join(s.t.TempDir(), "restored.db")
 	until(s.t, db+" in the target says "+want, func() bool {
-		s.ctl("restore", "-s", s.path(db), "-o", out)
-		return run(s.t, nil, sqliteShell(s.t), out, sql).stdout == want+"\n"
+		r := run(s.t, nil, built(s.t, "VERNEUIL_CTL"), "-c", s.config(), "restore", "-s", s.path(db), "-o", out)
+		return r.code == 0 && run(s.t, nil, sqliteShell(s.t), out, sql).stdout == want+"\n"
 	})
 }
 

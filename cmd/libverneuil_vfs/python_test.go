@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,7 +32,7 @@ func inTestdata(name string) string { return filepath.Join("..", "..", "testdata
 func TestPythonProcesses(t *testing.T) {
 	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	for _, journal := range journals {
-		for _, way := range []string{"fork", "mp-fork", "mp-spawn", "prefork"} {
+		for _, way := range []string{"fork", "mp-fork", "mp-spawn", "mp-forkserver", "prefork"} {
 			t.Run(journal+"/"+way, func(t *testing.T) {
 				s := dirSite(t)
 				r := run(t, []string{s.env()}, python, inTestdata("processes.py"), library(t), s.path("a.db"), journal, way)
@@ -67,7 +66,13 @@ func (s *site) gunicorn(env []string, args ...string) *gunicorn {
 	g.client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
-	until(s.t, "gunicorn listens", func() bool { _, err := os.Stat(socket); return err == nil })
+	until(s.t, "gunicorn listens", func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 	return g
 }
 
@@ -87,7 +92,7 @@ func (g *gunicorn) get(path string) (string, error) {
 
 // TestGunicorn: a pre-forking server whose workers write, are killed and replaced. Workers
 // of a master that has not opened a database replicate; those of one that has
-// record, and the master sends.
+// record, and the master sends, also when a worker asks for a flush.
 func TestGunicorn(t *testing.T) {
 	pythonCan(t, "import gunicorn, sqlite3; sqlite3.Connection.enable_load_extension")
 	for _, journal := range journals {
@@ -97,7 +102,7 @@ func TestGunicorn(t *testing.T) {
 		}{
 			"workers load":  {nil, nil, "1"},
 			"master loads":  {nil, []string{"--preload"}, "1"},
-			"master opened": {[]string{"OPENED=1"}, []string{"--preload"}, "0"},
+			"master opened": {[]string{"OPENED=1"}, []string{"--preload"}, "1"},
 		} {
 			t.Run(journal+"/"+name, func(t *testing.T) {
 				s := dirSite(t)

@@ -7,7 +7,8 @@
 **   .close
 **   .print TEXT
 **   .fork            the child reads the lines that follow, up to its .leave; the parent
-**                    waits for it, and prints how it ended
+**                    waits for it, and prints how it ended. With keep it goes on with its
+**                    parent's connection
 **   .leave N         _exit(N): no atexit, no flush
 **   .exit N          exit(N)
 **   .storm N NAME    forks N children, one after the other, while two threads do inserts into
@@ -23,11 +24,15 @@
 **                    took, which uses much stack, on which it must find itself alone
 **   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
 **   .load N          N threads load the extension at once, and unload it
+**   .copy LIBRARY    loads the extension from another file, and says how that went
+**   .restart         shuts SQLite down, initializes it, and loads the extension again
+**   .unregister NAME a VFS
 **   .limit NAME N    setrlimit, NAME being fsize, nofile, or as
 **   .user N          setuid
 **   .chdir PATH
 **
-** Usage: host LIBRARY
+** Usage: host LIBRARY [auto]
+** With auto the extension is not loaded by SQLite: its entry point becomes an auto-extension.
 */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -71,6 +76,11 @@ static sqlite3 *openDatabase(const char *z) {
   return p;
 }
 
+static void closeDatabase(void) {
+  if (sqlite3_close(db) != SQLITE_OK) printf("error: close: %s\n", sqlite3_errmsg(db));
+  db = 0;
+}
+
 static void *loadExtension(void *unused) {
   sqlite3 *p = 0;
   char *zErr = 0;
@@ -105,14 +115,14 @@ static const char *ending(int status) {
 }
 
 /* The child of a fork goes on reading; the parent comes back when it has ended. */
-static void forkAndWait(void) {
+static void forkAndWait(int isKept) {
   int status = 0;
   fflush(stdout);
   pid_t pid = fork();
   if (pid < 0) die("fork", "failed");
   if (pid == 0) {
-    alarm(CHILD_SECONDS);
-    db = 0; /* the parent's: SQLite forbids its use here */
+    alarm(20 * CHILD_SECONDS);
+    if (!isKept) db = 0; /* the parent's: SQLite forbids its use here */
     return;
   }
   waitpid(pid, &status, 0);
@@ -251,6 +261,29 @@ static void loadInThreads(int n) {
   }
 }
 
+static void *entryPoint(void) {
+  void *p = dlopen(library, RTLD_NOW);
+  void *pInit = p ? dlsym(p, "sqlite3_verneuilvfs_init") : 0;
+  if (!pInit) die(library, dlerror());
+  return pInit;
+}
+
+static void loadCopy(const char *zLibrary) {
+  sqlite3 *p = 0;
+  char *zErr = 0;
+  sqlite3_open(":memory:", &p);
+  sqlite3_db_config(p, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, (int *)0);
+  int rc = sqlite3_load_extension(p, zLibrary, 0, &zErr);
+  printf("%s\n", rc == SQLITE_OK ? "loaded" : zErr);
+  sqlite3_close(p);
+}
+
+static void restart(void) {
+  closeDatabase();
+  if (sqlite3_shutdown() != SQLITE_OK || sqlite3_initialize() != SQLITE_OK) die("sqlite3_shutdown", "failed");
+  loadExtension(0);
+}
+
 static void limit(const char *z) {
   int which = !strncmp(z, "fsize ", 6) ? RLIMIT_FSIZE : !strncmp(z, "nofile ", 7) ? RLIMIT_NOFILE : RLIMIT_AS;
   struct rlimit r;
@@ -280,11 +313,6 @@ static const char *argument(const char *zLine, const char *zCommand) {
   return zLine[n] ? zLine + n + 1 : zLine + n;
 }
 
-static void closeDatabase(void) {
-  if (sqlite3_close(db) != SQLITE_OK) printf("error: close: %s\n", sqlite3_errmsg(db));
-  db = 0;
-}
-
 static void runLine(const char *zLine) {
   const char *z;
   if ((z = argument(zLine, ".open"))) {
@@ -295,8 +323,8 @@ static void runLine(const char *zLine) {
     closeDatabase();
   } else if ((z = argument(zLine, ".print"))) {
     printf("%s\n", z);
-  } else if (argument(zLine, ".fork")) {
-    forkAndWait();
+  } else if ((z = argument(zLine, ".fork"))) {
+    forkAndWait(!strcmp(z, "keep"));
   } else if ((z = argument(zLine, ".leave"))) {
     fflush(stdout);
     _exit(atoi(z));
@@ -318,6 +346,12 @@ static void runLine(const char *zLine) {
     smallThread(atoi(z), strchr(z, ' ') + 1);
   } else if ((z = argument(zLine, ".load"))) {
     loadInThreads(atoi(z));
+  } else if ((z = argument(zLine, ".copy"))) {
+    loadCopy(z);
+  } else if (argument(zLine, ".restart")) {
+    restart();
+  } else if ((z = argument(zLine, ".unregister"))) {
+    sqlite3_vfs_unregister(sqlite3_vfs_find(z));
   } else if ((z = argument(zLine, ".limit"))) {
     limit(z);
   } else if ((z = argument(zLine, ".user"))) {
@@ -331,9 +365,10 @@ static void runLine(const char *zLine) {
 
 int main(int argc, char **argv) {
   static char line[LINE_BYTES_MAX];
-  if (argc != 2) die("usage", "host LIBRARY");
+  if (argc != 2 && argc != 3) die("usage", "host LIBRARY [auto]");
   library = argv[1];
-  loadExtension(0);
+  if (argc == 2) loadExtension(0);
+  else if (sqlite3_auto_extension((void (*)(void))entryPoint()) != SQLITE_OK) die("sqlite3_auto_extension", "failed");
   while (readLine(line, sizeof line)) {
     runLine(line);
     fflush(stdout);

@@ -4,7 +4,8 @@ Usage: processes.py LIBRARY DATABASE JOURNAL_MODE WAY, with make_default in VERN
 
 WAY: fork       os.fork(), children that end by os._exit
      mp-fork    multiprocessing, by fork
-     mp-spawn   multiprocessing, by spawn
+     mp-spawn, mp-forkserver
+                multiprocessing, by spawn, or by a server that forks
      prefork    as web servers do: a master that has the database open, workers that are
                 killed and replaced
 """

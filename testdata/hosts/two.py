@@ -1,8 +1,9 @@
 """Two SQLite libraries in a process: Python's, and a copy of it that is another to the linker.
 
-Usage: two.py LIBRARY COPY DATABASE, with make_default in VERNEUIL_CONFIG. Loads the
+Usage: two.py LIBRARY COPY DATABASE [SECOND], with make_default in VERNEUIL_CONFIG. Loads the
 extension into both, from two threads at once, prints which of them had it and what the
-other was told, and writes a database with each.
+other was told, and writes a database with each. SECOND is another file with the extension,
+which the other SQLite then loads.
 """
 
 import ctypes
@@ -11,7 +12,7 @@ import sqlite3
 import sys
 import threading
 
-library, copy, database = sys.argv[1:]
+library, copy, database, *second = sys.argv[1:]
 other = ctypes.CDLL(copy, mode=os.RTLD_LOCAL | os.RTLD_DEEPBIND)
 other.sqlite3_errmsg.restype = ctypes.c_char_p
 
@@ -47,7 +48,7 @@ def load_into_other():
     db = opened(":memory:")
     error = ctypes.c_char_p()
     start.wait()
-    code = other.sqlite3_load_extension(db, library.encode(), None, ctypes.byref(error))
+    code = other.sqlite3_load_extension(db, (second or [library])[0].encode(), None, ctypes.byref(error))
     answers["other"] = error.value.decode() if code else "loaded"
     other.sqlite3_close(db)
 

@@ -1,0 +1,26 @@
+/*
+** What forked children tell the process that runs Go. They record, as it does, but
+** cannot run Go (gort.c); so it serves the spools that they have open. A pipe that they
+** inherit has their notes: it costs nothing where nobody forks, and no commit knows of it.
+*/
+#ifndef VERNEUIL_CHILDREN_H
+#define VERNEUIL_CHILDREN_H
+#include <stdint.h>
+
+/* One note. At most PIPE_BUF bytes, so that it arrives whole. */
+#define CHILD_NAME_BYTES 136       /* a spool's name has at most 117 */
+typedef struct ChildNote {
+  uint64_t token;                  /* the child */
+  int64_t opened;                  /* 1: a connection was opened, 0: closed */
+  char zName[CHILD_NAME_BYTES];    /* the last part of the spool's directory */
+} ChildNote;
+
+/* Makes the pipe of this process; returns the end to read from, nonblocking, or -1. */
+int childrenPipe(void);
+
+/* In a forked child: a connection of its own was opened or closed. Where the note does not
+** arrive, because the host has closed the pipe, or nobody reads, somebody adopts the spool
+** later, or serves it longer than need be. */
+void childNote(const char *zDir, int opened);
+
+#endif
