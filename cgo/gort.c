@@ -7,11 +7,13 @@
 ** it with two symbols; linked without that script (into a Go program), the
 ** symbols are null, the runtime runs already, and only the fork rules apply.
 */
+#define _GNU_SOURCE
 #include "verneuil.h"
 #include "goexports.h"
 #include "spool.h"
 SQLITE_EXTENSION_INIT3
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -185,11 +187,69 @@ static void atExit(void) {
   if (verneuilGoRuns()) goExit(GORT_EXIT_MS);
 }
 
+/* An entry of the runtime's table of signals (runtime/signal_unix.go, sigTabT). */
+typedef struct GoSignal {
+  int flags;
+  const char *z; /* not NUL-terminated */
+  long n;
+} GoSignal;
+#define GO_UNBLOCK 128 /* runtime2.go, _SigUnblock */
+#define GO_SIGNALS 65
+
+/* The library as it is mapped. */
+typedef struct Image {
+  const char *zFrom, *zTo, *zData, *zDataEnd;
+} Image;
+
+static int isSignal(const Image *p, const GoSignal *pSignal, const char *zName) {
+  size_t n = strlen(zName);
+  return pSignal->flags & GO_UNBLOCK && (size_t)pSignal->n >= n && pSignal->n < 100 && pSignal->z >= p->zFrom &&
+         pSignal->z < p->zTo - 100 && !memcmp(pSignal->z, zName, n);
+}
+
+static void keepBlocked(const Image *p) {
+  for (const char *z = p->zData; z + GO_SIGNALS * sizeof(GoSignal) <= p->zDataEnd; z += 8) {
+    GoSignal *a = (GoSignal *)z;
+    if (!isSignal(p, &a[SIGCHLD], "SIGCHLD: ") || !isSignal(p, &a[SIGPROF], "SIGPROF: ")) continue;
+    a[SIGCHLD].flags &= ~GO_UNBLOCK;
+    a[SIGPROF].flags &= ~GO_UNBLOCK;
+    return;
+  }
+}
+
+static int findImage(struct dl_phdr_info *pInfo, size_t n, void *pArg) {
+  const char *zBase = (const char *)pInfo->dlpi_addr;
+  Image image = {(const char *)-1, 0, 0, 0};
+  (void)n;
+  (void)pArg;
+  for (int i = 0; i < pInfo->dlpi_phnum; i++) {
+    const ElfW(Phdr) *p = &pInfo->dlpi_phdr[i];
+    if (p->p_type != PT_LOAD) continue;
+    const char *zFrom = zBase + p->p_vaddr;
+    if (zFrom < image.zFrom) image.zFrom = zFrom;
+    if (zFrom + p->p_memsz > image.zTo) image.zTo = zFrom + p->p_memsz;
+    if (!(p->p_flags & PF_W) || (const char *)&started < zFrom || (const char *)&started >= zFrom + p->p_memsz) continue;
+    image.zData = (const char *)(((uintptr_t)zFrom + 7) & ~(uintptr_t)7);
+    image.zDataEnd = zFrom + p->p_filesz;
+  }
+  if (!image.zData) return 0; /* another library */
+  keepBlocked(&image);
+  return 1;
+}
+
+/* The runtime unblocks SIGCHLD and SIGPROF on each of its threads, whatever mask they
+** inherit (blockableSig). Then a host that has blocked SIGCHLD, to wait for it by sigwait
+** or a signalfd, never gets one: the kernel gives it to a thread of Go's, where it is
+** ignored. And a profiler's handler would run on a goroutine's stack. There is no
+** setting for it; so this takes the mark out of the runtime's table before it starts. Should
+** another version of Go have another table, none is found, and nothing done. */
+static void blockSignals(void) { dl_iterate_phdr(findImage, 0); }
+
 /* The runtime's threads inherit the mask, so that the host's handlers never run
 ** on a goroutine's small stack; SIGURG goes back to a host that is itself Go,
 ** whose preemption it is. */
 static void startRuntime(void) {
-  static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG, SIGPROF};
+  static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG};
   struct sigaction urg, now;
   sigset_t all, old;
   sigaction(SIGURG, 0, &urg);
@@ -197,6 +257,7 @@ static void startRuntime(void) {
   char **stack = initialStack(foreignGo);
   if (!stack) return;
   occupyStdio();
+  blockSignals();
   sigfillset(&all);
   for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) sigdelset(&all, kept[i]);
   pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -118,6 +118,21 @@ func TestHostsSignals(t *testing.T) {
 	s.mustEqual("a.db")
 }
 
+// TestWaitsForSignals: a host that blocks SIGCHLD and waits for it gets it, although Go's
+// threads would take it.
+func TestWaitsForSignals(t *testing.T) {
+	s := dirSite(t)
+	h := s.host()
+	h.must(".open " + s.path("a.db"))
+	h.must("create table t(a integer primary key, b)")
+	h.flush() // Go runs
+	h.want(".children 20", "came 20")
+	h.must("insert into t(b) values(randomblob(100000))")
+	h.flush()
+	h.endsWith(0)
+	s.mustEqual("a.db")
+}
+
 // TestLoadedOften: by several threads at once, again, and closed more often than opened.
 func TestLoadedOften(t *testing.T) {
 	s := dirSite(t)

@@ -22,6 +22,8 @@
 **                    follow; this process ends at once, as a daemon's starter does
 **   .signal N        sends itself N signals while it inserts; prints how many its handler
 **                    took, which uses much stack, on which it must find itself alone
+**   .children N      blocks SIGCHLD, forks N children that end at once, and waits for the signal of
+**                    each; prints how many came
 **   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
 **   .load N          N threads load the extension at once, and unload it
 **   .copy LIBRARY    loads the extension from another file, and says how that went
@@ -233,6 +235,24 @@ static void signalMyself(int n) {
   printf("handled %d, on other threads %d\n", handled, strayed);
 }
 
+static void awaitChildren(int n) {
+  struct timespec bound = {.tv_sec = CHILD_SECONDS};
+  int came = 0;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  pthread_sigmask(SIG_BLOCK, &set, 0);
+  fflush(stdout);
+  for (int i = 0; i < n && came == i; i++) {
+    pid_t pid = fork();
+    if (pid < 0) die("fork", "failed");
+    if (pid == 0) _exit(0);
+    if (sigtimedwait(&set, 0, &bound) == SIGCHLD) came++;
+    waitpid(pid, 0, 0);
+  }
+  printf("came %d\n", came);
+}
+
 static void *runInThread(void *zSQL) {
   sqlite3 *p = openDatabase(name);
   if (p && sqlite3_exec(p, zSQL, 0, 0, 0) != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(p));
@@ -342,6 +362,8 @@ static void runLine(const char *zLine) {
     daemonize();
   } else if ((z = argument(zLine, ".signal"))) {
     signalMyself(atoi(z));
+  } else if ((z = argument(zLine, ".children"))) {
+    awaitChildren(atoi(z));
   } else if ((z = argument(zLine, ".thread"))) {
     smallThread(atoi(z), strchr(z, ' ') + 1);
   } else if ((z = argument(zLine, ".load"))) {
