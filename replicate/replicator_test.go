@@ -77,32 +77,38 @@ func TestRestartUploadsNothing(t *testing.T) {
 	w.transact(2000)
 	w.mustFlush(r)
 	stop()
-	check := func(what string, wantPuts, mostGets int) {
+	check := func(what string, leastPuts, mostPuts, mostGets int) {
 		t.Helper()
 		puts, gets := w.putsAndGets(0)
 		r := w.replicator()
 		stop := w.run(r)
 		w.mustFlush(r)
 		stop()
-		if p, g := w.putsAndGets(0); p != puts+wantPuts || g > gets+mostGets {
-			t.Errorf("%s took %d puts and %d gets, want %d and at most %d", what, p-puts, g-gets, wantPuts, mostGets)
+		p, g := w.putsAndGets(0)
+		if p -= puts; p < leastPuts || p > mostPuts {
+			t.Errorf("%s took %d puts, want %d to %d", what, p, leastPuts, mostPuts)
+		}
+		if g -= gets; g > mostGets {
+			t.Errorf("%s took %d gets, want at most %d", what, g, mostGets)
 		}
 		w.equal(0, what)
 		w.equal(1, what)
 	}
-	check("restart", 0, 1)
+	check("restart", 0, 0, 1)
 	w.sp.State().Raise(spool.CauseForeign)
-	check("restart with a base copy", 0, 1)
+	check("restart with a base copy", 0, 0, 1)
 	w.loseSpool()
 	w.attach()
-	check("restart without a spool", 0, 12)
-	check("another restart", 0, 1)
+	check("restart without a spool", 0, 0, 12)
+	check("another restart", 0, 0, 1)
 	w.loseSpool()
 	w.attach()
 	w.begin()
 	w.write(77, w.pageOf(77, 0, 200))
 	w.commit()
-	check("a change and a lost spool", 2, 12)
+	// The chunk and the manifest; and of the chunks that the last version has inline, how many
+	// depends on when it was cut, a batch may have become due.
+	check("a change and a lost spool", 1, 2+inlineBatch, 12)
 }
 
 // TestPropertyRandom is the heart: random writers, raises, overflows, foreign
