@@ -118,7 +118,7 @@ func restored(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	o, _, err := store.GetManifest(t.Context(), manifest.Name(testHost, path), chunkstore.GetOptions{})
+	o, _, err := store.GetManifest(t.Context(), manifest.Name(testHost, path), chunkstore.GetOptions{}, func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
 	cacheTempPrefix = ".fill-"
-	// cacheTempAgeMax is far more than writing 64 KiB takes.
-	cacheTempAgeMax = time.Hour
 	// A shard is looked through, for eviction, once per 1/cacheSlack of its
 	// capacity that this process added, and once per shardFillsMax at most.
 	cacheSlack    = 16
@@ -143,15 +143,30 @@ func writeEntry(dir, name string, stored []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(stored)
-	err = errors.Join(err, f.Close())
+	defer f.Close() // and with it the lock
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		_, err = f.Write(stored)
+	}
 	if err == nil {
-		err = os.Rename(f.Name(), name) // I5
+		err = os.Rename(f.Name(), name) // I5; absent if it was swept before it was locked
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, ignoreAbsent(os.Remove(f.Name())))
 	}
 	return nil
+}
+
+// sweep removes a fill that nobody is at any more: its process was killed.
+func sweep(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return nil // somebody is
+	}
+	return ignoreAbsent(os.Remove(name))
 }
 
 // timeToTidy counts fills. The first one of a process is always due: it finds
@@ -184,9 +199,7 @@ func (c *cache) tidy(dir string) error {
 		}
 		name := filepath.Join(dir, e.Name())
 		if strings.HasPrefix(e.Name(), cacheTempPrefix) {
-			if time.Since(info.ModTime()) > cacheTempAgeMax {
-				err = errors.Join(err, ignoreAbsent(os.Remove(name)))
-			}
+			err = errors.Join(err, sweep(name))
 			continue
 		}
 		files = append(files, cacheFile{name, info.ModTime(), wasUsed(info)})

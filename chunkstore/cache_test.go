@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -213,14 +214,18 @@ func TestCacheCleansUp(t *testing.T) {
 	if err := os.MkdirAll(shard, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	old, young := filepath.Join(shard, ".fill-old"), filepath.Join(shard, ".fill-young")
-	for _, name := range []string{old, young} {
+	left, going := filepath.Join(shard, ".fill-left"), filepath.Join(shard, ".fill-going")
+	for _, name := range []string{left, going} {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	before := time.Now().Add(-2 * time.Hour)
-	if err := os.Chtimes(old, before, before); err != nil {
+	f, err := os.Open(going)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	chunks := fill(t, root+"/target", 1)
@@ -228,7 +233,7 @@ func TestCacheCleansUp(t *testing.T) {
 	for id, plain := range chunks {
 		mustGet(t, s, id, plain)
 	}
-	if _, others := entries(t, root+"/cache"); len(others) != 1 || others[0] != young {
+	if _, others := entries(t, root+"/cache"); len(others) != 1 || others[0] != going {
 		t.Errorf("left over: %v", others)
 	}
 }

@@ -70,14 +70,16 @@
 //
 // # The s3 target
 //
-// Two buckets of a store that speaks S3: MinIO, versitygw and AWS pass the same
-// tests. Nothing is read or sent before the first use; then the AWS SDK's default
-// chain gives the credentials. A Put carries Content-MD5, in a signed header, so
-// that its body is not signed, and If-Match or If-None-Match for a [Condition]; a
-// store that answers 501 to those gets unconditional Puts from then on, which is logged once. A request is tried 4 times
+// Two buckets of a store that speaks S3: MinIO and versitygw, with and without versioning,
+// pass the same tests, which are there for others, too. Nothing is read or sent before
+// the first use; then the AWS SDK's default chain gives the credentials. A Put carries
+// Content-MD5, in a signed header, so that its body is not signed, and If-Match or
+// If-None-Match for a [Condition]; a store that answers 501 to those gets
+// unconditional Puts from then on, which is logged once. A request is tried 4 times
 // if the connection breaks, also within a body, and at 408, 429, 500, 502, 503,
-// 504 and SlowDown; an attempt has 30 seconds. A conflict after a retry is none if
-// the object is ours.
+// 504 and SlowDown; an attempt has 30 seconds. So it is if the answer is 200 and has no
+// ETag: it is a page of something that stands between us and the store, and nothing was
+// stored or found. A conflict after a retry is none if the object is ours.
 //
 // A missing bucket is [ErrNoBucket], unless create_buckets_on_demand is set: then
 // it is an empty one, and Put makes it. Without the right to list a bucket, AWS
@@ -96,7 +98,7 @@
 // are stored in targets:
 //
 //	<shard, 4 hex digits>/<ID>      shard: the ID's first 8 bytes, big-endian, modulo num_shards
-//	<shard, 4 hex digits>/.fill-<…> being written; removed after an hour
+//	<shard, 4 hex digits>/.fill-<…> being written, and flock'd; else left by a process that was killed
 //
 // Processes with the same num_shards may share one. Each shard holds its part of
 // the capacity, and at most 1/16 or 64 files more for each process that fills it.

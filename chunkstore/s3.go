@@ -78,8 +78,10 @@ func (b *s3Bucket) do(ctx context.Context, r *s3Request, send func(context.Conte
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	translated := asS3Error(err, r.attempts)
-	if translated.kind != nil && translated.kind != ErrNoBucket && translated.code != "NotFound" {
+	translated := asS3Error(err, r.attempts, r.head)
+	if translated.kind == ErrNoBucket {
+		b.exists.Store(false)
+	} else if translated.kind != nil && translated.code != codeOfPage {
 		b.exists.Store(true)
 	}
 	return translated
@@ -106,7 +108,7 @@ func (b *s3Bucket) Get(ctx context.Context, key string, opts GetOptions) (Object
 }
 
 func (b *s3Bucket) get(ctx context.Context, in *s3.GetObjectInput, opts GetOptions) (Object, error) {
-	r := &s3Request{bodyMax: opts.BytesMax}
+	r := &s3Request{object: true, bodyMax: opts.BytesMax}
 	if r.bodyMax <= 0 {
 		r.bodyMax = getBytesMax
 	}
@@ -171,7 +173,7 @@ func (b *s3Bucket) put(ctx context.Context, key string, body []byte, cond Condit
 	} else if cond.IfMatch != "" {
 		in.IfMatch = &cond.IfMatch
 	}
-	r := &s3Request{summed: true}
+	r := &s3Request{object: true, summed: true}
 	var out *s3.PutObjectOutput
 	err := b.do(ctx, r, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.PutObject(ctx, in)
@@ -230,12 +232,12 @@ func (b *s3Bucket) create(ctx context.Context) error {
 // not been seen.
 func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 	var out *s3.HeadObjectOutput
-	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, &s3Request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key})
 		return err
 	})
 	if errors.Is(err, ErrAbsent) && !b.exists.Load() {
-		headErr := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+		headErr := b.do(ctx, &s3Request{head: true}, func(ctx context.Context, client *s3.Client) error {
 			_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
 			return err
 		})
@@ -261,6 +263,9 @@ func (b *s3Bucket) Touch(ctx context.Context, key string) error {
 			Bucket: &b.name, Key: &key, CopySource: &source,
 			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
 		})
+		if err == nil && out.CopyObjectResult == nil {
+			err = errForeign
+		}
 		return err
 	})
 	if err == nil && !copiedNow(out) {
@@ -283,7 +288,9 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 	for {
 		var out *s3.ListObjectsV2Output
 		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
-			out, err = client.ListObjectsV2(ctx, in)
+			if out, err = client.ListObjectsV2(ctx, in); err == nil && out.Name == nil {
+				err = errForeign
+			}
 			return err
 		})
 		if err = b.missing(err); errors.Is(err, ErrAbsent) {

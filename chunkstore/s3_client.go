@@ -147,6 +147,8 @@ func (c *s3Client) newRetryer() aws.Retryer {
 // of its context.
 type s3Request struct {
 	attempts int
+	object   bool // a good answer is about an object, which has an ETag
+	head     bool
 	summed   bool  // a Put of bytes that carry a checksum, which is signed
 	bodyMax  int64 // of a Get
 	body     []byte
@@ -181,14 +183,26 @@ func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 		"OperationDeserializer", middleware.After)
 }
 
+// errForeign: something between us and the store has answered 200 in its place, as a
+// portal or a balancer does with a page of its own. It is no answer.
+var errForeign = errors.New("the answer is not an S3 store's")
+
 // readBody reads the body of a Get within the attempt, so that a connection that
-// breaks in the middle is tried again like one that breaks before.
+// breaks in the middle is tried again like one that breaks before. An answer that is
+// not the store's is none, either.
 func readBody(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
 	response, isHTTP := out.RawResponse.(*smithyhttp.Response)
-	if err != nil || !ok || r.bodyMax == 0 || !isHTTP || response.StatusCode != http.StatusOK {
+	if err != nil || !ok || !isHTTP || response.StatusCode != http.StatusOK {
 		return out, metadata, err
+	}
+	if r.object && response.Header.Get("ETag") == "" {
+		response.Body.Close()
+		return out, metadata, &smithyhttp.RequestSendError{Err: errForeign}
+	}
+	if r.bodyMax == 0 {
+		return out, metadata, nil
 	}
 	r.body, err = readAtMost(response.Body, response.ContentLength, r.bodyMax+1)
 	response.Body.Close() // after a body that is too long, this drops the connection
@@ -238,8 +252,12 @@ func (e *s3Error) Unwrap() []error {
 	return []error{e.kind, e.cause}
 }
 
-// asS3Error translates an error of the SDK, at the edge.
-func asS3Error(err error, attempts int) *s3Error {
+// codeOfPage is what the SDK makes of a 404 without a code: the answer to a HEAD, or a page
+// of something that stands between us and the store, which says nothing of the object.
+const codeOfPage = "NotFound"
+
+// asS3Error translates an error of the SDK, at the edge. head: it was the answer to a HEAD.
+func asS3Error(err error, attempts int, head bool) *s3Error {
 	e := &s3Error{attempts: attempts, message: err.Error(), cause: err}
 	var operation *smithy.OperationError
 	if errors.As(err, &operation) {
@@ -265,7 +283,7 @@ func asS3Error(err error, attempts int) *s3Error {
 	switch {
 	case e.code == "NoSuchBucket":
 		e.kind = ErrNoBucket
-	case e.status == http.StatusNotFound:
+	case e.status == http.StatusNotFound && (head || e.code != codeOfPage):
 		e.kind = ErrAbsent
 	case e.status == http.StatusNotModified:
 		e.kind = ErrUnmodified

@@ -181,6 +181,7 @@ func answerError(w http.ResponseWriter, status int, code string) {
 func TestS3Retries(t *testing.T) {
 	cut := func(w http.ResponseWriter, _ *http.Request) { // a body that ends early
 		w.Header().Set("Content-Length", "100")
+		w.Header().Set("ETag", `"e"`)
 		w.Write([]byte("half"))
 	}
 	broken := func(w http.ResponseWriter, _ *http.Request) {
@@ -200,6 +201,7 @@ func TestS3Retries(t *testing.T) {
 		{"SlowDown", status(503, "SlowDown"), true},
 		{"InternalError", status(500, "InternalError"), true},
 		{"no S3 at all", status(502, ""), true},
+		{"a page", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html><body>Welcome</body></html>") }, true},
 		{"429", status(429, "TooMany"), true},
 		{"408", status(408, "RequestTimeout"), true},
 		{"broken connection", broken, true},
@@ -215,6 +217,7 @@ func TestS3Retries(t *testing.T) {
 					c.fault(w, r)
 					return
 				}
+				w.Header().Set("ETag", `"e"`)
 				w.Write([]byte("whole"))
 			})
 			o, err := s.Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
@@ -327,6 +330,7 @@ func TestS3CanceledWhileRetrying(t *testing.T) {
 // TestS3LongObject: a longer object is not read to its end.
 func TestS3LongObject(t *testing.T) {
 	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		w.Header().Set("ETag", `"e"`)
 		for piece := make([]byte, 1<<20); ; {
 			if _, err := w.Write(piece); err != nil {
 				return
@@ -341,7 +345,10 @@ func TestS3LongObject(t *testing.T) {
 }
 
 func TestS3CABundle(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("over TLS")) }))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"e"`)
+		w.Write([]byte("over TLS"))
+	}))
 	defer server.Close()
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
@@ -376,9 +383,9 @@ func TestS3Addressing(t *testing.T) {
 func TestS3ListPages(t *testing.T) {
 	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, n int) {
 		if r.URL.Query().Get("continuation-token") == "" {
-			io.WriteString(w, `<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>`)
+			io.WriteString(w, `<ListBucketResult><Name>manifests</Name><IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>`)
 		} else {
-			io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>b</Key><Size>1</Size></Contents></ListBucketResult>`)
+			io.WriteString(w, `<ListBucketResult><Name>manifests</Name><IsTruncated>false</IsTruncated><Contents><Key>b</Key><Size>1</Size></Contents></ListBucketResult>`)
 		}
 	})
 	if got := listed(t, s.Targets[0].Manifests, "", 10); len(got) != 2 || got[1].Key != "b" || s.Calls() != 2 {
@@ -394,6 +401,7 @@ func TestS3Request(t *testing.T) {
 		if r.Header.Get("x-amz-trailer") != "" || strings.Contains(r.Header.Get("Content-Encoding"), "aws-chunked") {
 			t.Errorf("a Put with trailers: %v", r.Header)
 		}
+		w.Header().Set("ETag", `"e"`)
 	})
 	mustPut(t, s.Targets[0].Manifests, "5deb-verneuil%3Ahost%2F", "body", chunkstore.Condition{})
 	got := requests()[0]
@@ -405,7 +413,10 @@ func TestS3Request(t *testing.T) {
 func TestNewS3Bucket(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"e"`)
+		io.WriteString(w, r.URL.Path)
+	}))
 	defer server.Close()
 	b, err := chunkstore.NewS3Bucket(chunkstore.S3Config{Region: "r", Endpoint: server.URL}, "one", chunkstore.Options{})
 	if err != nil {

@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -15,7 +16,9 @@ func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Obje
 	for {
 		var out *s3.ListObjectVersionsOutput
 		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
-			out, err = client.ListObjectVersions(ctx, in)
+			if out, err = client.ListObjectVersions(ctx, in); err == nil && out.Name == nil {
+				err = errForeign
+			}
 			return err
 		})
 		if err = b.missing(err); errors.Is(err, ErrAbsent) {
@@ -39,8 +42,17 @@ func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Obje
 	}
 }
 
+// nullVersion is the version that was put while versioning was off, which may be the present one.
+const nullVersion = "null"
+
+// GetVersion: some stores without versioning list the present object as "null", and
+// refuse to give it by that name (versitygw).
 func (b *s3Bucket) GetVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error) {
 	o, err := b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key, VersionId: &version}, opts)
+	var refused *s3Error
+	if version == nullVersion && errors.As(err, &refused) && refused.status == http.StatusBadRequest && refused.code == "InvalidArgument" {
+		o, err = b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key}, opts)
+	}
 	if err != nil {
 		return Object{}, b.wrap("get version "+version+" of", key, err)
 	}

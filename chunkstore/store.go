@@ -194,13 +194,13 @@ func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
 	return plain, err
 }
 
-// GetManifest returns the object called key of the first target that has it, and
-// that target: its ETag means nothing to the others. opts apply to each. It
-// fails with ErrUnmodified if the first target that answers says so, and with
-// ErrAbsent only if all say so.
-func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions) (Object, *Target, error) {
+// GetManifest returns the object called key of the first target that has it as check
+// wants it (see [Target.GetManifest]), and that target: its ETag means nothing to the
+// others. opts apply to each. It fails with ErrUnmodified if the first target that
+// answers says so, and with ErrAbsent only if all say so.
+func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions, check func(body []byte) error) (Object, *Target, error) {
 	o, t, err := ask(ctx, s, func(ctx context.Context, t *Target) (Object, error) {
-		return t.Manifests.Get(ctx, key, opts)
+		return t.GetManifest(ctx, key, opts, check)
 	})
 	if errors.Is(err, ErrUnmodified) {
 		return Object{}, t, err

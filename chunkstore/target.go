@@ -107,15 +107,36 @@ func (t *Target) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 }
 
 func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err error) {
-	o, err := t.Chunks.Get(ctx, id.String(), GetOptions{BytesMax: objectBytesMax})
-	if err != nil {
-		return nil, nil, err
+	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: objectBytesMax}, func(body []byte) error {
+		plain, err = DecodeObject(id, body)
+		return err
+	})
+	return plain, o.Body, err
+}
+
+// GetManifest is Manifests.Get for a manifest that check finds whole: else it fails with
+// check's error, which wraps ErrCorrupt.
+func (t *Target) GetManifest(ctx context.Context, key string, opts GetOptions, check func(body []byte) error) (Object, error) {
+	return getWhole(ctx, t.Manifests, key, opts, check)
+}
+
+// wholeTries is how often an object is asked for that arrives damaged: as a rule it is
+// so in the store, but something on the way may have done it.
+const wholeTries = 3
+
+func getWhole(ctx context.Context, b Bucket, key string, opts GetOptions, check func(body []byte) error) (Object, error) {
+	for try := 1; ; try++ {
+		o, err := b.Get(ctx, key, opts)
+		if err != nil {
+			return Object{}, err
+		}
+		if err = check(o.Body); err == nil {
+			return o, nil
+		}
+		if try == wholeTries || !errors.Is(err, ErrCorrupt) {
+			return o, fmt.Errorf("get %s in %v: %w", key, b, err)
+		}
 	}
-	plain, err = DecodeObject(id, o.Body)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%v: %w", t.Chunks, err)
-	}
-	return plain, o.Body, nil
 }
 
 // HasChunk says whether the target has an object called id, which it does not

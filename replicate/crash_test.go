@@ -118,7 +118,7 @@ func TestCrash(t *testing.T) {
 func (w *world) sameInDir(store *chunkstore.Store, what string) {
 	w.Helper()
 	ctx := context.Background()
-	o, _, err := store.GetManifest(ctx, manifest.Name("host", w.db), chunkstore.GetOptions{})
+	o, _, err := store.GetManifest(ctx, manifest.Name("host", w.db), chunkstore.GetOptions{}, func([]byte) error { return nil })
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,10 +40,6 @@ func (s *snapshot) begin(ctx context.Context, prev *snapshot) error {
 	return group.Wait()
 }
 
-// corruptTries is how often an object is fetched that arrives damaged: a proxy or a
-// cable may have done it, but as a rule it is so in the store.
-const corruptTries = 3
-
 // demand is load with retries, for a caller that needs the chunk: until it is
 // there, the error is final, or the deadline has passed. If ctx ends before, it
 // returns the cause of that.
@@ -51,7 +48,6 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, s.f.all.options.Deadline)
 	defer cancel()
 	var last error
-	corrupt := 0
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := s.load(ctx, i)
 		if err == nil {
@@ -64,10 +60,7 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 		if last == nil || ctx.Err() == nil { // the deadline's own error says nothing of the cause
 			last = err
 		}
-		if errors.Is(err, chunkstore.ErrCorrupt) {
-			corrupt++
-		}
-		if ctx.Err() == nil && !final(err) && corrupt < corruptTries {
+		if ctx.Err() == nil && !final(err) {
 			select {
 			case <-time.After(pause/2 + rand.N(pause)):
 				continue
@@ -76,6 +69,13 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 					return fmt.Errorf("%s: chunk %d: %w", s, i, context.Cause(caller))
 				}
 			}
+		}
+		if errors.Is(last, context.DeadlineExceeded) {
+			var names []string
+			for _, t := range s.f.all.options.Store.Targets {
+				names = append(names, t.Name)
+			}
+			last = fmt.Errorf("%w: no answer in %v from %s", last, s.f.all.options.Deadline, strings.Join(names, ", "))
 		}
 		if errors.Is(last, chunkstore.ErrAbsent) {
 			last = fmt.Errorf("%w: the version has expired; refresh the replica, or restore the chunk", last)

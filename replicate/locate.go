@@ -122,7 +122,10 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		return buckets, l.key, nil
 	}
 	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
-		o, _, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		o, _, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax}, func(body []byte) error {
+			var m *manifest.Manifest
+			return ofName(l.key, &m)(body)
+		})
 		if err != nil {
 			return nil, "", fmt.Errorf("object %s: %w", l.key, err)
 		}

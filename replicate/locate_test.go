@@ -276,3 +276,47 @@ func TestLocateS3(t *testing.T) {
 		t.Errorf("no object: %v", err)
 	}
 }
+
+// TestLocateAnothersManifest: what stands under a database's name is of that database, or
+// another target is asked.
+func TestLocateAnothersManifest(t *testing.T) {
+	m := &manifest.Manifest{Host: "other", Path: "/db", Program: "test", FileBytes: 512, PageBytes: 512, Inline: []manifest.Page{{Data: make([]byte, 512)}}, Top: []chunkstore.ID{chunkstore.ZeroID}}
+	wrong, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Host = "h"
+	right, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []chunkstore.TargetConfig
+	for range 2 {
+		targets = append(targets, chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{Path: t.TempDir()}})
+	}
+	store, err := chunkstore.Open(t.Context(), targets, chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Locate("verneuil://h/db", "", store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(k int, body []byte) {
+		if _, err := store.Targets[k].Manifests.Put(t.Context(), l.Key(), body, chunkstore.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range [][]byte{wrong, right[:len(right)-1], nil} {
+		put(0, bad)
+		put(1, bad)
+		_, _, _, err = l.Fetch(t.Context(), "")
+		if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), l.Key()) || !strings.Contains(err.Error(), store.Targets[1].Name) {
+			t.Errorf("%v", err)
+		}
+		put(1, right)
+		if found, _, _, err := l.Fetch(t.Context(), ""); err != nil || found.Host != "h" {
+			t.Errorf("%+v, %v", found, err)
+		}
+	}
+}

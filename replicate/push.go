@@ -212,6 +212,9 @@ func (s *session) pushed(t *target, j *job, err error) {
 		// Another writer, or a push of ours that had been given up; look again.
 		s.log().Warn("target's manifest was changed by another writer", "target", t.Name, "error", err)
 		t.known, t.etag, t.holds, t.failed = false, "", nil, false
+		if t.conflicts++; t.conflicts > 1 { // what was looked at meanwhile was ours: the store contradicts itself
+			s.targetFailed(t, err)
+		}
 		return
 	case err != nil:
 		s.targetFailed(t, err)
@@ -219,7 +222,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 	}
 	s.named(t, j.uploads)
 	t.backoff.reset()
-	t.failed, t.err = false, nil
+	t.failed, t.err, t.conflicts = false, nil, 0
 	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()
 	s.forgetObjects(t)
 	s.healed(t)

@@ -3,6 +3,7 @@ package replicate
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -324,4 +325,28 @@ func TestBadChunkIsHashedAgain(t *testing.T) {
 			t.Errorf("object %s: %v", key, err)
 		}
 	}
+}
+
+// TestConflictsForGood: a store that says again and again that there is another manifest,
+// and shows none, is not asked as fast as it answers.
+func TestConflictsForGood(t *testing.T) {
+	w := newWorld(t, 31, 1)
+	r := w.replicator()
+	defer w.run(r)()
+	w.manifests[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			return chunkstore.ErrConflict
+		}
+		return nil
+	})
+	w.transact(50)
+	if err := w.flush(r); !errors.Is(err, chunkstore.ErrConflict) {
+		t.Errorf("flush: %v", err)
+	}
+	if puts, _ := w.manifests[0].calls(); puts > 4 {
+		t.Errorf("%d puts", puts)
+	}
+	w.manifests[0].setFault(nil)
+	w.mustFlush(r)
+	w.equal(0, "after the conflicts")
 }

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -175,23 +177,27 @@ func (r *restore) advance(n int) {
 // RestoreFile restores to the file path: it writes a temporary file in the same
 // directory (mode 0600), flushes it, and renames it over path, which is durable when
 // RestoreFile returns nil. On an error the temporary file is removed and path
-// is as it was, unless the error says that the directory could not be flushed.
+// is as it was, unless the error says that the directory could not be flushed. What a
+// killed restore has left in the directory is removed by the next one.
 //
 // It refuses a path beside which a rollback journal or WAL stands: SQLite would
-// take it for the restored database's and replay it.
+// take it for the restored database's and replay it. It refuses a file that a process has
+// open, which would go on writing to what nobody sees any more, with a journal beside
+// the restored database. The caller's process must not have it open through SQLite: it
+// is opened and closed, which drops SQLite's locks (fcntl(2)).
 func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error) {
-	if err := refuseJournals(path); err != nil {
+	if err := refuse(path); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".verneuil-restore-*") // O_EXCL, 0600
+	f, err := restoreTemp(dir)
 	if err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
+	defer f.Close() // and with it the lock; it is flushed by then
 	renamed := false
 	defer func() {
 		if !renamed {
-			f.Close() // again, perhaps: the error of the first Close is the one that counts
 			os.Remove(f.Name())
 		}
 	}()
@@ -201,7 +207,7 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	if err := Restore(ctx, f, o); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(f.Sync(), refuse(path)); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
@@ -210,6 +216,68 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	renamed = true
 	if err := syncDir(dir); err != nil {
 		return fmt.Errorf("restore to %s: the file is in place, but flushing its directory: %w", path, err)
+	}
+	return nil
+}
+
+const restoreTempPrefix = ".verneuil-restore-"
+
+// restoreTemp makes a temporary file, locked as long as it is open, and removes those
+// that are not: their processes were killed.
+func restoreTemp(dir string) (*os.File, error) {
+	left, err := filepath.Glob(filepath.Join(escaped(dir), restoreTempPrefix+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range left {
+		removeUnlocked(name)
+	}
+	for {
+		f, err := os.CreateTemp(dir, restoreTempPrefix+"*") // O_EXCL, 0600
+		if err != nil {
+			return nil, err
+		}
+		// Where there are no locks, nothing is found to be unlocked either.
+		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if _, err := os.Lstat(f.Name()); err == nil {
+			return f, nil
+		}
+		f.Close() // another restore took it for left, before it was locked
+	}
+}
+
+// escaped returns dir as a pattern that matches it alone.
+func escaped(dir string) string {
+	return strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[").Replace(dir)
+}
+
+// removeUnlocked removes a regular file that nobody has locked. What it cannot, stays.
+func removeUnlocked(name string) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		os.Remove(name)
+	}
+}
+
+// refuse fails if what stands at path, or beside it, must not be replaced.
+func refuse(path string) error {
+	if err := refuseJournals(path); err != nil {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // there is none, or it is no file of ours
+	}
+	defer unix.Close(fd) // and with it the lease
+	// A lease for writing is given to who alone has the file open; where there are no
+	// leases, or not for us, another error says so.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err == unix.EAGAIN {
+		return errors.New("another process has the file open: end it first, or move the file away")
 	}
 	return nil
 }

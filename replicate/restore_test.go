@@ -315,3 +315,60 @@ func TestRestoreReportsTheNthFailedWrite(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreFileInUse: a file that a process has open is not replaced under it.
+func TestRestoreFileInUse(t *testing.T) {
+	c := newRestoreCase(t, 3)
+	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch}
+	path := filepath.Join(t.TempDir(), "out.db")
+	for _, flag := range []int{os.O_RDONLY, os.O_RDWR} {
+		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, flag, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := RestoreFile(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), "another process has the file open") {
+			t.Errorf("open with %d: %v", flag, err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != "old" {
+			t.Errorf("%q, %v", b, err)
+		}
+		f.Close()
+		if err := RestoreFile(t.Context(), path, o); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestRestoreFileCleansUp: what a killed restore has left is removed, what another is
+// writing is not.
+func TestRestoreFileCleansUp(t *testing.T) {
+	c := newRestoreCase(t, 3)
+	dir := filepath.Join(t.TempDir(), "[a]*\\?")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left, going := filepath.Join(dir, ".verneuil-restore-1"), filepath.Join(dir, ".verneuil-restore-2")
+	for _, name := range []string{left, going} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(going)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := RestoreFile(t.Context(), filepath.Join(dir, "out.db"), RestoreOptions{Manifest: c.m, Fetch: c.fetch}); err != nil {
+		t.Fatal(err)
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil || len(names) != 2 || names[0].Name() != filepath.Base(going) || names[1].Name() != "out.db" {
+		t.Errorf("%v, %v", names, err)
+	}
+}

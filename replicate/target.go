@@ -36,13 +36,14 @@ type target struct {
 	tree     *manifest.Tree         // found's, until it was compared; nil if it is damaged
 	conflict error                  // stopped: another writer
 
-	busy     bool // a push or a contact is under way
-	attempt  uint64
-	failed   bool      // the last attempt did
-	failedAt uint64    // serial of the last attempt that failed
-	err      error     // of it
-	retry    time.Time // not before
-	backoff  backoff
+	conflicts int  // pushes that met one, since the last that did not
+	busy      bool // a push or a contact is under way
+	attempt   uint64
+	failed    bool      // the last attempt did
+	failedAt  uint64    // serial of the last attempt that failed
+	err       error     // of it
+	retry     time.Time // not before
+	backoff   backoff
 
 	calls  int64
 	acked  time.Time // when it took a manifest last
@@ -179,33 +180,38 @@ func (c *contact) look(ctx context.Context) error {
 	}
 	defer release()
 	c.calls.Add(1)
-	o, err := c.t.Manifests.Get(ctx, c.key, chunkstore.GetOptions{IfNoneMatch: c.etag, BytesMax: 2 * manifest.BytesMax})
+	o, err := c.t.GetManifest(ctx, c.key, chunkstore.GetOptions{IfNoneMatch: c.etag, BytesMax: 2 * manifest.BytesMax}, func(body []byte) (err error) {
+		if c.last != nil && bytes.Equal(body, c.ours) {
+			c.same = true
+			return nil
+		}
+		c.found, err = manifest.Decode(body)
+		return err
+	})
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
 		return nil
 	case errors.Is(err, chunkstore.ErrUnmodified):
 		c.exists, c.same, c.found, c.tree = true, true, c.last, c.lastTree
 		return nil
+	case errors.Is(err, manifest.ErrNewer):
+		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
 	case errors.Is(err, chunkstore.ErrCorrupt):
-		c.damaged = err
-		c.calls.Add(1)
-		if o, err = c.t.Manifests.Stat(ctx, c.key); err != nil {
-			return fmt.Errorf("look at manifest: %w", err)
+		c.found, c.damaged = nil, err
+		if o.ETag == "" { // it is too long to be read
+			c.calls.Add(1)
+			if o, err = c.t.Manifests.Stat(ctx, c.key); err != nil {
+				return fmt.Errorf("look at manifest: %w", err)
+			}
 		}
-		c.exists, c.etag = true, o.ETag
+		c.exists, c.etag, c.raw = true, o.ETag, o.Body
 		return nil
 	case err != nil:
-		return fmt.Errorf("get manifest: %w", err)
+		return fmt.Errorf("look at manifest: %w", err)
 	}
 	c.exists, c.etag, c.raw = true, o.ETag, o.Body
-	if c.last != nil && bytes.Equal(o.Body, c.ours) {
-		c.same, c.found, c.tree = true, c.last, c.lastTree
-		return nil
-	}
-	if c.found, err = manifest.Decode(o.Body); errors.Is(err, manifest.ErrNewer) {
-		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
-	} else if err != nil {
-		c.found, c.damaged = nil, err
+	if c.same {
+		c.found, c.tree = c.last, c.lastTree
 		return nil
 	}
 	tree := c.found.Tree()

@@ -48,15 +48,20 @@ func (v *Verifier) Objects() int { return len(v.looked) }
 // Named returns the manifest that the target has under key, which must be the one
 // of the database that it speaks of.
 func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, error) {
-	o, err := v.target.Manifests.Get(ctx, key, chunkstore.GetOptions{BytesMax: manifest.BytesMax})
-	if err != nil {
-		return nil, err
-	}
-	m, err := manifest.Decode(o.Body)
-	if err == nil && manifest.Name(m.Host, m.Path) != key {
-		err = fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrCorrupt, m.Host, m.Path)
-	}
+	var m *manifest.Manifest
+	_, err := v.target.GetManifest(ctx, key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, ofName(key, &m))
 	return m, err
+}
+
+// ofName decodes a manifest into m, which must be that of the database whose manifests are
+// called key.
+func ofName(key string, m **manifest.Manifest) func(body []byte) error {
+	return func(body []byte) (err error) {
+		if *m, err = manifest.Decode(body); err == nil && manifest.Name((*m).Host, (*m).Path) != key {
+			err = fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrCorrupt, (*m).Host, (*m).Path)
+		}
+		return err
+	}
 }
 
 // Verify looks for all that m names, leaves and nodes before the chunks that they

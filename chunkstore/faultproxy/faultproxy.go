@@ -5,11 +5,13 @@ package faultproxy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,12 +23,19 @@ type Fault struct {
 	Hold <-chan struct{}
 	// Status, if not 0, is the answer; the server is not asked.
 	Status int
+	// Page: the answer is an HTML page, as of a portal or a balancer, with Status or 200;
+	// the server is not asked.
+	Page bool
+	// Empty: the answer is 200 and nothing else; the server is not asked.
+	Empty bool
 	// Reset: the client's connection is reset, and the server is not asked.
 	Reset bool
 	// Lose: the server is asked, and the connection is reset in place of its answer.
 	Lose bool
 	// Cut: the answer's length is announced, and the connection reset in the middle of it.
 	Cut bool
+	// Short: the half of the answer's body is announced, and sent.
+	Short bool
 	// Flip: one bit in the middle of the answer's body is another.
 	Flip bool
 }
@@ -43,6 +52,7 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	plan     Plan
+	after    func(*http.Request)
 	requests int
 	faults   int
 	bytes    int64
@@ -67,6 +77,14 @@ func (p *Proxy) Set(plan Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.plan, p.requests, p.faults, p.bytes = plan, 0, 0, 0
+}
+
+// After has the proxy call after when the server has answered a request with 200, before
+// the client knows. It is called by the requests' goroutines, several at a time.
+func (p *Proxy) After(after func(*http.Request)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.after = after
 }
 
 // Requests returns how many requests came since Set, retries counted.
@@ -114,14 +132,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	switch {
-	case f.Reset:
+	if f.Reset {
 		reset(w)
 		return
-	case f.Status != 0:
-		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(f.Status)
-		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected</Message></Error>", code(f.Status))
+	}
+	if f.Status != 0 || f.Page || f.Empty {
+		f.answer(w)
 		return
 	}
 	response, body, err := p.forward(r)
@@ -129,20 +145,45 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reset(w)
 		return
 	}
-	if f.Flip && len(body) > 0 {
-		body[len(body)/2] ^= 1
-	}
 	for name, values := range response.Header {
 		w.Header()[name] = values
 	}
+	half := body[:len(body)/2]
+	switch {
+	case f.Flip && len(body) > 0:
+		body[len(body)/2] ^= 1
+	case f.Short:
+		body = half
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	w.WriteHeader(response.StatusCode)
 	if f.Cut {
-		w.Write(body[:len(body)/2])
+		w.Write(half)
 		w.(http.Flusher).Flush()
 		reset(w)
 		return
 	}
 	w.Write(body)
+}
+
+// answer answers in the server's place.
+func (f Fault) answer(w http.ResponseWriter) {
+	status := cmp.Or(f.Status, http.StatusOK)
+	switch {
+	case f.Empty:
+		w.WriteHeader(status)
+	case f.Page:
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(status)
+		io.WriteString(w, "<!DOCTYPE html><html><head><title>Welcome</title></head><body><p>Please log in.</p></body></html>")
+	default:
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>injected</Message></Error>", code(status))
+	}
 }
 
 func (p *Proxy) forward(r *http.Request) (*http.Response, []byte, error) {
@@ -157,13 +198,23 @@ func (p *Proxy) forward(r *http.Request) (*http.Response, []byte, error) {
 	body, err := io.ReadAll(response.Body)
 	p.mu.Lock()
 	p.bytes += int64(len(body))
+	after := p.after
 	p.mu.Unlock()
+	if after != nil && response.StatusCode == http.StatusOK {
+		after(r)
+	}
 	return response, body, err
 }
 
 // code is S3's word for an HTTP status.
 func code(status int) string {
 	switch status {
+	case http.StatusBadRequest:
+		return "InvalidRequest"
+	case http.StatusConflict:
+		return "OperationAborted"
+	case http.StatusPreconditionFailed:
+		return "PreconditionFailed"
 	case http.StatusForbidden:
 		return "AccessDenied"
 	case http.StatusNotFound:

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -350,6 +351,11 @@ func TestKillsOfCommands(t *testing.T) {
 						s.same(out, s.path("a.db")) // whole, or not there
 					} else if r.struck == "" {
 						t.Fatal(err)
+					}
+					s.ctl(argv[3:]...) // the next one removes what this one has left
+					left, err := filepath.Glob(s.path(".verneuil*"))
+					if err != nil || len(left) > 0 {
+						t.Fatalf("%v: left: %q, %v", r, left, err)
 					}
 				}
 				s.recovers(r, sum)
