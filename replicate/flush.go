@@ -24,15 +24,18 @@ type flush struct {
 // Flush returns nil when every target holds every transaction that was published
 // before the call (I6), and an error that names the failing target otherwise. It
 // overrides the pacing, and lets every target that has failed be tried once
-// more. Run must be running in this process, or another process must replicate: then
+// more, and a spool that could not be used. Run must be running in this process, or another process must replicate: then
 // it asks that one, and waits.
 func (r *Replicator) Flush(ctx context.Context) error {
 	if len(r.o.Store.Targets) == 0 {
 		return fmt.Errorf("flush: %w", ErrNoTargets)
 	}
+	r.mu.Lock()
+	first := r.failures
+	r.mu.Unlock()
 	for {
 		r.mu.Lock()
-		s, sp, changed, stopped := r.session, r.spool, r.changed, r.stopped
+		s, sp, changed, stopped, failures, failure := r.session, r.spool, r.changed, r.stopped, r.failures, r.failure
 		r.mu.Unlock()
 		var err error
 		switch {
@@ -40,6 +43,8 @@ func (r *Replicator) Flush(ctx context.Context) error {
 			err = s.flushHere(ctx)
 		case stopped:
 			err = ErrStopped
+		case failures > first+1: // one of two attempts began after the call
+			err = failure
 		default:
 			err = r.flushThere(ctx, sp, changed)
 		}

@@ -102,6 +102,8 @@ type Replicator struct {
 	mu       sync.Mutex
 	spool    *spool.Spool
 	session  *session      // while we hold the lock
+	failures int           // attempts that failed, so that there was no session, or none any more
+	failure  error         // of the last one
 	changed  chan struct{} // closed and replaced when spool, session or stopped change
 	stopped  bool          // Run has returned
 	standing bool          // standing by: another replicator had the lock
@@ -171,7 +173,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 			r.setState("waiting for a new spool")
 		case err != nil:
 			r.o.Log.Error("replication stopped; trying again", "error", err)
-			r.setState("failed: " + err.Error())
+			r.update(func() { r.failures, r.failure, r.status.State = r.failures+1, err, "failed: "+err.Error() })
 			wait = backoff.next()
 		}
 		select {

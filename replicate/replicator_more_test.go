@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -349,4 +351,42 @@ func TestConflictsForGood(t *testing.T) {
 	w.manifests[0].setFault(nil)
 	w.mustFlush(r)
 	w.equal(0, "after the conflicts")
+}
+
+// hastyClock is the system's, but what waits for long waits for ever.
+type hastyClock struct{ systemClock }
+
+func (c hastyClock) after(d time.Duration) <-chan time.Time {
+	if d >= 100*time.Millisecond {
+		return nil
+	}
+	return c.systemClock.after(d)
+}
+
+// TestUnusableSpoolAnswersFlush: where the spool cannot be used, a flush has it tried
+// again at once, and then fails and says why; when it can, it is.
+func TestUnusableSpoolAnswersFlush(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	var unusable atomic.Bool
+	w.options = func(o *Options) {
+		o.clock = hastyClock{}
+		o.fault = func(string) bool {
+			if unusable.Load() {
+				panic("of no use")
+			}
+			return false
+		}
+	}
+	w.transact(10)
+	unusable.Store(true)
+	r := w.replicator()
+	defer w.run(r)()
+	for range 3 {
+		if err := w.flush(r); err == nil || !strings.Contains(err.Error(), "of no use") {
+			t.Fatalf("flush: %v", err)
+		}
+	}
+	unusable.Store(false)
+	w.mustFlush(r)
+	w.equal(0, "after all")
 }
