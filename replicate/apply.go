@@ -24,7 +24,10 @@ func (s *session) update(ctx context.Context) (progress bool) {
 	if !stale && head == s.st.Tail() && !s.walBehind() && s.counted() && s.applyErr == nil {
 		return false
 	}
-	err := s.bringUp(ctx, stale)
+	err := s.checkTampered()
+	if err == nil {
+		err = s.bringUp(ctx, stale)
+	}
 	if errors.Is(err, errYield) || ctx.Err() != nil {
 		s.applyErr = err
 		s.copyRetry = s.now()
@@ -37,6 +40,15 @@ func (s *session) update(ctx context.Context) (progress bool) {
 		s.applyErr = nil
 	}
 	return true
+}
+
+// checkTampered gives the mirror up if somebody else has changed it: before it is used.
+func (s *session) checkTampered() error {
+	if s.mirror.AsLeft() {
+		return nil
+	}
+	s.log().Warn("another program has changed the mirror: it will be compared with the database")
+	return s.giveUpMirror()
 }
 
 // counted reports whether every published transaction is known to be in the mirror.

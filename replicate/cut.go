@@ -48,6 +48,9 @@ func (s *session) distribute() error {
 		return nil
 	}
 	if s.last == nil {
+		if err := s.checkTampered(); err != nil || !s.current() {
+			return err
+		}
 		if err := s.adopt(s.ctx); err != nil {
 			return fmt.Errorf("adopt: %w", err)
 		}
@@ -59,6 +62,9 @@ func (s *session) distribute() error {
 		}
 		if !s.anyReady() || now.Before(s.due()) && len(s.flushes) == 0 {
 			return nil
+		}
+		if err := s.checkTampered(); err != nil || !s.current() {
+			return err
 		}
 		before := s.last
 		if err := s.cut(s.ctx); err != nil {

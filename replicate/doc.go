@@ -60,7 +60,7 @@
 //	I7  No chunk whose object a target lacks is described by inline pages over it: the
 //	    object could not be made any more.
 //	I8  What a cut says of a chunk is what its bytes hash to when they are pushed, or the
-//	    push fails and the chunk is hashed again.
+//	    push fails, and the mirror is compared with the database and hashed again.
 //	I9  While targets answer, and the rate suffices, no object that the newest version in
 //	    one names gets older there than the patrol's period, or if patrol.json was lost,
 //	    than two. One that the patrol finds gone is put again, and no flush succeeds

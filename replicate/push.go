@@ -193,6 +193,9 @@ func (s *session) pushed(t *target, j *job, err error) {
 			t.have[o.id] = true
 		}
 	}
+	if len(j.bad) > 0 { // views keep what changes: somebody else has
+		s.st.MirrorGeneration.Store(spool.NoMirror)
+	}
 	for _, i := range j.bad {
 		if i < s.mirror.Chunks() {
 			s.whole[i] = true

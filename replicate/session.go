@@ -65,6 +65,8 @@ type session struct {
 	fed    []*piece // Sync: what was copied, and not hashed when it was looked at last
 	copied *copied  // Sync: which files the mirror is to be a copy of
 
+	distrusted bool // the mirror was not what was left
+
 	copyBackoff backoff
 	copyRetry   time.Time
 	applyErr    error  // why the mirror is not up to date; nil if it is
@@ -106,6 +108,9 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, 
 }
 
 func (s *session) open() (err error) {
+	if err := s.sp.RemoveJunk(); err != nil {
+		return err
+	}
 	if err := s.sp.ResetIfOld(); err != nil {
 		return err
 	}
@@ -135,11 +140,16 @@ func (s *session) open() (err error) {
 
 // checkMirror gives up a mirror that is not what the last replicator has left.
 func (s *session) checkMirror() error {
-	stamp := s.st.MirrorStamp.Swap(0)
-	if s.mirror.Whole() && (stamp == 0 || stamp == s.mirror.Stamp()) {
+	if s.mirror.Guard(&s.st.MirrorStamp) {
 		return nil
 	}
+	return s.giveUpMirror()
+}
+
+// giveUpMirror has the mirror compared with the database, and all of it with the last cut.
+func (s *session) giveUpMirror() error {
 	s.st.MirrorGeneration.Store(spool.NoMirror)
+	s.distrusted = true
 	return s.mirror.MarkAll() // what dirty says is about another one
 }
 
@@ -178,7 +188,7 @@ func (s *session) close() {
 	s.work.Wait()
 	if s.mirror != nil {
 		s.distrust()
-		s.st.MirrorStamp.Store(s.mirror.Stamp())
+		s.mirror.Seal()
 		s.mirror.Close()
 	}
 	s.wal.reset()
@@ -213,6 +223,7 @@ func (s *session) run(ctx context.Context) error {
 		s.patrol()
 		s.publishStatus()
 		s.answer()
+		s.mirror.Seal()
 		if progress {
 			active = s.now()
 		}

@@ -233,7 +233,7 @@ func (s *session) trust() error {
 	s.copied = &now
 	var was copied
 	b, err := s.sp.ReadFile(copiedName, targetsBytesMax)
-	if err == nil && json.Unmarshal(b, &was) == nil && was.covers(now) {
+	if err == nil && json.Unmarshal(b, &was) == nil && was.covers(now) && !s.distrusted {
 		s.st.MirrorGeneration.Store(s.st.Generation.Load())
 		s.st.MirrorSequence.Store(s.st.Sequence.Load())
 		s.freeLog(s.st.Head())

@@ -124,7 +124,7 @@ func firstSegment(old *State) uint32 {
 
 // lockAttach takes the attach lock, which is held for moments only.
 func lockAttach(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "attach"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "attach"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,11 @@
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	aside        chunks that changed while they are being pushed; has no name
 //
+// A file that is missing, cut, of another database, of another type, or full of junk costs
+// work, and no more: it is made anew, and what is nobody's is removed (junk.go). Only files
+// that are mapped, state and the segments, must not be cut in place while they are: that
+// is a SIGBUS, as with SQLite's own -shm.
+//
 // All but patrol.json is valid for one boot: nothing is fsynced, and a state whose boot
 // ID is not the kernel's is replaced. On any doubt the mirror is rebuilt from
 // the database, which is always legal.
@@ -73,7 +78,7 @@
 //	224    8   published WAL position: salt-1<<32 | frames up to the last commit
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
 //	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
-//	248    8   [Mirror.Stamp] when the mirror was closed; 0 while it is open, and after a kill (the replicator's)
+//	248    8   what the mirror's files are like, or since when they are being changed: see guard.go; 0 unknown (the replicator's)
 //	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
@@ -209,7 +214,7 @@
 //	I3  A mirror whose generation is the state's, applied up to head while writing
 //	    is 0, equals the database, byte for byte.
 //	I4  A mirror is never published unless I3 held at its last transaction boundary.
-//	    A mirror that was made anew, or cut, or changed while it was closed, is of no generation.
+//	    A mirror that was made anew, or that somebody else has changed, is of no generation.
 //	I5  A lost record raises generation, before and after the transaction.
 //	I6  The log's length is at most its allowance plus one segment.
 //	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.

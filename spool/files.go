@@ -26,7 +26,11 @@ func (s *Spool) ReadFile(name string, bytesMax int64) ([]byte, error) {
 
 func writeFile(dir, name string, b []byte) error {
 	temp := filepath.Join(dir, name+".new")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	f, err := os.OpenFile(temp, flags, 0o600)
+	if replaceable(temp, err) {
+		f, err = os.OpenFile(temp, flags, 0o600)
+	}
 	if err != nil {
 		return err
 	}
@@ -36,14 +40,18 @@ func writeFile(dir, name string, b []byte) error {
 // putInPlace writes b to f, a new file, and closes and renames it.
 func putInPlace(f *os.File, name string, b []byte) error {
 	_, err := f.Write(b)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), name)
+	err = os.Rename(f.Name(), name)
+	if replaceable(name, err) {
+		err = os.Rename(f.Name(), name)
+	}
+	return err
 }
 
 func readFile(dir, name string, bytesMax int64) ([]byte, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -120,7 +120,11 @@ func (s *Spool) openLock() (*lockFile, error) {
 			return f, nil
 		}
 	}
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	const flags = os.O_RDWR | os.O_CREATE | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	file, err := os.OpenFile(name, flags, 0o600)
+	if replaceable(name, err) {
+		file, err = os.OpenFile(name, flags, 0o600)
+	}
 	if err != nil {
 		return nil, err
 	}

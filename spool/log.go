@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -156,14 +157,20 @@ func (r *Reader) open() error {
 	if r.file != nil {
 		return nil
 	}
-	f, err := os.Open(filepath.Join(r.dir, segmentName(r.at.Segment())))
+	f, err := os.OpenFile(filepath.Join(r.dir, segmentName(r.at.Segment())), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = fmt.Errorf("%w: a published segment is missing: %w", chunkstore.ErrCorrupt, err)
+		} else if errors.Is(err, unix.ELOOP) {
+			err = fmt.Errorf("%w: %w", chunkstore.ErrCorrupt, err)
 		}
 		return err
 	}
 	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		f.Close()
+		return fmt.Errorf("%w: a published segment is no file", chunkstore.ErrCorrupt)
+	}
 	var header [SegmentHeaderBytes]byte
 	if err == nil {
 		_, err = f.ReadAt(header[:], 0)
@@ -229,7 +236,7 @@ func Trim(dir string, from, tail Position) error {
 		name := filepath.Join(dir, segmentName(s))
 		switch {
 		case s < from.Segment():
-			err = os.Remove(name)
+			err = os.RemoveAll(name)
 		case s < tail.Segment():
 			err = free(dir, name)
 		}
@@ -243,7 +250,7 @@ func Trim(dir string, from, tail Position) error {
 // free renames a segment so that a recorder can take it, or removes it if there
 // are enough of them, or it is of another size.
 func free(dir, segment string) error {
-	if st, err := os.Stat(segment); err == nil && st.Size() == SegmentBytes {
+	if st, err := os.Lstat(segment); err == nil && st.Mode().IsRegular() && st.Size() == SegmentBytes {
 		for i := range freeFiles {
 			to := filepath.Join(dir, fmt.Sprintf("free.%d", i))
 			err := unix.Renameat2(unix.AT_FDCWD, segment, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
@@ -254,7 +261,7 @@ func free(dir, segment string) error {
 			}
 		}
 	}
-	return os.Remove(segment)
+	return os.RemoveAll(segment)
 }
 
 // LogBytes returns how much disk the segments take, without free ones.

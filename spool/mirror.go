@@ -3,7 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"io/fs"
 	"maps"
@@ -14,8 +13,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
 )
@@ -40,6 +37,8 @@ const (
 //	M3  Which sectors of a chunk changed is only in memory: a successor takes the
 //	    whole of a chunk as changed whose byte is set.
 //	M4  A chunk that a view needs is set aside before it is changed.
+//	M5  What the files are like is in the state (see guard.go), or since when they
+//	    are being changed: what else changes them is found out before it is used.
 //
 // The changelog is applied again from its tail, so that a torn transaction is
 // made whole (replaying is idempotent); a torn base copy is begun anew.
@@ -54,6 +53,7 @@ type Mirror struct {
 	dir         string
 	whole       bool   // see Whole
 	rested      uint64 // Stamp at Rest
+	guard       guard
 
 	mu    sync.Mutex // guards what views share: file's contents, views, aside
 	views map[*View]struct{}
@@ -125,14 +125,16 @@ func openMirror(dir string) (m *Mirror, err error) {
 		return m, err
 	}
 	m.whole = m.whole && st.Size() == int64(m.Chunks())
-	if err := m.dirty.Truncate(int64(m.Chunks())); err != nil { // M2
-		return m, err
+	if st.Size() != int64(m.Chunks()) {
+		if err := m.dirty.Truncate(int64(m.Chunks())); err != nil { // M2
+			return m, err
+		}
 	}
 	return m, m.loadDirty()
 }
 
 func (m *Mirror) openFiles(flag int) (err error) {
-	flag |= os.O_RDWR | syscall.O_NOFOLLOW
+	flag |= os.O_RDWR | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	if m.file, err = os.OpenFile(filepath.Join(m.dir, "mirror"), flag, 0o600); err != nil {
 		return err
 	}
@@ -179,18 +181,6 @@ func (m *Mirror) Resume() error {
 // Whole reports whether both files were there when the mirror was opened, and of
 // lengths that fit. A kill may leave them unfit, while the mirror's length changes.
 func (m *Mirror) Whole() bool { return m.whole }
-
-// Stamp returns a number, never 0, that is another one if somebody has replaced or
-// changed the mirror's file; 0 if that cannot be told.
-func (m *Mirror) Stamp() uint64 {
-	var st unix.Stat_t
-	if m.file == nil || unix.Fstat(int(m.file.Fd()), &st) != nil {
-		return 0
-	}
-	h := fnv.New64a()
-	fmt.Fprint(h, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim)
-	return max(h.Sum64(), 1)
-}
 
 func (m *Mirror) loadDirty() error {
 	b := make([]byte, chunkBytes)
@@ -327,6 +317,7 @@ func (m *Mirror) oldBytes(n int) []byte {
 
 // beforeChange notes that chunk i is about to change (M1), and returns its Diff.
 func (m *Mirror) beforeChange(i int) (*Diff, error) {
+	m.touch()
 	d := m.diffs[i]
 	if d == nil {
 		d = new(Diff)
@@ -365,6 +356,7 @@ func (m *Mirror) Truncate(size int64) error {
 // changed throughout, new ones differ nowhere from the zeros that a tree has for
 // them. The last chunk, if it gets longer, is not any more what its object is.
 func (m *Mirror) grow(size int64) error {
+	m.touch()
 	old, chunks := m.Chunks(), int((size+chunkBytes-1)/chunkBytes)
 	ones := slices.Repeat([]byte{1}, min(chunks-old, chunkBytes))
 	for at := old; at < chunks; at += len(ones) {
@@ -393,6 +385,7 @@ func (m *Mirror) grow(size int64) error {
 }
 
 func (m *Mirror) shrink(size int64) error {
+	m.touch()
 	chunks := int((size + chunkBytes - 1) / chunkBytes)
 	cut := int(size / chunkBytes) // the first chunk that changes
 	if cut < chunks {
@@ -441,11 +434,13 @@ func (m *Mirror) Carry(off, length int64) {
 
 // MarkAll notes that nothing is known of any chunk: what the last cut was is lost.
 func (m *Mirror) MarkAll() error {
+	m.touch() // also if there is no chunk
 	for i := range m.Chunks() {
 		if err := m.Doubt(i); err != nil {
 			return err
 		}
 	}
+	m.guard.doubted = false
 	return nil
 }
 
@@ -479,6 +474,7 @@ func (m *Mirror) Settle(i int, same bool) {
 // saved (M1), and notes that the cut has the mirror's length. After an error they
 // stay set, which costs work but does no harm.
 func (m *Mirror) Cleared(indexes []int) error {
+	m.touch()
 	m.cutChunks = m.Chunks()
 	zeros := make([]byte, chunkBytes)
 	for len(indexes) > 0 {

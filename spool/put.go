@@ -106,7 +106,7 @@ func (j *PutJournal) Note(ids []chunkstore.ID, now time.Time) (err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.file == nil {
-		j.file, err = os.OpenFile(j.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+		j.file, err = os.OpenFile(j.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	}
 	if err == nil {
 		_, err = j.file.Write(b)

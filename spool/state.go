@@ -182,7 +182,7 @@ func Open(dir string) (*Spool, error) {
 }
 
 func open(dir string) (*Spool, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "state"), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(filepath.Join(dir, "state"), os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -226,13 +226,13 @@ func (s *Spool) State() *State { return s.state }
 func (s *Spool) Close() error { return nil }
 
 // Current reports whether the state's file is still the one in the directory, and
-// not lost. If the spool was deleted or replaced, it marks the state as lost, so
+// not lost. If the spool was deleted or replaced, or the page written over, it marks the state as lost, so
 // that recorders attach anew.
 func (s *Spool) Current() bool {
 	defer runtime.KeepAlive(s)
 	var st unix.Stat_t
 	err := unix.Stat(filepath.Join(s.dir, "state"), &st)
-	if err == nil && (st.Ino != s.ino || uint64(st.Dev) != s.dev) || err == unix.ENOENT || err == unix.ENOTDIR {
+	if s.state.validate() != nil || err == nil && (st.Ino != s.ino || uint64(st.Dev) != s.dev) || err == unix.ENOENT || err == unix.ENOTDIR {
 		s.state.SetLost()
 	}
 	return !s.state.Lost()

@@ -36,8 +36,8 @@ func TestStateOffsets(t *testing.T) {
 		"flush tickets answered with": unsafe.Offsetof(s.FlushDone), "flush tickets answered,": unsafe.Offsetof(s.FlushAnswered),
 		"log allowance": unsafe.Offsetof(s.LogAllowance), "WAL salts": unsafe.Offsetof(s.WALSalts),
 		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
-		"modification time of the database":         unsafe.Offsetof(s.WALEndedAt),
-		"[Mirror.Stamp] when the mirror was closed": unsafe.Offsetof(s.MirrorStamp), "canonical path": unsafe.Offsetof(s.PathField),
+		"modification time of the database": unsafe.Offsetof(s.WALEndedAt),
+		"what the mirror's files are like":  unsafe.Offsetof(s.MirrorStamp), "canonical path": unsafe.Offsetof(s.PathField),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)

@@ -142,7 +142,7 @@ func (a *aside) keep(b []byte, err error) *kept {
 	}
 	if a.file == nil {
 		name := filepath.Join(a.dir, "aside")
-		a.file, k.err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+		a.file, k.err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 		if k.err != nil {
 			return k
 		}

@@ -1,0 +1,97 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Somebody may put something else where a file of ours is to be: a directory, a link, a
+// FIFO, a file of another user's. None of ours waits for such a thing (files are
+// opened with O_NONBLOCK and O_NOFOLLOW), and all can be made anew.
+
+// RemoveJunk removes from the spool's directory what bears a name of ours and is not
+// what we would have made. The caller holds the lock, and has nothing else open.
+func (s *Spool) RemoveJunk() error {
+	err := removeJunk(s.dir, func(name string) (want fs.FileMode, ok bool) {
+		switch {
+		case name == "wake":
+			return fs.ModeNamedPipe, true
+		case name == "tree":
+			return fs.ModeDir, true
+		}
+		return 0, isFileOfReplicator(name)
+	})
+	if err == nil {
+		err = removeJunk(filepath.Join(s.dir, "tree"), func(string) (fs.FileMode, bool) { return 0, true })
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		wake := filepath.Join(s.dir, "wake")
+		if err = unix.Mkfifo(wake, 0o600); err == unix.EEXIST {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove junk: %w", err)
+	}
+	return nil
+}
+
+// isFileOfReplicator reports whether a file of that name is a regular one that nobody
+// but the holder of the lock makes or opens for long.
+func isFileOfReplicator(name string) bool {
+	for _, prefix := range []string{"log.", "free.", putPrefix, "source.json"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	switch strings.TrimSuffix(name, ".new") {
+	case "boot", "mirror", "dirty", "cut", "flush.json", "targets.json", "patrol.json", "copied.json", "aside":
+		return true
+	}
+	return false
+}
+
+// removeJunk removes the entries of dir that are not of the type that want says.
+func removeJunk(dir string, want func(name string) (fs.FileMode, bool)) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		mode, ok := want(e.Name())
+		if !ok {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a recorder takes and gives segments
+		} else if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if info.Mode().Type() == mode && ok && int(st.Uid) == os.Geteuid() {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceable reports whether opening or replacing name failed because of what is
+// there, which is none of ours, and is gone now.
+func replaceable(name string, err error) bool {
+	if err == nil {
+		return false
+	}
+	st, statErr := os.Lstat(name)
+	return statErr == nil && !st.Mode().IsRegular() && os.RemoveAll(name) == nil
+}
