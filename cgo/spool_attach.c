@@ -19,9 +19,6 @@ SQLITE_EXTENSION_INIT3
 #include <time.h>
 #include <unistd.h>
 
-/* The changelog's bound while no replicator takes anything from it. */
-#define LOG_ALLOWANCE ((uint64_t)64 << 20)
-
 /* Descriptors that a database which is replicated takes while there is something to
 ** do: lock, wake, mirror, dirty, database, -wal, -shm. */
 #define SPOOL_FDS 7
@@ -126,9 +123,32 @@ char *spoolPath(const char *zDir, const char *zName) {
   return 0;
 }
 
+static int isJunk(const char *z, mode_t type) {
+  struct stat s;
+  return !lstat(z, &s) && (s.st_mode & S_IFMT) != type;
+}
+
+int spoolIsJunk(const char *zDir, const char *zName, mode_t type) {
+  char *z = spoolPath(zDir, zName);
+  int rc = z && isJunk(z, type);
+  free(z);
+  return rc;
+}
+
+/* Removes what bears the name of a file of ours and is none. What cannot be removed, as
+** it is not empty, gets another name. */
+static void removeJunk(const char *z, mode_t type) {
+  char *zAway;
+  if (!isJunk(z, type) || !remove(z)) return;
+  if (asprintf(&zAway, "%s.junk-%llx", z, (unsigned long long)time(0)) < 0) return;
+  rename(z, zAway);
+  free(zAway);
+}
+
 int spoolOpen(const char *zDir, const char *zName, int flags) {
   char *z = spoolPath(zDir, zName);
-  int fd = z ? fdAboveStdio(open(z, flags | O_CLOEXEC | O_NOFOLLOW, 0600)) : -1;
+  if (z && flags & O_CREAT) removeJunk(z, S_IFREG);
+  int fd = z ? fdAboveStdio(open(z, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600)) : -1;
   free(z);
   return fd;
 }
@@ -188,7 +208,10 @@ static const char *makeDirs(const char *zDir) {
   return distrust(zDir, 0);
 }
 
-static int isLost(const SpoolState *st) { return atomic_load(&st->flags) & SPOOL_LOST; }
+/* Also a page that somebody has written over: its file is mapped, and cannot be told from ours. */
+static int isLost(const SpoolState *st) {
+  return atomic_load(&st->flags) & SPOOL_LOST || memcmp(st->magic, "VRNSTATE", 8);
+}
 
 /* Maps the state, lost or not, if it is there, of this boot and of this path. */
 static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
@@ -254,9 +277,12 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   st->cause = old && !sameFile(pId, old->dev, old->ino, old->birth) ? SPOOL_CAUSE_REPLACED : SPOOL_CAUSE_NEW;
   st->head = st->tail = firstSegment(old) << 32 | SPOOL_SEGMENT_HEADER;
   st->dbSize = -1;
-  st->logAllowance = LOG_ALLOWANCE;
+  st->logAllowance = SPOOL_LOG_ALLOWANCE;
   strncpy(st->path, zPath, sizeof st->path - 1);
   *pIno = s.st_ino;
+  char *zState = spoolPath(zDir, "state");
+  if (zState) removeJunk(zState, S_IFREG);
+  free(zState);
   if (!spoolRename(zDir, "state.new", "state") && isState(zDir, s.st_ino)) return st;
   rc = errno;
   munmap(st, SPOOL_STATE_BYTES);
@@ -267,6 +293,7 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
 static int makeWake(const char *zDir) {
   char *z = spoolPath(zDir, "wake");
   if (!z) return ENOMEM;
+  removeJunk(z, S_IFIFO);
   int rc = mkfifo(z, 0600) && errno != EEXIST ? errno : 0;
   free(z);
   return rc;

@@ -7,6 +7,7 @@
 #include "spool.h"
 #include "verneuil.h"
 #include "wake.h"
+#include <sys/stat.h>
 
 /* Which file stands at a path. A reused inode number has another birth time. */
 typedef struct FileIdentity {
@@ -67,6 +68,9 @@ static inline uint32_t get4(const unsigned char *a) {
 /* The same file under a descriptor above 2: somebody may write to the lower ones.
 ** Passes -1 through. */
 int fdAboveStdio(int fd);
+
+/* Does something other than a file of that type (S_IFREG) bear the name? */
+int spoolIsJunk(const char *zDir, const char *zName, mode_t type);
 
 /* Files in a spool's directory. The path is malloc'd; NULL, -1: see errno. */
 char *spoolPath(const char *zDir, const char *zName);

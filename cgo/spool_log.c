@@ -48,8 +48,15 @@ static void nameSegment(SegmentName z, uint64_t segNo) {
 /* A segment's file: one that the replicator has freed, or a new one with its blocks
 ** allocated. -1 and errno. */
 static int newSegment(Spool *p, const char *zSegment) {
-  for (int i = 0; i < SPOOL_FREE_FILES; i++)
-    if (!spoolRename(p->zDir, azFree[i], zSegment)) return spoolOpen(p->zDir, zSegment, O_RDWR);
+  for (int i = 0; i < SPOOL_FREE_FILES; i++) {
+    struct stat s;
+    if (spoolIsJunk(p->zDir, azFree[i], S_IFREG) || spoolRename(p->zDir, azFree[i], zSegment)) continue;
+    int fd = spoolOpen(p->zDir, zSegment, O_RDWR);
+    /* somebody may have made holes in it, or cut it */
+    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && !spoolAllocate(fd, SPOOL_SEGMENT_BYTES)) return fd;
+    if (fd >= 0) close(fd);
+    spoolUnlink(p->zDir, zSegment);
+  }
   struct rlimit r;
   if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES) {
     errno = EFBIG; /* to try would raise SIGXFSZ in the host */
@@ -133,6 +140,9 @@ static int mapSegment(Spool *p, SpoolState *st, uint64_t segNo, int isNew) {
   return 0;
 }
 
+/* A transaction has no more segments than this, whatever the state page says by now. */
+#define TXN_SEGMENTS_MAX 4096
+
 /* The transaction will not be in the log: say so now, and again at its end (I5),
 ** and give back the segments that it has filled. */
 static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
@@ -141,12 +151,13 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
   spoolRaise(t->st, cause);
   if (rc == ENOENT) atomic_fetch_or(&t->st->flags, SPOOL_LOST); /* the directory is gone */
   spoolUnmap(p);
-  for (uint64_t n = last; n > head; n--) {
+  for (uint64_t n = last; n > head && last - n < TXN_SEGMENTS_MAX; n--) {
     SegmentName z;
     nameSegment(z, n);
     spoolUnlink(p->zDir, z);
   }
-  if (rc) verneuilLog(VERNEUIL_ERROR, "%s: log: %s: the replica will be rebuilt", p->zDir, strerror(rc));
+  if (rc)
+    verneuilLog(rc == ENOENT ? VERNEUIL_WARN : VERNEUIL_ERROR, "%s: log: %s: the replica will be rebuilt", p->zDir, strerror(rc));
 }
 
 static void writeFrame(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData, uint32_t n) {
@@ -174,7 +185,7 @@ static int frameRoom(Spool *p, SpoolTxn *t, uint32_t n) {
     rc = mapSegment(p, st, segNo, OFFSET(t->end) == SPOOL_SEGMENT_HEADER);
   if (!rc && OFFSET(t->end) + length > SPOOL_SEGMENT_BYTES) {
     uint64_t used = (segNo + 1 - SEGMENT(atomic_load(&st->tail))) * (uint64_t)SPOOL_SEGMENT_BYTES;
-    if (used > st->logAllowance) {
+    if (used > st->logAllowance || used > SPOOL_LOG_ALLOWANCE) {
       lose(p, t, SPOOL_CAUSE_LOG_FULL, 0);
       return 0;
     }
