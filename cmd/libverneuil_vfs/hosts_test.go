@@ -143,6 +143,7 @@ func (s *site) ctl(args ...string) string {
 func (s *site) mustEqual(db string) {
 	s.t.Helper()
 	out := filepath.Join(s.t.TempDir(), "restored.db")
+	defer os.Remove(out)
 	s.ctl("restore", "-s", s.path(db), "-o", out)
 	got, err := os.ReadFile(out)
 	if err != nil {

@@ -7,7 +7,8 @@
 // test, about these calls (seccomp_unotify(2)). So they are counted over all threads and in
 // one order, and a call costs microseconds. Linux 5.19 or later, no privileges.
 //
-// What it cannot do: writes to mapped files are no calls; close is not asked about, as an
+// What it cannot do: writes to mapped files are no calls (mapping them is one, and so is
+// madvise(2) that populates the mapping; it has no path); close is not asked about, as an
 // error of it would leak what the kernel gives back in truth.
 //
 // The filter is installed by the test's own binary, run again, in this package's init.

@@ -92,6 +92,12 @@ func receive(socket int) (int, error) {
 	return fds[0], nil
 }
 
+// PID returns the program's process number.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
+// Kill kills the program, if it has not ended.
+func (p *Program) Kill() { p.cmd.Process.Kill() }
+
 // Wait waits for the program's end, as [exec.Cmd.Wait] does.
 func (p *Program) Wait() error {
 	err := p.cmd.Wait()

@@ -94,6 +94,7 @@ var calls = map[int32]call{
 	unix.SYS_CHMOD:           {"chmod", -1, -1, 0},
 	unix.SYS_FCHMOD:          {"fchmod", 0, -1, -1},
 	unix.SYS_MMAP:            {"mmap", 4, -1, -1},
+	unix.SYS_MADVISE:         {"madvise", -1, -1, -1},
 	unix.SYS_FLOCK:           {"flock", 0, -1, -1},
 	unix.SYS_FCNTL:           {"fcntl", 0, -1, -1},
 	unix.SYS_GETDENTS64:      {"getdents64", 0, -1, -1},
@@ -104,6 +105,7 @@ const (
 	offsetNR   = 0 // in struct seccomp_data
 	offsetArch = 4
 	offsetFD   = 48         // of mmap's descriptor, args[4]
+	offsetHow  = 32         // of madvise's advice, args[2]
 	auditArch  = 0xc000003e // x86-64
 )
 
@@ -121,6 +123,9 @@ func filter() []unix.SockFilter {
 	}
 	f = append(f, // memory without a file is not asked about
 		equal(unix.SYS_MMAP, 0, 4), load(offsetFD), equal(0xffffffff, 1, 0),
+		result(unix.SECCOMP_RET_USER_NOTIF), result(unix.SECCOMP_RET_ALLOW))
+	f = append(f, // nor advice that reads and writes nothing
+		equal(unix.SYS_MADVISE, 0, 4), load(offsetHow), equal(unix.MADV_POPULATE_WRITE, 0, 1),
 		result(unix.SECCOMP_RET_USER_NOTIF), result(unix.SECCOMP_RET_ALLOW))
 	for nr := range calls {
 		f = append(f, equal(uint32(nr), 0, 1), result(unix.SECCOMP_RET_USER_NOTIF))

@@ -1,0 +1,339 @@
+package main_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/replicate"
+	"verneuil/spool/faultcall"
+)
+
+// trialSeconds bounds a program whose calls fail: a flush that cannot answer gives up after 30.
+const trialSeconds = 100
+
+// trial is one run of a program under supervision.
+type trial struct {
+	s     *site
+	at    int // the call that is struck first, from 1; 0: none
+	every int // and of those after it, each that is so far away; 0: none
+	good  bool
+	errno syscall.Errno
+	short bool
+	kill  bool
+	late  time.Duration // how long after the call it is killed
+	ours  func(c faultcall.Call) bool
+	log   string // VERNEUIL_LOG; empty: off
+
+	calls, strikes int
+	struck         string       // the call that was struck first
+	descriptors    *descriptors // of a shell that has closed its databases; nil: nobody looks
+	target         *watcher     // nil: nobody looks
+	program        *faultcall.Program
+}
+
+func (r *trial) decide(c faultcall.Call) faultcall.Verdict {
+	r.target.called(c)
+	if !r.ours(c) {
+		return faultcall.Verdict{}
+	}
+	r.calls++
+	again := r.good || r.every > 0 && (r.calls-r.at)%r.every == 0
+	if r.at == 0 || r.calls < r.at || r.calls > r.at && !again {
+		return faultcall.Verdict{}
+	}
+	if r.struck == "" {
+		r.struck = c.String()
+	}
+	r.strikes++
+	if r.kill && r.late > 0 {
+		time.AfterFunc(r.late, r.program.Kill)
+		return faultcall.Verdict{}
+	}
+	v := faultcall.Verdict{Err: r.errno, Short: r.short, Kill: r.kill}
+	switch { // what these calls fail with
+	case r.kill:
+	case c.Name == "mmap":
+		v = faultcall.Verdict{Err: syscall.ENOMEM}
+	case c.Name == "madvise":
+		v = faultcall.Verdict{Err: syscall.EFAULT}
+	}
+	return v
+}
+
+func (r *trial) String() string {
+	what := "fails with " + r.errno.Error()
+	switch {
+	case r.kill:
+		what = fmt.Sprintf("is not survived for more than %v", r.late)
+	case r.short:
+		what = "is short"
+	}
+	switch {
+	case r.good:
+		what += ", and all later ones"
+	case r.every > 0:
+		what += fmt.Sprintf(", and each %dth after it, %d in all", r.every, r.strikes)
+	}
+	return fmt.Sprintf("call %d (%s) %s", r.at, strings.ReplaceAll(r.struck, r.s.dir, ""), what)
+}
+
+// run runs argv to its end, with input on its stdin.
+func (r *trial) run(input string, argv ...string) result {
+	r.s.t.Helper()
+	ctx, cancel := context.WithTimeout(r.s.t.Context(), trialSeconds*time.Second)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), r.s.env(), "VERNEUIL_LOG="+cmp.Or(r.log, "off"))
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if r.descriptors != nil {
+		r.descriptors.follow(ctx, r, cmd, &input, &stdout)
+	}
+	if cmd.Stdin == nil {
+		cmd.Stdin = strings.NewReader(input)
+	}
+	started := make(chan struct{})
+	p, err := faultcall.Start(cmd, func(c faultcall.Call) faultcall.Verdict {
+		<-started
+		return r.decide(c)
+	})
+	if err != nil {
+		r.s.t.Fatal(err)
+	}
+	r.program = p
+	close(started)
+	err = p.Wait()
+	if ctx.Err() != nil {
+		r.s.t.Fatalf("%v: hangs: %s%s", r, stdout.String(), stderr.String())
+	}
+	if cmd.ProcessState == nil || strings.Contains(fmt.Sprint(err), "faultcall") {
+		r.s.t.Fatalf("%v: %v", r, err)
+	}
+	if r.target != nil && r.target.err != nil {
+		r.s.t.Fatalf("%v: %v", r, r.target.err)
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// descriptors are those that a shell has when it has closed its databases: none of the
+// files in the site, once replication has sent what it has to, and how many others.
+type descriptors struct {
+	site   []string
+	others int
+}
+
+// closedMark is what the shell prints when it has closed them.
+const closedMark = "---closed---\n"
+
+// follow has cmd, a shell, end when the descriptors were looked at.
+func (d *descriptors) follow(ctx context.Context, r *trial, cmd *exec.Cmd, input *string, stdout *bytes.Buffer) {
+	*input += ".open :memory:\n.print " + closedMark
+	mark := &marked{out: stdout, seen: make(chan struct{})}
+	cmd.Stdout = mark
+	end, write, err := os.Pipe()
+	if err != nil {
+		r.s.t.Fatal(err)
+	}
+	text := *input
+	cmd.Stdin = end
+	r.s.t.Cleanup(func() { end.Close() })
+	go func() {
+		defer write.Close()
+		io.WriteString(write, text)
+		select {
+		case <-mark.seen:
+			d.look(r)
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// marked closes seen when closedMark was written, and does not keep it.
+type marked struct {
+	out  *bytes.Buffer
+	seen chan struct{}
+	once sync.Once
+}
+
+func (m *marked) Write(b []byte) (int, error) {
+	m.out.Write(b)
+	if rest, ok := bytes.CutSuffix(m.out.Bytes(), []byte(closedMark)); ok {
+		m.out.Truncate(len(rest))
+		m.once.Do(func() { close(m.seen) })
+	}
+	return len(b), nil
+}
+
+// look waits until the program has no descriptor in the site, but where replication
+// cannot come to an end.
+func (d *descriptors) look(r *trial) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
+		d.site, d.others = nil, 0
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", r.program.PID()))
+		for _, link := range links {
+			if name, err := os.Readlink(link); err != nil {
+				continue
+			} else if strings.HasPrefix(name, r.s.dir) {
+				d.site = append(d.site, strings.TrimPrefix(name, r.s.dir))
+			} else {
+				d.others++
+			}
+		}
+		if len(d.site) == 0 || r.good || time.Now().After(deadline) {
+			return
+		}
+	}
+}
+
+// leaked says what is wrong with them; calm are those of a run without faults.
+func (d *descriptors) leaked(r *trial, calm *descriptors) error {
+	slices.Sort(d.site)
+	switch {
+	case !r.good && len(d.site) > 0 || r.good && len(d.site) > 16:
+		return fmt.Errorf("descriptors are left: %q", d.site)
+	case d.others > calm.others:
+		return fmt.Errorf("%d descriptors are left, and %d without faults", d.others, calm.others)
+	}
+	for i := range d.site {
+		if i > 1 && d.site[i-2] == d.site[i] {
+			return fmt.Errorf("more and more descriptors: %q", d.site)
+		}
+	}
+	return nil
+}
+
+// watcher looks at a site's target while others work on it: nothing may dangle, ever.
+type watcher struct {
+	s        *site
+	verifier *replicate.Verifier
+	seen     string // what the manifests were when they were looked at last
+	versions int    // how many were looked at
+	err      error
+}
+
+func (s *site) watcher() *watcher { return &watcher{s: s} }
+
+// called looks whether the call before this one has changed the target.
+func (w *watcher) called(c faultcall.Call) {
+	if w != nil && w.err == nil && strings.HasPrefix(c.Path, w.s.path("store")) {
+		w.err = w.look()
+	}
+}
+
+// look verifies the newest versions, if they are not those of the last time.
+func (w *watcher) look() error {
+	manifests, err := filepath.Glob(w.s.path("store/manifests/[^.]*"))
+	if err != nil || len(manifests) == 0 {
+		return err
+	}
+	now := ""
+	for _, name := range manifests {
+		if info, err := os.Stat(name); err == nil {
+			now += fmt.Sprint(name, info.Sys().(*syscall.Stat_t).Ino, info.ModTime().UnixNano())
+		}
+	}
+	if now == w.seen {
+		return nil
+	}
+	w.seen = now
+	ctx := w.s.t.Context()
+	if w.verifier == nil {
+		target := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: w.s.path("store")}}}
+		store, err := chunkstore.Open(ctx, target, chunkstore.Options{})
+		if err != nil {
+			return err
+		}
+		w.verifier = replicate.NewVerifier(store.Targets[0], replicate.VerifyOptions{Read: true})
+	}
+	for _, name := range manifests {
+		m, err := w.verifier.Named(ctx, filepath.Base(name))
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		w.versions++
+		if faults, err := w.verifier.Verify(ctx, m); err != nil || len(faults) > 0 {
+			return errors.Join(append(faults, err)...)
+		}
+	}
+	return nil
+}
+
+// script is the input of a shell that does the workload on name.
+func (s *site) script(name string, lines []string, extension bool) string {
+	script := ".bail off\n.timeout 10000\n"
+	if extension {
+		script += ".load " + library(s.t) + "\n"
+	}
+	return script + ".open " + s.path(name) + "\n" + strings.Join(lines, "\n") + "\n"
+}
+
+// recovers checks what a run has left: the database is what the stock shell made of it, a
+// flush sends it, and what was sent is the database.
+func (s *site) recovers(what fmt.Stringer, sum string) {
+	s.t.Helper()
+	r := s.calm().run(s.script("a.db", []string{sums, "pragma verneuil_flush_replication_data;"}, true), sqliteShell(s.t), "-batch")
+	if r.stdout != sum+"1\n" || r.code != 0 {
+		s.t.Fatalf("%v: afterwards: %q, %s; want %q and a flush", what, r.stdout, r.stderr, sum)
+	}
+	if err := s.watcher().look(); err != nil {
+		s.t.Fatalf("%v: the target: %v", what, err)
+	}
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("after %v", what)
+		}
+	}()
+	s.mustEqual("a.db")
+}
+
+// calm is a trial in which nothing happens.
+func (s *site) calm() *trial {
+	return &trial{s: s, ours: func(faultcall.Call) bool { return false }, log: "warn"}
+}
+
+// anew empties the site but for its configuration.
+func (s *site) anew() {
+	s.t.Helper()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() == "verneuil.json" {
+			continue
+		}
+		if err := os.RemoveAll(s.path(e.Name())); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// same fails unless two files are equal.
+func (s *site) same(a, b string) {
+	s.t.Helper()
+	x, err := os.ReadFile(a)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if y, err := os.ReadFile(b); err != nil || !bytes.Equal(x, y) {
+		s.t.Fatalf("%s and %s differ: %v", a, b, err)
+	}
+}
+
+// touches are the calls on files of the site.
+func (s *site) touches(c faultcall.Call) bool { return strings.HasPrefix(c.Path, s.dir) }
