@@ -107,7 +107,7 @@ var spoolFiles = []string{"state", "attach", "log.*", "free.*", "wake", "lock", 
 // while somebody has, the application writes as if nothing were; and the next process that
 // opens the database sends what that is, and nothing else.
 func TestSpoolDamaged(t *testing.T) {
-	journals, some := []string{"delete"}, 9
+	journals, some := []string{"delete"}, 61
 	if os.Getenv("VERNEUIL_FAULT_STRIDE") != "" {
 		journals, some = []string{"delete", "wal", "wal+exclusive"}, 1
 	}
