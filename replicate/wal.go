@@ -53,6 +53,13 @@ type following struct {
 	size    int64  // of the database at that commit; 0 unknown
 }
 
+// stands reports whether the WAL still has the header that it had when it was opened: then
+// no frame that was read until now was written over.
+func (w *following) stands() bool {
+	now, err := spool.NewWALReader(w.file)
+	return err == nil && now.Salts == w.salts
+}
+
 func (w *following) reset() {
 	if w.file != nil {
 		w.file.Close()
@@ -199,8 +206,9 @@ type walPage struct {
 
 // readFrames applies the frames up to the last commit, at most framesMax of the WAL, and
 // returns how many: not those that are in the mirror already, by themselves or by their
-// copy (see applyCopied). A chain that breaks is no error: s.wal.applied says how far
-// it went. After an error the next call reads again what was read and is not in the mirror.
+// copy (see applyCopied). That framesMax frames are committed the caller knows, unless it is
+// allFrames. A chain that breaks is no error: s.wal.applied says how far it went. After an
+// error the next call reads again what was read and is not in the mirror.
 func (s *session) readFrames(framesMax int) (frames int, err error) {
 	var pending []walPage // of a transaction whose commit has not been read
 	defer func() {
@@ -211,6 +219,9 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 	w := &s.wal
 	w.applied = max(w.applied, s.walConsumed(w.salts))
 	before := w.applied
+	if w.reader != nil && framesMax != allFrames {
+		w.reader.Committed = framesMax
+	}
 	for w.reader != nil && w.reader.Frames() < framesMax {
 		f, err := w.reader.Next()
 		if err == io.EOF {
@@ -227,6 +238,9 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 		pending = append(pending, walPage{f.Pgno, append([]byte(nil), w.reader.Page()...)})
 		if f.Commit == 0 {
 			continue
+		}
+		if w.reader.Unsummed > 0 && !w.stands() {
+			return w.applied - before, errWALGone
 		}
 		if err := s.applyFrames(pending, int64(f.Commit)*int64(w.reader.PageBytes)); err != nil {
 			return w.applied - before, fmt.Errorf("apply WAL: %w", err)

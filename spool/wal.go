@@ -36,6 +36,16 @@ type WALReader struct {
 	PageBytes int
 	Salts     uint64 // salt-1<<32 | salt-2, as in the state page
 
+	// Committed is up to which frame the caller knows that they are committed: these are
+	// taken as SQLite's readers take them, who go by the wal-index and look at no
+	// checksum. SQLite (3.40; newer ones do not) leaves committed frames without valid checksums
+	// if a transaction writes over frames that it has spilled, goes back to a savepoint
+	// before them, and commits (wal.c, sqlite3WalSavepointUndo leaves iReCksum as it is).
+	Committed int
+	// Unsummed counts the frames that were taken so. The caller sees to it that they were not
+	// written over while they were read: then the WAL's header would be another.
+	Unsummed int
+
 	r      io.ReaderAt
 	order  binary.ByteOrder // of the words that checksums add up
 	s1, s2 uint32           // checksum of everything read so far
@@ -106,16 +116,23 @@ func (w *WALReader) Next() (WALFrame, error) {
 		}
 		return WALFrame{}, err
 	}
-	pgno := binary.BigEndian.Uint32(w.buf[0:])
-	if pgno == 0 || binary.BigEndian.Uint64(w.buf[8:]) != w.Salts {
+	pgno, salts := binary.BigEndian.Uint32(w.buf[0:]), binary.BigEndian.Uint64(w.buf[8:])
+	committed := w.frames < w.Committed
+	// Without salts are frames whose checksums SQLite meant to make at the commit.
+	if pgno == 0 || salts != w.Salts && !(committed && salts == 0) {
 		return WALFrame{}, io.EOF
 	}
 	s1, s2 := w.s1, w.s2
 	w.sum(w.buf[:8])
 	w.sum(w.buf[walFrameBytes:])
-	if w.s1 != binary.BigEndian.Uint32(w.buf[16:]) || w.s2 != binary.BigEndian.Uint32(w.buf[20:]) {
-		w.s1, w.s2 = s1, s2
-		return WALFrame{}, io.EOF
+	sum1, sum2 := binary.BigEndian.Uint32(w.buf[16:]), binary.BigEndian.Uint32(w.buf[20:])
+	if salts == 0 || w.s1 != sum1 || w.s2 != sum2 {
+		if !committed {
+			w.s1, w.s2 = s1, s2
+			return WALFrame{}, io.EOF
+		}
+		w.Unsummed++
+		w.s1, w.s2 = sum1, sum2 // what SQLite goes on from
 	}
 	w.frames++
 	return WALFrame{Pgno: pgno, Commit: binary.BigEndian.Uint32(w.buf[4:]), Offset: at + walFrameBytes}, nil
@@ -147,12 +164,14 @@ type WALView struct {
 
 // NewWALView reads r up to its last commit, or up to frame framesMax (counted
 // from 1; 0: no limit), whichever comes first. A WAL without a commit gives a view
-// of no frames.
+// of no frames. That framesMax frames are committed the caller knows (see
+// [WALReader.Committed]), and that none is written over meanwhile.
 func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 	w, err := NewWALReader(r)
 	if err != nil {
 		return nil, err
 	}
+	w.Committed = framesMax
 	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts, newest: map[uint32]int64{}}
 	pending := map[uint32]int64{}
 	for framesMax == 0 || w.Frames() < framesMax {

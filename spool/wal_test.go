@@ -96,6 +96,42 @@ func TestWALViewEqualsCheckpoint(t *testing.T) {
 	}
 }
 
+// TestWALWithoutChecksums: frames that the wal-index calls committed are taken though
+// SQLite has forgotten their checksums, and their salts; the next ones are not.
+func TestWALWithoutChecksums(t *testing.T) {
+	conn, path := openWAL(t, 512)
+	run(t, conn, "CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(2000)); UPDATE t SET x = randomblob(3000);")
+	wal := readFile(t, path+"-wal")
+	whole, err := spool.NewWALView(bytes.NewReader(wal), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const frame = 24 + 512
+	last := wal[32+(whole.Frames-1)*frame:]
+	copy(last[8:], make([]byte, 16))    // of the last frame salts and checksum
+	wal[32+(whole.Frames-3)*frame+16]++ // of the last but two the checksum
+	view, err := spool.NewWALView(bytes.NewReader(wal), whole.Frames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if view.Frames != whole.Frames || !bytes.Equal(overlay(t, nil, wal, view), overlay(t, nil, wal, whole)) {
+		t.Errorf("%d committed frames were read, want %d", view.Frames, whole.Frames)
+	}
+	for committed, want := range map[int]int{0: whole.Frames - 3, whole.Frames - 1: whole.Frames - 1, whole.Frames + 9: whole.Frames} {
+		reader, err := spool.NewWALReader(bytes.NewReader(wal))
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader.Committed = committed
+		for err == nil {
+			_, err = reader.Next()
+		}
+		if err != io.EOF || reader.Frames() != want || (reader.Unsummed > 0) != (committed > 0) {
+			t.Errorf("%d committed: %d frames, %d without a checksum, %v; want %d", committed, reader.Frames(), reader.Unsummed, err, want)
+		}
+	}
+}
+
 func TestWALViewStopsAtTheLastCommit(t *testing.T) {
 	conn, path := openWAL(t, 4096)
 	run(t, conn, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES (1);")
