@@ -165,7 +165,7 @@ func recoverDatabase(ctx context.Context, path string) error {
 }
 
 // walTries bounds how often a wal-index that is being written is read again.
-const walTries = 1000
+const walTries = 100
 
 func (p *pinned) overlayWAL() error {
 	var err error
@@ -179,13 +179,17 @@ func (p *pinned) overlayWAL() error {
 	frames := 0
 	if p.shm, err = os.Open(p.path + "-shm"); err == nil {
 		index, err := p.walIndex()
-		if err != nil {
+		switch {
+		case errors.As(err, new(*fs.PathError)):
 			return err
-		}
-		if index.Backfilled >= index.Frames {
+		case err == nil && index.Backfilled >= index.Frames:
 			return nil
+		case err == nil:
+			frames = index.Frames
 		}
-		frames = index.Frames
+		// One that is not whole nobody uses: we hold a read lock, for which SQLite has
+		// recovered it if it may write it, and if not, has taken what is valid in the WAL
+		// (wal.c, walBeginShmUnreliable). So do we.
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -197,7 +201,7 @@ func (p *pinned) overlayWAL() error {
 		return fmt.Errorf("%s: %w", p.wal.Name(), err)
 	}
 	if frames != 0 && view.Frames != frames {
-		return fmt.Errorf("%s: %d valid frames, but the wal-index says %d", p.wal.Name(), view.Frames, frames)
+		return fmt.Errorf("%s: %d frames, but the wal-index says %d", p.wal.Name(), view.Frames, frames)
 	}
 	if view.Frames > 0 {
 		p.view, p.size = view, int64(view.Pages)*int64(view.PageBytes)

@@ -124,6 +124,44 @@ func TestPinWAL(t *testing.T) {
 	}
 }
 
+// TestPinUnreliableIndex: a wal-index is damaged and may not be written, so that SQLite does
+// not recover it. (To root everything is permitted: what SQLite does is left out here.)
+func TestPinUnreliableIndex(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	execute(t, openTest(t, path), "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(9000));")
+	want := checkpointed(t, path)
+	for name, damage := range map[string]func([]byte) []byte{
+		"header":  func(b []byte) []byte { copy(b, []byte{1, 2, 3, 4}); return b },
+		"zeros":   func(b []byte) []byte { clear(b); return b },
+		"nothing": func(b []byte) []byte { return nil },
+	} {
+		copied := filepath.Join(t.TempDir(), "b.db")
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			b, err := os.ReadFile(path + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if suffix == "-shm" {
+				b = damage(b)
+			}
+			if err := os.WriteFile(copied+suffix, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := &pinned{path: copied}
+		t.Cleanup(func() { p.Close() })
+		var err error
+		if p.file, err = os.Open(copied); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.overlayWAL(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if !bytes.Equal(content(t, p), want) {
+			t.Errorf("%s: not the database as checkpointed", name)
+		}
+	}
+}
+
 func TestPinLeavesTheDatabaseAlone(t *testing.T) {
 	for _, mode := range []string{"WAL", "DELETE", "PERSIST"} {
 		t.Run(mode, func(t *testing.T) {
