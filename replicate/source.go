@@ -1,6 +1,8 @@
 package replicate
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,18 +33,28 @@ type holed interface {
 // as in its process it may be configured for one thread, be shut down, or be
 // counting. A process that closes any descriptor of a file loses all POSIX locks
 // that it has on the file, SQLite's too: who closes a SourceFile sees to it that
-// there are none.
+// there are none (see CloseUnused).
 type SourceFile struct{ f *os.File }
 
 var _ Source = (*SourceFile)(nil)
 
 // OpenSourceFile opens the database file at path.
 func OpenSourceFile(path string) (*SourceFile, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // whatever stands there: do not wait for it
+	f, err := openForReading(path, 0)
 	if err != nil {
 		return nil, err
 	}
 	return &SourceFile{f}, nil
+}
+
+// openForReading opens the file at path; whatever stands there, it does not wait for it. But
+// for a lease (see unused), which only regular files have.
+func openForReading(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	if errors.Is(err, unix.EAGAIN) {
+		return os.OpenFile(path, os.O_RDONLY|flags, 0)
+	}
+	return f, err
 }
 
 // SQLite's lock bytes (os.h): PENDING, RESERVED, and after them the range that
@@ -101,3 +113,41 @@ func (s *SourceFile) conflict(kind int16, start, n int64) (bool, error) {
 }
 
 func (s *SourceFile) Close() error { return s.f.Close() }
+
+// CloseUnused closes the file, unless a connection, of whatever process, has it open: one
+// that holds no lock now may take one before it is closed. It reports whether it did.
+func (s *SourceFile) CloseUnused() bool {
+	free, err := unused(s.f)
+	if err != nil { // no leases here, or the file is another user's
+		locked, lockErr := s.Locked()
+		free = !locked && lockErr == nil
+	}
+	return free && s.f.Close() == nil
+}
+
+// unused reports whether nobody but f has its file open: then a write lease can be had
+// (fcntl(2)), which is given back at once. Who opens the file meanwhile waits until it
+// is; a lease that stayed until the close would not end with it in a process that has forked.
+func unused(f *os.File) (bool, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var leaseErr error
+	err = raw.Control(func(fd uintptr) {
+		// Who opens the file meanwhile also makes a signal, by default one that kills.
+		if _, leaseErr = unix.FcntlInt(fd, unix.F_SETSIG, int(unix.SIGURG)); leaseErr != nil {
+			return
+		}
+		if _, leaseErr = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_WRLCK); leaseErr == nil {
+			_, leaseErr = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
+		}
+	})
+	switch err = cmp.Or(err, leaseErr); {
+	case errors.Is(err, unix.EAGAIN):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("lease %s: %w", f.Name(), err)
+	}
+	return true, nil
+}

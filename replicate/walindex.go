@@ -36,7 +36,7 @@ var indexes struct {
 func openIndex(path string) (*os.File, error) {
 	indexes.Lock()
 	defer indexes.Unlock()
-	indexes.moved = slices.DeleteFunc(indexes.moved, func(f *os.File) bool { return nameless(f) && f.Close() == nil })
+	indexes.moved = slices.DeleteFunc(indexes.moved, func(f *os.File) bool { return closeNameless(f) })
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -47,16 +47,14 @@ func openIndex(path string) (*os.File, error) {
 			return old, nil
 		}
 		delete(indexes.open, path)
-		if nameless(old) {
-			old.Close()
-		} else {
+		if !closeNameless(old) {
 			indexes.moved = append(indexes.moved, old)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := openForReading(path, syscall.O_NOFOLLOW)
 	if err != nil {
 		return nil, err
 	}
@@ -71,15 +69,15 @@ func openIndex(path string) (*os.File, error) {
 func forgetIndex(path string) {
 	indexes.Lock()
 	defer indexes.Unlock()
-	if f := indexes.open[path]; f != nil && nameless(f) {
+	if f := indexes.open[path]; f != nil && closeNameless(f) {
 		delete(indexes.open, path)
-		f.Close()
 	}
 }
 
-// nameless reports whether f's file is deleted, and no connection uses it: one may have
-// it open when somebody else deletes it.
-func nameless(f *os.File) bool {
+// closeNameless closes f if its file is deleted, and no connection uses it: one may have
+// it open when somebody else deletes it. It reports whether it did. Nobody can open it any more, so
+// what it finds unused stays so.
+func closeNameless(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil {
 		return false
@@ -88,10 +86,14 @@ func nameless(f *os.File) bool {
 	if !ok || sys.Nlink != 0 {
 		return false
 	}
-	// From WAL_WRITE_LOCK to the byte that each connection locks shared (os_unix.c,
-	// UNIX_SHM_BASE and UNIX_SHM_DMS).
-	locked, err := (&SourceFile{f}).conflict(unix.F_WRLCK, 120, 9)
-	return err == nil && !locked
+	free, err := unused(f)
+	if err != nil {
+		// From WAL_WRITE_LOCK to the byte that each connection locks shared (os_unix.c,
+		// UNIX_SHM_BASE and UNIX_SHM_DMS).
+		locked, lockErr := (&SourceFile{f}).conflict(unix.F_WRLCK, 120, 9)
+		free = !locked && lockErr == nil
+	}
+	return free && f.Close() == nil
 }
 
 // openCommitted begins to read the database's WAL, and returns how many of its

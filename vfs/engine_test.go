@@ -1,10 +1,13 @@
 package vfs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"verneuil/spool"
 )
@@ -38,5 +41,60 @@ func TestReplicatorsGetTheConfiguration(t *testing.T) {
 		if o.ManifestInterval != want.interval || o.PatrolPeriod != want.period || o.Concurrency != want.concurrency || o.Host != want.host {
 			t.Errorf("%s: options %+v, want %+v", text, o, want)
 		}
+	}
+}
+
+// TestLeaveFiles: a database is closed here, and another VFS of this process has it open: its
+// locks are the process's, and end with any descriptor that is closed.
+func TestLeaveFiles(t *testing.T) {
+	e := &Engine{served: map[string]*service{}, left: map[string][]*source{}}
+	dir, files := t.TempDir(), []*source{}
+	path := func(n int) string { return filepath.Join(dir, fmt.Sprint(n)) }
+	open := func(n int) *os.File {
+		t.Helper()
+		f, err := os.OpenFile(path(n), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	leave := func(n int) {
+		t.Helper()
+		s := &service{}
+		if _, err := e.openSource(s, path(n)); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, s.files...)
+		e.leaveFiles(path(n), s)
+	}
+	isOpen := func(n int) bool { _, err := files[n].Stat(); return err == nil }
+
+	theirs := open(0)
+	leave(0)
+	if !isOpen(0) {
+		t.Fatal("a file was closed that another VFS has open")
+	}
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: 0x40000002, Len: 510}
+	if err := unix.FcntlFlock(theirs.Fd(), unix.F_SETLK, &lock); err != nil {
+		t.Fatal(err)
+	}
+	open(1).Close()
+	leave(1)
+	if locked, err := files[0].Locked(); !locked || err != nil || isOpen(1) {
+		t.Fatalf("locked: %v, %v; the other file is open: %v", locked, err, isOpen(1))
+	}
+	theirs.Close()
+	open(2)
+	leave(2)
+	if isOpen(0) || !isOpen(2) {
+		t.Fatalf("open: %v, %v; want only the second", isOpen(0), isOpen(2))
+	}
+	for n := 3; n < 3+leftMost; n++ {
+		open(n)
+		leave(n)
+	}
+	if left := len(e.left); left != leftMost {
+		t.Errorf("%d files are left open, want %d", left, leftMost)
 	}
 }

@@ -43,11 +43,14 @@ func (e *Engine) openSource(s *service, path string) (replicate.Source, error) {
 	return opened, nil
 }
 
+// leftMost is how many files may stay open because somebody else has them open. Of more,
+// those are closed that nobody has locked.
+const leftMost = 64
+
 // leaveFiles closes the files of s, the service of dir that has ended, and those
 // that others have left: but not while the database is open again, nor while
-// somebody has locked the file, perhaps a connection that does not use our VFS.
-// That it asks for locks first, and then closes, is what SQLite does too
-// (os_unix.c, unixClose).
+// anybody else has the file open, perhaps by another VFS of this process: whose locks
+// would be dropped, also those that it takes between a look at them and the close.
 func (e *Engine) leaveFiles(dir string, s *service) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -57,14 +60,21 @@ func (e *Engine) leaveFiles(dir string, s *service) {
 		e.left[dir] = append(e.left[dir], s.files...)
 	}
 	s.files = nil
+	n := 0
+	for _, files := range e.left {
+		n += len(files)
+	}
 	for dir, files := range e.left {
 		e.left[dir] = slices.DeleteFunc(files, func(f *source) bool {
-			locked, err := f.Locked()
-			if locked || err != nil {
-				return false
+			closed := f.CloseUnused()
+			if !closed && n > leftMost {
+				locked, err := f.Locked()
+				closed = !locked && err == nil && f.SourceFile.Close() == nil
 			}
-			f.SourceFile.Close()
-			return true
+			if closed {
+				n--
+			}
+			return closed
 		})
 		if len(e.left[dir]) == 0 {
 			delete(e.left, dir)
