@@ -4,7 +4,8 @@
 // build.sh gets SQLite's source from the distribution and builds testfixture,
 // mptester and threadtest3 with init.c linked in, so that one binary is stock, or
 // loads the extension, as the environment says; its child processes likewise.
-// suites.tcl lists and runs the TCL tests.
+// suites.tcl lists and runs the TCL tests. Of mptest's scripts, copies are run, in which
+// a line is left out that would end them for any VFS but "unix" (copyScripts).
 //
 // An item is one test file of one suite (a permutation), or one script of mptest in one
 // journal mode, or one test of threadtest3. It runs twice, each time in a process

@@ -60,6 +60,9 @@ func (r *runner) all(ctx context.Context, t *tally, short bool, only string, job
 	if err := os.Chmod(r.work, 0o711); err != nil {
 		return false, err
 	}
+	if err := r.copyScripts(filepath.Join(r.work, "mptest")); err != nil {
+		return false, err
+	}
 	r.dropRoot(ctx, asRoot)
 	todo, err := items(ctx, r.programs, short)
 	if err != nil {

@@ -173,7 +173,7 @@ func (r *runner) exec(ctx context.Context, dir string, env []string, args ...str
 
 var (
 	summary = regexp.MustCompile(`(?m)^(?:Summary: )?(\d+) errors out of (\d+) tests`)
-	passing = regexp.MustCompile(`(?m)^(\S+)\.\.\. Ok$`)
+	passing = regexp.MustCompile(`(?m)^\.*([^\s.]\S*)\.\.\. Ok$`) // threads write dots before
 	failing = regexp.MustCompile(`(?m)^! (\S+) expected: |^!Failures on these tests:(.*)$`)
 	logged  = regexp.MustCompile(`level=ERROR msg=.*`)
 )
