@@ -273,10 +273,9 @@ func refuse(path string) error {
 	if err != nil {
 		return nil // there is none, or it is no file of ours
 	}
-	defer unix.Close(fd) // and with it the lease
-	// A lease for writing is given to who alone has the file open; where there are no
-	// leases, or not for us, another error says so.
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err == unix.EAGAIN {
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if free, err := unused(f); err == nil && !free { // an error: there are no leases, or not for us
 		return errors.New("another process has the file open: end it first, or move the file away")
 	}
 	return nil
