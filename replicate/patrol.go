@@ -221,6 +221,13 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // slice is a part of a patrol, on its way. It shares nothing that changes.
 type slice struct {
 	t       *chunkstore.Target

@@ -136,6 +136,80 @@ func (c *skewedClock) after(d time.Duration) <-chan time.Time {
 	return ch
 }
 
+// countedClock counts the waits that are over before they begin.
+type countedClock struct {
+	skewedClock
+	atOnce atomic.Int64
+}
+
+func (c *countedClock) after(d time.Duration) <-chan time.Time {
+	if d <= 0 {
+		c.atOnce.Add(1)
+	}
+	return c.skewedClock.after(d)
+}
+
+// TestNothingSpins: what waits for a target, or for the next cut, keeps no processor busy.
+func TestNothingSpins(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fail func(w *world, clock *countedClock, r *Replicator) (mend func())
+	}{
+		{"a target does not answer at first", func(w *world, _ *countedClock, r *Replicator) func() {
+			asked, release := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			w.manifests[1].setFault(func(string, string) error {
+				once.Do(func() { close(asked) })
+				<-release
+				return nil
+			})
+			w.run(r)
+			<-asked
+			w.until("the other one has answered", func() bool { _, gets := w.manifests[0].calls(); return gets > 0 })
+			return func() { close(release) }
+		}},
+		{"a target has failed", func(w *world, clock *countedClock, r *Replicator) func() {
+			failed := make(chan struct{})
+			var once sync.Once
+			w.manifests[1].setFault(func(op, _ string) error {
+				if op != "put" {
+					return nil
+				}
+				once.Do(func() { close(failed) })
+				return errors.New("not now")
+			})
+			w.run(r)
+			<-failed
+			w.until("the other one has it", func() bool { puts, _ := w.manifests[0].calls(); return puts > 0 })
+			w.transact(10)
+			w.until("applied", w.applied)
+			clock.add(10 * time.Minute) // it may be tried again, but the next cut comes first
+			return func() { w.manifests[1].setFault(nil) }
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, clock := newWorld(t, 1, 2), new(countedClock)
+			w.options = func(o *Options) { o.clock, o.ManifestInterval = clock, time.Hour }
+			w.transact(10)
+			r := w.replicator()
+			mend := test.fail(w, clock, r)
+			const rounds = 20
+			before := clock.atOnce.Load()
+			for range rounds {
+				w.transact(10)
+				w.until("applied", w.applied)
+			}
+			if n := clock.atOnce.Load() - before; n > 2*rounds {
+				t.Errorf("%d waits were over before they began", n)
+			}
+			mend()
+			w.mustFlush(r)
+			w.equal(0, "after all")
+			w.equal(1, "after all")
+		})
+	}
+}
+
 func TestPacing(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	clock := &skewedClock{}

@@ -326,21 +326,33 @@ func (s *session) resume() error {
 	return s.resumeWAL()
 }
 
-// nextTimer returns how long it is until something is due by the clock.
+// nextTimer returns how long it is until something is due by the clock. What would be due
+// but for something else that comes first must not count: its timer would end at once,
+// again and again.
 func (s *session) nextTimer() (d time.Duration, pending bool) {
 	add := func(at time.Time) {
 		if left := max(at.Sub(s.now()), 0); !pending || left < d {
 			d, pending = left, true
 		}
 	}
-	if s.applyErr != nil {
+	switch {
+	case s.applyErr != nil:
 		add(s.copyRetry)
-	}
-	if s.applyErr == nil && s.needsCut() && s.anyReady() {
-		add(s.due())
+	case s.needsCut() && (s.last != nil || s.adoptable()):
+		for _, t := range s.targets {
+			if t.known && !t.busy && t.conflict == nil {
+				add(later(s.due(), t.retry)) // which is past, or zero, unless it has failed
+			}
+		}
+	default:
+		for _, t := range s.targets {
+			if t.failed && t.known && !t.busy && t.conflict == nil && s.behind(t) {
+				add(t.retry)
+			}
+		}
 	}
 	for _, t := range s.targets {
-		if !t.busy && t.conflict == nil && t.failed && (!t.known || s.behind(t)) {
+		if t.failed && !t.known && !t.busy && t.conflict == nil {
 			add(t.retry)
 		}
 		if at, ok := s.patrolDue(t); ok {
