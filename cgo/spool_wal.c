@@ -72,9 +72,17 @@ int walUnlock(Spool *p, const volatile void *pIndex) {
   for (int i = 0; i < 48; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
   uint32_t nFrame;
   memcpy(&nFrame, a + 16, 4); /* native order, but for the salts */
-  if (!a[12] || !nFrame) return 0; /* not initialised, or no frames: nothing to publish */
+  if (!a[12]) return 0; /* not initialised */
   SpoolState *st = spoolState(p);
-  return st && publish(p, st, get8(a + 32), nFrame);
+  uint64_t salts = get8(a + 32);
+  if (st && nFrame) return publish(p, st, salts, nFrame);
+  if (st && atomic_load(&st->walSalts) == salts && WAL_FRAMES(atomic_load(&st->walPublished))) {
+    /* recovery found none of the frames valid that were committed (WALReader.Committed) */
+    spoolRaise(st, SPOOL_CAUSE_WAL);
+    atomic_store(&st->walPublished, WAL_POSITION(salts, 0));
+    spoolWake(p);
+  }
+  return 0;
 }
 
 /* The page size and salts of the WAL as it is in the file. 0 if there is none. */

@@ -195,8 +195,8 @@ func (s *session) answer() {
 // assure asks suspect, and reports whether a flush has ended that every target has
 // answered. If it has not, as the generation was raised, here or since the flush was asked
 // for, it waits for what is published by now: what nobody had published is of the
-// new generation. If a recorder was in the way it asks once more; should one be in the way then, too, one has ended a
-// transaction since, and found and published what suspect looks for.
+// new generation. If a recorder was in the way it asks once more; should one be in the way
+// then, too, one has ended a transaction since, and found and published what suspect looks for.
 func (s *session) assure(f *flush) (done bool, err error) {
 	f.asks--
 	switch err = s.suspect(); {
