@@ -11,8 +11,8 @@ import (
 	"verneuil/chunkstore/miniotest"
 )
 
-// nobody is another user than the one that runs the tests.
-const nobody = 65534
+// nobody is another user than the one that runs the tests, without processes: RLIMIT_NPROC counts them all.
+const nobody = 61534
 
 // TestPlantedSpool: a spool that somebody else may have planted is not used, and the
 // application is told why, and works.
