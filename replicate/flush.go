@@ -19,6 +19,7 @@ type flush struct {
 	done   chan error
 	ctx    context.Context // our own: of who waits
 	asks   int             // of suspect, that it may yet be asked
+	again  time.Time       // when it is asked next: a recorder was in the way
 }
 
 // Flush returns nil when every target holds every transaction that was published
@@ -142,6 +143,9 @@ func (s *session) suspect() error {
 	return nil
 }
 
+// askPause is how long a recorder that was in suspect's way has to end its transaction.
+const askPause = 10 * time.Millisecond
+
 // takeTickets takes what other processes have drawn.
 func (s *session) takeTickets() {
 	if s.tickets == 0 {
@@ -203,6 +207,7 @@ func (s *session) assure(f *flush) (done bool, err error) {
 	case errors.Is(err, errLost):
 		return false, nil // the next session answers
 	case errors.Is(err, errMoving):
+		f.again = s.now().Add(askPause)
 	case err != nil:
 		return true, err
 	default:

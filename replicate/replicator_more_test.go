@@ -437,6 +437,25 @@ func (c hastyClock) after(d time.Duration) <-chan time.Time {
 	return c.systemClock.after(d)
 }
 
+// TestFlushInTransaction: a flush does not wait for a transaction that is in progress,
+// nor for the time at which the session would look again by itself.
+func TestFlushInTransaction(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.options = func(o *Options) { o.clock = hastyClock{} }
+	w.transact(10)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.begin()
+	w.write(3, w.pageOf(3, 0, 7))
+	for range 3 {
+		w.mustFlush(r)
+	}
+	w.commit()
+	w.mustFlush(r)
+	w.equal(0, "after all")
+}
+
 // TestUnusableSpoolAnswersFlush: where the spool cannot be used, a flush has it tried
 // again at once, and then fails and says why; when it can, it is.
 func TestUnusableSpoolAnswersFlush(t *testing.T) {

@@ -335,6 +335,11 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 			d, pending = left, true
 		}
 	}
+	for _, f := range s.flushes {
+		if f.again.After(s.now()) { // else it waits for something else
+			add(f.again)
+		}
+	}
 	switch {
 	case s.applyErr != nil:
 		add(s.copyRetry)
