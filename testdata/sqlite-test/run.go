@@ -85,14 +85,14 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	o := parse(stdout)
+	o := parse(logLine.ReplaceAllString(stdout, ""))
 	o.elapsed, o.exit, o.output = time.Since(start), exit, stdout+"\n---- standard error:\n"+stderr
 	if ours {
 		lines, reports, err := findings(dir)
 		if err != nil {
 			return outcome{}, err
 		}
-		o.problems = append(problems(stderr), lines...)
+		o.problems = append(problems(stdout+stderr), lines...)
 		o.output += reports
 		if err := r.after(ctx, dir, env, spool, store, &o); err != nil {
 			return outcome{}, err
@@ -175,6 +175,7 @@ var (
 	summary = regexp.MustCompile(`(?m)^(?:Summary: )?(\d+) errors out of (\d+) tests`)
 	passing = regexp.MustCompile(`(?m)^\.*([^\s.]\S*)\.\.\. Ok$`) // threads write dots before
 	failing = regexp.MustCompile(`(?m)^! (\S+) expected: |^!Failures on these tests:(.*)$`)
+	logLine = regexp.MustCompile(`time=\S+ level=[A-Z]+ msg=.*\n`) // of a child: between a case's name and its Ok
 	logged  = regexp.MustCompile(`level=ERROR msg=.*`)
 )
 
