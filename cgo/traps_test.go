@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -46,6 +47,30 @@ func TestHeapIndex(t *testing.T) {
 			mustBeValid(t, w.conns[0])
 		})
 	}
+}
+
+// TestStaleIndex: with the wal-index on the heap, a -shm that somebody has left, of an earlier
+// WAL, says nothing.
+func TestStaleIndex(t *testing.T) {
+	c, w := comparing(t, "wal")
+	stale, err := os.ReadFile(w.path + "-shm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeConn(t, c)
+	if err := os.WriteFile(w.path+"-shm", stale, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = open(t, w.path, "&_busy_timeout=10000&_locking=EXCLUSIVE")
+	w.conns[0] = c
+	for range 3 {
+		for range 3 {
+			w.insert(c)
+			w.compare()
+		}
+		mustExec(t, c, "pragma wal_checkpoint(truncate)")
+	}
+	mustBeValid(t, c)
 }
 
 // TestLeftByStock: stock SQLite was killed before we see the database for the first time.

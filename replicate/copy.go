@@ -92,7 +92,7 @@ func (s *session) baseCopy(ctx context.Context, stable bool) error {
 		return fmt.Errorf("%w: %v", errAgain, s.st.Cause())
 	}
 	s.st.MirrorGeneration.Store(c.generation)
-	s.log().Info("database copied", "bytes", s.mirror.Size(), "generation", c.generation)
+	s.log().Info("database copied", "bytes", s.mirror.Size(), "generation", c.generation, "cause", s.st.Cause())
 	return nil
 }
 

@@ -219,7 +219,11 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 	w := &s.wal
 	w.applied = max(w.applied, s.walConsumed(w.salts))
 	before := w.applied
-	if w.reader != nil && framesMax != allFrames {
+	switch {
+	case w.reader == nil:
+	case framesMax == allFrames: // a wal-index on the heap counts what its owner has published
+		w.reader.Committed = s.walPublished(w.salts)
+	default:
 		w.reader.Committed = framesMax
 	}
 	for w.reader != nil && w.reader.Frames() < framesMax {
@@ -352,7 +356,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if now.frames != allFrames && c.wal.applied < now.frames {
+	if now.frames != allFrames && c.wal.applied < now.frames || c.wal.applied < c.walPublished(c.wal.salts) {
 		return errWALGone
 	}
 	size, err := c.src.Size()

@@ -88,13 +88,15 @@ func closeNameless(f *os.File) bool {
 	}
 	free, err := unused(f)
 	if err != nil {
-		// From WAL_WRITE_LOCK to the byte that each connection locks shared (os_unix.c,
-		// UNIX_SHM_BASE and UNIX_SHM_DMS).
-		locked, lockErr := (&SourceFile{f}).conflict(unix.F_WRLCK, 120, 9)
+		locked, lockErr := indexLocked(f)
 		free = !locked && lockErr == nil
 	}
 	return free && f.Close() == nil
 }
+
+// indexLocked reports whether a connection uses the wal-index f: from WAL_WRITE_LOCK to the
+// byte that each of them locks shared (os_unix.c, UNIX_SHM_BASE and UNIX_SHM_DMS).
+func indexLocked(f *os.File) (bool, error) { return (&SourceFile{f}).conflict(unix.F_WRLCK, 120, 9) }
 
 // openCommitted begins to read the database's WAL, and returns how many of its
 // frames are committed. The WAL alone cannot tell: what a writer has left that was
@@ -102,9 +104,9 @@ func closeNameless(f *os.File) bool {
 // writes over it. A WAL that the wal-index has left behind counts as none:
 // all of it is in the database.
 //
-// Without a wal-index, and with one that is not whole, nobody is in the WAL but
-// one under locking EXCLUSIVE from its first access on; who comes next takes
-// whatever is valid.
+// Without a wal-index, and with one that is not whole, or that is another WAL's and used by
+// no connection, nobody is in the WAL but one under locking EXCLUSIVE from its first
+// access on; who comes next takes whatever is valid.
 func (s *session) openCommitted() (frames int, err error) {
 	for try := 1; ; try++ {
 		if err := s.openWAL(); err != nil {
@@ -125,6 +127,12 @@ func (s *session) openCommitted() (frames int, err error) {
 			return max(index.Frames, s.walPublished(s.wal.salts)), nil
 		case try < walTries:
 		case err == nil:
+			locked, err := indexLocked(f)
+			if err != nil {
+				return 0, fmt.Errorf("look at wal-index: %w", err)
+			} else if !locked {
+				return allFrames, nil
+			}
 			s.wal.reset()
 			return 0, nil
 		case errors.As(err, new(*fs.PathError)):

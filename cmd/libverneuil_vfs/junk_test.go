@@ -279,7 +279,7 @@ func TestSpoolReadOnly(t *testing.T) {
 				}
 				s.readOnly(journal, when, modes(0o500), modes(0o700), func() *session {
 					h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, program, lib)
-					h.must(".user 65534")
+					h.must(fmt.Sprintf(".user %d", nobody))
 					return h
 				})
 			})
