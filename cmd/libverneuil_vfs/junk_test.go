@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -279,7 +280,7 @@ func TestSpoolReadOnly(t *testing.T) {
 				}
 				s.readOnly(journal, when, modes(0o500), modes(0o700), func() *session {
 					h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, program, lib)
-					h.must(fmt.Sprintf(".user %d", nobody))
+					h.must(".user " + strconv.Itoa(nobody))
 					return h
 				})
 			})
