@@ -111,6 +111,9 @@ func (k *commitRun) litestream(s *server) error {
 	if k.commits, err = readCommits(k.out); err != nil {
 		return err
 	}
+	if len(k.commits) == 0 {
+		return errors.New("no commit in so short a time")
+	}
 	last := k.commits[len(k.commits)-1].at
 	for {
 		mu.Lock()
