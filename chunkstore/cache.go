@@ -156,15 +156,20 @@ func writeEntry(dir, name string, stored []byte) error {
 	return nil
 }
 
-// sweep removes a fill that nobody is at any more: its process was killed.
-func sweep(name string) error {
-	f, err := os.Open(name)
+// RemoveUnlocked removes a regular file that nobody has locked (flock(2)): what a process
+// was writing that was killed. One that is locked, or is gone, is no error.
+func RemoveUnlocked(name string) error {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return ignoreAbsent(err)
+		return ignoreAbsent(&fs.PathError{Op: "open", Path: name, Err: err})
 	}
-	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
-		return nil // somebody is
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &fs.PathError{Op: "fstat", Path: name, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil
 	}
 	return ignoreAbsent(os.Remove(name))
 }
@@ -199,7 +204,7 @@ func (c *cache) tidy(dir string) error {
 		}
 		name := filepath.Join(dir, e.Name())
 		if strings.HasPrefix(e.Name(), cacheTempPrefix) {
-			err = errors.Join(err, sweep(name))
+			err = errors.Join(err, RemoveUnlocked(name))
 			continue
 		}
 		files = append(files, cacheFile{name, info.ModTime(), wasUsed(info)})

@@ -230,7 +230,7 @@ func restoreTemp(dir string) (*os.File, error) {
 		return nil, err
 	}
 	for _, name := range left {
-		removeUnlocked(name)
+		chunkstore.RemoveUnlocked(name) // what cannot be removed, stays
 	}
 	for {
 		f, err := os.CreateTemp(dir, restoreTempPrefix+"*") // O_EXCL, 0600
@@ -249,19 +249,6 @@ func restoreTemp(dir string) (*os.File, error) {
 // escaped returns dir as a pattern that matches it alone.
 func escaped(dir string) string {
 	return strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[").Replace(dir)
-}
-
-// removeUnlocked removes a regular file that nobody has locked. What it cannot, stays.
-func removeUnlocked(name string) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		os.Remove(name)
-	}
 }
 
 // refuse fails if what stands at path, or beside it, must not be replaced.

@@ -340,24 +340,19 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 			add(f.again)
 		}
 	}
-	switch {
-	case s.applyErr != nil:
+	if s.applyErr != nil {
 		add(s.copyRetry)
-	case s.needsCut() && (s.last != nil || s.adoptable()):
-		for _, t := range s.targets {
-			if t.known && !t.busy && t.conflict == nil {
-				add(later(s.due(), t.retry)) // which is past, or zero, unless it has failed
-			}
-		}
-	default:
-		for _, t := range s.targets {
-			if t.failed && t.known && !t.busy && t.conflict == nil && s.behind(t) {
-				add(t.retry)
-			}
-		}
 	}
+	cuts := s.applyErr == nil && s.needsCut() && (s.last != nil || s.adoptable())
 	for _, t := range s.targets {
-		if t.failed && !t.known && !t.busy && t.conflict == nil {
+		switch {
+		case t.busy || t.conflict != nil:
+		case !t.known && t.failed:
+			add(t.retry)
+		case !t.known || s.applyErr != nil:
+		case cuts:
+			add(later(s.due(), t.retry)) // which is past, or zero, unless it has failed
+		case t.failed && s.behind(t):
 			add(t.retry)
 		}
 		if at, ok := s.patrolDue(t); ok {

@@ -117,12 +117,18 @@ func (s *SourceFile) Close() error { return s.f.Close() }
 // CloseUnused closes the file, unless a connection, of whatever process, has it open: one
 // that holds no lock now may take one before it is closed. It reports whether it did.
 func (s *SourceFile) CloseUnused() bool {
-	free, err := unused(s.f)
-	if err != nil { // no leases here, or the file is another user's
-		locked, lockErr := s.Locked()
-		free = !locked && lockErr == nil
+	return closeUnused(s.f, s.Locked)
+}
+
+// closeUnused closes f if nobody else has its file open, or, where that cannot be learned
+// (no leases here, or the file is another user's), if it is not locked.
+func closeUnused(f *os.File, locked func() (bool, error)) bool {
+	free, err := unused(f)
+	if err != nil {
+		isLocked, lockErr := locked()
+		free = !isLocked && lockErr == nil
 	}
-	return free && s.f.Close() == nil
+	return free && f.Close() == nil
 }
 
 // unused reports whether nobody but f has its file open: then a write lease can be had

@@ -86,12 +86,7 @@ func closeNameless(f *os.File) bool {
 	if !ok || sys.Nlink != 0 {
 		return false
 	}
-	free, err := unused(f)
-	if err != nil {
-		locked, lockErr := indexLocked(f)
-		free = !locked && lockErr == nil
-	}
-	return free && f.Close() == nil
+	return closeUnused(f, func() (bool, error) { return indexLocked(f) })
 }
 
 // indexLocked reports whether a connection uses the wal-index f: from WAL_WRITE_LOCK to the

@@ -26,11 +26,7 @@ func (s *Spool) ReadFile(name string, bytesMax int64) ([]byte, error) {
 
 func writeFile(dir, name string, b []byte) error {
 	temp := filepath.Join(dir, name+".new")
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-	f, err := os.OpenFile(temp, flags, 0o600)
-	if replaceable(temp, err) {
-		f, err = os.OpenFile(temp, flags, 0o600)
-	}
+	f, err := openOrReplace(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

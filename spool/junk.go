@@ -86,6 +86,16 @@ func removeJunk(dir string, want func(name string) (fs.FileMode, bool)) error {
 	return nil
 }
 
+// openOrReplace opens a file of ours, in the place of whatever else bears its name.
+func openOrReplace(name string, flags int) (*os.File, error) {
+	flags |= syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	f, err := os.OpenFile(name, flags, 0o600)
+	if replaceable(name, err) {
+		f, err = os.OpenFile(name, flags, 0o600)
+	}
+	return f, err
+}
+
 // replaceable reports whether opening or replacing name failed because of what is
 // there, which is none of ours, and is gone now.
 func replaceable(name string, err error) bool {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,11 +119,7 @@ func (s *Spool) openLock() (*lockFile, error) {
 			return f, nil
 		}
 	}
-	const flags = os.O_RDWR | os.O_CREATE | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-	file, err := os.OpenFile(name, flags, 0o600)
-	if replaceable(name, err) {
-		file, err = os.OpenFile(name, flags, 0o600)
-	}
+	file, err := openOrReplace(name, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
