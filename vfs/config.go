@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/spool"
 )
 
 // Config is one parsed configuration. Build it with [ParseConfig], which fills
@@ -157,6 +158,19 @@ func (c *Config) Host() string {
 		return host
 	}
 	return "localhost"
+}
+
+// Source is what another process, or verneuilctl flush, needs to replicate the database
+// at path.
+func (c *Config) Source(path string) spool.SourceConfig {
+	return spool.SourceConfig{
+		Path:               path,
+		Host:               c.Host(),
+		Targets:            c.Targets,
+		ManifestIntervalMS: c.ManifestInterval.Milliseconds(),
+		APICallsPerSecond:  c.APICallsPerSecond,
+		UploadConcurrency:  c.UploadConcurrency,
+	}
 }
 
 // read is DESIGN's table of keys.

@@ -221,7 +221,7 @@ func (e *Engine) replicateOnce(ctx context.Context, dir string, s *service) (err
 		return err
 	}
 	defer sp.Close()
-	if err := sp.WriteSourceConfig(e.source(sp)); err != nil {
+	if err := sp.WriteSourceConfig(e.cfg.Source(sp.Path())); err != nil {
 		return err
 	}
 	r, err := replicate.New(e.options(sp, store, s))
@@ -232,18 +232,6 @@ func (e *Engine) replicateOnce(ctx context.Context, dir string, s *service) (err
 	s.r, s.err = r, nil
 	e.mu.Unlock()
 	return r.Run(ctx)
-}
-
-// source is what another process, or verneuilctl flush, needs to replicate sp.
-func (e *Engine) source(sp *spool.Spool) spool.SourceConfig {
-	return spool.SourceConfig{
-		Path:               sp.Path(),
-		Host:               e.Host(),
-		Targets:            e.cfg.Targets,
-		ManifestIntervalMS: e.cfg.ManifestInterval.Milliseconds(),
-		APICallsPerSecond:  e.cfg.APICallsPerSecond,
-		UploadConcurrency:  e.cfg.UploadConcurrency,
-	}
 }
 
 func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store, s *service) replicate.Options {
@@ -312,9 +300,9 @@ func (e *Engine) adopt(root string) {
 	}()
 	for {
 		e.forgetDead()
-		dirs, _ := filepath.Glob(filepath.Join(root, "*", "source.json"))
-		for _, f := range dirs {
-			dir := filepath.Dir(f)
+		states, _ := filepath.Glob(filepath.Join(root, "*", "state"))
+		for _, state := range states {
+			dir := filepath.Dir(state)
 			if !orphan(dir) {
 				continue
 			}

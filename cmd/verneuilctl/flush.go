@@ -26,24 +26,24 @@ func flushCommand(g *global) *cobra.Command {
 		Use:   "flush SPOOLDIR",
 		Short: "Send everything that is left in a spooling directory",
 		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir. Each
-spool remembers its targets, so no configuration is needed; credentials come
-from the environment. Succeeds only when every target has everything.`,
+spool remembers its targets, so no configuration is needed, unless a crash came before it
+was told them, or has damaged what it was told; credentials come from the environment. Succeeds only when every target has everything.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			return fail(flush(command.Context(), g.log, args[0]), "flush", args[0])
+			return fail(flush(command.Context(), g, args[0]), "flush", args[0])
 		},
 	}
 }
 
 // flush flushes each spool below root, and says so.
-func flush(ctx context.Context, log *slog.Logger, root string) error {
+func flush(ctx context.Context, g *global, root string) error {
 	dirs, err := spoolsBelow(root)
 	if err != nil {
 		return err
 	}
 	var failed []error
 	for _, dir := range dirs {
-		name, err := flushSpool(ctx, log, dir)
+		name, err := flushSpool(ctx, g, dir)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -80,19 +80,21 @@ func spoolsBelow(root string) ([]string, error) {
 }
 
 // flushSpool returns the database's path, or the spool's if it does not say.
-func flushSpool(ctx context.Context, log *slog.Logger, dir string) (name string, err error) {
+func flushSpool(ctx context.Context, g *global, dir string) (name string, err error) {
 	source, err := spool.ReadSourceConfig(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return dir, fmt.Errorf("the spool does not say where to send to: %w", err)
-	} else if err != nil {
-		return dir, err
+	if err != nil {
+		configured, ok := g.source(dir)
+		if !ok {
+			return dir, fmt.Errorf("the spool does not say where to send to (VERNEUIL_CONFIG can, if this is below its replication_spooling_dir): %w", err)
+		}
+		source = configured
 	}
 	rate := source.APICallsPerSecond
 	if rate == 0 {
 		rate = -1 // somebody waits
 	}
 	store, err := chunkstore.Open(ctx, source.Targets, chunkstore.Options{
-		CallsPerSecond: rate, Concurrency: source.UploadConcurrency, Log: log,
+		CallsPerSecond: rate, Concurrency: source.UploadConcurrency, Log: g.log,
 	})
 	if err != nil {
 		return source.Path, err
@@ -100,7 +102,7 @@ func flushSpool(ctx context.Context, log *slog.Logger, dir string) (name string,
 	defer store.Close()
 	bar := &progress{}
 	defer bar.end()
-	f := &flushing{dir: dir, source: source, store: store, log: log, progress: bar.set}
+	f := &flushing{dir: dir, source: source, store: store, log: g.log, progress: bar.set}
 	wal, err := f.settle(ctx)
 	if err != nil {
 		return source.Path, err
@@ -109,6 +111,24 @@ func flushSpool(ctx context.Context, log *slog.Logger, dir string) (name string,
 		return source.Path, f.sync(ctx)
 	}
 	return source.Path, f.replicate(ctx)
+}
+
+// source is what the configuration says of the database whose spool is in dir.
+func (g *global) source(dir string) (spool.SourceConfig, bool) {
+	config, err := g.parse()
+	if err != nil || len(config.Targets) == 0 || config.ReplicationSpoolingDir == "" {
+		return spool.SourceConfig{}, false
+	}
+	ours, err := os.Stat(config.ReplicationSpoolingDir)
+	if err != nil {
+		return spool.SourceConfig{}, false
+	}
+	theirs, err := os.Stat(filepath.Dir(dir))
+	if err != nil || !os.SameFile(ours, theirs) {
+		return spool.SourceConfig{}, false
+	}
+	path, err := spool.PathOf(dir)
+	return config.Source(path), err == nil
 }
 
 // flushing is the flush of one spool.

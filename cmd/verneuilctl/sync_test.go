@@ -281,4 +281,11 @@ func TestFlushDamagedSpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse(t, 1, []string{filepath.Dir(sources[0]), "source.json"}, "flush", s.path("spool"))
+	// A configuration of another spooling directory says nothing of this one.
+	s.configure(map[string]any{"replication_spooling_dir": t.TempDir()})
+	refuse(t, 1, []string{"source.json"}, "-c", s.config(), "flush", s.path("spool"))
+	s.configure(nil)
+	if out := must(t, "-c", s.config(), "flush", s.path("spool")); out != db+"\n" {
+		t.Errorf("flush with a configuration: %q", out)
+	}
 }
