@@ -124,8 +124,11 @@ func (s *session) suspect() error {
 	}
 	defer src.Close()
 	head := s.st.Head()
-	if s.st.Writing.Load() != 0 || head != s.st.Tail() {
+	if head != s.st.Tail() {
 		return errMoving
+	}
+	if s.st.Writing.Load() != 0 {
+		return nil // whoever writes has looked, and then set the mark; before that, nobody else may have written since
 	}
 	ours, theirs := headerOf(s.mirror), headerOf(src)
 	size, err := src.Size()
@@ -200,7 +203,7 @@ func (s *session) answer() {
 // answered. If it has not, as the generation was raised, here or since the flush was asked
 // for, it waits for what is published by now: what nobody had published is of the
 // new generation. If a recorder was in the way it asks once more; should one be in the way
-// then, too, one has ended a transaction since, and found and published what suspect looks for.
+// then, too, it has published since, and had looked itself before it first wrote.
 func (s *session) assure(f *flush) (done bool, err error) {
 	f.asks--
 	switch err = s.suspect(); {

@@ -456,6 +456,39 @@ func TestFlushInTransaction(t *testing.T) {
 	w.equal(0, "after all")
 }
 
+// TestFlushInTransactionAfterForeign: a transaction that is in progress has found a commit
+// without a recorder before it; the flush waits for that, and so for the transaction.
+func TestFlushInTransactionAfterForeign(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	var loops atomic.Int64
+	w.options = func(o *Options) {
+		o.fault = func(string) bool { loops.Add(1); return false }
+	}
+	w.transact(10)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.foreign(10)
+	w.begin()
+	var committed atomic.Bool
+	flushed := make(chan error)
+	go func() {
+		err := w.flush(r)
+		if err == nil && !committed.Load() {
+			err = errors.New("it was answered before the foreign commit was sent")
+		}
+		flushed <- err
+	}()
+	begun := loops.Load()
+	w.until("the session has looked a few times", func() bool { return loops.Load() > begun+5 })
+	committed.Store(true)
+	w.commit()
+	if err := <-flushed; err != nil {
+		t.Fatal(err)
+	}
+	w.equal(0, "after the flush")
+}
+
 // TestUnusableSpoolAnswersFlush: where the spool cannot be used, a flush has it tried
 // again at once, and then fails and says why; when it can, it is.
 func TestUnusableSpoolAnswersFlush(t *testing.T) {

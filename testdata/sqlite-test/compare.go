@@ -39,7 +39,8 @@ func compare(i item, stock, ours outcome) (verdict, []string) {
 		blame("(did not end)", ours.exit+": "+last(ours.output))
 	}
 	for _, name := range ours.failed {
-		if !slices.Contains(stock.failed, name) {
+		// Stock that has crashed says nothing of what it did not come to.
+		if !slices.Contains(stock.failed, name) && (stock.finished || stock.passed[name] > 0) {
 			blame(name, "")
 		}
 	}
