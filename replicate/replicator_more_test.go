@@ -460,15 +460,21 @@ func TestFlushInTransaction(t *testing.T) {
 // without a recorder before it; the flush waits for that, and so for the transaction.
 func TestFlushInTransactionAfterForeign(t *testing.T) {
 	w := newWorld(t, 1, 1)
-	var loops atomic.Int64
+	var copied atomic.Int64
 	w.options = func(o *Options) {
-		o.fault = func(string) bool { loops.Add(1); return false }
+		o.fault = func(at string) bool {
+			if at == "copied" {
+				copied.Add(1)
+			}
+			return false
+		}
 	}
 	w.transact(10)
 	r := w.replicator()
 	defer w.run(r)()
 	w.mustFlush(r)
 	w.foreign(10)
+	before := copied.Load()
 	w.begin()
 	var committed atomic.Bool
 	flushed := make(chan error)
@@ -479,8 +485,7 @@ func TestFlushInTransactionAfterForeign(t *testing.T) {
 		}
 		flushed <- err
 	}()
-	begun := loops.Load()
-	w.until("the session has looked a few times", func() bool { return loops.Load() > begun+5 })
+	w.until("the database is copied, but for the transaction's end", func() bool { return copied.Load() > before })
 	committed.Store(true)
 	w.commit()
 	if err := <-flushed; err != nil {
