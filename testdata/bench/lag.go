@@ -175,7 +175,7 @@ func (b *bench) contestants(rate int) []contestant {
 			all = append(all, contestant{system, interval, 0, "minio"})
 		}
 	}
-	if rate >= 1000 {
+	if rate >= 1000 && b.fullGrid {
 		all = append(all, contestant{"verneuil", 1000, 1000, "minio"})
 	}
 	return all
