@@ -35,7 +35,7 @@ func compare(i item, stock, ours outcome) (verdict, []string) {
 	if !stock.finished && len(stock.passed) == 0 || stock.killed() {
 		return unjudgeable, []string{stock.exit}
 	}
-	if stock.finished && !ours.finished {
+	if ours.killed() || stock.finished && !ours.finished {
 		blame("(did not end)", ours.exit+": "+last(ours.output))
 	}
 	for _, name := range ours.failed {

@@ -58,6 +58,7 @@ func TestCompare(t *testing.T) {
 		{"stock breaks off, ours before", ended("a... Ok\nb... Ok\n"), ended("a... Ok\n"), worse, "b passed 0 times, stock 1"},
 		{"stock breaks off, ours goes on and fails", ended("a... Ok\n"), ended("a... Ok\n! b expected: [1]\n1 errors out of 2 tests\n"), equal, ""},
 		{"stock breaks off, ours fails before", ended("a... Ok\n"), ended("! a expected: [1]\n1 errors out of 2 tests\n"), worse, "a"},
+		{"stock breaks off, ours hangs", ended("a... Ok\n"), outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}}, worse, "(did not end) killed"},
 		{"stock runs nothing", outcome{exit: "exit status 1"}, ended(output), unjudgeable, "exit status 1"},
 		{"stock hangs", outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}}, ended(output), unjudgeable, "killed"},
 		{"ours logs an error", ended(output), outcome{finished: true, passed: ended(output).passed, failed: ended(output).failed,
