@@ -86,17 +86,11 @@ func (c *cache) get(id ID) (plain []byte, ok bool) {
 }
 
 func (c *cache) read(id ID, name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrAbsent
-	} else if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	f, info, err := openObject(name)
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	if info.Size() > objectBytesMax {
 		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", ErrCorrupt, info.Size(), objectBytesMax)
 	}
@@ -110,7 +104,7 @@ func (c *cache) read(id ID, name string) ([]byte, error) {
 	}
 	if c.local() && !wasUsed(info) {
 		modified := info.ModTime()
-		if err := os.Chtimes(name, later(time.Now(), modified), modified); err != nil {
+		if err := setTimes(name, later(time.Now(), modified), modified); err != nil {
 			c.log.Debug("mark cache entry as used", "file", name, "error", err)
 		}
 	}
@@ -207,6 +201,9 @@ func (c *cache) tidy(dir string) error {
 			err = errors.Join(err, RemoveUnlocked(name))
 			continue
 		}
+		if _, err := ParseID(e.Name()); err != nil {
+			continue // none of ours to count, or to remove
+		}
 		files = append(files, cacheFile{name, info.ModTime(), wasUsed(info)})
 	}
 	excess := len(files) - c.capacity
@@ -233,7 +230,7 @@ func (c *cache) tidy(dir string) error {
 		if i < excess { // all were used: the oldest go
 			err = errors.Join(err, ignoreAbsent(os.Remove(f.name)))
 		} else {
-			err = errors.Join(err, ignoreAbsent(os.Chtimes(f.name, now, now)))
+			err = errors.Join(err, ignoreAbsent(setTimes(f.name, now, now)))
 		}
 	}
 	return err

@@ -255,3 +255,40 @@ func TestUnusableCache(t *testing.T) {
 		})
 	}
 }
+
+// TestCacheForeign: what is no file of ours in a cache is neither waited for, nor followed,
+// nor removed to make room.
+func TestCacheForeign(t *testing.T) {
+	root := t.TempDir()
+	chunks := fill(t, root+"/target", 40)
+	s := open(t, localCache(root+"/cache", 1, 10), dirTarget(t, root+"/target"))
+	shard, victim := root+"/cache/0000/", root+"/victim"
+	if err := errors.Join(os.MkdirAll(shard, 0o700), os.WriteFile(victim, []byte("precious"), 0o600),
+		os.WriteFile(shard+"letter.txt", []byte("precious"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	plants := []func(name string) error{
+		func(name string) error { return os.Symlink(victim, name) },
+		func(name string) error { return os.Link(victim, name) },
+		func(name string) error { return syscall.Mkfifo(name, 0o600) },
+		func(name string) error { return os.MkdirAll(name+"/x", 0o700) },
+	}
+	i := 0
+	for id := range chunks {
+		if i == len(plants) {
+			break
+		}
+		if err := plants[i](shard + id.String()); err != nil {
+			t.Fatal(err)
+		}
+		i++
+	}
+	for id, plain := range chunks {
+		mustGet(t, s, id, plain)
+	}
+	for _, name := range []string{victim, shard + "letter.txt"} {
+		if b, err := os.ReadFile(name); string(b) != "precious" {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}

@@ -2,9 +2,9 @@ package chunkstore
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -54,11 +55,24 @@ func (b *dirBucket) String() string { return "directory " + b.root }
 // manifest is guarded by it. A chunk is what its key says, whatever its ETag:
 // a checksum does, at 1/10 of a hash's cost.
 func (b *dirBucket) etag(body []byte) string {
+	sum := b.newSum()
+	sum.Write(body)
+	return b.etagOf(sum, int64(len(body)))
+}
+
+func (b *dirBucket) newSum() hash.Hash {
 	if b.chunks {
-		return fmt.Sprintf(`"%08x-%x"`, crc32.Checksum(body, castagnoli), len(body))
+		return crc32.New(castagnoli)
 	}
-	sum := blake3.Sum256(body)
-	return `"` + hex.EncodeToString(sum[:]) + `"`
+	return blake3.New()
+}
+
+// etagOf returns the ETag of n bytes that were written to sum.
+func (b *dirBucket) etagOf(sum hash.Hash, n int64) string {
+	if b.chunks {
+		return fmt.Sprintf(`"%x-%x"`, sum.Sum(nil), n)
+	}
+	return fmt.Sprintf(`"%x"`, sum.Sum(nil))
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -74,13 +88,27 @@ func (b *dirBucket) Get(ctx context.Context, key string, opts GetOptions) (Objec
 	return o, nil
 }
 
+// Stat reads the object, for its ETag, but does not hold it: it may be a damaged one, of
+// any length, that is to be replaced.
 func (b *dirBucket) Stat(ctx context.Context, key string) (Object, error) {
-	o, err := b.read(ctx, key, 0)
+	o, err := b.stat(ctx, key)
 	if err != nil {
 		return Object{}, b.wrap("stat", key, err)
 	}
-	o.Body = nil
 	return o, nil
+}
+
+func (b *dirBucket) stat(ctx context.Context, key string) (Object, error) {
+	name, err := b.place(key)
+	if err != nil {
+		return Object{}, err
+	}
+	if err := b.limit.take(ctx); err != nil {
+		return Object{}, err
+	}
+	o, err := b.statObject(name)
+	o.Key = key
+	return o, err
 }
 
 func (b *dirBucket) read(ctx context.Context, key string, bytesMax int64) (Object, error) {
@@ -101,20 +129,12 @@ func (b *dirBucket) readObject(name string, bytesMax int64) (Object, error) {
 	if bytesMax <= 0 {
 		bytesMax = getBytesMax
 	}
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Object{}, ErrAbsent
-	} else if err != nil {
+	f, info, err := openObject(name)
+	if err != nil {
 		return Object{}, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return Object{}, err
-	case !info.Mode().IsRegular():
-		return Object{}, fmt.Errorf("%w: %s is not a regular file", ErrCorrupt, name)
-	case info.Size() > bytesMax:
+	if info.Size() > bytesMax {
 		return Object{}, fmt.Errorf("%w: %d bytes, more than %d", ErrCorrupt, info.Size(), bytesMax)
 	}
 	body := make([]byte, info.Size())
@@ -122,6 +142,45 @@ func (b *dirBucket) readObject(name string, bytesMax int64) (Object, error) {
 		return Object{}, err
 	}
 	return Object{Body: body, Bytes: info.Size(), ETag: b.etag(body), Modified: info.ModTime()}, nil
+}
+
+// statObject is readObject without the body, of which there may be any number of bytes.
+func (b *dirBucket) statObject(name string) (Object, error) {
+	f, info, err := openObject(name)
+	if err != nil {
+		return Object{}, err
+	}
+	defer f.Close()
+	sum := b.newSum()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return Object{}, err
+	}
+	return Object{Bytes: n, ETag: b.etagOf(sum, n), Modified: info.ModTime()}, nil
+}
+
+// openObject opens the file called name for reading. It neither follows nor waits for what
+// is none of ours: a link, of whatever file, or a FIFO. (Directories may be links: an
+// operator may spread them over disks.)
+func openObject(name string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, ErrAbsent
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO): // a link; a socket, a device without a driver
+		return nil, nil, fmt.Errorf("%w: %s is not a regular file", ErrCorrupt, name)
+	case err != nil:
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %s is not a regular file", ErrCorrupt, name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
 }
 
 // Put: the file's bytes are durable before its name appears, and the name is
@@ -168,35 +227,41 @@ func (b *dirBucket) publish(ctx context.Context, key, name, temp string, cond Co
 		return err
 	}
 	defer unlock()
-	if err := b.checkCondition(name, cond); err != nil {
-		return err
+	present, err := b.present(name)
+	if err == nil {
+		err = cond.check(present)
 	}
-	if b.history {
-		if err := b.remember(key, name); err != nil {
-			return fmt.Errorf("keep the replaced version: %w", err)
-		}
+	if err == nil {
+		err = b.remember(key, name, present)
+	}
+	if err != nil {
+		return err
 	}
 	return os.Rename(temp, name)
 }
 
-func (b *dirBucket) checkCondition(name string, cond Condition) error {
+// present is statObject of what is to be replaced. Nil: there is nothing; without an ETag:
+// it is no object.
+func (b *dirBucket) present(name string) (*Object, error) {
+	o, err := b.statObject(name)
 	switch {
-	case cond.IfNone:
-		_, err := os.Lstat(name)
-		if err == nil {
-			return fmt.Errorf("%w: there is an object already", ErrConflict)
-		}
-		return ignoreAbsent(err)
-	case cond.IfMatch != "":
-		present, err := b.readObject(name, 0)
-		if errors.Is(err, ErrAbsent) {
-			return fmt.Errorf("%w: there is no object", ErrConflict)
-		} else if err != nil {
-			return err
-		}
-		if present.ETag != cond.IfMatch {
-			return fmt.Errorf("%w: ETag is %s, not %s", ErrConflict, present.ETag, cond.IfMatch)
-		}
+	case errors.Is(err, ErrAbsent):
+		return nil, nil
+	case err != nil && !errors.Is(err, ErrCorrupt):
+		return nil, err
+	}
+	return &o, nil
+}
+
+// check fails with ErrConflict if c does not hold for the present object.
+func (c Condition) check(present *Object) error {
+	switch {
+	case c.IfNone && present != nil:
+		return fmt.Errorf("%w: there is an object already", ErrConflict)
+	case c.IfMatch != "" && present == nil:
+		return fmt.Errorf("%w: there is no object", ErrConflict)
+	case c.IfMatch != "" && present.ETag != c.IfMatch:
+		return fmt.Errorf("%w: ETag is %s, not %s", ErrConflict, present.ETag, c.IfMatch)
 	}
 	return nil
 }
@@ -222,12 +287,14 @@ func (b *dirBucket) delete(ctx context.Context, key string) error {
 		return err
 	}
 	defer unlock()
-	if b.history {
-		if err := b.remember(key, name); err != nil {
-			return fmt.Errorf("keep the deleted version: %w", err)
-		}
+	present, err := b.present(name)
+	if err == nil {
+		err = b.remember(key, name, present)
 	}
-	if err := ignoreAbsent(os.Remove(name)); err != nil {
+	if err == nil {
+		err = ignoreAbsent(os.Remove(name))
+	}
+	if err != nil {
 		return err
 	}
 	return b.dirs.sync(filepath.Dir(name))
@@ -252,11 +319,20 @@ func (b *dirBucket) touch(ctx context.Context, key string) error {
 		return err
 	}
 	now := time.Now()
-	err = os.Chtimes(name, now, now)
+	err = setTimes(name, now, now)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrAbsent
 	}
 	return err
+}
+
+// setTimes is os.Chtimes, but that it does not follow a link.
+func setTimes(name string, accessed, modified time.Time) error {
+	times := []unix.Timespec{unix.NsecToTimespec(accessed.UnixNano()), unix.NsecToTimespec(modified.UnixNano())}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "utimensat", Path: name, Err: err}
+	}
+	return nil
 }
 
 // List leaves ETag empty: it would have to read every object.

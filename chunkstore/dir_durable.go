@@ -222,7 +222,7 @@ const lockPoll = 2 * time.Millisecond
 // lockDir takes dir's lock, between processes and between goroutines. Nobody
 // needs to clean up after a crash: the kernel releases it.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, dirLockName), os.O_CREATE|os.O_RDWR, filePerm)
+	f, err := os.OpenFile(filepath.Join(dir, dirLockName), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, filePerm)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}

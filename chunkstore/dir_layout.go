@@ -140,26 +140,33 @@ func yieldFile(key string, e fs.DirEntry, yield func(Object) bool) (more bool, e
 	return yield(Object{Key: key, Bytes: info.Size(), Modified: info.ModTime()}), nil
 }
 
-// remember keeps the object in the file called name, if there is one, in the
-// history of key. The caller holds the directory's lock. A crash before the
-// object is replaced leaves it in both places, which does no harm.
-func (b *dirBucket) remember(key, name string) error {
-	present, err := b.readObject(name, 0)
-	if errors.Is(err, ErrAbsent) {
+// remember keeps the present object, in the file called name, in the history of key, if
+// there are both. The caller holds the directory's lock. A crash before the object is
+// replaced leaves it in both places, which does no harm.
+func (b *dirBucket) remember(key, name string, present *Object) error {
+	if !b.history || present == nil || present.ETag == "" {
 		return nil
-	} else if err != nil {
-		return err
 	}
+	if err := b.keep(key, name, versionName(*present)); err != nil {
+		return fmt.Errorf("keep the version before: %w", err)
+	}
+	return nil
+}
+
+func (b *dirBucket) keep(key, name, version string) error {
 	dir := b.historyDir(key)
 	if err := b.dirs.ensure(dir); err != nil {
 		return err
 	}
-	version := versionName(present)
-	err = os.Link(name, filepath.Join(dir, version))
+	err := os.Link(name, filepath.Join(dir, version))
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	// No hard links here: a copy, which has the time in its name only.
+	present, err := b.readObject(name, 0)
+	if err != nil {
+		return err
+	}
 	temp, err := b.dirs.writeTemp(dir, present.Body)
 	if err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 )
 
@@ -327,4 +329,103 @@ func countUp(ctx context.Context, b chunkstore.Bucket, counts int) error {
 		}
 	}
 	return nil
+}
+
+// TestDirForeign: what is no file of ours, where one would be, is corrupt: it is neither
+// followed nor waited for, and what it leads to is neither read nor changed; a Put
+// replaces it.
+func TestDirForeign(t *testing.T) {
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	for name, plant := range map[string]func(path, victim string) error{
+		"a link": func(path, victim string) error { return os.Symlink(victim, path) },
+		"a FIFO": func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"a socket": func(path, _ string) error {
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, err := os.MkdirTemp("", "foreign") // a socket's path is short
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(root)
+			target := open(t, dirTarget(t, root+"/bucket")).Targets[0]
+			plain := []byte("chunk")
+			id, victim := chunkstore.Sum(plain), root+"/victim"
+			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, target.Manifests, "key", "manifest", chunkstore.Condition{})
+			if err := os.WriteFile(victim, chunkstore.EncodeObject(plain), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(victim, old, old); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range []string{"chunks/" + id.String()[:2] + "/" + id.String(), "manifests/key", "manifests/.lock"} {
+				path := root + "/bucket/" + file
+				if err := errors.Join(os.Remove(path), plant(path, victim)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err = target.GetChunk(t.Context(), id)
+			mustBe(t, err, chunkstore.ErrCorrupt)
+			mustSay(t, err, id.String(), "not a regular file")
+			_, err = target.Manifests.Get(t.Context(), "key", chunkstore.GetOptions{})
+			mustBe(t, err, chunkstore.ErrCorrupt)
+			target.TouchChunk(t.Context(), id)
+			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+				t.Error(err)
+			}
+			if got, err := target.GetChunk(t.Context(), id); err != nil || string(got) != "chunk" {
+				t.Errorf("put anew: %q, %v", got, err)
+			}
+			if _, err := target.Manifests.Put(t.Context(), "key", []byte("new"), chunkstore.Condition{}); err == nil && name != "a FIFO" { // that can be locked
+				t.Error("a lock that is none of ours was taken")
+			}
+			if err := os.Remove(root + "/bucket/manifests/.lock"); err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, target.Manifests, "key", "new", chunkstore.Condition{})
+			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) || info.Size() != int64(len(chunkstore.EncodeObject(plain))) {
+				t.Errorf("what the links led to was changed: %v, %v", info, err)
+			}
+		})
+	}
+}
+
+// TestDirVersionsBehindJunk: a present manifest that cannot be read hides none before it,
+// and is replaced.
+func TestDirVersionsBehindJunk(t *testing.T) {
+	root := t.TempDir()
+	b := open(t, dirTarget(t, root)).Targets[0].Manifests
+	mustPut(t, b, "key", "old", chunkstore.Condition{})
+	mustPut(t, b, "key", "new", chunkstore.Condition{})
+	if err := os.Truncate(filepath.Join(root, "manifests/key"), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	var versions []chunkstore.Object
+	if err := b.(chunkstore.Versioned).ListVersions(t.Context(), "key", func(o chunkstore.Object) bool {
+		versions = append(versions, o)
+		return true
+	}); err != nil || len(versions) != 2 {
+		t.Fatalf("%v, %v", versions, err)
+	}
+	o, err := b.(chunkstore.Versioned).GetVersion(t.Context(), "key", versions[1].Version, chunkstore.GetOptions{BytesMax: 100})
+	if err != nil || string(o.Body) != "old" {
+		t.Errorf("%q, %v", o.Body, err)
+	}
+	if _, err := b.Get(t.Context(), "key", chunkstore.GetOptions{}); !errors.Is(err, chunkstore.ErrCorrupt) {
+		t.Errorf("1 GiB: %v", err)
+	}
+	o, err = b.Stat(t.Context(), "key")
+	if err != nil || o.Bytes != 1<<30 || o.Body != nil {
+		t.Fatalf("1 GiB: %d bytes, %d of them here, %v", o.Bytes, len(o.Body), err)
+	}
+	mustPut(t, b, "key", "newest", chunkstore.Condition{IfMatch: o.ETag})
 }

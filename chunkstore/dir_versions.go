@@ -31,19 +31,23 @@ func versionTime(name string) (time.Time, bool) {
 // ListVersions of the manifests; the bucket of chunks keeps none but the present.
 //
 // A Put that runs meanwhile puts the present version into the history first, so
-// that whoever looks at the present first, and then there, misses none.
+// that whoever looks at the present first, and then there, misses none. If something else
+// stands in the place of the present, the others are listed all the same.
 func (b *dirBucket) ListVersions(ctx context.Context, key string, yield func(Object) bool) error {
 	return b.wrap("list versions of", key, b.listVersions(ctx, key, yield))
 }
 
 func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(Object) bool) error {
 	var versions []Object
-	switch present, err := b.read(ctx, key, 0); {
-	case err == nil:
-		present.Body, present.Version = nil, versionName(present)
+	present, presentErr := b.stat(ctx, key)
+	switch {
+	case presentErr == nil:
+		present.Version = versionName(present)
 		versions = append(versions, present)
-	case !errors.Is(err, ErrAbsent):
-		return err
+	case errors.Is(presentErr, ErrAbsent):
+		presentErr = nil
+	case !errors.Is(presentErr, ErrCorrupt):
+		return presentErr
 	}
 	entries, err := os.ReadDir(b.historyDir(key))
 	if ignoreAbsent(err) != nil {
@@ -66,7 +70,7 @@ func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(Obj
 			break
 		}
 	}
-	return nil
+	return presentErr
 }
 
 func (b *dirBucket) GetVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error) {
@@ -77,17 +81,20 @@ func (b *dirBucket) GetVersion(ctx context.Context, key, version string, opts Ge
 	return o, nil
 }
 
-func (b *dirBucket) getVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error) {
+func (b *dirBucket) getVersion(ctx context.Context, key, version string, opts GetOptions) (o Object, err error) {
 	modified, ok := versionTime(version)
 	if !ok {
 		return Object{}, fmt.Errorf("%w: a version's name is 20 digits, a dash and up to 16 hex digits", ErrAbsent)
 	}
-	o, err := b.read(ctx, key, opts.BytesMax)
-	if err != nil && !errors.Is(err, ErrAbsent) {
-		return Object{}, err
+	o, presentErr := b.read(ctx, key, opts.BytesMax)
+	if presentErr != nil && !errors.Is(presentErr, ErrAbsent) && !errors.Is(presentErr, ErrCorrupt) {
+		return Object{}, presentErr
 	}
-	if err != nil || versionName(o) != version {
+	if presentErr != nil || versionName(o) != version {
 		o, err = b.readObject(filepath.Join(b.historyDir(key), version), opts.BytesMax)
+		if errors.Is(err, ErrAbsent) && presentErr != nil {
+			err = presentErr // which it may have been
+		}
 		if err != nil {
 			return Object{}, err
 		}

@@ -34,6 +34,10 @@
 //	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of chunks)
 //	<each directory>/.put-<…>    a Put under way; removed after a day
 //
+// Directories may be symbolic links; in the place of a file, a link, or anything but a
+// regular file, is a damaged object. Nothing is written to a file that has a name already:
+// what stands there, under however many names, is replaced.
+//
 // A key of more than 200 bytes is cut into pieces of 200: all but the last are
 // directories and end in "~", all but the first begin with "~". No key begins
 // with ".", and none contains "/". A manifest's ETag is the quoted BLAKE3-256
@@ -103,7 +107,8 @@
 // Processes with the same num_shards may share one. Each shard holds its part of
 // the capacity, and at most 1/16 or 64 files more for each process that fills it.
 // An entry's access time, if after its modification time, says that it was read
-// since it was written or last spared from eviction, and spares it once more.
+// since it was written or last spared from eviction, and spares it once more. What is not
+// called by an ID is nobody's to count or remove.
 //
 // # Invariants
 //
