@@ -18,8 +18,8 @@ const (
 	// 60 bytes for each of its own.
 	BytesMax = 1 << 20
 
-	// fileBytesMax is SQLite's limit: 2^32-2 pages of 64 KiB, rounded up.
-	fileBytesMax = 1 << 48
+	// fileBytesMax is SQLite's limit: pages of 64 KiB. So chunks can be counted in 32 bits.
+	fileBytesMax = (1<<32 - 2) << 16
 
 	// sector is what offsets and lengths of inline pages are multiples of:
 	// SQLite's smallest page.

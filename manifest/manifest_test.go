@@ -82,7 +82,7 @@ func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 		"page size 256":        func(m *Manifest) { m.PageBytes = 256 },
 		"page size 131072":     func(m *Manifest) { m.PageBytes = 131072 },
 		"file of -1":           func(m *Manifest) { m.FileBytes = -1 },
-		"huge file":            func(m *Manifest) { m.FileBytes = 1<<48 + 1 },
+		"huge file":            func(m *Manifest) { m.FileBytes = 1<<48 - 1<<17 + 1 },
 		"levels 0":             func(m *Manifest) { m.Levels = 0 },
 		"levels 2":             func(m *Manifest) { m.Levels = 2 },
 		"no top":               func(m *Manifest) { m.Top = nil },

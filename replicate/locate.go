@@ -102,6 +102,24 @@ func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest,
 	return m, raw, newETag, nil
 }
 
+// decode is manifest.Decode, but that a host's database has no other's manifest.
+func (l *Locator) decode(stored []byte) (*manifest.Manifest, error) {
+	if l.Named() {
+		return decodeNamed(l.key, stored)
+	}
+	return manifest.Decode(stored)
+}
+
+// decodeNamed decodes the manifest that stands under key, which must be that of the
+// database that it speaks of.
+func decodeNamed(key string, stored []byte) (*manifest.Manifest, error) {
+	m, err := manifest.Decode(stored)
+	if err == nil && manifest.Name(m.Host, m.Path) != key {
+		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
+	}
+	return m, err
+}
+
 func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, error) {
 	host, path, ok := strings.Cut(rest, "/")
 	if !ok {
@@ -123,8 +141,8 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	}
 	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
 		o, _, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax}, func(body []byte) error {
-			var m *manifest.Manifest
-			return ofName(l.key, &m)(body)
+			_, err := l.decode(body)
+			return err
 		})
 		if err != nil {
 			return nil, "", fmt.Errorf("object %s: %w", l.key, err)

@@ -314,9 +314,17 @@ func TestLocateAnothersManifest(t *testing.T) {
 		if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), l.Key()) || !strings.Contains(err.Error(), store.Targets[1].Name) {
 			t.Errorf("%v", err)
 		}
+		_, _, err = l.FetchAt(t.Context(), time.Now().Add(time.Hour))
+		if !errors.Is(err, chunkstore.ErrCorrupt) || strings.Count(err.Error(), l.Key()+", version ") != 2 {
+			t.Errorf("at a time: %v", err)
+		}
 		put(1, right)
+		put(0, bad) // so that it is the newer one
 		if found, _, _, err := l.Fetch(t.Context(), ""); err != nil || found.Host != "h" {
 			t.Errorf("%+v, %v", found, err)
+		}
+		if found, _, err := l.FetchAt(t.Context(), time.Now().Add(time.Hour)); err != nil || found.Host != "h" {
+			t.Errorf("at a time: %+v, %v", found, err)
 		}
 	}
 }

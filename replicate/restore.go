@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,7 +182,7 @@ func (r *restore) advance(n int) {
 // killed restore has left in the directory is removed by the next one.
 //
 // It refuses a path beside which a rollback journal or WAL stands: SQLite would
-// take it for the restored database's and replay it. It refuses a file that a process has
+// take it for the restored database's and replay it. It refuses what [Replaceable] does, and a file that a process has
 // open, which would go on writing to what nobody sees any more, with a journal beside
 // the restored database. The caller's process must not have it open through SQLite: it
 // is opened and closed, which drops SQLite's locks (fcntl(2)).
@@ -253,7 +254,7 @@ func escaped(dir string) string {
 
 // refuse fails if what stands at path, or beside it, must not be replaced.
 func refuse(path string) error {
-	if err := refuseJournals(path); err != nil {
+	if err := cmp.Or(Replaceable(path), refuseJournals(path)); err != nil {
 		return err
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -266,6 +267,22 @@ func refuse(path string) error {
 		return errors.New("another process has the file open: end it first, or move the file away")
 	}
 	return nil
+}
+
+// Replaceable fails if path is taken by what a file that is renamed to it must not replace:
+// /dev/null would be gone, for everybody; of a symbolic link nobody knows whether it, or
+// what it leads to, is meant.
+func Replaceable(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil || info.Mode().IsRegular():
+		return nil // if it cannot be looked at, nothing can be put there either
+	case info.IsDir():
+		return fmt.Errorf("%s is a directory", path)
+	case info.Mode().Type() == fs.ModeSymlink:
+		return fmt.Errorf("%s is a symbolic link: name the file itself", path)
+	}
+	return fmt.Errorf("%s is not a regular file", path)
 }
 
 // refuseJournals fails if SQLite would find a journal for the database path.

@@ -120,6 +120,10 @@ func (s *session) contact(t *target, f *feed) {
 		t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object,
 		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
 	}
+	if times, err := timesOf(s.sp.Path()); err == nil {
+		c.chunksMax = int(times.Bytes / chunkstore.ChunkBytes)
+	}
+	c.chunksMax = 4*max(c.chunksMax, s.mirror.Chunks()) + strangeChunks
 	if s.last != nil {
 		c.last, c.lastTree = s.last, s.tree.Clone()
 	}
@@ -139,15 +143,21 @@ func (s *session) started(t *target) {
 	t.busy, t.attempt = true, s.serial
 }
 
+// strangeChunks, and four times our database, is how long a version in a target may be for
+// us to load its tree, 64 GiB: of one that was made to harm us, a few objects may stand for
+// 281 TB. Of what is longer all is put anew.
+const strangeChunks = 1 << 20
+
 // contact is a first look at a target, on its way. It shares nothing that changes.
 type contact struct {
-	t        *chunkstore.Target
-	key      string
-	etag     string // of ours, which the target may still have
-	ours     []byte
-	last     *manifest.Manifest
-	lastTree *manifest.Tree
-	object   manifest.Fetch
+	t         *chunkstore.Target
+	key       string
+	etag      string // of ours, which the target may still have
+	ours      []byte
+	chunksMax int // of a version whose tree is loaded
+	last      *manifest.Manifest
+	lastTree  *manifest.Tree
+	object    manifest.Fetch
 
 	feed        *feed // nil: nothing is put ahead
 	has         map[chunkstore.ID]bool
@@ -212,6 +222,10 @@ func (c *contact) look(ctx context.Context) error {
 	c.exists, c.etag, c.raw = true, o.ETag, o.Body
 	if c.same {
 		c.found, c.tree = c.last, c.lastTree
+		return nil
+	}
+	if c.found.Chunks() > c.chunksMax {
+		c.damaged = fmt.Errorf("%w: a database of %d bytes", chunkstore.ErrCorrupt, c.found.FileBytes)
 		return nil
 	}
 	tree := c.found.Tree()
@@ -314,15 +328,16 @@ func (s *session) compare(t *target) {
 		}
 	}
 	if len(t.missing) > 0 && had > 0 {
-		elsewhere := make(map[chunkstore.ID]bool, had)
-		for i := range had {
-			elsewhere[t.tree.At(i)] = true
+		elsewhere := make(map[chunkstore.ID]bool, len(t.missing))
+		for _, id := range t.missing {
+			elsewhere[id] = false
 		}
-		for i, id := range t.missing {
-			if elsewhere[id] {
-				delete(t.missing, i)
+		for i := range had {
+			if _, ok := elsewhere[t.tree.At(i)]; ok {
+				elsewhere[t.tree.At(i)] = true
 			}
 		}
+		maps.DeleteFunc(t.missing, func(_ int, id chunkstore.ID) bool { return elsewhere[id] })
 	}
 	t.found, t.raw, t.tree = nil, nil, nil
 	// What is missing and overridden by inline pages exists nowhere any more: the

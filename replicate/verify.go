@@ -49,19 +49,11 @@ func (v *Verifier) Objects() int { return len(v.looked) }
 // of the database that it speaks of.
 func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, error) {
 	var m *manifest.Manifest
-	_, err := v.target.GetManifest(ctx, key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, ofName(key, &m))
-	return m, err
-}
-
-// ofName decodes a manifest into m, which must be that of the database whose manifests are
-// called key.
-func ofName(key string, m **manifest.Manifest) func(body []byte) error {
-	return func(body []byte) (err error) {
-		if *m, err = manifest.Decode(body); err == nil && manifest.Name((*m).Host, (*m).Path) != key {
-			err = fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrCorrupt, (*m).Host, (*m).Path)
-		}
+	_, err := v.target.GetManifest(ctx, key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
+		m, err = decodeNamed(key, body)
 		return err
-	}
+	})
+	return m, err
 }
 
 // Verify looks for all that m names, leaves and nodes before the chunks that they

@@ -60,7 +60,7 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Mani
 	var failed []error
 	for _, bucket := range buckets {
 		v := Version{ID: id, Target: bucket.String(), bucket: bucket, key: key}
-		m, raw, err := v.fetch(ctx)
+		m, raw, err := l.fetchVersion(ctx, &v)
 		if err == nil {
 			return m, raw, nil
 		}
@@ -75,14 +75,24 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Mani
 }
 
 // FetchAt returns the manifest that was the newest at time t, of the targets that
-// can be asked. It fails with ErrNoVersion if none has one so old.
+// can be asked: where one target's is damaged or gone, another's. It fails with
+// ErrNoVersion if none has one so old.
 func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifest, raw []byte, err error) {
-	versions, err := l.Versions(ctx)
-	i := slices.IndexFunc(versions, func(v Version) bool { return !v.Stored.After(t) })
-	switch {
-	case i >= 0:
-		return versions[i].fetch(ctx)
-	case err != nil:
+	versions, listErr := l.Versions(ctx)
+	var failed []error
+	asked := make(map[string]bool) // targets; one with a damaged version is not asked for an older one
+	for _, v := range versions {
+		if v.Stored.After(t) || asked[v.Target] {
+			continue
+		}
+		asked[v.Target] = true
+		m, raw, err := l.fetchVersion(ctx, &v)
+		if err == nil {
+			return m, raw, nil
+		}
+		failed = append(failed, err)
+	}
+	if err := errors.Join(append(failed, listErr)...); err != nil {
 		return nil, nil, err
 	}
 	oldest := "there is none at all"
@@ -92,12 +102,12 @@ func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifes
 	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano), ErrNoVersion, oldest)
 }
 
-func (v *Version) fetch(ctx context.Context) (*manifest.Manifest, []byte, error) {
+func (l *Locator) fetchVersion(ctx context.Context, v *Version) (*manifest.Manifest, []byte, error) {
 	o, err := v.bucket.GetVersion(ctx, v.key, v.ID, chunkstore.GetOptions{BytesMax: manifest.BytesMax})
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := manifest.Decode(o.Body)
+	m, err := l.decode(o.Body)
 	if err != nil {
 		return nil, nil, fmt.Errorf("manifest %s, version %s in %s: %w", v.key, v.ID, v.Target, err)
 	}

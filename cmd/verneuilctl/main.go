@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -72,7 +73,8 @@ func fail(err error, doing ...string) error {
 	return &failure{strings.Join(doing, " "), err}
 }
 
-// oneLine joins the lines of a message: errors.Join and some libraries make several.
+// oneLine joins the lines of a message: errors.Join and some libraries make several. Names
+// in it may be anybody's: they do not speak to the terminal.
 func oneLine(message string) string {
 	var lines []string
 	for line := range strings.Lines(message) {
@@ -80,7 +82,15 @@ func oneLine(message string) string {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, "; ")
+	var b strings.Builder
+	for _, r := range strings.Join(lines, "; ") {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // global holds the flags of all commands.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/term"
+
+	"verneuil/replicate"
 )
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -13,6 +15,9 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 // writeWhole writes the file path so that it appears whole or not at all:
 // temporary file, fsync, rename, fsync of the directory.
 func writeWhole(path string, content []byte) error {
+	if err := replicate.Replaceable(path); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".verneuilctl-*")
 	if err != nil {
 		return err

@@ -150,5 +150,5 @@ func (v *verification) version(ctx context.Context, name string, m *manifest.Man
 
 func (v *verification) found(name string, fault error) {
 	v.faults++
-	fmt.Printf("%s: %s: %s\n", v.target.Name, name, oneLine(fault.Error()))
+	fmt.Println(oneLine(v.target.Name + ": " + name + ": " + fault.Error()))
 }
