@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,6 +200,7 @@ func (s *site) shell(db string, env ...string) *session {
 type result struct {
 	stdout, stderr string
 	code           int
+	bytes          int64 // of memory, at most
 }
 
 // run runs argv to its end, with env on top of the test's environment.
@@ -214,7 +216,8 @@ func run(t *testing.T, env []string, argv ...string) result {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v", strings.Join(argv, " "), err)
 	}
-	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
+	rusage := command.ProcessState.SysUsage().(*syscall.Rusage)
+	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode(), rusage.Maxrss << 10}
 }
 
 // session is a program that reads lines, as the sqlite3 shell does.

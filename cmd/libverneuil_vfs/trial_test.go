@@ -133,7 +133,7 @@ func (r *trial) run(input string, argv ...string) result {
 	if r.target != nil && r.target.err != nil {
 		r.s.t.Fatalf("%v: %v", r, r.target.err)
 	}
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return result{stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
 }
 
 // descriptors are those that a shell has when it has closed its databases: none of the
