@@ -67,8 +67,8 @@ var errMoved = errors.New("replication moved")
 // flushHere flushes with the session that we are.
 func (s *session) flushHere(ctx context.Context) error {
 	f := &flush{done: make(chan error, 1), ctx: ctx}
-	if !s.send(func() { s.addFlush(f) }) {
-		return errMoved
+	if err := s.request(ctx, func() { s.addFlush(f) }); err != nil {
+		return err
 	}
 	select {
 	case err := <-f.done:

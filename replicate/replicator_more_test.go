@@ -494,6 +494,25 @@ func TestFlushInTransactionAfterForeign(t *testing.T) {
 	w.equal(0, "after the flush")
 }
 
+// TestFlushGivesUp: who asks for a flush waits no longer than it wants to, also while
+// the first copy of the database waits for a transaction.
+func TestFlushGivesUp(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.transact(10)
+	w.begin()
+	r := w.replicator()
+	defer w.run(r)()
+	w.until("the copy waits", func() bool { return r.Status().State == "waiting for a transaction to end" })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.Flush(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("flush: %v", err)
+	}
+	w.commit()
+	w.mustFlush(r)
+	w.equal(0, "after the transaction")
+}
+
 // TestUnusableSpoolAnswersFlush: where the spool cannot be used, a flush has it tried
 // again at once, and then fails and says why; when it can, it is.
 func TestUnusableSpoolAnswersFlush(t *testing.T) {

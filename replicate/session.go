@@ -373,6 +373,19 @@ func (s *session) send(f func()) bool {
 	}
 }
 
+// request is send for who waits no longer than ctx lasts: a base copy takes its time, and
+// may wait for a transaction to end. It fails with errMoved if the session has ended.
+func (s *session) request(ctx context.Context, f func()) error {
+	select {
+	case s.events <- f:
+		return nil
+	case <-s.ended:
+		return errMoved
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (s *session) now() time.Time { return s.r.o.clock.now() }
 
 // died: has a test named this point?

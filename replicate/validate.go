@@ -53,8 +53,8 @@ func (r *Replicator) Verify(ctx context.Context) error {
 // do runs f in the session's goroutine. It fails with errMoved if the session ends.
 func (s *session) do(ctx context.Context, f func(context.Context) error) error {
 	done := make(chan error, 1)
-	if !s.send(func() { done <- guarded(func() error { return f(ctx) })() }) {
-		return errMoved
+	if err := s.request(ctx, func() { done <- guarded(func() error { return f(ctx) })() }); err != nil {
+		return err
 	}
 	select {
 	case err := <-done:
