@@ -169,13 +169,14 @@ func (c *copying) begin(ctx context.Context) error {
 			break // a busy writer: the times will not be asked for
 		}
 	}
-	if free {
-		reserved, err := c.src.Reserved()
-		if err != nil {
-			return fmt.Errorf("look at locks: %w", err)
-		}
-		c.clean = !reserved && c.st.Writing.Load() == 0
+	writer, err := c.src.Reserved()
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at locks: %w", err)
+	case c.endless(writer):
+		return errLeaving
 	}
+	c.clean = free && writer == 0 && c.st.Writing.Load() == 0
 	return nil
 }
 
@@ -302,6 +303,9 @@ func (c *copying) settle(ctx context.Context) error {
 		if err := c.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
 			return err
 		}
+		if writer, err := c.src.Reserved(); err == nil && c.endless(writer) {
+			return errLeaving
+		}
 		c.r.setState("waiting for a transaction to end")
 		select {
 		case <-ctx.Done():
@@ -310,6 +314,12 @@ func (c *copying) settle(ctx context.Context) error {
 		}
 		wait = min(2*wait, settleMost)
 	}
+}
+
+// endless reports whether there is a transaction that will not end any more: this process's,
+// which is leaving. writer holds RESERVED.
+func (c *copying) endless(writer int) bool {
+	return c.r.leaving.Load() && (writer == os.Getpid() || spool.Token(c.st.Writing.Load()).PID() == os.Getpid())
 }
 
 // quiet fails if somebody is writing (errBusy), or wrote without a recorder

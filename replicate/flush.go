@@ -61,6 +61,15 @@ func (r *Replicator) Flush(ctx context.Context) error {
 	}
 }
 
+// Leave is Flush by a process that ends: a base copy does not wait for a transaction of its
+// own, which ends no more.
+func (r *Replicator) Leave(ctx context.Context) error {
+	r.leaving.Store(true)
+	return r.Flush(ctx)
+}
+
+var errLeaving = errors.New("the process ends in the middle of a transaction")
+
 // errMoved: who replicates has changed; ask again.
 var errMoved = errors.New("replication moved")
 

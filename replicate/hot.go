@@ -74,7 +74,7 @@ func readJournal(path string) (*journal, error) {
 func hotJournal(path string, src Source) (hot, free bool, err error) {
 	var before *journal
 	for try := range 2 {
-		if reserved, err := src.Reserved(); err != nil || reserved {
+		if writer, err := src.Reserved(); err != nil || writer != 0 {
 			return false, false, wrap(err, "look at locks")
 		}
 		j, err := readJournal(path)
@@ -109,7 +109,7 @@ func (s *session) clearDeadWriter() error {
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer src.Close()
-	if reserved, err := src.Reserved(); err != nil || reserved {
+	if writer, err := src.Reserved(); err != nil || writer != 0 {
 		return cmp.Or(wrap(err, "look at locks"), errBusy)
 	}
 	j, err := readJournal(s.sp.Path())

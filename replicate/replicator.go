@@ -94,6 +94,7 @@ type Replicator struct {
 	key string // the manifest's
 
 	verifying atomic.Int32 // calls of Verify that wait
+	leaving   atomic.Bool  // see Leave
 	lagging   atomic.Int64 // Unix ns since when some target lacks something; 0: none does
 	counters  counters
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -511,6 +512,48 @@ func TestFlushGivesUp(t *testing.T) {
 	w.commit()
 	w.mustFlush(r)
 	w.equal(0, "after the transaction")
+}
+
+// TestLeave: a process that ends in the middle of its own transaction does not wait for
+// that to end; for another process's it does.
+func TestLeave(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		own, spill bool
+	}{{"own", true, false}, {"own, and it has written", true, true}, {"another's", false, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 1, 1)
+			w.transact(10)
+			if c.spill {
+				w.begin()
+			} else {
+				w.setReserved(true)
+			}
+			if c.own {
+				w.mu.Lock()
+				w.reserved = os.Getpid()
+				w.mu.Unlock()
+			}
+			r := w.replicator()
+			defer w.run(r)()
+			w.until("the copy waits", func() bool { return r.Status().State == "waiting for a transaction to end" })
+			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			defer cancel()
+			left := make(chan error)
+			go func() { left <- r.Leave(ctx) }()
+			if c.own {
+				if err := <-left; !errors.Is(err, errLeaving) {
+					t.Errorf("Leave: %v", err)
+				}
+				return
+			}
+			w.setReserved(false)
+			if err := <-left; err != nil {
+				t.Errorf("Leave: %v", err)
+			}
+			w.equal(0, "after the transaction")
+		})
+	}
 }
 
 // TestUnusableSpoolAnswersFlush: where the spool cannot be used, a flush has it tried

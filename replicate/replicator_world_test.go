@@ -142,7 +142,7 @@ func (b *memoryBucket) setFault(f func(op, key string) error) {
 // fileSource is a Source of a plain file.
 type fileSource struct {
 	*os.File
-	reserved func() bool
+	reserved func() (pid int)
 }
 
 func (f fileSource) Size() (int64, error) {
@@ -154,7 +154,7 @@ func (f fileSource) Size() (int64, error) {
 }
 func (f fileSource) NextData(off int64) (int64, error) { return spool.NextData(f.File, off) }
 
-func (f fileSource) Reserved() (bool, error) { return f.reserved(), nil }
+func (f fileSource) Reserved() (pid int, err error) { return f.reserved(), nil }
 
 // world is a database with its recorder, its replicators and its targets.
 type world struct {
@@ -168,7 +168,7 @@ type world struct {
 	chunks    []*memoryBucket
 	manifests []*memoryBucket
 	lock      sync.Mutex // SQLite's write lock
-	reserved  bool       // guarded by mu
+	reserved  int        // by which process; guarded by mu
 	mu        sync.Mutex
 	options   func(*Options)
 	log       *bytes.Buffer
@@ -218,17 +218,21 @@ func (w *world) source() (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fileSource{f, func() bool {
+	return fileSource{f, func() int {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.reserved
 	}}, nil
 }
 
+// setReserved has another process hold RESERVED, or none.
 func (w *world) setReserved(b bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.reserved = b
+	w.reserved = 0
+	if b {
+		w.reserved = os.Getpid() + 1
+	}
 }
 
 func (w *world) replicator() *Replicator {

@@ -17,9 +17,9 @@ type Source interface {
 	io.ReaderAt
 	// Size returns the file's length.
 	Size() (int64, error)
-	// Reserved reports whether some connection, of whatever process, holds SQLite's
-	// RESERVED lock or more.
-	Reserved() (bool, error)
+	// Reserved returns the ID of a process, one of whose connections holds SQLite's RESERVED
+	// lock or more; 0 if there is none, -1 if it cannot be told which.
+	Reserved() (pid int, err error)
 	Close() error
 }
 
@@ -84,22 +84,27 @@ func (s *SourceFile) Size() (int64, error) {
 // Reserved asks whether a read lock could be had from the RESERVED byte on:
 // readers do not mind, but whoever holds RESERVED does, and so does one who
 // holds EXCLUSIVE alone to roll back a hot journal.
-func (s *SourceFile) Reserved() (bool, error) {
+func (s *SourceFile) Reserved() (pid int, err error) {
 	return s.conflict(unix.F_RDLCK, reservedByte, 1+sharedBytes)
 }
 
 // Locked reports whether some connection, of whatever process, holds any lock.
-func (s *SourceFile) Locked() (bool, error) {
-	return s.conflict(unix.F_WRLCK, pendingByte, 2+sharedBytes)
+func (s *SourceFile) Locked() (bool, error) { return s.locked(pendingByte, 2+sharedBytes) }
+
+// locked reports whether anybody holds any lock on these bytes.
+func (s *SourceFile) locked(start, n int64) (bool, error) {
+	pid, err := s.conflict(unix.F_WRLCK, start, n)
+	return pid != 0, err
 }
 
-// conflict asks as the owner of an open file description, not as the process: for
+// conflict returns who holds a lock that one of that kind cannot be had beside; see Reserved. It
+// asks as the owner of an open file description, not as the process: for
 // that the locks of this process's own connections are somebody else's (fcntl(2)).
-func (s *SourceFile) conflict(kind int16, start, n int64) (bool, error) {
+func (s *SourceFile) conflict(kind int16, start, n int64) (pid int, err error) {
 	lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: start, Len: n}
 	raw, err := s.f.SyscallConn()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	var lockErr error
 	err = raw.Control(func(fd uintptr) { lockErr = unix.FcntlFlock(fd, unix.F_OFD_GETLK, &lock) })
@@ -107,9 +112,12 @@ func (s *SourceFile) conflict(kind int16, start, n int64) (bool, error) {
 		err = lockErr
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at locks of %s: %w", s.f.Name(), err)
+		return 0, fmt.Errorf("look at locks of %s: %w", s.f.Name(), err)
 	}
-	return lock.Type != unix.F_UNLCK, nil
+	if lock.Type == unix.F_UNLCK {
+		return 0, nil
+	}
+	return cmp.Or(int(lock.Pid), -1), nil // 0: of another PID namespace (the kernel's locks_translate_pid)
 }
 
 func (s *SourceFile) Close() error { return s.f.Close() }

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"verneuil/spool"
 )
 
@@ -91,7 +89,7 @@ func closeNameless(f *os.File) bool {
 
 // indexLocked reports whether a connection uses the wal-index f: from WAL_WRITE_LOCK to the
 // byte that each of them locks shared (os_unix.c, UNIX_SHM_BASE and UNIX_SHM_DMS).
-func indexLocked(f *os.File) (bool, error) { return (&SourceFile{f}).conflict(unix.F_WRLCK, 120, 9) }
+func indexLocked(f *os.File) (bool, error) { return (&SourceFile{f}).locked(120, 9) }
 
 // openCommitted begins to read the database's WAL, and returns how many of its
 // frames are committed. The WAL alone cannot tell: what a writer has left that was

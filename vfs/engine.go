@@ -406,7 +406,7 @@ func (e *Engine) Exit(timeout time.Duration) {
 				return
 			}
 			if err == nil {
-				err = r.Flush(ctx)
+				err = r.Leave(ctx)
 			}
 			if err != nil {
 				e.log.Warn("process ends with unsent data; verneuilctl flush sends it", "spool", dir, "error", err)

@@ -138,6 +138,24 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
+// TestExitInTransaction: a process that ends in the middle of a transaction, before its database
+// has been copied, does not wait for the transaction to end.
+func TestExitInTransaction(t *testing.T) {
+	s := dirSite(t)
+	s.stock("a.db", "create table t(a)")
+	h := start(t, []string{s.env(), "VERNEUIL_LOG=warn"}, hostProgram(t), library(t))
+	h.must(".open " + s.path("a.db"))
+	h.must("begin immediate")
+	h.must("insert into t values(1)")
+	h.send(".exit 3")
+	h.endsWith(3)
+	if log := h.stderr(); strings.Contains(log, "deadline") {
+		t.Errorf("it waited as long as it may: %s", log)
+	}
+	s.ctl("flush", s.path("spool"))
+	s.mustEqual("a.db")
+}
+
 // TestDeadlySignals: the signals that end a host end it, and what it had committed is
 // sent by verneuilctl flush.
 func TestDeadlySignals(t *testing.T) {
