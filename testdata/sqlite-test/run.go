@@ -210,13 +210,14 @@ func parse(output string) outcome {
 	return o
 }
 
-// outOfMemory are the cases that malloc_common.tcl makes by letting the 1st, 2nd, 3rd...
-// malloc fail until a run needs no more: how many there are is how often SQLite and the
-// VFS call malloc, and tells nothing. That the last one passed is what counts.
-var outOfMemory = regexp.MustCompile(`(-oom-(?:transient|persistent)|malloc\S*\.(?:transient|persistent))\.\d+`)
+// repeated are the cases that are made until one run is through: by malloc_common.tcl, which
+// lets the 1st, 2nd, 3rd... malloc fail, and by crash.test, which crashes at the 1st, 2nd,
+// 3rd... sync of a transaction of random length. How many there are is how often SQLite and the VFS
+// call malloc, or chance, and tells nothing. That none failed, and the last one passed, is what counts.
+var repeated = regexp.MustCompile(`(-oom-(?:transient|persistent)|malloc\S*\.(?:transient|persistent)|\bcrash-4\.[123])\.\d+`)
 
-// unnumbered is the name of a case without the number of the malloc that failed.
-func unnumbered(name string) string { return outOfMemory.ReplaceAllString(name, "$1.N") }
+// unnumbered is the name of a case without the number of the malloc or sync that failed.
+func unnumbered(name string) string { return repeated.ReplaceAllString(name, "$1.N") }
 
 // problems are the errors that our library has logged, each once.
 func problems(output string) []string {
