@@ -145,9 +145,12 @@ func (b *dirBucket) readObject(name string, bytesMax int64) (Object, error) {
 }
 
 // statObject is readObject without the body, of which there may be any number of bytes.
+// What is no regular file is as good as absent: a Put replaces it.
 func (b *dirBucket) statObject(name string) (Object, error) {
 	f, info, err := openObject(name)
-	if err != nil {
+	if errors.Is(err, ErrCorrupt) {
+		return Object{}, ErrAbsent
+	} else if err != nil {
 		return Object{}, err
 	}
 	defer f.Close()
@@ -240,17 +243,13 @@ func (b *dirBucket) publish(ctx context.Context, key, name, temp string, cond Co
 	return os.Rename(temp, name)
 }
 
-// present is statObject of what is to be replaced. Nil: there is nothing; without an ETag:
-// it is no object.
+// present is statObject of what is to be replaced; nil: there is nothing.
 func (b *dirBucket) present(name string) (*Object, error) {
 	o, err := b.statObject(name)
-	switch {
-	case errors.Is(err, ErrAbsent):
+	if errors.Is(err, ErrAbsent) {
 		return nil, nil
-	case err != nil && !errors.Is(err, ErrCorrupt):
-		return nil, err
 	}
-	return &o, nil
+	return &o, err
 }
 
 // check fails with ErrConflict if c does not hold for the present object.

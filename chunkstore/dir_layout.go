@@ -144,7 +144,7 @@ func yieldFile(key string, e fs.DirEntry, yield func(Object) bool) (more bool, e
 // there are both. The caller holds the directory's lock. A crash before the object is
 // replaced leaves it in both places, which does no harm.
 func (b *dirBucket) remember(key, name string, present *Object) error {
-	if !b.history || present == nil || present.ETag == "" {
+	if !b.history || present == nil {
 		return nil
 	}
 	if err := b.keep(key, name, versionName(*present)); err != nil {

@@ -31,23 +31,19 @@ func versionTime(name string) (time.Time, bool) {
 // ListVersions of the manifests; the bucket of chunks keeps none but the present.
 //
 // A Put that runs meanwhile puts the present version into the history first, so
-// that whoever looks at the present first, and then there, misses none. If something else
-// stands in the place of the present, the others are listed all the same.
+// that whoever looks at the present first, and then there, misses none.
 func (b *dirBucket) ListVersions(ctx context.Context, key string, yield func(Object) bool) error {
 	return b.wrap("list versions of", key, b.listVersions(ctx, key, yield))
 }
 
 func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(Object) bool) error {
 	var versions []Object
-	present, presentErr := b.stat(ctx, key)
-	switch {
-	case presentErr == nil:
+	switch present, err := b.stat(ctx, key); {
+	case err == nil:
 		present.Version = versionName(present)
 		versions = append(versions, present)
-	case errors.Is(presentErr, ErrAbsent):
-		presentErr = nil
-	case !errors.Is(presentErr, ErrCorrupt):
-		return presentErr
+	case !errors.Is(err, ErrAbsent):
+		return err
 	}
 	entries, err := os.ReadDir(b.historyDir(key))
 	if ignoreAbsent(err) != nil {
@@ -70,7 +66,7 @@ func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(Obj
 			break
 		}
 	}
-	return presentErr
+	return nil
 }
 
 func (b *dirBucket) GetVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error) {

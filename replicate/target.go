@@ -208,9 +208,12 @@ func (c *contact) look(ctx context.Context) error {
 		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
 	case errors.Is(err, chunkstore.ErrCorrupt):
 		c.found, c.damaged = nil, err
-		if o.ETag == "" { // it is too long to be read
+		if o.ETag == "" { // it is too long to be read, or no object at all
 			c.calls.Add(1)
-			if o, err = c.t.Manifests.Stat(ctx, c.key); err != nil {
+			o, err = c.t.Manifests.Stat(ctx, c.key)
+			if errors.Is(err, chunkstore.ErrAbsent) {
+				return nil
+			} else if err != nil {
 				return fmt.Errorf("look at manifest: %w", err)
 			}
 		}
