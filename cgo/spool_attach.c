@@ -213,13 +213,14 @@ static int isLost(const SpoolState *st) {
   return atomic_load(&st->flags) & SPOOL_LOST || memcmp(st->magic, "VRNSTATE", 8);
 }
 
-/* Maps the state, lost or not, if it is there, of this boot and of this path. */
+/* Maps the state, lost or not, if it is there, of this boot and of this path, and under no
+** other name: that would be somebody's copy, who does not expect it to change. */
 static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
   struct stat s;
   int fd = spoolOpen(zDir, "state", O_RDWR);
   if (fd < 0) return 0;
   SpoolState *st = MAP_FAILED;
-  if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES)
+  if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES && s.st_nlink <= 1)
     st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (st == MAP_FAILED) return 0;

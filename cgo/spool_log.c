@@ -52,8 +52,10 @@ static int newSegment(Spool *p, const char *zSegment) {
     struct stat s;
     if (spoolIsJunk(p->zDir, azFree[i], S_IFREG) || spoolRename(p->zDir, azFree[i], zSegment)) continue;
     int fd = spoolOpen(p->zDir, zSegment, O_RDWR);
-    /* somebody may have made holes in it, or cut it */
-    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && !spoolAllocate(fd, SPOOL_SEGMENT_BYTES)) return fd;
+    /* somebody may have made holes in it, or cut it, or given it another name */
+    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && s.st_nlink <= 1 &&
+        !spoolAllocate(fd, SPOOL_SEGMENT_BYTES))
+      return fd;
     if (fd >= 0) close(fd);
     spoolUnlink(p->zDir, zSegment);
   }
@@ -72,12 +74,12 @@ static int newSegment(Spool *p, const char *zSegment) {
   return -1;
 }
 
-/* The mapping of a segment's file; one that was mapped before still is, with its
-** pages in place. NULL and errno. */
+/* The mapping of a segment's file, which has no other name; one that was mapped before still
+** is, with its pages in place. NULL and errno. */
 static char *mapFile(Spool *p, int fd) {
   struct stat s;
   if (fstat(fd, &s)) return 0;
-  if (s.st_size != SPOOL_SEGMENT_BYTES) {
+  if (s.st_size != SPOOL_SEGMENT_BYTES || s.st_nlink > 1) {
     errno = EIO;
     return 0;
   }

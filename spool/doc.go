@@ -34,7 +34,8 @@
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	aside        chunks that changed while they are being pushed; has no name
 //
-// A file that is missing, cut, of another database, of another type, or full of junk costs
+// A file that is missing, cut, of another database, of another type, full of junk, or a hard
+// link to another's (a backup's, say, which must not change) costs
 // work, and no more: it is made anew, and what is nobody's is removed (junk.go). Only files
 // that are mapped, state and the segments, must not be cut in place while they are: that
 // is a SIGBUS, as with SQLite's own -shm.

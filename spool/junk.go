@@ -13,8 +13,8 @@ import (
 )
 
 // Somebody may put something else where a file of ours is to be: a directory, a link, a
-// FIFO, a file of another user's. None of ours waits for such a thing (files are
-// opened with O_NONBLOCK and O_NOFOLLOW), and all can be made anew.
+// FIFO, a file of another user's, one that has another name, too. None of ours waits for such a
+// thing (files are opened with O_NONBLOCK and O_NOFOLLOW), and all can be made anew.
 
 // RemoveJunk removes from the spool's directory what bears a name of ours and is not
 // what we would have made. The caller holds the lock, and has nothing else open.
@@ -76,7 +76,8 @@ func removeJunk(dir string, want func(name string) (fs.FileMode, bool)) error {
 			return err
 		}
 		st, ok := info.Sys().(*syscall.Stat_t)
-		if info.Mode().Type() == mode && ok && int(st.Uid) == os.Geteuid() {
+		copied := info.Mode().IsRegular() && ok && st.Nlink > 1 // it is written to in place
+		if info.Mode().Type() == mode && ok && int(st.Uid) == os.Geteuid() && !copied {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {

@@ -29,8 +29,8 @@ type SourceConfig struct {
 
 // ReadSourceConfig reads the source.json of the spool in dir, which need not be one
 // of this boot. It fails with fs.ErrNotExist if there is none, with
-// [chunkstore.ErrCorrupt] if it makes no sense, and where [Trust] does: it decides
-// where a database is sent.
+// [chunkstore.ErrCorrupt] if it makes no sense or is of another database, and where
+// [Trust] does: it decides where a database is sent.
 func ReadSourceConfig(dir string) (SourceConfig, error) {
 	var b []byte
 	err := Trust(dir)
@@ -41,6 +41,9 @@ func ReadSourceConfig(dir string) (SourceConfig, error) {
 		return SourceConfig{}, fmt.Errorf("read source.json: %w", err)
 	}
 	c, err := ParseSourceConfig(b)
+	if err == nil && filepath.Base(dir) != Name(c.Path) {
+		err = fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, c.Path)
+	}
 	if err != nil {
 		return SourceConfig{}, fmt.Errorf("read source.json of %s: %w", dir, err)
 	}

@@ -196,8 +196,8 @@ func mapState(dir string, f *os.File) (*Spool, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("stat state: %w", err)
 	}
-	if st.Size != stateBytes {
-		return nil, fmt.Errorf("%w: state of %d bytes", chunkstore.ErrCorrupt, st.Size)
+	if st.Size != stateBytes || st.Nlink > 1 {
+		return nil, fmt.Errorf("%w: state of %d bytes, with %d names", chunkstore.ErrCorrupt, st.Size, st.Nlink)
 	}
 	page, err := unix.Mmap(int(f.Fd()), 0, stateBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {

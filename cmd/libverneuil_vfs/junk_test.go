@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
@@ -62,6 +63,16 @@ var damages = map[string]func(s *site, file string) error{
 	},
 	"a link": func(s *site, file string) error {
 		return instead(file, func() error { return os.Symlink(s.path("victim"), file) })
+	},
+	"a hard link": func(s *site, file string) error { // of a file of the same contents
+		info, err := os.Lstat(file)
+		if err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		if err := os.Rename(file, s.path("twin")); err != nil {
+			return err
+		}
+		return os.Link(s.path("twin"), file)
 	},
 	"another user's":       func(_ *site, file string) error { return os.Chown(file, nobody, nobody) },
 	"another database's":   func(s *site, file string) error { return s.ofAnother(file) },
@@ -130,7 +141,8 @@ func TestSpoolDamaged(t *testing.T) {
 						continue
 					}
 					if (how == "another user's" || how == "not to be written to") && os.Geteuid() != 0 ||
-						when == "open" && slices.Contains([]string{"emptied", "cut"}, how) && slices.Contains([]string{"state", "log.*", "free.*"}, name) {
+						when == "open" && slices.Contains([]string{"emptied", "cut"}, how) && slices.Contains([]string{"state", "log.*", "free.*"}, name) ||
+						when == "open" && how == "a hard link" { // who has a file open, writes to it
 						continue
 					}
 					if !t.Run(journal+"/"+when+"/"+name+"/"+how, func(t *testing.T) {
@@ -179,6 +191,7 @@ func (s *site) damaged(journal, when, name, how string) {
 			} // else it is a FIFO or a directory, which cannot be had that way
 		}
 	}
+	twin, _ := os.ReadFile(s.path("twin")) // if there is one
 	const changes = "update t set b = b || '!' where a = 2; delete from t where a = (select max(a) from t); insert into t(b) values(zeroblob(30000));"
 	if when == "open" {
 		shell.must(changes)
@@ -191,6 +204,9 @@ func (s *site) damaged(journal, when, name, how string) {
 	s.recovers(words("a write after the damage"), s.stock("a.db", sums)+"\n")
 	if b, err := os.ReadFile(s.path("victim")); string(b) != "not of the spool" {
 		s.t.Fatalf("another file was written to: %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(s.path("twin")); !bytes.Equal(b, twin) || os.Remove(s.path("twin")) != nil && len(b) > 0 {
+		s.t.Fatalf("another file was written to: %d bytes, %v", len(b), err)
 	}
 }
 
