@@ -58,7 +58,8 @@ func flush(ctx context.Context, g *global, root string) error {
 	return nil
 }
 
-// spoolsBelow returns the directories below root that a recorder or a sync has made.
+// spoolsBelow returns the directories below root that a recorder or a sync has made, or
+// that we may not look into: so is another user's.
 func spoolsBelow(root string) ([]string, error) {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -68,11 +69,9 @@ func spoolsBelow(root string) ([]string, error) {
 	for _, entry := range entries {
 		dir := filepath.Join(root, entry.Name())
 		for _, name := range []string{"source.json", "state"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 				dirs = append(dirs, dir)
 				break
-			} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-				return nil, err
 			}
 		}
 	}
