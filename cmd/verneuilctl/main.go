@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"unicode"
@@ -23,7 +24,14 @@ import (
 	"verneuil/vfs"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// Chunks come and go, and little stays: to collect less often costs 25 MiB, and saves a
+	// fifth of a restore's processor time.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	// An interrupted command removes its temporary files and says so. A second
