@@ -33,7 +33,8 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 
 # golazy.ld: the Go runtime starts at the first replicated open, not at load.
 # exports.map: the entry point and the public C API, nothing else.
-LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map'
+# --wrap=crosscall2: what C calls of Go runs on threads of ours (cgo/threads.c).
+LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2'
 
 # go's ./... passes over testdata.
 PACKAGES = ./... ./testdata/sqlite-test

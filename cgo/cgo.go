@@ -27,6 +27,9 @@ func guard(what string) {
 	}
 }
 
+//export goReady
+func goReady() {}
+
 //export goConfigure
 func goConfigure(out *C.VerneuilSettings) {
 	defer guard("configure")

@@ -2,6 +2,9 @@
 // replica VFS (snapshot.c), the SQL functions, the lazy start of the Go runtime
 // (gort.c), and the few Go functions that C calls.
 //
+// In a host that is no Go program, Go runs on threads of ours only (threads.c): the host's
+// wait in C meanwhile. What the runtime's start changes in the host is put back (gort.c).
+//
 // A child that is forked from a process that runs Go cannot run it, ever. It records on
 // handles of its own, and tells the process by a pipe what it has open (children.c).
 //

@@ -7,6 +7,9 @@
 
 #include "goexports_types.h"
 
+/* Returns when all of Go is initialized. */
+extern void goReady(void);
+
 /* Reads VERNEUIL_CONFIG. Always fills *p. */
 extern void goConfigure(VerneuilSettings *p);
 

@@ -1,7 +1,7 @@
 /*
-** The Go runtime inside a host that knows nothing of Go: started late, with the
-** host's signals kept off its threads, never used in a forked child, and given a
-** bounded moment when the process ends.
+** The Go runtime inside a host that knows nothing of Go: started late, on threads of
+** its own (threads.c), never used in a forked child, and given a bounded moment when the
+** process ends.
 **
 ** golazy.ld takes the runtime's constructor out of DT_INIT_ARRAY and brackets
 ** it with two symbols; linked without that script (into a Go program), the
@@ -11,7 +11,9 @@
 #include "verneuil.h"
 #include "goexports.h"
 #include "spool.h"
+#include "threads.h"
 SQLITE_EXTENSION_INIT3
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
@@ -21,7 +23,10 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -35,7 +40,7 @@ extern char **environ;
 ** with one to spare; descriptors, with those of one database. */
 #define GORT_ADDRESS_BYTES ((size_t)1536 << 20)
 #define GORT_DATA_BYTES ((size_t)256 << 20)
-#define GORT_THREADS 6
+#define GORT_THREADS 8
 #define GORT_FILES 20
 
 /* How long a process that ends waits for unsent data to leave. */
@@ -44,6 +49,7 @@ extern char **environ;
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int started;            /* by this process or by an ancestor */
 static atomic_int refused;            /* limits forbade the start: said once */
+static char *zRefused;                /* and which */
 
 /* A page that the kernel zeroes in every child, also after a raw clone() that
 ** runs no atfork handler. [0]: this process's token, [1]: it runs Go. */
@@ -139,15 +145,16 @@ static void *waitForGate(void *p) {
   return 0;
 }
 
-static int canMakeThreads(void) {
+/* 0 or an errno: there are limits of the user's, of the control group's, and filters. */
+static int tryThreads(void) {
   pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
   pthread_t t[GORT_THREADS];
-  int n = 0;
+  int n = 0, rc = 0;
   pthread_mutex_lock(&gate);
-  while (n < GORT_THREADS && !pthread_create(&t[n], 0, waitForGate, &gate)) n++;
+  while (n < GORT_THREADS && !(rc = makeThread(&t[n], waitForGate, &gate))) n++;
   pthread_mutex_unlock(&gate);
   for (int i = 0; i < n; i++) pthread_join(t[i], 0);
-  return n == GORT_THREADS;
+  return rc;
 }
 
 static int canMap(size_t n, int prot) {
@@ -157,29 +164,60 @@ static int canMap(size_t n, int prot) {
 
 static int canOpenFiles(void) {
   int a[GORT_FILES], n = 0;
-  while (n < GORT_FILES && (a[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) n++;
+  while (n < GORT_FILES && (a[n] = open("/", O_PATH | O_CLOEXEC)) >= 0) n++;
   for (int i = 0; i < n; i++) close(a[i]);
   return n == GORT_FILES;
 }
 
+/* Which system call is forbidden, by seccomp(2), that the runtime ends the process without
+** (runtime/netpoll_epoll.go, os_linux.go, crypto/internal/sysrand)? NULL: none; else see errno. */
+static const char *forbiddenCall(void) {
+  struct epoll_event event = {.events = EPOLLIN};
+  const char *z = 0;
+  char c;
+  stack_t stack;
+  sigset_t mask;
+  if (sigaltstack(0, &stack)) return "sigaltstack";
+  if ((errno = pthread_sigmask(SIG_BLOCK, 0, &mask))) return "rt_sigprocmask";
+  if (getrandom(&c, 1, GRND_NONBLOCK) < 0 && errno != EAGAIN && errno != ENOSYS) return "getrandom";
+  int epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll < 0) return "epoll_create1";
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) z = "eventfd2";
+  else if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) z = "epoll_ctl";
+  else if (epoll_pwait(epoll, &event, 1, 0, 0) < 0) z = "epoll_pwait";
+  int rc = errno;
+  if (fd >= 0) close(fd);
+  close(epoll);
+  errno = rc;
+  return z;
+}
+
 /* A runtime that cannot have what it needs aborts the process: try beforehand what
 ** limits leave. Returns the reason for a refusal, or NULL. */
-static const char *limitReached(void) {
+static char *limitReached(void) {
   struct rlimit r;
-  if (!canMap(GORT_ADDRESS_BYTES, PROT_NONE)) return "less than 1.5 GiB of address space is free (RLIMIT_AS)";
-  if (!canMap(GORT_DATA_BYTES, PROT_READ | PROT_WRITE)) return "less than 256 MiB of memory is free (RLIMIT_DATA)";
-  if (!canOpenFiles()) return "less than 20 descriptors are free (RLIMIT_NOFILE)";
-  if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES)
-    return "files are limited to less than 1 MiB (RLIMIT_FSIZE)";
-  return canMakeThreads() ? 0 : "no threads can be made (RLIMIT_NPROC)";
+  const char *z = 0;
+  int rc = 0;
+  if (!canMap(GORT_ADDRESS_BYTES, PROT_NONE)) z = "less than 1.5 GiB of address space is free (RLIMIT_AS)";
+  else if (!canMap(GORT_DATA_BYTES, PROT_READ | PROT_WRITE)) z = "less than 256 MiB of memory is free (RLIMIT_DATA)";
+  else if (!canOpenFiles()) z = "less than 20 descriptors are free (RLIMIT_NOFILE)";
+  else if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES)
+    z = "files are limited to less than 1 MiB (RLIMIT_FSIZE)";
+  if (z) return sqlite3_mprintf("%s", z);
+  if ((z = forbiddenCall())) return sqlite3_mprintf("the system call %s is forbidden (seccomp): %s", z, strerror(errno));
+  if ((rc = tryThreads()))
+    return sqlite3_mprintf("no threads can be made (RLIMIT_NPROC, or pids.max of the control group, or seccomp): %s", strerror(rc));
+  return 0;
 }
 
 /* A host may have closed its stdin, stdout or stderr, and yet write to them. None of
 ** the files that Go opens shall be found there: a mirror, say. SQLite fills the
-** places likewise (os_unix.c, robust_open). */
+** places likewise (os_unix.c, robust_open). Where there is no /dev, with what cannot be
+** written to either. */
 static void occupyStdio(void) {
   int fd;
-  while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2) continue;
+  while (((fd = open("/dev/null", O_RDWR)) >= 0 || (fd = open("/", O_PATH)) >= 0) && fd <= 2) continue;
   if (fd > 2) close(fd);
 }
 
@@ -245,41 +283,66 @@ static int findImage(struct dl_phdr_info *pInfo, size_t n, void *pArg) {
 ** another version of Go have another table, none is found, and nothing done. */
 static void blockSignals(void) { dl_iterate_phdr(findImage, 0); }
 
-/* The runtime's threads inherit the mask, so that the host's handlers never run
-** on a goroutine's small stack; SIGURG goes back to a host that is itself Go,
-** whose preemption it is. */
-static void startRuntime(void) {
-  static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG};
-  struct sigaction urg, now;
-  sigset_t all, old;
-  sigaction(SIGURG, 0, &urg);
-  int foreignGo = urg.sa_handler != SIG_DFL && urg.sa_handler != SIG_IGN;
-  char **stack = initialStack(foreignGo);
+/* What the start changes in the host, and should not. */
+typedef struct Host {
+  struct sigaction aSignal[NSIG];
+  struct rlimit files;
+} Host;
+
+static int hasHandler(const struct sigaction *p) { return p->sa_handler != SIG_DFL && p->sa_handler != SIG_IGN; }
+
+static void noteHost(Host *p) {
+  memset(p, 0, sizeof *p);
+  for (int i = 1; i < NSIG; i++) sigaction(i, 0, &p->aSignal[i]); /* not of the C library's own */
+  if (getrlimit(RLIMIT_NOFILE, &p->files)) p->files.rlim_cur = RLIM_INFINITY;
+}
+
+/* The runtime marks the host's handlers SA_ONSTACK (runtime/signal_unix.go, setsigstack),
+** takes SIGPIPE, and SIGURG, which in a host that is itself Go is preemption, and raises the
+** number of descriptors (syscall/rlimit.go): one that uses select(2) relies on it. */
+static void restoreHost(const Host *p) {
+  struct sigaction now;
+  struct rlimit r;
+  for (int i = 1; i < NSIG; i++) {
+    const struct sigaction *pWas = &p->aSignal[i];
+    int isMarked = hasHandler(pWas) && !sigaction(i, 0, &now) && now.sa_handler == pWas->sa_handler;
+    if (isMarked || i == SIGPIPE || (i == SIGURG && hasHandler(pWas))) sigaction(i, pWas, 0);
+  }
+  if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur > p->files.rlim_cur && r.rlim_max == p->files.rlim_max)
+    setrlimit(RLIMIT_NOFILE, &p->files);
+}
+
+/* Starts the runtime, whose threads inherit this one's mask. *pOk says whether it runs. */
+static void startRuntime(void *pOk) {
+  Host host;
+  noteHost(&host);
+  char **stack = initialStack(hasHandler(&host.aSignal[SIGURG]));
   if (!stack) return;
   occupyStdio();
   blockSignals();
-  sigfillset(&all);
-  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) sigdelset(&all, kept[i]);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
   for (GoInit *f = __go_rt_init_start; f < __go_rt_init_end; f++) (*f)(1, stack, environ);
-  pthread_sigmask(SIG_SETMASK, &old, 0);
-  sigaction(SIGURG, 0, &now);
-  if (foreignGo && now.sa_handler != urg.sa_handler) sigaction(SIGURG, &urg, 0);
+  goReady();
+  restoreHost(&host);
   atexit(atExit);
-  own[1] = 1;
-  atomic_store_explicit(&started, 1, memory_order_release);
+  *(int *)pOk = 1;
 }
+
+const char *verneuilRefused(void) { return refused ? zRefused : 0; }
 
 int verneuilGo(void) {
   if (atomic_load_explicit(&started, memory_order_acquire)) return verneuilGoRuns();
   pthread_mutex_lock(&mu);
   if (!started && !refused) {
-    const char *zWhy = limitReached();
-    if (zWhy) {
-      refused = 1;
-      verneuilLog(VERNEUIL_ERROR, "not replicating: %s", zWhy);
+    int ok = 0;
+    zRefused = limitReached();
+    if (!zRefused) onOurThread(startRuntime, &ok);
+    if (ok) {
+      own[1] = 1;
+      atomic_store_explicit(&started, 1, memory_order_release);
     } else {
-      startRuntime();
+      if (!zRefused) zRefused = sqlite3_mprintf("out of memory");
+      refused = 1;
+      verneuilLog(VERNEUIL_ERROR, "not replicating: %s", zRefused);
     }
   }
   pthread_mutex_unlock(&mu);

@@ -6,12 +6,16 @@
 SQLITE_EXTENSION_INIT1
 #include "recorder.h"
 #include "snapshot.h"
+#include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
+#include <unistd.h>
 
 /* sqlite3_vfs_register and friends have been there much longer; this is the
 ** version that the README names, and the oldest that is tested. */
@@ -31,6 +35,26 @@ static int logLevel(void) {
   return VERNEUIL_ERROR;
 }
 
+/* Writes to stderr, on a thread of the host's. It may be a pipe that nobody reads, or a file
+** as long as files may be: then the host, which has not written, gets no signal for it. */
+static void writeLog(const char *z) {
+  static const int aRaised[] = {SIGPIPE, SIGXFSZ};
+  static const struct timespec now = {0, 0};
+  sigset_t raised, before, old;
+  int rc = errno;
+  sigemptyset(&raised);
+  for (int i = 0; i < 2; i++) sigaddset(&raised, aRaised[i]);
+  sigpending(&before);
+  pthread_sigmask(SIG_BLOCK, &raised, &old);
+  ssize_t n = write(STDERR_FILENO, z, strlen(z));
+  (void)n;
+  for (int i = 0; i < 2; i++)
+    if (sigismember(&before, aRaised[i])) sigdelset(&raised, aRaised[i]);
+  while (sigtimedwait(&raised, 0, &now) > 0) continue;
+  pthread_sigmask(SIG_SETMASK, &old, 0);
+  errno = rc;
+}
+
 void verneuilLog(int level, const char *zFormat, ...) {
   static const char *const azName[] = {"", "ERROR", "WARN", "INFO", "DEBUG"};
   if (level > logLevel()) return;
@@ -38,7 +62,9 @@ void verneuilLog(int level, const char *zFormat, ...) {
   va_start(ap, zFormat);
   char *z = sqlite3_vmprintf(zFormat, ap);
   va_end(ap);
-  fprintf(stderr, "verneuil: level=%s msg=\"%s\"\n", azName[level], z ? z : "out of memory");
+  char *zLine = sqlite3_mprintf("verneuil: level=%s msg=\"%s\"\n", azName[level], z ? z : "out of memory");
+  if (zLine) writeLog(zLine);
+  sqlite3_free(zLine);
   sqlite3_free(z);
 }
 

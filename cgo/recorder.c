@@ -463,7 +463,7 @@ static int configured(void) {
       int ok = verneuilGo();
       VerneuilSettings s = {0};
       if (ok) goConfigure(&s);
-      else s.zError = strdup("the Go runtime cannot run here");
+      else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
       pthread_mutex_lock(&mu);
       if (!isConfigured) {
         settings = s;

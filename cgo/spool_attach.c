@@ -168,6 +168,10 @@ void spoolUnlink(const char *zDir, const char *zName) {
 }
 
 int spoolAllocate(int fd, int64_t n) {
+  struct rlimit r;
+  struct stat s;
+  if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < (rlim_t)n && !fstat(fd, &s) && s.st_size < n)
+    return EFBIG; /* to try would raise SIGXFSZ in the host */
   int rc, nTry = 0; /* tmpfs is interrupted by any signal, a profiler's say, and begins again */
   do rc = posix_fallocate(fd, 0, n);
   while (rc == EINTR && ++nTry < ALLOCATE_TRIES);

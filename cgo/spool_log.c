@@ -14,7 +14,6 @@ SQLITE_EXTENSION_INIT3
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,11 +57,6 @@ static int newSegment(Spool *p, const char *zSegment) {
       return fd;
     if (fd >= 0) close(fd);
     spoolUnlink(p->zDir, zSegment);
-  }
-  struct rlimit r;
-  if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES) {
-    errno = EFBIG; /* to try would raise SIGXFSZ in the host */
-    return -1;
   }
   spoolUnlink(p->zDir, zSegment); /* of a transaction that was not published; somebody may have it mapped */
   int fd = spoolOpen(p->zDir, zSegment, O_RDWR | O_CREAT | O_EXCL);

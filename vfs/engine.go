@@ -62,9 +62,9 @@ type service struct {
 // Process returns the engine of this process, configured by VERNEUIL_CONFIG as it
 // was at the first call. A broken configuration is kept, not fatal: see Settings.
 var Process = sync.OnceValue(func() *Engine {
-	log, err := NewLogger(LevelFromEnv(), os.Stderr)
+	log, err := NewLogger(LevelFromEnv(), hostStderr{})
 	if err != nil {
-		log, _ = NewLogger("error", os.Stderr)
+		log, _ = NewLogger("error", hostStderr{})
 		log.Error("log level", "error", err)
 	}
 	cfg, err := ParseConfig(os.Getenv("VERNEUIL_CONFIG"))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // LevelFromEnv returns the log level that the environment asks for:
@@ -27,6 +28,18 @@ func LevelFromEnv() string {
 		}
 	}
 	return level
+}
+
+// hostStderr writes to the host's stderr. os.Stderr would end the host if that is a pipe
+// which nobody reads (os, epipecheck).
+type hostStderr struct{}
+
+func (hostStderr) Write(b []byte) (int, error) {
+	for {
+		if n, err := syscall.Write(2, b); err != syscall.EINTR {
+			return n, err
+		}
+	}
 }
 
 // NewLogger returns a logger that writes lines of text to w, from level on:

@@ -2,10 +2,15 @@ package main_test
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -184,5 +189,146 @@ func TestDeadlySignals(t *testing.T) {
 				s.mustEqual("a.db")
 			})
 		}
+	}
+}
+
+// TestHandlersStacks: the host's handlers run on the stacks of the host's threads, also
+// those that interrupt a call that Go serves, and those that were there before Go was.
+func TestHandlersStacks(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run(when, func(t *testing.T) {
+			s := dirSite(t)
+			h := s.host()
+			if when == "after" {
+				h.must(".open " + s.path("a.db"))
+				h.flush() // Go runs
+			}
+			h.want(".alarms 30 "+s.path("a.db")+" create table if not exists t(a integer primary key, b); insert into t(b) values(randomblob(3000));"+
+				strings.Repeat("select verneuil_status();", 50)+"pragma verneuil_flush_replication_data", "called 1, on other stacks 0")
+			h.must(".open " + s.path("a.db"))
+			h.want("select count(*) from t", "30")
+			h.flush()
+			h.endsWith(0)
+			s.mustEqual("a.db")
+		})
+	}
+}
+
+// TestUntouchedHost: Go's start leaves the host's limits and signals as they were.
+func TestUntouchedHost(t *testing.T) {
+	s := dirSite(t)
+	h := start(t, []string{s.env()}, "sh", "-c", `ulimit -S -n 200 && exec "$@"`, "sh", hostProgram(t), library(t))
+	signals := func() string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.command.Process.Pid))
+		must(t, err)
+		_, after, _ := strings.Cut(string(b), "SigQ:")
+		_, after, _ = strings.Cut(after, "\n") // how many are queued, and may be
+		masks, _, _ := strings.Cut(after, "SigCgt:")
+		return masks
+	}
+	h.must(".open :memory:")
+	before := signals()
+	h.must(".open " + s.path("a.db"))
+	h.flush()
+	h.want(".limit nofile", "200")
+	if after := signals(); after != before {
+		t.Errorf("pending, blocked and ignored signals: %s, before %s", after, before)
+	}
+	h.endsWith(0)
+}
+
+// TestUnwritableLog: a stderr that raises signals when it is written to ends no host, and
+// the host's handlers are not called for what we write.
+func TestUnwritableLog(t *testing.T) {
+	for _, stderr := range []string{"", "log"} {
+		for _, handled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("stderr=%s,handled=%v", stderr, handled), func(t *testing.T) {
+				s := dirSite(t)
+				h := start(t, []string{s.env(), "VERNEUIL_LOG=debug"}, hostProgram(t), library(t))
+				if handled {
+					h.want(".handle", "0")
+				}
+				if stderr == "" {
+					h.must(".stderr")
+				} else {
+					s.write(stderr, nil)
+					must(t, os.Truncate(s.path(stderr), 3<<20))
+					h.must(".stderr " + s.path(stderr))
+					h.must(".limit fsize 2000000")
+				}
+				h.must(".open " + s.path("a.db"))
+				h.must("create table t(b)")
+				h.must("insert into t values(randomblob(100000))")
+				h.flush()
+				h.must(".limit fsize 2000") // less than a spool's state
+				h.must(".open " + s.path("b.db"))
+				h.must("pragma page_size=512")
+				h.must("create table t(b)")
+				h.want("pragma verneuil_flush_replication_data", "0")
+				if status := h.ask("select verneuil_status()"); !strings.Contains(status, "File too large") {
+					t.Errorf("verneuil_status() does not say why: %s", status)
+				}
+				if handled {
+					h.want(".handle", "0")
+				}
+				h.must(".limit fsize 2000000")
+				h.endsWith(0)
+				s.mustEqual("a.db")
+			})
+		}
+	}
+}
+
+// TestBrokenPipe: a host whose output nobody reads dies of it, as it does with stock SQLite.
+func TestBrokenPipe(t *testing.T) {
+	s := dirSite(t)
+	query := "with recursive n(i) as (select 1 union all select i+1 from n limit 300000) select i from n"
+	r := run(t, []string{s.env()}, "bash", "-c", `"$@" | head -n 2; exit ${PIPESTATUS[0]}`, "bash", sqliteShell(t), "-batch",
+		"-cmd", ".load "+library(t), "-cmd", ".open "+s.path("a.db"), ":memory:", "create table t(b)", "pragma verneuil_flush_replication_data", query)
+	if want := 128 + int(syscall.SIGPIPE); r.code != want || r.stdout != "1\n1\n" {
+		t.Errorf("exit code %d, want %d: %q %s", r.code, want, r.stdout, r.stderr)
+	}
+	s.mustEqual("a.db")
+}
+
+// TestBrokenConnections: a store that breaks connections off while we write raises no SIGPIPE
+// in the host, whose handler is not called for it.
+func TestBrokenConnections(t *testing.T) {
+	var broken atomic.Int64
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut {
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, "<Error><Code>NoSuchKey</Code></Error>")
+			return
+		}
+		connection, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		connection.(*net.TCPConn).SetLinger(0) // so that closing it resets it
+		connection.Close()
+		broken.Add(1)
+	}))
+	t.Cleanup(store.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "nobody")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+	for _, handled := range []bool{false, true} {
+		s := s3Site(t, store.URL)
+		h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, hostProgram(t), library(t))
+		if handled {
+			h.want(".handle", "0")
+		}
+		h.must(".open " + s.path("a.db"))
+		h.must("create table t(b)")
+		h.must("insert into t values(randomblob(3000000))")
+		before := broken.Load()
+		until(t, "connections are broken off", func() bool { return broken.Load() > before+3 }) // of the chunks, at once
+		h.want("select count(*) from t", "1")                                                   // it lives
+		if handled {
+			h.want(".handle", "0")
+		}
+		h.send(".leave 0") // at exit it would try for some time
+		h.endsWith(0)
 	}
 }

@@ -29,7 +29,13 @@
 **   .copy LIBRARY    loads the extension from another file, and says how that went
 **   .restart         shuts SQLite down, initializes it, and loads the extension again
 **   .unregister NAME a VFS
-**   .limit NAME N    setrlimit, NAME being fsize, nofile, or as
+**   .limit NAME [N]  setrlimit, NAME being fsize, nofile, or as; prints the limit without N
+**   .alarms N NAME SQL   opens a database, runs SQL on it and closes it N times, while a timer's
+**                    handler, which uses much stack, interrupts it; prints whether it was called,
+**                    and how often on another stack than the thread's
+**   .handle          counts SIGPIPE and SIGXFSZ instead of dying of them; prints how many came
+**   .stderr [FILE]   appends to the file what goes to stderr; without it that is a broken pipe
+**   .seccomp E N...  from now on the system calls with the numbers N fail with errno E
 **   .user N          setuid
 **   .chdir PATH
 **
@@ -39,14 +45,21 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -253,6 +266,77 @@ static void awaitChildren(int n) {
   printf("came %d\n", came);
 }
 
+static volatile sig_atomic_t alarms, strangeStacks;
+static const char *stackBase;
+
+static void onTimer(int signal) {
+  volatile char stack[256 << 10];
+  (void)signal;
+  alarms++;
+  const char *z = __builtin_frame_address(0);
+  if (z > stackBase || z < stackBase - (4 << 20)) strangeStacks++;
+  else
+    for (size_t i = 0; i < sizeof stack; i += 512) stack[i] = 1;
+}
+
+static void interrupt(int n, char *zName) {
+  char *zSQL = strchr(zName, ' ');
+  struct sigaction action = {.sa_handler = onTimer, .sa_flags = SA_RESTART}, was;
+  struct itimerval timer = {{0, 100}, {0, 100}};
+  *zSQL++ = 0;
+  stackBase = __builtin_frame_address(0);
+  sigaction(SIGALRM, &action, &was);
+  setitimer(ITIMER_REAL, &timer, 0);
+  for (int i = 0; i < n; i++) {
+    sqlite3 *p = openDatabase(zName);
+    if (!p) break;
+    if (sqlite3_exec(p, zSQL, 0, 0, 0) != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(p));
+    sqlite3_close(p);
+  }
+  memset(&timer, 0, sizeof timer);
+  setitimer(ITIMER_REAL, &timer, 0);
+  printf("called %d, on other stacks %d\n", alarms > 0, (int)strangeStacks);
+}
+
+static void countSignal(int signal) {
+  (void)signal;
+  handled++;
+}
+
+static void handleSignals(void) {
+  printf("%d\n", handled);
+  signal(SIGPIPE, countSignal);
+  signal(SIGXFSZ, countSignal);
+}
+
+static void redirectStderr(const char *zFile) {
+  int a[2];
+  if (*zFile) {
+    a[1] = open(zFile, O_WRONLY | O_APPEND);
+  } else if (!pipe(a)) {
+    close(a[0]);
+  }
+  if (dup2(a[1], STDERR_FILENO) < 0) printf("error: .stderr\n");
+  close(a[1]);
+}
+
+static void filterCalls(const char *z) {
+  struct sock_filter a[256];
+  struct sock_fprog program = {0, a};
+  char *zNext;
+  int error = strtol(z, &zNext, 10);
+  a[program.len++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+  while (*zNext && program.len < 250) {
+    long nr = strtol(zNext, &zNext, 10);
+    a[program.len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1);
+    a[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error);
+  }
+  a[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program))
+    printf("error: seccomp\n");
+}
+
 static void *runInThread(void *zSQL) {
   sqlite3 *p = openDatabase(name);
   if (p && sqlite3_exec(p, zSQL, 0, 0, 0) != SQLITE_OK) printf("error: %s\n", sqlite3_errmsg(p));
@@ -305,9 +389,13 @@ static void restart(void) {
 }
 
 static void limit(const char *z) {
-  int which = !strncmp(z, "fsize ", 6) ? RLIMIT_FSIZE : !strncmp(z, "nofile ", 7) ? RLIMIT_NOFILE : RLIMIT_AS;
+  int which = !strncmp(z, "fsize", 5) ? RLIMIT_FSIZE : !strncmp(z, "nofile", 6) ? RLIMIT_NOFILE : RLIMIT_AS;
   struct rlimit r;
   getrlimit(which, &r);
+  if (!strchr(z, ' ')) {
+    printf("%lld\n", (long long)r.rlim_cur);
+    return;
+  }
   r.rlim_cur = strtoull(strchr(z, ' ') + 1, 0, 0);
   if (setrlimit(which, &r)) printf("error: setrlimit\n");
 }
@@ -376,6 +464,14 @@ static void runLine(const char *zLine) {
     sqlite3_vfs_unregister(sqlite3_vfs_find(z));
   } else if ((z = argument(zLine, ".limit"))) {
     limit(z);
+  } else if ((z = argument(zLine, ".alarms"))) {
+    interrupt(atoi(z), strchr(z, ' ') + 1);
+  } else if (argument(zLine, ".handle")) {
+    handleSignals();
+  } else if ((z = argument(zLine, ".stderr"))) {
+    redirectStderr(z);
+  } else if ((z = argument(zLine, ".seccomp"))) {
+    filterCalls(z);
   } else if ((z = argument(zLine, ".user"))) {
     if (setuid(atoi(z))) printf("error: setuid\n");
   } else if ((z = argument(zLine, ".chdir"))) {

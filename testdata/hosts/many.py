@@ -1,7 +1,7 @@
 """Opens many databases, writes to each, and says what the idle process takes.
 
 Usage: many.py LIBRARY DIRECTORY DATABASES DESCRIPTORS
-With DESCRIPTORS (0: as they are) RLIMIT_NOFILE is set, and all databases must open
+With DESCRIPTORS (0: as many as may be) RLIMIT_NOFILE is set, and all databases must open
 nevertheless. Fails if the idle process makes requests, keeps files open that only work
 needs, or, with 1,000 databases, grows by more than 300 KB each (SQLite alone takes 108).
 """
@@ -14,8 +14,8 @@ import sys
 import time
 
 library, directory, databases, descriptors = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-if descriptors:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+limit = descriptors or resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 loader = sqlite3.connect(":memory:")
 loader.enable_load_extension(True)
 loader.load_extension(library)
@@ -28,6 +28,13 @@ def resident():
 
 def status():
     return json.loads(loader.execute("select verneuil_status()").fetchone()[0])
+
+
+def opened(descriptor):
+    try:
+        return os.readlink("/proc/self/fd/" + descriptor)
+    except FileNotFoundError:  # it was closed meanwhile
+        return ""
 
 
 def cpu():
@@ -52,8 +59,7 @@ for c in connections:
         sys.exit("a flush failed: %s" % status())
 # Idle from when files are closed: replicators rest.
 for _ in range(600):
-    held = [f for f in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + f)
-            and os.readlink("/proc/self/fd/" + f).endswith("/mirror")]
+    held = [f for f in os.listdir("/proc/self/fd") if opened(f).endswith("/mirror")]
     if not held:
         break
     time.sleep(0.05)

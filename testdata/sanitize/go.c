@@ -26,6 +26,8 @@ static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static char *azSpool[SPOOLS_MAX];
 static int nSpool;
 
+void goReady(void) {}
+
 void goConfigure(VerneuilSettings *p) {
   memset(p, 0, sizeof *p);
   p->replicate = 1;

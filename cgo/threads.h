@@ -1,0 +1,17 @@
+/*
+** Threads of ours (threads.c).
+*/
+#ifndef VERNEUIL_THREADS_H
+#define VERNEUIL_THREADS_H
+#include <pthread.h>
+
+/* A thread on which the host's handlers never run. The signals that Go's handlers are
+** for, its own errors and its preemption, stay unblocked; threads that it makes inherit that. 0
+** or an errno. */
+int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg);
+
+/* Runs xRun(pArg) on a thread of ours, with the host's signals blocked, and waits for
+** it. 0: no thread could be made, and nothing was run; never again after the first 1. */
+int onOurThread(void (*xRun)(void *), void *pArg);
+
+#endif
