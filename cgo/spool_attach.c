@@ -91,7 +91,9 @@ static char *spoolDir(const char *zPath) {
   return zDir;
 }
 
-static void bootId(uint8_t a[16]) {
+/* The kernel's boot id. 0: it does not say it, and the spool of an earlier boot, of which
+** nothing was made durable, could not be told from one of this. */
+static int bootId(uint8_t a[16]) {
   char z[64] = "";
   int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
   if (fd >= 0) {
@@ -107,6 +109,7 @@ static void bootId(uint8_t a[16]) {
     a[k / 2] |= (uint8_t)(k % 2 ? v : v << 4);
     k++;
   }
+  return k == 32;
 }
 
 int fdAboveStdio(int fd) {
@@ -336,6 +339,10 @@ static void wakeReplicator(const char *zDir) {
 static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
                              const char **pzWhy) {
   uint8_t boot[16];
+  if (!bootId(boot)) {
+    *pzWhy = "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
+    return 0;
+  }
   if ((*pzWhy = makeDirs(zDir))) return 0;
   int rc = makeWake(zDir);
   int fd = rc ? -1 : lockAttach(zDir, nTry);
@@ -343,7 +350,6 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
     *pzWhy = strerror(rc ? rc : errno);
     return 0;
   }
-  bootId(boot);
   SpoolState *st = mapState(zDir, zPath, boot, pIno);
   if (st && !sameFile(pId, st->dev, st->ino, st->birth)) atomic_fetch_or(&st->flags, SPOOL_LOST);
   if (!st || isLost(st)) {

@@ -82,7 +82,7 @@ func processStart(pid int) (start uint64, state byte, err error) {
 	return start, fields[0][0], nil
 }
 
-// bootID is the kernel's; all zeros where it says none, as in the recorder.
+// bootID is the kernel's; all zeros where it says none. Then there is no state that is valid.
 var bootID = sync.OnceValue(func() (id [16]byte) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err == nil {

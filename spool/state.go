@@ -149,6 +149,8 @@ func (s *State) validate() error {
 		return fmt.Errorf("%w: not a state page", chunkstore.ErrCorrupt)
 	case s.Version != stateVersion:
 		return fmt.Errorf("%w: state of format version %d", chunkstore.ErrCorrupt, s.Version)
+	case s.BootID == [16]byte{}:
+		return fmt.Errorf("%w: state of no boot: is /proc mounted?", chunkstore.ErrCorrupt)
 	case s.BootID != bootID():
 		return fmt.Errorf("%w: state is of another boot", chunkstore.ErrCorrupt)
 	case s.PathField[0] != '/' || s.PathField[len(s.PathField)-1] != 0:
