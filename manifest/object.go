@@ -184,6 +184,27 @@ func (o *object) run(ctx context.Context, fetch Fetch, f *flight) (*content, err
 	return f.content, f.err
 }
 
+// forget gives up the content of the objects below o that are for its first n chunks alone.
+func (o *object) forget(n int) {
+	c := o.content.Load()
+	if c == nil || o.height == 1 {
+		return
+	}
+	at := n / span(o.height-1) // the kid that chunk n is in; equal ones before it are the same object
+	for _, kid := range c.kids[:min(at, len(c.kids))] {
+		if (at == len(c.kids) || kid != c.kids[at]) && !kid.isFullZero() {
+			kid.content.Store(nil)
+		}
+	}
+	if at < len(c.kids) {
+		c.kids[at].forget(n - at*span(o.height-1))
+	}
+}
+
+func (o *object) isFullZero() bool {
+	return o.height <= zeroHeightMax && o.chunks == span(o.height) && o == fullZero(o.height)
+}
+
 func (o *object) noun() string {
 	if o.height == 1 {
 		return "leaf"

@@ -232,6 +232,12 @@ func distinct(objects []*object) []*object {
 	return slices.Compact(slices.Clone(objects))
 }
 
+// Forget gives up what is loaded of leaves and nodes for chunks before i alone, so that
+// who goes through a tree in order has no more in memory than the way to where he is. Who
+// asks for those chunks again fetches them again, also in clones, of which there
+// must be none that is to be loaded.
+func (t *Tree) Forget(i int) { t.root.forget(i) }
+
 // Objects yields the ID and the plain bytes of every leaf and node of the last
 // Pack, or of the manifest that the tree was made of: what a target must hold
 // besides chunks, each once, leaves before the nodes that name them. The bytes are

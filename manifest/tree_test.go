@@ -282,6 +282,46 @@ func TestLookupFetchesEachObjectOnce(t *testing.T) {
 	}
 }
 
+// TestForget: who goes through a tree in order fetches each object once, and has no more
+// than two of each height.
+func TestForget(t *testing.T) {
+	m, store := bigTree(t)
+	fetches := 0
+	fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		fetches++
+		return store.fetch(ctx, id)
+	}
+	tree := m.Tree()
+	for i := range m.Chunks() {
+		tree.Forget(i)
+		want := chunkstore.ZeroID
+		if i%7 == 0 {
+			want = testID(i)
+		}
+		if id, err := tree.Lookup(t.Context(), i, fetch); err != nil || id != want {
+			t.Fatalf("chunk %d: %s, %v", i, id, err)
+		}
+	}
+	if fetches != len(store) {
+		t.Errorf("%d fetches of %d objects", fetches, len(store))
+	}
+	tree.Forget(m.Chunks())
+	fetches = 0
+	for i := 0; i < m.Chunks(); i += 512 {
+		if _, err := tree.Lookup(t.Context(), i, fetch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if fetches != len(store)-2 { // but for the way to the end
+		t.Errorf("%d fetches of %d objects that were forgotten", fetches, len(store))
+	}
+	zeros := manifestOf(t, NewTree(1<<20), 0).Tree()
+	zeros.Forget(1 << 19)
+	if id, err := zeros.Lookup(t.Context(), 0, store.fetch); err != nil || id != chunkstore.ZeroID {
+		t.Errorf("zeros: %v, %v", id, err)
+	}
+}
+
 func TestDamagedTreeObjects(t *testing.T) {
 	m, store := bigTree(t)
 	for victim, plain := range store {

@@ -104,6 +104,7 @@ func (r *restore) fetchAll(ctx context.Context) error {
 	chunks := r.Manifest.Chunks()
 	for start := 0; start < chunks; start += restoreBatch {
 		end := min(start+restoreBatch, chunks)
+		r.tree.Forget(start)
 		var ids []chunkstore.ID
 		places := make(map[chunkstore.ID][]int)
 		for i := start; i < end; i++ {

@@ -65,6 +65,7 @@ func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []e
 	patches := m.Patches
 	for start := 0; start < m.Chunks(); start += restoreBatch {
 		end := min(start+restoreBatch, m.Chunks())
+		tree.Forget(start)
 		wanted := make(map[chunkstore.ID]int) // and the first chunk that it stands for
 		want := func(id chunkstore.ID, i int) {
 			if _, ok := wanted[id]; !ok {

@@ -246,6 +246,28 @@ func (w *tampered) huge(m *manifestpb.Manifest) {
 	m.FileBytes, m.Levels, m.Top, m.Patches = 1<<47, 3, bytes.Repeat(id[:], 16), nil
 }
 
+// folded makes a version of 256 GiB, 16 nodes of the same 512 leaves in other orders: each
+// leaf is met 16 times.
+func (w *tampered) folded(m *manifestpb.Manifest) {
+	a, err := chunkstore.ParseID(w.a)
+	must(w.t, err)
+	b, err := chunkstore.ParseID(w.b)
+	must(w.t, err)
+	leaves := make([]byte, 0, 512*32)
+	for k := range 512 {
+		leaf := bytes.Repeat(a[:], 512)
+		copy(leaf[k*32:], b[:])
+		id := w.put(leaf)
+		leaves = append(leaves, id[:]...)
+	}
+	m.Top, m.Patches = nil, nil
+	for k := range 16 {
+		id := w.put(append(bytes.Clone(leaves[k*32:]), leaves[:k*32]...))
+		m.Top = append(m.Top, id[:]...)
+	}
+	m.FileBytes, m.Levels = 16<<34, 2
+}
+
 // TestTampered: whatever somebody puts into the store, nobody is shown what never was, and
 // nobody crashes, or takes much memory; errors name the object. Who was shown a version is
 // not shown an older one, and the writer is not made to believe that it is another.
@@ -278,6 +300,15 @@ func TestTampered(t *testing.T) {
 		w.forged(w.huge)
 		must(t, os.RemoveAll(w.path("spool")))
 		w.writes("1")
+	})
+	t.Run("256 GiB of 530 objects", func(t *testing.T) {
+		w.t = t
+		w.reset()
+		w.forged(w.folded)
+		before := w.command("verify", "-s", w.path("b.db")).bytes // of little
+		if r := w.command("verify", "-s", w.path("a.db")); r.code != 0 || r.bytes > before+60<<20 {
+			t.Errorf("verify: exit code %d, %d bytes of memory, not %d: %s%s", r.code, r.bytes, before, r.stdout, r.stderr)
+		}
 	})
 	w.t = t
 }
