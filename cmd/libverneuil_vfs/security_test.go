@@ -3,9 +3,12 @@ package main_test
 import (
 	"encoding/json"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"verneuil/chunkstore/miniotest"
@@ -233,5 +236,107 @@ func (s *site) nowhere(name, text string) {
 	})
 	if err != nil {
 		s.t.Error(err)
+	}
+}
+
+// TestForeignURIs: whatever the name of a replica, nothing is opened but manifests, and the
+// host is told, in a line, which name was wrong. (SQLite itself refuses those that are too long.)
+func TestForeignURIs(t *testing.T) {
+	s := dirSite(t)
+	shell := s.written("a.db", "delete")
+	shell.flush()
+	must(t, os.WriteFile(s.path("letter"), []byte("precious"), 0o600))
+	must(t, syscall.Mkfifo(s.path("fifo"), 0o600))
+	long := strings.Repeat("x", 100000)
+	for uri, want := range map[string]string{
+		"verneuil://" + hostname + "/../.." + s.path("a.db"):           "not found",
+		"verneuil://" + hostname + "/%252e%252e%252f" + s.path("a.db"): "not found",
+		"verneuil://../../" + s.path("a.db"):                           "not found",
+		"verneuil://%0a/x%0ay":                                         "not found",
+		"verneuil://h/" + long:                                         "",
+		"verneuil://h":                                                 "want verneuil://HOST/PATH",
+		"file://" + s.path("store/../letter"):                          "corrupt",
+		s.path("letter"):                                               "corrupt",
+		s.path("fifo"):                                                 "not a regular file",
+		s.path("store"):                                                "not a regular file",
+		s.path("a.db"):                                                 "a database, not a manifest",
+		"/dev/zero":                                                    "not a regular file",
+		"/" + long:                                                     "",
+		"gopher://h/x":                                                 "not found",
+		"s3://../../x":                                                 "want s3://BUCKET.REGION",
+	} {
+		before := len(shell.stderr())
+		shell.ask(".open 'file:" + uri + "?vfs=verneuil_snapshot'")
+		shell.ask("select 1 from t;")
+		said := shell.stderr()[before:]
+		if !strings.Contains(said, want) || !strings.Contains(said, "unable to open") || strings.Contains(said, "\n/x") {
+			t.Errorf("%.200s: does not say %q, in a line: %.1000s", uri, want, said)
+		}
+	}
+	shell.must(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
+	shell.want("select count(*) > 0 from t;", "1")
+	shell.end()
+	if b, err := os.ReadFile(s.path("letter")); string(b) != "precious" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestFullTempdir: a replica that has no room says where, does not crash its host, and goes
+// on when there is some.
+func TestFullTempdir(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small file system")
+	}
+	s := dirSite(t)
+	s.configure(map[string]any{"tempdir": s.path("small")})
+	shell := s.written("a.db", "delete")
+	shell.must("insert into t(b) values(randomblob(3000000));")
+	shell.flush()
+	shell.endsWith(0)
+	must(t, os.Mkdir(s.path("small"), 0o700))
+	if err := syscall.Mount("tmpfs", s.path("small"), "tmpfs", 0, "size=1m,mode=700"); err != nil {
+		t.Skipf("cannot mount a small file system: %v", err)
+	}
+	defer syscall.Unmount(s.path("small"), syscall.MNT_DETACH)
+	replica := s.shell("")
+	replica.must(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
+	if said := replica.ask(content + ";"); said != "" {
+		t.Errorf("read %q where there is no room", said)
+	}
+	if said := replica.stderr(); !strings.Contains(said, s.path("small")) || !strings.Contains(said, "no space left on device") {
+		t.Errorf("it does not say where there is no room: %s", said)
+	}
+	must(t, syscall.Mount("", s.path("small"), "", syscall.MS_REMOUNT, "size=100m"))
+	replica.want(content+";", s.stock("a.db", content))
+	replica.end()
+}
+
+// TestForeignNames: databases of whatever names are replicated, each to where it belongs.
+func TestForeignNames(t *testing.T) {
+	s := dirSite(t)
+	deep := strings.Repeat("d/", 180) // SQLite's own limit for a path is 512 bytes
+	must(t, os.MkdirAll(s.path(deep), 0o700))
+	shell := s.shell("")
+	names := map[string]string{ // in a URI, of the file
+		"%0aa.db": "\na.db", "%252f..%252f..%252fb.db": "%2f..%2f..%2fb.db", "...db": "...db", "-c.db": "-c.db", "%1b%5b2Jd.db": "\x1b[2Jd.db",
+		"%c3%a9%ff.db": "é\xff.db", strings.Repeat("n", 200) + ".db": strings.Repeat("n", 200) + ".db", "x/../y.db": "y.db", deep + "e.db": deep + "e.db",
+	}
+	must(t, os.Mkdir(s.path("x"), 0o700))
+	for uri := range names {
+		shell.must(".open 'file:" + s.dir + "/" + uri + "?vfs=verneuil'")
+		shell.must("create table t(b);")
+		shell.must("insert into t values(randomblob(100000));")
+		shell.flush()
+	}
+	shell.endsWith(0)
+	for _, name := range names {
+		s.mustEqual(name)
+	}
+	entries, err := os.ReadDir(s.dir)
+	must(t, err)
+	for _, e := range entries {
+		if known := []string{"spool", "store", "verneuil.json", "d", "x"}; !slices.Contains(known, e.Name()) && !slices.Contains(slices.Collect(maps.Values(names)), e.Name()) {
+			t.Errorf("%q was made", e.Name())
+		}
 	}
 }
