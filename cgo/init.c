@@ -62,6 +62,10 @@ void verneuilLog(int level, const char *zFormat, ...) {
   va_start(ap, zFormat);
   char *z = sqlite3_vmprintf(zFormat, ap);
   va_end(ap);
+  for (char *p = z; p && *p; p++) { /* names are anybody's: the message is one line, and ends where its quote does */
+    if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
+    if (*p == '"') *p = '\'';
+  }
   char *zLine = sqlite3_mprintf("verneuil: level=%s msg=\"%s\"\n", azName[level], z ? z : "out of memory");
   if (zLine) writeLog(zLine);
   sqlite3_free(zLine);
