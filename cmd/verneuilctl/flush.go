@@ -143,10 +143,14 @@ type flushing struct {
 // and reports whether the database is in WAL mode.
 func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 	path := f.source.Path
-	database, err := os.Open(path)
+	err = checkRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil // deleted since: the spool may have all of it
 	} else if err != nil {
+		return false, err
+	}
+	database, err := os.Open(path)
+	if err != nil {
 		return false, err
 	}
 	var header [20]byte

@@ -182,6 +182,22 @@ func TestForeignSpools(t *testing.T) {
 	must(t, "flush", s.path("spool"))
 }
 
+// TestForeignDatabase: flush does not wait for what stands in the place of a database.
+func TestForeignDatabase(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	must(t, "-c", s.config(), "sync", db)
+	for want, plant := range map[string]func() error{
+		"not a regular file": func() error { return unix.Mkfifo(db, 0o600) },
+		"is a directory":     func() error { return os.Mkdir(db, 0o700) },
+	} {
+		if err := errors.Join(os.Remove(db), plant()); err != nil {
+			t.Fatal(err)
+		}
+		refuse(t, 1, []string{db, want}, "flush", s.path("spool"))
+	}
+}
+
 // TestForeignStore: in place of the store's files stand links to others, or FIFOs: they are
 // not read, written or waited for.
 func TestForeignStore(t *testing.T) {
