@@ -148,6 +148,10 @@ func (s *session) started(t *target) {
 // 281 TB. Of what is longer all is put anew.
 const strangeChunks = 1 << 20
 
+// epochMax is far more than spools are ever lost. A version beyond it is none of ours: after
+// the last epoch there would be no next one, and replicas follow a lineage forwards only.
+const epochMax = 1 << 32
+
 // contact is a first look at a target, on its way. It shares nothing that changes.
 type contact struct {
 	t         *chunkstore.Target
@@ -196,6 +200,9 @@ func (c *contact) look(ctx context.Context) error {
 			return nil
 		}
 		c.found, err = manifest.Decode(body)
+		if err == nil && c.found.Epoch > epochMax {
+			err = fmt.Errorf("%w: epoch %d", chunkstore.ErrCorrupt, c.found.Epoch)
+		}
 		return err
 	})
 	switch {
