@@ -83,7 +83,7 @@
 // if the connection breaks, also within a body, and at 408, 429, 500, 502, 503,
 // 504 and SlowDown; an attempt has 30 seconds. So it is if the answer is 200 and has no
 // ETag: it is a page of something that stands between us and the store, and nothing was
-// stored or found. A conflict after a retry is none if the object is ours.
+// stored or found. Of an answer that is no object 4 MiB are read, of an error 64 KiB. A conflict after a retry is none if the object is ours.
 //
 // A missing bucket is [ErrNoBucket], unless create_buckets_on_demand is set: then
 // it is an empty one, and Put makes it. Without the right to list a bucket, AWS

@@ -306,6 +306,9 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 		if !aws.ToBool(out.IsTruncated) || out.NextContinuationToken == nil {
 			return nil
 		}
+		if aws.ToString(in.ContinuationToken) == *out.NextContinuationToken {
+			return b.wrap("list", prefix+"*", fmt.Errorf("%w: the list does not go on", errForeign))
+		}
 		in.ContinuationToken = out.NextContinuationToken
 	}
 }

@@ -194,14 +194,19 @@ func readBody(ctx context.Context, in middleware.DeserializeInput, next middlewa
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
 	response, isHTTP := out.RawResponse.(*smithyhttp.Response)
-	if err != nil || !ok || !isHTTP || response.StatusCode != http.StatusOK {
+	if err != nil || !ok || !isHTTP {
 		return out, metadata, err
+	}
+	if response.StatusCode != http.StatusOK {
+		response.Body = limitedBody{io.LimitReader(response.Body, errorBytesMax), response.Body}
+		return out, metadata, nil
 	}
 	if r.object && response.Header.Get("ETag") == "" {
 		response.Body.Close()
 		return out, metadata, &smithyhttp.RequestSendError{Err: errForeign}
 	}
 	if r.bodyMax == 0 {
+		response.Body = limitedBody{io.LimitReader(response.Body, answerBytesMax), response.Body}
 		return out, metadata, nil
 	}
 	r.body, err = readAtMost(response.Body, response.ContentLength, r.bodyMax+1)
@@ -212,6 +217,19 @@ func readBody(ctx context.Context, in middleware.DeserializeInput, next middlewa
 	}
 	r.tooLong = int64(len(r.body)) > r.bodyMax
 	return out, metadata, nil
+}
+
+// What the SDK reads, and keeps, of an answer that is no object: a list has 1,000 keys of at
+// most 1,024 bytes.
+const (
+	answerBytesMax = 4 << 20
+	errorBytesMax  = 64 << 10
+)
+
+// limitedBody is the beginning of a body.
+type limitedBody struct {
+	io.Reader
+	io.Closer
 }
 
 // readAtMost reads r to its end, or n bytes of it. announced may be -1.

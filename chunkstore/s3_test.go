@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -341,6 +342,57 @@ func TestS3LongObject(t *testing.T) {
 	mustBe(t, err, chunkstore.ErrCorrupt)
 	if len(requests()) != 1 {
 		t.Errorf("%d requests", len(requests()))
+	}
+}
+
+// TestS3EndlessAnswer: of an answer that does not end, whatever it is to, some MB are read.
+func TestS3EndlessAnswer(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusForbidden, http.StatusNotFound, http.StatusInternalServerError} {
+		var written atomic.Int64
+		s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+			w.WriteHeader(status)
+			for piece := bytes.Repeat([]byte("<Error>"), 1<<13); ; {
+				n, err := w.Write(piece)
+				written.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		})
+		b := s.Targets[0].Manifests
+		err := b.List(t.Context(), "", func(chunkstore.Object) bool { return true })
+		if err == nil && status != http.StatusNotFound {
+			t.Errorf("list, status %d: no error", status)
+		}
+		if status != http.StatusOK {
+			if _, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err == nil {
+				t.Errorf("get, status %d: no error", status)
+			}
+		}
+		if _, err := b.Put(t.Context(), "k", nil, chunkstore.Condition{}); err == nil {
+			t.Errorf("put, status %d: no error", status)
+		}
+		if n := len(requests()); n > 12 || written.Load() > int64(n)*12<<20 {
+			t.Errorf("status %d: %d requests, %d bytes", status, n, written.Load())
+		}
+	}
+}
+
+// TestS3ListStandsStill: a list whose next part begins where the last one began ends.
+func TestS3ListStandsStill(t *testing.T) {
+	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		if r.URL.Query().Has("versions") {
+			io.WriteString(w, `<ListVersionsResult><Name>b</Name><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>`)
+		} else {
+			io.WriteString(w, `<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated><NextContinuationToken>k</NextContinuationToken></ListBucketResult>`)
+		}
+	})
+	b := s.Targets[0].Manifests
+	all := func(chunkstore.Object) bool { return true }
+	mustSay(t, b.List(t.Context(), "", all), "does not go on")
+	mustSay(t, b.(chunkstore.Versioned).ListVersions(t.Context(), "k", all), "does not go on")
+	if n := len(requests()); n != 4 {
+		t.Errorf("%d requests", n)
 	}
 }
 

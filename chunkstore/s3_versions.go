@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -37,6 +38,9 @@ func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Obje
 		}
 		if !aws.ToBool(out.IsTruncated) || out.NextKeyMarker == nil {
 			return nil
+		}
+		if aws.ToString(in.KeyMarker) == *out.NextKeyMarker && aws.ToString(in.VersionIdMarker) == aws.ToString(out.NextVersionIdMarker) {
+			return b.wrap("list versions of", key, fmt.Errorf("%w: the list does not go on", errForeign))
 		}
 		in.KeyMarker, in.VersionIdMarker = out.NextKeyMarker, out.NextVersionIdMarker
 	}
