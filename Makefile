@@ -33,8 +33,8 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 
 # golazy.ld: the Go runtime starts at the first replicated open, not at load.
 # exports.map: the entry point and the public C API, nothing else.
-# --wrap=crosscall2: what C calls of Go runs on threads of ours (cgo/threads.c).
-LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2'
+# --wrap: what C calls of Go runs on threads of ours, and Go waits for threads (cgo/threads.c).
+LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'
 
 # go's ./... passes over testdata.
 PACKAGES = ./... ./testdata/sqlite-test

@@ -92,18 +92,21 @@ func shareWake() {
 //export goOpened
 func goOpened(dir *C.char) {
 	defer guard("open")
+	defer C.free(unsafe.Pointer(dir))
 	vfs.Process().Opened(C.GoString(dir))
 }
 
 //export goClosed
 func goClosed(dir *C.char) {
 	defer guard("close")
+	defer C.free(unsafe.Pointer(dir))
 	vfs.Process().Closed(C.GoString(dir))
 }
 
 //export goFlush
 func goFlush(dir *C.char, ms C.int) (done C.int) {
 	defer guard("flush")
+	defer C.free(unsafe.Pointer(dir))
 	if vfs.Process().Flush(C.GoString(dir), time.Duration(ms)*time.Millisecond) == nil {
 		done = 1
 	}
@@ -122,6 +125,7 @@ func goValidate(dir *C.char) (ok C.int) {
 //export goStatus
 func goStatus(problem *C.char) (status *C.char) {
 	defer guard("status")
+	defer C.free(unsafe.Pointer(problem))
 	return C.CString(string(vfs.Process().Status(C.GoString(problem))))
 }
 

@@ -4,25 +4,35 @@
 #include "verneuil.h"
 #include "goexports.h"
 #include "recorder.h"
+#include "threads.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
+#include <string.h>
 
 static const char zVersion[] = "verneuil-go 0.1.0";
+
+/* What Go says; NULL if it does not answer. */
+static char *askGo(void) {
+  char *zProblem = recorderProblem();
+  char *zCopy = zProblem ? strdup(zProblem) : 0;
+  int was = threadsImpatient(1);
+  char *z = goStatus(zCopy);
+  threadsImpatient(was);
+  sqlite3_free(zProblem);
+  return z;
+}
 
 /* A JSON object: what Go knows of its spools and replicas, if it runs. */
 static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   (void)argc;
   (void)argv;
-  if (verneuilGoRuns()) {
-    char *zProblem = recorderProblem();
-    char *z = goStatus(zProblem);
-    sqlite3_free(zProblem);
-    if (z) sqlite3_result_text(ctx, z, -1, SQLITE_TRANSIENT);
-    else sqlite3_result_error_nomem(ctx);
-    free(z);
+  char *zGo = verneuilGoRuns() ? askGo() : 0;
+  if (zGo) {
+    sqlite3_result_text(ctx, zGo, -1, free);
     return;
   }
-  char *z = recorderProblem();
+  const char *zRefused = verneuilRefused();
+  char *z = zRefused ? sqlite3_mprintf("%s", zRefused) : recorderProblem();
   if (!z && verneuilForked())
     z = sqlite3_mprintf("forked from a process that replicates, which sends what this one commits");
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");

@@ -13,6 +13,11 @@ extern void goReady(void);
 /* Reads VERNEUIL_CONFIG. Always fills *p. */
 extern void goConfigure(VerneuilSettings *p);
 
+/* Under VERNEUIL_VALIDATE, with the write lock still held: mirror == database? */
+extern int goValidate(char *zSpool);
+
+/* These free the string that they are given, and may be given up (threads.h). */
+
 /* A database was opened whose spool is zSpool: see that somebody replicates it. */
 extern void goOpened(char *zSpool);
 
@@ -21,9 +26,6 @@ extern void goClosed(char *zSpool);
 
 /* Push what is committed. Returns 1 when every target has it all, 0 otherwise. */
 extern int goFlush(char *zSpool, int ms);
-
-/* Under VERNEUIL_VALIDATE, with the write lock still held: mirror == database? */
-extern int goValidate(char *zSpool);
 
 /* verneuil_status(), as JSON; malloc'd. zProblem: why databases were opened without
 ** replication, or NULL. */

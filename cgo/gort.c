@@ -40,7 +40,7 @@ extern char **environ;
 ** with one to spare; descriptors, with those of one database. */
 #define GORT_ADDRESS_BYTES ((size_t)1536 << 20)
 #define GORT_DATA_BYTES ((size_t)256 << 20)
-#define GORT_THREADS 8
+#define GORT_THREADS 12
 #define GORT_FILES 20
 
 /* How long a process that ends waits for unsent data to leave. */
@@ -101,7 +101,7 @@ sqlite3_uint64 verneuilToken(void) {
 
 int verneuilGoRuns(void) {
   return atomic_load_explicit(&started, memory_order_acquire) &&
-         atomic_load_explicit(&own[1], memory_order_relaxed);
+         atomic_load_explicit(&own[1], memory_order_relaxed) && !threadsStalled();
 }
 
 int verneuilForked(void) {
@@ -222,6 +222,7 @@ static void occupyStdio(void) {
 }
 
 static void atExit(void) {
+  threadsImpatient(1);
   if (verneuilGoRuns()) goExit(GORT_EXIT_MS);
 }
 
@@ -327,7 +328,10 @@ static void startRuntime(void *pOk) {
   *(int *)pOk = 1;
 }
 
-const char *verneuilRefused(void) { return refused ? zRefused : 0; }
+const char *verneuilRefused(void) {
+  if (refused) return zRefused;
+  return threadsStalled() ? "replication waits, as the process can make no more threads (RLIMIT_NPROC, pids.max, seccomp)" : 0;
+}
 
 int verneuilGo(void) {
   if (atomic_load_explicit(&started, memory_order_acquire)) return verneuilGoRuns();

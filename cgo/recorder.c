@@ -26,6 +26,7 @@
 #include "children.h"
 #include "goexports.h"
 #include "spool_wal.h"
+#include "threads.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
@@ -181,9 +182,25 @@ static void validate(RecorderFile *p) {
   if (settings.validate && !spoolLost(p->pSpool) && verneuilGoRuns()) goValidate(p->pSpool->zDir);
 }
 
+/* Tells Go that a handle was opened, or closed. */
+static void tellGo(void (*xGo)(char *), const Spool *p) {
+  char *zDir = strdup(p->zDir);
+  int was = threadsImpatient(1);
+  if (zDir) xGo(zDir);
+  threadsImpatient(was);
+}
+
+static int flushHere(const Spool *p) {
+  char *zDir = strdup(p->zDir);
+  int was = threadsImpatient(1);
+  int done = zDir && goFlush(zDir, FLUSH_MS);
+  threadsImpatient(was);
+  return done;
+}
+
 /* Push what is committed: here, or from a forked child by who replicates. */
 static int flush(Spool *p) {
-  if (verneuilGo()) return goFlush(p->zDir, FLUSH_MS);
+  if (verneuilGo()) return flushHere(p);
   return verneuilForked() && spoolFlush(p, FLUSH_MS);
 }
 
@@ -230,7 +247,7 @@ static int recorderClose(sqlite3_file *pFile) {
   addPerf(aClosed, p->aPerf);
   pthread_mutex_unlock(&mu);
   if (p->pSpool && !p->isWal) {
-    if (verneuilGoRuns()) goClosed(p->pSpool->zDir);
+    if (verneuilGoRuns()) tellGo(goClosed, p->pSpool);
     else if (verneuilForked()) childNote(p->pSpool->zDir, 0);
   }
   if (p->pSpool) spoolRelease(p->pSpool);
@@ -589,7 +606,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   pFiles = p;
   pthread_mutex_unlock(&mu);
   if (isMain && pSpool) {
-    if (verneuilGo()) goOpened(pSpool->zDir);
+    if (verneuilGo()) tellGo(goOpened, pSpool);
     else if (verneuilForked()) childNote(pSpool->zDir, 1);
   }
   return rc;

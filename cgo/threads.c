@@ -12,12 +12,31 @@
 ** --wrap=crosscall2 has it call this file. Linked without that, into a Go program, whose
 ** threads are Go's own, nothing here is used.
 **
+** The runtime makes a thread when one of its own waits for a file, and ends the process if
+** it cannot: when the user's processes, or the control group's, are as many as may be, by
+** whomever. So --wrap=pthread_create has it wait instead. Spare threads of ours help out; when
+** there is none left Go stalls, in part or, from its next garbage collection, as a whole. Then
+** calls to it are given up where the caller can bear that.
+**
 ** No child has any of it: one that is forked from a process that runs Go never calls it.
 */
 #define _GNU_SOURCE
 #include "threads.h"
 #include <signal.h>
-#include <stddef.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Threads that wait for work from the beginning. */
+#define SPARE_THREADS 4
+
+/* How long the runtime may wait for a thread until it is stalled, how often it tries to
+** make one, and how often somebody who waits for it looks whether it is. */
+#define STALL_MS 2000
+#define RETRY_MS 10
+#define LOOK_MS 200
 
 typedef struct Job Job;
 struct Job {
@@ -25,6 +44,7 @@ struct Job {
   void (*xRun)(void *);
   void *pArg;
   int done;
+  int isOrphan; /* nobody waits for it any more: free it */
   pthread_cond_t finished;
 };
 
@@ -33,8 +53,29 @@ static pthread_cond_t work = PTHREAD_COND_INITIALIZER;
 static Job *pFirst, **ppLast = &pFirst; /* jobs that no thread has begun */
 static int nJob;                        /* their number */
 static int nIdle;                       /* threads that look for one */
-static int nThread;
+static int nThread;                     /* threads that do, or will when they are done */
+static _Atomic int nWanting;            /* threads that Go waits for */
+static _Atomic int64_t wantedSince;     /* in ms, since when it does */
 static _Thread_local int isOurs;
+static _Thread_local int isImpatient;
+
+extern int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) __attribute__((weak));
+
+static int64_t milliseconds(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int threadsStalled(void) {
+  return atomic_load_explicit(&nWanting, memory_order_relaxed) && milliseconds(CLOCK_MONOTONIC) - wantedSince > STALL_MS;
+}
+
+int threadsImpatient(int yes) {
+  int was = isImpatient;
+  isImpatient = yes;
+  return was;
+}
 
 static void *serve(void *unused) {
   (void)unused;
@@ -51,7 +92,8 @@ static void *serve(void *unused) {
     pthread_mutex_lock(&mu);
     nIdle++;
     p->done = 1;
-    pthread_cond_signal(&p->finished);
+    if (p->isOrphan) free(p);
+    else pthread_cond_signal(&p->finished);
   }
   return 0;
 }
@@ -62,47 +104,71 @@ int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg) {
   sigfillset(&all);
   for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) sigdelset(&all, kept[i]);
   pthread_sigmask(SIG_SETMASK, &all, &old);
-  int rc = pthread_create(pThread, 0, xRun, pArg);
+  int rc = (__real_pthread_create ? __real_pthread_create : pthread_create)(pThread, 0, xRun, pArg);
   pthread_sigmask(SIG_SETMASK, &old, 0);
   return rc;
 }
 
-int onOurThread(void (*xRun)(void *), void *pArg) {
-  Job job = {.xRun = xRun, .pArg = pArg, .finished = PTHREAD_COND_INITIALIZER};
+/* One more thread that serves. 0: there can be none. */
+static int hireLocked(void) {
   pthread_t t;
+  if (makeThread(&t, serve, 0)) return 0;
+  pthread_detach(t);
+  nThread++;
+  nIdle++;
+  return 1;
+}
+
+static void queueLocked(Job *p) {
+  *ppLast = p;
+  ppLast = &p->pNext;
+  nJob++;
+  pthread_cond_signal(&work);
+}
+
+/* Has a job done. 0: it was not, as there is no thread, or because it was given up: then
+** it is an orphan. */
+static int employ(Job *p, int mayGiveUp) {
   int state;
-  if (isOurs) {
-    xRun(pArg);
-    return 1;
-  }
+  pthread_cond_init(&p->finished, 0);
   pthread_mutex_lock(&mu);
-  if (nIdle <= nJob && !makeThread(&t, serve, 0)) {
-    pthread_detach(t);
-    nThread++;
-    nIdle++;
-  }
+  while ((nIdle <= nJob || nThread < SPARE_THREADS) && hireLocked()) continue;
   if (!nThread) {
     pthread_mutex_unlock(&mu);
     return 0;
   }
-  *ppLast = &job;
-  ppLast = &job.pNext;
-  nJob++;
-  pthread_cond_signal(&work);
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* the job is on this stack */
-  while (!job.done) pthread_cond_wait(&job.finished, &mu);
+  queueLocked(p);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* the job may be on this stack */
+  while (!p->done && !(mayGiveUp && threadsStalled())) {
+    int64_t next = milliseconds(CLOCK_REALTIME) + LOOK_MS;
+    struct timespec t = {next / 1000, next % 1000 * 1000000};
+    if (mayGiveUp) pthread_cond_timedwait(&p->finished, &mu, &t);
+    else pthread_cond_wait(&p->finished, &mu);
+  }
   pthread_setcancelstate(state, 0);
+  int done = p->done;
+  p->isOrphan = !done;
   pthread_mutex_unlock(&mu);
+  return done;
+}
+
+int onOurThread(void (*xRun)(void *), void *pArg) {
+  Job job = {.xRun = xRun, .pArg = pArg};
+  if (!isOurs) return employ(&job, 0);
+  xRun(pArg);
   return 1;
 }
+
+/* ---- Go's calls ---- */
 
 /* runtime/cgo, and known outside of it: its callbacks.go. */
 typedef void (*GoEntry)(void *);
 extern void __real_crosscall2(GoEntry xGo, void *pArg, int n, size_t context) __attribute__((weak));
 
 typedef struct Crossing {
+  Job job;
   GoEntry xGo;
-  void *pArg;
+  void *pArg; /* n bytes, arguments and results */
   int n;
   size_t context;
 } Crossing;
@@ -112,7 +178,60 @@ static void cross(void *pArg) {
   __real_crosscall2(p->xGo, p->pArg, p->n, p->context);
 }
 
+/* A call that may be given up has its arguments in memory of its own. */
 void __wrap_crosscall2(GoEntry xGo, void *pArg, int n, size_t context) {
-  Crossing crossing = {xGo, pArg, n, context};
-  onOurThread(cross, &crossing); /* there is one: it has started the runtime */
+  Crossing crossing = {.xGo = xGo, .pArg = pArg, .n = n, .context = context};
+  Crossing *p = isImpatient ? calloc(1, sizeof *p + n) : 0;
+  if (!p) {
+    onOurThread(cross, &crossing); /* there is one: it has started the runtime */
+    return;
+  }
+  *p = crossing;
+  p->job = (Job){.xRun = cross, .pArg = p};
+  p->pArg = memcpy(p + 1, pArg, n);
+  if (!employ(&p->job, 1)) return; /* its results are zeros */
+  memcpy(pArg, p->pArg, n);
+  free(p);
+}
+
+/* ---- Go's threads ---- */
+
+typedef struct Start {
+  Job job;
+  void *(*xRun)(void *);
+  void *pArg;
+} Start;
+
+static void runStart(void *pArg) {
+  Start *p = pArg;
+  p->xRun(p->pArg);
+  pthread_mutex_lock(&mu);
+  nThread++;
+  pthread_mutex_unlock(&mu);
+}
+
+/* Has a thread of ours become one of Go's, unless it is the last. */
+static int lend(void *(*xRun)(void *), void *pArg) {
+  Start *p = calloc(1, sizeof *p);
+  pthread_mutex_lock(&mu);
+  int ok = p && nIdle > nJob && nThread > 1;
+  if (ok) {
+    *p = (Start){.job = {.xRun = runStart, .pArg = p, .isOrphan = 1}, .xRun = xRun, .pArg = pArg};
+    nThread--;
+    queueLocked(&p->job);
+  }
+  pthread_mutex_unlock(&mu);
+  if (!ok) free(p);
+  return ok;
+}
+
+/* What the runtime calls (gcc_libinit.c, _cgo_try_pthread_create). It does not use the number. */
+int __wrap_pthread_create(pthread_t *pThread, const pthread_attr_t *pAttributes, void *(*xRun)(void *), void *pArg) {
+  static const struct timespec pause = {0, RETRY_MS * 1000000};
+  if (!__real_pthread_create(pThread, pAttributes, xRun, pArg) || lend(xRun, pArg)) return 0;
+  if (!nWanting) wantedSince = milliseconds(CLOCK_MONOTONIC);
+  nWanting++;
+  while (__real_pthread_create(pThread, pAttributes, xRun, pArg) && !lend(xRun, pArg)) nanosleep(&pause, 0);
+  nWanting--;
+  return 0;
 }

@@ -14,4 +14,11 @@ int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg);
 ** it. 0: no thread could be made, and nothing was run; never again after the first 1. */
 int onOurThread(void (*xRun)(void *), void *pArg);
 
+/* Go waits for a thread that cannot be made, and has for a while: it may not answer. */
+int threadsStalled(void);
+
+/* Whether Go's functions that this thread calls may be given up if that happens. Then they
+** return zeros, and run later, or never. The value before. */
+int threadsImpatient(int yes);
+
 #endif

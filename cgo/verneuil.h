@@ -16,7 +16,7 @@
 ** limits under which the start would kill the host. */
 int verneuilGo(void);
 
-/* Why the runtime was not started, for which verneuilGo() returned 0; NULL: for no limit. */
+/* Which limit it is that verneuilGo() returns 0 for; NULL: none. */
 const char *verneuilRefused(void);
 
 /* Returns 1 if Go runs in this process and may be called; starts nothing. */

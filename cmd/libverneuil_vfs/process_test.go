@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -364,4 +365,44 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	must(t, err)
 	t.Cleanup(func() { slave.Close() })
 	return master, slave
+}
+
+// TestThreadsRunOut: the user's processes are as many as may be while replication runs, and Go
+// wants threads. The host goes on, and when there may be more, so does replication.
+func TestThreadsRunOut(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can find a user without processes")
+	}
+	s := dirSite(t)
+	program, lib := s.forNobody()
+	h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, "setpriv", "--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups", program, lib)
+	h.must(".open " + s.path("a.db"))
+	h.must("create table t(b)")
+	h.flush()
+	h.must(".limit nproc 1")
+	for i := range 9 { // as many as may be attached, to be copied at once
+		h.must(fmt.Sprintf("attach '%s' as a%d", s.path(fmt.Sprintf("%d.db", i)), i))
+		h.must(fmt.Sprintf("create table a%d.t(b)", i))
+	}
+	for range 3 {
+		h.must("begin")
+		h.must("insert into t values(randomblob(300000))")
+		for i := range 9 {
+			h.must(fmt.Sprintf("insert into a%d.t values(randomblob(300000))", i))
+		}
+		h.must("commit")
+	}
+	if status := h.ask("select verneuil_status()"); !json.Valid([]byte(status)) {
+		t.Errorf("verneuil_status(): %s", status)
+	}
+	h.must(".limit nproc 10000")
+	until(t, "replication goes on", func() bool {
+		return h.ask(".open "+s.path("a.db")) == "" && h.ask("pragma verneuil_flush_replication_data") == "1"
+	})
+	h.must(".open " + s.path("b.db"))
+	h.must("create table t(b)")
+	h.flush()
+	h.endsWith(0)
+	s.mustEqual("a.db")
+	s.mustEqual("b.db")
 }

@@ -29,7 +29,7 @@
 **   .copy LIBRARY    loads the extension from another file, and says how that went
 **   .restart         shuts SQLite down, initializes it, and loads the extension again
 **   .unregister NAME a VFS
-**   .limit NAME [N]  setrlimit, NAME being fsize, nofile, or as; prints the limit without N
+**   .limit NAME [N]  setrlimit, NAME being fsize, nofile, nproc or as; prints the limit without N
 **   .alarms N NAME SQL   opens a database, runs SQL on it and closes it N times, while a timer's
 **                    handler, which uses much stack, interrupts it; prints whether it was called,
 **                    and how often on another stack than the thread's
@@ -389,7 +389,13 @@ static void restart(void) {
 }
 
 static void limit(const char *z) {
-  int which = !strncmp(z, "fsize", 5) ? RLIMIT_FSIZE : !strncmp(z, "nofile", 6) ? RLIMIT_NOFILE : RLIMIT_AS;
+  static const struct {
+    const char *z;
+    int which;
+  } a[] = {{"fsize", RLIMIT_FSIZE}, {"nofile", RLIMIT_NOFILE}, {"nproc", RLIMIT_NPROC}, {"as", RLIMIT_AS}};
+  int which = -1;
+  for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+    if (!strncmp(z, a[i].z, strlen(a[i].z))) which = a[i].which;
   struct rlimit r;
   getrlimit(which, &r);
   if (!strchr(z, ' ')) {

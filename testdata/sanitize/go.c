@@ -42,15 +42,18 @@ void goOpened(char *zSpool) {
   while (i < nSpool && strcmp(azSpool[i], zSpool)) i++;
   if (i == nSpool && nSpool < SPOOLS_MAX) azSpool[nSpool++] = strdup(zSpool);
   pthread_mutex_unlock(&mu);
+  free(zSpool);
 }
 
-void goClosed(char *zSpool) { (void)zSpool; }
+void goClosed(char *zSpool) { free(zSpool); }
 int goValidate(char *zSpool) { return zSpool != 0; }
 void goExit(int ms) { (void)ms; }
 
 char *goStatus(char *zProblem) {
   char *z;
-  return asprintf(&z, "{\"problem\":\"%s\"}", zProblem ? zProblem : "") < 0 ? 0 : z;
+  if (asprintf(&z, "{\"problem\":\"%s\"}", zProblem ? zProblem : "") < 0) z = 0;
+  free(zProblem);
+  return z;
 }
 
 /* Frees the segments below head, as spool.Trim in Go does. */
@@ -68,7 +71,7 @@ static void trim(const char *zSpool, uint64_t from, uint64_t to) {
 }
 
 /* Consumes what the spool has: the log, and the WAL, now and then. */
-int goFlush(char *zSpool, int consumeWal) {
+static int consume(const char *zSpool, int consumeWal) {
   char z[4200];
   snprintf(z, sizeof z, "%s/state", zSpool);
   int fd = open(z, O_RDWR | O_CLOEXEC);
@@ -86,9 +89,15 @@ int goFlush(char *zSpool, int consumeWal) {
   return 1;
 }
 
+int goFlush(char *zSpool, int consumeWal) {
+  int done = consume(zSpool, consumeWal);
+  free(zSpool);
+  return done;
+}
+
 void replicateAll(int consumeWal) {
   pthread_mutex_lock(&mu);
-  for (int i = 0; i < nSpool; i++) goFlush(azSpool[i], consumeWal);
+  for (int i = 0; i < nSpool; i++) consume(azSpool[i], consumeWal);
   pthread_mutex_unlock(&mu);
 }
 

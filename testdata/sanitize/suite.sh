@@ -23,7 +23,7 @@ cd "$root"
 plain=()
 if setarch -R true 2>/dev/null; then plain=(setarch -R); fi
 
-link="-s -w '-extldflags=-Wl,-T,$root/cgo/golazy.ld,--version-script=$root/cgo/exports.map,--wrap=crosscall2'"
+link="-s -w '-extldflags=-Wl,-T,$root/cgo/golazy.ld,--version-script=$root/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'"
 "$go" build -o "$directory/sqlite-test" ./testdata/sqlite-test
 for tool in "$@"; do
   case $tool in
