@@ -380,3 +380,22 @@ func TestNoPermission(t *testing.T) {
 	}
 	s.unchanged(before)
 }
+
+// TestFileLimit: where files may not be as long as the database, restore says so, and leaves
+// what was there.
+func TestFileLimit(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 300000)
+	must(t, "-c", s.config(), "sync", db)
+	s.write("out.db", []byte("precious"))
+	before := s.tree()
+	for _, command := range []string{"restore -s " + db + " -o " + s.path("out.db"), "restore -s " + db, "sync " + s.database("new.db", 300000)} {
+		argv := append([]string{"sh", "-c", `ulimit -f 100 && exec "$@"`, "sh"}, ctlCommand(append([]string{"-c", s.config()}, strings.Fields(command)...)...)...)
+		r := program(t, []string{"TMPDIR=" + s.dir}, argv...)
+		if r.code != 1 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, s.dir) || !strings.Contains(r.stderr, "file too large") {
+			t.Errorf("%s: exit code %d, %d bytes, %s", command, r.code, len(r.stdout), r.stderr)
+		}
+	}
+	before["/new.db"] = s.tree()["/new.db"]
+	s.unchanged(before, "spool")
+}
