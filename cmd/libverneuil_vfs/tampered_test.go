@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/miniotest"
 	"verneuil/manifest"
 	"verneuil/manifest/manifestpb"
 )
@@ -458,4 +459,50 @@ func (w *tampered) writes(want string) {
 		w.says("log", log, want)
 		w.says("status", status, want)
 	}
+}
+
+// TestRolledBackS3: an old manifest is put back in S3. A replica does not follow, the writer
+// replaces it, and goes on; other ways to lose the manifest end the same.
+func TestRolledBackS3(t *testing.T) {
+	endpoint := miniotest.Start(t)
+	s := s3Site(t, endpoint)
+	stores, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
+		Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests",
+	}}}, chunkstore.Options{CallsPerSecond: -1})
+	must(t, err)
+	store := stores.Targets[0]
+	key := manifest.Name(hostname, s.path("a.db"))
+	shell := s.written("a.db", "wal")
+	shell.flush()
+	old, err := store.Manifests.Get(t.Context(), key, chunkstore.GetOptions{})
+	must(t, err)
+	replica := s.shell("")
+	for i, change := range map[string]func() error{
+		"rolled back": func() error {
+			_, err := store.Manifests.Put(t.Context(), key, old.Body, chunkstore.Condition{})
+			return err
+		},
+		"gone": func() error { return store.Manifests.Delete(t.Context(), key) },
+		"junk": func() error {
+			_, err := store.Manifests.Put(t.Context(), key, []byte("junk"), chunkstore.Condition{})
+			return err
+		},
+	} {
+		shell.must("update t set b = 'before it is " + i + "' where a = 1;")
+		shell.flush()
+		replica.must(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
+		replica.ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.want("select b from t where a = 1;", "before it is "+i)
+		must(t, change())
+		replica.ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.want("select b from t where a = 1;", "before it is "+i)
+		shell.must("update t set b = 'after it was " + i + "' where a = 1;")
+		shell.flush()
+		replica.ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.want("select b from t where a = 1;", "after it was "+i)
+	}
+	replica.end()
+	shell.endsWith(0)
+	s.stock("a.db", "pragma wal_checkpoint(truncate)")
+	s.mustEqual("a.db")
 }
