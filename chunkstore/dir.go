@@ -255,8 +255,10 @@ func (b *dirBucket) present(name string) (*Object, error) {
 // check fails with ErrConflict if c does not hold for the present object.
 func (c Condition) check(present *Object) error {
 	switch {
-	case c.IfNone && present != nil:
-		return fmt.Errorf("%w: there is an object already", ErrConflict)
+	case c.IfNone:
+		if present != nil {
+			return fmt.Errorf("%w: there is an object already", ErrConflict)
+		}
 	case c.IfMatch != "" && present == nil:
 		return fmt.Errorf("%w: there is no object", ErrConflict)
 	case c.IfMatch != "" && present.ETag != c.IfMatch:
