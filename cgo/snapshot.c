@@ -41,6 +41,12 @@ typedef struct SnapshotFile {
   int bPinned;                     /* immutable=1 or nolock=1: no locks will come */
 } SnapshotFile;
 
+/* Why verneuilGo() has said 0. */
+static const char *snapshotWithoutGo(void) {
+  const char *z = verneuilRefused();
+  return z ? z : "this process was forked from the one that opened the replica";
+}
+
 static void snapshotMoved(SnapshotFile *p, const SnapshotOpened *pOpened) {
   p->hReader = pOpened->hReader;
   p->pTable = pOpened->pTable;
@@ -116,8 +122,7 @@ static int snapshotRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64
     if (rcCopy == SQLITE_NOTFOUND && verneuilGo()) {
       rcCopy = goSnapshotRead(p->hReader, z + done, k, at, p->ppDb);
     } else if (rcCopy == SQLITE_NOTFOUND || rcCopy == SQLITE_LOCKED) {
-      verneuilLog(VERNEUIL_ERROR, "replica: chunk %lld cannot be read: this process was forked from the one that opened it",
-                  at / SNAPSHOT_CHUNK_BYTES);
+      verneuilLog(VERNEUIL_ERROR, "replica: chunk %lld cannot be read: %s", at / SNAPSHOT_CHUNK_BYTES, snapshotWithoutGo());
       rcCopy = SQLITE_IOERR_READ;
     }
     if (rcCopy != SQLITE_OK) return rcCopy;
@@ -297,7 +302,7 @@ static int snapshotPragma(SnapshotFile *p, char **azArg) {
   for (size_t i = 0; i < sizeof aPragma / sizeof *aPragma; i++) {
     if (sqlite3_stricmp(azArg[1], aPragma[i].zName) != 0) continue;
     if (!verneuilGo()) { /* S4 */
-      azArg[0] = sqlite3_mprintf("this process was forked from the one that opened the replica");
+      azArg[0] = sqlite3_mprintf("%s", snapshotWithoutGo());
       return SQLITE_ERROR;
     }
     int rc = aPragma[i].xRun(p, azArg[2], &azArg[0]);
@@ -382,7 +387,8 @@ static int snapshotOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
     return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
   if (!isMain) return SQLITE_CANTOPEN; /* journal or WAL of a replica: there is none */
   if (!verneuilGo()) {                 /* S4 */
-    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: Go does not run in this process (forked, or a limit)");
+    const char *zWhy = verneuilRefused();
+    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", zWhy ? zWhy : "this process was forked from one that runs Go");
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);
