@@ -18,7 +18,8 @@ extern int goValidate(char *zSpool);
 
 /* These free the string that they are given, and may be given up (threads.h). */
 
-/* A database was opened whose spool is zSpool: see that somebody replicates it. */
+/* The first handle was opened of a database whose spool is zSpool: see that somebody
+** replicates it. */
 extern void goOpened(char *zSpool);
 
 /* The process's last handle on that database was closed. */

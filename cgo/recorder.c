@@ -182,12 +182,30 @@ static void validate(RecorderFile *p) {
   if (settings.validate && !spoolLost(p->pSpool) && verneuilGoRuns()) goValidate(p->pSpool->zDir);
 }
 
-/* Tells Go that a handle was opened, or closed. */
 static void tellGo(void (*xGo)(char *), const Spool *p) {
   char *zDir = strdup(p->zDir);
   int was = threadsImpatient(1);
   if (zDir) xGo(zDir);
   threadsImpatient(was);
+}
+
+/* A handle was opened (n is 1), or closed (-1). Go is told of a spool's first and last: it is
+** another thread that has to answer, and there are hosts that open a connection for each
+** request. It knows of the first before any handle can take a lock. */
+static void countHandle(Spool *p, int n) {
+  static pthread_mutex_t telling = PTHREAD_MUTEX_INITIALIZER;
+  int runs = n > 0 ? verneuilGo() : verneuilGoRuns();
+  if (!runs && verneuilForked()) {
+    childNote(p->zDir, n > 0);
+    return; /* telling may have been held when we were forked */
+  }
+  pthread_mutex_lock(&telling);
+  p->nHandle += n;
+  if (runs && p->isTold != (p->nHandle > 0)) {
+    p->isTold = !p->isTold;
+    tellGo(p->isTold ? goOpened : goClosed, p);
+  }
+  pthread_mutex_unlock(&telling);
 }
 
 static int flushHere(const Spool *p) {
@@ -246,10 +264,7 @@ static int recorderClose(sqlite3_file *pFile) {
   if (p->pNext) p->pNext->ppPrev = p->ppPrev;
   addPerf(aClosed, p->aPerf);
   pthread_mutex_unlock(&mu);
-  if (p->pSpool && !p->isWal) {
-    if (verneuilGoRuns()) tellGo(goClosed, p->pSpool);
-    else if (verneuilForked()) childNote(p->pSpool->zDir, 0);
-  }
+  if (p->pSpool && !p->isWal) countHandle(p->pSpool, -1);
   if (p->pSpool) spoolRelease(p->pSpool);
   return rc;
 }
@@ -605,10 +620,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   if (pFiles) pFiles->ppPrev = &p->pNext;
   pFiles = p;
   pthread_mutex_unlock(&mu);
-  if (isMain && pSpool) {
-    if (verneuilGo()) tellGo(goOpened, pSpool);
-    else if (verneuilForked()) childNote(pSpool->zDir, 1);
-  }
+  if (isMain && pSpool) countHandle(pSpool, 1);
   return rc;
 }
 

@@ -24,6 +24,8 @@ typedef struct Spool Spool;
 struct Spool {
   Spool *pNext;
   int nRef;
+  int nHandle;                     /* handles of the database: recorder.c's countHandle */
+  int isTold;                      /* Go knows that there are any; likewise */
   char *zPath;                     /* the database's canonical path */
   FileIdentity id;                 /* and which file stood there */
   char *zDir;                      /* the spool's directory */

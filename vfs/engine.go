@@ -138,8 +138,8 @@ func (e *Engine) Store() (*chunkstore.Store, error) {
 }
 
 // Opened sees to it that somebody replicates the database whose spool is dir. It is
-// called before the connection can take any lock of SQLite's, and Closed after it
-// has given up the last.
+// called at the first connection of several, before that can take any lock of SQLite's, and
+// Closed after the last has given up its own.
 func (e *Engine) Opened(dir string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
