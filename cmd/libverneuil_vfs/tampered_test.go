@@ -437,8 +437,11 @@ func (w *tampered) verifies(want string) {
 // writes has the application write and flush.
 func (w *tampered) writes(want string) {
 	w.t.Helper()
-	shell := w.shell("a.db")
-	shell.must("update t set b = 'written' where a = 1;")
+	shell := w.shell("")
+	shell.ask(".open " + w.path("a.db")) // from here on the log may say what is wrong, at any time
+	if said := shell.ask("update t set b = 'written' where a = 1;"); said != "" {
+		w.t.Errorf("the application saw %q", said)
+	}
 	flushed := shell.ask("pragma verneuil_flush_replication_data;")
 	status, log := shell.ask("select verneuil_status();"), shell.stderr()
 	w.small(shell)
@@ -488,15 +491,15 @@ func TestRolledBackS3(t *testing.T) {
 			return err
 		},
 	} {
-		shell.must("update t set b = 'before it is " + i + "' where a = 1;")
+		shell.ask("update t set b = 'before it is " + i + "' where a = 1;")
 		shell.flush()
-		replica.must(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
+		replica.ask(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
 		replica.ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.want("select b from t where a = 1;", "before it is "+i)
 		must(t, change())
 		replica.ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.want("select b from t where a = 1;", "before it is "+i)
-		shell.must("update t set b = 'after it was " + i + "' where a = 1;")
+		shell.ask("update t set b = 'after it was " + i + "' where a = 1;") // the log says what is wrong
 		shell.flush()
 		replica.ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.want("select b from t where a = 1;", "after it was "+i)
