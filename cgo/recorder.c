@@ -182,6 +182,8 @@ static void validate(RecorderFile *p) {
   if (settings.validate && !spoolLost(p->pSpool) && verneuilGoRuns()) goValidate(p->pSpool->zDir);
 }
 
+static pthread_mutex_t telling = PTHREAD_MUTEX_INITIALIZER; /* nHandle and isTold of all spools */
+
 static void tellGo(void (*xGo)(char *), const Spool *p) {
   char *zDir = strdup(p->zDir);
   int was = threadsImpatient(1);
@@ -193,17 +195,13 @@ static void tellGo(void (*xGo)(char *), const Spool *p) {
 ** another thread that has to answer, and there are hosts that open a connection for each
 ** request. It knows of the first before any handle can take a lock. */
 static void countHandle(Spool *p, int n) {
-  static pthread_mutex_t telling = PTHREAD_MUTEX_INITIALIZER;
   int runs = n > 0 ? verneuilGo() : verneuilGoRuns();
-  if (!runs && verneuilForked()) {
-    childNote(p->zDir, n > 0);
-    return; /* telling may have been held when we were forked */
-  }
+  if (!runs && verneuilForked()) childNote(p->zDir, n > 0);
   pthread_mutex_lock(&telling);
   p->nHandle += n;
   if (runs && p->isTold != (p->nHandle > 0)) {
-    p->isTold = !p->isTold;
-    tellGo(p->isTold ? goOpened : goClosed, p);
+    tellGo(p->isTold ? goClosed : goOpened, p);
+    if (verneuilGoRuns()) p->isTold = !p->isTold; /* else it was given up */
   }
   pthread_mutex_unlock(&telling);
 }
@@ -724,6 +722,7 @@ static void beforeFork(void) { pthread_mutex_lock(&mu); }
 static void afterFork(void) { pthread_mutex_unlock(&mu); }
 static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
+  pthread_mutex_init(&telling, 0); /* a thread that waits for Go may have had it */
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
     if (p->pSpool) p->pInherited = p->pSpool;
     p->pSpool = 0;

@@ -340,7 +340,8 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
                              const char **pzWhy) {
   uint8_t boot[16];
   if (!bootId(boot)) {
-    *pzWhy = "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
+    *pzWhy = errno == EMFILE || errno == ENFILE ? strerror(errno)
+                                                : "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
     return 0;
   }
   if ((*pzWhy = makeDirs(zDir))) return 0;

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -83,11 +84,18 @@ func processStart(pid int) (start uint64, state byte, err error) {
 }
 
 // bootID is the kernel's; all zeros where it says none. Then there is no state that is valid.
-var bootID = sync.OnceValue(func() (id [16]byte) {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err == nil {
-		b, _ := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
-		copy(id[:], b)
+func bootID() (id [16]byte) {
+	if known := knownBootID.Load(); known != nil {
+		return *known
 	}
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id // descriptors may have run out: another time
+	}
+	b, _ := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
+	copy(id[:], b)
+	knownBootID.Store(&id)
 	return id
-})
+}
+
+var knownBootID atomic.Pointer[[16]byte]
