@@ -445,7 +445,7 @@ static char *descriptorsShort(void) {
   int isShort = fd < 0 ? rc == EMFILE || rc == EINVAL : (rlim_t)fd > r.rlim_cur / 4 * 3;
   if (!isShort && (rlim_t)(nSpool + 1) * SPOOL_FDS <= r.rlim_cur / 2) return 0;
   return sqlite3_mprintf("%d databases are replicated, and of the %lld descriptors that the process may have "
-                         "(RLIMIT_NOFILE) too few are left for another", nSpool, (sqlite3_int64)r.rlim_cur);
+                         "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit -n)", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
