@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,9 @@ const (
 	batchFilesMax = 32
 	// batchSyncs run at once: the file system's journal commits them together.
 	batchSyncs = 8
+	// flushEvery is how much is put until the disk is asked to begin, so that there is
+	// little left to wait for in Sync.
+	flushEvery = 16 << 20
 )
 
 // flusher is how files become durable; tests make it fail.
@@ -46,6 +50,9 @@ type dirBatch struct {
 	taken  []taken         // put since then, under names that were taken
 	dirs   map[string]bool // where something was put since then: false if the directory's own entry may not be durable
 	err    error           // of a Sync that failed
+
+	written atomic.Int64
+	early   sync.WaitGroup // a syncfs before Sync's
 }
 
 // taken is a file that gets its name when it is durable: there is an object
@@ -171,7 +178,18 @@ func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error
 	if d.b.puts.Add(1)%tidyEvery == 1 {
 		d.b.tidy(key, dir)
 	}
+	if now := d.written.Add(int64(len(body))); now/flushEvery != (now-int64(len(body)))/flushEvery {
+		d.early.Go(d.begin)
+	}
 	return d.keep(f)
+}
+
+// begin flushes what was put so far. What fails then, Sync is told of: by a file of its own.
+func (d *dirBatch) begin() {
+	if f, err := os.Open(d.b.root); err == nil {
+		d.b.flush.all(f)
+		f.Close()
+	}
 }
 
 // name gives f its name, or has Sync do it.
@@ -286,6 +304,7 @@ func (d *dirBatch) flushDirs(dirs map[string]bool) error {
 }
 
 func (d *dirBatch) Close() error {
+	d.early.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := closeAll(d.files)

@@ -54,7 +54,8 @@
 // An fsync for each chunk would set the pace of a push to a dir target. Only what a
 // manifest names has to be durable, when it names it: so chunks are put in a
 // [Batch], whose Sync comes before the Put of the manifest. A dir target's batch
-// fsyncs up to 32 files and their directories, or calls syncfs once for more.
+// fsyncs up to 32 files and their directories, or calls syncfs once for more; a long one
+// has syncfs begin while it is put, whose errors are Sync's, too.
 //
 // A crash of the machine before Sync may leave a file under a chunk's name with
 // other bytes, or none. Nothing relies on it: a manifest that names it was not put
