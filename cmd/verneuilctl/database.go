@@ -127,7 +127,20 @@ func (p *pinned) begin(ctx context.Context, access string) error {
 // that its schema does not matter: a database whose schema this SQLite cannot parse, as
 // it is of a newer one or corrupt, is replicated like any other. (The driver runs a PRAGMA
 // at once that parses the schema of what it opens.) The caller closes what is not nil.
-func attach(ctx context.Context, path, access string) (*sql.DB, *sql.Conn, error) {
+func attach(ctx context.Context, path, access string) (db *sql.DB, conn *sql.Conn, err error) {
+	for _, encoding := range []string{"UTF-8", "UTF-16le", "UTF-16be"} {
+		db, conn, err = attachAs(ctx, encoding, path, access)
+		if err == nil || !strings.Contains(err.Error(), "same text encoding") {
+			break
+		}
+		err = errors.Join(err, conn.Close(), db.Close())
+	}
+	return db, conn, err
+}
+
+// attachAs attaches path to an empty database of that text encoding, which must be its own
+// (prepare.c, sqlite3InitOne).
+func attachAs(ctx context.Context, encoding, path, access string) (*sql.DB, *sql.Conn, error) {
 	db, err := sql.Open("sqlite3", ":memory:")
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +150,7 @@ func attach(ctx context.Context, path, access string) (*sql.DB, *sql.Conn, error
 		return db, nil, err
 	}
 	// To SQLite, who may write the schema may also see to one that is malformed.
-	if _, err = conn.ExecContext(ctx, "PRAGMA writable_schema=ON"); err == nil {
+	if _, err = conn.ExecContext(ctx, "PRAGMA encoding='"+encoding+"'; PRAGMA writable_schema=ON"); err == nil {
 		_, err = conn.ExecContext(ctx, "ATTACH ? AS source", databaseURI(path, access))
 	}
 	return db, conn, err

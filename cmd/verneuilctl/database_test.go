@@ -263,6 +263,31 @@ func TestPinRollsBackAHotJournal(t *testing.T) {
 	}
 }
 
+// TestSyncEncodings: what is attached must have the text encoding of what it is attached to.
+func TestSyncEncodings(t *testing.T) {
+	for _, encoding := range []string{"UTF-8", "UTF-16le", "UTF-16be"} {
+		for _, mode := range []string{"WAL", "DELETE"} {
+			t.Run(encoding+" "+mode, func(t *testing.T) {
+				s := dirSite(t)
+				path := s.path("d.db")
+				db, err := openDatabase(path, "rwc")
+				if err != nil {
+					t.Fatal(err)
+				}
+				db.SetMaxOpenConns(1)
+				if _, err := db.Exec("PRAGMA encoding='" + encoding + "'; PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); INSERT INTO t VALUES('\u00e9')"); err != nil {
+					t.Fatal(err)
+				}
+				must(t, "-c", s.config(), "sync", path)
+				if err := db.Close(); err != nil { // the last checkpoints
+					t.Fatal(err)
+				}
+				s.restored(path)
+			})
+		}
+	}
+}
+
 // TestPinUnparsableSchema: a schema that this SQLite cannot parse does not matter.
 func TestPinUnparsableSchema(t *testing.T) {
 	for _, mode := range []string{"WAL", "DELETE"} {
