@@ -110,7 +110,7 @@ var shortSuites = []string{"quick", "slow", "all-wal", "wal"}
 
 // shortFiles are those that do most with the file and take little time.
 var shortFiles = regexp.MustCompile(`^(aggerror|alter3|attach|attach2|autovacuum|avtrans|backup2|bigrow|capi3|` +
-	`cacheflush|conflict|corrupt2|crash8|createtab|delete2|exclusive|exclusive2|filefmt|incrblob|incrvacuum|` +
+	`cacheflush|conflict|corrupt2|crash8|createtab|delete2|enc3|exclusive|exclusive2|filefmt|incrblob|incrvacuum|` +
 	`index|insert|interrupt|io|ioerr5|journal1|journal2|journal3|lock|lock2|lock5|memjournal|misc1|misc4|` +
 	`mmap1|multiplex|nolock|pager2|pagesize|pragma|quota|readonly|rollback|rollback2|savepoint|savepoint2|` +
 	`select1|shared|stmt|superlock|symlink|syscall|sysfault|tempdb|temptrigger|tkt3457|tkt-9d68c883|trans|trans3|update|` +
