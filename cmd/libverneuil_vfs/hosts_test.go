@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -200,7 +199,6 @@ func (s *site) shell(db string, env ...string) *session {
 type result struct {
 	stdout, stderr string
 	code           int
-	bytes          int64 // of memory, at most
 }
 
 // run runs argv to its end, with env on top of the test's environment.
@@ -216,8 +214,7 @@ func run(t *testing.T, env []string, argv ...string) result {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v", strings.Join(argv, " "), err)
 	}
-	rusage := command.ProcessState.SysUsage().(*syscall.Rusage)
-	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode(), rusage.Maxrss << 10}
+	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
 }
 
 // session is a program that reads lines, as the sqlite3 shell does.
