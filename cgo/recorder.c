@@ -500,6 +500,9 @@ static int configured(void) {
         if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
         if (s.replicate) spoolSettings(s.zRoot, s.permissions);
         isConfigured = 1;
+      } else { /* another thread was faster */
+        free(s.zRoot);
+        free(s.zError);
       }
     } else {
       isConfigured = 1;
