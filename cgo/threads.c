@@ -126,6 +126,13 @@ static void queueLocked(Job *p) {
   pthread_cond_signal(&work);
 }
 
+/* Waits until the job may have been done, at most for LOOK_MS. */
+static void lookLocked(Job *p) {
+  int64_t next = milliseconds(CLOCK_REALTIME) + LOOK_MS;
+  struct timespec t = {next / 1000, next % 1000 * 1000000};
+  pthread_cond_timedwait(&p->finished, &mu, &t);
+}
+
 /* Has a job done. 0: it was not, as there is no thread, or because it was given up: then
 ** it is an orphan. */
 static int employ(Job *p, int mayGiveUp) {
@@ -140,9 +147,7 @@ static int employ(Job *p, int mayGiveUp) {
   queueLocked(p);
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* the job may be on this stack */
   while (!p->done && !(mayGiveUp && threadsStalled())) {
-    int64_t next = milliseconds(CLOCK_REALTIME) + LOOK_MS;
-    struct timespec t = {next / 1000, next % 1000 * 1000000};
-    if (mayGiveUp) pthread_cond_timedwait(&p->finished, &mu, &t);
+    if (mayGiveUp) lookLocked(p);
     else pthread_cond_wait(&p->finished, &mu);
   }
   pthread_setcancelstate(state, 0);

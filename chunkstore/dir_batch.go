@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -20,9 +19,6 @@ const (
 	batchFilesMax = 32
 	// batchSyncs run at once: the file system's journal commits them together.
 	batchSyncs = 8
-	// flushEvery is how much is put until the disk is asked to begin, so that there is
-	// little left to wait for in Sync.
-	flushEvery = 16 << 20
 )
 
 // flusher is how files become durable; tests make it fail.
@@ -51,8 +47,8 @@ type dirBatch struct {
 	dirs   map[string]bool // where something was put since then: false if the directory's own entry may not be durable
 	err    error           // of a Sync that failed
 
-	written atomic.Int64
-	early   sync.WaitGroup // a syncfs before Sync's
+	pace  Pace
+	early sync.WaitGroup // a syncfs before Sync's
 }
 
 // taken is a file that gets its name when it is durable: there is an object
@@ -178,7 +174,7 @@ func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error
 	if d.b.puts.Add(1)%tidyEvery == 1 {
 		d.b.tidy(key, dir)
 	}
-	if now := d.written.Add(int64(len(body))); now/flushEvery != (now-int64(len(body)))/flushEvery {
+	if d.pace.Wrote(len(body)) {
 		d.early.Go(d.begin)
 	}
 	return d.keep(f)

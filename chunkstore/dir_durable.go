@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -218,6 +219,20 @@ func mkdirAll(dir string) error {
 // lockPoll is how often a lock that another process holds is tried: it holds it
 // for one comparison and one rename.
 const lockPoll = 2 * time.Millisecond
+
+// Pace says when the disk is to be asked to begin to write, while there is more to come, so
+// that there is little left to wait for at the end. Its zero value is ready, and safe for
+// concurrent use.
+type Pace struct{ written atomic.Int64 }
+
+// paceBytes are written from one time to the next.
+const paceBytes = 16 << 20
+
+// Wrote notes that n bytes more were written, and reports whether the disk should begin now.
+func (p *Pace) Wrote(n int) bool {
+	now := p.written.Add(int64(n))
+	return now/paceBytes != (now-int64(n))/paceBytes
+}
 
 // lockDir takes dir's lock, between processes and between goroutines. Nobody
 // needs to clean up after a crash: the kernel releases it.

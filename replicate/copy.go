@@ -169,14 +169,16 @@ func (c *copying) begin(ctx context.Context) error {
 			break // a busy writer: the times will not be asked for
 		}
 	}
-	writer, err := c.src.Reserved()
-	switch {
-	case err != nil:
-		return fmt.Errorf("look at locks: %w", err)
-	case c.endless(writer):
+	if c.endless() {
 		return errLeaving
 	}
-	c.clean = free && writer == 0 && c.st.Writing.Load() == 0
+	if free {
+		writer, err := c.src.Reserved()
+		if err != nil {
+			return fmt.Errorf("look at locks: %w", err)
+		}
+		c.clean = writer == 0 && c.st.Writing.Load() == 0
+	}
 	return nil
 }
 
@@ -303,7 +305,7 @@ func (c *copying) settle(ctx context.Context) error {
 		if err := c.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
 			return err
 		}
-		if writer, err := c.src.Reserved(); err == nil && c.endless(writer) {
+		if c.endless() {
 			return errLeaving
 		}
 		c.r.setState("waiting for a transaction to end")
@@ -317,9 +319,13 @@ func (c *copying) settle(ctx context.Context) error {
 }
 
 // endless reports whether there is a transaction that will not end any more: this process's,
-// which is leaving. writer holds RESERVED.
-func (c *copying) endless(writer int) bool {
-	return c.r.leaving.Load() && (writer == os.Getpid() || spool.Token(c.st.Writing.Load()).PID() == os.Getpid())
+// which is leaving.
+func (c *copying) endless() bool {
+	if !c.r.leaving.Load() {
+		return false
+	}
+	writer, err := c.src.Reserved()
+	return err == nil && writer == os.Getpid() || spool.Token(c.st.Writing.Load()).PID() == os.Getpid()
 }
 
 // quiet fails if somebody is writing (errBusy), or wrote without a recorder

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -207,7 +206,7 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	if err := f.Truncate(o.Manifest.FileBytes); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
-	if err := Restore(ctx, &flushing{File: f}, o); err != nil {
+	if err := Restore(ctx, &pacedFile{File: f}, o); err != nil {
 		return err
 	}
 	if err := errors.Join(f.Sync(), refuse(path)); err != nil {
@@ -223,19 +222,16 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	return nil
 }
 
-// flushing is a file that the disk begins to write while there is more to come, so that it
-// has little left to do at the end. It is safe for concurrent use.
-type flushing struct {
+// pacedFile is a file that the disk begins to write while there is more to come. It is safe
+// for concurrent use.
+type pacedFile struct {
 	*os.File
-	written atomic.Int64
+	pace chunkstore.Pace
 }
 
-// flushEvery is how much is written until the disk is asked to begin.
-const flushEvery = 16 << 20
-
-func (f *flushing) WriteAt(b []byte, off int64) (n int, err error) {
+func (f *pacedFile) WriteAt(b []byte, off int64) (n int, err error) {
 	n, err = f.File.WriteAt(b, off)
-	if now := f.written.Add(int64(n)); now/flushEvery != (now-int64(n))/flushEvery {
+	if f.pace.Wrote(n) {
 		unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // what fails, fails in Sync
 	}
 	return n, err

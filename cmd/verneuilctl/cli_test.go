@@ -178,6 +178,13 @@ func (s *site) configure(changes map[string]any) {
 	s.write("verneuil.json", b)
 }
 
+// addTarget adds a directory to the targets.
+func (s *site) addTarget(name string) {
+	s.t.Helper()
+	s.caches = append(s.caches, map[string]any{"dir": map[string]any{"path": s.path(name)}})
+	s.configure(nil)
+}
+
 func (s *site) write(name string, b []byte) string {
 	s.t.Helper()
 	if err := os.WriteFile(s.path(name), b, 0o600); err != nil {

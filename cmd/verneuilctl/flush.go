@@ -27,7 +27,8 @@ func flushCommand(g *global) *cobra.Command {
 		Short: "Send everything that is left in a spooling directory",
 		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir. Each
 spool remembers its targets, so no configuration is needed, unless a crash came before it
-was told them, or has damaged what it was told; credentials come from the environment. Succeeds only when every target has everything.`,
+was told them, or has damaged what it was told; credentials come from the environment.
+Succeeds only when every target has everything.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			return fail(flush(command.Context(), g, args[0]), "flush", args[0])

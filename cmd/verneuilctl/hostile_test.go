@@ -253,8 +253,7 @@ func TestForeignStore(t *testing.T) {
 // manifest is damaged, and names both where both are.
 func TestAtOfTwo(t *testing.T) {
 	s := dirSite(t)
-	s.caches = []any{map[string]any{"dir": map[string]any{"path": s.path("second")}}}
-	s.configure(nil)
+	s.addTarget("second")
 	db := s.database("d.db", 10000)
 	must(t, "-c", s.config(), "sync", db)
 	at := []string{"-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"), "--at", "2099-01-01"}

@@ -144,8 +144,7 @@ func TestSyncEmptyAndAlias(t *testing.T) {
 
 func TestSyncTwoTargets(t *testing.T) {
 	s := dirSite(t)
-	s.caches = []any{map[string]any{"dir": map[string]any{"path": s.path("second")}}}
-	s.configure(nil)
+	s.addTarget("second")
 	db := s.database("d.db", 100000)
 	blocked := s.write("second", nil) // a file where the directory belongs
 	refuse(t, 1, []string{"sync " + db, "1 of 2 targets", blocked}, "-c", s.config(), "sync", db)

@@ -41,8 +41,7 @@ func (s *site) mustFind(name, want string, mustRead bool) {
 // name it; what one target lacks is not excused by the other.
 func TestVerify(t *testing.T) {
 	s := dirSite(t)
-	s.caches = []any{map[string]any{"dir": map[string]any{"path": s.path("second")}}}
-	s.configure(nil)
+	s.addTarget("second")
 	large, small := s.database("large.db", 5<<20), s.database("small.db", 100<<10)
 	for _, db := range []string{large, small} {
 		must(t, "-c", s.config(), "sync", db)
