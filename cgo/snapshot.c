@@ -4,7 +4,8 @@
 **
 ** What a query has touched lies in the slot file, the first part of which is mapped:
 ** xRead is a memcpy, or beyond that part a pread. No Go, no lock. What is missing Go
-** fetches (snapshot.go, replicate/follower*.go).
+** fetches (snapshot.go, replicate/follower*.go); for what it has foreseen, in a
+** sequential read, a thread of the host only waits.
 **
 ** S1  A handle's pTable changes only while it holds no lock, so a read
 **     transaction sees one version.
@@ -23,7 +24,10 @@
 #include "snapshot_goexports.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
+#include <linux/futex.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Longest URI or path; a PATH_MAX and a host. */
@@ -77,14 +81,36 @@ static int snapshotPread(int fd, void *pBuf, size_t n, off_t iOfst) {
   return 0;
 }
 
+/* Tells Go that a reader has come to a marked chunk. */
+static void snapshotAhead(SnapshotFile *p, uint32_t iChunk) {
+  uint64_t entry = atomic_fetch_and_explicit(&p->pTable->aEntry[iChunk], ~SNAPSHOT_AHEAD, memory_order_relaxed);
+  if ((entry & SNAPSHOT_AHEAD) && verneuilGo()) goSnapshotAhead(p->hReader, iChunk);
+}
+
+/* Waits a moment for a chunk that is coming: what takes longer is left to Go, which looks
+** after deadlines and interrupts. Half an entry is a futex where that half comes first. */
+static void snapshotAwait(_Atomic uint64_t *pEntry, uint64_t entry) {
+  static const struct timespec moment = {0, 20 * 1000000};
+  while (!(entry >> 32) && (entry & SNAPSHOT_COMING)) {
+    if (!atomic_compare_exchange_weak(pEntry, &entry, entry | SNAPSHOT_AWAITED)) continue;
+    syscall(SYS_futex, pEntry, FUTEX_WAIT_PRIVATE, (uint32_t)(entry | SNAPSHOT_AWAITED), &moment, 0, 0);
+    return;
+  }
+}
+
 /* Copies n bytes from offset iOfst of chunk iChunk. Returns SQLITE_OK, or
 ** SQLITE_NOTFOUND if the chunk is not here, or SQLITE_LOCKED if it was given up
 ** (S3), or SQLITE_IOERR_READ. */
 static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *pBuf, uint32_t n) {
   SnapshotTable *t = p->pTable;
   uint64_t entry = atomic_load_explicit(&t->aEntry[iChunk], memory_order_acquire);
-  if (entry == 0) return SQLITE_NOTFOUND;
-  uint32_t slot = (uint32_t)(entry & ~SNAPSHOT_AHEAD);
+  if (entry & SNAPSHOT_AHEAD) snapshotAhead(p, iChunk);
+  if (entry & SNAPSHOT_COMING) {
+    snapshotAwait(&t->aEntry[iChunk], entry & ~SNAPSHOT_AHEAD);
+    entry = atomic_load_explicit(&t->aEntry[iChunk], memory_order_acquire);
+  }
+  if (!(entry >> 32)) return SQLITE_NOTFOUND;
+  uint32_t slot = (uint32_t)(entry & ~SNAPSHOT_MARKS);
   uint32_t generation = (uint32_t)(entry >> 32);
   const SnapshotExtent *x = &t->aExtent[slot / SNAPSHOT_EXTENT_SLOTS];
   const _Atomic uint32_t *pGeneration = &x->aGeneration[slot % SNAPSHOT_EXTENT_SLOTS];
@@ -95,10 +121,6 @@ static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *
     return SQLITE_IOERR_READ;
   atomic_thread_fence(memory_order_acquire);
   if (atomic_load_explicit(pGeneration, memory_order_relaxed) != generation) return SQLITE_LOCKED;
-  if (entry & SNAPSHOT_AHEAD) {
-    entry = atomic_fetch_and_explicit(&t->aEntry[iChunk], ~SNAPSHOT_AHEAD, memory_order_relaxed);
-    if ((entry & SNAPSHOT_AHEAD) && verneuilGo()) goSnapshotAhead(p->hReader, iChunk);
-  }
   return SQLITE_OK;
 }
 

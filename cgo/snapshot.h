@@ -12,8 +12,11 @@
 #define SNAPSHOT_EXTENT_SLOTS 1024
 #define SNAPSHOT_HEADER_BYTES 100
 
-/* An entry is generation<<32 | SNAPSHOT_AHEAD | slot; 0: the chunk is not here. */
-#define SNAPSHOT_AHEAD ((uint64_t)1 << 31)
+/* An entry is generation<<32 | marks | slot. Generation 0: the chunk is not here. */
+#define SNAPSHOT_AHEAD ((uint64_t)1 << 31)   /* call goSnapshotAhead() */
+#define SNAPSHOT_COMING ((uint64_t)1 << 30)  /* not here, but Go is fetching it */
+#define SNAPSHOT_AWAITED ((uint64_t)1 << 29) /* set by who waits for it, on the lower half as a futex */
+#define SNAPSHOT_MARKS (SNAPSHOT_AHEAD | SNAPSHOT_COMING | SNAPSHOT_AWAITED)
 
 /* A part of the slot file, and the generations of its slots, which a forked child
 ** shares with its parent. */

@@ -97,22 +97,20 @@ func (f *Follower) setError(err error) {
 // say so: then all before are read, and it is time for the next ones.
 func (s *snapshot) prefetch(from, to int) int {
 	for i := from; i < to; i++ {
-		if s.table.entry(i) != 0 {
-			if i == from {
-				s.table.mark(i)
-			}
-			continue
-		}
-		if !s.loadAhead(i, i == from) {
+		if s.table.expect(i) && !s.loadAhead(i) {
+			s.table.forget(i)
 			return i // reads that need it will ask
+		}
+		if i == from {
+			s.table.mark(i)
 		}
 	}
 	return to
 }
 
-// loadAhead loads chunk i in the background, and marks it if mark. It returns false
-// if enough of that is under way.
-func (s *snapshot) loadAhead(i int, mark bool) bool {
+// loadAhead loads chunk i in the background, which may be expected. It returns false if
+// enough of that is under way.
+func (s *snapshot) loadAhead(i int) bool {
 	if !s.f.all.enterAhead() {
 		return false
 	}
@@ -120,14 +118,12 @@ func (s *snapshot) loadAhead(i int, mark bool) bool {
 	go func() {
 		defer s.f.all.leaveAhead()
 		defer s.release()
+		defer s.table.forget(i)
 		ctx, cancel := context.WithTimeout(s.f.all.ctx, fetchDeadline)
 		defer cancel()
 		var err error
 		defer recoverTo(&err)
-		// An error here is nobody's: whoever needs the chunk will meet it.
-		if err = s.load(ctx, i); err == nil && mark {
-			s.table.mark(i)
-		}
+		err = s.load(ctx, i) // nobody's error: whoever needs the chunk will meet it
 	}()
 	return true
 }
@@ -141,10 +137,10 @@ func (s *snapshot) prefetchPages(pages []uint32, n int) {
 		if n <= 0 || page == 0 || i >= len(s.table.entries) {
 			return
 		}
-		if asked[i] || s.table.entry(i) != 0 {
+		if asked[i] || s.table.here(i) {
 			continue
 		}
-		if !s.loadAhead(i, false) {
+		if !s.loadAhead(i) {
 			return
 		}
 		asked[i] = true
@@ -156,7 +152,7 @@ func (s *snapshot) prefetchPages(pages []uint32, n int) {
 // likely to be read again. The bound is what may be under way at a time.
 func (s *snapshot) replace(prev *snapshot) {
 	for i := range min(len(s.table.entries), len(prev.table.entries)) {
-		if prev.table.entry(i) != 0 && s.table.entry(i) == 0 && !s.loadAhead(i, false) {
+		if prev.table.here(i) && !s.table.here(i) && !s.loadAhead(i) {
 			return
 		}
 	}

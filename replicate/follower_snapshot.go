@@ -89,7 +89,7 @@ func (s *snapshot) key(i int, id chunkstore.ID) slotKey {
 // load brings chunk i in, if it is not there. The caller holds a reference. One
 // attempt is made; ctx bounds the wait, not a fetch that others share.
 func (s *snapshot) load(ctx context.Context, i int) error {
-	if s.table.entry(i) != 0 {
+	if s.table.here(i) {
 		return nil
 	}
 	id, err := s.tree.Lookup(ctx, i, s.f.fetchTree)
@@ -146,7 +146,7 @@ func (s *snapshot) put(i int, e entry) {
 // pages that cover them are there.
 func (s *snapshot) readAt(p []byte, i int, off int64) (bool, error) {
 	start := int64(i) * chunkstore.ChunkBytes
-	if e := s.table.entry(i); e != 0 {
+	if e := s.table.entry(i); e.here() {
 		if err := s.f.all.slots.copyOut(p, e, int(off-start)); err != nil {
 			return false, fmt.Errorf("chunk %d of %s: %w", i, s, err)
 		}
@@ -170,7 +170,7 @@ func (s *snapshot) carry(ctx context.Context, prev *snapshot) error {
 	slots := s.f.all.slots
 	for i := range min(len(s.table.entries), len(prev.table.entries)) {
 		e := prev.table.entry(i) &^ entryAhead
-		if e == 0 {
+		if !e.here() {
 			continue
 		}
 		was, err := prev.tree.Lookup(ctx, i, s.f.fetchTree)

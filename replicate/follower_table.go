@@ -3,6 +3,7 @@ package replicate
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"sync/atomic"
 	"unsafe"
 
@@ -60,18 +61,51 @@ func newTable(fileBytes int64, chunks int, counter uint32, extents unsafe.Pointe
 
 func (t *table) entry(i int) entry { return entry(t.entries[i].Load()) }
 
-// publish makes chunk i visible to C. It returns false if it is so already: then e
-// is still the caller's.
+// here reports whether chunk i is there.
+func (t *table) here(i int) bool { return t.entry(i).here() }
+
+// publish makes chunk i visible to C, and wakes who waits for it. It returns false if it
+// is so already: then e is still the caller's.
 func (t *table) publish(i int, e entry) bool {
-	return t.entries[i].CompareAndSwap(0, uint64(e))
+	return t.settle(i, func(old entry) entry { return e | old&entryAhead })
 }
 
-// mark asks the reader that comes to chunk i, if it is there, to call [Reader.Ahead].
-func (t *table) mark(i int) {
-	if old := t.entries[i].Load(); old != 0 {
-		t.entries[i].CompareAndSwap(old, old|uint64(entryAhead))
+// expect says that chunk i, if it is not there, is coming: [table.publish] or
+// [table.forget] follows. The first to expect a chunk is told so.
+func (t *table) expect(i int) (first bool) {
+	old := t.entry(i)
+	return !old.here() && old&entryComing == 0 && t.entries[i].CompareAndSwap(uint64(old), uint64(old|entryComing))
+}
+
+// forget takes back that chunk i is coming, unless it has come.
+func (t *table) forget(i int) { t.settle(i, func(entry) entry { return 0 }) }
+
+// settle changes the entry of chunk i, and wakes who waits for it, unless the chunk is
+// there: then it returns false.
+func (t *table) settle(i int, change func(old entry) entry) bool {
+	for {
+		old := t.entry(i)
+		if old.here() {
+			return false
+		}
+		if t.entries[i].CompareAndSwap(uint64(old), uint64(change(old))) {
+			if old&entryAwaited != 0 {
+				wakeAll(&t.entries[i])
+			}
+			return true
+		}
 	}
 }
+
+// wakeAll wakes the threads of this process that wait on the futex at entry.
+func wakeAll(entry *atomic.Uint64) {
+	const futexWakePrivate = 1 | 128 // linux/futex.h
+	unix.Syscall(unix.SYS_FUTEX, uintptr(unsafe.Pointer(entry)), futexWakePrivate, math.MaxInt32)
+}
+
+// mark asks the reader that comes to chunk i, which is there or coming, to call
+// [Reader.Ahead].
+func (t *table) mark(i int) { t.entries[i].Or(uint64(entryAhead)) }
 
 // setHeader shows SQLite the first bytes of the file with its own counter. To be
 // called once, before entry 0 is published.
@@ -85,7 +119,7 @@ func (t *table) setHeader(first []byte) {
 func (t *table) all() []entry {
 	var all []entry
 	for i := range t.entries {
-		if e := t.entry(i); e != 0 {
+		if e := t.entry(i); e.here() {
 			all = append(all, e)
 		}
 	}

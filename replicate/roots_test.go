@@ -181,7 +181,7 @@ func TestRootCostsNoChunk(t *testing.T) {
 			t.Errorf("page %d took %d gets, want %d", n, after-before, gets)
 		}
 	}
-	if i := 299 * w.page / chunkstore.ChunkBytes; reader.s.table.entry(i) == 0 {
+	if i := 299 * w.page / chunkstore.ChunkBytes; !reader.s.table.here(i) {
 		t.Error("the chunk of page 301 is not there")
 	}
 }

@@ -48,14 +48,25 @@ type extent struct {
 	_           int32
 }
 
-// entry is one chunk of a version, as C reads it: generation<<32 | ahead<<31 |
-// slot. 0 means that the chunk is not there; generations begin at 1.
+// entry is one chunk of a version, as C reads it: generation<<32 | marks | slot.
+// Generations begin at 1: in an entry without one the chunk is not there.
 type entry uint64
 
-// entryAhead asks the reader that meets it to call [Reader.Ahead].
-const entryAhead entry = 1 << 31
+const (
+	// entryAhead asks the reader that meets it to call [Reader.Ahead].
+	entryAhead entry = 1 << 31
+	// entryComing says that the chunk is not there but will be, so that C waits for it a
+	// moment before it asks.
+	entryComing entry = 1 << 30
+	// entryAwaited, which C adds to entryComing, says that somebody does: on the futex at
+	// the entry's address, which is its lower half.
+	entryAwaited entry = 1 << 29
 
-func (e entry) slot() uint32       { return uint32(e &^ entryAhead) }
+	entryMarks = entryAhead | entryComing | entryAwaited
+)
+
+func (e entry) here() bool         { return e.generation() != 0 }
+func (e entry) slot() uint32       { return uint32(e &^ entryMarks) }
 func (e entry) generation() uint32 { return uint32(e >> 32) }
 
 // slotKey names a slot's bytes: the ID of a whole chunk without inline pages, else
