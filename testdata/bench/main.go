@@ -58,7 +58,7 @@ type form struct {
 }
 
 var forms = map[string]form{
-	"quick": {name: "quick", seconds: 0.3, sweep: 1.2, bill: 6, turns: 3, traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
+	"quick": {name: "quick", seconds: 0.3, sweep: 0.8, bill: 6, turns: 3, traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
 		replica: 32, readers: 5, wal: 50_000, rates: []int{1, 1000}, intervals: []int{1000}, keeps: true},
 	"normal": {name: "normal", seconds: 1, sweep: 4, bill: 40, turns: 3, traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
 		replica: 128, readers: 10, wal: 500_000, rates: []int{1, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true, keeps: true},
