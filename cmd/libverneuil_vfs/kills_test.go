@@ -78,8 +78,10 @@ func TestKillsOfReplicator(t *testing.T) {
 				s.anew()
 				r := s.kill(first+n*step, n%2 == 1)
 				first, ended := make(chan struct{}), make(chan struct{})
-				opens := []string{"pragma verneuil_flush_replication_data;", ".shell touch " + s.path("ready"),
-					".shell while [ ! -e " + s.path("done") + " ]; do sleep 0.01; done"}
+				signals := t.TempDir() // elsewhere: what the shells do there is no call of ours
+				ready, done := filepath.Join(signals, "ready"), filepath.Join(signals, "done")
+				opens := []string{"pragma verneuil_flush_replication_data;", ".shell touch " + ready,
+					".shell while [ ! -e " + done + " ]; do sleep 0.01; done"}
 				var got result
 				go func() {
 					defer close(ended)
@@ -88,7 +90,7 @@ func TestKillsOfReplicator(t *testing.T) {
 				go func() {
 					defer close(first)
 					until(t, "there is a replicator, or it is dead", func() bool {
-						_, err := os.Stat(s.path("ready"))
+						_, err := os.Stat(ready)
 						select {
 						case <-ended:
 							return true
@@ -99,7 +101,9 @@ func TestKillsOfReplicator(t *testing.T) {
 				}()
 				<-first
 				writes := s.calm().run(s.script("a.db", lines, true), sqliteShell(t), "-batch")
-				s.write("done", nil)
+				if err := os.WriteFile(done, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
 				<-ended
 				if writes.code != 0 || writes.stdout != want || writes.stderr != "" {
 					t.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r, writes.stdout, writes.stderr, writes.code, want)
