@@ -156,7 +156,7 @@ bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite 
 bench-quick: all sqlite3-shell bench-tools ## the same with small sizes, 2 minutes
 	$(BENCH)/results.md -form quick
 
-bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 50 GB of disk, into bench/long.md
+bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 60 GB of disk, into bench/long.md
 	$(BENCH)/long.md -form long
 
 bench-publish: ## put the last run's main table and plot into the README, all of it into testdata/bench/published
