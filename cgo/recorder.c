@@ -68,6 +68,7 @@ struct RecorderFile {
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
   const char *zName;             /* of the database, as SQLite has passed it */
   SpoolTxn txn;
+  SpoolState *pHeld;             /* whose holder this handle is, or NULL */
   uint64_t version;              /* of the database, as seen under the present lock; 0 unknown */
   int64_t size;                  /* likewise; -1 unknown */
   int eLock;
@@ -167,6 +168,7 @@ static int recording(RecorderFile *p) {
   if (p->txn.active) return 1;
   lookBefore(p);
   spoolBegin(p->pSpool, &p->txn, p->version, p->size);
+  p->pHeld = p->txn.st;
   return 1;
 }
 
@@ -354,6 +356,10 @@ static int recorderUnlock(sqlite3_file *pFile, int eLock) {
   if (eLock < SQLITE_LOCK_SHARED) {
     p->version = 0;
     p->size = -1;
+  }
+  if (eLock < SQLITE_LOCK_RESERVED && p->pHeld) {
+    atomic_store(&p->pHeld->holder, 0);
+    p->pHeld = 0;
   }
   p->eLock = eLock;
   FORWARD(p, OP_UNLOCK, rc, xUnlock(REAL(p), eLock));

@@ -11,7 +11,7 @@
 #define SPOOL_STATE_BYTES 4096
 #define SPOOL_STATE_VERSION 1
 #define SPOOL_LOST 1u            /* State.flags: attach anew */
-#define SPOOL_PATH_MAX 3839
+#define SPOOL_PATH_MAX 3831
 
 typedef struct SpoolState {
   char magic[8];                 /* "VRNSTATE" */
@@ -46,6 +46,7 @@ typedef struct SpoolState {
   _Atomic int64_t walEndedAt;
   uint8_t reserved[8];
   char path[SPOOL_PATH_MAX + 1];
+  _Atomic uint64_t holder;
 } SpoolState;
 
 #define SPOOL_AT(m, o) _Static_assert(offsetof(SpoolState, m) == (o), #m)
@@ -59,6 +60,7 @@ SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
 SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
 SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
 SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(walEndedAt, 240); SPOOL_AT(path, 256);
+SPOOL_AT(holder, 4088);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
 
 /* Causes of a raised generation; the same numbers as spool.Cause. */

@@ -228,6 +228,7 @@ void spoolBegin(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   atomic_store(&st->walEndedAt, 0);
   if (atomic_load(&st->writing)) spoolRaise(st, SPOOL_CAUSE_CRASH);
   atomic_store(&st->writing, verneuilToken());
+  atomic_store_explicit(&st->holder, verneuilToken(), memory_order_relaxed);
   spoolBeginCopy(st, t);
   t->before = version;
 }

@@ -28,8 +28,9 @@ const (
 
 	settleFirst = time.Millisecond
 	settleMost  = 50 * time.Millisecond
-	// reservedFor is how long somebody may hold RESERVED before a base copy ends
-	// without seeing it free: locking_mode=EXCLUSIVE holds it for hours.
+	// reservedFor is how long somebody may hold RESERVED of whom no recorder says that
+	// he does, before a base copy ends without seeing it free: locking_mode=EXCLUSIVE
+	// holds it for hours.
 	reservedFor = 5 * time.Second
 )
 
@@ -50,8 +51,8 @@ const (
 //     free, and there is no hot journal. If transactions follow each other too
 //     closely for that to be seen, two publications after the copy's end
 //     are as good: the second transaction began after it, so that nothing of what
-//     followed can be in the copy. (Three by count: sequence is stored after head.) If RESERVED stays held, a journal that is not
-//     live is enough, together with the version.
+//     followed can be in the copy. (Three by count: sequence is stored after head.) If RESERVED stays held, or a
+//     recorder has it between two transactions, a journal that is not live is enough, together with the version.
 //
 // What is left: a writer without a recorder that has spilled pages and rolls them
 // back, or writes without a journal (MEMORY, OFF) while it holds RESERVED for
@@ -294,7 +295,7 @@ func (c *copying) settle(ctx context.Context) error {
 		case head != c.head && c.st.MirrorSequence.Load() >= c.end+3:
 			return nil
 		}
-		err := c.quiet(head, c.now().Sub(start) >= reservedFor)
+		err := c.quiet(head, c.held() || c.now().Sub(start) >= reservedFor)
 		if c.st.Head() == head && c.st.Writing.Load() == 0 { // else what quiet saw is in motion
 			if err == nil {
 				return c.accept(head, sequence)
@@ -324,12 +325,26 @@ func (c *copying) endless() bool {
 	if !c.r.leaving.Load() {
 		return false
 	}
+	if spool.Token(c.st.Writing.Load()).PID() == os.Getpid() {
+		return true
+	}
 	writer, err := c.src.Reserved()
-	return err == nil && writer == os.Getpid() || spool.Token(c.st.Writing.Load()).PID() == os.Getpid()
+	return err == nil && writer == os.Getpid() && !c.held()
+}
+
+// held reports whether a recorder holds RESERVED that keeps it between transactions, as under
+// locking EXCLUSIVE: of those it would say that it is writing.
+func (c *copying) held() bool {
+	holder := spool.Token(c.st.Holder.Load())
+	if holder == 0 {
+		return false
+	}
+	writer, err := c.src.Reserved()
+	return err == nil && writer == holder.PID() && holder.Alive()
 }
 
 // quiet fails if somebody is writing (errBusy), or wrote without a recorder
-// (errAgain). patient says that RESERVED has been held for long. The answer counts
+// (errAgain). patient says that RESERVED may be held: it is a recorder's, or was for long. The answer counts
 // if nothing is published, and writing stays 0, until after it.
 func (c *copying) quiet(head spool.Position, patient bool) error {
 	if c.st.Writing.Load() != 0 {

@@ -80,7 +80,8 @@
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
 //	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
 //	248    8   what the mirror's files are like, or since when they are being changed: see guard.go; 0 unknown (the replicator's)
-//	256    …   canonical path of the database, NUL-terminated, at most 3,839 bytes
+//	256    …   canonical path of the database, NUL-terminated, at most 3,831 bytes
+//	4088   8   holder: 0, or the token of the process a recorder of which has written since it took RESERVED, and holds it
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
 // tail are (Unix time in s, 64), or beyond what its predecessor's log may grow to, so that
@@ -136,12 +137,13 @@
 //
 // The recorder, holding SQLite's write lock, at the first write of a transaction:
 // compare the database's version and size with the state and raise generation if
-// they differ, or if writing is set (a process died in the middle); set writing.
+// they differ, or if writing is set (a process died in the middle); set writing and holder.
 // For each write: forward it to the base VFS, then append a frame at its private
 // end of the log. At the end of the transaction: append the commit frame, store
 // version and size, then head, then sequence (release: whoever sees a sequence sees
 // what it counts), then clear writing, then wake the replicator if armed. A process that dies before head is stored leaves garbage
-// beyond head, which the next transaction overwrites. Under locking EXCLUSIVE nothing tells
+// beyond head, which the next transaction overwrites. Before it gives up RESERVED: clear holder.
+// Under locking EXCLUSIVE, which does not give it up, nothing tells
 // of the end of a rollback after a spill (no unlock, no file control, only writes to the
 // journal, which is not ours): its writes, and the mark, stay with the transaction that
 // follows, and are recorded with it. Until then a base copy waits; the mirror has what was committed.
@@ -153,7 +155,7 @@
 //
 // Base copy, without any lock: (1) read generation g, then head h0, and let tail be
 // h0; (2) copy the database file into the mirror; (3) find an instant at which
-// writing is 0 and no connection holds RESERVED, and read head h1; (4) apply
+// writing is 0 and no connection but the holder holds RESERVED, and read head h1; (4) apply
 // h0..h1; (5) if generation is still g, the mirror is the database as of h1.
 // Every write that the copy could have seen in half is in a transaction that is
 // published after h0 was read and, by (3), before h1. The log may be applied, and freed,
@@ -206,8 +208,8 @@
 // # Invariants
 //
 //	I1  Frames before head are never changed; segments before tail's are free.
-//	I2  Only the holder of SQLite's write lock stores version, size, sequence, head
-//	    and writing; any process may raise generation; only the holder of lock stores
+//	I2  Only the holder of SQLite's write lock stores version, size, sequence, head,
+//	    writing and holder; any process may raise generation; only the holder of lock stores
 //	    what is marked as the replicator's. Exceptions, all by compare-and-swap: a
 //	    version and a size that are unknown are noted by the replicator after a base
 //	    copy; a version that is wrong, by a reader under SHARED; and the mark of a dead

@@ -102,7 +102,8 @@ type State struct {
 	WALConsumed      atomic.Uint64
 	WALEndedAt       atomic.Int64
 	MirrorStamp      atomic.Uint64
-	PathField        [stateBytes - 256]byte
+	PathField        [stateBytes - 256 - 8]byte
+	Holder           atomic.Uint64 // a Token
 }
 
 var _ = [1]struct{}{}[unsafe.Sizeof(State{})-stateBytes] // one page, or this does not compile

@@ -38,6 +38,7 @@ func TestStateOffsets(t *testing.T) {
 		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
 		"modification time of the database": unsafe.Offsetof(s.WALEndedAt),
 		"what the mirror's files are like":  unsafe.Offsetof(s.MirrorStamp), "canonical path": unsafe.Offsetof(s.PathField),
+		"holder:": unsafe.Offsetof(s.Holder),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)
@@ -151,7 +152,7 @@ func TestOpenRefuses(t *testing.T) {
 		"version":      func(p []byte) []byte { p[8]++; return p },
 		"boot":         func(p []byte) []byte { p[20]++; return p },
 		"no path":      func(p []byte) []byte { p[256] = 0; return p },
-		"endless path": func(p []byte) []byte { p[stateBytes-1] = 'x'; return p },
+		"endless path": func(p []byte) []byte { p[stateBytes-9] = 'x'; return p },
 	} {
 		root, db := newDB(t)
 		s, err := Create(root, db, 0o700)

@@ -161,6 +161,25 @@ func TestExitInTransaction(t *testing.T) {
 	s.mustEqual("a.db")
 }
 
+// TestExitUnderExclusive: a process that ends with a lock which it keeps between transactions
+// sends what it has committed: nobody has to wait until the lock is free.
+func TestExitUnderExclusive(t *testing.T) {
+	for _, journal := range []string{"delete", "truncate", "persist", "memory", "off"} {
+		t.Run(journal, func(t *testing.T) {
+			s := dirSite(t)
+			h := start(t, []string{s.env(), "VERNEUIL_LOG=warn"}, hostProgram(t), library(t))
+			h.must(".open " + s.path("a.db"))
+			h.want("pragma locking_mode=exclusive", "exclusive")
+			h.want("pragma journal_mode="+journal, journal)
+			h.must("create table t(a)")
+			h.must("insert into t values(1)")
+			h.send(".exit 0")
+			h.endsWith(0)
+			s.mustEqual("a.db")
+		})
+	}
+}
+
 // TestDeadlySignals: the signals that end a host end it, and what it had committed is
 // sent by verneuilctl flush.
 func TestDeadlySignals(t *testing.T) {
