@@ -401,19 +401,29 @@ func (e *Engine) Exit(timeout time.Duration) {
 					e.Panicked("exit", p)
 				}
 			}()
-			r, err := e.replicator(ctx, dir)
-			if err == nil && r.StandsBy() {
-				return
-			}
-			if err == nil {
-				err = r.Leave(ctx)
-			}
-			if err != nil {
+			if err := e.leave(ctx, dir); err != nil {
 				e.log.Warn("process ends with unsent data; verneuilctl flush sends it", "spool", dir, "error", err)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// leave sends what the process has not sent of the database of the spool dir.
+func (e *Engine) leave(ctx context.Context, dir string) error {
+	r, err := e.replicator(ctx, dir)
+	if err == nil {
+		if r.StandsBy() {
+			return nil
+		}
+		err = r.Leave(ctx)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.served[dir] == nil {
+		return nil // it was drained meanwhile
+	}
+	return err
 }
 
 // Panicked records a panic that was kept from the host.

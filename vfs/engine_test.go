@@ -98,3 +98,11 @@ func TestLeaveFiles(t *testing.T) {
 		t.Errorf("%d files are left open, want %d", left, leftMost)
 	}
 }
+
+// TestLeaveWhatIsDrained: nothing is unsent of a database that was drained when the process
+// came to end.
+func TestLeaveWhatIsDrained(t *testing.T) {
+	if err := new(Engine).leave(t.Context(), "drained"); err != nil {
+		t.Error(err)
+	}
+}
