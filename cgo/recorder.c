@@ -31,6 +31,7 @@ SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -241,12 +242,13 @@ static void endTransaction(RecorderFile *p) {
 ** isHotJournal in pager.c asks: the lock is ours.) */
 static int journalIsHot(RecorderFile *p) {
   char c = 0;
-  char *z = sqlite3_mprintf("%s-journal", p->pSpool->zPath);
+  char *z;
+  if (asprintf(&z, "%s-journal", p->pSpool->zPath) < 0) z = 0;
   int fd = z ? open(z, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
   int absent = z && fd < 0 && errno == ENOENT;
   ssize_t n = fd >= 0 ? pread(fd, &c, 1, 0) : -1;
   if (fd >= 0) close(fd);
-  sqlite3_free(z);
+  free(z);
   return !absent && (n < 0 || (n == 1 && c)); /* PERSIST leaves zeros, TRUNCATE nothing */
 }
 
