@@ -102,6 +102,15 @@ func (b *s3Bucket) missing(err error) error {
 	return err
 }
 
+// missingList is missing for the answer to a list: of a bucket that is there that is no 404, and
+// what gives one must not be taken for an empty list.
+func (b *s3Bucket) missingList(err error) error {
+	if errors.Is(err, ErrAbsent) {
+		return fmt.Errorf("%w: %v", errForeign, err)
+	}
+	return b.missing(err)
+}
+
 func (b *s3Bucket) Get(ctx context.Context, key string, opts GetOptions) (Object, error) {
 	o, err := b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key}, opts)
 	return o, b.wrap("get", key, err)
@@ -293,7 +302,7 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 			}
 			return err
 		})
-		if err = b.missing(err); errors.Is(err, ErrAbsent) {
+		if err = b.missingList(err); errors.Is(err, ErrAbsent) {
 			return nil
 		} else if err != nil {
 			return b.wrap("list", prefix+"*", err)

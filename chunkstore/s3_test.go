@@ -396,6 +396,21 @@ func TestS3ListStandsStill(t *testing.T) {
 	}
 }
 
+// TestS3ListIsNot404: what answers a list as if it were an object that is absent, as a
+// server for something else does, has not said that the bucket is empty.
+func TestS3ListIsNot404(t *testing.T) {
+	s, _ := openFake(t, func(w http.ResponseWriter, _ *http.Request, _ int) { answerError(w, http.StatusNotFound, "NoSuchKey") })
+	b := s.Targets[0].Manifests
+	for name, err := range map[string]error{
+		"list":          b.List(t.Context(), "", nil),
+		"list versions": b.(chunkstore.Versioned).ListVersions(t.Context(), "k", nil),
+	} {
+		if err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("%s: %v; want an error that is not ErrAbsent", name, err)
+		}
+	}
+}
+
 func TestS3CABundle(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"e"`)

@@ -22,7 +22,7 @@ func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Obje
 			}
 			return err
 		})
-		if err = b.missing(err); errors.Is(err, ErrAbsent) {
+		if err = b.missingList(err); errors.Is(err, ErrAbsent) {
 			return nil
 		} else if err != nil {
 			return b.wrap("list versions of", key, err)

@@ -125,7 +125,8 @@ func (s *Store) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 	}
 	for {
 		// Callers that want the same object at once share a fetch, under the
-		// context of the first; if that one ends, the others fetch anew.
+		// context of the first; if that one ends, the others fetch anew. Who comes after
+		// somebody gave up does not wait for what may hang.
 		fetch := s.fetches.DoChan(string(id[:]), func() (any, error) {
 			plain, err := s.fetch(ctx, id)
 			if err != nil && ctx.Err() != nil {
@@ -135,6 +136,7 @@ func (s *Store) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 		})
 		select {
 		case <-ctx.Done():
+			s.fetches.Forget(string(id[:]))
 			return nil, fmt.Errorf("get chunk %v: %w", id, ctx.Err())
 		case r := <-fetch:
 			var gone *leaderGoneError
@@ -153,7 +155,7 @@ func (s *Store) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 	}
 }
 
-// GetChunkAlone is GetChunk for who asks for each object once, as a restore does: it
+// GetChunkAlone is GetChunk for who asks for each object once, as a restore and a replica's slots do: it
 // shares no fetch with callers that want the same at once, and costs a little less.
 func (s *Store) GetChunkAlone(ctx context.Context, id ID) ([]byte, error) {
 	if id == ZeroID {

@@ -40,6 +40,10 @@ func (s *snapshot) begin(ctx context.Context, prev *snapshot) error {
 	return group.Wait()
 }
 
+// demandTries is how often a chunk is asked for within the deadline when nobody answers: a
+// request may hang that another one would not.
+const demandTries = 3
+
 // demand is load with retries, for a caller that needs the chunk: until it is
 // there, the error is final, or the deadline has passed. If ctx ends before, it
 // returns the cause of that.
@@ -49,7 +53,7 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 	defer cancel()
 	var last error
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		err := s.load(ctx, i)
+		err := s.loadWithin(ctx, i, s.f.all.options.Deadline/demandTries)
 		if err == nil {
 			s.f.setError(nil)
 			return nil
@@ -57,7 +61,7 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 		if caller.Err() != nil {
 			return fmt.Errorf("%s: chunk %d: %w", s, i, context.Cause(caller))
 		}
-		if last == nil || ctx.Err() == nil { // the deadline's own error says nothing of the cause
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) { // a deadline's own error says nothing of the cause
 			last = err
 		}
 		if ctx.Err() == nil && !final(err) {
@@ -84,6 +88,13 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 		s.f.setError(last)
 		return last
 	}
+}
+
+// loadWithin is load for so long.
+func (s *snapshot) loadWithin(ctx context.Context, i int, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.load(ctx, i)
 }
 
 func (f *Follower) setError(err error) {
@@ -162,7 +173,7 @@ func (s *snapshot) replace(prev *snapshot) {
 func (f *Follower) fetchObject(id chunkstore.ID) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(f.all.ctx, fetchDeadline)
 	defer cancel()
-	plain, err := f.all.options.Store.GetChunk(ctx, id)
+	plain, err := f.all.options.Store.GetChunkAlone(ctx, id)
 	f.fetched.Add(int64(len(plain)))
 	return plain, err
 }

@@ -103,7 +103,7 @@ type slotInfo struct {
 	refs int32 // versions and callers that hold an entry of it
 }
 
-// fill is the one fetch of a key that all who miss it wait for.
+// fill is the one fetch of a key that all wait for who miss it, until one of them gives up.
 type fill struct {
 	done    chan struct{}
 	waiters int // guarded by slots.mu
@@ -130,8 +130,8 @@ func newSlots(dir string) (*slots, error) {
 
 // acquire returns an entry for key, which the caller must release. If no slot
 // holds it, fetch is called, once however many callers wait, in a goroutine of
-// its own: it outlives a caller whose ctx ends. fetch returns at most slotBytes
-// bytes; shorter ones are followed by zeros.
+// its own: it outlives a caller whose ctx ends, but who comes after that does not wait for
+// it. fetch returns at most slotBytes bytes; shorter ones are followed by zeros.
 func (s *slots) acquire(ctx context.Context, key slotKey, fetch func() ([]byte, error)) (entry, error) {
 	s.mu.Lock()
 	if slot, ok := s.byKey[key]; ok {
@@ -163,6 +163,9 @@ func (s *slots) acquire(ctx context.Context, key slotKey, fetch func() ([]byte, 
 		}
 	default:
 		f.waiters--
+		if s.fills[key] == f {
+			delete(s.fills, key) // it may hang for long yet, while its target is well again
+		}
 	}
 	return 0, context.Cause(ctx)
 }
@@ -191,15 +194,23 @@ func (s *slots) fill(key slotKey, f *fill, fetch func() ([]byte, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer close(f.done)
-	delete(s.fills, key)
+	if s.fills[key] == f {
+		delete(s.fills, key)
+	}
 	if f.err = err; err != nil {
 		return
 	}
-	s.info[slot] = slotInfo{key: key, refs: int32(f.waiters)}
-	s.byKey[key] = slot
+	if earlier, ok := s.byKey[key]; ok { // a fill that began later was faster
+		s.free = append(s.free, slot)
+		slot = earlier
+	} else {
+		s.byKey[key] = slot
+		s.info[slot].key = key
+	}
+	s.info[slot].refs += int32(f.waiters)
 	f.entry = s.entryOf(slot)
 	if f.waiters == 0 {
-		s.info[slot].refs = 1
+		s.info[slot].refs++
 		s.releaseLocked([]entry{f.entry})
 	}
 }

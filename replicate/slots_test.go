@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -131,14 +132,14 @@ func TestSlotsZeros(t *testing.T) {
 	}
 }
 
-// Concurrent callers share one fetch, a caller that gives up costs nothing, and a
+// Concurrent callers share one fetch, but not one that a caller has given up, and a
 // failed fetch leaves nothing behind.
 func TestSlotsSharedFetch(t *testing.T) {
 	s := newTestSlots(t)
 	start, boom := make(chan struct{}), errors.New("boom")
-	fetches := 0
+	var fetches atomic.Int32
 	fetch := func() ([]byte, error) {
-		fetches++
+		fetches.Add(1)
 		<-start
 		return nil, boom
 	}
@@ -162,8 +163,8 @@ func TestSlotsSharedFetch(t *testing.T) {
 	}
 	close(start)
 	group.Wait()
-	if fetches != 1 {
-		t.Errorf("%d fetches, want 1", fetches)
+	if n := fetches.Load(); n != 2 {
+		t.Errorf("%d fetches, want one for the caller that gave up, and one for all others", n)
 	}
 	e, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1))
 	if err != nil {
@@ -175,6 +176,52 @@ func TestSlotsSharedFetch(t *testing.T) {
 	}
 	if n := s.inUse(); n != 0 {
 		t.Errorf("%d slots in use, want 0", n)
+	}
+}
+
+// A fetch that hangs is waited for by those alone who came before one of them gave up; when it
+// ends at last, its slot is one of the free ones again.
+func TestSlotsHangingFetch(t *testing.T) {
+	s := newTestSlots(t)
+	hang, late := make(chan struct{}), make(chan entry)
+	hanging := func() ([]byte, error) {
+		<-hang
+		return constant('a', 1)()
+	}
+	patient := make(chan struct{})
+	go func() {
+		close(patient)
+		e, err := s.acquire(context.Background(), slotKey{1}, hanging)
+		if err != nil {
+			t.Error(err)
+		}
+		late <- e
+	}()
+	<-patient
+	for waiting := false; !waiting; {
+		s.mu.Lock()
+		waiting = s.fills[slotKey{1}] != nil && s.fills[slotKey{1}].waiters == 1
+		s.mu.Unlock()
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.acquire(gone, slotKey{1}, hanging); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that gave up: %v", err)
+	}
+	e, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(hang)
+	if old := <-late; old != e {
+		t.Errorf("two slots have the same chunk: %x and %x", old, e)
+	}
+	if n := s.inUse(); n != 1 {
+		t.Errorf("%d slots in use, want 1", n)
+	}
+	s.release([]entry{e, e})
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots in use after the last reference, want 0", n)
 	}
 }
 
