@@ -282,6 +282,15 @@ static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iO
   return rc;
 }
 
+/* Does a handle of the database share its wal-index? Else that is on the heap, or there is none. */
+static int hasIndex(const Spool *pSpool) {
+  int found = 0;
+  pthread_mutex_lock(&mu);
+  for (RecorderFile *p = pFiles; p && !found; p = p->pNext) found = p->pSpool == pSpool && p->pIndex;
+  pthread_mutex_unlock(&mu);
+  return found;
+}
+
 /* A write to the WAL. One at offset 0 is a new header: the frames of the old one
 ** are lost with it (wal.c, sqlite3WalFrames and walRestartLog). */
 static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfst) {
@@ -290,6 +299,7 @@ static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfs
   FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
   if (isHeader) walAfterReset(p->pSpool, pBuf);
   walWrote(p->pSpool, pBuf, n, iOfst);
+  if (rc != SQLITE_OK && !hasIndex(p->pSpool)) walFailed(p->pSpool);
   return rc;
 }
 
@@ -327,8 +337,10 @@ static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
 }
 
 static int recorderSync(sqlite3_file *pFile, int flags) {
+  RecorderFile *p = FILE_OF(pFile);
   int rc;
-  FORWARD(pFile, OP_SYNC, rc, xSync(REAL(pFile), flags));
+  FORWARD(p, OP_SYNC, rc, xSync(REAL(p), flags));
+  if (rc != SQLITE_OK && p->isWal && p->pSpool && !hasIndex(p->pSpool)) walFailed(p->pSpool);
   return rc;
 }
 

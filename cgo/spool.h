@@ -11,6 +11,7 @@
 #define SPOOL_STATE_BYTES 4096
 #define SPOOL_STATE_VERSION 1
 #define SPOOL_LOST 1u            /* State.flags: attach anew */
+#define SPOOL_UNDONE 2u          /* and: a commit to the WAL failed, and may look valid */
 #define SPOOL_PATH_MAX 3831
 
 typedef struct SpoolState {

@@ -31,6 +31,11 @@ static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | 
 ** of the next WAL, or of a rollback journal (spoolBegin): its time tells. */
 void walEntered(Spool *p) { atomic_store(&((SpoolState *)p->st)->walEndedAt, databaseTime(p)); }
 
+/* No frame is left that only looks committed. */
+static void allDone(SpoolState *st) {
+  if (atomic_load(&st->flags) & SPOOL_UNDONE) atomic_fetch_and(&st->flags, ~SPOOL_UNDONE);
+}
+
 /* Returns 0 if all of it is published already. */
 static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   uint64_t position = WAL_POSITION(salts, nFrame);
@@ -47,6 +52,7 @@ static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   clock_gettime(CLOCK_REALTIME, &now);
   atomic_store_explicit(&st->publishedAt, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, memory_order_relaxed);
   atomic_store(&st->walPublished, position);
+  allDone(st);
   atomic_fetch_add(&st->published, 1);
   atomic_fetch_add(&st->sequence, 1); /* after the position: whoever sees it sees that */
   spoolWake(p);
@@ -135,6 +141,16 @@ void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
   int64_t szFrame = WAL_FRAME + p->walPage, i = (iOfst - WAL_HEADER) / szFrame;
   int64_t iSize = WAL_HEADER + i * szFrame + 4 - iOfst; /* where the commit's database size stands in pData */
   if (iSize >= 0 && iSize + 4 <= n && get4(a + iSize)) p->walFrames = (uint32_t)i + 1;
+}
+
+void walFailed(Spool *p) {
+  SpoolState *st = p->st;
+  uint32_t nFrame = p->walFrames;
+  p->walFrames = 0;
+  if (!nFrame || nFrame == WAL_FRAMES(atomic_load(&st->walPublished))) return;
+  atomic_fetch_or(&st->flags, SPOOL_UNDONE);
+  spoolRaise(st, SPOOL_CAUSE_IO); /* after the mark: a replicator may have taken it, and looks again */
+  spoolWake(p);
 }
 
 /* The running checksum of the frames, so that only what recovery would accept is
@@ -305,6 +321,7 @@ void walAfterReset(Spool *p, const unsigned char *aHeader) {
   atomic_store(&st->walEndedAt, databaseTime(p));
   atomic_store(&st->walPublished, WAL_POSITION(salts, 0));
   atomic_store(&st->walSalts, salts);
+  allDone(st);
   atomic_store(&st->dbVersion, 0); /* the change counter moves at checkpoints, unseen */
   atomic_store(&st->dbSize, -1);
   p->noteSalts = 0;

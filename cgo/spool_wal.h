@@ -23,6 +23,11 @@ int walCommitExclusive(Spool *p);
 /* Something was written to the WAL: remember commit frames for walCommitExclusive. */
 void walWrote(Spool *p, const void *pData, int n, int64_t iOfst);
 
+/* A write to the WAL, or a sync of it, failed under locking EXCLUSIVE, where there is no
+** shared wal-index: if a commit frame was written since the last commit, SQLite rolls
+** that transaction back, but its frames may be valid until the next one writes over them. */
+void walFailed(Spool *p);
+
 /* The WAL's frames are about to be lost: aHeader is the header that will be written
 ** over the old one, or NULL when the file is truncated or deleted. Copies what the
 ** replicator has not consumed into the changelog. */

@@ -20,7 +20,8 @@ import (
 // one they take every valid frame up to the last commit. That is a committed
 // state, or one in the moment before it is: where SQLite rewrites frames of the
 // transaction it is in, the chain of checksums is broken until all are rewritten
-// (wal.c, walRewriteChecksums), and then only an fsync that fails can undo it.
+// (wal.c, walRewriteChecksums), and then only an fsync that fails can undo it: of that
+// the recorder tells (spool.FlagUndone).
 
 var errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
 

@@ -115,7 +115,7 @@ func (s *session) openCommitted() (frames int, err error) {
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return allFrames, nil
+			return s.validFrames(), nil
 		case err == nil && index.Salts == s.wal.salts:
 			return max(index.Frames, s.walPublished(s.wal.salts)), nil
 		case try < walTries:
@@ -124,14 +124,14 @@ func (s *session) openCommitted() (frames int, err error) {
 			if err != nil {
 				return 0, fmt.Errorf("look at wal-index: %w", err)
 			} else if !locked {
-				return allFrames, nil
+				return s.validFrames(), nil
 			}
 			s.wal.reset()
 			return 0, nil
 		case errors.As(err, new(*fs.PathError)):
 			return 0, fmt.Errorf("look at wal-index: %w", err)
 		default:
-			return allFrames, nil
+			return s.validFrames(), nil
 		}
 		select {
 		case <-s.ctx.Done():
@@ -139,6 +139,15 @@ func (s *session) openCommitted() (frames int, err error) {
 		case <-s.r.o.clock.after(walIndexInterval):
 		}
 	}
+}
+
+// validFrames is how many frames of a WAL without a wal-index are committed: what is
+// valid, but nothing of a commit that its owner says has failed.
+func (s *session) validFrames() int {
+	if s.st.Undone() && s.st.WALSalts.Load() == s.wal.salts {
+		return s.walPublished(s.wal.salts)
+	}
+	return allFrames
 }
 
 // walPublished returns how many frames of the WAL with these salts are published.

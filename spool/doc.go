@@ -49,7 +49,8 @@
 //	offset size field
 //	0      8   magic "VRNSTATE"
 //	8      4   format version, 1
-//	12     4   flags: bit 0 = lost: the directory or the database is gone or replaced, recorders must attach anew
+//	12     4   flags: bit 0 = lost: the directory or the database is gone or replaced, recorders must attach anew;
+//	           bit 1 = undone: a commit to the WAL has failed whose frames may be valid (see "WAL")
 //	16     16  boot ID (/proc/sys/kernel/random/boot_id as 16 bytes)
 //	32     8   st_dev of the database
 //	40     8   st_ino
@@ -176,7 +177,10 @@
 // the next writer overwrites. There is one rule: the frames that the wal-index of these
 // salts counts, or the published ones if those are more (a wal-index on the heap counts for
 // its owner alone, who publishes); of a WAL without a wal-index nobody knows better than
-// recovery will, which takes whatever is valid. It is asked at three moments:
+// recovery will, which takes whatever is valid. But if a commit fails as the WAL cannot be
+// written or synced, and the wal-index is on the heap, its frames may be valid, and are rolled back: the
+// owner marks the state as undone and raises generation, and until its next commit, or the WAL's end, only
+// the published frames count. It is asked at three moments:
 //
 //	commit       recorder (walUnlock): in shared memory; publishes the answer
 //	reset        recorder (committed, in spool_wal.c): the wal-index is reset already, so

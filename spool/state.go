@@ -26,6 +26,10 @@ const (
 	// FlagLost in State.Flags tells recorders to attach anew.
 	FlagLost = 1
 
+	// FlagUndone in State.Flags: in the WAL of the published salts, frames beyond the
+	// published ones may be valid that are of a commit that has failed.
+	FlagUndone = 2
+
 	// NoMirror as State.MirrorGeneration: the mirror is of no generation. They
 	// begin at 1.
 	NoMirror = 0
@@ -132,6 +136,9 @@ func (s *State) Raise(c Cause) {
 
 // Lost reports whether the directory was deleted or replaced.
 func (s *State) Lost() bool { return s.Flags.Load()&FlagLost != 0 }
+
+// Undone reports whether [FlagUndone] is set.
+func (s *State) Undone() bool { return s.Flags.Load()&FlagUndone != 0 }
 
 // SetLost tells recorders to attach anew.
 func (s *State) SetLost() { s.Flags.Or(FlagLost) }

@@ -99,3 +99,45 @@ func TestTruncatedSegment(t *testing.T) {
 	}
 	s.mustEqual("a.db")
 }
+
+// TestFailedCommitOfWAL: with the wal-index on the heap, a commit fails as the WAL cannot be
+// synced. Its frames are valid, but nothing says that they are committed: not a transaction
+// that writes nothing, nor a flush. The next commit writes over them.
+func TestFailedCommitOfWAL(t *testing.T) {
+	const flush = "pragma verneuil_flush_replication_data;"
+	for name, between := range map[string][]string{
+		"at once": nil, "nothing": {"begin immediate; commit;"}, "flushed": {flush}, "nothing, flushed": {"begin immediate; commit;", flush},
+	} {
+		for _, next := range []string{"update t set b = 'second';", "begin; create table u(a); update t set b = 'second'; commit;"} {
+			t.Run(name, func(t *testing.T) {
+				s := dirSite(t)
+				failing := &trial{s: s, at: 1, good: true, errno: syscall.EIO, ours: func(c faultcall.Call) bool {
+					_, err := os.Stat(s.path("failing"))
+					return err == nil && strings.HasSuffix(c.Path, "a.db-wal") && strings.HasSuffix(c.Name, "sync")
+				}}
+				script := []string{
+					"pragma locking_mode=exclusive;", "pragma journal_mode=wal;", "pragma synchronous=full;",
+					"create table t(a integer primary key, b);", "insert into t(b) values('first');", flush,
+					".system touch " + s.path("failing"), "update t set b = 'undone';", ".system rm " + s.path("failing"),
+				}
+				script = append(script, between...)
+				script = append(script, ".system "+s.restoring("between.db"), next, flush, ".system "+s.restoring("after.db"))
+				r := failing.run(s.script("a.db", script, true), sqliteShell(t), "-batch")
+				if failing.strikes != 1 || !strings.Contains(r.stderr, "I/O error") {
+					t.Fatalf("%d syncs failed: %q, %q", failing.strikes, r.stdout, r.stderr)
+				}
+				for copied, want := range map[string]string{"between.db": "first", "after.db": "second"} {
+					if got := s.stock(copied, "select b from t; pragma integrity_check;"); got != want+"\nok" {
+						t.Errorf("%s: what was sent says %q: %q, %q", copied, got, r.stdout, r.stderr)
+					}
+				}
+				s.recoversTo("select b from t;", "second\n")
+			})
+		}
+	}
+}
+
+// restoring is the command that restores what was sent of the site's database.
+func (s *site) restoring(to string) string {
+	return fmt.Sprintf("%s -c %s restore -s %s -o %s", built(s.t, "VERNEUIL_CTL"), s.config(), s.path("a.db"), s.path(to))
+}
