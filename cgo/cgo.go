@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -30,10 +31,21 @@ func guard(what string) {
 //export goReady
 func goReady() {}
 
+// settings are asked for by every thread that opens a database before the first of them
+// has an answer.
+var settings = sync.OnceValue(func() vfs.Settings {
+	s := vfs.Process().Settings()
+	if s.Err == nil && s.SpoolingDir != "" {
+		shareWake()
+		hearChildren()
+	}
+	return s
+})
+
 //export goConfigure
 func goConfigure(out *C.VerneuilSettings) {
 	defer guard("configure")
-	s := vfs.Process().Settings()
+	s := settings()
 	*out = C.VerneuilSettings{permissions: C.uint(s.Permissions)}
 	if s.Err != nil {
 		out.zError = C.CString(s.Err.Error())
@@ -45,8 +57,6 @@ func goConfigure(out *C.VerneuilSettings) {
 	if s.SpoolingDir != "" {
 		out.replicate = 1
 		out.zRoot = C.CString(s.SpoolingDir)
-		shareWake()
-		hearChildren()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -126,6 +127,40 @@ func TestLazyStart(t *testing.T) {
 	shell.flush()
 	shell.endsWith(0)
 	s.mustEqual("a.db")
+}
+
+// TestFirstAtOnce: threads that open a process's first databases at once configure it once.
+func TestFirstAtOnce(t *testing.T) {
+	s := dirSite(t)
+	ours := func(n int) (found []string) {
+		h := s.host()
+		h.must(fmt.Sprintf(".crowd %d %s", n, s.path("a.db")))
+		for _, link := range h.links() {
+			if strings.HasPrefix(link, "pipe:") || link == "anon_inode:[eventfd]" {
+				found = append(found, link)
+			}
+		}
+		h.endsWith(0)
+		return found
+	}
+	if one, many := ours(1), ours(16); len(many) != len(one) {
+		t.Errorf("%d pipes and eventfds after one thread, %d after 16: %q", len(one), len(many), many)
+	}
+}
+
+// links are what the process's descriptors refer to.
+func (h *session) links() (links []string) {
+	h.t.Helper()
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", h.command.Process.Pid))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, name := range names {
+		if link, err := os.Readlink(name); err == nil {
+			links = append(links, link)
+		}
+	}
+	return links
 }
 
 // TestLowLimits: where the runtime cannot start, the application works all the same.

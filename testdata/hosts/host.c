@@ -25,6 +25,7 @@
 **   .children N      blocks SIGCHLD, forks N children that end at once, and waits for the signal of
 **                    each; prints how many came
 **   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
+**   .crowd N NAME    N threads open the database NAME at once, read it and close it
 **   .load N          N threads load the extension at once, and unload it
 **   .copy LIBRARY    loads the extension from another file, and says how that went
 **   .restart         shuts SQLite down, initializes it, and loads the extension again
@@ -353,6 +354,23 @@ static void smallThread(int nStack, char *zSQL) {
   pthread_join(t, 0);
 }
 
+static pthread_barrier_t crowd;
+
+static void *runInCrowd(void *zSQL) {
+  pthread_barrier_wait(&crowd);
+  return runInThread(zSQL);
+}
+
+static void crowded(int n, const char *zName) {
+  pthread_t a[16];
+  if (n > 16) die(".crowd", "too many");
+  snprintf(name, sizeof name, "%s", zName);
+  pthread_barrier_init(&crowd, 0, n);
+  for (int i = 0; i < n; i++)
+    if (pthread_create(&a[i], 0, runInCrowd, "select count(*) from sqlite_master")) die("pthread_create", "failed");
+  for (int i = 0; i < n; i++) pthread_join(a[i], 0);
+}
+
 static void loadInThreads(int n) {
   pthread_t a[16];
   if (n > 16) die(".load", "too many");
@@ -460,6 +478,8 @@ static void runLine(const char *zLine) {
     awaitChildren(atoi(z));
   } else if ((z = argument(zLine, ".thread"))) {
     smallThread(atoi(z), strchr(z, ' ') + 1);
+  } else if ((z = argument(zLine, ".crowd"))) {
+    crowded(atoi(z), strchr(z, ' ') + 1);
   } else if ((z = argument(zLine, ".load"))) {
     loadInThreads(atoi(z));
   } else if ((z = argument(zLine, ".copy"))) {
