@@ -334,7 +334,9 @@ const char *verneuilRefused(void) {
 }
 
 int verneuilGo(void) {
+  int state;
   if (atomic_load_explicit(&started, memory_order_acquire)) return verneuilGoRuns();
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* who is cancelled gives no mutex back */
   pthread_mutex_lock(&mu);
   if (!started && !refused) {
     int ok = 0;
@@ -350,5 +352,6 @@ int verneuilGo(void) {
     }
   }
   pthread_mutex_unlock(&mu);
+  pthread_setcancelstate(state, 0);
   return verneuilGoRuns();
 }

@@ -42,6 +42,20 @@ static int nSpool;
 static char *zRoot;
 static unsigned rootMode = 0700;
 
+/* While files are looked at under mu, a thread that the host cancels goes on: it would not give
+** mu back, and every open and fork would wait for it. unlock gets what lock has returned. */
+static int lock(void) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  pthread_mutex_lock(&mu);
+  return state;
+}
+
+static void unlock(int state) {
+  pthread_mutex_unlock(&mu);
+  pthread_setcancelstate(state, 0);
+}
+
 void spoolSettings(const char *z, unsigned permissions) {
   zRoot = strdup(z);
   rootMode = 0700 | (permissions & 0777);
@@ -454,13 +468,13 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
     *pzErr = sqlite3_mprintf("path longer than %d bytes", SPOOL_PATH_MAX - 1);
     return 0;
   }
-  pthread_mutex_lock(&mu);
+  int state = lock();
   Spool *p = pSpools;
   while (p && (strcmp(p->zPath, zPath) || !sameFile(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
   int isNew = !p;
   const char *zWhy = "out of memory";
   if (isNew && (*pzErr = descriptorsShort())) {
-    pthread_mutex_unlock(&mu);
+    unlock(state);
     return 0;
   }
   if (isNew) p = newSpool(zPath, pId);
@@ -477,7 +491,7 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
     if (isNew && p) freeSpool(p);
     p = 0;
   }
-  pthread_mutex_unlock(&mu);
+  unlock(state);
   return p;
 }
 
@@ -527,12 +541,15 @@ SpoolState *spoolState(Spool *p) {
   const char *zWhy;
   if (!isLost(p->st)) return p->st;
   if (fileIdentity(p->zPath, &now) || !sameFile(&now, p->id.dev, p->id.ino, p->id.birth)) return 0;
-  if (pthread_mutex_trylock(&mu)) return 0;
-  if (isLost(p->st)) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  int locked = !pthread_mutex_trylock(&mu);
+  if (locked && isLost(p->st)) {
     SpoolState *st = findState(p->zDir, p->zPath, &p->id, 1, &ino, &zWhy);
     if (st) adoptState(p, st, ino);
   }
-  pthread_mutex_unlock(&mu);
+  if (locked) pthread_mutex_unlock(&mu);
+  pthread_setcancelstate(state, 0);
   return isLost(p->st) ? 0 : p->st;
 }
 

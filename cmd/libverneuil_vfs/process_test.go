@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -405,4 +407,48 @@ func TestThreadsRunOut(t *testing.T) {
 	h.endsWith(0)
 	s.mustEqual("a.db")
 	s.mustEqual("b.db")
+}
+
+// TestCancelled: a thread that is cancelled while it attaches to a spool, which another
+// process keeps it from, has no mutex that others wait for.
+func TestCancelled(t *testing.T) {
+	s := dirSite(t)
+	h := s.host()
+	h.must(".open " + s.path("a.db"))
+	h.must(".close")
+	attach := s.glob("spool/*/attach")
+	f, err := os.Open(attach)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	h.must(".begin " + s.path("a.db"))
+	for tick := time.NewTicker(time.Millisecond); !slices.Contains(h.links(), attach); <-tick.C {
+	}
+	h.must(".cancel")
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	h.must(".join")
+	h.must(".open " + s.path("b.db"))
+	h.must("create table t(b)")
+	h.send(".fork")
+	h.send(".leave 0")
+	h.want(".print parent", "child: exit 0\nparent")
+	h.flush()
+	h.endsWith(0)
+	s.mustEqual("b.db")
+}
+
+// glob returns the one path in the site that matches.
+func (s *site) glob(pattern string) string {
+	s.t.Helper()
+	found, err := filepath.Glob(s.path(pattern))
+	if err != nil || len(found) != 1 {
+		s.t.Fatalf("%s: %q, %v", pattern, found, err)
+	}
+	return found[0]
 }

@@ -26,6 +26,9 @@
 **                    each; prints how many came
 **   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
 **   .crowd N NAME    N threads open the database NAME at once, read it and close it
+**   .begin NAME      a thread opens a database, and closes it
+**   .cancel          cancels that thread
+**   .join            waits for it
 **   .load N          N threads load the extension at once, and unload it
 **   .copy LIBRARY    loads the extension from another file, and says how that went
 **   .restart         shuts SQLite down, initializes it, and loads the extension again
@@ -354,6 +357,13 @@ static void smallThread(int nStack, char *zSQL) {
   pthread_join(t, 0);
 }
 
+static pthread_t begun;
+
+static void *openInThread(void *zName) {
+  sqlite3_close(openDatabase(zName));
+  return 0;
+}
+
 static pthread_barrier_t crowd;
 
 static void *runInCrowd(void *zSQL) {
@@ -480,6 +490,13 @@ static void runLine(const char *zLine) {
     smallThread(atoi(z), strchr(z, ' ') + 1);
   } else if ((z = argument(zLine, ".crowd"))) {
     crowded(atoi(z), strchr(z, ' ') + 1);
+  } else if ((z = argument(zLine, ".begin"))) {
+    snprintf(name, sizeof name, "%s", z);
+    if (pthread_create(&begun, 0, openInThread, name)) die("pthread_create", "failed");
+  } else if (argument(zLine, ".cancel")) {
+    pthread_cancel(begun);
+  } else if (argument(zLine, ".join")) {
+    pthread_join(begun, 0);
   } else if ((z = argument(zLine, ".load"))) {
     loadInThreads(atoi(z));
   } else if ((z = argument(zLine, ".copy"))) {
