@@ -66,6 +66,7 @@ type session struct {
 	copied *copied  // Sync: which files the mirror is to be a copy of
 
 	distrusted bool // the mirror was not what was left
+	otherBytes bool // the file has others than the log (see checkStored)
 
 	copyBackoff backoff
 	copyRetry   time.Time
