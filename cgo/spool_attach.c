@@ -380,18 +380,19 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
 }
 
 /* The directory's FIFO is a new one. It takes the old one's descriptor, to which
-** another thread may be about to write. Where another process replicates it is opened
-** now, so that it reaches the replicator also when the directory is deleted. */
+** another thread may be about to write; so nobody ever sees the one that it was opened with. Where another
+** process replicates it is opened now, so that it reaches the replicator also when the directory is deleted. */
 static void renewWake(Spool *p) {
-  int old = atomic_exchange(&p->wakeFd, -1), fd = -1;
+  int old = atomic_load(&p->wakeFd);
   uint64_t replicator = atomic_load(&((SpoolState *)p->st)->replicator);
-  if (old >= 0 || (replicator && replicator != verneuilToken())) fd = spoolOpenWake(p);
-  if (old < 0) return;
-  if (fd >= 0) {
-    dup3(fd, old, O_CLOEXEC);
-    close(fd);
+  if (old < 0) {
+    if (replicator && replicator != verneuilToken()) spoolOpenWake(p);
+    return;
   }
-  atomic_store(&p->wakeFd, old);
+  int fd = spoolOpen(p->zDir, "wake", O_RDWR | O_NONBLOCK);
+  if (fd < 0) return;
+  dup3(fd, old, O_CLOEXEC);
+  close(fd);
 }
 
 /* p->st becomes st, unless they are the same page. Handles that are still at the

@@ -452,3 +452,33 @@ func (s *site) glob(pattern string) string {
 	}
 	return found[0]
 }
+
+// TestRenewedWake: while the descriptor of a spool's FIFO is replaced, as there is a new one,
+// another thread that commits writes to the old one or to the new one, and to no other file.
+func TestRenewedWake(t *testing.T) {
+	s := dirSite(t)
+	program := filepath.Join(s.dir, "renew")
+	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-rdynamic", "-I"+goSQLite(t),
+		"-o", program, inTestdata("renew.c"), "-l:libsqlite3.so.0", "-lpthread")
+	if r.code != 0 {
+		t.Fatalf("compile renew.c: %s%s", r.stdout, r.stderr)
+	}
+	h := s.host()
+	h.must(".open " + s.path("a.db"))
+	h.must("create table t(a integer primary key, b)")
+	h.flush()
+	if err := h.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r = run(t, []string{s.env()}, program, library(t), s.path("a.db"), s.glob("spool/*/state"), s.path("innocent"))
+	if r.stdout != "0 bytes\n" || r.code != 0 {
+		t.Errorf("a file of the host's has %q, exit code %d: %s", r.stdout, r.code, r.stderr)
+	}
+	if err := h.command.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	h.want("select count(*) from t", "2")
+	h.flush()
+	h.endsWith(0)
+	s.mustEqual("a.db")
+}
