@@ -750,6 +750,7 @@ static void childOfFork(void) {
     if (p->pSpool) p->pInherited = p->pSpool;
     p->pSpool = 0;
     p->txn.active = 0;
+    p->pHeld = 0;
   }
 }
 __attribute__((constructor)) static void recorderLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -239,6 +240,38 @@ func TestForkWhileWALsOpen(t *testing.T) {
 	h.want("pragma journal_mode=wal", "wal")
 	h.must("create table t(a integer primary key, b)")
 	h.want(".churn "+forks, "done: "+forks)
+	h.flush()
+	h.endsWith(0)
+	s.mustEqual("a.db")
+}
+
+// TestForkWhileHolding: a child that closes the connection that it has inherited does not
+// say that its parent, under locking EXCLUSIVE, has given RESERVED up.
+func TestForkWhileHolding(t *testing.T) {
+	s := dirSite(t)
+	h := s.host()
+	h.must(".open " + s.path("a.db"))
+	h.want("pragma locking_mode=exclusive", "exclusive")
+	h.must("create table t(a integer primary key, b)")
+	holder := func() (token [8]byte) {
+		f, err := os.Open(s.glob("spool/*/state"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.ReadAt(token[:], 4088); err != nil { // spool/doc.go
+			t.Fatal(err)
+		}
+		return token
+	}
+	before := holder()
+	h.send(".fork keep")
+	h.send(".close")
+	h.send(".leave 0")
+	h.want(".print parent", "child: exit 0\nparent")
+	if after := holder(); before == [8]byte{} || after != before {
+		t.Errorf("the holder was %x, and is %x", before, after)
+	}
 	h.flush()
 	h.endsWith(0)
 	s.mustEqual("a.db")
