@@ -283,6 +283,9 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
     atomic_store_explicit(&st->head, t->end, memory_order_release);
     atomic_store_explicit(&st->sequence, t->sequence, memory_order_release);
   }
+  /* I5: raised meanwhile by somebody who has changed the file. A base copy that began after that has
+  ** it, and would now get what this transaction wrote before it */
+  if (!t->lost && atomic_load(&st->generation) != t->generation) spoolRaise(st, st->cause);
   t->active = 0;
   atomic_store(&st->writing, 0); /* sequentially consistent: before the look at armed */
   spoolWake(p);

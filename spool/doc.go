@@ -222,7 +222,8 @@
 //	    is 0, equals the database, byte for byte.
 //	I4  A mirror is never published unless I3 held at its last transaction boundary.
 //	    A mirror that was made anew, or that somebody else has changed, is of no generation.
-//	I5  A lost record raises generation, before and after the transaction.
+//	I5  A lost record raises generation, before and after the transaction. If somebody else has
+//	    raised it during one, it is raised after it, too.
 //	I6  The log's length is at most its allowance plus one segment.
 //	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.
 //

@@ -276,3 +276,36 @@ func TestForkWhileHolding(t *testing.T) {
 	h.endsWith(0)
 	s.mustEqual("a.db")
 }
+
+// TestCopyBetween: a child rolls back what its parent has spilled, and a base copy has seen that
+// when the parent commits. What the parent had written before it is in the log, and must not be put
+// on top of the copy.
+func TestCopyBetween(t *testing.T) {
+	s := dirSite(t)
+	h := s.host()
+	h.must(".open " + s.path("a.db"))
+	h.must("create table t(a integer primary key, b)")
+	h.flush()
+	h.must("pragma cache_size=5")
+	h.must("begin")
+	h.must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
+	h.send(".fork keep")
+	h.ask(".close")
+	h.want(".leave 0", "child: exit 0")
+	wake, err := os.OpenFile(s.glob("spool/*/wake"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wake.Close()
+	if _, err := wake.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(h.ask("select verneuil_status()"), "waiting for a transaction to end") {
+	}
+	h.ask("insert into t(b) values('parent')")
+	h.ask("commit")
+	h.ask("rollback")
+	h.flush()
+	s.mustEqual("a.db")
+	h.endsWith(0)
+}
