@@ -21,7 +21,7 @@ const (
 	stateVersion = 1
 
 	// PathBytesMax bounds the canonical path of a database that can be spooled.
-	PathBytesMax = 3838 // one less than the field: it ends in a NUL
+	PathBytesMax = 3830 // the field ends in a NUL; recorders take no longer ones (SPOOL_PATH_MAX)
 
 	// FlagLost in State.Flags tells recorders to attach anew.
 	FlagLost = 1

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -287,4 +288,33 @@ func TestLockOfAnotherCopy(t *testing.T) {
 		t.Errorf("served by us: %v, %v", served, err)
 	}
 	l.Unlock()
+}
+
+// TestLongestPath: a path of the greatest length fits into the state, and a longer one is refused.
+func TestLongestPath(t *testing.T) {
+	dir := t.TempDir()
+	for len(dir)+1+250 < PathBytesMax-250 {
+		dir = filepath.Join(dir, strings.Repeat("d", 250))
+	}
+	dir = filepath.Join(dir, strings.Repeat("d", 100))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{PathBytesMax, PathBytesMax + 1} {
+		path := filepath.Join(dir, strings.Repeat("f", n-len(dir)-1))
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Create(t.TempDir(), path, 0o700)
+		switch {
+		case n > PathBytesMax:
+			if err == nil || !strings.Contains(err.Error(), "at most") {
+				t.Errorf("%d bytes: %v", n, err)
+			}
+		case err != nil:
+			t.Errorf("%d bytes: %v", n, err)
+		case s.Path() != path || s.State().Holder.Load() != 0:
+			t.Errorf("%d bytes: the path is of %d, the holder %x", n, len(s.Path()), s.State().Holder.Load())
+		}
+	}
 }
