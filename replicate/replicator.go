@@ -43,6 +43,7 @@ type Options struct {
 
 	clock      clock
 	stable     bool              // the source does not change while we run: Sync
+	seen       copied            // Sync: the files before its caller's transaction
 	runObjects int               // see uploads; 0: runObjects
 	fault      func(string) bool // tests: die here?
 }

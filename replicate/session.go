@@ -63,7 +63,7 @@ type session struct {
 	tickets uint64 // taken so far
 
 	fed    []*piece // Sync: what was copied, and not hashed when it was looked at last
-	copied *copied  // Sync: which files the mirror is to be a copy of
+	copied *copied  // Sync: which files the mirror is to be a copy of; nil: not Sync
 
 	distrusted bool // the mirror was not what was left
 	otherBytes bool // the file has others than the log (see checkStored)

@@ -29,6 +29,7 @@ type SyncOptions struct {
 	// OpenSource opens the database, which must not change until Sync returns: the
 	// caller holds a read transaction. A WAL database is presented as checkpointed.
 	OpenSource func() (Source, error)
+	Seen       Seen // the database's files, from [See] before that transaction began
 
 	Source   *spool.SourceConfig                   // for source.json; nil: do not write it
 	Progress func(phase string, done, total int64) // "copy" and "push", in bytes
@@ -74,7 +75,7 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	}
 	r, err := New(Options{
 		Spool: sp, Store: o.Store, Host: o.Host, Program: o.Program, Concurrency: o.Concurrency,
-		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, stable: true,
+		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, stable: true, seen: o.Seen.files,
 	})
 	if err != nil {
 		return SyncResult{}, err
@@ -174,6 +175,20 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 	return r.flushThere(ctx, sp, changed)
 }
 
+// Seen is what a database's files were like at some moment.
+type Seen struct{ files copied }
+
+// See looks at the files of the database at path. Whoever begins a read transaction after
+// it reads what they hold, as long as they stay so. In WAL mode others go on to commit: what
+// is seen later may be the files with commits that the transaction does not show.
+func See(path string) (Seen, error) {
+	files, err := copiedOf(path, time.Now())
+	if err != nil {
+		return Seen{}, fmt.Errorf("look at database: %w", err)
+	}
+	return Seen{files}, nil
+}
+
 // copied is what copied.json keeps: which files the mirror was equal to, and when
 // that was seen.
 type copied struct {
@@ -204,9 +219,14 @@ func copiedOf(path string, now time.Time) (copied, error) {
 	return c, nil
 }
 
+// same reports whether the files look as they did.
+func (c copied) same(now copied) bool {
+	return c.DB == now.DB && (c.WAL == nil) == (now.WAL == nil) && (c.WAL == nil || *c.WAL == *now.WAL)
+}
+
 // covers reports whether the files are surely still what they were.
 func (c copied) covers(now copied) bool {
-	if c.DB != now.DB || (c.WAL == nil) != (now.WAL == nil) || c.WAL != nil && *c.WAL != *now.WAL {
+	if !c.same(now) {
 		return false
 	}
 	newest := max(c.DB.Mtime, c.DB.Ctime)
@@ -230,7 +250,7 @@ func (s *session) trust() error {
 	if err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	s.copied = &now
+	s.copied = &s.r.o.seen
 	var was copied
 	b, err := s.sp.ReadFile(copiedName, targetsBytesMax)
 	if err == nil && json.Unmarshal(b, &was) == nil && was.covers(now) && !s.distrusted {
@@ -243,7 +263,8 @@ func (s *session) trust() error {
 	return nil
 }
 
-// distrust notes, at the end of a Sync, what the mirror is the copy of. A mirror
+// distrust notes, at the end of a Sync, what the mirror is the copy of: the files, if they
+// are still what they were before the caller's transaction. A mirror
 // of a WAL database is of no use to a replicator that reads the log.
 func (s *session) distrust() {
 	if s.copied == nil {
@@ -251,8 +272,7 @@ func (s *session) distrust() {
 	}
 	name := filepath.Join(s.sp.Dir(), copiedName)
 	now, err := copiedOf(s.sp.Path(), s.now())
-	good := err == nil && s.current() && now.DB == s.copied.DB && (now.WAL == nil) == (s.copied.WAL == nil) &&
-		(now.WAL == nil || *now.WAL == *s.copied.WAL)
+	good := err == nil && s.current() && s.copied.same(now)
 	if good {
 		var b []byte
 		if b, err = json.Marshal(now); err == nil {

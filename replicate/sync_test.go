@@ -31,6 +31,10 @@ func (c counting) NextData(off int64) (int64, error) { return c.Source.(holed).N
 func (w *world) sync(read *int64) (SyncResult, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
+	seen, err := See(w.db)
+	if err != nil {
+		return SyncResult{}, err
+	}
 	w.lock.Lock() // a read transaction: no transaction can end
 	defer w.lock.Unlock()
 	return Sync(ctx, SyncOptions{
@@ -42,6 +46,7 @@ func (w *world) sync(read *int64) (SyncResult, error) {
 			}
 			return counting{s, read}, nil
 		},
+		Seen:   seen,
 		Source: &spool.SourceConfig{Path: w.db, Host: "host"},
 	})
 }
@@ -201,6 +206,46 @@ func TestSyncWAL(t *testing.T) {
 		t.Errorf("second sync: %+v", result)
 	}
 }
+
+// TestSyncIsNotAheadOfItsTransaction: what was committed to the WAL after the caller's
+// transaction began is not in the mirror, and the next Sync does not take it for unchanged.
+func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
+	w := newWorld(t, 5, 1)
+	header := w.pageOf(0, 1, 1)
+	header[18], header[19] = 2, 2
+	w.begin()
+	w.write(0, header)
+	w.write(5, w.pageOf(5, 0, 5))
+	w.commit()
+	seen, err := See(w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := w.database()
+	if err := os.WriteFile(w.db+"-wal", []byte("somebody commits"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Sync(t.Context(), SyncOptions{
+		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
+		OpenSource: func() (Source, error) { return bytesSource{bytes.NewReader(shown)}, nil },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := w.sp.ReadFile(copiedName, targetsBytesMax); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is %s, %v: the mirror is not a copy of these files", copiedName, b, err)
+	}
+	w.mustSync("next", nil)
+	if _, err := w.sp.ReadFile(copiedName, targetsBytesMax); err != nil {
+		t.Errorf("nothing changed meanwhile: %v", err)
+	}
+}
+
+// bytesSource is a Source that does not change.
+type bytesSource struct{ *bytes.Reader }
+
+func (s bytesSource) Size() (int64, error)           { return s.Reader.Size(), nil }
+func (s bytesSource) Reserved() (pid int, err error) { return 0, nil }
+func (s bytesSource) Close() error                   { return nil }
 
 // TestSyncConflict: a newcomer takes over, a known writer does not.
 func TestSyncConflict(t *testing.T) {

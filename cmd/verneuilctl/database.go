@@ -13,6 +13,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"verneuil/replicate"
 	"verneuil/spool"
 )
 
@@ -34,6 +35,7 @@ import (
 //     may restart; and no checkpoint can begin before mark 0 is released.
 type pinned struct {
 	path string
+	seen replicate.Seen // the files before the transaction began
 
 	db   *sql.DB
 	conn *sql.Conn
@@ -115,6 +117,14 @@ func (p *pinned) begin(ctx context.Context, access string) error {
 	p.unlock()
 	var err error
 	if p.db, p.conn, err = attach(ctx, p.path, access); err != nil {
+		return err
+	}
+	// A first look has SQLite open the WAL: root's gives it an owner, and a new ctime
+	// (os_unix.c, unixOpen).
+	if err = lockShared(ctx, p.conn); err != nil {
+		return err
+	}
+	if p.seen, err = replicate.See(p.path); err != nil {
 		return err
 	}
 	if _, err = p.conn.ExecContext(ctx, "BEGIN"); err != nil {

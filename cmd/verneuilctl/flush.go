@@ -192,6 +192,7 @@ func (f *flushing) sync(ctx context.Context) (err error) {
 		Program:     vfs.Program,
 		Concurrency: f.source.UploadConcurrency,
 		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
+		Seen:        pinned.seen,
 		Progress:    f.progress,
 		Log:         f.log,
 	})

@@ -77,6 +77,7 @@ func syncOnce(ctx context.Context, s *session, path string) (name string, err er
 		Program:     vfs.Program,
 		Concurrency: s.config.UploadConcurrency,
 		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
+		Seen:        pinned.seen,
 		Source: &spool.SourceConfig{
 			Path: path, Host: s.config.Host(), Targets: s.config.Targets,
 			ManifestIntervalMS: s.config.ManifestInterval.Milliseconds(),
