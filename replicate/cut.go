@@ -105,7 +105,7 @@ func (s *session) slot(now time.Time) time.Time {
 
 // publishPushed stores what every target has.
 func (s *session) publishPushed() {
-	if len(s.targets) == 0 {
+	if len(s.targets) == 0 || s.lags() {
 		return
 	}
 	least := s.targets[0].point

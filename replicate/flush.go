@@ -158,13 +158,20 @@ func (s *session) suspect() error {
 // askPause is how long a recorder that was in suspect's way has to end its transaction.
 const askPause = 10 * time.Millisecond
 
+// ticketDrawn returns the last ticket that another process has drawn, and whether it is one to
+// take now. A Sync leaves to the next session what it cannot answer: who has drawn it waits for the lock.
+func (s *session) ticketDrawn() (ticket uint64, take bool) {
+	ticket = s.st.FlushDrawn.Load()
+	return ticket, ticket > s.tickets && !s.lags()
+}
+
 // takeTickets takes what other processes have drawn.
 func (s *session) takeTickets() {
 	if s.tickets == 0 {
 		s.tickets = s.st.FlushAnswered.Load()
 	}
-	drawn := s.st.FlushDrawn.Load()
-	if drawn <= s.tickets {
+	drawn, take := s.ticketDrawn()
+	if !take {
 		return
 	}
 	s.tickets = drawn

@@ -272,7 +272,8 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 	} else {
 		// Sequentially consistent: a commit after this look sees that we are armed.
 		s.st.Armed.Store(1)
-		if s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence || s.st.FlushDrawn.Load() > s.tickets {
+		_, ticket := s.ticketDrawn()
+		if ticket || s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence {
 			s.st.Armed.Store(0)
 			return true, nil
 		}

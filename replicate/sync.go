@@ -86,6 +86,7 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 		lock, err := sp.TryLock()
 		switch {
 		case err == nil:
+			result.Other = 0
 			err = r.syncHere(ctx, sp, lock)
 		case errors.Is(err, spool.ErrLocked):
 			result.Other = spool.Token(sp.State().Replicator.Load()).PID()
@@ -261,6 +262,16 @@ func (s *session) trust() error {
 	}
 	s.st.MirrorGeneration.Store(spool.NoMirror)
 	return nil
+}
+
+// lags reports whether there may be commits, of others, that a Sync does not send: its caller's
+// transaction began before them. Then it answers nobody else, and does not say that all is sent.
+func (s *session) lags() bool {
+	if s.copied == nil {
+		return false
+	}
+	now, err := copiedOf(s.sp.Path(), s.now())
+	return err != nil || !s.copied.same(now)
 }
 
 // distrust notes, at the end of a Sync, what the mirror is the copy of: the files, if they

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -225,6 +226,8 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	if err := os.WriteFile(w.db+"-wal", []byte("somebody commits"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	st := w.sp.State()
+	st.Sequence.Add(1)
 	if _, err := Sync(t.Context(), SyncOptions{
 		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
 		OpenSource: func() (Source, error) { return bytesSource{bytes.NewReader(shown)}, nil },
@@ -234,7 +237,13 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	if b, err := w.sp.ReadFile(copiedName, targetsBytesMax); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is %s, %v: the mirror is not a copy of these files", copiedName, b, err)
 	}
+	if pushed := st.PushedSequence.Load(); pushed == st.Sequence.Load() {
+		t.Errorf("sequence %d is said to be pushed", pushed)
+	}
 	w.mustSync("next", nil)
+	if pushed := st.PushedSequence.Load(); pushed != st.Sequence.Load() {
+		t.Errorf("sequence %d is pushed of %d", pushed, st.Sequence.Load())
+	}
 	if _, err := w.sp.ReadFile(copiedName, targetsBytesMax); err != nil {
 		t.Errorf("nothing changed meanwhile: %v", err)
 	}
@@ -246,6 +255,75 @@ type bytesSource struct{ *bytes.Reader }
 func (s bytesSource) Size() (int64, error)           { return s.Reader.Size(), nil }
 func (s bytesSource) Reserved() (pid int, err error) { return 0, nil }
 func (s bytesSource) Close() error                   { return nil }
+
+// haltedSource is a Source whose first read says that it is one, and then waits.
+type haltedSource struct {
+	bytesSource
+	read, goOn chan struct{}
+	once       *sync.Once
+}
+
+func (s haltedSource) ReadAt(b []byte, off int64) (int, error) {
+	s.once.Do(func() { close(s.read); <-s.goOn })
+	return s.bytesSource.ReadAt(b, off)
+}
+
+// TestSyncsAtOnce: a Sync does not answer for commits that its caller's transaction, which
+// began before them, does not show; the other one sends them itself.
+func TestSyncsAtOnce(t *testing.T) {
+	w := newWorld(t, 5, 1)
+	header := w.pageOf(0, 1, 1)
+	header[18], header[19] = 2, 2
+	w.begin()
+	w.write(0, header)
+	w.write(5, w.pageOf(5, 0, 5))
+	w.commit()
+	st := w.sp.State()
+	ended := make(chan error, 2)
+	begin := func(open func(bytesSource) Source) {
+		seen, err := See(w.db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := open(bytesSource{bytes.NewReader(w.database())})
+		go func() {
+			_, err := Sync(t.Context(), SyncOptions{
+				Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
+				OpenSource: func() (Source, error) { return source, nil },
+			})
+			ended <- err
+		}()
+	}
+	halted := haltedSource{read: make(chan struct{}), goOn: make(chan struct{}), once: new(sync.Once)}
+	begin(func(s bytesSource) Source { halted.bytesSource = s; return halted })
+	<-halted.read
+	f, err := os.OpenFile(w.db, os.O_RDWR, 0) // as in the WAL: only that the file is one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(w.pageOf(5, 0, 7), 5*int64(w.page)); err != nil {
+		t.Fatal(err)
+	}
+	st.Sequence.Add(1)
+	begin(func(s bytesSource) Source { return s })
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for st.FlushDrawn.Load() == 0 { // the second one asks the first
+		<-tick.C
+	}
+	close(halted.goOn)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	w.equal(0, "two syncs at once")
+	if st.PushedSequence.Load() != st.Sequence.Load() {
+		t.Errorf("sequence %d is pushed of %d", st.PushedSequence.Load(), st.Sequence.Load())
+	}
+}
 
 // TestSyncConflict: a newcomer takes over, a known writer does not.
 func TestSyncConflict(t *testing.T) {
