@@ -203,12 +203,13 @@ func (s *session) answer() {
 		case f.ticket == 0:
 			f.done <- err
 		default:
+			// An earlier one may be answered later: a recorder was in its way. Numbers only grow.
 			if err == nil {
-				s.st.FlushDone.Store(f.ticket)
+				s.st.FlushDone.Store(max(f.ticket, s.st.FlushDone.Load()))
 			} else {
 				s.explain(f.ticket, err)
 			}
-			s.st.FlushAnswered.Store(f.ticket)
+			s.st.FlushAnswered.Store(max(f.ticket, s.st.FlushAnswered.Load()))
 		}
 	}
 	clear(s.flushes[len(open):])

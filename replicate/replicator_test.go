@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -568,6 +569,85 @@ func TestTicketFails(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "could not push") || !strings.Contains(err.Error(), errInjected.Error()) {
 		t.Errorf("flush by a ticket: %v", err)
 	}
+}
+
+// sizedSource says when it is asked for its size.
+type sizedSource struct {
+	Source
+	asked func()
+}
+
+func (s sizedSource) Size() (int64, error) {
+	s.asked()
+	return s.Source.Size()
+}
+
+// TestTicketsInAnyOrder: a ticket that is answered after a later one does not take that one's
+// answer back.
+func TestTicketsInAnyOrder(t *testing.T) {
+	w := newWorld(t, 7, 1)
+	var asked atomic.Pointer[func()]
+	w.options = func(o *Options) {
+		o.OpenSource = func() (Source, error) {
+			src, err := w.source()
+			return sizedSource{src, func() {
+				if f := asked.Swap(nil); f != nil {
+					(*f)()
+				}
+			}}, err
+		}
+	}
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(50)
+	w.mustFlush(r)
+	st := w.sp.State()
+	r.mu.Lock()
+	s := r.session
+	r.mu.Unlock()
+	inSession := func(f func()) {
+		t.Helper()
+		if err := s.do(t.Context(), func(context.Context) error { f(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pushing, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.manifests[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			once.Do(func() { close(pushing); <-goOn })
+		}
+		return nil
+	})
+	w.transact(50)
+	<-pushing
+	for range 2 { // taken one by one, both wait for the push
+		st.FlushDrawn.Add(1)
+		inSession(func() {})
+		inSession(func() {})
+	}
+	inSession(func() {
+		if len(s.flushes) != 2 {
+			t.Errorf("%d flushes wait, want 2", len(s.flushes))
+		}
+	})
+	// A recorder begins a transaction while suspect looks for the first: it is asked once more.
+	begin := func() {
+		self, err := spool.Self()
+		if err != nil {
+			t.Error(err)
+		}
+		st.Writing.Store(uint64(self))
+	}
+	asked.Store(&begin)
+	close(goOn)
+	for left := 1; left > 0; {
+		inSession(func() { left = len(s.flushes) })
+	}
+	if drawn := st.FlushDrawn.Load(); st.FlushDone.Load() != drawn || st.FlushAnswered.Load() != drawn {
+		t.Errorf("ticket %d is done, %d answered, of %d", st.FlushDone.Load(), st.FlushAnswered.Load(), drawn)
+	}
+	st.Writing.Store(0)
 }
 
 func TestHotJournal(t *testing.T) {
