@@ -583,3 +583,56 @@ func TestUnusableSpoolAnswersFlush(t *testing.T) {
 	w.mustFlush(r)
 	w.equal(0, "after all")
 }
+
+// TestSuccessorOfEveryTarget: a spool was lost, the target that answers first had lagged, and
+// what follows is a successor of the other one's version, too: replicas of that one take it.
+func TestSuccessorOfEveryTarget(t *testing.T) {
+	w := newWorld(t, 17, 2)
+	down := func(k int, is bool) {
+		fault := func(string, string) error { return errInjected }
+		if !is {
+			fault = nil
+		}
+		w.chunks[k].setFault(fault)
+		w.manifests[k].setFault(fault)
+	}
+	loseSpool := func() {
+		w.loseSpool()
+		w.attach()
+	}
+	r := w.replicator()
+	stop := w.run(r)
+	w.transact(50)
+	w.mustFlush(r)
+	stop()
+
+	loseSpool()
+	down(0, true)
+	r = w.replicator()
+	stop = w.run(r)
+	for range 5 {
+		w.transact(50)
+		if err := w.flush(r); !errors.Is(err, errInjected) {
+			t.Fatalf("flush with a target that is down: %v", err)
+		}
+	}
+	stop()
+	before := w.equal(1, "the target that is up")
+
+	loseSpool()
+	down(0, false)
+	down(1, true)
+	r = w.replicator()
+	defer w.run(r)()
+	w.transact(50)
+	if err := w.flush(r); !errors.Is(err, errInjected) {
+		t.Fatalf("flush with the other target down: %v", err)
+	}
+	w.equal(0, "the target that lagged")
+	down(1, false)
+	w.mustFlush(r)
+	if after := w.equal(1, "the other target is up again"); !newer(after, before) {
+		t.Errorf("version %d of epoch %d is no successor of %d of %d", after.Sequence, after.Epoch, before.Sequence, before.Epoch)
+	}
+	w.equal(0, "both are up")
+}

@@ -305,6 +305,9 @@ func (s *session) judge(c *contact, newcomer bool) error {
 	if newcomer {
 		s.sequence = max(s.sequence, m.Sequence)
 		s.epoch = max(s.epoch, m.Epoch)
+		if s.last != nil && !newer(s.last, m) {
+			s.treeAhead = true // another target was taken over, that lagged: replicas of this one follow forwards only
+		}
 		return nil
 	}
 	switch {
