@@ -153,3 +153,42 @@ func TestFaultsByNthCallOfLosingTargets(t *testing.T) {
 		}
 	}
 }
+
+// TestProgressOneByOne: pushes to two targets tell of their progress one after the other. It
+// takes the race detector to see that they do not, and it does not see each time.
+func TestProgressOneByOne(t *testing.T) {
+	for seed := range uint64(20) {
+		w := newWorld(t, seed, 2)
+		told, both := make(chan struct{}, 2), make(chan struct{})
+		var last int64 // not guarded
+		w.options = func(o *Options) {
+			o.Progress = func(phase string, done, _ int64) {
+				if phase == "push" {
+					last = done
+					told <- struct{}{}
+				}
+			}
+		}
+		for _, b := range w.manifests { // nothing orders the two before both have told
+			b.setFault(func(op, _ string) error {
+				if op == "put" {
+					<-both
+				}
+				return nil
+			})
+		}
+		w.begin()
+		w.write(5, w.pageOf(5, 0, 5)) // one chunk
+		w.commit()
+		r := w.replicator()
+		stop := w.run(r)
+		<-told
+		<-told
+		close(both)
+		w.mustFlush(r)
+		stop()
+		if last == 0 {
+			t.Error("no progress")
+		}
+	}
+}

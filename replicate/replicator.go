@@ -38,7 +38,7 @@ type Options struct {
 	// been deleted; 0: it is not made anew.
 	RootPermissions fs.FileMode
 
-	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes; nil: nobody wants to know
+	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes, one call at a time; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
 
 	clock      clock
@@ -130,15 +130,27 @@ func New(o Options) (*Replicator, error) {
 	if o.clock == nil {
 		o.clock = systemClock{}
 	}
-	if o.Progress == nil {
-		o.Progress = func(string, int64, int64) {}
-	}
+	o.Progress = oneByOne(o.Progress)
 	path := o.Spool.Path()
 	o.Log = o.Log.With("database", path)
 	return &Replicator{
 		o: o, key: manifest.Name(o.Host, path), spool: o.Spool, changed: make(chan struct{}), hurried: make(chan struct{}, 1),
 		status: Status{Path: path, Host: o.Host, Spool: o.Spool.Dir(), State: "not started"},
 	}, nil
+}
+
+// oneByOne returns f, or what does nothing in its place, for calls from several goroutines: a push
+// to each target has its own.
+func oneByOne(f func(string, int64, int64)) func(string, int64, int64) {
+	if f == nil {
+		return func(string, int64, int64) {}
+	}
+	var mu sync.Mutex
+	return func(phase string, done, total int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		f(phase, done, total)
+	}
 }
 
 // Name returns the key of the database's manifest.
