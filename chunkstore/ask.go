@@ -93,12 +93,13 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 // suspect notes that t has failed.
 func (t *Target) suspect() { t.failed.Store(time.Now().UnixNano()) }
 
-// trusted returns targets with those last that failed within suspectFor.
+// trusted returns targets with those last that failed within suspectFor. Of one that has done so
+// after now, as the clock was set back, nothing is known.
 func trusted(targets []*Target) []*Target {
 	good := make([]*Target, 0, len(targets))
 	var bad []*Target
 	for _, t := range targets {
-		if at := t.failed.Load(); at != 0 && time.Since(time.Unix(0, at)) < suspectFor {
+		if ago := time.Now().UnixNano() - t.failed.Load(); 0 <= ago && ago < int64(suspectFor) {
 			bad = append(bad, t)
 		} else {
 			good = append(good, t)

@@ -39,6 +39,9 @@ func FlushTogether(ctx context.Context, b Bucket, id ID) (bool, error) {
 // SlowAfter makes s take a target for slow that has not answered within d.
 func (s *Store) SlowAfter(d time.Duration) { s.slowAfter = d }
 
+// Failed says that t has failed at that time.
+func (t *Target) Failed(at time.Time) { t.failed.Store(at.UnixNano()) }
+
 // NewLimit returns what takes a token of a new limiter.
 func NewLimit(callsPerSecond float64, burst int) func(context.Context) error {
 	return newLimiter(callsPerSecond, burst).take

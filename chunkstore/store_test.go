@@ -201,6 +201,20 @@ func TestStoreBypassesFailing(t *testing.T) {
 	}
 }
 
+// A clock that was set back does not make a target suspect for as long.
+func TestStoreClockSetBack(t *testing.T) {
+	inner, _, _ := twoTargets(t, chunkstore.Sum(nil))
+	for _, target := range inner.Targets {
+		mustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
+	}
+	for ago, want := range map[time.Duration]int{time.Second: 1, -time.Hour: 0} {
+		inner.Targets[0].Failed(time.Now().Add(-ago))
+		if _, target, err := inner.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole); err != nil || target != inner.Targets[want] {
+			t.Errorf("the first failed %v ago: %v answers, %v; want the one at %d", ago, target, err, want)
+		}
+	}
+}
+
 // hanging is a Bucket whose Gets do not answer.
 type hanging struct{ chunkstore.Bucket }
 

@@ -1,5 +1,7 @@
 package replicate
 
+import "time"
+
 // BeginRefresh is Refresh in two steps, for tests that stand between them.
 func (r *Reader) BeginRefresh(force bool) (end func() error) {
 	fl := r.f.request(force)
@@ -11,3 +13,6 @@ func (r *Reader) BeginRefresh(force bool) (end func() error) {
 		return fl.err
 	}
 }
+
+// Check says that the source was asked at that time for the version that r is at.
+func (r *Reader) Check(at time.Time) { r.s.checked.Store(at.UnixNano()) }

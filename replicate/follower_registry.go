@@ -133,7 +133,7 @@ func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
 		return nil, err
 	}
 	s := f.latest()
-	if s == nil || time.Since(time.Unix(0, s.checked.Load())) > freshFor {
+	if s == nil || !s.fresh(time.Now()) {
 		err = f.refresh(ctx, false)
 		if s != nil {
 			s.release()

@@ -53,6 +53,13 @@ func newSnapshot(f *Follower, m *manifest.Manifest, etag string, checked time.Ti
 	return s, nil
 }
 
+// fresh reports whether the source was asked within freshFor before now; not if it was after
+// now, as the clock was set back.
+func (s *snapshot) fresh(now time.Time) bool {
+	age := now.UnixNano() - s.checked.Load()
+	return 0 <= age && age <= int64(freshFor)
+}
+
 func (s *snapshot) retain() { s.refs.Add(1) }
 
 func (s *snapshot) release() {

@@ -396,6 +396,18 @@ func TestFollowerOrder(t *testing.T) {
 	}
 }
 
+// A clock that was set back does not make what is known fresh for as long.
+func TestFollowerClockSetBack(t *testing.T) {
+	p := newPublisher(t)
+	p.publish(stamped(20, 1), 0)
+	all := p.follow(FollowerOptions{})
+	p.open(all).Check(time.Now().Add(time.Hour))
+	p.publish(stamped(20, 2), 0)
+	if r := p.open(all); r.Sequence() != 2 {
+		t.Errorf("opened at version %d, want 2", r.Sequence())
+	}
+}
+
 func TestFollowerAutoRefresh(t *testing.T) {
 	p := newPublisher(t)
 	p.publish(stamped(20, 1), 0)
