@@ -254,13 +254,22 @@ func restoreTemp(dir string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Where there are no locks, nothing is found to be unlocked either.
-		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if _, err := os.Lstat(f.Name()); err == nil {
+		if lockTemp(f) {
 			return f, nil
 		}
-		f.Close() // another restore took it for left, before it was locked
+		f.Close()
 	}
+}
+
+// lockTemp locks f, a new file. It reports whether that came in time: before another restore that
+// takes f for left, and removes it, once it has locked it.
+func lockTemp(f *os.File) bool {
+	// Where there are no locks, nothing is found to be unlocked either.
+	if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		return false
+	}
+	_, err := os.Lstat(f.Name())
+	return err == nil
 }
 
 // escaped returns dir as a pattern that matches it alone.

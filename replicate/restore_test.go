@@ -372,3 +372,34 @@ func TestRestoreFileCleansUp(t *testing.T) {
 		t.Errorf("%v, %v", names, err)
 	}
 }
+
+// A restore leaves a temporary file to another one that is about to remove it.
+func TestRestoreTempIsLocked(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	other, err := os.Open(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if LockTemp(f) {
+		t.Error("another one has it locked")
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !LockTemp(f) {
+		t.Error("nobody has it locked")
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if LockTemp(f) {
+		t.Error("another one has removed it")
+	}
+}

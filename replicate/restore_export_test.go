@@ -1,0 +1,4 @@
+package replicate
+
+// LockTemp locks a restore's temporary file.
+var LockTemp = lockTemp
