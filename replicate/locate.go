@@ -27,6 +27,8 @@ type Locator struct {
 	key string // of the manifest of a host's database; empty: it is one object
 	get func(ctx context.Context, etag string) (body []byte, newETag string, err error)
 
+	targets []*chunkstore.Target // that may have the manifest of a host's database
+
 	// The buckets that have the manifest, and its key in them; nil: it is in none.
 	buckets func() ([]chunkstore.Bucket, string, error)
 }
@@ -102,6 +104,77 @@ func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest,
 	return m, raw, newETag, nil
 }
 
+// FetchNewest is Fetch of the newest version that any target has, where there are several: one that
+// was down for a while may have an older one than the others. failed says which
+// targets could not be asked, or have a damaged one; it is an error only if no other has any.
+func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []byte, failed, err error) {
+	if len(l.targets) < 2 {
+		m, raw, _, err = l.Fetch(ctx, "")
+		return m, raw, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan targetManifest, len(l.targets))
+	for _, t := range l.targets {
+		go func() { answers <- l.fetchFrom(ctx, t) }()
+	}
+	late := time.NewTimer(fetchDeadline)
+	defer late.Stop()
+	var failures []error
+	absent := 0
+	for open := len(l.targets); open > 0; {
+		select {
+		case a := <-answers:
+			open--
+			switch {
+			case errors.Is(a.err, chunkstore.ErrAbsent):
+				absent++
+			case a.err != nil:
+				failures = append(failures, a.err)
+			case m == nil || supersedes(a.m, m):
+				m, raw = a.m, a.raw
+			}
+		case <-late.C: // a directory may be on a disk that hangs
+			failures = append(failures, fmt.Errorf("%d of %d targets have not answered in %v", open, len(l.targets), fetchDeadline))
+			open = 0
+		}
+	}
+	failed = errors.Join(failures...)
+	switch {
+	case m != nil:
+		return m, raw, failed, nil
+	case absent == len(l.targets):
+		failed = chunkstore.ErrAbsent
+	}
+	return nil, nil, nil, fmt.Errorf("manifest %s: object %s: %w", l, l.key, failed)
+}
+
+// targetManifest is what one target has.
+type targetManifest struct {
+	m   *manifest.Manifest
+	raw []byte
+	err error
+}
+
+func (l *Locator) fetchFrom(ctx context.Context, t *chunkstore.Target) (a targetManifest) {
+	defer recoverTo(&a.err)
+	o, err := t.GetManifest(ctx, l.key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
+		a.m, err = l.decode(body)
+		return err
+	})
+	a.raw, a.err = o.Body, wrap(err, t.Name)
+	return a
+}
+
+// supersedes reports whether a is newer than b: in one line of versions by their numbers, else by
+// their writers' clocks.
+func supersedes(a, b *manifest.Manifest) bool {
+	if a.Lineage == b.Lineage {
+		return newer(a, b)
+	}
+	return a.Time.After(b.Time)
+}
+
 // decode is manifest.Decode, but that a host's database has no other's manifest.
 func (l *Locator) decode(stored []byte) (*manifest.Manifest, error) {
 	if l.Named() {
@@ -133,6 +206,7 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	if store == nil || len(store.Targets) == 0 {
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
+	l.targets = store.Targets
 	l.buckets = func() (buckets []chunkstore.Bucket, key string, err error) {
 		for _, t := range store.Targets {
 			buckets = append(buckets, t.Manifests)

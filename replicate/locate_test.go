@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -325,6 +326,69 @@ func TestLocateAnothersManifest(t *testing.T) {
 		}
 		if found, _, err := l.FetchAt(t.Context(), time.Now().Add(time.Hour)); err != nil || found.Host != "h" {
 			t.Errorf("at a time: %+v, %v", found, err)
+		}
+	}
+}
+
+// TestFetchNewest: of several targets the one counts that is furthest on, whatever their order.
+func TestFetchNewest(t *testing.T) {
+	key := manifest.Name("h", "/db")
+	version := func(lineage byte, epoch, sequence uint64, seconds int64) *manifest.Manifest {
+		return &manifest.Manifest{Host: "h", Path: "/db", Lineage: [16]byte{lineage}, Epoch: epoch, Sequence: sequence, Time: time.Unix(seconds, 0)}
+	}
+	damaged := &manifest.Manifest{Host: "other", Path: "/db"}
+	for name, c := range map[string]struct {
+		have   []*manifest.Manifest // by target; nil: none
+		want   int                  // -1: nothing
+		failed bool
+	}{
+		"one lags":         {[]*manifest.Manifest{version(1, 1, 5, 9), version(1, 1, 7, 8)}, 1, false},
+		"the other lags":   {[]*manifest.Manifest{version(1, 2, 1, 8), version(1, 1, 7, 9)}, 0, false},
+		"they are equal":   {[]*manifest.Manifest{version(1, 1, 7, 9), version(1, 1, 7, 9)}, 0, false},
+		"another lineage":  {[]*manifest.Manifest{version(1, 3, 7, 8), version(2, 1, 1, 9)}, 1, false},
+		"one has none":     {[]*manifest.Manifest{nil, version(1, 1, 7, 9)}, 1, false},
+		"none has any":     {[]*manifest.Manifest{nil, nil}, -1, false},
+		"one is damaged":   {[]*manifest.Manifest{version(1, 1, 7, 9), damaged, nil}, 0, true},
+		"all are damaged":  {[]*manifest.Manifest{damaged, damaged}, -1, false},
+		"the only target":  {[]*manifest.Manifest{version(1, 1, 7, 9)}, 0, false},
+		"the only is bare": {[]*manifest.Manifest{nil}, -1, false},
+	} {
+		var targets []chunkstore.TargetConfig
+		for range c.have {
+			targets = append(targets, chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{Path: t.TempDir()}})
+		}
+		store, err := chunkstore.Open(t.Context(), targets, chunkstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, m := range c.have {
+			if m == nil {
+				continue
+			}
+			encoded, err := m.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.Targets[k].Manifests.Put(t.Context(), key, encoded, chunkstore.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		locator, err := Locate("verneuil://h/db", "", store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _, failed, err := locator.FetchNewest(t.Context())
+		switch {
+		case c.want < 0:
+			bare := !slices.Contains(c.have, damaged)
+			if err == nil || errors.Is(err, chunkstore.ErrAbsent) != bare || errors.Is(err, chunkstore.ErrCorrupt) == bare {
+				t.Errorf("%s: %v, %v", name, m, err)
+			}
+		case err != nil || m.Lineage != c.have[c.want].Lineage || m.Epoch != c.have[c.want].Epoch || m.Sequence != c.have[c.want].Sequence:
+			t.Errorf("%s: %+v, %v, want %+v", name, m, err, c.have[c.want])
+		}
+		if (failed != nil) != c.failed {
+			t.Errorf("%s: targets that failed: %v", name, failed)
 		}
 	}
 }

@@ -112,7 +112,10 @@ func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []b
 	case o.at != "":
 		return locator.FetchAt(ctx, o.time)
 	}
-	m, raw, _, err := locator.Fetch(ctx, "")
+	m, raw, failed, err := locator.FetchNewest(ctx)
+	if failed != nil {
+		s.log.Warn("a target that was not read may have a newer version", "manifest", locator.String(), "error", failed)
+	}
 	return m, raw, err
 }
 
