@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -54,6 +55,7 @@ type service struct {
 	drains bool
 	cancel context.CancelFunc
 	done   chan struct{}
+	path   string                // of the database; empty until the spool could be opened
 	r      *replicate.Replicator // nil until the spool could be opened
 	err    error                 // why it could not
 	files  []*source             // that its replicators have read
@@ -229,7 +231,7 @@ func (e *Engine) replicateOnce(ctx context.Context, dir string, s *service) (err
 		return err
 	}
 	e.mu.Lock()
-	s.r, s.err = r, nil
+	s.path, s.r, s.err = sp.Path(), r, nil
 	e.mu.Unlock()
 	return r.Run(ctx)
 }
@@ -259,7 +261,9 @@ func (e *Engine) drainLocked(dir string, s *service) {
 }
 
 // drain sends what a closed database has left, and stops its replicator. What was
-// written by connections that came and went meanwhile it sends too.
+// written by connections that came and went meanwhile it sends too. Of a database that
+// was deleted it sends what the spool has, if that is any use without the file: else whoever makes
+// and deletes databases would have replicators of all of them, for good.
 func (e *Engine) drain(dir string, s *service) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -272,12 +276,16 @@ func (e *Engine) drain(dir string, s *service) {
 		e.mu.Unlock()
 		err := e.Flush(dir, time.Minute)
 		e.mu.Lock()
+		path := s.path
+		e.mu.Unlock()
+		ended := err == nil || errors.Is(err, fs.ErrNotExist) && deleted(path)
+		e.mu.Lock()
 		switch {
 		case s.opens > 0:
 			s.drains = false
 			e.mu.Unlock()
 			return
-		case err == nil && s.closes == closes:
+		case ended && s.closes == closes:
 			delete(e.served, dir)
 			e.mu.Unlock()
 			s.cancel()
@@ -288,6 +296,15 @@ func (e *Engine) drain(dir string, s *service) {
 			time.Sleep(retryInterval)
 		}
 	}
+}
+
+// deleted reports whether there is no file at path, which may be unknown.
+func deleted(path string) bool {
+	if path == "" {
+		return false
+	}
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // adopt serves the spools under root that have unsent data and no replicator,
@@ -317,7 +334,7 @@ func (e *Engine) adopt(root string) {
 }
 
 // orphan reports whether the spool in dir has data that was not sent, and no process
-// that would send it.
+// that would send it. Without the database, a mirror that is stale is no such data.
 func orphan(dir string) bool {
 	sp, err := spool.Open(dir)
 	if err != nil {
@@ -326,7 +343,7 @@ func orphan(dir string) bool {
 	defer sp.Close()
 	st := sp.State()
 	sent := st.PushedGeneration.Load() >= st.Generation.Load() && st.PushedSequence.Load() >= st.Sequence.Load()
-	if sent {
+	if sent || st.MirrorGeneration.Load() != st.Generation.Load() && deleted(sp.Path()) {
 		return false
 	}
 	served, err := sp.Served()

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -104,5 +105,49 @@ func TestLeaveFiles(t *testing.T) {
 func TestLeaveWhatIsDrained(t *testing.T) {
 	if err := new(Engine).leave(t.Context(), "drained"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDeletedDatabase: a database that was deleted after it was closed is not served for good,
+// nor is its spool adopted, unless that has what can be sent without the file.
+func TestDeletedDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sp, err := spool.Create(t.TempDir(), path, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	cfg, err := ParseConfig(fmt.Sprintf(`{"replication_targets": [{"dir": {"path": %q}}]}`, t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{cfg: cfg, log: slog.New(slog.DiscardHandler), served: map[string]*service{}, left: map[string][]*source{}}
+	if !orphan(sp.Dir()) {
+		t.Error("a spool that nobody serves is no orphan")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	e.Opened(sp.Dir())
+	e.mu.Lock()
+	s := e.served[sp.Dir()]
+	e.mu.Unlock()
+	e.Closed(sp.Dir())
+	select {
+	case <-s.done:
+	case <-time.After(time.Minute):
+		s.cancel()
+		t.Error("a database that is closed and deleted is served")
+	}
+	st := sp.State()
+	if orphan(sp.Dir()) {
+		t.Error("a spool is an orphan that has nothing to send")
+	}
+	st.MirrorGeneration.Store(st.Generation.Load())
+	if !orphan(sp.Dir()) {
+		t.Error("a spool whose mirror has what was committed is no orphan")
 	}
 }
