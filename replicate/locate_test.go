@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -390,5 +391,56 @@ func TestFetchNewest(t *testing.T) {
 		if (failed != nil) != c.failed {
 			t.Errorf("%s: targets that failed: %v", name, failed)
 		}
+	}
+}
+
+// manyVersions is a bucket that lists as many versions of each key as are wanted, one per second.
+type manyVersions struct {
+	chunkstore.Bucket
+	newest time.Time
+	body   []byte
+	listed int
+}
+
+func (b *manyVersions) String() string { return "many versions" }
+
+func (b *manyVersions) ListVersions(_ context.Context, key string, yield func(chunkstore.Object) bool) error {
+	for k := range 10000 {
+		b.listed++
+		if !yield(chunkstore.Object{Key: key, Modified: b.newest.Add(-time.Duration(k) * time.Second), Version: strconv.Itoa(k)}) {
+			break
+		}
+	}
+	return nil
+}
+
+func (b *manyVersions) GetVersion(_ context.Context, _, version string, _ chunkstore.GetOptions) (chunkstore.Object, error) {
+	return chunkstore.Object{Body: b.body, Version: version}, nil
+}
+
+// TestVersionsAreListedAsFarAsNeeded: a busy database has many.
+func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
+	body, err := (&manifest.Manifest{Host: "h", Path: "/db"}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &manyVersions{newest: time.Unix(1e9, 0), body: body}
+	l, err := Locate("verneuil://h/db", "", chunkstore.NewStore(chunkstore.NewTarget("t", nil, b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.FetchAt(t.Context(), b.newest.Add(-time.Minute)); err != nil || b.listed != 61 {
+		t.Errorf("%d versions were listed, want 61; %v", b.listed, err)
+	}
+	b.listed = 0
+	if versions, err := l.Versions(t.Context(), 5); err != nil || len(versions) != 5 || b.listed != 5 {
+		t.Errorf("%d versions of %d that were listed, want 5; %v", len(versions), b.listed, err)
+	}
+	if versions, err := l.Versions(t.Context(), 0); err != nil || len(versions) != 10000 {
+		t.Errorf("%d versions, want all; %v", len(versions), err)
+	}
+	_, _, err = l.FetchAt(t.Context(), b.newest.Add(-24*time.Hour))
+	if !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), "2001-09-08T23:00:01Z") {
+		t.Errorf("before the first: %v", err)
 	}
 }

@@ -25,10 +25,20 @@ type Version struct {
 	key    string
 }
 
-// Versions returns the versions that the targets keep, the newest first; two targets'
-// versions may be of the same state. If a target cannot be asked, the error says
-// so, and the others' versions are returned all the same.
-func (l *Locator) Versions(ctx context.Context) ([]Version, error) {
+// Versions returns the versions that the targets keep, the newest first, at most so many of each
+// target (0: all); two targets' versions may be of the same state. If a target cannot be asked,
+// the error says so, and the others' versions are returned all the same.
+func (l *Locator) Versions(ctx context.Context, most int) ([]Version, error) {
+	n := 0
+	return l.list(ctx, func() { n = 0 }, func(Version) (keep, more bool) {
+		n++
+		return true, n != most
+	})
+}
+
+// list returns those versions of each target that take keeps, the newest first, until it wants no
+// more of the target: a busy database has thousands a day. begin is called before each target.
+func (l *Locator) list(ctx context.Context, begin func(), take func(Version) (keep, more bool)) ([]Version, error) {
 	buckets, key, err := l.versioned()
 	if err != nil {
 		return nil, err
@@ -38,9 +48,14 @@ func (l *Locator) Versions(ctx context.Context) ([]Version, error) {
 		failed   []error
 	)
 	for _, bucket := range buckets {
+		begin()
 		failed = append(failed, bucket.ListVersions(ctx, key, func(o chunkstore.Object) bool {
-			versions = append(versions, Version{ID: o.Version, Stored: o.Modified, Bytes: o.Bytes, Target: bucket.String(), bucket: bucket, key: key})
-			return true
+			v := Version{ID: o.Version, Stored: o.Modified, Bytes: o.Bytes, Target: bucket.String(), bucket: bucket, key: key}
+			keep, more := take(v)
+			if keep {
+				versions = append(versions, v)
+			}
+			return more
 		}))
 	}
 	slices.SortStableFunc(versions, func(a, b Version) int { return b.Stored.Compare(a.Stored) })
@@ -78,14 +93,17 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Mani
 // can be asked: where one target's is damaged or gone, another's. It fails with
 // ErrNoVersion if none has one so old.
 func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifest, raw []byte, err error) {
-	versions, listErr := l.Versions(ctx)
-	var failed []error
-	asked := make(map[string]bool) // targets; one with a damaged version is not asked for an older one
-	for _, v := range versions {
-		if v.Stored.After(t) || asked[v.Target] {
-			continue
+	var oldest time.Time
+	// Of each target one: a target with a damaged version is not asked for an older one.
+	versions, listErr := l.list(ctx, func() {}, func(v Version) (keep, more bool) {
+		if oldest.IsZero() || v.Stored.Before(oldest) {
+			oldest = v.Stored
 		}
-		asked[v.Target] = true
+		keep = !v.Stored.After(t)
+		return keep, !keep
+	})
+	var failed []error
+	for _, v := range versions {
 		m, raw, err := l.fetchVersion(ctx, &v)
 		if err == nil {
 			return m, raw, nil
@@ -95,11 +113,11 @@ func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifes
 	if err := errors.Join(append(failed, listErr)...); err != nil {
 		return nil, nil, err
 	}
-	oldest := "there is none at all"
-	if n := len(versions); n > 0 {
-		oldest = "the oldest is of " + versions[n-1].Stored.UTC().Format(time.RFC3339Nano)
+	has := "there is none at all"
+	if !oldest.IsZero() {
+		has = "the oldest is of " + oldest.UTC().Format(time.RFC3339Nano)
 	}
-	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano), ErrNoVersion, oldest)
+	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano), ErrNoVersion, has)
 }
 
 func (l *Locator) fetchVersion(ctx context.Context, v *Version) (*manifest.Manifest, []byte, error) {

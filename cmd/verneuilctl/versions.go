@@ -55,7 +55,7 @@ func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSO
 	if err != nil {
 		return err
 	}
-	versions, err := locator.Versions(ctx)
+	versions, err := locator.Versions(ctx, limit)
 	if err == nil && len(versions) == 0 {
 		return fmt.Errorf("manifest %s: %w", locator, replicate.ErrNoVersion)
 	}
