@@ -158,7 +158,9 @@ func TestSlotsSharedFetch(t *testing.T) {
 	}
 	for waiting := 0; waiting < 8; {
 		s.mu.Lock()
-		waiting = s.fills[slotKey{1}].waiters
+		if f := s.fills[slotKey{1}]; f != nil {
+			waiting = f.waiters
+		}
 		s.mu.Unlock()
 	}
 	close(start)

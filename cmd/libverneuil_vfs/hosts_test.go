@@ -24,8 +24,9 @@ import (
 
 const hostname = "test-host"
 
-// processBound ends a process that hangs, far beyond what any of them needs.
-const processBound = 2 * time.Minute
+// processBound ends a process that hangs, beyond what any of them needs: a sync says what is wrong with
+// an S3 store that never answers after two minutes, eight requests of 15 s.
+const processBound = 4 * time.Minute
 
 // built returns what a variable that make test sets names. Without it the test is
 // skipped; where it names what is not there, it fails.
