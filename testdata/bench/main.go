@@ -62,7 +62,7 @@ var forms = map[string]form{
 		replica: 32, readers: 5, wal: 50_000, rates: []int{1, 1000}, intervals: []int{1000}, keeps: true},
 	"normal": {name: "normal", seconds: 1, sweep: 4, bill: 40, turns: 3, traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
 		replica: 128, readers: 10, wal: 500_000, rates: []int{1, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true, keeps: true},
-	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, traced: 200, bulk: []int{100, 1024, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
+	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, traced: 200, bulk: []int{100, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
 		replica: 1024, readers: 10, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true},
 }
 
