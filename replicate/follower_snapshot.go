@@ -228,10 +228,7 @@ func (s *snapshot) overlays(prev *snapshot, i int) bool {
 
 // older reports whether v comes before w in one line of versions.
 func older(v, w *manifest.Manifest) bool {
-	if v.Lineage != w.Lineage {
-		return false
-	}
-	return v.Epoch < w.Epoch || v.Epoch == w.Epoch && v.Sequence < w.Sequence
+	return v.Lineage == w.Lineage && newer(w, v)
 }
 
 // covered reports whether pages, which are in order, cover the file from..to.

@@ -187,16 +187,21 @@ func TestSyncFails(t *testing.T) {
 	}
 }
 
-// TestSyncWAL: a WAL database is presented as checkpointed; a replicator does not
-// take the mirror over.
-func TestSyncWAL(t *testing.T) {
-	w := newWorld(t, 5, 1)
+// commitWALHeader commits a header that says that the database is in WAL mode, and a page.
+func (w *world) commitWALHeader() {
 	header := w.pageOf(0, 1, 1)
 	header[18], header[19] = 2, 2
 	w.begin()
 	w.write(0, header)
 	w.write(5, w.pageOf(5, 0, 5))
 	w.commit()
+}
+
+// TestSyncWAL: a WAL database is presented as checkpointed; a replicator does not
+// take the mirror over.
+func TestSyncWAL(t *testing.T) {
+	w := newWorld(t, 5, 1)
+	w.commitWALHeader()
 	if result := w.mustSync("WAL", nil); !result.Uploaded {
 		t.Errorf("sync: %+v", result)
 	}
@@ -212,12 +217,7 @@ func TestSyncWAL(t *testing.T) {
 // transaction began is not in the mirror, and the next Sync does not take it for unchanged.
 func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	w := newWorld(t, 5, 1)
-	header := w.pageOf(0, 1, 1)
-	header[18], header[19] = 2, 2
-	w.begin()
-	w.write(0, header)
-	w.write(5, w.pageOf(5, 0, 5))
-	w.commit()
+	w.commitWALHeader()
 	seen, err := See(w.db)
 	if err != nil {
 		t.Fatal(err)
@@ -272,12 +272,7 @@ func (s haltedSource) ReadAt(b []byte, off int64) (int, error) {
 // began before them, does not show; the other one sends them itself.
 func TestSyncsAtOnce(t *testing.T) {
 	w := newWorld(t, 5, 1)
-	header := w.pageOf(0, 1, 1)
-	header[18], header[19] = 2, 2
-	w.begin()
-	w.write(0, header)
-	w.write(5, w.pageOf(5, 0, 5))
-	w.commit()
+	w.commitWALHeader()
 	st := w.sp.State()
 	ended := make(chan error, 2)
 	begin := func(open func(bytesSource) Source) {

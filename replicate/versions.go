@@ -29,16 +29,12 @@ type Version struct {
 // target (0: all); two targets' versions may be of the same state. If a target cannot be asked,
 // the error says so, and the others' versions are returned all the same.
 func (l *Locator) Versions(ctx context.Context, most int) ([]Version, error) {
-	n := 0
-	return l.list(ctx, func() { n = 0 }, func(Version) (keep, more bool) {
-		n++
-		return true, n != most
-	})
+	return l.list(ctx, func(n int, _ Version) (keep, more bool) { return true, n != most })
 }
 
 // list returns those versions of each target that take keeps, the newest first, until it wants no
-// more of the target: a busy database has thousands a day. begin is called before each target.
-func (l *Locator) list(ctx context.Context, begin func(), take func(Version) (keep, more bool)) ([]Version, error) {
+// more of the target: a busy database has thousands a day. take gets the n-th of a target, from 1.
+func (l *Locator) list(ctx context.Context, take func(n int, v Version) (keep, more bool)) ([]Version, error) {
 	buckets, key, err := l.versioned()
 	if err != nil {
 		return nil, err
@@ -48,10 +44,11 @@ func (l *Locator) list(ctx context.Context, begin func(), take func(Version) (ke
 		failed   []error
 	)
 	for _, bucket := range buckets {
-		begin()
+		n := 0
 		failed = append(failed, bucket.ListVersions(ctx, key, func(o chunkstore.Object) bool {
 			v := Version{ID: o.Version, Stored: o.Modified, Bytes: o.Bytes, Target: bucket.String(), bucket: bucket, key: key}
-			keep, more := take(v)
+			n++
+			keep, more := take(n, v)
 			if keep {
 				versions = append(versions, v)
 			}
@@ -95,7 +92,7 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Mani
 func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifest, raw []byte, err error) {
 	var oldest time.Time
 	// Of each target one: a target with a damaged version is not asked for an older one.
-	versions, listErr := l.list(ctx, func() {}, func(v Version) (keep, more bool) {
+	versions, listErr := l.list(ctx, func(_ int, v Version) (keep, more bool) {
 		if oldest.IsZero() || v.Stored.Before(oldest) {
 			oldest = v.Stored
 		}

@@ -275,10 +275,7 @@ func (e *Engine) drain(dir string, s *service) {
 		closes := s.closes
 		e.mu.Unlock()
 		err := e.Flush(dir, time.Minute)
-		e.mu.Lock()
-		path := s.path
-		e.mu.Unlock()
-		ended := err == nil || errors.Is(err, fs.ErrNotExist) && deleted(path)
+		ended := err == nil || errors.Is(err, fs.ErrNotExist) && e.deleted(s)
 		e.mu.Lock()
 		switch {
 		case s.opens > 0:
@@ -298,11 +295,16 @@ func (e *Engine) drain(dir string, s *service) {
 	}
 }
 
-// deleted reports whether there is no file at path, which may be unknown.
+// deleted reports whether it is known that the service's database is deleted.
+func (e *Engine) deleted(s *service) bool {
+	e.mu.Lock()
+	path := s.path
+	e.mu.Unlock()
+	return path != "" && deleted(path)
+}
+
+// deleted reports whether there is no file at path.
 func deleted(path string) bool {
-	if path == "" {
-		return false
-	}
 	_, err := os.Stat(path)
 	return errors.Is(err, fs.ErrNotExist)
 }
