@@ -128,3 +128,34 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	t.Log(strings.TrimSpace(r.stdout))
 }
+
+// TestReplicaMemory: a process that reads a row of a replica has a few MiB more for it.
+func TestReplicaMemory(t *testing.T) {
+	s := dirSite(t)
+	s.stock("a.db", "create table t(a integer primary key, b); insert into t(b) values(randomblob(3000000)), ('small');")
+	s.ctl("sync", s.path("a.db"))
+	for range 4 { // what one process touches may depend on what its heap looks like
+		shell := s.shell("")
+		before := shell.anonymous()
+		shell.must(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
+		shell.want("select b from t where a=2;", "small")
+		if more := shell.anonymous() - before; more > 16<<20 {
+			t.Errorf("it has %d bytes more", more)
+		}
+		shell.endsWith(0)
+	}
+}
+
+// anonymous returns how many bytes of the program's memory are no file's.
+func (s *session) anonymous() (bytes int64) {
+	s.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.command.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "RssAnon:")
+	if _, err := fmt.Sscan(rest, &bytes); err != nil {
+		s.t.Fatalf("%v: %s", err, status)
+	}
+	return bytes << 10
+}
