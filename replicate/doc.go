@@ -92,8 +92,8 @@
 //
 // What is fetched before it is asked for, at most 32 chunks at a time in a process:
 //
-//	a sequential read    the next chunks, 1, 2, 4 to 16 of them: half are read when
-//	                     the next ones are asked for (follower_reader.go)
+//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read: half
+//	                     of them, or 8, are read when more are asked for (follower_reader.go)
 //	a scan of a b-tree   the next children of the page above, likewise
 //	lookups              siblings of interior pages that are missed, not on the first
 //	                     miss, and at most twice what was asked for (follower_interior.go)

@@ -104,16 +104,12 @@ func (f *Follower) setError(err error) {
 }
 
 // prefetch loads chunks from..to in the background, as far as there is room, and
-// returns where it stopped. The reader that comes to the first of them is asked to
-// say so: then all before are read, and it is time for the next ones.
+// returns where it stopped.
 func (s *snapshot) prefetch(from, to int) int {
 	for i := from; i < to; i++ {
 		if s.table.expect(i) && !s.loadAhead(i) {
 			s.table.forget(i)
 			return i // reads that need it will ask
-		}
-		if i == from {
-			s.table.mark(i)
 		}
 	}
 	return to

@@ -10,9 +10,12 @@ import (
 )
 
 const (
-	// aheadMax bounds how far read-ahead goes, two windows, and how many prefetches a
+	// aheadMax bounds how far read-ahead goes, and how many prefetches a
 	// process has under way: 2 MiB, so that a round trip of 20 ms still gives 100 MB/s.
 	aheadMax = 32
+	// aheadStep is after how many chunks a scan that reads as far ahead as may be asks for the
+	// next ones: its requests hardly become fewer meanwhile.
+	aheadStep = aheadMax / 4
 	// streamsMax is how many sequential reads a reader tells apart: a scan reads
 	// leaves in order and interior pages in between, and a join scans several tables.
 	streamsMax = 4
@@ -29,7 +32,7 @@ type Reader struct {
 }
 
 // stream is a sequential read: chunks up to last were read, those before end are
-// there or on their way, and ahead is how many those were to be at the last look.
+// there or on their way, and ahead is how many beyond last those were to be at the last look.
 type stream struct{ last, end, ahead int }
 
 // Table is what C reads: the address of the present version's table. It stays valid
@@ -97,17 +100,16 @@ func (r *Reader) lookAround(p []byte, off int64) {
 	}
 }
 
-// Ahead is called by a reader that comes to a marked chunk: half of what was
-// prefetched is read, time for more.
+// Ahead is called by a reader that comes to a marked chunk: time to prefetch more.
 func (r *Reader) Ahead(i int) { r.lookAhead(i) }
 
 // lookAhead notes that chunk i is read, missing or marked, and prefetches if that
 // continues a sequential read. A first miss fetches nothing more: most are point
-// lookups. Then the window doubles. Its first chunk is marked, so that the next
-// window is asked for when this one begins to be read.
+// lookups. Then the window doubles. When half of it is read, or if it is as long as may be aheadStep
+// chunks, which is where the mark is, it is made as long as it was, or longer.
 func (r *Reader) lookAhead(i int) {
 	k := 0
-	for k < streamsMax && !(r.streams[k].last < i && i <= r.streams[k].end && r.streams[k].end > 0) {
+	for k < streamsMax && !(r.streams[k].last <= i && i <= r.streams[k].end && r.streams[k].end > 0) {
 		k++
 	}
 	if k == streamsMax {
@@ -117,10 +119,13 @@ func (r *Reader) lookAhead(i int) {
 	}
 	t := r.streams[k]
 	copy(r.streams[1:k+1], r.streams[:k])
-	t.last, t.end = i, max(t.end, i+1)
-	if t.end-(i+1) <= t.ahead { // less than a window is left
-		t.ahead = min(max(1, 2*t.ahead), aheadMax/2)
-		t.end = r.s.prefetch(t.end, min(t.end+t.ahead, len(r.s.table.entries)))
+	if i > t.last { // else it was marked, and is still missing
+		t.last, t.end = i, max(t.end, i+1)
+		t.ahead = min(max(1, 2*t.ahead), aheadMax)
+		t.end = r.s.prefetch(t.end, min(i+1+t.ahead, len(r.s.table.entries)))
+		if next := min(i+min(max(1, t.ahead/2), aheadStep), t.end-1); next > i {
+			r.s.table.mark(next)
+		}
 	}
 	r.streams[0] = t
 }
