@@ -25,6 +25,8 @@ const (
 	// capacity that this process added, and once per shardFillsMax at most.
 	cacheSlack    = 16
 	shardFillsMax = 64
+	// leftAfter is how old a fill is that may be a crash's: a younger one may not be locked yet.
+	leftAfter = time.Minute
 )
 
 // cache is a directory of chunk objects, which any number of processes may read,
@@ -35,6 +37,7 @@ type cache struct {
 	shards   int
 	capacity int // of a shard, in files; 0: read-only
 	log      *slog.Logger
+	claims   claims // of a local one
 
 	mu    sync.Mutex
 	fills []int // per shard, how often to fill before it is looked through
@@ -48,6 +51,7 @@ func newLocalCache(c LocalConfig, log *slog.Logger) (*cache, error) {
 	}
 	cache.capacity = int(c.Capacity / int64(shards)) // at least 1: see Validate
 	cache.fills = make([]int, shards)
+	cache.claims.dir = cache.dir
 	return cache, nil
 }
 
@@ -198,7 +202,9 @@ func (c *cache) tidy(dir string) error {
 		}
 		name := filepath.Join(dir, e.Name())
 		if strings.HasPrefix(e.Name(), cacheTempPrefix) {
-			err = errors.Join(err, RemoveUnlocked(name))
+			if time.Since(info.ModTime()) > leftAfter {
+				err = errors.Join(err, RemoveUnlocked(name))
+			}
 			continue
 		}
 		if _, err := ParseID(e.Name()); err != nil {

@@ -2,17 +2,20 @@ package chunkstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/faultbucket"
 )
 
 func localCache(dir string, shards int, capacity int64) chunkstore.TargetConfig {
@@ -57,7 +60,7 @@ func entries(t *testing.T, dir string) (byID map[chunkstore.ID]string, others []
 		}
 		if id, err := chunkstore.ParseID(d.Name()); err == nil {
 			byID[id] = path
-		} else {
+		} else if d.Name() != ".claims" {
 			others = append(others, path)
 		}
 		return nil
@@ -216,7 +219,8 @@ func TestCacheCleansUp(t *testing.T) {
 	}
 	left, going := filepath.Join(shard, ".fill-left"), filepath.Join(shard, ".fill-going")
 	for _, name := range []string{left, going} {
-		if err := os.WriteFile(name, nil, 0o600); err != nil {
+		ago := time.Now().Add(-time.Hour)
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chtimes(name, ago, ago)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -235,6 +239,108 @@ func TestCacheCleansUp(t *testing.T) {
 	}
 	if _, others := entries(t, root+"/cache"); len(others) != 1 || others[0] != going {
 		t.Errorf("left over: %v", others)
+	}
+}
+
+// fetcher is a Store with a cache, as another process has it, that fetches from chunks.
+func fetcher(t *testing.T, root string, chunks chunkstore.Bucket) *chunkstore.Store {
+	t.Helper()
+	s := open(t, localCache(root+"/cache", 2, 1000), dirTarget(t, root+"/target"))
+	s.SlowAfter(time.Hour)
+	s.Targets[0] = chunkstore.NewTarget("target", chunks, s.Targets[0].Manifests)
+	return s
+}
+
+func TestI7FetchedOnce(t *testing.T) {
+	root := t.TempDir()
+	chunks := fill(t, root+"/target", 50)
+	for _, failing := range []int{0, 1} {
+		plan := &faultbucket.Plan{At: failing}
+		bucket := plan.Bucket(open(t, dirTarget(t, root+"/target")).Targets[0].Chunks)
+		var all sync.WaitGroup
+		var failed atomic.Int64
+		for range 8 {
+			s := fetcher(t, root, bucket)
+			all.Go(func() {
+				for id, plain := range chunks {
+					got, err := s.GetChunk(t.Context(), id)
+					if errors.Is(err, faultbucket.ErrInjected) {
+						failed.Add(1)
+						got, err = s.GetChunk(t.Context(), id)
+					}
+					if err != nil || !bytes.Equal(got, plain) {
+						t.Errorf("%d bytes, %v", len(got), err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if plan.Calls() != len(chunks)+failing || failed.Load() != int64(failing) {
+			t.Errorf("%d calls for %d chunks, of which %d failed", plan.Calls(), len(chunks), failing)
+		}
+		if err := os.RemoveAll(root + "/cache"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestI7WaitsForFetch: while another process fetches a chunk nobody asks for it, unless that
+// takes too long.
+func TestI7WaitsForFetch(t *testing.T) {
+	root := t.TempDir()
+	plan := &faultbucket.Plan{}
+	counted := plan.Bucket(open(t, dirTarget(t, root+"/target")).Targets[0].Chunks)
+	for id, plain := range fill(t, root+"/target", 1) {
+		g := &gate{counted, make(chan struct{}, 1), make(chan struct{})}
+		first, second := fetcher(t, root, g), fetcher(t, root, counted)
+		fetched := make(chan error, 1)
+		go func() {
+			_, err := first.GetChunk(t.Context(), id)
+			fetched <- err
+		}()
+		<-g.arrived
+		impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := second.GetChunk(impatient, id); !errors.Is(err, context.DeadlineExceeded) || plan.Calls() != 0 {
+			t.Errorf("%v, after %d calls", err, plan.Calls())
+		}
+		second.SlowAfter(time.Millisecond)
+		mustGet(t, second, id, plain)
+		close(g.opened)
+		if err := <-fetched; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestI7WithoutClaims: where the file of claims cannot be one, nobody claims, and nothing
+// that stands there is touched.
+func TestI7WithoutClaims(t *testing.T) {
+	victim := t.TempDir() + "/victim"
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, plant := range map[string]func(name string) error{
+		"symbolic link": func(name string) error { return os.Symlink(victim, name) },
+		"fifo":          func(name string) error { return syscall.Mkfifo(name, 0o600) },
+		"directory":     func(name string) error { return os.MkdirAll(name+"/x", 0o700) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			root := t.TempDir()
+			chunks := fill(t, root+"/target", 3)
+			if err := errors.Join(os.Mkdir(root+"/cache", 0o700), plant(root+"/cache/.claims")); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, localCache(root+"/cache", 1, 10), dirTarget(t, root+"/target"))
+			for range 2 {
+				for id, plain := range chunks {
+					mustGet(t, s, id, plain)
+				}
+			}
+			if b, err := os.ReadFile(victim); string(b) != "precious" {
+				t.Errorf("%s: %q, %v", victim, b, err)
+			}
+		})
 	}
 }
 

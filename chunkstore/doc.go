@@ -103,7 +103,9 @@
 // are stored in targets:
 //
 //	<shard, 4 hex digits>/<ID>      shard: the ID's first 8 bytes, big-endian, modulo num_shards
-//	<shard, 4 hex digits>/.fill-<…> being written, and flock'd; else left by a process that was killed
+//	<shard, 4 hex digits>/.fill-<…> being written, and flock'd; else left by a process that was killed, for a minute
+//	.claims                         in which processes lock what they fetch, by open file description:
+//	                                one byte at the ID's first 62 bits, big-endian
 //
 // Processes with the same num_shards may share one. Each shard holds its part of
 // the capacity, and at most 1/16 or 64 files more for each process that fills it.
@@ -124,6 +126,9 @@
 //	    machine, that holds for what is durable, and an object that is durable is
 //	    replaced only by one that is.
 //	I6  A damaged cache entry is removed and fetched anew, never returned.
+//	I7  Of the processes that share a local cache, one fetches an object that several miss,
+//	    and the others wait for it, but none longer than for a slow target, nor for one that
+//	    has failed to.
 //
 // # Errors
 //

@@ -186,6 +186,15 @@ func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
 			return plain, nil
 		}
 	}
+	if len(s.caches) > 0 && s.caches[0].local() { // I7
+		defer s.caches[0].claim(ctx, id, s.slowAfter)()
+		if plain, ok := s.caches[0].get(id); ok {
+			return plain, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
 	plain, _, err = ask(ctx, s, func(ctx context.Context, t *Target) ([]byte, error) {
 		plain, body, err := t.getChunk(ctx, id)
 		if err == nil && len(s.caches) > 0 {
