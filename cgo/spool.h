@@ -80,7 +80,7 @@ enum {
 #define SPOOL_FRAME_HEADER 64
 #define SPOOL_SEGMENT_BYTES (1 << 20)
 #define SPOOL_LOG_ALLOWANCE ((uint64_t)64 << 20) /* while no replicator takes anything from it */
-#define SPOOL_FREE_FILES 3             /* free.0 .. free.2: consumed segments */
+#define SPOOL_FREE_FILES 16            /* free.0 .. free.15: consumed segments */
 #define SPOOL_FRAME_MAGIC 0x43455256u /* "VREC" */
 enum { SPOOL_WRITE = 1, SPOOL_TRUNCATE = 2, SPOOL_COMMIT = 3, SPOOL_END = 4 };
 

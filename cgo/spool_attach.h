@@ -19,7 +19,7 @@ typedef struct FileIdentity {
 ** that stood at a path. If another one is put there its handles have a Spool of their own,
 ** with another state; the old one's is lost, and stays so. What is marked (W) belongs to
 ** the holder of SQLite's write lock. */
-#define SPOOL_MAPS 4
+#define SPOOL_MAPS (SPOOL_FREE_FILES + 4)
 typedef struct Spool Spool;
 struct Spool {
   Spool *pNext;

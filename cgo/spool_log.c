@@ -38,7 +38,9 @@ void spoolUnmap(Spool *p) {
 
 /* The name of a segment's file, and of consumed ones. */
 typedef char SegmentName[sizeof "log.0123456789abcdef"];
-static const char *const azFree[SPOOL_FREE_FILES] = {"free.0", "free.1", "free.2"};
+static const char *const azFree[SPOOL_FREE_FILES] = {
+    "free.0", "free.1", "free.2", "free.3", "free.4", "free.5", "free.6", "free.7",
+    "free.8", "free.9", "free.10", "free.11", "free.12", "free.13", "free.14", "free.15"};
 
 static void nameSegment(SegmentName z, uint64_t segNo) {
   snprintf(z, sizeof(SegmentName), "log.%016llx", (unsigned long long)segNo);

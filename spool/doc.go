@@ -13,7 +13,7 @@
 //	state        one page, mapped shared by every process that writes the database
 //	attach       flock'd for the moments in which a recorder creates or checks the state
 //	log.<%016x>  the changelog: numbered segments
-//	free.<0..2>  consumed segments' files, for the recorder to use again
+//	free.<0..15> consumed segments' files, for the recorder to use again
 //	wake         a FIFO: a byte wakes the replicator, if it is armed. A recorder in the
 //	             replicator's own process uses an eventfd that all its spools share
 //	lock         locked (fcntl: a forked child must not keep it) by the process that

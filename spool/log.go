@@ -221,8 +221,9 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 }
 
 // freeFiles is how many consumed segments are kept, for recorders to use again: a
-// new segment costs them a millisecond (cgo/spool.h has the same number).
-const freeFiles = 3
+// new segment costs them a millisecond (cgo/spool.h has the same number). There are as many
+// as the replicator was ever behind: one or two, and 16 if hundreds of MB a second are written.
+const freeFiles = 16
 
 // Trim frees the segments from that of from to the one before that of tail, which the
 // replicator has published before (I1), and removes those below from: they are of an
