@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 )
@@ -38,6 +40,12 @@ func putInPlace(f *os.File, name string, b []byte) error {
 	_, err := f.Write(b)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
+	}
+	// a rename over a file makes ext4 begin to write the new one out, for the sake of who does not
+	// fsync (ext4_rename); an exchange does not
+	if unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_EXCHANGE) == nil {
+		_ = os.RemoveAll(f.Name()) // it is in place, whatever becomes of what stood there
+		return nil
 	}
 	err = os.Rename(f.Name(), name)
 	if replaceable(name, err) {
