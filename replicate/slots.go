@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -88,6 +89,7 @@ type slots struct {
 	generations []byte              // shared anonymous memory, of all extents
 
 	filling sync.WaitGroup // fills outlive those who wait for them
+	jobs    chan func()    // for idle workers
 
 	mu    sync.Mutex
 	file  *os.File
@@ -124,7 +126,7 @@ func newSlots(dir string) (*slots, error) {
 	}
 	return &slots{
 		dir: dir, memory: memory, extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])), generations: generations,
-		byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
+		jobs: make(chan func()), byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
 	}, nil
 }
 
@@ -144,7 +146,11 @@ func (s *slots) acquire(ctx context.Context, key slotKey, fetch func() ([]byte, 
 	if f == nil {
 		f = &fill{done: make(chan struct{})}
 		s.fills[key] = f
-		s.filling.Go(func() { s.fill(key, f, fetch) })
+		s.filling.Add(1)
+		s.work(func() {
+			defer s.filling.Done()
+			s.fill(key, f, fetch)
+		})
 	}
 	f.waiters++
 	s.mu.Unlock()
@@ -188,6 +194,30 @@ func (s *slots) share(e entry) {
 	s.info[e.slot()].refs++
 	s.mu.Unlock()
 }
+
+// work runs job in a goroutine that has run others before, if one is idle: its stack is as large by
+// now as the SDK's layers need. A new one's is doubled four times on the way down,
+// and copied each time: a tenth of what a scan takes of the processors.
+func (s *slots) work(job func()) {
+	select {
+	case s.jobs <- job:
+		return
+	default:
+	}
+	go func() {
+		for {
+			job()
+			select {
+			case job = <-s.jobs:
+			case <-time.After(workerIdle):
+				return
+			}
+		}
+	}()
+}
+
+// workerIdle is how long a goroutine waits for another job.
+const workerIdle = time.Second
 
 func (s *slots) fill(key slotKey, f *fill, fetch func() ([]byte, error)) {
 	slot, err := s.fetchAndWrite(fetch)
@@ -243,7 +273,7 @@ func (s *slots) write(data []byte) (uint32, error) {
 		return 0, err
 	}
 	if len(data) < slotBytes { // a reused slot may hold anything
-		data = append(make([]byte, 0, slotBytes), data...)[:slotBytes]
+		data = append(data, make([]byte, slotBytes-len(data))...)
 	}
 	if _, err := file.WriteAt(data, int64(slot)*slotBytes); err != nil {
 		s.mu.Lock()
