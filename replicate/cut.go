@@ -132,6 +132,7 @@ func (s *session) cut(ctx context.Context) error {
 	changed := s.mirror.Size() != s.last.FileBytes || s.treeAhead
 	if chunks := s.mirror.Chunks(); chunks != s.tree.Len() {
 		s.tree.Resize(chunks)
+		s.mirror.TreeHas(chunks)
 		s.dropMissing()
 	}
 	settled := make(map[int]bool)

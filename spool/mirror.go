@@ -48,7 +48,7 @@ type Mirror struct {
 	diffs       map[int]*Diff
 	changed     int // how many of diffs are Changed
 	stamp       uint64
-	cutChunks   int // how many chunks the last cut may have
+	cutChunks   int // how many chunks the last cut, or the tree of the next one, may have
 	old         []byte
 	dir         string
 	whole       bool   // see Whole
@@ -417,6 +417,10 @@ func (m *Mirror) shrink(size int64) error {
 	m.size = size
 	return m.dirty.Truncate(int64(chunks))
 }
+
+// TreeHas notes that the tree of a cut, which may not come to be saved, has so many chunks:
+// those that are cut off, and come back, are not what it has for them.
+func (m *Mirror) TreeHas(chunks int) { m.cutChunks = max(m.cutChunks, chunks) }
 
 // Carry notes that the last cut overrides length bytes at off by an inline page:
 // the chunk's object differs there. Offsets beyond the end are ignored.

@@ -77,10 +77,10 @@ func randomChange(t *testing.T, m *Mirror, b []byte, r *rand.Rand) []byte {
 	return b
 }
 
-// TestMirrorModel changes a mirror at random, cuts it, abandons it between any
+// TestMirrorModel changes a mirror at random, cuts it, fails to, abandons it between any
 // two steps, and opens it again (M1, M2, M3).
 func TestMirrorModel(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		dir := t.TempDir()
 		m, err := OpenMirror(dir)
@@ -88,7 +88,7 @@ func TestMirrorModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		var now []byte
-		cut := &model{}
+		cut, tree := &model{}, &model{}
 		for step := range 60 {
 			what := fmt.Sprintf("seed %d step %d", seed, step)
 			switch r.IntN(10) {
@@ -97,9 +97,14 @@ func TestMirrorModel(t *testing.T) {
 				if m, err = OpenMirror(dir); err != nil {
 					t.Fatal(err)
 				}
-			case 1: // a cut, and killed before what is dirty is cleared, or not
+				tree.b = cut.b
+			case 1: // a cut whose tree is made, but which is not saved
+				m.TreeHas(m.Chunks())
+				tree.b = bytes.Clone(now)
+			case 2: // a cut, and killed before what is dirty is cleared, or not
 				diffs := m.Diffs()
 				cut.b = bytes.Clone(now)
+				tree.b = cut.b
 				for _, i := range diffs {
 					m.Settle(i, true)
 				}
@@ -132,6 +137,7 @@ func TestMirrorModel(t *testing.T) {
 				t.Fatalf("%s: contents differ", what)
 			}
 			cut.check(t, m, what)
+			tree.check(t, m, what+", the tree")
 		}
 		m.Close()
 	}
