@@ -31,9 +31,12 @@ func (b *bench) peer(path string) (string, error) {
 
 const litestreamBucket = "litestream"
 
-// litestreamConfig writes a configuration for one database.
+// litestreamConfig writes a configuration for one database. Its default for a shutdown, 30 s, is
+// too little for a first copy of gigabytes.
 func litestreamConfig(home, endpoint, db, path string, interval time.Duration) (string, error) {
-	text := fmt.Sprintf(`dbs:
+	text := fmt.Sprintf(`shutdown-timeout: 10m
+shutdown-sync-timeout: 10m
+dbs:
   - path: %s
     replica:
       type: s3
