@@ -274,7 +274,7 @@ func partRust(b *bench) error {
 			if err != nil {
 				return err
 			}
-			r, err := parseCells(out)
+			r, err := parseCells(nil, out)
 			if err != nil {
 				return err
 			}
