@@ -104,9 +104,12 @@ func (s *site) ofAnother(file string) error {
 	if err != nil || len(others) == 0 {
 		return err // it has no such file
 	}
+	if info, err := os.Lstat(others[0]); err != nil || !info.Mode().IsRegular() {
+		return err // a directory, or a FIFO
+	}
 	b, err := os.ReadFile(others[0])
 	if err != nil {
-		return nil // a directory, or a FIFO
+		return err
 	}
 	return replaced(file, b)
 }
