@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,6 +22,7 @@ type report struct {
 	aims     []aim
 	plots    []*plot
 	chapters []*chapter
+	stolen   float64 // stolenSeconds at the start
 }
 
 type chapter struct {
@@ -50,13 +52,26 @@ func (a aim) reached() bool {
 }
 
 func newReport(b *bench, path string) *report {
-	r := &report{path: path, replace: strings.NewReplacer(
+	r := &report{path: path, stolen: stolenSeconds(), replace: strings.NewReplacer(
 		b.dir, "$DIR", b.lib, "libverneuil_vfs.so", b.ctl, "verneuilctl", b.root+"/.tools/bin/", "", b.root+"/", "")}
 	r.head = fmt.Sprintf("`make bench` (%s form) on %s, %d processors (%s), %.0f GB of memory, Linux %s, SQLite %s, file system %s, %s.\n"+
 		"Load average at the start %s.",
 		b.form.name, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"), memoryGB(),
 		output("uname", "-r"), strings.Fields(output("sqlite3", "-version") + " ?")[0], output("stat", "-f", "-c", "%T", b.dir), runtime.Version(), loadAverage())
 	return r
+}
+
+// stolenSeconds is how long the machine's processors were with other guests of its host, since it
+// was started: the 8th number in the first line of /proc/stat, in 1/100 s (proc(5)).
+func stolenSeconds() float64 {
+	stat, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 {
+		return 0
+	}
+	n, _ := strconv.ParseFloat(fields[8], 64)
+	return n / 100
 }
 
 func loadAverage() string {
@@ -178,7 +193,8 @@ func (r *report) write() error {
 		}
 		b.WriteString(".\n")
 	}
-	fmt.Fprintf(&b, "\nLoad average at the end %s, after %.0f s.\n", loadAverage(), seconds)
+	stolen := (stolenSeconds() - r.stolen) / seconds / float64(runtime.NumCPU())
+	fmt.Fprintf(&b, "\nLoad average at the end %s, after %.0f s, in which other guests of the host had %.1f %% of the processors' time.\n", loadAverage(), seconds, 100*stolen)
 	if err := os.WriteFile(r.path, []byte(b.String()), 0o644); err != nil {
 		return err
 	}
