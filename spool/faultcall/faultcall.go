@@ -37,8 +37,9 @@ type Program struct {
 	done   chan struct{} // the supervisor has ended
 	decide func(Call) Verdict
 
-	mu  sync.Mutex
-	err error // of the supervisor
+	mu     sync.Mutex
+	err    error // of the supervisor
+	missed bool  // see Missed
 }
 
 // Start starts cmd, and asks decide about every call on files that it, or a process
@@ -97,6 +98,14 @@ func (p *Program) PID() int { return p.cmd.Process.Pid }
 
 // Kill kills the program, if it has not ended.
 func (p *Program) Kill() { p.cmd.Process.Kill() }
+
+// Missed reports whether a call was gone already, as its process was ending or as a signal
+// interrupted it, when the process was to be killed before it: it may have ended by itself.
+func (p *Program) Missed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.missed
+}
 
 // Wait waits for the program's end, as [exec.Cmd.Wait] does.
 func (p *Program) Wait() error {
@@ -157,6 +166,11 @@ func (p *Program) answer(n *notification) {
 	v := p.decide(n.call())
 	switch {
 	case v.Kill:
+		if ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&n.id)) != nil {
+			p.mu.Lock()
+			p.missed = true
+			p.mu.Unlock()
+		}
 		syscall.Kill(groupOf(n.pid), syscall.SIGKILL)
 		return
 	case v.Err != 0:

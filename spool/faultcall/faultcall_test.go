@@ -23,6 +23,9 @@ func run(t *testing.T, script string, decide func(faultcall.Call) faultcall.Verd
 		t.Fatal(err)
 	}
 	err = p.Wait()
+	if p.Missed() {
+		t.Error("it was alive, and was missed")
+	}
 	return out.String(), err
 }
 
