@@ -131,13 +131,19 @@ func (c *cache) put(id ID, stored []byte) {
 	}
 }
 
-func writeEntry(dir, name string, stored []byte) error {
-	f, err := os.CreateTemp(dir, cacheTempPrefix+"*") // mode 0600
+// openIn calls open, and again after it has made dir, if that was missing.
+func openIn(dir string, open func() (*os.File, error)) (*os.File, error) {
+	f, err := open()
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(dir, dirPerm); err == nil {
-			f, err = os.CreateTemp(dir, cacheTempPrefix+"*")
+			f, err = open()
 		}
 	}
+	return f, err
+}
+
+func writeEntry(dir, name string, stored []byte) error {
+	f, err := openIn(dir, func() (*os.File, error) { return os.CreateTemp(dir, cacheTempPrefix+"*") }) // mode 0600
 	if err != nil {
 		return err
 	}

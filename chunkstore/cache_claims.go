@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -38,12 +37,7 @@ func (c *claims) open() (*os.File, error) {
 	if c.file == nil {
 		name := filepath.Join(c.dir, claimsName)
 		const flags = os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK
-		f, err := os.OpenFile(name, flags, filePerm)
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = os.MkdirAll(c.dir, dirPerm); err == nil {
-				f, err = os.OpenFile(name, flags, filePerm)
-			}
-		}
+		f, err := openIn(c.dir, func() (*os.File, error) { return os.OpenFile(name, flags, filePerm) })
 		if err != nil {
 			return nil, err
 		}
