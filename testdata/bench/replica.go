@@ -157,7 +157,7 @@ func (r *readers) firstQuery() error {
 		return err
 	}
 	defer c.stop()
-	_, get, err := newRaw(r.server.endpoint).roundTrips(r.ctx, 65536)
+	get, err := newRaw(r.server.endpoint).getSeconds(r.ctx, 65536)
 	if err != nil {
 		return err
 	}
@@ -256,7 +256,7 @@ func (r *readers) refresh() error {
 	if err := p.wait(); err != nil {
 		return err
 	}
-	_, get, err := newRaw(r.server.endpoint).roundTrips(r.ctx, 4096)
+	get, err := newRaw(r.server.endpoint).getSeconds(r.ctx, 4096)
 	if err != nil {
 		return err
 	}

@@ -369,23 +369,32 @@ func each(ctx context.Context, all map[string]int64, do func(ctx context.Context
 	return group.Wait()
 }
 
-// roundTrips are the median seconds of a PUT and of a GET of so many bytes.
-func (r *raw) roundTrips(ctx context.Context, bytes int) (put, get float64, err error) {
-	if err := r.bucket(ctx, "round-trips"); err != nil {
+const tripsBucket = "round-trips"
+
+// roundTrip are the seconds of a PUT of so many bytes, the i-th in tripsBucket, and of to's GET of them.
+func (r *raw) roundTrip(ctx context.Context, to *raw, i, bytes int) (put, get float64, err error) {
+	path := fmt.Sprintf("/%s/%d", tripsBucket, i)
+	start := time.Now()
+	if _, err := r.do(ctx, http.MethodPut, path, make([]byte, bytes)); err != nil {
 		return 0, 0, err
 	}
-	var puts, gets []float64
-	for i := range 41 {
-		path := fmt.Sprintf("/round-trips/%d", i)
-		start := time.Now()
-		if _, err := r.do(ctx, http.MethodPut, path, make([]byte, bytes)); err != nil {
-			return 0, 0, err
-		}
-		middle := time.Now()
-		if _, err := r.do(ctx, http.MethodGet, path, nil); err != nil {
-			return 0, 0, err
-		}
-		puts, gets = append(puts, middle.Sub(start).Seconds()), append(gets, time.Since(middle).Seconds())
+	middle := time.Now()
+	_, err = to.do(ctx, http.MethodGet, path, nil)
+	return middle.Sub(start).Seconds(), time.Since(middle).Seconds(), err
+}
+
+// getSeconds is the median of a GET of so many bytes.
+func (r *raw) getSeconds(ctx context.Context, bytes int) (float64, error) {
+	if err := r.bucket(ctx, tripsBucket); err != nil {
+		return 0, err
 	}
-	return percentile(puts, 0.5), percentile(gets, 0.5), nil
+	var gets []float64
+	for i := range 41 {
+		_, get, err := r.roundTrip(ctx, r, i, bytes)
+		if err != nil {
+			return 0, err
+		}
+		gets = append(gets, get)
+	}
+	return percentile(gets, 0.5), nil
 }
