@@ -9,10 +9,10 @@
 #include <stdint.h>
 
 #define SPOOL_STATE_BYTES 4096
-#define SPOOL_STATE_VERSION 1
+#define SPOOL_STATE_VERSION 2
 #define SPOOL_LOST 1u            /* State.flags: attach anew */
 #define SPOOL_UNDONE 2u          /* and: a commit to the WAL failed, and may look valid */
-#define SPOOL_PATH_MAX 3831
+#define SPOOL_PATH_MAX 3063
 
 typedef struct SpoolState {
   char magic[8];                 /* "VRNSTATE" */
@@ -45,7 +45,8 @@ typedef struct SpoolState {
   _Atomic uint64_t walPublished;
   _Atomic uint64_t walConsumed;
   _Atomic int64_t walEndedAt;
-  uint8_t reserved[8];
+  uint64_t mirrorStamp;          /* the replicator's */
+  uint8_t reserved[768];
   char path[SPOOL_PATH_MAX + 1];
   _Atomic uint64_t holder;
 } SpoolState;
@@ -60,7 +61,7 @@ SPOOL_AT(mirrorSequence, 136); SPOOL_AT(pushedGeneration, 144);
 SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
 SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
 SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
-SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(walEndedAt, 240); SPOOL_AT(path, 256);
+SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(walEndedAt, 240); SPOOL_AT(path, 1024);
 SPOOL_AT(holder, 4088);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
 

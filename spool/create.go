@@ -166,7 +166,7 @@ func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 	copy(page, stateMagic)
 	page[8] = stateVersion
 	copy(page[16:], boot[:])
-	copy(page[256:], dbPath)
+	copy(page[pathOffset:], dbPath)
 	if _, err := f.WriteAt(page, 0); err != nil { // blocks are allocated: no SIGBUS later
 		return nil, err
 	}

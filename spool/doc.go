@@ -48,7 +48,7 @@
 //
 //	offset size field
 //	0      8   magic "VRNSTATE"
-//	8      4   format version, 1
+//	8      4   format version, 2
 //	12     4   flags: bit 0 = lost: the directory or the database is gone or replaced, recorders must attach anew;
 //	           bit 1 = undone: a commit to the WAL has failed whose frames may be valid (see "WAL")
 //	16     16  boot ID (/proc/sys/kernel/random/boot_id as 16 bytes)
@@ -81,7 +81,8 @@
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
 //	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
 //	248    8   what the mirror's files are like, or since when they are being changed: see guard.go; 0 unknown (the replicator's)
-//	256    …   canonical path of the database, NUL-terminated, at most 3,830 bytes
+//	256    768 reserved, zero
+//	1024   …   canonical path of the database, NUL-terminated, at most 3,062 bytes
 //	4088   8   holder: 0, or the token of the process a recorder of which has written since it took RESERVED, and holds it
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and

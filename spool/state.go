@@ -18,10 +18,11 @@ import (
 const (
 	stateBytes   = 4096
 	stateMagic   = "VRNSTATE"
-	stateVersion = 1
+	stateVersion = 2
+	pathOffset   = 1024
 
 	// PathBytesMax bounds the canonical path of a database that can be spooled.
-	PathBytesMax = 3830 // the field ends in a NUL; recorders take no longer ones (SPOOL_PATH_MAX)
+	PathBytesMax = 3062 // the field ends in a NUL; recorders take no longer ones (SPOOL_PATH_MAX)
 
 	// FlagLost in State.Flags tells recorders to attach anew.
 	FlagLost = 1
@@ -106,7 +107,8 @@ type State struct {
 	WALConsumed      atomic.Uint64
 	WALEndedAt       atomic.Int64
 	MirrorStamp      atomic.Uint64
-	PathField        [stateBytes - 256 - 8]byte
+	_                [pathOffset - 256]byte
+	PathField        [stateBytes - pathOffset - 8]byte
 	Holder           atomic.Uint64 // a Token
 }
 

@@ -152,7 +152,7 @@ func TestOpenRefuses(t *testing.T) {
 		"magic":        func(p []byte) []byte { p[0]++; return p },
 		"version":      func(p []byte) []byte { p[8]++; return p },
 		"boot":         func(p []byte) []byte { p[20]++; return p },
-		"no path":      func(p []byte) []byte { p[256] = 0; return p },
+		"no path":      func(p []byte) []byte { p[pathOffset] = 0; return p },
 		"endless path": func(p []byte) []byte { p[stateBytes-9] = 'x'; return p },
 	} {
 		root, db := newDB(t)
