@@ -10,7 +10,9 @@
 ** S1  A handle's pTable changes only while it holds no lock, so a read
 **     transaction sees one version.
 ** S2  The header shown has a change counter that differs between any two
-**     versions, so SQLite drops its page cache when the version changes.
+**     versions, so SQLite drops its page cache when the version changes, and a
+**     schema cookie that differs unless the schema is known to be the same
+**     (replicate/follower_cookie.go), so that it parses the schema anew.
 ** S3  Bytes are copied only from a slot whose generation is the entry's, before
 **     and after: a child forked from a process that goes on gets an error, never
 **     another chunk's bytes.

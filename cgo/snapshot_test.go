@@ -47,6 +47,8 @@ type replicaSource struct {
 	store    *chunkstore.Store
 	sequence uint64
 	lineage  byte
+
+	continuity uint64
 }
 
 func newReplicaSource(t *testing.T, sql string) *replicaSource {
@@ -83,7 +85,8 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 	}
 	m := &manifest.Manifest{
 		Host: "source", Path: "/source.db", Program: "test", Lineage: [16]byte{s.lineage}, Sequence: s.sequence,
-		Time: time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5), FileBytes: int64(len(file)), PageBytes: page,
+		Continuity: s.continuity,
+		Time:       time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5), FileBytes: int64(len(file)), PageBytes: page,
 		Inline: []manifest.Page{{Data: file[:page]}},
 	}
 	tree := manifest.NewTree(m.Chunks())
@@ -355,6 +358,40 @@ func TestReplicaForms(t *testing.T) {
 	} {
 		sh := s.shell(":memory:")
 		sh.want(".open "+bad, ".*unable to open.*")
+	}
+}
+
+// A replica's schema is parsed anew when another file stands at the source's path, also if
+// that has seen as many changes of its schema; not for each version of one file.
+func TestReplicaSchemaOfAnotherFile(t *testing.T) {
+	const rows = "with recursive n(i) as (select 1 union all select i+1 from n where i<%d) insert into t select i, '%s'||i from n;"
+	build := func(n int, tag string) string {
+		return fmt.Sprintf("create table t(a integer primary key, b);"+rows+
+			"create table u(c); insert into u values('%[2]s'); create index i on t(b)", n, tag)
+	}
+	s := newReplicaSource(t, build(2000, "old"))
+	s.continuity = 7
+	s.publish()
+	sh := s.shell(replicaURI)
+	sh.want("select c from u", "old")
+	cookie := sh.run("pragma schema_version")
+	s.exec("insert into u values('more')")
+	sh.want("pragma verneuil_snapshot_refresh=2", ".*")
+	sh.want("pragma schema_version", cookie)
+	sh.want("select group_concat(c) from u", "old,more")
+	for k, n := range []int{2500, 20} {
+		if err := os.Remove(s.db); err != nil {
+			t.Fatal(err)
+		}
+		s.continuity++
+		s.exec(build(n, "new"))
+		sh.want("pragma verneuil_snapshot_refresh=2", ".*")
+		sh.want("select c from u", "new")
+		sh.want("select count(*), (select b from t indexed by i where b='new5') from t", fmt.Sprintf(`%d\|new5`, n))
+		sh.want("pragma integrity_check", "ok")
+		if same := sh.run("pragma schema_version"); same == cookie {
+			t.Errorf("file %d shows the schema cookie of the first", k)
+		}
 	}
 }
 

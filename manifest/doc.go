@@ -44,6 +44,11 @@
 // object that patch or tree names for i, cut or zero-extended to n, then overlaid
 // with the inline pages that lie in it. ZeroID stands for zeros of any length.
 //
+// continuity is drawn at random whenever the writer copies the database file instead of
+// following its transactions: another file may stand at the path then, or a program may
+// have written that tells nobody. Between two versions of one value, SQLite's schema cookie
+// says whether the schema is the same, as it does to SQLite; across values it says nothing.
+//
 // # Invariants
 //
 //	I1  Decode accepts only what Encode can have produced: magic, version, checksum,

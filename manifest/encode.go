@@ -149,6 +149,7 @@ func (m *Manifest) message() *manifestpb.Manifest {
 		PageBytes:     uint32(m.PageBytes),
 		ChangeCounter: m.ChangeCounter,
 		Levels:        uint32(m.Levels),
+		Continuity:    m.Continuity,
 		Top:           make([]byte, 0, len(m.Top)*idBytes),
 	}
 	for _, id := range m.Top {
@@ -187,6 +188,7 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		PageBytes:     int(msg.PageBytes),
 		ChangeCounter: msg.ChangeCounter,
 		Levels:        int(msg.Levels),
+		Continuity:    msg.Continuity,
 	}
 	for top := msg.Top; len(top) > 0; top = top[idBytes:] {
 		m.Top = append(m.Top, chunkstore.ID(top[:idBytes]))

@@ -37,6 +37,10 @@ type Manifest struct {
 	Epoch    uint64   // raised when another writer takes the name over
 	Sequence uint64   // of this version in its epoch
 
+	// Continuity is the same in two versions of one lineage and epoch only if nothing but
+	// transactions that SQLite told the recorder of lies between them. 0: unknown.
+	Continuity uint64
+
 	Time        time.Time // when the version was cut, by the writer's clock; zero: unknown
 	SourceCtime time.Time // st_ctim of the database; zero: unknown
 

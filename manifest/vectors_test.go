@@ -42,6 +42,9 @@ func describe(m *Manifest, err error) string {
 	fmt.Fprintf(&b, "lineage: %x\nepoch: %d\nsequence: %d\n", m.Lineage, m.Epoch, m.Sequence)
 	fmt.Fprintf(&b, "time: %s\nsource ctime: %s\n", moment(m.Time), moment(m.SourceCtime))
 	fmt.Fprintf(&b, "file bytes: %d\npage bytes: %d\nchange counter: %d\n", m.FileBytes, m.PageBytes, m.ChangeCounter)
+	if m.Continuity != 0 {
+		fmt.Fprintf(&b, "continuity: %d\n", m.Continuity)
+	}
 	fmt.Fprintf(&b, "levels: %d\n", m.Levels)
 	for _, id := range m.Top {
 		fmt.Fprintf(&b, "top: %s\n", id)
@@ -77,6 +80,8 @@ func vectorObjects(t *testing.T) map[string][]byte {
 	for k := range 7 { // of 16 GiB each
 		big.Top = append(big.Top, testID(k))
 	}
+	continued := sample()
+	continued.Continuity = 1<<63 + 5
 	stored := encode(sample())
 	change := func(at int, to byte) []byte {
 		b := bytes.Clone(stored)
@@ -89,6 +94,7 @@ func vectorObjects(t *testing.T) map[string][]byte {
 		"v2-levels-0":         encode(small),
 		"v2-levels-1":         stored,
 		"v2-levels-2":         encode(big),
+		"v2-continuity":       encode(continued),
 		"v2-magic":            change(0, 'v'),
 		"v2-version-3":        change(4, 3),
 		"v2-codec-2":          change(5, 2),

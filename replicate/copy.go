@@ -136,6 +136,7 @@ func timesOf(path string) (fileTimes, error) {
 
 func (c *copying) begin(ctx context.Context) error {
 	c.st.MirrorGeneration.Store(spool.NoMirror)
+	c.st.Continuity.Store(newContinuity()) // before the mirror changes in a way that no record tells of
 	c.generation = c.st.Generation.Load()
 	c.known = c.st.DBVersion.Load() != 0
 	c.head = c.st.Head()

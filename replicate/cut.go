@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"runtime"
@@ -334,7 +335,7 @@ func (s *session) encode(p *plan) (*manifest.Manifest, []byte, error) {
 	h := headerOf(s.mirror)
 	m := &manifest.Manifest{
 		Host: s.r.o.Host, Path: s.sp.Path(), Program: s.r.o.Program,
-		Lineage: s.lineage, Epoch: s.epoch, Sequence: s.sequence + 1,
+		Lineage: s.lineage, Epoch: s.epoch, Sequence: s.sequence + 1, Continuity: s.st.Continuity.Load(),
 		Time: s.now(), FileBytes: s.mirror.Size(), PageBytes: p.pageBytes, ChangeCounter: h.changeCounter(),
 	}
 	if st, err := os.Stat(s.sp.Path()); err == nil {
@@ -355,6 +356,13 @@ func (s *session) encode(p *plan) (*manifest.Manifest, []byte, error) {
 		return nil, nil, fmt.Errorf("encode manifest: %w", err)
 	}
 	return m, encoded, nil
+}
+
+// newContinuity names what lies between two base copies. It is not 0.
+func newContinuity() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:]) | 1
 }
 
 // newLineage names a chain of versions.

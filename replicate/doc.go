@@ -113,6 +113,18 @@
 //	F6  Nothing is written to a target: credentials that get objects are enough.
 //	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
 //	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.
+//	F8  Two versions show SQLite the same schema cookie only if the writer has followed every
+//	    transaction between them, and the file's own cookie is the same.
+//
+// # Beliefs
+//
+// What is concluded, from which witness, what defeats the witness, and what happens then.
+//
+// The schema that a replica's connection has parsed is still right. Witness: the file's own
+// schema cookie, as long as Continuity says that the writer has followed every transaction
+// between the two versions. Defeated by: another file at the source's path, and every write
+// that tells nobody; then the writer has copied the file, and Continuity is another. Without a
+// Continuity, or if the cookie goes back, the schema is parsed anew (F8).
 //
 // Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
 package replicate

@@ -31,6 +31,7 @@ type Follower struct {
 	fetched  atomic.Int64 // bytes of objects
 	leaves   leafCache
 	interior families
+	cookies  cookies
 	shared   []byte         // one page for C
 	newestC  *atomic.Uint32 // in shared: the change counter of newest
 

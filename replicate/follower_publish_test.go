@@ -89,7 +89,7 @@ func newPublisher(t testing.TB) *publisher {
 	}})
 	return &publisher{
 		t: t, store: chunkstore.NewStore(target), target: target, hooks: h, tree: manifest.NewTree(0),
-		m: manifest.Manifest{Host: "h", Path: "/db", Program: "test", Lineage: [16]byte{1}, PageBytes: testPage},
+		m: manifest.Manifest{Host: "h", Path: "/db", Program: "test", Lineage: [16]byte{1}, Continuity: 1, PageBytes: testPage},
 	}
 }
 

@@ -43,7 +43,7 @@ func newSnapshot(f *Follower, m *manifest.Manifest, etag string, checked time.Ti
 	s.checked.Store(checked.UnixNano())
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
 	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 && len(pages[0].Data) >= headerBytes {
-		s.header.Do(func() { t.setHeader(pages[0].Data) })
+		s.header.Do(func() { s.setHeader(pages[0].Data) })
 	}
 	for _, p := range m.Inline { // roots, of which no chunk is fetched that would be noted
 		if p.Offset%int64(m.PageBytes) == 0 {
@@ -129,6 +129,11 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 	return nil
 }
 
+// setHeader shows SQLite first, the first bytes of the file.
+func (s *snapshot) setHeader(first []byte) {
+	s.table.setHeader(first, func(cookie uint32) uint32 { return s.f.cookies.show(s.m, cookie) })
+}
+
 // pageAt returns the number of the page at off.
 func (s *snapshot) pageAt(off int64) uint32 { return uint32(off/int64(s.m.PageBytes)) + 1 }
 
@@ -138,7 +143,7 @@ func (s *snapshot) put(i int, e entry) {
 		s.header.Do(func() {
 			first := make([]byte, min(headerBytes, s.m.ChunkBytes(0)))
 			if s.f.all.slots.copyOut(first, e, 0) == nil { // we hold e: it cannot fail
-				s.table.setHeader(first)
+				s.setHeader(first)
 			}
 		})
 	}

@@ -107,11 +107,11 @@ func wakeAll(entry *atomic.Uint64) {
 // [Reader.Ahead].
 func (t *table) mark(i int) { t.entries[i].Or(uint64(entryAhead)) }
 
-// setHeader shows SQLite the first bytes of the file with its own counter. To be
-// called once, before entry 0 is published.
-func (t *table) setHeader(first []byte) {
+// setHeader shows SQLite the first bytes of the file with its own counter, and the schema
+// cookie that cookie makes of the file's. To be called once, before entry 0 is published.
+func (t *table) setHeader(first []byte, cookie func(uint32) uint32) {
 	n := copy(t.head.header[:], first)
-	showHeader(t.head.header[:n], t.head.counter)
+	showHeader(t.head.header[:n], t.head.counter, cookie)
 	t.head.headerBytes.Store(uint32(n))
 }
 
@@ -134,8 +134,8 @@ var sqliteMagic = []byte("SQLite format 3\x00")
 // showHeader makes a database's header the one that replicas see: a database in
 // rollback mode whose change counter is counter, so that SQLite looks for no WAL
 // and drops its page cache exactly when the version changes (pager.c,
-// pagerOpenWal and pager_shared_lock).
-func showHeader(h []byte, counter uint32) {
+// pagerOpenWal and pager_shared_lock), and its schema when cookie says so (vdbe.c, OP_Transaction).
+func showHeader(h []byte, counter uint32, cookie func(uint32) uint32) {
 	if len(h) < headerBytes || !bytes.HasPrefix(h, sqliteMagic) {
 		return // not a database: SQLite shall see it as it is
 	}
@@ -144,6 +144,7 @@ func showHeader(h []byte, counter uint32) {
 			h[i] = 1
 		}
 	}
+	binary.BigEndian.PutUint32(h[40:], cookie(binary.BigEndian.Uint32(h[40:])))
 	// The size at offset 28 is valid only if the counter equals
 	// version-valid-for (btree.c, lockBtree): keep that as it was.
 	valid := bytes.Equal(h[24:28], h[92:96])

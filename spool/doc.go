@@ -81,7 +81,9 @@
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
 //	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
 //	248    8   what the mirror's files are like, or since when they are being changed: see guard.go; 0 unknown (the replicator's)
-//	256    768 reserved, zero
+//	256    512 reserved, zero
+//	768    8   continuity: names what the mirror was copied for, drawn at random when a base copy begins; 0: never copied (the replicator's)
+//	776    248 reserved, zero
 //	1024   …   canonical path of the database, NUL-terminated, at most 3,062 bytes
 //	4088   8   holder: 0, or the token of the process a recorder of which has written since it took RESERVED, and holds it
 //

@@ -107,7 +107,9 @@ type State struct {
 	WALConsumed      atomic.Uint64
 	WALEndedAt       atomic.Int64
 	MirrorStamp      atomic.Uint64
-	_                [pathOffset - 256]byte
+	_                [512]byte
+	Continuity       atomic.Uint64
+	_                [pathOffset - 776]byte
 	PathField        [stateBytes - pathOffset - 8]byte
 	Holder           atomic.Uint64 // a Token
 }

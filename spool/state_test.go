@@ -38,8 +38,9 @@ func TestStateOffsets(t *testing.T) {
 		"log allowance": unsafe.Offsetof(s.LogAllowance), "WAL salts": unsafe.Offsetof(s.WALSalts),
 		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
 		"modification time of the database": unsafe.Offsetof(s.WALEndedAt),
-		"what the mirror's files are like":  unsafe.Offsetof(s.MirrorStamp), "canonical path": unsafe.Offsetof(s.PathField),
-		"holder:": unsafe.Offsetof(s.Holder),
+		"what the mirror's files are like":  unsafe.Offsetof(s.MirrorStamp), "continuity:": unsafe.Offsetof(s.Continuity),
+		"canonical path": unsafe.Offsetof(s.PathField),
+		"holder:":        unsafe.Offsetof(s.Holder),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)

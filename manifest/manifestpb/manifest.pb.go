@@ -40,6 +40,7 @@ type Manifest struct {
 	Top           []byte                 `protobuf:"bytes,13,opt,name=top,proto3" json:"top,omitempty"` // IDs, 32 bytes each
 	Patches       []*Patch               `protobuf:"bytes,14,rep,name=patches,proto3" json:"patches,omitempty"`
 	InlinePages   []*InlinePage          `protobuf:"bytes,15,rep,name=inline_pages,json=inlinePages,proto3" json:"inline_pages,omitempty"`
+	Continuity    uint64                 `protobuf:"fixed64,20,opt,name=continuity,proto3" json:"continuity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +180,13 @@ func (x *Manifest) GetInlinePages() []*InlinePage {
 	return nil
 }
 
+func (x *Manifest) GetContinuity() uint64 {
+	if x != nil {
+		return x.Continuity
+	}
+	return 0
+}
+
 // Patch overrides one entry of the tree.
 type Patch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -289,7 +297,7 @@ var File_manifestpb_manifest_proto protoreflect.FileDescriptor
 
 const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\xe4\x03\n" +
+	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\x84\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x18\n" +
@@ -308,7 +316,10 @@ const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\x06levels\x18\f \x01(\rR\x06levels\x12\x10\n" +
 	"\x03top\x18\r \x01(\fR\x03top\x125\n" +
 	"\apatches\x18\x0e \x03(\v2\x1b.verneuil.manifest.v1.PatchR\apatches\x12C\n" +
-	"\finline_pages\x18\x0f \x03(\v2 .verneuil.manifest.v1.InlinePageR\vinlinePages\"8\n" +
+	"\finline_pages\x18\x0f \x03(\v2 .verneuil.manifest.v1.InlinePageR\vinlinePages\x12\x1e\n" +
+	"\n" +
+	"continuity\x18\x14 \x01(\x06R\n" +
+	"continuity\"8\n" +
 	"\x05Patch\x12\x1f\n" +
 	"\vchunk_index\x18\x01 \x01(\x04R\n" +
 	"chunkIndex\x12\x0e\n" +
