@@ -323,7 +323,7 @@ func TestReplicaForms(t *testing.T) {
 	}))
 	defer web.Close()
 	bucket, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{Region: "us-east-1", Endpoint: miniotest.Start(t),
-		ChunkBucket: "manifests", ManifestBucket: "manifests", CreateBucketsOnDemand: true}}}, chunkstore.Options{})
+		ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

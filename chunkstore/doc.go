@@ -75,7 +75,15 @@
 //
 // # The s3 target
 //
-// Two buckets of a store that speaks S3: MinIO and versitygw, with and without versioning,
+// Where things lie, as the configuration names bucket and prefix (which a slash ends):
+//
+//	chunk_bucket and manifest_bucket     chunks: <prefix><ID>          manifests: <prefix><key>
+//	bucket, or the two are one           chunks: <prefix>chunks/<ID>   manifests: <prefix>manifests/<key>
+//
+// No key of ours has a slash in it. So List asks for keys without one after the prefix, and several
+// targets may share a bucket, whatever their prefixes. Of one configuration no two may be one place.
+//
+// The stores speak S3: MinIO and versitygw, with and without versioning,
 // pass the same tests, which are there for others, too. Nothing is read or sent before
 // the first use; then the AWS SDK's default chain gives the credentials. A Put carries
 // Content-MD5, in a signed header, so that its body is not signed, and If-Match or

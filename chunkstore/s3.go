@@ -28,9 +28,10 @@ const (
 	s3CopyMax = 10 * time.Second
 )
 
-// s3Bucket is one bucket of an S3-compatible store.
+// s3Bucket is one bucket of an S3-compatible store, or those of its keys that begin with prefix.
 type s3Bucket struct {
 	name    string
+	prefix  string // before each key, in the store only; empty, or ends in a slash
 	client  *s3Client
 	exists  atomic.Bool // it has been seen
 	making  sync.Mutex
@@ -38,10 +39,11 @@ type s3Bucket struct {
 }
 
 // NewS3Bucket returns the bucket called name of the store that c describes,
-// whose own bucket names and create_buckets_on_demand do not matter. It sends no
-// request, and its requests are paced and counted by themselves.
+// whose own bucket names, prefix and create_buckets_on_demand do not matter: keys are the store's.
+// It sends no request, and its requests are paced and counted by themselves.
 func NewS3Bucket(c S3Config, name string, o Options) (Bucket, error) {
-	c.ChunkBucket, c.ManifestBucket, c.CreateBucketsOnDemand = name, name, false
+	c.Bucket, c.Prefix, c.CreateBucketsOnDemand = name, "", false
+	c.ChunkBucket, c.ManifestBucket = "", ""
 	if err := c.validate("s3"); err != nil {
 		return nil, err
 	}
@@ -50,9 +52,15 @@ func NewS3Bucket(c S3Config, name string, o Options) (Bucket, error) {
 
 func newS3Target(c S3Config, limit *limiter, o Options) *Target {
 	client := newS3Client(c, limit, o)
-	return NewTarget(fmt.Sprintf("s3 buckets %s and %s %s", c.ChunkBucket, c.ManifestBucket, client.where()),
-		&s3Bucket{name: c.ChunkBucket, client: client},
-		&s3Bucket{name: c.ManifestBucket, client: client})
+	chunks, manifests := c.places()
+	name := fmt.Sprintf("s3 buckets %s and %s %s", chunks, manifests, client.where())
+	if chunks.bucket == manifests.bucket {
+		both := s3Place{chunks.bucket, strings.TrimSuffix(chunks.prefix, s3ChunksPrefix)}
+		name = fmt.Sprintf("s3 bucket %s %s", both, client.where())
+	}
+	return NewTarget(name,
+		&s3Bucket{name: chunks.bucket, prefix: chunks.prefix, client: client},
+		&s3Bucket{name: manifests.bucket, prefix: manifests.prefix, client: client})
 }
 
 func (c *s3Client) where() string {
@@ -62,7 +70,12 @@ func (c *s3Client) where() string {
 	return "at " + c.endpoint
 }
 
-func (b *s3Bucket) String() string { return "s3 bucket " + b.name + " " + b.client.where() }
+func (b *s3Bucket) String() string {
+	return fmt.Sprintf("s3 bucket %s %s", s3Place{b.name, b.prefix}, b.client.where())
+}
+
+// full returns the key in the store of the object called key.
+func (b *s3Bucket) full(key string) *string { return aws.String(b.prefix + key) }
 
 // do calls send with a client, and translates its error.
 func (b *s3Bucket) do(ctx context.Context, r *s3Request, send func(context.Context, *s3.Client) error) error {
@@ -112,11 +125,13 @@ func (b *s3Bucket) missingList(err error) error {
 }
 
 func (b *s3Bucket) Get(ctx context.Context, key string, opts GetOptions) (Object, error) {
-	o, err := b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key}, opts)
+	o, err := b.get(ctx, key, &s3.GetObjectInput{}, opts)
 	return o, b.wrap("get", key, err)
 }
 
-func (b *s3Bucket) get(ctx context.Context, in *s3.GetObjectInput, opts GetOptions) (Object, error) {
+// get gets the object called key; in says what else the request has.
+func (b *s3Bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, opts GetOptions) (Object, error) {
+	in.Bucket, in.Key = &b.name, b.full(key)
 	r := &s3Request{object: true, bodyMax: opts.BytesMax}
 	if r.bodyMax <= 0 {
 		r.bodyMax = getBytesMax
@@ -135,7 +150,7 @@ func (b *s3Bucket) get(ctx context.Context, in *s3.GetObjectInput, opts GetOptio
 	if err != nil {
 		return Object{}, b.missing(err)
 	}
-	return Object{Key: *in.Key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+	return Object{Key: key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
 // Put makes the bucket if it is missing and may be made.
@@ -168,7 +183,7 @@ func (b *s3Bucket) put(ctx context.Context, key string, body []byte, cond Condit
 	sum := md5.Sum(body)
 	in := &s3.PutObjectInput{
 		Bucket:        &b.name,
-		Key:           &key,
+		Key:           b.full(key),
 		Body:          bytes.NewReader(body),
 		ContentLength: aws.Int64(int64(len(body))),
 		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
@@ -242,7 +257,7 @@ func (b *s3Bucket) create(ctx context.Context) error {
 func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 	var out *s3.HeadObjectOutput
 	err := b.do(ctx, &s3Request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
-		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key})
+		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})
 	if errors.Is(err, ErrAbsent) && !b.exists.Load() {
@@ -265,11 +280,11 @@ func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 // errors.ErrUnsupported if the store cannot do that, or does it and leaves the object as
 // old as it was (versitygw).
 func (b *s3Bucket) Touch(ctx context.Context, key string) error {
-	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+key), "+", "%20")
+	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+b.prefix+key), "+", "%20")
 	var out *s3.CopyObjectOutput
 	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
-			Bucket: &b.name, Key: &key, CopySource: &source,
+			Bucket: &b.name, Key: b.full(key), CopySource: &source,
 			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
 		})
 		if err == nil && out.CopyObjectResult == nil {
@@ -291,9 +306,10 @@ func copiedNow(out *s3.CopyObjectOutput) bool {
 	return ok && out.CopyObjectResult != nil && now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < s3CopyMax
 }
 
-// List takes a request per 1,000 objects.
+// List takes a request per 1,000 objects. No key of ours has a slash after the bucket's prefix:
+// what has one is another target's, or a folder that a console has made.
 func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) bool) error {
-	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix}
+	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: b.full(prefix), Delimiter: aws.String("/")}
 	for {
 		var out *s3.ListObjectsV2Output
 		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
@@ -308,7 +324,11 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 			return b.wrap("list", prefix+"*", err)
 		}
 		for _, o := range out.Contents {
-			if !yield(Object{Key: aws.ToString(o.Key), Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {
+			key, ok := strings.CutPrefix(aws.ToString(o.Key), b.prefix)
+			if !ok || key == "" || strings.Contains(key, "/") {
+				continue
+			}
+			if !yield(Object{Key: key, Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {
 				return nil
 			}
 		}
@@ -324,7 +344,7 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 
 func (b *s3Bucket) Delete(ctx context.Context, key string) error {
 	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
-		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: &key})
+		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})
 	if err = b.missing(err); errors.Is(err, ErrAbsent) {

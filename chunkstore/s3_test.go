@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ func TestS3(t *testing.T) {
 	t.Run("conformance", func(t *testing.T) {
 		testTarget(t, open(t, s3Target(endpoint)).Targets[0])
 	})
+	t.Run("one bucket", func(t *testing.T) { testOneBucket(t, endpoint) })
 	t.Run("missing bucket", func(t *testing.T) { testMissingBucket(t, endpoint) })
 	t.Run("buckets made by several at once", func(t *testing.T) { testMakeBuckets(t, endpoint) })
 	t.Run("wrong credentials", func(t *testing.T) {
@@ -103,6 +105,77 @@ func testMissingBucket(t *testing.T, endpoint string) {
 	}
 	_, err := missing.Chunks.Put(t.Context(), "k", nil, chunkstore.Condition{})
 	mustBe(t, err, chunkstore.ErrNoBucket)
+}
+
+// testOneBucket: in one bucket, and under prefixes in it, chunks and manifests keep apart, and so
+// do targets whose prefixes begin alike or contain each other; what a console leaves there is none
+// of ours.
+func testOneBucket(t *testing.T, endpoint string) {
+	configs := []chunkstore.S3Config{
+		{Bucket: "all-in-one"},
+		{Bucket: "all-in-one", Prefix: "app"},
+		{ChunkBucket: "all-in-one", ManifestBucket: "all-in-one", Prefix: "app/two words, 100%+/"},
+		{ChunkBucket: "all-in-one", ManifestBucket: "manifests-apart", Prefix: "chunks/app2"},
+	}
+	var targets []*chunkstore.Target
+	for i, c := range configs {
+		c.Region, c.Endpoint, c.CreateBucketsOnDemand = "us-east-1", endpoint, true
+		target := open(t, chunkstore.TargetConfig{S3: &c}).Targets[0]
+		t.Run(fmt.Sprint(i), func(t *testing.T) { testTarget(t, target) })
+		targets = append(targets, target)
+	}
+	raw, err := chunkstore.NewS3Bucket(chunkstore.S3Config{Region: "us-east-1", Endpoint: endpoint, Prefix: "ignored"}, "all-in-one",
+		chunkstore.Options{CallsPerSecond: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"chunks/", "manifests/", "app/", "app/chunks/", "app/manifests/", "app/manifests/x/y"} {
+		mustPut(t, raw, folder, "", chunkstore.Condition{})
+	}
+	for i, target := range targets {
+		id := chunkstore.Sum([]byte{byte(i)})
+		if _, err := target.PutChunk(t.Context(), id, []byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, target.Manifests, fmt.Sprint("manifest-", i), "m", chunkstore.Condition{})
+		if _, err := target.Chunks.Put(t.Context(), "only-a-chunk", nil, chunkstore.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, target := range targets {
+		keys := func(b chunkstore.Bucket) (keys []string) {
+			for _, o := range listed(t, b, "", 1000) {
+				keys = append(keys, o.Key)
+			}
+			return keys
+		}
+		want := []string{chunkstore.Sum([]byte{byte(i)}).String(), "only-a-chunk"}
+		if got := keys(target.Chunks); !slices.Contains(got, want[0]) || !slices.Contains(got, want[1]) ||
+			slices.ContainsFunc(got, func(k string) bool { return k == "" || strings.Contains(k, "/") || strings.HasPrefix(k, "manifest-") }) {
+			t.Errorf("%s: chunks %q, want %q among them, and no manifest", target.Name, got, want)
+		}
+		if got := keys(target.Manifests); !slices.Contains(got, fmt.Sprint("manifest-", i)) || len(got) != 1+otherManifests(got) ||
+			slices.ContainsFunc(got, func(k string) bool { return strings.Contains(k, "/") }) {
+			t.Errorf("%s: manifests %q", target.Name, got)
+		}
+		_, err := target.Manifests.Get(t.Context(), "only-a-chunk", chunkstore.GetOptions{})
+		mustBe(t, err, chunkstore.ErrAbsent)
+	}
+	// What a URI names is the whole key.
+	o, err := raw.Get(t.Context(), "app/two words, 100%+/manifests/manifest-2", chunkstore.GetOptions{})
+	if err != nil || string(o.Body) != "m" {
+		t.Errorf("by its whole key: %q, %v", o.Body, err)
+	}
+}
+
+// otherManifests counts the keys that the conformance test leaves behind.
+func otherManifests(keys []string) (n int) {
+	for _, k := range keys {
+		if !strings.HasPrefix(k, "manifest-") {
+			n++
+		}
+	}
+	return n
 }
 
 func testMakeBuckets(t *testing.T, endpoint string) {

@@ -13,7 +13,7 @@ import (
 // ListVersions takes a request per 1,000 versions. The version's ID is S3's; where the
 // bucket's versioning is off, the present object is called "null".
 func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Object) bool) error {
-	in := &s3.ListObjectVersionsInput{Bucket: &b.name, Prefix: &key}
+	in := &s3.ListObjectVersionsInput{Bucket: &b.name, Prefix: b.full(key)}
 	for {
 		var out *s3.ListObjectVersionsOutput
 		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
@@ -28,7 +28,7 @@ func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Obje
 			return b.wrap("list versions of", key, err)
 		}
 		for _, v := range out.Versions {
-			if aws.ToString(v.Key) != key { // key is a prefix of another's; keys come in their order
+			if aws.ToString(v.Key) != b.prefix+key { // key is a prefix of another's; keys come in their order
 				return nil
 			}
 			o := Object{Key: key, Bytes: aws.ToInt64(v.Size), ETag: aws.ToString(v.ETag), Modified: aws.ToTime(v.LastModified), Version: aws.ToString(v.VersionId)}
@@ -52,10 +52,10 @@ const nullVersion = "null"
 // GetVersion: some stores without versioning list the present object as "null", and
 // refuse to give it by that name (versitygw).
 func (b *s3Bucket) GetVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error) {
-	o, err := b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key, VersionId: &version}, opts)
+	o, err := b.get(ctx, key, &s3.GetObjectInput{VersionId: &version}, opts)
 	var refused *s3Error
 	if version == nullVersion && errors.As(err, &refused) && refused.status == http.StatusBadRequest && refused.code == "InvalidArgument" {
-		o, err = b.get(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key}, opts)
+		o, err = b.get(ctx, key, &s3.GetObjectInput{}, opts)
 	}
 	if err != nil {
 		return Object{}, b.wrap("get version "+version+" of", key, err)

@@ -56,13 +56,13 @@ type Store struct {
 // targets a Store is of little use, but legal.
 func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 	o = o.withDefaults()
+	if err := ValidateTargets("replication_targets", cfgs); err != nil {
+		return nil, err
+	}
 	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log, slowAfter: slowAfter}
 	var readers []*cache
 	for i, c := range cfgs {
 		at := fmt.Sprintf("replication_targets[%d]", i)
-		if err := c.Validate(at); err != nil {
-			return nil, err
-		}
 		switch {
 		case c.S3 != nil:
 			s.Targets = append(s.Targets, newS3Target(*c.S3, s.limit, o))

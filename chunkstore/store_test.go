@@ -34,6 +34,16 @@ func TestOpenRefuses(t *testing.T) {
 		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket = "" }), "replication_targets[1].s3.chunk_bucket: missing"},
 		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "" }), "replication_targets[1].s3.manifest_bucket: missing"},
 		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "a/b" }), "replication_targets[1].s3.manifest_bucket: "},
+		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket, c.ManifestBucket = "", "" }), "replication_targets[1].s3.bucket: missing: want bucket, or chunk_bucket and"},
+		{s3(func(c *chunkstore.S3Config) { c.Bucket = "b" }), "replication_targets[1].s3.bucket: excludes chunk_bucket and manifest_bucket"},
+		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket, c.ManifestBucket, c.Bucket = "", "", "a b" }), `replication_targets[1].s3.bucket: "a b" cannot be`},
+		{s3(func(c *chunkstore.S3Config) { c.Prefix = "/a" }), `replication_targets[1].s3.prefix: "/a": want names with single slashes`},
+		{s3(func(c *chunkstore.S3Config) { c.Prefix = "/" }), "replication_targets[1].s3.prefix: "},
+		{s3(func(c *chunkstore.S3Config) { c.Prefix = "a//b" }), "replication_targets[1].s3.prefix: "},
+		{s3(func(c *chunkstore.S3Config) { c.Prefix = "a/../b" }), "replication_targets[1].s3.prefix: "},
+		{s3(func(c *chunkstore.S3Config) { c.Prefix = "a\nb" }), "replication_targets[1].s3.prefix: "},
+		{s3(func(c *chunkstore.S3Config) { c.Prefix = strings.Repeat("a/", 300) }), "replication_targets[1].s3.prefix: longer than"},
+		{dirTarget(t, "/x/y/.."), "replication_targets[1]: is the same place as replication_targets[0]"},
 		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "127.0.0.1:9000" }), "replication_targets[1].s3.endpoint: "},
 		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "ftp://h" }), "replication_targets[1].s3.endpoint: "},
 		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "http://id:secret@h" }), "replication_targets[1].s3.endpoint: credentials do not belong here"},
@@ -52,6 +62,36 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "secret@") {
 			t.Errorf("the secret is in the message: %v", err)
+		}
+	}
+}
+
+// TestSamePlace: targets that would take each other for another writer, or each other's chunks for
+// manifests, are refused; those that only share a bucket are not.
+func TestSamePlace(t *testing.T) {
+	s3 := func(endpoint, chunks, manifests, prefix string) chunkstore.TargetConfig {
+		return chunkstore.TargetConfig{S3: &chunkstore.S3Config{Region: "r", Endpoint: endpoint, ChunkBucket: chunks, ManifestBucket: manifests, Prefix: prefix}}
+	}
+	one := func(bucket, prefix string) chunkstore.TargetConfig {
+		return chunkstore.TargetConfig{S3: &chunkstore.S3Config{Region: "r", Endpoint: "http://h", Bucket: bucket, Prefix: prefix}}
+	}
+	for _, c := range []struct {
+		a, b chunkstore.TargetConfig
+		want string
+	}{
+		{s3("http://h", "c", "m", ""), s3("http://h", "c", "m", ""), "is the same place"},
+		{s3("http://h", "c", "m", "p"), s3("http://H/", "c2", "m", "p/"), "is the same place"},
+		{one("b", ""), s3("http://h", "b", "b", ""), "is the same place"},
+		{s3("http://h", "c", "m", ""), s3("http://h", "c2", "c", ""), "keeps its manifests where replication_targets[0] has its chunks"},
+		{s3("http://h", "c", "m", ""), s3("http://h", "m", "m2", ""), "keeps its chunks where replication_targets[0] has its manifests"},
+		{one("b", ""), one("b", "p"), ""},
+		{one("b", "p"), one("b", "pp"), ""},
+		{s3("http://h", "c", "m", ""), s3("http://h", "c", "m2", ""), ""},
+		{s3("http://h", "c", "m", ""), s3("http://other", "c", "m", ""), ""},
+	} {
+		_, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{c.a, c.b}, chunkstore.Options{})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), "replication_targets[1]: "+c.want) {
+			t.Errorf("%+v and %+v: %v, want %q", *c.a.S3, *c.b.S3, err, c.want)
 		}
 	}
 }

@@ -236,17 +236,13 @@ func locateS3(rest string) (*Locator, error) {
 	if len(part) < 2 || part[0] == "" || part[1] == "" || key == "" {
 		return nil, fmt.Errorf("manifest %q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", l)
 	}
-	config := chunkstore.S3Config{Region: part[1], ChunkBucket: part[0], ManifestBucket: part[0], DomainAddressing: true}
+	config := chunkstore.S3Config{Region: part[1], DomainAddressing: true}
 	if len(part) == 3 {
 		config.Endpoint, config.DomainAddressing = s3Endpoint(part[2])
 	}
 	// Opened at the first use: a Locator that is never used costs nothing.
 	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
-		store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &config}}, chunkstore.Options{})
-		if err != nil {
-			return nil, err
-		}
-		return store.Targets[0].Manifests, nil
+		return chunkstore.NewS3Bucket(config, part[0], chunkstore.Options{})
 	})
 	l.buckets = func() ([]chunkstore.Bucket, string, error) {
 		bucket, err := open()

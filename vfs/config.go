@@ -191,6 +191,9 @@ func (c *Config) read(value any) error {
 		"upload_concurrency":                   integer(&c.UploadConcurrency, 1, 1024),
 		"patrol_days":                          integer(&c.PatrolDays, 0, 36500),
 	})
+	if err == nil {
+		err = chunkstore.ValidateTargets("replication_targets", c.Targets)
+	}
 	c.ManifestInterval = time.Duration(intervalMS) * time.Millisecond
 	c.SnapshotReadDeadline = time.Duration(deadlineMS) * time.Millisecond
 	return err
@@ -228,6 +231,8 @@ func (c *Config) readTarget(at string, value any) error {
 		err = readObject(at, kind.value, fields{
 			"region":                   text(&s3.Region),
 			"endpoint":                 text(&s3.Endpoint),
+			"bucket":                   text(&s3.Bucket),
+			"prefix":                   text(&s3.Prefix),
 			"chunk_bucket":             text(&s3.ChunkBucket),
 			"manifest_bucket":          text(&s3.ManifestBucket),
 			"domain_addressing":        boolean(&s3.DomainAddressing),

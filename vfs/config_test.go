@@ -39,6 +39,7 @@ const everyKey = `{
 	"replication_targets": [
 		{"s3": {"region": "minio", "endpoint": "http://127.0.0.1:7777", "chunk_bucket": "chunks",
 			"manifest_bucket": "manifests", "domain_addressing": false, "create_buckets_on_demand": true}},
+		{"s3": {"region": "us-east-2", "bucket": "b", "prefix": "app/"}},
 		{"dir": {"path": "/srv/store"}},
 		{"local": {"directory": "/tmp/verneuil-cache/", "num_shards": 128, "capacity": 10000}},
 		{"read_only": {"directory": "/srv/cache", "num_shards": 4}}
@@ -61,6 +62,7 @@ func TestParseConfigEveryKey(t *testing.T) {
 		Targets: []chunkstore.TargetConfig{
 			{S3: &chunkstore.S3Config{Region: "minio", Endpoint: "http://127.0.0.1:7777", ChunkBucket: "chunks",
 				ManifestBucket: "manifests", CreateBucketsOnDemand: true}},
+			{S3: &chunkstore.S3Config{Region: "us-east-2", Bucket: "b", Prefix: "app/"}},
 			{Dir: &chunkstore.DirConfig{Path: "/srv/store"}},
 			{Local: &chunkstore.LocalConfig{Directory: "/tmp/verneuil-cache", NumShards: 128, Capacity: 10000}},
 			{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: "/srv/cache", NumShards: 4}},
@@ -184,6 +186,8 @@ func TestParseConfigErrors(t *testing.T) {
 		{`{"replication_targets": [{"dir": null}]}`, "replication_targets[0].dir"},
 		{`{"replication_targets": [{"s3": {"region":"r","chunk_bucket":"c","manifest_bucket":"m","endpoint":"http://h?token=x"}}]}`, "replication_targets[0].s3.endpoint: want http://HOST"},
 		{`{"replication_targets": [{"s3": {}}]}`, "replication_targets[0].s3"},
+		{`{"replication_targets": [{"s3": ` + s3 + `, "bucket": "b"}}]}`, "replication_targets[0].s3.bucket: excludes"},
+		{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a/"}}]}`, "replication_targets[1]: is the same place as replication_targets[0]"},
 		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": -1}}]}`, "replication_targets[0].local.num_shards: -1"},
 		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": 1, "capacity": 0}}]}`, "replication_targets[0].local.capacity: 0"},
 	} {

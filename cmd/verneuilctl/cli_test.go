@@ -139,6 +139,23 @@ func minioSite(t *testing.T) *site {
 	return s
 }
 
+// oneBucketSite has a minioSite's target in one bucket, under a prefix.
+func oneBucketSite(t *testing.T) *site {
+	s := minioSite(t)
+	s.inBucket("shared", "app/one")
+	return s
+}
+
+// inBucket moves a minioSite's target to that bucket and prefix.
+func (s *site) inBucket(bucket, prefix string) {
+	s.t.Helper()
+	s3 := s.target["s3"].(map[string]any)
+	delete(s3, "chunk_bucket")
+	delete(s3, "manifest_bucket")
+	s3["bucket"], s3["prefix"] = bucket, prefix
+	s.configure(nil)
+}
+
 func emptySite(t *testing.T) *site {
 	t.Helper()
 	// The test's environment must not decide what happens.

@@ -9,20 +9,23 @@ import (
 	"verneuil/chunkstore/miniotest"
 )
 
-// TestVersions goes back in time on both kinds of target.
+// TestVersions goes back in time on both kinds of target, and in one bucket.
 func TestVersions(t *testing.T) {
-	for name, make := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": versionedSite} {
+	for name, make := range map[string]func(*testing.T) *site{
+		"dir": dirSite, "minio": versioned(minioSite, "manifests"), "one bucket": versioned(oneBucketSite, "shared"),
+	} {
 		t.Run(name, func(t *testing.T) { testVersions(t, make(t)) })
 	}
 }
 
-// versionedSite is a minioSite whose manifest bucket has versioning.
-func versionedSite(t *testing.T) *site {
-	s := minioSite(t)
-	must(t, "-c", s.config(), "sync", s.database("makes-the-buckets.db", 1))
-	target := s.target["s3"].(map[string]any)
-	miniotest.EnableVersioning(t, target["endpoint"].(string), target["manifest_bucket"].(string))
-	return s
+// versioned returns a maker of sites whose bucket of manifests, so called, has versioning.
+func versioned(make func(*testing.T) *site, bucket string) func(*testing.T) *site {
+	return func(t *testing.T) *site {
+		s := make(t)
+		must(t, "-c", s.config(), "sync", s.database("makes-the-buckets.db", 1))
+		miniotest.EnableVersioning(t, s.target["s3"].(map[string]any)["endpoint"].(string), bucket)
+		return s
+	}
 }
 
 func testVersions(t *testing.T, s *site) {

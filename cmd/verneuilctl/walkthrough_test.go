@@ -13,9 +13,9 @@ import (
 )
 
 // TestWalkthrough performs the walkthrough command for command, with the sqlite3
-// shell, on both kinds of target.
+// shell, on both kinds of target, and in one bucket.
 func TestWalkthrough(t *testing.T) {
-	for name, make := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
+	for name, make := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite, "one bucket": oneBucketSite} {
 		t.Run(name, func(t *testing.T) { walkthrough(t, make(t)) })
 	}
 }
