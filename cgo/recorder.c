@@ -5,7 +5,9 @@
 **
 ** Files that are never recorded (journals, temporary and in-memory files, nolock
 ** and immutable databases, everything while nothing is configured) are the base
-** VFS's own: no wrapper stands before them.
+** VFS's own. What is recorded is the base's own, too: its sqlite3_file stays where the
+** base has made it, and only its pMethods points to a table of ours, with our state behind
+** it, until the file is closed. So a file may be hooked after it was opened, and let go.
 **
 ** When a transaction ends:
 **
@@ -60,9 +62,9 @@ typedef struct Perf {
 
 typedef struct RecorderFile RecorderFile;
 struct RecorderFile {
-  sqlite3_file base;
-  sqlite3_io_methods methods;    /* ours where the base has one */
-  sqlite3_file *pReal;           /* lies behind this struct */
+  sqlite3_io_methods methods;    /* ours where the base has one; pFile->pMethods points here */
+  const sqlite3_io_methods *pBase; /* what it pointed to before */
+  sqlite3_file *pFile;           /* the base's, as it has made it */
   Spool *pSpool;                 /* NULL: forwarded, not recorded */
   Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
   int isWal;                     /* the -wal file, not the database */
@@ -88,8 +90,18 @@ static char *zProblem;           /* why a database was last opened without repli
 static RecorderFile *pFiles;
 static Perf aClosed[OP_N];       /* sums of the files that were closed */
 
-#define FILE_OF(p) ((RecorderFile *)(p))
-#define REAL(p) (FILE_OF(p)->pReal)
+static int recorderClose(sqlite3_file *);
+
+/* A file's recorder: its method table is where that begins. Somebody who has put another table
+** before ours, as we did, calls ours: then it is looked for. */
+static RecorderFile *fileOf(sqlite3_file *pFile) {
+  if (__builtin_expect(pFile->pMethods->xClose == recorderClose, 1)) return (RecorderFile *)pFile->pMethods;
+  pthread_mutex_lock(&mu);
+  RecorderFile *p = pFiles;
+  while (p && p->pFile != pFile) p = p->pNext;
+  pthread_mutex_unlock(&mu);
+  return p;
+}
 
 static uint64_t now(void) {
   struct timespec t;
@@ -101,14 +113,14 @@ static uint64_t now(void) {
 ** increment and one test on the way of every call. */
 #define FORWARD(p, op, rc, call)                      \
   do {                                                \
-    Perf *pPerf = &FILE_OF(p)->aPerf[op];             \
+    Perf *pPerf = &(p)->aPerf[op];                      \
     uint64_t nBefore = PERF_GET(pPerf->n);            \
     PERF_ADD(pPerf->n, 1);                            \
     if (nBefore % PERF_SAMPLE) {                      \
-      rc = REAL(p)->pMethods->call;                   \
+      rc = (p)->pBase->call;                          \
     } else {                                          \
       uint64_t t0 = now();                            \
-      rc = REAL(p)->pMethods->call;                   \
+      rc = (p)->pBase->call;                          \
       PERF_ADD(pPerf->ns, now() - t0);                \
       PERF_ADD(pPerf->nTimed, 1);                     \
     }                                                 \
@@ -150,11 +162,11 @@ static void lookBefore(RecorderFile *p) {
   unsigned char a[4];
   sqlite3_int64 size;
   if (p->size < 0) {
-    p->sizeUncertain = REAL(p)->pMethods->xFileSize(REAL(p), &size) != SQLITE_OK;
+    p->sizeUncertain = p->pBase->xFileSize(p->pFile, &size) != SQLITE_OK;
     if (!p->sizeUncertain) p->size = size;
   }
   if (p->version) return;
-  if (p->size >= 28 && REAL(p)->pMethods->xRead(REAL(p), a, 4, 24) == SQLITE_OK) p->version = versionOf(a);
+  if (p->size >= 28 && p->pBase->xRead(p->pFile, a, 4, 24) == SQLITE_OK) p->version = versionOf(a);
   else p->version = (uint64_t)1 << 32; /* an empty file: as if the counter were 0 */
 }
 
@@ -226,7 +238,7 @@ static int flush(Spool *p) {
 static void endTransaction(RecorderFile *p) {
   sqlite3_int64 size;
   if (!p->txn.active) return;
-  if (p->sizeUncertain && REAL(p)->pMethods->xFileSize(REAL(p), &size) != SQLITE_OK) {
+  if (p->sizeUncertain && p->pBase->xFileSize(p->pFile, &size) != SQLITE_OK) {
     size = -1; /* a size that is not known must not be recorded as if it were */
     spoolFailed(p->pSpool, &p->txn);
   }
@@ -255,12 +267,13 @@ static int journalIsHot(RecorderFile *p) {
 /* ---- io methods, in the order of sqlite3_io_methods ---- */
 
 static int recorderClose(sqlite3_file *pFile) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
   endTransaction(p);
   if (p->flushOnClose && p->pSpool) flush(p->pSpool);
   if (p->isWal && p->pSpool) atomic_fetch_sub(&p->pSpool->nWal, 1);
-  FORWARD(p, OP_CLOSE, rc, xClose(REAL(p)));
+  pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
+  FORWARD(p, OP_CLOSE, rc, xClose(pFile));
   pthread_mutex_lock(&mu);
   *p->ppPrev = p->pNext;
   if (p->pNext) p->pNext->ppPrev = p->ppPrev;
@@ -268,13 +281,14 @@ static int recorderClose(sqlite3_file *pFile) {
   pthread_mutex_unlock(&mu);
   if (p->pSpool && !p->isWal) countHandle(p->pSpool, -1);
   if (p->pSpool) spoolRelease(p->pSpool);
+  free(p);
   return rc;
 }
 
 static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iOfst) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(p, OP_READ, rc, xRead(REAL(p), pBuf, n, iOfst));
+  FORWARD(p, OP_READ, rc, xRead(pFile, pBuf, n, iOfst));
   if (rc == SQLITE_OK && iOfst <= 24 && p->pSpool && !p->isWal && !p->txn.active) {
     const unsigned char *a = counterIn(pBuf, n, iOfst);
     if (a) sawVersion(p, versionOf(a));
@@ -296,7 +310,7 @@ static int hasIndex(const Spool *pSpool) {
 static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfst) {
   int rc, isHeader = iOfst == 0 && n >= 32;
   if (isHeader) walBeforeReset(p->pSpool, pBuf);
-  FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
+  FORWARD(p, OP_WRITE, rc, xWrite(p->pFile, pBuf, n, iOfst));
   if (isHeader) walAfterReset(p->pSpool, pBuf);
   walWrote(p->pSpool, pBuf, n, iOfst);
   if (rc != SQLITE_OK && !hasIndex(p->pSpool)) walFailed(p->pSpool);
@@ -304,10 +318,10 @@ static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfs
 }
 
 static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_int64 iOfst) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   if (p->isWal && p->pSpool) return writeWal(p, pBuf, n, iOfst);
   int rec = recording(p), rc;
-  FORWARD(p, OP_WRITE, rc, xWrite(REAL(p), pBuf, n, iOfst));
+  FORWARD(p, OP_WRITE, rc, xWrite(pFile, pBuf, n, iOfst));
   if (!rec) return rc;
   const unsigned char *a = counterIn(pBuf, n, iOfst);
   if (a) p->version = versionOf(a);
@@ -319,17 +333,17 @@ static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_i
 }
 
 static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rec = recording(p), rc, endsWal = p->isWal && p->pSpool && size == 0;
   if (endsWal) walBeforeReset(p->pSpool, 0);
-  FORWARD(p, OP_TRUNCATE, rc, xTruncate(REAL(p), size));
+  FORWARD(p, OP_TRUNCATE, rc, xTruncate(pFile, size));
   if (endsWal) walAfterReset(p->pSpool, 0);
   if (!rec) return rc;
   /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): what is cut off is what counts */
   if (rc != SQLITE_OK) failed(p);
   if (p->chunked || rc != SQLITE_OK) {
     sqlite3_int64 actual;
-    if (REAL(p)->pMethods->xFileSize(REAL(p), &actual) == SQLITE_OK) size = actual;
+    if (p->pBase->xFileSize(p->pFile, &actual) == SQLITE_OK) size = actual;
   }
   p->size = size;
   spoolTruncate(p->pSpool, &p->txn, size);
@@ -337,31 +351,31 @@ static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
 }
 
 static int recorderSync(sqlite3_file *pFile, int flags) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(p, OP_SYNC, rc, xSync(REAL(p), flags));
+  FORWARD(p, OP_SYNC, rc, xSync(pFile, flags));
   if (rc != SQLITE_OK && p->isWal && p->pSpool && !hasIndex(p->pSpool)) walFailed(p->pSpool);
   return rc;
 }
 
 static int recorderFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(p, OP_FILESIZE, rc, xFileSize(REAL(p), pSize));
+  FORWARD(p, OP_FILESIZE, rc, xFileSize(pFile, pSize));
   if (rc == SQLITE_OK && !p->txn.active && p->eLock >= SQLITE_LOCK_SHARED) p->size = *pSize;
   return rc;
 }
 
 static int recorderLock(sqlite3_file *pFile, int eLock) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(p, OP_LOCK, rc, xLock(REAL(p), eLock));
+  FORWARD(p, OP_LOCK, rc, xLock(pFile, eLock));
   if (rc == SQLITE_OK) p->eLock = eLock;
   return rc;
 }
 
 static int recorderUnlock(sqlite3_file *pFile, int eLock) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
   if (eLock < SQLITE_LOCK_RESERVED && p->txn.active) {
     if (journalIsHot(p)) failed(p);
@@ -376,20 +390,21 @@ static int recorderUnlock(sqlite3_file *pFile, int eLock) {
     p->pHeld = 0;
   }
   p->eLock = eLock;
-  FORWARD(p, OP_UNLOCK, rc, xUnlock(REAL(p), eLock));
+  FORWARD(p, OP_UNLOCK, rc, xUnlock(pFile, eLock));
   return rc;
 }
 
 static int recorderCheckReservedLock(sqlite3_file *pFile, int *pRes) {
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(pFile, OP_CHECKRESERVED, rc, xCheckReservedLock(REAL(pFile), pRes));
+  FORWARD(p, OP_CHECKRESERVED, rc, xCheckReservedLock(pFile, pRes));
   return rc;
 }
 
 /* Does the path name another file by now, or none? */
 static int hasMoved(RecorderFile *p) {
   int moved = 0;
-  REAL(p)->pMethods->xFileControl(REAL(p), SQLITE_FCNTL_HAS_MOVED, &moved);
+  p->pBase->xFileControl(p->pFile, SQLITE_FCNTL_HAS_MOVED, &moved);
   return moved;
 }
 
@@ -420,14 +435,14 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
 }
 
 static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
   if (op == SQLITE_FCNTL_PRAGMA && !p->isWal) {
     char **azArg = pArg;
     if (!sqlite3_stricmp(azArg[1], "verneuil_flush_replication_data")) return pragmaFlush(p, azArg);
   }
   if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
-  FORWARD(p, OP_FILECONTROL, rc, xFileControl(REAL(p), op, pArg));
+  FORWARD(p, OP_FILECONTROL, rc, xFileControl(pFile, op, pArg));
   if (op == SQLITE_FCNTL_VFSNAME && rc == SQLITE_OK) {
     char **pz = pArg;
     *pz = sqlite3_mprintf("verneuil/%z", *pz);
@@ -447,49 +462,51 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   return rc;
 }
 
-static int recorderSectorSize(sqlite3_file *pFile) { return REAL(pFile)->pMethods->xSectorSize(REAL(pFile)); }
+static int recorderSectorSize(sqlite3_file *pFile) { return fileOf(pFile)->pBase->xSectorSize(pFile); }
 
 static int recorderDeviceCharacteristics(sqlite3_file *pFile) {
-  return REAL(pFile)->pMethods->xDeviceCharacteristics(REAL(pFile));
+  return fileOf(pFile)->pBase->xDeviceCharacteristics(pFile);
 }
 
 static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int isWrite, void volatile **pp) {
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(pFile, OP_SHMMAP, rc, xShmMap(REAL(pFile), iRegion, szRegion, isWrite, pp));
-  if (iRegion == 0) FILE_OF(pFile)->pIndex = rc == SQLITE_OK ? *pp : 0;
+  FORWARD(p, OP_SHMMAP, rc, xShmMap(pFile, iRegion, szRegion, isWrite, pp));
+  if (iRegion == 0) p->pIndex = rc == SQLITE_OK ? *pp : 0;
   return rc;
 }
 
 static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   int rc;
   if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) &&
       walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
     validate(p);
-  FORWARD(pFile, OP_SHMLOCK, rc, xShmLock(REAL(pFile), iFirst, n, flags));
+  FORWARD(p, OP_SHMLOCK, rc, xShmLock(pFile, iFirst, n, flags));
   if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     walNote(p->pSpool, p->pIndex);
   return rc;
 }
 
-static void recorderShmBarrier(sqlite3_file *pFile) { REAL(pFile)->pMethods->xShmBarrier(REAL(pFile)); }
+static void recorderShmBarrier(sqlite3_file *pFile) { fileOf(pFile)->pBase->xShmBarrier(pFile); }
 
 static int recorderShmUnmap(sqlite3_file *pFile, int deleteFlag) {
-  RecorderFile *p = FILE_OF(pFile);
+  RecorderFile *p = fileOf(pFile);
   /* the last connection, which deletes the WAL next: it holds the database EXCLUSIVE */
   if (deleteFlag && p->pSpool && p->pIndex) walNote(p->pSpool, p->pIndex);
   p->pIndex = 0;
-  return REAL(pFile)->pMethods->xShmUnmap(REAL(pFile), deleteFlag);
+  return p->pBase->xShmUnmap(pFile, deleteFlag);
 }
 
 static int recorderFetch(sqlite3_file *pFile, sqlite3_int64 iOfst, int n, void **pp) {
+  RecorderFile *p = fileOf(pFile);
   int rc;
-  FORWARD(pFile, OP_FETCH, rc, xFetch(REAL(pFile), iOfst, n, pp));
+  FORWARD(p, OP_FETCH, rc, xFetch(pFile, iOfst, n, pp));
   return rc;
 }
 
 static int recorderUnfetch(sqlite3_file *pFile, sqlite3_int64 iOfst, void *pPage) {
-  return REAL(pFile)->pMethods->xUnfetch(REAL(pFile), iOfst, pPage);
+  return fileOf(pFile)->pBase->xUnfetch(pFile, iOfst, pPage);
 }
 
 static const sqlite3_io_methods recorderMethods = {
@@ -564,7 +581,7 @@ static Spool *attach(RecorderFile *p, const char *zPath) {
 
 /* Offer exactly what the base's file offers: nolock has no xShm methods, say. */
 static void offerMethods(RecorderFile *p) {
-  const sqlite3_io_methods *pBase = REAL(p)->pMethods;
+  const sqlite3_io_methods *pBase = p->pBase;
   p->methods = recorderMethods;
   if (pBase->iVersion < p->methods.iVersion) p->methods.iVersion = pBase->iVersion;
   if (!pBase->xSectorSize) p->methods.xSectorSize = 0;
@@ -578,7 +595,6 @@ static void offerMethods(RecorderFile *p) {
     p->methods.xFetch = 0;
     p->methods.xUnfetch = 0;
   }
-  p->base.pMethods = &p->methods;
 }
 
 /* The spool of the database that a WAL of this name belongs to, if it is open here.
@@ -614,25 +630,22 @@ static int uriSays(const char *zName, int flags, const char *zParameter) {
   return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
 }
 
-static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
-  RecorderFile *p = FILE_OF(pFile);
-  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY);
-  Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
-  (void)pVfs;
-  if ((!isMain || !configured() || uriSays(zName, flags, "nolock") || uriSays(zName, flags, "immutable")) && !pSpool)
-    return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
-  memset(p, 0, sizeof *p);
-  p->pReal = (sqlite3_file *)&p[1];
+/* Puts our methods before the base's: pFile is a database or, isWal, a WAL that the base has
+** opened. The base's structure stays where it is. NULL without memory. */
+static RecorderFile *hook(sqlite3_file *pFile, const char *zName, int isWal) {
+  RecorderFile *p = calloc(1, sizeof *p);
+  if (!p) return 0;
+  p->pFile = pFile;
+  p->pBase = pFile->pMethods;
   p->size = -1;
-  p->isWal = !isMain;
+  p->isWal = isWal;
   p->zName = zName;
-  int rc = verneuilBase->xOpen(verneuilBase, zName, p->pReal, flags, pOutFlags);
-  if (!p->pReal->pMethods) {
-    if (pSpool) spoolRelease(pSpool);
-    return rc;
-  }
-  offerMethods(p); /* also after an error: SQLite closes what has methods */
-  if (isMain && rc == SQLITE_OK && settings.replicate) pSpool = attach(p, zName);
+  offerMethods(p);
+  return p;
+}
+
+/* From here on the file's methods are ours; pSpool is NULL, or a reference that p takes. */
+static void useHook(RecorderFile *p, Spool *pSpool) {
   p->pSpool = pSpool;
   if (p->isWal && !atomic_fetch_add(&pSpool->nWal, 1)) pSpool->walPage = pSpool->walFrames = 0; /* of an earlier WAL */
   pthread_mutex_lock(&mu);
@@ -641,7 +654,30 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   if (pFiles) pFiles->ppPrev = &p->pNext;
   pFiles = p;
   pthread_mutex_unlock(&mu);
-  if (isMain && pSpool) countHandle(pSpool, 1);
+  p->pFile->pMethods = &p->methods;
+  if (!p->isWal && pSpool) countHandle(pSpool, 1);
+}
+
+static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY) && configured() &&
+               !uriSays(zName, flags, "nolock") && !uriSays(zName, flags, "immutable");
+  (void)pVfs;
+  int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
+  if (rc != SQLITE_OK || !pFile->pMethods) return rc;
+  Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
+  if (!isMain && !pSpool) return rc;
+  RecorderFile *p = hook(pFile, zName, !isMain);
+  if (p && isMain && settings.replicate) pSpool = attach(p, zName);
+  if (p) {
+    useHook(p, pSpool);
+  } else if (isMain) {
+    problem(zName, 0);
+  } else { /* frames must not be written unseen */
+    spoolRelease(pSpool);
+    pFile->pMethods->xClose(pFile);
+    pFile->pMethods = 0;
+    rc = SQLITE_NOMEM;
+  }
   return rc;
 }
 
@@ -734,7 +770,7 @@ int recorderRegister(int makeDefault) {
     if (p->iVersion >= 3 && !verneuilBase->xGetSystemCall) p->xGetSystemCall = 0;
     if (p->iVersion >= 3 && !verneuilBase->xNextSystemCall) p->xNextSystemCall = 0;
     p->mxPathname = verneuilBase->mxPathname;
-    p->szOsFile = (int)sizeof(RecorderFile) + verneuilBase->szOsFile;
+    p->szOsFile = verneuilBase->szOsFile;
   }
   return sqlite3_vfs_register(p, makeDefault);
 }
