@@ -133,10 +133,11 @@ func goValidate(dir *C.char) (ok C.int) {
 }
 
 //export goStatus
-func goStatus(problem *C.char) (status *C.char) {
+func goStatus(problem, list *C.char) (status *C.char) {
 	defer guard("status")
 	defer C.free(unsafe.Pointer(problem))
-	return C.CString(string(vfs.Process().Status(C.GoString(problem))))
+	defer C.free(unsafe.Pointer(list))
+	return C.CString(string(vfs.Process().Status(C.GoString(problem), C.GoString(list))))
 }
 
 //export goExit

@@ -3,6 +3,7 @@
 */
 #include "verneuil.h"
 #include "goexports.h"
+#include "log.h"
 #include "recorder.h"
 #include "threads.h"
 SQLITE_EXTENSION_INIT3
@@ -11,14 +12,18 @@ SQLITE_EXTENSION_INIT3
 
 static const char zVersion[] = "verneuil-go 0.1.0";
 
+/* A malloc'd copy of what is sqlite3_malloc'd, in its place. */
+static char *forGo(char *z) {
+  char *zCopy = z ? strdup(z) : 0;
+  sqlite3_free(z);
+  return zCopy;
+}
+
 /* What Go says; NULL if it does not answer. */
 static char *askGo(void) {
-  char *zProblem = recorderProblem();
-  char *zCopy = zProblem ? strdup(zProblem) : 0;
   int was = threadsImpatient(1);
-  char *z = goStatus(zCopy);
+  char *z = goStatus(forGo(recorderProblem()), forGo(notReplicatedList()));
   threadsImpatient(was);
-  sqlite3_free(zProblem);
   return z;
 }
 
@@ -36,10 +41,14 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   if (!z && verneuilForked())
     z = sqlite3_mprintf("forked from a process that replicates, which sends what this one commits");
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
-  for (char *p = z; p && *p; p++)
-    if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '\'';
-  sqlite3_result_text(ctx, sqlite3_mprintf("{\"state\":\"%s\"}", z ? z : ""), -1, sqlite3_free);
+  char *zState = z ? verneuilQuote(z) : 0;
   sqlite3_free(z);
+  char *zList = notReplicatedList();
+  z = sqlite3_mprintf("{\"state\":%s,\"not_replicated\":%s}", zState ? zState : "null", zList ? zList : "[]");
+  free(zState);
+  sqlite3_free(zList);
+  if (z) sqlite3_result_text(ctx, z, -1, sqlite3_free);
+  else sqlite3_result_error_nomem(ctx);
 }
 
 /* Counts of the writer VFS's methods; times are sampled. */

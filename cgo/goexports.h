@@ -16,7 +16,7 @@ extern void goConfigure(VerneuilSettings *p);
 /* Under VERNEUIL_VALIDATE, with the write lock still held: mirror == database? */
 extern int goValidate(char *zSpool);
 
-/* These free the string that they are given, and may be given up (threads.h). */
+/* These free the strings that they are given, and may be given up (threads.h). */
 
 /* The first handle was opened of a database whose spool is zSpool: see that somebody
 ** replicates it. */
@@ -29,8 +29,8 @@ extern void goClosed(char *zSpool);
 extern int goFlush(char *zSpool, int ms);
 
 /* verneuil_status(), as JSON; malloc'd. zProblem: why databases were opened without
-** replication, or NULL. */
-extern char *goStatus(char *zProblem);
+** replication, or NULL; zList: which are not, as notReplicatedList() has it, or NULL. */
+extern char *goStatus(char *zProblem, char *zList);
 
 /* The process ends: give unsent data at most ms milliseconds. */
 extern void goExit(int ms);

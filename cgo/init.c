@@ -6,16 +6,10 @@
 SQLITE_EXTENSION_INIT1
 #include "recorder.h"
 #include "snapshot.h"
-#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <time.h>
-#include <unistd.h>
 
 /* sqlite3_vfs_register and friends have been there much longer; this is the
 ** version that the README names, and the oldest that is tested. */
@@ -25,52 +19,6 @@ SQLITE_EXTENSION_INIT1
 #define CONFIG_BYTES_MAX (1 << 20)
 
 sqlite3_vfs *verneuilBase;
-
-static int logLevel(void) {
-  static const char *const azLevel[] = {"off", "error", "warn", "info", "debug"};
-  const char *z = getenv("VERNEUIL_LOG");
-  if (!z || !*z) z = getenv("RUST_LOG");
-  for (int i = 0; z && i < 5; i++)
-    if (!strcasecmp(z, azLevel[i])) return i;
-  return VERNEUIL_ERROR;
-}
-
-/* Writes to stderr, on a thread of the host's. It may be a pipe that nobody reads, or a file
-** as long as files may be: then the host, which has not written, gets no signal for it. */
-static void writeLog(const char *z) {
-  static const int aRaised[] = {SIGPIPE, SIGXFSZ};
-  static const struct timespec now = {0, 0};
-  sigset_t raised, before, old;
-  int rc = errno;
-  sigemptyset(&raised);
-  for (int i = 0; i < 2; i++) sigaddset(&raised, aRaised[i]);
-  sigpending(&before);
-  pthread_sigmask(SIG_BLOCK, &raised, &old);
-  ssize_t n = write(STDERR_FILENO, z, strlen(z));
-  (void)n;
-  for (int i = 0; i < 2; i++)
-    if (sigismember(&before, aRaised[i])) sigdelset(&raised, aRaised[i]);
-  while (sigtimedwait(&raised, 0, &now) > 0) continue;
-  pthread_sigmask(SIG_SETMASK, &old, 0);
-  errno = rc;
-}
-
-void verneuilLog(int level, const char *zFormat, ...) {
-  static const char *const azName[] = {"", "ERROR", "WARN", "INFO", "DEBUG"};
-  if (level > logLevel()) return;
-  va_list ap;
-  va_start(ap, zFormat);
-  char *z = sqlite3_vmprintf(zFormat, ap);
-  va_end(ap);
-  for (char *p = z; p && *p; p++) { /* names are anybody's: the message is one line, and ends where its quote does */
-    if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
-    if (*p == '"') *p = '\'';
-  }
-  char *zLine = sqlite3_mprintf("verneuil: level=%s msg=\"%s\"\n", azName[level], z ? z : "out of memory");
-  if (zLine) writeLog(zLine);
-  sqlite3_free(zLine);
-  sqlite3_free(z);
-}
 
 /* The text of VERNEUIL_CONFIG, of the file that it names after an '@', or NULL.
 ** What is wrong with it, Go says when the first database is opened. */

@@ -27,6 +27,7 @@
 #include "recorder.h"
 #include "children.h"
 #include "goexports.h"
+#include "log.h"
 #include "spool_wal.h"
 #include "threads.h"
 SQLITE_EXTENSION_INIT3
@@ -557,7 +558,7 @@ char *recorderProblem(void) {
 }
 
 static void problem(const char *zPath, char *zErr) {
-  verneuilLog(VERNEUIL_ERROR, "%s: opened without replication: %s", zPath, zErr ? zErr : "out of memory");
+  notReplicated(zPath, zErr ? zErr : "out of memory");
   pthread_mutex_lock(&mu);
   sqlite3_free(zProblem);
   zProblem = zErr;
@@ -575,7 +576,8 @@ static Spool *attach(RecorderFile *p, const char *zPath) {
   }
   if (hasMoved(p)) return 0;
   Spool *pSpool = spoolAttach(zPath, &id, &zErr);
-  if (!pSpool) problem(zPath, zErr);
+  if (pSpool) isReplicated(zPath);
+  else problem(zPath, zErr);
   return pSpool;
 }
 

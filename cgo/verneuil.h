@@ -29,13 +29,15 @@ int verneuilForked(void);
 ** forked children too. Costs no system call but the first time. */
 sqlite3_uint64 verneuilToken(void);
 
-/* ---- init.c: settings, registration, log ---- */
+/* ---- log.c ---- */
 
 enum { VERNEUIL_ERROR = 1, VERNEUIL_WARN, VERNEUIL_INFO, VERNEUIL_DEBUG };
 
-/* One line to stderr, if VERNEUIL_LOG (or RUST_LOG) asks for that level. */
+/* One line to stderr, if VERNEUIL_LOG (or RUST_LOG) asks for that level; else from warn on. */
 void verneuilLog(int level, const char *zFormat, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* ---- init.c: settings, registration ---- */
 
 /* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered. */
 extern sqlite3_vfs *verneuilBase;

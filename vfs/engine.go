@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,7 +67,6 @@ type service struct {
 var Process = sync.OnceValue(func() *Engine {
 	log, err := NewLogger(LevelFromEnv(), hostStderr{})
 	if err != nil {
-		log, _ = NewLogger("error", hostStderr{})
 		log.Error("log level", "error", err)
 	}
 	cfg, err := ParseConfig(os.Getenv("VERNEUIL_CONFIG"))
@@ -473,24 +473,27 @@ func (e *Engine) problemLocked(opening string) string {
 }
 
 // Status returns verneuil_status()'s JSON object. opening is why the recorder has last
-// opened a database without replication, empty if it has not.
-func (e *Engine) Status(opening string) []byte {
+// opened a database without replication, empty if it has not; list is the JSON array of
+// the databases that are not replicated, with reasons, empty if there is no memory for it.
+func (e *Engine) Status(opening, list string) []byte {
 	type database struct {
 		Spool string `json:"spool"`
 		Error string `json:"error,omitempty"`
 		*replicate.Status
 	}
 	status := struct {
-		Program   string      `json:"program"`
-		Host      string      `json:"host"`
-		Spooling  string      `json:"replication_spooling_dir,omitempty"`
-		Error     string      `json:"error,omitempty"`
-		APICalls  int64       `json:"api_calls"`
-		Databases []database  `json:"databases"`
-		Replicas  any         `json:"replicas"`
-		Validated *validation `json:"validation,omitempty"`
-		Panics    []string    `json:"panics,omitempty"`
+		Program   string          `json:"program"`
+		Host      string          `json:"host"`
+		Spooling  string          `json:"replication_spooling_dir,omitempty"`
+		Error     string          `json:"error,omitempty"`
+		APICalls  int64           `json:"api_calls"`
+		Databases []database      `json:"databases"`
+		Not       json.RawMessage `json:"not_replicated"`
+		Replicas  any             `json:"replicas"`
+		Validated *validation     `json:"validation,omitempty"`
+		Panics    []string        `json:"panics,omitempty"`
 	}{Program: Program, Host: e.Host(), Spooling: e.cfg.ReplicationSpoolingDir, Databases: []database{}}
+	status.Not = json.RawMessage(cmp.Or(list, "[]"))
 	status.Replicas = replicate.Followers()
 	e.mu.Lock()
 	defer e.mu.Unlock()

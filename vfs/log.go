@@ -10,14 +10,14 @@ import (
 )
 
 // LevelFromEnv returns the log level that the environment asks for:
-// VERNEUIL_LOG, else RUST_LOG, else "error". RUST_LOG is shared with other
+// VERNEUIL_LOG, else RUST_LOG, else "warn". RUST_LOG is shared with other
 // programs and may hold a list such as "hyper=warn,info": of that, the entry for
 // verneuil or for everything counts.
 func LevelFromEnv() string {
 	if level := os.Getenv("VERNEUIL_LOG"); level != "" {
 		return level
 	}
-	level := "error"
+	level := "warn"
 	for entry := range strings.SplitSeq(os.Getenv("RUST_LOG"), ",") {
 		target, l, found := strings.Cut(strings.TrimSpace(entry), "=")
 		switch {
@@ -42,18 +42,39 @@ func (hostStderr) Write(b []byte) (int, error) {
 	}
 }
 
+// lines writes lines that say whose they are: a host's stderr is everybody's.
+type lines struct{ w io.Writer }
+
+// Write gets a line at a time from slog's handler, and passes it on in one piece.
+func (l lines) Write(b []byte) (int, error) {
+	if _, err := l.w.Write(append([]byte("verneuil: "), b...)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// inUTC has the C side's time, which asks for no time zone (cgo/log.c).
+func inUTC(groups []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey && len(groups) == 0 {
+		a.Value = slog.TimeValue(a.Value.Time().UTC())
+	}
+	return a
+}
+
 // NewLogger returns a logger that writes lines of text to w, from level on:
-// error, warn, info, debug, or off. Any other level is an error; the logger
-// returned with it is usable and logs errors. Loggers are safe for concurrent use.
+// error, warn (or empty), info, debug, or off. Any other level is an error; the logger
+// returned with it is usable and logs warnings. Loggers are safe for concurrent use. A line is
+//
+//	verneuil: time=2026-11-28T22:18:00.123Z level=WARN msg="what is said" key=value …
 func NewLogger(level string, w io.Writer) (*slog.Logger, error) {
-	options := &slog.HandlerOptions{Level: slog.LevelError}
+	options := &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: inUTC}
 	var err error
 	switch strings.ToLower(strings.TrimSpace(level)) {
 	case "off":
 		return slog.New(slog.DiscardHandler), nil
-	case "", "error":
-	case "warn", "warning":
-		options.Level = slog.LevelWarn
+	case "", "warn", "warning":
+	case "error":
+		options.Level = slog.LevelError
 	case "info":
 		options.Level = slog.LevelInfo
 	case "debug", "trace":
@@ -61,5 +82,5 @@ func NewLogger(level string, w io.Writer) (*slog.Logger, error) {
 	default:
 		err = fmt.Errorf("log level %q: want error, warn, info, debug or off", level)
 	}
-	return slog.New(slog.NewTextHandler(w, options)), err
+	return slog.New(slog.NewTextHandler(lines{w}, options)), err
 }

@@ -136,7 +136,7 @@ opens their replicas. The configuration is JSON, or @ and the path of a file wit
 	root.SetVersionTemplate("{{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringVarP(&g.config, "config", "c", "", "configuration, or @ and its file (default: $VERNEUIL_CONFIG)")
-	flags.StringVarP(&g.level, "log", "l", "", "error, warn, info, debug or off (default: $VERNEUIL_LOG, else error)")
+	flags.StringVarP(&g.level, "log", "l", "", "error, warn, info, debug or off (default: $VERNEUIL_LOG, else warn)")
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g), shellCommand(g),

@@ -175,7 +175,7 @@ var (
 	summary = regexp.MustCompile(`(?m)^(?:Summary: )?(\d+) errors out of (\d+) tests`)
 	passing = regexp.MustCompile(`(?m)^\.*([^\s.]\S*)\.\.\. Ok$`) // threads write dots before
 	failing = regexp.MustCompile(`(?m)^! (\S+) expected: |^!Failures on these tests:(.*)$`)
-	logLine = regexp.MustCompile(`time=\S+ level=[A-Z]+ msg=.*\n`) // of a child: between a case's name and its Ok
+	logLine = regexp.MustCompile(`(?:verneuil: )?time=\S+ level=[A-Z]+ msg=.*\n`) // of a child: between a case's name and its Ok
 	logged  = regexp.MustCompile(`level=ERROR msg=.*`)
 )
 

@@ -1,0 +1,158 @@
+/*
+** Which databases of this process are not replicated, and why: nobody is to believe of one that
+** it is. The list is bounded, as a host may open any number of databases.
+*/
+#define _GNU_SOURCE
+#include "log.h"
+SQLITE_EXTENSION_INIT3
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So many are named: at most 1.3 MB with paths and reasons of 4 KB, a tenth of that in practice. */
+#define UNREPLICATED_MOST 256
+#define TEXT_BYTES_MAX 4096
+
+typedef struct Unreplicated Unreplicated;
+struct Unreplicated {
+  Unreplicated *pNext;
+  char *zReason;                 /* lies behind the path */
+  char zPath[];
+};
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* all of the following */
+static Unreplicated *pFirst;
+static _Atomic int nEntry;
+static sqlite3_int64 nMore;      /* that were said when the list was full */
+
+/* Who is cancelled gives no mutex back, and a signal's handler may fork, which takes it. */
+typedef struct Held {
+  int cancelState;
+  sigset_t mask;
+} Held;
+
+static void lock(Held *p) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &p->cancelState);
+  pthread_sigmask(SIG_SETMASK, &all, &p->mask);
+  pthread_mutex_lock(&mu);
+}
+
+static void unlock(const Held *p) {
+  pthread_mutex_unlock(&mu);
+  pthread_sigmask(SIG_SETMASK, &p->mask, 0);
+  pthread_setcancelstate(p->cancelState, 0);
+}
+
+static int isDigit(char c) { return c >= '0' && c <= '9'; }
+
+/* Numbers differ each time: how much of something is left. */
+static int sameReason(const char *z1, const char *z2) {
+  for (;; z1++, z2++) {
+    while (isDigit(*z1)) z1++;
+    while (isDigit(*z2)) z2++;
+    if (*z1 != *z2) return 0;
+    if (!*z1) return 1;
+  }
+}
+
+static Unreplicated **findLocked(const char *zPath) {
+  Unreplicated **pp = &pFirst;
+  while (*pp && strncmp((*pp)->zPath, zPath, TEXT_BYTES_MAX - 1)) pp = &(*pp)->pNext;
+  return pp;
+}
+
+static Unreplicated *newEntry(const char *zPath, const char *zReason) {
+  size_t nPath = strnlen(zPath, TEXT_BYTES_MAX - 1), nReason = strnlen(zReason, TEXT_BYTES_MAX - 1);
+  Unreplicated *p = calloc(1, sizeof *p + nPath + nReason + 2);
+  if (!p) return 0;
+  memcpy(p->zPath, zPath, nPath);
+  p->zReason = memcpy(p->zPath + nPath + 1, zReason, nReason);
+  return p;
+}
+
+static void removeLocked(Unreplicated **pp) {
+  Unreplicated *p = *pp;
+  *pp = p->pNext;
+  nEntry--;
+  free(p);
+}
+
+/* Takes note. 0: it was said before. */
+static int note(const char *zPath, const char *zReason, int *pIsFull) {
+  Held held;
+  lock(&held);
+  Unreplicated **pp = findLocked(zPath);
+  int known = *pp && sameReason((*pp)->zReason, zReason);
+  *pIsFull = !*pp && nEntry >= UNREPLICATED_MOST;
+  if (*pIsFull) {
+    known = nMore++ > 0;
+  } else if (!known) {
+    if (*pp) removeLocked(pp);
+    Unreplicated *p = newEntry(zPath, zReason);
+    if (p) {
+      p->pNext = pFirst;
+      pFirst = p;
+      nEntry++;
+    }
+  }
+  unlock(&held);
+  return !known;
+}
+
+void notReplicatedAt(int level, const char *zPath, const char *zReason) {
+  int isFull;
+  if (!note(zPath, zReason, &isFull)) return;
+  if (isFull) verneuilLogOf(level, zPath, "not replicated, and there are too many of its kind to name more: %s", zReason);
+  else verneuilLogOf(level, zPath, "not replicated: %s", zReason);
+}
+
+void notReplicated(const char *zPath, const char *zReason) { notReplicatedAt(VERNEUIL_WARN, zPath, zReason); }
+
+void isReplicated(const char *zPath) {
+  if (!nEntry) return;
+  Held held;
+  lock(&held);
+  Unreplicated **pp = findLocked(zPath);
+  if (*pp) removeLocked(pp);
+  unlock(&held);
+}
+
+char *notReplicatedWhy(const char *zPath) {
+  if (!nEntry) return 0;
+  Held held;
+  lock(&held);
+  Unreplicated *p = *findLocked(zPath);
+  char *z = p ? sqlite3_mprintf("%s", p->zReason) : 0;
+  unlock(&held);
+  return z;
+}
+
+/* The list, with one more object at its end; frees both. */
+static char *appended(char *zList, char *zObject) {
+  if (!zObject) return zList;
+  return sqlite3_mprintf("%z%s%z", zList, zList && *zList ? "," : "", zObject);
+}
+
+char *notReplicatedList(void) {
+  char *z = sqlite3_mprintf("");
+  Held held;
+  lock(&held);
+  for (Unreplicated *p = pFirst; p && z; p = p->pNext) {
+    char *zPath = verneuilQuote(p->zPath), *zReason = verneuilQuote(p->zReason);
+    if (zPath && zReason) z = appended(z, sqlite3_mprintf("{\"path\":%s,\"reason\":%s}", zPath, zReason));
+    free(zPath);
+    free(zReason);
+  }
+  if (nMore && z) z = appended(z, sqlite3_mprintf("{\"more\":%lld}", nMore));
+  unlock(&held);
+  return z ? sqlite3_mprintf("[%z]", z) : 0;
+}
+
+static void beforeFork(void) { pthread_mutex_lock(&mu); }
+static void parentOfFork(void) { pthread_mutex_unlock(&mu); }
+static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
+__attribute__((constructor)) static void unreplicatedLoad(void) { pthread_atfork(beforeFork, parentOfFork, childOfFork); }
