@@ -167,8 +167,10 @@ int snapshotInterrupted(void *ppDb) {
   return db && sqlite3_libversion_number() >= 3041000 && sqlite3_is_interrupted(db);
 }
 
+/* A file of one byte is an empty database, as it is to SQLite (os_unix.c, unixFileSize). */
 static int snapshotFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
   *pSize = (sqlite3_int64)((SnapshotFile *)pFile)->pTable->nByte;
+  if (*pSize == 1) *pSize = 0;
   return SQLITE_OK;
 }
 

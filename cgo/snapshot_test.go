@@ -79,7 +79,10 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 		s.t.Fatal(err)
 	}
 	s.sequence++
-	page := int(file[16])<<8 | int(file[17])
+	page := 4096
+	if len(file) >= 512 {
+		page = int(file[16])<<8 | int(file[17])
+	}
 	if page == 1 {
 		page = 65536
 	}
@@ -87,7 +90,9 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 		Host: "source", Path: "/source.db", Program: "test", Lineage: [16]byte{s.lineage}, Sequence: s.sequence,
 		Continuity: s.continuity,
 		Time:       time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5), FileBytes: int64(len(file)), PageBytes: page,
-		Inline: []manifest.Page{{Data: file[:page]}},
+	}
+	if len(file) >= 512 {
+		m.Inline = []manifest.Page{{Data: file[:page]}}
 	}
 	tree := manifest.NewTree(m.Chunks())
 	put := func(id chunkstore.ID, plain []byte) {
@@ -98,7 +103,7 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 	for i := range m.Chunks() {
 		chunk := bytes.Clone(file[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)])
 		if i == 0 {
-			clear(chunk[:page]) // what is inline must not be read from here
+			clear(chunk[:min(page, len(chunk))*len(m.Inline)]) // what is inline must not be read from here
 		}
 		tree.Set(i, chunkstore.Sum(chunk))
 		put(chunkstore.Sum(chunk), chunk)
@@ -358,6 +363,26 @@ func TestReplicaForms(t *testing.T) {
 	} {
 		sh := s.shell(":memory:")
 		sh.want(".open "+bad, ".*unable to open.*")
+	}
+}
+
+// A file that is too short to be a database is to a replica what it is to SQLite.
+func TestReplicaOfAStub(t *testing.T) {
+	for n := range 4 {
+		s := newReplicaSource(t, "create table t(a)")
+		if err := os.WriteFile(s.db, []byte("abc")[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		const query = "select count(*) from sqlite_schema"
+		out, err := osexec.Command("sqlite3", "-batch", "-readonly", s.db, query).CombinedOutput()
+		stock := strings.TrimSpace(string(out))
+		if err != nil && !strings.Contains(stock, "file is not a database") {
+			t.Fatalf("%d bytes: stock: %v: %s", n, err, stock)
+		} else if err != nil {
+			stock = ".*file is not a database.*"
+		}
+		s.publish()
+		s.shell(replicaURI).want(query, stock)
 	}
 }
 
