@@ -51,6 +51,7 @@ func goConfigure(out *C.VerneuilSettings) {
 		out.zError = C.CString(s.Err.Error())
 		return
 	}
+	out.replicaFiles = C.int(b2i(s.ReplicaFiles))
 	if s.Validate {
 		out.validate = 1
 	}

@@ -28,6 +28,7 @@
 #include "children.h"
 #include "goexports.h"
 #include "log.h"
+#include "snapshot.h"
 #include "spool_wal.h"
 #include "threads.h"
 SQLITE_EXTENSION_INIT3
@@ -547,7 +548,7 @@ static int configured(void) {
     }
   }
   pthread_mutex_unlock(&mu);
-  return settings.replicate || settings.zError;
+  return settings.replicate || settings.zError || settings.replicaFiles;
 }
 
 char *recorderProblem(void) {
@@ -666,6 +667,10 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   (void)pVfs;
   int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
   if (rc != SQLITE_OK || !pFile->pMethods) return rc;
+  if (isMain && settings.replicaFiles && snapshotIsReplicaFile(pFile)) {
+    pFile->pMethods->xClose(pFile);
+    return snapshotOpenReplicaFile(zName, pFile, flags, pOutFlags);
+  }
   Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
   if (!isMain && !pSpool) return rc;
   RecorderFile *p = hook(pFile, zName, !isMain);
@@ -772,7 +777,7 @@ int recorderRegister(int makeDefault) {
     if (p->iVersion >= 3 && !verneuilBase->xGetSystemCall) p->xGetSystemCall = 0;
     if (p->iVersion >= 3 && !verneuilBase->xNextSystemCall) p->xNextSystemCall = 0;
     p->mxPathname = verneuilBase->mxPathname;
-    p->szOsFile = verneuilBase->szOsFile;
+    p->szOsFile = verneuilBase->szOsFile < snapshotFileBytes() ? snapshotFileBytes() : verneuilBase->szOsFile;
   }
   return sqlite3_vfs_register(p, makeDefault);
 }

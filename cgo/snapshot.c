@@ -50,7 +50,7 @@ typedef struct SnapshotFile {
 /* Why verneuilGo() has said 0. */
 static const char *snapshotWithoutGo(void) {
   const char *z = verneuilRefused();
-  return z ? z : "this process was forked from the one that opened the replica";
+  return z ? z : "this process was forked from one that runs Go";
 }
 
 static void snapshotMoved(SnapshotFile *p, const SnapshotOpened *pOpened) {
@@ -386,47 +386,77 @@ static int snapshotIsUri(const char *z) {
   return 0;
 }
 
-/* Is the file zName a manifest? It is looked at through the base VFS, because
-** it may be a database that this process has locked. */
-static int snapshotIsManifest(const char *zName) {
+/* The first line of a replica file: replicate/replicafile.go. */
+static const char snapshotReplicaMagic[] = "verneuil replica\n";
+
+int snapshotIsReplicaFile(sqlite3_file *pFile) {
+  char a[sizeof snapshotReplicaMagic - 1];
+  return pFile->pMethods->xRead(pFile, a, sizeof a, 0) == SQLITE_OK && !memcmp(a, snapshotReplicaMagic, sizeof a);
+}
+
+/* Is the file zName a manifest, or a replica file? It is looked at through the base VFS,
+** because it may be a database that this process has locked. */
+static int snapshotIsSource(const char *zName) {
   int flags = SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READONLY;
   char aMagic[4] = "";
   sqlite3_file *p = sqlite3_malloc(verneuilBase->szOsFile);
   if (!p) return 0;
   memset(p, 0, verneuilBase->szOsFile);
-  if (verneuilBase->xOpen(verneuilBase, zName, p, flags, &flags) == SQLITE_OK &&
-      p->pMethods->xRead(p, aMagic, sizeof aMagic, 0) != SQLITE_OK)
-    aMagic[0] = 0;
+  int is = 0;
+  if (verneuilBase->xOpen(verneuilBase, zName, p, flags, &flags) == SQLITE_OK) {
+    if (p->pMethods->xRead(p, aMagic, sizeof aMagic, 0) != SQLITE_OK) aMagic[0] = 0;
+    is = memcmp(aMagic, "VRNM", 4) == 0 || snapshotIsReplicaFile(p);
+  }
   if (p->pMethods) p->pMethods->xClose(p);
   sqlite3_free(p);
-  return memcmp(aMagic, "VRNM", 4) == 0;
+  return is;
 }
 
-static int snapshotOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
-  (void)pVfs;
+/* A parameter of the name, or what is if it does not say. A name without SQLITE_OPEN_URI has none. */
+static int snapshotUriSays(const char *zName, int flags, const char *zParameter, int otherwise) {
+  return (flags & SQLITE_OPEN_URI) ? sqlite3_uri_boolean(zName, zParameter, otherwise) : otherwise;
+}
+
+/* Opens the source zName: a URI, a manifest's file or a replica file. */
+static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
   SnapshotFile *p = (SnapshotFile *)pFile;
   char zErr[SNAPSHOT_ERROR_MAX] = "";
-  SnapshotOpened opened;
-  pFile->pMethods = 0;
-  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB);
-  if (!snapshotIsUri(zName) && !(isMain && (sqlite3_uri_parameter(zName, "vfs") || snapshotIsManifest(zName))))
-    return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
-  if (!isMain) return SQLITE_CANTOPEN; /* journal or WAL of a replica: there is none */
+  SnapshotOpened opened = {0};
   if (!verneuilGo()) {                 /* S4 */
-    const char *zWhy = verneuilRefused();
-    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", zWhy ? zWhy : "this process was forked from one that runs Go");
+    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", snapshotWithoutGo());
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);
-  p->bPinned = sqlite3_uri_boolean(zName, "immutable", 0) || sqlite3_uri_boolean(zName, "nolock", 0);
+  p->bPinned = snapshotUriSays(zName, flags, "immutable", 0) || snapshotUriSays(zName, flags, "nolock", 0);
+  if (p->bPinned && snapshotUriSays(zName, flags, "auto_refresh", 0)) {
+    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: auto_refresh=1 beside immutable=1 or nolock=1, which stays at its version");
+    return SQLITE_CANTOPEN;
+  }
   if (goSnapshotOpen((char *)zName, &opened, zErr, sizeof zErr)) {
     verneuilLog(VERNEUIL_ERROR, "replica: %s", zErr); /* which names it; zName may hold a secret */
     return SQLITE_CANTOPEN;
   }
   snapshotMoved(p, &opened);
+  p->bAuto = !p->bPinned && snapshotUriSays(zName, flags, "auto_refresh", opened.bAuto);
+  if (p->bAuto) goSnapshotAuto(p->hReader, 1);
   if (pOutFlags) *pOutFlags = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
   pFile->pMethods = &snapshotMethods;
   return SQLITE_OK;
+}
+
+int snapshotOpenReplicaFile(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  pFile->pMethods = 0;
+  return snapshotOpenSource(zName, pFile, flags, pOutFlags);
+}
+
+static int snapshotOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  (void)pVfs;
+  pFile->pMethods = 0;
+  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB);
+  if (!snapshotIsUri(zName) && !(isMain && (sqlite3_uri_parameter(zName, "vfs") || snapshotIsSource(zName))))
+    return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
+  if (!isMain) return SQLITE_CANTOPEN; /* journal or WAL of a replica: there is none */
+  return snapshotOpenSource(zName, pFile, flags, pOutFlags);
 }
 
 static int snapshotDelete(sqlite3_vfs *pVfs, const char *zName, int bSyncDir) {
@@ -515,8 +545,10 @@ static sqlite3_vfs snapshotVfs = {
   0, 0, 0
 };
 
+int snapshotFileBytes(void) { return (int)sizeof(SnapshotFile); }
+
 int snapshotRegister(void) {
-  snapshotVfs.szOsFile = (int)sizeof(SnapshotFile);
+  snapshotVfs.szOsFile = snapshotFileBytes();
   if (snapshotVfs.szOsFile < verneuilBase->szOsFile) snapshotVfs.szOsFile = verneuilBase->szOsFile;
   snapshotVfs.mxPathname = SNAPSHOT_PATH_MAX;
   if (snapshotVfs.mxPathname < verneuilBase->mxPathname) snapshotVfs.mxPathname = verneuilBase->mxPathname;

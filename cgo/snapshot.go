@@ -42,6 +42,7 @@ var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 			Min:     policy.MinChunks,
 			Max:     policy.MaxChunks,
 		},
+		AutoRefresh:  config.SnapshotAutoRefresh,
 		PollInterval: config.ManifestInterval,
 		Deadline:     config.SnapshotReadDeadline,
 		Log:          engine.Log(),
@@ -57,9 +58,16 @@ var ballast [32][]byte
 
 func reader(h C.uintptr_t) *replicate.Reader { return rt.Handle(h).Value().(*replicate.Reader) }
 
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // opened tells C where its reader is.
 func opened(h C.uintptr_t, r *replicate.Reader) C.SnapshotOpened {
-	return C.SnapshotOpened{hReader: h, pTable: r.Table(), pNewest: r.Newest()}
+	return C.SnapshotOpened{hReader: h, bAuto: C.int(b2i(r.WantsAuto())), pTable: r.Table(), pNewest: r.Newest()}
 }
 
 // report writes an error to the buffer that C lends, cut to its length.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,6 +50,7 @@ type replicaSource struct {
 	lineage  byte
 
 	continuity uint64
+	settings   map[string]any // of the replica, beyond what env says
 }
 
 func newReplicaSource(t *testing.T, sql string) *replicaSource {
@@ -128,13 +130,15 @@ func (s *replicaSource) publish() {
 
 // env is what a replica's process needs.
 func (s *replicaSource) env() []string {
-	config, err := json.Marshal(map[string]any{
+	settings := map[string]any{
 		"hostname":             "source",
 		"tempdir":              s.t.TempDir(),
 		"api_calls_per_second": 10000,
 		"manifest_interval_ms": 10,
 		"replication_targets":  []any{map[string]any{"dir": map[string]any{"path": s.dir}}},
-	})
+	}
+	maps.Copy(settings, s.settings)
+	config, err := json.Marshal(settings)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -364,6 +368,90 @@ func TestReplicaForms(t *testing.T) {
 		sh := s.shell(":memory:")
 		sh.want(".open "+bad, ".*unable to open.*")
 	}
+}
+
+// A replica that is opened with auto refresh follows its source without a pragma; who says
+// so: the URI, or else the replica file, or else the configuration.
+func TestReplicaAutoRefresh(t *testing.T) {
+	const auto = "pragma verneuil_snapshot_auto_refresh"
+	s := newReplicaSource(t, filled(10))
+	file := filepath.Join(t.TempDir(), "replica.db")
+	write := func(auto string) {
+		if err := os.WriteFile(file, []byte("verneuil replica\nsource verneuil://source/source.db\n"+auto), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		config           bool
+		line, uri, wants string
+	}{
+		{false, "", replicaURI, "0"},
+		{true, "", replicaURI, "1"},
+		{false, "", replicaURI + "&auto_refresh=1", "1"},
+		{true, "", replicaURI + "&auto_refresh=0", "0"},
+		{true, "", replicaURI + "&immutable=1", "0"},
+		{false, "", "file:" + file + "?vfs=verneuil_snapshot", "0"},
+		{false, "auto_refresh 1\n", "file:" + file + "?vfs=verneuil_snapshot", "1"},
+		{true, "auto_refresh 0\n", "file:" + file + "?vfs=verneuil_snapshot", "0"},
+		{false, "auto_refresh 1\n", "file:" + file + "?vfs=verneuil_snapshot&auto_refresh=off", "0"},
+	} {
+		write(c.line)
+		s.settings = map[string]any{"snapshot_auto_refresh": c.config}
+		sh := s.shell(c.uri)
+		sh.want(auto, c.wants)
+		sh.want("select count(*) from t", "10")
+	}
+	sh := s.shell(replicaURI + "&auto_refresh=1")
+	for i := range 3 {
+		s.exec(fmt.Sprintf("update t set v=%d", 100+i))
+		for sh.run("select max(v) from t") != fmt.Sprint(100+i) {
+		}
+	}
+	sh.want(".open "+replicaURI+"&auto_refresh=1&immutable=1", ".*auto_refresh=1 beside immutable=1.*unable to open.*")
+}
+
+// A replica file opens as a replica by its path alone, through the default VFS, if the
+// configuration allows it; without that it is no database to anybody.
+func TestReplicaFileByPath(t *testing.T) {
+	s := newReplicaSource(t, filled(10))
+	dir := t.TempDir()
+	file := filepath.Join(dir, "replica.db")
+	if err := os.WriteFile(file, []byte("verneuil replica\nsource verneuil://source/source.db\nauto_refresh 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.settings = map[string]any{"make_default": true}
+	s.shell(file).want("select count(*) from t", ".*file is not a database.*")
+	for _, spools := range []bool{false, true} {
+		s.settings = map[string]any{"make_default": true, "replica_files": true}
+		if spools {
+			s.settings["replication_spooling_dir"] = filepath.Join(dir, "spool")
+		}
+		sh := s.shell(file)
+		sh.want("select count(*) from t", "10")
+		sh.want(".vfsname", "verneuil_snapshot")
+		sh.want("insert into t values(0,0,0)", ".*readonly.*")
+		sh.want("begin; select count(*) from t; commit", "10")
+		sh.want("vacuum into '"+filepath.Join(dir, fmt.Sprint("copy", spools))+"'", "")
+		other := filepath.Join(dir, fmt.Sprint("other", spools))
+		sh.want("attach '"+other+"' as other; create table other.t as select * from main.t; select count(*) from other.t", "10")
+		s.exec("insert into t(v) values(1)")
+		for sh.run("select count(*) from main.t") != "11" {
+		}
+		s.exec("delete from t where k=11")
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "replica.db-") {
+				t.Errorf("%s was made", e.Name())
+			}
+		}
+		if text, _ := os.ReadFile(file); err != nil || !strings.HasPrefix(string(text), "verneuil replica\n") {
+			t.Errorf("the replica file holds %q, %v", text, err)
+		}
+	}
+	if err := os.WriteFile(file, []byte("verneuil replica\nsource http://127.0.0.1:1/a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.shell(":memory:").want(".open "+file, ".*replica.db.*source verneuil://HOST/PATH.*unable to open.*")
 }
 
 // A file that is too short to be a database is to a replica what it is to SQLite.

@@ -25,10 +25,12 @@ const (
 // one goroutine uses it at a time, and does not move it to another version in
 // the middle of a read transaction.
 type Reader struct {
-	f       *Follower
-	s       *snapshot // holds a reference
-	auto    bool
-	streams [streamsMax]stream // the most recently used first
+	f    *Follower
+	s    *snapshot // holds a reference
+	auto bool
+
+	wantsAuto bool               // as it was opened
+	streams   [streamsMax]stream // the most recently used first
 }
 
 // stream is a sequential read: chunks up to last were read, those before end are
@@ -170,6 +172,10 @@ func (r *Reader) SetAuto(auto bool) {
 		r.f.pollFor(-1)
 	}
 }
+
+// WantsAuto reports whether the replica file, or else the configuration, asks for auto refresh.
+// Whoever opened the reader sees to it ([Reader.SetAuto]), or knows better.
+func (r *Reader) WantsAuto() bool { return r.wantsAuto }
 
 // Close gives the version up. The reader is of no use afterwards.
 func (r *Reader) Close() {

@@ -48,6 +48,7 @@ type FollowerOptions struct {
 	Host         string        // stands for the empty host of verneuil:///path
 	TempDir      string        // of the slot file; empty: as SQLite chooses
 	Loading      Loading       // what to fetch at once
+	AutoRefresh  bool          // what a replica does that says nothing of it
 	PollInterval time.Duration // of auto refresh; 0: 1 s
 	Deadline     time.Duration // of a read's wait for a chunk; 0: 30 s
 	Linger       time.Duration // how long a source outlives its last reader; 0: 30 s, below 0: not at all
@@ -149,7 +150,11 @@ func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
 			all.log.Warn("replica opens with what it has", "source", locator, "sequence", s.m.Sequence, "error", err)
 		}
 	}
-	return &Reader{f: f, s: s}, nil
+	r := &Reader{f: f, s: s, wantsAuto: all.options.AutoRefresh}
+	if locator.autoRefresh != nil {
+		r.wantsAuto = *locator.autoRefresh
+	}
+	return r, nil
 }
 
 // follow returns the follower of locator's source, counting one more reader.

@@ -27,31 +27,33 @@ type Locator struct {
 	key string // of the manifest of a host's database; empty: it is one object
 	get func(ctx context.Context, etag string) (body []byte, newETag string, err error)
 
+	autoRefresh *bool // as a replica file wants it; nil: it does not say, or there is none
+
 	targets []*chunkstore.Target // that may have the manifest of a host's database
 
 	// The buckets that have the manifest, and its key in them; nil: it is in none.
 	buckets func() ([]chunkstore.Bucket, string, error)
 }
 
-// Locate understands, without any I/O, these forms of uri:
+// Locate understands, without a request to a store, these forms of uri:
 //
 //	verneuil://HOST/PATH                 the manifest of HOST's database /PATH in store; HOST empty: localHost
 //	s3://BUCKET.REGION[.ENDPOINT]/KEY    one object; ENDPOINT may end in a port
 //	http://…, https://…                  what a GET answers
-//	file://PATH, or a path               a file
+//	file://PATH, or a path               a manifest's file, or a [ReplicaFile], which stands for its source
 //
 // Everything after the scheme is taken literally: percent signs are part of
 // manifests' names. store may be nil for all forms but the first.
 func Locate(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
 	if !ok {
-		return locateFile(uri)
+		return locateFile(uri, localHost, store)
 	}
 	switch strings.ToLower(scheme) {
 	case "verneuil":
 		return locateNamed(rest, localHost, store)
 	case "file":
-		return locateFile(rest)
+		return locateFile(rest, localHost, store)
 	case "http", "https":
 		return &Locator{uri: uri, get: func(ctx context.Context, etag string) ([]byte, string, error) {
 			return getHTTP(ctx, uri, etag)
@@ -304,13 +306,24 @@ func getHTTP(ctx context.Context, url, etag string) ([]byte, string, error) {
 	return body, response.Header.Get("ETag"), err
 }
 
-func locateFile(path string) (*Locator, error) {
+func locateFile(path, localHost string, store *chunkstore.Store) (*Locator, error) {
 	if path == "" {
 		return nil, errors.New("manifest: empty path")
 	}
 	path, err := filepath.Abs(path) // the host may change its directory
 	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", path, err)
+	}
+	f, ok, err := openReplicaFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	} else if ok {
+		l, err := locateNamed(strings.TrimPrefix(f.Source, "verneuil://"), localHost, store)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		l.autoRefresh = f.AutoRefresh
+		return l, nil
 	}
 	return &Locator{uri: "file://" + path, get: func(_ context.Context, etag string) ([]byte, string, error) {
 		return getFile(path, etag)

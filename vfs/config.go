@@ -29,6 +29,8 @@ type Config struct {
 
 	Targets               []chunkstore.TargetConfig
 	SnapshotLoadingPolicy LoadingPolicy
+	SnapshotAutoRefresh   bool          // of replicas that say nothing of it
+	ReplicaFiles          bool          // a replica file opens as a replica through verneuil, too
 	SnapshotReadDeadline  time.Duration // of a replica's read that waits for a chunk
 
 	Hostname          string        // empty: the machine's, see [Config.Host]
@@ -184,6 +186,8 @@ func (c *Config) read(value any) error {
 		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),
 		"replication_targets":                  list(c.readTarget),
 		"snapshot_loading_policy":              c.SnapshotLoadingPolicy.read,
+		"snapshot_auto_refresh":                boolean(&c.SnapshotAutoRefresh),
+		"replica_files":                        boolean(&c.ReplicaFiles),
 		"snapshot_read_deadline_ms":            integer(&deadlineMS, 1, int64(24*time.Hour/time.Millisecond)),
 		"hostname":                             c.readHostname,
 		"api_calls_per_second":                 positive(&c.APICallsPerSecond, 1e6),

@@ -93,13 +93,16 @@ type Settings struct {
 	SpoolingDir string // absolute; empty: no replication
 	Permissions os.FileMode
 	Validate    bool
-	Err         error // the configuration is broken: no replication
+
+	ReplicaFiles bool  // see Config
+	Err          error // the configuration is broken: no replication
 }
 
 // Settings returns what the recorder needs to know, and starts to look for
 // spools that nobody serves.
 func (e *Engine) Settings() Settings {
-	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Err: e.cfgErr, Validate: os.Getenv("VERNEUIL_VALIDATE") == "1"}
+	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Err: e.cfgErr, Validate: os.Getenv("VERNEUIL_VALIDATE") == "1",
+		ReplicaFiles: e.cfg.ReplicaFiles}
 	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
 		return s
 	}
