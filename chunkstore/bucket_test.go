@@ -354,7 +354,7 @@ type untouchable struct{ chunkstore.Bucket }
 // testTouch: a touch makes an object newer, and nothing else; also where the bucket
 // cannot do it.
 func testTouch(t *testing.T, target *chunkstore.Target) {
-	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	ctx, end := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer end()
 	plain := text(11, chunkstore.ChunkBytes)
 	id := chunkstore.Sum(plain)

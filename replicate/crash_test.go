@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -91,7 +90,7 @@ func TestCrash(t *testing.T) {
 	w.w.File.Close()
 	points := []string{"loop", "apply", "copied", "save", "saved", "apply", "saved", "save", "copied", "loop"}
 	for n, point := range points {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hangs)
 		child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$")
 		child.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %d", crashEnv, dir, n+1, point, 1+n*3),
 			"TMPDIR="+t.TempDir()) // it is killed, and cannot clean up

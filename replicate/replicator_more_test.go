@@ -22,7 +22,7 @@ import (
 // until waits for a condition that other goroutines bring about.
 func (w *world) until(what string, ok func() bool) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hangs)
 	defer cancel()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
@@ -537,7 +537,7 @@ func TestLeave(t *testing.T) {
 			r := w.replicator()
 			defer w.run(r)()
 			w.until("the copy waits", func() bool { return r.Status().State == "waiting for a transaction to end" })
-			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), hangs)
 			defer cancel()
 			left := make(chan error)
 			go func() { left <- r.Leave(ctx) }()

@@ -539,7 +539,7 @@ func TestHandOverIsNotWaitedFor(t *testing.T) {
 			}
 			stopFirst()
 			w.transact(50)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), hangs)
 			defer cancel()
 			if err := wait(second, ctx); err != nil {
 				t.Error(err)

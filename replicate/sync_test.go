@@ -30,7 +30,7 @@ func (c counting) ReadAt(b []byte, off int64) (int, error) {
 func (c counting) NextData(off int64) (int64, error) { return c.Source.(holed).NextData(off) }
 
 func (w *world) sync(read *int64) (SyncResult, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hangs)
 	defer cancel()
 	seen, err := See(w.db)
 	if err != nil {

@@ -138,7 +138,7 @@ func TestDeletedDatabase(t *testing.T) {
 	e.Closed(sp.Dir())
 	select {
 	case <-s.done:
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Minute):
 		s.cancel()
 		t.Error("a database that is closed and deleted is served")
 	}

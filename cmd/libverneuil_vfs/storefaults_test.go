@@ -223,19 +223,7 @@ func (w *storeWorld) host(log string) *session {
 // were when nothing failed. Connections are kept, but not more than are used at once.
 func (w *storeWorld) descriptors(shell *session) {
 	w.t.Helper()
-	dir := fmt.Sprintf("/proc/%d/fd", shell.command.Process.Pid)
-	entries, err := os.ReadDir(dir)
-	must(w.t, err)
-	var files []string
-	sockets := 0
-	for _, e := range entries {
-		to, _ := os.Readlink(filepath.Join(dir, e.Name()))
-		if strings.HasPrefix(to, "socket:") {
-			sockets++
-		} else {
-			files = append(files, to)
-		}
-	}
+	files, sockets := openFiles(w.t, shell.command.Process.Pid)
 	if w.fds = cmp.Or(w.fds, len(files)); len(files) > w.fds || sockets > 40 {
 		w.t.Fatalf("%d files, %d when nothing fails; %d sockets: %q", len(files), w.fds, sockets, files)
 	}

@@ -21,9 +21,6 @@ import (
 	"verneuil/spool/faultcall"
 )
 
-// trialSeconds bounds a program whose calls fail: a flush that cannot answer gives up after 30.
-const trialSeconds = 100
-
 // trial is one run of a program under supervision.
 type trial struct {
 	s     *site
@@ -97,7 +94,7 @@ func (r *trial) String() string {
 // run runs argv to its end, with input on its stdin.
 func (r *trial) run(input string, argv ...string) result {
 	r.s.t.Helper()
-	ctx, cancel := context.WithTimeout(r.s.t.Context(), trialSeconds*time.Second)
+	ctx, cancel := context.WithTimeout(r.s.t.Context(), processBound)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -193,13 +190,12 @@ func (m *marked) Write(b []byte) (int, error) {
 func (d *descriptors) look(r *trial) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
-		d.site, d.others = nil, 0
-		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", r.program.PID()))
-		for _, link := range links {
-			if name, err := os.Readlink(link); err != nil {
-				continue
-			} else if strings.HasPrefix(name, r.s.dir) {
+	for deadline := time.Now().Add(processBound); ; <-tick.C {
+		d.site = nil
+		files, sockets := openFiles(r.s.t, r.program.PID())
+		d.others = sockets
+		for _, name := range files {
+			if strings.HasPrefix(name, r.s.dir) {
 				d.site = append(d.site, strings.TrimPrefix(name, r.s.dir))
 			} else {
 				d.others++
