@@ -318,6 +318,7 @@ func (f *flushing) replicate(ctx context.Context) error {
 		OpenSource: func() (replicate.Source, error) { return replicate.OpenSourceFile(f.source.Path) },
 		Progress:   f.progress,
 		Log:        f.log,
+		Reported:   true,
 	})
 	if err != nil {
 		return err
