@@ -1,4 +1,4 @@
-# What there is to do here: `make help`. What a newcomer runs: `make demo`, `make test`.
+# What there is to do here: `make help`. What a newcomer runs: `make demo`, `make deps test`.
 
 GO      ?= go
 ifeq ($(origin CC),default)
@@ -14,6 +14,7 @@ STEPS    ?= 100
 SUITE_TOOLS ?= address thread
 
 BUILD := $(CURDIR)/build
+RESULTS := $(BUILD)/results
 TOOLS := $(CURDIR)/.tools
 
 # A real S3 server for the tests, built once into $(TOOLS).
@@ -36,18 +37,15 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 # --wrap: what C calls of Go runs on threads of ours, and Go waits for threads (cgo/threads.c).
 LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'
 
-# go's ./... passes over testdata.
-PACKAGES = ./... ./testdata/sqlite-test
-
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE)
 
-# BENCH_PARTS: which chapters (default: all); see testdata/bench/main.go.
+# BENCH_PARTS: which chapters (default: all); see bench/main.go.
 BENCH_PARTS ?=
-BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(CURDIR)/bench
+BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
-.PHONY: all lib ctl modules test check check-format check-tidy check-c vet unit \
+.PHONY: all lib ctl modules deps needs test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
@@ -66,24 +64,37 @@ ctl: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -trimpath -ldflags "-s -w" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-test: check all sqlite3-shell minio gunicorn node unit sqlite-short ## everything that CI runs
+deps: modules sqlite3-shell gunicorn minio node sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
+
+# make test installs nothing: it says what is missing.
+needs:
+	@missing=; \
+	command -v sqlite3 >/dev/null || missing="$$missing, the sqlite3 shell"; \
+	command -v python3 >/dev/null || missing="$$missing, python3"; \
+	[ -x $(MINIO) ] || missing="$$missing, MinIO"; \
+	[ -d $(TOOLS)/sqlite-test/bin ] || missing="$$missing, SQLite's test programs"; \
+	[ -z "$$missing" ] || { echo "the tests need$${missing#,}: run 'make deps' first" >&2; exit 1; }
+	@/usr/bin/python3 -c 'import gunicorn' 2>/dev/null || echo "no gunicorn ('make deps'): its test is left out"
+	@[ -e $(NODE)/built ] || echo "no better-sqlite3 ('make deps', with a Node that has its headers): its test is left out"
+
+test: check needs all unit sqlite-short ## everything that CI runs, but for make deps
 
 check: check-format check-tidy vet check-c
 
 check-format:
 	@echo gofmt -l .
-	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' $(PACKAGES)) testdata/bench) || exit; \
+	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)) || exit; \
 	if [ -n "$$files" ]; then echo "not formatted (run gofmt -w):"; echo "$$files"; exit 1; fi
 
 check-tidy: modules
 	$(GO) mod tidy -diff
 
 vet: modules
-	$(CGO) $(GO) vet $(PACKAGES) ./testdata/bench
+	$(CGO) $(GO) vet ./...
 
 # The C files by themselves, with more warnings than cgo lets through.
 check-c: modules
-	@for file in cgo/*.c testdata/bench/host/*.c; do \
+	@for file in cgo/*.c bench/host/*.c; do \
 	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
 	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -c -o /dev/null $$file || exit; \
 	done
@@ -91,7 +102,7 @@ check-c: modules
 # -timeout: a busy machine is slow, and no failure; what hangs is ended by bounds of its own.
 # -count=1: go test's cache does not see that the library or the tool changed.
 unit: modules
-	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 75m $(PACKAGES)
+	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 75m ./...
 
 sqlite3-shell:
 	@command -v sqlite3 >/dev/null && exit; \
@@ -115,10 +126,10 @@ gunicorn:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing gunicorn"; \
 	  (apt-get install -y -q gunicorn || (apt-get update -q && apt-get install -y -q gunicorn)) >/dev/null; \
-	else echo "no gunicorn (Debian, Ubuntu: apt-get install gunicorn): its test is left out"; fi
+	else echo "no gunicorn (Debian, Ubuntu: apt-get install gunicorn): its test will be left out"; fi
 
 node: $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),$(NODE)/built)
-	@[ -e $(NODE)/built ] || echo "no Node with headers (include/node/node.h): its test is left out"
+	@[ -e $(NODE)/built ] || echo "no Node with headers (include/node/node.h): its test will be left out"
 $(NODE)/built:
 	@mkdir -p $(NODE)
 	@echo "building better-sqlite3 for the tests, once (about half a minute)"
@@ -138,44 +149,44 @@ fuzz: modules ## each fuzz target for FUZZTIME (20s)
 	  done || exit; \
 	done
 
-crash: all sqlite3-shell minio ## the tests in which processes die or calls fail, CRASHES (20) times, every STRIDE-th (61st) call
+crash: all needs ## the tests in which processes die or calls fail, CRASHES (20) times, every STRIDE-th (61st) call
 	$(TEST_ENV) VERNEUIL_FAULT_STRIDE=$(STRIDE) $(CGO) $(GO) test -v -count=$(CRASHES) -timeout 600m -run 'Crash|Kill|Die|Dead|Fault' ./...
 
 sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) times STEPS (100), ten minutes
-	CC="$(CC)" testdata/sanitize/run.sh $(BUILD)/sanitize "$(SQLITE_HEADERS)" $(SEEDS) $(STEPS) address thread valgrind
+	CC="$(CC)" test/sanitize/run.sh $(BUILD)/sanitize "$(SQLITE_HEADERS)" $(SEEDS) $(STEPS) address thread valgrind
 
-sanitize-suite: all sqlite-programs ## SQLite's tests of make test, our C under ASan and UBSan, then TSan; SUITE_TOOLS, SQLITE_TEST
+sanitize-suite: all needs ## SQLite's tests of make test, our C under ASan and UBSan, then TSan; SUITE_TOOLS, SQLITE_TEST
 	CC="$(CC)" GO="$(GO)" $(TEST_ENV) SQLITE_TEST="$(SQLITE_TEST)" \
-	  testdata/sanitize/suite.sh $(BUILD)/sanitize-suite "$(SQLITE_HEADERS)" $(TOOLS)/sqlite-test $(SUITE_TOOLS)
+	  test/sanitize/suite.sh $(BUILD)/sanitize-suite "$(SQLITE_HEADERS)" $(TOOLS)/sqlite-test $(SUITE_TOOLS)
 
 valgrind:
 	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q valgrind; }
 
-bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into bench/results.md (15 minutes)
+bench: all sqlite3-shell bench-tools ## what replication costs, to stock SQLite and peers, into build/results/results.md (15 minutes)
 	$(BENCH)/results.md -form normal
 
 bench-quick: all sqlite3-shell bench-tools ## the same with small sizes, 2 minutes
 	$(BENCH)/results.md -form quick
 
-bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 60 GB of disk, into bench/long.md
+bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 60 GB of disk, into build/results/long.md
 	$(BENCH)/long.md -form long
 
-bench-publish: ## put the last run's main table and plot into the README, all of it into testdata/bench/published
-	$(GO) run ./testdata/bench -publish README.md -results bench/results.md
+bench-publish: ## put the last run's main table and plot into the README, all of it into bench/published
+	$(GO) run ./bench -publish README.md -results $(RESULTS)/results.md
 
 bench-tools: minio ## what bench compares with, built once into .tools; what cannot be built is left out
-	@GO="$(GO)" CC="$(CC)" bash testdata/bench/tools.sh $(TOOLS)
-	@$(GO) build -o $(BUILD)/bench ./testdata/bench
+	@GO="$(GO)" CC="$(CC)" bash bench/tools.sh $(TOOLS)
+	@$(GO) build -o $(BUILD)/bench ./bench
 
 sqlite-programs:
-	@CC="$(CC)" bash testdata/sqlite-test/fixture/build.sh $(TOOLS)/sqlite-test
+	@CC="$(CC)" bash test/sqlite/fixture/build.sh $(TOOLS)/sqlite-test
 
-# The subset of testdata/sqlite-test/item.go, in about two minutes.
-sqlite-short: all sqlite-programs
-	$(TEST_ENV) $(GO) run ./testdata/sqlite-test -programs $(TOOLS)/sqlite-test -short -timeout 2m
+# The subset of test/sqlite/item.go, in about two minutes.
+sqlite-short: all
+	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -timeout 2m
 
-sqlite-test: all sqlite-programs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v'
-	$(TEST_ENV) $(GO) run ./testdata/sqlite-test -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
+sqlite-test: all needs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v'
+	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
 
 install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib

@@ -263,7 +263,7 @@ func TestReplicaNodeWorkers(t *testing.T) {
 		t.Skipf("no Node with node:sqlite, 22.5 or later (VERNEUIL_NODE_SQLITE names one): %v", err)
 	}
 	s := newReplicaSource(t, filled(300))
-	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", filepath.Join("..", "testdata", "hosts", "replica.mjs"), s.lib, replicaURI)
+	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", filepath.Join("..", "test", "hosts", "replica.mjs"), s.lib, replicaURI)
 	cmd.Env = s.env()
 	out, err := cmd.CombinedOutput()
 	if sum := 300*301/2 + 300*250; err != nil || string(out) != fmt.Sprintf("[%d,%[1]d,%[1]d,%[1]d]\n", sum) {

@@ -110,7 +110,7 @@ func TestManyDatabases(t *testing.T) {
 	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	n := number(t, "VERNEUIL_DATABASES", 100)
 	s := dirSite(t)
-	r := run(t, []string{s.env(), "VERNEUIL_LOG=off"}, python, inTestdata("many.py"), library(t), s.dir, strconv.Itoa(n), "0")
+	r := run(t, []string{s.env(), "VERNEUIL_LOG=off"}, python, inHosts("many.py"), library(t), s.dir, strconv.Itoa(n), "0")
 	if r.code != 0 {
 		t.Fatalf("%s%s", r.stdout, r.stderr)
 	}
@@ -122,7 +122,7 @@ func TestManyDatabases(t *testing.T) {
 func TestFewDescriptors(t *testing.T) {
 	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	s := dirSite(t)
-	r := run(t, []string{s.env(), "VERNEUIL_LOG=off"}, python, inTestdata("many.py"), library(t), s.dir, "120", "256")
+	r := run(t, []string{s.env(), "VERNEUIL_LOG=off"}, python, inHosts("many.py"), library(t), s.dir, "120", "256")
 	if r.code != 0 || !strings.Contains(r.stdout, "RLIMIT_NOFILE") {
 		t.Fatalf("%s%s", r.stdout, r.stderr)
 	}

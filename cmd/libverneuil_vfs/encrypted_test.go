@@ -14,7 +14,7 @@ func TestVFSThatEncrypts(t *testing.T) {
 	s := dirSite(t)
 	encrypting := s.path("xorvfs.so")
 	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"+goSQLite(t),
-		"-o", encrypting, inTestdata("xorvfs.c"))
+		"-o", encrypting, inHosts("xorvfs.c"))
 	if r.code != 0 {
 		t.Fatalf("compile xorvfs.c: %s%s", r.stdout, r.stderr)
 	}

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// hostProgram compiles testdata/hosts/host.c against SQLite's shared library, once, to
+// hostProgram compiles test/hosts/host.c against SQLite's shared library, once, to
 // a place beside the extension.
 func hostProgram(t *testing.T) string {
 	t.Helper()
 	hostOnce.Do(func() {
 		program := filepath.Join(filepath.Dir(library(t)), "host")
 		r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t),
-			"-o", program, filepath.Join("..", "..", "testdata", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
+			"-o", program, filepath.Join("..", "..", "test", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
 		if r.code != 0 {
 			t.Fatalf("compile host.c: %s%s", r.stdout, r.stderr)
 		}

@@ -21,7 +21,7 @@ import (
 )
 
 // These tests load the extension that make has built (VERNEUIL_LIB) into real
-// hosts: the sqlite3 shell, a C program that forks (testdata/hosts), Python.
+// hosts: the sqlite3 shell, a C program that forks (test/hosts), Python.
 // VERNEUIL_CTL is the verneuilctl that fetches back what was replicated.
 
 const hostname = "test-host"

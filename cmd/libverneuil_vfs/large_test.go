@@ -129,7 +129,7 @@ func TestPythonThreads(t *testing.T) {
 	for _, journal := range journals {
 		t.Run(journal, func(t *testing.T) {
 			s := dirSite(t)
-			r := run(t, []string{s.env()}, python, filepath.Join("..", "..", "testdata", "hosts", "threads.py"), lib,
+			r := run(t, []string{s.env()}, python, filepath.Join("..", "..", "test", "hosts", "threads.py"), lib,
 				s.path("a.db"), journal)
 			if want := "200 rows, flush 1\n"; r.stdout != want || r.stderr != "" || r.code != 0 {
 				t.Fatalf("python: exit code %d, %q, want %q\n%s", r.code, r.stdout, want, r.stderr)

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// goHost builds one of the Go programs in testdata/hosts.
+// goHost builds one of the Go programs in test/hosts.
 func goHost(t *testing.T, name string) string {
 	t.Helper()
 	program := filepath.Join(filepath.Dir(library(t)), name)
-	r := run(t, []string{"CGO_ENABLED=1"}, "go", "build", "-o", program, "../../testdata/hosts/"+name)
+	r := run(t, []string{"CGO_ENABLED=1"}, "go", "build", "-o", program, "../../test/hosts/"+name)
 	if r.code != 0 {
 		t.Fatalf("go build %s: %s", name, r.stderr)
 	}
@@ -48,7 +48,7 @@ func TestTwoLibraries(t *testing.T) {
 		t.Run(fmt.Sprint(copies), func(t *testing.T) {
 			s := dirSite(t)
 			s.copyOf(strings.TrimSpace(r.stdout), "copy.so")
-			argv := []string{python, inTestdata("two.py"), library(t), s.path("copy.so"), s.path("a.db")}
+			argv := []string{python, inHosts("two.py"), library(t), s.path("copy.so"), s.path("a.db")}
 			if copies == 2 {
 				argv = append(argv, s.copyOf(library(t), "second/libverneuil_vfs.so"))
 			}

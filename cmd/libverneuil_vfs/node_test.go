@@ -21,7 +21,7 @@ func TestNode(t *testing.T) {
 	for _, journal := range journals {
 		t.Run(journal, func(t *testing.T) {
 			s := dirSite(t)
-			r := run(t, []string{s.env(), "NODE_PATH=" + filepath.Join(modules, "node_modules")}, node, inTestdata("workers.js"), lib, s.path("a.db"), journal)
+			r := run(t, []string{s.env(), "NODE_PATH=" + filepath.Join(modules, "node_modules")}, node, inHosts("workers.js"), lib, s.path("a.db"), journal)
 			if want := "60 rows, flush 1\n"; r.stdout != want || r.stderr != "" || r.code != 3 {
 				t.Fatalf("node: exit code %d, %q, want 3, %q\n%s", r.code, r.stdout, want, r.stderr)
 			}

@@ -459,7 +459,7 @@ func TestRenewedWake(t *testing.T) {
 	s := dirSite(t)
 	program := filepath.Join(s.dir, "renew")
 	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-rdynamic", "-I"+goSQLite(t),
-		"-o", program, inTestdata("renew.c"), "-l:libsqlite3.so.0", "-lpthread")
+		"-o", program, inHosts("renew.c"), "-l:libsqlite3.so.0", "-lpthread")
 	if r.code != 0 {
 		t.Fatalf("compile renew.c: %s%s", r.stdout, r.stderr)
 	}

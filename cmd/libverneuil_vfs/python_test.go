@@ -25,7 +25,7 @@ func pythonCan(t *testing.T, statement string) {
 	}
 }
 
-func inTestdata(name string) string { return filepath.Join("..", "..", "testdata", "hosts", name) }
+func inHosts(name string) string { return filepath.Join("..", "..", "test", "hosts", name) }
 
 // TestPythonProcesses: children in all the ways that Python has, and those of a
 // pre-forking server, some of which are killed.
@@ -35,7 +35,7 @@ func TestPythonProcesses(t *testing.T) {
 		for _, way := range []string{"fork", "mp-fork", "mp-spawn", "mp-forkserver", "prefork"} {
 			t.Run(journal+"/"+way, func(t *testing.T) {
 				s := dirSite(t)
-				r := run(t, []string{s.env()}, python, inTestdata("processes.py"), library(t), s.path("a.db"), journal, way)
+				r := run(t, []string{s.env()}, python, inHosts("processes.py"), library(t), s.path("a.db"), journal, way)
 				if want := "60 rows, flush 1\n"; r.stdout != want || r.stderr != "" || r.code != 0 {
 					t.Fatalf("python: exit code %d, %q, want %q\n%s", r.code, r.stdout, want, r.stderr)
 				}
@@ -49,7 +49,7 @@ func TestPythonProcesses(t *testing.T) {
 	}
 }
 
-// gunicorn is a running server with testdata/hosts/gunicorn_app.py.
+// gunicorn is a running server with test/hosts/gunicorn_app.py.
 type gunicorn struct {
 	*site
 	process *session
@@ -59,7 +59,7 @@ type gunicorn struct {
 func (s *site) gunicorn(env []string, args ...string) *gunicorn {
 	s.t.Helper()
 	socket := s.path("socket")
-	argv := append([]string{python, "-m", "gunicorn", "--chdir", inTestdata(""), "--bind", "unix:" + socket, "--workers", "2",
+	argv := append([]string{python, "-m", "gunicorn", "--chdir", inHosts(""), "--bind", "unix:" + socket, "--workers", "2",
 		"--worker-tmp-dir", s.dir, "--log-level", "error"}, args...)
 	g := &gunicorn{site: s, process: start(s.t, append([]string{s.env(), "LIBRARY=" + library(s.t), "DATABASE=" + s.path("a.db"),
 		"PYTHONDONTWRITEBYTECODE=1"}, env...), append(argv, "gunicorn_app")...)}

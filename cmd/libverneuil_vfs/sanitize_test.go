@@ -20,7 +20,7 @@ func goSQLite(t *testing.T) string {
 // sanitize does more of it, and valgrind, over an SQLite that is instrumented too.
 func TestSanitizers(t *testing.T) {
 	library(t) // not without make test: it takes some seconds
-	r := run(t, []string{"SHARED=1"}, filepath.Join("..", "..", "testdata", "sanitize", "run.sh"),
+	r := run(t, []string{"SHARED=1"}, filepath.Join("..", "..", "test", "sanitize", "run.sh"),
 		t.TempDir(), goSQLite(t), "1", "40", "address", "thread")
 	if r.code != 0 || strings.Count(r.stdout, ": done") != 2 {
 		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)

@@ -10,7 +10,7 @@ import (
 	_ "github.com/mattn/go-sqlite3"
 
 	"verneuil/cgo"
-	"verneuil/testdata/hosts/gowork"
+	"verneuil/test/hosts/gowork"
 )
 
 func main() {

@@ -235,8 +235,8 @@ func aimTable(aims []aim) string {
 const (
 	publishBegin = "<!-- make bench-publish: begin -->"
 	publishEnd   = "<!-- make bench-publish: end -->"
-	published    = "testdata/bench/published" // the committed results
-	longName     = "long"                     // of the long form's results, without .md
+	published    = "bench/published" // the committed results
+	longName     = "long"            // of the long form's results, without .md
 )
 
 // publish copies the last run into the tree: its files to the directory published,

@@ -5,7 +5,7 @@
 # Usage: suite.sh DIRECTORY SQLITE_SOURCE PROGRAMS TOOL...
 #
 # DIRECTORY is for what is built. SQLITE_SOURCE has sqlite3ext.h, PROGRAMS is what
-# testdata/sqlite-test/fixture/build.sh has filled. Each TOOL is address or thread.
+# test/sqlite/fixture/build.sh has filled. Each TOOL is address or thread.
 # VERNEUIL_CTL is verneuilctl; SQLITE_TEST may have further flags of sqlite-test, such as
 # -only REGEXP.
 #
@@ -24,7 +24,7 @@ plain=()
 if setarch -R true 2>/dev/null; then plain=(setarch -R); fi
 
 link="-s -w '-extldflags=-Wl,-T,$root/cgo/golazy.ld,--version-script=$root/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'"
-"$go" build -o "$directory/sqlite-test" ./testdata/sqlite-test
+"$go" build -o "$directory/sqlite-test" ./test/sqlite
 for tool in "$@"; do
   case $tool in
   address) flags=-fsanitize=address,undefined runtime=(libasan.so libubsan.so) ;;

@@ -18,7 +18,7 @@ import (
 func main() {
 	var r runner
 	flag.StringVar(&r.root, "programs", "", "the `directory` that build.sh has filled")
-	flag.StringVar(&r.here, "suites", "testdata/sqlite-test", "the `directory` of suites.tcl")
+	flag.StringVar(&r.here, "suites", "test/sqlite", "the `directory` of suites.tcl")
 	flag.StringVar(&r.lib, "lib", os.Getenv("VERNEUIL_LIB"), "the extension")
 	flag.StringVar(&r.ctl, "ctl", os.Getenv("VERNEUIL_CTL"), "verneuilctl")
 	flag.StringVar(&r.preload, "preload", "", "`libraries` of the sanitizer that the extension is compiled with")

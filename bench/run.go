@@ -23,7 +23,7 @@ func (b *bench) compile(headers string) error {
 	if cc == "" {
 		cc = "gcc"
 	}
-	sources, err := filepath.Glob(filepath.Join(b.root, "testdata/bench/host/*.c"))
+	sources, err := filepath.Glob(filepath.Join(b.root, "bench/host/*.c"))
 	if err != nil || len(sources) == 0 {
 		return fmt.Errorf("no sources of the host: %v", err)
 	}

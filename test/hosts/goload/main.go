@@ -10,7 +10,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
-	"verneuil/testdata/hosts/gowork"
+	"verneuil/test/hosts/gowork"
 )
 
 func main() {

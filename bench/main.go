@@ -146,7 +146,7 @@ func run() error {
 	formName := flag.String("form", "normal", "how long: quick, normal or long")
 	names := flag.String("parts", "", "which parts to run, separated by blanks (default: all)")
 	root := flag.String("root", ".", "the directory of the sources, with build/ made")
-	results := flag.String("results", "bench/results.md", "file of the tables")
+	results := flag.String("results", "build/results/results.md", "file of the tables")
 	headers := flag.String("headers", "", "directory of SQLite's headers")
 	readme := flag.String("publish", "", "copy the main table and plot of the last run into this file")
 	flag.Parse()
