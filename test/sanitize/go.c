@@ -49,10 +49,11 @@ void goClosed(char *zSpool) { free(zSpool); }
 int goValidate(char *zSpool) { return zSpool != 0; }
 void goExit(int ms) { (void)ms; }
 
-char *goStatus(char *zProblem) {
+char *goStatus(char *zProblem, char *zList) {
   char *z;
   if (asprintf(&z, "{\"problem\":\"%s\"}", zProblem ? zProblem : "") < 0) z = 0;
   free(zProblem);
+  free(zList);
   return z;
 }
 
@@ -167,7 +168,7 @@ int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
   makeExtents();
   pthread_mutex_unlock(&mu);
   for (int i = 0; i < 2; i++) r->aVersion[i] = newTable(s.st_size, (uint32_t)i + 1);
-  *pOpened = (SnapshotOpened){(uintptr_t)r, r->aVersion[0], &newest};
+  *pOpened = (SnapshotOpened){(uintptr_t)r, r->aVersion[0], 0, &newest};
   return 0;
 }
 
@@ -221,7 +222,7 @@ int goSnapshotRefresh(uintptr_t h, int bForce, void *ppDb, SnapshotOpened *pOpen
     return 1;
   }
   goSnapshotRequest(h);
-  *pOpened = (SnapshotOpened){h, goSnapshotAdopt(h), &newest};
+  *pOpened = (SnapshotOpened){h, goSnapshotAdopt(h), 0, &newest};
   return 0;
 }
 
