@@ -73,6 +73,7 @@ func (s *SourceFile) NextData(off int64) (int64, error) { return spool.NextData(
 // Stat describes the file, which may not be the one at its path any more.
 func (s *SourceFile) Stat() (os.FileInfo, error) { return s.f.Stat() }
 
+// Size returns the length of the database file, in bytes.
 func (s *SourceFile) Size() (int64, error) {
 	info, err := s.f.Stat()
 	if err != nil {

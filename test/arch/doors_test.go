@@ -1,0 +1,197 @@
+package arch_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	pathpkg "path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// doors is the design's table of rooms: which packages of this module the
+// production code of each may import. Tests may open more doors, but no door
+// upwards, which Go itself forbids as a cycle.
+var doors = map[string][]string{
+	"cmd/libverneuil_vfs": {"cgo"},
+	"cmd/verneuilctl":     {"vfs", "replicate", "spool", "manifest", "chunkstore"},
+	"cgo":                 {"vfs", "replicate"}, // replicate: Source and the snapshots, which C serves
+	"vfs":                 {"replicate", "spool", "manifest", "chunkstore"},
+	"replicate":           {"spool", "manifest", "chunkstore"},
+	"spool":               {"manifest", "chunkstore"},
+	"manifest":            {"manifest/manifestpb", "chunkstore"},
+	"manifest/manifestpb": {},
+	"chunkstore":          {},
+
+	// programs beside the product
+	"bench":             {"manifest", "chunkstore"},
+	"test/sqlite":       {},
+	"test/hosts/goload": {"test/hosts/gowork"},
+	"test/hosts/golink": {"test/hosts/gowork", "cgo"},
+	"test/hosts/gowork": {},
+	"test/arch":         {},
+}
+
+// testSupport are packages that only tests import.
+var testSupport = []string{"chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall"}
+
+// onlyIn names imports that only some rooms may have: SQLite's C stands in one
+// room, and a second SQLite must never come into the extension.
+var onlyIn = map[string][]string{
+	"C":                                {"cgo"},
+	"github.com/mattn/go-sqlite3":      {"cmd/verneuilctl", "test/hosts/goload", "test/hosts/golink"},
+	"github.com/spf13/cobra":           {"cmd/verneuilctl"},
+	"google.golang.org/protobuf/proto": {"manifest", "manifest/manifestpb"},
+}
+
+// source is one Go file of the module.
+type source struct {
+	file string // from the module's root
+	room string // its directory from there
+	test bool
+	ast  *ast.File
+	fset *token.FileSet
+}
+
+// sources parses every Go file of the module, but for what is generated.
+func sources(t *testing.T) (all []source) {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "build") {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		file, err := filepath.Rel(root, path)
+		must(err)
+		s := source{file: filepath.ToSlash(file), test: strings.HasSuffix(name, "_test.go"), fset: token.NewFileSet()}
+		s.room = pathpkg.Dir(s.file)
+		s.ast, err = parser.ParseFile(s.fset, path, nil, parser.ParseComments)
+		must(err)
+		if !ast.IsGenerated(s.ast) {
+			all = append(all, s)
+		}
+		return nil
+	}))
+	if len(all) < 100 {
+		t.Fatalf("found %d Go files: the test looks in the wrong place", len(all))
+	}
+	return all
+}
+
+func (s source) line(pos token.Pos) int { return s.fset.Position(pos).Line }
+
+func TestImportDoors(t *testing.T) {
+	const module = "verneuil/"
+	for _, s := range sources(t) {
+		if s.test || slices.Contains(testSupport, s.room) {
+			continue
+		}
+		file, room := s.file, s.room
+		allowed, known := doors[room]
+		if !known {
+			t.Errorf("%s: %s is no room of the design", file, room)
+			continue
+		}
+		for _, spec := range s.ast.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if inner, ok := strings.CutPrefix(imported, module); ok && !slices.Contains(allowed, inner) {
+				t.Errorf("%s: %s may not import %s", file, room, inner)
+			}
+			if rooms, ok := onlyIn[imported]; ok && !slices.Contains(rooms, room) {
+				t.Errorf("%s: only %s may import %q", file, strings.Join(rooms, " and "), imported)
+			}
+			if base := pathpkg.Base(imported); strings.HasPrefix(imported, module) &&
+				slices.Contains([]string{"util", "common", "helpers", "types"}, base) {
+				t.Errorf("%s: no package is called %s", file, base)
+			}
+		}
+	}
+}
+
+// TestNobodySleeps: a test waits for an event, or has the clock injected.
+func TestNobodySleeps(t *testing.T) {
+	for _, s := range sources(t) {
+		if !s.test && !slices.Contains(testSupport, s.room) {
+			continue
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if call, ok := n.(*ast.SelectorExpr); ok && call.Sel.Name == "Sleep" {
+				if x, ok := call.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s:%d: time.Sleep", s.file, s.line(n.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// TestExportedNamesHaveContracts: what a package exports says what it is. One comment may
+// speak of a whole group, as of constants.
+func TestExportedNamesHaveContracts(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || s.ast.Name.Name == "main" {
+			continue
+		}
+		for _, d := range s.ast.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Name.IsExported() && exportedReceiver(d) && d.Doc == nil && !known[d.Name.Name] {
+					t.Errorf("%s:%d: %s has no comment", s.file, s.line(d.Pos()), d.Name.Name)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if name, ok := uncommented(spec); ok && d.Doc == nil {
+						t.Errorf("%s:%d: %s has no comment", s.file, s.line(spec.Pos()), name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// known are methods whose contract is their interface's, in the standard library.
+var known = map[string]bool{"String": true, "Error": true, "Unwrap": true, "Write": true, "Read": true, "Close": true, "ReadAt": true,
+	"MarshalJSON": true, "UnmarshalJSON": true, "MarshalText": true, "UnmarshalText": true}
+
+func exportedReceiver(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return true
+	}
+	receiver := d.Recv.List[0].Type
+	if star, ok := receiver.(*ast.StarExpr); ok {
+		receiver = star.X
+	}
+	name, ok := receiver.(*ast.Ident)
+	return ok && name.IsExported()
+}
+
+// uncommented returns the exported name that spec declares without a comment of its own.
+func uncommented(spec ast.Spec) (string, bool) {
+	switch spec := spec.(type) {
+	case *ast.TypeSpec:
+		return spec.Name.Name, spec.Name.IsExported() && spec.Doc == nil && spec.Comment == nil
+	case *ast.ValueSpec:
+		return spec.Names[0].Name, spec.Names[0].IsExported() && spec.Doc == nil && spec.Comment == nil
+	}
+	return "", false
+}
