@@ -28,6 +28,7 @@ type S3Config struct {
 	Prefix                string `json:"prefix,omitempty"` // of all keys; a slash at its end is implied
 	DomainAddressing      bool   `json:"domain_addressing"`
 	CreateBucketsOnDemand bool   `json:"create_buckets_on_demand,omitempty"`
+	SignPayload           bool   `json:"sign_payload,omitempty"` // the bodies of Puts from the start, not only once the store wants it
 }
 
 // DirConfig is an object store in a directory, for demos, tests and NAS.

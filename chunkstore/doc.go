@@ -83,16 +83,34 @@
 // No key of ours has a slash in it. So List asks for keys without one after the prefix, and several
 // targets may share a bucket, whatever their prefixes. Of one configuration no two may be one place.
 //
-// The stores speak S3: MinIO and versitygw, with and without versioning,
-// pass the same tests, which are there for others, too. Nothing is read or sent before
-// the first use; then the AWS SDK's default chain gives the credentials. A Put carries
-// Content-MD5, in a signed header, so that its body is not signed, and If-Match or
-// If-None-Match for a [Condition]; a store that answers 501 to those gets
-// unconditional Puts from then on, which is logged once. A request is tried 4 times
+// The stores speak S3: MinIO and versitygw, with and without versioning, pass the same tests, which
+// are there for others, too. Nothing is read or sent before the first use; then the AWS SDK's
+// default chain gives the credentials.
+//
+// Signed are the host, the body's length, and the headers x-amz-*, content-*, if-* and range: what S3
+// wants, and nothing that proxies rewrite (Accept-Encoding). What one of them compresses is unpacked.
+// A Put carries Content-MD5, in a signed header, so that its body is not signed, and If-Match or
+// If-None-Match for a [Condition].
+//
+// What a store refuses is left out or put in, remembered for the life of the process, and logged once:
+//
+//	501 to a conditional Put             Puts are unconditional, if one is taken so
+//	400, 403 or 501 to a Put whose body  the same Put with a signed body; if that one is refused
+//	is not signed                        alike, not again for a minute. sign_payload: from the start
+//	400, 405 or 501 to a copy onto       objects are read and put again to touch them; so they are,
+//	itself; 403                          but nothing is remembered, at a 403
+//	the credentials (see below)          read again, at most every 5 seconds; if they are others, the
+//	                                     request is sent once more. Files and roles may change so
+//
+// Refused credentials are InvalidAccessKeyId, ExpiredToken, SignatureDoesNotMatch and their like, 401,
+// and 400 or 403 to a HEAD, whose answer has no code.
+//
+// A request is tried 4 times
 // if the connection breaks, also within a body, and at 408, 429, 500, 502, 503,
 // 504 and SlowDown; an attempt has 30 seconds. So it is if the answer is 200 and has no
 // ETag: it is a page of something that stands between us and the store, and nothing was
-// stored or found. Of an answer that is no object 4 MiB are read, of an error 64 KiB. A conflict after a retry is none if the object is ours.
+// stored or found. Of an answer that is no object 4 MiB are read, of an error 64 KiB. A conflict
+// after a retry is none if the object is ours.
 //
 // A missing bucket is [ErrNoBucket], unless create_buckets_on_demand is set: then
 // it is an empty one, and Put makes it. Without the right to list a bucket, AWS
@@ -102,8 +120,8 @@
 //
 // Objects that no version names any more may be left to a rule by which old ones
 // expire. So those that are named must be made young, now and then:
-// [Target.TouchChunk] does it, in s3 by a copy of the object onto itself, in dir by the
-// file's times. What is done for that sake alone can wait: [Patient].
+// [Target.TouchChunk] does it, in s3 by a copy of the object onto itself (where that is refused, by
+// a Put of what a Get returned), in dir by the file's times. What is done for that sake alone can wait: [Patient].
 //
 // # Caches
 //

@@ -30,12 +30,13 @@ const (
 
 // s3Bucket is one bucket of an S3-compatible store, or those of its keys that begin with prefix.
 type s3Bucket struct {
-	name    string
-	prefix  string // before each key, in the store only; empty, or ends in a slash
-	client  *s3Client
-	exists  atomic.Bool // it has been seen
-	making  sync.Mutex
-	noConds atomic.Bool // the store does not know conditional Puts
+	name     string
+	prefix   string // before each key, in the store only; empty, or ends in a slash
+	client   *s3Client
+	exists   atomic.Bool // it has been seen
+	making   sync.Mutex
+	noConds  atomic.Bool // the store does not know conditional Puts
+	noCopies atomic.Bool // the store does not copy an object onto itself
 }
 
 // NewS3Bucket returns the bucket called name of the store that c describes,
@@ -77,27 +78,42 @@ func (b *s3Bucket) String() string {
 // full returns the key in the store of the object called key.
 func (b *s3Bucket) full(key string) *string { return aws.String(b.prefix + key) }
 
-// do calls send with a client, and translates its error.
+// do calls send with a client, and translates its error. If the store refuses the credentials, and
+// there are others by now, it calls send again.
 func (b *s3Bucket) do(ctx context.Context, r *s3Request, send func(context.Context, *s3.Client) error) error {
-	client, err := b.client.get(ctx)
+	session, err := b.client.get(ctx)
 	if err != nil {
 		return err
 	}
-	err = send(withS3Request(ctx, r), client)
-	if err == nil {
+	asked := *r
+	translated := b.send(ctx, r, session, send)
+	if translated.refusesCredentials(r.head) && ctx.Err() == nil {
+		if fresh := b.client.renew(ctx, session); fresh != nil {
+			*r = asked
+			if translated = b.send(ctx, r, fresh, send); !translated.refusesCredentials(r.head) {
+				b.client.options.Log.Warn("the store refused the credentials; they have changed, and were read again", "bucket", b.String())
+			}
+		}
+	}
+	switch {
+	case translated == nil:
 		b.exists.Store(true)
 		return nil
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return ctx.Err()
-	}
-	translated := asS3Error(err, r.attempts, r.head)
-	if translated.kind == ErrNoBucket {
+	case translated.kind == ErrNoBucket:
 		b.exists.Store(false)
-	} else if translated.kind != nil && translated.code != codeOfPage {
+	case translated.kind != nil && translated.code != codeOfPage:
 		b.exists.Store(true)
 	}
 	return translated
+}
+
+func (b *s3Bucket) send(ctx context.Context, r *s3Request, session *s3Session, send func(context.Context, *s3.Client) error) *s3Error {
+	if err := send(withS3Request(ctx, r), session.Client); err != nil {
+		return asS3Error(err, r.attempts, r.head)
+	}
+	return nil
 }
 
 func (b *s3Bucket) wrap(verb, key string, err error) error {
@@ -153,22 +169,47 @@ func (b *s3Bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, o
 	return Object{Key: key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
-// Put makes the bucket if it is missing and may be made.
+// Put makes the bucket if it is missing and may be made. What a store refuses in a Put (conditions,
+// a body that is not signed) it leaves out, and remembers.
 func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond Condition) (string, error) {
-	etag, err := b.put(ctx, key, body, cond)
-	if errors.Is(err, ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
-		if err := b.create(ctx); err != nil {
-			return "", b.wrap("create bucket for", key, err)
-		}
-		etag, err = b.put(ctx, key, body, cond)
+	p := s3Put{key: key, body: body, cond: cond, signed: b.client.signs.Load() || b.client.config.SignPayload}
+	if b.noConds.Load() {
+		p.cond = Condition{}
 	}
-	if notImplemented(err) && cond != (Condition{}) {
-		if !b.noConds.Swap(true) {
-			b.client.options.Log.Warn("store has no conditional writes: a second writer under the same name will not be noticed", "bucket", b.String())
+	etag, err := b.putAsAllowed(ctx, p)
+	if refusesUnsigned(err) && !p.signed && b.client.mayTrySigned() {
+		p.signed = true
+		signedETag, signedErr := b.putAsAllowed(ctx, p)
+		if b.client.triedSigned(b, signedErr) {
+			etag, err = signedETag, signedErr
 		}
-		etag, err = b.put(ctx, key, body, Condition{})
 	}
 	return etag, b.wrap("put", key, err)
+}
+
+// putAsAllowed leaves p's condition out if the store knows none.
+func (b *s3Bucket) putAsAllowed(ctx context.Context, p s3Put) (string, error) {
+	etag, err := b.put(ctx, p)
+	if !notImplemented(err) || p.cond == (Condition{}) {
+		return etag, err
+	}
+	p.cond = Condition{}
+	if etag, err = b.put(ctx, p); err == nil && !b.noConds.Swap(true) {
+		b.client.options.Log.Warn("store has no conditional writes: a second writer under the same name will not be noticed", "bucket", b.String())
+	}
+	return etag, err
+}
+
+// put stores p as it says, and makes the bucket if it must.
+func (b *s3Bucket) put(ctx context.Context, p s3Put) (string, error) {
+	etag, err := b.putOnce(ctx, p)
+	if errors.Is(err, ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
+		if err := b.create(ctx); err != nil {
+			return "", fmt.Errorf("create the bucket: %w", err)
+		}
+		etag, err = b.putOnce(ctx, p)
+	}
+	return etag, err
 }
 
 // notImplemented: the store answers so to a header, or an operation, that it does not know.
@@ -177,29 +218,34 @@ func notImplemented(err error) bool {
 	return errors.As(err, &e) && (e.status == http.StatusNotImplemented || e.code == "NotImplemented")
 }
 
-func (b *s3Bucket) put(ctx context.Context, key string, body []byte, cond Condition) (string, error) {
+// s3Put is one way to ask for a Put.
+type s3Put struct {
+	key    string
+	body   []byte
+	cond   Condition
+	signed bool // the whole body is; else its checksum
+}
+
+func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
 	// A checksum of transport. Its header is signed, so that the body needs no signature,
 	// which would be another hash here, and in the store.
-	sum := md5.Sum(body)
+	sum := md5.Sum(p.body)
 	in := &s3.PutObjectInput{
 		Bucket:        &b.name,
-		Key:           b.full(key),
-		Body:          bytes.NewReader(body),
-		ContentLength: aws.Int64(int64(len(body))),
+		Key:           b.full(p.key),
+		ContentLength: aws.Int64(int64(len(p.body))),
 		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
 		ContentType:   aws.String(s3ContentType),
 	}
-	if b.noConds.Load() {
-		cond = Condition{}
-	}
-	if cond.IfNone {
+	if p.cond.IfNone {
 		in.IfNoneMatch = aws.String("*")
-	} else if cond.IfMatch != "" {
-		in.IfMatch = &cond.IfMatch
+	} else if p.cond.IfMatch != "" {
+		in.IfMatch = &p.cond.IfMatch
 	}
-	r := &s3Request{object: true, summed: true}
+	r := &s3Request{object: true, unsigned: !p.signed}
 	var out *s3.PutObjectOutput
 	err := b.do(ctx, r, func(ctx context.Context, client *s3.Client) (err error) {
+		in.Body = bytes.NewReader(p.body)
 		out, err = client.PutObject(ctx, in)
 		return err
 	})
@@ -209,7 +255,7 @@ func (b *s3Bucket) put(ctx context.Context, key string, body []byte, cond Condit
 	case errors.Is(err, ErrAbsent): // S3's answer to If-Match where there is no object
 		return "", fmt.Errorf("%w: %v", ErrConflict, err)
 	case errors.Is(err, ErrConflict) && r.attempts > 1:
-		return b.ownPut(ctx, key, body, err)
+		return b.ownPut(ctx, p.key, p.body, err)
 	}
 	return "", err
 }
@@ -277,9 +323,13 @@ func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 
 // Touch copies the object onto itself, within the store. S3 wants something to change
 // then: that metadata is replaced, by what Put gives. It fails with
-// errors.ErrUnsupported if the store cannot do that, or does it and leaves the object as
-// old as it was (versitygw).
+// errors.ErrUnsupported if the store cannot do that, or will not (S3Mock, or a policy), or does it
+// and leaves the object as old as it was (versitygw). What it refuses as a kind of request is not
+// asked for again.
 func (b *s3Bucket) Touch(ctx context.Context, key string) error {
+	if b.noCopies.Load() {
+		return b.wrap("touch", key, errors.ErrUnsupported)
+	}
 	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+b.prefix+key), "+", "%20")
 	var out *s3.CopyObjectOutput
 	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
@@ -292,12 +342,27 @@ func (b *s3Bucket) Touch(ctx context.Context, key string) error {
 		}
 		return err
 	})
+	var refused *s3Error
 	if err == nil && !copiedNow(out) {
 		err = errors.ErrUnsupported
-	} else if notImplemented(err) {
+	} else if errors.As(err, &refused) && refused.refusesCopy() {
+		if refused.status != http.StatusForbidden && !b.noCopies.Swap(true) {
+			b.client.options.Log.Info("store does not copy an object onto itself: objects are read and put again to keep them from expiring",
+				"bucket", b.String(), "error", refused)
+		}
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	return b.wrap("touch", key, b.missing(err))
+}
+
+// refusesCopy: the store has understood the request for a copy, and will not do it. It may still
+// take the object anew.
+func (e *s3Error) refusesCopy() bool {
+	switch e.status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return e.kind == nil && !e.refusesCredentials(false)
+	}
+	return false
 }
 
 // copiedNow: by the store's own clock, the copy is as young as its answer.

@@ -2,6 +2,7 @@ package chunkstore
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -49,8 +51,18 @@ type s3Client struct {
 	options  Options
 	limit    *limiter
 
-	making chan struct{} // holds a value while nobody makes client
-	client atomic.Pointer[s3.Client]
+	making  chan struct{} // holds a value while nobody makes current
+	current atomic.Pointer[s3Session]
+	renewed time.Time // when the credentials were read again last; of who has making's value
+
+	signs    atomic.Bool  // the store takes no body that is not signed
+	signedAt atomic.Int64 // when a signed body was refused like one that is not, Unix ns
+}
+
+// s3Session is the SDK's client, and where its credentials come from.
+type s3Session struct {
+	*s3.Client
+	credentials aws.CredentialsProvider
 }
 
 func newS3Client(c S3Config, limit *limiter, o Options) *s3Client {
@@ -60,27 +72,36 @@ func newS3Client(c S3Config, limit *limiter, o Options) *s3Client {
 	return made
 }
 
-func (c *s3Client) get(ctx context.Context) (*s3.Client, error) {
-	if client := c.client.Load(); client != nil {
-		return client, nil
+func (c *s3Client) get(ctx context.Context) (*s3Session, error) {
+	if session := c.current.Load(); session != nil {
+		return session, nil
 	}
+	done, err := c.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if session := c.current.Load(); session != nil {
+		return session, nil
+	}
+	session, err := c.open(ctx)
+	if err == nil {
+		c.current.Store(session)
+	}
+	return session, err // the next caller tries again
+}
+
+// takeTurn waits until nobody else makes c.current.
+func (c *s3Client) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case turn := <-c.making:
-		defer func() { c.making <- turn }()
+		return func() { c.making <- turn }, nil
 	}
-	if client := c.client.Load(); client != nil {
-		return client, nil
-	}
-	client, err := c.open(ctx)
-	if err == nil {
-		c.client.Store(client)
-	}
-	return client, err // the next caller tries again
 }
 
-func (c *s3Client) open(ctx context.Context) (*s3.Client, error) {
+func (c *s3Client) open(ctx context.Context) (*s3Session, error) {
 	loaded, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(c.region),
 		config.WithHTTPClient(c.httpClient()),
@@ -95,18 +116,20 @@ func (c *s3Client) open(ctx context.Context) (*s3.Client, error) {
 	if _, err := loaded.Credentials.Retrieve(ctx); err != nil {
 		return nil, fmt.Errorf("no AWS credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role): %w", err)
 	}
-	return s3.NewFromConfig(loaded, func(o *s3.Options) {
+	client := s3.NewFromConfig(loaded, func(o *s3.Options) {
 		if c.endpoint != "" {
 			o.BaseEndpoint = aws.String(c.endpoint)
 		}
 		o.UsePathStyle = !c.config.DomainAddressing
+		o.HTTPSignerV4 = newS3Signer()
 		// Every Put carries Content-MD5, which all stores check; the SDK's newer
 		// checksums travel as trailers, which many refuse. What a Get returns is
 		// checked against its ID.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.APIOptions = append(o.APIOptions, c.addMiddleware)
-	}), nil
+	})
+	return &s3Session{client, loaded.Credentials}, nil
 }
 
 // httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE.
@@ -149,7 +172,7 @@ type s3Request struct {
 	attempts int
 	object   bool // a good answer is about an object, which has an ETag
 	head     bool
-	summed   bool  // a Put of bytes that carry a checksum, which is signed
+	unsigned bool  // of a Put's body only the checksum in a header is signed
 	bodyMax  int64 // of a Get
 	body     []byte
 	tooLong  bool
@@ -170,7 +193,7 @@ func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 			}
 			if r, ok := ctx.Value(s3RequestKey{}).(*s3Request); ok {
 				r.attempts++
-				if r.summed {
+				if r.unsigned {
 					ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
 				}
 			}
@@ -179,8 +202,22 @@ func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 	if err != nil {
 		return err
 	}
-	return stack.Deserialize.Insert(middleware.DeserializeMiddlewareFunc("VerneuilBody", readBody),
+	err = stack.Deserialize.Insert(middleware.DeserializeMiddlewareFunc("VerneuilBody", readBody),
 		"OperationDeserializer", middleware.After)
+	if err != nil {
+		return err
+	}
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("VerneuilGunzip", gunzip), middleware.After)
+}
+
+// gunzip comes before all that look at an answer's body.
+func gunzip(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	response, ok := out.RawResponse.(*smithyhttp.Response)
+	if ok && response.Body != nil && strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
+		response.Body, response.ContentLength = &gunzipped{body: response.Body}, -1
+	}
+	return out, metadata, err
 }
 
 // errForeign: something between us and the store has answered 200 in its place, as a
@@ -225,6 +262,24 @@ const (
 	answerBytesMax = 4 << 20
 	errorBytesMax  = 64 << 10
 )
+
+// gunzipped is a body that somebody between us and the store has compressed, who had asked it for
+// that in our name. No object of ours is stored so.
+type gunzipped struct {
+	body  io.ReadCloser
+	plain *gzip.Reader
+}
+
+func (g *gunzipped) Read(p []byte) (n int, err error) {
+	if g.plain == nil {
+		if g.plain, err = gzip.NewReader(g.body); err != nil {
+			return 0, err
+		}
+	}
+	return g.plain.Read(p)
+}
+
+func (g *gunzipped) Close() error { return g.body.Close() }
 
 // limitedBody is the beginning of a body.
 type limitedBody struct {

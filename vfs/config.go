@@ -241,6 +241,7 @@ func (c *Config) readTarget(at string, value any) error {
 			"manifest_bucket":          text(&s3.ManifestBucket),
 			"domain_addressing":        boolean(&s3.DomainAddressing),
 			"create_buckets_on_demand": boolean(&s3.CreateBucketsOnDemand),
+			"sign_payload":             boolean(&s3.SignPayload),
 		})
 	case "dir":
 		target.Dir = &chunkstore.DirConfig{}
