@@ -126,5 +126,21 @@
 // that tells nobody; then the writer has copied the file, and Continuity is another. Without a
 // Continuity, or if the cookie goes back, the schema is parsed anew (F8).
 //
+// A transaction of the WAL is what was read of it. Witness: the running checksum from frame to
+// frame, up to a commit frame. Long ones are read twice, as they are not held in memory, and
+// the second time must end with the same sum. Defeated by: a writer whose commit failed and who
+// writes other frames there, and a reset of the WAL meanwhile. The mirror may have a part of
+// the transaction by then: it is of no generation, and is compared with the database.
+// (Frames without valid checksums, which SQLite 3.40 leaves, count while the WAL has the same header.)
+//
+// A database is as long as its last commit says. Witness: the commit frame. Defeated by: a
+// damaged file, or one that was made to harm us. So it counts only up to what the file and the
+// WAL's frames make ([spool.WALSizeMax]), which is where SQLite's checkpoint stops, too. Beyond
+// that the database is not replicated, and a flush fails and says why.
+//
+// Nobody has written but recorders, says a flush. Witness: suspect's comparison of the files
+// with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or
+// its generation is an older one. Then nothing is concluded, and the flush waits until it can be.
+//
 // Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
 package replicate

@@ -41,14 +41,11 @@ type Options struct {
 	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes, one call at a time; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
 
-	// Reported: what fails is an error of Flush or Sync, which its caller reports: the log
-	// need not warn of it.
-	Reported bool
-
 	clock      clock
 	stable     bool              // the source does not change while we run: Sync
 	seen       copied            // Sync: the files before its caller's transaction
 	runObjects int               // see uploads; 0: runObjects
+	keptBytes  int               // see walTransaction; 0: keptBytesMax
 	fault      func(string) bool // tests: die here?
 }
 
@@ -128,6 +125,7 @@ func New(o Options) (*Replicator, error) {
 	o.ManifestInterval = cmp.Or(o.ManifestInterval, manifestIntervalDefault)
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), concurrencyDefault)
 	o.runObjects = cmp.Or(o.runObjects, runObjects)
+	o.keptBytes = cmp.Or(o.keptBytes, keptBytesMax)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ import (
 // the recorder tells (spool.FlagUndone).
 
 var errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
+
+var errImpossibleWAL = errors.New("the WAL is damaged")
 
 // walTries bounds how often a WAL that is not the published one is looked at
 // again, before it is taken for somebody else's: a recorder that resets it takes
@@ -52,6 +55,7 @@ type following struct {
 	salts   uint64 // of the frames that were read; 0: none
 	applied int    // frames up to the last commit that is in the mirror
 	size    int64  // of the database at that commit; 0 unknown
+	base    int64  // how long the database was, at most, when the file was opened
 }
 
 // stands reports whether the WAL still has the header that it had when it was opened: then
@@ -132,6 +136,7 @@ func (s *session) openWAL() error {
 		return fmt.Errorf("read WAL: %w", err)
 	}
 	s.wal.file, s.wal.reader, s.wal.salts = f, r, r.Salts
+	s.wal.base = max(s.mirror.Size(), s.walHigh)
 	return nil
 }
 
@@ -199,10 +204,67 @@ func (s *session) missWAL() error {
 	return errWALGone
 }
 
+// keptBytesMax is how much is kept of a transaction until its commit is read: small ones are
+// read once.
+const keptBytesMax = 1 << 20
+
 // walPage is a frame that was read.
 type walPage struct {
 	pgno uint32
 	b    []byte
+}
+
+// walTransaction is what was read of a transaction of the WAL. It may be as long as the
+// database (VACUUM): only its first pages are kept until its commit is read, and the rest are
+// read again then.
+type walTransaction struct {
+	keep  int // bytes
+	kept  []walPage
+	bytes int              // of kept
+	rest  *spool.WALReader // at the first frame that is not kept; nil: all are
+	n     int              // frames
+}
+
+// next reads the transaction's next frame from r.
+func (t *walTransaction) next(r *spool.WALReader) (spool.WALFrame, error) {
+	if t.rest == nil && t.bytes >= t.keep {
+		t.rest = r.Fork()
+	}
+	f, err := r.Next()
+	if err != nil {
+		return f, err
+	}
+	t.n++
+	if t.rest == nil {
+		t.kept = append(t.kept, walPage{f.Pgno, bytes.Clone(r.Page())})
+		t.bytes += len(r.Page())
+	}
+	return f, nil
+}
+
+// each calls f with each page up to the commit, which r has read. It fails with
+// errWALGone, after some of them, if the WAL does not have any more what r has read.
+func (t *walTransaction) each(r *spool.WALReader, f func(pgno uint32, b []byte) error) error {
+	for _, p := range t.kept {
+		if err := f(p.pgno, p.b); err != nil {
+			return err
+		}
+	}
+	for t.rest != nil && t.rest.Frames() < r.Frames() {
+		frame, err := t.rest.Next()
+		if err == io.EOF {
+			return errWALGone
+		} else if err != nil {
+			return fmt.Errorf("read WAL: %w", err)
+		}
+		if err := f(frame.Pgno, t.rest.Page()); err != nil {
+			return err
+		}
+	}
+	if t.rest != nil && !t.rest.Agrees(r) {
+		return errWALGone
+	}
+	return nil
 }
 
 // readFrames applies the frames up to the last commit, at most framesMax of the WAL, and
@@ -211,9 +273,9 @@ type walPage struct {
 // allFrames. A chain that breaks is no error: s.wal.applied says how far it went. After an
 // error the next call reads again what was read and is not in the mirror.
 func (s *session) readFrames(framesMax int) (frames int, err error) {
-	var pending []walPage // of a transaction whose commit has not been read
+	t := walTransaction{keep: s.r.o.keptBytes}
 	defer func() {
-		if err != nil || len(pending) > 0 {
+		if err != nil || t.n > 0 {
 			err = errors.Join(err, s.rereadFrames())
 		}
 	}()
@@ -228,7 +290,7 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 		w.reader.Committed = framesMax
 	}
 	for w.reader != nil && w.reader.Frames() < framesMax {
-		f, err := w.reader.Next()
+		f, err := t.next(w.reader)
 		if err == io.EOF {
 			break
 		} else if err != nil {
@@ -238,67 +300,103 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 			return w.applied - before, errDied
 		}
 		if w.reader.Frames() <= w.applied {
-			continue // only for the checksum
+			t = walTransaction{keep: t.keep} // only for the checksum
+			continue
 		}
-		pending = append(pending, walPage{f.Pgno, append([]byte(nil), w.reader.Page()...)})
 		if f.Commit == 0 {
 			continue
 		}
 		if w.reader.Unsummed > 0 && !w.stands() {
 			return w.applied - before, errWALGone
 		}
-		if err := s.applyFrames(pending, int64(f.Commit)*int64(w.reader.PageBytes)); err != nil {
+		size := int64(f.Commit) * int64(w.reader.PageBytes)
+		if err := s.applyFrames(&t, size); err != nil {
 			return w.applied - before, fmt.Errorf("apply WAL: %w", err)
 		}
-		pending = pending[:0]
-		w.applied, w.size = w.reader.Frames(), int64(f.Commit)*int64(w.reader.PageBytes)
+		t = walTransaction{keep: t.keep}
+		w.applied, w.size = w.reader.Frames(), size
 	}
 	return w.applied - before, nil
 }
 
-// applyFrames applies a transaction after which the database has size bytes.
+// applyFrames applies a transaction after which the database has size bytes. If it fails after
+// it has begun, the mirror has a part of it, and is of no generation.
+func (s *session) applyFrames(t *walTransaction, size int64) error {
+	if !s.keepTail && !s.walFits(size, s.wal.reader.Frames()) {
+		s.st.MirrorGeneration.Store(spool.NoMirror) // a base copy tells
+		return fmt.Errorf("%w: a commit to its WAL says that it has %d bytes", errAgain, size)
+	}
+	err := s.writeFrames(t, size)
+	if err == nil && s.wal.reader.Unsummed > 0 && t.rest != nil && !s.wal.stands() {
+		err = errWALGone
+	}
+	if err != nil && !errors.Is(err, errDied) {
+		s.st.MirrorGeneration.Store(spool.NoMirror)
+	}
+	return err
+}
+
+// writeFrames writes a transaction's pages to the mirror, and cuts it to size.
 //
 // The file itself is cut only at a checkpoint, and SQLite does not write a page that
 // it takes and frees in one transaction: if the database shrinks and grows again,
 // such a page holds what it held before, or zeros if there was a checkpoint in
 // between. Only the file can tell.
-func (s *session) applyFrames(pages []walPage, size int64) error {
-	old := s.mirror.Size()
+func (s *session) writeFrames(t *walTransaction, size int64) error {
+	old, pageBytes := s.mirror.Size(), int64(s.wal.reader.PageBytes)
 	s.walHigh = max(s.walHigh, old)
-	written := make(map[int64]bool)
-	for _, p := range pages {
-		off := int64(p.pgno-1) * int64(len(p.b))
-		if off >= old {
-			written[off] = true
-		}
-		if _, err := s.mirror.WriteAt(p.b, off); err != nil {
-			return err
-		}
+	gap := (min(size, s.walHigh) - old + pageBytes - 1) / pageBytes // pages that were cut off, and come again
+	missing := gap > 0 && !s.keepTail
+	var met []bool
+	if missing && gap <= int64(t.n) { // else there are not enough frames for them
+		met = make([]bool, gap)
 	}
-	if s.keepTail {
-		return nil
-	}
-	pageBytes := int64(len(pages[0].b))
-	for off := old; off < min(size, s.walHigh); off += pageBytes {
-		if !written[off] {
-			s.st.Raise(spool.CauseWAL)
-			break
+	err := t.each(s.wal.reader, func(pgno uint32, b []byte) error {
+		off := int64(pgno-1) * pageBytes
+		if k := (off - old) / pageBytes; off >= old && k < int64(len(met)) && !met[k] {
+			met[k] = true
+			gap--
 		}
+		if s.died("page") {
+			return errDied
+		}
+		if !s.walFits(off+pageBytes, s.wal.reader.Frames()) {
+			return nil // SQLite does not look at what is beyond the end
+		}
+		_, err := s.mirror.WriteAt(b, off)
+		return err
+	})
+	if err != nil || s.keepTail {
+		return err
+	}
+	if missing && gap > 0 {
+		s.st.Raise(spool.CauseWAL)
 	}
 	return s.mirror.Truncate(size)
+}
+
+// walFits reports whether a database that ends there can be what so many frames of the WAL
+// make of the file: see [spool.WALSizeMax].
+func (s *session) walFits(end int64, frames int) bool {
+	pageBytes := s.wal.reader.PageBytes
+	if end <= spool.WALSizeMax(s.wal.base, frames, pageBytes) {
+		return true
+	}
+	times, err := timesOf(s.sp.Path())
+	return err == nil && end <= spool.WALSizeMax(times.Bytes, frames, pageBytes)
 }
 
 // rereadFrames goes back to the frame after the last commit: the transaction that
 // follows may be rolled back, and other frames stand there then.
 func (s *session) rereadFrames() error {
-	applied, salts, size := s.wal.applied, s.wal.salts, s.wal.size
+	applied, salts, size, base := s.wal.applied, s.wal.salts, s.wal.size, s.wal.base
 	if err := s.openWAL(); err != nil {
 		return err
 	}
 	if s.wal.salts != salts {
 		return nil // the next look sees it
 	}
-	s.wal.applied, s.wal.size = applied, size
+	s.wal.applied, s.wal.size, s.wal.base = applied, size, base
 	return nil
 }
 
@@ -366,6 +464,10 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	}
 	switch {
 	case c.wal.applied > 0:
+		if !c.walFits(c.wal.size, c.wal.applied) {
+			return fmt.Errorf("%w: its last commit says that the database has %d bytes: more than there are in it and the file; "+
+				"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", errImpossibleWAL, c.wal.size)
+		}
 		if err := c.mirror.Truncate(c.wal.size); err != nil {
 			return err
 		}

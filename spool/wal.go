@@ -1,10 +1,13 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
+	"slices"
 )
 
 // This file reads SQLite's write-ahead log, as specified by "The WAL File
@@ -105,6 +108,20 @@ func (w *WALReader) Continue(r io.ReaderAt) bool {
 // Frames returns how many frames have been read.
 func (w *WALReader) Frames() int { return w.frames }
 
+// Fork returns a reader that goes on from where w is. It reads again what w reads from now
+// on.
+func (w *WALReader) Fork() *WALReader {
+	f := *w
+	f.buf = make([]byte, len(w.buf))
+	return &f
+}
+
+// Agrees reports whether w and other have read as many frames, with the same running
+// checksum. What was read unsummed (see [WALReader.Unsummed]) is not in it.
+func (w *WALReader) Agrees(other *WALReader) bool {
+	return w.frames == other.frames && w.s1 == other.s1 && w.s2 == other.s2
+}
+
 // Next returns the next frame. It is io.EOF at the end of the valid frames: where
 // the file ends, where older frames begin, or where a frame is torn. A later call may
 // find that a writer has added frames. The page's bytes are [WALReader.Page].
@@ -144,23 +161,44 @@ func (w *WALReader) Page() []byte { return w.buf[walFrameBytes:] }
 
 // sum adds b, a multiple of 8 bytes, to the running checksum.
 func (w *WALReader) sum(b []byte) {
+	s1, s2, big := w.s1, w.s2, w.order == binary.BigEndian
 	for ; len(b) >= 8; b = b[8:] {
-		w.s1 += w.order.Uint32(b) + w.s2
-		w.s2 += w.order.Uint32(b[4:]) + w.s1
+		x, y := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+		if big {
+			x, y = bits.ReverseBytes32(x), bits.ReverseBytes32(y)
+		}
+		s1 += x + s2
+		s2 += y + s1
 	}
+	w.s1, w.s2 = s1, s2
 }
 
 func validPageBytes(n uint32) bool { return n >= 512 && n <= 65536 && n&(n-1) == 0 }
 
+// walSlackBytes is what SQLite allows for besides: the page with its lock bytes.
+const walSlackBytes = 65536
+
+// WALSizeMax returns how long a database can be at most, whose file has fileBytes bytes, and
+// whose WAL has so many frames: it grows by no page that has no frame, but the one with
+// SQLite's lock bytes. A WAL whose commit says more is damaged: SQLite does not checkpoint
+// it, but answers SQLITE_CORRUPT (wal.c, walCheckpoint). So does what we make of it end here,
+// before room is made for what is not there.
+func WALSizeMax(fileBytes int64, frames, pageBytes int) int64 {
+	return fileBytes + walSlackBytes + int64(frames)*int64(pageBytes)
+}
+
 // WALView says where the newest committed version of each page stands in a WAL.
-// It is not changed once built.
+// It is not changed once built. It takes 8 bytes of memory for each frame.
 type WALView struct {
 	PageBytes int
 	Salts     uint64
 	Frames    int    // in the view; the last one is a commit
 	Pages     uint32 // size of the database at that commit
-	newest    map[uint32]int64
+	newest    []walPlace
 }
+
+// walPlace is a page's newest frame.
+type walPlace struct{ pgno, frame uint32 }
 
 // NewWALView reads r up to its last commit, or up to frame framesMax (counted
 // from 1; 0: no limit), whichever comes first. A WAL without a commit gives a view
@@ -172,8 +210,7 @@ func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 		return nil, err
 	}
 	w.Committed = framesMax
-	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts, newest: map[uint32]int64{}}
-	pending := map[uint32]int64{}
+	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts}
 	for framesMax == 0 || w.Frames() < framesMax {
 		frame, err := w.Next()
 		if err == io.EOF {
@@ -182,24 +219,28 @@ func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 		if err != nil {
 			return nil, err
 		}
-		pending[frame.Pgno] = frame.Offset
-		if frame.Commit == 0 {
-			continue
+		v.newest = append(v.newest, walPlace{frame.Pgno, uint32(w.Frames())})
+		if frame.Commit != 0 {
+			v.Frames, v.Pages = w.Frames(), frame.Commit
 		}
-		for pgno, offset := range pending {
-			v.newest[pgno] = offset
-		}
-		clear(pending)
-		v.Frames, v.Pages = w.Frames(), frame.Commit
 	}
+	v.newest = v.newest[:v.Frames]
+	slices.SortFunc(v.newest, func(a, b walPlace) int {
+		return cmp.Or(cmp.Compare(a.pgno, b.pgno), cmp.Compare(b.frame, a.frame))
+	})
+	v.newest = slices.CompactFunc(v.newest, func(a, b walPlace) bool { return a.pgno == b.pgno })
 	return v, nil
 }
 
 // Offset returns where in the WAL the bytes of page pgno begin, and false if the
 // database file's own are the newest.
 func (v *WALView) Offset(pgno uint32) (int64, bool) {
-	offset, ok := v.newest[pgno]
-	return offset, ok
+	i, ok := slices.BinarySearchFunc(v.newest, pgno, func(p walPlace, pgno uint32) int { return cmp.Compare(p.pgno, pgno) })
+	if !ok {
+		return 0, false
+	}
+	frameBytes := int64(walFrameBytes + v.PageBytes)
+	return walHeaderBytes + int64(v.newest[i].frame)*frameBytes - int64(v.PageBytes), true
 }
 
 // WALIndex is the header of a wal-index, the -shm file: what its writers have

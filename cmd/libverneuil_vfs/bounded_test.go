@@ -149,11 +149,17 @@ func TestReplicaMemory(t *testing.T) {
 // anonymous returns how many bytes of the program's memory are no file's.
 func (s *session) anonymous() (bytes int64) {
 	s.t.Helper()
+	return s.memory("RssAnon:")
+}
+
+// memory returns what /proc says of the program's memory in that field.
+func (s *session) memory(field string) (bytes int64) {
+	s.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.command.Process.Pid))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), "RssAnon:")
+	_, rest, _ := strings.Cut(string(status), field)
 	if _, err := fmt.Sscan(rest, &bytes); err != nil {
 		s.t.Fatalf("%v: %s", err, status)
 	}

@@ -226,9 +226,15 @@ func (p *pinned) overlayWAL() error {
 	if frames != 0 && view.Frames != frames {
 		return fmt.Errorf("%s: %d frames, but the wal-index says %d", p.wal.Name(), view.Frames, frames)
 	}
-	if view.Frames > 0 {
-		p.view, p.size = view, int64(view.Pages)*int64(view.PageBytes)
+	if view.Frames == 0 {
+		return nil
 	}
+	size := int64(view.Pages) * int64(view.PageBytes)
+	if size > spool.WALSizeMax(p.size, view.Frames, view.PageBytes) {
+		return fmt.Errorf("%s is damaged: its last commit says that the database has %d bytes: more than there are in it and the file; "+
+			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", p.wal.Name(), size)
+	}
+	p.view, p.size = view, size
 	return nil
 }
 

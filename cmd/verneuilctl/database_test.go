@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -160,6 +163,58 @@ func TestPinUnreliableIndex(t *testing.T) {
 			t.Errorf("%s: not the database as checkpointed", name)
 		}
 	}
+}
+
+// TestPinImpossibleWAL: a commit frame may claim any length; what SQLite does not checkpoint
+// is not copied either.
+func TestPinImpossibleWAL(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	const pageBytes = 512
+	if err := os.WriteFile(path, append([]byte("SQLite format 3\x00\x02\x00\x02\x02\x00\x40\x20\x20"), make([]byte, 3*pageBytes-24)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		pages uint32
+		ok    bool
+	}{{4, true}, {3 + 1 + 65536/pageBytes, true}, {3 + 1 + 65536/pageBytes + 1, false}, {755_000_000, false}} {
+		if err := os.WriteFile(path+"-wal", walOf(pageBytes, c.pages), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path + "-shm"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		p, err := pin(t.Context(), path)
+		if err == nil {
+			err = p.Close()
+		}
+		if c.ok != (err == nil) || !c.ok && !strings.Contains(err.Error(), path+"-wal is damaged") {
+			t.Errorf("%d pages: %v", c.pages, err)
+		}
+	}
+}
+
+// walOf returns a WAL with one frame, which commits so many pages.
+func walOf(pageBytes int, pages uint32) []byte {
+	word := binary.BigEndian.AppendUint32
+	var s1, s2 uint32
+	sum := func(b []byte) {
+		for ; len(b) > 0; b = b[8:] {
+			s1 += binary.LittleEndian.Uint32(b) + s2
+			s2 += binary.LittleEndian.Uint32(b[4:]) + s1
+		}
+	}
+	var b []byte
+	for _, w := range []uint32{0x377f0682, 3007000, uint32(pageBytes), 0, 1, 2} {
+		b = word(b, w)
+	}
+	sum(b)
+	b = word(word(b, s1), s2)
+	page := make([]byte, pageBytes)
+	frame := word(word(nil, 2), pages)
+	sum(frame)
+	sum(page)
+	frame = word(word(word(word(frame, 1), 2), s1), s2)
+	return append(append(b, frame...), page...)
 }
 
 func TestPinLeavesTheDatabaseAlone(t *testing.T) {

@@ -14,43 +14,32 @@ import (
 
 func restoreCommand(g *global) *cobra.Command {
 	var (
-		from   origin
-		out    output
-		asJSON bool
+		from origin
+		out  string
 	)
 	command := &cobra.Command{
-		Use:   "restore SOURCE [--out FILE]",
+		Use:   "restore (--manifest URI | [--hostname HOST] --source-path PATH) [--out FILE]",
 		Short: "Write the newest or an older version of a database to a file",
-		Long: `Fetch the newest version of the database SOURCE, or an older one, verify every byte of
-it, and write it to FILE, which appears whole or not at all; without --out, to stdout.
-
-A file that is there is replaced only with --force, and never while a process has it open,
-or while it has a journal or a WAL, which SQLite would replay on what is restored.`,
-		Args: atMost(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			if err := from.of(args); err != nil {
+		Long: `Fetch the newest version of a database, or an older one, verify every byte of it, and write it to
+FILE, which appears whole or not at all; without --out, to stdout.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if err := from.check(); err != nil {
 				return err
 			}
-			if out.file == "" && isTerminal(os.Stdout) {
+			if out == "" && isTerminal(os.Stdout) {
 				return errors.New("a database is binary, and stdout a terminal: give --out")
 			}
-			if out.file == "" && asJSON {
-				return errors.New("--json needs --out: without it the database goes to stdout")
-			}
-			return fail(restore(command.Context(), g, &from, &out, asJSON), "restore", from.String())
+			return fail(restore(command.Context(), g, &from, out), "restore", from.String())
 		},
 	}
 	from.flags(command)
 	from.flagsOfPast(command)
-	out.flags(command)
-	command.Flags().BoolVar(&asJSON, "json", false, "print as JSON what was restored")
+	command.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: stdout)")
 	return command
 }
 
-func restore(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
-	if err := out.check(); err != nil {
-		return err
-	}
+func restore(ctx context.Context, g *global, from *origin, out string) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -70,18 +59,11 @@ func restore(ctx context.Context, g *global, from *origin, out *output, asJSON b
 		Fetch:       s.store.GetChunkAlone,
 		Concurrency: s.config.DownloadConcurrency(),
 		Progress:    func(done, total int64) { bar.set("restore", done, total) },
-		Replace:     out.force,
 	}
-	if out.file == "" {
-		return restoreToStdout(ctx, options)
+	if out != "" {
+		return replicate.RestoreFile(ctx, out, options)
 	}
-	if err := out.refused(replicate.RestoreFile(ctx, out.file, options)); err != nil || !asJSON {
-		return err
-	}
-	return printJSON(map[string]any{
-		"file": out.file, "host": m.Host, "path": m.Path, "file_bytes": m.FileBytes,
-		"epoch": m.Epoch, "sequence": m.Sequence, "time": m.Time.UTC(),
-	})
+	return restoreToStdout(ctx, options)
 }
 
 // restoreToStdout assembles the database in a file without a name first: chunks

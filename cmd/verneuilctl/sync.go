@@ -8,37 +8,29 @@ import (
 	"github.com/spf13/cobra"
 
 	"verneuil/replicate"
+	"verneuil/spool"
 	"verneuil/vfs"
 )
 
 func syncCommand(g *global) *cobra.Command {
-	var (
-		path            string
-		rewrite, asJSON bool
-	)
+	var rewrite bool
 	command := &cobra.Command{
 		Use:   "sync DB [--optimize]",
 		Short: "Back up a database as it is now",
 		Long: `Back up the database DB, as of its last commit, to every target, and print the name
 of its manifest. Only what the targets do not have is sent. Writers wait while
 the database is read.`,
-		Args: atMost(1),
-		RunE: func(command *cobra.Command, args []string) (err error) {
-			if path, err = onePath(path, args); err != nil {
-				return err
-			}
-			return fail(syncDatabase(command.Context(), g, path, rewrite, asJSON), "sync", path)
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return fail(syncDatabase(command.Context(), g, args[0], rewrite), "sync", args[0])
 		},
 	}
-	flags := command.Flags()
-	flags.StringVarP(&path, "source-path", "s", "", "DB")
-	flags.BoolVar(&rewrite, "optimize", false,
+	command.Flags().BoolVarP(&rewrite, "optimize", "o", false,
 		"then rewrite it with pages of 64 KiB, a chunk's size (VACUUM), and back that up")
-	flags.BoolVar(&asJSON, "json", false, "print as JSON what was done")
 	return command
 }
 
-func syncDatabase(ctx context.Context, g *global, given string, rewrite, asJSON bool) error {
+func syncDatabase(ctx context.Context, g *global, given string, rewrite bool) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -54,36 +46,29 @@ func syncDatabase(ctx context.Context, g *global, given string, rewrite, asJSON 
 	if err != nil {
 		return err
 	}
-	result, err := syncOnce(ctx, s, path)
+	name, err := syncOnce(ctx, s, path)
 	if err == nil && rewrite {
 		if err = optimize(ctx, path); err != nil {
 			return fmt.Errorf("optimize: %w", err)
 		}
-		result, err = syncOnce(ctx, s, path)
+		name, err = syncOnce(ctx, s, path)
 	}
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(map[string]any{
-			"name": result.Name, "host": s.config.Host(), "path": path, "uploaded": result.Uploaded,
-			"chunks": result.Chunks, "bytes": result.Bytes, "calls": result.Calls, "process": result.Other,
-		})
-	}
-	_, err = fmt.Println(result.Name)
+	_, err = fmt.Println(name)
 	return err
 }
 
-func syncOnce(ctx context.Context, s *session, path string) (result replicate.SyncResult, err error) {
+func syncOnce(ctx context.Context, s *session, path string) (name string, err error) {
 	pinned, err := pin(ctx, path)
 	if err != nil {
-		return result, err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, pinned.Close()) }()
 	bar := &progress{}
 	defer bar.end()
-	source := s.config.Source(path)
-	result, err = replicate.Sync(ctx, replicate.SyncOptions{
+	result, err := replicate.Sync(ctx, replicate.SyncOptions{
 		Store:       s.store,
 		Root:        s.config.ReplicationSpoolingDir,
 		Permissions: s.config.SpoolingDirPermissions,
@@ -93,16 +78,21 @@ func syncOnce(ctx context.Context, s *session, path string) (result replicate.Sy
 		Concurrency: s.config.UploadConcurrency,
 		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
 		Seen:        pinned.seen,
-		Source:      &source,
-		Progress:    bar.set,
-		Log:         s.log,
+		Source: &spool.SourceConfig{
+			Path: path, Host: s.config.Host(), Targets: s.config.Targets,
+			ManifestIntervalMS: s.config.ManifestInterval.Milliseconds(),
+			APICallsPerSecond:  s.config.APICallsPerSecond,
+			UploadConcurrency:  s.config.UploadConcurrency,
+		},
+		Progress: bar.set,
+		Log:      s.log,
 	})
 	if err != nil {
-		return result, err
+		return "", err
 	}
 	s.log.Info("synced", "database", path, "uploaded", result.Uploaded, "chunks", result.Chunks,
 		"bytes", result.Bytes, "calls", result.Calls, "process", result.Other)
-	return result, nil
+	return result.Name, nil
 }
 
 // borrowed is a pinned database whose user does not close it: the transaction

@@ -12,20 +12,13 @@ import (
 	"verneuil/replicate"
 )
 
-// verifyFlags are what verify was told beside the source.
-type verifyFlags struct {
-	replicate.VerifyOptions
-	allowEmpty bool
-	asJSON     bool
-}
-
 func verifyCommand(g *global) *cobra.Command {
 	var (
-		from  origin
-		flags verifyFlags
+		from    origin
+		options replicate.VerifyOptions
 	)
 	command := &cobra.Command{
-		Use:   "verify [SOURCE] [--read] [--touch]",
+		Use:   "verify [--manifest URI | [--hostname HOST] --source-path PATH] [--read] [--touch]",
 		Short: "Check that targets have all that their newest versions name",
 		Long: `In each target, walk the newest version of a database, or of every database in it,
 and look for every leaf, node and chunk that it names. What is missing or damaged is
@@ -34,31 +27,26 @@ against their hashes; with --read, chunks are too. With --touch, what is there i
 as young as if it had just been put, for a store whose objects expire: replication does
 that for databases that are open, every patrol_days.
 
-A target without any database is an error, as its name may be mistyped: a check that has
-looked at nothing must not succeed. It is none with --allow-empty.
-
 A manifest given by --manifest (but verneuil://) is looked for in each target.`,
-		Args: atMost(1),
-		RunE: func(command *cobra.Command, args []string) error {
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
 			what := "every database"
-			if len(args) > 0 || from != (origin{}) {
-				if err := from.of(args); err != nil {
+			if from != (origin{}) {
+				if err := from.check(); err != nil {
 					return err
 				}
 				what = from.String()
 			}
-			return fail(verify(command.Context(), g, &from, flags), "verify", what)
+			return fail(verify(command.Context(), g, &from, options), "verify", what)
 		},
 	}
 	from.flags(command)
-	command.Flags().BoolVar(&flags.Read, "read", false, "read every chunk and check its hash")
-	command.Flags().BoolVar(&flags.Touch, "touch", false, "keep what is named from expiring")
-	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false, "a target without any database is no error")
-	command.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object per line, the last with the sums")
+	command.Flags().BoolVar(&options.Read, "read", false, "read every chunk and check its hash")
+	command.Flags().BoolVar(&options.Touch, "touch", false, "keep what is named from expiring")
 	return command
 }
 
-func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
+func verify(ctx context.Context, g *global, from *origin, o replicate.VerifyOptions) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -67,7 +55,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 	if len(s.store.Targets) == 0 {
 		return g.errNoTargets()
 	}
-	v := &verification{origin: from, asJSON: o.asJSON}
+	v := &verification{origin: from}
 	if *from != (origin{}) {
 		if v.locator, err = from.locate(s); err != nil {
 			return err
@@ -80,33 +68,22 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 	}
 	bar := &progress{}
 	defer bar.end()
-	o.Concurrency = s.config.DownloadConcurrency()
-	o.Progress = func(done, total int64) { bar.set("verify", done, total) }
-	var failed []error
 	for _, t := range s.store.Targets {
-		v.target, v.verifier = t, replicate.NewVerifier(t, o.VerifyOptions)
-		before := v.versions
+		v.target = t
+		o.Concurrency = s.config.DownloadConcurrency()
+		o.Progress = func(done, total int64) { bar.set("verify", done, total) }
+		v.verifier = replicate.NewVerifier(t, o)
 		if err := v.run(ctx); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
-		} else if v.versions == before && !o.allowEmpty {
-			failed = append(failed, fmt.Errorf("%s: no database is in it (if that is right: --allow-empty)", t.Name))
+			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 		v.objects += v.verifier.Objects()
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	bar.end()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err := v.sum(); err != nil {
-		return err
-	}
+	fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n", v.versions, v.objects, v.faults)
 	if v.faults > 0 {
-		failed = append(failed, fmt.Errorf("%d objects are missing or damaged", v.faults))
+		return fmt.Errorf("%d objects are missing or damaged", v.faults)
 	}
-	return errors.Join(failed...)
+	return nil
 }
 
 // verification is one run of the command.
@@ -118,7 +95,6 @@ type verification struct {
 	target   *chunkstore.Target
 	verifier *replicate.Verifier
 
-	asJSON                    bool
 	versions, objects, faults int
 }
 
@@ -174,18 +150,5 @@ func (v *verification) version(ctx context.Context, name string, m *manifest.Man
 
 func (v *verification) found(name string, fault error) {
 	v.faults++
-	if v.asJSON {
-		_ = printJSON(map[string]any{"target": v.target.Name, "manifest": name, "fault": fault.Error()})
-		return // the sum is printed, or fails, likewise
-	}
 	fmt.Println(oneLine(v.target.Name + ": " + name + ": " + fault.Error()))
-}
-
-// sum prints what was looked at, and found.
-func (v *verification) sum() error {
-	if v.asJSON {
-		return printJSON(map[string]any{"versions": v.versions, "objects": v.objects, "missing_or_damaged": v.faults})
-	}
-	_, err := fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n", v.versions, v.objects, v.faults)
-	return err
 }
