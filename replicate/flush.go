@@ -105,8 +105,9 @@ func (s *session) addFlush(f *flush) {
 // if there are any: of a process that died after its commit and before it was
 // published, and of writers without a recorder. Recorded transactions look for the
 // latter themselves, so that only what follows the last one is of interest. It fails
-// with errLost if another file stands at the path, and with errMoving if a recorder has
-// done something that is not in the mirror yet: then there is no telling.
+// with errLost if another file stands at the path, with errMoving if a recorder has
+// done something that is not in the mirror yet, and with errAgain if the mirror is not
+// what it should be: then there is no telling.
 func (s *session) suspect() error {
 	if replaced, err := s.sp.Replaced(); err != nil {
 		return err
@@ -119,10 +120,8 @@ func (s *session) suspect() error {
 	switch {
 	case s.r.o.stable:
 		return nil
-	case s.st.MirrorGeneration.Load() != s.st.Generation.Load():
-		return errMoving
-	case s.applyErr != nil:
-		return nil
+	case !s.current():
+		return errAgain
 	}
 	if s.inWAL() {
 		return s.suspectWAL()
@@ -227,6 +226,9 @@ func (s *session) assure(f *flush) (done bool, err error) {
 	case errors.Is(err, errLost):
 		return false, nil // the next session answers
 	case errors.Is(err, errMoving):
+		f.again = s.now().Add(askPause)
+	case errors.Is(err, errAgain): // nobody was in the way: it has not been asked
+		f.asks++
 		f.again = s.now().Add(askPause)
 	case err != nil:
 		return true, err
