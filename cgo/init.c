@@ -23,10 +23,16 @@ sqlite3_vfs *verneuilBase;
 /* The text of VERNEUIL_CONFIG, of the file that it names after an '@', or NULL.
 ** What is wrong with it, Go says when the first database is opened. */
 static char *configText(void) {
-  const char *z = getenv("VERNEUIL_CONFIG");
-  if (!z || !*z) return 0;
+  const char *z = getenv("VERNEUIL_CONFIG"), *zHome = getenv("HOME");
+  if (!z || !*(z += strspn(z, " \t\r\n"))) return 0;
   if (*z != '@') return strdup(z);
-  FILE *f = fopen(z + 1, "re");
+  /* as vfs.ParseConfig: "~/" is the home directory, and blanks at the end are no part of the name */
+  int inHome = z[1] == '~' && z[2] == '/' && zHome, nName = (int)strlen(z += inHome ? 2 : 1);
+  while (nName && strchr(" \t\r\n", z[nName - 1])) nName--;
+  char *zName = 0;
+  if (asprintf(&zName, "%s%.*s", inHome ? zHome : "", nName, z) < 0) return 0;
+  FILE *f = fopen(zName, "re");
+  free(zName);
   if (!f) return 0;
   char *buf = malloc(CONFIG_BYTES_MAX + 1);
   size_t n = buf ? fread(buf, 1, CONFIG_BYTES_MAX, f) : 0;

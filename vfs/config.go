@@ -81,18 +81,25 @@ func defaultConfig() *Config {
 }
 
 // ParseConfig reads a configuration: JSON, or @ and the path of a file that
-// holds it. Empty text gives the defaults. Relative directories are made
-// absolute here, once. Whatever it does not know or cannot be meant is an error
+// holds it. Empty text gives the defaults. Directories are made absolute here, once: see [base].
+// Whatever it does not know or cannot be meant is an error
 // that names the key's path, or the line and column where the JSON breaks.
 func ParseConfig(text string) (*Config, error) {
-	source := "configuration"
+	source, from := "configuration", base("")
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return defaultConfig(), nil
 	}
 	if path, ok := strings.CutPrefix(text, "@"); ok {
-		var err error
-		if text, err = readConfigFile(path); err != nil {
+		path, err := expandHome(path)
+		if err == nil {
+			text, err = readConfigFile(path)
+		}
+		if err == nil {
+			path, err = filepath.Abs(path)
+			from = base(filepath.Dir(path))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
 		}
 		source = "configuration " + path
@@ -104,7 +111,7 @@ func ParseConfig(text string) (*Config, error) {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	config := defaultConfig()
-	if err := config.read(value); err != nil {
+	if err := config.read(value, from); err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	return config, nil
@@ -175,16 +182,16 @@ func (c *Config) Source(path string) spool.SourceConfig {
 	}
 }
 
-// read is DESIGN's table of keys.
-func (c *Config) read(value any) error {
+// read reads the table of keys.
+func (c *Config) read(value any, from base) error {
 	intervalMS := int64(c.ManifestInterval / time.Millisecond)
 	deadlineMS := int64(c.SnapshotReadDeadline / time.Millisecond)
 	err := readObject("", value, fields{
 		"make_default":                         boolean(&c.MakeDefault),
-		"tempdir":                              directory(&c.TempDir),
-		"replication_spooling_dir":             directory(&c.ReplicationSpoolingDir),
+		"tempdir":                              from.directory(&c.TempDir),
+		"replication_spooling_dir":             from.directory(&c.ReplicationSpoolingDir),
 		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),
-		"replication_targets":                  list(c.readTarget),
+		"replication_targets":                  list(func(at string, value any) error { return c.readTarget(at, value, from) }),
 		"snapshot_loading_policy":              c.SnapshotLoadingPolicy.read,
 		"snapshot_auto_refresh":                boolean(&c.SnapshotAutoRefresh),
 		"replica_files":                        boolean(&c.ReplicaFiles),
@@ -216,7 +223,7 @@ func (c *Config) readHostname(at string, value any) error {
 	return nil
 }
 
-func (c *Config) readTarget(at string, value any) error {
+func (c *Config) readTarget(at string, value any, from base) error {
 	members, ok := value.(object)
 	if !ok {
 		return wrongType(at, value, "an object")
@@ -245,12 +252,12 @@ func (c *Config) readTarget(at string, value any) error {
 		})
 	case "dir":
 		target.Dir = &chunkstore.DirConfig{}
-		err = readObject(at, kind.value, fields{"path": directory(&target.Dir.Path)})
+		err = readObject(at, kind.value, fields{"path": from.directory(&target.Dir.Path)})
 	case "local":
 		local := &chunkstore.LocalConfig{}
 		target.Local = local
 		err = readObject(at, kind.value, fields{
-			"directory":  directory(&local.Directory),
+			"directory":  from.directory(&local.Directory),
 			"num_shards": integer(&local.NumShards, 0, numShardsMax),
 			"capacity":   integer(&local.Capacity, 1, math.MaxInt64),
 		})
@@ -258,7 +265,7 @@ func (c *Config) readTarget(at string, value any) error {
 		readOnly := &chunkstore.ReadOnlyConfig{}
 		target.ReadOnly = readOnly
 		err = readObject(at, kind.value, fields{
-			"directory":  directory(&readOnly.Directory),
+			"directory":  from.directory(&readOnly.Directory),
 			"num_shards": integer(&readOnly.NumShards, 0, numShardsMax),
 		})
 	default:
@@ -320,29 +327,6 @@ func (p *LoadingPolicy) readPartial(at string, value any) error {
 		return fmt.Errorf("%s: min is %d, more than max, which is %d", at, p.MinChunks, p.MaxChunks)
 	}
 	return nil
-}
-
-// directory accepts a path and makes it absolute: processes with other working
-// directories must mean the same place.
-func directory(dst *string) reader {
-	return func(at string, value any) error {
-		var path string
-		if err := text(&path)(at, value); err != nil || value == nil {
-			return err
-		}
-		if path == "" {
-			return fmt.Errorf("%s: empty", at)
-		}
-		if strings.ContainsRune(path, 0) {
-			return fmt.Errorf("%s: %q holds a NUL", at, path)
-		}
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return fmt.Errorf("%s: %w", at, err)
-		}
-		*dst = abs
-		return nil
-	}
 }
 
 // permissions accepts a mode as JSON's decimal number (448) or, easier on the

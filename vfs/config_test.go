@@ -1,6 +1,7 @@
 package vfs_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -114,21 +115,102 @@ func TestParseConfigLoadingPolicy(t *testing.T) {
 	}
 }
 
-func TestParseConfigRelativeDirectories(t *testing.T) {
-	wd, err := os.Getwd()
-	if err != nil {
+// TestParseConfigDirectories: directories mean the same place in each process, or are refused by an
+// error that names the key and the remedy.
+func TestParseConfigDirectories(t *testing.T) {
+	home, dir := t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("SPOOL", "/elsewhere")
+	if err := os.Mkdir(filepath.Join(dir, "conf"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	got, err := vfs.ParseConfig(`{"replication_spooling_dir": "spool", "replication_spooling_dir_permissions": "0750",
-		"replication_targets": [{"dir": {"path": "./store"}}]}`)
-	if err != nil {
+	const inFile, inline = 1, 2
+	for _, c := range []struct {
+		path string
+		in   int
+		want string // a directory, or what the error says
+	}{
+		{"/srv/a/../spool/", inFile | inline, "/srv/spool"},
+		{"~/spool", inFile | inline, home + "/spool"},
+		{"~", inFile | inline, home},
+		{"spool", inFile, dir + "/conf/spool"},
+		{"./spool", inFile, dir + "/conf/spool"},
+		{"../spool", inFile, dir + "/spool"},
+		{"./~x", inFile, dir + "/conf/~x"},
+		{"/srv/a$", inFile | inline, "/srv/a$"},
+		{"/srv/$1", inFile | inline, "/srv/$1"},
+		{"spool", inline, `"spool" is relative, and there is no configuration file`},
+		{"../spool", inline, "begin it with / or ~/"},
+		{"$HOME/spool", inFile | inline, `"$HOME/spool": variables are not expanded: write the path out, or begin it with ~/`},
+		{"${SPOOL}", inFile | inline, "variables are not expanded"},
+		{"/srv/$SPOOL/x", inFile | inline, "variables are not expanded"},
+		{"/srv/$(hostname)", inFile | inline, "variables are not expanded"},
+		{"~root/spool", inFile | inline, `"~root/spool": only ~/ is expanded`},
+		{"file:///srv/spool", inFile | inline, "is a URL: want a directory"},
+	} {
+		for key, format := range map[string]string{
+			"replication_spooling_dir":                   `{"replication_spooling_dir": %q}`,
+			"tempdir":                                    `{"tempdir": %q}`,
+			"replication_targets[0].dir.path":            `{"replication_targets": [{"dir": {"path": %q}}]}`,
+			"replication_targets[0].local.directory":     `{"replication_targets": [{"local": {"directory": %q, "num_shards": 1, "capacity": 9}}]}`,
+			"replication_targets[0].read_only.directory": `{"replication_targets": [{"read_only": {"directory": %q, "num_shards": 1}}]}`,
+		} {
+			text := fmt.Sprintf(format, c.path)
+			file := filepath.Join(dir, "conf", "verneuil.json")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Chdir(dir)
+			for in, configs := range map[int][]string{inline: {text}, inFile: {"@" + file, "@conf/verneuil.json", "@./conf/../conf/verneuil.json"}} {
+				for _, config := range configs {
+					if c.in&in == 0 {
+						continue
+					}
+					got, err := vfs.ParseConfig(config)
+					switch {
+					case err == nil && onlyDirectory(got) != c.want:
+						t.Errorf("%s in %s: %q, want %q", text, config, onlyDirectory(got), c.want)
+					case err != nil && (!strings.Contains(err.Error(), key+": ") || !strings.Contains(err.Error(), c.want)):
+						t.Errorf("%s in %s: %v, want %q", text, config, err, c.want)
+					}
+				}
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(home, "v.json"), []byte(`{"tempdir": "x"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if want := filepath.Join(wd, "spool"); got.ReplicationSpoolingDir != want {
-		t.Errorf("spooling directory %q, want %q", got.ReplicationSpoolingDir, want)
+	if got, err := vfs.ParseConfig("@~/v.json"); err != nil || got.TempDir != home+"/x" {
+		t.Errorf("@~/v.json: %+v, %v", got, err)
 	}
-	if want := filepath.Join(wd, "store"); got.Targets[0].Dir.Path != want {
-		t.Errorf("dir.path %q, want %q", got.Targets[0].Dir.Path, want)
+	for _, unset := range []string{"", "relative"} {
+		t.Setenv("HOME", unset)
+		if _, err := vfs.ParseConfig(`{"tempdir": "~/x"}`); err == nil || !strings.Contains(err.Error(), `tempdir: "~/x": HOME names no directory`) {
+			t.Errorf("HOME=%q: %v", unset, err)
+		}
+	}
+}
+
+// onlyDirectory returns the one directory that c names.
+func onlyDirectory(c *vfs.Config) string {
+	dirs := c.TempDir + c.ReplicationSpoolingDir
+	for _, t := range c.Targets {
+		switch {
+		case t.Dir != nil:
+			dirs += t.Dir.Path
+		case t.Local != nil:
+			dirs += t.Local.Directory
+		case t.ReadOnly != nil:
+			dirs += t.ReadOnly.Directory
+		}
+	}
+	return dirs
+}
+
+func TestParseConfigPermissions(t *testing.T) {
+	got, err := vfs.ParseConfig(`{"replication_spooling_dir_permissions": "0750"}`)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if got.SpoolingDirPermissions != 0o750 {
 		t.Errorf("permissions %o, want 750", got.SpoolingDirPermissions)

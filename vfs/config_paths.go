@@ -1,0 +1,67 @@
+package vfs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// base is what relative directories of a configuration are relative to: the directory of its
+// file. It is empty if there is no file: then they are refused, as processes with other working
+// directories would mean other places. For the same reason no environment variable is expanded,
+// and none is taken for a directory's name; "~/" is the home directory of the process's user.
+type base string
+
+// variable is what a shell would expand.
+var variable = regexp.MustCompile(`\$(\{|\(|[A-Za-z_])`)
+
+// directory accepts a path and makes it absolute.
+func (b base) directory(dst *string) reader {
+	return func(at string, value any) error {
+		var path string
+		if err := text(&path)(at, value); err != nil || value == nil {
+			return err
+		}
+		switch {
+		case path == "":
+			return fmt.Errorf("%s: empty", at)
+		case strings.ContainsRune(path, 0):
+			return fmt.Errorf("%s: %q holds a NUL", at, path)
+		case strings.Contains(path, "://"):
+			return fmt.Errorf("%s: %q is a URL: want a directory", at, path)
+		case variable.MatchString(path):
+			return fmt.Errorf("%s: %q: variables are not expanded: write the path out, or begin it with ~/", at, path)
+		}
+		path, err := expandHome(path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		if !filepath.IsAbs(path) {
+			if b == "" {
+				return fmt.Errorf("%s: %q is relative, and there is no configuration file that it could be relative to: "+
+					"begin it with / or ~/", at, path)
+			}
+			path = filepath.Join(string(b), path)
+		}
+		*dst = filepath.Clean(path)
+		return nil
+	}
+}
+
+// expandHome replaces a "~" that stands for the user's home directory.
+func expandHome(path string) (string, error) {
+	rest, ok := strings.CutPrefix(path, "~")
+	if !ok {
+		return path, nil
+	}
+	if rest != "" && rest[0] != '/' {
+		return "", fmt.Errorf("%q: only ~/ is expanded: write other users' directories out, and put ./ before a name that begins so", path)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil || !filepath.IsAbs(home) {
+		return "", fmt.Errorf("%q: HOME names no directory: write the path out", path)
+	}
+	return home + rest, nil
+}
