@@ -13,7 +13,7 @@ var (
 	// ErrNoBucket: the bucket itself is missing, and may not be created. It is a
 	// matter of configuration, and is never ErrAbsent: nobody may conclude from it
 	// that there is no such object. (A bucket that Put would create is empty.)
-	ErrNoBucket = errors.New("no such bucket")
+	ErrNoBucket = errors.New("no such bucket: make it, or set create_buckets_on_demand")
 	// ErrCorrupt: the object is there, but its bytes are not what they must be.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrConflict: a conditional Put found another object than it expected.

@@ -32,3 +32,34 @@ func TestName(t *testing.T) {
 		t.Errorf("names of long paths: %s, %s", a, b)
 	}
 }
+
+// TestParseName: a key says what it was made of, or, if it was too long, how that begins.
+func TestParseName(t *testing.T) {
+	long, longer := "/"+strings.Repeat("é/", 60), strings.Repeat("h", 255)
+	for _, c := range []struct {
+		host, path string
+		whole      bool
+	}{
+		{"h", "/a%20b", true}, {"hé", "/ü", true}, {"a:b", "/x y!-_.*'()~:/", true}, {"", "", true},
+		{"h", "/" + strings.Repeat("d", 210), true}, {"h", "/" + strings.Repeat("d", 211), false},
+		{"a:b", long, false}, {"abc", long, false}, {"abcd", long, false}, {"abcde", long, false},
+	} {
+		got, ok := ParseName(Name(c.host, c.path))
+		if !ok || got.Host != c.host || got.Whole != c.whole || c.whole && got.Path != c.path ||
+			len(got.Path) < min(len(c.path), 50) || !strings.HasPrefix(c.path, got.Path) {
+			t.Errorf("ParseName of %q, %q: %+v, %v", c.host, c.path, got, ok)
+		}
+		if !strings.HasPrefix(Name(c.host, c.path), NamePrefix(c.host)) {
+			t.Errorf("%q is not the beginning of %q", NamePrefix(c.host), Name(c.host, c.path))
+		}
+	}
+	if got, ok := ParseName(Name(longer, "/x")); !ok || got != (Source{}) {
+		t.Errorf("ParseName of a long host: %+v, %v", got, ok)
+	}
+	for _, key := range []string{"", "x", "marker.json", "c3af-verneuil%3Ah%3A20c6%2F%2Fa", "0000-verneuil%3Ah%3A20c6%2F%2Fa%2520b",
+		"c3af-verneuil%3Ah%3A20c6%2F%2Fa%2520b%2", strings.Repeat("a", 240), strings.Repeat("a", 241)} {
+		if got, ok := ParseName(key); ok {
+			t.Errorf("ParseName(%q): %+v", key, got)
+		}
+	}
+}

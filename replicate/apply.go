@@ -14,6 +14,15 @@ import (
 
 func (s *session) log() *slog.Logger { return s.r.o.Log }
 
+// troubled logs what keeps targets from having everything.
+func (s *session) troubled(message string, args ...any) {
+	level := slog.LevelWarn
+	if s.r.o.Reported {
+		level = slog.LevelInfo
+	}
+	s.log().Log(s.ctx, level, message, args...)
+}
+
 // update brings the mirror up to the published head, by the log or by a base
 // copy, and reports whether that was any work. applyErr says what is in the way.
 func (s *session) update(ctx context.Context) (progress bool) {
@@ -68,7 +77,7 @@ func (s *session) noteApplyError(err error) {
 	case errors.Is(err, errAgain): // all in a day's work
 		s.log().Info("mirror is not up to date yet", "reason", err)
 	case s.applyErr == nil || s.applyErr.Error() != err.Error():
-		s.log().Warn("mirror is not up to date", "error", err)
+		s.troubled("mirror is not up to date", "error", err)
 	}
 	s.applyErr = err
 	s.serial++

@@ -41,6 +41,10 @@ type Options struct {
 	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes, one call at a time; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
 
+	// Reported: what fails is an error of Flush or Sync, which its caller reports: the log
+	// need not warn of it.
+	Reported bool
+
 	clock      clock
 	stable     bool              // the source does not change while we run: Sync
 	seen       copied            // Sync: the files before its caller's transaction

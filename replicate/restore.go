@@ -39,6 +39,8 @@ type RestoreOptions struct {
 	// how many. Calls come one at a time, and done only grows; the last call of a
 	// successful restore says done == total.
 	Progress func(done, total int64)
+	// Replace lets [RestoreFile] replace a file that is not empty.
+	Replace bool
 }
 
 // Restore writes the version that o.Manifest describes to w, which must be a new
@@ -183,12 +185,13 @@ func (r *restore) advance(n int) {
 // killed restore has left in the directory is removed by the next one.
 //
 // It refuses a path beside which a rollback journal or WAL stands: SQLite would
-// take it for the restored database's and replay it. It refuses what [Replaceable] does, and a file that a process has
+// take it for the restored database's and replay it. (A -shm does no harm: who opens a WAL
+// first makes it anew.) It refuses what [Replaceable] does, and a file that a process has
 // open, which would go on writing to what nobody sees any more, with a journal beside
 // the restored database. The caller's process must not have it open through SQLite: it
 // is opened and closed, which drops SQLite's locks (fcntl(2)).
 func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error) {
-	if err := refuse(path); err != nil {
+	if err := refuse(path, o.Replace); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
 	dir := filepath.Dir(path)
@@ -209,15 +212,41 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	if err := Restore(ctx, &pacedFile{File: f}, o); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), refuse(path)); err != nil {
+	if err := errors.Join(f.Sync(), refuse(path, o.Replace)); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := PutInPlace(f.Name(), path, o.Replace); err != nil {
+		renamed = errors.Is(err, errNotFlushed)
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
 	renamed = true
-	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("restore to %s: the file is in place, but flushing its directory: %w", path, err)
+	return nil
+}
+
+// errNotFlushed: the file has its name, but a crash of the machine may take it away.
+var errNotFlushed = errors.New("the file is in place, but flushing its directory")
+
+// PutInPlace gives a file that is flushed, temp, the name path, in the same directory, and
+// flushes that. It fails as [Replaceable] does, also if another process has made path since
+// the caller asked that; where the file system cannot tell (NFS), what came in the last
+// moment is replaced.
+func PutInPlace(temp, path string, replace bool) error {
+	if err := Replaceable(path, replace); err != nil {
+		return err
+	}
+	flags := uint(unix.RENAME_NOREPLACE)
+	if _, err := os.Lstat(path); err == nil {
+		flags = 0
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, path, flags)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: temp, New: path, Err: err}
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%w: %w", errNotFlushed, err)
 	}
 	return nil
 }
@@ -278,8 +307,8 @@ func escaped(dir string) string {
 }
 
 // refuse fails if what stands at path, or beside it, must not be replaced.
-func refuse(path string) error {
-	if err := cmp.Or(Replaceable(path), refuseJournals(path)); err != nil {
+func refuse(path string, replace bool) error {
+	if err := cmp.Or(Replaceable(path, replace), refuseJournals(path)); err != nil {
 		return err
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -296,12 +325,18 @@ func refuse(path string) error {
 
 // Replaceable fails if path is taken by what a file that is renamed to it must not replace:
 // /dev/null would be gone, for everybody; of a symbolic link nobody knows whether it, or
-// what it leads to, is meant.
-func Replaceable(path string) error {
+// what it leads to, is meant. Unless replace is set, it fails with [fs.ErrExist] if path is
+// a file that is not empty: a database, perhaps, that is newer than what takes its place.
+func Replaceable(path string, replace bool) error {
 	info, err := os.Lstat(path)
 	switch {
-	case err != nil || info.Mode().IsRegular():
+	case err != nil:
 		return nil // if it cannot be looked at, nothing can be put there either
+	case info.Mode().IsRegular():
+		if replace || info.Size() == 0 {
+			return nil
+		}
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory", path)
 	case info.Mode().Type() == fs.ModeSymlink:

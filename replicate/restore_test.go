@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -192,7 +193,7 @@ func TestRestoreFileOfDamagedVersions(t *testing.T) {
 			"too long":  func() ([]byte, error) { return make([]byte, chunkstore.ChunkBytes+1), nil },
 			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Sum(good[1:])) },
 		} {
-			err := RestoreFile(t.Context(), path, RestoreOptions{Manifest: c.m, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			err := RestoreFile(t.Context(), path, RestoreOptions{Manifest: c.m, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 				if id == victim {
 					return damage()
 				}
@@ -219,7 +220,7 @@ func TestRestoreFileAndCancellation(t *testing.T) {
 	for after := range int64(20) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var calls atomic.Int64
-		err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Concurrency: 4, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Concurrency: 4, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 			if calls.Add(1) > after {
 				cancel()
 				return nil, ctx.Err()
@@ -236,7 +237,7 @@ func TestRestoreFileAndCancellation(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Fetch: c.fetch}); !errors.Is(err, context.Canceled) {
+	if err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Fetch: c.fetch, Replace: true}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	checkUntouched(t, path, "precious")
@@ -316,10 +317,59 @@ func TestRestoreReportsTheNthFailedWrite(t *testing.T) {
 	}
 }
 
+// TestRestoreFileKeeps: without Replace a file that is not empty stays, whoever makes it, and
+// whenever; an empty one says nothing that could be lost.
+func TestRestoreFileKeeps(t *testing.T) {
+	c := newRestoreCase(t, 3)
+	path := filepath.Join(t.TempDir(), "out.db")
+	precious := func() {
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch}
+	precious()
+	if err := RestoreFile(t.Context(), path, o); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a file is there: %v", err)
+	}
+	checkUntouched(t, path, "precious")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	o.Fetch = func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		precious()
+		return c.fetch(ctx, id)
+	}
+	if err := RestoreFile(t.Context(), path, o); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a file came meanwhile: %v", err)
+	}
+	checkUntouched(t, path, "precious")
+	temp := filepath.Join(t.TempDir(), "temp")
+	for _, replace := range []bool{false, true} {
+		if err := os.WriteFile(temp, []byte("new"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := PutInPlace(temp, path, replace); replace != (err == nil) {
+			t.Errorf("put in place, replace %v: %v", replace, err)
+		}
+	}
+	o.Fetch, o.Replace = c.fetch, true
+	if err := RestoreFile(t.Context(), path, o); err != nil {
+		t.Error(err)
+	}
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	o.Replace = false
+	if err := RestoreFile(t.Context(), path, o); err != nil {
+		t.Errorf("an empty file is there: %v", err)
+	}
+}
+
 // TestRestoreFileInUse: a file that a process has open is not replaced under it.
 func TestRestoreFileInUse(t *testing.T) {
 	c := newRestoreCase(t, 3)
-	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch}
+	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch, Replace: true}
 	path := filepath.Join(t.TempDir(), "out.db")
 	for _, flag := range []int{os.O_RDONLY, os.O_RDWR} {
 		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {

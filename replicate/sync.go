@@ -75,7 +75,7 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	}
 	r, err := New(Options{
 		Spool: sp, Store: o.Store, Host: o.Host, Program: o.Program, Concurrency: o.Concurrency,
-		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, stable: true, seen: o.Seen.files,
+		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, Reported: true, stable: true, seen: o.Seen.files,
 	})
 	if err != nil {
 		return SyncResult{}, err

@@ -374,7 +374,7 @@ func (s *session) targetFailed(t *target, err error) {
 	t.failed, t.failedAt, t.err = true, t.attempt, err
 	wait := t.backoff.next()
 	t.retry = s.now().Add(wait)
-	s.log().Warn("push failed", "target", t.Name, "error", err, "retry_in", wait)
+	s.troubled("push failed", "target", t.Name, "error", err, "retry_in", wait)
 }
 
 func (s *session) targetConflict(t *target, err error) {

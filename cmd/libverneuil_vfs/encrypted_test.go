@@ -39,7 +39,7 @@ func TestVFSThatEncrypts(t *testing.T) {
 	versions := strings.Split(s.ctl("versions", "-s", s.path("a.db")), "\n")
 	for _, version := range versions[:len(versions)-1] {
 		to := filepath.Join(t.TempDir(), "version.db")
-		s.ctl("restore", "-s", s.path("a.db"), "--version-id", strings.Fields(version)[1], "-o", to)
+		s.ctl("restore", "--force", "-s", s.path("a.db"), "--version-id", strings.Fields(version)[1], "-o", to)
 		b, err := os.ReadFile(to)
 		if err != nil {
 			t.Fatal(err)

@@ -158,7 +158,7 @@ func (s *site) mustEqual(db string) {
 	s.t.Helper()
 	out := filepath.Join(s.t.TempDir(), "restored.db")
 	defer os.Remove(out)
-	s.ctl("restore", "-s", s.path(db), "-o", out)
+	s.ctl("restore", "--force", "-s", s.path(db), "-o", out)
 	got, err := os.ReadFile(out)
 	if err != nil {
 		s.t.Fatal(err)
@@ -182,7 +182,7 @@ func (s *site) untilRestored(db, sql, want string) {
 	s.t.Helper()
 	out := filepath.Join(s.t.TempDir(), "restored.db")
 	until(s.t, db+" in the target says "+want, func() bool {
-		r := run(s.t, nil, built(s.t, "VERNEUIL_CTL"), "-c", s.config(), "restore", "-s", s.path(db), "-o", out)
+		r := run(s.t, nil, built(s.t, "VERNEUIL_CTL"), "-c", s.config(), "restore", "--force", "-s", s.path(db), "-o", out)
 		return r.code == 0 && run(s.t, nil, sqliteShell(s.t), out, sql).stdout == want+"\n"
 	})
 }

@@ -127,7 +127,7 @@ func TestKillsOfCommands(t *testing.T) {
 	for name, argv := range map[string][]string{
 		"sync":    {"sync", "a.db"},
 		"flush":   {"flush", "spool"},
-		"restore": {"restore", "-s", "a.db", "-o", "out.db"},
+		"restore": {"restore", "--force", "-s", "a.db", "-o", "out.db"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, first, step := dirSite(t), first, step

@@ -128,7 +128,7 @@ func TestSpoolDeletedWithoutFlush(t *testing.T) {
 			}
 			until(t, "the last commit is in the target", func() bool {
 				out := filepath.Join(t.TempDir(), "restored.db")
-				s.ctl("restore", "-s", s.path("a.db"), "-o", out)
+				s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", out)
 				r := run(t, nil, sqliteShell(t), out, "select b from t order by a desc limit 1")
 				return r.stdout == "third\n"
 			})

@@ -35,7 +35,7 @@ func TestFailedRollback(t *testing.T) {
 			if broken.calls == 0 {
 				t.Fatalf("the journal was not read: %q, %q", r.stdout, r.stderr)
 			}
-			s.ctl("-c", s.config(), "restore", "-s", s.path("a.db"), "-o", s.path("copy.db"))
+			s.ctl("-c", s.config(), "restore", "--force", "-s", s.path("a.db"), "-o", s.path("copy.db"))
 			if got := s.stock("copy.db", ask); got != "300|1\nok" {
 				t.Fatalf("what was sent is no committed state: %q\nthe shell said %q, %q", got, r.stdout, r.stderr)
 			}
@@ -139,5 +139,5 @@ func TestFailedCommitOfWAL(t *testing.T) {
 
 // restoring is the command that restores what was sent of the site's database.
 func (s *site) restoring(to string) string {
-	return fmt.Sprintf("%s -c %s restore -s %s -o %s", built(s.t, "VERNEUIL_CTL"), s.config(), s.path("a.db"), s.path(to))
+	return fmt.Sprintf("%s -c %s restore --force -s %s -o %s", built(s.t, "VERNEUIL_CTL"), s.config(), s.path("a.db"), s.path(to))
 }

@@ -138,7 +138,7 @@ func TestGunicorn(t *testing.T) {
 				}
 				until(t, "all rows are in the target", func() bool {
 					out := filepath.Join(t.TempDir(), "restored.db")
-					s.ctl("restore", "-s", s.path("a.db"), "-o", out)
+					s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", out)
 					return run(t, nil, sqliteShell(t), out, "select count(*) from t").stdout == rows+"\n"
 				})
 				must(t, g.process.command.Process.Signal(syscall.SIGTERM))

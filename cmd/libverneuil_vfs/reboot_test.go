@@ -204,7 +204,7 @@ func (s *site) afterReboot(crash crashed, next string) {
 		}
 		if r.code == 0 && !crash.torn {
 			restored := s.path("restored.db")
-			s.ctl("restore", "-s", s.path("a.db"), "-o", restored)
+			s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", restored)
 			if got := run(s.t, nil, sqliteShell(s.t), restored, sums).stdout; got != sum {
 				s.t.Fatalf("restored after %s: %q, want %q", next, got, sum)
 			}

@@ -98,7 +98,7 @@ func TestPermissions(t *testing.T) {
 				shell.must(".open file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot")
 				shell.want("select length(b) from t;", "100")
 				out := s.path("restored.db")
-				r := run(t, []string{s.env()}, "sh", "-c", "umask "+umask+` && exec "$@"`, "sh", built(t, "VERNEUIL_CTL"), "restore", "-s", s.path("a.db"), "-o", out)
+				r := run(t, []string{s.env()}, "sh", "-c", "umask "+umask+` && exec "$@"`, "sh", built(t, "VERNEUIL_CTL"), "restore", "--force", "-s", s.path("a.db"), "-o", out)
 				if r.code != 0 {
 					t.Fatal(r.stderr)
 				}
@@ -197,7 +197,7 @@ func TestSecrets(t *testing.T) {
 			commands := [][]string{{"sync", s.path("a.db")}}
 			if test.flushed != "" {
 				commands = append(commands, [][]string{
-					{"flush", s.path("spool")}, {"restore", "-s", s.path("a.db"), "-o", s.path("r.db")},
+					{"flush", s.path("spool")}, {"restore", "--force", "-s", s.path("a.db"), "-o", s.path("r.db")},
 					{"manifest", "-m", "http://u:" + secret + "@" + host + "/manifests/x?X-Amz-Signature=" + secret},
 					{"restore", "-m", "http://u:" + secret + "@127.0.0.1:1/x?X-Amz-Signature=" + secret, "-o", s.path("r.db")},
 					{"manifest", "-m", "http://u:" + secret + "/@:x:y/?" + secret}, {"manifest", "-m", "htps://u:" + secret + "@h/x"},

@@ -128,7 +128,7 @@ func TestExitCode(t *testing.T) {
 			s.stock("a.db", "pragma wal_checkpoint(truncate)") // the shell leaves the WAL behind
 			s.mustEqual("a.db")
 			out := filepath.Join(t.TempDir(), "r.db")
-			s.ctl("restore", "-s", s.path("a.db"), "-o", out)
+			s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", out)
 			if r := run(t, nil, sqliteShell(t), out, "select b from t"); r.stdout != "last words\n" {
 				t.Errorf("the restored row is %q %s", r.stdout, r.stderr)
 			}

@@ -58,10 +58,14 @@ func (w *storeWorld) application(shell *session) string {
 func storeCases() []storeCase {
 	return []storeCase{
 		writerCase(), syncCase(), flushCase(),
-		readCase("restore", false, func(w *storeWorld) []string { return []string{"restore", "-s", w.path(w.db()), "-o", w.path("out.db")} }),
-		readCase("restore of two", true, func(w *storeWorld) []string { return []string{"restore", "-s", w.path(w.db()), "-o", w.path("out.db")} }),
+		readCase("restore", false, func(w *storeWorld) []string {
+			return []string{"restore", "--force", "-s", w.path(w.db()), "-o", w.path("out.db")}
+		}),
+		readCase("restore of two", true, func(w *storeWorld) []string {
+			return []string{"restore", "--force", "-s", w.path(w.db()), "-o", w.path("out.db")}
+		}),
 		readCase("restore at", false, func(w *storeWorld) []string {
-			return []string{"restore", "-s", w.path(w.db()), "--at", "2099-01-01T00:00:00Z", "-o", w.path("out.db")}
+			return []string{"restore", "--force", "-s", w.path(w.db()), "--at", "2099-01-01T00:00:00Z", "-o", w.path("out.db")}
 		}),
 		readCase("verify", false, func(w *storeWorld) []string { return []string{"verify", "-s", w.path(w.db()), "--read"} }),
 		readCase("verify all", false, func(*storeWorld) []string { return []string{"verify"} }),

@@ -414,7 +414,7 @@ func (w *tampered) command(args ...string) (r result, bytes int) {
 func (w *tampered) restores(want string) {
 	w.t.Helper()
 	out := w.path("out.db")
-	r, _ := w.command("restore", "-s", w.path("a.db"), "-o", out)
+	r, _ := w.command("restore", "--force", "-s", w.path("a.db"), "-o", out)
 	if state, ok := strings.CutPrefix(want, "="); ok {
 		if r.code != 0 {
 			w.t.Errorf("restore: exit code %d: %s", r.code, r.stderr)

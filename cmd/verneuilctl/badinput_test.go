@@ -40,17 +40,23 @@ func TestUsage(t *testing.T) {
 		args []string
 	}{
 		{"missing command", nil},
-		{`unknown command "snyc"`, []string{"snyc"}},
-		{"unknown flag: --optimise", []string{"sync", "x.db", "--optimise"}},
-		{"accepts 1 arg(s), received 0", []string{"sync"}},
-		{"accepts 1 arg(s), received 2", []string{"sync", "a", "b"}},
-		{"accepts 1 arg(s), received 0", []string{"flush"}},
-		{"accepts 1 arg(s), received 0", []string{"manifest-name"}},
-		{"give --manifest or --source-path", []string{"restore"}},
-		{"give --manifest or --source-path", []string{"restore", "--hostname", "h"}},
+		{`unknown command "snyc": did you mean sync?`, []string{"snyc"}},
+		{`unknown command "chek": did you mean check?`, []string{"config", "chek"}},
+		{"missing command: config check", []string{"config"}},
+		{"unknown flag: --optimise: did you mean --optimize?", []string{"sync", "x.db", "--optimise"}},
+		{"which database?", []string{"sync"}},
+		{`unexpected argument "b"`, []string{"sync", "a", "b"}},
+		{"which database?", []string{"manifest-name"}},
+		{"which database?", []string{"restore"}},
+		{"which database?", []string{"restore", "--force", "--hostname", "h"}},
 		{"--manifest excludes --hostname and --source-path", []string{"restore", "--manifest", "f", "--source-path", "/x"}},
 		{"--manifest excludes --hostname and --source-path", []string{"shell", "--manifest", "f", "--hostname", "h"}},
 		{"give one", []string{"manifest", "/x", "--source-path", "/x"}},
+		{"give one", []string{"restore", "/x", "--manifest", "f"}},
+		{"--manifest excludes --hostname", []string{"restore", "verneuil://h/x", "--hostname", "h"}},
+		{`unexpected argument "y"`, []string{"restore", "/x", "y"}},
+		{"give one", []string{"sync", "/x", "-s", "/x"}},
+		{"--json needs --out", []string{"restore", "/x", "--json"}},
 		{"flag needs an argument", []string{"restore", "--out"}},
 		{`log level "loud"`, []string{"-l", "loud", "-c", s.config(), "sync", "x.db"}},
 	} {
@@ -84,7 +90,7 @@ func TestBadConfiguration(t *testing.T) {
 		refuse(t, 1, c.wants, "-c", c.config, "sync", db)
 	}
 	t.Setenv("VERNEUIL_CONFIG", "{")
-	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "-s", db, "-o", s.path("out"))
+	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "--force", "-s", db, "-o", s.path("out"))
 	if _, err := os.Stat(s.path("store")); err == nil {
 		t.Error("a refused command made the store")
 	}
@@ -125,7 +131,7 @@ func TestUnknownSource(t *testing.T) {
 		refuse(t, 1, []string{"manifest", name, "not found"}, append([]string{"-c", s.config(), "manifest", "--json"}, args...)...)
 	}
 	refuse(t, 1, []string{"gopher"}, "-c", s.config(), "restore", "--manifest", "gopher://x/y", "--out", s.path("out.db"))
-	refuse(t, 1, []string{"relative.db", "must be absolute"}, "-c", s.config(), "restore", "--hostname", "elsewhere", "-s", "relative.db", "-o", s.path("out.db"))
+	refuse(t, 1, []string{"relative.db", "must be absolute"}, "-c", s.config(), "restore", "--force", "--hostname", "elsewhere", "-s", "relative.db", "-o", s.path("out.db"))
 	refuse(t, 1, []string{db, "a database, not a manifest"}, "-c", s.config(), "restore", "--manifest", db, "--out", s.path("out.db"))
 	s.noLeftovers("out.db")
 }
@@ -201,8 +207,8 @@ func TestDamagedStore(t *testing.T) {
 				if kind == "manifest" && damage != "missing" {
 					name = "verneuil://" + hostname + db
 				}
-				refuse(t, 1, []string{"restore " + db, name, want}, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
-				refuse(t, 1, []string{name, want}, "-c", s.config(), "restore", "-s", db)
+				refuse(t, 1, []string{"restore " + db, name, want}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
+				refuse(t, 1, []string{name, want}, "-c", s.config(), "restore", "--force", "-s", db)
 				s.noLeftovers("out.db")
 				s.mustFind(name, want, kind == "chunk" && damage != "missing")
 			})
@@ -211,7 +217,7 @@ func TestDamagedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(t, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+	must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 	if s.sum(db) != s.sum(s.path("out.db")) {
 		t.Error("the repaired store does not restore to the database")
 	}
@@ -229,7 +235,7 @@ func TestBadS3(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
 	s3["create_buckets_on_demand"] = true
 	s.configure(nil)
-	for _, args := range [][]string{{"sync", db}, {"restore", "-s", db, "-o", s.path("out.db")}} {
+	for _, args := range [][]string{{"sync", db}, {"restore", "--force", "-s", db, "-o", s.path("out.db")}} {
 		args = append([]string{"-l", "debug", "-c", s.config()}, args...)
 		r := ctl(t, args...)
 		if r.code != 1 || !strings.Contains(r.stderr, "verneuilctl: ") {
@@ -249,16 +255,11 @@ func TestUnwritableOutput(t *testing.T) {
 	db := s.database("d.db", 10000)
 	must(t, "-c", s.config(), "sync", db)
 	out := s.path("no/such/directory/out.db")
-	refuse(t, 1, []string{out, "no such file"}, "-c", s.config(), "restore", "-s", db, "-o", out)
+	refuse(t, 1, []string{out, "no such file"}, "-c", s.config(), "restore", "--force", "-s", db, "-o", out)
 	refuse(t, 1, []string{s.path("no/such/directory"), "no such file"}, "-c", s.config(), "manifest", db, "-o", out)
-	refuse(t, 1, []string{db}, "-c", s.config(), "restore", "-s", db, "-o", s.dir)
+	refuse(t, 1, []string{db}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.dir)
 	s.noLeftovers("out.db")
 	// A journal beside the output would be replayed on what is restored.
 	s.write("out.db-journal", []byte("journal"))
-	refuse(t, 1, []string{s.path("out.db-journal")}, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
-}
-
-func TestFlushNothing(t *testing.T) {
-	s := dirSite(t)
-	refuse(t, 1, []string{"flush " + s.path("none"), "no such file"}, "flush", s.path("none"))
+	refuse(t, 1, []string{s.path("out.db-journal")}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 }

@@ -21,25 +21,51 @@ import (
 	"verneuil/vfs"
 )
 
+// flushFlags are what flush was told beside the place.
+type flushFlags struct{ allowEmpty, asJSON bool }
+
 func flushCommand(g *global) *cobra.Command {
-	return &cobra.Command{
-		Use:   "flush SPOOLDIR",
+	var (
+		path  string
+		flags flushFlags
+	)
+	command := &cobra.Command{
+		Use:   "flush [SPOOLDIR | DB]",
 		Short: "Send everything that is left in a spooling directory",
-		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir. Each
-spool remembers its targets, so no configuration is needed, unless a crash came before it
-was told them, or has damaged what it was told; credentials come from the environment.
-Succeeds only when every target has everything.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			return fail(flush(command.Context(), g, args[0]), "flush", args[0])
+		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir, or of
+one database in it: DB's. Without either, in that of the configuration. Each spool remembers
+its targets, so SPOOLDIR needs no configuration, unless a crash came before it was told
+them, or has damaged what it was told; credentials come from the environment.
+Prints the databases. Succeeds only when every target has everything.
+
+A directory without any database's spool is an error, as its name may be mistyped. It is
+none with --allow-empty.`,
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) (err error) {
+			if len(args) > 0 || path != "" {
+				if path, err = onePath(path, args); err != nil {
+					return err
+				}
+			}
+			doing := []string{"flush"}
+			if path != "" {
+				doing = append(doing, path)
+			}
+			return fail(flush(command.Context(), g, path, flags), doing...)
 		},
 	}
+	command.Flags().StringVarP(&path, "source-path", "s", "", "DB")
+	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false, "a directory without any database's spool is no error")
+	command.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object per database")
+	return command
 }
 
-// flush flushes each spool below root, and says so.
-func flush(ctx context.Context, g *global, root string) error {
-	dirs, err := spoolsBelow(root)
-	if err != nil {
+// flush flushes each spool that path is about, and says so.
+func flush(ctx context.Context, g *global, path string, o flushFlags) error {
+	dirs, err := g.spools(path)
+	if o.allowEmpty && (errors.Is(err, errNoSpools) || errors.Is(err, fs.ErrNotExist)) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	var failed []error
@@ -47,9 +73,8 @@ func flush(ctx context.Context, g *global, root string) error {
 		name, err := flushSpool(ctx, g, dir)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", name, err))
-			continue
 		}
-		if _, err := fmt.Println(name); err != nil {
+		if err := printFlushed(name, dir, err, o.asJSON); err != nil {
 			return err
 		}
 	}
@@ -59,8 +84,72 @@ func flush(ctx context.Context, g *global, root string) error {
 	return nil
 }
 
-// spoolsBelow returns the directories below root that a recorder or a sync has made, or
-// that we may not look into: so is another user's.
+func printFlushed(name, dir string, failed error, asJSON bool) (err error) {
+	switch {
+	case asJSON && failed != nil:
+		return printJSON(map[string]any{"database": name, "spool": dir, "flushed": false, "error": failed.Error()})
+	case asJSON:
+		return printJSON(map[string]any{"database": name, "spool": dir, "flushed": true})
+	case failed == nil:
+		_, err = fmt.Println(name)
+	}
+	return err
+}
+
+var errNoSpools = errors.New("no database's spool is in it: is it a replication_spooling_dir? (if it is, and nothing was written yet: --allow-empty)")
+
+// spools returns the spools that flush is to send: of the database at path, or those
+// in a spooling directory, which is that of the configuration if path is empty, or one spool.
+func (g *global) spools(path string) ([]string, error) {
+	if path == "" {
+		config, err := g.parse()
+		if err != nil {
+			return nil, err
+		}
+		if config.ReplicationSpoolingDir == "" {
+			return nil, errors.New("flush what? give SPOOLDIR, or a configuration (--config) with replication_spooling_dir")
+		}
+		path = config.ReplicationSpoolingDir
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return g.spoolOf(path)
+	}
+	if _, err := os.Lstat(filepath.Join(path, "source.json")); err == nil {
+		path, err = filepath.Abs(path)
+		return []string{path}, err
+	}
+	dirs, err := spoolsBelow(path)
+	if err == nil && len(dirs) == 0 {
+		err = errNoSpools
+	}
+	return dirs, err
+}
+
+// spoolOf returns the spool of the database at path, which the configuration knows.
+func (g *global) spoolOf(path string) ([]string, error) {
+	config, err := g.parse()
+	if err != nil {
+		return nil, err
+	}
+	root := config.ReplicationSpoolingDir
+	if root == "" {
+		return nil, errors.New("not a directory; to flush one database, its configuration (--config) must name replication_spooling_dir")
+	}
+	if path, err = canonicalPath(path); err != nil {
+		return nil, err
+	}
+	dir := spool.Dir(root, path)
+	if !isSpool(dir) {
+		return nil, fmt.Errorf("the database has no spool in %s: no program has written it with this configuration since the machine was started", root)
+	}
+	return []string{dir}, nil
+}
+
+// spoolsBelow returns the directories below root that a recorder or a sync has made.
 func spoolsBelow(root string) ([]string, error) {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -68,15 +157,23 @@ func spoolsBelow(root string) ([]string, error) {
 	}
 	var dirs []string
 	for _, entry := range entries {
-		dir := filepath.Join(root, entry.Name())
-		for _, name := range []string{"source.json", "state"} {
-			if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-				dirs = append(dirs, dir)
-				break
-			}
+		if dir := filepath.Join(root, entry.Name()); isSpool(dir) {
+			dirs = append(dirs, dir)
 		}
 	}
 	return dirs, nil
+}
+
+// isSpool reports whether a recorder or a sync has made dir, or we may not look into it: so is
+// another user's.
+func isSpool(dir string) bool {
+	for _, name := range []string{"source.json", "state"} {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return true
+		}
+	}
+	return false
 }
 
 // flushSpool returns the database's path, or the spool's if it does not say.
@@ -221,6 +318,7 @@ func (f *flushing) replicate(ctx context.Context) error {
 		OpenSource: func() (replicate.Source, error) { return replicate.OpenSourceFile(f.source.Path) },
 		Progress:   f.progress,
 		Log:        f.log,
+		Reported:   true,
 	})
 	if err != nil {
 		return err

@@ -106,7 +106,7 @@ func TestForeignNames(t *testing.T) {
 		db := s.database(name+".db", 1000*i)
 		s.configure(map[string]any{"hostname": hosts[i]})
 		must(t, "-c", s.config(), "sync", db)
-		must(t, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+		must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 		if s.sum(db) != s.sum(s.path("out.db")) {
 			t.Errorf("%q of %q: the restored file differs", name, hosts[i])
 		}
@@ -212,7 +212,7 @@ func TestForeignStore(t *testing.T) {
 			s.configure(nil)
 			db := s.database("d.db", 300000)
 			must(t, "-c", s.config(), "sync", db)
-			must(t, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+			must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 			s.write("victim", []byte("precious"))
 			replace := func(files []string) {
 				for _, name := range files {
@@ -222,23 +222,23 @@ func TestForeignStore(t *testing.T) {
 				}
 			}
 			replace(s.files("cache")) // the store has it
-			must(t, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+			must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 			replace(s.files("cache"))
 			chunk := s.chunks()[0]
 			replace(s.chunks())
-			refuse(t, 1, []string{filepath.Base(chunk)[:1], "corrupt"}, "-c", s.config(), "restore", "-s", db, "-o", s.path("none.db"))
+			refuse(t, 1, []string{filepath.Base(chunk)[:1], "corrupt"}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("none.db"))
 			if r := ctl(t, "-c", s.config(), "verify", "--read"); r.code != 1 || !strings.Contains(r.stdout, filepath.Base(chunk)) {
 				t.Errorf("verify: exit code %d, %s%s", r.code, r.stdout, r.stderr)
 			}
 			replace(s.files("store/manifests"))
-			refuse(t, 1, []string{db, "corrupt"}, "-c", s.config(), "restore", "-s", db, "-o", s.path("none.db"))
+			refuse(t, 1, []string{db, "corrupt"}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("none.db"))
 			if err := os.RemoveAll(s.path("spool")); err != nil {
 				t.Fatal(err)
 			}
 			if r := ctl(t, "-c", s.config(), "sync", db); r.code != 0 { // heals all of it
 				t.Error(r.stderr)
 			}
-			must(t, "-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"))
+			must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 			if s.sum(db) != s.sum(s.path("out.db")) {
 				t.Error("the restored file differs")
 			}
@@ -256,7 +256,7 @@ func TestAtOfTwo(t *testing.T) {
 	s.addTarget("second")
 	db := s.database("d.db", 10000)
 	must(t, "-c", s.config(), "sync", db)
-	at := []string{"-c", s.config(), "restore", "-s", db, "-o", s.path("out.db"), "--at", "2099-01-01"}
+	at := []string{"-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"), "--at", "2099-01-01"}
 	for i, manifests := range []string{"store/manifests", "second/manifests"} {
 		if err := os.WriteFile(s.files(manifests)[0], []byte("junk"), 0o600); err != nil {
 			t.Fatal(err)
@@ -299,7 +299,7 @@ func TestNoRoom(t *testing.T) {
 	mount("small", "size=1m,mode=700", 0)
 	s.write("small/old.db", []byte("precious"))
 	out := s.path("small/old.db")
-	restore := []string{"-c", s.config(), "restore", "-s", db, "-o", out}
+	restore := []string{"-c", s.config(), "restore", "--force", "-s", db, "-o", out}
 	before := s.tree()
 	refuse(t, 1, []string{"restore " + db, s.path("small") + "/.verneuil-restore-", "no space left on device"}, restore...)
 	s.unchanged(before)
@@ -318,7 +318,7 @@ func TestNoRoom(t *testing.T) {
 
 	remount("small", unix.MS_RDONLY)
 	refuse(t, 1, []string{"restore " + db, s.path("small"), "read-only file system"}, restore...)
-	refuse(t, 1, []string{"manifest " + db, s.path("small"), "read-only file system"}, "-c", s.config(), "manifest", db, "-o", out)
+	refuse(t, 1, []string{"manifest " + db, s.path("small"), "read-only file system"}, "-c", s.config(), "manifest", "--force", db, "-o", out)
 	refuse(t, 1, []string{"sync " + db, s.path("small/spool"), "read-only file system"}, "-c", "@"+spooled, "sync", db)
 	r = ctl(t, "flush", s.path("spool3"))
 	if r.code != 1 || !strings.Contains(r.stderr, s.path("small/store")) || !strings.Contains(r.stderr, "read-only file system") {
@@ -388,7 +388,7 @@ func TestFileLimit(t *testing.T) {
 	must(t, "-c", s.config(), "sync", db)
 	s.write("out.db", []byte("precious"))
 	before := s.tree()
-	for _, command := range []string{"restore -s " + db + " -o " + s.path("out.db"), "restore -s " + db, "sync " + s.database("new.db", 300000)} {
+	for _, command := range []string{"restore --force -s " + db + " -o " + s.path("out.db"), "restore -s " + db, "sync " + s.database("new.db", 300000)} {
 		argv := append([]string{"sh", "-c", `ulimit -f 100 && exec "$@"`, "sh"}, ctlCommand(append([]string{"-c", s.config()}, strings.Fields(command)...)...)...)
 		r := program(t, []string{"TMPDIR=" + s.dir}, argv...)
 		if r.code != 1 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, s.dir) || !strings.Contains(r.stderr, "file too large") {

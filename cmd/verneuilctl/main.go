@@ -2,8 +2,9 @@
 // looks at databases that are replicated, or that are to be.
 //
 // Output that a program may want goes to stdout; messages and progress go to
-// stderr. Exit codes: 0 done, 1 failed, 2 called wrongly. main.go holds the
-// commands' common ground, each other file one command or what it rests on.
+// stderr. Exit codes: 0 done, 1 failed, 2 called wrongly, 128 and the signal's number
+// interrupted: 130 by Ctrl-C. main.go holds the commands' common ground, each other file
+// one command or what it rests on.
 package main
 
 import (
@@ -15,10 +16,12 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"verneuil/chunkstore"
 	"verneuil/vfs"
@@ -34,12 +37,7 @@ func main() {
 }
 
 func run(args []string) int {
-	// An interrupted command removes its temporary files and says so. A second
-	// interrupt ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	defer stop()
-
+	ctx, interrupt := untilInterrupted()
 	root := rootCommand()
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
@@ -47,14 +45,33 @@ func run(args []string) int {
 		return 0
 	}
 	if failed := (*failure)(nil); errors.As(err, &failed) {
+		code := 1
 		if ctx.Err() != nil {
-			failed.err = errors.New("interrupted")
+			failed.err, code = errors.New("interrupted"), 128+int(interrupt.Load())
 		}
 		fmt.Fprintf(os.Stderr, "verneuilctl: %s\n", oneLine(failed.Error()))
-		return 1
+		return code
 	}
 	fmt.Fprintf(os.Stderr, "verneuilctl: %s (see %s --help)\n", oneLine(err.Error()), command.CommandPath())
 	return 2
+}
+
+// untilInterrupted returns a context that the first interrupt ends, and the signal's number
+// once it has: the command then removes its temporary files. A second interrupt ends the
+// process at once.
+func untilInterrupted() (context.Context, *atomic.Int32) {
+	ctx, cancel := context.WithCancel(context.Background())
+	number := new(atomic.Int32)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if s, ok := (<-signals).(syscall.Signal); ok {
+			number.Store(int32(s))
+		}
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
+		cancel()
+	}()
+	return ctx, number
 }
 
 // failure is an error of a command that was called correctly: exit code 1. Every
@@ -114,7 +131,11 @@ func rootCommand() *cobra.Command {
 		Use:   "verneuilctl",
 		Short: "Back up, restore and query replicated SQLite databases",
 		Long: `verneuilctl backs up SQLite databases to S3 (or a directory), restores them, and
-opens their replicas. The configuration is JSON, or @ and the path of a file with it.`,
+opens their replicas.
+
+SOURCE is a database's path, or the URI of its manifest: see --source-path and --manifest.
+The configuration is a file with JSON, or JSON itself; the environment's VERNEUIL_CONFIG
+has an @ before the file's path.`,
 		Version:       vfs.Program,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -125,31 +146,76 @@ opens their replicas. The configuration is JSON, or @ and the path of a file wit
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("missing command")
 		},
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q", args[0])
-			}
-			return nil
-		},
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args: unknownCommand,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(unknownFlag)
 	flags := root.PersistentFlags()
-	flags.StringVarP(&g.config, "config", "c", "", "configuration, or @ and its file (default: $VERNEUIL_CONFIG)")
-	flags.StringVarP(&g.level, "log", "l", "", "error, warn, info, debug or off (default: $VERNEUIL_LOG, else warn)")
+	flags.StringVarP(&g.config, "config", "c", "",
+		"configuration: a file, or JSON (default: $VERNEUIL_CONFIG)")
+	flags.StringVarP(&g.level, "log", "l", "",
+		"error, warn, info, debug or off (default: $VERNEUIL_LOG, else warn)")
+	levels := cobra.FixedCompletions([]string{"error", "warn", "info", "debug", "off"}, cobra.ShellCompDirectiveNoFileComp)
+	if err := root.RegisterFlagCompletionFunc("log", levels); err != nil {
+		panic(err) // there is no such flag
+	}
 	root.AddCommand(
-		syncCommand(g), restoreCommand(g), flushCommand(g),
+		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g), shellCommand(g),
+		configCommand(g), versionCommand(),
 	)
 	return root
 }
 
-// text returns the configuration as it was given.
-func (g *global) text() string {
-	if g.config != "" {
-		return g.config
+// unknownCommand refuses arguments of the root command: each is a command that there is not.
+func unknownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	return os.Getenv("VERNEUIL_CONFIG")
+	root.SuggestionsMinimumDistance = 2
+	return fmt.Errorf("unknown command %q%s", args[0], didYouMean("", root.SuggestionsFor(args[0])))
+}
+
+// unknownFlag adds to the error of a flag that there is not what may have been meant.
+func unknownFlag(command *cobra.Command, err error) error {
+	unknown := (*pflag.NotExistError)(nil)
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	// cobra compares names of commands only: so the flags are commands for a moment.
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	command.Flags().VisitAll(func(f *pflag.Flag) {
+		flags.AddCommand(&cobra.Command{Use: f.Name, Hidden: f.Hidden, Run: func(*cobra.Command, []string) {}})
+	})
+	return fmt.Errorf("%w%s", err, didYouMean("--", flags.SuggestionsFor(unknown.GetSpecifiedName())))
+}
+
+func didYouMean(prefix string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return ": did you mean " + prefix + strings.Join(names, " or "+prefix) + "?"
+}
+
+// atMost accepts so many arguments; fewer are each command's to judge.
+func atMost(n int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > n {
+			return fmt.Errorf("unexpected argument %q", args[n])
+		}
+		return nil
+	}
+}
+
+// text returns the configuration as [vfs.ParseConfig] wants it.
+func (g *global) text() string {
+	if g.config == "" {
+		return os.Getenv("VERNEUIL_CONFIG")
+	}
+	if text := strings.TrimSpace(g.config); !strings.HasPrefix(text, "@") && !strings.HasPrefix(text, "{") {
+		return "@" + text
+	}
+	return g.config
 }
 
 // parse returns the configuration.
@@ -199,7 +265,7 @@ func (s *session) Close() error { return s.store.Close() }
 // errNoTargets is the answer where a command needs somewhere to write or read.
 func (g *global) errNoTargets() error {
 	if g.text() == "" {
-		return errors.New("no configuration: give --config or set VERNEUIL_CONFIG")
+		return errors.New("no configuration: give --config FILE or set VERNEUIL_CONFIG to @FILE")
 	}
 	return errors.New("configuration: replication_targets has no s3 or dir entry")
 }

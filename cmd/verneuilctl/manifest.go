@@ -28,7 +28,8 @@ type origin struct {
 	time       time.Time // what at says, once checked
 }
 
-// flags adds --manifest, --hostname and --source-path.
+// flags adds --manifest, --hostname and --source-path. The command's one argument may take
+// the place of --manifest and --source-path: see take.
 func (o *origin) flags(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVarP(&o.uri, "manifest", "m", "", "a manifest: its file, file://, http(s)://, s3://bucket.region[.endpoint]/key, verneuil://host/path")
@@ -46,6 +47,23 @@ func (o *origin) flagsOfPast(command *cobra.Command) {
 // past reports whether another version than the newest is asked for.
 func (o *origin) past() bool { return o.version != "" || o.at != "" }
 
+// take is given the command's arguments, of which the first may be the SOURCE: a manifest's
+// URI, else a database's path.
+func (o *origin) take(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if o.uri != "" || o.sourcePath != "" {
+		return fmt.Errorf("SOURCE %s and --manifest or --source-path are the same: give one", args[0])
+	}
+	if schemeOf(args[0]) != "" {
+		o.uri = args[0]
+	} else {
+		o.sourcePath = args[0]
+	}
+	return nil
+}
+
 // check is about how the command was called.
 func (o *origin) check() (err error) {
 	if o.at != "" {
@@ -57,11 +75,19 @@ func (o *origin) check() (err error) {
 	case o.version != "" && o.at != "":
 		return errors.New("--version-id and --at exclude each other")
 	case o.uri == "" && o.sourcePath == "":
-		return errors.New("give --manifest or --source-path")
+		return errors.New("which database? give SOURCE, --source-path or --manifest")
 	case o.uri != "" && (o.sourcePath != "" || o.host != ""):
 		return errors.New("--manifest excludes --hostname and --source-path")
 	}
 	return nil
+}
+
+// of is take and check.
+func (o *origin) of(args []string) error {
+	if err := o.take(args); err != nil {
+		return err
+	}
+	return o.check()
 }
 
 // String names the origin in messages.
@@ -136,39 +162,36 @@ func parseTime(text string) (time.Time, error) {
 func manifestCommand(g *global) *cobra.Command {
 	var (
 		from   origin
-		out    string
+		out    output
 		asJSON bool
 	)
 	command := &cobra.Command{
-		Use:   "manifest [SOURCE]",
+		Use:   "manifest SOURCE",
 		Short: "Fetch a manifest of a database",
 		Long: `Fetch the newest manifest of the database SOURCE, or an older one, as it is stored,
 or with --json as text for people.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				if from.sourcePath != "" {
-					return errors.New("SOURCE and --source-path are the same: give one")
-				}
-				from.sourcePath = args[0]
-			}
-			if err := from.check(); err != nil {
+			if err := from.of(args); err != nil {
 				return err
 			}
-			if out == "" && !asJSON && isTerminal(os.Stdout) {
+			if out.file == "" && !asJSON && isTerminal(os.Stdout) {
 				return errors.New("a manifest is binary: give --out or --json")
 			}
-			return fail(showManifest(command.Context(), g, &from, out, asJSON), "manifest", from.String())
+			return fail(showManifest(command.Context(), g, &from, &out, asJSON), "manifest", from.String())
 		},
 	}
 	from.flags(command)
 	from.flagsOfPast(command)
-	command.Flags().StringVarP(&out, "out", "o", "", "write to this file (default: stdout)")
+	out.flags(command)
 	command.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return command
 }
 
-func showManifest(ctx context.Context, g *global, from *origin, out string, asJSON bool) error {
+func showManifest(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
+	if err := out.check(); err != nil {
+		return err
+	}
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -183,8 +206,8 @@ func showManifest(ctx context.Context, g *global, from *origin, out string, asJS
 			return err
 		}
 	}
-	if out != "" {
-		return writeWhole(out, raw)
+	if out.file != "" {
+		return out.write(raw)
 	}
 	_, err = os.Stdout.Write(raw)
 	return err
@@ -241,22 +264,31 @@ func describe(m *manifest.Manifest) ([]byte, error) {
 }
 
 func manifestNameCommand(g *global) *cobra.Command {
-	var host string
+	var (
+		host, path string
+		asJSON     bool
+	)
 	command := &cobra.Command{
 		Use:   "manifest-name PATH",
 		Short: "Print the key of a database's manifest",
 		Long: `Print the key under which the manifest of the database PATH is stored. On this
 host, PATH is made absolute and its symbolic links are resolved.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return fail(printManifestName(g, host, args[0]), "manifest-name", args[0])
+		Args: atMost(1),
+		RunE: func(_ *cobra.Command, args []string) (err error) {
+			if path, err = onePath(path, args); err != nil {
+				return err
+			}
+			return fail(printManifestName(g, host, path, asJSON), "manifest-name", path)
 		},
 	}
-	command.Flags().StringVar(&host, "hostname", "", "the source's host (default: hostname of the configuration, else this machine's)")
+	flags := command.Flags()
+	flags.StringVar(&host, "hostname", "", "the source's host (default: hostname of the configuration, else this machine's)")
+	flags.StringVarP(&path, "source-path", "s", "", "the database's path on the source")
+	flags.BoolVar(&asJSON, "json", false, "print it with host and path as JSON")
 	return command
 }
 
-func printManifestName(g *global, host, path string) error {
+func printManifestName(g *global, host, path string, asJSON bool) error {
 	config, err := g.parse()
 	if err != nil {
 		return err
@@ -265,6 +297,10 @@ func printManifestName(g *global, host, path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(manifest.Name(host, path))
+	name := manifest.Name(host, path)
+	if asJSON {
+		return printJSON(map[string]any{"name": name, "host": host, "path": path})
+	}
+	_, err = fmt.Println(name)
 	return err
 }

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"verneuil/replicate"
@@ -12,13 +16,46 @@ import (
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// writeWhole writes the file path so that it appears whole or not at all:
-// temporary file, fsync, rename, fsync of the directory.
-func writeWhole(path string, content []byte) error {
-	if err := replicate.Replaceable(path); err != nil {
-		return err
+// printJSON prints value as one line of JSON.
+func printJSON(value any) error {
+	out := json.NewEncoder(os.Stdout)
+	out.SetEscapeHTML(false)
+	return out.Encode(value)
+}
+
+// output is the file that a command writes, whole or not at all.
+type output struct {
+	file  string // empty: stdout
+	force bool   // replace what is there
+}
+
+// flags adds --out and --force.
+func (o *output) flags(command *cobra.Command) {
+	command.Flags().StringVarP(&o.file, "out", "o", "", "the file to write (default: stdout)")
+	command.Flags().BoolVar(&o.force, "force", false, "replace the file if there is one")
+}
+
+// check fails if there is something in the file already: before all the work, and again
+// when it is done.
+func (o *output) check() error {
+	if o.file == "" {
+		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".verneuilctl-*")
+	return o.refused(replicate.Replaceable(o.file, o.force))
+}
+
+// refused names the remedy.
+func (o *output) refused(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w (--force replaces it)", err)
+	}
+	return err
+}
+
+// write writes the file so that it appears whole or not at all: temporary file, fsync,
+// rename, fsync of the directory.
+func (o *output) write(content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(o.file), ".verneuilctl-*")
 	if err != nil {
 		return err
 	}
@@ -26,12 +63,8 @@ func writeWhole(path string, content []byte) error {
 	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+	if err := replicate.PutInPlace(f.Name(), o.file, o.force); err != nil {
+		return errors.Join(o.refused(err), os.Remove(f.Name()))
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }

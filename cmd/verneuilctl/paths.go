@@ -58,6 +58,19 @@ func sourceName(host, path, localHost string) (string, string, error) {
 	return host, path, nil
 }
 
+// onePath returns the path that a command was given as its argument or by --source-path.
+func onePath(flag string, args []string) (string, error) {
+	switch {
+	case len(args) > 0 && flag != "":
+		return "", fmt.Errorf("%s and --source-path are the same: give one", args[0])
+	case len(args) > 0:
+		return args[0], nil
+	case flag == "":
+		return "", errors.New("which database? give its path")
+	}
+	return flag, nil
+}
+
 // sqliteURI returns the URI by which SQLite opens name through the VFS called
 // vfsName. SQLite decodes percent signs in the whole of it, and takes ? and # as
 // the ends of the name.

@@ -14,32 +14,43 @@ import (
 
 func restoreCommand(g *global) *cobra.Command {
 	var (
-		from origin
-		out  string
+		from   origin
+		out    output
+		asJSON bool
 	)
 	command := &cobra.Command{
-		Use:   "restore (--manifest URI | [--hostname HOST] --source-path PATH) [--out FILE]",
+		Use:   "restore SOURCE [--out FILE]",
 		Short: "Write the newest or an older version of a database to a file",
-		Long: `Fetch the newest version of a database, or an older one, verify every byte of it, and write it to
-FILE, which appears whole or not at all; without --out, to stdout.`,
-		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			if err := from.check(); err != nil {
+		Long: `Fetch the newest version of the database SOURCE, or an older one, verify every byte of
+it, and write it to FILE, which appears whole or not at all; without --out, to stdout.
+
+A file that is there is replaced only with --force, and never while a process has it open,
+or while it has a journal or a WAL, which SQLite would replay on what is restored.`,
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if err := from.of(args); err != nil {
 				return err
 			}
-			if out == "" && isTerminal(os.Stdout) {
+			if out.file == "" && isTerminal(os.Stdout) {
 				return errors.New("a database is binary, and stdout a terminal: give --out")
 			}
-			return fail(restore(command.Context(), g, &from, out), "restore", from.String())
+			if out.file == "" && asJSON {
+				return errors.New("--json needs --out: without it the database goes to stdout")
+			}
+			return fail(restore(command.Context(), g, &from, &out, asJSON), "restore", from.String())
 		},
 	}
 	from.flags(command)
 	from.flagsOfPast(command)
-	command.Flags().StringVarP(&out, "out", "o", "", "the file to write (default: stdout)")
+	out.flags(command)
+	command.Flags().BoolVar(&asJSON, "json", false, "print as JSON what was restored")
 	return command
 }
 
-func restore(ctx context.Context, g *global, from *origin, out string) error {
+func restore(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
+	if err := out.check(); err != nil {
+		return err
+	}
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -59,11 +70,18 @@ func restore(ctx context.Context, g *global, from *origin, out string) error {
 		Fetch:       s.store.GetChunkAlone,
 		Concurrency: s.config.DownloadConcurrency(),
 		Progress:    func(done, total int64) { bar.set("restore", done, total) },
+		Replace:     out.force,
 	}
-	if out != "" {
-		return replicate.RestoreFile(ctx, out, options)
+	if out.file == "" {
+		return restoreToStdout(ctx, options)
 	}
-	return restoreToStdout(ctx, options)
+	if err := out.refused(replicate.RestoreFile(ctx, out.file, options)); err != nil || !asJSON {
+		return err
+	}
+	return printJSON(map[string]any{
+		"file": out.file, "host": m.Host, "path": m.Path, "file_bytes": m.FileBytes,
+		"epoch": m.Epoch, "sequence": m.Sequence, "time": m.Time.UTC(),
+	})
 }
 
 // restoreToStdout assembles the database in a file without a name first: chunks

@@ -27,21 +27,32 @@ func shellCommand(g *global) *cobra.Command {
 		library    string
 	)
 	command := &cobra.Command{
-		Use:   "shell (--manifest URI | [--hostname HOST] --source-path PATH) [-- ARGUMENTS]",
+		Use:   "shell SOURCE [-- ARGUMENTS]",
 		Short: "Open a read replica in the sqlite3 shell",
 		Long: `Run the sqlite3 shell with the extension loaded and the replica of a database open.
 ARGUMENTS go to sqlite3: options, or SQL to run instead of reading it from stdin.`,
 		RunE: func(command *cobra.Command, args []string) error {
-			if err := from.check(); err != nil {
+			// What stands before the dashes is ours, and without them the first argument, unless a
+			// flag names the source.
+			own := command.ArgsLenAtDash()
+			if own < 0 && from.uri == "" && from.sourcePath == "" {
+				own = min(len(args), 1)
+			}
+			own = max(own, 0)
+			if err := atMost(1)(command, args[:own]); err != nil {
 				return err
 			}
+			if err := from.of(args[:own]); err != nil {
+				return err
+			}
+			args = args[own:]
 			return fail(shell(command.Context(), g, &from, executable, library, args), "shell", from.String())
 		},
 	}
 	from.flags(command)
 	from.flagsOfPast(command)
 	command.Flags().StringVarP(&executable, "executable", "e", "sqlite3", "the sqlite3 shell")
-	command.Flags().StringVarP(&library, "vfs", "v", "", "the extension (default: "+libraryName+" beside verneuilctl or in ../lib)")
+	command.Flags().StringVar(&library, "vfs", "", "the extension (default: "+libraryName+" beside verneuilctl or in ../lib)")
 	return command
 }
 
@@ -78,7 +89,7 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	}
 	env := os.Environ()
 	if g.config != "" {
-		env = setenv(env, "VERNEUIL_CONFIG", g.config)
+		env = setenv(env, "VERNEUIL_CONFIG", g.text())
 	}
 	if g.level != "" {
 		env = setenv(env, "VERNEUIL_LOG", g.level)

@@ -8,29 +8,37 @@ import (
 	"github.com/spf13/cobra"
 
 	"verneuil/replicate"
-	"verneuil/spool"
 	"verneuil/vfs"
 )
 
 func syncCommand(g *global) *cobra.Command {
-	var rewrite bool
+	var (
+		path            string
+		rewrite, asJSON bool
+	)
 	command := &cobra.Command{
 		Use:   "sync DB [--optimize]",
 		Short: "Back up a database as it is now",
 		Long: `Back up the database DB, as of its last commit, to every target, and print the name
 of its manifest. Only what the targets do not have is sent. Writers wait while
 the database is read.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			return fail(syncDatabase(command.Context(), g, args[0], rewrite), "sync", args[0])
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) (err error) {
+			if path, err = onePath(path, args); err != nil {
+				return err
+			}
+			return fail(syncDatabase(command.Context(), g, path, rewrite, asJSON), "sync", path)
 		},
 	}
-	command.Flags().BoolVarP(&rewrite, "optimize", "o", false,
+	flags := command.Flags()
+	flags.StringVarP(&path, "source-path", "s", "", "DB")
+	flags.BoolVar(&rewrite, "optimize", false,
 		"then rewrite it with pages of 64 KiB, a chunk's size (VACUUM), and back that up")
+	flags.BoolVar(&asJSON, "json", false, "print as JSON what was done")
 	return command
 }
 
-func syncDatabase(ctx context.Context, g *global, given string, rewrite bool) error {
+func syncDatabase(ctx context.Context, g *global, given string, rewrite, asJSON bool) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -46,29 +54,36 @@ func syncDatabase(ctx context.Context, g *global, given string, rewrite bool) er
 	if err != nil {
 		return err
 	}
-	name, err := syncOnce(ctx, s, path)
+	result, err := syncOnce(ctx, s, path)
 	if err == nil && rewrite {
 		if err = optimize(ctx, path); err != nil {
 			return fmt.Errorf("optimize: %w", err)
 		}
-		name, err = syncOnce(ctx, s, path)
+		result, err = syncOnce(ctx, s, path)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(name)
+	if asJSON {
+		return printJSON(map[string]any{
+			"name": result.Name, "host": s.config.Host(), "path": path, "uploaded": result.Uploaded,
+			"chunks": result.Chunks, "bytes": result.Bytes, "calls": result.Calls, "process": result.Other,
+		})
+	}
+	_, err = fmt.Println(result.Name)
 	return err
 }
 
-func syncOnce(ctx context.Context, s *session, path string) (name string, err error) {
+func syncOnce(ctx context.Context, s *session, path string) (result replicate.SyncResult, err error) {
 	pinned, err := pin(ctx, path)
 	if err != nil {
-		return "", err
+		return result, err
 	}
 	defer func() { err = errors.Join(err, pinned.Close()) }()
 	bar := &progress{}
 	defer bar.end()
-	result, err := replicate.Sync(ctx, replicate.SyncOptions{
+	source := s.config.Source(path)
+	result, err = replicate.Sync(ctx, replicate.SyncOptions{
 		Store:       s.store,
 		Root:        s.config.ReplicationSpoolingDir,
 		Permissions: s.config.SpoolingDirPermissions,
@@ -78,21 +93,16 @@ func syncOnce(ctx context.Context, s *session, path string) (name string, err er
 		Concurrency: s.config.UploadConcurrency,
 		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
 		Seen:        pinned.seen,
-		Source: &spool.SourceConfig{
-			Path: path, Host: s.config.Host(), Targets: s.config.Targets,
-			ManifestIntervalMS: s.config.ManifestInterval.Milliseconds(),
-			APICallsPerSecond:  s.config.APICallsPerSecond,
-			UploadConcurrency:  s.config.UploadConcurrency,
-		},
-		Progress: bar.set,
-		Log:      s.log,
+		Source:      &source,
+		Progress:    bar.set,
+		Log:         s.log,
 	})
 	if err != nil {
-		return "", err
+		return result, err
 	}
 	s.log.Info("synced", "database", path, "uploaded", result.Uploaded, "chunks", result.Chunks,
 		"bytes", result.Bytes, "calls", result.Calls, "process", result.Other)
-	return result.Name, nil
+	return result, nil
 }
 
 // borrowed is a pinned database whose user does not close it: the transaction

@@ -51,7 +51,7 @@ func change(t *testing.T, path, statements string) {
 
 func (s *site) restored(db string) []byte {
 	s.t.Helper()
-	must(s.t, "-c", s.config(), "restore", "-s", db, "-o", s.path("restored.db"))
+	must(s.t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("restored.db"))
 	b, err := os.ReadFile(s.path("restored.db"))
 	if err != nil {
 		s.t.Fatal(err)

@@ -12,13 +12,20 @@ import (
 	"verneuil/replicate"
 )
 
+// verifyFlags are what verify was told beside the source.
+type verifyFlags struct {
+	replicate.VerifyOptions
+	allowEmpty bool
+	asJSON     bool
+}
+
 func verifyCommand(g *global) *cobra.Command {
 	var (
-		from    origin
-		options replicate.VerifyOptions
+		from  origin
+		flags verifyFlags
 	)
 	command := &cobra.Command{
-		Use:   "verify [--manifest URI | [--hostname HOST] --source-path PATH] [--read] [--touch]",
+		Use:   "verify [SOURCE] [--read] [--touch]",
 		Short: "Check that targets have all that their newest versions name",
 		Long: `In each target, walk the newest version of a database, or of every database in it,
 and look for every leaf, node and chunk that it names. What is missing or damaged is
@@ -27,26 +34,31 @@ against their hashes; with --read, chunks are too. With --touch, what is there i
 as young as if it had just been put, for a store whose objects expire: replication does
 that for databases that are open, every patrol_days.
 
+A target without any database is an error, as its name may be mistyped: a check that has
+looked at nothing must not succeed. It is none with --allow-empty.
+
 A manifest given by --manifest (but verneuil://) is looked for in each target.`,
-		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) error {
 			what := "every database"
-			if from != (origin{}) {
-				if err := from.check(); err != nil {
+			if len(args) > 0 || from != (origin{}) {
+				if err := from.of(args); err != nil {
 					return err
 				}
 				what = from.String()
 			}
-			return fail(verify(command.Context(), g, &from, options), "verify", what)
+			return fail(verify(command.Context(), g, &from, flags), "verify", what)
 		},
 	}
 	from.flags(command)
-	command.Flags().BoolVar(&options.Read, "read", false, "read every chunk and check its hash")
-	command.Flags().BoolVar(&options.Touch, "touch", false, "keep what is named from expiring")
+	command.Flags().BoolVar(&flags.Read, "read", false, "read every chunk and check its hash")
+	command.Flags().BoolVar(&flags.Touch, "touch", false, "keep what is named from expiring")
+	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false, "a target without any database is no error")
+	command.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object per line, the last with the sums")
 	return command
 }
 
-func verify(ctx context.Context, g *global, from *origin, o replicate.VerifyOptions) error {
+func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -55,7 +67,7 @@ func verify(ctx context.Context, g *global, from *origin, o replicate.VerifyOpti
 	if len(s.store.Targets) == 0 {
 		return g.errNoTargets()
 	}
-	v := &verification{origin: from}
+	v := &verification{origin: from, asJSON: o.asJSON}
 	if *from != (origin{}) {
 		if v.locator, err = from.locate(s); err != nil {
 			return err
@@ -68,22 +80,33 @@ func verify(ctx context.Context, g *global, from *origin, o replicate.VerifyOpti
 	}
 	bar := &progress{}
 	defer bar.end()
+	o.Concurrency = s.config.DownloadConcurrency()
+	o.Progress = func(done, total int64) { bar.set("verify", done, total) }
+	var failed []error
 	for _, t := range s.store.Targets {
-		v.target = t
-		o.Concurrency = s.config.DownloadConcurrency()
-		o.Progress = func(done, total int64) { bar.set("verify", done, total) }
-		v.verifier = replicate.NewVerifier(t, o)
+		v.target, v.verifier = t, replicate.NewVerifier(t, o.VerifyOptions)
+		before := v.versions
 		if err := v.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", t.Name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
+		} else if v.versions == before && !o.allowEmpty {
+			failed = append(failed, fmt.Errorf("%s: no database is in it (if that is right: --allow-empty)", t.Name))
 		}
 		v.objects += v.verifier.Objects()
+		if ctx.Err() != nil {
+			break
+		}
 	}
 	bar.end()
-	fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n", v.versions, v.objects, v.faults)
-	if v.faults > 0 {
-		return fmt.Errorf("%d objects are missing or damaged", v.faults)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return nil
+	if err := v.sum(); err != nil {
+		return err
+	}
+	if v.faults > 0 {
+		failed = append(failed, fmt.Errorf("%d objects are missing or damaged", v.faults))
+	}
+	return errors.Join(failed...)
 }
 
 // verification is one run of the command.
@@ -95,6 +118,7 @@ type verification struct {
 	target   *chunkstore.Target
 	verifier *replicate.Verifier
 
+	asJSON                    bool
 	versions, objects, faults int
 }
 
@@ -150,5 +174,18 @@ func (v *verification) version(ctx context.Context, name string, m *manifest.Man
 
 func (v *verification) found(name string, fault error) {
 	v.faults++
+	if v.asJSON {
+		_ = printJSON(map[string]any{"target": v.target.Name, "manifest": name, "fault": fault.Error()})
+		return // the sum is printed, or fails, likewise
+	}
 	fmt.Println(oneLine(v.target.Name + ": " + name + ": " + fault.Error()))
+}
+
+// sum prints what was looked at, and found.
+func (v *verification) sum() error {
+	if v.asJSON {
+		return printJSON(map[string]any{"versions": v.versions, "objects": v.objects, "missing_or_damaged": v.faults})
+	}
+	_, err := fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n", v.versions, v.objects, v.faults)
+	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -20,16 +19,16 @@ func versionsCommand(g *global) *cobra.Command {
 		asJSON bool
 	)
 	command := &cobra.Command{
-		Use:   "versions (--manifest URI | [--hostname HOST] --source-path PATH)",
+		Use:   "versions SOURCE",
 		Short: "List the versions of a database that the targets keep",
 		Long: `List what restore, manifest and shell can go back to by --version-id or --at, the
 newest first: when the target got each version, its ID, the size of its manifest, and
 the target. An S3 bucket keeps them if its versioning is on, and as long as its
 lifecycle rules say; a directory keeps the last 1,000, and of those before the last
 of each hour, and after 30 days of each day.`,
-		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			if err := from.check(); err != nil {
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if err := from.of(args); err != nil {
 				return err
 			}
 			if limit < 0 {
@@ -70,9 +69,8 @@ func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSO
 
 func printVersions(versions []replicate.Version, asJSON bool) error {
 	if asJSON {
-		out := json.NewEncoder(os.Stdout)
 		for _, v := range versions {
-			if err := out.Encode(map[string]any{"stored": v.Stored.UTC(), "version_id": v.ID, "manifest_bytes": v.Bytes, "target": v.Target}); err != nil {
+			if err := printJSON(map[string]any{"stored": v.Stored.UTC(), "version_id": v.ID, "manifest_bytes": v.Bytes, "target": v.Target}); err != nil {
 				return err
 			}
 		}

@@ -54,11 +54,11 @@ func testVersions(t *testing.T, s *site) {
 	}
 	for i, v := range versions {
 		want := sums[len(sums)-1-i]
-		must(t, "-c", config, "restore", "-s", db, "--version-id", v.ID, "-o", s.path("old.db"))
+		must(t, "-c", config, "restore", "--force", "-s", db, "--version-id", v.ID, "-o", s.path("old.db"))
 		if got := s.sum(s.path("old.db")); got != want {
 			t.Errorf("version %d (%v): the restored file differs", i, v)
 		}
-		rows := must(t, "-c", config, "shell", "-s", db, "-v", library(t), "--version-id", v.ID, "--", "select count(*) from t")
+		rows := must(t, "-c", config, "shell", "-s", db, "--vfs", library(t), "--version-id", v.ID, "--", "select count(*) from t")
 		if want := string(rune('0'+len(sums)-i)) + "\n"; rows != want {
 			t.Errorf("version %d in the shell: %q rows, want %q", i, rows, want)
 		}
@@ -66,7 +66,7 @@ func testVersions(t *testing.T, s *site) {
 
 	// By time: S3's is of whole seconds, in which several versions may fall.
 	newest := versions[0].Stored.Format(time.RFC3339Nano)
-	must(t, "-c", config, "restore", "-s", db, "--at", newest, "-o", s.path("old.db"))
+	must(t, "-c", config, "restore", "--force", "-s", db, "--at", newest, "-o", s.path("old.db"))
 	if s.sum(s.path("old.db")) != sums[len(sums)-1] {
 		t.Error("--at the time of the newest version restores another")
 	}
@@ -80,12 +80,12 @@ func testVersions(t *testing.T, s *site) {
 		code int
 		says string
 	}{
-		{[]string{"restore", "-s", db, "--at", before, "-o", s.path("none.db")}, 1, "no such version: the oldest is of " + versions[len(versions)-1].Stored.UTC().Format(time.RFC3339Nano)},
-		{[]string{"restore", "-s", db, "--version-id", "00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "no such version"},
+		{[]string{"restore", "--force", "-s", db, "--at", before, "-o", s.path("none.db")}, 1, "no such version: the oldest is of " + versions[len(versions)-1].Stored.UTC().Format(time.RFC3339Nano)},
+		{[]string{"restore", "--force", "-s", db, "--version-id", "00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "no such version"},
 		{[]string{"versions", "-s", s.path("never.db")}, 1, "no such version"},
 		{[]string{"versions", "-m", s.path("a.file")}, 1, "only s3 and dir targets keep versions"},
-		{[]string{"restore", "-s", db, "--at", "yesterday", "-o", s.path("none.db")}, 2, `--at "yesterday" is no time`},
-		{[]string{"restore", "-s", db, "--at", newest, "--version-id", "x", "-o", s.path("none.db")}, 2, "exclude each other"},
+		{[]string{"restore", "--force", "-s", db, "--at", "yesterday", "-o", s.path("none.db")}, 2, `--at "yesterday" is no time`},
+		{[]string{"restore", "--force", "-s", db, "--at", newest, "--version-id", "x", "-o", s.path("none.db")}, 2, "exclude each other"},
 	} {
 		r := ctl(t, append([]string{"-c", config}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.stderr, c.says) {

@@ -40,7 +40,7 @@ func walkthrough(t *testing.T, s *site) {
 	}
 	restore := func(out string) {
 		t.Helper()
-		must(t, "-c", config, "restore", "--hostname", hostname, "--source-path", db, "--out", out)
+		must(t, "-c", config, "restore", "--force", "--hostname", hostname, "--source-path", db, "--out", out)
 	}
 	equal := func(a, b string) {
 		t.Helper()

@@ -1,0 +1,364 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+)
+
+// TestVerifyNothing: a check that looks at nothing must not succeed.
+func TestVerifyNothing(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
+		t.Run(name, func(t *testing.T) {
+			s := site(t)
+			verify := func(more ...string) result { return ctl(t, append([]string{"-c", s.config(), "verify"}, more...)...) }
+			if r := verify(); r.code != 1 || !strings.Contains(r.stderr, "no database is in it") || !strings.Contains(r.stderr, "--allow-empty") {
+				t.Errorf("an empty target: exit code %d, %q", r.code, r.stderr)
+			}
+			if r := verify("--allow-empty"); r.code != 0 || r.stderr != "" {
+				t.Errorf("--allow-empty: exit code %d, %q", r.code, r.stderr)
+			}
+			must(t, "-c", s.config(), "sync", s.database("d.db", 10000))
+			must(t, "-c", s.config(), "verify")
+			s.addTarget("mistyped")
+			if r := verify(); r.code != 1 || !strings.Contains(r.stderr, s.path("mistyped")) || !strings.Contains(r.stdout, "versions: 1,") {
+				t.Errorf("one of two is empty: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
+// TestVerifyGoesOn: a target that cannot be asked keeps none after it from being verified.
+func TestVerifyGoesOn(t *testing.T) {
+	s := dirSite(t)
+	s.addTarget("second")
+	must(t, "-c", s.config(), "sync", s.database("d.db", 10000))
+	if err := errors.Join(os.RemoveAll(s.path("store")), os.WriteFile(s.path("store"), nil, 0o600), os.Remove(s.files("second/manifests")[0])); err != nil {
+		t.Fatal(err)
+	}
+	r := ctl(t, "-c", s.config(), "verify")
+	if r.code != 1 || !strings.Contains(r.stderr, s.path("store")) || !strings.Contains(r.stderr, s.path("second")) {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+}
+
+// TestFlushNothing: a directory without spools is not flushed, it is mistyped.
+func TestFlushNothing(t *testing.T) {
+	s := dirSite(t)
+	refuse(t, 1, []string{"flush " + s.path("none"), "no such file"}, "flush", s.path("none"))
+	refuse(t, 1, []string{"flush " + s.dir, "is it a replication_spooling_dir?", "--allow-empty"}, "flush", s.dir)
+	refuse(t, 1, []string{"flush /etc: no database's spool"}, "flush", "/etc")
+	refuse(t, 1, []string{"SPOOLDIR", "--config"}, "flush")
+	db := s.database("d.db", 10000)
+	refuse(t, 1, []string{"flush " + db, "--config"}, "flush", db)
+	refuse(t, 1, []string{"flush " + db, "has no spool in " + s.path("spool")}, "-c", s.config(), "flush", db)
+	for _, dir := range []string{s.dir, s.path("none")} {
+		must(t, "flush", "--allow-empty", dir)
+	}
+	must(t, "-c", s.config(), "sync", db)
+	other := s.database("other.db", 10000)
+	must(t, "-c", s.config(), "sync", other)
+	one, err := filepath.Glob(s.path("spool/*d.db-*"))
+	if err != nil || len(one) != 1 {
+		t.Fatal(one, err)
+	}
+	for _, args := range []string{one[0], "-c CONFIG " + db, "-c CONFIG -s " + db} {
+		got := must(t, append([]string{"flush"}, strings.Fields(strings.ReplaceAll(args, "CONFIG", s.config()))...)...)
+		if got != db+"\n" {
+			t.Errorf("flush %s: %q, want %s", args, got, db)
+		}
+	}
+	all := must(t, "-c", s.config(), "flush")
+	if again := must(t, "flush", s.path("spool")); all != again || len(strings.Fields(all)) != 2 {
+		t.Errorf("flush of all: %q, and %q", all, again)
+	}
+	var told struct {
+		Database string
+		Flushed  bool
+	}
+	if err := json.Unmarshal([]byte(must(t, "flush", "--json", one[0])), &told); err != nil || told.Database != db || !told.Flushed {
+		t.Errorf("flush --json: %+v, %v", told, err)
+	}
+}
+
+// TestOutputIsKept: what is there is replaced only if one says so, and a journal beside it
+// not even then.
+func TestOutputIsKept(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	must(t, "-c", s.config(), "sync", db)
+	out := s.write("out", []byte("precious"))
+	for _, command := range []string{"restore", "manifest"} {
+		refuse(t, 1, []string{command + " " + db, out, "exists", "--force"}, "-c", s.config(), command, db, "-o", out)
+		if b, err := os.ReadFile(out); err != nil || string(b) != "precious" {
+			t.Errorf("%s: the file is now %q, %v", command, b, err)
+		}
+	}
+	must(t, "-c", s.config(), "restore", db, "-o", s.write("empty", nil))
+	journal := s.write("out-journal", []byte("journal"))
+	refuse(t, 1, []string{journal}, "-c", s.config(), "restore", db, "-o", out, "--force")
+	if err := os.Remove(journal); err != nil {
+		t.Fatal(err)
+	}
+	s.write("out-shm", []byte(strings.Repeat("x", 32768))) // which the next one to open a WAL makes anew
+	must(t, "-c", s.config(), "restore", db, "-o", out, "--force")
+	if s.sum(out) != s.sum(db) {
+		t.Error("the restored file differs")
+	}
+	must(t, "-c", s.config(), "manifest", db, "-o", out, "--force")
+}
+
+// TestSourceAlike: each command takes a database as its argument, or by flags; a configuration
+// is a file's name, too.
+func TestSourceAlike(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	config := s.path("verneuil.json")
+	name := must(t, "-c", config, "sync", db)
+	t.Chdir(s.dir)
+	uri := "verneuil://" + hostname + db
+	for _, command := range []string{"restore", "manifest", "versions", "verify"} {
+		want := must(t, "-c", config, command, "--hostname", hostname, "-s", db)
+		for _, source := range []string{db, "./d.db", uri, "-s d.db", "-m " + uri} {
+			args := append([]string{"-c", config, command}, strings.Fields(source)...)
+			if got := must(t, args...); got != want {
+				t.Errorf("%q: %q, want %q", args, got, want)
+			}
+		}
+	}
+	for _, args := range []string{"sync d.db", "sync -s d.db", "manifest-name d.db", "manifest-name -s " + db} {
+		if got := must(t, append([]string{"-c", "verneuil.json"}, strings.Fields(args)...)...); got != name {
+			t.Errorf("%s: %q, want %q", args, got, name)
+		}
+	}
+	for _, source := range []string{db, uri, "-s d.db", db + " --", "-s d.db --"} {
+		args := append([]string{"-c", "verneuil.json", "shell", "--vfs", library(t)}, strings.Fields(source)...)
+		if got := must(t, append(args, "select count(*) from t")...); got != "2\n" {
+			t.Errorf("%q: %q", args, got)
+		}
+	}
+}
+
+// TestJSON: what scripts read is JSON.
+func TestJSON(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	for _, c := range []struct{ args, want string }{
+		{"sync DB", "name host path uploaded chunks bytes calls process"},
+		{"manifest DB", "name host path sequence file_bytes top"},
+		{"manifest-name DB", "name host path"},
+		{"restore DB -o OUT", "file host path file_bytes time"},
+		{"versions DB", "stored version_id manifest_bytes target"},
+		{"verify", "versions objects missing_or_damaged"},
+		{"ls", "host path file_bytes versions stored age_seconds target"},
+		{"flush", "database spool flushed"},
+		{"config check", "what ok about"},
+		{"version", "version go sqlite"},
+	} {
+		args := strings.Fields(strings.NewReplacer("DB", db, "OUT", s.path("out.db")).Replace(c.args))
+		text := must(t, append([]string{"-c", s.config(), "--json"}[:2:2], append(args, "--json")...)...)
+		var first map[string]any
+		if err := json.NewDecoder(strings.NewReader(text)).Decode(&first); err != nil {
+			t.Fatalf("%s: %v: %q", c.args, err, text)
+		}
+		for key := range strings.FieldsSeq(c.want) {
+			if _, ok := first[key]; !ok {
+				t.Errorf("%s: no %s in %s", c.args, key, text)
+			}
+		}
+	}
+	if err := os.RemoveAll(s.path("store/chunks")); err != nil {
+		t.Fatal(err)
+	}
+	r := ctl(t, "-c", s.config(), "verify", "--json")
+	var fault struct{ Target, Manifest, Fault string }
+	if err := json.NewDecoder(strings.NewReader(r.stdout)).Decode(&fault); r.code != 1 || err != nil || fault.Fault == "" {
+		t.Errorf("verify --json: exit code %d, %v, %s", r.code, err, r.stdout)
+	}
+}
+
+// TestLs: a target tells what it holds, also one that no configuration names.
+func TestLs(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
+		t.Run(name, func(t *testing.T) {
+			s := site(t)
+			refuse(t, 1, []string{"ls", "no database"}, "-c", s.config(), "ls")
+			deep := strings.Repeat("deep-", 40)
+			if err := os.Mkdir(s.path(deep), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			large, small := s.database(deep+"/large.db", 300000), s.database("small.db", 10000)
+			for _, host := range []string{"b-host", "a-host"} {
+				s.configure(map[string]any{"hostname": host})
+				must(t, "-c", s.config(), "sync", large)
+			}
+			must(t, "-c", s.config(), "sync", small)
+			ls := func(args ...string) (rows [][]string) {
+				for line := range strings.Lines(must(t, append([]string{"-c", s.config(), "ls"}, args...)...)) {
+					rows = append(rows, strings.Fields(line))
+				}
+				return rows
+			}
+			rows := ls()
+			if len(rows) != 4 || rows[1][0] != "a-host" || rows[1][1] != large || rows[2][1] != small || rows[3][0] != "b-host" {
+				t.Fatalf("ls: %q", rows)
+			}
+			if rows[0][2] != "SIZE" || rows[1][2]+rows[1][3] != "320kB" && rows[1][2]+rows[1][3] != "324kB" && rows[1][2]+rows[1][3] != "328kB" {
+				t.Errorf("the size of %s: %q", large, rows[1])
+			}
+			if rows := ls("--hostname", "b-host"); len(rows) != 2 || rows[1][1] != large {
+				t.Errorf("ls --hostname: %q", rows)
+			}
+			if rows := ls("-s", large); len(rows) != 3 {
+				t.Errorf("ls -s: %q", rows)
+			}
+			if rows := ls(map[string]string{"dir": "stor", "minio": "chunks"}[name]); len(rows) != 4 {
+				t.Errorf("ls of a part of the name: %q", rows)
+			}
+			refuse(t, 1, []string{"ls none", "no target"}, "-c", s.config(), "ls", "none")
+			if name != "dir" {
+				return
+			}
+			if got := must(t, "ls", s.path("store")); strings.Count(got, "\n") != 4 {
+				t.Errorf("ls of a directory without a configuration: %q", got)
+			}
+			if err := os.WriteFile(s.files("store/manifests")[0], []byte("junk"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r := ctl(t, "ls", s.path("store")); r.code != 1 || !strings.Contains(r.stdout, "damaged") || strings.Count(r.stdout, "\n") != 4 {
+				t.Errorf("ls with a damaged manifest: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	s := minioSite(t)
+	s.addTarget("second")
+	for _, args := range []string{"check", "check --write"} {
+		got := must(t, append([]string{"-c", s.path("verneuil.json"), "config"}, strings.Fields(args)...)...)
+		if strings.Count(got, "ok ") != 6 {
+			t.Errorf("config %s: %s", args, got)
+		}
+	}
+	for _, left := range s.files("second") {
+		if !strings.Contains(left, "/.history/") {
+			t.Errorf("config check --write has left %s", left)
+		}
+	}
+	s3 := s.target["s3"].(map[string]any)
+	s3["create_buckets_on_demand"], s3["chunk_bucket"] = false, "none"
+	s.configure(map[string]any{"replication_spooling_dir": s.write("file", nil)})
+	r := ctl(t, "-c", s.config(), "config", "check")
+	if r.code != 1 || strings.Count(r.stdout, "FAILED") != 2 || !strings.Contains(r.stdout, "create_buckets_on_demand") || !strings.Contains(r.stdout, "not a directory") {
+		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	refuse(t, 1, []string{"no configuration", "--config"}, "config", "check")
+	refuse(t, 1, []string{"none.json", "no such file"}, "-c", s.path("none.json"), "config", "check")
+}
+
+func TestVersionAndCompletion(t *testing.T) {
+	version := must(t, "version")
+	for _, flag := range []string{"--version", "-v"} {
+		if got := must(t, flag); got != version || version == "" {
+			t.Errorf("%s: %q, version: %q", flag, got, version)
+		}
+	}
+	if help := must(t, "--help"); !strings.Contains(help, "completion") {
+		t.Errorf("help does not show completion: %s", help)
+	}
+	if got := must(t, "completion", "bash"); !strings.Contains(got, "verneuilctl") {
+		t.Errorf("completion: %s", got)
+	}
+	if r := ctl(t, "__completeNoDesc", "ver"); !strings.HasPrefix(r.stdout, "verify\nversion\nversions\n") {
+		t.Errorf("completion of ver: %q", r.stdout)
+	}
+}
+
+// TestShortFlags: one letter means one thing, whatever the command.
+func TestShortFlags(t *testing.T) {
+	meant := map[string]string{}
+	commands := append(rootCommand().Commands(), rootCommand())
+	for _, command := range commands {
+		for line := range strings.Lines(command.UsageString()) {
+			short, long, ok := strings.Cut(strings.TrimSpace(line), ", --")
+			if !ok || len(short) != 2 {
+				continue
+			}
+			long, _, _ = strings.Cut(long, " ")
+			if before := meant[short]; before != "" && before != long {
+				t.Errorf("%s is --%s, and --%s in %s", short, before, long, command.Name())
+			}
+			meant[short] = long
+		}
+	}
+	if len(meant) < 5 {
+		t.Errorf("found only %v", meant)
+	}
+}
+
+// TestInterrupted: Ctrl-C and SIGTERM end a command that waits for a store, which leaves
+// nothing behind, and says by its exit code why it ended.
+func TestInterrupted(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 300000)
+	must(t, "-c", s.config(), "sync", db)
+	file := s.path("manifest")
+	must(t, "-c", s.config(), "manifest", db, "-o", file)
+	t.Setenv("AWS_ACCESS_KEY_ID", miniotest.AccessKey)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", miniotest.SecretKey)
+	for _, c := range []struct {
+		args   string
+		signal os.Signal
+		code   int
+	}{
+		{"restore -m " + file + " -o " + s.path("out.db"), os.Interrupt, 130},
+		{"restore -m " + file + " -o " + s.path("out.db"), syscall.SIGTERM, 143},
+		{"restore " + db, os.Interrupt, 130},
+		{"manifest " + db + " -o " + s.path("out.db"), os.Interrupt, 130},
+		{"sync " + db, os.Interrupt, 130},
+		{"verify", os.Interrupt, 130},
+		{"versions " + db, os.Interrupt, 130},
+		{"ls", os.Interrupt, 130},
+		{"config check", os.Interrupt, 130},
+	} {
+		hung, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hung.Close()
+		s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": "http://" + hung.Addr().String(), "chunk_bucket": "c", "manifest_bucket": "m"}}
+		s.configure(map[string]any{"replication_spooling_dir": s.path("other-spool")})
+		before := s.tree()
+		argv := append(ctlCommand("-c", s.config()), strings.Fields(c.args)...)
+		command := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+		var stdout, stderr strings.Builder
+		command.Stdout, command.Stderr = &stdout, &stderr
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		asked, err := hung.Accept() // and nobody answers
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := command.Process.Signal(c.signal); err != nil {
+			t.Fatal(err)
+		}
+		if err := command.Wait(); command.ProcessState.ExitCode() != c.code {
+			t.Errorf("%s: %v, want exit code %d: %s", c.args, err, c.code, stderr.String())
+		}
+		asked.Close()
+		if !strings.HasSuffix(stderr.String(), "interrupted\n") || stdout.Len() > 0 && c.args != "config check" {
+			t.Errorf("%s: says %q, %q", c.args, stdout.String(), stderr.String())
+		}
+		s.unchanged(before, "other-spool")
+	}
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+)
+
+func configCommand(g *global) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "config",
+		Short: "Check the configuration",
+		Args:  unknownCommand,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("missing command: config check")
+		},
+	}
+	var write, asJSON bool
+	check := &cobra.Command{
+		Use:   "check [--write]",
+		Short: "Check the configuration, and that what it names is there",
+		Long: `Read the configuration, look for the directories that it names, and ask each target
+for an object. With --write, put an object into each target's chunks and manifests, get it,
+and delete it again: that proves the rights that replication needs. One line for each is
+printed; the exit code is 1 if one of them failed. Where versions are kept, those objects are
+kept as old ones.`,
+		Args: atMost(0),
+		RunE: func(command *cobra.Command, _ []string) error {
+			return fail(checkConfig(command.Context(), g, write, asJSON), "config check")
+		},
+	}
+	check.Flags().BoolVar(&write, "write", false, "put, get and delete an object in each target")
+	check.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
+	command.AddCommand(check)
+	return command
+}
+
+// finding is one line of config check.
+type finding struct {
+	What  string `json:"what"`
+	OK    bool   `json:"ok"`
+	About string `json:"about"` // the error, if it is not OK
+}
+
+func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if g.text() == "" {
+		return g.errNoTargets()
+	}
+	failed := 0
+	tell := func(what, about string, err error) error {
+		f := finding{what, err == nil, about}
+		if err != nil {
+			f.About = oneLine(err.Error())
+			failed++
+		}
+		if asJSON {
+			return printJSON(f)
+		}
+		state := "ok    "
+		if !f.OK {
+			state = "FAILED"
+		}
+		_, err = fmt.Printf("%s  %s: %s\n", state, f.What, f.About)
+		return err
+	}
+	printed := []error{tell("hostname", s.config.Host(), nil)}
+	if dir := s.config.ReplicationSpoolingDir; dir == "" {
+		printed = append(printed, tell("replication_spooling_dir", "not set: nothing is replicated", nil))
+	} else {
+		printed = append(printed, tell("replication_spooling_dir", dir, checkDirectory(dir)))
+	}
+	if len(s.store.Targets) == 0 {
+		printed = append(printed, tell("replication_targets", "", g.errNoTargets()))
+	}
+	for _, t := range s.store.Targets {
+		printed = append(printed,
+			tell(t.Name, "chunks", wrapped("chunks", checkBucket(ctx, t.Chunks, write))),
+			tell(t.Name, "manifests", wrapped("manifests", checkBucket(ctx, t.Manifests, write))))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case failed > 0:
+		return errors.Join(append(printed, fmt.Errorf("%d checks failed", failed))...)
+	}
+	return errors.Join(printed...)
+}
+
+func wrapped(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// checkDirectory fails if we could not make files in dir, or make it.
+func checkDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+		return checkDirectory(filepath.Dir(dir))
+	} else if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s may not be written to: %w", dir, err)
+	}
+	return nil
+}
+
+// checkBucket asks for an object that there is not; with write, for one that it puts.
+func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
+	if !write {
+		_, err := b.Stat(ctx, chunkstore.ZeroID.String()) // which nobody stores
+		if errors.Is(err, chunkstore.ErrAbsent) {
+			return nil
+		}
+		return err
+	}
+	// One key, so that versions of no more than one are kept; and an ID, which the directory
+	// of chunks wants.
+	body := []byte("verneuilctl config check")
+	key := chunkstore.Sum(body).String()
+	if _, err := b.Put(ctx, key, body, chunkstore.Condition{}); err != nil {
+		return err
+	}
+	_, err := b.Get(ctx, key, chunkstore.GetOptions{})
+	if deleteErr := b.Delete(context.WithoutCancel(ctx), key); deleteErr != nil {
+		err = errors.Join(err, fmt.Errorf("object %s is left behind: %w", key, deleteErr))
+	}
+	return err
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate"
+)
+
+// versionsCounted bounds how many versions of a database are counted: a request each
+// 1,000, and a busy database has thousands a day.
+const versionsCounted = 1000
+
+// lsFlags are what ls was told beside the target.
+type lsFlags struct {
+	host, path string
+	asJSON     bool
+}
+
+func lsCommand(g *global) *cobra.Command {
+	var o lsFlags
+	command := &cobra.Command{
+		Use:        "ls [TARGET]",
+		Aliases:    []string{"list"},
+		SuggestFor: []string{"databases", "list-databases", "generations"},
+		Short:      "List the databases that a target holds",
+		Long: `List the databases of which the targets have a version, or only TARGET: a directory,
+which need not be in the configuration, or a part of the name of one that is. Of each: its
+host, its path, its size, how many versions are kept, and how long ago the target got the
+newest one. It takes two requests per database.`,
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			target := strings.Join(args, "")
+			doing := append([]string{"ls"}, args...)
+			return fail(ls(command.Context(), g, target, o), doing...)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&o.host, "hostname", "", "only databases of this host")
+	flags.StringVarP(&o.path, "source-path", "s", "", "only databases of this path")
+	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per line")
+	return command
+}
+
+// held is what ls tells of one database in one target.
+type held struct {
+	replicate.Holding
+	target   *chunkstore.Target
+	manifest *manifest.Manifest // the newest; nil: err says why
+	versions int
+	err      error
+}
+
+// ls prints what it found also when something could not be read.
+func ls(ctx context.Context, g *global, name string, o lsFlags) error {
+	store, targets, err := g.targets(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	var (
+		all    []held
+		failed []error
+	)
+	for _, t := range targets {
+		found, err := inventory(ctx, t, o)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
+		}
+		all = append(all, found...)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, h := range all {
+		if h.err != nil {
+			failed = append(failed, fmt.Errorf("%s: %s: %w", h.target.Name, h.Key, h.err))
+		}
+	}
+	if err := printHeld(all, len(targets) > 1, o.asJSON); err != nil {
+		return err
+	}
+	if len(all) == 0 && len(failed) == 0 {
+		return errors.New("no database is there")
+	}
+	return errors.Join(failed...)
+}
+
+// targets returns those that name is about; the caller closes the store.
+func (g *global) targets(ctx context.Context, name string) (*chunkstore.Store, []*chunkstore.Target, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		config := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: name}}}
+		store, err := chunkstore.Open(ctx, config, chunkstore.Options{Log: g.log})
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, store.Targets, nil
+	}
+	s, err := g.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(s.store.Targets) == 0 {
+		return nil, nil, errors.Join(g.errNoTargets(), s.Close())
+	}
+	var names []string
+	targets := slices.DeleteFunc(slices.Clone(s.store.Targets), func(t *chunkstore.Target) bool {
+		names = append(names, t.Name)
+		return !strings.Contains(t.Name, name)
+	})
+	if len(targets) == 0 {
+		err := fmt.Errorf("no directory, and no target of the configuration: it has %s", strings.Join(names, ", "))
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	return s.store, targets, nil
+}
+
+// inventory returns what the target holds, by host and path.
+func inventory(ctx context.Context, t *chunkstore.Target, o lsFlags) ([]held, error) {
+	var all []held
+	err := replicate.Holdings(ctx, t, o.host, func(h replicate.Holding) bool {
+		if o.path == "" || !h.Whole || h.Path == o.path {
+			all = append(all, held{Holding: h, target: t})
+		}
+		return true
+	})
+	var group errgroup.Group
+	group.SetLimit(32)
+	for i := range all {
+		group.Go(func() error {
+			all[i].look(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // each keeps its own
+	all = slices.DeleteFunc(all, func(h held) bool {
+		return o.host != "" && h.Host != "" && h.Host != o.host || o.path != "" && h.Path != o.path && h.manifest != nil
+	})
+	slices.SortFunc(all, func(a, b held) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Path, b.Path))
+	})
+	return all, err
+}
+
+// look reads the newest version, and counts those that are kept.
+func (h *held) look(ctx context.Context) {
+	h.manifest, h.err = replicate.NewVerifier(h.target, replicate.VerifyOptions{}).Named(ctx, h.Key)
+	if h.err == nil {
+		h.Host, h.Path = h.manifest.Host, h.manifest.Path
+	}
+	versioned, ok := h.target.Manifests.(chunkstore.Versioned)
+	if !ok {
+		h.versions = 1
+		return
+	}
+	err := versioned.ListVersions(ctx, h.Key, func(chunkstore.Object) bool {
+		h.versions++
+		return h.versions < versionsCounted
+	})
+	if err != nil && h.versions == 0 {
+		h.versions = 1 // to list versions is a right of its own: there is the newest
+	}
+}
+
+func printHeld(all []held, withTarget, asJSON bool) error {
+	if asJSON {
+		for _, h := range all {
+			if err := printJSON(h.json()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	row := func(h *held, cells ...string) {
+		if withTarget {
+			cells = append(cells, "TARGET")
+			if h != nil {
+				cells[len(cells)-1] = h.target.Name
+			}
+		}
+		for i := range cells {
+			cells[i] = oneLine(cells[i])
+		}
+		fmt.Fprintln(out, strings.Join(cells, "\t"))
+	}
+	row(nil, "HOST", "PATH", "SIZE", "VERSIONS", "NEWEST")
+	for _, h := range all {
+		size, path := "damaged", h.Path
+		if h.manifest != nil {
+			size = humanize.Bytes(uint64(h.manifest.FileBytes))
+		} else if !h.Whole {
+			path += "…"
+		}
+		versions := strconv.Itoa(h.versions)
+		if h.versions >= versionsCounted {
+			versions += "+"
+		}
+		row(&h, h.Host, path, size, versions, humanize.Time(h.Stored))
+	}
+	return out.Flush()
+}
+
+// json is what ls --json prints of h.
+func (h *held) json() map[string]any {
+	line := map[string]any{
+		"host": h.Host, "path": h.Path, "target": h.target.Name, "manifest": h.Key, "manifest_bytes": h.ManifestBytes,
+		"versions": h.versions, "more_versions": h.versions >= versionsCounted,
+		"stored": h.Stored.UTC(), "age_seconds": int64(time.Since(h.Stored).Seconds()),
+	}
+	if m := h.manifest; m != nil {
+		line["file_bytes"], line["epoch"], line["sequence"], line["time"] = m.FileBytes, m.Epoch, m.Sequence, m.Time.UTC()
+	} else if h.err != nil {
+		line["error"] = h.err.Error()
+	}
+	return line
+}
