@@ -305,6 +305,37 @@ func TestShortFlags(t *testing.T) {
 	}
 }
 
+// TestReplicaFile: what the command writes names the source, in full, and can be used in its place.
+func TestReplicaFile(t *testing.T) {
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	file := s.path("replica.db")
+	refuse(t, 1, []string{"replica " + db, "not found"}, "-c", s.config(), "replica", db, file)
+	must(t, "-c", s.config(), "sync", db)
+	refuse(t, 2, []string{"which database?"}, "-c", s.config(), "replica")
+	refuse(t, 2, []string{"which file?"}, "-c", s.config(), "replica", db)
+	refuse(t, 2, []string{"give one"}, "-c", s.config(), "replica", db, file, "-o", file)
+	const magic = "verneuil replica\nsource verneuil://"
+	for args, auto := range map[string]string{
+		db + " " + file: "", "-s " + db + " " + file: "", "-s " + db + " -o " + file: "", "-m verneuil://" + db + " " + file: "",
+		db + " " + file + " --auto-refresh": "auto_refresh 1\n", db + " " + file + " --auto-refresh=false": "auto_refresh 0\n",
+	} {
+		must(t, append([]string{"-c", s.config(), "replica", "--force"}, strings.Fields(args)...)...)
+		text, err := os.ReadFile(file)
+		if want := magic + hostname + db + "\n" + auto; err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v, want %q", args, text, err, want)
+		}
+	}
+	refuse(t, 1, []string{file, "--force"}, "-c", s.config(), "replica", db, file)
+	must(t, "-c", s.config(), "restore", "-m", file, "-o", s.path("out.db"))
+	if s.sum(db) != s.sum(s.path("out.db")) {
+		t.Error("what was restored by the replica file is another database")
+	}
+	plain := s.path("manifest")
+	must(t, "-c", s.config(), "manifest", db, "-o", plain)
+	refuse(t, 1, []string{"verneuil://HOST/PATH"}, "-c", s.config(), "replica", "-m", plain, s.path("other"))
+}
+
 // TestInterrupted: Ctrl-C and SIGTERM end a command that waits for a store, which leaves
 // nothing behind, and says by its exit code why it ended.
 func TestInterrupted(t *testing.T) {

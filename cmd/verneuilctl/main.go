@@ -161,7 +161,7 @@ has an @ before the file's path.`,
 	}
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
-		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g), shellCommand(g),
+		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g), shellCommand(g), replicaCommand(g),
 		configCommand(g), versionCommand(),
 	)
 	return root

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/replicate"
+)
+
+func replicaCommand(g *global) *cobra.Command {
+	var (
+		from   origin
+		out    output
+		follow bool
+		asJSON bool
+	)
+	command := &cobra.Command{
+		Use:   "replica SOURCE FILE",
+		Short: "Write a small file that opens as a replica of a database",
+		Long: `Write FILE, a few lines of text that name the database SOURCE. A program that opens FILE
+gets a read replica, also where it can give no URI: through the VFS verneuil_snapshot, or,
+if its configuration has "make_default": true and "replica_files": true, by the path alone.
+It reads from the targets of its own configuration.`,
+		Args: atMost(2),
+		RunE: func(command *cobra.Command, args []string) error {
+			if len(args) > 0 && (len(args) == 2 || from.uri != "" || from.sourcePath != "") {
+				if out.file != "" {
+					return fmt.Errorf("FILE %s and --out are the same: give one", args[len(args)-1])
+				}
+				args, out.file = args[:len(args)-1], args[len(args)-1]
+			}
+			if err := from.of(args); err != nil {
+				return err
+			}
+			if out.file == "" {
+				return errors.New("which file? give FILE")
+			}
+			file := replicate.ReplicaFile{}
+			if command.Flags().Changed("auto-refresh") {
+				file.AutoRefresh = &follow
+			}
+			return fail(replica(command.Context(), g, &from, &out, file, asJSON), "replica", from.String())
+		},
+	}
+	from.flags(command)
+	out.flags(command)
+	command.Flags().BoolVar(&follow, "auto-refresh", true,
+		"whether replicas follow their source (default: as their configuration has it)")
+	command.Flags().BoolVar(&asJSON, "json", false, "print as JSON what was written")
+	return command
+}
+
+// replica writes the file, once it knows that there is a version to open.
+func replica(ctx context.Context, g *global, from *origin, out *output, file replicate.ReplicaFile, asJSON bool) error {
+	if err := out.check(); err != nil {
+		return err
+	}
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	m, _, err := from.fetch(ctx, s)
+	if err != nil {
+		return err
+	}
+	locator, err := from.locate(s)
+	if err != nil {
+		return err
+	}
+	if !locator.Named() {
+		return errors.New("a replica file names a database in the reader's own targets: give its path or verneuil://HOST/PATH")
+	}
+	file.Source = "verneuil://" + m.Host + m.Path
+	text, err := file.Encode()
+	if err != nil {
+		return err
+	}
+	if err := out.write([]byte(text)); err != nil || !asJSON {
+		return err
+	}
+	return printJSON(map[string]any{"file": out.file, "source": file.Source, "host": m.Host, "path": m.Path})
+}
