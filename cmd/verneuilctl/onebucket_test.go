@@ -52,7 +52,7 @@ func TestOneBucket(t *testing.T) {
 		if got := must(t, "-c", config, "versions", "-s", db); strings.Count(got, "\n") != 1 {
 			t.Errorf("%q: versions: %q", layout.name, got)
 		}
-		rows := must(t, "-c", config, "shell", "-m", uri, "-v", library(t), "--", "select count(*) from t")
+		rows := must(t, "-c", config, "shell", "-m", uri, "--vfs", library(t), "--", "select count(*) from t")
 		if rows != "525\n" {
 			t.Errorf("%q: a replica by its URI has %q rows", layout.name, rows)
 		}
