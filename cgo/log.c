@@ -5,6 +5,7 @@
 #include "log.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -56,12 +57,15 @@ static int logLevel(void) {
 }
 
 /* Writes to stderr, on a thread of the host's. It may be a pipe that nobody reads, or a file
-** as long as files may be: then the host, which has not written, gets no signal for it. */
+** as long as files may be: then the host, which has not written, gets no signal for it. For one that is
+** full it does not wait: that may be in a commit. */
 static void writeLog(const char *z) {
   static const int aRaised[] = {SIGPIPE, SIGXFSZ};
   static const struct timespec now = {0, 0};
   sigset_t raised, before, old;
   int rc = errno;
+  struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+  if (poll(&p, 1, 0) == 0) return; /* after an error, try */
   sigemptyset(&raised);
   for (int i = 0; i < 2; i++) sigaddset(&raised, aRaised[i]);
   sigpending(&before);

@@ -49,6 +49,7 @@ struct Spool {
     uint32_t nReady;               /* bytes whose pages are mapped in */
   } aMap[SPOOL_MAPS];              /* segment files that are mapped: they are used again (W) */
   int iMap;                        /* the next to be replaced (W) */
+  int lossTold;                    /* the errno that the log says keeps commits from being recorded; 0 (W) */
   SpoolState *segState;            /* the state that it belongs to (W) */
 };
 

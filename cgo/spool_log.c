@@ -5,6 +5,7 @@
 */
 #define _GNU_SOURCE
 #include "crc32c.h"
+#include "log.h"
 #include "spool_attach.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
@@ -154,8 +155,11 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
     nameSegment(z, n);
     spoolUnlink(p->zDir, z);
   }
-  if (rc)
-    verneuilLog(rc == ENOENT ? VERNEUIL_WARN : VERNEUIL_ERROR, "%s: log: %s: the replica will be rebuilt", p->zDir, strerror(rc));
+  if (rc && rc != p->lossTold) {
+    verneuilLogOf(VERNEUIL_WARN, p->zPath, "the log in %s cannot be written: %s: commits are not recorded, and the database "
+                  "is copied anew when they are", p->zDir, strerror(rc));
+    p->lossTold = rc;
+  }
 }
 
 static void writeFrame(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData, uint32_t n) {
@@ -284,6 +288,10 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
     atomic_fetch_add_explicit(&st->published, 1, memory_order_relaxed);
     atomic_store_explicit(&st->head, t->end, memory_order_release);
     atomic_store_explicit(&st->sequence, t->sequence, memory_order_release);
+    if (p->lossTold) {
+      verneuilLogOf(VERNEUIL_WARN, p->zPath, "commits are recorded again");
+      p->lossTold = 0;
+    }
   }
   /* I5: raised meanwhile by somebody who has changed the file. A base copy that began after that has
   ** it, and would now get what this transaction wrote before it */

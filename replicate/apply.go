@@ -46,8 +46,11 @@ func (s *session) update(ctx context.Context) (progress bool) {
 	if err != nil {
 		s.noteApplyError(err)
 	} else {
+		if s.applyTold {
+			s.log().Warn("mirror is up to date again")
+		}
 		s.copyBackoff.reset()
-		s.applyErr = nil
+		s.applyErr, s.applyTold = nil, false
 	}
 	return true
 }
@@ -74,10 +77,11 @@ func (s *session) copyDue() bool {
 
 func (s *session) noteApplyError(err error) {
 	switch {
-	case errors.Is(err, errAgain): // all in a day's work
+	case errors.Is(err, errAgain), errors.Is(err, errBusy): // all in a day's work
 		s.log().Info("mirror is not up to date yet", "reason", err)
 	case s.applyErr == nil || s.applyErr.Error() != err.Error():
-		s.troubled("mirror is not up to date", "error", err)
+		s.troubled("mirror is not up to date: nothing is sent until it is", "error", err)
+		s.applyTold = !s.r.o.Reported
 	}
 	s.applyErr = err
 	s.serial++

@@ -190,11 +190,19 @@ func (f *Follower) install(s *snapshot) {
 func (f *Follower) poll(ctx context.Context) {
 	defer f.all.leave()
 	pause := f.all.options.PollInterval
+	var failed string // the kind of the error that was told; empty: none
 	for {
 		if err := f.refresh(ctx, false); err == nil {
 			pause = f.all.options.PollInterval
+			if failed != "" {
+				f.all.log.Warn("replica is refreshed again", "source", f.locator)
+				failed = ""
+			}
 		} else if ctx.Err() == nil {
-			f.all.log.Warn("replica could not be refreshed", "source", f.locator, "error", err)
+			if kind := errorKind(err); kind != failed {
+				f.all.log.Warn("replica could not be refreshed; it is tried again", "source", f.locator, "error", err)
+				failed = kind
+			}
 			pause = min(2*pause, max(fetchDeadline, f.all.options.PollInterval))
 		}
 		select {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math/bits"
 	"slices"
@@ -348,9 +349,12 @@ func (s *session) sliceDone(t *target, j *slice, err error) {
 	switch {
 	case s.ctx.Err() != nil:
 	case err != nil && !errors.Is(err, context.Canceled):
-		wait := p.pause.next()
+		wait, level := p.pause.next(), slog.LevelWarn
+		if p.err != nil {
+			level = slog.LevelInfo // as it has before
+		}
 		p.err, p.retry = err, s.now().Add(wait)
-		s.log().Warn("patrol failed", "target", t.Name, "error", err, "retry_in", wait)
+		s.log().Log(s.ctx, level, "patrol failed", "target", t.Name, "error", err, "retry_in", wait)
 	case err == nil:
 		p.err = nil
 		p.pause.reset()

@@ -213,7 +213,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 	switch {
 	case errors.Is(err, chunkstore.ErrConflict):
 		// Another writer, or a push of ours that had been given up; look again.
-		s.log().Warn("target's manifest was changed by another writer", "target", t.Name, "error", err)
+		s.log().Info("target's manifest was changed by another writer", "target", t.Name, "error", err)
 		t.known, t.etag, t.holds, t.failed = false, "", nil, false
 		if t.conflicts++; t.conflicts > 1 { // what was looked at meanwhile was ours: the store contradicts itself
 			s.targetFailed(t, err)
@@ -226,6 +226,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 	s.named(t, j.uploads)
 	t.backoff.reset()
 	t.failed, t.err, t.conflicts = false, nil, 0
+	s.r.o.Outages.succeeded(s.log(), s.now(), t.Target, s.r.key)
 	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()
 	s.forgetObjects(t)
 	s.healed(t)

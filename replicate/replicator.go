@@ -38,6 +38,9 @@ type Options struct {
 	// been deleted; 0: it is not made anew.
 	RootPermissions fs.FileMode
 
+	// Outages are shared with the process's other replicators; nil: this one has its own.
+	Outages *Outages
+
 	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes, one call at a time; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
 
@@ -106,6 +109,7 @@ type Replicator struct {
 	counters  counters
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
 	hurried   chan struct{}       // ends Run's pause
+	told      string              // the kind of error that the log says keeps us from replicating; Run's
 
 	mu       sync.Mutex
 	spool    *spool.Spool
@@ -135,6 +139,9 @@ func New(o Options) (*Replicator, error) {
 	}
 	if o.clock == nil {
 		o.clock = systemClock{}
+	}
+	if o.Outages == nil {
+		o.Outages = &Outages{}
 	}
 	o.Progress = oneByOne(o.Progress)
 	path := o.Spool.Path()
@@ -193,7 +200,10 @@ func (r *Replicator) Run(ctx context.Context) error {
 			r.o.Log.Warn("spool was lost")
 			r.setState("waiting for a new spool")
 		case err != nil:
-			r.o.Log.Error("replication stopped; trying again", "error", err)
+			if kind := errorKind(err); kind != r.told {
+				r.o.Log.Error("replication stopped; trying again", "error", err)
+				r.told = kind
+			}
 			r.update(func() { r.failures, r.failure, r.status.State = r.failures+1, err, "failed: "+err.Error() })
 			wait = backoff.next()
 		}
@@ -269,8 +279,13 @@ func (r *Replicator) serve(ctx context.Context, sp *spool.Spool) error {
 		return err
 	}
 	defer s.close()
+	if r.told != "" {
+		r.o.Log.Warn("replication goes on again")
+		r.told = ""
+	}
 	r.update(func() { r.session, r.standing = s, false })
 	defer r.update(func() { r.session = nil })
+	defer r.o.Outages.forget(r.key)
 	return s.run(ctx)
 }
 

@@ -71,6 +71,7 @@ type session struct {
 	copyBackoff backoff
 	copyRetry   time.Time
 	applyErr    error  // why the mirror is not up to date; nil if it is
+	applyTold   bool   // the log says so
 	applyFailed uint64 // serial when it failed last
 	wal         following
 	walLooked   time.Time     // when frames of it were applied last

@@ -288,6 +288,7 @@ func (s *session) contacted(t *target, c *contact, err error) {
 	}
 	if t.holds != nil {
 		s.saveAcks()
+		s.r.o.Outages.succeeded(s.log(), s.now(), t.Target, s.r.key)
 	}
 }
 
@@ -374,7 +375,10 @@ func (s *session) targetFailed(t *target, err error) {
 	t.failed, t.failedAt, t.err = true, t.attempt, err
 	wait := t.backoff.next()
 	t.retry = s.now().Add(wait)
-	s.troubled("push failed", "target", t.Name, "error", err, "retry_in", wait)
+	s.log().Info("push failed", "target", t.Name, "error", err, "retry_in", wait)
+	if !s.r.o.Reported {
+		s.r.o.Outages.failed(s.log(), s.now(), t.Target, s.r.key, err)
+	}
 }
 
 func (s *session) targetConflict(t *target, err error) {

@@ -169,6 +169,16 @@ func (c *Config) Host() string {
 	return "localhost"
 }
 
+// sendsTo returns how many targets are no caches.
+func (c *Config) sendsTo() (n int) {
+	for _, t := range c.Targets {
+		if t.S3 != nil || t.Dir != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Source is what another process, or verneuilctl flush, needs to replicate the database
 // at path.
 func (c *Config) Source(path string) spool.SourceConfig {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type Engine struct {
 	storeErr error
 	reads    func() (*chunkstore.Store, error) // the replicas' own: they do not spend the replicators' tokens
 	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
+	outages  replicate.Outages
 	served   map[string]*service
 	left     map[string][]*source // files of databases that are not open here, which could not be closed
 	children map[spool.Token]openings
@@ -72,7 +74,6 @@ var Process = sync.OnceValue(func() *Engine {
 	cfg, err := ParseConfig(os.Getenv("VERNEUIL_CONFIG"))
 	if err != nil {
 		err = fmt.Errorf("VERNEUIL_CONFIG: %w", err)
-		log.Error("databases are opened without replication", "error", err)
 		cfg = &Config{}
 	}
 	e := &Engine{cfg: cfg, cfgErr: err, log: log, served: map[string]*service{}, left: map[string][]*source{},
@@ -92,6 +93,7 @@ var Process = sync.OnceValue(func() *Engine {
 type Settings struct {
 	SpoolingDir string // absolute; empty: no replication
 	Permissions os.FileMode
+	Targets     int // that there are to send to
 	Validate    bool
 
 	ReplicaFiles bool  // see Config
@@ -101,8 +103,8 @@ type Settings struct {
 // Settings returns what the recorder needs to know, and starts to look for
 // spools that nobody serves.
 func (e *Engine) Settings() Settings {
-	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Err: e.cfgErr, Validate: os.Getenv("VERNEUIL_VALIDATE") == "1",
-		ReplicaFiles: e.cfg.ReplicaFiles}
+	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Targets: e.cfg.sendsTo(), Err: e.cfgErr,
+		Validate: os.Getenv("VERNEUIL_VALIDATE") == "1", ReplicaFiles: e.cfg.ReplicaFiles}
 	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
 		return s
 	}
@@ -135,9 +137,6 @@ func (e *Engine) Store() (*chunkstore.Store, error) {
 	}
 	if e.store == nil && e.storeErr == nil {
 		e.store, e.storeErr = e.cfg.OpenStore(context.Background(), e.log)
-		if e.storeErr == nil && len(e.store.Targets) == 0 {
-			e.log.Error("databases are recorded, but not sent", "error", errNoTargets)
-		}
 	}
 	return e.store, e.storeErr
 }
@@ -195,10 +194,12 @@ func (e *Engine) serveLocked(dir string) *service {
 func (e *Engine) serve(ctx context.Context, dir string, s *service) {
 	defer close(s.done)
 	defer e.leaveFiles(dir, s)
+	told := ""
 	for ctx.Err() == nil {
 		err := e.replicateOnce(ctx, dir, s)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && err.Error() != told {
 			e.log.Error("replication stopped; it is tried again", "spool", dir, "error", err)
+			told = err.Error()
 		}
 		e.mu.Lock()
 		s.r, s.err = nil, err
@@ -251,6 +252,7 @@ func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store, s *service) r
 		PatrolPeriod:     time.Duration(e.cfg.PatrolDays) * 24 * time.Hour,
 		OpenSource:       func() (replicate.Source, error) { return e.openSource(s, path) },
 		Log:              e.log,
+		Outages:          &e.outages,
 		RootPermissions:  0o700 | e.cfg.SpoolingDirPermissions,
 	}
 }
@@ -365,7 +367,7 @@ func (e *Engine) Flush(dir string, timeout time.Duration) error {
 	defer cancel()
 	err := e.flush(ctx, dir)
 	if err != nil {
-		e.log.Warn("flush", "spool", dir, "error", err)
+		e.log.Info("flush", "spool", dir, "error", err) // who asked is told; of targets that fail, so is the log
 	}
 	return err
 }
@@ -416,6 +418,7 @@ func (e *Engine) Exit(timeout time.Duration) {
 	}
 	e.mu.Unlock()
 	var wg sync.WaitGroup
+	var unsent unsent
 	for _, dir := range dirs {
 		wg.Go(func() {
 			defer func() {
@@ -424,11 +427,38 @@ func (e *Engine) Exit(timeout time.Duration) {
 				}
 			}()
 			if err := e.leave(ctx, dir); err != nil {
-				e.log.Warn("process ends with unsent data; verneuilctl flush sends it", "spool", dir, "error", err)
+				unsent.add(dir, err)
 			}
 		})
 	}
 	wg.Wait()
+	unsent.tell(e.log)
+}
+
+// unsent are the spools that a process leaves with data in them.
+type unsent struct {
+	mu    sync.Mutex
+	dirs  []string
+	error error // of the first
+}
+
+func (u *unsent) add(dir string, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.dirs = append(u.dirs, dir)
+	u.error = cmp.Or(u.error, err)
+}
+
+// tell says so in one line: a process may have thousands.
+func (u *unsent) tell(log *slog.Logger) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.dirs) == 0 {
+		return
+	}
+	slices.Sort(u.dirs)
+	log.Warn("process ends with unsent data; verneuilctl flush sends it, and so does the next process that opens the database",
+		"spool", u.dirs[0], "spools", len(u.dirs), "error", u.error)
 }
 
 // leave sends what the process has not sent of the database of the spool dir.

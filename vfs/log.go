@@ -7,6 +7,9 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // LevelFromEnv returns the log level that the environment asks for:
@@ -31,10 +34,13 @@ func LevelFromEnv() string {
 }
 
 // hostStderr writes to the host's stderr. os.Stderr would end the host if that is a pipe
-// which nobody reads (os, epipecheck).
+// which nobody reads (os, epipecheck). For one that is full it does not wait: the line is lost.
 type hostStderr struct{}
 
 func (hostStderr) Write(b []byte) (int, error) {
+	if n, err := unix.Poll([]unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}, 0); n == 0 && err == nil {
+		return len(b), nil
+	}
 	for {
 		if n, err := syscall.Write(2, b); err != syscall.EINTR {
 			return n, err
@@ -82,5 +88,9 @@ func NewLogger(level string, w io.Writer) (*slog.Logger, error) {
 	default:
 		err = fmt.Errorf("log level %q: want error, warn, info, debug or off", level)
 	}
-	return slog.New(slog.NewTextHandler(lines{w}, options)), err
+	var handler slog.Handler = slog.NewTextHandler(lines{w}, options)
+	if options.Level.Level() >= slog.LevelWarn {
+		handler = newCalm(handler, time.Now)
+	}
+	return slog.New(handler), err
 }

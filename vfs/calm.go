@@ -1,0 +1,94 @@
+package vfs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// calmPeriod is how often the log says the same of the same thing, at most.
+const calmPeriod = time.Minute
+
+// calmMost bounds how many things are remembered; of more, all are forgotten.
+const calmMost = 4096
+
+// calm is a handler that keeps warnings and errors from filling the log, whoever repeats them: of
+// one message on one database, target, spool or source it lets one pass in calmPeriod; the next one says how many were
+// held back. What asks for all has set the level to info or debug, and gets it.
+type calm struct {
+	slog.Handler
+	now    func() time.Time
+	of     string // what the records are about: of attributes given to With
+	passed *passed
+}
+
+// passed is what a calm handler and those derived of it share.
+type passed struct {
+	mu sync.Mutex
+	of map[string]*repeated
+}
+
+type repeated struct {
+	last time.Time
+	held int
+}
+
+func newCalm(h slog.Handler, now func() time.Time) slog.Handler {
+	return calm{Handler: h, now: now, passed: &passed{of: make(map[string]*repeated)}}
+}
+
+// about returns what identifies the thing that an attribute names; empty: it does not.
+func about(a slog.Attr) string {
+	switch a.Key {
+	case "database", "target", "spool", "source", "in":
+		return fmt.Sprintf("\x00%s=%v", a.Key, a.Value)
+	}
+	return ""
+}
+
+func (c calm) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		c.of += about(a)
+	}
+	c.Handler = c.Handler.WithAttrs(attrs)
+	return c
+}
+
+func (c calm) Handle(ctx context.Context, r slog.Record) error {
+	key := r.Level.String() + r.Message + c.of
+	r.Attrs(func(a slog.Attr) bool {
+		key += about(a)
+		return true
+	})
+	held, passes := c.passed.passes(key, c.now())
+	if !passes {
+		return nil
+	}
+	if held > 0 {
+		r = r.Clone()
+		r.AddAttrs(slog.Int("repeated", held))
+	}
+	return c.Handler.Handle(ctx, r)
+}
+
+func (p *passed) passes(key string, now time.Time) (held int, passes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := p.of[key]
+	if seen == nil {
+		if len(p.of) >= calmMost {
+			clear(p.of)
+		}
+		p.of[key] = &repeated{last: now}
+		return 0, true
+	}
+	if now.Sub(seen.last) < calmPeriod {
+		seen.held++
+		return 0, false
+	}
+	held = seen.held
+	*seen = repeated{last: now}
+	return held, true
+}
