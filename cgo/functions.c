@@ -1,7 +1,8 @@
 /*
-** The SQL functions verneuil_status(), verneuil_perf() and verneuil_version().
+** The SQL functions verneuil_flush(), verneuil_status(), verneuil_perf() and verneuil_version().
 */
-#include "verneuil.h"
+#include "bypass.h"
+#include "config.h"
 #include "goexports.h"
 #include "log.h"
 #include "recorder.h"
@@ -40,6 +41,7 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   char *z = zRefused ? sqlite3_mprintf("%s", zRefused) : recorderProblem();
   if (!z && verneuilForked())
     z = sqlite3_mprintf("forked from a process that replicates, which sends what this one commits");
+  if (!z && verneuilConfig.zProblem) z = sqlite3_mprintf("%s", verneuilConfig.zProblem);
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
   char *zState = z ? verneuilQuote(z) : 0;
   sqlite3_free(z);
@@ -63,6 +65,28 @@ static void perfFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   sqlite3_result_text(ctx, sqlite3_mprintf("{\"libverneuil_vfs\":%z}", z), -1, sqlite3_free);
 }
 
+/* verneuil_flush(SCHEMA): pushes what is committed in a database of the connection, main if it is
+** not named or NULL. 1: every target has it, 0: not yet; an error where nobody replicates it. */
+static void flushFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  sqlite3 *db = sqlite3_context_db_handle(ctx);
+  const char *zSchema = argc && sqlite3_value_type(argv[0]) != SQLITE_NULL ? (const char *)sqlite3_value_text(argv[0]) : "main";
+  RecorderQuestion question = {.flush = 1};
+  sqlite3_vfs *pVfs;
+  char *z = 0;
+  if (!zSchema) {
+    sqlite3_result_error_nomem(ctx);
+  } else if (recorderAsk(db, zSchema, &question) && !question.zWhy) {
+    sqlite3_result_int(ctx, question.isSent);
+  } else if (!question.zWhy && sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK) {
+    z = sqlite3_mprintf("verneuil_flush: no such database: %s", zSchema);
+  } else {
+    z = sqlite3_mprintf("verneuil_flush: database %s is not replicated: %z", zSchema,
+                        question.zWhy ? question.zWhy : bypassWhy(db, zSchema));
+  }
+  if (z) sqlite3_result_error(ctx, z, -1);
+  sqlite3_free(z);
+}
+
 static void versionFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   (void)argc;
   (void)argv;
@@ -72,6 +96,8 @@ static void versionFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv
 int verneuilFunctions(sqlite3 *db) {
   static const int flags = SQLITE_UTF8 | SQLITE_DIRECTONLY;
   int rc = sqlite3_create_function(db, "verneuil_status", 0, flags, 0, statusFunction, 0, 0);
+  for (int n = 0; n <= 1 && rc == SQLITE_OK; n++)
+    rc = sqlite3_create_function(db, "verneuil_flush", n, flags, 0, flushFunction, 0, 0);
   if (rc == SQLITE_OK) rc = sqlite3_create_function(db, "verneuil_perf", 0, flags, 0, perfFunction, 0, 0);
   if (rc == SQLITE_OK)
     rc = sqlite3_create_function(db, "verneuil_version", 0, flags | SQLITE_DETERMINISTIC, 0, versionFunction, 0, 0);

@@ -8,6 +8,7 @@
 typedef struct VerneuilSettings {
   int replicate;            /* there is a spooling directory */
   int replicaFiles;         /* replica_files: a file that names a source opens as a replica */
+  int targets;              /* how many there are to send to */
   int validate;             /* VERNEUIL_VALIDATE: check every commit (tests) */
   unsigned permissions;     /* of the spooling directory, if we make it */
   char *zRoot;              /* the spooling directory, malloc'd; NULL if none */

@@ -347,8 +347,7 @@ int verneuilGo(void) {
       atomic_store_explicit(&started, 1, memory_order_release);
     } else {
       if (!zRefused) zRefused = sqlite3_mprintf("out of memory");
-      refused = 1;
-      verneuilLog(VERNEUIL_ERROR, "not replicating: %s", zRefused);
+      refused = 1; /* who asked says so */
     }
   }
   pthread_mutex_unlock(&mu);

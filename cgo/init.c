@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "verneuil.h"
 SQLITE_EXTENSION_INIT1
+#include "bypass.h"
+#include "config.h"
 #include "recorder.h"
 #include "snapshot.h"
 #include <pthread.h>
@@ -15,51 +17,9 @@ SQLITE_EXTENSION_INIT1
 ** version that the README names, and the oldest that is tested. */
 #define OLDEST_SQLITE 3030000
 
-/* A configuration file is not longer than this. */
-#define CONFIG_BYTES_MAX (1 << 20)
-
 sqlite3_vfs *verneuilBase;
 
-/* The text of VERNEUIL_CONFIG, of the file that it names after an '@', or NULL.
-** What is wrong with it, Go says when the first database is opened. */
-static char *configText(void) {
-  const char *z = getenv("VERNEUIL_CONFIG"), *zHome = getenv("HOME");
-  if (!z || !*(z += strspn(z, " \t\r\n"))) return 0;
-  if (*z != '@') return strdup(z);
-  /* as vfs.ParseConfig: "~/" is the home directory, and blanks at the end are no part of the name */
-  int inHome = z[1] == '~' && z[2] == '/' && zHome, nName = (int)strlen(z += inHome ? 2 : 1);
-  while (nName && strchr(" \t\r\n", z[nName - 1])) nName--;
-  char *zName = 0;
-  if (asprintf(&zName, "%s%.*s", inHome ? zHome : "", nName, z) < 0) return 0;
-  FILE *f = fopen(zName, "re");
-  free(zName);
-  if (!f) return 0;
-  char *buf = malloc(CONFIG_BYTES_MAX + 1);
-  size_t n = buf ? fread(buf, 1, CONFIG_BYTES_MAX, f) : 0;
-  fclose(f);
-  if (buf) buf[n] = 0;
-  return buf;
-}
-
-/* make_default must be known before any database is opened, and so before Go
-** runs: SQLite itself reads the JSON. A SQLite without JSON says 0. */
-static int makeDefault(void) {
-  sqlite3 *db = 0;
-  sqlite3_stmt *pStmt = 0;
-  int result = 0;
-  char *z = configText();
-  if (!z) return 0;
-  if (sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, 0) == SQLITE_OK &&
-      sqlite3_prepare_v2(db, "select json_extract(?1, '$.make_default')", -1, &pStmt, 0) == SQLITE_OK &&
-      sqlite3_bind_text(pStmt, 1, z, -1, SQLITE_STATIC) == SQLITE_OK && sqlite3_step(pStmt) == SQLITE_ROW)
-    result = sqlite3_column_int(pStmt, 0) == 1;
-  sqlite3_finalize(pStmt);
-  sqlite3_close(db);
-  free(z);
-  return result;
-}
-
-static int isDefault; /* make_default, as it was when the VFSes were registered first */
+EarlyConfig verneuilConfig; /* as it was when the VFSes were registered first */
 
 /* The VFSes, registered: sqlite3_shutdown() and the sqlite3_initialize() that follows put
 ** the base back in front, and a host may have taken ours out. Loading again mends both. A
@@ -72,7 +32,7 @@ static int registerVfs(char **pzErr) {
     return SQLITE_ERROR;
   }
   if (!sqlite3_vfs_find("verneuil_snapshot")) rc = snapshotRegister();
-  int takesOver = isDefault && sqlite3_vfs_find(0) == verneuilBase;
+  int takesOver = verneuilConfig.makeDefault && sqlite3_vfs_find(0) == verneuilBase;
   if (rc == SQLITE_OK && (!pMine || takesOver)) rc = recorderRegister(takesOver);
   if (rc != SQLITE_OK) *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
   return rc;
@@ -80,22 +40,26 @@ static int registerVfs(char **pzErr) {
 
 static int registerAll(char **pzErr) {
   static _Atomic int done;
-  static _Thread_local int busy; /* makeDefault opens a connection, which runs us again */
+  static _Thread_local int busy; /* configRead opens a connection, which runs us again */
   static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* sqlite3_vfs_register takes SQLite's own */
   int rc = SQLITE_OK;
+  EarlyConfig config = {0};
   if (busy) return SQLITE_OK;
   busy = 1;
-  int wanted = done ? isDefault : makeDefault();
+  if (!done) configRead(&config); /* make_default must be known before any database is opened */
   busy = 0;
   pthread_mutex_lock(&mu);
   if (!done) {
     verneuilBase = sqlite3_vfs_find(0);
-    isDefault = wanted;
+    sqlite3_free(verneuilConfig.zProblem); /* of a registration that failed */
+    verneuilConfig = config;
+    config.zProblem = 0;
   }
   if (verneuilBase) rc = registerVfs(pzErr);
   else *pzErr = sqlite3_mprintf("there is no VFS"), rc = SQLITE_ERROR;
   if (rc == SQLITE_OK) done = 1;
   pthread_mutex_unlock(&mu);
+  sqlite3_free(config.zProblem);
   return rc;
 }
 
@@ -125,13 +89,16 @@ static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
 /* For each new connection. What the host does with VFSes is its business then. */
 static int newConnection(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
   int rc = useApi(pzErr, pApi);
-  return rc == SQLITE_OK ? verneuilFunctions(db) : rc;
+  if (rc == SQLITE_OK) rc = verneuilFunctions(db);
+  if (rc == SQLITE_OK) bypassTell(db, 0);
+  return rc;
 }
 
 int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
   int rc = useApi(pzErr, pApi);
   if (rc == SQLITE_OK) rc = registerAll(pzErr);
   if (rc == SQLITE_OK) rc = verneuilFunctions(db);
+  if (rc == SQLITE_OK) bypassTell(db, 1);
   return rc;
 }
 

@@ -3,11 +3,10 @@
 ** database is also captured in its changelog (spool_log.c), as spool/doc.go
 ** specifies. Nothing here enters Go but xOpen, xClose and our pragma.
 **
-** Files that are never recorded (journals, temporary and in-memory files, nolock
-** and immutable databases, everything while nothing is configured) are the base
-** VFS's own. What is recorded is the base's own, too: its sqlite3_file stays where the
-** base has made it, and only its pMethods points to a table of ours, with our state behind
-** it, until the file is closed. So a file may be hooked after it was opened, and let go.
+** Files that are no databases (journals, temporary and in-memory files) are the base VFS's own. Databases
+** are the base's own, too: their sqlite3_file stays where the base has made it, and only its pMethods
+** points to a table of ours, with our state behind it, until the file is closed. So a file may
+** be hooked after it was opened, and let go. A database that is not recorded is hooked, too, to say why.
 **
 ** When a transaction ends:
 **
@@ -68,6 +67,7 @@ struct RecorderFile {
   const sqlite3_io_methods *pBase; /* what it pointed to before */
   sqlite3_file *pFile;           /* the base's, as it has made it */
   Spool *pSpool;                 /* NULL: forwarded, not recorded */
+  char *zWhy;                    /* why not, sqlite3_malloc'd; NULL: it is, or nobody knows */
   Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
   int isWal;                     /* the -wal file, not the database */
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
@@ -88,6 +88,7 @@ struct RecorderFile {
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* the settings and the list of files */
 static VerneuilSettings settings;
 static int isConfigured;
+static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir target: what is committed is recorded, and not sent";
 static char *zProblem;           /* why a database was last opened without replication */
 static RecorderFile *pFiles;
 static Perf aClosed[OP_N];       /* sums of the files that were closed */
@@ -410,30 +411,62 @@ static int hasMoved(RecorderFile *p) {
   return moved;
 }
 
+/* Why what is committed by this handle goes nowhere, sqlite3_malloc'd; NULL: it does not. */
+static char *whyNot(RecorderFile *p) {
+  if (p->pInherited) return sqlite3_mprintf("this connection was opened before fork(): open one in this process");
+  if (!p->pSpool) return sqlite3_mprintf("%s", p->zWhy ? p->zWhy : "out of memory");
+  if (hasMoved(p))
+    return sqlite3_mprintf("this connection has a file open that was deleted, renamed or replaced: open the database anew");
+  return settings.targets ? 0 : sqlite3_mprintf("%s", zNoTargets);
+}
+
+/* SQLite's own word for what is a boolean; -1: it is none. */
+static int booleanOf(const char *z) {
+  static const char *const azWord[] = {"0", "1", "off", "on", "no", "yes", "false", "true"};
+  for (int i = 0; i < 8; i++)
+    if (!sqlite3_stricmp(z, azWord[i])) return i & 1;
+  return -1;
+}
+
 /* PRAGMA verneuil_flush_replication_data: none, now, force or 2 push and answer
-** 1 or 0; a boolean sets flush on close and answers what it was. */
+** 1 or 0; a boolean sets flush on close and answers what it was. Where there is nobody to push,
+** it is an error. */
 static int pragmaFlush(RecorderFile *p, char **azArg) {
   const char *z = azArg[2];
-  int result;
-  if (!z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") || !strcmp(z, "2")) {
-    result = p->pSpool && !hasMoved(p) && flush(p->pSpool);
+  int pushes = !z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") || !strcmp(z, "2");
+  int value = pushes ? 1 : booleanOf(z), result;
+  if (value < 0) {
+    azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now, force, nor a boolean", z);
+    return SQLITE_ERROR;
+  }
+  char *zWhy = value ? whyNot(p) : 0;
+  if (zWhy) {
+    azArg[0] = sqlite3_mprintf("%s is not replicated: %z", p->zName, zWhy);
+    return SQLITE_ERROR;
+  }
+  if (pushes) {
+    result = flush(p->pSpool);
   } else {
-    static const char *const azFalse[] = {"0", "off", "no", "false"};
-    static const char *const azTrue[] = {"1", "on", "yes", "true"};
-    int value = -1;
-    for (int i = 0; i < 4; i++) {
-      if (!sqlite3_stricmp(z, azFalse[i])) value = 0;
-      if (!sqlite3_stricmp(z, azTrue[i])) value = 1;
-    }
-    if (value < 0) {
-      azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now, force, nor a boolean", z);
-      return SQLITE_ERROR;
-    }
     result = p->flushOnClose;
     p->flushOnClose = value;
   }
   azArg[0] = sqlite3_mprintf("%d", result);
   return SQLITE_OK;
+}
+
+/* The file control by which the SQL functions reach a recorder. SQLite leaves numbers above 100
+** to others, and VFSes above ours pass on what they do not know. */
+#define RECORDER_QUESTION 0x56724e51
+
+static void answer(RecorderFile *p, RecorderQuestion *q) {
+  q->answered = 1;
+  q->zWhy = whyNot(p);
+  if (q->flush && !q->zWhy) q->isSent = flush(p->pSpool);
+}
+
+int recorderAsk(sqlite3 *db, const char *zSchema, RecorderQuestion *p) {
+  p->answered = 0;
+  return sqlite3_file_control(db, zSchema, RECORDER_QUESTION, p) == SQLITE_OK && p->answered;
 }
 
 static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
@@ -442,6 +475,9 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   if (op == SQLITE_FCNTL_PRAGMA && !p->isWal) {
     char **azArg = pArg;
     if (!sqlite3_stricmp(azArg[1], "verneuil_flush_replication_data")) return pragmaFlush(p, azArg);
+  } else if (op == RECORDER_QUESTION && !p->isWal) {
+    answer(p, pArg);
+    return SQLITE_OK;
   }
   if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
   FORWARD(p, OP_FILECONTROL, rc, xFileControl(pFile, op, pArg));
@@ -520,35 +556,29 @@ static const sqlite3_io_methods recorderMethods = {
 
 /* ---- the vfs ---- */
 
-/* The settings, read when the first database is opened; a forked child has its
-** parent's. Returns 1 if main databases are to be
-** wrapped: also under a broken configuration, so that our pragma answers. */
-static int configured(void) {
+/* The settings, read when the first database is opened; a forked child has its parent's. */
+static void configure(void) {
+  pthread_mutex_lock(&mu);
+  int done = isConfigured;
+  pthread_mutex_unlock(&mu);
+  if (done) return;
+  VerneuilSettings s = {0};
+  const char *z = getenv("VERNEUIL_CONFIG");
+  if (!z || !*z) s.zError = strdup("VERNEUIL_CONFIG is not set in the environment of this process");
+  else if (verneuilGo()) goConfigure(&s);
+  else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
+  if (!s.zError && !s.replicate) s.zError = strdup("replication_spooling_dir is not set in VERNEUIL_CONFIG");
   pthread_mutex_lock(&mu);
   if (!isConfigured) {
-    const char *z = getenv("VERNEUIL_CONFIG");
-    if (z && *z) {
-      pthread_mutex_unlock(&mu);
-      int ok = verneuilGo();
-      VerneuilSettings s = {0};
-      if (ok) goConfigure(&s);
-      else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
-      pthread_mutex_lock(&mu);
-      if (!isConfigured) {
-        settings = s;
-        if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
-        if (s.replicate) spoolSettings(s.zRoot, s.permissions);
-        isConfigured = 1;
-      } else { /* another thread was faster */
-        free(s.zRoot);
-        free(s.zError);
-      }
-    } else {
-      isConfigured = 1;
-    }
+    settings = s;
+    if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
+    if (s.replicate) spoolSettings(s.zRoot, s.permissions);
+    isConfigured = 1;
+  } else { /* another thread was faster */
+    free(s.zRoot);
+    free(s.zError);
   }
   pthread_mutex_unlock(&mu);
-  return settings.replicate || settings.zError || settings.replicaFiles;
 }
 
 char *recorderProblem(void) {
@@ -558,27 +588,48 @@ char *recorderProblem(void) {
   return z;
 }
 
-static void problem(const char *zPath, char *zErr) {
-  notReplicated(zPath, zErr ? zErr : "out of memory");
+/* Takes note of why a database is opened without replication: zErr is sqlite3_malloc'd, or NULL
+** without memory. */
+static void problem(RecorderFile *p, char *zErr) {
+  notReplicated(p->zName, zErr ? zErr : "out of memory");
   pthread_mutex_lock(&mu);
   sqlite3_free(zProblem);
-  zProblem = zErr;
+  zProblem = zErr ? sqlite3_mprintf("%s", zErr) : 0;
   pthread_mutex_unlock(&mu);
+  p->zWhy = zErr;
+}
+
+/* A parameter of the name, which has some only if SQLite says so: another shim's name may
+** be a mere string, and sqlite3_uri_boolean looks before it, too. */
+static int uriSays(const char *zName, int flags, const char *zParameter) {
+  return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
+}
+
+/* Why a database that is opened so is not recorded, sqlite3_malloc'd; NULL: it is. */
+static char *refusal(const char *zPath, int flags) {
+  if (settings.zError) return sqlite3_mprintf("%s", settings.zError);
+  if (uriSays(zPath, flags, "immutable")) return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
+  if (uriSays(zPath, flags, "nolock"))
+    return sqlite3_mprintf("it was opened with nolock=1, and SQLite's locks are what tells us of its transactions: open it without");
+  return 0;
 }
 
 /* Finds the spool for a database that the base VFS has just opened. */
-static Spool *attach(RecorderFile *p, const char *zPath) {
-  char *zErr = 0;
+static Spool *attach(RecorderFile *p, const char *zPath, int flags, int outFlags) {
+  char *zErr = refusal(zPath, flags);
   FileIdentity id;
-  int rc = fileIdentity(zPath, &id);
-  if (rc) {
-    problem(zPath, sqlite3_mprintf("%s", strerror(rc)));
+  int rc;
+  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(zPath, flags, "immutable"))) { /* nobody writes */
+    p->zWhy = zErr;
     return 0;
   }
-  if (hasMoved(p)) return 0;
-  Spool *pSpool = spoolAttach(zPath, &id, &zErr);
-  if (pSpool) isReplicated(zPath);
-  else problem(zPath, zErr);
+  Spool *pSpool = 0;
+  if (!zErr && (rc = fileIdentity(zPath, &id))) zErr = sqlite3_mprintf("%s", strerror(rc));
+  else if (!zErr && hasMoved(p)) zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
+  else if (!zErr) pSpool = spoolAttach(zPath, &id, &zErr);
+  if (!pSpool) problem(p, zErr);
+  else if (settings.targets) isReplicated(zPath);
+  else notReplicated(zPath, zNoTargets);
   return pSpool;
 }
 
@@ -627,12 +678,6 @@ static const char *databaseOf(const char *zWal) {
   return sqlite3_libversion_number() >= 3031000 ? sqlite3_filename_database(zWal) : 0;
 }
 
-/* A parameter of the name, which has some only if SQLite says so: another shim's name may
-** be a mere string, and sqlite3_uri_boolean looks before it, too. */
-static int uriSays(const char *zName, int flags, const char *zParameter) {
-  return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
-}
-
 /* Puts our methods before the base's: pFile is a database or, isWal, a WAL that the base has
 ** opened. The base's structure stays where it is. NULL without memory. */
 static RecorderFile *hook(sqlite3_file *pFile, const char *zName, int isWal) {
@@ -662,10 +707,11 @@ static void useHook(RecorderFile *p, Spool *pSpool) {
 }
 
 static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
-  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY) && configured() &&
-               !uriSays(zName, flags, "nolock") && !uriSays(zName, flags, "immutable");
+  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY), outFlags = 0;
   (void)pVfs;
-  int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
+  if (isMain) configure();
+  int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, &outFlags);
+  if (pOutFlags) *pOutFlags = outFlags;
   if (rc != SQLITE_OK || !pFile->pMethods) return rc;
   if (isMain && settings.replicaFiles && snapshotIsReplicaFile(pFile)) {
     pFile->pMethods->xClose(pFile);
@@ -674,11 +720,11 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
   if (!isMain && !pSpool) return rc;
   RecorderFile *p = hook(pFile, zName, !isMain);
-  if (p && isMain && settings.replicate) pSpool = attach(p, zName);
+  if (p && isMain) pSpool = attach(p, zName, flags, outFlags);
   if (p) {
     useHook(p, pSpool);
   } else if (isMain) {
-    problem(zName, 0);
+    notReplicated(zName, "out of memory");
   } else { /* frames must not be written unseen */
     spoolRelease(pSpool);
     pFile->pMethods->xClose(pFile);

@@ -12,6 +12,18 @@ int recorderRegister(int makeDefault);
 /* Is that our VFS? */
 int recorderIs(const sqlite3_vfs *pVfs);
 
+/* A question to the recorder of a database, and the answer. */
+typedef struct RecorderQuestion {
+  int flush;                       /* push what is committed, too */
+  int answered;                    /* there is one */
+  int isSent;                      /* flush: every target has everything */
+  char *zWhy;                      /* why it is not replicated, sqlite3_malloc'd; NULL: it is */
+} RecorderQuestion;
+
+/* Asks the recorder of the connection's database of that name, also through a VFS that another
+** has put above ours. 0: none stands there, or there is no such database. */
+int recorderAsk(sqlite3 *db, const char *zSchema, RecorderQuestion *p);
+
 /* Per-method counts and times, as a JSON object; sqlite3_malloc'd. */
 char *recorderPerf(void);
 

@@ -97,3 +97,139 @@ func TestToldOnce(t *testing.T) {
 	}
 	shell.endsWith(0)
 }
+
+// silentStates are the states in which a database that its user may believe to be replicated is
+// not, each with what the log, verneuil_status(), the pragma and the function must say of it.
+var silentStates = map[string]struct {
+	config  map[string]any // changes of it; the value of "" is VERNEUIL_CONFIG itself
+	uri     string         // parameters
+	reason  string
+	heard   bool // the pragma is: the database goes through our VFS
+	unnamed bool // neither the log nor the status speak of it: nobody writes
+}{
+	"no make_default":        {config: map[string]any{"make_default": false}, reason: "make_default is not set"},
+	"no configuration":       {config: map[string]any{"": ""}, reason: "VERNEUIL_CONFIG is not set"},
+	"no configuration, ours": {config: map[string]any{"": ""}, uri: "vfs=verneuil", reason: "VERNEUIL_CONFIG is not set", heard: true},
+	"no such file":           {config: map[string]any{"": "@/none.json"}, reason: "/none.json: No such file"},
+	"no JSON":                {config: map[string]any{"": "{"}, reason: "malformed JSON"},
+	"no spool":               {config: map[string]any{"replication_spooling_dir": nil}, reason: "replication_spooling_dir is not set", heard: true},
+	"no targets":             {config: map[string]any{"replication_targets": []any{}}, reason: "no s3 or dir target", heard: true},
+	"unknown key":            {config: map[string]any{"hostnam": "x"}, reason: "hostnam: unknown key", heard: true},
+	"nolock":                 {uri: "nolock=1", reason: "nolock=1", heard: true},
+	"nolock, read-only":      {uri: "nolock=1&mode=ro", reason: "nolock=1", heard: true, unnamed: true},
+	"immutable":              {uri: "immutable=1", reason: "immutable=1", heard: true, unnamed: true},
+}
+
+// TestSilentStates: it does not replicate, and that is told.
+func TestSilentStates(t *testing.T) {
+	for name, test := range silentStates {
+		t.Run(name, func(t *testing.T) {
+			s := dirSite(t)
+			s.stock("a.db", "create table t(b)")
+			config := s.config()
+			if text, ok := test.config[""]; ok {
+				config = text.(string)
+			} else {
+				s.configure(test.config)
+			}
+			shell := s.shell("", "VERNEUIL_CONFIG="+config)
+			shell.ask(".open 'file:" + s.path("a.db") + "?" + test.uri + "'")
+			shell.want("select count(*) from t;", "0")
+			n := 1
+			if test.unnamed {
+				n = 0
+			}
+			if said := shell.stderr(); strings.Count(said, "not replicated: ") != n || n == 1 && !strings.Contains(said, test.reason) {
+				t.Errorf("the log does not say %q, %d times: %s", test.reason, n, said)
+			}
+			if why, ok := shell.notReplicated()[s.path("a.db")]; ok != (n == 1) || !strings.Contains(why, test.reason) && n == 1 {
+				t.Errorf("verneuil_status() says %q, want %q", why, test.reason)
+			}
+			before := len(shell.stderr())
+			answer := shell.ask("select verneuil_flush();")
+			if said := shell.stderr()[before:]; answer != "" || !strings.Contains(said, "database main is not replicated: ") || !strings.Contains(said, test.reason) {
+				t.Errorf("verneuil_flush() answers %q: %s", answer, said)
+			}
+			if test.heard {
+				before := len(shell.stderr())
+				if shell.refused(); !strings.Contains(shell.stderr()[before:], test.reason) {
+					t.Errorf("the pragma does not say %q: %s", test.reason, shell.stderr()[before:])
+				}
+				shell.want("pragma verneuil_flush_replication_data(off);", "0")
+			} else if answer := shell.ask("pragma verneuil_flush_replication_data;"); answer != "" {
+				t.Errorf("the pragma answers %q", answer)
+			}
+			shell.end()
+		})
+	}
+}
+
+// TestFlushFunction: verneuil_flush() answers an integer, for any database of the connection.
+func TestFlushFunction(t *testing.T) {
+	s := dirSite(t)
+	shell := s.shell("a.db")
+	shell.must("create table t(b);")
+	shell.must("attach '" + s.path("b.db") + "' as other;")
+	shell.must("create table other.t(b);")
+	shell.want("select verneuil_flush(), typeof(verneuil_flush('main')), verneuil_flush(null), verneuil_flush('other');", "1|integer|1|1")
+	s.mustEqual("a.db")
+	s.mustEqual("b.db")
+	must(t, os.Rename(s.path("store"), s.path("away")))
+	s.write("store", nil) // no directory
+	shell.must("insert into t values(1);")
+	shell.want("select verneuil_flush();", "0")
+	must(t, os.Remove(s.path("store")))
+	must(t, os.Rename(s.path("away"), s.path("store")))
+	shell.want("select verneuil_flush('MAIN');", "1")
+	shell.must("attach 'file:" + s.path("c.db") + "?vfs=unix' as stock;")
+	shell.must("create table stock.t(b);")
+	shell.must("attach ':memory:' as memory;")
+	shell.must("create temp table u(b);")
+	for schema, want := range map[string]string{"stock": "the VFS unix", "memory": "in memory, or temporary", "temp": "in memory, or temporary", "none": "no such database: none"} {
+		before := len(shell.stderr())
+		answer := shell.ask("select verneuil_flush('" + schema + "');")
+		if said := shell.stderr()[before:]; answer != "" || !strings.Contains(said, want) {
+			t.Errorf("verneuil_flush('%s') answers %q, and does not say %q: %s", schema, answer, want, said)
+		}
+	}
+	shell.end()
+}
+
+// TestOutageIsTold: at the default level a target that fails gets one line, whatever the number of
+// databases and attempts, and one when it is well again. Unsent data at exit gets one, too.
+func TestOutageIsTold(t *testing.T) {
+	s := dirSite(t)
+	s.write("store", nil) // no directory
+	shell := s.shell("")
+	shell.must(".open ':memory:'")
+	for i := range 5 {
+		shell.must(fmt.Sprintf("attach '%s/%d.db' as d%d;", s.dir, i, i))
+		shell.must(fmt.Sprintf("create table d%d.t(b);", i))
+	}
+	for range 3 { // more attempts
+		for i := range 5 {
+			shell.want(fmt.Sprintf("select verneuil_flush('d%d');", i), "0")
+		}
+	}
+	const begins, ends = "level=WARN msg=\"target failed", "level=WARN msg=\"target is well again\""
+	if said := shell.stderr(); strings.Count(said, "\n") != 1 || !strings.Contains(said, begins) || !strings.Contains(said, "not a directory") {
+		t.Errorf("want one line that says %s: %s", begins, said)
+	}
+	must(t, os.Remove(s.path("store")))
+	for i := range 5 {
+		shell.want(fmt.Sprintf("select verneuil_flush('d%d');", i), "1")
+	}
+	if said := shell.stderr(); strings.Count(said, "\n") != 2 || !strings.Contains(said, ends) || !strings.Contains(said, "databases=5") {
+		t.Errorf("want one line more, that says %s: %s", ends, said)
+	}
+	must(t, os.Rename(s.path("store"), s.path("away")))
+	s.write("store", nil)
+	for i := range 5 {
+		shell.must(fmt.Sprintf("insert into d%d.t values(1);", i))
+	}
+	shell.endsWith(0)
+	said := shell.stderr()
+	if strings.Count(said, "process ends with unsent data") != 1 || !strings.Contains(said, "spools=5") {
+		t.Errorf("unsent data is not told, once: %s", said)
+	}
+}
