@@ -138,7 +138,9 @@ $(NODE)/built:
 	  npm install --no-audit --no-fund --loglevel=error better-sqlite3@$(BETTER_SQLITE3)
 	@touch $@
 
-demo: all ## perform the walkthrough on the embedded dir target, under a minute
+demo: ## perform the walkthrough on the embedded dir target
+	@echo "First the build, about a minute the first time. Then the walkthrough, half a minute."
+	@$(MAKE) --no-print-directory all
 	@bash testdata/demo.sh $(BUILD)
 
 fuzz: modules ## each fuzz target for FUZZTIME (20s)
@@ -171,8 +173,8 @@ bench-quick: all sqlite3-shell bench-tools ## the same with small sizes, 2 minut
 bench-long: all sqlite3-shell bench-tools ## the same with 8 GiB and 100 GiB, hours, 60 GB of disk, into build/results/long.md
 	$(BENCH)/long.md -form long
 
-bench-publish: ## put the last run's main table and plot into the README, all of it into bench/published
-	$(GO) run ./bench -publish README.md -results $(RESULTS)/results.md
+bench-publish: ## put the last run's main table and plot into docs/performance.md, all of it into bench/published
+	$(GO) run ./bench -publish docs/performance.md -results $(RESULTS)/results.md
 
 bench-tools: minio ## what bench compares with, built once into .tools; what cannot be built is left out
 	@GO="$(GO)" CC="$(CC)" bash bench/tools.sh $(TOOLS)

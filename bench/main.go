@@ -14,9 +14,9 @@
 // stat.go what is computed, run.go and server.go what runs beside us, and each part has a
 // file of its own.
 //
-//	bench -publish README -results FILE
+//	bench -publish PAGE -results FILE
 //
-// copies the last run's main table and plot into README, between its marks, and what a
+// copies the last run's main table and plot into PAGE, between its marks, and what a
 // long run left in long.md beside FILE.
 package main
 

@@ -235,12 +235,12 @@ func aimTable(aims []aim) string {
 const (
 	publishBegin = "<!-- make bench-publish: begin -->"
 	publishEnd   = "<!-- make bench-publish: end -->"
-	published    = "bench/published" // the committed results
-	longName     = "long"            // of the long form's results, without .md
+	published    = "../bench/published" // the committed results, as seen from docs
+	longName     = "long"               // of the long form's results, without .md
 )
 
 // publish copies the last run into the tree: its files to the directory published,
-// its main table and plot into the README. What a long run left beside it is copied, too.
+// its main table and plot into the page readme. What a long run left beside it is copied, too.
 func publish(readme, results string) error {
 	stem := strings.TrimSuffix(results, ".md")
 	body, err := os.ReadFile(stem + ".json")
