@@ -376,14 +376,19 @@ func TestInterrupted(t *testing.T) {
 		if err := command.Start(); err != nil {
 			t.Fatal(err)
 		}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- command.Wait()
+			hung.Close()
+		}()
 		asked, err := hung.Accept() // and nobody answers
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: has not asked the store: %s", c.args, stderr.String())
 		}
 		if err := command.Process.Signal(c.signal); err != nil {
 			t.Fatal(err)
 		}
-		if err := command.Wait(); command.ProcessState.ExitCode() != c.code {
+		if err := <-ended; command.ProcessState.ExitCode() != c.code {
 			t.Errorf("%s: %v, want exit code %d: %s", c.args, err, c.code, stderr.String())
 		}
 		asked.Close()
