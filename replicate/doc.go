@@ -120,6 +120,15 @@
 //
 // What is concluded, from which witness, what defeats the witness, and what happens then.
 //
+// A database has no past in a target. Witness: nothing stands there under its host and path.
+// Defeated by: a host name that changes, as a container's does with each start. Then all is
+// right, and nobody finds the versions before: the first push lists a bounded part of the
+// target, if it may, and warns of other hosts that have the path (elsewhere.go).
+//
+// A file may be replaced by a restore. Witness: it is empty, or the caller said so; and no lease
+// is refused, and no journal or WAL stands beside it. Defeated by: who makes it meanwhile (then
+// renameat2 refuses, where the file system can), and who opens it in the last moment.
+//
 // The schema that a replica's connection has parsed is still right. Witness: the file's own
 // schema cookie, as long as Continuity says that the writer has followed every transaction
 // between the two versions. Defeated by: another file at the source's path, and every write

@@ -98,6 +98,11 @@ func (b *memoryBucket) Stat(ctx context.Context, key string) (chunkstore.Object,
 func (b *memoryBucket) List(_ context.Context, prefix string, yield func(chunkstore.Object) bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.fault != nil {
+		if err := b.fault("list", prefix); err != nil {
+			return err
+		}
+	}
 	for key := range b.objects {
 		if strings.HasPrefix(key, prefix) && !yield(chunkstore.Object{Key: key}) {
 			return nil

@@ -65,6 +65,8 @@ type session struct {
 	fed    []*piece // Sync: what was copied, and not hashed when it was looked at last
 	copied *copied  // Sync: which files the mirror is to be a copy of; nil: not Sync
 
+	saidElsewhere bool // that other hosts have versions of our path
+
 	distrusted bool // the mirror was not what was left
 	otherBytes bool // the file has others than the log (see checkStored)
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -130,6 +131,7 @@ func (s *session) contact(t *target, f *feed) {
 	if t.etag == "" || s.treeAhead {
 		c.etag = ""
 	}
+	c.host, c.path, c.newcomer = s.r.o.Host, s.sp.Path(), s.fresh && !t.seen
 	s.work.Go(func() {
 		err := guarded(func() error { return c.run(s.ctx) })()
 		f.refuse()
@@ -169,6 +171,10 @@ type contact struct {
 	concurrency int
 	put         map[chunkstore.ID]bool // ahead, durably
 
+	host, path string // of the database
+	newcomer   bool   // nothing is known of its past
+	elsewhere  []string
+
 	calls   atomic.Int64
 	exists  bool
 	raw     []byte // found, as stored
@@ -180,9 +186,17 @@ type contact struct {
 
 func (c *contact) run(ctx context.Context) error {
 	err := c.look(ctx)
-	if err == nil && c.feed != nil && !c.exists {
+	if err != nil || c.exists {
+		return err
+	}
+	var work sync.WaitGroup
+	if c.newcomer {
+		work.Go(func() { _ = guarded(func() error { c.lookElsewhere(ctx); return nil })() })
+	}
+	if c.feed != nil {
 		err = c.putAhead(ctx)
 	}
+	work.Wait()
 	return err
 }
 
@@ -276,6 +290,7 @@ func (s *session) contacted(t *target, c *contact, err error) {
 		s.targetConflict(t, err)
 		return
 	}
+	s.sayElsewhere(c)
 	t.seen, t.known, t.failed = true, true, false
 	s.beginPatrol(t, c.found)
 	t.exists, t.etag, t.found, t.raw, t.tree = c.exists, c.etag, c.found, c.raw, c.tree

@@ -185,6 +185,46 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestHostChanges: where the host has another name with each start, who syncs, and who looks
+// for what is not there, is told where it may be.
+func TestHostChanges(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
+		t.Run(name, func(t *testing.T) {
+			s := site(t)
+			db, other := s.database("d.db", 10000), s.database("other.db", 10000)
+			sync := func(db, host, spool string) string {
+				t.Helper()
+				s.configure(map[string]any{"hostname": host, "replication_spooling_dir": s.path(spool)})
+				r := ctl(t, "-c", s.config(), "sync", db)
+				if r.code != 0 {
+					t.Fatal(r.stderr)
+				}
+				return r.stderr
+			}
+			if said := sync(db, "c0ffee", "1") + sync(db, "c0ffee", "1"); said != "" {
+				t.Errorf("the first host: %q", said)
+			}
+			for _, spool := range []string{"1", "2"} { // one that is left, and one that is not
+				if said := sync(db, "beef"+spool, spool); strings.Count(said, "c0ffee") != 1 || !strings.Contains(said, "hostname") {
+					t.Errorf("a second host says %q", said)
+				}
+				if said := sync(db, "beef"+spool, spool); said != "" {
+					t.Errorf("and then %q", said)
+				}
+			}
+			sync(other, "beef1", "1")
+			s.configure(map[string]any{"hostname": "dead"})
+			out := []string{"-o", s.path("out.db")}
+			for _, command := range [][]string{append([]string{"restore"}, out...), {"manifest", "--json"}, {"versions"}, {"shell", "--vfs", library(t)}, {"restore", "--at", "2099-01-01", "-o", out[1]}} {
+				args := append([]string{"-c", s.config()}, command...)
+				refuse(t, 1, []string{"d.db under the host beef1, beef2, c0ffee (--hostname)"}, append(args, db)...)
+				refuse(t, 1, []string{"of host beef1 there is " + db + ", " + other}, append(args, "--hostname", "beef1", "-s", s.path("none.db"))...)
+				refuse(t, 1, []string{"verneuilctl ls"}, append(args, s.path("none.db"))...)
+			}
+		})
+	}
+}
+
 // TestLs: a target tells what it holds, also one that no configuration names.
 func TestLs(t *testing.T) {
 	for name, site := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
@@ -198,7 +238,7 @@ func TestLs(t *testing.T) {
 			large, small := s.database(deep+"/large.db", 300000), s.database("small.db", 10000)
 			for _, host := range []string{"b-host", "a-host"} {
 				s.configure(map[string]any{"hostname": host})
-				must(t, "-c", s.config(), "sync", large)
+				must(t, "-l", "error", "-c", s.config(), "sync", large)
 			}
 			must(t, "-c", s.config(), "sync", small)
 			ls := func(args ...string) (rows [][]string) {

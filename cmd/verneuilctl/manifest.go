@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate"
 )
@@ -132,6 +134,11 @@ func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []b
 	if err != nil {
 		return nil, nil, err
 	}
+	m, raw, err := o.fetchFrom(ctx, s, locator)
+	return m, raw, s.explain(ctx, locator, err)
+}
+
+func (o *origin) fetchFrom(ctx context.Context, s *session, locator *replicate.Locator) (*manifest.Manifest, []byte, error) {
 	switch {
 	case o.version != "":
 		return locator.FetchVersion(ctx, o.version)
@@ -143,6 +150,46 @@ func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []b
 		s.log.Warn("a target that was not read may have a newer version", "manifest", locator.String(), "error", failed)
 	}
 	return m, raw, err
+}
+
+// explain adds to the error of a database that is not there what the targets have of that path, or
+// of that host.
+func (s *session) explain(ctx context.Context, locator *replicate.Locator, err error) error {
+	absent := errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, replicate.ErrNoVersion)
+	if !absent || !locator.Named() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, explainTime)
+	defer cancel()
+	host, path, _ := strings.Cut(strings.TrimPrefix(locator.String(), "verneuil://"), "/")
+	path = "/" + path
+	var hosts, paths []string
+	for _, t := range s.store.Targets {
+		there := replicate.LookElsewhere(ctx, t, host, path)
+		hosts, paths = append(hosts, there.Hosts...), append(paths, there.Paths...)
+	}
+	switch {
+	case len(hosts) > 0:
+		return fmt.Errorf("%w; there are versions of %s under the host %s (--hostname)", err, path, few(hosts))
+	case len(paths) > 0:
+		return fmt.Errorf("%w; of host %s there is %s", err, host, few(paths))
+	}
+	return fmt.Errorf("%w (verneuilctl ls lists what there is)", err)
+}
+
+// explainTime bounds what is looked for to explain an error.
+const explainTime = 10 * time.Second
+
+// few names the first of names.
+func few(names []string) string {
+	const most = 5
+	slices.Sort(names)
+	names = slices.Compact(names)
+	text := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		text += fmt.Sprintf(" and %d more (verneuilctl ls lists them)", len(names)-most)
+	}
+	return text
 }
 
 // parseTime understands RFC 3339, and the same without a zone, in local time, with a

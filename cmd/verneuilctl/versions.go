@@ -56,7 +56,7 @@ func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSO
 	}
 	versions, err := locator.Versions(ctx, limit)
 	if err == nil && len(versions) == 0 {
-		return fmt.Errorf("manifest %s: %w", locator, replicate.ErrNoVersion)
+		return s.explain(ctx, locator, fmt.Errorf("manifest %s: %w", locator, replicate.ErrNoVersion))
 	}
 	if limit > 0 && len(versions) > limit {
 		versions = versions[:limit]
