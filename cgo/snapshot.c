@@ -50,7 +50,7 @@ typedef struct SnapshotFile {
 /* Why verneuilGo() has said 0. */
 static const char *snapshotWithoutGo(void) {
   const char *z = verneuilRefused();
-  return z ? z : "this process was forked from one that runs Go";
+  return z ? z : "this process was forked from the one that opened the replica";
 }
 
 static void snapshotMoved(SnapshotFile *p, const SnapshotOpened *pOpened) {
@@ -423,7 +423,8 @@ static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags,
   char zErr[SNAPSHOT_ERROR_MAX] = "";
   SnapshotOpened opened = {0};
   if (!verneuilGo()) {                 /* S4 */
-    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", snapshotWithoutGo());
+    const char *zWhy = verneuilRefused();
+    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", zWhy ? zWhy : "this process was forked from one that runs Go");
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);
