@@ -6,6 +6,7 @@
 SQLITE_EXTENSION_INIT1
 #include "bypass.h"
 #include "config.h"
+#include "below.h"
 #include "recorder.h"
 #include "snapshot.h"
 #include <pthread.h>
@@ -21,6 +22,14 @@ sqlite3_vfs *verneuilBase;
 
 EarlyConfig verneuilConfig; /* as it was when the VFSes were registered first */
 
+/* The default VFS encrypts, and must stand above ours: then it still is the default. */
+static int ciphersDefault(sqlite3_vfs *pDefault) {
+  sqlite3_vfs *pAbove = belowAboveOurs();
+  if (pAbove) return sqlite3_vfs_register(pAbove, 1);
+  verneuilLog(VERNEUIL_WARN, "make_default: what is opened by %s is not replicated: open it by multipleciphers-verneuil", pDefault->zName);
+  return SQLITE_OK;
+}
+
 /* The VFSes, registered: sqlite3_shutdown() and the sqlite3_initialize() that follows put
 ** the base back in front, and a host may have taken ours out. Loading again mends both. A
 ** third VFS that the host has made the default stays it. */
@@ -32,25 +41,26 @@ static int registerVfs(char **pzErr) {
     return SQLITE_ERROR;
   }
   if (!sqlite3_vfs_find("verneuil_snapshot")) rc = snapshotRegister();
-  int takesOver = verneuilConfig.makeDefault && sqlite3_vfs_find(0) == verneuilBase;
+  sqlite3_vfs *pDefault = sqlite3_vfs_find(0);
+  int takesOver = verneuilConfig.makeDefault && pDefault == verneuilBase;
   if (rc == SQLITE_OK && (!pMine || takesOver)) rc = recorderRegister(takesOver);
+  if (rc == SQLITE_OK && verneuilConfig.makeDefault && belowIsCipher(pDefault)) rc = ciphersDefault(pDefault);
   if (rc != SQLITE_OK) *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
   return rc;
 }
 
 static int registerAll(char **pzErr) {
   static _Atomic int done;
-  static _Thread_local int busy; /* configRead opens a connection, which runs us again */
+  static _Thread_local int busy; /* configRead and belowAboveOurs open connections, which run us again */
   static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* sqlite3_vfs_register takes SQLite's own */
   int rc = SQLITE_OK;
   EarlyConfig config = {0};
   if (busy) return SQLITE_OK;
   busy = 1;
   if (!done) configRead(&config); /* make_default must be known before any database is opened */
-  busy = 0;
   pthread_mutex_lock(&mu);
   if (!done) {
-    verneuilBase = sqlite3_vfs_find(0);
+    verneuilBase = belowCiphers(sqlite3_vfs_find(0));
     sqlite3_free(verneuilConfig.zProblem); /* of a registration that failed */
     verneuilConfig = config;
     config.zProblem = 0;
@@ -59,6 +69,7 @@ static int registerAll(char **pzErr) {
   else *pzErr = sqlite3_mprintf("there is no VFS"), rc = SQLITE_ERROR;
   if (rc == SQLITE_OK) done = 1;
   pthread_mutex_unlock(&mu);
+  busy = 0;
   sqlite3_free(config.zProblem);
   return rc;
 }

@@ -24,6 +24,7 @@
 */
 #define _GNU_SOURCE
 #include "recorder.h"
+#include "below.h"
 #include "children.h"
 #include "goexports.h"
 #include "log.h"
@@ -68,6 +69,8 @@ struct RecorderFile {
   sqlite3_file *pFile;           /* the base's, as it has made it */
   Spool *pSpool;                 /* NULL: forwarded, not recorded */
   char *zWhy;                    /* why not, sqlite3_malloc'd; NULL: it is, or nobody knows */
+  sqlite3_file *pRaw;            /* the file as it is, where the base is not SQLite's own */
+  int nCompared;                 /* reads that were compared with it */
   Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
   int isWal;                     /* the -wal file, not the database */
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
@@ -90,6 +93,7 @@ static VerneuilSettings settings;
 static int isConfigured;
 static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir target: what is committed is recorded, and not sent";
 static char *zProblem;           /* why a database was last opened without replication */
+static int baseIsOwn;            /* SQLite's own VFS for files is below: it stores what it is given */
 static RecorderFile *pFiles;
 static Perf aClosed[OP_N];       /* sums of the files that were closed */
 
@@ -135,6 +139,18 @@ static void addPerf(Perf *aSum, Perf *a) {
     PERF_ADD(aSum[i].nTimed, PERF_GET(a[i].nTimed));
     PERF_ADD(aSum[i].ns, PERF_GET(a[i].ns));
   }
+}
+
+/* Takes note of why a database is not replicated: zErr is sqlite3_malloc'd, or NULL
+** without memory. */
+static void problem(RecorderFile *p, char *zErr) {
+  notReplicated(p->zName, zErr ? zErr : "out of memory");
+  pthread_mutex_lock(&mu);
+  sqlite3_free(zProblem);
+  zProblem = zErr ? sqlite3_mprintf("%s", zErr) : 0;
+  pthread_mutex_unlock(&mu);
+  sqlite3_free(p->zWhy);
+  p->zWhy = zErr;
 }
 
 /* ---- the database's version and size ---- */
@@ -238,6 +254,8 @@ static int flush(Spool *p) {
   return verneuilForked() && spoolFlush(p, FLUSH_MS);
 }
 
+static void stopRecording(RecorderFile *p, const char *zWhy);
+
 static void endTransaction(RecorderFile *p) {
   sqlite3_int64 size;
   if (!p->txn.active) return;
@@ -247,6 +265,10 @@ static void endTransaction(RecorderFile *p) {
   }
   if (p->sizeUncertain) p->size = size;
   p->sizeUncertain = 0;
+  if (p->pRaw && p->size >= 0 && !belowSized(p->pRaw, p->size)) {
+    stopRecording(p, "the VFS below has more in the file than the database: put it above verneuil");
+    return;
+  }
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
   if (p->entersWal) walEntered(p->pSpool);
   p->entersWal = 0;
@@ -267,6 +289,102 @@ static int journalIsHot(RecorderFile *p) {
   return !absent && (n < 0 || (n == 1 && c)); /* PERSIST leaves zeros, TRUNCATE nothing */
 }
 
+static void forget(RecorderFile *p) {
+  pthread_mutex_lock(&mu);
+  *p->ppPrev = p->pNext;
+  if (p->pNext) p->pNext->ppPrev = p->ppPrev;
+  addPerf(aClosed, p->aPerf);
+  pthread_mutex_unlock(&mu);
+  belowClose(p->pRaw);
+  sqlite3_free(p->zWhy);
+  free(p);
+}
+
+/* The file's methods are the base's again, and p is no more. */
+static void unhook(RecorderFile *p) {
+  p->pFile->pMethods = p->pBase;
+  forget(p);
+}
+
+/* The spool has one handle less. */
+static void leaveSpool(RecorderFile *p) {
+  Spool *pSpool = p->pSpool;
+  if (!pSpool) return;
+  pthread_mutex_lock(&mu); /* others look for it (spoolOfWal) */
+  p->pSpool = 0;
+  pthread_mutex_unlock(&mu);
+  if (p->isWal) atomic_fetch_sub(&pSpool->nWal, 1);
+  else countHandle(pSpool, -1);
+  spoolRelease(pSpool);
+}
+
+/* ---- what the base stores (I8) ---- */
+
+/* The name of the database of a WAL that SQLite opens: the very pointer with which
+** it has opened that. NULL: this SQLite is too old to tell. */
+static const char *databaseOf(const char *zWal) {
+  return sqlite3_libversion_number() >= 3031000 ? sqlite3_filename_database(zWal) : 0;
+}
+
+/* The handle of the database that SQLite has opened under that very name, or of its WAL. */
+static RecorderFile *handleOf(const char *zDatabase, int isWal) {
+  pthread_mutex_lock(&mu);
+  RecorderFile *p = zDatabase ? pFiles : 0;
+  while (p && (p->isWal != isWal || (isWal ? databaseOf(p->zName) : p->zName) != zDatabase)) p = p->pNext;
+  pthread_mutex_unlock(&mu);
+  return p;
+}
+
+/* The base does not store what it is given. What it was given in this transaction is not
+** published; nothing of it can be, from now on. */
+static void stopRecording(RecorderFile *p, const char *zWhy) {
+  Spool *pSpool = p->pSpool;
+  if (!pSpool) return;
+  atomic_store(&pSpool->isRefused, 1);
+  if (!p->isWal) problem(p, sqlite3_mprintf("%s", zWhy));
+  if (p->txn.active) {
+    failed(p);
+    spoolEnd(pSpool, &p->txn, 0, -1);
+  } else {
+    spoolRaise(pSpool->st, SPOOL_CAUSE_FOREIGN);
+  }
+  if (p->pHeld) atomic_store(&p->pHeld->holder, 0);
+  p->pHeld = 0;
+  leaveSpool(p);
+}
+
+static const char zStoresOther[] = "the VFS below stores other bytes than it is given: put it above verneuil";
+
+/* Likewise, and nothing of ours stays between SQLite and the base: it may encrypt a WAL only
+** where the database's methods are its own. p is no more, nor is the other handle, the WAL's or the database's. */
+static void letGo(RecorderFile *p) {
+  RecorderFile *pOther = handleOf(p->isWal ? databaseOf(p->zName) : p->zName, !p->isWal);
+  stopRecording(p, zStoresOther);
+  unhook(p);
+  if (!pOther) return;
+  stopRecording(pOther, zStoresOther);
+  unhook(pOther);
+}
+
+/* So many reads of pages are compared with the file; all writes are. */
+#define COMPARE_READS 16
+
+/* Was a page read that the file has not? Then p is no more. */
+static int readsOther(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfst) {
+  if (n < 512 || p->nCompared >= COMPARE_READS) return 0;
+  p->nCompared++;
+  if (belowHas(p->pRaw, pBuf, n, iOfst)) return 0;
+  letGo(p);
+  return 1;
+}
+
+/* Was something written that the file has not? Then p is no more. */
+static int storesOther(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfst) {
+  if (!p->pSpool || belowHas(p->pRaw, pBuf, n, iOfst)) return 0;
+  letGo(p);
+  return 1;
+}
+
 /* ---- io methods, in the order of sqlite3_io_methods ---- */
 
 static int recorderClose(sqlite3_file *pFile) {
@@ -274,17 +392,11 @@ static int recorderClose(sqlite3_file *pFile) {
   int rc;
   endTransaction(p);
   if (p->flushOnClose && p->pSpool) flush(p->pSpool);
-  if (p->isWal && p->pSpool) atomic_fetch_sub(&p->pSpool->nWal, 1);
+  if (p->isWal) leaveSpool(p);
   pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
   FORWARD(p, OP_CLOSE, rc, xClose(pFile));
-  pthread_mutex_lock(&mu);
-  *p->ppPrev = p->pNext;
-  if (p->pNext) p->pNext->ppPrev = p->ppPrev;
-  addPerf(aClosed, p->aPerf);
-  pthread_mutex_unlock(&mu);
-  if (p->pSpool && !p->isWal) countHandle(p->pSpool, -1);
-  if (p->pSpool) spoolRelease(p->pSpool);
-  free(p);
+  leaveSpool(p); /* Go is told when no lock is held any more */
+  forget(p);
   return rc;
 }
 
@@ -292,6 +404,7 @@ static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iO
   RecorderFile *p = fileOf(pFile);
   int rc;
   FORWARD(p, OP_READ, rc, xRead(pFile, pBuf, n, iOfst));
+  if (p->pRaw && rc == SQLITE_OK && readsOther(p, pBuf, n, iOfst)) return rc;
   if (rc == SQLITE_OK && iOfst <= 24 && p->pSpool && !p->isWal && !p->txn.active) {
     const unsigned char *a = counterIn(pBuf, n, iOfst);
     if (a) sawVersion(p, versionOf(a));
@@ -314,6 +427,7 @@ static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfs
   int rc, isHeader = iOfst == 0 && n >= 32;
   if (isHeader) walBeforeReset(p->pSpool, pBuf);
   FORWARD(p, OP_WRITE, rc, xWrite(p->pFile, pBuf, n, iOfst));
+  if (p->pRaw && rc == SQLITE_OK && storesOther(p, pBuf, n, iOfst)) return rc;
   if (isHeader) walAfterReset(p->pSpool, pBuf);
   walWrote(p->pSpool, pBuf, n, iOfst);
   if (rc != SQLITE_OK && !hasIndex(p->pSpool)) walFailed(p->pSpool);
@@ -325,6 +439,7 @@ static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_i
   if (p->isWal && p->pSpool) return writeWal(p, pBuf, n, iOfst);
   int rec = recording(p), rc;
   FORWARD(p, OP_WRITE, rc, xWrite(pFile, pBuf, n, iOfst));
+  if (p->pRaw && rc == SQLITE_OK && storesOther(p, pBuf, n, iOfst)) return rc;
   if (!rec) return rc;
   const unsigned char *a = counterIn(pBuf, n, iOfst);
   if (a) p->version = versionOf(a);
@@ -588,17 +703,6 @@ char *recorderProblem(void) {
   return z;
 }
 
-/* Takes note of why a database is opened without replication: zErr is sqlite3_malloc'd, or NULL
-** without memory. */
-static void problem(RecorderFile *p, char *zErr) {
-  notReplicated(p->zName, zErr ? zErr : "out of memory");
-  pthread_mutex_lock(&mu);
-  sqlite3_free(zProblem);
-  zProblem = zErr ? sqlite3_mprintf("%s", zErr) : 0;
-  pthread_mutex_unlock(&mu);
-  p->zWhy = zErr;
-}
-
 /* A parameter of the name, which has some only if SQLite says so: another shim's name may
 ** be a mere string, and sqlite3_uri_boolean looks before it, too. */
 static int uriSays(const char *zName, int flags, const char *zParameter) {
@@ -661,7 +765,7 @@ static Spool *spoolOfWal(const char *zWal, const char *zDatabase) {
   if (n <= 4 || strcmp(zWal + n - 4, "-wal")) return 0;
   pthread_mutex_lock(&mu);
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
-    if (p->isWal || !p->pSpool || strncmp(p->pSpool->zPath, zWal, n - 4) || p->pSpool->zPath[n - 4]) continue;
+    if (p->isWal || !p->pSpool || atomic_load(&p->pSpool->isRefused) || strncmp(p->pSpool->zPath, zWal, n - 4) || p->pSpool->zPath[n - 4]) continue;
     if (!pSpool || spoolLost(pSpool)) pSpool = p->pSpool;
     if (p->zName != zDatabase) continue;
     pSpool = p->pSpool;
@@ -670,12 +774,6 @@ static Spool *spoolOfWal(const char *zWal, const char *zDatabase) {
   if (pSpool) spoolRetain(pSpool);
   pthread_mutex_unlock(&mu);
   return pSpool;
-}
-
-/* The name of the database of a WAL that SQLite opens: the very pointer with which
-** it has opened that. NULL: this SQLite is too old to tell. */
-static const char *databaseOf(const char *zWal) {
-  return sqlite3_libversion_number() >= 3031000 ? sqlite3_filename_database(zWal) : 0;
 }
 
 /* Puts our methods before the base's: pFile is a database or, isWal, a WAL that the base has
@@ -706,6 +804,51 @@ static void useHook(RecorderFile *p, Spool *pSpool) {
   if (!p->isWal && pSpool) countHandle(pSpool, 1);
 }
 
+/* Records a database that the base has opened, if it may be. */
+static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags) {
+  sqlite3_file *pRaw = baseIsOwn ? 0 : belowOpen(zName, SQLITE_OPEN_MAIN_DB);
+  char *zWhy = baseIsOwn ? 0 : belowRefuses(pFile, pRaw, verneuilBase->zName);
+  RecorderFile *p = zWhy ? 0 : hook(pFile, zName, 0);
+  Spool *pSpool = p ? attach(p, zName, flags, outFlags) : 0;
+  if (pSpool && atomic_load(&pSpool->isRefused)) { /* another handle has found out */
+    spoolRelease(pSpool);
+    free(p);
+    p = 0;
+    zWhy = sqlite3_mprintf("%s", zStoresOther);
+  }
+  if (p) {
+    p->pRaw = pRaw;
+    useHook(p, pSpool);
+    return;
+  }
+  belowClose(pRaw);
+  notReplicated(zName, zWhy ? zWhy : "out of memory");
+  sqlite3_free(zWhy);
+}
+
+/* Records a WAL that the base has opened, of a database that is recorded. */
+static int recordWal(const char *zName, sqlite3_file *pFile) {
+  const char *zDatabase = databaseOf(zName);
+  RecorderFile *pMain = handleOf(zDatabase, 0);
+  if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
+    unhook(pMain);
+    return SQLITE_OK;
+  }
+  Spool *pSpool = spoolOfWal(zName, zDatabase);
+  if (!pSpool) return SQLITE_OK;
+  RecorderFile *p = hook(pFile, zName, 1);
+  if (p && !baseIsOwn) p->pRaw = belowOpen(zName, SQLITE_OPEN_WAL);
+  if (p && (baseIsOwn || p->pRaw)) {
+    useHook(p, pSpool);
+    return SQLITE_OK;
+  }
+  free(p);
+  spoolRelease(pSpool);
+  pFile->pMethods->xClose(pFile); /* frames must not be written unseen */
+  pFile->pMethods = 0;
+  return SQLITE_NOMEM;
+}
+
 static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
   int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY), outFlags = 0;
   (void)pVfs;
@@ -717,21 +860,8 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
     pFile->pMethods->xClose(pFile);
     return snapshotOpenReplicaFile(zName, pFile, flags, pOutFlags);
   }
-  Spool *pSpool = zName && (flags & SQLITE_OPEN_WAL) ? spoolOfWal(zName, databaseOf(zName)) : 0;
-  if (!isMain && !pSpool) return rc;
-  RecorderFile *p = hook(pFile, zName, !isMain);
-  if (p && isMain) pSpool = attach(p, zName, flags, outFlags);
-  if (p) {
-    useHook(p, pSpool);
-  } else if (isMain) {
-    notReplicated(zName, "out of memory");
-  } else { /* frames must not be written unseen */
-    spoolRelease(pSpool);
-    pFile->pMethods->xClose(pFile);
-    pFile->pMethods = 0;
-    rc = SQLITE_NOMEM;
-  }
-  return rc;
+  if (isMain) recordMain(zName, pFile, flags, outFlags);
+  return zName && (flags & SQLITE_OPEN_WAL) ? recordWal(zName, pFile) : rc;
 }
 
 /* The last connection deletes the WAL, after it has closed it, while it still
@@ -824,6 +954,7 @@ int recorderRegister(int makeDefault) {
     if (p->iVersion >= 3 && !verneuilBase->xNextSystemCall) p->xNextSystemCall = 0;
     p->mxPathname = verneuilBase->mxPathname;
     p->szOsFile = verneuilBase->szOsFile < snapshotFileBytes() ? snapshotFileBytes() : verneuilBase->szOsFile;
+    baseIsOwn = belowIsOwn(verneuilBase);
   }
   return sqlite3_vfs_register(p, makeDefault);
 }

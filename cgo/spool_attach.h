@@ -36,6 +36,7 @@ struct Spool {
     SpoolState *st;
   } *pOld;                         /* states that were lost, and may still be looked at */
   _Atomic int wakeFd;              /* the FIFO, -1 if it is not open: another process replicates */
+  _Atomic int isRefused;           /* the VFS below stores other bytes than it is given (I8) */
   _Atomic int nWal;                /* WAL files of this database open in this process */
   uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
   uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */

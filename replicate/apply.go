@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 
 	"verneuil/chunkstore"
@@ -148,43 +147,7 @@ func (s *session) apply(ctx context.Context, to spool.Position) (version uint64,
 		}
 	}
 	s.freeLog(to)
-	if version != 0 {
-		err = s.checkStored()
-	}
-	return version, err
-}
-
-// checkStored gives the mirror up if the log has other bytes than the database's file: the
-// recorder has what SQLite writes, and a VFS below it that encrypts stores something else. That
-// shows in a header that is SQLite's, and one that is not. Such a database is
-// replicated by base copies alone: under locking EXCLUSIVE, when that ends.
-func (s *session) checkStored() error {
-	if !s.otherBytes {
-		if !headerOf(s.mirror).sqlite() {
-			return nil
-		}
-		src, err := s.r.o.OpenSource()
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return nil // deleted, say: what the log has is what is left
-		} else if err != nil {
-			return fmt.Errorf("open database: %w", err)
-		}
-		defer src.Close()
-		size, err := src.Size()
-		if err != nil {
-			return fmt.Errorf("look at database: %w", err)
-		}
-		if size < int64(len(header{})) || headerOf(src).sqlite() {
-			return nil
-		}
-		if replaced, err := s.sp.Replaced(); err != nil || replaced {
-			return nil // the log is not of that file
-		}
-		s.otherBytes = true
-		s.log().Warn("the database's VFS stores other bytes than SQLite writes: each version is a copy of the file")
-	}
-	s.st.MirrorGeneration.Store(spool.NoMirror)
-	return errOtherBytes
+	return version, nil
 }
 
 // freeLog says that everything before p is in the mirror.

@@ -88,13 +88,12 @@ var (
 	// something; nothing is wrong.
 	ErrUnsettled = errors.New("not settled")
 
-	errLost       = errors.New("the spool, or the database, was deleted or replaced")
-	errAgain      = errors.New("the database changed during the copy")
-	errBusy       = errors.New("a transaction is in progress")
-	errOtherBytes = fmt.Errorf("%w: the log does not have what its VFS has stored", errAgain)
-	errYield      = errors.New("interrupted for a check")
-	errMoving     = errors.New("a recorder is at work")
-	errDied       = errors.New("died at a named point") // tests only
+	errLost   = errors.New("the spool, or the database, was deleted or replaced")
+	errAgain  = errors.New("the database changed during the copy")
+	errBusy   = errors.New("a transaction is in progress")
+	errYield  = errors.New("interrupted for a check")
+	errMoving = errors.New("a recorder is at work")
+	errDied   = errors.New("died at a named point") // tests only
 )
 
 // Replicator brings one spool to every target. Run does the work; the other

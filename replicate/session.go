@@ -68,7 +68,6 @@ type session struct {
 	saidElsewhere bool // that other hosts have versions of our path
 
 	distrusted bool // the mirror was not what was left
-	otherBytes bool // the file has others than the log (see checkStored)
 
 	copyBackoff backoff
 	copyRetry   time.Time

@@ -229,6 +229,21 @@
 //	    raised it during one, it is raised after it, too.
 //	I6  The log's length is at most its allowance plus one segment.
 //	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.
+//	I8  Nothing that we do makes a database unreadable: what lies in its files is what the VFS below us
+//	    would have put there without us. Where that VFS does not store what it is given,
+//	    nothing is recorded, and nothing of ours stays between it and SQLite.
+//
+// # Beliefs
+//
+// What is concluded, the witness that it is drawn from, what defeats the witness, and what
+// happens then.
+//
+//	the VFS below stores what it is given
+//	         it is SQLite's own (its xOpen is that of unix-none). Of another: its name, and those below it, do
+//	         not say that it encrypts or compresses; the file has the size that it says; the first reads of pages,
+//	         and every write before it is recorded, are what the file has (below.c). A VFS defeats that which
+//	         does otherwise later, and only to a WAL's frames, where its methods do not come first: of
+//	         such, SQLite3MultipleCiphers is known by name, and is put above us. Then: I8, and it is told
 //
 // # Lock order
 //
