@@ -125,6 +125,11 @@
 // right, and nobody finds the versions before: the first push lists a bounded part of the
 // target, if it may, and warns of other hosts that have the path (elsewhere.go).
 //
+// A hot journal, or a WAL, may be left to stock SQLite to recover, by verneuilctl. Witness: the file has
+// SQLite's header, and the journal's first page, or the WAL's first frame, its checksum. Defeated by:
+// a VFS or pager that encrypts, to which alone they are right. Stock SQLite would take them for torn,
+// and delete them. Then the application is left to do it, and the command fails (cmd/verneuilctl, foreign.go).
+//
 // A file may be replaced by a restore. Witness: it is empty, or the caller said so; and no lease
 // is refused, and no journal or WAL stands beside it. Defeated by: who makes it meanwhile (then
 // renameat2 refuses, where the file system can), and who opens it in the last moment.

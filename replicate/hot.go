@@ -18,7 +18,7 @@ import (
 // database itself, and its -shm, may not.
 
 var (
-	errHot = errors.New("waiting for SQLite to roll back the hot journal: open the database to have it done")
+	errHot = errors.New("waiting for SQLite to roll back the hot journal: open the database with its application to have it done")
 
 	journalMagic = [8]byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
 )
@@ -60,6 +60,13 @@ func readJournal(path string) (*journal, error) {
 		j.ino = sys.Ino
 	}
 	return j, nil
+}
+
+// LiveJournal reports whether the database at path has a rollback journal that is somebody's, or
+// was left by somebody who died.
+func LiveJournal(path string) (bool, error) {
+	j, err := readJournal(path)
+	return j != nil, err
 }
 
 // hotJournal reports whether a journal of a dead transaction waits to be rolled

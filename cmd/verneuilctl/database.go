@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func (p *pinned) open(ctx context.Context) error {
 		err = p.begin(ctx, "ro")
 	}
 	if err != nil {
-		return err
+		return explainOpen(p.path, err)
 	}
 	// From here on Close must close SQLite's connection before these files: closing
 	// any descriptor of a file drops all POSIX locks that the process holds on it.
@@ -115,13 +116,16 @@ func databaseURI(path, access string) string { return sqliteURI(path, "unix") + 
 
 func (p *pinned) begin(ctx context.Context, access string) error {
 	p.unlock()
-	var err error
-	if p.db, p.conn, err = attach(ctx, p.path, access); err != nil {
+	var (
+		name string
+		err  error
+	)
+	if p.db, p.conn, name, err = attach(ctx, p.path, access); err != nil {
 		return err
 	}
 	// A first look has SQLite open the WAL: root's gives it an owner, and a new ctime
 	// (os_unix.c, unixOpen).
-	if err = lockShared(ctx, p.conn); err != nil {
+	if err = lockShared(ctx, p.conn, name); err != nil {
 		return err
 	}
 	if p.seen, err = replicate.See(p.path); err != nil {
@@ -130,22 +134,53 @@ func (p *pinned) begin(ctx context.Context, access string) error {
 	if _, err = p.conn.ExecContext(ctx, "BEGIN"); err != nil {
 		return err
 	}
-	return lockShared(ctx, p.conn)
+	return lockShared(ctx, p.conn, name)
 }
 
-// attach opens path by the stock VFS like openDatabase, but under the name "source" and so
+// attach opens path by the stock VFS like openDatabase, but under a name that it returns, and so
 // that its schema does not matter: a database whose schema this SQLite cannot parse, as
 // it is of a newer one or corrupt, is replicated like any other. (The driver runs a PRAGMA
 // at once that parses the schema of what it opens.) The caller closes what is not nil.
-func attach(ctx context.Context, path, access string) (db *sql.DB, conn *sql.Conn, err error) {
+func attach(ctx context.Context, path, access string) (db *sql.DB, conn *sql.Conn, name string, err error) {
 	for _, encoding := range []string{"UTF-8", "UTF-16le", "UTF-16be"} {
 		db, conn, err = attachAs(ctx, encoding, path, access)
 		if err == nil || !strings.Contains(err.Error(), "same text encoding") {
-			break
+			return db, conn, "source", err
 		}
 		err = errors.Join(err, conn.Close(), db.Close())
 	}
-	return db, conn, err
+	// The header names an encoding that there is not. SQLite takes it for UTF-8, but only of a
+	// database that it opens, not of one that it attaches.
+	if db, err = openDatabase(path, access); err != nil {
+		return nil, nil, "", err
+	}
+	conn, err = db.Conn(ctx)
+	return db, conn, "main", err
+}
+
+// explainOpen adds to SQLite's error what is wrong with the file at path, where that can be seen.
+func explainOpen(path string, failed error) error {
+	var e sqlite3.Error
+	if !errors.As(failed, &e) {
+		return failed
+	}
+	header, err := readStart(path, 100)
+	if err != nil || len(header) < 2 {
+		return failed
+	}
+	if !strings.HasPrefix(string(header), sqliteHeader) {
+		if e.Code == sqlite3.ErrNotADB {
+			return fmt.Errorf("%w (if it is encrypted, load the extension in its application)", failed)
+		}
+		return failed
+	}
+	if len(header) < 100 {
+		return failed
+	}
+	if encoding := binary.BigEndian.Uint32(header[56:]); encoding > 3 {
+		return fmt.Errorf("%w: the header is damaged: its text encoding (offset 56) is %d; SQLite knows 1, 2 and 3", failed, encoding)
+	}
+	return failed
 }
 
 // attachAs attaches path to an empty database of that text encoding, which must be its own
@@ -168,8 +203,8 @@ func attachAs(ctx context.Context, encoding, path, access string) (*sql.DB, *sql
 
 // lockShared takes the lock of a reader, and thus has SQLite recover what there is to
 // recover, without a look at the schema.
-func lockShared(ctx context.Context, conn *sql.Conn) error {
-	return conn.QueryRowContext(ctx, "PRAGMA source.schema_version").Scan(new(int))
+func lockShared(ctx context.Context, conn *sql.Conn, name string) error {
+	return conn.QueryRowContext(ctx, "PRAGMA "+name+".schema_version").Scan(new(int))
 }
 
 // needsRecovery: there is a hot journal, or a WAL that a read-only connection
@@ -182,6 +217,9 @@ func needsRecovery(err error) bool {
 // recoverDatabase lets SQLite bring path to its last committed state, which takes
 // no more than a read by a connection that may write.
 func recoverDatabase(ctx context.Context, path string) error {
+	if err := checkOwn(path); err != nil {
+		return err
+	}
 	p := &pinned{path: path}
 	err := p.begin(ctx, "rw")
 	return errors.Join(err, p.unlock())

@@ -256,12 +256,20 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 	if err := errors.Join(notEOF(err), database.Close()); err != nil {
 		return false, err
 	}
-	if journal, err := os.Stat(path + "-journal"); err == nil && journal.Size() > 0 {
+	live, err := replicate.LiveJournal(path)
+	if err != nil {
+		return false, err
+	}
+	if live {
 		// A writer that lives is left alone: SQLite sees its lock. If it keeps us
 		// from looking, it is about to commit, and there is nothing to roll back.
 		var e sqlite3.Error
-		if err := recoverDatabase(ctx, path); err != nil && !(errors.As(err, &e) && e.Code == sqlite3.ErrBusy) {
-			return false, err
+		err := recoverDatabase(ctx, path)
+		switch {
+		case errors.As(err, &e) && e.Code == sqlite3.ErrBusy:
+		case errors.Is(err, errEncrypted): // its writer lives, or the replicator waits for who rolls it back
+		case err != nil:
+			return false, explainOpen(path, err)
 		}
 	}
 	return string(header[:15]) == "SQLite format 3" && (header[18] == 2 || header[19] == 2), nil
