@@ -29,6 +29,7 @@ var doors = map[string][]string{
 
 	// programs beside the product
 	"bench":             {"manifest", "chunkstore"},
+	"examples/go":       {"cgo"},
 	"test/sqlite":       {},
 	"test/hosts/goload": {"test/hosts/gowork"},
 	"test/hosts/golink": {"test/hosts/gowork", "cgo"},
@@ -43,7 +44,7 @@ var testSupport = []string{"chunkstore/miniotest", "chunkstore/faultbucket", "ch
 // room, and a second SQLite must never come into the extension.
 var onlyIn = map[string][]string{
 	"C":                                {"cgo"},
-	"github.com/mattn/go-sqlite3":      {"cmd/verneuilctl", "test/hosts/goload", "test/hosts/golink"},
+	"github.com/mattn/go-sqlite3":      {"cmd/verneuilctl", "test/hosts/goload", "test/hosts/golink", "examples/go"},
 	"github.com/spf13/cobra":           {"cmd/verneuilctl"},
 	"google.golang.org/protobuf/proto": {"manifest", "manifest/manifestpb"},
 }

@@ -76,11 +76,10 @@ func TestHosts(t *testing.T) {
 	for _, host := range []struct {
 		language string
 		run      []string
-		env      string
 		write    string // what the program goes on to do
 	}{
-		{"python", []string{"/usr/bin/python3", "-"}, "", "\ndb.execute('create table t(x)')\ndb.execute('insert into t values(7)')\ndb.commit()\n"},
-		{"js", []string{"node", "-"}, "NODE_PATH=" + os.Getenv("VERNEUIL_NODE") + "/node_modules", "\ndb.exec('create table t(x); insert into t values(7)');\n"},
+		{"python", []string{"/usr/bin/python3"}, "\ndb.execute('create table t(x)')\ndb.execute('insert into t values(7)')\ndb.commit()\n"},
+		{"js", []string{"node"}, "\ndb.exec('create table t(x); insert into t values(7)');\n"},
 	} {
 		t.Run(host.language, func(t *testing.T) {
 			if _, err := os.Stat(os.Getenv("VERNEUIL_NODE") + "/built"); host.language == "js" && err != nil {
@@ -92,29 +91,112 @@ func TestHosts(t *testing.T) {
 				t.Fatal("docs/hosts.md has no program in it")
 			}
 			program = strings.ReplaceAll(program, "/usr/local/lib", build)
-			dir := t.TempDir()
-			config := filepath.Join(dir, "verneuil.json")
-			text := `{"make_default": true, "replication_spooling_dir": "` + dir + `/spool", "replication_targets": [{"dir": {"path": "` + dir + `/store"}}]}`
-			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
+			e := newExample(t)
+			e.write("program", program+host.write)
+			if out := e.run(append(host.run, "program")...); out != "" {
+				t.Fatalf("it says %s\n%s", out, program)
 			}
-			command := exec.CommandContext(t.Context(), host.run[0], host.run[1:]...)
-			command.Dir = dir
-			command.Env = append(os.Environ(), "VERNEUIL_CONFIG=@"+config, host.env)
-			command.Stdin = strings.NewReader(program + host.write)
-			if out, err := command.CombinedOutput(); err != nil || len(out) > 0 {
-				t.Fatalf("%v: %s\n%s", err, out, program)
-			}
-			restored := filepath.Join(dir, "restored.db")
-			restore := exec.Command(filepath.Join(build, "verneuilctl"), "-c", config, "restore", filepath.Join(dir, "app.db"), "--out", restored)
-			if out, err := restore.CombinedOutput(); err != nil {
-				t.Fatalf("restore: %v: %s", err, out)
-			}
-			if out, err := exec.Command("sqlite3", restored, "select x from t").CombinedOutput(); err != nil || string(out) != "7\n" {
-				t.Errorf("restored: %s, %v", out, err)
+			e.run(e.build+"/verneuilctl", "restore", "app.db", "--out", "restored.db")
+			if got := e.run("sqlite3", "restored.db", "select x from t"); got != "7\n" {
+				t.Errorf("restored: %q", got)
 			}
 		})
 	}
+}
+
+// example is a site for one program: its directory, its environment and its configuration.
+type example struct {
+	*testing.T
+	dir, build, config string
+}
+
+func newExample(t *testing.T) *example {
+	e := &example{T: t, dir: t.TempDir(), build: built(t)}
+	e.config = filepath.Join(e.dir, "verneuil.json")
+	e.write("verneuil.json", `{"make_default": true, "replication_spooling_dir": "`+e.dir+`/spool",
+		"replication_targets": [{"dir": {"path": "`+e.dir+`/store"}}]}`)
+	return e
+}
+
+func (e *example) write(name, text string) {
+	e.Helper()
+	if err := os.WriteFile(filepath.Join(e.dir, name), []byte(text), 0o600); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// run runs a program in the directory, which must succeed, and returns what it says.
+func (e *example) run(argv ...string) string {
+	e.Helper()
+	command := exec.CommandContext(e.Context(), argv[0], argv[1:]...)
+	command.Dir = e.dir
+	command.Env = append(os.Environ(), "VERNEUIL_CONFIG=@"+e.config, "CGO_ENABLED=1", "GOFLAGS=-mod=mod",
+		"NODE_PATH="+os.Getenv("VERNEUIL_NODE")+"/node_modules")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		e.Fatalf("%q: %v: %s", argv, err, out)
+	}
+	return string(out)
+}
+
+// TestExamples: each example does what it says, and what it has written is in the target.
+func TestExamples(t *testing.T) {
+	here, err := filepath.Abs(filepath.Join(root, "examples"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, language := range []string{"python", "node", "c", "go"} {
+		t.Run(language, func(t *testing.T) {
+			e := newExample(t)
+			var argv []string
+			switch language {
+			case "python":
+				argv = []string{"/usr/bin/python3", here + "/python/app.py"}
+			case "node":
+				if _, err := os.Stat(os.Getenv("VERNEUIL_NODE") + "/built"); err != nil {
+					t.Skip("no better-sqlite3 was built (make deps says why)")
+				}
+				argv = []string{"node", here + "/node/app.js"}
+			case "c":
+				headers, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/mattn/go-sqlite3").Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				// its header is called sqlite3-binding.h, and there may be no other
+				e.write("sqlite3.h", "#include <"+strings.TrimSpace(string(headers))+"/sqlite3-binding.h>\n")
+				e.run("gcc", "-Wall", "-Wextra", "-Werror", "-I"+e.dir, here+"/c/app.c", "-l:libsqlite3.so.0", "-o", "app")
+				argv = []string{e.dir + "/app"}
+			case "go": // from a module outside the tree
+				e.module(filepath.Dir(here))
+				e.write("main.go", page(t, "examples/go/main.go"))
+				e.run("go", "build", "-o", "app", ".")
+				argv = []string{e.dir + "/app"}
+			}
+			for _, want := range []string{"1 visits\nsafe: 1\n", "2 visits\nsafe: 1\n"} {
+				if got := e.run(argv...); got != want {
+					t.Errorf("it says %q, want %q", got, want)
+				}
+			}
+			e.run(e.build+"/verneuilctl", "restore", "app.db", "--out", "restored.db")
+			if got := e.run("sqlite3", "restored.db", "select count(*) from visits"); got != "2\n" {
+				t.Errorf("restored: %q rows", got)
+			}
+			verify := regexp.MustCompile(`ExecStart=/usr/local/bin/verneuilctl --config /etc/verneuil.json (.*)`).
+				FindStringSubmatch(page(t, "examples/systemd/verneuil-verify.service"))
+			if verify == nil {
+				t.Fatal("the unit does not run verneuilctl")
+			}
+			e.run(append([]string{e.build + "/verneuilctl", "--config", e.config}, strings.Fields(verify[1])...)...)
+		})
+	}
+}
+
+// module makes the directory a module that depends on the one in checkout.
+func (e *example) module(checkout string) {
+	e.Helper()
+	text := strings.Replace(page(e.T, "go.mod"), "module verneuil\n", "module example\n", 1)
+	e.write("go.mod", text+"\nrequire verneuil v0.0.0\nreplace verneuil => "+checkout+"\n")
+	e.write("go.sum", page(e.T, "go.sum"))
 }
 
 // TestLinks: what the pages link to is there, with the heading that they name.
