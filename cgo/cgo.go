@@ -46,7 +46,8 @@ var settings = sync.OnceValue(func() vfs.Settings {
 func goConfigure(out *C.VerneuilSettings) {
 	defer guard("configure")
 	s := settings()
-	*out = C.VerneuilSettings{permissions: C.uint(s.Permissions), targets: C.int(s.Targets)}
+	*out = C.VerneuilSettings{permissions: C.uint(s.Permissions), targets: C.int(s.Targets),
+		timeoutMs: C.int(s.Timeout.Milliseconds())}
 	if s.Err != nil {
 		out.zError = C.CString(s.Err.Error())
 		return

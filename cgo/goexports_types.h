@@ -10,6 +10,7 @@ typedef struct VerneuilSettings {
   int replicaFiles;         /* replica_files: a file that names a source opens as a replica */
   int targets;              /* how many there are to send to */
   int validate;             /* VERNEUIL_VALIDATE: check every commit (tests) */
+  int timeoutMs;            /* store_timeout_ms: the flush pragma answers 0 after it */
   unsigned permissions;     /* of the spooling directory, if we make it */
   char *zRoot;              /* the spooling directory, malloc'd; NULL if none */
   char *zError;             /* what is wrong with the configuration; NULL if nothing */

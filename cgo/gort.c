@@ -43,7 +43,7 @@ extern char **environ;
 #define GORT_THREADS 12
 #define GORT_FILES 20
 
-/* How long a process that ends waits for unsent data to leave. */
+/* How long a process that ends waits for unsent data to leave; less if store_timeout_ms is. */
 #define GORT_EXIT_MS 3000
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;

@@ -41,9 +41,6 @@ SQLITE_EXTENSION_INIT3
 #include <time.h>
 #include <unistd.h>
 
-/* How long PRAGMA verneuil_flush_replication_data waits, at most. */
-#define FLUSH_MS 30000
-
 /* Every method is counted; one call in this many is timed, and stands for all. */
 #define PERF_SAMPLE 32
 
@@ -243,7 +240,7 @@ static void countHandle(Spool *p, int n) {
 static int flushHere(const Spool *p) {
   char *zDir = strdup(p->zDir);
   int was = threadsImpatient(1);
-  int done = zDir && goFlush(zDir, FLUSH_MS);
+  int done = zDir && goFlush(zDir, settings.timeoutMs);
   threadsImpatient(was);
   return done;
 }
@@ -251,7 +248,7 @@ static int flushHere(const Spool *p) {
 /* Push what is committed: here, or from a forked child by who replicates. */
 static int flush(Spool *p) {
   if (verneuilGo()) return flushHere(p);
-  return verneuilForked() && spoolFlush(p, FLUSH_MS);
+  return verneuilForked() && spoolFlush(p, settings.timeoutMs);
 }
 
 static void stopRecording(RecorderFile *p, const char *zWhy);

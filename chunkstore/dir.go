@@ -22,6 +22,9 @@ const (
 	dirPerm  = 0o700
 	filePerm = 0o600
 
+	// dirPatience: a busy disk takes seconds to make a file durable, and is not silent.
+	dirPatience = 5
+
 	// getBytesMax is what GetOptions.BytesMax means where it is 0.
 	getBytesMax = 64 << 20
 )
@@ -37,16 +40,30 @@ type dirBucket struct {
 	flush   flusher // of batches
 	dirs    durableDirs
 	puts    atomic.Uint64
+	waits   *waits
 }
 
-func newDirBuckets(c DirConfig, limit *limiter, log *slog.Logger) (chunks, manifests *dirBucket) {
+func newDirBuckets(c DirConfig, limit *limiter, o Options) (chunks, manifests *dirBucket) {
+	o.silentAfter *= dirPatience
+	watch := &waits{o: o}
 	open := func(name string) *dirBucket {
-		return &dirBucket{root: filepath.Join(c.Path, name), limit: limit, log: log, flush: systemFlusher, dirs: durableDirs{base: c.Path}}
+		return &dirBucket{root: filepath.Join(c.Path, name), limit: limit, log: o.Log, flush: systemFlusher,
+			dirs: durableDirs{base: c.Path}, waits: watch}
 	}
 	chunks, manifests = open("chunks"), open("manifests")
 	chunks.chunks = true
 	manifests.history = true
 	return chunks, manifests
+}
+
+// begin takes a token for a call, and watches it until ended is called: a file system answers
+// also where it fails.
+func (b *dirBucket) begin(ctx context.Context, verb, key string) (ended func(), err error) {
+	if err := b.limit.take(ctx); err != nil {
+		return nil, err
+	}
+	w := b.waits.begin(b, verb+" "+key, 0)
+	return func() { w.end(true) }, nil
 }
 
 func (b *dirBucket) String() string { return "directory " + b.root }
@@ -103,9 +120,11 @@ func (b *dirBucket) stat(ctx context.Context, key string) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	if err := b.limit.take(ctx); err != nil {
+	ended, err := b.begin(ctx, "stat", key)
+	if err != nil {
 		return Object{}, err
 	}
+	defer ended()
 	o, err := b.statObject(name)
 	o.Key = key
 	return o, err
@@ -116,9 +135,11 @@ func (b *dirBucket) read(ctx context.Context, key string, bytesMax int64) (Objec
 	if err != nil {
 		return Object{}, err
 	}
-	if err := b.limit.take(ctx); err != nil {
+	ended, err := b.begin(ctx, "get", key)
+	if err != nil {
 		return Object{}, err
 	}
+	defer ended()
 	o, err := b.readObject(name, bytesMax)
 	o.Key = key
 	return o, err
@@ -203,9 +224,11 @@ func (b *dirBucket) put(ctx context.Context, key string, body []byte, cond Condi
 	if err != nil {
 		return "", err
 	}
-	if err := b.limit.take(ctx); err != nil {
+	ended, err := b.begin(ctx, "put", key)
+	if err != nil {
 		return "", err
 	}
+	defer ended()
 	dir := filepath.Dir(name)
 	temp, err := b.dirs.writeTemp(dir, body)
 	if err != nil {
@@ -277,9 +300,11 @@ func (b *dirBucket) delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := b.limit.take(ctx); err != nil {
+	ended, err := b.begin(ctx, "delete", key)
+	if err != nil {
 		return err
 	}
+	defer ended()
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -316,9 +341,11 @@ func (b *dirBucket) touch(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := b.limit.take(ctx); err != nil {
+	ended, err := b.begin(ctx, "touch", key)
+	if err != nil {
 		return err
 	}
+	defer ended()
 	now := time.Now()
 	err = setTimes(name, now, now)
 	if errors.Is(err, fs.ErrNotExist) {

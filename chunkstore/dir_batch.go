@@ -157,9 +157,11 @@ var syncfsReportsErrors = sync.OnceValue(func() bool {
 })
 
 func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error {
-	if err := d.b.limit.take(ctx); err != nil {
+	ended, err := d.b.begin(ctx, "put", key)
+	if err != nil {
 		return err
 	}
+	defer ended()
 	dir := filepath.Dir(name)
 	f, err := d.b.dirs.createTemp(dir)
 	if err != nil {

@@ -16,6 +16,12 @@ func (o Options) WithS3Backoff(d time.Duration) Options {
 	return o
 }
 
+// WithSilentAfter is o with another time after which somebody is told of a store's silence.
+func (o Options) WithSilentAfter(d time.Duration) Options {
+	o.silentAfter = d
+	return o
+}
+
 // FlushWith makes the batches of b, the chunk bucket of a dir target, call file for
 // each fsync and all for each syncfs. They return what it fails with.
 func FlushWith(b Bucket, file, all func() error) {

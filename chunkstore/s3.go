@@ -48,7 +48,11 @@ func NewS3Bucket(c S3Config, name string, o Options) (Bucket, error) {
 	if err := c.validate("s3"); err != nil {
 		return nil, err
 	}
-	return &s3Bucket{name: name, client: newS3Client(c, newLimiter(o.CallsPerSecond, o.Burst), o.withDefaults())}, nil
+	return newS3Bucket(s3Place{bucket: name}, newS3Client(c, newLimiter(o.CallsPerSecond, o.Burst), o.withDefaults())), nil
+}
+
+func newS3Bucket(at s3Place, client *s3Client) *s3Bucket {
+	return &s3Bucket{name: at.bucket, prefix: at.prefix, client: client}
 }
 
 func newS3Target(c S3Config, limit *limiter, o Options) *Target {
@@ -59,9 +63,7 @@ func newS3Target(c S3Config, limit *limiter, o Options) *Target {
 		both := s3Place{chunks.bucket, strings.TrimSuffix(chunks.prefix, s3ChunksPrefix)}
 		name = fmt.Sprintf("s3 bucket %s %s", both, client.where())
 	}
-	return NewTarget(name,
-		&s3Bucket{name: chunks.bucket, prefix: chunks.prefix, client: client},
-		&s3Bucket{name: manifests.bucket, prefix: manifests.prefix, client: client})
+	return NewTarget(name, newS3Bucket(chunks, client), newS3Bucket(manifests, client))
 }
 
 func (c *s3Client) where() string {
@@ -80,11 +82,12 @@ func (b *s3Bucket) full(key string) *string { return aws.String(b.prefix + key) 
 
 // do calls send with a client, and translates its error. If the store refuses the credentials, and
 // there are others by now, it calls send again.
-func (b *s3Bucket) do(ctx context.Context, r *s3Request, send func(context.Context, *s3.Client) error) error {
+func (b *s3Bucket) do(ctx context.Context, what string, r *s3Request, send func(context.Context, *s3.Client) error) error {
 	session, err := b.client.get(ctx)
 	if err != nil {
 		return err
 	}
+	r.sent = func() *wait { return b.client.waits.begin(b, what, b.client.options.Timeout) }
 	asked := *r
 	translated := b.send(ctx, r, session, send)
 	if translated.refusesCredentials(r.head) && ctx.Err() == nil {
@@ -110,10 +113,14 @@ func (b *s3Bucket) do(ctx context.Context, r *s3Request, send func(context.Conte
 }
 
 func (b *s3Bucket) send(ctx context.Context, r *s3Request, session *s3Session, send func(context.Context, *s3.Client) error) *s3Error {
-	if err := send(withS3Request(ctx, r), session.Client); err != nil {
-		return asS3Error(err, r.attempts, r.head)
+	err := send(withS3Request(ctx, r), session.Client)
+	if err == nil {
+		r.wait.end(true)
+		return nil
 	}
-	return nil
+	translated := asS3Error(err, r.attempts, r.head)
+	r.wait.end(translated.status != 0)
+	return translated
 }
 
 func (b *s3Bucket) wrap(verb, key string, err error) error {
@@ -156,7 +163,7 @@ func (b *s3Bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, o
 		in.IfNoneMatch = &opts.IfNoneMatch
 	}
 	var out *s3.GetObjectOutput
-	err := b.do(ctx, r, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, "get "+key, r, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.GetObject(ctx, in)
 		return err
 	})
@@ -244,7 +251,7 @@ func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
 	}
 	r := &s3Request{object: true, unsigned: !p.signed}
 	var out *s3.PutObjectOutput
-	err := b.do(ctx, r, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
 		in.Body = bytes.NewReader(p.body)
 		out, err = client.PutObject(ctx, in)
 		return err
@@ -283,7 +290,7 @@ func (b *s3Bucket) create(ctx context.Context) error {
 			LocationConstraint: types.BucketLocationConstraint(b.client.region),
 		}
 	}
-	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+	err := b.do(ctx, "create the bucket", &s3Request{}, func(ctx context.Context, client *s3.Client) error {
 		_, err := client.CreateBucket(ctx, in)
 		return err
 	})
@@ -302,12 +309,12 @@ func (b *s3Bucket) create(ctx context.Context) error {
 // not been seen.
 func (b *s3Bucket) Stat(ctx context.Context, key string) (Object, error) {
 	var out *s3.HeadObjectOutput
-	err := b.do(ctx, &s3Request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, "stat "+key, &s3Request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})
 	if errors.Is(err, ErrAbsent) && !b.exists.Load() {
-		headErr := b.do(ctx, &s3Request{head: true}, func(ctx context.Context, client *s3.Client) error {
+		headErr := b.do(ctx, "stat "+key, &s3Request{head: true}, func(ctx context.Context, client *s3.Client) error {
 			_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
 			return err
 		})
@@ -332,7 +339,7 @@ func (b *s3Bucket) Touch(ctx context.Context, key string) error {
 	}
 	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+b.prefix+key), "+", "%20")
 	var out *s3.CopyObjectOutput
-	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, "touch "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
 			Bucket: &b.name, Key: b.full(key), CopySource: &source,
 			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
@@ -377,7 +384,7 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: b.full(prefix), Delimiter: aws.String("/")}
 	for {
 		var out *s3.ListObjectsV2Output
-		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		err := b.do(ctx, "list "+prefix+"*", &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
 			if out, err = client.ListObjectsV2(ctx, in); err == nil && out.Name == nil {
 				err = errForeign
 			}
@@ -408,7 +415,7 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 }
 
 func (b *s3Bucket) Delete(ctx context.Context, key string) error {
-	err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+	err := b.do(ctx, "delete "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
 		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})

@@ -33,9 +33,7 @@ const (
 	// down to half of that.
 	s3Attempts = 4
 	s3Backoff  = 200 * time.Millisecond
-	// s3Timeout bounds one attempt, its body included: 64 KiB at 20 kbit/s.
-	s3Timeout        = 30 * time.Second
-	s3HeaderTimeout  = 15 * time.Second
+	// s3ConnectTimeout, and half of what a request may take.
 	s3ConnectTimeout = 5 * time.Second
 	s3IdleTimeout    = 90 * time.Second
 	// s3BufferBytes of each connection, twice: a head and a chunk together are few writes.
@@ -50,6 +48,7 @@ type s3Client struct {
 	config   S3Config
 	options  Options
 	limit    *limiter
+	waits    waits
 
 	making  chan struct{} // holds a value while nobody makes current
 	current atomic.Pointer[s3Session]
@@ -67,7 +66,7 @@ type s3Session struct {
 
 func newS3Client(c S3Config, limit *limiter, o Options) *s3Client {
 	region, endpoint := c.place()
-	made := &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit, making: make(chan struct{}, 1)}
+	made := &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit, waits: waits{o: o}, making: make(chan struct{}, 1)}
 	made.making <- struct{}{}
 	return made
 }
@@ -132,17 +131,19 @@ func (c *s3Client) open(ctx context.Context) (*s3Session, error) {
 	return &s3Session{client, loaded.Credentials}, nil
 }
 
-// httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE.
+// httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE. An attempt has to
+// begin to be answered in half of the time that the request has, so that another connection can be
+// tried; what the rest takes, the request's own deadline bounds.
 func (c *s3Client) httpClient() *awshttp.BuildableClient {
+	half := c.options.Timeout / 2
 	return awshttp.NewBuildableClient().
-		WithTimeout(s3Timeout).
-		WithDialerOptions(func(d *net.Dialer) { d.Timeout = s3ConnectTimeout }).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = min(s3ConnectTimeout, half) }).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = c.options.Concurrency
 			t.MaxIdleConns = 2 * c.options.Concurrency
 			t.IdleConnTimeout = s3IdleTimeout
 			t.WriteBufferSize, t.ReadBufferSize = s3BufferBytes, s3BufferBytes
-			t.ResponseHeaderTimeout = s3HeaderTimeout
+			t.ResponseHeaderTimeout = half
 		})
 }
 
@@ -156,6 +157,7 @@ func (c *s3Client) newRetryer() aws.Retryer {
 			return whole/2 + rand.N(whole/2), nil
 		})
 		o.RateLimiter = ratelimit.None
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(notWithoutTime)}, o.Retryables...)
 		o.Retryables = append(o.Retryables,
 			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{
 				http.StatusRequestTimeout: {}, http.StatusTooManyRequests: {},
@@ -164,6 +166,14 @@ func (c *s3Client) newRetryer() aws.Retryer {
 				"ConditionalRequestConflict": {}, "OperationAborted": {},
 			}})
 	})
+}
+
+// notWithoutTime: what has used up its time is not tried again.
+func notWithoutTime(err error) aws.Ternary {
+	if late := (*noAnswerError)(nil); errors.As(err, &late) {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
 }
 
 // s3Request is what the middlewares and the caller of one request share, by way
@@ -176,6 +186,10 @@ type s3Request struct {
 	bodyMax  int64 // of a Get
 	body     []byte
 	tooLong  bool
+
+	sent func() *wait  // called when the first attempt is sent
+	wait *wait         // what it returned
+	held time.Duration // how long later attempts waited for our own limiter
 }
 
 type s3RequestKey struct{}
@@ -188,16 +202,18 @@ func withS3Request(ctx context.Context, r *s3Request) context.Context {
 func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 	err := stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("VerneuilLimit",
 		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
+			asked := time.Now()
 			if err := c.limit.take(ctx); err != nil { // I4
 				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
 			}
-			if r, ok := ctx.Value(s3RequestKey{}).(*s3Request); ok {
-				r.attempts++
-				if r.unsigned {
-					ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
-				}
+			if !ok {
+				return next.HandleFinalize(ctx, in)
 			}
-			return next.HandleFinalize(ctx, in)
+			if r.unsigned {
+				ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
+			}
+			return c.attempt(ctx, r, time.Since(asked), in, next)
 		}), "Retry", middleware.After)
 	if err != nil {
 		return err
@@ -208,6 +224,27 @@ func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 		return err
 	}
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("VerneuilGunzip", gunzip), middleware.After)
+}
+
+// attempt sends r once more, within what is left of its time. held is how long it has waited for
+// the limiter.
+func (c *s3Client) attempt(ctx context.Context, r *s3Request, held time.Duration, in middleware.FinalizeInput,
+	next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	if r.attempts++; r.attempts == 1 {
+		r.wait = r.sent()
+	} else {
+		r.held += held
+	}
+	attempt, cancel := context.WithTimeout(ctx, c.options.Timeout-(time.Since(r.wait.began)-r.held))
+	defer cancel()
+	out, metadata, err := next.HandleFinalize(attempt, in)
+	switch {
+	case err != nil && attempt.Err() != nil && ctx.Err() == nil:
+		err = &noAnswerError{c.options.Timeout, r.wait.err}
+	case err != nil:
+		r.wait.failed(asS3Error(err, 1, r.head))
+	}
+	return out, metadata, err
 }
 
 // gunzip comes before all that look at an answer's body.

@@ -85,8 +85,23 @@ func TestS3RewrittenHeaders(t *testing.T) {
 			target := open(t, cfg).Targets[0]
 			testBucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-a+b(c)*'!~", i) })
 			testVersions(t, target.Manifests.(chunkstore.Versioned))
-			testTouch(t, target)
+			touchOnce(t, target)
 		})
+	}
+}
+
+// touchOnce touches a chunk of t, which must then be as it was. (testTouch waits for a new second.)
+func touchOnce(t *testing.T, target *chunkstore.Target) {
+	t.Helper()
+	id, plain := chunkstore.Sum([]byte("x")), []byte("x")
+	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.TouchChunk(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := target.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("after a touch: %q, %v", got, err)
 	}
 }
 
@@ -197,7 +212,8 @@ func TestS3CopyRefused(t *testing.T) {
 			}, nil))
 			cfg.S3.Prefix = fmt.Sprint(i)
 			s, log := logged(t, cfg, chunkstore.Options{})
-			testTouch(t, s.Targets[0])
+			touchOnce(t, s.Targets[0])
+			touchOnce(t, s.Targets[0])
 			if n := refused.Load(); n == 0 || answer.remember != (n == 1) || answer.remember != (log.Len() > 0) {
 				t.Errorf("%d copies were asked for; log: %s", n, log)
 			}

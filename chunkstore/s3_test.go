@@ -121,7 +121,9 @@ func testOneBucket(t *testing.T, endpoint string) {
 	for i, c := range configs {
 		c.Region, c.Endpoint, c.CreateBucketsOnDemand = "us-east-1", endpoint, true
 		target := open(t, chunkstore.TargetConfig{S3: &c}).Targets[0]
-		t.Run(fmt.Sprint(i), func(t *testing.T) { testTarget(t, target) })
+		if i == 2 { // with the oddest prefix
+			testTarget(t, target)
+		}
 		targets = append(targets, target)
 	}
 	raw, err := chunkstore.NewS3Bucket(chunkstore.S3Config{Region: "us-east-1", Endpoint: endpoint, Prefix: "ignored"}, "all-in-one",

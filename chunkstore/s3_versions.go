@@ -16,7 +16,7 @@ func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(Obje
 	in := &s3.ListObjectVersionsInput{Bucket: &b.name, Prefix: b.full(key)}
 	for {
 		var out *s3.ListObjectVersionsOutput
-		err := b.do(ctx, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		err := b.do(ctx, "list versions of "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
 			if out, err = client.ListObjectVersions(ctx, in); err == nil && out.Name == nil {
 				err = errForeign
 			}

@@ -21,7 +21,14 @@ type Options struct {
 	Concurrency    int          // slots of each target, and connections kept per s3 endpoint; 0: 8
 	Log            *slog.Logger // nil: silent
 
-	s3Backoff time.Duration // of tests; 0: [s3Backoff]
+	// Timeout is how long a store may take to answer one request, retries included, but not the
+	// wait for the limiter; 0: 30 s. Directories are only watched: a call to the kernel ends when
+	// the file system likes. Of a request that has no answer for two seconds Log is told, at level warn,
+	// and when the store answers again.
+	Timeout time.Duration
+
+	s3Backoff   time.Duration // of tests; 0: [s3Backoff]
+	silentAfter time.Duration // of tests; 0: [silentAfter]
 }
 
 func (o Options) withDefaults() Options {
@@ -30,6 +37,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.s3Backoff <= 0 {
 		o.s3Backoff = s3Backoff
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = timeoutDefault
+	}
+	if o.silentAfter <= 0 {
+		o.silentAfter = silentAfter
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -47,6 +60,7 @@ type Store struct {
 	limit   *limiter
 	log     *slog.Logger
 	fetches singleflight.Group
+	options Options
 
 	slowAfter time.Duration // but in tests [slowAfter]
 }
@@ -59,7 +73,7 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 	if err := ValidateTargets("replication_targets", cfgs); err != nil {
 		return nil, err
 	}
-	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log, slowAfter: slowAfter}
+	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log, options: o, slowAfter: slowAfter}
 	var readers []*cache
 	for i, c := range cfgs {
 		at := fmt.Sprintf("replication_targets[%d]", i)
@@ -71,7 +85,7 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s.dir.path: %w", at, err)
 			}
-			chunks, manifests := newDirBuckets(DirConfig{Path: path}, s.limit.unpaced(), o.Log)
+			chunks, manifests := newDirBuckets(DirConfig{Path: path}, s.limit.unpaced(), o)
 			s.Targets = append(s.Targets, NewTarget("directory "+path, chunks, manifests))
 		case c.Local != nil:
 			cache, err := newLocalCache(*c.Local, o.Log)
@@ -96,7 +110,16 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 
 // NewStore makes a Store of targets that the caller has made, without caches.
 func NewStore(targets ...*Target) *Store {
-	return &Store{Targets: targets, log: slog.New(slog.DiscardHandler), slowAfter: slowAfter}
+	o := Options{}.withDefaults()
+	return &Store{Targets: targets, log: o.Log, options: o, slowAfter: slowAfter}
+}
+
+// Options returns what the store was opened with, and defaults; those of a nil Store are all defaults.
+func (s *Store) Options() Options {
+	if s == nil {
+		return Options{}.withDefaults()
+	}
+	return s.options
 }
 
 // Calls returns how many requests were sent so far, retries counted.

@@ -14,9 +14,9 @@ import (
 	"verneuil/chunkstore"
 )
 
-// fetchDeadline bounds one fetch and, with all retries, a read's wait for a chunk,
-// unless FollowerOptions says otherwise of the latter: then the fetch goes on, and
-// the next read may find what it brought.
+// fetchDeadline bounds a read's wait for a chunk, with all retries, unless FollowerOptions says
+// otherwise, and the pauses of a poll. The fetch, which the store's timeout bounds, goes on, and the
+// next read may find what it brought.
 const fetchDeadline = 30 * time.Second
 
 // freshFor: a source that was asked so recently is not asked again when another
@@ -132,7 +132,7 @@ func (f *Follower) fetchNewest() (err error) {
 		return errClosed
 	}
 	defer f.all.leave()
-	ctx, cancel := context.WithTimeout(f.all.ctx, fetchDeadline)
+	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
 	defer cancel()
 	prev := f.latest()
 	etag := ""

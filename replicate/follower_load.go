@@ -126,7 +126,7 @@ func (s *snapshot) loadAhead(i int) bool {
 		defer s.f.all.leaveAhead()
 		defer s.release()
 		defer s.table.forget(i)
-		ctx, cancel := context.WithTimeout(s.f.all.ctx, fetchDeadline)
+		ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Store.Options().Timeout)
 		defer cancel()
 		var err error
 		defer recoverTo(&err)
@@ -167,7 +167,7 @@ func (s *snapshot) replace(prev *snapshot) {
 
 // fetchObject gets a chunk, for as many as wait for it.
 func (f *Follower) fetchObject(id chunkstore.ID) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(f.all.ctx, fetchDeadline)
+	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
 	defer cancel()
 	plain, err := f.all.options.Store.GetChunkAlone(ctx, id)
 	f.fetched.Add(int64(len(plain)))

@@ -30,6 +30,7 @@ type Locator struct {
 	autoRefresh *bool // as a replica file wants it; nil: it does not say, or there is none
 
 	targets []*chunkstore.Target // that may have the manifest of a host's database
+	timeout time.Duration        // of what waits for an answer
 
 	// The buckets that have the manifest, and its key in them; nil: it is in none.
 	buckets func() ([]chunkstore.Bucket, string, error)
@@ -55,11 +56,18 @@ func Locate(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	case "file":
 		return locateFile(rest, localHost, store)
 	case "http", "https":
+		timeout := store.Options().Timeout
 		return &Locator{uri: uri, get: func(ctx context.Context, etag string) ([]byte, string, error) {
-			return getHTTP(ctx, uri, etag)
+			bounded, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			body, newETag, err := getHTTP(bounded, uri, etag)
+			if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%w in %v", chunkstore.ErrNoAnswer, timeout)
+			}
+			return body, newETag, err
 		}}, nil
 	case "s3":
-		return locateS3(rest)
+		return locateS3(rest, store.Options())
 	}
 	return nil, fmt.Errorf("manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path", Redacted(uri), scheme)
 }
@@ -120,7 +128,7 @@ func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []
 	for _, t := range l.targets {
 		go func() { answers <- l.fetchFrom(ctx, t) }()
 	}
-	late := time.NewTimer(fetchDeadline)
+	late := time.NewTimer(l.timeout)
 	defer late.Stop()
 	var failures []error
 	absent := 0
@@ -137,7 +145,7 @@ func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []
 				m, raw = a.m, a.raw
 			}
 		case <-late.C: // a directory may be on a disk that hangs
-			failures = append(failures, fmt.Errorf("%d of %d targets have not answered in %v", open, len(l.targets), fetchDeadline))
+			failures = append(failures, fmt.Errorf("%d of %d targets have not answered in %v", open, len(l.targets), l.timeout))
 			open = 0
 		}
 	}
@@ -208,7 +216,7 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	if store == nil || len(store.Targets) == 0 {
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
-	l.targets = store.Targets
+	l.targets, l.timeout = store.Targets, store.Options().Timeout
 	l.buckets = func() (buckets []chunkstore.Bucket, key string, err error) {
 		for _, t := range store.Targets {
 			buckets = append(buckets, t.Manifests)
@@ -228,7 +236,7 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	return l, nil
 }
 
-func locateS3(rest string) (*Locator, error) {
+func locateS3(rest string, o chunkstore.Options) (*Locator, error) {
 	host, key, _ := strings.Cut(rest, "/")
 	l := &Locator{uri: "s3://" + rest}
 	if strings.Contains(host, "@") {
@@ -244,7 +252,7 @@ func locateS3(rest string) (*Locator, error) {
 	}
 	// Opened at the first use: a Locator that is never used costs nothing.
 	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
-		return chunkstore.NewS3Bucket(config, part[0], chunkstore.Options{})
+		return chunkstore.NewS3Bucket(config, part[0], chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
 	})
 	l.buckets = func() ([]chunkstore.Bucket, string, error) {
 		bucket, err := open()
@@ -274,8 +282,8 @@ func s3Endpoint(host string) (url string, domain bool) {
 	return "https://" + host, true
 }
 
-// httpClient serves http(s):// manifests. Its timeout bounds a whole request.
-var httpClient = &http.Client{Timeout: fetchDeadline}
+// httpClient serves http(s):// manifests.
+var httpClient = &http.Client{}
 
 func getHTTP(ctx context.Context, url, etag string) ([]byte, string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -41,7 +41,7 @@ type target struct {
 	busy      bool // a push or a contact is under way
 	attempt   uint64
 	failed    bool      // the last attempt did
-	failedAt  uint64    // serial of the last attempt that failed
+	failedAt  uint64    // serial of the last attempt that failed; of its end, if that was for want of an answer
 	err       error     // of it
 	retry     time.Time // not before
 	backoff   backoff
@@ -388,6 +388,10 @@ func (s *session) targetFailed(t *target, err error) {
 		return // we are ending, not the target
 	}
 	t.failed, t.failedAt, t.err = true, t.attempt, err
+	if errors.Is(err, chunkstore.ErrNoAnswer) { // it has had its time: who came meanwhile need not give it as much again
+		s.serial++
+		t.failedAt = s.serial
+	}
 	wait := t.backoff.next()
 	t.retry = s.now().Add(wait)
 	s.log().Info("push failed", "target", t.Name, "error", err, "retry_in", wait)

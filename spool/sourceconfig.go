@@ -25,6 +25,7 @@ type SourceConfig struct {
 	ManifestIntervalMS int64                     `json:"manifest_interval_ms"`
 	APICallsPerSecond  float64                   `json:"api_calls_per_second"`
 	UploadConcurrency  int                       `json:"upload_concurrency"`
+	TimeoutMS          int64                     `json:"store_timeout_ms,omitempty"` // 0: the default
 }
 
 // ReadSourceConfig reads the source.json of the spool in dir, which need not be one

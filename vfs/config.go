@@ -37,7 +37,8 @@ type Config struct {
 	APICallsPerSecond float64       // 0: not set; see [Config.OpenStore]
 	ManifestInterval  time.Duration // at most one manifest per database in this time
 	UploadConcurrency int
-	PatrolDays        int // 0: never
+	PatrolDays        int           // 0: never
+	StoreTimeout      time.Duration // of one request to a store, and of what waits for nothing else
 }
 
 // LoadingMode says how much of a database a replica fetches when it is opened.
@@ -77,6 +78,7 @@ func defaultConfig() *Config {
 		ManifestInterval:       time.Second,
 		UploadConcurrency:      8,
 		PatrolDays:             7,
+		StoreTimeout:           30 * time.Second,
 	}
 }
 
@@ -154,6 +156,7 @@ func (c *Config) openStore(ctx context.Context, log *slog.Logger, callsPerSecond
 	return chunkstore.Open(ctx, c.Targets, chunkstore.Options{
 		CallsPerSecond: callsPerSecond,
 		Concurrency:    concurrency,
+		Timeout:        c.StoreTimeout,
 		Log:            log,
 	})
 }
@@ -189,12 +192,14 @@ func (c *Config) Source(path string) spool.SourceConfig {
 		ManifestIntervalMS: c.ManifestInterval.Milliseconds(),
 		APICallsPerSecond:  c.APICallsPerSecond,
 		UploadConcurrency:  c.UploadConcurrency,
+		TimeoutMS:          c.StoreTimeout.Milliseconds(),
 	}
 }
 
 // read reads the table of keys.
 func (c *Config) read(value any, from base) error {
 	intervalMS := int64(c.ManifestInterval / time.Millisecond)
+	timeoutMS := int64(c.StoreTimeout / time.Millisecond)
 	deadlineMS := int64(c.SnapshotReadDeadline / time.Millisecond)
 	err := readObject("", value, fields{
 		"make_default":                         boolean(&c.MakeDefault),
@@ -210,6 +215,7 @@ func (c *Config) read(value any, from base) error {
 		"api_calls_per_second":                 positive(&c.APICallsPerSecond, 1e6),
 		"manifest_interval_ms":                 integer(&intervalMS, 1, int64(24*time.Hour/time.Millisecond)),
 		"upload_concurrency":                   integer(&c.UploadConcurrency, 1, 1024),
+		"store_timeout_ms":                     integer(&timeoutMS, 1, int64(24*time.Hour/time.Millisecond)),
 		"patrol_days":                          integer(&c.PatrolDays, 0, 36500),
 	})
 	if err == nil {
@@ -217,6 +223,7 @@ func (c *Config) read(value any, from base) error {
 	}
 	c.ManifestInterval = time.Duration(intervalMS) * time.Millisecond
 	c.SnapshotReadDeadline = time.Duration(deadlineMS) * time.Millisecond
+	c.StoreTimeout = time.Duration(timeoutMS) * time.Millisecond
 	return err
 }
 

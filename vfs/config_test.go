@@ -25,6 +25,7 @@ func TestParseConfigDefaults(t *testing.T) {
 			UploadConcurrency:      8,
 			SnapshotReadDeadline:   30 * time.Second,
 			PatrolDays:             7,
+			StoreTimeout:           30 * time.Second,
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("ParseConfig(%q) = %+v, want %+v", text, got, want)
@@ -53,7 +54,8 @@ const everyKey = `{
 	"api_calls_per_second": 0.5,
 	"manifest_interval_ms": 250,
 	"upload_concurrency": 3,
-	"patrol_days": 0
+	"patrol_days": 0,
+	"store_timeout_ms": 1250
 }`
 
 func TestParseConfigEveryKey(t *testing.T) {
@@ -78,6 +80,7 @@ func TestParseConfigEveryKey(t *testing.T) {
 		APICallsPerSecond:     0.5,
 		ManifestInterval:      250 * time.Millisecond,
 		UploadConcurrency:     3,
+		StoreTimeout:          1250 * time.Millisecond,
 	}
 	path := filepath.Join(t.TempDir(), "verneuil.json")
 	if err := os.WriteFile(path, []byte(everyKey), 0o600); err != nil {
@@ -255,6 +258,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{`{"manifest_interval_ms": 0}`, "manifest_interval_ms: 0, want 1 to"},
 		{`{"upload_concurrency": 99999999999999999999}`, "upload_concurrency: 99999999999999999999, want 1 to 1024"},
 		{`{"snapshot_read_deadline_ms": 0}`, "snapshot_read_deadline_ms: 0, want 1 to"},
+		{`{"store_timeout_ms": 0}`, "store_timeout_ms: 0, want 1 to"},
 		{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
 		{`{"hostname": "a b"}`, `hostname: "a b" holds a blank`},
 		{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},

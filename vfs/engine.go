@@ -95,6 +95,7 @@ type Settings struct {
 	Permissions os.FileMode
 	Targets     int // that there are to send to
 	Validate    bool
+	Timeout     time.Duration // of a flush
 
 	ReplicaFiles bool  // see Config
 	Err          error // the configuration is broken: no replication
@@ -104,7 +105,7 @@ type Settings struct {
 // spools that nobody serves.
 func (e *Engine) Settings() Settings {
 	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Targets: e.cfg.sendsTo(), Err: e.cfgErr,
-		Validate: os.Getenv("VERNEUIL_VALIDATE") == "1", ReplicaFiles: e.cfg.ReplicaFiles}
+		Validate: os.Getenv("VERNEUIL_VALIDATE") == "1", ReplicaFiles: e.cfg.ReplicaFiles, Timeout: e.cfg.StoreTimeout}
 	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
 		return s
 	}
@@ -405,11 +406,11 @@ func (e *Engine) replicator(ctx context.Context, dir string) (*replicate.Replica
 	}
 }
 
-// Exit gives unsent data at most timeout to leave. What another process replicates
+// Exit gives unsent data at most timeout to leave, or store_timeout_ms if that is less. What another process replicates
 // it leaves to that one.
 func (e *Engine) Exit(timeout time.Duration) {
 	e.reportValidation()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, e.cfg.StoreTimeout))
 	defer cancel()
 	e.mu.Lock()
 	var dirs []string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,6 +193,7 @@ func flushSpool(ctx context.Context, g *global, dir string) (name string, err er
 	}
 	store, err := chunkstore.Open(ctx, source.Targets, chunkstore.Options{
 		CallsPerSecond: rate, Concurrency: source.UploadConcurrency, Log: g.log,
+		Timeout: cmp.Or(g.timeout, time.Duration(source.TimeoutMS)*time.Millisecond),
 	})
 	if err != nil {
 		return source.Path, err

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -120,9 +121,10 @@ func oneLine(message string) string {
 
 // global holds the flags of all commands.
 type global struct {
-	config string
-	level  string
-	log    *slog.Logger // of that level
+	config  string
+	level   string
+	log     *slog.Logger // of that level
+	timeout time.Duration
 }
 
 func rootCommand() *cobra.Command {
@@ -140,6 +142,9 @@ has an @ before the file's path.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			if g.timeout < 0 {
+				return fmt.Errorf("--timeout %v: want more than 0", g.timeout)
+			}
 			g.log, err = g.logger()
 			return err
 		},
@@ -155,6 +160,8 @@ has an @ before the file's path.`,
 		"configuration: a file, or JSON (default: $VERNEUIL_CONFIG)")
 	flags.StringVarP(&g.level, "log", "l", "",
 		"error, warn, info, debug or off (default: $VERNEUIL_LOG, else warn)")
+	flags.DurationVar(&g.timeout, "timeout", 0,
+		"how long a store may take to answer, such as 10s (default: store_timeout_ms of the configuration, else 30s)")
 	levels := cobra.FixedCompletions([]string{"error", "warn", "info", "debug", "off"}, cobra.ShellCompDirectiveNoFileComp)
 	if err := root.RegisterFlagCompletionFunc("log", levels); err != nil {
 		panic(err) // there is no such flag
@@ -223,6 +230,9 @@ func (g *global) parse() (*vfs.Config, error) {
 	config, err := vfs.ParseConfig(g.text())
 	if err != nil && g.config == "" {
 		err = fmt.Errorf("VERNEUIL_CONFIG: %w", err)
+	}
+	if err == nil && g.timeout > 0 {
+		config.StoreTimeout = g.timeout
 	}
 	return config, err
 }

@@ -33,6 +33,7 @@ void goConfigure(VerneuilSettings *p) {
   p->replicate = 1;
   p->validate = 1;
   p->permissions = 0700;
+  p->timeoutMs = 30000;
   p->zRoot = strdup(zSpoolRoot);
 }
 
