@@ -45,14 +45,25 @@ TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneu
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
-.PHONY: all lib ctl modules deps needs test check check-format check-tidy check-c vet unit \
+.PHONY: all lib ctl modules toolchain deps needs test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
-modules:
+modules: toolchain
 	@$(GO) mod download
+
+# What would else be said by a compiler, in its own words. go.mod's version of Go is asked for: from
+# 1.21 on go fetches it by itself, if it may.
+GO_NEEDED := $(shell sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
+toolchain:
+	@command -v $(GO) >/dev/null || { echo "Verneuil needs Go $(GO_NEEDED), and there is no $(GO): https://go.dev/dl" >&2; exit 1; }
+	@v=$$($(GO) env GOVERSION 2>/dev/null); printf 'go%s\n' "$(GO_NEEDED)" "$${v#go}" | sort -VC || { \
+	  echo "Verneuil needs Go $(GO_NEEDED): this is $$(cd / && $(GO) version): https://go.dev/dl" >&2; exit 1; }
+	@command -v $(firstword $(CC)) >/dev/null || { echo "needs a C compiler, and there is no $(CC) (Debian, Ubuntu: apt-get install gcc libc6-dev)" >&2; exit 1; }
+	@echo '#include <stdlib.h>' | $(CC) -E - >/dev/null 2>&1 || { \
+	  echo "needs the C library's headers: $(CC) finds no stdlib.h (Debian, Ubuntu: apt-get install libc6-dev)" >&2; exit 1; }
 
 # go build knows better than make what is out of date, so these always ask it.
 lib: modules

@@ -85,7 +85,8 @@ static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
   if (zUsed && zUsed == pApi->libversion()) return SQLITE_OK;
   pthread_mutex_lock(&mu);
   if (pApi->libversion_number() < OLDEST_SQLITE) {
-    *pzErr = pApi->mprintf("verneuil needs SQLite 3.30 or newer, this is %s", pApi->libversion());
+    *pzErr = pApi->mprintf("verneuil needs SQLite 3.30 or newer, and this program has %s: update its SQLite, "
+                           "or back its databases up by verneuilctl sync", pApi->libversion());
   } else if (sqlite3_api && sqlite3_libversion() != pApi->libversion()) {
     *pzErr = pApi->mprintf("verneuil is loaded into another SQLite library of this process");
   } else {

@@ -203,7 +203,8 @@ static const char *distrust(const char *z, int shared) {
   if (S_ISLNK(s.st_mode)) return shared ? "replication_spooling_dir is a symbolic link" : "it is a symbolic link";
   if (!S_ISDIR(s.st_mode)) return strerror(ENOTDIR);
   if (s.st_uid != geteuid() && !(shared && s.st_uid == 0))
-    return shared ? "replication_spooling_dir belongs to another user" : "it belongs to another user";
+    return shared ? "replication_spooling_dir belongs to another user: name one of this user's, or let root make it for all (mode 1777)"
+                  : "it belongs to another user, who opened the database first: that user's processes replicate it";
   if (!shared && s.st_mode & 022) return "it may be written to by other users";
   return 0;
 }

@@ -35,8 +35,12 @@ func trust(dir string, shared bool) error {
 		return fmt.Errorf("%s is a symbolic link, which is not followed: name the directory itself", dir)
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
-	case st.Uid != self && !(shared && st.Uid == 0):
-		return fmt.Errorf("%s belongs to another user (%d, not %d)", dir, st.Uid, self)
+	case st.Uid != self && shared && st.Uid != 0:
+		return fmt.Errorf("%s belongs to another user (%d, not %d): name a replication_spooling_dir of this user's, "+
+			"or let root make it for all (mode 1777)", dir, st.Uid, self)
+	case st.Uid != self && !shared:
+		return fmt.Errorf("%s belongs to another user (%d, not %d), who opened the database first: "+
+			"that user's processes replicate it, and that user flushes it", dir, st.Uid, self)
 	case !shared && st.Mode&0o022 != 0:
 		return fmt.Errorf("%s may be written to by other users (mode %04o)", dir, st.Mode&0o7777)
 	}

@@ -35,13 +35,13 @@ func TestTrust(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "symbolic link"},
-		"root is another's": {func(t *testing.T, root, _ string) { ownedByNobody(t, root) }, "another user"},
+		"root is another's": {func(t *testing.T, root, _ string) { ownedByNobody(t, root) }, "mode 1777"},
 		"spool is a link": {func(t *testing.T, _, dir string) {
 			if err := errors.Join(os.Rename(dir, dir+".real"), os.Symlink(dir+".real", dir)); err != nil {
 				t.Fatal(err)
 			}
 		}, "symbolic link"},
-		"spool is another's": {func(t *testing.T, _, dir string) { ownedByNobody(t, dir) }, "another user"},
+		"spool is another's": {func(t *testing.T, _, dir string) { ownedByNobody(t, dir) }, "that user flushes it"},
 		"spool is open to others": {func(t *testing.T, _, dir string) {
 			if err := os.Chmod(dir, 0o770); err != nil {
 				t.Fatal(err)
