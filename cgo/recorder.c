@@ -27,6 +27,7 @@
 #include "below.h"
 #include "children.h"
 #include "goexports.h"
+#include "spool_stamp.h"
 #include "log.h"
 #include "snapshot.h"
 #include "spool_wal.h"
@@ -40,6 +41,9 @@ SQLITE_EXTENSION_INIT3
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+/* SQLITE_FCNTL_CKPT_DONE, of SQLite 3.31 and later. */
+#define FCNTL_CKPT_DONE 37
 
 /* Every method is counted; one call in this many is timed, and stands for all. */
 #define PERF_SAMPLE 32
@@ -79,7 +83,7 @@ struct RecorderFile {
   int eLock;
   int sizeUncertain;             /* SIZE_HINT or CHUNK_SIZE may have changed the size behind us */
   int chunked, mapped;           /* CHUNK_SIZE, MMAP_SIZE in force */
-  int entersWal;                 /* this transaction left the header in WAL format */
+  SpoolState *pCheckpoint;       /* this handle writes frames of the WAL into the database: that state says so */
   int flushOnClose;
   Perf aPerf[OP_N];
   RecorderFile *pNext, **ppPrev; /* all open files, under mu */
@@ -188,12 +192,36 @@ static void lookBefore(RecorderFile *p) {
 
 /* ---- transactions ---- */
 
+/* A checkpoint writes to the database for the first time. Its frames are ours; but is the file what
+** they belong to? */
+static void beginCheckpoint(RecorderFile *p) {
+  if (p->pCheckpoint) return;
+  SpoolState *st = p->pCheckpoint = p->pSpool->st;
+  atomic_store(&st->checkpointing, verneuilToken());
+  if (!stampForeign(p->pSpool, st)) return;
+  spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  spoolWake(p->pSpool);
+}
+
+/* It does so no more, and still has the lock under which it did. */
+static void endCheckpoint(RecorderFile *p) {
+  SpoolState *st = p->pCheckpoint;
+  if (!st) return;
+  p->pCheckpoint = 0;
+  stampLeave(p->pSpool, st);
+  atomic_store(&st->checkpointing, 0);
+}
+
 /* A write to the database comes: record it? Page writes while the WAL is open
 ** are checkpoints. What a forked child does with a handle that it has inherited, which
 ** SQLite forbids, is not recorded: the parent may be in the middle of a record. */
 static int recording(RecorderFile *p) {
   if (p->pInherited) spoolRaise(p->pInherited->st, SPOOL_CAUSE_FOREIGN);
-  if (!p->pSpool || p->isWal || atomic_load_explicit(&p->pSpool->nWal, memory_order_relaxed)) return 0;
+  if (!p->pSpool || p->isWal) return 0;
+  if (atomic_load_explicit(&p->pSpool->nWal, memory_order_relaxed)) {
+    beginCheckpoint(p);
+    return 0;
+  }
   if (p->txn.active) return 1;
   lookBefore(p);
   spoolBegin(p->pSpool, &p->txn, p->version, p->size);
@@ -230,11 +258,14 @@ static void countHandle(Spool *p, int n) {
   if (!runs && verneuilForked()) childNote(p->zDir, n > 0);
   pthread_mutex_lock(&telling);
   p->nHandle += n;
+  int opened = n > 0 && p->nHandle == 1, closed = !p->nHandle;
+  if (closed) stampClosed(p);
   if (runs && p->isTold != (p->nHandle > 0)) {
     tellGo(p->isTold ? goClosed : goOpened, p);
     if (verneuilGoRuns()) p->isTold = !p->isTold; /* else it was given up */
   }
   pthread_mutex_unlock(&telling);
+  if (opened) stampOpened(p);
 }
 
 static int flushHere(const Spool *p) {
@@ -267,9 +298,13 @@ static void endTransaction(RecorderFile *p) {
     return;
   }
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
-  if (p->entersWal) walEntered(p->pSpool);
-  p->entersWal = 0;
   validate(p);
+}
+
+/* RESERVED is given up. */
+static void endHold(RecorderFile *p) {
+  if (p->pHeld) atomic_store(&p->pHeld->holder, 0);
+  p->pHeld = 0;
 }
 
 /* Does a journal lie there whose header would have it rolled back? (Not all that
@@ -345,8 +380,9 @@ static void stopRecording(RecorderFile *p, const char *zWhy) {
   } else {
     spoolRaise(pSpool->st, SPOOL_CAUSE_FOREIGN);
   }
-  if (p->pHeld) atomic_store(&p->pHeld->holder, 0);
-  p->pHeld = 0;
+  if (p->pCheckpoint) atomic_store(&p->pCheckpoint->checkpointing, 0); /* the stamp is what it was before */
+  p->pCheckpoint = 0;
+  endHold(p);
   leaveSpool(p);
 }
 
@@ -388,6 +424,8 @@ static int recorderClose(sqlite3_file *pFile) {
   RecorderFile *p = fileOf(pFile);
   int rc;
   endTransaction(p);
+  endCheckpoint(p);
+  endHold(p);
   if (p->flushOnClose && p->pSpool) flush(p->pSpool);
   if (p->isWal) leaveSpool(p);
   pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
@@ -440,7 +478,6 @@ static int recorderWrite(sqlite3_file *pFile, const void *pBuf, int n, sqlite3_i
   if (!rec) return rc;
   const unsigned char *a = counterIn(pBuf, n, iOfst);
   if (a) p->version = versionOf(a);
-  if (a && iOfst <= 18) p->entersWal = ((const unsigned char *)pBuf)[18 - iOfst] == 2;
   if (rc == SQLITE_OK && iOfst + n > p->size) p->size = iOfst + n;
   if (rc != SQLITE_OK) failed(p);
   spoolWrite(p->pSpool, &p->txn, pBuf, n, iOfst);
@@ -453,6 +490,7 @@ static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   if (endsWal) walBeforeReset(p->pSpool, 0);
   FORWARD(p, OP_TRUNCATE, rc, xTruncate(pFile, size));
   if (endsWal) walAfterReset(p->pSpool, 0);
+  endCheckpoint(p); /* of which this is the last */
   if (!rec) return rc;
   /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): what is cut off is what counts */
   if (rc != SQLITE_OK) failed(p);
@@ -485,13 +523,19 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
   RecorderFile *p = fileOf(pFile);
   int rc;
   FORWARD(p, OP_LOCK, rc, xLock(pFile, eLock));
-  if (rc == SQLITE_OK) p->eLock = eLock;
+  if (rc != SQLITE_OK) return rc;
+  p->eLock = eLock;
+  if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) { /* a base copy need not ask who has it */
+    p->pHeld = p->pSpool->st;
+    atomic_store_explicit(&p->pHeld->holder, verneuilToken(), memory_order_relaxed);
+  }
   return rc;
 }
 
 static int recorderUnlock(sqlite3_file *pFile, int eLock) {
   RecorderFile *p = fileOf(pFile);
   int rc;
+  endCheckpoint(p);
   if (eLock < SQLITE_LOCK_RESERVED && p->txn.active) {
     if (journalIsHot(p)) failed(p);
     endTransaction(p);
@@ -500,10 +544,7 @@ static int recorderUnlock(sqlite3_file *pFile, int eLock) {
     p->version = 0;
     p->size = -1;
   }
-  if (eLock < SQLITE_LOCK_RESERVED && p->pHeld) {
-    atomic_store(&p->pHeld->holder, 0);
-    p->pHeld = 0;
-  }
+  if (eLock < SQLITE_LOCK_RESERVED) endHold(p);
   p->eLock = eLock;
   FORWARD(p, OP_UNLOCK, rc, xUnlock(pFile, eLock));
   return rc;
@@ -592,6 +633,9 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     return SQLITE_OK;
   }
   if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
+  /* os_unix.c, fcntlSizeHint, makes the file longer: before a transaction's first write, or a checkpoint's */
+  int sized = op == SQLITE_FCNTL_SIZE_HINT && (p->chunked || p->mapped);
+  if (sized && p->eLock >= SQLITE_LOCK_SHARED) recording(p);
   FORWARD(p, OP_FILECONTROL, rc, xFileControl(pFile, op, pArg));
   if (op == SQLITE_FCNTL_VFSNAME && rc == SQLITE_OK) {
     char **pz = pArg;
@@ -600,10 +644,13 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     p->chunked = 1;
   } else if (op == SQLITE_FCNTL_ROLLBACK_ATOMIC_WRITE) {
     if (p->txn.active) failed(p); /* writes that we have recorded never came to be */
-  } else if (op == SQLITE_FCNTL_SIZE_HINT) {
-    if (p->chunked || p->mapped) p->sizeUncertain = 1; /* os_unix.c, fcntlSizeHint */
+  } else if (sized) {
+    p->sizeUncertain = 1;
+  } else if (op == FCNTL_CKPT_DONE) {
+    endCheckpoint(p);
   } else if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
     endTransaction(p);
+    endCheckpoint(p);
     if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
       /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
       if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool)) validate(p);
@@ -629,6 +676,7 @@ static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int is
 static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   RecorderFile *p = fileOf(pFile);
   int rc;
+  if (iFirst <= 1 && iFirst + n > 1 && flags & SQLITE_SHM_UNLOCK) endCheckpoint(p); /* slot 1 is the CKPT lock */
   if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) &&
       walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
     validate(p);
@@ -790,7 +838,7 @@ static RecorderFile *hook(sqlite3_file *pFile, const char *zName, int isWal) {
 /* From here on the file's methods are ours; pSpool is NULL, or a reference that p takes. */
 static void useHook(RecorderFile *p, Spool *pSpool) {
   p->pSpool = pSpool;
-  if (p->isWal && !atomic_fetch_add(&pSpool->nWal, 1)) pSpool->walPage = pSpool->walFrames = 0; /* of an earlier WAL */
+  if (p->isWal && !atomic_fetch_add(&pSpool->nWal, 1)) walOpened(pSpool);
   pthread_mutex_lock(&mu);
   p->pNext = pFiles;
   p->ppPrev = &pFiles;

@@ -44,9 +44,16 @@ typedef struct SpoolState {
   _Atomic uint64_t walSalts;
   _Atomic uint64_t walPublished;
   _Atomic uint64_t walConsumed;
-  _Atomic int64_t walEndedAt;
+  uint64_t free240;
   uint64_t mirrorStamp;          /* the replicator's */
-  uint8_t reserved[768];
+  _Atomic uint64_t stamp;        /* what the last recorder left: spool_stamp.c; 0 unknown */
+  _Atomic uint64_t stampedBy;
+  _Atomic uint64_t stampSettled;
+  _Atomic uint64_t checkpointing;
+  _Atomic uint64_t walSum;
+  uint64_t walConsumedSum;       /* the replicator's */
+  uint8_t free304[80];
+  uint8_t reserved[640];
   char path[SPOOL_PATH_MAX + 1];
   _Atomic uint64_t holder;
 } SpoolState;
@@ -61,7 +68,9 @@ SPOOL_AT(mirrorSequence, 136); SPOOL_AT(pushedGeneration, 144);
 SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
 SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
 SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
-SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(walEndedAt, 240); SPOOL_AT(path, 1024);
+SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(path, 1024);
+SPOOL_AT(stamp, 256); SPOOL_AT(stampedBy, 264); SPOOL_AT(stampSettled, 272); SPOOL_AT(checkpointing, 280);
+SPOOL_AT(walSum, 288); SPOOL_AT(walConsumedSum, 296); SPOOL_AT(reserved, 384);
 SPOOL_AT(holder, 4088);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
 
@@ -74,7 +83,8 @@ enum {
   SPOOL_CAUSE_LOG_FULL = 5,      /* the log outgrew its allowance */
   SPOOL_CAUSE_LOG_ERROR = 6,     /* the log could not be written */
   SPOOL_CAUSE_WAL = 7,           /* pages changed in a way that the log does not hold */
-  SPOOL_CAUSE_IO = 8             /* a write to the database failed: who knows what it did */
+  SPOOL_CAUSE_IO = 8,            /* a write to the database failed: who knows what it did */
+  SPOOL_CAUSE_TIMES = 9          /* the file's times are too coarse to tell whether somebody wrote */
 };
 
 #define SPOOL_SEGMENT_HEADER 64

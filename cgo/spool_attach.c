@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE
 #include "spool_attach.h"
+#include "spool_stamp.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
@@ -20,8 +21,8 @@ SQLITE_EXTENSION_INIT3
 #include <unistd.h>
 
 /* Descriptors that a database which is replicated takes while there is something to
-** do: lock, wake, mirror, dirty, database, -wal, -shm. */
-#define SPOOL_FDS 7
+** do: lock, wake, mirror, dirty, database, -wal, -shm; and the recorder's, to look at the database. */
+#define SPOOL_FDS 8
 
 /* A signal for each of so many tries to allocate a file is no accident. */
 #define ALLOCATE_TRIES 1000
@@ -72,12 +73,6 @@ int fileIdentity(const char *zPath, FileIdentity *p) {
 
 static int sameFile(const FileIdentity *p, uint64_t dev, uint64_t ino, uint64_t birth) {
   return p->dev == dev && p->ino == ino && p->birth == birth;
-}
-
-int64_t databaseTime(Spool *p) {
-  struct stat s;
-  if (stat(p->zPath, &s)) return 0;
-  return (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
 }
 
 /* The directory's name: see spool.Name in Go, which must agree. */
@@ -428,7 +423,9 @@ static Spool *newSpool(const char *zPath, const FileIdentity *pId) {
   p->zPath = strdup(zPath);
   p->zDir = spoolDir(zPath);
   p->wakeFd = -1;
+  p->lookFd = stampOpen(zPath, pId);
   if (p->zPath && p->zDir) return p;
+  stampClose(p->lookFd, pId);
   free(p->zPath);
   free(p->zDir);
   free(p);
@@ -444,6 +441,7 @@ static void freeSpool(Spool *p) {
   }
   if (p->st) munmap(p->st, SPOOL_STATE_BYTES);
   if (p->wakeFd >= 0) close(p->wakeFd);
+  stampClose(p->lookFd, &p->id);
   free(p->zPath);
   free(p->zDir);
   free(p);
@@ -569,8 +567,10 @@ static void afterFork(void) { pthread_mutex_unlock(&mu); }
 ** host may soon close all that it does not know, and have other files there. */
 static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
-  for (Spool *p = pSpools; p; p = p->pNext)
+  for (Spool *p = pSpools; p; p = p->pNext) {
     if (p->wakeFd >= 0) close(p->wakeFd);
+    stampClose(p->lookFd, &p->id);
+  }
   pSpools = 0;
   nSpool = 0;
 }

@@ -35,6 +35,7 @@ struct Spool {
     struct SpoolOld *pNext;
     SpoolState *st;
   } *pOld;                         /* states that were lost, and may still be looked at */
+  int lookFd;                      /* spool_stamp.c; -1: none */
   _Atomic int wakeFd;              /* the FIFO, -1 if it is not open: another process replicates */
   _Atomic int isRefused;           /* the VFS below stores other bytes than it is given (I8) */
   _Atomic int nWal;                /* WAL files of this database open in this process */
@@ -42,6 +43,8 @@ struct Spool {
   uint32_t walFrames;              /* last commit frame written to it here; 0 none (W) */
   uint64_t noteSalts;              /* of the wal-index when the WRITE lock was taken; 0 unknown (W) */
   uint32_t noteFrames;             /* and how many frames were committed then (W) */
+  uint64_t walSum;                 /* checksum of the last commit frame written to it here; 0 unknown (W) */
+  int walFollows;                  /* on the heap: the WAL is known to go on from what was published (W) */
   char *aSeg;                      /* the current segment, one of aMap, or NULL (W) */
   uint64_t segNo;                  /* its number (W) */
   struct SpoolMap {
@@ -91,9 +94,6 @@ void spoolSettings(const char *zRoot, unsigned permissions);
 
 /* The identity of the file at zPath; 0 or an errno. */
 int fileIdentity(const char *zPath, FileIdentity *p);
-
-/* The database's modification time in ns; 0 unknown. */
-int64_t databaseTime(Spool *p);
 
 /* Finds or makes the spool of a database and maps its state. NULL, with a reason
 ** in *pzErr (sqlite3_malloc'd), where that cannot be done. */

@@ -7,6 +7,7 @@
 #include "crc32c.h"
 #include "log.h"
 #include "spool_attach.h"
+#include "spool_stamp.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
@@ -207,15 +208,13 @@ static void append(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData,
   if (!t->lost && frameRoom(p, t, n)) writeFrame(p, t, pFrame, pData, n);
 }
 
-/* Did somebody write without a recorder since the last record? After a WAL there
-** is no version to compare with, but the file's time: its end is walEndedAt. Of a
-** new state nothing is known, and nothing need be: there is no mirror yet. */
+/* Did somebody write without a recorder since the last record? The version costs nothing, and
+** tells of commits in the same tick of the clock that files' times go by. */
 static int foreign(Spool *p, SpoolState *st, uint64_t version, int64_t size) {
   uint64_t known = atomic_load(&st->dbVersion);
-  int64_t knownSize = atomic_load(&st->dbSize), ended = atomic_load(&st->walEndedAt);
+  int64_t knownSize = atomic_load(&st->dbSize);
   if ((known && known != version) || (knownSize >= 0 && knownSize != size)) return 1;
-  if (known || (!ended && atomic_load(&st->mirrorGeneration) != atomic_load(&st->generation))) return 0;
-  return !ended || ended != databaseTime(p);
+  return stampForeign(p, st);
 }
 
 void spoolBegin(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
@@ -231,7 +230,6 @@ void spoolBegin(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
     atomic_store(&st->walPublished, 0);
     spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   }
-  atomic_store(&st->walEndedAt, 0);
   if (atomic_load(&st->writing)) spoolRaise(st, SPOOL_CAUSE_CRASH);
   atomic_store(&st->writing, verneuilToken());
   atomic_store_explicit(&st->holder, verneuilToken(), memory_order_relaxed);
@@ -278,6 +276,7 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
   SpoolFrame frame = {.kind = SPOOL_COMMIT, .a = (uint64_t)size, .b = t->before, .c = version, .d = (uint64_t)ns};
   append(p, t, &frame, 0, 0);
+  if (version) stampLeave(p, st); /* else these are frames of a WAL */
   atomic_store_explicit(&st->dbVersion, version, memory_order_relaxed);
   atomic_store_explicit(&st->dbSize, size, memory_order_relaxed);
   atomic_store_explicit(&st->publishedAt, ns, memory_order_relaxed);

@@ -8,6 +8,7 @@
 ** sqlite.org/walformat.html, sections 2 and 4.
 */
 #define _GNU_SOURCE
+#include "spool_stamp.h"
 #include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
@@ -27,17 +28,18 @@ SQLITE_EXTENSION_INIT3
 
 static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | get4(a + 4); }
 
-/* Nobody writes the database between the end of a checkpoint and the first commit
-** of the next WAL, or of a rollback journal (spoolBegin): its time tells. */
-void walEntered(Spool *p) { atomic_store(&((SpoolState *)p->st)->walEndedAt, databaseTime(p)); }
+void walOpened(Spool *p) {
+  p->walPage = p->walFrames = 0;
+  p->walFollows = 0;
+}
 
 /* No frame is left that only looks committed. */
 static void allDone(SpoolState *st) {
   if (atomic_load(&st->flags) & SPOOL_UNDONE) atomic_fetch_and(&st->flags, ~SPOOL_UNDONE);
 }
 
-/* Returns 0 if all of it is published already. */
-static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
+/* Returns 0 if all of it is published already. walSum is the running checksum of frame nFrame. */
+static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame, uint64_t walSum) {
   uint64_t position = WAL_POSITION(salts, nFrame);
   struct timespec now;
   if (atomic_load(&st->walSalts) != salts) {
@@ -51,6 +53,7 @@ static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   }
   clock_gettime(CLOCK_REALTIME, &now);
   atomic_store_explicit(&st->publishedAt, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, memory_order_relaxed);
+  atomic_store(&st->walSum, walSum);
   atomic_store(&st->walPublished, position);
   allDone(st);
   atomic_fetch_add(&st->published, 1);
@@ -59,10 +62,53 @@ static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame) {
   return 1;
 }
 
+static uint32_t readHeader(int fd, unsigned char a[WAL_HEADER]);
+static int openWal(Spool *p);
+
+/* The running checksum of the last frame that a wal-index's header counts. */
+static uint64_t indexSum(const unsigned char *a) {
+  uint32_t s1, s2;
+  memcpy(&s1, a + 24, 4);
+  memcpy(&s2, a + 28, 4);
+  return (uint64_t)s1 << 32 | s2;
+}
+
+/* The running checksum that stands in frame iFrame of the WAL's file; 0 if there is no such frame. */
+static uint64_t frameSum(Spool *p, uint32_t iFrame) {
+  unsigned char a[WAL_HEADER], aSum[8];
+  int fd = openWal(p);
+  uint32_t szPage = fd >= 0 ? readHeader(fd, a) : 0;
+  int64_t at = WAL_HEADER + (int64_t)(iFrame - 1) * (WAL_FRAME + szPage) + 16;
+  uint64_t walSum = szPage && pread(fd, aSum, 8, at) == 8 ? get8(aSum) : 0;
+  if (fd >= 0) close(fd);
+  return walSum;
+}
+
+/* Is the WAL, of the salts that are published, the one that we know? An older one that was put back
+** in place has the same salts. So the last published frame must stand where it stood, and what is
+** committed, nFrame with that checksum, must not be less. */
+static int walGoesOn(Spool *p, SpoolState *st, uint32_t nFrame, uint64_t walSum) {
+  uint64_t published = atomic_load(&st->walPublished), known = atomic_load(&st->walSum);
+  uint32_t n = WAL_FRAMES(published);
+  if (!n || published >> 32 != atomic_load(&st->walSalts) >> 32) return 1;
+  if (nFrame < n) return 0;
+  return !known || known == (nFrame == n ? walSum : frameSum(p, n));
+}
+
+/* It is not: what is published is what stands there now. */
+static void mustGoOn(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame, uint64_t walSum) {
+  if (salts != atomic_load(&st->walSalts) || walGoesOn(p, st, nFrame, walSum)) return;
+  spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  atomic_store(&st->walSum, walSum);
+  atomic_store(&st->walPublished, WAL_POSITION(salts, nFrame));
+  spoolWake(p);
+}
+
 /* Only the wal-index says which frames are committed: a writer that was killed after
 ** it wrote its commit frame leaves a valid one, which the next writer overwrites. When
 ** the WAL is reset the wal-index is already (wal.c, walRestartHdr), so this is noted before. */
 void walNote(Spool *p, const volatile void *pIndex) {
+  SpoolState *st = p->st;
   unsigned char a[2 * WAL_INDEX_HEADER];
   for (int i = 0; i < 2 * WAL_INDEX_HEADER; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
   p->noteSalts = 0;
@@ -70,9 +116,11 @@ void walNote(Spool *p, const volatile void *pIndex) {
   if (!a[12] || memcmp(a, a + WAL_INDEX_HEADER, WAL_INDEX_HEADER)) return;
   p->noteSalts = get8(a + 32);
   memcpy(&p->noteFrames, a + 16, 4);
+  mustGoOn(p, st, p->noteSalts, p->noteFrames, indexSum(a));
 }
 
 int walUnlock(Spool *p, const volatile void *pIndex) {
+  int isNoted = p->noteSalts != 0;
   p->noteSalts = 0;
   unsigned char a[48];
   for (int i = 0; i < 48; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
@@ -81,7 +129,8 @@ int walUnlock(Spool *p, const volatile void *pIndex) {
   if (!a[12]) return 0; /* not initialised */
   SpoolState *st = spoolState(p);
   uint64_t salts = get8(a + 32);
-  if (st && nFrame) return publish(p, st, salts, nFrame);
+  if (st && !isNoted) mustGoOn(p, st, salts, nFrame, indexSum(a)); /* it was recovered */
+  if (st && nFrame) return publish(p, st, salts, nFrame, indexSum(a));
   if (st && atomic_load(&st->walSalts) == salts && WAL_FRAMES(atomic_load(&st->walPublished))) {
     /* recovery found none of the frames valid that were committed (WALReader.Committed) */
     spoolRaise(st, SPOOL_CAUSE_WAL);
@@ -120,7 +169,10 @@ int walCommitExclusive(Spool *p) {
   SpoolState *st = spoolState(p);
   uint64_t salts = st ? atomic_load(&st->walSalts) : 0;
   if (st && !salts) salts = fileSalts(p); /* a state that is newer than the WAL */
-  return salts && publish(p, st, salts, p->walFrames);
+  if (!salts) return 0;
+  if (!p->walFollows && !walGoesOn(p, st, p->walFrames, p->walSum)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  p->walFollows = 1; /* from now on nobody else can write */
+  return publish(p, st, salts, p->walFrames, p->walSum);
 }
 
 void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
@@ -140,7 +192,9 @@ void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
   }
   int64_t szFrame = WAL_FRAME + p->walPage, i = (iOfst - WAL_HEADER) / szFrame;
   int64_t iSize = WAL_HEADER + i * szFrame + 4 - iOfst; /* where the commit's database size stands in pData */
-  if (iSize >= 0 && iSize + 4 <= n && get4(a + iSize)) p->walFrames = (uint32_t)i + 1;
+  if (iSize < 0 || iSize + 4 > n || !get4(a + iSize)) return;
+  p->walFrames = (uint32_t)i + 1;
+  p->walSum = iSize + 20 <= n ? get8(a + iSize + 12) : 0;
 }
 
 void walFailed(Spool *p) {
@@ -301,9 +355,8 @@ void walBeforeReset(Spool *p, const unsigned char *aHeader) {
   if (!nCommitted) {
     /* nothing of ours can be lost: the first commit of this WAL comes, perhaps after
     ** rollbacks that wrote a header too, or it ends without any. Or somebody else has used it meanwhile. */
-    int64_t t = atomic_load(&st->walEndedAt);
     int theirs = p->noteSalts && p->noteSalts != salts && p->noteFrames;
-    if (!t || t != databaseTime(p) || theirs) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+    if (stampForeign(p, st) || theirs) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
     return;
   }
   int fd = openWal(p);
@@ -318,7 +371,6 @@ void walBeforeReset(Spool *p, const unsigned char *aHeader) {
 void walAfterReset(Spool *p, const unsigned char *aHeader) {
   SpoolState *st = p->st; /* of a lost one nobody reads it */
   uint64_t salts = aHeader ? get8(aHeader + 16) : 0;
-  atomic_store(&st->walEndedAt, databaseTime(p));
   atomic_store(&st->walPublished, WAL_POSITION(salts, 0));
   atomic_store(&st->walSalts, salts);
   allDone(st);

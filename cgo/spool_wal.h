@@ -5,11 +5,11 @@
 #define VERNEUIL_SPOOL_WAL_H
 #include "spool_attach.h"
 
-/* A transaction put the database into WAL mode; there are no frames yet. */
-void walEntered(Spool *p);
+/* The process's first connection opens the WAL: what is known is of an earlier one. */
+void walOpened(Spool *p);
 
 /* The WRITE lock was taken, or the wal-index is about to be deleted by the last
-** connection: note what is committed, for walBeforeReset. */
+** connection: note what is committed, for walBeforeReset, and see that it goes on from what was published. */
 void walNote(Spool *p, const volatile void *pIndex);
 
 /* The WRITE lock is about to be released: publish what the wal-index says. pIndex

@@ -1,13 +1,11 @@
 package replicate
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
 
 	"verneuil/spool"
@@ -22,41 +20,37 @@ const (
 	// holeMost is how much of a hole is taken at a time.
 	holeMost = 1 << 30
 
-	// tick is longer than the kernel's, which is what files' times are counted in.
-	tick      = 20 * time.Millisecond
-	tickTries = 50
+	// tick is how often a file is looked at whose last change is too young to tell of another.
+	tick = 20 * time.Millisecond
 
 	settleFirst = time.Millisecond
 	settleMost  = 50 * time.Millisecond
-	// reservedFor is how long somebody may hold RESERVED of whom no recorder says that
-	// he does, before a base copy ends without seeing it free: locking_mode=EXCLUSIVE
-	// holds it for hours.
-	reservedFor = 5 * time.Second
+	// heldFor is how long a program without a recorder may hold EXCLUSIVE before a base copy gives up, and a
+	// flush fails: some do for hours (locking_mode=EXCLUSIVE).
+	heldFor = 5 * time.Second
 )
 
 // baseCopy makes the mirror the database, as doc.go of package spool describes.
 // Only what differs is written and marked.
 //
 // When does a copy count? Recorded transactions are in the log from h0 on, or have
-// raised the generation; what must be excluded are writers without a recorder.
+// raised the generation; what must be excluded are writers without a recorder. They cannot
+// avoid two things: EXCLUSIVE, which is held from the first write to the last one, also of a
+// rollback; and that the file's stamp is another one afterwards.
 //
-//   - Nothing was published since the copy began: the file's times and length must
-//     be what they were before it. Then nobody has written at all.
-//   - Something was published: each recorder compares the database's version with
-//     the one that the last recorder left, so a foreign commit raises the generation
-//     at the next recorded transaction; after the last one, we compare. That
-//     takes a known version when the copy begins, so if there was none, the
-//     copy is repeated: there is one now.
-//   - No transaction may be in progress at the end: writing is 0, and RESERVED is
-//     free, and there is no hot journal. If transactions follow each other too
+//   - The copy begins at an instant at which the file is a committed state (see still), or a
+//     recorder is in the middle of a transaction. What the file is like then stands in the state
+//     page (see anchor), or the recorder will leave it there.
+//   - Each recorder compares the file's stamp with that before it first writes, raises the
+//     generation if it is another one, and leaves its own.
+//   - The copy ends at an instant at which the file is a committed state again, and its stamp is the
+//     one in the state page. If transactions follow each other too
 //     closely for that to be seen, two publications after the copy's end
 //     are as good: the second transaction began after it, so that nothing of what
-//     followed can be in the copy. (Three by count: sequence is stored after head.) If RESERVED stays held, or a
-//     recorder has it between two transactions, a journal that is not live is enough, together with the version.
+//     followed can be in the copy. (Three by count: sequence is stored after head.)
 //
-// What is left: a writer without a recorder that has spilled pages and rolls them
-// back, or writes without a journal (MEMORY, OFF) while it holds RESERVED for
-// longer than reservedFor, during a base copy.
+// Otherwise it is repeated, with pauses that grow to 5 s. If it never succeeds, as somebody
+// without a recorder writes all the time, or holds EXCLUSIVE, a flush fails and says so.
 //
 // stable says that nobody writes, as the caller sees to that.
 func (s *session) baseCopy(ctx context.Context, stable bool) error {
@@ -108,79 +102,99 @@ type copying struct {
 
 	generation uint64
 	head       spool.Position // h0
-	known      bool           // the database's version was known at h0
-	clean      bool           // nobody was writing when the copy began
-	before     fileTimes
-	end        uint64 // sequence when the last byte was copied
-}
-
-// fileTimes tell whether a file was written. They are read by name.
-type fileTimes struct {
-	Dev          uint64 `json:"dev"`
-	Ino          uint64 `json:"ino"`
-	Bytes        int64  `json:"bytes"`
-	Mtime, Ctime int64  // ns
-}
-
-func timesOf(path string) (fileTimes, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return fileTimes{}, err
-	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fileTimes{}, fmt.Errorf("stat %s: no times", path)
-	}
-	return fileTimes{uint64(sys.Dev), sys.Ino, sys.Size, sys.Mtim.Nano(), sys.Ctim.Nano()}, nil
+	before     spool.Stamp    // as noted when the copy began; zero: a recorder was in the way
+	aged       bool           // a write since then cannot have left the same stamp
+	end        uint64         // sequence when the last byte was copied
+	heldBy     int            // the process without a recorder that was last seen to hold EXCLUSIVE
 }
 
 func (c *copying) begin(ctx context.Context) error {
 	c.st.MirrorGeneration.Store(spool.NoMirror)
 	c.st.Continuity.Store(newContinuity()) // before the mirror changes in a way that no record tells of
 	c.generation = c.st.Generation.Load()
-	c.known = c.st.DBVersion.Load() != 0
 	c.head = c.st.Head()
 	c.freeLog(c.head)
-	if c.stable {
-		return nil
+	if c.stable && !c.r.o.stable {
+		return nil // a recorder's, which has left its stamp
+	} else if c.stable {
+		return c.session.note()
 	}
 	if c.inWAL = c.st.WALSalts.Load() != 0 || headerOf(c.src).wal(); c.inWAL {
-		return c.beginWAL()
+		return c.beginWAL(ctx)
 	}
-	hot, free, err := hotJournal(c.sp.Path(), c.src)
+	return c.anchor(ctx)
+}
+
+// note has the state page say what the file is like, in which nobody writes now.
+func (s *session) note() error {
+	old := s.st.DBStamp.Load()
+	now, err := spool.StampOf(s.sp.Path())
 	if err != nil {
-		return err
-	} else if hot {
-		return errHot
-	}
-	if c.before, err = timesOf(c.sp.Path()); err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	// A write within the tick of the clock that the last one was in would not show.
-	// (Times in the future, after the clock was set, tell as much as they can.)
-	for try := 0; try < tickTries && c.now().UnixNano()-max(c.before.Mtime, c.before.Ctime) < int64(tick); try++ {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-c.r.o.clock.after(tick):
+	s.st.DBStamp.CompareAndSwap(old, now.Sum()) // else a recorder has just left it
+	return nil
+}
+
+// anchor waits for an instant at which the file is a committed state, and notes what it is like
+// then; or until recorders will have done as much.
+func (c *copying) anchor(ctx context.Context) error {
+	start, wait, sequence := c.now(), settleFirst, c.st.Sequence.Load()
+	for {
+		if spool.Token(c.st.Writing.Load()).Alive() || c.st.Sequence.Load() >= sequence+2 {
+			return nil // who writes has looked, and nobody else can
 		}
-		if c.before, err = timesOf(c.sp.Path()); err != nil {
+		old := c.st.DBStamp.Load()
+		before, err := spool.StampOf(c.sp.Path())
+		if err != nil {
 			return fmt.Errorf("look at database: %w", err)
 		}
-		if c.st.Head() != c.head {
-			break // a busy writer: the times will not be asked for
+		c.aged = before.Age(c.now()) > before.Grain()
+		words := waitTransaction
+		switch err := c.unchanged(before); {
+		case err == nil && !c.aged && c.st.Head() == c.head && c.now().Sub(start) < before.Grain()+heldFor:
+			words, wait = waitTimes, tick // a busy recorder's looks are as good as times
+		case err == nil:
+			if c.st.DBStamp.CompareAndSwap(old, before.Sum()) { // else a recorder has just left another
+				c.before = before
+				return nil
+			}
+		case !errors.Is(err, errBusy):
+			return err
+		}
+		if err := c.pause(ctx, start, &wait, words); err != nil {
+			return err
 		}
 	}
-	if c.endless() {
+}
+
+// What Status says meanwhile.
+const (
+	waitTransaction = "waiting for a transaction to end"
+	waitTimes       = "waiting until the times of the database's file tell of its next change"
+)
+
+// pause waits a little, for who is in the way. It fails if that is somebody who may be so for ever.
+func (c *copying) pause(ctx context.Context, start time.Time, wait *time.Duration, words string) error {
+	switch {
+	case c.endless():
 		return errLeaving
+	case c.r.verifying.Load() > 0:
+		return errYield // who waits for us may hold the lock that we wait for
 	}
-	if free {
-		writer, err := c.src.Reserved()
-		if err != nil {
-			return fmt.Errorf("look at locks: %w", err)
-		}
-		c.clean = writer == 0 && c.st.Writing.Load() == 0
+	if c.heldBy != 0 && c.now().Sub(start) >= heldFor {
+		return fmt.Errorf("%w (process %d)", errHeld, c.heldBy)
 	}
+	if err := c.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
+		return err
+	}
+	c.r.setState(words)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.r.o.clock.after(*wait):
+	}
+	*wait = min(2**wait, settleMost)
 	return nil
 }
 
@@ -290,13 +304,11 @@ func (c *copying) settle(ctx context.Context) error {
 		case c.stable:
 			return c.accept(head, sequence)
 		case c.r.verifying.Load() > 0:
-			return errYield // who waits for us may hold the lock that we wait for
-		case head != c.head && !c.known:
-			return fmt.Errorf("%w: now its version is known", errAgain)
+			return errYield // as in pause
 		case head != c.head && c.st.MirrorSequence.Load() >= c.end+3:
 			return nil
 		}
-		err := c.quiet(head, c.held() || c.now().Sub(start) >= reservedFor)
+		err := c.quiet()
 		if c.st.Head() == head && c.st.Writing.Load() == 0 { // else what quiet saw is in motion
 			if err == nil {
 				return c.accept(head, sequence)
@@ -304,19 +316,9 @@ func (c *copying) settle(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := c.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
+		if err := c.pause(ctx, start, &wait, waitTransaction); err != nil {
 			return err
 		}
-		if c.endless() {
-			return errLeaving
-		}
-		c.r.setState("waiting for a transaction to end")
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-c.r.o.clock.after(wait):
-		}
-		wait = min(2*wait, settleMost)
 	}
 }
 
@@ -329,60 +331,88 @@ func (c *copying) endless() bool {
 	if spool.Token(c.st.Writing.Load()).PID() == os.Getpid() {
 		return true
 	}
-	writer, err := c.src.Reserved()
-	return err == nil && writer == os.Getpid() && !c.held()
+	writer, err := c.src.Exclusive()
+	return err == nil && writer == os.Getpid() && !c.held(writer)
 }
 
-// held reports whether a recorder holds RESERVED that keeps it between transactions, as under
-// locking EXCLUSIVE: of those it would say that it is writing.
-func (c *copying) held() bool {
+// held reports whether the process that has EXCLUSIVE is a recorder's that keeps it between
+// transactions, as under locking EXCLUSIVE: in one it would say that it is writing.
+func (c *copying) held(writer int) bool {
 	holder := spool.Token(c.st.Holder.Load())
-	if holder == 0 {
-		return false
+	if writer == -1 { // it has no number here; but as it holds the lock, nobody else does
+		return holder != 0
 	}
-	writer, err := c.src.Reserved()
-	return err == nil && writer == holder.PID() && holder.Alive()
+	return writer == holder.PID() && holder.Alive()
 }
 
-// quiet fails if somebody is writing (errBusy), or wrote without a recorder
-// (errAgain). patient says that RESERVED may be held: it is a recorder's, or was for long. The answer counts
-// if nothing is published, and writing stays 0, until after it.
-func (c *copying) quiet(head spool.Position, patient bool) error {
+// still fails with errBusy if the file may hold half a transaction that is in progress, and with
+// errHot if it does of one that has died. Nobody writes without EXCLUSIVE. Who has got RESERVED has
+// seen to it before that no journal is hot.
+func (c *copying) still() error {
+	c.heldBy = 0
 	if c.st.Writing.Load() != 0 {
 		return errBusy
 	}
-	hot, free, err := hotJournal(c.sp.Path(), c.src)
+	writer, err := c.src.Exclusive()
+	if err != nil {
+		return fmt.Errorf("look at locks: %w", err)
+	}
+	if writer != 0 && !c.held(writer) {
+		c.heldBy = writer
+		return errBusy
+	}
+	if writer != 0 { // it may be about to roll back a hot journal
+		j, err := readJournal(c.sp.Path())
+		if err == nil && j != nil {
+			err = errBusy
+		}
+		return err
+	}
+	hot, _, err := hotJournal(c.sp.Path(), c.src)
+	if err == nil && hot {
+		err = errHot
+	}
+	return err
+}
+
+// quiet fails if somebody is writing (errBusy), or wrote without a recorder (errAgain). The
+// answer counts if nothing is published, and writing stays 0, until after it.
+func (c *copying) quiet() error {
+	now, err := spool.StampOf(c.sp.Path())
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	if err := c.unchanged(now); err != nil {
+		return err
+	}
+	if now.Sum() != c.st.DBStamp.Load() {
+		return fmt.Errorf("%w: by another program", errAgain)
+	}
+	c.settled(now)
+	return nil
+}
+
+// unchanged is still at a moment after which the file is what it was before it.
+func (c *copying) unchanged(before spool.Stamp) error {
+	if err := c.still(); err != nil {
+		return err
+	}
+	after, err := spool.StampOf(c.sp.Path())
 	switch {
 	case err != nil:
-		return err
-	case hot:
-		return errHot
-	case !free && !patient:
+		return fmt.Errorf("look at database: %w", err)
+	case after != before:
 		return errBusy
 	}
-	if !free {
-		if j, err := readJournal(c.sp.Path()); err != nil || j != nil {
-			return cmp.Or(err, errBusy)
-		}
+	return nil
+}
+
+// settled notes that the file was compared when it had these times, and after the last moment at which
+// it could be changed without others.
+func (c *copying) settled(now spool.Stamp) {
+	if c.aged && now == c.before {
+		c.st.StampSettled.Store(now.Sum())
 	}
-	if free && head == c.head {
-		after, err := timesOf(c.sp.Path())
-		if err != nil {
-			return fmt.Errorf("look at database: %w", err)
-		}
-		if !c.clean || after != c.before {
-			return fmt.Errorf("%w: by another program, or by one in the middle of a transaction", errAgain)
-		}
-		return nil
-	}
-	h := headerOf(c.src)
-	switch {
-	case c.known && h.version() == c.st.DBVersion.Load():
-		return nil
-	case !free:
-		return errBusy
-	}
-	return fmt.Errorf("%w: by another program", errAgain)
 }
 
 // accept makes the mirror as long as the database; everything up to head is in it.

@@ -138,6 +138,10 @@ func (s *session) suspect() error {
 	if s.st.Writing.Load() != 0 {
 		return nil // whoever writes has looked, and then set the mark; before that, nobody else may have written since
 	}
+	same, sure, err := s.asLeft()
+	if err != nil {
+		return err
+	}
 	ours, theirs := headerOf(s.mirror), headerOf(src)
 	size, err := src.Size()
 	if err != nil {
@@ -148,10 +152,35 @@ func (s *session) suspect() error {
 	if s.st.Writing.Load() != 0 || s.st.Head() != head {
 		return errMoving
 	}
-	if ours != theirs || size != s.mirror.Size() {
-		s.st.Raise(spool.CauseForeign)
-	}
+	s.believe(same && ours == theirs && size == s.mirror.Size(), sure)
 	return nil
+}
+
+// believe raises the generation unless the database's file is what we take it for.
+func (s *session) believe(same, sure bool) {
+	switch {
+	case !same:
+		s.st.Raise(spool.CauseForeign)
+	case !sure:
+		s.st.Raise(spool.CauseTimes)
+	}
+}
+
+// asLeft is [spool.State.AsLeft] of the database as it is now. It fails with errMoving if a
+// recorder has changed the file, or does so in a checkpoint, and has not said yet how it leaves it.
+func (s *session) asLeft() (same, sure bool, err error) {
+	left := s.st.DBStamp.Load()
+	checkpointing := func() bool { return spool.Token(s.st.Checkpointing.Load()).Alive() }
+	busy := checkpointing()
+	now, err := spool.StampOf(s.sp.Path())
+	if err != nil {
+		return false, false, fmt.Errorf("look at database: %w", err)
+	}
+	same, sure = s.st.AsLeft(now)
+	if !same && (busy || checkpointing() || s.st.DBStamp.Load() != left) {
+		return false, false, errMoving
+	}
+	return same, sure, nil
 }
 
 // askPause is how long a recorder that was in suspect's way has to end its transaction.

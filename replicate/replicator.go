@@ -91,6 +91,7 @@ var (
 	errLost   = errors.New("the spool, or the database, was deleted or replaced")
 	errAgain  = errors.New("the database changed during the copy")
 	errBusy   = errors.New("a transaction is in progress")
+	errHeld   = errors.New("a program without the extension has the database locked (EXCLUSIVE): what it has written may not be committed")
 	errYield  = errors.New("interrupted for a check")
 	errMoving = errors.New("a recorder is at work")
 	errDied   = errors.New("died at a named point") // tests only

@@ -527,11 +527,11 @@ func TestLeave(t *testing.T) {
 			if c.spill {
 				w.begin()
 			} else {
-				w.setReserved(true)
+				w.setExclusive()
 			}
 			if c.own {
 				w.mu.Lock()
-				w.reserved = os.Getpid()
+				w.reserved, w.exclusive = os.Getpid(), os.Getpid()
 				w.mu.Unlock()
 			}
 			r := w.replicator()

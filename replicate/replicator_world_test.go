@@ -147,7 +147,7 @@ func (b *memoryBucket) setFault(f func(op, key string) error) {
 // fileSource is a Source of a plain file.
 type fileSource struct {
 	*os.File
-	reserved func() (pid int)
+	reserved, exclusive func() (pid int)
 }
 
 func (f fileSource) Size() (int64, error) {
@@ -159,7 +159,8 @@ func (f fileSource) Size() (int64, error) {
 }
 func (f fileSource) NextData(off int64) (int64, error) { return spool.NextData(f.File, off) }
 
-func (f fileSource) Reserved() (pid int, err error) { return f.reserved(), nil }
+func (f fileSource) Reserved() (pid int, err error)  { return f.reserved(), nil }
+func (f fileSource) Exclusive() (pid int, err error) { return f.exclusive(), nil }
 
 // world is a database with its recorder, its replicators and its targets.
 type world struct {
@@ -174,6 +175,7 @@ type world struct {
 	manifests []*memoryBucket
 	lock      sync.Mutex // SQLite's write lock
 	reserved  int        // by which process; guarded by mu
+	exclusive int        // likewise
 	mu        sync.Mutex
 	options   func(*Options)
 	log       *bytes.Buffer
@@ -227,21 +229,32 @@ func (w *world) source() (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fileSource{f, func() int {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.reserved
-	}}, nil
+	held := func(by *int) func() int {
+		return func() int {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return *by
+		}
+	}
+	return fileSource{f, held(&w.reserved), held(&w.exclusive)}, nil
 }
 
-// setReserved has another process hold RESERVED, or none.
+// setReserved has another process hold RESERVED, or none any lock.
 func (w *world) setReserved(b bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.reserved = 0
+	w.reserved, w.exclusive = 0, 0
 	if b {
 		w.reserved = os.Getpid() + 1
 	}
+}
+
+// setExclusive has another process hold EXCLUSIVE.
+func (w *world) setExclusive() {
+	w.setReserved(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.exclusive = w.reserved
 }
 
 func (w *world) replicator() *Replicator {
@@ -329,7 +342,7 @@ func (w *world) counter() uint32 {
 // begin takes the write lock and begins a transaction.
 func (w *world) begin() {
 	w.lock.Lock()
-	w.setReserved(true)
+	w.setExclusive()
 	w.w.Begin()
 	w.write(0, w.pageOf(0, w.counter()+1, byte(w.rand.IntN(3))))
 }
@@ -365,7 +378,7 @@ func (w *world) transact(pages int) {
 // foreign writes without a recorder.
 func (w *world) foreign(pages int) {
 	w.lock.Lock()
-	w.setReserved(true)
+	w.setExclusive()
 	f, err := os.OpenFile(w.db, os.O_RDWR, 0)
 	if err != nil {
 		w.Fatal(err)

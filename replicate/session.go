@@ -80,7 +80,6 @@ type session struct {
 	walMisses   int           // looks in a row that did not find what is published
 	walHigh     int64         // how long the file may be, or have been since it was copied
 	keepTail    bool          // a base copy: frames are on top of what the file holds, cut once at the end
-	walTime     int64         // modification time of the database when it was copied in WAL mode
 
 	events chan func()
 	kick   chan struct{} // the FIFO was read
@@ -135,8 +134,8 @@ func (s *session) open() (err error) {
 	if err := spool.Trim(s.sp.Dir(), s.st.Tail(), s.st.Tail()); err != nil {
 		return err // what an older state has left
 	}
-	if times, err := timesOf(s.sp.Path()); err == nil {
-		s.walHigh = times.Bytes
+	if now, err := spool.StampOf(s.sp.Path()); err == nil {
+		s.walHigh = now.Bytes
 	}
 	return s.loadCut()
 }

@@ -20,6 +20,8 @@ type Source interface {
 	// Reserved returns the ID of a process, one of whose connections holds SQLite's RESERVED
 	// lock or more; 0 if there is none, -1 if it cannot be told which.
 	Reserved() (pid int, err error)
+	// Exclusive is Reserved for EXCLUSIVE, without which nobody writes to the file.
+	Exclusive() (pid int, err error)
 	Close() error
 }
 
@@ -87,6 +89,11 @@ func (s *SourceFile) Size() (int64, error) {
 // holds EXCLUSIVE alone to roll back a hot journal.
 func (s *SourceFile) Reserved() (pid int, err error) {
 	return s.conflict(unix.F_RDLCK, reservedByte, 1+sharedBytes)
+}
+
+// Exclusive asks whether a lock could be had as readers have it.
+func (s *SourceFile) Exclusive() (pid int, err error) {
+	return s.conflict(unix.F_RDLCK, reservedByte+1, sharedBytes)
 }
 
 // Locked reports whether some connection, of whatever process, holds any lock.

@@ -146,12 +146,12 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 		return fmt.Errorf("open database: %w", err)
 	}
 	h, st := headerOf(src), sp.State()
-	size, err := src.Size()
 	src.Close()
+	now, err := spool.StampOf(sp.Path())
 	if err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	if !h.wal() && (st.DBVersion.Load() != h.version() || st.DBSize.Load() != size) {
+	if same, _ := st.AsLeft(now); !h.wal() && (!same || st.DBVersion.Load() != h.version()) {
 		st.Raise(spool.CauseForeign)
 	}
 	// The lock is tried now and then: its holder may have died.
@@ -193,24 +193,20 @@ func See(path string) (Seen, error) {
 // copied is what copied.json keeps: which files the mirror was equal to, and when
 // that was seen.
 type copied struct {
-	DB  fileTimes  `json:"db"`
-	WAL *fileTimes `json:"wal,omitempty"`
-	At  int64      `json:"at"` // Unix ns
+	DB  spool.Stamp  `json:"db"`
+	WAL *spool.Stamp `json:"wal,omitempty"`
+	At  int64        `json:"at"` // Unix ns
 }
 
 const copiedName = "copied.json"
 
-// racyWithin: a file whose times are so close to the moment at which they were
-// read may have changed after it without a new time.
-const racyWithin = int64(time.Second)
-
 func copiedOf(path string, now time.Time) (copied, error) {
 	c := copied{At: now.UnixNano()}
 	var err error
-	if c.DB, err = timesOf(path); err != nil {
+	if c.DB, err = spool.StampOf(path); err != nil {
 		return c, err
 	}
-	wal, err := timesOf(path + "-wal")
+	wal, err := spool.StampOf(path + "-wal")
 	switch {
 	case err == nil && wal.Bytes > 0:
 		c.WAL = &wal
@@ -225,16 +221,12 @@ func (c copied) same(now copied) bool {
 	return c.DB == now.DB && (c.WAL == nil) == (now.WAL == nil) && (c.WAL == nil || *c.WAL == *now.WAL)
 }
 
-// covers reports whether the files are surely still what they were.
+// covers reports whether the files are surely still what they were: one whose times are close to the
+// moment at which they were read may have changed after it without new ones.
 func (c copied) covers(now copied) bool {
-	if !c.same(now) {
-		return false
-	}
-	newest := max(c.DB.Mtime, c.DB.Ctime)
-	if c.WAL != nil {
-		newest = max(newest, c.WAL.Mtime, c.WAL.Ctime)
-	}
-	return c.At-newest > racyWithin
+	at := time.Unix(0, c.At)
+	old := func(s spool.Stamp) bool { return s.Age(at) > s.Grain() }
+	return c.same(now) && old(c.DB) && (c.WAL == nil || old(*c.WAL))
 }
 
 // trust decides, for Sync, whether the mirror is the database as it is. What any
@@ -258,7 +250,7 @@ func (s *session) trust() error {
 		s.st.MirrorGeneration.Store(s.st.Generation.Load())
 		s.st.MirrorSequence.Store(s.st.Sequence.Load())
 		s.freeLog(s.st.Head())
-		return nil
+		return s.note()
 	}
 	s.st.MirrorGeneration.Store(spool.NoMirror)
 	return nil

@@ -107,7 +107,7 @@ func TestSync(t *testing.T) {
 // enough. ctime cannot be set, so the clock is moved on instead.
 func TestSyncDoesNotRead(t *testing.T) {
 	now := time.Now()
-	was := copied{DB: fileTimes{Ino: 1, Mtime: now.UnixNano(), Ctime: now.UnixNano()}, At: now.Add(2 * time.Second).UnixNano()}
+	was := copied{DB: spool.Stamp{Ino: 1, Mtime: now.UnixNano(), Ctime: now.UnixNano()}, At: now.Add(2 * time.Second).UnixNano()}
 	if !was.covers(copied{DB: was.DB, At: now.Add(time.Hour).UnixNano()}) {
 		t.Error("an old file that has not changed is not trusted")
 	}
@@ -116,7 +116,7 @@ func TestSyncDoesNotRead(t *testing.T) {
 	other := was
 	other.DB.Ctime++
 	wal := was
-	wal.WAL = &fileTimes{Ino: 2}
+	wal.WAL = &spool.Stamp{Ino: 2}
 	for name, pair := range map[string][2]copied{"racy": {racy, was}, "other": {was, other}, "WAL": {was, wal}} {
 		if pair[0].covers(pair[1]) {
 			t.Errorf("%s: trusted", name)
@@ -252,9 +252,10 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 // bytesSource is a Source that does not change.
 type bytesSource struct{ *bytes.Reader }
 
-func (s bytesSource) Size() (int64, error)           { return s.Reader.Size(), nil }
-func (s bytesSource) Reserved() (pid int, err error) { return 0, nil }
-func (s bytesSource) Close() error                   { return nil }
+func (s bytesSource) Size() (int64, error)            { return s.Reader.Size(), nil }
+func (s bytesSource) Reserved() (pid int, err error)  { return 0, nil }
+func (s bytesSource) Exclusive() (pid int, err error) { return 0, nil }
+func (s bytesSource) Close() error                    { return nil }
 
 // haltedSource is a Source whose first read says that it is one, and then waits.
 type haltedSource struct {

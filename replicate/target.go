@@ -121,8 +121,8 @@ func (s *session) contact(t *target, f *feed) {
 		t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object,
 		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
 	}
-	if times, err := timesOf(s.sp.Path()); err == nil {
-		c.chunksMax = int(times.Bytes / chunkstore.ChunkBytes)
+	if now, err := spool.StampOf(s.sp.Path()); err == nil {
+		c.chunksMax = int(now.Bytes / chunkstore.ChunkBytes)
 	}
 	c.chunksMax = 4*max(c.chunksMax, s.mirror.Chunks()) + strangeChunks
 	if s.last != nil {

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,10 @@ import (
 // (wal.c, walRewriteChecksums), and then only an fsync that fails can undo it: of that
 // the recorder tells (spool.FlagUndone).
 
-var errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
+var (
+	errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
+	errWALBack = fmt.Errorf("%w: its WAL is not what it was: an older one was put back, say", errAgain)
+)
 
 var errImpossibleWAL = errors.New("the WAL is damaged")
 
@@ -54,6 +58,8 @@ type following struct {
 	reader  *spool.WALReader
 	salts   uint64 // of the frames that were read; 0: none
 	applied int    // frames up to the last commit that is in the mirror
+	sum     uint64 // the running checksum in the last of them; 0 unknown
+	ours    bool   // a recorder has published these salts: it will tell of the end of this WAL
 	size    int64  // of the database at that commit; 0 unknown
 	base    int64  // how long the database was, at most, when the file was opened
 }
@@ -63,6 +69,11 @@ type following struct {
 func (w *following) stands() bool {
 	now, err := spool.NewWALReader(w.file)
 	return err == nil && now.Salts == w.salts
+}
+
+// goOn takes over what is known of the WAL from before it was opened anew.
+func (w *following) goOn(was following) {
+	w.applied, w.sum, w.size, w.ours, w.base = was.applied, was.sum, was.size, was.ours, was.base
 }
 
 func (w *following) reset() {
@@ -88,7 +99,8 @@ func (s *session) resumeWAL() error {
 		return nil
 	}
 	s.wal.reset()
-	s.wal.salts, s.wal.applied, s.wal.size = was.salts, was.applied, was.size
+	s.wal.salts = was.salts
+	s.wal.goOn(was)
 	return nil
 }
 
@@ -104,6 +116,12 @@ func (s *session) walConsumed(salts uint64) int {
 		return int(uint32(c))
 	}
 	return 0
+}
+
+// setConsumed notes that so many frames, the last with that checksum, are in the mirror.
+func (s *session) setConsumed(position, sum uint64) {
+	s.st.WALConsumedSum.Store(sum)
+	s.st.WALConsumed.Store(position)
 }
 
 // walBehind reports whether frames are published that are not in the mirror.
@@ -165,6 +183,9 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 		}
 	}
 	frames, err := s.readFrames(n)
+	if errors.Is(err, errWALBack) {
+		s.st.Raise(spool.CauseForeign)
+	}
 	if err != nil {
 		return err
 	}
@@ -175,7 +196,7 @@ func (s *session) applyWAL(sequence, salts uint64) error {
 	if frames > 0 { // a flush may have taken them already
 		s.paceWAL(frames)
 	}
-	s.st.WALConsumed.Store(walPosition(salts, s.wal.applied))
+	s.setConsumed(walPosition(salts, s.wal.applied), s.wal.sum)
 	s.st.MirrorSequence.Store(max(sequence, s.st.MirrorSequence.Load()))
 	return nil
 }
@@ -189,7 +210,7 @@ func (s *session) applyCopied(f spool.Frame, before int64) {
 		s.st.Raise(spool.CauseWAL) // see applyFrames
 	}
 	if s.st.MirrorGeneration.Load() != spool.NoMirror {
-		s.st.WALConsumed.Store(f.Before)
+		s.setConsumed(f.Before, 0)
 	}
 }
 
@@ -270,7 +291,8 @@ func (t *walTransaction) each(r *spool.WALReader, f func(pgno uint32, b []byte) 
 // readFrames applies the frames up to the last commit, at most framesMax of the WAL, and
 // returns how many: not those that are in the mirror already, by themselves or by their
 // copy (see applyCopied). That framesMax frames are committed the caller knows, unless it is
-// allFrames. A chain that breaks is no error: s.wal.applied says how far it went. After an
+// allFrames. A chain that breaks is no error: s.wal.applied says how far it went. It fails with
+// errWALBack if what is in the mirror does not stand in the WAL any more. After an
 // error the next call reads again what was read and is not in the mirror.
 func (s *session) readFrames(framesMax int) (frames int, err error) {
 	t := walTransaction{keep: s.r.o.keptBytes}
@@ -280,8 +302,16 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 		}
 	}()
 	w := &s.wal
-	w.applied = max(w.applied, s.walConsumed(w.salts))
+	if n := s.walConsumed(w.salts); n > w.applied {
+		w.applied, w.sum = n, s.st.WALConsumedSum.Load()
+	}
+	w.ours = s.st.WALSalts.Load() == w.salts
 	before := w.applied
+	if w.reader != nil {
+		if stands, err := w.reader.Stands(); err != nil || !stands {
+			return 0, cmp.Or(wrap(err, "read WAL"), w.back())
+		}
+	}
 	switch {
 	case w.reader == nil:
 	case framesMax == allFrames: // a wal-index on the heap counts what its owner has published
@@ -299,6 +329,9 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 		if s.died("frame") {
 			return w.applied - before, errDied
 		}
+		if w.reader.Frames() == w.applied && w.sum != 0 && w.sum != w.reader.Sum() {
+			return 0, w.back()
+		}
 		if w.reader.Frames() <= w.applied {
 			t = walTransaction{keep: t.keep} // only for the checksum
 			continue
@@ -314,9 +347,21 @@ func (s *session) readFrames(framesMax int) (frames int, err error) {
 			return w.applied - before, fmt.Errorf("apply WAL: %w", err)
 		}
 		t = walTransaction{keep: t.keep}
-		w.applied, w.size = w.reader.Frames(), size
+		w.applied, w.sum, w.size = w.reader.Frames(), w.reader.Sum(), size
+	}
+	if w.reader != nil && w.reader.Frames() < w.applied {
+		return 0, w.back()
 	}
 	return w.applied - before, nil
+}
+
+// back is the error where frames that are in the mirror are not in the WAL: errWALBack, unless it is
+// being reset.
+func (w *following) back() error {
+	if w.stands() {
+		return errWALBack
+	}
+	return errWALGone
 }
 
 // applyFrames applies a transaction after which the database has size bytes. If it fails after
@@ -382,21 +427,21 @@ func (s *session) walFits(end int64, frames int) bool {
 	if end <= spool.WALSizeMax(s.wal.base, frames, pageBytes) {
 		return true
 	}
-	times, err := timesOf(s.sp.Path())
-	return err == nil && end <= spool.WALSizeMax(times.Bytes, frames, pageBytes)
+	now, err := spool.StampOf(s.sp.Path())
+	return err == nil && end <= spool.WALSizeMax(now.Bytes, frames, pageBytes)
 }
 
 // rereadFrames goes back to the frame after the last commit: the transaction that
 // follows may be rolled back, and other frames stand there then.
 func (s *session) rereadFrames() error {
-	applied, salts, size, base := s.wal.applied, s.wal.salts, s.wal.size, s.wal.base
+	was := s.wal
 	if err := s.openWAL(); err != nil {
 		return err
 	}
-	if s.wal.salts != salts {
+	if s.wal.salts != was.salts {
 		return nil // the next look sees it
 	}
-	s.wal.applied, s.wal.size, s.wal.base = applied, size, base
+	s.wal.goOn(was)
 	return nil
 }
 
@@ -406,7 +451,7 @@ type walStamp struct {
 	salts  uint64 // in the file; 0: no WAL
 	frames int    // that are committed, or allFrames
 	known  uint64 // salts in the state
-	mtime  int64  // of the database
+	db     spool.Stamp
 }
 
 func (s *session) stampWAL() (st walStamp, err error) {
@@ -415,20 +460,33 @@ func (s *session) stampWAL() (st walStamp, err error) {
 		return st, err
 	}
 	st.salts = s.wal.salts
-	times, err := timesOf(s.sp.Path())
-	if err != nil {
-		return st, fmt.Errorf("look at database: %w", err)
-	}
-	st.mtime = times.Mtime
-	return st, nil
+	st.db, err = spool.StampOf(s.sp.Path())
+	return st, wrap(err, "look at database")
 }
 
 // beginWAL begins a base copy of a database in WAL mode: from now on, every frame
 // is copied into the log before it is lost.
-func (c *copying) beginWAL() (err error) {
-	c.st.WALConsumed.Store(walPosition(c.st.WALSalts.Load(), 0))
-	c.stamp, err = c.stampWAL()
-	return err
+func (c *copying) beginWAL(ctx context.Context) (err error) {
+	start, wait := c.now(), settleFirst
+	for {
+		c.setConsumed(walPosition(c.st.WALSalts.Load(), 0), 0)
+		old, sequence := c.st.DBStamp.Load(), c.st.Sequence.Load()
+		if c.stamp, err = c.stampWAL(); err != nil {
+			return err
+		}
+		c.before = c.stamp.db
+		c.aged = c.before.Age(c.now()) > c.before.Grain()
+		busy := c.st.Sequence.Load() != sequence || c.now().Sub(start) > 2*c.before.Grain() || c.r.verifying.Load() > 0
+		if c.aged || busy {
+			if c.st.Checkpointing.Load() == 0 { // else who does it will leave another
+				c.st.DBStamp.CompareAndSwap(old, c.before.Sum())
+			}
+			return nil
+		}
+		if err := c.pause(ctx, start, &wait, waitTimes); err != nil {
+			return err
+		}
+	}
 }
 
 // settleWAL ends a base copy of a database in WAL mode: what was published
@@ -445,7 +503,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		return err
 	}
 	// Frames come and go with our knowledge, or not at all.
-	same := now.salts == c.stamp.salts && (now.salts != 0 || now.mtime == c.stamp.mtime)
+	same := now.salts == c.stamp.salts && (now.salts != 0 || now.db == c.stamp.db)
 	if salts != now.known || !(salts != 0 && now.salts == salts) && !same {
 		return fmt.Errorf("%w: its WAL was reset", errAgain)
 	}
@@ -455,6 +513,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.wentBack(c.wal.applied)
 	if now.frames != allFrames && c.wal.applied < now.frames || c.wal.applied < c.walPublished(c.wal.salts) {
 		return errWALGone
 	}
@@ -462,19 +521,21 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	switch {
-	case c.wal.applied > 0:
-		if !c.walFits(c.wal.size, c.wal.applied) {
-			return fmt.Errorf("%w: its last commit says that the database has %d bytes: more than there are in it and the file; "+
-				"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", errImpossibleWAL, c.wal.size)
-		}
-		if err := c.mirror.Truncate(c.wal.size); err != nil {
-			return err
-		}
-	case head == c.head:
+	if c.wal.applied > 0 && !c.walFits(c.wal.size, c.wal.applied) {
+		return fmt.Errorf("%w: its last commit says that the database has %d bytes: more than there are in it and the file; "+
+			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", errImpossibleWAL, c.wal.size)
+	}
+	fileBytes := size
+	if c.wal.applied > 0 {
+		size = c.wal.size
+	}
+	if c.wal.applied > 0 || head == c.head {
 		if err := c.mirror.Truncate(size); err != nil {
 			return err
 		}
+	}
+	if err := c.mustBeOurs(size); err != nil {
+		return err
 	}
 	// A WAL whose salts a recorder has published is in use, whatever the header says:
 	// SQLite opens the one that it finds (pager.c, pagerOpenWalIfPresent).
@@ -484,25 +545,56 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	}
 	switch {
 	case used:
-		c.st.WALConsumed.Store(walPosition(salts, c.wal.applied))
+		c.setConsumed(walPosition(salts, c.wal.applied), c.wal.sum)
 	case salts != 0 && published>>32 == walSalt(salts):
-		c.st.WALConsumed.Store(published) // somebody else has reset it: the file has them
+		c.setConsumed(published, 0) // somebody else has reset it: the file has them
 	}
-	if salts == 0 && now.salts == 0 {
-		c.st.WALEndedAt.CompareAndSwap(0, now.mtime) // what the next WAL begins with is in the mirror
-	}
-	c.walTime, c.walHigh = now.mtime, max(size, c.mirror.Size())
+	c.walHigh = max(fileBytes, c.mirror.Size())
+	c.settled(now.db)
 	c.st.MirrorSequence.Store(max(sequence, c.st.MirrorSequence.Load()))
 	return nil
 }
 
+// mustBeOurs fails with errAgain unless only checkpoints have written to the file during the copy: those of
+// recorders, who have left its stamp in the state page, or write now; or somebody else's, if all that is in the
+// mirror stands in the file, or in the WAL over it, at a second look.
+func (c *copying) mustBeOurs(size int64) error {
+	same, _, err := c.asLeft()
+	if err == nil && same || errors.Is(err, errMoving) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	old := c.st.DBStamp.Load()
+	look, err := spool.StampOf(c.sp.Path())
+	if err != nil {
+		return fmt.Errorf("look at database: %w", err)
+	}
+	var db io.ReaderAt = c.src
+	if c.wal.applied > 0 {
+		view, err := spool.NewWALView(c.wal.file, c.wal.applied)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errWALGone, err)
+		}
+		db = underWAL{c.src, c.wal.file, view}
+	}
+	if err := c.mustEqual(db, size); err != nil {
+		return fmt.Errorf("%w: by another program: %w", errAgain, err)
+	}
+	if c.wal.applied > 0 && !c.wal.stands() {
+		return errWALGone
+	}
+	c.st.DBStamp.CompareAndSwap(old, look.Sum())
+	return nil
+}
+
 // suspectWAL is suspect for a database in WAL mode: it takes commits that nobody
-// published, and raises the generation if the WAL is not the one that we follow.
+// published, and raises the generation if the WAL, or the file under it, is not the one that we follow.
 //
 // Frames may be read only when the log is applied up to a head that was read after
 // their salts: it may have frames of the WAL before, which must not come later.
 func (s *session) suspectWAL() error {
-	known, followed, applied := s.st.WALSalts.Load(), s.wal.salts, s.wal.applied
+	known, was := s.st.WALSalts.Load(), s.wal
 	now, err := s.stampWAL()
 	if err != nil {
 		return err
@@ -510,26 +602,30 @@ func (s *session) suspectWAL() error {
 	if s.st.Head() != s.st.Tail() || s.st.WALSalts.Load() != known {
 		return errMoving
 	}
-	ended, ok := s.st.WALEndedAt.Load(), false
+	ok, sure, err := s.asLeft()
+	if err != nil {
+		return err
+	}
 	switch {
-	case now.salts != 0 && now.salts == followed:
-		s.wal.applied, ok = applied, true
-	case known != 0 && uint32(s.st.WALPublished.Load()) > 0:
-		ok = now.salts == known
-	case ended != 0: // no frame of ours is in it
-		ok = (now.salts == 0 || now.salts == known) && ended == now.mtime
-	default:
-		ok = now.salts == 0 && followed == 0 && now.mtime == s.walTime
+	case now.salts != 0 && now.salts == was.salts:
+		s.wal.goOn(was)
+	case now.salts != 0 || known != 0 && uint32(s.st.WALPublished.Load()) > 0:
+		ok = ok && now.salts == known
+	default: // a recorder has told us of the end of the one that we followed, or we followed none
+		ok = ok && (was.salts == 0 || was.ours)
 	}
 	if s.st.WALSalts.Load() != known {
 		return errMoving
 	}
-	if !ok {
-		s.st.Raise(spool.CauseForeign)
+	if !ok || !sure {
+		s.believe(ok, sure)
 		return nil
 	}
 	frames, err := s.readFrames(now.frames)
-	if err != nil {
+	if errors.Is(err, errWALBack) {
+		s.st.Raise(spool.CauseForeign)
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if now.frames != allFrames && s.wal.applied < now.frames && s.st.WALSalts.Load() == known {

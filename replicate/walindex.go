@@ -117,6 +117,12 @@ func (s *session) openCommitted() (frames int, err error) {
 		case errors.Is(err, fs.ErrNotExist):
 			return s.validFrames(), nil
 		case err == nil && index.Salts == s.wal.salts:
+			if stale, err := s.indexIsStale(f, index); err != nil {
+				return 0, err
+			} else if stale {
+				return s.validFrames(), nil
+			}
+			s.wentBack(index.Frames)
 			return max(index.Frames, s.walPublished(s.wal.salts)), nil
 		case try < walTries:
 		case err == nil:
@@ -139,6 +145,36 @@ func (s *session) openCommitted() (frames int, err error) {
 		case <-s.r.o.clock.after(walIndexInterval):
 		}
 	}
+}
+
+// indexIsStale reports whether what a wal-index counts does not stand in the WAL, and no connection uses
+// it: then the WAL is an older one that was put back, and the next one will recover the index.
+func (s *session) indexIsStale(f *os.File, index spool.WALIndex) (bool, error) {
+	if index.Frames == 0 {
+		return false, nil
+	}
+	sum, err := s.wal.reader.SumAt(index.Frames)
+	if err != nil || sum == index.Sum {
+		return false, wrap(err, "read WAL")
+	}
+	locked, err := indexLocked(f)
+	return !locked, wrap(err, "look at wal-index")
+}
+
+// wentBack is told how many frames of the WAL are committed, or valid. If those are less than are published,
+// and the last published one does not stand there, an older WAL of the same salts was put in its place: then
+// no more are published than there are. (Else they are counted by a wal-index on the heap.)
+func (s *session) wentBack(frames int) {
+	published, sum := s.st.WALPublished.Load(), s.st.WALSum.Load()
+	n := s.walPublished(s.wal.salts)
+	if frames >= n || sum == 0 || s.wal.reader == nil {
+		return
+	}
+	if there, err := s.wal.reader.SumAt(n); err != nil || there == sum {
+		return
+	}
+	s.st.Raise(spool.CauseForeign)
+	s.st.WALPublished.CompareAndSwap(published, walPosition(s.wal.salts, frames))
 }
 
 // validFrames is how many frames of a WAL without a wal-index are committed: what is

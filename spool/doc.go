@@ -79,9 +79,15 @@
 //	216    8   WAL salts that the next two fields speak of, salt-1<<32 | salt-2; 0: no WAL
 //	224    8   published WAL position: salt-1<<32 | frames up to the last commit
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
-//	240    8   modification time of the database, Unix ns, when its last WAL ended, it entered WAL mode, or (the replicator, from 0 only) was copied in it; 0 unknown
+//	240    8   reserved, zero
 //	248    8   what the mirror's files are like, or since when they are being changed: see guard.go; 0 unknown (the replicator's)
-//	256    512 reserved, zero
+//	256    8   stamp of the database's file as the last recorder left it (see "Foreign writes"); 0 unknown
+//	264    8   stamped by: token of a process that has had the database open since; 0 none
+//	272    8   settled: a stamp with which the replicator has compared the file, when it was old enough; 0 none
+//	280    8   checkpointing: 0, or the token of the process that writes frames of the WAL to the database
+//	288    8   running checksum of frame 224, as it stands there; 0 unknown
+//	296    8   likewise, of frame 232 (the replicator's)
+//	304    464 reserved, zero
 //	768    8   continuity: names what the mirror was copied for, drawn at random when a base copy begins; 0: never copied (the replicator's)
 //	776    248 reserved, zero
 //	1024   …   canonical path of the database, NUL-terminated, at most 3,062 bytes
@@ -140,13 +146,14 @@
 // # Protocol
 //
 // The recorder, holding SQLite's write lock, at the first write of a transaction:
-// compare the database's version and size with the state and raise generation if
-// they differ, or if writing is set (a process died in the middle); set writing and holder.
+// compare the database's version, size and stamp with the state and raise generation if
+// they differ, or if writing is set (a process died in the middle); set writing.
 // For each write: forward it to the base VFS, then append a frame at its private
 // end of the log. At the end of the transaction: append the commit frame, store
-// version and size, then head, then sequence (release: whoever sees a sequence sees
+// stamp, version and size, then head, then sequence (release: whoever sees a sequence sees
 // what it counts), then clear writing, then wake the replicator if armed. A process that dies before head is stored leaves garbage
-// beyond head, which the next transaction overwrites. Before it gives up RESERVED: clear holder.
+// beyond head, which the next transaction overwrites. When it gets RESERVED or EXCLUSIVE: set
+// holder; before it gives RESERVED up: clear it.
 // Under locking EXCLUSIVE, which does not give it up, nothing tells
 // of the end of a rollback after a spill (no unlock, no file control, only writes to the
 // journal, which is not ours): its writes, and the mark, stay with the transaction that
@@ -157,15 +164,44 @@
 // segments below it (rename them to free.N, or delete them). If generation is still
 // what it was, the mirror is the database as of that head.
 //
-// Base copy, without any lock: (1) read generation g, then head h0, and let tail be
-// h0; (2) copy the database file into the mirror; (3) find an instant at which
-// writing is 0 and no connection but the holder holds RESERVED, and read head h1; (4) apply
+// Base copy, without any lock: (1) read generation g, then head h0, let tail be h0, and at an
+// instant like that of (3) store the file's stamp; (2) copy the database file into the mirror;
+// (3) find an instant at which writing is 0, no connection but the holder's holds EXCLUSIVE, no
+// journal is hot, and the file has the stamp that is stored, and read head h1; (4) apply
 // h0..h1; (5) if generation is still g, the mirror is the database as of h1.
 // Every write that the copy could have seen in half is in a transaction that is
 // published after h0 was read and, by (3), before h1. The log may be applied, and freed,
 // at any time during the copy. What takes the place of (3) under a busy writer and
-// under locking EXCLUSIVE, and what excludes writers without a recorder and hot
-// journals, stands at baseCopy in package replicate.
+// under locking EXCLUSIVE stands at baseCopy in package replicate.
+//
+// # Foreign writes
+//
+// Whoever writes to the database without a recorder is foreign: SQLite without the extension,
+// and whatever else may write to a file. What they wrote is in no log, so the generation must be
+// raised, and the mirror be compared with the file. There is one notion of "the file is what we
+// left": its stamp, a number made of inode, length, mtime and ctime ([Stamp]; spool_stamp.c for
+// recorders). A recorder compares the file's stamp with the one in the state page before the
+// first write of a transaction, and before the first of a checkpoint, and stores the file's at
+// the end of either, while it still has SQLite's lock. The replicator compares it before a flush
+// says yes, and at the end of a base copy. That costs a transaction two calls of fstat(2), on a
+// descriptor (O_PATH) whose closing drops no lock.
+//
+// Whatever writes to a file changes its ctime, and nobody can set that: not cp -p, rsync -a, tar
+// or touch -d, which set the mtime; nor does a truncation, a reflink or a hole leave it as it was.
+// (What writes nothing changes it, too: chmod, chown, a new link or name, setxattr. That costs a
+// base copy that finds no difference, and sends nothing.)
+//
+// Where times are of whole seconds (ext4 with inodes of 128 bytes, FAT), a write in the second of
+// our last one leaves no trace. The stamp is believed then if a process that would know has had
+// the database open since (stamped by), or if the replicator has compared all of the file with
+// the mirror when that second was past (settled). If not, a process's first handle, and a flush,
+// raise the generation ([CauseTimes]): a base copy waits until the second is past, and settles it.
+//
+// For the WAL there are its salts, which the next WAL does not have, and the running checksum of
+// the last frame that was published, or consumed: an older copy of the same WAL has the same
+// salts, and another frame there, or none. Whoever takes the WRITE lock compares what the
+// wal-index says is committed with what is published, in memory; and the replicator what it
+// reads with what it has read.
 //
 // # WAL
 //
@@ -200,26 +236,25 @@
 //
 // That nobody else used the WAL between two of ours shows in the salts: a reset adds
 // 1 to salt-1 (wal.c, walRestartHdr). Where no frame of ours is in the WAL, it shows in
-// the database's modification time, since the only writes to the file are checkpoints,
-// and those only of commits. Anything else raises generation. (Before Linux 6.13 times
-// of files go by the clock's ticks, of 1 to 10 ms. A stock process that in the very tick in
-// which the last connection of ours was closed opens the database, commits, and closes it,
-// so that it is checkpointed, is not noticed then. To keep more evidence, such as
-// page 1, would take a read of the database by that close; it was not thought worth it.)
+// the database's stamp, since the only writes to the file are checkpoints,
+// and those only of commits. Anything else raises generation, a foreign checkpoint too.
 //
 // The base copy first declares nothing consumed, so that copy on reset leaves every
 // frame in the log; after the copy it applies the log, and then all frames of the
 // WAL. What a checkpoint wrote into the file while it was copied is in those frames.
-// It needs no instant without a transaction: the file holds committed pages only.
+// It needs no instant without a transaction: the file holds committed pages only. If its stamp
+// says that somebody else wrote to it meanwhile, all of the mirror is compared with the file
+// under the WAL's frames: a checkpoint writes nothing else.
 //
 // # Invariants
 //
 //	I1  Frames before head are never changed; segments before tail's are free.
-//	I2  Only the holder of SQLite's write lock stores version, size, sequence, head,
-//	    writing and holder; any process may raise generation; only the holder of lock stores
+//	I2  Only the holder of SQLite's write lock stores version, size, stamp, sequence, head,
+//	    writing and holder, and that of the lock for checkpoints stamp and checkpointing; any process may raise generation; only the holder of lock stores
 //	    what is marked as the replicator's. Exceptions, all by compare-and-swap: a
 //	    version and a size that are unknown are noted by the replicator after a base
-//	    copy; a version that is wrong, by a reader under SHARED; and the mark of a dead
+//	    copy; a stamp, before one; a published position whose frame is gone; a version that is
+//	    wrong, by a reader under SHARED; and the mark of a dead
 //	    process in writing is cleared by the replicator, after raising generation.
 //	I3  A mirror whose generation is the state's, applied up to head while writing
 //	    is 0, equals the database, byte for byte.
@@ -244,6 +279,49 @@
 //	         and every write before it is recorded, are what the file has (below.c). A VFS defeats that which
 //	         does otherwise later, and only to a WAL's frames, where its methods do not come first: of
 //	         such, SQLite3MultipleCiphers is known by name, and is put above us. Then: I8, and it is told
+//
+// # Beliefs
+//
+// What is concluded, from which witness, what defeats the witness, and what happens then.
+//
+// Nobody has written without a recorder since the last one did. Witness: the stamp, and in a
+// rollback mode the change counter. That tells of commits; of pages that were spilled and rolled
+// back, also from a hot journal and by another process; of journal_mode MEMORY and OFF; of VACUUM
+// and .restore; of cp, rsync, tar and touch -d with whatever mtime. Defeated by:
+//
+//   - a write in the clock's tick of our last one, of 1 to 10 ms, on file systems without finer
+//     times: all before Linux 6.13, and since then all but ext4, XFS, Btrfs and tmpfs. A commit
+//     still shows in the change counter. What is written there by no SQLite, or by one that
+//     leaves the counter alone, is not noticed until the next base copy.
+//   - times of whole seconds: see "Foreign writes". Not noticed is what leaves the change counter
+//     alone in the second of a transaction of a process that keeps the database open.
+//   - a clock that is set back, and then shows the very same nanosecond, or second, again.
+//   - a store into a page that was mapped, and stored into, before our last write (mmap(2); SQLite
+//     maps for reading only): ctime changes with the first one after the page was written back.
+//   - a program that ignores SQLite's locks, and writes while a transaction or checkpoint of ours
+//     does.
+//   - who writes below the file system.
+//
+// The file is a committed state at this instant. Witness: nobody holds EXCLUSIVE (F_OFD_GETLK) but
+// a recorder that is in no transaction, and no journal is hot. SQLite has EXCLUSIVE from its
+// first write to the end of the transaction, or of a rollback. Defeated by: a VFS without these
+// locks (unix-dotfile, unix-none, nolock=1); and a process that was killed in a transaction
+// under journal_mode MEMORY or OFF, whose half is what SQLite itself takes for the database.
+// Somebody without a recorder who holds EXCLUSIVE for longer than 5 s makes base copies fail: a
+// flush fails, and says which process it is, and so does the status.
+//
+// A base copy is the database. Witness: both of the above when it begins and when it ends, and
+// each recorder's look in between. Defeated by what defeats those. If they say no, it is made
+// again, with pauses that grow to 5 s; a flush waits for that, and fails when its time is over:
+// "the database changed during the copy".
+//
+// The WAL goes on from what we know. Witness: salts, and the running checksum of the last frame
+// that was published; for the replicator, consumed. Defeated by: another frame with the same
+// checksum, of 64 bits. Under locking EXCLUSIVE the checksum may be unknown: then the salts count.
+//
+// The file at the path is the one that the state is of. Witness: device, inode and birth time.
+// Defeated by: a file system without birth times on which a new file has the old inode's number.
+// Its ctime is another one then, so that it is taken for a foreign write.
 //
 // # Lock order
 //

@@ -52,6 +52,7 @@ const (
 	CauseLogError Cause = 6
 	CauseWAL      Cause = 7
 	CauseIO       Cause = 8
+	CauseTimes    Cause = 9
 )
 
 var causes = [...]string{
@@ -63,6 +64,7 @@ var causes = [...]string{
 	CauseLogError: "the changelog could not be written",
 	CauseWAL:      "frames of the WAL were lost",
 	CauseIO:       "a write to the database failed",
+	CauseTimes:    "the times of the database's file are too coarse to tell whether somebody else wrote",
 }
 
 func (c Cause) String() string {
@@ -105,9 +107,15 @@ type State struct {
 	WALSalts         atomic.Uint64
 	WALPublished     atomic.Uint64
 	WALConsumed      atomic.Uint64
-	WALEndedAt       atomic.Int64
+	_                uint64
 	MirrorStamp      atomic.Uint64
-	_                [512]byte
+	DBStamp          atomic.Uint64 // a Stamp's Sum
+	StampedBy        atomic.Uint64 // a Token
+	StampSettled     atomic.Uint64 // a Stamp's Sum
+	Checkpointing    atomic.Uint64 // a Token
+	WALSum           atomic.Uint64
+	WALConsumedSum   atomic.Uint64
+	_                [464]byte
 	Continuity       atomic.Uint64
 	_                [pathOffset - 776]byte
 	PathField        [stateBytes - pathOffset - 8]byte

@@ -37,8 +37,8 @@ func TestStateOffsets(t *testing.T) {
 		"flush tickets answered with": unsafe.Offsetof(s.FlushDone), "flush tickets answered,": unsafe.Offsetof(s.FlushAnswered),
 		"log allowance": unsafe.Offsetof(s.LogAllowance), "WAL salts": unsafe.Offsetof(s.WALSalts),
 		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
-		"modification time of the database": unsafe.Offsetof(s.WALEndedAt),
-		"what the mirror's files are like":  unsafe.Offsetof(s.MirrorStamp), "continuity:": unsafe.Offsetof(s.Continuity),
+		"stamp of": unsafe.Offsetof(s.DBStamp), "stamped by": unsafe.Offsetof(s.StampedBy), "settled": unsafe.Offsetof(s.StampSettled), "checkpointing:": unsafe.Offsetof(s.Checkpointing), "running checksum of frame": unsafe.Offsetof(s.WALSum), "likewise, of": unsafe.Offsetof(s.WALConsumedSum),
+		"what the mirror's files are like": unsafe.Offsetof(s.MirrorStamp), "continuity:": unsafe.Offsetof(s.Continuity),
 		"canonical path": unsafe.Offsetof(s.PathField),
 		"holder:":        unsafe.Offsetof(s.Holder),
 	}

@@ -122,6 +122,32 @@ func (w *WALReader) Agrees(other *WALReader) bool {
 	return w.frames == other.frames && w.s1 == other.s1 && w.s2 == other.s2
 }
 
+// Sum is the running checksum as it stands in the last frame that was read: s1<<32 | s2.
+func (w *WALReader) Sum() uint64 { return uint64(w.s1)<<32 | uint64(w.s2) }
+
+// Stands reports whether that frame is still where it was: an older WAL that was put back in place has
+// the same salts.
+func (w *WALReader) Stands() (bool, error) {
+	if w.frames == 0 {
+		return true, nil
+	}
+	sum, err := w.SumAt(w.frames)
+	return sum == w.Sum(), err
+}
+
+// SumAt returns what [WALReader.Sum] was after frame n, counted from 1, by what stands there now; 0
+// if there is no such frame.
+func (w *WALReader) SumAt(n int) (uint64, error) {
+	var b [8]byte
+	k, err := w.r.ReadAt(b[:], walHeaderBytes+int64(n-1)*int64(len(w.buf))+16)
+	if k < len(b) && err != nil && err != io.EOF {
+		return 0, err
+	} else if k < len(b) {
+		return 0, nil
+	}
+	return binary.BigEndian.Uint64(b[:]), nil
+}
+
 // Next returns the next frame. It is io.EOF at the end of the valid frames: where
 // the file ends, where older frames begin, or where a frame is torn. A later call may
 // find that a writer has added frames. The page's bytes are [WALReader.Page].
@@ -250,6 +276,7 @@ type WALIndex struct {
 	Salts      uint64
 	Frames     int    // mxFrame: valid, committed frames
 	Pages      uint32 // size of the database at that commit
+	Sum        uint64 // running checksum of the last of them, as [WALReader.Sum]
 	Backfilled int    // nBackfill: frames that are in the database file for good
 }
 
@@ -307,6 +334,7 @@ func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
 		Salts:      binary.BigEndian.Uint64(header[32:]),
 		Frames:     int(native.Uint32(header[16:])),
 		Pages:      native.Uint32(header[20:]),
+		Sum:        uint64(native.Uint32(header[24:]))<<32 | uint64(native.Uint32(header[28:])),
 		Backfilled: int(native.Uint32(backfill[:])),
 	}, nil
 }

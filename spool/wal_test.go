@@ -174,7 +174,19 @@ func TestWALIndex(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := spool.WALIndex{PageBytes: pageBytes, Salts: view.Salts, Frames: view.Frames, Pages: view.Pages}
+		reader, err := spool.NewWALReader(bytes.NewReader(readFile(t, path+"-wal")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range view.Frames {
+			if _, err := reader.Next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if at, err := reader.SumAt(view.Frames); err != nil || at != reader.Sum() {
+			t.Errorf("frame %d has checksum %x, and was read with %x: %v", view.Frames, at, reader.Sum(), err)
+		}
+		want := spool.WALIndex{PageBytes: pageBytes, Salts: view.Salts, Frames: view.Frames, Pages: view.Pages, Sum: reader.Sum()}
 		if shm != want || shm.Frames == 0 {
 			t.Errorf("wal-index says %+v, the WAL %+v", shm, want)
 		}

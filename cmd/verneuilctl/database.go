@@ -331,7 +331,8 @@ func (p *pinned) NextData(off int64) (int64, error) {
 func (p *pinned) Size() (int64, error) { return p.size, nil }
 
 // Reserved is false: whoever prepares a transaction cannot write it while we read.
-func (p *pinned) Reserved() (pid int, err error) { return 0, nil }
+func (p *pinned) Reserved() (pid int, err error)  { return 0, nil }
+func (p *pinned) Exclusive() (pid int, err error) { return 0, nil }
 
 // Close ends the read transaction. It may be called again.
 func (p *pinned) Close() error {

@@ -68,6 +68,7 @@ func (l *WAL) Append(pages uint32, frames ...WALFrame) error {
 // Publish says that what was appended is committed (walUnlock).
 func (l *WAL) Publish() {
 	st := l.w.Spool.State()
+	st.WALSum.Store(uint64(l.s1)<<32 | uint64(l.s2))
 	st.WALPublished.Store(l.position())
 	st.Published.Add(1)
 	st.Sequence.Add(1)
@@ -76,12 +77,20 @@ func (l *WAL) Publish() {
 
 // Checkpoint writes all frames into the database.
 func (l *WAL) Checkpoint() error {
+	st := l.w.Spool.State()
+	st.Checkpointing.Store(uint64(l.w.Token))
+	l.w.look()
 	for _, f := range l.frames {
 		if _, err := l.w.File.WriteAt(f.Page, int64(f.Pgno-1)*int64(l.pageBytes)); err != nil {
 			return err
 		}
 	}
-	return l.w.File.Truncate(int64(l.pages) * int64(l.pageBytes))
+	if err := l.w.File.Truncate(int64(l.pages) * int64(l.pageBytes)); err != nil {
+		return err
+	}
+	l.w.leave()
+	st.Checkpointing.Store(0)
+	return nil
 }
 
 // Copy is copy on reset (walBeforeReset): what the replicator has not consumed
@@ -127,12 +136,7 @@ func (l *WAL) Restart() error {
 
 // Renew replaces the salts in the state (walAfterReset).
 func (l *WAL) Renew() error {
-	info, err := l.w.File.Stat()
-	if err != nil {
-		return err
-	}
 	st := l.w.Spool.State()
-	st.WALEndedAt.Store(info.ModTime().UnixNano())
 	st.WALPublished.Store(l.position())
 	st.WALSalts.Store(l.salts)
 	st.DBVersion.Store(0)
@@ -152,6 +156,8 @@ func (l *WAL) index() error {
 	native.PutUint16(h[14:], uint16(l.pageBytes|l.pageBytes>>16))
 	native.PutUint32(h[16:], uint32(len(l.frames)))
 	native.PutUint32(h[20:], l.pages)
+	native.PutUint32(h[24:], l.s1)
+	native.PutUint32(h[28:], l.s2)
 	binary.BigEndian.PutUint64(h[32:], l.salts)
 	s1, s2 := sum(0, 0, h[:40], native)
 	native.PutUint32(h[40:], s1)

@@ -64,12 +64,37 @@ func (w *Writer) Begin() {
 	known, knownSize := st.DBVersion.Load(), st.DBSize.Load()
 	if known != 0 && known != version || knownSize >= 0 && knownSize != size {
 		st.Raise(spool.CauseForeign)
+	} else {
+		w.look()
 	}
 	if st.Writing.Load() != 0 {
 		st.Raise(spool.CauseCrash)
 	}
 	st.Writing.Store(uint64(w.Token))
 	w.beginCopy(version)
+}
+
+// look is the recorder's first look (stampForeign).
+func (w *Writer) look() {
+	st := w.Spool.State()
+	stamp, err := spool.StampOf(w.Spool.Path())
+	if st.DBStamp.Load() == 0 && st.MirrorGeneration.Load() != st.Generation.Load() {
+		return
+	}
+	if same, _ := st.AsLeft(stamp); err != nil || !same {
+		st.Raise(spool.CauseForeign)
+	}
+}
+
+// leave says what the file is like now that a recorder has written (stampLeave).
+func (w *Writer) leave() {
+	st := w.Spool.State()
+	stamp, err := spool.StampOf(w.Spool.Path())
+	if err != nil {
+		st.DBStamp.Store(0)
+		return
+	}
+	st.Leave(stamp, w.Token)
 }
 
 // beginCopy begins a transaction that writes nothing to the database: its frames come from the WAL.
@@ -115,6 +140,9 @@ func (w *Writer) finish(after uint64, size int64) {
 	st := w.Spool.State()
 	now := time.Now().UnixNano()
 	w.append(spool.Frame{Kind: spool.KindCommit, Size: size, Before: w.before, After: after, TimeNS: now})
+	if after != 0 {
+		w.leave()
+	}
 	st.DBVersion.Store(after)
 	st.DBSize.Store(size)
 	st.PublishedAt.Store(now)

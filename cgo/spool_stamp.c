@@ -1,0 +1,94 @@
+/*
+** Stamps of the database's file: an fstat(2), and a number made of it. spool.Stamp in Go
+** must make the same number.
+*/
+#define _GNU_SOURCE
+#include "spool_stamp.h"
+SQLITE_EXTENSION_INIT3
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static int isFile(const struct stat *s, const FileIdentity *pId) {
+  return s->st_ino == pId->ino && ((uint64_t)major(s->st_dev) << 32 | minor(s->st_dev)) == pId->dev;
+}
+
+int stampOpen(const char *zPath, const FileIdentity *pId) {
+  struct stat s;
+  int fd = fdAboveStdio(open(zPath, O_PATH | O_CLOEXEC));
+  if (fd < 0 || (!fstat(fd, &s) && isFile(&s, pId))) return fd;
+  close(fd); /* another one stands there by now */
+  return -1;
+}
+
+/* A host may have closed what it does not know, and have a file of its own there. */
+void stampClose(int fd, const FileIdentity *pId) {
+  struct stat s;
+  int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+  if (flags >= 0 && flags & O_PATH && !fstat(fd, &s) && isFile(&s, pId)) close(fd);
+}
+
+static int look(const Spool *p, struct stat *s) {
+  if (p->lookFd >= 0 && !fstat(p->lookFd, s) && isFile(s, &p->id)) return 1;
+  return !stat(p->zPath, s) && isFile(s, &p->id);
+}
+
+static int64_t ns(struct timespec t) { return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec; }
+
+/* Never 0. */
+static uint64_t stampOf(const struct stat *s) {
+  const uint64_t a[] = {s->st_ino, (uint64_t)s->st_size, (uint64_t)ns(s->st_mtim), (uint64_t)ns(s->st_ctim)};
+  uint64_t h = 0;
+  for (int i = 0; i < 4; i++) {
+    h = (h ^ a[i]) * 0x9e3779b97f4a7c15u;
+    h ^= h >> 29;
+  }
+  return h ? h : 1;
+}
+
+int stampForeign(Spool *p, SpoolState *st) {
+  struct stat s;
+  uint64_t left = atomic_load(&st->stamp);
+  if (!left && atomic_load(&st->mirrorGeneration) != atomic_load(&st->generation)) return 0;
+  return !look(p, &s) || stampOf(&s) != left;
+}
+
+void stampLeave(Spool *p, SpoolState *st) {
+  struct stat s;
+  atomic_store_explicit(&st->stamp, look(p, &s) ? stampOf(&s) : 0, memory_order_relaxed);
+  atomic_store_explicit(&st->stampedBy, verneuilToken(), memory_order_relaxed);
+}
+
+/* As Token.Alive in spool/process.go; one that cannot be looked at does not count here. */
+static int isAlive(uint64_t token) {
+  char zName[32], a[1024];
+  unsigned long long start = 0;
+  snprintf(zName, sizeof zName, "/proc/%u/stat", (unsigned)(token >> 32));
+  int fd = fdAboveStdio(open(zName, O_RDONLY | O_CLOEXEC));
+  ssize_t n = fd >= 0 ? read(fd, a, sizeof a - 1) : -1;
+  if (fd >= 0) close(fd);
+  if (n <= 0) return 0;
+  a[n] = 0;
+  char *z = strrchr(a, ')');
+  if (!z || sscanf(z + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start) != 1)
+    return 0;
+  return (uint32_t)start == (uint32_t)token && !strchr("ZX", z[2]);
+}
+
+void stampOpened(Spool *p) {
+  struct stat s;
+  SpoolState *st = p->st;
+  uint64_t left = atomic_load(&st->stamp), by = atomic_load(&st->stampedBy);
+  if (!left || !look(p, &s) || s.st_ctim.tv_nsec || stampOf(&s) != left) return; /* the first write will say so */
+  if (atomic_load(&st->stampSettled) == left || (by && by != verneuilToken() && isAlive(by))) return;
+  spoolRaise(st, SPOOL_CAUSE_TIMES);
+  spoolWake(p);
+}
+
+void stampClosed(Spool *p) {
+  uint64_t own = verneuilToken();
+  atomic_compare_exchange_strong(&((SpoolState *)p->st)->stampedBy, &own, 0);
+}
