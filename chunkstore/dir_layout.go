@@ -45,6 +45,9 @@ func (b *dirBucket) place(key string) (string, error) {
 	if !b.chunks {
 		return filepath.Join(b.root, name), nil
 	}
+	if key == MarkerKey {
+		return filepath.Join(b.root, key), nil
+	}
 	if id, err := ParseID(key); err != nil || id.String() != key {
 		return "", fmt.Errorf("key %q of the chunk bucket is no chunk ID", key)
 	}
@@ -113,7 +116,7 @@ func walkDir(ctx context.Context, dir, head, prefix string, yield func(Object) b
 			name = strings.TrimSuffix(name, "~")
 		}
 		key := head + name
-		if e.Name()[0] == '.' || !samePath(key, prefix) {
+		if e.Name()[0] == '.' || key == MarkerKey || !samePath(key, prefix) {
 			continue
 		}
 		if e.IsDir() {

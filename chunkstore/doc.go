@@ -49,6 +49,26 @@
 // last of each hour, and after 30 days of each day, in UTC. The present version may
 // stand in it, too. It is no part of the bucket: List does not show it.
 //
+// # Identity of buckets
+//
+// Each bucket (or place in one, under a prefix) that was written to has one object besides its
+// own, under [MarkerKey]: {"verneuil_bucket":1,"id":"<UUID>"}. The first writer makes it, on the
+// condition that there is none, and reads it again: all writers get the same. List does not show
+// it. The 1 is the format of all that lies beside it; a program that knows only older
+// ones writes nothing. Readers never ask for it.
+//
+// # Beliefs
+//
+// What is concluded, from which witness, what defeats the witness, and what happens then.
+//
+// This is the bucket that it was. Witness: its [Identity]. Defeated by: a copy of the bucket that
+// has the marker, and not all objects (a sample finds that out, see package replicate); a marker that
+// was deleted alone (all is put again, which costs work, and no more).
+//
+// The bucket has an object. Witness: the answer to a Get (whose bytes are hashed), or to a Stat or
+// a List, which say nothing of the bytes or of whether they are durable. So what was
+// merely seen counts only where a manifest named it, which is put after a Sync.
+//
 // # Batches
 //
 // An fsync for each chunk would set the pace of a push to a dir target. Only what a

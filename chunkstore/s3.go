@@ -397,7 +397,7 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(Object) b
 		}
 		for _, o := range out.Contents {
 			key, ok := strings.CutPrefix(aws.ToString(o.Key), b.prefix)
-			if !ok || key == "" || strings.Contains(key, "/") {
+			if !ok || key == "" || key == MarkerKey || strings.Contains(key, "/") {
 				continue
 			}
 			if !yield(Object{Key: key, Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {

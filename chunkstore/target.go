@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // ErrMismatch: the bytes to store under an ID are not what it says.
@@ -154,6 +159,58 @@ func (t *Target) HasChunk(ctx context.Context, id ID) (bool, error) {
 	}
 	return true, nil
 }
+
+// Lacking returns which of ids the target has no object of, that is, those of which [Target.HasChunk]
+// says no. It lists the bucket, as far as that takes fewer requests than to ask for each of them.
+func (t *Target) Lacking(ctx context.Context, ids map[ID]bool, concurrency int) (map[ID]bool, error) {
+	lacking := maps.Clone(ids)
+	delete(lacking, ZeroID)
+	listed, last := 0, ""
+	err := t.Chunks.List(ctx, "", func(o Object) bool {
+		if id, err := ParseID(o.Key); err == nil {
+			delete(lacking, id)
+		}
+		listed++
+		last = o.Key
+		return listed/listPage <= len(ids)/2
+	})
+	if err == nil && listed/listPage <= len(ids)/2 {
+		return lacking, nil // the list has ended
+	} else if ctx.Err() != nil {
+		return nil, ctx.Err()
+	} else if err != nil {
+		last = "" // it may not be allowed to list
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(1, concurrency))
+	for id := range maps.Clone(lacking) {
+		if id.String() <= last {
+			continue
+		}
+		group.Go(func() (err error) {
+			defer func() {
+				if r := recover(); r != nil {
+					err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+				}
+			}()
+			has, err := t.HasChunk(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			if has {
+				delete(lacking, id)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return lacking, nil
+}
+
+// listPage is how many keys a store returns for one request of a list.
+const listPage = 1000
 
 // failures gathers what the targets of a list said.
 type failures []error

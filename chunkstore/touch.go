@@ -15,6 +15,24 @@ type Toucher interface {
 	Touch(ctx context.Context, key string) error
 }
 
+// TouchIdentity makes the marker of the chunk bucket's identity young, as TouchChunk does an object.
+func (t *Target) TouchIdentity(ctx context.Context) error {
+	err := errors.ErrUnsupported
+	if toucher, ok := t.Chunks.(Toucher); ok {
+		err = toucher.Touch(ctx, MarkerKey)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		var o Object
+		if o, err = t.Chunks.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err == nil {
+			_, err = t.Chunks.Put(ctx, MarkerKey, o.Body, Condition{IfMatch: o.ETag})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("touch the identity of %v: %w", t.Chunks, err)
+	}
+	return nil
+}
+
 // TouchChunk makes the object called id as young as if it had just been put. It fails
 // with ErrAbsent, and may fail with ErrCorrupt: the object is not verified, unless the
 // bucket is no [Toucher] and it has to be read and put again. [ZeroID] costs no I/O.

@@ -49,6 +49,10 @@
 // have written that tells nobody. Between two versions of one value, SQLite's schema cookie
 // says whether the schema is the same, as it does to SQLite; across values it says nothing.
 //
+// stores says in which chunk buckets the version's objects are, by their identities (package
+// chunkstore): a manifest whose target's chunk bucket is not among them was put for another
+// bucket, or that one was emptied since, so that nothing that it names may be relied on.
+//
 // # Invariants
 //
 //	I1  Decode accepts only what Encode can have produced: magic, version, checksum,

@@ -155,6 +155,9 @@ func (m *Manifest) message() *manifestpb.Manifest {
 	for _, id := range m.Top {
 		msg.Top = append(msg.Top, id[:]...)
 	}
+	for _, id := range m.Stores {
+		msg.Stores = append(msg.Stores, id[:])
+	}
 	for _, p := range m.Patches {
 		msg.Patches = append(msg.Patches, &manifestpb.Patch{ChunkIndex: uint64(p.Index), Id: p.ID[:]})
 	}
@@ -192,6 +195,12 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 	}
 	for top := msg.Top; len(top) > 0; top = top[idBytes:] {
 		m.Top = append(m.Top, chunkstore.ID(top[:idBytes]))
+	}
+	for _, id := range msg.Stores {
+		if len(id) != len(chunkstore.Identity{}) {
+			return nil, fmt.Errorf("store's identity of %d bytes", len(id))
+		}
+		m.Stores = append(m.Stores, chunkstore.Identity(id))
 	}
 	for _, p := range msg.Patches {
 		if len(p.Id) != idBytes || p.ChunkIndex > fileBytesMax || len(p.ProtoReflect().GetUnknown()) > 0 {

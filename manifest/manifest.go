@@ -3,6 +3,7 @@ package manifest
 //go:generate protoc --go_out=. --go_opt=paths=source_relative manifestpb/manifest.proto
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sort"
@@ -40,6 +41,10 @@ type Manifest struct {
 	// Continuity is the same in two versions of one lineage and epoch only if nothing but
 	// transactions that SQLite told the recorder of lies between them. 0: unknown.
 	Continuity uint64
+
+	// Stores are the identities of the chunk buckets that have the version's objects, or are
+	// to have them: one for each target of the writer. In order, without duplicates.
+	Stores []chunkstore.Identity
 
 	Time        time.Time // when the version was cut, by the writer's clock; zero: unknown
 	SourceCtime time.Time // st_ctim of the database; zero: unknown
@@ -116,6 +121,11 @@ func (m *Manifest) validate() error {
 	}
 	if m.Levels == 0 && len(m.Patches) > 0 {
 		return errors.New("patches without a tree")
+	}
+	for k := range m.Stores {
+		if k > 0 && bytes.Compare(m.Stores[k-1][:], m.Stores[k][:]) >= 0 {
+			return errors.New("stores out of order")
+		}
 	}
 	last := -1
 	for _, p := range m.Patches {

@@ -40,6 +40,7 @@ func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 	small.Patches, small.Inline = nil, nil
 	random := sample() // does not compress: stored raw
 	random.Continuity = 1<<63 + 5
+	random.Stores = []chunkstore.Identity{{1}, {2}}
 	random.Inline[0].Data = make([]byte, 65536-512)
 	rng := rand.NewChaCha8([32]byte{1})
 	rng.Read(random.Inline[0].Data)

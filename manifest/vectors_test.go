@@ -45,6 +45,9 @@ func describe(m *Manifest, err error) string {
 	if m.Continuity != 0 {
 		fmt.Fprintf(&b, "continuity: %d\n", m.Continuity)
 	}
+	for _, id := range m.Stores {
+		fmt.Fprintf(&b, "store: %s\n", id)
+	}
 	fmt.Fprintf(&b, "levels: %d\n", m.Levels)
 	for _, id := range m.Top {
 		fmt.Fprintf(&b, "top: %s\n", id)
@@ -82,6 +85,9 @@ func vectorObjects(t *testing.T) map[string][]byte {
 	}
 	continued := sample()
 	continued.Continuity = 1<<63 + 5
+	stores := sample()
+	stores.Stores = []chunkstore.Identity{{1, 2}, {1, 3, 15: 9}}
+	stores.Patches, stores.Inline = nil, nil
 	stored := encode(sample())
 	change := func(at int, to byte) []byte {
 		b := bytes.Clone(stored)
@@ -95,6 +101,8 @@ func vectorObjects(t *testing.T) map[string][]byte {
 		"v2-levels-1":         stored,
 		"v2-levels-2":         encode(big),
 		"v2-continuity":       encode(continued),
+		"v2-stores":           encode(stores),
+		"v2-store-of-1-byte":  seal(protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 21, protowire.BytesType), []byte{1})),
 		"v2-magic":            change(0, 'v'),
 		"v2-version-3":        change(4, 3),
 		"v2-codec-2":          change(5, 2),

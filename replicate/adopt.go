@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -54,7 +55,11 @@ func (s *session) adopt(ctx context.Context) error {
 			t.holds = s.encoded
 		}
 		s.compare(t)
+		if !slices.Contains(s.last.Stores, t.ids.Chunks) {
+			s.treeAhead = true // it does not say yet that it is for this store
+		}
 	}
+	s.saveAcks()
 	return nil
 }
 

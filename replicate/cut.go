@@ -350,6 +350,7 @@ func (s *session) encode(p *plan) (*manifest.Manifest, []byte, error) {
 		}
 		m.Inline = append(m.Inline, manifest.Page{Offset: page.off, Data: b})
 	}
+	m.Stores = s.stores()
 	m.Levels, m.Top, m.Patches = s.tree.Pack(patchesMax)
 	encoded, err := m.Encode()
 	if err != nil {

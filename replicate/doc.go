@@ -152,6 +152,23 @@
 // WAL's frames make ([spool.WALSizeMax]), which is where SQLite's checkpoint stops, too. Beyond
 // that the database is not replicated, and a flush fails and says why.
 //
+// A target has an object ("there"). Witness: the version that we find in it names the object, and
+// names the identity of the chunk bucket that stands beside it (chunkstore, "Beliefs"); or a Sync
+// of the object in a bucket of that identity, for a day (put.<…>). Defeated by: a bucket that was
+// exchanged or emptied, which has another identity, or none, so that all is put again; by
+// a rule under which objects expire, which the patrol is for, and which takes the
+// marker first where there is no patrol; by somebody who deletes some objects. So three are
+// asked for at random at a contact, at a Sync, and at a push after ten minutes without. If one is
+// gone, all are asked for, and put again where they are gone; no flush succeeds before that.
+//
+// A target has our version ("sent"). Witness: its answer to our conditional Put, or to a Get with
+// the ETag that it gave. It is believed while we push (the next Put has that ETag as its
+// condition); a flush believes it, and the chunk bucket's identity, for a second,
+// and else asks again: two requests, and three for objects if none was asked for in ten minutes.
+// At the end of a process, or of the last connection, nobody has asked: then a minute.
+// What a target has, and when that was seen, stands in targets.json for the next session. Defeated by:
+// whoever deletes or replaces things within that time. An idle database asks nothing.
+//
 // Nobody has written but recorders, says a flush. Witness: suspect's comparison of the files
 // with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or
 // its generation is an older one. Then nothing is concluded, and the flush waits until it can be.

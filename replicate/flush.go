@@ -15,7 +15,8 @@ import (
 type flush struct {
 	point  point
 	serial uint64
-	ticket uint64 // of another process; 0: our own
+	since  time.Time // what is believed of a target must not be older
+	ticket uint64    // of another process; 0: our own
 	done   chan error
 	ctx    context.Context // our own: of who waits
 	asks   int             // of suspect, that it may yet be asked
@@ -25,9 +26,17 @@ type flush struct {
 // Flush returns nil when every target holds every transaction that was published
 // before the call (I6), and an error that names the failing target otherwise. It
 // overrides the pacing, and lets every target that has failed be tried once
-// more, and a spool that could not be used. Run must be running in this process, or another process must replicate: then
+// more, and a spool that could not be used. What a target was seen to be, and to have, more than a
+// second before the call is looked at again. Run must be running in this process, or another process must replicate: then
 // it asks that one, and waits.
-func (r *Replicator) Flush(ctx context.Context) error {
+func (r *Replicator) Flush(ctx context.Context) error { return r.flush(ctx, flushTrust) }
+
+// Drain is Flush when nobody asks whether his data are safe: after the last connection to a
+// database was closed. What a target is, is believed for a minute.
+func (r *Replicator) Drain(ctx context.Context) error { return r.flush(ctx, quietTrust) }
+
+// flush is Flush that believes what was seen at most trust ago.
+func (r *Replicator) flush(ctx context.Context, trust time.Duration) error {
 	if len(r.o.Store.Targets) == 0 {
 		return fmt.Errorf("flush: %w", ErrNoTargets)
 	}
@@ -41,7 +50,7 @@ func (r *Replicator) Flush(ctx context.Context) error {
 		var err error
 		switch {
 		case s != nil:
-			err = s.flushHere(ctx)
+			err = s.flushHere(ctx, trust)
 		case stopped:
 			err = ErrStopped
 		case failures > first+1: // one of two attempts began after the call
@@ -61,11 +70,11 @@ func (r *Replicator) Flush(ctx context.Context) error {
 	}
 }
 
-// Leave is Flush by a process that ends: a base copy does not wait for a transaction of its
+// Leave is Drain by a process that ends: a base copy does not wait for a transaction of its
 // own, which ends no more.
 func (r *Replicator) Leave(ctx context.Context) error {
 	r.leaving.Store(true)
-	return r.Flush(ctx)
+	return r.Drain(ctx)
 }
 
 var errLeaving = errors.New("the process ends in the middle of a transaction")
@@ -74,9 +83,9 @@ var errLeaving = errors.New("the process ends in the middle of a transaction")
 var errMoved = errors.New("replication moved")
 
 // flushHere flushes with the session that we are.
-func (s *session) flushHere(ctx context.Context) error {
+func (s *session) flushHere(ctx context.Context, trust time.Duration) error {
 	f := &flush{done: make(chan error, 1), ctx: ctx}
-	if err := s.request(ctx, func() { s.addFlush(f) }); err != nil {
+	if err := s.request(ctx, func() { s.addFlush(f, trust) }); err != nil {
 		return err
 	}
 	select {
@@ -94,9 +103,14 @@ func (s *session) flushHere(ctx context.Context) error {
 	}
 }
 
-// addFlush notes a flush that begins now.
-func (s *session) addFlush(f *flush) {
+// addFlush notes a flush that begins now, and believes what was seen at most trust ago; of a Sync,
+// what it has seen itself.
+func (s *session) addFlush(f *flush, trust time.Duration) {
 	s.serial++
+	f.since = s.now().Add(-trust)
+	if s.r.o.stable {
+		f.since = s.began
+	}
 	f.serial, f.point, f.asks = s.serial, published(s.st), 2
 	s.flushes = append(s.flushes, f)
 }
@@ -203,7 +217,7 @@ func (s *session) takeTickets() {
 		return
 	}
 	s.tickets = drawn
-	s.addFlush(&flush{ticket: drawn})
+	s.addFlush(&flush{ticket: drawn}, flushTrust)
 }
 
 // flushWants reports whether somebody asked for a flush after serial.
@@ -283,8 +297,11 @@ func (s *session) outcome(f *flush) (done bool, err error) {
 	var failed []string
 	var first error
 	for _, t := range s.targets {
+		has := t.point.covers(f.point) && (!t.busy || t.known)
 		switch {
-		case t.point.covers(f.point) && !t.busy, t.point.covers(f.point) && t.known:
+		case has && s.believed(t, f):
+		case has && t.known && t.belief.failed > f.serial:
+			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.belief.err))
 		case t.conflict != nil:
 			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.conflict))
 		case t.failed && t.failedAt > f.serial && !t.busy:

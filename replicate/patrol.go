@@ -62,6 +62,9 @@ type patrol struct {
 	pause  backoff
 }
 
+// markerID stands for the marker of a chunk bucket's identity among the objects to be touched.
+var markerID = chunkstore.Sum([]byte(chunkstore.MarkerKey))
+
 // dueObject is an object, and when it is, or was, due.
 type dueObject struct {
 	id chunkstore.ID
@@ -297,7 +300,12 @@ func (j *slice) run(ctx context.Context) error {
 	for len(j.due) > 0 && j.calls < patrolSlice && !j.yield.Load() {
 		d := j.due[0]
 		j.calls++
-		if err := j.t.TouchChunk(ctx, d.id); isFault(err) {
+		if d.id == markerID {
+			// One that is gone is found by a look, and has all put again.
+			if err := j.t.TouchIdentity(ctx); err != nil && !isFault(err) {
+				return err
+			}
+		} else if err := j.t.TouchChunk(ctx, d.id); isFault(err) {
 			j.gone[d.id] = true
 		} else if err != nil {
 			return err
@@ -322,6 +330,7 @@ func (j *slice) find() []dueObject {
 			due = append(due, dueObject{id, at})
 		}
 	}
+	look(markerID)
 	for i := range j.tree.Len() {
 		look(j.tree.At(i))
 	}
@@ -396,7 +405,7 @@ func (s *session) lost(t *target, gone map[chunkstore.ID]bool) {
 	s.serial++
 	t.patrol.gone += len(named)
 	t.patrol.goneAt = s.serial
-	t.holds, t.point = nil, point{} // a flush waits until they are there
+	s.unsay(t) // a flush waits until they are there
 	s.log().Error("objects were gone from the target, which its newest version names; they are put again",
 		"target", t.Name, "objects", len(named))
 }
@@ -407,7 +416,7 @@ func (s *session) healed(t *target) {
 	switch {
 	case p.gone == 0:
 	case p.goneAt > t.attempt: // found while it was under way
-		t.holds, t.point = nil, point{}
+		s.unsay(t)
 	default:
 		p.healed += p.gone
 		p.gone = 0

@@ -54,6 +54,9 @@ type jobObject struct {
 func (s *session) push(t *target) {
 	s.started(t)
 	t.patrol.stepAside()
+	if since := s.now().Add(-pauseTrust); !t.belief.looking && (t.belief.store.Before(since) || t.belief.sample.Before(since)) {
+		s.look(t, true, false, true) // a pause: a bucket may have been emptied
+	}
 	j := &job{
 		t: t, key: s.r.key, encoded: s.encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
 		cond:     chunkstore.Condition{IfMatch: t.etag, IfNone: !t.exists},
@@ -228,6 +231,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 	t.failed, t.err, t.conflicts = false, nil, 0
 	s.r.o.Outages.succeeded(s.log(), s.now(), t.Target, s.r.key)
 	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()
+	t.belief.lookedAt(t.acked, false, true, false)
 	s.forgetObjects(t)
 	s.healed(t)
 	s.saveAcks()

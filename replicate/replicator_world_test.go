@@ -29,14 +29,16 @@ type memoryBucket struct {
 
 	mu      sync.Mutex
 	objects map[string][]byte
+	marker  map[string][]byte // the bucket's own object, which is none of objects
 	puts    int
 	gets    int
+	marks   int                        // calls that are about its marker, which are no puts or gets
 	touched []string                   // keys
 	fault   func(op, key string) error // nil: none
 }
 
 func newMemoryBucket(name string) *memoryBucket {
-	return &memoryBucket{name: name, objects: make(map[string][]byte)}
+	return &memoryBucket{name: name, objects: make(map[string][]byte), marker: make(map[string][]byte)}
 }
 
 func etagOf(b []byte) string {
@@ -44,8 +46,29 @@ func etagOf(b []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// of returns where an object called key lies.
+func (b *memoryBucket) of(key string) map[string][]byte {
+	if key == chunkstore.MarkerKey {
+		return b.marker
+	}
+	return b.objects
+}
+
+// empty removes all that the bucket holds, as its owner might.
+func (b *memoryBucket) empty() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.objects)
+	clear(b.marker)
+}
+
 func (b *memoryBucket) enter(op, key string) error {
+	if key == chunkstore.MarkerKey {
+		op = "mark"
+	}
 	switch op {
+	case "mark":
+		b.marks++
 	case "put":
 		b.puts++
 	case "touch":
@@ -65,7 +88,7 @@ func (b *memoryBucket) Get(_ context.Context, key string, o chunkstore.GetOption
 	if err := b.enter("get", key); err != nil {
 		return chunkstore.Object{}, err
 	}
-	body, ok := b.objects[key]
+	body, ok := b.of(key)[key]
 	if !ok {
 		return chunkstore.Object{}, chunkstore.ErrAbsent
 	}
@@ -81,11 +104,11 @@ func (b *memoryBucket) Put(_ context.Context, key string, body []byte, c chunkst
 	if err := b.enter("put", key); err != nil {
 		return "", err
 	}
-	old, ok := b.objects[key]
+	old, ok := b.of(key)[key]
 	if c.IfNone && ok || c.IfMatch != "" && (!ok || etagOf(old) != c.IfMatch) {
 		return "", chunkstore.ErrConflict
 	}
-	b.objects[key] = bytes.Clone(body)
+	b.of(key)[key] = bytes.Clone(body)
 	return etagOf(body), nil
 }
 
@@ -124,7 +147,7 @@ func (b *memoryBucket) Touch(_ context.Context, key string) error {
 	if err := b.enter("touch", key); err != nil {
 		return err
 	}
-	if b.objects[key] == nil {
+	if b.of(key)[key] == nil {
 		return chunkstore.ErrAbsent
 	}
 	return nil

@@ -57,6 +57,7 @@ type session struct {
 	carried   map[int]carriage // by chunk
 	roots     roots            // as of the last plan
 
+	began   time.Time
 	targets []*target
 	serial  uint64 // numbers requests and attempts, in their order
 	flushes []*flush
@@ -92,7 +93,7 @@ type session struct {
 
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, error) {
 	s := &session{
-		r: r, sp: sp, st: sp.State(), whole: make(map[int]bool), carried: make(map[int]carriage),
+		r: r, sp: sp, st: sp.State(), began: r.o.clock.now(), whole: make(map[int]bool), carried: make(map[int]carriage),
 		walEvery: awakeFor, copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
 		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -222,6 +223,7 @@ func (s *session) run(ctx context.Context) error {
 			}
 			s.noteApplyError(err)
 		}
+		s.lookAgain()
 		s.patrol()
 		s.publishStatus()
 		s.answer()

@@ -47,8 +47,9 @@ type SyncResult struct {
 }
 
 // Sync brings the database as it is now to every target, and returns when all
-// have it. An unchanged database is neither read nor compared, and costs one
-// request per target. If another process replicates the database, it is asked to.
+// have it. An unchanged database is neither read nor compared, and costs
+// at most five requests per target: for its manifest, the chunk bucket's identity, and three objects
+// picked at random. If another process replicates the database, it is asked to.
 func Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	result, err := doSync(ctx, o)
 	if err != nil {
@@ -119,7 +120,7 @@ func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.
 		s, changed := r.session, r.changed
 		r.mu.Unlock()
 		if s != nil {
-			err := s.flushHere(ctx)
+			err := s.flushHere(ctx, flushTrust)
 			cancel()
 			if end := <-served; errors.Is(err, errMoved) {
 				err = end

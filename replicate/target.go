@@ -31,11 +31,15 @@ type target struct {
 	missing  map[int]chunkstore.ID
 	have     map[chunkstore.ID]bool // leaves and nodes
 	put      map[chunkstore.ID]bool // objects that it has durably, although no manifest names them
-	journal  *spool.PutJournal      // of put
-	found    *manifest.Manifest     // as last read from it; nil if none
-	raw      []byte                 // found, as stored
-	tree     *manifest.Tree         // found's, until it was compared; nil if it is damaged
-	conflict error                  // stopped: another writer
+	journal  *spool.PutJournal      // of put; nil before the first contact
+	gone     map[chunkstore.ID]bool // found's, which it has not
+	ids      identities             // of its buckets, as last seen, in this session or before
+	ack      ack                    // what targets.json has of it
+	belief   belief
+	found    *manifest.Manifest // as last read from it; nil if none
+	raw      []byte             // found, as stored
+	tree     *manifest.Tree     // found's, until it was compared; nil if it is damaged
+	conflict error              // stopped: another writer
 
 	conflicts int  // pushes that met one, since the last that did not
 	busy      bool // a push or a contact is under way
@@ -58,12 +62,12 @@ func (s *session) newTarget(ct *chunkstore.Target) *target {
 		missing: make(map[int]chunkstore.ID), backoff: newBackoff(time.Second, time.Minute),
 	}
 	t.patrol.pause = newBackoff(time.Minute, time.Hour)
-	t.journal = s.sp.PutJournal(t.id)
-	var err error
-	if t.put, err = t.journal.Load(s.now()); err != nil {
-		s.log().Warn("journal", "error", err)
-	}
 	return t
+}
+
+// putJournal is the journal of what was put to a target while its chunk bucket was that one.
+func putJournal(sp *spool.Spool, target string, chunks chunkstore.Identity) *spool.PutJournal {
+	return sp.PutJournal(target + " " + chunks.String())
 }
 
 // hasPut notes objects that the target has durably, and no manifest names yet.
@@ -75,11 +79,15 @@ func (t *target) hasPut(ids map[chunkstore.ID]bool) {
 	}
 }
 
-// ack is what targets.json keeps of a target: the ETag of the manifest with that
-// hash. Its only use is to ask "has it changed?" instead of reading it.
+// ack is what targets.json keeps of a target: the manifest that it last took, by its hash
+// and ETag, so that we can ask "has it changed?" instead of reading it; what its buckets
+// were; and when that was seen.
 type ack struct {
-	ETag     string `json:"etag"`
-	Manifest string `json:"manifest"`
+	ETag     string `json:"etag,omitempty"`
+	Manifest string `json:"manifest,omitempty"`
+	identities
+	Store  time.Time `json:"store_seen,omitzero"`
+	Sample time.Time `json:"sample_seen,omitzero"`
 }
 
 const targetsBytesMax = 1 << 20
@@ -87,12 +95,22 @@ const targetsBytesMax = 1 << 20
 func (s *session) loadAcks() {
 	acks := make(map[string]ack)
 	b, err := s.sp.ReadFile("targets.json", targetsBytesMax)
-	if err != nil || json.Unmarshal(b, &acks) != nil || s.last == nil {
+	if err != nil || json.Unmarshal(b, &acks) != nil {
 		return
 	}
+	now := s.now()
 	for _, t := range s.targets {
-		if a := acks[t.id]; a.Manifest == chunkstore.Sum(s.encoded).String() {
-			t.etag = a.ETag
+		t.ack = acks[t.id]
+		t.ids = t.ack.identities
+		if s.last == nil { // it may have been another host's manifest
+			t.ack.Manifest, t.ack.ETag = "", ""
+		}
+		if !t.ack.Store.After(now) && !t.ack.Sample.After(now) { // else the clock was set back
+			t.belief.lookedAt(t.ack.Store, true, false, false)
+			t.belief.lookedAt(t.ack.Sample, false, false, true)
+		}
+		if s.last != nil && t.ack.Manifest == chunkstore.Sum(s.encoded).String() {
+			t.etag = t.ack.ETag
 		}
 	}
 }
@@ -101,7 +119,11 @@ func (s *session) saveAcks() {
 	acks := make(map[string]ack)
 	for _, t := range s.targets {
 		if t.holds != nil {
-			acks[t.id] = ack{t.etag, chunkstore.Sum(t.holds).String()}
+			t.ack.ETag, t.ack.Manifest = t.etag, chunkstore.Sum(t.holds).String()
+		}
+		if t.ids != (identities{}) {
+			t.ack.identities, t.ack.Store, t.ack.Sample = t.ids, t.belief.store, t.belief.sample
+			acks[t.id] = t.ack
 		}
 	}
 	b, err := json.Marshal(acks)
@@ -120,6 +142,8 @@ func (s *session) contact(t *target, f *feed) {
 	c := &contact{
 		t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object,
 		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
+		at: s.now(), sp: s.sp, id: t.id, known: t.ids, ids: t.ids, journal: t.journal,
+		fresh: !s.r.o.stable && s.now().Sub(t.belief.store) < quietTrust && s.now().Sub(t.belief.sample) < pauseTrust,
 	}
 	if now, err := spool.StampOf(s.sp.Path()); err == nil {
 		c.chunksMax = int(now.Bytes / chunkstore.ChunkBytes)
@@ -165,6 +189,13 @@ type contact struct {
 	lastTree  *manifest.Tree
 	object    manifest.Fetch
 
+	at      time.Time
+	sp      *spool.Spool
+	id      string // the target's, in targets.json
+	known   identities
+	journal *spool.PutJournal // of what is put to known
+	fresh   bool              // it was looked at lately: the manifest's ETag will do
+
 	feed        *feed // nil: nothing is put ahead
 	has         map[chunkstore.ID]bool
 	uploads     *uploads
@@ -181,11 +212,17 @@ type contact struct {
 	same    bool   // it is ours
 	damaged error
 	found   *manifest.Manifest
-	tree    *manifest.Tree // loaded
+	tree    *manifest.Tree         // loaded
+	ids     identities             // of its buckets
+	vain    bool                   // found names what this chunk bucket never had, or has lost
+	gone    map[chunkstore.ID]bool // what tree names, and is not there
 }
 
 func (c *contact) run(ctx context.Context) error {
 	err := c.look(ctx)
+	if err == nil {
+		err = c.openJournal()
+	}
 	if err != nil || c.exists {
 		return err
 	}
@@ -200,13 +237,51 @@ func (c *contact) run(ctx context.Context) error {
 	return err
 }
 
-// look reads the manifest, and its tree.
+// openJournal sees to it that what is put to the chunk bucket that was met is noted, and what
+// another had is not believed of it.
+func (c *contact) openJournal() (err error) {
+	if c.journal != nil && c.ids.Chunks == c.known.Chunks {
+		return nil
+	}
+	if c.known.Chunks != (chunkstore.Identity{}) && c.ids.Chunks != c.known.Chunks {
+		if err := putJournal(c.sp, c.id, c.known.Chunks).Remove(); err != nil {
+			return err
+		}
+	}
+	c.journal = putJournal(c.sp, c.id, c.ids.Chunks)
+	c.uploads.journal = c.journal
+	c.has, err = c.journal.Load(c.at)
+	return err
+}
+
+// look reads the manifest, the identity of the buckets, and the tree, and asks for some of what
+// it names.
 func (c *contact) look(ctx context.Context) error {
 	release, err := c.t.Slot(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if err := c.lookAtManifest(ctx); err != nil {
+		return err
+	}
+	if !c.fresh {
+		if err := c.identify(ctx); err != nil {
+			return err
+		}
+	}
+	if c.elsewhere(c.found) {
+		c.vain, c.tree = true, nil
+		return nil
+	}
+	if err := c.loadTree(ctx); err != nil {
+		return err
+	}
+	return c.probe(ctx)
+}
+
+// lookAtManifest reads it.
+func (c *contact) lookAtManifest(ctx context.Context) error {
 	c.calls.Add(1)
 	o, err := c.t.GetManifest(ctx, c.key, chunkstore.GetOptions{IfNoneMatch: c.etag, BytesMax: 2 * manifest.BytesMax}, func(body []byte) (err error) {
 		if c.last != nil && bytes.Equal(body, c.ours) {
@@ -219,6 +294,7 @@ func (c *contact) look(ctx context.Context) error {
 		}
 		return err
 	})
+	c.fresh = c.fresh && errors.Is(err, chunkstore.ErrUnmodified)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
 		return nil
@@ -246,6 +322,13 @@ func (c *contact) look(ctx context.Context) error {
 	c.exists, c.etag, c.raw = true, o.ETag, o.Body
 	if c.same {
 		c.found, c.tree = c.last, c.lastTree
+	}
+	return nil
+}
+
+// loadTree loads the tree of the version that was found, if it is not ours.
+func (c *contact) loadTree(ctx context.Context) error {
+	if c.found == nil || c.tree != nil {
 		return nil
 	}
 	if c.found.Chunks() > c.chunksMax {
@@ -253,7 +336,7 @@ func (c *contact) look(ctx context.Context) error {
 		return nil
 	}
 	tree := c.found.Tree()
-	err = tree.Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+	err := tree.Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 		if b, err := c.object(ctx, id); err == nil {
 			return b, nil
 		}
@@ -275,6 +358,7 @@ func (c *contact) look(ctx context.Context) error {
 func (s *session) contacted(t *target, c *contact, err error) {
 	t.busy = false
 	t.calls += c.calls.Load() + c.uploads.calls.Load()
+	s.meet(t, c)
 	if c.put != nil {
 		t.hasPut(c.put)
 		s.count(len(c.put), c.uploads)
@@ -292,17 +376,19 @@ func (s *session) contacted(t *target, c *contact, err error) {
 	}
 	s.sayElsewhere(c)
 	t.seen, t.known, t.failed = true, true, false
+	s.believe(t, c)
 	s.beginPatrol(t, c.found)
-	t.exists, t.etag, t.found, t.raw, t.tree = c.exists, c.etag, c.found, c.raw, c.tree
-	t.holds = nil
-	if c.same && bytes.Equal(c.ours, s.encoded) {
+	t.exists, t.etag, t.found, t.raw, t.tree, t.gone = c.exists, c.etag, c.found, c.raw, c.tree, c.gone
+	if c.same && !c.vain && bytes.Equal(c.ours, s.encoded) {
 		t.holds = s.encoded
+	} else {
+		s.unsay(t)
 	}
 	if s.last != nil {
 		s.compare(t)
 	}
+	s.saveAcks()
 	if t.holds != nil {
-		s.saveAcks()
 		s.r.o.Outages.succeeded(s.log(), s.now(), t.Target, s.r.key)
 	}
 }
@@ -368,7 +454,8 @@ func (s *session) compare(t *target) {
 		}
 		maps.DeleteFunc(t.missing, func(_ int, id chunkstore.ID) bool { return elsewhere[id] })
 	}
-	t.found, t.raw, t.tree = nil, nil, nil
+	gone := t.gone
+	t.found, t.raw, t.tree, t.gone = nil, nil, nil, nil
 	// What is missing and overridden by inline pages exists nowhere any more: the
 	// next cut stores it whole.
 	for i := range t.missing {
@@ -376,6 +463,7 @@ func (s *session) compare(t *target) {
 			s.whole[i] = true
 		}
 	}
+	s.lost(t, gone)
 }
 
 // behind reports whether the target lacks the last cut.

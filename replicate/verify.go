@@ -61,6 +61,11 @@ func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, e
 // object and wraps [chunkstore.ErrAbsent] or [chunkstore.ErrCorrupt]. Leaves and
 // nodes are always read and hashed. err is why it could not look.
 func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []error, err error) {
+	if v.o.Touch {
+		if err := v.target.TouchIdentity(ctx); err != nil && !isFault(err) {
+			return nil, err
+		}
+	}
 	tree := m.Tree()
 	patches := m.Patches
 	for start := 0; start < m.Chunks(); start += restoreBatch {

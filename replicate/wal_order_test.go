@@ -295,9 +295,10 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	w.step(1)
 	w.steps = nil // stock SQLite publishes nothing
 	f := &flush{done: make(chan error, 1)}
-	w.addFlush(f)
+	w.addFlush(f, flushTrust)
 	target := w.targets[0]
 	target.known, target.point = true, f.point
+	target.belief.lookedAt(w.now(), true, true, true)
 	w.commit(3, 4)
 	w.step(2)
 	w.reset()

@@ -28,8 +28,8 @@
 //	cut          the last cut's manifest, as stored; renamed into place (see [CutFiles])
 //	tree/        leaves and nodes that it names, each under its ID
 //	flush.json   why the last flush that another process had asked for failed
-//	targets.json ETag and sequence of the manifest that each target last took
-//	put.<16 hex> objects that a target has durably before a manifest names them: see [PutJournal]
+//	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets' identities, when they were seen
+//	put.<16 hex> objects that a bucket has durably before a manifest names them: see [PutJournal]
 //	patrol.json  until when the objects of each target have been touched; valid beyond the boot
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	aside        chunks that changed while they are being pushed; has no name

@@ -32,7 +32,8 @@ const (
 // yet that names them, so that an upload of many that was interrupted goes on where
 // it was. Its methods are safe for concurrent use.
 //
-// The file put.<16 hex digits of the BLAKE3-256 of the target's name> is a sequence of
+// The file put.<16 hex digits of the BLAKE3-256 of the name of the target, with its chunk bucket's identity> is
+// a sequence of
 //
 //	0   4  magic "VPUT"
 //	4   4  number of IDs

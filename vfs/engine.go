@@ -280,7 +280,7 @@ func (e *Engine) drain(dir string, s *service) {
 		e.mu.Lock()
 		closes := s.closes
 		e.mu.Unlock()
-		err := e.Flush(dir, time.Minute)
+		err := e.sendRest(dir)
 		ended := err == nil || errors.Is(err, fs.ErrNotExist) && e.deleted(s)
 		e.mu.Lock()
 		switch {
@@ -369,6 +369,20 @@ func (e *Engine) Flush(dir string, timeout time.Duration) error {
 	err := e.flush(ctx, dir)
 	if err != nil {
 		e.log.Info("flush", "spool", dir, "error", err) // who asked is told; of targets that fail, so is the log
+	}
+	return err
+}
+
+// sendRest is Flush of what a database has left that is open no more: see [replicate.Replicator.Drain].
+func (e *Engine) sendRest(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r, err := e.replicator(ctx, dir)
+	if err == nil {
+		err = r.Drain(ctx)
+	}
+	if err != nil {
+		e.log.Warn("flush", "spool", dir, "error", err)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
 )
 
@@ -245,7 +246,7 @@ func (s *site) files(name string) []string {
 	s.t.Helper()
 	var files []string
 	err := filepath.WalkDir(s.path(name), func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() && entry.Name()[0] != '.' {
+		if err == nil && entry.Type().IsRegular() && entry.Name()[0] != '.' && entry.Name() != chunkstore.MarkerKey {
 			files = append(files, path)
 		}
 		return err

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"verneuil/chunkstore"
 )
 
 // mustFind runs verify, which must say that the object or manifest called name is as
@@ -99,13 +101,14 @@ func TestVerifyTouches(t *testing.T) {
 	}
 	old := time.Now().Add(-40 * 24 * time.Hour)
 	for _, args := range []string{"--touch", "--touch --read", "--read"} {
-		for _, name := range s.files("store/chunks") {
+		named := append(s.files("store/chunks"), s.path("store/chunks/"+chunkstore.MarkerKey))
+		for _, name := range named {
 			if err := os.Chtimes(name, old, old); err != nil {
 				t.Fatal(err)
 			}
 		}
 		must(t, append([]string{"-c", s.config(), "verify", "-s", db}, strings.Fields(args)...)...)
-		for _, name := range s.files("store/chunks") {
+		for _, name := range named {
 			stat, err := os.Stat(name)
 			if err != nil {
 				t.Fatal(err)

@@ -41,6 +41,7 @@ type Manifest struct {
 	Patches       []*Patch               `protobuf:"bytes,14,rep,name=patches,proto3" json:"patches,omitempty"`
 	InlinePages   []*InlinePage          `protobuf:"bytes,15,rep,name=inline_pages,json=inlinePages,proto3" json:"inline_pages,omitempty"`
 	Continuity    uint64                 `protobuf:"fixed64,20,opt,name=continuity,proto3" json:"continuity,omitempty"`
+	Stores        [][]byte               `protobuf:"bytes,21,rep,name=stores,proto3" json:"stores,omitempty"` // identities, 16 bytes each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +188,13 @@ func (x *Manifest) GetContinuity() uint64 {
 	return 0
 }
 
+func (x *Manifest) GetStores() [][]byte {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
 // Patch overrides one entry of the tree.
 type Patch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -297,7 +305,7 @@ var File_manifestpb_manifest_proto protoreflect.FileDescriptor
 
 const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\x84\x04\n" +
+	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\x9c\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x18\n" +
@@ -319,7 +327,8 @@ const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\finline_pages\x18\x0f \x03(\v2 .verneuil.manifest.v1.InlinePageR\vinlinePages\x12\x1e\n" +
 	"\n" +
 	"continuity\x18\x14 \x01(\x06R\n" +
-	"continuity\"8\n" +
+	"continuity\x12\x16\n" +
+	"\x06stores\x18\x15 \x03(\fR\x06stores\"8\n" +
 	"\x05Patch\x12\x1f\n" +
 	"\vchunk_index\x18\x01 \x01(\x04R\n" +
 	"chunkIndex\x12\x0e\n" +

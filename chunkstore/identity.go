@@ -1,0 +1,130 @@
+package chunkstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// MarkerKey is the key of the object that gives a bucket its [Identity]. It is no part of
+// what the bucket holds: List does not show it.
+const MarkerKey = "verneuil-bucket.json"
+
+const (
+	markerFormat   = 1
+	markerBytesMax = 4096
+)
+
+// Identity tells buckets apart that bear, or have borne, one name: a random UUID that is made
+// with the first version in a bucket. What is known of one bucket says nothing of another,
+// nor of one that was emptied: its marker went with the rest. Zero is no identity.
+type Identity [16]byte
+
+// String returns the UUID's text, empty for zero.
+func (id Identity) String() string {
+	if id == (Identity{}) {
+		return ""
+	}
+	h := hex.EncodeToString(id[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// MarshalText makes an Identity a string in JSON.
+func (id Identity) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (id *Identity) UnmarshalText(text []byte) error {
+	*id = Identity{}
+	if len(text) == 0 {
+		return nil
+	}
+	var digits []byte
+	for _, c := range text {
+		if c != '-' {
+			digits = append(digits, c)
+		}
+	}
+	if len(digits) != hex.EncodedLen(len(id)) {
+		return fmt.Errorf("identity %q is no UUID", text)
+	}
+	if _, err := hex.Decode(id[:], digits); err != nil {
+		return fmt.Errorf("identity %q is no UUID", text)
+	}
+	return nil
+}
+
+func newIdentity() (id Identity) {
+	rand.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
+// marker is what the object of an identity holds, as JSON.
+type marker struct {
+	Format int      `json:"verneuil_bucket"`
+	ID     Identity `json:"id"`
+}
+
+// ErrNewerStore: a later program has written to the bucket, in a form that this one does not know.
+var ErrNewerStore = errors.New("a newer program's bucket")
+
+// ReadIdentity returns the identity of b; zero if it has none. A marker that is damaged is an error
+// that wraps [ErrCorrupt].
+func ReadIdentity(ctx context.Context, b Bucket) (Identity, error) {
+	id, _, err := readIdentity(ctx, b)
+	return id, err
+}
+
+func readIdentity(ctx context.Context, b Bucket) (id Identity, etag string, err error) {
+	var m marker
+	o, err := getWhole(ctx, b, MarkerKey, GetOptions{BytesMax: markerBytesMax}, func(body []byte) error {
+		if err := json.Unmarshal(body, &m); err != nil || m.Format < 1 || m.ID == (Identity{}) {
+			return fmt.Errorf("%w: no marker of a bucket", ErrCorrupt)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrAbsent):
+		return Identity{}, "", nil
+	case err != nil:
+		return Identity{}, o.ETag, fmt.Errorf("identity of %v: %w", b, err)
+	case m.Format > markerFormat:
+		return Identity{}, o.ETag, fmt.Errorf("identity of %v: %w: format %d, this program knows %d", b, ErrNewerStore, m.Format, markerFormat)
+	}
+	return m.ID, o.ETag, nil
+}
+
+// identifyTries bounds how often Identify begins anew as others make and remove the marker.
+const identifyTries = 3
+
+// Identify returns the identity of b, and gives it one if it has none, or a damaged marker: of
+// several who do so at once, all get the same. The marker is durable on return.
+func Identify(ctx context.Context, b Bucket) (id Identity, err error) {
+	for range identifyTries {
+		var etag string
+		id, etag, err = readIdentity(ctx, b)
+		if id != (Identity{}) || err != nil && !errors.Is(err, ErrCorrupt) {
+			return id, err
+		}
+		if err != nil && etag == "" { // it is too long to be read
+			o, statErr := b.Stat(ctx, MarkerKey)
+			if statErr != nil && !errors.Is(statErr, ErrAbsent) {
+				return Identity{}, fmt.Errorf("identity of %v: %w", b, statErr)
+			}
+			etag = o.ETag
+		}
+		body, err := json.Marshal(marker{markerFormat, newIdentity()})
+		if err != nil {
+			return Identity{}, err
+		}
+		_, err = b.Put(ctx, MarkerKey, append(body, '\n'), Condition{IfMatch: etag, IfNone: etag == ""})
+		if err != nil && !errors.Is(err, ErrConflict) {
+			return Identity{}, fmt.Errorf("make the identity of %v: %w", b, err)
+		}
+		// Read again: somebody may have been faster, also where conditions are not kept.
+	}
+	return Identity{}, fmt.Errorf("identity of %v: %w, again and again", b, ErrConflict)
+}

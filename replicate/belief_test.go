@@ -1,0 +1,246 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+// movedClock is the system's, moved on by hand.
+type movedClock struct {
+	systemClock
+	by atomic.Int64
+}
+
+func (c *movedClock) now() time.Time { return time.Now().Add(time.Duration(c.by.Load())) }
+
+// withClock gives w's replicators a clock.
+func (w *world) withClock() *movedClock {
+	c := new(movedClock)
+	w.options = func(o *Options) { o.clock = c }
+	return c
+}
+
+// losses are what may become of a target behind a replicator's back.
+var losses = map[string]func(w *world){
+	"chunks emptied":    func(w *world) { w.chunks[0].empty() },
+	"both emptied":      func(w *world) { w.chunks[0].empty(); w.manifests[0].empty() },
+	"manifests emptied": func(w *world) { w.manifests[0].empty() },
+	"another chunk bucket": func(w *world) {
+		other := newMemoryBucket("other")
+		if _, err := chunkstore.Identify(context.Background(), other); err != nil {
+			w.Fatal(err)
+		}
+		w.chunks[0].empty()
+		w.chunks[0].marker = other.marker
+	},
+	"the marker damaged, the rest gone": func(w *world) {
+		w.chunks[0].empty()
+		w.chunks[0].marker[chunkstore.MarkerKey] = []byte("{}")
+	},
+	"chunks expired": func(w *world) { // but for the marker, which was touched
+		w.chunks[0].mu.Lock()
+		defer w.chunks[0].mu.Unlock()
+		clear(w.chunks[0].objects)
+	},
+}
+
+// TestTargetThatWasLost: whatever becomes of a target, a flush that succeeds later means that all
+// is there: of a replicator that went on, of one that began anew, and of one without a spool; of one
+// that has something new, and of one that has not.
+func TestTargetThatWasLost(t *testing.T) {
+	for name, lose := range losses {
+		for _, how := range []string{"running", "restarted", "without a spool"} {
+			for _, news := range []bool{true, false} {
+				t.Run(name+", "+how, func(t *testing.T) {
+					w := newWorld(t, 1, 1)
+					clock := w.withClock()
+					r := w.replicator()
+					stop := w.run(r)
+					w.fillChunks(20)
+					w.mustFlush(r)
+					w.begin()
+					w.write(17, w.pageOf(17, 0, 200)) // which travels inline, over a chunk that is to be lost
+					w.commit()
+					w.mustFlush(r)
+					lose(w)
+					clock.by.Add(int64(2 * pauseTrust))
+					switch how {
+					case "restarted":
+						stop()
+					case "without a spool":
+						stop()
+						w.loseSpool()
+						w.attach()
+					}
+					if how != "running" {
+						r = w.replicator()
+						stop = w.run(r)
+					}
+					if news {
+						w.begin()
+						w.write(33, w.pageOf(33, 0, 100))
+						w.commit()
+					}
+					w.mustFlush(r)
+					stop()
+					w.equal(0, "after the loss")
+				})
+			}
+		}
+	}
+}
+
+// TestSyncOfALostTarget: so it is with Sync.
+func TestSyncOfALostTarget(t *testing.T) {
+	for name, lose := range losses {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, 1)
+			w.fillChunks(20)
+			w.mustSync("first", nil)
+			lose(w)
+			if result := w.mustSync("after the loss", nil); !result.Uploaded {
+				t.Errorf("%+v", result)
+			}
+		})
+	}
+}
+
+// TestSomeObjectsLost: a sample that misses one has all asked for, and only what is gone is put again.
+func TestSomeObjectsLost(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.fillChunks(60)
+	w.mustSync("first", nil)
+	keys := w.chunkKeys(0)
+	kept := keys[:len(keys)/20] // so that a sample of three hits one that is gone
+	w.chunks[0].mu.Lock()
+	for _, key := range keys {
+		if !slices.Contains(kept, key) {
+			delete(w.chunks[0].objects, key)
+		}
+	}
+	w.chunks[0].mu.Unlock()
+	puts, _ := w.chunks[0].calls()
+	w.mustSync("again", nil)
+	if after, _ := w.chunks[0].calls(); after-puts != len(keys)-len(kept) {
+		t.Errorf("%d puts, want those of the %d objects that were gone", after-puts, len(keys)-len(kept))
+	}
+}
+
+// TestFlushAsksTheTarget: a flush with nothing new is no answer from memory.
+func TestFlushAsksTheTarget(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := w.withClock()
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(400)
+	w.mustFlush(r)
+	puts, gets := w.putsAndGets(0)
+	marks := w.chunks[0].marks
+	clock.by.Add(int64(time.Minute))
+	w.mustFlush(r)
+	if p, g := w.putsAndGets(0); p != puts || g != gets+1 || w.chunks[0].marks != marks+1 {
+		t.Errorf("%d puts, %d gets, %d looks at the marker; want the manifest and the marker", p-puts, g-gets, w.chunks[0].marks-marks)
+	}
+	outage := func(string, string) error { return errInjected }
+	w.chunks[0].setFault(outage)
+	w.manifests[0].setFault(outage)
+	clock.by.Add(int64(10 * time.Second))
+	if err := w.flush(r); !errors.Is(err, errInjected) {
+		t.Errorf("flush during an outage: %v", err)
+	}
+	if err := r.Drain(context.Background()); err != nil { // what nobody asked for believes a minute
+		t.Errorf("drain: %v", err)
+	}
+	w.chunks[0].setFault(nil)
+	w.manifests[0].setFault(nil)
+	w.mustFlush(r)
+}
+
+// TestJournalIsOfOneBucket: what an upload that was interrupted has put to a bucket is not believed of
+// the one that takes its place.
+func TestJournalIsOfOneBucket(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.fillChunks(120)
+	w.options = func(o *Options) { o.runObjects = 10 }
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" && w.chunks[0].puts > 90 {
+			return errInjected
+		}
+		return nil
+	})
+	r := w.replicator()
+	stop := w.run(r)
+	if err := w.flush(r); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	stop()
+	w.chunks[0].setFault(nil)
+	w.chunks[0].empty()
+	r = w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.equal(0, "after the bucket was emptied")
+}
+
+// TestStoresOfATarget: a manifest names the chunk bucket of each target that it is put to, also of one
+// that could not be asked when it was cut.
+func TestStoresOfATarget(t *testing.T) {
+	w := newWorld(t, 1, 2)
+	down := func(string, string) error { return errInjected }
+	w.chunks[1].setFault(down)
+	w.manifests[1].setFault(down)
+	r := w.replicator()
+	defer w.run(r)()
+	w.transact(400)
+	if err := w.flush(r); err == nil {
+		t.Fatal("a target that is down has everything")
+	}
+	w.chunks[1].setFault(nil)
+	w.manifests[1].setFault(nil)
+	w.mustFlush(r)
+	for k := range w.chunks {
+		id, err := chunkstore.ReadIdentity(context.Background(), w.chunks[k])
+		if err != nil || id == (chunkstore.Identity{}) || !slices.Contains(w.manifest(k).Stores, id) {
+			t.Errorf("target %d: the manifest is for %v, the bucket is %v, %v", k, w.manifest(k).Stores, id, err)
+		}
+	}
+}
+
+// TestIdentities: all who make one at once get the same, and a damaged one is replaced.
+func TestIdentities(t *testing.T) {
+	b := newMemoryBucket("b")
+	ids := make(chan chunkstore.Identity, 8)
+	for range cap(ids) {
+		go func() {
+			id, err := chunkstore.Identify(context.Background(), b)
+			if err != nil {
+				t.Error(err)
+			}
+			ids <- id
+		}()
+	}
+	first := <-ids
+	for range cap(ids) - 1 {
+		if id := <-ids; id != first || id == (chunkstore.Identity{}) {
+			t.Errorf("%v and %v", first, id)
+		}
+	}
+	if !bytes.Contains(b.marker[chunkstore.MarkerKey], []byte(first.String())) {
+		t.Errorf("the marker is %s", b.marker[chunkstore.MarkerKey])
+	}
+	b.marker[chunkstore.MarkerKey] = []byte(`{"verneuil_bucket":2,"id":"` + first.String() + `"}`)
+	if _, err := chunkstore.Identify(context.Background(), b); !errors.Is(err, chunkstore.ErrNewerStore) {
+		t.Errorf("a newer program's: %v", err)
+	}
+	b.marker[chunkstore.MarkerKey] = []byte("junk")
+	if id, err := chunkstore.Identify(context.Background(), b); err != nil || id == first || id == (chunkstore.Identity{}) {
+		t.Errorf("a damaged one: %v, %v", id, err)
+	}
+}
