@@ -169,6 +169,12 @@
 // What a target has, and when that was seen, stands in targets.json for the next session. Defeated by:
 // whoever deletes or replaces things within that time. An idle database asks nothing.
 //
+// Another process has sent it for us. Witness: its answer to our ticket, and the purpose in the
+// state page, a hash of host name and targets, which is ours before the ticket is drawn. Defeated by:
+// a process that takes its place, and has other targets: terms has changed by then, and we
+// ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so. When we
+// take the lock after one, what every target has (pushed, in the state page) is nothing.
+//
 // Nobody has written but recorders, says a flush. Witness: suspect's comparison of the files
 // with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or
 // its generation is an older one. Then nothing is concluded, and the flush waits until it can be.

@@ -353,6 +353,20 @@ func unanswered(sp *spool.Spool, ticket uint64) error {
 	return err
 }
 
+// ErrOtherPurpose: whoever replicates a database does so under another host name, or to other
+// targets, than the caller's: it cannot answer for these.
+var ErrOtherPurpose = errors.New("replicates this database under another host name or to other targets than the configuration here names; " +
+	"it must end, or get this configuration, first")
+
+// agrees fails if the process that replicates sp does not do it for our host name and targets.
+func (r *Replicator) agrees(sp *spool.Spool) error {
+	st := sp.State()
+	if purpose := st.Purpose.Load(); purpose == r.purpose || purpose == 0 || !elsewhere(sp) {
+		return nil // or there will be another one, and its terms
+	}
+	return fmt.Errorf("process %d %w", spool.Token(st.Replicator.Load()).PID(), ErrOtherPurpose)
+}
+
 const ticketPoll = 10 * time.Millisecond
 
 // flushThere draws a ticket and waits for the process that holds the lock, or for us to.
@@ -367,6 +381,10 @@ func (r *Replicator) flushThere(ctx context.Context, sp *spool.Spool, changed <-
 		}
 		return errMoved
 	}
+	terms := st.Terms.Load()
+	if err := r.agrees(sp); err != nil {
+		return err
+	}
 	ticket := st.FlushDrawn.Add(1)
 	if err := sp.Wake(); err != nil {
 		return err
@@ -376,6 +394,8 @@ func (r *Replicator) flushThere(ctx context.Context, sp *spool.Spool, changed <-
 	for {
 		answered := st.FlushAnswered.Load() // before done
 		switch {
+		case answered >= ticket && st.Terms.Load() != terms:
+			return errMoved // who has answered may have other targets
 		case answered >= ticket && st.FlushDone.Load() >= ticket:
 			return nil
 		case answered >= ticket:

@@ -3,6 +3,7 @@ package replicate
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,8 +103,9 @@ var (
 // Replicator brings one spool to every target. Run does the work; the other
 // methods are safe for concurrent use with it and each other.
 type Replicator struct {
-	o   Options
-	key string // the manifest's
+	o       Options
+	key     string // the manifest's
+	purpose uint64 // hash of host name and targets, never 0; see spool.State
 
 	verifying atomic.Int32 // calls of Verify that wait
 	leaving   atomic.Bool  // see Leave
@@ -147,9 +151,25 @@ func New(o Options) (*Replicator, error) {
 	path := o.Spool.Path()
 	o.Log = o.Log.With("database", path)
 	return &Replicator{
-		o: o, key: manifest.Name(o.Host, path), spool: o.Spool, changed: make(chan struct{}), hurried: make(chan struct{}, 1),
+		o: o, key: manifest.Name(o.Host, path), purpose: purpose(o.Host, o.Store.Targets), spool: o.Spool, changed: make(chan struct{}), hurried: make(chan struct{}, 1),
 		status: Status{Path: path, Host: o.Host, Spool: o.Spool.Dir(), State: "not started"},
 	}, nil
+}
+
+// purpose is a hash of what a replicator is there for: it may answer for others of the same only.
+func purpose(host string, targets []*chunkstore.Target) uint64 {
+	ids := make([]string, 0, len(targets))
+	for _, t := range targets {
+		ids = append(ids, targetID(t))
+	}
+	slices.Sort(ids)
+	sum := chunkstore.Sum([]byte(strings.Join(append([]string{host}, ids...), "\x00")))
+	return max(1, binary.LittleEndian.Uint64(sum[:]))
+}
+
+// targetID names a target in the spool.
+func targetID(t *chunkstore.Target) string {
+	return fmt.Sprintf("%s | %v | %v", t.Name, t.Chunks, t.Manifests)
 }
 
 // oneByOne returns f, or what does nothing in its place, for calls from several goroutines: a push

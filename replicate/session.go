@@ -98,6 +98,7 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, 
 		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.ctx, s.stop = context.WithCancel(ctx)
+	s.begin()
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -108,6 +109,18 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, 
 	s.loadAcks()
 	s.loadPatrol()
 	return s, nil
+}
+
+// begin notes for whom we replicate: what was sent to other targets, or under another name, says
+// nothing of ours. Who waits for an answer sees that it would be another's.
+func (s *session) begin() {
+	was := s.st.Purpose.Swap(0)
+	s.st.Terms.Add(1)
+	if was != s.r.purpose {
+		s.st.PushedGeneration.Store(0)
+		s.st.PushedSequence.Store(0)
+	}
+	s.st.Purpose.Store(s.r.purpose)
 }
 
 func (s *session) open() (err error) {

@@ -57,6 +57,9 @@ func (r *Replicator) Status() Status {
 	status.Generation, status.Sequence, status.Pushed = now.generation, now.sequence, pushed.sequence
 	status.Cause = st.Cause().String()
 	status.UpToDate = pushed.covers(now) && len(r.o.Store.Targets) > 0
+	if err := r.agrees(sp); err != nil {
+		status.UpToDate, status.Error = false, err.Error()
+	}
 	status.Replicator = spool.Token(st.Replicator.Load()).PID()
 	status.Dropped = st.Dropped.Load()
 	status.Calls = r.o.Store.Calls()

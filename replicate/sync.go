@@ -49,7 +49,8 @@ type SyncResult struct {
 // Sync brings the database as it is now to every target, and returns when all
 // have it. An unchanged database is neither read nor compared, and costs
 // at most five requests per target: for its manifest, the chunk bucket's identity, and three objects
-// picked at random. If another process replicates the database, it is asked to.
+// picked at random. If another process replicates the database, it is asked to; it fails
+// with ErrOtherPurpose if that one does so for another host name or other targets.
 func Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	result, err := doSync(ctx, o)
 	if err != nil {
@@ -69,11 +70,6 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	if err != nil {
 		return SyncResult{}, err
 	}
-	if o.Source != nil {
-		if err := sp.WriteSourceConfig(*o.Source); err != nil {
-			return SyncResult{}, err
-		}
-	}
 	r, err := New(Options{
 		Spool: sp, Store: o.Store, Host: o.Host, Program: o.Program, Concurrency: o.Concurrency,
 		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, Reported: true, stable: true, seen: o.Seen.files,
@@ -88,7 +84,14 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 		switch {
 		case err == nil:
 			result.Other = 0
-			err = r.syncHere(ctx, sp, lock)
+			if o.Source != nil {
+				err = sp.WriteSourceConfig(*o.Source)
+			}
+			if err == nil {
+				err = r.syncHere(ctx, sp, lock)
+			} else {
+				lock.Unlock()
+			}
 		case errors.Is(err, spool.ErrLocked):
 			result.Other = spool.Token(sp.State().Replicator.Load()).PID()
 			err = r.syncThere(ctx, sp)

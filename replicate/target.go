@@ -58,7 +58,7 @@ type target struct {
 
 func (s *session) newTarget(ct *chunkstore.Target) *target {
 	t := &target{
-		Target: ct, id: fmt.Sprintf("%s | %v | %v", ct.Name, ct.Chunks, ct.Manifests),
+		Target: ct, id: targetID(ct),
 		missing: make(map[int]chunkstore.ID), backoff: newBackoff(time.Second, time.Minute),
 	}
 	t.patrol.pause = newBackoff(time.Minute, time.Hour)

@@ -87,7 +87,11 @@
 //	280    8   checkpointing: 0, or the token of the process that writes frames of the WAL to the database
 //	288    8   running checksum of frame 224, as it stands there; 0 unknown
 //	296    8   likewise, of frame 232 (the replicator's)
-//	304    464 reserved, zero
+//	304    144 reserved, zero
+//	448    8   purpose: hash of the host name and targets of whoever replicates, or did last; what
+//	           pushed sequences and flush tickets speak of; 0 unknown (the replicator's)
+//	456    8   terms: how often lock was taken to replicate (the replicator's)
+//	464    304 reserved, zero
 //	768    8   continuity: names what the mirror was copied for, drawn at random when a base copy begins; 0: never copied (the replicator's)
 //	776    248 reserved, zero
 //	1024   …   canonical path of the database, NUL-terminated, at most 3,062 bytes

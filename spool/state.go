@@ -115,7 +115,10 @@ type State struct {
 	Checkpointing    atomic.Uint64 // a Token
 	WALSum           atomic.Uint64
 	WALConsumedSum   atomic.Uint64
-	_                [464]byte
+	_                [144]byte
+	Purpose          atomic.Uint64
+	Terms            atomic.Uint64
+	_                [304]byte
 	Continuity       atomic.Uint64
 	_                [pathOffset - 776]byte
 	PathField        [stateBytes - pathOffset - 8]byte

@@ -39,6 +39,7 @@ func TestStateOffsets(t *testing.T) {
 		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
 		"stamp of": unsafe.Offsetof(s.DBStamp), "stamped by": unsafe.Offsetof(s.StampedBy), "settled": unsafe.Offsetof(s.StampSettled), "checkpointing:": unsafe.Offsetof(s.Checkpointing), "running checksum of frame": unsafe.Offsetof(s.WALSum), "likewise, of": unsafe.Offsetof(s.WALConsumedSum),
 		"what the mirror's files are like": unsafe.Offsetof(s.MirrorStamp), "continuity:": unsafe.Offsetof(s.Continuity),
+		"purpose:": unsafe.Offsetof(s.Purpose), "terms:": unsafe.Offsetof(s.Terms),
 		"canonical path": unsafe.Offsetof(s.PathField),
 		"holder:":        unsafe.Offsetof(s.Holder),
 	}
