@@ -236,9 +236,9 @@ func (c *contact) identify(ctx context.Context) (err error) {
 	return nil
 }
 
-// elsewhere reports whether m, which the target has, was put for another chunk bucket than the
+// putElsewhere reports whether m, which the target has, was put for another chunk bucket than the
 // target's, or before that was emptied: then nothing that it names need be there.
-func (c *contact) elsewhere(m *manifest.Manifest) bool {
+func (c *contact) putElsewhere(m *manifest.Manifest) bool {
 	return m != nil && !slices.Contains(m.Stores, c.ids.Chunks)
 }
 

@@ -58,7 +58,7 @@ func (r *Replicator) Status() Status {
 	status.Cause = st.Cause().String()
 	status.UpToDate = pushed.covers(now) && len(r.o.Store.Targets) > 0
 	if err := r.agrees(sp); err != nil {
-		status.UpToDate, status.Error = false, err.Error()
+		status.UpToDate, status.Error, status.State = false, err.Error(), "standing by: "+err.Error()
 	}
 	status.Replicator = spool.Token(st.Replicator.Load()).PID()
 	status.Dropped = st.Dropped.Load()

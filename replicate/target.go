@@ -270,7 +270,7 @@ func (c *contact) look(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.elsewhere(c.found) {
+	if c.putElsewhere(c.found) {
 		c.vain, c.tree = true, nil
 		return nil
 	}
