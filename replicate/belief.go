@@ -292,8 +292,8 @@ func (s *session) meet(t *target, c *contact) {
 	t.ids = c.ids
 }
 
-// believe notes what a contact has seen.
-func (s *session) believe(t *target, c *contact) {
+// noteSeen notes what a contact has seen.
+func (s *session) noteSeen(t *target, c *contact) {
 	if !c.fresh {
 		t.belief.store, t.belief.sample = time.Time{}, time.Time{}
 	}

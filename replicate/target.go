@@ -376,7 +376,7 @@ func (s *session) contacted(t *target, c *contact, err error) {
 	}
 	s.sayElsewhere(c)
 	t.seen, t.known, t.failed = true, true, false
-	s.believe(t, c)
+	s.noteSeen(t, c)
 	s.beginPatrol(t, c.found)
 	t.exists, t.etag, t.found, t.raw, t.tree, t.gone = c.exists, c.etag, c.found, c.raw, c.tree, c.gone
 	if c.same && !c.vain && bytes.Equal(c.ours, s.encoded) {
