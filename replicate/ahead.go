@@ -101,10 +101,11 @@ func (a *ahead) end() {
 	_ = a.hashers.Wait() // what was not hashed will be
 }
 
-// take offers p, which has n bytes from off and is in the mirror.
-func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) {
+// take offers p, which has n bytes from off and is in the mirror. It reports whether a target
+// puts it now.
+func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) (taken bool) {
 	if a == nil {
-		return
+		return false
 	}
 	for at := 0; at < n; at += chunkstore.ChunkBytes {
 		i, end := int(off+int64(at))/chunkstore.ChunkBytes, min(n, at+chunkstore.ChunkBytes)
@@ -115,10 +116,9 @@ func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) {
 		}
 	}
 	if len(p.chunks) == 0 {
-		return
+		return false
 	}
 	a.fed = append(a.fed, p)
-	taken := false
 	for _, f := range a.feeds {
 		p.users.Add(1)
 		if f.offer(ctx, p, len(a.targets) == 1) {
@@ -135,6 +135,7 @@ func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) {
 			return nil
 		}))
 	}
+	return taken
 }
 
 // offer brings p to the contact. Only a single target may make the copy wait (I3).

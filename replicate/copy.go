@@ -94,11 +94,12 @@ func (s *session) baseCopy(ctx context.Context, stable bool) error {
 // copying is a base copy in progress.
 type copying struct {
 	*session
-	src    Source
-	stable bool
-	ahead  *ahead   // nil: nothing is put ahead
-	inWAL  bool     // the database is in WAL mode
-	stamp  walStamp // of its WAL when the copy began
+	src     Source
+	stable  bool
+	ahead   *ahead   // nil: nothing is put ahead
+	putting bool     // the last piece was taken by a target, which puts it
+	inWAL   bool     // the database is in WAL mode
+	stamp   walStamp // of its WAL when the copy began
 
 	generation uint64
 	head       spool.Position // h0
@@ -222,7 +223,11 @@ func (c *copying) copy(ctx context.Context) error {
 			return err
 		}
 		off += n
-		c.r.o.Progress("copy", min(off, size), size)
+		phase := "copy"
+		if c.putting {
+			phase = "copy and push"
+		}
+		c.r.o.Progress(phase, min(off, size), size)
 		if off-applied >= applyEvery && !c.stable {
 			applied = off
 			if _, err := c.apply(ctx, c.st.Head()); err != nil {
@@ -276,7 +281,7 @@ func (c *copying) copyPiece(ctx context.Context, off, bytes int64) error {
 	if _, err := c.mirror.WriteAt(p.buf[:n], off); err != nil {
 		return err
 	}
-	c.ahead.take(ctx, p, off, n)
+	c.putting = c.ahead.take(ctx, p, off, n)
 	return nil
 }
 

@@ -32,7 +32,7 @@ type SyncOptions struct {
 	Seen       Seen // the database's files, from [See] before that transaction began
 
 	Source   *spool.SourceConfig                   // for source.json; nil: do not write it
-	Progress func(phase string, done, total int64) // "copy" and "push", in bytes; one call at a time
+	Progress func(phase string, done, total int64) // "copy", "copy and push" and "push", in bytes; one call at a time
 	Log      *slog.Logger
 }
 

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -257,7 +259,53 @@ func (s *site) files(name string) []string {
 	return files
 }
 
-// TestProgress: a bar on a terminal, nothing in a pipe (which every other test sees).
+// TestProgressFits: a bar's line is no longer than the terminal is wide, is shown only of a phase that
+// takes its time, and is gone at the end.
+func TestProgressFits(t *testing.T) {
+	terminal, name := openTerminal(t)
+	tty, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr := os.Stderr
+	os.Stderr = tty
+	defer func() { os.Stderr = stderr; tty.Close() }()
+	for _, columns := range []int{20, 39, 40, 69, 70, 200} {
+		if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, total := range []int64{1000, 1_234_567_890, 999_400_000_000_000} {
+			p := &progress{}
+			p.set("copy", total/2, total) // too early to be shown
+			p.since = p.since.Add(-time.Hour)
+			p.set("copy and push", total, total)
+			p.end()
+			tty.WriteString("|end")
+			shown := ""
+			for b := make([]byte, 1<<16); !strings.HasSuffix(shown, "|end"); {
+				n, err := terminal.Read(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				shown += string(b[:n])
+			}
+			if !strings.HasSuffix(shown, "\r\x1b[2K|end") || !strings.Contains(shown, "uploading 100%") || strings.Contains(shown, " 50%") {
+				t.Errorf("%d columns, %d bytes: %q", columns, total, shown)
+			}
+			if columns >= 40 && !strings.Contains(shown, "B/s") {
+				t.Errorf("%d columns: no rate in %q", columns, shown)
+			}
+			for line := range strings.SplitSeq(shown, "\r") {
+				line = strings.NewReplacer("\x1b[2K", "", "\x1b[0K", "", "|end", "").Replace(line)
+				if width := utf8.RuneCountInString(line); width > columns {
+					t.Errorf("%d columns: a line of %d: %q", columns, width, line)
+				}
+			}
+		}
+	}
+}
+
+// TestProgress: what was done is said on a terminal, and nothing in a pipe (which every other test sees).
 func TestProgress(t *testing.T) {
 	s := dirSite(t)
 	db := s.database("d.db", 3<<20)
@@ -268,13 +316,16 @@ func TestProgress(t *testing.T) {
 	if err := command.Run(); err != nil {
 		t.Fatal(err)
 	}
-	shown := make([]byte, 1<<16)
-	n, err := terminal.Read(shown)
-	if err != nil {
-		t.Fatal(err)
+	shown := ""
+	for b := make([]byte, 1<<16); !strings.HasSuffix(shown, "\n"); {
+		n, err := terminal.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown += string(b[:n])
 	}
-	if !strings.Contains(string(shown[:n]), "copy") || !strings.Contains(string(shown[:n]), "MB") {
-		t.Errorf("the terminal shows %q", shown[:n])
+	if !strings.Contains(shown, "backed up 3.") || !strings.Contains(shown, "MB uploaded") {
+		t.Errorf("the terminal shows %q", shown)
 	}
 }
 

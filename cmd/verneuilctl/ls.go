@@ -205,7 +205,7 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 	for _, h := range all {
 		size, path := "damaged", h.Path
 		if h.manifest != nil {
-			size = humanize.Bytes(uint64(h.manifest.FileBytes))
+			size = humanBytes(h.manifest.FileBytes)
 		} else if !h.Whole {
 			path += "…"
 		}

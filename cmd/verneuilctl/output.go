@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -22,6 +23,9 @@ func printJSON(value any) error {
 	out.SetEscapeHTML(false)
 	return out.Encode(value)
 }
+
+// humanBytes returns a size for people.
+func humanBytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 
 // output is the file that a command writes, whole or not at all.
 type output struct {

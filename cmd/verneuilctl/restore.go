@@ -75,8 +75,12 @@ func restore(ctx context.Context, g *global, from *origin, out *output, asJSON b
 	if out.file == "" {
 		return restoreToStdout(ctx, options)
 	}
-	if err := out.refused(replicate.RestoreFile(ctx, out.file, options)); err != nil || !asJSON {
+	if err := out.refused(replicate.RestoreFile(ctx, out.file, options)); err != nil {
 		return err
+	}
+	bar.summary("restored %s", humanBytes(m.FileBytes))
+	if !asJSON {
+		return nil
 	}
 	return printJSON(map[string]any{
 		"file": out.file, "host": m.Host, "path": m.Path, "file_bytes": m.FileBytes,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"verneuil/replicate"
@@ -99,6 +100,11 @@ func syncOnce(ctx context.Context, s *session, path string) (result replicate.Sy
 	})
 	if err != nil {
 		return result, err
+	}
+	if result.Uploaded {
+		bar.summary("backed up %s: %s uploaded, %s requests", humanBytes(pinned.size), humanBytes(result.Bytes), humanize.Comma(result.Calls))
+	} else {
+		bar.summary("backed up %s: nothing to upload", humanBytes(pinned.size))
 	}
 	s.log.Info("synced", "database", path, "uploaded", result.Uploaded, "chunks", result.Chunks,
 		"bytes", result.Bytes, "calls", result.Calls, "process", result.Other)
