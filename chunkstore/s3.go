@@ -337,7 +337,8 @@ func (b *s3Bucket) Touch(ctx context.Context, key string) error {
 	if b.noCopies.Load() {
 		return b.wrap("touch", key, errors.ErrUnsupported)
 	}
-	source := strings.ReplaceAll(url.QueryEscape(b.name+"/"+b.prefix+key), "+", "%20")
+	// Escaped but for its slashes: s3rver takes an escaped one for a part of the name.
+	source := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(b.name + "/" + b.prefix + key))
 	var out *s3.CopyObjectOutput
 	err := b.do(ctx, "touch "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{

@@ -219,6 +219,15 @@ func TestS3CopyRefused(t *testing.T) {
 			}
 		})
 	}
+	cfg := s3Target(before(t, endpoint, func(w http.ResponseWriter, r *http.Request) bool {
+		if copies := r.Header.Get("X-Amz-Copy-Source") != ""; !copies {
+			return false
+		}
+		answerError(w, 404, "NoSuchKey") // as s3rver does where it misunderstands the source's name
+		return true
+	}, nil))
+	cfg.S3.Prefix = "404"
+	touchOnce(t, open(t, cfg).Targets[0])
 	s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) { answerError(w, 404, "NoSuchKey") })
 	mustBe(t, s.Targets[0].TouchChunk(t.Context(), chunkstore.Sum(nil)), chunkstore.ErrAbsent)
 }

@@ -34,8 +34,9 @@ func (t *Target) TouchIdentity(ctx context.Context) error {
 }
 
 // TouchChunk makes the object called id as young as if it had just been put. It fails
-// with ErrAbsent, and may fail with ErrCorrupt: the object is not verified, unless the
-// bucket is no [Toucher] and it has to be read and put again. [ZeroID] costs no I/O.
+// with ErrAbsent, and may fail with ErrCorrupt: the object is not verified, unless it has to be read
+// and put again, as the bucket is no [Toucher], or says to a copy that there is none: only who reads
+// it believes that. [ZeroID] costs no I/O.
 func (t *Target) TouchChunk(ctx context.Context, id ID) error {
 	if id == ZeroID {
 		return nil
@@ -44,7 +45,7 @@ func (t *Target) TouchChunk(ctx context.Context, id ID) error {
 	if toucher, ok := t.Chunks.(Toucher); ok {
 		err = toucher.Touch(ctx, id.String())
 	}
-	if errors.Is(err, errors.ErrUnsupported) {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrAbsent) {
 		var stored []byte
 		if _, stored, err = t.getChunk(ctx, id); err == nil {
 			_, err = t.Chunks.Put(ctx, id.String(), stored, Condition{})
