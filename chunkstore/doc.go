@@ -179,6 +179,43 @@
 //	    and the others wait for it, but none longer than for a slow target, nor for one that
 //	    has failed to.
 //
+// # Beliefs
+//
+// What is concluded, the witness that it is drawn from, what defeats the witness, and what happens then.
+//
+//	an object was stored
+//	         an answer of 200 to the Put, with an ETag; of a directory, an fsync of the file and its
+//	         directory. A portal or balancer that answers 200 with a page defeats it: without an ETag it
+//	         is no answer, and the Put is tried again
+//	there is no such object
+//	         S3's code to a GET, or a 404 to a HEAD in a bucket that has been seen. A missing bucket (which
+//	         is asked for), a page of 404 without a code, and a 403 where listing is not allowed are no
+//	         absence; nor is a 404 to a copy: TouchChunk reads the object then
+//	what a list shows is all there is
+//	         an answer that names the bucket, and goes on to its end. A page, or a 404 from something that
+//	         is no bucket, is an error, not an empty list
+//	a key in a list is of this target, and of its kind
+//	         it begins with the target's prefix for that kind, and has no slash after it. Another
+//	         configuration that keeps its chunks there defeats it: of one configuration that is refused
+//	         (ValidateTargets), else verify calls them damaged manifests
+//	a conflict is not with ourselves
+//	         the first attempt was answered. After a lost answer the object is read: ours is no conflict
+//	the store takes conditions, unsigned bodies, and copies onto itself
+//	         it has not refused one: see the table above. It may be the policy of an hour: what was left
+//	         out is left out until the process ends, what was put in does no harm
+//	the credentials are good
+//	         none was refused. Rotation and expiry defeat it: they are read again. If they are the same, the
+//	         request fails, and the next one that is refused reads them again, after 5 seconds
+//	the store is at work on the request
+//	         the request was sent less than two seconds ago (a directory's: ten). Then it is said that
+//	         it does not answer, and after Timeout the request fails. A call to the kernel that does not
+//	         return cannot be given up: of a directory on a disk or server that hangs it is only said
+//	a touched object is young
+//	         by the store's own clock the copy's time is that of its answer. A store that keeps the time
+//	         (versitygw) defeats it: the object is read and put. Of a directory, that utimensat succeeded
+//	a chunk's bytes are right
+//	         its hash is its ID (I1). Nothing defeats that, and no length, ETag or header is believed
+//
 // # Errors
 //
 // Four kinds decide what happens: [ErrAbsent], [ErrCorrupt], [ErrConflict], and
