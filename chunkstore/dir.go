@@ -248,7 +248,7 @@ func (b *dirBucket) publish(ctx context.Context, key, name, temp string, cond Co
 	if b.chunks && cond == (Condition{}) {
 		return os.Rename(temp, name)
 	}
-	unlock, err := lockDir(ctx, filepath.Dir(name))
+	unlock, err := b.lock(ctx, filepath.Dir(name))
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (b *dirBucket) delete(ctx context.Context, key string) error {
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	unlock, err := lockDir(ctx, filepath.Dir(name))
+	unlock, err := b.lock(ctx, filepath.Dir(name))
 	if err != nil {
 		return err
 	}

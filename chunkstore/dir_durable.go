@@ -234,9 +234,11 @@ func (p *Pace) Wrote(n int) bool {
 	return now/paceBytes != (now-int64(n))/paceBytes
 }
 
-// lockDir takes dir's lock, between processes and between goroutines. Nobody
+// lock takes dir's lock, between processes and between goroutines. Nobody
 // needs to clean up after a crash: the kernel releases it.
-func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+func (b *dirBucket) lock(ctx context.Context, dir string) (unlock func(), err error) {
+	late := time.NewTimer(b.waits.o.Timeout)
+	defer late.Stop()
 	f, err := os.OpenFile(filepath.Join(dir, dirLockName), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, filePerm)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -259,6 +261,9 @@ func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 		case <-ctx.Done():
 			f.Close()
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), ctx.Err())
+		case <-late.C:
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w in %v: a process that has it hangs", f.Name(), ErrNoAnswer, b.waits.o.Timeout)
 		case <-time.After(lockPoll):
 		}
 	}

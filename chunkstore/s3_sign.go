@@ -18,11 +18,12 @@ import (
 type s3Signer struct{ sdk *v4.Signer }
 
 func newS3Signer() s3.HTTPSignerV4 {
-	return s3Signer{v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })} // as S3 wants it
+	asS3Wants := func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }
+	return s3Signer{v4.NewSigner(asS3Wants)}
 }
 
-func (s s3Signer) SignHTTP(ctx context.Context, credentials aws.Credentials, r *http.Request, payloadHash, service, region string,
-	at time.Time, options ...func(*v4.SignerOptions)) error {
+func (s s3Signer) SignHTTP(ctx context.Context, credentials aws.Credentials, r *http.Request,
+	payloadHash, service, region string, at time.Time, options ...func(*v4.SignerOptions)) error {
 	all := r.Header
 	r.Header = make(http.Header, len(all)+3)
 	for name, values := range all {
@@ -57,11 +58,16 @@ func (e *s3Error) refusesCredentials(head bool) bool {
 		return false
 	}
 	switch e.code {
-	case "InvalidAccessKeyId", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
-		"SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity", "Unauthorized":
+	case "InvalidAccessKeyId", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
+		"TokenRefreshRequired", "SignatureDoesNotMatch", "InvalidClientTokenId",
+		"UnrecognizedClientException", "InvalidSecurity", "Unauthorized":
 		return true
 	}
-	return e.status == http.StatusUnauthorized || head && (e.status == http.StatusForbidden || e.status == http.StatusBadRequest)
+	switch e.status {
+	case http.StatusForbidden, http.StatusBadRequest:
+		return head
+	}
+	return e.status == http.StatusUnauthorized
 }
 
 // renewPauses is how many pauses between attempts pass before credentials are read once more.
@@ -89,8 +95,9 @@ func (c *s3Client) renew(ctx context.Context, used *s3Session) *s3Session {
 	}
 	had, err := used.credentials.Retrieve(ctx)
 	has, freshErr := fresh.credentials.Retrieve(ctx)
-	if freshErr != nil || err == nil && had.AccessKeyID == has.AccessKeyID && had.SecretAccessKey == has.SecretAccessKey &&
-		had.SessionToken == has.SessionToken {
+	same := had.AccessKeyID == has.AccessKeyID && had.SecretAccessKey == has.SecretAccessKey &&
+		had.SessionToken == has.SessionToken
+	if freshErr != nil || err == nil && same {
 		return nil
 	}
 	c.current.Store(fresh)
@@ -105,10 +112,12 @@ func refusesUnsigned(err error) bool {
 		return false
 	}
 	switch e.code {
-	case "AccessDenied", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch", "InvalidRequest", "InvalidArgument", "NotImplemented":
+	case "AccessDenied", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch", "InvalidRequest",
+		"InvalidArgument", "NotImplemented":
 		return true
 	}
-	return e.status == http.StatusForbidden && !e.refusesCredentials(false) || e.status == http.StatusNotImplemented
+	return e.status == http.StatusNotImplemented ||
+		e.status == http.StatusForbidden && !e.refusesCredentials(false)
 }
 
 // signedAgain is how long it is believed that a signature of the body changes nothing.
@@ -130,8 +139,8 @@ func (c *s3Client) triedSigned(b *s3Bucket, err error) bool {
 		return false // it says nothing of signatures
 	}
 	if !c.signs.Swap(true) {
-		c.options.Log.Info("store takes no body that is not signed: bodies are signed from now on (sign_payload does so from the start)",
-			"bucket", b.String())
+		c.options.Log.Info("store takes no body that is not signed: bodies are signed from now on "+
+			"(sign_payload does so from the start)", "bucket", b.String())
 	}
 	return true
 }

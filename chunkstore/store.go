@@ -21,10 +21,10 @@ type Options struct {
 	Concurrency    int          // slots of each target, and connections kept per s3 endpoint; 0: 8
 	Log            *slog.Logger // nil: silent
 
-	// Timeout is how long a store may take to answer one request, retries included, but not the
-	// wait for the limiter; 0: 30 s. Directories are only watched: a call to the kernel ends when
-	// the file system likes. Of a request that has no answer for two seconds Log is told, at level warn,
-	// and when the store answers again.
+	// Timeout is how long a store may take to answer one request, retries included, but not the wait
+	// for the limiter; 0: 30 s. Directories are only watched, but for the wait for another process'
+	// lock: a call to the kernel ends when the file system likes. Of a request that has no answer for
+	// two seconds Log is told, at level warn, and when the store answers again.
 	Timeout time.Duration
 
 	s3Backoff   time.Duration // of tests; 0: [s3Backoff]

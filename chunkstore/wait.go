@@ -65,7 +65,8 @@ func (w *wait) end(answered bool) {
 	}
 	w.all.mu.Unlock()
 	if answered && !silent.IsZero() && !failed {
-		w.all.o.Log.Warn("store answers again", "store", w.bucket.String(), "after", time.Since(silent).Round(time.Millisecond))
+		w.all.o.Log.Warn("store answers again", "store", w.bucket.String(),
+			"after", time.Since(silent).Round(time.Millisecond))
 	}
 }
 
@@ -80,7 +81,8 @@ func (w *wait) tell() {
 	if told {
 		return
 	}
-	args := []any{"store", w.bucket.String(), "request", w.request, "for", time.Since(w.began).Round(100 * time.Millisecond)}
+	args := []any{"store", w.bucket.String(), "request", w.request,
+		"for", time.Since(w.began).Round(100 * time.Millisecond)}
 	if w.timeout > 0 {
 		args = append(args, "given_up_after", w.timeout)
 	}

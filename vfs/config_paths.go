@@ -32,7 +32,8 @@ func (b base) directory(dst *string) reader {
 		case strings.Contains(path, "://"):
 			return fmt.Errorf("%s: %q is a URL: want a directory", at, path)
 		case variable.MatchString(path):
-			return fmt.Errorf("%s: %q: variables are not expanded: write the path out, or begin it with ~/", at, path)
+			return fmt.Errorf("%s: %q: variables are not expanded: "+
+				"write the path out, or begin it with ~/", at, path)
 		}
 		path, err := expandHome(path)
 		if err != nil {
@@ -40,8 +41,8 @@ func (b base) directory(dst *string) reader {
 		}
 		if !filepath.IsAbs(path) {
 			if b == "" {
-				return fmt.Errorf("%s: %q is relative, and there is no configuration file that it could be relative to: "+
-					"begin it with / or ~/", at, path)
+				return fmt.Errorf("%s: %q is relative, and there is no configuration file "+
+					"that it could be relative to: begin it with / or ~/", at, path)
 			}
 			path = filepath.Join(string(b), path)
 		}
@@ -57,7 +58,8 @@ func expandHome(path string) (string, error) {
 		return path, nil
 	}
 	if rest != "" && rest[0] != '/' {
-		return "", fmt.Errorf("%q: only ~/ is expanded: write other users' directories out, and put ./ before a name that begins so", path)
+		return "", fmt.Errorf("%q: only ~/ is expanded: write other users' directories out, "+
+			"and put ./ before a name that begins so", path)
 	}
 	home, err := os.UserHomeDir()
 	if err != nil || !filepath.IsAbs(home) {
