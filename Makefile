@@ -27,6 +27,10 @@ BETTER_SQLITE3 := 12.11.1
 NODE           := $(TOOLS)/better-sqlite3-$(BETTER_SQLITE3)
 NODE_PREFIX     = $(patsubst %/bin/node,%,$(realpath $(shell command -v node)))
 
+# SQLite3MultipleCiphers for its test, a Python package.
+SQLITE3MC_VERSION := 3.54.0.0
+SQLITE3MC         := $(TOOLS)/sqlite3mc-$(SQLITE3MC_VERSION)
+
 # sqlite3ext.h comes from the go-sqlite3 module. The directory is known only once
 # the modules are downloaded, hence a recursive variable that asks when used.
 SQLITE_HEADERS = $(shell $(GO) list -m -f '{{.Dir}}' github.com/mattn/go-sqlite3)
@@ -39,14 +43,14 @@ LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURD
 
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
-	VERNEUIL_NODE=$(NODE)
+	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC)
 
 # BENCH_PARTS: which chapters (default: all); see bench/main.go.
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
 .PHONY: all lib ctl modules toolchain deps needs test check check-format check-tidy check-c vet unit \
-        sqlite3-shell minio gunicorn node demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
+        sqlite3-shell minio gunicorn node ciphers demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
@@ -75,7 +79,7 @@ ctl: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -trimpath -ldflags "-s -w" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-deps: modules sqlite3-shell gunicorn minio node sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
+deps: modules sqlite3-shell gunicorn minio node ciphers sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
 
 # make test installs nothing: it says what is missing.
 needs:
@@ -138,6 +142,11 @@ gunicorn:
 	  echo "installing gunicorn"; \
 	  (apt-get install -y -q gunicorn || (apt-get update -q && apt-get install -y -q gunicorn)) >/dev/null; \
 	else echo "no gunicorn (Debian, Ubuntu: apt-get install gunicorn): its test will be left out"; fi
+
+ciphers:
+	@[ -e $(SQLITE3MC)/apsw ] || { rm -rf $(SQLITE3MC); \
+	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(SQLITE3MC) apsw-sqlite3mc==$(SQLITE3MC_VERSION) 2>/dev/null; } || \
+	  echo "no SQLite3MultipleCiphers (pip install apsw-sqlite3mc): its test is left out"
 
 node: $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),$(NODE)/built)
 	@[ -e $(NODE)/built ] || echo "no Node with headers (include/node/node.h): its test will be left out"

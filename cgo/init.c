@@ -6,6 +6,7 @@
 SQLITE_EXTENSION_INIT1
 #include "bypass.h"
 #include "config.h"
+#include "adopt.h"
 #include "below.h"
 #include "recorder.h"
 #include "snapshot.h"
@@ -110,6 +111,7 @@ int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
   int rc = useApi(pzErr, pApi);
   if (rc == SQLITE_OK) rc = registerAll(pzErr);
   if (rc == SQLITE_OK) rc = verneuilFunctions(db);
+  if (rc == SQLITE_OK) adoptAll(db);
   if (rc == SQLITE_OK) bypassTell(db, 1);
   return rc;
 }

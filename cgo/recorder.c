@@ -45,6 +45,9 @@ SQLITE_EXTENSION_INIT3
 /* SQLITE_FCNTL_CKPT_DONE, of SQLite 3.31 and later. */
 #define FCNTL_CKPT_DONE 37
 
+/* SQLite maps the wal-index in pieces of this size (wal.c, WALINDEX_PGSZ). */
+#define WAL_INDEX_REGION 32768
+
 /* Every method is counted; one call in this many is timed, and stands for all. */
 #define PERF_SAMPLE 32
 
@@ -85,6 +88,10 @@ struct RecorderFile {
   int chunked, mapped;           /* CHUNK_SIZE, MMAP_SIZE in force */
   SpoolState *pCheckpoint;       /* this handle writes frames of the WAL into the database: that state says so */
   int flushOnClose;
+  sqlite3 *db;                   /* adopted: by whose VFS, not ours, its other files are opened; NULL: it is not */
+  char *zSchema;                 /* and its name there, malloc'd */
+  RecorderFile *pWal;            /* its WAL, once we have it */
+  int deletesWal;                /* the WAL is deleted when it has been closed */
   Perf aPerf[OP_N];
   RecorderFile *pNext, **ppPrev; /* all open files, under mu */
 };
@@ -329,6 +336,7 @@ static void forget(RecorderFile *p) {
   pthread_mutex_unlock(&mu);
   belowClose(p->pRaw);
   sqlite3_free(p->zWhy);
+  free(p->zSchema);
   free(p);
 }
 
@@ -418,6 +426,44 @@ static int storesOther(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 i
   return 1;
 }
 
+/* ---- adopted databases ----
+**
+** They were opened before the extension was loaded: by SQLite's own VFS, to which their connection
+** goes for its other files, too. Of those only the WAL matters. It is looked for where it may be
+** changed next, and its deletion follows its close (wal.c, sqlite3WalClose). */
+
+static Spool *spoolOfWal(const char *zWal, const char *zDatabase);
+static RecorderFile *hook(sqlite3_file *pFile, const char *zName, int isWal);
+static void useHook(RecorderFile *p, Spool *pSpool);
+
+/* The adopted database of a WAL; NULL: it is of another. */
+static RecorderFile *adopterOf(RecorderFile *pWal) {
+  pthread_mutex_lock(&mu);
+  RecorderFile *p = pFiles;
+  while (p && p->pWal != pWal) p = p->pNext;
+  pthread_mutex_unlock(&mu);
+  return p;
+}
+
+/* The connection's thread is in a method of the database: it holds the connection's mutex, if there
+** is one. In a rollback mode the same question gives the journal. */
+static void adoptWal(RecorderFile *p) {
+  sqlite3_file *pFile = 0;
+  unsigned char a[4];
+  if (sqlite3_file_control(p->db, p->zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods)
+    return;
+  if (pFile->pMethods->xRead(pFile, a, 4, 0) == SQLITE_OK ? (get4(a) & ~1u) != 0x377f0682u : p->eLock == SQLITE_LOCK_EXCLUSIVE)
+    return; /* an empty file may become a WAL where the wal-index is locked */
+  RecorderFile *pWal = hook(pFile, sqlite3_filename_wal(p->zName), 1);
+  if (!pWal) return; /* its frames go unseen: the next header's salts, or its end, will tell */
+  spoolRetain(p->pSpool);
+  useHook(pWal, p->pSpool);
+  p->pWal = pWal;
+}
+
+/* It is adopted, in use, and its WAL is not ours. */
+static int lacksWal(const RecorderFile *p) { return p->db && p->pSpool && !p->pWal; }
+
 /* ---- io methods, in the order of sqlite3_io_methods ---- */
 
 static int recorderClose(sqlite3_file *pFile) {
@@ -427,9 +473,13 @@ static int recorderClose(sqlite3_file *pFile) {
   endCheckpoint(p);
   endHold(p);
   if (p->flushOnClose && p->pSpool) flush(p->pSpool);
-  if (p->isWal) leaveSpool(p);
+  RecorderFile *pMain = p->isWal ? adopterOf(p) : 0;
+  int deletes = pMain && p->pSpool && pMain->deletesWal && pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
+  if (pMain) pMain->pWal = 0;
+  if (deletes) walBeforeReset(p->pSpool, 0); /* that will not go through recorderDelete */
   pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
   FORWARD(p, OP_CLOSE, rc, xClose(pFile));
+  if (deletes) walAfterReset(p->pSpool, 0);
   leaveSpool(p); /* Go is told when no lock is held any more */
   forget(p);
   return rc;
@@ -524,11 +574,13 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
   int rc;
   FORWARD(p, OP_LOCK, rc, xLock(pFile, eLock));
   if (rc != SQLITE_OK) return rc;
+  int closes = eLock == SQLITE_LOCK_EXCLUSIVE && p->eLock == SQLITE_LOCK_SHARED; /* its WAL, perhaps */
   p->eLock = eLock;
   if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) { /* a base copy need not ask who has it */
     p->pHeld = p->pSpool->st;
     atomic_store_explicit(&p->pHeld->holder, verneuilToken(), memory_order_relaxed);
   }
+  if (closes && lacksWal(p)) adoptWal(p);
   return rc;
 }
 
@@ -648,9 +700,16 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     p->sizeUncertain = 1;
   } else if (op == FCNTL_CKPT_DONE) {
     endCheckpoint(p);
+  } else if (op == SQLITE_FCNTL_PERSIST_WAL) {
+    p->deletesWal = *(int *)pArg != 1; /* sqlite3WalClose has asked, if it holds EXCLUSIVE */
   } else if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
+    int wrote = p->txn.active;
     endTransaction(p);
     endCheckpoint(p);
+    if (!wrote && p->eLock == SQLITE_LOCK_EXCLUSIVE && lacksWal(p)) {
+      adoptWal(p);
+      if (p->pWal) walFound(p->pSpool);
+    }
     if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
       /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
       if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool)) validate(p);
@@ -681,6 +740,7 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
       walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
     validate(p);
   FORWARD(p, OP_SHMLOCK, rc, xShmLock(pFile, iFirst, n, flags));
+  if (iFirst <= 1 && rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) && lacksWal(p)) adoptWal(p);
   if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     walNote(p->pSpool, p->pIndex);
   return rc;
@@ -869,6 +929,31 @@ static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int ou
   belowClose(pRaw);
   notReplicated(zName, zWhy ? zWhy : "out of memory");
   sqlite3_free(zWhy);
+}
+
+int recorderIsOver(const sqlite3_file *pFile) { return pFile->pMethods->xClose == recorderClose; }
+
+int recorderAdopt(sqlite3 *db, const char *zSchema, sqlite3_file *pFile, int eLock, const char *zWhy) {
+  const char *zName = sqlite3_db_filename(db, zSchema);
+  configure();
+  if (settings.replicaFiles && snapshotIsReplicaFile(pFile)) return 0;
+  RecorderFile *p = hook(pFile, zName, 0);
+  if (!p || !(p->zSchema = strdup(zSchema))) {
+    free(p);
+    return 0;
+  }
+  p->db = db;
+  p->eLock = eLock;
+  p->chunked = p->mapped = 1; /* it may be: file controls have gone before us */
+  Spool *pSpool = 0;
+  if (zWhy) problem(p, sqlite3_mprintf("%s", zWhy));
+  else pSpool = attach(p, zName, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI, sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0);
+  useHook(p, pSpool);
+  if (!pSpool || eLock != SQLITE_LOCK_SHARED) return 1;
+  void volatile *pIndex = 0; /* it is mapped */
+  if (p->pBase->xShmMap(pFile, 0, WAL_INDEX_REGION, 0, &pIndex) == SQLITE_OK) p->pIndex = pIndex;
+  adoptWal(p);
+  return 1;
 }
 
 /* Records a WAL that the base has opened, of a database that is recorded. */

@@ -254,6 +254,15 @@ static uint32_t lastCommit(int fd, const unsigned char *aHeader, uint32_t szPage
   return last;
 }
 
+void walFound(Spool *p) {
+  unsigned char aHeader[WAL_HEADER];
+  int fd = openWal(p);
+  p->walPage = fd >= 0 ? readHeader(fd, aHeader) : 0;
+  p->walFrames = p->walPage ? lastCommit(fd, aHeader, p->walPage, 0) : 0;
+  if (fd >= 0) close(fd);
+  p->walSum = p->walFrames ? frameSum(p, p->walFrames) : 0;
+}
+
 /* Pages that were met: a hash table of their numbers, at most half full. */
 typedef struct PageSet {
   uint32_t *a, mask;

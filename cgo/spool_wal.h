@@ -28,6 +28,9 @@ void walWrote(Spool *p, const void *pData, int n, int64_t iOfst);
 ** that transaction back, but its frames may be valid until the next one writes over them. */
 void walFailed(Spool *p);
 
+/* A WAL of which no write was seen yet, all frames of which are committed: counts them. */
+void walFound(Spool *p);
+
 /* The WAL's frames are about to be lost: aHeader is the header that will be written
 ** over the old one, or NULL when the file is truncated or deleted. Copies what the
 ** replicator has not consumed into the changelog. */

@@ -277,6 +277,14 @@
 // What is concluded, the witness that it is drawn from, what defeats the witness, and what
 // happens then.
 //
+//	we see what an adopted connection does (one that was open when the extension was loaded)
+//	         its database's file has our methods since a moment at which the connection was in no transaction, and what it
+//	         held then, by SQLITE_FCNTL_LOCKSTATE: nothing, or SHARED and an open WAL. Its other files go by us: of
+//	         the WAL, which is all that matters, we take the methods when the wal-index is locked for writing or
+//	         checkpointing, when the database goes from SHARED to EXCLUSIVE, or at a commit under locking EXCLUSIVE; its
+//	         deletion follows a close under EXCLUSIVE (recorder.c). Other connections of a shared
+//	         cache, a lock of unknown origin, a transaction: these are not adopted, and it is told. A WAL that goes
+//	         unseen all the same shows as one that somebody else has used: salts, and no end of it
 //	the VFS below stores what it is given
 //	         it is SQLite's own (its xOpen is that of unix-none). Of another: its name, and those below it, do
 //	         not say that it encrypts or compresses; the file has the size that it says; the first reads of pages,

@@ -126,3 +126,110 @@ func encrypts(t *testing.T, journal string, above bool, header string) {
 		without.endsWith(0)
 	}
 }
+
+// ciphers runs test/hosts/ciphers.py.
+func (s *site) ciphers(packages, library, vfs, db, journal, header string) string {
+	s.t.Helper()
+	r := run(s.t, []string{s.env(), "VERNEUIL_LOG=warn"}, python, inHosts("ciphers.py"), packages, library, vfs, s.path(db), journal, header)
+	if r.code != 0 || r.stderr != "" {
+		s.t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	return r.trimmed()
+}
+
+// TestI8MultipleCiphers: with SQLite3MultipleCiphers, whose VFS is the default one, a database
+// is encrypted as without us, replicated so, and opens without us. It was made by us, or before.
+func TestI8MultipleCiphers(t *testing.T) {
+	packages := os.Getenv("VERNEUIL_SQLITE3MC")
+	if _, err := os.Stat(filepath.Join(packages, "apsw")); packages == "" || err != nil {
+		t.Skip("no SQLite3MultipleCiphers (VERNEUIL_SQLITE3MC): make ciphers")
+	}
+	for _, journal := range journals {
+		for _, header := range []string{"0", "32"} {
+			for _, vfs := range []string{"-", "multipleciphers-verneuil"} {
+				t.Run(journal+"/"+header+"/"+vfs, func(t *testing.T) {
+					s := dirSite(t)
+					s.configure(map[string]any{"make_default": vfs == "-"})
+					want := func(ext, vfs, db, want string) {
+						t.Helper()
+						if got := s.ciphers(packages, ext, vfs, db, journal, header); got != want {
+							t.Fatalf("%s: %q, want %q", db, got, want)
+						}
+					}
+					restored := func(db, text string) {
+						t.Helper()
+						if journal != "wal" { // a WAL checkpoint encrypts pages anew
+							s.mustEqual(db)
+						}
+						s.ctl("restore", "-s", s.path(db), "-o", s.path("restored-"+db))
+						want("-", "-", "restored-"+db, text)
+					}
+					want(library(t), vfs, "new.db", "10 ok "+journal+" 11111")
+					want(library(t), vfs, "new.db", "20 ok "+journal+" 11111")
+					restored("new.db", "30 ok "+journal)
+					want("-", "-", "new.db", "30 ok "+journal)
+					want("-", "-", "old.db", "10 ok "+journal)
+					want(library(t), vfs, "old.db", "20 ok "+journal+" 11111")
+					restored("old.db", "30 ok "+journal)
+					want("-", "-", "old.db", "30 ok "+journal)
+					if files := s.hasPlain(); len(files) > 0 {
+						t.Errorf("in plain: %q", files)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestStackedVFSes: SQLite's own shims above ours and below it.
+func TestStackedVFSes(t *testing.T) {
+	misc := filepath.Join("..", "..", ".tools", "sqlite-test", "src", "ext", "misc")
+	for name, c := range map[string]struct{ source, entry, prepare, vfs string }{
+		"cksumvfs":  {"cksumvfs.c", "sqlite3_cksumvfs_init", ".filectrl reserve_bytes 8", ""},
+		"vfsstat":   {"vfsstat.c", "sqlite3_vfsstat_init", "", ""},
+		"appendvfs": {"appendvfs.c", "sqlite3_appendvfs_init", "", "apndvfs"},
+	} {
+		for _, journal := range journals {
+			for _, order := range []string{"below", "above"} {
+				if c.vfs != "" && (order == "below" || journal == "wal") {
+					continue // it is not the default VFS; it moves pages, but not those of a WAL
+				}
+				t.Run(name+"/"+journal+"/"+order, func(t *testing.T) {
+					if _, err := os.Stat(filepath.Join(misc, c.source)); err != nil {
+						t.Skip("no source of SQLite's: make sqlite-programs")
+					}
+					s := dirSite(t)
+					shim := s.extension(filepath.Join(misc, c.source)) + " " + c.entry
+					extensions := []string{shim, library(t)}
+					if order == "above" {
+						slices.Reverse(extensions)
+					}
+					db := s.path("a.db")
+					if c.vfs != "" {
+						db = "file://" + db + "?vfs=" + c.vfs
+					}
+					shell := s.stacked(db, nil, extensions...)
+					if c.prepare != "" {
+						shell.ask(c.prepare)
+					}
+					shell.must("vacuum;")
+					shell.want("pragma journal_mode="+journal+";", journal)
+					for range 2 {
+						for _, sql := range stackedWork {
+							shell.must(sql)
+							shell.flush()
+						}
+					}
+					count := shell.ask("select count(*) from t;")
+					shell.endsWith(0)
+					s.ctl("flush", s.path("spool"))
+					s.mustEqual("a.db")
+					without := s.stacked(db, nil, shim)
+					without.want("pragma integrity_check;", "ok")
+					without.want("select count(*) from t;", count)
+					without.endsWith(0)
+				})
+			}
+		}
+	}
+}

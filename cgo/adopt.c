@@ -1,0 +1,77 @@
+/*
+** Adoption. A database is recorded from any moment on at which its connection is in no
+** transaction: what was committed before is in the file, and comes with the base copy, as
+** what a process writes that does not load the extension.
+**
+** The base's structure stays where it is, with its locks and mappings; only its methods become
+** ours. So nothing of the connection is disturbed, nor are others. But the recorder has to
+** know what it would have seen: the lock that is held, and the WAL, if it is open.
+*/
+#include "adopt.h"
+#include "below.h"
+#include "config.h"
+#include "recorder.h"
+SQLITE_EXTENSION_INIT3
+#include <stdlib.h>
+#include <string.h>
+
+/* Is some transaction of the connection open on that database? */
+static int inTransaction(sqlite3 *db, const char *zSchema) {
+  if (sqlite3_libversion_number() >= 3034000) return sqlite3_txn_state(db, zSchema) != SQLITE_TXN_NONE;
+  for (sqlite3_stmt *p = sqlite3_next_stmt(db, 0); p; p = sqlite3_next_stmt(db, p))
+    if (sqlite3_stmt_busy(p)) return 1;
+  return !sqlite3_get_autocommit(db);
+}
+
+/* Other connections, on other threads, may use the very same file. */
+static int isShared(sqlite3 *db, const char *zName) {
+  int used = 0, share = 0, high;
+  const char *z = sqlite3_uri_parameter(zName, "cache");
+  if (z && !sqlite3_stricmp(z, "shared")) return 1;
+  sqlite3_db_status(db, SQLITE_DBSTATUS_CACHE_USED, &used, &high, 0);
+  sqlite3_db_status(db, SQLITE_DBSTATUS_CACHE_USED_SHARED, &share, &high, 0);
+  return share < used;
+}
+
+/* Why the database must not be recorded from now on; NULL: it may. *pLock is the lock that it has. */
+static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int *pLock) {
+  sqlite3_file *pWal = 0;
+  if (inTransaction(db, zSchema))
+    return "the extension was loaded in a transaction: load it before, or open the database anew";
+  if (isShared(db, zName)) return "it is in a shared cache: open it after the extension was loaded";
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_LOCKSTATE, pLock) != SQLITE_OK || *pLock > SQLITE_LOCK_SHARED)
+    return "locking_mode=EXCLUSIVE was in force when the extension was loaded: open the database anew";
+  if (*pLock == SQLITE_LOCK_SHARED &&
+      (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pWal) != SQLITE_OK || !pWal || !pWal->pMethods))
+    return "it was locked when the extension was loaded: open the database anew";
+  return 0;
+}
+
+static void adopt(sqlite3 *db, const char *zSchema) {
+  const char *zName = sqlite3_db_filename(db, zSchema);
+  sqlite3_vfs *pVfs = 0;
+  sqlite3_file *pFile = 0;
+  int eLock = SQLITE_LOCK_NONE;
+  if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return; /* a VFS that is named is meant */
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK || pVfs != verneuilBase) return;
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_FILE_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods) return;
+  if (recorderIsOver(pFile)) return;
+  const char *zWhy = why(db, zSchema, zName, &eLock);
+  recorderAdopt(db, zSchema, pFile, eLock, zWhy);
+}
+
+void adoptAll(sqlite3 *db) {
+  sqlite3_stmt *pStmt = 0;
+  /* only of what SQLite's own VFS has opened it is known that it does not look at its methods (I8) */
+  if (!verneuilConfig.makeDefault || !belowIsOwn(verneuilBase) || sqlite3_libversion_number() < 3031000) return;
+  sqlite3_mutex_enter(sqlite3_db_mutex(db));
+  adopt(db, "main");
+  if (sqlite3_prepare_v2(db, "PRAGMA database_list", -1, &pStmt, 0) == SQLITE_OK) {
+    while (sqlite3_step(pStmt) == SQLITE_ROW) {
+      const char *zSchema = (const char *)sqlite3_column_text(pStmt, 1);
+      if (zSchema && sqlite3_column_int(pStmt, 0) > 1) adopt(db, zSchema);
+    }
+  }
+  sqlite3_finalize(pStmt);
+  sqlite3_mutex_leave(sqlite3_db_mutex(db));
+}
