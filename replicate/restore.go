@@ -212,7 +212,7 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	if err := Restore(ctx, &pacedFile{File: f}, o); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), refuse(path, o.Replace)); err != nil {
+	if err := f.Sync(); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
 	if err := PutInPlace(f.Name(), path, o.Replace); err != nil {
@@ -227,11 +227,11 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 var errNotFlushed = errors.New("the file is in place, but flushing its directory")
 
 // PutInPlace gives a file that is flushed, temp, the name path, in the same directory, and
-// flushes that. It fails as [Replaceable] does, also if another process has made path since
-// the caller asked that; where the file system cannot tell (NFS), what came in the last
+// flushes that. It refuses what [RestoreFile] does, also if another process has made path since
+// the caller asked [Replaceable]; where the file system cannot tell (NFS), what came in the last
 // moment is replaced.
 func PutInPlace(temp, path string, replace bool) error {
-	if err := Replaceable(path, replace); err != nil {
+	if err := refuse(path, replace); err != nil {
 		return err
 	}
 	flags := uint(unix.RENAME_NOREPLACE)
@@ -317,10 +317,21 @@ func refuse(path string, replace bool) error {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	if free, err := unused(f); err == nil && !free { // an error: there are no leases, or not for us
+	free, err := unused(f)
+	if err != nil { // there are no leases, or not for us: locks tell of who is using it just now
+		free, err = unlocked(fd)
+	}
+	if err == nil && !free {
 		return errors.New("another process has the file open: end it first, or move the file away")
 	}
 	return nil
+}
+
+// unlocked reports whether nobody holds a lock of SQLite's (os.h, PENDING_BYTE and what follows).
+func unlocked(fd int) (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: 1 << 30, Len: 512}
+	err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock)
+	return lock.Type == unix.F_UNLCK, err
 }
 
 // Replaceable fails if path is taken by what a file that is renamed to it must not replace:

@@ -2,3 +2,6 @@ package replicate
 
 // LockTemp locks a restore's temporary file.
 var LockTemp = lockTemp
+
+// Unlocked is for tests.
+var Unlocked = unlocked

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	. "verneuil/replicate"
@@ -363,6 +365,36 @@ func TestRestoreFileKeeps(t *testing.T) {
 	o.Replace = false
 	if err := RestoreFile(t.Context(), path, o); err != nil {
 		t.Errorf("an empty file is there: %v", err)
+	}
+}
+
+// TestUnlocked: where there are no leases, a lock of SQLite's tells that a database is in use.
+func TestUnlocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ours, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	theirs, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if free, err := Unlocked(int(ours.Fd())); err != nil || !free {
+		t.Errorf("no lock: %v, %v", free, err)
+	}
+	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} { // a reader's SHARED, a writer's RESERVED
+		lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: 1<<30 + 1, Len: 1}
+		if err := unix.FcntlFlock(theirs.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+			t.Fatal(err)
+		}
+		if free, err := Unlocked(int(ours.Fd())); err != nil || free {
+			t.Errorf("lock of type %d: %v, %v", kind, free, err)
+		}
 	}
 }
 

@@ -231,6 +231,7 @@ func TestLs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := site(t)
 			refuse(t, 1, []string{"ls", "no database"}, "-c", s.config(), "ls")
+			must(t, "-c", s.config(), "ls", "--allow-empty")
 			deep := strings.Repeat("deep-", 40)
 			if err := os.Mkdir(s.path(deep), 0o700); err != nil {
 				t.Fatal(err)
@@ -301,6 +302,13 @@ func TestConfigCheck(t *testing.T) {
 	if r.code != 1 || strings.Count(r.stdout, "FAILED") != 2 || !strings.Contains(r.stdout, "create_buckets_on_demand") || !strings.Contains(r.stdout, "not a directory") {
 		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
+	if err := os.Symlink(s.dir, s.path("link")); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(map[string]any{"replication_spooling_dir": s.path("link")})
+	if r := ctl(t, "-c", s.config(), "config", "check"); r.code != 1 || !strings.Contains(r.stdout, "is a symbolic link") {
+		t.Errorf("a link for spools: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
 	refuse(t, 1, []string{"no configuration", "--config"}, "config", "check")
 	refuse(t, 1, []string{"none.json", "no such file"}, "-c", s.path("none.json"), "config", "check")
 }
@@ -312,6 +320,7 @@ func TestVersionAndCompletion(t *testing.T) {
 			t.Errorf("%s: %q, version: %q", flag, got, version)
 		}
 	}
+	refuse(t, 2, []string{"did you mean sync?"}, "backup")
 	if help := must(t, "--help"); !strings.Contains(help, "completion") {
 		t.Errorf("help does not show completion: %s", help)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/spool"
 )
 
 func configCommand(g *global) *cobra.Command {
@@ -80,7 +81,16 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 	if dir := s.config.ReplicationSpoolingDir; dir == "" {
 		printed = append(printed, tell("replication_spooling_dir", "not set: nothing is replicated", nil))
 	} else {
-		printed = append(printed, tell("replication_spooling_dir", dir, checkDirectory(dir)))
+		printed = append(printed, tell("replication_spooling_dir", dir, checkSpools(dir)))
+	}
+	for _, t := range s.config.Targets {
+		switch {
+		case t.Local != nil:
+			printed = append(printed, tell("local", t.Local.Directory, checkDirectory(t.Local.Directory)))
+		case t.ReadOnly != nil:
+			_, err := os.ReadDir(t.ReadOnly.Directory)
+			printed = append(printed, tell("read_only", t.ReadOnly.Directory, err))
+		}
 	}
 	if len(s.store.Targets) == 0 {
 		printed = append(printed, tell("replication_targets", "", g.errNoTargets()))
@@ -94,7 +104,7 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case failed > 0:
-		return errors.Join(append(printed, fmt.Errorf("%d checks failed", failed))...)
+		return errors.Join(append(printed, fmt.Errorf("failed checks: %d", failed))...)
 	}
 	return errors.Join(printed...)
 }
@@ -104,6 +114,31 @@ func wrapped(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// checkSpools fails if spools could not be in dir, or would not be trusted.
+func checkSpools(dir string) error {
+	if err := checkDirectory(dir); err != nil {
+		return err
+	}
+	// A spool that there is not: what is said is of the directory.
+	if err := spool.Trust(filepath.Join(dir, "none")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var at unix.Statfs_t
+	if err := unix.Statfs(dir, &at); err == nil && overNetwork(at.Type) {
+		return fmt.Errorf("%s is on a network file system: processes share it by memory, which must be one machine's", dir)
+	}
+	return nil
+}
+
+func overNetwork(fileSystem int64) bool {
+	switch fileSystem {
+	case unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC,
+		unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.V9FS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // checkDirectory fails if we could not make files in dir, or make it.

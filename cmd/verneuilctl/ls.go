@@ -28,6 +28,7 @@ const versionsCounted = 1000
 // lsFlags are what ls was told beside the target.
 type lsFlags struct {
 	host, path string
+	allowEmpty bool
 	asJSON     bool
 }
 
@@ -52,6 +53,7 @@ newest one. It takes two requests per database.`,
 	flags := command.Flags()
 	flags.StringVar(&o.host, "hostname", "", "only databases of this host")
 	flags.StringVarP(&o.path, "source-path", "s", "", "only databases of this path")
+	flags.BoolVar(&o.allowEmpty, "allow-empty", false, "no database is no error")
 	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per line")
 	return command
 }
@@ -94,8 +96,8 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 	if err := printHeld(all, len(targets) > 1, o.asJSON); err != nil {
 		return err
 	}
-	if len(all) == 0 && len(failed) == 0 {
-		return errors.New("no database is there")
+	if len(all) == 0 && len(failed) == 0 && !o.allowEmpty {
+		return errors.New("no database is there (if that is right: --allow-empty)")
 	}
 	return errors.Join(failed...)
 }

@@ -19,8 +19,9 @@ func restoreCommand(g *global) *cobra.Command {
 		asJSON bool
 	)
 	command := &cobra.Command{
-		Use:   "restore SOURCE [--out FILE]",
-		Short: "Write the newest or an older version of a database to a file",
+		Use:        "restore SOURCE [--out FILE]",
+		SuggestFor: []string{"recover", "pull", "get"},
+		Short:      "Write the newest or an older version of a database to a file",
 		Long: `Fetch the newest version of the database SOURCE, or an older one, verify every byte of
 it, and write it to FILE, which appears whole or not at all; without --out, to stdout.
 
@@ -105,8 +106,22 @@ func restoreToStdout(ctx context.Context, options replicate.RestoreOptions) erro
 	if err := replicate.Restore(ctx, f, options); err != nil {
 		return err
 	}
-	if _, err := io.Copy(os.Stdout, io.NewSectionReader(f, 0, options.Manifest.FileBytes)); err != nil {
+	content := untilDone{ctx, io.NewSectionReader(f, 0, options.Manifest.FileBytes)}
+	if _, err := io.Copy(os.Stdout, content); err != nil {
 		return fmt.Errorf("write to stdout: %w", err)
 	}
 	return nil
+}
+
+// untilDone is a reader that ends with an error when its context does.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(b)
 }

@@ -18,8 +18,9 @@ func syncCommand(g *global) *cobra.Command {
 		rewrite, asJSON bool
 	)
 	command := &cobra.Command{
-		Use:   "sync DB [--optimize]",
-		Short: "Back up a database as it is now",
+		Use:        "sync DB [--optimize]",
+		SuggestFor: []string{"backup", "push", "snapshot"},
+		Short:      "Back up a database as it is now",
 		Long: `Back up the database DB, as of its last commit, to every target, and print the name
 of its manifest. Only what the targets do not have is sent. Writers wait while
 the database is read.`,

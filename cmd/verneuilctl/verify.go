@@ -25,8 +25,9 @@ func verifyCommand(g *global) *cobra.Command {
 		flags verifyFlags
 	)
 	command := &cobra.Command{
-		Use:   "verify [SOURCE] [--read] [--touch]",
-		Short: "Check that targets have all that their newest versions name",
+		Use:        "verify [SOURCE] [--read] [--touch]",
+		SuggestFor: []string{"check", "fsck"},
+		Short:      "Check that targets have all that their newest versions name",
 		Long: `In each target, walk the newest version of a database, or of every database in it,
 and look for every leaf, node and chunk that it names. What is missing or damaged is
 printed, one line each, and the exit code is 1. Leaves and nodes are read and checked

@@ -19,8 +19,9 @@ func versionsCommand(g *global) *cobra.Command {
 		asJSON bool
 	)
 	command := &cobra.Command{
-		Use:   "versions SOURCE",
-		Short: "List the versions of a database that the targets keep",
+		Use:        "versions SOURCE",
+		SuggestFor: []string{"history", "log", "snapshots"},
+		Short:      "List the versions of a database that the targets keep",
 		Long: `List what restore, manifest and shell can go back to by --version-id or --at, the
 newest first: when the target got each version, its ID, the size of its manifest, and
 the target. An S3 bucket keeps them if its versioning is on, and as long as its
