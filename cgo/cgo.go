@@ -4,6 +4,7 @@ package cgo
 #cgo CFLAGS: -std=gnu11 -O2 -Wall -Wextra -fvisibility=hidden
 #include <stdlib.h>
 #include "children.h"
+#include "descriptors.h"
 #include "goexports_types.h"
 #include "wake.h"
 */
@@ -19,6 +20,10 @@ import (
 
 	"verneuil/vfs"
 )
+
+func init() {
+	vfs.Stderr = func(b []byte) { C.descriptorsSay((*C.char)(unsafe.Pointer(unsafe.SliceData(b))), C.size_t(len(b))) }
+}
 
 // guard keeps a panic from crossing into the host: it is logged, and the
 // function that deferred it returns what its named results hold.
@@ -36,7 +41,7 @@ func goReady() {}
 var settings = sync.OnceValue(func() vfs.Settings {
 	s := vfs.Process().Settings()
 	if s.Err == nil && s.SpoolingDir != "" {
-		shareWake()
+		hearBells()
 		hearChildren()
 	}
 	return s
@@ -82,20 +87,12 @@ func hearChildren() {
 	}()
 }
 
-// shareWake makes the eventfd by which recorders wake this process's replicators.
-// Without one they use the spools' FIFOs, one descriptor each.
-func shareWake() {
-	fd := C.spoolWakeOwn()
-	if fd < 0 {
-		return
-	}
-	f := os.NewFile(uintptr(fd), "eventfd")
+// hearBells wakes this process's replicators when a recorder of it rings.
+func hearBells() {
 	go func() {
 		defer guard("wake")
-		for b := make([]byte, 8); ; {
-			if _, err := f.Read(b); err != nil {
-				return
-			}
+		for heard := C.uint32_t(0); ; {
+			heard = C.bellWait(heard)
 			vfs.Process().Woken()
 		}
 	}()

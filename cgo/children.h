@@ -1,7 +1,7 @@
 /*
 ** What forked children tell the process that runs Go. They record, as it does, but
 ** cannot run Go (gort.c); so it serves the spools that they have open. A pipe that they
-** inherit has their notes: it costs nothing where nobody forks, and no commit knows of it.
+** open for that has their notes: it costs nothing where nobody forks, and no commit knows of it.
 */
 #ifndef VERNEUIL_CHILDREN_H
 #define VERNEUIL_CHILDREN_H
@@ -15,12 +15,12 @@ typedef struct ChildNote {
   char zName[CHILD_NAME_BYTES];    /* the last part of the spool's directory */
 } ChildNote;
 
-/* Makes the pipe of this process; returns the end to read from, nonblocking, or -1. */
+/* Makes the pipe of this process, on a thread of ours; returns the end to read from,
+** nonblocking, or -1. */
 int childrenPipe(void);
 
 /* In a forked child: a connection of its own was opened or closed. Where the note does not
-** arrive, because the host has closed the pipe, or nobody reads, somebody adopts the spool
-** later, or serves it longer than need be. */
+** arrive, as there is no /proc, or nobody reads, somebody adopts the spool later, or serves it longer than need be. */
 void childNote(const char *zDir, int opened);
 
 #endif

@@ -5,6 +5,10 @@
 // In a host that is no Go program, Go runs on threads of ours only (threads.c): the host's
 // wait in C meanwhile. What the runtime's start changes in the host is put back (gort.c).
 //
+// These threads have a table of descriptors of their own (descriptors.c). A host may close, or
+// hand on to a child, all that it has: none of ours is among it. Where threads of the host's need a
+// file that Go has open, they open it anew, by /proc, and prove that it is that file at each use.
+//
 // A child that is forked from a process that runs Go cannot run it, ever. It records on
 // handles of its own, and tells the process by a pipe what it has open (children.c).
 //

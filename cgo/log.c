@@ -3,6 +3,8 @@
 */
 #define _GNU_SOURCE
 #include "log.h"
+#include "descriptors.h"
+#include "threads.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <poll.h>
@@ -56,7 +58,7 @@ static int logLevel(void) {
   return level >= 0 ? level : VERNEUIL_WARN;
 }
 
-/* Writes to stderr, on a thread of the host's. It may be a pipe that nobody reads, or a file
+/* Writes to the host's stderr. On a thread of its own, that may be a pipe that nobody reads, or a file
 ** as long as files may be: then the host, which has not written, gets no signal for it. For one that is
 ** full it does not wait: that may be in a commit. */
 static void writeLog(const char *z) {
@@ -65,6 +67,11 @@ static void writeLog(const char *z) {
   sigset_t raised, before, old;
   int rc = errno;
   struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+  if (threadIsOurs()) {
+    descriptorsSay(z, strlen(z));
+    errno = rc;
+    return;
+  }
   if (poll(&p, 1, 0) == 0) return; /* after an error, try */
   sigemptyset(&raised);
   for (int i = 0; i < 2; i++) sigaddset(&raised, aRaised[i]);

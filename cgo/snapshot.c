@@ -22,10 +22,12 @@
 ** files, and what ATTACH and VACUUM INTO name on a replica's connection.
 */
 #include "verneuil.h"
+#include "descriptors.h"
 #include "snapshot.h"
 #include "snapshot_goexports.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -67,6 +69,20 @@ static void snapshotAdopt(SnapshotFile *p) {
 /*
 ** Reading
 */
+
+/* The slot file's descriptor for this thread, proved to be that; -1: there is none, and Go reads.
+** The host's threads have one of their own, as they do not have Go's. */
+static int snapshotFd(const SnapshotExtent *x) {
+  static atomic_int cached = -1;
+  const Ours ours = {x->fd, x->dev, x->ino};
+  int own = descriptorsSeparate() ? atomic_load_explicit(&cached, memory_order_relaxed) : x->fd;
+  if (descriptorsProve(own, &ours)) return own;
+  if (!descriptorsSeparate()) return -1;
+  int fd = descriptorsOpen(&ours, O_RDONLY); /* what has that number now, if anything, is the host's */
+  if (fd < 0 || atomic_compare_exchange_strong(&cached, &own, fd)) return fd;
+  close(fd); /* another thread was faster */
+  return descriptorsProve(own, &ours) ? own : -1;
+}
 
 /* Reads n bytes from the slot file, whose blocks are all there. Returns 0, or 1 if it cannot. */
 static int snapshotPread(int fd, void *pBuf, size_t n, off_t iOfst) {
@@ -117,10 +133,13 @@ static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *
   const SnapshotExtent *x = &t->aExtent[slot / SNAPSHOT_EXTENT_SLOTS];
   const _Atomic uint32_t *pGeneration = &x->aGeneration[slot % SNAPSHOT_EXTENT_SLOTS];
   if (atomic_load_explicit(pGeneration, memory_order_acquire) != generation) return SQLITE_LOCKED;
-  if (x->aData)
+  if (x->aData) {
     memcpy(pBuf, x->aData + (size_t)(slot % SNAPSHOT_EXTENT_SLOTS) * SNAPSHOT_CHUNK_BYTES + iOfst, n);
-  else if (snapshotPread(x->fd, pBuf, n, (off_t)slot * SNAPSHOT_CHUNK_BYTES + iOfst))
-    return SQLITE_IOERR_READ;
+  } else {
+    int fd = snapshotFd(x);
+    if (fd < 0) return SQLITE_NOTFOUND;
+    if (snapshotPread(fd, pBuf, n, (off_t)slot * SNAPSHOT_CHUNK_BYTES + iOfst)) return SQLITE_IOERR_READ;
+  }
   atomic_thread_fence(memory_order_acquire);
   if (atomic_load_explicit(pGeneration, memory_order_relaxed) != generation) return SQLITE_LOCKED;
   return SQLITE_OK;

@@ -24,8 +24,9 @@
 typedef struct SnapshotExtent {
   const unsigned char *aData;      /* mapped, or NULL */
   const _Atomic uint32_t *aGeneration;
-  int32_t fd;                      /* of the slot file: slot i is at i*SNAPSHOT_CHUNK_BYTES */
+  int32_t fd;                      /* of the slot file, with Go: slot i is at i*SNAPSHOT_CHUNK_BYTES */
   int32_t unused;
+  uint64_t dev, ino;               /* which file that is */
 } SnapshotExtent;
 
 typedef struct SnapshotTable {
@@ -41,7 +42,7 @@ typedef struct SnapshotTable {
 #define SNAPSHOT_AT(m, o) _Static_assert(offsetof(SnapshotTable, m) == (o), #m)
 SNAPSHOT_AT(nChunk, 8); SNAPSHOT_AT(iCounter, 12); SNAPSHOT_AT(aExtent, 16);
 SNAPSHOT_AT(nHeader, 24); SNAPSHOT_AT(aHeader, 28); SNAPSHOT_AT(aEntry, 128);
-_Static_assert(sizeof(SnapshotExtent) == 24, "extent");
+_Static_assert(sizeof(SnapshotExtent) == 40, "extent");
 
 /* What Go says of a reader. (No types with atomics: cgo cannot read those.) */
 typedef struct SnapshotOpened {

@@ -308,13 +308,13 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   return 0;
 }
 
-static int makeWake(const char *zDir) {
+/* Where there can be none, commits are found later. */
+static void makeWake(const char *zDir) {
   char *z = spoolPath(zDir, "wake");
-  if (!z) return ENOMEM;
+  if (!z) return;
   removeJunk(z, S_IFIFO);
-  int rc = mkfifo(z, 0600) && errno != EEXIST ? errno : 0;
+  (void)!mkfifo(z, 0600);
   free(z);
-  return rc;
 }
 
 /* Takes the attach lock; the descriptor holds it until closed. -1 and errno. */
@@ -333,14 +333,23 @@ static int lockAttach(const char *zDir, int nTry) {
   return fd;
 }
 
-/* Has the replicator, armed or not, look at the state: for a flush, or because it is lost
-** and there is a new one. */
-static void wakeReplicator(const char *zDir) {
+int spoolCall(const char *zDir) {
+  struct stat s;
+  int rc = errno;
+  /* for reading too: a FIFO that has a reader never raises SIGPIPE */
   int fd = spoolOpen(zDir, "wake", O_RDWR | O_NONBLOCK);
-  if (fd < 0) return;
-  ssize_t n = write(fd, "", 1);
-  (void)n; /* if it is full, then of wakes */
+  if (fd < 0) {
+    errno = rc;
+    return 0;
+  }
+  int ok = !fstat(fd, &s) && S_ISFIFO(s.st_mode) && s.st_uid == geteuid();
+  ssize_t n;
+  do n = ok ? write(fd, "", 1) : 0;
+  while (n < 0 && errno == EINTR);
+  ok = ok && (n == 1 || errno == EAGAIN); /* full: of wakes */
   close(fd);
+  errno = rc;
+  return ok;
 }
 
 /* The database's state, mapped, made if need be; its inode in *pIno. NULL, and the
@@ -355,10 +364,10 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
     return 0;
   }
   if ((*pzWhy = makeDirs(zDir))) return 0;
-  int rc = makeWake(zDir);
-  int fd = rc ? -1 : lockAttach(zDir, nTry);
+  makeWake(zDir);
+  int fd = lockAttach(zDir, nTry);
   if (fd < 0) {
-    *pzWhy = strerror(rc ? rc : errno);
+    *pzWhy = strerror(errno);
     return 0;
   }
   SpoolState *st = mapState(zDir, zPath, boot, pIno);
@@ -367,28 +376,12 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
     SpoolState *old = st;
     st = makeState(zDir, zPath, pId, boot, old, pIno);
     if (!st) *pzWhy = strerror(errno);
-    if (old) wakeReplicator(zDir);
+    if (old) spoolCall(zDir);
     if (old) munmap(old, SPOOL_STATE_BYTES);
   }
   flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
   close(fd);
   return st;
-}
-
-/* The directory's FIFO is a new one. It takes the old one's descriptor, to which
-** another thread may be about to write; so nobody ever sees the one that it was opened with. Where another
-** process replicates it is opened now, so that it reaches the replicator also when the directory is deleted. */
-static void renewWake(Spool *p) {
-  int old = atomic_load(&p->wakeFd);
-  uint64_t replicator = atomic_load(&((SpoolState *)p->st)->replicator);
-  if (old < 0) {
-    if (replicator && replicator != verneuilToken()) spoolOpenWake(p);
-    return;
-  }
-  int fd = spoolOpen(p->zDir, "wake", O_RDWR | O_NONBLOCK);
-  if (fd < 0) return;
-  dup3(fd, old, O_CLOEXEC);
-  close(fd);
 }
 
 /* p->st becomes st, unless they are the same page. Handles that are still at the
@@ -412,7 +405,6 @@ static int adoptState(Spool *p, SpoolState *st, uint64_t ino) {
   }
   p->stateIno = ino;
   p->st = st;
-  renewWake(p);
   return 1;
 }
 
@@ -422,7 +414,6 @@ static Spool *newSpool(const char *zPath, const FileIdentity *pId) {
   p->id = *pId;
   p->zPath = strdup(zPath);
   p->zDir = spoolDir(zPath);
-  p->wakeFd = -1;
   p->lookFd = stampOpen(zPath, pId);
   if (p->zPath && p->zDir) return p;
   stampClose(p->lookFd, pId);
@@ -440,7 +431,6 @@ static void freeSpool(Spool *p) {
     free(pOld);
   }
   if (p->st) munmap(p->st, SPOOL_STATE_BYTES);
-  if (p->wakeFd >= 0) close(p->wakeFd);
   stampClose(p->lookFd, &p->id);
   free(p->zPath);
   free(p->zDir);
@@ -528,7 +518,7 @@ int spoolFlush(Spool *p, int ms) {
   uint64_t ticket = atomic_fetch_add(&st->flushDrawn, 1) + 1;
   for (int waited = 0, alone = 0; waited < ms && alone < FLUSH_ALONE_MS && !isLost(st); waited += FLUSH_POLL_MS) {
     if (atomic_load(&st->flushAnswered) >= ticket) return atomic_load(&st->flushDone) >= ticket;
-    if (waited % FLUSH_WAKE_MS == 0) wakeReplicator(p->zDir); /* it may have come since */
+    if (waited % FLUSH_WAKE_MS == 0) spoolCall(p->zDir); /* it may have come since */
     alone = isAlone(st) ? alone + FLUSH_POLL_MS : 0;
     usleep(FLUSH_POLL_MS * 1000);
   }
@@ -563,12 +553,10 @@ static void afterFork(void) { pthread_mutex_unlock(&mu); }
 
 /* A child's handles have Spools of their own: what is inherited is the state of the
 ** parent's handles, which it must not use, and it would never learn that they are closed. It
-** stays in memory, as other threads were about to use it. The FIFOs are closed now: the
-** host may soon close all that it does not know, and have other files there. */
+** stays in memory, as other threads were about to use it. */
 static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
   for (Spool *p = pSpools; p; p = p->pNext) {
-    if (p->wakeFd >= 0) close(p->wakeFd);
     stampClose(p->lookFd, &p->id);
   }
   pSpools = 0;

@@ -36,7 +36,6 @@ struct Spool {
     SpoolState *st;
   } *pOld;                         /* states that were lost, and may still be looked at */
   int lookFd;                      /* spool_stamp.c; -1: none */
-  _Atomic int wakeFd;              /* the FIFO, -1 if it is not open: another process replicates */
   _Atomic int isRefused;           /* the VFS below stores other bytes than it is given (I8) */
   _Atomic int nWal;                /* WAL files of this database open in this process */
   uint32_t walPage;                /* page size of the WAL; 0 unknown (W) */
@@ -136,11 +135,12 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size);
 /* A write of the transaction failed: what the file holds now, the log cannot say. */
 void spoolFailed(Spool *p, SpoolTxn *t);
 
-/* Opens the FIFO if need be. -1: it cannot be opened now. */
-int spoolOpenWake(Spool *p);
+/* Has the replicator, wherever it runs, armed or not, look at the state: writes a byte into
+** the FIFO, which is opened for that moment. Keeps errno. 0: it could not be. */
+int spoolCall(const char *zDir);
 
-/* Wakes the replicator if it sleeps: by the FIFO, or in this process by an eventfd
-** that all its replicators share, so that a database costs no descriptor here. */
+/* Wakes the replicator if it sleeps: in another process by the FIFO, in this one by a bell
+** that all its replicators share. */
 void spoolWake(Spool *p);
 
 #endif

@@ -11,12 +11,13 @@
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -300,32 +301,31 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   spoolWake(p);
 }
 
-int spoolOpenWake(Spool *p) {
-  if (p->wakeFd >= 0) return p->wakeFd;
-  /* for reading too: a FIFO that has a reader never raises SIGPIPE */
-  int fd = spoolOpen(p->zDir, "wake", O_RDWR | O_NONBLOCK);
-  int none = -1;
-  if (fd < 0 || atomic_compare_exchange_strong(&p->wakeFd, &none, fd)) return fd;
-  close(fd);
-  return none;
+static _Atomic uint32_t bells;
+static atomic_int listens;
+
+uint32_t bellWait(uint32_t heard) {
+  atomic_store(&listens, 1);
+  while (atomic_load(&bells) == heard) syscall(SYS_futex, &bells, FUTEX_WAIT_PRIVATE, heard, 0, 0, 0);
+  return atomic_load(&bells);
 }
 
-static _Atomic int ownFd = -1; /* an eventfd that this process's replicators sleep on */
-
-int spoolWakeOwn(void) {
-  int fd = fdAboveStdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  atomic_store(&ownFd, fd);
-  return fd;
+void bellRing(void) {
+  atomic_fetch_add(&bells, 1);
+  syscall(SYS_futex, &bells, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
 }
+
+int bellHeard(void) { return atomic_load(&listens); }
 
 void spoolWake(Spool *p) {
   SpoolState *st = p->st;
-  if (!atomic_load(&st->armed) || !atomic_exchange(&st->armed, 0)) return;
-  static const uint64_t one = 1;
-  int isOwn = atomic_load(&ownFd) >= 0 && atomic_load(&st->replicator) == verneuilToken();
-  int fd = isOwn ? atomic_load(&ownFd) : spoolOpenWake(p);
-  if (fd < 0) return;
-  ssize_t n;
-  do n = write(fd, &one, isOwn ? sizeof one : 1);
-  while (n < 0 && errno == EINTR);
+  uint32_t armed = atomic_load(&st->armed);
+  if (!armed) return;
+  if (atomic_load(&st->replicator) == verneuilToken() && bellHeard()) {
+    atomic_store(&st->armed, 0); /* before the bell: Go looks who has been woken. It dies with us, or not at all */
+    bellRing();
+  } else if (spoolCall(p->zDir)) {
+    /* after the byte: if we die in between, somebody is woken twice, and not never */
+    atomic_compare_exchange_strong(&st->armed, &armed, 0);
+  }
 }

@@ -18,10 +18,14 @@
 ** there is none left Go stalls, in part or, from its next garbage collection, as a whole. Then
 ** calls to it are given up where the caller can bear that.
 **
+** All of them have a table of descriptors of their own (descriptors.c): a thread inherits it
+** from the one that makes it, so that only the first is made by a thread of the host's.
+**
 ** No child has any of it: one that is forked from a process that runs Go never calls it.
 */
 #define _GNU_SOURCE
 #include "threads.h"
+#include "descriptors.h"
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -77,6 +81,8 @@ int threadsImpatient(int yes) {
   return was;
 }
 
+static int hireLocked(void *(*xServe)(void *));
+
 static void *serve(void *unused) {
   (void)unused;
   isOurs = 1;
@@ -87,6 +93,7 @@ static void *serve(void *unused) {
     if (!(pFirst = p->pNext)) ppLast = &pFirst;
     nJob--;
     nIdle--;
+    while ((nIdle <= nJob || nThread < SPARE_THREADS) && hireLocked(serve)) continue; /* for the next job */
     pthread_mutex_unlock(&mu);
     p->xRun(p->pArg);
     pthread_mutex_lock(&mu);
@@ -97,6 +104,13 @@ static void *serve(void *unused) {
   }
   return 0;
 }
+
+static void *serveFirst(void *unused) {
+  descriptorsLeave();
+  return serve(unused);
+}
+
+int threadIsOurs(void) { return isOurs; }
 
 int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg) {
   static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG};
@@ -110,9 +124,9 @@ int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg) {
 }
 
 /* One more thread that serves. 0: there can be none. */
-static int hireLocked(void) {
+static int hireLocked(void *(*xServe)(void *)) {
   pthread_t t;
-  if (makeThread(&t, serve, 0)) return 0;
+  if (makeThread(&t, xServe, 0)) return 0;
   pthread_detach(t);
   nThread++;
   nIdle++;
@@ -139,8 +153,7 @@ static int employ(Job *p, int mayGiveUp) {
   int state;
   pthread_cond_init(&p->finished, 0);
   pthread_mutex_lock(&mu);
-  while ((nIdle <= nJob || nThread < SPARE_THREADS) && hireLocked()) continue;
-  if (!nThread) {
+  if (!nThread && (descriptorsScribe() || !hireLocked(serveFirst))) {
     pthread_mutex_unlock(&mu);
     return 0;
   }

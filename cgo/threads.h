@@ -14,6 +14,9 @@ int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg);
 ** it. 0: no thread could be made, and nothing was run; never again after the first 1. */
 int onOurThread(void (*xRun)(void *), void *pArg);
 
+/* Is this thread one of ours? Only of those that serve, not of Go's own. */
+int threadIsOurs(void);
+
 /* Go waits for a thread that cannot be made, and has for a while: it may not answer. */
 int threadsStalled(void);
 

@@ -1,11 +1,18 @@
 /*
-** How this process's replicators are woken.
+** How this process's replicators are woken: one of Go's threads sleeps on a number of bells,
+** as a futex. There is no descriptor that somebody else could close, or be given.
 */
 #ifndef VERNEUIL_WAKE_H
 #define VERNEUIL_WAKE_H
+#include <stdint.h>
 
-/* Makes the eventfd that all of them sleep on, nonblocking; -1 if that fails. A forked
-** child does not use it: its token is another. */
-int spoolWakeOwn(void);
+/* Waits until the number of bells is not heard any more, and returns it. */
+uint32_t bellWait(uint32_t heard);
+
+/* One more. Of a forked child nobody hears it: its token is another. */
+void bellRing(void);
+
+/* Does somebody in this process listen? */
+int bellHeard(void);
 
 #endif

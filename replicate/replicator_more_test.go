@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -304,13 +306,54 @@ func TestIdleIsIdle(t *testing.T) {
 	w.transact(100)
 	w.mustFlush(r)
 	st := w.sp.State()
-	w.until("armed", func() bool { return st.Armed.Load() == 1 })
+	w.until("armed", func() bool { return st.Armed.Load() != 0 })
 	puts, gets := w.putsAndGets(0)
 	w.transact(100) // wakes it
 	w.until("pushed", func() bool { return st.PushedSequence.Load() == st.Sequence.Load() })
-	w.until("armed again", func() bool { return st.Armed.Load() == 1 })
+	w.until("armed again", func() bool { return st.Armed.Load() != 0 })
 	if p, g := w.putsAndGets(0); p > puts+8 || g != gets {
 		t.Errorf("a commit took %d puts and %d gets", p-puts, g-gets)
+	}
+}
+
+// isOpen reports whether this process has a file of the spool open.
+func (w *world) isOpen(name string) bool {
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil || fds == nil {
+		w.Fatalf("/proc/self/fd: %d descriptors, %v", len(fds), err)
+	}
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		to, err := os.Readlink(fd)
+		return err == nil && to == filepath.Join(w.sp.Dir(), name)
+	})
+}
+
+// TestLostWake: what a recorder has published is found also if it does not wake the replicator,
+// which sleeps: it was killed before it did, or the FIFO is gone.
+func TestLostWake(t *testing.T) {
+	for name, lose := range map[string]func(*world){
+		"taken and not written": func(w *world) { w.sp.State().Armed.Store(0) },
+		"no FIFO": func(w *world) {
+			if err := os.Remove(filepath.Join(w.sp.Dir(), "wake")); err != nil && !os.IsNotExist(err) {
+				w.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, 1)
+			r := w.replicator()
+			defer w.run(r)()
+			w.transact(100)
+			w.mustFlush(r)
+			st := w.sp.State()
+			for range 3 {
+				w.until("armed, and rests", func() bool { return st.Armed.Load() != 0 && !w.isOpen("mirror") })
+				lose(w)
+				w.transact(100)
+				w.until("pushed", func() bool { return st.PushedSequence.Load() == st.Sequence.Load() })
+			}
+			w.until("there is a FIFO", func() bool { _, err := os.Stat(filepath.Join(w.sp.Dir(), "wake")); return err == nil })
+		})
 	}
 }
 

@@ -86,6 +86,8 @@ type session struct {
 	kick   chan struct{} // the FIFO was read
 	ended  chan struct{} // closed when run has returned
 	wake   *spool.Wake
+	kept   time.Time
+	arming uint32 // how often the recorders were armed
 	stop   context.CancelFunc
 	ctx    context.Context // of pushes and contacts
 	work   sync.WaitGroup
@@ -139,9 +141,7 @@ func (s *session) open() (err error) {
 	if s.files, err = s.sp.OpenCut(); err != nil {
 		return err
 	}
-	if s.wake, err = s.sp.OpenWake(); err != nil {
-		return err
-	}
+	s.listen()
 	if err := s.trust(); err != nil {
 		return err
 	}
@@ -214,7 +214,6 @@ func (s *session) close() {
 // run repeats apply, cut and push, and sleeps when there is nothing to do.
 func (s *session) run(ctx context.Context) error {
 	defer close(s.ended)
-	s.work.Go(s.readWake)
 	active := s.r.o.clock.now()
 	for {
 		switch {
@@ -225,6 +224,7 @@ func (s *session) run(ctx context.Context) error {
 		case s.died("loop"):
 			return errDied
 		}
+		s.keep()
 		s.takeTickets()
 		progress := s.update(ctx)
 		if errors.Is(s.applyErr, errDied) {
@@ -254,10 +254,23 @@ func (s *session) run(ctx context.Context) error {
 	}
 }
 
-func (s *session) readWake() {
-	for s.wake.Wait() == nil {
-		s.kickOnce()
+// listen has recorders of other processes wake us. Where that cannot be, or a cleaner has
+// removed the FIFO, what they commit is found when it is looked for (watch.go).
+func (s *session) listen() {
+	if s.wake != nil {
+		s.wake.Close()
 	}
+	var err error
+	if s.wake, err = s.sp.OpenWake(); err != nil {
+		s.log().Warn("other processes cannot wake this replicator: it looks for their commits every second", "error", err)
+		return
+	}
+	wake := s.wake
+	s.work.Go(func() {
+		for wake.Wait() == nil {
+			s.kickOnce()
+		}
+	})
 }
 
 func (s *session) kickOnce() {
@@ -287,12 +300,14 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 		sooner(min(awakeFor-idle, s.walEvery))
 	} else {
 		// Sequentially consistent: a commit after this look sees that we are armed.
-		s.st.Armed.Store(1)
+		s.arming = max(1, s.arming+1) // who has read the number before does not take this one away
+		s.st.Armed.Store(s.arming)
 		_, ticket := s.ticketDrawn()
 		if ticket || s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence {
 			s.st.Armed.Store(0)
 			return true, nil
 		}
+		defer s.sleep(generation, sequence)()
 		if idle >= restAfter {
 			resting = s.rest()
 		} else {

@@ -47,6 +47,7 @@ type extent struct {
 	generations *[extentSlots]atomic.Uint32
 	fd          int32 // of the slot file
 	_           int32
+	dev, ino    uint64 // which file that is
 }
 
 // entry is one chunk of a version, as C reads it: generation<<32 | marks | slot.
@@ -314,7 +315,13 @@ func (s *slots) growLocked() (err error) {
 			return err
 		}
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.file.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
 	x := extent{
+		dev:         uint64(st.Dev),
+		ino:         st.Ino,
 		generations: (*[extentSlots]atomic.Uint32)(unsafe.Pointer(&s.generations[s.grown*generationsBytes])),
 		fd:          int32(s.file.Fd()),
 	}

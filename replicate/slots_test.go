@@ -44,7 +44,7 @@ func TestLayout(t *testing.T) {
 		"headerBytes": {unsafe.Offsetof(h.headerBytes), 24},
 		"header":      {unsafe.Offsetof(h.header), 28},
 		"entries":     {unsafe.Sizeof(h), 128},
-		"extent":      {unsafe.Sizeof(extent{}), 24},
+		"extent":      {unsafe.Sizeof(extent{}), 40},
 	} {
 		if o[0] != o[1] {
 			t.Errorf("%s is at %d, C expects %d", name, o[0], o[1])

@@ -67,10 +67,7 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	if err := Trust(dir); err != nil {
 		return nil, err
 	}
-	wake := filepath.Join(dir, "wake")
-	if err := unix.Mkfifo(wake, 0o600); err != nil && err != unix.EEXIST {
-		return nil, &fs.PathError{Op: "mkfifo", Path: wake, Err: err}
-	}
+	_ = unix.Mkfifo(filepath.Join(dir, "wake"), 0o600) // without it commits are found later
 	unlock, err := lockAttach(dir)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@
 //	log.<%016x>  the changelog: numbered segments
 //	free.<0..15> consumed segments' files, for the recorder to use again
 //	wake         a FIFO: a byte wakes the replicator, if it is armed. A recorder in the
-//	             replicator's own process uses an eventfd that all its spools share
+//	             replicator's own process has a futex instead (cgo, wake.h)
 //	lock         locked (fcntl: a forked child must not keep it) by the process that
 //	             replicates; others stand by
 //	source.json  what a replicator needs to know: database, host, targets; no credentials
@@ -61,7 +61,7 @@
 //	80     8   head: end of the published log, a [Position]
 //	88     8   version of the database after the last record or observation: change counter + 1<<32; 0 unknown
 //	96     8   file size after the last record, -1 unknown
-//	104    4   armed: the replicator sleeps and wants a byte in wake
+//	104    4   armed: 0, or a number, another one each time: the replicator sleeps and wants to be woken
 //	108    4   cause of the last raise of generation, a [Cause]
 //	112    8   tail: everything before it is applied to the mirror (the replicator's)
 //	120    8   replicator: token of the process that holds lock, 0 none
@@ -155,7 +155,7 @@
 // For each write: forward it to the base VFS, then append a frame at its private
 // end of the log. At the end of the transaction: append the commit frame, store
 // stamp, version and size, then head, then sequence (release: whoever sees a sequence sees
-// what it counts), then clear writing, then wake the replicator if armed. A process that dies before head is stored leaves garbage
+// what it counts), then clear writing, then wake the replicator if armed (see "Waking"). A process that dies before head is stored leaves garbage
 // beyond head, which the next transaction overwrites. When it gets RESERVED or EXCLUSIVE: set
 // holder; before it gives RESERVED up: clear it.
 // Under locking EXCLUSIVE, which does not give it up, nothing tells
@@ -206,6 +206,16 @@
 // salts, and another frame there, or none. Whoever takes the WRITE lock compares what the
 // wal-index says is committed with what is published, in memory; and the replicator what it
 // reads with what it has read.
+//
+// # Waking
+//
+// A recorder that finds armed, in another process than the replicator's, first writes a byte to the FIFO,
+// which it opens for that moment and proves to be one, and then takes armed away, if that is still the number which
+// it has seen: one that dies in between leaves a replicator that is awake. Nothing stays open:
+// a host may close all descriptors, and have its database under a number that was ours. No
+// wake is relied on: a replicator that sleeps has sequence, generation, the drawn tickets and the flags looked
+// at every second, for all spools of a process at a time, so that a commit is sent at most a second
+// later if nobody could wake it.
 //
 // # WAL
 //
@@ -334,6 +344,19 @@
 // The file at the path is the one that the state is of. Witness: device, inode and birth time.
 // Defeated by: a file system without birth times on which a new file has the old inode's number.
 // Its ctime is another one then, so that it is taken for a foreign write.
+//
+// # Beliefs
+//
+// What is concluded, the witness that it is drawn from, what defeats the witness, and what
+// happens then.
+//
+//	it sleeps, but will be woken
+//	         armed, and a byte in the FIFO or a bell. A recorder that dies before it, a FIFO that was removed or
+//	         cannot be opened, no descriptor left: the look every second, which needs none of them
+//	this descriptor is ours
+//	         device, inode and type, at each use, by fstat. What the host does between that and the use: nothing
+//	         of ours stays open in the host's table of descriptors, and Go's threads have
+//	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
 //
 // # Lock order
 //

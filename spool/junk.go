@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Somebody may put something else where a file of ours is to be: a directory, a link, a
@@ -31,13 +29,7 @@ func (s *Spool) RemoveJunk() error {
 	if err == nil {
 		err = removeJunk(filepath.Join(s.dir, "tree"), func(string) (fs.FileMode, bool) { return 0, true })
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		wake := filepath.Join(s.dir, "wake")
-		if err = unix.Mkfifo(wake, 0o600); err == unix.EEXIST {
-			err = nil
-		}
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove junk: %w", err)
 	}
 	return nil

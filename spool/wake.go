@@ -15,10 +15,14 @@ import (
 // have one open for reading.
 type Wake struct{ file *os.File }
 
-// OpenWake opens the spool's FIFO; for reading and writing, so that it never ends,
+// OpenWake opens the spool's FIFO, and makes it if it is not there; for reading and writing, so that it never ends,
 // and nonblocking, so that a wait costs a goroutine and no thread.
 func (s *Spool) OpenWake() (*Wake, error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, "wake"), os.O_RDWR|unix.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	name := filepath.Join(s.dir, "wake")
+	if err := unix.Mkfifo(name, 0o600); err != nil && err != unix.EEXIST {
+		return nil, fmt.Errorf("make wake: %w", err)
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open wake: %w", err)
 	}
@@ -42,6 +46,16 @@ func (w *Wake) Wait() error {
 	var b [4096]byte
 	_, err := w.file.Read(b[:])
 	return err
+}
+
+// Current reports whether it is the one that recorders find.
+func (w *Wake) Current() bool {
+	ours, err := w.file.Stat()
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Lstat(w.file.Name())
+	return err == nil && os.SameFile(ours, theirs)
 }
 
 // Close ends a Wait.

@@ -33,19 +33,27 @@ func LevelFromEnv() string {
 	return level
 }
 
-// hostStderr writes to the host's stderr. os.Stderr would end the host if that is a pipe
-// which nobody reads (os, epipecheck). For one that is full it does not wait: the line is lost.
+// Stderr writes to the process's stderr. Package cgo replaces it before the engine starts: in
+// a host, Go's threads have descriptors of their own. os.Stderr would end the host if that
+// is a pipe which nobody reads (os, epipecheck). For one that is full it does not wait: the line is lost.
+var Stderr = func(b []byte) {
+	if n, err := unix.Poll([]unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}, 0); n == 0 && err == nil {
+		return
+	}
+	for {
+		if _, err := syscall.Write(2, b); err != syscall.EINTR {
+			return
+		}
+	}
+}
+
 type hostStderr struct{}
 
 func (hostStderr) Write(b []byte) (int, error) {
-	if n, err := unix.Poll([]unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}, 0); n == 0 && err == nil {
-		return len(b), nil
+	if len(b) > 0 {
+		Stderr(b)
 	}
-	for {
-		if n, err := syscall.Write(2, b); err != syscall.EINTR {
-			return n, err
-		}
-	}
+	return len(b), nil
 }
 
 // lines writes lines that say whose they are: a host's stderr is everybody's.

@@ -161,8 +161,9 @@ func (w *Writer) finish(after uint64, size int64) {
 
 // wake wakes the replicator, if it sleeps.
 func (w *Writer) wake() {
-	if st := w.Spool.State(); st.Armed.Load() != 0 && st.Armed.Swap(0) != 0 {
-		_ = w.Spool.Wake()
+	st := w.Spool.State()
+	if armed := st.Armed.Load(); armed != 0 && w.Spool.Wake() == nil {
+		st.Armed.CompareAndSwap(armed, 0)
 	}
 }
 

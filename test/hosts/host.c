@@ -26,6 +26,7 @@
 **                    each; prints how many came
 **   .thread N SQL    runs SQL on a connection of its own in a thread with a stack of N bytes
 **   .crowd N NAME    N threads open the database NAME at once, read it and close it
+**   .closefrom N NAME    closes all descriptors from N on, and opens the database NAME 16 times
 **   .begin NAME      a thread opens a database, and closes it
 **   .cancel          cancels that thread
 **   .join            waits for it
@@ -364,6 +365,12 @@ static void *openInThread(void *zName) {
   return 0;
 }
 
+static void closeFrom(int fd, const char *zName) {
+  for (; fd < 1024; fd++) close(fd);
+  for (int i = 0; i < 16; i++)
+    if (sqlite3_exec(openDatabase(zName), "select * from sqlite_master", 0, 0, 0) != SQLITE_OK) die(zName, "cannot be read");
+}
+
 static pthread_barrier_t crowd;
 
 static void *runInCrowd(void *zSQL) {
@@ -482,6 +489,8 @@ static void runLine(const char *zLine) {
     die(z, "cannot be executed");
   } else if (argument(zLine, ".daemon")) {
     daemonize();
+  } else if ((z = argument(zLine, ".closefrom"))) {
+    closeFrom(atoi(z), strchr(z, ' ') + 1);
   } else if ((z = argument(zLine, ".signal"))) {
     signalMyself(atoi(z));
   } else if ((z = argument(zLine, ".children"))) {

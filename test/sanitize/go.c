@@ -138,13 +138,15 @@ static SnapshotTable *newTable(int64_t nByte, uint32_t iCounter) {
 }
 
 static void makeExtents(void) {
+  struct stat s;
   if (slotFd >= 0) return;
   slotFd = memfd_create("slots", MFD_CLOEXEC);
-  if (ftruncate(slotFd, (off_t)SLOTS * SNAPSHOT_CHUNK_BYTES)) abort();
+  if (ftruncate(slotFd, (off_t)SLOTS * SNAPSHOT_CHUNK_BYTES) || fstat(slotFd, &s)) abort();
   for (int i = 0; i < SLOTS; i++) atomic_store(&aGeneration[i], 1);
   void *p = mmap(0, (size_t)SNAPSHOT_EXTENT_SLOTS * SNAPSHOT_CHUNK_BYTES, PROT_READ, MAP_SHARED, slotFd, 0);
   for (int i = 0; i < EXTENTS; i++)
-    aExtent[i] = (SnapshotExtent){.aData = i ? 0 : p, .aGeneration = aGeneration + i * SNAPSHOT_EXTENT_SLOTS, .fd = slotFd};
+    aExtent[i] = (SnapshotExtent){.aData = i ? 0 : p, .aGeneration = aGeneration + i * SNAPSHOT_EXTENT_SLOTS, .fd = slotFd,
+                                  .dev = s.st_dev, .ino = s.st_ino};
 }
 
 /* A slot that was not used yet, of both extents in turn; 0 if there is none. */
