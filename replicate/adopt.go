@@ -94,6 +94,9 @@ func (s *session) adoptFrom(ctx context.Context, t *target) error {
 			bases[i] = []byte{}
 		}
 	}
+	if err := s.prove(); err != nil {
+		return err
+	}
 	if err := s.files.Save(t.raw, t.tree.Objects()); err != nil {
 		return err
 	}

@@ -86,6 +86,9 @@ func (s *session) baseCopy(ctx context.Context, stable bool) error {
 	if s.st.Generation.Load() != c.generation {
 		return fmt.Errorf("%w: %v", errAgain, s.st.Cause())
 	}
+	if err := s.prove(); err != nil {
+		return err
+	}
 	s.st.MirrorGeneration.Store(c.generation)
 	s.log().Info("database copied", "bytes", s.mirror.Size(), "generation", c.generation, "cause", s.st.Cause())
 	return nil

@@ -166,6 +166,9 @@ func (s *session) cut(ctx context.Context) error {
 	if s.died("save") {
 		return errDied
 	}
+	if err := s.prove(); err != nil {
+		return err
+	}
 	if err := s.files.Save(encoded, s.tree.Objects()); err != nil {
 		return err
 	}

@@ -386,8 +386,8 @@ func (r *Replicator) flushThere(ctx context.Context, sp *spool.Spool, changed <-
 		return err
 	}
 	ticket := st.FlushDrawn.Add(1)
-	if err := sp.Wake(); err != nil {
-		return err
+	if err := sp.Wake(); err != nil { // it looks for tickets every second
+		r.o.Log.Debug("flush", "error", err)
 	}
 	ticker := time.NewTicker(ticketPoll)
 	defer ticker.Stop()

@@ -22,6 +22,7 @@ type job struct {
 	encoded     []byte
 	point       point
 	uploads     *uploads
+	prove       func() error // that the spool is ours
 	cond        chunkstore.Condition
 	chunks      []jobChunk
 	objects     []jobObject
@@ -61,6 +62,7 @@ func (s *session) push(t *target) {
 		t: t, key: s.r.key, encoded: s.encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
 		cond:     chunkstore.Condition{IfMatch: t.etag, IfNone: !t.exists},
 		uploads:  s.uploads(t),
+		prove:    s.prove,
 		progress: func(done, total int64) { s.r.o.Progress("push", done, total) },
 	}
 	byID := make(map[chunkstore.ID]int, len(t.missing))
@@ -111,6 +113,9 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	if err := j.prove(); err != nil {
+		return err
+	}
 	j.uploads.calls.Add(1)
 	etag, err := j.t.Manifests.Put(ctx, j.key, j.encoded, j.cond)
 	if err != nil {

@@ -212,6 +212,10 @@ func (r *Replicator) Run(ctx context.Context) error {
 			backoff.reset()
 			wait = standbyInterval
 			r.standBy()
+		case errors.Is(err, spool.ErrTaken):
+			wait = lost.next()
+			r.o.Log.Warn("replication begins again", "error", err)
+			r.setState("waiting for the spool's lock")
 		case errors.Is(err, errLost):
 			if r.currentSpool() != before {
 				lost.reset() // this one was found, and used, and lost in its turn
@@ -289,12 +293,12 @@ func (r *Replicator) attempt(ctx context.Context) (err error) {
 	if c, err := spool.ReadSourceConfig(sp.Dir()); err == nil {
 		r.source = &c
 	}
-	return r.serve(ctx, sp)
+	return r.serve(ctx, sp, lock)
 }
 
 // serve replicates while the lock of sp is held.
-func (r *Replicator) serve(ctx context.Context, sp *spool.Spool) error {
-	s, err := newSession(ctx, r, sp)
+func (r *Replicator) serve(ctx context.Context, sp *spool.Spool, lock *spool.Lock) error {
+	s, err := newSession(ctx, r, sp, lock)
 	if err != nil {
 		return err
 	}

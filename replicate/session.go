@@ -34,9 +34,10 @@ func (p point) covers(q point) bool { return p.generation >= q.generation && p.s
 // events. Pushes and contacts run in goroutines of their own and change nothing
 // here: their results come as events.
 type session struct {
-	r  *Replicator
-	sp *spool.Spool
-	st *spool.State
+	r    *Replicator
+	sp   *spool.Spool
+	lock *spool.Lock
+	st   *spool.State
 
 	mirror *spool.Mirror
 	files  *spool.CutFiles
@@ -82,20 +83,20 @@ type session struct {
 	walHigh     int64         // how long the file may be, or have been since it was copied
 	keepTail    bool          // a base copy: frames are on top of what the file holds, cut once at the end
 
-	events chan func()
-	kick   chan struct{} // the FIFO was read
-	ended  chan struct{} // closed when run has returned
-	wake   *spool.Wake
-	kept   time.Time
-	arming uint32 // how often the recorders were armed
-	stop   context.CancelFunc
-	ctx    context.Context // of pushes and contacts
-	work   sync.WaitGroup
+	events          chan func()
+	kick            chan struct{} // the FIFO was read
+	ended           chan struct{} // closed when run has returned
+	wake            *spool.Wake
+	kept, refreshed time.Time // see keep
+	arming          uint32    // how often the recorders were armed
+	stop            context.CancelFunc
+	ctx             context.Context // of pushes and contacts
+	work            sync.WaitGroup
 }
 
-func newSession(ctx context.Context, r *Replicator, sp *spool.Spool) (*session, error) {
+func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool.Lock) (*session, error) {
 	s := &session{
-		r: r, sp: sp, st: sp.State(), began: r.o.clock.now(), whole: make(map[int]bool), carried: make(map[int]carriage),
+		r: r, sp: sp, lock: lock, st: sp.State(), began: r.o.clock.now(), whole: make(map[int]bool), carried: make(map[int]carriage),
 		walEvery: awakeFor, copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
 		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -204,7 +205,9 @@ func (s *session) close() {
 	s.work.Wait()
 	if s.mirror != nil {
 		s.distrust()
-		s.mirror.Seal()
+		if s.prove() == nil {
+			s.mirror.Seal()
+		}
 		s.mirror.Close()
 	}
 	s.wal.reset()
@@ -219,10 +222,11 @@ func (s *session) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !s.sp.Current():
-			return errLost
 		case s.died("loop"):
 			return errDied
+		}
+		if err := s.prove(); err != nil {
+			return err
 		}
 		s.keep()
 		s.takeTickets()
@@ -239,6 +243,11 @@ func (s *session) run(ctx context.Context) error {
 		s.lookAgain()
 		s.patrol()
 		s.publishStatus()
+		if len(s.flushes) > 0 {
+			if err := s.prove(); err != nil {
+				return err
+			}
+		}
 		s.answer()
 		s.mirror.Seal()
 		if progress {

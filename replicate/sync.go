@@ -117,7 +117,7 @@ func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- r.serve(ctx, sp) }()
+	go func() { served <- r.serve(ctx, sp, lock) }()
 	for {
 		r.mu.Lock()
 		s, changed := r.session, r.changed

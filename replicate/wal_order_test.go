@@ -48,8 +48,12 @@ func newOrderWorld(t *testing.T) *orderWorld {
 		o.fault = func(point string) bool { w.at(point); return false }
 		o.clock = orderClock{w}
 	}
-	var err error
-	if w.session, err = newSession(context.Background(), w.replicator(), w.world.sp); err != nil {
+	lock, err := w.world.sp.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lock.Unlock)
+	if w.session, err = newSession(context.Background(), w.replicator(), w.world.sp, lock); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.session.close)

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -19,6 +20,9 @@ const (
 	// proveEvery is how often a spool is proved to be there, and its lock to be ours, while its
 	// replicator sleeps: some system calls for each.
 	proveEvery = 10 * time.Second
+	// refreshEvery is how often the times of a spool's files are made new. Cleaners of /tmp take what
+	// is a day old, or ten.
+	refreshEvery = 6 * time.Hour
 )
 
 // watch has the sessions that sleep.
@@ -31,8 +35,9 @@ var watch = struct {
 
 // asleep is what a session knew when it went to sleep.
 type asleep struct {
-	seen seen
-	wake *spool.Wake
+	seen      seen
+	wake      *spool.Wake
+	refreshed time.Time
 }
 
 // seen is what tells that there is something to do.
@@ -42,7 +47,7 @@ type seen struct{ generation, sequence, drawn uint64 }
 func (s *session) sleep(generation, sequence uint64) (wake func()) {
 	watch.Lock()
 	defer watch.Unlock()
-	watch.sleeping[s] = asleep{seen{generation, sequence, s.st.FlushDrawn.Load()}, s.wake}
+	watch.sleeping[s] = asleep{seen{generation, sequence, s.st.FlushDrawn.Load()}, s.wake, s.refreshed}
 	if !watch.started {
 		watch.started, watch.proved = true, time.Now()
 		go func() {
@@ -64,7 +69,7 @@ func lookAround() error {
 	defer watch.Unlock()
 	for s, known := range watch.sleeping {
 		now := seen{s.st.Generation.Load(), s.st.Sequence.Load(), s.st.FlushDrawn.Load()}
-		if now != known.seen || s.st.Lost() {
+		if now != known.seen || s.st.Lost() || time.Since(known.refreshed) >= refreshEvery {
 			s.kickOnce()
 		}
 	}
@@ -87,7 +92,16 @@ func lookAround() error {
 // complete reports whether the spool has what others may have removed from it, and is ours. Any
 // goroutine may ask.
 func (s *session) complete(wake *spool.Wake) bool {
-	return s.sp.Current() && (wake == nil || wake.Current())
+	return s.prove() == nil && (wake == nil || wake.Current()) && s.sp.Complete()
+}
+
+// prove fails with errLost or [spool.ErrTaken] if the spool is not there any more, or not ours: then
+// nothing must be published, here or in a target. Any goroutine may ask.
+func (s *session) prove() error {
+	if !s.sp.Current() {
+		return errLost
+	}
+	return s.lock.Held()
 }
 
 // keep makes anew what others have removed from the spool, when it was not looked for lately.
@@ -98,6 +112,25 @@ func (s *session) keep() {
 	}
 	s.kept = now
 	if !s.complete(s.wake) {
+		s.restore()
+	}
+	if now.Sub(s.refreshed) >= refreshEvery || now.Before(s.refreshed) {
+		s.refreshed = now
+		s.lock.Refresh()
+		s.mirror.Refresh()
+	}
+}
+
+// restore makes anew what is missing.
+func (s *session) restore() {
+	if s.wake == nil || !s.wake.Current() {
 		s.listen()
+	}
+	err := errors.Join(s.sp.KeepBoot(), s.files.Restore())
+	if s.r.source != nil {
+		err = errors.Join(err, s.sp.WriteSourceConfig(*s.r.source))
+	}
+	if err != nil {
+		s.log().Warn("a file of the spool is missing, and cannot be made anew", "error", err)
 	}
 }

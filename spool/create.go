@@ -89,7 +89,7 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	}
 	s, err := makeState(dir, dbPath, id, old.state)
 	if err == nil {
-		err = s.Wake() // the old one's replicator
+		_ = s.Wake() // the old one's replicator, which finds out for itself if that fails
 	}
 	return s, err
 }

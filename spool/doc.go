@@ -17,7 +17,8 @@
 //	wake         a FIFO: a byte wakes the replicator, if it is armed. A recorder in the
 //	             replicator's own process has a futex instead (cgo, wake.h)
 //	lock         locked (fcntl: a forked child must not keep it) by the process that
-//	             replicates; others stand by
+//	             replicates; others stand by. So is the directory (flock), which no cleaner can
+//	             take away: see "The replicator's lock"
 //	source.json  what a replicator needs to know: database, host, targets; no credentials
 //
 // and, the replicator's alone:
@@ -87,7 +88,9 @@
 //	280    8   checkpointing: 0, or the token of the process that writes frames of the WAL to the database
 //	288    8   running checksum of frame 224, as it stands there; 0 unknown
 //	296    8   likewise, of frame 232 (the replicator's)
-//	304    144 reserved, zero
+//	304    80 reserved, zero
+//	384    8   inode of the file lock that a replicator locked last; 0 none (the replicator's)
+//	392    56 reserved, zero
 //	448    8   purpose: hash of the host name and targets of whoever replicates, or did last; what
 //	           pushed sequences and flush tickets speak of; 0 unknown (the replicator's)
 //	456    8   terms: how often lock was taken to replicate (the replicator's)
@@ -216,6 +219,17 @@
 // wake is relied on: a replicator that sleeps has sequence, generation, the drawn tickets and the flags looked
 // at every second, for all spools of a process at a time, so that a commit is sent at most a second
 // later if nobody could wake it.
+//
+// # The replicator's lock
+//
+// Two replicators of one spool would write to one mirror. One takes the file lock, and then the directory;
+// where that is locked and the file was not, somebody has removed the file under a replicator that is at
+// work, unless it is the very file that was locked last: then a forked child has inherited
+// the directory's descriptor of a process that is dead, which counts for nothing.
+// The holder proves before each step that publishes ([Lock.Held]) that the directory, the file and the state are at
+// their paths, that the file is locked, and that the state names it. If not, it publishes nothing more,
+// lets go, and begins again. Each six hours it refreshes the times of all files, so that
+// a cleaner by age takes none of a database that is open.
 //
 // # WAL
 //
@@ -357,6 +371,11 @@
 //	         device, inode and type, at each use, by fstat. What the host does between that and the use: nothing
 //	         of ours stays open in the host's table of descriptors, and Go's threads have
 //	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
+//
+//	the lock is ours
+//	         device and inode of directory and file at their paths, a query of the lock, our token in the state: before each
+//	         step that publishes. A process that is stopped between the proof and the step, and whose whole directory
+//	         was replaced meanwhile: its manifest is put with If-Match, and refused
 //
 // # Lock order
 //

@@ -104,6 +104,24 @@ func (s *Spool) ResetIfOld() error {
 	return nil
 }
 
+// Complete reports whether the files are there that a successor needs, or who asks for a
+// flush.
+func (s *Spool) Complete() bool {
+	for _, name := range []string{"source.json", "boot", "tree"} {
+		if _, err := os.Lstat(filepath.Join(s.dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
+}
+
+// KeepBoot says again which boot the replicator's files are of: this one. The caller holds the
+// lock since [Spool.ResetIfOld].
+func (s *Spool) KeepBoot() error {
+	boot := bootID()
+	return s.WriteFile("boot", boot[:])
+}
+
 // CutFiles keep the last cut: its manifest in the file cut, and the leaves and
 // nodes of its tree under their IDs in the directory tree. The rename of cut is
 // what makes a cut saved: before it the mirror's chunks without a byte in dirty
@@ -132,6 +150,17 @@ func (s *Spool) OpenCut() (*CutFiles, error) {
 }
 
 func (c *CutFiles) tree() string { return filepath.Join(c.dir, "tree") }
+
+// Restore makes the directory tree anew if somebody has removed it. What was in it, the next
+// [CutFiles.Save] saves again.
+func (c *CutFiles) Restore() error {
+	err := os.Mkdir(c.tree(), 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	clear(c.have)
+	return err
+}
 
 // Load returns the saved cut and its tree, loaded. It fails with fs.ErrNotExist
 // if there is none, and with [chunkstore.ErrCorrupt] if it is of no use.

@@ -68,6 +68,20 @@ func (m *Mirror) AsLeft() bool {
 	return false
 }
 
+// Refresh makes the times of the files new, for cleaners by age, if nobody but us has changed
+// them.
+func (m *Mirror) Refresh() {
+	if m.file == nil || !m.AsLeft() {
+		return
+	}
+	m.touch()
+	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
+	for _, f := range []*os.File{m.file, m.dirty} {
+		_ = unix.UtimesNanoAt(unix.AT_FDCWD, f.Name(), now, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	m.Seal()
+}
+
 func (m *Mirror) doubt() {
 	m.guard.doubted = true
 	m.guard.note.Store(0)

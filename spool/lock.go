@@ -32,13 +32,17 @@ var held = struct {
 	kept  map[lockKey]*lockFile // whose closing would drop a lock of this process
 }{locks: make(map[lockKey]bool), kept: make(map[lockKey]*lockFile)}
 
+// ErrTaken: the lock, or what it is a lock of, was removed or replaced while we held it.
+var ErrTaken = errors.New("the spool's lock was taken away")
+
 // Lock is a spool's replicator lock, held.
 type Lock struct {
-	spool *Spool
-	file  *os.File
-	key   lockKey
-	pid   int
-	token Token
+	spool  *Spool
+	file   *lockFile
+	dir    *os.File
+	dirKey lockKey
+	pid    int
+	token  Token
 }
 
 // TryLock takes the spool's lock and stores our token as the replicator's, or
@@ -73,10 +77,77 @@ func (s *Spool) tryLock() (*Lock, error) {
 		}
 		return nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
 	}
+	dir, err := s.lockDir(f.key)
+	if err != nil {
+		f.letGo(0)
+		return nil, err
+	}
 	delete(held.kept, f.key)
 	held.locks[f.key] = true
+	s.state.LockIno.Store(f.key.ino)
 	s.state.Replicator.Store(uint64(token))
-	return &Lock{spool: s, file: f.File, key: f.key, pid: os.Getpid(), token: token}, nil
+	l := &Lock{spool: s, file: f, dir: dir, pid: os.Getpid(), token: token}
+	l.dirKey, err = keyOf(dir)
+	return l, err
+}
+
+// lockDir locks the spool's directory, after the file of that key: see doc.go.
+func (s *Spool) lockDir(key lockKey) (*os.File, error) {
+	dir, err := os.OpenFile(s.dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK && s.state.LockIno.Load() != key.ino {
+		dir.Close()
+		return nil, ErrLocked
+	}
+	return dir, nil // a file system that cannot lock directories is left with the file
+}
+
+// keyOf returns the device and inode of an open file.
+func keyOf(f *os.File) (lockKey, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return lockKey{}, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	return lockKey{uint64(st.Dev), st.Ino}, nil
+}
+
+// Held proves that the lock is still ours, and a lock of what stands at the spool's path: nil,
+// or an error that wraps [ErrTaken]. Any goroutine may ask.
+func (l *Lock) Held() error {
+	if token := Token(l.spool.state.Replicator.Load()); token != l.token {
+		return fmt.Errorf("%w: process %d replicates", ErrTaken, token.PID())
+	}
+	for name, key := range map[string]lockKey{l.spool.dir: l.dirKey, l.file.Name(): l.file.key} {
+		var st unix.Stat_t
+		if err := unix.Lstat(name, &st); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrTaken, name, err)
+		} else if key != (lockKey{uint64(st.Dev), st.Ino}) {
+			return fmt.Errorf("%w: another file stands at %s", ErrTaken, name)
+		}
+	}
+	if pid, err := l.file.holder(); err != nil || pid != l.pid {
+		return fmt.Errorf("%w: %s is not locked by this process any more", ErrTaken, l.file.Name())
+	}
+	return nil
+}
+
+// Refresh makes the times of the spool's files new, for cleaners by age; but for those of the
+// mirror, which are told apart by theirs: see [Mirror.Refresh].
+func (l *Lock) Refresh() {
+	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
+	touch := func(name string) { _ = unix.UtimesNanoAt(unix.AT_FDCWD, name, now, unix.AT_SYMLINK_NOFOLLOW) }
+	for _, dir := range []string{l.spool.dir, filepath.Join(l.spool.dir, "tree")} {
+		touch(dir)
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if e.Name() != "mirror" && e.Name() != "dirty" {
+				touch(filepath.Join(dir, e.Name()))
+			}
+		}
+	}
 }
 
 // Served reports whether a replicator, of whatever process, has the spool's lock. The
@@ -94,6 +165,14 @@ func (s *Spool) Served() (bool, error) {
 	}
 	pid, err := f.holder()
 	f.letGo(pid)
+	if err == nil && pid == 0 && s.state.LockIno.Load() != f.key.ino { // the holder's may have been removed
+		var dir *os.File
+		if dir, err = s.lockDir(f.key); errors.Is(err, ErrLocked) {
+			return true, nil
+		} else if err == nil {
+			err = dir.Close()
+		}
+	}
 	if err != nil {
 		return false, fmt.Errorf("look at the lock of spool %s: %w", s.dir, err)
 	}
@@ -123,11 +202,12 @@ func (s *Spool) openLock() (*lockFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+	key, err := keyOf(file)
+	if err != nil {
 		file.Close()
-		return nil, &fs.PathError{Op: "fstat", Path: name, Err: err}
+		return nil, err
 	}
-	f := &lockFile{file, lockKey{uint64(st.Dev), st.Ino}}
+	f := &lockFile{file, key}
 	if held.locks[f.key] { // somebody has moved our locked file here between the two looks
 		held.kept[f.key] = f
 		return nil, ErrLocked
@@ -169,6 +249,9 @@ func (l *Lock) Unlock() {
 	if l.pid == os.Getpid() {
 		l.spool.state.Replicator.CompareAndSwap(uint64(l.token), 0)
 	}
+	if l.dir != nil {
+		l.dir.Close()
+	}
 	l.file.Close()
-	delete(held.locks, l.key)
+	delete(held.locks, l.file.key)
 }

@@ -115,7 +115,9 @@ type State struct {
 	Checkpointing    atomic.Uint64 // a Token
 	WALSum           atomic.Uint64
 	WALConsumedSum   atomic.Uint64
-	_                [144]byte
+	_                [80]byte
+	LockIno          atomic.Uint64 // at 384
+	_                [56]byte
 	Purpose          atomic.Uint64
 	Terms            atomic.Uint64
 	_                [304]byte

@@ -40,8 +40,9 @@ func TestStateOffsets(t *testing.T) {
 		"stamp of": unsafe.Offsetof(s.DBStamp), "stamped by": unsafe.Offsetof(s.StampedBy), "settled": unsafe.Offsetof(s.StampSettled), "checkpointing:": unsafe.Offsetof(s.Checkpointing), "running checksum of frame": unsafe.Offsetof(s.WALSum), "likewise, of": unsafe.Offsetof(s.WALConsumedSum),
 		"what the mirror's files are like": unsafe.Offsetof(s.MirrorStamp), "continuity:": unsafe.Offsetof(s.Continuity),
 		"purpose:": unsafe.Offsetof(s.Purpose), "terms:": unsafe.Offsetof(s.Terms),
-		"canonical path": unsafe.Offsetof(s.PathField),
-		"holder:":        unsafe.Offsetof(s.Holder),
+		"inode of the file lock": unsafe.Offsetof(s.LockIno),
+		"canonical path":         unsafe.Offsetof(s.PathField),
+		"holder:":                unsafe.Offsetof(s.Holder),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)
@@ -225,6 +226,66 @@ func TestLockAndWake(t *testing.T) {
 		t.Fatalf("lock after Unlock: %v", err)
 	}
 	l.Unlock()
+}
+
+// TestLockRemoved: who removes the lock's file does not get the lock while its holder is at
+// work; the holder learns of it, and a directory that a forked child has inherited locks nobody out.
+func TestLockRemoved(t *testing.T) {
+	root, db := newDB(t)
+	s, err := Create(root, db, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := func() *Lock {
+		t.Helper()
+		l, err := s.TryLock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Held(); err != nil {
+			t.Errorf("just taken: %v", err)
+		}
+		return l
+	}
+	file := filepath.Join(s.Dir(), "lock")
+	for name, take := range map[string]func() error{
+		"file removed":      func() error { return os.Remove(file) },
+		"file replaced":     func() error { return errors.Join(os.Remove(file), os.WriteFile(file, nil, 0o600)) },
+		"directory renamed": func() error { return os.Rename(s.Dir(), s.Dir()+".away") },
+		"token": func() error {
+			s.State().Replicator.Add(1 << 32)
+			return nil
+		},
+	} {
+		l := lock()
+		if err := take(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Held(); !errors.Is(err, ErrTaken) {
+			t.Errorf("%s: held: %v", name, err)
+		}
+		if name == "directory renamed" {
+			if err := os.Rename(s.Dir()+".away", s.Dir()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if served, err := s.Served(); !served || err != nil {
+			t.Errorf("%s: served: %v, %v", name, served, err)
+		}
+		if other, err := s.TryLock(); !errors.Is(err, ErrLocked) {
+			t.Errorf("%s: locked twice: %v, %v", name, other, err)
+		}
+		l.Unlock()
+		lock().Unlock()
+	}
+	l := lock()
+	inherited, err := unix.FcntlInt(l.dir.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Unlock()
+	lock().Unlock()
+	unix.Close(inherited)
 }
 
 func FuzzSourceConfig(f *testing.F) {
