@@ -87,15 +87,30 @@ func hearChildren() {
 	}()
 }
 
-// hearBells wakes this process's replicators when a recorder of it rings.
+// exitTimeout is how long a process that ends gives unsent data to leave: GORT_EXIT_MS.
+const exitTimeout = 3 * time.Second
+
+// hearBells wakes this process's replicators when a recorder of it rings, and has them send
+// what is not sent when the process ends.
 func hearBells() {
+	C.bellListen()
 	go func() {
 		defer guard("wake")
-		for heard := C.uint32_t(0); ; {
+		for heard, leaving := C.uint32_t(0), false; ; {
 			heard = C.bellWait(heard)
 			vfs.Process().Woken()
+			if !leaving && C.exitAsked() != 0 {
+				leaving = true
+				go exit()
+			}
 		}
 	}()
+}
+
+func exit() {
+	defer C.exitDone()
+	defer guard("exit")
+	vfs.Process().Exit(exitTimeout)
 }
 
 //export goOpened
@@ -137,10 +152,4 @@ func goStatus(problem, list *C.char) (status *C.char) {
 	defer C.free(unsafe.Pointer(problem))
 	defer C.free(unsafe.Pointer(list))
 	return C.CString(string(vfs.Process().Status(C.GoString(problem), C.GoString(list))))
-}
-
-//export goExit
-func goExit(ms C.int) {
-	defer guard("exit")
-	vfs.Process().Exit(time.Duration(ms) * time.Millisecond)
 }

@@ -39,7 +39,7 @@ static char *readFile(const char *zPath, char **pzWhy) {
 /* The text of VERNEUIL_CONFIG, or of the file that it names after an '@'; malloc'd. NULL: there
 ** is none, and *pzWhy says why. */
 static char *configText(char **pzWhy) {
-  const char *z = getenv("VERNEUIL_CONFIG");
+  const char *z = secure_getenv("VERNEUIL_CONFIG"); /* a setuid program does not obey its caller */
   if (!z || !*(z += strspn(z, " \t\r\n"))) {
     *pzWhy = sqlite3_mprintf("VERNEUIL_CONFIG is not set in the environment of this process");
     return 0;

@@ -12,6 +12,10 @@
 // A child that is forked from a process that runs Go cannot run it, ever. It records on
 // handles of its own, and tells the process by a pipe what it has open (children.c).
 //
+// A handler of the host's signals may interrupt us anywhere, and call fork() or exit(). What fork()
+// takes is held with signals blocked, and for moments only: no file is looked at under it (quiet.h). What
+// exit() does allocates nothing, takes no lock, and is bounded (gort.c).
+//
 // C forwards and records, Go decides. Nothing on the commit path or on the path of a
 // cached read enters Go. Every exported Go function recovers: no panic crosses
 // into the host.

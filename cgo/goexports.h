@@ -32,7 +32,4 @@ extern int goFlush(char *zSpool, int ms);
 ** replication, or NULL; zList: which are not, as notReplicatedList() has it, or NULL. */
 extern char *goStatus(char *zProblem, char *zList);
 
-/* The process ends: give unsent data at most ms milliseconds. */
-extern void goExit(int ms);
-
 #endif

@@ -10,12 +10,16 @@
 #define _GNU_SOURCE
 #include "verneuil.h"
 #include "goexports.h"
+#include "quiet.h"
 #include "spool.h"
+#include "recorder.h"
 #include "threads.h"
+#include "wake.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -28,6 +32,8 @@ SQLITE_EXTENSION_INIT3
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef void (*GoInit)(int, char **, char **);
@@ -46,6 +52,12 @@ extern char **environ;
 /* How long a process that ends waits for unsent data to leave; less if store_timeout_ms is. */
 #define GORT_EXIT_MS 3000
 
+/* And how much longer, at most, for what there is to say of it. */
+#define EXIT_MORE_MS 1000
+
+/* And how often it looks meanwhile whether others wait for its locks. */
+#define EXIT_SLICE_MS 10
+
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int started;            /* by this process or by an ancestor */
 static atomic_int refused;            /* limits forbade the start: said once */
@@ -56,13 +68,15 @@ static char *zRefused;                /* and which */
 static _Atomic sqlite3_uint64 *own;
 static _Atomic sqlite3_uint64 fallback[2];
 
+static Quiet forking;
 static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
   own[0] = 0;
   own[1] = 0;
+  quietEnd(forking);
 }
-static void beforeFork(void) { pthread_mutex_lock(&mu); }
-static void parentOfFork(void) { pthread_mutex_unlock(&mu); }
+static void beforeFork(void) { forking = quietLock(&mu); }
+static void parentOfFork(void) { quietUnlock(&mu, forking); }
 
 __attribute__((constructor)) static void gortLoad(void) {
   void *p = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -123,6 +137,7 @@ static char **initialStack(int foreignGo) {
   if (foreignGo) b[k++] = (char *)"GODEBUG=asyncpreemptoff=1";
   b[k++] = (char *)"GOGC=50";
   for (size_t i = 0; i < n; i++) {
+    if (getauxval(AT_SECURE)) break; /* not what the caller of a setuid program says: configuration, credentials, GODEBUG */
     if (!strncmp(environ[i], "GOGC=", 5)) continue;
     if (foreignGo && !strncmp(environ[i], "GODEBUG=", 8)) continue;
     char *z = strdup(environ[i]);
@@ -221,9 +236,35 @@ static void occupyStdio(void) {
   if (fd > 2) close(fd);
 }
 
+/* The process's end: none, asked for, and said to all. */
+enum { END_NONE, END_ASKED, END_DONE };
+static _Atomic uint32_t ending;
+
+int exitAsked(void) { return atomic_load(&ending) == END_ASKED; }
+
+int exitDone(void) {
+  atomic_store(&ending, END_DONE);
+  return (int)syscall(SYS_futex, &ending, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+}
+
+/* exit() may be called in a signal's handler: this thread may be in the middle of malloc, of
+** Go's start, or of anything of ours. So it allocates nothing, and takes no lock: it rings, and
+** waits, but not while a connection of this process keeps others from their locks, which
+** would be free by now without us. What is not sent stays in the spool. */
 static void atExit(void) {
-  threadsImpatient(1);
-  if (verneuilGoRuns()) goExit(GORT_EXIT_MS);
+  static const struct timespec slice = {0, EXIT_SLICE_MS * 1000000};
+  struct timespec t;
+  if (!verneuilGoRuns() || !bellHeard()) return;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  int64_t end = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + GORT_EXIT_MS + EXIT_MORE_MS;
+  uint32_t none = END_NONE;
+  if (!atomic_compare_exchange_strong(&ending, &none, END_ASKED)) return; /* exit() within exit() */
+  bellRing();
+  while (atomic_load(&ending) == END_ASKED && !recorderExcludes()) {
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    if ((int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 >= end) return;
+    syscall(SYS_futex, &ending, FUTEX_WAIT_PRIVATE, END_ASKED, &slice, 0, 0);
+  }
 }
 
 /* An entry of the runtime's table of signals (runtime/signal_unix.go, sigTabT). */
@@ -334,10 +375,8 @@ const char *verneuilRefused(void) {
 }
 
 int verneuilGo(void) {
-  int state;
   if (atomic_load_explicit(&started, memory_order_acquire)) return verneuilGoRuns();
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* who is cancelled gives no mutex back */
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   if (!started && !refused) {
     int ok = 0;
     zRefused = limitReached();
@@ -350,7 +389,6 @@ int verneuilGo(void) {
       refused = 1; /* who asked says so */
     }
   }
-  pthread_mutex_unlock(&mu);
-  pthread_setcancelstate(state, 0);
+  quietUnlock(&mu, q);
   return verneuilGoRuns();
 }

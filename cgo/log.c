@@ -52,8 +52,8 @@ static int rustLevel(const char *z) {
 
 /* As vfs.LevelFromEnv. A name that is no level Go reports, when it starts. */
 static int logLevel(void) {
-  const char *z = getenv("VERNEUIL_LOG");
-  if (!z || !*z) return rustLevel(getenv("RUST_LOG"));
+  const char *z = secure_getenv("VERNEUIL_LOG");
+  if (!z || !*z) return rustLevel(secure_getenv("RUST_LOG"));
   int level = levelOf(z, strlen(z));
   return level >= 0 ? level : VERNEUIL_WARN;
 }

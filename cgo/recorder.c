@@ -28,6 +28,7 @@
 #include "children.h"
 #include "goexports.h"
 #include "spool_stamp.h"
+#include "quiet.h"
 #include "log.h"
 #include "snapshot.h"
 #include "spool_wal.h"
@@ -36,11 +37,15 @@ SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+/* WAL_WRITE_LOCK, WAL_CKPT_LOCK and WAL_RECOVER_LOCK (wal.c). */
+#define SHM_EXCLUDES 7
 
 /* SQLITE_FCNTL_CKPT_DONE, of SQLite 3.31 and later. */
 #define FCNTL_CKPT_DONE 37
@@ -78,14 +83,16 @@ struct RecorderFile {
   Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
   int isWal;                     /* the -wal file, not the database */
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
-  const char *zName;             /* of the database, as SQLite has passed it */
   SpoolTxn txn;
   SpoolState *pHeld;             /* whose holder this handle is, or NULL */
+  const char *zName;             /* of the file, as SQLite has passed it */
   uint64_t version;              /* of the database, as seen under the present lock; 0 unknown */
   int64_t size;                  /* likewise; -1 unknown */
   int eLock;
+  int shmLocks;                  /* a bit for each of the wal-index's locks that is held exclusively */
   int sizeUncertain;             /* SIZE_HINT or CHUNK_SIZE may have changed the size behind us */
   int chunked, mapped;           /* CHUNK_SIZE, MMAP_SIZE in force */
+  RecorderFile *pMain;           /* of a WAL's handle: the database's, of the same connection; NULL unknown */
   SpoolState *pCheckpoint;       /* this handle writes frames of the WAL into the database: that state says so */
   int flushOnClose;
   sqlite3 *db;                   /* adopted: by whose VFS, not ours, its other files are opened; NULL: it is not */
@@ -98,12 +105,15 @@ struct RecorderFile {
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* the settings and the list of files */
 static VerneuilSettings settings;
-static int isConfigured;
+static atomic_int isConfigured;
 static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir target: what is committed is recorded, and not sent";
 static char *zProblem;           /* why a database was last opened without replication */
 static int baseIsOwn;            /* SQLite's own VFS for files is below: it stores what it is given */
 static RecorderFile *pFiles;
 static Perf aClosed[OP_N];       /* sums of the files that were closed */
+
+/* The handle that this thread has locked last. It may be closed by now. */
+static _Thread_local const RecorderFile *lockedLast;
 
 static int recorderClose(sqlite3_file *);
 
@@ -111,10 +121,10 @@ static int recorderClose(sqlite3_file *);
 ** before ours, as we did, calls ours: then it is looked for. */
 static RecorderFile *fileOf(sqlite3_file *pFile) {
   if (__builtin_expect(pFile->pMethods->xClose == recorderClose, 1)) return (RecorderFile *)pFile->pMethods;
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   RecorderFile *p = pFiles;
   while (p && p->pFile != pFile) p = p->pNext;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   return p;
 }
 
@@ -153,10 +163,10 @@ static void addPerf(Perf *aSum, Perf *a) {
 ** without memory. */
 static void problem(RecorderFile *p, char *zErr) {
   notReplicated(p->zName, zErr ? zErr : "out of memory");
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   sqlite3_free(zProblem);
   zProblem = zErr ? sqlite3_mprintf("%s", zErr) : 0;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   sqlite3_free(p->zWhy);
   p->zWhy = zErr;
 }
@@ -329,11 +339,11 @@ static int journalIsHot(RecorderFile *p) {
 }
 
 static void forget(RecorderFile *p) {
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   *p->ppPrev = p->pNext;
   if (p->pNext) p->pNext->ppPrev = p->ppPrev;
   addPerf(aClosed, p->aPerf);
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   belowClose(p->pRaw);
   sqlite3_free(p->zWhy);
   free(p->zSchema);
@@ -350,9 +360,9 @@ static void unhook(RecorderFile *p) {
 static void leaveSpool(RecorderFile *p) {
   Spool *pSpool = p->pSpool;
   if (!pSpool) return;
-  pthread_mutex_lock(&mu); /* others look for it (spoolOfWal) */
+  Quiet q = quietLock(&mu); /* others look for it (spoolOfWal) */
   p->pSpool = 0;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   if (p->isWal) atomic_fetch_sub(&pSpool->nWal, 1);
   else countHandle(pSpool, -1);
   spoolRelease(pSpool);
@@ -360,19 +370,15 @@ static void leaveSpool(RecorderFile *p) {
 
 /* ---- what the base stores (I8) ---- */
 
-/* The name of the database of a WAL that SQLite opens: the very pointer with which
-** it has opened that. NULL: this SQLite is too old to tell. */
-static const char *databaseOf(const char *zWal) {
-  return sqlite3_libversion_number() >= 3031000 ? sqlite3_filename_database(zWal) : 0;
-}
-
-/* The handle of the database that SQLite has opened under that very name, or of its WAL. */
-static RecorderFile *handleOf(const char *zDatabase, int isWal) {
-  pthread_mutex_lock(&mu);
-  RecorderFile *p = zDatabase ? pFiles : 0;
-  while (p && (p->isWal != isWal || (isWal ? databaseOf(p->zName) : p->zName) != zDatabase)) p = p->pNext;
-  pthread_mutex_unlock(&mu);
-  return p;
+/* Of a WAL's handle that of the database, of the same connection; of a database's that of its WAL. NULL:
+** there is none. */
+static RecorderFile *otherOf(const RecorderFile *p) {
+  if (p->isWal) return p->pMain;
+  Quiet q = quietLock(&mu);
+  RecorderFile *pOther = pFiles;
+  while (pOther && !(pOther->isWal && pOther->pMain == p)) pOther = pOther->pNext;
+  quietUnlock(&mu, q);
+  return pOther;
 }
 
 /* The base does not store what it is given. What it was given in this transaction is not
@@ -399,7 +405,7 @@ static const char zStoresOther[] = "the VFS below stores other bytes than it is 
 /* Likewise, and nothing of ours stays between SQLite and the base: it may encrypt a WAL only
 ** where the database's methods are its own. p is no more, nor is the other handle, the WAL's or the database's. */
 static void letGo(RecorderFile *p) {
-  RecorderFile *pOther = handleOf(p->isWal ? databaseOf(p->zName) : p->zName, !p->isWal);
+  RecorderFile *pOther = otherOf(p);
   stopRecording(p, zStoresOther);
   unhook(p);
   if (!pOther) return;
@@ -432,16 +438,16 @@ static int storesOther(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 i
 ** goes for its other files, too. Of those only the WAL matters. It is looked for where it may be
 ** changed next, and its deletion follows its close (wal.c, sqlite3WalClose). */
 
-static Spool *spoolOfWal(const char *zWal, const char *zDatabase);
+static Spool *spoolOfWal(const char *zWal);
 static RecorderFile *hook(sqlite3_file *pFile, const char *zName, int isWal);
 static void useHook(RecorderFile *p, Spool *pSpool);
 
 /* The adopted database of a WAL; NULL: it is of another. */
 static RecorderFile *adopterOf(RecorderFile *pWal) {
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   RecorderFile *p = pFiles;
   while (p && p->pWal != pWal) p = p->pNext;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   return p;
 }
 
@@ -456,6 +462,7 @@ static void adoptWal(RecorderFile *p) {
     return; /* an empty file may become a WAL where the wal-index is locked */
   RecorderFile *pWal = hook(pFile, sqlite3_filename_wal(p->zName), 1);
   if (!pWal) return; /* its frames go unseen: the next header's salts, or its end, will tell */
+  pWal->pMain = p;
   spoolRetain(p->pSpool);
   useHook(pWal, p->pSpool);
   p->pWal = pWal;
@@ -500,9 +507,9 @@ static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iO
 /* Does a handle of the database share its wal-index? Else that is on the heap, or there is none. */
 static int hasIndex(const Spool *pSpool) {
   int found = 0;
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   for (RecorderFile *p = pFiles; p && !found; p = p->pNext) found = p->pSpool == pSpool && p->pIndex;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   return found;
 }
 
@@ -573,6 +580,7 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
   RecorderFile *p = fileOf(pFile);
   int rc;
   FORWARD(p, OP_LOCK, rc, xLock(pFile, eLock));
+  lockedLast = p;
   if (rc != SQLITE_OK) return rc;
   int closes = eLock == SQLITE_LOCK_EXCLUSIVE && p->eLock == SQLITE_LOCK_SHARED; /* its WAL, perhaps */
   p->eLock = eLock;
@@ -740,6 +748,10 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
       walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
     validate(p);
   FORWARD(p, OP_SHMLOCK, rc, xShmLock(pFile, iFirst, n, flags));
+  if (rc == SQLITE_OK && flags & SQLITE_SHM_EXCLUSIVE) {
+    int mask = ((1 << n) - 1) << iFirst;
+    p->shmLocks = flags & SQLITE_SHM_LOCK ? p->shmLocks | mask : p->shmLocks & ~mask;
+  }
   if (iFirst <= 1 && rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) && lacksWal(p)) adoptWal(p);
   if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     walNote(p->pSpool, p->pIndex);
@@ -778,38 +790,36 @@ static const sqlite3_io_methods recorderMethods = {
 
 /* The settings, read when the first database is opened; a forked child has its parent's. */
 static void configure(void) {
-  pthread_mutex_lock(&mu);
-  int done = isConfigured;
-  pthread_mutex_unlock(&mu);
-  if (done) return;
+  if (atomic_load(&isConfigured)) return;
   VerneuilSettings s = {0};
-  const char *z = getenv("VERNEUIL_CONFIG");
+  const char *z = secure_getenv("VERNEUIL_CONFIG");
   if (!z || !*z) s.zError = strdup("VERNEUIL_CONFIG is not set in the environment of this process");
   else if (verneuilGo()) goConfigure(&s);
   else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
   if (!s.zError && !s.replicate) s.zError = strdup("replication_spooling_dir is not set in VERNEUIL_CONFIG");
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   if (!isConfigured) {
     settings = s;
     if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
     if (s.replicate) spoolSettings(s.zRoot, s.permissions);
-    isConfigured = 1;
-  } else { /* another thread was faster */
-    free(s.zRoot);
-    free(s.zError);
+    s.zRoot = s.zError = 0;
+    atomic_store(&isConfigured, 1);
   }
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
+  free(s.zRoot); /* another thread was faster */
+  free(s.zError);
 }
 
 char *recorderProblem(void) {
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   char *z = zProblem ? sqlite3_mprintf("%s", zProblem) : 0;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   return z;
 }
 
 /* A parameter of the name, which has some only if SQLite says so: another shim's name may
-** be a mere string, and sqlite3_uri_boolean looks before it, too. */
+** be a mere string, and sqlite3_uri_boolean looks before it, too. (Stock VFSes ask under the
+** same condition: os_unix.c, findCreateFileMode and fillInUnixFile.) */
 static int uriSays(const char *zName, int flags, const char *zParameter) {
   return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
 }
@@ -860,24 +870,25 @@ static void offerMethods(RecorderFile *p) {
   }
 }
 
-/* The spool of the database that a WAL of this name belongs to, if it is open here.
-** zDatabase is the database's name as SQLite has it, or NULL. After the database was
-** replaced there may be handles of both files: without zDatabase, the one that stands at
-** the path is meant. */
-static Spool *spoolOfWal(const char *zWal, const char *zDatabase) {
+/* The spool of the database that a WAL of this name belongs to, if it is open here. After the
+** database was replaced there may be handles of both files. SQLite opens a WAL when it has locked the database
+** (pager.c, sqlite3SharedLock and sqlite3PagerOpenWal), on the same thread; else the file is meant that
+** stands at the path. (SQLite would tell by the name's address, sqlite3_filename_database(), but
+** not of a name that another shim has made: it reads what lies before it.) */
+static Spool *spoolOfWal(const char *zWal) {
   size_t n = strlen(zWal);
   Spool *pSpool = 0;
   if (n <= 4 || strcmp(zWal + n - 4, "-wal")) return 0;
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
     if (p->isWal || !p->pSpool || atomic_load(&p->pSpool->isRefused) || strncmp(p->pSpool->zPath, zWal, n - 4) || p->pSpool->zPath[n - 4]) continue;
     if (!pSpool || spoolLost(pSpool)) pSpool = p->pSpool;
-    if (p->zName != zDatabase) continue;
+    if (p != lockedLast) continue;
     pSpool = p->pSpool;
     break;
   }
   if (pSpool) spoolRetain(pSpool);
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   return pSpool;
 }
 
@@ -899,12 +910,12 @@ static RecorderFile *hook(sqlite3_file *pFile, const char *zName, int isWal) {
 static void useHook(RecorderFile *p, Spool *pSpool) {
   p->pSpool = pSpool;
   if (p->isWal && !atomic_fetch_add(&pSpool->nWal, 1)) walOpened(pSpool);
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   p->pNext = pFiles;
   p->ppPrev = &pFiles;
   if (pFiles) pFiles->ppPrev = &p->pNext;
   pFiles = p;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   p->pFile->pMethods = &p->methods;
   if (!p->isWal && pSpool) countHandle(pSpool, 1);
 }
@@ -956,17 +967,27 @@ int recorderAdopt(sqlite3 *db, const char *zSchema, sqlite3_file *pFile, int eLo
   return 1;
 }
 
+/* The handle of the connection that opens a WAL of this name: see spoolOfWal. */
+static RecorderFile *databaseOf(const char *zWal) {
+  size_t n = strlen(zWal);
+  Quiet q = quietLock(&mu);
+  RecorderFile *p = pFiles;
+  while (p && (p != lockedLast || p->isWal)) p = p->pNext;
+  quietUnlock(&mu, q);
+  return p && n > 4 && !strncmp(p->zName, zWal, n - 4) && !p->zName[n - 4] ? p : 0;
+}
+
 /* Records a WAL that the base has opened, of a database that is recorded. */
 static int recordWal(const char *zName, sqlite3_file *pFile) {
-  const char *zDatabase = databaseOf(zName);
-  RecorderFile *pMain = handleOf(zDatabase, 0);
+  RecorderFile *pMain = databaseOf(zName);
   if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
     unhook(pMain);
     return SQLITE_OK;
   }
-  Spool *pSpool = spoolOfWal(zName, zDatabase);
+  Spool *pSpool = spoolOfWal(zName);
   if (!pSpool) return SQLITE_OK;
   RecorderFile *p = hook(pFile, zName, 1);
+  if (p) p->pMain = pMain;
   if (p && !baseIsOwn) p->pRaw = belowOpen(zName, SQLITE_OPEN_WAL);
   if (p && (baseIsOwn || p->pRaw)) {
     useHook(p, pSpool);
@@ -998,7 +1019,7 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
 ** holds the database's EXCLUSIVE lock (wal.c, sqlite3WalClose). */
 static int recorderDelete(sqlite3_vfs *pVfs, const char *zName, int syncDir) {
   (void)pVfs;
-  Spool *pSpool = spoolOfWal(zName, 0);
+  Spool *pSpool = spoolOfWal(zName);
   if (pSpool) walBeforeReset(pSpool, 0);
   int rc = verneuilBase->xDelete(verneuilBase, zName, syncDir);
   if (pSpool) {
@@ -1091,10 +1112,12 @@ int recorderRegister(int makeDefault) {
 
 int recorderIs(const sqlite3_vfs *pVfs) { return pVfs == &recorderVfs; }
 
-static void beforeFork(void) { pthread_mutex_lock(&mu); }
-static void afterFork(void) { pthread_mutex_unlock(&mu); }
+static Quiet forking;
+static void beforeFork(void) { forking = quietLock(&mu); }
+static void afterFork(void) { quietUnlock(&mu, forking); }
 static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
+  quietEnd(forking);
   pthread_mutex_init(&telling, 0); /* a thread that waits for Go may have had it */
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
     if (p->pSpool) p->pInherited = p->pSpool;
@@ -1105,15 +1128,34 @@ static void childOfFork(void) {
 }
 __attribute__((constructor)) static void recorderLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
 
+/* ---- the process's end ---- */
+
+#define EXCLUDES_TRIES 1000
+
+/* In WAL mode only its locks to write, to checkpoint and to recover keep others waiting; else all do. */
+static int excludes(const RecorderFile *p) {
+  if (__atomic_load_n(&p->shmLocks, __ATOMIC_RELAXED) & SHM_EXCLUDES) return 1;
+  return __atomic_load_n(&p->eLock, __ATOMIC_RELAXED) >= (p->pIndex ? SQLITE_LOCK_RESERVED : SQLITE_LOCK_SHARED);
+}
+
+int recorderExcludes(void) {
+  int nTry = 0, found = 0;
+  while (pthread_mutex_trylock(&mu))
+    if (++nTry == EXCLUDES_TRIES || sched_yield()) return 1;
+  for (RecorderFile *p = pFiles; p && !found; p = p->pNext) found = !p->isWal && excludes(p);
+  pthread_mutex_unlock(&mu);
+  return found;
+}
+
 /* ---- figures ---- */
 
 char *recorderPerf(void) {
   Perf a[OP_N] = {{0}};
   char *z = 0;
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   addPerf(a, aClosed);
   for (RecorderFile *p = pFiles; p; p = p->pNext) addPerf(a, p->aPerf);
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   for (int i = 0; i < OP_N; i++) {
     double avg = a[i].nTimed ? (double)a[i].ns / (double)a[i].nTimed * 1e-9 : 0;
     char *zMore = sqlite3_mprintf("%s%s\"%s\":{\"avgcount\":%lld,\"sum\":%.9f,\"avgtime\":%.9f}", z ? z : "",

@@ -38,4 +38,8 @@ char *recorderPerf(void);
 /* Why databases are opened without replication, NULL if they are not; sqlite3_malloc'd. */
 char *recorderProblem(void);
 
+/* Does a connection of this process hold a lock of SQLite's that others wait for, or may it? Waits
+** for nobody, and allocates nothing. */
+int recorderExcludes(void);
+
 #endif

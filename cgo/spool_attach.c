@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE
 #include "spool_attach.h"
+#include "quiet.h"
 #include "spool_stamp.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
@@ -37,29 +38,16 @@ SQLITE_EXTENSION_INIT3
 #define FLUSH_WAKE_MS 100
 #define FLUSH_ALONE_MS 2000
 
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef */
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef; no file is looked at under it */
 static Spool *pSpools;
 static int nSpool;
 static char *zRoot;
 static unsigned rootMode = 0700;
 
-/* While files are looked at under mu, a thread that the host cancels goes on: it would not give
-** mu back, and every open and fork would wait for it. unlock gets what lock has returned. */
-static int lock(void) {
-  int state;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  pthread_mutex_lock(&mu);
-  return state;
-}
-
-static void unlock(int state) {
-  pthread_mutex_unlock(&mu);
-  pthread_setcancelstate(state, 0);
-}
-
 void spoolSettings(const char *z, unsigned permissions) {
   zRoot = strdup(z);
   rootMode = 0700 | (permissions & 0777);
+  if (rootMode & 022) rootMode |= S_ISVTX; /* others make spools of their own, and leave ours alone */
 }
 
 int fileIdentity(const char *zPath, FileIdentity *p) {
@@ -128,55 +116,60 @@ int fdAboveStdio(int fd) {
   return high;
 }
 
-char *spoolPath(const char *zDir, const char *zName) {
-  char *z;
-  if (asprintf(&z, "%s/%s", zDir, zName) >= 0) return z;
-  errno = ENOMEM;
-  return 0;
+/* The spool's directory, which is ours alone: another user may have put one of his in its place,
+** where the spooling directory lets him. -1 and errno. */
+static int openDir(const char *zDir) {
+  struct stat s;
+  int d = open(zDir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (d < 0 || (!fstat(d, &s) && s.st_uid == geteuid() && !(s.st_mode & 022))) return d;
+  close(d);
+  errno = EACCES;
+  return -1;
 }
 
-static int isJunk(const char *z, mode_t type) {
+/* Closes it, without touching errno. */
+static int closeDir(int d, int rc) {
+  int was = errno;
+  if (d >= 0) close(d);
+  errno = was;
+  return rc;
+}
+
+static int isJunk(int d, const char *zName, mode_t type) {
   struct stat s;
-  return !lstat(z, &s) && (s.st_mode & S_IFMT) != type;
+  return !fstatat(d, zName, &s, AT_SYMLINK_NOFOLLOW) && (s.st_mode & S_IFMT) != type;
 }
 
 int spoolIsJunk(const char *zDir, const char *zName, mode_t type) {
-  char *z = spoolPath(zDir, zName);
-  int rc = z && isJunk(z, type);
-  free(z);
-  return rc;
+  int d = openDir(zDir);
+  return closeDir(d, d >= 0 && isJunk(d, zName, type));
 }
 
 /* Removes what bears the name of a file of ours and is none. What cannot be removed, as
 ** it is not empty, gets another name. */
-static void removeJunk(const char *z, mode_t type) {
-  char *zAway;
-  if (!isJunk(z, type) || !remove(z)) return;
-  if (asprintf(&zAway, "%s.junk-%llx", z, (unsigned long long)time(0)) < 0) return;
-  rename(z, zAway);
-  free(zAway);
+static void removeJunk(int d, const char *zName, mode_t type) {
+  char zAway[64];
+  if (!isJunk(d, zName, type) || !unlinkat(d, zName, 0) || !unlinkat(d, zName, AT_REMOVEDIR)) return;
+  snprintf(zAway, sizeof zAway, "%s.junk-%llx", zName, (unsigned long long)time(0));
+  renameat(d, zName, d, zAway);
 }
 
 int spoolOpen(const char *zDir, const char *zName, int flags) {
-  char *z = spoolPath(zDir, zName);
-  if (z && flags & O_CREAT) removeJunk(z, S_IFREG);
-  int fd = z ? fdAboveStdio(open(z, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600)) : -1;
-  free(z);
-  return fd;
+  int d = openDir(zDir);
+  if (d < 0) return -1;
+  if (flags & O_CREAT) removeJunk(d, zName, S_IFREG);
+  return closeDir(d, fdAboveStdio(openat(d, zName, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600)));
 }
 
 int spoolRename(const char *zDir, const char *zFrom, const char *zTo) {
-  char *zOld = spoolPath(zDir, zFrom), *zNew = spoolPath(zDir, zTo);
-  int rc = zOld && zNew ? rename(zOld, zNew) : -1;
-  free(zOld);
-  free(zNew);
-  return rc;
+  int d = openDir(zDir);
+  return closeDir(d, d < 0 ? -1 : renameat(d, zFrom, d, zTo));
 }
 
 void spoolUnlink(const char *zDir, const char *zName) {
-  char *z = spoolPath(zDir, zName);
-  if (z) unlink(z);
-  free(z);
+  int d = openDir(zDir);
+  if (d >= 0) unlinkat(d, zName, 0);
+  closeDir(d, 0);
 }
 
 int spoolAllocate(int fd, int64_t n) {
@@ -201,7 +194,21 @@ static const char *distrust(const char *z, int shared) {
     return shared ? "replication_spooling_dir belongs to another user: name one of this user's, or let root make it for all (mode 1777)"
                   : "it belongs to another user, who opened the database first: that user's processes replicate it";
   if (!shared && s.st_mode & 022) return "it may be written to by other users";
+  if (shared && s.st_mode & 022 && !(s.st_mode & S_ISVTX))
+    return "replication_spooling_dir may be written to by other users, who could replace what is in it: chmod +t, or go-w";
   return 0;
+}
+
+/* Likewise of what the spooling directory z stands in: who may rename that has all. */
+static const char *distrustAbove(char *z) {
+  struct stat s;
+  const char *zWhy = 0;
+  for (char *p = strrchr(z, '/'); p && !zWhy; p = p == z ? 0 : strrchr(z, '/')) {
+    if (p > z) *p = 0;
+    if (!stat(p > z ? z : "/", &s) && s.st_mode & 02 && !(s.st_mode & S_ISVTX))
+      zWhy = "a directory above replication_spooling_dir may be written to by anybody: chmod +t, or o-w";
+  }
+  return zWhy;
 }
 
 /* Makes what is missing. Returns why that cannot be done, or why what is there
@@ -218,8 +225,9 @@ static const char *makeDirs(const char *zDir) {
     *p = c;
     if (!c) break;
   }
-  free(z);
   const char *zWhy = rc ? strerror(rc) : distrust(zRoot, 1);
+  if (!zWhy) zWhy = distrustAbove(z);
+  free(z);
   if (zWhy) return zWhy;
   if (mkdir(zDir, 0700) && errno != EEXIST) return strerror(errno);
   return distrust(zDir, 0);
@@ -237,7 +245,7 @@ static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t b
   int fd = spoolOpen(zDir, "state", O_RDWR);
   if (fd < 0) return 0;
   SpoolState *st = MAP_FAILED;
-  if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES && s.st_nlink <= 1)
+  if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES && s.st_nlink <= 1 && s.st_uid == geteuid())
     st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (st == MAP_FAILED) return 0;
@@ -261,10 +269,8 @@ static uint64_t firstSegment(const SpoolState *old) {
 /* Is the state's file that inode? 0 and errno. */
 static int isState(const char *zDir, uint64_t ino) {
   struct stat s;
-  char *z = spoolPath(zDir, "state");
-  int ok = z && !lstat(z, &s);
-  free(z);
-  if (!ok) return 0;
+  int d = openDir(zDir);
+  if (closeDir(d, d < 0 || fstatat(d, "state", &s, AT_SYMLINK_NOFOLLOW))) return 0;
   errno = EBUSY; /* somebody has put another one there */
   return s.st_ino == ino;
 }
@@ -298,9 +304,9 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   st->logAllowance = SPOOL_LOG_ALLOWANCE;
   strncpy(st->path, zPath, sizeof st->path - 1);
   *pIno = s.st_ino;
-  char *zState = spoolPath(zDir, "state");
-  if (zState) removeJunk(zState, S_IFREG);
-  free(zState);
+  int d = openDir(zDir);
+  if (d >= 0) removeJunk(d, "state", S_IFREG);
+  closeDir(d, 0);
   if (!spoolRename(zDir, "state.new", "state") && isState(zDir, s.st_ino)) return st;
   rc = errno;
   munmap(st, SPOOL_STATE_BYTES);
@@ -310,11 +316,11 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
 
 /* Where there can be none, commits are found later. */
 static void makeWake(const char *zDir) {
-  char *z = spoolPath(zDir, "wake");
-  if (!z) return;
-  removeJunk(z, S_IFIFO);
-  (void)!mkfifo(z, 0600);
-  free(z);
+  int d = openDir(zDir);
+  if (d < 0) return;
+  removeJunk(d, "wake", S_IFIFO);
+  (void)!mkfifoat(d, "wake", 0600);
+  close(d);
 }
 
 /* Takes the attach lock; the descriptor holds it until closed. -1 and errno. */
@@ -411,6 +417,7 @@ static int adoptState(Spool *p, SpoolState *st, uint64_t ino) {
 static Spool *newSpool(const char *zPath, const FileIdentity *pId) {
   Spool *p = calloc(1, sizeof *p);
   if (!p) return 0;
+  pthread_mutex_init(&p->attaching, 0);
   p->id = *pId;
   p->zPath = strdup(zPath);
   p->zDir = spoolDir(zPath);
@@ -452,56 +459,68 @@ static char *descriptorsShort(void) {
                          "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit -n)", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
+/* The Spool of a file, new if need be, with a reference more. NULL, with a reason. */
+static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr) {
+  Spool *pNew = newSpool(zPath, pId);
+  Quiet q = quietLock(&mu);
+  Spool *p = pSpools;
+  while (p && (strcmp(p->zPath, zPath) || !sameFile(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
+  if (p) {
+    p->nRef++;
+  } else if (!pNew) {
+    *pzErr = sqlite3_mprintf("out of memory");
+  } else if (!(*pzErr = descriptorsShort())) {
+    p = pNew;
+    pNew = 0;
+    p->nRef = 1;
+    p->pNext = pSpools;
+    pSpools = p;
+    nSpool++;
+  }
+  quietUnlock(&mu, q);
+  if (pNew) freeSpool(pNew);
+  return p;
+}
+
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   uint64_t ino = 0;
+  const char *zWhy = "out of memory";
+  int state;
+  Spool *p;
   if (strlen(zPath) > SPOOL_PATH_MAX - 1) {
     *pzErr = sqlite3_mprintf("path longer than %d bytes", SPOOL_PATH_MAX - 1);
     return 0;
   }
-  int state = lock();
-  Spool *p = pSpools;
-  while (p && (strcmp(p->zPath, zPath) || !sameFile(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
-  int isNew = !p;
-  const char *zWhy = "out of memory";
-  if (isNew && (*pzErr = descriptorsShort())) {
-    unlock(state);
-    return 0;
-  }
-  if (isNew) p = newSpool(zPath, pId);
-  SpoolState *st = p ? findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino, &zWhy) : 0;
-  if (st && adoptState(p, st, ino)) {
-    if (isNew) {
-      p->pNext = pSpools;
-      pSpools = p;
-      nSpool++;
-    }
-    p->nRef++;
-  } else {
-    *pzErr = sqlite3_mprintf("spool %s: %s", p ? p->zDir : zRoot, zWhy);
-    if (isNew && p) freeSpool(p);
-    p = 0;
-  }
-  unlock(state);
-  return p;
+  if (!(p = findSpool(zPath, pId, pzErr))) return 0;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* who is cancelled gives no mutex back */
+  pthread_mutex_lock(&p->attaching);
+  SpoolState *st = findState(p->zDir, zPath, pId, ATTACH_TRIES, &ino, &zWhy);
+  int ok = st && adoptState(p, st, ino);
+  pthread_mutex_unlock(&p->attaching);
+  pthread_setcancelstate(state, 0);
+  if (ok) return p;
+  *pzErr = sqlite3_mprintf("spool %s: %s", p->zDir, zWhy);
+  spoolRelease(p);
+  return 0;
 }
 
 void spoolRetain(Spool *p) {
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   p->nRef++;
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
 }
 
 /* Without a handle no thread of this process is in the spool. */
 void spoolRelease(Spool *p) {
-  pthread_mutex_lock(&mu);
+  Quiet q = quietLock(&mu);
   int last = --p->nRef == 0;
-  if (last) {
-    Spool **pp = &pSpools;
-    while (*pp != p) pp = &(*pp)->pNext;
+  Spool **pp = &pSpools;
+  while (last && *pp && *pp != p) pp = &(*pp)->pNext;
+  if (last && *pp) { /* not where a handler has forked while we were attaching */
     *pp = p->pNext;
     nSpool--;
   }
-  pthread_mutex_unlock(&mu);
+  quietUnlock(&mu, q);
   if (last) freeSpool(p);
 }
 
@@ -533,12 +552,12 @@ SpoolState *spoolState(Spool *p) {
   if (fileIdentity(p->zPath, &now) || !sameFile(&now, p->id.dev, p->id.ino, p->id.birth)) return 0;
   int state;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  int locked = !pthread_mutex_trylock(&mu);
+  int locked = !pthread_mutex_trylock(&p->attaching);
   if (locked && isLost(p->st)) {
     SpoolState *st = findState(p->zDir, p->zPath, &p->id, 1, &ino, &zWhy);
     if (st) adoptState(p, st, ino);
   }
-  if (locked) pthread_mutex_unlock(&mu);
+  if (locked) pthread_mutex_unlock(&p->attaching);
   pthread_setcancelstate(state, 0);
   return isLost(p->st) ? 0 : p->st;
 }
@@ -548,8 +567,9 @@ void spoolRaise(SpoolState *st, uint32_t cause) {
   atomic_fetch_add(&st->generation, 1);
 }
 
-static void beforeFork(void) { pthread_mutex_lock(&mu); }
-static void afterFork(void) { pthread_mutex_unlock(&mu); }
+static Quiet forking;
+static void beforeFork(void) { forking = quietLock(&mu); }
+static void afterFork(void) { quietUnlock(&mu, forking); }
 
 /* A child's handles have Spools of their own: what is inherited is the state of the
 ** parent's handles, which it must not use, and it would never learn that they are closed. It
@@ -561,6 +581,7 @@ static void childOfFork(void) {
   }
   pSpools = 0;
   nSpool = 0;
+  quietEnd(forking);
 }
 /* Before the recorder's: what is registered first is prepared for last, and the
 ** recorder takes our mutex while it holds its own (spoolOfWal). */

@@ -7,6 +7,7 @@
 #include "spool.h"
 #include "verneuil.h"
 #include "wake.h"
+#include <pthread.h>
 #include <sys/stat.h>
 
 /* Which file stands at a path. A reused inode number has another birth time. */
@@ -23,12 +24,13 @@ typedef struct FileIdentity {
 typedef struct Spool Spool;
 struct Spool {
   Spool *pNext;
-  int nRef;
+  int nRef;                        /* handles, and who attaches */
   int nHandle;                     /* handles of the database: recorder.c's countHandle */
   int isTold;                      /* Go knows that there are any; likewise */
   char *zPath;                     /* the database's canonical path */
   FileIdentity id;                 /* and which file stood there */
   char *zDir;                      /* the spool's directory */
+  pthread_mutex_t attaching;       /* st is being found; this database's opening waits for it, and no other's */
   SpoolState *_Atomic st;          /* mapped; replaced when lost */
   uint64_t stateIno;               /* the inode that st maps */
   struct SpoolOld {
@@ -78,8 +80,7 @@ int fdAboveStdio(int fd);
 /* Does something other than a file of that type (S_IFREG) bear the name? */
 int spoolIsJunk(const char *zDir, const char *zName, mode_t type);
 
-/* Files in a spool's directory. The path is malloc'd; NULL, -1: see errno. */
-char *spoolPath(const char *zDir, const char *zName);
+/* Files in a spool's directory, which is proved to be ours each time. -1: see errno. */
 int spoolOpen(const char *zDir, const char *zName, int flags);
 int spoolRename(const char *zDir, const char *zFrom, const char *zTo);
 void spoolUnlink(const char *zDir, const char *zName);

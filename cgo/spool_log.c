@@ -57,7 +57,7 @@ static int newSegment(Spool *p, const char *zSegment) {
     if (spoolIsJunk(p->zDir, azFree[i], S_IFREG) || spoolRename(p->zDir, azFree[i], zSegment)) continue;
     int fd = spoolOpen(p->zDir, zSegment, O_RDWR);
     /* somebody may have made holes in it, or cut it, or given it another name */
-    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && s.st_nlink <= 1 &&
+    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && s.st_nlink <= 1 && s.st_uid == geteuid() &&
         !spoolAllocate(fd, SPOOL_SEGMENT_BYTES))
       return fd;
     if (fd >= 0) close(fd);
@@ -78,7 +78,7 @@ static int newSegment(Spool *p, const char *zSegment) {
 static char *mapFile(Spool *p, int fd) {
   struct stat s;
   if (fstat(fd, &s)) return 0;
-  if (s.st_size != SPOOL_SEGMENT_BYTES || s.st_nlink > 1) {
+  if (s.st_size != SPOOL_SEGMENT_BYTES || s.st_nlink > 1 || s.st_uid != geteuid()) {
     errno = EIO;
     return 0;
   }
@@ -304,8 +304,9 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
 static _Atomic uint32_t bells;
 static atomic_int listens;
 
+int bellListen(void) { return atomic_exchange(&listens, 1); }
+
 uint32_t bellWait(uint32_t heard) {
-  atomic_store(&listens, 1);
   while (atomic_load(&bells) == heard) syscall(SYS_futex, &bells, FUTEX_WAIT_PRIVATE, heard, 0, 0, 0);
   return atomic_load(&bells);
 }

@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE
 #include "log.h"
+#include "quiet.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <signal.h>
@@ -26,26 +27,6 @@ static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* all of the following *
 static Unreplicated *pFirst;
 static _Atomic int nEntry;
 static sqlite3_int64 nMore;      /* that were said when the list was full */
-
-/* Who is cancelled gives no mutex back, and a signal's handler may fork, which takes it. */
-typedef struct Held {
-  int cancelState;
-  sigset_t mask;
-} Held;
-
-static void lock(Held *p) {
-  sigset_t all;
-  sigfillset(&all);
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &p->cancelState);
-  pthread_sigmask(SIG_SETMASK, &all, &p->mask);
-  pthread_mutex_lock(&mu);
-}
-
-static void unlock(const Held *p) {
-  pthread_mutex_unlock(&mu);
-  pthread_sigmask(SIG_SETMASK, &p->mask, 0);
-  pthread_setcancelstate(p->cancelState, 0);
-}
 
 static int isDigit(char c) { return c >= '0' && c <= '9'; }
 
@@ -83,8 +64,7 @@ static void removeLocked(Unreplicated **pp) {
 
 /* Takes note. 0: it was said before. */
 static int note(const char *zPath, const char *zReason, int *pIsFull) {
-  Held held;
-  lock(&held);
+  Quiet q = quietLock(&mu);
   Unreplicated **pp = findLocked(zPath);
   int known = *pp && sameReason((*pp)->zReason, zReason);
   *pIsFull = !*pp && nEntry >= UNREPLICATED_MOST;
@@ -99,7 +79,7 @@ static int note(const char *zPath, const char *zReason, int *pIsFull) {
       nEntry++;
     }
   }
-  unlock(&held);
+  quietUnlock(&mu, q);
   return !known;
 }
 
@@ -114,20 +94,18 @@ void notReplicated(const char *zPath, const char *zReason) { notReplicatedAt(VER
 
 void isReplicated(const char *zPath) {
   if (!nEntry) return;
-  Held held;
-  lock(&held);
+  Quiet q = quietLock(&mu);
   Unreplicated **pp = findLocked(zPath);
   if (*pp) removeLocked(pp);
-  unlock(&held);
+  quietUnlock(&mu, q);
 }
 
 char *notReplicatedWhy(const char *zPath) {
   if (!nEntry) return 0;
-  Held held;
-  lock(&held);
+  Quiet q = quietLock(&mu);
   Unreplicated *p = *findLocked(zPath);
   char *z = p ? sqlite3_mprintf("%s", p->zReason) : 0;
-  unlock(&held);
+  quietUnlock(&mu, q);
   return z;
 }
 
@@ -139,8 +117,7 @@ static char *appended(char *zList, char *zObject) {
 
 char *notReplicatedList(void) {
   char *z = sqlite3_mprintf("");
-  Held held;
-  lock(&held);
+  Quiet q = quietLock(&mu);
   for (Unreplicated *p = pFirst; p && z; p = p->pNext) {
     char *zPath = verneuilQuote(p->zPath), *zReason = verneuilQuote(p->zReason);
     if (zPath && zReason) z = appended(z, sqlite3_mprintf("{\"path\":%s,\"reason\":%s}", zPath, zReason));
@@ -148,11 +125,15 @@ char *notReplicatedList(void) {
     free(zReason);
   }
   if (nMore && z) z = appended(z, sqlite3_mprintf("{\"more\":%lld}", nMore));
-  unlock(&held);
+  quietUnlock(&mu, q);
   return z ? sqlite3_mprintf("[%z]", z) : 0;
 }
 
-static void beforeFork(void) { pthread_mutex_lock(&mu); }
-static void parentOfFork(void) { pthread_mutex_unlock(&mu); }
-static void childOfFork(void) { pthread_mutex_init(&mu, 0); }
+static Quiet forking;
+static void beforeFork(void) { forking = quietLock(&mu); }
+static void parentOfFork(void) { quietUnlock(&mu, forking); }
+static void childOfFork(void) {
+  pthread_mutex_init(&mu, 0);
+  quietEnd(forking);
+}
 __attribute__((constructor)) static void unreplicatedLoad(void) { pthread_atfork(beforeFork, parentOfFork, childOfFork); }

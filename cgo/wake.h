@@ -6,6 +6,9 @@
 #define VERNEUIL_WAKE_H
 #include <stdint.h>
 
+/* Somebody is going to listen. */
+int bellListen(void);
+
 /* Waits until the number of bells is not heard any more, and returns it. */
 uint32_t bellWait(uint32_t heard);
 
@@ -14,5 +17,9 @@ void bellRing(void);
 
 /* Does somebody in this process listen? */
 int bellHeard(void);
+
+/* The process ends, and whoever listens is to send what is not sent, and then to say so. */
+int exitAsked(void);
+int exitDone(void);
 
 #endif

@@ -58,7 +58,7 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 		return nil, err
 	}
 	dir := Dir(root, dbPath)
-	if err := os.MkdirAll(root, permissions.Perm()|0o700); err != nil {
+	if err := os.MkdirAll(root, RootMode(permissions)); err != nil {
 		return nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -6,7 +6,9 @@
 // # Directory
 //
 // <replication_spooling_dir>/<name>/, mode 0700, files 0600, one per database path,
-// where name is [Name] of the database's canonical absolute path. It belongs to the
+// where name is [Name] of the database's canonical absolute path. Where others may write to
+// replication_spooling_dir it must be sticky, so that nobody can put a directory of his in the place of another's;
+// what is made so is. It belongs to the
 // user who opened the database first; others, who may share the database by its
 // group, use it without replication ([Trust]).
 //
@@ -372,6 +374,12 @@
 //	         of ours stays open in the host's table of descriptors, and Go's threads have
 //	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
 //
+//	this directory is ours
+//	         owner and mode, of the directory above too, when it is attached, and again, by a descriptor, each time that a recorder opens,
+//	         renames or removes a file in it. Who becomes the owner afterwards is root
+//	others do not wait for a process that ends
+//	         the locks that its connections hold as their files were told (recorderExcludes): then it does not wait for the
+//	         target. Connections by another VFS are not known
 //	the lock is ours
 //	         device and inode of directory and file at their paths, a query of the lock, our token in the state: before each
 //	         step that publishes. A process that is stopped between the proof and the step, and whose whole directory

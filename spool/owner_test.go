@@ -79,7 +79,8 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestTrustShared: root may share out one directory for the spools of all users.
+// TestTrustShared: root may share out one directory for the spools of all users, if they cannot
+// rename each other's, nor the directory itself.
 func TestTrustShared(t *testing.T) {
 	base := t.TempDir()
 	root, dir := filepath.Join(base, "root"), filepath.Join(base, "root", "spool")
@@ -89,7 +90,32 @@ func TestTrustShared(t *testing.T) {
 	if err := errors.Join(os.Mkdir(root, 0o700), os.Chmod(root, 0o777), os.Mkdir(dir, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if err := Trust(dir); err != nil {
-		t.Error(err)
+	for _, test := range []struct {
+		name string
+		mode os.FileMode
+		want string
+	}{
+		{root, 0o777, "chmod +t"},
+		{root, 0o775, "chmod +t"},
+		{root, 0o777 | os.ModeSticky, ""},
+		{base, 0o777, "chmod +t"},
+		{base, 0o777 | os.ModeSticky, ""},
+		{base, 0o775, ""},
+	} {
+		if err := os.Chmod(test.name, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := Trust(dir); test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s %v: %v, want %q", test.name, test.mode, err, test.want)
+		}
+	}
+}
+
+// TestRootMode: a spooling directory that is made for others to write to is sticky.
+func TestRootMode(t *testing.T) {
+	for permissions, want := range map[os.FileMode]os.FileMode{0: 0o700, 0o755: 0o755, 0o770: 0o770 | os.ModeSticky, 0o777: 0o777 | os.ModeSticky} {
+		if mode := RootMode(permissions); mode != want {
+			t.Errorf("%v becomes %v, want %v", permissions, mode, want)
+		}
 	}
 }

@@ -38,14 +38,17 @@ type Engine struct {
 	cfgErr error
 	log    *slog.Logger
 
-	mu       sync.Mutex
+	opening sync.Mutex // of the store
+
+	mu       sync.Mutex // no file is looked at under it
 	store    *chunkstore.Store
 	storeErr error
 	reads    func() (*chunkstore.Store, error) // the replicas' own: they do not spend the replicators' tokens
 	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
 	outages  replicate.Outages
 	served   map[string]*service
-	left     map[string][]*source // files of databases that are not open here, which could not be closed
+	left     map[string][]*source     // files of databases that are not open here, which could not be closed
+	closing  map[string]chan struct{} // whose files are being closed
 	children map[spool.Token]openings
 	checks   validation
 	panics   []string
@@ -71,7 +74,7 @@ var Process = sync.OnceValue(func() *Engine {
 	if err != nil {
 		log.Error("log level", "error", err)
 	}
-	cfg, err := ParseConfig(os.Getenv("VERNEUIL_CONFIG"))
+	cfg, err := ParseConfig(getenv("VERNEUIL_CONFIG"))
 	if err != nil {
 		err = fmt.Errorf("VERNEUIL_CONFIG: %w", err)
 		cfg = &Config{}
@@ -105,7 +108,7 @@ type Settings struct {
 // spools that nobody serves.
 func (e *Engine) Settings() Settings {
 	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Targets: e.cfg.sendsTo(), Err: e.cfgErr,
-		Validate: os.Getenv("VERNEUIL_VALIDATE") == "1", ReplicaFiles: e.cfg.ReplicaFiles, Timeout: e.cfg.StoreTimeout}
+		Validate: getenv("VERNEUIL_VALIDATE") == "1", ReplicaFiles: e.cfg.ReplicaFiles, Timeout: e.cfg.StoreTimeout}
 	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
 		return s
 	}
@@ -131,22 +134,28 @@ func (e *Engine) ReadStore() (*chunkstore.Store, error) { return e.reads() }
 
 // Store returns the store that the process replicates to, opened at the first call.
 func (e *Engine) Store() (*chunkstore.Store, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.cfgErr != nil {
 		return nil, e.cfgErr
 	}
-	if e.store == nil && e.storeErr == nil {
-		e.store, e.storeErr = e.cfg.OpenStore(context.Background(), e.log)
+	e.opening.Lock() // for replicators alone: a directory that is a target may be on a disk that does not answer
+	defer e.opening.Unlock()
+	e.mu.Lock()
+	store, err := e.store, e.storeErr
+	e.mu.Unlock()
+	if store == nil && err == nil {
+		store, err = e.cfg.OpenStore(context.Background(), e.log)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.store, e.storeErr = store, err
 	}
-	return e.store, e.storeErr
+	return store, err
 }
 
 // Opened sees to it that somebody replicates the database whose spool is dir. It is
 // called at the first connection of several, before that can take any lock of SQLite's, and
 // Closed after the last has given up its own.
 func (e *Engine) Opened(dir string) {
-	e.mu.Lock()
+	e.awaitClosing(dir)
 	defer e.mu.Unlock()
 	e.serveLocked(dir).opens++
 }
@@ -254,7 +263,7 @@ func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store, s *service) r
 		OpenSource:       func() (replicate.Source, error) { return e.openSource(s, path) },
 		Log:              e.log,
 		Outages:          &e.outages,
-		RootPermissions:  0o700 | e.cfg.SpoolingDirPermissions,
+		RootPermissions:  spool.RootMode(e.cfg.SpoolingDirPermissions),
 	}
 }
 
@@ -543,8 +552,8 @@ func (e *Engine) Status(opening, list string) []byte {
 	}{Program: Program, Host: e.Host(), Spooling: e.cfg.ReplicationSpoolingDir, Databases: []database{}}
 	status.Not = json.RawMessage(cmp.Or(list, "[]"))
 	status.Replicas = replicate.Followers()
+	running := make(map[int]*replicate.Replicator)
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	status.Error = e.problemLocked(opening)
 	if e.store != nil {
 		status.APICalls = e.store.Calls()
@@ -558,12 +567,16 @@ func (e *Engine) Status(opening, list string) []byte {
 			d.Error = s.err.Error()
 		}
 		if s.r != nil {
-			st := s.r.Status()
-			d.Status = &st
+			running[len(status.Databases)] = s.r
 		}
 		status.Databases = append(status.Databases, d)
 	}
-	status.Validated, status.Panics = e.checks.status(), e.panics
+	status.Validated, status.Panics = e.checks.status(), slices.Clone(e.panics)
+	e.mu.Unlock()
+	for i, r := range running {
+		st := r.Status()
+		status.Databases[i].Status = &st
+	}
 	b, err := json.Marshal(status)
 	if err != nil {
 		return fmt.Appendf(nil, `{"error":%q}`, err.Error())

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -17,11 +16,11 @@ import (
 // programs and may hold a list such as "hyper=warn,info": of that, the entry for
 // verneuil or for everything counts.
 func LevelFromEnv() string {
-	if level := os.Getenv("VERNEUIL_LOG"); level != "" {
+	if level := getenv("VERNEUIL_LOG"); level != "" {
 		return level
 	}
 	level := "warn"
-	for entry := range strings.SplitSeq(os.Getenv("RUST_LOG"), ",") {
+	for entry := range strings.SplitSeq(getenv("RUST_LOG"), ",") {
 		target, l, found := strings.Cut(strings.TrimSpace(entry), "=")
 		switch {
 		case found && target == "verneuil":

@@ -309,3 +309,20 @@ func TestCopyBetween(t *testing.T) {
 	s.mustEqual("a.db")
 	h.endsWith(0)
 }
+
+// TestForkInHandler: a handler that interrupts the opening of a database may fork.
+func TestForkInHandler(t *testing.T) {
+	s := dirSite(t)
+	program := filepath.Join(s.dir, "forks")
+	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t), "-o", program,
+		inHosts("forks.c"), "-l:libsqlite3.so.0")
+	if r.code != 0 {
+		t.Fatalf("compile forks.c: %s%s", r.stdout, r.stderr)
+	}
+	r = run(t, []string{s.env()}, program, library(t), s.path("a.db"), "100")
+	if r.code != 0 || !strings.HasSuffix(r.stdout, " children\n") {
+		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	s.ctl("flush", s.path("spool"))
+	s.mustEqual("a.db")
+}

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -35,9 +36,11 @@ func TestPlantedSpool(t *testing.T) {
 			must(s.t, os.RemoveAll(root))
 			must(s.t, os.Symlink(s.path("nothing"), root))
 		}, "symbolic link", false},
-		"open to others":      {func(s *site, _, spool string) { must(s.t, os.Chmod(spool, 0o777)) }, "may be written to by other users", false},
-		"another user's root": {func(s *site, root, _ string) { must(s.t, os.Chown(root, nobody, nobody)) }, "replication_spooling_dir belongs to another user", true},
-		"another user's":      {func(s *site, _, spool string) { must(s.t, os.Chown(spool, nobody, nobody)) }, "it belongs to another user", true},
+		"root open to others":  {func(s *site, root, _ string) { must(s.t, os.Chmod(root, 0o777)) }, "chmod +t", false},
+		"above open to others": {func(s *site, root, _ string) { must(s.t, os.Chmod(filepath.Dir(root), 0o777)) }, "chmod +t", false},
+		"open to others":       {func(s *site, _, spool string) { must(s.t, os.Chmod(spool, 0o777)) }, "may be written to by other users", false},
+		"another user's root":  {func(s *site, root, _ string) { must(s.t, os.Chown(root, nobody, nobody)) }, "replication_spooling_dir belongs to another user", true},
+		"another user's":       {func(s *site, _, spool string) { must(s.t, os.Chown(spool, nobody, nobody)) }, "it belongs to another user", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.root && os.Geteuid() != 0 {
@@ -67,6 +70,66 @@ func TestPlantedSpool(t *testing.T) {
 				t.Errorf("the database says %q", b)
 			}
 		})
+	}
+}
+
+// TestSharedRoot: users whose spooling directory is made for all to write to cannot rename each
+// other's spools.
+func TestSharedRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+	s := dirSite(t)
+	for dir := s.dir; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+	s.configure(map[string]any{"replication_spooling_dir_permissions": "0777"})
+	shell := start(t, []string{s.env()}, "sh", "-c", `umask 0 && exec "$@"`, "sh", sqliteShell(t), "-batch")
+	shell.must(".load " + library(t))
+	shell.ask(".open " + s.path("a.db"))
+	shell.must("create table t(a);")
+	shell.flush()
+	r := run(t, nil, "setpriv", "--reuid", fmt.Sprint(nobody), "--clear-groups", "--no-new-privs", "sh", "-c",
+		`mv "$1" "$2" && echo renamed`, "sh", s.glob("spool/*"), s.path("spool/away"))
+	if r.code == 0 || r.stdout != "" {
+		t.Errorf("another user has renamed a spool: %s%s", r.stdout, r.stderr)
+	}
+	if info, err := os.Stat(s.path("spool")); err != nil || info.Mode().Perm() != 0o777 || info.Mode()&os.ModeSticky == 0 {
+		t.Errorf("the spooling directory: %v, %v", info.Mode(), err)
+	}
+	shell.endsWith(0)
+}
+
+// TestSetuid: a program that runs with other rights than its caller's obeys no
+// configuration of that one's.
+func TestSetuid(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	s := dirSite(t)
+	for dir := s.dir; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+	b, err := os.ReadFile(hostProgram(t))
+	must(t, err)
+	program := s.path("program")
+	must(t, os.WriteFile(program, b, 0o755))
+	must(t, os.Mkdir(s.path("data"), 0o755))
+	must(t, os.Chown(s.path("data"), nobody, nobody))
+	must(t, os.Chown(program, nobody, nobody))
+	must(t, os.Chmod(program, os.ModeSetuid|0o755))
+	s.configure(map[string]any{"replication_spooling_dir": s.path("data/spool")})
+	config, err := os.ReadFile(s.path("verneuil.json"))
+	must(t, err)
+	h := start(t, []string{"VERNEUIL_CONFIG=" + string(config), "VERNEUIL_LOG=debug"}, program, library(t))
+	h.must(".open " + s.path("data/a.db"))
+	h.ask("create table t(a)")
+	h.endsWith(0)
+	if _, err := os.Stat(s.path("data/spool")); err == nil {
+		t.Error("its caller's configuration counts: there is a spool")
+	}
+	if log := h.stderr(); strings.Contains(log, "level=INFO") || strings.Contains(log, "level=DEBUG") {
+		t.Errorf("its caller has it log: %s", log)
 	}
 }
 

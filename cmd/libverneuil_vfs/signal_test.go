@@ -143,41 +143,65 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
-// TestExitInTransaction: a process that ends in the middle of a transaction, before its database
-// has been copied, does not wait for the transaction to end.
+// TestExitInTransaction: a process that ends while a connection of it keeps others from their locks
+// ends at once, though there is something to send and the target does not answer: without us the locks would be free.
 func TestExitInTransaction(t *testing.T) {
+	for _, journal := range []string{"delete", "persist", "wal"} {
+		for _, lock := range []string{"write", "exclusive", "read"} {
+			t.Run(journal+"/"+lock, func(t *testing.T) {
+				silent, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+				must(t, err)
+				defer silent.Close()
+				s := s3Site(t, "http://"+silent.Addr().String())
+				h := start(t, []string{s.env(), "VERNEUIL_LOG=warn", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, hostProgram(t), library(t))
+				must(t, os.WriteFile(s.path("log"), nil, 0o600))
+				h.must(".stderr " + s.path("log"))
+				h.must(".open " + s.path("a.db"))
+				h.want("pragma journal_mode="+journal, journal)
+				h.must("create table t(a)")
+				h.must("insert into t values(1)")
+				switch lock {
+				case "write":
+					h.must("begin immediate")
+					h.must("insert into t values(2)")
+				case "exclusive":
+					h.want("pragma locking_mode=exclusive", "exclusive")
+					h.must("insert into t values(2)")
+				case "read":
+					h.must("begin")
+					h.want("select count(*) from t", "1")
+				}
+				h.send(".exit 3")
+				h.endsWith(3)
+				log, err := os.ReadFile(s.path("log"))
+				must(t, err)
+				waited := strings.Contains(string(log), "process ends with unsent data")
+				if readers := lock == "read" && journal == "wal"; waited != readers { // whom nobody waits for
+					t.Errorf("it waited for the target: %v, want %v: %s", waited, readers, log)
+				}
+			})
+		}
+	}
+}
+
+// TestExitInHandler: exit() may be called in a signal's handler, whatever it has interrupted: malloc,
+// which other threads wait for then, or anything of ours.
+func TestExitInHandler(t *testing.T) {
 	s := dirSite(t)
-	s.stock("a.db", "create table t(a)")
-	h := start(t, []string{s.env(), "VERNEUIL_LOG=warn"}, hostProgram(t), library(t))
-	h.must(".open " + s.path("a.db"))
-	h.must("begin immediate")
-	h.must("insert into t values(1)")
-	h.send(".exit 3")
-	h.endsWith(3)
-	if log := h.stderr(); strings.Contains(log, "deadline") {
-		t.Errorf("it waited as long as it may: %s", log)
+	program := filepath.Join(s.dir, "exits")
+	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t), "-o", program,
+		inHosts("exits.c"), "-l:libsqlite3.so.0", "-lpthread")
+	if r.code != 0 {
+		t.Fatalf("compile exits.c: %s%s", r.stdout, r.stderr)
+	}
+	for _, calls := range []string{"1", "2", "10", "100", "1000"} {
+		r = run(t, []string{s.env()}, program, library(t), s.path("a.db"), calls)
+		if r.code != 5 {
+			t.Errorf("after %s calls: exit code %d: %s%s", calls, r.code, r.stdout, r.stderr)
+		}
 	}
 	s.ctl("flush", s.path("spool"))
 	s.mustEqual("a.db")
-}
-
-// TestExitUnderExclusive: a process that ends with a lock which it keeps between transactions
-// sends what it has committed: nobody has to wait until the lock is free.
-func TestExitUnderExclusive(t *testing.T) {
-	for _, journal := range []string{"delete", "truncate", "persist", "memory", "off"} {
-		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			h := start(t, []string{s.env(), "VERNEUIL_LOG=warn"}, hostProgram(t), library(t))
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma locking_mode=exclusive", "exclusive")
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a)")
-			h.must("insert into t values(1)")
-			h.send(".exit 0")
-			h.endsWith(0)
-			s.mustEqual("a.db")
-		})
-	}
 }
 
 // TestDeadlySignals: the signals that end a host end it, and what it had committed is

@@ -48,7 +48,6 @@ void goOpened(char *zSpool) {
 
 void goClosed(char *zSpool) { free(zSpool); }
 int goValidate(char *zSpool) { return zSpool != 0; }
-void goExit(int ms) { (void)ms; }
 
 char *goStatus(char *zProblem, char *zList) {
   char *z;
