@@ -34,7 +34,7 @@ func (s *session) adopt(ctx context.Context) error {
 	}
 	var best *target
 	for _, t := range s.targets {
-		if t.known && t.found != nil && t.tree != nil && (best == nil || newer(t.found, best.found)) {
+		if t.known && t.found != nil && t.tree != nil && (best == nil || t.found.Head().Supersedes(best.found.Head())) {
 			best = t
 		}
 	}
@@ -61,10 +61,6 @@ func (s *session) adopt(ctx context.Context) error {
 	}
 	s.saveAcks()
 	return nil
-}
-
-func newer(a, b *manifest.Manifest) bool {
-	return a.Epoch > b.Epoch || a.Epoch == b.Epoch && a.Sequence > b.Sequence
 }
 
 // adoptFrom makes what t has the last cut, and finds out how the mirror differs.
@@ -97,7 +93,7 @@ func (s *session) adoptFrom(ctx context.Context, t *target) error {
 	if err := s.prove(); err != nil {
 		return err
 	}
-	if err := s.files.Save(t.raw, t.tree.Objects()); err != nil {
+	if err := s.files.Save(m.Sequence, t.raw, t.tree.Objects()); err != nil {
 		return err
 	}
 	s.last, s.encoded, s.tree, s.lineage = m, t.raw, tree, m.Lineage

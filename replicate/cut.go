@@ -169,7 +169,7 @@ func (s *session) cut(ctx context.Context) error {
 	if err := s.prove(); err != nil {
 		return err
 	}
-	if err := s.files.Save(encoded, s.tree.Objects()); err != nil {
+	if err := s.files.Save(m.Sequence, encoded, s.tree.Objects()); err != nil {
 		return err
 	}
 	if s.died("saved") {

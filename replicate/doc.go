@@ -54,7 +54,8 @@
 //	    counts for a day, if it is in the spool's journal.
 //	I5  A manifest is put with If-Match of the ETag that we last wrote or read, or with
 //	    If-None-Match. A conflict stops the replicator for that target, loudly, unless
-//	    the manifest found is of our own lineage and an older version, or its writer is ours.
+//	    the manifest found is our past: of an earlier epoch of our lineage, or one of our
+//	    epoch that this very spool has cut (manifest.Head has the rules).
 //	I6  A flush that succeeds means: every target holds a version that includes every
 //	    transaction published before the flush was asked for.
 //	I7  No chunk whose object a target lacks is described by inline pages over it: the
@@ -108,7 +109,7 @@
 //	F3  A version becomes the newest whole: with all that its predecessor had loaded and
 //	    it still has. A fetch that fails changes nothing.
 //	F4  Versions of one lineage are followed forwards only, also when another target
-//	    answers, which lags.
+//	    answers, which lags. Of another lineage such a target is believed only what was written later.
 //	F5  No read waits longer than the deadline, and none waits for a refresh.
 //	F6  Nothing is written to a target: credentials that get objects are enough.
 //	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
@@ -174,6 +175,13 @@
 // a process that takes its place, and has other targets: terms has changed by then, and we
 // ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so. When we
 // take the lock after one, what every target has (pushed, in the state page) is nothing.
+//
+// A version in a target is ours. Witness: the hash of the stored manifest, among those of the last
+// 4,096 cuts of this spool (noted before a cut is saved, and so before it is put), or as the
+// one that the target took last (targets.json). That its lineage and epoch are ours, and its
+// number no higher, is none: a clone of the disk, or of the machine with its memory, goes on with the
+// same. Defeated by: a version so old that 4,096 followed, which is then another writer's, and stops
+// the replicator, loudly; a spool whose hashes are gone takes over, as one without a cut.
 //
 // Nobody has written but recorders, says a flush. Witness: suspect's comparison of the files
 // with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or

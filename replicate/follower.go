@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 )
 
 // fetchDeadline bounds a read's wait for a chunk, with all retries, unless FollowerOptions says
@@ -141,7 +142,7 @@ func (f *Follower) fetchNewest() (err error) {
 		etag = prev.etag
 	}
 	began := time.Now()
-	m, raw, etag, err := f.locator.Fetch(ctx, etag)
+	m, o, from, err := f.locator.fetchFrom(ctx, etag)
 	if prev != nil && errors.Is(err, chunkstore.ErrUnmodified) {
 		prev.checked.Store(began.UnixNano())
 		return nil
@@ -149,16 +150,17 @@ func (f *Follower) fetchNewest() (err error) {
 	if err != nil {
 		return err
 	}
-	f.fetched.Add(int64(len(raw)))
-	if prev != nil && f.locator.Named() && older(m, prev.m) {
+	f.fetched.Add(int64(len(o.Body)))
+	if prev != nil && f.locator.Named() && lags(m, from, prev) {
 		// Another target answered than last time, one that lags: what it has is no news.
 		f.all.log.Info("replica ignores an older version", "source", f.locator, "have", prev.m.Sequence, "found", m.Sequence)
 		return nil
 	}
-	v, err := newSnapshot(f, m, etag, began)
+	v, err := newSnapshot(f, m, o.ETag, began)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.locator, err)
 	}
+	v.from = from
 	if err := v.begin(ctx, prev); err != nil {
 		v.release()
 		return fmt.Errorf("%s: %w", f.locator, err)
@@ -169,6 +171,13 @@ func (f *Follower) fetchNewest() (err error) {
 	f.install(v)
 	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence, "chunks", v.present.Load(), "of", m.Chunks())
 	return nil
+}
+
+// lags reports whether m, which from has, is no successor of prev. In one lineage versions are
+// followed forwards only. Another lineage is news if the target that prev came from has it: there a
+// writer has replaced the one by the other. Of another target only what was written later is.
+func lags(m *manifest.Manifest, from *chunkstore.Target, prev *snapshot) bool {
+	return prev.m.Head().Supersedes(m.Head()) && (m.Lineage == prev.m.Lineage || from != prev.from)
 }
 
 // install makes s the newest, and takes the caller's reference.

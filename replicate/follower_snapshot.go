@@ -23,6 +23,7 @@ type snapshot struct {
 	f       *Follower
 	m       *manifest.Manifest
 	etag    string
+	from    *chunkstore.Target // nil: the source is one object
 	tree    *manifest.Tree
 	table   *table
 	refs    atomic.Int64
@@ -229,11 +230,6 @@ func (s *snapshot) overlays(prev *snapshot, i int) bool {
 	// Where the chunk has grown, prev's bytes are cut, and the object may go on.
 	start := int64(i) * chunkstore.ChunkBytes
 	return covered(pages, start+int64(prev.m.ChunkBytes(i)), start+int64(s.m.ChunkBytes(i)))
-}
-
-// older reports whether v comes before w in one line of versions.
-func older(v, w *manifest.Manifest) bool {
-	return v.Lineage == w.Lineage && newer(w, v)
 }
 
 // covered reports whether pages, which are in order, cover the file from..to.

@@ -29,6 +29,9 @@ type Locator struct {
 
 	autoRefresh *bool // as a replica file wants it; nil: it does not say, or there is none
 
+	// ask is get that says which target has answered; nil: the source is one object.
+	ask func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error)
+
 	targets []*chunkstore.Target // that may have the manifest of a host's database
 	timeout time.Duration        // of what waits for an answer
 
@@ -114,6 +117,21 @@ func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest,
 	return m, raw, newETag, nil
 }
 
+// fetchFrom is Fetch that says which target has the version; nil if the source is one object.
+func (l *Locator) fetchFrom(ctx context.Context, etag string) (m *manifest.Manifest, o chunkstore.Object, from *chunkstore.Target, err error) {
+	if l.ask == nil {
+		m, o.Body, o.ETag, err = l.Fetch(ctx, etag)
+		return m, o, nil, err
+	}
+	if o, from, err = l.ask(ctx, etag); err == nil {
+		m, err = manifest.Decode(o.Body)
+	}
+	if err != nil {
+		return nil, chunkstore.Object{}, nil, fmt.Errorf("manifest %s: %w", l, err)
+	}
+	return m, o, from, nil
+}
+
 // FetchNewest is Fetch of the newest version that any target has, where there are several: one that
 // was down for a while may have an older one than the others. failed says which
 // targets could not be asked, or have a damaged one; it is an error only if no other has any.
@@ -126,7 +144,7 @@ func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []
 	defer cancel()
 	answers := make(chan targetManifest, len(l.targets))
 	for _, t := range l.targets {
-		go func() { answers <- l.fetchFrom(ctx, t) }()
+		go func() { answers <- l.fetchOf(ctx, t) }()
 	}
 	late := time.NewTimer(l.timeout)
 	defer late.Stop()
@@ -141,7 +159,7 @@ func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []
 				absent++
 			case a.err != nil:
 				failures = append(failures, a.err)
-			case m == nil || supersedes(a.m, m):
+			case m == nil || a.m.Head().Supersedes(m.Head()):
 				m, raw = a.m, a.raw
 			}
 		case <-late.C: // a directory may be on a disk that hangs
@@ -166,7 +184,7 @@ type targetManifest struct {
 	err error
 }
 
-func (l *Locator) fetchFrom(ctx context.Context, t *chunkstore.Target) (a targetManifest) {
+func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a targetManifest) {
 	defer recoverTo(&a.err)
 	o, err := t.GetManifest(ctx, l.key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
 		a.m, err = l.decode(body)
@@ -174,15 +192,6 @@ func (l *Locator) fetchFrom(ctx context.Context, t *chunkstore.Target) (a target
 	})
 	a.raw, a.err = o.Body, wrap(err, t.Name)
 	return a
-}
-
-// supersedes reports whether a is newer than b: in one line of versions by their numbers, else by
-// their writers' clocks.
-func supersedes(a, b *manifest.Manifest) bool {
-	if a.Lineage == b.Lineage {
-		return newer(a, b)
-	}
-	return a.Time.After(b.Time)
 }
 
 // decode is manifest.Decode, but that a host's database has no other's manifest.
@@ -223,15 +232,19 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		}
 		return buckets, l.key, nil
 	}
-	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
-		o, _, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax}, func(body []byte) error {
+	l.ask = func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error) {
+		o, t, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax}, func(body []byte) error {
 			_, err := l.decode(body)
 			return err
 		})
 		if err != nil {
-			return nil, "", fmt.Errorf("object %s: %w", l.key, err)
+			return o, t, fmt.Errorf("object %s: %w", l.key, err)
 		}
-		return o.Body, o.ETag, nil
+		return o, t, nil
+	}
+	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
+		o, _, err := l.ask(ctx, etag)
+		return o.Body, o.ETag, err
 	}
 	return l, nil
 }

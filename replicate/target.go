@@ -370,7 +370,7 @@ func (s *session) contacted(t *target, c *contact, err error) {
 	if c.damaged != nil {
 		s.log().Error("target's version is damaged: it is pushed anew", "target", t.Name, "error", c.damaged)
 	}
-	if err := s.judge(c, s.fresh && !t.seen); err != nil {
+	if err := s.judge(c, s.fresh && !t.seen, t.ack.Manifest); err != nil {
 		s.targetConflict(t, err)
 		return
 	}
@@ -394,8 +394,9 @@ func (s *session) contacted(t *target, c *contact, err error) {
 }
 
 // judge decides whether what a target has under our name is our past (I5). A
-// newcomer, whose spool knows of no cut, is the successor of whatever it finds.
-func (s *session) judge(c *contact, newcomer bool) error {
+// newcomer, whose spool knows of no cut, is the successor of whatever it finds. acked is the hash of
+// the manifest that the target was last known to have taken from this spool.
+func (s *session) judge(c *contact, newcomer bool, acked string) error {
 	m := c.found
 	if m == nil || c.same {
 		return nil
@@ -407,22 +408,27 @@ func (s *session) judge(c *contact, newcomer bool) error {
 	if newcomer {
 		s.sequence = max(s.sequence, m.Sequence)
 		s.epoch = max(s.epoch, m.Epoch)
-		if s.last != nil && !newer(s.last, m) {
+		if s.last != nil && !s.last.Head().Supersedes(m.Head()) {
 			s.treeAhead = true // another target was taken over, that lagged: replicas of this one follow forwards only
 		}
 		return nil
 	}
-	switch {
-	case m.Lineage != s.lineage:
-		return fmt.Errorf("%w: %s is of another lineage", chunkstore.ErrConflict, who)
-	case m.Epoch > s.epoch:
-		return fmt.Errorf("%w: %s has taken over from epoch %d", chunkstore.ErrConflict, who, s.epoch)
-	case m.Epoch == s.epoch && m.Sequence > s.sequence:
-		return fmt.Errorf("%w: %s is newer than our %d", chunkstore.ErrConflict, who, s.sequence)
-	case m.Epoch == s.epoch && m.Sequence == s.last.Sequence && bytes.Equal(c.ours, s.encoded):
-		return fmt.Errorf("%w: %s is not our version %d", chunkstore.ErrConflict, who, s.last.Sequence)
+	own := manifest.Head{Lineage: s.lineage, Epoch: s.epoch, Sequence: s.sequence}
+	wrote := s.files.Wrote(m.Sequence, c.raw) || acked == chunkstore.Sum(c.raw).String()
+	why := ""
+	switch own.Find(m.Head(), wrote) {
+	case manifest.OtherLineage:
+		why = "is of another lineage"
+	case manifest.TakenOver:
+		why = fmt.Sprintf("has taken over from epoch %d", s.epoch)
+	case manifest.Ahead:
+		why = fmt.Sprintf("is newer than our %d", s.sequence)
+	case manifest.Another:
+		why = "was not written by this spool, but maybe by a clone of it"
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: %s %s", chunkstore.ErrConflict, who, why)
 }
 
 // compare finds out what a target lacks of the last cut: t.tree is what it has.

@@ -83,7 +83,7 @@ func (s *Spool) ResetIfOld() error {
 		return nil
 	}
 	s.state.MirrorGeneration.Store(NoMirror)
-	names := []string{"mirror", "dirty", "cut", "tree", "targets.json", "copied.json"}
+	names := []string{"mirror", "dirty", "cut", cutsName, "tree", "targets.json", "copied.json"}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("reset spool: %w", err)
@@ -122,8 +122,16 @@ func (s *Spool) KeepBoot() error {
 	return s.WriteFile("boot", boot[:])
 }
 
+const (
+	cutsName = "cuts"
+	// cutsKept is how many cuts are known again: those of more than an hour, at one each second.
+	cutsKept = 4096
+	sumBytes = int64(len(chunkstore.ID{}))
+)
+
 // CutFiles keep the last cut: its manifest in the file cut, and the leaves and
-// nodes of its tree under their IDs in the directory tree. The rename of cut is
+// nodes of its tree under their IDs in the directory tree. The file cuts has the BLAKE3-256 of each
+// of the last 4,096, as stored: at 32 times its sequence modulo 4,096. The rename of cut is
 // what makes a cut saved: before it the mirror's chunks without a byte in dirty
 // are as the old manifest says, after it as the new one says.
 type CutFiles struct {
@@ -162,8 +170,33 @@ func (c *CutFiles) Restore() error {
 	return err
 }
 
+// note adds a cut, which nobody has put yet, to those that Wrote knows.
+func (c *CutFiles) note(sequence uint64, encoded []byte) error {
+	f, err := openOrReplace(filepath.Join(c.dir, cutsName), os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	sum := chunkstore.Sum(encoded)
+	_, err = f.WriteAt(sum[:], int64(sequence%cutsKept)*sumBytes)
+	return errors.Join(err, f.Close())
+}
+
+// Wrote reports whether this very object, a manifest of that sequence, was saved here as a cut,
+// or adopted as one. It is not known of those that 4,096 have followed.
+func (c *CutFiles) Wrote(sequence uint64, encoded []byte) bool {
+	f, err := os.OpenFile(filepath.Join(c.dir, cutsName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var sum chunkstore.ID
+	_, err = f.ReadAt(sum[:], int64(sequence%cutsKept)*sumBytes)
+	return err == nil && sum == chunkstore.Sum(encoded)
+}
+
 // Load returns the saved cut and its tree, loaded. It fails with fs.ErrNotExist
-// if there is none, and with [chunkstore.ErrCorrupt] if it is of no use.
+// if there is none, and with [chunkstore.ErrCorrupt] if it is of no use, or is not known to Wrote:
+// then nobody could tell what else was written here.
 func (c *CutFiles) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, error) {
 	b, err := readFile(c.dir, "cut", 2*manifest.BytesMax)
 	if err != nil {
@@ -172,6 +205,9 @@ func (c *CutFiles) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree
 	m, err := manifest.Decode(b)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
+	}
+	if !c.Wrote(m.Sequence, b) {
+		return nil, nil, fmt.Errorf("load cut: %w: %s does not have it", chunkstore.ErrCorrupt, cutsName)
 	}
 	tree := m.Tree()
 	if err := tree.Load(ctx, c.Object); err != nil {
@@ -196,8 +232,8 @@ func (c *CutFiles) Object(_ context.Context, id chunkstore.ID) ([]byte, error) {
 	return b, nil
 }
 
-// Save makes encoded, with the leaves and nodes that it names, the saved cut.
-func (c *CutFiles) Save(encoded []byte, objects iter.Seq2[chunkstore.ID, []byte]) error {
+// Save makes encoded, the manifest of that sequence, with the leaves and nodes that it names, the saved cut.
+func (c *CutFiles) Save(sequence uint64, encoded []byte, objects iter.Seq2[chunkstore.ID, []byte]) error {
 	stale := c.have
 	have := make(map[chunkstore.ID]bool, len(stale))
 	for id, plain := range objects {
@@ -208,6 +244,9 @@ func (c *CutFiles) Save(encoded []byte, objects iter.Seq2[chunkstore.ID, []byte]
 			stale[id] = true // it is there, should the rest fail
 		}
 		have[id] = true
+	}
+	if err := c.note(sequence, encoded); err != nil {
+		return fmt.Errorf("save cut: %w", err)
 	}
 	if err := writeFile(c.dir, "cut", encoded); err != nil {
 		return fmt.Errorf("save cut: %w", err)

@@ -286,10 +286,10 @@ func TestCutFiles(t *testing.T) {
 			}
 		}
 	}
-	if err := c.Save([]byte("1"), objects("a", "b")); err != nil {
+	if err := c.Save(1, []byte("1"), objects("a", "b")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Save([]byte("2"), objects("b", "c")); err != nil {
+	if err := c.Save(2, []byte("2"), objects("b", "c")); err != nil {
 		t.Fatal(err)
 	}
 	if c, err = s.OpenCut(); err != nil {
