@@ -405,6 +405,7 @@ func TestInterrupted(t *testing.T) {
 		{"restore " + db, os.Interrupt, 130},
 		{"manifest " + db + " -o " + s.path("out.db"), os.Interrupt, 130},
 		{"sync " + db, os.Interrupt, 130},
+		{"flush", os.Interrupt, 130}, // of the spool that sync has made
 		{"verify", os.Interrupt, 130},
 		{"versions " + db, os.Interrupt, 130},
 		{"ls", os.Interrupt, 130},
@@ -417,6 +418,13 @@ func TestInterrupted(t *testing.T) {
 		defer hung.Close()
 		s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": "http://" + hung.Addr().String(), "chunk_bucket": "c", "manifest_bucket": "m"}}
 		s.configure(map[string]any{"replication_spooling_dir": s.path("other-spool")})
+		sources, err := filepath.Glob(s.path("other-spool/*/source.json"))
+		for _, source := range sources { // the configuration has today's target
+			err = errors.Join(err, os.Remove(source))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		before := s.tree()
 		argv := append(ctlCommand("-c", s.config()), strings.Fields(c.args)...)
 		command := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
