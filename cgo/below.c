@@ -21,7 +21,9 @@ int belowIsOwn(const sqlite3_vfs *pVfs) {
 static const char zCipher[] = "multipleciphers-";
 #define CIPHER_LENGTH (sizeof zCipher - 1)
 
-int belowIsCipher(const sqlite3_vfs *pVfs) { return pVfs && !strncmp(pVfs->zName, zCipher, CIPHER_LENGTH); }
+int belowIsCipherName(const char *zVfs) { return !strncmp(zVfs, zCipher, CIPHER_LENGTH); }
+
+int belowIsCipher(const sqlite3_vfs *pVfs) { return pVfs && belowIsCipherName(pVfs->zName); }
 
 sqlite3_vfs *belowCiphers(sqlite3_vfs *pVfs) {
   while (belowIsCipher(pVfs)) {

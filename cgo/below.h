@@ -16,6 +16,7 @@ sqlite3_vfs *belowCiphers(sqlite3_vfs *pVfs);
 
 /* Is the VFS one of SQLite3MultipleCiphers? */
 int belowIsCipher(const sqlite3_vfs *pVfs);
+int belowIsCipherName(const char *zVfs);
 
 /* SQLite3MultipleCiphers' VFS above ours, made if need be; NULL: it makes none. */
 sqlite3_vfs *belowAboveOurs(void);

@@ -3,6 +3,7 @@
 ** nothing is recorded of them, and our pragma is not heard.
 */
 #include "bypass.h"
+#include "below.h"
 #include "config.h"
 #include "log.h"
 #include "recorder.h"
@@ -32,12 +33,13 @@ static const char *pathOf(sqlite3 *db, const char *zSchema) {
 
 /* Reasons that concern every database of the process come first: they need a remedy anyway. */
 static char *why(const char *zVfs) {
+  const char *zOurs = belowIsCipherName(zVfs) ? "multipleciphers-verneuil" : "verneuil";
   if (verneuilConfig.zProblem) return sqlite3_mprintf("%s", verneuilConfig.zProblem);
   if (!verneuilConfig.makeDefault)
     return sqlite3_mprintf("it was opened with the VFS %s, as make_default is not set in VERNEUIL_CONFIG: set it, or "
-                           "open file:NAME?vfs=verneuil", zVfs);
+                           "open file:NAME?vfs=%s", zVfs, zOurs);
   return sqlite3_mprintf("it was opened with the VFS %s: before the extension was loaded, or because it was named; "
-                         "load the extension first, or open file:NAME?vfs=verneuil", zVfs);
+                         "load the extension first, or open file:NAME?vfs=%s", zVfs, zOurs);
 }
 
 char *bypassWhy(sqlite3 *db, const char *zSchema) {

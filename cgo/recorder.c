@@ -451,6 +451,12 @@ static RecorderFile *adopterOf(RecorderFile *pWal) {
   return p;
 }
 
+static void setWal(RecorderFile *p, RecorderFile *pWal) {
+  pthread_mutex_lock(&mu);
+  p->pWal = pWal;
+  pthread_mutex_unlock(&mu);
+}
+
 /* The connection's thread is in a method of the database: it holds the connection's mutex, if there
 ** is one. In a rollback mode the same question gives the journal. */
 static void adoptWal(RecorderFile *p) {
@@ -465,7 +471,7 @@ static void adoptWal(RecorderFile *p) {
   pWal->pMain = p;
   spoolRetain(p->pSpool);
   useHook(pWal, p->pSpool);
-  p->pWal = pWal;
+  setWal(p, pWal);
 }
 
 /* It is adopted, in use, and its WAL is not ours. */
@@ -482,7 +488,7 @@ static int recorderClose(sqlite3_file *pFile) {
   if (p->flushOnClose && p->pSpool) flush(p->pSpool);
   RecorderFile *pMain = p->isWal ? adopterOf(p) : 0;
   int deletes = pMain && p->pSpool && pMain->deletesWal && pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
-  if (pMain) pMain->pWal = 0;
+  if (pMain) setWal(pMain, 0);
   if (deletes) walBeforeReset(p->pSpool, 0); /* that will not go through recorderDelete */
   pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
   FORWARD(p, OP_CLOSE, rc, xClose(pFile));
