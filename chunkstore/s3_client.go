@@ -83,12 +83,32 @@ func (c *s3Client) get(ctx context.Context) (*s3Session, error) {
 	if session := c.current.Load(); session != nil {
 		return session, nil
 	}
-	session, err := c.open(ctx)
+	session, err := c.openInTime(ctx)
 	if err == nil {
 		c.current.Store(session)
 	}
 	return session, err // the next caller tries again
 }
+
+// openInTime is open within the time of a request: credentials may come from a process, or over
+// the network.
+func (c *s3Client) openInTime(ctx context.Context) (*s3Session, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	w := c.waits.begin(credentials{}, "read", c.options.Timeout)
+	session, err := c.open(bounded)
+	late := err != nil && bounded.Err() != nil && ctx.Err() == nil
+	w.end(!late)
+	if late {
+		err = fmt.Errorf("read the AWS credentials: %w", &noAnswerError{c.options.Timeout, nil})
+	}
+	return session, err
+}
+
+// credentials are what is waited for before there is a bucket to ask.
+type credentials struct{}
+
+func (credentials) String() string { return "source of the AWS credentials" }
 
 // takeTurn waits until nobody else makes c.current.
 func (c *s3Client) takeTurn(ctx context.Context) (done func(), err error) {

@@ -88,7 +88,7 @@ func (c *s3Client) renew(ctx context.Context, used *s3Session) *s3Session {
 		return nil
 	}
 	c.renewed = time.Now()
-	fresh, err := c.open(ctx)
+	fresh, err := c.openInTime(ctx)
 	if err != nil {
 		c.options.Log.Debug("read credentials again", "error", err)
 		return nil

@@ -24,6 +24,15 @@ func (l logLines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// about waits for a line that holds part. (That the credentials are read may take its time, too.)
+func (l logLines) about(part string) string {
+	for {
+		if line := <-l; strings.Contains(line, part) {
+			return line
+		}
+	}
+}
+
 // silentStore opens a target of a server that answers when held is closed, or not at all, and
 // returns its log.
 func silentStore(t *testing.T, o chunkstore.Options, held <-chan struct{}) (*chunkstore.Store, logLines) {
@@ -61,7 +70,7 @@ func TestSilentStore(t *testing.T) {
 			results <- err
 		}()
 	}
-	line := <-log
+	line := log.about("s3 bucket")
 	for _, part := range []string{"level=WARN", `"store does not answer"`, "s3 bucket manifests at http://", `request="get k"`, "given_up_after=1h"} {
 		if !strings.Contains(line, part) {
 			t.Errorf("the log says %q, without %q", line, part)
@@ -73,7 +82,7 @@ func TestSilentStore(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if line := <-log; !strings.Contains(line, "level=WARN") || !strings.Contains(line, "store answers again") {
+	if line := log.about("s3 bucket"); !strings.Contains(line, "level=WARN") || !strings.Contains(line, "store answers again") {
 		t.Errorf("the log says %q at the end", line)
 	}
 }
@@ -151,6 +160,26 @@ func TestNoAnswer(t *testing.T) {
 		if errors.Is(err, chunkstore.ErrAbsent) {
 			t.Errorf("%s: %v is ErrAbsent", name, err)
 		}
+	}
+}
+
+// TestSilentCredentials: whoever is to give the credentials has no more time than a store, and is told of.
+func TestSilentCredentials(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte("[default]\ncredential_process = tail -f /dev/null\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := chunkstore.Options{CallsPerSecond: -1, Timeout: 300 * time.Millisecond}.WithSilentAfter(time.Millisecond)
+	s, log := silentStore(t, o, nil)
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "",
+		"AWS_CONFIG_FILE": file, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_EC2_METADATA_DISABLED": "true"} {
+		t.Setenv(name, value)
+	}
+	_, err := s.Targets[0].Manifests.Get(t.Context(), "k", chunkstore.GetOptions{})
+	mustBe(t, err, chunkstore.ErrNoAnswer)
+	mustSay(t, err, "read the AWS credentials: no answer in 300ms")
+	if line := <-log; !strings.Contains(line, "store does not answer") || !strings.Contains(line, "source of the AWS credentials") {
+		t.Errorf("the log says %q", line)
 	}
 }
 
