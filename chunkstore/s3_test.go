@@ -72,6 +72,7 @@ func TestOtherS3Conformance(t *testing.T) {
 	cfg.S3.Region = cmp.Or(os.Getenv("AWS_REGION"), "us-east-1")
 	cfg.S3.ChunkBucket, cfg.S3.ManifestBucket = "verneuil-test-chunks", "verneuil-test-manifests"
 	testTarget(t, open(t, cfg).Targets[0])
+	testOneBucket(t, endpoint)
 	testMissingBucket(t, endpoint)
 }
 
