@@ -32,6 +32,7 @@ SQLITE_EXTENSION_INIT3
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,7 +109,9 @@ sqlite3_uint64 verneuilToken(void) {
     char *z = strrchr(buf, ')');
     if (z) sscanf(z + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start);
   }
-  token = (sqlite3_uint64)getpid() << 32 | (start & 0xffffffffu);
+  struct stat ns;
+  sqlite3_uint64 space = stat("/proc/self/ns/pid", &ns) ? 0 : ns.st_ino & 0x3ff;
+  token = space << 54 | (sqlite3_uint64)getpid() << 32 | (start & 0xffffffffu);
   atomic_store_explicit(&own[0], token, memory_order_relaxed);
   return token;
 }

@@ -528,8 +528,9 @@ int spoolLost(const Spool *p) { return isLost(p->st); }
 
 /* Nobody replicates the database, as far as this process can tell. */
 static int isAlone(SpoolState *st) {
-  pid_t pid = (pid_t)(atomic_load(&st->replicator) >> 32);
-  return !pid || (kill(pid, 0) && errno == ESRCH);
+  uint64_t token = atomic_load(&st->replicator);
+  pid_t pid = (pid_t)verneuilPid(token);
+  return !token || (pid && kill(pid, 0) && errno == ESRCH);
 }
 
 int spoolFlush(Spool *p, int ms) {

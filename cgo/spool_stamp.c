@@ -66,7 +66,7 @@ void stampLeave(Spool *p, SpoolState *st) {
 static int isAlive(uint64_t token) {
   char zName[32], a[1024];
   unsigned long long start = 0;
-  snprintf(zName, sizeof zName, "/proc/%u/stat", (unsigned)(token >> 32));
+  snprintf(zName, sizeof zName, "/proc/%u/stat", verneuilPid(token)); /* there is no 0 */
   int fd = fdAboveStdio(open(zName, O_RDONLY | O_CLOEXEC));
   ssize_t n = fd >= 0 ? read(fd, a, sizeof a - 1) : -1;
   if (fd >= 0) close(fd);

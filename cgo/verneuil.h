@@ -31,9 +31,14 @@ int verneuilGoRuns(void);
 /* Returns 1 in a child that was forked from a process that runs Go: it never can. */
 int verneuilForked(void);
 
-/* Identifies this process: pid<<32 | the low half of its start time. Right in
-** forked children too. Costs no system call but the first time. */
+/* Identifies this process: 10 bits of its PID namespace, 22 of its pid, and the low half of its start
+** time. Right in forked children too. Costs no system call but the first time. */
 sqlite3_uint64 verneuilToken(void);
+
+/* The pid of a token of our namespace; 0: it is of another, and says nothing here. */
+static inline unsigned verneuilPid(sqlite3_uint64 token) {
+  return (token ^ verneuilToken()) >> 54 ? 0 : (unsigned)(token >> 32) & 0x3fffff;
+}
 
 /* ---- log.c ---- */
 

@@ -336,7 +336,7 @@ func (c *copying) endless() bool {
 	if !c.r.leaving.Load() {
 		return false
 	}
-	if spool.Token(c.st.Writing.Load()).PID() == os.Getpid() {
+	if self, err := spool.Self(); err == nil && spool.Token(c.st.Writing.Load()) == self {
 		return true
 	}
 	writer, err := c.src.Exclusive()

@@ -119,6 +119,9 @@ func (s *session) clearDeadWriter() error {
 	if writer, err := src.Reserved(); err != nil || writer != 0 {
 		return cmp.Or(wrap(err, "look at locks"), errBusy)
 	}
+	if s.st.Writing.Load() != token { // it was not dead, and has ended its transaction
+		return nil
+	}
 	j, err := readJournal(s.sp.Path())
 	if err != nil {
 		return err

@@ -112,8 +112,9 @@
 // Handles of the old file stay with the old page, which nobody reads any more, and
 // attach again only if their file comes back.
 //
-// A token is pid<<32 | the low 32 bits of the process's start time (field 22 of
-// /proc/PID/stat), so that a reused pid is not taken for a live process.
+// A token is the low 10 bits of the inode of the process's PID namespace (/proc/self/ns/pid) <<54 | pid<<32 |
+// the low 32 bits of the process's start time (field 22 of /proc/PID/stat), so that neither a reused pid is taken
+// for a live process, nor one in another container for one in ours.
 //
 // # Changelog
 //
@@ -375,6 +376,10 @@
 //	         of ours stays open in the host's table of descriptors, and Go's threads have
 //	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
 //
+//	it is this process, or it is dead
+//	         its token. Two containers whose PID namespaces agree in 10 bits, with the same pid and start tick, defeat it.
+//	         Of another namespace's process a number says nothing: that it is dead is believed of who
+//	         holds no lock of SQLite's, which one in a transaction does
 //	this directory is ours
 //	         owner and mode, of the directory above too, when it is attached, and again, by a descriptor, each time that a recorder opens,
 //	         renames or removes a file in it. Who becomes the owner afterwards is root

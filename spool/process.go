@@ -12,14 +12,34 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// Token names a process in the state page: pid<<32 | the low 32 bits of its start
-// time. 0 is no process.
+// Token names a process in the state page: 10 bits of its PID namespace, 22 of its number there
+// (which the kernel bounds so), 32 of its start time. 0 is no process.
 type Token uint64
 
-// PID returns the process's number.
-func (t Token) PID() int { return int(t >> 32) }
+const (
+	pidBits       = 22
+	namespaceBits = 10
+)
+
+// PID returns the process's number, in its namespace.
+func (t Token) PID() int { return int(t >> 32 & (1<<pidBits - 1)) }
+
+// namespace returns what tells PID namespaces apart: containers that share a spool may
+// have processes of the same number and start time.
+func (t Token) namespace() uint64 { return uint64(t) >> (32 + pidBits) }
+
+// ownNamespace is the one of this process, 0 where it cannot be told.
+func ownNamespace() uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &st) != nil {
+		return 0
+	}
+	return st.Ino & (1<<namespaceBits - 1)
+}
 
 var selfPID, selfToken = struct {
 	sync.Mutex
@@ -35,20 +55,21 @@ func Self() (Token, error) {
 		if err != nil {
 			return 0, err
 		}
-		selfPID.pid, selfToken = pid, makeToken(pid, start)
+		selfPID.pid, selfToken = pid, makeToken(ownNamespace(), pid, start)
 	}
 	return selfToken, nil
 }
 
-func makeToken(pid int, start uint64) Token {
-	return Token(uint64(pid)<<32 | start&0xffffffff)
+func makeToken(namespace uint64, pid int, start uint64) Token {
+	return Token(namespace<<(32+pidBits) | uint64(pid)<<32 | start&0xffffffff)
 }
 
-// Alive reports whether the process still runs. A process that cannot be looked
+// Alive reports whether the process still runs, as far as its number tells: of one of another PID
+// namespace it tells nothing, and only the kernel's locks do. A process that cannot be looked
 // at counts as alive: what depends on its death can wait. So does a zombie whose
 // number is not free yet, but not one that has ended.
 func (t Token) Alive() bool {
-	if t == 0 {
+	if t == 0 || t.namespace() != ownNamespace() {
 		return false
 	}
 	start, state, err := processStart(t.PID())
@@ -58,7 +79,7 @@ func (t Token) Alive() bool {
 	case err != nil:
 		return true
 	}
-	return makeToken(t.PID(), start) == t && state != 'Z' && state != 'X'
+	return makeToken(t.namespace(), t.PID(), start) == t && state != 'Z' && state != 'X'
 }
 
 // processStart reads field 22 of /proc/PID/stat, clock ticks since boot, and the

@@ -119,7 +119,7 @@ func TestAsLeft(t *testing.T) {
 		{"another", fine, coarse, self, fine, false, false},
 		{"fine", fine, fine, 0, Stamp{}, true, true},
 		{"coarse, nobody has had it open since", coarse, coarse, 0, Stamp{}, true, false},
-		{"coarse, its process has died", coarse, coarse, makeToken(1<<30, 0), Stamp{}, true, false},
+		{"coarse, its process has died", coarse, coarse, makeToken(0, 1<<21, 0), Stamp{}, true, false},
 		{"coarse, a process has had it open since", coarse, coarse, self, Stamp{}, true, true},
 		{"coarse, settled", coarse, coarse, 0, coarse, true, true},
 		{"coarse, an earlier one was settled", coarse, coarse, 0, fine, true, false},

@@ -73,7 +73,7 @@ func TestTokenAlive(t *testing.T) {
 	if err != nil || !self.Alive() || self.PID() != os.Getpid() {
 		t.Errorf("Self() = %x, %v; alive: %v", self, err, self.Alive())
 	}
-	if (self ^ 1).Alive() || Token(0).Alive() || makeToken(1<<30, 0).Alive() {
+	if (self ^ 1).Alive() || Token(0).Alive() || makeToken(ownNamespace(), 1<<22-1, 0).Alive() {
 		t.Error("a process that is not there is alive")
 	}
 }
@@ -226,6 +226,19 @@ func TestLockAndWake(t *testing.T) {
 		t.Fatalf("lock after Unlock: %v", err)
 	}
 	l.Unlock()
+}
+
+// TestTokenOfNamespace: a process of another PID namespace with our number and start time is
+// not us, and nothing is concluded from whether we are alive.
+func TestTokenOfNamespace(t *testing.T) {
+	self, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := self ^ 1<<(32+pidBits)
+	if !self.Alive() || self.PID() != os.Getpid() || other.PID() != os.Getpid() || other == self || other.Alive() {
+		t.Errorf("%x alive: %v; of another namespace %x alive: %v", self, self.Alive(), other, other.Alive())
+	}
 }
 
 // TestLockRemoved: who removes the lock's file does not get the lock while its holder is at

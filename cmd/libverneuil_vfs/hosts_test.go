@@ -377,15 +377,22 @@ func (s *session) wait() int {
 	return s.command.ProcessState.ExitCode()
 }
 
-// openFiles lists what a process has open: files, and how many sockets. What the Go runtime reads now
-// and then beside it (the limits of its control group: runtime/cgroup_linux.go) does not count.
+// openFiles lists what a process has open: files, and how many sockets, in the host's table of descriptors
+// and in that of our threads. What the Go runtime reads now and then beside it (the limits of its control group: runtime/cgroup_linux.go) does not count.
 func openFiles(t *testing.T, pid int) (files []string, sockets int) {
 	t.Helper()
-	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid))
 	must(t, err)
+	known := make(map[string]bool) // threads share tables
 	for _, link := range links {
 		switch to, err := os.Readlink(link); {
-		case err != nil: // closed meanwhile
+		case err != nil || known[filepath.Base(link)+" "+to]: // closed meanwhile
+			continue
+		default:
+			known[filepath.Base(link)+" "+to] = true
+		}
+		switch to, err := os.Readlink(link); {
+		case err != nil:
 		case strings.HasPrefix(to, "/sys/fs/cgroup/"), strings.HasPrefix(to, "/proc/"):
 		case strings.HasPrefix(to, "socket:"):
 			sockets++
