@@ -197,12 +197,19 @@ func (w *storeWorld) mustNotDangle() {
 func (w *storeWorld) command(args ...string) result {
 	w.t.Helper()
 	r := run(w.t, nil, append([]string{built(w.t, "VERNEUIL_CTL"), "-c", w.config()}, args...)...)
-	said := r.stderr + r.stdout
+	// What stands in the log, that a store does not answer, is no answer.
+	answer := ""
+	for line := range strings.Lines(r.stderr) {
+		if !strings.HasPrefix(line, "verneuil: ") {
+			answer += line
+		}
+	}
+	said := answer + r.stdout
 	named := strings.Contains(said, "chunks-"+w.name()) || strings.Contains(said, "manifests-"+w.name())
 	switch {
-	case r.code != 0 && r.code != 1, r.code == 0 && r.stderr != "":
+	case r.code != 0 && r.code != 1, r.code == 0 && answer != "":
 		w.t.Fatalf("%q: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
-	case r.code == 1 && (strings.Count(r.stderr, "\n") != 1 || !named || !strings.Contains(said, w.proxy.URL)):
+	case r.code == 1 && (strings.Count(answer, "\n") != 1 || !named || !strings.Contains(said, w.proxy.URL)):
 		w.t.Fatalf("%q: not one line that names target and object: %s%s", args, r.stdout, r.stderr)
 	}
 	return r

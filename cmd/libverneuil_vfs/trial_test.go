@@ -244,7 +244,7 @@ func (w *watcher) called(c faultcall.Call) {
 
 // look verifies the newest versions, if they are not those of the last time.
 func (w *watcher) look() error {
-	manifests, err := filepath.Glob(w.s.path("store/manifests/[^.]*"))
+	manifests, err := filepath.Glob(w.s.path("store/manifests/[^.]*-verneuil%3A*"))
 	if err != nil || len(manifests) == 0 {
 		return err
 	}
