@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ const (
 
 	// tick is how often a file is looked at whose last change is too young to tell of another.
 	tick = 20 * time.Millisecond
+
+	// looks is how often a piece of the file is looked at again that does not stay the same.
+	looks = 4
 
 	settleFirst = time.Millisecond
 	settleMost  = 50 * time.Millisecond
@@ -273,11 +277,11 @@ func (c *copying) copyHole(off, size int64) (n int64, err error) {
 	return end - off, c.mirror.Zero(off, end-off)
 }
 
-// copyPiece copies bytes at off, or as many as there are.
-func (c *copying) copyPiece(ctx context.Context, off, bytes int64) error {
+// copyPiece copies most bytes at off, or as many as there are.
+func (c *copying) copyPiece(ctx context.Context, off, most int64) error {
 	p := newPiece()
 	defer p.release()
-	n, err := readFull(c.src, p.buf[:bytes], off)
+	n, err := c.readTwice(p.buf[:most], off)
 	if err != nil {
 		return err
 	}
@@ -286,6 +290,38 @@ func (c *copying) copyPiece(ctx context.Context, off, bytes int64) error {
 	}
 	c.putting = c.ahead.take(ctx, p, off, n)
 	return nil
+}
+
+// readTwice is readFull, with a second look: what is foreign, spilled, read and rolled back between
+// two transactions of ours, all in one tick of the clock, leaves the stamp of the first of them. Then
+// nobody has EXCLUSIVE before and after, but the bytes are others. What a busy recorder
+// writes meanwhile the log has.
+func (c *copying) readTwice(b []byte, off int64) (n int, err error) {
+	if n, err = readFull(c.src, b, off); err != nil || c.stable || c.inWAL {
+		return n, err
+	}
+	again := newPiece()
+	defer again.release()
+	foreign := 0
+	for range looks {
+		ours := c.st.Writing.Load() != 0
+		writer, err := c.src.Exclusive()
+		if err != nil {
+			return n, fmt.Errorf("look at locks: %w", err)
+		}
+		if foreign = writer; ours || c.st.Writing.Load() != 0 || c.held(writer) {
+			foreign = 0
+		}
+		k, err := readFull(c.src, again.buf[:len(b)], off)
+		if err != nil || foreign == 0 && k == n && bytes.Equal(again.buf[:k], b[:n]) {
+			return n, err
+		}
+		n = copy(b, again.buf[:k])
+	}
+	if foreign != 0 {
+		err = fmt.Errorf("%w: by another program (process %d)", errAgain, foreign)
+	}
+	return n, err
 }
 
 // readFull reads as much of b as there is: the file may have become shorter.

@@ -87,9 +87,8 @@ func TestForeignDuringCopy(t *testing.T) {
 				}
 			}
 			w.onCopy(func() {
-				if !spilled.Swap(true) {
+				if !spilled.Swap(true) { // no lock shows: it has a VFS without these, say
 					w.lock.Lock()
-					w.setExclusive()
 					half(w, w.pageOf(7, 0, 66))
 				}
 			})
@@ -108,6 +107,71 @@ func TestForeignDuringCopy(t *testing.T) {
 			w.equal(0, "after the copy")
 		})
 	}
+}
+
+// TestForeignInOneTick: a program without a recorder spills a page while it is copied, and rolls it back, and
+// the file's times are what a recorder had left in the same tick of the clock.
+func TestForeignInOneTick(t *testing.T) {
+	w := newWorld(t, 3, 1)
+	w.begin()
+	for n := range 20 {
+		w.write(n, w.pageOf(n, w.counter()+1, byte(n)))
+	}
+	w.commit()
+	put := func(b []byte) {
+		f, err := os.OpenFile(w.db, os.O_RDWR, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(b, 7*int64(w.page)); err != nil {
+			t.Error(err)
+		}
+	}
+	var spilled bool
+	w.options = func(o *Options) {
+		o.OpenSource = func() (Source, error) {
+			src, err := w.source()
+			if err != nil {
+				return nil, err
+			}
+			return tickSource{src.(fileSource), func(read func()) {
+				if spilled {
+					read()
+					return
+				}
+				spilled = true
+				put(w.pageOf(7, 0, 66))
+				read()
+				put(w.pageOf(7, 0, 7))
+				w.w.Leave()
+			}}, nil
+		}
+	}
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	if !spilled {
+		t.Fatal("nobody wrote during the copy")
+	}
+	w.equal(0, "after the copy")
+}
+
+// tickSource has something happen around a read of pages.
+type tickSource struct {
+	fileSource
+	around func(read func())
+}
+
+func (s tickSource) ReadAt(b []byte, off int64) (n int, err error) {
+	read := func() { n, err = s.fileSource.ReadAt(b, off) }
+	if len(b) > len(header{}) {
+		s.around(read)
+	} else {
+		read()
+	}
+	return n, err
 }
 
 // TestExclusiveHeld: while somebody without a recorder has the database locked, nothing is copied; a

@@ -332,7 +332,8 @@
 //   - a write in the clock's tick of our last one, of 1 to 10 ms, on file systems without finer
 //     times: all before Linux 6.13, and since then all but ext4, XFS, Btrfs and tmpfs. A commit
 //     still shows in the change counter. What is written there by no SQLite, or by one that
-//     leaves the counter alone, is not noticed until the next base copy.
+//     leaves the counter alone, is not noticed until the next base copy. (For a base copy itself
+//     each piece is read twice: what was spilled and rolled back in a tick is read once at most.)
 //   - times of whole seconds: see "Foreign writes". Not noticed is what leaves the change counter
 //     alone in the second of a transaction of a process that keeps the database open.
 //   - a clock that is set back, and then shows the very same nanosecond, or second, again.

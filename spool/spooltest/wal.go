@@ -88,7 +88,7 @@ func (l *WAL) Checkpoint() error {
 	if err := l.w.File.Truncate(int64(l.pages) * int64(l.pageBytes)); err != nil {
 		return err
 	}
-	l.w.leave()
+	l.w.Leave()
 	st.Checkpointing.Store(0)
 	return nil
 }

@@ -86,8 +86,8 @@ func (w *Writer) look() {
 	}
 }
 
-// leave says what the file is like now that a recorder has written (stampLeave).
-func (w *Writer) leave() {
+// Leave says what the file is like now that a recorder has written (stampLeave).
+func (w *Writer) Leave() {
 	st := w.Spool.State()
 	stamp, err := spool.StampOf(w.Spool.Path())
 	if err != nil {
@@ -141,7 +141,7 @@ func (w *Writer) finish(after uint64, size int64) {
 	now := time.Now().UnixNano()
 	w.append(spool.Frame{Kind: spool.KindCommit, Size: size, Before: w.before, After: after, TimeNS: now})
 	if after != 0 {
-		w.leave()
+		w.Leave()
 	}
 	st.DBVersion.Store(after)
 	st.DBSize.Store(size)
