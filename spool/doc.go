@@ -313,6 +313,10 @@
 //	         deletion follows a close under EXCLUSIVE (recorder.c). Other connections of a shared
 //	         cache, a lock of unknown origin, a transaction: these are not adopted, and it is told. A WAL that goes
 //	         unseen all the same shows as one that somebody else has used: salts, and no end of it
+//	a WAL checkpoint puts into the file what the frames have
+//	         none. A VFS above us that encrypts each write anew (SQLite3MultipleCiphers) puts other bytes there, of the
+//	         same content: ours are the frames'. One that moves a database's pages, and not its WAL's
+//	         (appendvfs), would give versions that are no database: docs/hosts.md says not to use WAL mode with it
 //	the VFS below stores what it is given
 //	         it is SQLite's own (its xOpen is that of unix-none). Of another: its name, and those below it, do
 //	         not say that it encrypts or compresses; the file has the size that it says; the first reads of pages,
