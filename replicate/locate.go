@@ -249,23 +249,39 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	return l, nil
 }
 
-func locateS3(rest string, o chunkstore.Options) (*Locator, error) {
+// ParseS3 parses s3://BUCKET.REGION[.ENDPOINT][/KEY], without I/O. Bucket and Prefix of the
+// result are BUCKET and KEY.
+func ParseS3(uri string) (chunkstore.S3Config, error) {
+	rest := strings.TrimPrefix(uri, "s3://")
 	host, key, _ := strings.Cut(rest, "/")
-	l := &Locator{uri: "s3://" + rest}
 	if strings.Contains(host, "@") {
-		return nil, fmt.Errorf("manifest %q: credentials do not belong here; they come from the AWS credential chain", l)
+		return chunkstore.S3Config{}, fmt.Errorf("%q: credentials do not belong here; they come from the AWS credential chain", Redacted(uri))
 	}
 	part := strings.SplitN(host, ".", 3)
-	if len(part) < 2 || part[0] == "" || part[1] == "" || key == "" {
-		return nil, fmt.Errorf("manifest %q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", l)
+	if len(part) < 2 || part[0] == "" || part[1] == "" {
+		return chunkstore.S3Config{}, fmt.Errorf("%q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", Redacted(uri))
 	}
-	config := chunkstore.S3Config{Region: part[1], DomainAddressing: true}
+	config := chunkstore.S3Config{Bucket: part[0], Region: part[1], Prefix: key, DomainAddressing: true}
 	if len(part) == 3 {
 		config.Endpoint, config.DomainAddressing = s3Endpoint(part[2])
 	}
+	return config, nil
+}
+
+func locateS3(rest string, o chunkstore.Options) (*Locator, error) {
+	l := &Locator{uri: "s3://" + rest}
+	config, err := ParseS3(l.uri)
+	if err != nil {
+		return nil, fmt.Errorf("manifest %w", err)
+	}
+	name, key := config.Bucket, config.Prefix
+	if key == "" {
+		return nil, fmt.Errorf("manifest %q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", l)
+	}
+	config.Bucket, config.Prefix = "", ""
 	// Opened at the first use: a Locator that is never used costs nothing.
 	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
-		return chunkstore.NewS3Bucket(config, part[0], chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
+		return chunkstore.NewS3Bucket(config, name, chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
 	})
 	l.buckets = func() ([]chunkstore.Bucket, string, error) {
 		bucket, err := open()

@@ -266,6 +266,19 @@ func TestLs(t *testing.T) {
 			}
 			refuse(t, 1, []string{"ls none", "no target"}, "-c", s.config(), "ls", "none")
 			if name != "dir" {
+				endpoint := strings.TrimPrefix(s.target["s3"].(map[string]any)["endpoint"].(string), "http://")
+				if got := must(t, "ls", "s3://manifests.minio."+endpoint); strings.Count(got, "\n") != 4 {
+					t.Errorf("ls of a bucket without a configuration: %q", got)
+				}
+				s.target["s3"] = map[string]any{"region": "minio", "endpoint": "http://" + endpoint, "bucket": "both", "prefix": "p",
+					"create_buckets_on_demand": true}
+				s.configure(nil)
+				must(t, "-c", s.config(), "sync", small)
+				if got := must(t, "ls", "s3://both.minio."+endpoint+"/p"); strings.Count(got, "\n") != 2 {
+					t.Errorf("ls of a bucket's prefix without a configuration: %q", got)
+				}
+				refuse(t, 1, []string{"no such bucket"}, "ls", "s3://none.minio."+endpoint)
+				refuse(t, 1, []string{"want s3://BUCKET"}, "ls", "s3://none")
 				return
 			}
 			if got := must(t, "ls", s.path("store")); strings.Count(got, "\n") != 4 {

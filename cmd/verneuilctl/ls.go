@@ -39,8 +39,9 @@ func lsCommand(g *global) *cobra.Command {
 		Aliases:    []string{"list"},
 		SuggestFor: []string{"databases", "list-databases", "generations"},
 		Short:      "List the databases that a target holds",
-		Long: `List the databases of which the targets have a version, or only TARGET: a directory,
-which need not be in the configuration, or a part of the name of one that is. Of each: its
+		Long: `List the databases of which the targets have a version, or only TARGET: a directory, or
+s3://BUCKET.REGION[.ENDPOINT][/PREFIX] with the bucket of the manifests, which need not be in
+the configuration, or a part of the name of one that is. Of each: its
 host, its path, its size, how many versions are kept, and how long ago the target got the
 newest one. It takes two requests per database.`,
 		Args: atMost(1),
@@ -102,14 +103,42 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 	return errors.Join(failed...)
 }
 
+// unconfigured returns the target that name is, which need not be in the configuration; nil: none. One
+// bucket is manifests' alone, or has both kinds below its prefix.
+func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
+	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return chunkstore.Open(ctx, []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: name}}}, options)
+	}
+	if schemeOf(name) != "s3" {
+		return nil, nil
+	}
+	both, err := replicate.ParseS3(name)
+	if err != nil {
+		return nil, err
+	}
+	store, err := chunkstore.Open(ctx, []chunkstore.TargetConfig{{S3: &both}}, options)
+	if err != nil {
+		return nil, err
+	}
+	found := false
+	err = replicate.Holdings(ctx, store.Targets[0], "", func(replicate.Holding) bool {
+		found = true
+		return false
+	})
+	if found || err != nil {
+		return store, err
+	}
+	alone := both
+	alone.Bucket, alone.ChunkBucket, alone.ManifestBucket = "", both.Bucket+"-chunks", both.Bucket // of which nothing is asked
+	return chunkstore.Open(ctx, []chunkstore.TargetConfig{{S3: &alone}}, options)
+}
+
 // targets returns those that name is about; the caller closes the store.
 func (g *global) targets(ctx context.Context, name string) (*chunkstore.Store, []*chunkstore.Target, error) {
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		config := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: name}}}
-		store, err := chunkstore.Open(ctx, config, chunkstore.Options{Log: g.log})
-		if err != nil {
-			return nil, nil, err
-		}
+	if store, err := g.unconfigured(ctx, name); err != nil {
+		return nil, nil, err
+	} else if store != nil {
 		return store, store.Targets, nil
 	}
 	s, err := g.open(ctx)
