@@ -172,6 +172,11 @@ func (s *session) mirrorPoint() point {
 	return point{s.st.MirrorGeneration.Load(), s.st.MirrorSequence.Load()}
 }
 
+// pushed is the point that every target has.
+func pushed(st *spool.State) point {
+	return point{st.PushedGeneration.Load(), st.PushedSequence.Load()}
+}
+
 // published is the point that a flush now has to reach.
 func published(st *spool.State) point {
 	return point{st.Generation.Load(), st.Sequence.Load()}

@@ -61,7 +61,7 @@ func (s *session) distribute() error {
 		if s.wanted.IsZero() {
 			s.wanted = now
 		}
-		if !s.anyReady() || now.Before(s.due()) && len(s.flushes) == 0 {
+		if !s.anyReady() || now.Before(s.due()) && !s.hurried() {
 			return nil
 		}
 		if err := s.checkTampered(); err != nil || !s.current() {
@@ -73,6 +73,7 @@ func (s *session) distribute() error {
 		}
 		if s.last != before {
 			s.lastCut = s.slot(now)
+			s.st.CutAt.Store(s.lastCut.UnixNano())
 		}
 		s.wanted = time.Time{}
 	}
@@ -92,6 +93,17 @@ func (s *session) distribute() error {
 
 // due is when the next cut may be made.
 func (s *session) due() time.Time { return s.lastCut.Add(s.r.o.ManifestInterval) }
+
+// pace returns what the next cut keeps its distance from: the last one, which may be
+// another process's. After the clock was set back, that is now.
+func (s *session) pace() time.Time {
+	at := s.st.CutAt.Load()
+	if at == 0 {
+		return time.Time{}
+	}
+	now := s.now()
+	return now.Add(-max(now.Sub(time.Unix(0, at)), 0))
+}
 
 // slot returns what the next cut's interval counts from, after one that began at
 // now. If something waited for that one when it was due, it counts from then: what

@@ -36,6 +36,26 @@
 // what was written without a recorder after the last recorded transaction is found
 // then, or by the next one. Other processes ask by drawing a ticket in the state page.
 //
+// # Pace, and who sends what is left
+//
+// Versions keep a distance, manifest_interval_ms. It is the database's: the state page has the
+// time of the last cut, so that neither a close nor another process begins it anew. A flush, and a process that
+// ends, do not wait for it.
+//
+// A database is closed: its process goes on to replicate, at that pace, until all is sent.
+// A process ends: it sends at once what is left, in at most the time that it has for that, as it
+// may be the last one. (To wait for the pace would hold up its exit, and to leave it there
+// would leave it for ever. So a database that is only written by programs that begin, write and
+// end has a version for each of them.) What another process replicates is left to that
+// one, which sends it at the pace.
+// A process is killed: what it has recorded is sent by whoever opens the database
+// next, by any process with the same spooling directory, which looks once a minute, or by
+// verneuilctl flush.
+//
+// A replicator that ends says so first, in leaving, and then looks at what is published. Who
+// leaves something to it has published it, and then looks whether it says so. One of
+// the two sees the other: what is published is sent by the one, or the other stays until it is.
+//
 // The patrol touches what the newest version in a target names, so that a rule by which
 // old objects expire does not reach it (patrol.go).
 //
@@ -182,6 +202,13 @@
 // number no higher, is none: a clone of the disk, or of the machine with its memory, goes on with the
 // same. Defeated by: a version so old that 4,096 followed, which is then another writer's, and stops
 // the replicator, loudly; a spool whose hashes are gone takes over, as one without a cut.
+//
+// Another process will send what this one has published. Witness: the spool's lock, which is
+// another process's, and leaving, which does not name it. Defeated by: a kill of that process.
+// Then it is unsent until somebody looks, as if this process had been killed.
+//
+// The next version is not due yet. Witness: the time of the last cut in the state. Defeated by:
+// a clock that was set back. Then it counts as now, and costs one interval at most.
 //
 // Nobody has written but recorders, says a flush. Witness: suspect's comparison of the files
 // with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type flush struct {
 	ticket uint64    // of another process; 0: our own
 	done   chan error
 	ctx    context.Context // our own: of who waits
+	slow   bool            // at the pace of versions
 	asks   int             // of suspect, that it may yet be asked
 	again  time.Time       // when it is asked next: a recorder was in the way
 }
@@ -29,14 +31,22 @@ type flush struct {
 // more, and a spool that could not be used. What a target was seen to be, and to have, more than a
 // second before the call is looked at again. Run must be running in this process, or another process must replicate: then
 // it asks that one, and waits.
-func (r *Replicator) Flush(ctx context.Context) error { return r.flush(ctx, flushTrust) }
+func (r *Replicator) Flush(ctx context.Context) error { return r.flush(ctx, manner{trust: flushTrust}) }
 
 // Drain is Flush when nobody asks whether his data are safe: after the last connection to a
-// database was closed. What a target is, is believed for a minute.
-func (r *Replicator) Drain(ctx context.Context) error { return r.flush(ctx, quietTrust) }
+// database was closed. What a target is, is believed for a minute, pacing and pauses are kept, and
+// what another process replicates is left to that one, until it is sent.
+func (r *Replicator) Drain(ctx context.Context) error {
+	return r.flush(ctx, manner{trust: quietTrust, slow: true})
+}
 
-// flush is Flush that believes what was seen at most trust ago.
-func (r *Replicator) flush(ctx context.Context, trust time.Duration) error {
+// manner is how a flush is done.
+type manner struct {
+	trust time.Duration // what was seen of a target so long ago is believed
+	slow  bool          // at the pace of versions
+}
+
+func (r *Replicator) flush(ctx context.Context, how manner) error {
 	if len(r.o.Store.Targets) == 0 {
 		return fmt.Errorf("flush: %w", ErrNoTargets)
 	}
@@ -50,11 +60,13 @@ func (r *Replicator) flush(ctx context.Context, trust time.Duration) error {
 		var err error
 		switch {
 		case s != nil:
-			err = s.flushHere(ctx, trust)
+			err = s.flushHere(ctx, how)
 		case stopped:
 			err = ErrStopped
 		case failures > first+1: // one of two attempts began after the call
 			err = failure
+		case how.slow:
+			err = r.awaitThere(ctx, sp, changed)
 		default:
 			err = r.flushThere(ctx, sp, changed)
 		}
@@ -70,11 +82,49 @@ func (r *Replicator) flush(ctx context.Context, trust time.Duration) error {
 	}
 }
 
-// Leave is Drain by a process that ends: a base copy does not wait for a transaction of its
-// own, which ends no more.
+// Leave is Flush by a process that ends: a base copy does not wait for a transaction of its
+// own, which ends no more, and what a target is, is believed for a minute. What other processes
+// publish after it they send themselves: see Retire.
 func (r *Replicator) Leave(ctx context.Context) error {
 	r.leaving.Store(true)
-	return r.Drain(ctx)
+	r.Retire()
+	return r.flush(ctx, manner{trust: quietTrust})
+}
+
+// Retire says that the replicator may end, although others still write: whoever leaves his
+// transactions to it looks whether it has been said (see ServedElsewhere), after he has published
+// them. So if he has not seen it, they were published before, and Retire reports whether every
+// target has all of it. Stay takes it back.
+func (r *Replicator) Retire() (sent bool) {
+	r.mu.Lock()
+	s := r.session
+	r.mu.Unlock()
+	if s == nil {
+		return true // nobody leaves anything to us
+	}
+	s.st.Leaving.Store(s.st.Replicator.Load())
+	return pushed(s.st).covers(published(s.st))
+}
+
+// Stay says that the replicator does not end.
+func (r *Replicator) Stay() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.session; s != nil {
+		s.st.Leaving.Store(0)
+	}
+}
+
+// ServedElsewhere reports whether another process replicates the database, which will send what
+// is published by now.
+func (r *Replicator) ServedElsewhere() bool {
+	sp := r.currentSpool()
+	self, err := spool.Self()
+	st := sp.State()
+	if err != nil || !sp.Current() || !elsewhere(sp) || spool.Token(st.Replicator.Load()) == self || r.agrees(sp) != nil {
+		return false
+	}
+	return st.Leaving.Load() == 0 || st.Leaving.Load() != st.Replicator.Load()
 }
 
 var errLeaving = errors.New("the process ends in the middle of a transaction")
@@ -83,9 +133,9 @@ var errLeaving = errors.New("the process ends in the middle of a transaction")
 var errMoved = errors.New("replication moved")
 
 // flushHere flushes with the session that we are.
-func (s *session) flushHere(ctx context.Context, trust time.Duration) error {
-	f := &flush{done: make(chan error, 1), ctx: ctx}
-	if err := s.request(ctx, func() { s.addFlush(f, trust) }); err != nil {
+func (s *session) flushHere(ctx context.Context, how manner) error {
+	f := &flush{done: make(chan error, 1), ctx: ctx, slow: how.slow}
+	if err := s.request(ctx, func() { s.addFlush(f, how.trust) }); err != nil {
 		return err
 	}
 	select {
@@ -220,10 +270,15 @@ func (s *session) takeTickets() {
 	s.addFlush(&flush{ticket: drawn}, flushTrust)
 }
 
-// flushWants reports whether somebody asked for a flush after serial.
+// hurried reports whether somebody waits for a version.
+func (s *session) hurried() bool {
+	return slices.ContainsFunc(s.flushes, func(f *flush) bool { return !f.slow })
+}
+
+// flushWants reports whether somebody who waits asked for a flush after serial.
 func (s *session) flushWants(serial uint64) bool {
 	for _, f := range s.flushes {
-		if f.serial > serial {
+		if f.serial > serial && !f.slow {
 			return true
 		}
 	}
@@ -365,6 +420,30 @@ func (r *Replicator) agrees(sp *spool.Spool) error {
 		return nil // or there will be another one, and its terms
 	}
 	return fmt.Errorf("process %d %w", spool.Token(st.Replicator.Load()).PID(), ErrOtherPurpose)
+}
+
+// awaitThere returns nil if another process has sent all that is published, and else, after
+// a while, errMoved. What becomes of a deleted database is that process's to find out.
+func (r *Replicator) awaitThere(ctx context.Context, sp *spool.Spool, changed <-chan struct{}) error {
+	if sp.Current() {
+		if _, err := sp.Replaced(); err != nil {
+			return err
+		}
+		if err := r.agrees(sp); err != nil {
+			return err
+		}
+		if st := sp.State(); st.Purpose.Load() == r.purpose && pushed(st).covers(published(st)) {
+			return nil
+		}
+		r.hurry(sp)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-changed:
+	case <-r.o.clock.after(standbyInterval):
+	}
+	return errMoved
 }
 
 const ticketPoll = 10 * time.Millisecond

@@ -102,6 +102,8 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool
 	}
 	s.ctx, s.stop = context.WithCancel(ctx)
 	s.begin()
+	s.lastCut = s.pace()
+	s.st.Leaving.Store(0)
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err

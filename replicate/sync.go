@@ -123,7 +123,7 @@ func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.
 		s, changed := r.session, r.changed
 		r.mu.Unlock()
 		if s != nil {
-			err := s.flushHere(ctx, flushTrust)
+			err := s.flushHere(ctx, manner{trust: flushTrust})
 			cancel()
 			if end := <-served; errors.Is(err, errMoved) {
 				err = end

@@ -97,7 +97,10 @@
 //	448    8   purpose: hash of the host name and targets of whoever replicates, or did last; what
 //	           pushed sequences and flush tickets speak of; 0 unknown (the replicator's)
 //	456    8   terms: how often lock was taken to replicate (the replicator's)
-//	464    304 reserved, zero
+//	464    112 reserved, zero
+//	576    8   time of the last cut, Unix ns, which the next one keeps its distance from; 0: none yet (the replicator's)
+//	584    8   leaving: 0, or the token of the replicator's process if it may end without another look at what is published (the replicator's)
+//	592    176 reserved, zero
 //	768    8   continuity: names what the mirror was copied for, drawn at random when a base copy begins; 0: never copied (the replicator's)
 //	776    248 reserved, zero
 //	1024   …   canonical path of the database, NUL-terminated, at most 3,062 bytes

@@ -120,7 +120,10 @@ type State struct {
 	_                [56]byte
 	Purpose          atomic.Uint64
 	Terms            atomic.Uint64
-	_                [304]byte
+	_                [576 - 464]byte
+	CutAt            atomic.Int64
+	Leaving          atomic.Uint64 // a Token
+	_                [768 - 592]byte
 	Continuity       atomic.Uint64
 	_                [pathOffset - 776]byte
 	PathField        [stateBytes - pathOffset - 8]byte

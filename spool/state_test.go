@@ -43,6 +43,7 @@ func TestStateOffsets(t *testing.T) {
 		"inode of the file lock": unsafe.Offsetof(s.LockIno),
 		"canonical path":         unsafe.Offsetof(s.PathField),
 		"holder:":                unsafe.Offsetof(s.Holder),
+		"time of the last cut":   unsafe.Offsetof(s.CutAt), "leaving:": unsafe.Offsetof(s.Leaving),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)

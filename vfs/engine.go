@@ -275,8 +275,9 @@ func (e *Engine) drainLocked(dir string, s *service) {
 	}
 }
 
-// drain sends what a closed database has left, and stops its replicator. What was
-// written by connections that came and went meanwhile it sends too. Of a database that
+// drain sends what a closed database has left, at its pace, and stops its replicator. What was
+// written by connections that came and went meanwhile it sends too, and what other processes
+// leave to this one. Of a database that
 // was deleted it sends what the spool has, if that is any use without the file: else whoever makes
 // and deletes databases would have replicators of all of them, for good.
 func (e *Engine) drain(dir string, s *service) {
@@ -289,21 +290,31 @@ func (e *Engine) drain(dir string, s *service) {
 		e.mu.Lock()
 		closes := s.closes
 		e.mu.Unlock()
-		err := e.sendRest(dir)
-		ended := err == nil || errors.Is(err, fs.ErrNotExist) && e.deleted(s)
+		r, err := e.replicator(context.Background(), dir)
+		ended := false
+		if err == nil {
+			err = r.Drain(context.Background())
+			ended = err == nil && r.Retire()
+		}
+		ended = ended || errors.Is(err, fs.ErrNotExist) && e.deleted(s)
 		e.mu.Lock()
 		switch {
 		case s.opens > 0:
 			s.drains = false
-			e.mu.Unlock()
-			return
 		case ended && s.closes == closes:
 			delete(e.served, dir)
 			e.mu.Unlock()
 			s.cancel()
 			return
 		}
+		drains := s.drains
 		e.mu.Unlock()
+		if r != nil {
+			r.Stay()
+		}
+		if !drains {
+			return
+		}
 		if err != nil {
 			time.Sleep(retryInterval)
 		}
@@ -378,20 +389,6 @@ func (e *Engine) Flush(dir string, timeout time.Duration) error {
 	err := e.flush(ctx, dir)
 	if err != nil {
 		e.log.Info("flush", "spool", dir, "error", err) // who asked is told; of targets that fail, so is the log
-	}
-	return err
-}
-
-// sendRest is Flush of what a database has left that is open no more: see [replicate.Replicator.Drain].
-func (e *Engine) sendRest(dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	r, err := e.replicator(ctx, dir)
-	if err == nil {
-		err = r.Drain(ctx)
-	}
-	if err != nil {
-		e.log.Warn("flush", "spool", dir, "error", err)
 	}
 	return err
 }
@@ -489,7 +486,7 @@ func (u *unsent) tell(log *slog.Logger) {
 func (e *Engine) leave(ctx context.Context, dir string) error {
 	r, err := e.replicator(ctx, dir)
 	if err == nil {
-		if r.StandsBy() {
+		if r.ServedElsewhere() {
 			return nil
 		}
 		err = r.Leave(ctx)
