@@ -31,6 +31,7 @@ SQLITE_EXTENSION_INIT3
 /* A process that is stopped while it holds the attach lock must not stop others
 ** for long: after these tries, 1 ms apart, one goes on without replication. */
 #define ATTACH_TRIES 2000
+#define ATTACH_ANEW 3
 
 /* A flush by another process: how often its answer is looked for, how often it is woken,
 ** and how long one waits for somebody to take over from a replicator that is gone. */
@@ -361,8 +362,9 @@ int spoolCall(const char *zDir) {
 /* The database's state, mapped, made if need be; its inode in *pIno. NULL, and the
 ** reason in *pzWhy. The state of another file is lost: what handles of that one, of
 ** whatever process, still write stays in its page, which nobody reads. */
-static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
-                             const char **pzWhy) {
+static SpoolState *tryState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
+                            const char **pzWhy) {
+  errno = 0;
   uint8_t boot[16];
   if (!bootId(boot)) {
     *pzWhy = errno == EMFILE || errno == ENFILE ? strerror(errno)
@@ -373,20 +375,35 @@ static SpoolState *findState(const char *zDir, const char *zPath, const FileIden
   makeWake(zDir);
   int fd = lockAttach(zDir, nTry);
   if (fd < 0) {
-    *pzWhy = strerror(errno);
+    int rc = errno;
+    *pzWhy = strerror(rc);
+    errno = rc;
     return 0;
   }
+  int rc = 0;
   SpoolState *st = mapState(zDir, zPath, boot, pIno);
   if (st && !sameFile(pId, st->dev, st->ino, st->birth)) atomic_fetch_or(&st->flags, SPOOL_LOST);
   if (!st || isLost(st)) {
     SpoolState *old = st;
     st = makeState(zDir, zPath, pId, boot, old, pIno);
-    if (!st) *pzWhy = strerror(errno);
+    if (!st) *pzWhy = strerror(rc = errno);
     if (old) spoolCall(zDir);
     if (old) munmap(old, SPOOL_STATE_BYTES);
   }
   flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
   close(fd);
+  errno = rc;
+  return st;
+}
+
+/* The directory may be removed between two steps, as that of a database that was deleted
+** (spool.Sweep). That ends, as there is one now. */
+static SpoolState *findState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
+                             const char **pzWhy) {
+  SpoolState *st;
+  int n = 0;
+  do st = tryState(zDir, zPath, pId, nTry, pIno, pzWhy);
+  while (!st && errno == ENOENT && ++n < ATTACH_ANEW);
   return st;
 }
 

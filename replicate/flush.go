@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -169,11 +170,13 @@ func (s *session) addFlush(f *flush, trust time.Duration) {
 // if there are any: of a process that died after its commit and before it was
 // published, and of writers without a recorder. Recorded transactions look for the
 // latter themselves, so that only what follows the last one is of interest. It fails
-// with errLost if another file stands at the path, with errMoving if a recorder has
+// with errLost if another file stands at the path (none: all that there will be is in the log), with errMoving if a recorder has
 // done something that is not in the mirror yet, and with errAgain if the mirror is not
 // what it should be: then there is no telling.
 func (s *session) suspect() error {
-	if replaced, err := s.sp.Replaced(); err != nil {
+	replaced, err := s.sp.Replaced()
+	deleted := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !deleted {
 		return err
 	} else if replaced {
 		return errLost
@@ -186,6 +189,8 @@ func (s *session) suspect() error {
 		return nil
 	case !s.current():
 		return errAgain
+	case deleted:
+		return nil
 	}
 	if s.inWAL() {
 		return s.suspectWAL()

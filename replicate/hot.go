@@ -112,7 +112,9 @@ func (s *session) clearDeadWriter() error {
 		return s.forgetWriter(token) // the caller's read lock has rolled it back
 	}
 	src, err := s.r.o.OpenSource()
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was deleted: what he has left in it matters no more
+	} else if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer src.Close()

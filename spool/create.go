@@ -17,6 +17,7 @@ import (
 const (
 	attachTries    = 2000
 	attachInterval = time.Millisecond
+	createTries    = 3
 )
 
 // identity says which file stands at a path: a reused inode number has another
@@ -43,6 +44,9 @@ func fileIdentity(path string) (identity, error) {
 // [Open].
 func Create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	s, err := create(root, dbPath, permissions)
+	for try := 1; errors.Is(err, fs.ErrNotExist) && try < createTries; try++ { // see removeRemains
+		s, err = create(root, dbPath, permissions)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create spool of %s: %w", dbPath, err)
 	}

@@ -36,6 +36,7 @@
 //	put.<16 hex> objects that a bucket has durably before a manifest names them: see [PutJournal]
 //	patrol.json  until when the objects of each target have been touched; valid beyond the boot
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
+//	deleted      empty, and as old as somebody knows that the database was deleted: see [Sweep]
 //	aside        chunks that changed while they are being pushed; has no name
 //
 // A file that is missing, cut, of another database, of another type, full of junk, or a hard
@@ -281,6 +282,15 @@
 // says that somebody else wrote to it meanwhile, all of the mirror is compared with the file
 // under the WAL's frames: a checkpoint writes nothing else.
 //
+// # The end of a spool
+//
+// A database that is deleted or renamed leaves its spool. A replicator sends what that has.
+// Then [Sweep] removes it, ten minutes after the first look that found no database at the path:
+// each process with the same spooling directory looks once a minute, and verneuilctl flush
+// each time. A spool of which something was not sent stays for seven days. It is removed under
+// lock and attach; whoever makes the next one at the same moment finds that the directory
+// is gone, and begins anew.
+//
 // # Invariants
 //
 //	I1  Frames before head are never changed; segments before tail's are free.
@@ -326,6 +336,13 @@
 //	         and every write before it is recorded, are what the file has (below.c). A VFS defeats that which
 //	         does otherwise later, and only to a WAL's frames, where its methods do not come first: of
 //	         such, SQLite3MultipleCiphers is known by name, and is put above us. Then: I8, and it is told
+//	the database was deleted, and will not be back
+//	         in looks that are ten minutes apart there is no file at its path. A file system that is not mounted
+//	         defeats that. Then: the spool is made anew, and the first version compares the database with the
+//	         target's. That is work, and no loss: all was sent, or is in the database
+//	all of a deleted database was sent
+//	         every target has the generation and the sequence of the state. A commit that no recorder has
+//	         published defeats that, of a killed process or without the extension. Then: it is lost with the file
 //
 // # Beliefs
 //

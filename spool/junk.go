@@ -44,7 +44,7 @@ func isFileOfReplicator(name string) bool {
 		}
 	}
 	switch strings.TrimSuffix(name, ".new") {
-	case "boot", "mirror", "dirty", "cut", cutsName, "flush.json", "targets.json", "patrol.json", "copied.json", "aside":
+	case "boot", "mirror", "dirty", "cut", cutsName, "flush.json", "targets.json", "patrol.json", "copied.json", "aside", deletedName:
 		return true
 	}
 	return false

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"unsafe"
 
 	"verneuil/chunkstore"
 )
@@ -54,22 +53,11 @@ func ReadSourceConfig(dir string) (SourceConfig, error) {
 // PathOf returns the path of the database whose spool is in dir: what its state says, which
 // need not be of this boot. Errors are those of [ReadSourceConfig].
 func PathOf(dir string) (string, error) {
-	err := Trust(dir)
-	var b []byte
-	if err == nil {
-		b, err = readFile(dir, "state", stateBytes)
-	}
-	if err == nil && (len(b) != stateBytes || string(b[:len(stateMagic)]) != stateMagic) {
-		err = fmt.Errorf("%w: not a state page", chunkstore.ErrCorrupt)
-	}
+	st, err := peekState(dir)
 	if err != nil {
-		return "", fmt.Errorf("read state: %w", err)
+		return "", fmt.Errorf("read state of %s: %w", dir, err)
 	}
-	path := (*State)(unsafe.Pointer(&b[0])).Path()
-	if Name(path) != filepath.Base(dir) {
-		return "", fmt.Errorf("read state of %s: %w: it is of %q", dir, chunkstore.ErrCorrupt, path)
-	}
-	return path, nil
+	return st.Path(), nil
 }
 
 // ParseSourceConfig decodes the text of a source.json.

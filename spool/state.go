@@ -172,15 +172,24 @@ func (s *State) Path() string {
 // validate checks that the page is a state of this boot. Errors wrap
 // [chunkstore.ErrCorrupt].
 func (s *State) validate() error {
+	switch err := s.validateFormat(); {
+	case err != nil:
+		return err
+	case s.BootID == [16]byte{}:
+		return fmt.Errorf("%w: state of no boot: is /proc mounted?", chunkstore.ErrCorrupt)
+	case s.BootID != bootID():
+		return fmt.Errorf("%w: state is of another boot", chunkstore.ErrCorrupt)
+	}
+	return nil
+}
+
+// validateFormat checks that the page is a state, of whatever boot.
+func (s *State) validateFormat() error {
 	switch {
 	case string(s.Magic[:]) != stateMagic:
 		return fmt.Errorf("%w: not a state page", chunkstore.ErrCorrupt)
 	case s.Version != stateVersion:
 		return fmt.Errorf("%w: state of format version %d", chunkstore.ErrCorrupt, s.Version)
-	case s.BootID == [16]byte{}:
-		return fmt.Errorf("%w: state of no boot: is /proc mounted?", chunkstore.ErrCorrupt)
-	case s.BootID != bootID():
-		return fmt.Errorf("%w: state is of another boot", chunkstore.ErrCorrupt)
 	case s.PathField[0] != '/' || s.PathField[len(s.PathField)-1] != 0:
 		return fmt.Errorf("%w: state without a path", chunkstore.ErrCorrupt)
 	}

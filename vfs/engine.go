@@ -115,6 +115,7 @@ func (e *Engine) Settings() Settings {
 	s.SpoolingDir, s.Err = filepath.Abs(e.cfg.ReplicationSpoolingDir)
 	if s.Err == nil {
 		go e.adopt(s.SpoolingDir)
+		go e.sweep(s.SpoolingDir)
 	}
 	return s
 }
@@ -356,6 +357,29 @@ func (e *Engine) adopt(root string) {
 				e.drainLocked(dir, e.serveLocked(dir))
 			}
 			e.mu.Unlock()
+		}
+		time.Sleep(adoptInterval)
+	}
+}
+
+// sweep removes the spools under root of databases that were deleted a while ago, for as long
+// as the process lives. It asks for the files at paths that may be of file systems that hang: so it
+// is not adopt that does it.
+func (e *Engine) sweep(root string) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.Panicked("sweep", p)
+		}
+	}()
+	for {
+		states, _ := filepath.Glob(filepath.Join(root, "*", "state"))
+		for _, state := range states {
+			dir := filepath.Dir(state)
+			if removed, err := spool.Sweep(dir, time.Now()); removed {
+				e.log.Info("the spool of a database that was deleted is removed", "spool", dir)
+			} else if err != nil {
+				e.log.Debug("sweep", "spool", dir, "error", err)
+			}
 		}
 		time.Sleep(adoptInterval)
 	}

@@ -37,7 +37,8 @@ func flushCommand(g *global) *cobra.Command {
 one database in it: DB's. Without either, in that of the configuration. Each spool remembers
 its targets, so SPOOLDIR needs no configuration, unless a crash came before it was told
 them, or has damaged what it was told; credentials come from the environment.
-Prints the databases. Succeeds only when every target has everything.
+Prints the databases. Succeeds only when every target has everything. Of one that was deleted
+it says so; a spool that is sent is removed some ten minutes after that was first seen.
 
 A directory without any database's spool is an error, as its name may be mistyped. It is
 none with --allow-empty.`,
@@ -71,11 +72,11 @@ func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	}
 	var failed []error
 	for _, dir := range dirs {
-		name, err := flushSpool(ctx, g, dir)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", name, err))
+		f := flushed{dir: dir}
+		if f.err = f.flush(ctx, g); f.err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", f.name, f.err))
 		}
-		if err := printFlushed(name, dir, err, o.asJSON); err != nil {
+		if err := f.print(o.asJSON); err != nil {
 			return err
 		}
 	}
@@ -85,16 +86,65 @@ func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	return nil
 }
 
-func printFlushed(name, dir string, failed error, asJSON bool) (err error) {
+// flushed is what has become of one spool.
+type flushed struct {
+	dir     string
+	name    string // the database's path, or dir if the spool does not say
+	deleted bool   // the database was
+	err     error
+}
+
+func (f *flushed) print(asJSON bool) (err error) {
 	switch {
-	case asJSON && failed != nil:
-		return printJSON(map[string]any{"database": name, "spool": dir, "flushed": false, "error": failed.Error()})
+	case asJSON && f.err != nil:
+		return printJSON(map[string]any{"database": f.name, "spool": f.dir, "flushed": false, "deleted": f.deleted, "error": f.err.Error()})
 	case asJSON:
-		return printJSON(map[string]any{"database": name, "spool": dir, "flushed": true})
-	case failed == nil:
-		_, err = fmt.Println(name)
+		return printJSON(map[string]any{"database": f.name, "spool": f.dir, "flushed": true, "deleted": f.deleted})
+	case f.err == nil && f.deleted:
+		_, err = fmt.Println(f.name + ": deleted, everything was sent")
+	case f.err == nil:
+		_, err = fmt.Println(f.name)
 	}
 	return err
+}
+
+// flush sends what the spool has. Of a database that was deleted, what there was to send is
+// all in it, or lost.
+func (f *flushed) flush(ctx context.Context, g *global) (err error) {
+	f.name = f.dir
+	remains, err := spool.RemainsOf(f.dir)
+	if err != nil || remains == nil || !remains.Sent && !remains.Lost {
+		f.name, err = flushSpool(ctx, g, f.dir)
+		if remains == nil {
+			return err
+		}
+		if now, lookErr := spool.RemainsOf(f.dir); lookErr != nil || now == nil {
+			return err // it is back
+		} else {
+			remains = now
+		}
+	}
+	f.name, f.deleted = remains.Path, true
+	if _, sweepErr := spool.Sweep(f.dir, time.Now()); sweepErr != nil {
+		g.log.Debug("sweep", "spool", f.dir, "error", sweepErr)
+	}
+	if remains.Sent {
+		return nil
+	}
+	return errors.Join(errDeleted(remains, f.dir), err)
+}
+
+// errDeleted says what the targets lack of a database that was deleted.
+func errDeleted(r *spool.Remains, dir string) error {
+	lacks := "its last state"
+	if r.Unsent > 0 {
+		lacks = fmt.Sprintf("%d transaction(s), the last of %s", r.Unsent, r.Last.UTC().Format(time.RFC3339))
+	}
+	if !r.Lost {
+		return fmt.Errorf("deleted, or moved; not sent, though it can be: %s", lacks)
+	}
+	return fmt.Errorf("deleted, or moved, before everything was sent; in no target, and not to be had without the file: %s; "+
+		"this is said for seven days, or until you remove %s", lacks, dir)
 }
 
 var errNoSpools = errors.New("no database's spool is in it: is it a replication_spooling_dir? (if it is, and nothing was written yet: --allow-empty)")

@@ -1,0 +1,170 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"verneuil/chunkstore"
+)
+
+// A spool outlives its database if that is deleted or renamed. What it has is sent as far as
+// it can be, and then the spool is removed: by [Sweep], which processes call now and then.
+
+const (
+	// sentKept is how long a spool stays of which everything was sent. The database may be back
+	// soon: where it is replaced, and where its file system is not mounted just now. Then a spool
+	// that was removed costs a comparison with the target.
+	sentKept = 10 * time.Minute
+	// unsentKept is how long one stays of which something was not: for people to learn of it.
+	unsentKept = 7 * 24 * time.Hour
+
+	// deletedName is an empty file in the spool, as old as Sweep knows of the deletion.
+	deletedName = "deleted"
+)
+
+// Remains is the spool of a database that was deleted, or renamed.
+type Remains struct {
+	Path   string    // where the database was
+	Sent   bool      // every target has all that was published
+	Unsent uint64    // transactions that not every target has
+	Lost   bool      // these cannot be sent any more: it would take the database
+	Last   time.Time // when the last transaction was published; zero: none was
+}
+
+// RemainsOf looks at the spool in dir, of this boot or an earlier one. It returns nil if its
+// database has not been deleted, or if that cannot be told. It fails with fs.ErrNotExist if
+// there is no spool.
+func RemainsOf(dir string) (*Remains, error) {
+	st, err := peekState(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look at spool %s: %w", dir, err)
+	}
+	if _, err := os.Stat(st.Path()); !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	r := &Remains{Path: st.Path()}
+	generation, sequence := st.Generation.Load(), st.Sequence.Load()
+	sent := st.PushedSequence.Load()
+	r.Sent = st.PushedGeneration.Load() >= generation && sent >= sequence
+	if !r.Sent {
+		r.Unsent = sequence - min(sent, sequence)
+		r.Lost = st.MirrorGeneration.Load() != generation || st.BootID != bootID()
+	}
+	if at := st.PublishedAt.Load(); at != 0 {
+		r.Last = time.Unix(0, at)
+	}
+	return r, nil
+}
+
+// peekState reads the state in dir, which may be of an earlier boot, but is of the database that
+// dir is named after. It is a copy.
+func peekState(dir string) (*State, error) {
+	if err := Trust(dir); err != nil {
+		return nil, err
+	}
+	b, err := readFile(dir, "state", stateBytes)
+	if err != nil {
+		return nil, err
+	}
+	s := new(State)
+	if copy(unsafe.Slice((*byte)(unsafe.Pointer(s)), stateBytes), b) < stateBytes {
+		return nil, fmt.Errorf("%w: state of %d bytes", chunkstore.ErrCorrupt, len(b))
+	}
+	if err := s.validateFormat(); err != nil {
+		return nil, err
+	}
+	if Name(s.Path()) != filepath.Base(dir) {
+		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, s.Path())
+	}
+	return s, nil
+}
+
+// Sweep removes the spool in dir if its database was deleted a while ago: ten minutes after the first
+// call that finds it deleted if everything was sent, seven days after it if not. A spool that is
+// replicated, or attached to meanwhile, stays.
+func Sweep(dir string, now time.Time) (removed bool, err error) {
+	mark := filepath.Join(dir, deletedName)
+	r, err := RemainsOf(dir)
+	if err != nil {
+		return false, err
+	}
+	if r == nil {
+		if err := os.Remove(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		return false, nil
+	}
+	st, err := os.Lstat(mark)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err := os.OpenFile(mark, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+		if err == nil {
+			err = f.Close()
+		}
+		return false, err
+	} else if err != nil {
+		return false, err
+	}
+	kept := sentKept
+	if !r.Sent {
+		kept = unsentKept
+	}
+	if now.Sub(st.ModTime()) < kept {
+		return false, nil
+	}
+	if err := removeRemains(dir); err != nil {
+		return false, fmt.Errorf("remove spool %s: %w", dir, err)
+	}
+	return true, nil
+}
+
+var errInUse = errors.New("it is in use")
+
+// removeRemains removes the spool in dir, if nobody replicates it, and its database is still
+// deleted. The state goes last, so that what a kill leaves is found again. Whoever waits for
+// the attach lock meanwhile finds no directory when he has it, and begins anew.
+func removeRemains(dir string) error {
+	var live *State
+	if s, err := Open(dir); err == nil { // of an earlier boot there is no replicator
+		lock, err := s.TryLock()
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		live = s.state
+	}
+	unlock, err := lockAttach(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r, err := RemainsOf(dir); err != nil || r == nil {
+		return errors.Join(err, errInUse)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if live != nil {
+		live.SetLost()
+	}
+	last := []string{"state", "lock", "attach"}
+	for _, e := range entries {
+		if e.Name() != last[0] && e.Name() != last[1] && e.Name() != last[2] {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range last {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Remove(dir)
+}
