@@ -120,9 +120,8 @@ func (r *Replicator) Stay() {
 // is published by now.
 func (r *Replicator) ServedElsewhere() bool {
 	sp := r.currentSpool()
-	self, err := spool.Self()
 	st := sp.State()
-	if err != nil || !sp.Current() || !elsewhere(sp) || spool.Token(st.Replicator.Load()) == self || r.agrees(sp) != nil {
+	if !sp.Current() || !elsewhere(sp) || r.ours() || r.agrees(sp) != nil {
 		return false
 	}
 	return st.Leaving.Load() == 0 || st.Leaving.Load() != st.Replicator.Load()

@@ -210,7 +210,9 @@ func (r *Replicator) Run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, spool.ErrLocked):
 			backoff.reset()
-			wait = standbyInterval
+			if !r.ours() { // else a session of this process is about to end
+				wait = standbyInterval
+			}
 			r.standBy()
 		case errors.Is(err, spool.ErrTaken):
 			wait = lost.next()
@@ -268,6 +270,12 @@ func (r *Replicator) StandsBy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.standing && elsewhere(r.spool)
+}
+
+// ours reports whether this process replicates the spool.
+func (r *Replicator) ours() bool {
+	self, err := spool.Self()
+	return err == nil && spool.Token(r.currentSpool().State().Replicator.Load()) == self
 }
 
 // elsewhere reports whether another process replicates sp.

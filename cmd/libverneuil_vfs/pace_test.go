@@ -1,7 +1,9 @@
 package main_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -10,6 +12,16 @@ import (
 func (s *site) versions(db string) int {
 	s.t.Helper()
 	return strings.Count(s.ctl("versions", "-s", s.path(db)), "\n")
+}
+
+// replicator returns the process that replicates the site's only spool.
+func (s *site) replicator() (pid int) {
+	s.t.Helper()
+	state, err := os.ReadFile(s.glob("spool/*/state"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return int(binary.LittleEndian.Uint64(state[120:]) >> 32)
 }
 
 // TestOpenAndClose: a program that opens and closes its database for each request makes as
@@ -31,20 +43,22 @@ func TestOpenAndClose(t *testing.T) {
 			h.must("create table t(a)")
 			h.flush()
 			h.must(".close")
+			first := s.versions("a.db") // or two, if it was empty in the first
 			for k := range 20 {
 				request(h, k)
 			}
+			until(t, "the first process replicates", func() bool { return s.replicator() == h.command.Process.Pid })
 			other := s.host()
 			for k := range 20 {
 				request(other, 20+k)
 			}
 			other.endsWith(0) // what it leaves is h's to send
-			if n := s.versions("a.db"); n != 1 {
-				t.Errorf("%d versions while the first process lives", n)
+			if n := s.versions("a.db"); n != first {
+				t.Errorf("%d versions, and then %d while the first process lives", first, n)
 			}
 			h.endsWith(0)
-			if n := s.versions("a.db"); n != 2 {
-				t.Errorf("%d versions", n)
+			if n := s.versions("a.db"); n != first+1 {
+				t.Errorf("%d versions, and %d in the end", first, n)
 			}
 			s.stock("a.db", "pragma wal_checkpoint(truncate)")
 			s.mustEqual("a.db")
