@@ -69,6 +69,15 @@
 // a List, which say nothing of the bytes or of whether they are durable. So what was
 // merely seen counts only where a manifest named it, which is put after a Sync.
 //
+// The store keeps the conditions of Puts. Witness: it refused two Puts of the marker whose conditions
+// did not hold ([Target.ProveConditions]): once for a spool, and in a process for a bucket. Defeated
+// by: a proxy that takes its place later. A store that does not, or answers 501, is looked at before
+// each conditional Put, which finds another writer but for a moment; log and status say so.
+//
+// An ETag in a condition is what the store compares. Witness: its own answer. Defeated by: Ceph's
+// radosgw 16, which gives ETags in quotes and compares them without: it refuses If-Match, and shows the very
+// ETag. Then the bare form is tried, and remembered if another bare ETag is refused.
+//
 // # Batches
 //
 // An fsync for each chunk would set the pace of a push to a dir target. Only what a

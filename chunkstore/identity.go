@@ -68,6 +68,11 @@ type marker struct {
 	ID     Identity `json:"id"`
 }
 
+func encodeMarker(id Identity) ([]byte, error) {
+	body, err := json.Marshal(marker{markerFormat, id})
+	return append(body, '\n'), err
+}
+
 // ErrNewerStore: a later program has written to the bucket, in a form that this one does not know.
 var ErrNewerStore = errors.New("a newer program's bucket")
 
@@ -116,11 +121,11 @@ func Identify(ctx context.Context, b Bucket) (id Identity, err error) {
 			}
 			etag = o.ETag
 		}
-		body, err := json.Marshal(marker{markerFormat, newIdentity()})
+		body, err := encodeMarker(newIdentity())
 		if err != nil {
 			return Identity{}, err
 		}
-		_, err = b.Put(ctx, MarkerKey, append(body, '\n'), Condition{IfMatch: etag, IfNone: etag == ""})
+		_, err = b.Put(ctx, MarkerKey, body, Condition{IfMatch: etag, IfNone: etag == ""})
 		if err != nil && !errors.Is(err, ErrConflict) {
 			return Identity{}, fmt.Errorf("make the identity of %v: %w", b, err)
 		}

@@ -36,6 +36,8 @@ type s3Bucket struct {
 	exists   atomic.Bool // it has been seen
 	making   sync.Mutex
 	noConds  atomic.Bool // the store does not know conditional Puts
+	proved   atomic.Bool // it was seen to keep them
+	looks    atomic.Bool // it was seen not to: whoever puts looks first
 	noCopies atomic.Bool // the store does not copy an object onto itself
 }
 
@@ -183,6 +185,11 @@ func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond Condit
 	if b.noConds.Load() {
 		p.cond = Condition{}
 	}
+	if cond != (Condition{}) && b.looks.Load() {
+		if err := b.lookFirst(ctx, key, cond); err != nil {
+			return "", b.wrap("put", key, err)
+		}
+	}
 	etag, err := b.putAsAllowed(ctx, p)
 	if refusesUnsigned(err) && !p.signed && b.client.mayTrySigned() {
 		p.signed = true
@@ -216,6 +223,9 @@ func (b *s3Bucket) put(ctx context.Context, p s3Put) (string, error) {
 		}
 		etag, err = b.putOnce(ctx, p)
 	}
+	if errors.Is(err, ErrConflict) && p.cond.IfMatch != bareETag(p.cond.IfMatch) && !b.client.bareETags.Load() {
+		return b.putBare(ctx, p, err)
+	}
 	return etag, err
 }
 
@@ -231,6 +241,7 @@ type s3Put struct {
 	body   []byte
 	cond   Condition
 	signed bool // the whole body is; else its checksum
+	bare   bool // If-Match has no quotes
 }
 
 func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
@@ -248,6 +259,9 @@ func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
 		in.IfNoneMatch = aws.String("*")
 	} else if p.cond.IfMatch != "" {
 		in.IfMatch = &p.cond.IfMatch
+		if p.bare || b.client.bareETags.Load() {
+			in.IfMatch = aws.String(bareETag(p.cond.IfMatch))
+		}
 	}
 	r := &s3Request{object: true, unsigned: !p.signed}
 	var out *s3.PutObjectOutput

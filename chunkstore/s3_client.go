@@ -54,8 +54,9 @@ type s3Client struct {
 	current atomic.Pointer[s3Session]
 	renewed time.Time // when the credentials were read again last; of who has making's value
 
-	signs    atomic.Bool  // the store takes no body that is not signed
-	signedAt atomic.Int64 // when a signed body was refused like one that is not, Unix ns
+	bareETags atomic.Bool  // the store compares ETags without their quotes
+	signs     atomic.Bool  // the store takes no body that is not signed
+	signedAt  atomic.Int64 // when a signed body was refused like one that is not, Unix ns
 }
 
 // s3Session is the SDK's client, and where its credentials come from.

@@ -233,7 +233,10 @@ func (c *contact) identify(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return nil
+	if !c.guarded {
+		c.guarded, err = c.t.ProveConditions(ctx, c.ids.Manifests)
+	}
+	return err
 }
 
 // putElsewhere reports whether m, which the target has, was put for another chunk bucket than the
@@ -289,7 +292,7 @@ func (s *session) meet(t *target, c *contact) {
 	case !c.exists && t.ack.Manifest != "":
 		s.log().Error("target's manifest is gone: everything is put again", "target", t.Name)
 	}
-	t.ids = c.ids
+	t.ids, t.ack.Guarded = c.ids, c.guarded
 }
 
 // noteSeen notes what a contact has seen.

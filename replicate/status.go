@@ -37,6 +37,9 @@ type TargetStatus struct {
 	Busy     bool      `json:"busy"`
 	Stopped  bool      `json:"stopped"` // another writer uses our name
 	Error    string    `json:"error,omitempty"`
+	// Unguarded: the store does not keep the conditions of writes, so that a second writer under
+	// our name may not be noticed.
+	Unguarded bool `json:"unguarded,omitempty"`
 
 	Patrolled   time.Time `json:"patrolled,omitzero"` // each object was touched, or put, in the round that ended then; zero: none has ended yet
 	Healed      int       `json:"healed"`             // objects that were gone, and were put again
@@ -90,7 +93,7 @@ func (s *session) publishStatus() {
 	for _, t := range s.targets {
 		ts := TargetStatus{
 			Name: t.Name, Sequence: t.point.sequence, Manifest: t.acked, Backlog: len(t.missing), Calls: t.calls,
-			Busy: t.busy, Stopped: t.conflict != nil,
+			Busy: t.busy, Stopped: t.conflict != nil, Unguarded: t.Unguarded(),
 			Patrolled: s.patrolled(t), Healed: t.patrol.healed,
 		}
 		if t.patrol.err != nil {

@@ -88,6 +88,9 @@ type ack struct {
 	identities
 	Store  time.Time `json:"store_seen,omitzero"`
 	Sample time.Time `json:"sample_seen,omitzero"`
+
+	// Guarded: the bucket of manifests was seen to refuse Puts whose conditions do not hold.
+	Guarded bool `json:"guarded,omitempty"`
 }
 
 const targetsBytesMax = 1 << 20
@@ -142,7 +145,7 @@ func (s *session) contact(t *target, f *feed) {
 	c := &contact{
 		t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object,
 		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
-		at: s.now(), sp: s.sp, id: t.id, known: t.ids, ids: t.ids, journal: t.journal,
+		at: s.now(), sp: s.sp, id: t.id, known: t.ids, ids: t.ids, journal: t.journal, guarded: t.ack.Guarded,
 		fresh: !s.r.o.stable && s.now().Sub(t.belief.store) < quietTrust && s.now().Sub(t.belief.sample) < pauseTrust,
 	}
 	if now, err := spool.StampOf(s.sp.Path()); err == nil {
@@ -194,6 +197,7 @@ type contact struct {
 	id      string // the target's, in targets.json
 	known   identities
 	journal *spool.PutJournal // of what is put to known
+	guarded bool              // see ack
 	fresh   bool              // it was looked at lately: the manifest's ETag will do
 
 	feed        *feed // nil: nothing is put ahead
