@@ -41,7 +41,7 @@ SQLITE_EXTENSION_INIT3
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef; no file is looked at under it */
 static Spool *pSpools;
-static int nSpool;
+static atomic_int nSpool; /* read without mu, too */
 static char *zRoot;
 static unsigned rootMode = 0700;
 
@@ -476,26 +476,37 @@ static char *descriptorsShort(void) {
                          "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit -n)", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
-/* The Spool of a file, new if need be, with a reference more. NULL, with a reason. */
-static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr) {
-  Spool *pNew = newSpool(zPath, pId);
-  Quiet q = quietLock(&mu);
+/* The Spool of a file, with a reference more; pNew, which may be NULL, if there is none, and the
+** process may have it. The caller holds mu. */
+static Spool *findLocked(const char *zPath, const FileIdentity *pId, Spool *pNew) {
   Spool *p = pSpools;
   while (p && (strcmp(p->zPath, zPath) || !sameFile(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
   if (p) {
     p->nRef++;
-  } else if (!pNew) {
-    *pzErr = sqlite3_mprintf("out of memory");
-  } else if (!(*pzErr = descriptorsShort())) {
-    p = pNew;
-    pNew = 0;
-    p->nRef = 1;
-    p->pNext = pSpools;
-    pSpools = p;
+  } else if (pNew) {
+    pNew->nRef = 1;
+    pNew->pNext = pSpools;
+    pSpools = pNew;
     nSpool++;
   }
+  return p ? p : pNew;
+}
+
+/* The Spool of a file, new if need be, with a reference more. NULL, with a reason. */
+static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr) {
+  Quiet q = quietLock(&mu);
+  Spool *p = findLocked(zPath, pId, 0);
   quietUnlock(&mu, q);
-  if (pNew) freeSpool(pNew);
+  if (p || (*pzErr = descriptorsShort())) return p;
+  Spool *pNew = newSpool(zPath, pId); /* looks at the file */
+  if (!pNew) {
+    *pzErr = sqlite3_mprintf("out of memory");
+    return 0;
+  }
+  q = quietLock(&mu);
+  p = findLocked(zPath, pId, pNew);
+  quietUnlock(&mu, q);
+  if (p != pNew) freeSpool(pNew); /* another thread was faster */
   return p;
 }
 
