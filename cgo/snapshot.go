@@ -121,7 +121,7 @@ func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t, db 
 	case errors.Is(err, errInterrupted):
 		return C.SQLITE_INTERRUPT
 	}
-	vfs.Process().Log().Error("replica cannot be read", "error", err)
+	vfs.Process().Log().Error("replica cannot be read", "source", reader(h).Source(), "error", err)
 	return rc
 }
 

@@ -214,5 +214,8 @@
 // with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or
 // its generation is an older one. Then nothing is concluded, and the flush waits until it can be.
 //
+// A target is well again, says the log. Witness: it has taken the last cut of the database that had failed,
+// or shows that it has it. That it answers at all is none: it may let us read, and not write.
+//
 // Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
 package replicate
