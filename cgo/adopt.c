@@ -53,7 +53,7 @@ static void adopt(sqlite3 *db, const char *zSchema) {
   sqlite3_file *pFile = 0;
   int eLock = SQLITE_LOCK_NONE;
   if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return; /* a VFS that is named is meant */
-  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK || pVfs != verneuilBase) return;
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK || !recorderOpens(pVfs)) return;
   if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_FILE_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods) return;
   if (recorderIsOver(pFile)) return;
   const char *zWhy = why(db, zSchema, zName, &eLock);

@@ -61,10 +61,26 @@ func goConfigure(out *C.VerneuilSettings) {
 	if s.Validate {
 		out.validate = 1
 	}
+	out.azInclude, out.azExclude = stringList(s.Patterns.Include), stringList(s.Patterns.Exclude)
 	if s.SpoolingDir != "" {
 		out.replicate = 1
 		out.zRoot = C.CString(s.SpoolingDir)
 	}
+}
+
+// stringList returns a list for C, which frees it and its strings; nil if it is empty.
+func stringList(list []string) **C.char {
+	if len(list) == 0 {
+		return nil
+	}
+	p := (**C.char)(C.calloc(C.size_t(len(list)+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
+	if p == nil {
+		panic("out of memory")
+	}
+	for i, s := range list {
+		unsafe.Slice(p, len(list)+1)[i] = C.CString(s)
+	}
+	return p
 }
 
 // hearChildren reads what forked children note of the databases that they have open.

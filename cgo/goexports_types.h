@@ -13,6 +13,8 @@ typedef struct VerneuilSettings {
   int timeoutMs;            /* store_timeout_ms: the flush pragma answers 0 after it */
   unsigned permissions;     /* of the spooling directory, if we make it */
   char *zRoot;              /* the spooling directory, malloc'd; NULL if none */
+  char **azInclude;         /* patterns of make_default, malloc'd, as are its strings; NULL at the end; NULL if none */
+  char **azExclude;         /* likewise */
   char *zError;             /* what is wrong with the configuration; NULL if nothing */
 } VerneuilSettings;
 

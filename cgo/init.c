@@ -19,7 +19,7 @@ SQLITE_EXTENSION_INIT1
 ** version that the README names, and the oldest that is tested. */
 #define OLDEST_SQLITE 3030000
 
-sqlite3_vfs *verneuilBase;
+sqlite3_vfs *_Atomic verneuilBase;
 
 EarlyConfig verneuilConfig; /* as it was when the VFSes were registered first */
 
@@ -33,7 +33,8 @@ static int ciphersDefault(sqlite3_vfs *pDefault) {
 
 /* The VFSes, registered: sqlite3_shutdown() and the sqlite3_initialize() that follows put
 ** the base back in front, and a host may have taken ours out. Loading again mends both. A
-** third VFS that the host has made the default stays it. */
+** third VFS that the host has made the default stays it. Where the default VFS cannot be hooked where it
+** stands, ours takes its place. */
 static int registerVfs(char **pzErr) {
   int rc = SQLITE_OK;
   sqlite3_vfs *pMine = sqlite3_vfs_find("verneuil");
@@ -41,10 +42,12 @@ static int registerVfs(char **pzErr) {
     *pzErr = sqlite3_mprintf("a VFS called verneuil is there already, of another copy of this library");
     return SQLITE_ERROR;
   }
-  if (!sqlite3_vfs_find("verneuil_snapshot")) rc = snapshotRegister();
   sqlite3_vfs *pDefault = sqlite3_vfs_find(0);
-  int takesOver = verneuilConfig.makeDefault && pDefault == verneuilBase;
-  if (rc == SQLITE_OK && (!pMine || takesOver)) rc = recorderRegister(takesOver);
+  int hooks = verneuilConfig.makeDefault && !belowIsCipher(pDefault) && recorderHookDefault();
+  int takesOver = verneuilConfig.makeDefault && !hooks && pDefault == verneuilBase;
+  int isNew = !pMine || !sqlite3_vfs_find("verneuil_snapshot");
+  if (isNew) rc = snapshotRegister();
+  if (rc == SQLITE_OK && (isNew || takesOver)) rc = recorderRegister(takesOver); /* next after the default */
   if (rc == SQLITE_OK && verneuilConfig.makeDefault && belowIsCipher(pDefault)) rc = ciphersDefault(pDefault);
   if (rc != SQLITE_OK) *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
   return rc;

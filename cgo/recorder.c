@@ -31,6 +31,7 @@
 #include "quiet.h"
 #include "log.h"
 #include "snapshot.h"
+#include "selection.h"
 #include "spool_wal.h"
 #include "threads.h"
 SQLITE_EXTENSION_INIT3
@@ -71,6 +72,11 @@ typedef struct Perf {
 #define PERF_GET(x) atomic_load_explicit(&(x), memory_order_relaxed)
 #define PERF_ADD(x, k) atomic_store_explicit(&(x), PERF_GET(x) + (k), memory_order_relaxed)
 
+/* A database without a byte may become a copy, which is not recorded. AWAITS_SQL: it is
+** when a statement writes to it, or somebody else has. AWAITS_COPY: it is being made as
+** a copy; if a statement writes to it then, it is no copy any more, but a database. */
+enum { AWAITS_NOTHING, AWAITS_SQL, AWAITS_COPY };
+
 typedef struct RecorderFile RecorderFile;
 struct RecorderFile {
   sqlite3_io_methods methods;    /* ours where the base has one; pFile->pMethods points here */
@@ -80,6 +86,9 @@ struct RecorderFile {
   char *zWhy;                    /* why not, sqlite3_malloc'd; NULL: it is, or nobody knows */
   sqlite3_file *pRaw;            /* the file as it is, where the base is not SQLite's own */
   int nCompared;                 /* reads that were compared with it */
+  int awaits;                    /* AWAITS_..: recorded later, if at all */
+  int isMeant;                   /* not recorded, which nobody need be told of any more when it is closed */
+  sqlite3 **ppDb;                /* where the connection is found that uses the file; NULL: not known */
   Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
   int isWal;                     /* the -wal file, not the database */
   const volatile void *pIndex;   /* the wal-index's first page, if shared memory is mapped */
@@ -108,7 +117,7 @@ static VerneuilSettings settings;
 static atomic_int isConfigured;
 static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir target: what is committed is recorded, and not sent";
 static char *zProblem;           /* why a database was last opened without replication */
-static int baseIsOwn;            /* SQLite's own VFS for files is below: it stores what it is given */
+static _Atomic int baseIsOwn;            /* SQLite's own VFS for files is below: it stores what it is given */
 static RecorderFile *pFiles;
 static Perf aClosed[OP_N];       /* sums of the files that were closed */
 
@@ -232,7 +241,9 @@ static void endCheckpoint(RecorderFile *p) {
 /* A write to the database comes: record it? Page writes while the WAL is open
 ** are checkpoints. What a forked child does with a handle that it has inherited, which
 ** SQLite forbids, is not recorded: the parent may be in the middle of a record. */
+static void awaitedWrite(RecorderFile *);
 static int recording(RecorderFile *p) {
+  if (p->awaits) awaitedWrite(p);
   if (p->pInherited) spoolRaise(p->pInherited->st, SPOOL_CAUSE_FOREIGN);
   if (!p->pSpool || p->isWal) return 0;
   if (atomic_load_explicit(&p->pSpool->nWal, memory_order_relaxed)) {
@@ -432,10 +443,13 @@ static int storesOther(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 i
   return 1;
 }
 
+/* The default VFS, if what it opens comes by us (recorderHookDefault); else NULL. */
+static sqlite3_vfs *_Atomic pHooked;
+
 /* ---- adopted databases ----
 **
 ** They were opened before the extension was loaded: by SQLite's own VFS, to which their connection
-** goes for its other files, too. Of those only the WAL matters. It is looked for where it may be
+** goes for its other files, too, and so past us unless that VFS is hooked. Of those only the WAL matters. It is looked for where it may be
 ** changed next, and its deletion follows its close (wal.c, sqlite3WalClose). */
 
 static Spool *spoolOfWal(const char *zWal);
@@ -475,7 +489,29 @@ static void adoptWal(RecorderFile *p) {
 }
 
 /* It is adopted, in use, and its WAL is not ours. */
-static int lacksWal(const RecorderFile *p) { return p->db && p->pSpool && !p->pWal; }
+static int lacksWal(const RecorderFile *p) { return p->db && !pHooked && p->pSpool && !p->pWal; }
+
+/* ---- what may become a copy ---- */
+
+static void attachLate(RecorderFile *p);
+static void isCopy(RecorderFile *p, const char *zHow);
+
+/* The database is about to be locked. Before SHARED: is there something in it by now, which
+** somebody else has written? Before RESERVED: who writes? Below, and where locking EXCLUSIVE keeps the
+** locks (awaitedWrite): likewise. */
+static void awaitedLock(RecorderFile *p, int eLock) {
+  sqlite3_int64 size;
+  if (p->awaits == AWAITS_SQL && eLock == SQLITE_LOCK_SHARED && p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size > 0)
+    attachLate(p);
+  else if (eLock == SQLITE_LOCK_RESERVED && (!p->ppDb || selectionRunsSql(*p->ppDb))) {
+    if (p->awaits == AWAITS_SQL || !selectionVacuums(*p->ppDb)) attachLate(p);
+  } else if (eLock == SQLITE_LOCK_RESERVED && p->awaits == AWAITS_SQL)
+    isCopy(p, "the backup API");
+}
+
+static void awaitedWrite(RecorderFile *p) {
+  if (p->eLock >= SQLITE_LOCK_RESERVED) awaitedLock(p, SQLITE_LOCK_RESERVED);
+}
 
 /* ---- io methods, in the order of sqlite3_io_methods ---- */
 
@@ -486,8 +522,9 @@ static int recorderClose(sqlite3_file *pFile) {
   endCheckpoint(p);
   endHold(p);
   if (p->flushOnClose && p->pSpool) flush(p->pSpool);
+  if (p->isMeant) isReplicated(p->zName);
   RecorderFile *pMain = p->isWal ? adopterOf(p) : 0;
-  int deletes = pMain && p->pSpool && pMain->deletesWal && pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
+  int deletes = pMain && !pHooked && p->pSpool && pMain->deletesWal && pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
   if (pMain) setWal(pMain, 0);
   if (deletes) walBeforeReset(p->pSpool, 0); /* that will not go through recorderDelete */
   pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
@@ -585,6 +622,7 @@ static int recorderFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
 static int recorderLock(sqlite3_file *pFile, int eLock) {
   RecorderFile *p = fileOf(pFile);
   int rc;
+  if (p->awaits) awaitedLock(p, eLock);
   FORWARD(p, OP_LOCK, rc, xLock(pFile, eLock));
   lockedLast = p;
   if (rc != SQLITE_OK) return rc;
@@ -632,6 +670,7 @@ static int hasMoved(RecorderFile *p) {
 
 /* Why what is committed by this handle goes nowhere, sqlite3_malloc'd; NULL: it does not. */
 static char *whyNot(RecorderFile *p) {
+  if (p->awaits == AWAITS_SQL) attachLate(p);
   if (p->pInherited) return sqlite3_mprintf("this connection was opened before fork(): open one in this process");
   if (!p->pSpool) return sqlite3_mprintf("%s", p->zWhy ? p->zWhy : "out of memory");
   if (hasMoved(p))
@@ -679,6 +718,7 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
 
 static void answer(RecorderFile *p, RecorderQuestion *q) {
   q->answered = 1;
+  if (!q->flush && p->awaits) return;
   q->zWhy = whyNot(p);
   if (q->flush && !q->zWhy) q->isSent = flush(p->pSpool);
 }
@@ -697,6 +737,10 @@ static int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   } else if (op == RECORDER_QUESTION && !p->isWal) {
     answer(p, pArg);
     return SQLITE_OK;
+  }
+  if (op == SQLITE_FCNTL_PDB && !p->isWal) {
+    p->ppDb = pArg;
+    if (p->awaits && *p->ppDb && selectionVacuums(*p->ppDb)) isCopy(p, "VACUUM INTO");
   }
   if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
   /* os_unix.c, fcntlSizeHint, makes the file longer: before a transaction's first write, or a checkpoint's */
@@ -794,6 +838,11 @@ static const sqlite3_io_methods recorderMethods = {
 
 /* ---- the vfs ---- */
 
+static void freeList(char **az) {
+  for (int i = 0; az && az[i]; i++) free(az[i]);
+  free(az);
+}
+
 /* The settings, read when the first database is opened; a forked child has its parent's. */
 static void configure(void) {
   if (atomic_load(&isConfigured)) return;
@@ -808,12 +857,16 @@ static void configure(void) {
     settings = s;
     if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
     if (s.replicate) spoolSettings(s.zRoot, s.permissions);
+    selectionSettings(s.azInclude, s.azExclude);
+    s.azInclude = s.azExclude = 0;
     s.zRoot = s.zError = 0;
     atomic_store(&isConfigured, 1);
   }
   quietUnlock(&mu, q);
   free(s.zRoot); /* another thread was faster */
   free(s.zError);
+  freeList(s.azInclude);
+  freeList(s.azExclude);
 }
 
 char *recorderProblem(void) {
@@ -839,23 +892,79 @@ static char *refusal(const char *zPath, int flags) {
   return 0;
 }
 
-/* Finds the spool for a database that the base VFS has just opened. */
-static Spool *attach(RecorderFile *p, const char *zPath, int flags, int outFlags) {
-  char *zErr = refusal(zPath, flags);
+/* Does its URI name us? Then it is replicated, whatever the patterns say. */
+static int isNamed(const char *zPath, int flags) {
+  const char *z = flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(zPath, "vfs") : 0;
+  return z && !strcmp(z, "verneuil");
+}
+
+/* May the database become a copy? There is nothing in it, it was never replicated, and neither its URI nor a
+** pattern says that it shall be. */
+static int mayBeCopy(RecorderFile *p, int flags) {
+  sqlite3_int64 size;
+  return baseIsOwn && !isNamed(p->zName, flags) && !selectionIncludes(p->zName) &&
+         p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size == 0 && !spoolExists(p->zName);
+}
+
+/* Takes note of why a database is not recorded that is not meant to be; zWhy is sqlite3_malloc'd. */
+static void meant(RecorderFile *p, char *zWhy) {
+  if (zWhy) notReplicatedAt(VERNEUIL_INFO, p->zName, zWhy);
+  p->isMeant = 1;
+  p->zWhy = zWhy;
+}
+
+/* Finds the spool of a database that the base VFS has opened. */
+static Spool *attachNow(RecorderFile *p) {
+  char *zErr = 0;
   FileIdentity id;
-  int rc;
-  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(zPath, flags, "immutable"))) { /* nobody writes */
-    p->zWhy = zErr;
-    return 0;
-  }
   Spool *pSpool = 0;
-  if (!zErr && (rc = fileIdentity(zPath, &id))) zErr = sqlite3_mprintf("%s", strerror(rc));
-  else if (!zErr && hasMoved(p)) zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
-  else if (!zErr) pSpool = spoolAttach(zPath, &id, &zErr);
+  int rc = fileIdentity(p->zName, &id);
+  if (rc) zErr = sqlite3_mprintf("%s", strerror(rc));
+  else if (hasMoved(p)) zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
+  else pSpool = spoolAttach(p->zName, &id, &zErr);
   if (!pSpool) problem(p, zErr);
-  else if (settings.targets) isReplicated(zPath);
-  else notReplicated(zPath, zNoTargets);
+  else if (settings.targets) isReplicated(p->zName);
+  else notReplicated(p->zName, zNoTargets);
   return pSpool;
+}
+
+/* Why the user does not want it, sqlite3_malloc'd; NULL: he does. byDefault: it was opened by the default VFS,
+** which may have been named. (Another name is that of a VFS above it, for which it is as by default.) */
+static char *unwanted(RecorderFile *p, int flags, int byDefault) {
+  const char *zVfs = byDefault && flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(p->zName, "vfs") : 0;
+  if (zVfs && pHooked && !strcmp(zVfs, ((sqlite3_vfs *)pHooked)->zName)) return sqlite3_mprintf("it was opened with vfs=%s", zVfs);
+  return byDefault && !isNamed(p->zName, flags) ? selectionExcludes(p->zName) : 0;
+}
+
+/* Likewise, if the database that was just opened is to be recorded. */
+static Spool *attach(RecorderFile *p, int flags, int outFlags, int byDefault) {
+  char *zErr = refusal(p->zName, flags);
+  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(p->zName, flags, "immutable"))) p->zWhy = zErr; /* nobody writes */
+  else if (zErr) problem(p, zErr);
+  else if ((zErr = unwanted(p, flags, byDefault))) meant(p, zErr);
+  else if (mayBeCopy(p, flags)) p->awaits = AWAITS_SQL;
+  else return attachNow(p);
+  return 0;
+}
+
+/* It is no copy, or no longer: from here on it is recorded. */
+static void attachLate(RecorderFile *p) {
+  if (p->isMeant) isReplicated(p->zName);
+  sqlite3_free(p->zWhy);
+  p->zWhy = 0;
+  p->isMeant = 0;
+  p->awaits = AWAITS_NOTHING;
+  Spool *pSpool = attachNow(p);
+  Quiet q = quietLock(&mu); /* others look for it (spoolOfWal) */
+  p->pSpool = pSpool;
+  quietUnlock(&mu, q);
+  if (pSpool) countHandle(pSpool, 1);
+}
+
+static void isCopy(RecorderFile *p, const char *zHow) {
+  p->awaits = AWAITS_COPY;
+  meant(p, sqlite3_mprintf("it is a copy, made by %s, until a statement writes to it or it is opened anew: "
+                           "name it in make_default's include", zHow));
 }
 
 /* Offer exactly what the base's file offers: nolock has no xShm methods, say. */
@@ -876,6 +985,11 @@ static void offerMethods(RecorderFile *p) {
   }
 }
 
+static int isWalOf(const char *zWal, const RecorderFile *p) {
+  size_t n = strlen(p->zName);
+  return !strncmp(zWal, p->zName, n) && !strcmp(zWal + n, "-wal");
+}
+
 /* The spool of the database that a WAL of this name belongs to, if it is open here. After the
 ** database was replaced there may be handles of both files. SQLite opens a WAL when it has locked the database
 ** (pager.c, sqlite3SharedLock and sqlite3PagerOpenWal), on the same thread; else the file is meant that
@@ -887,7 +1001,12 @@ static Spool *spoolOfWal(const char *zWal) {
   if (n <= 4 || strcmp(zWal + n - 4, "-wal")) return 0;
   Quiet q = quietLock(&mu);
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
-    if (p->isWal || !p->pSpool || atomic_load(&p->pSpool->isRefused) || strncmp(p->pSpool->zPath, zWal, n - 4) || p->pSpool->zPath[n - 4]) continue;
+    if (p == lockedLast && !p->isWal && !p->pSpool && isWalOf(zWal, p)) { /* it is not recorded */
+      pSpool = 0;
+      break;
+    }
+    if (p->isWal || !p->pSpool || atomic_load(&p->pSpool->isRefused)) continue;
+    if (strncmp(p->pSpool->zPath, zWal, n - 4) || p->pSpool->zPath[n - 4]) continue;
     if (!pSpool || spoolLost(pSpool)) pSpool = p->pSpool;
     if (p != lockedLast) continue;
     pSpool = p->pSpool;
@@ -927,11 +1046,11 @@ static void useHook(RecorderFile *p, Spool *pSpool) {
 }
 
 /* Records a database that the base has opened, if it may be. */
-static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags) {
+static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags, int byDefault) {
   sqlite3_file *pRaw = baseIsOwn ? 0 : belowOpen(zName, SQLITE_OPEN_MAIN_DB);
   char *zWhy = baseIsOwn ? 0 : belowRefuses(pFile, pRaw, verneuilBase->zName);
   RecorderFile *p = zWhy ? 0 : hook(pFile, zName, 0);
-  Spool *pSpool = p ? attach(p, zName, flags, outFlags) : 0;
+  Spool *pSpool = p ? attach(p, flags, outFlags, byDefault) : 0;
   if (pSpool && atomic_load(&pSpool->isRefused)) { /* another handle has found out */
     spoolRelease(pSpool);
     free(p);
@@ -948,6 +1067,8 @@ static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int ou
   sqlite3_free(zWhy);
 }
 
+int recorderOpens(const sqlite3_vfs *pVfs) { return pVfs && (pVfs == pHooked || pVfs == verneuilBase); }
+
 int recorderIsOver(const sqlite3_file *pFile) { return pFile->pMethods->xClose == recorderClose; }
 
 int recorderAdopt(sqlite3 *db, const char *zSchema, sqlite3_file *pFile, int eLock, const char *zWhy) {
@@ -960,11 +1081,12 @@ int recorderAdopt(sqlite3 *db, const char *zSchema, sqlite3_file *pFile, int eLo
     return 0;
   }
   p->db = db;
+  p->ppDb = &p->db;
   p->eLock = eLock;
   p->chunked = p->mapped = 1; /* it may be: file controls have gone before us */
   Spool *pSpool = 0;
   if (zWhy) problem(p, sqlite3_mprintf("%s", zWhy));
-  else pSpool = attach(p, zName, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI, sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0);
+  else pSpool = attach(p, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI, sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0, 1);
   useHook(p, pSpool);
   if (!pSpool || eLock != SQLITE_LOCK_SHARED) return 1;
   void volatile *pIndex = 0; /* it is mapped */
@@ -986,6 +1108,7 @@ static RecorderFile *databaseOf(const char *zWal) {
 /* Records a WAL that the base has opened, of a database that is recorded. */
 static int recordWal(const char *zName, sqlite3_file *pFile) {
   RecorderFile *pMain = databaseOf(zName);
+  if (pMain && pMain->awaits) attachLate(pMain); /* in WAL mode the database's locks tell nothing */
   if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
     unhook(pMain);
     return SQLITE_OK;
@@ -1006,9 +1129,8 @@ static int recordWal(const char *zName, sqlite3_file *pFile) {
   return SQLITE_NOMEM;
 }
 
-static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+static int openFile(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags, int byDefault) {
   int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY), outFlags = 0;
-  (void)pVfs;
   if (isMain) configure();
   int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, &outFlags);
   if (pOutFlags) *pOutFlags = outFlags;
@@ -1017,8 +1139,16 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
     pFile->pMethods->xClose(pFile);
     return snapshotOpenReplicaFile(zName, pFile, flags, pOutFlags);
   }
-  if (isMain) recordMain(zName, pFile, flags, outFlags);
-  return zName && (flags & SQLITE_OPEN_WAL) ? recordWal(zName, pFile) : rc;
+  if (isMain) recordMain(zName, pFile, flags, outFlags, byDefault);
+  if (!zName || !(flags & SQLITE_OPEN_WAL)) return rc;
+  return recordWal(zName, pFile);
+}
+
+static _Atomic int isDefault;    /* the VFS called verneuil is the process's default */
+
+static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  (void)pVfs;
+  return openFile(zName, pFile, flags, pOutFlags, isDefault);
 }
 
 /* The last connection deletes the WAL, after it has closed it, while it still
@@ -1113,7 +1243,35 @@ int recorderRegister(int makeDefault) {
     p->szOsFile = verneuilBase->szOsFile < snapshotFileBytes() ? snapshotFileBytes() : verneuilBase->szOsFile;
     baseIsOwn = belowIsOwn(verneuilBase);
   }
+  isDefault = isDefault || makeDefault;
   return sqlite3_vfs_register(p, makeDefault);
+}
+
+/* ---- the default VFS, where it stands ---- */
+
+/* SQLite finds a shared cache by its file's name and the pointer to its VFS (sqlite3BtreeOpen), also
+** of databases in memory, of which no VFS is told: another default VFS would split those that are shared. So
+** the default VFS stays the one that it was, and only its way to open and to delete files leads to us. */
+static sqlite3_vfs asItWas;
+
+static int hookedOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+  (void)pVfs;
+  return openFile(zName, pFile, flags, pOutFlags, 1);
+}
+
+/* SQLite's own VFS for files does not look at where its structure lies, so that a copy does. Of
+** another one nobody knows. */
+int recorderHookDefault(void) {
+  sqlite3_vfs *pVfs = verneuilBase;
+  if (pHooked) return 1;
+  if (!belowIsOwn(pVfs) || pVfs->szOsFile < snapshotFileBytes()) return 0;
+  baseIsOwn = 1;
+  asItWas = *pVfs;
+  verneuilBase = &asItWas;
+  pHooked = pVfs;
+  __atomic_store_n(&pVfs->xDelete, recorderDelete, __ATOMIC_RELEASE); /* other threads may be about to call them */
+  __atomic_store_n(&pVfs->xOpen, hookedOpen, __ATOMIC_RELEASE);
+  return 1;
 }
 
 int recorderIs(const sqlite3_vfs *pVfs) { return pVfs == &recorderVfs; }

@@ -9,6 +9,13 @@
 /* Registers the VFS over verneuilBase, or moves it to the front of SQLite's list. */
 int recorderRegister(int makeDefault);
 
+/* Has what the default VFS opens go through the recorder, while it stays the default: before
+** recorderRegister(). 0: it is none of SQLite's own, and cannot be treated so. */
+int recorderHookDefault(void);
+
+/* Is that the VFS below ours, hooked or not? */
+int recorderOpens(const sqlite3_vfs *pVfs);
+
 /* Is that our VFS? */
 int recorderIs(const sqlite3_vfs *pVfs);
 

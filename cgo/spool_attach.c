@@ -510,6 +510,14 @@ static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr
   return p;
 }
 
+int spoolExists(const char *zPath) {
+  struct stat s;
+  char *zDir = spoolDir(zPath);
+  int exists = zDir && !lstat(zDir, &s);
+  free(zDir);
+  return exists;
+}
+
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   uint64_t ino = 0;
   const char *zWhy = "out of memory";

@@ -99,6 +99,9 @@ int fileIdentity(const char *zPath, FileIdentity *p);
 ** in *pzErr (sqlite3_malloc'd), where that cannot be done. */
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr);
 
+/* Is there a directory for the spool of that database? It is, or was, replicated. */
+int spoolExists(const char *zPath);
+
 /* Takes another reference to an attached spool. */
 void spoolRetain(Spool *p);
 

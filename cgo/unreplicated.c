@@ -19,6 +19,7 @@ SQLITE_EXTENSION_INIT3
 typedef struct Unreplicated Unreplicated;
 struct Unreplicated {
   Unreplicated *pNext;
+  int level;                     /* at which it was logged */
   char *zReason;                 /* lies behind the path */
   char zPath[];
 };
@@ -62,9 +63,20 @@ static void removeLocked(Unreplicated **pp) {
   free(p);
 }
 
+/* What may well be meant makes way for what is not. */
+static void makeRoomLocked(int level) {
+  Unreplicated **pp = &pFirst;
+  if (nEntry < UNREPLICATED_MOST || level > VERNEUIL_WARN) return;
+  while (*pp && (*pp)->level <= VERNEUIL_WARN) pp = &(*pp)->pNext;
+  if (!*pp) return;
+  removeLocked(pp);
+  nMore++;
+}
+
 /* Takes note. 0: it was said before. */
-static int note(const char *zPath, const char *zReason, int *pIsFull) {
+static int note(int level, const char *zPath, const char *zReason, int *pIsFull) {
   Quiet q = quietLock(&mu);
+  if (!*findLocked(zPath)) makeRoomLocked(level);
   Unreplicated **pp = findLocked(zPath);
   int known = *pp && sameReason((*pp)->zReason, zReason);
   *pIsFull = !*pp && nEntry >= UNREPLICATED_MOST;
@@ -74,6 +86,7 @@ static int note(const char *zPath, const char *zReason, int *pIsFull) {
     if (*pp) removeLocked(pp);
     Unreplicated *p = newEntry(zPath, zReason);
     if (p) {
+      p->level = level;
       p->pNext = pFirst;
       pFirst = p;
       nEntry++;
@@ -85,7 +98,7 @@ static int note(const char *zPath, const char *zReason, int *pIsFull) {
 
 void notReplicatedAt(int level, const char *zPath, const char *zReason) {
   int isFull;
-  if (!note(zPath, zReason, &isFull)) return;
+  if (!note(level, zPath, zReason, &isFull)) return;
   if (isFull) verneuilLogOf(level, zPath, "not replicated, and there are too many of its kind to name more: %s", zReason);
   else verneuilLogOf(level, zPath, "not replicated: %s", zReason);
 }
@@ -109,24 +122,24 @@ char *notReplicatedWhy(const char *zPath) {
   return z;
 }
 
-/* The list, with one more object at its end; frees both. */
+/* The list, NULL if it is empty, with one more object at its end; frees both. */
 static char *appended(char *zList, char *zObject) {
-  if (!zObject) return zList;
-  return sqlite3_mprintf("%z%s%z", zList, zList && *zList ? "," : "", zObject);
+  if (!zList || !zObject) return zObject ? zObject : zList;
+  return sqlite3_mprintf("%z,%z", zList, zObject);
 }
 
 char *notReplicatedList(void) {
-  char *z = sqlite3_mprintf("");
+  char *z = 0;
   Quiet q = quietLock(&mu);
-  for (Unreplicated *p = pFirst; p && z; p = p->pNext) {
+  for (Unreplicated *p = pFirst; p; p = p->pNext) {
     char *zPath = verneuilQuote(p->zPath), *zReason = verneuilQuote(p->zReason);
     if (zPath && zReason) z = appended(z, sqlite3_mprintf("{\"path\":%s,\"reason\":%s}", zPath, zReason));
     free(zPath);
     free(zReason);
   }
-  if (nMore && z) z = appended(z, sqlite3_mprintf("{\"more\":%lld}", nMore));
+  if (nMore) z = appended(z, sqlite3_mprintf("{\"more\":%lld}", nMore));
   quietUnlock(&mu, q);
-  return z ? sqlite3_mprintf("[%z]", z) : 0;
+  return z ? sqlite3_mprintf("[%z]", z) : sqlite3_mprintf("[]");
 }
 
 static Quiet forking;

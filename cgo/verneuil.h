@@ -50,8 +50,8 @@ void verneuilLog(int level, const char *zFormat, ...)
 
 /* ---- init.c: settings, registration ---- */
 
-/* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered. */
-extern sqlite3_vfs *verneuilBase;
+/* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered, or a copy of how that was. */
+extern sqlite3_vfs *_Atomic verneuilBase;
 
 /* Set up the api pointer, the VFSes (once per process) and the SQL functions of
 ** db. It is also what sqlite3_auto_extension runs. */

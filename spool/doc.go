@@ -344,9 +344,20 @@
 //	         every target has the generation and the sequence of the state. A commit that no recorder has
 //	         published defeats that, of a killed process or without the extension. Then: it is lost with the file
 //
-// # Beliefs
-//
-// What is concluded, from which witness, what defeats the witness, and what happens then.
+//	the file is a database that its user wants replicated
+//	         SQLite opens it as a main database (SQLITE_OPEN_MAIN_DB) by the default VFS or by ours, no
+//	         pattern leaves it out, and it is not empty, or has a spool, or a pattern names it. Defeated by a
+//	         copy that is opened later: it is recorded; a user excludes it
+//	an empty file is being made as a copy
+//	         when it was opened its connection (SQLITE_FCNTL_PDB) ran a VACUUM, or it runs no statement when
+//	         RESERVED is asked for: the backup API. Defeated by a VFS that passes PDB on to nobody, and
+//	         by statements that the connection runs beside a backup: then it is recorded. Defeated
+//	         by a backup into a new database, which nothing tells from a copy: it is listed as not
+//	         replicated, and recorded from the first write by a statement on, when its WAL is opened, or when it is opened anew
+//	what a connection commits is recorded
+//	         its file answers our file control, and has a spool, which is of the file that stands at
+//	         the path, and there is a target. Else a flush is an error with the reason, the log says
+//	         it once, and verneuil_status() lists it. A pragma that no VFS of ours hears has no answer
 //
 // Nobody has written without a recorder since the last one did. Witness: the stamp, and in a
 // rollback mode the change counter. That tells of commits; of pages that were spilled and rolled

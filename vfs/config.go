@@ -21,7 +21,8 @@ import (
 // Config is one parsed configuration. Build it with [ParseConfig], which fills
 // in the defaults; a Config is not changed afterwards and may be shared.
 type Config struct {
-	MakeDefault bool // verneuil becomes the process's default VFS
+	MakeDefault bool     // verneuil becomes the process's default VFS
+	Patterns    Patterns // of the databases that are replicated then
 
 	TempDir                string      // absolute; empty: SQLite's
 	ReplicationSpoolingDir string      // absolute; empty: no replication
@@ -202,7 +203,7 @@ func (c *Config) read(value any, from base) error {
 	timeoutMS := int64(c.StoreTimeout / time.Millisecond)
 	deadlineMS := int64(c.SnapshotReadDeadline / time.Millisecond)
 	err := readObject("", value, fields{
-		"make_default":                         boolean(&c.MakeDefault),
+		"make_default":                         c.readMakeDefault,
 		"tempdir":                              from.directory(&c.TempDir),
 		"replication_spooling_dir":             from.directory(&c.ReplicationSpoolingDir),
 		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),

@@ -97,6 +97,7 @@ type Settings struct {
 	SpoolingDir string // absolute; empty: no replication
 	Permissions os.FileMode
 	Targets     int // that there are to send to
+	Patterns    Patterns
 	Validate    bool
 	Timeout     time.Duration // of a flush
 
@@ -107,7 +108,7 @@ type Settings struct {
 // Settings returns what the recorder needs to know, and starts to look for
 // spools that nobody serves.
 func (e *Engine) Settings() Settings {
-	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Targets: e.cfg.sendsTo(), Err: e.cfgErr,
+	s := Settings{Permissions: e.cfg.SpoolingDirPermissions, Targets: e.cfg.sendsTo(), Patterns: e.cfg.Patterns, Err: e.cfgErr,
 		Validate: getenv("VERNEUIL_VALIDATE") == "1", ReplicaFiles: e.cfg.ReplicaFiles, Timeout: e.cfg.StoreTimeout}
 	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
 		return s

@@ -419,6 +419,7 @@ func TestCancelled(t *testing.T) {
 	s := dirSite(t)
 	h := s.host()
 	h.must(".open " + s.path("a.db"))
+	h.must("create table t(b)")
 	h.must(".close")
 	attach := s.glob("spool/*/attach")
 	f, err := os.Open(attach)

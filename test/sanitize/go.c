@@ -31,6 +31,7 @@ void goReady(void) {}
 void goConfigure(VerneuilSettings *p) {
   memset(p, 0, sizeof *p);
   p->replicate = 1;
+  p->targets = 1;
   p->validate = 1;
   p->permissions = 0700;
   p->timeoutMs = 30000;

@@ -1,0 +1,67 @@
+/*
+** Which databases are replicated. SQLite's own GLOB compares paths with patterns, which Go
+** has checked (vfs/config_patterns.go).
+**
+** A VFS is not told who opens a file. But it is told on which connection a database was opened
+** (SQLITE_FCNTL_PDB, from sqlite3BtreeOpen), and the connection has its statements: VACUUM INTO opens
+** its file by an ATTACH that it runs (vacuum.c, sqlite3RunVacuum), and is running itself then;
+** sqlite3_backup_step() begins and commits the transaction on its destination without any.
+*/
+#include "selection.h"
+SQLITE_EXTENSION_INIT3
+#include <string.h>
+
+static char **azInclude, **azExclude;
+
+void selectionSettings(char **azIncluded, char **azExcluded) {
+  azInclude = azIncluded;
+  azExclude = azExcluded;
+}
+
+/* The first pattern that matches, or NULL. One without a slash is of the file's name. */
+static const char *matching(char **az, const char *zPath) {
+  const char *zSlash = strrchr(zPath, '/'), *zFile = zSlash ? zSlash + 1 : zPath;
+  for (; az && *az; az++)
+    if (!sqlite3_strglob(*az, strchr(*az, '/') ? zPath : zFile)) return *az;
+  return 0;
+}
+
+char *selectionExcludes(const char *zPath) {
+  const char *z = matching(azExclude, zPath);
+  if (z) return sqlite3_mprintf("it matches %s, of make_default's exclude", z);
+  if (azInclude && *azInclude && !matching(azInclude, zPath)) return sqlite3_mprintf("it matches no pattern of make_default's include");
+  return 0;
+}
+
+int selectionIncludes(const char *zPath) { return matching(azInclude, zPath) != 0; }
+
+/* Past blanks and comments. */
+static const char *firstWord(const char *z) {
+  for (;;) {
+    z += strspn(z, " \t\r\n\f;");
+    if (!strncmp(z, "--", 2)) {
+      z += strcspn(z, "\n");
+    } else if (!strncmp(z, "/*", 2)) {
+      const char *zEnd = strstr(z + 2, "*/");
+      z = zEnd ? zEnd + 2 : z + strlen(z);
+    } else {
+      return z;
+    }
+  }
+}
+
+/* The next running statement after p; NULL: there is none. */
+static sqlite3_stmt *running(sqlite3 *db, sqlite3_stmt *p) {
+  while ((p = sqlite3_next_stmt(db, p)) && !sqlite3_stmt_busy(p)) continue;
+  return p;
+}
+
+int selectionVacuums(sqlite3 *db) {
+  for (sqlite3_stmt *p = running(db, 0); p; p = running(db, p)) {
+    const char *z = sqlite3_sql(p);
+    if (z && !sqlite3_strnicmp(firstWord(z), "vacuum", 6)) return 1;
+  }
+  return 0;
+}
+
+int selectionRunsSql(sqlite3 *db) { return running(db, 0) != 0; }

@@ -1,0 +1,78 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Patterns say which databases the default VFS replicates, by their paths: those that a
+// pattern of Include matches, or all if there is none, but for those that one of Exclude matches.
+// What is made as a copy (VACUUM INTO, the backup API) is replicated only if Include says so. A
+// pattern is one of SQLite's GLOB: "*" stands for any characters, slashes too, "?" for one, "[a-z]" for
+// one of a set. One without a slash is of the file's name; else of the whole path, which is absolute,
+// and without symbolic links.
+type Patterns struct {
+	Include, Exclude []string
+}
+
+// readMakeDefault accepts a boolean, or an object with patterns.
+func (c *Config) readMakeDefault(at string, value any) error {
+	members, ok := value.(object)
+	if !ok {
+		if err := boolean(&c.MakeDefault)(at, value); err != nil {
+			return wrongType(at, value, "true or false, or an object of include and exclude")
+		}
+		return nil
+	}
+	c.MakeDefault = true
+	return readObject(at, members, fields{
+		"include": list(pattern(&c.Patterns.Include)),
+		"exclude": list(pattern(&c.Patterns.Exclude)),
+	})
+}
+
+// pattern appends a pattern.
+func pattern(dst *[]string) reader {
+	return func(at string, value any) error {
+		glob, ok := value.(string)
+		if !ok {
+			return wrongType(at, value, "a string")
+		}
+		if err := checkGlob(glob); err != nil {
+			return fmt.Errorf("%s: %q: %w", at, glob, err)
+		}
+		glob, err := expandHome(glob)
+		if err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		*dst = append(*dst, glob)
+		return nil
+	}
+}
+
+// checkGlob refuses what would match nothing.
+func checkGlob(glob string) error {
+	switch {
+	case glob == "":
+		return errors.New("empty")
+	case strings.ContainsRune(glob, 0):
+		return errors.New("holds a NUL")
+	case strings.Contains(glob, "/") && !strings.ContainsAny(glob[:1], "/*?[~"):
+		return errors.New("paths are absolute: begin it with / or */, or leave the directory out")
+	}
+	for rest := glob; ; {
+		_, set, found := strings.Cut(rest, "[")
+		if !found {
+			return nil
+		}
+		set = strings.TrimPrefix(set, "^")
+		if set == "" {
+			return errors.New("a [ without its ]")
+		}
+		_, rest, found = strings.Cut(set[1:], "]") // the first may be one itself
+		if !found {
+			return errors.New("a [ without its ]")
+		}
+	}
+}
