@@ -138,7 +138,7 @@
 // if the connection breaks, also within a body, and at 408, 429, 500, 502, 503,
 // 504 and SlowDown. All attempts together have [Options].Timeout, the wait for our own limiter not
 // counted, and each has to begin to be answered in half of that; then it is [ErrNoAnswer]. After two
-// seconds without an answer (a dir target: ten) the log says once what is waited for, until the store
+// seconds without an answer to an attempt (a dir target: ten) the log says once what is waited for, until the store
 // answers again. What gives the credentials has as much time. So it is tried again if the answer is 200 and has no
 // ETag: it is a page of something that stands between us and the store, and nothing was
 // stored or found. Of an answer that is no object 4 MiB are read, of an error 64 KiB. A conflict

@@ -255,6 +255,7 @@ func (c *s3Client) attempt(ctx context.Context, r *s3Request, held time.Duration
 		r.wait = r.sent()
 	} else {
 		r.held += held
+		r.wait.again()
 	}
 	attempt, cancel := context.WithTimeout(ctx, c.options.Timeout-(time.Since(r.wait.began)-r.held))
 	defer cancel()

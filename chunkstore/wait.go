@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 )
@@ -11,7 +12,7 @@ const (
 	// timeoutDefault is how long a store may take to answer a request, all attempts included: an
 	// object of 64 KiB at 20 kbit/s.
 	timeoutDefault = 30 * time.Second
-	// silentAfter: of a request that has no answer for so long somebody is told.
+	// silentAfter: of an attempt that has no answer for so long somebody is told.
 	silentAfter = 2 * time.Second
 )
 
@@ -33,6 +34,7 @@ type wait struct {
 	began   time.Time // when it was sent first
 	timeout time.Duration
 	timer   *time.Timer
+	pauses  bool // between attempts, and the timer is stopped
 	mu      sync.Mutex
 	err     error // of the last attempt
 }
@@ -44,8 +46,21 @@ func (w *waits) begin(bucket fmt.Stringer, request string, timeout time.Duration
 	return one
 }
 
-// failed notes why an attempt has failed, of which there will be more.
+// again is called when a request is sent again.
+func (w *wait) again() {
+	if w.pauses {
+		w.pauses = false
+		w.timer.Reset(w.all.o.silentAfter)
+	}
+}
+
+// failed notes why an attempt has failed, of which there may be more. If that was not for want of an
+// answer, the pause before the next one is not the store's silence.
 func (w *wait) failed(err error) {
+	if late := net.Error(nil); !errors.As(err, &late) || !late.Timeout() {
+		w.pauses = true
+		w.timer.Stop()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.err = err
