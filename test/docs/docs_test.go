@@ -2,6 +2,7 @@
 package docs_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -197,6 +198,40 @@ func (e *example) module(checkout string) {
 	text := strings.Replace(page(e.T, "go.mod"), "module verneuil\n", "module example\n", 1)
 	e.write("go.mod", text+"\nrequire verneuil v0.0.0\nreplace verneuil => "+checkout+"\n")
 	e.write("go.sum", page(e.T, "go.sum"))
+}
+
+// TestTestsThatPagesName: a page says that a test shows something; the test is there.
+func TestTestsThatPagesName(t *testing.T) {
+	tests := map[string]bool{}
+	name := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range name.FindAllStringSubmatch(string(text), -1) {
+			tests[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(page(t, "docs/operations.md"), -1)
+	for _, m := range named {
+		if !tests[m[1]] {
+			t.Errorf("docs/operations.md names %s, which is no test", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("docs/operations.md names %d tests", len(named))
+	}
 }
 
 // TestLinks: what the pages link to is there, with the heading that they name.
