@@ -316,6 +316,8 @@ static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t sa
 /* Copies frames iFirst+1 .. iLast, as one transaction. Returns 0 if that cannot be done. */
 static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast) {
   uint32_t szFrame = WAL_FRAME + szPage, nBlock = COPY_BYTES / szFrame + 1;
+  struct stat s; /* a wal-index may say any number, for which there would be room made */
+  if (fstat(fd, &s) || s.st_size < WAL_HEADER + (int64_t)iLast * szFrame) return 0;
   unsigned char *aBuf = malloc((size_t)nBlock * szFrame);
   PageSet met = {0};
   SpoolTxn t;

@@ -15,8 +15,9 @@ const (
 	FrameHeaderBytes   = 64
 	SegmentBytes       = 1 << 20 // of the segments that recorders make
 
-	// segmentBytesMax bounds what a segment's header may claim.
-	segmentBytesMax = 1 << 30
+	// segmentBytesMax bounds what a segment's header may claim, and so what a frame may: a
+	// reader has one in memory.
+	segmentBytesMax = SegmentBytes
 
 	segmentMagic = "VRNLOG01"
 	frameMagic   = 0x43455256 // "VREC"

@@ -1,11 +1,13 @@
 package spool
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,6 +28,9 @@ const (
 	putTrust = 24 * time.Hour
 	// putBytesMax is the journal of 2 TiB of database.
 	putBytesMax = 1 << 30
+	// putBlockMax bounds a block, which is read into memory: it is one run (64 KiB), and of an upload
+	// that was interrupted perhaps more.
+	putBlockMax = 1 << 20
 )
 
 // PutJournal notes which objects a target has durably although it has no manifest
@@ -60,35 +65,70 @@ func (s *Spool) PutJournal(target string) *PutJournal {
 func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	b, err := readFile(filepath.Dir(j.name), filepath.Base(j.name), putBytesMax)
+	f, err := os.OpenFile(j.name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("load journal of puts: %w", err)
 	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > putBytesMax) {
+		err = fmt.Errorf("%w: not a file of at most %d bytes", chunkstore.ErrCorrupt, putBytesMax)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load journal of puts: %w", err)
+	}
 	var ids map[chunkstore.ID]bool
-	rest := b
-	for len(rest) >= putHeaderBytes && string(rest[:4]) == putMagic {
-		n := int64(binary.LittleEndian.Uint32(rest[4:]))*int64(len(chunkstore.ID{})) + putHeaderBytes
-		if n > int64(len(rest)) || putSum(rest[:n]) != binary.LittleEndian.Uint32(rest[16:]) {
+	good, r := int64(0), bufio.NewReader(f)
+	for {
+		block, err := readPutBlock(r, st.Size()-good)
+		if err != nil {
+			return nil, fmt.Errorf("load journal of puts: %w", err)
+		}
+		if block == nil {
 			break
 		}
-		if age := now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(rest[8:])))); 0 <= age && age < putTrust {
-			for at := putHeaderBytes; at < int(n); at += len(chunkstore.ID{}) {
-				if ids == nil {
-					ids = make(map[chunkstore.ID]bool)
-				}
-				ids[chunkstore.ID(rest[at:])] = true
-			}
+		good += int64(len(block))
+		if age := now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(block[8:])))); age < 0 || age >= putTrust {
+			continue
 		}
-		rest = rest[n:]
+		for at := putHeaderBytes; at < len(block); at += len(chunkstore.ID{}) {
+			if ids == nil {
+				ids = make(map[chunkstore.ID]bool)
+			}
+			ids[chunkstore.ID(block[at:])] = true
+		}
 	}
-	if len(rest) > 0 { // or nobody would see what is noted behind it
-		if err := os.Truncate(j.name, int64(len(b)-len(rest))); err != nil {
+	if good < st.Size() { // or nobody would see what is noted behind it
+		if err := os.Truncate(j.name, good); err != nil {
 			return nil, fmt.Errorf("load journal of puts: %w", err)
 		}
 	}
 	return ids, nil
+}
+
+// readPutBlock reads a block from r, which has so many bytes left. It is nil if there is none, or something
+// else.
+func readPutBlock(r *bufio.Reader, left int64) ([]byte, error) {
+	header, err := r.Peek(putHeaderBytes)
+	if err == io.EOF {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	n := int64(binary.LittleEndian.Uint32(header[4:]))*int64(len(chunkstore.ID{})) + putHeaderBytes
+	if string(header[:4]) != putMagic || n > min(left, putBlockMax) {
+		return nil, nil
+	}
+	block := make([]byte, n)
+	if _, err := io.ReadFull(r, block); err != nil {
+		return nil, err
+	}
+	if putSum(block) != binary.LittleEndian.Uint32(block[16:]) {
+		return nil, nil
+	}
+	return block, nil
 }
 
 // Note adds ids, which are durable in the target. Load comes first.
