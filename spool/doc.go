@@ -343,7 +343,6 @@
 //	all of a deleted database was sent
 //	         every target has the generation and the sequence of the state. A commit that no recorder has
 //	         published defeats that, of a killed process or without the extension. Then: it is lost with the file
-//
 //	the file is a database that its user wants replicated
 //	         SQLite opens it as a main database (SQLITE_OPEN_MAIN_DB) by the default VFS or by ours, no
 //	         pattern leaves it out, and it is not empty, or has a spool, or a pattern names it. Defeated by a
@@ -358,6 +357,27 @@
 //	         its file answers our file control, and has a spool, which is of the file that stands at
 //	         the path, and there is a target. Else a flush is an error with the reason, the log says
 //	         it once, and verneuil_status() lists it. A pragma that no VFS of ours hears has no answer
+//	it sleeps, but will be woken
+//	         armed, and a byte in the FIFO or a bell. A recorder that dies before it, a FIFO that was removed or
+//	         cannot be opened, no descriptor left: the look every second, which needs none of them
+//	this descriptor is ours
+//	         device, inode and type, at each use, by fstat. What the host does between that and the use: nothing
+//	         of ours stays open in the host's table of descriptors, and Go's threads have
+//	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
+//	it is this process, or it is dead
+//	         its token. Two containers whose PID namespaces agree in 10 bits, with the same pid and start tick, defeat it.
+//	         Of another namespace's process a number says nothing: that it is dead is believed of who
+//	         holds no lock of SQLite's, which one in a transaction does
+//	this directory is ours
+//	         owner and mode, of the directory above too, when it is attached, and again, by a descriptor, each time that a recorder opens,
+//	         renames or removes a file in it. Root defeats it
+//	others do not wait for a process that ends
+//	         the locks that its connections hold as their files were told (recorderExcludes): then it does not wait for the
+//	         target. Connections by another VFS are not known
+//	the lock is ours
+//	         device and inode of directory and file at their paths, a query of the lock, our token in the state: before each
+//	         step that publishes. A process that is stopped between the proof and the step, and whose whole directory
+//	         was replaced meanwhile: its manifest is put with If-Match, and refused
 //
 // Nobody has written without a recorder since the last one did. Witness: the stamp, and in a
 // rollback mode the change counter. That tells of commits; of pages that were spilled and rolled
@@ -398,34 +418,6 @@
 // The file at the path is the one that the state is of. Witness: device, inode and birth time.
 // Defeated by: a file system without birth times on which a new file has the old inode's number.
 // Its ctime is another one then, so that it is taken for a foreign write.
-//
-// # Beliefs
-//
-// What is concluded, the witness that it is drawn from, what defeats the witness, and what
-// happens then.
-//
-//	it sleeps, but will be woken
-//	         armed, and a byte in the FIFO or a bell. A recorder that dies before it, a FIFO that was removed or
-//	         cannot be opened, no descriptor left: the look every second, which needs none of them
-//	this descriptor is ours
-//	         device, inode and type, at each use, by fstat. What the host does between that and the use: nothing
-//	         of ours stays open in the host's table of descriptors, and Go's threads have
-//	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
-//
-//	it is this process, or it is dead
-//	         its token. Two containers whose PID namespaces agree in 10 bits, with the same pid and start tick, defeat it.
-//	         Of another namespace's process a number says nothing: that it is dead is believed of who
-//	         holds no lock of SQLite's, which one in a transaction does
-//	this directory is ours
-//	         owner and mode, of the directory above too, when it is attached, and again, by a descriptor, each time that a recorder opens,
-//	         renames or removes a file in it. Who becomes the owner afterwards is root
-//	others do not wait for a process that ends
-//	         the locks that its connections hold as their files were told (recorderExcludes): then it does not wait for the
-//	         target. Connections by another VFS are not known
-//	the lock is ours
-//	         device and inode of directory and file at their paths, a query of the lock, our token in the state: before each
-//	         step that publishes. A process that is stopped between the proof and the step, and whose whole directory
-//	         was replaced meanwhile: its manifest is put with If-Match, and refused
 //
 // # Lock order
 //
