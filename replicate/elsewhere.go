@@ -77,7 +77,7 @@ func (s *session) sayElsewhere(c *contact) {
 	s.saidElsewhere = true
 	const most = 5
 	hosts := c.elsewhere[:min(len(c.elsewhere), most)]
-	s.log().Warn("no version of this path under this host: it begins anew, but there are versions of it under "+
-		"other hosts (where the host name changes, as a container's does, set hostname in the configuration)",
+	s.log().Warn("no version of this path under this host: it begins anew, but there are "+
+		"versions of it under other hosts (where the host name changes, as a container's does, set hostname in the configuration)",
 		"target", c.t.Name, "host", c.host, "others", hosts, "more", len(c.elsewhere)-len(hosts))
 }

@@ -19,7 +19,9 @@ type Holding struct {
 // Holdings calls yield for each database that t has a version of, in the order of their keys,
 // until yield returns false. It takes a request for each 1,000 objects. host, if it is not
 // empty, leaves out other hosts' databases. Objects whose key is no manifest's are passed over.
-func Holdings(ctx context.Context, t *chunkstore.Target, host string, yield func(Holding) bool) error {
+func Holdings(
+	ctx context.Context, t *chunkstore.Target, host string, yield func(Holding) bool,
+) error {
 	prefix := ""
 	if host != "" {
 		prefix = manifest.NamePrefix(host)
@@ -29,7 +31,8 @@ func Holdings(ctx context.Context, t *chunkstore.Target, host string, yield func
 		if !ok || host != "" && source.Host != host {
 			return ctx.Err() == nil
 		}
-		return yield(Holding{Source: source, Key: o.Key, Stored: o.Modified, ManifestBytes: o.Bytes}) && ctx.Err() == nil
+		h := Holding{Source: source, Key: o.Key, Stored: o.Modified, ManifestBytes: o.Bytes}
+		return yield(h) && ctx.Err() == nil
 	})
 	if err == nil {
 		err = ctx.Err()

@@ -127,7 +127,8 @@ func checkSpools(dir string) error {
 	}
 	var at unix.Statfs_t
 	if err := unix.Statfs(dir, &at); err == nil && overNetwork(at.Type) {
-		return fmt.Errorf("%s is on a network file system: processes share it by memory, which must be one machine's", dir)
+		return fmt.Errorf("%s is on a network file system: "+
+			"processes share it by memory, which must be one machine's", dir)
 	}
 	return nil
 }

@@ -57,7 +57,8 @@ none with --allow-empty.`,
 		},
 	}
 	command.Flags().StringVarP(&path, "source-path", "s", "", "DB")
-	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false, "a directory without any database's spool is no error")
+	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false,
+		"a directory without any database's spool is no error")
 	command.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object per database")
 	return command
 }
@@ -188,14 +189,16 @@ func (g *global) spoolOf(path string) ([]string, error) {
 	}
 	root := config.ReplicationSpoolingDir
 	if root == "" {
-		return nil, errors.New("not a directory; to flush one database, its configuration (--config) must name replication_spooling_dir")
+		return nil, errors.New("not a directory; to flush one database, " +
+			"its configuration (--config) must name replication_spooling_dir")
 	}
 	if path, err = canonicalPath(path); err != nil {
 		return nil, err
 	}
 	dir := spool.Dir(root, path)
 	if !isSpool(dir) {
-		return nil, fmt.Errorf("the database has no spool in %s: no program has written it with this configuration since the machine was started", root)
+		return nil, fmt.Errorf("the database has no spool in %s: "+
+			"no program has written it with this configuration since the machine was started", root)
 	}
 	return []string{dir}, nil
 }

@@ -59,8 +59,8 @@ func ownHeader(path string) (bool, error) {
 	return len(b) < 2 || zeros || string(b) == sqliteHeader, err
 }
 
-// ownJournal: the first page in it has its checksum (pager.c, pager_cksum), if there is one that SQLite
-// would roll back.
+// ownJournal: the first page in it has its checksum (pager.c, pager_cksum), if there is one
+// that SQLite would roll back.
 func ownJournal(path string) (bool, error) {
 	header, err := readStart(path, 28)
 	if err != nil || len(header) < 28 || string(header[:8]) != "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" {
@@ -86,7 +86,8 @@ func ownJournal(path string) (bool, error) {
 func ownWAL(path string) (bool, error) {
 	const headerBytes, frameBytes = 32, 24
 	b, err := readStart(path, headerBytes+frameBytes)
-	if err != nil || len(b) < headerBytes+frameBytes || !bytes.Equal(b[16:24], b[headerBytes+8:headerBytes+16]) {
+	if err != nil || len(b) < headerBytes+frameBytes ||
+		!bytes.Equal(b[16:24], b[headerBytes+8:headerBytes+16]) {
 		return true, err
 	}
 	f, err := os.Open(path)

@@ -103,12 +103,13 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 	return errors.Join(failed...)
 }
 
-// unconfigured returns the target that name is, which need not be in the configuration; nil: none. One
-// bucket is manifests' alone, or has both kinds below its prefix.
+// unconfigured returns the target that name is, which need not be in the configuration; nil:
+// none. One bucket is the manifests' alone, or has both kinds below its prefix.
 func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
 	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return chunkstore.Open(ctx, []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: name}}}, options)
+		config := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: name}}}
+		return chunkstore.Open(ctx, config, options)
 	}
 	if schemeOf(name) != "s3" {
 		return nil, nil
@@ -130,12 +131,15 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 		return store, err
 	}
 	alone := both
-	alone.Bucket, alone.ChunkBucket, alone.ManifestBucket = "", both.Bucket+"-chunks", both.Bucket // of which nothing is asked
+	alone.Bucket, alone.ManifestBucket = "", both.Bucket
+	alone.ChunkBucket = both.Bucket + "-chunks" // of which nothing is asked
 	return chunkstore.Open(ctx, []chunkstore.TargetConfig{{S3: &alone}}, options)
 }
 
 // targets returns those that name is about; the caller closes the store.
-func (g *global) targets(ctx context.Context, name string) (*chunkstore.Store, []*chunkstore.Target, error) {
+func (g *global) targets(
+	ctx context.Context, name string,
+) (*chunkstore.Store, []*chunkstore.Target, error) {
 	if store, err := g.unconfigured(ctx, name); err != nil {
 		return nil, nil, err
 	} else if store != nil {
@@ -154,7 +158,8 @@ func (g *global) targets(ctx context.Context, name string) (*chunkstore.Store, [
 		return !strings.Contains(t.Name, name)
 	})
 	if len(targets) == 0 {
-		err := fmt.Errorf("no directory, and no target of the configuration: it has %s", strings.Join(names, ", "))
+		err := fmt.Errorf("no directory, and no target of the configuration: it has %s",
+			strings.Join(names, ", "))
 		return nil, nil, errors.Join(err, s.Close())
 	}
 	return s.store, targets, nil
@@ -179,7 +184,8 @@ func inventory(ctx context.Context, t *chunkstore.Target, o lsFlags) ([]held, er
 	}
 	_ = group.Wait() // each keeps its own
 	all = slices.DeleteFunc(all, func(h held) bool {
-		return o.host != "" && h.Host != "" && h.Host != o.host || o.path != "" && h.Path != o.path && h.manifest != nil
+		return o.host != "" && h.Host != "" && h.Host != o.host ||
+			o.path != "" && h.Path != o.path && h.manifest != nil
 	})
 	slices.SortFunc(all, func(a, b held) int {
 		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Path, b.Path))
@@ -252,12 +258,14 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 // json is what ls --json prints of h.
 func (h *held) json() map[string]any {
 	line := map[string]any{
-		"host": h.Host, "path": h.Path, "target": h.target.Name, "manifest": h.Key, "manifest_bytes": h.ManifestBytes,
+		"host": h.Host, "path": h.Path, "target": h.target.Name,
+		"manifest": h.Key, "manifest_bytes": h.ManifestBytes,
 		"versions": h.versions, "more_versions": h.versions >= versionsCounted,
 		"stored": h.Stored.UTC(), "age_seconds": int64(time.Since(h.Stored).Seconds()),
 	}
 	if m := h.manifest; m != nil {
-		line["file_bytes"], line["epoch"], line["sequence"], line["time"] = m.FileBytes, m.Epoch, m.Sequence, m.Time.UTC()
+		line["file_bytes"], line["time"] = m.FileBytes, m.Time.UTC()
+		line["epoch"], line["sequence"] = m.Epoch, m.Sequence
 	} else if h.err != nil {
 		line["error"] = h.err.Error()
 	}

@@ -103,7 +103,8 @@ func syncOnce(ctx context.Context, s *session, path string) (result replicate.Sy
 		return result, err
 	}
 	if result.Uploaded {
-		bar.summary("backed up %s: %s uploaded, %s requests", humanBytes(pinned.size), humanBytes(result.Bytes), humanize.Comma(result.Calls))
+		bar.summary("backed up %s: %s uploaded, %s requests",
+			humanBytes(pinned.size), humanBytes(result.Bytes), humanize.Comma(result.Calls))
 	} else {
 		bar.summary("backed up %s: nothing to upload", humanBytes(pinned.size))
 	}

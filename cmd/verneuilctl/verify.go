@@ -185,8 +185,11 @@ func (v *verification) found(name string, fault error) {
 // sum prints what was looked at, and found.
 func (v *verification) sum() error {
 	if v.asJSON {
-		return printJSON(map[string]any{"versions": v.versions, "objects": v.objects, "missing_or_damaged": v.faults})
+		return printJSON(map[string]any{
+			"versions": v.versions, "objects": v.objects, "missing_or_damaged": v.faults,
+		})
 	}
-	_, err := fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n", v.versions, v.objects, v.faults)
+	_, err := fmt.Printf("versions: %d, objects: %d, missing or damaged: %d\n",
+		v.versions, v.objects, v.faults)
 	return err
 }
