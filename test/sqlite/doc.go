@@ -19,9 +19,6 @@
 // What may differ is listed in exceptions.go, with the reason. The numbers of cases that make
 // the Nth malloc fail are not compared: they are how often malloc is called.
 //
-// With -adopt every database is opened by the stock VFS, and adopted when the extension is
-// loaded on its connection. Databases that are attached later are not replicated then.
-//
 // What is run whole, and what is cut, and by what rule, stands in item.go. A commit that
 // could not be validated at that moment is no difference, but counted
 // (verneuil_status()); that none could be is an error.

@@ -22,7 +22,6 @@ func main() {
 	flag.StringVar(&r.lib, "lib", os.Getenv("VERNEUIL_LIB"), "the extension")
 	flag.StringVar(&r.ctl, "ctl", os.Getenv("VERNEUIL_CTL"), "verneuilctl")
 	flag.StringVar(&r.preload, "preload", "", "`libraries` of the sanitizer that the extension is compiled with")
-	flag.BoolVar(&r.adopt, "adopt", false, "open databases by the stock VFS, and load the extension on their connections then")
 	flag.DurationVar(&r.timeout, "timeout", 20*time.Minute, "for one process")
 	short := flag.Bool("short", false, "the subset that is part of make test")
 	only := flag.String("only", "", "`regexp` of \"suite file\" to run")

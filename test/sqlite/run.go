@@ -48,7 +48,6 @@ type runner struct {
 	lib, ctl string
 	work     string // where the directories of the runs are made
 	timeout  time.Duration
-	adopt    bool   // databases are adopted, not opened by our VFS
 	preload  string // libraries of a sanitizer, for the test programs; empty: none
 	uid      int    // that the tests run as; -1: ours
 }
@@ -76,9 +75,6 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 		env = append(env, "SUITE_EXTENSION="+r.lib, "VERNEUIL_VALIDATE=1", "VERNEUIL_LOG=error", fmt.Sprintf(
 			`VERNEUIL_CONFIG={"make_default":true,"replication_spooling_dir":%q,"replication_targets":[{"dir":{"path":%q}}]}`,
 			spool, store))
-		if r.adopt {
-			env = append(env, "SUITE_ADOPT=1")
-		}
 	}
 	testEnv := env
 	if r.preload != "" {
