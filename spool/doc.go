@@ -320,8 +320,8 @@
 //
 //	we see what an adopted connection does (one that was open when the extension was loaded)
 //	         its database's file has our methods since a moment at which the connection was in no transaction, and what it
-//	         held then, by SQLITE_FCNTL_LOCKSTATE: nothing, or SHARED and an open WAL. Its other files go by us: of
-//	         the WAL, which is all that matters, we take the methods when the wal-index is locked for writing or
+//	         held then, by SQLITE_FCNTL_LOCKSTATE: nothing, or SHARED and an open WAL. Where the default VFS cannot
+//	         be hooked its other files go by us: of the WAL, which is all that matters, we take the methods when the wal-index is locked for writing or
 //	         checkpointing, when the database goes from SHARED to EXCLUSIVE, or at a commit under locking EXCLUSIVE; its
 //	         deletion follows a close under EXCLUSIVE (recorder.c). Other connections of a shared
 //	         cache, a lock of unknown origin, a transaction: these are not adopted, and it is told. A WAL that goes
