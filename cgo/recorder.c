@@ -173,8 +173,8 @@ static void addPerf(Perf *aSum, Perf *a) {
 static void problem(RecorderFile *p, char *zErr) {
   notReplicated(p->zName, zErr ? zErr : "out of memory");
   Quiet q = quietLock(&mu);
-  sqlite3_free(zProblem);
-  zProblem = zErr ? sqlite3_mprintf("%s", zErr) : 0;
+  free(zProblem);
+  zProblem = zErr ? strdup(zErr) : 0; /* it outlives sqlite3_shutdown() */
   quietUnlock(&mu, q);
   sqlite3_free(p->zWhy);
   p->zWhy = zErr;
@@ -218,13 +218,13 @@ static void lookBefore(RecorderFile *p) {
 
 /* ---- transactions ---- */
 
-/* A checkpoint writes to the database for the first time. Its frames are ours; but is the file what
+/* A checkpoint writes to the database for the first time. Are its frames ours, and is the file what
 ** they belong to? */
 static void beginCheckpoint(RecorderFile *p) {
   if (p->pCheckpoint) return;
   SpoolState *st = p->pCheckpoint = p->pSpool->st;
   atomic_store(&st->checkpointing, verneuilToken());
-  if (!stampForeign(p->pSpool, st)) return;
+  if (!stampForeign(p->pSpool, st) && walIsKnown(st)) return;
   spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   spoolWake(p->pSpool);
 }
@@ -855,7 +855,7 @@ static void configure(void) {
   Quiet q = quietLock(&mu);
   if (!isConfigured) {
     settings = s;
-    if (s.zError) zProblem = sqlite3_mprintf("%s", s.zError);
+    if (s.zError) zProblem = strdup(s.zError);
     if (s.replicate) spoolSettings(s.zRoot, s.permissions);
     selectionSettings(s.azInclude, s.azExclude);
     s.azInclude = s.azExclude = 0;

@@ -28,6 +28,11 @@ SQLITE_EXTENSION_INIT3
 
 static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | get4(a + 4); }
 
+int walIsKnown(SpoolState *st) {
+  uint64_t published = atomic_load(&st->walPublished);
+  return WAL_FRAMES(published) && published >> 32 == atomic_load(&st->walSalts) >> 32;
+}
+
 void walOpened(Spool *p) {
   p->walPage = p->walFrames = 0;
   p->walFollows = 0;

@@ -5,6 +5,10 @@
 #define VERNEUIL_SPOOL_WAL_H
 #include "spool_attach.h"
 
+/* Has any commit to the present WAL been published? A VFS above ours may have a wal-index of its own, which
+** we never see. */
+int walIsKnown(SpoolState *st);
+
 /* The process's first connection opens the WAL: what is known is of an earlier one. */
 void walOpened(Spool *p);
 

@@ -326,6 +326,10 @@
 //	         deletion follows a close under EXCLUSIVE (recorder.c). Other connections of a shared
 //	         cache, a lock of unknown origin, a transaction: these are not adopted, and it is told. A WAL that goes
 //	         unseen all the same shows as one that somebody else has used: salts, and no end of it
+//	a WAL checkpoint puts into the file frames that we know
+//	         commits to that WAL have been published. A VFS above us with a wal-index of its own defeats that, as
+//	         no lock of it is seen: then none has, the generation is raised when the first page comes, and the
+//	         database is copied (beginCheckpoint in recorder.c)
 //	a WAL checkpoint puts into the file what the frames have
 //	         none. A VFS above us that encrypts each write anew (SQLite3MultipleCiphers) puts other bytes there, of the
 //	         same content: ours are the frames'. One that moves a database's pages, and not its WAL's
