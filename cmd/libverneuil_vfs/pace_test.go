@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"verneuil/spool"
 )
 
 // versions returns how many versions of the database its target has.
@@ -21,7 +23,7 @@ func (s *site) replicator() (pid int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return int(binary.LittleEndian.Uint64(state[120:]) >> 32)
+	return spool.Token(binary.LittleEndian.Uint64(state[120:])).PID()
 }
 
 // TestOpenAndClose: a program that opens and closes its database for each request makes as
