@@ -120,12 +120,22 @@ func (l *Lock) Held() error {
 	if token := Token(l.spool.state.Replicator.Load()); token != l.token {
 		return fmt.Errorf("%w: process %d replicates", ErrTaken, token.PID())
 	}
-	for name, key := range map[string]lockKey{l.spool.dir: l.dirKey, l.file.Name(): l.file.key} {
+	for _, o := range []struct {
+		name string
+		file *os.File
+		key  lockKey
+	}{{l.spool.dir, l.dir, l.dirKey}, {l.file.Name(), l.file.File, l.file.key}} {
 		var st unix.Stat_t
-		if err := unix.Lstat(name, &st); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrTaken, name, err)
-		} else if key != (lockKey{uint64(st.Dev), st.Ino}) {
-			return fmt.Errorf("%w: another file stands at %s", ErrTaken, name)
+		err := unix.Lstat(o.name, &st)
+		if err == unix.EACCES { // we have become another user: what was removed has no link any more
+			if err = unix.Fstat(int(o.file.Fd()), &st); err == nil && st.Nlink == 0 {
+				err = unix.ENOENT
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrTaken, o.name, err)
+		} else if o.key != (lockKey{uint64(st.Dev), st.Ino}) {
+			return fmt.Errorf("%w: another file stands at %s", ErrTaken, o.name)
 		}
 	}
 	if pid, err := l.file.holder(); err != nil || pid != l.pid {
