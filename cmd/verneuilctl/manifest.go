@@ -192,6 +192,24 @@ func few(names []string) string {
 	return text
 }
 
+// fetchFor is fetch, in a session that the caller closes, for a command that writes to out:
+// what may not be written there is not fetched.
+func (o *origin) fetchFor(ctx context.Context, g *global, out *output) (*session, *manifest.Manifest, []byte, error) {
+	if err := out.check(); err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := g.open(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	m, raw, err := o.fetch(ctx, s)
+	if err != nil {
+		s.Close()
+		return nil, nil, nil, err
+	}
+	return s, m, raw, nil
+}
+
 // parseTime understands RFC 3339, and the same without a zone, in local time, with a
 // space for the T if one likes; then the seconds or the whole time of day may be left out.
 func parseTime(text string) (time.Time, error) {
@@ -236,18 +254,11 @@ or with --json as text for people.`,
 }
 
 func showManifest(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
-	if err := out.check(); err != nil {
-		return err
-	}
-	s, err := g.open(ctx)
+	s, m, raw, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	m, raw, err := from.fetch(ctx, s)
-	if err != nil {
-		return err
-	}
 	if asJSON {
 		if raw, err = describe(m); err != nil {
 			return err

@@ -55,18 +55,11 @@ It reads from the targets of its own configuration.`,
 
 // replica writes the file, once it knows that there is a version to open.
 func replica(ctx context.Context, g *global, from *origin, out *output, file replicate.ReplicaFile, asJSON bool) error {
-	if err := out.check(); err != nil {
-		return err
-	}
-	s, err := g.open(ctx)
+	s, m, _, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	m, _, err := from.fetch(ctx, s)
-	if err != nil {
-		return err
-	}
 	locator, err := from.locate(s)
 	if err != nil {
 		return err

@@ -49,18 +49,11 @@ or while it has a journal or a WAL, which SQLite would replay on what is restore
 }
 
 func restore(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
-	if err := out.check(); err != nil {
-		return err
-	}
-	s, err := g.open(ctx)
+	s, m, _, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	m, _, err := from.fetch(ctx, s)
-	if err != nil {
-		return err
-	}
 	if len(s.store.Targets) == 0 && m.Chunks() > 0 {
 		return g.errNoTargets()
 	}
