@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,7 +41,7 @@ func newWatcher(s *server, bucket string, c *counter) (*watcher, error) {
 	}
 	w := &watcher{store: store, next: make(chan struct{}, 1)}
 	c.watch(func(key string, _, end time.Time, body []byte) {
-		if strings.Contains(key, "-manifests/") {
+		if strings.Contains(key, "-manifests/") && path.Base(key) != chunkstore.MarkerKey {
 			w.manifest(end, body)
 		}
 	})
