@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"verneuil/chunkstore"
-	"verneuil/spool"
+	"verneuil/replicate/mirror"
 )
 
 // What a small transaction costs. A chunk that changed is put whole, for one request
@@ -180,7 +180,7 @@ func (s *session) candidate(i int, always []pageRange) candidate {
 		c.changes++
 	}
 	start := int64(i) * chunkstore.ChunkBytes
-	var travel spool.Diff
+	var travel mirror.Diff
 	for _, p := range always {
 		if in := int(p.off - start); in >= 0 && in < chunkstore.ChunkBytes {
 			travel.Set(in/sectorBytes, (in+p.bytes)/sectorBytes)

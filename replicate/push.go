@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -26,7 +27,7 @@ type job struct {
 	cond        chunkstore.Condition
 	chunks      []jobChunk
 	objects     []jobObject
-	view        *spool.View
+	view        *mirror.View
 	concurrency int
 	progress    func(done, total int64)
 

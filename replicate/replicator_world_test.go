@@ -19,6 +19,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
 )
@@ -180,7 +181,7 @@ func (f fileSource) Size() (int64, error) {
 	}
 	return st.Size(), nil
 }
-func (f fileSource) NextData(off int64) (int64, error) { return spool.NextData(f.File, off) }
+func (f fileSource) NextData(off int64) (int64, error) { return mirror.NextData(f.File, off) }
 
 func (f fileSource) Reserved() (pid int, err error)  { return f.reserved(), nil }
 func (f fileSource) Exclusive() (pid int, err error) { return f.exclusive(), nil }

@@ -10,6 +10,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -39,7 +40,7 @@ type session struct {
 	lock *spool.Lock
 	st   *spool.State
 
-	mirror *spool.Mirror
+	mirror *mirror.Mirror
 	files  *spool.CutFiles
 
 	// The last cut: what the mirror's Diffs are relative to.
@@ -135,7 +136,7 @@ func (s *session) open() (err error) {
 	if err := s.sp.ResetIfOld(); err != nil {
 		return err
 	}
-	if s.mirror, err = spool.OpenMirror(s.sp.Dir()); err != nil {
+	if s.mirror, err = mirror.Open(s.sp.Dir()); err != nil {
 		return err
 	}
 	if err := s.checkMirror(); err != nil {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"verneuil/spool"
+	"verneuil/replicate/mirror"
 )
 
 // Source is the live database file, read without SQLite's locks.
@@ -27,7 +27,7 @@ type Source interface {
 
 // holed is a [Source] that knows where it has holes.
 type holed interface {
-	// NextData is [spool.NextData].
+	// NextData is [mirror.NextData].
 	NextData(off int64) (int64, error)
 }
 
@@ -69,8 +69,8 @@ const (
 
 func (s *SourceFile) ReadAt(b []byte, off int64) (int, error) { return s.f.ReadAt(b, off) }
 
-// NextData is [spool.NextData].
-func (s *SourceFile) NextData(off int64) (int64, error) { return spool.NextData(s.f, off) }
+// NextData is [mirror.NextData].
+func (s *SourceFile) NextData(off int64) (int64, error) { return mirror.NextData(s.f, off) }
 
 // Stat describes the file, which may not be the one at its path any more.
 func (s *SourceFile) Stat() (os.FileInfo, error) { return s.f.Stat() }

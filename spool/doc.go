@@ -85,7 +85,8 @@
 //	224    8   published WAL position: salt-1<<32 | frames up to the last commit
 //	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
 //	240    8   reserved, zero
-//	248    8   what the mirror's files are like, or since when they are being changed: see guard.go; 0 unknown (the replicator's)
+//	248    8   what the mirror's files are like, or since when they are being changed: see
+//	             guard.go in replicate/mirror; 0 unknown (the replicator's)
 //	256    8   stamp of the database's file as the last recorder left it (see "Foreign writes"); 0 unknown
 //	264    8   stamped by: token of a process that has had the database open since; 0 none
 //	272    8   settled: a stamp with which the replicator has compared the file, when it was old enough; 0 none

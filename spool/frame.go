@@ -22,8 +22,8 @@ const (
 	segmentMagic = "VRNLOG01"
 	frameMagic   = 0x43455256 // "VREC"
 
-	// fileBytesMax is SQLite's limit for a database: no offset is beyond it.
-	fileBytesMax = 1 << 48
+	// FileBytesMax is SQLite's limit for a database: no offset is beyond it.
+	FileBytesMax = 1 << 48
 )
 
 // Kind says what a frame records.
@@ -88,12 +88,12 @@ func DecodeFrame(b []byte) (Frame, int, error) {
 		return Frame{}, 0, fmt.Errorf("%w: frame's checksum", chunkstore.ErrCorrupt)
 	}
 	f := Frame{Kind: Kind(binary.LittleEndian.Uint32(b[12:])), Sequence: u64(16), Generation: u64(24)}
-	bad := u64(32) > fileBytesMax
+	bad := u64(32) > FileBytesMax
 	body := 0
 	switch f.Kind {
 	case KindWrite:
 		f.Offset = int64(u64(32))
-		bad = bad || u64(40) == 0 || u64(40) > uint64(n-FrameHeaderBytes) || u64(32)+u64(40) > fileBytesMax
+		bad = bad || u64(40) == 0 || u64(40) > uint64(n-FrameHeaderBytes) || u64(32)+u64(40) > FileBytesMax
 		if !bad {
 			body = int(u64(40))
 			f.Data = b[FrameHeaderBytes : FrameHeaderBytes+body : FrameHeaderBytes+body]

@@ -15,6 +15,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -319,12 +320,12 @@ func (p *pinned) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), short
 }
 
-// NextData is [spool.NextData]. What the WAL lays over holes is data.
+// NextData is [mirror.NextData]. What the WAL lays over holes is data.
 func (p *pinned) NextData(off int64) (int64, error) {
 	if p.view != nil {
 		return off, nil
 	}
-	return spool.NextData(p.file, off)
+	return mirror.NextData(p.file, off)
 }
 
 // Size returns the database's size in bytes.

@@ -18,10 +18,11 @@ import (
 // upwards, which Go itself forbids as a cycle.
 var doors = map[string][]string{
 	"cmd/libverneuil_vfs": {"cgo"},
-	"cmd/verneuilctl":     {"vfs", "replicate", "spool", "manifest", "chunkstore"},
+	"cmd/verneuilctl":     {"vfs", "replicate", "replicate/mirror", "spool", "manifest", "chunkstore"},
 	"cgo":                 {"vfs", "replicate"}, // replicate: Source and the snapshots, which C serves
 	"vfs":                 {"replicate", "spool", "manifest", "chunkstore"},
-	"replicate":           {"spool", "manifest", "chunkstore"},
+	"replicate":           {"replicate/mirror", "spool", "manifest", "chunkstore"},
+	"replicate/mirror":    {"spool", "chunkstore"},
 	"spool":               {"manifest", "chunkstore"},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
 	"manifest/manifestpb": {},

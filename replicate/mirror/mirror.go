@@ -1,4 +1,4 @@
-package spool
+package mirror
 
 import (
 	"errors"
@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"verneuil/chunkstore"
+	"verneuil/spool"
 )
 
 const (
@@ -25,23 +26,7 @@ const (
 
 // Mirror is the replicator's private copy of the database, with a note of how it
 // differs from the last cut. Only the holder of the spool's lock may have one, and
-// only one goroutine may use it; views are for others.
-//
-// A kill at any point leaves files from which a successor goes on:
-//
-//	M1  A chunk's byte in dirty is set before the first change of the chunk since
-//	    the last cut reaches the mirror's file, and cleared only after that cut is
-//	    saved (see [CutFiles]).
-//	M2  The mirror's length decides: what dirty has beyond it counts for nothing,
-//	    and is cut off when the mirror is opened.
-//	M3  Which sectors of a chunk changed is only in memory: a successor takes the
-//	    whole of a chunk as changed whose byte is set.
-//	M4  A chunk that a view needs is set aside before it is changed.
-//	M5  What the files are like is in the state (see guard.go), or since when they
-//	    are being changed: what else changes them is found out before it is used.
-//
-// The changelog is applied again from its tail, so that a torn transaction is
-// made whole (replaying is idempotent); a torn base copy is begun anew.
+// only one goroutine may use it; views are for others. Its invariants, M1 to M5, stand in doc.go.
 type Mirror struct {
 	file, dirty *os.File
 	size        int64
@@ -91,16 +76,16 @@ func (d *Diff) Count() int {
 	return bits.OnesCount64(d.Sectors[0]) + bits.OnesCount64(d.Sectors[1])
 }
 
-// OpenMirror opens the mirror in dir, or makes an empty one.
-func OpenMirror(dir string) (*Mirror, error) {
-	m, err := openMirror(dir)
+// Open opens the mirror in dir, or makes an empty one.
+func Open(dir string) (*Mirror, error) {
+	m, err := open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open mirror: %w", err)
 	}
 	return m, nil
 }
 
-func openMirror(dir string) (m *Mirror, err error) {
+func open(dir string) (m *Mirror, err error) {
 	m = &Mirror{dir: dir, cutChunks: math.MaxInt, diffs: make(map[int]*Diff), views: make(map[*View]struct{}), aside: newAside(dir)}
 	defer func() {
 		if err != nil {
@@ -243,7 +228,7 @@ func (m *Mirror) Chunk(i int, buf []byte) ([]byte, error) {
 // WriteAt changes the mirror. What is there already is neither written nor
 // marked, so that applying a record again costs nothing later.
 func (m *Mirror) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(p)) > fileBytesMax {
+	if off < 0 || off+int64(len(p)) > spool.FileBytesMax {
 		return 0, fmt.Errorf("mirror: write of %d bytes at %d", len(p), off)
 	}
 	if off > m.size {
@@ -339,7 +324,7 @@ func (m *Mirror) beforeChange(i int) (*Diff, error) {
 func (m *Mirror) Truncate(size int64) error {
 	var err error
 	switch {
-	case size < 0 || size > fileBytesMax:
+	case size < 0 || size > spool.FileBytesMax:
 		err = fmt.Errorf("impossible size")
 	case size > m.size:
 		err = m.grow(size)

@@ -1,4 +1,4 @@
-package spool
+package mirror
 
 import (
 	"os"
@@ -64,7 +64,7 @@ func TestGuard(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			m, err := OpenMirror(dir)
+			m, err := Open(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestGuard(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.meanwhile(t, dir, note)
-			if m, err = OpenMirror(dir); err != nil {
+			if m, err = Open(dir); err != nil {
 				t.Fatal(err)
 			}
 			defer m.Close()

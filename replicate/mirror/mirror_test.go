@@ -1,15 +1,10 @@
-package spool
+package mirror
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"testing"
-
-	"verneuil/chunkstore"
 )
 
 // model is what the last cut holds: a mirror may differ from it only where it says so.
@@ -83,7 +78,7 @@ func TestMirrorModel(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		dir := t.TempDir()
-		m, err := OpenMirror(dir)
+		m, err := Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +89,7 @@ func TestMirrorModel(t *testing.T) {
 			switch r.IntN(10) {
 			case 0: // killed
 				m.Close()
-				if m, err = OpenMirror(dir); err != nil {
+				if m, err = Open(dir); err != nil {
 					t.Fatal(err)
 				}
 				tree.b = cut.b
@@ -117,7 +112,7 @@ func TestMirrorModel(t *testing.T) {
 					}
 				} else {
 					m.Close()
-					if m, err = OpenMirror(dir); err != nil {
+					if m, err = Open(dir); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -147,7 +142,7 @@ func TestMirrorModel(t *testing.T) {
 // the cut: whatever reached the disk so far is there.
 func TestMirrorKill(t *testing.T) {
 	dir := t.TempDir()
-	m, err := OpenMirror(dir)
+	m, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +160,7 @@ func TestMirrorKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Close()
-	if m, err = OpenMirror(dir); err != nil {
+	if m, err = Open(dir); err != nil {
 		t.Fatal(err)
 	}
 	if d := m.Diff(1); d == nil || !d.Whole || !d.Changed || m.Diff(0) != nil {
@@ -176,7 +171,7 @@ func TestMirrorKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Close()
-	if m, err = OpenMirror(dir); err != nil {
+	if m, err = Open(dir); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := m.dirty.Stat(); err != nil || st.Size() != 3 {
@@ -186,7 +181,7 @@ func TestMirrorKill(t *testing.T) {
 }
 
 func TestMirrorSameBytes(t *testing.T) {
-	m, err := OpenMirror(t.TempDir())
+	m, err := Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +206,7 @@ func TestMirrorSameBytes(t *testing.T) {
 func TestView(t *testing.T) {
 	for seed := range uint64(10) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		m, err := OpenMirror(t.TempDir())
+		m, err := Open(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,46 +259,5 @@ func TestView(t *testing.T) {
 			t.Errorf("seed %d: aside keeps %d bytes, %d of %d slots", seed, a.memory, a.slots-int64(len(a.free)), a.slots)
 		}
 		m.Close()
-	}
-}
-
-func TestCutFiles(t *testing.T) {
-	root, db := newDB(t)
-	s, err := Create(root, db, 0o700)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.OpenCut()
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects := func(texts ...string) func(func(chunkstore.ID, []byte) bool) {
-		return func(yield func(chunkstore.ID, []byte) bool) {
-			for _, text := range texts {
-				if !yield(chunkstore.Sum([]byte(text)), []byte(text)) {
-					return
-				}
-			}
-		}
-	}
-	if err := c.Save(1, []byte("1"), objects("a", "b")); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Save(2, []byte("2"), objects("b", "c")); err != nil {
-		t.Fatal(err)
-	}
-	if c, err = s.OpenCut(); err != nil {
-		t.Fatal(err)
-	}
-	for text, want := range map[string]bool{"a": false, "b": true, "c": true} {
-		if b, err := c.Object(context.Background(), chunkstore.Sum([]byte(text))); (err == nil && string(b) == text) != want {
-			t.Errorf("object %q: %q, %v", text, b, err)
-		}
-	}
-	if err := s.ResetIfOld(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(s.Dir(), "cut")); err == nil {
-		t.Error("cut without a boot ID survives")
 	}
 }

@@ -1,0 +1,51 @@
+package spool
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"verneuil/chunkstore"
+)
+
+func TestCutFiles(t *testing.T) {
+	root, db := newDB(t)
+	s, err := Create(root, db, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.OpenCut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := func(texts ...string) func(func(chunkstore.ID, []byte) bool) {
+		return func(yield func(chunkstore.ID, []byte) bool) {
+			for _, text := range texts {
+				if !yield(chunkstore.Sum([]byte(text)), []byte(text)) {
+					return
+				}
+			}
+		}
+	}
+	if err := c.Save(1, []byte("1"), objects("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Save(2, []byte("2"), objects("b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = s.OpenCut(); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{"a": false, "b": true, "c": true} {
+		if b, err := c.Object(context.Background(), chunkstore.Sum([]byte(text))); (err == nil && string(b) == text) != want {
+			t.Errorf("object %q: %q, %v", text, b, err)
+		}
+	}
+	if err := s.ResetIfOld(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.Dir(), "cut")); err == nil {
+		t.Error("cut without a boot ID survives")
+	}
+}
