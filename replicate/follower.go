@@ -13,6 +13,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/locate"
 )
 
 // fetchDeadline bounds a read's wait for a chunk, with all retries, unless FollowerOptions says
@@ -28,7 +29,7 @@ const freshFor = time.Second
 // polls the source while a reader wants auto refresh, and only then.
 type Follower struct {
 	all      *FollowerSet
-	locator  *Locator
+	locator  *locate.Locator
 	fetched  atomic.Int64 // bytes of objects
 	leaves   leafCache
 	interior families
@@ -55,7 +56,7 @@ type flight struct {
 	err  error
 }
 
-func newFollower(all *FollowerSet, locator *Locator) (*Follower, error) {
+func newFollower(all *FollowerSet, locator *locate.Locator) (*Follower, error) {
 	shared, err := anonymous(unix.Getpagesize(), unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, err
@@ -142,7 +143,7 @@ func (f *Follower) fetchNewest() (err error) {
 		etag = prev.etag
 	}
 	began := time.Now()
-	m, o, from, err := f.locator.fetchFrom(ctx, etag)
+	m, o, from, err := f.locator.FetchFrom(ctx, etag)
 	if prev != nil && errors.Is(err, chunkstore.ErrUnmodified) {
 		prev.checked.Store(began.UnixNano())
 		return nil

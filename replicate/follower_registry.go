@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/locate"
 )
 
 // Loading says how much of a version is fetched before it can be read.
@@ -121,11 +122,11 @@ func NewFollowerSet(o FollowerOptions) (*FollowerSet, error) {
 }
 
 // Open returns a reader of the newest version of the source that uri names (see
-// [Locate]). Sources are shared by what they mean, not by how they are written. A
+// [locate.Parse]). Sources are shared by what they mean, not by how they are written. A
 // source that is open already is asked again, unless it was just now; if it does
 // not answer then, what is known will do.
 func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
-	locator, err := Locate(uri, all.options.Host, all.options.Store)
+	locator, err := locate.Parse(uri, all.options.Host, all.options.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -151,23 +152,23 @@ func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
 		}
 	}
 	r := &Reader{f: f, s: s, wantsAuto: all.options.AutoRefresh}
-	if locator.autoRefresh != nil {
-		r.wantsAuto = *locator.autoRefresh
+	if auto := locator.AutoRefresh(); auto != nil {
+		r.wantsAuto = *auto
 	}
 	return r, nil
 }
 
 // follow returns the follower of locator's source, counting one more reader.
-func (all *FollowerSet) follow(locator *Locator) (*Follower, error) {
+func (all *FollowerSet) follow(locator *locate.Locator) (*Follower, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	f := all.byURI[locator.uri]
+	f := all.byURI[locator.URI()]
 	if f == nil {
 		var err error
 		if f, err = newFollower(all, locator); err != nil {
 			return nil, err
 		}
-		all.byURI[locator.uri] = f
+		all.byURI[locator.URI()] = f
 	}
 	if f.linger != nil {
 		f.linger.Stop()
@@ -199,8 +200,8 @@ func (all *FollowerSet) unfollow(f *Follower) {
 }
 
 func (all *FollowerSet) forgetLocked(f *Follower) {
-	if all.byURI[f.locator.uri] == f {
-		delete(all.byURI, f.locator.uri)
+	if all.byURI[f.locator.URI()] == f {
+		delete(all.byURI, f.locator.URI())
 		f.drop()
 	}
 }

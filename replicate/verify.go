@@ -11,6 +11,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/locate"
 )
 
 // Verifier checks that a target can give every byte of the versions in it. What
@@ -50,7 +51,7 @@ func (v *Verifier) Objects() int { return len(v.looked) }
 func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, error) {
 	var m *manifest.Manifest
 	_, err := v.target.GetManifest(ctx, key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
-		m, err = decodeNamed(key, body)
+		m, err = locate.DecodeNamed(key, body)
 		return err
 	})
 	return m, err

@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate"
+	"verneuil/replicate/locate"
 )
 
 // versionsCounted bounds how many versions of a database are counted: a request each
@@ -114,7 +115,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 	if schemeOf(name) != "s3" {
 		return nil, nil
 	}
-	both, err := replicate.ParseS3(name)
+	both, err := locate.ParseS3(name)
 	if err != nil {
 		return nil, err
 	}

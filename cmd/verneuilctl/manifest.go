@@ -17,6 +17,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate"
+	"verneuil/replicate/locate"
 )
 
 // origin says which manifest a command is about: by URI, or by host and path; the
@@ -95,7 +96,7 @@ func (o *origin) of(args []string) error {
 // String names the origin in messages.
 func (o *origin) String() string {
 	if o.uri != "" {
-		return replicate.Redacted(o.uri)
+		return locate.Redacted(o.uri)
 	}
 	if o.host != "" {
 		return o.host + ":" + o.sourcePath
@@ -105,12 +106,12 @@ func (o *origin) String() string {
 
 // locate finds the manifest's place. A path of this machine is made canonical,
 // as SQLite does; another host's is taken as it is.
-func (o *origin) locate(s *session) (*replicate.Locator, error) {
+func (o *origin) locate(s *session) (*locate.Locator, error) {
 	uri, err := o.resolve(s.config.Host())
 	if err != nil {
 		return nil, err
 	}
-	return replicate.Locate(uri, s.config.Host(), s.store)
+	return locate.Parse(uri, s.config.Host(), s.store)
 }
 
 // resolve returns the manifest's URI; a relative file's name is made absolute.
@@ -138,7 +139,7 @@ func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []b
 	return m, raw, s.explain(ctx, locator, err)
 }
 
-func (o *origin) fetchFrom(ctx context.Context, s *session, locator *replicate.Locator) (*manifest.Manifest, []byte, error) {
+func (o *origin) fetchFrom(ctx context.Context, s *session, locator *locate.Locator) (*manifest.Manifest, []byte, error) {
 	switch {
 	case o.version != "":
 		return locator.FetchVersion(ctx, o.version)
@@ -154,8 +155,8 @@ func (o *origin) fetchFrom(ctx context.Context, s *session, locator *replicate.L
 
 // explain adds to the error of a database that is not there what the targets have of that path, or
 // of that host.
-func (s *session) explain(ctx context.Context, locator *replicate.Locator, err error) error {
-	absent := errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, replicate.ErrNoVersion)
+func (s *session) explain(ctx context.Context, locator *locate.Locator, err error) error {
+	absent := errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, locate.ErrNoVersion)
 	if !absent || !locator.Named() {
 		return err
 	}

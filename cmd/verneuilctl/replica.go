@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"verneuil/replicate"
+	"verneuil/replicate/locate"
 )
 
 func replicaCommand(g *global) *cobra.Command {
@@ -38,7 +38,7 @@ It reads from the targets of its own configuration.`,
 			if out.file == "" {
 				return errors.New("which file? give FILE")
 			}
-			file := replicate.ReplicaFile{}
+			file := locate.ReplicaFile{}
 			if command.Flags().Changed("auto-refresh") {
 				file.AutoRefresh = &follow
 			}
@@ -54,7 +54,7 @@ It reads from the targets of its own configuration.`,
 }
 
 // replica writes the file, once it knows that there is a version to open.
-func replica(ctx context.Context, g *global, from *origin, out *output, file replicate.ReplicaFile, asJSON bool) error {
+func replica(ctx context.Context, g *global, from *origin, out *output, file locate.ReplicaFile, asJSON bool) error {
 	s, m, _, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err

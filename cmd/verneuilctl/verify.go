@@ -10,6 +10,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate"
+	"verneuil/replicate/locate"
 )
 
 // verifyFlags are what verify was told beside the source.
@@ -113,7 +114,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 // verification is one run of the command.
 type verification struct {
 	origin   *origin
-	locator  *replicate.Locator // of the one source to verify; nil: all
+	locator  *locate.Locator    // of the one source to verify; nil: all
 	manifest *manifest.Manifest // the version to verify, where locator names but one object
 
 	target   *chunkstore.Target

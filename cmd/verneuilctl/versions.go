@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"verneuil/replicate"
+	"verneuil/replicate/locate"
 )
 
 func versionsCommand(g *global) *cobra.Command {
@@ -57,7 +57,7 @@ func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSO
 	}
 	versions, err := locator.Versions(ctx, limit)
 	if err == nil && len(versions) == 0 {
-		return s.explain(ctx, locator, fmt.Errorf("manifest %s: %w", locator, replicate.ErrNoVersion))
+		return s.explain(ctx, locator, fmt.Errorf("manifest %s: %w", locator, locate.ErrNoVersion))
 	}
 	if limit > 0 && len(versions) > limit {
 		versions = versions[:limit]
@@ -68,7 +68,7 @@ func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSO
 	return err
 }
 
-func printVersions(versions []replicate.Version, asJSON bool) error {
+func printVersions(versions []locate.Version, asJSON bool) error {
 	if asJSON {
 		for _, v := range versions {
 			if err := printJSON(map[string]any{"stored": v.Stored.UTC(), "version_id": v.ID, "manifest_bytes": v.Bytes, "target": v.Target}); err != nil {

@@ -18,11 +18,22 @@ import (
 // upwards, which Go itself forbids as a cycle.
 var doors = map[string][]string{
 	"cmd/libverneuil_vfs": {"cgo"},
-	"cmd/verneuilctl":     {"vfs", "replicate", "replicate/mirror", "spool", "manifest", "chunkstore"},
-	"cgo":                 {"vfs", "replicate"}, // replicate: Source and the snapshots, which C serves
-	"vfs":                 {"replicate", "spool", "manifest", "chunkstore"},
-	"replicate":           {"replicate/mirror", "spool", "manifest", "chunkstore"},
+	"cmd/verneuilctl": {
+		"vfs",
+		"replicate",
+		"replicate/mirror",
+		"replicate/locate",
+		"spool", "manifest", "chunkstore",
+	},
+	"cgo": {"vfs", "replicate"}, // replicate: Source and the snapshots, which C serves
+	"vfs": {"replicate", "spool", "manifest", "chunkstore"},
+	"replicate": {
+		"replicate/mirror",
+		"replicate/locate",
+		"spool", "manifest", "chunkstore",
+	},
 	"replicate/mirror":    {"spool", "chunkstore"},
+	"replicate/locate":    {"manifest", "chunkstore"},
 	"spool":               {"manifest", "chunkstore"},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
 	"manifest/manifestpb": {},
@@ -39,7 +50,7 @@ var doors = map[string][]string{
 }
 
 // testSupport are packages that only tests import.
-var testSupport = []string{"chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall"}
+var testSupport = []string{"replicate/publishtest", "chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall"}
 
 // onlyIn names imports that only some rooms may have: SQLite's C stands in one
 // room, and a second SQLite must never come into the extension.

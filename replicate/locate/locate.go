@@ -1,7 +1,6 @@
-package replicate
+package locate
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +38,7 @@ type Locator struct {
 	buckets func() ([]chunkstore.Bucket, string, error)
 }
 
-// Locate understands, without a request to a store, these forms of uri:
+// Parse understands, without a request to a store, these forms of uri:
 //
 //	verneuil://HOST/PATH                 the manifest of HOST's database /PATH in store; HOST empty: localHost
 //	s3://BUCKET.REGION[.ENDPOINT]/KEY    one object; ENDPOINT may end in a port
@@ -48,7 +47,7 @@ type Locator struct {
 //
 // Everything after the scheme is taken literally: percent signs are part of
 // manifests' names. store may be nil for all forms but the first.
-func Locate(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
+func Parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
 	if !ok {
 		return locateFile(uri, localHost, store)
@@ -74,6 +73,13 @@ func Locate(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	}
 	return nil, fmt.Errorf("manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path", Redacted(uri), scheme)
 }
+
+// URI is the source's, in one form for all ways of writing it. It may hold secrets: people and
+// logs are shown [Locator.String].
+func (l *Locator) URI() string { return l.uri }
+
+// AutoRefresh is what the replica file says of it; nil: it does not say, or there is none.
+func (l *Locator) AutoRefresh() *bool { return l.autoRefresh }
 
 // String is the source's URI for people and logs: see [Redacted].
 func (l *Locator) String() string { return Redacted(l.uri) }
@@ -117,8 +123,8 @@ func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest,
 	return m, raw, newETag, nil
 }
 
-// fetchFrom is Fetch that says which target has the version; nil if the source is one object.
-func (l *Locator) fetchFrom(ctx context.Context, etag string) (m *manifest.Manifest, o chunkstore.Object, from *chunkstore.Target, err error) {
+// FetchFrom is Fetch that says which target has the version; nil if the source is one object.
+func (l *Locator) FetchFrom(ctx context.Context, etag string) (m *manifest.Manifest, o chunkstore.Object, from *chunkstore.Target, err error) {
 	if l.ask == nil {
 		m, o.Body, o.ETag, err = l.Fetch(ctx, etag)
 		return m, o, nil, err
@@ -185,26 +191,33 @@ type targetManifest struct {
 }
 
 func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a targetManifest) {
-	defer recoverTo(&a.err)
+	defer func() {
+		if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
+			a.err = fmt.Errorf("panic: %v", p)
+		}
+	}()
 	o, err := t.GetManifest(ctx, l.key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
 		a.m, err = l.decode(body)
 		return err
 	})
-	a.raw, a.err = o.Body, wrap(err, t.Name)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", t.Name, err)
+	}
+	a.raw, a.err = o.Body, err
 	return a
 }
 
 // decode is manifest.Decode, but that a host's database has no other's manifest.
 func (l *Locator) decode(stored []byte) (*manifest.Manifest, error) {
 	if l.Named() {
-		return decodeNamed(l.key, stored)
+		return DecodeNamed(l.key, stored)
 	}
 	return manifest.Decode(stored)
 }
 
-// decodeNamed decodes the manifest that stands under key, which must be that of the
-// database that it speaks of.
-func decodeNamed(key string, stored []byte) (*manifest.Manifest, error) {
+// DecodeNamed decodes the manifest that stands under key in a target, which must be that of the
+// database that it speaks of. Errors wrap ErrCorrupt.
+func DecodeNamed(key string, stored []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Decode(stored)
 	if err == nil && manifest.Name(m.Host, m.Path) != key {
 		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
@@ -391,13 +404,16 @@ func getFile(path, etag string) ([]byte, string, error) {
 		return nil, "", err
 	}
 	body, err := readManifest(file)
-	if bytes.HasPrefix(body, sqliteMagic) {
+	if strings.HasPrefix(string(body), sqliteMagic) {
 		abandoned.add(file, info)
 		return nil, "", errDatabase
 	}
 	file.Close()
 	return body, found, err
 }
+
+// sqliteMagic begins a database.
+const sqliteMagic = "SQLite format 3\x00"
 
 var errDatabase = fmt.Errorf("%w: a database, not a manifest", chunkstore.ErrCorrupt)
 

@@ -1,4 +1,4 @@
-package replicate
+package locate
 
 import (
 	"errors"
@@ -94,7 +94,7 @@ func openReplicaFile(path string) (f ReplicaFile, ok bool, err error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(file, replicaFileMax+1))
 	if !strings.HasPrefix(string(text), replicaFileMagic) {
-		if strings.HasPrefix(string(text), string(sqliteMagic)) {
+		if strings.HasPrefix(string(text), sqliteMagic) {
 			abandoned.add(file, info)
 		} else {
 			file.Close()

@@ -1,4 +1,4 @@
-package replicate_test
+package locate_test
 
 import (
 	"bytes"
@@ -17,11 +17,12 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
 	"verneuil/manifest"
-	. "verneuil/replicate"
+	. "verneuil/replicate/locate"
+	"verneuil/replicate/publishtest"
 )
 
 func TestLocateForms(t *testing.T) {
-	p := newPublisher(t)
+	p := publishtest.New(t)
 	for _, c := range []struct{ uri, want, err string }{
 		{"verneuil://h/db", "verneuil://h/db", ""},
 		{"verneuil:///db", "verneuil://here/db", ""},
@@ -39,7 +40,7 @@ func TestLocateForms(t *testing.T) {
 		{"ftp://h/x", "", `unknown scheme "ftp"`},
 		{"", "", "empty path"},
 	} {
-		l, err := Locate(c.uri, "here", p.store)
+		l, err := Parse(c.uri, "here", p.Store)
 		switch {
 		case c.err != "":
 			if err == nil || !strings.Contains(err.Error(), c.err) {
@@ -51,7 +52,7 @@ func TestLocateForms(t *testing.T) {
 			t.Errorf("%q: %q, want %q", c.uri, l, c.want)
 		}
 	}
-	if _, err := Locate("verneuil://h/db", "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
+	if _, err := Parse("verneuil://h/db", "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
 		t.Errorf("without targets: %v", err)
 	}
 }
@@ -72,7 +73,7 @@ func TestRedacted(t *testing.T) {
 		if got := Redacted(uri); got != want {
 			t.Errorf("%s: %s, want %s", uri, got, want)
 		}
-		l, err := Locate(uri, "h", newPublisher(t).store)
+		l, err := Parse(uri, "h", publishtest.New(t).Store)
 		if err == nil && strings.HasPrefix(uri, "https") {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // no request is sent
@@ -91,10 +92,10 @@ func FuzzLocate(f *testing.F) {
 		"file:///a\x00b", "/a/%2e%2e%2f", "http://[::1]:x/", "://", "s3://u@b.r/k"} {
 		f.Add(uri)
 	}
-	p := newPublisher(f)
+	p := publishtest.New(f)
 	f.Fuzz(func(t *testing.T, uri string) {
 		const secret = "ZqSecretZq"
-		l, err := Locate(uri, "here", p.store)
+		l, err := Parse(uri, "here", p.Store)
 		if err == nil && l.String() == "" {
 			t.Errorf("%q: no name", uri)
 		}
@@ -106,7 +107,7 @@ func FuzzLocate(f *testing.F) {
 			if strings.Contains(rest, "?") || strings.Contains(rest, "#") {
 				continue // where the secret goes then, is that URI's matter
 			}
-			l, err := Locate(with, "here", p.store)
+			l, err := Parse(with, "here", p.Store)
 			if err == nil {
 				err = errors.New(l.String())
 			}
@@ -138,25 +139,25 @@ func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) 
 }
 
 func TestLocateNamed(t *testing.T) {
-	p := newPublisher(t)
-	l, err := Locate("verneuil:///db", "h", p.store)
+	p := publishtest.New(t)
+	l, err := Parse("verneuil:///db", "h", p.Store)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), "verneuil://h/db") {
 		t.Errorf("nothing published: %v", err)
 	}
-	etag := checkLocator(t, l, p.publish(stamped(3, 1)))
-	m := p.publish(stamped(3, 2))
+	etag := checkLocator(t, l, p.Publish(publishtest.Stamped(3, 1)))
+	m := p.Publish(publishtest.Stamped(3, 2))
 	if got, _, _, err := l.Fetch(context.Background(), etag); err != nil || got.Sequence != m.Sequence {
 		t.Errorf("after a change: %v", err)
 	}
 }
 
 func TestLocateFile(t *testing.T) {
-	p := newPublisher(t)
+	p := publishtest.New(t)
 	raw := func() []byte {
-		b, err := p.publish(stamped(3, 1)).Encode()
+		b, err := p.Publish(publishtest.Stamped(3, 1)).Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +174,7 @@ func TestLocateFile(t *testing.T) {
 		}
 	}
 	for _, uri := range []string{path, "file://" + path} {
-		l, err := Locate(uri, "", nil)
+		l, err := Parse(uri, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,13 +183,13 @@ func TestLocateFile(t *testing.T) {
 			t.Errorf("no file: %v", err)
 		}
 		write(raw(), time.Hour)
-		etag := checkLocator(t, l, &p.m)
+		etag := checkLocator(t, l, &p.Newest)
 		write(raw(), 2*time.Hour)
-		if m, _, _, err := l.Fetch(context.Background(), etag); err != nil || m.Sequence != p.m.Sequence {
+		if m, _, _, err := l.Fetch(context.Background(), etag); err != nil || m.Sequence != p.Newest.Sequence {
 			t.Errorf("a file that was replaced: %v", err)
 		}
 		for what, bad := range map[string][]byte{
-			"empty": nil, "text": []byte("hello"), "cut": raw()[:60], "database": stamped(3, 1), "database again": stamped(3, 1),
+			"empty": nil, "text": []byte("hello"), "cut": raw()[:60], "database": publishtest.Stamped(3, 1), "database again": publishtest.Stamped(3, 1),
 			"long": make([]byte, manifest.BytesMax+1),
 		} {
 			write(bad, time.Hour)
@@ -197,7 +198,7 @@ func TestLocateFile(t *testing.T) {
 			}
 		}
 	}
-	l, err := Locate(t.TempDir(), "", nil)
+	l, err := Parse(t.TempDir(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,8 +208,8 @@ func TestLocateFile(t *testing.T) {
 }
 
 func TestLocateHTTP(t *testing.T) {
-	p := newPublisher(t)
-	m := p.publish(stamped(3, 1))
+	p := publishtest.New(t)
+	m := p.Publish(publishtest.Stamped(3, 1))
 	raw, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +231,7 @@ func TestLocateHTTP(t *testing.T) {
 	}))
 	defer server.Close()
 	for path, want := range map[string]error{"/good": nil, "/bad": chunkstore.ErrCorrupt, "/long": chunkstore.ErrCorrupt, "/none": chunkstore.ErrAbsent, "/busy": nil} {
-		l, err := Locate(server.URL+path, "", nil)
+		l, err := Parse(server.URL+path, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,8 +256,8 @@ func TestLocateS3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPublisher(t)
-	m := p.publish(stamped(3, 1))
+	p := publishtest.New(t)
+	m := p.Publish(publishtest.Stamped(3, 1))
 	raw, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -266,12 +267,12 @@ func TestLocateS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := "s3://manifests.minio." + strings.TrimPrefix(endpoint, "http://") + "/"
-	l, err := Locate(at+key, "", nil)
+	l, err := Parse(at+key, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkLocator(t, l, m)
-	if l, err = Locate(at+"none", "", nil); err != nil {
+	if l, err = Parse(at+"none", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), at+"none") {
@@ -300,7 +301,7 @@ func TestLocateAnothersManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Locate("verneuil://h/db", "", store)
+	l, err := Parse("verneuil://h/db", "", store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +375,7 @@ func TestFetchNewest(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		locator, err := Locate("verneuil://h/db", "", store)
+		locator, err := Parse("verneuil://h/db", "", store)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -425,7 +426,7 @@ func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &manyVersions{newest: time.Unix(1e9, 0), body: body}
-	l, err := Locate("verneuil://h/db", "", chunkstore.NewStore(chunkstore.NewTarget("t", nil, b)))
+	l, err := Parse("verneuil://h/db", "", chunkstore.NewStore(chunkstore.NewTarget("t", nil, b)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package replicate
+package locate
 
 import (
 	"errors"
@@ -47,7 +47,7 @@ func TestReplicaFile(t *testing.T) {
 }
 
 func TestLocateReplicaFile(t *testing.T) {
-	store := chunkstore.NewStore(chunkstore.NewTarget("t", newMemoryBucket("c"), newMemoryBucket("m")))
+	store := chunkstore.NewStore(chunkstore.NewTarget("t", nil, nil))
 	path := filepath.Join(t.TempDir(), "replica.db")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -56,20 +56,20 @@ func TestLocateReplicaFile(t *testing.T) {
 	}
 	write(replicaFileMagic + "source verneuil:///a.db\nauto_refresh 1\n")
 	for _, uri := range []string{path, "file://" + path} {
-		l, err := Locate(uri, "here", store)
+		l, err := Parse(uri, "here", store)
 		if err != nil || l.String() != "verneuil://here/a.db" || !l.Named() || l.autoRefresh == nil || !*l.autoRefresh {
 			t.Errorf("%s: %v, %v", uri, l, err)
 		}
 	}
-	if _, err := Locate(path, "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
+	if _, err := Parse(path, "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
 		t.Errorf("without a store: %v", err)
 	}
 	write(replicaFileMagic + "source http://127.0.0.1/\n")
-	if l, err := Locate(path, "here", store); !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
+	if l, err := Parse(path, "here", store); !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
 		t.Errorf("a source elsewhere: %v, %v", l, err)
 	}
 	write("something else")
-	if l, err := Locate(path, "here", store); err != nil || l.Named() {
+	if l, err := Parse(path, "here", store); err != nil || l.Named() {
 		t.Errorf("another file: %v, %v", l, err)
 	}
 }

@@ -1,0 +1,203 @@
+// Package publishtest plays the writer of a database, for tests of what reads it: it puts
+// versions of a file into a store whose requests a test can watch and disturb.
+package publishtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// PageBytes is the page size of the files that are published.
+const PageBytes = 4096
+
+// Publisher is the source of a replica. It is for the test's goroutine; its Hooks may be used
+// by any.
+type Publisher struct {
+	Store  *chunkstore.Store
+	Target *chunkstore.Target // the only one of Store
+	Hooks  *Hooks
+	Newest manifest.Manifest // and what the next version takes over
+
+	t    testing.TB
+	base []byte // what the tree's chunks hold
+	tree *manifest.Tree
+}
+
+// Hooks are called before each Get of the two buckets.
+type Hooks struct {
+	mu       sync.Mutex
+	chunk    func(key string) error
+	manifest func() error
+	chunks   int // Gets of chunks, leaves and nodes so far
+}
+
+// Set replaces the hooks; nil: none. An error of one is what Get returns.
+func (h *Hooks) Set(chunk func(key string) error, manifest func() error) {
+	h.mu.Lock()
+	h.chunk, h.manifest = chunk, manifest
+	h.mu.Unlock()
+}
+
+// ChunkGets returns how many chunks, leaves and nodes were asked for so far.
+func (h *Hooks) ChunkGets() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.chunks
+}
+
+func (h *Hooks) beforeChunk(key string) error {
+	h.mu.Lock()
+	h.chunks++
+	hook := h.chunk
+	h.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook(key)
+}
+
+func (h *Hooks) beforeManifest(string) error {
+	h.mu.Lock()
+	hook := h.manifest
+	h.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook()
+}
+
+type hookedBucket struct {
+	chunkstore.Bucket
+	before func(key string) error
+}
+
+func (b hookedBucket) Get(
+	ctx context.Context, key string, o chunkstore.GetOptions,
+) (chunkstore.Object, error) {
+	if err := b.before(key); err != nil {
+		return chunkstore.Object{}, err
+	}
+	return b.Bucket.Get(ctx, key, o)
+}
+
+// New returns a publisher of the database h:/db into a directory, which has no version yet.
+func New(t testing.TB) *Publisher {
+	t.Helper()
+	dir := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}
+	real, err := chunkstore.Open(context.Background(), dir, chunkstore.Options{CallsPerSecond: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Hooks{}
+	target := chunkstore.NewTarget("test", hookedBucket{real.Targets[0].Chunks, h.beforeChunk},
+		hookedBucket{real.Targets[0].Manifests, h.beforeManifest})
+	return &Publisher{
+		t: t, Store: chunkstore.NewStore(target), Target: target, Hooks: h,
+		tree: manifest.NewTree(0),
+		Newest: manifest.Manifest{Host: "h", Path: "/db", Program: "test", Lineage: [16]byte{1},
+			Continuity: 1, PageBytes: PageBytes},
+	}
+}
+
+// URI names the database.
+func (p *Publisher) URI() string { return "verneuil://" + p.Newest.Host + p.Newest.Path }
+
+// Publish makes file the newest version. The pages at the offsets inline travel in
+// the manifest; chunks that differ from the last version only there are not stored.
+func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
+	p.t.Helper()
+	ctx := context.Background()
+	m := p.Newest
+	m.Sequence++
+	m.Time = time.Unix(1700000000+int64(m.Sequence), 0)
+	m.SourceCtime = time.Unix(1600000000, 123456789)
+	m.FileBytes = int64(len(file))
+	m.Inline = nil
+	slices.Sort(inline)
+	for _, off := range inline {
+		page := manifest.Page{Offset: off, Data: bytes.Clone(file[off : off+PageBytes])}
+		m.Inline = append(m.Inline, page)
+	}
+	p.storeChunks(ctx, &m, file)
+	m.Levels, m.Top, m.Patches = p.tree.Pack(3)
+	for id, plain := range p.tree.Objects() {
+		if _, err := p.Target.PutChunk(ctx, id, plain); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.Put(&m)
+	p.Newest = m
+	return &m
+}
+
+// storeChunks stores what chunks of file m's inline pages do not make of the last version's.
+func (p *Publisher) storeChunks(ctx context.Context, m *manifest.Manifest, file []byte) {
+	p.t.Helper()
+	p.tree.Resize(m.Chunks())
+	base := make([]byte, len(file))
+	copy(base, p.base)
+	for i := range m.Chunks() {
+		start, n := i*chunkstore.ChunkBytes, m.ChunkBytes(i)
+		want, have := file[start:start+n], base[start:start+n]
+		grown := min(len(p.base), start+n) - start
+		if i < p.tree.Len() && bytes.Equal(m.Overlay(i, have), want) &&
+			(grown == n || grown > 0 && len(m.InlineOf(i)) > 0) {
+			continue
+		}
+		copy(have, want)
+		id := chunkstore.Sum(want)
+		if !bytes.Equal(want, make([]byte, len(want))) {
+			if _, err := p.Target.PutChunk(ctx, id, want); err != nil {
+				p.t.Fatal(err)
+			}
+		} else {
+			id = chunkstore.ZeroID
+		}
+		p.tree.Set(i, id)
+	}
+	p.base = base
+}
+
+// Put makes m the newest version, with the objects that are there already.
+func (p *Publisher) Put(m *manifest.Manifest) {
+	p.t.Helper()
+	raw, err := m.Encode()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	name := manifest.Name(p.Newest.Host, p.Newest.Path)
+	_, err = p.Target.Manifests.Put(context.Background(), name, raw, chunkstore.Condition{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// Stamped is a file of so many pages that all begin with number, behind a header.
+func Stamped(pages int, number uint64) []byte {
+	file := make([]byte, pages*PageBytes)
+	for i := range pages {
+		page := file[i*PageBytes:]
+		binary.BigEndian.PutUint64(page[128:], number)
+		binary.BigEndian.PutUint64(page[136:], uint64(i)+1)
+	}
+	copy(file, Header(2, uint32(number)))
+	return file
+}
+
+// Header is the first 100 bytes of a database: version is 1, or 2 for one in WAL mode.
+func Header(version byte, counter uint32) []byte {
+	h := make([]byte, 100)
+	copy(h, "SQLite format 3\x00")
+	h[18], h[19] = version, version
+	binary.BigEndian.PutUint32(h[24:], counter)
+	binary.BigEndian.PutUint32(h[92:], counter)
+	return h
+}
