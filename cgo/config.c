@@ -9,6 +9,8 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
 
+EarlyConfig verneuilConfig;
+
 /* A configuration file is not longer than this. */
 #define CONFIG_BYTES_MAX (1 << 20)
 

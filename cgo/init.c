@@ -2,14 +2,13 @@
 ** Registration: the entry point's work, and what runs for each new connection.
 */
 #define _GNU_SOURCE
-#include "verneuil.h"
-SQLITE_EXTENSION_INIT1
-#include "bypass.h"
-#include "config.h"
 #include "adopt.h"
 #include "below.h"
+#include "bypass.h"
+#include "config.h"
 #include "recorder.h"
 #include "snapshot.h"
+SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +17,6 @@ SQLITE_EXTENSION_INIT1
 /* sqlite3_vfs_register and friends have been there much longer; this is the
 ** version that the README names, and the oldest that is tested. */
 #define OLDEST_SQLITE 3030000
-
-sqlite3_vfs *_Atomic verneuilBase;
-
-EarlyConfig verneuilConfig; /* as it was when the VFSes were registered first */
 
 /* The default VFS encrypts, and must stand above ours: then it still is the default. */
 static int ciphersDefault(sqlite3_vfs *pDefault) {

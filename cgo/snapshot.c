@@ -21,7 +21,7 @@
 ** Names that are no URI of a manifest are ordinary files of the base VFS: temporary
 ** files, and what ATTACH and VACUUM INTO name on a replica's connection.
 */
-#include "verneuil.h"
+#include "base.h"
 #include "descriptors.h"
 #include "snapshot.h"
 #include "snapshot_goexports.h"
@@ -431,11 +431,6 @@ static int snapshotIsSource(const char *zName) {
   return is;
 }
 
-/* A parameter of the name, or what is if it does not say. A name without SQLITE_OPEN_URI has none. */
-static int snapshotUriSays(const char *zName, int flags, const char *zParameter, int otherwise) {
-  return (flags & SQLITE_OPEN_URI) ? sqlite3_uri_boolean(zName, zParameter, otherwise) : otherwise;
-}
-
 /* Opens the source zName: a URI, a manifest's file or a replica file. */
 static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
   SnapshotFile *p = (SnapshotFile *)pFile;
@@ -447,8 +442,8 @@ static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags,
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);
-  p->bPinned = snapshotUriSays(zName, flags, "immutable", 0) || snapshotUriSays(zName, flags, "nolock", 0);
-  if (p->bPinned && snapshotUriSays(zName, flags, "auto_refresh", 0)) {
+  p->bPinned = uriSays(zName, flags, "immutable", 0) || uriSays(zName, flags, "nolock", 0);
+  if (p->bPinned && uriSays(zName, flags, "auto_refresh", 0)) {
     verneuilLog(VERNEUIL_ERROR, "a replica is not opened: auto_refresh=1 beside immutable=1 or nolock=1, which stays at its version");
     return SQLITE_CANTOPEN;
   }
@@ -457,7 +452,7 @@ static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags,
     return SQLITE_CANTOPEN;
   }
   snapshotMoved(p, &opened);
-  p->bAuto = !p->bPinned && snapshotUriSays(zName, flags, "auto_refresh", opened.bAuto);
+  p->bAuto = !p->bPinned && uriSays(zName, flags, "auto_refresh", opened.bAuto);
   if (p->bAuto) goSnapshotAuto(p->hReader, 1);
   if (pOutFlags) *pOutFlags = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
   pFile->pMethods = &snapshotMethods;
@@ -502,76 +497,16 @@ static int snapshotFullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, 
   return SQLITE_OK;
 }
 
-static void *snapshotDlOpen(sqlite3_vfs *pVfs, const char *zName) {
-  (void)pVfs;
-  return verneuilBase->xDlOpen(verneuilBase, zName);
-}
-
-static void snapshotDlError(sqlite3_vfs *pVfs, int nByte, char *zErr) {
-  (void)pVfs;
-  verneuilBase->xDlError(verneuilBase, nByte, zErr);
-}
-
-static void (*snapshotDlSym(sqlite3_vfs *pVfs, void *p, const char *zSym))(void) {
-  (void)pVfs;
-  return verneuilBase->xDlSym(verneuilBase, p, zSym);
-}
-
-static void snapshotDlClose(sqlite3_vfs *pVfs, void *p) {
-  (void)pVfs;
-  verneuilBase->xDlClose(verneuilBase, p);
-}
-
-static int snapshotRandomness(sqlite3_vfs *pVfs, int nByte, char *zOut) {
-  (void)pVfs;
-  return verneuilBase->xRandomness(verneuilBase, nByte, zOut);
-}
-
-static int snapshotSleep(sqlite3_vfs *pVfs, int nMicro) {
-  (void)pVfs;
-  return verneuilBase->xSleep(verneuilBase, nMicro);
-}
-
-static int snapshotCurrentTime(sqlite3_vfs *pVfs, double *pTime) {
-  (void)pVfs;
-  return verneuilBase->xCurrentTime(verneuilBase, pTime);
-}
-
-static int snapshotGetLastError(sqlite3_vfs *pVfs, int nByte, char *zErr) {
-  (void)pVfs;
-  return verneuilBase->xGetLastError ? verneuilBase->xGetLastError(verneuilBase, nByte, zErr) : 0;
-}
-
-static int snapshotCurrentTimeInt64(sqlite3_vfs *pVfs, sqlite3_int64 *pTime) {
-  (void)pVfs;
-  return verneuilBase->xCurrentTimeInt64(verneuilBase, pTime);
-}
-
 static sqlite3_vfs snapshotVfs = {
-  2, 0, 0, 0, "verneuil_snapshot", 0,
-  snapshotOpen,
-  snapshotDelete,
-  snapshotAccess,
-  snapshotFullPathname,
-  snapshotDlOpen,
-  snapshotDlError,
-  snapshotDlSym,
-  snapshotDlClose,
-  snapshotRandomness,
-  snapshotSleep,
-  snapshotCurrentTime,
-  snapshotGetLastError,
-  snapshotCurrentTimeInt64,
-  0, 0, 0
+  .iVersion = 2, .zName = "verneuil_snapshot", .xOpen = snapshotOpen, .xDelete = snapshotDelete,
+  .xAccess = snapshotAccess, .xFullPathname = snapshotFullPathname,
 };
 
 int snapshotFileBytes(void) { return (int)sizeof(SnapshotFile); }
 
 int snapshotRegister(void) {
-  snapshotVfs.szOsFile = snapshotFileBytes();
-  if (snapshotVfs.szOsFile < verneuilBase->szOsFile) snapshotVfs.szOsFile = verneuilBase->szOsFile;
-  snapshotVfs.mxPathname = SNAPSHOT_PATH_MAX;
-  if (snapshotVfs.mxPathname < verneuilBase->mxPathname) snapshotVfs.mxPathname = verneuilBase->mxPathname;
-  if (verneuilBase->iVersion < 2 || !verneuilBase->xCurrentTimeInt64) snapshotVfs.iVersion = 1;
+  if (snapshotVfs.szOsFile < snapshotFileBytes()) snapshotVfs.szOsFile = snapshotFileBytes();
+  if (snapshotVfs.mxPathname < SNAPSHOT_PATH_MAX) snapshotVfs.mxPathname = SNAPSHOT_PATH_MAX;
+  baseComplete(&snapshotVfs);
   return sqlite3_vfs_register(&snapshotVfs, 0);
 }

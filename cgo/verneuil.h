@@ -1,5 +1,5 @@
 /*
-** What the C files of libverneuil_vfs share. Every file but init.c says
+** What the C files of libverneuil_vfs share. Every file but base.c says
 ** SQLITE_EXTENSION_INIT3 after including this.
 */
 #ifndef VERNEUIL_H
@@ -48,10 +48,12 @@ enum { VERNEUIL_ERROR = 1, VERNEUIL_WARN, VERNEUIL_INFO, VERNEUIL_DEBUG };
 void verneuilLog(int level, const char *zFormat, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* ---- init.c: settings, registration ---- */
+/* ---- base.c ---- */
 
 /* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered, or a copy of how that was. */
 extern sqlite3_vfs *_Atomic verneuilBase;
+
+/* ---- init.c: registration ---- */
 
 /* Set up the api pointer, the VFSes (once per process) and the SQL functions of
 ** db. It is also what sqlite3_auto_extension runs. */
