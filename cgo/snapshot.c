@@ -4,7 +4,7 @@
 **
 ** What a query has touched lies in the slot file, the first part of which is mapped:
 ** xRead is a memcpy, or beyond that part a pread. No Go, no lock. What is missing Go
-** fetches (snapshot.go, replicate/follower*.go); for what it has foreseen, in a
+** fetches (snapshot.go, replicate/replica); for what it has foreseen, in a
 ** sequential read, a thread of the host only waits.
 **
 ** S1  A handle's pTable changes only while it holds no lock, so a read
@@ -12,7 +12,7 @@
 ** S2  The header shown has a change counter that differs between any two
 **     versions, so SQLite drops its page cache when the version changes, and a
 **     schema cookie that differs unless the schema is known to be the same
-**     (replicate/follower_cookie.go), so that it parses the schema anew.
+**     (replicate/replica/cookie.go), so that it parses the schema anew.
 ** S3  Bytes are copied only from a slot whose generation is the entry's, before
 **     and after: a child forked from a process that goes on gets an error, never
 **     another chunk's bytes.

@@ -15,12 +15,12 @@ import (
 	"time"
 	"unsafe"
 
-	"verneuil/replicate"
+	"verneuil/replicate/replica"
 	"verneuil/vfs"
 )
 
 // followers are the sources that this process reads replicas of.
-var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
+var followers = sync.OnceValues(func() (*replica.Set, error) {
 	engine := vfs.Process()
 	store, err := engine.ReadStore()
 	if err != nil {
@@ -32,11 +32,11 @@ var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 	}
 	config := engine.Config()
 	policy := config.SnapshotLoadingPolicy
-	return replicate.NewFollowerSet(replicate.FollowerOptions{
+	return replica.NewSet(replica.Options{
 		Store:   store,
 		Host:    engine.Host(),
 		TempDir: config.TempDir,
-		Loading: replicate.Loading{
+		Loading: replica.Loading{
 			Eager:   policy.Mode == vfs.LoadEager,
 			Partial: policy.Mode == vfs.LoadPartial,
 			Min:     policy.MinChunks,
@@ -56,7 +56,7 @@ var followers = sync.OnceValues(func() (*replicate.FollowerSet, error) {
 // (allocNeedsZero in runtime/mheap.go): 36 ms and 32 MiB, when the replica is opened.
 var ballast [32][]byte
 
-func reader(h C.uintptr_t) *replicate.Reader { return rt.Handle(h).Value().(*replicate.Reader) }
+func reader(h C.uintptr_t) *replica.Reader { return rt.Handle(h).Value().(*replica.Reader) }
 
 func b2i(b bool) int {
 	if b {
@@ -66,7 +66,7 @@ func b2i(b bool) int {
 }
 
 // opened tells C where its reader is.
-func opened(h C.uintptr_t, r *replicate.Reader) C.SnapshotOpened {
+func opened(h C.uintptr_t, r *replica.Reader) C.SnapshotOpened {
 	return C.SnapshotOpened{hReader: h, bAuto: C.int(b2i(r.WantsAuto())), pTable: r.Table(), pNewest: r.Newest()}
 }
 

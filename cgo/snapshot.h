@@ -1,6 +1,6 @@
 /*
 ** What the replica VFS shares with Go: the layout of a version's table
-** (replicate/follower_table.go is the specification), and what an open returns.
+** (replicate/replica/table.go is the specification), and what an open returns.
 */
 #ifndef VERNEUIL_SNAPSHOT_H
 #define VERNEUIL_SNAPSHOT_H

@@ -1,6 +1,4 @@
-// Package replicate moves databases: the replicator brings a spool's
-// transactions to every target, the follower brings a target's manifests and
-// chunks to a snapshot, restore writes a version to a file.
+// Package replicate brings a database's transactions from its spool to every target.
 //
 // # Replicator
 //
@@ -89,54 +87,6 @@
 //	I10 A push does not wait for the patrol. With one that is late it shares the rate, as
 //	    with one more request of its own at a time.
 //
-// # Follower
-//
-// One per source and process, shared by all connections that read the source
-// ([FollowerSet.Open]). What it fetches goes
-//
-//	manifest   a snapshot: an immutable version, with a table chunk -> slot
-//	chunk      a slot of the slot file, once for all versions and sources that have it
-//	leaf       a small cache, by ID, as versions share most of them
-//
-// A [Reader] is one connection's place: the snapshot that it reads, and holds. It reads
-// from the slot file without Go if it can (cgo/snapshot.c); else [Reader.Read] fetches
-// the chunk. A miss is shared by all who want the chunk, is repeated with pauses until
-// the deadline, and ends at once if the host interrupts the connection.
-//
-// A refresh asks for the manifest with the ETag of the last one. A new version is built
-// beside the newest: chunks that are the same, or that inline pages make of what is
-// loaded, it takes over without a request, so that a small commit costs its manifest
-// and nothing else. Then it becomes the newest, and a connection moves on when it
-// is told to, or with auto refresh at the start of its next transaction. What was
-// loaded and has changed is fetched in the background. A source is polled only while
-// a connection wants auto refresh.
-//
-// What is fetched before it is asked for, at most 32 chunks at a time in a process:
-//
-//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read: half
-//	                     of them, or 8, are read when more are asked for (follower_reader.go)
-//	a scan of a b-tree   the next children of the page above, likewise
-//	lookups              siblings of interior pages that are missed, not on the first
-//	                     miss, and at most twice what was asked for (follower_interior.go)
-//	a refresh            what replaces loaded chunks
-//	the loading policy   before the version can be read
-//
-// Invariants:
-//
-//	F1  A reader sees the bytes of one version until it is told to move on.
-//	F2  A slot keeps its bytes for as long as a version refers to it, and every byte in
-//	    it was verified: by its chunk's ID, or by the manifest's checksum.
-//	F3  A version becomes the newest whole: with all that its predecessor had loaded and
-//	    it still has. A fetch that fails changes nothing.
-//	F4  Versions of one lineage are followed forwards only, also when another target
-//	    answers, which lags. Of another lineage such a target is believed only what was written later.
-//	F5  No read waits longer than the deadline, and none waits for a refresh.
-//	F6  Nothing is written to a target: credentials that get objects are enough.
-//	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
-//	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.
-//	F8  Two versions show SQLite the same schema cookie only if the writer has followed every
-//	    transaction between them, and the file's own cookie is the same.
-//
 // # Beliefs
 //
 // What is concluded, from which witness, what defeats the witness, and what happens then.
@@ -154,12 +104,6 @@
 // A file may be replaced by a restore. Witness: it is empty, or the caller said so; and no lease
 // is refused, and no journal or WAL stands beside it. Defeated by: who makes it meanwhile (then
 // renameat2 refuses, where the file system can), and who opens it in the last moment.
-//
-// The schema that a replica's connection has parsed is still right. Witness: the file's own
-// schema cookie, as long as Continuity says that the writer has followed every transaction
-// between the two versions. Defeated by: another file at the source's path, and every write
-// that tells nobody; then the writer has copied the file, and Continuity is another. Without a
-// Continuity, or if the cookie goes back, the schema is parsed anew (F8).
 //
 // A transaction of the WAL is what was read of it. Witness: the running checksum from frame to
 // frame, up to a commit frame. Long ones are read twice, as they are not held in memory, and
@@ -216,6 +160,4 @@
 //
 // A target is well again, says the log. Witness: it has taken the last cut of the database that had failed,
 // or shows that it has it. That it answers at all is none: it may let us read, and not write.
-//
-// Lock order: FollowerSet.mu, Follower.mu, gate, slots.mu.
 package replicate

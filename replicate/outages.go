@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -51,7 +50,7 @@ func (o *Outages) failed(log *slog.Logger, now time.Time, t *chunkstore.Target, 
 	if begins {
 		u.since, u.isTold, u.most = now, false, 1
 	}
-	kind := errorKind(err)
+	kind := chunkstore.ErrorKind(err)
 	if u.isTold && kind == u.kind || !u.told.IsZero() && now.Sub(u.told) < outageQuiet {
 		return
 	}
@@ -92,31 +91,6 @@ func (o *Outages) forget(database string) {
 		delete(u.databases, database)
 		if len(u.databases) == 0 {
 			u.isTold = false
-		}
-	}
-}
-
-// errorKind returns what the same failure says each time: the store's code, or what lies at the bottom of err,
-// without the key, the request's number and the attempts.
-func errorKind(err error) string {
-	var coded interface{ ErrorCode() string }
-	if errors.As(err, &coded) && coded.ErrorCode() != "" {
-		return coded.ErrorCode()
-	}
-	for {
-		switch e := err.(type) {
-		case interface{ Unwrap() error }:
-			if e.Unwrap() == nil {
-				return err.Error()
-			}
-			err = e.Unwrap()
-		case interface{ Unwrap() []error }:
-			if len(e.Unwrap()) == 0 {
-				return err.Error()
-			}
-			err = e.Unwrap()[len(e.Unwrap())-1]
-		default:
-			return err.Error()
 		}
 	}
 }

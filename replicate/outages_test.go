@@ -62,18 +62,3 @@ func TestOutages(t *testing.T) {
 	o.succeeded(log, now, target, "database1")
 	said()
 }
-
-// TestErrorKind: what differs from one request to the next is no other kind of error.
-func TestErrorKind(t *testing.T) {
-	for _, c := range []struct{ a, b error }{
-		{fmt.Errorf("put %d: %w", 1, syscall.ECONNREFUSED), fmt.Errorf("put %d: %w", 2, syscall.ECONNREFUSED)},
-		{fmt.Errorf("a: %w", errors.Join(errors.New("x"), fmt.Errorf("b: %w", syscall.EIO))), syscall.EIO},
-	} {
-		if errorKind(c.a) != errorKind(c.b) {
-			t.Errorf("%v and %v: %q and %q", c.a, c.b, errorKind(c.a), errorKind(c.b))
-		}
-	}
-	if errorKind(syscall.EIO) == errorKind(syscall.ENOSPC) {
-		t.Error("all errors are of one kind")
-	}
-}

@@ -226,7 +226,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 			r.o.Log.Warn("spool was lost")
 			r.setState("waiting for a new spool")
 		case err != nil:
-			if kind := errorKind(err); kind != r.told {
+			if kind := chunkstore.ErrorKind(err); kind != r.told {
 				r.o.Log.Error("replication stopped; trying again", "error", err)
 				r.told = kind
 			}

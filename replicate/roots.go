@@ -29,6 +29,12 @@ const (
 	rootsMax = 32
 )
 
+// headerBytes is the length of SQLite's database header.
+const headerBytes = 100
+
+// isInterior: the types of interior pages, of an index and of a table.
+func isInterior(pageType byte) bool { return pageType == 2 || pageType == 5 }
+
 // roots is which root pages travel inline.
 type roots struct {
 	schema []byte      // page 1 without its header, from which named is; nil: not read yet

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"testing"
 
-	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/replica"
 )
 
 // schemaPage returns page 1 from its b-tree's header on: one table for each of roots,
@@ -155,7 +155,7 @@ func TestRootsAreTakenOver(t *testing.T) {
 func TestRootCostsNoChunk(t *testing.T) {
 	w, _ := rooted(t)
 	w.mustSync("first", nil)
-	all, err := NewFollowerSet(FollowerOptions{Store: w.store(), TempDir: t.TempDir()})
+	all, err := replica.NewSet(replica.Options{Store: w.store(), TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,11 @@ func TestRootCostsNoChunk(t *testing.T) {
 			t.Errorf("page %d took %d gets, want %d", n, after-before, gets)
 		}
 	}
-	if i := 299 * w.page / chunkstore.ChunkBytes; !reader.s.table.here(i) {
+	_, before = w.chunks[0].calls()
+	if err := reader.Read(context.Background(), page, 300*int64(w.page)); err != nil {
+		t.Fatal(err)
+	}
+	if _, after := w.chunks[0].calls(); after != before {
 		t.Error("the chunk of page 301 is not there")
 	}
 }

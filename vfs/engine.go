@@ -18,6 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate"
+	"verneuil/replicate/replica"
 	"verneuil/spool"
 )
 
@@ -573,7 +574,7 @@ func (e *Engine) Status(opening, list string) []byte {
 		Panics    []string        `json:"panics,omitempty"`
 	}{Program: Program, Host: e.Host(), Spooling: e.cfg.ReplicationSpoolingDir, Databases: []database{}}
 	status.Not = json.RawMessage(cmp.Or(list, "[]"))
-	status.Replicas = replicate.Followers()
+	status.Replicas = replica.Followers()
 	running := make(map[int]*replicate.Replicator)
 	e.mu.Lock()
 	status.Error = e.problemLocked(opening)

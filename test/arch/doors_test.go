@@ -25,8 +25,13 @@ var doors = map[string][]string{
 		"replicate/locate",
 		"spool", "manifest", "chunkstore",
 	},
-	"cgo": {"vfs", "replicate"}, // replicate: Source and the snapshots, which C serves
-	"vfs": {"replicate", "spool", "manifest", "chunkstore"},
+	"cgo": {"vfs", "replicate/replica"}, // the readers, which C serves
+	"vfs": {
+		"replicate/replica",
+		"replicate",
+		"spool", "manifest", "chunkstore",
+	},
+	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate": {
 		"replicate/mirror",
 		"replicate/locate",

@@ -1,4 +1,4 @@
-package replicate
+package replica
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"verneuil/replicate/locate"
 )
 
-// fetchDeadline bounds a read's wait for a chunk, with all retries, unless FollowerOptions says
+// fetchDeadline bounds a read's wait for a chunk, with all retries, unless Options says
 // otherwise, and the pauses of a poll. The fetch, which the store's timeout bounds, goes on, and the
 // next read may find what it brought.
 const fetchDeadline = 30 * time.Second
@@ -25,10 +25,10 @@ const fetchDeadline = 30 * time.Second
 // connection opens it.
 const freshFor = time.Second
 
-// Follower keeps the versions of one source for all readers of this process. It
+// follower keeps the versions of one source for all readers of this process. It
 // polls the source while a reader wants auto refresh, and only then.
-type Follower struct {
-	all      *FollowerSet
+type follower struct {
+	all      *Set
 	locator  *locate.Locator
 	fetched  atomic.Int64 // bytes of objects
 	leaves   leafCache
@@ -56,16 +56,16 @@ type flight struct {
 	err  error
 }
 
-func newFollower(all *FollowerSet, locator *locate.Locator) (*Follower, error) {
+func newFollower(all *Set, locator *locate.Locator) (*follower, error) {
 	shared, err := anonymous(unix.Getpagesize(), unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, err
 	}
-	return &Follower{all: all, locator: locator, shared: shared, newestC: (*atomic.Uint32)(unsafe.Pointer(&shared[0]))}, nil
+	return &follower{all: all, locator: locator, shared: shared, newestC: (*atomic.Uint32)(unsafe.Pointer(&shared[0]))}, nil
 }
 
 // drop gives up what f holds. There are no readers.
-func (f *Follower) drop() {
+func (f *follower) drop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dropped = true
@@ -77,7 +77,7 @@ func (f *Follower) drop() {
 }
 
 // latest returns the newest known version with a reference for the caller, or nil.
-func (f *Follower) latest() *snapshot {
+func (f *follower) latest() *snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.newest != nil {
@@ -88,7 +88,7 @@ func (f *Follower) latest() *snapshot {
 
 // refresh asks the source for its newest version, and waits for the answer. A
 // fetch under way will do, unless force: then one that begins after the call.
-func (f *Follower) refresh(ctx context.Context, force bool) error {
+func (f *follower) refresh(ctx context.Context, force bool) error {
 	fl := f.request(force)
 	select {
 	case <-fl.done:
@@ -99,7 +99,7 @@ func (f *Follower) refresh(ctx context.Context, force bool) error {
 }
 
 // request is refresh without the wait.
-func (f *Follower) request(force bool) *flight {
+func (f *follower) request(force bool) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -115,7 +115,7 @@ func (f *Follower) request(force bool) *flight {
 	return f.queued
 }
 
-func (f *Follower) fly(fl *flight) {
+func (f *follower) fly(fl *flight) {
 	fl.err = f.fetchNewest()
 	f.mu.Lock()
 	f.lastError = fl.err
@@ -128,7 +128,7 @@ func (f *Follower) fly(fl *flight) {
 }
 
 // fetchNewest makes the source's newest version f.newest. On an error all stays as it is.
-func (f *Follower) fetchNewest() (err error) {
+func (f *follower) fetchNewest() (err error) {
 	defer recoverTo(&err)
 	if !f.all.enter() {
 		return errClosed
@@ -182,7 +182,7 @@ func lags(m *manifest.Manifest, from *chunkstore.Target, prev *snapshot) bool {
 }
 
 // install makes s the newest, and takes the caller's reference.
-func (f *Follower) install(s *snapshot) {
+func (f *follower) install(s *snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dropped {
@@ -197,7 +197,7 @@ func (f *Follower) install(s *snapshot) {
 }
 
 // poll asks the source again and again, until ctx ends.
-func (f *Follower) poll(ctx context.Context) {
+func (f *follower) poll(ctx context.Context) {
 	defer f.all.leave()
 	pause := f.all.options.PollInterval
 	var failed string // the kind of the error that was told; empty: none
@@ -209,7 +209,7 @@ func (f *Follower) poll(ctx context.Context) {
 				failed = ""
 			}
 		} else if ctx.Err() == nil {
-			if kind := errorKind(err); kind != failed {
+			if kind := chunkstore.ErrorKind(err); kind != failed {
 				f.all.log.Warn("replica could not be refreshed; it is tried again", "source", f.locator, "error", err)
 				failed = kind
 			}
@@ -224,7 +224,7 @@ func (f *Follower) poll(ctx context.Context) {
 }
 
 // pollFor changes the number of readers that want auto refresh.
-func (f *Follower) pollFor(delta int) {
+func (f *follower) pollFor(delta int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.polling += delta

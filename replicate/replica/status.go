@@ -1,4 +1,4 @@
-package replicate
+package replica
 
 import (
 	"slices"
@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// known holds the FollowerSets of this process.
+// known holds the sets of this process.
 var known sync.Map
 
-// FollowerStatus describes one source that this process reads a replica of.
-type FollowerStatus struct {
+// Status describes one source that this process reads a replica of.
+type Status struct {
 	URI           string    `json:"uri"`
 	Host          string    `json:"host,omitempty"`
 	Path          string    `json:"path,omitempty"`
@@ -31,32 +31,32 @@ type FollowerStatus struct {
 }
 
 // Followers lists the sources of this process, by URI.
-func Followers() []FollowerStatus {
-	list := []FollowerStatus{}
+func Followers() []Status {
+	list := []Status{}
 	known.Range(func(all, _ any) bool {
-		list = append(list, all.(*FollowerSet).Status()...)
+		list = append(list, all.(*Set).Status()...)
 		return true
 	})
 	return list
 }
 
 // Status lists the sources, by URI.
-func (all *FollowerSet) Status() []FollowerStatus {
+func (all *Set) Status() []Status {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	list := make([]FollowerStatus, 0, len(all.byURI))
+	list := make([]Status, 0, len(all.byURI))
 	for _, f := range all.byURI {
 		list = append(list, f.statusLocked(time.Now()))
 	}
-	slices.SortFunc(list, func(a, b FollowerStatus) int { return strings.Compare(a.URI, b.URI) })
+	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.URI, b.URI) })
 	return list
 }
 
 // statusLocked: the caller holds all.mu.
-func (f *Follower) statusLocked(now time.Time) FollowerStatus {
+func (f *follower) statusLocked(now time.Time) Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st := FollowerStatus{URI: f.locator.String(), Readers: f.readers, AutoRefresh: f.polling, BytesFetched: f.fetched.Load()}
+	st := Status{URI: f.locator.String(), Readers: f.readers, AutoRefresh: f.polling, BytesFetched: f.fetched.Load()}
 	if f.lastError != nil {
 		st.LastError = f.lastError.Error()
 	}

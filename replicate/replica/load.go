@@ -1,4 +1,4 @@
-package replicate
+package replica
 
 import (
 	"context"
@@ -97,7 +97,7 @@ func (s *snapshot) loadWithin(ctx context.Context, i int, limit time.Duration) e
 	return s.load(ctx, i)
 }
 
-func (f *Follower) setError(err error) {
+func (f *follower) setError(err error) {
 	f.mu.Lock()
 	f.lastError = err
 	f.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *snapshot) replace(prev *snapshot) {
 }
 
 // fetchObject gets a chunk, for as many as wait for it.
-func (f *Follower) fetchObject(id chunkstore.ID) ([]byte, error) {
+func (f *follower) fetchObject(id chunkstore.ID) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
 	defer cancel()
 	plain, err := f.all.options.Store.GetChunkAlone(ctx, id)
@@ -175,7 +175,7 @@ func (f *Follower) fetchObject(id chunkstore.ID) ([]byte, error) {
 }
 
 // fetchTree is the manifest.Fetch for leaves and nodes, which versions share by ID.
-func (f *Follower) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+func (f *follower) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 	if plain := f.leaves.get(id); plain != nil {
 		return plain, nil
 	}

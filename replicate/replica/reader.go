@@ -1,4 +1,4 @@
-package replicate
+package replica
 
 import (
 	"context"
@@ -25,7 +25,7 @@ const (
 // one goroutine uses it at a time, and does not move it to another version in
 // the middle of a read transaction.
 type Reader struct {
-	f    *Follower
+	f    *follower
 	s    *snapshot // holds a reference
 	auto bool
 

@@ -1,4 +1,4 @@
-package replicate
+package replica
 
 import (
 	"context"
@@ -43,8 +43,8 @@ func (l Loading) first(n int) int {
 	return min(n, max(min(want, bound), l.Min))
 }
 
-// FollowerOptions are the settings of a [FollowerSet]. Store must be set.
-type FollowerOptions struct {
+// Options are the settings of a [Set]. Store must be set.
+type Options struct {
 	Store        *chunkstore.Store
 	Host         string        // stands for the empty host of verneuil:///path
 	TempDir      string        // of the slot file; empty: as SQLite chooses
@@ -56,7 +56,7 @@ type FollowerOptions struct {
 	Log          *slog.Logger  // nil: silent
 }
 
-func (o FollowerOptions) withDefaults() FollowerOptions {
+func (o Options) withDefaults() Options {
 	if o.PollInterval <= 0 {
 		o.PollInterval = time.Second
 	}
@@ -85,11 +85,11 @@ func tempDir() string {
 	return "."
 }
 
-// FollowerSet is the replica side of a process: a [Follower] for each source that
+// Set is the replica side of a process: a [follower] for each source that
 // is open or was until just now, and the slot file that they share. It is safe
 // for concurrent use. Its invariants stand in doc.go.
-type FollowerSet struct {
-	options FollowerOptions
+type Set struct {
+	options Options
 	log     *slog.Logger
 	slots   *slots
 	counter atomic.Uint32 // the last change counter given out
@@ -99,7 +99,7 @@ type FollowerSet struct {
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	byURI map[string]*Follower
+	byURI map[string]*follower
 
 	gate    sync.Mutex
 	closed  bool           // guarded by gate
@@ -108,14 +108,14 @@ type FollowerSet struct {
 
 var errClosed = errors.New("the replicas of this process are closed")
 
-// NewFollowerSet makes an empty set. It does no I/O.
-func NewFollowerSet(o FollowerOptions) (*FollowerSet, error) {
+// NewSet makes an empty set. It does no I/O.
+func NewSet(o Options) (*Set, error) {
 	o = o.withDefaults()
 	s, err := newSlots(o.TempDir)
 	if err != nil {
 		return nil, err
 	}
-	all := &FollowerSet{options: o, log: o.Log, slots: s, byURI: map[string]*Follower{}, ahead: make(chan struct{}, aheadMax)}
+	all := &Set{options: o, log: o.Log, slots: s, byURI: map[string]*follower{}, ahead: make(chan struct{}, aheadMax)}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
 	known.Store(all, struct{}{})
 	return all, nil
@@ -125,7 +125,7 @@ func NewFollowerSet(o FollowerOptions) (*FollowerSet, error) {
 // [locate.Parse]). Sources are shared by what they mean, not by how they are written. A
 // source that is open already is asked again, unless it was just now; if it does
 // not answer then, what is known will do.
-func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
+func (all *Set) Open(ctx context.Context, uri string) (*Reader, error) {
 	locator, err := locate.Parse(uri, all.options.Host, all.options.Store)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (all *FollowerSet) Open(ctx context.Context, uri string) (*Reader, error) {
 }
 
 // follow returns the follower of locator's source, counting one more reader.
-func (all *FollowerSet) follow(locator *locate.Locator) (*Follower, error) {
+func (all *Set) follow(locator *locate.Locator) (*follower, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	f := all.byURI[locator.URI()]
@@ -180,7 +180,7 @@ func (all *FollowerSet) follow(locator *locate.Locator) (*Follower, error) {
 
 // unfollow counts one reader less. The last one's source lingers: programs open
 // and close connections all the time, and shall not fetch all anew.
-func (all *FollowerSet) unfollow(f *Follower) {
+func (all *Set) unfollow(f *follower) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	f.readers--
@@ -199,7 +199,7 @@ func (all *FollowerSet) unfollow(f *Follower) {
 	}
 }
 
-func (all *FollowerSet) forgetLocked(f *Follower) {
+func (all *Set) forgetLocked(f *follower) {
 	if all.byURI[f.locator.URI()] == f {
 		delete(all.byURI, f.locator.URI())
 		f.drop()
@@ -208,7 +208,7 @@ func (all *FollowerSet) forgetLocked(f *Follower) {
 
 // Close ends all that runs in the background and unmaps everything. There must
 // be no reader left. A process need not call it.
-func (all *FollowerSet) Close() error {
+func (all *Set) Close() error {
 	known.Delete(all)
 	all.cancel()
 	all.gate.Lock()
@@ -227,7 +227,7 @@ func (all *FollowerSet) Close() error {
 }
 
 // enter announces a goroutine that Close must wait for; it returns false after Close.
-func (all *FollowerSet) enter() bool {
+func (all *Set) enter() bool {
 	all.gate.Lock()
 	defer all.gate.Unlock()
 	if all.closed {
@@ -237,10 +237,10 @@ func (all *FollowerSet) enter() bool {
 	return true
 }
 
-func (all *FollowerSet) leave() { all.working.Done() }
+func (all *Set) leave() { all.working.Done() }
 
 // enterAhead is enter for a prefetch; it also returns false if enough are under way.
-func (all *FollowerSet) enterAhead() bool {
+func (all *Set) enterAhead() bool {
 	select {
 	case all.ahead <- struct{}{}:
 	default:
@@ -253,10 +253,10 @@ func (all *FollowerSet) enterAhead() bool {
 	return true
 }
 
-func (all *FollowerSet) leaveAhead() {
+func (all *Set) leaveAhead() {
 	<-all.ahead
 	all.leave()
 }
 
 // SlotsInUse returns how many chunks are loaded, those that versions share counted once.
-func (all *FollowerSet) SlotsInUse() int { return all.slots.inUse() }
+func (all *Set) SlotsInUse() int { return all.slots.inUse() }

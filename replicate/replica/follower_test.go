@@ -1,4 +1,4 @@
-package replicate_test
+package replica_test
 
 import (
 	"bytes"
@@ -13,17 +13,18 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
-	. "verneuil/replicate"
+	"verneuil/replicate/publishtest"
+	. "verneuil/replicate/replica"
 )
 
 func random(n int, seed byte) []byte {
 	file := make([]byte, n)
 	rand.NewChaCha8([32]byte{seed}).Read(file)
-	copy(file, header(1, 7))
+	copy(file, publishtest.Header(1, 7))
 	return file
 }
 
-func TestFollowerReads(t *testing.T) {
+func TestReads(t *testing.T) {
 	const chunk = chunkstore.ChunkBytes
 	for _, c := range []struct {
 		name   string
@@ -31,23 +32,23 @@ func TestFollowerReads(t *testing.T) {
 		inline []int64
 	}{
 		{"empty", 0, nil},
-		{"one page", testPage, nil},
-		{"one inline page", testPage, []int64{0}},
+		{"one page", publishtest.PageBytes, nil},
+		{"one inline page", publishtest.PageBytes, []int64{0}},
 		{"one chunk", chunk, nil},
-		{"short second chunk", chunk + testPage, []int64{0, chunk}},
-		{"top of chunks", 20*chunk + 3*testPage, []int64{0, testPage, 5 * chunk, 20 * chunk}},
-		{"leaves", 70 * chunk, []int64{0, 69*chunk + 15*testPage}},
+		{"short second chunk", chunk + publishtest.PageBytes, []int64{0, chunk}},
+		{"top of chunks", 20*chunk + 3*publishtest.PageBytes, []int64{0, publishtest.PageBytes, 5 * chunk, 20 * chunk}},
+		{"leaves", 70 * chunk, []int64{0, 69*chunk + 15*publishtest.PageBytes}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPublisher(t)
+			p := newSource(t)
 			file := random(c.bytes, 1)
 			clear(file[min(len(file), 3*chunk):min(len(file), 4*chunk)])
 			if c.bytes == 0 {
-				p.m.PageBytes = 0
+				p.Newest.PageBytes = 0
 			}
-			p.publish(file, c.inline...)
-			all := p.follow(FollowerOptions{})
-			for _, step := range []int{testPage, 512, 3000, chunk + 1, max(1, c.bytes)} {
+			p.Publish(file, c.inline...)
+			all := p.follow(Options{})
+			for _, step := range []int{publishtest.PageBytes, 512, 3000, chunk + 1, max(1, c.bytes)} {
 				r := p.open(all)
 				got, err := readAll(r, step)
 				if err != nil {
@@ -65,9 +66,9 @@ func TestFollowerReads(t *testing.T) {
 }
 
 // SQLite sees a rollback-mode database whose counter changes exactly with the version.
-func TestFollowerShowsHeader(t *testing.T) {
-	p := newPublisher(t)
-	all := p.follow(FollowerOptions{})
+func TestShowsHeader(t *testing.T) {
+	p := newSource(t)
+	all := p.follow(Options{})
 	shown := func(r *Reader) (version uint16, counter, validFor uint32) {
 		t.Helper()
 		h := make([]byte, 100)
@@ -76,8 +77,8 @@ func TestFollowerShowsHeader(t *testing.T) {
 		}
 		return binary.BigEndian.Uint16(h[18:]), binary.BigEndian.Uint32(h[24:]), binary.BigEndian.Uint32(h[92:])
 	}
-	file := stamped(20, 1) // WAL, as stamped writes it
-	p.publish(file)
+	file := publishtest.Stamped(20, 1) // WAL, as stamped writes it
+	p.Publish(file)
 	r := p.open(all)
 	version, counter, valid := shown(r)
 	if version != 0x0101 || counter != valid {
@@ -96,7 +97,7 @@ func TestFollowerShowsHeader(t *testing.T) {
 	// size in the header that is not valid must stay so.
 	binary.BigEndian.PutUint32(file[92:], 99)
 	file[200] = 1
-	p.publish(file, 0)
+	p.Publish(file, 0)
 	if err := r.Refresh(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestFollowerShowsHeader(t *testing.T) {
 		t.Errorf("counter %d after %d, valid for %d", next, counter, valid)
 	}
 	file[18], file[19] = 3, 3
-	p.publish(file, 0)
+	p.Publish(file, 0)
 	if err := r.Refresh(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -116,34 +117,34 @@ func TestFollowerShowsHeader(t *testing.T) {
 
 // Page 1 travels inline: the first reads of a query need no chunk. A commit whose
 // pages travel inline costs loaded chunks nothing either.
-func TestFollowerFetchesLittle(t *testing.T) {
-	p := newPublisher(t)
-	file := stamped(100, 1)
-	p.publish(file, 0)
-	r := p.open(p.follow(FollowerOptions{}))
-	if err := r.Read(context.Background(), make([]byte, testPage), 0); err != nil {
+func TestFetchesLittle(t *testing.T) {
+	p := newSource(t)
+	file := publishtest.Stamped(100, 1)
+	p.Publish(file, 0)
+	r := p.open(p.follow(Options{}))
+	if err := r.Read(context.Background(), make([]byte, publishtest.PageBytes), 0); err != nil {
 		t.Fatal(err)
 	}
-	if n := p.hooks.chunkGets(); n != 0 {
+	if n := p.Hooks.ChunkGets(); n != 0 {
 		t.Errorf("page 1 cost %d chunks", n)
 	}
-	if _, err := readAll(r, testPage); err != nil {
+	if _, err := readAll(r, publishtest.PageBytes); err != nil {
 		t.Fatal(err)
 	}
-	before := p.hooks.chunkGets()
+	before := p.Hooks.ChunkGets()
 	for i := range 3 {
 		binary.BigEndian.PutUint64(file[128:], uint64(i)+2)
-		binary.BigEndian.PutUint64(file[50*testPage+128:], uint64(i)+2)
-		file = append(file, bytes.Repeat([]byte{byte(i)}, testPage)...) // the last chunk grows
-		inline := []int64{0, 50 * testPage}
-		for off := 100 * testPage; off < len(file); off += testPage {
+		binary.BigEndian.PutUint64(file[50*publishtest.PageBytes+128:], uint64(i)+2)
+		file = append(file, bytes.Repeat([]byte{byte(i)}, publishtest.PageBytes)...) // the last chunk grows
+		inline := []int64{0, 50 * publishtest.PageBytes}
+		for off := 100 * publishtest.PageBytes; off < len(file); off += publishtest.PageBytes {
 			inline = append(inline, int64(off))
 		}
-		p.publish(file, inline...)
+		p.Publish(file, inline...)
 		if err := r.Refresh(context.Background(), false); err != nil {
 			t.Fatal(err)
 		}
-		got, err := readAll(r, testPage)
+		got, err := readAll(r, publishtest.PageBytes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,43 +152,43 @@ func TestFollowerFetchesLittle(t *testing.T) {
 			t.Errorf("version %d: %v", r.Sequence(), err)
 		}
 	}
-	if n := p.hooks.chunkGets() - before; n != 0 {
+	if n := p.Hooks.ChunkGets() - before; n != 0 {
 		t.Errorf("three small commits cost %d objects", n)
 	}
 	// Pages that cool: one chunk is stored anew, and only that is fetched.
-	p.publish(file, 0)
+	p.Publish(file, 0)
 	if err := r.Refresh(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readAll(r, testPage); err != nil || same(got, file) != nil {
+	if got, err := readAll(r, publishtest.PageBytes); err != nil || same(got, file) != nil {
 		t.Errorf("after cooling: %v, %v", err, same(got, file))
 	}
-	if n := p.hooks.chunkGets() - before; n < 1 || n > 2 {
+	if n := p.Hooks.ChunkGets() - before; n < 1 || n > 2 {
 		t.Errorf("two cooled chunks cost %d objects", n)
 	}
 }
 
 // Each read transaction sees exactly one version, whatever happens meanwhile.
-func TestFollowerConcurrentReaders(t *testing.T) {
+func TestConcurrentReaders(t *testing.T) {
 	const versions, pages = 12, 66 * 16
-	p := newPublisher(t)
+	p := newSource(t)
 	publish := func(number uint64) {
 		// Alternate between commits that travel inline and such that move chunks.
 		inline := []int64{0}
 		for i := int64(1); number%2 == 0 && i < pages; i++ {
-			inline = append(inline, i*testPage)
+			inline = append(inline, i*publishtest.PageBytes)
 		}
-		if len(inline)*testPage > 200<<10 {
+		if len(inline)*publishtest.PageBytes > 200<<10 {
 			inline = inline[:50]
 		}
-		p.publish(stamped(pages, number), inline...)
+		p.Publish(publishtest.Stamped(pages, number), inline...)
 	}
 	publish(1)
-	all := p.follow(FollowerOptions{Linger: -1})
+	all := p.follow(Options{Linger: -1})
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	for g := range 6 {
-		r, err := all.Open(context.Background(), p.uri())
+		r, err := all.Open(context.Background(), p.URI())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +221,7 @@ func TestFollowerConcurrentReaders(t *testing.T) {
 				var page [144]byte
 				for range 60 {
 					i := rng.Int64N(pages)
-					if err := r.Read(context.Background(), page[:], i*testPage); err != nil {
+					if err := r.Read(context.Background(), page[:], i*publishtest.PageBytes); err != nil {
 						t.Error(err)
 						return
 					}
@@ -254,12 +255,12 @@ func TestFollowerConcurrentReaders(t *testing.T) {
 }
 
 // A chunk that many want at once is fetched once.
-func TestFollowerSharesFetches(t *testing.T) {
-	p := newPublisher(t)
-	p.publish(stamped(100, 1), 0)
-	all := p.follow(FollowerOptions{})
+func TestSharesFetches(t *testing.T) {
+	p := newSource(t)
+	p.Publish(publishtest.Stamped(100, 1), 0)
+	all := p.follow(Options{})
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
-	p.hooks.set(func(string) error { asked <- struct{}{}; <-answer; return nil }, nil)
+	p.Hooks.Set(func(string) error { asked <- struct{}{}; <-answer; return nil }, nil)
 	var group sync.WaitGroup
 	for range 5 {
 		r := p.open(all)
@@ -272,15 +273,15 @@ func TestFollowerSharesFetches(t *testing.T) {
 	<-asked
 	close(answer)
 	group.Wait()
-	if n := p.hooks.chunkGets(); n != 1 {
+	if n := p.Hooks.ChunkGets(); n != 1 {
 		t.Errorf("%d fetches, want 1", n)
 	}
 }
 
-func TestFollowerFailures(t *testing.T) {
-	p := newPublisher(t)
-	p.publish(stamped(100, 1), 0)
-	all := p.follow(FollowerOptions{Deadline: 2 * time.Second})
+func TestFailures(t *testing.T) {
+	p := newSource(t)
+	p.Publish(publishtest.Stamped(100, 1), 0)
+	all := p.follow(Options{Deadline: 2 * time.Second})
 	r := p.open(all)
 	read := func(chunk int64) error {
 		return r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes)
@@ -289,7 +290,7 @@ func TestFollowerFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failures atomic.Int32
-	p.hooks.set(func(string) error {
+	p.Hooks.Set(func(string) error {
 		if failures.Add(1) <= 2 {
 			return errors.New("connection reset")
 		}
@@ -298,7 +299,7 @@ func TestFollowerFailures(t *testing.T) {
 	if err := read(5); err != nil {
 		t.Errorf("two failures, then success: %v", err)
 	}
-	p.hooks.set(func(string) error { return errors.New("no route to host") }, nil)
+	p.Hooks.Set(func(string) error { return errors.New("no route to host") }, nil)
 	err := read(3)
 	if err == nil || !strings.Contains(err.Error(), "chunk 3") || !strings.Contains(err.Error(), "version 1 of verneuil://h/db") || !strings.Contains(err.Error(), "no route to host") {
 		t.Errorf("an unreachable store: %v", err)
@@ -309,15 +310,15 @@ func TestFollowerFailures(t *testing.T) {
 	if err := read(1); err != nil {
 		t.Errorf("a chunk that is there, store unreachable: %v", err)
 	}
-	p.hooks.set(func(string) error { return chunkstore.ErrAbsent }, nil)
+	p.Hooks.Set(func(string) error { return chunkstore.ErrAbsent }, nil)
 	if err := read(3); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("an expired chunk: %v", err)
 	}
-	p.hooks.set(func(string) error { panic("ouch") }, nil)
+	p.Hooks.Set(func(string) error { panic("ouch") }, nil)
 	if err := read(3); err == nil {
 		t.Error("a panic is no error")
 	}
-	p.hooks.set(nil, nil)
+	p.Hooks.Set(nil, nil)
 	if err := read(3); err != nil {
 		t.Errorf("after recovery: %v", err)
 	}
@@ -327,20 +328,20 @@ func TestFollowerFailures(t *testing.T) {
 }
 
 // A refresh that fails leaves readers where they are; the next one works.
-func TestFollowerRefreshFails(t *testing.T) {
-	p := newPublisher(t)
-	all := p.follow(FollowerOptions{})
-	if _, err := all.Open(context.Background(), p.uri()); !errors.Is(err, chunkstore.ErrAbsent) {
+func TestRefreshFails(t *testing.T) {
+	p := newSource(t)
+	all := p.follow(Options{})
+	if _, err := all.Open(context.Background(), p.URI()); !errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("a source that is not there: %v", err)
 	}
-	p.publish(stamped(50, 1), 0)
+	p.Publish(publishtest.Stamped(50, 1), 0)
 	r := p.open(all)
-	p.publish(stamped(50, 2), 0)
-	p.hooks.set(nil, func() error { return errors.New("timeout") })
+	p.Publish(publishtest.Stamped(50, 2), 0)
+	p.Hooks.Set(nil, func() error { return errors.New("timeout") })
 	if err := r.Refresh(context.Background(), true); err == nil || !strings.Contains(err.Error(), "timeout") || r.Sequence() != 1 {
 		t.Errorf("refresh: %v, at version %d", err, r.Sequence())
 	}
-	p.hooks.set(nil, nil)
+	p.Hooks.Set(nil, nil)
 	if err := r.Refresh(context.Background(), false); err != nil || r.Sequence() != 2 {
 		t.Errorf("refresh: %v, at version %d", err, r.Sequence())
 	}
@@ -351,23 +352,23 @@ func TestFollowerRefreshFails(t *testing.T) {
 
 // A forced refresh is answered by a fetch that began after it; another one joins
 // the fetch under way.
-func TestFollowerForcedRefresh(t *testing.T) {
-	p := newPublisher(t)
-	p.publish(stamped(20, 1), 0)
-	all := p.follow(FollowerOptions{})
+func TestForcedRefresh(t *testing.T) {
+	p := newSource(t)
+	p.Publish(publishtest.Stamped(20, 1), 0)
+	all := p.follow(Options{})
 	a, b, c := p.open(all), p.open(all), p.open(all)
 	asked, answer := make(chan struct{}), make(chan struct{})
-	p.hooks.set(nil, func() error { asked <- struct{}{}; <-answer; return nil })
+	p.Hooks.Set(nil, func() error { asked <- struct{}{}; <-answer; return nil })
 	a.Request()
 	<-asked // a's fetch is under way, and has not read anything yet
 	endB, endC := b.BeginRefresh(false), c.BeginRefresh(true)
-	p.publish(stamped(20, 2), 0)
+	p.Publish(publishtest.Stamped(20, 2), 0)
 	answer <- struct{}{}
 	<-asked // so another one follows: c's
 	if err := endB(); err != nil || b.Sequence() != 2 {
 		t.Errorf("refresh: %v, at version %d", err, b.Sequence())
 	}
-	p.publish(stamped(20, 3), 0)
+	p.Publish(publishtest.Stamped(20, 3), 0)
 	answer <- struct{}{}
 	if err := endC(); err != nil || c.Sequence() != 3 {
 		t.Errorf("forced refresh: %v, at version %d", err, c.Sequence())
@@ -375,48 +376,48 @@ func TestFollowerForcedRefresh(t *testing.T) {
 	if b.Sequence() != 2 {
 		t.Errorf("a reader moved by itself to version %d", b.Sequence())
 	}
-	p.hooks.set(nil, nil)
+	p.Hooks.Set(nil, nil)
 }
 
 // A source's line of versions is followed forwards only; another line is followed.
-func TestFollowerOrder(t *testing.T) {
-	p := newPublisher(t)
-	first := p.publish(stamped(20, 1), 0)
-	p.publish(stamped(20, 2), 0)
-	r := p.open(p.follow(FollowerOptions{}))
-	p.put(first)
+func TestOrder(t *testing.T) {
+	p := newSource(t)
+	first := p.Publish(publishtest.Stamped(20, 1), 0)
+	p.Publish(publishtest.Stamped(20, 2), 0)
+	r := p.open(p.follow(Options{}))
+	p.Put(first)
 	if err := r.Refresh(context.Background(), true); err != nil || r.Sequence() != 2 {
 		t.Errorf("refresh to a target that lags: %v, at version %d, want 2", err, r.Sequence())
 	}
 	other := *first
 	other.Lineage = [16]byte{2}
-	p.put(&other)
+	p.Put(&other)
 	if err := r.Refresh(context.Background(), true); err != nil || r.Sequence() != 1 {
 		t.Errorf("refresh to a source made anew: %v, at version %d, want 1", err, r.Sequence())
 	}
 }
 
 // A clock that was set back does not make what is known fresh for as long.
-func TestFollowerClockSetBack(t *testing.T) {
-	p := newPublisher(t)
-	p.publish(stamped(20, 1), 0)
-	all := p.follow(FollowerOptions{})
+func TestClockSetBack(t *testing.T) {
+	p := newSource(t)
+	p.Publish(publishtest.Stamped(20, 1), 0)
+	all := p.follow(Options{})
 	p.open(all).Check(time.Now().Add(time.Hour))
-	p.publish(stamped(20, 2), 0)
+	p.Publish(publishtest.Stamped(20, 2), 0)
 	if r := p.open(all); r.Sequence() != 2 {
 		t.Errorf("opened at version %d, want 2", r.Sequence())
 	}
 }
 
-func TestFollowerAutoRefresh(t *testing.T) {
-	p := newPublisher(t)
-	p.publish(stamped(20, 1), 0)
-	r := p.open(p.follow(FollowerOptions{PollInterval: time.Millisecond}))
+func TestAutoRefresh(t *testing.T) {
+	p := newSource(t)
+	p.Publish(publishtest.Stamped(20, 1), 0)
+	r := p.open(p.follow(Options{PollInterval: time.Millisecond}))
 	polls := make(chan struct{})
-	p.hooks.set(nil, func() error { polls <- struct{}{}; return nil })
+	p.Hooks.Set(nil, func() error { polls <- struct{}{}; return nil })
 	r.SetAuto(true)
 	<-polls
-	p.publish(stamped(20, 2), 0)
+	p.Publish(publishtest.Stamped(20, 2), 0)
 	<-polls
 	<-polls // the one before has ended
 	if r.Sequence() != 1 {
@@ -426,7 +427,7 @@ func TestFollowerAutoRefresh(t *testing.T) {
 		t.Errorf("at version %d, want 2", r.Sequence())
 	}
 	r.SetAuto(false)
-	p.hooks.set(nil, nil)
+	p.Hooks.Set(nil, nil)
 	select {
 	case <-polls: // one may wait in the hook
 	default:
@@ -434,21 +435,21 @@ func TestFollowerAutoRefresh(t *testing.T) {
 }
 
 // Point reads fetch what they touch. A scan is prefetched, and no more than it needs.
-func TestFollowerReadAhead(t *testing.T) {
+func TestReadAhead(t *testing.T) {
 	const chunks = 70
-	file := stamped(chunks*16, 1)
+	file := publishtest.Stamped(chunks*16, 1)
 	for i := range chunks { // no two alike
 		file[i*chunkstore.ChunkBytes+200] = byte(i)
 	}
 	run := func(least int, read func(r *Reader) error) (gets int) {
 		t.Helper()
-		p := newPublisher(t)
-		p.publish(file, 0)
-		all, err := NewFollowerSet(FollowerOptions{Store: p.store, TempDir: t.TempDir()})
+		p := newSource(t)
+		p.Publish(file, 0)
+		all, err := NewSet(Options{Store: p.Store, TempDir: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := all.Open(context.Background(), p.uri())
+		r, err := all.Open(context.Background(), p.URI())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -458,14 +459,14 @@ func TestFollowerReadAhead(t *testing.T) {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for range 10000 { // read-ahead begins after the read that it is for has ended
-			if gets = p.hooks.chunkGets() - 1; gets >= least { // without the leaf
+			if gets = p.Hooks.ChunkGets() - 1; gets >= least { // without the leaf
 				break
 			}
 			<-tick.C
 		}
 		r.Close()
 		all.Close() // waits for all that is under way
-		return p.hooks.chunkGets() - 1
+		return p.Hooks.ChunkGets() - 1
 	}
 	at := func(r *Reader, chunks ...int64) error {
 		for _, i := range chunks {
@@ -482,14 +483,14 @@ func TestFollowerReadAhead(t *testing.T) {
 		t.Errorf("two sequential reads fetched %d chunks", n)
 	}
 	if n := run(chunks, func(r *Reader) error {
-		got, err := readAll(r, testPage)
+		got, err := readAll(r, publishtest.PageBytes)
 		return errors.Join(err, same(got, file))
 	}); n != chunks {
 		t.Errorf("a scan of %d chunks fetched %d", chunks, n)
 	}
 }
 
-func TestFollowerPolicies(t *testing.T) {
+func TestPolicies(t *testing.T) {
 	for _, c := range []struct {
 		loading Loading
 		want    int
@@ -501,16 +502,16 @@ func TestFollowerPolicies(t *testing.T) {
 		{Loading{Partial: true, Min: 20}, 20},
 		{Loading{Partial: true, Min: 100}, 70},
 	} {
-		p := newPublisher(t)
+		p := newSource(t)
 		file := random(70*chunkstore.ChunkBytes, 1)
-		p.publish(file, 0)
-		all := p.follow(FollowerOptions{Loading: c.loading})
+		p.Publish(file, 0)
+		all := p.follow(Options{Loading: c.loading})
 		r := p.open(all)
 		if n := all.Status()[0].ChunksPresent; n != int64(c.want) {
 			t.Errorf("%+v: %d chunks loaded, want %d", c.loading, n, c.want)
 		}
 		file[60*chunkstore.ChunkBytes] ^= 1
-		p.publish(file, 0)
+		p.Publish(file, 0)
 		if err := r.Refresh(context.Background(), false); err != nil {
 			t.Fatal(err)
 		}
@@ -522,20 +523,20 @@ func TestFollowerPolicies(t *testing.T) {
 
 // A source outlives its last reader for a while, and one that cannot be reached can
 // be opened meanwhile.
-func TestFollowerLingers(t *testing.T) {
-	p := newPublisher(t)
-	p.publish(stamped(50, 1), 0)
-	all := p.follow(FollowerOptions{Linger: time.Hour})
-	r, err := all.Open(context.Background(), p.uri())
+func TestLingers(t *testing.T) {
+	p := newSource(t)
+	p.Publish(publishtest.Stamped(50, 1), 0)
+	all := p.follow(Options{Linger: time.Hour})
+	r, err := all.Open(context.Background(), p.URI())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readAll(r, testPage); err != nil {
+	if _, err := readAll(r, publishtest.PageBytes); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()
-	p.hooks.set(func(string) error { return errors.New("gone") }, func() error { return errors.New("gone") })
-	if _, err := readAll(p.open(all), testPage); err != nil {
+	p.Hooks.Set(func(string) error { return errors.New("gone") }, func() error { return errors.New("gone") })
+	if _, err := readAll(p.open(all), publishtest.PageBytes); err != nil {
 		t.Error(err)
 	}
 	if n := all.SlotsInUse(); n != 4 {
@@ -545,11 +546,11 @@ func TestFollowerLingers(t *testing.T) {
 
 // What a refresh changes of what was loaded is fetched in the background, and a small
 // commit fetches no chunk.
-func TestFollowerReplacesLoaded(t *testing.T) {
-	p := newPublisher(t)
+func TestReplacesLoaded(t *testing.T) {
+	p := newSource(t)
 	file := random(70*chunkstore.ChunkBytes, 1)
-	p.publish(file, 0)
-	all := p.follow(FollowerOptions{})
+	p.Publish(file, 0)
+	all := p.follow(Options{})
 	r := p.open(all)
 	for _, chunk := range []int64{3, 40, 60} {
 		if err := r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes); err != nil {
@@ -559,7 +560,7 @@ func TestFollowerReplacesLoaded(t *testing.T) {
 	for _, chunk := range []int{40, 41, 60} {
 		file[chunk*chunkstore.ChunkBytes] ^= 1
 	}
-	p.publish(file, 0)
+	p.Publish(file, 0)
 	if err := r.Refresh(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -571,7 +572,7 @@ func TestFollowerReplacesLoaded(t *testing.T) {
 		}
 		<-tick.C
 	}
-	p.hooks.set(func(string) error { return errors.New("no more") }, nil)
+	p.Hooks.Set(func(string) error { return errors.New("no more") }, nil)
 	for _, chunk := range []int64{3, 40, 60} {
 		got := make([]byte, 100)
 		if err := r.Read(context.Background(), got, chunk*chunkstore.ChunkBytes); err != nil {

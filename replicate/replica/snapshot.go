@@ -1,4 +1,4 @@
-package replicate
+package replica
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 // long as somebody refers to it: readers, prefetches, and its follower while it is
 // the newest.
 type snapshot struct {
-	f       *Follower
+	f       *follower
 	m       *manifest.Manifest
 	etag    string
 	from    *chunkstore.Target // nil: the source is one object
@@ -33,7 +33,7 @@ type snapshot struct {
 }
 
 // newSnapshot opens m, with one reference and no chunk.
-func newSnapshot(f *Follower, m *manifest.Manifest, etag string, checked time.Time) (*snapshot, error) {
+func newSnapshot(f *follower, m *manifest.Manifest, etag string, checked time.Time) (*snapshot, error) {
 	all := f.all
 	t, err := newTable(m.FileBytes, m.Chunks(), all.counter.Add(1), unsafe.Pointer(all.slots.extents))
 	if err != nil {

@@ -1,0 +1,63 @@
+// Package replica reads databases from their targets: it brings manifests and chunks to this
+// process, and shows SQLite one version at a time. Nothing is written to a target.
+//
+// There is one [Set] per process. In it one follower per source, which all connections share
+// that read the source ([Set.Open]). What a follower fetches goes
+//
+//	manifest   a snapshot: an immutable version, with a table chunk -> slot
+//	chunk      a slot of the slot file, once for all versions and sources that have it
+//	leaf       a small cache, by ID, as versions share most of them
+//
+// A [Reader] is one connection's place: the snapshot that it reads, and holds. It reads
+// from the slot file without Go if it can (cgo/snapshot.c); else [Reader.Read] fetches
+// the chunk. All who miss a chunk share one fetch. It is repeated with pauses until
+// the deadline, and ends at once if the host interrupts the connection.
+//
+// A refresh asks for the manifest with the ETag of the last one. A new version is built
+// beside the newest: chunks that are the same, or that inline pages make of what is
+// loaded, it takes over without a request, so that a small commit costs its manifest
+// and nothing else. Then it becomes the newest, and a connection moves on when it
+// is told to, or with auto refresh at the start of its next transaction. What was
+// loaded and has changed is fetched in the background. A source is polled only while
+// a connection wants auto refresh.
+//
+// What is fetched before it is asked for, at most 32 chunks at a time in a process:
+//
+//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read: half
+//	                     of them, or 8, are read when more are asked for (reader.go)
+//	a scan of a b-tree   the next children of the page above, likewise
+//	lookups              siblings of interior pages that are missed, not on the first
+//	                     miss, and at most twice what was asked for (interior.go)
+//	a refresh            what replaces loaded chunks
+//	the loading policy   before the version can be read
+//
+// # Invariants
+//
+//	F1  A reader sees the bytes of one version until it is told to move on.
+//	F2  A slot keeps its bytes for as long as a version refers to it, and every byte in
+//	    it was verified: by its chunk's ID, or by the manifest's checksum.
+//	F3  A version becomes the newest whole: with all that its predecessor had loaded and
+//	    it still has. A fetch that fails changes nothing.
+//	F4  Versions of one lineage are followed forwards only, also when another target
+//	    answers, which lags. If such a target has another lineage, it is believed only if
+//	    its version was written later.
+//	F5  No read waits longer than the deadline, and none waits for a refresh.
+//	F6  Nothing is written to a target: credentials that get objects are enough.
+//	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
+//	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.
+//	F8  Two versions show SQLite the same schema cookie only if the writer has followed every
+//	    transaction between them, and the file's own cookie is the same.
+//
+// # Beliefs
+//
+// The schema that a replica's connection has parsed is still right. Witness: the file's own
+// schema cookie, as long as Continuity says that the writer has followed every transaction
+// between the two versions. Defeated by: another file at the source's path, and every write
+// that tells nobody; then the writer has copied the file, and Continuity is another. Without a
+// Continuity, or if the cookie goes back, the schema is parsed anew (F8).
+//
+// # Concurrency
+//
+// A Set, its followers and its slot file are safe for concurrent use. A Reader is used by one
+// goroutine at a time. Lock order: Set.mu, follower.mu, gate, slots.mu.
+package replica
