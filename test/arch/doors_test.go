@@ -41,6 +41,7 @@ var doors = map[string][]string{
 	"replicate/locate":    {"manifest", "chunkstore"},
 	"spool":               {"manifest", "chunkstore"},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
+	"manifest/history":    {"chunkstore"},
 	"manifest/manifestpb": {},
 	"chunkstore":          {},
 

@@ -1,0 +1,39 @@
+package chunkstore
+
+import (
+	"context"
+	"time"
+)
+
+// Log is a sequence of numbered records, 1, 2, 3 and so on, each created once and never
+// changed. Implementations are safe for concurrent use, and take a token of the limiter for
+// each request that they send (I4).
+//
+// A log does not remember what was trimmed: after that, Append may create such a number
+// again. Who relies on order must know that (package history does).
+type Log interface {
+	// Append creates record n, whole or not at all, durably when it returns nil. The caller
+	// has seen n-1. It fails with ErrConflict if there is an n, also if its bytes are the same.
+	// After an error that is none of the kinds, n may have been created all the same, or
+	// may yet be. record is not retained.
+	Append(ctx context.Context, n uint64, record []byte) error
+	// Read returns the records from on, in order, up to the first one that is missing, and at
+	// most limit of them. None is no error. It finds every record whose Append returned before
+	// Read began, and which was not trimmed.
+	Read(ctx context.Context, from uint64, limit int) (records [][]byte, err error)
+	// List calls yield for each record from on that is there, in order, until yield returns
+	// false. Numbers may be missing, where they were trimmed.
+	List(ctx context.Context, from uint64, yield func(LogEntry) bool) error
+	// Trim removes the records below before, but for those in keep. An error leaves some of
+	// them, and is no harm.
+	Trim(ctx context.Context, before uint64, keep []uint64) error
+	// String names the log in messages, without secrets.
+	String() string
+}
+
+// LogEntry is what a [Log] tells of a record without reading it.
+type LogEntry struct {
+	Number   uint64
+	Bytes    int64
+	Appended time.Time // by the store's clock
+}

@@ -1,0 +1,190 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+// Grace is for how long a reader that was at the end of the log believes that it would
+// see the next record. Who trims removes nothing that is younger than twice that.
+const Grace = 10 * time.Minute
+
+// readLimit is how many records one call of [Reader.Next] takes over.
+const readLimit = 256
+
+// Position is how far a history goes.
+type Position struct {
+	Lineage  [16]byte
+	Number   uint64   // of the last record; 0: there is none yet
+	Epoch    uint64   // of that record; 0: there is none
+	Digest   Digest   // of that record
+	Released bool     // nobody owns the history: that record gave it back, or there is none
+	Fences   []uint64 // of takeovers from writers that had not released, ascending (T1)
+}
+
+// Checkpoint is all that the records up to Number have made. Body is opaque.
+type Checkpoint struct {
+	Position
+	Body []byte
+}
+
+// Store is where one database's histories are: one log for each lineage, and the newest
+// checkpoint of all. It is safe for concurrent use.
+type Store interface {
+	// Log returns the log of a lineage. It asks nobody.
+	Log(lineage [16]byte) chunkstore.Log
+	// Newest returns the newest checkpoint and its ETag. It fails with
+	// [chunkstore.ErrUnmodified] if that is etag, and with ErrAbsent if there is none.
+	Newest(ctx context.Context, etag string) (c *Checkpoint, newest string, err error)
+	// Replace puts c in the place of the checkpoint that has the given ETag, or of none if
+	// etag is empty, durably. It fails with [chunkstore.ErrConflict] if there is another.
+	// After other errors c may be there, or may yet be.
+	Replace(ctx context.Context, c *Checkpoint, etag string) (newest string, err error)
+}
+
+// Reader follows a history. It is one goroutine's.
+type Reader struct {
+	store Store
+	log   chunkstore.Log
+	grace time.Duration
+	now   func() time.Duration // a clock that does not stop, nor is set
+
+	at   Position
+	etag string        // of the newest checkpoint that was seen
+	seen uint64        // its number
+	sure time.Duration // when at was known to be the end of the log
+}
+
+// Options of a [Reader] and a [Writer].
+type Options struct {
+	// Grace is for how long the end of the log is believed; 0: never without a look.
+	Grace time.Duration
+	// Now is a clock of which only differences count. It is required if Grace is not 0.
+	Now func() time.Duration
+}
+
+// Step is what is new in a history: first the checkpoint, if there is one, in place of all that
+// was read before; then the records, in order.
+type Step struct {
+	Checkpoint *Checkpoint
+	Records    []*Record
+}
+
+// Empty: nothing is new.
+func (s Step) Empty() bool { return s.Checkpoint == nil && len(s.Records) == 0 }
+
+// Open begins at the newest checkpoint, which it returns. It fails with
+// [chunkstore.ErrAbsent] if there is none.
+func Open(ctx context.Context, store Store, o Options) (*Reader, *Checkpoint, error) {
+	r := &Reader{store: store, grace: o.Grace, now: o.Now}
+	if r.now == nil {
+		r.now = func() time.Duration { return 0 }
+	}
+	c, etag, err := store.Newest(ctx, "")
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the history: %w", err)
+	}
+	r.jump(c, etag)
+	return r, c, nil
+}
+
+// At returns how far r has read. The caller may not change it.
+func (r *Reader) At() Position { return r.at }
+
+// jump makes c, which has the given ETag, the end of what was read.
+func (r *Reader) jump(c *Checkpoint, etag string) {
+	r.log, r.at = r.store.Log(c.Lineage), c.Position
+	r.etag, r.seen = etag, c.Number
+	r.sure = r.now() - r.grace
+}
+
+// look asks for the newest checkpoint. It returns it if r must go on from there: it
+// is beyond r, or is another lineage's.
+func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
+	c, etag, err := r.store.Newest(ctx, r.etag)
+	if errors.Is(err, chunkstore.ErrUnmodified) {
+		return nil, "", nil // it was seen, and r.at is not before it
+	} else if err != nil {
+		return nil, "", fmt.Errorf("look at the checkpoint: %w", err)
+	}
+	if c.Lineage == r.at.Lineage && c.Number <= r.at.Number {
+		r.etag, r.seen = etag, c.Number
+		return nil, "", nil
+	}
+	return c, etag, nil
+}
+
+// Next returns what is new since the last call. An empty step means that r is at the end:
+// at a moment after the call began, there was nothing more. After an error r is where it was.
+func (r *Reader) Next(ctx context.Context) (Step, error) {
+	began := r.now()
+	stored, err := r.log.Read(ctx, r.at.Number+1, readLimit)
+	if err != nil {
+		return Step{}, fmt.Errorf("read the log: %w", err)
+	}
+	sure := r.grace > 0 && r.now()-r.sure < r.grace
+	at, records, broken := follow(r.at, stored)
+	if len(stored) == 0 && !sure || broken != nil || slices.ContainsFunc(records, isFence) { // T2
+		c, etag, err := r.look(ctx)
+		if err != nil {
+			return Step{}, err
+		}
+		if c != nil {
+			r.jump(c, etag)
+			return Step{Checkpoint: c}, nil
+		}
+		sure = true
+	}
+	if len(records) == 0 && broken != nil {
+		return Step{}, broken
+	}
+	if r.at = at; sure {
+		r.sure = began
+	}
+	return Step{Records: records}, nil
+}
+
+func isFence(r *Record) bool { return r.Fence }
+
+// follow goes from a position over stored records, as far as each is the successor of the one
+// before.
+func follow(p Position, stored [][]byte) (Position, []*Record, error) {
+	var records []*Record
+	for _, s := range stored {
+		r, err := Decode(p.Number+1, s)
+		if err == nil {
+			err = p.step(r)
+		}
+		if err != nil {
+			return p, records, err
+		}
+		records = append(records, r)
+	}
+	return p, records, nil
+}
+
+// step moves p to r, which was encoded or decoded, if r may follow (H4).
+func (p *Position) step(r *Record) error {
+	wrong := ""
+	switch {
+	case r.Number != p.Number+1 || r.Before != p.Digest:
+		wrong = "is not the successor of the one before"
+	case r.Fence && r.Epoch != p.Epoch+1:
+		wrong = "is a fence of the wrong epoch"
+	case !r.Fence && (r.Epoch != p.Epoch || p.Released):
+		wrong = "is by somebody who does not own the history"
+	}
+	if wrong != "" {
+		return fmt.Errorf("record %d %s: %w", r.Number, wrong, chunkstore.ErrCorrupt)
+	}
+	if r.Fence && !p.Released {
+		p.Fences = append(slices.Clip(p.Fences), r.Number) // others have the array, too
+	}
+	p.Number, p.Epoch, p.Digest, p.Released = r.Number, r.Epoch, r.digest, r.Release
+	return nil
+}

@@ -1,0 +1,557 @@
+package history
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand"
+	"runtime"
+	"slices"
+	"testing"
+
+	"verneuil/chunkstore"
+)
+
+var (
+	schedules = flag.Int("schedules", 2000, "how many schedules the simulation runs")
+	seed      = flag.Int64("seed", 0, "run the one schedule of this seed")
+)
+
+// world is a store in memory, in which one request at a time is carried out, by a schedule
+// that is drawn from a seed. It knows the true history, as the store has seen it come about.
+type world struct {
+	scheduler
+	truth
+	fault fault
+
+	logs map[[16]byte]map[uint64][]byte
+	cp   *Checkpoint
+	etag int
+
+	nextTx     uint64
+	refused    map[uint64]bool // ErrFenced was the answer
+	violations []string
+}
+
+// scheduler decides which request is next, and what becomes of it.
+type scheduler struct {
+	rng      *rand.Rand
+	requests chan *request
+	waiting  []*request
+	ghosts   []func()    // requests that are carried out later, or once more
+	deaf     map[int]int // how often an actor's turn passes
+	steps    int
+}
+
+// truth is the history: what was created at the number after the last.
+type truth struct {
+	records []*Record
+	txs     []uint64 // that it has
+	owner   [16]byte // zero: nobody
+	epoch   uint64
+}
+
+// fault is a rule that the store or the protocol leaves out.
+type fault int
+
+const (
+	sound fault = iota
+	withoutT1
+	withoutT2Writer
+	withoutT2Reader
+	withoutT3
+)
+
+type request struct {
+	actor int
+	carry func()
+	reply chan fate
+}
+
+type fate int
+
+const (
+	answered fate = iota
+	lost          // it may have been carried out
+	crashed
+)
+
+var errLost = errors.New("the answer was lost")
+
+func (w *world) violate(format string, args ...any) {
+	w.violations = append(w.violations, fmt.Sprintf(format, args...))
+}
+
+// run lets the actors work until all have ended.
+func (w *world) run(actors ...func(a *actor)) {
+	w.requests = make(chan *request)
+	ended := make(chan struct{})
+	for id, work := range actors {
+		a := &actor{w: w, id: id, rng: rand.New(rand.NewSource(w.rng.Int63()))}
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			work(a)
+		}()
+	}
+	busy := len(actors)
+	for alive := len(actors); alive > 0; {
+		for busy > 0 {
+			select {
+			case r := <-w.requests:
+				w.waiting = append(w.waiting, r)
+				// The order of arrival is the runtime's; that of names is the seed's.
+				slices.SortFunc(w.waiting, func(a, b *request) int { return a.actor - b.actor })
+			case <-ended:
+				alive--
+			}
+			busy--
+		}
+		if alive > 0 && w.step() {
+			busy = 1
+		}
+	}
+}
+
+// step carries out one request, and reports whether an actor goes on.
+func (w *world) step() bool {
+	w.steps++
+	if len(w.ghosts) > 0 && w.rng.Intn(12) == 0 {
+		i := w.rng.Intn(len(w.ghosts))
+		ghost := w.ghosts[i]
+		w.ghosts = slices.Delete(w.ghosts, i, i+1)
+		ghost()
+		return false
+	}
+	i := w.rng.Intn(len(w.waiting))
+	r := w.waiting[i]
+	if w.deaf[r.actor] > 0 && len(w.waiting) > 1 { // it sleeps
+		w.deaf[r.actor]--
+		return false
+	}
+	if w.rng.Intn(20) == 0 {
+		w.deaf[r.actor] = w.rng.Intn(120)
+	}
+	w.waiting = slices.Delete(w.waiting, i, i+1)
+	r.reply <- w.decide(r)
+	return true
+}
+
+func (w *world) decide(r *request) fate {
+	switch p := w.rng.Intn(100); {
+	case p < 84:
+		r.carry()
+		return answered
+	case p < 87:
+		r.carry()
+		return lost
+	case p < 89:
+		return lost
+	case p < 93:
+		w.ghosts = append(w.ghosts, r.carry)
+		return lost
+	case p < 97:
+		r.carry()
+		w.ghosts = append(w.ghosts, r.carry)
+		return answered
+	case p < 99:
+		w.ghosts = append(w.ghosts, r.carry)
+		return crashed
+	}
+	return crashed
+}
+
+// actor is a [Store] as one process sees it.
+type actor struct {
+	w     *world
+	id    int
+	rng   *rand.Rand
+	takes bool // a takeover is under way
+	read  bool // the last Read found records
+}
+
+// do has carry carried out. It may be so later, or twice: it must not touch what its first call
+// has returned.
+func (a *actor) do(carry func()) error {
+	r := &request{a.id, carry, make(chan fate)}
+	a.w.requests <- r
+	switch <-r.reply {
+	case lost:
+		return errLost
+	case crashed:
+		runtime.Goexit()
+	}
+	return nil
+}
+
+// once returns a do of a function that has a result: that of the first time, if it was answered.
+func once[T any](a *actor, carry func() T) (T, error) {
+	var first T
+	calls := 0
+	err := a.do(func() {
+		v := carry()
+		if calls++; calls == 1 {
+			first = v
+		}
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return first, nil
+}
+
+func (a *actor) Log(lineage [16]byte) chunkstore.Log { return simLog{a, lineage} }
+
+type newest struct {
+	c    *Checkpoint
+	etag int
+}
+
+func (a *actor) Newest(_ context.Context, etag string) (*Checkpoint, string, error) {
+	n, err := once(a, func() newest { return newest{a.w.cp, a.w.etag} })
+	switch {
+	case err != nil:
+		return nil, "", err
+	case n.c == nil:
+		return nil, "", chunkstore.ErrAbsent
+	case fmt.Sprint(n.etag) == etag, etag != "" && a.ignores():
+		return nil, "", chunkstore.ErrUnmodified
+	}
+	c := *n.c
+	return &c, fmt.Sprint(n.etag), nil
+}
+
+// ignores: the look is one of T2, which is left out.
+func (a *actor) ignores() bool {
+	if a.takes {
+		return a.w.fault == withoutT2Writer
+	}
+	return a.w.fault == withoutT2Reader && a.read
+}
+
+func (a *actor) Replace(_ context.Context, c *Checkpoint, etag string) (string, error) {
+	put := *c
+	now, err := once(a, func() int {
+		w := a.w
+		same := fmt.Sprint(w.etag) == etag || w.cp == nil && etag == ""
+		if !same && (w.fault != withoutT3 || w.cp == nil || put.Number == 0) {
+			return 0
+		}
+		w.cp, w.etag = &put, w.etag+1
+		return w.etag
+	})
+	if err != nil {
+		return "", err
+	}
+	if now == 0 {
+		return "", chunkstore.ErrConflict
+	}
+	return fmt.Sprint(now), nil
+}
+
+type simLog struct {
+	*actor
+	lineage [16]byte
+}
+
+func (l simLog) String() string { return "the simulated log" }
+
+func (l simLog) Append(_ context.Context, n uint64, record []byte) error {
+	record = slices.Clone(record)
+	created, err := once(l.actor, func() bool { return l.w.create(l.lineage, n, record) })
+	if err == nil && !created {
+		err = chunkstore.ErrConflict
+	}
+	return err
+}
+
+func (l simLog) Read(_ context.Context, from uint64, limit int) (all [][]byte, err error) {
+	for n := from; len(all) < limit; n++ {
+		r, err := once(l.actor, func() []byte { return l.w.logs[l.lineage][n] })
+		if err != nil {
+			return nil, err
+		}
+		if r == nil {
+			break
+		}
+		all = append(all, r)
+	}
+	l.read = len(all) > 0
+	return all, nil
+}
+
+func (l simLog) List(context.Context, uint64, func(chunkstore.LogEntry) bool) error { return nil }
+
+// Trim deletes in any order, and may end half-way.
+func (l simLog) Trim(_ context.Context, before uint64, keep []uint64) error {
+	numbers, err := once(l.actor, func() (all []uint64) {
+		for n := range l.w.logs[l.lineage] {
+			if n < before && (!slices.Contains(keep, n) || l.w.fault == withoutT1) {
+				all = append(all, n)
+			}
+		}
+		slices.Sort(all)
+		l.w.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		return all
+	})
+	for _, n := range numbers {
+		if err == nil {
+			err = l.do(func() { delete(l.w.logs[l.lineage], n) })
+		}
+	}
+	return err
+}
+
+// create is what a store does, and the witness of the true history.
+func (w *world) create(lineage [16]byte, n uint64, stored []byte) bool {
+	log := w.logs[lineage]
+	if log == nil {
+		log = map[uint64][]byte{}
+		w.logs[lineage] = log
+	}
+	if log[n] != nil {
+		return false
+	}
+	log[n] = stored
+	if head := uint64(len(w.records)); n <= head {
+		return true // it was trimmed: nobody may believe it
+	} else if n > head+1 {
+		w.violate("H1: record %d was created after %d", n, head)
+		return true
+	}
+	r, err := Decode(n, stored)
+	if err != nil {
+		w.violate("%v", err)
+		return true
+	}
+	switch {
+	case r.Fence && r.Epoch != w.epoch+1:
+		w.violate("H4: a fence of epoch %d after epoch %d", r.Epoch, w.epoch)
+	case !r.Fence && (r.Epoch != w.epoch || r.Writer != w.owner):
+		w.violate("H4: record %d of epoch %d by %x, while %x has epoch %d",
+			n, r.Epoch, r.Writer[:2], w.owner[:2], w.epoch)
+	case n > 1 && r.Before != w.records[n-2].digest:
+		w.violate("H1: record %d follows another one", n)
+	}
+	w.records, w.epoch, w.owner = append(w.records, r), r.Epoch, r.Writer
+	if r.Release {
+		w.owner = [16]byte{}
+	}
+	if !r.Fence {
+		w.txs = append(w.txs, binary.BigEndian.Uint64(r.Body))
+	}
+	return true
+}
+
+// copyOf is a database of which all transactions are known.
+type copyOf struct{ txs []uint64 }
+
+func (c *copyOf) encode() (body []byte) {
+	for _, tx := range c.txs {
+		body = binary.BigEndian.AppendUint64(body, tx)
+	}
+	return body
+}
+
+func (c *copyOf) load(body []byte) {
+	c.txs = nil
+	for ; len(body) > 0; body = body[8:] {
+		c.txs = append(c.txs, binary.BigEndian.Uint64(body))
+	}
+}
+
+func (c *copyOf) apply(s Step) {
+	if s.Checkpoint != nil {
+		c.load(s.Checkpoint.Body)
+	}
+	for _, r := range s.Records {
+		if !r.Fence {
+			c.txs = append(c.txs, binary.BigEndian.Uint64(r.Body))
+		}
+	}
+}
+
+// check: H5, and H6 for what had been appended when the call began.
+func (w *world) check(who string, c *copyOf, least int, before []uint64) {
+	switch {
+	case len(c.txs) > len(w.txs) || !slices.Equal(c.txs, w.txs[:len(c.txs)]):
+		w.violate("H5: %s has %v, the history %v", who, c.txs, w.txs)
+	case len(c.txs) < least:
+		w.violate("H6: %s has %d transactions of %d", who, len(c.txs), least)
+	case len(c.txs) < len(before):
+		w.violate("H5: %s went back from %d transactions to %d", who, len(before), len(c.txs))
+	}
+}
+
+// catchUp reads to the end. It reports whether it came there.
+func (w *world) catchUp(who string, next func(context.Context) (Step, error), c *copyOf) bool {
+	for range 40 {
+		least, before := len(w.txs), c.txs
+		step, err := next(context.Background())
+		if err != nil {
+			if !errors.Is(err, errLost) {
+				w.violate("%s: %v", who, err)
+			}
+			continue
+		}
+		c.apply(step)
+		if step.Empty() {
+			w.check(who, c, least, before)
+			return true
+		}
+		w.check(who, c, 0, before)
+	}
+	return false
+}
+
+func (w *world) reader(a *actor) {
+	ctx := context.Background()
+	for range 3 {
+		r, cp, err := Open(ctx, a, Options{})
+		if err != nil {
+			continue
+		}
+		var c copyOf
+		c.load(cp.Body)
+		for range 4 {
+			if !w.catchUp(fmt.Sprintf("reader %d", a.id), r.Next, &c) {
+				break
+			}
+		}
+	}
+}
+
+func (w *world) writer(a *actor) {
+	ctx := context.Background()
+	for range 3 {
+		r, cp, err := Open(ctx, a, Options{})
+		if errors.Is(err, chunkstore.ErrAbsent) {
+			Create(ctx, a, [16]byte{byte(a.id + 1)}, nil)
+			continue
+		} else if err != nil {
+			continue
+		}
+		var c copyOf
+		c.load(cp.Body)
+		writer := NewWriter(r)
+		for range 4 {
+			if !w.own(a, writer, &c) {
+				break
+			}
+			w.work(a.rng, writer, &c)
+		}
+	}
+}
+
+// own has writer take the history over.
+func (w *world) own(a *actor, writer *Writer, c *copyOf) bool {
+	ctx := context.Background()
+	for range 12 {
+		if writer.State() == Following && !w.catchUp("writer", writer.Next, c) {
+			return false
+		}
+		a.takes = true
+		err := writer.Take(ctx)
+		a.takes = false
+		switch {
+		case err == nil:
+			w.check("an owner", c, 0, nil)
+			return true
+		case errors.Is(err, ErrUnsettled) && a.rng.Intn(4) == 0:
+			writer.Abandon()
+		}
+	}
+	writer.Abandon()
+	return false
+}
+
+func (w *world) work(rng *rand.Rand, writer *Writer, c *copyOf) {
+	ctx := context.Background()
+	for k := 1 + rng.Intn(4); k > 0; k-- {
+		w.nextTx++
+		tx := w.nextTx
+		err := writer.Append(ctx, binary.BigEndian.AppendUint64(nil, tx), k == 1 && rng.Intn(2) == 0)
+		for try := 0; errors.Is(err, ErrUnsettled) && try < 3; try++ {
+			err = writer.Settle(ctx)
+		}
+		switch {
+		case err == nil:
+			c.txs = append(slices.Clip(c.txs), tx)
+			if !slices.Contains(w.txs, tx) {
+				w.violate("H2: transaction %d was answered, and is not in the history", tx)
+			}
+			w.check("a writer", c, 0, nil)
+		case errors.Is(err, ErrFenced):
+			w.refused[tx] = true
+			return
+		default:
+			writer.Abandon()
+			return
+		}
+		if rng.Intn(3) == 0 {
+			writer.Checkpoint(ctx, c.encode())
+		}
+		if rng.Intn(3) == 0 {
+			at := writer.At().Number
+			writer.Trim(ctx, at+1-uint64(rng.Intn(int(min(at, 3))+1)))
+		}
+	}
+}
+
+// simulate runs one schedule, and returns what it has found.
+func simulate(seed int64, f fault) *world {
+	w := &world{fault: f, logs: map[[16]byte]map[uint64][]byte{}, refused: map[uint64]bool{}}
+	w.rng, w.deaf = rand.New(rand.NewSource(seed)), map[int]int{}
+	w.run(w.writer, w.writer, w.reader, w.writer)
+	for len(w.ghosts) > 0 {
+		w.ghosts[0]()
+		w.ghosts = w.ghosts[1:]
+	}
+	for _, tx := range w.txs {
+		if w.refused[tx] {
+			w.violate("H3: transaction %d was refused, and is in the history", tx)
+		}
+	}
+	return w
+}
+
+func TestSimulation(t *testing.T) {
+	if *seed != 0 {
+		t.Log(simulate(*seed, sound).violations)
+	}
+	records, ops := 0, 0
+	for s := range int64(*schedules) {
+		w := simulate(s+1, sound)
+		records, ops = records+len(w.records), ops+w.steps
+		for _, v := range w.violations {
+			t.Errorf("seed %d: %s", s+1, v)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	if records < *schedules*4 {
+		t.Errorf("%d records in %d schedules: nothing happens in them", records, *schedules)
+	}
+	t.Logf("%d schedules, %d requests, %d records", *schedules, ops, records)
+}
+
+// TestSimulationFindsFaults: without any of the rules an invariant breaks.
+func TestSimulationFindsFaults(t *testing.T) {
+	for f, name := range map[fault]string{
+		withoutT1: "T1", withoutT3: "T3",
+		withoutT2Writer: "T2 of a writer", withoutT2Reader: "T2 of a reader",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for s := range int64(max(20000, *schedules)) {
+				if w := simulate(s+1, f); len(w.violations) > 0 {
+					t.Logf("seed %d: %s", s+1, w.violations[0])
+					return
+				}
+			}
+			t.Errorf("nothing is found without %s", name)
+		})
+	}
+}
