@@ -11,9 +11,16 @@
 #include "below.h"
 #include "config.h"
 #include "recorder.h"
+#include "recorder_attach.h"
+#include "recorder_go.h"
+#include "recorder_wal.h"
+#include "snapshot.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
+
+/* SQLite maps the wal-index in pieces of this size (wal.c, WALINDEX_PGSZ). */
+#define WAL_INDEX_REGION 32768
 
 /* Is some transaction of the connection open on that database? */
 static int inTransaction(sqlite3 *db, const char *zSchema) {
@@ -47,6 +54,32 @@ static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int 
   return 0;
 }
 
+/* Adopts a database that SQLite's own VFS has opened for a connection, which is in no transaction and
+** holds that lock: SHARED, its WAL is open, or none. With zWhy it is only put in order that our pragma says
+** why it is not replicated. */
+static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlite3_file *pFile, int eLock,
+                      const char *zWhy) {
+  recorderConfigure();
+  if (recorderSettings.replicaFiles && snapshotIsReplicaFile(pFile)) return;
+  RecorderFile *p = recorderHook(pFile, zName, 0);
+  if (!p || !(p->zSchema = strdup(zSchema))) {
+    free(p);
+    return;
+  }
+  p->db = db;
+  p->ppDb = &p->db;
+  p->eLock = eLock;
+  p->chunked = p->mapped = 1; /* it may be: file controls have gone before us */
+  Spool *pSpool = 0;
+  if (zWhy) recorderNoteWhy(p, sqlite3_mprintf("%s", zWhy));
+  else pSpool = recorderAttach(p, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI, sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0, 1);
+  recorderUseHook(p, pSpool);
+  if (!pSpool || eLock != SQLITE_LOCK_SHARED) return;
+  void volatile *pIndex = 0; /* it is mapped */
+  if (p->pBase->xShmMap(pFile, 0, WAL_INDEX_REGION, 0, &pIndex) == SQLITE_OK) p->pIndex = pIndex;
+  recorderAdoptWal(p);
+}
+
 static void adopt(sqlite3 *db, const char *zSchema) {
   const char *zName = sqlite3_db_filename(db, zSchema);
   sqlite3_vfs *pVfs = 0;
@@ -55,9 +88,9 @@ static void adopt(sqlite3 *db, const char *zSchema) {
   if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return; /* a VFS that is named is meant */
   if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK || !recorderOpens(pVfs)) return;
   if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_FILE_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods) return;
-  if (recorderIsOver(pFile)) return;
+  if (pFile->pMethods->xClose == recorderClose) return;
   const char *zWhy = why(db, zSchema, zName, &eLock);
-  recorderAdopt(db, zSchema, pFile, eLock, zWhy);
+  adoptFile(db, zSchema, zName, pFile, eLock, zWhy);
 }
 
 void adoptAll(sqlite3 *db) {

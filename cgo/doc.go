@@ -1,5 +1,5 @@
-// Package cgo is the only one with import "C": the writer VFS (recorder.c; which databases it records:
-// selection.c; of which it is told that they are not: unreplicated.c, bypass.c), the
+// Package cgo is the only one with import "C": the writer VFS (recorder.c, which
+// lists its files; which databases it records: selection.c; of which it is told that they are not: unreplicated.c, bypass.c), the
 // replica VFS (snapshot.c), the SQL functions, the lazy start of the Go runtime
 // (gort.c), and the few Go functions that C calls.
 //

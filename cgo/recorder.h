@@ -31,14 +31,6 @@ typedef struct RecorderQuestion {
 ** has put above ours. 0: none stands there, or there is no such database. */
 int recorderAsk(sqlite3 *db, const char *zSchema, RecorderQuestion *p);
 
-/* Are the file's methods ours? */
-int recorderIsOver(const sqlite3_file *pFile);
-
-/* Adopts a database that SQLite's own VFS has opened for a connection, which is in no
-** transaction and holds that lock: SHARED, its WAL is open, or none. With zWhy it is only put in order that
-** our pragma says why it is not replicated. The caller holds the connection's mutex. 0: it is left alone. */
-int recorderAdopt(sqlite3 *db, const char *zSchema, sqlite3_file *pFile, int eLock, const char *zWhy);
-
 /* Per-method counts and times, as a JSON object; sqlite3_malloc'd. */
 char *recorderPerf(void);
 

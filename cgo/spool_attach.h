@@ -25,7 +25,7 @@ typedef struct Spool Spool;
 struct Spool {
   Spool *pNext;
   int nRef;                        /* handles, and who attaches */
-  int nHandle;                     /* handles of the database: recorder.c's countHandle */
+  int nHandle;                     /* handles of the database (recorderCountHandle) */
   int isTold;                      /* Go knows that there are any; likewise */
   char *zPath;                     /* the database's canonical path */
   FileIdentity id;                 /* and which file stood there */
@@ -67,11 +67,6 @@ typedef struct SpoolTxn {
   uint64_t end;                    /* private end of the log: a position */
   uint64_t before;                 /* database version before the transaction; of copied frames, the WAL position of the last */
 } SpoolTxn;
-
-/* A big-endian number, as SQLite's files have them. */
-static inline uint32_t get4(const unsigned char *a) {
-  return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
-}
 
 /* The same file under a descriptor above 2: somebody may write to the lower ones.
 ** Passes -1 through. */

@@ -8,6 +8,7 @@
 ** sqlite.org/walformat.html, sections 2 and 4.
 */
 #define _GNU_SOURCE
+#include "bytes.h"
 #include "spool_stamp.h"
 #include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
@@ -25,8 +26,6 @@ SQLITE_EXTENSION_INIT3
 #define WAL_INDEX_HEADER 48 /* it stands there twice */
 #define WAL_POSITION(salts, nFrame) ((salts) >> 32 << 32 | (uint32_t)(nFrame))
 #define WAL_FRAMES(position) ((uint32_t)(position))
-
-static uint64_t get8(const unsigned char *a) { return (uint64_t)get4(a) << 32 | get4(a + 4); }
 
 int walIsKnown(SpoolState *st) {
   uint64_t published = atomic_load(&st->walPublished);

@@ -330,7 +330,7 @@
 //	a WAL checkpoint puts into the file frames that we know
 //	         commits to that WAL have been published. A VFS above us with a wal-index of its own defeats that, as
 //	         no lock of it is seen: then none has, the generation is raised when the first page comes, and the
-//	         database is copied (beginCheckpoint in recorder.c)
+//	         database is copied (recorderBeginCheckpoint)
 //	a WAL checkpoint puts into the file what the frames have
 //	         none. A VFS above us that encrypts each write anew (SQLite3MultipleCiphers) puts other bytes there, of the
 //	         same content: ours are the frames'. One that moves a database's pages, and not its WAL's

@@ -1,0 +1,142 @@
+/*
+** Whether a database is recorded. It is not where SQLite's locks do not tell of its transactions, where the
+** configuration leaves it out, and while it is made as a copy (selection.h): that is known only when it
+** is locked or written to.
+*/
+#include "recorder_attach.h"
+#include "log.h"
+#include "recorder_go.h"
+#include "selection.h"
+SQLITE_EXTENSION_INIT3
+#include <string.h>
+
+static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir target: what is committed is recorded, and not sent";
+
+void recorderNoteWhy(RecorderFile *p, char *zErr) {
+  notReplicated(p->zName, zErr ? zErr : "out of memory");
+  recorderNoteProblem(zErr);
+  sqlite3_free(p->zWhy);
+  p->zWhy = zErr;
+}
+
+/* Does the path name another file by now, or none? */
+static int hasMoved(RecorderFile *p) {
+  int moved = 0;
+  p->pBase->xFileControl(p->pFile, SQLITE_FCNTL_HAS_MOVED, &moved);
+  return moved;
+}
+
+char *recorderWhyNot(RecorderFile *p) {
+  if (p->awaits == AWAITS_SQL) recorderAttachLate(p);
+  if (p->pInherited) return sqlite3_mprintf("this connection was opened before fork(): open one in this process");
+  if (!p->pSpool) return sqlite3_mprintf("%s", p->zWhy ? p->zWhy : "out of memory");
+  if (hasMoved(p))
+    return sqlite3_mprintf("this connection has a file open that was deleted, renamed or replaced: open the database anew");
+  return recorderSettings.targets ? 0 : sqlite3_mprintf("%s", zNoTargets);
+}
+
+/* ---- a database that was just opened ---- */
+
+/* A parameter of the name, which has some only if SQLite says so: another shim's name may
+** be a mere string, and sqlite3_uri_boolean looks before it, too. (Stock VFSes ask under the
+** same condition: os_unix.c, findCreateFileMode and fillInUnixFile.) */
+static int uriSays(const char *zName, int flags, const char *zParameter) {
+  return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
+}
+
+/* Why a database that is opened so is not recorded, sqlite3_malloc'd; NULL: it is. */
+static char *refusal(const char *zPath, int flags) {
+  if (recorderSettings.zError) return sqlite3_mprintf("%s", recorderSettings.zError);
+  if (uriSays(zPath, flags, "immutable")) return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
+  if (uriSays(zPath, flags, "nolock"))
+    return sqlite3_mprintf("it was opened with nolock=1, and SQLite's locks are what tells us of its transactions: open it without");
+  return 0;
+}
+
+/* Does its URI name us? Then it is replicated, whatever the patterns say. */
+static int isNamed(const char *zPath, int flags) {
+  const char *z = flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(zPath, "vfs") : 0;
+  return z && !strcmp(z, "verneuil");
+}
+
+/* May the database become a copy? There is nothing in it, it was never replicated, and neither its URI nor a
+** pattern says that it shall be. */
+static int mayBeCopy(RecorderFile *p, int flags) {
+  sqlite3_int64 size;
+  return recorderBaseIsOwn && !isNamed(p->zName, flags) && !selectionIncludes(p->zName) &&
+         p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size == 0 && !spoolExists(p->zName);
+}
+
+/* Takes note of why a database is not recorded that is not meant to be; zWhy is sqlite3_malloc'd. */
+static void meant(RecorderFile *p, char *zWhy) {
+  if (zWhy) notReplicatedAt(VERNEUIL_INFO, p->zName, zWhy);
+  p->isMeant = 1;
+  p->zWhy = zWhy;
+}
+
+/* Finds the spool of a database that the base VFS has opened. */
+static Spool *attachNow(RecorderFile *p) {
+  char *zErr = 0;
+  FileIdentity id;
+  Spool *pSpool = 0;
+  int rc = fileIdentity(p->zName, &id);
+  if (rc) zErr = sqlite3_mprintf("%s", strerror(rc));
+  else if (hasMoved(p)) zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
+  else pSpool = spoolAttach(p->zName, &id, &zErr);
+  if (!pSpool) recorderNoteWhy(p, zErr);
+  else if (recorderSettings.targets) isReplicated(p->zName);
+  else notReplicated(p->zName, zNoTargets);
+  return pSpool;
+}
+
+/* Why the user does not want it, sqlite3_malloc'd; NULL: he does. byDefault: it was opened by the default VFS,
+** which may have been named. (Another name is that of a VFS above it, for which it is as by default.) */
+static char *unwanted(RecorderFile *p, int flags, int byDefault) {
+  const char *zVfs = byDefault && flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(p->zName, "vfs") : 0;
+  if (zVfs && pRecorderHooked && !strcmp(zVfs, ((sqlite3_vfs *)pRecorderHooked)->zName)) return sqlite3_mprintf("it was opened with vfs=%s", zVfs);
+  return byDefault && !isNamed(p->zName, flags) ? selectionExcludes(p->zName) : 0;
+}
+
+Spool *recorderAttach(RecorderFile *p, int flags, int outFlags, int byDefault) {
+  char *zErr = refusal(p->zName, flags);
+  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(p->zName, flags, "immutable"))) p->zWhy = zErr; /* nobody writes */
+  else if (zErr) recorderNoteWhy(p, zErr);
+  else if ((zErr = unwanted(p, flags, byDefault))) meant(p, zErr);
+  else if (mayBeCopy(p, flags)) p->awaits = AWAITS_SQL;
+  else return attachNow(p);
+  return 0;
+}
+
+/* ---- what may become a copy ---- */
+
+void recorderAttachLate(RecorderFile *p) {
+  if (p->isMeant) isReplicated(p->zName);
+  sqlite3_free(p->zWhy);
+  p->zWhy = 0;
+  p->isMeant = 0;
+  p->awaits = AWAITS_NOTHING;
+  recorderSetSpool(p, attachNow(p));
+}
+
+void recorderMarkCopy(RecorderFile *p, const char *zHow) {
+  p->awaits = AWAITS_COPY;
+  meant(p, sqlite3_mprintf("it is a copy, made by %s, until a statement writes to it or it is opened anew: "
+                           "name it in make_default's include", zHow));
+}
+
+/* The database is about to be locked. Before SHARED: is there something in it by now, which
+** somebody else has written? Before RESERVED: who writes? Below, and where locking EXCLUSIVE keeps the
+** locks (recorderAwaitedWrite): likewise. */
+void recorderAwaitedLock(RecorderFile *p, int eLock) {
+  sqlite3_int64 size;
+  if (p->awaits == AWAITS_SQL && eLock == SQLITE_LOCK_SHARED && p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size > 0)
+    recorderAttachLate(p);
+  else if (eLock == SQLITE_LOCK_RESERVED && (!p->ppDb || selectionRunsSql(*p->ppDb))) {
+    if (p->awaits == AWAITS_SQL || !selectionVacuums(*p->ppDb)) recorderAttachLate(p);
+  } else if (eLock == SQLITE_LOCK_RESERVED && p->awaits == AWAITS_SQL)
+    recorderMarkCopy(p, "the backup API");
+}
+
+void recorderAwaitedWrite(RecorderFile *p) {
+  if (p->eLock >= SQLITE_LOCK_RESERVED) recorderAwaitedLock(p, SQLITE_LOCK_RESERVED);
+}

@@ -1,0 +1,11 @@
+/*
+** The file controls of a database, among them our pragma and the question of the SQL functions
+** (recorderAsk, in recorder.h).
+*/
+#ifndef VERNEUIL_RECORDER_CONTROL_H
+#define VERNEUIL_RECORDER_CONTROL_H
+#include "verneuil.h"
+
+int recorderFileControl(sqlite3_file *pFile, int op, void *pArg);
+
+#endif

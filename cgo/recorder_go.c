@@ -1,0 +1,123 @@
+/*
+** What the recorder asks of Go: see recorder_go.h. A forked child cannot run Go: it tells its
+** parent by a pipe (children.c), and its flushes wait for the answer in the state page.
+*/
+#define _GNU_SOURCE
+#include "recorder_go.h"
+#include "children.h"
+#include "goexports.h"
+#include "quiet.h"
+#include "recorder.h"
+#include "selection.h"
+#include "spool_stamp.h"
+#include "threads.h"
+SQLITE_EXTENSION_INIT3
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+VerneuilSettings recorderSettings;
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* the settings, while they are set, and zProblem */
+static atomic_int isConfigured;
+static char *zProblem; /* malloc'd: it outlives sqlite3_shutdown() */
+
+static pthread_mutex_t telling = PTHREAD_MUTEX_INITIALIZER; /* nHandle and isTold of all spools */
+
+static void freeList(char **az) {
+  for (int i = 0; az && az[i]; i++) free(az[i]);
+  free(az);
+}
+
+void recorderConfigure(void) {
+  if (atomic_load(&isConfigured)) return;
+  VerneuilSettings s = {0};
+  const char *z = secure_getenv("VERNEUIL_CONFIG");
+  if (!z || !*z) s.zError = strdup("VERNEUIL_CONFIG is not set in the environment of this process");
+  else if (verneuilGo()) goConfigure(&s);
+  else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
+  if (!s.zError && !s.replicate) s.zError = strdup("replication_spooling_dir is not set in VERNEUIL_CONFIG");
+  Quiet q = quietLock(&mu);
+  if (!isConfigured) {
+    recorderSettings = s;
+    if (s.zError) zProblem = strdup(s.zError);
+    if (s.replicate) spoolSettings(s.zRoot, s.permissions);
+    selectionSettings(s.azInclude, s.azExclude);
+    s.azInclude = s.azExclude = 0;
+    s.zRoot = s.zError = 0;
+    atomic_store(&isConfigured, 1);
+  }
+  quietUnlock(&mu, q);
+  free(s.zRoot); /* another thread was faster */
+  free(s.zError);
+  freeList(s.azInclude);
+  freeList(s.azExclude);
+}
+
+void recorderNoteProblem(const char *zErr) {
+  Quiet q = quietLock(&mu);
+  free(zProblem);
+  zProblem = zErr ? strdup(zErr) : 0;
+  quietUnlock(&mu, q);
+}
+
+char *recorderProblem(void) {
+  Quiet q = quietLock(&mu);
+  char *z = zProblem ? sqlite3_mprintf("%s", zProblem) : 0;
+  quietUnlock(&mu, q);
+  return z;
+}
+
+static void tellGo(void (*xGo)(char *), const Spool *p) {
+  char *zDir = strdup(p->zDir);
+  int was = threadsImpatient(1);
+  if (zDir) xGo(zDir);
+  threadsImpatient(was);
+}
+
+/* A handle was opened (n is 1), or closed (-1). Go is told of a spool's first and last: it is
+** another thread that has to answer, and there are hosts that open a connection for each
+** request. It knows of the first before any handle can take a lock. */
+void recorderCountHandle(Spool *p, int n) {
+  int runs = n > 0 ? verneuilGo() : verneuilGoRuns();
+  if (!runs && verneuilForked()) childNote(p->zDir, n > 0);
+  pthread_mutex_lock(&telling);
+  p->nHandle += n;
+  int opened = n > 0 && p->nHandle == 1, closed = !p->nHandle;
+  if (closed) stampClosed(p);
+  if (runs && p->isTold != (p->nHandle > 0)) {
+    tellGo(p->isTold ? goClosed : goOpened, p);
+    if (verneuilGoRuns()) p->isTold = !p->isTold; /* else it was given up */
+  }
+  pthread_mutex_unlock(&telling);
+  if (opened) stampOpened(p);
+}
+
+static int flushHere(const Spool *p) {
+  char *zDir = strdup(p->zDir);
+  int was = threadsImpatient(1);
+  int done = zDir && goFlush(zDir, recorderSettings.timeoutMs);
+  threadsImpatient(was);
+  return done;
+}
+
+int recorderFlush(Spool *p) {
+  if (verneuilGo()) return flushHere(p);
+  return verneuilForked() && spoolFlush(p, recorderSettings.timeoutMs);
+}
+
+void recorderAskValid(const Spool *p) {
+  if (!spoolLost(p) && verneuilGoRuns()) goValidate(p->zDir);
+}
+
+static Quiet forking;
+static void beforeFork(void) { forking = quietLock(&mu); }
+static void afterFork(void) { quietUnlock(&mu, forking); }
+static void childOfFork(void) {
+  pthread_mutex_init(&mu, 0);
+  quietEnd(forking);
+  pthread_mutex_init(&telling, 0); /* a thread that waits for Go may have had it */
+}
+__attribute__((constructor)) static void recorderGoLoad(void) {
+  pthread_atfork(beforeFork, afterFork, childOfFork);
+}

@@ -1,0 +1,55 @@
+/*
+** The handles of WALs: see recorder_wal.h.
+**
+** An adopted database was opened before the extension was loaded: by SQLite's own VFS, to which its
+** connection goes for its other files, too, and so past us unless that VFS is hooked. Of those only the
+** WAL matters. It is looked for where it may be changed next, and its deletion follows its close (wal.c,
+** sqlite3WalClose).
+*/
+#include "recorder_wal.h"
+#include "below.h"
+#include "bytes.h"
+#include "recorder_attach.h"
+SQLITE_EXTENSION_INIT3
+#include <stdlib.h>
+
+/* The connection's thread is in a method of the database: it holds the connection's mutex, if there
+** is one. In a rollback mode the same question gives the journal. */
+void recorderAdoptWal(RecorderFile *p) {
+  sqlite3_file *pFile = 0;
+  unsigned char a[4];
+  if (sqlite3_file_control(p->db, p->zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods)
+    return;
+  if (pFile->pMethods->xRead(pFile, a, 4, 0) == SQLITE_OK ? (get4(a) & ~1u) != 0x377f0682u : p->eLock == SQLITE_LOCK_EXCLUSIVE)
+    return; /* an empty file may become a WAL where the wal-index is locked */
+  RecorderFile *pWal = recorderHook(pFile, sqlite3_filename_wal(p->zName), 1);
+  if (!pWal) return; /* its frames go unseen: the next header's salts, or its end, will tell */
+  pWal->pMain = p;
+  spoolRetain(p->pSpool);
+  recorderUseHook(pWal, p->pSpool);
+  recorderSetWal(p, pWal);
+}
+
+/* Records a WAL that the base has opened, of a database that is recorded. */
+int recorderOpenWal(const char *zName, sqlite3_file *pFile) {
+  RecorderFile *pMain = recorderDatabaseOf(zName);
+  if (pMain && pMain->awaits) recorderAttachLate(pMain); /* in WAL mode the database's locks tell nothing */
+  if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
+    recorderUnhook(pMain);
+    return SQLITE_OK;
+  }
+  Spool *pSpool = recorderSpoolOfWal(zName);
+  if (!pSpool) return SQLITE_OK;
+  RecorderFile *p = recorderHook(pFile, zName, 1);
+  if (p) p->pMain = pMain;
+  if (p && !recorderBaseIsOwn) p->pRaw = belowOpen(zName, SQLITE_OPEN_WAL);
+  if (p && (recorderBaseIsOwn || p->pRaw)) {
+    recorderUseHook(p, pSpool);
+    return SQLITE_OK;
+  }
+  free(p);
+  spoolRelease(pSpool);
+  pFile->pMethods->xClose(pFile); /* frames must not be written unseen */
+  pFile->pMethods = 0;
+  return SQLITE_NOMEM;
+}
