@@ -2,10 +2,9 @@
 ** The replica VFS, "verneuil_snapshot": reads one version of a database whose
 ** manifest and chunks are in a target.
 **
-** What a query has touched lies in the slot file, the first part of which is mapped:
-** xRead is a memcpy, or beyond that part a pread. No Go, no lock. What is missing Go
-** fetches (snapshot.go, replicate/replica); for what it has foreseen, in a
-** sequential read, a thread of the host only waits.
+** What a query has touched lies in the slot file, and is read from there without Go and without a
+** lock (versiontable.h). What is missing Go fetches (snapshot.go, replicate/replica); for what it has
+** foreseen, in a sequential read, a thread of the host only waits.
 **
 ** S1  A handle's pTable changes only while it holds no lock, so a read
 **     transaction sees one version.
@@ -13,26 +12,17 @@
 **     versions, so SQLite drops its page cache when the version changes, and a
 **     schema cookie that differs unless the schema is known to be the same
 **     (replicate/replica/cookie.go), so that it parses the schema anew.
-** S3  Bytes are copied only from a slot whose generation is the entry's, before
-**     and after: a child forked from a process that goes on gets an error, never
-**     another chunk's bytes.
-** S4  Go is called only after verneuilGo() has said 1.
+** S3  Go is called only after verneuilGo() has said 1.
 **
 ** Names that are no URI of a manifest are ordinary files of the base VFS: temporary
 ** files, and what ATTACH and VACUUM INTO name on a replica's connection.
 */
 #include "base.h"
-#include "descriptors.h"
 #include "snapshot.h"
 #include "snapshot_goexports.h"
+#include "versiontable.h"
 SQLITE_EXTENSION_INIT3
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/futex.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 /* Longest URI or path; a PATH_MAX and a host. */
 #define SNAPSHOT_PATH_MAX 4608
@@ -41,7 +31,7 @@ SQLITE_EXTENSION_INIT3
 typedef struct SnapshotFile {
   sqlite3_file base;
   uintptr_t hReader;               /* Go's reader */
-  SnapshotTable *pTable;           /* the version that is read (S1) */
+  VersionTable *pTable;           /* the version that is read (S1) */
   const _Atomic uint32_t *pNewest; /* iCounter of the newest known version */
   sqlite3 **ppDb;                  /* the connection that uses it, as SQLite keeps it up to date; may be NULL */
   int eLock;                       /* SQLITE_LOCK_NONE or SQLITE_LOCK_SHARED */
@@ -70,113 +60,23 @@ static void snapshotAdopt(SnapshotFile *p) {
 ** Reading
 */
 
-/* The slot file's descriptor for this thread, proved to be that; -1: there is none, and Go reads.
-** The host's threads have one of their own, as they do not have Go's. */
-static int snapshotFd(const SnapshotExtent *x) {
-  static atomic_int cached = -1;
-  const Ours ours = {x->fd, x->dev, x->ino};
-  int own = descriptorsSeparate() ? atomic_load_explicit(&cached, memory_order_relaxed) : x->fd;
-  if (descriptorsProve(own, &ours)) return own;
-  if (!descriptorsSeparate()) return -1;
-  int fd = descriptorsOpen(&ours, O_RDONLY); /* what has that number now, if anything, is the host's */
-  if (fd < 0 || atomic_compare_exchange_strong(&cached, &own, fd)) return fd;
-  close(fd); /* another thread was faster */
-  return descriptorsProve(own, &ours) ? own : -1;
-}
-
-/* Reads n bytes from the slot file, whose blocks are all there. Returns 0, or 1 if it cannot. */
-static int snapshotPread(int fd, void *pBuf, size_t n, off_t iOfst) {
-  unsigned char *z = pBuf;
-  while (n > 0) {
-    ssize_t k = pread(fd, z, n, iOfst);
-    if (k < 0 && errno == EINTR) continue;
-    if (k <= 0) {
-      verneuilLog(VERNEUIL_ERROR, "replica: the slot file cannot be read: %s", k < 0 ? strerror(errno) : "it is too short");
-      return 1;
-    }
-    z += k, n -= k, iOfst += k;
-  }
-  return 0;
-}
-
 /* Tells Go that a reader has come to a marked chunk. */
-static void snapshotAhead(SnapshotFile *p, uint32_t iChunk) {
-  uint64_t entry = atomic_fetch_and_explicit(&p->pTable->aEntry[iChunk], ~SNAPSHOT_AHEAD, memory_order_relaxed);
-  if ((entry & SNAPSHOT_AHEAD) && verneuilGo()) goSnapshotAhead(p->hReader, iChunk);
+static void snapshotAhead(void *pOwner, uint32_t iChunk) {
+  if (verneuilGo()) goSnapshotAhead(((SnapshotFile *)pOwner)->hReader, iChunk);
 }
 
-/* Waits a moment for a chunk that is coming: what takes longer is left to Go, which looks
-** after deadlines and interrupts. Half an entry is a futex where that half comes first. */
-static void snapshotAwait(_Atomic uint64_t *pEntry, uint64_t entry) {
-  static const struct timespec moment = {0, 20 * 1000000};
-  while (!(entry >> 32) && (entry & SNAPSHOT_COMING)) {
-    if (!atomic_compare_exchange_weak(pEntry, &entry, entry | SNAPSHOT_AWAITED)) continue;
-    syscall(SYS_futex, pEntry, FUTEX_WAIT_PRIVATE, (uint32_t)(entry | SNAPSHOT_AWAITED), &moment, 0, 0);
-    return;
-  }
-}
-
-/* Copies n bytes from offset iOfst of chunk iChunk. Returns SQLITE_OK, or
-** SQLITE_NOTFOUND if the chunk is not here, or SQLITE_LOCKED if it was given up
-** (S3), or SQLITE_IOERR_READ. */
-static int snapshotCopy(SnapshotFile *p, uint32_t iChunk, uint32_t iOfst, void *pBuf, uint32_t n) {
-  SnapshotTable *t = p->pTable;
-  uint64_t entry = atomic_load_explicit(&t->aEntry[iChunk], memory_order_acquire);
-  if (entry & SNAPSHOT_AHEAD) snapshotAhead(p, iChunk);
-  if (entry & SNAPSHOT_COMING) {
-    snapshotAwait(&t->aEntry[iChunk], entry & ~SNAPSHOT_AHEAD);
-    entry = atomic_load_explicit(&t->aEntry[iChunk], memory_order_acquire);
-  }
-  if (!(entry >> 32)) return SQLITE_NOTFOUND;
-  uint32_t slot = (uint32_t)(entry & ~SNAPSHOT_MARKS);
-  uint32_t generation = (uint32_t)(entry >> 32);
-  const SnapshotExtent *x = &t->aExtent[slot / SNAPSHOT_EXTENT_SLOTS];
-  const _Atomic uint32_t *pGeneration = &x->aGeneration[slot % SNAPSHOT_EXTENT_SLOTS];
-  if (atomic_load_explicit(pGeneration, memory_order_acquire) != generation) return SQLITE_LOCKED;
-  if (x->aData) {
-    memcpy(pBuf, x->aData + (size_t)(slot % SNAPSHOT_EXTENT_SLOTS) * SNAPSHOT_CHUNK_BYTES + iOfst, n);
-  } else {
-    int fd = snapshotFd(x);
-    if (fd < 0) return SQLITE_NOTFOUND;
-    if (snapshotPread(fd, pBuf, n, (off_t)slot * SNAPSHOT_CHUNK_BYTES + iOfst)) return SQLITE_IOERR_READ;
-  }
-  atomic_thread_fence(memory_order_acquire);
-  if (atomic_load_explicit(pGeneration, memory_order_relaxed) != generation) return SQLITE_LOCKED;
-  return SQLITE_OK;
+/* Reads what is not here, by Go. */
+static int snapshotMissing(void *pOwner, void *pBuf, int n, int64_t iOfst, int isGone) {
+  SnapshotFile *p = pOwner;
+  if (!isGone && verneuilGo()) return goSnapshotRead(p->hReader, pBuf, n, iOfst, p->ppDb);
+  verneuilLog(VERNEUIL_ERROR, "replica: chunk %lld cannot be read: %s",
+              (sqlite3_int64)iOfst / VERSION_CHUNK_BYTES, snapshotWithoutGo());
+  return SQLITE_IOERR_READ;
 }
 
 static int snapshotRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64 iOfst) {
-  SnapshotFile *p = (SnapshotFile *)pFile;
-  SnapshotTable *t = p->pTable;
-  unsigned char *z = pBuf;
-  int rc = SQLITE_OK;
-  int n = iAmt;                    /* bytes that the file has */
-  if (iOfst + iAmt > (sqlite3_int64)t->nByte) {
-    n = iOfst < (sqlite3_int64)t->nByte ? (int)((sqlite3_int64)t->nByte - iOfst) : 0;
-    memset(z + n, 0, iAmt - n);
-    rc = SQLITE_IOERR_SHORT_READ;
-  }
-  for (int done = 0; done < n;) {
-    sqlite3_int64 at = iOfst + done;
-    uint32_t within = (uint32_t)(at % SNAPSHOT_CHUNK_BYTES);
-    int k = SNAPSHOT_CHUNK_BYTES - within;
-    if (k > n - done) k = n - done;
-    int rcCopy = snapshotCopy(p, (uint32_t)(at / SNAPSHOT_CHUNK_BYTES), within, z + done, k);
-    if (rcCopy == SQLITE_NOTFOUND && verneuilGo()) {
-      rcCopy = goSnapshotRead(p->hReader, z + done, k, at, p->ppDb);
-    } else if (rcCopy == SQLITE_NOTFOUND || rcCopy == SQLITE_LOCKED) {
-      verneuilLog(VERNEUIL_ERROR, "replica: chunk %lld cannot be read: %s", at / SNAPSHOT_CHUNK_BYTES, snapshotWithoutGo());
-      rcCopy = SQLITE_IOERR_READ;
-    }
-    if (rcCopy != SQLITE_OK) return rcCopy;
-    done += k;
-  }
-  if (iOfst < SNAPSHOT_HEADER_BYTES) { /* S2 */
-    int k = (int)atomic_load_explicit(&t->nHeader, memory_order_acquire) - (int)iOfst;
-    if (k > n) k = n;
-    if (k > 0) memcpy(z, t->aHeader + iOfst, k);
-  }
-  return rc;
+  static const VersionOwner calls = {snapshotAhead, snapshotMissing};
+  return versionRead(((SnapshotFile *)pFile)->pTable, pBuf, iAmt, iOfst, &calls, pFile);
 }
 
 /* Has sqlite3_interrupt() been called on the connection that waits for us? SQLite
@@ -346,7 +246,7 @@ static int snapshotPragma(SnapshotFile *p, char **azArg) {
   };
   for (size_t i = 0; i < sizeof aPragma / sizeof *aPragma; i++) {
     if (sqlite3_stricmp(azArg[1], aPragma[i].zName) != 0) continue;
-    if (!verneuilGo()) { /* S4 */
+    if (!verneuilGo()) { /* S3 */
       azArg[0] = sqlite3_mprintf("%s", snapshotWithoutGo());
       return SQLITE_ERROR;
     }
@@ -436,7 +336,7 @@ static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags,
   SnapshotFile *p = (SnapshotFile *)pFile;
   char zErr[SNAPSHOT_ERROR_MAX] = "";
   SnapshotOpened opened = {0};
-  if (!verneuilGo()) {                 /* S4 */
+  if (!verneuilGo()) {                 /* S3 */
     const char *zWhy = verneuilRefused();
     verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", zWhy ? zWhy : "this process was forked from one that runs Go");
     return SQLITE_CANTOPEN;

@@ -41,7 +41,7 @@ const (
 	fallocatePunch   = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 )
 
-// extent is a part of the slot file; C's SnapshotExtent.
+// extent is a part of the slot file; C's SlotExtent.
 type extent struct {
 	data        *[extentBytes]byte // nil: it is not mapped
 	generations *[extentSlots]atomic.Uint32
@@ -403,7 +403,7 @@ func (s *slots) releaseLocked(entries []entry) {
 }
 
 // copyOut copies len(p) bytes from offset off of the slot that e names; what C's
-// snapshotCopy does. The caller holds e.
+// entryCopy does. The caller holds e.
 func (s *slots) copyOut(p []byte, e entry, off int) error {
 	g := s.generation(e.slot())
 	if g.Load() != e.generation() {

@@ -33,7 +33,7 @@ func constant(b byte, n int) func() ([]byte, error) {
 	return func() ([]byte, error) { return bytes.Repeat([]byte{b}, n), nil }
 }
 
-// TestLayout holds the structs to the offsets that cgo/snapshot.h asserts.
+// TestLayout holds the structs to the offsets that cgo/versiontable.h asserts.
 func TestLayout(t *testing.T) {
 	var h tableHead
 	for name, o := range map[string][2]uintptr{

@@ -13,7 +13,7 @@ import (
 // headerBytes is the length of SQLite's database header.
 const headerBytes = 100
 
-// tableHead is how a version looks to C (cgo/snapshot.h: SnapshotTable, the same
+// tableHead is how a version looks to C (cgo/versiontable.h: VersionTable, the same
 // offsets). It lives in anonymous memory outside the Go heap. All but the
 // atomics is constant from the moment that C sees it.
 //

@@ -9,6 +9,7 @@
 #include "snapshot_goexports.h"
 #include "spool.h"
 #include "sqlite3-binding.h"
+#include "versiontable.h"
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -115,21 +116,21 @@ void replicatorForget(void) {
 ** are in two extents, of which one is mapped, and are never used again. */
 typedef struct Reader {
   int fd;
-  SnapshotTable *aVersion[2];
+  VersionTable *aVersion[2];
   int iVersion;
 } Reader;
 
 #define EXTENTS 2
-#define SLOTS (EXTENTS * SNAPSHOT_EXTENT_SLOTS)
+#define SLOTS (EXTENTS * VERSION_EXTENT_SLOTS)
 static int slotFd = -1;
 static _Atomic uint32_t aGeneration[SLOTS];
-static SnapshotExtent aExtent[EXTENTS];
+static SlotExtent aExtent[EXTENTS];
 static uint32_t nSlot = 1;          /* slot 0 is the chunk of zeros */
 static _Atomic uint32_t newest = 1; /* its counter */
 
-static SnapshotTable *newTable(int64_t nByte, uint32_t iCounter) {
-  uint32_t nChunk = (uint32_t)((nByte + SNAPSHOT_CHUNK_BYTES - 1) / SNAPSHOT_CHUNK_BYTES);
-  SnapshotTable *t = calloc(1, sizeof *t + nChunk * sizeof t->aEntry[0]);
+static VersionTable *newTable(int64_t nByte, uint32_t iCounter) {
+  uint32_t nChunk = (uint32_t)((nByte + VERSION_CHUNK_BYTES - 1) / VERSION_CHUNK_BYTES);
+  VersionTable *t = calloc(1, sizeof *t + nChunk * sizeof t->aEntry[0]);
   t->nByte = (uint64_t)nByte;
   t->nChunk = nChunk;
   t->iCounter = iCounter;
@@ -141,11 +142,11 @@ static void makeExtents(void) {
   struct stat s;
   if (slotFd >= 0) return;
   slotFd = memfd_create("slots", MFD_CLOEXEC);
-  if (ftruncate(slotFd, (off_t)SLOTS * SNAPSHOT_CHUNK_BYTES) || fstat(slotFd, &s)) abort();
+  if (ftruncate(slotFd, (off_t)SLOTS * VERSION_CHUNK_BYTES) || fstat(slotFd, &s)) abort();
   for (int i = 0; i < SLOTS; i++) atomic_store(&aGeneration[i], 1);
-  void *p = mmap(0, (size_t)SNAPSHOT_EXTENT_SLOTS * SNAPSHOT_CHUNK_BYTES, PROT_READ, MAP_SHARED, slotFd, 0);
+  void *p = mmap(0, (size_t)VERSION_EXTENT_SLOTS * VERSION_CHUNK_BYTES, PROT_READ, MAP_SHARED, slotFd, 0);
   for (int i = 0; i < EXTENTS; i++)
-    aExtent[i] = (SnapshotExtent){.aData = i ? 0 : p, .aGeneration = aGeneration + i * SNAPSHOT_EXTENT_SLOTS, .fd = slotFd,
+    aExtent[i] = (SlotExtent){.aData = i ? 0 : p, .aGeneration = aGeneration + i * VERSION_EXTENT_SLOTS, .fd = slotFd,
                                   .dev = s.st_dev, .ino = s.st_ino};
 }
 
@@ -154,7 +155,7 @@ static uint32_t newSlot(void) {
   pthread_mutex_lock(&mu);
   uint32_t n = nSlot < SLOTS ? nSlot++ : 0;
   pthread_mutex_unlock(&mu);
-  return n / EXTENTS + n % EXTENTS * SNAPSHOT_EXTENT_SLOTS;
+  return n / EXTENTS + n % EXTENTS * VERSION_EXTENT_SLOTS;
 }
 
 int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
@@ -183,27 +184,27 @@ void goSnapshotClose(uintptr_t h) {
 }
 
 /* The header that is shown (S2): rollback mode, the version's counter. */
-static void setHeader(SnapshotTable *t, const unsigned char *a) {
-  memcpy(t->aHeader, a, SNAPSHOT_HEADER_BYTES);
+static void setHeader(VersionTable *t, const unsigned char *a) {
+  memcpy(t->aHeader, a, VERSION_HEADER_BYTES);
   t->aHeader[18] = t->aHeader[19] = 1;
   for (int i = 0; i < 4; i++) t->aHeader[24 + i] = t->aHeader[92 + i] = (unsigned char)(t->iCounter >> (24 - 8 * i));
-  atomic_store(&t->nHeader, SNAPSHOT_HEADER_BYTES);
+  atomic_store(&t->nHeader, VERSION_HEADER_BYTES);
 }
 
 int goSnapshotRead(uintptr_t h, void *pBuf, int nByte, int64_t iOfst, void *ppDb) {
   Reader *r = (Reader *)h;
-  unsigned char a[SNAPSHOT_CHUNK_BYTES] = {0};
+  unsigned char a[VERSION_CHUNK_BYTES] = {0};
   (void)ppDb;
-  SnapshotTable *t = r->aVersion[r->iVersion];
-  uint32_t iChunk = (uint32_t)(iOfst / SNAPSHOT_CHUNK_BYTES);
+  VersionTable *t = r->aVersion[r->iVersion];
+  uint32_t iChunk = (uint32_t)(iOfst / VERSION_CHUNK_BYTES);
   uint32_t slot = newSlot();
-  int64_t base = (int64_t)iChunk * SNAPSHOT_CHUNK_BYTES;
+  int64_t base = (int64_t)iChunk * VERSION_CHUNK_BYTES;
   if (pread(r->fd, a, sizeof a, base) < 0) return SQLITE_IOERR_READ;
   memcpy(pBuf, a + (iOfst - base), nByte);
   if (!slot) return SQLITE_OK;
-  if (pwrite(slotFd, a, sizeof a, (off_t)slot * SNAPSHOT_CHUNK_BYTES) != sizeof a) return SQLITE_IOERR_READ;
+  if (pwrite(slotFd, a, sizeof a, (off_t)slot * VERSION_CHUNK_BYTES) != sizeof a) return SQLITE_IOERR_READ;
   if (iChunk == 0) setHeader(t, a);
-  atomic_store(&t->aEntry[iChunk], (uint64_t)1 << 32 | SNAPSHOT_AHEAD | slot);
+  atomic_store(&t->aEntry[iChunk], (uint64_t)1 << 32 | ENTRY_AHEAD | slot);
   return SQLITE_OK;
 }
 
