@@ -17,7 +17,7 @@ import (
 	"verneuil/cgo"
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	"verneuil/replicate"
+	"verneuil/replicate/restore"
 )
 
 const testHost = "test-host"
@@ -127,7 +127,7 @@ func restored(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "restored.db")
-	if err := replicate.RestoreFile(t.Context(), out, replicate.RestoreOptions{Manifest: m, Fetch: store.GetChunk}); err != nil {
+	if err := restore.File(t.Context(), out, restore.Options{Manifest: m, Fetch: store.GetChunk}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(out)

@@ -101,10 +101,6 @@
 // a VFS or pager that encrypts, to which alone they are right. Stock SQLite would take them for torn,
 // and delete them. Then the application is left to do it, and the command fails (cmd/verneuilctl, foreign.go).
 //
-// A file may be replaced by a restore. Witness: it is empty, or the caller said so; and no lease
-// is refused, and no journal or WAL stands beside it. Defeated by: who makes it meanwhile (then
-// renameat2 refuses, where the file system can), and who opens it in the last moment.
-//
 // A transaction of the WAL is what was read of it. Witness: the running checksum from frame to
 // frame, up to a commit frame. Long ones are read twice, as they are not held in memory, and
 // the second time must end with the same sum. Defeated by: a writer whose commit failed and who

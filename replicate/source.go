@@ -50,7 +50,7 @@ func OpenSourceFile(path string) (*SourceFile, error) {
 }
 
 // openForReading opens the file at path; whatever stands there, it does not wait for it. But
-// for a lease (see unused), which only regular files have.
+// for a lease (see Unused), which only regular files have.
 func openForReading(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if errors.Is(err, unix.EAGAIN) {
@@ -139,7 +139,7 @@ func (s *SourceFile) CloseUnused() bool {
 // closeUnused closes f if nobody else has its file open, or, where that cannot be learned
 // (no leases here, or the file is another user's), if it is not locked.
 func closeUnused(f *os.File, locked func() (bool, error)) bool {
-	free, err := unused(f)
+	free, err := Unused(f)
 	if err != nil {
 		isLocked, lockErr := locked()
 		free = !isLocked && lockErr == nil
@@ -147,10 +147,11 @@ func closeUnused(f *os.File, locked func() (bool, error)) bool {
 	return free && f.Close() == nil
 }
 
-// unused reports whether nobody but f has its file open: then a write lease can be had
+// Unused reports whether nobody but f has its file open: then a write lease can be had
 // (fcntl(2)), which is given back at once. Who opens the file meanwhile waits until it
 // is; a lease that stayed until the close would not end with it in a process that has forked.
-func unused(f *os.File) (bool, error) {
+// It fails where there are no leases, or where the file is another user's.
+func Unused(f *os.File) (bool, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return false, err

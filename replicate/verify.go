@@ -14,6 +14,14 @@ import (
 	"verneuil/replicate/locate"
 )
 
+const (
+	// verifyConcurrency is how many requests run at once unless the caller says otherwise:
+	// enough to hide a store's latency.
+	verifyConcurrency = 32
+	// verifyBatch is how many chunks are looked for together: two leaves' worth.
+	verifyBatch = 1024
+)
+
 // Verifier checks that a target can give every byte of the versions in it. What
 // versions share is looked at once. It is for one goroutine.
 type Verifier struct {
@@ -36,7 +44,7 @@ type VerifyOptions struct {
 
 // NewVerifier returns a verifier of t that has looked at nothing yet.
 func NewVerifier(t *chunkstore.Target, o VerifyOptions) *Verifier {
-	o.Concurrency = cmp.Or(max(o.Concurrency, 0), restoreConcurrency)
+	o.Concurrency = cmp.Or(max(o.Concurrency, 0), verifyConcurrency)
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
@@ -69,8 +77,8 @@ func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []e
 	}
 	tree := m.Tree()
 	patches := m.Patches
-	for start := 0; start < m.Chunks(); start += restoreBatch {
-		end := min(start+restoreBatch, m.Chunks())
+	for start := 0; start < m.Chunks(); start += verifyBatch {
+		end := min(start+verifyBatch, m.Chunks())
 		tree.Forget(start)
 		wanted := make(map[chunkstore.ID]int) // and the first chunk that it stands for
 		want := func(id chunkstore.ID, i int) {

@@ -1,6 +1,7 @@
 package replicate_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -15,21 +16,26 @@ import (
 // damaged, be it a node, a leaf, a chunk or a patch's, it is named, and nothing else is.
 func TestVerifyNamesEachObject(t *testing.T) {
 	const chunks = 70 << 9 // above 64 leaves of 512 there are nodes
-	c := &restoreCase{objects: map[chunkstore.ID][]byte{}}
-	c.m = &manifest.Manifest{Host: "h", Path: "/p", FileBytes: chunks * chunkstore.ChunkBytes, PageBytes: 4096}
+	objects := map[chunkstore.ID][]byte{}
+	put := func(plain []byte) chunkstore.ID {
+		id := chunkstore.Sum(plain)
+		objects[id] = bytes.Clone(plain)
+		return id
+	}
+	m := &manifest.Manifest{Host: "h", Path: "/p", FileBytes: chunks * chunkstore.ChunkBytes, PageBytes: 4096}
 	tree := manifest.NewTree(chunks)
 	for i := 5; i < chunks; i += 9000 {
-		tree.Set(i, c.put([]byte{byte(i), byte(i >> 8), 1}))
+		tree.Set(i, put([]byte{byte(i), byte(i >> 8), 1}))
 	}
 	tree.Pack(0)
-	patch := c.put([]byte("a patch"))
+	patch := put([]byte("a patch"))
 	tree.Set(5, patch) // under a leaf that may be gone, too
-	c.m.Levels, c.m.Top, c.m.Patches = tree.Pack(1)
+	m.Levels, m.Top, m.Patches = tree.Pack(1)
 	for _, plain := range tree.Objects() {
-		c.put(plain)
+		put(plain)
 	}
-	if c.m.Levels != 2 || len(c.m.Patches) != 1 {
-		t.Fatalf("%d levels and %d patches, want 2 and 1", c.m.Levels, len(c.m.Patches))
+	if m.Levels != 2 || len(m.Patches) != 1 {
+		t.Fatalf("%d levels and %d patches, want 2 and 1", m.Levels, len(m.Patches))
 	}
 	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}, chunkstore.Options{})
 	if err != nil {
@@ -38,18 +44,22 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	target := store.Targets[0]
 	verify := func(read bool) []error {
 		t.Helper()
-		faults, err := NewVerifier(target, VerifyOptions{Read: read}).Verify(t.Context(), c.m)
+		faults, err := NewVerifier(target, VerifyOptions{Read: read}).Verify(t.Context(), m)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return faults
 	}
 	needed := map[chunkstore.ID]bool{} // not what stands for nothing but zeros
-	whole := c.m.Tree()
+	whole := m.Tree()
 	for i := range chunks {
-		id, err := whole.Lookup(t.Context(), i, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		id, err := whole.Lookup(t.Context(), i, func(_ context.Context, id chunkstore.ID) ([]byte, error) {
 			needed[id] = true
-			return c.fetch(ctx, id)
+			plain, ok := objects[id]
+			if !ok {
+				return nil, chunkstore.ErrAbsent
+			}
+			return plain, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -58,7 +68,7 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	}
 	delete(needed, chunkstore.ZeroID)
 	for id := range needed {
-		if _, err := target.PutChunk(t.Context(), id, c.objects[id]); err != nil {
+		if _, err := target.PutChunk(t.Context(), id, objects[id]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +94,7 @@ func TestVerifyNamesEachObject(t *testing.T) {
 		if faults := verify(true); len(faults) == 0 || !errors.Is(faults[0], chunkstore.ErrCorrupt) {
 			t.Errorf("%v is damaged: %v", id, faults)
 		}
-		if _, err := target.PutChunk(t.Context(), id, c.objects[id]); err != nil {
+		if _, err := target.PutChunk(t.Context(), id, objects[id]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"verneuil/replicate"
+	"verneuil/replicate/restore"
 )
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -45,7 +45,7 @@ func (o *output) check() error {
 	if o.file == "" {
 		return nil
 	}
-	return o.refused(replicate.Replaceable(o.file, o.force))
+	return o.refused(restore.Replaceable(o.file, o.force))
 }
 
 // refused names the remedy.
@@ -67,7 +67,7 @@ func (o *output) write(content []byte) error {
 	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := replicate.PutInPlace(f.Name(), o.file, o.force); err != nil {
+	if err := restore.PutInPlace(f.Name(), o.file, o.force); err != nil {
 		return errors.Join(o.refused(err), os.Remove(f.Name()))
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"verneuil/replicate"
+	"verneuil/replicate/restore"
 )
 
 func restoreCommand(g *global) *cobra.Command {
@@ -38,7 +38,7 @@ or while it has a journal or a WAL, which SQLite would replay on what is restore
 			if out.file == "" && asJSON {
 				return errors.New("--json needs --out: without it the database goes to stdout")
 			}
-			return fail(restore(command.Context(), g, &from, &out, asJSON), "restore", from.String())
+			return fail(restoreVersion(command.Context(), g, &from, &out, asJSON), "restore", from.String())
 		},
 	}
 	from.flags(command)
@@ -48,7 +48,7 @@ or while it has a journal or a WAL, which SQLite would replay on what is restore
 	return command
 }
 
-func restore(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
+func restoreVersion(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
 	s, m, _, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func restore(ctx context.Context, g *global, from *origin, out *output, asJSON b
 	}
 	bar := &progress{}
 	defer bar.end()
-	options := replicate.RestoreOptions{
+	options := restore.Options{
 		Manifest:    m,
 		Fetch:       s.store.GetChunkAlone,
 		Concurrency: s.config.DownloadConcurrency(),
@@ -69,7 +69,7 @@ func restore(ctx context.Context, g *global, from *origin, out *output, asJSON b
 	if out.file == "" {
 		return restoreToStdout(ctx, options)
 	}
-	if err := out.refused(replicate.RestoreFile(ctx, out.file, options)); err != nil {
+	if err := out.refused(restore.File(ctx, out.file, options)); err != nil {
 		return err
 	}
 	bar.summary("restored %s", humanBytes(m.FileBytes))
@@ -84,7 +84,7 @@ func restore(ctx context.Context, g *global, from *origin, out *output, asJSON b
 
 // restoreToStdout assembles the database in a file without a name first: chunks
 // arrive in any order, and nothing may be written before all of it is verified.
-func restoreToStdout(ctx context.Context, options replicate.RestoreOptions) error {
+func restoreToStdout(ctx context.Context, options restore.Options) error {
 	f, err := os.CreateTemp("", "verneuilctl-restore-*")
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func restoreToStdout(ctx context.Context, options replicate.RestoreOptions) erro
 	if err := f.Truncate(options.Manifest.FileBytes); err != nil {
 		return err
 	}
-	if err := replicate.Restore(ctx, f, options); err != nil {
+	if err := restore.To(ctx, f, options); err != nil {
 		return err
 	}
 	content := untilDone{ctx, io.NewSectionReader(f, 0, options.Manifest.FileBytes)}

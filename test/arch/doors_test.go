@@ -20,6 +20,7 @@ var doors = map[string][]string{
 	"cmd/libverneuil_vfs": {"cgo"},
 	"cmd/verneuilctl": {
 		"vfs",
+		"replicate/restore",
 		"replicate",
 		"replicate/mirror",
 		"replicate/locate",
@@ -31,6 +32,7 @@ var doors = map[string][]string{
 		"replicate",
 		"spool", "manifest", "chunkstore",
 	},
+	"replicate/restore": {"replicate", "manifest", "chunkstore"},
 	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate": {
 		"replicate/mirror",

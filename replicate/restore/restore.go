@@ -1,4 +1,4 @@
-package replicate
+package restore
 
 import (
 	"cmp"
@@ -17,6 +17,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate"
 )
 
 // restoreConcurrency is how many fetches run at once unless the caller says
@@ -28,8 +29,8 @@ const restoreConcurrency = 32
 // the database.
 const restoreBatch = 1024
 
-// RestoreOptions say what to restore, and from where.
-type RestoreOptions struct {
+// Options say what to restore, and from where.
+type Options struct {
 	Manifest *manifest.Manifest
 	// Fetch gets chunks, leaves and nodes, verified; see [manifest.Fetch].
 	Fetch manifest.Fetch
@@ -39,19 +40,19 @@ type RestoreOptions struct {
 	// how many. Calls come one at a time, and done only grows; the last call of a
 	// successful restore says done == total.
 	Progress func(done, total int64)
-	// Replace lets [RestoreFile] replace a file that is not empty.
+	// Replace lets [File] replace a file that is not empty.
 	Replace bool
 }
 
-// Restore writes the version that o.Manifest describes to w, which must be a new
+// To writes the version that o.Manifest describes to w, which must be a new
 // file of Manifest.FileBytes zeros: chunks of zeros are not written. Nothing is
 // flushed. The first error ends it, after the calls of Fetch that are under way; it
-// names the chunk, leaf or node. Restore checks lengths, o.Fetch checks hashes.
-func Restore(ctx context.Context, w io.WriterAt, o RestoreOptions) error {
+// names the chunk, leaf or node. To checks lengths, o.Fetch checks hashes.
+func To(ctx context.Context, w io.WriterAt, o Options) error {
 	if o.Concurrency <= 0 {
 		o.Concurrency = restoreConcurrency
 	}
-	r := &restore{RestoreOptions: o, w: w, tree: o.Manifest.Tree(), tasks: make(chan func(context.Context) error)}
+	r := &run{Options: o, w: w, tree: o.Manifest.Tree(), tasks: make(chan func(context.Context) error)}
 	group, ctx := errgroup.WithContext(ctx)
 	for range o.Concurrency {
 		group.Go(func() error { return r.work(ctx) })
@@ -68,9 +69,9 @@ func Restore(ctx context.Context, w io.WriterAt, o RestoreOptions) error {
 	return nil
 }
 
-// restore is one run of Restore.
-type restore struct {
-	RestoreOptions
+// run is one call of To.
+type run struct {
+	Options
 	w     io.WriterAt
 	tree  *manifest.Tree
 	tasks chan func(context.Context) error
@@ -81,7 +82,7 @@ type restore struct {
 
 // work does tasks until there are no more, or one fails. A goroutine for each task
 // would have to grow its stack for each.
-func (r *restore) work(ctx context.Context) error {
+func (r *run) work(ctx context.Context) error {
 	for task := range r.tasks {
 		if err := task(ctx); err != nil {
 			return err
@@ -91,7 +92,7 @@ func (r *restore) work(ctx context.Context) error {
 }
 
 // start has a worker do task.
-func (r *restore) start(ctx context.Context, task func(context.Context) error) error {
+func (r *run) start(ctx context.Context, task func(context.Context) error) error {
 	select {
 	case r.tasks <- task:
 		return nil
@@ -101,7 +102,7 @@ func (r *restore) start(ctx context.Context, task func(context.Context) error) e
 }
 
 // fetchAll has workers fetch all chunks.
-func (r *restore) fetchAll(ctx context.Context) error {
+func (r *run) fetchAll(ctx context.Context) error {
 	chunks := r.Manifest.Chunks()
 	for start := 0; start < chunks; start += restoreBatch {
 		end := min(start+restoreBatch, chunks)
@@ -140,7 +141,7 @@ func (r *restore) fetchAll(ctx context.Context) error {
 }
 
 // chunk fetches the object id and writes it to the chunks at indexes.
-func (r *restore) chunk(ctx context.Context, id chunkstore.ID, indexes []int) error {
+func (r *run) chunk(ctx context.Context, id chunkstore.ID, indexes []int) error {
 	var base []byte // of ZeroID: nil
 	if id != chunkstore.ZeroID {
 		var err error
@@ -169,7 +170,7 @@ func (r *restore) chunk(ctx context.Context, id chunkstore.ID, indexes []int) er
 	return nil
 }
 
-func (r *restore) advance(n int) {
+func (r *run) advance(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done += int64(n)
@@ -178,9 +179,9 @@ func (r *restore) advance(n int) {
 	}
 }
 
-// RestoreFile restores to the file path: it writes a temporary file in the same
+// File restores to the file path: it writes a temporary file in the same
 // directory (mode 0600), flushes it, and renames it over path, which is durable when
-// RestoreFile returns nil. On an error the temporary file is removed and path
+// File returns nil. On an error the temporary file is removed and path
 // is as it was, unless the error says that the directory could not be flushed. What a
 // killed restore has left in the directory is removed by the next one.
 //
@@ -190,7 +191,7 @@ func (r *restore) advance(n int) {
 // open, which would go on writing to what nobody sees any more, with a journal beside
 // the restored database. The caller's process must not have it open through SQLite: it
 // is opened and closed, which drops SQLite's locks (fcntl(2)).
-func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error) {
+func File(ctx context.Context, path string, o Options) (err error) {
 	if err := refuse(path, o.Replace); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
@@ -209,7 +210,7 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 	if err := f.Truncate(o.Manifest.FileBytes); err != nil {
 		return fmt.Errorf("restore to %s: %w", path, err)
 	}
-	if err := Restore(ctx, &pacedFile{File: f}, o); err != nil {
+	if err := To(ctx, &pacedFile{File: f}, o); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -227,7 +228,7 @@ func RestoreFile(ctx context.Context, path string, o RestoreOptions) (err error)
 var errNotFlushed = errors.New("the file is in place, but flushing its directory")
 
 // PutInPlace gives a file that is flushed, temp, the name path, in the same directory, and
-// flushes that. It refuses what [RestoreFile] does, also if another process has made path since
+// flushes that. It refuses what [File] does, also if another process has made path since
 // the caller asked [Replaceable]; where the file system cannot tell (NFS), what came in the last
 // moment is replaced.
 func PutInPlace(temp, path string, replace bool) error {
@@ -317,7 +318,7 @@ func refuse(path string, replace bool) error {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	free, err := unused(f)
+	free, err := replicate.Unused(f)
 	if err != nil { // there are no leases, or not for us: locks tell of who is using it just now
 		free, err = unlocked(fd)
 	}

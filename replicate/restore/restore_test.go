@@ -1,4 +1,4 @@
-package replicate_test
+package restore_test
 
 import (
 	"bytes"
@@ -21,17 +21,17 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	. "verneuil/replicate"
+	. "verneuil/replicate/restore"
 )
 
-// restoreCase is a version of a database, what stores it, and what it is.
-type restoreCase struct {
+// version is a version of a database, what stores it, and what it is.
+type version struct {
 	m       *manifest.Manifest
 	objects map[chunkstore.ID][]byte
 	file    []byte
 }
 
-func (c *restoreCase) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
+func (c *version) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
 	plain, ok := c.objects[id]
 	if !ok {
 		return nil, chunkstore.ErrAbsent
@@ -42,18 +42,18 @@ func (c *restoreCase) fetch(_ context.Context, id chunkstore.ID) ([]byte, error)
 	return bytes.Clone(plain), nil
 }
 
-func (c *restoreCase) put(plain []byte) chunkstore.ID {
+func (c *version) put(plain []byte) chunkstore.ID {
 	id := chunkstore.Sum(plain)
 	c.objects[id] = bytes.Clone(plain)
 	return id
 }
 
-// newRestoreCase makes a file of so many chunks, and 1,536 bytes more, with
+// newVersion makes a file of so many chunks, and 1,536 bytes more, with
 // zeros, repetitions, patches and inline pages.
-func newRestoreCase(t testing.TB, chunks int) *restoreCase {
+func newVersion(t testing.TB, chunks int) *version {
 	t.Helper()
 	const size = chunkstore.ChunkBytes
-	c := &restoreCase{objects: map[chunkstore.ID][]byte{}, file: make([]byte, chunks*size+1536)}
+	c := &version{objects: map[chunkstore.ID][]byte{}, file: make([]byte, chunks*size+1536)}
 	rng := rand.NewChaCha8([32]byte{byte(chunks)})
 	for i := range chunks + 1 {
 		chunk := c.file[i*size : min((i+1)*size, len(c.file))]
@@ -92,7 +92,7 @@ func newRestoreCase(t testing.TB, chunks int) *restoreCase {
 }
 
 // needed returns the IDs of the chunks, leaves and nodes that a restore must fetch.
-func (c *restoreCase) needed(t testing.TB) map[chunkstore.ID]bool {
+func (c *version) needed(t testing.TB) map[chunkstore.ID]bool {
 	tree := c.m.Tree()
 	ids := map[chunkstore.ID]bool{}
 	if err := tree.Load(t.Context(), c.fetch); err != nil {
@@ -109,20 +109,20 @@ func (c *restoreCase) needed(t testing.TB) map[chunkstore.ID]bool {
 	return ids
 }
 
-func TestRestoreFile(t *testing.T) {
+func TestFile(t *testing.T) {
 	for _, chunks := range []int{0, 1, 40, 65, 1024, 1100} {
 		for _, concurrency := range []int{0, 1, 3} {
 			if chunks == 1024 && concurrency != 3 {
 				continue
 			}
 			t.Run(fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency), func(t *testing.T) {
-				c := newRestoreCase(t, chunks)
+				c := newVersion(t, chunks)
 				path := filepath.Join(t.TempDir(), "out.db")
 				var running, most atomic.Int64
 				var mu sync.Mutex
 				calls := map[chunkstore.ID]int{}
 				var done, total int64
-				err := RestoreFile(t.Context(), path, RestoreOptions{
+				err := File(t.Context(), path, Options{
 					Manifest: c.m, Concurrency: concurrency,
 					Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 						n := running.Add(1)
@@ -180,8 +180,8 @@ func checkUntouched(t *testing.T, path, content string) {
 	}
 }
 
-func TestRestoreFileOfDamagedVersions(t *testing.T) {
-	c := newRestoreCase(t, 66) // the fewest for which there is a leaf, and one more
+func TestFileOfDamagedVersions(t *testing.T) {
+	c := newVersion(t, 66) // the fewest for which there is a leaf, and one more
 	path := filepath.Join(t.TempDir(), "out.db")
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestRestoreFileOfDamagedVersions(t *testing.T) {
 			"too long":  func() ([]byte, error) { return make([]byte, chunkstore.ChunkBytes+1), nil },
 			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Sum(good[1:])) },
 		} {
-			err := RestoreFile(t.Context(), path, RestoreOptions{Manifest: c.m, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			err := File(t.Context(), path, Options{Manifest: c.m, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 				if id == victim {
 					return damage()
 				}
@@ -213,8 +213,8 @@ func TestRestoreFileOfDamagedVersions(t *testing.T) {
 	checkUntouched(t, path, "precious")
 }
 
-func TestRestoreFileAndCancellation(t *testing.T) {
-	c := newRestoreCase(t, 300)
+func TestFileAndCancellation(t *testing.T) {
+	c := newVersion(t, 300)
 	path := filepath.Join(t.TempDir(), "out.db")
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestRestoreFileAndCancellation(t *testing.T) {
 	for after := range int64(20) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var calls atomic.Int64
-		err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Concurrency: 4, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		err := File(ctx, path, Options{Manifest: c.m, Concurrency: 4, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 			if calls.Add(1) > after {
 				cancel()
 				return nil, ctx.Err()
@@ -239,39 +239,39 @@ func TestRestoreFileAndCancellation(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := RestoreFile(ctx, path, RestoreOptions{Manifest: c.m, Fetch: c.fetch, Replace: true}); !errors.Is(err, context.Canceled) {
+	if err := File(ctx, path, Options{Manifest: c.m, Fetch: c.fetch, Replace: true}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	checkUntouched(t, path, "precious")
 }
 
-func TestRestoreFileRefusesWhereItWouldHarm(t *testing.T) {
-	c := newRestoreCase(t, 3)
-	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch}
+func TestFileRefusesWhereItWouldHarm(t *testing.T) {
+	c := newVersion(t, 3)
+	o := Options{Manifest: c.m, Fetch: c.fetch}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out.db")
 	for _, suffix := range []string{"-journal", "-wal"} {
 		if err := os.WriteFile(path+suffix, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := RestoreFile(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), path+suffix) {
+		if err := File(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), path+suffix) {
 			t.Errorf("%s: %v", suffix, err)
 		}
 		if err := os.Truncate(path+suffix, 0); err != nil { // as PERSIST and TRUNCATE leave it
 			t.Fatal(err)
 		}
 	}
-	if err := RestoreFile(t.Context(), path, o); err != nil {
+	if err := File(t.Context(), path, o); err != nil {
 		t.Fatal(err)
 	}
-	if err := RestoreFile(t.Context(), filepath.Join(dir, "none", "out.db"), o); !errors.Is(err, os.ErrNotExist) {
+	if err := File(t.Context(), filepath.Join(dir, "none", "out.db"), o); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
 	target := filepath.Join(t.TempDir(), "d")
 	if err := os.MkdirAll(filepath.Join(target, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := RestoreFile(t.Context(), target, o); err == nil {
+	if err := File(t.Context(), target, o); err == nil {
 		t.Error("a directory was replaced")
 	}
 	if names, _ := os.ReadDir(filepath.Dir(target)); len(names) != 1 {
@@ -282,7 +282,7 @@ func TestRestoreFileRefusesWhereItWouldHarm(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { os.Chmod(dir, 0o700) })
-		if err := RestoreFile(t.Context(), path, o); !errors.Is(err, os.ErrPermission) {
+		if err := File(t.Context(), path, o); !errors.Is(err, os.ErrPermission) {
 			t.Errorf("unwritable directory: %v", err)
 		}
 	}
@@ -301,12 +301,12 @@ func (f *fullDisk) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func TestRestoreReportsTheNthFailedWrite(t *testing.T) {
-	c := newRestoreCase(t, 50)
+func TestReportsTheNthFailedWrite(t *testing.T) {
+	c := newVersion(t, 50)
 	for n := int64(0); ; n++ {
 		w := &fullDisk{}
 		w.left.Store(n)
-		err := Restore(t.Context(), w, RestoreOptions{Manifest: c.m, Fetch: c.fetch})
+		err := To(t.Context(), w, Options{Manifest: c.m, Fetch: c.fetch})
 		if err == nil {
 			if n < 40 {
 				t.Fatalf("only %d writes", n)
@@ -319,19 +319,19 @@ func TestRestoreReportsTheNthFailedWrite(t *testing.T) {
 	}
 }
 
-// TestRestoreFileKeeps: without Replace a file that is not empty stays, whoever makes it, and
+// TestFileKeeps: without Replace a file that is not empty stays, whoever makes it, and
 // whenever; an empty one says nothing that could be lost.
-func TestRestoreFileKeeps(t *testing.T) {
-	c := newRestoreCase(t, 3)
+func TestFileKeeps(t *testing.T) {
+	c := newVersion(t, 3)
 	path := filepath.Join(t.TempDir(), "out.db")
 	precious := func() {
 		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch}
+	o := Options{Manifest: c.m, Fetch: c.fetch}
 	precious()
-	if err := RestoreFile(t.Context(), path, o); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), path) {
+	if err := File(t.Context(), path, o); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("a file is there: %v", err)
 	}
 	checkUntouched(t, path, "precious")
@@ -342,7 +342,7 @@ func TestRestoreFileKeeps(t *testing.T) {
 		precious()
 		return c.fetch(ctx, id)
 	}
-	if err := RestoreFile(t.Context(), path, o); !errors.Is(err, fs.ErrExist) {
+	if err := File(t.Context(), path, o); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a file came meanwhile: %v", err)
 	}
 	checkUntouched(t, path, "precious")
@@ -356,14 +356,14 @@ func TestRestoreFileKeeps(t *testing.T) {
 		}
 	}
 	o.Fetch, o.Replace = c.fetch, true
-	if err := RestoreFile(t.Context(), path, o); err != nil {
+	if err := File(t.Context(), path, o); err != nil {
 		t.Error(err)
 	}
 	if err := os.Truncate(path, 0); err != nil {
 		t.Fatal(err)
 	}
 	o.Replace = false
-	if err := RestoreFile(t.Context(), path, o); err != nil {
+	if err := File(t.Context(), path, o); err != nil {
 		t.Errorf("an empty file is there: %v", err)
 	}
 }
@@ -398,10 +398,10 @@ func TestUnlocked(t *testing.T) {
 	}
 }
 
-// TestRestoreFileInUse: a file that a process has open is not replaced under it.
-func TestRestoreFileInUse(t *testing.T) {
-	c := newRestoreCase(t, 3)
-	o := RestoreOptions{Manifest: c.m, Fetch: c.fetch, Replace: true}
+// TestFileInUse: a file that a process has open is not replaced under it.
+func TestFileInUse(t *testing.T) {
+	c := newVersion(t, 3)
+	o := Options{Manifest: c.m, Fetch: c.fetch, Replace: true}
 	path := filepath.Join(t.TempDir(), "out.db")
 	for _, flag := range []int{os.O_RDONLY, os.O_RDWR} {
 		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
@@ -411,23 +411,23 @@ func TestRestoreFileInUse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := RestoreFile(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), "another process has the file open") {
+		if err := File(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), "another process has the file open") {
 			t.Errorf("open with %d: %v", flag, err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != "old" {
 			t.Errorf("%q, %v", b, err)
 		}
 		f.Close()
-		if err := RestoreFile(t.Context(), path, o); err != nil {
+		if err := File(t.Context(), path, o); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestRestoreFileCleansUp: what a killed restore has left is removed, what another is
+// TestFileCleansUp: what a killed restore has left is removed, what another is
 // writing is not.
-func TestRestoreFileCleansUp(t *testing.T) {
-	c := newRestoreCase(t, 3)
+func TestFileCleansUp(t *testing.T) {
+	c := newVersion(t, 3)
 	dir := filepath.Join(t.TempDir(), "[a]*\\?")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -446,7 +446,7 @@ func TestRestoreFileCleansUp(t *testing.T) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if err := RestoreFile(t.Context(), filepath.Join(dir, "out.db"), RestoreOptions{Manifest: c.m, Fetch: c.fetch}); err != nil {
+	if err := File(t.Context(), filepath.Join(dir, "out.db"), Options{Manifest: c.m, Fetch: c.fetch}); err != nil {
 		t.Fatal(err)
 	}
 	names, err := os.ReadDir(dir)
@@ -456,7 +456,7 @@ func TestRestoreFileCleansUp(t *testing.T) {
 }
 
 // A restore leaves a temporary file to another one that is about to remove it.
-func TestRestoreTempIsLocked(t *testing.T) {
+func TestTempIsLocked(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package replicate
+package restore
 
 // LockTemp locks a restore's temporary file.
 var LockTemp = lockTemp
