@@ -12,22 +12,22 @@ import (
 // Databases that were open when the extension was loaded.
 
 // adopting starts a shell that has db open, without the extension.
-func (s *site) adopting(db string) *session {
-	s.t.Helper()
-	shell := start(s.t, []string{s.env(), "VERNEUIL_VALIDATE=1"}, sqliteShell(s.t), "-batch", s.path(db))
-	shell.ask(".timeout 10000")
+func adopting(s *Site, db string) *Process {
+	s.T.Helper()
+	shell := Start(s.T, []string{s.Env(), "VERNEUIL_VALIDATE=1"}, SQLiteShell(s.T), "-batch", s.Path(db))
+	shell.Ask(".timeout 10000")
 	return shell
 }
 
 // adoptWork is a random workload on one table, between transactions of which anything may happen.
 type adoptWork struct {
 	r       *rand.Rand
-	shell   *session
+	shell   *Process
 	journal string
 }
 
 func (w *adoptWork) step() {
-	t := w.shell.t
+	t := w.shell.T
 	t.Helper()
 	n := w.r.IntN(1000)
 	write := []string{
@@ -46,59 +46,59 @@ func (w *adoptWork) step() {
 	switch w.r.IntN(10) {
 	case 0:
 		w.journal = []string{"delete", "wal", "truncate", "persist", "memory", "wal"}[w.r.IntN(6)]
-		w.shell.want("pragma journal_mode="+w.journal+";", w.journal)
+		w.shell.Want("pragma journal_mode="+w.journal+";", w.journal)
 	case 1:
-		w.shell.must("begin;" + some() + "rollback;")
+		w.shell.Must("begin;" + some() + "rollback;")
 	case 2:
-		w.shell.must("begin;" + some() + "savepoint s;" + some() + "rollback to s;" + some() + "commit;")
+		w.shell.Must("begin;" + some() + "savepoint s;" + some() + "rollback to s;" + some() + "commit;")
 	case 3:
-		w.shell.must("vacuum;")
+		w.shell.Must("vacuum;")
 	case 4:
-		w.shell.ask("pragma wal_checkpoint(" + []string{"passive", "full", "restart", "truncate"}[w.r.IntN(4)] + ");")
+		w.shell.Ask("pragma wal_checkpoint(" + []string{"passive", "full", "restart", "truncate"}[w.r.IntN(4)] + ");")
 	case 5:
-		w.shell.must(fmt.Sprintf("pragma cache_size=%d;", 5+n))
+		w.shell.Must(fmt.Sprintf("pragma cache_size=%d;", 5+n))
 	default:
-		w.shell.must("begin;" + some() + "commit;")
+		w.shell.Must("begin;" + some() + "commit;")
 	}
 }
 
 // mustEqual flushes, and compares the target with the database byte for byte. In WAL mode
 // that is first brought into the file, but not if others have it open.
-func (w *adoptWork) mustEqual(s *site, db string) {
-	s.t.Helper()
+func (w *adoptWork) mustEqual(s *Site, db string) {
+	s.T.Helper()
 	if w.journal == "wal" {
-		w.shell.want("pragma wal_checkpoint(truncate);", "0|0|0")
+		w.shell.Want("pragma wal_checkpoint(truncate);", "0|0|0")
 	}
-	w.shell.flush()
-	s.mustEqual(db)
+	w.shell.Flush()
+	s.MustEqual(db)
 }
 
 // validated checks that the mirror was the database after each commit.
-func (s *session) validated() {
-	s.t.Helper()
+func validated(s *Process) {
+	s.T.Helper()
 	var status struct {
 		Validation struct {
 			Failures []string `json:"failures"`
 		} `json:"validation"`
 		NotReplicated []any `json:"not_replicated"`
 	}
-	s.status(&status)
+	s.Status(&status)
 	if len(status.Validation.Failures) > 0 || len(status.NotReplicated) > 0 {
-		s.t.Errorf("verneuil_status(): %+v", status)
+		s.T.Errorf("verneuil_status(): %+v", status)
 	}
 }
 
 // generation is raised when something is met that was not recorded.
-func (s *session) generation() uint64 {
-	s.t.Helper()
+func generation(s *Process) uint64 {
+	s.T.Helper()
 	var status struct {
 		Databases []struct {
 			Generation uint64 `json:"generation"`
 		} `json:"databases"`
 	}
-	s.status(&status)
+	s.Status(&status)
 	if len(status.Databases) != 1 {
-		s.t.Fatalf("%d databases are replicated", len(status.Databases))
+		s.T.Fatalf("%d databases are replicated", len(status.Databases))
 	}
 	return status.Databases[0].Generation
 }
@@ -106,46 +106,46 @@ func (s *session) generation() uint64 {
 // TestAdopted: the extension is loaded somewhere in a random workload, beside connections of
 // other processes, with the extension and without it, that write before and after.
 func TestAdopted(t *testing.T) {
-	for _, journal := range journals {
-		for seed := range uint64(number(t, "VERNEUIL_SEEDS", 4)) {
+	for _, journal := range Journals {
+		for seed := range uint64(Number(t, "VERNEUIL_SEEDS", 4)) {
 			t.Run(fmt.Sprint(journal, "/", seed), func(t *testing.T) {
-				s := dirSite(t)
-				w := &adoptWork{r: rand.New(rand.NewPCG(seed, 7)), journal: journal, shell: s.adopting("a.db")}
-				w.shell.want("pragma journal_mode="+journal+";", journal)
-				w.shell.must("create table t(a integer primary key, b);")
+				s := DirSite(t)
+				w := &adoptWork{r: rand.New(rand.NewPCG(seed, 7)), journal: journal, shell: adopting(s, "a.db")}
+				w.shell.Want("pragma journal_mode="+journal+";", journal)
+				w.shell.Must("create table t(a integer primary key, b);")
 				if seed%2 == 1 { // no WAL is open, nothing in the cache
-					w.shell.must(".open " + s.path("a.db"))
+					w.shell.Must(".open " + s.Path("a.db"))
 				}
 				for range w.r.IntN(20) {
 					w.step()
 				}
-				w.shell.must(".load " + library(t))
-				w.shell.must("insert into t(b) values('first');") // to a WAL that was begun without us: seen, once
-				w.shell.flush()
-				generation := w.shell.generation()
+				w.shell.Must(".load " + Library(t))
+				w.shell.Must("insert into t(b) values('first');") // to a WAL that was begun without us: seen, once
+				w.shell.Flush()
+				before := generation(w.shell)
 				for range 4 {
 					for range w.r.IntN(12) {
 						w.step()
 					}
 					w.mustEqual(s, "a.db")
 				}
-				if g := w.shell.generation(); g != generation {
-					t.Errorf("generation %d became %d: what the connection did was not seen", generation, g)
+				if g := generation(w.shell); g != before {
+					t.Errorf("generation %d became %d: what the connection did was not seen", before, g)
 				}
-				for _, other := range []*session{s.shell("a.db"), s.adopting("a.db")} {
+				for _, other := range []*Process{s.Shell("a.db"), adopting(s, "a.db")} {
 					for range 4 {
-						other.must("begin; insert into t(b) values(randomblob(5000)); commit;")
-						w.shell.must("begin; insert into t(b) values(randomblob(5000)); commit;")
+						other.Must("begin; insert into t(b) values(randomblob(5000)); commit;")
+						w.shell.Must("begin; insert into t(b) values(randomblob(5000)); commit;")
 					}
-					other.endsWith(0)
+					other.EndsWith(0)
 					w.mustEqual(s, "a.db")
 				}
-				w.shell.want("pragma integrity_check;", "ok")
-				w.shell.validated()
-				w.shell.endsWith(0)
-				s.ctl("flush", s.path("spool"))
-				s.mustEqual("a.db")
-				if ok := s.stock("a.db", "pragma integrity_check"); ok != "ok" {
+				w.shell.Want("pragma integrity_check;", "ok")
+				validated(w.shell)
+				w.shell.EndsWith(0)
+				s.Ctl("flush", s.Path("spool"))
+				s.MustEqual("a.db")
+				if ok := s.Stock("a.db", "pragma integrity_check"); ok != "ok" {
 					t.Error(ok)
 				}
 			})
@@ -156,60 +156,60 @@ func TestAdopted(t *testing.T) {
 // TestAdoptedExclusive: locking_mode=EXCLUSIVE after the adoption, in each journal mode and
 // switching, where no lock of a wal-index tells of a WAL.
 func TestAdoptedExclusive(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.adopting("a.db")
-			shell.want("pragma journal_mode="+journal+";", journal)
-			shell.must("create table t(a integer primary key, b);")
-			shell.must(".open " + s.path("a.db"))
-			shell.must(".load " + library(t))
-			shell.want("pragma locking_mode=exclusive;", "exclusive")
+			s := DirSite(t)
+			shell := adopting(s, "a.db")
+			shell.Want("pragma journal_mode="+journal+";", journal)
+			shell.Must("create table t(a integer primary key, b);")
+			shell.Must(".open " + s.Path("a.db"))
+			shell.Must(".load " + Library(t))
+			shell.Want("pragma locking_mode=exclusive;", "exclusive")
 			for i, mode := range []string{journal, "wal", "delete", "wal", "persist"} {
-				shell.want("pragma journal_mode="+mode+";", mode)
+				shell.Want("pragma journal_mode="+mode+";", mode)
 				for j, sql := range []string{
 					"insert into t(b) values(randomblob(20000));",
 					"begin; insert into t(b) values(randomblob(20000)); rollback;",
 					"insert into t(b) values(randomblob(20000));",
 					"pragma wal_checkpoint(truncate);",
 				} {
-					shell.ask(sql)
+					shell.Ask(sql)
 					if j == 0 { // it is sent without being asked for
-						s.untilRestored("a.db", "select count(*) from t", shell.ask("select count(*) from t;"))
+						s.UntilRestored("a.db", "select count(*) from t", shell.Ask("select count(*) from t;"))
 					}
-					shell.flush()
+					shell.Flush()
 					out := filepath.Join(t.TempDir(), fmt.Sprint(i, "-", j))
-					s.ctl("restore", "-s", s.path("a.db"), "-o", out)
-					shell.want("select count(*) from t;", run(t, nil, sqliteShell(t), out, "select count(*) from t").trimmed())
+					s.Ctl("restore", "-s", s.Path("a.db"), "-o", out)
+					shell.Want("select count(*) from t;", trimmed(Run(t, nil, SQLiteShell(t), out, "select count(*) from t")))
 				}
 			}
-			shell.validated()
-			shell.endsWith(0)
-			s.ctl("flush", s.path("spool"))
-			s.mustEqual("a.db")
+			validated(shell)
+			shell.EndsWith(0)
+			s.Ctl("flush", s.Path("spool"))
+			s.MustEqual("a.db")
 		})
 	}
 }
 
-func (r result) trimmed() string { return strings.TrimSpace(r.stdout) }
+func trimmed(r Result) string { return strings.TrimSpace(r.Stdout) }
 
 // TestAdoptedAttached: each database of the connection is adopted; those in memory and
 // temporary ones are nobody's.
 func TestAdoptedAttached(t *testing.T) {
-	s := dirSite(t)
-	shell := s.adopting("a.db")
-	shell.must("create table t(b); create temp table tt(b);")
-	shell.must("attach '" + s.path("b.db") + "' as second; create table second.t(b);")
-	shell.must("attach ':memory:' as memory; create table memory.t(b);")
-	shell.must(".load " + library(t))
-	shell.must("begin; insert into t values(1); insert into second.t values(1); insert into memory.t values(1); insert into tt values(1); commit;")
-	shell.flush()
-	shell.want("pragma second.verneuil_flush_replication_data;", "1")
-	shell.want("pragma memory.verneuil_flush_replication_data;", "")
-	shell.must("detach second;")
-	shell.endsWith(0)
-	s.mustEqual("a.db")
-	s.mustEqual("b.db")
+	s := DirSite(t)
+	shell := adopting(s, "a.db")
+	shell.Must("create table t(b); create temp table tt(b);")
+	shell.Must("attach '" + s.Path("b.db") + "' as second; create table second.t(b);")
+	shell.Must("attach ':memory:' as memory; create table memory.t(b);")
+	shell.Must(".load " + Library(t))
+	shell.Must("begin; insert into t values(1); insert into second.t values(1); insert into memory.t values(1); insert into tt values(1); commit;")
+	shell.Flush()
+	shell.Want("pragma second.verneuil_flush_replication_data;", "1")
+	shell.Want("pragma memory.verneuil_flush_replication_data;", "")
+	shell.Must("detach second;")
+	shell.EndsWith(0)
+	s.MustEqual("a.db")
+	s.MustEqual("b.db")
 }
 
 // TestNotAdopted: where a database cannot be adopted, or is not meant to be, the log says it at
@@ -227,34 +227,34 @@ func TestNotAdopted(t *testing.T) {
 		"a VFS that is named": {"file:a.db?vfs=unix", "", "", "opened with the VFS unix"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := dirSite(t)
-			s.stock("a.db", "create table t(b); insert into t values(1)")
-			shell := s.adopting("b.db")
-			shell.must(".open " + strings.Replace(strings.Replace(c.open, "a.db", s.path("a.db"), 1), "file:/", "file:///", 1))
-			shell.ask(c.before)
-			shell.ask(".load " + library(t))
-			if said := shell.stderr(); strings.Count(said, c.reason) != 1 || strings.Count(said, "\n") != 1 {
+			s := DirSite(t)
+			s.Stock("a.db", "create table t(b); insert into t values(1)")
+			shell := adopting(s, "b.db")
+			shell.Must(".open " + strings.Replace(strings.Replace(c.open, "a.db", s.Path("a.db"), 1), "file:/", "file:///", 1))
+			shell.Ask(c.before)
+			shell.Ask(".load " + Library(t))
+			if said := shell.Stderr(); strings.Count(said, c.reason) != 1 || strings.Count(said, "\n") != 1 {
 				t.Errorf("the log says %q", said)
 			}
-			if status := shell.ask("select verneuil_status();"); !strings.Contains(status, c.reason) {
+			if status := shell.Ask("select verneuil_status();"); !strings.Contains(status, c.reason) {
 				t.Errorf("verneuil_status() says %s", status)
 			}
-			if answer := shell.ask("pragma verneuil_flush_replication_data;"); answer != "" {
+			if answer := shell.Ask("pragma verneuil_flush_replication_data;"); answer != "" {
 				t.Errorf("a flush answers %q", answer)
 			}
-			if said := shell.stderr(); c.open != "file:a.db?vfs=unix" && strings.Count(said, c.reason) != 2 {
+			if said := shell.Stderr(); c.open != "file:a.db?vfs=unix" && strings.Count(said, c.reason) != 2 {
 				t.Errorf("a flush says nothing: %s", said)
 			}
-			shell.ask(c.after)
-			shell.must("insert into t values(3);")
-			shell.must(".open " + s.path("a.db"))
-			shell.must("insert into t values(4);")
-			shell.flush()
-			shell.want("pragma integrity_check;", "ok")
-			if code := shell.end(); code > 1 { // 1: an error was shown
-				t.Errorf("exit code %d: %s", code, shell.stderr())
+			shell.Ask(c.after)
+			shell.Must("insert into t values(3);")
+			shell.Must(".open " + s.Path("a.db"))
+			shell.Must("insert into t values(4);")
+			shell.Flush()
+			shell.Want("pragma integrity_check;", "ok")
+			if code := shell.End(); code > 1 { // 1: an error was shown
+				t.Errorf("exit code %d: %s", code, shell.Stderr())
 			}
-			s.mustEqual("a.db")
+			s.MustEqual("a.db")
 		})
 	}
 }
@@ -262,38 +262,38 @@ func TestNotAdopted(t *testing.T) {
 // TestAdoptedAutomatically: under sqlite3_auto_extension the first connection was opened before
 // the VFS was the default one.
 func TestAdoptedAutomatically(t *testing.T) {
-	s := dirSite(t)
-	h := start(t, []string{s.env()}, hostProgram(t), library(t), "auto")
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(b)")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	s := DirSite(t)
+	h := Start(t, []string{s.Env()}, HostProgram(t), Library(t), "auto")
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(b)")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestAdoptedInPython: a framework opens a connection for each thread, and loads the extension on it, when
 // others are at work. What the connections of before write goes by without us, and is found out.
 func TestAdoptedInPython(t *testing.T) {
-	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	for _, journal := range journals {
+	PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			r := run(t, []string{s.env()}, python, inHosts("adopt.py"), library(t), s.path("a.db"), journal)
+			s := DirSite(t)
+			r := Run(t, []string{s.Env()}, Python, InHosts("adopt.py"), Library(t), s.Path("a.db"), journal)
 			var said struct {
 				Rows, Want int
 				Integrity  string
 				Flushes    []string
 			}
-			if err := json.Unmarshal([]byte(r.stdout), &said); err != nil || r.code != 0 {
-				t.Fatalf("exit code %d, %v: %s%s", r.code, err, r.stdout, r.stderr)
+			if err := json.Unmarshal([]byte(r.Stdout), &said); err != nil || r.Code != 0 {
+				t.Fatalf("exit code %d, %v: %s%s", r.Code, err, r.Stdout, r.Stderr)
 			}
 			if said.Rows != said.Want || said.Integrity != "ok" || strings.Join(said.Flushes, "") != "1111" {
-				t.Errorf("python says %+v: %s", said, r.stderr)
+				t.Errorf("python says %+v: %s", said, r.Stderr)
 			}
-			s.ctl("flush", s.path("spool"))
-			s.stock("a.db", "pragma wal_checkpoint(truncate)")
-			s.ctl("flush", s.path("spool"))
-			s.mustEqual("a.db")
+			s.Ctl("flush", s.Path("spool"))
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+			s.Ctl("flush", s.Path("spool"))
+			s.MustEqual("a.db")
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // number is a knob: how much of something a test does.
-func number(t *testing.T, variable string, byDefault int) int {
+func Number(t *testing.T, variable string, byDefault int) int {
 	t.Helper()
 	text := os.Getenv(variable)
 	if text == "" {
@@ -29,32 +29,32 @@ func number(t *testing.T, variable string, byDefault int) int {
 // committed; when the store is back, everything arrives. VERNEUIL_COMMITS (5,000) is the
 // number of commits in each mode.
 func TestBounded(t *testing.T) {
-	commits := number(t, "VERNEUIL_COMMITS", 5000)
+	commits := Number(t, "VERNEUIL_COMMITS", 5000)
 	for _, journal := range []string{"delete", "wal", "delete+exclusive", "wal+exclusive"} {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			s.write("store", []byte("in its way: no directory can be made here"))
-			shell, most := s.bounded(journal), int64(0)
+			s := DirSite(t)
+			s.Write("store", []byte("in its way: no directory can be made here"))
+			shell, most := bounded(s, journal), int64(0)
 			for done := 0; done < commits; {
 				if done%50000 == 49500 { // another process goes on: none may run for long
-					shell.endsWith(0)
-					shell = s.bounded(journal)
+					shell.EndsWith(0)
+					shell = bounded(s, journal)
 				}
-				shell.must(batch(done))
+				shell.Must(batch(done))
 				done += batchCommits
-				used, database := s.blocks("spool"), s.blocks("a.db")
+				used, database := s.Blocks("spool"), s.Blocks("a.db")
 				most = max(most, used)
 				if bound := 2*database + 64<<20 + 8<<20; used > bound {
 					t.Fatalf("after %d commits the spool takes %d bytes, more than %d: the database %d", done, used, bound, database)
 				}
 			}
-			t.Logf("%d commits, spool at most %d bytes, database %d", commits, most, s.blocks("a.db"))
-			if err := os.Remove(s.path("store")); err != nil {
+			t.Logf("%d commits, spool at most %d bytes, database %d", commits, most, s.Blocks("a.db"))
+			if err := os.Remove(s.Path("store")); err != nil {
 				t.Fatal(err)
 			}
-			shell.flush()
-			shell.endsWith(0)
-			s.mustEqual("a.db")
+			shell.Flush()
+			shell.EndsWith(0)
+			s.MustEqual("a.db")
 		})
 	}
 }
@@ -73,22 +73,22 @@ func batch(first int) string {
 }
 
 // bounded starts a shell that has a.db open in a journal mode, and spills soon.
-func (s *site) bounded(journal string) *session {
-	s.t.Helper()
-	shell := s.shell("a.db")
+func bounded(s *Site, journal string) *Process {
+	s.T.Helper()
+	shell := s.Shell("a.db")
 	mode, locking, _ := strings.Cut(journal, "+")
 	if locking != "" {
-		shell.ask("pragma locking_mode=exclusive;")
+		shell.Ask("pragma locking_mode=exclusive;")
 	}
-	shell.want("pragma journal_mode="+mode+";", mode)
-	shell.must("pragma synchronous=off; pragma cache_size=5; create table if not exists t(a integer primary key, b);")
+	shell.Want("pragma journal_mode="+mode+";", mode)
+	shell.Must("pragma synchronous=off; pragma cache_size=5; create table if not exists t(a integer primary key, b);")
 	return shell
 }
 
 // blocks returns how much disk a file or directory takes.
-func (s *site) blocks(name string) (sum int64) {
-	s.t.Helper()
-	err := filepath.WalkDir(s.path(name), func(_ string, e fs.DirEntry, err error) error {
+func (s *Site) Blocks(name string) (sum int64) {
+	s.T.Helper()
+	err := filepath.WalkDir(s.Path(name), func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return nil // the replicator deletes meanwhile
 		}
@@ -98,7 +98,7 @@ func (s *site) blocks(name string) (sum int64) {
 		return nil
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return sum
 }
@@ -107,61 +107,61 @@ func (s *site) blocks(name string) (sum int64) {
 // requests, and has descriptors left; where they do not suffice, it can open what it
 // could without us. VERNEUIL_DATABASES (100) is their number.
 func TestManyDatabases(t *testing.T) {
-	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	n := number(t, "VERNEUIL_DATABASES", 100)
-	s := dirSite(t)
-	r := run(t, []string{s.env(), "VERNEUIL_LOG=off"}, python, inHosts("many.py"), library(t), s.dir, strconv.Itoa(n), "0")
-	if r.code != 0 {
-		t.Fatalf("%s%s", r.stdout, r.stderr)
+	PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
+	n := Number(t, "VERNEUIL_DATABASES", 100)
+	s := DirSite(t)
+	r := Run(t, []string{s.Env(), "VERNEUIL_LOG=off"}, Python, InHosts("many.py"), Library(t), s.Dir, strconv.Itoa(n), "0")
+	if r.Code != 0 {
+		t.Fatalf("%s%s", r.Stdout, r.Stderr)
 	}
-	t.Log(strings.TrimSpace(r.stdout))
+	t.Log(strings.TrimSpace(r.Stdout))
 }
 
 // TestFewDescriptors: with RLIMIT_NOFILE at 256 a process can open 200 databases, as it
 // could without us, and is told which are not replicated, and why.
 func TestFewDescriptors(t *testing.T) {
-	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	s := dirSite(t)
-	r := run(t, []string{s.env(), "VERNEUIL_LOG=off"}, python, inHosts("many.py"), library(t), s.dir, "120", "256")
-	if r.code != 0 || !strings.Contains(r.stdout, "RLIMIT_NOFILE") {
-		t.Fatalf("%s%s", r.stdout, r.stderr)
+	PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
+	s := DirSite(t)
+	r := Run(t, []string{s.Env(), "VERNEUIL_LOG=off"}, Python, InHosts("many.py"), Library(t), s.Dir, "120", "256")
+	if r.Code != 0 || !strings.Contains(r.Stdout, "RLIMIT_NOFILE") {
+		t.Fatalf("%s%s", r.Stdout, r.Stderr)
 	}
-	t.Log(strings.TrimSpace(r.stdout))
+	t.Log(strings.TrimSpace(r.Stdout))
 }
 
 // TestReplicaMemory: a process that reads a row of a replica has a few MiB more for it.
 func TestReplicaMemory(t *testing.T) {
-	s := dirSite(t)
-	s.stock("a.db", "create table t(a integer primary key, b); insert into t(b) values(randomblob(3000000)), ('small');")
-	s.ctl("sync", s.path("a.db"))
+	s := DirSite(t)
+	s.Stock("a.db", "create table t(a integer primary key, b); insert into t(b) values(randomblob(3000000)), ('small');")
+	s.Ctl("sync", s.Path("a.db"))
 	for range 4 { // what one process touches may depend on what its heap looks like
-		shell := s.shell("")
-		before := shell.anonymous()
-		shell.must(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
-		shell.want("select b from t where a=2;", "small")
-		if more := shell.anonymous() - before; more > 16<<20 {
+		shell := s.Shell("")
+		before := anonymous(shell)
+		shell.Must(".open 'file:verneuil://" + Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot'")
+		shell.Want("select b from t where a=2;", "small")
+		if more := anonymous(shell) - before; more > 16<<20 {
 			t.Errorf("it has %d bytes more", more)
 		}
-		shell.endsWith(0)
+		shell.EndsWith(0)
 	}
 }
 
 // anonymous returns how many bytes of the program's memory are no file's.
-func (s *session) anonymous() (bytes int64) {
-	s.t.Helper()
-	return s.memory("RssAnon:")
+func anonymous(s *Process) (bytes int64) {
+	s.T.Helper()
+	return memory(s, "RssAnon:")
 }
 
 // memory returns what /proc says of the program's memory in that field.
-func (s *session) memory(field string) (bytes int64) {
-	s.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.command.Process.Pid))
+func memory(s *Process, field string) (bytes int64) {
+	s.T.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Command.Process.Pid))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(status), field)
 	if _, err := fmt.Sscan(rest, &bytes); err != nil {
-		s.t.Fatalf("%v: %s", err, status)
+		s.T.Fatalf("%v: %s", err, status)
 	}
 	return bytes << 10
 }

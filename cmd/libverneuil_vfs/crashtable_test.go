@@ -13,154 +13,154 @@ import (
 // shell has it open. The row may return another shell, which goes on.
 type unlucky struct {
 	name string
-	do   func(s *site, shell *session, journal string) *session
+	do   func(s *Site, shell *Process, journal string) *Process
 }
 
 // crashTable is DESIGN's, section 5, row by row. Its other rows, which are of each call, are
 // TestKills and its like (the application, the replicator, both), TestFaults (ENOSPC, EIO,
 // EACCES at every call), TestSpoolDeleted and TestSpoolDamaged.
 var crashTable = []unlucky{
-	{"the application is killed", func(s *site, shell *session, _ string) *session {
-		shell.must("begin; insert into t(b) values(randomblob(300000));")
-		shell.kill()
-		return s.shell("a.db")
+	{"the application is killed", func(s *Site, shell *Process, _ string) *Process {
+		shell.Must("begin; insert into t(b) values(randomblob(300000));")
+		shell.Kill()
+		return s.Shell("a.db")
 	}},
-	{"the replicator is killed", func(s *site, shell *session, _ string) *session {
-		other := s.shell("a.db")
-		other.must("insert into t(b) values('one');")
-		shell.kill()
-		other.must("insert into t(b) values('two');")
+	{"the replicator is killed", func(s *Site, shell *Process, _ string) *Process {
+		other := s.Shell("a.db")
+		other.Must("insert into t(b) values('one');")
+		shell.Kill()
+		other.Must("insert into t(b) values('two');")
 		return other
 	}},
-	{"both are killed", func(s *site, shell *session, _ string) *session {
-		other := s.shell("a.db")
-		other.must("begin; insert into t(b) values(randomblob(300000));")
-		shell.kill()
-		other.kill()
-		return s.shell("a.db")
+	{"both are killed", func(s *Site, shell *Process, _ string) *Process {
+		other := s.Shell("a.db")
+		other.Must("begin; insert into t(b) values(randomblob(300000));")
+		shell.Kill()
+		other.Kill()
+		return s.Shell("a.db")
 	}},
-	{"the spool is deleted", func(s *site, shell *session, _ string) *session {
-		s.remove("spool")
+	{"the spool is deleted", func(s *Site, shell *Process, _ string) *Process {
+		remove(s, "spool")
 		return shell
 	}},
-	{"the database is replaced", func(s *site, shell *session, journal string) *session {
-		s.stock("other.db", "pragma journal_mode="+journal, "create table t(a integer primary key, b)", "insert into t(b) values('other')")
-		shell.endsWith(0)
-		must(s.t, os.Rename(s.path("other.db"), s.path("a.db")))
-		return s.shell("a.db")
+	{"the database is replaced", func(s *Site, shell *Process, journal string) *Process {
+		s.Stock("other.db", "pragma journal_mode="+journal, "create table t(a integer primary key, b)", "insert into t(b) values('other')")
+		shell.EndsWith(0)
+		Must(s.T, os.Rename(s.Path("other.db"), s.Path("a.db")))
+		return s.Shell("a.db")
 	}},
-	{"the database is replaced while it is open", func(s *site, shell *session, _ string) *session {
-		s.stock("other.db", "create table t(a integer primary key, b)", "insert into t(b) values('other')")
+	{"the database is replaced while it is open", func(s *Site, shell *Process, _ string) *Process {
+		s.Stock("other.db", "create table t(a integer primary key, b)", "insert into t(b) values('other')")
 		for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-			os.Remove(s.path("a.db" + suffix))
+			os.Remove(s.Path("a.db" + suffix))
 		}
-		must(s.t, os.Rename(s.path("other.db"), s.path("a.db")))
-		other := s.shell("a.db")
-		other.must("insert into t(b) values('of the new one');")
-		shell.ask(".open :memory:")
-		shell.end()
+		Must(s.T, os.Rename(s.Path("other.db"), s.Path("a.db")))
+		other := s.Shell("a.db")
+		other.Must("insert into t(b) values('of the new one');")
+		shell.Ask(".open :memory:")
+		shell.End()
 		return other
 	}},
-	{"the database is renamed", func(s *site, shell *session, _ string) *session {
-		shell.endsWith(0)
-		must(s.t, os.Rename(s.path("a.db"), s.path("b.db")))
-		other := s.shell("b.db")
-		other.must("insert into t(b) values('renamed');")
-		other.flush()
-		other.endsWith(0)
-		s.mustEqual("b.db")
-		must(s.t, os.Rename(s.path("b.db"), s.path("a.db")))
-		return s.shell("a.db")
+	{"the database is renamed", func(s *Site, shell *Process, _ string) *Process {
+		shell.EndsWith(0)
+		Must(s.T, os.Rename(s.Path("a.db"), s.Path("b.db")))
+		other := s.Shell("b.db")
+		other.Must("insert into t(b) values('renamed');")
+		other.Flush()
+		other.EndsWith(0)
+		s.MustEqual("b.db")
+		Must(s.T, os.Rename(s.Path("b.db"), s.Path("a.db")))
+		return s.Shell("a.db")
 	}},
-	{"the database is unlinked", func(s *site, shell *session, _ string) *session {
-		shell.endsWith(0)
-		must(s.t, os.Remove(s.path("a.db")))
-		other := s.shell("a.db")
-		other.must("create table t(a integer primary key, b); insert into t(b) values('anew');")
+	{"the database is unlinked", func(s *Site, shell *Process, _ string) *Process {
+		shell.EndsWith(0)
+		Must(s.T, os.Remove(s.Path("a.db")))
+		other := s.Shell("a.db")
+		other.Must("create table t(a integer primary key, b); insert into t(b) values('anew');")
 		return other
 	}},
-	{"the database is VACUUMed", func(s *site, shell *session, _ string) *session {
-		shell.must("delete from t where a % 2 = 0; vacuum;")
+	{"the database is VACUUMed", func(s *Site, shell *Process, _ string) *Process {
+		shell.Must("delete from t where a % 2 = 0; vacuum;")
 		return shell
 	}},
-	{"the page size is changed", func(s *site, shell *session, journal string) *session {
-		shell.want("pragma journal_mode=delete;", "delete")
-		shell.must("pragma page_size=1024; vacuum;")
-		shell.want("pragma journal_mode="+journal+";", journal)
+	{"the page size is changed", func(s *Site, shell *Process, journal string) *Process {
+		shell.Want("pragma journal_mode=delete;", "delete")
+		shell.Must("pragma page_size=1024; vacuum;")
+		shell.Want("pragma journal_mode="+journal+";", journal)
 		return shell
 	}},
-	{"the journal mode is switched back and forth", func(s *site, shell *session, journal string) *session {
+	{"the journal mode is switched back and forth", func(s *Site, shell *Process, journal string) *Process {
 		for _, mode := range []string{"wal", "delete", "truncate", "wal", "persist", "memory", "wal", "off", journal} {
-			shell.want("pragma journal_mode="+mode+";", mode)
-			shell.must("insert into t(b) values(randomblob(20000));")
+			shell.Want("pragma journal_mode="+mode+";", mode)
+			shell.Must("insert into t(b) values(randomblob(20000));")
 		}
 		return shell
 	}},
-	{"a super-journal of attached databases", func(s *site, shell *session, _ string) *session {
-		shell.must("attach '" + s.path("b.db") + "' as b; create table if not exists b.t(a integer primary key, b);")
+	{"a super-journal of attached databases", func(s *Site, shell *Process, _ string) *Process {
+		shell.Must("attach '" + s.Path("b.db") + "' as b; create table if not exists b.t(a integer primary key, b);")
 		for range 3 {
-			shell.must("begin; insert into main.t(b) values(randomblob(9000)); insert into b.t(b) values(randomblob(9000)); commit;")
+			shell.Must("begin; insert into main.t(b) values(randomblob(9000)); insert into b.t(b) values(randomblob(9000)); commit;")
 		}
-		shell.must("begin; insert into main.t(b) values(randomblob(300000)); insert into b.t(b) values(randomblob(300000));")
-		shell.kill()
-		return s.shell("a.db")
+		shell.Must("begin; insert into main.t(b) values(randomblob(300000)); insert into b.t(b) values(randomblob(300000));")
+		shell.Kill()
+		return s.Shell("a.db")
 	}},
-	{"foreign writers in between", func(s *site, shell *session, _ string) *session {
+	{"foreign writers in between", func(s *Site, shell *Process, _ string) *Process {
 		for range 3 {
-			s.stock("a.db", "insert into t(b) values(randomblob(50000))")
-			shell.must("insert into t(b) values('ours');")
-			s.stock("a.db", "update t set b = 'theirs' where a % 2 = 1", "insert into t(b) values('last')")
+			s.Stock("a.db", "insert into t(b) values(randomblob(50000))")
+			shell.Must("insert into t(b) values('ours');")
+			s.Stock("a.db", "update t set b = 'theirs' where a % 2 = 1", "insert into t(b) values('last')")
 		}
 		return shell
 	}},
-	{"the clock jumps", func(s *site, shell *session, _ string) *session {
+	{"the clock jumps", func(s *Site, shell *Process, _ string) *Process {
 		for _, by := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} { // as seen from the file
-			must(s.t, os.Chtimes(s.path("a.db"), time.Now().Add(by), time.Now().Add(by)))
-			shell.must("insert into t(b) values(randomblob(20000));")
-			shell.flush()
-			mirrors, err := filepath.Glob(s.path("spool/*/mirror"))
-			must(s.t, err)
-			must(s.t, os.Chtimes(mirrors[0], time.Now().Add(by), time.Now().Add(by)))
-			s.stock("a.db", "insert into t(b) values('theirs')")
+			Must(s.T, os.Chtimes(s.Path("a.db"), time.Now().Add(by), time.Now().Add(by)))
+			shell.Must("insert into t(b) values(randomblob(20000));")
+			shell.Flush()
+			mirrors, err := filepath.Glob(s.Path("spool/*/mirror"))
+			Must(s.T, err)
+			Must(s.T, os.Chtimes(mirrors[0], time.Now().Add(by), time.Now().Add(by)))
+			s.Stock("a.db", "insert into t(b) values('theirs')")
 		}
 		return shell
 	}},
-	{"two connections", func(s *site, shell *session, _ string) *session {
-		shell.must(".connection 1")
-		shell.must(".open " + s.path("a.db"))
+	{"two connections", func(s *Site, shell *Process, _ string) *Process {
+		shell.Must(".connection 1")
+		shell.Must(".open " + s.Path("a.db"))
 		for range 5 {
-			shell.must(".connection 0")
-			shell.must("insert into t(b) values(randomblob(20000));")
-			shell.must(".connection 1")
-			shell.must("update t set b = randomblob(20000) where a = 1;")
+			shell.Must(".connection 0")
+			shell.Must("insert into t(b) values(randomblob(20000));")
+			shell.Must(".connection 1")
+			shell.Must("update t set b = randomblob(20000) where a = 1;")
 		}
-		shell.must(".connection close 0")
+		shell.Must(".connection close 0")
 		return shell
 	}},
-	{"two processes", func(s *site, shell *session, _ string) *session {
-		other := s.shell("a.db")
+	{"two processes", func(s *Site, shell *Process, _ string) *Process {
+		other := s.Shell("a.db")
 		for range 5 {
-			shell.must("insert into t(b) values(randomblob(20000));")
-			other.must("update t set b = randomblob(20000) where a = 1;")
+			shell.Must("insert into t(b) values(randomblob(20000));")
+			other.Must("update t set b = randomblob(20000) where a = 1;")
 		}
-		other.flush()
-		other.endsWith(0)
+		other.Flush()
+		other.EndsWith(0)
 		return shell
 	}},
-	{"forked children", func(s *site, shell *session, _ string) *session {
-		shell.endsWith(0)
-		h := s.host()
-		h.must(".open " + s.path("a.db"))
-		h.must("insert into t(b) values('the parent')")
-		h.flush()
-		h.send(".fork")
-		h.must(".open " + s.path("a.db"))
-		h.must("insert into t(b) values('the child')")
-		h.send(".leave 0")
-		h.want(".print back", "child: exit 0\nback")
-		h.flush()
-		h.endsWith(0)
-		return s.shell("a.db")
+	{"forked children", func(s *Site, shell *Process, _ string) *Process {
+		shell.EndsWith(0)
+		h := s.Host()
+		h.Must(".open " + s.Path("a.db"))
+		h.Must("insert into t(b) values('the parent')")
+		h.Flush()
+		h.Send(".fork")
+		h.Must(".open " + s.Path("a.db"))
+		h.Must("insert into t(b) values('the child')")
+		h.Send(".leave 0")
+		h.Want(".print back", "child: exit 0\nback")
+		h.Flush()
+		h.EndsWith(0)
+		return s.Shell("a.db")
 	}},
 }
 
@@ -174,17 +174,17 @@ func TestCrashTable(t *testing.T) {
 				continue
 			}
 			t.Run(strings.ReplaceAll(row.name, " ", "_")+"/"+journal, func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.written("a.db", journal)
-				shell.must("pragma cache_size=5; insert into t(b) values('two'), ('three'), ('four');")
-				shell.flush()
+				s := DirSite(t)
+				shell := s.Written("a.db", journal)
+				shell.Must("pragma cache_size=5; insert into t(b) values('two'), ('three'), ('four');")
+				shell.Flush()
 				shell = row.do(s, shell, journal)
-				shell.must("insert into t(b) values('afterwards');")
-				shell.flush()
-				shell.must("update t set b = 'and on' where a = 1;")
-				shell.endsWith(0)
-				s.ctl("verify", "--read")
-				s.recovers(words(row.name), s.stock("a.db", sums)+"\n")
+				shell.Must("insert into t(b) values('afterwards');")
+				shell.Flush()
+				shell.Must("update t set b = 'and on' where a = 1;")
+				shell.EndsWith(0)
+				s.Ctl("verify", "--read")
+				recovers(s, words(row.name), s.Stock("a.db", sums)+"\n")
 			})
 		}
 	}

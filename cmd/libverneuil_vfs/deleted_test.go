@@ -9,20 +9,20 @@ import (
 )
 
 // flushesDeleted runs verneuilctl flush, which must end so, and say that.
-func (s *site) flushesDeleted(code int, says string) {
-	s.t.Helper()
-	r := run(s.t, nil, built(s.t, "VERNEUIL_CTL"), "flush", s.path("spool"))
-	if r.code != code || !strings.Contains(r.stdout+r.stderr, says) {
-		s.t.Errorf("verneuilctl flush ends with %d, and says %q, %q; want %d, %q", r.code, r.stdout, r.stderr, code, says)
+func flushesDeleted(s *Site, code int, says string) {
+	s.T.Helper()
+	r := Run(s.T, nil, Built(s.T, "VERNEUIL_CTL"), "flush", s.Path("spool"))
+	if r.Code != code || !strings.Contains(r.Stdout+r.Stderr, says) {
+		s.T.Errorf("verneuilctl flush ends with %d, and says %q, %q; want %d, %q", r.Code, r.Stdout, r.Stderr, code, says)
 	}
 }
 
 // spools returns the names of the spools.
-func (s *site) spools() []string {
-	s.t.Helper()
-	found, err := filepath.Glob(s.path("spool/*"))
+func spools(s *Site) []string {
+	s.T.Helper()
+	found, err := filepath.Glob(s.Path("spool/*"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return found
 }
@@ -30,24 +30,24 @@ func (s *site) spools() []string {
 // TestDeleted: a database is deleted, or renamed, after everything was sent: a flush says so, and
 // after a while its spool is gone, by the next process with that spooling directory too.
 func TestDeleted(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for _, how := range []string{"rm", "mv"} {
 			t.Run(journal+"/"+how, func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.written("a.db", journal)
-				shell.flush()
-				shell.endsWith(0)
+				s := DirSite(t)
+				shell := s.Written("a.db", journal)
+				shell.Flush()
+				shell.EndsWith(0)
 				if how == "mv" {
-					must(t, os.Rename(s.path("a.db"), s.path("b.db")))
+					Must(t, os.Rename(s.Path("a.db"), s.Path("b.db")))
 				} else {
-					must(t, os.Remove(s.path("a.db")))
+					Must(t, os.Remove(s.Path("a.db")))
 				}
-				s.flushesDeleted(0, s.path("a.db")+": deleted, everything was sent\n")
+				flushesDeleted(s, 0, s.Path("a.db")+": deleted, everything was sent\n")
 				long := time.Now().Add(-time.Hour)
-				must(t, os.Chtimes(s.glob("spool/*/deleted"), long, long))
-				next := s.shell("c.db")
-				until(t, "the spool is removed", func() bool { return len(s.spools()) == 0 }) // c.db is empty: it has none
-				next.endsWith(0)
+				Must(t, os.Chtimes(s.Glob("spool/*/deleted"), long, long))
+				next := s.Shell("c.db")
+				Until(t, "the spool is removed", func() bool { return len(spools(s)) == 0 }) // c.db is empty: it has none
+				next.EndsWith(0)
 			})
 		}
 	}
@@ -56,23 +56,23 @@ func TestDeleted(t *testing.T) {
 // TestDeletedUnsent: what the spool has of a database that was deleted is sent when the target is
 // back. If it has not all, a flush says what is missing.
 func TestDeletedUnsent(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.written("a.db", journal)
-			shell.flush()
-			must(t, os.Rename(s.path("store"), s.path("away")))
-			s.write("store", []byte("in its way"))
-			shell.must("insert into t(b) values('unsent');")
-			shell.ask("pragma wal_checkpoint(truncate);")
-			shell.endsWith(0)
-			want := s.stock("a.db", "select count(*), sum(length(b)) from t")
-			must(t, os.Remove(s.path("a.db")))
-			s.flushesDeleted(1, "not sent, though it can be: ")
-			must(t, os.Remove(s.path("store")))
-			must(t, os.Rename(s.path("away"), s.path("store")))
-			s.flushesDeleted(0, ": deleted, everything was sent\n")
-			s.untilRestored("a.db", "select count(*), sum(length(b)) from t", strings.TrimSpace(want))
+			s := DirSite(t)
+			shell := s.Written("a.db", journal)
+			shell.Flush()
+			Must(t, os.Rename(s.Path("store"), s.Path("away")))
+			s.Write("store", []byte("in its way"))
+			shell.Must("insert into t(b) values('unsent');")
+			shell.Ask("pragma wal_checkpoint(truncate);")
+			shell.EndsWith(0)
+			want := s.Stock("a.db", "select count(*), sum(length(b)) from t")
+			Must(t, os.Remove(s.Path("a.db")))
+			flushesDeleted(s, 1, "not sent, though it can be: ")
+			Must(t, os.Remove(s.Path("store")))
+			Must(t, os.Rename(s.Path("away"), s.Path("store")))
+			flushesDeleted(s, 0, ": deleted, everything was sent\n")
+			s.UntilRestored("a.db", "select count(*), sum(length(b)) from t", strings.TrimSpace(want))
 		})
 	}
 }
@@ -80,16 +80,16 @@ func TestDeletedUnsent(t *testing.T) {
 // TestDeletedLost: a process was killed before anything was sent, and the database was
 // deleted.
 func TestDeletedLost(t *testing.T) {
-	s := dirSite(t)
-	s.write("store", []byte("in its way"))
-	shell := s.written("a.db", "delete")
-	shell.kill()
-	must(t, os.Remove(s.path("a.db")))
-	s.overwrite("spool/*/state", func(b []byte) []byte { // the mirror is none, whatever it was
+	s := DirSite(t)
+	s.Write("store", []byte("in its way"))
+	shell := s.Written("a.db", "delete")
+	shell.Kill()
+	Must(t, os.Remove(s.Path("a.db")))
+	overwrite(s, "spool/*/state", func(b []byte) []byte { // the mirror is none, whatever it was
 		copy(b[128:136], make([]byte, 8))
 		return b
 	})
-	s.flushesDeleted(1, "not to be had without the file: ")
-	s.flushesDeleted(1, "or until you remove "+s.path("spool"))
-	must(t, os.RemoveAll(s.spools()[0]))
+	flushesDeleted(s, 1, "not to be had without the file: ")
+	flushesDeleted(s, 1, "or until you remove "+s.Path("spool"))
+	Must(t, os.RemoveAll(spools(s)[0]))
 }

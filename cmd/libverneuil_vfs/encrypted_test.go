@@ -13,25 +13,25 @@ import (
 // VFSes that other extensions bring, or the host, above ours and below it (spool I8).
 
 // extension compiles a C file into a loadable extension.
-func (s *site) extension(source string, flags ...string) string {
-	s.t.Helper()
-	library := s.path(strings.TrimSuffix(filepath.Base(source), ".c") + ".so")
-	argv := append([]string{"gcc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-I" + goSQLite(s.t), "-o", library, source}, flags...)
-	if r := run(s.t, nil, argv...); r.code != 0 {
-		s.t.Fatalf("compile %s: %s%s", source, r.stdout, r.stderr)
+func extension(s *Site, source string, flags ...string) string {
+	s.T.Helper()
+	library := s.Path(strings.TrimSuffix(filepath.Base(source), ".c") + ".so")
+	argv := append([]string{"gcc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-I" + GoSQLite(s.T), "-o", library, source}, flags...)
+	if r := Run(s.T, nil, argv...); r.Code != 0 {
+		s.T.Fatalf("compile %s: %s%s", source, r.Stdout, r.Stderr)
 	}
 	return library
 }
 
 // stacked starts a shell that has loaded extensions in that order, and has db open.
-func (s *site) stacked(db string, env []string, extensions ...string) *session {
-	s.t.Helper()
-	shell := start(s.t, append([]string{s.env()}, env...), sqliteShell(s.t), "-batch")
+func stacked(s *Site, db string, env []string, extensions ...string) *Process {
+	s.T.Helper()
+	shell := Start(s.T, append([]string{s.Env()}, env...), SQLiteShell(s.T), "-batch")
 	for _, extension := range extensions {
-		shell.must(".load " + extension)
+		shell.Must(".load " + extension)
 	}
-	shell.must(".timeout 10000")
-	shell.must(".open " + db)
+	shell.Must(".timeout 10000")
+	shell.Must(".open " + db)
 	return shell
 }
 
@@ -46,9 +46,9 @@ var stackedWork = []string{
 }
 
 // hasPlain returns the files of the spool and the target in which what SQLite wrote stands as it is.
-func (s *site) hasPlain() (files []string) {
+func hasPlain(s *Site) (files []string) {
 	for _, root := range []string{"spool", "store"} {
-		_ = filepath.WalkDir(s.path(root), func(path string, e fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(s.Path(root), func(path string, e fs.DirEntry, err error) error {
 			if err == nil && e.Type().IsRegular() {
 				if b, _ := os.ReadFile(path); bytes.Contains(b, []byte("PLAINTEXT")) {
 					files = append(files, path)
@@ -65,7 +65,7 @@ func (s *site) hasPlain() (files []string) {
 // would be without us, nothing of it in plain is anywhere else, and it is said that it is not
 // replicated. Above ours it is replicated as it is stored.
 func TestI8VFSThatEncrypts(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for _, header := range []string{"", "XOR_HEADER=1"} {
 			for _, order := range []string{"below", "above"} {
 				t.Run(strings.TrimSuffix(strings.Join([]string{journal, order, header}, "/"), "/"), func(t *testing.T) {
@@ -77,64 +77,64 @@ func TestI8VFSThatEncrypts(t *testing.T) {
 }
 
 func encrypts(t *testing.T, journal string, above bool, header string) {
-	s, env := dirSite(t), []string{header}
+	s, env := DirSite(t), []string{header}
 	if header == "" {
 		env = nil
 	}
-	xor := s.extension(inHosts("xorvfs.c"), "-Wall", "-Wextra", "-Werror")
-	extensions := []string{xor, library(t)}
+	xor := extension(s, InHosts("xorvfs.c"), "-Wall", "-Wextra", "-Werror")
+	extensions := []string{xor, Library(t)}
 	if above {
 		slices.Reverse(extensions)
 	}
 	for round := range 3 { // made with us; opened with us again; made without us, and changed with us
-		db := s.path([]string{"a.db", "a.db", "b.db"}[round])
+		db := s.Path([]string{"a.db", "a.db", "b.db"}[round])
 		if round == 2 {
-			shell := s.stacked(db, env, xor)
-			shell.want("pragma journal_mode="+journal+";", journal)
+			shell := stacked(s, db, env, xor)
+			shell.Want("pragma journal_mode="+journal+";", journal)
 			for _, sql := range stackedWork {
-				shell.must(sql)
+				shell.Must(sql)
 			}
-			shell.endsWith(0)
+			shell.EndsWith(0)
 		}
-		shell := s.stacked(db, env, extensions...)
-		shell.want("pragma journal_mode="+journal+";", journal)
+		shell := stacked(s, db, env, extensions...)
+		shell.Want("pragma journal_mode="+journal+";", journal)
 		for _, sql := range stackedWork {
-			if answer := shell.ask(sql); answer != "" {
+			if answer := shell.Ask(sql); answer != "" {
 				t.Fatalf("%s: %s", sql, answer)
 			}
-			if answer := shell.ask("pragma verneuil_flush_replication_data;"); (answer == "1") != above {
-				t.Fatalf("%s: flush answers %q: %s", sql, answer, shell.ask("select verneuil_status();"))
+			if answer := shell.Ask("pragma verneuil_flush_replication_data;"); (answer == "1") != above {
+				t.Fatalf("%s: flush answers %q: %s", sql, answer, shell.Ask("select verneuil_status();"))
 			}
 		}
-		count := shell.ask("select count(*) from t;")
-		if said := strings.Contains(shell.ask("select verneuil_status();"), "stores other bytes"); said == above {
+		count := shell.Ask("select count(*) from t;")
+		if said := strings.Contains(shell.Ask("select verneuil_status();"), "stores other bytes"); said == above {
 			t.Errorf("verneuil_status() says that it is not replicated: %v", said)
 		}
-		if n := strings.Count(shell.stderr(), "stores other bytes"); n != 1 && !above || n != 0 && above {
-			t.Errorf("it is said %d times: %s", n, shell.stderr())
+		if n := strings.Count(shell.Stderr(), "stores other bytes"); n != 1 && !above || n != 0 && above {
+			t.Errorf("it is said %d times: %s", n, shell.Stderr())
 		}
-		shell.endsWith(0)
+		shell.EndsWith(0)
 		if above {
-			s.mustEqual(filepath.Base(db))
+			s.MustEqual(filepath.Base(db))
 		}
-		if files := s.hasPlain(); len(files) > 0 {
+		if files := hasPlain(s); len(files) > 0 {
 			t.Errorf("in plain: %q", files)
 		}
-		without := s.stacked(db, env, xor)
-		without.want("pragma integrity_check;", "ok")
-		without.want("select count(*) from t;", count)
-		without.endsWith(0)
+		without := stacked(s, db, env, xor)
+		without.Want("pragma integrity_check;", "ok")
+		without.Want("select count(*) from t;", count)
+		without.EndsWith(0)
 	}
 }
 
 // ciphers runs test/hosts/ciphers.py.
-func (s *site) ciphers(packages, library, vfs, db, journal, header string) string {
-	s.t.Helper()
-	r := run(s.t, []string{s.env(), "VERNEUIL_LOG=warn"}, python, inHosts("ciphers.py"), packages, library, vfs, s.path(db), journal, header)
-	if r.code != 0 || r.stderr != "" {
-		s.t.Fatalf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+func ciphers(s *Site, packages, library, vfs, db, journal, header string) string {
+	s.T.Helper()
+	r := Run(s.T, []string{s.Env(), "VERNEUIL_LOG=warn"}, Python, InHosts("ciphers.py"), packages, library, vfs, s.Path(db), journal, header)
+	if r.Code != 0 || r.Stderr != "" {
+		s.T.Fatalf("exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
-	return r.trimmed()
+	return trimmed(r)
 }
 
 // TestI8MultipleCiphers: with SQLite3MultipleCiphers, whose VFS is the default one, a database
@@ -144,35 +144,35 @@ func TestI8MultipleCiphers(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(packages, "apsw")); packages == "" || err != nil {
 		t.Skip("no SQLite3MultipleCiphers (VERNEUIL_SQLITE3MC): make ciphers")
 	}
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for _, header := range []string{"0", "32"} {
 			for _, vfs := range []string{"-", "multipleciphers-verneuil"} {
 				t.Run(journal+"/"+header+"/"+vfs, func(t *testing.T) {
-					s := dirSite(t)
-					s.configure(map[string]any{"make_default": vfs == "-"})
+					s := DirSite(t)
+					s.Configure(map[string]any{"make_default": vfs == "-"})
 					want := func(ext, vfs, db, want string) {
 						t.Helper()
-						if got := s.ciphers(packages, ext, vfs, db, journal, header); got != want {
+						if got := ciphers(s, packages, ext, vfs, db, journal, header); got != want {
 							t.Fatalf("%s: %q, want %q", db, got, want)
 						}
 					}
 					restored := func(db, text string) {
 						t.Helper()
 						if journal != "wal" { // a WAL checkpoint encrypts pages anew
-							s.mustEqual(db)
+							s.MustEqual(db)
 						}
-						s.ctl("restore", "-s", s.path(db), "-o", s.path("restored-"+db))
+						s.Ctl("restore", "-s", s.Path(db), "-o", s.Path("restored-"+db))
 						want("-", "-", "restored-"+db, text)
 					}
-					want(library(t), vfs, "new.db", "10 ok "+journal+" 11111")
-					want(library(t), vfs, "new.db", "20 ok "+journal+" 11111")
+					want(Library(t), vfs, "new.db", "10 ok "+journal+" 11111")
+					want(Library(t), vfs, "new.db", "20 ok "+journal+" 11111")
 					restored("new.db", "30 ok "+journal)
 					want("-", "-", "new.db", "30 ok "+journal)
 					want("-", "-", "old.db", "10 ok "+journal)
-					want(library(t), vfs, "old.db", "20 ok "+journal+" 11111")
+					want(Library(t), vfs, "old.db", "20 ok "+journal+" 11111")
 					restored("old.db", "30 ok "+journal)
 					want("-", "-", "old.db", "30 ok "+journal)
-					if files := s.hasPlain(); len(files) > 0 {
+					if files := hasPlain(s); len(files) > 0 {
 						t.Errorf("in plain: %q", files)
 					}
 				})
@@ -189,7 +189,7 @@ func TestStackedVFSes(t *testing.T) {
 		"vfsstat":   {"vfsstat.c", "sqlite3_vfsstat_init", "", ""},
 		"appendvfs": {"appendvfs.c", "sqlite3_appendvfs_init", "", "apndvfs"},
 	} {
-		for _, journal := range journals {
+		for _, journal := range Journals {
 			for _, order := range []string{"below", "above"} {
 				if c.vfs != "" && (order == "below" || journal == "wal") {
 					continue // it is not the default VFS; it moves pages, but not those of a WAL
@@ -198,36 +198,36 @@ func TestStackedVFSes(t *testing.T) {
 					if _, err := os.Stat(filepath.Join(misc, c.source)); err != nil {
 						t.Skip("no source of SQLite's: make sqlite-programs")
 					}
-					s := dirSite(t)
-					shim := s.extension(filepath.Join(misc, c.source)) + " " + c.entry
-					extensions := []string{shim, library(t)}
+					s := DirSite(t)
+					shim := extension(s, filepath.Join(misc, c.source)) + " " + c.entry
+					extensions := []string{shim, Library(t)}
 					if order == "above" {
 						slices.Reverse(extensions)
 					}
-					db := s.path("a.db")
+					db := s.Path("a.db")
 					if c.vfs != "" {
 						db = "file://" + db + "?vfs=" + c.vfs
 					}
-					shell := s.stacked(db, nil, extensions...)
+					shell := stacked(s, db, nil, extensions...)
 					if c.prepare != "" {
-						shell.ask(c.prepare)
+						shell.Ask(c.prepare)
 					}
-					shell.must("vacuum;")
-					shell.want("pragma journal_mode="+journal+";", journal)
+					shell.Must("vacuum;")
+					shell.Want("pragma journal_mode="+journal+";", journal)
 					for range 2 {
 						for _, sql := range stackedWork {
-							shell.must(sql)
-							shell.flush()
+							shell.Must(sql)
+							shell.Flush()
 						}
 					}
-					count := shell.ask("select count(*) from t;")
-					shell.endsWith(0)
-					s.ctl("flush", s.path("spool"))
-					s.mustEqual("a.db")
-					without := s.stacked(db, nil, shim)
-					without.want("pragma integrity_check;", "ok")
-					without.want("select count(*) from t;", count)
-					without.endsWith(0)
+					count := shell.Ask("select count(*) from t;")
+					shell.EndsWith(0)
+					s.Ctl("flush", s.Path("spool"))
+					s.MustEqual("a.db")
+					without := stacked(s, db, nil, shim)
+					without.Want("pragma integrity_check;", "ok")
+					without.Want("select count(*) from t;", count)
+					without.EndsWith(0)
 				})
 			}
 		}

@@ -17,10 +17,10 @@ import (
 // most. Calls take turns in how they fail: VERNEUIL_FAULT_TURN moves these on.
 
 // stride is the distance between the calls that are struck, and the first of them.
-func stride(t *testing.T, byDefault int) (first, step int) {
+func Stride(t *testing.T, byDefault int) (first, step int) {
 	t.Helper()
-	step = max(number(t, "VERNEUIL_FAULT_STRIDE", byDefault), 1)
-	first = number(t, "VERNEUIL_FAULT_FIRST", 1+rand.IntN(step))
+	step = max(Number(t, "VERNEUIL_FAULT_STRIDE", byDefault), 1)
+	first = Number(t, "VERNEUIL_FAULT_FIRST", 1+rand.IntN(step))
 	t.Logf("every call from %d by %d (VERNEUIL_FAULT_FIRST, VERNEUIL_FAULT_STRIDE)", first, step)
 	return first, step
 }
@@ -58,39 +58,41 @@ func faultJournals() []string {
 
 // replicates are the calls of replication: on files in the spool and the store, and the
 // opens of the database's files, which SQLite itself opens for writing.
-func (s *site) replicates(c faultcall.Call) bool {
-	in := func(dir string) bool { return c.Path == s.path(dir) || strings.HasPrefix(c.Path, s.path(dir)+"/") }
-	switch {
-	case in("spool"), in("store"), c.Name == "madvise":
-		return true
-	case strings.HasPrefix(c.Path, "/proc/") && (strings.HasSuffix(c.Path, "/stat") || strings.HasSuffix(c.Path, "/boot_id")):
-		return true
-	case strings.HasPrefix(c.Path, s.path("a.db")):
-		return c.Name == "statx" || c.Name == "openat" && c.Flags&syscall.O_ACCMODE == syscall.O_RDONLY
+func replicates(s *Site) func(faultcall.Call) bool {
+	return func(c faultcall.Call) bool {
+		in := func(dir string) bool { return c.Path == s.Path(dir) || strings.HasPrefix(c.Path, s.Path(dir)+"/") }
+		switch {
+		case in("spool"), in("store"), c.Name == "madvise":
+			return true
+		case strings.HasPrefix(c.Path, "/proc/") && (strings.HasSuffix(c.Path, "/stat") || strings.HasSuffix(c.Path, "/boot_id")):
+			return true
+		case strings.HasPrefix(c.Path, s.Path("a.db")):
+			return c.Name == "statx" || c.Name == "openat" && c.Flags&syscall.O_ACCMODE == syscall.O_RDONLY
+		}
+		return false
 	}
-	return false
 }
 
 // stockOutput is what the stock shell prints for the workload, and its last two lines.
-func (s *site) stockOutput(lines []string) (output, sum string) {
-	s.t.Helper()
-	r := s.calm().run(s.script("stock.db", lines, false), sqliteShell(s.t), "-batch")
-	if r.code != 0 || r.stderr != "" {
-		s.t.Fatalf("%d: %s", r.code, r.stderr)
+func stockOutput(s *Site, lines []string) (output, sum string) {
+	s.T.Helper()
+	r := calm(s).run(script(s, "stock.db", lines, false), SQLiteShell(s.T), "-batch")
+	if r.Code != 0 || r.Stderr != "" {
+		s.T.Fatalf("%d: %s", r.Code, r.Stderr)
 	}
-	all := strings.SplitAfter(r.stdout, "\n")
-	return r.stdout, strings.Join(all[len(all)-3:], "")
+	all := strings.SplitAfter(r.Stdout, "\n")
+	return r.Stdout, strings.Join(all[len(all)-3:], "")
 }
 
 // TestFaultsOfMirror: a write to the mirror that fails is done again, with all that
 // came before it and is not in the mirror yet.
 func TestFaultsOfMirror(t *testing.T) {
-	first, step := stride(t, 29)
+	first, step := Stride(t, 29)
 	for _, journal := range []string{"delete", "wal"} {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			s.sweep(journal, first, step, func(c faultcall.Call) bool {
-				return c.Name == "pwrite64" && strings.HasPrefix(c.Path, s.path("spool")) && strings.HasSuffix(c.Path, "/mirror")
+			s := DirSite(t)
+			sweep(s, journal, first, step, func(c faultcall.Call) bool {
+				return c.Name == "pwrite64" && strings.HasPrefix(c.Path, s.Path("spool")) && strings.HasSuffix(c.Path, "/mirror")
 			})
 		})
 	}
@@ -99,11 +101,11 @@ func TestFaultsOfMirror(t *testing.T) {
 // TestFaults: whatever call of replication fails, once or for good, the application
 // sees what it would see without it; and when nothing fails any more, all of it is sent.
 func TestFaults(t *testing.T) {
-	first, step := stride(t, 149)
+	first, step := Stride(t, 149)
 	for _, journal := range faultJournals() {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			s.sweep(journal, first, step, s.replicates)
+			s := DirSite(t)
+			sweep(s, journal, first, step, replicates(s))
 		})
 	}
 }
@@ -111,13 +113,13 @@ func TestFaults(t *testing.T) {
 // TestFaultsOften: each call of some VERNEUIL_FAULT_EVERY (31) fails, in one run; over
 // VERNEUIL_FAULT_RUNS (1) of them each way of failing with another first one.
 func TestFaultsOften(t *testing.T) {
-	every, runs := number(t, "VERNEUIL_FAULT_EVERY", 31), number(t, "VERNEUIL_FAULT_RUNS", 1)
-	begin := number(t, "VERNEUIL_FAULT_FIRST", 1+rand.IntN(every))
+	every, runs := Number(t, "VERNEUIL_FAULT_EVERY", 31), Number(t, "VERNEUIL_FAULT_RUNS", 1)
+	begin := Number(t, "VERNEUIL_FAULT_FIRST", 1+rand.IntN(every))
 	t.Logf("VERNEUIL_FAULT_FIRST=%d", begin)
 	for _, journal := range faultJournals() {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			w := s.faults(journal, s.replicates)
+			s := DirSite(t)
+			w := faults(s, journal, replicates(s))
 			strikes := 0
 			for n := range runs {
 				for kind := range kinds {
@@ -137,52 +139,52 @@ var kinds = []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EACCES, syscall
 
 // faulty is a workload whose calls are to fail.
 type faulty struct {
-	*site
+	*Site
 	lines     []string
 	want, sum string // what the stock shell says to it
 	ours      func(faultcall.Call) bool
 	calm      descriptors
 }
 
-func (s *site) faults(journal string, ours func(faultcall.Call) bool) *faulty {
-	s.t.Helper()
-	w := &faulty{site: s, lines: workload(journal), ours: ours}
-	w.want, w.sum = s.stockOutput(w.lines)
-	r := s.calm()
+func faults(s *Site, journal string, ours func(faultcall.Call) bool) *faulty {
+	s.T.Helper()
+	w := &faulty{Site: s, lines: workload(journal), ours: ours}
+	w.want, w.sum = stockOutput(s, w.lines)
+	r := calm(s)
 	r.descriptors = &w.calm
-	if r.run(s.script("a.db", w.lines, true), sqliteShell(s.t), "-batch"); len(w.calm.site) > 0 {
-		s.t.Fatalf("descriptors of %q without any fault", w.calm.site)
+	if r.run(script(s, "a.db", w.lines, true), SQLiteShell(s.T), "-batch"); len(w.calm.site) > 0 {
+		s.T.Fatalf("descriptors of %q without any fault", w.calm.site)
 	}
 	return w
 }
 
 func (w *faulty) trial(at, kind int) *trial {
-	r := &trial{s: w.site, at: at, errno: kinds[kind], ours: w.ours, target: w.watcher()}
+	r := &trial{s: w.Site, at: at, errno: kinds[kind], ours: w.ours, target: newWatcher(w.Site)}
 	r.short = r.errno == 0
 	return r
 }
 
 // run does the workload, and what recovery there is to be afterwards.
 func (w *faulty) run(r *trial) {
-	w.t.Helper()
-	w.anew()
+	w.T.Helper()
+	anew(w.Site)
 	if r.at%3 > 0 { // in the others it ends with the database open
 		r.descriptors = new(descriptors)
 	}
-	got := r.run(w.script("a.db", w.lines, true), sqliteShell(w.t), "-batch")
+	got := r.run(script(w.Site, "a.db", w.lines, true), SQLiteShell(w.T), "-batch")
 	got = withoutFlushErrors(got)
-	if got.code != 0 || got.stdout != w.want || got.stderr != "" {
-		w.t.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r, got.stdout, got.stderr, got.code, w.want)
+	if got.Code != 0 || got.Stdout != w.want || got.Stderr != "" {
+		w.T.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r, got.Stdout, got.Stderr, got.Code, w.want)
 	}
 	if r.descriptors != nil {
 		if err := r.descriptors.leaked(r, &w.calm); err != nil {
-			w.t.Fatalf("%v: %v", r, err)
+			w.T.Fatalf("%v: %v", r, err)
 		}
 	}
-	if used, bound := w.blocks("spool"), 2*w.blocks("a.db")+8<<20; used > bound {
-		w.t.Fatalf("%v: the spool takes %d bytes, more than %d", r, used, bound)
+	if used, bound := w.Blocks("spool"), 2*w.Blocks("a.db")+8<<20; used > bound {
+		w.T.Fatalf("%v: the spool takes %d bytes, more than %d", r, used, bound)
 	}
-	w.recovers(r, w.sum)
+	recovers(w.Site, r, w.sum)
 }
 
 // flushError is what the shell says when a flush is asked for of a database that could not be
@@ -191,26 +193,26 @@ var flushError = regexp.MustCompile(`(?m)^(Parse )?[Ee]rror (near line \d+|in pr
 
 // withoutFlushErrors takes these errors out of what a shell has said, and the exit code that
 // comes of them.
-func withoutFlushErrors(r result) result {
-	n := len(flushError.FindAllString(r.stderr, -1))
-	r.stderr = flushError.ReplaceAllString(r.stderr, "")
-	if n > 0 && r.code == 1 {
-		r.code = 0
+func withoutFlushErrors(r Result) Result {
+	n := len(flushError.FindAllString(r.Stderr, -1))
+	r.Stderr = flushError.ReplaceAllString(r.Stderr, "")
+	if n > 0 && r.Code == 1 {
+		r.Code = 0
 	}
 	return r
 }
 
 // sweep fails every step-th of the calls that are ours, until a run passes untouched.
-func (s *site) sweep(journal string, first, step int, ours func(faultcall.Call) bool) {
-	s.t.Helper()
-	w := s.faults(journal, ours)
-	turn := first + number(s.t, "VERNEUIL_FAULT_TURN", 0)
+func sweep(s *Site, journal string, first, step int, ours func(faultcall.Call) bool) {
+	s.T.Helper()
+	w := faults(s, journal, ours)
+	turn := first + Number(s.T, "VERNEUIL_FAULT_TURN", 0)
 	for n := 0; ; n++ {
 		r := w.trial(first+n*step, (turn+n)%len(kinds))
 		r.good = (turn+n)/len(kinds)%2 == 1 && !r.short
 		w.run(r)
 		if r.struck == "" {
-			s.t.Logf("%d of %d calls failed", n, r.calls)
+			s.T.Logf("%d of %d calls failed", n, r.calls)
 			return
 		}
 	}

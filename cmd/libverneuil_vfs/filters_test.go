@@ -64,12 +64,12 @@ var alsoForbidden = map[string][]int{
 }
 
 // filtered starts a host under filters that were there before it was.
-func (s *site) filtered(errno syscall.Errno, calls []int) *session {
-	s.t.Helper()
-	h := s.host()
-	h.must(fmt.Sprintf(".seccomp %d %s", unix.ENOSYS, fmt.Sprint(unix.SYS_CLONE3))) // as Docker does
-	h.must(fmt.Sprintf(".seccomp %d %s", errno, strings.Trim(fmt.Sprint(calls), "[]")))
-	h.send(".exec " + hostProgram(s.t))
+func filtered(s *Site, errno syscall.Errno, calls []int) *Process {
+	s.T.Helper()
+	h := s.Host()
+	h.Must(fmt.Sprintf(".seccomp %d %s", unix.ENOSYS, fmt.Sprint(unix.SYS_CLONE3))) // as Docker does
+	h.Must(fmt.Sprintf(".seccomp %d %s", errno, strings.Trim(fmt.Sprint(calls), "[]")))
+	h.Send(".exec " + HostProgram(s.T))
 	return h
 }
 
@@ -77,11 +77,11 @@ func (s *site) filtered(errno syscall.Errno, calls []int) *session {
 // replicated.
 func TestSpareCalls(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.EPERM, unix.ENOSYS} {
-		s := dirSite(t)
-		if h := s.filtered(errno, spareCalls); !h.replicated(s, s.path("a.db"), errno.Error()) {
-			t.Errorf("not replicated under %s: %s", unix.ErrnoName(errno), h.stderr())
+		s := DirSite(t)
+		if h := filtered(s, errno, spareCalls); !replicated(h, s, s.Path("a.db"), errno.Error()) {
+			t.Errorf("not replicated under %s: %s", unix.ErrnoName(errno), h.Stderr())
 		}
-		s.mustEqual("a.db")
+		s.MustEqual("a.db")
 	}
 }
 
@@ -110,9 +110,9 @@ func TestForbiddenCallFaults(t *testing.T) {
 	}
 	for _, f := range filters {
 		t.Run(f.name+"/"+unix.ErrnoName(f.errno), func(t *testing.T) {
-			s := dirSite(t)
-			if s.filtered(f.errno, f.calls).replicated(s, s.path("a.db"), f.errno.Error()) {
-				s.mustEqual("a.db")
+			s := DirSite(t)
+			if replicated(filtered(s, f.errno, f.calls), s, s.Path("a.db"), f.errno.Error()) {
+				s.MustEqual("a.db")
 			}
 		})
 	}
@@ -120,20 +120,20 @@ func TestForbiddenCallFaults(t *testing.T) {
 
 // replicated has the host write to a database, which must work, and end. Where it is not
 // replicated, the reason must be told.
-func (h *session) replicated(s *site, db, reason string) bool {
-	s.t.Helper()
-	h.ask(".open " + db)
+func replicated(h *Process, s *Site, db, reason string) bool {
+	s.T.Helper()
+	h.Ask(".open " + db)
 	for _, sql := range []string{"create table t(a integer primary key, b)", "insert into t(b) values(randomblob(150000))", "update t set b = 'new'"} {
-		if answer := h.ask(sql); answer != "" {
-			s.t.Fatalf("%s: %s", sql, answer)
+		if answer := h.Ask(sql); answer != "" {
+			s.T.Fatalf("%s: %s", sql, answer)
 		}
 	}
-	h.want("select b from t", "new")
-	flushed := h.ask("pragma verneuil_flush_replication_data")
-	status := h.ask("select verneuil_status()")
-	h.endsWith(0)
+	h.Want("select b from t", "new")
+	flushed := h.Ask("pragma verneuil_flush_replication_data")
+	status := h.Ask("select verneuil_status()")
+	h.EndsWith(0)
 	if flushed != "1" && !strings.Contains(strings.ToLower(status), strings.ToLower(reason)) {
-		s.t.Errorf("not replicated, and verneuil_status() does not say %q: %s", reason, status)
+		s.T.Errorf("not replicated, and verneuil_status() does not say %q: %s", reason, status)
 	}
 	return flushed == "1"
 }

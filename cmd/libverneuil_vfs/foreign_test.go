@@ -16,41 +16,41 @@ import (
 )
 
 // mustEqualNow compares the newest version with the database as it is, under its WAL.
-func (s *site) mustEqualNow(db, when string) {
-	s.t.Helper()
-	dir := s.t.TempDir()
+func mustEqualNow(s *Site, db, when string) {
+	s.T.Helper()
+	dir := s.T.TempDir()
 	out, twin := filepath.Join(dir, "restored.db"), filepath.Join(dir, "twin.db")
-	s.ctl("restore", "--force", "-s", s.path(db), "-o", out)
+	s.Ctl("restore", "--force", "-s", s.Path(db), "-o", out)
 	for _, suffix := range []string{"", "-wal"} {
-		if b, err := os.ReadFile(s.path(db) + suffix); err == nil {
-			must(s.t, os.WriteFile(twin+suffix, b, 0o600))
+		if b, err := os.ReadFile(s.Path(db) + suffix); err == nil {
+			Must(s.T, os.WriteFile(twin+suffix, b, 0o600))
 		}
 	}
-	run(s.t, nil, sqliteShell(s.t), twin, "pragma wal_checkpoint(truncate)")
+	Run(s.T, nil, SQLiteShell(s.T), twin, "pragma wal_checkpoint(truncate)")
 	got, err := os.ReadFile(out)
-	must(s.t, err)
+	Must(s.T, err)
 	want, err := os.ReadFile(twin)
-	must(s.t, err)
+	Must(s.T, err)
 	if !bytes.Equal(got, want) {
-		s.t.Fatalf("%s: the restored file, of %d bytes, is not the database, of %d", when, len(got), len(want))
+		s.T.Fatalf("%s: the restored file, of %d bytes, is not the database, of %d", when, len(got), len(want))
 	}
 }
 
 // command runs a program that must succeed.
-func (s *site) command(argv ...string) {
-	s.t.Helper()
+func command(s *Site, argv ...string) {
+	s.T.Helper()
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
-		s.t.Fatalf("%s: %v: %s", strings.Join(argv, " "), err, out)
+		s.T.Fatalf("%s: %v: %s", strings.Join(argv, " "), err, out)
 	}
 }
 
 // half has a program without the extension spill half a transaction into a database, and then die.
-func (s *site) half(db, journal string) {
-	s.t.Helper()
-	stock := start(s.t, nil, sqliteShell(s.t), "-batch", s.path(db))
-	stock.ask("pragma journal_mode=" + journal + ";")
-	stock.must("pragma cache_size=2; pragma synchronous=off; begin; update t set b = zeroblob(3000) where a > 3;")
-	stock.kill()
+func half(s *Site, db, journal string) {
+	s.T.Helper()
+	stock := Start(s.T, nil, SQLiteShell(s.T), "-batch", s.Path(db))
+	stock.Ask("pragma journal_mode=" + journal + ";")
+	stock.Must("pragma cache_size=2; pragma synchronous=off; begin; update t set b = zeroblob(3000) where a > 3;")
+	stock.Kill()
 }
 
 const rows = "with recursive n(i) as (select 1 union all select i+1 from n where i<60) "
@@ -58,59 +58,59 @@ const rows = "with recursive n(i) as (select 1 union all select i+1 from n where
 // foreign is what others may do to a database, and "was.db" is it as it was before the last commit.
 var foreign = []struct {
 	name string
-	do   func(s *site, db string)
+	do   func(s *Site, db string)
 }{
-	{"a copy, edited elsewhere and put back", func(s *site, db string) {
-		s.stock("was.db", "update t set b = 'edited' where a = 5")
-		s.command("cp", s.path("was.db"), s.path(db))
+	{"a copy, edited elsewhere and put back", func(s *Site, db string) {
+		s.Stock("was.db", "update t set b = 'edited' where a = 5")
+		command(s, "cp", s.Path("was.db"), s.Path(db))
 	}},
-	{"the same, with the time that the database had", func(s *site, db string) {
-		s.stock("was.db", "update t set b = 'edited' where a = 5")
-		s.command("touch", "-r", s.path(db), s.path("was.db"))
-		s.command("cp", "-p", s.path("was.db"), s.path(db))
+	{"the same, with the time that the database had", func(s *Site, db string) {
+		s.Stock("was.db", "update t set b = 'edited' where a = 5")
+		command(s, "touch", "-r", s.Path(db), s.Path("was.db"))
+		command(s, "cp", "-p", s.Path("was.db"), s.Path(db))
 	}},
-	{"an older copy, with its time", func(s *site, db string) { s.command("cp", "-p", s.path("was.db"), s.path(db)) }},
-	{"bytes in the middle, and the time set back", func(s *site, db string) {
-		info, err := os.Stat(s.path(db))
-		must(s.t, err)
-		f, err := os.OpenFile(s.path(db), os.O_RDWR, 0)
-		must(s.t, err)
+	{"an older copy, with its time", func(s *Site, db string) { command(s, "cp", "-p", s.Path("was.db"), s.Path(db)) }},
+	{"bytes in the middle, and the time set back", func(s *Site, db string) {
+		info, err := os.Stat(s.Path(db))
+		Must(s.T, err)
+		f, err := os.OpenFile(s.Path(db), os.O_RDWR, 0)
+		Must(s.T, err)
 		_, err = f.WriteAt([]byte("foreign"), info.Size()-100)
-		must(s.t, err)
-		must(s.t, f.Close())
-		must(s.t, os.Chtimes(s.path(db), info.ModTime(), info.ModTime()))
+		Must(s.T, err)
+		Must(s.T, f.Close())
+		Must(s.T, os.Chtimes(s.Path(db), info.ModTime(), info.ModTime()))
 	}},
-	{"truncated and written again", func(s *site, db string) {
-		b, err := os.ReadFile(s.path(db))
-		must(s.t, err)
+	{"truncated and written again", func(s *Site, db string) {
+		b, err := os.ReadFile(s.Path(db))
+		Must(s.T, err)
 		b[len(b)-100]++
-		must(s.t, os.WriteFile(s.path(db), b, 0o600))
+		Must(s.T, os.WriteFile(s.Path(db), b, 0o600))
 	}},
-	{"through a mapping", func(s *site, db string) {
-		f, err := os.OpenFile(s.path(db), os.O_RDWR, 0)
-		must(s.t, err)
+	{"through a mapping", func(s *Site, db string) {
+		f, err := os.OpenFile(s.Path(db), os.O_RDWR, 0)
+		Must(s.T, err)
 		defer f.Close()
 		info, err := f.Stat()
-		must(s.t, err)
+		Must(s.T, err)
 		b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		must(s.t, err)
+		Must(s.T, err)
 		b[len(b)-100]++
-		must(s.t, unix.Munmap(b))
+		Must(s.T, unix.Munmap(b))
 	}},
-	{"commits", func(s *site, db string) { s.stock(db, "update t set b = 'x' where a % 2") }},
-	{"journal_mode memory", func(s *site, db string) { s.stock(db, "pragma journal_mode=memory; update t set b = 'x' where a % 2") }},
-	{"journal_mode off", func(s *site, db string) { s.stock(db, "pragma journal_mode=off; update t set b = 'x' where a % 2") }},
-	{"spilled and rolled back", func(s *site, db string) {
-		s.stock(db, "pragma cache_size=2; begin; update t set b = zeroblob(3000); rollback")
+	{"commits", func(s *Site, db string) { s.Stock(db, "update t set b = 'x' where a % 2") }},
+	{"journal_mode memory", func(s *Site, db string) { s.Stock(db, "pragma journal_mode=memory; update t set b = 'x' where a % 2") }},
+	{"journal_mode off", func(s *Site, db string) { s.Stock(db, "pragma journal_mode=off; update t set b = 'x' where a % 2") }},
+	{"spilled and rolled back", func(s *Site, db string) {
+		s.Stock(db, "pragma cache_size=2; begin; update t set b = zeroblob(3000); rollback")
 	}},
-	{"killed, and rolled back by another", func(s *site, db string) {
-		s.half(db, "persist")
-		s.stock(db, "select count(*) from t")
+	{"killed, and rolled back by another", func(s *Site, db string) {
+		half(s, db, "persist")
+		s.Stock(db, "select count(*) from t")
 	}},
-	{"killed under journal_mode off", func(s *site, db string) { s.half(db, "off") }},
-	{"vacuum", func(s *site, db string) { s.stock(db, "delete from t where a > 50; vacuum") }},
-	{".restore", func(s *site, db string) { s.stock(db, ".restore '"+s.path("was.db")+"'") }},
-	{"chmod", func(s *site, db string) { must(s.t, os.Chmod(s.path(db), 0o640)) }},
+	{"killed under journal_mode off", func(s *Site, db string) { half(s, db, "off") }},
+	{"vacuum", func(s *Site, db string) { s.Stock(db, "delete from t where a > 50; vacuum") }},
+	{".restore", func(s *Site, db string) { s.Stock(db, ".restore '"+s.Path("was.db")+"'") }},
+	{"chmod", func(s *Site, db string) { Must(s.T, os.Chmod(s.Path(db), 0o640)) }},
 }
 
 // TestForeign: whatever others do to the database while it is closed here, or open, a flush that says
@@ -119,26 +119,26 @@ func TestForeign(t *testing.T) {
 	for _, journal := range []string{"delete", "wal"} {
 		for _, f := range foreign {
 			t.Run(journal+"/"+f.name, func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.shell("a.db")
-				shell.ask("pragma journal_mode=" + journal + ";")
-				shell.must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
-				shell.flush()
-				shell.endsWith(0)
-				s.command("cp", "-p", s.path("a.db"), s.path("was.db"))
+				s := DirSite(t)
+				shell := s.Shell("a.db")
+				shell.Ask("pragma journal_mode=" + journal + ";")
+				shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
+				shell.Flush()
+				shell.EndsWith(0)
+				command(s, "cp", "-p", s.Path("a.db"), s.Path("was.db"))
 				for _, commit := range []bool{false, true} {
-					shell = s.shell("a.db")
-					shell.must("update t set b = 'ours' where a = 7;")
-					shell.flush()
-					shell.endsWith(0)
+					shell = s.Shell("a.db")
+					shell.Must("update t set b = 'ours' where a = 7;")
+					shell.Flush()
+					shell.EndsWith(0)
 					f.do(s, "a.db")
-					shell = s.shell("a.db")
+					shell = s.Shell("a.db")
 					if commit {
-						shell.must("insert into t(b) values('next');")
+						shell.Must("insert into t(b) values('next');")
 					}
-					shell.flush()
-					s.mustEqualNow("a.db", map[bool]string{false: "flushed", true: "after a commit"}[commit])
-					shell.endsWith(0)
+					shell.Flush()
+					mustEqualNow(s, "a.db", map[bool]string{false: "flushed", true: "after a commit"}[commit])
+					shell.EndsWith(0)
 				}
 			})
 		}
@@ -149,23 +149,23 @@ func TestForeign(t *testing.T) {
 func TestForeignWhileOpen(t *testing.T) {
 	for _, journal := range []string{"delete", "wal"} {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.shell("a.db")
-			shell.ask("pragma journal_mode=" + journal + ";")
-			shell.must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
-			shell.ask("pragma wal_checkpoint(truncate);")
-			shell.flush()
+			s := DirSite(t)
+			shell := s.Shell("a.db")
+			shell.Ask("pragma journal_mode=" + journal + ";")
+			shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
+			shell.Ask("pragma wal_checkpoint(truncate);")
+			shell.Flush()
 			for _, f := range foreign[3:6] {
 				f.do(s, "a.db")
-				shell.flush()
-				s.mustEqualNow("a.db", f.name)
+				shell.Flush()
+				mustEqualNow(s, "a.db", f.name)
 				f.do(s, "a.db")
-				shell.must("update t set b = 'ours' where a = 7;")
-				shell.flush()
-				s.mustEqualNow("a.db", f.name+", and a commit")
-				shell.ask("pragma wal_checkpoint(truncate);")
+				shell.Must("update t set b = 'ours' where a = 7;")
+				shell.Flush()
+				mustEqualNow(s, "a.db", f.name+", and a commit")
+				shell.Ask("pragma wal_checkpoint(truncate);")
 			}
-			shell.endsWith(0)
+			shell.EndsWith(0)
 		})
 	}
 }
@@ -173,9 +173,9 @@ func TestForeignWhileOpen(t *testing.T) {
 // TestStampOfRecorder: the recorder's stamp of the file is the one that Go makes of it, after
 // whatever leaves one.
 func TestStampOfRecorder(t *testing.T) {
-	s := dirSite(t)
-	shell := s.shell("a.db")
-	shell.must("create table t(a integer primary key, b);")
+	s := DirSite(t)
+	shell := s.Shell("a.db")
+	shell.Must("create table t(a integer primary key, b);")
 	for _, statement := range []string{
 		"insert into t(b) values(zeroblob(9000));",
 		"pragma cache_size=2; begin; update t set b = zeroblob(90000); rollback;",
@@ -186,13 +186,13 @@ func TestStampOfRecorder(t *testing.T) {
 		"pragma locking_mode=exclusive; insert into t(b) values(4);",
 		"vacuum;",
 	} {
-		shell.ask(statement)
-		states, err := filepath.Glob(s.path("spool/*/state"))
-		must(t, err)
+		shell.Ask(statement)
+		states, err := filepath.Glob(s.Path("spool/*/state"))
+		Must(t, err)
 		b, err := os.ReadFile(states[0])
-		must(t, err)
-		stamp, err := spool.StampOf(s.path("a.db"))
-		must(t, err)
+		Must(t, err)
+		stamp, err := spool.StampOf(s.Path("a.db"))
+		Must(t, err)
 		if left := binary.NativeEndian.Uint64(b[256:]); left != stamp.Sum() {
 			t.Errorf("%s: the state page has stamp %016x, the file %016x (%v)", statement, left, stamp.Sum(), stamp)
 		}
@@ -200,7 +200,7 @@ func TestStampOfRecorder(t *testing.T) {
 			t.Errorf("%s: taken for foreign", statement)
 		}
 	}
-	shell.endsWith(0)
+	shell.EndsWith(0)
 }
 
 // TestWALPutBack: an older copy of the database and its WAL is put back in place, after a crash. Its
@@ -219,42 +219,42 @@ func TestWALPutBack(t *testing.T) {
 		{name: "one frame, stock reads, as many are added", more: "update t set b = 'new' where a = 1;", reader: true, commit: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := dirSite(t)
-			open := func() *session {
-				shell := s.shell("a.db")
-				shell.ask("pragma wal_autocheckpoint=0;")
+			s := DirSite(t)
+			open := func() *Process {
+				shell := s.Shell("a.db")
+				shell.Ask("pragma wal_autocheckpoint=0;")
 				return shell
 			}
 			shell := open()
-			shell.ask("pragma journal_mode=wal;")
-			shell.must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(300) from n;")
-			was := s.image("a.db", "a.db-wal")
-			shell.must(c.more)
-			shell.flush()
-			shell.kill()
+			shell.Ask("pragma journal_mode=wal;")
+			shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(300) from n;")
+			was := imageOf(s, "a.db", "a.db-wal")
+			shell.Must(c.more)
+			shell.Flush()
+			shell.Kill()
 			for name, b := range was {
-				must(t, os.WriteFile(name, b, 0o600))
+				Must(t, os.WriteFile(name, b, 0o600))
 			}
 			if c.noShm {
-				must(t, os.Remove(s.path("a.db-shm")))
-				s.ctl("flush", s.path("a.db"))
-				s.mustEqualNow("a.db", "flushed by the tool")
+				Must(t, os.Remove(s.Path("a.db-shm")))
+				s.Ctl("flush", s.Path("a.db"))
+				mustEqualNow(s, "a.db", "flushed by the tool")
 			}
 			if c.reader {
-				stock := start(t, nil, sqliteShell(t), "-batch", s.path("a.db"))
-				defer stock.kill()
-				stock.want("select count(*) from t where b = 'new';", "0")
+				stock := Start(t, nil, SQLiteShell(t), "-batch", s.Path("a.db"))
+				defer stock.Kill()
+				stock.Want("select count(*) from t where b = 'new';", "0")
 			}
 			shell = open()
 			if c.commit {
-				shell.must("update t set b = 'other' where a = 2;")
+				shell.Must("update t set b = 'other' where a = 2;")
 			}
-			shell.flush()
-			s.mustEqualNow("a.db", "flushed")
-			shell.must("insert into t(b) values('next');")
-			shell.flush()
-			s.mustEqualNow("a.db", "after the next commit")
-			shell.endsWith(0)
+			shell.Flush()
+			mustEqualNow(s, "a.db", "flushed")
+			shell.Must("insert into t(b) values('next');")
+			shell.Flush()
+			mustEqualNow(s, "a.db", "after the next commit")
+			shell.EndsWith(0)
 		})
 	}
 }
@@ -262,80 +262,80 @@ func TestWALPutBack(t *testing.T) {
 // TestForeignHolder: half a transaction of a program that has the database locked is not copied; a
 // flush fails, and says who it is, as does the status. When it has ended, all is well.
 func TestForeignHolder(t *testing.T) {
-	s := dirSite(t)
-	shell := s.shell("a.db")
-	shell.must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
-	shell.flush()
-	stock := start(t, nil, sqliteShell(t), "-batch", s.path("a.db"))
-	stock.must("pragma cache_size=2; begin; update t set b = 'half' where a % 2;")
-	if got := shell.ask("pragma verneuil_flush_replication_data;"); got != "0" {
+	s := DirSite(t)
+	shell := s.Shell("a.db")
+	shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
+	shell.Flush()
+	stock := Start(t, nil, SQLiteShell(t), "-batch", s.Path("a.db"))
+	stock.Must("pragma cache_size=2; begin; update t set b = 'half' where a % 2;")
+	if got := shell.Ask("pragma verneuil_flush_replication_data;"); got != "0" {
 		t.Errorf("flush beside half a transaction: %q", got)
 	}
-	if status := shell.ask("select verneuil_status();"); !strings.Contains(status, "EXCLUSIVE") {
+	if status := shell.Ask("select verneuil_status();"); !strings.Contains(status, "EXCLUSIVE") {
 		t.Errorf("status: %s", status)
 	}
-	stock.must("rollback;")
-	shell.flush()
-	s.mustEqualNow("a.db", "after the rollback")
-	stock.endsWith(0)
-	shell.endsWith(0)
+	stock.Must("rollback;")
+	shell.Flush()
+	mustEqualNow(s, "a.db", "after the rollback")
+	stock.EndsWith(0)
+	shell.EndsWith(0)
 }
 
 // TestTimesOfSeconds: on a file system whose times have one second, a program without the extension
 // writes in the second in which we have closed the database.
 func TestTimesOfSeconds(t *testing.T) {
 	ownMounts(t)
-	s := dirSite(t)
-	must(t, os.Mkdir(s.path("m"), 0o755))
-	if err := exec.Command("mkfs.ext4", "-q", "-I", "128", s.path("image"), "16M").Run(); err != nil {
+	s := DirSite(t)
+	Must(t, os.Mkdir(s.Path("m"), 0o755))
+	if err := exec.Command("mkfs.ext4", "-q", "-I", "128", s.Path("image"), "16M").Run(); err != nil {
 		t.Skipf("mkfs.ext4: %v", err)
 	}
-	if out, err := exec.Command("mount", "-o", "loop", s.path("image"), s.path("m")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-o", "loop", s.Path("image"), s.Path("m")).CombinedOutput(); err != nil {
 		t.Skipf("mount: %v: %s", err, out)
 	}
-	defer func() { s.command("umount", s.path("m")) }()
+	defer func() { command(s, "umount", s.Path("m")) }()
 	for _, journal := range []string{"wal", "delete"} {
 		db := filepath.Join("m", journal+".db")
 		changed := func() int64 {
-			stamp, err := spool.StampOf(s.path(db))
-			must(t, err)
+			stamp, err := spool.StampOf(s.Path(db))
+			Must(t, err)
 			return stamp.Ctime
 		}
-		shell := s.shell(db)
-		shell.ask("pragma journal_mode=" + journal + ";")
-		shell.must("create table t(a integer primary key, b); insert into t(b) values('old');")
-		shell.flush()
+		shell := s.Shell(db)
+		shell.Ask("pragma journal_mode=" + journal + ";")
+		shell.Must("create table t(a integer primary key, b); insert into t(b) values('old');")
+		shell.Flush()
 		for try := 0; ; try++ {
-			until(t, "a second begins", func() bool { return time.Now().Nanosecond() < 1e8 })
-			shell.must("update t set b = 'ours';")
-			shell.must(".open :memory:")
+			Until(t, "a second begins", func() bool { return time.Now().Nanosecond() < 1e8 })
+			shell.Must("update t set b = 'ours';")
+			shell.Must(".open :memory:")
 			was := changed()
 			if journal == "wal" {
-				s.stock(db, "update t set b = 'them';")
+				s.Stock(db, "update t set b = 'them';")
 			} else { // the change counter would tell
-				f, err := os.OpenFile(s.path(db), os.O_RDWR, 0)
-				must(t, err)
+				f, err := os.OpenFile(s.Path(db), os.O_RDWR, 0)
+				Must(t, err)
 				_, err = f.WriteAt([]byte("them"), fileEnd(t, f)-4)
-				must(t, err)
-				must(t, f.Close())
+				Must(t, err)
+				Must(t, f.Close())
 			}
 			missed := changed() != was
-			shell.must(".open " + s.path(db))
-			shell.flush()
-			s.mustEqualNow(db, "flushed")
+			shell.Must(".open " + s.Path(db))
+			shell.Flush()
+			mustEqualNow(s, db, "flushed")
 			if !missed {
 				break
 			} else if try == 20 {
 				t.Fatal("the machine is too slow to write twice in a second")
 			}
 		}
-		shell.endsWith(0)
+		shell.EndsWith(0)
 	}
 }
 
 func fileEnd(t *testing.T, f *os.File) int64 {
 	t.Helper()
 	info, err := f.Stat()
-	must(t, err)
+	Must(t, err)
 	return info.Size()
 }

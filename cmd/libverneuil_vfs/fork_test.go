@@ -12,14 +12,14 @@ import (
 
 // hostProgram compiles test/hosts/host.c against SQLite's shared library, once, to
 // a place beside the extension.
-func hostProgram(t *testing.T) string {
+func HostProgram(t *testing.T) string {
 	t.Helper()
 	hostOnce.Do(func() {
-		program := filepath.Join(filepath.Dir(library(t)), "host")
-		r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t),
+		program := filepath.Join(filepath.Dir(Library(t)), "host")
+		r := Run(t, nil, "gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-I"+GoSQLite(t),
 			"-o", program, filepath.Join("..", "..", "test", "hosts", "host.c"), "-l:libsqlite3.so.0", "-lpthread", "-ldl")
-		if r.code != 0 {
-			t.Fatalf("compile host.c: %s%s", r.stdout, r.stderr)
+		if r.Code != 0 {
+			t.Fatalf("compile host.c: %s%s", r.Stdout, r.Stderr)
 		}
 		hostPath = program
 	})
@@ -34,35 +34,35 @@ var (
 	hostPath string
 )
 
-func (s *site) host() *session {
-	s.t.Helper()
-	return start(s.t, []string{s.env()}, hostProgram(s.t), library(s.t))
+func (s *Site) Host() *Process {
+	s.T.Helper()
+	return Start(s.T, []string{s.Env()}, HostProgram(s.T), Library(s.T))
 }
 
-var journals = []string{"delete", "wal"}
+var Journals = []string{"delete", "wal"}
 
 // TestForkBeforeOpen: the child of a process that has opened nothing replicates by
 // itself, and so does its parent afterwards.
 func TestForkBeforeOpen(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			h := s.host()
-			h.send(".fork")
-			h.must(".open " + s.path("child.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a integer primary key, b)")
-			h.must("insert into t(b) values(randomblob(100000))")
-			h.flush()
-			h.must(".close")
-			h.want(".leave 0", "child: exit 0")
-			s.mustEqual("child.db")
+			s := DirSite(t)
+			h := s.Host()
+			h.Send(".fork")
+			h.Must(".open " + s.Path("child.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(a integer primary key, b)")
+			h.Must("insert into t(b) values(randomblob(100000))")
+			h.Flush()
+			h.Must(".close")
+			h.Want(".leave 0", "child: exit 0")
+			s.MustEqual("child.db")
 
-			h.must(".open " + s.path("child.db"))
-			h.must("insert into t(b) values(randomblob(100000))")
-			h.flush()
-			h.endsWith(0)
-			s.mustEqual("child.db")
+			h.Must(".open " + s.Path("child.db"))
+			h.Must("insert into t(b) values(randomblob(100000))")
+			h.Flush()
+			h.EndsWith(0)
+			s.MustEqual("child.db")
 		})
 	}
 }
@@ -71,36 +71,36 @@ func TestForkBeforeOpen(t *testing.T) {
 // their own; the parent sends what they have committed.
 func TestForkAfterOpen(t *testing.T) {
 	const children, inserts = 3, 20
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			h := s.host()
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a integer primary key, b)")
-			h.flush()
+			s := DirSite(t)
+			h := s.Host()
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(a integer primary key, b)")
+			h.Flush()
 			for child := range children {
-				h.send(".fork")
-				h.must(".open " + s.path("a.db"))
+				h.Send(".fork")
+				h.Must(".open " + s.Path("a.db"))
 				for range inserts {
-					h.must("insert into t(b) values(randomblob(3000))")
+					h.Must("insert into t(b) values(randomblob(3000))")
 				}
-				h.flush() // by its parent
-				if status := h.ask("select verneuil_status()"); !strings.HasPrefix(status, "{") {
+				h.Flush() // by its parent
+				if status := h.Ask("select verneuil_status()"); !strings.HasPrefix(status, "{") {
 					t.Errorf("verneuil_status() in the child: %q", status)
 				}
-				h.must(".close")
-				h.want(".leave 0", "child: exit 0")
-				h.must("insert into t(b) values('parent')")
-				h.flush()
-				h.want("select count(*) from t", strconv.Itoa((child+1)*(inserts+1)))
+				h.Must(".close")
+				h.Want(".leave 0", "child: exit 0")
+				h.Must("insert into t(b) values('parent')")
+				h.Flush()
+				h.Want("select count(*) from t", strconv.Itoa((child+1)*(inserts+1)))
 				if journal == "delete" {
-					s.mustEqual("a.db")
+					s.MustEqual("a.db")
 				}
 			}
-			h.endsWith(0)
-			s.mustEqual("a.db")
-			if ok := s.stock("a.db", "pragma integrity_check"); ok != "ok" {
+			h.EndsWith(0)
+			s.MustEqual("a.db")
+			if ok := s.Stock("a.db", "pragma integrity_check"); ok != "ok" {
 				t.Errorf("integrity check: %s", ok)
 			}
 		})
@@ -110,28 +110,28 @@ func TestForkAfterOpen(t *testing.T) {
 // TestForkAfterClose: the parent has run Go and has no database open. What its child
 // commits is sent as soon as the parent's own commits would be.
 func TestForkAfterClose(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			h := s.host()
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(b)")
-			h.flush()
-			h.must(".close")
-			h.send(".fork")
-			h.must(".open " + s.path("new.db"))
-			h.must("create table t(b)")
-			h.must("insert into t values('first of all')")
-			s.untilRestored("new.db", "select b from t", "first of all")
-			h.must(".open " + s.path("a.db"))
-			h.must("insert into t values('child')")
-			s.untilRestored("a.db", "select b from t", "child")
-			h.flush()
-			h.want(".leave 0", "child: exit 0") // and has not closed it
-			h.endsWith(0)
-			s.stock("a.db", "pragma wal_checkpoint(truncate)")
-			s.mustEqual("a.db")
+			s := DirSite(t)
+			h := s.Host()
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(b)")
+			h.Flush()
+			h.Must(".close")
+			h.Send(".fork")
+			h.Must(".open " + s.Path("new.db"))
+			h.Must("create table t(b)")
+			h.Must("insert into t values('first of all')")
+			s.UntilRestored("new.db", "select b from t", "first of all")
+			h.Must(".open " + s.Path("a.db"))
+			h.Must("insert into t values('child')")
+			s.UntilRestored("a.db", "select b from t", "child")
+			h.Flush()
+			h.Want(".leave 0", "child: exit 0") // and has not closed it
+			h.EndsWith(0)
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+			s.MustEqual("a.db")
 		})
 	}
 }
@@ -141,29 +141,29 @@ func TestForkAfterClose(t *testing.T) {
 // nobody crashes, and what is in the target is as the database is. (Not in WAL mode: there
 // the child spoils the wal-index, and the database is not what its WAL says.)
 func TestForkInTransaction(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for _, use := range []string{".close", "insert into t(b) values(randomblob(100000))"} {
 			t.Run(journal+"/"+use, func(t *testing.T) {
-				s := dirSite(t)
-				h := s.host()
-				h.must(".open " + s.path("a.db"))
-				h.want("pragma journal_mode="+journal, journal)
-				h.must("create table t(a integer primary key, b)")
-				h.must("pragma cache_size=5")
-				h.must("begin")
-				h.must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
-				h.send(".fork keep")
-				h.ask(use)
-				h.want(".leave 0", "child: exit 0")
-				h.ask("insert into t(b) values('parent')")
-				h.ask("commit")
-				h.ask("rollback")
-				h.ask("pragma wal_checkpoint(truncate)")
-				h.flush()
+				s := DirSite(t)
+				h := s.Host()
+				h.Must(".open " + s.Path("a.db"))
+				h.Want("pragma journal_mode="+journal, journal)
+				h.Must("create table t(a integer primary key, b)")
+				h.Must("pragma cache_size=5")
+				h.Must("begin")
+				h.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
+				h.Send(".fork keep")
+				h.Ask(use)
+				h.Want(".leave 0", "child: exit 0")
+				h.Ask("insert into t(b) values('parent')")
+				h.Ask("commit")
+				h.Ask("rollback")
+				h.Ask("pragma wal_checkpoint(truncate)")
+				h.Flush()
 				if journal == "delete" {
-					s.mustEqual("a.db")
+					s.MustEqual("a.db")
 				}
-				h.endsWith(0)
+				h.EndsWith(0)
 			})
 		}
 	}
@@ -173,16 +173,16 @@ func TestForkInTransaction(t *testing.T) {
 // children write another database. What stock SQLite does not survive either (its own
 // mutexes may be held), we need not.
 func TestForkWhileThreadsWrite(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			h := s.host()
-			done, said := s.storm(h, journal, "verneuil")
+			s := DirSite(t)
+			h := s.Host()
+			done, said := storm(s, h, journal, "verneuil")
 			if strings.Contains(said, "hangs in libverneuil") {
 				t.Fatalf("a child hangs in the extension: %s", said)
 			}
 			for try := 0; said != "" && !strings.Contains(said, "hangs in libsqlite3"); try++ {
-				if _, stock := s.storm(s.host(), journal, "unix"); stock != "" {
+				if _, stock := storm(s, s.Host(), journal, "unix"); stock != "" {
 					said += "\nwith vfs=unix: " + stock
 					break
 				}
@@ -193,14 +193,14 @@ func TestForkWhileThreadsWrite(t *testing.T) {
 			if said != "" {
 				t.Logf("as with stock SQLite: %s", said)
 			}
-			h.flush()
-			h.must(".open " + s.path("verneuil-other.db"))
-			h.want("select count(*) from t", strconv.Itoa(done))
-			h.flush()
-			h.endsWith(0)
+			h.Flush()
+			h.Must(".open " + s.Path("verneuil-other.db"))
+			h.Want("select count(*) from t", strconv.Itoa(done))
+			h.Flush()
+			h.EndsWith(0)
 			for _, db := range []string{"verneuil.db", "verneuil-other.db"} {
-				s.mustEqual(db)
-				if ok := s.stock(db, "pragma integrity_check"); ok != "ok" {
+				s.MustEqual(db)
+				if ok := s.Stock(db, "pragma integrity_check"); ok != "ok" {
 					t.Errorf("integrity check of %s: %s", db, ok)
 				}
 			}
@@ -210,18 +210,18 @@ func TestForkWhileThreadsWrite(t *testing.T) {
 
 // storm forks children while threads write, returns how many of them did their
 // insert, and what the others said.
-func (s *site) storm(h *session, journal, vfs string) (done int, said string) {
-	s.t.Helper()
+func storm(s *Site, h *Process, journal, vfs string) (done int, said string) {
+	s.T.Helper()
 	const children = 5
 	for _, db := range []string{vfs + "-other.db", vfs + ".db"} {
-		h.must(".open file:" + s.path(db) + "?vfs=" + vfs)
-		h.want("pragma journal_mode="+journal, journal)
-		h.must("create table if not exists t(a integer primary key, b)")
+		h.Must(".open file:" + s.Path(db) + "?vfs=" + vfs)
+		h.Want("pragma journal_mode="+journal, journal)
+		h.Must("create table if not exists t(a integer primary key, b)")
 	}
-	answer := h.ask(fmt.Sprintf(".storm %d file:%s?vfs=%s", children, s.path(vfs+"-other.db"), vfs))
+	answer := h.Ask(fmt.Sprintf(".storm %d file:%s?vfs=%s", children, s.Path(vfs+"-other.db"), vfs))
 	at := strings.LastIndex(answer, "done: ")
 	if at < 0 {
-		s.t.Fatalf("the host says %q", answer)
+		s.T.Fatalf("the host says %q", answer)
 	}
 	fmt.Sscanf(answer[at:], "done: %d", &done)
 	return done, strings.TrimSpace(answer[:at])
@@ -234,27 +234,27 @@ func TestForkWhileWALsOpen(t *testing.T) {
 	if testing.Short() {
 		forks = "200"
 	}
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open file:" + s.path("a.db") + "?vfs=verneuil")
-	h.want("pragma journal_mode=wal", "wal")
-	h.must("create table t(a integer primary key, b)")
-	h.want(".churn "+forks, "done: "+forks)
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open file:" + s.Path("a.db") + "?vfs=verneuil")
+	h.Want("pragma journal_mode=wal", "wal")
+	h.Must("create table t(a integer primary key, b)")
+	h.Want(".churn "+forks, "done: "+forks)
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestForkWhileHolding: a child that closes the connection that it has inherited does not
 // say that its parent, under locking EXCLUSIVE, has given RESERVED up.
 func TestForkWhileHolding(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.want("pragma locking_mode=exclusive", "exclusive")
-	h.must("create table t(a integer primary key, b)")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Want("pragma locking_mode=exclusive", "exclusive")
+	h.Must("create table t(a integer primary key, b)")
 	holder := func() (token [8]byte) {
-		f, err := os.Open(s.glob("spool/*/state"))
+		f, err := os.Open(s.Glob("spool/*/state"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,34 +265,34 @@ func TestForkWhileHolding(t *testing.T) {
 		return token
 	}
 	before := holder()
-	h.send(".fork keep")
-	h.send(".close")
-	h.send(".leave 0")
-	h.want(".print parent", "child: exit 0\nparent")
+	h.Send(".fork keep")
+	h.Send(".close")
+	h.Send(".leave 0")
+	h.Want(".print parent", "child: exit 0\nparent")
 	if after := holder(); before == [8]byte{} || after != before {
 		t.Errorf("the holder was %x, and is %x", before, after)
 	}
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestCopyBetween: a child rolls back what its parent has spilled, and a base copy has seen that
 // when the parent commits. What the parent had written before it is in the log, and must not be put
 // on top of the copy.
 func TestCopyBetween(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a integer primary key, b)")
-	h.flush()
-	h.must("pragma cache_size=5")
-	h.must("begin")
-	h.must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
-	h.send(".fork keep")
-	h.ask(".close")
-	h.want(".leave 0", "child: exit 0")
-	wake, err := os.OpenFile(s.glob("spool/*/wake"), os.O_RDWR, 0)
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a integer primary key, b)")
+	h.Flush()
+	h.Must("pragma cache_size=5")
+	h.Must("begin")
+	h.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
+	h.Send(".fork keep")
+	h.Ask(".close")
+	h.Want(".leave 0", "child: exit 0")
+	wake, err := os.OpenFile(s.Glob("spool/*/wake"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,29 +300,29 @@ func TestCopyBetween(t *testing.T) {
 	if _, err := wake.Write([]byte{0}); err != nil {
 		t.Fatal(err)
 	}
-	for !strings.Contains(h.ask("select verneuil_status()"), "waiting for a transaction to end") {
+	for !strings.Contains(h.Ask("select verneuil_status()"), "waiting for a transaction to end") {
 	}
-	h.ask("insert into t(b) values('parent')")
-	h.ask("commit")
-	h.ask("rollback")
-	h.flush()
-	s.mustEqual("a.db")
-	h.endsWith(0)
+	h.Ask("insert into t(b) values('parent')")
+	h.Ask("commit")
+	h.Ask("rollback")
+	h.Flush()
+	s.MustEqual("a.db")
+	h.EndsWith(0)
 }
 
 // TestForkInHandler: a handler that interrupts the opening of a database may fork.
 func TestForkInHandler(t *testing.T) {
-	s := dirSite(t)
-	program := filepath.Join(s.dir, "forks")
-	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t), "-o", program,
-		inHosts("forks.c"), "-l:libsqlite3.so.0")
-	if r.code != 0 {
-		t.Fatalf("compile forks.c: %s%s", r.stdout, r.stderr)
+	s := DirSite(t)
+	program := filepath.Join(s.Dir, "forks")
+	r := Run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+GoSQLite(t), "-o", program,
+		InHosts("forks.c"), "-l:libsqlite3.so.0")
+	if r.Code != 0 {
+		t.Fatalf("compile forks.c: %s%s", r.Stdout, r.Stderr)
 	}
-	r = run(t, []string{s.env()}, program, library(t), s.path("a.db"), "100")
-	if r.code != 0 || !strings.HasSuffix(r.stdout, " children\n") {
-		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	r = Run(t, []string{s.Env()}, program, Library(t), s.Path("a.db"), "100")
+	if r.Code != 0 || !strings.HasSuffix(r.Stdout, " children\n") {
+		t.Errorf("exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
-	s.ctl("flush", s.path("spool"))
-	s.mustEqual("a.db")
+	s.Ctl("flush", s.Path("spool"))
+	s.MustEqual("a.db")
 }

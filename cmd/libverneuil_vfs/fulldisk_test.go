@@ -11,17 +11,17 @@ import (
 // what it would see without us, and in particular no SIGBUS from a mapped file.
 func TestFullDisk(t *testing.T) {
 	for _, journal := range []string{"delete", "wal"} {
-		s := dirSite(t)
+		s := DirSite(t)
 		lines := workload(journal)
-		want, sum := s.stockOutput(lines)
+		want, sum := stockOutput(s, lines)
 		for _, kib := range []int{4, 40, 1100, 2500} {
 			t.Run(fmt.Sprintf("%s/%dKiB", journal, kib), func(t *testing.T) {
-				s.t = t
-				s.anew()
-				if err := os.Mkdir(s.path("spool"), 0o700); err != nil {
+				s.T = t
+				anew(s)
+				if err := os.Mkdir(s.Path("spool"), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				err := syscall.Mount("tmpfs", s.path("spool"), "tmpfs", 0, fmt.Sprintf("size=%dk,mode=700", kib))
+				err := syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", 0, fmt.Sprintf("size=%dk,mode=700", kib))
 				if err != nil {
 					t.Skipf("cannot mount a small file system: %v", err)
 				}
@@ -29,22 +29,22 @@ func TestFullDisk(t *testing.T) {
 				unmount := func() {
 					if mounted {
 						mounted = false
-						if err := syscall.Unmount(s.path("spool"), 0); err != nil {
+						if err := syscall.Unmount(s.Path("spool"), 0); err != nil {
 							t.Errorf("unmount: %v", err)
 						}
 					}
 				}
 				defer unmount()
-				r := s.calm()
+				r := calm(s)
 				r.log = "off"
-				got := r.run(s.script("a.db", lines, true), sqliteShell(t), "-batch")
-				if got.code != 0 || got.stdout != want || got.stderr != "" {
-					t.Fatalf("the application saw %q, %q, exit code %d; want %q", got.stdout, got.stderr, got.code, want)
+				got := r.run(script(s, "a.db", lines, true), SQLiteShell(t), "-batch")
+				if got.Code != 0 || got.Stdout != want || got.Stderr != "" {
+					t.Fatalf("the application saw %q, %q, exit code %d; want %q", got.Stdout, got.Stderr, got.Code, want)
 				}
 				unmount()
-				s.recovers(words("a full disk"), sum)
+				recovers(s, words("a full disk"), sum)
 			})
 		}
-		s.t = t
+		s.T = t
 	}
 }

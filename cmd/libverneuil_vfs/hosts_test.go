@@ -25,11 +25,11 @@ import (
 // hosts: the sqlite3 shell, a C program that forks (test/hosts), Python.
 // VERNEUIL_CTL is the verneuilctl that fetches back what was replicated.
 
-const hostname = "test-host"
+const Hostname = "test-host"
 
 // processBound is when a process is taken for one that hangs, and anything that a test waits
 // for is given up: far beyond what any of them needs on a machine that is ten times as busy.
-const processBound = 20 * time.Minute
+const Bound = 20 * time.Minute
 
 func TestMain(m *testing.M) {
 	// What this process ignores (SIGHUP, under nohup) its children would ignore, too. What it
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 // built returns what a variable that make test sets names. Without it the test is
 // skipped; where it names what is not there, it fails.
-func built(t *testing.T, variable string) string {
+func Built(t *testing.T, variable string) string {
 	t.Helper()
 	path := os.Getenv(variable)
 	if path == "" {
@@ -56,10 +56,10 @@ func built(t *testing.T, variable string) string {
 	return path
 }
 
-func library(t *testing.T) string { t.Helper(); return built(t, "VERNEUIL_LIB") }
+func Library(t *testing.T) string { t.Helper(); return Built(t, "VERNEUIL_LIB") }
 
 // sqliteShell finds the sqlite3 shell, which make test has installed if it could.
-func sqliteShell(t *testing.T) string {
+func SQLiteShell(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("sqlite3")
 	if err != nil {
@@ -69,15 +69,15 @@ func sqliteShell(t *testing.T) string {
 }
 
 // site is a place to try things in: a directory, a configuration, a target.
-type site struct {
-	t       *testing.T
-	dir     string
-	targets []any
+type Site struct {
+	T       *testing.T
+	Dir     string
+	Targets []any
 }
 
-func emptySite(t *testing.T) *site {
+func EmptySite(t *testing.T) *Site {
 	t.Helper()
-	library(t)
+	Library(t)
 	for _, name := range []string{"VERNEUIL_CONFIG", "VERNEUIL_LOG", "RUST_LOG", "VERNEUIL_VALIDATE"} {
 		t.Setenv(name, "")
 	}
@@ -85,44 +85,44 @@ func emptySite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{t: t, dir: dir}
+	return &Site{T: t, Dir: dir}
 }
 
 // dirSite has a target in a directory.
-func dirSite(t *testing.T) *site {
+func DirSite(t *testing.T) *Site {
 	t.Helper()
-	s := emptySite(t)
-	s.targets = []any{map[string]any{"dir": map[string]any{"path": s.path("store")}}}
-	s.configure(nil)
+	s := EmptySite(t)
+	s.Targets = []any{map[string]any{"dir": map[string]any{"path": s.Path("store")}}}
+	s.Configure(nil)
 	return s
 }
 
 // s3Site has a target in the MinIO server at endpoint.
-func s3Site(t *testing.T, endpoint string) *site {
+func S3Site(t *testing.T, endpoint string) *Site {
 	t.Helper()
-	s := emptySite(t)
-	s.targets = []any{map[string]any{"s3": map[string]any{
+	s := EmptySite(t)
+	s.Targets = []any{map[string]any{"s3": map[string]any{
 		"region": "minio", "endpoint": endpoint, "chunk_bucket": "chunks", "manifest_bucket": "manifests",
 		"create_buckets_on_demand": true,
 	}}}
-	s.configure(nil)
+	s.Configure(nil)
 	return s
 }
 
-func minioSite(t *testing.T) *site { t.Helper(); return s3Site(t, miniotest.Start(t)) }
+func MinioSite(t *testing.T) *Site { t.Helper(); return S3Site(t, miniotest.Start(t)) }
 
-func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
-func (s *site) config() string          { return "@" + s.path("verneuil.json") }
-func (s *site) env() string             { return "VERNEUIL_CONFIG=" + s.config() }
+func (s *Site) Path(name string) string { return filepath.Join(s.Dir, name) }
+func (s *Site) Config() string          { return "@" + s.Path("verneuil.json") }
+func (s *Site) Env() string             { return "VERNEUIL_CONFIG=" + s.Config() }
 
 // configure writes the configuration, with changes on top of it.
-func (s *site) configure(changes map[string]any) {
-	s.t.Helper()
+func (s *Site) Configure(changes map[string]any) {
+	s.T.Helper()
 	config := map[string]any{
 		"make_default":             true,
-		"hostname":                 hostname,
-		"replication_spooling_dir": s.path("spool"),
-		"replication_targets":      s.targets,
+		"hostname":                 Hostname,
+		"replication_spooling_dir": s.Path("spool"),
+		"replication_targets":      s.Targets,
 		"api_calls_per_second":     10000,
 		"manifest_interval_ms":     50,
 	}
@@ -131,42 +131,42 @@ func (s *site) configure(changes map[string]any) {
 	}
 	b, err := json.Marshal(config)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.write("verneuil.json", b)
+	s.Write("verneuil.json", b)
 }
 
-func (s *site) write(name string, b []byte) {
-	s.t.Helper()
-	if err := os.WriteFile(s.path(name), b, 0o600); err != nil {
-		s.t.Fatal(err)
+func (s *Site) Write(name string, b []byte) {
+	s.T.Helper()
+	if err := os.WriteFile(s.Path(name), b, 0o600); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
 // ctl runs verneuilctl, which must succeed.
-func (s *site) ctl(args ...string) string {
-	s.t.Helper()
-	r := run(s.t, nil, append([]string{built(s.t, "VERNEUIL_CTL"), "-c", s.config()}, args...)...)
-	if r.code != 0 {
-		s.t.Fatalf("verneuilctl %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+func (s *Site) Ctl(args ...string) string {
+	s.T.Helper()
+	r := Run(s.T, nil, append([]string{Built(s.T, "VERNEUIL_CTL"), "-c", s.Config()}, args...)...)
+	if r.Code != 0 {
+		s.T.Fatalf("verneuilctl %s: exit code %d\n%s%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
 	}
-	return r.stdout
+	return r.Stdout
 }
 
 // mustEqual restores the newest version of the database, and compares it with the
 // file, byte for byte.
-func (s *site) mustEqual(db string) {
-	s.t.Helper()
-	out := filepath.Join(s.t.TempDir(), "restored.db")
+func (s *Site) MustEqual(db string) {
+	s.T.Helper()
+	out := filepath.Join(s.T.TempDir(), "restored.db")
 	defer os.Remove(out)
-	s.ctl("restore", "--force", "-s", s.path(db), "-o", out)
+	s.Ctl("restore", "--force", "-s", s.Path(db), "-o", out)
 	got, err := os.ReadFile(out)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	want, err := os.ReadFile(s.path(db))
+	want, err := os.ReadFile(s.Path(db))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if bytes.Equal(got, want) {
 		return
@@ -175,51 +175,51 @@ func (s *site) mustEqual(db string) {
 	for at < min(len(got), len(want)) && got[at] == want[at] {
 		at++
 	}
-	s.t.Fatalf("restored %d bytes, database %s has %d; they differ at %d", len(got), db, len(want), at)
+	s.T.Fatalf("restored %d bytes, database %s has %d; they differ at %d", len(got), db, len(want), at)
 }
 
 // untilRestored waits until the newest version answers so.
-func (s *site) untilRestored(db, sql, want string) {
-	s.t.Helper()
-	out := filepath.Join(s.t.TempDir(), "restored.db")
-	until(s.t, db+" in the target says "+want, func() bool {
-		r := run(s.t, nil, built(s.t, "VERNEUIL_CTL"), "-c", s.config(), "restore", "--force", "-s", s.path(db), "-o", out)
-		return r.code == 0 && run(s.t, nil, sqliteShell(s.t), out, sql).stdout == want+"\n"
+func (s *Site) UntilRestored(db, sql, want string) {
+	s.T.Helper()
+	out := filepath.Join(s.T.TempDir(), "restored.db")
+	Until(s.T, db+" in the target says "+want, func() bool {
+		r := Run(s.T, nil, Built(s.T, "VERNEUIL_CTL"), "-c", s.Config(), "restore", "--force", "-s", s.Path(db), "-o", out)
+		return r.Code == 0 && Run(s.T, nil, SQLiteShell(s.T), out, sql).Stdout == want+"\n"
 	})
 }
 
 // stock asks the sqlite3 shell, without the extension.
-func (s *site) stock(db string, sql ...string) string {
-	s.t.Helper()
-	r := run(s.t, nil, append([]string{sqliteShell(s.t), s.path(db)}, sql...)...)
-	if r.code != 0 || r.stderr != "" {
-		s.t.Fatalf("sqlite3 %s %q: exit code %d\n%s%s", db, sql, r.code, r.stdout, r.stderr)
+func (s *Site) Stock(db string, sql ...string) string {
+	s.T.Helper()
+	r := Run(s.T, nil, append([]string{SQLiteShell(s.T), s.Path(db)}, sql...)...)
+	if r.Code != 0 || r.Stderr != "" {
+		s.T.Fatalf("sqlite3 %s %q: exit code %d\n%s%s", db, sql, r.Code, r.Stdout, r.Stderr)
 	}
-	return strings.TrimSpace(r.stdout)
+	return strings.TrimSpace(r.Stdout)
 }
 
 // shell starts a sqlite3 shell that has the extension loaded and db open.
-func (s *site) shell(db string, env ...string) *session {
-	s.t.Helper()
-	shell := start(s.t, append([]string{s.env()}, env...), sqliteShell(s.t), "-batch")
-	shell.must(".load " + library(s.t))
-	shell.must(".timeout 10000")
+func (s *Site) Shell(db string, env ...string) *Process {
+	s.T.Helper()
+	shell := Start(s.T, append([]string{s.Env()}, env...), SQLiteShell(s.T), "-batch")
+	shell.Must(".load " + Library(s.T))
+	shell.Must(".timeout 10000")
 	if db != "" {
-		shell.must(".open " + s.path(db))
+		shell.Must(".open " + s.Path(db))
 	}
 	return shell
 }
 
 // result is what a program left behind.
-type result struct {
-	stdout, stderr string
-	code           int
+type Result struct {
+	Stdout, Stderr string
+	Code           int
 }
 
 // run runs argv to its end, with env on top of the test's environment.
-func run(t *testing.T, env []string, argv ...string) result {
+func Run(t *testing.T, env []string, argv ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), processBound)
+	ctx, cancel := context.WithTimeout(t.Context(), Bound)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -229,83 +229,83 @@ func run(t *testing.T, env []string, argv ...string) result {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v", strings.Join(argv, " "), err)
 	}
-	return result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
+	return Result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
 }
 
 // session is a program that reads lines, as the sqlite3 shell does.
-type session struct {
-	t       *testing.T
-	command *exec.Cmd
-	stdin   io.WriteCloser
-	output  *bufio.Scanner
+type Process struct {
+	T       *testing.T
+	Command *exec.Cmd
+	Stdin   io.WriteCloser
+	Output  *bufio.Scanner
 	log     string // path of what it writes to stderr
-	ended   bool
+	Ended   bool
 }
 
-func start(t *testing.T, env []string, argv ...string) *session {
+func Start(t *testing.T, env []string, argv ...string) *Process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), processBound)
+	ctx, cancel := context.WithTimeout(t.Context(), Bound)
 	t.Cleanup(cancel)
-	s := &session{t: t, command: exec.CommandContext(ctx, argv[0], argv[1:]...), log: filepath.Join(t.TempDir(), "stderr")}
-	s.command.Env = append(os.Environ(), env...)
+	s := &Process{T: t, Command: exec.CommandContext(ctx, argv[0], argv[1:]...), log: filepath.Join(t.TempDir(), "stderr")}
+	s.Command.Env = append(os.Environ(), env...)
 	stderr, err := os.Create(s.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stderr.Close()
-	s.command.Stderr = stderr
-	if s.stdin, err = s.command.StdinPipe(); err != nil {
+	s.Command.Stderr = stderr
+	if s.Stdin, err = s.Command.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := s.command.StdoutPipe()
+	stdout, err := s.Command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.output = bufio.NewScanner(stdout)
-	s.output.Buffer(nil, 1<<20)
-	if err := s.command.Start(); err != nil {
+	s.Output = bufio.NewScanner(stdout)
+	s.Output.Buffer(nil, 1<<20)
+	if err := s.Command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if !s.ended {
-			s.command.Process.Kill()
-			s.command.Wait()
+		if !s.Ended {
+			s.Command.Process.Kill()
+			s.Command.Wait()
 		}
 	})
 	return s
 }
 
 // stderr returns what the program has written to it so far.
-func (s *session) stderr() string {
-	s.t.Helper()
+func (s *Process) Stderr() string {
+	s.T.Helper()
 	b, err := os.ReadFile(s.log)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return string(b)
 }
 
-func (s *session) send(line string) {
-	s.t.Helper()
-	if _, err := fmt.Fprintln(s.stdin, line); err != nil {
-		s.t.Fatalf("%s: %v: %s", line, err, s.stderr())
+func (s *Process) Send(line string) {
+	s.T.Helper()
+	if _, err := fmt.Fprintln(s.Stdin, line); err != nil {
+		s.T.Fatalf("%s: %v: %s", line, err, s.Stderr())
 	}
 }
 
 // ask sends a line and returns what the program answers on stdout, joined by newlines.
-func (s *session) ask(line string) string {
-	s.t.Helper()
+func (s *Process) Ask(line string) string {
+	s.T.Helper()
 	const mark = "---answered---"
-	s.send(line)
-	s.send(".print " + mark)
+	s.Send(line)
+	s.Send(".print " + mark)
 	var answer []string
-	for s.output.Scan() {
-		if s.output.Text() == mark {
+	for s.Output.Scan() {
+		if s.Output.Text() == mark {
 			return strings.Join(answer, "\n")
 		}
-		answer = append(answer, s.output.Text())
+		answer = append(answer, s.Output.Text())
 	}
-	s.t.Fatalf("%s: the program ended: %q: %s", line, answer, s.stderr())
+	s.T.Fatalf("%s: the program ended: %q: %s", line, answer, s.Stderr())
 	return ""
 }
 
@@ -313,76 +313,76 @@ func (s *session) ask(line string) string {
 var warnings = regexp.MustCompile(`(?m)^verneuil: time=\S+ level=(WARN|INFO|DEBUG) .*\n`)
 
 // must sends a line that has no answer, and no complaint on stderr.
-func (s *session) must(line string) {
-	s.t.Helper()
-	before := s.stderr()
-	if answer := s.ask(line); answer != "" {
-		s.t.Fatalf("%s: %s", line, answer)
+func (s *Process) Must(line string) {
+	s.T.Helper()
+	before := s.Stderr()
+	if answer := s.Ask(line); answer != "" {
+		s.T.Fatalf("%s: %s", line, answer)
 	}
-	if after := s.stderr(); warnings.ReplaceAllString(after[len(before):], "") != "" {
-		s.t.Fatalf("%s: %s", line, after[len(before):])
+	if after := s.Stderr(); warnings.ReplaceAllString(after[len(before):], "") != "" {
+		s.T.Fatalf("%s: %s", line, after[len(before):])
 	}
 }
 
 // want sends a line and checks the answer.
-func (s *session) want(line, want string) {
-	s.t.Helper()
-	if got := s.ask(line); got != want {
-		s.t.Fatalf("%s: %q, want %q: %s", line, got, want, s.stderr())
+func (s *Process) Want(line, want string) {
+	s.T.Helper()
+	if got := s.Ask(line); got != want {
+		s.T.Fatalf("%s: %q, want %q: %s", line, got, want, s.Stderr())
 	}
 }
 
 // flush asks for a flush, which must succeed.
-func (s *session) flush() {
-	s.t.Helper()
-	if got := s.ask("pragma verneuil_flush_replication_data;"); got != "1" {
-		s.t.Fatalf("flush answers %q: %s\n%s", got, s.ask("select verneuil_status();"), s.stderr())
+func (s *Process) Flush() {
+	s.T.Helper()
+	if got := s.Ask("pragma verneuil_flush_replication_data;"); got != "1" {
+		s.T.Fatalf("flush answers %q: %s\n%s", got, s.Ask("select verneuil_status();"), s.Stderr())
 	}
 }
 
 // refused asks for a flush of a database that is not replicated, which must be an error. The shell's
 // exit code is 1 from then on.
-func (s *session) refused() {
-	s.t.Helper()
-	before := s.stderr()
-	answer := s.ask("pragma verneuil_flush_replication_data;")
-	if said := s.stderr()[len(before):]; answer != "" || !strings.Contains(said, "is not replicated: ") {
-		s.t.Fatalf("flush answers %q, and is not refused: %s", answer, said)
+func (s *Process) Refused() {
+	s.T.Helper()
+	before := s.Stderr()
+	answer := s.Ask("pragma verneuil_flush_replication_data;")
+	if said := s.Stderr()[len(before):]; answer != "" || !strings.Contains(said, "is not replicated: ") {
+		s.T.Fatalf("flush answers %q, and is not refused: %s", answer, said)
 	}
 }
 
 // status decodes verneuil_status() into v.
-func (s *session) status(v any) {
-	s.t.Helper()
-	text := s.ask("select verneuil_status();")
+func (s *Process) Status(v any) {
+	s.T.Helper()
+	text := s.Ask("select verneuil_status();")
 	if err := json.Unmarshal([]byte(text), v); err != nil {
-		s.t.Fatalf("verneuil_status(): %v: %s", err, text)
+		s.T.Fatalf("verneuil_status(): %v: %s", err, text)
 	}
 }
 
 // end closes the input, and returns the exit code; -1 after a signal.
-func (s *session) end() int {
-	s.t.Helper()
-	s.stdin.Close()
-	return s.wait()
+func (s *Process) End() int {
+	s.T.Helper()
+	s.Stdin.Close()
+	return s.Wait()
 }
 
-func (s *session) wait() int {
-	s.t.Helper()
-	for s.output.Scan() {
-		s.t.Errorf("the program says at its end: %q", s.output.Text())
+func (s *Process) Wait() int {
+	s.T.Helper()
+	for s.Output.Scan() {
+		s.T.Errorf("the program says at its end: %q", s.Output.Text())
 	}
-	s.command.Wait()
-	s.ended = true
-	return s.command.ProcessState.ExitCode()
+	s.Command.Wait()
+	s.Ended = true
+	return s.Command.ProcessState.ExitCode()
 }
 
 // openFiles lists what a process has open: files, and how many sockets, in the host's table of descriptors
 // and in that of our threads. What the Go runtime reads now and then beside it (the limits of its control group: runtime/cgroup_linux.go) does not count.
-func openFiles(t *testing.T, pid int) (files []string, sockets int) {
+func OpenFiles(t *testing.T, pid int) (files []string, sockets int) {
 	t.Helper()
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid))
-	must(t, err)
+	Must(t, err)
 	known := make(map[string]bool) // threads share tables
 	for _, link := range links {
 		switch to, err := os.Readlink(link); {
@@ -404,19 +404,19 @@ func openFiles(t *testing.T, pid int) (files []string, sockets int) {
 }
 
 // endsWith ends the session, whose exit code must be that.
-func (s *session) endsWith(code int) {
-	s.t.Helper()
-	if got := s.end(); got != code {
-		s.t.Fatalf("the program ended with %v, want exit code %d: %s", s.command.ProcessState, code, s.stderr())
+func (s *Process) EndsWith(code int) {
+	s.T.Helper()
+	if got := s.End(); got != code {
+		s.T.Fatalf("the program ended with %v, want exit code %d: %s", s.Command.ProcessState, code, s.Stderr())
 	}
 }
 
 // until polls until done.
-func until(t *testing.T, what string, done func() bool) {
+func Until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(processBound); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(Bound); time.Now().Before(deadline); <-tick.C {
 		if done() {
 			return
 		}

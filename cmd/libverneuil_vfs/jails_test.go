@@ -16,40 +16,40 @@ const noProc = "is /proc mounted?"
 
 // mountedHost starts a host with mounts of its own, which the shell's script makes; root is
 // its root directory, or empty.
-func (s *site) mountedHost(script, root string, argv ...string) *session {
-	s.t.Helper()
+func mountedHost(s *Site, script, root string, argv ...string) *Process {
+	s.T.Helper()
 	may := "mount -t proc proc /proc && mount -t tmpfs tmpfs /tmp && mount -o remount,bind,ro /"
 	if out, err := exec.Command("unshare", "-m", "sh", "-c", may).CombinedOutput(); err != nil {
-		s.t.Skipf("mounts need rights that are missing here: %v: %s", err, out)
+		s.T.Skipf("mounts need rights that are missing here: %v: %s", err, out)
 	}
 	become := `exec "$@"`
 	if root != "" {
 		become = `exec chroot '` + root + `' "$@"`
 	}
-	return start(s.t, []string{s.env()}, append([]string{"unshare", "-m", "sh", "-e", "-c", script + "\n" + become, "sh"}, argv...)...)
+	return Start(s.T, []string{s.Env()}, append([]string{"unshare", "-m", "sh", "-e", "-c", script + "\n" + become, "sh"}, argv...)...)
 }
 
 // jail makes a directory that has a host, the extension, and the libraries they need; what
 // is /data there is the site's.
-func (s *site) jail() (root string) {
-	s.t.Helper()
-	root = s.path("jail")
-	must(s.t, os.MkdirAll(filepath.Join(root, "data"), 0o755))
-	must(s.t, os.MkdirAll(filepath.Join(root, "proc"), 0o755))
+func jail(s *Site) (root string) {
+	s.T.Helper()
+	root = s.Path("jail")
+	Must(s.T, os.MkdirAll(filepath.Join(root, "data"), 0o755))
+	Must(s.T, os.MkdirAll(filepath.Join(root, "proc"), 0o755))
 	copyTo := func(from, to string) {
 		b, err := os.ReadFile(from)
-		must(s.t, err)
-		must(s.t, os.MkdirAll(filepath.Dir(filepath.Join(root, to)), 0o755))
-		must(s.t, os.WriteFile(filepath.Join(root, to), b, 0o755))
+		Must(s.T, err)
+		Must(s.T, os.MkdirAll(filepath.Dir(filepath.Join(root, to)), 0o755))
+		Must(s.T, os.WriteFile(filepath.Join(root, to), b, 0o755))
 	}
-	copyTo(hostProgram(s.t), "host")
-	copyTo(library(s.t), "libverneuil_vfs.so")
-	libraries := run(s.t, nil, "ldd", hostProgram(s.t), library(s.t)).stdout
+	copyTo(HostProgram(s.T), "host")
+	copyTo(Library(s.T), "libverneuil_vfs.so")
+	libraries := Run(s.T, nil, "ldd", HostProgram(s.T), Library(s.T)).Stdout
 	for _, match := range regexp.MustCompile(`(/\S+) \(0x`).FindAllStringSubmatch(libraries, -1) {
 		copyTo(match[1], match[1])
 	}
-	s.configure(map[string]any{"replication_spooling_dir": "/data/spool", "replication_targets": []any{map[string]any{"dir": map[string]any{"path": "/data/store"}}}})
-	copyTo(s.path("verneuil.json"), s.path("verneuil.json"))
+	s.Configure(map[string]any{"replication_spooling_dir": "/data/spool", "replication_targets": []any{map[string]any{"dir": map[string]any{"path": "/data/store"}}}})
+	copyTo(s.Path("verneuil.json"), s.Path("verneuil.json"))
 	return root
 }
 
@@ -57,16 +57,16 @@ func (s *site) jail() (root string) {
 // with it all is, and neither /dev, nor /etc, nor /tmp is missed.
 func TestJail(t *testing.T) {
 	for _, proc := range []bool{false, true} {
-		s := dirSite(t)
-		root, script := s.jail(), ""
+		s := DirSite(t)
+		root, script := jail(s), ""
 		if proc {
 			script = "mount -t proc proc '" + root + "/proc'"
 		}
-		h := s.mountedHost(script, root, "/host", "/libverneuil_vfs.so")
-		if h.replicated(s, "/data/a.db", noProc) != proc {
+		h := mountedHost(s, script, root, "/host", "/libverneuil_vfs.so")
+		if replicated(h, s, "/data/a.db", noProc) != proc {
 			t.Errorf("with /proc %v: replicated %v", proc, !proc)
 		}
-		if ok := s.stock("jail/data/a.db", "pragma integrity_check"); ok != "ok" {
+		if ok := s.Stock("jail/data/a.db", "pragma integrity_check"); ok != "ok" {
 			t.Error(ok)
 		}
 		if _, err := os.Stat(filepath.Join(root, "data/store/manifests")); (err == nil) != proc {
@@ -78,15 +78,15 @@ func TestJail(t *testing.T) {
 // TestJailedRequests: a store whose name cannot be resolved, as there is no /etc, nor a home
 // with credentials.
 func TestJailedRequests(t *testing.T) {
-	s := dirSite(t)
-	root := s.jail()
-	s.configure(map[string]any{"replication_spooling_dir": "/data/spool", "replication_targets": []any{map[string]any{"s3": map[string]any{
+	s := DirSite(t)
+	root := jail(s)
+	s.Configure(map[string]any{"replication_spooling_dir": "/data/spool", "replication_targets": []any{map[string]any{"s3": map[string]any{
 		"region": "nowhere", "endpoint": "http://store.invalid:9", "chunk_bucket": "chunks", "manifest_bucket": "manifests"}}}})
-	b, err := os.ReadFile(s.path("verneuil.json"))
-	must(t, err)
-	h := s.mountedHost("mount -t proc proc '"+root+"/proc'\nunset HOME", root, "/host", "/libverneuil_vfs.so")
-	must(t, os.WriteFile(filepath.Join(root, s.path("verneuil.json")), b, 0o600))
-	if h.replicated(s, "/data/a.db", "store.invalid") {
+	b, err := os.ReadFile(s.Path("verneuil.json"))
+	Must(t, err)
+	h := mountedHost(s, "mount -t proc proc '"+root+"/proc'\nunset HOME", root, "/host", "/libverneuil_vfs.so")
+	Must(t, os.WriteFile(filepath.Join(root, s.Path("verneuil.json")), b, 0o600))
+	if replicated(h, s, "/data/a.db", "store.invalid") {
 		t.Error("flushed to a store that is nowhere")
 	}
 }
@@ -108,16 +108,16 @@ func TestMounts(t *testing.T) {
 			mount -o remount,bind,ro "$SITE/spool"`, "Read-only file system"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := dirSite(t)
+			s := DirSite(t)
 			for _, name := range []string{"spool", "temp"} {
-				must(t, os.Mkdir(s.path(name), 0o700))
+				Must(t, os.Mkdir(s.Path(name), 0o700))
 			}
-			h := s.mountedHost("SITE='"+s.dir+"'\n"+test.script, "", hostProgram(t), library(t))
-			if h.replicated(s, s.path("a.db"), test.reason) != (test.reason == "") {
+			h := mountedHost(s, "SITE='"+s.Dir+"'\n"+test.script, "", HostProgram(t), Library(t))
+			if replicated(h, s, s.Path("a.db"), test.reason) != (test.reason == "") {
 				t.Errorf("replicated %v", test.reason != "")
 			}
 			if test.reason == "" {
-				s.mustEqual("a.db")
+				s.MustEqual("a.db")
 			}
 		})
 	}
@@ -128,40 +128,40 @@ func TestMounts(t *testing.T) {
 func TestNoDirectory(t *testing.T) {
 	for _, when := range []string{"before loading", "before opening"} {
 		t.Run(when, func(t *testing.T) {
-			s := dirSite(t)
-			must(t, os.Mkdir(s.path("gone"), 0o700))
+			s := DirSite(t)
+			Must(t, os.Mkdir(s.Path("gone"), 0o700))
 			script := `cd "$1"; shift; exec "$@"`
 			if when == "before loading" {
 				script = `cd "$1"; rmdir "$1"; shift; exec "$@"`
 			}
-			h := start(t, []string{s.env()}, "sh", "-e", "-c", script, "sh", s.path("gone"), hostProgram(t), library(t))
+			h := Start(t, []string{s.Env()}, "sh", "-e", "-c", script, "sh", s.Path("gone"), HostProgram(t), Library(t))
 			if when == "before opening" {
-				h.want(".print loaded", "loaded")
-				must(t, os.Remove(s.path("gone")))
+				h.Want(".print loaded", "loaded")
+				Must(t, os.Remove(s.Path("gone")))
 			}
-			stock := h.ask(".open file:a.db?vfs=unix")
-			if ours := h.ask(".open file:a.db?vfs=verneuil"); stock == "" || ours != strings.ReplaceAll(stock, "unix", "verneuil") {
+			stock := h.Ask(".open file:a.db?vfs=unix")
+			if ours := h.Ask(".open file:a.db?vfs=verneuil"); stock == "" || ours != strings.ReplaceAll(stock, "unix", "verneuil") {
 				t.Errorf("a relative name: %q, stock SQLite says %q", ours, stock)
 			}
-			h.must(".open " + s.path("b.db"))
-			h.must("create table t(b)")
-			h.flush()
-			h.must(".chdir " + s.dir)
-			if !h.replicated(s, "a.db", "") {
+			h.Must(".open " + s.Path("b.db"))
+			h.Must("create table t(b)")
+			h.Flush()
+			h.Must(".chdir " + s.Dir)
+			if !replicated(h, s, "a.db", "") {
 				t.Error("not replicated")
 			}
-			s.mustEqual("a.db")
-			s.mustEqual("b.db")
+			s.MustEqual("a.db")
+			s.MustEqual("b.db")
 		})
 	}
 }
 
 // TestBareEnvironment: nothing is set but our own variable.
 func TestBareEnvironment(t *testing.T) {
-	s := dirSite(t)
-	h := start(t, nil, "env", "-i", s.env(), hostProgram(t), library(t))
-	if !h.replicated(s, s.path("a.db"), "") {
-		t.Errorf("not replicated: %s", h.stderr())
+	s := DirSite(t)
+	h := Start(t, nil, "env", "-i", s.Env(), HostProgram(t), Library(t))
+	if !replicated(h, s, s.Path("a.db"), "") {
+		t.Errorf("not replicated: %s", h.Stderr())
 	}
-	s.mustEqual("a.db")
+	s.MustEqual("a.db")
 }

@@ -24,17 +24,17 @@ const sums = "select count(*), sum(length(b)), sum(a) from t; pragma integrity_c
 
 // damages are what may become of a file of the spool. Those that make a file shorter in
 // place are not for one that is mapped: SQLite's own -shm does not stand that either.
-var damages = map[string]func(s *site, file string) error{
-	"deleted": func(_ *site, file string) error { return os.RemoveAll(file) },
-	"emptied": func(_ *site, file string) error { return os.Truncate(file, 0) },
-	"cut": func(_ *site, file string) error {
+var damages = map[string]func(s *Site, file string) error{
+	"deleted": func(_ *Site, file string) error { return os.RemoveAll(file) },
+	"emptied": func(_ *Site, file string) error { return os.Truncate(file, 0) },
+	"cut": func(_ *Site, file string) error {
 		info, err := os.Stat(file)
 		if err != nil {
 			return err
 		}
 		return os.Truncate(file, info.Size()/2)
 	},
-	"junk": func(_ *site, file string) error { // of the same length, in place
+	"junk": func(_ *Site, file string) error { // of the same length, in place
 		info, err := os.Stat(file)
 		if err != nil {
 			return err
@@ -47,36 +47,36 @@ var damages = map[string]func(s *site, file string) error{
 		_, err = f.Write(random(max(int(info.Size()), 100)))
 		return err
 	},
-	"zeros": func(_ *site, file string) error {
+	"zeros": func(_ *Site, file string) error {
 		info, err := os.Stat(file)
 		if err != nil {
 			return err
 		}
 		return replaced(file, make([]byte, info.Size()))
 	},
-	"replaced by junk": func(_ *site, file string) error { return replaced(file, random(5000)) },
-	"a directory": func(_ *site, file string) error {
+	"replaced by junk": func(_ *Site, file string) error { return replaced(file, random(5000)) },
+	"a directory": func(_ *Site, file string) error {
 		return instead(file, func() error { return os.MkdirAll(file+"/x/y", 0o700) })
 	},
-	"a FIFO": func(_ *site, file string) error {
+	"a FIFO": func(_ *Site, file string) error {
 		return instead(file, func() error { return unix.Mkfifo(file, 0o600) })
 	},
-	"a link": func(s *site, file string) error {
-		return instead(file, func() error { return os.Symlink(s.path("victim"), file) })
+	"a link": func(s *Site, file string) error {
+		return instead(file, func() error { return os.Symlink(s.Path("victim"), file) })
 	},
-	"a hard link": func(s *site, file string) error { // of a file of the same contents
+	"a hard link": func(s *Site, file string) error { // of a file of the same contents
 		info, err := os.Lstat(file)
 		if err != nil || !info.Mode().IsRegular() {
 			return err
 		}
-		if err := os.Rename(file, s.path("twin")); err != nil {
+		if err := os.Rename(file, s.Path("twin")); err != nil {
 			return err
 		}
-		return os.Link(s.path("twin"), file)
+		return os.Link(s.Path("twin"), file)
 	},
-	"another user's":       func(_ *site, file string) error { return os.Chown(file, nobody, nobody) },
-	"another database's":   func(s *site, file string) error { return s.ofAnother(file) },
-	"not to be written to": func(_ *site, file string) error { return os.Chmod(file, 0o400) },
+	"another user's":       func(_ *Site, file string) error { return os.Chown(file, Nobody, Nobody) },
+	"another database's":   func(s *Site, file string) error { return ofAnother(s, file) },
+	"not to be written to": func(_ *Site, file string) error { return os.Chmod(file, 0o400) },
 }
 
 func random(n int) []byte {
@@ -99,8 +99,8 @@ func replaced(file string, b []byte) error {
 }
 
 // ofAnother puts what the spool of the database b.db has in the place of a file.
-func (s *site) ofAnother(file string) error {
-	others, err := filepath.Glob(s.path("others/*/" + filepath.Base(file)))
+func ofAnother(s *Site, file string) error {
+	others, err := filepath.Glob(s.Path("others/*/" + filepath.Base(file)))
 	if err != nil || len(others) == 0 {
 		return err // it has no such file
 	}
@@ -129,13 +129,13 @@ func TestSpoolDamaged(t *testing.T) {
 	skip := rand.IntN(some)
 	for _, journal := range journals {
 		for _, when := range []string{"closed", "killed", "open"} {
-			s := dirSite(t)
+			s := DirSite(t)
 			begin := func() {
-				s.anew()
-				s.write("victim", []byte("not of the spool"))
-				s.calm().run(s.script("b.db", workload(journal), true), sqliteShell(t), "-batch")
-				must(t, os.Rename(s.path("spool"), s.path("others")))
-				s.calm().run(s.script("a.db", workload(journal), true), sqliteShell(t), "-batch")
+				anew(s)
+				s.Write("victim", []byte("not of the spool"))
+				calm(s).run(script(s, "b.db", workload(journal), true), SQLiteShell(t), "-batch")
+				Must(t, os.Rename(s.Path("spool"), s.Path("others")))
+				calm(s).run(script(s, "a.db", workload(journal), true), SQLiteShell(t), "-batch")
 			}
 			begin()
 			for _, name := range spoolFiles {
@@ -149,13 +149,13 @@ func TestSpoolDamaged(t *testing.T) {
 						continue
 					}
 					if !t.Run(journal+"/"+when+"/"+name+"/"+how, func(t *testing.T) {
-						s.t = t
-						s.damaged(journal, when, name, how)
+						s.T = t
+						damaged(s, journal, when, name, how)
 					}) {
-						s.t = t
+						s.T = t
 						begin()
 					}
-					s.t = t
+					s.T = t
 				}
 			}
 		}
@@ -163,61 +163,61 @@ func TestSpoolDamaged(t *testing.T) {
 }
 
 // damaged damages the files of the spool that match name, and sees what comes of it.
-func (s *site) damaged(journal, when, name, how string) {
-	s.t.Helper()
-	shell := s.shell("a.db", "VERNEUIL_LOG=off")
+func damaged(s *Site, journal, when, name, how string) {
+	s.T.Helper()
+	shell := s.Shell("a.db", "VERNEUIL_LOG=off")
 	if strings.HasSuffix(journal, "+exclusive") {
-		shell.ask("pragma locking_mode=exclusive;")
+		shell.Ask("pragma locking_mode=exclusive;")
 	}
-	shell.must("update t set b = b || '?' where a = 2;")
-	shell.flush()
-	s.sealed()
+	shell.Must("update t set b = b || '?' where a = 2;")
+	shell.Flush()
+	sealed(s)
 	switch when {
 	case "closed":
-		shell.endsWith(0)
+		shell.EndsWith(0)
 	case "killed":
-		shell.kill()
+		shell.Kill()
 	}
-	dirs, err := filepath.Glob(s.path("spool/*"))
+	dirs, err := filepath.Glob(s.Path("spool/*"))
 	if err != nil || len(dirs) != 1 {
-		s.t.Fatalf("spools: %q, %v", dirs, err)
+		s.T.Fatalf("spools: %q, %v", dirs, err)
 	}
 	files, err := filepath.Glob(filepath.Join(dirs[0], name))
 	if len(files) == 0 && !strings.Contains(name, "*") { // there is none now: put something there
 		files = []string{filepath.Join(dirs[0], name)}
-		must(s.t, os.WriteFile(files[0], []byte("nothing"), 0o600))
+		Must(s.T, os.WriteFile(files[0], []byte("nothing"), 0o600))
 	}
 	for _, file := range files {
 		if err := damages[how](s, file); err != nil {
 			if info, statErr := os.Lstat(file); statErr == nil && info.Mode().IsRegular() {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			} // else it is a FIFO or a directory, which cannot be had that way
 		}
 	}
-	twin, _ := os.ReadFile(s.path("twin")) // if there is one
+	twin, _ := os.ReadFile(s.Path("twin")) // if there is one
 	const changes = "update t set b = b || '!' where a = 2; delete from t where a = (select max(a) from t); insert into t(b) values(zeroblob(30000));"
 	if when == "open" {
-		shell.must(changes)
-		shell.ask("pragma verneuil_flush_replication_data;")
-		shell.must("insert into t(b) values('more');")
-		shell.endsWith(0)
-	} else if r := s.calm().run(s.script("a.db", []string{changes}, true), sqliteShell(s.t), "-batch"); r.code != 0 || r.stdout != "" {
-		s.t.Fatalf("the application saw %q, %q, exit code %d", r.stdout, r.stderr, r.code)
+		shell.Must(changes)
+		shell.Ask("pragma verneuil_flush_replication_data;")
+		shell.Must("insert into t(b) values('more');")
+		shell.EndsWith(0)
+	} else if r := calm(s).run(script(s, "a.db", []string{changes}, true), SQLiteShell(s.T), "-batch"); r.Code != 0 || r.Stdout != "" {
+		s.T.Fatalf("the application saw %q, %q, exit code %d", r.Stdout, r.Stderr, r.Code)
 	}
-	s.recovers(words("a write after the damage"), s.stock("a.db", sums)+"\n")
-	if b, err := os.ReadFile(s.path("victim")); string(b) != "not of the spool" {
-		s.t.Fatalf("another file was written to: %q, %v", b, err)
+	recovers(s, words("a write after the damage"), s.Stock("a.db", sums)+"\n")
+	if b, err := os.ReadFile(s.Path("victim")); string(b) != "not of the spool" {
+		s.T.Fatalf("another file was written to: %q, %v", b, err)
 	}
-	if b, err := os.ReadFile(s.path("twin")); !bytes.Equal(b, twin) || os.Remove(s.path("twin")) != nil && len(b) > 0 {
-		s.t.Fatalf("another file was written to: %d bytes, %v", len(b), err)
+	if b, err := os.ReadFile(s.Path("twin")); !bytes.Equal(b, twin) || os.Remove(s.Path("twin")) != nil && len(b) > 0 {
+		s.T.Fatalf("another file was written to: %d bytes, %v", len(b), err)
 	}
 }
 
 // sealed waits until the spool's state has what the mirror's files are like.
-func (s *site) sealed() {
-	s.t.Helper()
-	until(s.t, "the mirror's files stay as they are", func() bool {
-		states, _ := filepath.Glob(s.path("spool/*/state"))
+func sealed(s *Site) {
+	s.T.Helper()
+	Until(s.T, "the mirror's files stay as they are", func() bool {
+		states, _ := filepath.Glob(s.Path("spool/*/state"))
 		if len(states) != 1 {
 			return false
 		}
@@ -231,29 +231,29 @@ func (s *site) sealed() {
 }
 
 // kill kills the program.
-func (s *session) kill() {
-	s.t.Helper()
-	must(s.t, s.command.Process.Signal(syscall.SIGKILL))
-	s.wait()
+func (s *Process) Kill() {
+	s.T.Helper()
+	Must(s.T, s.Command.Process.Signal(syscall.SIGKILL))
+	s.Wait()
 }
 
 // TestSpoolEmptied: all files of the spool are deleted, while it is open and closed, and the
 // directories stay.
 func TestSpoolEmptied(t *testing.T) {
 	for _, journal := range []string{"delete", "wal"} {
-		s := dirSite(t)
-		shell := s.written("a.db", journal)
+		s := DirSite(t)
+		shell := s.Written("a.db", journal)
 		for range 3 {
-			shell.flush()
-			s.remove("spool/*/*")
+			shell.Flush()
+			remove(s, "spool/*/*")
 			for range 3 {
-				shell.must("insert into t(b) values(randomblob(20000));")
+				shell.Must("insert into t(b) values(randomblob(20000));")
 			}
 		}
-		shell.flush()
-		shell.endsWith(0)
-		s.remove("spool/*/*")
-		s.recovers(words("an empty spool"), s.stock("a.db", sums)+"\n")
+		shell.Flush()
+		shell.EndsWith(0)
+		remove(s, "spool/*/*")
+		recovers(s, words("an empty spool"), s.Stock("a.db", sums)+"\n")
 	}
 }
 
@@ -265,17 +265,17 @@ func TestSpoolReadOnly(t *testing.T) {
 		t.Skip("only root can mount, and become another user")
 	}
 	t.Run("mounted", func(t *testing.T) {
-		s := dirSite(t)
+		s := DirSite(t)
 		ownMounts(t)
-		must(t, os.Mkdir(s.path("spool"), 0o700))
-		must(t, unix.Mount(s.path("spool"), s.path("spool"), "", unix.MS_BIND, ""))
-		defer unix.Unmount(s.path("spool"), unix.MNT_DETACH)
+		Must(t, os.Mkdir(s.Path("spool"), 0o700))
+		Must(t, unix.Mount(s.Path("spool"), s.Path("spool"), "", unix.MS_BIND, ""))
+		defer unix.Unmount(s.Path("spool"), unix.MNT_DETACH)
 		flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND)
-		status := s.readOnly("wal", "closed",
-			func() { must(t, unix.Mount("", s.path("spool"), "", flags|unix.MS_RDONLY, "")) },
-			func() { must(t, unix.Mount("", s.path("spool"), "", flags, "")) },
-			func() *session {
-				return start(t, []string{s.env(), "VERNEUIL_LOG=off"}, hostProgram(t), library(t))
+		status := readOnly(s, "wal", "closed",
+			func() { Must(t, unix.Mount("", s.Path("spool"), "", flags|unix.MS_RDONLY, "")) },
+			func() { Must(t, unix.Mount("", s.Path("spool"), "", flags, "")) },
+			func() *Process {
+				return Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, HostProgram(t), Library(t))
 			})
 		if !strings.Contains(status, "Read-only file system") {
 			t.Errorf("verneuil_status() does not say why nothing is replicated: %s", status)
@@ -287,19 +287,19 @@ func TestSpoolReadOnly(t *testing.T) {
 				continue // its end waits for what cannot be sent
 			}
 			t.Run("mode/"+journal+"/"+when, func(t *testing.T) {
-				s := dirSite(t)
-				program, lib := s.forNobody()
+				s := DirSite(t)
+				program, lib := s.ForNobody()
 				modes := func(mode os.FileMode) func() {
 					return func() {
-						dirs, _ := filepath.Glob(s.path("spool/*"))
-						for _, dir := range append(dirs, s.path("spool")) {
-							must(t, os.Chmod(dir, mode))
+						dirs, _ := filepath.Glob(s.Path("spool/*"))
+						for _, dir := range append(dirs, s.Path("spool")) {
+							Must(t, os.Chmod(dir, mode))
 						}
 					}
 				}
-				s.readOnly(journal, when, modes(0o500), modes(0o700), func() *session {
-					h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, program, lib)
-					h.must(".user " + strconv.Itoa(nobody))
+				readOnly(s, journal, when, modes(0o500), modes(0o700), func() *Process {
+					h := Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, program, lib)
+					h.Must(".user " + strconv.Itoa(Nobody))
 					return h
 				})
 			})
@@ -308,37 +308,37 @@ func TestSpoolReadOnly(t *testing.T) {
 }
 
 // readOnly writes before, between begin and end, and after. It returns the status in between.
-func (s *site) readOnly(journal, when string, begin, end func(), host func() *session) (status string) {
-	s.t.Helper()
+func readOnly(s *Site, journal, when string, begin, end func(), host func() *Process) (status string) {
+	s.T.Helper()
 	h := host()
-	h.must(".open " + s.path("a.db"))
-	h.want("pragma journal_mode="+journal, journal)
-	h.must("create table t(a integer primary key, b)")
-	h.flush()
+	h.Must(".open " + s.Path("a.db"))
+	h.Want("pragma journal_mode="+journal, journal)
+	h.Must("create table t(a integer primary key, b)")
+	h.Flush()
 	if when == "closed" {
-		h.endsWith(0)
+		h.EndsWith(0)
 		begin()
 		h = host()
-		h.must(".open " + s.path("a.db"))
+		h.Must(".open " + s.Path("a.db"))
 	} else {
 		begin()
 	}
 	for range 30 { // several segments
-		h.must("insert into t(b) values(zeroblob(100000))")
+		h.Must("insert into t(b) values(zeroblob(100000))")
 	}
-	h.want("select count(*) from t", "30")
-	status = h.ask("select verneuil_status()")
+	h.Want("select count(*) from t", "30")
+	status = h.Ask("select verneuil_status()")
 	end()
-	h.must(".close")
-	h.endsWith(0)
+	h.Must(".close")
+	h.EndsWith(0)
 	h = host()
-	h.must(".open " + s.path("a.db"))
-	h.flush()
-	h.endsWith(0)
+	h.Must(".open " + s.Path("a.db"))
+	h.Flush()
+	h.EndsWith(0)
 	if journal == "wal" {
-		s.stock("a.db", "pragma wal_checkpoint(truncate)")
+		s.Stock("a.db", "pragma wal_checkpoint(truncate)")
 	}
-	s.ctl("verify", "--read")
-	s.mustEqual("a.db")
+	s.Ctl("verify", "--read")
+	s.MustEqual("a.db")
 	return status
 }

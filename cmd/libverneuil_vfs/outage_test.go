@@ -49,23 +49,23 @@ func (r *restartable) start() {
 // TestTargetDown: commits go on while the target is away; a flush says that it failed;
 // when the target is back, it gets what it has missed.
 func TestTargetDown(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
 			minio := newRestartable(t)
-			s := s3Site(t, minio.server.Endpoint)
-			shell := s.written("a.db", journal)
-			shell.flush()
+			s := S3Site(t, minio.server.Endpoint)
+			shell := s.Written("a.db", journal)
+			shell.Flush()
 			minio.server.Stop()
 			for range 50 {
-				shell.must("insert into t(b) values(randomblob(20000));")
+				shell.Must("insert into t(b) values(randomblob(20000));")
 			}
-			shell.want("pragma verneuil_flush_replication_data;", "0")
-			shell.must("insert into t(b) values('after the flush that failed');")
+			shell.Want("pragma verneuil_flush_replication_data;", "0")
+			shell.Must("insert into t(b) values('after the flush that failed');")
 			minio.start()
-			shell.flush()
-			shell.want("select count(*) from t;", "52")
-			shell.endsWith(0)
-			s.mustEqual("a.db")
+			shell.Flush()
+			shell.Want("select count(*) from t;", "52")
+			shell.EndsWith(0)
+			s.MustEqual("a.db")
 		})
 	}
 }
@@ -74,36 +74,36 @@ func TestTargetDown(t *testing.T) {
 // spool has what it committed.
 func TestTargetDownAtExit(t *testing.T) {
 	minio := newRestartable(t)
-	s := s3Site(t, minio.server.Endpoint)
-	shell := s.written("a.db", "delete")
-	shell.flush()
+	s := S3Site(t, minio.server.Endpoint)
+	shell := s.Written("a.db", "delete")
+	shell.Flush()
 	minio.server.Stop()
-	shell.must("update t set b = 'last words';")
-	shell.endsWith(0)
+	shell.Must("update t set b = 'last words';")
+	shell.EndsWith(0)
 	minio.start()
-	s.ctl("flush", s.path("spool"))
-	s.mustEqual("a.db")
+	s.Ctl("flush", s.Path("spool"))
+	s.MustEqual("a.db")
 }
 
 // TestSpoolDeleted: rm -rf of the spool directory, or of the database's part of it, under
 // a writer, which goes on.
 func TestSpoolDeleted(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for name, pattern := range map[string]string{"all": "spool", "one": "spool/*"} {
 			t.Run(journal+"/"+name, func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.written("a.db", journal)
-				shell.flush()
+				s := DirSite(t)
+				shell := s.Written("a.db", journal)
+				shell.Flush()
 				for range 3 {
-					s.remove(pattern)
+					remove(s, pattern)
 					for range 20 {
-						shell.must("insert into t(b) values(randomblob(20000));")
+						shell.Must("insert into t(b) values(randomblob(20000));")
 					}
-					shell.flush()
+					shell.Flush()
 				}
-				shell.want("select count(*) from t;", "61")
-				shell.endsWith(0)
-				s.mustEqual("a.db")
+				shell.Want("select count(*) from t;", "61")
+				shell.EndsWith(0)
+				s.MustEqual("a.db")
 			})
 		}
 	}
@@ -112,53 +112,53 @@ func TestSpoolDeleted(t *testing.T) {
 // TestSpoolDeletedWithoutFlush: what a writer commits after its spool was deleted goes out
 // in the background as ever.
 func TestSpoolDeletedWithoutFlush(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.written("a.db", journal)
-			shell.flush()
-			s.remove("spool")
-			shell.must("insert into t(b) values('first');")
-			until(t, "the spool is made anew", func() bool {
-				states, err := filepath.Glob(s.path("spool/*/state"))
+			s := DirSite(t)
+			shell := s.Written("a.db", journal)
+			shell.Flush()
+			remove(s, "spool")
+			shell.Must("insert into t(b) values('first');")
+			Until(t, "the spool is made anew", func() bool {
+				states, err := filepath.Glob(s.Path("spool/*/state"))
 				return err == nil && len(states) == 1
 			})
 			for _, text := range []string{"second", "third"} {
-				shell.must("insert into t(b) values('" + text + "');")
+				shell.Must("insert into t(b) values('" + text + "');")
 			}
-			until(t, "the last commit is in the target", func() bool {
+			Until(t, "the last commit is in the target", func() bool {
 				out := filepath.Join(t.TempDir(), "restored.db")
-				s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", out)
-				r := run(t, nil, sqliteShell(t), out, "select b from t order by a desc limit 1")
-				return r.stdout == "third\n"
+				s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", out)
+				r := Run(t, nil, SQLiteShell(t), out, "select b from t order by a desc limit 1")
+				return r.Stdout == "third\n"
 			})
-			shell.endsWith(0)
-			s.mustEqual("a.db")
+			shell.EndsWith(0)
+			s.MustEqual("a.db")
 		})
 	}
 }
 
 // remove removes the directories that match, and there must be some.
-func (s *site) remove(pattern string) {
-	s.t.Helper()
-	dirs, err := filepath.Glob(s.path(pattern))
+func remove(s *Site, pattern string) {
+	s.T.Helper()
+	dirs, err := filepath.Glob(s.Path(pattern))
 	if err != nil || len(dirs) == 0 {
-		s.t.Fatalf("%s: %v, %v", pattern, dirs, err)
+		s.T.Fatalf("%s: %v, %v", pattern, dirs, err)
 	}
 	for _, dir := range dirs {
 		// A replicator may make files in it meanwhile.
-		until(s.t, "removal of "+dir, func() bool { return os.RemoveAll(dir) == nil })
+		Until(s.T, "removal of "+dir, func() bool { return os.RemoveAll(dir) == nil })
 	}
 }
 
 // TestPatrol: what a target has lost is put again, and what a version names is made young,
 // when a database is open whose patrol is late.
 func TestPatrol(t *testing.T) {
-	s := dirSite(t)
-	shell := s.written("a.db", "wal")
-	shell.flush()
-	shell.endsWith(0)
-	chunks, err := filepath.Glob(s.path("store/chunks/??/*"))
+	s := DirSite(t)
+	shell := s.Written("a.db", "wal")
+	shell.Flush()
+	shell.EndsWith(0)
+	chunks, err := filepath.Glob(s.Path("store/chunks/??/*"))
 	if err != nil || len(chunks) < 4 {
 		t.Fatalf("chunks %q, %v", chunks, err)
 	}
@@ -168,11 +168,11 @@ func TestPatrol(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out := s.ctl("verify"); !strings.Contains(out, "missing or damaged: 0") {
+	if out := s.Ctl("verify"); !strings.Contains(out, "missing or damaged: 0") {
 		t.Fatal(out)
 	}
-	store := s.path("store")
-	spools, err := filepath.Glob(s.path("spool/*/state"))
+	store := s.Path("store")
+	spools, err := filepath.Glob(s.Path("spool/*/state"))
 	if err != nil || len(spools) != 1 {
 		t.Fatalf("spools %q, %v", spools, err)
 	}
@@ -181,13 +181,13 @@ func TestPatrol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.write(strings.TrimPrefix(filepath.Dir(spools[0]), s.dir+"/")+"/patrol.json", note)
+	s.Write(strings.TrimPrefix(filepath.Dir(spools[0]), s.Dir+"/")+"/patrol.json", note)
 	lost := false
 	for _, name := range chunks { // one that the version names
 		if err := os.Rename(name, name+"x"); err != nil {
 			t.Fatal(err)
 		}
-		if r := run(t, nil, built(t, "VERNEUIL_CTL"), "-c", s.config(), "verify"); r.code == 1 {
+		if r := Run(t, nil, Built(t, "VERNEUIL_CTL"), "-c", s.Config(), "verify"); r.Code == 1 {
 			lost = true
 			break
 		}
@@ -198,8 +198,8 @@ func TestPatrol(t *testing.T) {
 	if !lost {
 		t.Fatal("the version names none of the chunks")
 	}
-	shell = s.shell("a.db")
-	shell.want("select count(*) from t;", "1")
+	shell = s.Shell("a.db")
+	shell.Want("select count(*) from t;", "1")
 	var status struct {
 		Databases []struct {
 			Targets []struct {
@@ -208,16 +208,16 @@ func TestPatrol(t *testing.T) {
 			}
 		}
 	}
-	until(t, "the patrol ends", func() bool {
-		shell.status(&status)
+	Until(t, "the patrol ends", func() bool {
+		shell.Status(&status)
 		return len(status.Databases) == 1 && len(status.Databases[0].Targets) == 1 && status.Databases[0].Targets[0].Patrolled.After(old)
 	})
-	shell.flush()
-	shell.status(&status)
+	shell.Flush()
+	shell.Status(&status)
 	if status.Databases[0].Targets[0].Healed != 1 {
 		t.Errorf("status %+v", status)
 	}
-	s.ctl("verify") // lost is there again, or, where it was overridden by inline pages, its successor
+	s.Ctl("verify") // lost is there again, or, where it was overridden by inline pages, its successor
 	young := 0
 	for _, name := range chunks {
 		if info, err := os.Stat(name); err == nil && info.ModTime().After(old) {
@@ -227,6 +227,6 @@ func TestPatrol(t *testing.T) {
 	if young < 2 {
 		t.Errorf("%d of %d objects are young", young, len(chunks))
 	}
-	shell.endsWith(0)
-	s.mustEqual("a.db")
+	shell.EndsWith(0)
+	s.MustEqual("a.db")
 }

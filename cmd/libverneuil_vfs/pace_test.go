@@ -11,17 +11,17 @@ import (
 )
 
 // versions returns how many versions of the database its target has.
-func (s *site) versions(db string) int {
-	s.t.Helper()
-	return strings.Count(s.ctl("versions", "-s", s.path(db)), "\n")
+func versions(s *Site, db string) int {
+	s.T.Helper()
+	return strings.Count(s.Ctl("versions", "-s", s.Path(db)), "\n")
 }
 
 // replicator returns the process that replicates the site's only spool.
-func (s *site) replicator() (pid int) {
-	s.t.Helper()
-	state, err := os.ReadFile(s.glob("spool/*/state"))
+func replicator(s *Site) (pid int) {
+	s.T.Helper()
+	state, err := os.ReadFile(s.Glob("spool/*/state"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return spool.Token(binary.LittleEndian.Uint64(state[120:])).PID()
 }
@@ -30,40 +30,40 @@ func (s *site) replicator() (pid int) {
 // many versions as one that keeps it open: here, with an interval of an hour, the first and
 // what it sends when it ends. Another process that has the database open takes that over.
 func TestOpenAndClose(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			s.configure(map[string]any{"manifest_interval_ms": 3600_000})
-			h := s.host()
-			request := func(h *session, k int) {
-				h.must(".open " + s.path("a.db"))
-				h.must(fmt.Sprintf("insert into t values(%d)", k))
-				h.must(".close")
+			s := DirSite(t)
+			s.Configure(map[string]any{"manifest_interval_ms": 3600_000})
+			h := s.Host()
+			request := func(h *Process, k int) {
+				h.Must(".open " + s.Path("a.db"))
+				h.Must(fmt.Sprintf("insert into t values(%d)", k))
+				h.Must(".close")
 			}
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a)")
-			h.flush()
-			h.must(".close")
-			first := s.versions("a.db") // or two, if it was empty in the first
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(a)")
+			h.Flush()
+			h.Must(".close")
+			first := versions(s, "a.db") // or two, if it was empty in the first
 			for k := range 20 {
 				request(h, k)
 			}
-			until(t, "the first process replicates", func() bool { return s.replicator() == h.command.Process.Pid })
-			other := s.host()
+			Until(t, "the first process replicates", func() bool { return replicator(s) == h.Command.Process.Pid })
+			other := s.Host()
 			for k := range 20 {
 				request(other, 20+k)
 			}
-			other.endsWith(0) // what it leaves is h's to send
-			if n := s.versions("a.db"); n != first {
+			other.EndsWith(0) // what it leaves is h's to send
+			if n := versions(s, "a.db"); n != first {
 				t.Errorf("%d versions, and then %d while the first process lives", first, n)
 			}
-			h.endsWith(0)
-			if n := s.versions("a.db"); n != first+1 {
+			h.EndsWith(0)
+			if n := versions(s, "a.db"); n != first+1 {
 				t.Errorf("%d versions, and %d in the end", first, n)
 			}
-			s.stock("a.db", "pragma wal_checkpoint(truncate)")
-			s.mustEqual("a.db")
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+			s.MustEqual("a.db")
 		})
 	}
 }

@@ -22,27 +22,27 @@ import (
 // TestExec: a process that replicates becomes another program, and its commits are not
 // lost: the next one that opens the database sends them, or verneuilctl flush does.
 func TestExec(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			program := hostProgram(t)
-			h := start(t, []string{s.env()}, program, library(t))
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a integer primary key, b)")
-			h.flush()
-			h.must("insert into t(b) values('before')")
-			h.send(".exec " + program)
-			h.must(".open " + s.path("a.db"))
-			h.must("insert into t(b) values('after')")
-			h.flush()
-			h.want("select group_concat(b) from t", "before,after")
-			h.must("insert into t(b) values('last')")
-			h.send(".exec /bin/true")
-			h.endsWith(0)
-			s.ctl("flush", s.path("spool"))
-			s.stock("a.db", "pragma wal_checkpoint(truncate)")
-			s.mustEqual("a.db")
+			s := DirSite(t)
+			program := HostProgram(t)
+			h := Start(t, []string{s.Env()}, program, Library(t))
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(a integer primary key, b)")
+			h.Flush()
+			h.Must("insert into t(b) values('before')")
+			h.Send(".exec " + program)
+			h.Must(".open " + s.Path("a.db"))
+			h.Must("insert into t(b) values('after')")
+			h.Flush()
+			h.Want("select group_concat(b) from t", "before,after")
+			h.Must("insert into t(b) values('last')")
+			h.Send(".exec /bin/true")
+			h.EndsWith(0)
+			s.Ctl("flush", s.Path("spool"))
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+			s.MustEqual("a.db")
 		})
 	}
 }
@@ -50,24 +50,24 @@ func TestExec(t *testing.T) {
 // TestExecLeaves: what a process had not sent when it became another program, another
 // process sends, although the one that has recorded it lives on.
 func TestExecLeaves(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			s.configure(map[string]any{"manifest_interval_ms": 3600_000})
-			h := s.host()
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a integer primary key, b)")
-			h.flush()
-			h.must("insert into t(b) values('left')")
-			h.send(".exec " + hostProgram(t))
-			h.want(".print it lives", "it lives") // and opens nothing
-			s.configure(nil)
-			other := s.host() // looks for what nobody serves
-			other.must(".open " + s.path("b.db"))
-			s.untilRestored("a.db", "select b from t", "left")
-			other.endsWith(0)
-			h.endsWith(0)
+			s := DirSite(t)
+			s.Configure(map[string]any{"manifest_interval_ms": 3600_000})
+			h := s.Host()
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(a integer primary key, b)")
+			h.Flush()
+			h.Must("insert into t(b) values('left')")
+			h.Send(".exec " + HostProgram(t))
+			h.Want(".print it lives", "it lives") // and opens nothing
+			s.Configure(nil)
+			other := s.Host() // looks for what nobody serves
+			other.Must(".open " + s.Path("b.db"))
+			s.UntilRestored("a.db", "select b from t", "left")
+			other.EndsWith(0)
+			h.EndsWith(0)
 		})
 	}
 }
@@ -75,34 +75,34 @@ func TestExecLeaves(t *testing.T) {
 // TestDaemon: a daemon that opens its database when it is one replicates; one that
 // opened it before records, and leaves the sending to others.
 func TestDaemon(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for _, opened := range []string{"before", "after"} {
 			t.Run(journal+"/"+opened, func(t *testing.T) {
-				s := dirSite(t)
-				h := s.host()
+				s := DirSite(t)
+				h := s.Host()
 				create := func() {
-					h.must(".open " + s.path("a.db"))
-					h.want("pragma journal_mode="+journal, journal)
+					h.Must(".open " + s.Path("a.db"))
+					h.Want("pragma journal_mode="+journal, journal)
 				}
 				if opened == "before" {
 					create()
-					h.must("create table t(a integer primary key, b)")
-					h.flush()
+					h.Must("create table t(a integer primary key, b)")
+					h.Flush()
 				}
-				h.send(".daemon")
+				h.Send(".daemon")
 				create()
-				h.must("create table if not exists t(a integer primary key, b)")
-				h.must("insert into t(b) values(randomblob(100000))")
+				h.Must("create table if not exists t(a integer primary key, b)")
+				h.Must("insert into t(b) values(randomblob(100000))")
 				if opened == "after" {
-					h.flush()
+					h.Flush()
 				}
-				h.must(".close")
-				h.endsWith(0) // which is its starter's
+				h.Must(".close")
+				h.EndsWith(0) // which is its starter's
 				if opened == "before" {
-					s.ctl("flush", s.path("spool"))
+					s.Ctl("flush", s.Path("spool"))
 				}
-				s.stock("a.db", "pragma wal_checkpoint(truncate)")
-				s.mustEqual("a.db")
+				s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+				s.MustEqual("a.db")
 			})
 		}
 	}
@@ -110,92 +110,92 @@ func TestDaemon(t *testing.T) {
 
 // TestHostsSignals: the host's handlers run on the host's threads, and all of them.
 func TestHostsSignals(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a integer primary key, b)")
-	h.flush() // Go runs
-	h.want(".signal 300", "handled 300, on other threads 0")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a integer primary key, b)")
+	h.Flush() // Go runs
+	h.Want(".signal 300", "handled 300, on other threads 0")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestWaitsForSignals: a host that blocks SIGCHLD and waits for it gets it, although Go's
 // threads would take it.
 func TestWaitsForSignals(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a integer primary key, b)")
-	h.flush() // Go runs
-	h.want(".children 20", "came 20")
-	h.must("insert into t(b) values(randomblob(100000))")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a integer primary key, b)")
+	h.Flush() // Go runs
+	h.Want(".children 20", "came 20")
+	h.Must("insert into t(b) values(randomblob(100000))")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestLoadedOften: by several threads at once, again, and closed more often than opened.
 func TestLoadedOften(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".load 8")
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a integer primary key, b)")
-	h.must(".load 8")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".load 8")
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a integer primary key, b)")
+	h.Must(".load 8")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestSmallStacks: threads with little stack, of which a database's opening and closing
 // call into Go.
 func TestSmallStacks(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a integer primary key, b)")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a integer primary key, b)")
 	for _, kib := range []int{48, 64, 128, 256} {
-		h.must(fmt.Sprintf(".thread %d insert into t(b) values(randomblob(100000)); pragma verneuil_flush_replication_data; select verneuil_status()", kib<<10))
+		h.Must(fmt.Sprintf(".thread %d insert into t(b) values(randomblob(100000)); pragma verneuil_flush_replication_data; select verneuil_status()", kib<<10))
 	}
-	h.want("select count(*) from t", "4")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	h.Want("select count(*) from t", "4")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestChangedDirectory: relative names mean what they meant when the host used them.
 func TestChangedDirectory(t *testing.T) {
-	s := dirSite(t)
-	h := start(t, []string{s.env()}, hostProgram(t), library(t))
-	h.must(".chdir " + s.dir)
-	h.must(".open a.db")
-	h.must(".chdir /")
-	h.must("create table t(b)")
-	h.must("insert into t values(randomblob(100000))")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	s := DirSite(t)
+	h := Start(t, []string{s.Env()}, HostProgram(t), Library(t))
+	h.Must(".chdir " + s.Dir)
+	h.Must(".open a.db")
+	h.Must(".chdir /")
+	h.Must("create table t(b)")
+	h.Must("insert into t values(randomblob(100000))")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestClosedStdio: files of ours are not found where the host writes to stdout or stderr.
 func TestClosedStdio(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			r := run(t, []string{s.env(), "VERNEUIL_LOG=debug"}, "sh", "-c", `exec "$@" <&- >&- 2>&-`, "sh", sqliteShell(t), "-batch",
-				"-cmd", ".load "+library(t), "-cmd", ".open "+s.path("a.db"), ":memory:",
+			s := DirSite(t)
+			r := Run(t, []string{s.Env(), "VERNEUIL_LOG=debug"}, "sh", "-c", `exec "$@" <&- >&- 2>&-`, "sh", SQLiteShell(t), "-batch",
+				"-cmd", ".load "+Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:",
 				"pragma journal_mode="+journal, "create table t(a integer primary key, b)",
 				"with recursive n(i) as (select 1 union all select i+1 from n where i<50) insert into t(b) select randomblob(9000) from n",
 				"select hex(b) from t", "pragma verneuil_flush_replication_data", "select hex(b) from t",
 				"update t set b = zeroblob(9000)", "pragma verneuil_flush_replication_data", "select hex(b) from t")
-			if r.code != 0 {
-				t.Errorf("exit code %d", r.code)
+			if r.Code != 0 {
+				t.Errorf("exit code %d", r.Code)
 			}
-			s.stock("a.db", "pragma wal_checkpoint(truncate)")
-			s.mustEqual("a.db")
-			if ok := s.stock("a.db", "pragma integrity_check"); ok != "ok" {
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+			s.MustEqual("a.db")
+			if ok := s.Stock("a.db", "pragma integrity_check"); ok != "ok" {
 				t.Error(ok)
 			}
 		})
@@ -204,17 +204,17 @@ func TestClosedStdio(t *testing.T) {
 
 // forNobody makes the site another user's, who can do nothing else, and returns a host
 // that runs as root and can become that user.
-func (s *site) forNobody() (program, library string) {
-	s.t.Helper()
-	program, library = s.path("host"), s.path("libverneuil_vfs.so")
-	for to, from := range map[string]string{program: hostProgram(s.t), library: built(s.t, "VERNEUIL_LIB")} {
+func (s *Site) ForNobody() (program, library string) {
+	s.T.Helper()
+	program, library = s.Path("host"), s.Path("libverneuil_vfs.so")
+	for to, from := range map[string]string{program: HostProgram(s.T), library: Built(s.T, "VERNEUIL_LIB")} {
 		b, err := os.ReadFile(from)
-		must(s.t, err)
-		must(s.t, os.WriteFile(to, b, 0o755))
+		Must(s.T, err)
+		Must(s.T, os.WriteFile(to, b, 0o755))
 	}
-	must(s.t, os.Chmod(filepath.Dir(s.dir), 0o711))
-	must(s.t, os.Chmod(s.path("verneuil.json"), 0o644))
-	must(s.t, os.Chown(s.dir, nobody, nobody))
+	Must(s.T, os.Chmod(filepath.Dir(s.Dir), 0o711))
+	Must(s.T, os.Chmod(s.Path("verneuil.json"), 0o644))
+	Must(s.T, os.Chown(s.Dir, Nobody, Nobody))
 	return program, library
 }
 
@@ -227,38 +227,38 @@ func TestUserChanged(t *testing.T) {
 	}
 	for _, opened := range []string{"before", "after"} {
 		t.Run(opened, func(t *testing.T) {
-			s := dirSite(t)
-			program, lib := s.forNobody()
-			h := start(t, []string{s.env()}, program, lib)
+			s := DirSite(t)
+			program, lib := s.ForNobody()
+			h := Start(t, []string{s.Env()}, program, lib)
 			if opened == "before" {
-				h.must(".open " + s.path("a.db"))
-				h.must("create table t(b)")
-				h.flush()
-				must(t, os.Chown(s.path("a.db"), nobody, nobody))
+				h.Must(".open " + s.Path("a.db"))
+				h.Must("create table t(b)")
+				h.Flush()
+				Must(t, os.Chown(s.Path("a.db"), Nobody, Nobody))
 			}
-			h.must(fmt.Sprintf(".user %d", nobody))
+			h.Must(fmt.Sprintf(".user %d", Nobody))
 			if opened == "after" {
-				h.must(".open " + s.path("a.db"))
-				h.must("create table t(b)")
+				h.Must(".open " + s.Path("a.db"))
+				h.Must("create table t(b)")
 			}
-			h.must("insert into t values(randomblob(100000))")
+			h.Must("insert into t values(randomblob(100000))")
 			if opened == "after" {
-				h.flush()
-				h.endsWith(0)
-				if st, err := os.Stat(s.path("spool")); err != nil || st.Sys().(*syscall.Stat_t).Uid != nobody {
+				h.Flush()
+				h.EndsWith(0)
+				if st, err := os.Stat(s.Path("spool")); err != nil || st.Sys().(*syscall.Stat_t).Uid != Nobody {
 					t.Errorf("the spool is not the new user's: %v", err)
 				}
 				return
 			}
-			h.ask(".open " + s.path("a.db"))
-			h.must("insert into t values('new')")
-			h.want("select count(*) from t", "2")
-			if status := h.ask("select verneuil_status()"); !strings.Contains(status, "another user") && !strings.Contains(status, "Permission denied") {
+			h.Ask(".open " + s.Path("a.db"))
+			h.Must("insert into t values('new')")
+			h.Want("select count(*) from t", "2")
+			if status := h.Ask("select verneuil_status()"); !strings.Contains(status, "another user") && !strings.Contains(status, "Permission denied") {
 				t.Errorf("verneuil_status() does not say why: %s", status)
 			}
-			h.endsWith(0)
-			s.ctl("sync", s.path("a.db"))
-			s.mustEqual("a.db")
+			h.EndsWith(0)
+			s.Ctl("sync", s.Path("a.db"))
+			s.MustEqual("a.db")
 		})
 	}
 }
@@ -281,29 +281,29 @@ func TestLimits(t *testing.T) {
 		t.Run(limit.reason, func(t *testing.T) {
 			replicated := 0
 			for _, value := range limit.values {
-				s := dirSite(t)
-				under := func(sql []string, argv ...string) result {
-					argv = append([]string{"sh", "-c", fmt.Sprintf("ulimit %s %d && ", limit.flag, value) + `exec "$@"`, "sh", sqliteShell(t), "-batch"}, argv...)
-					return run(t, []string{s.env()}, append(argv, sql...)...)
+				s := DirSite(t)
+				under := func(sql []string, argv ...string) Result {
+					argv = append([]string{"sh", "-c", fmt.Sprintf("ulimit %s %d && ", limit.flag, value) + `exec "$@"`, "sh", SQLiteShell(t), "-batch"}, argv...)
+					return Run(t, []string{s.Env()}, append(argv, sql...)...)
 				}
-				stock := under(script, s.path("stock.db"))
-				ours := under(append([]string{".open " + s.path("a.db")}, append(script, "pragma verneuil_flush_replication_data;")...),
-					"-cmd", ".load "+library(t), ":memory:")
-				flushed := strings.HasSuffix(ours.stdout, "\n1\n")
-				code := ours.code
-				if strings.Contains(ours.stderr, "is not replicated: ") {
+				stock := under(script, s.Path("stock.db"))
+				ours := under(append([]string{".open " + s.Path("a.db")}, append(script, "pragma verneuil_flush_replication_data;")...),
+					"-cmd", ".load "+Library(t), ":memory:")
+				flushed := strings.HasSuffix(ours.Stdout, "\n1\n")
+				code := ours.Code
+				if strings.Contains(ours.Stderr, "is not replicated: ") {
 					code = 0 // the flush has failed, which comes last
 				}
-				if said := strings.TrimSuffix(strings.TrimSuffix(ours.stdout, "1\n"), "0\n"); code != stock.code || said != stock.stdout {
+				if said := strings.TrimSuffix(strings.TrimSuffix(ours.Stdout, "1\n"), "0\n"); code != stock.Code || said != stock.Stdout {
 					t.Errorf("ulimit %s %d: exit code %d: %q\n%.2000s\nstock: exit code %d: %q\n%s", limit.flag, value,
-						ours.code, ours.stdout, ours.stderr, stock.code, stock.stdout, stock.stderr)
+						ours.Code, ours.Stdout, ours.Stderr, stock.Code, stock.Stdout, stock.Stderr)
 				}
-				if stock.code == 0 && !flushed && !strings.Contains(ours.stderr, limit.reason) {
-					t.Errorf("ulimit %s %d: not replicated, and not for %s: %.2000s", limit.flag, value, limit.reason, ours.stderr)
+				if stock.Code == 0 && !flushed && !strings.Contains(ours.Stderr, limit.reason) {
+					t.Errorf("ulimit %s %d: not replicated, and not for %s: %.2000s", limit.flag, value, limit.reason, ours.Stderr)
 				}
 				if flushed {
 					replicated++
-					s.mustEqual("a.db")
+					s.MustEqual("a.db")
 				}
 			}
 			if replicated == 0 {
@@ -319,56 +319,56 @@ func TestProcessLimit(t *testing.T) {
 		t.Skip("only root can find a user without processes")
 	}
 	for _, n := range []int{1, 2, 3, 5, 7, 9, 11, 20} {
-		s := dirSite(t)
-		program, lib := s.forNobody()
-		h := start(t, []string{s.env(), "GOMAXPROCS=2"}, "setpriv", "--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups",
+		s := DirSite(t)
+		program, lib := s.ForNobody()
+		h := Start(t, []string{s.Env(), "GOMAXPROCS=2"}, "setpriv", "--reuid", strconv.Itoa(Nobody), "--regid", strconv.Itoa(Nobody), "--clear-groups",
 			"bash", "-c", fmt.Sprintf(`ulimit -u %d && exec "$@"`, n), "bash", program, lib)
-		h.ask(".open " + s.path("a.db"))
-		h.must("create table t(b)")
-		h.must("insert into t values('x')")
-		h.want("select b from t", "x")
-		if flushed := h.ask("pragma verneuil_flush_replication_data"); flushed != "1" && !strings.Contains(h.stderr(), "RLIMIT_NPROC") {
-			t.Errorf("limit %d: not replicated, and not for RLIMIT_NPROC: %s", n, h.stderr())
+		h.Ask(".open " + s.Path("a.db"))
+		h.Must("create table t(b)")
+		h.Must("insert into t values('x')")
+		h.Want("select b from t", "x")
+		if flushed := h.Ask("pragma verneuil_flush_replication_data"); flushed != "1" && !strings.Contains(h.Stderr(), "RLIMIT_NPROC") {
+			t.Errorf("limit %d: not replicated, and not for RLIMIT_NPROC: %s", n, h.Stderr())
 		}
-		h.endsWith(0)
+		h.EndsWith(0)
 	}
 }
 
 // TestLimitsLater: limits that are set when replication runs.
 func TestLimitsLater(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a integer primary key, b)")
-	h.flush()
-	h.must(".limit fsize 900000") // the next segment of the log would be larger
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a integer primary key, b)")
+	h.Flush()
+	h.Must(".limit fsize 900000") // the next segment of the log would be larger
 	for range 30 {
 		for _, sql := range []string{"insert into t(b) values(randomblob(20000))", "update t set b = randomblob(20000)", "delete from t where a%10 <> 1"} {
-			if answer := h.ask(sql); answer != "" {
+			if answer := h.Ask(sql); answer != "" {
 				t.Fatalf("%s: %s", sql, answer)
 			}
 		}
 	}
-	if log := h.stderr(); !strings.Contains(log, "File too large") {
+	if log := h.Stderr(); !strings.Contains(log, "File too large") {
 		t.Errorf("the log does not say why the log is lost: %s", log)
 	}
-	h.must(".limit fsize 100000000")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
+	h.Must(".limit fsize 100000000")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // terminal opens a pseudo-terminal.
 func terminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { master.Close() })
-	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	Must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	must(t, err)
+	Must(t, err)
 	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { slave.Close() })
 	return master, slave
 }
@@ -379,49 +379,49 @@ func TestThreadsRunOut(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can find a user without processes")
 	}
-	s := dirSite(t)
-	program, lib := s.forNobody()
-	h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, "setpriv", "--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups", program, lib)
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(b)")
-	h.flush()
-	h.must(".limit nproc 1")
+	s := DirSite(t)
+	program, lib := s.ForNobody()
+	h := Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, "setpriv", "--reuid", strconv.Itoa(Nobody), "--regid", strconv.Itoa(Nobody), "--clear-groups", program, lib)
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(b)")
+	h.Flush()
+	h.Must(".limit nproc 1")
 	for i := range 9 { // as many as may be attached, to be copied at once
-		h.must(fmt.Sprintf("attach '%s' as a%d", s.path(fmt.Sprintf("%d.db", i)), i))
-		h.must(fmt.Sprintf("create table a%d.t(b)", i))
+		h.Must(fmt.Sprintf("attach '%s' as a%d", s.Path(fmt.Sprintf("%d.db", i)), i))
+		h.Must(fmt.Sprintf("create table a%d.t(b)", i))
 	}
 	for range 3 {
-		h.must("begin")
-		h.must("insert into t values(randomblob(300000))")
+		h.Must("begin")
+		h.Must("insert into t values(randomblob(300000))")
 		for i := range 9 {
-			h.must(fmt.Sprintf("insert into a%d.t values(randomblob(300000))", i))
+			h.Must(fmt.Sprintf("insert into a%d.t values(randomblob(300000))", i))
 		}
-		h.must("commit")
+		h.Must("commit")
 	}
-	if status := h.ask("select verneuil_status()"); !json.Valid([]byte(status)) {
+	if status := h.Ask("select verneuil_status()"); !json.Valid([]byte(status)) {
 		t.Errorf("verneuil_status(): %s", status)
 	}
-	h.must(".limit nproc 10000")
-	until(t, "replication goes on", func() bool {
-		return h.ask(".open "+s.path("a.db")) == "" && h.ask("pragma verneuil_flush_replication_data") == "1"
+	h.Must(".limit nproc 10000")
+	Until(t, "replication goes on", func() bool {
+		return h.Ask(".open "+s.Path("a.db")) == "" && h.Ask("pragma verneuil_flush_replication_data") == "1"
 	})
-	h.must(".open " + s.path("b.db"))
-	h.must("create table t(b)")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("a.db")
-	s.mustEqual("b.db")
+	h.Must(".open " + s.Path("b.db"))
+	h.Must("create table t(b)")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("a.db")
+	s.MustEqual("b.db")
 }
 
 // TestCancelled: a thread that is cancelled while it attaches to a spool, which another
 // process keeps it from, has no mutex that others wait for.
 func TestCancelled(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(b)")
-	h.must(".close")
-	attach := s.glob("spool/*/attach")
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(b)")
+	h.Must(".close")
+	attach := s.Glob("spool/*/attach")
 	f, err := os.Open(attach)
 	if err != nil {
 		t.Fatal(err)
@@ -430,30 +430,30 @@ func TestCancelled(t *testing.T) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	h.must(".begin " + s.path("a.db"))
-	for tick := time.NewTicker(time.Millisecond); !slices.Contains(h.links(), attach); <-tick.C {
+	h.Must(".begin " + s.Path("a.db"))
+	for tick := time.NewTicker(time.Millisecond); !slices.Contains(links(h), attach); <-tick.C {
 	}
-	h.must(".cancel")
+	h.Must(".cancel")
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
 		t.Fatal(err)
 	}
-	h.must(".join")
-	h.must(".open " + s.path("b.db"))
-	h.must("create table t(b)")
-	h.send(".fork")
-	h.send(".leave 0")
-	h.want(".print parent", "child: exit 0\nparent")
-	h.flush()
-	h.endsWith(0)
-	s.mustEqual("b.db")
+	h.Must(".join")
+	h.Must(".open " + s.Path("b.db"))
+	h.Must("create table t(b)")
+	h.Send(".fork")
+	h.Send(".leave 0")
+	h.Want(".print parent", "child: exit 0\nparent")
+	h.Flush()
+	h.EndsWith(0)
+	s.MustEqual("b.db")
 }
 
 // glob returns the one path in the site that matches.
-func (s *site) glob(pattern string) string {
-	s.t.Helper()
-	found, err := filepath.Glob(s.path(pattern))
+func (s *Site) Glob(pattern string) string {
+	s.T.Helper()
+	found, err := filepath.Glob(s.Path(pattern))
 	if err != nil || len(found) != 1 {
-		s.t.Fatalf("%s: %q, %v", pattern, found, err)
+		s.T.Fatalf("%s: %q, %v", pattern, found, err)
 	}
 	return found[0]
 }
@@ -461,42 +461,42 @@ func (s *site) glob(pattern string) string {
 // TestClosedDescriptors: a host that closes all descriptors, and opens its database under
 // their numbers, finds nothing of ours in it. Replication goes on.
 func TestClosedDescriptors(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			h := s.host()
-			h.must(".open " + s.path("a.db"))
-			h.want("pragma journal_mode="+journal, journal)
-			h.must("create table t(a integer primary key, b)")
-			h.flush()
-			h.must(".close")
-			h.must(".closefrom 3 " + s.path("a.db")) // which is under the numbers that were closed
-			h.must(".open " + s.path("a.db"))
+			s := DirSite(t)
+			h := s.Host()
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("pragma journal_mode="+journal, journal)
+			h.Must("create table t(a integer primary key, b)")
+			h.Flush()
+			h.Must(".close")
+			h.Must(".closefrom 3 " + s.Path("a.db")) // which is under the numbers that were closed
+			h.Must(".open " + s.Path("a.db"))
 			for range 20 {
-				h.must("insert into t(b) values(randomblob(20000))")
+				h.Must("insert into t(b) values(randomblob(20000))")
 			}
-			h.flush()
-			h.want("pragma integrity_check", "ok")
-			h.endsWith(0)
-			s.stock("a.db", "pragma wal_checkpoint(truncate)")
-			s.mustEqual("a.db")
+			h.Flush()
+			h.Want("pragma integrity_check", "ok")
+			h.EndsWith(0)
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+			s.MustEqual("a.db")
 		})
 	}
 }
 
 // TestNothingOpen: the host's table of descriptors has nothing of ours in it but what it asked for.
 func TestNothingOpen(t *testing.T) {
-	s := dirSite(t)
-	h := s.host()
-	h.must(".open :memory:")
-	before := h.links()
-	h.must(".open " + s.path("a.db"))
-	h.must("create table t(a)")
-	h.flush()
-	h.must(".close")
-	h.must(".open :memory:")
-	if after := h.links(); !slices.Equal(after, before) {
+	s := DirSite(t)
+	h := s.Host()
+	h.Must(".open :memory:")
+	before := links(h)
+	h.Must(".open " + s.Path("a.db"))
+	h.Must("create table t(a)")
+	h.Flush()
+	h.Must(".close")
+	h.Must(".open :memory:")
+	if after := links(h); !slices.Equal(after, before) {
 		t.Errorf("descriptors of a host that has closed its database: %q, before %q", after, before)
 	}
-	h.endsWith(0)
+	h.EndsWith(0)
 }

@@ -15,33 +15,33 @@ import (
 )
 
 // python is Debian's, since many others are built without extensions to SQLite.
-const python = "/usr/bin/python3"
+const Python = "/usr/bin/python3"
 
 // pythonCan skips the test where python cannot do that.
-func pythonCan(t *testing.T, statement string) {
+func PythonCan(t *testing.T, statement string) {
 	t.Helper()
-	if r := run(t, nil, "sh", "-c", python+` -c "$1"`, "sh", statement); r.code != 0 {
-		t.Skipf("%s: %s: %s", python, statement, strings.TrimSpace(r.stderr))
+	if r := Run(t, nil, "sh", "-c", Python+` -c "$1"`, "sh", statement); r.Code != 0 {
+		t.Skipf("%s: %s: %s", Python, statement, strings.TrimSpace(r.Stderr))
 	}
 }
 
-func inHosts(name string) string { return filepath.Join("..", "..", "test", "hosts", name) }
+func InHosts(name string) string { return filepath.Join("..", "..", "test", "hosts", name) }
 
 // TestPythonProcesses: children in all the ways that Python has, and those of a
 // pre-forking server, some of which are killed.
 func TestPythonProcesses(t *testing.T) {
-	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	for _, journal := range journals {
+	PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
+	for _, journal := range Journals {
 		for _, way := range []string{"fork", "mp-fork", "mp-spawn", "mp-forkserver", "prefork"} {
 			t.Run(journal+"/"+way, func(t *testing.T) {
-				s := dirSite(t)
-				r := run(t, []string{s.env()}, python, inHosts("processes.py"), library(t), s.path("a.db"), journal, way)
-				if want := "60 rows, flush 1\n"; r.stdout != want || r.stderr != "" || r.code != 0 {
-					t.Fatalf("python: exit code %d, %q, want %q\n%s", r.code, r.stdout, want, r.stderr)
+				s := DirSite(t)
+				r := Run(t, []string{s.Env()}, Python, InHosts("processes.py"), Library(t), s.Path("a.db"), journal, way)
+				if want := "60 rows, flush 1\n"; r.Stdout != want || r.Stderr != "" || r.Code != 0 {
+					t.Fatalf("python: exit code %d, %q, want %q\n%s", r.Code, r.Stdout, want, r.Stderr)
 				}
-				s.stock("a.db", "pragma wal_checkpoint(truncate)")
-				s.mustEqual("a.db")
-				if ok := s.stock("a.db", "pragma integrity_check", "select count(distinct b) from t where b != 'killed'"); ok != "ok\n60" {
+				s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+				s.MustEqual("a.db")
+				if ok := s.Stock("a.db", "pragma integrity_check", "select count(distinct b) from t where b != 'killed'"); ok != "ok\n60" {
 					t.Errorf("the database says %q", ok)
 				}
 			})
@@ -51,22 +51,22 @@ func TestPythonProcesses(t *testing.T) {
 
 // gunicorn is a running server with test/hosts/gunicorn_app.py.
 type gunicorn struct {
-	*site
-	process *session
+	*Site
+	process *Process
 	client  http.Client
 }
 
-func (s *site) gunicorn(env []string, args ...string) *gunicorn {
-	s.t.Helper()
-	socket := s.path("socket")
-	argv := append([]string{python, "-m", "gunicorn", "--chdir", inHosts(""), "--bind", "unix:" + socket, "--workers", "2",
-		"--worker-tmp-dir", s.dir, "--log-level", "error"}, args...)
-	g := &gunicorn{site: s, process: start(s.t, append([]string{s.env(), "LIBRARY=" + library(s.t), "DATABASE=" + s.path("a.db"),
+func startGunicorn(s *Site, env []string, args ...string) *gunicorn {
+	s.T.Helper()
+	socket := s.Path("socket")
+	argv := append([]string{Python, "-m", "gunicorn", "--chdir", InHosts(""), "--bind", "unix:" + socket, "--workers", "2",
+		"--worker-tmp-dir", s.Dir, "--log-level", "error"}, args...)
+	g := &gunicorn{Site: s, process: Start(s.T, append([]string{s.Env(), "LIBRARY=" + Library(s.T), "DATABASE=" + s.Path("a.db"),
 		"PYTHONDONTWRITEBYTECODE=1"}, env...), append(argv, "gunicorn_app")...)}
 	g.client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}
-	until(s.t, "gunicorn listens", func() bool {
+	Until(s.T, "gunicorn listens", func() bool {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
 			c.Close()
@@ -94,8 +94,8 @@ func (g *gunicorn) get(path string) (string, error) {
 // of a master that has not opened a database replicate; those of one that has
 // record, and the master sends, also when a worker asks for a flush.
 func TestGunicorn(t *testing.T) {
-	pythonCan(t, "import gunicorn, sqlite3; sqlite3.Connection.enable_load_extension")
-	for _, journal := range journals {
+	PythonCan(t, "import gunicorn, sqlite3; sqlite3.Connection.enable_load_extension")
+	for _, journal := range Journals {
 		for name, test := range map[string]struct {
 			env, args []string
 			flush     string
@@ -105,9 +105,9 @@ func TestGunicorn(t *testing.T) {
 			"master opened": {[]string{"OPENED=1"}, []string{"--preload"}, "1"},
 		} {
 			t.Run(journal+"/"+name, func(t *testing.T) {
-				s := dirSite(t)
-				s.stock("a.db", "pragma journal_mode="+journal)
-				g := s.gunicorn(test.env, test.args...)
+				s := DirSite(t)
+				s.Stock("a.db", "pragma journal_mode="+journal)
+				g := startGunicorn(s, test.env, test.args...)
 				const clients, requests = 3, 15
 				var all sync.WaitGroup
 				for client := range clients {
@@ -130,23 +130,23 @@ func TestGunicorn(t *testing.T) {
 				}
 				all.Wait()
 				if answer, err := g.get("/flush"); err != nil || answer != test.flush {
-					t.Errorf("flush answers %q, want %q: %v: %s", answer, test.flush, err, g.process.stderr())
+					t.Errorf("flush answers %q, want %q: %v: %s", answer, test.flush, err, g.process.Stderr())
 				}
-				rows := s.stock("a.db", "select count(*) from t")
+				rows := s.Stock("a.db", "select count(*) from t")
 				if n, err := strconv.Atoi(rows); err != nil || n < clients*requests {
 					t.Errorf("%s rows, want at least %d", rows, clients*requests)
 				}
-				until(t, "all rows are in the target", func() bool {
+				Until(t, "all rows are in the target", func() bool {
 					out := filepath.Join(t.TempDir(), "restored.db")
-					s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", out)
-					return run(t, nil, sqliteShell(t), out, "select count(*) from t").stdout == rows+"\n"
+					s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", out)
+					return Run(t, nil, SQLiteShell(t), out, "select count(*) from t").Stdout == rows+"\n"
 				})
-				must(t, g.process.command.Process.Signal(syscall.SIGTERM))
-				if code := g.process.wait(); code != 0 {
-					t.Errorf("gunicorn ends with %d: %s", code, g.process.stderr())
+				Must(t, g.process.Command.Process.Signal(syscall.SIGTERM))
+				if code := g.process.Wait(); code != 0 {
+					t.Errorf("gunicorn ends with %d: %s", code, g.process.Stderr())
 				}
-				s.stock("a.db", "pragma wal_checkpoint(truncate)")
-				s.mustEqual("a.db")
+				s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+				s.MustEqual("a.db")
 			})
 		}
 	}

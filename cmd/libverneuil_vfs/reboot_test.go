@@ -30,25 +30,25 @@ func ownMounts(t *testing.T) {
 }
 
 // reboot has the kernel tell the programs that the test starts that it was booted anew.
-func (s *site) reboot() {
-	s.t.Helper()
-	name := filepath.Join(s.t.TempDir(), "boot_id")
+func reboot(s *Site) {
+	s.T.Helper()
+	name := filepath.Join(s.T.TempDir(), "boot_id")
 	id := fmt.Sprintf("%08x-0000-4000-8000-%012x\n", rand.Uint32(), rand.Uint64()>>16)
-	must(s.t, os.WriteFile(name, []byte(id), 0o444))
-	must(s.t, unix.Mount(name, bootIDFile, "", unix.MS_BIND, ""))
+	Must(s.T, os.WriteFile(name, []byte(id), 0o444))
+	Must(s.T, unix.Mount(name, bootIDFile, "", unix.MS_BIND, ""))
 }
 
 // image is what the files that match a pattern were at a moment.
 type image map[string][]byte
 
-func (s *site) image(patterns ...string) image {
-	s.t.Helper()
+func imageOf(s *Site, patterns ...string) image {
+	s.T.Helper()
 	im := make(image)
 	for _, pattern := range patterns {
-		names, err := filepath.Glob(s.path(pattern))
-		must(s.t, err)
+		names, err := filepath.Glob(s.Path(pattern))
+		Must(s.T, err)
 		for _, name := range names {
-			must(s.t, filepath.WalkDir(name, func(path string, e fs.DirEntry, err error) error {
+			Must(s.T, filepath.WalkDir(name, func(path string, e fs.DirEntry, err error) error {
 				if err != nil || !e.Type().IsRegular() {
 					return err
 				}
@@ -61,16 +61,16 @@ func (s *site) image(patterns ...string) image {
 }
 
 // back makes the files what they were, in place: as what the disk had, and memory did not.
-func (s *site) back(im image, patterns ...string) {
-	s.t.Helper()
-	for path := range s.image(patterns...) {
+func back(s *Site, im image, patterns ...string) {
+	s.T.Helper()
+	for path := range imageOf(s, patterns...) {
 		if _, ok := im[path]; !ok {
-			must(s.t, os.Remove(path))
+			Must(s.T, os.Remove(path))
 		}
 	}
 	for path, b := range im {
-		must(s.t, os.MkdirAll(filepath.Dir(path), 0o700))
-		must(s.t, os.WriteFile(path, b, 0o600))
+		Must(s.T, os.MkdirAll(filepath.Dir(path), 0o700))
+		Must(s.T, os.WriteFile(path, b, 0o600))
 	}
 }
 
@@ -82,30 +82,30 @@ type crashed struct {
 	inside      bool // it crashes in the middle of a transaction
 	junk        bool // the spool's files are of no use
 	torn        bool // SQLite may find the database damaged
-	damage      func(s *site, before image)
+	damage      func(s *Site, before image)
 	unchangedBy bool // nothing is to be put again
 }
 
 var crashes = []crashed{
-	{name: "all is there", unchangedBy: true, damage: func(*site, image) {}},
-	{name: "in a transaction", inside: true, damage: func(*site, image) {}},
-	{name: "the spool is older", damage: func(s *site, before image) { s.back(before.of("spool"), "spool") }},
-	{name: "the spool is older, in a transaction", inside: true, damage: func(s *site, before image) { s.back(before.of("spool"), "spool") }},
-	{name: "the spool is newer", off: true, damage: func(s *site, before image) { s.back(before.of("a.db"), "a.db*") }},
-	{name: "the spool is zeros", junk: true, damage: func(s *site, _ image) { s.overwrite("spool", func(b []byte) []byte { return make([]byte, len(b)) }) }},
-	{name: "the spool is empty files", junk: true, damage: func(s *site, _ image) { s.overwrite("spool", func([]byte) []byte { return nil }) }},
-	{name: "the spool is half there", junk: true, damage: func(s *site, _ image) { s.overwrite("spool", func(b []byte) []byte { return b[:len(b)/2] }) }},
-	{name: "the WAL is lost", off: true, wal: true, damage: func(s *site, _ image) {
-		os.Remove(s.path("a.db-wal"))
-		os.Remove(s.path("a.db-shm"))
+	{name: "all is there", unchangedBy: true, damage: func(*Site, image) {}},
+	{name: "in a transaction", inside: true, damage: func(*Site, image) {}},
+	{name: "the spool is older", damage: func(s *Site, before image) { back(s, before.of("spool"), "spool") }},
+	{name: "the spool is older, in a transaction", inside: true, damage: func(s *Site, before image) { back(s, before.of("spool"), "spool") }},
+	{name: "the spool is newer", off: true, damage: func(s *Site, before image) { back(s, before.of("a.db"), "a.db*") }},
+	{name: "the spool is zeros", junk: true, damage: func(s *Site, _ image) { overwrite(s, "spool", func(b []byte) []byte { return make([]byte, len(b)) }) }},
+	{name: "the spool is empty files", junk: true, damage: func(s *Site, _ image) { overwrite(s, "spool", func([]byte) []byte { return nil }) }},
+	{name: "the spool is half there", junk: true, damage: func(s *Site, _ image) { overwrite(s, "spool", func(b []byte) []byte { return b[:len(b)/2] }) }},
+	{name: "the WAL is lost", off: true, wal: true, damage: func(s *Site, _ image) {
+		os.Remove(s.Path("a.db-wal"))
+		os.Remove(s.Path("a.db-shm"))
 	}},
-	{name: "half of the WAL is lost", off: true, wal: true, damage: func(s *site, _ image) {
-		os.Remove(s.path("a.db-shm"))
-		s.overwrite("a.db-wal", func(b []byte) []byte { return b[:len(b)/2] })
+	{name: "half of the WAL is lost", off: true, wal: true, damage: func(s *Site, _ image) {
+		os.Remove(s.Path("a.db-shm"))
+		overwrite(s, "a.db-wal", func(b []byte) []byte { return b[:len(b)/2] })
 	}},
-	{name: "the database is partly older", off: true, torn: true, damage: func(s *site, before image) {
-		old := before[s.path("a.db")]
-		s.overwrite("a.db", func(b []byte) []byte {
+	{name: "the database is partly older", off: true, torn: true, damage: func(s *Site, before image) {
+		old := before[s.Path("a.db")]
+		overwrite(s, "a.db", func(b []byte) []byte {
 			return append(append([]byte(nil), b[:min(len(b), 8192)]...), old[min(len(old), 8192):]...)
 		})
 	}},
@@ -122,10 +122,10 @@ func (im image) of(what string) image {
 	return part
 }
 
-func (s *site) overwrite(pattern string, change func([]byte) []byte) {
-	s.t.Helper()
-	for path, b := range s.image(pattern) {
-		must(s.t, os.WriteFile(path, change(b), 0o600))
+func overwrite(s *Site, pattern string, change func([]byte) []byte) {
+	s.T.Helper()
+	for path, b := range imageOf(s, pattern) {
+		Must(s.T, os.WriteFile(path, change(b), 0o600))
 	}
 }
 
@@ -147,10 +147,10 @@ func TestReboot(t *testing.T) {
 						continue
 					}
 					t.Run(journal+"/"+synchronous+"/"+crash.name+"/"+next, func(t *testing.T) {
-						s := dirSite(t)
+						s := DirSite(t)
 						ownMounts(t)
-						s.crash(journal, synchronous, crash)
-						s.afterReboot(crash, next)
+						crashAt(s, journal, synchronous, crash)
+						afterReboot(s, crash, next)
 					})
 				}
 			}
@@ -158,68 +158,68 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-// crash writes, and has the machine crash.
-func (s *site) crash(journal, synchronous string, crash crashed) {
-	s.t.Helper()
-	shell := s.shell("a.db", "VERNEUIL_LOG=off")
+// crashAt writes, and has the machine crash.
+func crashAt(s *Site, journal, synchronous string, crash crashed) {
+	s.T.Helper()
+	shell := s.Shell("a.db", "VERNEUIL_LOG=off")
 	mode, locking, _ := strings.Cut(journal, "+")
 	if locking != "" {
-		shell.ask("pragma locking_mode=exclusive;")
+		shell.Ask("pragma locking_mode=exclusive;")
 	}
-	shell.want("pragma journal_mode="+mode+";", mode)
-	shell.must("pragma synchronous=" + synchronous + "; pragma cache_size=5; create table t(a integer primary key, b);")
-	shell.must("insert into t(b) values(randomblob(200000)); insert into t(b) values(randomblob(100000)), (randomblob(3000));")
-	shell.flush()
-	shell.ask("pragma wal_checkpoint(truncate);") // without a WAL there is a table
-	before := s.image("a.db*", "spool")
-	shell.must("insert into t(b) values(randomblob(70000)); update t set b = randomblob(200000) where a = 1;")
-	shell.flush()
+	shell.Want("pragma journal_mode="+mode+";", mode)
+	shell.Must("pragma synchronous=" + synchronous + "; pragma cache_size=5; create table t(a integer primary key, b);")
+	shell.Must("insert into t(b) values(randomblob(200000)); insert into t(b) values(randomblob(100000)), (randomblob(3000));")
+	shell.Flush()
+	shell.Ask("pragma wal_checkpoint(truncate);") // without a WAL there is a table
+	before := imageOf(s, "a.db*", "spool")
+	shell.Must("insert into t(b) values(randomblob(70000)); update t set b = randomblob(200000) where a = 1;")
+	shell.Flush()
 	if !crash.unchangedBy {
-		shell.must("delete from t where a = 2; insert into t(b) values('unsent');")
+		shell.Must("delete from t where a = 2; insert into t(b) values('unsent');")
 	}
 	if crash.inside {
-		shell.must("begin; insert into t(b) values(randomblob(400000)); update t set b = randomblob(90000) where a = 3;")
+		shell.Must("begin; insert into t(b) values(randomblob(400000)); update t set b = randomblob(90000) where a = 3;")
 	}
-	shell.kill()
+	shell.Kill()
 	crash.damage(s, before)
-	s.reboot()
+	reboot(s)
 }
 
 // afterReboot has somebody come next, and checks what he sends.
-func (s *site) afterReboot(crash crashed, next string) {
-	s.t.Helper()
-	for path, b := range s.image("a.db*") { // to ask what is in it, without having it recovered
-		s.write("copy"+strings.TrimPrefix(path, s.path("a")), b)
+func afterReboot(s *Site, crash crashed, next string) {
+	s.T.Helper()
+	for path, b := range imageOf(s, "a.db*") { // to ask what is in it, without having it recovered
+		s.Write("copy"+strings.TrimPrefix(path, s.Path("a")), b)
 	}
-	sum := run(s.t, nil, sqliteShell(s.t), s.path("copy.db"), sums).stdout // a database may be damaged by then
-	chunks := len(s.image("store/chunks"))
+	sum := Run(s.T, nil, SQLiteShell(s.T), s.Path("copy.db"), sums).Stdout // a database may be damaged by then
+	chunks := len(imageOf(s, "store/chunks"))
 	if next != "shell" {
-		args := map[string][]string{"flush": {"flush", s.path("spool")}, "sync": {"sync", s.path("a.db")}}[next]
-		r := run(s.t, nil, append([]string{built(s.t, "VERNEUIL_CTL"), "-c", s.config()}, args...)...)
+		args := map[string][]string{"flush": {"flush", s.Path("spool")}, "sync": {"sync", s.Path("a.db")}}[next]
+		r := Run(s.T, nil, append([]string{Built(s.T, "VERNEUIL_CTL"), "-c", s.Config()}, args...)...)
 		// A flush does not open the database, and knows it from the spool only.
-		told := crash.inside && strings.Contains(r.stderr, "hot journal") || crash.junk && strings.Contains(r.stderr, "source.json")
-		told = told && next == "flush" || crash.torn && next == "sync" && strings.Contains(r.stderr, "malformed")
-		if r.code != 0 && !told {
-			s.t.Fatalf("%s: exit code %d: %s%s", next, r.code, r.stdout, r.stderr)
+		told := crash.inside && strings.Contains(r.Stderr, "hot journal") || crash.junk && strings.Contains(r.Stderr, "source.json")
+		told = told && next == "flush" || crash.torn && next == "sync" && strings.Contains(r.Stderr, "malformed")
+		if r.Code != 0 && !told {
+			s.T.Fatalf("%s: exit code %d: %s%s", next, r.Code, r.Stdout, r.Stderr)
 		}
-		if r.code == 0 && !crash.torn {
-			restored := s.path("restored.db")
-			s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", restored)
-			if got := run(s.t, nil, sqliteShell(s.t), restored, sums).stdout; got != sum {
-				s.t.Fatalf("restored after %s: %q, want %q", next, got, sum)
+		if r.Code == 0 && !crash.torn {
+			restored := s.Path("restored.db")
+			s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", restored)
+			if got := Run(s.T, nil, SQLiteShell(s.T), restored, sums).Stdout; got != sum {
+				s.T.Fatalf("restored after %s: %q, want %q", next, got, sum)
 			}
 		}
 	}
 	if crash.torn {
-		if r := s.calm().run(s.script("a.db", []string{"pragma verneuil_flush_replication_data;"}, true), sqliteShell(s.t), "-batch"); r.stdout != "1\n" {
-			s.t.Fatalf("flush: %q: %s", r.stdout, r.stderr)
+		if r := calm(s).run(script(s, "a.db", []string{"pragma verneuil_flush_replication_data;"}, true), SQLiteShell(s.T), "-batch"); r.Stdout != "1\n" {
+			s.T.Fatalf("flush: %q: %s", r.Stdout, r.Stderr)
 		}
-		run(s.t, nil, sqliteShell(s.t), s.path("a.db"), "pragma wal_checkpoint(truncate)") // which it may not be able to
-		s.mustEqual("a.db")
+		Run(s.T, nil, SQLiteShell(s.T), s.Path("a.db"), "pragma wal_checkpoint(truncate)") // which it may not be able to
+		s.MustEqual("a.db")
 		return
 	}
-	s.recovers(words(crash.name), sum)
-	if now := len(s.image("store/chunks")); crash.unchangedBy && now != chunks {
-		s.t.Fatalf("%d objects were put although the target had all", now-chunks)
+	recovers(s, words(crash.name), sum)
+	if now := len(imageOf(s, "store/chunks")); crash.unchangedBy && now != chunks {
+		s.T.Fatalf("%d objects were put although the target had all", now-chunks)
 	}
 }

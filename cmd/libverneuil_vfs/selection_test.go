@@ -8,11 +8,11 @@ import (
 )
 
 // countSpools returns how many spools there are.
-func (s *site) countSpools() int {
-	s.t.Helper()
-	states, err := filepath.Glob(s.path("spool/*/state"))
+func countSpools(s *Site) int {
+	s.T.Helper()
+	states, err := filepath.Glob(s.Path("spool/*/state"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return len(states)
 }
@@ -20,147 +20,147 @@ func (s *site) countSpools() int {
 // TestPatterns: make_default's patterns say which databases are replicated, but for those whose
 // URI names our VFS.
 func TestPatterns(t *testing.T) {
-	s := dirSite(t)
-	must(t, os.MkdirAll(s.path("cache/deep"), 0o700))
-	s.configure(map[string]any{"make_default": map[string]any{
-		"include": []string{"*.db", s.dir + "/named"}, "exclude": []string{"tmp-*", s.dir + "/cache/*"}}})
-	shell := s.shell("", "VERNEUIL_LOG=info")
+	s := DirSite(t)
+	Must(t, os.MkdirAll(s.Path("cache/deep"), 0o700))
+	s.Configure(map[string]any{"make_default": map[string]any{
+		"include": []string{"*.db", s.Dir + "/named"}, "exclude": []string{"tmp-*", s.Dir + "/cache/*"}}})
+	shell := s.Shell("", "VERNEUIL_LOG=info")
 	for name, reason := range map[string]string{
 		"a.db": "", "named": "", "cache.db": "",
-		"other": "no pattern of make_default's include", "tmp-1.db": "tmp-*", "cache/deep/x.db": s.dir + "/cache/*", "A.DB": "include",
+		"other": "no pattern of make_default's include", "tmp-1.db": "tmp-*", "cache/deep/x.db": s.Dir + "/cache/*", "A.DB": "include",
 	} {
-		shell.must(".open " + s.path(name))
-		shell.must("create table t(b);")
+		shell.Must(".open " + s.Path(name))
+		shell.Must("create table t(b);")
 		if reason == "" {
-			shell.flush()
-			s.mustEqual(name)
+			shell.Flush()
+			s.MustEqual(name)
 			continue
 		}
-		if why := shell.notReplicated()[s.path(name)]; !strings.Contains(why, reason) {
+		if why := notReplicated(shell)[s.Path(name)]; !strings.Contains(why, reason) {
 			t.Errorf("%s: verneuil_status() says %q, want %q", name, why, reason)
 		}
-		shell.refused()
-		shell.must(".open :memory:")
-		if why, ok := shell.notReplicated()[s.path(name)]; ok {
+		shell.Refused()
+		shell.Must(".open :memory:")
+		if why, ok := notReplicated(shell)[s.Path(name)]; ok {
 			t.Errorf("%s is closed, and verneuil_status() says why it is not replicated: %s", name, why)
 		}
 	}
-	shell.ask(".open 'file:" + s.path("tmp-2.db") + "?vfs=verneuil'")
-	shell.must("create table t(b);")
-	shell.flush()
-	if n := s.countSpools(); n != 4 {
+	shell.Ask(".open 'file:" + s.Path("tmp-2.db") + "?vfs=verneuil'")
+	shell.Must("create table t(b);")
+	shell.Flush()
+	if n := countSpools(s); n != 4 {
 		t.Errorf("%d spools, want 4", n)
 	}
-	shell.end()
+	shell.End()
 }
 
 // TestCopies: what VACUUM INTO and the backup API make is not replicated, unless a pattern says so,
 // it has been replicated before, or it is used as a database.
 func TestCopies(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.shell("a.db", "VERNEUIL_LOG=info")
-			shell.want("pragma journal_mode="+journal+";", journal)
-			shell.must("create table t(a integer primary key, b);")
-			shell.must("insert into t(b) values(randomblob(100000));")
-			shell.must("vacuum into '" + s.path("vacuumed.db") + "';")
-			shell.must("/* of all */ VACUUM main INTO 'file:" + s.path("uri.db") + "?mode=rwc';")
-			shell.must(".backup " + s.path("backup.db"))
-			shell.must("vacuum;")
-			shell.flush()
-			shell.ask("pragma wal_checkpoint(truncate);")
-			s.mustEqual("a.db")
-			if n := s.countSpools(); n != 1 {
-				t.Errorf("%d spools, want one: %s", n, shell.stderr())
+			s := DirSite(t)
+			shell := s.Shell("a.db", "VERNEUIL_LOG=info")
+			shell.Want("pragma journal_mode="+journal+";", journal)
+			shell.Must("create table t(a integer primary key, b);")
+			shell.Must("insert into t(b) values(randomblob(100000));")
+			shell.Must("vacuum into '" + s.Path("vacuumed.db") + "';")
+			shell.Must("/* of all */ VACUUM main INTO 'file:" + s.Path("uri.db") + "?mode=rwc';")
+			shell.Must(".backup " + s.Path("backup.db"))
+			shell.Must("vacuum;")
+			shell.Flush()
+			shell.Ask("pragma wal_checkpoint(truncate);")
+			s.MustEqual("a.db")
+			if n := countSpools(s); n != 1 {
+				t.Errorf("%d spools, want one: %s", n, shell.Stderr())
 			}
 			for _, how := range []string{"VACUUM INTO", "the backup API"} {
-				if !strings.Contains(shell.stderr(), "level=INFO msg=\"not replicated: it is a copy, made by "+how) {
-					t.Errorf("it is not said of what %s makes: %s", how, shell.stderr())
+				if !strings.Contains(shell.Stderr(), "level=INFO msg=\"not replicated: it is a copy, made by "+how) {
+					t.Errorf("it is not said of what %s makes: %s", how, shell.Stderr())
 				}
 			}
 			for _, copied := range []string{"vacuumed.db", "uri.db", "backup.db"} {
-				if ok := s.stock(copied, "pragma integrity_check", "select count(*) from t"); ok != "ok\n1" {
+				if ok := s.Stock(copied, "pragma integrity_check", "select count(*) from t"); ok != "ok\n1" {
 					t.Errorf("%s says %q", copied, ok)
 				}
 			}
 			// What is opened anew is a database.
-			shell.must(".open " + s.path("vacuumed.db"))
-			shell.must("insert into t(b) values('x');")
-			shell.flush()
-			shell.ask("pragma wal_checkpoint(truncate);")
-			s.mustEqual("vacuumed.db")
+			shell.Must(".open " + s.Path("vacuumed.db"))
+			shell.Must("insert into t(b) values('x');")
+			shell.Flush()
+			shell.Ask("pragma wal_checkpoint(truncate);")
+			s.MustEqual("vacuumed.db")
 			// So is what is filled by the backup API, and then used.
-			shell.must(".open " + s.path("restored.db"))
-			shell.must(".restore " + s.path("backup.db"))
-			if why := shell.notReplicated()[s.path("restored.db")]; !strings.Contains(why, "the backup API") && journal == "delete" {
+			shell.Must(".open " + s.Path("restored.db"))
+			shell.Must(".restore " + s.Path("backup.db"))
+			if why := notReplicated(shell)[s.Path("restored.db")]; !strings.Contains(why, "the backup API") && journal == "delete" {
 				t.Errorf("verneuil_status() does not say that it is a copy: %q", why)
 			}
-			shell.must("insert into t(b) values('x');")
-			shell.flush()
-			shell.want("select count(*) from t;", "2")
-			if why, ok := shell.notReplicated()[s.path("restored.db")]; ok {
+			shell.Must("insert into t(b) values('x');")
+			shell.Flush()
+			shell.Want("select count(*) from t;", "2")
+			if why, ok := notReplicated(shell)[s.Path("restored.db")]; ok {
 				t.Errorf("it is replicated, and verneuil_status() says why not: %s", why)
 			}
 			// A database that is overwritten, and a copy that was made again where there is a spool.
-			shell.must(".restore " + s.path("a.db"))
-			shell.flush()
-			must(t, os.Remove(s.path("vacuumed.db")))
-			shell.must("vacuum into '" + s.path("vacuumed.db") + "';")
-			shell.endsWith(0)
-			s.mustEqual("restored.db")
-			s.mustEqual("vacuumed.db")
+			shell.Must(".restore " + s.Path("a.db"))
+			shell.Flush()
+			Must(t, os.Remove(s.Path("vacuumed.db")))
+			shell.Must("vacuum into '" + s.Path("vacuumed.db") + "';")
+			shell.EndsWith(0)
+			s.MustEqual("restored.db")
+			s.MustEqual("vacuumed.db")
 		})
 	}
 }
 
 // TestCopiesIncluded: a pattern of include has copies replicated.
 func TestCopiesIncluded(t *testing.T) {
-	s := dirSite(t)
-	s.configure(map[string]any{"make_default": map[string]any{"include": []string{"*"}}})
-	shell := s.shell("a.db")
-	shell.must("create table t(a integer primary key, b);")
-	shell.must("vacuum into '" + s.path("vacuumed.db") + "';")
-	shell.must(".backup " + s.path("backup.db"))
-	shell.endsWith(0)
-	s.mustEqual("vacuumed.db")
-	s.mustEqual("backup.db")
+	s := DirSite(t)
+	s.Configure(map[string]any{"make_default": map[string]any{"include": []string{"*"}}})
+	shell := s.Shell("a.db")
+	shell.Must("create table t(a integer primary key, b);")
+	shell.Must("vacuum into '" + s.Path("vacuumed.db") + "';")
+	shell.Must(".backup " + s.Path("backup.db"))
+	shell.EndsWith(0)
+	s.MustEqual("vacuumed.db")
+	s.MustEqual("backup.db")
 }
 
 // TestEmptyDatabases: a database without a byte is recorded from its first transaction on, whoever
 // makes it, in every mode, and a flush of it answers 1.
 func TestEmptyDatabases(t *testing.T) {
 	for _, locking := range []string{"normal", "exclusive"} {
-		for _, journal := range append([]string{"memory", "off", "truncate"}, journals...) {
+		for _, journal := range append([]string{"memory", "off", "truncate"}, Journals...) {
 			t.Run(locking+"/"+journal, func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.shell("a.db", "VERNEUIL_VALIDATE=1")
-				shell.ask("pragma locking_mode=" + locking + ";")
-				shell.ask("select * from sqlite_schema;")
-				shell.want("pragma journal_mode="+journal+";", journal)
-				shell.must("begin;")
-				shell.must("create table t(a integer primary key, b);")
-				shell.must("insert into t(b) values(randomblob(3000000));") // it is spilled
+				s := DirSite(t)
+				shell := s.Shell("a.db", "VERNEUIL_VALIDATE=1")
+				shell.Ask("pragma locking_mode=" + locking + ";")
+				shell.Ask("select * from sqlite_schema;")
+				shell.Want("pragma journal_mode="+journal+";", journal)
+				shell.Must("begin;")
+				shell.Must("create table t(a integer primary key, b);")
+				shell.Must("insert into t(b) values(randomblob(3000000));") // it is spilled
 				if journal == "off" {
-					shell.must("commit;") // a rollback is not defined
-					shell.must("drop table t;")
+					shell.Must("commit;") // a rollback is not defined
+					shell.Must("drop table t;")
 				} else {
-					shell.must("rollback;")
+					shell.Must("rollback;")
 				}
-				shell.must("create table t(a integer primary key, b);")
-				shell.flush()
-				shell.endsWith(0)
-				s.mustEqual("a.db")
-				first, second := s.shell("b.db"), s.shell("b.db")
-				second.flush() // of nothing
-				first.want("pragma journal_mode="+journal+";", journal)
-				first.must("create table t(b);")
-				second.must("insert into t values('x');")
-				second.flush()
-				first.flush()
-				first.endsWith(0)
-				second.endsWith(0)
-				s.mustEqual("b.db")
+				shell.Must("create table t(a integer primary key, b);")
+				shell.Flush()
+				shell.EndsWith(0)
+				s.MustEqual("a.db")
+				first, second := s.Shell("b.db"), s.Shell("b.db")
+				second.Flush() // of nothing
+				first.Want("pragma journal_mode="+journal+";", journal)
+				first.Must("create table t(b);")
+				second.Must("insert into t values('x');")
+				second.Flush()
+				first.Flush()
+				first.EndsWith(0)
+				second.EndsWith(0)
+				s.MustEqual("b.db")
 			})
 		}
 	}
@@ -169,16 +169,16 @@ func TestEmptyDatabases(t *testing.T) {
 // TestSharedMemory: make_default splits no database in memory in two that connections share, whatever
 // they have opened before the extension was loaded; what they attach afterwards is replicated.
 func TestSharedMemory(t *testing.T) {
-	pythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	s := dirSite(t)
-	r := run(t, []string{s.env()}, python, inHosts("memory.py"), library(t), s.path("a.db"))
+	PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
+	s := DirSite(t)
+	r := Run(t, []string{s.Env()}, Python, InHosts("memory.py"), Library(t), s.Path("a.db"))
 	want := ""
 	for _, name := range []string{"file::memory:?cache=shared", "file:x?mode=memory&cache=shared", "file:y?mode=memory&cache=shared&vfs=unix",
 		"file:/z?vfs=memdb", "file:DATABASE?cache=shared"} {
 		want += name + " 1\nattached 1\n"
 	}
-	if want += "temporary 0\nflush 1\n"; r.stdout != want || r.code != 0 {
-		t.Fatalf("python: exit code %d, %s, want %s\n%s", r.code, r.stdout, want, r.stderr)
+	if want += "temporary 0\nflush 1\n"; r.Stdout != want || r.Code != 0 {
+		t.Fatalf("python: exit code %d, %s, want %s\n%s", r.Code, r.Stdout, want, r.Stderr)
 	}
-	s.mustEqual("a.db-later")
+	s.MustEqual("a.db-later")
 }

@@ -17,12 +17,12 @@ import (
 )
 
 // written makes a shell that replicates a table, in that journal mode.
-func (s *site) written(db, journal string) *session {
-	s.t.Helper()
-	shell := s.shell(db)
-	shell.want("pragma journal_mode="+journal+";", journal)
-	shell.must("create table t(a integer primary key, b);")
-	shell.must("insert into t(b) values(randomblob(200000));")
+func (s *Site) Written(db, journal string) *Process {
+	s.T.Helper()
+	shell := s.Shell(db)
+	shell.Want("pragma journal_mode="+journal+";", journal)
+	shell.Must("create table t(a integer primary key, b);")
+	shell.Must("insert into t(b) values(randomblob(200000));")
 	return shell
 }
 
@@ -33,39 +33,39 @@ func endless(began string) string {
 
 // TestInterrupt: Ctrl-C ends a query and not the shell, whose handler is a plain signal().
 func TestInterrupt(t *testing.T) {
-	s := dirSite(t)
-	shell := s.written("a.db", "delete")
-	shell.flush() // Go runs, and has done something
-	began := s.path("began")
-	shell.send(endless(began))
-	until(t, "the query begins", func() bool { _, err := os.Stat(began); return err == nil })
-	must(t, shell.command.Process.Signal(syscall.SIGINT)) // one: the shell ends at the third
-	until(t, "the query is interrupted", func() bool { return strings.Contains(shell.stderr(), "interrupted") })
+	s := DirSite(t)
+	shell := s.Written("a.db", "delete")
+	shell.Flush() // Go runs, and has done something
+	began := s.Path("began")
+	shell.Send(endless(began))
+	Until(t, "the query begins", func() bool { _, err := os.Stat(began); return err == nil })
+	Must(t, shell.Command.Process.Signal(syscall.SIGINT)) // one: the shell ends at the third
+	Until(t, "the query is interrupted", func() bool { return strings.Contains(shell.Stderr(), "interrupted") })
 	// In batch mode the shell goes on with the next line, or ends as it does after errors.
-	shell.stdin.Close()
-	for shell.output.Scan() {
-		if text := shell.output.Text(); text != "1" {
+	shell.Stdin.Close()
+	for shell.Output.Scan() {
+		if text := shell.Output.Text(); text != "1" {
 			t.Errorf("the shell says %q", text)
 		}
 	}
-	shell.command.Wait()
-	shell.ended = true
-	if state := shell.command.ProcessState; state.ExitCode() != 1 {
-		t.Errorf("the shell ended with %v, want exit code 1: %s", state, shell.stderr())
+	shell.Command.Wait()
+	shell.Ended = true
+	if state := shell.Command.ProcessState; state.ExitCode() != 1 {
+		t.Errorf("the shell ended with %v, want exit code 1: %s", state, shell.Stderr())
 	}
-	s.mustEqual("a.db")
+	s.MustEqual("a.db")
 }
 
 // TestInterruptAtTerminal: Ctrl-C on the shell's own terminal ends the query, and the next
 // line is answered.
 func TestInterruptAtTerminal(t *testing.T) {
-	s := dirSite(t)
+	s := DirSite(t)
 	master, slave := terminal(t)
-	shell := exec.CommandContext(t.Context(), sqliteShell(t), "-interactive", "-cmd", ".load "+library(t), "-cmd", ".open "+s.path("a.db"), ":memory:")
-	shell.Env = append(os.Environ(), s.env(), "HOME="+s.dir, "TERM=dumb")
+	shell := exec.CommandContext(t.Context(), SQLiteShell(t), "-interactive", "-cmd", ".load "+Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:")
+	shell.Env = append(os.Environ(), s.Env(), "HOME="+s.Dir, "TERM=dumb")
 	shell.Stdin, shell.Stdout, shell.Stderr = slave, slave, slave
 	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	must(t, shell.Start())
+	Must(t, shell.Start())
 	slave.Close()
 	var said strings.Builder
 	read := make(chan string)
@@ -81,7 +81,7 @@ func TestInterruptAtTerminal(t *testing.T) {
 	}()
 	wait := func(want string) {
 		t.Helper()
-		deadline := time.After(processBound)
+		deadline := time.After(Bound)
 		for !strings.Contains(said.String(), want) {
 			select {
 			case text, ok := <-read:
@@ -95,11 +95,11 @@ func TestInterruptAtTerminal(t *testing.T) {
 		}
 		said.Reset()
 	}
-	began := s.path("began")
+	began := s.Path("began")
 	fmt.Fprintln(master, "create table t(b); insert into t values(1); pragma verneuil_flush_replication_data; select writefile('"+began+"', 'x');")
-	until(t, "the shell has flushed", func() bool { _, err := os.Stat(began); return err == nil })
+	Until(t, "the shell has flushed", func() bool { _, err := os.Stat(began); return err == nil })
 	fmt.Fprintln(master, endless(began+"2"))
-	until(t, "the query begins", func() bool { _, err := os.Stat(began + "2"); return err == nil })
+	Until(t, "the query begins", func() bool { _, err := os.Stat(began + "2"); return err == nil })
 	fmt.Fprint(master, "\x03")
 	wait("nterrupt")
 	fmt.Fprintln(master, "select 'still '||'here'; insert into t values(2);")
@@ -112,33 +112,33 @@ func TestInterruptAtTerminal(t *testing.T) {
 	if shell.Wait(); shell.ProcessState.ExitCode() != 5 {
 		t.Errorf("the shell ended with %v, want exit code 5", shell.ProcessState)
 	}
-	s.mustEqual("a.db")
+	s.MustEqual("a.db")
 }
 
 // TestExitCode: a host's exit code is its own, and what it has written just before is
 // in the target when it has ended.
 func TestExitCode(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.written("a.db", journal)
-			shell.send("update t set b = 'last words';")
-			shell.send(".exit 3")
-			shell.endsWith(3)
-			s.stock("a.db", "pragma wal_checkpoint(truncate)") // the shell leaves the WAL behind
-			s.mustEqual("a.db")
+			s := DirSite(t)
+			shell := s.Written("a.db", journal)
+			shell.Send("update t set b = 'last words';")
+			shell.Send(".exit 3")
+			shell.EndsWith(3)
+			s.Stock("a.db", "pragma wal_checkpoint(truncate)") // the shell leaves the WAL behind
+			s.MustEqual("a.db")
 			out := filepath.Join(t.TempDir(), "r.db")
-			s.ctl("restore", "--force", "-s", s.path("a.db"), "-o", out)
-			if r := run(t, nil, sqliteShell(t), out, "select b from t"); r.stdout != "last words\n" {
-				t.Errorf("the restored row is %q %s", r.stdout, r.stderr)
+			s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", out)
+			if r := Run(t, nil, SQLiteShell(t), out, "select b from t"); r.Stdout != "last words\n" {
+				t.Errorf("the restored row is %q %s", r.Stdout, r.Stderr)
 			}
 
-			h := s.host()
-			h.must(".open " + s.path("host.db"))
-			h.must("create table t(b)")
-			h.send(".exit 7") // the database is still open
-			h.endsWith(7)
-			s.mustEqual("host.db")
+			h := s.Host()
+			h.Must(".open " + s.Path("host.db"))
+			h.Must("create table t(b)")
+			h.Send(".exit 7") // the database is still open
+			h.EndsWith(7)
+			s.MustEqual("host.db")
 		})
 	}
 }
@@ -150,31 +150,31 @@ func TestExitInTransaction(t *testing.T) {
 		for _, lock := range []string{"write", "exclusive", "read"} {
 			t.Run(journal+"/"+lock, func(t *testing.T) {
 				silent, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
-				must(t, err)
+				Must(t, err)
 				defer silent.Close()
-				s := s3Site(t, "http://"+silent.Addr().String())
-				h := start(t, []string{s.env(), "VERNEUIL_LOG=warn", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, hostProgram(t), library(t))
-				must(t, os.WriteFile(s.path("log"), nil, 0o600))
-				h.must(".stderr " + s.path("log"))
-				h.must(".open " + s.path("a.db"))
-				h.want("pragma journal_mode="+journal, journal)
-				h.must("create table t(a)")
-				h.must("insert into t values(1)")
+				s := S3Site(t, "http://"+silent.Addr().String())
+				h := Start(t, []string{s.Env(), "VERNEUIL_LOG=warn", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, HostProgram(t), Library(t))
+				Must(t, os.WriteFile(s.Path("log"), nil, 0o600))
+				h.Must(".stderr " + s.Path("log"))
+				h.Must(".open " + s.Path("a.db"))
+				h.Want("pragma journal_mode="+journal, journal)
+				h.Must("create table t(a)")
+				h.Must("insert into t values(1)")
 				switch lock {
 				case "write":
-					h.must("begin immediate")
-					h.must("insert into t values(2)")
+					h.Must("begin immediate")
+					h.Must("insert into t values(2)")
 				case "exclusive":
-					h.want("pragma locking_mode=exclusive", "exclusive")
-					h.must("insert into t values(2)")
+					h.Want("pragma locking_mode=exclusive", "exclusive")
+					h.Must("insert into t values(2)")
 				case "read":
-					h.must("begin")
-					h.want("select count(*) from t", "1")
+					h.Must("begin")
+					h.Want("select count(*) from t", "1")
 				}
-				h.send(".exit 3")
-				h.endsWith(3)
-				log, err := os.ReadFile(s.path("log"))
-				must(t, err)
+				h.Send(".exit 3")
+				h.EndsWith(3)
+				log, err := os.ReadFile(s.Path("log"))
+				Must(t, err)
 				waited := strings.Contains(string(log), "process ends with unsent data")
 				if readers := lock == "read" && journal == "wal"; waited != readers { // whom nobody waits for
 					t.Errorf("it waited for the target: %v, want %v: %s", waited, readers, log)
@@ -187,49 +187,49 @@ func TestExitInTransaction(t *testing.T) {
 // TestExitInHandler: exit() may be called in a signal's handler, whatever it has interrupted: malloc,
 // which other threads wait for then, or anything of ours.
 func TestExitInHandler(t *testing.T) {
-	s := dirSite(t)
-	program := filepath.Join(s.dir, "exits")
-	r := run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+goSQLite(t), "-o", program,
-		inHosts("exits.c"), "-l:libsqlite3.so.0", "-lpthread")
-	if r.code != 0 {
-		t.Fatalf("compile exits.c: %s%s", r.stdout, r.stderr)
+	s := DirSite(t)
+	program := filepath.Join(s.Dir, "exits")
+	r := Run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+GoSQLite(t), "-o", program,
+		InHosts("exits.c"), "-l:libsqlite3.so.0", "-lpthread")
+	if r.Code != 0 {
+		t.Fatalf("compile exits.c: %s%s", r.Stdout, r.Stderr)
 	}
 	for _, calls := range []string{"1", "2", "10", "100", "1000"} {
-		r = run(t, []string{s.env()}, program, library(t), s.path("a.db"), calls)
-		if r.code != 5 {
-			t.Errorf("after %s calls: exit code %d: %s%s", calls, r.code, r.stdout, r.stderr)
+		r = Run(t, []string{s.Env()}, program, Library(t), s.Path("a.db"), calls)
+		if r.Code != 5 {
+			t.Errorf("after %s calls: exit code %d: %s%s", calls, r.Code, r.Stdout, r.Stderr)
 		}
 	}
-	s.ctl("flush", s.path("spool"))
-	s.mustEqual("a.db")
+	s.Ctl("flush", s.Path("spool"))
+	s.MustEqual("a.db")
 }
 
 // TestDeadlySignals: the signals that end a host end it, and what it had committed is
 // sent by verneuilctl flush.
 func TestDeadlySignals(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGKILL} {
 			t.Run(journal+"/"+signal.String(), func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.host() // it has no handlers
-				shell.must(".open " + s.path("a.db"))
-				shell.want("pragma journal_mode="+journal, journal)
-				shell.must("create table t(a integer primary key, b)")
-				shell.must("insert into t(b) values(randomblob(200000))")
-				shell.must("update t set b = 'last words'")
-				if err := shell.command.Process.Signal(signal); err != nil {
+				s := DirSite(t)
+				shell := s.Host() // it has no handlers
+				shell.Must(".open " + s.Path("a.db"))
+				shell.Want("pragma journal_mode="+journal, journal)
+				shell.Must("create table t(a integer primary key, b)")
+				shell.Must("insert into t(b) values(randomblob(200000))")
+				shell.Must("update t set b = 'last words'")
+				if err := shell.Command.Process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}
-				shell.wait()
-				status, ok := shell.command.ProcessState.Sys().(syscall.WaitStatus)
+				shell.Wait()
+				status, ok := shell.Command.ProcessState.Sys().(syscall.WaitStatus)
 				if !ok || !status.Signaled() || status.Signal() != signal {
-					t.Fatalf("the shell ended with %v, want %v", shell.command.ProcessState, signal)
+					t.Fatalf("the shell ended with %v, want %v", shell.Command.ProcessState, signal)
 				}
-				s.ctl("flush", s.path("spool"))
-				if b := s.stock("a.db", "pragma wal_checkpoint(truncate)", "select b from t"); !strings.HasSuffix(b, "last words") {
+				s.Ctl("flush", s.Path("spool"))
+				if b := s.Stock("a.db", "pragma wal_checkpoint(truncate)", "select b from t"); !strings.HasSuffix(b, "last words") {
 					t.Errorf("the database's row is %q", b)
 				}
-				s.mustEqual("a.db")
+				s.MustEqual("a.db")
 			})
 		}
 	}
@@ -240,44 +240,44 @@ func TestDeadlySignals(t *testing.T) {
 func TestHandlersStacks(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run(when, func(t *testing.T) {
-			s := dirSite(t)
-			h := s.host()
+			s := DirSite(t)
+			h := s.Host()
 			if when == "after" {
-				h.must(".open " + s.path("a.db"))
-				h.flush() // Go runs
+				h.Must(".open " + s.Path("a.db"))
+				h.Flush() // Go runs
 			}
-			h.want(".alarms 30 "+s.path("a.db")+" create table if not exists t(a integer primary key, b); insert into t(b) values(randomblob(3000));"+
+			h.Want(".alarms 30 "+s.Path("a.db")+" create table if not exists t(a integer primary key, b); insert into t(b) values(randomblob(3000));"+
 				strings.Repeat("select verneuil_status();", 50)+"pragma verneuil_flush_replication_data", "called 1, on other stacks 0")
-			h.must(".open " + s.path("a.db"))
-			h.want("select count(*) from t", "30")
-			h.flush()
-			h.endsWith(0)
-			s.mustEqual("a.db")
+			h.Must(".open " + s.Path("a.db"))
+			h.Want("select count(*) from t", "30")
+			h.Flush()
+			h.EndsWith(0)
+			s.MustEqual("a.db")
 		})
 	}
 }
 
 // TestUntouchedHost: Go's start leaves the host's limits and signals as they were.
 func TestUntouchedHost(t *testing.T) {
-	s := dirSite(t)
-	h := start(t, []string{s.env()}, "sh", "-c", `ulimit -S -n 200 && exec "$@"`, "sh", hostProgram(t), library(t))
+	s := DirSite(t)
+	h := Start(t, []string{s.Env()}, "sh", "-c", `ulimit -S -n 200 && exec "$@"`, "sh", HostProgram(t), Library(t))
 	signals := func() string {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.command.Process.Pid))
-		must(t, err)
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.Command.Process.Pid))
+		Must(t, err)
 		_, after, _ := strings.Cut(string(b), "SigQ:")
 		_, after, _ = strings.Cut(after, "\n") // how many are queued, and may be
 		masks, _, _ := strings.Cut(after, "SigCgt:")
 		return masks
 	}
-	h.must(".open :memory:")
+	h.Must(".open :memory:")
 	before := signals()
-	h.must(".open " + s.path("a.db"))
-	h.flush()
-	h.want(".limit nofile", "200")
+	h.Must(".open " + s.Path("a.db"))
+	h.Flush()
+	h.Want(".limit nofile", "200")
 	if after := signals(); after != before {
 		t.Errorf("pending, blocked and ignored signals: %s, before %s", after, before)
 	}
-	h.endsWith(0)
+	h.EndsWith(0)
 }
 
 // TestUnwritableLog: a stderr that raises signals when it is written to ends no host, and
@@ -286,39 +286,39 @@ func TestUnwritableLog(t *testing.T) {
 	for _, stderr := range []string{"", "log"} {
 		for _, handled := range []bool{false, true} {
 			t.Run(fmt.Sprintf("stderr=%s,handled=%v", stderr, handled), func(t *testing.T) {
-				s := dirSite(t)
-				h := start(t, []string{s.env(), "VERNEUIL_LOG=debug"}, hostProgram(t), library(t))
+				s := DirSite(t)
+				h := Start(t, []string{s.Env(), "VERNEUIL_LOG=debug"}, HostProgram(t), Library(t))
 				if handled {
-					h.want(".handle", "0")
+					h.Want(".handle", "0")
 				}
 				if stderr == "" {
-					h.must(".stderr")
+					h.Must(".stderr")
 				} else {
-					s.write(stderr, nil)
-					must(t, os.Truncate(s.path(stderr), 3<<20))
-					h.must(".stderr " + s.path(stderr))
-					h.must(".limit fsize 2000000")
+					s.Write(stderr, nil)
+					Must(t, os.Truncate(s.Path(stderr), 3<<20))
+					h.Must(".stderr " + s.Path(stderr))
+					h.Must(".limit fsize 2000000")
 				}
-				h.must(".open " + s.path("a.db"))
-				h.must("create table t(b)")
-				h.must("insert into t values(randomblob(100000))")
-				h.flush()
-				h.must(".limit fsize 2000") // less than a spool's state
-				h.must(".open " + s.path("b.db"))
-				h.must("pragma page_size=512")
-				h.must("create table t(b)")
-				if answer := h.ask("pragma verneuil_flush_replication_data"); !strings.Contains(answer, "is not replicated: ") {
+				h.Must(".open " + s.Path("a.db"))
+				h.Must("create table t(b)")
+				h.Must("insert into t values(randomblob(100000))")
+				h.Flush()
+				h.Must(".limit fsize 2000") // less than a spool's state
+				h.Must(".open " + s.Path("b.db"))
+				h.Must("pragma page_size=512")
+				h.Must("create table t(b)")
+				if answer := h.Ask("pragma verneuil_flush_replication_data"); !strings.Contains(answer, "is not replicated: ") {
 					t.Errorf("flush answers %q", answer)
 				}
-				if status := h.ask("select verneuil_status()"); !strings.Contains(status, "File too large") {
+				if status := h.Ask("select verneuil_status()"); !strings.Contains(status, "File too large") {
 					t.Errorf("verneuil_status() does not say why: %s", status)
 				}
 				if handled {
-					h.want(".handle", "0")
+					h.Want(".handle", "0")
 				}
-				h.must(".limit fsize 2000000")
-				h.endsWith(0)
-				s.mustEqual("a.db")
+				h.Must(".limit fsize 2000000")
+				h.EndsWith(0)
+				s.MustEqual("a.db")
 			})
 		}
 	}
@@ -326,14 +326,14 @@ func TestUnwritableLog(t *testing.T) {
 
 // TestBrokenPipe: a host whose output nobody reads dies of it, as it does with stock SQLite.
 func TestBrokenPipe(t *testing.T) {
-	s := dirSite(t)
+	s := DirSite(t)
 	query := "with recursive n(i) as (select 1 union all select i+1 from n limit 300000) select i from n"
-	r := run(t, []string{s.env()}, "bash", "-c", `"$@" | head -n 2; exit ${PIPESTATUS[0]}`, "bash", sqliteShell(t), "-batch",
-		"-cmd", ".load "+library(t), "-cmd", ".open "+s.path("a.db"), ":memory:", "create table t(b)", "pragma verneuil_flush_replication_data", query)
-	if want := 128 + int(syscall.SIGPIPE); r.code != want || r.stdout != "1\n1\n" {
-		t.Errorf("exit code %d, want %d: %q %s", r.code, want, r.stdout, r.stderr)
+	r := Run(t, []string{s.Env()}, "bash", "-c", `"$@" | head -n 2; exit ${PIPESTATUS[0]}`, "bash", SQLiteShell(t), "-batch",
+		"-cmd", ".load "+Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:", "create table t(b)", "pragma verneuil_flush_replication_data", query)
+	if want := 128 + int(syscall.SIGPIPE); r.Code != want || r.Stdout != "1\n1\n" {
+		t.Errorf("exit code %d, want %d: %q %s", r.Code, want, r.Stdout, r.Stderr)
 	}
-	s.mustEqual("a.db")
+	s.MustEqual("a.db")
 }
 
 // TestBrokenConnections: a store that breaks connections off while we write raises no SIGPIPE
@@ -359,21 +359,21 @@ func TestBrokenConnections(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "nobody")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "nothing")
 	for _, handled := range []bool{false, true} {
-		s := s3Site(t, store.URL)
-		h := start(t, []string{s.env(), "VERNEUIL_LOG=off"}, hostProgram(t), library(t))
+		s := S3Site(t, store.URL)
+		h := Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, HostProgram(t), Library(t))
 		if handled {
-			h.want(".handle", "0")
+			h.Want(".handle", "0")
 		}
-		h.must(".open " + s.path("a.db"))
-		h.must("create table t(b)")
-		h.must("insert into t values(randomblob(3000000))")
+		h.Must(".open " + s.Path("a.db"))
+		h.Must("create table t(b)")
+		h.Must("insert into t values(randomblob(3000000))")
 		before := broken.Load()
-		until(t, "connections are broken off", func() bool { return broken.Load() > before+3 }) // of the chunks, at once
-		h.want("select count(*) from t", "1")                                                   // it lives
+		Until(t, "connections are broken off", func() bool { return broken.Load() > before+3 }) // of the chunks, at once
+		h.Want("select count(*) from t", "1")                                                   // it lives
 		if handled {
-			h.want(".handle", "0")
+			h.Want(".handle", "0")
 		}
-		h.send(".leave 0") // at exit it would try for some time
-		h.endsWith(0)
+		h.Send(".leave 0") // at exit it would try for some time
+		h.EndsWith(0)
 	}
 }

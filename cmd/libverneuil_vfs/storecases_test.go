@@ -30,26 +30,26 @@ var storeSQL = []string{
 }
 
 // application does storeSQL on the world's database, and sees what stock SQLite shows.
-func (w *storeWorld) application(shell *session) string {
-	w.t.Helper()
+func (w *storeWorld) application(shell *Process) string {
+	w.T.Helper()
 	stock := w.host("stock")
-	defer stock.end()
-	must(w.t, os.RemoveAll(w.path("stock.db")))
-	stock.must(".open " + w.path("stock.db"))
-	shell.must(".open " + w.path(w.db()))
+	defer stock.End()
+	Must(w.T, os.RemoveAll(w.Path("stock.db")))
+	stock.Must(".open " + w.Path("stock.db"))
+	shell.Must(".open " + w.Path(w.db()))
 	var flushes []string
 	for _, sql := range storeSQL {
 		if sql == "!flush" {
-			flushes = append(flushes, shell.ask("pragma verneuil_flush_replication_data;"))
+			flushes = append(flushes, shell.Ask("pragma verneuil_flush_replication_data;"))
 			continue
 		}
 		sql = strings.ReplaceAll(sql, "?", w.journal)
-		if want, got := stock.ask(sql), shell.ask(sql); got != want || shell.stderr() != "" {
-			w.t.Fatalf("%s: %q, %q; stock %q", sql, got, shell.stderr(), want)
+		if want, got := stock.Ask(sql), shell.Ask(sql); got != want || shell.Stderr() != "" {
+			w.T.Fatalf("%s: %q, %q; stock %q", sql, got, shell.Stderr(), want)
 		}
 	}
 	if bytes := w.spoolBytes(); bytes > 8<<20 {
-		w.t.Fatalf("spool of %d bytes", bytes)
+		w.T.Fatalf("spool of %d bytes", bytes)
 	}
 	return strings.Join(flushes, ",")
 }
@@ -59,18 +59,18 @@ func storeCases() []storeCase {
 	return []storeCase{
 		writerCase(), syncCase(), flushCase(),
 		readCase("restore", false, func(w *storeWorld) []string {
-			return []string{"restore", "--force", "-s", w.path(w.db()), "-o", w.path("out.db")}
+			return []string{"restore", "--force", "-s", w.Path(w.db()), "-o", w.Path("out.db")}
 		}),
 		readCase("restore of two", true, func(w *storeWorld) []string {
-			return []string{"restore", "--force", "-s", w.path(w.db()), "-o", w.path("out.db")}
+			return []string{"restore", "--force", "-s", w.Path(w.db()), "-o", w.Path("out.db")}
 		}),
 		readCase("restore at", false, func(w *storeWorld) []string {
-			return []string{"restore", "--force", "-s", w.path(w.db()), "--at", "2099-01-01T00:00:00Z", "-o", w.path("out.db")}
+			return []string{"restore", "--force", "-s", w.Path(w.db()), "--at", "2099-01-01T00:00:00Z", "-o", w.Path("out.db")}
 		}),
-		readCase("verify", false, func(w *storeWorld) []string { return []string{"verify", "-s", w.path(w.db()), "--read"} }),
+		readCase("verify", false, func(w *storeWorld) []string { return []string{"verify", "-s", w.Path(w.db()), "--read"} }),
 		readCase("verify all", false, func(*storeWorld) []string { return []string{"verify"} }),
-		readCase("manifest", false, func(w *storeWorld) []string { return []string{"manifest", "-s", w.path(w.db())} }),
-		readCase("versions", false, func(w *storeWorld) []string { return []string{"versions", "-s", w.path(w.db())} }),
+		readCase("manifest", false, func(w *storeWorld) []string { return []string{"manifest", "-s", w.Path(w.db())} }),
+		readCase("versions", false, func(w *storeWorld) []string { return []string{"versions", "-s", w.Path(w.db())} }),
 		replicaCase("replica", false), replicaCase("replica of two", true),
 		refreshCase("refresh", false), refreshCase("refresh of two", true),
 	}
@@ -82,19 +82,19 @@ func writerCase() storeCase {
 		begin: func(w *storeWorld) { w.fresh(); w.shell = w.host("off") },
 		act:   func(w *storeWorld) string { return w.application(w.shell) },
 		after: func(w *storeWorld) {
-			w.shell.flush()
+			w.shell.Flush()
 			w.descriptors(w.shell)
-			w.shell.endsWith(0)
-			w.stock(w.db(), "pragma wal_checkpoint(truncate)")
-			w.mustEqual(w.db())
+			w.shell.EndsWith(0)
+			w.Stock(w.db(), "pragma wal_checkpoint(truncate)")
+			w.MustEqual(w.db())
 		},
 	}
 }
 
 // written makes the world's database, of a few chunks.
 func (w *storeWorld) written() {
-	w.t.Helper()
-	w.stock(w.db(), "create table t(a integer primary key, b)",
+	w.T.Helper()
+	w.Stock(w.db(), "create table t(a integer primary key, b)",
 		"with recursive n(i) as (select 1 union all select i+1 from n limit 20) insert into t(b) select randomblob(9000) from n")
 }
 
@@ -103,16 +103,16 @@ func syncCase() storeCase {
 		name: "sync", short: true,
 		begin: func(w *storeWorld) { w.fresh(); w.written() },
 		act: func(w *storeWorld) string {
-			r := w.command("sync", w.path(w.db()))
-			if r.code == 0 {
+			r := w.command("sync", w.Path(w.db()))
+			if r.Code == 0 {
 				w.settle()
-				w.mustEqual(w.db())
+				w.MustEqual(w.db())
 			}
-			return fmt.Sprint(r.code)
+			return fmt.Sprint(r.Code)
 		},
 		after: func(w *storeWorld) {
-			w.ctl("sync", w.path(w.db()))
-			w.mustEqual(w.db())
+			w.Ctl("sync", w.Path(w.db()))
+			w.MustEqual(w.db())
 		},
 	}
 }
@@ -125,23 +125,23 @@ func flushCase() storeCase {
 			w.proxy.Set(storeTrial{storeFault: storeFault{fault: faultproxy.Fault{Status: http.StatusForbidden}}, at: 1, good: true}.plan)
 			shell := w.host("off")
 			w.application(shell)
-			shell.command.Process.Kill()
-			shell.wait()
+			shell.Command.Process.Kill()
+			shell.Wait()
 			w.proxy.Set(nil)
 		},
 		act: func(w *storeWorld) string {
-			r := w.command("flush", w.path("spool"))
-			if r.code == 0 {
+			r := w.command("flush", w.Path("spool"))
+			if r.Code == 0 {
 				w.settle()
-				w.stock(w.db(), "pragma wal_checkpoint(truncate)")
-				w.mustEqual(w.db())
+				w.Stock(w.db(), "pragma wal_checkpoint(truncate)")
+				w.MustEqual(w.db())
 			}
-			return fmt.Sprint(r.code)
+			return fmt.Sprint(r.Code)
 		},
 		after: func(w *storeWorld) {
-			w.ctl("flush", w.path("spool"))
-			w.stock(w.db(), "pragma wal_checkpoint(truncate)")
-			w.mustEqual(w.db())
+			w.Ctl("flush", w.Path("spool"))
+			w.Stock(w.db(), "pragma wal_checkpoint(truncate)")
+			w.MustEqual(w.db())
 		},
 	}
 }
@@ -154,28 +154,28 @@ func readCase(name string, second bool, args func(*storeWorld) []string) storeCa
 			if w.trials == 0 {
 				w.fresh()
 				w.written()
-				w.ctl("sync", w.path(w.db()))
+				w.Ctl("sync", w.Path(w.db()))
 			}
 			w.emptied("cache")
 		},
 		act: func(w *storeWorld) string {
 			r := w.command(args(w)...)
-			_, err := os.Stat(w.path("out.db"))
+			_, err := os.Stat(w.Path("out.db"))
 			if err == nil {
-				w.same(w.path("out.db"), w.path(w.db()))
-				must(w.t, os.Remove(w.path("out.db")))
+				w.Same(w.Path("out.db"), w.Path(w.db()))
+				Must(w.T, os.Remove(w.Path("out.db")))
 			}
-			left, globErr := filepath.Glob(w.path(".verneuil*"))
-			if written := err == nil; globErr != nil || len(left) > 0 || strings.HasPrefix(name, "restore") && written != (r.code == 0) {
-				w.t.Fatalf("exit code %d: a file: %v; left %q: %s", r.code, written, left, r.stderr)
+			left, globErr := filepath.Glob(w.Path(".verneuil*"))
+			if written := err == nil; globErr != nil || len(left) > 0 || strings.HasPrefix(name, "restore") && written != (r.Code == 0) {
+				w.T.Fatalf("exit code %d: a file: %v; left %q: %s", r.Code, written, left, r.Stderr)
 			}
-			if second && r.code != 0 {
-				w.t.Fatalf("the other target has it: %s", r.stderr)
+			if second && r.Code != 0 {
+				w.T.Fatalf("the other target has it: %s", r.Stderr)
 			}
-			if r.code == 0 && w.said != "" && r.stdout != w.said[1:] {
-				w.t.Fatalf("%q; when nothing fails %q", r.stdout, w.said[1:])
+			if r.Code == 0 && w.said != "" && r.Stdout != w.said[1:] {
+				w.T.Fatalf("%q; when nothing fails %q", r.Stdout, w.said[1:])
 			}
-			return strconv.Itoa(r.code) + r.stdout
+			return strconv.Itoa(r.Code) + r.Stdout
 		},
 		after: func(w *storeWorld) { w.checkCache() },
 	}
@@ -183,30 +183,30 @@ func readCase(name string, second bool, args func(*storeWorld) []string) storeCa
 
 // checkCache: no damaged chunk was kept, and nothing half written.
 func (w *storeWorld) checkCache() {
-	w.t.Helper()
-	files, err := filepath.Glob(w.path("cache/*/*"))
-	must(w.t, err)
+	w.T.Helper()
+	files, err := filepath.Glob(w.Path("cache/*/*"))
+	Must(w.T, err)
 	for _, name := range files {
 		body, err := os.ReadFile(name)
-		must(w.t, err)
+		Must(w.T, err)
 		id, err := chunkstore.ParseID(filepath.Base(name))
 		if err == nil {
 			_, err = chunkstore.DecodeObject(id, body)
 		}
 		if err != nil {
-			w.t.Fatalf("%s in the cache: %v", name, err)
+			w.T.Fatalf("%s in the cache: %v", name, err)
 		}
 	}
 }
 
 // replicated has a database sent, once for all trials.
 func (w *storeWorld) replicated() {
-	w.t.Helper()
+	w.T.Helper()
 	if w.trials == 0 {
 		w.fresh()
 		w.written()
-		w.stock(w.db(), "insert into t values(0, 0)")
-		w.ctl("sync", w.path(w.db()))
+		w.Stock(w.db(), "insert into t values(0, 0)")
+		w.Ctl("sync", w.Path(w.db()))
 	}
 	w.emptied("cache")
 	w.shell = w.host("error")
@@ -216,10 +216,10 @@ const replicaQuery = "select count(*), sum(a), sum(length(b)), (select b from t 
 
 // open opens the replica, or says why it cannot.
 func (w *storeWorld) open() {
-	w.t.Helper()
-	before := len(w.shell.stderr())
-	w.shell.ask(".open file:verneuil://" + hostname + w.path(w.db()) + "?vfs=verneuil_snapshot")
-	said := w.shell.stderr()[before:]
+	w.T.Helper()
+	before := len(w.shell.Stderr())
+	w.shell.Ask(".open file:verneuil://" + Hostname + w.Path(w.db()) + "?vfs=verneuil_snapshot")
+	said := w.shell.Stderr()[before:]
 	if w.opened = !strings.Contains(said, "unable to open"); !w.opened {
 		w.mustName(said)
 	}
@@ -227,32 +227,32 @@ func (w *storeWorld) open() {
 
 // read reads the replica: one of what is right, or an error that names what is missing.
 func (w *storeWorld) read(right ...string) (ok bool) {
-	w.t.Helper()
+	w.T.Helper()
 	if !w.opened {
 		return false
 	}
-	before := len(w.shell.stderr())
-	got := w.shell.ask(replicaQuery)
+	before := len(w.shell.Stderr())
+	got := w.shell.Ask(replicaQuery)
 	if slices.Contains(right, got) {
 		return true
 	}
-	said := w.shell.stderr()[before:]
+	said := w.shell.Stderr()[before:]
 	if got != "" || !strings.Contains(said, "disk I/O error") {
-		w.t.Fatalf("the replica says %q, %q; want %q", got, said, right)
+		w.T.Fatalf("the replica says %q, %q; want %q", got, said, right)
 	}
 	w.mustName(said)
 	if w.second {
-		w.t.Fatalf("the other target has it: %s", said)
+		w.T.Fatalf("the other target has it: %s", said)
 	}
 	return false
 }
 
 // mustName: what is said names target and object.
 func (w *storeWorld) mustName(said string) {
-	w.t.Helper()
+	w.T.Helper()
 	named := strings.Contains(said, "chunks-"+w.name()) || strings.Contains(said, "manifests-"+w.name())
 	if !named || !strings.Contains(said, w.proxy.URL) {
-		w.t.Fatalf("it does not name target and object: %s", said)
+		w.T.Fatalf("it does not name target and object: %s", said)
 	}
 }
 
@@ -262,20 +262,20 @@ func replicaCase(name string, second bool) storeCase {
 		name: name, second: second, short: !second,
 		begin: func(w *storeWorld) { w.replicated() },
 		act: func(w *storeWorld) string {
-			old := w.stock(w.db(), replicaQuery)
+			old := w.Stock(w.db(), replicaQuery)
 			w.open()
 			return strconv.FormatBool(w.read(old) && w.read(old))
 		},
 		after: func(w *storeWorld) {
-			old := w.stock(w.db(), replicaQuery)
+			old := w.Stock(w.db(), replicaQuery)
 			if !w.opened {
 				w.open()
 			}
 			if !w.read(old) {
-				w.t.Fatalf("the store is well, the replica is not: %s", w.shell.stderr())
+				w.T.Fatalf("the store is well, the replica is not: %s", w.shell.Stderr())
 			}
 			w.descriptors(w.shell)
-			w.shell.end()
+			w.shell.End()
 			w.checkCache()
 		},
 	}
@@ -289,35 +289,35 @@ func refreshCase(name string, second bool) storeCase {
 		begin: func(w *storeWorld) {
 			w.replicated()
 			w.open()
-			old := w.stock(w.db(), replicaQuery)
+			old := w.Stock(w.db(), replicaQuery)
 			if !w.read(old) {
-				w.t.Fatal(w.shell.stderr())
+				w.T.Fatal(w.shell.Stderr())
 			}
 			olds.Store(w, old)
-			w.stock(w.db(), "update t set b = b + 1 where a = 0; update t set b = randomblob(9000) where a = 13")
-			w.ctl("sync", w.path(w.db()))
+			w.Stock(w.db(), "update t set b = b + 1 where a = 0; update t set b = randomblob(9000) where a = 13")
+			w.Ctl("sync", w.Path(w.db()))
 		},
 		act: func(w *storeWorld) string {
 			kept, _ := olds.Load(w)
-			old, now := kept.(string), w.stock(w.db(), replicaQuery)
-			before := len(w.shell.stderr())
-			if w.shell.ask("pragma verneuil_snapshot_refresh = 2;") != "" {
+			old, now := kept.(string), w.Stock(w.db(), replicaQuery)
+			before := len(w.shell.Stderr())
+			if w.shell.Ask("pragma verneuil_snapshot_refresh = 2;") != "" {
 				return strconv.FormatBool(w.read(now))
 			}
-			w.mustName(w.shell.stderr()[before:])
+			w.mustName(w.shell.Stderr()[before:])
 			if w.second || !w.read(old) {
-				w.t.Fatalf("what was loaded cannot be read: %s", w.shell.stderr())
+				w.T.Fatalf("what was loaded cannot be read: %s", w.shell.Stderr())
 			}
 			return "not refreshed"
 		},
 		after: func(w *storeWorld) {
-			now := w.stock(w.db(), replicaQuery)
-			w.shell.ask("pragma verneuil_snapshot_refresh = 2;")
+			now := w.Stock(w.db(), replicaQuery)
+			w.shell.Ask("pragma verneuil_snapshot_refresh = 2;")
 			if !w.read(now) {
-				w.t.Fatalf("the store is well, the replica is not: %s", w.shell.stderr())
+				w.T.Fatalf("the store is well, the replica is not: %s", w.shell.Stderr())
 			}
 			w.descriptors(w.shell)
-			w.shell.end()
+			w.shell.End()
 			w.checkCache()
 		},
 	}

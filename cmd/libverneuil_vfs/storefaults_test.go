@@ -80,14 +80,14 @@ func (r storeTrial) plan(n int, request *http.Request) faultproxy.Fault {
 
 // storeWorld is a site whose store is behind a proxy.
 type storeWorld struct {
-	*site
+	*Site
 	endpoint string
 	proxy    *faultproxy.Proxy
 	second   bool // a second target, in which nothing fails
 	trials   int  // so far: each has buckets of its own
 	journal  string
 	fds      int // of a host, when nothing fails
-	shell    *session
+	shell    *Process
 	opened   bool   // the replica is, in shell
 	said     string // what act returned when nothing failed
 	requests int    // of the trial, and how many failed
@@ -107,8 +107,8 @@ type storeCase struct {
 }
 
 func newStoreWorld(t *testing.T, endpoint, dir string, second bool) *storeWorld {
-	w := &storeWorld{site: &site{t: t, dir: dir}, endpoint: endpoint, proxy: faultproxy.Start(t, endpoint), second: second}
-	must(t, os.Mkdir(dir, 0o700))
+	w := &storeWorld{Site: &Site{T: t, Dir: dir}, endpoint: endpoint, proxy: faultproxy.Start(t, endpoint), second: second}
+	Must(t, os.Mkdir(dir, 0o700))
 	w.proxy.After(func(r *http.Request) {
 		if r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/manifests-") && strings.Contains(r.URL.Path, "verneuil") {
 			if err := w.walk(); err != nil {
@@ -122,19 +122,19 @@ func newStoreWorld(t *testing.T, endpoint, dir string, second bool) *storeWorld 
 // fresh gives the world empty buckets, and a name for a database, at which there is none.
 func (w *storeWorld) fresh() {
 	w.trials++
-	w.journal = journals[w.trials%len(journals)]
+	w.journal = Journals[w.trials%len(Journals)]
 	target := func(endpoint, name string) any {
 		return map[string]any{"s3": map[string]any{
 			"region": "minio", "endpoint": endpoint, "create_buckets_on_demand": true,
 			"chunk_bucket": "chunks-" + w.name() + name, "manifest_bucket": "manifests-" + w.name() + name,
 		}}
 	}
-	w.targets = []any{target(w.proxy.URL, "")}
+	w.Targets = []any{target(w.proxy.URL, "")}
 	if w.second {
-		w.targets = append(w.targets, target(w.endpoint, "-2"))
+		w.Targets = append(w.Targets, target(w.endpoint, "-2"))
 	}
-	w.targets = append(w.targets, map[string]any{"local": map[string]any{"directory": w.path("cache"), "num_shards": 2, "capacity": 100}})
-	w.configure(map[string]any{"tempdir": w.dir, "snapshot_read_deadline_ms": 3000})
+	w.Targets = append(w.Targets, map[string]any{"local": map[string]any{"directory": w.Path("cache"), "num_shards": 2, "capacity": 100}})
+	w.Configure(map[string]any{"tempdir": w.Dir, "snapshot_read_deadline_ms": 3000})
 	w.emptied("cache", "spool")
 }
 
@@ -149,11 +149,11 @@ func (w *storeWorld) settle() {
 // emptied removes directories of the world.
 func (w *storeWorld) emptied(names ...string) {
 	for _, name := range names {
-		must(w.t, os.RemoveAll(w.path(name)))
+		Must(w.T, os.RemoveAll(w.Path(name)))
 	}
 }
 
-func (w *storeWorld) name() string { return fmt.Sprintf("%s-%d", filepath.Base(w.dir), w.trials) }
+func (w *storeWorld) name() string { return fmt.Sprintf("%s-%d", filepath.Base(w.Dir), w.trials) }
 func (w *storeWorld) db() string   { return w.name() + ".db" }
 
 // walk looks for all that the manifests in the world's store name, past the proxy.
@@ -184,44 +184,44 @@ func (w *storeWorld) walk() error {
 
 // mustNotDangle: nothing does, and nothing did when a manifest was put.
 func (w *storeWorld) mustNotDangle() {
-	w.t.Helper()
+	w.T.Helper()
 	if err := w.walk(); err != nil {
-		w.t.Fatalf("in the target: %v", err)
+		w.T.Fatalf("in the target: %v", err)
 	}
 	if err := w.dangling.Swap(nil); err != nil {
-		w.t.Fatalf("in the target, when a manifest was put: %v", *err)
+		w.T.Fatalf("in the target, when a manifest was put: %v", *err)
 	}
 }
 
 // command runs verneuilctl, of which an error must name target and object.
-func (w *storeWorld) command(args ...string) result {
-	w.t.Helper()
-	r := run(w.t, nil, append([]string{built(w.t, "VERNEUIL_CTL"), "-c", w.config()}, args...)...)
+func (w *storeWorld) command(args ...string) Result {
+	w.T.Helper()
+	r := Run(w.T, nil, append([]string{Built(w.T, "VERNEUIL_CTL"), "-c", w.Config()}, args...)...)
 	// What stands in the log, that a store does not answer, is no answer.
 	answer := ""
-	for line := range strings.Lines(r.stderr) {
+	for line := range strings.Lines(r.Stderr) {
 		if !strings.HasPrefix(line, "verneuil: ") {
 			answer += line
 		}
 	}
-	said := answer + r.stdout
+	said := answer + r.Stdout
 	named := strings.Contains(said, "chunks-"+w.name()) || strings.Contains(said, "manifests-"+w.name())
 	switch {
-	case r.code != 0 && r.code != 1, r.code == 0 && answer != "":
-		w.t.Fatalf("%q: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
-	case r.code == 1 && (strings.Count(answer, "\n") != 1 || !named || !strings.Contains(said, w.proxy.URL)):
-		w.t.Fatalf("%q: not one line that names target and object: %s%s", args, r.stdout, r.stderr)
+	case r.Code != 0 && r.Code != 1, r.Code == 0 && answer != "":
+		w.T.Fatalf("%q: exit code %d: %s%s", args, r.Code, r.Stdout, r.Stderr)
+	case r.Code == 1 && (strings.Count(answer, "\n") != 1 || !named || !strings.Contains(said, w.proxy.URL)):
+		w.T.Fatalf("%q: not one line that names target and object: %s%s", args, r.Stdout, r.Stderr)
 	}
 	return r
 }
 
 // host is a shell with that log level; stock: without the extension.
-func (w *storeWorld) host(log string) *session {
-	w.t.Helper()
+func (w *storeWorld) host(log string) *Process {
+	w.T.Helper()
 	stock := log == "stock"
-	shell := start(w.t, []string{w.env(), "VERNEUIL_LOG=" + log}, sqliteShell(w.t), "-batch")
+	shell := Start(w.T, []string{w.Env(), "VERNEUIL_LOG=" + log}, SQLiteShell(w.T), "-batch")
 	if !stock {
-		shell.must(".load " + library(w.t))
+		shell.Must(".load " + Library(w.T))
 	}
 	return shell
 }
@@ -229,17 +229,17 @@ func (w *storeWorld) host(log string) *session {
 // descriptors counts the descriptors of a host, and waits until they are not more than they
 // were when nothing failed: what is fetched ahead, in the background, has some for a moment.
 // Connections are kept, but not more than are used at once.
-func (w *storeWorld) descriptors(shell *session) {
-	w.t.Helper()
+func (w *storeWorld) descriptors(shell *Process) {
+	w.T.Helper()
 	var files []string
 	sockets := 0
 	defer func() {
-		if w.t.Failed() {
-			w.t.Logf("%d files, %d when nothing fails; %d sockets: %q", len(files), w.fds, sockets, files)
+		if w.T.Failed() {
+			w.T.Logf("%d files, %d when nothing fails; %d sockets: %q", len(files), w.fds, sockets, files)
 		}
 	}()
-	until(w.t, "no more descriptors than when nothing fails", func() bool {
-		files, sockets = openFiles(w.t, shell.command.Process.Pid)
+	Until(w.T, "no more descriptors than when nothing fails", func() bool {
+		files, sockets = OpenFiles(w.T, shell.Command.Process.Pid)
 		w.fds = cmp.Or(w.fds, len(files))
 		return len(files) <= w.fds && sockets <= 40
 	})
@@ -247,8 +247,8 @@ func (w *storeWorld) descriptors(shell *session) {
 
 // spoolBytes is the size of the world's spools.
 func (w *storeWorld) spoolBytes() (bytes int64) {
-	w.t.Helper()
-	must(w.t, filepath.WalkDir(w.path("spool"), func(_ string, e fs.DirEntry, err error) error {
+	w.T.Helper()
+	Must(w.T, filepath.WalkDir(w.Path("spool"), func(_ string, e fs.DirEntry, err error) error {
 		if info, infoErr := e.Info(); err == nil && infoErr == nil && e.Type().IsRegular() {
 			bytes += info.Size()
 		}
@@ -262,12 +262,12 @@ func (w *storeWorld) spoolBytes() (bytes int64) {
 // nothing; nothing dangles; and when the store is well again, all is as if it had
 // always been.
 func TestStoreFaults(t *testing.T) {
-	library(t)
-	first, step := stride(t, 149)
+	Library(t)
+	first, step := Stride(t, 149)
 	endpoint := miniotest.Start(t)
-	emptySite(t) // for the environment
+	EmptySite(t) // for the environment
 	dir, err := filepath.EvalSymlinks(t.TempDir())
-	must(t, err)
+	Must(t, err)
 	workers := make(chan func(), storeWorkers)
 	var running sync.WaitGroup
 	for range storeWorkers {
@@ -333,7 +333,7 @@ func allTrials(requests int) (all []storeTrial) {
 
 // calm runs the case when nothing fails, and returns how many requests it takes.
 func (c storeCase) calm(t *testing.T, w *storeWorld) (requests int) {
-	w.t = t
+	w.T = t
 	w.said = ""
 	if faults := c.run(w, func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{} }); faults > 0 {
 		t.Fatalf("%d faults", faults)
@@ -346,7 +346,7 @@ func (c storeCase) trial(t *testing.T, w *storeWorld, r storeTrial) (faults int)
 	if w.said == "" {
 		c.calm(t, w)
 	}
-	w.t = t
+	w.T = t
 	calm := w.said
 	faults = c.run(w, r.plan)
 	if faults == 0 && w.said != calm {

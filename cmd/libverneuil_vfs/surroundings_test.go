@@ -14,50 +14,50 @@ import (
 func TestBrokenSurroundings(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		prepare func(s *site) (config string)
+		prepare func(s *Site) (config string)
 		culprit string
 	}{
-		{"malformed", func(*site) string { return `{"make_default": true, "hostname": ` }, "VERNEUIL_CONFIG"},
-		{"unknown key", func(s *site) string { s.configure(map[string]any{"manifest_intervall": 1}); return s.config() }, "manifest_intervall"},
-		{"wrong type", func(s *site) string { s.configure(map[string]any{"hostname": 1}); return s.config() }, "hostname"},
-		{"no such file", func(s *site) string { return "@" + s.path("none.json") }, "none.json"},
-		{"spool is a file", func(s *site) string { s.write("spool", []byte("not a directory")); return s.config() }, "Not a directory"},
-		{"spool below a file", func(s *site) string {
-			s.write("plain", []byte("not a directory"))
-			s.configure(map[string]any{"replication_spooling_dir": s.path("plain/spool")})
-			return s.config()
+		{"malformed", func(*Site) string { return `{"make_default": true, "hostname": ` }, "VERNEUIL_CONFIG"},
+		{"unknown key", func(s *Site) string { s.Configure(map[string]any{"manifest_intervall": 1}); return s.Config() }, "manifest_intervall"},
+		{"wrong type", func(s *Site) string { s.Configure(map[string]any{"hostname": 1}); return s.Config() }, "hostname"},
+		{"no such file", func(s *Site) string { return "@" + s.Path("none.json") }, "none.json"},
+		{"spool is a file", func(s *Site) string { s.Write("spool", []byte("not a directory")); return s.Config() }, "Not a directory"},
+		{"spool below a file", func(s *Site) string {
+			s.Write("plain", []byte("not a directory"))
+			s.Configure(map[string]any{"replication_spooling_dir": s.Path("plain/spool")})
+			return s.Config()
 		}, "Not a directory"},
-		{"spool cannot be made", func(s *site) string { // also root is told: no such file can be made there
-			s.configure(map[string]any{"replication_spooling_dir": "/proc/verneuil-spool"})
-			return s.config()
+		{"spool cannot be made", func(s *Site) string { // also root is told: no such file can be made there
+			s.Configure(map[string]any{"replication_spooling_dir": "/proc/verneuil-spool"})
+			return s.Config()
 		}, "No such file"},
-		{"no targets", func(s *site) string { s.configure(map[string]any{"replication_targets": []any{}}); return s.config() }, "replication_targets"},
+		{"no targets", func(s *Site) string { s.Configure(map[string]any{"replication_targets": []any{}}); return s.Config() }, "replication_targets"},
 	} {
-		for _, journal := range journals {
+		for _, journal := range Journals {
 			t.Run(test.name+"/"+journal, func(t *testing.T) {
-				s := dirSite(t)
-				shell := s.shell("", "VERNEUIL_CONFIG="+test.prepare(s))
+				s := DirSite(t)
+				shell := s.Shell("", "VERNEUIL_CONFIG="+test.prepare(s))
 				// A broken configuration cannot say make_default.
-				if shell.ask(".open file:" + s.path("a.db") + "?vfs=verneuil"); t.Failed() {
+				if shell.Ask(".open file:" + s.Path("a.db") + "?vfs=verneuil"); t.Failed() {
 					return
 				}
-				shell.want("pragma journal_mode="+journal+";", journal)
+				shell.Want("pragma journal_mode="+journal+";", journal)
 				for _, sql := range []string{"create table t(a integer primary key, b);", "begin;", "insert into t(b) values(randomblob(100000));",
 					"commit;", "update t set b = 'new';"} {
-					if answer := shell.ask(sql); answer != "" {
+					if answer := shell.Ask(sql); answer != "" {
 						t.Fatalf("%s: %s", sql, answer)
 					}
 				}
-				shell.want("select b from t;", "new")
-				shell.refused()
-				if status := shell.ask("select verneuil_status();"); !json.Valid([]byte(status)) || !strings.Contains(status, test.culprit) {
+				shell.Want("select b from t;", "new")
+				shell.Refused()
+				if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) || !strings.Contains(status, test.culprit) {
 					t.Errorf("verneuil_status() does not name %q: %s", test.culprit, status)
 				}
-				shell.endsWith(1)
-				if log := shell.stderr(); !strings.Contains(log, test.culprit) {
+				shell.EndsWith(1)
+				if log := shell.Stderr(); !strings.Contains(log, test.culprit) {
 					t.Errorf("the log does not name %q: %s", test.culprit, log)
 				}
-				if b := s.stock("a.db", "select b from t", "pragma integrity_check"); b != "new\nok" {
+				if b := s.Stock("a.db", "select b from t", "pragma integrity_check"); b != "new\nok" {
 					t.Errorf("the database says %q", b)
 				}
 			})
@@ -82,22 +82,22 @@ func threads(t *testing.T, pid int) (n int) {
 // TestNotConfigured: without a configuration the extension is a way through, starts no
 // runtime and leaves no files.
 func TestNotConfigured(t *testing.T) {
-	for _, journal := range journals {
+	for _, journal := range Journals {
 		t.Run(journal, func(t *testing.T) {
-			s := dirSite(t)
-			shell := s.shell("", "VERNEUIL_CONFIG=")
-			shell.must(".open file:" + s.path("a.db") + "?vfs=verneuil")
-			shell.want("pragma journal_mode="+journal+";", journal)
-			shell.must("create table t(b);")
-			shell.must("insert into t values('x');")
-			if status := shell.ask("select verneuil_status();"); !json.Valid([]byte(status)) {
+			s := DirSite(t)
+			shell := s.Shell("", "VERNEUIL_CONFIG=")
+			shell.Must(".open file:" + s.Path("a.db") + "?vfs=verneuil")
+			shell.Want("pragma journal_mode="+journal+";", journal)
+			shell.Must("create table t(b);")
+			shell.Must("insert into t values('x');")
+			if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) {
 				t.Errorf("verneuil_status(): %s", status)
 			}
-			if n := threads(t, shell.command.Process.Pid); n != 1 {
+			if n := threads(t, shell.Command.Process.Pid); n != 1 {
 				t.Errorf("the shell has %d threads, want 1", n)
 			}
-			shell.endsWith(0)
-			entries, err := os.ReadDir(s.dir)
+			shell.EndsWith(0)
+			entries, err := os.ReadDir(s.Dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,34 +113,34 @@ func TestNotConfigured(t *testing.T) {
 // TestLazyStart: the runtime starts when a database is opened, and not when the
 // extension is loaded.
 func TestLazyStart(t *testing.T) {
-	s := dirSite(t)
-	shell := start(t, []string{s.env()}, sqliteShell(t), "-batch", "-vfs", "unix")
-	shell.must(".load " + library(t))
-	if version := shell.ask("select verneuil_version();"); version == "" {
+	s := DirSite(t)
+	shell := Start(t, []string{s.Env()}, SQLiteShell(t), "-batch", "-vfs", "unix")
+	shell.Must(".load " + Library(t))
+	if version := shell.Ask("select verneuil_version();"); version == "" {
 		t.Error("no verneuil_version()")
 	}
-	if n := threads(t, shell.command.Process.Pid); n != 1 {
+	if n := threads(t, shell.Command.Process.Pid); n != 1 {
 		t.Errorf("the shell has %d threads after loading, want 1", n)
 	}
-	shell.must(".open file:" + s.path("a.db") + "?vfs=verneuil")
-	shell.must("create table t(b);")
-	shell.flush()
-	shell.endsWith(0)
-	s.mustEqual("a.db")
+	shell.Must(".open file:" + s.Path("a.db") + "?vfs=verneuil")
+	shell.Must("create table t(b);")
+	shell.Flush()
+	shell.EndsWith(0)
+	s.MustEqual("a.db")
 }
 
 // TestFirstAtOnce: threads that open a process's first databases at once configure it once.
 func TestFirstAtOnce(t *testing.T) {
-	s := dirSite(t)
+	s := DirSite(t)
 	ours := func(n int) (found []string) {
-		h := s.host()
-		h.must(fmt.Sprintf(".crowd %d %s", n, s.path("a.db")))
-		for _, link := range h.links() {
+		h := s.Host()
+		h.Must(fmt.Sprintf(".crowd %d %s", n, s.Path("a.db")))
+		for _, link := range links(h) {
 			if strings.HasPrefix(link, "pipe:") || link == "anon_inode:[eventfd]" {
 				found = append(found, link)
 			}
 		}
-		h.endsWith(0)
+		h.EndsWith(0)
 		return found
 	}
 	if one, many := ours(1), ours(16); len(many) != len(one) {
@@ -149,11 +149,11 @@ func TestFirstAtOnce(t *testing.T) {
 }
 
 // links are what the process's descriptors refer to.
-func (h *session) links() (links []string) {
-	h.t.Helper()
-	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", h.command.Process.Pid))
+func links(h *Process) (links []string) {
+	h.T.Helper()
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", h.Command.Process.Pid))
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	for _, name := range names {
 		if link, err := os.Readlink(name); err == nil {
@@ -166,36 +166,36 @@ func (h *session) links() (links []string) {
 // TestLowLimits: where the runtime cannot start, the application works all the same.
 func TestLowLimits(t *testing.T) {
 	for name, limit := range map[string]string{"address space": "ulimit -v 600000", "files": "ulimit -n 24"} {
-		for _, journal := range journals {
+		for _, journal := range Journals {
 			t.Run(name+"/"+journal, func(t *testing.T) {
-				s := dirSite(t)
-				shell := start(t, []string{s.env()}, "sh", "-c", limit+` && exec "$@"`, "sh", sqliteShell(t), "-batch")
-				shell.must(".load " + library(t))
-				shell.ask(".open " + s.path("a.db"))
-				shell.want("pragma journal_mode="+journal+";", journal)
+				s := DirSite(t)
+				shell := Start(t, []string{s.Env()}, "sh", "-c", limit+` && exec "$@"`, "sh", SQLiteShell(t), "-batch")
+				shell.Must(".load " + Library(t))
+				shell.Ask(".open " + s.Path("a.db"))
+				shell.Want("pragma journal_mode="+journal+";", journal)
 				for _, sql := range []string{"create table t(b);", "insert into t values(randomblob(300000));", "update t set b = 'new';"} {
-					if answer := shell.ask(sql); answer != "" {
+					if answer := shell.Ask(sql); answer != "" {
 						t.Fatalf("%s: %s", sql, answer)
 					}
 				}
 				if name == "address space" {
-					shell.refused()
-					if status := shell.ask("select verneuil_status();"); !json.Valid([]byte(status)) {
+					shell.Refused()
+					if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) {
 						t.Errorf("verneuil_status(): %s", status)
 					}
-					if log := shell.stderr(); !strings.Contains(log, "RLIMIT_AS") {
+					if log := shell.Stderr(); !strings.Contains(log, "RLIMIT_AS") {
 						t.Errorf("the log does not name RLIMIT_AS: %s", log)
 					}
-					shell.endsWith(1)
+					shell.EndsWith(1)
 				} else {
-					shell.flush()
-					shell.endsWith(0)
+					shell.Flush()
+					shell.EndsWith(0)
 				}
-				if b := s.stock("a.db", "select b from t", "pragma integrity_check"); b != "new\nok" {
+				if b := s.Stock("a.db", "select b from t", "pragma integrity_check"); b != "new\nok" {
 					t.Errorf("the database says %q", b)
 				}
-				s.ctl("sync", s.path("a.db"))
-				s.mustEqual("a.db")
+				s.Ctl("sync", s.Path("a.db"))
+				s.MustEqual("a.db")
 			})
 		}
 	}

@@ -40,7 +40,7 @@ const tamperedBytesMax = 200 << 20
 // tampered is a store, and what there is to put into it. A is chunk 30 of the newest
 // version, B chunk 31, and leaf the only leaf.
 type tampered struct {
-	*site
+	*Site
 	key         string
 	a, b, leaf  string            // IDs
 	manifests   map[string][]byte // old, new, other lineage, other host, other database
@@ -48,73 +48,73 @@ type tampered struct {
 }
 
 func newTampered(t *testing.T) *tampered {
-	w := &tampered{site: dirSite(t), manifests: map[string][]byte{}}
-	db := w.path("a.db")
-	w.key = manifest.Name(hostname, db)
-	w.stock("a.db", "create table t(a integer primary key, b)",
+	w := &tampered{Site: DirSite(t), manifests: map[string][]byte{}}
+	db := w.Path("a.db")
+	w.key = manifest.Name(Hostname, db)
+	w.Stock("a.db", "create table t(a integer primary key, b)",
 		"with recursive n(i) as (select 1 union all select i+1 from n limit 500) insert into t(b) select randomblob(9000) from n",
 		"update t set b = 'other' where a = 1")
 	elsewhere := func(spool, host, source string) []byte {
-		w.configure(map[string]any{"replication_spooling_dir": w.path(spool), "hostname": host})
-		defer w.configure(nil)
-		w.ctl("sync", source)
+		w.Configure(map[string]any{"replication_spooling_dir": w.Path(spool), "hostname": host})
+		defer w.Configure(nil)
+		w.Ctl("sync", source)
 		return w.read("store/manifests/" + manifest.Name(host, source))
 	}
-	w.stock("b.db", "create table t(b)")
-	w.manifests["other database"] = elsewhere("spool2", hostname, w.path("b.db"))
+	w.Stock("b.db", "create table t(b)")
+	w.manifests["other database"] = elsewhere("spool2", Hostname, w.Path("b.db"))
 	w.manifests["other host"] = elsewhere("spool3", "other-host", db)
-	w.manifests["other lineage"] = elsewhere("spool4", hostname, db)
+	w.manifests["other lineage"] = elsewhere("spool4", Hostname, db)
 	w.copy("a.db", "other.db")
-	must(t, os.Remove(w.path("store/manifests/"+w.key)))
-	shell := w.shell("a.db")
+	Must(t, os.Remove(w.Path("store/manifests/"+w.key)))
+	shell := w.Shell("a.db")
 	for _, state := range []string{"old", "new"} {
-		shell.must("update t set b = '" + state + "' where a = 1; update t set b = randomblob(9000) where a = 250;")
-		shell.flush()
+		shell.Must("update t set b = '" + state + "' where a = 1; update t set b = randomblob(9000) where a = 250;")
+		shell.Flush()
 		w.copy("a.db", state+".db")
 		w.manifests[state] = w.read("store/manifests/" + w.key)
 	}
-	shell.endsWith(0)
+	shell.EndsWith(0)
 	m, err := manifest.Decode(w.manifests["new"])
-	must(t, err)
+	Must(t, err)
 	if m.Levels != 1 || len(m.Top) != 1 {
 		t.Fatalf("%d levels, %d on top", m.Levels, len(m.Top))
 	}
 	w.leaf = m.Top[0].String()
 	leaf, err := chunkstore.DecodeObject(m.Top[0], w.read(w.object(w.leaf)))
-	must(t, err)
+	Must(t, err)
 	w.a, w.b = chunkstore.ID(leaf[30*32:31*32]).String(), chunkstore.ID(leaf[31*32:32*32]).String()
-	must(t, os.Mkdir(w.path("base"), 0o700))
+	Must(t, os.Mkdir(w.Path("base"), 0o700))
 	w.cp("store", "spool", "a.db", "base")
 	return w
 }
 
 // reset undoes what has been done to store, spool and database.
 func (w *tampered) reset() {
-	w.t.Helper()
-	must(w.t, os.RemoveAll(w.path("store")))
-	must(w.t, os.RemoveAll(w.path("spool")))
+	w.T.Helper()
+	Must(w.T, os.RemoveAll(w.Path("store")))
+	Must(w.T, os.RemoveAll(w.Path("spool")))
 	w.cp("base/store", "base/spool", ".")
-	must(w.t, os.WriteFile(w.path("a.db"), w.read("base/a.db"), 0o600)) // the same file
+	Must(w.T, os.WriteFile(w.Path("a.db"), w.read("base/a.db"), 0o600)) // the same file
 }
 
 // cp copies to a directory, which is the last.
 func (w *tampered) cp(names ...string) {
-	w.t.Helper()
+	w.T.Helper()
 	argv := []string{"-a"}
 	for _, name := range names {
-		argv = append(argv, w.path(name))
+		argv = append(argv, w.Path(name))
 	}
 	if out, err := exec.Command("cp", argv...).CombinedOutput(); err != nil {
-		w.t.Fatalf("cp: %v: %s", err, out)
+		w.T.Fatalf("cp: %v: %s", err, out)
 	}
 }
 
-func (w *tampered) copy(from, to string) { w.write(to, w.read(from)) }
+func (w *tampered) copy(from, to string) { w.Write(to, w.read(from)) }
 
 func (w *tampered) read(name string) []byte {
-	w.t.Helper()
-	b, err := os.ReadFile(w.path(name))
-	must(w.t, err)
+	w.T.Helper()
+	b, err := os.ReadFile(w.Path(name))
+	Must(w.T, err)
 	return b
 }
 
@@ -124,31 +124,31 @@ func (w *tampered) object(id string) string { return "store/chunks/" + id[:2] + 
 // put stores a leaf or chunk under its own ID.
 func (w *tampered) put(plain []byte) chunkstore.ID {
 	id := chunkstore.Sum(plain)
-	must(w.t, os.MkdirAll(filepath.Dir(w.path(w.object(id.String()))), 0o700))
-	w.write(w.object(id.String()), chunkstore.EncodeObject(plain))
+	Must(w.T, os.MkdirAll(filepath.Dir(w.Path(w.object(id.String()))), 0o700))
+	w.Write(w.object(id.String()), chunkstore.EncodeObject(plain))
 	return id
 }
 
 // manifest puts that in the place of the newest one.
-func (w *tampered) manifest(b []byte) { w.write("store/manifests/"+w.key, b) }
+func (w *tampered) manifest(b []byte) { w.Write("store/manifests/"+w.key, b) }
 
 // forged puts the newest manifest in its own place, changed, with a checksum that is right.
 func (w *tampered) forged(change func(m *manifestpb.Manifest)) {
-	w.t.Helper()
+	w.T.Helper()
 	stored := w.manifests["new"]
 	body := stored[40:]
 	if stored[5] == 1 {
 		decoder, err := zstd.NewReader(nil)
-		must(w.t, err)
+		Must(w.T, err)
 		body, err = decoder.DecodeAll(body, nil)
-		must(w.t, err)
+		Must(w.T, err)
 	}
 	var m manifestpb.Manifest
-	must(w.t, proto.Unmarshal(body, &m))
+	Must(w.T, proto.Unmarshal(body, &m))
 	m.Sequence++
 	change(&m)
 	body, err := proto.Marshal(&m)
-	must(w.t, err)
+	Must(w.T, err)
 	sum := chunkstore.Sum(body)
 	w.manifest(append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), body...))
 }
@@ -177,8 +177,8 @@ func declared(n uint64) []byte {
 }
 
 func (w *tampered) longObject(name string, bytes int64) {
-	w.write(name, []byte("VRNC\x01\x01\x00\x00"))
-	must(w.t, os.Truncate(w.path(name), bytes))
+	w.Write(name, []byte("VRNC\x01\x01\x00\x00"))
+	Must(w.T, os.Truncate(w.Path(name), bytes))
 }
 
 // tamperings: A and B, LEAF and KEY stand for what they are called in the store.
@@ -207,15 +207,15 @@ func tamperings() []tampering {
 		chunk("a chunk's body under a leaf's key", "LEAF", func(w *tampered) { w.copy(w.object(w.b), w.object(w.leaf)) }),
 		long(chunk("a leaf that names itself", "LEAF", func(w *tampered) {
 			id, err := chunkstore.ParseID(w.leaf)
-			must(w.t, err)
-			w.write(w.object(w.leaf), chunkstore.EncodeObject(bytes.Repeat(id[:], 70)))
+			Must(w.T, err)
+			w.Write(w.object(w.leaf), chunkstore.EncodeObject(bytes.Repeat(id[:], 70)))
 		})),
-		long(chunk("a manifest under a chunk's key", "B", func(w *tampered) { w.write(w.object(w.b), w.manifests["new"]) })),
+		long(chunk("a manifest under a chunk's key", "B", func(w *tampered) { w.Write(w.object(w.b), w.manifests["new"]) })),
 		chunk("a chunk of 1 GiB", "B", func(w *tampered) { w.longObject(w.object(w.b), 1<<30) }),
 		long(chunk("a leaf of 1 GiB", "LEAF", func(w *tampered) { w.longObject(w.object(w.leaf), 1<<30) })),
-		long(chunk("a bomb for a chunk", "B", func(w *tampered) { w.write(w.object(w.b), append([]byte(header), bomb(16000)...)) })),
-		chunk("a chunk that says it is of 10 GB", "B", func(w *tampered) { w.write(w.object(w.b), append([]byte(header), declared(10<<30)...)) }),
-		long(chunk("a bomb for a leaf", "LEAF", func(w *tampered) { w.write(w.object(w.leaf), append([]byte(header), bomb(16000)...)) })),
+		long(chunk("a bomb for a chunk", "B", func(w *tampered) { w.Write(w.object(w.b), append([]byte(header), bomb(16000)...)) })),
+		chunk("a chunk that says it is of 10 GB", "B", func(w *tampered) { w.Write(w.object(w.b), append([]byte(header), declared(10<<30)...)) }),
+		long(chunk("a bomb for a leaf", "LEAF", func(w *tampered) { w.Write(w.object(w.leaf), append([]byte(header), bomb(16000)...)) })),
 
 		{false, "an old manifest", func(w *tampered) { w.manifest(w.manifests["old"]) }, "=old", "ok", "=old", "=new", "1"},
 		{false, "another lineage's manifest", func(w *tampered) { w.manifest(w.manifests["other lineage"]) },
@@ -241,7 +241,7 @@ func tamperings() []tampering {
 // huge makes a version of half the greatest length, of four objects.
 func (w *tampered) huge(m *manifestpb.Manifest) {
 	id, err := chunkstore.ParseID(w.b)
-	must(w.t, err)
+	Must(w.T, err)
 	for range 3 {
 		id = w.put(bytes.Repeat(id[:], 512))
 	}
@@ -252,9 +252,9 @@ func (w *tampered) huge(m *manifestpb.Manifest) {
 // leaf is met 16 times.
 func (w *tampered) folded(m *manifestpb.Manifest) {
 	a, err := chunkstore.ParseID(w.a)
-	must(w.t, err)
+	Must(w.T, err)
 	b, err := chunkstore.ParseID(w.b)
-	must(w.t, err)
+	Must(w.T, err)
 	leaves := make([]byte, 0, 512*32)
 	for k := range 512 {
 		leaf := bytes.Repeat(a[:], 512)
@@ -280,7 +280,7 @@ func TestTampered(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			w.t = t
+			w.T = t
 			w.reset()
 			replica := w.replica()
 			w.shows(replica, "=new")
@@ -294,55 +294,55 @@ func TestTampered(t *testing.T) {
 			w.small(replica)
 			w.writes(c.flush)
 		})
-		w.t = t
+		w.T = t
 	}
 	t.Run("281 TB, and the spool is lost", func(t *testing.T) {
-		w.t = t
+		w.T = t
 		w.reset()
 		w.forged(w.huge)
-		must(t, os.RemoveAll(w.path("spool")))
+		Must(t, os.RemoveAll(w.Path("spool")))
 		w.writes("1")
 	})
 	t.Run("the last epoch, and the spool is lost", func(t *testing.T) {
-		w.t = t
+		w.T = t
 		w.reset()
 		replica := w.replica()
 		w.shows(replica, "=new")
 		w.forged(func(m *manifestpb.Manifest) { m.Epoch = math.MaxUint64 })
 		w.refreshes(replica, "=new")
-		must(t, os.RemoveAll(w.path("spool")))
+		Must(t, os.RemoveAll(w.Path("spool")))
 		w.writes("1")
-		replica.ask("pragma verneuil_snapshot_refresh = 2;")
-		replica.want("select b from t where a = 1;", "written") // not taken for an older version
+		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.Want("select b from t where a = 1;", "written") // not taken for an older version
 		w.small(replica)
 	})
 	t.Run("256 GiB of 530 objects", func(t *testing.T) {
-		w.t = t
+		w.T = t
 		w.reset()
 		w.forged(w.folded)
-		_, before := w.command("verify", "-s", w.path("b.db")) // of little
-		if r, bytes := w.command("verify", "-s", w.path("a.db")); r.code != 0 || bytes > before+60<<20 {
-			t.Errorf("verify: exit code %d, %d bytes of memory, not %d: %s%s", r.code, bytes, before, r.stdout, r.stderr)
+		_, before := w.command("verify", "-s", w.Path("b.db")) // of little
+		if r, bytes := w.command("verify", "-s", w.Path("a.db")); r.Code != 0 || bytes > before+60<<20 {
+			t.Errorf("verify: exit code %d, %d bytes of memory, not %d: %s%s", r.Code, bytes, before, r.Stdout, r.Stderr)
 		}
 	})
-	w.t = t
+	w.T = t
 }
 
 // says checks that what is said holds each of the parts of want.
 func (w *tampered) says(who, said, want string) {
-	w.t.Helper()
+	w.T.Helper()
 	for _, part := range strings.Split(strings.NewReplacer("KEY", w.key, "LEAF", w.leaf).Replace(want), "|") {
 		part = map[string]string{"A": w.a, "B": w.b}[part] + strings.TrimPrefix(strings.TrimPrefix(part, "A"), "B")
 		if !strings.Contains(said, part) {
-			w.t.Errorf("%s: does not say %q: %.1000s", who, part, said)
+			w.T.Errorf("%s: does not say %q: %.1000s", who, part, said)
 		}
 	}
 }
 
-func (w *tampered) replica() *session {
-	w.t.Helper()
-	shell := w.shell("")
-	shell.ask(".open file:verneuil://" + hostname + w.path("a.db") + "?vfs=verneuil_snapshot")
+func (w *tampered) replica() *Process {
+	w.T.Helper()
+	shell := w.Shell("")
+	shell.Ask(".open file:verneuil://" + Hostname + w.Path("a.db") + "?vfs=verneuil_snapshot")
 	return shell
 }
 
@@ -350,43 +350,43 @@ func (w *tampered) replica() *session {
 const content = "select hex(sha3(group_concat(hex(b)))) from t"
 
 // shows checks what a replica shows: a state's hash, or an error.
-func (w *tampered) shows(replica *session, want string) {
-	w.t.Helper()
-	got := replica.ask(content + ";")
+func (w *tampered) shows(replica *Process, want string) {
+	w.T.Helper()
+	got := replica.Ask(content + ";")
 	if state, ok := strings.CutPrefix(want, "="); ok {
-		if right := w.stock(state+".db", content); got != right {
-			w.t.Errorf("the replica is %q, want %q: %s", got, right, replica.stderr())
+		if right := w.Stock(state+".db", content); got != right {
+			w.T.Errorf("the replica is %q, want %q: %s", got, right, replica.Stderr())
 		}
 		return
 	}
 	if got != "" {
-		w.t.Errorf("the replica shows %q, and should not", got)
+		w.T.Errorf("the replica shows %q, and should not", got)
 	}
-	w.says("replica", replica.stderr(), want)
+	w.says("replica", replica.Stderr(), want)
 }
 
-func (w *tampered) refreshes(replica *session, want string) {
-	w.t.Helper()
-	replica.ask("pragma verneuil_snapshot_refresh = 2;")
+func (w *tampered) refreshes(replica *Process, want string) {
+	w.T.Helper()
+	replica.Ask("pragma verneuil_snapshot_refresh = 2;")
 	if strings.HasPrefix(want, "=") || strings.HasPrefix(want, "error") { // it moves on
 		w.shows(replica, want)
 		return
 	}
-	w.says("refresh", replica.stderr(), want)
+	w.says("refresh", replica.Stderr(), want)
 	w.shows(replica, "=new") // as before
 }
 
 // small ends a replica, which must have been small.
-func (w *tampered) small(replica *session) {
-	w.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", replica.command.Process.Pid))
-	must(w.t, err)
+func (w *tampered) small(replica *Process) {
+	w.T.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", replica.Command.Process.Pid))
+	Must(w.T, err)
 	_, rest, _ := strings.Cut(string(status), "VmHWM:")
 	kib, err := strconv.Atoi(strings.Fields(rest)[0])
 	if err != nil || kib<<10 > tamperedBytesMax {
-		w.t.Errorf("the replica took %d KiB, %v", kib, err)
+		w.T.Errorf("the replica took %d KiB, %v", kib, err)
 	}
-	replica.end()
+	replica.End()
 }
 
 // measured runs a program in files of at most 1 GiB, and writes to a file how many KiB of memory
@@ -398,77 +398,77 @@ with open(sys.argv[1], "w") as f: f.write(str(resource.getrusage(resource.RUSAGE
 sys.exit(code)`
 
 // command runs verneuilctl, which must be small, and returns what memory it took, too.
-func (w *tampered) command(args ...string) (r result, bytes int) {
-	w.t.Helper()
-	file := w.path("maxrss")
-	r = run(w.t, nil, append([]string{python, "-c", measured, file, built(w.t, "VERNEUIL_CTL"), "-c", w.config()}, args...)...)
+func (w *tampered) command(args ...string) (r Result, bytes int) {
+	w.T.Helper()
+	file := w.Path("maxrss")
+	r = Run(w.T, nil, append([]string{Python, "-c", measured, file, Built(w.T, "VERNEUIL_CTL"), "-c", w.Config()}, args...)...)
 	text, err := os.ReadFile(file)
-	must(w.t, err)
+	Must(w.T, err)
 	kib, err := strconv.Atoi(string(text))
 	if err != nil || kib<<10 > tamperedBytesMax {
-		w.t.Errorf("verneuilctl %s took %d KiB of memory, %v", args[0], kib, err)
+		w.T.Errorf("verneuilctl %s took %d KiB of memory, %v", args[0], kib, err)
 	}
 	return r, kib << 10
 }
 
 func (w *tampered) restores(want string) {
-	w.t.Helper()
-	out := w.path("out.db")
-	r, _ := w.command("restore", "--force", "-s", w.path("a.db"), "-o", out)
+	w.T.Helper()
+	out := w.Path("out.db")
+	r, _ := w.command("restore", "--force", "-s", w.Path("a.db"), "-o", out)
 	if state, ok := strings.CutPrefix(want, "="); ok {
-		if r.code != 0 {
-			w.t.Errorf("restore: exit code %d: %s", r.code, r.stderr)
+		if r.Code != 0 {
+			w.T.Errorf("restore: exit code %d: %s", r.Code, r.Stderr)
 		} else if !bytes.Equal(w.read("out.db"), w.read(state+".db")) {
-			w.t.Errorf("the restored file is not %s", state)
+			w.T.Errorf("the restored file is not %s", state)
 		}
 		os.Remove(out)
 		return
 	}
-	w.says("restore", r.stderr, want)
-	left, err := filepath.Glob(w.path(".verneuil*"))
-	if _, statErr := os.Stat(out); r.code != 1 || statErr == nil || len(left) > 0 || err != nil {
-		w.t.Errorf("restore: exit code %d; left %q, %v", r.code, left, statErr)
+	w.says("restore", r.Stderr, want)
+	left, err := filepath.Glob(w.Path(".verneuil*"))
+	if _, statErr := os.Stat(out); r.Code != 1 || statErr == nil || len(left) > 0 || err != nil {
+		w.T.Errorf("restore: exit code %d; left %q, %v", r.Code, left, statErr)
 	}
 }
 
 func (w *tampered) verifies(want string) {
-	w.t.Helper()
+	w.T.Helper()
 	if want == "" {
 		return // takes as long as its length says
 	}
 	r, _ := w.command("verify", "--read")
 	switch {
-	case want == "ok" && r.code != 0, want != "ok" && r.code != 1:
-		w.t.Errorf("verify: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	case want == "ok" && r.Code != 0, want != "ok" && r.Code != 1:
+		w.T.Errorf("verify: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	case want != "ok":
-		w.says("verify", r.stdout, want)
+		w.says("verify", r.Stdout, want)
 	}
 }
 
 // writes has the application write and flush.
 func (w *tampered) writes(want string) {
-	w.t.Helper()
-	shell := w.shell("")
-	shell.ask(".open " + w.path("a.db")) // from here on the log may say what is wrong, at any time
-	if said := shell.ask("update t set b = 'written' where a = 1;"); said != "" {
-		w.t.Errorf("the application saw %q", said)
+	w.T.Helper()
+	shell := w.Shell("")
+	shell.Ask(".open " + w.Path("a.db")) // from here on the log may say what is wrong, at any time
+	if said := shell.Ask("update t set b = 'written' where a = 1;"); said != "" {
+		w.T.Errorf("the application saw %q", said)
 	}
-	flushed := shell.ask("pragma verneuil_flush_replication_data;")
-	status, log := shell.ask("select verneuil_status();"), shell.stderr()
+	flushed := shell.Ask("pragma verneuil_flush_replication_data;")
+	status, log := shell.Ask("select verneuil_status();"), shell.Stderr()
 	w.small(shell)
-	if b := w.stock("a.db", "select b from t where a = 1; pragma integrity_check"); b != "written\nok" {
-		w.t.Errorf("the database says %q", b)
+	if b := w.Stock("a.db", "select b from t where a = 1; pragma integrity_check"); b != "written\nok" {
+		w.T.Errorf("the database says %q", b)
 	}
 	switch want {
 	case "1", "damaged":
 		if flushed != "1" {
-			w.t.Errorf("flush: %q: %s %s", flushed, status, log)
+			w.T.Errorf("flush: %q: %s %s", flushed, status, log)
 		} else if want == "1" {
-			w.mustEqual("a.db")
+			w.MustEqual("a.db")
 		}
 	default:
 		if flushed != "0" {
-			w.t.Errorf("flush: %q", flushed)
+			w.T.Errorf("flush: %q", flushed)
 		}
 		w.says("log", log, want)
 		w.says("status", status, want)
@@ -479,18 +479,18 @@ func (w *tampered) writes(want string) {
 // replaces it, and goes on; other ways to lose the manifest end the same.
 func TestRolledBackS3(t *testing.T) {
 	endpoint := miniotest.Start(t)
-	s := s3Site(t, endpoint)
+	s := S3Site(t, endpoint)
 	stores, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
 		Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests",
 	}}}, chunkstore.Options{CallsPerSecond: -1})
-	must(t, err)
+	Must(t, err)
 	store := stores.Targets[0]
-	key := manifest.Name(hostname, s.path("a.db"))
-	shell := s.written("a.db", "wal")
-	shell.flush()
+	key := manifest.Name(Hostname, s.Path("a.db"))
+	shell := s.Written("a.db", "wal")
+	shell.Flush()
 	old, err := store.Manifests.Get(t.Context(), key, chunkstore.GetOptions{})
-	must(t, err)
-	replica := s.shell("")
+	Must(t, err)
+	replica := s.Shell("")
 	for i, change := range map[string]func() error{
 		"rolled back": func() error {
 			_, err := store.Manifests.Put(t.Context(), key, old.Body, chunkstore.Condition{})
@@ -502,21 +502,21 @@ func TestRolledBackS3(t *testing.T) {
 			return err
 		},
 	} {
-		shell.ask("update t set b = 'before it is " + i + "' where a = 1;")
-		shell.flush()
-		replica.ask(".open 'file:verneuil://" + hostname + s.path("a.db") + "?vfs=verneuil_snapshot'")
-		replica.ask("pragma verneuil_snapshot_refresh = 2;")
-		replica.want("select b from t where a = 1;", "before it is "+i)
-		must(t, change())
-		replica.ask("pragma verneuil_snapshot_refresh = 2;")
-		replica.want("select b from t where a = 1;", "before it is "+i)
-		shell.ask("update t set b = 'after it was " + i + "' where a = 1;") // the log says what is wrong
-		shell.flush()
-		replica.ask("pragma verneuil_snapshot_refresh = 2;")
-		replica.want("select b from t where a = 1;", "after it was "+i)
+		shell.Ask("update t set b = 'before it is " + i + "' where a = 1;")
+		shell.Flush()
+		replica.Ask(".open 'file:verneuil://" + Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot'")
+		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.Want("select b from t where a = 1;", "before it is "+i)
+		Must(t, change())
+		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.Want("select b from t where a = 1;", "before it is "+i)
+		shell.Ask("update t set b = 'after it was " + i + "' where a = 1;") // the log says what is wrong
+		shell.Flush()
+		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
+		replica.Want("select b from t where a = 1;", "after it was "+i)
 	}
-	replica.end()
-	shell.endsWith(0)
-	s.stock("a.db", "pragma wal_checkpoint(truncate)")
-	s.mustEqual("a.db")
+	replica.End()
+	shell.EndsWith(0)
+	s.Stock("a.db", "pragma wal_checkpoint(truncate)")
+	s.MustEqual("a.db")
 }

@@ -16,12 +16,12 @@ type unreplicated struct {
 }
 
 // notReplicated returns what verneuil_status() lists, by path.
-func (s *session) notReplicated() map[string]string {
-	s.t.Helper()
+func notReplicated(s *Process) map[string]string {
+	s.T.Helper()
 	var status struct {
 		List []unreplicated `json:"not_replicated"`
 	}
-	s.status(&status)
+	s.Status(&status)
 	reasons := make(map[string]string)
 	for _, u := range status.List {
 		if u.Path != "" {
@@ -36,17 +36,17 @@ var logForm = regexp.MustCompile(`^verneuil: time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d
 
 // TestLogForm: C and Go write lines of one form, whatever the names in them.
 func TestLogForm(t *testing.T) {
-	s := dirSite(t)
-	shell := s.shell("a.db", "VERNEUIL_LOG=debug")
-	shell.must("create table t(b);")
-	shell.flush()                                      // Go logs the push
-	must(t, os.Mkdir(s.path("x\" \n\xff\x1b"), 0o700)) // C logs the name
-	must(t, os.Symlink("nothing", s.path("elsewhere")))
-	s.write("verneuil.json", fmt.Appendf(nil, `{"make_default": true, "replication_spooling_dir": %q}`, s.path("elsewhere")))
-	second := s.shell("", "VERNEUIL_LOG=debug")
-	second.ask(".open 'file:" + s.dir + "/x%22%20%0a%ff%1b/b.db?vfs=verneuil'")
-	second.ask("create table t(b);")
-	for name, said := range map[string]string{"Go": shell.stderr(), "C": second.stderr()} {
+	s := DirSite(t)
+	shell := s.Shell("a.db", "VERNEUIL_LOG=debug")
+	shell.Must("create table t(b);")
+	shell.Flush()                                      // Go logs the push
+	Must(t, os.Mkdir(s.Path("x\" \n\xff\x1b"), 0o700)) // C logs the name
+	Must(t, os.Symlink("nothing", s.Path("elsewhere")))
+	s.Write("verneuil.json", fmt.Appendf(nil, `{"make_default": true, "replication_spooling_dir": %q}`, s.Path("elsewhere")))
+	second := s.Shell("", "VERNEUIL_LOG=debug")
+	second.Ask(".open 'file:" + s.Dir + "/x%22%20%0a%ff%1b/b.db?vfs=verneuil'")
+	second.Ask("create table t(b);")
+	for name, said := range map[string]string{"Go": shell.Stderr(), "C": second.Stderr()} {
 		lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n")
 		for _, line := range lines {
 			if !logForm.MatchString(line) {
@@ -55,47 +55,47 @@ func TestLogForm(t *testing.T) {
 		}
 		t.Logf("%s: %d lines", name, len(lines))
 	}
-	if want := `b.db"`; !strings.Contains(second.stderr(), want) || !strings.Contains(shell.stderr(), "msg=pushed") {
-		t.Errorf("C and Go have not both logged: %s%s", shell.stderr(), second.stderr())
+	if want := `b.db"`; !strings.Contains(second.Stderr(), want) || !strings.Contains(shell.Stderr(), "msg=pushed") {
+		t.Errorf("C and Go have not both logged: %s%s", shell.Stderr(), second.Stderr())
 	}
-	shell.endsWith(0)
-	second.endsWith(0)
+	shell.EndsWith(0)
+	second.EndsWith(0)
 }
 
 // TestToldOnce: a reason is logged once for each database, and listed; when the database is
 // replicated it is listed no more; what is listed is bounded.
 func TestToldOnce(t *testing.T) {
-	s := dirSite(t)
-	must(t, os.Symlink("nothing", s.path("spool")))
-	shell := s.shell("")
+	s := DirSite(t)
+	Must(t, os.Symlink("nothing", s.Path("spool")))
+	shell := s.Shell("")
 	for range 3 {
-		shell.ask(".open " + s.path("a.db"))
-		shell.must("create table if not exists t(b);")
+		shell.Ask(".open " + s.Path("a.db"))
+		shell.Must("create table if not exists t(b);")
 	}
 	const reason = "symbolic link"
-	if why := shell.notReplicated()[s.path("a.db")]; !strings.Contains(why, reason) {
+	if why := notReplicated(shell)[s.Path("a.db")]; !strings.Contains(why, reason) {
 		t.Errorf("verneuil_status() says %q, want %q", why, reason)
 	}
-	if n := strings.Count(shell.stderr(), reason); n != 1 {
-		t.Errorf("said %d times, want once: %s", n, shell.stderr())
+	if n := strings.Count(shell.Stderr(), reason); n != 1 {
+		t.Errorf("said %d times, want once: %s", n, shell.Stderr())
 	}
 	for i := range 300 {
-		shell.ask(fmt.Sprintf(".open %s/%d.db", s.dir, i))
-		shell.ask("create table t(b);")
+		shell.Ask(fmt.Sprintf(".open %s/%d.db", s.Dir, i))
+		shell.Ask("create table t(b);")
 	}
-	if n := len(shell.notReplicated()); n != 256 {
+	if n := len(notReplicated(shell)); n != 256 {
 		t.Errorf("%d are listed, want 256", n)
 	}
-	if text := shell.ask("select verneuil_status();"); !json.Valid([]byte(text)) || !strings.Contains(text, `{"more":45}`) {
+	if text := shell.Ask("select verneuil_status();"); !json.Valid([]byte(text)) || !strings.Contains(text, `{"more":45}`) {
 		t.Errorf("it is not said how many there are more: %.2000s", text)
 	}
-	must(t, os.Remove(s.path("spool")))
-	shell.ask(".open " + s.path("a.db"))
-	shell.flush()
-	if why, ok := shell.notReplicated()[s.path("a.db")]; ok {
+	Must(t, os.Remove(s.Path("spool")))
+	shell.Ask(".open " + s.Path("a.db"))
+	shell.Flush()
+	if why, ok := notReplicated(shell)[s.Path("a.db")]; ok {
 		t.Errorf("it is replicated, and verneuil_status() says why not: %s", why)
 	}
-	shell.endsWith(0)
+	shell.EndsWith(0)
 }
 
 // silentStates are the states in which a database that its user may believe to be replicated is
@@ -124,111 +124,111 @@ var silentStates = map[string]struct {
 func TestSilentStates(t *testing.T) {
 	for name, test := range silentStates {
 		t.Run(name, func(t *testing.T) {
-			s := dirSite(t)
-			s.stock("a.db", "create table t(b)")
-			config := s.config()
+			s := DirSite(t)
+			s.Stock("a.db", "create table t(b)")
+			config := s.Config()
 			if text, ok := test.config[""]; ok {
 				config = text.(string)
 			} else {
-				s.configure(test.config)
+				s.Configure(test.config)
 			}
-			shell := s.shell("", "VERNEUIL_CONFIG="+config)
-			shell.ask(".open 'file:" + s.path("a.db") + "?" + test.uri + "'")
-			shell.want("select count(*) from t;", "0")
+			shell := s.Shell("", "VERNEUIL_CONFIG="+config)
+			shell.Ask(".open 'file:" + s.Path("a.db") + "?" + test.uri + "'")
+			shell.Want("select count(*) from t;", "0")
 			n := 1
 			if test.unnamed {
 				n = 0
 			}
-			if said := shell.stderr(); strings.Count(said, "not replicated: ") != n || n == 1 && !strings.Contains(said, test.reason) {
+			if said := shell.Stderr(); strings.Count(said, "not replicated: ") != n || n == 1 && !strings.Contains(said, test.reason) {
 				t.Errorf("the log does not say %q, %d times: %s", test.reason, n, said)
 			}
-			if why, ok := shell.notReplicated()[s.path("a.db")]; ok != (n == 1) || !strings.Contains(why, test.reason) && n == 1 {
+			if why, ok := notReplicated(shell)[s.Path("a.db")]; ok != (n == 1) || !strings.Contains(why, test.reason) && n == 1 {
 				t.Errorf("verneuil_status() says %q, want %q", why, test.reason)
 			}
-			before := len(shell.stderr())
-			answer := shell.ask("select verneuil_flush();")
-			if said := shell.stderr()[before:]; answer != "" || !strings.Contains(said, "database main is not replicated: ") || !strings.Contains(said, test.reason) {
+			before := len(shell.Stderr())
+			answer := shell.Ask("select verneuil_flush();")
+			if said := shell.Stderr()[before:]; answer != "" || !strings.Contains(said, "database main is not replicated: ") || !strings.Contains(said, test.reason) {
 				t.Errorf("verneuil_flush() answers %q: %s", answer, said)
 			}
 			if test.heard {
-				before := len(shell.stderr())
-				if shell.refused(); !strings.Contains(shell.stderr()[before:], test.reason) {
-					t.Errorf("the pragma does not say %q: %s", test.reason, shell.stderr()[before:])
+				before := len(shell.Stderr())
+				if shell.Refused(); !strings.Contains(shell.Stderr()[before:], test.reason) {
+					t.Errorf("the pragma does not say %q: %s", test.reason, shell.Stderr()[before:])
 				}
-				shell.want("pragma verneuil_flush_replication_data(off);", "0")
-			} else if answer := shell.ask("pragma verneuil_flush_replication_data;"); answer != "" {
+				shell.Want("pragma verneuil_flush_replication_data(off);", "0")
+			} else if answer := shell.Ask("pragma verneuil_flush_replication_data;"); answer != "" {
 				t.Errorf("the pragma answers %q", answer)
 			}
-			shell.end()
+			shell.End()
 		})
 	}
 }
 
 // TestFlushFunction: verneuil_flush() answers an integer, for any database of the connection.
 func TestFlushFunction(t *testing.T) {
-	s := dirSite(t)
-	shell := s.shell("a.db")
-	shell.must("create table t(b);")
-	shell.must("attach '" + s.path("b.db") + "' as other;")
-	shell.must("create table other.t(b);")
-	shell.want("select verneuil_flush(), typeof(verneuil_flush('main')), verneuil_flush(null), verneuil_flush('other');", "1|integer|1|1")
-	s.mustEqual("a.db")
-	s.mustEqual("b.db")
-	must(t, os.Rename(s.path("store"), s.path("away")))
-	s.write("store", nil) // no directory
-	shell.must("insert into t values(1);")
-	shell.want("select verneuil_flush();", "0")
-	must(t, os.Remove(s.path("store")))
-	must(t, os.Rename(s.path("away"), s.path("store")))
-	shell.want("select verneuil_flush('MAIN');", "1")
-	shell.must("attach 'file:" + s.path("c.db") + "?vfs=unix' as stock;")
-	shell.must("create table stock.t(b);")
-	shell.must("attach ':memory:' as memory;")
-	shell.must("create temp table u(b);")
+	s := DirSite(t)
+	shell := s.Shell("a.db")
+	shell.Must("create table t(b);")
+	shell.Must("attach '" + s.Path("b.db") + "' as other;")
+	shell.Must("create table other.t(b);")
+	shell.Want("select verneuil_flush(), typeof(verneuil_flush('main')), verneuil_flush(null), verneuil_flush('other');", "1|integer|1|1")
+	s.MustEqual("a.db")
+	s.MustEqual("b.db")
+	Must(t, os.Rename(s.Path("store"), s.Path("away")))
+	s.Write("store", nil) // no directory
+	shell.Must("insert into t values(1);")
+	shell.Want("select verneuil_flush();", "0")
+	Must(t, os.Remove(s.Path("store")))
+	Must(t, os.Rename(s.Path("away"), s.Path("store")))
+	shell.Want("select verneuil_flush('MAIN');", "1")
+	shell.Must("attach 'file:" + s.Path("c.db") + "?vfs=unix' as stock;")
+	shell.Must("create table stock.t(b);")
+	shell.Must("attach ':memory:' as memory;")
+	shell.Must("create temp table u(b);")
 	for schema, want := range map[string]string{"stock": "vfs=unix", "memory": "in memory, or temporary", "temp": "in memory, or temporary", "none": "no such database: none"} {
-		before := len(shell.stderr())
-		answer := shell.ask("select verneuil_flush('" + schema + "');")
-		if said := shell.stderr()[before:]; answer != "" || !strings.Contains(said, want) {
+		before := len(shell.Stderr())
+		answer := shell.Ask("select verneuil_flush('" + schema + "');")
+		if said := shell.Stderr()[before:]; answer != "" || !strings.Contains(said, want) {
 			t.Errorf("verneuil_flush('%s') answers %q, and does not say %q: %s", schema, answer, want, said)
 		}
 	}
-	shell.end()
+	shell.End()
 }
 
 // TestOutageIsTold: at the default level a target that fails gets one line, whatever the number of
 // databases and attempts, and one when it is well again. Unsent data at exit gets one, too.
 func TestOutageIsTold(t *testing.T) {
-	s := dirSite(t)
-	s.write("store", nil) // no directory
-	shell := s.shell("")
-	shell.must(".open ':memory:'")
+	s := DirSite(t)
+	s.Write("store", nil) // no directory
+	shell := s.Shell("")
+	shell.Must(".open ':memory:'")
 	for i := range 5 {
-		shell.must(fmt.Sprintf("attach '%s/%d.db' as d%d;", s.dir, i, i))
-		shell.must(fmt.Sprintf("create table d%d.t(b);", i))
+		shell.Must(fmt.Sprintf("attach '%s/%d.db' as d%d;", s.Dir, i, i))
+		shell.Must(fmt.Sprintf("create table d%d.t(b);", i))
 	}
 	for range 3 { // more attempts
 		for i := range 5 {
-			shell.want(fmt.Sprintf("select verneuil_flush('d%d');", i), "0")
+			shell.Want(fmt.Sprintf("select verneuil_flush('d%d');", i), "0")
 		}
 	}
 	const begins, ends = "level=WARN msg=\"target failed", "level=WARN msg=\"target is well again\""
-	if said := shell.stderr(); strings.Count(said, "\n") != 1 || !strings.Contains(said, begins) || !strings.Contains(said, "not a directory") {
+	if said := shell.Stderr(); strings.Count(said, "\n") != 1 || !strings.Contains(said, begins) || !strings.Contains(said, "not a directory") {
 		t.Errorf("want one line that says %s: %s", begins, said)
 	}
-	must(t, os.Remove(s.path("store")))
+	Must(t, os.Remove(s.Path("store")))
 	for i := range 5 {
-		shell.want(fmt.Sprintf("select verneuil_flush('d%d');", i), "1")
+		shell.Want(fmt.Sprintf("select verneuil_flush('d%d');", i), "1")
 	}
-	if said := shell.stderr(); strings.Count(said, "\n") != 2 || !strings.Contains(said, ends) || !strings.Contains(said, "databases=5") {
+	if said := shell.Stderr(); strings.Count(said, "\n") != 2 || !strings.Contains(said, ends) || !strings.Contains(said, "databases=5") {
 		t.Errorf("want one line more, that says %s: %s", ends, said)
 	}
-	must(t, os.Rename(s.path("store"), s.path("away")))
-	s.write("store", nil)
+	Must(t, os.Rename(s.Path("store"), s.Path("away")))
+	s.Write("store", nil)
 	for i := range 5 {
-		shell.must(fmt.Sprintf("insert into d%d.t values(1);", i))
+		shell.Must(fmt.Sprintf("insert into d%d.t values(1);", i))
 	}
-	shell.endsWith(0)
-	said := shell.stderr()
+	shell.EndsWith(0)
+	said := shell.Stderr()
 	if strings.Count(said, "process ends with unsent data") != 1 || !strings.Contains(said, "spools=5") {
 		t.Errorf("unsent data is not told, once: %s", said)
 	}

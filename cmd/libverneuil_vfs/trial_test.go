@@ -23,7 +23,7 @@ import (
 
 // trial is one run of a program under supervision.
 type trial struct {
-	s     *site
+	s     *Site
 	at    int // the call that is struck first, from 1; 0: none
 	every int // and of those after it, each that is so far away; 0: none
 	good  bool
@@ -88,17 +88,17 @@ func (r *trial) String() string {
 	case r.every > 0:
 		what += fmt.Sprintf(", and each %dth after it, %d in all", r.every, r.strikes)
 	}
-	return fmt.Sprintf("call %d (%s) %s", r.at, strings.ReplaceAll(r.struck, r.s.dir, ""), what)
+	return fmt.Sprintf("call %d (%s) %s", r.at, strings.ReplaceAll(r.struck, r.s.Dir, ""), what)
 }
 
 // run runs argv to its end, with input on its stdin.
-func (r *trial) run(input string, argv ...string) result {
-	r.s.t.Helper()
-	ctx, cancel := context.WithTimeout(r.s.t.Context(), processBound)
+func (r *trial) run(input string, argv ...string) Result {
+	r.s.T.Helper()
+	ctx, cancel := context.WithTimeout(r.s.T.Context(), Bound)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), r.s.env(), "VERNEUIL_LOG="+cmp.Or(r.log, "off"))
+	cmd.Env = append(os.Environ(), r.s.Env(), "VERNEUIL_LOG="+cmp.Or(r.log, "off"))
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	running, ended := context.WithCancel(ctx)
 	defer ended()
@@ -114,7 +114,7 @@ func (r *trial) run(input string, argv ...string) result {
 		return r.decide(c)
 	})
 	if err != nil {
-		r.s.t.Fatal(err)
+		r.s.T.Fatal(err)
 	}
 	r.program = p
 	close(started)
@@ -122,15 +122,15 @@ func (r *trial) run(input string, argv ...string) result {
 	ended()
 	<-looked
 	if ctx.Err() != nil {
-		r.s.t.Fatalf("%v: hangs: %s%s", r, stdout.String(), stderr.String())
+		r.s.T.Fatalf("%v: hangs: %s%s", r, stdout.String(), stderr.String())
 	}
 	if cmd.ProcessState == nil || strings.Contains(fmt.Sprint(err), "faultcall") {
-		r.s.t.Fatalf("%v: %v", r, err)
+		r.s.T.Fatalf("%v: %v", r, err)
 	}
 	if r.target != nil && r.target.err != nil {
-		r.s.t.Fatalf("%v: %v", r, r.target.err)
+		r.s.T.Fatalf("%v: %v", r, r.target.err)
 	}
-	return result{stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
+	return Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
 }
 
 // descriptors are those that a shell has when it has closed its databases: none of the
@@ -151,11 +151,11 @@ func (d *descriptors) follow(ctx context.Context, r *trial, cmd *exec.Cmd, input
 	cmd.Stdout = mark
 	end, write, err := os.Pipe()
 	if err != nil {
-		r.s.t.Fatal(err)
+		r.s.T.Fatal(err)
 	}
 	text := *input
 	cmd.Stdin = end
-	r.s.t.Cleanup(func() { end.Close() })
+	r.s.T.Cleanup(func() { end.Close() })
 	go func() {
 		defer close(looked)
 		defer write.Close()
@@ -190,13 +190,13 @@ func (m *marked) Write(b []byte) (int, error) {
 func (d *descriptors) look(r *trial) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(processBound); ; <-tick.C {
+	for deadline := time.Now().Add(Bound); ; <-tick.C {
 		d.site = nil
-		files, sockets := openFiles(r.s.t, r.program.PID())
+		files, sockets := OpenFiles(r.s.T, r.program.PID())
 		d.others = sockets
 		for _, name := range files {
-			if strings.HasPrefix(name, r.s.dir) {
-				d.site = append(d.site, strings.TrimPrefix(name, r.s.dir))
+			if strings.HasPrefix(name, r.s.Dir) {
+				d.site = append(d.site, strings.TrimPrefix(name, r.s.Dir))
 			} else {
 				d.others++
 			}
@@ -226,25 +226,25 @@ func (d *descriptors) leaked(r *trial, calm *descriptors) error {
 
 // watcher looks at a site's target while others work on it: nothing may dangle, ever.
 type watcher struct {
-	s        *site
+	s        *Site
 	verifier *replicate.Verifier
 	seen     string // what the manifests were when they were looked at last
 	versions int    // how many were looked at
 	err      error
 }
 
-func (s *site) watcher() *watcher { return &watcher{s: s} }
+func newWatcher(s *Site) *watcher { return &watcher{s: s} }
 
 // called looks whether the call before this one has changed the target.
 func (w *watcher) called(c faultcall.Call) {
-	if w != nil && w.err == nil && strings.HasPrefix(c.Path, w.s.path("store")) {
+	if w != nil && w.err == nil && strings.HasPrefix(c.Path, w.s.Path("store")) {
 		w.err = w.look()
 	}
 }
 
 // look verifies the newest versions, if they are not those of the last time.
 func (w *watcher) look() error {
-	manifests, err := filepath.Glob(w.s.path("store/manifests/[^.]*-verneuil%3A*"))
+	manifests, err := filepath.Glob(w.s.Path("store/manifests/[^.]*-verneuil%3A*"))
 	if err != nil || len(manifests) == 0 {
 		return err
 	}
@@ -258,9 +258,9 @@ func (w *watcher) look() error {
 		return nil
 	}
 	w.seen = now
-	ctx := w.s.t.Context()
+	ctx := w.s.T.Context()
 	if w.verifier == nil {
-		target := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: w.s.path("store")}}}
+		target := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: w.s.Path("store")}}}
 		store, err := chunkstore.Open(ctx, target, chunkstore.Options{})
 		if err != nil {
 			return err
@@ -281,66 +281,68 @@ func (w *watcher) look() error {
 }
 
 // script is the input of a shell that does the workload on name.
-func (s *site) script(name string, lines []string, extension bool) string {
+func script(s *Site, name string, lines []string, extension bool) string {
 	script := ".bail off\n.timeout 10000\n"
 	if extension {
-		script += ".load " + library(s.t) + "\n"
+		script += ".load " + Library(s.T) + "\n"
 	}
-	return script + ".open " + s.path(name) + "\n" + strings.Join(lines, "\n") + "\n"
+	return script + ".open " + s.Path(name) + "\n" + strings.Join(lines, "\n") + "\n"
 }
 
 // recovers checks what a run has left: the database is what the stock shell made of it, a
 // flush sends it, and what was sent is the database.
-func (s *site) recovers(what fmt.Stringer, sum string) {
-	s.t.Helper()
-	r := s.calm().run(s.script("a.db", []string{sums, "pragma verneuil_flush_replication_data;"}, true), sqliteShell(s.t), "-batch")
-	if r.stdout != sum+"1\n" || r.code != 0 {
-		s.t.Fatalf("%v: afterwards: %q, %s; want %q and a flush", what, r.stdout, r.stderr, sum)
+func recovers(s *Site, what fmt.Stringer, sum string) {
+	s.T.Helper()
+	r := calm(s).run(script(s, "a.db", []string{sums, "pragma verneuil_flush_replication_data;"}, true), SQLiteShell(s.T), "-batch")
+	if r.Stdout != sum+"1\n" || r.Code != 0 {
+		s.T.Fatalf("%v: afterwards: %q, %s; want %q and a flush", what, r.Stdout, r.Stderr, sum)
 	}
-	if err := s.watcher().look(); err != nil {
-		s.t.Fatalf("%v: the target: %v", what, err)
+	if err := newWatcher(s).look(); err != nil {
+		s.T.Fatalf("%v: the target: %v", what, err)
 	}
 	defer func() {
-		if s.t.Failed() {
-			s.t.Logf("after %v", what)
+		if s.T.Failed() {
+			s.T.Logf("after %v", what)
 		}
 	}()
-	s.mustEqual("a.db")
+	s.MustEqual("a.db")
 }
 
 // calm is a trial in which nothing happens.
-func (s *site) calm() *trial {
+func calm(s *Site) *trial {
 	return &trial{s: s, ours: func(faultcall.Call) bool { return false }, log: "warn"}
 }
 
 // anew empties the site but for its configuration.
-func (s *site) anew() {
-	s.t.Helper()
-	entries, err := os.ReadDir(s.dir)
+func anew(s *Site) {
+	s.T.Helper()
+	entries, err := os.ReadDir(s.Dir)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	for _, e := range entries {
 		if e.Name() == "verneuil.json" {
 			continue
 		}
-		if err := os.RemoveAll(s.path(e.Name())); err != nil {
-			s.t.Fatal(err)
+		if err := os.RemoveAll(s.Path(e.Name())); err != nil {
+			s.T.Fatal(err)
 		}
 	}
 }
 
 // same fails unless two files are equal.
-func (s *site) same(a, b string) {
-	s.t.Helper()
+func (s *Site) Same(a, b string) {
+	s.T.Helper()
 	x, err := os.ReadFile(a)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if y, err := os.ReadFile(b); err != nil || !bytes.Equal(x, y) {
-		s.t.Fatalf("%s and %s differ: %v", a, b, err)
+		s.T.Fatalf("%s and %s differ: %v", a, b, err)
 	}
 }
 
 // touches are the calls on files of the site.
-func (s *site) touches(c faultcall.Call) bool { return strings.HasPrefix(c.Path, s.dir) }
+func touches(s *Site) func(faultcall.Call) bool {
+	return func(c faultcall.Call) bool { return strings.HasPrefix(c.Path, s.Dir) }
+}
