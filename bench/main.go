@@ -41,6 +41,8 @@ import (
 type form struct {
 	name      string
 	seconds   float64 // for each cell of the writer's matrix
+	block     float64 // seconds of a block of commits
+	pairs     int     // of blocks
 	sweep     float64 // for each rate of commits
 	bill      float64 // for the loads whose calls are counted
 	turns     int     // at most: see inTime
@@ -58,11 +60,11 @@ type form struct {
 }
 
 var forms = map[string]form{
-	"quick": {name: "quick", seconds: 0.3, sweep: 0.8, bill: 6, turns: 3, traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
+	"quick": {name: "quick", seconds: 0.3, block: 0.4, pairs: 3, sweep: 0.8, bill: 6, turns: 3, traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
 		replica: 32, readers: 5, wal: 50_000, rates: []int{1, 1000}, intervals: []int{1000}, keeps: true},
-	"normal": {name: "normal", seconds: 1, sweep: 4, bill: 40, turns: 3, traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
+	"normal": {name: "normal", seconds: 1, block: 1.5, pairs: 6, sweep: 4, bill: 40, turns: 3, traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
 		replica: 128, readers: 10, wal: 500_000, rates: []int{1, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true, keeps: true},
-	"long": {name: "long", seconds: 6, sweep: 20, bill: 190, turns: 5, traced: 200, bulk: []int{100, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
+	"long": {name: "long", seconds: 6, block: 1.5, pairs: 20, sweep: 20, bill: 190, turns: 5, traced: 200, bulk: []int{100, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
 		replica: 1024, readers: 10, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true},
 }
 
@@ -77,7 +79,8 @@ type part struct {
 // minutes. In the long form each has half an hour, and its largest sizes are measured once.
 var parts = []part{
 	{"size", "Size, start, fork", partSize, 6, 12},
-	{"writer", "Commit and read latency, nothing else running", func(b *bench) error { return partWriter(b, false) }, 9, 60},
+	{"blocks", "Commits and reads as users see them", partBlocks, 12, 190},
+	{"writer", "Commit and read latency in fine turns, nothing else running", func(b *bench) error { return partWriter(b, false) }, 9, 60},
 	{"load", "The same while another database of the process uploads a backlog at full speed", func(b *bench) error { return partWriter(b, true) }, 9, 30},
 	{"syscalls", "System calls and bytes of a one-page commit", partSyscalls, 6, 16},
 	{"memory", "Memory and threads", partMemory, 3, 4},

@@ -102,8 +102,8 @@ func gridCells() (all []string) {
 type cellResult struct {
 	name    string
 	samples int
-	stock   [5][]float64 // median, p99, max, mean, cpu
-	ours    [5][]float64
+	stock   [6][]float64 // median, p99, max, mean, cpu, all threads' cpu (of blocks)
+	ours    [6][]float64
 }
 
 const (
@@ -112,6 +112,7 @@ const (
 	statMax
 	statMean
 	statCPU
+	statAllCPU
 )
 
 func (c *cellResult) ratio(stat int) spread { return ratios(c.ours[stat], c.stock[stat]) }
@@ -132,10 +133,11 @@ func parseCells(all []*cellResult, out string) ([]*cellResult, error) {
 		n, _ := strconv.Atoi(head[1])
 		c.samples += n
 		both, err := numbers(parts[1] + "\n" + parts[2])
-		if err != nil || len(both) != 2 || len(both[0]) != 5 || len(both[1]) != 5 {
+		if err != nil || len(both) != 2 || len(both[0]) < 5 || len(both[0]) > 6 ||
+			len(both[1]) != len(both[0]) {
 			return all, fmt.Errorf("host commit said %q", line)
 		}
-		for k := range 5 {
+		for k := range both[0] {
 			c.stock[k], c.ours[k] = append(c.stock[k], both[0][k]), append(c.ours[k], both[1][k])
 		}
 	}
@@ -198,7 +200,7 @@ func (b *bench) writerTable(results []*cellResult) {
 
 func (c *cellResult) throughput() spread { return ratios(c.stock[statMean], c.ours[statMean]) }
 
-func times(a [5][]float64) string {
+func times(a [6][]float64) string {
 	return fmt.Sprintf("%s, %s, %s", short(spreadOf(a[statMedian]).Median), short(spreadOf(a[statP99]).Median), short(spreadOf(a[statMax]).Max))
 }
 
@@ -221,7 +223,7 @@ func (b *bench) writerAims(results []*cellResult, loaded bool) {
 			} else if strings.HasPrefix(c.name, "wal/") {
 				why = "a commit publishes its position, and after idleness wakes the replicator"
 			}
-			b.report.aim(aim{What: fmt.Sprintf("%s, %s, to stock%s", what, c.name, when), Aim: limit, Got: c.ratio(statMedian),
+			b.report.aim(aim{What: fmt.Sprintf("%s, %s, in fine turns, to stock%s", what, c.name, when), Aim: limit, Got: c.ratio(statMedian),
 				Why: why})
 		}
 	}
@@ -249,6 +251,53 @@ func (b *bench) writerPlot(results []*cellResult, loaded bool) {
 	}
 	b.report.plot(&plot{name: "commits", part: map[bool]string{false: "writer", true: "load"}[loaded], title: "A commit or read, verneuil to stock SQLite (median, whisker: least to greatest)",
 		axis: "times stock SQLite's; journal mode / synchronous / page bytes / rows", base: 1, labels: mainCells, series: []series{s}})
+}
+
+// ---------------------------------------------------------------- in blocks
+
+// blockCells are those whose commits and reads are promised, as users see them.
+var blockCells = []string{
+	"delete/full/4096/1", "truncate/full/4096/1", "truncate/off/4096/1", "persist/off/4096/1",
+	"wal/full/4096/1", "wal/normal/4096/1", "read/delete/4096/10", "read/wal/4096/10",
+}
+
+// partBlocks is the main measurement: whole blocks of commits, with S3 on the same machine, so that
+// what our other threads do is in our blocks, and nowhere else.
+func partBlocks(b *bench) error {
+	dir, s, end, err := b.scene("blocks")
+	if err != nil {
+		return err
+	}
+	defer end()
+	env, err := configure(dir, s3Target(s.endpoint, "blocks"), nil)
+	if err != nil {
+		return err
+	}
+	args := []string{"blocks", b.lib, dir, strconv.Itoa(b.pairs),
+		fmt.Sprint(b.block), fmt.Sprint(b.block / 2)}
+	out, _, hostErr := b.take(env, b.host, append(args, blockCells...)...)
+	results, err := parseCells(nil, out)
+	if err == nil {
+		err = hostErr // after what was measured until then
+	}
+	b.report.text("Updates of random rows of a table of 10,000 rows, by one transaction, and point\n"+
+		"reads, in blocks of %g s: stock alone, then verneuil alone, with MinIO on the same machine, and\n"+
+		"%g s of rest after ours, for what it left to other threads; or the other way round, in turns.\n"+
+		"%d pairs, the ratio of each: the median [least..greatest]. The time of a transaction is the\n"+
+		"mean, so that pauses count.", b.block, b.block/2, b.pairs)
+	var rows []row
+	for _, c := range results {
+		rows = append(rows, row{c.name, c.samples, times(c.stock), times(c.ours),
+			1e6 / spreadOf(c.stock[statMean]).Median, c.ratio(statMean), c.ratio(statMedian), c.ratio(statP99),
+			c.throughput(), c.ratio(statCPU), c.ratio(statAllCPU)})
+		b.report.aim(aim{What: c.name + ", in blocks, to stock", Aim: commitAims[c.name],
+			Got: c.ratio(statMean),
+			Why: "recording, and the replicator's work beside the commits on the same processors"})
+	}
+	b.report.table([]string{"", "samples", "stock us: median, p99, max", "verneuil us",
+		"stock per second", "mean x", "median x", "p99 x", "throughput x", "CPU of the thread x",
+		"CPU of all threads x"}, rows)
+	return err
 }
 
 // ---------------------------------------------------------------- memory, WAL

@@ -15,6 +15,14 @@
 **   CELL samples | median p99 max mean cpu of stock | the same of verneuil
 **
 ** in microseconds for each transaction; cpu is the application's thread's.
+**
+** host blocks LIBRARY DIRECTORY PAIRS SECONDS PAUSE CELL...
+**
+** The same as users see it: a block of SECONDS of stock's, then one of verneuil's, and a
+** PAUSE after that, in which what it left to other threads ends; or the other way round, in
+** turns. So what the replicator does beside our commits slows down ours, not stock's. A
+** line for each pair, with a sixth figure: the processor time of all threads, of the pause,
+** too.
 */
 #include "host.h"
 #include <pthread.h>
@@ -116,6 +124,15 @@ static void turn(Side *s, const Cell *c, int n) {
   for (int i = first; i < s->n; i++) s->aCpu[i] = cpu;
 }
 
+/* Transactions for so long, and a pause. Returns all threads' time for each. */
+static double block(Side *s, const Cell *c, double seconds, double pause) {
+  double cpu = cpu_us(1), end = now_us() + seconds * 1e6;
+  s->n = 0;
+  while (now_us() < end && s->n + TURN_MOST <= SAMPLES_MAX) turn(s, c, c->kind == COMMIT ? 1 : TURN_MOST);
+  usleep((useconds_t)(pause * 1e6));
+  return (cpu_us(1) - cpu) / s->n;
+}
+
 static void print_part(const Side *s, int first, int n) {
   double mean = 0, cpu = 0;
   double *a = malloc(sizeof(double) * (size_t)n);
@@ -124,6 +141,15 @@ static void print_part(const Side *s, int first, int n) {
   qsort(a, (size_t)n, sizeof(double), ascending);
   printf(" | %.3f %.3f %.3f %.3f %.3f", a[n / 2], a[(int)(n * 0.99)], a[n - 1], mean, cpu);
   free(a);
+}
+
+static void close_side(Side *s) {
+  sqlite3_finalize(s->pBegin);
+  sqlite3_finalize(s->pCommit);
+  sqlite3_finalize(s->pStmt);
+  sqlite3_close(s->db);
+  free(s->a);
+  free(s->aCpu);
 }
 
 static void cell(const Cell *c, const char *zDir, double seconds) {
@@ -149,14 +175,40 @@ static void cell(const Cell *c, const char *zDir, double seconds) {
     printf("\n");
   }
   fflush(stdout);
-  for (int i = 0; i < 2; i++) {
-    sqlite3_finalize(a[i].pBegin);
-    sqlite3_finalize(a[i].pCommit);
-    sqlite3_finalize(a[i].pStmt);
-    sqlite3_close(a[i].db);
-    free(a[i].a);
-    free(a[i].aCpu);
+  close_side(&a[0]);
+  close_side(&a[1]);
+}
+
+static void pairs(const Cell *c, const char *zDir, int nPair, double seconds, double pause) {
+  Side a[2];
+  prepare_side(&a[0], c, zDir, "unix");
+  prepare_side(&a[1], c, zDir, "verneuil");
+  for (int k = -1; k < nPair; k++) { /* the first pair is not counted */
+    double all[2];
+    for (int i = 0; i < 2; i++) {
+      int side = i ^ (k & 1);
+      all[side] = block(&a[side], c, k < 0 ? 0.1 : seconds, side ? pause : 0);
+    }
+    if (k < 0) continue;
+    printf("%s %d", c->zName, a[1].n);
+    for (int i = 0; i < 2; i++) {
+      print_part(&a[i], 0, a[i].n);
+      printf(" %.3f", all[i]);
+    }
+    printf("\n");
+    fflush(stdout);
   }
+  close_side(&a[0]);
+  close_side(&a[1]);
+}
+
+int blocks_main(char **a) {
+  load(a[0]);
+  for (int i = 5; a[i]; i++) {
+    Cell c = parse(a[i]);
+    pairs(&c, a[1], atoi(a[2]), atof(a[3]), atof(a[4]));
+  }
+  return 0;
 }
 
 int commit_main(char **a) {

@@ -31,6 +31,7 @@ void memory_line(const char *zWhen);                 /* "when|RSS kB|anonymous k
 
 /* The commands. */
 int commit_main(char **a);
+int blocks_main(char **a);
 int start_main(char **a);
 int memory_main(char **a);
 int fill_main(char **a);

@@ -134,6 +134,7 @@ int main(int argc, char **argv) {
     const char *zUsage;
   } a[] = {
       {"commit", -1, commit_main, "LIBRARY DIRECTORY SECONDS LOAD CELL..."},
+      {"blocks", -1, blocks_main, "LIBRARY DIRECTORY PAIRS SECONDS PAUSE CELL..."},
       {"start", 3, start_main, "LIBRARY|- VFS DATABASE"},
       {"memory", 2, memory_main, "LIBRARY DATABASE"},
       {"fill", 4, fill_main, "LIBRARY VFS DATABASE BYTES"},
