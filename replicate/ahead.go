@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/cutter"
 )
 
 // While Sync copies a database, what was copied is hashed, and put to a target that
@@ -57,7 +58,7 @@ func (p *piece) release() {
 func (p *piece) hash() {
 	p.once.Do(func() {
 		for _, c := range p.chunks {
-			p.objects = append(p.objects, hashChunk(p.buf[c.from:c.to]))
+			p.objects = append(p.objects, cutter.HashChunk(p.buf[c.from:c.to]))
 		}
 		p.hashed.Store(true)
 	})
@@ -111,7 +112,7 @@ func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) (taken boo
 		i, end := int(off+int64(at))/chunkstore.ChunkBytes, min(n, at+chunkstore.ChunkBytes)
 		d := a.mirror.Diff(i)
 		// What may travel inline, and the chunk of page 1, is the cut's to decide.
-		if i > 0 && d != nil && !d.Hashed && d.Count()*sectorBytes > inlineChunkMax && end-at == a.mirror.ChunkBytes(i) {
+		if i > 0 && d != nil && !d.Hashed && cutter.NeedsObject(d) && end-at == a.mirror.ChunkBytes(i) {
 			p.chunks = append(p.chunks, pieceChunk{i, d.Stamp, at, end})
 		}
 	}

@@ -67,7 +67,7 @@ func (s *session) believed(t *target, f *flush) bool {
 // lookAgain begins looks at targets of which a flush wants to know more than we do.
 func (s *session) lookAgain() {
 	for _, t := range s.targets {
-		if !t.known || t.conflict != nil || t.belief.looking || s.last == nil {
+		if !t.known || t.conflict != nil || t.belief.looking || s.cutter.Last() == nil {
 			continue
 		}
 		var since time.Time
@@ -96,7 +96,7 @@ func (s *session) look(t *target, store, manifest, sample bool) {
 		l.key, l.etag = s.r.key, t.etag
 	}
 	if sample {
-		l.sample, l.sampled = pick(s.tree, t.missing), true
+		l.sample, l.sampled = pick(s.cutter.Last().Tree, t.missing), true
 	}
 	s.work.Go(func() {
 		err := guarded(func() error { return l.run(s.ctx) })()
@@ -301,9 +301,7 @@ func (s *session) noteSeen(t *target, c *contact) {
 		t.belief.store, t.belief.sample = time.Time{}, time.Time{}
 	}
 	t.belief.lookedAt(c.at, !c.fresh, true, !c.fresh)
-	if s.last != nil && !slices.Contains(s.last.Stores, t.ids.Chunks) {
-		s.treeAhead = true // the next cut says that it is for this store, too
-	}
+	s.cutter.AddStore(t.ids.Chunks)
 }
 
 // unsay takes back that the target has what it had taken.
@@ -316,8 +314,8 @@ func (s *session) unsay(t *target) {
 	}
 }
 
-// stores are the identities of the chunk buckets that a cut is for.
-func (s *session) stores() (ids []chunkstore.Identity) {
+// Stores are the identities of the chunk buckets that a cut is for.
+func (s *session) Stores() (ids []chunkstore.Identity) {
 	for _, t := range s.targets {
 		if t.ids.Chunks != (chunkstore.Identity{}) {
 			ids = append(ids, t.ids.Chunks)

@@ -3,6 +3,8 @@ package replicate
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -483,4 +485,11 @@ func (c *copying) accept(head spool.Position, sequence uint64) error {
 	c.st.DBVersion.CompareAndSwap(0, h.version())
 	c.st.DBSize.CompareAndSwap(-1, size)
 	return nil
+}
+
+// newContinuity names what lies between two base copies. It is not 0.
+func newContinuity() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:]) | 1
 }

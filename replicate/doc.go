@@ -13,21 +13,15 @@
 // one of its own, which changes nothing and reports back. While a cut is pushed,
 // applying goes on: a view of the mirror sets aside what the push still needs.
 //
-// A cut is the tree of object IDs, and the pages that travel inline over them. It is
-// saved in the spool before it is pushed, so that a successor knows what targets
-// may have. Page 1 always travels inline, and so do interior root pages as far as they
-// are small (roots.go), and the changed sectors of chunks that changed little and
-// lately, as long as every target has the object below them. What they may cost, and
-// why that much, stands in plan.go.
+// What a version is made of decides package cutter. It is saved in the spool before it is pushed,
+// so that a successor knows what targets may have.
 //
 // What a long push has put is noted in the spool, run by run, until a manifest names it:
 // a push that was interrupted goes on, also in another process (uploads.go). Sync
 // pushes the first version of a database while it copies it (ahead.go).
 //
-// A spool without a saved cut (the first, or after a reboot) takes over the newest
-// version that a target has under its name, in its lineage and the next epoch:
-// what is there is not put again. From then on a version that is not our past is a
-// conflict; deleting the spool is how an operator says who is the rightful one.
+// From the first version on, or from the one that was taken over from a target, a version that is
+// not our past is a conflict; deleting the spool is how an operator says who is the rightful one.
 //
 // A flush is answered when every target has what was published before it, or has
 // failed since. Before it says yes it compares the database's header with the mirror's:

@@ -16,6 +16,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 )
 
 // The patrol lets a chunk bucket have a rule by which objects expire, as the cheapest
@@ -180,7 +181,7 @@ func (s *session) beginPatrol(t *target, m *manifest.Manifest) {
 func (s *session) patrolDue(t *target) (at time.Time, ok bool) {
 	p := &t.patrol
 	switch {
-	case s.r.o.PatrolPeriod == 0 || s.last == nil || s.treeAhead || !t.known || t.conflict != nil:
+	case s.r.o.PatrolPeriod == 0 || s.cutter.State() != cutter.Saved || !t.known || t.conflict != nil:
 		return at, false
 	case p.slice != nil:
 		return s.lateAt(t), p.slice.patient
@@ -265,7 +266,7 @@ func (s *session) beginSlice(t *target, now time.Time) {
 		if earliest := now.Add(-j.round); p.until.Before(earliest) {
 			j.until = earliest // all of them are due
 		}
-		j.end, j.tree, j.missing, j.have = now, s.tree.Clone(), maps.Clone(t.missing), maps.Clone(t.have)
+		j.end, j.tree, j.missing, j.have = now, s.cutter.Last().Tree.Clone(), maps.Clone(t.missing), maps.Clone(t.have)
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	j.cancel = cancel
@@ -378,19 +379,17 @@ func (s *session) lost(t *target, gone map[chunkstore.ID]bool) {
 	if len(gone) == 0 {
 		return
 	}
-	named := make(map[chunkstore.ID]bool)
-	for i := range s.tree.Len() {
-		id := s.tree.At(i)
+	named, tree := make(map[chunkstore.ID]bool), s.cutter.Last().Tree
+	for i := range tree.Len() {
+		id := tree.At(i)
 		if !gone[id] {
 			continue
 		}
 		named[id] = true
 		t.missing[i] = id
-		if d := s.mirror.Diff(i); d != nil && d.Count() > 0 {
-			s.whole[i] = true
-		}
+		s.cutter.StoreWholeIfInline(i)
 	}
-	for id := range s.tree.Objects() {
+	for id := range tree.Objects() {
 		if gone[id] {
 			named[id] = true
 			delete(t.have, id)

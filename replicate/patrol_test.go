@@ -143,8 +143,8 @@ func TestPatrolHeals(t *testing.T) {
 		if s.mirror.Diff(2) == nil {
 			t.Error("chunk 2 is not described by inline pages")
 		}
-		gone = append(gone, s.tree.At(2), s.tree.At(7))
-		for id := range s.tree.Objects() {
+		gone = append(gone, s.cutter.Last().Tree.At(2), s.cutter.Last().Tree.At(7))
+		for id := range s.cutter.Last().Tree.Objects() {
 			gone = append(gone, id)
 		}
 		if len(gone) == 2 {

@@ -60,7 +60,7 @@ func (s *session) push(t *target) {
 		s.look(t, true, false, true) // a pause: a bucket may have been emptied
 	}
 	j := &job{
-		t: t, key: s.r.key, encoded: s.encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
+		t: t, key: s.r.key, encoded: s.cutter.Last().Encoded, point: s.lastPoint, concurrency: s.r.o.Concurrency,
 		cond:     chunkstore.Condition{IfMatch: t.etag, IfNone: !t.exists},
 		uploads:  s.uploads(t),
 		prove:    s.prove,
@@ -82,7 +82,7 @@ func (s *session) push(t *target) {
 		}
 		j.chunks[at].indexes = append(j.chunks[at].indexes, i)
 	}
-	for id, plain := range s.tree.Objects() {
+	for id, plain := range s.cutter.Last().Tree.Objects() {
 		if !t.have[id] && !t.put[id] {
 			j.objects = append(j.objects, jobObject{id, plain})
 		}
@@ -160,6 +160,8 @@ func (j *job) putObjects(ctx context.Context) error {
 	return ctx.Err()
 }
 
+var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
+
 func (j *job) putChunk(ctx context.Context, c jobChunk) error {
 	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 	defer chunkBuffers.Put(buf)
@@ -207,7 +209,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 	}
 	for _, i := range j.bad {
 		if i < s.mirror.Chunks() {
-			s.whole[i] = true
+			s.cutter.StoreWhole(i)
 			if err := s.mirror.Doubt(i); err != nil {
 				s.log().Error("mirror", "error", err)
 			}
@@ -260,7 +262,7 @@ func (s *session) named(t *target, u *uploads) {
 // collected it by the time that it is wanted again.
 func (s *session) forgetObjects(t *target) {
 	have := make(map[chunkstore.ID]bool, len(t.have))
-	for id := range s.tree.Objects() {
+	for id := range s.cutter.Last().Tree.Objects() {
 		if t.have[id] {
 			have[id] = true
 		}

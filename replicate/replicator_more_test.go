@@ -18,6 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/spool"
 )
 
@@ -280,7 +281,7 @@ func TestManifestStaysSmall(t *testing.T) {
 		for _, p := range m.Inline[1:] {
 			sum += len(p.Data)
 		}
-		if sum > inlineBytesMax || len(m.Patches) > patchesMax {
+		if sum > cutter.InlineBytesMax || len(m.Patches) > cutter.PatchesMax {
 			t.Fatalf("commit %d: %d inline bytes, %d patches", k, sum, len(m.Patches))
 		}
 		if m.Inline[0].Offset != 0 {

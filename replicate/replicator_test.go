@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/spool"
 )
 
@@ -109,7 +110,7 @@ func TestRestartUploadsNothing(t *testing.T) {
 	w.commit()
 	// The chunk and the manifest; and of the chunks that the last version has inline, how many
 	// depends on when it was cut, a batch may have become due.
-	check("a change and a lost spool", 1, 2+inlineBatch, 12)
+	check("a change and a lost spool", 1, 2+cutter.InlineBatch, 12)
 }
 
 // TestPropertyRandom is the heart: random writers, raises, overflows, foreign

@@ -10,8 +10,11 @@ import (
 	"testing"
 
 	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/replicate/replica"
 )
+
+const headerBytes = len(header{})
 
 // schemaPage returns page 1 from its b-tree's header on: one table for each of roots,
 // a view for a 0.
@@ -44,14 +47,14 @@ func schemaPage(pageBytes int, roots ...uint32) []byte {
 
 func TestSchemaRoots(t *testing.T) {
 	page := append(make([]byte, headerBytes), schemaPage(4096, 2, 0, 300, 1, 1<<31, 70_000)...)
-	if got, want := schemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}; !slices.Equal(got, want) {
+	if got, want := cutter.SchemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}; !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", got, want)
 	}
-	if got, want := schemaRoots(page, 2), []uint32{2, 300}; !slices.Equal(got, want) {
+	if got, want := cutter.SchemaRoots(page, 2), []uint32{2, 300}; !slices.Equal(got, want) {
 		t.Errorf("two of them: got %d, want %d", got, want)
 	}
 	page[headerBytes] = 5
-	if got := schemaRoots(page, 9); got != nil {
+	if got := cutter.SchemaRoots(page, 9); got != nil {
 		t.Errorf("a larger schema names %d", got)
 	}
 }
@@ -196,8 +199,8 @@ func FuzzSchemaRoots(f *testing.F) {
 	}
 	f.Add(slices.Concat(make([]byte, headerBytes), []byte{13, 0, 0, 255, 255}, bytes.Repeat([]byte{0xff}, 400)))
 	f.Fuzz(func(t *testing.T, page []byte) {
-		roots := schemaRoots(page, rootsMax)
-		if len(roots) > rootsMax || slices.Contains(roots, 0) || slices.Contains(roots, 1) {
+		roots := cutter.SchemaRoots(page, cutter.RootsMax)
+		if len(roots) > cutter.RootsMax || slices.Contains(roots, 0) || slices.Contains(roots, 1) {
 			t.Errorf("roots %d", roots)
 		}
 	})

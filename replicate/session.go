@@ -3,13 +3,10 @@ package replicate
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"sync"
 	"time"
 
-	"verneuil/chunkstore"
-	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
@@ -41,23 +38,11 @@ type session struct {
 	st   *spool.State
 
 	mirror *mirror.Mirror
-	files  *spool.CutFiles
+	cutter *cutter.Cutter // makes versions of the mirror
 
-	// The last cut: what the mirror's Diffs are relative to.
-	last      *manifest.Manifest // nil: none yet
-	encoded   []byte             // last, as stored
-	tree      *manifest.Tree     // last's, or newer where treeAhead
-	treeAhead bool               // tree was changed for a cut that could not be saved
-	lastPoint point              // what last is known to include
-	lastCut   time.Time          // what the pace counts from
-	wanted    time.Time          // since when a cut is; zero: none is
-	lineage   [16]byte
-	epoch     uint64
-	sequence  uint64 // the highest of our name known
-	fresh     bool   // no cut was found in the spool: whatever targets have is our past
-	whole     map[int]bool
-	carried   map[int]carriage // by chunk
-	roots     roots            // as of the last plan
+	lastPoint point     // what the last version is known to include
+	lastCut   time.Time // what the pace counts from
+	wanted    time.Time // since when a cut is; zero: none is
 
 	began   time.Time
 	targets []*target
@@ -97,7 +82,7 @@ type session struct {
 
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool.Lock) (*session, error) {
 	s := &session{
-		r: r, sp: sp, lock: lock, st: sp.State(), began: r.o.clock.now(), whole: make(map[int]bool), carried: make(map[int]carriage),
+		r: r, sp: sp, lock: lock, st: sp.State(), began: r.o.clock.now(),
 		walEvery: awakeFor, copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
 		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -142,7 +127,7 @@ func (s *session) open() (err error) {
 	if err := s.checkMirror(); err != nil {
 		return err
 	}
-	if s.files, err = s.sp.OpenCut(); err != nil {
+	if s.cutter, err = s.newCutter(); err != nil {
 		return err
 	}
 	s.listen()
@@ -155,7 +140,7 @@ func (s *session) open() (err error) {
 	if now, err := spool.StampOf(s.sp.Path()); err == nil {
 		s.walHigh = now.Bytes
 	}
-	return s.loadCut()
+	return s.cutter.Load(s.ctx, s.r.o.Host, s.sp.Path())
 }
 
 // checkMirror gives up a mirror that is not what the last replicator has left.
@@ -171,32 +156,6 @@ func (s *session) giveUpMirror() error {
 	s.st.MirrorGeneration.Store(spool.NoMirror)
 	s.distrusted = true
 	return s.mirror.MarkAll() // what dirty says is about another one
-}
-
-// loadCut makes the saved cut the last one. Without it, or with one that is of no
-// use, nothing is known of any chunk.
-func (s *session) loadCut() error {
-	m, tree, err := s.files.Load(s.ctx)
-	if err == nil && (m.Host != s.r.o.Host || m.Path != s.sp.Path()) {
-		err = fmt.Errorf("%w: saved cut is of %s:%s", fs.ErrNotExist, m.Host, m.Path)
-	}
-	if err == nil {
-		s.encoded, err = m.Encode()
-	}
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, chunkstore.ErrCorrupt) && !errors.Is(err, chunkstore.ErrAbsent) {
-			return err
-		}
-		s.encoded, s.fresh = nil, true
-		s.tree = manifest.NewTree(s.mirror.Chunks())
-		return s.mirror.MarkAll()
-	}
-	s.last, s.tree = m, tree
-	s.lineage, s.epoch, s.sequence = m.Lineage, m.Epoch, m.Sequence
-	for _, p := range m.Inline {
-		s.mirror.Carry(p.Offset, int64(len(p.Data)))
-	}
-	return nil
 }
 
 // close gives back what newSession took. Pushes have ended.
@@ -388,7 +347,7 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 	if s.applyErr != nil {
 		add(s.copyRetry)
 	}
-	cuts := s.applyErr == nil && s.needsCut() && (s.last != nil || s.adoptable())
+	cuts := s.applyErr == nil && s.cutter.Due() && (s.cutter.Last() != nil || s.adoptable())
 	for _, t := range s.targets {
 		switch {
 		case t.busy || t.conflict != nil:

@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/spool"
 )
 
@@ -101,18 +102,18 @@ func (s *session) loadAcks() {
 	if err != nil || json.Unmarshal(b, &acks) != nil {
 		return
 	}
-	now := s.now()
+	now, last := s.now(), s.cutter.Last()
 	for _, t := range s.targets {
 		t.ack = acks[t.id]
 		t.ids = t.ack.identities
-		if s.last == nil { // it may have been another host's manifest
+		if last == nil { // it may have been another host's manifest
 			t.ack.Manifest, t.ack.ETag = "", ""
 		}
 		if !t.ack.Store.After(now) && !t.ack.Sample.After(now) { // else the clock was set back
 			t.belief.lookedAt(t.ack.Store, true, false, false)
 			t.belief.lookedAt(t.ack.Sample, false, false, true)
 		}
-		if s.last != nil && t.ack.Manifest == chunkstore.Sum(s.encoded).String() {
+		if last != nil && t.ack.Manifest == chunkstore.Sum(last.Encoded).String() {
 			t.etag = t.ack.ETag
 		}
 	}
@@ -143,7 +144,7 @@ func (s *session) saveAcks() {
 func (s *session) contact(t *target, f *feed) {
 	s.started(t)
 	c := &contact{
-		t: t.Target, key: s.r.key, etag: t.etag, ours: s.encoded, object: s.files.Object,
+		t: t.Target, key: s.r.key, etag: t.etag, object: s.cutter.Object,
 		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
 		at: s.now(), sp: s.sp, id: t.id, known: t.ids, ids: t.ids, journal: t.journal, guarded: t.ack.Guarded,
 		fresh: !s.r.o.stable && s.now().Sub(t.belief.store) < quietTrust && s.now().Sub(t.belief.sample) < pauseTrust,
@@ -152,13 +153,13 @@ func (s *session) contact(t *target, f *feed) {
 		c.chunksMax = int(now.Bytes / chunkstore.ChunkBytes)
 	}
 	c.chunksMax = 4*max(c.chunksMax, s.mirror.Chunks()) + strangeChunks
-	if s.last != nil {
-		c.last, c.lastTree = s.last, s.tree.Clone()
+	if last := s.cutter.Last(); last != nil {
+		c.ours, c.last, c.lastTree = last.Encoded, last.Manifest, last.Tree.Clone()
 	}
-	if t.etag == "" || s.treeAhead {
+	if t.etag == "" || s.cutter.State() == cutter.Ahead {
 		c.etag = ""
 	}
-	c.host, c.path, c.newcomer = s.r.o.Host, s.sp.Path(), s.fresh && !t.seen
+	c.host, c.path, c.newcomer = s.r.o.Host, s.sp.Path(), s.cutter.FoundBlank() && !t.seen
 	s.work.Go(func() {
 		err := guarded(func() error { return c.run(s.ctx) })()
 		f.refuse()
@@ -374,7 +375,7 @@ func (s *session) contacted(t *target, c *contact, err error) {
 	if c.damaged != nil {
 		s.log().Error("target's version is damaged: it is pushed anew", "target", t.Name, "error", c.damaged)
 	}
-	if err := s.judge(c, s.fresh && !t.seen, t.ack.Manifest); err != nil {
+	if err := s.judge(c, s.cutter.FoundBlank() && !t.seen, t.ack.Manifest); err != nil {
 		s.targetConflict(t, err)
 		return
 	}
@@ -383,12 +384,13 @@ func (s *session) contacted(t *target, c *contact, err error) {
 	s.noteSeen(t, c)
 	s.beginPatrol(t, c.found)
 	t.exists, t.etag, t.found, t.raw, t.tree, t.gone = c.exists, c.etag, c.found, c.raw, c.tree, c.gone
-	if c.same && !c.vain && bytes.Equal(c.ours, s.encoded) {
-		t.holds = s.encoded
+	last := s.cutter.Last()
+	if c.same && !c.vain && last != nil && bytes.Equal(c.ours, last.Encoded) {
+		t.holds = last.Encoded
 	} else {
 		s.unsay(t)
 	}
-	if s.last != nil {
+	if last != nil {
 		s.compare(t)
 	}
 	s.saveAcks()
@@ -410,23 +412,19 @@ func (s *session) judge(c *contact, newcomer bool, acked string) error {
 		return fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
 	}
 	if newcomer {
-		s.sequence = max(s.sequence, m.Sequence)
-		s.epoch = max(s.epoch, m.Epoch)
-		if s.last != nil && !s.last.Head().Supersedes(m.Head()) {
-			s.treeAhead = true // another target was taken over, that lagged: replicas of this one follow forwards only
-		}
+		s.cutter.Follow(m.Head())
 		return nil
 	}
-	own := manifest.Head{Lineage: s.lineage, Epoch: s.epoch, Sequence: s.sequence}
-	wrote := s.files.Wrote(m.Sequence, c.raw) || acked == chunkstore.Sum(c.raw).String()
+	own := s.cutter.Head()
+	wrote := s.cutter.Wrote(m.Sequence, c.raw) || acked == chunkstore.Sum(c.raw).String()
 	why := ""
 	switch own.Find(m.Head(), wrote) {
 	case manifest.OtherLineage:
 		why = "is of another lineage"
 	case manifest.TakenOver:
-		why = fmt.Sprintf("has taken over from epoch %d", s.epoch)
+		why = fmt.Sprintf("has taken over from epoch %d", own.Epoch)
 	case manifest.Ahead:
-		why = fmt.Sprintf("is newer than our %d", s.sequence)
+		why = fmt.Sprintf("is newer than our %d", own.Sequence)
 	case manifest.Another:
 		why = "was not written by this spool, but maybe by a clone of it"
 	default:
@@ -446,8 +444,9 @@ func (s *session) compare(t *target) {
 			t.have[id] = true
 		}
 	}
-	for i := range s.tree.Len() {
-		id := s.tree.At(i)
+	tree := s.cutter.Last().Tree
+	for i := range tree.Len() {
+		id := tree.At(i)
 		if id != chunkstore.ZeroID && !t.put[id] && (i >= had || t.tree.At(i) != id) {
 			t.missing[i] = id
 		}
@@ -469,16 +468,15 @@ func (s *session) compare(t *target) {
 	// What is missing and overridden by inline pages exists nowhere any more: the
 	// next cut stores it whole.
 	for i := range t.missing {
-		if d := s.mirror.Diff(i); d != nil && d.Count() > 0 {
-			s.whole[i] = true
-		}
+		s.cutter.StoreWholeIfInline(i)
 	}
 	s.lost(t, gone)
 }
 
 // behind reports whether the target lacks the last cut.
 func (s *session) behind(t *target) bool {
-	return s.last != nil && (t.holds == nil || !bytes.Equal(t.holds, s.encoded))
+	last := s.cutter.Last()
+	return last != nil && (t.holds == nil || !bytes.Equal(t.holds, last.Encoded))
 }
 
 func (s *session) targetFailed(t *target, err error) {

@@ -126,7 +126,7 @@ func (s *session) restore() {
 	if s.wake == nil || !s.wake.Current() {
 		s.listen()
 	}
-	err := errors.Join(s.sp.KeepBoot(), s.files.Restore())
+	err := errors.Join(s.sp.KeepBoot(), s.cutter.Restore())
 	if s.r.source != nil {
 		err = errors.Join(err, s.sp.WriteSourceConfig(*s.r.source))
 	}

@@ -35,10 +35,11 @@ var doors = map[string][]string{
 	"replicate/restore": {"replicate", "manifest", "chunkstore"},
 	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate": {
-		"replicate/mirror",
+		"replicate/cutter", "replicate/mirror",
 		"replicate/locate",
 		"spool", "manifest", "chunkstore",
 	},
+	"replicate/cutter":    {"replicate/mirror", "spool", "manifest", "chunkstore"},
 	"replicate/mirror":    {"spool", "chunkstore"},
 	"replicate/locate":    {"manifest", "chunkstore"},
 	"spool":               {"manifest", "chunkstore"},

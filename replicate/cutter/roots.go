@@ -1,4 +1,4 @@
-package replicate
+package cutter
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 //
 // Such a page is some cells and free space. But free space holds what was there when
 // the tree grew, unless secure_delete cleared it: of rows that do not compress 3 to 4 KiB,
-// in every manifest. So what roots take, sectors of changed chunks lack: inlineBytesMax is
+// in every manifest. So what roots take, sectors of changed chunks lack: InlineBytesMax is
 // for both.
 const (
 	// rootsBytesMax bounds what root pages take in a manifest, compressed one by
@@ -25,8 +25,8 @@ const (
 	rootsBytesMax = 4<<10 + 64
 	// rootsPlainMax bounds the same before compression.
 	rootsPlainMax = 64 << 10
-	// rootsMax bounds how many tables and indexes are looked at, the oldest first.
-	rootsMax = 32
+	// RootsMax bounds how many tables and indexes are looked at, the oldest first.
+	RootsMax = 32
 )
 
 // headerBytes is the length of SQLite's database header.
@@ -46,34 +46,35 @@ type roots struct {
 // takeRoots returns the root pages that travel inline. It reads no more than page 1
 // unless the schema, or a chunk with one of them, has changed since the last cut.
 // What cannot be read does not travel.
-func (s *session) takeRoots(pageBytes int) roots {
+func (c *Cutter) takeRoots(pageBytes int) roots {
 	page := make([]byte, pageBytes)
-	if _, err := s.mirror.ReadAt(page, 0); err != nil {
+	if _, err := c.db.ReadAt(page, 0); err != nil {
 		return roots{}
 	}
-	stale := !bytes.Equal(s.roots.schema, page[headerBytes:])
-	for _, off := range s.roots.named {
-		d := s.mirror.Diff(int(off / chunkstore.ChunkBytes))
-		stale = stale || d != nil && d.Changed || off+int64(pageBytes) > s.mirror.Size()
+	stale := !bytes.Equal(c.roots.schema, page[headerBytes:])
+	for _, off := range c.roots.named {
+		d := c.db.Diff(int(off / chunkstore.ChunkBytes))
+		stale = stale || d != nil && d.Changed || off+int64(pageBytes) > c.db.Size()
 	}
 	if stale {
-		s.roots = s.findRoots(page)
+		c.roots = c.findRoots(page)
 	}
-	return s.roots
+	return c.roots
 }
 
 // findRoots looks at the pages that page 1 names.
-func (s *session) findRoots(first []byte) roots {
+func (c *Cutter) findRoots(first []byte) roots {
 	r := roots{schema: first[headerBytes:]}
 	page := make([]byte, len(first))
 	plain := 0
-	for _, root := range schemaRoots(first, rootsMax) {
+	for _, root := range SchemaRoots(first, RootsMax) {
 		off := (int64(root) - 1) * int64(len(page))
-		if off+int64(len(page)) > s.mirror.Size() || slices.Contains(r.named, off) {
+		if off+int64(len(page)) > c.db.Size() || slices.Contains(r.named, off) {
 			continue
 		}
 		r.named = append(r.named, off)
-		if _, err := s.mirror.ReadAt(page, off); err != nil || !isInterior(page[0]) || plain+len(page) > rootsPlainMax {
+		_, err := c.db.ReadAt(page, off)
+		if err != nil || !isInterior(page[0]) || plain+len(page) > rootsPlainMax {
 			continue
 		}
 		if n := len(chunkstore.EncodeObject(page)) + inlineOverhead; r.packed+n <= rootsBytesMax {
@@ -85,10 +86,10 @@ func (s *session) findRoots(first []byte) roots {
 	return r
 }
 
-// schemaRoots returns the root pages, in order and at most so many, that page 1 names if
+// SchemaRoots returns the root pages, in order and at most so many, that page 1 names if
 // it is all of sqlite_schema; none if that is larger. (File format, sections 1.6, 2.1 and
 // 2.6.) What it is given may be anything, and what it returns any number from 2.
-func schemaRoots(page []byte, max int) (roots []uint32) {
+func SchemaRoots(page []byte, max int) (roots []uint32) {
 	const typeTableLeaf, leafHeader = 13, 8
 	if len(page) < headerBytes+leafHeader || page[headerBytes] != typeTableLeaf {
 		return nil

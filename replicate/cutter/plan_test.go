@@ -1,4 +1,4 @@
-package replicate
+package cutter
 
 import (
 	"cmp"
@@ -143,7 +143,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		}
 	}
 	slices.SortFunc(m.Inline, func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
-	m.Levels, m.Top, m.Patches = r.tree.Pack(patchesMax)
+	m.Levels, m.Top, m.Patches = r.tree.Pack(PatchesMax)
 	encoded, err := m.Encode()
 	if err != nil {
 		b.Fatal(err)
@@ -196,7 +196,7 @@ func BenchmarkBudget(b *testing.B) {
 					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(size.chunks),
 					known: make(map[chunkstore.ID]bool), diffs: make(map[int]*budgetDiff),
 				}
-				r.tree.Pack(patchesMax)
+				r.tree.Pack(PatchesMax)
 				r.objects()
 				r.bytes = 0
 				for n := range b.N {
@@ -245,7 +245,7 @@ func TestFit(t *testing.T) {
 		{"what changed once", make(1, 1, 1, 5, 1, 1, 1), []int{3}},
 		{"the coldest", make(2, 9, 2, 5, 7, 2, 3), []int{6, 5, 4}},
 		{"none", make(1, 1, 1, 1, 1, 1, 1, 1), nil},
-		{"one that is larger", []candidate{{index: 7, changes: 9, plain: inlineBytesMax + 1}}, nil},
+		{"one that is larger", []candidate{{index: 7, changes: 9, plain: InlineBytesMax + 1}}, nil},
 	} {
 		if n := fit(test.c, 0, packed); !slices.Equal(indexes(test.c[:n]), test.want) {
 			t.Errorf("%s: %v travel inline, want %v", test.what, indexes(test.c[:n]), test.want)

@@ -1,4 +1,4 @@
-package replicate
+package cutter
 
 import (
 	"cmp"
@@ -17,8 +17,8 @@ import (
 // Where the same pages change again and again, inline sectors save one request per
 // commit. Where changes are scattered they save none, since each chunk is put in the
 // end; but then they can be put together, so that most commits are one request and
-// have the lag of one. So the sectors gather until they outgrow inlineBytesMax; then
-// chunks that changed only once are put together, at most inlineBatch if that is
+// have the lag of one. So the sectors gather until they outgrow InlineBytesMax; then
+// chunks that changed only once are put together, at most InlineBatch if that is
 // enough, and the warmest of the others stay, up to half of it. A larger budget
 // lengthens all manifests, and makes rarer, but larger, bursts.
 //
@@ -35,15 +35,15 @@ import (
 // average there are about as many requests as there were with 32 KiB of whole pages, that were
 // put one by one. (Fewer would take an object that holds pages of several chunks.)
 const (
-	// inlineBytesMax bounds what inline sectors and root pages take in a manifest,
+	// InlineBytesMax bounds what inline sectors and root pages take in a manifest,
 	// compressed one by one. Of page 1's sectors nothing counts.
-	inlineBytesMax = 6 << 10
+	InlineBytesMax = 6 << 10
 	// inlineChunksFew is how many chunks a small transaction changes: those of a table
 	// and its indexes.
 	inlineChunksFew = 4
-	// inlineBatch is how many chunks are put together for the sake of the next cuts: as
+	// InlineBatch is how many chunks are put together for the sake of the next cuts: as
 	// many as the default rate of calls allows in a second, which they hold this cut up.
-	inlineBatch = 30
+	InlineBatch = 30
 	// inlineBytesPerChunk is what a request for a chunk may cost in a manifest: all the
 	// versions that it waits for cost a part of it each.
 	inlineBytesPerChunk = 16 << 10
@@ -54,10 +54,10 @@ const (
 	// manifest.BytesMax.
 	inlinePlainRatio = 10
 	inlinePlainLimit = 768 << 10
-	// inlineChunkMax is how much of a chunk travels inline at most, before compression.
+	// inlineChunkMax is how many bytes of a chunk travel inline at most, before compression.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
-	// patchesMax is explained at [manifest.Tree.Pack].
-	patchesMax = 72
+	// PatchesMax is explained at [manifest.Tree.Pack].
+	PatchesMax = 72
 )
 
 // plan says how a cut describes each chunk that differs from its object: by a
@@ -90,21 +90,21 @@ type pageRange struct {
 // Page 1, which changes with every commit, always travels inline, and whole: it is what
 // readers begin with. (Objects have it, too, as it was when they were made, unless it
 // is all of chunk 0.) So do the root pages of roots.go, whatever becomes of their chunks.
-func (s *session) plan() *plan {
-	h := headerOf(s.mirror)
+func (c *Cutter) plan() *plan {
+	h := headerOf(c.db)
 	p := &plan{pageBytes: h.pageBytes()}
-	inlineOK := p.pageBytes > 0 && s.mirror.Size()%sectorBytes == 0
-	if p.pageBytes == 0 && s.mirror.Size() > 0 {
+	inlineOK := p.pageBytes > 0 && c.db.Size()%sectorBytes == 0
+	if p.pageBytes == 0 && c.db.Size() > 0 {
 		p.pageBytes = pageBytesDefault
 	}
 	taken := 0
-	if inlineOK && s.mirror.Size() > 0 {
-		first := min(p.pageBytes, s.mirror.ChunkBytes(0))
-		r := s.takeRoots(p.pageBytes)
+	if inlineOK && c.db.Size() > 0 {
+		first := min(p.pageBytes, c.chunkBytes(0))
+		r := c.takeRoots(p.pageBytes)
 		p.pages = append([]pageRange{{0, first}}, r.pages...)
 		taken = r.packed
-		p.first = first == s.mirror.ChunkBytes(0)
-		if d := s.mirror.Diff(0); d != nil && d.Changed {
+		p.first = first == c.chunkBytes(0)
+		if d := c.db.Diff(0); d != nil && d.Changed {
 			for k := range first / sectorBytes {
 				p.pageOneChanged = p.pageOneChanged || d.Has(k)
 			}
@@ -112,29 +112,29 @@ func (s *session) plan() *plan {
 	}
 	var warm []candidate
 	always := p.pages
-	for _, i := range s.mirror.Diffs() {
+	for _, i := range c.db.Diffs() {
 		if i == 0 && p.first {
-			p.pageOneChanged = s.mirror.Diff(0).Changed
+			p.pageOneChanged = c.db.Diff(0).Changed
 			continue
 		}
-		if !inlineOK || !s.overridable(i) {
+		if !inlineOK || !c.overridable(i) {
 			p.whole = append(p.whole, i)
 			continue
 		}
-		c := s.candidate(i, always)
-		if c.plain > inlineChunkMax {
+		one := c.candidate(i, always)
+		if one.plain > inlineChunkMax {
 			p.whole = append(p.whole, i)
-		} else if i == 0 || s.mirror.Diff(i).Count() > 0 {
-			warm = append(warm, c)
+		} else if i == 0 || c.db.Diff(i).Count() > 0 {
+			warm = append(warm, one)
 		}
 	}
-	n := fit(warm, taken, s.packed)
-	for k, c := range warm {
+	n := fit(warm, taken, c.packed)
+	for k, one := range warm {
 		if k < n {
-			p.inline = append(p.inline, c.index)
-			p.pages = append(p.pages, c.runs...)
+			p.inline = append(p.inline, one.index)
+			p.pages = append(p.pages, one.runs...)
 		} else {
-			p.whole = append(p.whole, c.index)
+			p.whole = append(p.whole, one.index)
 		}
 	}
 	slices.Sort(p.whole)
@@ -144,22 +144,18 @@ func (s *session) plan() *plan {
 }
 
 // overridable reports whether chunk i may keep its object, with pages inline.
-func (s *session) overridable(i int) bool {
-	d := s.mirror.Diff(i)
-	if d.Whole || s.whole[i] || d.Carried >= chunkstore.ChunkBytes {
+func (c *Cutter) overridable(i int) bool {
+	d := c.db.Diff(i)
+	if d.Whole || c.whole[i] || d.Carried >= chunkstore.ChunkBytes {
 		return false
 	}
-	for k := (s.mirror.ChunkBytes(i) + sectorBytes - 1) / sectorBytes; k < chunkstore.ChunkBytes/sectorBytes; k++ {
+	ends := (c.chunkBytes(i) + sectorBytes - 1) / sectorBytes
+	for k := ends; k < chunkstore.ChunkBytes/sectorBytes; k++ {
 		if d.Has(k) {
 			return false
 		}
 	}
-	for _, t := range s.targets {
-		if _, ok := t.missing[i]; ok && t.known && t.conflict == nil {
-			return false
-		}
-	}
-	return true
+	return !c.o.Audience.Lacks(i) // C2
 }
 
 // candidate is a chunk that could keep its object.
@@ -173,11 +169,11 @@ type candidate struct {
 }
 
 // candidate describes chunk i, but for the pages that always travel.
-func (s *session) candidate(i int, always []pageRange) candidate {
-	d := s.mirror.Diff(i)
-	c := candidate{index: i, stamp: d.Stamp, changed: d.Changed, changes: s.carried[i].changes}
+func (c *Cutter) candidate(i int, always []pageRange) candidate {
+	d := c.db.Diff(i)
+	one := candidate{index: i, stamp: d.Stamp, changed: d.Changed, changes: c.carried[i].changes}
 	if d.Changed {
-		c.changes++
+		one.changes++
 	}
 	start := int64(i) * chunkstore.ChunkBytes
 	var travel mirror.Diff
@@ -187,7 +183,7 @@ func (s *session) candidate(i int, always []pageRange) candidate {
 		}
 	}
 	differs := func(k int) bool { return d.Has(k) && !travel.Has(k) }
-	for k, n := 0, s.mirror.ChunkBytes(i)/sectorBytes; k < n; k++ {
+	for k, n := 0, c.chunkBytes(i)/sectorBytes; k < n; k++ {
 		if !differs(k) {
 			continue
 		}
@@ -195,10 +191,11 @@ func (s *session) candidate(i int, always []pageRange) candidate {
 		for k < n && differs(k) {
 			k++
 		}
-		c.runs = append(c.runs, pageRange{start + int64(from)*sectorBytes, (k - from) * sectorBytes})
-		c.plain += (k - from) * sectorBytes
+		bytes := (k - from) * sectorBytes
+		one.runs = append(one.runs, pageRange{start + int64(from)*sectorBytes, bytes})
+		one.plain += bytes
 	}
-	return c
+	return one
 }
 
 // fit sorts c, the warmest first, and returns how many of them travel inline, where
@@ -217,7 +214,7 @@ func fit(c []candidate, taken int, packed func(candidate) int) int {
 	if cold := slices.IndexFunc(c, func(c candidate) bool { return c.changes < 2 }); cold >= 0 {
 		hot = c[:cold]
 	}
-	return min(n, max(within(hot, budget/2, packed), len(c)-inlineBatch))
+	return min(n, max(within(hot, budget/2, packed), len(c)-InlineBatch))
 }
 
 // inlineBudget returns how many bytes of c may travel inline, compressed.
@@ -228,7 +225,7 @@ func inlineBudget(c []candidate) int {
 			changed++
 		}
 	}
-	return min(inlineBytesMax+inlineBytesPerChunk*max(0, changed-inlineChunksFew), inlineBytesLimit)
+	return min(InlineBytesMax+inlineBytesPerChunk*max(0, changed-inlineChunksFew), inlineBytesLimit)
 }
 
 // within returns how many of c, from the first, take at most so many bytes.
@@ -255,23 +252,27 @@ type carriage struct {
 // inlineOverhead is what offset and length of an inline page take.
 const inlineOverhead = 12
 
-// packed returns what c takes in a manifest. A mirror that cannot be read is the
+// packed returns what a candidate takes in a manifest. Contents that cannot be read are the
 // cut's to report.
-func (s *session) packed(c candidate) int {
-	known := s.carried[c.index]
-	if known.packed > 0 && known.stamp == c.stamp {
+func (c *Cutter) packed(of candidate) int {
+	known := c.carried[of.index]
+	if known.packed > 0 && known.stamp == of.stamp {
 		return known.packed
 	}
-	b := make([]byte, 0, c.plain)
-	for _, run := range c.runs {
+	b := make([]byte, 0, of.plain)
+	for _, run := range of.runs {
 		at := len(b)
 		b = b[:at+run.bytes]
-		if _, err := s.mirror.ReadAt(b[at:], run.off); err != nil {
-			return c.plain
+		if _, err := c.db.ReadAt(b[at:], run.off); err != nil {
+			return of.plain
 		}
 	}
-	known.stamp = c.stamp
-	known.packed = len(chunkstore.EncodeObject(b)) + inlineOverhead*len(c.runs)
-	s.carried[c.index] = known
+	known.stamp = of.stamp
+	known.packed = len(chunkstore.EncodeObject(b)) + inlineOverhead*len(of.runs)
+	c.carried[of.index] = known
 	return known.packed
 }
+
+// NeedsObject reports whether a chunk that differs so is stored anew by the next version, whatever
+// else has changed: too much of it differs to travel inline.
+func NeedsObject(d *mirror.Diff) bool { return d.Count()*sectorBytes > inlineChunkMax }

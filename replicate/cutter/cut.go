@@ -1,0 +1,179 @@
+package cutter
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+const sectorBytes = 512
+
+// Cut makes a version of the contents as they are. Nothing changes them meanwhile, but for
+// [Options.Meanwhile], before the decision what the version is made of. If nothing differs after
+// all, the last version stays. made says whether there is a new one.
+func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
+	if err := c.prehash(ctx); err != nil {
+		return false, err
+	}
+	p := c.plan()
+	if err := c.hash(ctx, p.whole); err != nil {
+		return false, err
+	}
+	settled, changed := c.describe(p)
+	if !changed {
+		return false, c.settle(p, settled)
+	}
+	c.state = Ahead
+	if err := c.save(p); err != nil {
+		return false, err
+	}
+	c.noteCarried(p)
+	return true, c.settle(p, settled)
+}
+
+// describe brings the tree to what p plans. It returns the chunks that are as their objects, and
+// whether anything differs from the last version.
+func (c *Cutter) describe(p *plan) (settled map[int]bool, changed bool) {
+	changed = c.db.Size() != c.last.Manifest.FileBytes
+	if chunks := c.chunks(); chunks != c.last.Tree.Len() {
+		c.last.Tree.Resize(chunks)
+		c.db.TreeHas(chunks)
+		c.o.Audience.Shortened(chunks)
+		maps.DeleteFunc(c.whole, func(i int, _ bool) bool { return i >= chunks })
+	}
+	settled = make(map[int]bool)
+	for _, i := range p.whole {
+		id := c.db.Diff(i).Hash
+		if c.last.Tree.At(i) == id {
+			// as its object; the last cut may have had other pages over that
+			changed = changed || !c.asOverlaid(c.last.Manifest, i)
+		} else {
+			changed = true
+			c.setChunk(i, id)
+		}
+		settled[i] = true
+	}
+	if p.first && c.db.Diff(0) != nil && c.last.Tree.At(0) != chunkstore.ZeroID {
+		c.setChunk(0, chunkstore.ZeroID)
+	}
+	for _, i := range p.inline {
+		changed = changed || c.db.Diff(i).Changed
+	}
+	return settled, changed || p.pageOneChanged || c.state == Ahead
+}
+
+// save makes what p plans, over the tree, the saved version (C3).
+func (c *Cutter) save(p *plan) error {
+	m, encoded, err := c.encode(p)
+	if err != nil {
+		return err
+	}
+	if err := c.fault("save"); err != nil {
+		return err
+	}
+	if err := c.o.Prove(); err != nil {
+		return err
+	}
+	if err := c.o.Files.Save(m.Sequence, encoded, c.last.Tree.Objects()); err != nil {
+		return err
+	}
+	if err := c.fault("saved"); err != nil {
+		return err
+	}
+	c.state, c.last.Manifest, c.last.Encoded = Saved, m, encoded
+	c.head.Sequence = m.Sequence
+	return nil
+}
+
+func (c *Cutter) fault(point string) error {
+	if c.o.Fault == nil {
+		return nil
+	}
+	return c.o.Fault(point)
+}
+
+// asOverlaid reports whether the inline pages that m has in chunk i are what the contents have.
+func (c *Cutter) asOverlaid(m *manifest.Manifest, i int) bool {
+	for _, p := range m.InlineOf(i) {
+		b := make([]byte, len(p.Data))
+		if _, err := c.db.ReadAt(b, p.Offset); err != nil || !bytes.Equal(b, p.Data) {
+			return false
+		}
+	}
+	return true
+}
+
+// noteCarried notes what a saved cut carries inline.
+func (c *Cutter) noteCarried(p *plan) {
+	carried := make(map[int]carriage, len(p.inline))
+	for _, i := range p.inline {
+		was, d := c.carried[i], c.db.Diff(i)
+		if d.Changed {
+			was.changes++
+			d.Carried = 0
+		} else {
+			d.Carried += was.packed
+		}
+		carried[i] = was
+	}
+	c.carried = carried
+}
+
+// setChunk changes the tree.
+func (c *Cutter) setChunk(i int, id chunkstore.ID) {
+	c.state = Ahead
+	c.last.Tree.Set(i, id)
+	c.o.Audience.Renamed(i, id)
+}
+
+// settle notes that the contents are the last version, which p describes. whole are the
+// chunks that are as their objects.
+func (c *Cutter) settle(p *plan, whole map[int]bool) error {
+	diffs := c.db.Diffs()
+	for _, i := range diffs {
+		d := c.db.Diff(i)
+		if i == 0 && p.first {
+			d.Whole = false
+			d.Set(0, chunkstore.ChunkBytes/sectorBytes) // its object is zeros
+		}
+		c.db.Settle(i, whole[i] || d.Count() == 0)
+	}
+	clear(c.whole)
+	return c.db.Cleared(diffs)
+}
+
+// encode makes the manifest of the cut that p plans.
+func (c *Cutter) encode(p *plan) (*manifest.Manifest, []byte, error) {
+	h := headerOf(c.db)
+	m := &manifest.Manifest{
+		Lineage: c.head.Lineage, Epoch: c.head.Epoch, Sequence: c.head.Sequence + 1,
+		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.changeCounter(),
+	}
+	c.o.Sign(m)
+	for _, page := range p.pages {
+		b := make([]byte, page.bytes)
+		if _, err := c.db.ReadAt(b, page.off); err != nil {
+			return nil, nil, fmt.Errorf("inline page at %d: %w", page.off, err)
+		}
+		m.Inline = append(m.Inline, manifest.Page{Offset: page.off, Data: b})
+	}
+	m.Stores = c.o.Audience.Stores()
+	m.Levels, m.Top, m.Patches = c.last.Tree.Pack(PatchesMax)
+	encoded, err := m.Encode()
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return m, encoded, nil
+}
+
+// newLineage names a chain of versions.
+func newLineage() (id [16]byte) {
+	rand.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}

@@ -1,0 +1,32 @@
+// Package cutter makes versions of a database: it decides how each chunk that has changed is
+// described, by a new object or by pages inline, and makes the tree and the manifest that say so.
+// It sends nothing. It knows neither the changelog nor targets: a database is what [Contents]
+// says, and those whom versions are made for are an [Audience].
+//
+// # A cut
+//
+// A cut is the tree of object IDs, and the pages that travel inline over them. It is saved in the
+// spool before anybody puts it, so that a successor knows what targets may have. Page 1 always
+// travels inline, and so do interior root pages as far as they are small (roots.go), and the
+// changed sectors of chunks that changed little and lately, as long as everybody has the object
+// below them. What they may cost, and why that much, stands in plan.go.
+//
+// A spool without a saved cut (the first, or after a reboot) takes over the newest version that a
+// target has under its name, in its lineage and the next epoch: what is there is not put again.
+//
+// # Invariants
+//
+//	C1  A version is a state that the database had: it is cut while nothing is written to it. (I2
+//	    of package replicate; what is published meanwhile waits, but for [Options.Meanwhile].)
+//	C2  No chunk whose object somebody lacks is described by inline pages over it: the object
+//	    could not be made any more (I7 of package replicate).
+//	C3  A version is saved before [Cutter.Last] returns it, so that nobody puts one that a
+//	    successor would not know of.
+//	C4  What differs from the last version stays noted until the next one is saved.
+//
+// A Cutter belongs to one goroutine. What [Cutter.Last] returns may be read by it alone, but for
+// the encoded manifest, which nobody changes, and clones of the tree.
+//
+// The package imports manifest, chunkstore, spool (the files of the saved cut) and replicate/mirror
+// (what a difference is).
+package cutter

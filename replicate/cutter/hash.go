@@ -1,0 +1,111 @@
+package cutter
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	// prehashChunks is how much is hashed at a time before the log is looked at
+	// again, and what may be left for the cut itself: 64 MiB, some 50 ms.
+	prehashChunks = 1024
+	prehashRounds = 8
+)
+
+// hashing bounds, for all databases of the process, the chunks that are hashed at a time.
+var hashing = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// hash computes the IDs of chunks, in parallel, where they are not known.
+func (c *Cutter) hash(ctx context.Context, indexes []int) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	for _, i := range indexes {
+		d := c.db.Diff(i)
+		if d.Hashed {
+			continue
+		}
+		if c.db.Hole(i) {
+			d.Hash, d.Hashed = chunkstore.ZeroID, true
+			continue
+		}
+		if groupCtx.Err() != nil {
+			break
+		}
+		hashing <- struct{}{}
+		group.Go(func() (err error) {
+			defer func() { <-hashing }()
+			d.Hash, err = c.hashAt(i)
+			d.Hashed = err == nil
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// hashAt computes the ID of chunk i. A panic is an error: nothing of ours may end the host.
+func (c *Cutter) hashAt(i int) (id chunkstore.ID, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
+	defer chunkBuffers.Put(buf)
+	b, err := c.chunk(i, buf[:])
+	if err != nil {
+		return chunkstore.ZeroID, err
+	}
+	return HashChunk(b).ID(), nil
+}
+
+var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
+
+// HashChunk hashes what a tree has for a chunk: zeros of any length are a whole chunk of them. Any
+// goroutine may call it. It keeps b where [chunkstore.Hash] does.
+func HashChunk(b []byte) chunkstore.Hashed {
+	for _, c := range b {
+		if c != 0 {
+			return chunkstore.Hash(b)
+		}
+	}
+	return zeroChunk
+}
+
+var zeroChunk = chunkstore.Hash(make([]byte, chunkstore.ChunkBytes))
+
+// prehash hashes most of what has to be hashed, and calls [Options.Meanwhile] in between: a cut
+// after a base copy must not make the changelog outgrow its allowance.
+func (c *Cutter) prehash(ctx context.Context) error {
+	for range prehashRounds {
+		var todo []int
+		for _, i := range c.plan().whole {
+			if !c.db.Diff(i).Hashed {
+				todo = append(todo, i)
+			}
+		}
+		if len(todo) <= prehashChunks {
+			return nil
+		}
+		for batch := range slices.Chunk(todo, prehashChunks) {
+			cutOff := func(i int) bool { return c.db.Diff(i) == nil } // meanwhile
+			batch = slices.DeleteFunc(batch, cutOff)
+			if err := c.hash(ctx, batch); err != nil {
+				return err
+			}
+			if err := c.o.Meanwhile(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
