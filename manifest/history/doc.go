@@ -42,9 +42,10 @@
 //
 //	T1  The fence of a takeover from a writer that had not released is never trimmed. It has
 //	    the very number that this writer would try. Each checkpoint lists them.
-//	T2  A fence is believed, by who appended it and by who reads it, only after a look at the
-//	    newest checkpoint that began after the fence was there. A checkpoint at or beyond its
-//	    number means that the log has gone on, and that the fence is none.
+//	T2  A fence is believed, by who appended it, by who reads it and by whom it refuses, only
+//	    after a look at the newest checkpoint that began after the fence was there. A checkpoint
+//	    at or beyond its number means that the log has gone on; then the fence is none, unless
+//	    the checkpoint lists it.
 //	T3  Only what lies below the newest checkpoint is trimmed, and a checkpoint is replaced only
 //	    by one with a higher number, on the condition that it is the one that was read.
 //

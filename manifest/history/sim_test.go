@@ -61,6 +61,7 @@ const (
 	withoutT1
 	withoutT2Writer
 	withoutT2Reader
+	withoutT2Refused
 	withoutT3
 )
 
@@ -168,6 +169,7 @@ type actor struct {
 	id    int
 	rng   *rand.Rand
 	takes bool // a takeover is under way
+	asks  bool // an Append is
 	read  bool // the last Read found records
 }
 
@@ -227,6 +229,8 @@ func (a *actor) Newest(_ context.Context, etag string) (*Checkpoint, string, err
 func (a *actor) ignores() bool {
 	if a.takes {
 		return a.w.fault == withoutT2Writer
+	} else if a.asks {
+		return a.w.fault == withoutT2Refused
 	}
 	return a.w.fault == withoutT2Reader && a.read
 }
@@ -440,7 +444,7 @@ func (w *world) writer(a *actor) {
 			if !w.own(a, writer, &c) {
 				break
 			}
-			w.work(a.rng, writer, &c)
+			w.work(a, writer, &c)
 		}
 	}
 }
@@ -467,15 +471,18 @@ func (w *world) own(a *actor, writer *Writer, c *copyOf) bool {
 	return false
 }
 
-func (w *world) work(rng *rand.Rand, writer *Writer, c *copyOf) {
-	ctx := context.Background()
+func (w *world) work(a *actor, writer *Writer, c *copyOf) {
+	ctx, rng := context.Background(), a.rng
 	for k := 1 + rng.Intn(4); k > 0; k-- {
 		w.nextTx++
 		tx := w.nextTx
-		err := writer.Append(ctx, binary.BigEndian.AppendUint64(nil, tx), k == 1 && rng.Intn(2) == 0)
+		a.asks = true
+		body := binary.BigEndian.AppendUint64(nil, tx)
+		err := writer.Append(ctx, body, k == 1 && rng.Intn(2) == 0)
 		for try := 0; errors.Is(err, ErrUnsettled) && try < 3; try++ {
 			err = writer.Settle(ctx)
 		}
+		a.asks = false
 		switch {
 		case err == nil:
 			c.txs = append(slices.Clip(c.txs), tx)
@@ -541,11 +548,11 @@ func TestSimulation(t *testing.T) {
 // TestSimulationFindsFaults: without any of the rules an invariant breaks.
 func TestSimulationFindsFaults(t *testing.T) {
 	for f, name := range map[fault]string{
-		withoutT1: "T1", withoutT3: "T3",
+		withoutT1: "T1", withoutT3: "T3", withoutT2Refused: "T2 of a writer that is refused",
 		withoutT2Writer: "T2 of a writer", withoutT2Reader: "T2 of a reader",
 	} {
 		t.Run(name, func(t *testing.T) {
-			for s := range int64(max(20000, *schedules)) {
+			for s := range int64(max(400000, *schedules)) {
 				if w := simulate(s+1, f); len(w.violations) > 0 {
 					t.Logf("seed %d: %s", s+1, w.violations[0])
 					return

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"verneuil/chunkstore"
 )
@@ -191,14 +192,29 @@ func (w *Writer) append(ctx context.Context) (there bool, err error) {
 		return false, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	found, err := w.reader.log.Read(ctx, n, 1)
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, fmt.Errorf("%w: look who has it: %w", ErrUnsettled, err)
-	case len(found) == 1:
-		return bytes.Equal(found[0], w.stored), nil
 	}
-	// It was there, and was trimmed since. A takeover from us would not have been (T1).
-	return !w.pending.Fence, nil
+	if len(found) == 1 && bytes.Equal(found[0], w.stored) {
+		return true, nil
+	}
+	if w.pending.Fence {
+		return false, nil // Next tells what happened
+	}
+	return w.trimmed(ctx)
+}
+
+// trimmed reports whether what is pending is in the history though its number holds something
+// else, or nothing: it was appended and trimmed, and what is there now is a fence that slept
+// (T2). Only w could append here, but for a takeover, which every later checkpoint lists.
+func (w *Writer) trimmed(ctx context.Context) (bool, error) {
+	c, _, err := w.reader.look(ctx)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ErrUnsettled, err)
+	}
+	n := w.pending.Number
+	return c != nil && c.Lineage == w.reader.at.Lineage && c.Number >= n &&
+		!slices.Contains(c.Fences, n), nil
 }
 
 // Checkpoint puts a checkpoint of all that w has read and written. It does nothing if there is
