@@ -303,10 +303,10 @@ func (j *slice) run(ctx context.Context) error {
 		j.calls++
 		if d.id == markerID {
 			// One that is gone is found by a look, and has all put again.
-			if err := j.t.TouchIdentity(ctx); err != nil && !isFault(err) {
+			if err := j.t.TouchIdentity(ctx); err != nil && !chunkstore.IsFault(err) {
 				return err
 			}
-		} else if err := j.t.TouchChunk(ctx, d.id); isFault(err) {
+		} else if err := j.t.TouchChunk(ctx, d.id); chunkstore.IsFault(err) {
 			j.gone[d.id] = true
 		} else if err != nil {
 			return err

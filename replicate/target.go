@@ -349,7 +349,7 @@ func (c *contact) loadTree(ctx context.Context) error {
 		return c.t.GetChunk(ctx, id)
 	})
 	switch {
-	case errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, chunkstore.ErrAbsent):
+	case chunkstore.IsFault(err):
 		c.damaged = err // everything is missing, then
 	case err != nil:
 		return fmt.Errorf("load tree: %w", err)

@@ -256,5 +256,5 @@ func overlap(dst []byte, dstOff int64, src []byte, srcOff int64) {
 
 // final reports whether err will be the same however often a fetch is repeated.
 func final(err error) bool {
-	return errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, errSlots)
+	return chunkstore.IsFault(err) || errors.Is(err, errSlots)
 }

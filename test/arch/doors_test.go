@@ -20,6 +20,7 @@ var doors = map[string][]string{
 	"cmd/libverneuil_vfs": {"cgo"},
 	"cmd/verneuilctl": {
 		"vfs",
+		"replicate/upkeep",
 		"replicate/restore",
 		"replicate",
 		"replicate/mirror",
@@ -32,6 +33,7 @@ var doors = map[string][]string{
 		"replicate",
 		"spool", "manifest", "chunkstore",
 	},
+	"replicate/upkeep":  {"replicate/locate", "manifest", "chunkstore"},
 	"replicate/restore": {"replicate", "manifest", "chunkstore"},
 	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate": {

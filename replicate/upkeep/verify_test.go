@@ -1,4 +1,4 @@
-package replicate_test
+package upkeep_test
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	. "verneuil/replicate"
+	. "verneuil/replicate/upkeep"
 )
 
 // TestVerifyNamesEachObject: whatever object of a version is taken away or
