@@ -38,11 +38,12 @@ var doors = map[string][]string{
 	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate": {
 		"replicate/cutter", "replicate/mirror",
-		"replicate/locate",
+		"replicate/locate", "replicate/backoff",
 		"spool", "manifest", "chunkstore",
 	},
 	"replicate/cutter":    {"replicate/mirror", "spool", "manifest", "chunkstore"},
 	"replicate/mirror":    {"spool", "chunkstore"},
+	"replicate/backoff":   {},
 	"replicate/locate":    {"manifest", "chunkstore"},
 	"spool":               {"manifest", "chunkstore"},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
