@@ -38,7 +38,7 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 
 # golazy.ld: the Go runtime starts at the first replicated open, not at load.
 # exports.map: the entry point and the public C API, nothing else.
-# --wrap: what C calls of Go runs on threads of ours, and Go waits for threads (cgo/threads.c).
+# --wrap: what C calls of Go runs on threads of ours, and Go waits for threads (cgo/gort_threads.c).
 LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'
 
 # Where the tests find what was built.

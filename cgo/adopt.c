@@ -8,6 +8,7 @@
 ** know what it would have seen: the lock that is held, and the WAL, if it is open.
 */
 #include "adopt.h"
+#include "base.h"
 #include "below.h"
 #include "config.h"
 #include "recorder.h"

@@ -5,6 +5,9 @@
 #define VERNEUIL_BASE_H
 #include "verneuil.h"
 
+/* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered, or a copy of how that was. */
+extern sqlite3_vfs *_Atomic verneuilBase;
+
 /* Completes a VFS of ours before it is registered: a method that is NULL there is the base's from
 ** here on, if the base has it. p->iVersion is the newest version of the structure that p can be; it
 ** becomes the base's where that is older. A file of the base's fits into p->szOsFile, and a path of

@@ -7,6 +7,7 @@
 #include "config.h"
 #include "log.h"
 #include "recorder.h"
+#include "unreplicated.h"
 SQLITE_EXTENSION_INIT3
 #include <stdatomic.h>
 #include <string.h>

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "children.h"
 #include "descriptors.h"
+#include "process.h"
 #include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 #include <fcntl.h>

@@ -13,8 +13,8 @@
 */
 #define _GNU_SOURCE
 #include "descriptors.h"
+#include "gort_signals.h"
 #include "spool_attach.h"
-#include "threads.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

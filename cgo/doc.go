@@ -1,26 +1,42 @@
-// Package cgo is the only one with import "C": the writer VFS (recorder.c, which
-// lists its files; which databases it records: selection.c; of which it is told that they are not: unreplicated.c, bypass.c), the
-// replica VFS (snapshot.c), the SQL functions, the lazy start of the Go runtime
-// (gort.c), and the few Go functions that C calls.
+// Package cgo is the only one with import "C". It has the writer VFS, the replica VFS, the SQL
+// functions, the late start of the Go runtime, and the few Go functions that C calls.
 //
-// In a host that is no Go program, Go runs on threads of ours only (threads.c): the host's
-// wait in C meanwhile. What the runtime's start changes in the host is put back (gort.c).
+// C forwards and records, Go decides. Nothing on the commit path, or on the path of a cached read,
+// enters Go. Every exported Go function recovers: no panic crosses into the host.
 //
-// These threads have a table of descriptors of their own (descriptors.c). A host may close, or
-// hand on to a child, all that it has: none of ours is among it. Where threads of the host's need a
-// file that Go has open, they open it anew, by /proc, and prove that it is that file at each use.
+// # The C files
 //
-// A child that is forked from a process that runs Go cannot run it, ever. It records on
-// handles of its own, and tells the process by a pipe what it has open (children.c).
+// They call downwards in this list, and nothing calls upwards (TestCFilesCallDownwards):
 //
-// A handler of the host's signals may interrupt us anywhere, and call fork() or exit(). What fork()
-// takes is held with signals blocked, and for moments only: no file is looked at under it (quiet.h). What
-// exit() does allocates nothing, takes no lock, and is bounded (gort.c).
-//
-// C forwards and records, Go decides. Nothing on the commit path or on the path of a
-// cached read enters Go. Every exported Go function recovers: no panic crosses
-// into the host.
+//	init, functions              the entry point; the SQL functions
+//	adopt, bypass                databases that were open before, or that go past us
+//	recorder*                    the writer VFS
+//	snapshot                     the replica VFS; versiontable reads a version, without Go
+//	spool*                       the recorder's side of the protocol of package spool
+//	below, selection, children, unreplicated
+//	                             what a recorder asks, and tells
+//	gort*, descriptors           Go's start, its threads, limits, signals, descriptors
+//	base, config, log, process, wake, files, crc32c
+//	                             the ground: it knows nothing of what is above
 //
 // SQLite is reached only through the sqlite3_api table, also when linked into a
 // Go program next to mattn/go-sqlite3: there is no second SQLite.
+//
+// # Go in a host that is no Go program
+//
+// Go starts with the first database that needs it, and runs on threads of ours only
+// (gort_threads.c): the host's wait in C meanwhile. What the start changes in the host is put back
+// (gort_signals.c, gort_limits.c).
+//
+// These threads have a table of descriptors of their own (descriptors.c). A host may close, or
+// hand on to a child, all that it has: none of ours is among it. Where a thread of the host's needs
+// a file that Go has open, it opens the file anew, by /proc, and proves at each use that it is that
+// file.
+//
+// A child that is forked from a process that runs Go can never run it. It records on handles of its
+// own, and tells the process by a pipe what it has open (children.c).
+//
+// A handler of the host's signals may interrupt us anywhere, and call fork() or exit(). Locks that
+// fork() takes are held with signals blocked, and for moments only: no file is looked at meanwhile
+// (quiet.h). What exit() does allocates nothing, takes no lock, and is bounded (wake.c).
 package cgo

@@ -1,12 +1,14 @@
 /*
 ** The SQL functions verneuil_flush(), verneuil_status(), verneuil_perf() and verneuil_version().
 */
+#include "functions.h"
 #include "bypass.h"
 #include "config.h"
 #include "goexports.h"
+#include "gort.h"
 #include "log.h"
 #include "recorder.h"
-#include "threads.h"
+#include "unreplicated.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>

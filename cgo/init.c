@@ -2,12 +2,17 @@
 ** Registration: the entry point's work, and what runs for each new connection.
 */
 #define _GNU_SOURCE
+#include "init.h"
 #include "adopt.h"
+#include "base.h"
 #include "below.h"
 #include "bypass.h"
 #include "config.h"
+#include "functions.h"
+#include "log.h"
 #include "recorder.h"
 #include "snapshot.h"
+#include "wake.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <stdio.h>
@@ -64,6 +69,7 @@ static int registerAll(char **pzErr) {
     verneuilConfig = config;
     config.zProblem = 0;
   }
+  exitYields(recorderExcludes);
   if (verneuilBase) rc = registerVfs(pzErr);
   else *pzErr = sqlite3_mprintf("there is no VFS"), rc = SQLITE_ERROR;
   if (rc == SQLITE_OK) done = 1;

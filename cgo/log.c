@@ -3,14 +3,14 @@
 */
 #define _GNU_SOURCE
 #include "log.h"
-#include "descriptors.h"
-#include "threads.h"
+#include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -58,6 +58,10 @@ static int logLevel(void) {
   return level >= 0 ? level : VERNEUIL_WARN;
 }
 
+static LogWriter *_Atomic xWriter;
+
+void logThrough(LogWriter *x) { atomic_store(&xWriter, x); }
+
 /* Writes to the host's stderr. On a thread of its own, that may be a pipe that nobody reads, or a file
 ** as long as files may be: then the host, which has not written, gets no signal for it. For one that is
 ** full it does not wait: that may be in a commit. */
@@ -67,8 +71,8 @@ static void writeLog(const char *z) {
   sigset_t raised, before, old;
   int rc = errno;
   struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
-  if (threadIsOurs()) {
-    descriptorsSay(z, strlen(z));
+  LogWriter *x = atomic_load(&xWriter);
+  if (x && x(z, strlen(z))) {
     errno = rc;
     return;
   }

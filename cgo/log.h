@@ -1,38 +1,27 @@
 /*
-** What is told: lines of the log, and which databases are not replicated.
+** The log of the C side: lines to the host's stderr, like those of Go's (vfs/log.go). Any thread may
+** write them, also in a forked child, and waits for nobody.
 */
 #ifndef VERNEUIL_LOG_H
 #define VERNEUIL_LOG_H
-#include "verneuil.h"
+#include <stddef.h>
+
+enum { VERNEUIL_ERROR = 1, VERNEUIL_WARN, VERNEUIL_INFO, VERNEUIL_DEBUG };
+
+/* One line, if VERNEUIL_LOG (or RUST_LOG) asks for that level; else from warn on. */
+void verneuilLog(int level, const char *zFormat, ...) __attribute__((format(printf, 2, 3)));
+
+/* One line about a database; verneuilLog() is for what is about none. */
+void verneuilLogOf(int level, const char *zDatabase, const char *zFormat, ...) __attribute__((format(printf, 3, 4)));
 
 /* A JSON string of the text, quotes and all; malloc'd, NULL without memory. What is no
 ** UTF-8 in it, names are anybody's, becomes U+FFFD. A line of the log stays one line by it. */
 char *verneuilQuote(const char *zText);
 
-/* One line about a database; verneuilLog() is for what is about none. */
-void verneuilLogOf(int level, const char *zDatabase, const char *zFormat, ...) __attribute__((format(printf, 3, 4)));
+/* Writes a line for a thread that has not the host's stderr, and returns 1; 0 on any other thread. */
+typedef int LogWriter(const char *z, size_t n);
 
-/* ---- unreplicated.c ---- */
-
-/* Says that a database which a user may expect to be replicated is not, and why. The
-** reason names the remedy: it is read by people. Logged once for each database and reason
-** (numbers in it apart), and listed by verneuil_status() until isReplicated(). zPath is the
-** database's canonical path. Takes a lock of its own, which is held over no I/O; may be
-** called on any thread, also in a forked child. It must not be called in a commit. */
-void notReplicated(const char *zPath, const char *zReason);
-
-/* The same, logged at that level: what may well be meant. */
-void notReplicatedAt(int level, const char *zPath, const char *zReason);
-
-/* The database is replicated now. */
-void isReplicated(const char *zPath);
-
-/* Why it is not, as was said; sqlite3_malloc'd, NULL: nothing was. */
-char *notReplicatedWhy(const char *zPath);
-
-/* What was said and holds, as a JSON array of {"path", "reason"}; sqlite3_malloc'd, NULL
-** without memory. Of more than a few hundred databases the last object has "more" instead:
-** how many are not listed. */
-char *notReplicatedList(void);
+/* Set before there is such a thread. */
+void logThrough(LogWriter *x);
 
 #endif

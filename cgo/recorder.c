@@ -18,13 +18,14 @@
 **   adopt             databases that were open before
 */
 #include "recorder.h"
-#include "recorder_letgo.h"
+#include "process.h"
 #include "recorder_control.h"
 #include "recorder_go.h"
+#include "recorder_letgo.h"
 #include "recorder_txn.h"
 #include "recorder_wal.h"
-#include "log.h"
 #include "spool_wal.h"
+#include "unreplicated.h"
 SQLITE_EXTENSION_INIT3
 
 int recorderClose(sqlite3_file *pFile) {

@@ -4,9 +4,11 @@
 ** is locked or written to.
 */
 #include "recorder_attach.h"
+#include "base.h"
 #include "log.h"
 #include "recorder_go.h"
 #include "selection.h"
+#include "unreplicated.h"
 SQLITE_EXTENSION_INIT3
 #include <string.h>
 
@@ -37,18 +39,11 @@ char *recorderWhyNot(RecorderFile *p) {
 
 /* ---- a database that was just opened ---- */
 
-/* A parameter of the name, which has some only if SQLite says so: another shim's name may
-** be a mere string, and sqlite3_uri_boolean looks before it, too. (Stock VFSes ask under the
-** same condition: os_unix.c, findCreateFileMode and fillInUnixFile.) */
-static int uriSays(const char *zName, int flags, const char *zParameter) {
-  return (flags & SQLITE_OPEN_URI) && sqlite3_uri_boolean(zName, zParameter, 0);
-}
-
 /* Why a database that is opened so is not recorded, sqlite3_malloc'd; NULL: it is. */
 static char *refusal(const char *zPath, int flags) {
   if (recorderSettings.zError) return sqlite3_mprintf("%s", recorderSettings.zError);
-  if (uriSays(zPath, flags, "immutable")) return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
-  if (uriSays(zPath, flags, "nolock"))
+  if (uriSays(zPath, flags, "immutable", 0)) return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
+  if (uriSays(zPath, flags, "nolock", 0))
     return sqlite3_mprintf("it was opened with nolock=1, and SQLite's locks are what tells us of its transactions: open it without");
   return 0;
 }
@@ -99,7 +94,7 @@ static char *unwanted(RecorderFile *p, int flags, int byDefault) {
 
 Spool *recorderAttach(RecorderFile *p, int flags, int outFlags, int byDefault) {
   char *zErr = refusal(p->zName, flags);
-  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(p->zName, flags, "immutable"))) p->zWhy = zErr; /* nobody writes */
+  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(p->zName, flags, "immutable", 0))) p->zWhy = zErr; /* nobody writes */
   else if (zErr) recorderNoteWhy(p, zErr);
   else if ((zErr = unwanted(p, flags, byDefault))) meant(p, zErr);
   else if (mayBeCopy(p, flags)) p->awaits = AWAITS_SQL;

@@ -6,11 +6,11 @@
 #include "recorder_go.h"
 #include "children.h"
 #include "goexports.h"
+#include "gort.h"
 #include "quiet.h"
 #include "recorder.h"
 #include "selection.h"
 #include "spool_stamp.h"
-#include "threads.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <stdlib.h>

@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include "recorder_txn.h"
 #include "below.h"
+#include "process.h"
 #include "recorder_go.h"
 #include "spool_stamp.h"
 #include "spool_wal.h"

@@ -4,15 +4,16 @@
 ** Files that are no databases (journals, temporary and in-memory files) are the base VFS's own. A database
 ** that is not recorded is hooked, too, to say why.
 */
-#include "recorder.h"
+#include "base.h"
 #include "below.h"
-#include "log.h"
+#include "recorder.h"
 #include "recorder_attach.h"
-#include "recorder_letgo.h"
 #include "recorder_go.h"
+#include "recorder_letgo.h"
 #include "recorder_wal.h"
 #include "snapshot.h"
 #include "spool_wal.h"
+#include "unreplicated.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
@@ -73,83 +74,16 @@ static int recorderDelete(sqlite3_vfs *pVfs, const char *zName, int syncDir) {
   }
   return rc;
 }
-static int recorderAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pRes) {
-  (void)pVfs;
-  return verneuilBase->xAccess(verneuilBase, zName, flags, pRes);
-}
-static int recorderFullPathname(sqlite3_vfs *pVfs, const char *zName, int n, char *zOut) {
-  (void)pVfs;
-  return verneuilBase->xFullPathname(verneuilBase, zName, n, zOut);
-}
-static void *recorderDlOpen(sqlite3_vfs *pVfs, const char *zName) {
-  (void)pVfs;
-  return verneuilBase->xDlOpen(verneuilBase, zName);
-}
-static void recorderDlError(sqlite3_vfs *pVfs, int n, char *zMsg) {
-  (void)pVfs;
-  verneuilBase->xDlError(verneuilBase, n, zMsg);
-}
-static void (*recorderDlSym(sqlite3_vfs *pVfs, void *p, const char *zSym))(void) {
-  (void)pVfs;
-  return verneuilBase->xDlSym(verneuilBase, p, zSym);
-}
-static void recorderDlClose(sqlite3_vfs *pVfs, void *p) {
-  (void)pVfs;
-  verneuilBase->xDlClose(verneuilBase, p);
-}
-static int recorderRandomness(sqlite3_vfs *pVfs, int n, char *z) {
-  (void)pVfs;
-  return verneuilBase->xRandomness(verneuilBase, n, z);
-}
-static int recorderSleep(sqlite3_vfs *pVfs, int us) {
-  (void)pVfs;
-  return verneuilBase->xSleep(verneuilBase, us);
-}
-static int recorderCurrentTime(sqlite3_vfs *pVfs, double *p) {
-  (void)pVfs;
-  return verneuilBase->xCurrentTime(verneuilBase, p);
-}
-static int recorderGetLastError(sqlite3_vfs *pVfs, int n, char *z) {
-  (void)pVfs;
-  return verneuilBase->xGetLastError ? verneuilBase->xGetLastError(verneuilBase, n, z) : 0;
-}
-static int recorderCurrentTimeInt64(sqlite3_vfs *pVfs, sqlite3_int64 *p) {
-  (void)pVfs;
-  return verneuilBase->xCurrentTimeInt64(verneuilBase, p);
-}
-static int recorderSetSystemCall(sqlite3_vfs *pVfs, const char *zName, sqlite3_syscall_ptr pCall) {
-  (void)pVfs;
-  return verneuilBase->xSetSystemCall(verneuilBase, zName, pCall);
-}
-static sqlite3_syscall_ptr recorderGetSystemCall(sqlite3_vfs *pVfs, const char *zName) {
-  (void)pVfs;
-  return verneuilBase->xGetSystemCall(verneuilBase, zName);
-}
-static const char *recorderNextSystemCall(sqlite3_vfs *pVfs, const char *zName) {
-  (void)pVfs;
-  return verneuilBase->xNextSystemCall(verneuilBase, zName);
-}
 
 static sqlite3_vfs recorderVfs = {
   .iVersion = 3, .zName = "verneuil", .xOpen = recorderOpen, .xDelete = recorderDelete,
-  .xAccess = recorderAccess, .xFullPathname = recorderFullPathname, .xDlOpen = recorderDlOpen,
-  .xDlError = recorderDlError, .xDlSym = recorderDlSym, .xDlClose = recorderDlClose,
-  .xRandomness = recorderRandomness, .xSleep = recorderSleep, .xCurrentTime = recorderCurrentTime,
-  .xGetLastError = recorderGetLastError, .xCurrentTimeInt64 = recorderCurrentTimeInt64,
-  .xSetSystemCall = recorderSetSystemCall, .xGetSystemCall = recorderGetSystemCall,
-  .xNextSystemCall = recorderNextSystemCall,
 };
 
 int recorderRegister(int makeDefault) {
   sqlite3_vfs *p = &recorderVfs;
   if (!p->szOsFile) {
-    if (verneuilBase->iVersion < p->iVersion) p->iVersion = verneuilBase->iVersion;
-    if (p->iVersion >= 2 && !verneuilBase->xCurrentTimeInt64) p->xCurrentTimeInt64 = 0;
-    if (p->iVersion >= 3 && !verneuilBase->xSetSystemCall) p->xSetSystemCall = 0;
-    if (p->iVersion >= 3 && !verneuilBase->xGetSystemCall) p->xGetSystemCall = 0;
-    if (p->iVersion >= 3 && !verneuilBase->xNextSystemCall) p->xNextSystemCall = 0;
-    p->mxPathname = verneuilBase->mxPathname;
-    p->szOsFile = verneuilBase->szOsFile < snapshotFileBytes() ? snapshotFileBytes() : verneuilBase->szOsFile;
+    p->szOsFile = snapshotFileBytes(); /* a replica file is opened in the same place */
+    baseComplete(p);
     recorderBaseIsOwn = belowIsOwn(verneuilBase);
   }
   isDefault = isDefault || makeDefault;

@@ -18,6 +18,8 @@
 ** files, and what ATTACH and VACUUM INTO name on a replica's connection.
 */
 #include "base.h"
+#include "gort.h"
+#include "log.h"
 #include "snapshot.h"
 #include "snapshot_goexports.h"
 #include "versiontable.h"

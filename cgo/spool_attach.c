@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE
 #include "spool_attach.h"
+#include "process.h"
 #include "quiet.h"
 #include "spool_stamp.h"
 SQLITE_EXTENSION_INIT3

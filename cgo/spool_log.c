@@ -6,8 +6,10 @@
 #define _GNU_SOURCE
 #include "crc32c.h"
 #include "log.h"
+#include "process.h"
 #include "spool_attach.h"
 #include "spool_stamp.h"
+#include "wake.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>
 #include <fcntl.h>
@@ -300,23 +302,6 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   atomic_store(&st->writing, 0); /* sequentially consistent: before the look at armed */
   spoolWake(p);
 }
-
-static _Atomic uint32_t bells;
-static atomic_int listens;
-
-int bellListen(void) { return atomic_exchange(&listens, 1); }
-
-uint32_t bellWait(uint32_t heard) {
-  while (atomic_load(&bells) == heard) syscall(SYS_futex, &bells, FUTEX_WAIT_PRIVATE, heard, 0, 0, 0);
-  return atomic_load(&bells);
-}
-
-void bellRing(void) {
-  atomic_fetch_add(&bells, 1);
-  syscall(SYS_futex, &bells, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
-}
-
-int bellHeard(void) { return atomic_load(&listens); }
 
 void spoolWake(Spool *p) {
   SpoolState *st = p->st;

@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE
 #include "spool_stamp.h"
+#include "process.h"
 SQLITE_EXTENSION_INIT3
 #include <fcntl.h>
 #include <stdio.h>

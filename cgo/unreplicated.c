@@ -3,8 +3,10 @@
 ** it is. The list is bounded, as a host may open any number of databases.
 */
 #define _GNU_SOURCE
+#include "unreplicated.h"
 #include "log.h"
 #include "quiet.h"
+#include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <signal.h>

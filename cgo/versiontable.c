@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "versiontable.h"
 #include "descriptors.h"
+#include "log.h"
 #include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>

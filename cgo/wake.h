@@ -18,8 +18,18 @@ void bellRing(void);
 /* Does somebody in this process listen? */
 int bellHeard(void);
 
+/* How long a process that ends waits for unsent data to leave; less if store_timeout_ms is. */
+#define EXIT_SEND_MS 3000
+
 /* The process ends, and whoever listens is to send what is not sent, and then to say so. */
 int exitAsked(void);
 int exitDone(void);
+
+/* At the end of a process in which Go runs: rings, and waits until exitDone(), for a bounded time. */
+void exitWait(void);
+
+/* It does not wait while xExcludes() says that others wait for a lock of this process. That may be
+** called in a signal's handler. */
+void exitYields(int (*xExcludes)(void));
 
 #endif

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"verneuil/spool"
-	"verneuil/spool/sqlitefile"
 )
 
 // flush is a wish that every target has what was published before it.
@@ -211,7 +210,7 @@ func (s *session) suspect() error {
 	if err != nil {
 		return err
 	}
-	ours, theirs := sqlitefile.ReadHeader(s.mirror), sqlitefile.ReadHeader(src)
+	ours, theirs := headerOf(s.mirror), headerOf(src)
 	size, err := src.Size()
 	if err != nil {
 		return err

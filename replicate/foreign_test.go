@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"verneuil/spool/sqlitefile"
 )
 
 // readSource tells when the database is read.
@@ -36,7 +34,7 @@ func (w *world) onCopy(f func()) {
 				return nil, err
 			}
 			return readSource{src.(fileSource), func(b []byte) {
-				if len(b) > sqlitefile.HeaderBytes {
+				if len(b) > len(header{}) {
 					f()
 				}
 			}}, nil
@@ -168,7 +166,7 @@ type tickSource struct {
 
 func (s tickSource) ReadAt(b []byte, off int64) (n int, err error) {
 	read := func() { n, err = s.fileSource.ReadAt(b, off) }
-	if len(b) > sqlitefile.HeaderBytes {
+	if len(b) > len(header{}) {
 		s.around(read)
 	} else {
 		read()

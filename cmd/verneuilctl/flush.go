@@ -19,7 +19,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/replicate"
 	"verneuil/spool"
-	"verneuil/spool/sqlitefile"
 	"verneuil/vfs"
 )
 
@@ -307,7 +306,7 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var header sqlitefile.Header
+	var header [20]byte
 	_, err = database.ReadAt(header[:], 0)
 	if err := errors.Join(notEOF(err), database.Close()); err != nil {
 		return false, err
@@ -328,7 +327,7 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 			return false, explainOpen(path, err)
 		}
 	}
-	return header.WAL(), nil
+	return string(header[:15]) == "SQLite format 3" && (header[18] == 2 || header[19] == 2), nil
 }
 
 func notEOF(err error) error {

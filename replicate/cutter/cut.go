@@ -9,7 +9,6 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	"verneuil/spool/sqlitefile"
 )
 
 const sectorBytes = 512
@@ -150,10 +149,10 @@ func (c *Cutter) settle(p *plan, whole map[int]bool) error {
 
 // encode makes the manifest of the cut that p plans.
 func (c *Cutter) encode(p *plan) (*manifest.Manifest, []byte, error) {
-	h := sqlitefile.ReadHeader(c.db)
+	h := headerOf(c.db)
 	m := &manifest.Manifest{
 		Lineage: c.head.Lineage, Epoch: c.head.Epoch, Sequence: c.head.Sequence + 1,
-		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.ChangeCounter(),
+		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.changeCounter(),
 	}
 	c.o.Sign(m)
 	for _, page := range p.pages {

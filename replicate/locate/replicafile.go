@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"verneuil/chunkstore"
-	"verneuil/spool/sqlitefile"
 )
 
 // ReplicaFile is a small file that names a source, for programs that open databases by path and
@@ -95,7 +94,7 @@ func openReplicaFile(path string) (f ReplicaFile, ok bool, err error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(file, replicaFileMax+1))
 	if !strings.HasPrefix(string(text), replicaFileMagic) {
-		if strings.HasPrefix(string(text), sqlitefile.Magic) {
+		if strings.HasPrefix(string(text), sqliteMagic) {
 			abandoned.add(file, info)
 		} else {
 			file.Close()

@@ -18,7 +18,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate"
-	"verneuil/spool/sqlitefile"
 )
 
 // restoreConcurrency is how many fetches run at once unless the caller says
@@ -329,12 +328,9 @@ func refuse(path string, replace bool) error {
 	return nil
 }
 
-// unlocked reports whether nobody holds a lock of SQLite's on the database file fd.
+// unlocked reports whether nobody holds a lock of SQLite's (os.h, PENDING_BYTE and what follows).
 func unlocked(fd int) (bool, error) {
-	lock := unix.Flock_t{
-		Type: unix.F_WRLCK, Whence: io.SeekStart,
-		Start: sqlitefile.PendingByte, Len: sqlitefile.LockBytes,
-	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: 1 << 30, Len: 512}
 	err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock)
 	return lock.Type == unix.F_UNLCK, err
 }

@@ -17,7 +17,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultproxy"
 	"verneuil/chunkstore/miniotest"
-	"verneuil/replicate/upkeep"
+	"verneuil/replicate"
 	"verneuil/test/e2e/harness"
 )
 
@@ -171,7 +171,7 @@ func (w *storeWorld) walk() error {
 		keys = append(keys, o.Key)
 		return true
 	})
-	verifier := upkeep.NewVerifier(store.Targets[0], upkeep.VerifyOptions{Read: true})
+	verifier := replicate.NewVerifier(store.Targets[0], replicate.VerifyOptions{Read: true})
 	for _, key := range keys {
 		m, namedErr := verifier.Named(context.Background(), key)
 		if namedErr != nil {

@@ -1,4 +1,4 @@
-package upkeep_test
+package replicate_test
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	. "verneuil/replicate/upkeep"
+	. "verneuil/replicate"
 )
 
 // TestVerifyNamesEachObject: whatever object of a version is taken away or

@@ -24,9 +24,13 @@
 ** No child has any of it: one that is forked from a process that runs Go never calls it.
 */
 #define _GNU_SOURCE
-#include "threads.h"
+#include "gort_threads.h"
+#include "clock.h"
 #include "descriptors.h"
-#include <signal.h>
+#include "gort.h"
+#include "gort_signals.h"
+#include "log.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -65,11 +69,7 @@ static _Thread_local int isImpatient;
 
 extern int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) __attribute__((weak));
 
-static int64_t milliseconds(clockid_t clock) {
-  struct timespec t;
-  clock_gettime(clock, &t);
-  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
+static int64_t milliseconds(clockid_t clock) { return clockNs(clock) / 1000000; }
 
 int threadsStalled(void) {
   return atomic_load_explicit(&nWanting, memory_order_relaxed) && milliseconds(CLOCK_MONOTONIC) - wantedSince > STALL_MS;
@@ -110,19 +110,6 @@ static void *serveFirst(void *unused) {
   return serve(unused);
 }
 
-int threadIsOurs(void) { return isOurs; }
-
-int makeThread(pthread_t *pThread, void *(*xRun)(void *), void *pArg) {
-  static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG};
-  sigset_t all, old;
-  sigfillset(&all);
-  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) sigdelset(&all, kept[i]);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int rc = (__real_pthread_create ? __real_pthread_create : pthread_create)(pThread, 0, xRun, pArg);
-  pthread_sigmask(SIG_SETMASK, &old, 0);
-  return rc;
-}
-
 /* One more thread that serves. 0: there can be none. */
 static int hireLocked(void *(*xServe)(void *)) {
   pthread_t t;
@@ -147,6 +134,12 @@ static void lookLocked(Job *p) {
   pthread_cond_timedwait(&p->finished, &mu, &t);
 }
 
+/* What a thread of ours has to say goes through one that has the host's stderr. */
+static int sayForOurs(const char *z, size_t n) {
+  if (isOurs) descriptorsSay(z, n);
+  return isOurs;
+}
+
 /* Has a job done. 0: it was not, as there is no thread, or because it was given up: then
 ** it is an orphan. */
 static int employ(Job *p, int mayGiveUp) {
@@ -157,6 +150,7 @@ static int employ(Job *p, int mayGiveUp) {
     pthread_mutex_unlock(&mu);
     return 0;
   }
+  logThrough(sayForOurs);
   queueLocked(p);
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* the job may be on this stack */
   while (!p->done && !(mayGiveUp && threadsStalled())) {
