@@ -19,7 +19,7 @@ var ErrLocked = errors.New("another process replicates this spool")
 // lockKey is a lock file's device and inode.
 type lockKey struct{ dev, ino uint64 }
 
-// held are the lock files that this process has locked. The kernel's locks
+// held are the locks that this process has, by their files. The kernel's locks
 // are per process, and any close of any descriptor of the file would drop them:
 // a file in here is neither locked nor opened again. (flock has neither trouble, but a
 // forked child would keep the lock when its parent is dead, and replicates nothing.)
@@ -28,9 +28,9 @@ type lockKey struct{ dev, ino uint64 }
 // own held. What it has locked shows when an open file description asks ([lockFile.holder]).
 var held = struct {
 	sync.Mutex
-	locks map[lockKey]bool
-	kept  map[lockKey]*lockFile // whose closing would drop a lock of this process
-}{locks: make(map[lockKey]bool), kept: make(map[lockKey]*lockFile)}
+	locks map[lockKey]*Lock
+	kept  map[lockKey]*lockFile // whose closing would drop a lock of another copy
+}{locks: make(map[lockKey]*Lock), kept: make(map[lockKey]*lockFile)}
 
 // ErrTaken: the lock, or what it is a lock of, was removed or replaced while we held it.
 var ErrTaken = errors.New("the spool's lock was taken away")
@@ -39,6 +39,7 @@ var ErrTaken = errors.New("the spool's lock was taken away")
 type Lock struct {
 	spool  *Spool
 	file   *lockFile
+	more   []*lockFile // the same file, opened before that was known: closed when it is unlocked
 	dir    *os.File
 	dirKey lockKey
 	pid    int
@@ -82,13 +83,18 @@ func (s *Spool) tryLock() (*Lock, error) {
 		f.letGo(0)
 		return nil, err
 	}
+	dirKey, err := keyOf(dir)
+	if err != nil {
+		dir.Close()
+		f.letGo(0)
+		return nil, err
+	}
 	delete(held.kept, f.key)
-	held.locks[f.key] = true
+	l := &Lock{spool: s, file: f, dir: dir, dirKey: dirKey, pid: os.Getpid(), token: token}
+	held.locks[f.key] = l
 	s.state.LockIno.Store(f.key.ino)
 	s.state.Replicator.Store(uint64(token))
-	l := &Lock{spool: s, file: f, dir: dir, pid: os.Getpid(), token: token}
-	l.dirKey, err = keyOf(dir)
-	return l, err
+	return l, nil
 }
 
 // lockDir locks the spool's directory, after the file of that key: see doc.go.
@@ -196,17 +202,21 @@ type lockFile struct {
 }
 
 // openLock opens the file, or finds it open. It fails with ErrLocked if this process
-// has locked it.
+// has locked it. A file that may be locked by it is not opened.
 func (s *Spool) openLock() (*lockFile, error) {
 	name := filepath.Join(s.dir, "lock")
 	var st unix.Stat_t
-	if err := unix.Stat(name, &st); err == nil {
+	switch err := unix.Lstat(name, &st); err {
+	case nil:
 		key := lockKey{uint64(st.Dev), st.Ino}
-		if held.locks[key] {
+		if held.locks[key] != nil {
 			return nil, ErrLocked
 		} else if f := held.kept[key]; f != nil {
 			return f, nil
 		}
+	case unix.ENOENT:
+	default:
+		return nil, &fs.PathError{Op: "lstat", Path: name, Err: err}
 	}
 	file, err := openOrReplace(name, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -218,8 +228,8 @@ func (s *Spool) openLock() (*lockFile, error) {
 		return nil, err
 	}
 	f := &lockFile{file, key}
-	if held.locks[f.key] { // somebody has moved our locked file here between the two looks
-		held.kept[f.key] = f
+	if l := held.locks[key]; l != nil { // it was moved here between the two looks
+		l.more = append(l.more, f)
 		return nil, ErrLocked
 	}
 	return f, nil
@@ -263,5 +273,8 @@ func (l *Lock) Unlock() {
 		l.dir.Close()
 	}
 	l.file.Close()
+	for _, f := range l.more {
+		f.Close()
+	}
 	delete(held.locks, l.file.key)
 }

@@ -209,3 +209,18 @@ func sweep(s *harness.Site, journal string, first, step int, ours func(faultcall
 		}
 	}
 }
+
+// TestFaultsOfLock: no look at the lock of a spool succeeds any more, from the second, third or
+// fourth on. What cannot be looked at is not opened: closing it could give the lock back.
+func TestFaultsOfLock(t *testing.T) {
+	for _, at := range []int{2, 3, 4} {
+		s := harness.DirSite(t)
+		w := faults(s, "delete", func(c faultcall.Call) bool {
+			return strings.HasSuffix(c.Path, "/lock") && (c.Name == "newfstatat" || c.Name == "statx")
+		})
+		r := w.trial(at, 0)
+		r.good = true
+		w.run(r)
+		t.Logf("%d of %d looks failed", r.strikes, r.calls)
+	}
+}
