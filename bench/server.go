@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/s3"
 )
 
 // Of the servers that we start, on the loopback interface only.
@@ -104,8 +105,8 @@ func s3Target(endpoint, name string) object {
 
 // openS3 is the same target, for us to look into.
 func openS3(endpoint, name string) (*chunkstore.Store, error) {
-	return chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{Region: region, Endpoint: endpoint,
-		ChunkBucket: name + "-chunks", ManifestBucket: name + "-manifests"}}}, chunkstore.Options{CallsPerSecond: -1})
+	return chunkstore.Open(context.Background(), []chunkstore.TargetConfig{&s3.Config{Region: region, Endpoint: endpoint,
+		ChunkBucket: name + "-chunks", ManifestBucket: name + "-manifests"}}, chunkstore.Options{CallsPerSecond: -1})
 }
 
 // ---------------------------------------------------------------- counting
@@ -313,7 +314,7 @@ func (r *raw) bucket(ctx context.Context, name string) error {
 
 // objects are those of a bucket and their sizes.
 func objects(ctx context.Context, endpoint, bucket string) (map[string]int64, error) {
-	b, err := chunkstore.NewS3Bucket(chunkstore.S3Config{Region: region, Endpoint: endpoint}, bucket, chunkstore.Options{CallsPerSecond: -1})
+	b, err := s3.NewBucket(s3.Config{Region: region, Endpoint: endpoint}, bucket, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		return nil, err
 	}

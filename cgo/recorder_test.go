@@ -16,6 +16,7 @@ import (
 
 	"verneuil/cgo"
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/replicate/restore"
 )
@@ -113,7 +114,7 @@ func flush(t *testing.T, c *sql.Conn) {
 // restored returns the bytes of the newest version in the target.
 func restored(t *testing.T, path string) []byte {
 	t.Helper()
-	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: targetDir}}}, chunkstore.Options{})
+	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: targetDir}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 )
 
@@ -56,7 +58,7 @@ type replicaSource struct {
 func newReplicaSource(t *testing.T, sql string) *replicaSource {
 	t.Helper()
 	s := &replicaSource{t: t, lib: library(t), db: filepath.Join(t.TempDir(), "source.db"), dir: t.TempDir(), lineage: 1}
-	targets := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: s.dir}}}
+	targets := []chunkstore.TargetConfig{&dir.Config{Path: s.dir}}
 	var err error
 	if s.store, err = chunkstore.Open(context.Background(), targets, chunkstore.Options{CallsPerSecond: -1}); err != nil {
 		t.Fatal(err)
@@ -331,8 +333,8 @@ func TestReplicaForms(t *testing.T) {
 		w.Write(raw)
 	}))
 	defer web.Close()
-	bucket, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{Region: "us-east-1", Endpoint: miniotest.Start(t),
-		ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}}}, chunkstore.Options{})
+	bucket, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{Region: "us-east-1", Endpoint: miniotest.Start(t),
+		ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

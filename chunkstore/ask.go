@@ -41,7 +41,7 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 	defer cancel()
 	targets := trusted(s.Targets)
 	answers := make(chan answer[T], len(targets))
-	slow := time.NewTimer(s.slowAfter)
+	slow := time.NewTimer(s.options.SlowAfter)
 	defer slow.Stop()
 	var failed failures
 	var asked []*Target // that have not answered
@@ -49,7 +49,7 @@ func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target
 		t := targets[0]
 		targets = targets[1:]
 		asked = append(asked, t)
-		slow.Reset(s.slowAfter)
+		slow.Reset(s.options.SlowAfter)
 		go func() {
 			a := answer[T]{target: t}
 			defer func() {

@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -64,8 +65,35 @@ type GetOptions struct {
 	BytesMax    int64  // refuse longer objects; 0: 64 MiB
 }
 
+// getBytesMax is what GetOptions.BytesMax means where it is 0.
+const getBytesMax = 64 << 20
+
+// Limit returns BytesMax, or what it means where it is 0.
+func (o GetOptions) Limit() int64 {
+	if o.BytesMax <= 0 {
+		return getBytesMax
+	}
+	return o.BytesMax
+}
+
 // Condition guards [Bucket.Put]; the zero value is an unconditional Put.
 type Condition struct {
 	IfMatch string // the ETag that the present object must have
 	IfNone  bool   // there must be no present object
+}
+
+// Check fails with ErrConflict if c does not hold for the present object; nil: there is none. It is
+// for providers that keep conditions by themselves.
+func (c Condition) Check(present *Object) error {
+	switch {
+	case c.IfNone:
+		if present != nil {
+			return fmt.Errorf("%w: there is an object already", ErrConflict)
+		}
+	case c.IfMatch != "" && present == nil:
+		return fmt.Errorf("%w: there is no object", ErrConflict)
+	case c.IfMatch != "" && present.ETag != c.IfMatch:
+		return fmt.Errorf("%w: ETag is %s, not %s", ErrConflict, present.ETag, c.IfMatch)
+	}
+	return nil
 }

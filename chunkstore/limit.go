@@ -16,17 +16,17 @@ const (
 	burstMax = 100
 )
 
-// limiter paces and counts the requests of all targets of a [Store] (I4). A nil
-// limiter lets everything pass.
-type limiter struct {
+// Limiter paces and counts the requests of all targets of a [Store] (I4). It is safe for concurrent
+// use. A nil Limiter lets everything pass.
+type Limiter struct {
 	tokens *rate.Limiter
 	calls  *atomic.Int64
 }
 
-// newLimiter: callsPerSecond 0 means the default, below 0 means no limit.
-func newLimiter(callsPerSecond float64, burst int) *limiter {
+// NewLimiter returns one of a store of its own: see [Options] for its arguments.
+func NewLimiter(callsPerSecond float64, burst int) *Limiter {
 	if callsPerSecond < 0 {
-		return &limiter{rate.NewLimiter(rate.Inf, 0), new(atomic.Int64)}
+		return &Limiter{rate.NewLimiter(rate.Inf, 0), new(atomic.Int64)}
 	}
 	if callsPerSecond == 0 {
 		callsPerSecond = callsPerSecondDefault
@@ -34,11 +34,12 @@ func newLimiter(callsPerSecond float64, burst int) *limiter {
 	if burst <= 0 {
 		burst = int(min(max(1, callsPerSecond), burstMax))
 	}
-	return &limiter{rate.NewLimiter(rate.Limit(callsPerSecond), burst), new(atomic.Int64)}
+	return &Limiter{rate.NewLimiter(rate.Limit(callsPerSecond), burst), new(atomic.Int64)}
 }
 
-// unpaced returns a limiter that counts with l, and lets everything pass.
-func (l *limiter) unpaced() *limiter { return &limiter{rate.NewLimiter(rate.Inf, 0), l.calls} }
+// Unpaced returns a limiter that counts with l, and lets everything pass: for a provider whose
+// calls nobody bills for.
+func (l *Limiter) Unpaced() *Limiter { return &Limiter{rate.NewLimiter(rate.Inf, 0), l.calls} }
 
 type patientKey struct{}
 
@@ -54,7 +55,7 @@ func IsPatient(ctx context.Context) bool { return ctx.Value(patientKey{}) != nil
 
 // waitForLull returns when half of a burst is saved up. It holds no token meanwhile,
 // so that whoever comes need not wait for it.
-func (l *limiter) waitForLull(ctx context.Context) error {
+func (l *Limiter) waitForLull(ctx context.Context) error {
 	saved := float64(max(1, l.tokens.Burst()/2))
 	for l.tokens.Limit() != rate.Inf {
 		lack := saved - l.tokens.Tokens()
@@ -70,9 +71,9 @@ func (l *limiter) waitForLull(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// take waits for a token, and counts the request that it is for. It fails only
+// Take waits for a token, and counts the request that it is for. It fails only
 // if ctx ends, or would end, first.
-func (l *limiter) take(ctx context.Context) error {
+func (l *Limiter) Take(ctx context.Context) error {
 	if l == nil {
 		return ctx.Err()
 	}

@@ -16,7 +16,7 @@ import (
 func TestPatientRequestsComeLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, burst = 10, 8
-		take := chunkstore.NewLimit(rate, burst)
+		take := chunkstore.NewLimiter(rate, burst).Take
 		for range burst {
 			if err := take(t.Context()); err != nil {
 				t.Fatal(err)
@@ -62,7 +62,7 @@ func TestPatientWithoutLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		for _, rate := range []float64{-1, 0.5} {
-			if err := chunkstore.NewLimit(rate, 0)(chunkstore.Patient(t.Context())); err != nil {
+			if err := chunkstore.NewLimiter(rate, 0).Take(chunkstore.Patient(t.Context())); err != nil {
 				t.Error(err)
 			}
 		}

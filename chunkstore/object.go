@@ -14,9 +14,9 @@ const (
 	objectCodecZstd   = 1
 	objectHeaderBytes = 8
 
-	// objectBytesMax bounds a stored object: the payload is raw where zstd does
+	// ObjectBytesMax bounds a stored object: the payload is raw where zstd does
 	// not help, so that it is never longer than the plain bytes.
-	objectBytesMax = objectHeaderBytes + ChunkBytes
+	ObjectBytesMax = objectHeaderBytes + ChunkBytes
 )
 
 // objectEncoder and objectDecoder are shared by all: EncodeAll and DecodeAll are

@@ -4,37 +4,20 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/storetest"
 )
 
 // noise returns n bytes that do not compress; the same for the same seed.
-func noise(seed uint64, n int) []byte {
-	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
-	r.Read(b)
-	return b
-}
-
 // text returns n bytes that compress about as a database does.
-func text(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 1))
-	var b strings.Builder
-	for b.Len() < n {
-		fmt.Fprintf(&b, "%d|customer %d|2024-%02d-%02d|%d.%02d\x00", r.Uint32(), r.IntN(9999), r.IntN(12), r.IntN(28), r.IntN(999), r.IntN(99))
-	}
-	return []byte(b.String()[:n])
-}
-
 func TestObjectRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 7, 511, 512, 4096, 32768, chunkstore.ChunkBytes - 1, chunkstore.ChunkBytes} {
-		for name, plain := range map[string][]byte{"noise": noise(1, n), "text": text(1, n), "zero": make([]byte, n)} {
+		for name, plain := range map[string][]byte{"noise": storetest.Noise(1, n), "text": storetest.Text(1, n), "zero": make([]byte, n)} {
 			stored := chunkstore.EncodeObject(plain)
 			if len(stored) > n+8 {
 				t.Errorf("%s of %d bytes: stored as %d, want at most 8 more", name, n, len(stored))
@@ -70,7 +53,7 @@ func TestObjectVectors(t *testing.T) {
 }
 
 func TestI1DamagedObjects(t *testing.T) {
-	plain := text(2, chunkstore.ChunkBytes)
+	plain := storetest.Text(2, chunkstore.ChunkBytes)
 	id := chunkstore.Sum(plain)
 	stored := chunkstore.EncodeObject(plain)
 	encoder, err := zstd.NewWriter(nil)
@@ -94,7 +77,7 @@ func TestI1DamagedObjects(t *testing.T) {
 		"codec":         changed(5),
 		"reserved":      changed(7),
 		"payload":       changed(len(stored) / 2),
-		"another":       chunkstore.EncodeObject(text(3, 1000)),
+		"another":       chunkstore.EncodeObject(storetest.Text(3, 1000)),
 		"raw, too long": append(header(0), make([]byte, chunkstore.ChunkBytes+1)...),
 		"zstd bomb":     encoder.EncodeAll(make([]byte, 100<<20), header(1)),
 		"two frames":    append(append(header(1), half...), half...),
@@ -109,7 +92,7 @@ func TestI1DamagedObjects(t *testing.T) {
 func FuzzDecodeObject(f *testing.F) {
 	f.Add(chunkstore.EncodeObject(nil))
 	f.Add(chunkstore.EncodeObject([]byte("hello")))
-	f.Add(chunkstore.EncodeObject(text(1, 5000)))
+	f.Add(chunkstore.EncodeObject(storetest.Text(1, 5000)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// b as a stored object: no panic, and nothing but the ID's own bytes.
 		id := chunkstore.Sum(b)
@@ -129,7 +112,7 @@ func FuzzDecodeObject(f *testing.F) {
 }
 
 func BenchmarkEncodeObject(b *testing.B) {
-	plain := text(1, chunkstore.ChunkBytes)
+	plain := storetest.Text(1, chunkstore.ChunkBytes)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
 		chunkstore.EncodeObject(plain)
@@ -138,7 +121,7 @@ func BenchmarkEncodeObject(b *testing.B) {
 }
 
 func BenchmarkDecodeObject(b *testing.B) {
-	plain := text(1, chunkstore.ChunkBytes)
+	plain := storetest.Text(1, chunkstore.ChunkBytes)
 	id, stored := chunkstore.Sum(plain), chunkstore.EncodeObject(plain)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {

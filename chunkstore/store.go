@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -27,22 +26,23 @@ type Options struct {
 	// two seconds Log is told, at level warn, and when the store answers again.
 	Timeout time.Duration
 
-	s3Backoff   time.Duration // of tests; 0: [s3Backoff]
-	silentAfter time.Duration // of tests; 0: [silentAfter]
+	SilentAfter time.Duration // after which Log is told of a request without an answer; 0: 2 s
+	SlowAfter   time.Duration // after which the next target is asked, too; 0: 1 s
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults returns o with what its zero values stand for.
+func (o Options) WithDefaults() Options {
 	if o.Concurrency <= 0 {
 		o.Concurrency = concurrencyDefault
-	}
-	if o.s3Backoff <= 0 {
-		o.s3Backoff = s3Backoff
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = timeoutDefault
 	}
-	if o.silentAfter <= 0 {
-		o.silentAfter = silentAfter
+	if o.SlowAfter <= 0 {
+		o.SlowAfter = slowAfter
+	}
+	if o.SilentAfter <= 0 {
+		o.SilentAfter = silentAfter
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -56,49 +56,41 @@ type Store struct {
 	// Targets are the s3 and dir entries, in the order of the list. Do not change it.
 	Targets []*Target
 
-	caches  []*cache // the first local one, then the others in the order of the list
-	limit   *limiter
-	log     *slog.Logger
+	caches  []Cache // those that are filled, then the others, in the order of the list
+	limit   *Limiter
 	fetches singleflight.Group
 	options Options
-
-	slowAfter time.Duration // but in tests [slowAfter]
 }
 
 // Open checks cfgs, and makes what they describe. It sends no request, reads no
 // credentials and makes no directory: that happens at the first use. Without
 // targets a Store is of little use, but legal.
 func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
-	o = o.withDefaults()
+	o = o.WithDefaults()
 	if err := ValidateTargets("replication_targets", cfgs); err != nil {
 		return nil, err
 	}
-	s := &Store{limit: newLimiter(o.CallsPerSecond, o.Burst), log: o.Log, options: o, slowAfter: slowAfter}
-	var readers []*cache
+	s := &Store{limit: NewLimiter(o.CallsPerSecond, o.Burst), options: o}
+	var readers []Cache
 	for i, c := range cfgs {
-		at := fmt.Sprintf("replication_targets[%d]", i)
-		switch {
-		case c.S3 != nil:
-			s.Targets = append(s.Targets, newS3Target(*c.S3, s.limit, o))
-		case c.Dir != nil:
-			path, err := filepath.Abs(c.Dir.Path) // the host may change its directory
-			if err != nil {
-				return nil, fmt.Errorf("%s.dir.path: %w", at, err)
+		err := errors.New("neither a target nor a cache")
+		switch c := c.(type) {
+		case TargetOpener:
+			var target *Target
+			if target, err = c.Open(s.limit, o); err == nil {
+				s.Targets = append(s.Targets, target)
 			}
-			chunks, manifests := newDirBuckets(DirConfig{Path: path}, s.limit.unpaced(), o)
-			s.Targets = append(s.Targets, NewTarget("directory "+path, chunks, manifests))
-		case c.Local != nil:
-			cache, err := newLocalCache(*c.Local, o.Log)
-			if err != nil {
-				return nil, fmt.Errorf("%s.local.directory: %w", at, err)
+		case CacheOpener:
+			var cache Cache
+			cache, err = c.Open(o)
+			if _, filled := cache.(FilledCache); filled {
+				s.caches = append(s.caches, cache)
+			} else {
+				readers = append(readers, cache)
 			}
-			s.caches = append(s.caches, cache)
-		case c.ReadOnly != nil:
-			cache, err := newReadOnlyCache(*c.ReadOnly, o.Log)
-			if err != nil {
-				return nil, fmt.Errorf("%s.read_only.directory: %w", at, err)
-			}
-			readers = append(readers, cache)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("replication_targets[%d].%s.%w", i, c.Kind(), err)
 		}
 	}
 	for _, t := range s.Targets {
@@ -110,14 +102,14 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 
 // NewStore makes a Store of targets that the caller has made, without caches.
 func NewStore(targets ...*Target) *Store {
-	o := Options{}.withDefaults()
-	return &Store{Targets: targets, log: o.Log, options: o, slowAfter: slowAfter}
+	o := Options{}.WithDefaults()
+	return &Store{Targets: targets, options: o}
 }
 
 // Options returns what the store was opened with, and defaults; those of a nil Store are all defaults.
 func (s *Store) Options() Options {
 	if s == nil {
-		return Options{}.withDefaults()
+		return Options{}.WithDefaults()
 	}
 	return s.options
 }
@@ -205,13 +197,14 @@ func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
 		}
 	}()
 	for _, c := range s.caches {
-		if plain, ok := c.get(id); ok {
+		if plain, ok := c.Get(id); ok {
 			return plain, nil
 		}
 	}
-	if len(s.caches) > 0 && s.caches[0].local() { // I7
-		defer s.caches[0].claim(ctx, id, s.slowAfter)()
-		if plain, ok := s.caches[0].get(id); ok {
+	filled := s.filled()
+	if filled != nil { // I7
+		defer filled.Claim(ctx, id, s.options.SlowAfter)()
+		if plain, ok := filled.Get(id); ok {
 			return plain, nil
 		}
 		if ctx.Err() != nil {
@@ -220,12 +213,21 @@ func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
 	}
 	plain, _, err = ask(ctx, s, func(ctx context.Context, t *Target) ([]byte, error) {
 		plain, body, err := t.getChunk(ctx, id)
-		if err == nil && len(s.caches) > 0 {
-			s.caches[0].put(id, body)
+		if err == nil && filled != nil {
+			filled.Put(id, body)
 		}
 		return plain, err
 	})
 	return plain, err
+}
+
+// filled returns the cache that s fills, the first of its kind; nil: there is none.
+func (s *Store) filled() FilledCache {
+	if len(s.caches) == 0 {
+		return nil
+	}
+	filled, _ := s.caches[0].(FilledCache)
+	return filled
 }
 
 // GetManifest returns the object called key of the first target that has it as check

@@ -14,49 +14,57 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/cache"
+	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/faultbucket"
+	"verneuil/chunkstore/s3"
+	"verneuil/chunkstore/storetest"
 )
 
+func dirTarget(path string) chunkstore.TargetConfig { return &dir.Config{Path: path} }
+
+func s3Target() *s3.Config {
+	return &s3.Config{Region: "minio", Endpoint: "http://127.0.0.1:1", ChunkBucket: "chunks", ManifestBucket: "manifests"}
+}
+
 func TestOpenRefuses(t *testing.T) {
-	s3 := func(edit func(*chunkstore.S3Config)) chunkstore.TargetConfig {
-		c := s3Target("http://127.0.0.1:1")
-		edit(c.S3)
+	inS3 := func(edit func(*s3.Config)) chunkstore.TargetConfig {
+		c := s3Target()
+		edit(c)
 		return c
 	}
 	cases := []struct {
 		cfg  chunkstore.TargetConfig
 		want string
 	}{
-		{chunkstore.TargetConfig{}, "replication_targets[1]: want exactly one of s3, dir, local and read_only, got 0"},
-		{chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{Path: "a"}, Local: &chunkstore.LocalConfig{}}, "replication_targets[1]: want exactly one of s3, dir, local and read_only, got 2"},
-		{chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{}}, "replication_targets[1].dir.path: missing"},
-		{s3(func(c *chunkstore.S3Config) { c.Region = "" }), "replication_targets[1].s3.region: missing"},
-		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket = "" }), "replication_targets[1].s3.chunk_bucket: missing"},
-		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "" }), "replication_targets[1].s3.manifest_bucket: missing"},
-		{s3(func(c *chunkstore.S3Config) { c.ManifestBucket = "a/b" }), "replication_targets[1].s3.manifest_bucket: "},
-		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket, c.ManifestBucket = "", "" }), "replication_targets[1].s3.bucket: missing: want bucket, or chunk_bucket and"},
-		{s3(func(c *chunkstore.S3Config) { c.Bucket = "b" }), "replication_targets[1].s3.bucket: excludes chunk_bucket and manifest_bucket"},
-		{s3(func(c *chunkstore.S3Config) { c.ChunkBucket, c.ManifestBucket, c.Bucket = "", "", "a b" }), `replication_targets[1].s3.bucket: "a b" cannot be`},
-		{s3(func(c *chunkstore.S3Config) { c.Prefix = "/a" }), `replication_targets[1].s3.prefix: "/a": want names with single slashes`},
-		{s3(func(c *chunkstore.S3Config) { c.Prefix = "/" }), "replication_targets[1].s3.prefix: "},
-		{s3(func(c *chunkstore.S3Config) { c.Prefix = "a//b" }), "replication_targets[1].s3.prefix: "},
-		{s3(func(c *chunkstore.S3Config) { c.Prefix = "a/../b" }), "replication_targets[1].s3.prefix: "},
-		{s3(func(c *chunkstore.S3Config) { c.Prefix = "a\nb" }), "replication_targets[1].s3.prefix: "},
-		{s3(func(c *chunkstore.S3Config) { c.Prefix = strings.Repeat("a/", 300) }), "replication_targets[1].s3.prefix: longer than"},
-		{dirTarget(t, "/x/y/.."), "replication_targets[1]: is the same place as replication_targets[0]"},
-		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "127.0.0.1:9000" }), "replication_targets[1].s3.endpoint: "},
-		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "ftp://h" }), "replication_targets[1].s3.endpoint: "},
-		{s3(func(c *chunkstore.S3Config) { c.Endpoint = "http://id:secret@h" }), "replication_targets[1].s3.endpoint: credentials do not belong here"},
-		{s3(func(c *chunkstore.S3Config) { c.Endpoint, c.Region = "", "minio." }), "replication_targets[1].s3.region: "},
-		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{NumShards: 1, Capacity: 1}}, "replication_targets[1].local.directory: missing"},
-		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: "d", NumShards: -1, Capacity: 1}}, "replication_targets[1].local.num_shards: -1"},
-		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: "d", NumShards: 1}}, "replication_targets[1].local.capacity: 0"},
-		{chunkstore.TargetConfig{Local: &chunkstore.LocalConfig{Directory: "d", NumShards: 8, Capacity: 7}}, "replication_targets[1].local.capacity: 7"},
-		{chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{}}, "replication_targets[1].read_only.directory: missing"},
-		{chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: "d", NumShards: 1 << 20}}, "replication_targets[1].read_only.num_shards: 1048576"},
+		{&dir.Config{}, "replication_targets[1].dir.path: missing"},
+		{inS3(func(c *s3.Config) { c.Region = "" }), "replication_targets[1].s3.region: missing"},
+		{inS3(func(c *s3.Config) { c.ChunkBucket = "" }), "replication_targets[1].s3.chunk_bucket: missing"},
+		{inS3(func(c *s3.Config) { c.ManifestBucket = "" }), "replication_targets[1].s3.manifest_bucket: missing"},
+		{inS3(func(c *s3.Config) { c.ManifestBucket = "a/b" }), "replication_targets[1].s3.manifest_bucket: "},
+		{inS3(func(c *s3.Config) { c.ChunkBucket, c.ManifestBucket = "", "" }), "replication_targets[1].s3.bucket: missing: want bucket, or chunk_bucket and"},
+		{inS3(func(c *s3.Config) { c.Bucket = "b" }), "replication_targets[1].s3.bucket: excludes chunk_bucket and manifest_bucket"},
+		{inS3(func(c *s3.Config) { c.ChunkBucket, c.ManifestBucket, c.Bucket = "", "", "a b" }), `replication_targets[1].s3.bucket: "a b" cannot be`},
+		{inS3(func(c *s3.Config) { c.Prefix = "/a" }), `replication_targets[1].s3.prefix: "/a": want names with single slashes`},
+		{inS3(func(c *s3.Config) { c.Prefix = "/" }), "replication_targets[1].s3.prefix: "},
+		{inS3(func(c *s3.Config) { c.Prefix = "a//b" }), "replication_targets[1].s3.prefix: "},
+		{inS3(func(c *s3.Config) { c.Prefix = "a/../b" }), "replication_targets[1].s3.prefix: "},
+		{inS3(func(c *s3.Config) { c.Prefix = "a\nb" }), "replication_targets[1].s3.prefix: "},
+		{inS3(func(c *s3.Config) { c.Prefix = strings.Repeat("a/", 300) }), "replication_targets[1].s3.prefix: longer than"},
+		{dirTarget("/x/y/.."), "replication_targets[1]: is the same place as replication_targets[0]"},
+		{inS3(func(c *s3.Config) { c.Endpoint = "127.0.0.1:9000" }), "replication_targets[1].s3.endpoint: "},
+		{inS3(func(c *s3.Config) { c.Endpoint = "ftp://h" }), "replication_targets[1].s3.endpoint: "},
+		{inS3(func(c *s3.Config) { c.Endpoint = "http://id:secret@h" }), "replication_targets[1].s3.endpoint: credentials do not belong here"},
+		{inS3(func(c *s3.Config) { c.Endpoint, c.Region = "", "minio." }), "replication_targets[1].s3.region: "},
+		{&cache.Local{NumShards: 1, Capacity: 1}, "replication_targets[1].local.directory: missing"},
+		{&cache.Local{Directory: "d", NumShards: -1, Capacity: 1}, "replication_targets[1].local.num_shards: -1"},
+		{&cache.Local{Directory: "d", NumShards: 1}, "replication_targets[1].local.capacity: 0"},
+		{&cache.Local{Directory: "d", NumShards: 8, Capacity: 7}, "replication_targets[1].local.capacity: 7"},
+		{&cache.ReadOnly{}, "replication_targets[1].read_only.directory: missing"},
+		{&cache.ReadOnly{Directory: "d", NumShards: 1 << 20}, "replication_targets[1].read_only.num_shards: 1048576"},
 	}
 	for _, c := range cases {
-		_, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t, "/x"), c.cfg}, chunkstore.Options{})
+		_, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget("/x"), c.cfg}, chunkstore.Options{})
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("error %v\nwant  %s…", err, c.want)
 		}
@@ -69,54 +77,54 @@ func TestOpenRefuses(t *testing.T) {
 // TestSamePlace: targets that would take each other for another writer, or each other's chunks for
 // manifests, are refused; those that only share a bucket are not.
 func TestSamePlace(t *testing.T) {
-	s3 := func(endpoint, chunks, manifests, prefix string) chunkstore.TargetConfig {
-		return chunkstore.TargetConfig{S3: &chunkstore.S3Config{Region: "r", Endpoint: endpoint, ChunkBucket: chunks, ManifestBucket: manifests, Prefix: prefix}}
+	two := func(endpoint, chunks, manifests, prefix string) chunkstore.TargetConfig {
+		return &s3.Config{Region: "r", Endpoint: endpoint, ChunkBucket: chunks, ManifestBucket: manifests, Prefix: prefix}
 	}
 	one := func(bucket, prefix string) chunkstore.TargetConfig {
-		return chunkstore.TargetConfig{S3: &chunkstore.S3Config{Region: "r", Endpoint: "http://h", Bucket: bucket, Prefix: prefix}}
+		return &s3.Config{Region: "r", Endpoint: "http://h", Bucket: bucket, Prefix: prefix}
 	}
 	for _, c := range []struct {
 		a, b chunkstore.TargetConfig
 		want string
 	}{
-		{s3("http://h", "c", "m", ""), s3("http://h", "c", "m", ""), "is the same place"},
-		{s3("http://h", "c", "m", "p"), s3("http://H/", "c2", "m", "p/"), "is the same place"},
-		{one("b", ""), s3("http://h", "b", "b", ""), "is the same place"},
-		{s3("http://h", "c", "m", ""), s3("http://h", "c2", "c", ""), "keeps its manifests where replication_targets[0] has its chunks"},
-		{s3("http://h", "c", "m", ""), s3("http://h", "m", "m2", ""), "keeps its chunks where replication_targets[0] has its manifests"},
+		{two("http://h", "c", "m", ""), two("http://h", "c", "m", ""), "is the same place"},
+		{two("http://h", "c", "m", "p"), two("http://H/", "c2", "m", "p/"), "is the same place"},
+		{one("b", ""), two("http://h", "b", "b", ""), "is the same place"},
+		{two("http://h", "c", "m", ""), two("http://h", "c2", "c", ""), "keeps its manifests where replication_targets[0] has its chunks"},
+		{two("http://h", "c", "m", ""), two("http://h", "m", "m2", ""), "keeps its chunks where replication_targets[0] has its manifests"},
 		{one("b", ""), one("b", "p"), ""},
 		{one("b", "p"), one("b", "pp"), ""},
-		{s3("http://h", "c", "m", ""), s3("http://h", "c", "m2", ""), ""},
-		{s3("http://h", "c", "m", ""), s3("http://other", "c", "m", ""), ""},
+		{two("http://h", "c", "m", ""), two("http://h", "c", "m2", ""), ""},
+		{two("http://h", "c", "m", ""), two("http://other", "c", "m", ""), ""},
 	} {
 		_, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{c.a, c.b}, chunkstore.Options{})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), "replication_targets[1]: "+c.want) {
-			t.Errorf("%+v and %+v: %v, want %q", *c.a.S3, *c.b.S3, err, c.want)
+			t.Errorf("%+v and %+v: %v, want %q", c.a, c.b, err, c.want)
 		}
 	}
 }
 
 func TestOpenTouchesNothing(t *testing.T) {
 	root := t.TempDir()
-	s := open(t, dirTarget(t, root+"/dir"), s3Target("http://127.0.0.1:1"), localCache(root+"/cache", 1, 10),
-		chunkstore.TargetConfig{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: root + "/ro"}})
+	s := storetest.Open(t, dirTarget(root+"/dir"), s3Target(), &cache.Local{Directory: root + "/cache", NumShards: 1, Capacity: 10},
+		&cache.ReadOnly{Directory: root + "/ro"})
 	if len(s.Targets) != 2 || s.Calls() != 0 {
 		t.Errorf("%d targets, %d calls", len(s.Targets), s.Calls())
 	}
-	if got := filesIn(t, root); len(got) != 0 {
+	if got := storetest.FilesIn(t, root); len(got) != 0 {
 		t.Errorf("files made: %v", got)
 	}
 }
 
 func TestStoreWithoutTargets(t *testing.T) {
-	s := open(t)
+	s := storetest.Open(t)
 	if got, err := s.GetChunk(t.Context(), chunkstore.ZeroID); err != nil || len(got) != chunkstore.ChunkBytes {
 		t.Errorf("zeros: %d bytes, %v", len(got), err)
 	}
 	_, err := s.GetChunk(t.Context(), chunkstore.Sum(nil))
-	mustSay(t, err, "no target")
+	storetest.MustSay(t, err, "no target")
 	_, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
-	mustSay(t, err, "no target")
+	storetest.MustSay(t, err, "no target")
 }
 
 // twoTargets returns a Store on two directories, the first one's plan of faults,
@@ -124,14 +132,14 @@ func TestStoreWithoutTargets(t *testing.T) {
 func twoTargets(t *testing.T, id chunkstore.ID) (s *chunkstore.Store, plan *faultbucket.Plan, file string) {
 	t.Helper()
 	root := t.TempDir()
-	inner := open(t, dirTarget(t, root+"/1"), dirTarget(t, root+"/2"))
+	inner := storetest.Open(t, dirTarget(root+"/1"), dirTarget(root+"/2"))
 	plan = &faultbucket.Plan{}
 	s = chunkstore.NewStore(plan.Target(inner.Targets[0]), inner.Targets[1])
 	return s, plan, filepath.Join(root, "1", "chunks", id.String()[:2], id.String())
 }
 
 func TestStoreBypassesTargets(t *testing.T) {
-	plain := text(1, 5000)
+	plain := storetest.Text(1, 5000)
 	id := chunkstore.Sum(plain)
 	put := func(t *testing.T, target *chunkstore.Target) {
 		if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
@@ -177,25 +185,25 @@ func TestStoreBypassesTargets(t *testing.T) {
 	t.Run("absent everywhere", func(t *testing.T) {
 		s, _, _ := twoTargets(t, id)
 		err := get(t, s)
-		mustBe(t, err, chunkstore.ErrAbsent)
-		mustSay(t, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
+		storetest.MustBe(t, err, chunkstore.ErrAbsent)
+		storetest.MustSay(t, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
 	})
 	t.Run("damaged, and absent", func(t *testing.T) {
 		s, _, file := twoTargets(t, id)
 		put(t, s.Targets[0])
 		damage(t, file)
 		err := get(t, s)
-		mustBe(t, err, chunkstore.ErrCorrupt)
+		storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 		if errors.Is(err, chunkstore.ErrAbsent) {
 			t.Errorf("%v is ErrAbsent", err)
 		}
-		mustSay(t, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
+		storetest.MustSay(t, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
 	})
 	t.Run("unknown, and absent", func(t *testing.T) {
 		s, plan, _ := twoTargets(t, id)
 		plan.At, plan.ForGood = 1, true
 		err := get(t, s)
-		mustBe(t, err, faultbucket.ErrInjected)
+		storetest.MustBe(t, err, faultbucket.ErrInjected)
 		if errors.Is(err, chunkstore.ErrAbsent) {
 			t.Errorf("%v is ErrAbsent, but the first target might have it", err)
 		}
@@ -204,7 +212,7 @@ func TestStoreBypassesTargets(t *testing.T) {
 
 // A target that does not answer, or fails, is bypassed, and not asked first again at once.
 func TestStoreBypassesFailing(t *testing.T) {
-	plain := text(1, 5000)
+	plain := storetest.Text(1, 5000)
 	id := chunkstore.Sum(plain)
 	for _, how := range []string{"hangs", "fails"} {
 		inner, plan, _ := twoTargets(t, id)
@@ -212,7 +220,7 @@ func TestStoreBypassesFailing(t *testing.T) {
 			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 				t.Fatal(err)
 			}
-			mustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
+			storetest.MustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
 		}
 		first := inner.Targets[0]
 		asked := plan.Calls()
@@ -245,7 +253,7 @@ func TestStoreBypassesFailing(t *testing.T) {
 func TestStoreClockSetBack(t *testing.T) {
 	inner, _, _ := twoTargets(t, chunkstore.Sum(nil))
 	for _, target := range inner.Targets {
-		mustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
+		storetest.MustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
 	}
 	for ago, want := range map[time.Duration]int{time.Second: 1, -time.Hour: 0} {
 		inner.Targets[0].Failed(time.Now().Add(-ago))
@@ -266,13 +274,13 @@ func (hanging) Get(ctx context.Context, _ string, _ chunkstore.GetOptions) (chun
 func TestGetManifest(t *testing.T) {
 	s, plan, _ := twoTargets(t, chunkstore.Sum(nil))
 	_, _, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
-	mustBe(t, err, chunkstore.ErrAbsent)
-	mustPut(t, s.Targets[1].Manifests, "k", "second", chunkstore.Condition{})
+	storetest.MustBe(t, err, chunkstore.ErrAbsent)
+	storetest.MustPut(t, s.Targets[1].Manifests, "k", "second", chunkstore.Condition{})
 	o, target, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	if err != nil || string(o.Body) != "second" || target != s.Targets[1] {
 		t.Errorf("got %q from %v, %v", o.Body, target, err)
 	}
-	etag := mustPut(t, s.Targets[0].Manifests, "k", "first", chunkstore.Condition{})
+	etag := storetest.MustPut(t, s.Targets[0].Manifests, "k", "first", chunkstore.Condition{})
 	o, target, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	if err != nil || string(o.Body) != "first" || target != s.Targets[0] {
 		t.Errorf("got %q from %v, %v", o.Body, target, err)
@@ -287,32 +295,15 @@ func TestGetManifest(t *testing.T) {
 	}
 }
 
-// gate is a Bucket whose Gets wait until it is opened, or their context ends.
-type gate struct {
-	chunkstore.Bucket
-	arrived chan struct{}
-	opened  chan struct{}
-}
-
-func (g *gate) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
-	g.arrived <- struct{}{}
-	select {
-	case <-g.opened:
-		return g.Bucket.Get(ctx, key, opts)
-	case <-ctx.Done():
-		return chunkstore.Object{}, ctx.Err()
-	}
-}
-
 func TestSharedFetch(t *testing.T) {
-	plain := text(2, 5000)
+	plain := storetest.Text(2, 5000)
 	id := chunkstore.Sum(plain)
-	target := open(t, dirTarget(t, t.TempDir())).Targets[0]
+	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
 	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 		t.Fatal(err)
 	}
 	plan := &faultbucket.Plan{}
-	g := &gate{plan.Bucket(target.Chunks), make(chan struct{}, 100), make(chan struct{})}
+	g := &storetest.Gate{Bucket: plan.Bucket(target.Chunks), Arrived: make(chan struct{}, 100), Opened: make(chan struct{})}
 	s := chunkstore.NewStore(chunkstore.NewTarget("gated", g, target.Manifests))
 
 	leader, cancel := context.WithCancel(t.Context())
@@ -323,7 +314,7 @@ func TestSharedFetch(t *testing.T) {
 			t.Errorf("leader: %v", err)
 		}
 	})
-	<-g.arrived
+	<-g.Arrived
 	results := make([][]byte, 8)
 	for i := range results {
 		all.Go(func() {
@@ -335,7 +326,7 @@ func TestSharedFetch(t *testing.T) {
 		})
 	}
 	cancel() // the followers fetch anew
-	close(g.opened)
+	close(g.Opened)
 	all.Wait()
 	for i, got := range results {
 		if !bytes.Equal(got, plain) {
@@ -354,13 +345,13 @@ func TestSharedFetch(t *testing.T) {
 
 func TestDirIsCountedNotPaced(t *testing.T) {
 	root := t.TempDir()
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t, root+"/1"), dirTarget(t, root+"/2")},
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(root + "/1"), dirTarget(root + "/2")},
 		chunkstore.Options{CallsPerSecond: 1e-9, Burst: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		mustPut(t, s.Targets[i%2].Manifests, "k", "x", chunkstore.Condition{})
+		storetest.MustPut(t, s.Targets[i%2].Manifests, "k", "x", chunkstore.Condition{})
 	}
 	if s.Calls() != 5 {
 		t.Errorf("%d calls", s.Calls())
@@ -372,9 +363,9 @@ func TestLimit(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"e"`) }))
 	defer server.Close()
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{
 		Region: "test", Endpoint: server.URL, ChunkBucket: "c", ManifestBucket: "m",
-	}}}, chunkstore.Options{CallsPerSecond: 1e-9, Burst: 3})
+	}}, chunkstore.Options{CallsPerSecond: 1e-9, Burst: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +387,7 @@ func TestLimit(t *testing.T) {
 	calls["delete"] = s.Targets[0].Manifests.Delete(ctx, "k")
 	calls["list"] = s.Targets[0].Manifests.List(ctx, "", nil)
 	for name, err := range calls {
-		mustSay(t, err, name, "limit of calls")
+		storetest.MustSay(t, err, name, "limit of calls")
 	}
 	if s.Calls() != 3 {
 		t.Errorf("%d calls", s.Calls())

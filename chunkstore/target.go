@@ -112,7 +112,7 @@ func (t *Target) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 }
 
 func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err error) {
-	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: objectBytesMax}, func(body []byte) error {
+	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: ObjectBytesMax}, func(body []byte) error {
 		plain, err = DecodeObject(id, body)
 		return err
 	})

@@ -3,6 +3,7 @@ package chunkstore
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -16,19 +17,27 @@ const (
 	silentAfter = 2 * time.Second
 )
 
-// waits watches the requests to one store, and tells once when it does not answer: not again before
-// it has answered.
-type waits struct {
-	o Options
+// Watch watches the requests to one store, and tells the log once when it does not answer: not again
+// before it has answered. It is for the provider of that store, and safe for concurrent use.
+type Watch struct {
+	log         *slog.Logger
+	silentAfter time.Duration
 
 	mu     sync.Mutex
 	silent time.Time // when the request was sent that was told of; zero: none was
 	failed bool      // since then, a request has: somebody else tells of that
 }
 
-// wait is one request's. It is for one goroutine, but for its timer.
-type wait struct {
-	all     *waits
+// NewWatch returns the watch over a store, which tells o.Log. slowness is how many times as long as
+// others the store may take before it is called silent.
+func NewWatch(o Options, slowness int) *Watch {
+	o = o.WithDefaults()
+	return &Watch{log: o.Log, silentAfter: time.Duration(slowness) * o.SilentAfter}
+}
+
+// Request is one request that a [Watch] watches. It is for one goroutine, but for its timer.
+type Request struct {
+	all     *Watch
 	bucket  fmt.Stringer
 	request string
 	began   time.Time // when it was sent first
@@ -39,24 +48,24 @@ type wait struct {
 	err     error // of the last attempt
 }
 
-// begin is called when a request is sent; timeout is when it will be given up, 0: never.
-func (w *waits) begin(bucket fmt.Stringer, request string, timeout time.Duration) *wait {
-	one := &wait{all: w, bucket: bucket, request: request, began: time.Now(), timeout: timeout}
-	one.timer = time.AfterFunc(w.o.silentAfter, one.tell)
+// Begin is called when a request is sent to bucket; timeout is when it will be given up, 0: never.
+func (w *Watch) Begin(bucket fmt.Stringer, request string, timeout time.Duration) *Request {
+	one := &Request{all: w, bucket: bucket, request: request, began: time.Now(), timeout: timeout}
+	one.timer = time.AfterFunc(w.silentAfter, one.tell)
 	return one
 }
 
-// again is called when a request is sent again.
-func (w *wait) again() {
+// Again is called when a request is sent again.
+func (w *Request) Again() {
 	if w.pauses {
 		w.pauses = false
-		w.timer.Reset(w.all.o.silentAfter)
+		w.timer.Reset(w.all.silentAfter)
 	}
 }
 
-// failed notes why an attempt has failed, of which there may be more. If that was not for want of an
+// Failed notes why an attempt has failed, of which there may be more. If that was not for want of an
 // answer, the pause before the next one is not the store's silence.
-func (w *wait) failed(err error) {
+func (w *Request) Failed(err error) {
 	if late := net.Error(nil); !errors.As(err, &late) || !late.Timeout() {
 		w.pauses = true
 		w.timer.Stop()
@@ -66,8 +75,8 @@ func (w *wait) failed(err error) {
 	w.err = err
 }
 
-// end is called when there is an answer, or no hope for one. A nil wait is none.
-func (w *wait) end(answered bool) {
+// End is called when there is an answer, or no hope for one. A nil Request was never sent.
+func (w *Request) End(answered bool) {
 	if w == nil {
 		return
 	}
@@ -80,13 +89,23 @@ func (w *wait) end(answered bool) {
 	}
 	w.all.mu.Unlock()
 	if answered && !silent.IsZero() && !failed {
-		w.all.o.Log.Warn("store answers again", "store", w.bucket.String(),
+		w.all.log.Warn("store answers again", "store", w.bucket.String(),
 			"after", time.Since(silent).Round(time.Millisecond))
 	}
 }
 
+// NoAnswer is the error of a request that was given up: it is [ErrNoAnswer], and says how much time
+// the request had, and what its last attempt met.
+func (w *Request) NoAnswer() error { return &NoAnswerError{w.timeout, w.err} }
+
+// Left returns how much of its time a request has left, of which the time held does not count: what
+// it has waited for our own limiter.
+func (w *Request) Left(held time.Duration) time.Duration {
+	return w.timeout - (time.Since(w.began) - held)
+}
+
 // tell runs in a goroutine of its own, in which a panic would end the host: it does little.
-func (w *wait) tell() {
+func (w *Request) tell() {
 	w.all.mu.Lock()
 	told := !w.all.silent.IsZero()
 	if !told {
@@ -106,23 +125,24 @@ func (w *wait) tell() {
 	if w.err != nil {
 		args = append(args, "error", w.err)
 	}
-	w.all.o.Log.Warn("store does not answer", args...)
+	w.all.log.Warn("store does not answer", args...)
 }
 
 // ErrNoAnswer: a store has not answered a request within [Options].Timeout.
 var ErrNoAnswer = errors.New("no answer")
 
-// noAnswerError is [ErrNoAnswer] with the time, and what the last attempt met.
-type noAnswerError struct {
-	timeout time.Duration
-	last    error // of the last attempt that ended before
+// NoAnswerError is [ErrNoAnswer] with the time, and what the last attempt met.
+type NoAnswerError struct {
+	Timeout time.Duration
+	Last    error // of the last attempt that ended before; nil: none did
 }
 
-func (e *noAnswerError) Is(target error) bool { return target == ErrNoAnswer }
+// Is says that it is [ErrNoAnswer].
+func (e *NoAnswerError) Is(target error) bool { return target == ErrNoAnswer }
 
-func (e *noAnswerError) Error() string {
-	if e.last != nil {
-		return fmt.Sprintf("no answer in %v: %v", e.timeout, e.last)
+func (e *NoAnswerError) Error() string {
+	if e.Last != nil {
+		return fmt.Sprintf("no answer in %v: %v", e.Timeout, e.Last)
 	}
-	return fmt.Sprintf("no answer in %v", e.timeout)
+	return fmt.Sprintf("no answer in %v", e.Timeout)
 }

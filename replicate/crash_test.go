@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
@@ -19,9 +20,9 @@ import (
 const crashEnv = "VERNEUIL_TEST_CRASH"
 
 // crashWorld is a world whose target is a directory, so that it outlives processes.
-func crashWorld(t testing.TB, dir string, seed uint64, first bool) (*world, *chunkstore.Store) {
+func crashWorld(t testing.TB, top string, seed uint64, first bool) (*world, *chunkstore.Store) {
 	w := newWorld(t, seed, 0)
-	w.root, w.db = filepath.Join(dir, "spool"), filepath.Join(dir, "a.db")
+	w.root, w.db = filepath.Join(top, "spool"), filepath.Join(top, "a.db")
 	if first {
 		if err := os.WriteFile(w.db, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -35,7 +36,7 @@ func crashWorld(t testing.TB, dir string, seed uint64, first bool) (*world, *chu
 		t.Fatal(err)
 	}
 	w.w.SegmentBytes = 256 << 10
-	target := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: filepath.Join(dir, "target")}}}
+	target := []chunkstore.TargetConfig{&dir.Config{Path: filepath.Join(top, "target")}}
 	store, err := chunkstore.Open(t.Context(), target, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	. "verneuil/replicate"
 )
@@ -37,7 +38,7 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	if m.Levels != 2 || len(m.Patches) != 1 {
 		t.Fatalf("%d levels and %d patches, want 2 and 1", m.Levels, len(m.Patches))
 	}
-	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}, chunkstore.Options{})
+	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,13 +18,13 @@ const sourceConfigBytesMax = 1 << 20
 // that one can run without the application's configuration. There are no
 // credentials in it, ever.
 type SourceConfig struct {
-	Path               string                    `json:"path"` // of the database, canonical
-	Host               string                    `json:"host"`
-	Targets            []chunkstore.TargetConfig `json:"targets"`
-	ManifestIntervalMS int64                     `json:"manifest_interval_ms"`
-	APICallsPerSecond  float64                   `json:"api_calls_per_second"`
-	UploadConcurrency  int                       `json:"upload_concurrency"`
-	TimeoutMS          int64                     `json:"store_timeout_ms,omitempty"` // 0: the default
+	Path               string                   `json:"path"` // of the database, canonical
+	Host               string                   `json:"host"`
+	Targets            chunkstore.TargetConfigs `json:"targets"`
+	ManifestIntervalMS int64                    `json:"manifest_interval_ms"`
+	APICallsPerSecond  float64                  `json:"api_calls_per_second"`
+	UploadConcurrency  int                      `json:"upload_concurrency"`
+	TimeoutMS          int64                    `json:"store_timeout_ms,omitempty"` // 0: the default
 }
 
 // ReadSourceConfig reads the source.json of the spool in dir, which need not be one
@@ -74,7 +74,7 @@ func ParseSourceConfig(b []byte) (SourceConfig, error) {
 		return SourceConfig{}, fmt.Errorf("%w: it names no absolute path and host", chunkstore.ErrCorrupt)
 	}
 	for i, t := range c.Targets {
-		if err := t.Validate(fmt.Sprintf("targets[%d]", i)); err != nil {
+		if err := t.Validate(fmt.Sprintf("targets[%d].%s", i, t.Kind())); err != nil {
 			return SourceConfig{}, fmt.Errorf("%w: %w", chunkstore.ErrCorrupt, err)
 		}
 	}

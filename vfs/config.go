@@ -62,9 +62,6 @@ type LoadingPolicy struct {
 // and a mistaken @/dev/zero ends.
 const configBytesMax = 1 << 20
 
-// numShardsMax bounds num_shards: each shard is a directory.
-const numShardsMax = 1 << 16
-
 // backgroundCallsPerSecond is what replication spends if api_calls_per_second is not set.
 const backgroundCallsPerSecond = 30
 
@@ -176,7 +173,7 @@ func (c *Config) Host() string {
 // sendsTo returns how many targets are no caches.
 func (c *Config) sendsTo() (n int) {
 	for _, t := range c.Targets {
-		if t.S3 != nil || t.Dir != nil {
+		if _, ok := t.(chunkstore.TargetOpener); ok {
 			n++
 		}
 	}
@@ -240,68 +237,6 @@ func (c *Config) readHostname(at string, value any) error {
 	}
 	return nil
 }
-
-func (c *Config) readTarget(at string, value any, from base) error {
-	members, ok := value.(object)
-	if !ok {
-		return wrongType(at, value, "an object")
-	}
-	if len(members) != 1 {
-		return fmt.Errorf("%s: has %d keys (%s), want exactly one of %s", at, len(members), members.keys(), targetKinds)
-	}
-	var target chunkstore.TargetConfig
-	kind, entry := members[0], at
-	at = join(at, kind.key)
-	var err error
-	switch kind.key {
-	case "s3":
-		s3 := &chunkstore.S3Config{}
-		target.S3 = s3
-		err = readObject(at, kind.value, fields{
-			"region":                   text(&s3.Region),
-			"endpoint":                 text(&s3.Endpoint),
-			"bucket":                   text(&s3.Bucket),
-			"prefix":                   text(&s3.Prefix),
-			"chunk_bucket":             text(&s3.ChunkBucket),
-			"manifest_bucket":          text(&s3.ManifestBucket),
-			"domain_addressing":        boolean(&s3.DomainAddressing),
-			"create_buckets_on_demand": boolean(&s3.CreateBucketsOnDemand),
-			"sign_payload":             boolean(&s3.SignPayload),
-		})
-	case "dir":
-		target.Dir = &chunkstore.DirConfig{}
-		err = readObject(at, kind.value, fields{"path": from.directory(&target.Dir.Path)})
-	case "local":
-		local := &chunkstore.LocalConfig{}
-		target.Local = local
-		err = readObject(at, kind.value, fields{
-			"directory":  from.directory(&local.Directory),
-			"num_shards": integer(&local.NumShards, 0, numShardsMax),
-			"capacity":   integer(&local.Capacity, 1, math.MaxInt64),
-		})
-	case "read_only":
-		readOnly := &chunkstore.ReadOnlyConfig{}
-		target.ReadOnly = readOnly
-		err = readObject(at, kind.value, fields{
-			"directory":  from.directory(&readOnly.Directory),
-			"num_shards": integer(&readOnly.NumShards, 0, numShardsMax),
-		})
-	default:
-		return fmt.Errorf("%s: unknown kind of target, want one of %s", at, targetKinds)
-	}
-	if err != nil {
-		return err
-	}
-	// A null where an object belongs reads as "nothing given": Validate
-	// names what is missing.
-	if err := target.Validate(entry); err != nil {
-		return err
-	}
-	c.Targets = append(c.Targets, target)
-	return nil
-}
-
-const targetKinds = "s3, dir, local, read_only"
 
 // partialMaxDefault is the original system's default for partial.max.
 const partialMaxDefault = 16

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/cache"
+	"verneuil/chunkstore/dir"
+	"verneuil/chunkstore/s3"
 	"verneuil/vfs"
 )
 
@@ -65,12 +68,12 @@ func TestParseConfigEveryKey(t *testing.T) {
 		ReplicationSpoolingDir: "/tmp/verneuil",
 		SpoolingDirPermissions: 0o755,
 		Targets: []chunkstore.TargetConfig{
-			{S3: &chunkstore.S3Config{Region: "minio", Endpoint: "http://127.0.0.1:7777", ChunkBucket: "chunks",
-				ManifestBucket: "manifests", CreateBucketsOnDemand: true}},
-			{S3: &chunkstore.S3Config{Region: "us-east-2", Bucket: "b", Prefix: "app/"}},
-			{Dir: &chunkstore.DirConfig{Path: "/srv/store"}},
-			{Local: &chunkstore.LocalConfig{Directory: "/tmp/verneuil-cache", NumShards: 128, Capacity: 10000}},
-			{ReadOnly: &chunkstore.ReadOnlyConfig{Directory: "/srv/cache", NumShards: 4}},
+			&s3.Config{Region: "minio", Endpoint: "http://127.0.0.1:7777", ChunkBucket: "chunks",
+				ManifestBucket: "manifests", CreateBucketsOnDemand: true},
+			&s3.Config{Region: "us-east-2", Bucket: "b", Prefix: "app/"},
+			&dir.Config{Path: "/srv/store"},
+			&cache.Local{Directory: "/tmp/verneuil-cache", NumShards: 128, Capacity: 10000},
+			&cache.ReadOnly{Directory: "/srv/cache", NumShards: 4},
 		},
 		SnapshotLoadingPolicy: vfs.LoadingPolicy{Mode: vfs.LoadPartial, MinChunks: 2, MaxChunks: 5},
 		SnapshotReadDeadline:  1500 * time.Millisecond,
@@ -198,13 +201,12 @@ func TestParseConfigDirectories(t *testing.T) {
 func onlyDirectory(c *vfs.Config) string {
 	dirs := c.TempDir + c.ReplicationSpoolingDir
 	for _, t := range c.Targets {
-		switch {
-		case t.Dir != nil:
-			dirs += t.Dir.Path
-		case t.Local != nil:
-			dirs += t.Local.Directory
-		case t.ReadOnly != nil:
-			dirs += t.ReadOnly.Directory
+		switch t := t.(type) {
+		case *dir.Config:
+			dirs += t.Path
+		case chunkstore.CacheOpener:
+			place, _ := t.Place()
+			dirs += place
 		}
 	}
 	return dirs
@@ -269,7 +271,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{`{"snapshot_loading_policy": {}}`, `snapshot_loading_policy: has no keys`},
 		{`{"snapshot_loading_policy": {"partial": {"min": 9, "max": 3}}}`, "snapshot_loading_policy.partial: min is 9, more than max"},
 		// Targets.
-		{`{"replication_targets": [{}]}`, "replication_targets[0]: has 0 keys (none), want exactly one of s3"},
+		{`{"replication_targets": [{}]}`, "replication_targets[0]: has 0 keys (none), want exactly one of dir, local, read_only, s3"},
 		{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a"}, "s3": {}}]}`,
 			"replication_targets[1]: has 2 keys (dir, s3)"},
 		{`{"replication_targets": [{"gcs": {}}]}`, "replication_targets[0].gcs: unknown kind of target"},

@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/faultbucket"
 )
 
 func TestPlan(t *testing.T) {
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}, chunkstore.Options{CallsPerSecond: -1})
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestPlanAfter(t *testing.T) {
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}, chunkstore.Options{CallsPerSecond: -1})
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,15 +10,16 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultproxy"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/s3"
 )
 
 // A store behind the proxy works as without it; each kind of fault reaches its client,
 // is overcome if it does not last, and no wrong byte comes through.
 func TestProxy(t *testing.T) {
 	p := faultproxy.Start(t, miniotest.Start(t))
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{
 		Region: "us-east-1", Endpoint: p.URL, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true,
-	}}}, chunkstore.Options{CallsPerSecond: -1})
+	}}, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,12 +84,16 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 		printed = append(printed, tell("replication_spooling_dir", dir, checkSpools(dir)))
 	}
 	for _, t := range s.config.Targets {
-		switch {
-		case t.Local != nil:
-			printed = append(printed, tell("local", t.Local.Directory, checkDirectory(t.Local.Directory)))
-		case t.ReadOnly != nil:
-			_, err := os.ReadDir(t.ReadOnly.Directory)
-			printed = append(printed, tell("read_only", t.ReadOnly.Directory, err))
+		cache, ok := t.(chunkstore.CacheOpener)
+		if !ok {
+			continue
+		}
+		dir, filled := cache.Place()
+		if filled {
+			printed = append(printed, tell(t.Kind(), dir, checkDirectory(dir)))
+		} else {
+			_, err := os.ReadDir(dir)
+			printed = append(printed, tell(t.Kind(), dir, err))
 		}
 	}
 	if len(s.store.Targets) == 0 {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/replicate"
 	"verneuil/replicate/locate"
@@ -109,8 +110,7 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
 	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		config := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: name}}}
-		return chunkstore.Open(ctx, config, options)
+		return chunkstore.Open(ctx, []chunkstore.TargetConfig{&dir.Config{Path: name}}, options)
 	}
 	if schemeOf(name) != "s3" {
 		return nil, nil
@@ -119,7 +119,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 	if err != nil {
 		return nil, err
 	}
-	store, err := chunkstore.Open(ctx, []chunkstore.TargetConfig{{S3: &both}}, options)
+	store, err := chunkstore.Open(ctx, []chunkstore.TargetConfig{&both}, options)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 	alone := both
 	alone.Bucket, alone.ManifestBucket = "", both.Bucket
 	alone.ChunkBucket = both.Bucket + "-chunks" // of which nothing is asked
-	return chunkstore.Open(ctx, []chunkstore.TargetConfig{{S3: &alone}}, options)
+	return chunkstore.Open(ctx, []chunkstore.TargetConfig{&alone}, options)
 }
 
 // targets returns those that name is about; the caller closes the store.

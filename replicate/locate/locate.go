@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 )
 
@@ -264,17 +265,17 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 
 // ParseS3 parses s3://BUCKET.REGION[.ENDPOINT][/KEY], without I/O. Bucket and Prefix of the
 // result are BUCKET and KEY.
-func ParseS3(uri string) (chunkstore.S3Config, error) {
+func ParseS3(uri string) (s3.Config, error) {
 	rest := strings.TrimPrefix(uri, "s3://")
 	host, key, _ := strings.Cut(rest, "/")
 	if strings.Contains(host, "@") {
-		return chunkstore.S3Config{}, fmt.Errorf("%q: credentials do not belong here; they come from the AWS credential chain", Redacted(uri))
+		return s3.Config{}, fmt.Errorf("%q: credentials do not belong here; they come from the AWS credential chain", Redacted(uri))
 	}
 	part := strings.SplitN(host, ".", 3)
 	if len(part) < 2 || part[0] == "" || part[1] == "" {
-		return chunkstore.S3Config{}, fmt.Errorf("%q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", Redacted(uri))
+		return s3.Config{}, fmt.Errorf("%q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", Redacted(uri))
 	}
-	config := chunkstore.S3Config{Bucket: part[0], Region: part[1], Prefix: key, DomainAddressing: true}
+	config := s3.Config{Bucket: part[0], Region: part[1], Prefix: key, DomainAddressing: true}
 	if len(part) == 3 {
 		config.Endpoint, config.DomainAddressing = s3Endpoint(part[2])
 	}
@@ -294,7 +295,7 @@ func locateS3(rest string, o chunkstore.Options) (*Locator, error) {
 	config.Bucket, config.Prefix = "", ""
 	// Opened at the first use: a Locator that is never used costs nothing.
 	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
-		return chunkstore.NewS3Bucket(config, name, chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
+		return s3.NewBucket(config, name, chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
 	})
 	l.buckets = func() ([]chunkstore.Bucket, string, error) {
 		bucket, err := open()

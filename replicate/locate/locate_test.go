@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 	. "verneuil/replicate/locate"
 	"verneuil/replicate/publishtest"
@@ -251,8 +253,8 @@ func TestLocateHTTP(t *testing.T) {
 
 func TestLocateS3(t *testing.T) {
 	endpoint := miniotest.Start(t)
-	config := chunkstore.S3Config{Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}
-	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &config}}, chunkstore.Options{})
+	config := s3.Config{Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}
+	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{&config}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +297,7 @@ func TestLocateAnothersManifest(t *testing.T) {
 	}
 	var targets []chunkstore.TargetConfig
 	for range 2 {
-		targets = append(targets, chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{Path: t.TempDir()}})
+		targets = append(targets, &dir.Config{Path: t.TempDir()})
 	}
 	store, err := chunkstore.Open(t.Context(), targets, chunkstore.Options{})
 	if err != nil {
@@ -357,7 +359,7 @@ func TestFetchNewest(t *testing.T) {
 	} {
 		var targets []chunkstore.TargetConfig
 		for range c.have {
-			targets = append(targets, chunkstore.TargetConfig{Dir: &chunkstore.DirConfig{Path: t.TempDir()}})
+			targets = append(targets, &dir.Config{Path: t.TempDir()})
 		}
 		store, err := chunkstore.Open(t.Context(), targets, chunkstore.Options{})
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 )
 
@@ -91,8 +92,8 @@ func (b hookedBucket) Get(
 // New returns a publisher of the database h:/db into a directory, which has no version yet.
 func New(t testing.TB) *Publisher {
 	t.Helper()
-	dir := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: t.TempDir()}}}
-	real, err := chunkstore.Open(context.Background(), dir, chunkstore.Options{CallsPerSecond: -1})
+	config := []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}
+	real, err := chunkstore.Open(context.Background(), config, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/objectfile"
 	"verneuil/manifest"
 	"verneuil/replicate"
 )
@@ -256,7 +257,7 @@ func PutInPlace(temp, path string, replace bool) error {
 // for concurrent use.
 type pacedFile struct {
 	*os.File
-	pace chunkstore.Pace
+	pace objectfile.Pace
 }
 
 func (f *pacedFile) WriteAt(b []byte, off int64) (n int, err error) {
@@ -277,7 +278,7 @@ func restoreTemp(dir string) (*os.File, error) {
 		return nil, err
 	}
 	for _, name := range left {
-		chunkstore.RemoveUnlocked(name) // what cannot be removed, stays
+		objectfile.RemoveUnlocked(name) // what cannot be removed, stays
 	}
 	for {
 		f, err := os.CreateTemp(dir, restoreTempPrefix+"*") // O_EXCL, 0600

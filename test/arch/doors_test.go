@@ -24,15 +24,16 @@ var doors = map[string][]string{
 		"replicate",
 		"replicate/mirror",
 		"replicate/locate",
-		"spool", "manifest", "chunkstore",
+		"spool", "manifest", "chunkstore", "chunkstore/dir",
 	},
 	"cgo": {"vfs", "replicate/replica"}, // the readers, which C serves
 	"vfs": {
 		"replicate/replica",
 		"replicate",
 		"spool", "manifest", "chunkstore",
+		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
 	},
-	"replicate/restore": {"replicate", "manifest", "chunkstore"},
+	"replicate/restore": {"replicate", "manifest", "chunkstore", "chunkstore/objectfile"},
 	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate": {
 		"replicate/cutter", "replicate/mirror",
@@ -41,15 +42,20 @@ var doors = map[string][]string{
 	},
 	"replicate/cutter":    {"replicate/mirror", "spool", "manifest", "chunkstore"},
 	"replicate/mirror":    {"spool", "chunkstore"},
-	"replicate/locate":    {"manifest", "chunkstore"},
+	"replicate/locate":    {"manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
 	"spool":               {"manifest", "chunkstore"},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
 	"manifest/history":    {"chunkstore"},
 	"manifest/manifestpb": {},
-	"chunkstore":          {},
+
+	"chunkstore/cache":      {"chunkstore", "chunkstore/objectfile"},
+	"chunkstore/dir":        {"chunkstore", "chunkstore/objectfile"},
+	"chunkstore/s3":         {"chunkstore"},
+	"chunkstore/objectfile": {"chunkstore"},
+	"chunkstore":            {},
 
 	// programs beside the product
-	"bench":             {"manifest", "chunkstore"},
+	"bench":             {"manifest", "chunkstore", "chunkstore/s3"},
 	"examples/go":       {"cgo"},
 	"test/sqlite":       {},
 	"test/hosts/goload": {"test/hosts/gowork"},
@@ -59,7 +65,7 @@ var doors = map[string][]string{
 }
 
 // testSupport are packages that only tests import.
-var testSupport = []string{"replicate/publishtest", "chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall", "test/e2e/harness"}
+var testSupport = []string{"chunkstore/storetest", "replicate/publishtest", "chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall", "test/e2e/harness"}
 
 // onlyIn names imports that only some rooms may have: SQLite's C stands in one
 // room, and a second SQLite must never come into the extension.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/replicate"
 	"verneuil/spool/faultcall"
 	"verneuil/test/e2e/harness"
@@ -261,7 +262,7 @@ func (w *watcher) look() error {
 	w.seen = now
 	ctx := w.s.T.Context()
 	if w.verifier == nil {
-		target := []chunkstore.TargetConfig{{Dir: &chunkstore.DirConfig{Path: w.s.Path("store")}}}
+		target := []chunkstore.TargetConfig{&dir.Config{Path: w.s.Path("store")}}
 		store, err := chunkstore.Open(ctx, target, chunkstore.Options{})
 		if err != nil {
 			return err

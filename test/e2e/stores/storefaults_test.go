@@ -17,6 +17,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultproxy"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/s3"
 	"verneuil/replicate"
 	"verneuil/test/e2e/harness"
 )
@@ -159,10 +160,10 @@ func (w *storeWorld) db() string   { return w.name() + ".db" }
 
 // walk looks for all that the manifests in the world's store name, past the proxy.
 func (w *storeWorld) walk() error {
-	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
+	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{&s3.Config{
 		Region: "minio", Endpoint: w.endpoint, CreateBucketsOnDemand: true,
 		ChunkBucket: "chunks-" + w.name(), ManifestBucket: "manifests-" + w.name(),
-	}}}, chunkstore.Options{CallsPerSecond: -1})
+	}}, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 	"verneuil/manifest/manifestpb"
 	"verneuil/test/e2e/harness"
@@ -481,9 +482,9 @@ func (w *tampered) writes(want string) {
 func TestRolledBackS3(t *testing.T) {
 	endpoint := miniotest.Start(t)
 	s := harness.S3Site(t, endpoint)
-	stores, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{{S3: &chunkstore.S3Config{
+	stores, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{
 		Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests",
-	}}}, chunkstore.Options{CallsPerSecond: -1})
+	}}, chunkstore.Options{CallsPerSecond: -1})
 	harness.Must(t, err)
 	store := stores.Targets[0]
 	key := manifest.Name(harness.Hostname, s.Path("a.db"))

@@ -1,0 +1,20 @@
+// Package cache is the provider of caches of chunks on this machine: those that a store fills
+// (local), and those that somebody else fills (read_only). It imports package chunkstore, whose
+// contracts it keeps, and chunkstore/objectfile. It sends no request.
+//
+// # Files
+//
+// A local cache and a read_only cache are directories of chunk objects, as they
+// are stored in targets:
+//
+//	<shard, 4 hex digits>/<ID>      shard: the ID's first 8 bytes, big-endian, modulo num_shards
+//	<shard, 4 hex digits>/.fill-<…> being written, and flock'd; else left by a process that was killed, for a minute
+//	.claims                         in which processes lock what they fetch, by open file description:
+//	                                one byte at the ID's first 62 bits, big-endian
+//
+// Processes with the same num_shards may share one. Each shard holds its part of
+// the capacity, and at most 1/16 or 64 files more for each process that fills it.
+// An entry's access time, if after its modification time, says that it was read
+// since it was written or last spared from eviction, and spares it once more. What is not
+// called by an ID is nobody's to count or remove.
+package cache

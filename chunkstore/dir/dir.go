@@ -1,0 +1,322 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/objectfile"
+)
+
+// dirPatience: a busy disk takes seconds to make a file durable, and is not silent.
+const dirPatience = 5
+
+// dirBucket is one of the two buckets of a dir target. See doc.go for what its
+// files are called.
+type dirBucket struct {
+	root    string
+	chunks  bool // keys are chunk IDs, spread over 256 directories
+	history bool // replaced and deleted objects are kept for a while
+	limit   *chunkstore.Limiter
+	log     *slog.Logger
+	timeout time.Duration // of the wait for another process' lock
+	flush   flusher       // of batches
+	dirs    durableDirs
+	puts    atomic.Uint64
+	waits   *chunkstore.Watch
+}
+
+func newBuckets(path string, limit *chunkstore.Limiter, o chunkstore.Options) (chunks, manifests *dirBucket) {
+	watch := chunkstore.NewWatch(o, dirPatience)
+	open := func(name string) *dirBucket {
+		return &dirBucket{root: filepath.Join(path, name), limit: limit, log: o.Log, timeout: o.Timeout,
+			flush: systemFlusher, dirs: durableDirs{base: path}, waits: watch}
+	}
+	chunks, manifests = open("chunks"), open("manifests")
+	chunks.chunks = true
+	manifests.history = true
+	return chunks, manifests
+}
+
+// begin takes a token for a call, and watches it until ended is called: a file system answers
+// also where it fails.
+func (b *dirBucket) begin(ctx context.Context, verb, key string) (ended func(), err error) {
+	if err := b.limit.Take(ctx); err != nil {
+		return nil, err
+	}
+	w := b.waits.Begin(b, verb+" "+key, 0)
+	return func() { w.End(true) }, nil
+}
+
+func (b *dirBucket) String() string { return "directory " + b.root }
+
+// etag is a function of the bytes, so that copying the directory keeps it. A
+// manifest is guarded by it. A chunk is what its key says, whatever its ETag:
+// a checksum does, at 1/10 of a hash's cost.
+func (b *dirBucket) etag(body []byte) string {
+	sum := b.newSum()
+	sum.Write(body)
+	return b.etagOf(sum, int64(len(body)))
+}
+
+func (b *dirBucket) newSum() hash.Hash {
+	if b.chunks {
+		return crc32.New(castagnoli)
+	}
+	return blake3.New()
+}
+
+// etagOf returns the ETag of n bytes that were written to sum.
+func (b *dirBucket) etagOf(sum hash.Hash, n int64) string {
+	if b.chunks {
+		return fmt.Sprintf(`"%x-%x"`, sum.Sum(nil), n)
+	}
+	return fmt.Sprintf(`"%x"`, sum.Sum(nil))
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (b *dirBucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+	o, err := b.read(ctx, key, opts.Limit())
+	if err != nil {
+		return chunkstore.Object{}, b.wrap("get", key, err)
+	}
+	if opts.IfNoneMatch != "" && opts.IfNoneMatch == o.ETag {
+		return chunkstore.Object{}, b.wrap("get", key, chunkstore.ErrUnmodified)
+	}
+	return o, nil
+}
+
+// Stat reads the object, for its ETag, but does not hold it: it may be a damaged one, of
+// any length, that is to be replaced.
+func (b *dirBucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+	o, err := b.stat(ctx, key)
+	if err != nil {
+		return chunkstore.Object{}, b.wrap("stat", key, err)
+	}
+	return o, nil
+}
+
+func (b *dirBucket) stat(ctx context.Context, key string) (chunkstore.Object, error) {
+	name, err := b.place(key)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	ended, err := b.begin(ctx, "stat", key)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	defer ended()
+	o, err := b.statObject(name)
+	o.Key = key
+	return o, err
+}
+
+func (b *dirBucket) read(ctx context.Context, key string, bytesMax int64) (chunkstore.Object, error) {
+	name, err := b.place(key)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	ended, err := b.begin(ctx, "get", key)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	defer ended()
+	o, err := b.readObject(name, bytesMax)
+	o.Key = key
+	return o, err
+}
+
+// readObject reads the file called name, which nobody changes in place (I5).
+func (b *dirBucket) readObject(name string, bytesMax int64) (chunkstore.Object, error) {
+	f, info, err := objectfile.Open(name)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	defer f.Close()
+	if info.Size() > bytesMax {
+		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes, more than %d", chunkstore.ErrCorrupt, info.Size(), bytesMax)
+	}
+	body := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, body); err != nil {
+		return chunkstore.Object{}, err
+	}
+	return chunkstore.Object{Body: body, Bytes: info.Size(), ETag: b.etag(body), Modified: info.ModTime()}, nil
+}
+
+// statObject is readObject without the body, of which there may be any number of bytes.
+// What is no regular file is as good as absent: a Put replaces it.
+func (b *dirBucket) statObject(name string) (chunkstore.Object, error) {
+	f, info, err := objectfile.Open(name)
+	if errors.Is(err, chunkstore.ErrCorrupt) {
+		return chunkstore.Object{}, chunkstore.ErrAbsent
+	} else if err != nil {
+		return chunkstore.Object{}, err
+	}
+	defer f.Close()
+	sum := b.newSum()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	return chunkstore.Object{Bytes: n, ETag: b.etagOf(sum, n), Modified: info.ModTime()}, nil
+}
+
+// Put: the file's bytes are durable before its name appears, and the name is
+// before Put returns (I3). Conditions hold between processes: whoever changes a
+// name holds the flock of the directory's lock file. (Not so for a chunk without a
+// condition: whoever comes last, the object is the same.)
+func (b *dirBucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+	etag, err := b.put(ctx, key, body, cond)
+	if err != nil {
+		return "", b.wrap("put", key, err)
+	}
+	return etag, nil
+}
+
+func (b *dirBucket) put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+	name, err := b.place(key)
+	if err != nil {
+		return "", err
+	}
+	ended, err := b.begin(ctx, "put", key)
+	if err != nil {
+		return "", err
+	}
+	defer ended()
+	dir := filepath.Dir(name)
+	temp, err := b.dirs.writeTemp(dir, body)
+	if err != nil {
+		return "", err
+	}
+	if err := b.publish(ctx, key, name, temp, cond); err != nil {
+		return "", errors.Join(err, objectfile.IgnoreAbsent(os.Remove(temp)))
+	}
+	if b.puts.Add(1)%tidyEvery == 1 {
+		b.tidy(key, dir)
+	}
+	return b.etag(body), b.dirs.sync(dir)
+}
+
+// publish gives the durable file temp its name, if cond holds.
+func (b *dirBucket) publish(ctx context.Context, key, name, temp string, cond chunkstore.Condition) error {
+	if b.chunks && cond == (chunkstore.Condition{}) {
+		return os.Rename(temp, name)
+	}
+	unlock, err := b.lock(ctx, filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	present, err := b.present(name)
+	if err == nil {
+		err = cond.Check(present)
+	}
+	if err == nil {
+		err = b.remember(key, name, present)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp, name)
+}
+
+// present is statObject of what is to be replaced; nil: there is nothing.
+func (b *dirBucket) present(name string) (*chunkstore.Object, error) {
+	o, err := b.statObject(name)
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		return nil, nil
+	}
+	return &o, err
+}
+
+// Delete keeps a last version where there is a history.
+func (b *dirBucket) Delete(ctx context.Context, key string) error {
+	return b.wrap("delete", key, b.delete(ctx, key))
+}
+
+func (b *dirBucket) delete(ctx context.Context, key string) error {
+	name, err := b.place(key)
+	if err != nil {
+		return err
+	}
+	ended, err := b.begin(ctx, "delete", key)
+	if err != nil {
+		return err
+	}
+	defer ended()
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	unlock, err := b.lock(ctx, filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	present, err := b.present(name)
+	if err == nil {
+		err = b.remember(key, name, present)
+	}
+	if err == nil {
+		err = objectfile.IgnoreAbsent(os.Remove(name))
+	}
+	if err != nil {
+		return err
+	}
+	return b.dirs.sync(filepath.Dir(name))
+}
+
+// Touch sets the file's times. They become durable when the file system likes: a
+// crash of the machine may undo what was touched in the seconds before it. Where
+// there is a history, the time is a version's ID, so that it stays.
+func (b *dirBucket) Touch(ctx context.Context, key string) error {
+	return b.wrap("touch", key, b.touch(ctx, key))
+}
+
+func (b *dirBucket) touch(ctx context.Context, key string) error {
+	if b.history {
+		return errors.ErrUnsupported
+	}
+	name, err := b.place(key)
+	if err != nil {
+		return err
+	}
+	ended, err := b.begin(ctx, "touch", key)
+	if err != nil {
+		return err
+	}
+	defer ended()
+	now := time.Now()
+	err = objectfile.SetTimes(name, now, now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return chunkstore.ErrAbsent
+	}
+	return err
+}
+
+// List leaves ETag empty: it would have to read every object.
+func (b *dirBucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+	if err := b.limit.Take(ctx); err != nil {
+		return b.wrap("list", prefix+"*", err)
+	}
+	return b.wrap("list", prefix+"*", b.walk(ctx, prefix, yield))
+}
+
+func (b *dirBucket) wrap(verb, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s in %v: %w", verb, key, b, err)
+}

@@ -1,0 +1,413 @@
+package dir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
+	"verneuil/chunkstore/storetest"
+)
+
+func dirTarget(path string) chunkstore.TargetConfig { return &dir.Config{Path: path} }
+
+func TestDirConformance(t *testing.T) {
+	target := storetest.Open(t, dirTarget(t.TempDir()+"/made/on demand")).Targets[0]
+	storetest.Target(t, target)
+	storetest.LongKeys(t, target.Manifests) // MinIO refuses keys of more than 255 bytes without a slash
+}
+
+func TestDirLayout(t *testing.T) {
+	root := t.TempDir()
+	target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
+	id := chunkstore.Sum([]byte("chunk"))
+	if _, err := target.PutChunk(t.Context(), id, []byte("chunk")); err != nil {
+		t.Fatal(err)
+	}
+	storetest.MustPut(t, target.Manifests, "5deb-verneuil%3Ahost", "manifest", chunkstore.Condition{})
+	want := map[string]fs.FileMode{
+		"bucket": 0o700, "bucket/chunks": 0o700, "bucket/manifests": 0o700,
+		"bucket/chunks/" + id.String()[:2]: 0o700, "bucket/chunks/" + id.String()[:2] + "/" + id.String(): 0o600,
+		"bucket/manifests/5deb-verneuil%3Ahost": 0o600,
+	}
+	got := storetest.FilesIn(t, root)
+	for name, mode := range want {
+		if got[name] != mode {
+			t.Errorf("%s: mode %v, want %v", name, got[name], mode)
+		}
+		delete(got, name)
+	}
+	for name := range got {
+		if filepath.Base(name) != ".lock" {
+			t.Errorf("%s: what is this?", name)
+		}
+	}
+}
+
+func TestDirBadKeys(t *testing.T) {
+	root := t.TempDir()
+	target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
+	keys := []string{"", ".", "..", ".lock", ".history", "a/b", "../a", "/etc/passwd", "a\x00b", strings.Repeat("a", 1025)}
+	for _, b := range []chunkstore.Bucket{target.Manifests, target.Chunks} {
+		for _, key := range append(keys, strings.Repeat("/", 64), strings.Repeat("A", 64)) {
+			if b == target.Manifests && key == strings.Repeat("A", 64) {
+				continue // is a fine name for a manifest, but no chunk ID
+			}
+			if _, err := b.Put(t.Context(), key, nil, chunkstore.Condition{}); err == nil {
+				t.Errorf("put %q in %v: no error", key, b)
+			}
+			if _, err := b.Get(t.Context(), key, chunkstore.GetOptions{}); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+				t.Errorf("get %q in %v: %v", key, b, err)
+			}
+			if err := b.Delete(t.Context(), key); err == nil {
+				t.Errorf("delete %q in %v: no error", key, b)
+			}
+		}
+	}
+	if got := storetest.FilesIn(t, root); len(got) != 0 {
+		t.Errorf("files made: %v", got)
+	}
+}
+
+func historyOf(t *testing.T, root, key string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(root, "manifests", ".history", key))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, filepath.Join(root, "manifests", ".history", key, e.Name()))
+	}
+	return names
+}
+
+func TestDirHistory(t *testing.T) {
+	root := t.TempDir()
+	b := storetest.Open(t, dirTarget(root)).Targets[0].Manifests
+	for i := range 4 {
+		storetest.MustPut(t, b, "key", fmt.Sprint("version ", i), chunkstore.Condition{})
+	}
+	_, err := b.Put(t.Context(), "key", []byte("refused"), chunkstore.Condition{IfNone: true})
+	storetest.MustBe(t, err, chunkstore.ErrConflict)
+	if err := b.Delete(t.Context(), "key"); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, name := range historyOf(t, root, "key") {
+		body, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(body))
+	}
+	slices.Sort(got) // several versions may have the same time
+	if want := []string{"version 0", "version 1", "version 2", "version 3"}; !slices.Equal(got, want) {
+		t.Errorf("history %q, want %q", got, want)
+	}
+	if left := storetest.Listed(t, b, "", 10); len(left) != 0 {
+		t.Errorf("listed %v", left)
+	}
+}
+
+// TestDirHistoryThins: what is older than the newest 1,000 is kept by the hour, then
+// by the day.
+func TestDirHistoryThins(t *testing.T) {
+	now := time.Date(2026, 11, 22, 2, 30, 0, 0, time.UTC)
+	name := func(age time.Duration) string {
+		return fmt.Sprintf("%020d-0123456789abcdef", now.Add(-age).UnixNano())
+	}
+	var versions, want []string
+	for hours := 40 * 24; hours > 0; hours-- { // at :00, :20 and :40 of each hour
+		for minute := 30; minute >= -10; minute -= 20 {
+			age := time.Duration(hours)*time.Hour + time.Duration(minute)*time.Minute
+			versions = append(versions, name(age))
+			last := minute == -10
+			if age > 30*24*time.Hour {
+				last = last && now.Add(-age).Hour() == 23
+			}
+			if last {
+				want = append(want, versions[len(versions)-1])
+			}
+		}
+	}
+	for i := range 1000 {
+		versions = append(versions, name(time.Duration(1000-i)*time.Millisecond))
+		want = append(want, versions[len(versions)-1])
+	}
+	expired := dir.ExpiredVersions(versions, now)
+	kept := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return slices.Contains(expired, v) })
+	if !slices.Equal(kept, want) {
+		t.Errorf("%d of %d versions kept, want %d", len(kept), len(versions), len(want))
+	}
+}
+
+func TestDirHistoryIsBounded(t *testing.T) {
+	root := t.TempDir()
+	history := filepath.Join(root, "manifests", ".history", "key")
+	if err := os.MkdirAll(history, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	old := func(i int) string { return filepath.Join(history, fmt.Sprintf("%020d-0123456789abcdef", i)) }
+	for i := range 1500 {
+		if err := os.WriteFile(old(i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := storetest.Open(t, dirTarget(root)).Targets[0].Manifests
+	storetest.MustPut(t, b, "key", "a", chunkstore.Condition{})
+	names := historyOf(t, root, "key")
+	if len(names) != 1000 || names[0] != old(500) {
+		t.Fatalf("%d versions left, the oldest %s", len(names), names[0])
+	}
+	for i := range 200 {
+		storetest.MustPut(t, b, "key", fmt.Sprint(i), chunkstore.Condition{})
+	}
+	if names := historyOf(t, root, "key"); len(names) < 1000 || len(names) > 1064 {
+		t.Errorf("%d versions left", len(names))
+	}
+}
+
+func TestDirOldTempFilesAreRemoved(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "manifests")
+	old, young := filepath.Join(dir, ".put-old"), filepath.Join(dir, ".put-young")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{old, young} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yesterday := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(old, yesterday, yesterday); err != nil {
+		t.Fatal(err)
+	}
+	b := storetest.Open(t, dirTarget(root)).Targets[0].Manifests
+	storetest.MustPut(t, b, "key", "a", chunkstore.Condition{})
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("old temporary file: %v", err)
+	}
+	if _, err := os.Stat(young); err != nil {
+		t.Errorf("young temporary file: %v", err)
+	}
+	if got := storetest.Listed(t, b, "", 10); len(got) != 1 {
+		t.Errorf("listed %v", got)
+	}
+}
+
+func TestDirRemovedMeanwhile(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "bucket")
+	target := storetest.Open(t, dirTarget(root)).Targets[0]
+	id := chunkstore.Sum([]byte("x"))
+	for range 2 {
+		if _, err := target.PutChunk(t.Context(), id, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		storetest.MustPut(t, target.Manifests, "k", "m", chunkstore.Condition{IfNone: true})
+		if err := os.RemoveAll(root); err != nil {
+			t.Fatal(err)
+		}
+		_, err := target.GetChunk(t.Context(), id)
+		storetest.MustBe(t, err, chunkstore.ErrAbsent)
+	}
+}
+
+func TestDirUnusable(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := storetest.Open(t, dirTarget(file)).Targets[0].Manifests.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	storetest.MustSay(t, err, "put k in directory "+file+"/manifests", "not a directory")
+	if os.Geteuid() == 0 {
+		return // may write everywhere
+	}
+	if err := os.Chmod(root, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	_, err = storetest.Open(t, dirTarget(root+"/b")).Targets[0].Manifests.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	storetest.MustSay(t, err, root+"/b", "permission denied")
+}
+
+// TestDirFailedPut leaves the old object, and no files of its own.
+func TestDirFailedPut(t *testing.T) {
+	root := t.TempDir()
+	b := storetest.Open(t, dirTarget(root)).Targets[0].Manifests
+	storetest.MustPut(t, b, "k", "old", chunkstore.Condition{})
+	before := storetest.FilesIn(t, root)
+	_, err := b.Put(t.Context(), "k", []byte("new"), chunkstore.Condition{IfNone: true})
+	storetest.MustBe(t, err, chunkstore.ErrConflict)
+	if after := storetest.FilesIn(t, root); len(after) != len(before) {
+		t.Errorf("files before %v\nafter %v", before, after)
+	}
+	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "old" {
+		t.Errorf("got %q, %v", o.Body, err)
+	}
+}
+
+const counterEnv = "VERNEUIL_TEST_COUNTER"
+
+// TestDirConditionsBetweenProcesses: processes count in one object by
+// compare-and-swap; no count gets lost.
+func TestDirConditionsBetweenProcesses(t *testing.T) {
+	const processes, counts = 4, 25
+	if root := os.Getenv(counterEnv); root != "" {
+		if err := countUp(t.Context(), storetest.Open(t, dirTarget(root)).Targets[0].Manifests, counts); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	root := t.TempDir()
+	b := storetest.Open(t, dirTarget(root)).Targets[0].Manifests
+	storetest.MustPut(t, b, "counter", "0", chunkstore.Condition{})
+	var all sync.WaitGroup
+	for range processes {
+		all.Go(func() {
+			c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDirConditionsBetweenProcesses$")
+			c.Env = append(os.Environ(), counterEnv+"="+root)
+			if output, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, output)
+			}
+		})
+	}
+	all.Wait()
+	o, err := b.Get(t.Context(), "counter", chunkstore.GetOptions{})
+	if err != nil || string(o.Body) != strconv.Itoa(processes*counts) {
+		t.Errorf("counted %s, %v; want %d", o.Body, err, processes*counts)
+	}
+}
+
+func countUp(ctx context.Context, b chunkstore.Bucket, counts int) error {
+	for counts > 0 {
+		o, err := b.Get(ctx, "counter", chunkstore.GetOptions{})
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(string(o.Body))
+		if err != nil {
+			return err
+		}
+		_, err = b.Put(ctx, "counter", []byte(strconv.Itoa(n+1)), chunkstore.Condition{IfMatch: o.ETag})
+		if err == nil {
+			counts--
+		} else if !errors.Is(err, chunkstore.ErrConflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestDirForeign: what is no file of ours, where one would be, is corrupt: it is neither
+// followed nor waited for, and what it leads to is neither read nor changed; a Put
+// replaces it.
+func TestDirForeign(t *testing.T) {
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	for name, plant := range map[string]func(path, victim string) error{
+		"a link": func(path, victim string) error { return os.Symlink(victim, path) },
+		"a FIFO": func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"a socket": func(path, _ string) error {
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, err := os.MkdirTemp("", "foreign") // a socket's path is short
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(root)
+			target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
+			plain := []byte("chunk")
+			id, victim := chunkstore.Sum(plain), root+"/victim"
+			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+				t.Fatal(err)
+			}
+			storetest.MustPut(t, target.Manifests, "key", "manifest", chunkstore.Condition{})
+			if err := os.WriteFile(victim, chunkstore.EncodeObject(plain), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(victim, old, old); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range []string{"chunks/" + id.String()[:2] + "/" + id.String(), "manifests/key", "manifests/.lock"} {
+				path := root + "/bucket/" + file
+				if err := errors.Join(os.Remove(path), plant(path, victim)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err = target.GetChunk(t.Context(), id)
+			storetest.MustBe(t, err, chunkstore.ErrCorrupt)
+			storetest.MustSay(t, err, id.String(), "not a regular file")
+			_, err = target.Manifests.Get(t.Context(), "key", chunkstore.GetOptions{})
+			storetest.MustBe(t, err, chunkstore.ErrCorrupt)
+			target.TouchChunk(t.Context(), id)
+			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+				t.Error(err)
+			}
+			if got, err := target.GetChunk(t.Context(), id); err != nil || string(got) != "chunk" {
+				t.Errorf("put anew: %q, %v", got, err)
+			}
+			if _, err := target.Manifests.Put(t.Context(), "key", []byte("new"), chunkstore.Condition{}); err == nil && name != "a FIFO" { // that can be locked
+				t.Error("a lock that is none of ours was taken")
+			}
+			if err := os.Remove(root + "/bucket/manifests/.lock"); err != nil {
+				t.Fatal(err)
+			}
+			storetest.MustPut(t, target.Manifests, "key", "new", chunkstore.Condition{})
+			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) || info.Size() != int64(len(chunkstore.EncodeObject(plain))) {
+				t.Errorf("what the links led to was changed: %v, %v", info, err)
+			}
+		})
+	}
+}
+
+// TestDirVersionsBehindJunk: a present manifest that cannot be read hides none before it,
+// and is replaced.
+func TestDirVersionsBehindJunk(t *testing.T) {
+	root := t.TempDir()
+	b := storetest.Open(t, dirTarget(root)).Targets[0].Manifests
+	storetest.MustPut(t, b, "key", "old", chunkstore.Condition{})
+	storetest.MustPut(t, b, "key", "new", chunkstore.Condition{})
+	if err := os.Truncate(filepath.Join(root, "manifests/key"), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	var versions []chunkstore.Object
+	if err := b.(chunkstore.Versioned).ListVersions(t.Context(), "key", func(o chunkstore.Object) bool {
+		versions = append(versions, o)
+		return true
+	}); err != nil || len(versions) != 2 {
+		t.Fatalf("%v, %v", versions, err)
+	}
+	o, err := b.(chunkstore.Versioned).GetVersion(t.Context(), "key", versions[1].Version, chunkstore.GetOptions{BytesMax: 100})
+	if err != nil || string(o.Body) != "old" {
+		t.Errorf("%q, %v", o.Body, err)
+	}
+	if _, err := b.Get(t.Context(), "key", chunkstore.GetOptions{}); !errors.Is(err, chunkstore.ErrCorrupt) {
+		t.Errorf("1 GiB: %v", err)
+	}
+	o, err = b.Stat(t.Context(), "key")
+	if err != nil || o.Bytes != 1<<30 || o.Body != nil {
+		t.Fatalf("1 GiB: %d bytes, %d of them here, %v", o.Bytes, len(o.Body), err)
+	}
+	storetest.MustPut(t, b, "key", "newest", chunkstore.Condition{IfMatch: o.ETag})
+}

@@ -1,0 +1,32 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"verneuil/chunkstore"
+)
+
+// ExpiredVersions is what a target's history loses of versions.
+var ExpiredVersions = expiredVersions
+
+// FlushWith makes the batches of b, the chunk bucket of a dir target, call file for
+// each fsync and all for each syncfs. They return what it fails with.
+func FlushWith(b chunkstore.Bucket, file, all func() error) {
+	d := b.(*dirBucket)
+	d.flush = flusher{
+		file: func(f *os.File) error { return errors.Join(file(), systemFlusher.file(f)) },
+		all:  func(f *os.File) error { return errors.Join(all(), systemFlusher.all(f)) },
+	}
+}
+
+// FlushTogether is whether the batches of b, the chunk bucket of a dir target, flush
+// their files together on this file system. It puts an empty object under id.
+func FlushTogether(ctx context.Context, b chunkstore.Bucket, id chunkstore.ID) (bool, error) {
+	batch := b.(*dirBucket).Batch().(*dirBatch)
+	if err := batch.Put(ctx, id.String(), nil); err != nil {
+		return false, err
+	}
+	return !batch.singly, batch.Close()
+}

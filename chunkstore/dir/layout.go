@@ -1,0 +1,248 @@
+package dir
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/objectfile"
+)
+
+// Names that begin with a dot are the directory's own: no key begins with one.
+const (
+	dirLockName    = ".lock"
+	dirTempPrefix  = ".put-"
+	dirHistoryName = ".history"
+)
+
+const (
+	// dirKeyBytesMax is S3's limit.
+	dirKeyBytesMax = 1024
+	// dirPieceBytes is how much of a key goes into one file name: Linux allows 255.
+	dirPieceBytes = 200
+
+	// historyMax is how many replaced versions of a key are kept whatever their
+	// age: some 17 minutes of constant writing. Of those before, keepVersions
+	// keeps the last of each hour, and when they are historyHours old, of each day.
+	historyMax   = 1000
+	historyHours = 30 * 24
+	// tidyEvery puts, the history and the left-over temp files are looked at.
+	tidyEvery = 64
+	// tempAgeMax is far more than a Put takes.
+	tempAgeMax = 24 * time.Hour
+)
+
+// place returns the file that holds key, always inside root.
+func (b *dirBucket) place(key string) (string, error) {
+	name, err := relativePlace(key)
+	if err != nil {
+		return "", err
+	}
+	if !b.chunks {
+		return filepath.Join(b.root, name), nil
+	}
+	if key == chunkstore.MarkerKey {
+		return filepath.Join(b.root, key), nil
+	}
+	if id, err := chunkstore.ParseID(key); err != nil || id.String() != key {
+		return "", fmt.Errorf("key %q of the chunk bucket is no chunk ID", key)
+	}
+	return filepath.Join(b.root, key[:2], key), nil
+}
+
+// relativePlace spreads a key over file names of at most dirPieceBytes: all but
+// the last are directories and end in "~", all but the first begin with "~". So
+// the order of names is the order of keys.
+func relativePlace(key string) (string, error) {
+	switch {
+	case key == "" || len(key) > dirKeyBytesMax:
+		return "", fmt.Errorf("key of %d bytes: want 1 to %d", len(key), dirKeyBytesMax)
+	case key[0] == '.' || strings.ContainsAny(key, "/\x00"):
+		return "", fmt.Errorf("key %q cannot be the name of a file", key)
+	}
+	var path strings.Builder
+	for len(key) > dirPieceBytes {
+		path.WriteString(key[:dirPieceBytes] + "~/~")
+		key = key[dirPieceBytes:]
+	}
+	path.WriteString(key)
+	return path.String(), nil
+}
+
+// walk calls yield for the objects whose keys begin with prefix, in their order.
+func (b *dirBucket) walk(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+	if !b.chunks {
+		_, err := walkDir(ctx, b.root, "", prefix, yield)
+		return err
+	}
+	shards, err := os.ReadDir(b.root)
+	if err != nil {
+		return objectfile.IgnoreAbsent(err)
+	}
+	for _, shard := range shards {
+		name := shard.Name()
+		if len(name) != 2 || !samePath(name, prefix) {
+			continue
+		}
+		if more, err := walkDir(ctx, filepath.Join(b.root, name), "", prefix, yield); !more || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// samePath: keys that begin with head may begin with prefix.
+func samePath(head, prefix string) bool {
+	return strings.HasPrefix(head, prefix) || strings.HasPrefix(prefix, head)
+}
+
+// walkDir is walk for a directory whose objects' keys begin with head. It says
+// whether yield wants more.
+func walkDir(ctx context.Context, dir, head, prefix string, yield func(chunkstore.Object) bool) (more bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return true, objectfile.IgnoreAbsent(err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if head != "" {
+			name = strings.TrimPrefix(name, "~")
+		}
+		if e.IsDir() {
+			name = strings.TrimSuffix(name, "~")
+		}
+		key := head + name
+		if e.Name()[0] == '.' || key == chunkstore.MarkerKey || !samePath(key, prefix) {
+			continue
+		}
+		if e.IsDir() {
+			more, err = walkDir(ctx, filepath.Join(dir, e.Name()), key, prefix, yield)
+		} else if strings.HasPrefix(key, prefix) {
+			more, err = yieldFile(key, e, yield)
+		} else {
+			continue
+		}
+		if err = cmp.Or(err, ctx.Err()); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func yieldFile(key string, e fs.DirEntry, yield func(chunkstore.Object) bool) (more bool, err error) {
+	info, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // deleted while we list
+	} else if err != nil {
+		return false, err
+	}
+	return yield(chunkstore.Object{Key: key, Bytes: info.Size(), Modified: info.ModTime()}), nil
+}
+
+// remember keeps the present object, in the file called name, in the history of key, if
+// there are both. The caller holds the directory's lock. A crash before the object is
+// replaced leaves it in both places, which does no harm.
+func (b *dirBucket) remember(key, name string, present *chunkstore.Object) error {
+	if !b.history || present == nil {
+		return nil
+	}
+	if err := b.keep(key, name, versionName(*present)); err != nil {
+		return fmt.Errorf("keep the version before: %w", err)
+	}
+	return nil
+}
+
+func (b *dirBucket) keep(key, name, version string) error {
+	dir := b.historyDir(key)
+	if err := b.dirs.ensure(dir); err != nil {
+		return err
+	}
+	err := os.Link(name, filepath.Join(dir, version))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	// No hard links here: a copy, which has the time in its name only.
+	present, err := b.readObject(name, chunkstore.GetOptions{}.Limit())
+	if err != nil {
+		return err
+	}
+	temp, err := b.dirs.writeTemp(dir, present.Body)
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(dir, version))
+}
+
+func (b *dirBucket) historyDir(key string) string {
+	place, _ := relativePlace(key) // the caller has placed key already
+	return filepath.Join(b.root, dirHistoryName, place)
+}
+
+// tidy removes what a crashed Put left in dir, and thins out key's history. It is
+// best effort: a later Put tries again.
+func (b *dirBucket) tidy(key, dir string) {
+	err := removeOldTemps(dir, tempAgeMax)
+	if b.history {
+		err = errors.Join(err, trimHistory(b.historyDir(key)))
+	}
+	if err != nil {
+		b.log.Warn("tidy target", "bucket", b.String(), "error", err)
+	}
+}
+
+func trimHistory(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return objectfile.IgnoreAbsent(err)
+	}
+	var versions []string // in the order of time: names begin with it
+	for _, e := range entries {
+		if _, ok := versionTime(e.Name()); ok {
+			versions = append(versions, e.Name())
+		}
+	}
+	for _, version := range expiredVersions(versions, time.Now()) {
+		err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(filepath.Join(dir, version))))
+	}
+	return errors.Join(err, removeOldTemps(dir, tempAgeMax))
+}
+
+// expiredVersions returns those of versions, oldest first, that need not be kept.
+func expiredVersions(versions []string, now time.Time) []string {
+	const hour, day = time.Hour, 24 * time.Hour
+	var expired []string
+	for i := 0; i < len(versions)-historyMax; i++ {
+		t, _ := versionTime(versions[i])
+		period := hour
+		if now.Sub(t) > historyHours*hour {
+			period = day
+		}
+		if next, _ := versionTime(versions[i+1]); t.Truncate(period).Equal(next.Truncate(period)) {
+			expired = append(expired, versions[i])
+		}
+	}
+	return expired
+}
+
+func removeOldTemps(dir string, ageMax time.Duration) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return objectfile.IgnoreAbsent(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), dirTempPrefix) {
+			continue
+		}
+		if info, statErr := e.Info(); statErr == nil && time.Since(info.ModTime()) > ageMax {
+			err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(filepath.Join(dir, e.Name()))))
+		}
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/objectfile"
+)
+
+// versionName is the ID of the version o, and its file's name in the history.
+func versionName(o chunkstore.Object) string {
+	return fmt.Sprintf("%020d-%.16s", o.Modified.UnixNano(), strings.Trim(o.ETag, `"`))
+}
+
+// versionTime returns when the version called name was put, and whether name is the
+// name of a version at all. What it says yes to names a file in the directory.
+func versionTime(name string) (time.Time, bool) {
+	digits, tag, ok := strings.Cut(name, "-")
+	if !ok || len(digits) != 20 || strings.Trim(tag, "0123456789abcdef") != "" {
+		return time.Time{}, false
+	}
+	ns, err := strconv.ParseInt(digits, 10, 64)
+	return time.Unix(0, ns), err == nil
+}
+
+// ListVersions of the manifests; the bucket of chunks keeps none but the present.
+//
+// A Put that runs meanwhile puts the present version into the history first, so
+// that whoever looks at the present first, and then there, misses none.
+func (b *dirBucket) ListVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+	return b.wrap("list versions of", key, b.listVersions(ctx, key, yield))
+}
+
+func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+	var versions []chunkstore.Object
+	switch present, err := b.stat(ctx, key); {
+	case err == nil:
+		present.Version = versionName(present)
+		versions = append(versions, present)
+	case !errors.Is(err, chunkstore.ErrAbsent):
+		return err
+	}
+	entries, err := os.ReadDir(b.historyDir(key))
+	if objectfile.IgnoreAbsent(err) != nil {
+		return err
+	}
+	for _, e := range slices.Backward(entries) {
+		modified, ok := versionTime(e.Name())
+		if !ok || len(versions) > 0 && versions[0].Version == e.Name() {
+			continue
+		}
+		info, err := e.Info()
+		if objectfile.IgnoreAbsent(err) != nil {
+			return err
+		} else if err == nil {
+			versions = append(versions, chunkstore.Object{Key: key, Bytes: info.Size(), Modified: modified, Version: e.Name()})
+		}
+	}
+	for _, version := range versions {
+		if !yield(version) {
+			break
+		}
+	}
+	return nil
+}
+
+func (b *dirBucket) GetVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+	o, err := b.getVersion(ctx, key, version, opts)
+	if err != nil {
+		return chunkstore.Object{}, b.wrap("get version "+version+" of", key, err)
+	}
+	return o, nil
+}
+
+func (b *dirBucket) getVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (o chunkstore.Object, err error) {
+	modified, ok := versionTime(version)
+	if !ok {
+		return chunkstore.Object{}, fmt.Errorf("%w: a version's name is 20 digits, a dash and up to 16 hex digits", chunkstore.ErrAbsent)
+	}
+	o, presentErr := b.read(ctx, key, opts.Limit())
+	if presentErr != nil && !errors.Is(presentErr, chunkstore.ErrAbsent) && !errors.Is(presentErr, chunkstore.ErrCorrupt) {
+		return chunkstore.Object{}, presentErr
+	}
+	if presentErr != nil || versionName(o) != version {
+		o, err = b.readObject(filepath.Join(b.historyDir(key), version), opts.Limit())
+		if errors.Is(err, chunkstore.ErrAbsent) && presentErr != nil {
+			err = presentErr // which it may have been
+		}
+		if err != nil {
+			return chunkstore.Object{}, err
+		}
+	}
+	o.Key, o.Version, o.Modified = key, version, modified
+	if opts.IfNoneMatch != "" && opts.IfNoneMatch == o.ETag {
+		return chunkstore.Object{}, chunkstore.ErrUnmodified
+	}
+	return o, nil
+}

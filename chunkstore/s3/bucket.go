@@ -1,0 +1,442 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	s3ContentType = "application/octet-stream"
+
+	// s3CopyMax is how long the copy of a chunk may take; one that took longer is
+	// taken for none, and the chunk is put.
+	s3CopyMax = 10 * time.Second
+)
+
+// s3Bucket is one bucket of an S3-compatible store, or those of its keys that begin with prefix.
+type s3Bucket struct {
+	name     string
+	prefix   string // before each key, in the store only; empty, or ends in a slash
+	client   *s3Client
+	exists   atomic.Bool // it has been seen
+	making   sync.Mutex
+	noConds  atomic.Bool // the store does not know conditional Puts
+	proved   atomic.Bool // it was seen to keep them
+	looks    atomic.Bool // it was seen not to: whoever puts looks first
+	noCopies atomic.Bool // the store does not copy an object onto itself
+}
+
+// NewBucket returns the bucket called name of the store that c describes,
+// whose own bucket names, prefix and create_buckets_on_demand do not matter: keys are the store's.
+// It sends no request, and its requests are paced and counted by themselves.
+func NewBucket(c Config, name string, o chunkstore.Options) (chunkstore.Bucket, error) {
+	c.Bucket, c.Prefix, c.CreateBucketsOnDemand = name, "", false
+	c.ChunkBucket, c.ManifestBucket = "", ""
+	if err := c.Validate("s3"); err != nil {
+		return nil, err
+	}
+	limit := chunkstore.NewLimiter(o.CallsPerSecond, o.Burst)
+	return newS3Bucket(s3Place{bucket: name}, newS3Client(c, limit, o.WithDefaults())), nil
+}
+
+func newS3Bucket(at s3Place, client *s3Client) *s3Bucket {
+	return &s3Bucket{name: at.bucket, prefix: at.prefix, client: client}
+}
+
+// Open makes the target of c: see [chunkstore.TargetOpener].
+func (c *Config) Open(limit *chunkstore.Limiter, o chunkstore.Options) (*chunkstore.Target, error) {
+	client := newS3Client(*c, limit, o)
+	chunks, manifests := c.places()
+	name := fmt.Sprintf("s3 buckets %s and %s %s", chunks, manifests, client.where())
+	if chunks.bucket == manifests.bucket {
+		both := s3Place{chunks.bucket, strings.TrimSuffix(chunks.prefix, s3ChunksPrefix)}
+		name = fmt.Sprintf("s3 bucket %s %s", both, client.where())
+	}
+	return chunkstore.NewTarget(name, newS3Bucket(chunks, client), newS3Bucket(manifests, client)), nil
+}
+
+func (c *s3Client) where() string {
+	if c.endpoint == "" {
+		return "in " + c.region
+	}
+	return "at " + c.endpoint
+}
+
+func (b *s3Bucket) String() string {
+	return fmt.Sprintf("s3 bucket %s %s", s3Place{b.name, b.prefix}, b.client.where())
+}
+
+// full returns the key in the store of the object called key.
+func (b *s3Bucket) full(key string) *string { return aws.String(b.prefix + key) }
+
+// do calls send with a client, and translates its error. If the store refuses the credentials, and
+// there are others by now, it calls send again.
+func (b *s3Bucket) do(ctx context.Context, what string, r *s3Request, send func(context.Context, *s3.Client) error) error {
+	session, err := b.client.get(ctx)
+	if err != nil {
+		return err
+	}
+	r.sent = func() *chunkstore.Request { return b.client.waits.Begin(b, what, b.client.options.Timeout) }
+	asked := *r
+	translated := b.send(ctx, r, session, send)
+	if translated.refusesCredentials(r.head) && ctx.Err() == nil {
+		if fresh := b.client.renew(ctx, session); fresh != nil {
+			*r = asked
+			if translated = b.send(ctx, r, fresh, send); !translated.refusesCredentials(r.head) {
+				b.client.options.Log.Warn("the store refused the credentials; they have changed, and were read again", "bucket", b.String())
+			}
+		}
+	}
+	switch {
+	case translated == nil:
+		b.exists.Store(true)
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case translated.kind == chunkstore.ErrNoBucket:
+		b.exists.Store(false)
+	case translated.kind != nil && translated.code != codeOfPage:
+		b.exists.Store(true)
+	}
+	return translated
+}
+
+func (b *s3Bucket) send(ctx context.Context, r *s3Request, session *s3Session, send func(context.Context, *s3.Client) error) *s3Error {
+	err := send(withS3Request(ctx, r), session.Client)
+	if err == nil {
+		r.wait.End(true)
+		return nil
+	}
+	translated := asS3Error(err, r.attempts, r.head)
+	r.wait.End(translated.status != 0)
+	return translated
+}
+
+func (b *s3Bucket) wrap(verb, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s in %v: %w", verb, key, b, err)
+}
+
+// missing says that a missing bucket is an empty one, if Put would make it.
+func (b *s3Bucket) missing(err error) error {
+	if errors.Is(err, chunkstore.ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
+		return chunkstore.ErrAbsent
+	}
+	return err
+}
+
+// missingList is missing for the answer to a list: of a bucket that is there that is no 404, and
+// what gives one must not be taken for an empty list.
+func (b *s3Bucket) missingList(err error) error {
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		return fmt.Errorf("%w: %v", errForeign, err)
+	}
+	return b.missing(err)
+}
+
+func (b *s3Bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+	o, err := b.get(ctx, key, &s3.GetObjectInput{}, opts)
+	return o, b.wrap("get", key, err)
+}
+
+// get gets the object called key; in says what else the request has.
+func (b *s3Bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+	in.Bucket, in.Key = &b.name, b.full(key)
+	r := &s3Request{object: true, bodyMax: opts.Limit()}
+	if opts.IfNoneMatch != "" {
+		in.IfNoneMatch = &opts.IfNoneMatch
+	}
+	var out *s3.GetObjectOutput
+	err := b.do(ctx, "get "+key, r, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.GetObject(ctx, in)
+		return err
+	})
+	if err == nil && r.tooLong {
+		err = fmt.Errorf("%w: more than %d bytes", chunkstore.ErrCorrupt, r.bodyMax)
+	}
+	if err != nil {
+		return chunkstore.Object{}, b.missing(err)
+	}
+	return chunkstore.Object{Key: key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+}
+
+// Put makes the bucket if it is missing and may be made. What a store refuses in a Put (conditions,
+// a body that is not signed) it leaves out, and remembers.
+func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+	p := s3Put{key: key, body: body, cond: cond, signed: b.client.signs.Load() || b.client.config.SignPayload}
+	if b.noConds.Load() {
+		p.cond = chunkstore.Condition{}
+	}
+	if cond != (chunkstore.Condition{}) && b.looks.Load() {
+		if err := b.lookFirst(ctx, key, cond); err != nil {
+			return "", b.wrap("put", key, err)
+		}
+	}
+	etag, err := b.putAsAllowed(ctx, p)
+	if refusesUnsigned(err) && !p.signed && b.client.mayTrySigned() {
+		p.signed = true
+		signedETag, signedErr := b.putAsAllowed(ctx, p)
+		if b.client.triedSigned(b, signedErr) {
+			etag, err = signedETag, signedErr
+		}
+	}
+	return etag, b.wrap("put", key, err)
+}
+
+// putAsAllowed leaves p's condition out if the store knows none.
+func (b *s3Bucket) putAsAllowed(ctx context.Context, p s3Put) (string, error) {
+	etag, err := b.put(ctx, p)
+	if !notImplemented(err) || p.cond == (chunkstore.Condition{}) {
+		return etag, err
+	}
+	p.cond = chunkstore.Condition{}
+	if etag, err = b.put(ctx, p); err == nil && !b.noConds.Swap(true) {
+		b.client.options.Log.Warn("store has no conditional writes: a second writer under the same name will not be noticed", "bucket", b.String())
+	}
+	return etag, err
+}
+
+// put stores p as it says, and makes the bucket if it must.
+func (b *s3Bucket) put(ctx context.Context, p s3Put) (string, error) {
+	etag, err := b.putOnce(ctx, p)
+	if errors.Is(err, chunkstore.ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
+		if err := b.create(ctx); err != nil {
+			return "", fmt.Errorf("create the bucket: %w", err)
+		}
+		etag, err = b.putOnce(ctx, p)
+	}
+	if errors.Is(err, chunkstore.ErrConflict) && p.cond.IfMatch != bareETag(p.cond.IfMatch) && !b.client.bareETags.Load() {
+		return b.putBare(ctx, p, err)
+	}
+	return etag, err
+}
+
+// notImplemented: the store answers so to a header, or an operation, that it does not know.
+func notImplemented(err error) bool {
+	var e *s3Error
+	return errors.As(err, &e) && (e.status == http.StatusNotImplemented || e.code == "NotImplemented")
+}
+
+// s3Put is one way to ask for a Put.
+type s3Put struct {
+	key    string
+	body   []byte
+	cond   chunkstore.Condition
+	signed bool // the whole body is; else its checksum
+	bare   bool // If-Match has no quotes
+}
+
+func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
+	// A checksum of transport. Its header is signed, so that the body needs no signature,
+	// which would be another hash here, and in the store.
+	sum := md5.Sum(p.body)
+	in := &s3.PutObjectInput{
+		Bucket:        &b.name,
+		Key:           b.full(p.key),
+		ContentLength: aws.Int64(int64(len(p.body))),
+		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
+		ContentType:   aws.String(s3ContentType),
+	}
+	if p.cond.IfNone {
+		in.IfNoneMatch = aws.String("*")
+	} else if p.cond.IfMatch != "" {
+		in.IfMatch = &p.cond.IfMatch
+		if p.bare || b.client.bareETags.Load() {
+			in.IfMatch = aws.String(bareETag(p.cond.IfMatch))
+		}
+	}
+	r := &s3Request{object: true, unsigned: !p.signed}
+	var out *s3.PutObjectOutput
+	err := b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
+		in.Body = bytes.NewReader(p.body)
+		out, err = client.PutObject(ctx, in)
+		return err
+	})
+	switch {
+	case err == nil:
+		return aws.ToString(out.ETag), nil
+	case errors.Is(err, chunkstore.ErrAbsent): // S3's answer to If-Match where there is no object
+		return "", fmt.Errorf("%w: %v", chunkstore.ErrConflict, err)
+	case errors.Is(err, chunkstore.ErrConflict) && r.attempts > 1:
+		return b.ownPut(ctx, p.key, p.body, err)
+	}
+	return "", err
+}
+
+// ownPut decides about a conflict after a retry: the first attempt may have been
+// carried out and its answer lost, so that we are in conflict with ourselves.
+func (b *s3Bucket) ownPut(ctx context.Context, key string, body []byte, conflict error) (string, error) {
+	present, err := b.Get(ctx, key, chunkstore.GetOptions{BytesMax: max(1, int64(len(body)))})
+	if err == nil && bytes.Equal(present.Body, body) {
+		return present.ETag, nil
+	}
+	return "", conflict
+}
+
+// create makes the bucket. Somebody else may do so at the same time.
+func (b *s3Bucket) create(ctx context.Context) error {
+	b.making.Lock()
+	defer b.making.Unlock()
+	if b.exists.Load() {
+		return nil
+	}
+	in := &s3.CreateBucketInput{Bucket: &b.name}
+	if b.client.endpoint == "" && b.client.region != "us-east-1" { // AWS wants it so; others have names of their own
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
+			LocationConstraint: types.BucketLocationConstraint(b.client.region),
+		}
+	}
+	err := b.do(ctx, "create the bucket", &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+		_, err := client.CreateBucket(ctx, in)
+		return err
+	})
+	var e *s3Error
+	if errors.As(err, &e) && (e.code == "BucketAlreadyOwnedByYou" || e.code == "BucketAlreadyExists") {
+		err = nil // if it is somebody else's, the Put will say so
+	}
+	if err == nil {
+		b.exists.Store(true)
+	}
+	return err
+}
+
+// Stat: the answer to a HEAD has no body that could tell a missing object from a
+// missing bucket, so that it takes a second request as long as the bucket has
+// not been seen.
+func (b *s3Bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+	var out *s3.HeadObjectOutput
+	err := b.do(ctx, "stat "+key, &s3Request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: b.full(key)})
+		return err
+	})
+	if errors.Is(err, chunkstore.ErrAbsent) && !b.exists.Load() {
+		headErr := b.do(ctx, "stat "+key, &s3Request{head: true}, func(ctx context.Context, client *s3.Client) error {
+			_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
+			return err
+		})
+		if errors.Is(headErr, chunkstore.ErrAbsent) {
+			err = chunkstore.ErrNoBucket
+		}
+	}
+	if err != nil {
+		return chunkstore.Object{}, b.wrap("stat", key, b.missing(err))
+	}
+	return chunkstore.Object{Key: key, Bytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+}
+
+// Touch copies the object onto itself, within the store. S3 wants something to change
+// then: that metadata is replaced, by what Put gives. It fails with
+// errors.ErrUnsupported if the store cannot do that, or will not (S3Mock, or a policy), or does it
+// and leaves the object as old as it was (versitygw). What it refuses as a kind of request is not
+// asked for again.
+func (b *s3Bucket) Touch(ctx context.Context, key string) error {
+	if b.noCopies.Load() {
+		return b.wrap("touch", key, errors.ErrUnsupported)
+	}
+	// Escaped but for its slashes: s3rver takes an escaped one for a part of the name.
+	source := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(b.name + "/" + b.prefix + key))
+	var out *s3.CopyObjectOutput
+	err := b.do(ctx, "touch "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
+			Bucket: &b.name, Key: b.full(key), CopySource: &source,
+			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
+		})
+		if err == nil && out.CopyObjectResult == nil {
+			err = errForeign
+		}
+		return err
+	})
+	var refused *s3Error
+	if err == nil && !copiedNow(out) {
+		err = errors.ErrUnsupported
+	} else if errors.As(err, &refused) && refused.refusesCopy() {
+		if refused.status != http.StatusForbidden && !b.noCopies.Swap(true) {
+			b.client.options.Log.Info("store does not copy an object onto itself: objects are read and put again to keep them from expiring",
+				"bucket", b.String(), "error", refused)
+		}
+		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
+	return b.wrap("touch", key, b.missing(err))
+}
+
+// refusesCopy: the store has understood the request for a copy, and will not do it. It may still
+// take the object anew.
+func (e *s3Error) refusesCopy() bool {
+	switch e.status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return e.kind == nil && !e.refusesCredentials(false)
+	}
+	return false
+}
+
+// copiedNow: by the store's own clock, the copy is as young as its answer.
+func copiedNow(out *s3.CopyObjectOutput) bool {
+	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
+	return ok && out.CopyObjectResult != nil && now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < s3CopyMax
+}
+
+// List takes a request per 1,000 objects. No key of ours has a slash after the bucket's prefix:
+// what has one is another target's, or a folder that a console has made.
+func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: b.full(prefix), Delimiter: aws.String("/")}
+	for {
+		var out *s3.ListObjectsV2Output
+		err := b.do(ctx, "list "+prefix+"*", &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+			if out, err = client.ListObjectsV2(ctx, in); err == nil && out.Name == nil {
+				err = errForeign
+			}
+			return err
+		})
+		if err = b.missingList(err); errors.Is(err, chunkstore.ErrAbsent) {
+			return nil
+		} else if err != nil {
+			return b.wrap("list", prefix+"*", err)
+		}
+		for _, o := range out.Contents {
+			key, ok := strings.CutPrefix(aws.ToString(o.Key), b.prefix)
+			if !ok || key == "" || key == chunkstore.MarkerKey || strings.Contains(key, "/") {
+				continue
+			}
+			if !yield(chunkstore.Object{Key: key, Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {
+				return nil
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) || out.NextContinuationToken == nil {
+			return nil
+		}
+		if aws.ToString(in.ContinuationToken) == *out.NextContinuationToken {
+			return b.wrap("list", prefix+"*", fmt.Errorf("%w: the list does not go on", errForeign))
+		}
+		in.ContinuationToken = out.NextContinuationToken
+	}
+}
+
+func (b *s3Bucket) Delete(ctx context.Context, key string) error {
+	err := b.do(ctx, "delete "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.full(key)})
+		return err
+	})
+	if err = b.missing(err); errors.Is(err, chunkstore.ErrAbsent) {
+		return nil
+	}
+	return b.wrap("delete", key, err)
+}

@@ -1,0 +1,431 @@
+package s3
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	// s3Attempts of one request. Between them it waits for 0.2, 0.8 and 3.2 s, or
+	// down to half of that.
+	s3Attempts = 4
+	s3Backoff  = 200 * time.Millisecond
+	// s3ConnectTimeout, and half of what a request may take.
+	s3ConnectTimeout = 5 * time.Second
+	s3IdleTimeout    = 90 * time.Second
+	// s3BufferBytes of each connection, twice: a head and a chunk together are few writes.
+	s3BufferBytes = 32 << 10
+)
+
+// s3Client is the SDK's client for one entry of the configuration, made at first
+// use: credentials and profiles are not read before.
+type s3Client struct {
+	region   string
+	endpoint string // empty: AWS's own for the region
+	config   Config
+	options  chunkstore.Options
+	limit    *chunkstore.Limiter
+	waits    *chunkstore.Watch
+
+	making  chan struct{} // holds a value while nobody makes current
+	current atomic.Pointer[s3Session]
+	renewed time.Time // when the credentials were read again last; of who has making's value
+
+	bareETags atomic.Bool  // the store compares ETags without their quotes
+	signs     atomic.Bool  // the store takes no body that is not signed
+	signedAt  atomic.Int64 // when a signed body was refused like one that is not, Unix ns
+}
+
+// s3Session is the SDK's client, and where its credentials come from.
+type s3Session struct {
+	*s3.Client
+	credentials aws.CredentialsProvider
+}
+
+func newS3Client(c Config, limit *chunkstore.Limiter, o chunkstore.Options) *s3Client {
+	region, endpoint := c.place()
+	c.backoff = cmp.Or(c.backoff, s3Backoff)
+	made := &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit,
+		waits: chunkstore.NewWatch(o, 1), making: make(chan struct{}, 1)}
+	made.making <- struct{}{}
+	return made
+}
+
+func (c *s3Client) get(ctx context.Context) (*s3Session, error) {
+	if session := c.current.Load(); session != nil {
+		return session, nil
+	}
+	done, err := c.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if session := c.current.Load(); session != nil {
+		return session, nil
+	}
+	session, err := c.openInTime(ctx)
+	if err == nil {
+		c.current.Store(session)
+	}
+	return session, err // the next caller tries again
+}
+
+// openInTime is open within the time of a request: credentials may come from a process, or over
+// the network.
+func (c *s3Client) openInTime(ctx context.Context) (*s3Session, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	w := c.waits.Begin(credentials{}, "read", c.options.Timeout)
+	session, err := c.open(bounded)
+	late := err != nil && bounded.Err() != nil && ctx.Err() == nil
+	w.End(!late)
+	if late {
+		err = fmt.Errorf("read the AWS credentials: %w", &chunkstore.NoAnswerError{Timeout: c.options.Timeout})
+	}
+	return session, err
+}
+
+// credentials are what is waited for before there is a bucket to ask.
+type credentials struct{}
+
+func (credentials) String() string { return "source of the AWS credentials" }
+
+// takeTurn waits until nobody else makes c.current.
+func (c *s3Client) takeTurn(ctx context.Context) (done func(), err error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case turn := <-c.making:
+		return func() { c.making <- turn }, nil
+	}
+}
+
+func (c *s3Client) open(ctx context.Context) (*s3Session, error) {
+	loaded, err := config.LoadDefaultConfig(ctx,
+		config.WithRegion(c.region),
+		config.WithHTTPClient(c.httpClient()),
+		config.WithRetryer(c.newRetryer),
+		config.WithLogger(logging.LoggerFunc(func(level logging.Classification, format string, args ...any) {
+			c.options.Log.Debug("aws sdk: "+fmt.Sprintf(format, args...), "level", level) // it would write to stderr
+		})))
+	if err != nil {
+		return nil, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	// The first request would do the same, and bury the reason.
+	if _, err := loaded.Credentials.Retrieve(ctx); err != nil {
+		return nil, fmt.Errorf("no AWS credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role): %w", err)
+	}
+	client := s3.NewFromConfig(loaded, func(o *s3.Options) {
+		if c.endpoint != "" {
+			o.BaseEndpoint = aws.String(c.endpoint)
+		}
+		o.UsePathStyle = !c.config.DomainAddressing
+		o.HTTPSignerV4 = newS3Signer()
+		// Every Put carries Content-MD5, which all stores check; the SDK's newer
+		// checksums travel as trailers, which many refuse. What a Get returns is
+		// checked against its ID.
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		o.APIOptions = append(o.APIOptions, c.addMiddleware)
+	})
+	return &s3Session{client, loaded.Credentials}, nil
+}
+
+// httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE. An attempt has to
+// begin to be answered in half of the time that the request has, so that another connection can be
+// tried; what the rest takes, the request's own deadline bounds.
+func (c *s3Client) httpClient() *awshttp.BuildableClient {
+	half := c.options.Timeout / 2
+	return awshttp.NewBuildableClient().
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = min(s3ConnectTimeout, half) }).
+		WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = c.options.Concurrency
+			t.MaxIdleConns = 2 * c.options.Concurrency
+			t.IdleConnTimeout = s3IdleTimeout
+			t.WriteBufferSize, t.ReadBufferSize = s3BufferBytes, s3BufferBytes
+			t.ResponseHeaderTimeout = half
+		})
+}
+
+// newRetryer is the SDK's standard one. Its token bucket is off: a long outage
+// would empty it, and our own limiter bounds what retries cost.
+func (c *s3Client) newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = s3Attempts
+		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
+			whole := c.config.backoff << (2 * max(0, attempt-1))
+			return whole/2 + rand.N(whole/2), nil
+		})
+		o.RateLimiter = ratelimit.None
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(notWithoutTime)}, o.Retryables...)
+		o.Retryables = append(o.Retryables,
+			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{
+				http.StatusRequestTimeout: {}, http.StatusTooManyRequests: {},
+			}},
+			retry.RetryableErrorCode{Codes: map[string]struct{}{
+				"ConditionalRequestConflict": {}, "OperationAborted": {},
+			}})
+	})
+}
+
+// notWithoutTime: what has used up its time is not tried again.
+func notWithoutTime(err error) aws.Ternary {
+	if late := (*chunkstore.NoAnswerError)(nil); errors.As(err, &late) {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
+}
+
+// s3Request is what the middlewares and the caller of one request share, by way
+// of its context.
+type s3Request struct {
+	attempts int
+	object   bool // a good answer is about an object, which has an ETag
+	head     bool
+	unsigned bool  // of a Put's body only the checksum in a header is signed
+	bodyMax  int64 // of a Get
+	body     []byte
+	tooLong  bool
+
+	sent func() *chunkstore.Request // called when the first attempt is sent
+	wait *chunkstore.Request        // what it returned
+	held time.Duration              // how long later attempts waited for our own limiter
+}
+
+type s3RequestKey struct{}
+
+func withS3Request(ctx context.Context, r *s3Request) context.Context {
+	return context.WithValue(ctx, s3RequestKey{}, r)
+}
+
+// addMiddleware: what must happen in every attempt goes below the SDK's "Retry".
+func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
+	err := stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("VerneuilLimit",
+		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+			r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
+			asked := time.Now()
+			if err := c.limit.Take(ctx); err != nil { // I4
+				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+			}
+			if !ok {
+				return next.HandleFinalize(ctx, in)
+			}
+			if r.unsigned {
+				ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
+			}
+			return c.attempt(ctx, r, time.Since(asked), in, next)
+		}), "Retry", middleware.After)
+	if err != nil {
+		return err
+	}
+	err = stack.Deserialize.Insert(middleware.DeserializeMiddlewareFunc("VerneuilBody", readBody),
+		"OperationDeserializer", middleware.After)
+	if err != nil {
+		return err
+	}
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("VerneuilGunzip", gunzip), middleware.After)
+}
+
+// attempt sends r once more, within what is left of its time. held is how long it has waited for
+// the limiter.
+func (c *s3Client) attempt(ctx context.Context, r *s3Request, held time.Duration, in middleware.FinalizeInput,
+	next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	if r.attempts++; r.attempts == 1 {
+		r.wait = r.sent()
+	} else {
+		r.held += held
+		r.wait.Again()
+	}
+	attempt, cancel := context.WithTimeout(ctx, r.wait.Left(r.held))
+	defer cancel()
+	out, metadata, err := next.HandleFinalize(attempt, in)
+	switch {
+	case err != nil && attempt.Err() != nil && ctx.Err() == nil:
+		err = r.wait.NoAnswer()
+	case err != nil:
+		r.wait.Failed(asS3Error(err, 1, r.head))
+	}
+	return out, metadata, err
+}
+
+// gunzip comes before all that look at an answer's body.
+func gunzip(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	response, ok := out.RawResponse.(*smithyhttp.Response)
+	if ok && response.Body != nil && strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
+		response.Body, response.ContentLength = &gunzipped{body: response.Body}, -1
+	}
+	return out, metadata, err
+}
+
+// errForeign: something between us and the store has answered 200 in its place, as a
+// portal or a balancer does with a page of its own. It is no answer.
+var errForeign = errors.New("the answer is not an S3 store's")
+
+// readBody reads the body of a Get within the attempt, so that a connection that
+// breaks in the middle is tried again like one that breaks before. An answer that is
+// not the store's is none, either.
+func readBody(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
+	response, isHTTP := out.RawResponse.(*smithyhttp.Response)
+	if err != nil || !ok || !isHTTP {
+		return out, metadata, err
+	}
+	if response.StatusCode != http.StatusOK {
+		response.Body = limitedBody{io.LimitReader(response.Body, errorBytesMax), response.Body}
+		return out, metadata, nil
+	}
+	if r.object && response.Header.Get("ETag") == "" {
+		response.Body.Close()
+		return out, metadata, &smithyhttp.RequestSendError{Err: errForeign}
+	}
+	if r.bodyMax == 0 {
+		response.Body = limitedBody{io.LimitReader(response.Body, answerBytesMax), response.Body}
+		return out, metadata, nil
+	}
+	r.body, err = readAtMost(response.Body, response.ContentLength, r.bodyMax+1)
+	response.Body.Close() // after a body that is too long, this drops the connection
+	response.Body = http.NoBody
+	if err != nil {
+		return out, metadata, &smithyhttp.RequestSendError{Err: fmt.Errorf("read the response's body: %w", err)}
+	}
+	r.tooLong = int64(len(r.body)) > r.bodyMax
+	return out, metadata, nil
+}
+
+// What the SDK reads, and keeps, of an answer that is no object: a list has 1,000 keys of at
+// most 1,024 bytes.
+const (
+	answerBytesMax = 4 << 20
+	errorBytesMax  = 64 << 10
+)
+
+// gunzipped is a body that somebody between us and the store has compressed, who had asked it for
+// that in our name. No object of ours is stored so.
+type gunzipped struct {
+	body  io.ReadCloser
+	plain *gzip.Reader
+}
+
+func (g *gunzipped) Read(p []byte) (n int, err error) {
+	if g.plain == nil {
+		if g.plain, err = gzip.NewReader(g.body); err != nil {
+			return 0, err
+		}
+	}
+	return g.plain.Read(p)
+}
+
+func (g *gunzipped) Close() error { return g.body.Close() }
+
+// limitedBody is the beginning of a body.
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// readAtMost reads r to its end, or n bytes of it. announced may be -1.
+func readAtMost(r io.Reader, announced, n int64) ([]byte, error) {
+	buf := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+max(0, min(announced, n, 1<<20))))
+	_, err := buf.ReadFrom(io.LimitReader(r, n))
+	return buf.Bytes(), err
+}
+
+// s3Error is what an s3 store answered, in one line and without secrets.
+type s3Error struct {
+	code     string // S3's, such as NoSuchBucket
+	status   int    // HTTP's
+	attempts int
+	message  string
+	kind     error // nil: none of ours
+	cause    error
+}
+
+func (e *s3Error) Error() string {
+	text := e.message
+	if e.code != "" {
+		text = fmt.Sprintf("%s (HTTP %d): %s", e.code, e.status, e.message)
+	}
+	if e.kind != nil {
+		text = e.kind.Error() + ": " + text
+	}
+	if e.attempts > 1 {
+		text += fmt.Sprintf(" (after %d attempts)", e.attempts)
+	}
+	return text
+}
+
+func (e *s3Error) Unwrap() []error {
+	if e.kind == nil {
+		return []error{e.cause}
+	}
+	return []error{e.kind, e.cause}
+}
+
+// codeOfPage is what the SDK makes of a 404 without a code: the answer to a HEAD, or a page
+// of something that stands between us and the store, which says nothing of the object.
+const codeOfPage = "NotFound"
+
+// asS3Error translates an error of the SDK, at the edge. head: it was the answer to a HEAD.
+func asS3Error(err error, attempts int, head bool) *s3Error {
+	e := &s3Error{attempts: attempts, message: err.Error(), cause: err}
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		e.message = operation.Err.Error()
+	}
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) {
+		e.status = response.HTTPStatusCode()
+		e.message = response.Err.Error()
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) && e.status != 0 {
+		e.code, e.message = api.ErrorCode(), api.ErrorMessage()
+	}
+	var send *smithyhttp.RequestSendError
+	if errors.As(err, &send) && send.Err != nil {
+		e.message = send.Err.Error()
+	}
+	var inURL *url.Error // names the endpoint, which our caller does, too
+	if errors.As(err, &inURL) {
+		e.message = inURL.Err.Error()
+	}
+	switch {
+	case e.code == "NoSuchBucket":
+		e.kind = chunkstore.ErrNoBucket
+	case e.status == http.StatusNotFound && (head || e.code != codeOfPage):
+		e.kind = chunkstore.ErrAbsent
+	case e.status == http.StatusNotModified:
+		e.kind = chunkstore.ErrUnmodified
+	case e.status == http.StatusPreconditionFailed, e.code == "ConditionalRequestConflict", e.code == "OperationAborted":
+		e.kind = chunkstore.ErrConflict
+	}
+	return e
+}
