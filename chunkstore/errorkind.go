@@ -26,3 +26,7 @@ func ErrorKind(err error) string {
 		}
 	}
 }
+
+// IsFault reports whether err says that an object is absent or damaged, which is an answer: to ask
+// the same store again brings nothing else.
+func IsFault(err error) bool { return errors.Is(err, ErrAbsent) || errors.Is(err, ErrCorrupt) }

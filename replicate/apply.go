@@ -48,7 +48,7 @@ func (s *session) update(ctx context.Context) (progress bool) {
 		if s.applyTold {
 			s.log().Warn("mirror is up to date again")
 		}
-		s.copyBackoff.reset()
+		s.copyBackoff.Reset()
 		s.applyErr, s.applyTold = nil, false
 	}
 	return true
@@ -85,7 +85,7 @@ func (s *session) noteApplyError(err error) {
 	s.applyErr = err
 	s.serial++
 	s.applyFailed = s.serial
-	s.copyRetry = s.now().Add(s.copyBackoff.next())
+	s.copyRetry = s.now().Add(s.copyBackoff.Next())
 }
 
 func (s *session) bringUp(ctx context.Context, stale bool) error {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 const (
@@ -129,7 +130,7 @@ func (c *copying) begin(ctx context.Context) error {
 	} else if c.stable {
 		return c.session.note()
 	}
-	if c.inWAL = c.st.WALSalts.Load() != 0 || headerOf(c.src).wal(); c.inWAL {
+	if c.inWAL = c.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(c.src).WAL(); c.inWAL {
 		return c.beginWAL(ctx)
 	}
 	return c.anchor(ctx)
@@ -475,14 +476,14 @@ func (c *copying) accept(head spool.Position, sequence uint64) error {
 		return fmt.Errorf("%w: its length is %d, and %d in the log", errAgain, size, c.mirror.Size())
 	}
 	c.st.MirrorSequence.Store(sequence)
-	h := headerOf(c.mirror)
-	if h.wal() {
+	h := sqlitefile.ReadHeader(c.mirror)
+	if h.WAL() {
 		return nil
 	}
 	// What nobody has noted yet is now known: the next recorder compares with it, so
 	// that a writer without one in between is found out. If a recorder notes it first,
 	// that stands (spool I2).
-	c.st.DBVersion.CompareAndSwap(0, h.version())
+	c.st.DBVersion.CompareAndSwap(0, spool.DatabaseVersion(h.ChangeCounter()))
 	c.st.DBSize.CompareAndSwap(-1, size)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // flush is a wish that every target has what was published before it.
@@ -210,7 +211,7 @@ func (s *session) suspect() error {
 	if err != nil {
 		return err
 	}
-	ours, theirs := headerOf(s.mirror), headerOf(src)
+	ours, theirs := sqlitefile.ReadHeader(s.mirror), sqlitefile.ReadHeader(src)
 	size, err := src.Size()
 	if err != nil {
 		return err

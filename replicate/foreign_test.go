@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"verneuil/spool/sqlitefile"
 )
 
 // readSource tells when the database is read.
@@ -34,7 +36,7 @@ func (w *world) onCopy(f func()) {
 				return nil, err
 			}
 			return readSource{src.(fileSource), func(b []byte) {
-				if len(b) > len(header{}) {
+				if len(b) > sqlitefile.HeaderBytes {
 					f()
 				}
 			}}, nil
@@ -166,7 +168,7 @@ type tickSource struct {
 
 func (s tickSource) ReadAt(b []byte, off int64) (n int, err error) {
 	read := func() { n, err = s.fileSource.ReadAt(b, off) }
-	if len(b) > len(header{}) {
+	if len(b) > sqlitefile.HeaderBytes {
 		s.around(read)
 	} else {
 		read()

@@ -11,30 +11,24 @@ import (
 	"syscall"
 
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // This file looks at what stands beside the database. Its -journal and -wal have
 // no locks of SQLite's, so that they may be opened and closed by their names; the
 // database itself, and its -shm, may not.
 
-var (
-	errHot = errors.New("waiting for SQLite to roll back the hot journal: open the database with its application to have it done")
-
-	journalMagic = [8]byte{0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7}
-)
+var errHot = errors.New("waiting for SQLite to roll back the hot journal: open the database with its application to have it done")
 
 // journal is what identifies a rollback journal that may be live: its file, and
-// its header, which has a new random number with each transaction (pager.c,
-// writeJournalHdr).
+// its header.
 type journal struct {
 	ino    uint64
 	header string
 }
 
 // readJournal returns the header of the database's journal, nil if there is none
-// that could be live: no file, an empty one (TRUNCATE), or one whose header is
-// zeros (PERSIST after a transaction, and every journal before its first sync,
-// until which nothing is written to the database).
+// that could be live: no file, or one by [sqlitefile.JournalMayBeLive].
 func readJournal(path string) (*journal, error) {
 	f, err := os.OpenFile(path+"-journal", os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,12 +37,12 @@ func readJournal(path string) (*journal, error) {
 		return nil, fmt.Errorf("look at journal: %w", err)
 	}
 	defer f.Close()
-	var header [28]byte
+	var header [sqlitefile.JournalHeaderBytes]byte
 	n, err := f.ReadAt(header[:], 0)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("look at journal: %w", err)
 	}
-	if n < len(journalMagic) || [8]byte(header[:8]) == [8]byte{} {
+	if !sqlitefile.JournalMayBeLive(header[:n]) {
 		return nil, nil
 	}
 	st, err := f.Stat()

@@ -16,6 +16,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/backoff"
 	"verneuil/replicate/cutter"
 )
 
@@ -60,7 +61,7 @@ type patrol struct {
 	note   patrolNote
 	err    error
 	retry  time.Time
-	pause  backoff
+	pause  backoff.Backoff
 }
 
 // markerID stands for the marker of a chunk bucket's identity among the objects to be touched.
@@ -303,10 +304,10 @@ func (j *slice) run(ctx context.Context) error {
 		j.calls++
 		if d.id == markerID {
 			// One that is gone is found by a look, and has all put again.
-			if err := j.t.TouchIdentity(ctx); err != nil && !isFault(err) {
+			if err := j.t.TouchIdentity(ctx); err != nil && !chunkstore.IsFault(err) {
 				return err
 			}
-		} else if err := j.t.TouchChunk(ctx, d.id); isFault(err) {
+		} else if err := j.t.TouchChunk(ctx, d.id); chunkstore.IsFault(err) {
 			j.gone[d.id] = true
 		} else if err != nil {
 			return err
@@ -359,7 +360,7 @@ func (s *session) sliceDone(t *target, j *slice, err error) {
 	switch {
 	case s.ctx.Err() != nil:
 	case err != nil && !errors.Is(err, context.Canceled):
-		wait, level := p.pause.next(), slog.LevelWarn
+		wait, level := p.pause.Next(), slog.LevelWarn
 		if p.err != nil {
 			level = slog.LevelInfo // as it has before
 		}
@@ -367,7 +368,7 @@ func (s *session) sliceDone(t *target, j *slice, err error) {
 		s.log().Log(s.ctx, level, "patrol failed", "target", t.Name, "error", err, "retry_in", wait)
 	case err == nil:
 		p.err = nil
-		p.pause.reset()
+		p.pause.Reset()
 	}
 	s.savePatrol()
 }

@@ -235,7 +235,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 		return
 	}
 	s.named(t, j.uploads)
-	t.backoff.reset()
+	t.backoff.Reset()
 	t.failed, t.err, t.conflicts = false, nil, 0
 	s.r.o.Outages.succeeded(s.log(), s.now(), t.Target, s.r.key)
 	t.exists, t.etag, t.holds, t.point, t.acked = true, j.etag, j.encoded, j.point, s.now()

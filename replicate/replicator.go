@@ -19,6 +19,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/backoff"
 	"verneuil/spool"
 )
 
@@ -196,33 +197,34 @@ func (r *Replicator) Name() string { return r.key }
 func (r *Replicator) Run(ctx context.Context) error {
 	defer r.update(func() { r.stopped, r.session, r.status.State = true, nil, "stopped" })
 	defer func() { forgetIndex(r.currentSpool().Path() + "-shm") }()
-	backoff := newBackoff(100*time.Millisecond, 5*time.Second)
-	lost := newBackoff(5*time.Millisecond, 5*time.Second) // mostly, what replaces the spool is there already
+	failures := backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second}
+	// Mostly, what replaces a spool that was lost is there already.
+	lost := backoff.Backoff{First: 5 * time.Millisecond, Most: 5 * time.Second}
 	for ctx.Err() == nil {
 		before := r.currentSpool()
 		err := r.attempt(ctx)
 		if errors.Is(err, errDied) {
 			return err
 		}
-		wait := backoff.first
+		wait := failures.First
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, spool.ErrLocked):
-			backoff.reset()
+			failures.Reset()
 			if !r.ours() { // else a session of this process is about to end
 				wait = standbyInterval
 			}
 			r.standBy()
 		case errors.Is(err, spool.ErrTaken):
-			wait = lost.next()
+			wait = lost.Next()
 			r.o.Log.Warn("replication begins again", "error", err)
 			r.setState("waiting for the spool's lock")
 		case errors.Is(err, errLost):
 			if r.currentSpool() != before {
-				lost.reset() // this one was found, and used, and lost in its turn
+				lost.Reset() // this one was found, and used, and lost in its turn
 			}
-			wait = lost.next()
+			wait = lost.Next()
 			r.o.Log.Warn("spool was lost")
 			r.setState("waiting for a new spool")
 		case err != nil:
@@ -231,7 +233,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 				r.told = kind
 			}
 			r.update(func() { r.failures, r.failure, r.status.State = r.failures+1, err, "failed: "+err.Error() })
-			wait = backoff.next()
+			wait = failures.Next()
 		}
 		select {
 		case <-ctx.Done():

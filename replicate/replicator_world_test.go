@@ -22,6 +22,7 @@ import (
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
+	"verneuil/spool/sqlitefile"
 )
 
 // memoryBucket is a bucket in memory, with a count of calls and a fault.
@@ -346,7 +347,7 @@ func (w *world) pageOf(n int, counter uint32, fill byte) []byte {
 		b[16], b[17], b[18], b[19] = byte(w.page>>8), byte(w.page>>16), 1, 1 // 1 means 65,536
 		b[24], b[25], b[26], b[27] = byte(counter>>24), byte(counter>>16), byte(counter>>8), byte(counter)
 		if w.roots != nil {
-			copy(b[headerBytes:], schemaPage(w.page, w.roots...))
+			copy(b[sqlitefile.HeaderBytes:], spooltest.SchemaPage(w.page, w.roots...))
 		}
 	} else if fill%2 == 0 && slices.Contains(w.roots, uint32(n+1)) {
 		b[0] = 5
@@ -360,7 +361,7 @@ func (w *world) counter() uint32 {
 		w.Fatal(err)
 	}
 	defer f.Close()
-	return headerOf(f).changeCounter()
+	return sqlitefile.ReadHeader(f).ChangeCounter()
 }
 
 // begin takes the write lock and begins a transaction.

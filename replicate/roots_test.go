@@ -3,61 +3,13 @@ package replicate
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"verneuil/manifest"
-	"verneuil/replicate/cutter"
 	"verneuil/replicate/replica"
 )
-
-const headerBytes = len(header{})
-
-// schemaPage returns page 1 from its b-tree's header on: one table for each of roots,
-// a view for a 0.
-func schemaPage(pageBytes int, roots ...uint32) []byte {
-	page := make([]byte, pageBytes)
-	page[headerBytes] = 13
-	binary.BigEndian.PutUint16(page[headerBytes+3:], uint16(len(roots)))
-	at := pageBytes
-	for k, root := range roots {
-		name, kind := fmt.Sprint("t", k), "table"
-		rootBytes := 1
-		for root>>(8*rootBytes) != 0 {
-			rootBytes++
-		}
-		if root == 0 {
-			kind = "view"
-		}
-		sql := "create " + kind + " " + name
-		record := []byte{6, byte(13 + 2*len(kind)), byte(13 + 2*len(name)), byte(13 + 2*len(name)), byte(rootBytes), byte(13 + 2*len(sql))}
-		record = append(record, kind+name+name...)
-		record = append(record, binary.BigEndian.AppendUint32(nil, root)[4-rootBytes:]...)
-		record = append(record, sql...)
-		cell := append([]byte{0x80, byte(len(record)), byte(k + 1)}, record...) // a varint may be longer than it has to be
-		at -= len(cell)
-		copy(page[at:], cell)
-		binary.BigEndian.PutUint16(page[headerBytes+8+2*k:], uint16(at))
-	}
-	return page[headerBytes:]
-}
-
-func TestSchemaRoots(t *testing.T) {
-	page := append(make([]byte, headerBytes), schemaPage(4096, 2, 0, 300, 1, 1<<31, 70_000)...)
-	if got, want := cutter.SchemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}; !slices.Equal(got, want) {
-		t.Errorf("got %d, want %d", got, want)
-	}
-	if got, want := cutter.SchemaRoots(page, 2), []uint32{2, 300}; !slices.Equal(got, want) {
-		t.Errorf("two of them: got %d, want %d", got, want)
-	}
-	page[headerBytes] = 5
-	if got := cutter.SchemaRoots(page, 9); got != nil {
-		t.Errorf("a larger schema names %d", got)
-	}
-}
 
 // rooted is a world whose database has a table of several levels: the root is page 300,
 // in chunk 18, and hardly compresses.
@@ -191,17 +143,4 @@ func TestRootCostsNoChunk(t *testing.T) {
 	if _, after := w.chunks[0].calls(); after != before {
 		t.Error("the chunk of page 301 is not there")
 	}
-}
-
-func FuzzSchemaRoots(f *testing.F) {
-	for _, roots := range [][]uint32{nil, {2}, {5, 0, 1000, 1 << 31}} {
-		f.Add(append(make([]byte, headerBytes), schemaPage(512, roots...)...))
-	}
-	f.Add(slices.Concat(make([]byte, headerBytes), []byte{13, 0, 0, 255, 255}, bytes.Repeat([]byte{0xff}, 400)))
-	f.Fuzz(func(t *testing.T, page []byte) {
-		roots := cutter.SchemaRoots(page, cutter.RootsMax)
-		if len(roots) > cutter.RootsMax || slices.Contains(roots, 0) || slices.Contains(roots, 1) {
-			t.Errorf("roots %d", roots)
-		}
-	})
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"verneuil/replicate/backoff"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
@@ -57,7 +58,7 @@ type session struct {
 
 	distrusted bool // the mirror was not what was left
 
-	copyBackoff backoff
+	copyBackoff backoff.Backoff
 	copyRetry   time.Time
 	applyErr    error  // why the mirror is not up to date; nil if it is
 	applyTold   bool   // the log says so
@@ -83,7 +84,7 @@ type session struct {
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool.Lock) (*session, error) {
 	s := &session{
 		r: r, sp: sp, lock: lock, st: sp.State(), began: r.o.clock.now(),
-		walEvery: awakeFor, copyBackoff: newBackoff(50*time.Millisecond, 5*time.Second),
+		walEvery: awakeFor, copyBackoff: backoff.Backoff{First: 50 * time.Millisecond, Most: 5 * time.Second},
 		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.ctx, s.stop = context.WithCancel(ctx)

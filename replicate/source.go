@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/replicate/mirror"
+	"verneuil/spool/sqlitefile"
 )
 
 // Source is the live database file, read without SQLite's locks.
@@ -59,14 +60,6 @@ func openForReading(path string, flags int) (*os.File, error) {
 	return f, err
 }
 
-// SQLite's lock bytes (os.h): PENDING, RESERVED, and after them the range that
-// readers lock shared, and a writer exclusively.
-const (
-	pendingByte  = 0x40000000
-	reservedByte = pendingByte + 1
-	sharedBytes  = 510
-)
-
 func (s *SourceFile) ReadAt(b []byte, off int64) (int, error) { return s.f.ReadAt(b, off) }
 
 // NextData is [mirror.NextData].
@@ -88,16 +81,18 @@ func (s *SourceFile) Size() (int64, error) {
 // readers do not mind, but whoever holds RESERVED does, and so does one who
 // holds EXCLUSIVE alone to roll back a hot journal.
 func (s *SourceFile) Reserved() (pid int, err error) {
-	return s.conflict(unix.F_RDLCK, reservedByte, 1+sharedBytes)
+	return s.conflict(unix.F_RDLCK, sqlitefile.ReservedByte, 1+sqlitefile.SharedBytes)
 }
 
 // Exclusive asks whether a lock could be had as readers have it.
 func (s *SourceFile) Exclusive() (pid int, err error) {
-	return s.conflict(unix.F_RDLCK, reservedByte+1, sharedBytes)
+	return s.conflict(unix.F_RDLCK, sqlitefile.SharedFirst, sqlitefile.SharedBytes)
 }
 
 // Locked reports whether some connection, of whatever process, holds any lock.
-func (s *SourceFile) Locked() (bool, error) { return s.locked(pendingByte, 2+sharedBytes) }
+func (s *SourceFile) Locked() (bool, error) {
+	return s.locked(sqlitefile.PendingByte, sqlitefile.LockBytes)
+}
 
 // locked reports whether anybody holds any lock on these bytes.
 func (s *SourceFile) locked(start, n int64) (bool, error) {

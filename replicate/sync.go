@@ -13,6 +13,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // SyncOptions of [Sync]. All but Permissions, Program, Concurrency, Source,
@@ -149,13 +150,13 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
-	h, st := headerOf(src), sp.State()
+	h, st := sqlitefile.ReadHeader(src), sp.State()
 	src.Close()
 	now, err := spool.StampOf(sp.Path())
 	if err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	if same, _ := st.AsLeft(now); !h.wal() && (!same || st.DBVersion.Load() != h.version()) {
+	if same, _ := st.AsLeft(now); !h.WAL() && (!same || st.DBVersion.Load() != spool.DatabaseVersion(h.ChangeCounter())) {
 		st.Raise(spool.CauseForeign)
 	}
 	// The lock is tried now and then: its holder may have died.
@@ -291,7 +292,7 @@ func (s *session) distrust() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log().Warn("copied.json was not written", "error", err)
 	}
-	if headerOf(s.mirror).wal() || now.WAL != nil {
+	if sqlitefile.ReadHeader(s.mirror).WAL() || now.WAL != nil {
 		s.st.MirrorGeneration.Store(spool.NoMirror)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/backoff"
 	"verneuil/replicate/cutter"
 	"verneuil/spool"
 )
@@ -49,7 +50,7 @@ type target struct {
 	failedAt  uint64    // serial of the last attempt that failed; of its end, if that was for want of an answer
 	err       error     // of it
 	retry     time.Time // not before
-	backoff   backoff
+	backoff   backoff.Backoff
 
 	calls  int64
 	acked  time.Time // when it took a manifest last
@@ -60,9 +61,9 @@ type target struct {
 func (s *session) newTarget(ct *chunkstore.Target) *target {
 	t := &target{
 		Target: ct, id: targetID(ct),
-		missing: make(map[int]chunkstore.ID), backoff: newBackoff(time.Second, time.Minute),
+		missing: make(map[int]chunkstore.ID), backoff: backoff.Backoff{First: time.Second, Most: time.Minute},
 	}
-	t.patrol.pause = newBackoff(time.Minute, time.Hour)
+	t.patrol.pause = backoff.Backoff{First: time.Minute, Most: time.Hour}
 	return t
 }
 
@@ -349,7 +350,7 @@ func (c *contact) loadTree(ctx context.Context) error {
 		return c.t.GetChunk(ctx, id)
 	})
 	switch {
-	case errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, chunkstore.ErrAbsent):
+	case chunkstore.IsFault(err):
 		c.damaged = err // everything is missing, then
 	case err != nil:
 		return fmt.Errorf("load tree: %w", err)
@@ -488,7 +489,7 @@ func (s *session) targetFailed(t *target, err error) {
 		s.serial++
 		t.failedAt = s.serial
 	}
-	wait := t.backoff.next()
+	wait := t.backoff.Next()
 	t.retry = s.now().Add(wait)
 	s.log().Info("push failed", "target", t.Name, "error", err, "retry_in", wait)
 	if !s.r.o.Reported {

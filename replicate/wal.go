@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // This file follows a database in WAL mode, as doc.go of package spool describes.
@@ -132,7 +133,9 @@ func (s *session) walBehind() bool {
 
 // inWAL reports whether the database is in WAL mode, as far as is known. The mirror
 // is up to date with the log.
-func (s *session) inWAL() bool { return s.st.WALSalts.Load() != 0 || headerOf(s.mirror).wal() }
+func (s *session) inWAL() bool {
+	return s.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(s.mirror).WAL()
+}
 
 // openWAL begins to read the database's WAL. Its reader is nil if there is none,
 // or one without a valid header. A WAL has no locks of SQLite's: it may be opened
@@ -540,7 +543,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	// A WAL whose salts a recorder has published is in use, whatever the header says:
 	// SQLite opens the one that it finds (pager.c, pagerOpenWalIfPresent).
 	used := salts != 0 && now.salts == salts
-	if !used && !headerOf(c.mirror).wal() || c.st.WALSalts.Load() != salts {
+	if !used && !sqlitefile.ReadHeader(c.mirror).WAL() || c.st.WALSalts.Load() != salts {
 		return fmt.Errorf("%w: its journal mode", errAgain)
 	}
 	switch {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // allFrames: whatever is valid in the WAL is committed, or will be.
@@ -87,9 +88,10 @@ func closeNameless(f *os.File) bool {
 	return closeUnused(f, func() (bool, error) { return indexLocked(f) })
 }
 
-// indexLocked reports whether a connection uses the wal-index f: from WAL_WRITE_LOCK to the
-// byte that each of them locks shared (os_unix.c, UNIX_SHM_BASE and UNIX_SHM_DMS).
-func indexLocked(f *os.File) (bool, error) { return (&SourceFile{f}).locked(120, 9) }
+// indexLocked reports whether a connection uses the wal-index f.
+func indexLocked(f *os.File) (bool, error) {
+	return (&SourceFile{f}).locked(sqlitefile.WALIndexLockFirst, sqlitefile.WALIndexLockBytes)
+}
 
 // openCommitted begins to read the database's WAL, and returns how many of its
 // frames are committed. The WAL alone cannot tell: what a writer has left that was

@@ -74,6 +74,10 @@ func (c Cause) String() string {
 	return fmt.Sprintf("cause %d", uint32(c))
 }
 
+// DatabaseVersion returns what [State.DBVersion] is of a database with that change counter (0: not
+// known).
+func DatabaseVersion(changeCounter uint32) uint64 { return 1<<32 | uint64(changeCounter) }
+
 // State is the state page, mapped and shared with every process that writes the
 // database. doc.go says what each field means and who stores it (I2). It is valid
 // as long as the [Spool] that it is of is reachable.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"verneuil/replicate"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // pinned is a database file held still by a read transaction of stock SQLite:
@@ -165,20 +165,20 @@ func explainOpen(path string, failed error) error {
 	if !errors.As(failed, &e) {
 		return failed
 	}
-	header, err := readStart(path, 100)
+	header, err := readStart(path, sqlitefile.HeaderBytes)
 	if err != nil || len(header) < 2 {
 		return failed
 	}
-	if !strings.HasPrefix(string(header), sqliteHeader) {
+	if !strings.HasPrefix(string(header), sqlitefile.Magic) {
 		if e.Code == sqlite3.ErrNotADB {
 			return fmt.Errorf("%w (if it is encrypted, load the extension in its application)", failed)
 		}
 		return failed
 	}
-	if len(header) < 100 {
+	if len(header) < sqlitefile.HeaderBytes {
 		return failed
 	}
-	if encoding := binary.BigEndian.Uint32(header[56:]); encoding > 3 {
+	if encoding := sqlitefile.Header(header).TextEncoding(); encoding > 3 {
 		return fmt.Errorf("%w: the header is damaged: its text encoding (offset 56) is %d; SQLite knows 1, 2 and 3", failed, encoding)
 	}
 	return failed

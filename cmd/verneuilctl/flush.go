@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/replicate"
 	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 	"verneuil/vfs"
 )
 
@@ -306,7 +307,7 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var header [20]byte
+	var header sqlitefile.Header
 	_, err = database.ReadAt(header[:], 0)
 	if err := errors.Join(notEOF(err), database.Close()); err != nil {
 		return false, err
@@ -327,7 +328,7 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 			return false, explainOpen(path, err)
 		}
 	}
-	return string(header[:15]) == "SQLite format 3" && (header[18] == 2 || header[19] == 2), nil
+	return header.WAL(), nil
 }
 
 func notEOF(err error) error {

@@ -21,6 +21,7 @@ import (
 	"verneuil/manifest"
 	"verneuil/replicate"
 	"verneuil/replicate/locate"
+	"verneuil/replicate/upkeep"
 )
 
 // versionsCounted bounds how many versions of a database are counted: a request each
@@ -196,7 +197,7 @@ func inventory(ctx context.Context, t *chunkstore.Target, o lsFlags) ([]held, er
 
 // look reads the newest version, and counts those that are kept.
 func (h *held) look(ctx context.Context) {
-	h.manifest, h.err = replicate.NewVerifier(h.target, replicate.VerifyOptions{}).Named(ctx, h.Key)
+	h.manifest, h.err = upkeep.NewVerifier(h.target, upkeep.VerifyOptions{}).Named(ctx, h.Key)
 	if h.err == nil {
 		h.Host, h.Path = h.manifest.Host, h.manifest.Path
 	}

@@ -9,13 +9,13 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	"verneuil/replicate"
 	"verneuil/replicate/locate"
+	"verneuil/replicate/upkeep"
 )
 
 // verifyFlags are what verify was told beside the source.
 type verifyFlags struct {
-	replicate.VerifyOptions
+	upkeep.VerifyOptions
 	allowEmpty bool
 	asJSON     bool
 }
@@ -86,7 +86,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 	o.Progress = func(done, total int64) { bar.set("verify", done, total) }
 	var failed []error
 	for _, t := range s.store.Targets {
-		v.target, v.verifier = t, replicate.NewVerifier(t, o.VerifyOptions)
+		v.target, v.verifier = t, upkeep.NewVerifier(t, o.VerifyOptions)
 		before := v.versions
 		if err := v.run(ctx); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
@@ -118,7 +118,7 @@ type verification struct {
 	manifest *manifest.Manifest // the version to verify, where locator names but one object
 
 	target   *chunkstore.Target
-	verifier *replicate.Verifier
+	verifier *upkeep.Verifier
 
 	asJSON                    bool
 	versions, objects, faults int

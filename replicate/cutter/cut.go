@@ -9,6 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/spool/sqlitefile"
 )
 
 const sectorBytes = 512
@@ -149,10 +150,10 @@ func (c *Cutter) settle(p *plan, whole map[int]bool) error {
 
 // encode makes the manifest of the cut that p plans.
 func (c *Cutter) encode(p *plan) (*manifest.Manifest, []byte, error) {
-	h := headerOf(c.db)
+	h := sqlitefile.ReadHeader(c.db)
 	m := &manifest.Manifest{
 		Lineage: c.head.Lineage, Epoch: c.head.Epoch, Sequence: c.head.Sequence + 1,
-		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.changeCounter(),
+		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.ChangeCounter(),
 	}
 	c.o.Sign(m)
 	for _, page := range p.pages {

@@ -6,6 +6,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/mirror"
+	"verneuil/spool/sqlitefile"
 )
 
 // What a small transaction costs. A chunk that changed is put whole, for one request
@@ -77,6 +78,10 @@ type pageRange struct {
 	bytes int
 }
 
+// pageBytesDefault is what a manifest says of a file that is no database, or an
+// encrypted one.
+const pageBytesDefault = 4096
+
 // plan decides for each chunk. A chunk is stored anew if
 //
 //   - it is not known which of its sectors differ,
@@ -91,8 +96,8 @@ type pageRange struct {
 // readers begin with. (Objects have it, too, as it was when they were made, unless it
 // is all of chunk 0.) So do the root pages of roots.go, whatever becomes of their chunks.
 func (c *Cutter) plan() *plan {
-	h := headerOf(c.db)
-	p := &plan{pageBytes: h.pageBytes()}
+	h := sqlitefile.ReadHeader(c.db)
+	p := &plan{pageBytes: h.PageBytes()}
 	inlineOK := p.pageBytes > 0 && c.db.Size()%sectorBytes == 0
 	if p.pageBytes == 0 && c.db.Size() > 0 {
 		p.pageBytes = pageBytesDefault

@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
+	"verneuil/spool/sqlitefile"
 )
 
 // Locator finds the manifest of one source. It is safe for concurrent use.
@@ -405,16 +406,13 @@ func getFile(path, etag string) ([]byte, string, error) {
 		return nil, "", err
 	}
 	body, err := readManifest(file)
-	if strings.HasPrefix(string(body), sqliteMagic) {
+	if strings.HasPrefix(string(body), sqlitefile.Magic) {
 		abandoned.add(file, info)
 		return nil, "", errDatabase
 	}
 	file.Close()
 	return body, found, err
 }
-
-// sqliteMagic begins a database.
-const sqliteMagic = "SQLite format 3\x00"
 
 var errDatabase = fmt.Errorf("%w: a database, not a manifest", chunkstore.ErrCorrupt)
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"verneuil/chunkstore"
+	"verneuil/spool/sqlitefile"
 )
 
 // ReplicaFile is a small file that names a source, for programs that open databases by path and
@@ -94,7 +95,7 @@ func openReplicaFile(path string) (f ReplicaFile, ok bool, err error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(file, replicaFileMax+1))
 	if !strings.HasPrefix(string(text), replicaFileMagic) {
-		if strings.HasPrefix(string(text), sqliteMagic) {
+		if strings.HasPrefix(string(text), sqlitefile.Magic) {
 			abandoned.add(file, info)
 		} else {
 			file.Close()

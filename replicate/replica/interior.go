@@ -1,9 +1,10 @@
 package replica
 
 import (
-	"encoding/binary"
 	"slices"
 	"sync"
+
+	"verneuil/spool/sqlitefile"
 )
 
 // SQLite reads a b-tree from the root down, and learns a page's number from its
@@ -50,7 +51,7 @@ func (f *families) note(chunk []byte, pageBytes int, first uint32, pages int64) 
 	}
 	for at := 0; at+pageBytes <= len(chunk); at += pageBytes {
 		page := first + uint32(at/pageBytes)
-		if children := interiorChildren(chunk[at:at+pageBytes], page == 1, pages); len(children) > 1 {
+		if children := sqlitefile.Children(chunk[at:at+pageBytes], page == 1, pages); len(children) > 1 {
 			f.add(&family{page: page, children: children, last: -siblingsReach})
 		}
 	}
@@ -112,40 +113,3 @@ func (f *families) missed(page uint32, interior bool) (siblings []uint32, n int)
 	}
 	return nil, 0
 }
-
-// interiorChildren returns the children of a b-tree page in the order of their keys,
-// or nil if it is not an interior page (file format, section 1.6). What it is given
-// may be anything; children lie within the file's pages.
-func interiorChildren(page []byte, first bool, pages int64) []uint32 {
-	header := 0
-	if first {
-		header = headerBytes
-	}
-	const headerLength = 12 // of an interior page
-	if len(page) < header+headerLength || !isInterior(page[header]) {
-		return nil
-	}
-	cells := int(binary.BigEndian.Uint16(page[header+3:]))
-	pointers := page[header+headerLength:]
-	if cells == 0 || 2*cells > len(pointers) {
-		return nil
-	}
-	children := make([]uint32, 0, cells+1)
-	for i := range cells {
-		at := int(binary.BigEndian.Uint16(pointers[2*i:]))
-		if at < header+headerLength+2*cells || at+4 > len(page) {
-			return nil
-		}
-		children = append(children, binary.BigEndian.Uint32(page[at:]))
-	}
-	children = append(children, binary.BigEndian.Uint32(page[header+8:]))
-	for _, child := range children {
-		if child < 2 || int64(child) > pages {
-			return nil
-		}
-	}
-	return children
-}
-
-// isInterior: the types of interior pages, of an index and of a table.
-func isInterior(pageType byte) bool { return pageType == 2 || pageType == 5 }

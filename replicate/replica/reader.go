@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"verneuil/chunkstore"
+	"verneuil/spool/sqlitefile"
 )
 
 const (
@@ -98,7 +99,7 @@ func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) erro
 // lookAround prefetches siblings of the page p at off, which was missed.
 func (r *Reader) lookAround(p []byte, off int64) {
 	if off%int64(r.s.m.PageBytes) == 0 && off > 0 {
-		r.s.prefetchPages(r.f.interior.missed(r.s.pageAt(off), isInterior(p[0])))
+		r.s.prefetchPages(r.f.interior.missed(r.s.pageAt(off), sqlitefile.IsInterior(p[0])))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/spool/sqlitefile"
 )
 
 // snapshot is a manifest opened for reading: one version of a source. It lives as
@@ -43,7 +44,7 @@ func newSnapshot(f *follower, m *manifest.Manifest, etag string, checked time.Ti
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
-	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 && len(pages[0].Data) >= headerBytes {
+	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 && len(pages[0].Data) >= sqlitefile.HeaderBytes {
 		s.header.Do(func() { s.setHeader(pages[0].Data) })
 	}
 	for _, p := range m.Inline { // roots, of which no chunk is fetched that would be noted
@@ -142,7 +143,7 @@ func (s *snapshot) pageAt(off int64) uint32 { return uint32(off/int64(s.m.PageBy
 func (s *snapshot) put(i int, e entry) {
 	if i == 0 {
 		s.header.Do(func() {
-			first := make([]byte, min(headerBytes, s.m.ChunkBytes(0)))
+			first := make([]byte, min(sqlitefile.HeaderBytes, s.m.ChunkBytes(0)))
 			if s.f.all.slots.copyOut(first, e, 0) == nil { // we hold e: it cannot fail
 				s.setHeader(first)
 			}
@@ -256,5 +257,5 @@ func overlap(dst []byte, dstOff int64, src []byte, srcOff int64) {
 
 // final reports whether err will be the same however often a fetch is repeated.
 func final(err error) bool {
-	return errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, errSlots)
+	return chunkstore.IsFault(err) || errors.Is(err, errSlots)
 }

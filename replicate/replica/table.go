@@ -1,17 +1,14 @@
 package replica
 
 import (
-	"bytes"
-	"encoding/binary"
 	"math"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// headerBytes is the length of SQLite's database header.
-const headerBytes = 100
+	"verneuil/spool/sqlitefile"
+)
 
 // tableHead is how a version looks to C (cgo/versiontable.h: VersionTable, the same
 // offsets). It lives in anonymous memory outside the Go heap. All but the
@@ -31,7 +28,7 @@ type tableHead struct {
 	counter     uint32
 	extents     unsafe.Pointer
 	headerBytes atomic.Uint32
-	header      [headerBytes]byte
+	header      [sqlitefile.HeaderBytes]byte
 }
 
 // table is a version's memory.
@@ -129,28 +126,19 @@ func (t *table) all() []entry {
 // free unmaps t; nobody may look at it any more.
 func (t *table) free() { unix.Munmap(t.memory) }
 
-var sqliteMagic = []byte("SQLite format 3\x00")
-
 // showHeader makes a database's header the one that replicas see: a database in
 // rollback mode whose change counter is counter, so that SQLite looks for no WAL
 // and drops its page cache exactly when the version changes (pager.c,
 // pagerOpenWal and pager_shared_lock), and its schema when cookie says so (vdbe.c, OP_Transaction).
-func showHeader(h []byte, counter uint32, cookie func(uint32) uint32) {
-	if len(h) < headerBytes || !bytes.HasPrefix(h, sqliteMagic) {
-		return // not a database: SQLite shall see it as it is
+func showHeader(first []byte, counter uint32, cookie func(uint32) uint32) {
+	if len(first) < sqlitefile.HeaderBytes {
+		return
 	}
-	for i := 18; i <= 19; i++ { // read and write version
-		if h[i] == 2 { // WAL; a version that we do not know stays, and is refused
-			h[i] = 1
-		}
+	h := (*sqlitefile.Header)(first)
+	if !h.IsDatabase() {
+		return // SQLite shall see it as it is
 	}
-	binary.BigEndian.PutUint32(h[40:], cookie(binary.BigEndian.Uint32(h[40:])))
-	// The size at offset 28 is valid only if the counter equals
-	// version-valid-for (btree.c, lockBtree): keep that as it was.
-	valid := bytes.Equal(h[24:28], h[92:96])
-	binary.BigEndian.PutUint32(h[24:], counter)
-	if !valid {
-		counter = ^counter
-	}
-	binary.BigEndian.PutUint32(h[92:], counter)
+	h.LeaveWAL()
+	h.SetSchemaCookie(cookie(h.SchemaCookie()))
+	h.SetChangeCounter(counter)
 }

@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore/objectfile"
 	"verneuil/manifest"
 	"verneuil/replicate"
+	"verneuil/spool/sqlitefile"
 )
 
 // restoreConcurrency is how many fetches run at once unless the caller says
@@ -329,9 +330,12 @@ func refuse(path string, replace bool) error {
 	return nil
 }
 
-// unlocked reports whether nobody holds a lock of SQLite's (os.h, PENDING_BYTE and what follows).
+// unlocked reports whether nobody holds a lock of SQLite's on the database file fd.
 func unlocked(fd int) (bool, error) {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: 1 << 30, Len: 512}
+	lock := unix.Flock_t{
+		Type: unix.F_WRLCK, Whence: io.SeekStart,
+		Start: sqlitefile.PendingByte, Len: sqlitefile.LockBytes,
+	}
 	err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock)
 	return lock.Type == unix.F_UNLCK, err
 }

@@ -20,11 +20,12 @@ var doors = map[string][]string{
 	"cmd/libverneuil_vfs": {"cgo"},
 	"cmd/verneuilctl": {
 		"vfs",
+		"replicate/upkeep",
 		"replicate/restore",
 		"replicate",
 		"replicate/mirror",
 		"replicate/locate",
-		"spool", "manifest", "chunkstore", "chunkstore/dir",
+		"spool", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/dir",
 	},
 	"cgo": {"vfs", "replicate/replica"}, // the readers, which C serves
 	"vfs": {
@@ -33,17 +34,22 @@ var doors = map[string][]string{
 		"spool", "manifest", "chunkstore",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
 	},
-	"replicate/restore": {"replicate", "manifest", "chunkstore", "chunkstore/objectfile"},
-	"replicate/replica": {"replicate/locate", "manifest", "chunkstore"},
+	"replicate/upkeep": {"replicate/locate", "manifest", "chunkstore"},
+	"replicate/restore": {
+		"replicate", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/objectfile",
+	},
+	"replicate/replica": {"replicate/locate", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate": {
 		"replicate/cutter", "replicate/mirror",
-		"replicate/locate",
-		"spool", "manifest", "chunkstore",
+		"replicate/locate", "replicate/backoff",
+		"spool", "spool/sqlitefile", "manifest", "chunkstore",
 	},
-	"replicate/cutter":    {"replicate/mirror", "spool", "manifest", "chunkstore"},
+	"replicate/cutter":    {"replicate/mirror", "spool", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate/mirror":    {"spool", "chunkstore"},
-	"replicate/locate":    {"manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
+	"replicate/backoff":   {},
+	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
 	"spool":               {"manifest", "chunkstore"},
+	"spool/sqlitefile":    {},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
 	"manifest/history":    {"chunkstore"},
 	"manifest/manifestpb": {},

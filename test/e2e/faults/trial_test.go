@@ -18,7 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/dir"
-	"verneuil/replicate"
+	"verneuil/replicate/upkeep"
 	"verneuil/spool/faultcall"
 	"verneuil/test/e2e/harness"
 )
@@ -229,7 +229,7 @@ func (d *descriptors) leaked(r *trial, calm *descriptors) error {
 // watcher looks at a site's target while others work on it: nothing may dangle, ever.
 type watcher struct {
 	s        *harness.Site
-	verifier *replicate.Verifier
+	verifier *upkeep.Verifier
 	seen     string // what the manifests were when they were looked at last
 	versions int    // how many were looked at
 	err      error
@@ -267,7 +267,7 @@ func (w *watcher) look() error {
 		if err != nil {
 			return err
 		}
-		w.verifier = replicate.NewVerifier(store.Targets[0], replicate.VerifyOptions{Read: true})
+		w.verifier = upkeep.NewVerifier(store.Targets[0], upkeep.VerifyOptions{Read: true})
 	}
 	for _, name := range manifests {
 		m, err := w.verifier.Named(ctx, filepath.Base(name))

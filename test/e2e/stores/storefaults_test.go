@@ -18,7 +18,7 @@ import (
 	"verneuil/chunkstore/faultproxy"
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/s3"
-	"verneuil/replicate"
+	"verneuil/replicate/upkeep"
 	"verneuil/test/e2e/harness"
 )
 
@@ -172,7 +172,7 @@ func (w *storeWorld) walk() error {
 		keys = append(keys, o.Key)
 		return true
 	})
-	verifier := replicate.NewVerifier(store.Targets[0], replicate.VerifyOptions{Read: true})
+	verifier := upkeep.NewVerifier(store.Targets[0], upkeep.VerifyOptions{Read: true})
 	for _, key := range keys {
 		m, namedErr := verifier.Named(context.Background(), key)
 		if namedErr != nil {

@@ -1,4 +1,4 @@
-package replicate_test
+package upkeep_test
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
-	. "verneuil/replicate"
+	. "verneuil/replicate/upkeep"
 )
 
 // TestVerifyNamesEachObject: whatever object of a version is taken away or

@@ -1,9 +1,8 @@
-package replicate
+package upkeep
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -15,11 +14,11 @@ import (
 )
 
 const (
-	// verifyConcurrency is how many requests run at once unless the caller says otherwise:
+	// requestsAtOnce is how many requests run at once unless the caller says otherwise:
 	// enough to hide a store's latency.
-	verifyConcurrency = 32
-	// verifyBatch is how many chunks are looked for together: two leaves' worth.
-	verifyBatch = 1024
+	requestsAtOnce = 32
+	// batchChunks is how many chunks are looked for together: two leaves' worth.
+	batchChunks = 1024
 )
 
 // Verifier checks that a target can give every byte of the versions in it. What
@@ -44,7 +43,7 @@ type VerifyOptions struct {
 
 // NewVerifier returns a verifier of t that has looked at nothing yet.
 func NewVerifier(t *chunkstore.Target, o VerifyOptions) *Verifier {
-	o.Concurrency = cmp.Or(max(o.Concurrency, 0), verifyConcurrency)
+	o.Concurrency = cmp.Or(max(o.Concurrency, 0), requestsAtOnce)
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
@@ -71,14 +70,14 @@ func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, e
 // nodes are always read and hashed. err is why it could not look.
 func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []error, err error) {
 	if v.o.Touch {
-		if err := v.target.TouchIdentity(ctx); err != nil && !isFault(err) {
+		if err := v.target.TouchIdentity(ctx); err != nil && !chunkstore.IsFault(err) {
 			return nil, err
 		}
 	}
 	tree := m.Tree()
 	patches := m.Patches
-	for start := 0; start < m.Chunks(); start += verifyBatch {
-		end := min(start+verifyBatch, m.Chunks())
+	for start := 0; start < m.Chunks(); start += batchChunks {
+		end := min(start+batchChunks, m.Chunks())
 		tree.Forget(start)
 		wanted := make(map[chunkstore.ID]int) // and the first chunk that it stands for
 		want := func(id chunkstore.ID, i int) {
@@ -92,7 +91,7 @@ func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []e
 		}
 		for i := start; i < end; i++ {
 			id, err := tree.Lookup(ctx, i, v.object)
-			if isFault(err) {
+			if chunkstore.IsFault(err) {
 				faults = append(faults, fmt.Errorf("chunks %d to %d: %w", i, end-1, err))
 				break
 			} else if err != nil {
@@ -108,11 +107,6 @@ func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []e
 		v.o.Progress(min(int64(end)*chunkstore.ChunkBytes, m.FileBytes), m.FileBytes)
 	}
 	return faults, nil
-}
-
-// isFault: the object is known to be absent or damaged, which is an answer.
-func isFault(err error) bool {
-	return errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, chunkstore.ErrCorrupt)
 }
 
 // object is a [manifest.Fetch] of leaves and nodes. One that is known to be bad is
@@ -139,7 +133,7 @@ func (v *Verifier) chunks(ctx context.Context, wanted map[chunkstore.ID]int) (fa
 			if !ok {
 				err = v.note(id, v.look(ctx, id))
 			}
-			if !isFault(err) {
+			if !chunkstore.IsFault(err) {
 				return err
 			}
 			mu.Lock()
@@ -177,7 +171,7 @@ func (v *Verifier) known(id chunkstore.ID) (error, bool) {
 
 // note keeps what was found out about id, and returns it.
 func (v *Verifier) note(id chunkstore.ID, err error) error {
-	if err == nil || isFault(err) {
+	if err == nil || chunkstore.IsFault(err) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		v.looked[id] = err

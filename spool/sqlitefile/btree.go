@@ -1,0 +1,113 @@
+package sqlitefile
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// The types of b-tree pages that are told apart here, and the lengths of the headers that they
+// begin with (file format, section 1.6).
+const (
+	indexInterior = 2
+	tableInterior = 5
+	tableLeaf     = 13
+
+	interiorHeaderBytes = 12
+	leafHeaderBytes     = 8
+)
+
+// IsInterior reports whether a page that begins with this byte (on page 1: whose b-tree header,
+// after the database header, does) is an interior page, of a table or of an index. Pages that are
+// not of a b-tree may begin with any byte.
+func IsInterior(pageType byte) bool { return pageType == indexInterior || pageType == tableInterior }
+
+// Children returns the children of a b-tree page in the order of their keys; nil if it is not an
+// interior page (section 1.6). first says that it is page 1. All children are within the file's
+// pages, and none is page 1.
+func Children(page []byte, first bool, pages int64) []uint32 {
+	header := 0
+	if first {
+		header = HeaderBytes
+	}
+	if len(page) < header+interiorHeaderBytes || !IsInterior(page[header]) {
+		return nil
+	}
+	cells := int(binary.BigEndian.Uint16(page[header+3:]))
+	pointers := page[header+interiorHeaderBytes:]
+	if cells == 0 || 2*cells > len(pointers) {
+		return nil
+	}
+	children := make([]uint32, 0, cells+1)
+	for i := range cells {
+		at := int(binary.BigEndian.Uint16(pointers[2*i:]))
+		if at < header+interiorHeaderBytes+2*cells || at+4 > len(page) {
+			return nil
+		}
+		children = append(children, binary.BigEndian.Uint32(page[at:]))
+	}
+	children = append(children, binary.BigEndian.Uint32(page[header+8:]))
+	for _, child := range children {
+		if child < 2 || int64(child) > pages {
+			return nil
+		}
+	}
+	return children
+}
+
+// SchemaRoots returns the root pages, in order and at most max of them, that page 1 names if it
+// holds all of sqlite_schema; none if the schema is larger (sections 1.6, 2.1 and 2.6). They are not
+// compared with the file's size: any number from 2 may be among them.
+func SchemaRoots(page []byte, max int) (roots []uint32) {
+	if len(page) < HeaderBytes+leafHeaderBytes || page[HeaderBytes] != tableLeaf {
+		return nil
+	}
+	pointers := page[HeaderBytes+leafHeaderBytes:]
+	cells := min(int(binary.BigEndian.Uint16(page[HeaderBytes+3:])), len(pointers)/2)
+	for k := 0; k < cells && len(roots) < max; k++ {
+		at := int(binary.BigEndian.Uint16(pointers[2*k:]))
+		if root, ok := schemaRoot(page[min(at, len(page)):]); ok {
+			roots = append(roots, root)
+		}
+	}
+	return roots
+}
+
+// schemaRoot returns the column rootpage of the row in a cell of sqlite_schema: the fourth, after
+// three texts. Views and triggers have none. The row's SQL may go on in other pages; that does not
+// matter, as it comes last.
+func schemaRoot(cell []byte) (root uint32, ok bool) {
+	_, cell = varint(cell)    // the payload's length
+	_, cell = varint(cell)    // rowid
+	at, types := varint(cell) // where the columns begin
+	for range 3 {
+		var text uint64 // its length, times 2, and 13
+		text, types = varint(types)
+		if at > uint64(len(cell)) || text < 13 || text > math.MaxUint16 {
+			return 0, false
+		}
+		at += (text - 13) / 2
+	}
+	n, _ := varint(types) // the bytes of an integer, if at most 4
+	if n < 1 || n > 4 || at+n > uint64(len(cell)) {
+		return 0, false
+	}
+	for _, b := range cell[at : at+n] {
+		root = root<<8 | uint32(b)
+	}
+	return root, root > 1
+}
+
+// varint reads one of SQLite's integers: 7 bits a byte, the highest first, and all 8 of the ninth
+// byte. It is 0 if b ends before the integer does.
+func varint(b []byte) (v uint64, rest []byte) {
+	for k, c := range b {
+		if k == 8 {
+			return v<<8 | uint64(c), b[9:]
+		}
+		v = v<<7 | uint64(c&0x7f)
+		if c < 0x80 {
+			return v, b[k+1:]
+		}
+	}
+	return 0, nil
+}

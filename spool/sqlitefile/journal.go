@@ -1,0 +1,75 @@
+package sqlitefile
+
+import (
+	"encoding/binary"
+	"io"
+)
+
+const (
+	// JournalHeaderBytes is the length of a rollback journal's header as far as it means anything
+	// (file format, section 3). It has a new random number with each transaction (pager.c,
+	// writeJournalHdr), so that two headers that are equal are of one transaction.
+	JournalHeaderBytes = 28
+
+	journalMagic = "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+)
+
+// JournalMayBeLive reports whether a rollback journal that begins with header, or with what there
+// is of it, may be a transaction's that lives, or that died. It is not if it is empty (TRUNCATE), or
+// begins with zeros: so does one in PERSIST mode after its transaction, and every journal before its
+// first sync, until which nothing is written to the database. Whose journal it is does not matter:
+// one that another program has encrypted counts.
+func JournalMayBeLive(header []byte) bool {
+	return len(header) >= len(journalMagic) &&
+		[len(journalMagic)]byte(header) != [len(journalMagic)]byte{}
+}
+
+// journalPieces says what a journal's header claims (section 3); ok is false if SQLite would roll
+// nothing back because of it.
+func journalPieces(header []byte) (nonce uint32, sectorBytes, pageBytes int64, ok bool) {
+	if len(header) < JournalHeaderBytes || string(header[:len(journalMagic)]) != journalMagic {
+		return 0, 0, 0, false
+	}
+	number := func(off int) int64 { return int64(binary.BigEndian.Uint32(header[off:])) }
+	records, sectorBytes, pageBytes := number(8), number(20), number(24)
+	ok = records != 0 && sectorBytes <= 1<<16 && pageBytes <= 1<<16 && pageBytes >= 512
+	return uint32(number(12)), sectorBytes, pageBytes, ok
+}
+
+// journalSum is the checksum of a page in a journal (pager.c, pager_cksum).
+func journalSum(nonce uint32, page []byte) uint32 {
+	for i := len(page) - 200; i > 0; i -= 200 {
+		nonce += uint32(page[i])
+	}
+	return nonce
+}
+
+// OwnJournal reports whether stock SQLite wrote the rollback journal in r, as far as recovery looks:
+// false if its first page has not its checksum, so that SQLite would take the journal for torn at its
+// very beginning. A journal of which SQLite would roll nothing back anyway counts as its own.
+func OwnJournal(r io.ReaderAt) (bool, error) {
+	header, err := readStart(r, JournalHeaderBytes)
+	if err != nil {
+		return false, err
+	}
+	nonce, sectorBytes, pageBytes, ok := journalPieces(header)
+	if !ok {
+		return true, nil
+	}
+	b, err := readStart(r, sectorBytes+4+pageBytes+4) // page number, page, checksum
+	if err != nil || int64(len(b)) < sectorBytes+4+pageBytes+4 {
+		return true, err
+	}
+	page := b[sectorBytes+4 : sectorBytes+4+pageBytes]
+	return journalSum(nonce, page) == binary.BigEndian.Uint32(b[sectorBytes+4+pageBytes:]), nil
+}
+
+// readStart reads the first n bytes of r, or as many as there are.
+func readStart(r io.ReaderAt, n int64) ([]byte, error) {
+	b := make([]byte, n)
+	k, err := r.ReadAt(b, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return b[:k], err
+}
