@@ -13,8 +13,8 @@
 */
 #define _GNU_SOURCE
 #include "descriptors.h"
+#include "files.h"
 #include "gort_signals.h"
-#include "spool_attach.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

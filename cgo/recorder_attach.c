@@ -8,6 +8,8 @@
 #include "log.h"
 #include "recorder_go.h"
 #include "selection.h"
+#include "spool_attach.h"
+#include "spool_dir.h"
 #include "unreplicated.h"
 SQLITE_EXTENSION_INIT3
 #include <string.h>

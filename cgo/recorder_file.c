@@ -8,6 +8,7 @@
 #include "quiet.h"
 #include "recorder.h"
 #include "recorder_go.h"
+#include "spool_attach.h"
 #include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>

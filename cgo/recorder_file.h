@@ -11,7 +11,8 @@
 #ifndef VERNEUIL_RECORDER_FILE_H
 #define VERNEUIL_RECORDER_FILE_H
 #include "recorder_perf.h"
-#include "spool_attach.h"
+#include "spool_log.h"
+#include "verneuil.h"
 
 /* A database without a byte may become a copy, which is not recorded. AWAITS_SQL: it is
 ** when a statement writes to it, or somebody else has. AWAITS_COPY: it is being made as

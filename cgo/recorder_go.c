@@ -10,7 +10,10 @@
 #include "quiet.h"
 #include "recorder.h"
 #include "selection.h"
+#include "spool_attach.h"
+#include "spool_dir.h"
 #include "spool_stamp.h"
+#include "spool_wake.h"
 SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <stdlib.h>

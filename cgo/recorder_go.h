@@ -6,7 +6,7 @@
 #ifndef VERNEUIL_RECORDER_GO_H
 #define VERNEUIL_RECORDER_GO_H
 #include "goexports_types.h"
-#include "spool_attach.h"
+#include "spool_database.h"
 
 /* What the configuration says, from recorderConfigure() on; it never changes again. */
 extern VerneuilSettings recorderSettings;

@@ -20,7 +20,9 @@
 #include "below.h"
 #include "process.h"
 #include "recorder_go.h"
+#include "spool_attach.h"
 #include "spool_stamp.h"
+#include "spool_wake.h"
 #include "spool_wal.h"
 SQLITE_EXTENSION_INIT3
 #include <errno.h>

@@ -12,6 +12,7 @@
 #include "recorder_letgo.h"
 #include "recorder_wal.h"
 #include "snapshot.h"
+#include "spool_attach.h"
 #include "spool_wal.h"
 #include "unreplicated.h"
 SQLITE_EXTENSION_INIT3

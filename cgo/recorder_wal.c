@@ -10,6 +10,7 @@
 #include "below.h"
 #include "bytes.h"
 #include "recorder_attach.h"
+#include "spool_attach.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 

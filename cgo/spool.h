@@ -7,7 +7,9 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
+#define SPOOL_STATE_MAGIC "VRNSTATE"
 #define SPOOL_STATE_BYTES 4096
 #define SPOOL_STATE_VERSION 2
 #define SPOOL_LOST 1u            /* State.flags: attach anew */
@@ -15,7 +17,7 @@
 #define SPOOL_PATH_MAX 3063
 
 typedef struct SpoolState {
-  char magic[8];                 /* "VRNSTATE" */
+  char magic[8];                 /* SPOOL_STATE_MAGIC */
   uint32_t version;
   _Atomic uint32_t flags;
   uint8_t bootId[16];
@@ -87,6 +89,19 @@ enum {
   SPOOL_CAUSE_TIMES = 9          /* the file's times are too coarse to tell whether somebody wrote */
 };
 
+/* The mirror can no longer be brought up to date by the log alone. */
+static inline void spoolRaise(SpoolState *st, uint32_t cause) {
+  atomic_store(&st->cause, cause);
+  atomic_fetch_add(&st->generation, 1);
+}
+
+/* Is the state lost? Also a page that somebody has written over is: its file is mapped, and cannot be
+** told from ours. */
+static inline int spoolStateLost(const SpoolState *st) {
+  return atomic_load(&st->flags) & SPOOL_LOST || memcmp(st->magic, SPOOL_STATE_MAGIC, 8);
+}
+
+#define SPOOL_SEGMENT_MAGIC "VRNLOG01"
 #define SPOOL_SEGMENT_HEADER 64
 #define SPOOL_FRAME_HEADER 64
 #define SPOOL_SEGMENT_BYTES (1 << 20)

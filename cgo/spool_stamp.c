@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include "spool_stamp.h"
 #include "process.h"
-SQLITE_EXTENSION_INIT3
+#include "spool_wake.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>

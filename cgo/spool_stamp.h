@@ -4,7 +4,7 @@
 */
 #ifndef VERNEUIL_SPOOL_STAMP_H
 #define VERNEUIL_SPOOL_STAMP_H
-#include "spool_attach.h"
+#include "spool_database.h"
 
 /* A descriptor by which the file that was opened at zPath can be looked at, and nothing
 ** else: closing it drops no lock of SQLite's. -1 without one: then its path will do. */

@@ -3,7 +3,7 @@
 */
 #ifndef VERNEUIL_SPOOL_WAL_H
 #define VERNEUIL_SPOOL_WAL_H
-#include "spool_attach.h"
+#include "spool_database.h"
 
 /* Has any commit to the present WAL been published? A VFS above ours may have a wal-index of its own, which
 ** we never see. */

@@ -38,7 +38,7 @@ func fileIdentity(path string) (identity, error) {
 
 // Create finds or makes the spool under root of the database at dbPath, a
 // canonical absolute path, as a recorder does when it attaches (cgo,
-// spool_attach.c): a state of another boot, of another path, or of another file
+// spool_state.c): a state of another boot, of another path, or of another file
 // that stood at the path is lost, and replaced. root and what is missing above it
 // are made with permissions. What [Trust] says of the directory counts, here and in
 // [Open].

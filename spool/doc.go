@@ -259,7 +259,7 @@
 // the published frames count. It is asked at three moments:
 //
 //	commit       recorder (walUnlock): in shared memory; publishes the answer
-//	reset        recorder (committed, in spool_wal.c): the wal-index is reset already, so
+//	reset        recorder (spool_wal_reset.c): the wal-index is reset already, so
 //	             from a note of it, taken in memory when the WRITE lock was; without a note, if more is
 //	             valid than is published, it cannot tell, and raises generation
 //	copy, flush  replicator (openCommitted): from the -shm file, for commits that nobody has published

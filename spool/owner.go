@@ -12,7 +12,7 @@ import (
 // Trust fails, and says why, if the spool's directory dir, or the one that it stands
 // in, is not to be trusted: another user may have made it, in /tmp say, to read
 // the database, or to have us send him another one. It fails with fs.ErrNotExist
-// if one of them is not there. Recorders do the same (cgo, spool_attach.c).
+// if one of them is not there. Recorders do the same (cgo, spool_dir.c).
 //
 // Root is no exception: the files that it would leave here, their owner could not use.
 func Trust(dir string) error {
