@@ -10,7 +10,7 @@
 //
 //	init, functions              the entry point; the SQL functions
 //	adopt, bypass                databases that were open before, or that go past us
-//	recorder*                    the writer VFS
+//	recorder*                    the writer VFS (recorder_methods.c lists its files)
 //	snapshot                     the replica VFS; versiontable reads a version, without Go
 //	spool*                       the recorder's side of the protocol of package spool
 //	below, selection, children, unreplicated

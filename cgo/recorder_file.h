@@ -54,7 +54,7 @@ struct RecorderFile {
   RecorderFile *pNext, **ppPrev; /* (L) all open files */
 };
 
-/* The table of our methods, in recorder.c. By its xClose a table of ours is known. */
+/* The table of our methods, in recorder_methods.c. By its xClose a table of ours is known. */
 extern const sqlite3_io_methods recorderMethods;
 int recorderClose(sqlite3_file *);
 

@@ -324,7 +324,7 @@
 //	         held then, by SQLITE_FCNTL_LOCKSTATE: nothing, or SHARED and an open WAL. Where the default VFS cannot
 //	         be hooked its other files go by us: of the WAL, which is all that matters, we take the methods when the wal-index is locked for writing or
 //	         checkpointing, when the database goes from SHARED to EXCLUSIVE, or at a commit under locking EXCLUSIVE; its
-//	         deletion follows a close under EXCLUSIVE (recorder.c). Other connections of a shared
+//	         deletion follows a close under EXCLUSIVE (recorderClose). Other connections of a shared
 //	         cache, a lock of unknown origin, a transaction: these are not adopted, and it is told. A WAL that goes
 //	         unseen all the same shows as one that somebody else has used: salts, and no end of it
 //	a WAL checkpoint puts into the file frames that we know

@@ -13,11 +13,12 @@
 **   recorder_letgo    letting go of what a base VFS stores otherwise
 **   recorder_wal      the handles of WALs
 **   recorder_control  file controls, our pragma
-**   recorder          the methods of files (recorder.h is the recorder's front door)
+**   recorder_methods  the methods of files
 **   recorder_vfs      the methods of the VFS; registration
 **   adopt             databases that were open before
+**
+** recorder.h is what the others see of it.
 */
-#include "recorder.h"
 #include "process.h"
 #include "recorder_control.h"
 #include "recorder_go.h"
