@@ -12,6 +12,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/cutter"
+	"verneuil/replicate/mirror"
 )
 
 // While Sync copies a database, what was copied is hashed, and put to a target that
@@ -22,8 +23,7 @@ import (
 
 // piece is a part of the file that was copied.
 type piece struct {
-	buf    *[copyPiece]byte
-	users  atomic.Int32
+	*mirror.Piece
 	chunks []pieceChunk
 
 	once    sync.Once
@@ -38,33 +38,17 @@ type pieceChunk struct {
 	from, to int    // in the piece
 }
 
-var pieceBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
-
-func newPiece() *piece {
-	p := &piece{buf: pieceBuffers.Get().(*[copyPiece]byte)}
-	p.users.Store(1)
-	return p
-}
-
-// release says that one of its users needs the bytes no more.
-func (p *piece) release() {
-	if p.users.Add(-1) == 0 {
-		pieceBuffers.Put(p.buf)
-		p.buf = nil
-	}
-}
-
 // hash computes the chunks' IDs, once.
 func (p *piece) hash() {
 	p.once.Do(func() {
 		for _, c := range p.chunks {
-			p.objects = append(p.objects, cutter.HashChunk(p.buf[c.from:c.to]))
+			p.objects = append(p.objects, cutter.HashChunk(p.Bytes()[c.from:c.to]))
 		}
 		p.hashed.Store(true)
 	})
 }
 
-// ahead takes the pieces of a base copy. A nil one takes none.
+// ahead takes the pieces of a base copy.
 type ahead struct {
 	*session
 	hashers errgroup.Group // for pieces that no target takes
@@ -78,7 +62,7 @@ type feed struct {
 }
 
 // startAhead begins to look at targets that are not known.
-func (s *session) startAhead() *ahead {
+func (s *session) startAhead() mirror.Taker {
 	a := &ahead{session: s}
 	a.hashers.SetLimit(runtime.GOMAXPROCS(0))
 	for _, t := range s.targets {
@@ -91,23 +75,18 @@ func (s *session) startAhead() *ahead {
 	return a
 }
 
-// end says that there are no more pieces.
-func (a *ahead) end() {
-	if a == nil {
-		return
-	}
+// End says that there are no more pieces.
+func (a *ahead) End() {
 	for _, f := range a.feeds {
 		close(f.pieces)
 	}
 	_ = a.hashers.Wait() // what was not hashed will be
 }
 
-// take offers p, which has n bytes from off and is in the mirror. It reports whether a target
+// Take offers a piece that has n bytes from off and is in the mirror. It reports whether a target
 // puts it now.
-func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) (taken bool) {
-	if a == nil {
-		return false
-	}
+func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int) (taken bool) {
+	p := &piece{Piece: copied}
 	for at := 0; at < n; at += chunkstore.ChunkBytes {
 		i, end := int(off+int64(at))/chunkstore.ChunkBytes, min(n, at+chunkstore.ChunkBytes)
 		d := a.mirror.Diff(i)
@@ -121,17 +100,17 @@ func (a *ahead) take(ctx context.Context, p *piece, off int64, n int) (taken boo
 	}
 	a.fed = append(a.fed, p)
 	for _, f := range a.feeds {
-		p.users.Add(1)
+		p.Retain()
 		if f.offer(ctx, p, len(a.targets) == 1) {
 			taken = true
 		} else {
-			p.release()
+			p.Release()
 		}
 	}
 	if !taken {
-		p.users.Add(1)
+		p.Retain()
 		a.hashers.Go(guarded(func() error {
-			defer p.release()
+			defer p.Release()
 			p.hash()
 			return nil
 		}))
@@ -170,7 +149,7 @@ func (f *feed) refuse() {
 	}
 	close(f.refused)
 	for p := range f.pieces {
-		p.release()
+		p.Release()
 	}
 }
 
@@ -181,7 +160,7 @@ func (c *contact) putAhead(ctx context.Context) error {
 		group.Go(guarded(func() error {
 			for p := range c.feed.pieces {
 				err := c.putPiece(groupCtx, p)
-				p.release()
+				p.Release()
 				if err != nil {
 					return err
 				}

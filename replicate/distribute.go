@@ -22,13 +22,8 @@ func (s *session) newCutter() (*cutter.Cutter, error) {
 	}
 	return cutter.New(cutter.Options{
 		Contents: s.mirror, Files: files, Audience: s,
-		Sign: s.sign, Prove: s.prove, Meanwhile: s.applyMeanwhile, Log: s.log(),
-		Fault: func(at string) error {
-			if s.died(at) {
-				return errDied
-			}
-			return nil
-		},
+		Sign: s.sign, Prove: s.prove, Meanwhile: s.tracker.Apply, Log: s.log(),
+		Fault: s.fault,
 	}), nil
 }
 
@@ -41,18 +36,6 @@ func (s *session) sign(m *manifest.Manifest) {
 			m.SourceCtime = time.Unix(sys.Ctim.Unix())
 		}
 	}
-}
-
-// applyMeanwhile applies the log while a long cut is made. It fails with errAgain if the mirror is
-// not the database any more.
-func (s *session) applyMeanwhile(ctx context.Context) error {
-	if _, err := s.apply(ctx, s.st.Head()); err != nil {
-		return err
-	}
-	if !s.current() {
-		return fmt.Errorf("%w: %v", errAgain, s.st.Cause())
-	}
-	return nil
 }
 
 // Lacks is the cutter's question whether a target that we push to lacks the object of chunk i.
@@ -146,14 +129,14 @@ func (s *session) distribute() error {
 		}
 	}
 	s.takeHashes()
-	if !s.current() {
+	if !s.tracker.Current() {
 		return nil
 	}
 	if s.cutter.Last() == nil {
 		if !s.adoptable() {
 			return nil
 		}
-		if err := s.checkTampered(); err != nil || !s.current() {
+		if err := s.tracker.Recheck(); err != nil || !s.tracker.Current() {
 			return err
 		}
 		if err := s.adopt(); err != nil {
@@ -168,7 +151,7 @@ func (s *session) distribute() error {
 		if !s.anyReady() || now.Before(s.due()) && !s.hurried() {
 			return nil
 		}
-		if err := s.checkTampered(); err != nil || !s.current() {
+		if err := s.tracker.Recheck(); err != nil || !s.tracker.Current() {
 			return err
 		}
 		made, err := s.cutter.Cut(s.ctx)
@@ -222,7 +205,7 @@ func (s *session) slot(now time.Time) time.Time {
 
 // publishPushed stores what every target has.
 func (s *session) publishPushed() {
-	if len(s.targets) == 0 || s.lags() {
+	if len(s.targets) == 0 || s.tracker.Lags() {
 		return
 	}
 	least := s.targets[0].point

@@ -5,26 +5,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
 
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
-	"verneuil/spool/sqlitefile"
 )
 
 // flush is a wish that every target has what was published before it.
 type flush struct {
-	point  point
-	serial uint64
-	since  time.Time // what is believed of a target must not be older
-	ticket uint64    // of another process; 0: our own
-	done   chan error
-	ctx    context.Context // our own: of who waits
-	slow   bool            // at the pace of versions
-	asks   int             // of suspect, that it may yet be asked
-	again  time.Time       // when it is asked next: a recorder was in the way
+	point    point
+	serial   uint64
+	failures uint64    // of the tracker, when it was asked for
+	since    time.Time // what is believed of a target must not be older
+	ticket   uint64    // of another process; 0: our own
+	done     chan error
+	ctx      context.Context // our own: of who waits
+	slow     bool            // at the pace of versions
+	asks     int             // of suspect, that it may yet be asked
+	again    time.Time       // when it is asked next: a recorder was in the way
 }
 
 // Flush returns nil when every target holds every transaction that was published
@@ -128,8 +128,6 @@ func (r *Replicator) ServedElsewhere() bool {
 	return st.Leaving.Load() == 0 || st.Leaving.Load() != st.Replicator.Load()
 }
 
-var errLeaving = errors.New("the process ends in the middle of a transaction")
-
 // errMoved: who replicates has changed; ask again.
 var errMoved = errors.New("replication moved")
 
@@ -159,97 +157,12 @@ func (s *session) flushHere(ctx context.Context, how manner) error {
 func (s *session) addFlush(f *flush, trust time.Duration) {
 	s.serial++
 	f.since = s.now().Add(-trust)
-	if s.r.o.stable {
+	if s.r.o.still != nil {
 		f.since = s.began
 	}
 	f.serial, f.point, f.asks = s.serial, published(s.st), 2
+	f.failures = s.tracker.Failures()
 	s.flushes = append(s.flushes, f)
-}
-
-// suspect looks for changes that the log does not have, and raises the generation
-// if there are any: of a process that died after its commit and before it was
-// published, and of writers without a recorder. Recorded transactions look for the
-// latter themselves, so that only what follows the last one is of interest. It fails
-// with errLost if another file stands at the path (none: all that there will be is in the log), with errMoving if a recorder has
-// done something that is not in the mirror yet, and with errAgain if the mirror is not
-// what it should be: then there is no telling.
-func (s *session) suspect() error {
-	replaced, err := s.sp.Replaced()
-	deleted := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !deleted {
-		return err
-	} else if replaced {
-		return errLost
-	}
-	if err := s.clearDeadWriter(); err != nil && !errors.Is(err, errHot) {
-		return err
-	}
-	switch {
-	case s.r.o.stable:
-		return nil
-	case !s.current():
-		return errAgain
-	case deleted:
-		return nil
-	}
-	if s.inWAL() {
-		return s.suspectWAL()
-	}
-	src, err := s.r.o.OpenSource()
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	head := s.st.Head()
-	if head != s.st.Tail() {
-		return errMoving
-	}
-	if s.st.Writing.Load() != 0 {
-		return nil // whoever writes has looked, and then set the mark; before that, nobody else may have written since
-	}
-	same, sure, err := s.asLeft()
-	if err != nil {
-		return err
-	}
-	ours, theirs := sqlitefile.ReadHeader(s.mirror), sqlitefile.ReadHeader(src)
-	size, err := src.Size()
-	if err != nil {
-		return err
-	}
-	// With writing 0 and head the same before and after, no recorded transaction has
-	// touched what was read in between.
-	if s.st.Writing.Load() != 0 || s.st.Head() != head {
-		return errMoving
-	}
-	s.believe(same && ours == theirs && size == s.mirror.Size(), sure)
-	return nil
-}
-
-// believe raises the generation unless the database's file is what we take it for.
-func (s *session) believe(same, sure bool) {
-	switch {
-	case !same:
-		s.st.Raise(spool.CauseForeign)
-	case !sure:
-		s.st.Raise(spool.CauseTimes)
-	}
-}
-
-// asLeft is [spool.State.AsLeft] of the database as it is now. It fails with errMoving if a
-// recorder has changed the file, or does so in a checkpoint, and has not said yet how it leaves it.
-func (s *session) asLeft() (same, sure bool, err error) {
-	left := s.st.DBStamp.Load()
-	checkpointing := func() bool { return spool.Token(s.st.Checkpointing.Load()).Alive() }
-	busy := checkpointing()
-	now, err := spool.StampOf(s.sp.Path())
-	if err != nil {
-		return false, false, fmt.Errorf("look at database: %w", err)
-	}
-	same, sure = s.st.AsLeft(now)
-	if !same && (busy || checkpointing() || s.st.DBStamp.Load() != left) {
-		return false, false, errMoving
-	}
-	return same, sure, nil
 }
 
 // askPause is how long a recorder that was in suspect's way has to end its transaction.
@@ -259,7 +172,7 @@ const askPause = 10 * time.Millisecond
 // take now. A Sync leaves to the next session what it cannot answer: who has drawn it waits for the lock.
 func (s *session) ticketDrawn() (ticket uint64, take bool) {
 	ticket = s.st.FlushDrawn.Load()
-	return ticket, ticket > s.tickets && !s.lags()
+	return ticket, ticket > s.tickets && !s.tracker.Lags()
 }
 
 // takeTickets takes what other processes have drawn.
@@ -288,6 +201,14 @@ func (s *session) flushWants(serial uint64) bool {
 		}
 	}
 	return false
+}
+
+// asked reports whether somebody who waits asked for a flush after the mirror could not be
+// brought up.
+func (s *session) asked() bool {
+	return slices.ContainsFunc(s.flushes, func(f *flush) bool {
+		return f.failures == s.tracker.Failures() && !f.slow
+	})
 }
 
 // answer tells those who wait for a flush what has become of it.
@@ -325,16 +246,16 @@ func (s *session) answer() {
 // then, too, it has published since, and had looked itself before it first wrote.
 func (s *session) assure(f *flush) (done bool, err error) {
 	f.asks--
-	switch err = s.suspect(); {
-	case errors.Is(err, errLost):
-		return false, nil // the next session answers
-	case errors.Is(err, errMoving):
-		f.again = s.now().Add(askPause)
-	case errors.Is(err, errAgain): // nobody was in the way: it has not been asked
-		f.asks++
-		f.again = s.now().Add(askPause)
+	switch verdict, err := s.tracker.Suspect(s.ctx); {
 	case err != nil:
 		return true, err
+	case verdict == mirror.Replaced:
+		return false, nil // the next session answers
+	case verdict == mirror.InTheWay:
+		f.again = s.now().Add(askPause)
+	case verdict == mirror.Untold: // nobody was in the way: it has not been asked
+		f.asks++
+		f.again = s.now().Add(askPause)
 	default:
 		f.asks = 0
 		if s.st.Generation.Load() == f.point.generation {
@@ -351,8 +272,8 @@ func (s *session) outcome(f *flush) (done bool, err error) {
 	if len(s.targets) == 0 {
 		return true, ErrNoTargets
 	}
-	if s.applyErr != nil && s.applyFailed > f.serial && !errors.Is(s.applyErr, errAgain) {
-		return true, s.applyErr
+	if s.tracker.Phase() == mirror.Failed && s.tracker.Failures() > f.failures {
+		return true, s.tracker.Err()
 	}
 	var failed []string
 	var first error

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"verneuil/replicate/mirror"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -30,7 +31,7 @@ func (w *world) onCopy(f func()) {
 		if old != nil {
 			old(o)
 		}
-		o.OpenSource = func() (Source, error) {
+		o.OpenSource = func() (mirror.Source, error) {
 			src, err := w.source()
 			if err != nil {
 				return nil, err
@@ -133,7 +134,7 @@ func TestForeignInOneTick(t *testing.T) {
 	}
 	var spilled bool
 	w.options = func(o *Options) {
-		o.OpenSource = func() (Source, error) {
+		o.OpenSource = func() (mirror.Source, error) {
 			src, err := w.source()
 			if err != nil {
 				return nil, err
@@ -186,7 +187,7 @@ func TestExclusiveHeld(t *testing.T) {
 	w.options = func(o *Options) { o.clock = fake }
 	r := w.replicator()
 	stop := w.run(r)
-	if err := w.flush(r); !errors.Is(err, errHeld) || !strings.Contains(err.Error(), "process") {
+	if err := w.flush(r); !errors.Is(err, mirror.ErrHeld) || !strings.Contains(err.Error(), "process") {
 		t.Errorf("flush beside a lock: %v", err)
 	}
 	if len(w.manifests[0].objects) > 0 {

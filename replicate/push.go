@@ -12,7 +12,6 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/mirror"
-	"verneuil/spool"
 )
 
 // job is a push of the last cut to one target, on its way. It shares nothing
@@ -205,7 +204,7 @@ func (s *session) pushed(t *target, j *job, err error) {
 		}
 	}
 	if len(j.bad) > 0 { // views keep what changes: somebody else has
-		s.st.MirrorGeneration.Store(spool.NoMirror)
+		s.tracker.Distrust()
 	}
 	for _, i := range j.bad {
 		if i < s.mirror.Chunks() {

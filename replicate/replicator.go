@@ -20,6 +20,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/backoff"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -36,7 +37,7 @@ type Options struct {
 
 	// OpenSource opens the database. It is called for each base copy, as another file
 	// may stand at the path by then.
-	OpenSource func() (Source, error)
+	OpenSource func() (mirror.Source, error)
 
 	// RootPermissions are those of the directory that spools stand in, should it have
 	// been deleted; 0: it is not made anew.
@@ -53,10 +54,8 @@ type Options struct {
 	Reported bool
 
 	clock      clock
-	stable     bool              // the source does not change while we run: Sync
-	seen       copied            // Sync: the files before its caller's transaction
+	still      *mirror.Seen      // Sync: the files before its caller's transaction; nil: they change
 	runObjects int               // see uploads; 0: runObjects
-	keptBytes  int               // see walTransaction; 0: keptBytesMax
 	fault      func(string) bool // tests: die here?
 }
 
@@ -88,17 +87,8 @@ var (
 	// ErrStopped: Run has returned, or was never called.
 	ErrStopped = errors.New("the replicator does not run")
 
-	// ErrUnsettled: the mirror cannot be compared now, as somebody is in the middle of
-	// something; nothing is wrong.
-	ErrUnsettled = errors.New("not settled")
-
-	errLost   = errors.New("the spool, or the database, was deleted or replaced")
-	errAgain  = errors.New("the database changed during the copy")
-	errBusy   = errors.New("a transaction is in progress")
-	errHeld   = errors.New("a program without the extension has the database locked (EXCLUSIVE): what it has written may not be committed")
-	errYield  = errors.New("interrupted for a check")
-	errMoving = errors.New("a recorder is at work")
-	errDied   = errors.New("died at a named point") // tests only
+	errLost = errors.New("the spool, or the database, was deleted or replaced")
+	errDied = errors.New("died at a named point") // tests only
 )
 
 // Replicator brings one spool to every target. Run does the work; the other
@@ -138,7 +128,6 @@ func New(o Options) (*Replicator, error) {
 	o.ManifestInterval = cmp.Or(o.ManifestInterval, manifestIntervalDefault)
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), concurrencyDefault)
 	o.runObjects = cmp.Or(o.runObjects, runObjects)
-	o.keptBytes = cmp.Or(o.keptBytes, keptBytesMax)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -196,7 +185,7 @@ func (r *Replicator) Name() string { return r.key }
 // Status; none ends Run.
 func (r *Replicator) Run(ctx context.Context) error {
 	defer r.update(func() { r.stopped, r.session, r.status.State = true, nil, "stopped" })
-	defer func() { forgetIndex(r.currentSpool().Path() + "-shm") }()
+	defer func() { mirror.ForgetWALIndex(r.currentSpool().Path()) }()
 	failures := backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second}
 	// Mostly, what replaces a spool that was lost is there already.
 	lost := backoff.Backoff{First: 5 * time.Millisecond, Most: 5 * time.Second}
@@ -404,4 +393,12 @@ func (r *Replicator) setState(words string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status.State = words
+}
+
+// wrap says what failed with err, if anything did.
+func wrap(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/cutter"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -586,7 +587,7 @@ func TestLeave(t *testing.T) {
 			left := make(chan error)
 			go func() { left <- r.Leave(ctx) }()
 			if c.own {
-				if err := <-left; !errors.Is(err, errLeaving) {
+				if err := <-left; !errors.Is(err, mirror.ErrLeaving) {
 					t.Errorf("Leave: %v", err)
 				}
 				return

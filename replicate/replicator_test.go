@@ -15,7 +15,9 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/cutter"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
+	"verneuil/spool/spooltest"
 )
 
 func TestReplicateBasics(t *testing.T) {
@@ -116,21 +118,10 @@ func TestRestartUploadsNothing(t *testing.T) {
 // TestPropertyRandom is the heart: random writers, raises, overflows, foreign
 // writes, deaths at named points, lost spools; after each a flush and a comparison.
 func TestPropertyRandom(t *testing.T) {
-	from, to := testSeeds(t, 0, 6)
+	from, to := spooltest.Seeds(t, 0, 6)
 	for seed := from; seed < to; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { propertyRun(t, seed) })
 	}
-}
-
-// testSeeds returns which seeds to run: those, or what VERNEUIL_TEST_SEEDS says, as "6-600".
-func testSeeds(t *testing.T, from, to uint64) (uint64, uint64) {
-	t.Helper()
-	if seeds := os.Getenv("VERNEUIL_TEST_SEEDS"); seeds != "" {
-		if _, err := fmt.Sscanf(seeds, "%d-%d", &from, &to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return from, to
 }
 
 var deathPoints = []string{"loop", "apply", "copy", "copied", "save", "saved"}
@@ -574,7 +565,7 @@ func TestTicketFails(t *testing.T) {
 
 // sizedSource says when it is asked for its size.
 type sizedSource struct {
-	Source
+	mirror.Source
 	asked func()
 }
 
@@ -589,7 +580,7 @@ func TestTicketsInAnyOrder(t *testing.T) {
 	w := newWorld(t, 7, 1)
 	var asked atomic.Pointer[func()]
 	w.options = func(o *Options) {
-		o.OpenSource = func() (Source, error) {
+		o.OpenSource = func() (mirror.Source, error) {
 			src, err := w.source()
 			return sizedSource{src, func() {
 				if f := asked.Swap(nil); f != nil {
@@ -660,7 +651,7 @@ func TestHotJournal(t *testing.T) {
 	}
 	r := w.replicator()
 	stop := w.run(r)
-	if err := w.flush(r); !errors.Is(err, errHot) {
+	if err := w.flush(r); !errors.Is(err, mirror.ErrHot) {
 		t.Errorf("flush with a hot journal: %v", err)
 	}
 	if len(w.manifests[0].objects) > 0 {

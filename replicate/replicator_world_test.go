@@ -249,7 +249,7 @@ func (w *world) store() *chunkstore.Store {
 	return chunkstore.NewStore(targets...)
 }
 
-func (w *world) source() (Source, error) {
+func (w *world) source() (mirror.Source, error) {
 	f, err := os.Open(w.db)
 	if err != nil {
 		return nil, err

@@ -3,10 +3,10 @@ package replicate
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
-	"verneuil/replicate/backoff"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
@@ -38,8 +38,9 @@ type session struct {
 	lock *spool.Lock
 	st   *spool.State
 
-	mirror *mirror.Mirror
-	cutter *cutter.Cutter // makes versions of the mirror
+	tracker *mirror.Tracker
+	mirror  *mirror.Mirror // the tracker's
+	cutter  *cutter.Cutter // makes versions of the mirror
 
 	lastPoint point     // what the last version is known to include
 	lastCut   time.Time // what the pace counts from
@@ -51,24 +52,9 @@ type session struct {
 	flushes []*flush
 	tickets uint64 // taken so far
 
-	fed    []*piece // Sync: what was copied, and not hashed when it was looked at last
-	copied *copied  // Sync: which files the mirror is to be a copy of; nil: not Sync
+	fed []*piece // Sync: what was copied, and not hashed when it was looked at last
 
 	saidElsewhere bool // that other hosts have versions of our path
-
-	distrusted bool // the mirror was not what was left
-
-	copyBackoff backoff.Backoff
-	copyRetry   time.Time
-	applyErr    error  // why the mirror is not up to date; nil if it is
-	applyTold   bool   // the log says so
-	applyFailed uint64 // serial when it failed last
-	wal         following
-	walLooked   time.Time     // when frames of it were applied last
-	walEvery    time.Duration // how soon to look again while we are awake
-	walMisses   int           // looks in a row that did not find what is published
-	walHigh     int64         // how long the file may be, or have been since it was copied
-	keepTail    bool          // a base copy: frames are on top of what the file holds, cut once at the end
 
 	events          chan func()
 	kick            chan struct{} // the FIFO was read
@@ -84,7 +70,6 @@ type session struct {
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool.Lock) (*session, error) {
 	s := &session{
 		r: r, sp: sp, lock: lock, st: sp.State(), began: r.o.clock.now(),
-		walEvery: awakeFor, copyBackoff: backoff.Backoff{First: 50 * time.Millisecond, Most: 5 * time.Second},
 		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.ctx, s.stop = context.WithCancel(ctx)
@@ -122,41 +107,35 @@ func (s *session) open() (err error) {
 	if err := s.sp.ResetIfOld(); err != nil {
 		return err
 	}
-	if s.mirror, err = mirror.Open(s.sp.Dir()); err != nil {
+	if s.tracker, err = mirror.NewTracker(s.trackerOptions()); err != nil {
 		return err
 	}
-	if err := s.checkMirror(); err != nil {
-		return err
-	}
+	s.mirror = s.tracker.Mirror()
 	if s.cutter, err = s.newCutter(); err != nil {
 		return err
 	}
 	s.listen()
-	if err := s.trust(); err != nil {
-		return err
-	}
-	if err := spool.Trim(s.sp.Dir(), s.st.Tail(), s.st.Tail()); err != nil {
-		return err // what an older state has left
-	}
-	if now, err := spool.StampOf(s.sp.Path()); err == nil {
-		s.walHigh = now.Bytes
-	}
 	return s.cutter.Load(s.ctx, s.r.o.Host, s.sp.Path())
 }
 
-// checkMirror gives up a mirror that is not what the last replicator has left.
-func (s *session) checkMirror() error {
-	if s.mirror.Guard(&s.st.MirrorStamp) {
-		return nil
+// trackerOptions say what the mirror is of, and who else is to be asked.
+func (s *session) trackerOptions() mirror.Options {
+	o := mirror.Options{
+		Spool: s.sp, OpenSource: s.r.o.OpenSource, Prove: s.prove,
+		Checking: func() bool { return s.r.verifying.Load() > 0 }, Leaving: s.r.leaving.Load,
+		Now: s.r.o.clock.now, After: s.r.o.clock.after,
+		Log: s.log(), Trouble: slog.LevelWarn, Progress: s.r.o.Progress,
+		Entered: func(p mirror.Phase) { s.r.setState(p.String()) },
+		Still:   s.r.o.still,
+		Fault:   s.fault,
 	}
-	return s.giveUpMirror()
-}
-
-// giveUpMirror has the mirror compared with the database, and all of it with the last cut.
-func (s *session) giveUpMirror() error {
-	s.st.MirrorGeneration.Store(spool.NoMirror)
-	s.distrusted = true
-	return s.mirror.MarkAll() // what dirty says is about another one
+	if s.r.o.Reported {
+		o.Trouble = slog.LevelInfo
+	}
+	if s.r.o.still != nil {
+		o.Ahead = s.startAhead
+	}
+	return o
 }
 
 // close gives back what newSession took. Pushes have ended.
@@ -166,14 +145,9 @@ func (s *session) close() {
 		s.wake.Close()
 	}
 	s.work.Wait()
-	if s.mirror != nil {
-		s.distrust()
-		if s.prove() == nil {
-			s.mirror.Seal()
-		}
-		s.mirror.Close()
+	if s.tracker != nil {
+		s.tracker.Close()
 	}
-	s.wal.reset()
 	s.st.Armed.Store(0)
 }
 
@@ -193,15 +167,15 @@ func (s *session) run(ctx context.Context) error {
 		}
 		s.keep()
 		s.takeTickets()
-		progress := s.update(ctx)
-		if errors.Is(s.applyErr, errDied) {
+		progress := s.tracker.Update(ctx, s.asked())
+		if s.tracker.Phase() == mirror.Ended {
 			return errDied
 		}
 		if err := s.distribute(); err != nil {
 			if errors.Is(err, errDied) {
 				return err
 			}
-			s.noteApplyError(err)
+			s.tracker.Fail(err)
 		}
 		s.lookAgain()
 		s.patrol()
@@ -255,10 +229,8 @@ func (s *session) kickOnce() {
 // wait returns when there may be something to do: true if somebody said so,
 // false if a timer did.
 func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err error) {
-	generation, head := s.st.Generation.Load(), s.st.Head()
-	sequence := s.st.Sequence.Load()
-	caughtUp := generation == s.st.MirrorGeneration.Load() && head == s.st.Tail() && !s.walBehind() && s.counted() || s.applyErr != nil
-	if !caughtUp {
+	generation, sequence := s.st.Generation.Load(), s.st.Sequence.Load()
+	if s.tracker.Err() == nil && !s.tracker.CaughtUp() {
 		return true, nil
 	}
 	timer, pending := s.nextTimer()
@@ -269,7 +241,7 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 	}
 	resting := false
 	if idle := s.now().Sub(active); idle < awakeFor {
-		sooner(min(awakeFor-idle, s.walEvery))
+		sooner(min(awakeFor-idle, s.tracker.LookAfter()))
 	} else {
 		// Sequentially consistent: a commit after this look sees that we are armed.
 		s.arming = max(1, s.arming+1) // who has read the number before does not take this one away
@@ -281,7 +253,7 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 		}
 		defer s.sleep(generation, sequence)()
 		if idle >= restAfter {
-			resting = s.rest()
+			resting = s.tracker.Rest()
 		} else {
 			sooner(restAfter - idle)
 		}
@@ -302,33 +274,12 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 		woken = s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence
 	}
 	if resting {
-		err = s.resume()
+		err = s.tracker.Resume()
 	}
 	if event != nil {
 		event() // whoever sent it may wait for it
 	}
 	return woken, err
-}
-
-// rest closes the files that are only needed to work, unless something is under way.
-func (s *session) rest() bool {
-	if s.applyErr != nil || !s.mirror.Rest() {
-		return false
-	}
-	if s.wal.file != nil {
-		s.wal.file.Close()
-		s.wal.file = nil
-	}
-	return true
-}
-
-// resume opens them again. After an error the session is of no use.
-func (s *session) resume() error {
-	if err := s.mirror.Resume(); err != nil {
-		s.st.MirrorGeneration.Store(spool.NoMirror)
-		return err
-	}
-	return s.resumeWAL()
 }
 
 // nextTimer returns how long it is until something is due by the clock. What would be due
@@ -345,16 +296,17 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 			add(f.again)
 		}
 	}
-	if s.applyErr != nil {
-		add(s.copyRetry)
+	failed := s.tracker.Err() != nil
+	if failed {
+		add(s.tracker.Retry())
 	}
-	cuts := s.applyErr == nil && s.cutter.Due() && (s.cutter.Last() != nil || s.adoptable())
+	cuts := !failed && s.cutter.Due() && (s.cutter.Last() != nil || s.adoptable())
 	for _, t := range s.targets {
 		switch {
 		case t.busy || t.conflict != nil:
 		case !t.known && t.failed:
 			add(t.retry)
-		case !t.known || s.applyErr != nil:
+		case !t.known || failed:
 		case cuts:
 			add(later(s.due(), t.retry)) // which is past, or zero, unless it has failed
 		case t.failed && s.behind(t):
@@ -395,3 +347,11 @@ func (s *session) now() time.Time { return s.r.o.clock.now() }
 
 // died: has a test named this point?
 func (s *session) died(at string) bool { return s.r.o.fault != nil && s.r.o.fault(at) }
+
+// fault fails where a test has named this point.
+func (s *session) fault(at string) error {
+	if s.died(at) {
+		return errDied
+	}
+	return nil
+}

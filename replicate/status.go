@@ -113,8 +113,8 @@ func (s *session) publishStatus() {
 	words := "idle"
 	problem := ""
 	switch {
-	case s.applyErr != nil:
-		problem = s.applyErr.Error()
+	case s.tracker.Err() != nil:
+		problem = s.tracker.Err().Error()
 		words = problem
 	case len(s.targets) == 0:
 		words = ErrNoTargets.Error()

@@ -2,16 +2,14 @@ package replicate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
 )
@@ -29,8 +27,8 @@ type SyncOptions struct {
 
 	// OpenSource opens the database, which must not change until Sync returns: the
 	// caller holds a read transaction. A WAL database is presented as checkpointed.
-	OpenSource func() (Source, error)
-	Seen       Seen // the database's files, from [See] before that transaction began
+	OpenSource func() (mirror.Source, error)
+	Seen       mirror.Seen // the database's files, from [mirror.See] before that transaction began
 
 	Source   *spool.SourceConfig                   // for source.json; nil: do not write it
 	Progress func(phase string, done, total int64) // "copy", "copy and push" and "push", in bytes; one call at a time
@@ -73,7 +71,7 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	}
 	r, err := New(Options{
 		Spool: sp, Store: o.Store, Host: o.Host, Program: o.Program, Concurrency: o.Concurrency,
-		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, Reported: true, stable: true, seen: o.Seen.files,
+		OpenSource: o.OpenSource, Progress: o.Progress, Log: o.Log, Reported: true, still: &o.Seen,
 	})
 	if err != nil {
 		return SyncResult{}, err
@@ -179,120 +177,4 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
 		}
 	}()
 	return r.flushThere(ctx, sp, changed)
-}
-
-// Seen is what a database's files were like at some moment.
-type Seen struct{ files copied }
-
-// See looks at the files of the database at path. Whoever begins a read transaction after
-// it reads what they hold, as long as they stay so. In WAL mode others go on to commit: what
-// is seen later may be the files with commits that the transaction does not show.
-func See(path string) (Seen, error) {
-	files, err := copiedOf(path, time.Now())
-	if err != nil {
-		return Seen{}, fmt.Errorf("look at database: %w", err)
-	}
-	return Seen{files}, nil
-}
-
-// copied is what copied.json keeps: which files the mirror was equal to, and when
-// that was seen.
-type copied struct {
-	DB  spool.Stamp  `json:"db"`
-	WAL *spool.Stamp `json:"wal,omitempty"`
-	At  int64        `json:"at"` // Unix ns
-}
-
-const copiedName = "copied.json"
-
-func copiedOf(path string, now time.Time) (copied, error) {
-	c := copied{At: now.UnixNano()}
-	var err error
-	if c.DB, err = spool.StampOf(path); err != nil {
-		return c, err
-	}
-	wal, err := spool.StampOf(path + "-wal")
-	switch {
-	case err == nil && wal.Bytes > 0:
-		c.WAL = &wal
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return c, err
-	}
-	return c, nil
-}
-
-// same reports whether the files look as they did.
-func (c copied) same(now copied) bool {
-	return c.DB == now.DB && (c.WAL == nil) == (now.WAL == nil) && (c.WAL == nil || *c.WAL == *now.WAL)
-}
-
-// covers reports whether the files are surely still what they were: one whose times are close to the
-// moment at which they were read may have changed after it without new ones.
-func (c copied) covers(now copied) bool {
-	at := time.Unix(0, c.At)
-	old := func(s spool.Stamp) bool { return s.Age(at) > s.Grain() }
-	return c.same(now) && old(c.DB) && (c.WAL == nil || old(*c.WAL))
-}
-
-// trust decides, for Sync, whether the mirror is the database as it is. What any
-// other replicator does to the mirror, copied.json does not know.
-func (s *session) trust() error {
-	name := filepath.Join(s.sp.Dir(), copiedName)
-	if !s.r.o.stable {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
-	now, err := copiedOf(s.sp.Path(), s.now())
-	if err != nil {
-		return fmt.Errorf("look at database: %w", err)
-	}
-	s.copied = &s.r.o.seen
-	var was copied
-	b, err := s.sp.ReadFile(copiedName, targetsBytesMax)
-	if err == nil && json.Unmarshal(b, &was) == nil && was.covers(now) && !s.distrusted {
-		s.st.MirrorGeneration.Store(s.st.Generation.Load())
-		s.st.MirrorSequence.Store(s.st.Sequence.Load())
-		s.freeLog(s.st.Head())
-		return s.note()
-	}
-	s.st.MirrorGeneration.Store(spool.NoMirror)
-	return nil
-}
-
-// lags reports whether there may be commits, of others, that a Sync does not send: its caller's
-// transaction began before them. Then it answers nobody else, and does not say that all is sent.
-func (s *session) lags() bool {
-	if s.copied == nil {
-		return false
-	}
-	now, err := copiedOf(s.sp.Path(), s.now())
-	return err != nil || !s.copied.same(now)
-}
-
-// distrust notes, at the end of a Sync, what the mirror is the copy of: the files, if they
-// are still what they were before the caller's transaction. A mirror
-// of a WAL database is of no use to a replicator that reads the log.
-func (s *session) distrust() {
-	if s.copied == nil {
-		return
-	}
-	name := filepath.Join(s.sp.Dir(), copiedName)
-	now, err := copiedOf(s.sp.Path(), s.now())
-	good := err == nil && s.current() && s.copied.same(now)
-	if good {
-		var b []byte
-		if b, err = json.Marshal(now); err == nil {
-			err = s.sp.WriteFile(copiedName, b)
-		}
-	} else {
-		err = os.Remove(name)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log().Warn("copied.json was not written", "error", err)
-	}
-	if sqlitefile.ReadHeader(s.mirror).WAL() || now.WAL != nil {
-		s.st.MirrorGeneration.Store(spool.NoMirror)
-	}
 }

@@ -12,12 +12,16 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
+// copiedFile has which files the mirror is a copy of.
+const copiedFile = "copied.json"
+
 // counting counts what Sync reads of the database.
 type counting struct {
-	Source
+	mirror.Source
 	bytes *int64
 }
 
@@ -27,12 +31,12 @@ func (c counting) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (c counting) NextData(off int64) (int64, error) { return c.Source.(holed).NextData(off) }
+func (c counting) NextData(off int64) (int64, error) { return c.Source.(fileSource).NextData(off) }
 
 func (w *world) sync(read *int64) (SyncResult, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), hangs)
 	defer cancel()
-	seen, err := See(w.db)
+	seen, err := mirror.See(w.db)
 	if err != nil {
 		return SyncResult{}, err
 	}
@@ -40,7 +44,7 @@ func (w *world) sync(read *int64) (SyncResult, error) {
 	defer w.lock.Unlock()
 	return Sync(ctx, SyncOptions{
 		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test",
-		OpenSource: func() (Source, error) {
+		OpenSource: func() (mirror.Source, error) {
 			s, err := w.source()
 			if err != nil || read == nil {
 				return s, err
@@ -106,23 +110,6 @@ func TestSync(t *testing.T) {
 // TestSyncDoesNotRead: an unchanged file is not even read, once its times are old
 // enough. ctime cannot be set, so the clock is moved on instead.
 func TestSyncDoesNotRead(t *testing.T) {
-	now := time.Now()
-	was := copied{DB: spool.Stamp{Ino: 1, Mtime: now.UnixNano(), Ctime: now.UnixNano()}, At: now.Add(2 * time.Second).UnixNano()}
-	if !was.covers(copied{DB: was.DB, At: now.Add(time.Hour).UnixNano()}) {
-		t.Error("an old file that has not changed is not trusted")
-	}
-	racy := was
-	racy.At = now.Add(time.Millisecond).UnixNano()
-	other := was
-	other.DB.Ctime++
-	wal := was
-	wal.WAL = &spool.Stamp{Ino: 2}
-	for name, pair := range map[string][2]copied{"racy": {racy, was}, "other": {was, other}, "WAL": {was, wal}} {
-		if pair[0].covers(pair[1]) {
-			t.Errorf("%s: trusted", name)
-		}
-	}
-
 	w := newWorld(t, 2, 1)
 	w.transact(100)
 	w.mustSync("first", nil)
@@ -130,13 +117,13 @@ func TestSyncDoesNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := sp.ReadFile(copiedName, 1<<20)
+	b, err := sp.ReadFile(copiedFile, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// as if the first sync had been later
 	later := strings.Replace(string(b), `"at":1`, `"at":2`, 1)
-	if err := sp.WriteFile(copiedName, []byte(later)); err != nil {
+	if err := sp.WriteFile(copiedFile, []byte(later)); err != nil {
 		t.Fatal(err)
 	}
 	var read int64
@@ -218,7 +205,7 @@ func TestSyncWAL(t *testing.T) {
 func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	w := newWorld(t, 5, 1)
 	w.commitWALHeader()
-	seen, err := See(w.db)
+	seen, err := mirror.See(w.db)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,12 +217,12 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	st.Sequence.Add(1)
 	if _, err := Sync(t.Context(), SyncOptions{
 		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
-		OpenSource: func() (Source, error) { return bytesSource{bytes.NewReader(shown)}, nil },
+		OpenSource: func() (mirror.Source, error) { return bytesSource{bytes.NewReader(shown)}, nil },
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := w.sp.ReadFile(copiedName, targetsBytesMax); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is %s, %v: the mirror is not a copy of these files", copiedName, b, err)
+	if b, err := w.sp.ReadFile(copiedFile, targetsBytesMax); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is %s, %v: the mirror is not a copy of these files", copiedFile, b, err)
 	}
 	if pushed := st.PushedSequence.Load(); pushed == st.Sequence.Load() {
 		t.Errorf("sequence %d is said to be pushed", pushed)
@@ -244,7 +231,7 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	if pushed := st.PushedSequence.Load(); pushed != st.Sequence.Load() {
 		t.Errorf("sequence %d is pushed of %d", pushed, st.Sequence.Load())
 	}
-	if _, err := w.sp.ReadFile(copiedName, targetsBytesMax); err != nil {
+	if _, err := w.sp.ReadFile(copiedFile, targetsBytesMax); err != nil {
 		t.Errorf("nothing changed meanwhile: %v", err)
 	}
 }
@@ -276,8 +263,8 @@ func TestSyncsAtOnce(t *testing.T) {
 	w.commitWALHeader()
 	st := w.sp.State()
 	ended := make(chan error, 2)
-	begin := func(open func(bytesSource) Source) {
-		seen, err := See(w.db)
+	begin := func(open func(bytesSource) mirror.Source) {
+		seen, err := mirror.See(w.db)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,13 +272,13 @@ func TestSyncsAtOnce(t *testing.T) {
 		go func() {
 			_, err := Sync(t.Context(), SyncOptions{
 				Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
-				OpenSource: func() (Source, error) { return source, nil },
+				OpenSource: func() (mirror.Source, error) { return source, nil },
 			})
 			ended <- err
 		}()
 	}
 	halted := haltedSource{read: make(chan struct{}), goOn: make(chan struct{}), once: new(sync.Once)}
-	begin(func(s bytesSource) Source { halted.bytesSource = s; return halted })
+	begin(func(s bytesSource) mirror.Source { halted.bytesSource = s; return halted })
 	<-halted.read
 	f, err := os.OpenFile(w.db, os.O_RDWR, 0) // as in the WAL: only that the file is one
 	if err != nil {
@@ -302,7 +289,7 @@ func TestSyncsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	st.Sequence.Add(1)
-	begin(func(s bytesSource) Source { return s })
+	begin(func(s bytesSource) mirror.Source { return s })
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for st.FlushDrawn.Load() == 0 { // the second one asks the first
@@ -350,7 +337,7 @@ func TestSyncOfHoles(t *testing.T) {
 	truncate(before + hole)
 	read := int64(0)
 	first := w.mustSync("a hole at the end", &read)
-	if read > before+2*copyPiece {
+	if read > before+2*mirror.PieceBytes {
 		t.Errorf("%d bytes were read of a database with %d and a hole", read, before)
 	}
 	f, err := os.OpenFile(w.db, os.O_WRONLY, 0)
@@ -365,7 +352,7 @@ func TestSyncOfHoles(t *testing.T) {
 	if second := w.mustSync("data in the hole", &read); second.Chunks == 0 || second.Chunks > first.Chunks {
 		t.Errorf("first %d chunks were put, then %d", first.Chunks, second.Chunks)
 	}
-	if read > before+4*copyPiece {
+	if read > before+4*mirror.PieceBytes {
 		t.Errorf("%d bytes were read of a database with %d and two holes", read, before)
 	}
 	truncate(before)

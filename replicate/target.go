@@ -148,7 +148,7 @@ func (s *session) contact(t *target, f *feed) {
 		t: t.Target, key: s.r.key, etag: t.etag, object: s.cutter.Object,
 		feed: f, has: maps.Clone(t.put), uploads: s.uploads(t), concurrency: s.r.o.Concurrency,
 		at: s.now(), sp: s.sp, id: t.id, known: t.ids, ids: t.ids, journal: t.journal, guarded: t.ack.Guarded,
-		fresh: !s.r.o.stable && s.now().Sub(t.belief.store) < quietTrust && s.now().Sub(t.belief.sample) < pauseTrust,
+		fresh: s.r.o.still == nil && s.now().Sub(t.belief.store) < quietTrust && s.now().Sub(t.belief.sample) < pauseTrust,
 	}
 	if now, err := spool.StampOf(s.sp.Path()); err == nil {
 		c.chunksMax = int(now.Bytes / chunkstore.ChunkBytes)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/mirror"
 )
 
 // fillChunks makes a database of so many chunks, no two alike.
@@ -94,7 +95,7 @@ func TestSyncPutsAhead(t *testing.T) {
 		return nil
 	})
 	result := w.mustSync("first", &read)
-	if readAtFirstPut == 0 || readAtFirstPut > 20*copyPiece {
+	if readAtFirstPut == 0 || readAtFirstPut > 20*mirror.PieceBytes {
 		t.Errorf("the first chunk was put when %d bytes of %d had been read", readAtFirstPut, read)
 	}
 	if puts, _ := w.chunks[0].calls(); puts != len(w.chunkKeys(0)) {

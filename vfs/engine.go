@@ -18,6 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 	"verneuil/replicate/replica"
 	"verneuil/spool"
 )
@@ -263,7 +264,7 @@ func (e *Engine) options(sp *spool.Spool, store *chunkstore.Store, s *service) r
 		ManifestInterval: e.cfg.ManifestInterval,
 		Concurrency:      e.cfg.UploadConcurrency,
 		PatrolPeriod:     time.Duration(e.cfg.PatrolDays) * 24 * time.Hour,
-		OpenSource:       func() (replicate.Source, error) { return e.openSource(s, path) },
+		OpenSource:       func() (mirror.Source, error) { return e.openSource(s, path) },
 		Log:              e.log,
 		Outages:          &e.outages,
 		RootPermissions:  spool.RootMode(e.cfg.SpoolingDirPermissions),

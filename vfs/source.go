@@ -5,7 +5,7 @@ import (
 	"os"
 	"slices"
 
-	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 )
 
 // source is a live database file that a service's replicators read. Closing it
@@ -13,7 +13,7 @@ import (
 // closed before the last connection is (see leaveFiles), and a replicator's Close
 // does nothing.
 type source struct {
-	*replicate.SourceFile
+	*mirror.SourceFile
 	info os.FileInfo
 }
 
@@ -21,7 +21,7 @@ func (s *source) Close() error { return nil }
 
 // openSource opens the database at path for s, or finds it open. The file system may not answer: the
 // engine's lock is not held.
-func (e *Engine) openSource(s *service, path string) (replicate.Source, error) {
+func (e *Engine) openSource(s *service, path string) (mirror.Source, error) {
 	now, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (e *Engine) openSource(s *service, path string) (replicate.Source, error) {
 		}
 	}
 	e.mu.Unlock()
-	f, err := replicate.OpenSourceFile(path)
+	f, err := mirror.OpenSourceFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 )
 
 // validateTimeout is for one comparison; with a database of gigabytes it begins with a copy.
@@ -81,7 +82,7 @@ func (e *Engine) validated(dir string, took time.Duration, err error) error {
 		v.Equal++
 	case errors.Is(err, replicate.ErrStandby):
 		v.Elsewhere++
-	case errors.Is(err, replicate.ErrUnsettled):
+	case errors.Is(err, mirror.ErrUnsettled):
 		v.Unsettled++
 		v.Reason = err.Error()
 		e.log.Warn("commit was not validated", "spool", dir, "reason", err)

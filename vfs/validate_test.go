@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 )
 
 func TestValidationCounts(t *testing.T) {
@@ -22,7 +23,7 @@ func TestValidationCounts(t *testing.T) {
 		t.Error("a status of what nobody asked for")
 	}
 	differs := errors.New("mirror differs")
-	unsettled := fmt.Errorf("verify: %w: its journal mode", replicate.ErrUnsettled)
+	unsettled := fmt.Errorf("verify: %w: its journal mode", mirror.ErrUnsettled)
 	for _, c := range []struct{ err, want error }{
 		{unsettled, nil}, {replicate.ErrStandby, nil}, {differs, differs},
 	} {

@@ -13,14 +13,13 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
-	"verneuil/replicate"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
 )
 
 // pinned is a database file held still by a read transaction of stock SQLite:
-// a [replicate.Source] whose bytes are one committed state until it is closed.
+// a [mirror.Source] whose bytes are one committed state until it is closed.
 //
 // A rollback-mode database is its file: we hold SQLite's SHARED lock, so nobody can
 // take the EXCLUSIVE lock that every write to the file needs.
@@ -37,7 +36,7 @@ import (
 //     may restart; and no checkpoint can begin before mark 0 is released.
 type pinned struct {
 	path string
-	seen replicate.Seen // the files before the transaction began
+	seen mirror.Seen // the files before the transaction began
 
 	db   *sql.DB
 	conn *sql.Conn
@@ -129,7 +128,7 @@ func (p *pinned) begin(ctx context.Context, access string) error {
 	if err = lockShared(ctx, p.conn, name); err != nil {
 		return err
 	}
-	if p.seen, err = replicate.See(p.path); err != nil {
+	if p.seen, err = mirror.See(p.path); err != nil {
 		return err
 	}
 	if _, err = p.conn.ExecContext(ctx, "BEGIN"); err != nil {

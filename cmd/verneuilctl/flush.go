@@ -18,6 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
 	"verneuil/vfs"
@@ -312,7 +313,7 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 	if err := errors.Join(notEOF(err), database.Close()); err != nil {
 		return false, err
 	}
-	live, err := replicate.LiveJournal(path)
+	live, err := mirror.LiveJournal(path)
 	if err != nil {
 		return false, err
 	}
@@ -352,7 +353,7 @@ func (f *flushing) sync(ctx context.Context) (err error) {
 		Host:        f.source.Host,
 		Program:     vfs.Program,
 		Concurrency: f.source.UploadConcurrency,
-		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
+		OpenSource:  func() (mirror.Source, error) { return borrowed{pinned}, nil },
 		Seen:        pinned.seen,
 		Progress:    f.progress,
 		Log:         f.log,
@@ -379,7 +380,7 @@ func (f *flushing) replicate(ctx context.Context) error {
 		ManifestInterval: time.Duration(f.source.ManifestIntervalMS) * time.Millisecond,
 		Concurrency:      f.source.UploadConcurrency,
 		// this process has no SQLite connection to it, so closing the file drops nobody's locks
-		OpenSource: func() (replicate.Source, error) { return replicate.OpenSourceFile(f.source.Path) },
+		OpenSource: func() (mirror.Source, error) { return mirror.OpenSourceFile(f.source.Path) },
 		Progress:   f.progress,
 		Log:        f.log,
 		Reported:   true,

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 	"verneuil/vfs"
 )
 
@@ -93,7 +94,7 @@ func syncOnce(ctx context.Context, s *session, path string) (result replicate.Sy
 		Host:        s.config.Host(),
 		Program:     vfs.Program,
 		Concurrency: s.config.UploadConcurrency,
-		OpenSource:  func() (replicate.Source, error) { return borrowed{pinned}, nil },
+		OpenSource:  func() (mirror.Source, error) { return borrowed{pinned}, nil },
 		Seen:        pinned.seen,
 		Source:      &source,
 		Progress:    bar.set,

@@ -18,7 +18,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/objectfile"
 	"verneuil/manifest"
-	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -320,7 +320,7 @@ func refuse(path string, replace bool) error {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	free, err := replicate.Unused(f)
+	free, err := mirror.Unused(f)
 	if err != nil { // there are no leases, or not for us: locks tell of who is using it just now
 		free, err = unlocked(fd)
 	}

@@ -31,12 +31,13 @@ var doors = map[string][]string{
 	"vfs": {
 		"replicate/replica",
 		"replicate",
+		"replicate/mirror",
 		"spool", "manifest", "chunkstore",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
 	},
 	"replicate/upkeep": {"replicate/locate", "manifest", "chunkstore"},
 	"replicate/restore": {
-		"replicate", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/objectfile",
+		"replicate/mirror", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/objectfile",
 	},
 	"replicate/replica": {"replicate/locate", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate": {
@@ -45,7 +46,7 @@ var doors = map[string][]string{
 		"spool", "spool/sqlitefile", "manifest", "chunkstore",
 	},
 	"replicate/cutter":    {"replicate/mirror", "spool", "spool/sqlitefile", "manifest", "chunkstore"},
-	"replicate/mirror":    {"spool", "chunkstore"},
+	"replicate/mirror":    {"replicate/backoff", "spool", "spool/sqlitefile", "chunkstore"},
 	"replicate/backoff":   {},
 	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
 	"spool":               {"manifest", "chunkstore"},

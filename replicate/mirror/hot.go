@@ -1,7 +1,6 @@
-package replicate
+package mirror
 
 import (
-	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,7 +17,9 @@ import (
 // no locks of SQLite's, so that they may be opened and closed by their names; the
 // database itself, and its -shm, may not.
 
-var errHot = errors.New("waiting for SQLite to roll back the hot journal: open the database with its application to have it done")
+// ErrHot is in [Tracker.Err] while a hot journal keeps the database from being copied.
+var ErrHot = errors.New("waiting for SQLite to roll back the hot journal: " +
+	"open the database with its application to have it done")
 
 // journal is what identifies a rollback journal that may be live: its file, and
 // its header.
@@ -90,53 +91,63 @@ func hotJournal(path string, src Source) (hot, free bool, err error) {
 	return false, true, nil
 }
 
-// clearDeadWriter deals with a mark of a process that died in the middle of a
+// remains is what a process has left that died in the middle of a transaction.
+type remains uint8
+
+const (
+	nothingLeft remains = iota // or what others will find out
+	inUse                      // somebody else is in a transaction, and has found it, or will
+	hotLeft                    // a hot journal, which SQLite has to roll back
+)
+
+// deadWriter deals with a mark of a process that died in the middle of a
 // transaction. Its pages may be in the database. If a journal is there, SQLite
 // rolls it back, and whoever does it through a recorder finds the mark and raises
 // the generation; until then nothing may be copied. Without one the database is
 // as it will be: what the log lost is found by a base copy. The dead hold no lock: if
-// somebody holds RESERVED (errBusy), it is a writer who will find the mark, or one who
+// somebody holds RESERVED (inUse), it is a writer who will find the mark, or one who
 // is not dead but in another container, where its number means nothing to us.
-func (s *session) clearDeadWriter() error {
-	token := s.st.Writing.Load()
+func (g *ground) deadWriter() (remains, error) {
+	token := g.st.Writing.Load()
 	if token == 0 || spool.Token(token).Alive() {
-		return nil
+		return nothingLeft, nil
 	}
-	if s.r.o.stable {
-		return s.forgetWriter(token) // the caller's read lock has rolled it back
+	if g.stable() {
+		g.forgetWriter(token) // the caller's read lock has rolled it back
+		return nothingLeft, nil
 	}
-	src, err := s.r.o.OpenSource()
+	src, err := g.o.OpenSource()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was deleted: what he has left in it matters no more
+		return nothingLeft, nil // it was deleted: what he has left in it matters no more
 	} else if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return nothingLeft, fmt.Errorf("open database: %w", err)
 	}
 	defer src.Close()
-	if writer, err := src.Reserved(); err != nil || writer != 0 {
-		return cmp.Or(wrap(err, "look at locks"), errBusy)
+	if writer, err := src.Reserved(); err != nil {
+		return nothingLeft, fmt.Errorf("look at locks: %w", err)
+	} else if writer != 0 {
+		return inUse, nil
 	}
-	if s.st.Writing.Load() != token { // it was not dead, and has ended its transaction
-		return nil
+	if g.st.Writing.Load() != token { // it was not dead, and has ended its transaction
+		return nothingLeft, nil
 	}
-	j, err := readJournal(s.sp.Path())
-	if err != nil {
-		return err
-	}
-	if j == nil {
-		return s.forgetWriter(token)
-	}
-	if s.st.MirrorGeneration.Load() == s.st.Generation.Load() {
-		return nil // the mirror ends before that transaction: go on
-	}
-	return errHot
+	j, err := readJournal(g.sp.Path())
+	switch {
+	case err != nil:
+		return nothingLeft, err
+	case j == nil:
+		g.forgetWriter(token)
+	case g.st.MirrorGeneration.Load() != g.st.Generation.Load():
+		return hotLeft, nil
+	} // else the mirror ends before that transaction: go on
+	return nothingLeft, nil
 }
 
 // forgetWriter clears a dead process's mark; first the generation, for if we die
 // in between the mark stays, and is found again.
-func (s *session) forgetWriter(token uint64) error {
-	s.st.Raise(spool.CauseCrash)
-	s.st.Writing.CompareAndSwap(token, 0)
-	return nil
+func (g *ground) forgetWriter(token uint64) {
+	g.st.Raise(spool.CauseCrash)
+	g.st.Writing.CompareAndSwap(token, 0)
 }
 
 func wrap(err error, what string) error {

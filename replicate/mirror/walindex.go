@@ -1,6 +1,7 @@
-package replicate
+package mirror
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,7 @@ const walIndexInterval = time.Millisecond
 // indexes are the wal-indexes that are open, by path. Closing one would drop the
 // locks that this process's connections have on it, so each stays open until
 // its file has no name any more: then SQLite's last connection has deleted it. A
-// replicator that ends leaves none of those behind (see forgetIndex).
+// replicator that ends leaves none of those behind (see ForgetWALIndex).
 var indexes struct {
 	sync.Mutex
 	open  map[string]*os.File
@@ -64,8 +65,10 @@ func openIndex(path string) (*os.File, error) {
 	return f, nil
 }
 
-// forgetIndex closes the wal-index at path, if it is open and has no name any more.
-func forgetIndex(path string) {
+// ForgetWALIndex closes the wal-index of the database at path, if it is open here and has no name
+// any more. It is safe for concurrent use.
+func ForgetWALIndex(path string) {
+	path += "-shm"
 	indexes.Lock()
 	defer indexes.Unlock()
 	if f := indexes.open[path]; f != nil && closeNameless(f) {
@@ -102,60 +105,60 @@ func indexLocked(f *os.File) (bool, error) {
 // Without a wal-index, and with one that is not whole, or that is another WAL's and used by
 // no connection, nobody is in the WAL but one under locking EXCLUSIVE from its first
 // access on; who comes next takes whatever is valid.
-func (s *session) openCommitted() (frames int, err error) {
+func (w *wal) openCommitted(ctx context.Context) (frames int, err error) {
 	for try := 1; ; try++ {
-		if err := s.openWAL(); err != nil {
+		if err := w.open(); err != nil {
 			return 0, err
 		}
-		if s.wal.reader == nil {
+		if w.reader == nil {
 			return 0, nil
 		}
 		var index spool.WALIndex
-		f, err := openIndex(s.sp.Path() + "-shm")
+		f, err := openIndex(w.sp.Path() + "-shm")
 		if err == nil {
 			index, err = spool.ReadWALIndex(f)
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return s.validFrames(), nil
-		case err == nil && index.Salts == s.wal.salts:
-			if stale, err := s.indexIsStale(f, index); err != nil {
+			return w.validFrames(), nil
+		case err == nil && index.Salts == w.salts:
+			if stale, err := w.indexIsStale(f, index); err != nil {
 				return 0, err
 			} else if stale {
-				return s.validFrames(), nil
+				return w.validFrames(), nil
 			}
-			s.wentBack(index.Frames)
-			return max(index.Frames, s.walPublished(s.wal.salts)), nil
+			w.wentBack(index.Frames)
+			return max(index.Frames, w.published(w.salts)), nil
 		case try < walTries:
 		case err == nil:
 			locked, err := indexLocked(f)
 			if err != nil {
 				return 0, fmt.Errorf("look at wal-index: %w", err)
 			} else if !locked {
-				return s.validFrames(), nil
+				return w.validFrames(), nil
 			}
-			s.wal.reset()
+			w.reset()
 			return 0, nil
 		case errors.As(err, new(*fs.PathError)):
 			return 0, fmt.Errorf("look at wal-index: %w", err)
 		default:
-			return s.validFrames(), nil
+			return w.validFrames(), nil
 		}
 		select {
-		case <-s.ctx.Done():
-			return 0, s.ctx.Err()
-		case <-s.r.o.clock.after(walIndexInterval):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-w.o.After(walIndexInterval):
 		}
 	}
 }
 
 // indexIsStale reports whether what a wal-index counts does not stand in the WAL, and no connection uses
 // it: then the WAL is an older one that was put back, and the next one will recover the index.
-func (s *session) indexIsStale(f *os.File, index spool.WALIndex) (bool, error) {
+func (w *wal) indexIsStale(f *os.File, index spool.WALIndex) (bool, error) {
 	if index.Frames == 0 {
 		return false, nil
 	}
-	sum, err := s.wal.reader.SumAt(index.Frames)
+	sum, err := w.reader.SumAt(index.Frames)
 	if err != nil || sum == index.Sum {
 		return false, wrap(err, "read WAL")
 	}
@@ -166,32 +169,32 @@ func (s *session) indexIsStale(f *os.File, index spool.WALIndex) (bool, error) {
 // wentBack is told how many frames of the WAL are committed, or valid. If those are less than are published,
 // and the last published one does not stand there, an older WAL of the same salts was put in its place: then
 // no more are published than there are. (Else they are counted by a wal-index on the heap.)
-func (s *session) wentBack(frames int) {
-	published, sum := s.st.WALPublished.Load(), s.st.WALSum.Load()
-	n := s.walPublished(s.wal.salts)
-	if frames >= n || sum == 0 || s.wal.reader == nil {
+func (w *wal) wentBack(frames int) {
+	published, sum := w.st.WALPublished.Load(), w.st.WALSum.Load()
+	n := w.published(w.salts)
+	if frames >= n || sum == 0 || w.reader == nil {
 		return
 	}
-	if there, err := s.wal.reader.SumAt(n); err != nil || there == sum {
+	if there, err := w.reader.SumAt(n); err != nil || there == sum {
 		return
 	}
-	s.st.Raise(spool.CauseForeign)
-	s.st.WALPublished.CompareAndSwap(published, walPosition(s.wal.salts, frames))
+	w.st.Raise(spool.CauseForeign)
+	w.st.WALPublished.CompareAndSwap(published, walPosition(w.salts, frames))
 }
 
 // validFrames is how many frames of a WAL without a wal-index are committed: what is
 // valid, but nothing of a commit that its owner says has failed.
-func (s *session) validFrames() int {
-	if s.st.Undone() && s.st.WALSalts.Load() == s.wal.salts {
-		return s.walPublished(s.wal.salts)
+func (w *wal) validFrames() int {
+	if w.st.Undone() && w.st.WALSalts.Load() == w.salts {
+		return w.published(w.salts)
 	}
 	return allFrames
 }
 
-// walPublished returns how many frames of the WAL with these salts are published.
-func (s *session) walPublished(salts uint64) int {
-	published := s.st.WALPublished.Load()
-	if s.st.WALSalts.Load() != salts || published>>32 != walSalt(salts) {
+// published returns how many frames of the WAL with these salts are published.
+func (w *wal) published(salts uint64) int {
+	published := w.st.WALPublished.Load()
+	if w.st.WALSalts.Load() != salts || published>>32 != walSalt(salts) {
 		return 0
 	}
 	return int(uint32(published))

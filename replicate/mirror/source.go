@@ -1,4 +1,4 @@
-package replicate
+package mirror
 
 import (
 	"cmp"
@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"verneuil/replicate/mirror"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -28,7 +27,7 @@ type Source interface {
 
 // holed is a [Source] that knows where it has holes.
 type holed interface {
-	// NextData is [mirror.NextData].
+	// NextData is [NextData].
 	NextData(off int64) (int64, error)
 }
 
@@ -62,8 +61,8 @@ func openForReading(path string, flags int) (*os.File, error) {
 
 func (s *SourceFile) ReadAt(b []byte, off int64) (int, error) { return s.f.ReadAt(b, off) }
 
-// NextData is [mirror.NextData].
-func (s *SourceFile) NextData(off int64) (int64, error) { return mirror.NextData(s.f, off) }
+// NextData is [NextData].
+func (s *SourceFile) NextData(off int64) (int64, error) { return NextData(s.f, off) }
 
 // Stat describes the file, which may not be the one at its path any more.
 func (s *SourceFile) Stat() (os.FileInfo, error) { return s.f.Stat() }

@@ -1,4 +1,4 @@
-package replicate
+package mirror
 
 import (
 	"bytes"
@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	copyPiece = 256 << 10
 	// applyEvery is how much is copied before the log is applied and freed again,
 	// lest it outgrow its allowance: records may be applied at any time during the
 	// copy, as what is copied later is newer, and in the log as well.
@@ -59,54 +58,38 @@ const (
 // Otherwise it is repeated, with pauses that grow to 5 s. If it never succeeds, as somebody
 // without a recorder writes all the time, or holds EXCLUSIVE, a flush fails and says so.
 //
-// stable says that nobody writes, as the caller sees to that.
-func (s *session) baseCopy(ctx context.Context, stable bool) error {
-	src, err := s.r.o.OpenSource()
+// alone says that nobody writes meanwhile, as the caller sees to that.
+func (t *Tracker) baseCopy(ctx context.Context, alone bool) error {
+	src, err := t.o.OpenSource()
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	defer src.Close()
-	if replaced, err := s.sp.Replaced(); err != nil || replaced {
-		return errors.Join(err, errLost) // the log is another file's
+	if replaced, err := t.sp.Replaced(); err != nil || replaced {
+		return errors.Join(err, errReplaced) // the log is another file's
 	}
-	c := &copying{session: s, src: src, stable: stable}
-	if s.r.o.stable {
-		c.ahead = s.startAhead()
+	defer func(was Phase) { t.phase = was }(t.phase)
+	c := &copying{Tracker: t, src: src, alone: alone}
+	c.enter(Copying)
+	if t.o.Ahead != nil {
+		c.ahead = t.o.Ahead()
+		defer c.ahead.End()
 	}
-	defer c.ahead.end()
-	if err := c.begin(ctx); err != nil {
+	if err := c.run(ctx); err != nil {
 		return err
 	}
-	if err := c.copy(ctx); err != nil {
-		return fmt.Errorf("copy database: %w", err)
-	}
-	if s.died("copied") {
-		return errDied
-	}
-	settle := c.settle
-	if c.inWAL {
-		settle = c.settleWAL
-	}
-	if err := settle(ctx); err != nil {
-		return err
-	}
-	if s.st.Generation.Load() != c.generation {
-		return fmt.Errorf("%w: %v", errAgain, s.st.Cause())
-	}
-	if err := s.prove(); err != nil {
-		return err
-	}
-	s.st.MirrorGeneration.Store(c.generation)
-	s.log().Info("database copied", "bytes", s.mirror.Size(), "generation", c.generation, "cause", s.st.Cause())
+	t.st.MirrorGeneration.Store(c.generation)
+	t.o.Log.Info("database copied",
+		"bytes", t.mirror.Size(), "generation", c.generation, "cause", t.st.Cause())
 	return nil
 }
 
 // copying is a base copy in progress.
 type copying struct {
-	*session
+	*Tracker
 	src     Source
-	stable  bool
-	ahead   *ahead   // nil: nothing is put ahead
+	alone   bool     // nobody writes meanwhile
+	ahead   Taker    // nil: nobody takes the pieces
 	putting bool     // the last piece was taken by a target, which puts it
 	inWAL   bool     // the database is in WAL mode
 	stamp   walStamp // of its WAL when the copy began
@@ -119,32 +102,53 @@ type copying struct {
 	heldBy     int            // the process without a recorder that was last seen to hold EXCLUSIVE
 }
 
+// enter notes what the copy is about, and tells of it.
+func (c *copying) enter(p Phase) {
+	c.phase = p
+	c.o.Entered(p)
+}
+
+func (c *copying) run(ctx context.Context) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	c.enter(Copying)
+	if err := c.copy(ctx); err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
+	if err := c.fault("copied"); err != nil {
+		return err
+	}
+	settle := c.settle
+	if c.inWAL {
+		settle = c.settleWAL
+	}
+	if err := settle(ctx); err != nil {
+		return err
+	}
+	if c.st.Generation.Load() != c.generation {
+		return fmt.Errorf("%w: %v", errAgain, c.st.Cause())
+	}
+	return c.o.Prove()
+}
+
 func (c *copying) begin(ctx context.Context) error {
 	c.st.MirrorGeneration.Store(spool.NoMirror)
-	c.st.Continuity.Store(newContinuity()) // before the mirror changes in a way that no record tells of
+	// Before the mirror changes in a way that no record tells of.
+	c.st.Continuity.Store(newContinuity())
 	c.generation = c.st.Generation.Load()
 	c.head = c.st.Head()
-	c.freeLog(c.head)
-	if c.stable && !c.r.o.stable {
+	c.log.free(c.head)
+	switch {
+	case c.stable():
+		return c.note()
+	case c.alone:
 		return nil // a recorder's, which has left its stamp
-	} else if c.stable {
-		return c.session.note()
 	}
 	if c.inWAL = c.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(c.src).WAL(); c.inWAL {
 		return c.beginWAL(ctx)
 	}
 	return c.anchor(ctx)
-}
-
-// note has the state page say what the file is like, in which nobody writes now.
-func (s *session) note() error {
-	old := s.st.DBStamp.Load()
-	now, err := spool.StampOf(s.sp.Path())
-	if err != nil {
-		return fmt.Errorf("look at database: %w", err)
-	}
-	s.st.DBStamp.CompareAndSwap(old, now.Sum()) // else a recorder has just left it
-	return nil
 }
 
 // anchor waits for an instant at which the file is a committed state, and notes what it is like
@@ -161,49 +165,48 @@ func (c *copying) anchor(ctx context.Context) error {
 			return fmt.Errorf("look at database: %w", err)
 		}
 		c.aged = before.Age(c.now()) > before.Grain()
-		words := waitTransaction
-		switch err := c.unchanged(before); {
-		case err == nil && !c.aged && c.st.Head() == c.head && c.now().Sub(start) < before.Grain()+heldFor:
-			words, wait = waitTimes, tick // a busy recorder's looks are as good as times
-		case err == nil:
-			if c.st.DBStamp.CompareAndSwap(old, before.Sum()) { // else a recorder has just left another
-				c.before = before
-				return nil
-			}
-		case !errors.Is(err, errBusy):
+		calm, err := c.unchanged(before)
+		young := !c.aged && c.st.Head() == c.head && c.now().Sub(start) < before.Grain()+heldFor
+		phase := AwaitingTransaction
+		switch {
+		case err != nil:
 			return err
-		}
-		if err := c.pause(ctx, start, &wait, words); err != nil {
+		case calm && young:
+			phase, wait = AwaitingTimes, tick // a busy recorder's looks are as good as times
+		case calm && c.st.DBStamp.CompareAndSwap(old, before.Sum()):
+			c.before = before
+			return nil
+		} // else somebody writes, or a recorder has just left another stamp
+		if err := c.pause(ctx, start, &wait, phase); err != nil {
 			return err
 		}
 	}
 }
 
-// What Status says meanwhile.
-const (
-	waitTransaction = "waiting for a transaction to end"
-	waitTimes       = "waiting until the times of the database's file tell of its next change"
-)
-
-// pause waits a little, for who is in the way. It fails if that is somebody who may be so for ever.
-func (c *copying) pause(ctx context.Context, start time.Time, wait *time.Duration, words string) error {
+// pause waits a little, for who is in the way. It fails if that is somebody who may be so for
+// ever.
+func (c *copying) pause(
+	ctx context.Context, start time.Time, wait *time.Duration, phase Phase,
+) error {
 	switch {
 	case c.endless():
-		return errLeaving
-	case c.r.verifying.Load() > 0:
+		return ErrLeaving
+	case c.o.Checking():
 		return errYield // who waits for us may hold the lock that we wait for
 	}
 	if c.heldBy != 0 && c.now().Sub(start) >= heldFor {
-		return fmt.Errorf("%w (process %d)", errHeld, c.heldBy)
+		return fmt.Errorf("%w (process %d)", ErrHeld, c.heldBy)
 	}
-	if err := c.clearDeadWriter(); err != nil && !errors.Is(err, errBusy) {
+	if dead, err := c.deadWriter(); err != nil {
 		return err
+	} else if dead == hotLeft {
+		return ErrHot
 	}
-	c.r.setState(words)
+	c.enter(phase)
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-c.r.o.clock.after(*wait):
+	case <-c.o.After(*wait):
 	}
 	*wait = min(2**wait, settleMost)
 	return nil
@@ -226,8 +229,8 @@ func (c *copying) copy(ctx context.Context) error {
 		}
 		n, err := c.copyHole(off, size)
 		if err == nil && n == 0 {
-			n = copyPiece
-			err = c.copyPiece(ctx, off, min(copyPiece, size-off))
+			n = PieceBytes
+			err = c.copyPiece(ctx, off, min(PieceBytes, size-off))
 		}
 		if err != nil {
 			return err
@@ -237,17 +240,17 @@ func (c *copying) copy(ctx context.Context) error {
 		if c.putting {
 			phase = "copy and push"
 		}
-		c.r.o.Progress(phase, min(off, size), size)
-		if off-applied >= applyEvery && !c.stable {
+		c.o.Progress(phase, min(off, size), size)
+		if off-applied >= applyEvery && !c.alone {
 			applied = off
-			if _, err := c.apply(ctx, c.st.Head()); err != nil {
+			if err := c.log.apply(ctx, c.st.Head()); err != nil {
 				return err
 			}
 			if c.st.Generation.Load() != c.generation {
 				return errAgain
 			}
-			if c.died("copy") {
-				return errDied
+			if err := c.fault("copy"); err != nil {
+				return err
 			}
 		}
 	}
@@ -263,7 +266,7 @@ func (c *copying) copyHole(off, size int64) (n int64, err error) {
 		return 0, nil
 	}
 	data, err := src.NextData(off)
-	if err != nil || data < min(off+copyPiece, size) {
+	if err != nil || data < min(off+PieceBytes, size) {
 		return 0, err
 	}
 	now, err := c.src.Size() // beyond it there is no hole, but nothing
@@ -272,7 +275,7 @@ func (c *copying) copyHole(off, size int64) (n int64, err error) {
 	}
 	end := min(data, size, now, off+holeMost)
 	if end < size {
-		end -= end % copyPiece
+		end -= end % PieceBytes
 	}
 	if end <= off {
 		return 0, nil
@@ -283,7 +286,7 @@ func (c *copying) copyHole(off, size int64) (n int64, err error) {
 // copyPiece copies most bytes at off, or as many as there are.
 func (c *copying) copyPiece(ctx context.Context, off, most int64) error {
 	p := newPiece()
-	defer p.release()
+	defer p.Release()
 	n, err := c.readTwice(p.buf[:most], off)
 	if err != nil {
 		return err
@@ -291,7 +294,7 @@ func (c *copying) copyPiece(ctx context.Context, off, most int64) error {
 	if _, err := c.mirror.WriteAt(p.buf[:n], off); err != nil {
 		return err
 	}
-	c.putting = c.ahead.take(ctx, p, off, n)
+	c.putting = c.ahead != nil && c.ahead.Take(ctx, p, off, n)
 	return nil
 }
 
@@ -300,11 +303,11 @@ func (c *copying) copyPiece(ctx context.Context, off, most int64) error {
 // nobody has EXCLUSIVE before and after, but the bytes are others. What a busy recorder
 // writes meanwhile the log has.
 func (c *copying) readTwice(b []byte, off int64) (n int, err error) {
-	if n, err = readFull(c.src, b, off); err != nil || c.stable || c.inWAL {
+	if n, err = readFull(c.src, b, off); err != nil || c.alone || c.inWAL {
 		return n, err
 	}
 	again := newPiece()
-	defer again.release()
+	defer again.Release()
 	foreign := 0
 	for range looks {
 		ours := c.st.Writing.Load() != 0
@@ -341,29 +344,29 @@ func (c *copying) settle(ctx context.Context) error {
 	start, wait := c.now(), settleFirst
 	for {
 		head := c.st.Head()
-		if _, err := c.apply(ctx, head); err != nil {
+		if err := c.log.apply(ctx, head); err != nil {
 			return err
 		}
 		sequence := c.st.Sequence.Load()
 		switch {
 		case c.st.Generation.Load() != c.generation:
 			return fmt.Errorf("%w: %v", errAgain, c.st.Cause())
-		case c.stable:
+		case c.alone:
 			return c.accept(head, sequence)
-		case c.r.verifying.Load() > 0:
+		case c.o.Checking():
 			return errYield // as in pause
 		case head != c.head && c.st.MirrorSequence.Load() >= c.end+3:
 			return nil
 		}
-		err := c.quiet()
+		quiet, err := c.quiet()
 		if c.st.Head() == head && c.st.Writing.Load() == 0 { // else what quiet saw is in motion
-			if err == nil {
-				return c.accept(head, sequence)
-			} else if !errors.Is(err, errBusy) {
+			if err != nil {
 				return err
+			} else if quiet {
+				return c.accept(head, sequence)
 			}
 		}
-		if err := c.pause(ctx, start, &wait, waitTransaction); err != nil {
+		if err := c.pause(ctx, start, &wait, AwaitingTransaction); err != nil {
 			return err
 		}
 	}
@@ -372,7 +375,7 @@ func (c *copying) settle(ctx context.Context) error {
 // endless reports whether there is a transaction that will not end any more: this process's,
 // which is leaving.
 func (c *copying) endless() bool {
-	if !c.r.leaving.Load() {
+	if !c.o.Leaving() {
 		return false
 	}
 	if self, err := spool.Self(); err == nil && spool.Token(c.st.Writing.Load()) == self {
@@ -392,66 +395,60 @@ func (c *copying) held(writer int) bool {
 	return writer == holder.PID() && holder.Alive()
 }
 
-// still fails with errBusy if the file may hold half a transaction that is in progress, and with
-// errHot if it does of one that has died. Nobody writes without EXCLUSIVE. Who has got RESERVED has
-// seen to it before that no journal is hot.
-func (c *copying) still() error {
+// still reports whether the file may not hold half a transaction that is in progress; it fails
+// with ErrHot if it does of one that has died. Nobody writes without EXCLUSIVE. Who has got
+// RESERVED has seen to it before that no journal is hot.
+func (c *copying) still() (bool, error) {
 	c.heldBy = 0
 	if c.st.Writing.Load() != 0 {
-		return errBusy
+		return false, nil
 	}
 	writer, err := c.src.Exclusive()
 	if err != nil {
-		return fmt.Errorf("look at locks: %w", err)
+		return false, fmt.Errorf("look at locks: %w", err)
 	}
 	if writer != 0 && !c.held(writer) {
 		c.heldBy = writer
-		return errBusy
+		return false, nil
 	}
 	if writer != 0 { // it may be about to roll back a hot journal
 		j, err := readJournal(c.sp.Path())
-		if err == nil && j != nil {
-			err = errBusy
-		}
-		return err
+		return err == nil && j == nil, err
 	}
 	hot, _, err := hotJournal(c.sp.Path(), c.src)
 	if err == nil && hot {
-		err = errHot
+		err = ErrHot
 	}
-	return err
+	return err == nil, err
 }
 
-// quiet fails if somebody is writing (errBusy), or wrote without a recorder (errAgain). The
-// answer counts if nothing is published, and writing stays 0, until after it.
-func (c *copying) quiet() error {
+// quiet reports whether nobody is writing; it fails with errAgain if somebody wrote without a
+// recorder. The answer counts if nothing is published, and writing stays 0, until after it.
+func (c *copying) quiet() (bool, error) {
 	now, err := spool.StampOf(c.sp.Path())
 	if err != nil {
-		return fmt.Errorf("look at database: %w", err)
+		return false, fmt.Errorf("look at database: %w", err)
 	}
-	if err := c.unchanged(now); err != nil {
-		return err
+	if calm, err := c.unchanged(now); err != nil || !calm {
+		return false, err
 	}
 	if now.Sum() != c.st.DBStamp.Load() {
-		return fmt.Errorf("%w: by another program", errAgain)
+		return false, fmt.Errorf("%w: by another program", errAgain)
 	}
 	c.settled(now)
-	return nil
+	return true, nil
 }
 
 // unchanged is still at a moment after which the file is what it was before it.
-func (c *copying) unchanged(before spool.Stamp) error {
-	if err := c.still(); err != nil {
-		return err
+func (c *copying) unchanged(before spool.Stamp) (bool, error) {
+	if calm, err := c.still(); err != nil || !calm {
+		return false, err
 	}
 	after, err := spool.StampOf(c.sp.Path())
-	switch {
-	case err != nil:
-		return fmt.Errorf("look at database: %w", err)
-	case after != before:
-		return errBusy
+	if err != nil {
+		return false, fmt.Errorf("look at database: %w", err)
 	}
-	return nil
+	return after == before, nil
 }
 
 // settled notes that the file was compared when it had these times, and after the last moment at which
@@ -468,7 +465,7 @@ func (c *copying) accept(head spool.Position, sequence uint64) error {
 	if err != nil {
 		return fmt.Errorf("look at database: %w", err)
 	}
-	if c.stable || head == c.head {
+	if c.alone || head == c.head {
 		if err := c.mirror.Truncate(size); err != nil {
 			return err
 		}
