@@ -3,7 +3,6 @@ package mirror
 import (
 	"fmt"
 	"hash/fnv"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -40,56 +39,56 @@ type guard struct {
 // Guard has the mirror keep a note, in the state, of what its files are like, and
 // reports whether they are what the note says. If they are not, the caller sees to it
 // that the mirror is of no generation, and then calls [Mirror.MarkAll].
-func (m *Mirror) Guard(note *atomic.Uint64) (asLeft bool) {
-	m.guard = guard{note: note}
+func (f *files) Guard(note *atomic.Uint64) (asLeft bool) {
+	f.guard = guard{note: note}
 	n := note.Load()
 	switch {
-	case !m.whole || n == 0:
+	case !f.whole || n == 0:
 	case n&changing == 0:
-		asLeft = n == m.Stamp()
+		asLeft = n == f.Stamp()
 	default:
-		asLeft = m.changedBy(time.Unix(0, int64(n&^changing)).Add(touchMost))
-		m.guard.touched = time.Unix(0, 0) // whose time that is, not ours
+		asLeft = f.changedBy(time.Unix(0, int64(n&^changing)).Add(touchMost))
+		f.guard.touched = time.Unix(0, 0) // whose time that is, not ours
 	}
 	if !asLeft {
-		m.doubt()
+		f.doubt()
 	}
 	return asLeft
 }
 
 // AsLeft reports whether nobody but us has changed the files since they were sealed.
 // If somebody has, the caller does as after [Mirror.Guard].
-func (m *Mirror) AsLeft() bool {
-	g := &m.guard
-	if g.note == nil || g.doubted || !g.touched.IsZero() || g.note.Load() == m.Stamp() {
+func (f *files) AsLeft() bool {
+	g := &f.guard
+	if g.note == nil || g.doubted || !g.touched.IsZero() || g.note.Load() == f.Stamp() {
 		return true
 	}
-	m.doubt()
+	f.doubt()
 	return false
 }
 
 // Refresh makes the times of the files new, for cleaners by age, if nobody but us has changed
 // them.
-func (m *Mirror) Refresh() {
-	if m.file == nil || !m.AsLeft() {
+func (f *files) Refresh() {
+	if f.file == nil || !f.AsLeft() {
 		return
 	}
-	m.touch()
+	f.touch()
 	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
-	for _, f := range []*os.File{m.file, m.dirty} {
-		_ = unix.UtimesNanoAt(unix.AT_FDCWD, f.Name(), now, unix.AT_SYMLINK_NOFOLLOW)
+	for _, file := range f.both() {
+		_ = unix.UtimesNanoAt(unix.AT_FDCWD, file.Name(), now, unix.AT_SYMLINK_NOFOLLOW)
 	}
-	m.Seal()
+	f.Seal()
 }
 
-func (m *Mirror) doubt() {
-	m.guard.doubted = true
-	m.guard.note.Store(0)
+func (f *files) doubt() {
+	f.guard.doubted = true
+	f.guard.note.Store(0)
 }
 
 // touch notes that the files are about to be changed.
-func (m *Mirror) touch() {
-	g := &m.guard
+func (f *files) touch() {
+	g := &f.guard
 	if g.note == nil {
 		return
 	}
@@ -102,22 +101,22 @@ func (m *Mirror) touch() {
 }
 
 // Seal notes what the files are like, now that what was to be changed is.
-func (m *Mirror) Seal() {
-	g := &m.guard
-	if g.note == nil || g.doubted || g.touched.IsZero() || m.file == nil {
+func (f *files) Seal() {
+	g := &f.guard
+	if g.note == nil || g.doubted || g.touched.IsZero() || f.file == nil {
 		return
 	}
 	g.touched = time.Time{}
-	g.note.Store(m.Stamp())
+	g.note.Store(f.Stamp())
 }
 
 // Stamp returns a number, never 0, that is another one if somebody has replaced or
 // changed one of the files; 0 if that cannot be told.
-func (m *Mirror) Stamp() uint64 {
+func (f *files) Stamp() uint64 {
 	h := fnv.New64a()
-	for _, f := range []*os.File{m.file, m.dirty} {
+	for _, file := range f.both() {
 		var st unix.Stat_t
-		if f == nil || unix.Fstat(int(f.Fd()), &st) != nil {
+		if file == nil || unix.Fstat(int(file.Fd()), &st) != nil {
 			return 0
 		}
 		fmt.Fprint(h, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim)
@@ -126,10 +125,10 @@ func (m *Mirror) Stamp() uint64 {
 }
 
 // changedBy reports whether the files were last changed before a time.
-func (m *Mirror) changedBy(t time.Time) bool {
-	for _, f := range []*os.File{m.file, m.dirty} {
+func (f *files) changedBy(t time.Time) bool {
+	for _, file := range f.both() {
 		var st unix.Stat_t
-		if unix.Fstat(int(f.Fd()), &st) != nil || max(st.Mtim.Nano(), st.Ctim.Nano()) > t.UnixNano() {
+		if unix.Fstat(int(file.Fd()), &st) != nil || max(st.Mtim.Nano(), st.Ctim.Nano()) > t.UnixNano() {
 			return false
 		}
 	}

@@ -1,18 +1,10 @@
 package mirror
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
-	"math"
-	"math/bits"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 
 	"verneuil/chunkstore"
 	"verneuil/spool"
@@ -28,114 +20,46 @@ const (
 // differs from the last cut. Only the holder of the spool's lock may have one, and
 // only one goroutine may use it; views are for others. Its invariants, M1 to M5, stand in doc.go.
 type Mirror struct {
-	file, dirty *os.File
-	size        int64
-	diffs       map[int]*Diff
-	changed     int // how many of diffs are Changed
-	stamp       uint64
-	cutChunks   int // how many chunks the last cut, or the tree of the next one, may have
-	old         []byte
-	dir         string
-	whole       bool   // see Whole
-	rested      uint64 // Stamp at Rest
-	guard       guard
+	files
+	differences
+	size int64
+	old  []byte
 
 	mu    sync.Mutex // guards what views share: file's contents, views, aside
 	views map[*View]struct{}
 	aside *aside
 }
 
-// Diff says how a chunk of the mirror differs, or may differ, from the object
-// that the last cut's tree names for it.
-type Diff struct {
-	Changed bool // since the last cut
-	Whole   bool // anywhere: Sectors does not tell
-	Sectors [2]uint64
-	Stamp   uint64 // grows with each change
-	Carried int    // bytes that cuts carried inline although they were unchanged
-
-	Hashed bool // Hash is the ID of the chunk as it is now
-	Hash   chunkstore.ID
-}
-
-// Has reports whether sector k of the chunk may differ.
-func (d *Diff) Has(k int) bool { return d.Whole || d.Sectors[k/64]>>(k%64)&1 != 0 }
-
-// Set marks sectors from..to-1.
-func (d *Diff) Set(from, to int) {
-	for k := from; k < to; k++ {
-		d.Sectors[k/64] |= 1 << (k % 64)
-	}
-}
-
-// Count returns how many sectors may differ.
-func (d *Diff) Count() int {
-	if d.Whole {
-		return sectorsPerChunk
-	}
-	return bits.OnesCount64(d.Sectors[0]) + bits.OnesCount64(d.Sectors[1])
-}
-
 // Open opens the mirror in dir, or makes an empty one.
 func Open(dir string) (*Mirror, error) {
-	m, err := open(dir)
-	if err != nil {
+	m := &Mirror{
+		files: files{dir: dir}, differences: newDifferences(),
+		views: make(map[*View]struct{}), aside: newAside(dir),
+	}
+	if err := m.open(); err != nil {
+		m.Close()
 		return nil, fmt.Errorf("open mirror: %w", err)
 	}
 	return m, nil
 }
 
-func open(dir string) (m *Mirror, err error) {
-	m = &Mirror{dir: dir, cutChunks: math.MaxInt, diffs: make(map[int]*Diff), views: make(map[*View]struct{}), aside: newAside(dir)}
-	defer func() {
-		if err != nil {
-			m.Close()
-		}
-	}()
-	err = m.openFiles(0)
-	m.whole = err == nil
-	if errors.Is(err, fs.ErrNotExist) {
-		m.closeFiles()
-		err = m.openFiles(os.O_CREATE)
-	}
+func (m *Mirror) open() error {
+	bytes, err := m.files.open()
 	if err != nil {
-		return m, err
-	}
-	st, err := m.file.Stat()
-	if err != nil {
-		return m, err
-	}
-	m.size = st.Size()
-	if st, err = m.dirty.Stat(); err != nil {
-		return m, err
-	}
-	m.whole = m.whole && st.Size() == int64(m.Chunks())
-	if st.Size() != int64(m.Chunks()) {
-		if err := m.dirty.Truncate(int64(m.Chunks())); err != nil { // M2
-			return m, err
-		}
-	}
-	return m, m.loadDirty()
-}
-
-func (m *Mirror) openFiles(flag int) (err error) {
-	flag |= os.O_RDWR | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-	if m.file, err = os.OpenFile(filepath.Join(m.dir, "mirror"), flag, 0o600); err != nil {
 		return err
 	}
-	m.dirty, err = os.OpenFile(filepath.Join(m.dir, "dirty"), flag, 0o600)
-	return err
-}
-
-func (m *Mirror) closeFiles() error {
-	var errs []error
-	for _, f := range []*os.File{m.file, m.dirty} {
-		if f != nil {
-			errs = append(errs, f.Close())
+	m.size = bytes
+	st, err := m.dirty.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() != int64(m.Chunks()) {
+		m.whole = false
+		if err := m.dirty.Truncate(int64(m.Chunks())); err != nil { // M2
+			return err
 		}
 	}
-	m.file, m.dirty = nil, nil
-	return errors.Join(errs...)
+	return m.loadDirty()
 }
 
 // Rest closes the files until [Mirror.Resume]: nothing else may be called in between,
@@ -146,26 +70,18 @@ func (m *Mirror) Rest() bool {
 	if len(m.views) > 0 {
 		return false
 	}
-	m.old, m.rested = nil, m.Stamp()
-	m.closeFiles() // what was written is in the kernel: no error of close takes it back
+	m.old = nil
+	m.rest()
 	return true
 }
 
 // Resume opens the files again. After an error the mirror is of no use.
 func (m *Mirror) Resume() error {
-	err := m.openFiles(0)
-	if err == nil && m.Stamp() != m.rested {
-		err = fmt.Errorf("%w: it was changed", chunkstore.ErrCorrupt)
-	}
-	if err != nil {
+	if err := m.resume(); err != nil {
 		return fmt.Errorf("resume mirror: %w", err)
 	}
 	return nil
 }
-
-// Whole reports whether both files were there when the mirror was opened, and of
-// lengths that fit. A kill may leave them unfit, while the mirror's length changes.
-func (m *Mirror) Whole() bool { return m.whole }
 
 func (m *Mirror) loadDirty() error {
 	b := make([]byte, chunkBytes)
@@ -176,8 +92,7 @@ func (m *Mirror) loadDirty() error {
 		}
 		for k, dirty := range b[:n] {
 			if dirty != 0 {
-				m.diffs[at+k] = &Diff{Changed: true, Whole: true} // M3
-				m.changed++
+				m.add(at+k, &Diff{Changed: true, Whole: true}) // M3
 			}
 		}
 	}
@@ -186,7 +101,7 @@ func (m *Mirror) loadDirty() error {
 
 // Close closes the files. Views are of no use afterwards.
 func (m *Mirror) Close() error {
-	err := m.closeFiles()
+	err := m.close()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.aside.close()
@@ -201,17 +116,6 @@ func (m *Mirror) Chunks() int { return int((m.size + chunkBytes - 1) / chunkByte
 
 // ChunkBytes returns the length of chunk i.
 func (m *Mirror) ChunkBytes(i int) int { return int(min(chunkBytes, m.size-int64(i)*chunkBytes)) }
-
-// Changed reports whether a chunk changed since the last cut. A change of length
-// alone does not count.
-func (m *Mirror) Changed() bool { return m.changed > 0 }
-
-// Diffs returns the indexes of chunks that differ from the last cut's objects, ascending.
-func (m *Mirror) Diffs() []int { return slices.Sorted(maps.Keys(m.diffs)) }
-
-// Diff returns chunk i's difference, nil if there is none. The caller may change
-// it, but for Changed.
-func (m *Mirror) Diff(i int) *Diff { return m.diffs[i] }
 
 // ReadAt reads the database as of the last applied transaction.
 func (m *Mirror) ReadAt(p []byte, off int64) (int, error) { return m.file.ReadAt(p, off) }
@@ -303,21 +207,12 @@ func (m *Mirror) oldBytes(n int) []byte {
 // beforeChange notes that chunk i is about to change (M1), and returns its Diff.
 func (m *Mirror) beforeChange(i int) (*Diff, error) {
 	m.touch()
-	d := m.diffs[i]
-	if d == nil {
-		d = new(Diff)
-	}
-	if !d.Changed {
+	if d := m.diffs[i]; d == nil || !d.Changed {
 		if _, err := m.dirty.WriteAt([]byte{1}, int64(i)); err != nil {
 			return nil, err
 		}
-		d.Changed = true
-		m.changed++
-		m.diffs[i] = d
 	}
-	m.stamp++
-	d.Stamp, d.Hashed = m.stamp, false
-	return d, nil
+	return m.change(i), nil
 }
 
 // Truncate makes the database size bytes long, by cutting it or by adding zeros.
@@ -362,9 +257,7 @@ func (m *Mirror) grow(size int64) error {
 	}
 	m.size = size
 	for i := old; i < chunks; i++ {
-		m.stamp++
-		m.diffs[i] = &Diff{Changed: true, Whole: i < m.cutChunks, Stamp: m.stamp}
-		m.changed++
+		m.appear(i)
 	}
 	return nil
 }
@@ -392,20 +285,11 @@ func (m *Mirror) shrink(size int64) error {
 		return err
 	}
 	for i := chunks; i < m.Chunks(); i++ {
-		if d := m.diffs[i]; d != nil {
-			if d.Changed {
-				m.changed--
-			}
-			delete(m.diffs, i)
-		}
+		m.forget(i)
 	}
 	m.size = size
 	return m.dirty.Truncate(int64(chunks))
 }
-
-// TreeHas notes that the tree of a cut, which may not come to be saved, has so many chunks:
-// those that are cut off, and come back, are not what it has for them.
-func (m *Mirror) TreeHas(chunks int) { m.cutChunks = max(m.cutChunks, chunks) }
 
 // Carry notes that the last cut overrides length bytes at off by an inline page:
 // the chunk's object differs there. Offsets beyond the end are ignored.
@@ -414,11 +298,8 @@ func (m *Mirror) Carry(off, length int64) {
 	if off < 0 || i >= m.Chunks() {
 		return
 	}
-	if m.diffs[i] == nil {
-		m.diffs[i] = new(Diff)
-	}
 	in := off - int64(i)*chunkBytes
-	m.diffs[i].Set(int(in)/sectorBytes, min(sectorsPerChunk, int(in+length+sectorBytes-1)/sectorBytes))
+	m.of(i).Set(int(in)/sectorBytes, min(sectorsPerChunk, int(in+length+sectorBytes-1)/sectorBytes))
 }
 
 // MarkAll notes that nothing is known of any chunk: what the last cut was is lost.
@@ -441,22 +322,6 @@ func (m *Mirror) Doubt(i int) error {
 	}
 	d.Whole = true
 	return nil
-}
-
-// Settle notes how chunk i differs from the object that a saved cut names for
-// it: not at all (same), or by what its Diff says. [Mirror.Cleared] must follow.
-func (m *Mirror) Settle(i int, same bool) {
-	d := m.diffs[i]
-	if d == nil {
-		return
-	}
-	if d.Changed {
-		d.Changed = false
-		m.changed--
-	}
-	if same {
-		delete(m.diffs, i)
-	}
 }
 
 // Cleared clears the bytes in dirty of the given chunks, ascending, whose cut is
