@@ -53,7 +53,7 @@ func (t comparison) run(ctx context.Context) error {
 		return t.inWAL(ctx)
 	}
 	if t.st.MirrorGeneration.Load() != t.st.Generation.Load() {
-		if err := t.baseCopy(ctx, true); err != nil {
+		if err := baseCopy(ctx, t.Tracker, true); err != nil {
 			return err
 		}
 	}

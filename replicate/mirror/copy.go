@@ -59,7 +59,7 @@ const (
 // without a recorder writes all the time, or holds EXCLUSIVE, a flush fails and says so.
 //
 // alone says that nobody writes meanwhile, as the caller sees to that.
-func (t *Tracker) baseCopy(ctx context.Context, alone bool) error {
+func baseCopy(ctx context.Context, t *Tracker, alone bool) error {
 	src, err := t.o.OpenSource()
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)

@@ -20,7 +20,7 @@ import (
 //
 //	arc                                    function
 //	(none)      -> Opened                  NewTracker
-//	any         -> Copying                 (*Tracker).baseCopy, for as long as it lasts
+//	any         -> Copying                 baseCopy, for as long as it lasts
 //	Copying     -> AwaitingTransaction     (*copying).pause, and back when it returns
 //	Copying     -> AwaitingTimes           (*copying).pause, and back when it returns
 //	any         -> Following               (*Tracker).bringUp: the mirror has all of the log

@@ -80,30 +80,24 @@ func (t *Tracker) Lags() bool {
 	return err != nil || !t.o.Still.same(now)
 }
 
-// trust decides, where the database does not change, whether the mirror is the database as it is.
-// What any other tracker does to the mirror, copied.json does not know.
-func (t *Tracker) trust() error {
-	if !t.stable() {
-		err := os.Remove(filepath.Join(t.sp.Dir(), seenName))
+// copiedBefore reports whether the mirror is known to be the copy of the database's files as they
+// are. Who finds that they may change has it forgotten: what others do to the mirror, copied.json
+// does not know.
+func (g *ground) copiedBefore() (bool, error) {
+	if !g.stable() {
+		err := os.Remove(filepath.Join(g.sp.Dir(), seenName))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
-		return err
+		return false, err
 	}
-	now, err := t.see()
+	now, err := g.see()
 	if err != nil {
-		return err
+		return false, err
 	}
 	var was Seen
-	b, err := t.sp.ReadFile(seenName, seenBytesMax)
-	if err == nil && json.Unmarshal(b, &was) == nil && was.covers(now) && !t.distrusted {
-		t.st.MirrorGeneration.Store(t.st.Generation.Load())
-		t.st.MirrorSequence.Store(t.st.Sequence.Load())
-		t.log.free(t.st.Head())
-		return t.note()
-	}
-	t.Distrust()
-	return nil
+	b, err := g.sp.ReadFile(seenName, seenBytesMax)
+	return err == nil && json.Unmarshal(b, &was) == nil && was.covers(now), nil
 }
 
 // leave notes, where the database does not change, what the mirror is the copy of: the files, if

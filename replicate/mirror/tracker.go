@@ -98,8 +98,20 @@ func (t *Tracker) open() error {
 			return err
 		}
 	}
-	if err := t.trust(); err != nil {
+	copied, err := t.copiedBefore()
+	if err != nil {
 		return err
+	}
+	switch {
+	case copied && !t.distrusted:
+		t.st.MirrorGeneration.Store(t.st.Generation.Load())
+		t.st.MirrorSequence.Store(t.st.Sequence.Load())
+		t.log.free(t.st.Head())
+		if err := t.note(); err != nil {
+			return err
+		}
+	case t.stable():
+		t.Distrust()
 	}
 	// What an older state has left.
 	if err := spool.Trim(t.sp.Dir(), t.st.Tail(), t.st.Tail()); err != nil {
@@ -225,7 +237,7 @@ func (t *Tracker) bringUp(ctx context.Context) error {
 		return ErrHot
 	}
 	if t.st.MirrorGeneration.Load() != t.st.Generation.Load() {
-		if err := t.baseCopy(ctx, t.stable()); err != nil {
+		if err := baseCopy(ctx, t, t.stable()); err != nil {
 			return err
 		}
 		t.follow()
