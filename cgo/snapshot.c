@@ -370,7 +370,8 @@ static int snapshotOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   (void)pVfs;
   pFile->pMethods = 0;
   int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB);
-  if (!snapshotIsUri(zName) && !(isMain && (sqlite3_uri_parameter(zName, "vfs") || snapshotIsSource(zName))))
+  int isNamed = isMain && flags & SQLITE_OPEN_URI && sqlite3_uri_parameter(zName, "vfs"); /* see uriSays */
+  if (!snapshotIsUri(zName) && !isNamed && !(isMain && snapshotIsSource(zName)))
     return verneuilBase->xOpen(verneuilBase, zName, pFile, flags, pOutFlags);
   if (!isMain) return SQLITE_CANTOPEN; /* journal or WAL of a replica: there is none */
   return snapshotOpenSource(zName, pFile, flags, pOutFlags);
