@@ -304,6 +304,13 @@ func (s *session) noteSeen(t *target, c *contact) {
 	s.cutter.AddStore(t.ids.Chunks)
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // unsay takes back that the target has what it had taken.
 func (s *session) unsay(t *target) {
 	t.holds = nil

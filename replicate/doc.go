@@ -49,7 +49,7 @@
 // the two sees the other: what is published is sent by the one, or the other stays until it is.
 //
 // The patrol touches what the newest version in a target names, so that a rule by which
-// old objects expire does not reach it (patrol.go).
+// old objects expire does not reach it (replicate/patrol).
 //
 // What a base copy cannot see is said at baseCopy. How WAL databases are followed
 // stands in wal.go.
@@ -74,10 +74,9 @@
 //	    object could not be made any more.
 //	I8  What a cut says of a chunk is what its bytes hash to when they are pushed, or the
 //	    push fails, and the mirror is compared with the database and hashed again.
-//	I9  While targets answer, and the rate suffices, no object that the newest version in
-//	    one names gets older there than the patrol's period, or if patrol.json was lost,
-//	    than two. One that the patrol finds gone is put again, and no flush succeeds
-//	    before it is.
+//	I9  No object that the newest version in a target names gets so old there that a rule
+//	    may remove it (replicate/patrol, P1). One that the patrol finds gone is put again,
+//	    and no flush succeeds before it is.
 //	I10 A push does not wait for the patrol. With one that is late it shares the rate, as
 //	    with one more request of its own at a time.
 //

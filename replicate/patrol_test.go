@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"context"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,9 +9,13 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/patrol"
 )
 
-const testPatrolPeriod = 8 * time.Hour // a round is 7
+const (
+	testPatrolPeriod = 8 * time.Hour // a round is 7
+	testPatrolSlack  = 8             // what part of the period a patrol may be late
+)
 
 // patrolledWorld is a world whose replicators patrol, by a clock that the test moves.
 type patrolledWorld struct {
@@ -49,9 +52,10 @@ func (w *patrolledWorld) pass(r *Replicator, d time.Duration) (until time.Time) 
 			done = true
 			for _, t := range s.targets {
 				at, ok := s.patrolDue(t)
-				done = done && ok && t.patrol.slice == nil && at.After(s.now()) && t.patrol.gone == 0 && t.patrol.err == nil
+				done = done && ok && t.patrol.State() == patrol.Resting && at.After(s.now()) &&
+					t.patrol.Gone() == 0 && t.patrol.Err() == nil
 			}
-			until = s.targets[0].patrol.until
+			until = s.targets[0].patrol.Until()
 		})
 		return done
 	})
@@ -167,7 +171,7 @@ func TestPatrolHeals(t *testing.T) {
 	})
 	w.clock.add(testPatrolPeriod)
 	w.until("the patrol finds what is gone", func() (found bool) {
-		w.look(r, func(s *session) { found = s.targets[0].patrol.gone == len(gone) })
+		w.look(r, func(s *session) { found = s.targets[0].patrol.Gone() == len(gone) })
 		return found
 	})
 	if err := w.flush(r); err == nil {
@@ -212,7 +216,7 @@ func TestPatrolAfterConflict(t *testing.T) {
 		delete(w.chunks[0].objects, key)
 		return chunkstore.ErrConflict
 	})
-	if until := w.pass(r, testPatrolPeriod); until.Sub(begun) < testPatrolPeriod-testPatrolPeriod/patrolSlack {
+	if until := w.pass(r, testPatrolPeriod); until.Sub(begun) < testPatrolPeriod-testPatrolPeriod/testPatrolSlack {
 		t.Errorf("the patrol is at %v, it began at %v", until, begun)
 	}
 	w.equal(0, "after the patrol")
@@ -242,10 +246,10 @@ func TestPatrolLetsPushesGoFirst(t *testing.T) {
 		return busy
 	})
 	before := len(w.touches(0))
-	w.clock.add(testPatrolPeriod/patrolSlack - time.Minute)
+	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
 	for range 3 { // the session goes round at each
 		w.look(r, func(s *session) {
-			if s.targets[0].patrol.slice != nil {
+			if s.targets[0].patrol.State() == patrol.UnderWay {
 				t.Error("the patrol goes on during a push")
 			}
 		})
@@ -277,9 +281,9 @@ func TestPatrolIsNotStarved(t *testing.T) {
 	defer w.run(r)()
 	w.mustFlush(r)
 	w.pass(r, 0)
-	w.clock.add(testPatrolPeriod/patrolSlack - time.Minute)
+	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
 	w.until("the patrol waits", func() (waits bool) {
-		w.look(r, func(s *session) { waits = s.targets[0].patrol.slice != nil })
+		w.look(r, func(s *session) { waits = s.targets[0].patrol.State() == patrol.UnderWay })
 		return waits
 	})
 	w.pass(r, time.Hour)
@@ -312,7 +316,7 @@ func TestPatrolSurvivesItsState(t *testing.T) {
 		id := ""
 		w.look(r, func(s *session) { id = s.targets[0].id })
 		stop()
-		name := filepath.Join(w.sp.Dir(), patrolName)
+		name := filepath.Join(w.sp.Dir(), patrol.FileName)
 		if err := os.WriteFile(name, []byte(strings.Replace(text, "ID", id, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -331,28 +335,5 @@ func TestPatrolSurvivesItsState(t *testing.T) {
 			t.Errorf("%q: %d healed", text, healed)
 		}
 		stop()
-	}
-}
-
-// TestNextDue: an object is due once in each round, at the same phase of it.
-func TestNextDue(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 1000 {
-		var id chunkstore.ID
-		for k := range id {
-			id[k] = byte(random.Uint32())
-		}
-		round := time.Duration(1 + random.Int64N(int64(1000*time.Hour)))
-		from := time.Unix(random.Int64N(1<<33), random.Int64N(1e9))
-		at := nextDue(id, from, round)
-		if wait := at.Sub(from); wait <= 0 || wait > round {
-			t.Fatalf("due after %v of %v", wait, round)
-		}
-		if next := nextDue(id, at, round); !next.Equal(at.Add(round)) {
-			t.Fatalf("due at %v, and then at %v; a round takes %v", at, next, round)
-		}
-		if again := nextDue(id, at.Add(-1), round); !again.Equal(at) {
-			t.Fatalf("due at %v; asked a moment before, at %v", at, again)
-		}
 	}
 }

@@ -54,7 +54,7 @@ type jobObject struct {
 // push starts pushing the last cut, which the mirror is at this moment.
 func (s *session) push(t *target) {
 	s.started(t)
-	t.patrol.stepAside()
+	t.patrol.StepAside()
 	if since := s.now().Add(-pauseTrust); !t.belief.looking && (t.belief.store.Before(since) || t.belief.sample.Before(since)) {
 		s.look(t, true, false, true) // a pause: a bucket may have been emptied
 	}

@@ -84,7 +84,7 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool
 		s.targets = append(s.targets, s.newTarget(t))
 	}
 	s.loadAcks()
-	s.loadPatrol()
+	s.loadPatrols()
 	return s, nil
 }
 
@@ -178,7 +178,7 @@ func (s *session) run(ctx context.Context) error {
 			s.tracker.Fail(err)
 		}
 		s.lookAgain()
-		s.patrol()
+		s.patrolTargets()
 		s.publishStatus()
 		if len(s.flushes) > 0 {
 			if err := s.prove(); err != nil {

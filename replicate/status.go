@@ -94,10 +94,10 @@ func (s *session) publishStatus() {
 		ts := TargetStatus{
 			Name: t.Name, Sequence: t.point.sequence, Manifest: t.acked, Backlog: len(t.missing), Calls: t.calls,
 			Busy: t.busy, Stopped: t.conflict != nil, Unguarded: t.Unguarded(),
-			Patrolled: s.patrolled(t), Healed: t.patrol.healed,
+			Patrolled: t.patrol.RoundEnded(), Healed: t.patrol.Healed(),
 		}
-		if t.patrol.err != nil {
-			ts.PatrolError = t.patrol.err.Error()
+		if err := t.patrol.Err(); err != nil {
+			ts.PatrolError = err.Error()
 		}
 		if t.pushed != nil {
 			ts.Calls += t.pushed.uploads.calls.Load()

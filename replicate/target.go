@@ -16,6 +16,7 @@ import (
 	"verneuil/manifest"
 	"verneuil/replicate/backoff"
 	"verneuil/replicate/cutter"
+	"verneuil/replicate/patrol"
 	"verneuil/spool"
 )
 
@@ -55,16 +56,15 @@ type target struct {
 	calls  int64
 	acked  time.Time // when it took a manifest last
 	pushed *job      // under way
-	patrol patrol
+	patrol *patrol.Patrol
 }
 
 func (s *session) newTarget(ct *chunkstore.Target) *target {
-	t := &target{
+	return &target{
 		Target: ct, id: targetID(ct),
 		missing: make(map[int]chunkstore.ID), backoff: backoff.Backoff{First: time.Second, Most: time.Minute},
+		patrol: patrol.New(ct, s.r.o.PatrolPeriod, s.log),
 	}
-	t.patrol.pause = backoff.Backoff{First: time.Minute, Most: time.Hour}
-	return t
 }
 
 // putJournal is the journal of what was put to a target while its chunk bucket was that one.

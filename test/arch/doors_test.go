@@ -41,12 +41,14 @@ var doors = map[string][]string{
 	},
 	"replicate/replica": {"replicate/locate", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate": {
+		"replicate/patrol",
 		"replicate/cutter", "replicate/mirror",
 		"replicate/locate", "replicate/backoff",
 		"spool", "spool/sqlitefile", "manifest", "chunkstore",
 	},
 	"replicate/cutter":    {"replicate/mirror", "spool", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate/mirror":    {"replicate/backoff", "spool", "spool/sqlitefile", "chunkstore"},
+	"replicate/patrol":    {"replicate/backoff", "spool", "manifest", "chunkstore"},
 	"replicate/backoff":   {},
 	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
 	"spool":               {"manifest", "chunkstore"},
