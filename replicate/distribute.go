@@ -16,7 +16,7 @@ import (
 
 // newCutter returns what makes versions of the mirror.
 func (s *session) newCutter() (*cutter.Cutter, error) {
-	files, err := s.sp.OpenCut()
+	files, err := cutter.OpenFiles(s.sp)
 	if err != nil {
 		return nil, err
 	}

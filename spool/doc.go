@@ -28,8 +28,8 @@
 //	boot         ID of the boot that the following are of; all but patrol.json are emptied if it is another
 //	mirror       private copy of the database
 //	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
-//	cut          the last cut's manifest, as stored; renamed into place (see [CutFiles])
-//	cuts         hashes of the last 4,096 cuts: what a target may have of ours (see [CutFiles])
+//	cut          the last cut's manifest, as stored; renamed into place (see Files in replicate/cutter)
+//	cuts         hashes of the last 4,096 cuts: what a target may have of ours (likewise)
 //	tree/        leaves and nodes that it names, each under its ID
 //	flush.json   why the last flush that another process had asked for failed
 //	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets' identities, when they were seen

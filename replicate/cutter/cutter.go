@@ -12,7 +12,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/mirror"
-	"verneuil/spool"
 )
 
 // Contents is a database as it is now, and how each of its chunks differs from the object that
@@ -61,7 +60,7 @@ type Audience interface {
 // Options of a [Cutter]. All but Fault are needed.
 type Options struct {
 	Contents Contents
-	Files    *spool.CutFiles // where the last version is kept
+	Files    *Files // where the last version is kept
 	Audience Audience
 
 	// Sign fills in what a manifest says of where it comes from: host, path, program, time,

@@ -10,7 +10,7 @@
 //
 //	M1  A chunk's byte in dirty is set before the first change of the chunk since
 //	    the last cut reaches the mirror's file, and cleared only after that cut is
-//	    saved (see [spool.CutFiles]).
+//	    saved (see Files in package cutter).
 //	M2  The mirror's length decides: what dirty has beyond it counts for nothing,
 //	    and is cut off when the mirror is opened.
 //	M3  Which sectors of a chunk changed is only in memory: a successor takes the

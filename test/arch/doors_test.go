@@ -51,7 +51,7 @@ var doors = map[string][]string{
 	"replicate/patrol":    {"replicate/backoff", "spool", "manifest", "chunkstore"},
 	"replicate/backoff":   {},
 	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
-	"spool":               {"manifest", "chunkstore"},
+	"spool":               {"chunkstore"},
 	"spool/sqlitefile":    {},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
 	"manifest/history":    {"chunkstore"},

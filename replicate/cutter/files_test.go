@@ -1,4 +1,4 @@
-package spool
+package cutter
 
 import (
 	"context"
@@ -7,15 +7,22 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/spool"
 )
 
-func TestCutFiles(t *testing.T) {
-	root, db := newDB(t)
-	s, err := Create(root, db, 0o700)
+// TestFiles: what a saved cut names is there, what it does not name goes; and nothing is believed
+// of files that are of another boot, as far as is known.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	db := filepath.Join(dir, "a.db")
+	if err := os.WriteFile(db, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := spool.Create(filepath.Join(dir, "spool"), db, 0o700)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.OpenCut()
+	c, err := OpenFiles(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +41,7 @@ func TestCutFiles(t *testing.T) {
 	if err := c.Save(2, []byte("2"), objects("b", "c")); err != nil {
 		t.Fatal(err)
 	}
-	if c, err = s.OpenCut(); err != nil {
+	if c, err = OpenFiles(s); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]bool{"a": false, "b": true, "c": true} {

@@ -1,0 +1,158 @@
+package cutter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/spool"
+)
+
+const (
+	cutName  = "cut"
+	cutsName = "cuts"
+	treeName = "tree"
+	// cutsKept is how many cuts are known again: those of more than an hour, at one each second.
+	cutsKept = 4096
+	sumBytes = int64(len(chunkstore.ID{}))
+)
+
+// Files keep the last cut: its manifest in the file cut, and the leaves and
+// nodes of its tree under their IDs in the directory tree. The file cuts has the BLAKE3-256 of each
+// of the last 4,096, as stored: at 32 times its sequence modulo 4,096. The rename of cut is
+// what makes a cut saved: before it the mirror's chunks without a byte in dirty
+// are as the old manifest says, after it as the new one says.
+type Files struct {
+	sp   *spool.Spool
+	have map[chunkstore.ID]bool
+}
+
+// OpenFiles returns the files of the last cut in a spool, whose lock the caller holds.
+func OpenFiles(sp *spool.Spool) (*Files, error) {
+	c := &Files{sp: sp, have: make(map[chunkstore.ID]bool)}
+	if err := os.Mkdir(c.tree(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("open cut: %w", err)
+	}
+	entries, err := os.ReadDir(c.tree())
+	if err != nil {
+		return nil, fmt.Errorf("open cut: %w", err)
+	}
+	for _, e := range entries {
+		if id, err := chunkstore.ParseID(e.Name()); err == nil {
+			c.have[id] = true
+		}
+	}
+	return c, nil
+}
+
+func (c *Files) tree() string { return filepath.Join(c.sp.Dir(), treeName) }
+
+// Restore makes the directory tree anew if somebody has removed it. What was in it, the next
+// [Files.Save] saves again.
+func (c *Files) Restore() error {
+	err := os.Mkdir(c.tree(), 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	clear(c.have)
+	return err
+}
+
+// note adds a cut, which nobody has put yet, to those that Wrote knows.
+func (c *Files) note(sequence uint64, encoded []byte) error {
+	f, err := c.sp.OpenFile(cutsName, os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	sum := chunkstore.Sum(encoded)
+	_, err = f.WriteAt(sum[:], int64(sequence%cutsKept)*sumBytes)
+	return errors.Join(err, f.Close())
+}
+
+// Wrote reports whether this very object, a manifest of that sequence, was saved here as a cut,
+// or adopted as one. It is not known of those that 4,096 have followed.
+func (c *Files) Wrote(sequence uint64, encoded []byte) bool {
+	f, err := os.OpenFile(filepath.Join(c.sp.Dir(), cutsName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var sum chunkstore.ID
+	_, err = f.ReadAt(sum[:], int64(sequence%cutsKept)*sumBytes)
+	return err == nil && sum == chunkstore.Sum(encoded)
+}
+
+// Load returns the saved cut and its tree, loaded. It fails with fs.ErrNotExist
+// if there is none, and with [chunkstore.ErrCorrupt] if it is of no use, or is not known to Wrote:
+// then nobody could tell what else was written here.
+func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, error) {
+	b, err := c.sp.ReadFile(cutName, 2*manifest.BytesMax)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load cut: %w", err)
+	}
+	m, err := manifest.Decode(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load cut: %w", err)
+	}
+	if !c.Wrote(m.Sequence, b) {
+		return nil, nil, fmt.Errorf("load cut: %w: %s does not have it", chunkstore.ErrCorrupt, cutsName)
+	}
+	tree := m.Tree()
+	if err := tree.Load(ctx, c.Object); err != nil {
+		return nil, nil, fmt.Errorf("load cut: %w", err)
+	}
+	return m, tree, nil
+}
+
+// Object is a [manifest.Fetch] of the leaves and nodes of the saved cut; it fails
+// with [chunkstore.ErrAbsent] for others. It is safe for concurrent use, also with
+// Save.
+func (c *Files) Object(_ context.Context, id chunkstore.ID) ([]byte, error) {
+	b, err := c.sp.ReadFile(filepath.Join(treeName, id.String()), chunkstore.ChunkBytes)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("object %v: %w: %w", id, chunkstore.ErrAbsent, err)
+	case err != nil:
+		return nil, fmt.Errorf("object %v: %w", id, err)
+	case chunkstore.Sum(b) != id:
+		return nil, fmt.Errorf("object %v: %w", id, chunkstore.ErrCorrupt)
+	}
+	return b, nil
+}
+
+// Save makes encoded, the manifest of that sequence, with the leaves and nodes that it names, the saved cut.
+func (c *Files) Save(sequence uint64, encoded []byte, objects iter.Seq2[chunkstore.ID, []byte]) error {
+	stale := c.have
+	have := make(map[chunkstore.ID]bool, len(stale))
+	for id, plain := range objects {
+		if !stale[id] {
+			if err := c.sp.WriteFile(filepath.Join(treeName, id.String()), plain); err != nil {
+				return fmt.Errorf("save cut: %w", err)
+			}
+			stale[id] = true // it is there, should the rest fail
+		}
+		have[id] = true
+	}
+	if err := c.note(sequence, encoded); err != nil {
+		return fmt.Errorf("save cut: %w", err)
+	}
+	if err := c.sp.WriteFile(cutName, encoded); err != nil {
+		return fmt.Errorf("save cut: %w", err)
+	}
+	for id := range stale {
+		if !have[id] {
+			if os.Remove(filepath.Join(c.tree(), id.String())) != nil {
+				have[id] = true // another time
+			}
+		}
+	}
+	c.have = have
+	return nil
+}
