@@ -1,6 +1,6 @@
 /*
-** The spool's formats for C. Their specification is the doc comment of package
-** spool (spool/doc.go); this header only repeats the offsets, and asserts them.
+** The spool's formats for C. The doc comment of package spool (spool/doc.go) specifies them; this header
+** repeats names, numbers and offsets. Those that Go has, too, are compared with Go's by spool/c_test.go.
 */
 #ifndef VERNEUIL_SPOOL_H
 #define VERNEUIL_SPOOL_H
@@ -8,6 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+/* The files of a spool. */
+#define SPOOL_FILE_STATE "state"
+#define SPOOL_FILE_STATE_NEW "state.new"
+#define SPOOL_FILE_ATTACH "attach"
+#define SPOOL_FILE_WAKE "wake"
+#define SPOOL_NAME_MAX 100       /* bytes of the path in the name of a spool's directory, the last ones */
 
 #define SPOOL_STATE_MAGIC "VRNSTATE"
 #define SPOOL_STATE_BYTES 4096
@@ -61,7 +68,7 @@ typedef struct SpoolState {
 } SpoolState;
 
 #define SPOOL_AT(m, o) _Static_assert(offsetof(SpoolState, m) == (o), #m)
-SPOOL_AT(flags, 12); SPOOL_AT(bootId, 16); SPOOL_AT(dev, 32); SPOOL_AT(birth, 48);
+SPOOL_AT(version, 8); SPOOL_AT(flags, 12); SPOOL_AT(bootId, 16); SPOOL_AT(dev, 32); SPOOL_AT(ino, 40); SPOOL_AT(birth, 48);
 SPOOL_AT(generation, 56); SPOOL_AT(sequence, 64); SPOOL_AT(writing, 72);
 SPOOL_AT(head, 80); SPOOL_AT(dbVersion, 88); SPOOL_AT(dbSize, 96);
 SPOOL_AT(armed, 104); SPOOL_AT(cause, 108); SPOOL_AT(tail, 112);
@@ -71,7 +78,7 @@ SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
 SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
 SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
 SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(path, 1024);
-SPOOL_AT(stamp, 256); SPOOL_AT(stampedBy, 264); SPOOL_AT(stampSettled, 272); SPOOL_AT(checkpointing, 280);
+SPOOL_AT(mirrorStamp, 248); SPOOL_AT(stamp, 256); SPOOL_AT(stampedBy, 264); SPOOL_AT(stampSettled, 272); SPOOL_AT(checkpointing, 280);
 SPOOL_AT(walSum, 288); SPOOL_AT(walConsumedSum, 296); SPOOL_AT(reserved, 384);
 SPOOL_AT(holder, 4088);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");

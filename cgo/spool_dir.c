@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "spool_dir.h"
 #include "files.h"
+#include "spool.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,7 +44,7 @@ char *spoolDirOf(const char *zPath) {
   }
   z[k] = 0;
   char *zDir = 0;
-  if (asprintf(&zDir, "%s/%s-%016llx", zRoot, k > 100 ? z + k - 100 : z, (unsigned long long)h) < 0) zDir = 0;
+  if (asprintf(&zDir, "%s/%s-%016llx", zRoot, k > SPOOL_NAME_MAX ? z + k - SPOOL_NAME_MAX : z, (unsigned long long)h) < 0) zDir = 0;
   free(z);
   return zDir;
 }
@@ -181,13 +182,13 @@ int spoolIsInode(const char *zDir, const char *zName, uint64_t ino) {
 void spoolMakeWake(const char *zDir) {
   int d = openDir(zDir);
   if (d < 0) return;
-  removeJunk(d, "wake", S_IFIFO);
-  (void)!mkfifoat(d, "wake", 0600);
+  removeJunk(d, SPOOL_FILE_WAKE, S_IFIFO);
+  (void)!mkfifoat(d, SPOOL_FILE_WAKE, 0600);
   close(d);
 }
 
 int spoolLockAttach(const char *zDir, int nTry) {
-  int fd = spoolOpen(zDir, "attach", O_RDWR | O_CREAT);
+  int fd = spoolOpen(zDir, SPOOL_FILE_ATTACH, O_RDWR | O_CREAT);
   if (fd < 0) return -1;
   while (flock(fd, LOCK_EX | LOCK_NB)) {
     int rc = errno;

@@ -43,7 +43,7 @@ static int bootId(uint8_t a[16]) {
 ** other name: that would be somebody's copy, who does not expect it to change. */
 static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
   struct stat s;
-  int fd = spoolOpen(zDir, "state", O_RDWR);
+  int fd = spoolOpen(zDir, SPOOL_FILE_STATE, O_RDWR);
   if (fd < 0) return 0;
   SpoolState *st = MAP_FAILED;
   if (!fstat(fd, &s) && s.st_size == SPOOL_STATE_BYTES && s.st_nlink <= 1 && s.st_uid == geteuid())
@@ -74,8 +74,8 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   SpoolState *st = MAP_FAILED;
   /* Not O_TRUNC: if the directory was emptied, somebody else may hold another attach lock,
   ** and have the file of this name mapped. */
-  spoolUnlink(zDir, "state.new");
-  int fd = spoolOpen(zDir, "state.new", O_RDWR | O_CREAT | O_EXCL);
+  spoolUnlink(zDir, SPOOL_FILE_STATE_NEW);
+  int fd = spoolOpen(zDir, SPOOL_FILE_STATE_NEW, O_RDWR | O_CREAT | O_EXCL);
   if (fd < 0) return 0;
   int rc = fstat(fd, &s) ? errno : 0;
   if (!rc) rc = fileAllocate(fd, SPOOL_STATE_BYTES); /* full disk: an error now, not a SIGBUS later */
@@ -96,8 +96,8 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   st->logAllowance = SPOOL_LOG_ALLOWANCE;
   strncpy(st->path, zPath, sizeof st->path - 1);
   *pIno = s.st_ino;
-  spoolRemoveJunk(zDir, "state", S_IFREG);
-  if (!spoolRename(zDir, "state.new", "state") && spoolIsInode(zDir, "state", s.st_ino)) return st;
+  spoolRemoveJunk(zDir, SPOOL_FILE_STATE, S_IFREG);
+  if (!spoolRename(zDir, SPOOL_FILE_STATE_NEW, SPOOL_FILE_STATE) && spoolIsInode(zDir, SPOOL_FILE_STATE, s.st_ino)) return st;
   rc = errno;
   munmap(st, SPOOL_STATE_BYTES);
   errno = rc;

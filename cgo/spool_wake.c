@@ -22,7 +22,7 @@ int spoolCall(const char *zDir) {
   struct stat s;
   int rc = errno;
   /* for reading too: a FIFO that has a reader never raises SIGPIPE */
-  int fd = spoolOpen(zDir, "wake", O_RDWR | O_NONBLOCK);
+  int fd = spoolOpen(zDir, SPOOL_FILE_WAKE, O_RDWR | O_NONBLOCK);
   if (fd < 0) {
     errno = rc;
     return 0;

@@ -13,7 +13,7 @@ const nameBytesMax = 100
 // Name returns the name of the spool's directory for the database at dbPath, a
 // canonical absolute path: its bytes other than A-Z, a-z, 0-9, '.', '_' and '-' as
 // %XX, the last 100 bytes of that, '-', and the FNV-1a-64 of the path in hex.
-// spoolDir in cgo does the same.
+// spoolDirOf in cgo does the same.
 func Name(dbPath string) string {
 	const hex = "0123456789ABCDEF"
 	h := fnv.New64a()
