@@ -54,7 +54,7 @@ static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t sa
       const unsigned char *a = aBuf + (size_t)n * szFrame;
       uint32_t pgno = get4(a);
       if (!*pSize) *pSize = (int64_t)get4(a + 4) * szPage; /* the last frame is a commit */
-      /* without salts: their checksums were forgotten (WALReader.Committed, in spool/wal.go) */
+      /* without salts: their checksums were forgotten (spool/sqlitefile, WALReader.Committed) */
       if (!pgno || !*pSize || (get8(a + 8) != salts && get8(a + 8))) return 0;
       int64_t iOfst = (int64_t)(pgno - 1) * szPage;
       if (meetPage(pMet, pgno) && iOfst < *pSize) spoolWrite(p, t, a + WAL_FRAME, (int)szPage, iOfst);

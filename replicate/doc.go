@@ -103,7 +103,7 @@
 //
 // A database is as long as its last commit says. Witness: the commit frame. Defeated by: a
 // damaged file, or one that was made to harm us. So it counts only up to what the file and the
-// WAL's frames make ([spool.WALSizeMax]), which is where SQLite's checkpoint stops, too. Beyond
+// WAL's frames make ([sqlitefile.WALSizeMax]), which is where SQLite's checkpoint stops, too. Beyond
 // that the database is not replicated, and a flush fails and says why.
 //
 // A target has an object ("there"). Witness: the version that we find in it names the object, and

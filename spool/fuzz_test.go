@@ -71,31 +71,3 @@ func FuzzSegment(f *testing.F) {
 		}
 	})
 }
-
-// FuzzWALIndex: no wal-index panics, and what is accepted can be counted with.
-func FuzzWALIndex(f *testing.F) {
-	f.Add(make([]byte, 136))
-	header := make([]byte, 48)
-	binary.NativeEndian.PutUint32(header, 3007000)
-	header[12] = 1
-	binary.NativeEndian.PutUint16(header[14:], 4096)
-	binary.NativeEndian.PutUint32(header[16:], 7)
-	f.Add(header)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) >= 40 { // let the fuzzer past the checksum, and the second copy
-			header := append(bytes.Clone(b[:40]), make([]byte, 8)...)
-			var s1, s2 uint32
-			for at := 0; at < 40; at += 8 {
-				s1 += binary.NativeEndian.Uint32(header[at:]) + s2
-				s2 += binary.NativeEndian.Uint32(header[at+4:]) + s1
-			}
-			binary.NativeEndian.PutUint32(header[40:], s1)
-			binary.NativeEndian.PutUint32(header[44:], s2)
-			b = append(append(bytes.Clone(header), header...), b[40:]...)
-		}
-		index, err := spool.ReadWALIndex(bytes.NewReader(b))
-		if err == nil && (index.Frames < 0 || index.Backfilled < 0 || index.PageBytes < 0 || index.PageBytes > 65536) {
-			t.Errorf("accepted %+v", index)
-		}
-	})
-}

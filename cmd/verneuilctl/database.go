@@ -14,7 +14,6 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"verneuil/replicate/mirror"
-	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -43,7 +42,7 @@ type pinned struct {
 
 	file, wal, shm *os.File
 	size           int64
-	view           *spool.WALView // nil: the file alone
+	view           *sqlitefile.WALView // nil: the file alone
 }
 
 // pin opens the database at path, a canonical path, and begins the read
@@ -254,8 +253,8 @@ func (p *pinned) overlayWAL() error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	view, err := spool.NewWALView(p.wal, frames)
-	if errors.Is(err, spool.ErrNoWAL) && frames == 0 {
+	view, err := sqlitefile.NewWALView(p.wal, frames)
+	if errors.Is(err, sqlitefile.ErrNoWAL) && frames == 0 {
 		return nil
 	}
 	if err != nil {
@@ -268,7 +267,7 @@ func (p *pinned) overlayWAL() error {
 		return nil
 	}
 	size := int64(view.Pages) * int64(view.PageBytes)
-	if size > spool.WALSizeMax(p.size, view.Frames, view.PageBytes) {
+	if size > sqlitefile.WALSizeMax(p.size, view.Frames, view.PageBytes) {
 		return fmt.Errorf("%s is damaged: its last commit says that the database has %d bytes: more than there are in it and the file; "+
 			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", p.wal.Name(), size)
 	}
@@ -276,10 +275,10 @@ func (p *pinned) overlayWAL() error {
 	return nil
 }
 
-func (p *pinned) walIndex() (spool.WALIndex, error) {
+func (p *pinned) walIndex() (sqlitefile.WALIndex, error) {
 	for try := 1; ; try++ {
-		index, err := spool.ReadWALIndex(p.shm)
-		if !errors.Is(err, spool.ErrWALBusy) || try == walTries {
+		index, err := sqlitefile.ReadWALIndex(p.shm)
+		if !errors.Is(err, sqlitefile.ErrWALBusy) || try == walTries {
 			return index, err
 		}
 		time.Sleep(time.Millisecond)

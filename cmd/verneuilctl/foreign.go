@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
-	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -28,7 +26,7 @@ func checkOwn(path string) error {
 		own, err = ownFile(path+"-journal", sqlitefile.OwnJournal)
 	}
 	if err == nil && own {
-		own, err = ownWAL(path + "-wal")
+		own, err = ownFile(path+"-wal", sqlitefile.OwnWAL)
 	}
 	if err == nil && !own {
 		err = fmt.Errorf("%w: let it roll back, or recover, what an end in the middle has left", errEncrypted)
@@ -59,29 +57,4 @@ func readStart(path string, n int) ([]byte, error) {
 	b := make([]byte, n)
 	n, err = f.ReadAt(b, 0)
 	return b[:n], errors.Join(notEOF(err), f.Close())
-}
-
-// ownWAL: its first frame has its checksum, if there is one of its header's salts.
-func ownWAL(path string) (bool, error) {
-	const headerBytes, frameBytes = 32, 24
-	b, err := readStart(path, headerBytes+frameBytes)
-	if err != nil || len(b) < headerBytes+frameBytes ||
-		!bytes.Equal(b[16:24], b[headerBytes+8:headerBytes+16]) {
-		return true, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	frames, err := spool.NewWALReader(f)
-	if errors.Is(err, spool.ErrNoWAL) {
-		return true, nil // SQLite takes nothing of it, whosever it is
-	} else if err != nil {
-		return false, err
-	}
-	if _, err = frames.Next(); err == io.EOF {
-		return false, nil
-	}
-	return true, err
 }

@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"os"
 
-	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // ErrUnsettled: the mirror cannot be compared now, as somebody is in the middle of
@@ -92,7 +92,7 @@ func (t comparison) inWAL(ctx context.Context) error {
 		return err
 	}
 	defer wal.Close()
-	view, err := spool.NewWALView(wal, published)
+	view, err := sqlitefile.NewWALView(wal, published)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (t comparison) inWAL(ctx context.Context) error {
 // underWAL is a database as checkpointed. Reads are of whole pages.
 type underWAL struct {
 	db, wal io.ReaderAt
-	view    *spool.WALView
+	view    *sqlitefile.WALView
 }
 
 func (u underWAL) ReadAt(b []byte, off int64) (int, error) {

@@ -73,7 +73,7 @@ func (w *wal) pace(frames int) {
 // cursor is where we are in the database's WAL.
 type cursor struct {
 	file    *os.File
-	reader  *spool.WALReader
+	reader  *sqlitefile.WALReader
 	salts   uint64 // of the frames that were read; 0: none
 	applied int    // frames up to the last commit that is in the mirror
 	sum     uint64 // the running checksum in the last of them; 0 unknown
@@ -85,7 +85,7 @@ type cursor struct {
 // stands reports whether the WAL still has the header that it had when it was opened: then
 // no frame that was read until now was written over.
 func (c *cursor) stands() bool {
-	now, err := spool.NewWALReader(c.file)
+	now, err := sqlitefile.NewWALReader(c.file)
 	return err == nil && now.Salts == c.salts
 }
 
@@ -171,8 +171,8 @@ func (w *wal) open() error {
 	} else if err != nil {
 		return fmt.Errorf("open WAL: %w", err)
 	}
-	r, err := spool.NewWALReader(f)
-	if errors.Is(err, spool.ErrNoWAL) {
+	r, err := sqlitefile.NewWALReader(f)
+	if errors.Is(err, sqlitefile.ErrNoWAL) {
 		f.Close()
 		return nil
 	} else if err != nil {
@@ -267,13 +267,13 @@ type walPage struct {
 type walTransaction struct {
 	keep  int // bytes
 	kept  []walPage
-	bytes int              // of kept
-	rest  *spool.WALReader // at the first frame that is not kept; nil: all are
-	n     int              // frames
+	bytes int                   // of kept
+	rest  *sqlitefile.WALReader // at the first frame that is not kept; nil: all are
+	n     int                   // frames
 }
 
 // next reads the transaction's next frame from r.
-func (t *walTransaction) next(r *spool.WALReader) (spool.WALFrame, error) {
+func (t *walTransaction) next(r *sqlitefile.WALReader) (sqlitefile.WALFrame, error) {
 	if t.rest == nil && t.bytes >= t.keep {
 		t.rest = r.Fork()
 	}
@@ -291,7 +291,7 @@ func (t *walTransaction) next(r *spool.WALReader) (spool.WALFrame, error) {
 
 // each calls f with each page up to the commit, which r has read. It fails with
 // errWALGone, after some of them, if the WAL does not have any more what r has read.
-func (t *walTransaction) each(r *spool.WALReader, f func(pgno uint32, b []byte) error) error {
+func (t *walTransaction) each(r *sqlitefile.WALReader, f func(pgno uint32, b []byte) error) error {
 	for _, p := range t.kept {
 		if err := f(p.pgno, p.b); err != nil {
 			return err
@@ -446,14 +446,14 @@ func (w *wal) writeFrames(t *walTransaction, size int64) error {
 }
 
 // fits reports whether a database that ends there can be what so many frames of the WAL
-// make of the file: see [spool.WALSizeMax].
+// make of the file: see [sqlitefile.WALSizeMax].
 func (w *wal) fits(end int64, frames int) bool {
 	pageBytes := w.reader.PageBytes
-	if end <= spool.WALSizeMax(w.base, frames, pageBytes) {
+	if end <= sqlitefile.WALSizeMax(w.base, frames, pageBytes) {
 		return true
 	}
 	now, err := spool.StampOf(w.sp.Path())
-	return err == nil && end <= spool.WALSizeMax(now.Bytes, frames, pageBytes)
+	return err == nil && end <= sqlitefile.WALSizeMax(now.Bytes, frames, pageBytes)
 }
 
 // reread goes back to the frame after the last commit: the transaction that

@@ -14,6 +14,7 @@ import (
 
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
+	"verneuil/spool/sqlitefile"
 )
 
 // orderWorld is a database in WAL mode with its recorder, and a tracker that the
@@ -252,7 +253,7 @@ func TestImpossibleWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.WAL.Publish()
-	most := spool.WALSizeMax(orderPages*orderPage, 2, orderPage)
+	most := sqlitefile.WALSizeMax(orderPages*orderPage, 2, orderPage)
 	for range 2 * walTries {
 		w.Update(context.Background(), true)
 		if w.Current() || w.mirror.Size() > most {

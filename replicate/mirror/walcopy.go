@@ -117,7 +117,7 @@ func (c *copying) mustBeOurs(size int64) error {
 	}
 	var db io.ReaderAt = c.src
 	if c.wal.applied > 0 {
-		view, err := spool.NewWALView(c.wal.file, c.wal.applied)
+		view, err := sqlitefile.NewWALView(c.wal.file, c.wal.applied)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errWALGone, err)
 		}

@@ -113,10 +113,10 @@ func (w *wal) openCommitted(ctx context.Context) (frames int, err error) {
 		if w.reader == nil {
 			return 0, nil
 		}
-		var index spool.WALIndex
+		var index sqlitefile.WALIndex
 		f, err := openIndex(w.sp.Path() + "-shm")
 		if err == nil {
-			index, err = spool.ReadWALIndex(f)
+			index, err = sqlitefile.ReadWALIndex(f)
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -154,7 +154,7 @@ func (w *wal) openCommitted(ctx context.Context) (frames int, err error) {
 
 // indexIsStale reports whether what a wal-index counts does not stand in the WAL, and no connection uses
 // it: then the WAL is an older one that was put back, and the next one will recover the index.
-func (w *wal) indexIsStale(f *os.File, index spool.WALIndex) (bool, error) {
+func (w *wal) indexIsStale(f *os.File, index sqlitefile.WALIndex) (bool, error) {
 	if index.Frames == 0 {
 		return false, nil
 	}

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 	"verneuil/test/e2e/harness"
 )
 
@@ -37,11 +37,11 @@ func TestForgottenChecksums(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer index.Close()
-	view, err := spool.NewWALView(f, 0)
+	view, err := sqlitefile.NewWALView(f, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, err := spool.ReadWALIndex(index)
+	named, err := sqlitefile.ReadWALIndex(index)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,19 +1,13 @@
-package spool
+package sqlitefile
 
 import (
-	"cmp"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/bits"
-	"slices"
 )
-
-// This file reads SQLite's write-ahead log, as specified by "The WAL File
-// Format" (sqlite.org/walformat.html). It only reads, and only what it is given:
-// who may look at a live WAL, and when, is the caller's business (see
-// [ReadWALIndex] for what makes a position safe).
 
 const (
 	walHeaderBytes   = 32
@@ -199,152 +193,23 @@ func (w *WALReader) sum(b []byte) {
 	w.s1, w.s2 = s1, s2
 }
 
-func validPageBytes(n uint32) bool { return n >= 512 && n <= 65536 && n&(n-1) == 0 }
-
-// walSlackBytes is what SQLite allows for besides: the page with its lock bytes.
-const walSlackBytes = 65536
-
-// WALSizeMax returns how long a database can be at most, whose file has fileBytes bytes, and
-// whose WAL has so many frames: it grows by no page that has no frame, but the one with
-// SQLite's lock bytes. A WAL whose commit says more is damaged: SQLite does not checkpoint
-// it, but answers SQLITE_CORRUPT (wal.c, walCheckpoint). So does what we make of it end here,
-// before room is made for what is not there.
-func WALSizeMax(fileBytes int64, frames, pageBytes int) int64 {
-	return fileBytes + walSlackBytes + int64(frames)*int64(pageBytes)
-}
-
-// WALView says where the newest committed version of each page stands in a WAL.
-// It is not changed once built. It takes 8 bytes of memory for each frame.
-type WALView struct {
-	PageBytes int
-	Salts     uint64
-	Frames    int    // in the view; the last one is a commit
-	Pages     uint32 // size of the database at that commit
-	newest    []walPlace
-}
-
-// walPlace is a page's newest frame.
-type walPlace struct{ pgno, frame uint32 }
-
-// NewWALView reads r up to its last commit, or up to frame framesMax (counted
-// from 1; 0: no limit), whichever comes first. A WAL without a commit gives a view
-// of no frames. That framesMax frames are committed the caller knows (see
-// [WALReader.Committed]), and that none is written over meanwhile.
-func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
-	w, err := NewWALReader(r)
-	if err != nil {
-		return nil, err
+// OwnWAL reports whether stock SQLite wrote the WAL in r, as far as recovery looks: false if its
+// first frame, which has its header's salts, has not its checksum, so that SQLite would take nothing
+// of it. A WAL of which it would take nothing anyway counts as its own.
+func OwnWAL(r io.ReaderAt) (bool, error) {
+	b, err := readStart(r, walHeaderBytes+walFrameBytes)
+	if err != nil || len(b) < walHeaderBytes+walFrameBytes ||
+		!bytes.Equal(b[16:24], b[walHeaderBytes+8:walHeaderBytes+16]) {
+		return true, err
 	}
-	w.Committed = framesMax
-	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts}
-	for framesMax == 0 || w.Frames() < framesMax {
-		frame, err := w.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		v.newest = append(v.newest, walPlace{frame.Pgno, uint32(w.Frames())})
-		if frame.Commit != 0 {
-			v.Frames, v.Pages = w.Frames(), frame.Commit
-		}
+	frames, err := NewWALReader(r)
+	if errors.Is(err, ErrNoWAL) {
+		return true, nil
+	} else if err != nil {
+		return false, err
 	}
-	v.newest = v.newest[:v.Frames]
-	slices.SortFunc(v.newest, func(a, b walPlace) int {
-		return cmp.Or(cmp.Compare(a.pgno, b.pgno), cmp.Compare(b.frame, a.frame))
-	})
-	v.newest = slices.CompactFunc(v.newest, func(a, b walPlace) bool { return a.pgno == b.pgno })
-	return v, nil
-}
-
-// Offset returns where in the WAL the bytes of page pgno begin, and false if the
-// database file's own are the newest.
-func (v *WALView) Offset(pgno uint32) (int64, bool) {
-	i, ok := slices.BinarySearchFunc(v.newest, pgno, func(p walPlace, pgno uint32) int { return cmp.Compare(p.pgno, pgno) })
-	if !ok {
-		return 0, false
+	if _, err = frames.Next(); err == io.EOF {
+		return false, nil
 	}
-	frameBytes := int64(walFrameBytes + v.PageBytes)
-	return walHeaderBytes + int64(v.newest[i].frame)*frameBytes - int64(v.PageBytes), true
-}
-
-// WALIndex is the header of a wal-index, the -shm file: what its writers have
-// published as committed.
-type WALIndex struct {
-	PageBytes  int // 0 only where Frames is
-	Salts      uint64
-	Frames     int    // mxFrame: valid, committed frames
-	Pages      uint32 // size of the database at that commit
-	Sum        uint64 // running checksum of the last of them, as [WALReader.Sum]
-	Backfilled int    // nBackfill: frames that are in the database file for good
-}
-
-const walIndexHeaderBytes = 48
-
-// ReadWALIndex reads the header of the wal-index in r, usually a -shm file.
-//
-// Of a WAL alone nobody can tell its last commit: after a spill SQLite rewrites
-// frames that are already written, commit frame included, and a commit whose
-// fsync failed is rolled back. The wal-index says it: SQLite writes its header last.
-// The header stands there twice, and like SQLite's own readers (walIndexTryHdr in
-// wal.c) this one takes it if both are equal and their checksum is right; else
-// the error wraps [ErrWALBusy] and the caller tries again.
-//
-// Order of reading: header, nBackfill, header. A writer that restarts the WAL
-// stores its header (mxFrame 0) before it sets nBackfill to 0, so Backfilled is
-// never too small for Frames; it may be larger, which means the same as equal.
-func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
-	var before, after [2 * walIndexHeaderBytes]byte
-	var backfill [4]byte
-	for _, read := range []struct {
-		b   []byte
-		off int64
-	}{{before[:], 0}, {backfill[:], int64(len(before))}, {after[:], 0}} {
-		if n, err := r.ReadAt(read.b, read.off); n < len(read.b) {
-			if err == io.EOF {
-				return WALIndex{}, fmt.Errorf("wal-index: %w: short", ErrWALBusy)
-			}
-			return WALIndex{}, fmt.Errorf("wal-index: %w", err)
-		}
-	}
-	header := before[:walIndexHeaderBytes]
-	if before != after || string(header) != string(before[walIndexHeaderBytes:]) {
-		return WALIndex{}, fmt.Errorf("wal-index: %w", ErrWALBusy)
-	}
-	native := binary.NativeEndian
-	w := WALReader{order: nativeOrder()}
-	w.sum(header[:40])
-	if w.s1 != native.Uint32(header[40:]) || w.s2 != native.Uint32(header[44:]) {
-		return WALIndex{}, fmt.Errorf("wal-index: %w: checksum", ErrWALBusy)
-	}
-	if version := native.Uint32(header); version != walFormatVersion || header[12] == 0 {
-		return WALIndex{}, fmt.Errorf("wal-index: format %d, initialized %d", version, header[12])
-	}
-	// szPage is 16 bits wide; 65,536 is stored as 1 (sqlite3.c: WalIndexHdr).
-	pageBytes := uint32(native.Uint16(header[14:]))
-	pageBytes = pageBytes&0xfe00 | (pageBytes&1)<<16
-	// Recovery of an empty WAL leaves 0 (wal.c, walIndexRecover): there are no frames.
-	if !validPageBytes(pageBytes) && (pageBytes != 0 || native.Uint32(header[16:]) != 0) {
-		return WALIndex{}, fmt.Errorf("wal-index: page size %d", pageBytes)
-	}
-	return WALIndex{
-		PageBytes: int(pageBytes),
-		// aSalt is copied from the WAL's header as bytes: big-endian.
-		Salts:      binary.BigEndian.Uint64(header[32:]),
-		Frames:     int(native.Uint32(header[16:])),
-		Pages:      native.Uint32(header[20:]),
-		Sum:        uint64(native.Uint32(header[24:]))<<32 | uint64(native.Uint32(header[28:])),
-		Backfilled: int(native.Uint32(backfill[:])),
-	}, nil
-}
-
-// ErrWALBusy: a writer was in the middle of changing the wal-index.
-var ErrWALBusy = errors.New("being written")
-
-func nativeOrder() binary.ByteOrder {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		return binary.LittleEndian
-	}
-	return binary.BigEndian
+	return true, err
 }

@@ -1,4 +1,4 @@
-package spool_test
+package sqlitefile_test
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3"
 
-	"verneuil/spool"
+	"verneuil/spool/sqlitefile"
 )
 
 // openWAL returns a connection to a new WAL database of that page size, which
@@ -56,7 +56,7 @@ func readFile(t *testing.T, path string) []byte {
 
 // overlay is the database that a view describes: file, with the newest frames
 // laid over, cut or extended to the commit's size.
-func overlay(t *testing.T, file, wal []byte, v *spool.WALView) []byte {
+func overlay(t *testing.T, file, wal []byte, v *sqlitefile.WALView) []byte {
 	t.Helper()
 	got := make([]byte, int(v.Pages)*v.PageBytes)
 	copy(got, file)
@@ -80,7 +80,7 @@ func TestWALViewEqualsCheckpoint(t *testing.T) {
 			run(t, conn, "INSERT INTO t VALUES (randomblob(1000)); UPDATE t SET x = randomblob(200000) WHERE rowid = 1;")
 			run(t, conn, "PRAGMA incremental_vacuum; DELETE FROM t WHERE rowid = 2; VACUUM;")
 			file, wal := readFile(t, path), readFile(t, path+"-wal")
-			view, err := spool.NewWALView(bytes.NewReader(wal), 0)
+			view, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +102,7 @@ func TestWALWithoutChecksums(t *testing.T) {
 	conn, path := openWAL(t, 512)
 	run(t, conn, "CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(2000)); UPDATE t SET x = randomblob(3000);")
 	wal := readFile(t, path+"-wal")
-	whole, err := spool.NewWALView(bytes.NewReader(wal), 0)
+	whole, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestWALWithoutChecksums(t *testing.T) {
 	last := wal[32+(whole.Frames-1)*frame:]
 	copy(last[8:], make([]byte, 16))    // of the last frame salts and checksum
 	wal[32+(whole.Frames-3)*frame+16]++ // of the last but two the checksum
-	view, err := spool.NewWALView(bytes.NewReader(wal), whole.Frames)
+	view, err := sqlitefile.NewWALView(bytes.NewReader(wal), whole.Frames)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestWALWithoutChecksums(t *testing.T) {
 		t.Errorf("%d committed frames were read, want %d", view.Frames, whole.Frames)
 	}
 	for committed, want := range map[int]int{0: whole.Frames - 3, whole.Frames - 1: whole.Frames - 1, whole.Frames + 9: whole.Frames} {
-		reader, err := spool.NewWALReader(bytes.NewReader(wal))
+		reader, err := sqlitefile.NewWALReader(bytes.NewReader(wal))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,18 +135,18 @@ func TestWALWithoutChecksums(t *testing.T) {
 func TestWALViewStopsAtTheLastCommit(t *testing.T) {
 	conn, path := openWAL(t, 4096)
 	run(t, conn, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES (1);")
-	committed, err := spool.NewWALView(bytes.NewReader(readFile(t, path+"-wal")), 0)
+	committed, err := sqlitefile.NewWALView(bytes.NewReader(readFile(t, path+"-wal")), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A transaction larger than the page cache spills frames before it commits.
 	run(t, conn, "BEGIN; INSERT INTO t SELECT randomblob(5000) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 100) SELECT i FROM n);")
 	wal := readFile(t, path+"-wal")
-	view, err := spool.NewWALView(bytes.NewReader(wal), 0)
+	view, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, err := spool.NewWALReader(bytes.NewReader(wal))
+	reader, err := sqlitefile.NewWALReader(bytes.NewReader(wal))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,60 +162,6 @@ func TestWALViewStopsAtTheLastCommit(t *testing.T) {
 	run(t, conn, "ROLLBACK;")
 }
 
-func TestWALIndex(t *testing.T) {
-	for _, pageBytes := range []int{512, 65536} {
-		conn, path := openWAL(t, pageBytes)
-		run(t, conn, "CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(100000));")
-		shm, err := spool.ReadWALIndex(bytes.NewReader(readFile(t, path+"-shm")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		view, err := spool.NewWALView(bytes.NewReader(readFile(t, path+"-wal")), shm.Frames)
-		if err != nil {
-			t.Fatal(err)
-		}
-		reader, err := spool.NewWALReader(bytes.NewReader(readFile(t, path+"-wal")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range view.Frames {
-			if _, err := reader.Next(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if at, err := reader.SumAt(view.Frames); err != nil || at != reader.Sum() {
-			t.Errorf("frame %d has checksum %x, and was read with %x: %v", view.Frames, at, reader.Sum(), err)
-		}
-		want := spool.WALIndex{PageBytes: pageBytes, Salts: view.Salts, Frames: view.Frames, Pages: view.Pages, Sum: reader.Sum()}
-		if shm != want || shm.Frames == 0 {
-			t.Errorf("wal-index says %+v, the WAL %+v", shm, want)
-		}
-		run(t, conn, "PRAGMA wal_checkpoint(PASSIVE);")
-		if shm, err = spool.ReadWALIndex(bytes.NewReader(readFile(t, path+"-shm"))); err != nil {
-			t.Fatal(err)
-		}
-		if shm.Backfilled != shm.Frames {
-			t.Errorf("after a checkpoint %d of %d frames are backfilled", shm.Backfilled, shm.Frames)
-		}
-	}
-}
-
-func TestWALIndexTorn(t *testing.T) {
-	conn, path := openWAL(t, 4096)
-	run(t, conn, "CREATE TABLE t(x);")
-	shm := readFile(t, path+"-shm")
-	for _, at := range []int{0, 16, 24, 40, 48, 64, 95} {
-		torn := bytes.Clone(shm)
-		torn[at] ^= 1
-		if _, err := spool.ReadWALIndex(bytes.NewReader(torn)); !errors.Is(err, spool.ErrWALBusy) {
-			t.Errorf("byte %d changed: error %v, want ErrWALBusy", at, err)
-		}
-	}
-	if _, err := spool.ReadWALIndex(bytes.NewReader(shm[:40])); !errors.Is(err, spool.ErrWALBusy) {
-		t.Errorf("short wal-index: error %v, want ErrWALBusy", err)
-	}
-}
-
 // Every cut and every flipped bit leaves the transactions before it, and only them.
 func TestWALDamage(t *testing.T) {
 	conn, path := openWAL(t, 512)
@@ -224,7 +170,7 @@ func TestWALDamage(t *testing.T) {
 		run(t, conn, fmt.Sprintf("INSERT INTO t VALUES (zeroblob(%d));", 700*i))
 	}
 	wal := readFile(t, path+"-wal")
-	whole, err := spool.NewWALReader(bytes.NewReader(wal))
+	whole, err := sqlitefile.NewWALReader(bytes.NewReader(wal))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +193,7 @@ func TestWALDamage(t *testing.T) {
 	const frameBytes = 24 + 512
 	check := func(damaged []byte, intact int, what string) {
 		t.Helper()
-		view, err := spool.NewWALView(bytes.NewReader(damaged), 0)
+		view, err := sqlitefile.NewWALView(bytes.NewReader(damaged), 0)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -267,10 +213,10 @@ func TestWALDamage(t *testing.T) {
 	for at := range 32 {
 		flipped := bytes.Clone(wal)
 		flipped[at] ^= 0x10
-		if _, err := spool.NewWALView(bytes.NewReader(flipped), 0); !errors.Is(err, spool.ErrNoWAL) {
+		if _, err := sqlitefile.NewWALView(bytes.NewReader(flipped), 0); !errors.Is(err, sqlitefile.ErrNoWAL) {
 			t.Errorf("header byte %d changed: error %v, want ErrNoWAL", at, err)
 		}
-		if _, err := spool.NewWALView(bytes.NewReader(wal[:at]), 0); !errors.Is(err, spool.ErrNoWAL) {
+		if _, err := sqlitefile.NewWALView(bytes.NewReader(wal[:at]), 0); !errors.Is(err, sqlitefile.ErrNoWAL) {
 			t.Errorf("header cut at %d: error %v, want ErrNoWAL", at, err)
 		}
 	}
@@ -294,7 +240,7 @@ func TestWALBigEndianChecksums(t *testing.T) {
 	s1, s2 = sum(s1, s2, head)
 	s1, s2 = sum(s1, s2, page)
 	wal = append(put(put(append(wal, append(head, 0, 0, 0, 7, 0, 0, 0, 9)...), s1), s2), page...)
-	view, err := spool.NewWALView(bytes.NewReader(wal), 0)
+	view, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +254,7 @@ func FuzzWALView(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{0x37, 0x7f, 0x06, 0x82}, 200))
 	f.Fuzz(func(t *testing.T, wal []byte) {
-		view, err := spool.NewWALView(bytes.NewReader(wal), 0)
+		view, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 		if err != nil {
 			return
 		}

@@ -1,0 +1,75 @@
+package sqlitefile
+
+import (
+	"cmp"
+	"io"
+	"slices"
+)
+
+// walSlackBytes is what SQLite allows for besides: the page with its lock bytes.
+const walSlackBytes = 65536
+
+// WALSizeMax returns how long a database can be at most, whose file has fileBytes bytes, and
+// whose WAL has so many frames: it grows by no page that has no frame, but the one with
+// SQLite's lock bytes. A WAL whose commit says more is damaged: SQLite does not checkpoint
+// it, but answers SQLITE_CORRUPT (wal.c, walCheckpoint). So does what we make of it end here,
+// before room is made for what is not there.
+func WALSizeMax(fileBytes int64, frames, pageBytes int) int64 {
+	return fileBytes + walSlackBytes + int64(frames)*int64(pageBytes)
+}
+
+// WALView says where the newest committed version of each page stands in a WAL.
+// It is not changed once built. It takes 8 bytes of memory for each frame.
+type WALView struct {
+	PageBytes int
+	Salts     uint64
+	Frames    int    // in the view; the last one is a commit
+	Pages     uint32 // size of the database at that commit
+	newest    []walPlace
+}
+
+// walPlace is a page's newest frame.
+type walPlace struct{ pgno, frame uint32 }
+
+// NewWALView reads r up to its last commit, or up to frame framesMax (counted
+// from 1; 0: no limit), whichever comes first. A WAL without a commit gives a view
+// of no frames. That framesMax frames are committed the caller knows (see
+// [WALReader.Committed]), and that none is written over meanwhile.
+func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
+	w, err := NewWALReader(r)
+	if err != nil {
+		return nil, err
+	}
+	w.Committed = framesMax
+	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts}
+	for framesMax == 0 || w.Frames() < framesMax {
+		frame, err := w.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		v.newest = append(v.newest, walPlace{frame.Pgno, uint32(w.Frames())})
+		if frame.Commit != 0 {
+			v.Frames, v.Pages = w.Frames(), frame.Commit
+		}
+	}
+	v.newest = v.newest[:v.Frames]
+	slices.SortFunc(v.newest, func(a, b walPlace) int {
+		return cmp.Or(cmp.Compare(a.pgno, b.pgno), cmp.Compare(b.frame, a.frame))
+	})
+	v.newest = slices.CompactFunc(v.newest, func(a, b walPlace) bool { return a.pgno == b.pgno })
+	return v, nil
+}
+
+// Offset returns where in the WAL the bytes of page pgno begin, and false if the
+// database file's own are the newest.
+func (v *WALView) Offset(pgno uint32) (int64, bool) {
+	i, ok := slices.BinarySearchFunc(v.newest, pgno, func(p walPlace, pgno uint32) int { return cmp.Compare(p.pgno, pgno) })
+	if !ok {
+		return 0, false
+	}
+	frameBytes := int64(walFrameBytes + v.PageBytes)
+	return walHeaderBytes + int64(v.newest[i].frame)*frameBytes - int64(v.PageBytes), true
+}
