@@ -16,7 +16,7 @@
 //	below, selection, children, unreplicated
 //	                             what a recorder asks, and tells
 //	gort*, descriptors           Go's start, its threads, limits, signals, descriptors
-//	base, config, log, process, wake, files, crc32c
+//	base, config, log, process, wake, files, pragma, perf, crc32c
 //	                             the ground: it knows nothing of what is above
 //
 // SQLite is reached only through the sqlite3_api table, also when linked into a

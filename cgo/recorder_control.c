@@ -2,6 +2,7 @@
 ** File controls: SQLite's, of which some tell the recorder something, our pragma, and a question of ours.
 */
 #include "recorder_control.h"
+#include "pragma.h"
 #include "recorder.h"
 #include "recorder_go.h"
 #include "recorder_txn.h"
@@ -13,14 +14,6 @@ SQLITE_EXTENSION_INIT3
 
 /* SQLITE_FCNTL_CKPT_DONE, of SQLite 3.31 and later. */
 #define FCNTL_CKPT_DONE 37
-
-/* SQLite's own word for what is a boolean; -1: it is none. */
-static int booleanOf(const char *z) {
-  static const char *const azWord[] = {"0", "1", "off", "on", "no", "yes", "false", "true"};
-  for (int i = 0; i < 8; i++)
-    if (!sqlite3_stricmp(z, azWord[i])) return i & 1;
-  return -1;
-}
 
 /* PRAGMA verneuil_flush_replication_data: none, now, force or 2 push and answer
 ** 1 or 0; a boolean sets flush on close and answers what it was. Where there is nobody to push,
@@ -69,7 +62,7 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   int rc;
   if (op == SQLITE_FCNTL_PRAGMA && !p->isWal) {
     char **azArg = pArg;
-    if (!sqlite3_stricmp(azArg[1], "verneuil_flush_replication_data")) return pragmaFlush(p, azArg);
+    if (pragmaOf(azArg[1], BY_RECORDER) == PRAGMA_FLUSH) return pragmaFlush(p, azArg);
   } else if (op == RECORDER_QUESTION && !p->isWal) {
     answer(p, pArg);
     return SQLITE_OK;

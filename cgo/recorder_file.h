@@ -10,7 +10,7 @@
 */
 #ifndef VERNEUIL_RECORDER_FILE_H
 #define VERNEUIL_RECORDER_FILE_H
-#include "recorder_perf.h"
+#include "perf.h"
 #include "spool_log.h"
 #include "verneuil.h"
 

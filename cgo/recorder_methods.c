@@ -5,7 +5,7 @@
 **
 ** The recorder's files, each above the ones before it:
 **
-**   recorder_perf     counts and times of methods
+**   perf              counts and times of methods
 **   recorder_go       what is asked of Go
 **   recorder_file     open files, and their list
 **   recorder_attach   whether a database is recorded, and why not

@@ -20,6 +20,7 @@
 #include "base.h"
 #include "gort.h"
 #include "log.h"
+#include "pragma.h"
 #include "snapshot.h"
 #include "snapshot_goexports.h"
 #include "versiontable.h"
@@ -233,29 +234,22 @@ static int snapshotPragmaUpdated(SnapshotFile *p, const char *zArg, char **pzOut
   return SQLITE_OK;
 }
 
-/* SQLite asks when the statement is prepared: azArg is result, name, argument or
-** NULL (pragma.c, sqlite3Pragma). */
 static int snapshotPragma(SnapshotFile *p, char **azArg) {
-  static const struct {
-    const char *zName;
-    int (*xRun)(SnapshotFile *, const char *zArg, char **pzOut);
-  } aPragma[] = {
-    {"verneuil_snapshot_refresh", snapshotPragmaRefresh},
-    {"verneuil_snapshot_async_reload", snapshotPragmaReload},
-    {"verneuil_snapshot_auto_refresh", snapshotPragmaAuto},
-    {"verneuil_snapshot_ctime", snapshotPragmaCtime},
-    {"verneuil_snapshot_updated", snapshotPragmaUpdated},
+  static int (*const axRun[PRAGMA_N])(SnapshotFile *, const char *zArg, char **pzOut) = {
+    [PRAGMA_REFRESH] = snapshotPragmaRefresh,
+    [PRAGMA_RELOAD] = snapshotPragmaReload,
+    [PRAGMA_AUTO] = snapshotPragmaAuto,
+    [PRAGMA_CTIME] = snapshotPragmaCtime,
+    [PRAGMA_UPDATED] = snapshotPragmaUpdated,
   };
-  for (size_t i = 0; i < sizeof aPragma / sizeof *aPragma; i++) {
-    if (sqlite3_stricmp(azArg[1], aPragma[i].zName) != 0) continue;
-    if (!verneuilGo()) { /* S3 */
-      azArg[0] = sqlite3_mprintf("%s", snapshotWithoutGo());
-      return SQLITE_ERROR;
-    }
-    int rc = aPragma[i].xRun(p, azArg[2], &azArg[0]);
-    return rc == SQLITE_OK && !azArg[0] ? SQLITE_NOMEM : rc;
+  int pragma = pragmaOf(azArg[1], BY_REPLICA);
+  if (pragma == PRAGMA_OTHER) return SQLITE_NOTFOUND;
+  if (!verneuilGo()) { /* S3 */
+    azArg[0] = sqlite3_mprintf("%s", snapshotWithoutGo());
+    return SQLITE_ERROR;
   }
-  return SQLITE_NOTFOUND;
+  int rc = axRun[pragma](p, azArg[2], &azArg[0]);
+  return rc == SQLITE_OK && !azArg[0] ? SQLITE_NOMEM : rc;
 }
 
 static int snapshotFileControl(sqlite3_file *pFile, int op, void *pArg) {

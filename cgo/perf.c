@@ -1,7 +1,7 @@
 /*
-** The counters of a file's methods: see recorder_perf.h.
+** The counters of a file's methods: see perf.h.
 */
-#include "recorder_perf.h"
+#include "perf.h"
 #include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 

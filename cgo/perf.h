@@ -4,8 +4,8 @@
 ** All calls are counted; one in PERF_SAMPLE is timed, and stands for all. Only the thread that
 ** uses a file counts, so that no counter needs a locked instruction; any thread may read them.
 */
-#ifndef VERNEUIL_RECORDER_PERF_H
-#define VERNEUIL_RECORDER_PERF_H
+#ifndef VERNEUIL_PERF_H
+#define VERNEUIL_PERF_H
 #include "clock.h"
 #include <stdatomic.h>
 #include <stdint.h>

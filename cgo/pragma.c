@@ -1,0 +1,31 @@
+/*
+** The pragmas of our VFSes: see pragma.h.
+*/
+#include "pragma.h"
+#include "verneuil.h"
+SQLITE_EXTENSION_INIT3
+
+static const struct {
+  const char *zName;
+  int by;
+} aPragma[PRAGMA_N] = {
+  [PRAGMA_FLUSH] = {"verneuil_flush_replication_data", BY_RECORDER},
+  [PRAGMA_REFRESH] = {"verneuil_snapshot_refresh", BY_REPLICA},
+  [PRAGMA_RELOAD] = {"verneuil_snapshot_async_reload", BY_REPLICA},
+  [PRAGMA_AUTO] = {"verneuil_snapshot_auto_refresh", BY_REPLICA},
+  [PRAGMA_CTIME] = {"verneuil_snapshot_ctime", BY_REPLICA},
+  [PRAGMA_UPDATED] = {"verneuil_snapshot_updated", BY_REPLICA},
+};
+
+int pragmaOf(const char *zName, int by) {
+  for (int i = PRAGMA_OTHER + 1; i < PRAGMA_N; i++)
+    if (aPragma[i].by & by && !sqlite3_stricmp(zName, aPragma[i].zName)) return i;
+  return PRAGMA_OTHER;
+}
+
+int booleanOf(const char *z) {
+  static const char *const azWord[] = {"0", "1", "off", "on", "no", "yes", "false", "true"};
+  for (int i = 0; i < 8; i++)
+    if (!sqlite3_stricmp(z, azWord[i])) return i & 1;
+  return -1;
+}

@@ -1,0 +1,26 @@
+/*
+** The pragmas of our VFSes: one table of their names, and one notion of a boolean.
+**
+** SQLite asks a database's file by SQLITE_FCNTL_PRAGMA when the statement is prepared: azArg is
+** result, name, argument or NULL (pragma.c, sqlite3Pragma).
+*/
+#ifndef VERNEUIL_PRAGMA_H
+#define VERNEUIL_PRAGMA_H
+
+enum {
+  PRAGMA_OTHER,                    /* none of ours, or not of this VFS */
+  PRAGMA_FLUSH,                    /* the recorder's */
+  PRAGMA_REFRESH, PRAGMA_RELOAD, PRAGMA_AUTO, PRAGMA_CTIME, PRAGMA_UPDATED, /* a replica's */
+  PRAGMA_N
+};
+
+/* Who answers. */
+enum { BY_RECORDER = 1, BY_REPLICA = 2 };
+
+/* Which pragma of those that a file of that VFS answers has that name. */
+int pragmaOf(const char *zName, int by);
+
+/* What SQLite takes for a boolean in a pragma: 0 or 1; -1: it is none. */
+int booleanOf(const char *z);
+
+#endif
