@@ -32,8 +32,8 @@ static Spool *pSpools;
 static atomic_int nSpool; /* read without mu, too */
 
 /* p->st becomes st, unless they are the same page. Handles that are still at the
-** old one find it lost. 0 without memory. */
-static int adoptState(Spool *p, SpoolState *st, uint64_t ino) {
+** old one find it lost. 0 without memory. The caller holds p->attaching. */
+static int replaceState(Spool *p, SpoolState *st, uint64_t ino) {
   SpoolState *old = p->st;
   if (old && p->stateIno == ino && !spoolStateLost(old)) {
     munmap(st, SPOOL_STATE_BYTES);
@@ -53,6 +53,25 @@ static int adoptState(Spool *p, SpoolState *st, uint64_t ino) {
   p->stateIno = ino;
   p->st = st;
   return 1;
+}
+
+/* Finds p's state, and makes it p->st. While another process keeps us from that, which may be
+** stopped, no mutex is held: a thread that opens the same database waits as long, and not longer. */
+static int findState(Spool *p, const FileIdentity *pId, int nTry, const char **pzWhy) {
+  SpoolFound found;
+  int state, ok = 0;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* who is cancelled gives no lock back */
+  if (spoolFindState(p->zDir, p->zPath, pId, nTry, &found)) {
+    pthread_mutex_lock(&p->attaching);
+    ok = replaceState(p, found.st, found.ino);
+    pthread_mutex_unlock(&p->attaching);
+    spoolUnlockAttach(found.attachFd);
+    *pzWhy = "out of memory";
+  } else {
+    *pzWhy = found.zWhy;
+  }
+  pthread_setcancelstate(state, 0);
+  return ok;
 }
 
 static Spool *newSpool(const char *zPath, const FileIdentity *pId) {
@@ -135,22 +154,14 @@ static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr
 }
 
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
-  uint64_t ino = 0;
-  const char *zWhy = "out of memory";
-  int state;
+  const char *zWhy;
   Spool *p;
   if (strlen(zPath) > SPOOL_PATH_MAX - 1) {
     *pzErr = sqlite3_mprintf("path longer than %d bytes", SPOOL_PATH_MAX - 1);
     return 0;
   }
   if (!(p = findSpool(zPath, pId, pzErr))) return 0;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* who is cancelled gives no mutex back */
-  pthread_mutex_lock(&p->attaching);
-  SpoolState *st = spoolFindState(p->zDir, zPath, pId, ATTACH_TRIES, &ino, &zWhy);
-  int ok = st && adoptState(p, st, ino);
-  pthread_mutex_unlock(&p->attaching);
-  pthread_setcancelstate(state, 0);
-  if (ok) return p;
+  if (findState(p, pId, ATTACH_TRIES, &zWhy)) return p;
   *pzErr = sqlite3_mprintf("spool %s: %s", p->zDir, zWhy);
   spoolRelease(p);
   return 0;
@@ -178,19 +189,10 @@ void spoolRelease(Spool *p) {
 
 SpoolState *spoolState(Spool *p) {
   FileIdentity now;
-  uint64_t ino = 0;
   const char *zWhy;
   if (!spoolStateLost(p->st)) return p->st;
   if (fileIdentity(p->zPath, &now) || !fileIs(&now, p->id.dev, p->id.ino, p->id.birth)) return 0;
-  int state;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  int locked = !pthread_mutex_trylock(&p->attaching);
-  if (locked && spoolStateLost(p->st)) {
-    SpoolState *st = spoolFindState(p->zDir, p->zPath, &p->id, 1, &ino, &zWhy);
-    if (st) adoptState(p, st, ino);
-  }
-  if (locked) pthread_mutex_unlock(&p->attaching);
-  pthread_setcancelstate(state, 0);
+  findState(p, &p->id, 1, &zWhy);
   return spoolStateLost(p->st) ? 0 : p->st;
 }
 

@@ -22,7 +22,7 @@ struct Spool {
   char *zPath;                     /* the database's canonical path */
   FileIdentity id;                 /* and which file stood there */
   char *zDir;                      /* the spool's directory */
-  pthread_mutex_t attaching;       /* st is being found; this database's opening waits for it, and no other's */
+  pthread_mutex_t attaching;       /* st is being replaced; nobody waits for anything under it */
   SpoolState *_Atomic st;          /* mapped; replaced when lost */
   uint64_t stateIno;               /* the inode that st maps */
   struct SpoolOld {

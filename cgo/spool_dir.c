@@ -201,3 +201,10 @@ int spoolLockAttach(const char *zDir, int nTry) {
   }
   return fd;
 }
+
+void spoolUnlockAttach(int fd) {
+  int rc = errno;
+  flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
+  close(fd);
+  errno = rc;
+}

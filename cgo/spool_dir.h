@@ -24,9 +24,10 @@ const char *spoolMakeDirs(const char *zDir);
 /* Makes the FIFO that wakes a replicator. Where there can be none, commits are found later. */
 void spoolMakeWake(const char *zDir);
 
-/* Takes the attach lock, tries so often, 1 ms apart; the descriptor holds it until closed. -1 and
-** errno. */
+/* Takes the attach lock, tries so often, 1 ms apart; the descriptor is for spoolUnlockAttach. -1 and
+** errno. Threads of one process exclude each other, too. */
 int spoolLockAttach(const char *zDir, int nTry);
+void spoolUnlockAttach(int fd);
 
 /* Does something other than a file of that type (S_IFREG) bear the name? */
 int spoolIsJunk(const char *zDir, const char *zName, mode_t type);

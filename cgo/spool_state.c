@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -104,50 +103,52 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   return 0;
 }
 
-/* The database's state, mapped, made if need be; its inode in *pIno. NULL, and the
-** reason in *pzWhy. The state of another file is lost: what handles of that one, of
-** whatever process, still write stays in its page, which nobody reads. */
-static SpoolState *tryState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
-                            const char **pzWhy) {
-  errno = 0;
-  uint8_t boot[16];
-  if (!bootId(boot)) {
-    *pzWhy = errno == EMFILE || errno == ENFILE ? strerror(errno)
-                                                : "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
-    return 0;
-  }
-  if ((*pzWhy = spoolMakeDirs(zDir))) return 0;
-  spoolMakeWake(zDir);
-  int fd = spoolLockAttach(zDir, nTry);
-  if (fd < 0) {
-    int rc = errno;
-    *pzWhy = strerror(rc);
-    errno = rc;
-    return 0;
-  }
+/* Under the attach lock: the state, or a new one. The state of another file is lost: what handles of
+** that one, of whatever process, still write stays in its page, which nobody reads. 0 and errno. */
+static int mapOrMake(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16], SpoolFound *p) {
   int rc = 0;
-  SpoolState *st = mapState(zDir, zPath, boot, pIno);
-  if (st && !fileIs(pId, st->dev, st->ino, st->birth)) atomic_fetch_or(&st->flags, SPOOL_LOST);
-  if (!st || spoolStateLost(st)) {
-    SpoolState *old = st;
-    st = makeState(zDir, zPath, pId, boot, old, pIno);
-    if (!st) *pzWhy = strerror(rc = errno);
+  p->st = mapState(zDir, zPath, boot, &p->ino);
+  if (p->st && !fileIs(pId, p->st->dev, p->st->ino, p->st->birth)) atomic_fetch_or(&p->st->flags, SPOOL_LOST);
+  if (!p->st || spoolStateLost(p->st)) {
+    SpoolState *old = p->st;
+    p->st = makeState(zDir, zPath, pId, boot, old, &p->ino);
+    if (!p->st) rc = errno;
     if (old) spoolCall(zDir);
     if (old) munmap(old, SPOOL_STATE_BYTES);
   }
-  flock(fd, LOCK_UN); /* a child that was forked meanwhile has the descriptor too */
-  close(fd);
   errno = rc;
-  return st;
+  return p->st != 0;
+}
+
+/* strerror() may change errno. */
+static int failed(SpoolFound *p) {
+  int rc = errno;
+  p->zWhy = strerror(rc);
+  errno = rc;
+  return 0;
+}
+
+static int tryState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p) {
+  errno = 0;
+  uint8_t boot[16];
+  if (!bootId(boot)) {
+    p->zWhy = errno == EMFILE || errno == ENFILE ? strerror(errno)
+                                                 : "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
+    return 0;
+  }
+  if ((p->zWhy = spoolMakeDirs(zDir))) return 0;
+  spoolMakeWake(zDir);
+  if ((p->attachFd = spoolLockAttach(zDir, nTry)) < 0) return failed(p);
+  if (mapOrMake(zDir, zPath, pId, boot, p)) return 1;
+  spoolUnlockAttach(p->attachFd);
+  return failed(p);
 }
 
 /* The directory may be removed between two steps, as that of a database that was deleted
 ** (spool.Sweep). That ends, as there is one now. */
-SpoolState *spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, uint64_t *pIno,
-                             const char **pzWhy) {
-  SpoolState *st;
-  int n = 0;
-  do st = tryState(zDir, zPath, pId, nTry, pIno, pzWhy);
-  while (!st && errno == ENOENT && ++n < ATTACH_ANEW);
-  return st;
+int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p) {
+  int found, n = 0;
+  do found = tryState(zDir, zPath, pId, nTry, p);
+  while (!found && errno == ENOENT && ++n < ATTACH_ANEW);
+  return found;
 }
