@@ -51,8 +51,7 @@
 // The patrol touches what the newest version in a target names, so that a rule by which
 // old objects expire does not reach it (replicate/patrol).
 //
-// What a base copy cannot see is said at baseCopy. How WAL databases are followed
-// stands in wal.go.
+// How the mirror is kept equal to the database stands in replicate/mirror.
 //
 // # Invariants
 //
@@ -94,18 +93,6 @@
 // a VFS or pager that encrypts, to which alone they are right. Stock SQLite would take them for torn,
 // and delete them. Then the application is left to do it, and the command fails (cmd/verneuilctl, foreign.go).
 //
-// A transaction of the WAL is what was read of it. Witness: the running checksum from frame to
-// frame, up to a commit frame. Long ones are read twice, as they are not held in memory, and
-// the second time must end with the same sum. Defeated by: a writer whose commit failed and who
-// writes other frames there, and a reset of the WAL meanwhile. The mirror may have a part of
-// the transaction by then: it is of no generation, and is compared with the database.
-// (Frames without valid checksums, which SQLite 3.40 leaves, count while the WAL has the same header.)
-//
-// A database is as long as its last commit says. Witness: the commit frame. Defeated by: a
-// damaged file, or one that was made to harm us. So it counts only up to what the file and the
-// WAL's frames make ([sqlitefile.WALSizeMax]), which is where SQLite's checkpoint stops, too. Beyond
-// that the database is not replicated, and a flush fails and says why.
-//
 // A target has an object ("there"). Witness: the version that we find in it names the object, and
 // names the identity of the chunk bucket that stands beside it (chunkstore, "Beliefs"); or a Sync
 // of the object in a bucket of that identity, for a day (put.<…>). Defeated by: a bucket that was
@@ -142,10 +129,6 @@
 //
 // The next version is not due yet. Witness: the time of the last cut in the state. Defeated by:
 // a clock that was set back. Then it counts as now, and costs one interval at most.
-//
-// Nobody has written but recorders, says a flush. Witness: suspect's comparison of the files
-// with a mirror that is brought up. Defeated by: a mirror that is not, as it has an error or
-// its generation is an older one. Then nothing is concluded, and the flush waits until it can be.
 //
 // A target is well again, says the log. Witness: it has taken the last cut of the database that had failed,
 // or shows that it has it. That it answers at all is none: it may let us read, and not write.

@@ -180,15 +180,7 @@
 // segments below it (rename them to free.N, or delete them). If generation is still
 // what it was, the mirror is the database as of that head.
 //
-// Base copy, without any lock: (1) read generation g, then head h0, let tail be h0, and at an
-// instant like that of (3) store the file's stamp; (2) copy the database file into the mirror;
-// (3) find an instant at which writing is 0, no connection but the holder's holds EXCLUSIVE, no
-// journal is hot, and the file has the stamp that is stored, and read head h1; (4) apply
-// h0..h1; (5) if generation is still g, the mirror is the database as of h1.
-// Every write that the copy could have seen in half is in a transaction that is
-// published after h0 was read and, by (3), before h1. The log may be applied, and freed,
-// at any time during the copy. What takes the place of (3) under a busy writer and
-// under locking EXCLUSIVE stands at baseCopy in package replicate.
+// How a base copy is made without any lock stands in replicate/mirror.
 //
 // # Foreign writes
 //
@@ -262,7 +254,7 @@
 //	reset        recorder (spool_wal_reset.c): the wal-index is reset already, so
 //	             from a note of it, taken in memory when the WRITE lock was; without a note, if more is
 //	             valid than is published, it cannot tell, and raises generation
-//	copy, flush  replicator (openCommitted): from the -shm file, for commits that nobody has published
+//	copy, flush  replicator (openCommitted in replicate/mirror): from the -shm file, for commits that nobody has published
 //
 // Copy on reset: before frames are lost (a new header is written at offset 0, or the
 // file is truncated to 0 or deleted) the recorder appends those that the replicator
@@ -275,13 +267,6 @@
 // 1 to salt-1 (wal.c, walRestartHdr). Where no frame of ours is in the WAL, it shows in
 // the database's stamp, since the only writes to the file are checkpoints,
 // and those only of commits. Anything else raises generation, a foreign checkpoint too.
-//
-// The base copy first declares nothing consumed, so that copy on reset leaves every
-// frame in the log; after the copy it applies the log, and then all frames of the
-// WAL. What a checkpoint wrote into the file while it was copied is in those frames.
-// It needs no instant without a transaction: the file holds committed pages only. If its stamp
-// says that somebody else wrote to it meanwhile, all of the mirror is compared with the file
-// under the WAL's frames: a checkpoint writes nothing else.
 //
 // # The end of a spool
 //
@@ -402,19 +387,6 @@
 //   - a program that ignores SQLite's locks, and writes while a transaction or checkpoint of ours
 //     does.
 //   - who writes below the file system.
-//
-// The file is a committed state at this instant. Witness: nobody holds EXCLUSIVE (F_OFD_GETLK) but
-// a recorder that is in no transaction, and no journal is hot. SQLite has EXCLUSIVE from its
-// first write to the end of the transaction, or of a rollback. Defeated by: a VFS without these
-// locks (unix-dotfile, unix-none, nolock=1); and a process that was killed in a transaction
-// under journal_mode MEMORY or OFF, whose half is what SQLite itself takes for the database.
-// Somebody without a recorder who holds EXCLUSIVE for longer than 5 s makes base copies fail: a
-// flush fails, and says which process it is, and so does the status.
-//
-// A base copy is the database. Witness: both of the above when it begins and when it ends, and
-// each recorder's look in between. Defeated by what defeats those. If they say no, it is made
-// again, with pauses that grow to 5 s; a flush waits for that, and fails when its time is over:
-// "the database changed during the copy".
 //
 // The WAL goes on from what we know. Witness: salts, and the running checksum of the last frame
 // that was published; for the replicator, consumed. Defeated by: another frame with the same
