@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	rt "runtime/cgo"
-	"runtime/debug"
 	"sync"
 	"time"
 	"unsafe"
@@ -18,43 +17,6 @@ import (
 	"verneuil/replicate/replica"
 	"verneuil/vfs"
 )
-
-// followers are the sources that this process reads replicas of.
-var followers = sync.OnceValues(func() (*replica.Set, error) {
-	engine := vfs.Process()
-	store, err := engine.ReadStore()
-	if err != nil {
-		return nil, err
-	}
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // one collection, after the last piece
-	for i := range ballast {
-		ballast[i] = make([]byte, 1<<20)
-	}
-	config := engine.Config()
-	policy := config.SnapshotLoadingPolicy
-	return replica.NewSet(replica.Options{
-		Store:   store,
-		Host:    engine.Host(),
-		TempDir: config.TempDir,
-		Loading: replica.Loading{
-			Eager:   policy.Mode == vfs.LoadEager,
-			Partial: policy.Mode == vfs.LoadPartial,
-			Min:     policy.MinChunks,
-			Max:     policy.MaxChunks,
-		},
-		AutoRefresh:  config.SnapshotAutoRefresh,
-		PollInterval: config.ManifestInterval,
-		Deadline:     config.SnapshotReadDeadline,
-		Log:          engine.Log(),
-	})
-})
-
-// ballast is never touched, so it costs address space and no memory. It keeps the
-// collector from running after every 2 MiB, which is 10 chunks, as it would with a
-// small heap and GOGC=50 (gort.c): a cold scan takes 0.4 times as long with it. It is
-// in pieces because the runtime clears a span whole if any of it was in use before
-// (allocNeedsZero in runtime/mheap.go): 36 ms and 32 MiB, when the replica is opened.
-var ballast [32][]byte
 
 func reader(h C.uintptr_t) *replica.Reader { return rt.Handle(h).Value().(*replica.Reader) }
 
@@ -88,11 +50,7 @@ func recoverTo(rc *C.int, what string) {
 //export goSnapshotOpen
 func goSnapshotOpen(zURI *C.char, out *C.SnapshotOpened, zErr *C.char, nErr C.int) (rc C.int) {
 	defer recoverTo(&rc, "open a replica")
-	all, err := followers()
-	if err != nil {
-		return report(err, zErr, nErr)
-	}
-	r, err := all.Open(context.Background(), C.GoString(zURI))
+	r, err := vfs.Process().OpenReplica(context.Background(), C.GoString(zURI))
 	if err != nil {
 		return report(err, zErr, nErr)
 	}

@@ -19,7 +19,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/replicate"
 	"verneuil/replicate/mirror"
-	"verneuil/replicate/replica"
 	"verneuil/spool"
 )
 
@@ -54,6 +53,7 @@ type Engine struct {
 	children map[spool.Token]openings
 	checks   validation
 	panics   []string
+	replicas *replicas
 }
 
 // service is one spool that this process serves or stands by for.
@@ -91,6 +91,7 @@ var Process = sync.OnceValue(func() *Engine {
 		e.reading.Store(store)
 		return store, err
 	})
+	e.replicas = newReplicas(e)
 	return e
 })
 
@@ -575,7 +576,7 @@ func (e *Engine) Status(opening, list string) []byte {
 		Panics    []string        `json:"panics,omitempty"`
 	}{Program: Program, Host: e.Host(), Spooling: e.cfg.ReplicationSpoolingDir, Databases: []database{}}
 	status.Not = json.RawMessage(cmp.Or(list, "[]"))
-	status.Replicas = replica.Followers()
+	status.Replicas = e.replicas.status()
 	running := make(map[int]*replicate.Replicator)
 	e.mu.Lock()
 	status.Error = e.problemLocked(opening)

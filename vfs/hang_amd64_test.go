@@ -34,7 +34,7 @@ func hanging(t *testing.T) (dir string) {
 // others are opened and closed, and the status is told.
 func TestDiskThatHangs(t *testing.T) {
 	path := filepath.Join(hanging(t), "a.db")
-	e := &Engine{cfg: &Config{}, log: slog.New(slog.DiscardHandler), served: map[string]*service{}, left: map[string][]*source{}}
+	e := &Engine{cfg: &Config{}, log: slog.New(slog.DiscardHandler), served: map[string]*service{}, left: map[string][]*source{}, replicas: &replicas{}}
 	done := make(chan error, 1)
 	go func() {
 		_, err := e.openSource(&service{}, path)

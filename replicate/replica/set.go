@@ -117,7 +117,6 @@ func NewSet(o Options) (*Set, error) {
 	}
 	all := &Set{options: o, log: o.Log, slots: s, byURI: map[string]*follower{}, ahead: make(chan struct{}, aheadMax)}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
-	known.Store(all, struct{}{})
 	return all, nil
 }
 
@@ -209,7 +208,6 @@ func (all *Set) forgetLocked(f *follower) {
 // Close ends all that runs in the background and unmaps everything. There must
 // be no reader left. A process need not call it.
 func (all *Set) Close() error {
-	known.Delete(all)
 	all.cancel()
 	all.gate.Lock()
 	all.closed = true

@@ -3,12 +3,8 @@ package replica
 import (
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
-
-// known holds the sets of this process.
-var known sync.Map
 
 // Status describes one source that this process reads a replica of.
 type Status struct {
@@ -28,16 +24,6 @@ type Status struct {
 	ChunksPresent int64     `json:"chunks_present"`       // of that version
 	BytesFetched  int64     `json:"bytes_fetched"`        // plain bytes of all objects so far
 	LastError     string    `json:"last_error,omitempty"` // of the last fetch, if it failed
-}
-
-// Followers lists the sources of this process, by URI.
-func Followers() []Status {
-	list := []Status{}
-	known.Range(func(all, _ any) bool {
-		list = append(list, all.(*Set).Status()...)
-		return true
-	})
-	return list
 }
 
 // Status lists the sources, by URI.
