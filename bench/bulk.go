@@ -240,6 +240,7 @@ func (k *bulkRun) cores() (cost, error) {
 	}
 	const chunk = 1 << 16
 	next := make(chan int64)
+	sealer := chunkstore.Plain{} // as a sync without further configuration
 	start := time.Now()
 	var group sync.WaitGroup
 	for range runtime.NumCPU() {
@@ -247,8 +248,7 @@ func (k *bulkRun) cores() (cost, error) {
 			b := make([]byte, chunk)
 			for off := range next {
 				n, _ := f.ReadAt(b, off)
-				chunkstore.Sum(b[:n])
-				chunkstore.EncodeObject(b[:n])
+				sealer.Seal(sealer.Identify(b[:n]), b[:n])
 			}
 		})
 	}

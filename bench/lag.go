@@ -79,7 +79,7 @@ func userVersion(store *chunkstore.Store, body []byte) (uint32, error) {
 	if in := m.InlineOf(0); len(in) > 0 && in[0].Offset == 0 {
 		return binary.BigEndian.Uint32(in[0].Data[at:]), nil
 	}
-	id, err := m.Tree().Lookup(context.Background(), 0, store.GetChunk)
+	id, err := m.Tree(store.Sealer()).Lookup(context.Background(), 0, store.GetChunk)
 	if err != nil {
 		return 0, err
 	}

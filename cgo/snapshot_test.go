@@ -98,7 +98,7 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 	if len(file) >= 512 {
 		m.Inline = []manifest.Page{{Data: file[:page]}}
 	}
-	tree := manifest.NewTree(m.Chunks())
+	tree := manifest.NewTree(chunkstore.Plain{}, m.Chunks())
 	put := func(id chunkstore.ID, plain []byte) {
 		if _, err := s.store.Targets[0].PutChunk(context.Background(), id, plain); err != nil {
 			s.t.Fatal(err)
@@ -109,8 +109,8 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 		if i == 0 {
 			clear(chunk[:min(page, len(chunk))*len(m.Inline)]) // what is inline must not be read from here
 		}
-		tree.Set(i, chunkstore.Sum(chunk))
-		put(chunkstore.Sum(chunk), chunk)
+		tree.Set(i, chunkstore.Plain{}.Identify(chunk))
+		put(chunkstore.Plain{}.Identify(chunk), chunk)
 	}
 	m.Levels, m.Top, m.Patches = tree.Pack(256)
 	for id, plain := range tree.Objects() {

@@ -50,20 +50,23 @@ func (s singly) Close() error { return nil }
 
 // ChunkBatch puts chunks to a target, and makes them durable together (I3).
 // PutChunk is safe for concurrent use.
-type ChunkBatch struct{ batch Batch }
+type ChunkBatch struct {
+	batch  Batch
+	sealer Sealer
+}
 
 // Batch begins a batch. The caller closes it.
-func (t *Target) Batch() *ChunkBatch { return &ChunkBatch{BatchOf(t.Chunks)} }
+func (t *Target) Batch() *ChunkBatch { return &ChunkBatch{BatchOf(t.Chunks), t.Sealer} }
 
 // PutChunk is [Target.PutChunk], except that the object is durable only once
 // Sync has returned nil.
 func (c *ChunkBatch) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
-	return putChunk(ctx, id, plain, c.batch.Put)
+	return putChunk(ctx, c.sealer, id, plain, c.batch.Put)
 }
 
-// PutHashed is PutChunk of bytes whose ID was computed by the caller (I2).
+// PutHashed is PutChunk of bytes whose ID the caller has had computed by the target's Sealer (I2).
 func (c *ChunkBatch) PutHashed(ctx context.Context, h Hashed) (storedBytes int, err error) {
-	return h.put(ctx, c.batch.Put)
+	return h.put(ctx, c.sealer, c.batch.Put)
 }
 
 // Sync makes durable what was put before it (I3). See [Batch] for what its failure

@@ -9,6 +9,7 @@
 //	TargetOpener, CacheOpener, Register                 how a provider is configured and made
 //	Target                                              two buckets: verified puts and gets
 //	Store                                               the targets and caches of one configuration
+//	Sealer, Plain                                       IDs, and the form of stored objects
 //	Limiter, Watch                                      pace and watch the requests to a store
 //
 // A provider is a package of its own: chunkstore/s3, chunkstore/dir, and chunkstore/cache for the
@@ -18,13 +19,14 @@
 //
 // # Identity
 //
-// An [ID] is the BLAKE3-256 hash of an object's plain bytes. A chunk is a
-// [ChunkBytes]-aligned range of a database file; the last one may be short. The
-// chunk of 65,536 zero bytes, [ZeroID], is known to everyone and never stored.
+// A chunk is a [ChunkBytes]-aligned range of a database file; the last one may be short. An [ID]
+// names it, or a tree object, by its plain bytes; a [Sealer] computes it. The chunk of 65,536 zero
+// bytes, [ZeroID], is known to everyone and never stored. A [Digest] is the hash of anything else.
 //
 // # Chunk object format
 //
-// Key: the 64 lower-case hex digits of the ID, in the chunk bucket. Body:
+// Key: the 64 lower-case hex digits of the ID, in the chunk bucket. The body is the Sealer's. That
+// of [Plain], whose IDs are BLAKE3-256 hashes, is
 //
 //	offset size
 //	0      4    magic "VRNC"
@@ -35,7 +37,7 @@
 //
 // The payload is zstd only where that is smaller. A decoder never produces more
 // than [ChunkBytes] bytes, whatever the frame claims, and rejects as corrupt
-// what does not hash to the ID that was asked for.
+// what has another ID than the one that was asked for.
 //
 // # Identity of buckets
 //
@@ -65,8 +67,8 @@
 //
 // # Invariants
 //
-//	I1  Bytes that a Get returns hash to the ID that was asked for.
-//	I2  Bytes that a Put stores hash to the ID that they are stored under.
+//	I1  Bytes that a Get returns have the ID that was asked for.
+//	I2  Bytes that a Put stores have the ID that they are stored under.
 //	I3  A Put that returned nil is durable: dir fsyncs the file before the rename and
 //	    its directory after it, s3 is durable when it answers. A Put of a batch is
 //	    durable once the batch's Sync returned nil.
@@ -102,7 +104,7 @@
 //	         the request was sent less than two seconds ago (a directory's: ten). Then it is said that
 //	         it does not answer, and after Timeout the request fails
 //	a chunk's bytes are right
-//	         its hash is its ID (I1). Nothing defeats that, and no length, ETag or header is believed
+//	         they have its ID (I1). Nothing defeats that, and no length, ETag or header is believed
 //
 // # Errors
 //

@@ -10,14 +10,12 @@ import (
 // ChunkBytes is the size of every chunk of a database but the last.
 const ChunkBytes = 64 << 10
 
-// ID names an object: the BLAKE3-256 hash of its plain bytes.
+// ID names a stored object. A [Sealer] gives it; it depends on the object's plain bytes.
 type ID [32]byte
 
-// ZeroID is the ID of the chunk of [ChunkBytes] zero bytes, which is never stored.
-var ZeroID = Sum(make([]byte, ChunkBytes))
-
-// Sum returns the ID of plain.
-func Sum(plain []byte) ID { return blake3.Sum256(plain) }
+// ZeroID is the ID of the chunk of [ChunkBytes] zero bytes, which is never stored. It is the same
+// with every [Sealer].
+var ZeroID = ID(Sum(make([]byte, ChunkBytes)))
 
 // ParseID is the inverse of [ID.String].
 func ParseID(s string) (ID, error) {
@@ -33,3 +31,12 @@ func ParseID(s string) (ID, error) {
 
 // String is the object's key: 64 lower-case hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Digest is the BLAKE3-256 hash of any bytes, such as a name or a manifest. It names no object.
+type Digest [32]byte
+
+// Sum returns the digest of b.
+func Sum(b []byte) Digest { return blake3.Sum256(b) }
+
+// String is 64 lower-case hex digits.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }

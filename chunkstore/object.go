@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/blake3"
 )
 
 const (
@@ -14,9 +15,9 @@ const (
 	objectCodecZstd   = 1
 	objectHeaderBytes = 8
 
-	// ObjectBytesMax bounds a stored object: the payload is raw where zstd does
+	// objectBytesMax bounds a stored object: the payload is raw where zstd does
 	// not help, so that it is never longer than the plain bytes.
-	ObjectBytesMax = objectHeaderBytes + ChunkBytes
+	objectBytesMax = objectHeaderBytes + ChunkBytes
 )
 
 // objectEncoder and objectDecoder are shared by all: EncodeAll and DecodeAll are
@@ -48,9 +49,18 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// EncodeObject returns the stored form of plain, at most [ChunkBytes] bytes, in
-// a buffer of its own. It is safe for concurrent use.
-func EncodeObject(plain []byte) []byte {
+// Plain is the [Sealer] of objects that anybody may read who has the store: an ID is the BLAKE3-256
+// hash of the plain bytes, and the stored form is compressed ("Chunk object format" in doc.go).
+type Plain struct{}
+
+// Identify returns the hash of plain: see [Sealer].
+func (Plain) Identify(plain []byte) ID { return blake3.Sum256(plain) }
+
+// BytesMax bounds a stored object: see [Sealer].
+func (Plain) BytesMax() int64 { return objectBytesMax }
+
+// Seal compresses and frames plain: see [Sealer].
+func (Plain) Seal(_ ID, plain []byte) []byte {
 	stored := make([]byte, objectHeaderBytes, objectHeaderBytes+len(plain)+64)
 	copy(stored, objectMagic)
 	stored[4] = objectVersion
@@ -63,16 +73,13 @@ func EncodeObject(plain []byte) []byte {
 	return append(stored[:objectHeaderBytes], plain...)
 }
 
-// DecodeObject returns the plain bytes of the object stored under id. It fails
-// with ErrCorrupt if stored is no such object (I1). The result may share its
-// memory with stored, and is never longer than [ChunkBytes]. It is safe for
-// concurrent use.
-func DecodeObject(id ID, stored []byte) ([]byte, error) {
+// Open decompresses stored, and checks its hash: see [Sealer].
+func (p Plain) Open(id ID, stored []byte) ([]byte, error) {
 	plain, err := decodePayload(stored)
 	if err != nil {
 		return nil, err
 	}
-	if got := Sum(plain); got != id { // I1
+	if got := p.Identify(plain); got != id { // I1
 		return nil, fmt.Errorf("%w: object's bytes have the hash %v", ErrCorrupt, got)
 	}
 	return plain, nil

@@ -19,6 +19,7 @@ type Options struct {
 	Burst          int          // calls that a pause saves up; 0: one second's, at most 100
 	Concurrency    int          // slots of each target, and connections kept per s3 endpoint; 0: 8
 	Log            *slog.Logger // nil: silent
+	Sealer         Sealer       // of what targets and caches hold; nil: [Plain]
 
 	// Timeout is how long a store may take to answer one request, retries included, but not the wait
 	// for the limiter; 0: 30 s. Directories are only watched, but for the wait for another process'
@@ -43,6 +44,9 @@ func (o Options) WithDefaults() Options {
 	}
 	if o.SilentAfter <= 0 {
 		o.SilentAfter = silentAfter
+	}
+	if o.Sealer == nil {
+		o.Sealer = Plain{}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -95,14 +99,19 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 	}
 	for _, t := range s.Targets {
 		t.Bound(o.Concurrency)
+		t.Sealer = o.Sealer
 	}
 	s.caches = append(s.caches, readers...)
 	return s, nil
 }
 
-// NewStore makes a Store of targets that the caller has made, without caches.
+// NewStore makes a Store of targets that the caller has made, without caches. All have one Sealer.
 func NewStore(targets ...*Target) *Store {
-	o := Options{}.WithDefaults()
+	o := Options{}
+	if len(targets) > 0 {
+		o.Sealer = targets[0].Sealer
+	}
+	o = o.WithDefaults()
 	return &Store{Targets: targets, options: o}
 }
 
@@ -113,6 +122,10 @@ func (s *Store) Options() Options {
 	}
 	return s.options
 }
+
+// Sealer returns what makes, and opens, what the store's targets and caches hold; that of a nil
+// Store is the default.
+func (s *Store) Sealer() Sealer { return s.Options().Sealer }
 
 // Calls returns how many requests were sent so far, retries counted.
 func (s *Store) Calls() int64 {

@@ -121,7 +121,7 @@ func TestStoreWithoutTargets(t *testing.T) {
 	if got, err := s.GetChunk(t.Context(), chunkstore.ZeroID); err != nil || len(got) != chunkstore.ChunkBytes {
 		t.Errorf("zeros: %d bytes, %v", len(got), err)
 	}
-	_, err := s.GetChunk(t.Context(), chunkstore.Sum(nil))
+	_, err := s.GetChunk(t.Context(), chunkstore.Plain{}.Identify(nil))
 	storetest.MustSay(t, err, "no target")
 	_, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	storetest.MustSay(t, err, "no target")
@@ -140,7 +140,7 @@ func twoTargets(t *testing.T, id chunkstore.ID) (s *chunkstore.Store, plan *faul
 
 func TestStoreBypassesTargets(t *testing.T) {
 	plain := storetest.Text(1, 5000)
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	put := func(t *testing.T, target *chunkstore.Target) {
 		if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 			t.Fatal(err)
@@ -213,7 +213,7 @@ func TestStoreBypassesTargets(t *testing.T) {
 // A target that does not answer, or fails, is bypassed, and not asked first again at once.
 func TestStoreBypassesFailing(t *testing.T) {
 	plain := storetest.Text(1, 5000)
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	for _, how := range []string{"hangs", "fails"} {
 		inner, plan, _ := twoTargets(t, id)
 		for _, target := range inner.Targets {
@@ -251,7 +251,7 @@ func TestStoreBypassesFailing(t *testing.T) {
 
 // A clock that was set back does not make a target suspect for as long.
 func TestStoreClockSetBack(t *testing.T) {
-	inner, _, _ := twoTargets(t, chunkstore.Sum(nil))
+	inner, _, _ := twoTargets(t, chunkstore.Plain{}.Identify(nil))
 	for _, target := range inner.Targets {
 		storetest.MustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
 	}
@@ -272,7 +272,7 @@ func (hanging) Get(ctx context.Context, _ string, _ chunkstore.GetOptions) (chun
 }
 
 func TestGetManifest(t *testing.T) {
-	s, plan, _ := twoTargets(t, chunkstore.Sum(nil))
+	s, plan, _ := twoTargets(t, chunkstore.Plain{}.Identify(nil))
 	_, _, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	storetest.MustBe(t, err, chunkstore.ErrAbsent)
 	storetest.MustPut(t, s.Targets[1].Manifests, "k", "second", chunkstore.Condition{})
@@ -297,7 +297,7 @@ func TestGetManifest(t *testing.T) {
 
 func TestSharedFetch(t *testing.T) {
 	plain := storetest.Text(2, 5000)
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
 	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 		t.Fatal(err)
@@ -382,7 +382,7 @@ func TestLimit(t *testing.T) {
 	defer cancel()
 	calls := map[string]error{}
 	_, calls["get"] = s.Targets[0].Manifests.Get(ctx, "k", chunkstore.GetOptions{})
-	_, calls["put"] = s.Targets[0].Chunks.Put(ctx, chunkstore.Sum(nil).String(), nil, chunkstore.Condition{})
+	_, calls["put"] = s.Targets[0].Chunks.Put(ctx, chunkstore.Plain{}.Identify(nil).String(), nil, chunkstore.Condition{})
 	_, calls["stat"] = s.Targets[0].Manifests.Stat(ctx, "k")
 	calls["delete"] = s.Targets[0].Manifests.Delete(ctx, "k")
 	calls["list"] = s.Targets[0].Manifests.List(ctx, "", nil)

@@ -22,14 +22,15 @@ type Target struct {
 	Name      string // for messages; without secrets
 	Chunks    Bucket
 	Manifests Bucket
+	Sealer    Sealer // of what is in Chunks; not changed after the first use
 
 	slots  chan struct{} // of [Target.Slot]; nil: no bound
 	failed atomic.Int64  // when it last failed a [Store]'s Get, Unix ns; 0: it did not, or is well again
 }
 
-// NewTarget makes a target of two buckets.
+// NewTarget makes a target of two buckets, with the Sealer [Plain].
 func NewTarget(name string, chunks, manifests Bucket) *Target {
-	return &Target{Name: name, Chunks: chunks, Manifests: manifests}
+	return &Target{Name: name, Chunks: chunks, Manifests: manifests, Sealer: Plain{}}
 }
 
 // Bound makes n the number of slots there are. It is called before the first use.
@@ -56,41 +57,29 @@ func (t *Target) Slot(ctx context.Context) (release func(), err error) {
 // stores [ZeroID] by doing nothing. The object is durable on return (I3): for
 // many, [Target.Batch] is faster. plain is not retained.
 func (t *Target) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
-	return putChunk(ctx, id, plain, func(ctx context.Context, key string, body []byte) error {
+	return putChunk(ctx, t.Sealer, id, plain, func(ctx context.Context, key string, body []byte) error {
 		_, err := t.Chunks.Put(ctx, key, body, Condition{})
 		return err
 	})
 }
 
-func putChunk(ctx context.Context, id ID, plain []byte, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
+func putChunk(ctx context.Context, s Sealer, id ID, plain []byte, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
 	if len(plain) > ChunkBytes {
 		return 0, fmt.Errorf("put chunk %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
 	}
-	h := Hash(plain)
+	h := Hash(s, plain)
 	if h.id != id { // I2
 		return 0, fmt.Errorf("put chunk %v: %w: %v", id, ErrMismatch, h.id)
 	}
-	return h.put(ctx, put)
+	return h.put(ctx, s, put)
 }
 
-// Hashed is bytes and their ID, which nobody need check again. The bytes must not
-// change while it is used.
-type Hashed struct {
-	id    ID
-	plain []byte
-}
-
-// Hash computes the ID of plain, which it retains; at most [ChunkBytes] of it.
-func Hash(plain []byte) Hashed { return Hashed{Sum(plain), plain} }
-
-// ID returns the ID.
-func (h Hashed) ID() ID { return h.id }
-
-func (h Hashed) put(ctx context.Context, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
+// put stores h as s seals it.
+func (h Hashed) put(ctx context.Context, s Sealer, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
 	if h.id == ZeroID {
 		return 0, nil
 	}
-	stored := EncodeObject(h.plain)
+	stored := s.Seal(h.id, h.plain)
 	if err := put(ctx, h.id.String(), stored); err != nil {
 		return 0, fmt.Errorf("put chunk: %w", err)
 	}
@@ -112,8 +101,8 @@ func (t *Target) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 }
 
 func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err error) {
-	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: ObjectBytesMax}, func(body []byte) error {
-		plain, err = DecodeObject(id, body)
+	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: t.Sealer.BytesMax()}, func(body []byte) error {
+		plain, err = t.Sealer.Open(id, body)
 		return err
 	})
 	return plain, o.Body, err

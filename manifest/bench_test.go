@@ -11,7 +11,7 @@ import (
 // benchTree returns a packed tree of a database of so many GiB, with an ID of
 // its own for every chunk, or for one in 10,000.
 func benchTree(gib int, sparse bool) *Tree {
-	tree := NewTree(gib << 30 / chunkstore.ChunkBytes)
+	tree := NewTree(chunkstore.Plain{}, gib<<30/chunkstore.ChunkBytes)
 	step := 1
 	if sparse {
 		step = 10000

@@ -129,7 +129,7 @@ func openBody(stored []byte) ([]byte, error) {
 	if len(body) > BytesMax-headerBytes {
 		return nil, fmt.Errorf("body of %d bytes", len(body))
 	}
-	if chunkstore.Sum(body) != chunkstore.ID(stored[8:headerBytes]) {
+	if chunkstore.Sum(body) != chunkstore.Digest(stored[8:headerBytes]) {
 		return nil, fmt.Errorf("checksum does not match")
 	}
 	return body, nil

@@ -45,7 +45,7 @@ func FuzzTree(f *testing.F) {
 		m := sample()
 		m.FileBytes, m.Levels = fileBytes, int(levels)
 		m.Patches, m.Inline = nil, nil
-		id := chunkstore.Sum(plain)
+		id := chunkstore.Plain{}.Identify(plain)
 		entries := 1
 		if levels < 5 {
 			for per := 1 << (9 * int(levels)); entries*per < m.Chunks() && entries < 65; {
@@ -68,7 +68,7 @@ func FuzzTree(f *testing.F) {
 		}
 		i := int(index) % m.Chunks()
 		fetches := 0
-		got, err := m.Tree().Lookup(context.Background(), i, func(_ context.Context, want chunkstore.ID) ([]byte, error) {
+		got, err := m.Tree(chunkstore.Plain{}).Lookup(context.Background(), i, func(_ context.Context, want chunkstore.ID) ([]byte, error) {
 			if fetches++; want != id {
 				return nil, chunkstore.ErrAbsent
 			}

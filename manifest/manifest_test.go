@@ -15,7 +15,7 @@ import (
 
 // testID returns an ID that depends on n alone.
 func testID(n int) chunkstore.ID {
-	return chunkstore.Sum([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)})
+	return chunkstore.Plain{}.Identify([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)})
 }
 
 // sample returns a manifest that uses every field: 100 chunks (one leaf), the

@@ -43,6 +43,7 @@ func levelsFor(chunks int) int {
 // manifest's top and has no object of its own in a store. Its identity never
 // changes (I5); its content may be fetched later, by load.
 type object struct {
+	by     *maker
 	id     chunkstore.ID
 	height int
 	chunks int // chunks under it, at most span(height)
@@ -72,20 +73,20 @@ type flight struct {
 
 // newObject returns an object whose content is not loaded, unless id says that it
 // is full of ZeroIDs: then it is the shared one, which costs no fetch and no memory.
-func newObject(id chunkstore.ID, height, chunks int) *object {
+func (m *maker) newObject(id chunkstore.ID, height, chunks int) *object {
 	if height <= zeroHeightMax && chunks == span(height) {
-		if z := fullZero(height); z.id == id {
+		if z := m.fullZero(height); z.id == id {
 			return z
 		}
 	}
-	return &object{id: id, height: height, chunks: chunks}
+	return &object{by: m, id: id, height: height, chunks: chunks}
 }
 
 // madeObject returns an object with plain and kids for content, which must match.
-func madeObject(height, chunks int, plain []byte, kids []*object) *object {
-	o := &object{id: chunkstore.Sum(plain), height: height, chunks: chunks}
+func (m *maker) madeObject(height, chunks int, plain []byte, kids []*object) *object {
+	o := &object{by: m, id: m.sealer.Identify(plain), height: height, chunks: chunks}
 	if height <= zeroHeightMax && chunks == span(height) {
-		if z := fullZero(height); z.id == o.id {
+		if z := m.fullZero(height); z.id == o.id {
 			return z
 		}
 	}
@@ -96,40 +97,57 @@ func madeObject(height, chunks int, plain []byte, kids []*object) *object {
 // zeroHeightMax is the height of the largest shared object of zeros: 8 TiB.
 const zeroHeightMax = 3
 
-var fullZeros [zeroHeightMax + 1]struct {
-	once sync.Once
-	o    *object
+// maker makes the objects of the trees of one Sealer, which names them. It has the full objects of
+// zeros, which all those trees share.
+type maker struct {
+	sealer    chunkstore.Sealer
+	fullZeros [zeroHeightMax + 1]struct {
+		once sync.Once
+		o    *object
+	}
+}
+
+// makers has the one *maker of each Sealer of the process, of which there are as many as there are
+// keys.
+var makers sync.Map
+
+func makerFor(s chunkstore.Sealer) *maker {
+	m, ok := makers.Load(s)
+	if !ok {
+		m, _ = makers.LoadOrStore(s, &maker{sealer: s})
+	}
+	return m.(*maker)
 }
 
 // fullZero returns the one full object of that height with nothing but ZeroIDs in its leaves.
-func fullZero(height int) *object {
-	z := &fullZeros[height]
-	z.once.Do(func() { z.o = makeZero(height, span(height)) })
+func (m *maker) fullZero(height int) *object {
+	z := &m.fullZeros[height]
+	z.once.Do(func() { z.o = m.makeZero(height, span(height)) })
 	return z.o
 }
 
 // zeroObject returns an object of the given extent with nothing but ZeroIDs in its leaves.
-func zeroObject(height, chunks int) *object {
+func (m *maker) zeroObject(height, chunks int) *object {
 	if height <= zeroHeightMax && chunks == span(height) {
-		return fullZero(height)
+		return m.fullZero(height)
 	}
-	return makeZero(height, chunks)
+	return m.makeZero(height, chunks)
 }
 
-func makeZero(height, chunks int) *object {
+func (m *maker) makeZero(height, chunks int) *object {
 	n := ceilDiv(chunks, span(height-1))
-	o := &object{height: height, chunks: chunks}
+	o := &object{by: m, height: height, chunks: chunks}
 	c := &content{plain: make([]byte, 0, n*idBytes)}
 	for k := range n {
 		id := chunkstore.ZeroID
 		if height > 1 {
-			kid := zeroObject(height-1, min(span(height-1), chunks-k*span(height-1)))
+			kid := m.zeroObject(height-1, min(span(height-1), chunks-k*span(height-1)))
 			c.kids = append(c.kids, kid)
 			id = kid.id
 		}
 		c.plain = append(c.plain, id[:]...)
 	}
-	o.id = chunkstore.Sum(c.plain)
+	o.id = m.sealer.Identify(c.plain)
 	o.content.Store(c)
 	return o
 }
@@ -202,7 +220,7 @@ func (o *object) forget(n int) {
 }
 
 func (o *object) isFullZero() bool {
-	return o.height <= zeroHeightMax && o.chunks == span(o.height) && o == fullZero(o.height)
+	return o.height <= zeroHeightMax && o.chunks == span(o.height) && o == o.by.fullZero(o.height)
 }
 
 func (o *object) noun() string {
@@ -232,7 +250,7 @@ func (o *object) parse(plain []byte) (*content, error) {
 	for k := range n {
 		e := extent{c.entry(k), min(span(o.height-1), o.chunks-k*span(o.height-1))}
 		if seen[e] == nil {
-			seen[e] = newObject(e.id, o.height-1, e.chunks)
+			seen[e] = o.by.newObject(e.id, o.height-1, e.chunks)
 		}
 		c.kids[k] = seen[e]
 	}

@@ -117,7 +117,7 @@ type builder struct {
 func (b *builder) build(height, start, end int) *object {
 	changed := b.folds(start, end)
 	if start >= b.valid && !changed {
-		return zeroObject(height, end-start)
+		return b.root.by.zeroObject(height, end-start)
 	}
 	if o := b.stored(height, start, end); o != nil && !changed {
 		return o
@@ -132,7 +132,7 @@ func (b *builder) build(height, start, end int) *object {
 		kids = append(kids, kid)
 		plain = append(plain, kid.id[:]...)
 	}
-	return madeObject(height, end-start, plain, kids)
+	return b.root.by.madeObject(height, end-start, plain, kids)
 }
 
 // folds reports whether a leaf in the range takes its patches in.
@@ -154,5 +154,5 @@ func (b *builder) leaf(start, end int) *object {
 	for _, p := range b.patches[start/fanout] {
 		copy(plain[(p.Index-start)*idBytes:], p.ID[:])
 	}
-	return madeObject(1, end-start, plain, nil)
+	return b.root.by.madeObject(1, end-start, plain, nil)
 }

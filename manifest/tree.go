@@ -34,24 +34,25 @@ type Tree struct {
 	patched int             // how many in all
 }
 
-// NewTree returns a loaded tree of so many chunks, all ZeroID.
-func NewTree(chunks int) *Tree {
-	return &Tree{chunks: chunks, root: zeroObject(1, 0), patches: make(map[int][]Patch)}
+// NewTree returns a loaded tree of so many chunks, all ZeroID. Its leaves and nodes have IDs of s.
+func NewTree(s chunkstore.Sealer, chunks int) *Tree {
+	return &Tree{chunks: chunks, root: makerFor(s).zeroObject(1, 0), patches: make(map[int][]Patch)}
 }
 
-// Tree returns the tree of m: leaves and nodes are not loaded yet.
-func (m *Manifest) Tree() *Tree {
-	t := NewTree(m.Chunks())
+// Tree returns the tree of m, which has IDs of s: leaves and nodes are not loaded yet.
+func (m *Manifest) Tree(s chunkstore.Sealer) *Tree {
+	t := NewTree(s, m.Chunks())
+	by := t.root.by
 	t.valid = t.chunks
 	plain := make([]byte, 0, len(m.Top)*idBytes)
 	var kids []*object
 	for k, id := range m.Top {
 		plain = append(plain, id[:]...)
 		if m.Levels > 0 {
-			kids = append(kids, newObject(id, m.Levels, min(span(m.Levels), t.chunks-k*span(m.Levels))))
+			kids = append(kids, by.newObject(id, m.Levels, min(span(m.Levels), t.chunks-k*span(m.Levels))))
 		}
 	}
-	t.root = madeObject(m.Levels+1, t.chunks, plain, kids)
+	t.root = by.madeObject(m.Levels+1, t.chunks, plain, kids)
 	for _, p := range m.Patches {
 		t.patches[p.Index/fanout] = append(t.patches[p.Index/fanout], p)
 	}

@@ -30,7 +30,7 @@ func (o objects) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
 // add stores what t needs, as a replicator would.
 func (o objects) add(t *Tree) {
 	for id, plain := range t.Objects() {
-		if chunkstore.Sum(plain) != id {
+		if (chunkstore.Plain{}).Identify(plain) != id {
 			panic("object under a wrong ID")
 		}
 		o[id] = slices.Clone(plain)
@@ -85,7 +85,7 @@ func TestTreeAgainstASlice(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 2))
 			store := objects{}
-			tree, model := NewTree(100), resize(nil, 100)
+			tree, model := NewTree(chunkstore.Plain{}, 100), resize(nil, 100)
 			var clone *Tree
 			var cloneModel []chunkstore.ID
 			for range 60 {
@@ -117,7 +117,7 @@ func TestTreeAgainstASlice(t *testing.T) {
 				default: // through a manifest and a store
 					m := manifestOf(t, tree, rng.IntN(300))
 					store.add(tree)
-					tree = m.Tree()
+					tree = m.Tree(chunkstore.Plain{})
 					if rng.IntN(2) == 0 {
 						for range 20 {
 							if len(model) > 0 {
@@ -141,7 +141,7 @@ func TestTreeAgainstASlice(t *testing.T) {
 			}
 			// The same content always packs to the same manifest without patches.
 			levels, top, _ := tree.Pack(0)
-			fresh := NewTree(len(model))
+			fresh := NewTree(chunkstore.Plain{}, len(model))
 			for i, id := range model {
 				fresh.Set(i, id)
 			}
@@ -153,7 +153,7 @@ func TestTreeAgainstASlice(t *testing.T) {
 }
 
 func TestPackFoldsTheMostPatchedLeavesFirst(t *testing.T) {
-	tree := NewTree(10 * 512)
+	tree := NewTree(chunkstore.Plain{}, 10*512)
 	for i := range 10 * 512 {
 		tree.Set(i, testID(i))
 	}
@@ -183,7 +183,7 @@ func TestPackFoldsTheMostPatchedLeavesFirst(t *testing.T) {
 
 func TestSparseTreeCostsLittle(t *testing.T) {
 	const chunks = 100 << 30 / chunkstore.ChunkBytes
-	tree := NewTree(chunks)
+	tree := NewTree(chunkstore.Plain{}, chunks)
 	tree.Set(0, testID(0))
 	tree.Set(chunks/2, testID(1))
 	m := manifestOf(t, tree, 256)
@@ -196,7 +196,7 @@ func TestSparseTreeCostsLittle(t *testing.T) {
 		t.Errorf("%d objects", len(store))
 	}
 	var calls atomic.Int32
-	tree = m.Tree()
+	tree = m.Tree(chunkstore.Plain{})
 	if err := tree.Load(t.Context(), func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 		calls.Add(1)
 		return store.fetch(ctx, id)
@@ -212,14 +212,14 @@ func TestSparseTreeCostsLittle(t *testing.T) {
 }
 
 func TestEqualLeavesAreLoadedOnce(t *testing.T) {
-	tree := NewTree(70000)
+	tree := NewTree(chunkstore.Plain{}, 70000)
 	for i := range 70000 {
 		tree.Set(i, testID(1))
 	}
 	m, store := manifestOf(t, tree, 0), objects{}
 	store.add(tree)
 	var calls atomic.Int32
-	tree = m.Tree()
+	tree = m.Tree(chunkstore.Plain{})
 	if err := tree.Load(t.Context(), func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 		calls.Add(1)
 		return store.fetch(ctx, id)
@@ -234,7 +234,7 @@ func TestEqualLeavesAreLoadedOnce(t *testing.T) {
 
 // bigTree returns a manifest with levels 2 and the store of its objects.
 func bigTree(t testing.TB) (*Manifest, objects) {
-	tree := NewTree(70000)
+	tree := NewTree(chunkstore.Plain{}, 70000)
 	for i := 0; i < 70000; i += 7 {
 		tree.Set(i, testID(i))
 	}
@@ -253,7 +253,7 @@ func TestLookupFetchesEachObjectOnce(t *testing.T) {
 		mu.Unlock()
 		return store.fetch(ctx, id)
 	}
-	tree := m.Tree()
+	tree := m.Tree(chunkstore.Plain{})
 	clone := tree.Clone()
 	var group sync.WaitGroup
 	for range 16 {
@@ -291,7 +291,7 @@ func TestForget(t *testing.T) {
 		fetches++
 		return store.fetch(ctx, id)
 	}
-	tree := m.Tree()
+	tree := m.Tree(chunkstore.Plain{})
 	for i := range m.Chunks() {
 		tree.Forget(i)
 		want := chunkstore.ZeroID
@@ -315,7 +315,7 @@ func TestForget(t *testing.T) {
 	if fetches != len(store)-2 { // but for the way to the end
 		t.Errorf("%d fetches of %d objects that were forgotten", fetches, len(store))
 	}
-	zeros := manifestOf(t, NewTree(1<<20), 0).Tree()
+	zeros := manifestOf(t, NewTree(chunkstore.Plain{}, 1<<20), 0).Tree(chunkstore.Plain{})
 	zeros.Forget(1 << 19)
 	if id, err := zeros.Lookup(t.Context(), 0, store.fetch); err != nil || id != chunkstore.ZeroID {
 		t.Errorf("zeros: %v, %v", id, err)
@@ -332,13 +332,13 @@ func TestDamagedTreeObjects(t *testing.T) {
 				}
 				return store.fetch(ctx, id)
 			}
-			err := m.Tree().Load(t.Context(), fetch)
+			err := m.Tree(chunkstore.Plain{}).Load(t.Context(), fetch)
 			if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), victim.String()) {
 				t.Fatalf("%s object: %v", name, err)
 			}
 		}
 		delete(store, victim)
-		err := m.Tree().Load(t.Context(), store.fetch)
+		err := m.Tree(chunkstore.Plain{}).Load(t.Context(), store.fetch)
 		if !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), victim.String()) {
 			t.Fatalf("missing object: %v", err)
 		}
@@ -351,7 +351,7 @@ func TestDamagedTreeObjects(t *testing.T) {
 func TestLookupAndCancellation(t *testing.T) {
 	m, store := bigTree(t)
 	synctest.Test(t, func(t *testing.T) {
-		tree := m.Tree()
+		tree := m.Tree(chunkstore.Plain{})
 		first, cancelFirst := context.WithCancel(t.Context())
 		gone, cancelGone := context.WithCancel(t.Context())
 		lookup := func(ctx context.Context, fetch Fetch) chan error {
@@ -395,7 +395,7 @@ func TestLookupAndCancellation(t *testing.T) {
 func TestLookupSharesFailures(t *testing.T) {
 	m, _ := bigTree(t)
 	synctest.Test(t, func(t *testing.T) {
-		tree := m.Tree()
+		tree := m.Tree(chunkstore.Plain{})
 		down := errors.New("down")
 		release, calls := make(chan struct{}), 0
 		results := make(chan error)
@@ -425,7 +425,7 @@ func TestLookupSharesFailures(t *testing.T) {
 func TestLoadStopsWithItsContext(t *testing.T) {
 	m, store := bigTree(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := m.Tree().Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+	err := m.Tree(chunkstore.Plain{}).Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 		cancel()
 		return store.fetch(ctx, id)
 	})
@@ -447,7 +447,7 @@ func TestNothingIsLoadedBehindTheCallersBack(t *testing.T) {
 					t.Errorf("%s on a tree that is not loaded does not panic", name)
 				}
 			}()
-			use(m.Tree())
+			use(m.Tree(chunkstore.Plain{}))
 		}()
 	}
 }

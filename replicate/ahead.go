@@ -39,10 +39,10 @@ type pieceChunk struct {
 }
 
 // hash computes the chunks' IDs, once.
-func (p *piece) hash() {
+func (p *piece) hash(s chunkstore.Sealer) {
 	p.once.Do(func() {
 		for _, c := range p.chunks {
-			p.objects = append(p.objects, cutter.HashChunk(p.Bytes()[c.from:c.to]))
+			p.objects = append(p.objects, cutter.HashChunk(s, p.Bytes()[c.from:c.to]))
 		}
 		p.hashed.Store(true)
 	})
@@ -111,7 +111,7 @@ func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int
 		p.Retain()
 		a.hashers.Go(guarded(func() error {
 			defer p.Release()
-			p.hash()
+			p.hash(a.r.o.Store.Sealer())
 			return nil
 		}))
 	}
@@ -175,7 +175,7 @@ func (c *contact) putAhead(ctx context.Context) error {
 }
 
 func (c *contact) putPiece(ctx context.Context, p *piece) error {
-	p.hash()
+	p.hash(c.t.Sealer)
 	for k := range p.chunks {
 		if id := p.objects[k].ID(); id != chunkstore.ZeroID && !c.has[id] {
 			if err := c.uploads.putHashed(ctx, p.objects[k]); err != nil {

@@ -127,7 +127,7 @@ func (w *world) sameInDir(store *chunkstore.Store, what string) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	tree := m.Tree()
+	tree := m.Tree(chunkstore.Plain{})
 	if err := tree.Load(ctx, store.GetChunk); err != nil {
 		w.Fatal(err)
 	}

@@ -16,12 +16,12 @@ import (
 
 // newCutter returns what makes versions of the mirror.
 func (s *session) newCutter() (*cutter.Cutter, error) {
-	files, err := cutter.OpenFiles(s.sp)
+	files, err := cutter.OpenFiles(s.sp, s.r.o.Store.Sealer())
 	if err != nil {
 		return nil, err
 	}
 	return cutter.New(cutter.Options{
-		Contents: s.mirror, Files: files, Audience: s,
+		Contents: s.mirror, Files: files, Sealer: s.r.o.Store.Sealer(), Audience: s,
 		Sign: s.sign, Prove: s.prove, Meanwhile: s.tracker.Apply, Log: s.log(),
 		Fault: s.fault,
 	}), nil

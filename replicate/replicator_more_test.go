@@ -441,7 +441,7 @@ func TestBadChunkIsHashedAgain(t *testing.T) {
 	for key, stored := range w.chunks[0].objects {
 		id, err := chunkstore.ParseID(key)
 		if err == nil {
-			_, err = chunkstore.DecodeObject(id, stored)
+			_, err = chunkstore.Plain{}.Open(id, stored)
 		}
 		if err != nil {
 			t.Errorf("object %s: %v", key, err)

@@ -453,9 +453,9 @@ func (w *world) restored(k int) (*manifest.Manifest, []byte) {
 		if !ok {
 			return nil, fmt.Errorf("chunk %v: %w", id, chunkstore.ErrAbsent)
 		}
-		return chunkstore.DecodeObject(id, stored)
+		return chunkstore.Plain{}.Open(id, stored)
 	}
-	tree := m.Tree()
+	tree := m.Tree(chunkstore.Plain{})
 	if err := tree.Load(context.Background(), fetch); err != nil {
 		w.Fatalf("target %d: %v", k, err)
 	}

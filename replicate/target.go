@@ -341,7 +341,7 @@ func (c *contact) loadTree(ctx context.Context) error {
 		c.damaged = fmt.Errorf("%w: a database of %d bytes", chunkstore.ErrCorrupt, c.found.FileBytes)
 		return nil
 	}
-	tree := c.found.Tree()
+	tree := c.found.Tree(c.t.Sealer)
 	err := tree.Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 		if b, err := c.object(ctx, id); err == nil {
 			return b, nil

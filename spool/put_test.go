@@ -24,7 +24,7 @@ func TestPutJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Unix(1_700_000_000, 5)
-	id := func(n byte) chunkstore.ID { return chunkstore.Sum([]byte{n}) }
+	id := func(n byte) chunkstore.ID { return chunkstore.Plain{}.Identify([]byte{n}) }
 	load := func(want ...byte) {
 		t.Helper()
 		ids, err := sp.PutJournal("a target").Load(now)

@@ -38,6 +38,7 @@ type reader struct {
 	dir    string
 	shards int
 	filled bool // it is a local cache's
+	sealer chunkstore.Sealer
 	log    *slog.Logger
 }
 
@@ -81,14 +82,14 @@ func (c *reader) read(id chunkstore.ID, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info.Size() > chunkstore.ObjectBytesMax {
-		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", chunkstore.ErrCorrupt, info.Size(), chunkstore.ObjectBytesMax)
+	if info.Size() > c.sealer.BytesMax() {
+		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", chunkstore.ErrCorrupt, info.Size(), c.sealer.BytesMax())
 	}
 	stored := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, stored); err != nil {
 		return nil, err
 	}
-	plain, err := chunkstore.DecodeObject(id, stored)
+	plain, err := c.sealer.Open(id, stored)
 	if err != nil {
 		return nil, err
 	}

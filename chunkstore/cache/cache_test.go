@@ -38,7 +38,7 @@ func fill(t *testing.T, root string, n int) map[chunkstore.ID][]byte {
 	chunks := make(map[chunkstore.ID][]byte)
 	for i := range n {
 		plain := storetest.Text(uint64(1000+i), 600)
-		id := chunkstore.Sum(plain)
+		id := chunkstore.Plain{}.Identify(plain)
 		if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 			t.Fatal(err)
 		}
@@ -74,6 +74,39 @@ func entries(t *testing.T, dir string) (byID map[chunkstore.ID]string, others []
 		t.Fatal(err)
 	}
 	return byID, others
+}
+
+// TestCacheOfSealed: a cache knows of its entries only what the store's Sealer says; with another
+// Sealer they are damaged.
+func TestCacheOfSealed(t *testing.T) {
+	root := t.TempDir()
+	with := func(s chunkstore.Sealer) *chunkstore.Store {
+		cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 1, 10), dirTarget(root + "/target")}
+		store, err := chunkstore.Open(t.Context(), cfgs, chunkstore.Options{CallsPerSecond: -1, Sealer: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	plain := storetest.Text(1, 600)
+	s, other := with(storetest.Masked(7)), with(storetest.Masked(8))
+	id := s.Sealer().Identify(plain)
+	if _, err := s.Targets[0].PutChunk(t.Context(), id, plain); err != nil {
+		t.Fatal(err)
+	}
+	calls := s.Calls()
+	for range 2 {
+		mustGet(t, s, id, plain)
+	}
+	if n := s.Calls() - calls; n != 1 {
+		t.Errorf("%d calls, want one for the target and none for the cache", n)
+	}
+	_, err := other.GetChunk(t.Context(), id)
+	storetest.MustBe(t, err, chunkstore.ErrCorrupt)
+	if byID, _ := entries(t, root+"/cache"); len(byID) != 0 {
+		t.Errorf("left in the cache: %v", byID)
+	}
+	mustGet(t, s, id, plain)
 }
 
 func TestCacheSavesCalls(t *testing.T) {
@@ -116,7 +149,7 @@ func TestI6DamagedCacheEntry(t *testing.T) {
 	for id, plain := range chunks {
 		mustGet(t, s, id, plain)
 	}
-	damages := [][]byte{nil, []byte("VRNC"), bytes.Repeat([]byte{0}, 300), chunkstore.EncodeObject([]byte("another")), make([]byte, 1<<20)}
+	damages := [][]byte{nil, []byte("VRNC"), bytes.Repeat([]byte{0}, 300), chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte("another")), make([]byte, 1<<20)}
 	byID, _ := entries(t, root+"/cache")
 	damage := func() {
 		i := 0

@@ -101,5 +101,5 @@ func newReader(directory string, shards int, o chunkstore.Options) (reader, erro
 	if err != nil {
 		return reader{}, fmt.Errorf("directory: %w", err)
 	}
-	return reader{dir: dir, shards: shards, log: o.Log}, nil
+	return reader{dir: dir, shards: shards, sealer: o.Sealer, log: o.Log}, nil
 }

@@ -26,7 +26,7 @@ func newFlushes(t *testing.T) *flushes {
 	t.Helper()
 	f := &flushes{root: t.TempDir()}
 	f.target = storetest.Open(t, dirTarget(f.root)).Targets[0]
-	together, err := dir.FlushTogether(t.Context(), f.target.Chunks, chunkstore.Sum([]byte("first")))
+	together, err := dir.FlushTogether(t.Context(), f.target.Chunks, chunkstore.Plain{}.Identify([]byte("first")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (f *flushes) put(t *testing.T, batch *chunkstore.ChunkBatch, n int) {
 	t.Helper()
 	for i := range n {
 		plain := fmt.Appendf(nil, "chunk %d", i)
-		if _, err := batch.PutChunk(t.Context(), chunkstore.Sum(plain), plain); err != nil {
+		if _, err := batch.PutChunk(t.Context(), (chunkstore.Plain{}).Identify(plain), plain); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,7 +108,7 @@ func TestI3DirBatchThatFails(t *testing.T) {
 		// The kernel forgets a failure that it has told of: the batch must not.
 		f.err.Store(nil)
 		storetest.MustBe(t, batch.Sync(t.Context()), broken)
-		_, err := batch.PutChunk(t.Context(), chunkstore.Sum([]byte("x")), []byte("x"))
+		_, err := batch.PutChunk(t.Context(), chunkstore.Plain{}.Identify([]byte("x")), []byte("x"))
 		storetest.MustBe(t, err, broken)
 		if err := batch.Close(); err != nil {
 			t.Error(err)
@@ -133,7 +133,7 @@ func TestI3DirBatchThatFails(t *testing.T) {
 func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 	f := newFlushes(t)
 	plain := []byte("chunk 0")
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	name := filepath.Join(f.root, "chunks", id.String()[:2], id.String())
 	batch := f.target.Batch()
 	defer batch.Close()

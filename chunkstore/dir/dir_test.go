@@ -30,10 +30,20 @@ func TestDirConformance(t *testing.T) {
 	storetest.LongKeys(t, target.Manifests) // MinIO refuses keys of more than 255 bytes without a slash
 }
 
+// TestSealerConformance: a target knows of what it stores only what its Sealer says.
+func TestSealerConformance(t *testing.T) {
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t.TempDir())},
+		chunkstore.Options{CallsPerSecond: -1, Sealer: storetest.Masked(7)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Target(t, s.Targets[0])
+}
+
 func TestDirLayout(t *testing.T) {
 	root := t.TempDir()
 	target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
-	id := chunkstore.Sum([]byte("chunk"))
+	id := chunkstore.Plain{}.Identify([]byte("chunk"))
 	if _, err := target.PutChunk(t.Context(), id, []byte("chunk")); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +223,7 @@ func TestDirOldTempFilesAreRemoved(t *testing.T) {
 func TestDirRemovedMeanwhile(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "bucket")
 	target := storetest.Open(t, dirTarget(root)).Targets[0]
-	id := chunkstore.Sum([]byte("x"))
+	id := chunkstore.Plain{}.Identify([]byte("x"))
 	for range 2 {
 		if _, err := target.PutChunk(t.Context(), id, []byte("x")); err != nil {
 			t.Fatal(err)
@@ -338,12 +348,12 @@ func TestDirForeign(t *testing.T) {
 			defer os.RemoveAll(root)
 			target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
 			plain := []byte("chunk")
-			id, victim := chunkstore.Sum(plain), root+"/victim"
+			id, victim := chunkstore.Plain{}.Identify(plain), root+"/victim"
 			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 				t.Fatal(err)
 			}
 			storetest.MustPut(t, target.Manifests, "key", "manifest", chunkstore.Condition{})
-			if err := os.WriteFile(victim, chunkstore.EncodeObject(plain), 0o600); err != nil {
+			if err := os.WriteFile(victim, (chunkstore.Plain{}).Seal(chunkstore.ID{}, plain), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Chtimes(victim, old, old); err != nil {
@@ -374,7 +384,7 @@ func TestDirForeign(t *testing.T) {
 				t.Fatal(err)
 			}
 			storetest.MustPut(t, target.Manifests, "key", "new", chunkstore.Condition{})
-			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) || info.Size() != int64(len(chunkstore.EncodeObject(plain))) {
+			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) || info.Size() != int64(len((chunkstore.Plain{}).Seal(chunkstore.ID{}, plain))) {
 				t.Errorf("what the links led to was changed: %v, %v", info, err)
 			}
 		})

@@ -70,7 +70,9 @@ func (p *Plan) call(name, key string) error {
 
 // Target returns target with both buckets wrapped. The plan is shared.
 func (p *Plan) Target(target *chunkstore.Target) *chunkstore.Target {
-	return chunkstore.NewTarget(target.Name, p.Bucket(target.Chunks), p.Bucket(target.Manifests))
+	faulty := chunkstore.NewTarget(target.Name, p.Bucket(target.Chunks), p.Bucket(target.Manifests))
+	faulty.Sealer = target.Sealer
+	return faulty
 }
 
 // Bucket returns b wrapped.

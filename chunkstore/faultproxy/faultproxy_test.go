@@ -24,7 +24,7 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := bytes.Repeat([]byte("a chunk of some length "), 2000)
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	if _, err := s.Targets[0].PutChunk(t.Context(), id, plain); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func TestS3RewrittenHeaders(t *testing.T) {
 // touchOnce touches a chunk of t, which must then be as it was. (testTouch waits for a new second.)
 func touchOnce(t *testing.T, target *chunkstore.Target) {
 	t.Helper()
-	id, plain := chunkstore.Sum([]byte("x")), []byte("x")
+	id, plain := chunkstore.Plain{}.Identify([]byte("x")), []byte("x")
 	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestS3CopyRefused(t *testing.T) {
 	cfg.Prefix = "404"
 	touchOnce(t, storetest.Open(t, cfg).Targets[0])
 	s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) { answerError(w, 404, "NoSuchKey") })
-	storetest.MustBe(t, s.Targets[0].TouchChunk(t.Context(), chunkstore.Sum(nil)), chunkstore.ErrAbsent)
+	storetest.MustBe(t, s.Targets[0].TouchChunk(t.Context(), chunkstore.Plain{}.Identify(nil)), chunkstore.ErrAbsent)
 }
 
 // TestS3RotatedCredentials: credentials that are replaced in the shared file while the process runs

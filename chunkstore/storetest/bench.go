@@ -13,7 +13,7 @@ func PutChunks(b *testing.B, s *chunkstore.Store) {
 	base := Text(1, chunkstore.ChunkBytes)
 	ByEight(b, func(i uint64) error {
 		plain := append(Noise(i, 32), base[32:]...)
-		_, err := s.Targets[0].PutChunk(b.Context(), chunkstore.Sum(plain), plain)
+		_, err := s.Targets[0].PutChunk(b.Context(), s.Sealer().Identify(plain), plain)
 		return err
 	})
 }

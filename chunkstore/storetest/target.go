@@ -15,7 +15,7 @@ import (
 // Target is the conformance test: what every target's buckets do alike.
 func Target(t *testing.T, target *chunkstore.Target) {
 	t.Run("chunks", func(t *testing.T) {
-		Bucket(t, target.Chunks, func(i int) string { return chunkstore.Sum([]byte{byte(i)}).String() })
+		Bucket(t, target.Chunks, func(i int) string { return target.Sealer.Identify([]byte{byte(i)}).String() })
 	})
 	t.Run("manifests", func(t *testing.T) {
 		Bucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-verneuil%%3Ahost%%3A%%2F%%2Fa+b(c)*'!~", i) })
@@ -30,14 +30,14 @@ func Target(t *testing.T, target *chunkstore.Target) {
 func PutGetChunk(t *testing.T, target *chunkstore.Target) {
 	ctx := t.Context()
 	for _, plain := range [][]byte{{}, []byte("x"), Text(9, chunkstore.ChunkBytes), Noise(9, chunkstore.ChunkBytes)} {
-		id := chunkstore.Sum(plain)
+		id := target.Sealer.Identify(plain)
 		if has, err := target.HasChunk(ctx, id); has || err != nil {
 			t.Errorf("has %v before put: %v, %v", id, has, err)
 		}
 		_, err := target.GetChunk(ctx, id)
 		MustBe(t, err, chunkstore.ErrAbsent)
 		n, err := target.PutChunk(ctx, id, plain)
-		if err != nil || n < 8 || n > len(plain)+8 {
+		if want := len(target.Sealer.Seal(id, plain)); err != nil || n != want || int64(n) > target.Sealer.BytesMax() {
 			t.Errorf("put chunk of %d bytes: %d, %v", len(plain), n, err)
 		}
 		if has, err := target.HasChunk(ctx, id); !has || err != nil {
@@ -49,7 +49,7 @@ func PutGetChunk(t *testing.T, target *chunkstore.Target) {
 		}
 	}
 	// I2, and the chunk that is never stored.
-	if _, err := target.PutChunk(ctx, chunkstore.Sum([]byte("a")), []byte("b")); err == nil {
+	if _, err := target.PutChunk(ctx, target.Sealer.Identify([]byte("a")), []byte("b")); err == nil {
 		t.Error("put bytes under another's ID")
 	}
 	if n, err := target.PutChunk(ctx, chunkstore.ZeroID, make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
@@ -75,7 +75,9 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 		for i := range n {
 			all.Go(func() {
 				plain := fmt.Appendf(nil, "chunk %d", i)
-				if stored, err := batch.PutChunk(ctx, chunkstore.Sum(plain), plain); err != nil || stored < 8 {
+				id := target.Sealer.Identify(plain)
+				stored, err := batch.PutChunk(ctx, id, plain)
+				if err != nil || stored != len(target.Sealer.Seal(id, plain)) {
 					t.Errorf("put: %d bytes, %v", stored, err)
 				}
 			})
@@ -88,7 +90,7 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 		}
 		for i := range n {
 			plain := fmt.Appendf(nil, "chunk %d", i)
-			if got, err := target.GetChunk(ctx, chunkstore.Sum(plain)); err != nil || !bytes.Equal(got, plain) {
+			if got, err := target.GetChunk(ctx, target.Sealer.Identify(plain)); err != nil || !bytes.Equal(got, plain) {
 				t.Errorf("got %q, %v; want %q", got, err, plain)
 			}
 		}
@@ -98,14 +100,14 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 	}
 	batch := target.Batch()
 	defer batch.Close()
-	_, err := batch.PutChunk(ctx, chunkstore.Sum([]byte("a")), []byte("b")) // I2
+	_, err := batch.PutChunk(ctx, target.Sealer.Identify([]byte("a")), []byte("b")) // I2
 	MustBe(t, err, chunkstore.ErrMismatch)
 	if n, err := batch.PutChunk(ctx, chunkstore.ZeroID, make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
 		t.Errorf("put zeros: %d, %v", n, err)
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = batch.PutChunk(ended, chunkstore.Sum([]byte("a")), []byte("a"))
+	_, err = batch.PutChunk(ended, target.Sealer.Identify([]byte("a")), []byte("a"))
 	MustBe(t, err, context.Canceled)
 	MustBe(t, batch.Sync(ended), context.Canceled)
 }
@@ -119,11 +121,13 @@ func testTouch(t *testing.T, target *chunkstore.Target) {
 	ctx, end := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer end()
 	plain := Text(11, chunkstore.ChunkBytes)
-	id := chunkstore.Sum(plain)
+	id := target.Sealer.Identify(plain)
 	if _, ok := target.Chunks.(chunkstore.Toucher); !ok {
 		t.Fatalf("%v cannot touch", target.Chunks)
 	}
-	for _, target := range []*chunkstore.Target{target, chunkstore.NewTarget("bare", untouchable{target.Chunks}, nil)} {
+	bare := chunkstore.NewTarget("bare", untouchable{target.Chunks}, nil)
+	bare.Sealer = target.Sealer
+	for _, target := range []*chunkstore.Target{target, bare} {
 		MustBe(t, target.TouchChunk(ctx, id), chunkstore.ErrAbsent)
 		if _, err := target.Chunks.Stat(ctx, id.String()); !errors.Is(err, chunkstore.ErrAbsent) {
 			t.Fatalf("there is an object because it was touched: %v", err)

@@ -62,6 +62,7 @@ func restoreVersion(ctx context.Context, g *global, from *origin, out *output, a
 	options := restore.Options{
 		Manifest:    m,
 		Fetch:       s.store.GetChunkAlone,
+		Sealer:      s.store.Sealer(),
 		Concurrency: s.config.DownloadConcurrency(),
 		Progress:    func(done, total int64) { bar.set("restore", done, total) },
 		Replace:     out.force,

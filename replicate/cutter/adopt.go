@@ -27,7 +27,7 @@ func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
 	}
 	c.head.Lineage = newLineage()
 	c.head.Epoch++
-	c.last = Version{Manifest: new(manifest.Manifest), Tree: manifest.NewTree(c.chunks())}
+	c.last = Version{Manifest: new(manifest.Manifest), Tree: manifest.NewTree(c.o.Sealer, c.chunks())}
 	c.state = Ahead // even an empty database has a first version
 	return nil
 }

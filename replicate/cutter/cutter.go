@@ -60,7 +60,8 @@ type Audience interface {
 // Options of a [Cutter]. All but Fault are needed.
 type Options struct {
 	Contents Contents
-	Files    *Files // where the last version is kept
+	Files    *Files            // where the last version is kept
+	Sealer   chunkstore.Sealer // gives the IDs of chunks, leaves and nodes
 	Audience Audience
 
 	// Sign fills in what a manifest says of where it comes from: host, path, program, time,
@@ -119,7 +120,7 @@ type Cutter struct {
 // New returns a cutter in the state Blank.
 func New(o Options) *Cutter {
 	c := &Cutter{o: o, db: o.Contents, whole: make(map[int]bool), carried: make(map[int]carriage)}
-	c.last.Tree = manifest.NewTree(c.chunks())
+	c.last.Tree = manifest.NewTree(c.o.Sealer, c.chunks())
 	return c
 }
 
@@ -140,7 +141,7 @@ func (c *Cutter) Load(ctx context.Context, host, path string) error {
 			return err
 		}
 		c.foundBlank = true
-		c.last.Tree = manifest.NewTree(c.chunks())
+		c.last.Tree = manifest.NewTree(c.o.Sealer, c.chunks())
 		return c.db.MarkAll()
 	}
 	c.state, c.last, c.head = Saved, Version{m, encoded, tree}, m.Head()

@@ -21,7 +21,7 @@ const (
 	treeName = "tree"
 	// cutsKept is how many cuts are known again: those of more than an hour, at one each second.
 	cutsKept = 4096
-	sumBytes = int64(len(chunkstore.ID{}))
+	sumBytes = int64(len(chunkstore.Digest{}))
 )
 
 // Files keep the last cut: its manifest in the file cut, and the leaves and
@@ -30,13 +30,15 @@ const (
 // what makes a cut saved: before it the mirror's chunks without a byte in dirty
 // are as the old manifest says, after it as the new one says.
 type Files struct {
-	sp   *spool.Spool
-	have map[chunkstore.ID]bool
+	sp     *spool.Spool
+	sealer chunkstore.Sealer
+	have   map[chunkstore.ID]bool
 }
 
-// OpenFiles returns the files of the last cut in a spool, whose lock the caller holds.
-func OpenFiles(sp *spool.Spool) (*Files, error) {
-	c := &Files{sp: sp, have: make(map[chunkstore.ID]bool)}
+// OpenFiles returns the files of the last cut in a spool, whose lock the caller holds. The IDs of
+// leaves and nodes are s's.
+func OpenFiles(sp *spool.Spool, s chunkstore.Sealer) (*Files, error) {
+	c := &Files{sp: sp, sealer: s, have: make(map[chunkstore.ID]bool)}
 	if err := os.Mkdir(c.tree(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("open cut: %w", err)
 	}
@@ -84,7 +86,7 @@ func (c *Files) Wrote(sequence uint64, encoded []byte) bool {
 		return false
 	}
 	defer f.Close()
-	var sum chunkstore.ID
+	var sum chunkstore.Digest
 	_, err = f.ReadAt(sum[:], int64(sequence%cutsKept)*sumBytes)
 	return err == nil && sum == chunkstore.Sum(encoded)
 }
@@ -104,7 +106,7 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 	if !c.Wrote(m.Sequence, b) {
 		return nil, nil, fmt.Errorf("load cut: %w: %s does not have it", chunkstore.ErrCorrupt, cutsName)
 	}
-	tree := m.Tree()
+	tree := m.Tree(c.sealer)
 	if err := tree.Load(ctx, c.Object); err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
@@ -121,7 +123,7 @@ func (c *Files) Object(_ context.Context, id chunkstore.ID) ([]byte, error) {
 		return nil, fmt.Errorf("object %v: %w: %w", id, chunkstore.ErrAbsent, err)
 	case err != nil:
 		return nil, fmt.Errorf("object %v: %w", id, err)
-	case chunkstore.Sum(b) != id:
+	case c.sealer.Identify(b) != id:
 		return nil, fmt.Errorf("object %v: %w", id, chunkstore.ErrCorrupt)
 	}
 	return b, nil

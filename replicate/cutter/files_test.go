@@ -22,14 +22,14 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := OpenFiles(s)
+	c, err := OpenFiles(s, chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	objects := func(texts ...string) func(func(chunkstore.ID, []byte) bool) {
 		return func(yield func(chunkstore.ID, []byte) bool) {
 			for _, text := range texts {
-				if !yield(chunkstore.Sum([]byte(text)), []byte(text)) {
+				if !yield((chunkstore.Plain{}).Identify([]byte(text)), []byte(text)) {
 					return
 				}
 			}
@@ -41,11 +41,11 @@ func TestFiles(t *testing.T) {
 	if err := c.Save(2, []byte("2"), objects("b", "c")); err != nil {
 		t.Fatal(err)
 	}
-	if c, err = OpenFiles(s); err != nil {
+	if c, err = OpenFiles(s, chunkstore.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]bool{"a": false, "b": true, "c": true} {
-		if b, err := c.Object(context.Background(), chunkstore.Sum([]byte(text))); (err == nil && string(b) == text) != want {
+		if b, err := c.Object(context.Background(), (chunkstore.Plain{}).Identify([]byte(text))); (err == nil && string(b) == text) != want {
 			t.Errorf("object %q: %q, %v", text, b, err)
 		}
 	}

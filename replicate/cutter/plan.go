@@ -257,6 +257,11 @@ type carriage struct {
 // inlineOverhead is what offset and length of an inline page take.
 const inlineOverhead = 12
 
+// sealedBytes returns how long b is when it is sealed: about what it takes inline.
+func (c *Cutter) sealedBytes(b []byte) int {
+	return len(c.o.Sealer.Seal(chunkstore.ID{}, b)) // stored nowhere: the ID does not matter
+}
+
 // packed returns what a candidate takes in a manifest. Contents that cannot be read are the
 // cut's to report.
 func (c *Cutter) packed(of candidate) int {
@@ -273,7 +278,7 @@ func (c *Cutter) packed(of candidate) int {
 		}
 	}
 	known.stamp = of.stamp
-	known.packed = len(chunkstore.EncodeObject(b)) + inlineOverhead*len(of.runs)
+	known.packed = c.sealedBytes(b) + inlineOverhead*len(of.runs)
 	c.carried[of.index] = known
 	return known.packed
 }

@@ -109,7 +109,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		for _, at := range slices.Sorted(maps.Keys(d.sectors)) {
 			body = append(body, d.sectors[at]...)
 		}
-		d.packed = len(chunkstore.EncodeObject(body)) + inlineOverhead*len(d.sectors)
+		d.packed = len(chunkstore.Plain{}.Seal(chunkstore.ID{}, body)) + inlineOverhead*len(d.sectors)
 	}
 	requests := 1
 	var warm []candidate
@@ -193,7 +193,7 @@ func BenchmarkBudget(b *testing.B) {
 		}{{"4MB", 64}, {"200MB", 3_052}, {"1GB", 15_259}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
 			b.Run(fmt.Sprintf("%s/%s", l.name, size.name), func(b *testing.B) {
 				r := &budgetRun{
-					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(size.chunks),
+					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(chunkstore.Plain{}, size.chunks),
 					known: make(map[chunkstore.ID]bool), diffs: make(map[int]*budgetDiff),
 				}
 				r.tree.Pack(PatchesMax)

@@ -70,7 +70,7 @@ func (c *Cutter) findRoots(first []byte) roots {
 		if err != nil || !sqlitefile.IsInterior(page[0]) || plain+len(page) > rootsPlainMax {
 			continue
 		}
-		if n := len(chunkstore.EncodeObject(page)) + inlineOverhead; r.packed+n <= rootsBytesMax {
+		if n := c.sealedBytes(page) + inlineOverhead; r.packed+n <= rootsBytesMax {
 			plain += len(page)
 			r.packed += n
 			r.pages = append(r.pages, pageRange{off, len(page)})

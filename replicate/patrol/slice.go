@@ -14,7 +14,7 @@ import (
 const sliceObjects = 64
 
 // markerID stands for the marker of a chunk bucket's identity among the objects to be touched.
-var markerID = chunkstore.Sum([]byte(chunkstore.MarkerKey))
+var markerID = chunkstore.ID(chunkstore.Sum([]byte(chunkstore.MarkerKey)))
 
 // dueObject is an object, and when it is, or was, due.
 type dueObject struct {

@@ -102,7 +102,7 @@ func New(t testing.TB) *Publisher {
 		hookedBucket{real.Targets[0].Manifests, h.beforeManifest})
 	return &Publisher{
 		t: t, Store: chunkstore.NewStore(target), Target: target, Hooks: h,
-		tree: manifest.NewTree(0),
+		tree: manifest.NewTree(target.Sealer, 0),
 		Newest: manifest.Manifest{Host: "h", Path: "/db", Program: "test", Lineage: [16]byte{1},
 			Continuity: 1, PageBytes: PageBytes},
 	}
@@ -154,7 +154,7 @@ func (p *Publisher) storeChunks(ctx context.Context, m *manifest.Manifest, file 
 			continue
 		}
 		copy(have, want)
-		id := chunkstore.Sum(want)
+		id := p.Target.Sealer.Identify(want)
 		if !bytes.Equal(want, make([]byte, len(want))) {
 			if _, err := p.Target.PutChunk(ctx, id, want); err != nil {
 				p.t.Fatal(err)

@@ -40,7 +40,7 @@ func newSnapshot(f *follower, m *manifest.Manifest, etag string, checked time.Ti
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{f: f, m: m, etag: etag, tree: m.Tree(), table: t}
+	s := &snapshot{f: f, m: m, etag: etag, tree: m.Tree(all.options.Store.Sealer()), table: t}
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.

@@ -36,6 +36,8 @@ type Options struct {
 	Manifest *manifest.Manifest
 	// Fetch gets chunks, leaves and nodes, verified; see [manifest.Fetch].
 	Fetch manifest.Fetch
+	// Sealer is that of the store that Fetch asks; nil: [chunkstore.Plain].
+	Sealer chunkstore.Sealer
 	// Concurrency bounds the calls of Fetch at a time; 0: 32.
 	Concurrency int
 	// Progress, if set, is told the bytes of the file that are in place, of
@@ -54,7 +56,10 @@ func To(ctx context.Context, w io.WriterAt, o Options) error {
 	if o.Concurrency <= 0 {
 		o.Concurrency = restoreConcurrency
 	}
-	r := &run{Options: o, w: w, tree: o.Manifest.Tree(), tasks: make(chan func(context.Context) error)}
+	if o.Sealer == nil {
+		o.Sealer = chunkstore.Plain{}
+	}
+	r := &run{Options: o, w: w, tree: o.Manifest.Tree(o.Sealer), tasks: make(chan func(context.Context) error)}
 	group, ctx := errgroup.WithContext(ctx)
 	for range o.Concurrency {
 		group.Go(func() error { return r.work(ctx) })

@@ -36,14 +36,14 @@ func (c *version) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
 	if !ok {
 		return nil, chunkstore.ErrAbsent
 	}
-	if chunkstore.Sum(plain) != id {
+	if (chunkstore.Plain{}).Identify(plain) != id {
 		return nil, chunkstore.ErrCorrupt
 	}
 	return bytes.Clone(plain), nil
 }
 
 func (c *version) put(plain []byte) chunkstore.ID {
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	c.objects[id] = bytes.Clone(plain)
 	return id
 }
@@ -66,7 +66,7 @@ func newVersion(t testing.TB, chunks int) *version {
 		}
 	}
 	c.m = &manifest.Manifest{Host: "h", Path: "/p", FileBytes: int64(len(c.file)), PageBytes: 512}
-	tree := manifest.NewTree(c.m.Chunks())
+	tree := manifest.NewTree(chunkstore.Plain{}, c.m.Chunks())
 	for i := range c.m.Chunks() {
 		tree.Set(i, c.put(c.m.Overlay(i, c.file[i*size:])))
 	}
@@ -93,7 +93,7 @@ func newVersion(t testing.TB, chunks int) *version {
 
 // needed returns the IDs of the chunks, leaves and nodes that a restore must fetch.
 func (c *version) needed(t testing.TB) map[chunkstore.ID]bool {
-	tree := c.m.Tree()
+	tree := c.m.Tree(chunkstore.Plain{})
 	ids := map[chunkstore.ID]bool{}
 	if err := tree.Load(t.Context(), c.fetch); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestFileOfDamagedVersions(t *testing.T) {
 			"damaged":   func() ([]byte, error) { return nil, chunkstore.ErrCorrupt },
 			"empty":     func() ([]byte, error) { return nil, nil },
 			"too long":  func() ([]byte, error) { return make([]byte, chunkstore.ChunkBytes+1), nil },
-			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Sum(good[1:])) },
+			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Plain{}.Identify(good[1:])) },
 		} {
 			err := File(t.Context(), path, Options{Manifest: c.m, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 				if id == victim {

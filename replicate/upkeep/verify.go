@@ -74,7 +74,7 @@ func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []e
 			return nil, err
 		}
 	}
-	tree := m.Tree()
+	tree := m.Tree(v.target.Sealer)
 	patches := m.Patches
 	for start := 0; start < m.Chunks(); start += batchChunks {
 		end := min(start+batchChunks, m.Chunks())

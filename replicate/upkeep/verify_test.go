@@ -19,12 +19,12 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	const chunks = 70 << 9 // above 64 leaves of 512 there are nodes
 	objects := map[chunkstore.ID][]byte{}
 	put := func(plain []byte) chunkstore.ID {
-		id := chunkstore.Sum(plain)
+		id := chunkstore.Plain{}.Identify(plain)
 		objects[id] = bytes.Clone(plain)
 		return id
 	}
 	m := &manifest.Manifest{Host: "h", Path: "/p", FileBytes: chunks * chunkstore.ChunkBytes, PageBytes: 4096}
-	tree := manifest.NewTree(chunks)
+	tree := manifest.NewTree(chunkstore.Plain{}, chunks)
 	for i := 5; i < chunks; i += 9000 {
 		tree.Set(i, put([]byte{byte(i), byte(i >> 8), 1}))
 	}
@@ -52,7 +52,7 @@ func TestVerifyNamesEachObject(t *testing.T) {
 		return faults
 	}
 	needed := map[chunkstore.ID]bool{} // not what stands for nothing but zeros
-	whole := m.Tree()
+	whole := m.Tree(chunkstore.Plain{})
 	for i := range chunks {
 		id, err := whole.Lookup(t.Context(), i, func(_ context.Context, id chunkstore.ID) ([]byte, error) {
 			needed[id] = true

@@ -82,7 +82,7 @@ func newTampered(t *testing.T) *tampered {
 		t.Fatalf("%d levels, %d on top", m.Levels, len(m.Top))
 	}
 	w.leaf = m.Top[0].String()
-	leaf, err := chunkstore.DecodeObject(m.Top[0], w.read(w.object(w.leaf)))
+	leaf, err := chunkstore.Plain{}.Open(m.Top[0], w.read(w.object(w.leaf)))
 	harness.Must(t, err)
 	w.a, w.b = chunkstore.ID(leaf[30*32:31*32]).String(), chunkstore.ID(leaf[31*32:32*32]).String()
 	harness.Must(t, os.Mkdir(w.Path("base"), 0o700))
@@ -125,9 +125,9 @@ func (w *tampered) object(id string) string { return "store/chunks/" + id[:2] + 
 
 // put stores a leaf or chunk under its own ID.
 func (w *tampered) put(plain []byte) chunkstore.ID {
-	id := chunkstore.Sum(plain)
+	id := chunkstore.Plain{}.Identify(plain)
 	harness.Must(w.T, os.MkdirAll(filepath.Dir(w.Path(w.object(id.String()))), 0o700))
-	w.Write(w.object(id.String()), chunkstore.EncodeObject(plain))
+	w.Write(w.object(id.String()), chunkstore.Plain{}.Seal(chunkstore.ID{}, plain))
 	return id
 }
 
@@ -210,7 +210,7 @@ func tamperings() []tampering {
 		long(chunk("a leaf that names itself", "LEAF", func(w *tampered) {
 			id, err := chunkstore.ParseID(w.leaf)
 			harness.Must(w.T, err)
-			w.Write(w.object(w.leaf), chunkstore.EncodeObject(bytes.Repeat(id[:], 70)))
+			w.Write(w.object(w.leaf), chunkstore.Plain{}.Seal(chunkstore.ID{}, bytes.Repeat(id[:], 70)))
 		})),
 		long(chunk("a manifest under a chunk's key", "B", func(w *tampered) { w.Write(w.object(w.b), w.manifests["new"]) })),
 		chunk("a chunk of 1 GiB", "B", func(w *tampered) { w.longObject(w.object(w.b), 1<<30) }),

@@ -1,0 +1,38 @@
+package chunkstore
+
+// Sealer makes what is stored of the plain bytes of objects, and makes plain bytes of it. A
+// configuration chooses it ([Options].Sealer); whoever names, stores or reads objects has it from the
+// [Store] or the [Target]: no other code knows how an ID is computed, or what stored bytes look like.
+//
+// Implementations are comparable, and safe for concurrent use. Equal ones do the same.
+type Sealer interface {
+	// Identify returns the ID of plain, which is at most [ChunkBytes] long. Equal bytes have equal
+	// IDs, others have others. [ChunkBytes] zeros have [ZeroID].
+	Identify(plain []byte) ID
+	// Seal returns what is stored of plain under id, in a buffer of its own that is at most BytesMax
+	// long. It need not check that id is plain's.
+	Seal(id ID, plain []byte) (stored []byte)
+	// Open returns the plain bytes of what is stored under id. It fails with [ErrCorrupt] if stored
+	// is no such object (I1). The result may share its memory with stored, and is never longer than
+	// [ChunkBytes], whatever stored claims.
+	Open(id ID, stored []byte) (plain []byte, err error)
+	// BytesMax bounds what Seal returns.
+	BytesMax() int64
+}
+
+// Hashed is bytes and their ID, which nobody need check again. The bytes must not
+// change while it is used.
+type Hashed struct {
+	id    ID
+	plain []byte
+}
+
+// Hash has s compute the ID of plain, which it retains; at most [ChunkBytes] of it. Only targets
+// with that Sealer may be given the result.
+func Hash(s Sealer, plain []byte) Hashed { return Hashed{s.Identify(plain), plain} }
+
+// Zeros is the chunk of zero bytes, which needs no hash.
+var Zeros = Hashed{ZeroID, make([]byte, ChunkBytes)}
+
+// ID returns the ID.
+func (h Hashed) ID() ID { return h.id }
