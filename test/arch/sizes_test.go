@@ -1,0 +1,153 @@
+package arch_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// What one look at the code should take in. A tab is four columns.
+const (
+	columnsMax  = 100
+	tabColumns  = 4
+	functionMax = 70 // lines, the one with func and the one with the last brace included
+	fileMax     = 600
+	fieldsMax   = 15
+	methodsMax  = 25
+)
+
+// TestSizes: what is longer than it may be is in a room that unfinished names, and what unfinished
+// names is longer.
+func TestSizes(t *testing.T) {
+	found := make(map[string][]string) // by room and rule
+	report := func(s source, rule string, line int, format string, args ...any) {
+		key := s.room + ": " + rule
+		found[key] = append(found[key], fmt.Sprintf("%s:%d: %s", s.file, line, fmt.Sprintf(format, args...)))
+	}
+	methods := make(map[string]int) // of a type, by package and name
+	all := sources(t)
+	for _, s := range all {
+		for _, d := range s.ast.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && d.Recv != nil {
+				methods[s.typeName(receiver(d))]++
+			}
+		}
+	}
+	for _, s := range all {
+		text, err := os.ReadFile(filepath.Join("..", "..", s.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(text), "\n")
+		if n := len(lines) - 1; n > fileMax {
+			report(s, "files", 1, "%d lines, at most %d", n, fileMax)
+		}
+		for k, line := range lines {
+			if n := columns(line); n > columnsMax && !unbreakable(line) {
+				report(s, "columns", k+1, "%d columns, at most %d", n, columnsMax)
+			}
+		}
+		s.declarations(func(rule string, pos token.Pos, format string, args ...any) {
+			report(s, rule, s.line(pos), format, args...)
+		}, methods)
+	}
+	for key, problems := range found {
+		if slices.Contains(unfinished, key) {
+			continue
+		}
+		for _, p := range problems {
+			t.Error(p)
+		}
+		t.Logf("(or put %q into the list in unfinished_test.go, as long as %s is being moved)", key,
+			strings.Split(key, ":")[0])
+	}
+	for _, key := range unfinished {
+		if len(found[key]) == 0 {
+			t.Errorf("%q is done: take it from the list in unfinished_test.go", key)
+		} else if testing.Verbose() {
+			t.Logf("%q is not done:\n\t%s", key, strings.Join(found[key], "\n\t"))
+		}
+	}
+}
+
+// declarations reports functions and types that are too large.
+func (s source) declarations(report func(rule string, pos token.Pos, format string, args ...any),
+	methods map[string]int) {
+	for _, d := range s.ast.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if n := s.line(d.End()) - s.line(d.Pos()) + 1; n > functionMax {
+				report("functions", d.Pos(), "%s has %d lines, at most %d", d.Name.Name, n, functionMax)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				spec, ok := spec.(*ast.TypeSpec)
+				if !ok {
+					continue
+				}
+				name := s.typeName(spec.Name.Name)
+				if n := fields(spec.Type); n > fieldsMax && largeTypes[name] == "" {
+					report("types", spec.Pos(), "%s has %d fields, at most %d", name, n, fieldsMax)
+				}
+				if n := methods[name]; n > methodsMax && largeTypes[name] == "" {
+					report("types", spec.Pos(), "%s has %d methods, at most %d", name, n, methodsMax)
+				}
+			}
+		}
+	}
+}
+
+// typeName names a type of the package that s is a file of. A room may have a package of tests.
+func (s source) typeName(name string) string {
+	if strings.HasSuffix(s.ast.Name.Name, "_test") {
+		return s.room + "_test." + name
+	}
+	return s.room + "." + name
+}
+
+// receiver returns the name of the type that d is a method of.
+func receiver(d *ast.FuncDecl) string {
+	x := d.Recv.List[0].Type
+	for {
+		switch y := x.(type) {
+		case *ast.StarExpr:
+			x = y.X
+		case *ast.IndexExpr:
+			x = y.X
+		case *ast.IndexListExpr:
+			x = y.X
+		case *ast.Ident:
+			return y.Name
+		default:
+			return ""
+		}
+	}
+}
+
+// fields counts the fields of a struct; 0 of any other type.
+func fields(x ast.Expr) (n int) {
+	s, ok := x.(*ast.StructType)
+	if !ok {
+		return 0
+	}
+	for _, f := range s.Fields.List {
+		n += max(1, len(f.Names))
+	}
+	return n
+}
+
+// columns is how wide a line is.
+func columns(line string) int {
+	return utf8.RuneCountInString(line) + (tabColumns-1)*strings.Count(line, "\t")
+}
+
+// unbreakable reports whether a line is one long word, such as an address.
+func unbreakable(line string) bool {
+	return len(strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "//"))) <= 1
+}
