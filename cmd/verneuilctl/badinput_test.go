@@ -16,7 +16,7 @@ import (
 func refuse(t *testing.T, code int, wants []string, args ...string) {
 	t.Helper()
 	r := ctl(t, args...)
-	line := strings.TrimSuffix(r.stderr, "\n")
+	line := strings.TrimSuffix(r.said(), "\n")
 	if r.code != code {
 		t.Errorf("verneuilctl %s: exit code %d, want %d\n%s", strings.Join(args, " "), r.code, code, r.stderr)
 	}

@@ -213,7 +213,7 @@ func TestShell(t *testing.T) {
 		{"--manifest", "file://" + odd, "--vfs", lib},
 	} {
 		args = append(append([]string{"-c", s.config(), "shell"}, args...), "--", "-json", "select count(*) as n from t")
-		if r := ctl(t, args...); r.stdout != "[{\"n\":2}]\n" || r.stderr != "" || r.code != 0 {
+		if r := ctl(t, args...); r.stdout != "[{\"n\":2}]\n" || r.said() != "" || r.code != 0 {
 			t.Errorf("verneuilctl %s: exit code %d, %q, %q", args, r.code, r.stdout, r.stderr)
 		}
 	}
