@@ -23,9 +23,10 @@ type Watch struct {
 	log         *slog.Logger
 	silentAfter time.Duration
 
-	mu     sync.Mutex
-	silent time.Time // when the request was sent that was told of; zero: none was
-	failed bool      // since then, a request has: somebody else tells of that
+	telling sync.Mutex // taken before mu: what is told first is logged first
+	mu      sync.Mutex
+	silent  time.Time // when the request was sent that was told of; zero: none was
+	failed  bool      // since then, a request has: somebody else tells of that
 }
 
 // NewWatch returns the watch over a store, which tells o.Log. slowness is how many times as long as
@@ -89,6 +90,8 @@ func (w *Request) End(answered bool) {
 	}
 	w.all.mu.Unlock()
 	if answered && !silent.IsZero() && !failed {
+		w.all.telling.Lock()
+		defer w.all.telling.Unlock()
 		w.all.log.Warn("store answers again", "store", w.bucket.String(),
 			"after", time.Since(silent).Round(time.Millisecond))
 	}
@@ -106,6 +109,8 @@ func (w *Request) Left(held time.Duration) time.Duration {
 
 // tell runs in a goroutine of its own, in which a panic would end the host: it does little.
 func (w *Request) tell() {
+	w.all.telling.Lock()
+	defer w.all.telling.Unlock()
 	w.all.mu.Lock()
 	told := !w.all.silent.IsZero()
 	if !told {
