@@ -158,9 +158,11 @@ static int snapshotDeviceCharacteristics(sqlite3_file *pFile) {
 ** Pragmas
 */
 
-/* The original's words: 0, f..., n..., off are false; all else is true. */
-static int snapshotBoolean(const char *z) {
-  return !(*z && strchr("0fFnN", *z)) && sqlite3_stricmp(z, "off") != 0;
+/* The boolean that a pragma's argument is; 0 without one. -1: it is none, and *pzOut says so. */
+static int snapshotBoolean(const char *zPragma, const char *zArg, char **pzOut) {
+  int value = zArg && *zArg ? booleanOf(zArg) : 0;
+  if (value < 0) *pzOut = sqlite3_mprintf("%s: \"%s\" is no boolean", zPragma, zArg);
+  return value;
 }
 
 static char *snapshotTime(SnapshotFile *p, int bCtime) {
@@ -182,11 +184,13 @@ static int snapshotPragmaRefresh(SnapshotFile *p, const char *zArg, char **pzOut
   SnapshotOpened opened;
   const char *zHeld = snapshotHeld(p);
   int bForce = zArg && (strcmp(zArg, "2") == 0 || sqlite3_strnicmp(zArg, "force", 5) == 0);
+  int bFetch = bForce ? 1 : snapshotBoolean("verneuil_snapshot_refresh", zArg, pzOut);
+  if (bFetch < 0) return SQLITE_ERROR;
   if (zHeld) {
     *pzOut = sqlite3_mprintf("cannot refresh: %s", zHeld);
     return SQLITE_LOCKED;
   }
-  if (!bForce && (!zArg || !snapshotBoolean(zArg))) {
+  if (!bFetch) {
     snapshotAdopt(p);
   } else if (goSnapshotRefresh(p->hReader, bForce, p->ppDb, &opened, zErr, sizeof zErr)) {
     *pzOut = sqlite3_mprintf("cannot refresh: %s", zErr);
@@ -209,8 +213,10 @@ static int snapshotPragmaReload(SnapshotFile *p, const char *zArg, char **pzOut)
 }
 
 static int snapshotPragmaAuto(SnapshotFile *p, const char *zArg, char **pzOut) {
+  int bAuto = snapshotBoolean("verneuil_snapshot_auto_refresh", zArg, pzOut);
+  if (bAuto < 0) return SQLITE_ERROR;
   *pzOut = sqlite3_mprintf("%d", p->bAuto);
-  if (zArg && snapshotBoolean(zArg) != p->bAuto) {
+  if (zArg && *zArg && bAuto != p->bAuto) {
     if (p->bPinned) {
       sqlite3_free(*pzOut);
       *pzOut = sqlite3_mprintf("cannot refresh: %s", snapshotHeld(p));

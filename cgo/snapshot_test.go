@@ -297,6 +297,13 @@ func TestReplicaPragmas(t *testing.T) {
 	}
 	sh.want("pragma verneuil_snapshot_auto_refresh=off", "1")
 	sh.want("pragma verneuil_snapshot_nonsense", "")
+
+	// What SQLite takes for no boolean is none, and changes nothing.
+	for _, arg := range []string{"maybe", "3", "foo", "nonsense"} {
+		sh.want("pragma verneuil_snapshot_refresh="+arg, `.*"`+arg+`" is no boolean.*`)
+		sh.want("pragma verneuil_snapshot_auto_refresh="+arg, `.*"`+arg+`" is no boolean.*`)
+	}
+	sh.want("pragma verneuil_snapshot_auto_refresh", "0")
 	sh.want(".vfsname", "verneuil_snapshot")
 }
 
