@@ -150,5 +150,9 @@ int verneuilGo(void) {
     }
   }
   quietUnlock(&mu, q);
+  if (start.isOk && !start.isBlocked)
+    verneuilLog(VERNEUIL_WARN,
+                "the Go runtime's table of signals was not found: its threads may take a SIGCHLD that this "
+                "program has blocked to wait for it (sigwait, signalfd), or run its handler of SIGPROF");
   return verneuilGoRuns();
 }
