@@ -27,9 +27,16 @@
 //	                     of them, or 8, are read when more are asked for (reader.go)
 //	a scan of a b-tree   the next children of the page above, likewise
 //	lookups              siblings of interior pages that are missed, not on the first
-//	                     miss, and at most twice what was asked for (interior.go)
+//	                     miss (interior.go)
+//	a query by an index  the rows that the index's leaf names next: those of the same key
+//	                     at once, the others from the second row on (rows.go)
+//	the tree of chunks   all its leaves with the third, if there are at most 32 (load.go)
 //	a refresh            what replaces loaded chunks
 //	the loading policy   before the version can be read
+//
+// What is guessed of lookups and queries by an index must pay: chunks that nobody has come to stay
+// below 8, and 3 of 10 that were read (budget.go). A scan's siblings may be more, if those before
+// were read.
 //
 // # Invariants
 //

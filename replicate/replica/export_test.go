@@ -1,6 +1,9 @@
 package replica
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // BeginRefresh is Refresh in two steps, for tests that stand between them.
 func (r *Reader) BeginRefresh(force bool) (end func() error) {
@@ -16,3 +19,20 @@ func (r *Reader) BeginRefresh(force bool) (end func() error) {
 
 // Check says that the source was asked at that time for the version that r is at.
 func (r *Reader) Check(at time.Time) { r.s.checked.Store(at.UnixNano()) }
+
+// ReadPage reads a page as cgo/versiontable.c does, and says whether it had to wait.
+func (r *Reader) ReadPage(ctx context.Context, page uint32) (p []byte, missed bool, err error) {
+	i := r.s.chunkOf(page)
+	entry := &r.s.table.entries[i]
+	if old := entry.And(^uint64(entryAhead)); old&uint64(entryAhead) != 0 {
+		r.Ahead(i)
+	}
+	if p = r.s.pageIfHere(page); p != nil {
+		return p, false, nil
+	}
+	p = make([]byte, r.s.m.PageBytes)
+	return p, true, r.Read(ctx, p, int64(page-1)*int64(len(p)))
+}
+
+// Quiet reports whether nothing is fetched ahead.
+func (all *Set) Quiet() bool { return len(all.ahead) == 0 }

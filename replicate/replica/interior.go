@@ -18,8 +18,7 @@ const (
 	familiesMax = 64
 	// siblingsMax bounds how many pages are fetched because of one in a scan.
 	siblingsMax = aheadMax / 2
-	// lookupSiblingsMax does so for lookups, of which each misses a leaf, too: what is
-	// fetched early is at most twice what is asked for.
+	// lookupSiblingsMax does so for lookups, of which each misses a leaf, too.
 	lookupSiblingsMax = 4
 	// siblingsReach is how far the next miss in order may be after the last: those
 	// between them were there.
@@ -112,4 +111,38 @@ func (f *families) missed(page uint32, interior bool) (siblings []uint32, n int)
 		return nil, 0
 	}
 	return nil, 0
+}
+
+// parent returns the family that has page, and where; nil if it is not known.
+func (f *families) parent(page uint32) (m *family, k int) {
+	for _, m := range f.all {
+		if k := slices.Index(m.children, page); k >= 0 {
+			return m, k
+		}
+	}
+	return nil, 0
+}
+
+// root returns the page at the root of page's tree, as far as is known.
+func (f *families) root(page uint32) uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range depthMax {
+		m, _ := f.parent(page)
+		if m == nil {
+			break
+		}
+		page = m.page
+	}
+	return page
+}
+
+// after returns the page that follows page below the same parent; 0 if none is known.
+func (f *families) after(page uint32) uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m, k := f.parent(page); m != nil && k+1 < len(m.children) {
+		return m.children[k+1]
+	}
+	return 0
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"verneuil/chunkstore"
 )
@@ -107,7 +108,7 @@ func (f *follower) setError(err error) {
 // returns where it stopped.
 func (s *snapshot) prefetch(from, to int) int {
 	for i := from; i < to; i++ {
-		if s.table.expect(i) && !s.loadAhead(i) {
+		if s.table.expect(i) && !s.loadAhead(i, nil) {
 			s.table.forget(i)
 			return i // reads that need it will ask
 		}
@@ -115,9 +116,9 @@ func (s *snapshot) prefetch(from, to int) int {
 	return to
 }
 
-// loadAhead loads chunk i in the background, which may be expected. It returns false if
-// enough of that is under way.
-func (s *snapshot) loadAhead(i int) bool {
+// loadAhead loads chunk i in the background, which may be expected, and then calls then, if that is
+// not nil. It returns false if enough of that is under way.
+func (s *snapshot) loadAhead(i int, then func()) bool {
 	if !s.f.all.enterAhead() {
 		return false
 	}
@@ -131,23 +132,29 @@ func (s *snapshot) loadAhead(i int) bool {
 		var err error
 		defer recoverTo(&err)
 		err = s.load(ctx, i) // nobody's error: whoever needs the chunk will meet it
+		if then != nil {
+			then()
+		}
 	}()
 	return true
 }
 
 // prefetchPages loads the chunks of the first n of pages that are not there, in the
 // background, as far as there is room.
-func (s *snapshot) prefetchPages(pages []uint32, n int) {
+func (r *Reader) prefetchPages(pages []uint32, n int) {
 	asked := map[int]bool{}
 	for _, page := range pages {
-		i := int((int64(page) - 1) * int64(s.m.PageBytes) / chunkstore.ChunkBytes)
-		if n <= 0 || page == 0 || i >= len(s.table.entries) {
+		if n <= 0 || page == 0 {
 			return
 		}
-		if asked[i] || s.table.here(i) {
+		i := r.s.chunkOf(page)
+		if i >= len(r.s.table.entries) {
+			return
+		}
+		if asked[i] || r.s.table.here(i) {
 			continue
 		}
-		if !s.loadAhead(i) {
+		if !r.guess(r.s, i, nil) {
 			return
 		}
 		asked[i] = true
@@ -159,7 +166,7 @@ func (s *snapshot) prefetchPages(pages []uint32, n int) {
 // likely to be read again. The bound is what may be under way at a time.
 func (s *snapshot) replace(prev *snapshot) {
 	for i := range min(len(s.table.entries), len(prev.table.entries)) {
-		if prev.table.here(i) && !s.table.here(i) && !s.loadAhead(i) {
+		if prev.table.here(i) && !s.table.here(i) && !s.loadAhead(i, nil) {
 			return
 		}
 	}
@@ -179,17 +186,52 @@ func (f *follower) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, err
 	if plain := f.leaves.get(id); plain != nil {
 		return plain, nil
 	}
-	plain, err := f.all.options.Store.GetChunk(ctx, id)
-	if err != nil {
-		return nil, err
+	shared := f.leaves.fetches.DoChan(string(id[:]), func() (v any, err error) {
+		defer recoverTo(&err)
+		ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
+		defer cancel()
+		plain, err := f.all.options.Store.GetChunk(ctx, id)
+		if err == nil {
+			f.fetched.Add(int64(len(plain)))
+			f.leaves.put(id, plain)
+		}
+		return plain, err
+	})
+	select {
+	case r := <-shared:
+		plain, _ := r.Val.([]byte)
+		return plain, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	f.fetched.Add(int64(len(plain)))
-	f.leaves.put(id, plain)
-	return plain, nil
+}
+
+// leavesAhead bounds how many leaves are fetched before they are asked for: 512 KiB.
+const leavesAhead = 32
+
+// fetchTree is the follower's. With the third leaf all others are fetched, if there are few:
+// a query that reads here and there would have them one after the other. (A point lookup needs two.)
+func (s *snapshot) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+	if s.f.leaves.get(id) == nil && s.leaves.Add(1) == 3 && s.m.Levels == 1 &&
+		len(s.m.Top) <= leavesAhead {
+		for _, other := range s.m.Top {
+			if other != id && s.f.leaves.get(other) == nil && s.f.all.enterAhead() {
+				go func() {
+					defer s.f.all.leaveAhead()
+					var err error
+					defer recoverTo(&err)
+					_, err = s.f.fetchTree(s.f.all.ctx, other) // nobody's error
+				}()
+			}
+		}
+	}
+	return s.f.fetchTree(ctx, id)
 }
 
 // leafCache keeps leaves and nodes, which outlive versions. Its zero value is empty.
 type leafCache struct {
+	fetches singleflight.Group // by ID
+
 	mu    sync.Mutex
 	plain map[chunkstore.ID][]byte
 }

@@ -32,6 +32,8 @@ type Reader struct {
 
 	wantsAuto bool               // as it was opened
 	streams   [streamsMax]stream // the most recently used first
+	scans     []*indexScan       // the same
+	guesses   guesses
 }
 
 // stream is a sequential read: chunks up to last were read, those before end are
@@ -83,6 +85,7 @@ func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) erro
 	if ok, err := r.s.readAt(p, i, off); ok || err != nil {
 		return err
 	}
+	r.guesses.needed(i, true)
 	r.lookAhead(i)
 	if err := r.s.demand(ctx, i); err != nil {
 		return err
@@ -96,15 +99,29 @@ func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) erro
 	return nil
 }
 
-// lookAround prefetches siblings of the page p at off, which was missed.
+// lookAround prefetches what goes with the page p at off, which was missed.
 func (r *Reader) lookAround(p []byte, off int64) {
-	if off%int64(r.s.m.PageBytes) == 0 && off > 0 {
-		r.s.prefetchPages(r.f.interior.missed(r.s.pageAt(off), sqlitefile.IsInterior(p[0])))
+	if off%int64(r.s.m.PageBytes) != 0 || off == 0 || len(p) != r.s.m.PageBytes {
+		return
 	}
+	page := r.s.pageAt(off)
+	switch {
+	case sqlitefile.IsIndexLeaf(p[0]):
+		r.noteIndexLeaf(p, page)
+	case sqlitefile.IsTable(p[0]):
+		r.noteTablePage(page, !sqlitefile.IsInterior(p[0]))
+	}
+	siblings, n := r.f.interior.missed(page, sqlitefile.IsInterior(p[0]))
+	r.prefetchPages(siblings, min(n, r.guesses.hope()))
 }
 
 // Ahead is called by a reader that comes to a marked chunk: time to prefetch more.
-func (r *Reader) Ahead(i int) { r.lookAhead(i) }
+func (r *Reader) Ahead(i int) {
+	if r.guesses.needed(i, false) {
+		r.launchMore()
+	}
+	r.lookAhead(i)
+}
 
 // lookAhead notes that chunk i is read, missing or marked, and prefetches if that
 // continues a sequential read. A first miss fetches nothing more: most are point
@@ -143,7 +160,8 @@ func (r *Reader) Adopt() bool {
 	}
 	r.s.release()
 	r.s = s
-	r.streams = [streamsMax]stream{}
+	r.streams, r.scans = [streamsMax]stream{}, nil
+	r.guesses.forget()
 	return true
 }
 

@@ -31,6 +31,9 @@ type snapshot struct {
 	present atomic.Int64 // chunks that are there
 	checked atomic.Int64 // when the last fetch began that found it to be the source's newest, Unix ns
 	header  sync.Once
+	schema  sync.Once
+	roots   map[uint32]uint32 // of indexes: their tables'; see indexRoots
+	leaves  atomic.Int64      // leaves of the tree that were fetched
 }
 
 // newSnapshot opens m, with one reference and no chunk.
@@ -101,7 +104,7 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 	if s.table.here(i) {
 		return nil
 	}
-	id, err := s.tree.Lookup(ctx, i, s.f.fetchTree)
+	id, err := s.tree.Lookup(ctx, i, s.fetchTree)
 	if err != nil {
 		return fmt.Errorf("chunk %d: %w", i, err)
 	}

@@ -72,29 +72,39 @@ func SchemaRoots(page []byte, max int) (roots []uint32) {
 	return roots
 }
 
-// schemaRoot returns the column rootpage of the row in a cell of sqlite_schema: the fourth, after
-// three texts. Views and triggers have none. The row's SQL may go on in other pages; that does not
-// matter, as it comes last.
+// schemaRoot returns the column rootpage of the row in a cell of sqlite_schema. Views and triggers
+// have none.
 func schemaRoot(cell []byte) (root uint32, ok bool) {
+	_, _, root, ok = schemaRow(cell)
+	return root, ok
+}
+
+// schemaRow returns the columns type, tbl_name and rootpage of the row in a cell of sqlite_schema: the
+// first, third and fourth. The texts are in the database's encoding. The row's SQL may go on in
+// other pages; that does not matter, as it comes last.
+func schemaRow(cell []byte) (kind, table string, root uint32, ok bool) {
 	_, cell = varint(cell)    // the payload's length
 	_, cell = varint(cell)    // rowid
 	at, types := varint(cell) // where the columns begin
-	for range 3 {
+	var texts [3]string
+	for k := range texts {
 		var text uint64 // its length, times 2, and 13
 		text, types = varint(types)
 		if at > uint64(len(cell)) || text < 13 || text > math.MaxUint16 {
-			return 0, false
+			return "", "", 0, false
 		}
-		at += (text - 13) / 2
+		end := at + (text-13)/2
+		texts[k] = string(cell[at:min(end, uint64(len(cell)))])
+		at = end
 	}
 	n, _ := varint(types) // the bytes of an integer, if at most 4
 	if n < 1 || n > 4 || at+n > uint64(len(cell)) {
-		return 0, false
+		return "", "", 0, false
 	}
 	for _, b := range cell[at : at+n] {
 		root = root<<8 | uint32(b)
 	}
-	return root, root > 1
+	return texts[0], texts[2], root, root > 1
 }
 
 // varint reads one of SQLite's integers: 7 bits a byte, the highest first, and all 8 of the ninth

@@ -1,0 +1,281 @@
+package replica
+
+import (
+	"slices"
+
+	"verneuil/chunkstore"
+	"verneuil/spool/sqlitefile"
+)
+
+// A query by an index reads a leaf of the index, and then for each entry a row of the table: on
+// a cold replica each is a miss after the other. But the leaf names the rows that come next. So
+// when one is missed, it is remembered, as a scan. When a page of its table is missed that has one
+// of its rows, the pages of the rows after that are fetched, through the table's interior pages:
+// those of rows with the same key at once, and others from the second miss on, as far as there
+// is room for guesses. When half of them are read, the next ones are fetched.
+
+const (
+	// scansMax is how many indexes a query goes through at a time.
+	scansMax = 4
+	// rowsMax bounds how many entries are looked at for one launch.
+	rowsMax = 1024
+)
+
+// indexScan is a leaf of an index that was missed, and where in it SQLite is.
+type indexScan struct {
+	root    uint32 // of the index
+	table   uint32 // root page of its table
+	leaf    uint32 // the last one of which entries has the entries
+	entries []sqlitefile.IndexEntry
+	misses  int // of pages of the table
+	depth   int // of the table's leaves below its root; 0: not known
+	at      int // entry whose row was missed last
+	next    int // entry whose row was not looked for yet
+}
+
+// noteIndexLeaf is told of a page that was missed: p, whose number is page.
+func (r *Reader) noteIndexLeaf(p []byte, page uint32) {
+	entries := sqlitefile.IndexEntries(p, r.s.usable())
+	if len(entries) == 0 {
+		return
+	}
+	root := r.f.interior.root(page)
+	table, ok := r.s.indexRoots()[root]
+	if !ok {
+		return
+	}
+	scan := &indexScan{root: root, table: table, leaf: page, entries: entries}
+	k := slices.IndexFunc(r.scans, func(old *indexScan) bool { return old.root == root })
+	if k >= 0 {
+		if old := r.scans[k]; r.f.interior.after(old.leaf) == page {
+			scan.misses, scan.depth = old.misses, old.depth // it goes on
+		}
+		r.scans = slices.Delete(r.scans, k, k+1)
+	} else if len(r.scans) == scansMax {
+		r.scans = r.scans[:scansMax-1]
+	}
+	r.scans = slices.Insert(r.scans, 0, scan)
+}
+
+// noteTablePage is told that a page of a table was missed, a leaf or not.
+func (r *Reader) noteTablePage(page uint32, leaf bool) {
+	root := r.f.interior.root(page)
+	for _, scan := range r.scans {
+		if scan.table != root {
+			continue
+		}
+		walk := newRowWalk(r.s)
+		for k := scan.at; k < min(len(scan.entries), scan.at+rowsMax); k++ {
+			if depth := walk.passes(scan.table, scan.entries[k].Rowid, page); depth >= 0 {
+				if leaf {
+					scan.depth = depth
+				}
+				scan.at, scan.next = k, max(scan.next, k+1)
+				scan.misses++
+				r.launch(scan, walk)
+				return
+			}
+		}
+	}
+}
+
+// launchMore goes on with the newest scan, if half of what may be guessed is used up.
+func (r *Reader) launchMore() {
+	if len(r.scans) > 0 && r.scans[0].misses > 1 && r.guesses.room() >= guessFree/2 {
+		r.launch(r.scans[0], newRowWalk(r.s))
+	}
+}
+
+// launch fetches what the rows after scan.next lie in, as far as there is room.
+func (r *Reader) launch(scan *indexScan, walk *rowWalk) {
+	var waves []*wave
+	for room, n := r.guesses.room(), 0; room > 0 && n < rowsMax; n++ {
+		if scan.next == len(scan.entries) && !r.extend(scan) {
+			break
+		}
+		entry := scan.entries[scan.next]
+		if scan.misses < 2 && !entry.Same {
+			break // a lookup, as far as is known
+		}
+		scan.next++
+		page, depth := walk.missing(scan.table, entry.Rowid)
+		if page == 0 {
+			continue
+		}
+		i := r.s.chunkOf(page)
+		k := slices.IndexFunc(waves, func(w *wave) bool { return w.chunk == i })
+		if k < 0 {
+			k, waves = len(waves), append(waves, &wave{chunk: i, first: scan.next - 1})
+			room--
+		}
+		if scan.depth == 0 || depth < scan.depth { // its leaf comes later
+			waves[k].rows = append(waves[k].rows, entry.Rowid)
+			room--
+		}
+	}
+	for _, w := range waves {
+		s, table := r.s, scan.table // r may move on meanwhile
+		r.guesses.keep(len(w.rows))
+		if !r.guess(s, w.chunk, func() { r.guessBelow(s, table, w.rows) }) {
+			r.guesses.keep(-len(w.rows))
+			scan.next = w.first // later
+			return
+		}
+	}
+}
+
+// wave are the rows that wait for a chunk.
+type wave struct {
+	chunk int
+	first int // the first row's entry
+	rows  []int64
+}
+
+// extend adds the entries of the next leaf of the index, if that is there.
+func (r *Reader) extend(scan *indexScan) bool {
+	next := r.f.interior.after(scan.leaf)
+	page := r.s.pageIfHere(next)
+	if page == nil {
+		return false
+	}
+	entries := sqlitefile.IndexEntries(page, r.s.usable())
+	scan.entries = append(slices.Clone(scan.entries[scan.at:]), entries...)
+	scan.leaf, scan.next, scan.at = next, scan.next-scan.at, 0
+	return len(entries) > 0
+}
+
+// guess fetches chunk i of s in the background, and then calls then, if that is not nil. It
+// returns false if enough is under way.
+func (r *Reader) guess(s *snapshot, i int, then func()) bool {
+	r.guesses.guess(i)
+	s.table.mark(i)
+	if !s.loadAhead(i, then) {
+		r.guesses.drop(i)
+		return false
+	}
+	return true
+}
+
+// guessBelow goes on with rows whose interior page has come, and for which there is room kept.
+func (r *Reader) guessBelow(s *snapshot, table uint32, rows []int64) {
+	r.guesses.keep(-len(rows))
+	walk, asked := newRowWalk(s), map[int]bool{}
+	for _, row := range rows {
+		page, _ := walk.missing(table, row)
+		if page == 0 || asked[s.chunkOf(page)] {
+			continue
+		}
+		i := s.chunkOf(page)
+		asked[i] = true
+		if !r.guess(s, i, nil) {
+			return
+		}
+	}
+}
+
+// rowWalk finds the pages of rows in what is there of one version. Each of its interior pages is
+// decoded once.
+type rowWalk struct {
+	s     *snapshot
+	nodes map[uint32]*sqlitefile.TableNode
+}
+
+func newRowWalk(s *snapshot) *rowWalk {
+	return &rowWalk{s, map[uint32]*sqlitefile.TableNode{}}
+}
+
+// depthMax is more levels than a b-tree has.
+const depthMax = 20
+
+// missing returns the first page on the way from root to a row that is not there, and how
+// far below root that is; 0 if all are.
+func (w *rowWalk) missing(root uint32, rowid int64) (page uint32, depth int) {
+	page = root
+	for depth := range depthMax {
+		n, here := w.node(page)
+		if !here {
+			return page, depth
+		}
+		if n == nil {
+			break // a leaf
+		}
+		page = n.Child(rowid)
+	}
+	return 0, 0
+}
+
+// passes returns how far below root page is on the way to a row; -1 if it is not.
+func (w *rowWalk) passes(root uint32, rowid int64, page uint32) int {
+	at := root
+	for depth := range depthMax {
+		if at == page {
+			return depth
+		}
+		n, _ := w.node(at)
+		if n == nil {
+			break
+		}
+		at = n.Child(rowid)
+	}
+	return -1
+}
+
+// node returns an interior page; nil if it is a leaf, or not here.
+func (w *rowWalk) node(page uint32) (n *sqlitefile.TableNode, here bool) {
+	if n, ok := w.nodes[page]; ok {
+		return n, true
+	}
+	p := w.s.pageIfHere(page)
+	if p == nil {
+		return nil, false
+	}
+	n = sqlitefile.ReadTableNode(p, page == 1, w.s.pages())
+	w.nodes[page] = n
+	return n, true
+}
+
+// pages is how many pages the version has.
+func (s *snapshot) pages() int64 { return s.m.FileBytes / int64(max(1, s.m.PageBytes)) }
+
+// chunkOf returns the chunk that has a page.
+func (s *snapshot) chunkOf(page uint32) int {
+	return int((int64(page) - 1) * int64(s.m.PageBytes) / chunkstore.ChunkBytes)
+}
+
+// pageIfHere returns a page as SQLite would read it; nil if it is not here, or there is none.
+func (s *snapshot) pageIfHere(page uint32) []byte {
+	if page == 0 || s.m.PageBytes == 0 || int64(page) > s.pages() {
+		return nil
+	}
+	p := make([]byte, s.m.PageBytes)
+	off := (int64(page) - 1) * int64(s.m.PageBytes)
+	if ok, err := s.readAt(p, s.chunkOf(page), off); !ok || err != nil {
+		return nil
+	}
+	return p
+}
+
+// usable is a page's size without the bytes that the database reserves in each.
+func (s *snapshot) usable() int {
+	const reserved = 20 // file format, section 1.3.4
+	return s.m.PageBytes - int(s.table.head.header[reserved])
+}
+
+// indexRoots maps the root of each index to that of its table, as far as the schema is there: when
+// an index is read, it is.
+func (s *snapshot) indexRoots() map[uint32]uint32 {
+	s.schema.Do(func() {
+		first := s.pageIfHere(1)
+		if first == nil {
+			return
+		}
+		pages := [][]byte{first}
+		for _, child := range sqlitefile.Children(first, true, s.pages()) {
+			if p := s.pageIfHere(child); p != nil {
+				pages = append(pages, p)
+			}
+		}
+		s.roots = sqlitefile.IndexRoots(pages...)
+	})
+	return s.roots
+}

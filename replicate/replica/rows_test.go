@@ -1,0 +1,125 @@
+package replica_test
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3"
+
+	"verneuil/chunkstore"
+	"verneuil/replicate/publishtest"
+	. "verneuil/replicate/replica"
+	"verneuil/spool/sqlitefile"
+)
+
+// indexed returns a database whose index names rows that lie far from each other, ten for each
+// key, and the root pages of the table and the index.
+func indexed(t *testing.T) (file []byte, table, index uint32) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "db")
+	db, err := sql.Open("sqlite3", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{
+		`create table t(id integer primary key, k, s)`,
+		`insert into t with recursive c(i) as (select 1 union all select i+1 from c where i<20000)
+			select i, i*7919%20000/10, hex(randomblob(300)) from c`,
+		`create index by_k on t(k)`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const roots = `select a.rootpage, b.rootpage from sqlite_schema a, sqlite_schema b
+		where a.name='t' and b.name='by_k'`
+	if err := db.QueryRow(roots).Scan(&table, &index); err != nil {
+		t.Fatal(err)
+	}
+	if file, err = os.ReadFile(name); err != nil {
+		t.Fatal(err)
+	}
+	return file, table, index
+}
+
+// query reads what SQLite would for the rows of n index entries, waiting until all that is fetched
+// ahead has come. It returns how often it had to wait, and how many chunks it needs. The roots
+// travel inline.
+func query(t *testing.T, all *Set, r *Reader, table, index uint32, n int) (waits, needed int) {
+	t.Helper()
+	chunks := map[uint32]bool{}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	read := func(page uint32) []byte {
+		p, missed, err := r.ReadPage(context.Background(), page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page != table && page != index {
+			chunks[(page-1)/(chunkstore.ChunkBytes/publishtest.PageBytes)] = true
+		}
+		if missed {
+			waits++
+			for !all.Quiet() {
+				<-tick.C
+			}
+		}
+		return p
+	}
+	pages := r.Size() / publishtest.PageBytes
+	leaf := index
+	for {
+		children := sqlitefile.Children(read(leaf), false, pages)
+		if children == nil {
+			break
+		}
+		leaf = children[len(children)/2]
+	}
+	entries := sqlitefile.IndexEntries(read(leaf), publishtest.PageBytes)
+	if len(entries) < n {
+		t.Fatalf("%d entries in a leaf", len(entries))
+	}
+	for _, e := range entries[:n] {
+		for page := table; ; {
+			node := sqlitefile.ReadTableNode(read(page), false, pages)
+			if node == nil {
+				break
+			}
+			page = node.Child(e.Rowid)
+		}
+	}
+	return waits, len(chunks)
+}
+
+// An index's leaf says which rows come next: they are fetched together, and few in vain.
+func TestRowsAhead(t *testing.T) {
+	file, table, index := indexed(t)
+	for _, c := range []struct {
+		rows, waitsMax int
+	}{
+		{1, 4},
+		{10, 7}, // about one key: its rows are known with the first
+		{100, 14},
+	} {
+		p := newSource(t)
+		root := func(page uint32) int64 { return int64(page-1) * publishtest.PageBytes }
+		p.Publish(file, 0, root(table), root(index))
+		all := p.follow(Options{})
+		waits, needed := query(t, all, p.open(all), table, index, c.rows)
+		gets := p.Hooks.ChunkGets() - 1 // without the leaf of the tree
+		t.Logf("%d rows: %d chunks needed, %d fetched, %d waits",
+			c.rows, needed, gets, waits)
+		if waits > c.waitsMax {
+			t.Errorf("%d rows: waited %d times, at most %d wanted", c.rows, waits, c.waitsMax)
+		}
+		if vainMax := 8 + needed/3; gets-needed > vainMax {
+			t.Errorf("%d rows: %d chunks needed, %d fetched, at most %d more wanted",
+				c.rows, needed, gets, vainMax)
+		}
+	}
+}
