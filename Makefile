@@ -171,8 +171,10 @@ fuzz: modules ## each fuzz target for FUZZTIME (20s)
 	  done || exit; \
 	done
 
+# The packages that have such tests say so in their TestMain (test/crash).
 crash: all needs ## the tests in which processes die or calls fail, CRASHES (20) times, every STRIDE-th (61st) call
-	$(TEST_ENV) VERNEUIL_FAULT_STRIDE=$(STRIDE) $(CGO) $(GO) test -v -count=$(CRASHES) -timeout 600m -run 'Crash|Kill|Die|Dead|Fault' ./...
+	@packages=$$(grep -lr --include='*_test.go' -E 'crash\.Main|harness\.Main\(m, ' cgo cmd replicate spool test vfs | xargs -n 1 dirname | sort -u | sed 's|^|./|'); \
+	  $(TEST_ENV) VERNEUIL_FAULT_STRIDE=$(STRIDE) $(CGO) $(GO) test -v -count=$(CRASHES) -timeout 600m $$packages
 
 sanitize: modules valgrind ## C under ASan, UBSan, TSan and valgrind, SEEDS (5) times STEPS (100), ten minutes
 	CC="$(CC)" test/sanitize/run.sh $(BUILD)/sanitize "$(SQLITE_HEADERS)" $(SEEDS) $(STEPS) address thread valgrind

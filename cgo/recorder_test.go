@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/replicate/restore"
+	"verneuil/test/crash"
 )
 
 const testHost = "test-host"
@@ -64,7 +65,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	return crash.Main(m, TestKilledWriters, TestDeadCommit, TestKilledWithoutJournal)
 }
 
 // open opens one connection through the writer VFS.

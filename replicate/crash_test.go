@@ -14,6 +14,7 @@ import (
 	"verneuil/manifest"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
+	"verneuil/test/crash"
 )
 
 // crashEnv holds, for a child that is to die, "directory seed point passes".
@@ -43,6 +44,10 @@ func crashWorld(t testing.TB, top string, seed uint64, first bool) (*world, *chu
 	}
 	w.options = func(o *Options) { o.Store = store }
 	return w, store
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(crash.Main(m, TestCrash, TestFaultsByNthCall, TestFaultsByNthCallOfLosingTargets))
 }
 
 // TestCrashChild is the child: it works until it kills itself.

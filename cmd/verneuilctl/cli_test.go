@@ -22,6 +22,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/test/crash"
 )
 
 // These tests run verneuilctl as its users do, as a program: the one that make has
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(actAsProgram) != "" {
 		os.Exit(run(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	os.Exit(crash.Main(m, TestFlushAfterKill))
 }
 
 // result is what a program left behind.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -169,7 +170,7 @@ var crashTable = []unlucky{
 // TestCrashTable: after each row a flush sends what the database is, and goes on to.
 func TestCrashTable(t *testing.T) {
 	journals := []string{"delete", "truncate", "wal"}
-	all, turn := os.Getenv("VERNEUIL_FAULT_STRIDE") != "", rand.IntN(len(journals))
+	all, turn := crash.Chosen(), rand.IntN(len(journals))
 	for i, row := range crashTable {
 		for k, journal := range journals {
 			if !all && (i+turn)%len(journals) != k {

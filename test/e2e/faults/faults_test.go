@@ -2,13 +2,13 @@ package faults_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	"verneuil/spool/faultcall"
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -41,7 +41,7 @@ func workload(journal string) []string {
 
 // faultJournals are the journal modes to test.
 func faultJournals() []string {
-	if os.Getenv("VERNEUIL_FAULT_STRIDE") == "" {
+	if !crash.Chosen() {
 		return []string{"delete", "wal", "wal+exclusive"}
 	}
 	return []string{"delete", "truncate", "persist", "wal",

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -124,7 +125,7 @@ var spoolFiles = []string{"state", "attach", "log.*", "free.*", "wake", "lock", 
 // opens the database sends what that is, and nothing else.
 func TestSpoolDamaged(t *testing.T) {
 	journals, some := []string{"delete"}, 61
-	if os.Getenv("VERNEUIL_FAULT_STRIDE") != "" {
+	if crash.Chosen() {
 		journals, some = []string{"delete", "wal", "wal+exclusive"}, 1
 	}
 	skip := rand.IntN(some)
@@ -277,7 +278,7 @@ func TestSpoolReadOnly(t *testing.T) {
 	})
 	for _, journal := range []string{"delete", "wal"} {
 		for _, when := range []string{"open", "closed"} {
-			if when == "closed" && os.Getenv("VERNEUIL_FAULT_STRIDE") == "" {
+			if when == "closed" && !crash.Chosen() {
 				continue // its end waits for what cannot be sent
 			}
 			t.Run("mode/"+journal+"/"+when, func(t *testing.T) {

@@ -9,4 +9,8 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(harness.Main(m, TestFaults, TestFaultsOften, TestFaultsOfMirror, TestFaultsOfLock,
+		TestKills, TestKillsOfReplicator, TestKillsOfCommands, TestKillsOfReplicas,
+		TestCrashTable, TestReboot, TestSpoolDamaged, TestSpoolReadOnly))
+}

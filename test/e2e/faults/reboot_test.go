@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -142,19 +143,19 @@ func TestReboot(t *testing.T) {
 	turn := rand.IntN(rebootsEach)
 	for _, journal := range []string{"delete", "wal", "persist+exclusive"} {
 		for _, synchronous := range []string{"full", "off"} {
-			for _, crash := range crashes {
-				if crash.off && synchronous == "full" || crash.wal && journal != "wal" {
+			for _, c := range crashes {
+				if c.off && synchronous == "full" || c.wal && journal != "wal" {
 					continue
 				}
 				for _, next := range []string{"shell", "flush", "sync"} {
-					if turn++; os.Getenv("VERNEUIL_FAULT_STRIDE") == "" && turn%rebootsEach > 0 {
+					if turn++; !crash.Chosen() && turn%rebootsEach > 0 {
 						continue
 					}
-					t.Run(journal+"/"+synchronous+"/"+crash.name+"/"+next, func(t *testing.T) {
+					t.Run(journal+"/"+synchronous+"/"+c.name+"/"+next, func(t *testing.T) {
 						s := harness.DirSite(t)
 						ownMounts(t)
-						crashAt(s, journal, synchronous, crash)
-						afterReboot(s, crash, next)
+						crashAt(s, journal, synchronous, c)
+						afterReboot(s, c, next)
 					})
 				}
 			}

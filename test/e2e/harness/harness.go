@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"verneuil/test/crash"
 )
 
 // Bound is when a process is taken for one that hangs, and anything that a test waits for is
@@ -21,8 +23,9 @@ const Nobody = 61534
 // Journals are the journal modes that a test takes when it has no reason to take others.
 var Journals = []string{"delete", "wal"}
 
-// Main is for each package's TestMain: it runs the tests and returns the exit code.
-func Main(m *testing.M) int {
+// Main is for each package's TestMain: it runs the tests and returns the exit code. The given ones
+// are those of make crash.
+func Main(m *testing.M, crashes ...func(*testing.T)) int {
 	// What this process ignores (SIGHUP, under nohup) its children would ignore, too. What it
 	// handles, they do not.
 	ends := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM}
@@ -31,7 +34,7 @@ func Main(m *testing.M) int {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
-	return m.Run()
+	return crash.Main(m, crashes...)
 }
 
 // Must fails the test if err is an error.

@@ -2,13 +2,13 @@ package hosts_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -99,7 +99,7 @@ func TestForbiddenCallFaults(t *testing.T) {
 	for name, calls := range neededCalls {
 		filters = append(filters, filter{name, calls, unix.EPERM})
 	}
-	if os.Getenv("VERNEUIL_FAULT_STRIDE") != "" {
+	if crash.Chosen() {
 		for name, calls := range neededCalls {
 			filters = append(filters, filter{name, calls, unix.ENOSYS})
 		}

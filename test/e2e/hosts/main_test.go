@@ -9,4 +9,4 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, TestForbiddenCallFaults, TestDeadlySignals)) }

@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/s3"
 	"verneuil/replicate/upkeep"
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -54,7 +55,7 @@ func storeFaults() []storeFault {
 		{"short", faultproxy.Fault{Short: true}},
 		{"flip", faultproxy.Fault{Flip: true}},
 	}
-	if os.Getenv("VERNEUIL_FAULT_STRIDE") != "" {
+	if crash.Chosen() {
 		all = append(all, storeFault{"hold", faultproxy.Fault{Hold: make(chan struct{})}})
 	}
 	return all
@@ -281,7 +282,7 @@ func TestStoreFaults(t *testing.T) {
 	}
 	next := first
 	for k, c := range storeCases() {
-		if only := os.Getenv("VERNEUIL_STORE_CASE"); only != "" && only != c.name || only == "" && !c.short && os.Getenv("VERNEUIL_FAULT_STRIDE") == "" {
+		if only := os.Getenv("VERNEUIL_STORE_CASE"); only != "" && only != c.name || only == "" && !c.short && !crash.Chosen() {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

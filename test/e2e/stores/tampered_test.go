@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 	"verneuil/manifest/manifestpb"
+	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
 
@@ -278,7 +279,7 @@ func (w *tampered) folded(m *manifestpb.Manifest) {
 func TestTampered(t *testing.T) {
 	w := newTampered(t)
 	for _, c := range tamperings() {
-		if c.long && os.Getenv("VERNEUIL_FAULT_STRIDE") == "" {
+		if c.long && !crash.Chosen() {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
