@@ -81,7 +81,8 @@ func (c *Files) note(sequence uint64, encoded []byte) error {
 // Wrote reports whether this very object, a manifest of that sequence, was saved here as a cut,
 // or adopted as one. It is not known of those that 4,096 have followed.
 func (c *Files) Wrote(sequence uint64, encoded []byte) bool {
-	f, err := os.OpenFile(filepath.Join(c.sp.Dir(), cutsName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	flags := os.O_RDONLY | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	f, err := os.OpenFile(filepath.Join(c.sp.Dir(), cutsName), flags, 0)
 	if err != nil {
 		return false
 	}
@@ -104,7 +105,8 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
 	if !c.Wrote(m.Sequence, b) {
-		return nil, nil, fmt.Errorf("load cut: %w: %s does not have it", chunkstore.ErrCorrupt, cutsName)
+		return nil, nil, fmt.Errorf("load cut: %w: %s does not have it",
+			chunkstore.ErrCorrupt, cutsName)
 	}
 	tree := m.Tree(c.sealer)
 	if err := tree.Load(ctx, c.Object); err != nil {
@@ -129,8 +131,11 @@ func (c *Files) Object(_ context.Context, id chunkstore.ID) ([]byte, error) {
 	return b, nil
 }
 
-// Save makes encoded, the manifest of that sequence, with the leaves and nodes that it names, the saved cut.
-func (c *Files) Save(sequence uint64, encoded []byte, objects iter.Seq2[chunkstore.ID, []byte]) error {
+// Save makes encoded, the manifest of that sequence, with the leaves and nodes that it names, the
+// saved cut.
+func (c *Files) Save(
+	sequence uint64, encoded []byte, objects iter.Seq2[chunkstore.ID, []byte],
+) error {
 	stale := c.have
 	have := make(map[chunkstore.ID]bool, len(stale))
 	for id, plain := range objects {

@@ -45,7 +45,8 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]bool{"a": false, "b": true, "c": true} {
-		if b, err := c.Object(context.Background(), (chunkstore.Plain{}).Identify([]byte(text))); (err == nil && string(b) == text) != want {
+		b, err := c.Object(context.Background(), (chunkstore.Plain{}).Identify([]byte(text)))
+		if (err == nil && string(b) == text) != want {
 			t.Errorf("object %q: %q, %v", text, b, err)
 		}
 	}

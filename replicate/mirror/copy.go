@@ -31,8 +31,8 @@ const (
 
 	settleFirst = time.Millisecond
 	settleMost  = 50 * time.Millisecond
-	// heldFor is how long a program without a recorder may hold EXCLUSIVE before a base copy gives up, and a
-	// flush fails: some do for hours (locking_mode=EXCLUSIVE).
+	// heldFor is how long a program without a recorder may hold EXCLUSIVE before a base copy gives
+	// up, and a flush fails: some do for hours (locking_mode=EXCLUSIVE).
 	heldFor = 5 * time.Second
 )
 
@@ -49,11 +49,11 @@ const (
 //     page (see anchor), or the recorder will leave it there.
 //   - Each recorder compares the file's stamp with that before it first writes, raises the
 //     generation if it is another one, and leaves its own.
-//   - The copy ends at an instant at which the file is a committed state again, and its stamp is the
-//     one in the state page. If transactions follow each other too
-//     closely for that to be seen, two publications after the copy's end
-//     are as good: the second transaction began after it, so that nothing of what
-//     followed can be in the copy. (Three by count: sequence is stored after head.)
+//   - The copy ends at an instant at which the file is a committed state again, and its stamp is
+//     the one in the state page. If transactions follow each other too closely for that to be
+//     seen, two publications after the copy's end are as good: the second transaction began after
+//     it, so that nothing of what followed can be in the copy. (Three by count: sequence is stored
+//     after head.)
 //
 // Otherwise it is repeated, with pauses that grow to 5 s. If it never succeeds, as somebody
 // without a recorder writes all the time, or holds EXCLUSIVE, a flush fails and says so.
@@ -298,10 +298,10 @@ func (c *copying) copyPiece(ctx context.Context, off, most int64) error {
 	return nil
 }
 
-// readTwice is readFull, with a second look: what is foreign, spilled, read and rolled back between
-// two transactions of ours, all in one tick of the clock, leaves the stamp of the first of them. Then
-// nobody has EXCLUSIVE before and after, but the bytes are others. What a busy recorder
-// writes meanwhile the log has.
+// readTwice is readFull, with a second look. Somebody without a recorder may spill pages and roll
+// them back between two transactions of ours, all in one tick of the clock: that leaves the stamp
+// of the first of them. If we read in between, nobody has EXCLUSIVE before and after, but the bytes
+// are others. (What a busy recorder writes meanwhile is in the log.)
 func (c *copying) readTwice(b []byte, off int64) (n int, err error) {
 	if n, err = readFull(c.src, b, off); err != nil || c.alone || c.inWAL {
 		return n, err
@@ -451,8 +451,8 @@ func (c *copying) unchanged(before spool.Stamp) (bool, error) {
 	return after == before, nil
 }
 
-// settled notes that the file was compared when it had these times, and after the last moment at which
-// it could be changed without others.
+// settled notes that the file was compared when it had these times, and so late that another change
+// would have left others.
 func (c *copying) settled(now spool.Stamp) {
 	if c.aged && now == c.before {
 		c.st.StampSettled.Store(now.Sum())
@@ -470,7 +470,8 @@ func (c *copying) accept(head spool.Position, sequence uint64) error {
 			return err
 		}
 	} else if size != c.mirror.Size() && c.st.Head() == head && c.st.Writing.Load() == 0 {
-		return fmt.Errorf("%w: its length is %d, and %d in the log", errAgain, size, c.mirror.Size())
+		return fmt.Errorf("%w: its length is %d, and %d in the log",
+			errAgain, size, c.mirror.Size())
 	}
 	c.st.MirrorSequence.Store(sequence)
 	h := sqlitefile.ReadHeader(c.mirror)

@@ -88,8 +88,8 @@
 //
 // A database is as long as its last commit says. Witness: the commit frame. Defeated by: a
 // damaged file, or one that was made to harm us. So it counts only up to what the file and the
-// WAL's frames make ([sqlitefile.WALSizeMax]), which is where SQLite's checkpoint stops, too. Beyond
-// that the database is not replicated, and a flush fails and says why.
+// WAL's frames make ([sqlitefile.WALSizeMax]), which is where SQLite's checkpoint stops, too.
+// Beyond that the database is not replicated, and a flush fails and says why.
 //
 // Nobody but recorders has written, says a flush. Witness: the comparison of the files with a
 // mirror that is brought up ([Tracker.Suspect]). Defeated by: a mirror that is not, as it has an

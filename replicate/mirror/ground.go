@@ -65,7 +65,7 @@ const (
 	asLeft    left = iota // nothing
 	maybeLeft             // nothing, as far as coarse times can tell
 	changed               // somebody else has changed it
-	moving                // a recorder has changed it, or does, and has not said yet how it leaves it
+	moving                // a recorder is changing it, or has not said yet how it leaves it
 )
 
 // look compares the database's file, as it is now, with what the last recorder has left.

@@ -32,7 +32,7 @@ const (
 // taken for what was left. What is done to them within that time is not noticed.
 type guard struct {
 	note    *atomic.Uint64 // nil: none is kept
-	touched time.Time      // when the note said so last that we change the files; zero: it has a stamp
+	touched time.Time      // what the note says of when we change the files; zero: it has a stamp
 	doubted bool           // the note is 0, and is to stay so until all is marked
 }
 
@@ -128,7 +128,10 @@ func (f *files) Stamp() uint64 {
 func (f *files) changedBy(t time.Time) bool {
 	for _, file := range f.both() {
 		var st unix.Stat_t
-		if unix.Fstat(int(file.Fd()), &st) != nil || max(st.Mtim.Nano(), st.Ctim.Nano()) > t.UnixNano() {
+		if unix.Fstat(int(file.Fd()), &st) != nil {
+			return false
+		}
+		if max(st.Mtim.Nano(), st.Ctim.Nano()) > t.UnixNano() {
 			return false
 		}
 	}

@@ -19,7 +19,8 @@ func NextData(f *os.File, off int64) (int64, error) {
 	}
 	var at int64
 	var seekErr error
-	if err := raw.Control(func(fd uintptr) { at, seekErr = unix.Seek(int(fd), off, unix.SEEK_DATA) }); err != nil {
+	err = raw.Control(func(fd uintptr) { at, seekErr = unix.Seek(int(fd), off, unix.SEEK_DATA) })
+	if err != nil {
 		return 0, err
 	}
 	switch {

@@ -87,7 +87,8 @@ func (m *Mirror) loadDirty() error {
 	b := make([]byte, chunkBytes)
 	for at := 0; at < m.Chunks(); at += len(b) {
 		n := min(len(b), m.Chunks()-at)
-		if _, err := io.ReadFull(io.NewSectionReader(m.dirty, int64(at), int64(n)), b[:n]); err != nil {
+		r := io.NewSectionReader(m.dirty, int64(at), int64(n))
+		if _, err := io.ReadFull(r, b[:n]); err != nil {
 			return err
 		}
 		for k, dirty := range b[:n] {
@@ -240,7 +241,8 @@ func (m *Mirror) grow(size int64) error {
 	old, chunks := m.Chunks(), int((size+chunkBytes-1)/chunkBytes)
 	ones := slices.Repeat([]byte{1}, min(chunks-old, chunkBytes))
 	for at := old; at < chunks; at += len(ones) {
-		if _, err := m.dirty.WriteAt(ones[:min(len(ones), chunks-at)], int64(at)); err != nil { // M1
+		n := min(len(ones), chunks-at)
+		if _, err := m.dirty.WriteAt(ones[:n], int64(at)); err != nil { // M1
 			return err
 		}
 	}

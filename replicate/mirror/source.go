@@ -119,7 +119,8 @@ func (s *SourceFile) conflict(kind int16, start, n int64) (pid int, err error) {
 	if lock.Type == unix.F_UNLCK {
 		return 0, nil
 	}
-	return cmp.Or(int(lock.Pid), -1), nil // 0: of another PID namespace (the kernel's locks_translate_pid)
+	// 0: of another PID namespace (the kernel's locks_translate_pid)
+	return cmp.Or(int(lock.Pid), -1), nil
 }
 
 func (s *SourceFile) Close() error { return s.f.Close() }

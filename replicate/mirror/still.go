@@ -56,7 +56,10 @@ func seeFiles(path string) (s Seen, err error) {
 
 // same reports whether the files look as they did.
 func (s Seen) same(now Seen) bool {
-	return s.DB == now.DB && (s.WAL == nil) == (now.WAL == nil) && (s.WAL == nil || *s.WAL == *now.WAL)
+	if s.WAL == nil || now.WAL == nil {
+		return s.DB == now.DB && s.WAL == now.WAL
+	}
+	return s.DB == now.DB && *s.WAL == *now.WAL
 }
 
 // covers reports whether the files are surely still what they were: one whose times are close to

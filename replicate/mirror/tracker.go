@@ -83,7 +83,10 @@ func NewTracker(o Options) (*Tracker, error) {
 		return nil, err
 	}
 	g := &ground{o: o, sp: o.Spool, st: o.Spool.State(), mirror: m}
-	t := &Tracker{ground: g, wal: newWAL(g), backoff: backoff.Backoff{First: retryFirst, Most: retryMost}}
+	t := &Tracker{
+		ground: g, wal: newWAL(g),
+		backoff: backoff.Backoff{First: retryFirst, Most: retryMost},
+	}
 	t.log = changelog{g, t.wal}
 	if err := t.open(); err != nil {
 		t.Close()

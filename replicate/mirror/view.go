@@ -142,7 +142,8 @@ func (a *aside) keep(b []byte, err error) *kept {
 	}
 	if a.file == nil {
 		name := filepath.Join(a.dir, "aside")
-		a.file, k.err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+		flags := os.O_RDWR | os.O_CREATE | os.O_TRUNC | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+		a.file, k.err = os.OpenFile(name, flags, 0o600)
 		if k.err != nil {
 			return k
 		}

@@ -28,7 +28,8 @@ import (
 
 var (
 	errWALGone = fmt.Errorf("%w: its WAL was reset while it was read", errAgain)
-	errWALBack = fmt.Errorf("%w: its WAL is not what it was: an older one was put back, say", errAgain)
+	errWALBack = fmt.Errorf("%w: its WAL is not what it was: an older one was put back, say",
+		errAgain)
 )
 
 var errImpossibleWAL = errors.New("the WAL is damaged")
@@ -53,12 +54,14 @@ const walEveryMost = 10 * time.Millisecond
 type wal struct {
 	*ground
 	cursor
-	looked   time.Time     // when frames were applied last
-	every    time.Duration // how soon to look again while we are awake
-	misses   int           // looks in a row that did not find what is published
-	high     int64         // how long the file may be, or have been since it was copied
-	keepTail bool          // a base copy: frames are on top of what the file holds, cut once at the end
-	kept     int           // bytes of a transaction that are kept: see walTransaction
+	looked time.Time     // when frames were applied last
+	every  time.Duration // how soon to look again while we are awake
+	misses int           // looks in a row that did not find what is published
+	high   int64         // how long the file may be, or have been since it was copied
+	kept   int           // bytes of a transaction that are kept: see walTransaction
+	// keepTail, in a base copy: frames are on top of what the file holds. The mirror is cut once,
+	// at the end.
+	keepTail bool
 }
 
 func newWAL(g *ground) *wal { return &wal{ground: g, every: walEveryMost, kept: keptBytesMax} }
@@ -134,7 +137,9 @@ func (w *wal) resume() error {
 func walSalt(salts uint64) uint64 { return salts >> 32 }
 
 // walPosition is a position as the state has it: salt-1<<32 | frames.
-func walPosition(salts uint64, frames int) uint64 { return walSalt(salts)<<32 | uint64(uint32(frames)) }
+func walPosition(salts uint64, frames int) uint64 {
+	return walSalt(salts)<<32 | uint64(uint32(frames))
+}
 
 // consumed returns how many frames of the published salts are in the mirror.
 func (w *wal) consumed(salts uint64) int {
@@ -153,12 +158,15 @@ func (w *wal) setConsumed(position, sum uint64) {
 // behind reports whether frames are published that are not in the mirror.
 func (w *wal) behind() bool {
 	salts, published := w.st.WALSalts.Load(), w.st.WALPublished.Load()
-	return salts != 0 && walSalt(salts) == published>>32 && int(uint32(published)) > w.consumed(salts)
+	return salts != 0 && walSalt(salts) == published>>32 &&
+		int(uint32(published)) > w.consumed(salts)
 }
 
 // inUse reports whether the database is in WAL mode, as far as is known. The mirror
 // is up to date with the log.
-func (w *wal) inUse() bool { return w.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(w.mirror).WAL() }
+func (w *wal) inUse() bool {
+	return w.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(w.mirror).WAL()
+}
 
 // open begins to read the database's WAL. Its reader is nil if there is none,
 // or one without a valid header. A WAL has no locks of SQLite's: it may be opened
@@ -380,8 +388,8 @@ func (w *wal) readFrames(framesMax int) (frames int, err error) {
 	return w.applied - before, nil
 }
 
-// back is the error where frames that are in the mirror are not in the WAL: errWALBack, unless it is
-// being reset.
+// back is the error where frames that are in the mirror are not in the WAL: errWALBack, unless it
+// is being reset.
 func (c *cursor) back() error {
 	if c.stands() {
 		return errWALBack
@@ -415,7 +423,7 @@ func (w *wal) applyFrames(t *walTransaction, size int64) error {
 func (w *wal) writeFrames(t *walTransaction, size int64) error {
 	old, pageBytes := w.mirror.Size(), int64(w.reader.PageBytes)
 	w.high = max(w.high, old)
-	gap := (min(size, w.high) - old + pageBytes - 1) / pageBytes // pages that were cut off, and come again
+	gap := (min(size, w.high) - old + pageBytes - 1) / pageBytes // pages that come again
 	missing := gap > 0 && !w.keepTail
 	var met []bool
 	if missing && gap <= int64(t.n) { // else there are not enough frames for them

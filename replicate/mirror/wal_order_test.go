@@ -249,7 +249,8 @@ func TestImpossibleWAL(t *testing.T) {
 	w := newOrderWorld(t)
 	w.Begin()
 	w.step(2)
-	if err := w.WAL.Append(755_000_000, spooltest.WALFrame{Pgno: 2, Page: page}, spooltest.WALFrame{Pgno: 754_000_000, Page: page}); err != nil {
+	frames := []spooltest.WALFrame{{Pgno: 2, Page: page}, {Pgno: 754_000_000, Page: page}}
+	if err := w.WAL.Append(755_000_000, frames...); err != nil {
 		t.Fatal(err)
 	}
 	w.WAL.Publish()
@@ -263,13 +264,15 @@ func TestImpossibleWAL(t *testing.T) {
 	if !errors.Is(w.Err(), errImpossibleWAL) {
 		t.Errorf("update: %v", w.Err())
 	}
-	if err := w.WAL.Append(orderPages, spooltest.WALFrame{Pgno: 3, Page: page}); err != nil { // somebody shrinks it
+	// Somebody shrinks it.
+	if err := w.WAL.Append(orderPages, spooltest.WALFrame{Pgno: 3, Page: page}); err != nil {
 		t.Fatal(err)
 	}
 	w.WAL.Publish()
 	w.Update(context.Background(), true)
 	if !w.Current() || w.mirror.Size() != orderPages*orderPage {
-		t.Errorf("the mirror counts: %v (%v); it has %d bytes", w.Current(), w.Err(), w.mirror.Size())
+		t.Errorf("the mirror counts: %v (%v); it has %d bytes",
+			w.Current(), w.Err(), w.mirror.Size())
 	}
 }
 

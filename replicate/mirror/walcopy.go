@@ -21,7 +21,8 @@ func (c *copying) beginWAL(ctx context.Context) (err error) {
 		}
 		c.before = c.stamp.db
 		c.aged = c.before.Age(c.now()) > c.before.Grain()
-		busy := c.st.Sequence.Load() != sequence || c.now().Sub(start) > 2*c.before.Grain() || c.o.Checking()
+		busy := c.st.Sequence.Load() != sequence || c.o.Checking() ||
+			c.now().Sub(start) > 2*c.before.Grain()
 		if c.aged || busy {
 			if c.st.Checkpointing.Load() == 0 { // else who does it will leave another
 				c.st.DBStamp.CompareAndSwap(old, c.before.Sum())
@@ -59,7 +60,8 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		return err
 	}
 	c.wal.wentBack(c.wal.applied)
-	if now.frames != allFrames && c.wal.applied < now.frames || c.wal.applied < c.wal.published(c.wal.salts) {
+	if now.frames != allFrames && c.wal.applied < now.frames ||
+		c.wal.applied < c.wal.published(c.wal.salts) {
 		return errWALGone
 	}
 	size, err := c.src.Size()
@@ -67,8 +69,10 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		return fmt.Errorf("look at database: %w", err)
 	}
 	if c.wal.applied > 0 && !c.wal.fits(c.wal.size, c.wal.applied) {
-		return fmt.Errorf("%w: its last commit says that the database has %d bytes: more than there are in it and the file; "+
-			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", errImpossibleWAL, c.wal.size)
+		return fmt.Errorf("%w: its last commit says that the database has %d bytes: "+
+			"more than there are in it and the file; SQLite refuses to checkpoint it "+
+			"(recover what there is with .recover of the sqlite3 shell)",
+			errImpossibleWAL, c.wal.size)
 	}
 	fileBytes := size
 	if c.wal.applied > 0 {
@@ -100,9 +104,9 @@ func (c *copying) settleWAL(ctx context.Context) error {
 	return nil
 }
 
-// mustBeOurs fails with errAgain unless only checkpoints have written to the file during the copy: those of
-// recorders, who have left its stamp in the state page, or write now; or somebody else's, if all that is in the
-// mirror stands in the file, or in the WAL over it, at a second look.
+// mustBeOurs fails with errAgain unless only checkpoints have written to the file during the copy.
+// Recorders' have left its stamp in the state page, or are writing now. Somebody else's count if
+// all that is in the mirror stands in the file, or in the WAL over it, at a second look.
 func (c *copying) mustBeOurs(size int64) error {
 	found, err := c.look()
 	if err != nil {

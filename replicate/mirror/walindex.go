@@ -29,14 +29,16 @@ const walIndexInterval = time.Millisecond
 // replicator that ends leaves none of those behind (see ForgetWALIndex).
 var indexes struct {
 	sync.Mutex
-	open  map[string]*os.File
-	moved []*os.File // those that stand elsewhere now, or are in use without a name: referred to, lest they are collected and so closed
+	open map[string]*os.File
+	// moved are those that stand elsewhere now, or are in use without a name. They are referred to
+	// here, lest the garbage collector closes them.
+	moved []*os.File
 }
 
 func openIndex(path string) (*os.File, error) {
 	indexes.Lock()
 	defer indexes.Unlock()
-	indexes.moved = slices.DeleteFunc(indexes.moved, func(f *os.File) bool { return closeNameless(f) })
+	indexes.moved = slices.DeleteFunc(indexes.moved, closeNameless)
 	now, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -152,8 +154,9 @@ func (w *wal) openCommitted(ctx context.Context) (frames int, err error) {
 	}
 }
 
-// indexIsStale reports whether what a wal-index counts does not stand in the WAL, and no connection uses
-// it: then the WAL is an older one that was put back, and the next one will recover the index.
+// indexIsStale reports whether what a wal-index counts does not stand in the WAL, and no connection
+// uses the index: then the WAL is an older one that was put back, and the next connection will
+// recover the index.
 func (w *wal) indexIsStale(f *os.File, index sqlitefile.WALIndex) (bool, error) {
 	if index.Frames == 0 {
 		return false, nil
@@ -166,9 +169,10 @@ func (w *wal) indexIsStale(f *os.File, index sqlitefile.WALIndex) (bool, error) 
 	return !locked, wrap(err, "look at wal-index")
 }
 
-// wentBack is told how many frames of the WAL are committed, or valid. If those are less than are published,
-// and the last published one does not stand there, an older WAL of the same salts was put in its place: then
-// no more are published than there are. (Else they are counted by a wal-index on the heap.)
+// wentBack is told how many frames of the WAL are committed, or valid. If fewer are than are
+// published, and the last published one does not stand there, an older WAL of the same salts was
+// put in its place: then no more are published than there are. (Else a wal-index on the heap counts
+// them.)
 func (w *wal) wentBack(frames int) {
 	published, sum := w.st.WALPublished.Load(), w.st.WALSum.Load()
 	n := w.published(w.salts)

@@ -81,5 +81,7 @@ func (s *Script) All() error { return s.Step(len(s.Steps)) }
 // Find reports whether image is the database after a commit, not an earlier one than that, counted
 // from 0: before all of them.
 func (s *Script) Find(image []byte, least int) bool {
-	return slices.ContainsFunc(s.Committed[least:], func(b []byte) bool { return bytes.Equal(b, image) })
+	return slices.ContainsFunc(s.Committed[least:], func(b []byte) bool {
+		return bytes.Equal(b, image)
+	})
 }

@@ -56,9 +56,6 @@ var unfinished = []string{
 	"replicate/cutter: types",
 	// replicate/locate
 	"replicate/locate: columns",
-	// replicate/mirror
-	"replicate/mirror: columns",
-	"replicate/mirror: functions",
 	// replicate/patrol
 	"replicate/patrol: columns",
 	// replicate/publishtest
