@@ -6,6 +6,7 @@ package cgo
 #include "children.h"
 #include "descriptors.h"
 #include "goexports_types.h"
+#include "version.h"
 #include "wake.h"
 */
 import "C"
@@ -24,6 +25,9 @@ import (
 func init() {
 	vfs.Stderr = func(b []byte) { C.descriptorsSay((*C.char)(unsafe.Pointer(unsafe.SliceData(b))), C.size_t(len(b))) }
 }
+
+// Does not compile, for a key that stands twice, unless C and Go name the same version.
+var _ = map[bool]struct{}{false: {}, C.VERNEUIL_VERSION == vfs.Program: {}}
 
 // guard keeps a panic from crossing into the host: it is logged, and the
 // function that deferred it returns what its named results hold.
@@ -103,9 +107,6 @@ func hearChildren() {
 	}()
 }
 
-// exitTimeout is how long a process that ends gives unsent data to leave: GORT_EXIT_MS.
-const exitTimeout = 3 * time.Second
-
 // hearBells wakes this process's replicators when a recorder of it rings, and has them send
 // what is not sent when the process ends.
 func hearBells() {
@@ -126,7 +127,7 @@ func hearBells() {
 func exit() {
 	defer C.exitDone()
 	defer guard("exit")
-	vfs.Process().Exit(exitTimeout)
+	vfs.Process().Exit(C.EXIT_SEND_MS * time.Millisecond)
 }
 
 //export goOpened

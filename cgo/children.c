@@ -5,11 +5,15 @@
 #include "children.h"
 #include "descriptors.h"
 #include "process.h"
+#include "spool.h"
 #include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
+
+/* A spool's name: some of its path, a dash, 16 digits. */
+_Static_assert(CHILD_NAME_BYTES > SPOOL_NAME_MAX + 1 + 16, "a name fits");
 
 static Ours pipeEnd; /* what children inherit: how to open it */
 static int isMade;

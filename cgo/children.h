@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* One note. At most PIPE_BUF bytes, so that it arrives whole. */
-#define CHILD_NAME_BYTES 136       /* a spool's name has at most 117 */
+#define CHILD_NAME_BYTES 136
 typedef struct ChildNote {
   uint64_t token;                  /* the child */
   int64_t opened;                  /* 1: a connection was opened, 0: closed */

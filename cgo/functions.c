@@ -9,11 +9,10 @@
 #include "log.h"
 #include "recorder.h"
 #include "unreplicated.h"
+#include "version.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
-
-static const char zVersion[] = "verneuil-go 0.1.0";
 
 /* A malloc'd copy of what is sqlite3_malloc'd, in its place. */
 static char *forGo(char *z) {
@@ -92,7 +91,7 @@ static void flushFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) 
 static void versionFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   (void)argc;
   (void)argv;
-  sqlite3_result_text(ctx, zVersion, -1, SQLITE_STATIC);
+  sqlite3_result_text(ctx, VERNEUIL_VERSION, -1, SQLITE_STATIC);
 }
 
 int verneuilFunctions(sqlite3 *db) {

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"os"
+	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,6 +53,31 @@ func TestLayout(t *testing.T) {
 		if o[0] != o[1] {
 			t.Errorf("%s is at %d, C expects %d", name, o[0], o[1])
 		}
+	}
+}
+
+// TestCConstants compares what cgo/versiontable.h defines with what it is here.
+func TestCConstants(t *testing.T) {
+	header, err := os.ReadFile("../../cgo/versiontable.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inC := map[string]uint64{}
+	number := regexp.MustCompile(`(?m)^#define ((?:VERSION|ENTRY)_\w+) (?:(\d+)\b|\(\(uint64_t\)1 << (\d+)\))`)
+	for _, m := range number.FindAllStringSubmatch(string(header), -1) {
+		n, _ := strconv.ParseUint(m[2], 10, 64)
+		if shift, err := strconv.Atoi(m[3]); err == nil {
+			n = 1 << shift
+		}
+		inC[m[1]] = n
+	}
+	if want := map[string]uint64{
+		"VERSION_CHUNK_BYTES": slotBytes, "VERSION_EXTENT_SLOTS": extentSlots,
+		"VERSION_HEADER_BYTES": uint64(len(tableHead{}.header)),
+		"ENTRY_AHEAD":          uint64(entryAhead), "ENTRY_COMING": uint64(entryComing),
+		"ENTRY_AWAITED": uint64(entryAwaited),
+	}; !maps.Equal(inC, want) {
+		t.Errorf("cgo/versiontable.h has %v, Go %v", inC, want)
 	}
 }
 
