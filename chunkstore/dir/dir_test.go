@@ -30,6 +30,17 @@ func TestDirConformance(t *testing.T) {
 	storetest.LongKeys(t, target.Manifests) // MinIO refuses keys of more than 255 bytes without a slash
 }
 
+func TestDirLogs(t *testing.T) {
+	root := t.TempDir()
+	target := storetest.Open(t, dirTarget(root)).Targets[0]
+	storetest.Log(t, func(name string) chunkstore.Log {
+		return chunkstore.NewBucketLog(target.Chunks, name)
+	})
+	if _, err := os.Stat(root + "/chunks/logs/order/0000000000000064"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSealerConformance: a target knows of what it stores only what its Sealer says.
 func TestSealerConformance(t *testing.T) {
 	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t.TempDir())},

@@ -7,6 +7,7 @@
 // have mode 0600.
 //
 //	chunks/<first 2 hex digits of the ID>/<ID>
+//	chunks/logs/<name>/<16 hex digits>   a record of a log
 //	manifests/<key>
 //	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
 //	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of chunks)

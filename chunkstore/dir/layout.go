@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	dirLockName    = ".lock"
 	dirTempPrefix  = ".put-"
 	dirHistoryName = ".history"
+	dirLogsName    = "logs" // in the chunk bucket: no chunk's directory is called so
 )
 
 const (
@@ -50,6 +52,13 @@ func (b *dirBucket) place(key string) (string, error) {
 	}
 	if key == chunkstore.MarkerKey {
 		return filepath.Join(b.root, key), nil
+	}
+	if record, ok := strings.CutPrefix(key, chunkstore.LogKeyPrefix); ok {
+		log, number, ok := strings.Cut(record, "-")
+		if !ok || log == "" || number == "" {
+			return "", fmt.Errorf("key %q of the chunk bucket is no record's", key)
+		}
+		return filepath.Join(b.root, dirLogsName, log, number), nil
 	}
 	if id, err := chunkstore.ParseID(key); err != nil || id.String() != key {
 		return "", fmt.Errorf("key %q of the chunk bucket is no chunk ID", key)
@@ -95,7 +104,55 @@ func (b *dirBucket) walk(ctx context.Context, prefix string, yield func(chunksto
 			return err
 		}
 	}
+	if !samePath(chunkstore.LogKeyPrefix, prefix) {
+		return nil
+	}
+	return b.walkLogs(ctx, prefix, yield)
+}
+
+// walkLogs is walk for the records of logs, whose keys come after all chunks'.
+func (b *dirBucket) walkLogs(
+	ctx context.Context, prefix string, yield func(chunkstore.Object) bool,
+) error {
+	logs, err := os.ReadDir(filepath.Join(b.root, dirLogsName))
+	if err != nil {
+		return objectfile.IgnoreAbsent(err)
+	}
+	// A name that another begins with sorts before it, and its keys after the other's digits.
+	slices.SortFunc(logs, func(a, b fs.DirEntry) int {
+		return cmp.Compare(a.Name()+"-", b.Name()+"-")
+	})
+	for _, log := range logs {
+		head := chunkstore.LogKeyPrefix + log.Name() + "-"
+		if !log.IsDir() || !samePath(head, prefix) {
+			continue
+		}
+		dir := filepath.Join(b.root, dirLogsName, log.Name())
+		if more, err := walkFiles(ctx, dir, head, prefix, yield); !more || err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// walkFiles is walkDir for a directory whose files' names are the rest of a key.
+func walkFiles(
+	ctx context.Context, dir, head, prefix string, yield func(chunkstore.Object) bool,
+) (more bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return true, objectfile.IgnoreAbsent(err)
+	}
+	for _, e := range entries {
+		key := head + e.Name()
+		if e.Name()[0] == '.' || e.IsDir() || !strings.HasPrefix(key, prefix) {
+			continue
+		}
+		if more, err = yieldFile(key, e, yield); err != nil || !more || ctx.Err() != nil {
+			return false, cmp.Or(err, ctx.Err())
+		}
+	}
+	return true, nil
 }
 
 // samePath: keys that begin with head may begin with prefix.

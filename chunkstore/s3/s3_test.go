@@ -37,7 +37,11 @@ func s3Target(endpoint string) *s3.Config {
 func TestS3(t *testing.T) {
 	endpoint := miniotest.Start(t)
 	t.Run("conformance", func(t *testing.T) {
-		storetest.Target(t, storetest.Open(t, s3Target(endpoint)).Targets[0])
+		target := storetest.Open(t, s3Target(endpoint)).Targets[0]
+		storetest.Target(t, target)
+		storetest.Log(t, func(name string) chunkstore.Log {
+			return chunkstore.NewBucketLog(target.Chunks, name)
+		})
 	})
 	t.Run("one bucket", func(t *testing.T) { testOneBucket(t, endpoint) })
 	t.Run("missing bucket", func(t *testing.T) { testMissingBucket(t, endpoint) })
@@ -73,7 +77,11 @@ func TestOtherS3Conformance(t *testing.T) {
 	cfg := s3Target(endpoint)
 	cfg.Region = cmp.Or(os.Getenv("AWS_REGION"), "us-east-1")
 	cfg.ChunkBucket, cfg.ManifestBucket = "verneuil-test-chunks", "verneuil-test-manifests"
-	storetest.Target(t, storetest.Open(t, cfg).Targets[0])
+	target := storetest.Open(t, cfg).Targets[0]
+	storetest.Target(t, target)
+	storetest.Log(t, func(name string) chunkstore.Log {
+		return chunkstore.NewBucketLog(target.Chunks, name)
+	})
 	testOneBucket(t, endpoint)
 	testMissingBucket(t, endpoint)
 }

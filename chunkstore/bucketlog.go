@@ -1,0 +1,134 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// LogKeyPrefix begins the keys of records in a bucket of chunks. No chunk's begins so.
+	LogKeyPrefix = "log-"
+	// RecordBytesMax bounds a record: 4 MiB. It is what a reader allocates for one.
+	RecordBytesMax = 4 << 20
+
+	// logReaders is how many records are asked for at a time by who is behind.
+	logReaders = 16
+)
+
+// ErrUnguarded: the store does not create an object on the condition that there is none.
+var ErrUnguarded = errors.New("the store does not keep the condition If-None-Match: *")
+
+// bucketLog is a log of which each record is an object: log-<name>-<number, 16 hex digits>.
+type bucketLog struct {
+	bucket Bucket
+	name   string
+}
+
+// NewBucketLog returns the log called name, of letters and digits, in a bucket of chunks. It asks
+// nobody. Append fails with [ErrUnguarded] if the bucket is known not to keep conditions.
+func NewBucketLog(b Bucket, name string) Log { return bucketLog{b, name} }
+
+func (l bucketLog) String() string { return fmt.Sprintf("log %s in %v", l.name, l.bucket) }
+
+func (l bucketLog) prefix() string { return LogKeyPrefix + l.name + "-" }
+
+func (l bucketLog) key(n uint64) string { return fmt.Sprintf("%s%016x", l.prefix(), n) }
+
+// number returns which record has the key, which begins with prefix.
+func (l bucketLog) number(key string) (n uint64, ok bool) {
+	digits := strings.TrimPrefix(key, l.prefix())
+	n, err := strconv.ParseUint(digits, 16, 64)
+	return n, err == nil && l.key(n) == key
+}
+
+func (l bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
+	if len(record) > RecordBytesMax {
+		return fmt.Errorf("append record %d of %v: %d bytes, more than %d",
+			n, l, len(record), RecordBytesMax)
+	}
+	if c, ok := l.bucket.(Conditional); ok && c.Unguarded() {
+		return fmt.Errorf("append record %d of %v: %w", n, l, ErrUnguarded)
+	}
+	_, err := l.bucket.Put(ctx, l.key(n), record, Condition{IfNone: true})
+	return err
+}
+
+// Read asks for one record, and while there are more for twice as many at a time: who is at the end
+// pays for one request.
+func (l bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
+	for window := 1; len(all) < limit; window = min(2*window, logReaders) {
+		n := min(window, limit-len(all))
+		records, err := l.read(ctx, from+uint64(len(all)), n)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, records...)
+		if len(records) < n {
+			break
+		}
+	}
+	return all, nil
+}
+
+// read asks for n records at once, and returns those before the first that is missing.
+func (l bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, error) {
+	records := make([][]byte, n)
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range records {
+		group.Go(func() (err error) {
+			defer func() {
+				if r := recover(); r != nil {
+					err = fmt.Errorf("panic: %v", r)
+				}
+			}()
+			o, err := l.bucket.Get(ctx, l.key(from+uint64(i)), GetOptions{BytesMax: RecordBytesMax})
+			if errors.Is(err, ErrAbsent) {
+				return nil
+			}
+			records[i] = o.Body
+			if err == nil && o.Body == nil {
+				records[i] = []byte{}
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if missing := slices.IndexFunc(records, func(r []byte) bool { return r == nil }); missing >= 0 {
+		records = records[:missing]
+	}
+	return records, nil
+}
+
+func (l bucketLog) List(ctx context.Context, from uint64, yield func(LogEntry) bool) error {
+	return l.bucket.List(ctx, l.prefix(), func(o Object) bool {
+		n, ok := l.number(o.Key)
+		return !ok || n < from || yield(LogEntry{Number: n, Bytes: o.Bytes, Appended: o.Modified})
+	})
+}
+
+func (l bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) error {
+	var old []uint64
+	err := l.List(ctx, 0, func(e LogEntry) bool {
+		if e.Number < before && !slices.Contains(keep, e.Number) {
+			old = append(old, e.Number)
+		}
+		return e.Number < before
+	})
+	for _, n := range old {
+		if err == nil {
+			err = l.bucket.Delete(ctx, l.key(n))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("trim %v: %w", l, err)
+	}
+	return nil
+}
