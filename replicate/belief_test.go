@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/courier"
 )
 
 // movedClock is the system's, moved on by hand.
@@ -70,7 +71,7 @@ func TestTargetThatWasLost(t *testing.T) {
 					w.commit()
 					w.mustFlush(r)
 					lose(w)
-					clock.by.Add(int64(2 * pauseTrust))
+					clock.by.Add(int64(2 * courier.PauseTrust))
 					switch how {
 					case "restarted":
 						stop()

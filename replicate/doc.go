@@ -16,9 +16,8 @@
 // What a version is made of decides package cutter. It is saved in the spool before it is pushed,
 // so that a successor knows what targets may have.
 //
-// What a long push has put is noted in the spool, run by run, until a manifest names it:
-// a push that was interrupted goes on, also in another process (uploads.go). Sync
-// pushes the first version of a database while it copies it (ahead.go).
+// How a version comes to a target is package courier's. Sync pushes the first version of a database
+// while it copies it.
 //
 // From the first version on, or from the one that was taken over from a target, a version that is
 // not our past is a conflict; deleting the spool is how an operator says who is the rightful one.
@@ -47,9 +46,6 @@
 // A replicator that ends says so first, in leaving, and then looks at what is published. Who
 // leaves something to it has published it, and then looks whether it says so. One of
 // the two sees the other: what is published is sent by the one, or the other stays until it is.
-//
-// The patrol touches what the newest version in a target names, so that a rule by which
-// old objects expire does not reach it (replicate/patrol).
 //
 // How the mirror is kept equal to the database stands in replicate/mirror.
 //
@@ -83,32 +79,10 @@
 //
 // What is concluded, from which witness, what defeats the witness, and what happens then.
 //
-// A database has no past in a target. Witness: nothing stands there under its host and path.
-// Defeated by: a host name that changes, as a container's does with each start. Then all is
-// right, and nobody finds the versions before: the first push lists a bounded part of the
-// target, if it may, and warns of other hosts that have the path (elsewhere.go).
-//
 // A hot journal, or a WAL, may be left to stock SQLite to recover, by verneuilctl. Witness: the file has
 // SQLite's header, and the journal's first page, or the WAL's first frame, its checksum. Defeated by:
 // a VFS or pager that encrypts, to which alone they are right. Stock SQLite would take them for torn,
 // and delete them. Then the application is left to do it, and the command fails (cmd/verneuilctl, foreign.go).
-//
-// A target has an object ("there"). Witness: the version that we find in it names the object, and
-// names the identity of the chunk bucket that stands beside it (chunkstore, "Beliefs"); or a Sync
-// of the object in a bucket of that identity, for a day (put.<…>). Defeated by: a bucket that was
-// exchanged or emptied, which has another identity, or none, so that all is put again; by
-// a rule under which objects expire, which the patrol is for, and which takes the
-// marker first where there is no patrol; by somebody who deletes some objects. So three are
-// asked for at random at a contact, at a Sync, and at a push after ten minutes without. If one is
-// gone, all are asked for, and put again where they are gone; no flush succeeds before that.
-//
-// A target has our version ("sent"). Witness: its answer to our conditional Put, or to a Get with
-// the ETag that it gave. It is believed while we push (the next Put has that ETag as its
-// condition); a flush believes it, and the chunk bucket's identity, for a second,
-// and else asks again: two requests, and three for objects if none was asked for in ten minutes.
-// At the end of a process, or of the last connection, nobody has asked: then a minute.
-// What a target has, and when that was seen, stands in targets.json for the next session. Defeated by:
-// whoever deletes or replaces things within that time. An idle database asks nothing.
 //
 // Another process has sent it for us. Witness: its answer to our ticket, and the purpose in the
 // state page, a hash of host name and targets, which is ours before the ticket is drawn. Defeated by:
@@ -116,20 +90,10 @@
 // ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so. When we
 // take the lock after one, what every target has (pushed, in the state page) is nothing.
 //
-// A version in a target is ours. Witness: the hash of the stored manifest, among those of the last
-// 4,096 cuts of this spool (noted before a cut is saved, and so before it is put), or as the
-// one that the target took last (targets.json). That its lineage and epoch are ours, and its
-// number no higher, is none: a clone of the disk, or of the machine with its memory, goes on with the
-// same. Defeated by: a version so old that 4,096 followed, which is then another writer's, and stops
-// the replicator, loudly; a spool whose hashes are gone takes over, as one without a cut.
-//
 // Another process will send what this one has published. Witness: the spool's lock, which is
 // another process's, and leaving, which does not name it. Defeated by: a kill of that process.
 // Then it is unsent until somebody looks, as if this process had been killed.
 //
 // The next version is not due yet. Witness: the time of the last cut in the state. Defeated by:
 // a clock that was set back. Then it counts as now, and costs one interval at most.
-//
-// A target is well again, says the log. Witness: it has taken the last cut of the database that had failed,
-// or shows that it has it. That it answers at all is none: it may let us read, and not write.
 package replicate

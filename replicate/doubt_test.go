@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"verneuil/replicate/courier"
 	"verneuil/spool/spooltest"
 )
 
@@ -46,10 +47,9 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	script.Steps = nil // stock SQLite publishes nothing
 
 	f := &flush{done: make(chan error, 1)}
-	s.addFlush(f, flushTrust)
-	target := s.targets[0]
-	target.known, target.point = true, f.point
-	target.belief.lookedAt(s.now(), true, true, true)
+	s.addFlush(f, courier.FlushTrust)
+	has := f.Point // the target
+	s.outcomes = func(w courier.Want) (bool, error) { return has.Covers(w.Point), nil }
 	answered := func() bool {
 		s.answer()
 		select {
@@ -88,7 +88,7 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	if answered() {
 		t.Fatal("the flush is answered, and the target has nothing yet")
 	}
-	target.point = s.mirrorPoint()
+	has = s.mirrorPoint()
 	if !answered() {
 		t.Error("the flush is not answered")
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"verneuil/manifest"
+	"verneuil/replicate/locate"
 )
 
 // lockedBuffer is a log that several goroutines write.
@@ -95,16 +96,16 @@ func TestNewHostIsTold(t *testing.T) {
 	}
 	mayList = true
 	w.manifests[0].mu.Lock()
-	for i := range 3 * elsewhereKeys {
+	for i := range 3 * locate.AroundKeys {
 		w.manifests[0].objects[manifest.Name("h", fmt.Sprint("/", i))] = nil
 	}
 	w.manifests[0].mu.Unlock()
 	target := w.store().Targets[0]
-	boundedHoldings(t.Context(), target, "", func(Holding) { yields++ })
-	if yields != elsewhereKeys {
-		t.Errorf("%d objects were listed, want %d", yields, elsewhereKeys)
+	locate.FirstHoldings(t.Context(), target, "", func(locate.Holding) { yields++ })
+	if yields != locate.AroundKeys {
+		t.Errorf("%d objects were listed, want %d", yields, locate.AroundKeys)
 	}
-	if e := LookElsewhere(t.Context(), target, "h", "/x"); len(e.Hosts) > 0 || len(e.Paths) != elsewhereKeys {
+	if e := locate.LookElsewhere(t.Context(), target, "h", "/x"); len(e.Hosts) > 0 || len(e.Paths) != locate.AroundKeys {
 		t.Errorf("elsewhere: hosts %q, %d paths", e.Hosts, len(e.Paths))
 	}
 }

@@ -6,20 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
+	"verneuil/replicate/courier"
+	"verneuil/replicate/errands"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
 // flush is a wish that every target has what was published before it.
 type flush struct {
-	point    point
-	serial   uint64
-	failures uint64    // of the tracker, when it was asked for
-	since    time.Time // what is believed of a target must not be older
-	ticket   uint64    // of another process; 0: our own
+	courier.Want
+	failures uint64 // of the tracker, when it was asked for
+	ticket   uint64 // of another process; 0: our own
 	done     chan error
 	ctx      context.Context // our own: of who waits
 	slow     bool            // at the pace of versions
@@ -33,13 +32,15 @@ type flush struct {
 // more, and a spool that could not be used. What a target was seen to be, and to have, more than a
 // second before the call is looked at again. Run must be running in this process, or another process must replicate: then
 // it asks that one, and waits.
-func (r *Replicator) Flush(ctx context.Context) error { return r.flush(ctx, manner{trust: flushTrust}) }
+func (r *Replicator) Flush(ctx context.Context) error {
+	return r.flush(ctx, manner{trust: courier.FlushTrust})
+}
 
 // Drain is Flush when nobody asks whether his data are safe: after the last connection to a
 // database was closed. What a target is, is believed for a minute, pacing and pauses are kept, and
 // what another process replicates is left to that one, until it is sent.
 func (r *Replicator) Drain(ctx context.Context) error {
-	return r.flush(ctx, manner{trust: quietTrust, slow: true})
+	return r.flush(ctx, manner{trust: courier.QuietTrust, slow: true})
 }
 
 // manner is how a flush is done.
@@ -90,7 +91,7 @@ func (r *Replicator) flush(ctx context.Context, how manner) error {
 func (r *Replicator) Leave(ctx context.Context) error {
 	r.leaving.Store(true)
 	r.Retire()
-	return r.flush(ctx, manner{trust: quietTrust})
+	return r.flush(ctx, manner{trust: courier.QuietTrust})
 }
 
 // Retire says that the replicator may end, although others still write: whoever leaves his
@@ -105,7 +106,7 @@ func (r *Replicator) Retire() (sent bool) {
 		return true // nobody leaves anything to us
 	}
 	s.st.Leaving.Store(s.st.Replicator.Load())
-	return pushed(s.st).covers(published(s.st))
+	return s.st.PushedPoint().Covers(s.st.PublishedPoint())
 }
 
 // Stay says that the replicator does not end.
@@ -129,18 +130,18 @@ func (r *Replicator) ServedElsewhere() bool {
 }
 
 // errMoved: who replicates has changed; ask again.
-var errMoved = errors.New("replication moved")
+var errMoved = errands.ErrOver
 
 // flushHere flushes with the session that we are.
 func (s *session) flushHere(ctx context.Context, how manner) error {
 	f := &flush{done: make(chan error, 1), ctx: ctx, slow: how.slow}
-	if err := s.request(ctx, func() { s.addFlush(f, how.trust) }); err != nil {
+	if err := s.errands.Ask(ctx, func() { s.addFlush(f, how.trust) }); err != nil {
 		return err
 	}
 	select {
 	case err := <-f.done:
 		return err
-	case <-s.ended:
+	case <-s.errands.Ended():
 		select {
 		case err := <-f.done:
 			return err
@@ -155,12 +156,11 @@ func (s *session) flushHere(ctx context.Context, how manner) error {
 // addFlush notes a flush that begins now, and believes what was seen at most trust ago; of a Sync,
 // what it has seen itself.
 func (s *session) addFlush(f *flush, trust time.Duration) {
-	s.serial++
-	f.since = s.now().Add(-trust)
+	f.Since = s.now().Add(-trust)
 	if s.r.o.still != nil {
-		f.since = s.began
+		f.Since = s.began
 	}
-	f.serial, f.point, f.asks = s.serial, published(s.st), 2
+	f.Serial, f.Point, f.asks = s.serial.Next(), s.st.PublishedPoint(), 2
 	f.failures = s.tracker.Failures()
 	s.flushes = append(s.flushes, f)
 }
@@ -185,7 +185,16 @@ func (s *session) takeTickets() {
 		return
 	}
 	s.tickets = drawn
-	s.addFlush(&flush{ticket: drawn}, flushTrust)
+	s.addFlush(&flush{ticket: drawn}, courier.FlushTrust)
+}
+
+// wants returns what the flushes that wait want.
+func (s *session) wants() []courier.Want {
+	wants := make([]courier.Want, 0, len(s.flushes))
+	for _, f := range s.flushes {
+		wants = append(wants, f.Want)
+	}
+	return wants
 }
 
 // hurried reports whether somebody waits for a version.
@@ -196,7 +205,7 @@ func (s *session) hurried() bool {
 // flushWants reports whether somebody who waits asked for a flush after serial.
 func (s *session) flushWants(serial uint64) bool {
 	for _, f := range s.flushes {
-		if f.serial > serial && !f.slow {
+		if f.Serial > serial && !f.slow {
 			return true
 		}
 	}
@@ -246,7 +255,7 @@ func (s *session) answer() {
 // then, too, it has published since, and had looked itself before it first wrote.
 func (s *session) assure(f *flush) (done bool, err error) {
 	f.asks--
-	switch verdict, err := s.tracker.Suspect(s.ctx); {
+	switch verdict, err := s.tracker.Suspect(s.errands.Context()); {
 	case err != nil:
 		return true, err
 	case verdict == mirror.Replaced:
@@ -258,43 +267,24 @@ func (s *session) assure(f *flush) (done bool, err error) {
 		f.again = s.now().Add(askPause)
 	default:
 		f.asks = 0
-		if s.st.Generation.Load() == f.point.generation {
+		if s.st.Generation.Load() == f.Point.Generation {
 			return true, nil
 		}
 	}
-	f.point = published(s.st)
+	f.Point = s.st.PublishedPoint()
 	return false, nil
 }
 
 // outcome reports whether a flush has ended, and how: with an error only when
 // every target either has it all or has failed since it was asked for.
 func (s *session) outcome(f *flush) (done bool, err error) {
-	if len(s.targets) == 0 {
+	if len(s.office.Couriers()) == 0 {
 		return true, ErrNoTargets
 	}
 	if s.tracker.Phase() == mirror.Failed && s.tracker.Failures() > f.failures {
 		return true, s.tracker.Err()
 	}
-	var failed []string
-	var first error
-	for _, t := range s.targets {
-		has := t.point.covers(f.point) && (!t.busy || t.known)
-		switch {
-		case has && s.believed(t, f):
-		case has && t.known && t.belief.failed > f.serial:
-			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.belief.err))
-		case t.conflict != nil:
-			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.conflict))
-		case t.failed && t.failedAt > f.serial && !t.busy:
-			failed, first = append(failed, t.Name), errors.Join(first, fmt.Errorf("%s: %w", t.Name, t.err))
-		default:
-			return false, nil
-		}
-	}
-	if len(failed) > 0 {
-		return true, fmt.Errorf("%d of %d targets failed (%s): %w", len(failed), len(s.targets), strings.Join(failed, ", "), first)
-	}
-	return true, nil
+	return s.outcomes(f.Want)
 }
 
 // refusal is what flush.json keeps: why the last ticket that failed did. It is
@@ -358,7 +348,7 @@ func (r *Replicator) awaitThere(ctx context.Context, sp *spool.Spool, changed <-
 		if err := r.agrees(sp); err != nil {
 			return err
 		}
-		if st := sp.State(); st.Purpose.Load() == r.purpose && pushed(st).covers(published(st)) {
+		if st := sp.State(); st.Purpose.Load() == r.purpose && st.PushedPoint().Covers(st.PublishedPoint()) {
 			return nil
 		}
 		r.hurry(sp)

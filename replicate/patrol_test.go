@@ -36,7 +36,7 @@ func (w *patrolledWorld) look(r *Replicator, f func(s *session)) {
 	s := r.session
 	r.mu.Unlock()
 	done := make(chan struct{})
-	if s == nil || !s.send(func() { f(s); close(done) }) {
+	if s == nil || !s.errands.Tell(func() { f(s); close(done) }) {
 		w.Fatal("the session has ended")
 	}
 	<-done
@@ -50,12 +50,13 @@ func (w *patrolledWorld) pass(r *Replicator, d time.Duration) (until time.Time) 
 	w.until("the patrol is up to date", func() (done bool) {
 		w.look(r, func(s *session) {
 			done = true
-			for _, t := range s.targets {
-				at, ok := s.patrolDue(t)
-				done = done && ok && t.patrol.State() == patrol.Resting && at.After(s.now()) &&
-					t.patrol.Gone() == 0 && t.patrol.Err() == nil
+			for _, t := range s.office.Couriers() {
+				at, ok := t.PatrolDue()
+				p := t.Patrol()
+				done = done && ok && p.State() == patrol.Resting && at.After(s.now()) &&
+					p.Gone() == 0 && p.Err() == nil
 			}
-			until = s.targets[0].patrol.Until()
+			until = s.office.Couriers()[0].Patrol().Until()
 		})
 		return done
 	})
@@ -171,7 +172,7 @@ func TestPatrolHeals(t *testing.T) {
 	})
 	w.clock.add(testPatrolPeriod)
 	w.until("the patrol finds what is gone", func() (found bool) {
-		w.look(r, func(s *session) { found = s.targets[0].patrol.Gone() == len(gone) })
+		w.look(r, func(s *session) { found = s.office.Couriers()[0].Patrol().Gone() == len(gone) })
 		return found
 	})
 	if err := w.flush(r); err == nil {
@@ -242,14 +243,14 @@ func TestPatrolLetsPushesGoFirst(t *testing.T) {
 	})
 	w.transact(100)
 	w.until("a push is under way", func() (busy bool) {
-		w.look(r, func(s *session) { busy = s.targets[0].busy })
+		w.look(r, func(s *session) { busy = s.office.Couriers()[0].State().Busy() })
 		return busy
 	})
 	before := len(w.touches(0))
 	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
 	for range 3 { // the session goes round at each
 		w.look(r, func(s *session) {
-			if s.targets[0].patrol.State() == patrol.UnderWay {
+			if s.office.Couriers()[0].Patrol().State() == patrol.UnderWay {
 				t.Error("the patrol goes on during a push")
 			}
 		})
@@ -283,7 +284,7 @@ func TestPatrolIsNotStarved(t *testing.T) {
 	w.pass(r, 0)
 	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
 	w.until("the patrol waits", func() (waits bool) {
-		w.look(r, func(s *session) { waits = s.targets[0].patrol.State() == patrol.UnderWay })
+		w.look(r, func(s *session) { waits = s.office.Couriers()[0].Patrol().State() == patrol.UnderWay })
 		return waits
 	})
 	w.pass(r, time.Hour)
@@ -314,7 +315,7 @@ func TestPatrolSurvivesItsState(t *testing.T) {
 		stop := w.run(r)
 		w.mustFlush(r)
 		id := ""
-		w.look(r, func(s *session) { id = s.targets[0].id })
+		w.look(r, func(s *session) { id = s.office.Couriers()[0].ID() })
 		stop()
 		name := filepath.Join(w.sp.Dir(), patrol.FileName)
 		if err := os.WriteFile(name, []byte(strings.Replace(text, "ID", id, 1)), 0o600); err != nil {

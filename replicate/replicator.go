@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,8 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/backoff"
+	"verneuil/replicate/courier"
+	"verneuil/replicate/errands"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
@@ -44,7 +45,7 @@ type Options struct {
 	RootPermissions fs.FileMode
 
 	// Outages are shared with the process's other replicators; nil: this one has its own.
-	Outages *Outages
+	Outages *courier.Outages
 
 	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes, one call at a time; nil: nobody wants to know
 	Log      *slog.Logger                          // nil: silent
@@ -55,7 +56,7 @@ type Options struct {
 
 	clock      clock
 	still      *mirror.Seen      // Sync: the files before its caller's transaction; nil: they change
-	runObjects int               // see uploads; 0: runObjects
+	runObjects int               // see uploads; 0: as many as there
 	fault      func(string) bool // tests: die here?
 }
 
@@ -101,7 +102,7 @@ type Replicator struct {
 	verifying atomic.Int32 // calls of Verify that wait
 	leaving   atomic.Bool  // see Leave
 	lagging   atomic.Int64 // Unix ns since when some target lacks something; 0: none does
-	counters  counters
+	sent      courier.Sent
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
 	hurried   chan struct{}       // ends Run's pause
 	told      string              // the kind of error that the log says keeps us from replicating; Run's
@@ -127,7 +128,6 @@ func New(o Options) (*Replicator, error) {
 	}
 	o.ManifestInterval = cmp.Or(o.ManifestInterval, manifestIntervalDefault)
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), concurrencyDefault)
-	o.runObjects = cmp.Or(o.runObjects, runObjects)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -135,7 +135,7 @@ func New(o Options) (*Replicator, error) {
 		o.clock = systemClock{}
 	}
 	if o.Outages == nil {
-		o.Outages = &Outages{}
+		o.Outages = &courier.Outages{}
 	}
 	o.Progress = oneByOne(o.Progress)
 	path := o.Spool.Path()
@@ -150,16 +150,11 @@ func New(o Options) (*Replicator, error) {
 func purpose(host string, targets []*chunkstore.Target) uint64 {
 	ids := make([]string, 0, len(targets))
 	for _, t := range targets {
-		ids = append(ids, targetID(t))
+		ids = append(ids, courier.TargetID(t))
 	}
 	slices.Sort(ids)
 	sum := chunkstore.Sum([]byte(strings.Join(append([]string{host}, ids...), "\x00")))
 	return max(1, binary.LittleEndian.Uint64(sum[:]))
-}
-
-// targetID names a target in the spool.
-func targetID(t *chunkstore.Target) string {
-	return fmt.Sprintf("%s | %v | %v", t.Name, t.Chunks, t.Manifests)
 }
 
 // oneByOne returns f, or what does nothing in its place, for calls from several goroutines: a push
@@ -277,7 +272,7 @@ func elsewhere(sp *spool.Spool) bool {
 
 // attempt takes the lock and replicates until something is wrong with the spool.
 func (r *Replicator) attempt(ctx context.Context) (err error) {
-	defer recovered(&err)
+	defer errands.Recovered(&err)
 	sp := r.currentSpool()
 	if !sp.Current() {
 		if sp, err = r.reopen(sp); err != nil {
@@ -308,23 +303,8 @@ func (r *Replicator) serve(ctx context.Context, sp *spool.Spool, lock *spool.Loc
 	}
 	r.update(func() { r.session, r.standing = s, false })
 	defer r.update(func() { r.session = nil })
-	defer r.o.Outages.forget(r.key)
+	defer r.o.Outages.Forget(r.key)
 	return s.run(ctx)
-}
-
-// recovered makes a panic an error: nothing of ours may end the host.
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-	}
-}
-
-// guarded returns f with panics made errors, for goroutines.
-func guarded(f func() error) func() error {
-	return func() (err error) {
-		defer recovered(&err)
-		return f()
-	}
 }
 
 // reopen finds the spool that replaces one that was lost.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"verneuil/manifest"
+	"verneuil/replicate/courier"
 	"verneuil/replicate/replica"
 )
 
@@ -101,7 +102,7 @@ func TestRootsAreTakenOver(t *testing.T) {
 	if after := version(); after != before || !bytes.Equal(w.manifests[0].objects[name], stored) {
 		t.Errorf("version %d, want %d", after, before)
 	}
-	if p, g := w.chunks[0].calls(); p != puts || g-gets > 2+sampleObjects { // the leaf, what is below page 1, and a few to see
+	if p, g := w.chunks[0].calls(); p != puts || g-gets > 2+courier.SampleObjects { // the leaf, what is below page 1, and a few to see
 		t.Errorf("%d puts and %d gets", p-puts, g-gets)
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
+	"verneuil/replicate/courier"
 	"verneuil/replicate/cutter"
+	"verneuil/replicate/errands"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
@@ -21,12 +22,6 @@ const awakeFor = 10 * time.Millisecond
 // are not needed to be woken: a process may have thousands of databases open, and
 // not as many descriptors.
 const restAfter = time.Second
-
-// point is a moment of the spool's history. Both numbers only grow: whoever has a
-// point has every transaction published before it.
-type point struct{ generation, sequence uint64 }
-
-func (p point) covers(q point) bool { return p.generation >= q.generation && p.sequence >= q.sequence }
 
 // session is a replicator while it holds the lock. All of it belongs to the
 // goroutine of run, but for what is said otherwise; others send functions to
@@ -42,37 +37,28 @@ type session struct {
 	mirror  *mirror.Mirror // the tracker's
 	cutter  *cutter.Cutter // makes versions of the mirror
 
-	lastPoint point     // what the last version is known to include
-	lastCut   time.Time // what the pace counts from
-	wanted    time.Time // since when a cut is; zero: none is
+	lastCut time.Time // what the pace counts from
+	wanted  time.Time // since when a cut is; zero: none is
 
-	began   time.Time
-	targets []*target
-	serial  uint64 // numbers requests and attempts, in their order
-	flushes []*flush
-	tickets uint64 // taken so far
+	began    time.Time
+	office   *courier.Office // brings versions to targets
+	serial   courier.Serial  // numbers requests and attempts, in their order
+	flushes  []*flush
+	outcomes func(courier.Want) (done bool, err error) // of flushes, at the targets
+	tickets  uint64                                    // taken so far
 
-	fed []*piece // Sync: what was copied, and not hashed when it was looked at last
-
-	saidElsewhere bool // that other hosts have versions of our path
-
-	events          chan func()
+	errands         *errands.Errands
 	kick            chan struct{} // the FIFO was read
-	ended           chan struct{} // closed when run has returned
 	wake            *spool.Wake
 	kept, refreshed time.Time // see keep
 	arming          uint32    // how often the recorders were armed
-	stop            context.CancelFunc
-	ctx             context.Context // of pushes and contacts
-	work            sync.WaitGroup
 }
 
 func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool.Lock) (*session, error) {
 	s := &session{
 		r: r, sp: sp, lock: lock, st: sp.State(), began: r.o.clock.now(),
-		events: make(chan func()), kick: make(chan struct{}, 1), ended: make(chan struct{}),
+		errands: errands.New(ctx), kick: make(chan struct{}, 1),
 	}
-	s.ctx, s.stop = context.WithCancel(ctx)
 	s.begin()
 	s.lastCut = s.pace()
 	s.st.Leaving.Store(0)
@@ -80,11 +66,6 @@ func newSession(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool
 		s.close()
 		return nil, err
 	}
-	for _, t := range r.o.Store.Targets {
-		s.targets = append(s.targets, s.newTarget(t))
-	}
-	s.loadAcks()
-	s.loadPatrols()
 	return s, nil
 }
 
@@ -94,8 +75,7 @@ func (s *session) begin() {
 	was := s.st.Purpose.Swap(0)
 	s.st.Terms.Add(1)
 	if was != s.r.purpose {
-		s.st.PushedGeneration.Store(0)
-		s.st.PushedSequence.Store(0)
+		s.st.ForgetPushed()
 	}
 	s.st.Purpose.Store(s.r.purpose)
 }
@@ -111,11 +91,17 @@ func (s *session) open() (err error) {
 		return err
 	}
 	s.mirror = s.tracker.Mirror()
+	s.office = courier.New(s.courierOptions(), s.r.o.Store.Targets)
+	s.outcomes = s.office.Outcome
 	if s.cutter, err = s.newCutter(); err != nil {
 		return err
 	}
 	s.listen()
-	return s.cutter.Load(s.ctx, s.r.o.Host, s.sp.Path())
+	if err := s.cutter.Load(s.errands.Context(), s.r.o.Host, s.sp.Path()); err != nil {
+		return err
+	}
+	s.office.Open(s.cutter)
+	return nil
 }
 
 // trackerOptions say what the mirror is of, and who else is to be asked.
@@ -133,18 +119,32 @@ func (s *session) trackerOptions() mirror.Options {
 		o.Trouble = slog.LevelInfo
 	}
 	if s.r.o.still != nil {
-		o.Ahead = s.startAhead
+		o.Ahead = func() mirror.Taker { return s.office.Ahead() }
 	}
 	return o
 }
 
+// courierOptions say what the couriers bring, and who waits for them.
+func (s *session) courierOptions() courier.Options {
+	o := &s.r.o
+	return courier.Options{
+		Spool: s.sp, Tracker: s.tracker, Sealer: o.Store.Sealer(), Host: o.Host,
+		Patrol: o.PatrolPeriod, Still: o.still != nil,
+		Uploads: courier.Uploads{
+			Concurrency: o.Concurrency, RunObjects: o.runObjects, Progress: o.Progress,
+		},
+		Clock: s.now, Errands: s.errands, Serial: &s.serial, Prove: s.prove, Awaited: s.flushWants,
+		Sent: &s.r.sent, Outages: o.Outages, Reported: o.Reported, Log: s.log(),
+	}
+}
+
 // close gives back what newSession took. Pushes have ended.
 func (s *session) close() {
-	s.stop()
+	s.errands.Stop()
 	if s.wake != nil {
 		s.wake.Close()
 	}
-	s.work.Wait()
+	s.errands.Wait()
 	if s.tracker != nil {
 		s.tracker.Close()
 	}
@@ -153,7 +153,7 @@ func (s *session) close() {
 
 // run repeats apply, cut and push, and sleeps when there is nothing to do.
 func (s *session) run(ctx context.Context) error {
-	defer close(s.ended)
+	defer s.errands.End()
 	active := s.r.o.clock.now()
 	for {
 		switch {
@@ -177,8 +177,8 @@ func (s *session) run(ctx context.Context) error {
 			}
 			s.tracker.Fail(err)
 		}
-		s.lookAgain()
-		s.patrolTargets()
+		s.office.LookAgain(s.wants())
+		s.office.Patrol()
 		s.publishStatus()
 		if len(s.flushes) > 0 {
 			if err := s.prove(); err != nil {
@@ -212,7 +212,7 @@ func (s *session) listen() {
 		return
 	}
 	wake := s.wake
-	s.work.Go(func() {
+	s.errands.Run(func() {
 		for wake.Wait() == nil {
 			s.kickOnce()
 		}
@@ -268,7 +268,7 @@ func (s *session) wait(ctx context.Context, active time.Time) (woken bool, err e
 	select {
 	case <-ctx.Done():
 		return true, nil
-	case event = <-s.events:
+	case event = <-s.errands.Events():
 	case <-s.kick:
 	case <-alarm:
 		woken = s.st.Generation.Load() != generation || s.st.Sequence.Load() != sequence
@@ -300,47 +300,11 @@ func (s *session) nextTimer() (d time.Duration, pending bool) {
 	if failed {
 		add(s.tracker.Retry())
 	}
-	cuts := !failed && s.cutter.Due() && (s.cutter.Last() != nil || s.adoptable())
-	for _, t := range s.targets {
-		switch {
-		case t.busy || t.conflict != nil:
-		case !t.known && t.failed:
-			add(t.retry)
-		case !t.known || failed:
-		case cuts:
-			add(later(s.due(), t.retry)) // which is past, or zero, unless it has failed
-		case t.failed && s.behind(t):
-			add(t.retry)
-		}
-		if at, ok := s.patrolDue(t); ok {
-			add(at)
-		}
+	cuts := !failed && s.cutter.Due() && (s.cutter.Last() != nil || s.office.Adoptable())
+	for _, at := range s.office.Deadlines(!failed, cuts, s.due()) {
+		add(at)
 	}
 	return d, pending
-}
-
-// send has f run by the session's goroutine. It returns false if the session
-// has ended, or ends first: then f is not run.
-func (s *session) send(f func()) bool {
-	select {
-	case s.events <- f:
-		return true
-	case <-s.ended:
-		return false
-	}
-}
-
-// request is send for who waits no longer than ctx lasts: a base copy takes its time, and
-// may wait for a transaction to end. It fails with errMoved if the session has ended.
-func (s *session) request(ctx context.Context, f func()) error {
-	select {
-	case s.events <- f:
-		return nil
-	case <-s.ended:
-		return errMoved
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (s *session) now() time.Time { return s.r.o.clock.now() }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/courier"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
@@ -103,9 +104,9 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 		}
 		break
 	}
-	c := &r.counters
-	result.Uploaded = c.manifests.Load() > 0
-	result.Chunks, result.Bytes = int(c.chunks.Load()), c.bytes.Load()
+	c := &r.sent
+	result.Uploaded = c.Manifests.Load() > 0
+	result.Chunks, result.Bytes = int(c.Chunks.Load()), c.Bytes.Load()
 	result.Calls = o.Store.Calls() - calls
 	return result, nil
 }
@@ -122,7 +123,7 @@ func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.
 		s, changed := r.session, r.changed
 		r.mu.Unlock()
 		if s != nil {
-			err := s.flushHere(ctx, manner{trust: flushTrust})
+			err := s.flushHere(ctx, manner{trust: courier.FlushTrust})
 			cancel()
 			if end := <-served; errors.Is(err, errMoved) {
 				err = end

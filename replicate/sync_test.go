@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/courier"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
@@ -87,7 +88,7 @@ func TestSync(t *testing.T) {
 	}
 	puts, gets := w.putsAndGets(0)
 	again := w.mustSync("again", nil)
-	if p, g := w.putsAndGets(0); again.Uploaded || p != puts || g > gets+1+sampleObjects {
+	if p, g := w.putsAndGets(0); again.Uploaded || p != puts || g > gets+1+courier.SampleObjects {
 		t.Errorf("sync of what is there: %+v, %d puts and %d gets", again, p-puts, g-gets)
 	}
 
@@ -221,7 +222,7 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := w.sp.ReadFile(copiedFile, targetsBytesMax); !errors.Is(err, os.ErrNotExist) {
+	if b, err := w.sp.ReadFile(copiedFile, 1<<20); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is %s, %v: the mirror is not a copy of these files", copiedFile, b, err)
 	}
 	if pushed := st.PushedSequence.Load(); pushed == st.Sequence.Load() {
@@ -231,7 +232,7 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	if pushed := st.PushedSequence.Load(); pushed != st.Sequence.Load() {
 		t.Errorf("sequence %d is pushed of %d", pushed, st.Sequence.Load())
 	}
-	if _, err := w.sp.ReadFile(copiedFile, targetsBytesMax); err != nil {
+	if _, err := w.sp.ReadFile(copiedFile, 1<<20); err != nil {
 		t.Errorf("nothing changed meanwhile: %v", err)
 	}
 }

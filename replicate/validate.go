@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"verneuil/replicate/errands"
 	"verneuil/replicate/mirror"
 )
 
@@ -45,13 +46,13 @@ func (r *Replicator) Verify(ctx context.Context) error {
 // do runs f in the session's goroutine. It fails with errMoved if the session ends.
 func (s *session) do(ctx context.Context, f func(context.Context) error) error {
 	done := make(chan error, 1)
-	if err := s.request(ctx, func() { done <- guarded(func() error { return f(ctx) })() }); err != nil {
+	if err := s.errands.Ask(ctx, func() { done <- errands.Guarded(func() error { return f(ctx) })() }); err != nil {
 		return err
 	}
 	select {
 	case err := <-done:
 		return err
-	case <-s.ended:
+	case <-s.errands.Ended():
 		return errMoved
 	case <-ctx.Done():
 		return ctx.Err()

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"verneuil/replicate/errands"
 	"verneuil/spool"
 )
 
@@ -52,7 +53,7 @@ func (s *session) sleep(generation, sequence uint64) (wake func()) {
 		watch.started, watch.proved = true, time.Now()
 		go func() {
 			for range time.Tick(lookEvery) {
-				_ = guarded(lookAround)()
+				_ = errands.Guarded(lookAround)()
 			}
 		}()
 	}
@@ -78,7 +79,7 @@ func lookAround() error {
 	}
 	watch.proved = time.Now()
 	all := maps.Clone(watch.sleeping)
-	go guarded(func() error { // no lock is held over system calls
+	go errands.Guarded(func() error { // no lock is held over system calls
 		for s, known := range all {
 			if !s.complete(known.wake) {
 				s.kickOnce()

@@ -18,6 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate"
+	"verneuil/replicate/courier"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
@@ -46,7 +47,7 @@ type Engine struct {
 	storeErr error
 	reads    func() (*chunkstore.Store, error) // the replicas' own: they do not spend the replicators' tokens
 	reading  atomic.Pointer[chunkstore.Store]  // what reads has returned
-	outages  replicate.Outages
+	outages  courier.Outages
 	served   map[string]*service
 	left     map[string][]*source     // files of databases that are not open here, which could not be closed
 	closing  map[string]chan struct{} // whose files are being closed

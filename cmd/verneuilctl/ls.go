@@ -19,7 +19,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
-	"verneuil/replicate"
 	"verneuil/replicate/locate"
 	"verneuil/replicate/upkeep"
 )
@@ -64,7 +63,7 @@ newest one. It takes two requests per database.`,
 
 // held is what ls tells of one database in one target.
 type held struct {
-	replicate.Holding
+	locate.Holding
 	target   *chunkstore.Target
 	manifest *manifest.Manifest // the newest; nil: err says why
 	versions int
@@ -125,7 +124,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 		return nil, err
 	}
 	found := false
-	err = replicate.Holdings(ctx, store.Targets[0], "", func(replicate.Holding) bool {
+	err = locate.Holdings(ctx, store.Targets[0], "", func(locate.Holding) bool {
 		found = true
 		return false
 	})
@@ -170,7 +169,7 @@ func (g *global) targets(
 // inventory returns what the target holds, by host and path.
 func inventory(ctx context.Context, t *chunkstore.Target, o lsFlags) ([]held, error) {
 	var all []held
-	err := replicate.Holdings(ctx, t, o.host, func(h replicate.Holding) bool {
+	err := locate.Holdings(ctx, t, o.host, func(h locate.Holding) bool {
 		if o.path == "" || !h.Whole || h.Path == o.path {
 			all = append(all, held{Holding: h, target: t})
 		}

@@ -16,7 +16,6 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	"verneuil/replicate"
 	"verneuil/replicate/locate"
 )
 
@@ -166,7 +165,7 @@ func (s *session) explain(ctx context.Context, locator *locate.Locator, err erro
 	path = "/" + path
 	var hosts, paths []string
 	for _, t := range s.store.Targets {
-		there := replicate.LookElsewhere(ctx, t, host, path)
+		there := locate.LookElsewhere(ctx, t, host, path)
 		hosts, paths = append(hosts, there.Hosts...), append(paths, there.Paths...)
 	}
 	switch {

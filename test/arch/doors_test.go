@@ -31,6 +31,7 @@ var doors = map[string][]string{
 	"vfs": {
 		"replicate/replica",
 		"replicate",
+		"replicate/courier",
 		"replicate/mirror",
 		"spool", "manifest", "chunkstore",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
@@ -41,14 +42,19 @@ var doors = map[string][]string{
 	},
 	"replicate/replica": {"replicate/locate", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate": {
-		"replicate/patrol",
-		"replicate/cutter", "replicate/mirror",
-		"replicate/locate", "replicate/backoff",
+		"replicate/courier", "replicate/cutter", "replicate/mirror",
+		"replicate/errands", "replicate/backoff",
 		"spool", "spool/sqlitefile", "manifest", "chunkstore",
+	},
+	"replicate/courier": {
+		"replicate/cutter", "replicate/mirror", "replicate/patrol",
+		"replicate/locate", "replicate/errands", "replicate/backoff",
+		"spool", "manifest", "chunkstore",
 	},
 	"replicate/cutter":    {"replicate/mirror", "spool", "spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate/mirror":    {"replicate/backoff", "spool", "spool/sqlitefile", "chunkstore"},
 	"replicate/patrol":    {"replicate/backoff", "spool", "manifest", "chunkstore"},
+	"replicate/errands":   {},
 	"replicate/backoff":   {},
 	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
 	"spool":               {"chunkstore"},

@@ -1,4 +1,4 @@
-package replicate
+package courier
 
 import (
 	"bytes"
@@ -13,8 +13,8 @@ import (
 	"verneuil/chunkstore"
 )
 
-// TestOutages: an outage of a target is told when it begins, when it becomes another one, and when it
-// ends, and not for each database and attempt; one that comes and goes is told once a minute.
+// TestOutages: an outage of a target is told when it begins, when it becomes another one, and when
+// it ends, and not for each database and attempt; one that comes and goes is told once a minute.
 func TestOutages(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
@@ -58,7 +58,7 @@ func TestOutages(t *testing.T) {
 	now = now.Add(outageQuiet)
 	o.failed(log, now, target, "database1", refused(1))
 	said(`failed_before=5`)
-	o.forget("database1") // it is closed
+	o.Forget("database1") // it is closed
 	o.succeeded(log, now, target, "database1")
 	said()
 }

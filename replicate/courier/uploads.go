@@ -1,6 +1,7 @@
-package replicate
+package courier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/errands"
 	"verneuil/spool"
 )
 
@@ -23,8 +25,10 @@ type uploads struct {
 	journal *spool.PutJournal
 	ctx     context.Context // of Syncs, which outlive the puts
 	objects int             // in a run
-	now     func() time.Time
-	warn    func(error) // the journal could not be written
+
+	concurrency int // of who puts
+	now         func() time.Time
+	warn        func(error) // the journal could not be written
 
 	calls, bytes atomic.Int64
 
@@ -47,26 +51,34 @@ type run struct {
 	put []chunkstore.ID
 }
 
-// uploads returns what puts objects to t.
-func (s *session) uploads(t *target) *uploads {
+// uploads returns what puts objects to the target.
+func (c *Courier) uploads() *uploads {
+	o := &c.office.o
 	return &uploads{
-		t: t.Target, journal: t.journal, ctx: s.ctx, objects: s.r.o.runObjects, now: s.now,
-		warn: func(err error) { s.log().Warn("journal", "error", err) },
-		seen: make(map[chunkstore.ID]bool), durable: make(map[chunkstore.ID]bool),
+		t: c.Target, journal: c.stock.journal, ctx: o.Errands.Context(), now: o.Clock,
+		objects:     cmp.Or(o.Uploads.RunObjects, runObjects),
+		concurrency: o.Uploads.Concurrency,
+		warn:        func(err error) { c.log().Warn("journal", "error", err) },
+		seen:        make(map[chunkstore.ID]bool), durable: make(map[chunkstore.ID]bool),
 	}
 }
 
 // put puts an object, unless that was done. It is durable if finish says so.
 func (u *uploads) put(ctx context.Context, id chunkstore.ID, plain []byte) error {
-	return u.once(id, func(b *chunkstore.ChunkBatch) (int, error) { return b.PutChunk(ctx, id, plain) })
+	return u.once(id, func(b *chunkstore.ChunkBatch) (int, error) {
+		return b.PutChunk(ctx, id, plain)
+	})
 }
 
 // putHashed is put of bytes whose ID is computed already.
 func (u *uploads) putHashed(ctx context.Context, h chunkstore.Hashed) error {
-	return u.once(h.ID(), func(b *chunkstore.ChunkBatch) (int, error) { return b.PutHashed(ctx, h) })
+	return u.once(h.ID(), func(b *chunkstore.ChunkBatch) (int, error) {
+		return b.PutHashed(ctx, h)
+	})
 }
 
-func (u *uploads) once(id chunkstore.ID, put func(*chunkstore.ChunkBatch) (storedBytes int, err error)) error {
+// once has put put an object, unless that was done. put returns how many bytes it stored.
+func (u *uploads) once(id chunkstore.ID, put func(*chunkstore.ChunkBatch) (int, error)) error {
 	u.mu.Lock()
 	if u.seen[id] || u.err != nil {
 		defer u.mu.Unlock()
@@ -104,7 +116,7 @@ func (u *uploads) sync(note bool) {
 	}
 	u.run = nil
 	u.syncs.Go(func() {
-		err := guarded(func() error {
+		err := errands.Guarded(func() error {
 			defer r.batch.Close() // nothing is written by it
 			r.puts.Wait()
 			return r.batch.Sync(u.ctx)

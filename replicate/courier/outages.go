@@ -1,4 +1,4 @@
-package replicate
+package courier
 
 import (
 	"log/slog"
@@ -33,7 +33,9 @@ type outage struct {
 
 // failed takes note that the database could not be pushed to the target, and logs it if that is
 // news.
-func (o *Outages) failed(log *slog.Logger, now time.Time, t *chunkstore.Target, database string, err error) {
+func (o *Outages) failed(
+	log *slog.Logger, now time.Time, t *chunkstore.Target, database string, err error,
+) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	u := o.of[t]
@@ -58,13 +60,16 @@ func (o *Outages) failed(log *slog.Logger, now time.Time, t *chunkstore.Target, 
 	if u.untold > 0 {
 		attributes = append(attributes, "failed_before", u.untold)
 	}
-	log.Warn("target failed: what is committed waits in the spool, and it is tried again", attributes...)
+	log.Warn("target failed: what is committed waits in the spool, and it is tried again",
+		attributes...)
 	u.kind, u.told, u.isTold, u.untold = kind, now, true, 0
 }
 
 // succeeded takes note that the target has taken what the database has, and says so if that
 // is the end of an outage which was told.
-func (o *Outages) succeeded(log *slog.Logger, now time.Time, t *chunkstore.Target, database string) {
+func (o *Outages) succeeded(
+	log *slog.Logger, now time.Time, t *chunkstore.Target, database string,
+) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	u := o.of[t]
@@ -80,11 +85,12 @@ func (o *Outages) succeeded(log *slog.Logger, now time.Time, t *chunkstore.Targe
 		return
 	}
 	u.isTold = false
-	log.Warn("target is well again", "target", t.Name, "after", now.Sub(u.since).Round(time.Second), "databases", u.most)
+	log.Warn("target is well again", "target", t.Name,
+		"after", now.Sub(u.since).Round(time.Second), "databases", u.most)
 }
 
-// forget drops a database that is replicated no more, whatever became of it.
-func (o *Outages) forget(database string) {
+// Forget drops a database that is replicated no more, whatever became of it.
+func (o *Outages) Forget(database string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, u := range o.of {

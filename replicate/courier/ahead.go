@@ -1,4 +1,4 @@
-package replicate
+package courier
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/cutter"
+	"verneuil/replicate/errands"
 	"verneuil/replicate/mirror"
 )
 
@@ -48,9 +49,9 @@ func (p *piece) hash(s chunkstore.Sealer) {
 	})
 }
 
-// ahead takes the pieces of a base copy.
+// ahead takes the pieces of a base copy. It is the goroutine's that owns the office.
 type ahead struct {
-	*session
+	office  *Office
 	hashers errgroup.Group // for pieces that no target takes
 	feeds   []*feed
 }
@@ -61,15 +62,16 @@ type feed struct {
 	refused chan struct{} // closed when the contact takes no more
 }
 
-// startAhead begins to look at targets that are not known.
-func (s *session) startAhead() mirror.Taker {
-	a := &ahead{session: s}
+// Ahead begins to look at targets that are not known, and returns what takes the pieces of a base
+// copy that begins: it hashes them, and puts them to the targets that turn out to have nothing.
+func (o *Office) Ahead() mirror.Taker {
+	a := &ahead{office: o}
 	a.hashers.SetLimit(runtime.GOMAXPROCS(0))
-	for _, t := range s.targets {
-		if !t.known && s.ready(t) {
+	for _, c := range o.couriers {
+		if c.state == Strange && c.Ready() {
 			f := &feed{pieces: make(chan *piece, 2), refused: make(chan struct{})}
 			a.feeds = append(a.feeds, f)
-			s.contact(t, f)
+			c.contact(f)
 		}
 	}
 	return a
@@ -86,22 +88,22 @@ func (a *ahead) End() {
 // Take offers a piece that has n bytes from off and is in the mirror. It reports whether a target
 // puts it now.
 func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int) (taken bool) {
-	p := &piece{Piece: copied}
+	p, m := &piece{Piece: copied}, a.office.o.Tracker.Mirror()
 	for at := 0; at < n; at += chunkstore.ChunkBytes {
 		i, end := int(off+int64(at))/chunkstore.ChunkBytes, min(n, at+chunkstore.ChunkBytes)
-		d := a.mirror.Diff(i)
+		d := m.Diff(i)
 		// What may travel inline, and the chunk of page 1, is the cut's to decide.
-		if i > 0 && d != nil && !d.Hashed && cutter.NeedsObject(d) && end-at == a.mirror.ChunkBytes(i) {
+		if i > 0 && d != nil && !d.Hashed && cutter.NeedsObject(d) && end-at == m.ChunkBytes(i) {
 			p.chunks = append(p.chunks, pieceChunk{i, d.Stamp, at, end})
 		}
 	}
 	if len(p.chunks) == 0 {
 		return false
 	}
-	a.fed = append(a.fed, p)
+	a.office.fed = append(a.office.fed, p)
 	for _, f := range a.feeds {
 		p.Retain()
-		if f.offer(ctx, p, len(a.targets) == 1) {
+		if f.offer(ctx, p, len(a.office.couriers) == 1) {
 			taken = true
 		} else {
 			p.Release()
@@ -109,9 +111,9 @@ func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int
 	}
 	if !taken {
 		p.Retain()
-		a.hashers.Go(guarded(func() error {
+		a.hashers.Go(errands.Guarded(func() error {
 			defer p.Release()
-			p.hash(a.r.o.Store.Sealer())
+			p.hash(a.office.o.Sealer)
 			return nil
 		}))
 	}
@@ -154,12 +156,12 @@ func (f *feed) refuse() {
 }
 
 // putAhead puts what f brings until the copy has ended.
-func (c *contact) putAhead(ctx context.Context) error {
+func (a *contact) putAhead(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	for range c.concurrency {
-		group.Go(guarded(func() error {
-			for p := range c.feed.pieces {
-				err := c.putPiece(groupCtx, p)
+	for range a.uploads.concurrency {
+		group.Go(errands.Guarded(func() error {
+			for p := range a.feed.pieces {
+				err := a.putPiece(groupCtx, p)
 				p.Release()
 				if err != nil {
 					return err
@@ -169,16 +171,16 @@ func (c *contact) putAhead(ctx context.Context) error {
 		}))
 	}
 	err := group.Wait()
-	durable, finishErr := c.uploads.finish()
-	c.put = durable
+	durable, finishErr := a.uploads.finish()
+	a.put = durable
 	return errors.Join(err, finishErr)
 }
 
-func (c *contact) putPiece(ctx context.Context, p *piece) error {
-	p.hash(c.t.Sealer)
+func (a *contact) putPiece(ctx context.Context, p *piece) error {
+	p.hash(a.t.Sealer)
 	for k := range p.chunks {
-		if id := p.objects[k].ID(); id != chunkstore.ZeroID && !c.has[id] {
-			if err := c.uploads.putHashed(ctx, p.objects[k]); err != nil {
+		if id := p.objects[k].ID(); id != chunkstore.ZeroID && !a.notes.put[id] {
+			if err := a.uploads.putHashed(ctx, p.objects[k]); err != nil {
 				return err
 			}
 		}
@@ -186,14 +188,14 @@ func (c *contact) putPiece(ctx context.Context, p *piece) error {
 	return ctx.Err()
 }
 
-// takeHashes takes what was hashed ahead, of chunks that are as they were.
-func (s *session) takeHashes() {
-	s.fed = slices.DeleteFunc(s.fed, func(p *piece) bool {
+// TakeHashes takes what was hashed ahead, of chunks that are as they were.
+func (o *Office) TakeHashes() {
+	o.fed = slices.DeleteFunc(o.fed, func(p *piece) bool {
 		if !p.hashed.Load() {
 			return false
 		}
 		for k, c := range p.chunks {
-			if d := s.mirror.Diff(c.index); d != nil && d.Stamp == c.stamp {
+			if d := o.o.Tracker.Mirror().Diff(c.index); d != nil && d.Stamp == c.stamp {
 				d.Hash, d.Hashed = p.objects[k].ID(), true
 			}
 		}

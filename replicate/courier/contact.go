@@ -1,0 +1,432 @@
+package courier
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate/cutter"
+	"verneuil/replicate/errands"
+	"verneuil/replicate/locate"
+	"verneuil/spool"
+)
+
+// strangeChunks, and four times our database, is how long a version in a target may be for
+// us to load its tree, 64 GiB: of one that was made to harm us, a few objects may stand for
+// 281 TB. Of what is longer all is put anew.
+const strangeChunks = 1 << 20
+
+// epochMax is far more than spools are ever lost. A version beyond it is none of ours: after
+// the last epoch there would be no next one, and replicas follow a lineage forwards only.
+const epochMax = 1 << 32
+
+// contact is a look at what a target has under our name, on its way. It shares nothing that
+// changes.
+type contact struct {
+	t         *chunkstore.Target
+	key       string
+	at        time.Time
+	ours      cutter.Version // the last one; without a manifest there is none
+	object    manifest.Fetch // of the saved version's leaves and nodes
+	chunksMax int            // of a version whose tree is loaded
+
+	known   identities // of the buckets, as last seen
+	fresh   bool       // the target was looked at lately: the manifest's ETag will do
+	guarded bool       // see ack
+	notes   notes      // of what was put to known
+
+	uploads   *uploads
+	feed      *feed                          // nil: nothing is put ahead
+	put       map[chunkstore.ID]bool         // ahead, durably
+	elsewhere func(context.Context) []string // nil: something is known of the target's past
+	others    []string                       // hosts that elsewhere has found
+
+	found finding
+}
+
+// finding is what a contact has found.
+type finding struct {
+	exists   bool   // there is a manifest
+	etag     string // of it
+	raw      []byte // it, as stored
+	same     bool   // it is ours
+	damaged  error
+	manifest *manifest.Manifest     // nil if there is none, or a damaged one
+	tree     *manifest.Tree         // its, loaded; nil if that is damaged
+	ids      identities             // of the buckets
+	vain     bool                   // manifest names what this chunk bucket never had, or has lost
+	gone     map[chunkstore.ID]bool // what tree names, and is not there
+}
+
+// contact begins to read what the target has under our name. f brings what can be put if it has
+// nothing; it may be nil.
+func (c *Courier) contact(f *feed) {
+	c.begin(Asking)
+	a := c.newContact(f)
+	c.office.o.Errands.Go(func(ctx context.Context) error {
+		defer f.refuse()
+		return a.run(ctx)
+	}, func(err error) { c.contacted(a, err) })
+}
+
+func (c *Courier) newContact(f *feed) *contact {
+	o, now := &c.office.o, c.office.now()
+	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
+	a := &contact{
+		t: c.Target, key: c.office.key, at: now,
+		object: c.office.cutter.Object, chunksMax: c.office.chunksMax(),
+		known: c.ids, guarded: c.ack.Guarded, fresh: seen && !o.Still,
+		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
+		found: finding{ids: c.ids},
+	}
+	if last := c.office.cutter.Last(); last != nil {
+		a.ours = *last
+		a.ours.Tree = last.Tree.Clone()
+	}
+	if c.office.cutter.State() != cutter.Ahead {
+		a.found.etag = c.stock.etag
+	}
+	if c.newcomer() {
+		host, path := o.Host, o.Spool.Path()
+		a.elsewhere = func(ctx context.Context) []string {
+			return locate.OtherHosts(ctx, a.t, host, path)
+		}
+	}
+	return a
+}
+
+// newcomer reports whether whatever the target has under our name is our past: the spool knew of
+// no version, and the target was not met since.
+func (c *Courier) newcomer() bool { return c.office.cutter.FoundBlank() && !c.met }
+
+// chunksMax bounds a version whose tree is loaded.
+func (o *Office) chunksMax() int {
+	chunks := o.o.Tracker.Mirror().Chunks()
+	if now, err := spool.StampOf(o.o.Spool.Path()); err == nil {
+		chunks = max(chunks, int(now.Bytes/chunkstore.ChunkBytes))
+	}
+	return 4*chunks + strangeChunks
+}
+
+func (a *contact) run(ctx context.Context) error {
+	err := a.look(ctx)
+	if err == nil {
+		err = a.openNotes()
+	}
+	if err != nil || a.found.exists {
+		return err
+	}
+	var work sync.WaitGroup
+	if a.elsewhere != nil {
+		work.Go(func() {
+			_ = errands.Guarded(func() error { a.lookElsewhere(ctx); return nil })()
+		})
+	}
+	if a.feed != nil {
+		err = a.putAhead(ctx)
+	}
+	work.Wait()
+	return err
+}
+
+// openNotes sees to it that what is put to the chunk bucket that was met is noted, and what
+// another had is not believed of it.
+func (a *contact) openNotes() (err error) {
+	met, known := a.found.ids.Chunks, a.known.Chunks
+	if a.notes.journal != nil && met == known {
+		return nil
+	}
+	if known != (chunkstore.Identity{}) && met != known {
+		if err := a.notes.of(known).Remove(); err != nil {
+			return err
+		}
+	}
+	a.notes.journal = a.notes.of(met)
+	a.uploads.journal = a.notes.journal
+	a.notes.put, err = a.notes.journal.Load(a.at)
+	return err
+}
+
+// look reads the manifest, the identity of the buckets, and the tree, and asks for some of what
+// it names.
+func (a *contact) look(ctx context.Context) error {
+	release, err := a.t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := a.lookAtManifest(ctx); err != nil {
+		return err
+	}
+	if !a.fresh {
+		if err := a.identify(ctx); err != nil {
+			return err
+		}
+	}
+	// A version that was put for another chunk bucket, or before this one was emptied, names
+	// nothing that need be there.
+	if m := a.found.manifest; m != nil && !slices.Contains(m.Stores, a.found.ids.Chunks) {
+		a.found.vain, a.found.tree = true, nil
+		return nil
+	}
+	if err := a.loadTree(ctx); err != nil {
+		return err
+	}
+	return a.probe(ctx)
+}
+
+// lookAtManifest reads it.
+func (a *contact) lookAtManifest(ctx context.Context) error {
+	f := &a.found
+	a.uploads.calls.Add(1)
+	options := chunkstore.GetOptions{IfNoneMatch: f.etag, BytesMax: 2 * manifest.BytesMax}
+	o, err := a.t.GetManifest(ctx, a.key, options, a.decode)
+	a.fresh = a.fresh && errors.Is(err, chunkstore.ErrUnmodified)
+	switch {
+	case errors.Is(err, chunkstore.ErrAbsent):
+		return nil
+	case errors.Is(err, chunkstore.ErrUnmodified):
+		f.exists, f.same, f.manifest, f.tree = true, true, a.ours.Manifest, a.ours.Tree
+		return nil
+	case errors.Is(err, manifest.ErrNewer):
+		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
+	case errors.Is(err, chunkstore.ErrCorrupt):
+		f.manifest, f.damaged = nil, err
+		if o.ETag == "" { // it is too long to be read, or no object at all
+			a.uploads.calls.Add(1)
+			o, err = a.t.Manifests.Stat(ctx, a.key)
+			if errors.Is(err, chunkstore.ErrAbsent) {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("look at manifest: %w", err)
+			}
+		}
+		f.exists, f.etag, f.raw = true, o.ETag, o.Body
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at manifest: %w", err)
+	}
+	f.exists, f.etag, f.raw = true, o.ETag, o.Body
+	if f.same {
+		f.manifest, f.tree = a.ours.Manifest, a.ours.Tree
+	}
+	return nil
+}
+
+// decode takes the stored manifest.
+func (a *contact) decode(body []byte) (err error) {
+	if a.ours.Manifest != nil && bytes.Equal(body, a.ours.Encoded) {
+		a.found.same = true
+		return nil
+	}
+	m, err := manifest.Decode(body)
+	if err == nil && m.Epoch > epochMax {
+		err = fmt.Errorf("%w: epoch %d", chunkstore.ErrCorrupt, m.Epoch)
+	}
+	a.found.manifest = m
+	return err
+}
+
+// loadTree loads the tree of the version that was found, if it is not ours.
+func (a *contact) loadTree(ctx context.Context) error {
+	f := &a.found
+	if f.manifest == nil || f.tree != nil {
+		return nil
+	}
+	if f.manifest.Chunks() > a.chunksMax {
+		f.damaged = fmt.Errorf("%w: a database of %d bytes",
+			chunkstore.ErrCorrupt, f.manifest.FileBytes)
+		return nil
+	}
+	tree := f.manifest.Tree(a.t.Sealer)
+	err := tree.Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+		if b, err := a.object(ctx, id); err == nil {
+			return b, nil
+		}
+		a.uploads.calls.Add(1)
+		return a.t.GetChunk(ctx, id)
+	})
+	switch {
+	case chunkstore.IsFault(err):
+		f.damaged = err // everything is missing, then
+	case err != nil:
+		return fmt.Errorf("load tree: %w", err)
+	default:
+		f.tree = tree
+	}
+	return nil
+}
+
+// identify finds out what the target's buckets are, and gives them an identity if they have none.
+func (a *contact) identify(ctx context.Context) (err error) {
+	ids := &a.found.ids
+	a.uploads.calls.Add(1)
+	if ids.Chunks, err = chunkstore.Identify(ctx, a.t.Chunks); err != nil {
+		return err
+	}
+	if !a.found.exists || ids.Manifests == (chunkstore.Identity{}) {
+		a.uploads.calls.Add(1)
+		if ids.Manifests, err = chunkstore.Identify(ctx, a.t.Manifests); err != nil {
+			return err
+		}
+	}
+	if !a.guarded {
+		a.guarded, err = a.t.ProveConditions(ctx, ids.Manifests)
+	}
+	return err
+}
+
+// probe asks for some of the objects that a manifest names; if one is gone, for all of them.
+func (a *contact) probe(ctx context.Context) error {
+	tree := a.found.tree
+	if tree == nil || a.fresh {
+		return nil
+	}
+	ids := pick(tree, nil)
+	a.uploads.calls.Add(int64(len(ids)))
+	n, err := lacking(ctx, a.t, ids)
+	if err != nil || n == 0 {
+		return wrap(err, "look for objects")
+	}
+	all := make(map[chunkstore.ID]bool)
+	for i := range tree.Len() {
+		all[tree.At(i)] = true
+	}
+	for id := range tree.Objects() {
+		all[id] = true
+	}
+	a.found.gone, err = a.t.Lacking(ctx, all, a.uploads.concurrency)
+	return wrap(err, "look for objects")
+}
+
+// contacted takes a contact's result.
+func (c *Courier) contacted(a *contact, err error) {
+	c.state = Strange
+	c.calls += a.uploads.calls.Load()
+	c.meet(a)
+	if a.put != nil {
+		c.stock.add(a.put)
+		c.sent(len(a.put), a.uploads)
+	}
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	f := &a.found
+	if f.damaged != nil {
+		c.log().Error("target's version is damaged: it is pushed anew",
+			"target", c.Name, "error", f.damaged)
+	}
+	if err := c.judge(f); err != nil {
+		c.stop(err)
+		return
+	}
+	c.office.sayElsewhere(c, a.others)
+	c.state, c.met, c.trouble.err = Idle, true, nil
+	c.noteSeen(a)
+	c.beginPatrol(f.manifest)
+	c.stock.exists, c.stock.etag, c.found = f.exists, f.etag, f
+	last := c.office.cutter.Last()
+	if f.same && !f.vain && last != nil && bytes.Equal(a.ours.Encoded, last.Encoded) {
+		c.stock.holds = last.Encoded
+	} else {
+		c.unsay()
+	}
+	if last != nil {
+		c.compare()
+	}
+	c.office.saveAcks()
+	if c.stock.holds != nil {
+		c.well()
+	}
+}
+
+// meet takes from a contact what the target's buckets are. What was put to another bucket is not
+// believed of this one.
+func (c *Courier) meet(a *contact) {
+	if a.notes.journal == nil {
+		return // it did not get so far
+	}
+	if c.stock.journal != a.notes.journal {
+		c.stock.notes = a.notes
+	}
+	changed := func(was, is chunkstore.Identity) bool {
+		return was != (chunkstore.Identity{}) && was != is
+	}
+	is := a.found.ids
+	switch {
+	case changed(c.ids.Chunks, is.Chunks):
+		c.log().Error("target's chunk bucket is another one than before, or was emptied: "+
+			"everything is put again",
+			"target", c.Name, "was", c.ids.Chunks, "is", is.Chunks)
+	case a.found.vain:
+		c.log().Error("target's version was put for another chunk bucket, or this one was "+
+			"emptied: everything is put again",
+			"target", c.Name, "chunk_bucket", is.Chunks)
+	}
+	switch {
+	case changed(c.ids.Manifests, is.Manifests):
+		c.log().Error("target's manifest bucket is another one than before, or was emptied: "+
+			"everything is put again",
+			"target", c.Name, "was", c.ids.Manifests, "is", is.Manifests)
+	case !a.found.exists && c.ack.Manifest != "":
+		c.log().Error("target's manifest is gone: everything is put again", "target", c.Name)
+	}
+	c.ids, c.ack.Guarded = is, a.guarded
+}
+
+// judge decides whether what the target has under our name is our past (I5). A newcomer is the
+// successor of whatever it finds.
+func (c *Courier) judge(f *finding) error {
+	m, o := f.manifest, &c.office.o
+	if m == nil || f.same {
+		return nil
+	}
+	who := fmt.Sprintf("version %d of epoch %d by %s", m.Sequence, m.Epoch, m.Program)
+	if m.Host != o.Host || m.Path != o.Spool.Path() {
+		return fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
+	}
+	if c.newcomer() {
+		c.office.cutter.Follow(m.Head())
+		return nil
+	}
+	own := c.office.cutter.Head()
+	wrote := c.office.cutter.Wrote(m.Sequence, f.raw) ||
+		c.ack.Manifest == chunkstore.Sum(f.raw).String()
+	why := ""
+	switch own.Find(m.Head(), wrote) {
+	case manifest.OtherLineage:
+		why = "is of another lineage"
+	case manifest.TakenOver:
+		why = fmt.Sprintf("has taken over from epoch %d", own.Epoch)
+	case manifest.Ahead:
+		why = fmt.Sprintf("is newer than our %d", own.Sequence)
+	case manifest.Another:
+		why = "was not written by this spool, but maybe by a clone of it"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s %s", chunkstore.ErrConflict, who, why)
+}
+
+// noteSeen notes what a contact has seen.
+func (c *Courier) noteSeen(a *contact) {
+	if !a.fresh {
+		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
+	}
+	c.belief.lookedAt(a.at, !a.fresh, true, !a.fresh)
+	c.office.cutter.AddStore(c.ids.Chunks)
+}
+
+func wrap(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

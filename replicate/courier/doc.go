@@ -1,0 +1,72 @@
+// Package courier brings versions to targets. Each target has a [Courier], which knows what the
+// target has and lacks, and where it stands with it ([State]). The couriers of one database make
+// an [Office]. It does not decide when a version is made, and makes none.
+//
+// # Contact, push, look
+//
+// A contact reads the manifest that a target has under our name, and its tree. The manifest is
+// one of ours, or our past, or another writer's, which stops the courier (I5). A target that has
+// nothing can be given, at its contact, what a base copy is just reading ([Office.Ahead]).
+//
+// A push puts what is missing: chunks, leaves and nodes, in runs that are made durable; then the
+// manifest. What a long push has put is noted in the spool, run by run, until a manifest names it:
+// a push that was interrupted goes on, also in another process (uploads.go).
+//
+// A look asks whether a target is still what it was taken for.
+//
+// The patrol touches what the newest version in a target names, so that a rule by which old
+// objects expire does not reach it (package patrol). What it finds gone is put again.
+//
+// # Invariants
+//
+// Those of package replicate that are kept here: I1 (run, of a push), I3, I4 (contact, notes), I5
+// (judge, and the condition of a push), I7 (lose, compare), I8 (putChunk) and I10 (a push has the
+// patrol step aside).
+//
+// # Beliefs
+//
+// What is concluded, from which witness, what defeats the witness, and what happens then.
+//
+// A database has no past in a target. Witness: nothing stands there under its host and path.
+// Defeated by: a host name that changes, as a container's does with each start. Then all is
+// right, and nobody finds the versions before: the first push lists a bounded part of the
+// target, if it may, and warns of other hosts that have the path (elsewhere.go).
+//
+// A target has an object ("there"). Witness: the version that we find in it names the object, and
+// names the identity of the chunk bucket that stands beside it (chunkstore, "Beliefs"); or a Sync
+// of the object in a bucket of that identity, for a day (put.<…>). Defeated by: a bucket that was
+// exchanged or emptied, which has another identity, or none, so that all is put again; by
+// a rule under which objects expire, which the patrol is for, and which takes the
+// marker first where there is no patrol; by somebody who deletes some objects. So three are
+// asked for at random at a contact, at a Sync, and at a push after ten minutes without. If one is
+// gone, all are asked for, and put again where they are gone; no flush succeeds before that.
+//
+// A target has our version ("sent"). Witness: its answer to our conditional Put, or to a Get with
+// the ETag that it gave. It is believed while we push (the next Put has that ETag as its
+// condition); a flush believes it, and the chunk bucket's identity, for a second,
+// and else asks again: two requests, and three for objects if none was asked for in ten minutes.
+// At the end of a process, or of the last connection, nobody has asked: then a minute.
+// What a target has, and when that was seen, stands in targets.json for the next session. Defeated
+// by: whoever deletes or replaces things within that time. An idle database asks nothing.
+//
+// A version in a target is ours. Witness: the hash of the stored manifest, among those of the last
+// 4,096 cuts of this spool (noted before a cut is saved, and so before it is put), or as the
+// one that the target took last (targets.json). That its lineage and epoch are ours, and its
+// number no higher, is no witness: a clone of the disk, or of the machine with its memory, goes on
+// with the same. Defeated by: a version so old that 4,096 followed, which is then another
+// writer's, and stops the courier, loudly; a spool whose hashes are gone takes over, as one
+// without a cut.
+//
+// A target is well again, says the log. Witness: it has taken the last version of the database that
+// had failed, or shows that it has it. That it answers at all is no witness: it may let us read,
+// and not write.
+//
+// # Concurrency
+//
+// An Office and its couriers belong to one goroutine. Contacts, pushes and looks run as errands:
+// they share nothing that changes, and their results are taken by that goroutine. [Outages] and
+// [Sent] are safe for concurrent use.
+//
+// The package imports replicate's cutter, mirror, patrol, locate, errands and backoff, and spool,
+// manifest and chunkstore.
+package courier

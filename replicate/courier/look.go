@@ -1,0 +1,236 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate/errands"
+)
+
+// What a courier believes of its target, it was told at some moment; see "Beliefs" in doc.go.
+// These bound how old that may be.
+const (
+	// FlushTrust is for a flush: somebody is told that his data are safe.
+	FlushTrust = time.Second
+	// QuietTrust is for a flush of ours, at the end of a process or of a database's last
+	// connection: a program that comes and goes with each request does not pay for each.
+	QuietTrust = time.Minute
+	// PauseTrust is for a push, and for objects picked at random.
+	PauseTrust = 10 * time.Minute
+
+	// SampleObjects are asked for at a time. If a tenth of all is gone, 3 of 10 looks find out.
+	SampleObjects = 3
+)
+
+// identities are those of a target's buckets; zero: not known.
+type identities struct {
+	Chunks    chunkstore.Identity `json:"chunks"`
+	Manifests chunkstore.Identity `json:"manifests"`
+}
+
+// belief says when a target was seen to be what we take it for. Zero: not yet.
+type belief struct {
+	store    time.Time // its chunk bucket had the identity that we know
+	manifest time.Time // it had the manifest that we know
+	sample   time.Time // it had all of some objects, picked at random
+
+	looking bool
+	failed  uint64 // serial of the last look that failed
+	err     error  // of it
+}
+
+// lookedAt notes a look of that time that found all well.
+func (b *belief) lookedAt(at time.Time, store, manifest, sample bool) {
+	for _, w := range []struct {
+		seen bool
+		time *time.Time
+	}{{store, &b.store}, {manifest, &b.manifest}, {sample, &b.sample}} {
+		if w.seen && at.After(*w.time) {
+			*w.time = at
+		}
+	}
+}
+
+// believed reports whether what is known of the target is young enough for a flush.
+func (c *Courier) believed(w Want) bool {
+	b := &c.belief
+	return !b.store.Before(w.Since) && !b.manifest.Before(w.Since) &&
+		!b.sample.Before(w.Since.Add(-PauseTrust))
+}
+
+// lookFor begins a look at what was not seen since then.
+func (c *Courier) lookFor(since time.Time) {
+	b := &c.belief
+	settled := !c.state.Busy() && !c.Behind() // else a push will see the manifest
+	store, manifest := b.store.Before(since), b.manifest.Before(since) && settled
+	sample := b.sample.Before(since.Add(-PauseTrust))
+	if store || manifest || sample {
+		c.look(store, manifest, sample)
+	}
+}
+
+// lookAfterPause begins a look if there was none for long: a bucket may have been emptied.
+func (c *Courier) lookAfterPause() {
+	b, since := &c.belief, c.office.now().Add(-PauseTrust)
+	if !b.looking && (b.store.Before(since) || b.sample.Before(since)) {
+		c.look(true, false, true)
+	}
+}
+
+// look asks the target in the background whether it is still what we take it for.
+func (c *Courier) look(store, manifest, sample bool) {
+	c.belief.looking = true
+	l := &look{
+		t: c.Target, serial: c.office.o.Serial.Next(), at: c.office.now(),
+		known: c.ids.Chunks, store: store,
+	}
+	if manifest {
+		l.key, l.etag = c.office.key, c.stock.etag
+	}
+	if sample {
+		l.sample, l.sampled = pick(c.office.cutter.Last().Tree, c.stock.missing), true
+	}
+	c.office.o.Errands.Go(l.run, func(err error) { c.looked(l, err) })
+}
+
+// look is one, on its way. It shares nothing that changes.
+type look struct {
+	t       *chunkstore.Target
+	serial  uint64
+	at      time.Time
+	known   chunkstore.Identity
+	store   bool
+	key     string // of the manifest; empty: it is not asked for
+	etag    string
+	sample  []chunkstore.ID
+	sampled bool
+
+	calls   int64
+	unlike  string // what is not as it was; empty: all is
+	changed bool   // it is the manifest
+}
+
+func (l *look) run(ctx context.Context) error {
+	release, err := l.t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if l.store {
+		l.calls++
+		id, err := chunkstore.ReadIdentity(ctx, l.t.Chunks)
+		switch {
+		case errors.Is(err, chunkstore.ErrCorrupt):
+			l.unlike = err.Error()
+		case err != nil:
+			return err
+		case id != l.known:
+			l.unlike = fmt.Sprintf("the chunk bucket's identity is %q, and was %q", id, l.known)
+		}
+	}
+	if l.key != "" && l.unlike == "" {
+		if err := l.lookAtManifest(ctx); err != nil {
+			return err
+		}
+	}
+	if l.unlike == "" && len(l.sample) > 0 {
+		l.calls += int64(len(l.sample))
+		gone, err := lacking(ctx, l.t, l.sample)
+		if err != nil {
+			return err
+		}
+		if gone > 0 {
+			l.unlike = fmt.Sprintf("%d of %d objects, picked at random, are gone",
+				gone, len(l.sample))
+		}
+	}
+	return nil
+}
+
+// lookAtManifest asks whether it has changed.
+func (l *look) lookAtManifest(ctx context.Context) error {
+	l.calls++
+	options := chunkstore.GetOptions{IfNoneMatch: l.etag, BytesMax: 2 * manifest.BytesMax}
+	_, err := l.t.Manifests.Get(ctx, l.key, options)
+	switch {
+	case errors.Is(err, chunkstore.ErrUnmodified):
+	case errors.Is(err, chunkstore.ErrAbsent):
+		l.unlike, l.changed = "the manifest is gone", true
+	case err == nil, errors.Is(err, chunkstore.ErrCorrupt):
+		l.unlike, l.changed = "the manifest is another", true
+	default:
+		return fmt.Errorf("look for manifest: %w", err)
+	}
+	return nil
+}
+
+// looked takes a look's result. What is not as it was, is found out by a contact.
+func (c *Courier) looked(l *look, err error) {
+	b := &c.belief
+	b.looking = false
+	c.calls += l.calls
+	switch {
+	case c.office.o.Errands.Ending():
+	case err != nil:
+		b.failed, b.err = l.serial, err
+		c.log().Info("look at target failed", "target", c.Name, "error", err)
+	case l.changed && (c.state.Busy() || c.stock.etag != l.etag):
+		// a push of ours has changed it meanwhile
+	case l.unlike != "":
+		c.log().Error("target is not what it was: all of it is looked at",
+			"target", c.Name, "found", l.unlike)
+		c.belief = belief{}
+		switch c.state {
+		case Idle:
+			c.state = Strange
+		case Pushing:
+			c.state = Doubted
+		}
+	default:
+		b.lookedAt(l.at, l.store, l.key != "", l.sampled)
+	}
+}
+
+// pick returns some of the objects that a target should have, at random.
+func pick(tree *manifest.Tree, missing map[int]chunkstore.ID) (ids []chunkstore.ID) {
+	for range 4 * SampleObjects { // some are of zeros
+		if tree.Len() == 0 || len(ids) == SampleObjects {
+			break
+		}
+		i := rand.IntN(tree.Len())
+		id := tree.At(i)
+		if _, gone := missing[i]; !gone && id != chunkstore.ZeroID && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// lacking returns how many of ids, which are few, t does not have.
+func lacking(ctx context.Context, t *chunkstore.Target, ids []chunkstore.ID) (n int, err error) {
+	has := make([]bool, len(ids))
+	group, ctx := errgroup.WithContext(ctx)
+	for k, id := range ids {
+		group.Go(errands.Guarded(func() (err error) {
+			has[k], err = t.HasChunk(ctx, id)
+			return err
+		}))
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	for _, has := range has {
+		if !has {
+			n++
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,36 @@
+package courier
+
+import (
+	"maps"
+
+	"verneuil/chunkstore"
+	"verneuil/spool"
+)
+
+// notes keep which objects a target has durably, although no manifest names them: also for a
+// successor, as long as the target's chunk bucket is the same.
+type notes struct {
+	sp      *spool.Spool
+	target  string            // its ID
+	journal *spool.PutJournal // of put; nil before the first contact
+	put     map[chunkstore.ID]bool
+}
+
+// of returns the journal of what was put while the target's chunk bucket was that one.
+func (n notes) of(chunks chunkstore.Identity) *spool.PutJournal {
+	return n.sp.PutJournal(n.target + " " + chunks.String())
+}
+
+func (n notes) clone() notes {
+	n.put = maps.Clone(n.put)
+	return n
+}
+
+// add notes, for this session, objects that the target has durably.
+func (n *notes) add(ids map[chunkstore.ID]bool) {
+	if n.put == nil {
+		n.put = ids
+	} else {
+		maps.Copy(n.put, ids)
+	}
+}

@@ -1,0 +1,254 @@
+package courier
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate/backoff"
+	"verneuil/replicate/cutter"
+	"verneuil/replicate/errands"
+	"verneuil/replicate/mirror"
+	"verneuil/replicate/patrol"
+	"verneuil/spool"
+)
+
+// Options of an [Office]. All are needed but Patrol, Still and Reported.
+type Options struct {
+	Spool   *spool.Spool      // of the database; its lock is ours
+	Tracker *mirror.Tracker   // of the mirror that pushes read
+	Sealer  chunkstore.Sealer // of the targets
+
+	Host    string        // under whose name the database is
+	Uploads Uploads       // how objects are put
+	Patrol  time.Duration // in which each object that a version names is touched; 0: never
+	Still   bool          // the database does not change (Sync): every target is looked at anew
+
+	Clock   func() time.Time
+	Errands *errands.Errands // runs what takes time
+	Serial  *Serial          // numbers attempts, and the flushes that wait for them
+	// Prove fails if the spool is not ours any more: then no manifest is put.
+	Prove func() error
+	// Awaited reports whether somebody who waits has asked for a flush after that serial.
+	Awaited func(serial uint64) bool
+
+	Sent     *Sent    // is added to
+	Outages  *Outages // of the process
+	Reported bool     // what fails is told to who asked for it: the log need not warn of it
+	Log      *slog.Logger
+}
+
+// Uploads is how objects are put.
+type Uploads struct {
+	Concurrency int // at once, for each target
+	RunObjects  int // how many are made durable together; 0: 2,048
+
+	// Progress is told how many bytes of a push are done, by calls that may come from several
+	// goroutines.
+	Progress func(phase string, done, total int64)
+}
+
+// Sent counts what was sent, to all targets.
+type Sent struct{ Manifests, Chunks, Bytes atomic.Int64 }
+
+// Serial numbers requests and attempts, in their order. It is one goroutine's.
+type Serial struct{ last uint64 }
+
+// Next returns a number that is greater than all before it.
+func (s *Serial) Next() uint64 { s.last++; return s.last }
+
+// Office is the couriers of one database, and what they share. It belongs to one goroutine. It is
+// the [cutter.Audience] of the versions that they bring.
+type Office struct {
+	o        Options
+	key      string         // the manifests'
+	cutter   *cutter.Cutter // makes what they bring
+	couriers []*Courier
+
+	saidElsewhere bool     // that other hosts have versions of our path
+	fed           []*piece // of a base copy: what was not hashed yet when it was looked at last
+}
+
+// New returns the couriers of the targets, which do nothing before Open.
+func New(o Options, targets []*chunkstore.Target) *Office {
+	office := &Office{o: o, key: manifest.Name(o.Host, o.Spool.Path())}
+	for _, t := range targets {
+		office.couriers = append(office.couriers, &Courier{
+			Target: t, office: office, id: TargetID(t),
+			stock: stock{
+				missing: make(map[int]chunkstore.ID),
+				notes:   notes{sp: o.Spool, target: TargetID(t)},
+			},
+			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
+			patrol:  patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log }),
+		})
+	}
+	return office
+}
+
+// Open begins: the couriers bring what makes. They know of their targets what the spool has noted.
+func (o *Office) Open(makes *cutter.Cutter) {
+	o.cutter = makes
+	o.loadAcks()
+	o.loadPatrols()
+}
+
+// TargetID names a target in the spool.
+func TargetID(t *chunkstore.Target) string {
+	return fmt.Sprintf("%s | %v | %v", t.Name, t.Chunks, t.Manifests)
+}
+
+// Couriers returns the couriers, in the order of their targets. It must not be changed.
+func (o *Office) Couriers() []*Courier { return o.couriers }
+
+func (o *Office) now() time.Time { return o.o.Clock() }
+
+func (c *Courier) log() *slog.Logger { return c.office.o.Log }
+
+// Lacks reports whether a target that we push to lacks the object of chunk i.
+func (o *Office) Lacks(i int) bool {
+	return slices.ContainsFunc(o.couriers, func(c *Courier) bool {
+		_, missing := c.stock.missing[i]
+		return missing && c.state.Known()
+	})
+}
+
+// Renamed changes every target's backlog with the cutter's tree.
+func (o *Office) Renamed(i int, id chunkstore.ID) {
+	for _, c := range o.couriers {
+		if id == chunkstore.ZeroID || c.stock.put[id] {
+			delete(c.stock.missing, i)
+		} else {
+			c.stock.missing[i] = id
+		}
+	}
+}
+
+// Shortened forgets what was cut off from the tree.
+func (o *Office) Shortened(chunks int) {
+	for _, c := range o.couriers {
+		maps.DeleteFunc(c.stock.missing, func(i int, _ chunkstore.ID) bool { return i >= chunks })
+	}
+}
+
+// Stores returns the identities of the chunk buckets that a version is for.
+func (o *Office) Stores() (ids []chunkstore.Identity) {
+	for _, c := range o.couriers {
+		if c.ids.Chunks != (chunkstore.Identity{}) {
+			ids = append(ids, c.ids.Chunks)
+		}
+	}
+	slices.SortFunc(ids, func(a, b chunkstore.Identity) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(ids)
+}
+
+// Contact begins to look at the targets of which nothing is known, if they are to be tried now.
+func (o *Office) Contact() {
+	for _, c := range o.couriers {
+		if c.state == Strange && c.Ready() {
+			c.contact(nil)
+		}
+	}
+}
+
+// Adoptable reports whether every target has been asked what it has, or cannot be, and at least
+// one has answered: then a past can be chosen.
+func (o *Office) Adoptable() bool {
+	answered := false
+	for _, c := range o.couriers {
+		switch {
+		case c.state.Known():
+			answered = true
+		case c.state != Stopped && c.trouble.err == nil:
+			return false
+		}
+	}
+	return answered
+}
+
+// Adopt gives the cutter, which is Blank, its past: the newest version that a target has under our
+// name.
+func (o *Office) Adopt(ctx context.Context) error {
+	var best *Courier
+	for _, c := range o.couriers {
+		if !c.state.Known() || c.found == nil || c.found.manifest == nil || c.found.tree == nil {
+			continue
+		}
+		if best == nil || c.found.manifest.Head().Supersedes(best.found.manifest.Head()) {
+			best = c
+		}
+	}
+	var past *cutter.Past
+	if best != nil {
+		past = best.past()
+	}
+	if err := o.cutter.Adopt(ctx, past); err != nil {
+		return err
+	}
+	encoded := o.cutter.Last().Encoded
+	for _, c := range o.couriers {
+		if !c.state.Known() {
+			continue
+		}
+		if c.found != nil && c.found.raw != nil && bytes.Equal(c.found.raw, encoded) {
+			c.stock.holds = encoded
+		}
+		c.compare()
+		o.cutter.AddStore(c.ids.Chunks)
+	}
+	o.saveAcks()
+	return nil
+}
+
+// past is the version that was found, for the cutter.
+func (c *Courier) past() *cutter.Past {
+	return &cutter.Past{
+		Version: cutter.Version{
+			Manifest: c.found.manifest, Encoded: c.found.raw, Tree: c.found.tree,
+		},
+		Object: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			c.calls++
+			return c.GetChunk(ctx, id)
+		},
+	}
+}
+
+// AnyReady reports whether a version could be pushed to some target now.
+func (o *Office) AnyReady() bool {
+	return slices.ContainsFunc(o.couriers, func(c *Courier) bool {
+		return c.state.Known() && c.Ready()
+	})
+}
+
+// Push begins to push the last version to the targets that lack it. The mirror is that version at
+// this moment, and includes p. It notes of the other targets that they include p.
+func (o *Office) Push(p spool.Point) {
+	for _, c := range o.couriers {
+		switch {
+		case !c.state.Known():
+		case !c.Behind():
+			c.stock.point = p
+		case c.Ready():
+			c.push(p)
+		}
+	}
+}
+
+// Least returns what every target is known to include; zero if there is no target.
+func (o *Office) Least() (least spool.Point) {
+	for k, c := range o.couriers {
+		if k == 0 {
+			least = c.stock.point
+		}
+		least.Generation = min(least.Generation, c.stock.point.Generation)
+		least.Sequence = min(least.Sequence, c.stock.point.Sequence)
+	}
+	return least
+}

@@ -1,0 +1,147 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate/cutter"
+	"verneuil/replicate/patrol"
+)
+
+// What an office does for the patrols of its targets: it tells them the time, what else there
+// is to send, and what the last version is made of; and it puts again what they find gone.
+
+func (o *Office) loadPatrols() {
+	notes := patrol.ReadNotes(o.o.Spool)
+	for _, c := range o.couriers {
+		if n, ok := notes[c.id]; ok {
+			c.patrol.Resume(n)
+		}
+	}
+}
+
+// savePatrols writes patrol.json. A target from which something is gone stays where it
+// was before, until that is put again: a successor has to find it.
+func (o *Office) savePatrols() {
+	notes := make(map[string]patrol.Note)
+	for _, c := range o.couriers {
+		if n, ok := c.patrol.Note(); ok {
+			notes[c.id] = n
+		}
+	}
+	if err := patrol.WriteNotes(o.o.Spool, notes); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		o.o.Log.Warn("patrol.json was not written", "error", err)
+	}
+}
+
+// Patrol returns the target's patrol, to be looked at.
+func (c *Courier) Patrol() *patrol.Patrol { return c.patrol }
+
+// beginPatrol decides where the patrol of a target begins whose manifest was read; m is
+// nil if there is none.
+func (c *Courier) beginPatrol(m *manifest.Manifest) {
+	var stored time.Time
+	if m != nil {
+		stored = m.Time
+	}
+	c.patrol.Begin(c.office.now(), stored)
+}
+
+// PatrolDue returns when the patrol has something to do: ok is false while other things come
+// first.
+func (c *Courier) PatrolDue() (at time.Time, ok bool) {
+	if c.office.cutter.State() != cutter.Saved || !c.state.Known() {
+		return at, false
+	}
+	return c.patrol.Due(c.office.now(), c.state.Busy() || c.Behind())
+}
+
+// Patrol begins what is due for each target.
+func (o *Office) Patrol() {
+	now := o.now()
+	for _, c := range o.couriers {
+		c.patrol.SetBack(now)
+		if at, ok := c.PatrolDue(); ok && !at.After(now) {
+			c.beginSlice(now)
+		}
+	}
+}
+
+func (c *Courier) beginSlice(now time.Time) {
+	e := c.office.o.Errands
+	slice := c.patrol.Start(e.Context(), now, func() patrol.Version {
+		return patrol.Version{
+			Tree:    c.office.cutter.Last().Tree.Clone(),
+			Missing: maps.Clone(c.stock.missing),
+			Have:    maps.Clone(c.stock.have),
+		}
+	})
+	if slice == nil {
+		return
+	}
+	run := func(context.Context) error { return slice.Run() }
+	e.Go(run, func(err error) { c.sliceDone(slice, err) })
+}
+
+// sliceDone takes a slice's result.
+func (c *Courier) sliceDone(slice *patrol.Slice, err error) {
+	c.calls += slice.Calls()
+	if c.office.o.Errands.Ending() {
+		err = context.Canceled // we are ending, not the target
+	}
+	c.patrol.Done(slice, c.office.now(), err)
+	c.lose(slice.Gone())
+	c.office.savePatrols()
+}
+
+// lose notes objects that the target has not got, although its manifest names them. It is behind,
+// then: a push puts them. A chunk that differs from its object by inline pages cannot be had
+// again: the next version stores it whole (I7).
+func (c *Courier) lose(gone map[chunkstore.ID]bool) {
+	if len(gone) == 0 {
+		return
+	}
+	o := &c.office.o
+	named, tree := make(map[chunkstore.ID]bool), c.office.cutter.Last().Tree
+	for i := range tree.Len() {
+		id := tree.At(i)
+		if !gone[id] {
+			continue
+		}
+		named[id] = true
+		c.stock.missing[i] = id
+		c.office.cutter.StoreWholeIfInline(i)
+	}
+	for id := range tree.Objects() {
+		if gone[id] {
+			named[id] = true
+			delete(c.stock.have, id)
+		}
+	}
+	for id := range gone {
+		delete(c.stock.put, id)
+	}
+	if len(named) == 0 {
+		return // the version that named them is gone, too
+	}
+	c.patrol.Lost(len(named), o.Serial.Next())
+	c.unsay() // a flush waits until they are there
+	c.log().Error("objects were gone from the target, which its newest version names; "+
+		"they are put again",
+		"target", c.Name, "objects", len(named))
+}
+
+// heal takes note of a push that has put all that was missing when it began.
+func (c *Courier) heal() {
+	switch whole, anew := c.patrol.PutAgain(c.attempt); {
+	case !whole:
+		c.unsay()
+	case anew:
+		c.office.savePatrols()
+	}
+}

@@ -1,0 +1,59 @@
+package courier
+
+import (
+	"time"
+
+	"verneuil/spool"
+)
+
+// Status is how it stands with one target.
+type Status struct {
+	Name     string    `json:"name"`
+	Sequence uint64    `json:"sequence"`          // last transaction that it has
+	Manifest time.Time `json:"manifest,omitzero"` // when it took one last; zero: not yet
+	Backlog  int       `json:"backlog_chunks"`
+	Calls    int64     `json:"calls"` // by this replicator
+	Busy     bool      `json:"busy"`
+	Stopped  bool      `json:"stopped"` // another writer uses our name
+	Error    string    `json:"error,omitempty"`
+	// Unguarded: the store does not keep the conditions of writes, so that a second writer under
+	// our name may not be noticed.
+	Unguarded bool `json:"unguarded,omitempty"`
+
+	// Patrolled: each object was touched, or put, in the round that ended then; zero: none has
+	// ended yet.
+	Patrolled   time.Time `json:"patrolled,omitzero"`
+	Healed      int       `json:"healed"` // objects that were gone, and were put again
+	PatrolError string    `json:"patrol_error,omitempty"`
+}
+
+// Status returns how it stands with each target, and whether one is not known to have what was
+// published by then.
+func (o *Office) Status(published spool.Point) (targets []Status, behind bool) {
+	targets = make([]Status, 0, len(o.couriers))
+	for _, c := range o.couriers {
+		targets = append(targets, c.status())
+		behind = behind || !c.stock.point.Covers(published)
+	}
+	return targets, behind
+}
+
+func (c *Courier) status() Status {
+	s := Status{
+		Name: c.Name, Sequence: c.stock.point.Sequence, Manifest: c.stock.taken,
+		Backlog: len(c.stock.missing), Calls: c.calls,
+		Busy: c.state.Busy(), Stopped: c.state == Stopped, Unguarded: c.Unguarded(),
+		Patrolled: c.patrol.RoundEnded(), Healed: c.patrol.Healed(),
+	}
+	if err := c.patrol.Err(); err != nil {
+		s.PatrolError = err.Error()
+	}
+	if p := c.pushing; p != nil {
+		s.Calls += p.uploads.calls.Load()
+		s.Backlog = int(p.left.Load())
+	}
+	if c.trouble.err != nil {
+		s.Error = c.trouble.err.Error()
+	}
+	return s
+}
