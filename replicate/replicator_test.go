@@ -287,7 +287,10 @@ func TestFaultsByNthCall(t *testing.T) {
 	for n := 1; ; n++ {
 		w := newWorld(t, uint64(n), 2)
 		count, hit := 0, false
+		var mu sync.Mutex // of both buckets: a look may ask one while a push asks the other
 		fault := func(op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if count++; count == n {
 				hit = true
 				return errInjected
@@ -315,11 +318,9 @@ func TestFaultsByNthCall(t *testing.T) {
 		w.mustFlush(r)
 		w.equal(0, fmt.Sprint("the target that failed call ", n))
 		stop()
-		w.chunks[0].mu.Lock()
-		w.manifests[0].mu.Lock()
+		mu.Lock()
 		over := !hit
-		w.manifests[0].mu.Unlock()
-		w.chunks[0].mu.Unlock()
+		mu.Unlock()
 		if over {
 			if n < 5 {
 				t.Errorf("no more than %d calls", n)
