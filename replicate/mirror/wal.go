@@ -47,7 +47,7 @@ const (
 	walEveryLeast = time.Millisecond
 )
 
-// walEveryMost is how soon a WAL is looked at again at the latest, by who is awake.
+// walEveryMost is when a WAL is looked at again at the latest, as long as we are awake.
 const walEveryMost = 10 * time.Millisecond
 
 // wal follows a database's WAL.
@@ -162,8 +162,8 @@ func (w *wal) behind() bool {
 		int(uint32(published)) > w.consumed(salts)
 }
 
-// inUse reports whether the database is in WAL mode, as far as is known. The mirror
-// is up to date with the log.
+// inUse reports whether the database is in WAL mode, as far as is known. The caller has brought
+// the mirror up to date with the log.
 func (w *wal) inUse() bool {
 	return w.st.WALSalts.Load() != 0 || sqlitefile.ReadHeader(w.mirror).WAL()
 }
@@ -235,21 +235,21 @@ func (w *wal) bringUp(sequence, salts uint64) error {
 	return nil
 }
 
-// copied notes what a transaction is that a recorder has made of the WAL's frames,
-// before it resets it. They need not be read any more: and must not, for while they
-// are written over they may be there in part, and the mirror would go back to that.
-// before is the mirror's size before it. A base copy wants them all (see beginWAL).
+// copied is told of a transaction of the changelog that a recorder has made of the WAL's frames,
+// before it resets the WAL. These need not be read any more, and must not be: while they are
+// written over they may be there in part, and the mirror would go back to that. before is the
+// mirror's size before the transaction. A base copy wants all frames (see beginWAL).
 func (w *wal) copied(f spool.Frame, before int64) {
 	if size := w.mirror.Size(); size > before && w.high > before {
-		w.st.Raise(spool.CauseWAL) // see applyFrames
+		w.st.Raise(spool.CauseWAL) // see writeFrames
 	}
 	if w.st.MirrorGeneration.Load() != spool.NoMirror {
 		w.setConsumed(f.Before, 0)
 	}
 }
 
-// miss: frames that are published are not in the file. A recorder resets it:
-// then they are in the log in a moment. Or somebody without one did.
+// miss is called when frames that are published are not in the file. Either a recorder resets the
+// WAL, and they are in the log in a moment; or somebody without a recorder has reset it.
 func (w *wal) miss() error {
 	w.reset()
 	if w.misses++; w.misses >= walTries {
@@ -324,7 +324,7 @@ func (t *walTransaction) each(r *sqlitefile.WALReader, f func(pgno uint32, b []b
 
 // readFrames applies the frames up to the last commit, at most framesMax of the WAL, and
 // returns how many: not those that are in the mirror already, by themselves or by their
-// copy (see applyCopied). That framesMax frames are committed the caller knows, unless it is
+// copy (see copied). The caller knows that framesMax frames are committed, unless it is
 // allFrames. A chain that breaks is no error: w.applied says how far it went. It fails with
 // errWALBack if what is in the mirror does not stand in the WAL any more. After an
 // error the next call reads again what was read and is not in the mirror.
