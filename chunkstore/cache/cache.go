@@ -23,10 +23,10 @@ import (
 )
 
 const (
-	cacheTempPrefix = ".fill-"
-	// A shard is looked through, for eviction, once per 1/cacheSlack of its
+	tempPrefix = ".fill-"
+	// A shard is looked through, for eviction, once per 1/slack of its
 	// capacity that this process added, and once per shardFillsMax at most.
-	cacheSlack    = 16
+	slack         = 16
 	shardFillsMax = 64
 	// leftAfter is how old a fill is that may be a crash's: a younger one may not be locked yet.
 	leftAfter = time.Minute
@@ -127,7 +127,7 @@ func openIn(dir string, open func() (*os.File, error)) (*os.File, error) {
 }
 
 func writeEntry(dir, name string, stored []byte) error {
-	f, err := openIn(dir, func() (*os.File, error) { return os.CreateTemp(dir, cacheTempPrefix+"*") }) // mode 0600
+	f, err := openIn(dir, func() (*os.File, error) { return os.CreateTemp(dir, tempPrefix+"*") }) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (c *local) timeToTidy(shard int) bool {
 	if c.fills[shard] > 0 {
 		return false
 	}
-	c.fills[shard] = max(1, min(shardFillsMax, c.capacity/cacheSlack))
+	c.fills[shard] = max(1, min(shardFillsMax, c.capacity/slack))
 	return true
 }
 
@@ -166,14 +166,14 @@ func (c *local) tidy(dir string) error {
 	if err != nil {
 		return err
 	}
-	var files []cacheFile
+	var files []entry
 	for _, e := range entries {
 		info, statErr := e.Info()
 		if statErr != nil {
 			continue // evicted by somebody else
 		}
 		name := filepath.Join(dir, e.Name())
-		if strings.HasPrefix(e.Name(), cacheTempPrefix) {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
 			if time.Since(info.ModTime()) > leftAfter {
 				err = errors.Join(err, objectfile.RemoveUnlocked(name))
 			}
@@ -182,16 +182,16 @@ func (c *local) tidy(dir string) error {
 		if _, err := chunkstore.ParseID(e.Name()); err != nil {
 			continue // none of ours to count, or to remove
 		}
-		files = append(files, cacheFile{name, info.ModTime(), wasUsed(info)})
+		files = append(files, entry{name, info.ModTime(), wasUsed(info)})
 	}
 	excess := len(files) - c.capacity
 	if excess <= 0 {
 		return err
 	}
-	slices.SortFunc(files, func(a, b cacheFile) int {
+	slices.SortFunc(files, func(a, b entry) int {
 		return cmp.Or(a.modified.Compare(b.modified), cmp.Compare(a.name, b.name))
 	})
-	var spared []cacheFile
+	var spared []entry
 	for _, f := range files {
 		if excess == 0 {
 			break
@@ -214,7 +214,7 @@ func (c *local) tidy(dir string) error {
 	return err
 }
 
-type cacheFile struct {
+type entry struct {
 	name     string
 	modified time.Time
 	used     bool

@@ -35,10 +35,10 @@ var systemFlusher = flusher{
 	all:  func(f *os.File) error { return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd()))) },
 }
 
-// dirBatch: a Put writes and names a file, Sync flushes all of them. Why that is
+// batch: a Put writes and names a file, Sync flushes all of them. Why that is
 // safe stands in doc.go, under "Batches".
-type dirBatch struct {
-	b *dirBucket
+type batch struct {
+	b *bucket
 
 	mu     sync.Mutex
 	root   *os.File        // of the bucket, opened before the first Put; nil: not yet
@@ -59,9 +59,9 @@ type dirBatch struct {
 type taken struct{ temp, name string }
 
 // Batch is of use for chunks only: manifests are put one at a time, with conditions.
-func (b *dirBucket) Batch() chunkstore.Batch { return &dirBatch{b: b, singly: !b.chunks} }
+func (b *bucket) Batch() chunkstore.Batch { return &batch{b: b, singly: !b.chunks} }
 
-func (d *dirBatch) Put(ctx context.Context, key string, body []byte) error {
+func (d *batch) Put(ctx context.Context, key string, body []byte) error {
 	name, err := d.b.place(key)
 	if err != nil {
 		return d.b.wrap("put", key, err)
@@ -79,7 +79,7 @@ func (d *dirBatch) Put(ctx context.Context, key string, body []byte) error {
 }
 
 // enter prepares a Put to dir, and says whether Sync can make it durable.
-func (d *dirBatch) enter(dir string) (batched bool, err error) {
+func (d *batch) enter(dir string) (batched bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err != nil || d.singly {
@@ -120,7 +120,7 @@ func (d *dirBatch) enter(dir string) (batched bool, err error) {
 }
 
 // open opens the bucket's directory: syncfs tells of the errors since then.
-func (d *dirBatch) open() error {
+func (d *batch) open() error {
 	if err := d.b.dirs.ensure(d.b.root); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ var syncfsReportsErrors = sync.OnceValue(func() bool {
 	return major > 5 || major == 5 && minor >= 8
 })
 
-func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error {
+func (d *batch) put(ctx context.Context, key, name string, body []byte) error {
 	ended, err := d.b.begin(ctx, "put", key)
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (d *dirBatch) put(ctx context.Context, key, name string, body []byte) error
 }
 
 // begin flushes what was put so far. What fails then, Sync is told of: by a file of its own.
-func (d *dirBatch) begin() {
+func (d *batch) begin() {
 	if f, err := os.Open(d.b.root); err == nil {
 		d.b.flush.all(f)
 		f.Close()
@@ -194,7 +194,7 @@ func (d *dirBatch) begin() {
 }
 
 // name gives f its name, or has Sync do it.
-func (d *dirBatch) name(f *os.File, name string) error {
+func (d *batch) name(f *os.File, name string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EEXIST) {
 		d.mu.Lock()
@@ -210,7 +210,7 @@ func (d *dirBatch) name(f *os.File, name string) error {
 
 // keep keeps f open for Sync, unless there are too many. An open file remembers
 // that writing it back failed; when it is closed, the file system does.
-func (d *dirBatch) keep(f *os.File) error {
+func (d *batch) keep(f *os.File) error {
 	d.mu.Lock()
 	if !d.many && len(d.files) < batchFilesMax {
 		d.files = append(d.files, f)
@@ -230,7 +230,7 @@ func closeAll(files []*os.File) (err error) {
 	return err
 }
 
-func (d *dirBatch) Sync(ctx context.Context) error {
+func (d *batch) Sync(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err == nil {
@@ -242,7 +242,7 @@ func (d *dirBatch) Sync(ctx context.Context) error {
 	return nil
 }
 
-func (d *dirBatch) sync(ctx context.Context) error {
+func (d *batch) sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (d *dirBatch) sync(ctx context.Context) error {
 }
 
 // flushFiles makes the files' bytes durable, and closes them; with many, everything.
-func (d *dirBatch) flushFiles(files []*os.File, many bool) error {
+func (d *batch) flushFiles(files []*os.File, many bool) error {
 	if many {
 		return d.b.flush.all(d.root)
 	}
@@ -290,7 +290,7 @@ func (d *dirBatch) flushFiles(files []*os.File, many bool) error {
 }
 
 // flushDirs makes the names in dirs durable, and those of the ones that are new.
-func (d *dirBatch) flushDirs(dirs map[string]bool) error {
+func (d *batch) flushDirs(dirs map[string]bool) error {
 	var group errgroup.Group
 	group.SetLimit(batchSyncs)
 	newDirs := false
@@ -304,7 +304,7 @@ func (d *dirBatch) flushDirs(dirs map[string]bool) error {
 	return group.Wait()
 }
 
-func (d *dirBatch) Close() error {
+func (d *batch) Close() error {
 	d.early.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()

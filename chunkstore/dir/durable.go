@@ -143,7 +143,7 @@ func (d *durableDirs) createTemp(dir string) (*os.File, error) {
 // a regular file cannot be polled: the chunks of a push are thousands of files.
 func newTemp(dir string) (*os.File, error) {
 	for {
-		name := filepath.Join(dir, fmt.Sprintf("%s%016x", dirTempPrefix, rand.Uint64()))
+		name := filepath.Join(dir, fmt.Sprintf("%s%016x", tempPrefix, rand.Uint64()))
 		fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, objectfile.FilePerm)
 		switch {
 		case err == nil:
@@ -224,10 +224,10 @@ const lockPoll = 2 * time.Millisecond
 
 // lock takes dir's lock, between processes and between goroutines. Nobody
 // needs to clean up after a crash: the kernel releases it.
-func (b *dirBucket) lock(ctx context.Context, dir string) (unlock func(), err error) {
+func (b *bucket) lock(ctx context.Context, dir string) (unlock func(), err error) {
 	late := time.NewTimer(b.timeout)
 	defer late.Stop()
-	f, err := os.OpenFile(filepath.Join(dir, dirLockName), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, objectfile.FilePerm)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, objectfile.FilePerm)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}

@@ -14,7 +14,7 @@ var ExpiredVersions = expiredVersions
 // FlushWith makes the batches of b, the chunk bucket of a dir target, call file for
 // each fsync and all for each syncfs. They return what it fails with.
 func FlushWith(b chunkstore.Bucket, file, all func() error) {
-	d := b.(*dirBucket)
+	d := b.(*bucket)
 	d.flush = flusher{
 		file: func(f *os.File) error { return errors.Join(file(), systemFlusher.file(f)) },
 		all:  func(f *os.File) error { return errors.Join(all(), systemFlusher.all(f)) },
@@ -24,7 +24,7 @@ func FlushWith(b chunkstore.Bucket, file, all func() error) {
 // FlushTogether is whether the batches of b, the chunk bucket of a dir target, flush
 // their files together on this file system. It puts an empty object under id.
 func FlushTogether(ctx context.Context, b chunkstore.Bucket, id chunkstore.ID) (bool, error) {
-	batch := b.(*dirBucket).Batch().(*dirBatch)
+	batch := b.(*bucket).Batch().(*batch)
 	if err := batch.Put(ctx, id.String(), nil); err != nil {
 		return false, err
 	}

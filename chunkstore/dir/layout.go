@@ -18,17 +18,17 @@ import (
 
 // Names that begin with a dot are the directory's own: no key begins with one.
 const (
-	dirLockName    = ".lock"
-	dirTempPrefix  = ".put-"
-	dirHistoryName = ".history"
-	dirLogsName    = "logs" // in the chunk bucket: no chunk's directory is called so
+	lockName    = ".lock"
+	tempPrefix  = ".put-"
+	historyName = ".history"
+	logsName    = "logs" // in the chunk bucket: no chunk's directory is called so
 )
 
 const (
-	// dirKeyBytesMax is S3's limit.
-	dirKeyBytesMax = 1024
-	// dirPieceBytes is how much of a key goes into one file name: Linux allows 255.
-	dirPieceBytes = 200
+	// keyBytesMax is S3's limit.
+	keyBytesMax = 1024
+	// pieceBytes is how much of a key goes into one file name: Linux allows 255.
+	pieceBytes = 200
 
 	// historyMax is how many replaced versions of a key are kept whatever their
 	// age: some 17 minutes of constant writing. Of those before, keepVersions
@@ -42,7 +42,7 @@ const (
 )
 
 // place returns the file that holds key, always inside root.
-func (b *dirBucket) place(key string) (string, error) {
+func (b *bucket) place(key string) (string, error) {
 	name, err := relativePlace(key)
 	if err != nil {
 		return "", err
@@ -58,7 +58,7 @@ func (b *dirBucket) place(key string) (string, error) {
 		if !ok || log == "" || number == "" {
 			return "", fmt.Errorf("key %q of the chunk bucket is no record's", key)
 		}
-		return filepath.Join(b.root, dirLogsName, log, number), nil
+		return filepath.Join(b.root, logsName, log, number), nil
 	}
 	if id, err := chunkstore.ParseID(key); err != nil || id.String() != key {
 		return "", fmt.Errorf("key %q of the chunk bucket is no chunk ID", key)
@@ -66,27 +66,27 @@ func (b *dirBucket) place(key string) (string, error) {
 	return filepath.Join(b.root, key[:2], key), nil
 }
 
-// relativePlace spreads a key over file names of at most dirPieceBytes: all but
+// relativePlace spreads a key over file names of at most pieceBytes: all but
 // the last are directories and end in "~", all but the first begin with "~". So
 // the order of names is the order of keys.
 func relativePlace(key string) (string, error) {
 	switch {
-	case key == "" || len(key) > dirKeyBytesMax:
-		return "", fmt.Errorf("key of %d bytes: want 1 to %d", len(key), dirKeyBytesMax)
+	case key == "" || len(key) > keyBytesMax:
+		return "", fmt.Errorf("key of %d bytes: want 1 to %d", len(key), keyBytesMax)
 	case key[0] == '.' || strings.ContainsAny(key, "/\x00"):
 		return "", fmt.Errorf("key %q cannot be the name of a file", key)
 	}
 	var path strings.Builder
-	for len(key) > dirPieceBytes {
-		path.WriteString(key[:dirPieceBytes] + "~/~")
-		key = key[dirPieceBytes:]
+	for len(key) > pieceBytes {
+		path.WriteString(key[:pieceBytes] + "~/~")
+		key = key[pieceBytes:]
 	}
 	path.WriteString(key)
 	return path.String(), nil
 }
 
 // walk calls yield for the objects whose keys begin with prefix, in their order.
-func (b *dirBucket) walk(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) walk(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
 	if !b.chunks {
 		_, err := walkDir(ctx, b.root, "", prefix, yield)
 		return err
@@ -111,10 +111,10 @@ func (b *dirBucket) walk(ctx context.Context, prefix string, yield func(chunksto
 }
 
 // walkLogs is walk for the records of logs, whose keys come after all chunks'.
-func (b *dirBucket) walkLogs(
+func (b *bucket) walkLogs(
 	ctx context.Context, prefix string, yield func(chunkstore.Object) bool,
 ) error {
-	logs, err := os.ReadDir(filepath.Join(b.root, dirLogsName))
+	logs, err := os.ReadDir(filepath.Join(b.root, logsName))
 	if err != nil {
 		return objectfile.IgnoreAbsent(err)
 	}
@@ -127,7 +127,7 @@ func (b *dirBucket) walkLogs(
 		if !log.IsDir() || !samePath(head, prefix) {
 			continue
 		}
-		dir := filepath.Join(b.root, dirLogsName, log.Name())
+		dir := filepath.Join(b.root, logsName, log.Name())
 		if more, err := walkFiles(ctx, dir, head, prefix, yield); !more || err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ func yieldFile(key string, e fs.DirEntry, yield func(chunkstore.Object) bool) (m
 // remember keeps the present object, in the file called name, in the history of key, if
 // there are both. The caller holds the directory's lock. A crash before the object is
 // replaced leaves it in both places, which does no harm.
-func (b *dirBucket) remember(key, name string, present *chunkstore.Object) error {
+func (b *bucket) remember(key, name string, present *chunkstore.Object) error {
 	if !b.history || present == nil {
 		return nil
 	}
@@ -216,7 +216,7 @@ func (b *dirBucket) remember(key, name string, present *chunkstore.Object) error
 	return nil
 }
 
-func (b *dirBucket) keep(key, name, version string) error {
+func (b *bucket) keep(key, name, version string) error {
 	dir := b.historyDir(key)
 	if err := b.dirs.ensure(dir); err != nil {
 		return err
@@ -237,14 +237,14 @@ func (b *dirBucket) keep(key, name, version string) error {
 	return os.Rename(temp, filepath.Join(dir, version))
 }
 
-func (b *dirBucket) historyDir(key string) string {
+func (b *bucket) historyDir(key string) string {
 	place, _ := relativePlace(key) // the caller has placed key already
-	return filepath.Join(b.root, dirHistoryName, place)
+	return filepath.Join(b.root, historyName, place)
 }
 
 // tidy removes what a crashed Put left in dir, and thins out key's history. It is
 // best effort: a later Put tries again.
-func (b *dirBucket) tidy(key, dir string) {
+func (b *bucket) tidy(key, dir string) {
 	err := removeOldTemps(dir, tempAgeMax)
 	if b.history {
 		err = errors.Join(err, trimHistory(b.historyDir(key)))
@@ -294,7 +294,7 @@ func removeOldTemps(dir string, ageMax time.Duration) error {
 		return objectfile.IgnoreAbsent(err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), dirTempPrefix) {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
 			continue
 		}
 		if info, statErr := e.Info(); statErr == nil && time.Since(info.ModTime()) > ageMax {

@@ -35,11 +35,11 @@ func versionTime(name string) (time.Time, bool) {
 //
 // A Put that runs meanwhile puts the present version into the history first, so
 // that whoever looks at the present first, and then there, misses none.
-func (b *dirBucket) ListVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) ListVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
 	return b.wrap("list versions of", key, b.listVersions(ctx, key, yield))
 }
 
-func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) listVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
 	var versions []chunkstore.Object
 	switch present, err := b.stat(ctx, key); {
 	case err == nil:
@@ -72,7 +72,7 @@ func (b *dirBucket) listVersions(ctx context.Context, key string, yield func(chu
 	return nil
 }
 
-func (b *dirBucket) GetVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) GetVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.getVersion(ctx, key, version, opts)
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("get version "+version+" of", key, err)
@@ -80,7 +80,7 @@ func (b *dirBucket) GetVersion(ctx context.Context, key, version string, opts ch
 	return o, nil
 }
 
-func (b *dirBucket) getVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (o chunkstore.Object, err error) {
+func (b *bucket) getVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (o chunkstore.Object, err error) {
 	modified, ok := versionTime(version)
 	if !ok {
 		return chunkstore.Object{}, fmt.Errorf("%w: a version's name is 20 digits, a dash and up to 16 hex digits", chunkstore.ErrAbsent)

@@ -23,18 +23,18 @@ import (
 )
 
 const (
-	s3ContentType = "application/octet-stream"
+	contentType = "application/octet-stream"
 
-	// s3CopyMax is how long the copy of a chunk may take; one that took longer is
+	// copyMax is how long the copy of a chunk may take; one that took longer is
 	// taken for none, and the chunk is put.
-	s3CopyMax = 10 * time.Second
+	copyMax = 10 * time.Second
 )
 
-// s3Bucket is one bucket of an S3-compatible store, or those of its keys that begin with prefix.
-type s3Bucket struct {
+// bucket is one bucket of an S3-compatible store, or those of its keys that begin with prefix.
+type bucket struct {
 	name     string
 	prefix   string // before each key, in the store only; empty, or ends in a slash
-	client   *s3Client
+	client   *client
 	exists   atomic.Bool // it has been seen
 	making   sync.Mutex
 	noConds  atomic.Bool // the store does not know conditional Puts
@@ -53,42 +53,42 @@ func NewBucket(c Config, name string, o chunkstore.Options) (chunkstore.Bucket, 
 		return nil, err
 	}
 	limit := chunkstore.NewLimiter(o.CallsPerSecond, o.Burst)
-	return newS3Bucket(s3Place{bucket: name}, newS3Client(c, limit, o.WithDefaults())), nil
+	return newBucket(place{bucket: name}, newClient(c, limit, o.WithDefaults())), nil
 }
 
-func newS3Bucket(at s3Place, client *s3Client) *s3Bucket {
-	return &s3Bucket{name: at.bucket, prefix: at.prefix, client: client}
+func newBucket(at place, client *client) *bucket {
+	return &bucket{name: at.bucket, prefix: at.prefix, client: client}
 }
 
 // Open makes the target of c: see [chunkstore.TargetOpener].
 func (c *Config) Open(limit *chunkstore.Limiter, o chunkstore.Options) (*chunkstore.Target, error) {
-	client := newS3Client(*c, limit, o)
+	client := newClient(*c, limit, o)
 	chunks, manifests := c.places()
 	name := fmt.Sprintf("s3 buckets %s and %s %s", chunks, manifests, client.where())
 	if chunks.bucket == manifests.bucket {
-		both := s3Place{chunks.bucket, strings.TrimSuffix(chunks.prefix, s3ChunksPrefix)}
+		both := place{chunks.bucket, strings.TrimSuffix(chunks.prefix, chunksPrefix)}
 		name = fmt.Sprintf("s3 bucket %s %s", both, client.where())
 	}
-	return chunkstore.NewTarget(name, newS3Bucket(chunks, client), newS3Bucket(manifests, client)), nil
+	return chunkstore.NewTarget(name, newBucket(chunks, client), newBucket(manifests, client)), nil
 }
 
-func (c *s3Client) where() string {
+func (c *client) where() string {
 	if c.endpoint == "" {
 		return "in " + c.region
 	}
 	return "at " + c.endpoint
 }
 
-func (b *s3Bucket) String() string {
-	return fmt.Sprintf("s3 bucket %s %s", s3Place{b.name, b.prefix}, b.client.where())
+func (b *bucket) String() string {
+	return fmt.Sprintf("s3 bucket %s %s", place{b.name, b.prefix}, b.client.where())
 }
 
 // full returns the key in the store of the object called key.
-func (b *s3Bucket) full(key string) *string { return aws.String(b.prefix + key) }
+func (b *bucket) full(key string) *string { return aws.String(b.prefix + key) }
 
 // do calls send with a client, and translates its error. If the store refuses the credentials, and
 // there are others by now, it calls send again.
-func (b *s3Bucket) do(ctx context.Context, what string, r *s3Request, send func(context.Context, *s3.Client) error) error {
+func (b *bucket) do(ctx context.Context, what string, r *request, send func(context.Context, *s3.Client) error) error {
 	session, err := b.client.get(ctx)
 	if err != nil {
 		return err
@@ -118,18 +118,18 @@ func (b *s3Bucket) do(ctx context.Context, what string, r *s3Request, send func(
 	return translated
 }
 
-func (b *s3Bucket) send(ctx context.Context, r *s3Request, session *s3Session, send func(context.Context, *s3.Client) error) *s3Error {
-	err := send(withS3Request(ctx, r), session.Client)
+func (b *bucket) send(ctx context.Context, r *request, session *session, send func(context.Context, *s3.Client) error) *answerError {
+	err := send(withRequest(ctx, r), session.Client)
 	if err == nil {
 		r.wait.End(true)
 		return nil
 	}
-	translated := asS3Error(err, r.attempts, r.head)
+	translated := asAnswerError(err, r.attempts, r.head)
 	r.wait.End(translated.status != 0)
 	return translated
 }
 
-func (b *s3Bucket) wrap(verb, key string, err error) error {
+func (b *bucket) wrap(verb, key string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -137,7 +137,7 @@ func (b *s3Bucket) wrap(verb, key string, err error) error {
 }
 
 // missing says that a missing bucket is an empty one, if Put would make it.
-func (b *s3Bucket) missing(err error) error {
+func (b *bucket) missing(err error) error {
 	if errors.Is(err, chunkstore.ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
 		return chunkstore.ErrAbsent
 	}
@@ -146,22 +146,22 @@ func (b *s3Bucket) missing(err error) error {
 
 // missingList is missing for the answer to a list: of a bucket that is there that is no 404, and
 // what gives one must not be taken for an empty list.
-func (b *s3Bucket) missingList(err error) error {
+func (b *bucket) missingList(err error) error {
 	if errors.Is(err, chunkstore.ErrAbsent) {
 		return fmt.Errorf("%w: %v", errForeign, err)
 	}
 	return b.missing(err)
 }
 
-func (b *s3Bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.get(ctx, key, &s3.GetObjectInput{}, opts)
 	return o, b.wrap("get", key, err)
 }
 
 // get gets the object called key; in says what else the request has.
-func (b *s3Bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	in.Bucket, in.Key = &b.name, b.full(key)
-	r := &s3Request{object: true, bodyMax: opts.Limit()}
+	r := &request{object: true, bodyMax: opts.Limit()}
 	if opts.IfNoneMatch != "" {
 		in.IfNoneMatch = &opts.IfNoneMatch
 	}
@@ -181,8 +181,8 @@ func (b *s3Bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, o
 
 // Put makes the bucket if it is missing and may be made. What a store refuses in a Put (conditions,
 // a body that is not signed) it leaves out, and remembers.
-func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
-	p := s3Put{key: key, body: body, cond: cond, signed: b.client.signs.Load() || b.client.config.SignPayload}
+func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+	p := putRequest{key: key, body: body, cond: cond, signed: b.client.signs.Load() || b.client.config.SignPayload}
 	if b.noConds.Load() {
 		p.cond = chunkstore.Condition{}
 	}
@@ -203,7 +203,7 @@ func (b *s3Bucket) Put(ctx context.Context, key string, body []byte, cond chunks
 }
 
 // putAsAllowed leaves p's condition out if the store knows none.
-func (b *s3Bucket) putAsAllowed(ctx context.Context, p s3Put) (string, error) {
+func (b *bucket) putAsAllowed(ctx context.Context, p putRequest) (string, error) {
 	etag, err := b.put(ctx, p)
 	if !notImplemented(err) || p.cond == (chunkstore.Condition{}) {
 		return etag, err
@@ -216,7 +216,7 @@ func (b *s3Bucket) putAsAllowed(ctx context.Context, p s3Put) (string, error) {
 }
 
 // put stores p as it says, and makes the bucket if it must.
-func (b *s3Bucket) put(ctx context.Context, p s3Put) (string, error) {
+func (b *bucket) put(ctx context.Context, p putRequest) (string, error) {
 	etag, err := b.putOnce(ctx, p)
 	if errors.Is(err, chunkstore.ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
 		if err := b.create(ctx); err != nil {
@@ -232,12 +232,12 @@ func (b *s3Bucket) put(ctx context.Context, p s3Put) (string, error) {
 
 // notImplemented: the store answers so to a header, or an operation, that it does not know.
 func notImplemented(err error) bool {
-	var e *s3Error
+	var e *answerError
 	return errors.As(err, &e) && (e.status == http.StatusNotImplemented || e.code == "NotImplemented")
 }
 
-// s3Put is one way to ask for a Put.
-type s3Put struct {
+// putRequest is one way to ask for a Put.
+type putRequest struct {
 	key    string
 	body   []byte
 	cond   chunkstore.Condition
@@ -245,7 +245,7 @@ type s3Put struct {
 	bare   bool // If-Match has no quotes
 }
 
-func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
+func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 	// A checksum of transport. Its header is signed, so that the body needs no signature,
 	// which would be another hash here, and in the store.
 	sum := md5.Sum(p.body)
@@ -254,7 +254,7 @@ func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
 		Key:           b.full(p.key),
 		ContentLength: aws.Int64(int64(len(p.body))),
 		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-		ContentType:   aws.String(s3ContentType),
+		ContentType:   aws.String(contentType),
 	}
 	if p.cond.IfNone {
 		in.IfNoneMatch = aws.String("*")
@@ -264,7 +264,7 @@ func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
 			in.IfMatch = aws.String(bareETag(p.cond.IfMatch))
 		}
 	}
-	r := &s3Request{object: true, unsigned: !p.signed}
+	r := &request{object: true, unsigned: !p.signed}
 	var out *s3.PutObjectOutput
 	err := b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
 		in.Body = bytes.NewReader(p.body)
@@ -284,7 +284,7 @@ func (b *s3Bucket) putOnce(ctx context.Context, p s3Put) (string, error) {
 
 // ownPut decides about a conflict after a retry: the first attempt may have been
 // carried out and its answer lost, so that we are in conflict with ourselves.
-func (b *s3Bucket) ownPut(ctx context.Context, key string, body []byte, conflict error) (string, error) {
+func (b *bucket) ownPut(ctx context.Context, key string, body []byte, conflict error) (string, error) {
 	present, err := b.Get(ctx, key, chunkstore.GetOptions{BytesMax: max(1, int64(len(body)))})
 	if err == nil && bytes.Equal(present.Body, body) {
 		return present.ETag, nil
@@ -293,7 +293,7 @@ func (b *s3Bucket) ownPut(ctx context.Context, key string, body []byte, conflict
 }
 
 // create makes the bucket. Somebody else may do so at the same time.
-func (b *s3Bucket) create(ctx context.Context) error {
+func (b *bucket) create(ctx context.Context) error {
 	b.making.Lock()
 	defer b.making.Unlock()
 	if b.exists.Load() {
@@ -305,11 +305,11 @@ func (b *s3Bucket) create(ctx context.Context) error {
 			LocationConstraint: types.BucketLocationConstraint(b.client.region),
 		}
 	}
-	err := b.do(ctx, "create the bucket", &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+	err := b.do(ctx, "create the bucket", &request{}, func(ctx context.Context, client *s3.Client) error {
 		_, err := client.CreateBucket(ctx, in)
 		return err
 	})
-	var e *s3Error
+	var e *answerError
 	if errors.As(err, &e) && (e.code == "BucketAlreadyOwnedByYou" || e.code == "BucketAlreadyExists") {
 		err = nil // if it is somebody else's, the Put will say so
 	}
@@ -322,14 +322,14 @@ func (b *s3Bucket) create(ctx context.Context) error {
 // Stat: the answer to a HEAD has no body that could tell a missing object from a
 // missing bucket, so that it takes a second request as long as the bucket has
 // not been seen.
-func (b *s3Bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
 	var out *s3.HeadObjectOutput
-	err := b.do(ctx, "stat "+key, &s3Request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, "stat "+key, &request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})
 	if errors.Is(err, chunkstore.ErrAbsent) && !b.exists.Load() {
-		headErr := b.do(ctx, "stat "+key, &s3Request{head: true}, func(ctx context.Context, client *s3.Client) error {
+		headErr := b.do(ctx, "stat "+key, &request{head: true}, func(ctx context.Context, client *s3.Client) error {
 			_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
 			return err
 		})
@@ -348,24 +348,24 @@ func (b *s3Bucket) Stat(ctx context.Context, key string) (chunkstore.Object, err
 // errors.ErrUnsupported if the store cannot do that, or will not (S3Mock, or a policy), or does it
 // and leaves the object as old as it was (versitygw). What it refuses as a kind of request is not
 // asked for again.
-func (b *s3Bucket) Touch(ctx context.Context, key string) error {
+func (b *bucket) Touch(ctx context.Context, key string) error {
 	if b.noCopies.Load() {
 		return b.wrap("touch", key, errors.ErrUnsupported)
 	}
 	// Escaped but for its slashes: s3rver takes an escaped one for a part of the name.
 	source := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(b.name + "/" + b.prefix + key))
 	var out *s3.CopyObjectOutput
-	err := b.do(ctx, "touch "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+	err := b.do(ctx, "touch "+key, &request{}, func(ctx context.Context, client *s3.Client) (err error) {
 		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
 			Bucket: &b.name, Key: b.full(key), CopySource: &source,
-			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(s3ContentType),
+			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(contentType),
 		})
 		if err == nil && out.CopyObjectResult == nil {
 			err = errForeign
 		}
 		return err
 	})
-	var refused *s3Error
+	var refused *answerError
 	if err == nil && !copiedNow(out) {
 		err = errors.ErrUnsupported
 	} else if errors.As(err, &refused) && refused.refusesCopy() {
@@ -380,7 +380,7 @@ func (b *s3Bucket) Touch(ctx context.Context, key string) error {
 
 // refusesCopy: the store has understood the request for a copy, and will not do it. It may still
 // take the object anew.
-func (e *s3Error) refusesCopy() bool {
+func (e *answerError) refusesCopy() bool {
 	switch e.status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return e.kind == nil && !e.refusesCredentials(false)
@@ -391,16 +391,16 @@ func (e *s3Error) refusesCopy() bool {
 // copiedNow: by the store's own clock, the copy is as young as its answer.
 func copiedNow(out *s3.CopyObjectOutput) bool {
 	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
-	return ok && out.CopyObjectResult != nil && now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < s3CopyMax
+	return ok && out.CopyObjectResult != nil && now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < copyMax
 }
 
 // List takes a request per 1,000 objects. No key of ours has a slash after the bucket's prefix:
 // what has one is another target's, or a folder that a console has made.
-func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
 	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: b.full(prefix), Delimiter: aws.String("/")}
 	for {
 		var out *s3.ListObjectsV2Output
-		err := b.do(ctx, "list "+prefix+"*", &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		err := b.do(ctx, "list "+prefix+"*", &request{}, func(ctx context.Context, client *s3.Client) (err error) {
 			if out, err = client.ListObjectsV2(ctx, in); err == nil && out.Name == nil {
 				err = errForeign
 			}
@@ -430,8 +430,8 @@ func (b *s3Bucket) List(ctx context.Context, prefix string, yield func(chunkstor
 	}
 }
 
-func (b *s3Bucket) Delete(ctx context.Context, key string) error {
-	err := b.do(ctx, "delete "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) error {
+func (b *bucket) Delete(ctx context.Context, key string) error {
+	err := b.do(ctx, "delete "+key, &request{}, func(ctx context.Context, client *s3.Client) error {
 		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})

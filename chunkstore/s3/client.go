@@ -32,20 +32,20 @@ import (
 )
 
 const (
-	// s3Attempts of one request. Between them it waits for 0.2, 0.8 and 3.2 s, or
+	// attemptsMax of one request. Between them it waits for 0.2, 0.8 and 3.2 s, or
 	// down to half of that.
-	s3Attempts = 4
-	s3Backoff  = 200 * time.Millisecond
-	// s3ConnectTimeout, and half of what a request may take.
-	s3ConnectTimeout = 5 * time.Second
-	s3IdleTimeout    = 90 * time.Second
-	// s3BufferBytes of each connection, twice: a head and a chunk together are few writes.
-	s3BufferBytes = 32 << 10
+	attemptsMax    = 4
+	backoffDefault = 200 * time.Millisecond
+	// connectTimeout, and half of what a request may take.
+	connectTimeout = 5 * time.Second
+	idleTimeout    = 90 * time.Second
+	// bufferBytes of each connection, twice: a head and a chunk together are few writes.
+	bufferBytes = 32 << 10
 )
 
-// s3Client is the SDK's client for one entry of the configuration, made at first
+// client is the SDK's client for one entry of the configuration, made at first
 // use: credentials and profiles are not read before.
-type s3Client struct {
+type client struct {
 	region   string
 	endpoint string // empty: AWS's own for the region
 	config   Config
@@ -54,7 +54,7 @@ type s3Client struct {
 	waits    *chunkstore.Watch
 
 	making  chan struct{} // holds a value while nobody makes current
-	current atomic.Pointer[s3Session]
+	current atomic.Pointer[session]
 	renewed time.Time // when the credentials were read again last; of who has making's value
 
 	bareETags atomic.Bool  // the store compares ETags without their quotes
@@ -62,22 +62,22 @@ type s3Client struct {
 	signedAt  atomic.Int64 // when a signed body was refused like one that is not, Unix ns
 }
 
-// s3Session is the SDK's client, and where its credentials come from.
-type s3Session struct {
+// session is the SDK's client, and where its credentials come from.
+type session struct {
 	*s3.Client
 	credentials aws.CredentialsProvider
 }
 
-func newS3Client(c Config, limit *chunkstore.Limiter, o chunkstore.Options) *s3Client {
+func newClient(c Config, limit *chunkstore.Limiter, o chunkstore.Options) *client {
 	region, endpoint := c.place()
-	c.backoff = cmp.Or(c.backoff, s3Backoff)
-	made := &s3Client{region: region, endpoint: endpoint, config: c, options: o, limit: limit,
+	c.backoff = cmp.Or(c.backoff, backoffDefault)
+	made := &client{region: region, endpoint: endpoint, config: c, options: o, limit: limit,
 		waits: chunkstore.NewWatch(o, 1), making: make(chan struct{}, 1)}
 	made.making <- struct{}{}
 	return made
 }
 
-func (c *s3Client) get(ctx context.Context) (*s3Session, error) {
+func (c *client) get(ctx context.Context) (*session, error) {
 	if session := c.current.Load(); session != nil {
 		return session, nil
 	}
@@ -98,7 +98,7 @@ func (c *s3Client) get(ctx context.Context) (*s3Session, error) {
 
 // openInTime is open within the time of a request: credentials may come from a process, or over
 // the network.
-func (c *s3Client) openInTime(ctx context.Context) (*s3Session, error) {
+func (c *client) openInTime(ctx context.Context) (*session, error) {
 	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
 	w := c.waits.Begin(credentials{}, "read", c.options.Timeout)
@@ -117,7 +117,7 @@ type credentials struct{}
 func (credentials) String() string { return "source of the AWS credentials" }
 
 // takeTurn waits until nobody else makes c.current.
-func (c *s3Client) takeTurn(ctx context.Context) (done func(), err error) {
+func (c *client) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -126,7 +126,7 @@ func (c *s3Client) takeTurn(ctx context.Context) (done func(), err error) {
 	}
 }
 
-func (c *s3Client) open(ctx context.Context) (*s3Session, error) {
+func (c *client) open(ctx context.Context) (*session, error) {
 	loaded, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(c.region),
 		config.WithHTTPClient(c.httpClient()),
@@ -146,7 +146,7 @@ func (c *s3Client) open(ctx context.Context) (*s3Session, error) {
 			o.BaseEndpoint = aws.String(c.endpoint)
 		}
 		o.UsePathStyle = !c.config.DomainAddressing
-		o.HTTPSignerV4 = newS3Signer()
+		o.HTTPSignerV4 = newSigner()
 		// Every Put carries Content-MD5, which all stores check; the SDK's newer
 		// checksums travel as trailers, which many refuse. What a Get returns is
 		// checked against its ID.
@@ -154,30 +154,30 @@ func (c *s3Client) open(ctx context.Context) (*s3Session, error) {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.APIOptions = append(o.APIOptions, c.addMiddleware)
 	})
-	return &s3Session{client, loaded.Credentials}, nil
+	return &session{client, loaded.Credentials}, nil
 }
 
 // httpClient is the SDK's own kind: with another the SDK refuses AWS_CA_BUNDLE. An attempt has to
 // begin to be answered in half of the time that the request has, so that another connection can be
 // tried; what the rest takes, the request's own deadline bounds.
-func (c *s3Client) httpClient() *awshttp.BuildableClient {
+func (c *client) httpClient() *awshttp.BuildableClient {
 	half := c.options.Timeout / 2
 	return awshttp.NewBuildableClient().
-		WithDialerOptions(func(d *net.Dialer) { d.Timeout = min(s3ConnectTimeout, half) }).
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = min(connectTimeout, half) }).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = c.options.Concurrency
 			t.MaxIdleConns = 2 * c.options.Concurrency
-			t.IdleConnTimeout = s3IdleTimeout
-			t.WriteBufferSize, t.ReadBufferSize = s3BufferBytes, s3BufferBytes
+			t.IdleConnTimeout = idleTimeout
+			t.WriteBufferSize, t.ReadBufferSize = bufferBytes, bufferBytes
 			t.ResponseHeaderTimeout = half
 		})
 }
 
 // newRetryer is the SDK's standard one. Its token bucket is off: a long outage
 // would empty it, and our own limiter bounds what retries cost.
-func (c *s3Client) newRetryer() aws.Retryer {
+func (c *client) newRetryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts = s3Attempts
+		o.MaxAttempts = attemptsMax
 		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
 			whole := c.config.backoff << (2 * max(0, attempt-1))
 			return whole/2 + rand.N(whole/2), nil
@@ -202,9 +202,9 @@ func notWithoutTime(err error) aws.Ternary {
 	return aws.UnknownTernary
 }
 
-// s3Request is what the middlewares and the caller of one request share, by way
+// request is what the middlewares and the caller of one request share, by way
 // of its context.
-type s3Request struct {
+type request struct {
 	attempts int
 	object   bool // a good answer is about an object, which has an ETag
 	head     bool
@@ -218,17 +218,17 @@ type s3Request struct {
 	held time.Duration              // how long later attempts waited for our own limiter
 }
 
-type s3RequestKey struct{}
+type requestKey struct{}
 
-func withS3Request(ctx context.Context, r *s3Request) context.Context {
-	return context.WithValue(ctx, s3RequestKey{}, r)
+func withRequest(ctx context.Context, r *request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
 }
 
 // addMiddleware: what must happen in every attempt goes below the SDK's "Retry".
-func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
+func (c *client) addMiddleware(stack *middleware.Stack) error {
 	err := stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("VerneuilLimit",
 		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
-			r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
+			r, ok := ctx.Value(requestKey{}).(*request)
 			asked := time.Now()
 			if err := c.limit.Take(ctx); err != nil { // I4
 				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
@@ -254,7 +254,7 @@ func (c *s3Client) addMiddleware(stack *middleware.Stack) error {
 
 // attempt sends r once more, within what is left of its time. held is how long it has waited for
 // the limiter.
-func (c *s3Client) attempt(ctx context.Context, r *s3Request, held time.Duration, in middleware.FinalizeInput,
+func (c *client) attempt(ctx context.Context, r *request, held time.Duration, in middleware.FinalizeInput,
 	next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 	if r.attempts++; r.attempts == 1 {
 		r.wait = r.sent()
@@ -269,7 +269,7 @@ func (c *s3Client) attempt(ctx context.Context, r *s3Request, held time.Duration
 	case err != nil && attempt.Err() != nil && ctx.Err() == nil:
 		err = r.wait.NoAnswer()
 	case err != nil:
-		r.wait.Failed(asS3Error(err, 1, r.head))
+		r.wait.Failed(asAnswerError(err, 1, r.head))
 	}
 	return out, metadata, err
 }
@@ -293,7 +293,7 @@ var errForeign = errors.New("the answer is not an S3 store's")
 // not the store's is none, either.
 func readBody(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
-	r, ok := ctx.Value(s3RequestKey{}).(*s3Request)
+	r, ok := ctx.Value(requestKey{}).(*request)
 	response, isHTTP := out.RawResponse.(*smithyhttp.Response)
 	if err != nil || !ok || !isHTTP {
 		return out, metadata, err
@@ -358,8 +358,8 @@ func readAtMost(r io.Reader, announced, n int64) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// s3Error is what an s3 store answered, in one line and without secrets.
-type s3Error struct {
+// answerError is what an s3 store answered, in one line and without secrets.
+type answerError struct {
 	code     string // S3's, such as NoSuchBucket
 	status   int    // HTTP's
 	attempts int
@@ -368,7 +368,7 @@ type s3Error struct {
 	cause    error
 }
 
-func (e *s3Error) Error() string {
+func (e *answerError) Error() string {
 	text := e.message
 	if e.code != "" {
 		text = fmt.Sprintf("%s (HTTP %d): %s", e.code, e.status, e.message)
@@ -382,7 +382,7 @@ func (e *s3Error) Error() string {
 	return text
 }
 
-func (e *s3Error) Unwrap() []error {
+func (e *answerError) Unwrap() []error {
 	if e.kind == nil {
 		return []error{e.cause}
 	}
@@ -393,9 +393,9 @@ func (e *s3Error) Unwrap() []error {
 // of something that stands between us and the store, which says nothing of the object.
 const codeOfPage = "NotFound"
 
-// asS3Error translates an error of the SDK, at the edge. head: it was the answer to a HEAD.
-func asS3Error(err error, attempts int, head bool) *s3Error {
-	e := &s3Error{attempts: attempts, message: err.Error(), cause: err}
+// asAnswerError translates an error of the SDK, at the edge. head: it was the answer to a HEAD.
+func asAnswerError(err error, attempts int, head bool) *answerError {
+	e := &answerError{attempts: attempts, message: err.Error(), cause: err}
 	var operation *smithy.OperationError
 	if errors.As(err, &operation) {
 		e.message = operation.Err.Error()

@@ -14,9 +14,9 @@ import (
 // noETag is no object's.
 const noETag = `"00000000000000000000000000000000"`
 
-func (b *s3Bucket) Unguarded() bool { return b.noConds.Load() || b.looks.Load() }
+func (b *bucket) Unguarded() bool { return b.noConds.Load() || b.looks.Load() }
 
-func (b *s3Bucket) ProveConditions(ctx context.Context, key string, body []byte) (kept bool, err error) {
+func (b *bucket) ProveConditions(ctx context.Context, key string, body []byte) (kept bool, err error) {
 	switch {
 	case b.proved.Load():
 		return true, nil
@@ -38,14 +38,14 @@ func (b *s3Bucket) ProveConditions(ctx context.Context, key string, body []byte)
 }
 
 // ignores notes that the store has put what it had to refuse.
-func (b *s3Bucket) ignores() {
+func (b *bucket) ignores() {
 	if !b.looks.Swap(true) && !b.noConds.Load() { // else that was said
 		b.client.options.Log.Warn("store ignores the conditions of writes: a second writer under the same name may not be noticed", "bucket", b.String())
 	}
 }
 
 // lookFirst is what can be done for a condition that the store does not keep.
-func (b *s3Bucket) lookFirst(ctx context.Context, key string, cond chunkstore.Condition) error {
+func (b *bucket) lookFirst(ctx context.Context, key string, cond chunkstore.Condition) error {
 	o, err := b.Stat(ctx, key)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
@@ -60,7 +60,7 @@ func (b *s3Bucket) lookFirst(ctx context.Context, key string, cond chunkstore.Co
 // what is built on it) compares it without its quotes. That it is so shows in the object, which has
 // the very ETag; then the bare form is tried, and if it is taken, and another is refused in that form,
 // remembered. conflict is the answer to the quoted one.
-func (b *s3Bucket) putBare(ctx context.Context, p s3Put, conflict error) (string, error) {
+func (b *bucket) putBare(ctx context.Context, p putRequest, conflict error) (string, error) {
 	present, err := b.Stat(ctx, p.key)
 	if err != nil || present.ETag != p.cond.IfMatch {
 		return "", conflict

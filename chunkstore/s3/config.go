@@ -26,7 +26,7 @@ type Config struct {
 	CreateBucketsOnDemand bool   `json:"create_buckets_on_demand,omitempty"`
 	SignPayload           bool   `json:"sign_payload,omitempty"` // the bodies of Puts from the start, not only once the store wants it
 
-	backoff time.Duration // between the attempts of a request, in tests; 0: s3Backoff
+	backoff time.Duration // between the attempts of a request, in tests; 0: backoffDefault
 }
 
 // Kind is the provider's name in JSON.
@@ -61,15 +61,15 @@ func (c *Config) validBuckets(at string) error {
 
 // What the keys of the two kinds of object begin with, after the prefix, where one bucket holds both.
 const (
-	s3ChunksPrefix    = "chunks/"
-	s3ManifestsPrefix = "manifests/"
+	chunksPrefix    = "chunks/"
+	manifestsPrefix = "manifests/"
 )
 
-// s3Place is where one kind of object lies: in a bucket, under keys that begin with prefix, which
+// place is where one kind of object lies: in a bucket, under keys that begin with prefix, which
 // is empty or ends in a slash.
-type s3Place struct{ bucket, prefix string }
+type place struct{ bucket, prefix string }
 
-func (p s3Place) String() string {
+func (p place) String() string {
 	if p.prefix == "" {
 		return p.bucket
 	}
@@ -85,16 +85,16 @@ func (c *Config) Places() (chunks, manifests string) {
 }
 
 // places returns where the chunks and the manifests of a valid c lie.
-func (c *Config) places() (chunks, manifests s3Place) {
+func (c *Config) places() (chunks, manifests place) {
 	prefix := c.Prefix
 	if prefix != "" && !strings.HasSuffix(prefix, "/") {
 		prefix += "/"
 	}
-	chunks = s3Place{cmp.Or(c.Bucket, c.ChunkBucket), prefix}
-	manifests = s3Place{cmp.Or(c.Bucket, c.ManifestBucket), prefix}
+	chunks = place{cmp.Or(c.Bucket, c.ChunkBucket), prefix}
+	manifests = place{cmp.Or(c.Bucket, c.ManifestBucket), prefix}
 	if chunks == manifests {
-		chunks.prefix += s3ChunksPrefix
-		manifests.prefix += s3ManifestsPrefix
+		chunks.prefix += chunksPrefix
+		manifests.prefix += manifestsPrefix
 	}
 	return chunks, manifests
 }

@@ -12,17 +12,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// s3Signer signs what S3 wants signed, and nothing that may change on the way: the SDK would sign
+// signer signs what S3 wants signed, and nothing that may change on the way: the SDK would sign
 // Accept-Encoding, too, which Google's and Cloudflare's front ends and nginx rewrite, and headers
 // of its own.
-type s3Signer struct{ sdk *v4.Signer }
+type signer struct{ sdk *v4.Signer }
 
-func newS3Signer() s3.HTTPSignerV4 {
+func newSigner() s3.HTTPSignerV4 {
 	asS3Wants := func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }
-	return s3Signer{v4.NewSigner(asS3Wants)}
+	return signer{v4.NewSigner(asS3Wants)}
 }
 
-func (s s3Signer) SignHTTP(ctx context.Context, credentials aws.Credentials, r *http.Request,
+func (s signer) SignHTTP(ctx context.Context, credentials aws.Credentials, r *http.Request,
 	payloadHash, service, region string, at time.Time, options ...func(*v4.SignerOptions)) error {
 	all := r.Header
 	r.Header = make(http.Header, len(all)+3)
@@ -53,7 +53,7 @@ func mustSign(header string) bool {
 
 // refusesCredentials: the store does not know who asks, or not any more, or not by this secret. The
 // answer to a HEAD has no code that could tell. e may be nil.
-func (e *s3Error) refusesCredentials(head bool) bool {
+func (e *answerError) refusesCredentials(head bool) bool {
 	if e == nil {
 		return false
 	}
@@ -75,7 +75,7 @@ const renewPauses = 25
 
 // renew reads the credentials again, as the store refuses those of used, and makes a session of
 // them. It returns nil if they are the same, or cannot be read, or were read just now.
-func (c *s3Client) renew(ctx context.Context, used *s3Session) *s3Session {
+func (c *client) renew(ctx context.Context, used *session) *session {
 	done, err := c.takeTurn(ctx)
 	if err != nil {
 		return nil
@@ -107,7 +107,7 @@ func (c *s3Client) renew(ctx context.Context, used *s3Session) *s3Session {
 // refusesUnsigned: an answer that a Put may get because its body is not signed, from a bucket's
 // policy or a store that knows no UNSIGNED-PAYLOAD.
 func refusesUnsigned(err error) bool {
-	var e *s3Error
+	var e *answerError
 	if !errors.As(err, &e) || e.kind != nil {
 		return false
 	}
@@ -124,18 +124,18 @@ func refusesUnsigned(err error) bool {
 const signedAgain = time.Minute
 
 // mayTrySigned: a Put that was refused may be tried with a signed body.
-func (c *s3Client) mayTrySigned() bool {
+func (c *client) mayTrySigned() bool {
 	return time.Since(time.Unix(0, c.signedAt.Load())) > signedAgain
 }
 
 // triedSigned notes how the store has answered a signed Put after it had refused the unsigned one,
 // and reports whether it has taken the signature.
-func (c *s3Client) triedSigned(b *s3Bucket, err error) bool {
+func (c *client) triedSigned(b *bucket, err error) bool {
 	if refusesUnsigned(err) {
 		c.signedAt.Store(time.Now().UnixNano())
 		return false
 	}
-	if e := (*s3Error)(nil); err != nil && (!errors.As(err, &e) || e.kind == nil) {
+	if e := (*answerError)(nil); err != nil && (!errors.As(err, &e) || e.kind == nil) {
 		return false // it says nothing of signatures
 	}
 	if !c.signs.Swap(true) {

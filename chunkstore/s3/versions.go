@@ -14,11 +14,11 @@ import (
 
 // ListVersions takes a request per 1,000 versions. The version's ID is S3's; where the
 // bucket's versioning is off, the present object is called "null".
-func (b *s3Bucket) ListVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) ListVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
 	in := &s3.ListObjectVersionsInput{Bucket: &b.name, Prefix: b.full(key)}
 	for {
 		var out *s3.ListObjectVersionsOutput
-		err := b.do(ctx, "list versions of "+key, &s3Request{}, func(ctx context.Context, client *s3.Client) (err error) {
+		err := b.do(ctx, "list versions of "+key, &request{}, func(ctx context.Context, client *s3.Client) (err error) {
 			if out, err = client.ListObjectVersions(ctx, in); err == nil && out.Name == nil {
 				err = errForeign
 			}
@@ -53,9 +53,9 @@ const nullVersion = "null"
 
 // GetVersion: some stores without versioning list the present object as "null", and
 // refuse to give it by that name (versitygw).
-func (b *s3Bucket) GetVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) GetVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.get(ctx, key, &s3.GetObjectInput{VersionId: &version}, opts)
-	var refused *s3Error
+	var refused *answerError
 	if version == nullVersion && errors.As(err, &refused) && refused.status == http.StatusBadRequest && refused.code == "InvalidArgument" {
 		o, err = b.get(ctx, key, &s3.GetObjectInput{}, opts)
 	}

@@ -140,7 +140,7 @@ func testTouch(t *testing.T, target *chunkstore.Target) {
 			t.Fatal(err)
 		}
 		touched := put
-		for !touched.Modified.After(put.Modified) { // S3 tells time by seconds; versitygw needs s3CopyMax
+		for !touched.Modified.After(put.Modified) { // S3 tells time by seconds; versitygw needs package s3's copyMax
 			if err := target.TouchChunk(ctx, id); err != nil {
 				t.Fatal(err)
 			}

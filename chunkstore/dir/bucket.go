@@ -20,12 +20,12 @@ import (
 	"verneuil/chunkstore/objectfile"
 )
 
-// dirPatience: a busy disk takes seconds to make a file durable, and is not silent.
-const dirPatience = 5
+// patience: a busy disk takes seconds to make a file durable, and is not silent.
+const patience = 5
 
-// dirBucket is one of the two buckets of a dir target. See doc.go for what its
+// bucket is one of the two buckets of a dir target. See doc.go for what its
 // files are called.
-type dirBucket struct {
+type bucket struct {
 	root    string
 	chunks  bool // keys are chunk IDs, spread over 256 directories
 	history bool // replaced and deleted objects are kept for a while
@@ -38,10 +38,10 @@ type dirBucket struct {
 	waits   *chunkstore.Watch
 }
 
-func newBuckets(path string, limit *chunkstore.Limiter, o chunkstore.Options) (chunks, manifests *dirBucket) {
-	watch := chunkstore.NewWatch(o, dirPatience)
-	open := func(name string) *dirBucket {
-		return &dirBucket{root: filepath.Join(path, name), limit: limit, log: o.Log, timeout: o.Timeout,
+func newBuckets(path string, limit *chunkstore.Limiter, o chunkstore.Options) (chunks, manifests *bucket) {
+	watch := chunkstore.NewWatch(o, patience)
+	open := func(name string) *bucket {
+		return &bucket{root: filepath.Join(path, name), limit: limit, log: o.Log, timeout: o.Timeout,
 			flush: systemFlusher, dirs: durableDirs{base: path}, waits: watch}
 	}
 	chunks, manifests = open("chunks"), open("manifests")
@@ -52,7 +52,7 @@ func newBuckets(path string, limit *chunkstore.Limiter, o chunkstore.Options) (c
 
 // begin takes a token for a call, and watches it until ended is called: a file system answers
 // also where it fails.
-func (b *dirBucket) begin(ctx context.Context, verb, key string) (ended func(), err error) {
+func (b *bucket) begin(ctx context.Context, verb, key string) (ended func(), err error) {
 	if err := b.limit.Take(ctx); err != nil {
 		return nil, err
 	}
@@ -60,18 +60,18 @@ func (b *dirBucket) begin(ctx context.Context, verb, key string) (ended func(), 
 	return func() { w.End(true) }, nil
 }
 
-func (b *dirBucket) String() string { return "directory " + b.root }
+func (b *bucket) String() string { return "directory " + b.root }
 
 // etag is a function of the bytes, so that copying the directory keeps it. A
 // manifest is guarded by it. A chunk is what its key says, whatever its ETag:
 // a checksum does, at 1/10 of a hash's cost.
-func (b *dirBucket) etag(body []byte) string {
+func (b *bucket) etag(body []byte) string {
 	sum := b.newSum()
 	sum.Write(body)
 	return b.etagOf(sum, int64(len(body)))
 }
 
-func (b *dirBucket) newSum() hash.Hash {
+func (b *bucket) newSum() hash.Hash {
 	if b.chunks {
 		return crc32.New(castagnoli)
 	}
@@ -79,7 +79,7 @@ func (b *dirBucket) newSum() hash.Hash {
 }
 
 // etagOf returns the ETag of n bytes that were written to sum.
-func (b *dirBucket) etagOf(sum hash.Hash, n int64) string {
+func (b *bucket) etagOf(sum hash.Hash, n int64) string {
 	if b.chunks {
 		return fmt.Sprintf(`"%x-%x"`, sum.Sum(nil), n)
 	}
@@ -88,7 +88,7 @@ func (b *dirBucket) etagOf(sum hash.Hash, n int64) string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func (b *dirBucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.read(ctx, key, opts.Limit())
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("get", key, err)
@@ -101,7 +101,7 @@ func (b *dirBucket) Get(ctx context.Context, key string, opts chunkstore.GetOpti
 
 // Stat reads the object, for its ETag, but does not hold it: it may be a damaged one, of
 // any length, that is to be replaced.
-func (b *dirBucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
 	o, err := b.stat(ctx, key)
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("stat", key, err)
@@ -109,7 +109,7 @@ func (b *dirBucket) Stat(ctx context.Context, key string) (chunkstore.Object, er
 	return o, nil
 }
 
-func (b *dirBucket) stat(ctx context.Context, key string) (chunkstore.Object, error) {
+func (b *bucket) stat(ctx context.Context, key string) (chunkstore.Object, error) {
 	name, err := b.place(key)
 	if err != nil {
 		return chunkstore.Object{}, err
@@ -124,7 +124,7 @@ func (b *dirBucket) stat(ctx context.Context, key string) (chunkstore.Object, er
 	return o, err
 }
 
-func (b *dirBucket) read(ctx context.Context, key string, bytesMax int64) (chunkstore.Object, error) {
+func (b *bucket) read(ctx context.Context, key string, bytesMax int64) (chunkstore.Object, error) {
 	name, err := b.place(key)
 	if err != nil {
 		return chunkstore.Object{}, err
@@ -140,7 +140,7 @@ func (b *dirBucket) read(ctx context.Context, key string, bytesMax int64) (chunk
 }
 
 // readObject reads the file called name, which nobody changes in place (I5).
-func (b *dirBucket) readObject(name string, bytesMax int64) (chunkstore.Object, error) {
+func (b *bucket) readObject(name string, bytesMax int64) (chunkstore.Object, error) {
 	f, info, err := objectfile.Open(name)
 	if err != nil {
 		return chunkstore.Object{}, err
@@ -158,7 +158,7 @@ func (b *dirBucket) readObject(name string, bytesMax int64) (chunkstore.Object, 
 
 // statObject is readObject without the body, of which there may be any number of bytes.
 // What is no regular file is as good as absent: a Put replaces it.
-func (b *dirBucket) statObject(name string) (chunkstore.Object, error) {
+func (b *bucket) statObject(name string) (chunkstore.Object, error) {
 	f, info, err := objectfile.Open(name)
 	if errors.Is(err, chunkstore.ErrCorrupt) {
 		return chunkstore.Object{}, chunkstore.ErrAbsent
@@ -178,7 +178,7 @@ func (b *dirBucket) statObject(name string) (chunkstore.Object, error) {
 // before Put returns (I3). Conditions hold between processes: whoever changes a
 // name holds the flock of the directory's lock file. (Not so for a chunk without a
 // condition: whoever comes last, the object is the same.)
-func (b *dirBucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
 	etag, err := b.put(ctx, key, body, cond)
 	if err != nil {
 		return "", b.wrap("put", key, err)
@@ -186,7 +186,7 @@ func (b *dirBucket) Put(ctx context.Context, key string, body []byte, cond chunk
 	return etag, nil
 }
 
-func (b *dirBucket) put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+func (b *bucket) put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
 	name, err := b.place(key)
 	if err != nil {
 		return "", err
@@ -211,7 +211,7 @@ func (b *dirBucket) put(ctx context.Context, key string, body []byte, cond chunk
 }
 
 // publish gives the durable file temp its name, if cond holds.
-func (b *dirBucket) publish(ctx context.Context, key, name, temp string, cond chunkstore.Condition) error {
+func (b *bucket) publish(ctx context.Context, key, name, temp string, cond chunkstore.Condition) error {
 	if b.chunks && cond == (chunkstore.Condition{}) {
 		return os.Rename(temp, name)
 	}
@@ -234,7 +234,7 @@ func (b *dirBucket) publish(ctx context.Context, key, name, temp string, cond ch
 }
 
 // present is statObject of what is to be replaced; nil: there is nothing.
-func (b *dirBucket) present(name string) (*chunkstore.Object, error) {
+func (b *bucket) present(name string) (*chunkstore.Object, error) {
 	o, err := b.statObject(name)
 	if errors.Is(err, chunkstore.ErrAbsent) {
 		return nil, nil
@@ -243,11 +243,11 @@ func (b *dirBucket) present(name string) (*chunkstore.Object, error) {
 }
 
 // Delete keeps a last version where there is a history.
-func (b *dirBucket) Delete(ctx context.Context, key string) error {
+func (b *bucket) Delete(ctx context.Context, key string) error {
 	return b.wrap("delete", key, b.delete(ctx, key))
 }
 
-func (b *dirBucket) delete(ctx context.Context, key string) error {
+func (b *bucket) delete(ctx context.Context, key string) error {
 	name, err := b.place(key)
 	if err != nil {
 		return err
@@ -281,11 +281,11 @@ func (b *dirBucket) delete(ctx context.Context, key string) error {
 // Touch sets the file's times. They become durable when the file system likes: a
 // crash of the machine may undo what was touched in the seconds before it. Where
 // there is a history, the time is a version's ID, so that it stays.
-func (b *dirBucket) Touch(ctx context.Context, key string) error {
+func (b *bucket) Touch(ctx context.Context, key string) error {
 	return b.wrap("touch", key, b.touch(ctx, key))
 }
 
-func (b *dirBucket) touch(ctx context.Context, key string) error {
+func (b *bucket) touch(ctx context.Context, key string) error {
 	if b.history {
 		return errors.ErrUnsupported
 	}
@@ -307,14 +307,14 @@ func (b *dirBucket) touch(ctx context.Context, key string) error {
 }
 
 // List leaves ETag empty: it would have to read every object.
-func (b *dirBucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
 	if err := b.limit.Take(ctx); err != nil {
 		return b.wrap("list", prefix+"*", err)
 	}
 	return b.wrap("list", prefix+"*", b.walk(ctx, prefix, yield))
 }
 
-func (b *dirBucket) wrap(verb, key string, err error) error {
+func (b *bucket) wrap(verb, key string, err error) error {
 	if err == nil {
 		return nil
 	}
