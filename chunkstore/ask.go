@@ -27,7 +27,8 @@ type answer[T any] struct {
 // ask calls get with the targets, until one answers or all have failed: the next one
 // when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
 // is still asked then is told to end. Targets that lately failed are asked last.
-func ask[T any](ctx context.Context, s *Store, get func(context.Context, *Target) (T, error)) (T, *Target, error) {
+func ask[T any](ctx context.Context, s *Store,
+	get func(context.Context, *Target) (T, error)) (T, *Target, error) {
 	var none T
 	if len(s.Targets) == 1 {
 		t := s.Targets[0]

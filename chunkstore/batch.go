@@ -60,7 +60,8 @@ func (t *Target) Batch() *ChunkBatch { return &ChunkBatch{BatchOf(t.Chunks), t.S
 
 // PutChunk is [Target.PutChunk], except that the object is durable only once
 // Sync has returned nil.
-func (c *ChunkBatch) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
+func (c *ChunkBatch) PutChunk(ctx context.Context, id ID,
+	plain []byte) (storedBytes int, err error) {
 	return putChunk(ctx, c.sealer, id, plain, c.batch.Put)
 }
 

@@ -20,7 +20,7 @@ type FilledCache interface {
 	// retained.
 	Put(id ID, stored []byte)
 	// Claim waits until no other process is fetching id, or its entry is there, for limit at most
-	// (I7). It is for whoever did not find the entry: he looks again, fetches what is still missing,
-	// puts it, and calls release, which is never nil.
+	// (I7). It is for whoever did not find the entry: he looks again, fetches what is still
+	// missing, puts it, and calls release, which is never nil.
 	Claim(ctx context.Context, id ID, limit time.Duration) (release func())
 }

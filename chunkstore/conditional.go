@@ -13,8 +13,8 @@ type Conditional interface {
 	Unguarded() bool
 }
 
-// ProveConditions is that of the bucket of manifests, with its marker, which must be there. What is no
-// [Conditional] keeps them itself.
+// ProveConditions is that of the bucket of manifests, with its marker, which must be there. What is
+// no [Conditional] keeps them itself.
 func (t *Target) ProveConditions(ctx context.Context, manifests Identity) (kept bool, err error) {
 	c, ok := t.Manifests.(Conditional)
 	if !ok {
@@ -27,8 +27,8 @@ func (t *Target) ProveConditions(ctx context.Context, manifests Identity) (kept 
 	return c.ProveConditions(ctx, MarkerKey, body)
 }
 
-// Unguarded reports whether a second writer under one name may not be noticed, as the store does not
-// keep conditions.
+// Unguarded reports whether a second writer under one name may not be noticed, as the store does
+// not keep conditions.
 func (t *Target) Unguarded() bool {
 	c, ok := t.Manifests.(Conditional)
 	return ok && c.Unguarded()

@@ -4,13 +4,13 @@
 //
 // # Rooms
 //
-//	Bucket, Versioned, Toucher, Conditional, Batcher    what a provider's buckets can do
-//	Cache, FilledCache                                  what holds chunks on this machine
-//	TargetOpener, CacheOpener, Register                 how a provider is configured and made
-//	Target                                              two buckets: verified puts and gets
-//	Store                                               the targets and caches of one configuration
-//	Sealer, Plain                                       IDs, and the form of stored objects
-//	Limiter, Watch                                      pace and watch the requests to a store
+//	Bucket, Versioned, Toucher, Conditional, Batcher   what a provider's buckets can do
+//	Cache, FilledCache                                 what holds chunks on this machine
+//	TargetOpener, CacheOpener, Register                how a provider is configured and made
+//	Target                                             two buckets: verified puts and gets
+//	Store                                              one configuration's targets and caches
+//	Sealer, Plain                                      IDs, and the form of stored objects
+//	Limiter, Watch                                     pace and watch the requests to a store
 //
 // A provider is a package of its own: chunkstore/s3, chunkstore/dir, and chunkstore/cache for the
 // caches. It registers its configurations when it is imported. To add one, write its package, have
@@ -88,23 +88,25 @@
 // then. The providers' packages have their own.
 //
 //	this is the bucket that it was
-//	         its [Identity]. A copy of the bucket that has the marker, and not all objects, defeats it:
-//	         a sample finds that out (see package replicate). So does the loss of the marker alone: all
-//	         is put again, which costs work, and no more
+//	         its [Identity]. A copy of the bucket that has the marker, and not all objects,
+//	         defeats it: a sample finds that out (see package replicate). So does the loss of the
+//	         marker alone: all is put again, which costs work, and no more
 //	the bucket has an object
-//	         the answer to a Get (whose bytes are hashed), or to a Stat or a List, which say nothing of
-//	         the bytes or of whether they are durable. So what was merely seen counts only where a
-//	         manifest named it, which is put after a Sync
+//	         the answer to a Get (whose bytes are hashed), or to a Stat or a List, which say
+//	         nothing of the bytes or of whether they are durable. So what was merely seen counts
+//	         only where a manifest named it, which is put after a Sync
 //	the store keeps the conditions of Puts
-//	         it refused two Puts of the marker whose conditions did not hold ([Target.ProveConditions]):
-//	         once for a spool, and in a process for a bucket. A proxy that takes its place later defeats
-//	         it. A store that does not, or that knows no conditions, is looked at before each
-//	         conditional Put, which finds another writer but for a moment; log and status say so
+//	         it refused two Puts of the marker whose conditions did not hold
+//	         ([Target.ProveConditions]): once for a spool, and in a process for a bucket. A proxy
+//	         that takes its place later defeats it. A store that does not, or that knows no
+//	         conditions, is looked at before each conditional Put, which finds another writer but
+//	         for a moment; log and status say so
 //	the store is at work on the request
-//	         the request was sent less than two seconds ago (a directory's: ten). Then it is said that
-//	         it does not answer, and after Timeout the request fails
+//	         the request was sent less than two seconds ago (a directory's: ten). Then it is said
+//	         that it does not answer, and after Timeout the request fails
 //	a chunk's bytes are right
-//	         they have its ID (I1). Nothing defeats that, and no length, ETag or header is believed
+//	         they have its ID (I1). Nothing defeats that, and no length, ETag or header is
+//	         believed
 //
 // # Errors
 //

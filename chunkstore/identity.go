@@ -85,19 +85,22 @@ func ReadIdentity(ctx context.Context, b Bucket) (Identity, error) {
 
 func readIdentity(ctx context.Context, b Bucket) (id Identity, etag string, err error) {
 	var m marker
-	o, err := getWhole(ctx, b, MarkerKey, GetOptions{BytesMax: markerBytesMax}, func(body []byte) error {
-		if err := json.Unmarshal(body, &m); err != nil || m.Format < 1 || m.ID == (Identity{}) {
-			return fmt.Errorf("%w: no marker of a bucket", ErrCorrupt)
-		}
-		return nil
-	})
+	o, err := getWhole(ctx, b, MarkerKey, GetOptions{BytesMax: markerBytesMax},
+		func(body []byte) error {
+			if err := json.Unmarshal(body, &m); err != nil || m.Format < 1 || m.ID == (Identity{}) {
+				return fmt.Errorf("%w: no marker of a bucket", ErrCorrupt)
+			}
+			return nil
+		})
 	switch {
 	case errors.Is(err, ErrAbsent):
 		return Identity{}, "", nil
 	case err != nil:
 		return Identity{}, o.ETag, fmt.Errorf("identity of %v: %w", b, err)
 	case m.Format > markerFormat:
-		return Identity{}, o.ETag, fmt.Errorf("identity of %v: %w: format %d, this program knows %d", b, ErrNewerStore, m.Format, markerFormat)
+		err := fmt.Errorf("identity of %v: %w: format %d, this program knows %d",
+			b, ErrNewerStore, m.Format, markerFormat)
+		return Identity{}, o.ETag, err
 	}
 	return m.ID, o.ETag, nil
 }

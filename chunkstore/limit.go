@@ -62,10 +62,12 @@ func (l *Limiter) waitForLull(ctx context.Context) error {
 		if lack <= 0 {
 			break
 		}
+		seconds := lack / float64(l.tokens.Limit())
+		pause := time.Duration(math.Ceil(seconds * float64(time.Second)))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Duration(math.Ceil(lack / float64(l.tokens.Limit()) * float64(time.Second)))):
+		case <-time.After(pause):
 		}
 	}
 	return ctx.Err()

@@ -35,12 +35,14 @@ func TestPatientRequestsComeLast(t *testing.T) {
 			if err := take(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if took, want := time.Since(begun), time.Duration(k)*time.Second/rate; took < want || took > want+time.Millisecond {
+			if took, want := time.Since(begun), time.Duration(k)*time.Second/rate; took < want ||
+				took > want+time.Millisecond {
 				t.Fatalf("request %d was sent after %v, want %v", k, took, want)
 			}
 		}
 		if sent := patient.Load(); sent != 0 {
-			t.Fatalf("a patient request was sent after %v, while others waited", time.Duration(sent))
+			t.Fatalf("a patient request was sent after %v, while others waited",
+				time.Duration(sent))
 		}
 		busy := time.Since(begun)
 		<-time.After(time.Minute) // of the bubble's clock
@@ -62,7 +64,8 @@ func TestPatientWithoutLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		for _, rate := range []float64{-1, 0.5} {
-			if err := chunkstore.NewLimiter(rate, 0).Take(chunkstore.Patient(t.Context())); err != nil {
+			if err := chunkstore.NewLimiter(rate,
+				0).Take(chunkstore.Patient(t.Context())); err != nil {
 				t.Error(err)
 			}
 		}

@@ -88,11 +88,14 @@ func (p Plain) Open(id ID, stored []byte) ([]byte, error) {
 func decodePayload(stored []byte) ([]byte, error) {
 	switch {
 	case len(stored) < objectHeaderBytes:
-		return nil, fmt.Errorf("%w: object of %d bytes, shorter than its header", ErrCorrupt, len(stored))
+		return nil, fmt.Errorf("%w: object of %d bytes, shorter than its header", ErrCorrupt,
+			len(stored))
 	case string(stored[:4]) != objectMagic:
-		return nil, fmt.Errorf("%w: object begins with %q, not %q", ErrCorrupt, stored[:4], objectMagic)
+		return nil, fmt.Errorf("%w: object begins with %q, not %q", ErrCorrupt, stored[:4],
+			objectMagic)
 	case stored[4] != objectVersion:
-		return nil, fmt.Errorf("%w: object has format version %d, this program knows %d", ErrCorrupt, stored[4], objectVersion)
+		return nil, fmt.Errorf("%w: object has format version %d, this program knows %d",
+			ErrCorrupt, stored[4], objectVersion)
 	case stored[6] != 0 || stored[7] != 0:
 		return nil, fmt.Errorf("%w: object's reserved bytes are not zero", ErrCorrupt)
 	}
@@ -100,7 +103,8 @@ func decodePayload(stored []byte) ([]byte, error) {
 	switch stored[5] {
 	case objectCodecRaw:
 		if len(payload) > ChunkBytes {
-			return nil, fmt.Errorf("%w: object of %d bytes, more than %d", ErrCorrupt, len(payload), ChunkBytes)
+			return nil, fmt.Errorf("%w: object of %d bytes, more than %d", ErrCorrupt, len(payload),
+				ChunkBytes)
 		}
 		return payload, nil
 	case objectCodecZstd:

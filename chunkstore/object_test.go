@@ -16,8 +16,10 @@ import (
 // noise returns n bytes that do not compress; the same for the same seed.
 // text returns n bytes that compress about as a database does.
 func TestObjectRoundTrip(t *testing.T) {
-	for _, n := range []int{0, 1, 7, 511, 512, 4096, 32768, chunkstore.ChunkBytes - 1, chunkstore.ChunkBytes} {
-		for name, plain := range map[string][]byte{"noise": storetest.Noise(1, n), "text": storetest.Text(1, n), "zero": make([]byte, n)} {
+	for _, n := range []int{0, 1, 7, 511, 512, 4096, 32768, chunkstore.ChunkBytes - 1,
+		chunkstore.ChunkBytes} {
+		for name, plain := range map[string][]byte{"noise": storetest.Noise(1, n),
+			"text": storetest.Text(1, n), "zero": make([]byte, n)} {
 			stored := chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)
 			if len(stored) > n+8 {
 				t.Errorf("%s of %d bytes: stored as %d, want at most 8 more", name, n, len(stored))
@@ -38,7 +40,8 @@ func TestObjectVectors(t *testing.T) {
 	vectors := []struct{ plain, stored string }{
 		{"", "56524e4301000000"},
 		{"hello", "56524e430100000068656c6c6f"},
-		{strings.Repeat("verneuil ", 100), "56524e430101000028b52ffd400084028d0000487665726e6575696c20015409032d7819"},
+		{strings.Repeat("verneuil ", 100),
+			"56524e430101000028b52ffd400084028d0000487665726e6575696c20015409032d7819"},
 	}
 	for _, v := range vectors {
 		stored, err := hex.DecodeString(v.stored)
@@ -47,7 +50,8 @@ func TestObjectVectors(t *testing.T) {
 		}
 		got, err := chunkstore.Plain{}.Open(chunkstore.Plain{}.Identify([]byte(v.plain)), stored)
 		if err != nil || string(got) != v.plain {
-			t.Errorf("%.20q: decoded to %.20q, %v; encoded now %x", v.plain, got, err, chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte(v.plain)))
+			t.Errorf("%.20q: decoded to %.20q, %v; encoded now %x", v.plain, got, err,
+				chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte(v.plain)))
 		}
 	}
 }
@@ -83,7 +87,8 @@ func TestI1DamagedObjects(t *testing.T) {
 		"two frames":    append(append(header(1), half...), half...),
 	}
 	for name, damaged := range cases {
-		if got, err := (chunkstore.Plain{}).Open(id, damaged); !errors.Is(err, chunkstore.ErrCorrupt) {
+		if got, err := (chunkstore.Plain{}).Open(id, damaged); !errors.Is(err,
+			chunkstore.ErrCorrupt) {
 			t.Errorf("%s: %d bytes, error %v; want ErrCorrupt", name, len(got), err)
 		}
 	}
@@ -96,7 +101,8 @@ func FuzzDecodeObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// b as a stored object: no panic, and nothing but the ID's own bytes.
 		id := chunkstore.Plain{}.Identify(b)
-		if plain, err := (chunkstore.Plain{}).Open(id, b); err == nil && (chunkstore.Plain{}).Identify(plain) != id {
+		if plain, err := (chunkstore.Plain{}).Open(id, b); err == nil &&
+			(chunkstore.Plain{}).Identify(plain) != id {
 			t.Fatalf("accepted %d bytes of another hash", len(plain))
 		} else if err != nil && !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Fatalf("error of no kind: %v", err)
@@ -117,12 +123,14 @@ func BenchmarkEncodeObject(b *testing.B) {
 	for b.Loop() {
 		chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)
 	}
-	b.ReportMetric(float64(len(chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)))/float64(len(plain)), "ratio")
+	b.ReportMetric(float64(len(chunkstore.Plain{}.Seal(chunkstore.ID{},
+		plain)))/float64(len(plain)), "ratio")
 }
 
 func BenchmarkDecodeObject(b *testing.B) {
 	plain := storetest.Text(1, chunkstore.ChunkBytes)
-	id, stored := chunkstore.Plain{}.Identify(plain), chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)
+	id, stored := chunkstore.Plain{}.Identify(plain), chunkstore.Plain{}.Seal(chunkstore.ID{},
+		plain)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
 		if _, err := (chunkstore.Plain{}).Open(id, stored); err != nil {

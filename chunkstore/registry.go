@@ -22,15 +22,16 @@ type TargetConfig interface {
 	// Kind is the provider's name in JSON, under which it is registered.
 	Kind() string
 	// Validate checks what JSON types cannot. at is where the configuration stands, such as
-	// "replication_targets[1].s3"; the error begins with it, or with the member of it that is wrong.
+	// "replication_targets[1].s3"; the error begins with it, or with the member of it that is
+	// wrong.
 	Validate(at string) error
 }
 
 // TargetOpener is the configuration of a place that holds whole databases.
 type TargetOpener interface {
 	TargetConfig
-	// Places names where the chunks and the manifests of a valid configuration lie. Equal names mean
-	// one place; names begin with the kind.
+	// Places names where the chunks and the manifests of a valid configuration lie. Equal names
+	// mean one place; names begin with the kind.
 	Places() (chunks, manifests string)
 	// Open makes the target of a valid configuration. It sends no request, reads no credentials and
 	// makes no directory: that happens at the first use. Each request takes a token of limit (I4).
@@ -103,7 +104,8 @@ func (c TargetConfigs) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote, perhaps of another version of this program: members
-// that it does not know are ignored, a kind that it does not know is an error. It does not validate.
+// that it does not know are ignored, a kind that it does not know is an error. It does not
+// validate.
 func (c *TargetConfigs) UnmarshalJSON(text []byte) error {
 	var entries []map[string]json.RawMessage
 	if err := json.Unmarshal(text, &entries); err != nil {
@@ -162,7 +164,8 @@ func ValidateTargets(at string, cfgs []TargetConfig) error {
 			{chunks, manifestsOf, "keeps its chunks where %s[%d] has its manifests"},
 		} {
 			if j, ok := clash.known[clash.place]; ok {
-				return fmt.Errorf("%s: "+clash.what+": give it another bucket, prefix or path", here, at, j)
+				return fmt.Errorf("%s: "+clash.what+": give it another bucket, prefix or path",
+					here, at, j)
 			}
 		}
 		manifestsOf[manifests], chunksOf[chunks] = i, i

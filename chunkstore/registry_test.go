@@ -19,7 +19,8 @@ func TestTargetConfigsJSON(t *testing.T) {
 		&cache.Local{Directory: "/c", NumShards: 2, Capacity: 10},
 		&cache.ReadOnly{Directory: "/r"},
 	}
-	const text = `[{"s3":{"region":"r","endpoint":"http://h","bucket":"b","domain_addressing":true}},` +
+	const text = `[{"s3":{"region":"r","endpoint":"http://h","bucket":"b",` +
+		`"domain_addressing":true}},` +
 		`{"dir":{"path":"/srv/\u003cstore\u003e"}},` +
 		`{"local":{"directory":"/c","num_shards":2,"capacity":10}},` +
 		`{"read_only":{"directory":"/r","num_shards":0}}]`
@@ -38,8 +39,9 @@ func TestTargetConfigsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		`[{}]`:                       "targets[0]: want exactly one of " + kinds + ", got 0",
 		`[{"dir": {}, "local": {}}]`: "targets[0]: want exactly one of " + kinds + ", got 2",
-		`[{"dir": {}}, {"ftp": {}}]`: "targets[1].ftp: unknown kind of target, want one of " + kinds,
-		`[{"dir": null}]`:            "targets[0].dir: missing",
+		`[{"dir": {}}, {"ftp": {}}]`: "targets[1].ftp: unknown kind of target, want one of " +
+			kinds,
+		`[{"dir": null}]`: "targets[0].dir: missing",
 	} {
 		var read chunkstore.TargetConfigs
 		if err := json.Unmarshal([]byte(text), &read); err == nil || err.Error() != want {

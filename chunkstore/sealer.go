@@ -1,16 +1,17 @@
 package chunkstore
 
 // Sealer makes what is stored of the plain bytes of objects, and makes plain bytes of it. A
-// configuration chooses it ([Options].Sealer); whoever names, stores or reads objects has it from the
-// [Store] or the [Target]: no other code knows how an ID is computed, or what stored bytes look like.
+// configuration chooses it ([Options].Sealer); whoever names, stores or reads objects has it from
+// the [Store] or the [Target]: no other code knows how an ID is computed, or what stored bytes look
+// like.
 //
 // Implementations are comparable, and safe for concurrent use. Equal ones do the same.
 type Sealer interface {
 	// Identify returns the ID of plain, which is at most [ChunkBytes] long. Equal bytes have equal
 	// IDs, others have others. [ChunkBytes] zeros have [ZeroID].
 	Identify(plain []byte) ID
-	// Seal returns what is stored of plain under id, in a buffer of its own that is at most BytesMax
-	// long. It need not check that id is plain's.
+	// Seal returns what is stored of plain under id, in a buffer of its own that is at most
+	// BytesMax long. It need not check that id is plain's.
 	Seal(id ID, plain []byte) (stored []byte)
 	// Open returns the plain bytes of what is stored under id. It fails with [ErrCorrupt] if stored
 	// is no such object (I1). The result may share its memory with stored, and is never longer than

@@ -21,10 +21,10 @@ type Options struct {
 	Log            *slog.Logger // nil: silent
 	Sealer         Sealer       // of what targets and caches hold; nil: [Plain]
 
-	// Timeout is how long a store may take to answer one request, retries included, but not the wait
-	// for the limiter; 0: 30 s. Directories are only watched, but for the wait for another process'
-	// lock: a call to the kernel ends when the file system likes. Of a request that has no answer for
-	// two seconds Log is told, at level warn, and when the store answers again.
+	// Timeout is how long a store may take to answer one request, retries included, but not the
+	// wait for the limiter; 0: 30 s. Directories are only watched, but for the wait for another
+	// process' lock: a call to the kernel ends when the file system likes. Of a request that has no
+	// answer for two seconds Log is told, at level warn, and when the store answers again.
 	Timeout time.Duration
 
 	SilentAfter time.Duration // after which Log is told of a request without an answer; 0: 2 s
@@ -115,7 +115,8 @@ func NewStore(targets ...*Target) *Store {
 	return &Store{Targets: targets, options: o}
 }
 
-// Options returns what the store was opened with, and defaults; those of a nil Store are all defaults.
+// Options returns what the store was opened with, and defaults; those of a nil Store are all
+// defaults.
 func (s *Store) Options() Options {
 	if s == nil {
 		return Options{}.WithDefaults()
@@ -183,8 +184,8 @@ func (s *Store) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 	}
 }
 
-// GetChunkAlone is GetChunk for who asks for each object once, as a restore and a replica's slots do: it
-// shares no fetch with callers that want the same at once, and costs a little less.
+// GetChunkAlone is GetChunk for who asks for each object once, as a restore and a replica's slots
+// do: it shares no fetch with callers that want the same at once, and costs a little less.
 func (s *Store) GetChunkAlone(ctx context.Context, id ID) ([]byte, error) {
 	if id == ZeroID {
 		return make([]byte, ChunkBytes), nil
@@ -247,7 +248,8 @@ func (s *Store) filled() FilledCache {
 // wants it (see [Target.GetManifest]), and that target: its ETag means nothing to the
 // others. opts apply to each. It fails with ErrUnmodified if the first target that
 // answers says so, and with ErrAbsent only if all say so.
-func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions, check func(body []byte) error) (Object, *Target, error) {
+func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions,
+	check func(body []byte) error) (Object, *Target, error) {
 	o, t, err := ask(ctx, s, func(ctx context.Context, t *Target) (Object, error) {
 		return t.GetManifest(ctx, key, opts, check)
 	})

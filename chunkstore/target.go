@@ -25,7 +25,7 @@ type Target struct {
 	Sealer    Sealer // of what is in Chunks; not changed after the first use
 
 	slots  chan struct{} // of [Target.Slot]; nil: no bound
-	failed atomic.Int64  // when it last failed a [Store]'s Get, Unix ns; 0: it did not, or is well again
+	failed atomic.Int64  // when it last failed a [Store]'s Get, Unix ns; 0: it is well
 }
 
 // NewTarget makes a target of two buckets, with the Sealer [Plain].
@@ -57,13 +57,15 @@ func (t *Target) Slot(ctx context.Context) (release func(), err error) {
 // stores [ZeroID] by doing nothing. The object is durable on return (I3): for
 // many, [Target.Batch] is faster. plain is not retained.
 func (t *Target) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
-	return putChunk(ctx, t.Sealer, id, plain, func(ctx context.Context, key string, body []byte) error {
-		_, err := t.Chunks.Put(ctx, key, body, Condition{})
-		return err
-	})
+	return putChunk(ctx, t.Sealer, id, plain,
+		func(ctx context.Context, key string, body []byte) error {
+			_, err := t.Chunks.Put(ctx, key, body, Condition{})
+			return err
+		})
 }
 
-func putChunk(ctx context.Context, s Sealer, id ID, plain []byte, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
+func putChunk(ctx context.Context, s Sealer, id ID, plain []byte,
+	put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
 	if len(plain) > ChunkBytes {
 		return 0, fmt.Errorf("put chunk %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
 	}
@@ -75,7 +77,8 @@ func putChunk(ctx context.Context, s Sealer, id ID, plain []byte, put func(ctx c
 }
 
 // put stores h as s seals it.
-func (h Hashed) put(ctx context.Context, s Sealer, put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
+func (h Hashed) put(ctx context.Context, s Sealer,
+	put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
 	if h.id == ZeroID {
 		return 0, nil
 	}
@@ -101,16 +104,18 @@ func (t *Target) GetChunk(ctx context.Context, id ID) ([]byte, error) {
 }
 
 func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err error) {
-	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: t.Sealer.BytesMax()}, func(body []byte) error {
-		plain, err = t.Sealer.Open(id, body)
-		return err
-	})
+	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: t.Sealer.BytesMax()},
+		func(body []byte) error {
+			plain, err = t.Sealer.Open(id, body)
+			return err
+		})
 	return plain, o.Body, err
 }
 
 // GetManifest is Manifests.Get for a manifest that check finds whole: else it fails with
 // check's error, which wraps ErrCorrupt.
-func (t *Target) GetManifest(ctx context.Context, key string, opts GetOptions, check func(body []byte) error) (Object, error) {
+func (t *Target) GetManifest(ctx context.Context, key string, opts GetOptions,
+	check func(body []byte) error) (Object, error) {
 	return getWhole(ctx, t.Manifests, key, opts, check)
 }
 
@@ -118,7 +123,8 @@ func (t *Target) GetManifest(ctx context.Context, key string, opts GetOptions, c
 // so in the store, but something on the way may have done it.
 const wholeTries = 3
 
-func getWhole(ctx context.Context, b Bucket, key string, opts GetOptions, check func(body []byte) error) (Object, error) {
+func getWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
+	check func(body []byte) error) (Object, error) {
 	for try := 1; ; try++ {
 		o, err := b.Get(ctx, key, opts)
 		if err != nil {
@@ -149,9 +155,11 @@ func (t *Target) HasChunk(ctx context.Context, id ID) (bool, error) {
 	return true, nil
 }
 
-// Lacking returns which of ids the target has no object of, that is, those of which [Target.HasChunk]
-// says no. It lists the bucket, as far as that takes fewer requests than to ask for each of them.
-func (t *Target) Lacking(ctx context.Context, ids map[ID]bool, concurrency int) (map[ID]bool, error) {
+// Lacking returns which of ids the target has no object of, that is, those of which
+// [Target.HasChunk] says no. It lists the bucket, as far as that takes fewer requests than to ask
+// for each of them.
+func (t *Target) Lacking(ctx context.Context, ids map[ID]bool,
+	concurrency int) (map[ID]bool, error) {
 	lacking := maps.Clone(ids)
 	delete(lacking, ZeroID)
 	listed, last := 0, ""

@@ -15,7 +15,8 @@ type Toucher interface {
 	Touch(ctx context.Context, key string) error
 }
 
-// TouchIdentity makes the marker of the chunk bucket's identity young, as TouchChunk does an object.
+// TouchIdentity makes the marker of the chunk bucket's identity young, as TouchChunk does an
+// object.
 func (t *Target) TouchIdentity(ctx context.Context) error {
 	err := errors.ErrUnsupported
 	if toucher, ok := t.Chunks.(Toucher); ok {
@@ -33,10 +34,10 @@ func (t *Target) TouchIdentity(ctx context.Context) error {
 	return nil
 }
 
-// TouchChunk makes the object called id as young as if it had just been put. It fails
-// with ErrAbsent, and may fail with ErrCorrupt: the object is not verified, unless it has to be read
-// and put again, as the bucket is no [Toucher], or says to a copy that there is none: only who reads
-// it believes that. [ZeroID] costs no I/O.
+// TouchChunk makes the object called id as young as if it had just been put. It fails with
+// ErrAbsent, and may fail with ErrCorrupt: the object is not verified, unless it has to be read and
+// put again, as the bucket is no [Toucher], or says to a copy that there is none: only who reads it
+// believes that. [ZeroID] costs no I/O.
 func (t *Target) TouchChunk(ctx context.Context, id ID) error {
 	if id == ZeroID {
 		return nil

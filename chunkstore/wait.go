@@ -17,8 +17,8 @@ const (
 	silentAfter = 2 * time.Second
 )
 
-// Watch watches the requests to one store, and tells the log once when it does not answer: not again
-// before it has answered. It is for the provider of that store, and safe for concurrent use.
+// Watch watches the requests to one store, and tells the log once when it does not answer: not
+// again before it has answered. It is for the provider of that store, and safe for concurrent use.
 type Watch struct {
 	log         *slog.Logger
 	silentAfter time.Duration
@@ -64,8 +64,8 @@ func (w *Request) Again() {
 	}
 }
 
-// Failed notes why an attempt has failed, of which there may be more. If that was not for want of an
-// answer, the pause before the next one is not the store's silence.
+// Failed notes why an attempt has failed, of which there may be more. If that was not for want of
+// an answer, the pause before the next one is not the store's silence.
 func (w *Request) Failed(err error) {
 	if late := net.Error(nil); !errors.As(err, &late) || !late.Timeout() {
 		w.pauses = true

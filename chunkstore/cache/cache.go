@@ -83,7 +83,8 @@ func (c *reader) read(id chunkstore.ID, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	if info.Size() > c.sealer.BytesMax() {
-		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", chunkstore.ErrCorrupt, info.Size(), c.sealer.BytesMax())
+		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", chunkstore.ErrCorrupt,
+			info.Size(), c.sealer.BytesMax())
 	}
 	stored := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, stored); err != nil {
@@ -127,7 +128,8 @@ func openIn(dir string, open func() (*os.File, error)) (*os.File, error) {
 }
 
 func writeEntry(dir, name string, stored []byte) error {
-	f, err := openIn(dir, func() (*os.File, error) { return os.CreateTemp(dir, tempPrefix+"*") }) // mode 0600
+	// mode 0600
+	f, err := openIn(dir, func() (*os.File, error) { return os.CreateTemp(dir, tempPrefix+"*") })
 	if err != nil {
 		return err
 	}

@@ -81,8 +81,10 @@ func entries(t *testing.T, dir string) (byID map[chunkstore.ID]string, others []
 func TestCacheOfSealed(t *testing.T) {
 	root := t.TempDir()
 	with := func(s chunkstore.Sealer) *chunkstore.Store {
-		cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 1, 10), dirTarget(root + "/target")}
-		store, err := chunkstore.Open(t.Context(), cfgs, chunkstore.Options{CallsPerSecond: -1, Sealer: s})
+		cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 1, 10),
+			dirTarget(root + "/target")}
+		store, err := chunkstore.Open(t.Context(), cfgs,
+			chunkstore.Options{CallsPerSecond: -1, Sealer: s})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +128,8 @@ func TestCacheSavesCalls(t *testing.T) {
 		readers := map[string]*chunkstore.Store{
 			"local":     storetest.Open(t, localCache(root+"/cache", shards, 400)),
 			"read_only": storetest.Open(t, readOnlyCache(root+"/cache", shards)),
-			"second":    storetest.Open(t, localCache(root+"/empty", 1, 100), localCache(root+"/cache", shards, 400)),
+			"second": storetest.Open(t, localCache(root+"/empty", 1, 100),
+				localCache(root+"/cache", shards, 400)),
 		}
 		for name, s := range readers {
 			for id, plain := range chunks {
@@ -149,7 +152,8 @@ func TestI6DamagedCacheEntry(t *testing.T) {
 	for id, plain := range chunks {
 		mustGet(t, s, id, plain)
 	}
-	damages := [][]byte{nil, []byte("VRNC"), bytes.Repeat([]byte{0}, 300), chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte("another")), make([]byte, 1<<20)}
+	damages := [][]byte{nil, []byte("VRNC"), bytes.Repeat([]byte{0}, 300),
+		chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte("another")), make([]byte, 1<<20)}
 	byID, _ := entries(t, root+"/cache")
 	damage := func() {
 		i := 0
@@ -197,7 +201,8 @@ func TestCacheIsBounded(t *testing.T) {
 	root := t.TempDir()
 	const capacity = 100
 	chunks := fill(t, root+"/target", 3*capacity)
-	cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 4, capacity), dirTarget(root + "/target")}
+	cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 4, capacity),
+		dirTarget(root + "/target")}
 	var all sync.WaitGroup
 	for range 3 { // as processes would
 		s := storetest.Open(t, cfgs...)
@@ -212,7 +217,8 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	all.Wait()
 	// Each of 3 processes may have 1/16 of a shard's 25, so 1, in each of 4 shards.
-	if byID, others := entries(t, root+"/cache"); len(byID) > capacity+3*4 || len(byID) < capacity/2 || len(others) != 0 {
+	if byID, others := entries(t, root+"/cache"); len(byID) > capacity+3*4 ||
+		len(byID) < capacity/2 || len(others) != 0 {
 		t.Errorf("%d entries and %v", len(byID), others)
 	}
 }
@@ -258,7 +264,8 @@ func TestCacheCleansUp(t *testing.T) {
 	left, going := filepath.Join(shard, ".fill-left"), filepath.Join(shard, ".fill-going")
 	for _, name := range []string{left, going} {
 		ago := time.Now().Add(-time.Hour)
-		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chtimes(name, ago, ago)); err != nil {
+		if err := errors.Join(os.WriteFile(name, nil, 0o600),
+			os.Chtimes(name, ago, ago)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -282,10 +289,13 @@ func TestCacheCleansUp(t *testing.T) {
 
 // fetcher is a Store with a cache, as another process has it, that fetches from chunks.
 // It takes a target for slow that has not answered within slowAfter.
-func fetcher(t *testing.T, root string, chunks chunkstore.Bucket, slowAfter time.Duration) *chunkstore.Store {
+func fetcher(t *testing.T, root string, chunks chunkstore.Bucket,
+	slowAfter time.Duration) *chunkstore.Store {
 	t.Helper()
-	cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 2, 1000), dirTarget(root + "/target")}
-	s, err := chunkstore.Open(t.Context(), cfgs, chunkstore.Options{CallsPerSecond: -1, SlowAfter: slowAfter})
+	cfgs := []chunkstore.TargetConfig{localCache(root+"/cache", 2, 1000),
+		dirTarget(root + "/target")}
+	s, err := chunkstore.Open(t.Context(), cfgs,
+		chunkstore.Options{CallsPerSecond: -1, SlowAfter: slowAfter})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +328,8 @@ func TestI7FetchedOnce(t *testing.T) {
 		}
 		all.Wait()
 		if plan.Calls() != len(chunks)+failing || failed.Load() != int64(failing) {
-			t.Errorf("%d calls for %d chunks, of which %d failed", plan.Calls(), len(chunks), failing)
+			t.Errorf("%d calls for %d chunks, of which %d failed", plan.Calls(), len(chunks),
+				failing)
 		}
 		if err := os.RemoveAll(root + "/cache"); err != nil {
 			t.Fatal(err)
@@ -333,7 +344,8 @@ func TestI7WaitsForFetch(t *testing.T) {
 	plan := &faultbucket.Plan{}
 	counted := plan.Bucket(storetest.Open(t, dirTarget(root+"/target")).Targets[0].Chunks)
 	for id, plain := range fill(t, root+"/target", 1) {
-		g := &storetest.Gate{Bucket: counted, Arrived: make(chan struct{}, 1), Opened: make(chan struct{})}
+		g := &storetest.Gate{Bucket: counted, Arrived: make(chan struct{}, 1),
+			Opened: make(chan struct{})}
 		first, second := fetcher(t, root, g, time.Hour), fetcher(t, root, counted, time.Hour)
 		fetched := make(chan error, 1)
 		go func() {
@@ -343,7 +355,8 @@ func TestI7WaitsForFetch(t *testing.T) {
 		<-g.Arrived
 		impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := second.GetChunk(impatient, id); !errors.Is(err, context.DeadlineExceeded) || plan.Calls() != 0 {
+		if _, err := second.GetChunk(impatient, id); !errors.Is(err, context.DeadlineExceeded) ||
+			plan.Calls() != 0 {
 			t.Errorf("%v, after %d calls", err, plan.Calls())
 		}
 		mustGet(t, fetcher(t, root, counted, time.Millisecond), id, plain)
@@ -369,7 +382,8 @@ func TestI7WithoutClaims(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			root := t.TempDir()
 			chunks := fill(t, root+"/target", 3)
-			if err := errors.Join(os.Mkdir(root+"/cache", 0o700), plant(root+"/cache/.claims")); err != nil {
+			if err := errors.Join(os.Mkdir(root+"/cache", 0o700),
+				plant(root+"/cache/.claims")); err != nil {
 				t.Fatal(err)
 			}
 			s := storetest.Open(t, localCache(root+"/cache", 1, 10), dirTarget(root+"/target"))
@@ -393,7 +407,9 @@ func TestUnusableCache(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for i, cfg := range []chunkstore.TargetConfig{localCache(file, 1, 10), localCache(file+"/below", 1, 10), readOnlyCache(file, 1), readOnlyCache(root+"/missing", 1), localCache("/proc/version/x", 1, 10)} {
+	for i, cfg := range []chunkstore.TargetConfig{localCache(file, 1, 10),
+		localCache(file+"/below", 1, 10), readOnlyCache(file, 1), readOnlyCache(root+"/missing",
+			1), localCache("/proc/version/x", 1, 10)} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			s := storetest.Open(t, cfg, dirTarget(root+"/target"))
 			for id, plain := range chunks {
@@ -410,7 +426,8 @@ func TestCacheForeign(t *testing.T) {
 	chunks := fill(t, root+"/target", 40)
 	s := storetest.Open(t, localCache(root+"/cache", 1, 10), dirTarget(root+"/target"))
 	shard, victim := root+"/cache/0000/", root+"/victim"
-	if err := errors.Join(os.MkdirAll(shard, 0o700), os.WriteFile(victim, []byte("precious"), 0o600),
+	if err := errors.Join(os.MkdirAll(shard, 0o700),
+		os.WriteFile(victim, []byte("precious"), 0o600),
 		os.WriteFile(shard+"letter.txt", []byte("precious"), 0o600)); err != nil {
 		t.Fatal(err)
 	}

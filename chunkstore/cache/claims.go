@@ -40,7 +40,9 @@ func (c *claims) open() (*os.File, error) {
 	if c.file == nil {
 		name := filepath.Join(c.dir, claimsName)
 		const flags = os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK
-		f, err := openIn(c.dir, func() (*os.File, error) { return os.OpenFile(name, flags, objectfile.FilePerm) })
+		f, err := openIn(c.dir, func() (*os.File, error) {
+			return os.OpenFile(name, flags, objectfile.FilePerm)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +78,8 @@ func (c *local) Claim(ctx context.Context, id chunkstore.ID, limit time.Duration
 		err := lockClaim(f, id, unix.F_WRLCK)
 		if err == nil {
 			return func() {
-				lockClaim(f, id, unix.F_UNLCK) // closing is not enough: a forked child may have the file, too
+				// closing is not enough: a forked child may have the file, too
+				lockClaim(f, id, unix.F_UNLCK)
 				c.claims.close()
 			}
 		}

@@ -7,10 +7,11 @@
 // A local cache and a read_only cache are directories of chunk objects, as they
 // are stored in targets:
 //
-//	<shard, 4 hex digits>/<ID>      shard: the ID's first 8 bytes, big-endian, modulo num_shards
-//	<shard, 4 hex digits>/.fill-<…> being written, and flock'd; else left by a process that was killed, for a minute
-//	.claims                         in which processes lock what they fetch, by open file description:
-//	                                one byte at the ID's first 62 bits, big-endian
+//	<shard>/<ID>        shard: 4 hex digits: the ID's first 8 bytes, big-endian, modulo num_shards
+//	<shard>/.fill-<…>   being written, and flock'd; one that is not, for a minute, is of a process
+//	                    that was killed
+//	.claims             in which processes lock what they fetch, by open file description: one
+//	                    byte at the ID's first 62 bits, big-endian
 //
 // Processes with the same num_shards may share one. Each shard holds its part of
 // the capacity, and at most 1/16 or 64 files more for each process that fills it.

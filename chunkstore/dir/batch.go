@@ -41,14 +41,15 @@ type batch struct {
 	b *bucket
 
 	mu     sync.Mutex
-	root   *os.File        // of the bucket, opened before the first Put; nil: not yet
-	dev    uint64          // of root
-	singly bool            // each Put is durable by itself
-	files  []*os.File      // put since the last Sync, unless there are too many
-	many   bool            // there are
-	taken  []taken         // put since then, under names that were taken
-	dirs   map[string]bool // where something was put since then: false if the directory's own entry may not be durable
-	err    error           // of a Sync that failed
+	root   *os.File   // of the bucket, opened before the first Put; nil: not yet
+	dev    uint64     // of root
+	singly bool       // each Put is durable by itself
+	files  []*os.File // put since the last Sync, unless there are too many
+	many   bool       // there are
+	taken  []taken    // put since then, under names that were taken
+	// where something was put since then: false if the directory's own entry may not be durable
+	dirs map[string]bool
+	err  error // of a Sync that failed
 
 	pace  objectfile.Pace
 	early sync.WaitGroup // a syncfs before Sync's
@@ -130,7 +131,8 @@ func (d *batch) open() error {
 	}
 	var stat unix.Stat_t
 	var fs unix.Statfs_t
-	if err := errors.Join(unix.Fstat(int(f.Fd()), &stat), unix.Fstatfs(int(f.Fd()), &fs)); err != nil {
+	if err := errors.Join(unix.Fstat(int(f.Fd()), &stat),
+		unix.Fstatfs(int(f.Fd()), &fs)); err != nil {
 		return errors.Join(fmt.Errorf("look at %s: %w", d.b.root, err), f.Close())
 	}
 	if !syncfsReportsErrors() || !slices.Contains(batchFileSystems, int64(fs.Type)) {
@@ -144,7 +146,8 @@ func (d *batch) open() error {
 // batchFileSystems are those known to wait in syncfs until data is on the disk,
 // to tell of errors, and to have RENAME_NOREPLACE. FUSE and NFS servers may never
 // hear of it, overlayfs does not tell of errors of what it lies over.
-var batchFileSystems = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
+var batchFileSystems = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC,
+	unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
 
 // syncfsReportsErrors: Linux 5.8 and later.
 var syncfsReportsErrors = sync.OnceValue(func() bool {
@@ -153,7 +156,8 @@ var syncfsReportsErrors = sync.OnceValue(func() bool {
 		return false
 	}
 	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major,
+		&minor); err != nil {
 		return false
 	}
 	return major > 5 || major == 5 && minor >= 8

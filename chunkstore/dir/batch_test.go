@@ -26,7 +26,8 @@ func newFlushes(t *testing.T) *flushes {
 	t.Helper()
 	f := &flushes{root: t.TempDir()}
 	f.target = storetest.Open(t, dirTarget(f.root)).Targets[0]
-	together, err := dir.FlushTogether(t.Context(), f.target.Chunks, chunkstore.Plain{}.Identify([]byte("first")))
+	together, err := dir.FlushTogether(t.Context(), f.target.Chunks,
+		chunkstore.Plain{}.Identify([]byte("first")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,8 @@ func (f *flushes) put(t *testing.T, batch *chunkstore.ChunkBatch, n int) {
 	t.Helper()
 	for i := range n {
 		plain := fmt.Appendf(nil, "chunk %d", i)
-		if _, err := batch.PutChunk(t.Context(), (chunkstore.Plain{}).Identify(plain), plain); err != nil {
+		if _, err := batch.PutChunk(t.Context(), (chunkstore.Plain{}).Identify(plain),
+			plain); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,7 +61,8 @@ func (f *flushes) put(t *testing.T, batch *chunkstore.ChunkBatch, n int) {
 func (f *flushes) want(t *testing.T, files, alls int64) {
 	t.Helper()
 	if gotFiles, gotAlls := f.files.Swap(0), f.alls.Swap(0); gotFiles != files || gotAlls != alls {
-		t.Errorf("%d files fsynced, %d calls of syncfs; want %d, %d", gotFiles, gotAlls, files, alls)
+		t.Errorf("%d files fsynced, %d calls of syncfs; want %d, %d", gotFiles, gotAlls, files,
+			alls)
 	}
 }
 
@@ -143,7 +146,8 @@ func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.want(t, 1, 0)
-	for _, damaged := range [][]byte{{}, make([]byte, len(good)), good[:len(good)-1]} { // a crash before Sync
+	// a crash before Sync
+	for _, damaged := range [][]byte{{}, make([]byte, len(good)), good[:len(good)-1]} {
 		if err := os.WriteFile(name, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}

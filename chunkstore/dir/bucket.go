@@ -38,11 +38,13 @@ type bucket struct {
 	waits   *chunkstore.Watch
 }
 
-func newBuckets(path string, limit *chunkstore.Limiter, o chunkstore.Options) (chunks, manifests *bucket) {
+func newBuckets(path string, limit *chunkstore.Limiter,
+	o chunkstore.Options) (chunks, manifests *bucket) {
 	watch := chunkstore.NewWatch(o, patience)
 	open := func(name string) *bucket {
-		return &bucket{root: filepath.Join(path, name), limit: limit, log: o.Log, timeout: o.Timeout,
-			flush: systemFlusher, dirs: durableDirs{base: path}, waits: watch}
+		return &bucket{root: filepath.Join(path, name), limit: limit, log: o.Log,
+			timeout: o.Timeout,
+			flush:   systemFlusher, dirs: durableDirs{base: path}, waits: watch}
 	}
 	chunks, manifests = open("chunks"), open("manifests")
 	chunks.chunks = true
@@ -88,7 +90,8 @@ func (b *bucket) etagOf(sum hash.Hash, n int64) string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func (b *bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.read(ctx, key, opts.Limit())
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("get", key, err)
@@ -147,13 +150,15 @@ func (b *bucket) readObject(name string, bytesMax int64) (chunkstore.Object, err
 	}
 	defer f.Close()
 	if info.Size() > bytesMax {
-		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes, more than %d", chunkstore.ErrCorrupt, info.Size(), bytesMax)
+		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes, more than %d", chunkstore.ErrCorrupt,
+			info.Size(), bytesMax)
 	}
 	body := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, body); err != nil {
 		return chunkstore.Object{}, err
 	}
-	return chunkstore.Object{Body: body, Bytes: info.Size(), ETag: b.etag(body), Modified: info.ModTime()}, nil
+	return chunkstore.Object{Body: body, Bytes: info.Size(), ETag: b.etag(body),
+		Modified: info.ModTime()}, nil
 }
 
 // statObject is readObject without the body, of which there may be any number of bytes.
@@ -178,7 +183,8 @@ func (b *bucket) statObject(name string) (chunkstore.Object, error) {
 // before Put returns (I3). Conditions hold between processes: whoever changes a
 // name holds the flock of the directory's lock file. (Not so for a chunk without a
 // condition: whoever comes last, the object is the same.)
-func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+func (b *bucket) Put(ctx context.Context, key string, body []byte,
+	cond chunkstore.Condition) (string, error) {
 	etag, err := b.put(ctx, key, body, cond)
 	if err != nil {
 		return "", b.wrap("put", key, err)
@@ -186,7 +192,8 @@ func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunksto
 	return etag, nil
 }
 
-func (b *bucket) put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+func (b *bucket) put(ctx context.Context, key string, body []byte,
+	cond chunkstore.Condition) (string, error) {
 	name, err := b.place(key)
 	if err != nil {
 		return "", err
@@ -211,7 +218,8 @@ func (b *bucket) put(ctx context.Context, key string, body []byte, cond chunksto
 }
 
 // publish gives the durable file temp its name, if cond holds.
-func (b *bucket) publish(ctx context.Context, key, name, temp string, cond chunkstore.Condition) error {
+func (b *bucket) publish(ctx context.Context, key, name, temp string,
+	cond chunkstore.Condition) error {
 	if b.chunks && cond == (chunkstore.Condition{}) {
 		return os.Rename(temp, name)
 	}
@@ -307,7 +315,8 @@ func (b *bucket) touch(ctx context.Context, key string) error {
 }
 
 // List leaves ETag empty: it would have to read every object.
-func (b *bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) List(ctx context.Context, prefix string,
+	yield func(chunkstore.Object) bool) error {
 	if err := b.limit.Take(ctx); err != nil {
 		return b.wrap("list", prefix+"*", err)
 	}

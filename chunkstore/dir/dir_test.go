@@ -27,7 +27,8 @@ func dirTarget(path string) chunkstore.TargetConfig { return &dir.Config{Path: p
 func TestDirConformance(t *testing.T) {
 	target := storetest.Open(t, dirTarget(t.TempDir()+"/made/on demand")).Targets[0]
 	storetest.Target(t, target)
-	storetest.LongKeys(t, target.Manifests) // MinIO refuses keys of more than 255 bytes without a slash
+	// MinIO refuses keys of more than 255 bytes without a slash
+	storetest.LongKeys(t, target.Manifests)
 }
 
 func TestDirLogs(t *testing.T) {
@@ -58,10 +59,12 @@ func TestDirLayout(t *testing.T) {
 	if _, err := target.PutChunk(t.Context(), id, []byte("chunk")); err != nil {
 		t.Fatal(err)
 	}
-	storetest.MustPut(t, target.Manifests, "5deb-verneuil%3Ahost", "manifest", chunkstore.Condition{})
+	storetest.MustPut(t, target.Manifests, "5deb-verneuil%3Ahost", "manifest",
+		chunkstore.Condition{})
 	want := map[string]fs.FileMode{
 		"bucket": 0o700, "bucket/chunks": 0o700, "bucket/manifests": 0o700,
-		"bucket/chunks/" + id.String()[:2]: 0o700, "bucket/chunks/" + id.String()[:2] + "/" + id.String(): 0o600,
+		"bucket/chunks/" + id.String()[:2]: 0o700, "bucket/chunks/" + id.String()[:2] + "/" +
+			id.String(): 0o600,
 		"bucket/manifests/5deb-verneuil%3Ahost": 0o600,
 	}
 	got := storetest.FilesIn(t, root)
@@ -81,7 +84,8 @@ func TestDirLayout(t *testing.T) {
 func TestDirBadKeys(t *testing.T) {
 	root := t.TempDir()
 	target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
-	keys := []string{"", ".", "..", ".lock", ".history", "a/b", "../a", "/etc/passwd", "a\x00b", strings.Repeat("a", 1025)}
+	keys := []string{"", ".", "..", ".lock", ".history", "a/b", "../a", "/etc/passwd", "a\x00b",
+		strings.Repeat("a", 1025)}
 	for _, b := range []chunkstore.Bucket{target.Manifests, target.Chunks} {
 		for _, key := range append(keys, strings.Repeat("/", 64), strings.Repeat("A", 64)) {
 			if b == target.Manifests && key == strings.Repeat("A", 64) {
@@ -90,7 +94,8 @@ func TestDirBadKeys(t *testing.T) {
 			if _, err := b.Put(t.Context(), key, nil, chunkstore.Condition{}); err == nil {
 				t.Errorf("put %q in %v: no error", key, b)
 			}
-			if _, err := b.Get(t.Context(), key, chunkstore.GetOptions{}); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+			if _, err := b.Get(t.Context(), key, chunkstore.GetOptions{}); err == nil ||
+				errors.Is(err, chunkstore.ErrAbsent) {
 				t.Errorf("get %q in %v: %v", key, b, err)
 			}
 			if err := b.Delete(t.Context(), key); err == nil {
@@ -136,7 +141,8 @@ func TestDirHistory(t *testing.T) {
 		got = append(got, string(body))
 	}
 	slices.Sort(got) // several versions may have the same time
-	if want := []string{"version 0", "version 1", "version 2", "version 3"}; !slices.Equal(got, want) {
+	if want := []string{"version 0", "version 1", "version 2", "version 3"}; !slices.Equal(got,
+		want) {
 		t.Errorf("history %q, want %q", got, want)
 	}
 	if left := storetest.Listed(t, b, "", 10); len(left) != 0 {
@@ -170,7 +176,9 @@ func TestDirHistoryThins(t *testing.T) {
 		want = append(want, versions[len(versions)-1])
 	}
 	expired := dir.ExpiredVersions(versions, now)
-	kept := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return slices.Contains(expired, v) })
+	kept := slices.DeleteFunc(slices.Clone(versions), func(v string) bool {
+		return slices.Contains(expired, v)
+	})
 	if !slices.Equal(kept, want) {
 		t.Errorf("%d of %d versions kept, want %d", len(kept), len(versions), len(want))
 	}
@@ -182,7 +190,9 @@ func TestDirHistoryIsBounded(t *testing.T) {
 	if err := os.MkdirAll(history, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	old := func(i int) string { return filepath.Join(history, fmt.Sprintf("%020d-0123456789abcdef", i)) }
+	old := func(i int) string {
+		return filepath.Join(history, fmt.Sprintf("%020d-0123456789abcdef", i))
+	}
 	for i := range 1500 {
 		if err := os.WriteFile(old(i), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -254,7 +264,8 @@ func TestDirUnusable(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := storetest.Open(t, dirTarget(file)).Targets[0].Manifests.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	_, err := storetest.Open(t, dirTarget(file)).Targets[0].Manifests.Put(t.Context(), "k", nil,
+		chunkstore.Condition{})
 	storetest.MustSay(t, err, "put k in directory "+file+"/manifests", "not a directory")
 	if os.Geteuid() == 0 {
 		return // may write everywhere
@@ -262,7 +273,8 @@ func TestDirUnusable(t *testing.T) {
 	if err := os.Chmod(root, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	_, err = storetest.Open(t, dirTarget(root+"/b")).Targets[0].Manifests.Put(t.Context(), "k", nil, chunkstore.Condition{})
+	_, err = storetest.Open(t, dirTarget(root+"/b")).Targets[0].Manifests.Put(t.Context(), "k", nil,
+		chunkstore.Condition{})
 	storetest.MustSay(t, err, root+"/b", "permission denied")
 }
 
@@ -277,7 +289,8 @@ func TestDirFailedPut(t *testing.T) {
 	if after := storetest.FilesIn(t, root); len(after) != len(before) {
 		t.Errorf("files before %v\nafter %v", before, after)
 	}
-	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "old" {
+	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil ||
+		string(o.Body) != "old" {
 		t.Errorf("got %q, %v", o.Body, err)
 	}
 }
@@ -289,7 +302,8 @@ const counterEnv = "VERNEUIL_TEST_COUNTER"
 func TestDirConditionsBetweenProcesses(t *testing.T) {
 	const processes, counts = 4, 25
 	if root := os.Getenv(counterEnv); root != "" {
-		if err := countUp(t.Context(), storetest.Open(t, dirTarget(root)).Targets[0].Manifests, counts); err != nil {
+		if err := countUp(t.Context(), storetest.Open(t, dirTarget(root)).Targets[0].Manifests,
+			counts); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -300,7 +314,8 @@ func TestDirConditionsBetweenProcesses(t *testing.T) {
 	var all sync.WaitGroup
 	for range processes {
 		all.Go(func() {
-			c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDirConditionsBetweenProcesses$")
+			c := exec.CommandContext(t.Context(), os.Args[0],
+				"-test.run=^TestDirConditionsBetweenProcesses$")
 			c.Env = append(os.Environ(), counterEnv+"="+root)
 			if output, err := c.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, output)
@@ -324,7 +339,8 @@ func countUp(ctx context.Context, b chunkstore.Bucket, counts int) error {
 		if err != nil {
 			return err
 		}
-		_, err = b.Put(ctx, "counter", []byte(strconv.Itoa(n+1)), chunkstore.Condition{IfMatch: o.ETag})
+		_, err = b.Put(ctx, "counter", []byte(strconv.Itoa(n+1)),
+			chunkstore.Condition{IfMatch: o.ETag})
 		if err == nil {
 			counts--
 		} else if !errors.Is(err, chunkstore.ErrConflict) {
@@ -364,13 +380,15 @@ func TestDirForeign(t *testing.T) {
 				t.Fatal(err)
 			}
 			storetest.MustPut(t, target.Manifests, "key", "manifest", chunkstore.Condition{})
-			if err := os.WriteFile(victim, (chunkstore.Plain{}).Seal(chunkstore.ID{}, plain), 0o600); err != nil {
+			if err := os.WriteFile(victim, (chunkstore.Plain{}).Seal(chunkstore.ID{}, plain),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Chtimes(victim, old, old); err != nil {
 				t.Fatal(err)
 			}
-			for _, file := range []string{"chunks/" + id.String()[:2] + "/" + id.String(), "manifests/key", "manifests/.lock"} {
+			for _, file := range []string{"chunks/" + id.String()[:2] + "/" + id.String(),
+				"manifests/key", "manifests/.lock"} {
 				path := root + "/bucket/" + file
 				if err := errors.Join(os.Remove(path), plant(path, victim)); err != nil {
 					t.Fatal(err)
@@ -388,14 +406,17 @@ func TestDirForeign(t *testing.T) {
 			if got, err := target.GetChunk(t.Context(), id); err != nil || string(got) != "chunk" {
 				t.Errorf("put anew: %q, %v", got, err)
 			}
-			if _, err := target.Manifests.Put(t.Context(), "key", []byte("new"), chunkstore.Condition{}); err == nil && name != "a FIFO" { // that can be locked
+			// that can be locked
+			if _, err := target.Manifests.Put(t.Context(), "key", []byte("new"),
+				chunkstore.Condition{}); err == nil && name != "a FIFO" {
 				t.Error("a lock that is none of ours was taken")
 			}
 			if err := os.Remove(root + "/bucket/manifests/.lock"); err != nil {
 				t.Fatal(err)
 			}
 			storetest.MustPut(t, target.Manifests, "key", "new", chunkstore.Condition{})
-			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) || info.Size() != int64(len((chunkstore.Plain{}).Seal(chunkstore.ID{}, plain))) {
+			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) ||
+				info.Size() != int64(len((chunkstore.Plain{}).Seal(chunkstore.ID{}, plain))) {
 				t.Errorf("what the links led to was changed: %v, %v", info, err)
 			}
 		})
@@ -413,17 +434,20 @@ func TestDirVersionsBehindJunk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var versions []chunkstore.Object
-	if err := b.(chunkstore.Versioned).ListVersions(t.Context(), "key", func(o chunkstore.Object) bool {
-		versions = append(versions, o)
-		return true
-	}); err != nil || len(versions) != 2 {
+	if err := b.(chunkstore.Versioned).ListVersions(t.Context(), "key",
+		func(o chunkstore.Object) bool {
+			versions = append(versions, o)
+			return true
+		}); err != nil || len(versions) != 2 {
 		t.Fatalf("%v, %v", versions, err)
 	}
-	o, err := b.(chunkstore.Versioned).GetVersion(t.Context(), "key", versions[1].Version, chunkstore.GetOptions{BytesMax: 100})
+	o, err := b.(chunkstore.Versioned).GetVersion(t.Context(), "key", versions[1].Version,
+		chunkstore.GetOptions{BytesMax: 100})
 	if err != nil || string(o.Body) != "old" {
 		t.Errorf("%q, %v", o.Body, err)
 	}
-	if _, err := b.Get(t.Context(), "key", chunkstore.GetOptions{}); !errors.Is(err, chunkstore.ErrCorrupt) {
+	if _, err := b.Get(t.Context(), "key", chunkstore.GetOptions{}); !errors.Is(err,
+		chunkstore.ErrCorrupt) {
 		t.Errorf("1 GiB: %v", err)
 	}
 	o, err = b.Stat(t.Context(), "key")

@@ -60,8 +60,10 @@
 //	there is no such object
 //	         no file of that name, in a directory that can be read
 //	the file system is at work on the request
-//	         the call was made less than ten seconds ago. A call to the kernel that does not return
-//	         cannot be given up: of a directory on a disk or server that hangs it is only said
+//	         the call was made less than ten seconds ago. A call to the kernel that does not
+//	         return cannot be given up: of a directory on a disk or server that hangs it is only
+//	         said
 //	a touched object is young
-//	         utimensat succeeded. A crash of the machine may undo what was touched in the seconds before
+//	         utimensat succeeded. A crash of the machine may undo what was touched in the seconds
+//	         before
 package dir

@@ -144,7 +144,8 @@ func (d *durableDirs) createTemp(dir string) (*os.File, error) {
 func newTemp(dir string) (*os.File, error) {
 	for {
 		name := filepath.Join(dir, fmt.Sprintf("%s%016x", tempPrefix, rand.Uint64()))
-		fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, objectfile.FilePerm)
+		fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC,
+			objectfile.FilePerm)
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), name), nil
@@ -227,7 +228,8 @@ const lockPoll = 2 * time.Millisecond
 func (b *bucket) lock(ctx context.Context, dir string) (unlock func(), err error) {
 	late := time.NewTimer(b.timeout)
 	defer late.Stop()
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, objectfile.FilePerm)
+	f, err := os.OpenFile(filepath.Join(dir, lockName),
+		os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, objectfile.FilePerm)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -251,7 +253,8 @@ func (b *bucket) lock(ctx context.Context, dir string) (unlock func(), err error
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), ctx.Err())
 		case <-late.C:
 			f.Close()
-			return nil, fmt.Errorf("lock %s: %w in %v: a process that has it hangs", f.Name(), chunkstore.ErrNoAnswer, b.timeout)
+			return nil, fmt.Errorf("lock %s: %w in %v: a process that has it hangs", f.Name(),
+				chunkstore.ErrNoAnswer, b.timeout)
 		case <-time.After(lockPoll):
 		}
 	}

@@ -86,7 +86,8 @@ func relativePlace(key string) (string, error) {
 }
 
 // walk calls yield for the objects whose keys begin with prefix, in their order.
-func (b *bucket) walk(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) walk(ctx context.Context, prefix string,
+	yield func(chunkstore.Object) bool) error {
 	if !b.chunks {
 		_, err := walkDir(ctx, b.root, "", prefix, yield)
 		return err
@@ -100,7 +101,8 @@ func (b *bucket) walk(ctx context.Context, prefix string, yield func(chunkstore.
 		if len(name) != 2 || !samePath(name, prefix) {
 			continue
 		}
-		if more, err := walkDir(ctx, filepath.Join(b.root, name), "", prefix, yield); !more || err != nil {
+		if more, err := walkDir(ctx, filepath.Join(b.root, name), "", prefix, yield); !more ||
+			err != nil {
 			return err
 		}
 	}
@@ -162,7 +164,8 @@ func samePath(head, prefix string) bool {
 
 // walkDir is walk for a directory whose objects' keys begin with head. It says
 // whether yield wants more.
-func walkDir(ctx context.Context, dir, head, prefix string, yield func(chunkstore.Object) bool) (more bool, err error) {
+func walkDir(ctx context.Context, dir, head, prefix string,
+	yield func(chunkstore.Object) bool) (more bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return true, objectfile.IgnoreAbsent(err)
@@ -193,7 +196,8 @@ func walkDir(ctx context.Context, dir, head, prefix string, yield func(chunkstor
 	return true, nil
 }
 
-func yieldFile(key string, e fs.DirEntry, yield func(chunkstore.Object) bool) (more bool, err error) {
+func yieldFile(key string, e fs.DirEntry,
+	yield func(chunkstore.Object) bool) (more bool, err error) {
 	info, err := e.Info()
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil // deleted while we list

@@ -35,11 +35,13 @@ func versionTime(name string) (time.Time, bool) {
 //
 // A Put that runs meanwhile puts the present version into the history first, so
 // that whoever looks at the present first, and then there, misses none.
-func (b *bucket) ListVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) ListVersions(ctx context.Context, key string,
+	yield func(chunkstore.Object) bool) error {
 	return b.wrap("list versions of", key, b.listVersions(ctx, key, yield))
 }
 
-func (b *bucket) listVersions(ctx context.Context, key string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) listVersions(ctx context.Context, key string,
+	yield func(chunkstore.Object) bool) error {
 	var versions []chunkstore.Object
 	switch present, err := b.stat(ctx, key); {
 	case err == nil:
@@ -61,7 +63,8 @@ func (b *bucket) listVersions(ctx context.Context, key string, yield func(chunks
 		if objectfile.IgnoreAbsent(err) != nil {
 			return err
 		} else if err == nil {
-			versions = append(versions, chunkstore.Object{Key: key, Bytes: info.Size(), Modified: modified, Version: e.Name()})
+			versions = append(versions, chunkstore.Object{Key: key, Bytes: info.Size(),
+				Modified: modified, Version: e.Name()})
 		}
 	}
 	for _, version := range versions {
@@ -72,7 +75,8 @@ func (b *bucket) listVersions(ctx context.Context, key string, yield func(chunks
 	return nil
 }
 
-func (b *bucket) GetVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) GetVersion(ctx context.Context, key, version string,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.getVersion(ctx, key, version, opts)
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("get version "+version+" of", key, err)
@@ -80,13 +84,17 @@ func (b *bucket) GetVersion(ctx context.Context, key, version string, opts chunk
 	return o, nil
 }
 
-func (b *bucket) getVersion(ctx context.Context, key, version string, opts chunkstore.GetOptions) (o chunkstore.Object, err error) {
+func (b *bucket) getVersion(ctx context.Context, key, version string,
+	opts chunkstore.GetOptions) (o chunkstore.Object, err error) {
 	modified, ok := versionTime(version)
 	if !ok {
-		return chunkstore.Object{}, fmt.Errorf("%w: a version's name is 20 digits, a dash and up to 16 hex digits", chunkstore.ErrAbsent)
+		return chunkstore.Object{}, fmt.Errorf(
+			"%w: a version's name is 20 digits, a dash and up to 16 hex digits",
+			chunkstore.ErrAbsent)
 	}
 	o, presentErr := b.read(ctx, key, opts.Limit())
-	if presentErr != nil && !errors.Is(presentErr, chunkstore.ErrAbsent) && !errors.Is(presentErr, chunkstore.ErrCorrupt) {
+	if presentErr != nil && !errors.Is(presentErr, chunkstore.ErrAbsent) &&
+		!errors.Is(presentErr, chunkstore.ErrCorrupt) {
 		return chunkstore.Object{}, presentErr
 	}
 	if presentErr != nil || versionName(o) != version {

@@ -17,9 +17,10 @@ var ErrInjected = errors.New("injected fault")
 // Plan decides which calls fail. All buckets that share a Plan share its count.
 // It is safe for concurrent use.
 type Plan struct {
-	At       int                    // the call that fails, from 1; 0: none
-	ForGood  bool                   // all later ones fail, too
-	After    bool                   // a failing Put or Delete is carried out, and then its answer is lost
+	At      int  // the call that fails, from 1; 0: none
+	ForGood bool // all later ones fail, too
+	// a failing Put or Delete is carried out, and then its answer is lost
+	After    bool
 	Err      error                  // what a failing call returns; nil: ErrInjected
 	OnCalled func(verb, key string) // before each call, by its goroutine; may be nil
 
@@ -83,14 +84,16 @@ type bucket struct {
 	plan *Plan
 }
 
-func (b *bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	if err := b.plan.call("get", key); err != nil {
 		return chunkstore.Object{}, err
 	}
 	return b.Bucket.Get(ctx, key, opts)
 }
 
-func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
+func (b *bucket) Put(ctx context.Context, key string, body []byte,
+	cond chunkstore.Condition) (string, error) {
 	if fault := b.plan.call("put", key); fault != nil {
 		if b.plan.After {
 			if _, err := b.Bucket.Put(ctx, key, body, cond); err != nil {
@@ -138,7 +141,8 @@ func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error
 	return b.Bucket.Stat(ctx, key)
 }
 
-func (b *bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *bucket) List(ctx context.Context, prefix string,
+	yield func(chunkstore.Object) bool) error {
 	if err := b.plan.call("list", prefix); err != nil {
 		return err
 	}

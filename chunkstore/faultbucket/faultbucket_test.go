@@ -10,7 +10,9 @@ import (
 )
 
 func TestPlan(t *testing.T) {
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{CallsPerSecond: -1})
+	s, err := chunkstore.Open(t.Context(),
+		[]chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}},
+		chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +26,8 @@ func TestPlan(t *testing.T) {
 	} {
 		target := c.plan.Target(s.Targets[0])
 		for i, want := range c.fails {
-			_, err := target.Manifests.Put(t.Context(), "k", []byte{byte(i)}, chunkstore.Condition{})
+			_, err := target.Manifests.Put(t.Context(), "k", []byte{byte(i)},
+				chunkstore.Condition{})
 			if errors.Is(err, faultbucket.ErrInjected) != want || !want && err != nil {
 				t.Errorf("failing at %d, call %d: %v", c.plan.At, i+1, err)
 			}
@@ -36,16 +39,20 @@ func TestPlan(t *testing.T) {
 }
 
 func TestPlanAfter(t *testing.T) {
-	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{CallsPerSecond: -1})
+	s, err := chunkstore.Open(t.Context(),
+		[]chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}},
+		chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan := &faultbucket.Plan{At: 1, After: true}
 	b := plan.Bucket(s.Targets[0].Manifests)
-	if _, err := b.Put(t.Context(), "k", []byte("stored"), chunkstore.Condition{}); !errors.Is(err, faultbucket.ErrInjected) {
+	if _, err := b.Put(t.Context(), "k", []byte("stored"), chunkstore.Condition{}); !errors.Is(err,
+		faultbucket.ErrInjected) {
 		t.Errorf("error %v", err)
 	}
-	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "stored" {
+	if o, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil ||
+		string(o.Body) != "stored" {
 		t.Errorf("got %q, %v", o.Body, err)
 	}
 }

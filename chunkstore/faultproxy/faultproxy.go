@@ -61,7 +61,8 @@ type Proxy struct {
 // Start starts a proxy in front of upstream, "http://HOST:PORT", and ends it with tb.
 func Start(tb testing.TB, upstream string) *Proxy {
 	tb.Helper()
-	p := &Proxy{upstream: strings.TrimPrefix(upstream, "http://"), client: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}}
+	p := &Proxy{upstream: strings.TrimPrefix(upstream, "http://"),
+		client: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}}
 	server := httptest.NewServer(p)
 	p.URL = server.URL
 	tb.Cleanup(func() {
@@ -175,7 +176,8 @@ func (f Fault) answer(w http.ResponseWriter) {
 	case f.Page:
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(status)
-		io.WriteString(w, "<!DOCTYPE html><html><head><title>Welcome</title></head><body><p>Please log in.</p></body></html>")
+		io.WriteString(w, "<!DOCTYPE html><html><head><title>Welcome</title></head>"+
+			"<body><p>Please log in.</p></body></html>")
 	default:
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")

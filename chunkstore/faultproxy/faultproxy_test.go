@@ -18,7 +18,8 @@ import (
 func TestProxy(t *testing.T) {
 	p := faultproxy.Start(t, miniotest.Start(t))
 	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{
-		Region: "us-east-1", Endpoint: p.URL, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true,
+		Region: "us-east-1", Endpoint: p.URL,
+		ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true,
 	}}, chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +29,8 @@ func TestProxy(t *testing.T) {
 	if _, err := s.Targets[0].PutChunk(t.Context(), id, plain); err != nil {
 		t.Fatal(err)
 	}
-	for _, fault := range []faultproxy.Fault{{Status: 500}, {Status: 503}, {Reset: true}, {Lose: true}, {Cut: true}} {
+	for _, fault := range []faultproxy.Fault{{Status: 500}, {Status: 503}, {Reset: true},
+		{Lose: true}, {Cut: true}} {
 		p.Set(func(n int, _ *http.Request) faultproxy.Fault {
 			if n == 1 {
 				return fault

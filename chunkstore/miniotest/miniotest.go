@@ -69,11 +69,14 @@ type Server struct {
 func StartAt(program, storage string, port int) (*Server, error) {
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	s := &Server{Endpoint: "http://" + address, exited: make(chan struct{})}
-	s.command = exec.Command(program, "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", storage)
-	s.command.Env = append(os.Environ(), "MINIO_ROOT_USER="+AccessKey, "MINIO_ROOT_PASSWORD="+SecretKey,
+	s.command = exec.Command(program, "server", "--quiet", "--address", address,
+		"--console-address", "127.0.0.1:0", storage)
+	s.command.Env = append(os.Environ(), "MINIO_ROOT_USER="+AccessKey,
+		"MINIO_ROOT_PASSWORD="+SecretKey,
 		"MINIO_UPDATE=off", "MINIO_CI_CD=1") // CI_CD: it refuses a root disk otherwise
 	s.command.Stdout, s.command.Stderr = &s.output, &s.output
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves nothing running
+	// a test that is killed leaves nothing running
+	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := startWithThread(s.command); err != nil {
 		return nil, err
 	}
@@ -156,7 +159,9 @@ func Find() (string, error) {
 	if program, err := exec.LookPath("minio"); err == nil {
 		return program, nil
 	}
-	return "", errors.New("no MinIO server: `make test` installs one in .tools/bin (GOBIN=$PWD/.tools/bin go install github.com/minio/minio@latest), or name one in VERNEUIL_MINIO")
+	return "", errors.New("no MinIO server: `make test` installs one in .tools/bin " +
+		"(GOBIN=$PWD/.tools/bin go install github.com/minio/minio@latest), " +
+		"or name one in VERNEUIL_MINIO")
 }
 
 func find(tb testing.TB) string {
@@ -165,7 +170,8 @@ func find(tb testing.TB) string {
 	if err == nil {
 		return program
 	}
-	required := os.Getenv("VERNEUIL_MINIO") != "" || os.Getenv("VERNEUIL_REQUIRE_MINIO") != "" || os.Getenv("CI") == "true"
+	required := os.Getenv("VERNEUIL_MINIO") != "" || os.Getenv("VERNEUIL_REQUIRE_MINIO") != "" ||
+		os.Getenv("CI") == "true"
 	if required {
 		tb.Fatal(err)
 	}

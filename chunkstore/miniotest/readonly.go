@@ -25,19 +25,24 @@ func ReadOnly(tb testing.TB, endpoint string, buckets ...string) []string {
 	for _, b := range buckets {
 		resources = append(resources, fmt.Sprintf(`"arn:aws:s3:::%s/*"`, b))
 	}
-	policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:GetObject"],"Resource":[%s]}]}`, strings.Join(resources, ","))
-	form := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "DurationSeconds": {"3600"}, "Policy": {policy}}.Encode()
+	policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[`+
+		`{"Effect":"Allow","Action":["s3:GetObject"],"Resource":[%s]}]}`,
+		strings.Join(resources, ","))
+	form := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"},
+		"DurationSeconds": {"3600"}, "Policy": {policy}}.Encode()
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	var answer assumedRole
 	var err error
-	for try := 0; answer.Token == ""; try++ { // the part that knows credentials starts after the rest
+	// the part that knows credentials starts after the rest
+	for try := 0; answer.Token == ""; try++ {
 		if answer, err = assumeRole(endpoint, form); try == readyTries {
 			tb.Fatalf("AssumeRole: %v", err)
 		}
 		<-tick.C
 	}
-	return []string{"AWS_ACCESS_KEY_ID=" + answer.Key, "AWS_SECRET_ACCESS_KEY=" + answer.Secret, "AWS_SESSION_TOKEN=" + answer.Token}
+	return []string{"AWS_ACCESS_KEY_ID=" + answer.Key, "AWS_SECRET_ACCESS_KEY=" + answer.Secret,
+		"AWS_SESSION_TOKEN=" + answer.Token}
 }
 
 type assumedRole struct {
@@ -47,14 +52,16 @@ type assumedRole struct {
 }
 
 func assumeRole(endpoint, form string) (answer assumedRole, err error) {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, endpoint+"/", strings.NewReader(form))
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, endpoint+"/",
+		strings.NewReader(form))
 	if err != nil {
 		return answer, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	sum := sha256.Sum256([]byte(form))
 	credentials := aws.Credentials{AccessKeyID: AccessKey, SecretAccessKey: SecretKey}
-	if err := v4.NewSigner().SignHTTP(context.Background(), credentials, request, hex.EncodeToString(sum[:]), "sts", "us-east-1", time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(context.Background(), credentials, request,
+		hex.EncodeToString(sum[:]), "sts", "us-east-1", time.Now()); err != nil {
 		return answer, err
 	}
 	response, err := http.DefaultClient.Do(request)

@@ -19,8 +19,10 @@ func EnableVersioning(tb testing.TB, endpoint, bucket string) {
 		UsePathStyle: true,
 	})
 	_, err := client.PutBucketVersioning(tb.Context(), &s3.PutBucketVersioningInput{
-		Bucket:                  aws.String(bucket),
-		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+		Bucket: aws.String(bucket),
+		VersioningConfiguration: &types.VersioningConfiguration{
+			Status: types.BucketVersioningStatusEnabled,
+		},
 	})
 	if err != nil {
 		tb.Fatalf("versioning of %s: %v", bucket, err)

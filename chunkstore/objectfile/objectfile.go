@@ -19,15 +19,16 @@ const (
 )
 
 // Open opens the file called name for reading. It fails with [chunkstore.ErrAbsent] if there is
-// none, and with [chunkstore.ErrCorrupt] if it is no regular file. It neither follows nor waits for what
-// is none of ours: a link, of whatever file, or a FIFO. (Directories may be links: an
-// operator may spread them over disks.)
+// none, and with [chunkstore.ErrCorrupt] if it is no regular file. It neither follows nor waits for
+// what is none of ours: a link, of whatever file, or a FIFO. (Directories may be links: an operator
+// may spread them over disks.)
 func Open(name string) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, chunkstore.ErrAbsent
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO): // a link; a socket, a device without a driver
+	// a link; a socket, a device without a driver
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
 		return nil, nil, fmt.Errorf("%w: %s is not a regular file", chunkstore.ErrCorrupt, name)
 	case err != nil:
 		return nil, nil, err
@@ -45,7 +46,8 @@ func Open(name string) (*os.File, fs.FileInfo, error) {
 
 // SetTimes is os.Chtimes, but that it does not follow a link.
 func SetTimes(name string, accessed, modified time.Time) error {
-	times := []unix.Timespec{unix.NsecToTimespec(accessed.UnixNano()), unix.NsecToTimespec(modified.UnixNano())}
+	times := []unix.Timespec{unix.NsecToTimespec(accessed.UnixNano()),
+		unix.NsecToTimespec(modified.UnixNano())}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &fs.PathError{Op: "utimensat", Path: name, Err: err}
 	}

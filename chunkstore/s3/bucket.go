@@ -88,19 +88,24 @@ func (b *bucket) full(key string) *string { return aws.String(b.prefix + key) }
 
 // do calls send with a client, and translates its error. If the store refuses the credentials, and
 // there are others by now, it calls send again.
-func (b *bucket) do(ctx context.Context, what string, r *request, send func(context.Context, *s3.Client) error) error {
+func (b *bucket) do(ctx context.Context, what string, r *request,
+	send func(context.Context, *s3.Client) error) error {
 	session, err := b.client.get(ctx)
 	if err != nil {
 		return err
 	}
-	r.sent = func() *chunkstore.Request { return b.client.waits.Begin(b, what, b.client.options.Timeout) }
+	r.sent = func() *chunkstore.Request {
+		return b.client.waits.Begin(b, what,
+			b.client.options.Timeout)
+	}
 	asked := *r
 	translated := b.send(ctx, r, session, send)
 	if translated.refusesCredentials(r.head) && ctx.Err() == nil {
 		if fresh := b.client.renew(ctx, session); fresh != nil {
 			*r = asked
 			if translated = b.send(ctx, r, fresh, send); !translated.refusesCredentials(r.head) {
-				b.client.options.Log.Warn("the store refused the credentials; they have changed, and were read again", "bucket", b.String())
+				b.client.options.Log.Warn("the store refused the credentials; "+
+					"they have changed, and were read again", "bucket", b.String())
 			}
 		}
 	}
@@ -118,7 +123,8 @@ func (b *bucket) do(ctx context.Context, what string, r *request, send func(cont
 	return translated
 }
 
-func (b *bucket) send(ctx context.Context, r *request, session *session, send func(context.Context, *s3.Client) error) *answerError {
+func (b *bucket) send(ctx context.Context, r *request, session *session,
+	send func(context.Context, *s3.Client) error) *answerError {
 	err := send(withRequest(ctx, r), session.Client)
 	if err == nil {
 		r.wait.End(true)
@@ -153,13 +159,15 @@ func (b *bucket) missingList(err error) error {
 	return b.missing(err)
 }
 
-func (b *bucket) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.get(ctx, key, &s3.GetObjectInput{}, opts)
 	return o, b.wrap("get", key, err)
 }
 
 // get gets the object called key; in says what else the request has.
-func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	in.Bucket, in.Key = &b.name, b.full(key)
 	r := &request{object: true, bodyMax: opts.Limit()}
 	if opts.IfNoneMatch != "" {
@@ -176,13 +184,16 @@ func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput, opt
 	if err != nil {
 		return chunkstore.Object{}, b.missing(err)
 	}
-	return chunkstore.Object{Key: key, Body: r.body, Bytes: int64(len(r.body)), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+	return chunkstore.Object{Key: key, Body: r.body, Bytes: int64(len(r.body)),
+		ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
 // Put makes the bucket if it is missing and may be made. What a store refuses in a Put (conditions,
 // a body that is not signed) it leaves out, and remembers.
-func (b *bucket) Put(ctx context.Context, key string, body []byte, cond chunkstore.Condition) (string, error) {
-	p := putRequest{key: key, body: body, cond: cond, signed: b.client.signs.Load() || b.client.config.SignPayload}
+func (b *bucket) Put(ctx context.Context, key string, body []byte,
+	cond chunkstore.Condition) (string, error) {
+	p := putRequest{key: key, body: body, cond: cond, signed: b.client.signs.Load() ||
+		b.client.config.SignPayload}
 	if b.noConds.Load() {
 		p.cond = chunkstore.Condition{}
 	}
@@ -210,7 +221,8 @@ func (b *bucket) putAsAllowed(ctx context.Context, p putRequest) (string, error)
 	}
 	p.cond = chunkstore.Condition{}
 	if etag, err = b.put(ctx, p); err == nil && !b.noConds.Swap(true) {
-		b.client.options.Log.Warn("store has no conditional writes: a second writer under the same name will not be noticed", "bucket", b.String())
+		b.client.options.Log.Warn("store has no conditional writes: "+
+			"a second writer under the same name will not be noticed", "bucket", b.String())
 	}
 	return etag, err
 }
@@ -224,7 +236,8 @@ func (b *bucket) put(ctx context.Context, p putRequest) (string, error) {
 		}
 		etag, err = b.putOnce(ctx, p)
 	}
-	if errors.Is(err, chunkstore.ErrConflict) && p.cond.IfMatch != bareETag(p.cond.IfMatch) && !b.client.bareETags.Load() {
+	if errors.Is(err, chunkstore.ErrConflict) && p.cond.IfMatch != bareETag(p.cond.IfMatch) &&
+		!b.client.bareETags.Load() {
 		return b.putBare(ctx, p, err)
 	}
 	return etag, err
@@ -233,7 +246,8 @@ func (b *bucket) put(ctx context.Context, p putRequest) (string, error) {
 // notImplemented: the store answers so to a header, or an operation, that it does not know.
 func notImplemented(err error) bool {
 	var e *answerError
-	return errors.As(err, &e) && (e.status == http.StatusNotImplemented || e.code == "NotImplemented")
+	return errors.As(err, &e) && (e.status == http.StatusNotImplemented ||
+		e.code == "NotImplemented")
 }
 
 // putRequest is one way to ask for a Put.
@@ -284,7 +298,8 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 
 // ownPut decides about a conflict after a retry: the first attempt may have been
 // carried out and its answer lost, so that we are in conflict with ourselves.
-func (b *bucket) ownPut(ctx context.Context, key string, body []byte, conflict error) (string, error) {
+func (b *bucket) ownPut(ctx context.Context, key string, body []byte,
+	conflict error) (string, error) {
 	present, err := b.Get(ctx, key, chunkstore.GetOptions{BytesMax: max(1, int64(len(body)))})
 	if err == nil && bytes.Equal(present.Body, body) {
 		return present.ETag, nil
@@ -300,17 +315,20 @@ func (b *bucket) create(ctx context.Context) error {
 		return nil
 	}
 	in := &s3.CreateBucketInput{Bucket: &b.name}
-	if b.client.endpoint == "" && b.client.region != "us-east-1" { // AWS wants it so; others have names of their own
+	// AWS wants it so; others have names of their own
+	if b.client.endpoint == "" && b.client.region != "us-east-1" {
 		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
 			LocationConstraint: types.BucketLocationConstraint(b.client.region),
 		}
 	}
-	err := b.do(ctx, "create the bucket", &request{}, func(ctx context.Context, client *s3.Client) error {
-		_, err := client.CreateBucket(ctx, in)
-		return err
-	})
+	err := b.do(ctx, "create the bucket", &request{},
+		func(ctx context.Context, client *s3.Client) error {
+			_, err := client.CreateBucket(ctx, in)
+			return err
+		})
 	var e *answerError
-	if errors.As(err, &e) && (e.code == "BucketAlreadyOwnedByYou" || e.code == "BucketAlreadyExists") {
+	if errors.As(err, &e) && (e.code == "BucketAlreadyOwnedByYou" ||
+		e.code == "BucketAlreadyExists") {
 		err = nil // if it is somebody else's, the Put will say so
 	}
 	if err == nil {
@@ -324,15 +342,18 @@ func (b *bucket) create(ctx context.Context) error {
 // not been seen.
 func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
 	var out *s3.HeadObjectOutput
-	err := b.do(ctx, "stat "+key, &request{object: true, head: true}, func(ctx context.Context, client *s3.Client) (err error) {
-		out, err = client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: b.full(key)})
-		return err
-	})
-	if errors.Is(err, chunkstore.ErrAbsent) && !b.exists.Load() {
-		headErr := b.do(ctx, "stat "+key, &request{head: true}, func(ctx context.Context, client *s3.Client) error {
-			_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
+	err := b.do(ctx, "stat "+key, &request{object: true, head: true},
+		func(ctx context.Context, client *s3.Client) (err error) {
+			out, err = client.HeadObject(ctx,
+				&s3.HeadObjectInput{Bucket: &b.name, Key: b.full(key)})
 			return err
 		})
+	if errors.Is(err, chunkstore.ErrAbsent) && !b.exists.Load() {
+		headErr := b.do(ctx, "stat "+key, &request{head: true},
+			func(ctx context.Context, client *s3.Client) error {
+				_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name})
+				return err
+			})
 		if errors.Is(headErr, chunkstore.ErrAbsent) {
 			err = chunkstore.ErrNoBucket
 		}
@@ -340,7 +361,8 @@ func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("stat", key, b.missing(err))
 	}
-	return chunkstore.Object{Key: key, Bytes: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+	return chunkstore.Object{Key: key, Bytes: aws.ToInt64(out.ContentLength),
+		ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
 // Touch copies the object onto itself, within the store. S3 wants something to change
@@ -353,24 +375,28 @@ func (b *bucket) Touch(ctx context.Context, key string) error {
 		return b.wrap("touch", key, errors.ErrUnsupported)
 	}
 	// Escaped but for its slashes: s3rver takes an escaped one for a part of the name.
-	source := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(b.name + "/" + b.prefix + key))
+	source := strings.NewReplacer("+", "%20", "%2F",
+		"/").Replace(url.QueryEscape(b.name + "/" + b.prefix + key))
 	var out *s3.CopyObjectOutput
-	err := b.do(ctx, "touch "+key, &request{}, func(ctx context.Context, client *s3.Client) (err error) {
-		out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
-			Bucket: &b.name, Key: b.full(key), CopySource: &source,
-			MetadataDirective: types.MetadataDirectiveReplace, ContentType: aws.String(contentType),
+	err := b.do(ctx, "touch "+key, &request{},
+		func(ctx context.Context, client *s3.Client) (err error) {
+			out, err = client.CopyObject(ctx, &s3.CopyObjectInput{
+				Bucket: &b.name, Key: b.full(key), CopySource: &source,
+				MetadataDirective: types.MetadataDirectiveReplace,
+				ContentType:       aws.String(contentType),
+			})
+			if err == nil && out.CopyObjectResult == nil {
+				err = errForeign
+			}
+			return err
 		})
-		if err == nil && out.CopyObjectResult == nil {
-			err = errForeign
-		}
-		return err
-	})
 	var refused *answerError
 	if err == nil && !copiedNow(out) {
 		err = errors.ErrUnsupported
 	} else if errors.As(err, &refused) && refused.refusesCopy() {
 		if refused.status != http.StatusForbidden && !b.noCopies.Swap(true) {
-			b.client.options.Log.Info("store does not copy an object onto itself: objects are read and put again to keep them from expiring",
+			b.client.options.Log.Info("store does not copy an object onto itself: "+
+				"objects are read and put again to keep them from expiring",
 				"bucket", b.String(), "error", refused)
 		}
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
@@ -382,7 +408,8 @@ func (b *bucket) Touch(ctx context.Context, key string) error {
 // take the object anew.
 func (e *answerError) refusesCopy() bool {
 	switch e.status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+	case http.StatusBadRequest, http.StatusForbidden,
+		http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return e.kind == nil && !e.refusesCredentials(false)
 	}
 	return false
@@ -391,21 +418,25 @@ func (e *answerError) refusesCopy() bool {
 // copiedNow: by the store's own clock, the copy is as young as its answer.
 func copiedNow(out *s3.CopyObjectOutput) bool {
 	now, ok := awsmiddleware.GetServerTime(out.ResultMetadata)
-	return ok && out.CopyObjectResult != nil && now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < copyMax
+	return ok && out.CopyObjectResult != nil &&
+		now.Sub(aws.ToTime(out.CopyObjectResult.LastModified)) < copyMax
 }
 
 // List takes a request per 1,000 objects. No key of ours has a slash after the bucket's prefix:
 // what has one is another target's, or a folder that a console has made.
-func (b *bucket) List(ctx context.Context, prefix string, yield func(chunkstore.Object) bool) error {
-	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: b.full(prefix), Delimiter: aws.String("/")}
+func (b *bucket) List(ctx context.Context, prefix string,
+	yield func(chunkstore.Object) bool) error {
+	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: b.full(prefix),
+		Delimiter: aws.String("/")}
 	for {
 		var out *s3.ListObjectsV2Output
-		err := b.do(ctx, "list "+prefix+"*", &request{}, func(ctx context.Context, client *s3.Client) (err error) {
-			if out, err = client.ListObjectsV2(ctx, in); err == nil && out.Name == nil {
-				err = errForeign
-			}
-			return err
-		})
+		err := b.do(ctx, "list "+prefix+"*", &request{},
+			func(ctx context.Context, client *s3.Client) (err error) {
+				if out, err = client.ListObjectsV2(ctx, in); err == nil && out.Name == nil {
+					err = errForeign
+				}
+				return err
+			})
 		if err = b.missingList(err); errors.Is(err, chunkstore.ErrAbsent) {
 			return nil
 		} else if err != nil {
@@ -416,7 +447,8 @@ func (b *bucket) List(ctx context.Context, prefix string, yield func(chunkstore.
 			if !ok || key == "" || key == chunkstore.MarkerKey || strings.Contains(key, "/") {
 				continue
 			}
-			if !yield(chunkstore.Object{Key: key, Bytes: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {
+			if !yield(chunkstore.Object{Key: key, Bytes: aws.ToInt64(o.Size),
+				ETag: aws.ToString(o.ETag), Modified: aws.ToTime(o.LastModified)}) {
 				return nil
 			}
 		}

@@ -106,7 +106,8 @@ func (c *client) openInTime(ctx context.Context) (*session, error) {
 	late := err != nil && bounded.Err() != nil && ctx.Err() == nil
 	w.End(!late)
 	if late {
-		err = fmt.Errorf("read the AWS credentials: %w", &chunkstore.NoAnswerError{Timeout: c.options.Timeout})
+		err = fmt.Errorf("read the AWS credentials: %w",
+			&chunkstore.NoAnswerError{Timeout: c.options.Timeout})
 	}
 	return session, err
 }
@@ -131,15 +132,18 @@ func (c *client) open(ctx context.Context) (*session, error) {
 		config.WithRegion(c.region),
 		config.WithHTTPClient(c.httpClient()),
 		config.WithRetryer(c.newRetryer),
-		config.WithLogger(logging.LoggerFunc(func(level logging.Classification, format string, args ...any) {
-			c.options.Log.Debug("aws sdk: "+fmt.Sprintf(format, args...), "level", level) // it would write to stderr
+		config.WithLogger(logging.LoggerFunc(func(level logging.Classification, format string,
+			args ...any) {
+			// it would write to stderr
+			c.options.Log.Debug("aws sdk: "+fmt.Sprintf(format, args...), "level", level)
 		})))
 	if err != nil {
 		return nil, fmt.Errorf("load the AWS configuration: %w", err)
 	}
 	// The first request would do the same, and bury the reason.
 	if _, err := loaded.Credentials.Retrieve(ctx); err != nil {
-		return nil, fmt.Errorf("no AWS credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role): %w", err)
+		return nil, fmt.Errorf("no AWS credentials "+
+			"(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role): %w", err)
 	}
 	client := s3.NewFromConfig(loaded, func(o *s3.Options) {
 		if c.endpoint != "" {
@@ -183,7 +187,8 @@ func (c *client) newRetryer() aws.Retryer {
 			return whole/2 + rand.N(whole/2), nil
 		})
 		o.RateLimiter = ratelimit.None
-		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(notWithoutTime)}, o.Retryables...)
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(notWithoutTime)},
+			o.Retryables...)
 		o.Retryables = append(o.Retryables,
 			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{
 				http.StatusRequestTimeout: {}, http.StatusTooManyRequests: {},
@@ -226,21 +231,8 @@ func withRequest(ctx context.Context, r *request) context.Context {
 
 // addMiddleware: what must happen in every attempt goes below the SDK's "Retry".
 func (c *client) addMiddleware(stack *middleware.Stack) error {
-	err := stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("VerneuilLimit",
-		func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
-			r, ok := ctx.Value(requestKey{}).(*request)
-			asked := time.Now()
-			if err := c.limit.Take(ctx); err != nil { // I4
-				return middleware.FinalizeOutput{}, middleware.Metadata{}, err
-			}
-			if !ok {
-				return next.HandleFinalize(ctx, in)
-			}
-			if r.unsigned {
-				ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
-			}
-			return c.attempt(ctx, r, time.Since(asked), in, next)
-		}), "Retry", middleware.After)
+	limit := middleware.FinalizeMiddlewareFunc("VerneuilLimit", c.beforeAttempt)
+	err := stack.Finalize.Insert(limit, "Retry", middleware.After)
 	if err != nil {
 		return err
 	}
@@ -249,12 +241,31 @@ func (c *client) addMiddleware(stack *middleware.Stack) error {
 	if err != nil {
 		return err
 	}
-	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("VerneuilGunzip", gunzip), middleware.After)
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("VerneuilGunzip", gunzip),
+		middleware.After)
+}
+
+// beforeAttempt has each attempt wait for its token.
+func (c *client) beforeAttempt(ctx context.Context, in middleware.FinalizeInput,
+	next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	r, ok := ctx.Value(requestKey{}).(*request)
+	asked := time.Now()
+	if err := c.limit.Take(ctx); err != nil { // I4
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+	}
+	if !ok {
+		return next.HandleFinalize(ctx, in)
+	}
+	if r.unsigned {
+		ctx = v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD")
+	}
+	return c.attempt(ctx, r, time.Since(asked), in, next)
 }
 
 // attempt sends r once more, within what is left of its time. held is how long it has waited for
 // the limiter.
-func (c *client) attempt(ctx context.Context, r *request, held time.Duration, in middleware.FinalizeInput,
+func (c *client) attempt(ctx context.Context, r *request, held time.Duration,
+	in middleware.FinalizeInput,
 	next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 	if r.attempts++; r.attempts == 1 {
 		r.wait = r.sent()
@@ -275,10 +286,12 @@ func (c *client) attempt(ctx context.Context, r *request, held time.Duration, in
 }
 
 // gunzip comes before all that look at an answer's body.
-func gunzip(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+func gunzip(ctx context.Context, in middleware.DeserializeInput,
+	next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	response, ok := out.RawResponse.(*smithyhttp.Response)
-	if ok && response.Body != nil && strings.EqualFold(response.Header.Get("Content-Encoding"), "gzip") {
+	if ok && response.Body != nil && strings.EqualFold(response.Header.Get("Content-Encoding"),
+		"gzip") {
 		response.Body, response.ContentLength = &gunzipped{body: response.Body}, -1
 	}
 	return out, metadata, err
@@ -291,7 +304,8 @@ var errForeign = errors.New("the answer is not an S3 store's")
 // readBody reads the body of a Get within the attempt, so that a connection that
 // breaks in the middle is tried again like one that breaks before. An answer that is
 // not the store's is none, either.
-func readBody(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+func readBody(ctx context.Context, in middleware.DeserializeInput,
+	next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	r, ok := ctx.Value(requestKey{}).(*request)
 	response, isHTTP := out.RawResponse.(*smithyhttp.Response)
@@ -314,7 +328,8 @@ func readBody(ctx context.Context, in middleware.DeserializeInput, next middlewa
 	response.Body.Close() // after a body that is too long, this drops the connection
 	response.Body = http.NoBody
 	if err != nil {
-		return out, metadata, &smithyhttp.RequestSendError{Err: fmt.Errorf("read the response's body: %w", err)}
+		err = fmt.Errorf("read the response's body: %w", err)
+		return out, metadata, &smithyhttp.RequestSendError{Err: err}
 	}
 	r.tooLong = int64(len(r.body)) > r.bodyMax
 	return out, metadata, nil
@@ -424,7 +439,8 @@ func asAnswerError(err error, attempts int, head bool) *answerError {
 		e.kind = chunkstore.ErrAbsent
 	case e.status == http.StatusNotModified:
 		e.kind = chunkstore.ErrUnmodified
-	case e.status == http.StatusPreconditionFailed, e.code == "ConditionalRequestConflict", e.code == "OperationAborted":
+	case e.status == http.StatusPreconditionFailed,
+		e.code == "ConditionalRequestConflict", e.code == "OperationAborted":
 		e.kind = chunkstore.ErrConflict
 	}
 	return e

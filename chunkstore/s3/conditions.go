@@ -16,7 +16,8 @@ const noETag = `"00000000000000000000000000000000"`
 
 func (b *bucket) Unguarded() bool { return b.noConds.Load() || b.looks.Load() }
 
-func (b *bucket) ProveConditions(ctx context.Context, key string, body []byte) (kept bool, err error) {
+func (b *bucket) ProveConditions(ctx context.Context, key string,
+	body []byte) (kept bool, err error) {
 	switch {
 	case b.proved.Load():
 		return true, nil
@@ -40,7 +41,8 @@ func (b *bucket) ProveConditions(ctx context.Context, key string, body []byte) (
 // ignores notes that the store has put what it had to refuse.
 func (b *bucket) ignores() {
 	if !b.looks.Swap(true) && !b.noConds.Load() { // else that was said
-		b.client.options.Log.Warn("store ignores the conditions of writes: a second writer under the same name may not be noticed", "bucket", b.String())
+		b.client.options.Log.Warn("store ignores the conditions of writes: "+
+			"a second writer under the same name may not be noticed", "bucket", b.String())
 	}
 }
 
@@ -58,8 +60,8 @@ func (b *bucket) lookFirst(ctx context.Context, key string, cond chunkstore.Cond
 
 // putBare is for a store that refuses If-Match with the ETag as it gave it: Ceph's radosgw 16 (and
 // what is built on it) compares it without its quotes. That it is so shows in the object, which has
-// the very ETag; then the bare form is tried, and if it is taken, and another is refused in that form,
-// remembered. conflict is the answer to the quoted one.
+// the very ETag; then the bare form is tried, and if it is taken, and another is refused in that
+// form, remembered. conflict is the answer to the quoted one.
 func (b *bucket) putBare(ctx context.Context, p putRequest, conflict error) (string, error) {
 	present, err := b.Stat(ctx, p.key)
 	if err != nil || present.ETag != p.cond.IfMatch {
@@ -73,7 +75,8 @@ func (b *bucket) putBare(ctx context.Context, p putRequest, conflict error) (str
 	if !b.client.bareETags.Swap(true) {
 		b.client.options.Log.Info("store compares ETags without their quotes", "bucket", b.String())
 		p.cond.IfMatch = noETag
-		if again, err := b.putOnce(ctx, p); err == nil { // the same bytes: it does not compare at all
+		// the same bytes: it does not compare at all
+		if again, err := b.putOnce(ctx, p); err == nil {
 			etag = again
 			b.ignores()
 		}

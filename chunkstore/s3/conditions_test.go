@@ -18,7 +18,8 @@ import (
 // smallStore is a store of objects in memory that speaks as much S3 as the conditions of Puts
 // need, and keeps them in its own way.
 type smallStore struct {
-	keeps func(r *http.Request, etag string, exists bool) int // the HTTP status of a Put; 0: it is carried out
+	// the HTTP status of a Put; 0: it is carried out
+	keeps func(r *http.Request, etag string, exists bool) int
 
 	mu      sync.Mutex
 	objects map[string][]byte
@@ -34,7 +35,8 @@ func (s *smallStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPut:
 		if status := s.keeps(r, etagOf(present), exists); status != 0 {
-			answerError(w, status, map[int]string{412: "PreconditionFailed", 501: "NotImplemented"}[status])
+			answerError(w, status, map[int]string{412: "PreconditionFailed",
+				501: "NotImplemented"}[status])
 			return
 		}
 		s.objects[r.URL.Path] = body
@@ -77,20 +79,27 @@ func (s *smallStore) open(t *testing.T) (*chunkstore.Target, func() string) {
 	return store.Targets[0], log.String
 }
 
-// TestS3Conditions: whatever a store makes of conditions, the right writer gets on, and a second one
-// is found, or the log says that it may not be.
+// TestS3Conditions: whatever a store makes of conditions, the right writer gets on, and a second
+// one is found, or the log says that it may not be.
 func TestS3Conditions(t *testing.T) {
 	for name, c := range map[string]struct {
 		keeps func(*http.Request, string, bool) int
 		kept  bool
 		says  string
 	}{
-		"kept":                  {keeps, true, ""},
-		"without quotes":        {keepsBare, true, ""},
-		"ignored":               {func(*http.Request, string, bool) int { return 0 }, false, "ignores the conditions of writes"},
-		"of If-None-Match only": {func(r *http.Request, e string, x bool) int { r.Header.Del("If-Match"); return keeps(r, e, x) }, false, "ignores the conditions of writes"},
+		"kept":           {keeps, true, ""},
+		"without quotes": {keepsBare, true, ""},
+		"ignored": {func(*http.Request, string, bool) int { return 0 }, false,
+			"ignores the conditions of writes"},
+		"of If-None-Match only": {func(r *http.Request, e string,
+			x bool) int {
+			r.Header.Del("If-Match")
+			return keeps(r, e,
+				x)
+		}, false, "ignores the conditions of writes"},
 		"without quotes, or none at all": {func(r *http.Request, e string, x bool) int {
-			if !strings.HasPrefix(r.Header.Get("If-Match"), `"`) { // and the bare form is no condition
+			// and the bare form is no condition
+			if !strings.HasPrefix(r.Header.Get("If-Match"), `"`) {
 				r.Header.Del("If-Match")
 			}
 			return keepsBare(r, e, x)
@@ -110,7 +119,8 @@ func TestS3Conditions(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 {
-				if kept, err := target.ProveConditions(t.Context(), id); err != nil || kept != c.kept {
+				if kept, err := target.ProveConditions(t.Context(), id); err != nil ||
+					kept != c.kept {
 					t.Errorf("conditions are kept: %v, %v", kept, err)
 				}
 			}
@@ -118,13 +128,16 @@ func TestS3Conditions(t *testing.T) {
 			first := storetest.MustPut(t, m, "k", "1", chunkstore.Condition{IfNone: true})
 			second := storetest.MustPut(t, m, "k", "2", chunkstore.Condition{IfMatch: first})
 			third := storetest.MustPut(t, m, "k", "3", chunkstore.Condition{IfMatch: second})
-			for _, cond := range []chunkstore.Condition{{IfNone: true}, {IfMatch: first}, {IfMatch: second}} {
-				if _, err := m.Put(t.Context(), "k", []byte("x"), cond); !errors.Is(err, chunkstore.ErrConflict) {
+			for _, cond := range []chunkstore.Condition{{IfNone: true}, {IfMatch: first},
+				{IfMatch: second}} {
+				if _, err := m.Put(t.Context(), "k", []byte("x"), cond); !errors.Is(err,
+					chunkstore.ErrConflict) {
 					t.Errorf("another writer's put: %v", err)
 				}
 			}
 			storetest.MustPut(t, m, "k", "4", chunkstore.Condition{IfMatch: third})
-			if c.says == "" && strings.Contains(log(), "level=WARN") || strings.Count(log(), c.says) != 1 && c.says != "" {
+			if c.says == "" && strings.Contains(log(), "level=WARN") ||
+				strings.Count(log(), c.says) != 1 && c.says != "" {
 				t.Errorf("log: %s", log())
 			}
 			if target.Unguarded() != (c.says != "") {

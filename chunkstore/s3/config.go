@@ -16,15 +16,17 @@ func init() { chunkstore.Register(func() chunkstore.TargetConfig { return new(Co
 // chunks and manifests lie under prefixes of their own: see doc.go. Credentials never stand here:
 // they come from the AWS SDK's default chain.
 type Config struct {
-	Region                string `json:"region"`
-	Endpoint              string `json:"endpoint,omitempty"`
-	Bucket                string `json:"bucket,omitempty"` // excludes the next two
-	ChunkBucket           string `json:"chunk_bucket,omitempty"`
-	ManifestBucket        string `json:"manifest_bucket,omitempty"`
-	Prefix                string `json:"prefix,omitempty"` // of all keys; a slash at its end is implied
+	Region         string `json:"region"`
+	Endpoint       string `json:"endpoint,omitempty"`
+	Bucket         string `json:"bucket,omitempty"` // excludes the next two
+	ChunkBucket    string `json:"chunk_bucket,omitempty"`
+	ManifestBucket string `json:"manifest_bucket,omitempty"`
+	// of all keys; a slash at its end is implied
+	Prefix                string `json:"prefix,omitempty"`
 	DomainAddressing      bool   `json:"domain_addressing"`
 	CreateBucketsOnDemand bool   `json:"create_buckets_on_demand,omitempty"`
-	SignPayload           bool   `json:"sign_payload,omitempty"` // the bodies of Puts from the start, not only once the store wants it
+	// the bodies of Puts from the start, not only once the store wants it
+	SignPayload bool `json:"sign_payload,omitempty"`
 
 	backoff time.Duration // between the attempts of a request, in tests; 0: backoffDefault
 }
@@ -50,7 +52,8 @@ func (c *Config) validBuckets(at string) error {
 	case c.Bucket != "":
 		return bucketName(at+".bucket", c.Bucket)
 	case !two:
-		return fmt.Errorf("%s.bucket: missing: want bucket, or chunk_bucket and manifest_bucket", at)
+		return fmt.Errorf("%s.bucket: missing: want bucket, or chunk_bucket and manifest_bucket",
+			at)
 	}
 	return cmp.Or(
 		chunkstore.Missing(at+".chunk_bucket", c.ChunkBucket),
@@ -59,7 +62,8 @@ func (c *Config) validBuckets(at string) error {
 		bucketName(at+".manifest_bucket", c.ManifestBucket))
 }
 
-// What the keys of the two kinds of object begin with, after the prefix, where one bucket holds both.
+// What the keys of the two kinds of object begin with, after the prefix, where one bucket holds
+// both.
 const (
 	chunksPrefix    = "chunks/"
 	manifestsPrefix = "manifests/"
@@ -102,7 +106,8 @@ func (c *Config) places() (chunks, manifests place) {
 // prefixBytesMax leaves room for our own part of a key: S3 allows 1,024 bytes in all.
 const prefixBytesMax = 512
 
-// validPrefix refuses what some stores do not take for part of a key (MinIO: XMinioInvalidObjectName).
+// validPrefix refuses what some stores do not take for part of a key (MinIO:
+// XMinioInvalidObjectName).
 func validPrefix(at, prefix string) error {
 	if prefix == "" {
 		return nil
@@ -110,12 +115,15 @@ func validPrefix(at, prefix string) error {
 	if len(prefix) > prefixBytesMax {
 		return fmt.Errorf("%s: longer than %d bytes", at, prefixBytesMax)
 	}
-	if strings.ContainsFunc(prefix, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
+	if strings.ContainsFunc(prefix, func(r rune) bool {
+		return r < ' ' || r == 0x7f || r == '\\'
+	}) {
 		return fmt.Errorf("%s: %q holds a control character or a backslash", at, prefix)
 	}
 	for part := range strings.SplitSeq(strings.TrimSuffix(prefix, "/"), "/") {
 		if part == "" || part == "." || part == ".." {
-			return fmt.Errorf("%s: %q: want names with single slashes between them, such as \"backups/app\"", at, prefix)
+			return fmt.Errorf("%s: %q: want names with single slashes between them, "+
+				"such as \"backups/app\"", at, prefix)
 		}
 		if len(part) > 255 {
 			return fmt.Errorf("%s: %q has a part of more than 255 bytes", at, prefix)
@@ -157,9 +165,12 @@ func validEndpoint(at, given, endpoint string) error {
 	u, err := url.Parse(endpoint)
 	switch {
 	case strings.Contains(endpoint, "@"):
-		return fmt.Errorf("%s: credentials do not belong here; they come from the AWS credential chain", key)
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsAny(endpoint, "?#"):
-		return fmt.Errorf("%s: want http://HOST[:PORT] or https://HOST[:PORT]", key) // nor its text: it may hold a secret
+		return fmt.Errorf("%s: credentials do not belong here; "+
+			"they come from the AWS credential chain", key)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		strings.ContainsAny(endpoint, "?#"):
+		// nor its text: it may hold a secret
+		return fmt.Errorf("%s: want http://HOST[:PORT] or https://HOST[:PORT]", key)
 	}
 	return nil
 }

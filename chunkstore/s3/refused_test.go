@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,7 +24,8 @@ import (
 
 // before starts a proxy in front of endpoint. refuse, if not nil, may answer in the store's place,
 // and says so; change may change what is sent on.
-func before(t *testing.T, endpoint string, refuse func(w http.ResponseWriter, r *http.Request) bool, change func(http.Header)) string {
+func before(t *testing.T, endpoint string, refuse func(w http.ResponseWriter, r *http.Request) bool,
+	change func(http.Header)) string {
 	t.Helper()
 	store, err := url.Parse(endpoint)
 	if err != nil {
@@ -53,7 +53,8 @@ func before(t *testing.T, endpoint string, refuse func(w http.ResponseWriter, r 
 
 // logged opens a target whose log goes to the buffer returned, which may be read once all calls
 // have returned.
-func logged(t *testing.T, cfg chunkstore.TargetConfig, o chunkstore.Options) (*chunkstore.Store, *bytes.Buffer) {
+func logged(t *testing.T, cfg chunkstore.TargetConfig,
+	o chunkstore.Options) (*chunkstore.Store, *bytes.Buffer) {
 	t.Helper()
 	log := new(bytes.Buffer)
 	o.CallsPerSecond, o.Log = -1, slog.New(slog.NewTextHandler(log, nil))
@@ -84,7 +85,9 @@ func TestS3RewrittenHeaders(t *testing.T) {
 			cfg := s3Target(before(t, endpoint, nil, change))
 			cfg.Prefix = name // a place of its own
 			target := storetest.Open(t, cfg).Targets[0]
-			storetest.Bucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-a+b(c)*'!~", i) })
+			storetest.Bucket(t, target.Manifests, func(i int) string {
+				return fmt.Sprintf("%04x-a+b(c)*'!~", i)
+			})
 			storetest.Versions(t, target.Manifests.(chunkstore.Versioned))
 			touchOnce(t, target)
 		})
@@ -118,7 +121,8 @@ func TestS3SignedBodies(t *testing.T) {
 	for i, answer := range []struct {
 		status int
 		code   string
-	}{{403, "SignatureDoesNotMatch"}, {403, "AccessDenied"}, {400, "InvalidRequest"}, {400, "XAmzContentSHA256Mismatch"}, {501, "NotImplemented"}} {
+	}{{403, "SignatureDoesNotMatch"}, {403, "AccessDenied"}, {400, "InvalidRequest"}, {400,
+		"XAmzContentSHA256Mismatch"}, {501, "NotImplemented"}} {
 		t.Run(answer.code, func(t *testing.T) {
 			var refused atomic.Int64
 			cfg := s3Target(before(t, endpoint, func(w http.ResponseWriter, r *http.Request) bool {
@@ -131,14 +135,18 @@ func TestS3SignedBodies(t *testing.T) {
 			}, nil))
 			cfg.Prefix = fmt.Sprint(i)
 			s, log := logged(t, cfg, chunkstore.Options{})
-			storetest.Bucket(t, s.Targets[0].Manifests, func(i int) string { return fmt.Sprintf("%04x", i) })
+			storetest.Bucket(t, s.Targets[0].Manifests, func(i int) string {
+				return fmt.Sprintf("%04x", i)
+			})
 			storetest.PutGetChunk(t, s.Targets[0])
-			if n := refused.Load(); n < 1 || n > 2 || strings.Count(log.String(), "signed") == 0 || strings.Contains(log.String(), "conditional") {
+			if n := refused.Load(); n < 1 || n > 2 || strings.Count(log.String(), "signed") == 0 ||
+				strings.Contains(log.String(), "conditional") {
 				t.Errorf("%d unsigned bodies were refused; log: %s", n, log)
 			}
 			refused.Store(0)
 			cfg.SignPayload = true
-			storetest.MustPut(t, storetest.Open(t, cfg).Targets[0].Manifests, "k", "b", chunkstore.Condition{})
+			storetest.MustPut(t, storetest.Open(t, cfg).Targets[0].Manifests, "k", "b",
+				chunkstore.Condition{})
 			if n := refused.Load(); n != 0 {
 				t.Errorf("with sign_payload: %d unsigned bodies", n)
 			}
@@ -148,9 +156,12 @@ func TestS3SignedBodies(t *testing.T) {
 
 // TestS3SignatureIsNoRemedy: whom a store refuses altogether it does not see twice as often.
 func TestS3SignatureIsNoRemedy(t *testing.T) {
-	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) { answerError(w, 403, "AccessDenied") })
+	s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		answerError(w, 403, "AccessDenied")
+	})
 	for range 5 {
-		_, err := s.Targets[0].Manifests.Put(t.Context(), "k", []byte("b"), chunkstore.Condition{IfNone: true})
+		_, err := s.Targets[0].Manifests.Put(t.Context(), "k", []byte("b"),
+			chunkstore.Condition{IfNone: true})
 		storetest.MustSay(t, err, "put k in s3 bucket manifests", "AccessDenied (HTTP 403)")
 	}
 	if n := len(requests()); n != 6 {
@@ -162,10 +173,12 @@ func TestS3SignatureIsNoRemedy(t *testing.T) {
 // before it looks for the bucket, and bodies that are not signed, too.
 func TestS3BucketsWithoutConditions(t *testing.T) {
 	endpoint := miniotest.Start(t)
-	for name, signed := range map[string]bool{"conditions": false, "conditions and unsigned bodies": true} {
+	for name, signed := range map[string]bool{"conditions": false,
+		"conditions and unsigned bodies": true} {
 		t.Run(name, func(t *testing.T) {
 			cfg := s3Target(before(t, endpoint, func(w http.ResponseWriter, r *http.Request) bool {
-				conditional := r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" && r.Method == http.MethodPut
+				conditional := r.Header.Get("If-Match") != "" ||
+					r.Header.Get("If-None-Match") != "" && r.Method == http.MethodPut
 				switch {
 				case signed && unsigned(r):
 					answerError(w, 403, "AccessDenied")
@@ -177,12 +190,14 @@ func TestS3BucketsWithoutConditions(t *testing.T) {
 				io.Copy(io.Discard, r.Body)
 				return true
 			}, nil))
-			cfg.ChunkBucket, cfg.ManifestBucket = "c-"+fmt.Sprint(len(name)), "m-"+fmt.Sprint(len(name))
+			cfg.ChunkBucket = "c-" + fmt.Sprint(len(name))
+			cfg.ManifestBucket = "m-" + fmt.Sprint(len(name))
 			s, log := logged(t, cfg, chunkstore.Options{})
 			m := s.Targets[0].Manifests
 			etag := storetest.MustPut(t, m, "k", "one", chunkstore.Condition{IfNone: true})
 			storetest.MustPut(t, m, "k", "two", chunkstore.Condition{IfMatch: etag})
-			if o, err := m.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil || string(o.Body) != "two" {
+			if o, err := m.Get(t.Context(), "k", chunkstore.GetOptions{}); err != nil ||
+				string(o.Body) != "two" {
 				t.Errorf("got %q, %v", o.Body, err)
 			}
 			if strings.Count(log.String(), "no conditional writes") != 1 {
@@ -200,7 +215,8 @@ func TestS3CopyRefused(t *testing.T) {
 		status   int
 		code     string
 		remember bool
-	}{{400, "InvalidRequest", true}, {403, "AccessDenied", false}, {405, "MethodNotAllowed", true}, {501, "NotImplemented", true}} {
+	}{{400, "InvalidRequest", true}, {403, "AccessDenied", false}, {405, "MethodNotAllowed",
+		true}, {501, "NotImplemented", true}} {
 		t.Run(answer.code, func(t *testing.T) {
 			var refused atomic.Int64
 			cfg := s3Target(before(t, endpoint, func(w http.ResponseWriter, r *http.Request) bool {
@@ -215,7 +231,8 @@ func TestS3CopyRefused(t *testing.T) {
 			s, log := logged(t, cfg, chunkstore.Options{})
 			touchOnce(t, s.Targets[0])
 			touchOnce(t, s.Targets[0])
-			if n := refused.Load(); n == 0 || answer.remember != (n == 1) || answer.remember != (log.Len() > 0) {
+			if n := refused.Load(); n == 0 || answer.remember != (n == 1) ||
+				answer.remember != (log.Len() > 0) {
 				t.Errorf("%d copies were asked for; log: %s", n, log)
 			}
 		})
@@ -229,8 +246,11 @@ func TestS3CopyRefused(t *testing.T) {
 	}, nil))
 	cfg.Prefix = "404"
 	touchOnce(t, storetest.Open(t, cfg).Targets[0])
-	s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) { answerError(w, 404, "NoSuchKey") })
-	storetest.MustBe(t, s.Targets[0].TouchChunk(t.Context(), chunkstore.Plain{}.Identify(nil)), chunkstore.ErrAbsent)
+	s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		answerError(w, 404, "NoSuchKey")
+	})
+	storetest.MustBe(t, s.Targets[0].TouchChunk(t.Context(), chunkstore.Plain{}.Identify(nil)),
+		chunkstore.ErrAbsent)
 }
 
 // TestS3RotatedCredentials: credentials that are replaced in the shared file while the process runs
@@ -240,22 +260,23 @@ func TestS3RotatedCredentials(t *testing.T) {
 	for _, answer := range []struct {
 		status int
 		code   string
-	}{{403, "InvalidAccessKeyId"}, {400, "ExpiredToken"}, {403, "SignatureDoesNotMatch"}, {401, "Unauthorized"}} {
+	}{{403, "InvalidAccessKeyId"}, {400, "ExpiredToken"}, {403, "SignatureDoesNotMatch"}, {401,
+		"Unauthorized"}} {
 		t.Run(answer.code, func(t *testing.T) { testRotated(t, answer.status, answer.code) })
 	}
 }
 
 func testRotated(t *testing.T, status int, code string) {
 	var good atomic.Value
-	var mu sync.Mutex
-	asked := map[string]int{}
+	var gets atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		asked[r.Method]++
+		if r.Method == http.MethodGet {
+			gets.Add(1)
+		}
 		switch {
-		case !strings.Contains(r.Header.Get("Authorization"), "Credential="+good.Load().(string)+"/"):
+		case !strings.Contains(r.Header.Get("Authorization"),
+			"Credential="+good.Load().(string)+"/"):
 			answerError(w, status, code)
 		case r.Method == http.MethodPut && string(body) != "body":
 			answerError(w, 400, "IncompleteBody")
@@ -267,18 +288,7 @@ func testRotated(t *testing.T, status int, code string) {
 		}
 	}))
 	defer server.Close()
-	file := filepath.Join(t.TempDir(), "credentials")
-	write := func(key string) {
-		t.Helper()
-		text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = secret\n", key)
-		if err := errors.Join(os.WriteFile(file+".new", []byte(text), 0o600), os.Rename(file+".new", file)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": file, "AWS_EC2_METADATA_DISABLED": "true"} {
-		t.Setenv(name, value)
-	}
+	write := credentialsFile(t)
 	write("key0")
 	good.Store("key0")
 	cfg := s3Target(server.URL)
@@ -292,7 +302,9 @@ func testRotated(t *testing.T, status int, code string) {
 			return err
 		},
 		func() error { _, err := b.Stat(t.Context(), "k"); return err },
-		func() error { return b.List(t.Context(), "", func(chunkstore.Object) bool { return true }) },
+		func() error {
+			return b.List(t.Context(), "", func(chunkstore.Object) bool { return true })
+		},
 		func() error { return b.Delete(t.Context(), "k") },
 	} {
 		if err := call(); err != nil {
@@ -307,18 +319,41 @@ func testRotated(t *testing.T, status int, code string) {
 		if err := call(); err != nil {
 			t.Errorf("%d: after the rotation: %v", i, err)
 		}
-		if err := call(); err != nil || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") {
+		if err := call(); err != nil || strings.Count(log.String(), "\n") != 1 ||
+			!strings.Contains(log.String(), "level=WARN") {
 			t.Errorf("%d: %v, log %s", i, err, log)
 		}
 	}
-	clear(asked)
+	gets.Store(0)
 	good.Store("nobody's")
 	for range 100 {
 		if _, err := b.Get(t.Context(), "k", chunkstore.GetOptions{}); err == nil {
 			t.Fatal("a refused request succeeds")
 		}
 	}
-	if asked[http.MethodGet] != 100 {
-		t.Errorf("100 requests with the same bad credentials were sent %d times", asked[http.MethodGet])
+	if n := gets.Load(); n != 100 {
+		t.Errorf("100 requests with the same bad credentials were sent %d times", n)
 	}
+}
+
+// credentialsFile makes a new file the only source of credentials, which write replaces.
+func credentialsFile(t *testing.T) (write func(key string)) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "credentials")
+	write = func(key string) {
+		t.Helper()
+		text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = secret\n",
+			key)
+		if err := errors.Join(os.WriteFile(file+".new", []byte(text), 0o600),
+			os.Rename(file+".new", file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "",
+		"AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": file,
+		"AWS_EC2_METADATA_DISABLED": "true"} {
+		t.Setenv(name, value)
+	}
+	return write
 }

@@ -59,14 +59,17 @@ func testPutGet(t *testing.T, b chunkstore.Bucket, key func(i int) string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(o.Body) != body || o.Key != key(2) || o.Bytes != int64(len(body)) || o.ETag != etag || o.Modified.IsZero() {
-			t.Errorf("put %d bytes, ETag %s; got %d bytes: %+.200v", len(body), etag, len(o.Body), o)
+		if string(o.Body) != body || o.Key != key(2) || o.Bytes != int64(len(body)) ||
+			o.ETag != etag || o.Modified.IsZero() {
+			t.Errorf("put %d bytes, ETag %s; got %d bytes: %+.200v", len(body), etag, len(o.Body),
+				o)
 		}
 		stat, err := b.Stat(t.Context(), key(2))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if stat.Body != nil || stat.Bytes != o.Bytes || stat.ETag != o.ETag || stat.Key != o.Key || stat.Modified.IsZero() {
+		if stat.Body != nil || stat.Bytes != o.Bytes || stat.ETag != o.ETag || stat.Key != o.Key ||
+			stat.Modified.IsZero() {
 			t.Errorf("stat %+v", stat)
 		}
 		_, err = b.Get(t.Context(), key(2), chunkstore.GetOptions{IfNoneMatch: etag})
@@ -76,14 +79,16 @@ func testPutGet(t *testing.T, b chunkstore.Bucket, key func(i int) string) {
 		}
 		_, err = b.Get(t.Context(), key(2), chunkstore.GetOptions{BytesMax: int64(len(body)) - 1})
 		MustBe(t, err, chunkstore.ErrCorrupt)
-		if _, err = b.Get(t.Context(), key(2), chunkstore.GetOptions{BytesMax: int64(len(body)), IfNoneMatch: `"x"`}); err != nil {
+		if _, err = b.Get(t.Context(), key(2),
+			chunkstore.GetOptions{BytesMax: int64(len(body)), IfNoneMatch: `"x"`}); err != nil {
 			t.Errorf("get with BytesMax of the object's size: %v", err)
 		}
 	}
 }
 
 func testConditions(t *testing.T, b chunkstore.Bucket, key func(i int) string) {
-	_, err := b.Put(t.Context(), key(3), []byte("a"), chunkstore.Condition{IfMatch: `"0123456789abcdef0123456789abcdef"`})
+	_, err := b.Put(t.Context(), key(3), []byte("a"),
+		chunkstore.Condition{IfMatch: `"0123456789abcdef0123456789abcdef"`})
 	MustBe(t, err, chunkstore.ErrConflict)
 	first := MustPut(t, b, key(3), "a", chunkstore.Condition{IfNone: true})
 	_, err = b.Put(t.Context(), key(3), []byte("b"), chunkstore.Condition{IfNone: true})
@@ -112,7 +117,8 @@ func testOneWinner(t *testing.T, b chunkstore.Bucket, key string) {
 		var all sync.WaitGroup
 		for i := range 6 {
 			all.Go(func() {
-				etag, err := b.Put(t.Context(), key, fmt.Appendf(nil, "round %d, writer %d", round, i), cond)
+				etag, err := b.Put(t.Context(), key,
+					fmt.Appendf(nil, "round %d, writer %d", round, i), cond)
 				if err == nil {
 					winners.Add(1)
 					won.Store(&etag)
@@ -183,10 +189,12 @@ func Versions(t *testing.T, b chunkstore.Versioned) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Contains(bodies, string(o.Body)) || i == 0 && string(o.Body) != "third" || o.Bytes != v.Bytes || o.Key != key || o.Version != v.Version {
+		if !slices.Contains(bodies, string(o.Body)) || i == 0 && string(o.Body) != "third" ||
+			o.Bytes != v.Bytes || o.Key != key || o.Version != v.Version {
 			t.Errorf("version %d %+v is %+v: %q", i, v, o, o.Body)
 		}
-		_, err = b.GetVersion(t.Context(), key, v.Version, chunkstore.GetOptions{IfNoneMatch: o.ETag})
+		_, err = b.GetVersion(t.Context(), key, v.Version,
+			chunkstore.GetOptions{IfNoneMatch: o.ETag})
 		MustBe(t, err, chunkstore.ErrUnmodified)
 		_, err = b.GetVersion(t.Context(), key, v.Version, chunkstore.GetOptions{BytesMax: 4})
 		MustBe(t, err, chunkstore.ErrCorrupt)
@@ -198,7 +206,8 @@ func Versions(t *testing.T, b chunkstore.Versioned) {
 	if err := b.ListVersions(t.Context(), "0000-ke", never); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.GetVersion(t.Context(), key, "../../chunks/x", chunkstore.GetOptions{}); err == nil {
+	if _, err := b.GetVersion(t.Context(), key, "../../chunks/x",
+		chunkstore.GetOptions{}); err == nil {
 		t.Error("a version that is a path was found")
 	}
 	for _, key := range []string{key, key + "-longer"} {

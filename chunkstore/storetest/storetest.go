@@ -29,7 +29,8 @@ func Open(t testing.TB, cfgs ...chunkstore.TargetConfig) *chunkstore.Store {
 }
 
 // MustPut puts body under key, and returns its ETag; the test ends if it cannot.
-func MustPut(t *testing.T, b chunkstore.Bucket, key, body string, cond chunkstore.Condition) string {
+func MustPut(t *testing.T, b chunkstore.Bucket, key, body string,
+	cond chunkstore.Condition) string {
 	t.Helper()
 	etag, err := b.Put(t.Context(), key, []byte(body), cond)
 	if err != nil {
@@ -55,7 +56,8 @@ func MustSay(t *testing.T, err error, parts ...string) {
 			t.Errorf("error %v\ndoes not contain %q", err, part)
 		}
 	}
-	if err != nil && (strings.Contains(err.Error(), "RequestID") || strings.Count(err.Error(), "\n") > 0) {
+	if err != nil && (strings.Contains(err.Error(), "RequestID") ||
+		strings.Count(err.Error(), "\n") > 0) {
 		t.Errorf("error is not short:\n%v", err)
 	}
 }
@@ -87,7 +89,8 @@ func Text(seed uint64, n int) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	var b strings.Builder
 	for b.Len() < n {
-		fmt.Fprintf(&b, "%d|customer %d|2024-%02d-%02d|%d.%02d\x00", r.Uint32(), r.IntN(9999), r.IntN(12), r.IntN(28), r.IntN(999), r.IntN(99))
+		fmt.Fprintf(&b, "%d|customer %d|2024-%02d-%02d|%d.%02d\x00", r.Uint32(), r.IntN(9999),
+			r.IntN(12), r.IntN(28), r.IntN(999), r.IntN(99))
 	}
 	return []byte(b.String()[:n])
 }
@@ -139,7 +142,8 @@ type Gate struct {
 }
 
 // Get tells Arrived, and waits.
-func (g *Gate) Get(ctx context.Context, key string, opts chunkstore.GetOptions) (chunkstore.Object, error) {
+func (g *Gate) Get(ctx context.Context, key string,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	g.Arrived <- struct{}{}
 	select {
 	case <-g.Opened:

@@ -15,10 +15,14 @@ import (
 // Target is the conformance test: what every target's buckets do alike.
 func Target(t *testing.T, target *chunkstore.Target) {
 	t.Run("chunks", func(t *testing.T) {
-		Bucket(t, target.Chunks, func(i int) string { return target.Sealer.Identify([]byte{byte(i)}).String() })
+		Bucket(t, target.Chunks, func(i int) string {
+			return target.Sealer.Identify([]byte{byte(i)}).String()
+		})
 	})
 	t.Run("manifests", func(t *testing.T) {
-		Bucket(t, target.Manifests, func(i int) string { return fmt.Sprintf("%04x-verneuil%%3Ahost%%3A%%2F%%2Fa+b(c)*'!~", i) })
+		Bucket(t, target.Manifests, func(i int) string {
+			return fmt.Sprintf("%04x-verneuil%%3Ahost%%3A%%2F%%2Fa+b(c)*'!~", i)
+		})
 	})
 	t.Run("versions", func(t *testing.T) { Versions(t, target.Manifests.(chunkstore.Versioned)) })
 	t.Run("target", func(t *testing.T) { PutGetChunk(t, target) })
@@ -29,7 +33,8 @@ func Target(t *testing.T, target *chunkstore.Target) {
 // PutGetChunk: chunks are found after they were put, under their own IDs alone (I2).
 func PutGetChunk(t *testing.T, target *chunkstore.Target) {
 	ctx := t.Context()
-	for _, plain := range [][]byte{{}, []byte("x"), Text(9, chunkstore.ChunkBytes), Noise(9, chunkstore.ChunkBytes)} {
+	for _, plain := range [][]byte{{}, []byte("x"), Text(9, chunkstore.ChunkBytes),
+		Noise(9, chunkstore.ChunkBytes)} {
 		id := target.Sealer.Identify(plain)
 		if has, err := target.HasChunk(ctx, id); has || err != nil {
 			t.Errorf("has %v before put: %v, %v", id, has, err)
@@ -37,7 +42,8 @@ func PutGetChunk(t *testing.T, target *chunkstore.Target) {
 		_, err := target.GetChunk(ctx, id)
 		MustBe(t, err, chunkstore.ErrAbsent)
 		n, err := target.PutChunk(ctx, id, plain)
-		if want := len(target.Sealer.Seal(id, plain)); err != nil || n != want || int64(n) > target.Sealer.BytesMax() {
+		if want := len(target.Sealer.Seal(id, plain)); err != nil || n != want ||
+			int64(n) > target.Sealer.BytesMax() {
 			t.Errorf("put chunk of %d bytes: %d, %v", len(plain), n, err)
 		}
 		if has, err := target.HasChunk(ctx, id); !has || err != nil {
@@ -49,19 +55,23 @@ func PutGetChunk(t *testing.T, target *chunkstore.Target) {
 		}
 	}
 	// I2, and the chunk that is never stored.
-	if _, err := target.PutChunk(ctx, target.Sealer.Identify([]byte("a")), []byte("b")); err == nil {
+	if _, err := target.PutChunk(ctx, target.Sealer.Identify([]byte("a")),
+		[]byte("b")); err == nil {
 		t.Error("put bytes under another's ID")
 	}
-	if n, err := target.PutChunk(ctx, chunkstore.ZeroID, make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
+	if n, err := target.PutChunk(ctx, chunkstore.ZeroID,
+		make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
 		t.Errorf("put zeros: %d, %v", n, err)
 	}
 	if has, err := target.HasChunk(ctx, chunkstore.ZeroID); !has || err != nil {
 		t.Errorf("has zeros: %v, %v", has, err)
 	}
-	if got, err := target.GetChunk(ctx, chunkstore.ZeroID); err != nil || !bytes.Equal(got, make([]byte, chunkstore.ChunkBytes)) {
+	if got, err := target.GetChunk(ctx, chunkstore.ZeroID); err != nil ||
+		!bytes.Equal(got, make([]byte, chunkstore.ChunkBytes)) {
 		t.Errorf("get zeros: %d bytes, %v", len(got), err)
 	}
-	if _, err := target.Chunks.Stat(ctx, chunkstore.ZeroID.String()); !errors.Is(err, chunkstore.ErrAbsent) {
+	if _, err := target.Chunks.Stat(ctx, chunkstore.ZeroID.String()); !errors.Is(err,
+		chunkstore.ErrAbsent) {
 		t.Errorf("the chunk of zeros was stored: %v", err)
 	}
 }
@@ -90,7 +100,8 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 		}
 		for i := range n {
 			plain := fmt.Appendf(nil, "chunk %d", i)
-			if got, err := target.GetChunk(ctx, target.Sealer.Identify(plain)); err != nil || !bytes.Equal(got, plain) {
+			if got, err := target.GetChunk(ctx, target.Sealer.Identify(plain)); err != nil ||
+				!bytes.Equal(got, plain) {
 				t.Errorf("got %q, %v; want %q", got, err, plain)
 			}
 		}
@@ -102,7 +113,8 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 	defer batch.Close()
 	_, err := batch.PutChunk(ctx, target.Sealer.Identify([]byte("a")), []byte("b")) // I2
 	MustBe(t, err, chunkstore.ErrMismatch)
-	if n, err := batch.PutChunk(ctx, chunkstore.ZeroID, make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
+	if n, err := batch.PutChunk(ctx, chunkstore.ZeroID,
+		make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
 		t.Errorf("put zeros: %d, %v", n, err)
 	}
 	ended, cancel := context.WithCancel(ctx)
@@ -140,7 +152,8 @@ func testTouch(t *testing.T, target *chunkstore.Target) {
 			t.Fatal(err)
 		}
 		touched := put
-		for !touched.Modified.After(put.Modified) { // S3 tells time by seconds; versitygw needs package s3's copyMax
+		// S3 tells time by seconds; versitygw needs package s3's copyMax
+		for !touched.Modified.After(put.Modified) {
 			if err := target.TouchChunk(ctx, id); err != nil {
 				t.Fatal(err)
 			}
