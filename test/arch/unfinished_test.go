@@ -13,28 +13,10 @@ var unfinished = []string{
 	// cgo
 	"cgo: columns",
 	"cgo: functions",
-	// chunkstore
-	"chunkstore: columns",
-	"chunkstore: functions",
-	// chunkstore/cache
-	"chunkstore/cache: columns",
 	// chunkstore/dir
-	"chunkstore/dir: columns",
 	"chunkstore/dir: types",
-	// chunkstore/faultbucket
-	"chunkstore/faultbucket: columns",
-	// chunkstore/faultproxy
-	"chunkstore/faultproxy: columns",
-	// chunkstore/miniotest
-	"chunkstore/miniotest: columns",
-	// chunkstore/objectfile
-	"chunkstore/objectfile: columns",
 	// chunkstore/s3
-	"chunkstore/s3: columns",
-	"chunkstore/s3: functions",
 	"chunkstore/s3: types",
-	// chunkstore/storetest
-	"chunkstore/storetest: columns",
 	// cmd/verneuilctl
 	"cmd/verneuilctl: columns",
 	"cmd/verneuilctl: functions",
