@@ -23,7 +23,9 @@ import (
 )
 
 func init() {
-	vfs.Stderr = func(b []byte) { C.descriptorsSay((*C.char)(unsafe.Pointer(unsafe.SliceData(b))), C.size_t(len(b))) }
+	vfs.Stderr = func(b []byte) {
+		C.descriptorsSay((*C.char)(unsafe.Pointer(unsafe.SliceData(b))), C.size_t(len(b)))
+	}
 }
 
 // Does not compile, for a key that stands twice, unless C and Go name the same version.

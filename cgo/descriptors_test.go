@@ -36,7 +36,8 @@ func TestDescriptors(t *testing.T) {
 				}
 				<-tick.C
 			}
-			t.Errorf("still open: %d, among them %s", len(open), strings.Join(open[:min(8, len(open))], ", "))
+			t.Errorf("still open: %d, among them %s",
+				len(open), strings.Join(open[:min(8, len(open))], ", "))
 		})
 	}
 }

@@ -29,7 +29,9 @@ func b2i(b bool) int {
 
 // opened tells C where its reader is.
 func opened(h C.uintptr_t, r *replica.Reader) C.SnapshotOpened {
-	return C.SnapshotOpened{hReader: h, bAuto: C.int(b2i(r.WantsAuto())), pTable: r.Table(), pNewest: r.Newest()}
+	return C.SnapshotOpened{
+		hReader: h, bAuto: C.int(b2i(r.WantsAuto())), pTable: r.Table(), pNewest: r.Newest(),
+	}
 }
 
 // report writes an error to the buffer that C lends, cut to its length.
@@ -67,7 +69,8 @@ func goSnapshotClose(h C.uintptr_t) {
 }
 
 //export goSnapshotRead
-func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t, db unsafe.Pointer) (rc C.int) {
+func goSnapshotRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t,
+	db unsafe.Pointer) (rc C.int) {
 	rc = C.SQLITE_IOERR_READ
 	defer guard("read from a replica")
 	ctx, end := untilInterrupted(db)
@@ -134,7 +137,8 @@ func goSnapshotAdopt(h C.uintptr_t) (table unsafe.Pointer) {
 }
 
 //export goSnapshotRefresh
-func goSnapshotRefresh(h C.uintptr_t, force C.int, db unsafe.Pointer, out *C.SnapshotOpened, zErr *C.char, nErr C.int) (rc C.int) {
+func goSnapshotRefresh(h C.uintptr_t, force C.int, db unsafe.Pointer, out *C.SnapshotOpened,
+	zErr *C.char, nErr C.int) (rc C.int) {
 	defer recoverTo(&rc, "refresh a replica")
 	ctx, end := untilInterrupted(db)
 	defer end()

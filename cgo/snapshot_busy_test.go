@@ -58,7 +58,8 @@ func readBusy(c *sql.Conn) (n int, err error) {
 	row("select count(*) from log", &logged)
 	row("select n from meta", &again)
 	if err == nil && (again != n || sum != 0 || count != 3000 || logged != n/10) {
-		err = fmt.Errorf("at %d, then %d: balance %d of %d accounts, %d in the log", n, again, sum, count, logged)
+		err = fmt.Errorf("at %d, then %d: balance %d of %d accounts, %d in the log",
+			n, again, sum, count, logged)
 	}
 	return n, err
 }
@@ -72,7 +73,7 @@ func TestReplicaUnderBusyWriter(t *testing.T) {
 	flush(t, w)
 	done := make(chan struct{})
 	var group sync.WaitGroup
-	for _, style := range []string{"auto_refresh", "refresh=0", "refresh=1", "refresh=2", "async_reload"} {
+	for _, style := range worldStyles {
 		c := replicaConn(t, path)
 		if style == "auto_refresh" {
 			mustExec(t, c, "pragma verneuil_snapshot_auto_refresh=1")
@@ -86,7 +87,9 @@ func TestReplicaUnderBusyWriter(t *testing.T) {
 				}
 				if style != "auto_refresh" {
 					var s string
-					if err := c.QueryRowContext(context.Background(), "pragma verneuil_snapshot_"+style).Scan(&s); err != nil {
+					pragma := "pragma verneuil_snapshot_" + style
+					row := c.QueryRowContext(context.Background(), pragma)
+					if err := row.Scan(&s); err != nil {
 						t.Errorf("%s: %v", style, err)
 					}
 				}
@@ -98,7 +101,8 @@ func TestReplicaUnderBusyWriter(t *testing.T) {
 				last = n
 			}
 			var check string
-			if err := c.QueryRowContext(context.Background(), "pragma integrity_check").Scan(&check); err != nil || check != "ok" {
+			row := c.QueryRowContext(context.Background(), "pragma integrity_check")
+			if err := row.Scan(&check); err != nil || check != "ok" {
 				t.Errorf("%s: %s, %v", style, check, err)
 			}
 		})
@@ -106,7 +110,8 @@ func TestReplicaUnderBusyWriter(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for n := 1; n <= commits; n++ {
 		mustExec(t, w, "begin immediate")
-		mustExec(t, w, "update acct set balance=balance+?, pad=randomblob(200) where k=?", n, rng.IntN(3000))
+		mustExec(t, w, "update acct set balance=balance+?, pad=randomblob(200) where k=?",
+			n, rng.IntN(3000))
 		mustExec(t, w, "update acct set balance=balance-? where k=?", n, rng.IntN(3000))
 		mustExec(t, w, "update meta set n=?", n)
 		if n%10 == 0 {
@@ -153,7 +158,8 @@ attempt("parent, missing:", lambda: c.execute("select sum(length(x)) from big"))
 func python(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"/usr/bin/python3", "python3"} {
-		if osexec.Command(name, "-c", "import sqlite3; sqlite3.Connection.enable_load_extension").Run() == nil {
+		can := "import sqlite3; sqlite3.Connection.enable_load_extension"
+		if osexec.Command(name, "-c", can).Run() == nil {
 			return name
 		}
 	}
@@ -164,7 +170,8 @@ func python(t *testing.T) string {
 // A child that is forked from a process with a replica reads what is there, gets
 // errors for the rest, and never hangs; its parent goes on.
 func TestReplicaForked(t *testing.T) {
-	s := newReplicaSource(t, filled(100)+"create table big as select randomblob(1000) x from generate_series(1,2000);")
+	s := newReplicaSource(t, filled(100)+
+		"create table big as select randomblob(1000) x from generate_series(1,2000);")
 	cmd := osexec.CommandContext(t.Context(), python(t), "-c", forkScript, s.lib, replicaURI)
 	cmd.Env = s.env()
 	out, err := cmd.Output()
@@ -198,7 +205,8 @@ def read(i):
         while True:
             ending = ended.is_set()
             if i % 2 == 0 or ending:
-                c.execute("pragma verneuil_snapshot_refresh=%d" % (2 if ending else i // 2)).fetchone()
+                how = 2 if ending else i // 2
+                c.execute("pragma verneuil_snapshot_refresh=%d" % how).fetchone()
             c.execute("begin")
             low, high, n = c.execute("select min(v), max(v), count(*) from t").fetchone()
             sum = c.execute("select sum(v) from t").fetchone()[0]
@@ -263,10 +271,12 @@ func TestReplicaNodeWorkers(t *testing.T) {
 		t.Skipf("no Node with node:sqlite, 22.5 or later (VERNEUIL_NODE_SQLITE names one): %v", err)
 	}
 	s := newReplicaSource(t, filled(300))
-	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", filepath.Join("..", "test", "hosts", "replica.mjs"), s.lib, replicaURI)
+	program := filepath.Join("..", "test", "hosts", "replica.mjs")
+	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", program, s.lib, replicaURI)
 	cmd.Env = s.env()
 	out, err := cmd.CombinedOutput()
-	if sum := 300*301/2 + 300*250; err != nil || string(out) != fmt.Sprintf("[%d,%[1]d,%[1]d,%[1]d]\n", sum) {
+	sum := 300*301/2 + 300*250
+	if err != nil || string(out) != fmt.Sprintf("[%d,%[1]d,%[1]d,%[1]d]\n", sum) {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -57,10 +57,14 @@ type replicaSource struct {
 
 func newReplicaSource(t *testing.T, sql string) *replicaSource {
 	t.Helper()
-	s := &replicaSource{t: t, lib: library(t), db: filepath.Join(t.TempDir(), "source.db"), dir: t.TempDir(), lineage: 1}
+	s := &replicaSource{
+		t: t, lib: library(t), lineage: 1,
+		db: filepath.Join(t.TempDir(), "source.db"), dir: t.TempDir(),
+	}
 	targets := []chunkstore.TargetConfig{&dir.Config{Path: s.dir}}
 	var err error
-	if s.store, err = chunkstore.Open(context.Background(), targets, chunkstore.Options{CallsPerSecond: -1}); err != nil {
+	unlimited := chunkstore.Options{CallsPerSecond: -1}
+	if s.store, err = chunkstore.Open(context.Background(), targets, unlimited); err != nil {
 		t.Fatal(err)
 	}
 	s.exec(sql)
@@ -70,7 +74,8 @@ func newReplicaSource(t *testing.T, sql string) *replicaSource {
 // exec changes the database with stock SQLite, and publishes it.
 func (s *replicaSource) exec(sql string) {
 	s.t.Helper()
-	if out, err := osexec.Command("sqlite3", "-batch", "-bail", s.db, sql).CombinedOutput(); err != nil {
+	out, err := osexec.Command("sqlite3", "-batch", "-bail", s.db, sql).CombinedOutput()
+	if err != nil {
 		s.t.Fatalf("%s: %v\n%s", sql, err, out)
 	}
 	s.publish()
@@ -91,9 +96,11 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 		page = 65536
 	}
 	m := &manifest.Manifest{
-		Host: "source", Path: "/source.db", Program: "test", Lineage: [16]byte{s.lineage}, Sequence: s.sequence,
+		Host: "source", Path: "/source.db", Program: "test",
+		Lineage: [16]byte{s.lineage}, Sequence: s.sequence,
 		Continuity: s.continuity,
-		Time:       time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5), FileBytes: int64(len(file)), PageBytes: page,
+		Time:       time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5),
+		FileBytes: int64(len(file)), PageBytes: page,
 	}
 	if len(file) >= 512 {
 		m.Inline = []manifest.Page{{Data: file[:page]}}
@@ -107,7 +114,8 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 	for i := range m.Chunks() {
 		chunk := bytes.Clone(file[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)])
 		if i == 0 {
-			clear(chunk[:min(page, len(chunk))*len(m.Inline)]) // what is inline must not be read from here
+			// What is inline must not be read from here.
+			clear(chunk[:min(page, len(chunk))*len(m.Inline)])
 		}
 		tree.Set(i, chunkstore.Plain{}.Identify(chunk))
 		put(chunkstore.Plain{}.Identify(chunk), chunk)
@@ -125,7 +133,9 @@ func (s *replicaSource) publish() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := s.store.Targets[0].Manifests.Put(context.Background(), manifest.Name("source", "/source.db"), raw, chunkstore.Condition{}); err != nil {
+	manifests, name := s.store.Targets[0].Manifests, manifest.Name("source", "/source.db")
+	ctx := context.Background()
+	if _, err := manifests.Put(ctx, name, raw, chunkstore.Condition{}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -219,7 +229,8 @@ func (sh *shell) want(line, pattern string) {
 
 // filled makes a table of n rows of about 500 bytes, with an index.
 func filled(n int) string {
-	return fmt.Sprintf(`create table t(k integer primary key, v integer, x blob); create index i on t(x);
+	return fmt.Sprintf(`create table t(k integer primary key, v integer, x blob);
+		create index i on t(x);
 		insert into t select value, 1, randomblob(250) from generate_series(1, %d);`, n)
 }
 
@@ -228,8 +239,11 @@ func TestReplicaShell(t *testing.T) {
 	sh := s.shell(replicaURI)
 	sh.want("select count(*), min(v), max(v) from t", `3000\|1\|1`)
 	sh.want("pragma integrity_check", "ok")
-	for _, write := range []string{"insert into t values(0,0,0)", "update t set v=2", "delete from t", "create table u(x)",
-		"begin immediate; insert into t values(0,0,0); rollback", "begin exclusive; delete from t; rollback", "vacuum", "reindex"} {
+	for _, write := range []string{
+		"insert into t values(0,0,0)", "update t set v=2", "delete from t", "create table u(x)",
+		"begin immediate; insert into t values(0,0,0); rollback",
+		"begin exclusive; delete from t; rollback", "vacuum", "reindex",
+	} {
 		sh.want(write, `.*attempt to write a readonly database.*`)
 		sh.run("rollback")
 	}
@@ -248,9 +262,12 @@ func TestReplicaShell(t *testing.T) {
 	sh.want("pragma integrity_check", "ok")
 	sh.want("select json_extract(verneuil_status(), '$.replicas[0].sequence')", "2")
 	// The source's clock says 2023, ours has just asked.
-	sh.want(`select json_extract(s, '$.api_calls') > 2, json_extract(r, '$.source_age_seconds') > 1e7,
-		json_extract(r, '$.fetch_age_seconds') between 0 and 600, json_extract(r, '$.bytes_fetched') > 65536
-		from (select s, json_extract(s, '$.replicas[0]') r from (select verneuil_status() s))`, `1\|1\|1\|1`)
+	sh.want(`select json_extract(s, '$.api_calls') > 2,
+			json_extract(r, '$.source_age_seconds') > 1e7,
+			json_extract(r, '$.fetch_age_seconds') between 0 and 600,
+			json_extract(r, '$.bytes_fetched') > 65536
+		from (select s, json_extract(s, '$.replicas[0]') r from (select verneuil_status() s))`,
+		`1\|1\|1\|1`)
 }
 
 func TestReplicaPragmas(t *testing.T) {
@@ -274,7 +291,8 @@ func TestReplicaPragmas(t *testing.T) {
 		sh.want("pragma verneuil_snapshot_refresh"+arg, `\d+\.\d+`)
 		sh.want(value, old)
 	}
-	for sh.run("pragma verneuil_snapshot_async_reload") != "1" { // until the fetch that it asks for has ended
+	for sh.run("pragma verneuil_snapshot_async_reload") != "1" {
+		// until the fetch that it asks for has ended
 	}
 	sh.want(value, want)
 
@@ -340,16 +358,20 @@ func TestReplicaForms(t *testing.T) {
 		w.Write(raw)
 	}))
 	defer web.Close()
-	bucket, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{Region: "us-east-1", Endpoint: miniotest.Start(t),
-		ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}}, chunkstore.Options{})
+	bucket, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&s3.Config{
+		Region: "us-east-1", Endpoint: miniotest.Start(t),
+		ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true,
+	}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := manifest.Name("source", "/source.db") // it has percent signs
-	if _, err := bucket.Targets[0].Manifests.Put(t.Context(), name, raw, chunkstore.Condition{}); err != nil {
+	manifests := bucket.Targets[0].Manifests
+	if _, err := manifests.Put(t.Context(), name, raw, chunkstore.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	s3 := "s3://manifests.us-east-1." + strings.TrimPrefix(bucket.Targets[0].Manifests.String(), "s3 bucket manifests at http://") + "/" + name
+	server := strings.TrimPrefix(manifests.String(), "s3 bucket manifests at http://")
+	s3 := "s3://manifests.us-east-1." + server + "/" + name
 	for _, uri := range []string{
 		"file:" + strings.ReplaceAll(s3, "%", "%25") + "?vfs=verneuil_snapshot",
 		"file:" + web.URL + "/a%2520manifest%3fversion=1?vfs=verneuil_snapshot&mode=ro",
@@ -386,7 +408,8 @@ func TestReplicaAutoRefresh(t *testing.T) {
 	s := newReplicaSource(t, filled(10))
 	file := filepath.Join(t.TempDir(), "replica.db")
 	write := func(auto string) {
-		if err := os.WriteFile(file, []byte("verneuil replica\nsource verneuil://source/source.db\n"+auto), 0o600); err != nil {
+		text := "verneuil replica\nsource verneuil://source/source.db\n" + auto
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -402,7 +425,10 @@ func TestReplicaAutoRefresh(t *testing.T) {
 		{false, "", "file:" + file + "?vfs=verneuil_snapshot", "0"},
 		{false, "auto_refresh 1\n", "file:" + file + "?vfs=verneuil_snapshot", "1"},
 		{true, "auto_refresh 0\n", "file:" + file + "?vfs=verneuil_snapshot", "0"},
-		{false, "auto_refresh 1\n", "file:" + file + "?vfs=verneuil_snapshot&auto_refresh=off", "0"},
+		{
+			false, "auto_refresh 1\n",
+			"file:" + file + "?vfs=verneuil_snapshot&auto_refresh=off", "0",
+		},
 	} {
 		write(c.line)
 		s.settings = map[string]any{"snapshot_auto_refresh": c.config}
@@ -416,7 +442,8 @@ func TestReplicaAutoRefresh(t *testing.T) {
 		for sh.run("select max(v) from t") != fmt.Sprint(100+i) {
 		}
 	}
-	sh.want(".open "+replicaURI+"&auto_refresh=1&immutable=1", ".*auto_refresh=1 beside immutable=1.*unable to open.*")
+	sh.want(".open "+replicaURI+"&auto_refresh=1&immutable=1",
+		".*auto_refresh=1 beside immutable=1.*unable to open.*")
 }
 
 // A replica file opens as a replica by its path alone, through the default VFS, if the
@@ -425,7 +452,8 @@ func TestReplicaFileByPath(t *testing.T) {
 	s := newReplicaSource(t, filled(10))
 	dir := t.TempDir()
 	file := filepath.Join(dir, "replica.db")
-	if err := os.WriteFile(file, []byte("verneuil replica\nsource verneuil://source/source.db\nauto_refresh 1\n"), 0o600); err != nil {
+	const text = "verneuil replica\nsource verneuil://source/source.db\nauto_refresh 1\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.settings = map[string]any{"make_default": true}
@@ -442,7 +470,8 @@ func TestReplicaFileByPath(t *testing.T) {
 		sh.want("begin; select count(*) from t; commit", "10")
 		sh.want("vacuum into '"+filepath.Join(dir, fmt.Sprint("copy", spools))+"'", "")
 		other := filepath.Join(dir, fmt.Sprint("other", spools))
-		sh.want("attach '"+other+"' as other; create table other.t as select * from main.t; select count(*) from other.t", "10")
+		sh.want("attach '"+other+"' as other; create table other.t as select * from main.t;"+
+			" select count(*) from other.t", "10")
 		s.exec("insert into t(v) values(1)")
 		for sh.run("select count(*) from main.t") != "11" {
 		}
@@ -453,14 +482,17 @@ func TestReplicaFileByPath(t *testing.T) {
 				t.Errorf("%s was made", e.Name())
 			}
 		}
-		if text, _ := os.ReadFile(file); err != nil || !strings.HasPrefix(string(text), "verneuil replica\n") {
+		text, _ := os.ReadFile(file)
+		if err != nil || !strings.HasPrefix(string(text), "verneuil replica\n") {
 			t.Errorf("the replica file holds %q, %v", text, err)
 		}
 	}
-	if err := os.WriteFile(file, []byte("verneuil replica\nsource http://127.0.0.1:1/a\n"), 0o600); err != nil {
+	const elsewhere = "verneuil replica\nsource http://127.0.0.1:1/a\n"
+	if err := os.WriteFile(file, []byte(elsewhere), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.shell(":memory:").want(".open "+file, ".*replica.db.*source verneuil://HOST/PATH.*unable to open.*")
+	s.shell(":memory:").want(".open "+file,
+		".*replica.db.*source verneuil://HOST/PATH.*unable to open.*")
 }
 
 // A file that is too short to be a database is to a replica what it is to SQLite.
@@ -486,7 +518,8 @@ func TestReplicaOfAStub(t *testing.T) {
 // A replica's schema is parsed anew when another file stands at the source's path, also if
 // that has seen as many changes of its schema; not for each version of one file.
 func TestReplicaSchemaOfAnotherFile(t *testing.T) {
-	const rows = "with recursive n(i) as (select 1 union all select i+1 from n where i<%d) insert into t select i, '%s'||i from n;"
+	const rows = "with recursive n(i) as (select 1 union all select i+1 from n where i<%d)" +
+		" insert into t select i, '%s'||i from n;"
 	build := func(n int, tag string) string {
 		return fmt.Sprintf("create table t(a integer primary key, b);"+rows+
 			"create table u(c); insert into u values('%[2]s'); create index i on t(b)", n, tag)
@@ -509,7 +542,8 @@ func TestReplicaSchemaOfAnotherFile(t *testing.T) {
 		s.exec(build(n, "new"))
 		sh.want("pragma verneuil_snapshot_refresh=2", ".*")
 		sh.want("select c from u", "new")
-		sh.want("select count(*), (select b from t indexed by i where b='new5') from t", fmt.Sprintf(`%d\|new5`, n))
+		sh.want("select count(*), (select b from t indexed by i where b='new5') from t",
+			fmt.Sprintf(`%d\|new5`, n))
 		sh.want("pragma integrity_check", "ok")
 		if same := sh.run("pragma schema_version"); same == cookie {
 			t.Errorf("file %d shows the schema cookie of the first", k)
@@ -527,7 +561,8 @@ func TestReplicaVacuumInto(t *testing.T) {
 	sh.want("select count(*) from (select * from t except select * from copy.t)", "0")
 	sh.want("insert into copy.t values(0,0,0); select count(*) from copy.t", "501")
 	sh.want("create temp table big as select * from t; select count(*) from big", "500")
-	plain, err := osexec.Command("sqlite3", out, "pragma integrity_check; select count(*) from t").CombinedOutput()
+	const look = "pragma integrity_check; select count(*) from t"
+	plain, err := osexec.Command("sqlite3", out, look).CombinedOutput()
 	if err != nil || string(plain) != "ok\n501\n" {
 		t.Errorf("the copy: %v, %s", err, plain)
 	}
@@ -542,7 +577,8 @@ func TestReplicaLostChunk(t *testing.T) {
 	if err := os.Rename(s.dir+"/chunks", hidden); err != nil {
 		t.Fatal(err)
 	}
-	sh.want("select sum(length(x)) from t", `.*version 1 of verneuil://source/source.db: chunk \d+.*not found.*disk I/O error.*`)
+	sh.want("select sum(length(x)) from t",
+		`.*version 1 of verneuil://source/source.db: chunk \d+.*not found.*disk I/O error.*`)
 	if err := os.Rename(hidden, s.dir+"/chunks"); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,8 @@ import (
 // VERNEUIL_WORLD_COMMITS makes it longer, VERNEUIL_WORLD_SEED repeats its faults.
 
 const (
-	worldEnv      = "VERNEUIL_TEST_WORLD" // what a child does: "writer|interrupt|STYLE path [journal]"
+	// worldEnv says what a child does: "writer|interrupt|STYLE path [journal]".
+	worldEnv      = "VERNEUIL_TEST_WORLD"
 	worldReaders  = 10
 	worldCapacity = 4 // of the cache, in chunks, of which the database has a dozen and more
 )
@@ -95,8 +96,10 @@ func worldWriter(lines *bufio.Scanner, path, journal string) error {
 		if !lines.Scan() {
 			return flush()
 		}
-		sql := fmt.Sprintf(`begin immediate; update acct set balance=balance+%d, pad=randomblob(200) where k=%d;
-			update acct set balance=balance-%[1]d where k=%[3]d; update meta set n=%d;`, n+1, rng.IntN(3000), rng.IntN(3000), n+1)
+		sql := fmt.Sprintf(`begin immediate;
+			update acct set balance=balance+%d, pad=randomblob(200) where k=%d;
+			update acct set balance=balance-%[1]d where k=%[3]d; update meta set n=%d;`,
+			n+1, rng.IntN(3000), rng.IntN(3000), n+1)
 		if (n+1)%10 == 0 {
 			sql += fmt.Sprintf("insert into log values(%d, randomblob(30000));", n+1)
 		}
@@ -117,12 +120,14 @@ func worldReader(lines *bufio.Scanner, style, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.ExecContext(ctx, "pragma cache_size=2"); err != nil { // it is not SQLite's cache that is tested
+	// It is not SQLite's cache that is tested.
+	if _, err := c.ExecContext(ctx, "pragma cache_size=2"); err != nil {
 		return err
 	}
 	var s string
 	if style == "auto_refresh" {
-		if err := c.QueryRowContext(ctx, "pragma verneuil_snapshot_auto_refresh=1").Scan(&s); err != nil {
+		row := c.QueryRowContext(ctx, "pragma verneuil_snapshot_auto_refresh=1")
+		if err := row.Scan(&s); err != nil {
 			return err
 		}
 	}
@@ -138,7 +143,8 @@ func worldReader(lines *bufio.Scanner, style, path string) error {
 	for lines.Scan() {
 		if style != "auto_refresh" {
 			// An error says that the store does not answer; the reader stays where it is.
-			if err := c.QueryRowContext(ctx, "pragma verneuil_snapshot_"+style).Scan(&s); err != nil {
+			row := c.QueryRowContext(ctx, "pragma verneuil_snapshot_"+style)
+			if err := row.Scan(&s); err != nil {
 				failed++
 			}
 		}
@@ -147,7 +153,8 @@ func worldReader(lines *bufio.Scanner, style, path string) error {
 		}
 	}
 	for try := 0; ; try++ {
-		if err = c.QueryRowContext(ctx, "pragma verneuil_snapshot_refresh=2").Scan(&s); err == nil || try == 20 {
+		row := c.QueryRowContext(ctx, "pragma verneuil_snapshot_refresh=2")
+		if err = row.Scan(&s); err == nil || try == 20 {
 			break
 		}
 		failed++
@@ -192,9 +199,13 @@ func newReplicas(t *testing.T) *replicas {
 
 func (w *replicas) config(endpoint string, more map[string]any, caches ...any) string {
 	members := map[string]any{
-		"hostname": "world", "tempdir": w.dir, "manifest_interval_ms": 20, "api_calls_per_second": 100000,
-		"replication_targets": append([]any{map[string]any{"s3": map[string]any{"region": "us-east-1", "endpoint": endpoint,
-			"chunk_bucket": "chunks", "manifest_bucket": "manifests", "create_buckets_on_demand": len(caches) == 0}}}, caches...),
+		"hostname": "world", "tempdir": w.dir,
+		"manifest_interval_ms": 20, "api_calls_per_second": 100000,
+		"replication_targets": append([]any{map[string]any{"s3": map[string]any{
+			"region": "us-east-1", "endpoint": endpoint,
+			"chunk_bucket": "chunks", "manifest_bucket": "manifests",
+			"create_buckets_on_demand": len(caches) == 0,
+		}}}, caches...),
 	}
 	for k, v := range more {
 		members[k] = v
@@ -209,7 +220,8 @@ func (w *replicas) config(endpoint string, more map[string]any, caches ...any) s
 func (w *replicas) start(config string, env []string, args ...string) *worldChild {
 	w.Helper()
 	c := &worldChild{command: exec.Command(os.Args[0])}
-	c.command.Env = append(append(os.Environ(), env...), worldEnv+"="+strings.Join(args, " "), "VERNEUIL_CONFIG="+config, "VERNEUIL_LOG=off")
+	c.command.Env = append(append(os.Environ(), env...),
+		worldEnv+"="+strings.Join(args, " "), "VERNEUIL_CONFIG="+config, "VERNEUIL_LOG=off")
 	c.command.Stderr = &c.errors
 	in, err := c.command.StdinPipe()
 	if err != nil {
@@ -228,8 +240,11 @@ func (w *replicas) start(config string, env []string, args ...string) *worldChil
 
 // reader starts a reader of any kind, behind the proxy.
 func (w *replicas) reader(what string) *worldChild {
-	cache := map[string]any{"local": map[string]any{"directory": w.cache(), "num_shards": 2, "capacity": worldCapacity}}
-	return w.start(w.config(w.proxy.URL, map[string]any{"snapshot_read_deadline_ms": 600000}, cache), w.readOnly, what, w.db)
+	cache := map[string]any{"local": map[string]any{
+		"directory": w.cache(), "num_shards": 2, "capacity": worldCapacity,
+	}}
+	config := w.config(w.proxy.URL, map[string]any{"snapshot_read_deadline_ms": 600000}, cache)
+	return w.start(config, w.readOnly, what, w.db)
 }
 
 func (w *replicas) cache() string { return filepath.Join(w.dir, "cache") }
@@ -272,19 +287,24 @@ func spoil(rng *rand.Rand) faultproxy.Plan {
 			return faultproxy.Fault{}
 		}
 		late := make(chan struct{})
-		faults := []faultproxy.Fault{{Status: 500}, {Status: 503}, {Status: 403}, {Reset: true}, {Lose: true}, {Cut: true}, {Flip: true}, {Hold: late}}
+		faults := []faultproxy.Fault{
+			{Status: 500}, {Status: 503}, {Status: 403},
+			{Reset: true}, {Lose: true}, {Cut: true}, {Flip: true}, {Hold: late},
+		}
 		time.AfterFunc(30*time.Millisecond, func() { close(late) })
 		return faults[rng.IntN(len(faults))]
 	}
 }
 
 func TestReplicaWorld(t *testing.T) {
-	commits, seed := envNumber("VERNEUIL_WORLD_COMMITS", 20), uint64(envNumber("VERNEUIL_WORLD_SEED", 1))
+	commits := envNumber("VERNEUIL_WORLD_COMMITS", 20)
+	seed := uint64(envNumber("VERNEUIL_WORLD_SEED", 1))
 	for _, journal := range []string{"delete", "wal"} {
 		t.Run(journal, func(t *testing.T) {
 			w := newReplicas(t)
 			rng := rand.New(rand.NewPCG(seed, 7))
-			writer := w.start(w.config(w.endpoint, map[string]any{"replication_spooling_dir": filepath.Join(w.dir, "spool")}), nil, "writer", w.db, journal)
+			spooling := map[string]any{"replication_spooling_dir": filepath.Join(w.dir, "spool")}
+			writer := w.start(w.config(w.endpoint, spooling), nil, "writer", w.db, journal)
 			if n := writer.line(t); n != "0" {
 				t.Fatalf("the writer says %q", n)
 			}
@@ -316,12 +336,14 @@ func TestReplicaWorld(t *testing.T) {
 			for i, r := range readers {
 				var last, n int
 				if out := r.end(t); !scanned(out, &last, &n) || last != commits {
-					t.Errorf("reader %d, %s, ends with %q, want %d", i, worldStyles[i%len(worldStyles)], out, commits)
+					t.Errorf("reader %d, %s, ends with %q, want %d",
+						i, worldStyles[i%len(worldStyles)], out, commits)
 				}
 				failed += n
 			}
 			w.checkCache(damaged)
-			t.Logf("%d of %d requests spoiled, %d refreshes failed, %d cache entries damaged", w.proxy.Faults(), w.proxy.Requests(), failed, len(damaged))
+			t.Logf("%d of %d requests spoiled, %d refreshes failed, %d cache entries damaged",
+				w.proxy.Faults(), w.proxy.Requests(), failed, len(damaged))
 			if w.proxy.Faults() < 10 || len(damaged) == 0 {
 				t.Error("too few faults to show anything")
 			}
@@ -413,7 +435,8 @@ func worldInterrupt(lines *bufio.Scanner, path string) error {
 		return err
 	}
 	var schema int
-	if err := c.QueryRowContext(context.Background(), "select count(*) from sqlite_schema").Scan(&schema); err != nil {
+	row := c.QueryRowContext(context.Background(), "select count(*) from sqlite_schema")
+	if err := row.Scan(&schema); err != nil {
 		return err
 	}
 	fmt.Println("open", schema)
@@ -429,7 +452,8 @@ func worldInterrupt(lines *bufio.Scanner, path string) error {
 	}
 	fmt.Println("interrupted")
 	lines.Scan()
-	if err := c.QueryRowContext(context.Background(), "select sum(length(pad)) from acct").Scan(&sum); err != nil {
+	row = c.QueryRowContext(context.Background(), "select sum(length(pad)) from acct")
+	if err := row.Scan(&sum); err != nil {
 		return err
 	}
 	fmt.Println(sum)
@@ -440,7 +464,8 @@ func worldInterrupt(lines *bufio.Scanner, path string) error {
 // before the deadline, and what comes after needs no reopening.
 func TestReplicaInterrupted(t *testing.T) {
 	w := newReplicas(t)
-	writer := w.start(w.config(w.endpoint, map[string]any{"replication_spooling_dir": filepath.Join(w.dir, "spool")}), nil, "writer", w.db, "delete")
+	spooling := map[string]any{"replication_spooling_dir": filepath.Join(w.dir, "spool")}
+	writer := w.start(w.config(w.endpoint, spooling), nil, "writer", w.db, "delete")
 	writer.line(t)
 	writer.end(t)
 	r := w.reader("interrupt")

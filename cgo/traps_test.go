@@ -86,7 +86,9 @@ func TestLeftByStock(t *testing.T) {
 				closeConn(t, c)
 				rows := startChild(t, path, "stock-"+journal, point, 3, 7)()
 				c = open(t, path, "&_busy_timeout=10000")
-				w := &walWorkload{T: t, r: rand.New(rand.NewPCG(1, 1)), path: path, conns: []*sql.Conn{c}}
+				w := &walWorkload{
+					T: t, r: rand.New(rand.NewPCG(1, 1)), path: path, conns: []*sql.Conn{c},
+				}
 				if n := query(t, c, "select count(*) from t"); n != strconv.Itoa(rows) {
 					t.Fatalf("%s rows, %d were committed", n, rows)
 				}
@@ -134,7 +136,10 @@ func TestReadOnly(t *testing.T) {
 					t.Errorf("%s: stock SQLite answers %q, ours %q", q, a, b)
 				}
 			}
-			for _, q := range []string{"insert into t(b) values('none')", "pragma wal_checkpoint", "pragma wal_checkpoint(truncate)"} {
+			for _, q := range []string{
+				"insert into t(b) values('none')", "pragma wal_checkpoint",
+				"pragma wal_checkpoint(truncate)",
+			} {
 				_, a := stock.ExecContext(t.Context(), q)
 				_, b := ours.ExecContext(t.Context(), q)
 				if fmt.Sprint(a) != fmt.Sprint(b) {
@@ -179,7 +184,9 @@ func TestPageSizeAroundWAL(t *testing.T) {
 
 // TestAttachMixed: one transaction changes databases of different journal modes.
 func TestAttachMixed(t *testing.T) {
-	for _, modes := range [][2]string{{"wal", "delete"}, {"delete", "wal"}, {"wal", "wal"}, {"persist", "truncate"}} {
+	for _, modes := range [][2]string{
+		{"wal", "delete"}, {"delete", "wal"}, {"wal", "wal"}, {"persist", "truncate"},
+	} {
 		t.Run(strings.Join(modes[:], "/"), func(t *testing.T) {
 			one, w1 := comparing(t, modes[0])
 			two, w2 := comparing(t, modes[1])
@@ -210,7 +217,8 @@ func TestJournalSizeLimit(t *testing.T) {
 			for range 3 {
 				mustExec(t, c, "insert into t(b) values(randomblob(200000))")
 				mustExec(t, c, "pragma wal_checkpoint(restart)")
-				mustExec(t, c, "insert into t(b) values('next')") // begins the next WAL, which is cut
+				// This begins the next WAL, which is cut.
+				mustExec(t, c, "insert into t(b) values('next')")
 				w.compare()
 			}
 			mustBeValid(t, c)
