@@ -163,7 +163,7 @@ func TestForeignSpools(t *testing.T) {
 		"no absolute path":           replaced(bad, "../bad.db"),
 		"zero byte":                  replaced("/store", "/store\\u0000/x"),
 		"targets[0].dir.path":        replaced(s.path("store"), ""),
-		"targets[0]: want exactly":   replaced("\"dir\"", "\"ftp\""),
+		"targets[0].ftp: unknown":    replaced("\"dir\"", "\"ftp\""),
 	} {
 		if err := errors.Join(os.RemoveAll(name), plant()); err != nil {
 			t.Fatal(err)
