@@ -110,7 +110,8 @@ func writeUntilDead(args []string) error {
 func startChild(t *testing.T, path, journal, point string, n int, seed uint64) (wait func() int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %d %d", childEnv, path, journal, point, n, seed))
+	cmd.Env = append(os.Environ(),
+		fmt.Sprintf("%s=%s %s %s %d %d", childEnv, path, journal, point, n, seed))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

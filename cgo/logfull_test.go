@@ -15,8 +15,8 @@ import (
 	"verneuil/spool"
 )
 
-// holdReplicator takes a spool's lock in another process that replicates nothing, as one
-// does that is stopped, and returns a function that gives it back.
+// holdReplicator takes a spool's lock in another process, which replicates nothing, like a
+// replicator that is stopped. It returns a function that gives the lock back.
 func holdReplicator(t *testing.T, path string) (release func()) {
 	t.Helper()
 	dir := spoolOf(path)
@@ -119,7 +119,8 @@ func TestLogFull(t *testing.T) {
 			release := holdReplicator(t, path)
 			// in another process, as this one compares each commit with what is replicated
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), fillEnv+"="+path+" "+journal, "VERNEUIL_TEST_SPOOL="+spoolOf(path), "VERNEUIL_VALIDATE=0")
+			cmd.Env = append(os.Environ(), fillEnv+"="+path+" "+journal,
+				"VERNEUIL_TEST_SPOOL="+spoolOf(path), "VERNEUIL_VALIDATE=0")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("child: %v: %s", err, out)
@@ -178,7 +179,8 @@ func TestReopen(t *testing.T) {
 			cycle(60)
 			fds2, maps2 := count()
 			if fds2 > fds+8 || maps2 > maps+20 {
-				t.Errorf("%d descriptors and %d mappings, after 60 cycles %d and %d", fds, maps, fds2, maps2)
+				t.Errorf("%d descriptors and %d mappings, after 60 cycles %d and %d",
+					fds, maps, fds2, maps2)
 			}
 		})
 	}

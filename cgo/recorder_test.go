@@ -31,21 +31,18 @@ var targetDir string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	if os.Getenv(childEnv) != "" || os.Getenv(stressEnv) != "" || os.Getenv(fillEnv) != "" || os.Getenv(worldEnv) != "" {
+	// what a child is to do, by the variable that says so
+	for env, do := range map[string]func() int{
+		childEnv: child, stressEnv: stress, fillEnv: fill, worldEnv: world,
+	} {
+		if os.Getenv(env) == "" {
+			continue
+		}
 		if err := cgo.Register(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		if os.Getenv(stressEnv) != "" {
-			return stress()
-		}
-		if os.Getenv(fillEnv) != "" {
-			return fill()
-		}
-		if os.Getenv(worldEnv) != "" {
-			return world()
-		}
-		return child()
+		return do()
 	}
 	dir, err := os.MkdirTemp("", "verneuil-test-")
 	if err != nil {
@@ -99,7 +96,8 @@ func mustExec(t *testing.T, c *sql.Conn, query string, args ...any) {
 func query(t *testing.T, c *sql.Conn, query string, args ...any) string {
 	t.Helper()
 	var s sql.NullString
-	if err := c.QueryRowContext(context.Background(), query, args...).Scan(&s); err != nil && err != sql.ErrNoRows {
+	err := c.QueryRowContext(context.Background(), query, args...).Scan(&s)
+	if err != nil && err != sql.ErrNoRows {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return s.String
@@ -115,12 +113,14 @@ func flush(t *testing.T, c *sql.Conn) {
 // restored returns the bytes of the newest version in the target.
 func restored(t *testing.T, path string) []byte {
 	t.Helper()
-	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: targetDir}}, chunkstore.Options{})
+	store, err := chunkstore.Open(t.Context(),
+		[]chunkstore.TargetConfig{&dir.Config{Path: targetDir}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	o, _, err := store.GetManifest(t.Context(), manifest.Name(testHost, path), chunkstore.GetOptions{}, func([]byte) error { return nil })
+	o, _, err := store.GetManifest(t.Context(), manifest.Name(testHost, path),
+		chunkstore.GetOptions{}, func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,8 @@ func restored(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "restored.db")
-	if err := restore.File(t.Context(), out, restore.Options{Manifest: m, Fetch: store.GetChunk}); err != nil {
+	err = restore.File(t.Context(), out, restore.Options{Manifest: m, Fetch: store.GetChunk})
+	if err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(out)
@@ -203,7 +204,8 @@ func (w *workload) connect() *sql.Conn {
 func pick(r *rand.Rand, of ...string) string { return of[r.IntN(len(of))] }
 
 func (w *workload) insert(c *sql.Conn) {
-	mustExec(w.T, c, "insert into t(b) values(randomblob(?))", []int{10, 300, 5000, 100000}[w.r.IntN(4)])
+	mustExec(w.T, c, "insert into t(b) values(randomblob(?))",
+		[]int{10, 300, 5000, 100000}[w.r.IntN(4)])
 }
 
 func (w *workload) step() {
@@ -223,8 +225,11 @@ func (w *workload) step() {
 		for range w.r.IntN(40) {
 			w.insert(c)
 		}
-		// what a rollback leaves without a journal is no database
-		mustExec(w.T, c, pick(w.r, "commit", map[bool]string{true: "commit", false: "rollback"}[w.journal == "off"]))
+		end := pick(w.r, "commit", "rollback")
+		if w.journal == "off" { // without a journal a rollback leaves no database
+			end = "commit"
+		}
+		mustExec(w.T, c, end)
 	case p < 93:
 		mustExec(w.T, c, "vacuum")
 	case p < 95:
@@ -241,6 +246,29 @@ func (w *workload) step() {
 	}
 }
 
+// run does that many steps on a new database, and compares what is restored with it.
+func (w *workload) run(pageSize string, steps int) {
+	path := filepath.Join(w.TempDir(), "a b%c.db")
+	w.path = strings.ReplaceAll(path, "%", "%25") // as a URI has it
+	first := open(w.T, w.path, "")
+	mustExec(w.T, first, "pragma page_size="+pageSize)
+	mustExec(w.T, first, "create table t(a integer primary key, b)")
+	w.conns = []*sql.Conn{w.connect(), w.connect()}
+	for range steps {
+		w.step()
+	}
+	if w.exclusive {
+		closeConn(w.T, w.conns[0])
+		w.conns[0] = w.connect()
+	}
+	flush(w.T, w.conns[0])
+	mustBeValid(w.T, w.conns[0])
+	for _, c := range append(w.conns, first) {
+		closeConn(w.T, c)
+	}
+	mustEqual(w.T, path)
+}
+
 func TestRollbackModes(t *testing.T) {
 	steps := 40
 	if testing.Short() {
@@ -251,25 +279,8 @@ func TestRollbackModes(t *testing.T) {
 			t.Run(journal+"/"+pageSize, func(t *testing.T) {
 				seed := rand.Uint64()
 				t.Logf("seed %d", seed)
-				w := &workload{T: t, r: rand.New(rand.NewPCG(seed, 0)), path: filepath.Join(t.TempDir(), "a b%c.db"), journal: journal}
-				first := open(t, strings.ReplaceAll(w.path, "%", "%25"), "")
-				mustExec(t, first, "pragma page_size="+pageSize)
-				mustExec(t, first, "create table t(a integer primary key, b)")
-				w.path = strings.ReplaceAll(w.path, "%", "%25")
-				w.conns = []*sql.Conn{w.connect(), w.connect()}
-				for range steps {
-					w.step()
-				}
-				if w.exclusive {
-					closeConn(t, w.conns[0])
-					w.conns[0] = w.connect()
-				}
-				flush(t, w.conns[0])
-				mustBeValid(t, w.conns[0])
-				for _, c := range append(w.conns, first) {
-					closeConn(t, c)
-				}
-				mustEqual(t, strings.ReplaceAll(w.path, "%25", "%"))
+				w := &workload{T: t, r: rand.New(rand.NewPCG(seed, 0)), journal: journal}
+				w.run(pageSize, steps)
 			})
 		}
 	}

@@ -52,27 +52,31 @@ func (r *replacing) rename(journal string) {
 	}
 }
 
-// harmless does with the old handle what may harm the new file's record. It must not be one
-// of a rollback mode if the new file has a WAL: SQLite itself takes that for the old file's.
+// harmless does with the old handle what could harm the record of the new file. The old handle must
+// not be in a rollback mode if the new file has a WAL: SQLite itself takes that WAL for the old
+// file's.
 func (r *replacing) harmless(flush func()) {
 	r.Helper()
 	for _, q := range []string{
-		"insert into t(b) values('old')", "insert into t(b) values(randomblob(50000))", "pragma wal_checkpoint(restart)",
-		"insert into t(b) values('old')", "begin immediate", "update t set b=zeroblob(1000)", "rollback",
+		"insert into t(b) values('old')", "insert into t(b) values(randomblob(50000))",
+		"pragma wal_checkpoint(restart)", "insert into t(b) values('old')",
+		"begin immediate", "update t set b=zeroblob(1000)", "rollback",
 		"pragma wal_checkpoint(truncate)", "update t set b='old'",
 	} {
-		r.old.ExecContext(r.Context(), q) // in a rollback mode SQLite says that the database has moved
+		// in a rollback mode SQLite says that the database has moved
+		r.old.ExecContext(r.Context(), q)
 		flush()
 	}
 	refused(r.T, r.old, "deleted, renamed or replaced")
 }
 
-// refused asks for a flush, which must be an error that names that reason.
+// refused asks for a flush, which must fail and name that reason.
 func refused(t *testing.T, c *sql.Conn, reason string) {
 	t.Helper()
 	var s string
 	err := c.QueryRowContext(t.Context(), "pragma verneuil_flush_replication_data").Scan(&s)
-	if err == nil || !strings.Contains(err.Error(), "is not replicated: ") || !strings.Contains(err.Error(), reason) {
+	if err == nil || !strings.Contains(err.Error(), "is not replicated: ") ||
+		!strings.Contains(err.Error(), reason) {
 		t.Fatalf("a flush of what is replicated no more answers %q, %v", s, err)
 	}
 }
@@ -85,37 +89,43 @@ func TestReplaced(t *testing.T) {
 		for _, after := range modes {
 			for _, how := range []string{"created", "renamed"} {
 				t.Run(before+"/"+after+"/"+how, func(t *testing.T) {
-					r := newReplacing(t, before)
-					if how == "created" {
-						r.remove()
-					} else {
-						r.rename(after)
-					}
-					c := open(t, r.path, "&_busy_timeout=10000")
-					query(t, c, "pragma journal_mode="+after)
-					if how == "created" {
-						mustExec(t, c, "create table t(a integer primary key, b)")
-					}
-					mustExec(t, c, "insert into t(b) values('new')")
-					w := &walWorkload{T: t, r: rand.New(rand.NewPCG(1, 1)), path: r.path, conns: []*sql.Conn{c}}
-					w.compare()
-					if before == "wal" || after == "delete" {
-						r.harmless(func() {
-							mustExec(t, c, "insert into t(b) values('new')")
-							w.compare()
-						})
-					}
-					mustCount(t, restored(t, r.path), "old", 0)
-					closeConn(t, r.old)
-					mustExec(t, c, "insert into t(b) values('last')")
-					flush(t, c)
-					mustCount(t, restored(t, r.path), "last", 1)
-					mustBeValid(t, c)
-					closeConn(t, c)
+					testReplaced(t, before, after, how)
 				})
 			}
 		}
 	}
+}
+
+func testReplaced(t *testing.T, before, after, how string) {
+	r := newReplacing(t, before)
+	if how == "created" {
+		r.remove()
+	} else {
+		r.rename(after)
+	}
+	c := open(t, r.path, "&_busy_timeout=10000")
+	query(t, c, "pragma journal_mode="+after)
+	if how == "created" {
+		mustExec(t, c, "create table t(a integer primary key, b)")
+	}
+	mustExec(t, c, "insert into t(b) values('new')")
+	w := &walWorkload{
+		T: t, r: rand.New(rand.NewPCG(1, 1)), path: r.path, conns: []*sql.Conn{c},
+	}
+	w.compare()
+	if before == "wal" || after == "delete" {
+		r.harmless(func() {
+			mustExec(t, c, "insert into t(b) values('new')")
+			w.compare()
+		})
+	}
+	mustCount(t, restored(t, r.path), "old", 0)
+	closeConn(t, r.old)
+	mustExec(t, c, "insert into t(b) values('last')")
+	flush(t, c)
+	mustCount(t, restored(t, r.path), "last", 1)
+	mustBeValid(t, c)
+	closeConn(t, c)
 }
 
 // TestReplacedAndNotOpened: nobody but the old handle has it open. A flush finds the

@@ -66,7 +66,8 @@ func stress() int {
 func harmless(err error) bool {
 	return strings.Contains(err.Error(), "locked") || strings.Contains(err.Error(), "busy") ||
 		strings.Contains(err.Error(), "into wal mode from within") ||
-		strings.Contains(err.Error(), "attached databases") && strings.Contains(err.Error(), "unable to open")
+		strings.Contains(err.Error(), "attached databases") &&
+			strings.Contains(err.Error(), "unable to open")
 }
 
 func (c *stressChild) open() error {
@@ -80,8 +81,10 @@ func (c *stressChild) open() error {
 	db.SetMaxOpenConns(1)
 	c.db = db
 	return c.run("pragma synchronous="+pick(c.r, "off", "normal", "full"),
-		"pragma cache_size="+pick(c.r, "5", "2000"), "pragma wal_autocheckpoint="+pick(c.r, "3", "20", "1000"),
-		"pragma journal_size_limit="+pick(c.r, "-1", "0", "5000"), "pragma mmap_size="+pick(c.r, "0", "0", "1000000"))
+		"pragma cache_size="+pick(c.r, "5", "2000"),
+		"pragma wal_autocheckpoint="+pick(c.r, "3", "20", "1000"),
+		"pragma journal_size_limit="+pick(c.r, "-1", "0", "5000"),
+		"pragma mmap_size="+pick(c.r, "0", "0", "1000000"))
 }
 
 func (c *stressChild) run(queries ...string) error {
@@ -100,7 +103,9 @@ func (c *stressChild) insert(end string) error {
 	}
 	n := 1 + c.r.IntN(20)
 	for range n {
-		if _, err := c.db.Exec("insert into t(b) values(randomblob(?))", []int{10, 300, 3000, 20000}[c.r.IntN(4)]); err != nil {
+		_, err := c.db.Exec("insert into t(b) values(randomblob(?))",
+			[]int{10, 300, 3000, 20000}[c.r.IntN(4)])
+		if err != nil {
 			c.run("rollback")
 			return err
 		}
@@ -126,11 +131,14 @@ func (c *stressChild) step() (string, error) {
 	case p < 50:
 		return "rollback", c.insert("rollback")
 	case p < 55:
-		return "delete", c.run("begin immediate", "delete from t where a%5=2", "update c set n=(select count(*) from t)", "commit")
+		return "delete", c.run("begin immediate", "delete from t where a%5=2",
+			"update c set n=(select count(*) from t)", "commit")
 	case p < 70:
-		return "checkpoint", c.run("pragma wal_checkpoint(" + pick(c.r, "passive", "full", "restart", "truncate") + ")")
+		return "checkpoint", c.run("pragma wal_checkpoint(" +
+			pick(c.r, "passive", "full", "restart", "truncate") + ")")
 	case p < 73:
-		return "vacuum", c.run("pragma page_size="+pick(c.r, "512", "1024", "4096", "65536"), "vacuum")
+		return "vacuum", c.run("pragma page_size="+pick(c.r, "512", "1024", "4096", "65536"),
+			"vacuum")
 	case p < 82:
 		// SQLite itself (3.40, 3.54) leaves WAL mode with a stale page cache if the last
 		// commit was another connection's and did not change page 1: begin with none.
@@ -138,7 +146,8 @@ func (c *stressChild) step() (string, error) {
 		if err := c.open(); err != nil {
 			return "open", err
 		}
-		return "mode", c.run("pragma journal_mode=" + pick(c.r, "delete", "truncate", "persist", "wal", "wal", "wal"))
+		return "mode", c.run("pragma journal_mode=" +
+			pick(c.r, "delete", "truncate", "persist", "wal", "wal", "wal"))
 	case p < 86:
 		err := c.run("pragma locking_mode=exclusive")
 		if err == nil {
@@ -202,7 +211,8 @@ func (s *stressRound) child(seed uint64, kill, spin int) (killed bool, err error
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if keep := os.Getenv("VERNEUIL_STRESS_KEEP"); keep != "" {
-		log, err := os.OpenFile(filepath.Join(keep, "children.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		log, err := os.OpenFile(filepath.Join(keep, "children.log"),
+			os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
 			return false, err
 		}
@@ -228,7 +238,8 @@ func (s *stressRound) child(seed uint64, kill, spin int) (killed bool, err error
 		return true, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("child %d after %d lines, the last %q: %w: %s", seed, lines, last, err, stderr.String())
+		err = fmt.Errorf("child %d after %d lines, the last %q: %w: %s",
+			seed, lines, last, err, stderr.String())
 	}
 	return false, err
 }
@@ -244,8 +255,10 @@ func (s *stressRound) stock(r *rand.Rand, done <-chan struct{}) {
 		default:
 		}
 		out, err := exec.Command("sqlite3", s.path, ".timeout 500",
-			"begin immediate; insert into t(b) values(randomblob(3000)); update c set n=n+1; "+pick(r, "commit", "commit", "rollback"),
-			pick(r, "select 1", "pragma wal_checkpoint(truncate)", "pragma wal_checkpoint(passive)", "vacuum")).CombinedOutput()
+			"begin immediate; insert into t(b) values(randomblob(3000)); update c set n=n+1; "+
+				pick(r, "commit", "commit", "rollback"),
+			pick(r, "select 1", "pragma wal_checkpoint(truncate)",
+				"pragma wal_checkpoint(passive)", "vacuum")).CombinedOutput()
 		if err != nil && !strings.Contains(string(out), "locked") {
 			s.Errorf("sqlite3: %v: %s", err, out)
 		}
@@ -262,7 +275,8 @@ func (s *stressRound) run() {
 			for {
 				mu.Lock()
 				started++
-				n, seed, kill, spin := started, s.r.Uint64(), 1+s.r.IntN(stressOps/2), s.r.IntN(8_000_000)
+				n, seed := started, s.r.Uint64()
+				kill, spin := 1+s.r.IntN(stressOps/2), s.r.IntN(8_000_000)
 				mu.Unlock()
 				if n > stressStart || s.Failed() {
 					return
@@ -309,7 +323,8 @@ func (s *stressRound) check() {
 	if _, err := os.Stat(s.path + "2"); err == nil {
 		two := open(s.T, s.path+"2", "&_busy_timeout=10000")
 		query(s.T, two, "select count(*) from sqlite_schema") // rolls back what is hot
-		(&walWorkload{T: s.T, r: s.r, path: s.path + "2", conns: []*sql.Conn{two}}).compare()
+		second := &walWorkload{T: s.T, r: s.r, path: s.path + "2", conns: []*sql.Conn{two}}
+		second.compare()
 		closeConn(s.T, two)
 	}
 	closeConn(s.T, c)

@@ -29,7 +29,8 @@ func (w *walWorkload) connect() *sql.Conn {
 }
 
 func (w *walWorkload) insert(c *sql.Conn) {
-	mustExec(w.T, c, "insert into t(b) values(randomblob(?))", []int{10, 300, 5000, 60000}[w.r.IntN(4)])
+	mustExec(w.T, c, "insert into t(b) values(randomblob(?))",
+		[]int{10, 300, 5000, 60000}[w.r.IntN(4)])
 }
 
 // alone closes all connections but the first, for what needs the database for itself.
@@ -61,7 +62,8 @@ func (w *walWorkload) step() {
 		}
 		mustExec(w.T, c, pick(w.r, "commit", "rollback"))
 	case p < 88:
-		mustExec(w.T, c, "pragma wal_checkpoint("+pick(w.r, "passive", "full", "restart", "truncate")+")")
+		mustExec(w.T, c, "pragma wal_checkpoint("+
+			pick(w.r, "passive", "full", "restart", "truncate")+")")
 	case p < 91: // a reader pins the WAL while others write and checkpoint
 		reader := w.conns[0]
 		if c == reader {
@@ -97,11 +99,34 @@ func (w *walWorkload) step() {
 
 // foreign writes with the sqlite3 shell: stock SQLite, in another process.
 func (w *walWorkload) foreign() {
-	shell := exec.Command("sqlite3", w.path, ".timeout 10000", "insert into t(b) values(randomblob(3000))",
+	shell := exec.Command("sqlite3", w.path, ".timeout 10000",
+		"insert into t(b) values(randomblob(3000))",
 		pick(w.r, "select 1", "pragma wal_checkpoint(truncate)", "pragma wal_checkpoint(passive)"))
 	if out, err := shell.CombinedOutput(); err != nil {
 		w.Fatalf("sqlite3: %v: %s", err, out)
 	}
+}
+
+// run does that many steps on a new database, and compares what is restored with it now and then;
+// foreign: stock SQLite writes in between.
+func (w *walWorkload) run(pageSize string, steps int, foreign bool) {
+	w.path = filepath.Join(w.TempDir(), "wal.db")
+	w.conns = []*sql.Conn{w.connect()}
+	mustExec(w.T, w.conns[0], "pragma page_size="+pageSize)
+	query(w.T, w.conns[0], "pragma journal_mode=wal")
+	mustExec(w.T, w.conns[0], "create table t(a integer primary key, b)")
+	w.conns = append(w.conns, w.connect())
+	for i := range steps {
+		w.step()
+		if foreign && w.r.IntN(5) == 0 {
+			w.foreign()
+		}
+		if i%10 == 9 {
+			w.compare()
+		}
+	}
+	w.compare()
+	mustBeValid(w.T, w.conns[0])
 }
 
 func TestWAL(t *testing.T) {
@@ -118,23 +143,8 @@ func TestWAL(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				seed := rand.Uint64()
 				t.Logf("seed %d", seed)
-				w := &walWorkload{T: t, r: rand.New(rand.NewPCG(seed, 0)), path: filepath.Join(t.TempDir(), "wal.db")}
-				w.conns = []*sql.Conn{w.connect()}
-				mustExec(t, w.conns[0], "pragma page_size="+pageSize)
-				query(t, w.conns[0], "pragma journal_mode=wal")
-				mustExec(t, w.conns[0], "create table t(a integer primary key, b)")
-				w.conns = append(w.conns, w.connect())
-				for i := range steps {
-					w.step()
-					if foreign && w.r.IntN(5) == 0 {
-						w.foreign()
-					}
-					if i%10 == 9 {
-						w.compare()
-					}
-				}
-				w.compare()
-				mustBeValid(t, w.conns[0])
+				w := &walWorkload{T: t, r: rand.New(rand.NewPCG(seed, 0))}
+				w.run(pageSize, steps, foreign)
 			})
 		}
 	}
@@ -155,7 +165,8 @@ func (w *walWorkload) compare() {
 			w.Fatalf("cp: %v: %s", err, out)
 		}
 	}
-	out, err := exec.Command("sqlite3", copied, "pragma wal_checkpoint(truncate); pragma integrity_check").CombinedOutput()
+	out, err := exec.Command("sqlite3", copied,
+		"pragma wal_checkpoint(truncate); pragma integrity_check").CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		w.Fatalf("sqlite3: %v: %s", err, out)
 	}
