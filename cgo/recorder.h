@@ -6,17 +6,18 @@
 #define VERNEUIL_RECORDER_H
 #include "verneuil.h"
 
-/* Registers the VFS over verneuilBase, or moves it to the front of SQLite's list. */
+/* Registers the VFS above verneuilBase; makeDefault: as the default. If it is registered already,
+** it moves in SQLite's list. */
 int recorderRegister(int makeDefault);
 
-/* Has what the default VFS opens go through the recorder, while it stays the default: before
-** recorderRegister(). 0: it is none of SQLite's own, and cannot be treated so. */
+/* Has what the default VFS opens go through the recorder, though it stays the default. To be called
+** before recorderRegister(). 0: it is not one of SQLite's own VFSes, and cannot be treated so. */
 int recorderHookDefault(void);
 
-/* Is that the VFS below ours, hooked or not? */
+/* Is pVfs the VFS below ours, hooked or not? */
 int recorderOpens(const sqlite3_vfs *pVfs);
 
-/* Is that our VFS? */
+/* Is pVfs our VFS? */
 int recorderIs(const sqlite3_vfs *pVfs);
 
 /* A question to the recorder of a database, and the answer. */
@@ -27,18 +28,19 @@ typedef struct RecorderQuestion {
   char *zWhy;                      /* why it is not replicated, sqlite3_malloc'd; NULL: it is */
 } RecorderQuestion;
 
-/* Asks the recorder of the connection's database of that name, also through a VFS that another
-** has put above ours. 0: none stands there, or there is no such database. */
+/* Asks the recorder of the connection's database zSchema, also if there is another VFS above ours.
+** 0: it has none, or there is no such database. */
 int recorderAsk(sqlite3 *db, const char *zSchema, RecorderQuestion *p);
 
-/* Per-method counts and times, as a JSON object; sqlite3_malloc'd. */
+/* Counts and times of each method, as a JSON object; sqlite3_malloc'd, NULL: no memory. */
 char *recorderPerf(void);
 
-/* Why databases are opened without replication, NULL if they are not; sqlite3_malloc'd. */
+/* Why a database was opened without replication, the latest reason; sqlite3_malloc'd. NULL: none
+** was. */
 char *recorderProblem(void);
 
-/* Does a connection of this process hold a lock of SQLite's that others wait for, or may it? Waits
-** for nobody, and allocates nothing. */
+/* May a connection of this process hold a lock of SQLite's that others wait for? Waits for nobody,
+** and allocates nothing. */
 int recorderExcludes(void);
 
 #endif

@@ -1,7 +1,7 @@
 /*
-** Whether a database is recorded. It is not where SQLite's locks do not tell of its transactions, where the
-** configuration leaves it out, and while it is made as a copy (selection.h): that is known only when it
-** is locked or written to.
+** Whether a database is recorded: see recorder_attach.h. It is not recorded if SQLite's locks do
+** not tell of its transactions, if the configuration leaves it out, or while it is being made as a
+** copy (selection.h). Whether it is a copy shows only when it is locked or written to.
 */
 #include "recorder_attach.h"
 #include "base.h"
@@ -23,7 +23,7 @@ void recorderNoteWhy(RecorderFile *p, char *zErr) {
   p->zWhy = zErr;
 }
 
-/* Does the path name another file by now, or none? */
+/* Does the path lead to another file by now, or to none? */
 static int hasMoved(RecorderFile *p) {
   int moved = 0;
   p->pBase->xFileControl(p->pFile, SQLITE_FCNTL_HAS_MOVED, &moved);
@@ -41,7 +41,8 @@ char *recorderWhyNot(RecorderFile *p) {
 
 /* ---- a database that was just opened ---- */
 
-/* Why a database that is opened so is not recorded, sqlite3_malloc'd; NULL: it is. */
+/* Why a database that is opened with these flags cannot be recorded, sqlite3_malloc'd; NULL: it
+** can. */
 static char *refusal(const char *zPath, int flags) {
   if (recorderSettings.zError) return sqlite3_mprintf("%s", recorderSettings.zError);
   if (uriSays(zPath, flags, "immutable", 0)) return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
@@ -50,21 +51,21 @@ static char *refusal(const char *zPath, int flags) {
   return 0;
 }
 
-/* Does its URI name us? Then it is replicated, whatever the patterns say. */
+/* Does its URI name our VFS? Then it is replicated, whatever the patterns say. */
 static int isNamed(const char *zPath, int flags) {
   const char *z = flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(zPath, "vfs") : 0;
   return z && !strcmp(z, "verneuil");
 }
 
-/* May the database become a copy? There is nothing in it, it was never replicated, and neither its URI nor a
-** pattern says that it shall be. */
+/* May the database become a copy? It is empty, it was never replicated, and neither its URI nor a
+** pattern asks for replication. */
 static int mayBeCopy(RecorderFile *p, int flags) {
   sqlite3_int64 size;
   return recorderBaseIsOwn && !isNamed(p->zName, flags) && !selectionIncludes(p->zName) &&
          p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size == 0 && !spoolExists(p->zName);
 }
 
-/* Takes note of why a database is not recorded that is not meant to be; zWhy is sqlite3_malloc'd. */
+/* The database is left out on purpose; p owns the reason zWhy, which is sqlite3_malloc'd. */
 static void meant(RecorderFile *p, char *zWhy) {
   if (zWhy) notReplicatedAt(VERNEUIL_INFO, p->zName, zWhy);
   p->isMeant = 1;
@@ -86,8 +87,9 @@ static Spool *attachNow(RecorderFile *p) {
   return pSpool;
 }
 
-/* Why the user does not want it, sqlite3_malloc'd; NULL: he does. byDefault: it was opened by the default VFS,
-** which may have been named. (Another name is that of a VFS above it, for which it is as by default.) */
+/* Why the user does not want the database recorded, sqlite3_malloc'd; NULL: he does. byDefault: the
+** default VFS opened it, perhaps because the URI named that. (If the URI names another VFS, that
+** one stands above the default, and the database is treated as if nothing had been named.) */
 static char *unwanted(RecorderFile *p, int flags, int byDefault) {
   const char *zVfs = byDefault && flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(p->zName, "vfs") : 0;
   if (zVfs && pRecorderHooked && !strcmp(zVfs, ((sqlite3_vfs *)pRecorderHooked)->zName)) return sqlite3_mprintf("it was opened with vfs=%s", zVfs);
@@ -121,9 +123,8 @@ void recorderMarkCopy(RecorderFile *p, const char *zHow) {
                            "name it in make_default's include", zHow));
 }
 
-/* The database is about to be locked. Before SHARED: is there something in it by now, which
-** somebody else has written? Before RESERVED: who writes? Below, and where locking EXCLUSIVE keeps the
-** locks (recorderAwaitedWrite): likewise. */
+/* Before SHARED: is the file still empty, or has somebody else written to it? Before RESERVED, and
+** before a write under locking EXCLUSIVE, where no lock is taken any more: who writes? */
 void recorderAwaitedLock(RecorderFile *p, int eLock) {
   sqlite3_int64 size;
   if (p->awaits == AWAITS_SQL && eLock == SQLITE_LOCK_SHARED && p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size > 0)

@@ -5,28 +5,29 @@
 #define VERNEUIL_RECORDER_ATTACH_H
 #include "recorder_file.h"
 
-/* Takes note of why a database is not replicated: zErr is sqlite3_malloc'd, or NULL without
-** memory. p owns it. */
+/* The database is not replicated: logs why, and remembers it. zErr is sqlite3_malloc'd, and p owns
+** it from now on; NULL: there was no memory for it. */
 void recorderNoteWhy(RecorderFile *p, char *zErr);
 
-/* Finds the spool of a database that the base VFS has opened, if it is to be recorded: a reference.
-** NULL: it is not, and p says why, or it may become a copy, and is recorded later (p->awaits). flags are
-** those that it was opened with, outFlags what the base has made of them. byDefault: by the default VFS. */
+/* Attaches the spool of a database that the base VFS has opened, if it is to be recorded; the
+** caller owns a reference. NULL: it is not recorded (p->zWhy), or not yet, as it may become a copy
+** (p->awaits). flags are those that it was opened with, and outFlags what the base made of them.
+** byDefault: it was opened by the default VFS. */
 Spool *recorderAttach(RecorderFile *p, int flags, int outFlags, int byDefault);
 
-/* It is no copy, or no longer: from here on it is recorded. */
+/* The database that p awaited is no copy, or no longer: it is recorded from here on. */
 void recorderAttachLate(RecorderFile *p);
 
-/* It is made as a copy: zHow says by what. */
+/* The database is being made as a copy; zHow names what makes it. */
 void recorderMarkCopy(RecorderFile *p, const char *zHow);
 
-/* The database, which p->awaits, is about to be locked. */
+/* p->awaits is not AWAITS_NOTHING, and the database is about to be locked. */
 void recorderAwaitedLock(RecorderFile *p, int eLock);
 
-/* Likewise, written to. */
+/* Likewise, and it is about to be written to. */
 void recorderAwaitedWrite(RecorderFile *p);
 
-/* Why what is committed by this handle goes nowhere, sqlite3_malloc'd; NULL: it does not. */
+/* Why commits of this handle are not replicated, sqlite3_malloc'd; NULL: they are. */
 char *recorderWhyNot(RecorderFile *p);
 
 #endif

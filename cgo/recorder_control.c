@@ -1,5 +1,6 @@
 /*
-** File controls: SQLite's, of which some tell the recorder something, our pragma, and a question of ours.
+** File controls: those of SQLite that tell the recorder something, our pragma, and a question of
+** ours.
 */
 #include "recorder_control.h"
 #include "pragma.h"
@@ -42,7 +43,7 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
 }
 
 /* The file control by which the SQL functions reach a recorder. SQLite leaves numbers above 100
-** to others, and VFSes above ours pass on what they do not know. */
+** to others, and a VFS above ours passes on what it does not know. */
 #define RECORDER_QUESTION 0x56724e51
 
 static void answer(RecorderFile *p, RecorderQuestion *q) {
@@ -72,7 +73,8 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     if (p->awaits && *p->ppDb && selectionVacuums(*p->ppDb)) recorderMarkCopy(p, "VACUUM INTO");
   }
   if (op == SQLITE_FCNTL_MMAP_SIZE && *(sqlite3_int64 *)pArg > 0) p->mapped = 1;
-  /* os_unix.c, fcntlSizeHint, makes the file longer: before a transaction's first write, or a checkpoint's */
+  /* os_unix.c, fcntlSizeHint, makes the file longer before a transaction's, or a checkpoint's,
+  ** first write */
   int sized = op == SQLITE_FCNTL_SIZE_HINT && (p->chunked || p->mapped);
   if (sized && p->eLock >= SQLITE_LOCK_SHARED) recorderRecords(p);
   FORWARD(p, OP_FILECONTROL, rc, xFileControl(pFile, op, pArg));

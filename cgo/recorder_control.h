@@ -1,6 +1,6 @@
 /*
-** The file controls of a database, among them our pragma and the question of the SQL functions
-** (recorderAsk, in recorder.h).
+** xFileControl: it also hears our pragma, and the question of the SQL functions (recorderAsk, in
+** recorder.h).
 */
 #ifndef VERNEUIL_RECORDER_CONTROL_H
 #define VERNEUIL_RECORDER_CONTROL_H

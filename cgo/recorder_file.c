@@ -1,6 +1,6 @@
 /*
-** The list of the recorder's open files, how a file enters and leaves it, and what is looked up
-** in it. Over its mutex nothing is called that waits.
+** The list of the recorder's open files: how a file enters and leaves it, and what is looked up in
+** it. While its mutex is held, nothing is called that waits.
 */
 #define _GNU_SOURCE
 #include "recorder_file.h"
@@ -19,7 +19,7 @@ SQLITE_EXTENSION_INIT3
 /* WAL_WRITE_LOCK, WAL_CKPT_LOCK and WAL_RECOVER_LOCK (wal.c). */
 #define SHM_EXCLUDES 7
 
-/* Whoever has the list of files has it for a moment; a process that ends tries so often. */
+/* How often a process that ends tries to get the list's mutex, which is held for moments only. */
 #define EXCLUDES_TRIES 1000
 
 _Atomic int recorderBaseIsOwn;
@@ -40,7 +40,7 @@ RecorderFile *recorderFind(const sqlite3_file *pFile) {
 
 /* ---- a file's way into the list, and out of it ---- */
 
-/* Offer exactly what the base's file offers: nolock has no xShm methods, say. */
+/* Offers exactly the methods that the base's file has: without xShm for nolock, say. */
 static void offerMethods(RecorderFile *p) {
   const sqlite3_io_methods *pBase = p->pBase;
   p->methods = recorderMethods;
@@ -156,17 +156,18 @@ static int isWalOf(const char *zWal, const RecorderFile *p) {
   return !strncmp(zWal, p->zName, n) && !strcmp(zWal + n, "-wal");
 }
 
-/* After the database was replaced there may be handles of both files. SQLite opens a WAL when it has locked the database
-** (pager.c, sqlite3SharedLock and sqlite3PagerOpenWal), on the same thread; else the file is meant that
-** stands at the path. (SQLite would tell by the name's address, sqlite3_filename_database(), but
-** not of a name that another shim has made: it reads what lies before it.) */
+/* After a database was replaced, both files may have handles here. SQLite opens a WAL just after
+** the same thread has locked the database (pager.c, sqlite3PagerSharedLock and
+** sqlite3PagerOpenWal): that handle's spool is the one. Failing that, it is the spool of the file
+** that stands at the path. (SQLite could tell by the name's address, sqlite3_filename_database().
+** But another shim may have made the name, and that function reads what lies before it.) */
 Spool *recorderSpoolOfWal(const char *zWal) {
   size_t n = strlen(zWal);
   Spool *pSpool = 0;
   if (n <= 4 || strcmp(zWal + n - 4, "-wal")) return 0;
   Quiet q = quietLock(&mu);
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
-    if (p == pRecorderLockedLast && !p->isWal && !p->pSpool && isWalOf(zWal, p)) { /* it is not recorded */
+    if (p == pRecorderLockedLast && !p->isWal && !p->pSpool && isWalOf(zWal, p)) { /* not recorded */
       pSpool = 0;
       break;
     }
@@ -193,7 +194,8 @@ RecorderFile *recorderDatabaseOf(const char *zWal) {
 
 /* ---- what all files together are asked ---- */
 
-/* In WAL mode only its locks to write, to checkpoint and to recover keep others waiting; else all do. */
+/* In WAL mode only the locks to write, to checkpoint and to recover keep others waiting; else every
+** lock. */
 static int excludes(const RecorderFile *p) {
   if (__atomic_load_n(&p->shmLocks, __ATOMIC_RELAXED) & SHM_EXCLUDES) return 1;
   return __atomic_load_n(&p->eLock, __ATOMIC_RELAXED) >= (p->pIndex ? SQLITE_LOCK_RESERVED : SQLITE_LOCK_SHARED);
@@ -217,7 +219,7 @@ char *recorderPerf(void) {
   return perfJson(a);
 }
 
-/* ---- fork: what a handle of the parent's does in a child is not recorded ---- */
+/* ---- fork(): in a child, what a handle of its parent does is not recorded ---- */
 
 static Quiet forking;
 static void beforeFork(void) { forking = quietLock(&mu); }

@@ -1,12 +1,12 @@
 /*
 ** The recorder's open files: databases, and the WALs of those that are recorded.
 **
-** The base VFS has made the sqlite3_file, and it stays where it is; only its pMethods points to a
-** table of ours, which a RecorderFile begins with, until the file is closed or let go. So a file may be
-** hooked after it was opened, and unhooked while it is open.
+** The base VFS makes the sqlite3_file, and it stays where it is. Only its pMethods points to a
+** table of ours, with which a RecorderFile begins, until the file is closed or let go. So a file
+** can be hooked after it was opened, and unhooked while it is open.
 **
-** A file is used by one thread at a time, as SQLite uses it. Other threads only follow the
-** list of files, which this module alone looks at, and read there what is marked (L).
+** One thread at a time uses a file, as SQLite does. Other threads only follow the list of files,
+** which recorder_file.c alone looks at, and read there what is marked (L).
 */
 #ifndef VERNEUIL_RECORDER_FILE_H
 #define VERNEUIL_RECORDER_FILE_H
@@ -14,9 +14,10 @@
 #include "spool_log.h"
 #include "verneuil.h"
 
-/* A database without a byte may become a copy, which is not recorded. AWAITS_SQL: it is
-** when a statement writes to it, or somebody else has. AWAITS_COPY: it is being made as
-** a copy; if a statement writes to it then, it is no copy any more, but a database. */
+/* An empty database may become a copy, which is not recorded. AWAITS_SQL: nobody knows yet; it is
+** recorded once a statement writes to it, or somebody else has written to it. AWAITS_COPY: it is
+** being made as a copy; once a statement writes to it, it is a database like others, and
+** recorded. */
 enum { AWAITS_NOTHING, AWAITS_SQL, AWAITS_COPY };
 
 typedef struct RecorderFile RecorderFile;
@@ -29,92 +30,96 @@ struct RecorderFile {
   sqlite3_file *pRaw;            /* the file as it is, where the base is not SQLite's own */
   int nCompared;                 /* reads that were compared with it */
   int awaits;                    /* AWAITS_..: recorded later, if at all */
-  int isMeant;                   /* not recorded, which nobody need be told of any more when it is closed */
-  sqlite3 **ppDb;                /* where the connection is found that uses the file; NULL: not known */
-  Spool *pInherited;             /* in a forked child: that of a handle that is its parent's */
+  int isMeant;                   /* left out on purpose: forgotten when it is closed */
+  sqlite3 **ppDb;                /* points to the connection that uses the file; NULL: unknown */
+  Spool *pInherited;             /* in a forked child, of a handle of its parent: the spool it had */
   int isWal;                     /* (L) the -wal file, not the database */
   const volatile void *pIndex;   /* (L) the wal-index's first page, if shared memory is mapped */
   SpoolTxn txn;
-  SpoolState *pHeld;             /* whose holder this handle is, or NULL */
+  SpoolState *pHeld;             /* the state that names us as holder of RESERVED, or NULL */
   const char *zName;             /* (L) of the file, as SQLite has passed it */
   uint64_t version;              /* of the database, as seen under the present lock; 0 unknown */
   int64_t size;                  /* likewise; -1 unknown */
   int eLock;                     /* (L) SQLite's lock on it */
-  int shmLocks;                  /* (L) a bit for each of the wal-index's locks that is held exclusively */
+  int shmLocks;                  /* (L) bits: locks of the wal-index that are held exclusively */
   int sizeUncertain;             /* SIZE_HINT or CHUNK_SIZE may have changed the size behind us */
   int chunked, mapped;           /* CHUNK_SIZE, MMAP_SIZE in force */
-  RecorderFile *pMain;           /* (L) of a WAL's handle: the database's, of the same connection; NULL unknown */
-  SpoolState *pCheckpoint;       /* this handle writes frames of the WAL into the database: that state says so */
-  int flushOnClose;
-  sqlite3 *db;                   /* adopted: by whose VFS, not ours, its other files are opened; NULL: it is not */
-  char *zSchema;                 /* and its name there, malloc'd */
-  RecorderFile *pWal;            /* (L) its WAL, once we have it */
-  int deletesWal;                /* the WAL is deleted when it has been closed */
+  RecorderFile *pMain;           /* (L) of a WAL: the same connection's database; NULL: unknown */
+  SpoolState *pCheckpoint;       /* the state that says: this handle checkpoints the WAL; or NULL */
+  int flushOnClose;              /* the pragma has asked for it */
+  sqlite3 *db;                   /* the connection of an adopted database; NULL: it is not adopted */
+  char *zSchema;                 /* adopted: the database's name there, malloc'd */
+  RecorderFile *pWal;            /* (L) adopted: its WAL, once it is hooked */
+  int deletesWal;                /* adopted: SQLite will delete the WAL after closing it */
   Perf aPerf[OP_N];
   RecorderFile *pNext, **ppPrev; /* (L) all open files */
 };
 
-/* The table of our methods, in recorder_methods.c. By its xClose a table of ours is known. */
+/* The table of our methods, in recorder_methods.c. Its xClose marks a table as ours. */
 extern const sqlite3_io_methods recorderMethods;
 int recorderClose(sqlite3_file *);
 
-/* SQLite's own VFS for files is below: it stores what it is given. */
+/* The base is SQLite's own VFS for files, which stores what it is given. */
 extern _Atomic int recorderBaseIsOwn;
 
-/* The default VFS, if what it opens comes by us (recorderHookDefault); else NULL. */
+/* The default VFS, if recorderHookDefault has it open files through us; else NULL. */
 extern sqlite3_vfs *_Atomic pRecorderHooked;
 
-/* The handle that this thread has locked last. It may be closed by now. */
+/* The handle that this thread locked last: only to be compared, as it may be closed by now. */
 extern _Thread_local const RecorderFile *pRecorderLockedLast __attribute__((visibility("hidden")));
 
 /* The recorder of a file that is in the list; NULL: there is none. */
 RecorderFile *recorderFind(const sqlite3_file *pFile);
 
-/* A file's recorder: its method table is where that begins. Somebody who has put another table
-** before ours, as we did, calls ours: then it is looked for. */
+/* A file's recorder, which begins with the file's method table. If somebody has put another table
+** before ours, as we do with others, the recorder is looked up. */
 static inline RecorderFile *fileOf(sqlite3_file *pFile) {
   if (__builtin_expect(pFile->pMethods->xClose == recorderClose, 1)) return (RecorderFile *)pFile->pMethods;
   return recorderFind(pFile);
 }
 
-/* Makes what puts our methods before the base's: pFile is a database or, isWal, a WAL that the base
-** has opened. Nothing of the file changes yet; free() undoes it. NULL without memory. */
+/* Makes the recorder of a file that the base has opened: a database or, with isWal, a WAL. The file
+** does not change yet, and free() undoes it. NULL: no memory. */
 RecorderFile *recorderHook(sqlite3_file *pFile, const char *zName, int isWal);
 
-/* From here on the file's methods are ours; pSpool is NULL, or a reference that p takes. */
+/* From here on the file's methods are ours. p takes over the reference pSpool, which may be
+** NULL. */
 void recorderUseHook(RecorderFile *p, Spool *pSpool);
 
-/* The database is recorded from here on: takes the reference, which may be NULL. */
+/* The database is recorded from here on. p takes over the reference, which may be NULL. */
 void recorderSetSpool(RecorderFile *p, Spool *pSpool);
 
-/* The spool has one handle less, and p none. */
+/* p gives back its spool, if it has one: it is not recorded any more. */
 void recorderLeaveSpool(RecorderFile *p);
 
-/* The file is closed: p is no more. */
+/* The file is closed. Frees p. */
 void recorderForget(RecorderFile *p);
 
-/* The file's methods are the base's again, and p is no more. */
+/* The file's methods are the base's again. Frees p. */
 void recorderUnhook(RecorderFile *p);
 
 /* ---- which file belongs to which ---- */
 
-/* Of a WAL's handle that of the database, of the same connection; of a database's that of its WAL.
-** NULL: there is none. */
+/* The other file of the same connection: a WAL's database, or a database's WAL. NULL: there is
+** none. */
 RecorderFile *recorderOtherOf(const RecorderFile *p);
 
-/* The adopted database of a WAL; NULL: it is of another. */
+/* The adopted database that the WAL belongs to; NULL: its database is not adopted. */
 RecorderFile *recorderAdopterOf(const RecorderFile *pWal);
 
-/* pWal is the WAL of the adopted database p; NULL: that was closed. */
+/* pWal is the WAL of the adopted database p; NULL: the WAL is closed. */
 void recorderSetWal(RecorderFile *p, RecorderFile *pWal);
 
-/* Does a handle of the database share its wal-index? Else that is on the heap, or there is none. */
+/* Does a handle of the database have the wal-index in shared memory? Otherwise it is on the heap,
+** or there is none. */
 int recorderHasIndex(const Spool *pSpool);
 
-/* The spool of the database that a WAL of this name belongs to, if it is open here: a reference. */
+/* The spool of the database that a WAL of this name belongs to; the caller owns a reference. NULL:
+** that database is not open here, or not recorded. */
 Spool *recorderSpoolOfWal(const char *zWal);
 
-/* The handle of the connection that opens a WAL of this name: see recorderSpoolOfWal. */
+/* The database of the connection that is opening a WAL of this name, on this thread; NULL:
+** unknown. */
 RecorderFile *recorderDatabaseOf(const char *zWal);
 
 #endif

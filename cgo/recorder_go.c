@@ -1,5 +1,5 @@
 /*
-** What the recorder asks of Go: see recorder_go.h. A forked child cannot run Go: it tells its
+** What the recorder asks of Go: see recorder_go.h. A forked child cannot run Go. It tells its
 ** parent by a pipe (children.c), and its flushes wait for the answer in the state page.
 */
 #define _GNU_SOURCE
@@ -21,7 +21,7 @@ SQLITE_EXTENSION_INIT3
 
 VerneuilSettings recorderSettings;
 
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* the settings, while they are set, and zProblem */
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* zProblem, and setting the settings */
 static atomic_int isConfigured;
 static char *zProblem; /* malloc'd: it outlives sqlite3_shutdown() */
 
@@ -78,9 +78,9 @@ static void tellGo(void (*xGo)(char *), const Spool *p) {
   threadsImpatient(was);
 }
 
-/* A handle was opened (n is 1), or closed (-1). Go is told of a spool's first and last: it is
-** another thread that has to answer, and there are hosts that open a connection for each
-** request. It knows of the first before any handle can take a lock. */
+/* Go is told of a spool's first handle and of its last only: another thread has to answer, and
+** there are hosts that open a connection for each request. Go knows of the first before any handle
+** can take a lock. */
 void recorderCountHandle(Spool *p, int n) {
   int runs = n > 0 ? verneuilGo() : verneuilGoRuns();
   if (!runs && verneuilForked()) childNote(p->zDir, n > 0);

@@ -1,6 +1,6 @@
 /*
-** Where the recorder asks Go: for the settings, and for what a replicator does. Nothing else of the
-** recorder enters Go: its methods do so only in xOpen, xClose, our pragma, and under
+** What the recorder asks of Go: the settings, and what a replicator does. No other file of the
+** recorder enters Go, and its methods get here only in xOpen, xClose and our pragma, and under
 ** VERNEUIL_VALIDATE.
 */
 #ifndef VERNEUIL_RECORDER_GO_H
@@ -8,21 +8,21 @@
 #include "goexports_types.h"
 #include "spool_database.h"
 
-/* What the configuration says, from recorderConfigure() on; it never changes again. */
+/* What the configuration says. It is set by recorderConfigure(), and never changes after that. */
 extern VerneuilSettings recorderSettings;
 
 /* Reads the settings when the first database is opened; a forked child has its parent's. */
 void recorderConfigure(void);
 
-/* Remembers zErr, of which a copy is made, as the last reason for which a database was opened
-** without replication: recorderProblem() in recorder.h. NULL: there was no memory to say it. */
+/* Remembers a copy of zErr as the latest reason why a database was opened without replication:
+** recorderProblem() in recorder.h returns it. NULL: there was no memory for the reason. */
 void recorderNoteProblem(const char *zErr);
 
-/* A handle of the database was opened (n is 1), or closed (-1). */
+/* A handle of the database was opened (n is 1) or closed (n is -1). */
 void recorderCountHandle(Spool *p, int n);
 
-/* Pushes what is committed: here, or from a forked child by whoever replicates. 1: every target
-** has it. Waits for store_timeout_ms at most. */
+/* Has what is committed pushed, in a forked child by whoever replicates. 1: every target has it.
+** Waits for store_timeout_ms at most. */
 int recorderFlush(Spool *p);
 
 /* Asks Go whether the mirror is the database. */

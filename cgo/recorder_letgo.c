@@ -1,18 +1,19 @@
 /*
-** Letting a database go, of which the base VFS stores other bytes than it is given: see recorder_letgo.h.
+** Letting a database go: see recorder_letgo.h.
 */
 #include "recorder_letgo.h"
 #include "below.h"
 #include "recorder_txn.h"
 SQLITE_EXTENSION_INIT3
 
-/* So many reads of pages are compared with the file; all writes are. */
+/* How many reads of pages are compared with the file. All writes are. */
 #define COMPARE_READS 16
 
 const char zRecorderStoresOther[] = "the VFS below stores other bytes than it is given: put it above verneuil";
 
-/* Likewise, and nothing of ours stays between SQLite and the base: it may encrypt a WAL only
-** where the database's methods are its own. p is no more, nor is the other handle, the WAL's or the database's. */
+/* Stops recording, and leaves nothing of ours between SQLite and the base, which may encrypt a WAL
+** only where the database's methods are its own. Frees p, and the connection's other file, WAL or
+** database. */
 static void letGo(RecorderFile *p) {
   RecorderFile *pOther = recorderOtherOf(p);
   recorderStop(p, zRecorderStoresOther);

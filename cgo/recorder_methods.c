@@ -1,6 +1,6 @@
 /*
 ** The writer VFS's methods of files. Every method forwards to the base VFS; what changes a main
-** database is also captured in its changelog (spool_log.c), as spool/doc.go specifies. Nothing here
+** database is also recorded in its changelog (spool_log.c), as spool/doc.go specifies. No method
 ** enters Go but xClose and our pragma.
 **
 ** The recorder's files, each above the ones before it:
@@ -10,14 +10,14 @@
 **   recorder_file     open files, and their list
 **   recorder_attach   whether a database is recorded, and why not
 **   recorder_txn      transactions and WAL checkpoints
-**   recorder_letgo    letting go of what a base VFS stores otherwise
+**   recorder_letgo    letting a database go that the base VFS stores in its own way
 **   recorder_wal      the handles of WALs
 **   recorder_control  file controls, our pragma
 **   recorder_methods  the methods of files
 **   recorder_vfs      the methods of the VFS; registration
 **   adopt             databases that were open before
 **
-** recorder.h is what the others see of it.
+** recorder.h is what all other files see of it.
 */
 #include "process.h"
 #include "recorder_control.h"
@@ -40,11 +40,11 @@ int recorderClose(sqlite3_file *pFile) {
   RecorderFile *pMain = p->isWal ? recorderAdopterOf(p) : 0;
   int deletes = pMain && !pRecorderHooked && p->pSpool && pMain->deletesWal && pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
   if (pMain) recorderSetWal(pMain, 0);
-  if (deletes) walBeforeReset(p->pSpool, 0); /* that will not go through recorderDelete */
-  pFile->pMethods = p->pBase; /* it is the base's again, which may clear it */
+  if (deletes) walBeforeReset(p->pSpool, 0); /* recorderDelete will not hear of that */
+  pFile->pMethods = p->pBase; /* the base may clear it */
   FORWARD(p, OP_CLOSE, rc, xClose(pFile));
   if (deletes) walAfterReset(p->pSpool, 0);
-  recorderLeaveSpool(p); /* Go is told when no lock is held any more */
+  recorderLeaveSpool(p); /* tells Go, now that no lock is held */
   recorderForget(p);
   return rc;
 }
@@ -61,8 +61,8 @@ static int recorderRead(sqlite3_file *pFile, void *pBuf, int n, sqlite3_int64 iO
   return rc;
 }
 
-/* A write to the WAL. One at offset 0 is a new header: the frames of the old one
-** are lost with it (wal.c, sqlite3WalFrames and walRestartLog). */
+/* A write to the WAL. At offset 0 it is a new header, with which the old frames are lost (wal.c,
+** sqlite3WalFrames and walRestartLog). */
 static int writeWal(RecorderFile *p, const void *pBuf, int n, sqlite3_int64 iOfst) {
   int rc, isHeader = iOfst == 0 && n >= 32;
   if (isHeader) walBeforeReset(p->pSpool, pBuf);
@@ -95,9 +95,10 @@ static int recorderTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   if (endsWal) walBeforeReset(p->pSpool, 0);
   FORWARD(p, OP_TRUNCATE, rc, xTruncate(pFile, size));
   if (endsWal) walAfterReset(p->pSpool, 0);
-  recorderEndCheckpoint(p); /* of which this is the last */
+  recorderEndCheckpoint(p); /* a checkpoint truncates last */
   if (!rec) return rc;
-  /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): what is cut off is what counts */
+  /* CHUNK_SIZE rounds up (os_unix.c, unixTruncate): the length that the file has now is what
+  ** counts */
   if (rc != SQLITE_OK) recorderFailed(p);
   if (p->chunked || rc != SQLITE_OK) {
     sqlite3_int64 actual;
@@ -133,7 +134,7 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
   if (rc != SQLITE_OK) return rc;
   int closes = eLock == SQLITE_LOCK_EXCLUSIVE && p->eLock == SQLITE_LOCK_SHARED; /* its WAL, perhaps */
   p->eLock = eLock;
-  if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) { /* a base copy need not ask who has it */
+  if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) { /* so a base copy need not ask who has it */
     p->pHeld = p->pSpool->st;
     atomic_store_explicit(&p->pHeld->holder, verneuilToken(), memory_order_relaxed);
   }

@@ -1,5 +1,5 @@
 /*
-** When a transaction begins and ends, and what the database was before it: see recorder_txn.h.
+** Transactions and WAL checkpoints: see recorder_txn.h.
 **
 ** When a transaction ends:
 **
@@ -33,8 +33,8 @@ SQLITE_EXTENSION_INIT3
 
 /* ---- the database's version and size ---- */
 
-/* SQLite read the header under its SHARED lock: nobody is writing, so the
-** version must be the one that the last recorder left, or somebody wrote without us. */
+/* SQLite read the header under its SHARED lock, so nobody is writing. Unless the version is the one
+** that the last recorder left, somebody has written without us. */
 void recorderSawVersion(RecorderFile *p, uint64_t version) {
   SpoolState *st = p->pSpool->st;
   uint64_t known = atomic_load_explicit(&st->dbVersion, memory_order_relaxed);
@@ -47,7 +47,7 @@ void recorderSawVersion(RecorderFile *p, uint64_t version) {
   spoolWake(p->pSpool);
 }
 
-/* Before the first write: what the database is, looked up only if SQLite has not. */
+/* Before the first write: finds out the version and size, if SQLite has not. */
 static void lookBefore(RecorderFile *p) {
   unsigned char a[4];
   sqlite3_int64 size;
@@ -62,8 +62,8 @@ static void lookBefore(RecorderFile *p) {
 
 /* ---- checkpoints ---- */
 
-/* A checkpoint writes to the database for the first time. Are its frames ours, and is the file what
-** they belong to? */
+/* Do the frames belong to commits that were published, and is the file as the last recorder left
+** it? */
 void recorderBeginCheckpoint(RecorderFile *p) {
   SpoolState *st = p->pCheckpoint = p->pSpool->st;
   atomic_store(&st->checkpointing, verneuilToken());
@@ -120,8 +120,6 @@ int recorderJournalIsHot(RecorderFile *p) {
   return !absent && (n < 0 || (n == 1 && c)); /* PERSIST leaves zeros, TRUNCATE nothing */
 }
 
-/* The base does not store what it is given. What it was given in this transaction is not
-** published; nothing of it can be, from now on. */
 void recorderStop(RecorderFile *p, const char *zWhy) {
   Spool *pSpool = p->pSpool;
   if (!pSpool) return;

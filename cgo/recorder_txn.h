@@ -1,6 +1,6 @@
 /*
-** A database's transactions and WAL checkpoints, as its handle sees them. The caller holds SQLite's
-** write lock, and has not given it up yet.
+** The transactions and WAL checkpoints of a database, as one handle makes them. But for
+** recorderSawVersion(), the caller holds SQLite's write lock.
 */
 #ifndef VERNEUIL_RECORDER_TXN_H
 #define VERNEUIL_RECORDER_TXN_H
@@ -17,24 +17,24 @@ static inline const unsigned char *counterIn(const void *pBuf, int n, sqlite3_in
   return iOfst <= 24 && iOfst + n >= 28 ? (const unsigned char *)pBuf + (24 - iOfst) : 0;
 }
 
-/* SQLite has read the database's header, with this version. */
+/* SQLite has read the database's header, and this version in it. */
 void recorderSawVersion(RecorderFile *p, uint64_t version);
 
-/* A WAL checkpoint writes to the database, perhaps for the first time. */
+/* A WAL checkpoint begins to write to the database. */
 void recorderBeginCheckpoint(RecorderFile *p);
 
-/* It does so no more, and still has the lock under which it did. */
+/* It has ended, and still holds the lock under which it wrote. */
 void recorderLeaveCheckpoint(RecorderFile *p);
 static inline void recorderEndCheckpoint(RecorderFile *p) {
   if (p->pCheckpoint) recorderLeaveCheckpoint(p);
 }
 
-/* The first write of a transaction comes. */
+/* The first write of a transaction is about to come. */
 void recorderBeginTransaction(RecorderFile *p);
 
-/* A write to the database comes: record it? Page writes while the WAL is open are checkpoints. What a
-** forked child does with a handle that it has inherited, which SQLite forbids, is not recorded: the parent
-** may be in the middle of a record. */
+/* A write to the database is about to come: is it to be recorded? While the WAL is open, writes to
+** the database are those of checkpoints. What a forked child writes by a handle that it has
+** inherited, which SQLite forbids, is not recorded: its parent may be in the middle of a record. */
 static inline int recorderRecords(RecorderFile *p) {
   if (p->awaits) recorderAwaitedWrite(p);
   if (p->pInherited) spoolRaise(p->pInherited->st, SPOOL_CAUSE_FOREIGN);
@@ -47,26 +47,27 @@ static inline int recorderRecords(RecorderFile *p) {
   return 1;
 }
 
-/* A write to the database failed: part of it may be there. */
+/* A write to the database failed, and part of it may be in the file. */
 void recorderFailed(RecorderFile *p);
 
-/* The transaction ends: what was recorded of it, if anything was, is published. */
+/* The transaction ends, by COMMIT or ROLLBACK: publishes what was recorded of it. */
 void recorderPublish(RecorderFile *p);
 static inline void recorderEndTransaction(RecorderFile *p) {
   if (p->txn.active) recorderPublish(p);
 }
 
-/* RESERVED is given up. */
+/* RESERVED is about to be given up. */
 static inline void recorderEndHold(RecorderFile *p) {
   if (p->pHeld) atomic_store(&p->pHeld->holder, 0);
   p->pHeld = 0;
 }
 
-/* Does a journal lie there whose header would have it rolled back? (Not all that isHotJournal in
-** pager.c asks: the lock is ours.) */
+/* Is there a journal that the next reader will roll back? (isHotJournal in pager.c asks more, but
+** we hold the lock.) */
 int recorderJournalIsHot(RecorderFile *p);
 
-/* Nothing more of this handle is recorded. What it wrote in this transaction is not published. */
+/* Nothing of the database is recorded from now on, because of what the base VFS stores: zWhy says
+** so. What was written in this transaction is not published. */
 void recorderStop(RecorderFile *p, const char *zWhy);
 
 #endif

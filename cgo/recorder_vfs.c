@@ -1,8 +1,8 @@
 /*
 ** The writer VFS itself: what it opens and deletes, and how it is registered.
 **
-** Files that are no databases (journals, temporary and in-memory files) are the base VFS's own. A database
-** that is not recorded is hooked, too, to say why.
+** Files that are no databases (journals, temporary and in-memory files) are left to the base VFS. A
+** database is hooked even if it is not recorded: then our pragma says why.
 */
 #include "base.h"
 #include "below.h"
@@ -18,7 +18,7 @@
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
-/* Records a database that the base has opened, if it may be. */
+/* Hooks a database that the base has opened, and records it if it may be. */
 static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags, int byDefault) {
   sqlite3_file *pRaw = recorderBaseIsOwn ? 0 : belowOpen(zName, SQLITE_OPEN_MAIN_DB);
   char *zWhy = recorderBaseIsOwn ? 0 : belowRefuses(pFile, pRaw, verneuilBase->zName);
@@ -62,8 +62,8 @@ static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFil
   return openFile(zName, pFile, flags, pOutFlags, isDefault);
 }
 
-/* The last connection deletes the WAL, after it has closed it, while it still
-** holds the database's EXCLUSIVE lock (wal.c, sqlite3WalClose). */
+/* The last connection closes the WAL and then deletes it, while it still holds the database's
+** EXCLUSIVE lock (wal.c, sqlite3WalClose). */
 static int recorderDelete(sqlite3_vfs *pVfs, const char *zName, int syncDir) {
   (void)pVfs;
   Spool *pSpool = recorderSpoolOfWal(zName);
@@ -97,9 +97,9 @@ int recorderOpens(const sqlite3_vfs *pVfs) { return pVfs && (pVfs == pRecorderHo
 
 /* ---- the default VFS, where it stands ---- */
 
-/* SQLite finds a shared cache by its file's name and the pointer to its VFS (sqlite3BtreeOpen), also
-** of databases in memory, of which no VFS is told: another default VFS would split those that are shared. So
-** the default VFS stays the one that it was, and only its way to open and to delete files leads to us. */
+/* SQLite finds a shared cache by the file's name and the pointer to its VFS (sqlite3BtreeOpen),
+** also for databases in memory, of which no VFS is told. Another default VFS would split those that
+** are shared. So the default VFS stays what it was, and only its xOpen and xDelete lead to us. */
 static sqlite3_vfs asItWas;
 
 static int hookedOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
@@ -107,8 +107,8 @@ static int hookedOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile,
   return openFile(zName, pFile, flags, pOutFlags, 1);
 }
 
-/* SQLite's own VFS for files does not look at where its structure lies, so that a copy does. Of
-** another one nobody knows. */
+/* SQLite's own VFS for files does not care where its structure lies, so a copy of that serves as
+** the base. Of other VFSes we do not know that. */
 int recorderHookDefault(void) {
   sqlite3_vfs *pVfs = verneuilBase;
   if (pRecorderHooked) return 1;
@@ -117,7 +117,7 @@ int recorderHookDefault(void) {
   asItWas = *pVfs;
   verneuilBase = &asItWas;
   pRecorderHooked = pVfs;
-  __atomic_store_n(&pVfs->xDelete, recorderDelete, __ATOMIC_RELEASE); /* other threads may be about to call them */
+  __atomic_store_n(&pVfs->xDelete, recorderDelete, __ATOMIC_RELEASE); /* other threads may be calling them */
   __atomic_store_n(&pVfs->xOpen, hookedOpen, __ATOMIC_RELEASE);
   return 1;
 }

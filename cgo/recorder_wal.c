@@ -1,10 +1,10 @@
 /*
 ** The handles of WALs: see recorder_wal.h.
 **
-** An adopted database was opened before the extension was loaded: by SQLite's own VFS, to which its
-** connection goes for its other files, too, and so past us unless that VFS is hooked. Of those only the
-** WAL matters. It is looked for where it may be changed next, and its deletion follows its close (wal.c,
-** sqlite3WalClose).
+** An adopted database was opened before the extension was loaded, by SQLite's own VFS. Its
+** connection uses that VFS for its other files, too: unless it is hooked, they are opened without
+** us. Of those files only the WAL matters. So it is looked for before it can be changed, and its
+** deletion is inferred from its close (wal.c, sqlite3WalClose).
 */
 #include "recorder_wal.h"
 #include "below.h"
@@ -14,17 +14,17 @@
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
-/* The connection's thread is in a method of the database: it holds the connection's mutex, if there
-** is one. In a rollback mode the same question gives the journal. */
+/* In a rollback mode SQLITE_FCNTL_JOURNAL_POINTER gives the rollback journal: the header tells them
+** apart. */
 void recorderAdoptWal(RecorderFile *p) {
   sqlite3_file *pFile = 0;
   unsigned char a[4];
   if (sqlite3_file_control(p->db, p->zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods)
     return;
   if (pFile->pMethods->xRead(pFile, a, 4, 0) == SQLITE_OK ? (get4(a) & ~1u) != 0x377f0682u : p->eLock == SQLITE_LOCK_EXCLUSIVE)
-    return; /* an empty file may become a WAL where the wal-index is locked */
+    return; /* an empty file may become a WAL if the wal-index is locked */
   RecorderFile *pWal = recorderHook(pFile, sqlite3_filename_wal(p->zName), 1);
-  if (!pWal) return; /* its frames go unseen: the next header's salts, or its end, will tell */
+  if (!pWal) return; /* its frames go unseen, which the next header's salts, or its end, will show */
   pWal->pMain = p;
   spoolRetain(p->pSpool);
   recorderUseHook(pWal, p->pSpool);
@@ -34,7 +34,7 @@ void recorderAdoptWal(RecorderFile *p) {
 /* Records a WAL that the base has opened, of a database that is recorded. */
 int recorderOpenWal(const char *zName, sqlite3_file *pFile) {
   RecorderFile *pMain = recorderDatabaseOf(zName);
-  if (pMain && pMain->awaits) recorderAttachLate(pMain); /* in WAL mode the database's locks tell nothing */
+  if (pMain && pMain->awaits) recorderAttachLate(pMain); /* in WAL mode no lock of the database tells who writes */
   if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
     recorderUnhook(pMain);
     return SQLITE_OK;
@@ -50,7 +50,7 @@ int recorderOpenWal(const char *zName, sqlite3_file *pFile) {
   }
   free(p);
   spoolRelease(pSpool);
-  pFile->pMethods->xClose(pFile); /* frames must not be written unseen */
+  pFile->pMethods->xClose(pFile); /* no frame may be written unseen */
   pFile->pMethods = 0;
   return SQLITE_NOMEM;
 }

@@ -1,19 +1,19 @@
 /*
-** The handles of WALs: how they come to be recorded.
+** WALs, and how they come to be recorded.
 */
 #ifndef VERNEUIL_RECORDER_WAL_H
 #define VERNEUIL_RECORDER_WAL_H
 #include "recorder_file.h"
 
-/* Records a WAL that the base has opened, if its database is recorded. SQLITE_OK, or SQLITE_NOMEM,
+/* Records a WAL that the base has opened, if its database is recorded. SQLITE_OK; or SQLITE_NOMEM,
 ** and the file is closed. */
 int recorderOpenWal(const char *zName, sqlite3_file *pFile);
 
-/* Looks for the WAL of an adopted database, and records it from here on. The connection's thread is in
-** a method of the database: it holds the connection's mutex, if there is one. */
+/* Looks for the WAL of an adopted database, and records it from here on. Called in a method of the
+** database: so this thread holds the connection's mutex, if there is one. */
 void recorderAdoptWal(RecorderFile *p);
 
-/* It is adopted, in use, and its WAL is not ours. */
+/* Is it an adopted database in use whose WAL is not hooked? */
 static inline int recorderLacksWal(const RecorderFile *p) {
   return p->db && !pRecorderHooked && p->pSpool && !p->pWal;
 }
