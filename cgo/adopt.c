@@ -1,11 +1,11 @@
 /*
-** Adoption. A database is recorded from any moment on at which its connection is in no
-** transaction: what was committed before is in the file, and comes with the base copy, as
-** what a process writes that does not load the extension.
+** Adoption: see adopt.h. Recording can begin whenever the database's connection is in no
+** transaction. What was committed before is in the file, and the base copy has it, as it has what
+** processes write that do not load the extension.
 **
 ** The base's structure stays where it is, with its locks and mappings; only its methods become
-** ours. So nothing of the connection is disturbed, nor are others. But the recorder has to
-** know what it would have seen: the lock that is held, and the WAL, if it is open.
+** ours. So neither the connection nor others are disturbed. But the recorder has to learn what it
+** would have seen: which lock is held, and the WAL, if it is open.
 */
 #include "adopt.h"
 #include "base.h"
@@ -23,7 +23,7 @@ SQLITE_EXTENSION_INIT3
 /* SQLite maps the wal-index in pieces of this size (wal.c, WALINDEX_PGSZ). */
 #define WAL_INDEX_REGION 32768
 
-/* Is some transaction of the connection open on that database? */
+/* Is the connection in a transaction on that database? */
 static int inTransaction(sqlite3 *db, const char *zSchema) {
   if (sqlite3_libversion_number() >= 3034000) return sqlite3_txn_state(db, zSchema) != SQLITE_TXN_NONE;
   for (sqlite3_stmt *p = sqlite3_next_stmt(db, 0); p; p = sqlite3_next_stmt(db, p))
@@ -31,7 +31,7 @@ static int inTransaction(sqlite3 *db, const char *zSchema) {
   return !sqlite3_get_autocommit(db);
 }
 
-/* Other connections, on other threads, may use the very same file. */
+/* May connections of other threads use the very same file handle? */
 static int isShared(sqlite3 *db, const char *zName) {
   int used = 0, share = 0, high;
   const char *z = sqlite3_uri_parameter(zName, "cache");
@@ -41,7 +41,8 @@ static int isShared(sqlite3 *db, const char *zName) {
   return share < used;
 }
 
-/* Why the database must not be recorded from now on; NULL: it may. *pLock is the lock that it has. */
+/* Why the database must not be adopted now; NULL: it may be. *pLock becomes the lock that it
+** holds. */
 static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int *pLock) {
   sqlite3_file *pWal = 0;
   if (inTransaction(db, zSchema))
@@ -55,9 +56,9 @@ static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int 
   return 0;
 }
 
-/* Adopts a database that SQLite's own VFS has opened for a connection, which is in no transaction and
-** holds that lock: SHARED, its WAL is open, or none. With zWhy it is only put in order that our pragma says
-** why it is not replicated. */
+/* Hooks a database that SQLite's own VFS has opened. If zWhy is NULL it is recorded from now on:
+** its connection is in no transaction, and holds SHARED, if its WAL is open, or no lock. Otherwise
+** our pragma says zWhy. */
 static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlite3_file *pFile, int eLock,
                       const char *zWhy) {
   recorderConfigure();
@@ -70,7 +71,7 @@ static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlit
   p->db = db;
   p->ppDb = &p->db;
   p->eLock = eLock;
-  p->chunked = p->mapped = 1; /* it may be: file controls have gone before us */
+  p->chunked = p->mapped = 1; /* perhaps: file controls may have come before us */
   Spool *pSpool = 0;
   if (zWhy) recorderNoteWhy(p, sqlite3_mprintf("%s", zWhy));
   else pSpool = recorderAttach(p, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI, sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0, 1);
@@ -86,7 +87,7 @@ static void adopt(sqlite3 *db, const char *zSchema) {
   sqlite3_vfs *pVfs = 0;
   sqlite3_file *pFile = 0;
   int eLock = SQLITE_LOCK_NONE;
-  if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return; /* a VFS that is named is meant */
+  if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return; /* a URI that names a VFS means it */
   if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK || !recorderOpens(pVfs)) return;
   if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_FILE_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods) return;
   if (pFile->pMethods->xClose == recorderClose) return;
@@ -96,7 +97,7 @@ static void adopt(sqlite3 *db, const char *zSchema) {
 
 void adoptAll(sqlite3 *db) {
   sqlite3_stmt *pStmt = 0;
-  /* only of what SQLite's own VFS has opened it is known that it does not look at its methods (I8) */
+  /* SQLite's own VFS does not look at its files' methods; of others we do not know that (I8) */
   if (!verneuilConfig.makeDefault || !belowIsOwn(verneuilBase) || sqlite3_libversion_number() < 3031000) return;
   sqlite3_mutex_enter(sqlite3_db_mutex(db));
   adopt(db, "main");

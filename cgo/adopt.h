@@ -5,9 +5,9 @@
 #define VERNEUIL_ADOPT_H
 #include "verneuil.h"
 
-/* The extension is being loaded on a connection: has those of its databases recorded that
-** would be if they were opened now, by the default VFS. What cannot be is told why
-** (notReplicated), and so is whoever asks for a flush. */
+/* The extension is being loaded on a connection. Has those of its databases recorded that would be
+** recorded if the default VFS opened them now. Of those that cannot be, the log says why
+** (notReplicated), and so does a flush. */
 void adoptAll(sqlite3 *db);
 
 #endif

@@ -7,8 +7,8 @@ SQLITE_EXTENSION_INIT3
 
 #define SIZE_TRIES 100
 
-/* unix, unix-excl, unix-dotfile and unix-none are one implementation (os_unix.c, unixOpen);
-** nobody puts another in the place of the last. */
+/* unix, unix-excl, unix-dotfile and unix-none are one implementation (os_unix.c, unixOpen). Nobody
+** replaces the last of them. */
 static sqlite3_vfs *own(void) { return sqlite3_vfs_find("unix-none"); }
 
 int belowIsOwn(const sqlite3_vfs *pVfs) {
@@ -16,8 +16,9 @@ int belowIsOwn(const sqlite3_vfs *pVfs) {
   return pOwn && pVfs->xOpen == pOwn->xOpen;
 }
 
-/* It encrypts the frames of a WAL only where the database's methods are its own, so nothing of
-** ours may stand above it; its names are this and the name of the VFS below. */
+/* SQLite3MultipleCiphers encrypts the frames of a WAL only if the database's methods are its own,
+** so nothing of ours may stand above it. The names of its VFSes are this and the name of the VFS
+** below. */
 static const char zCipher[] = "multipleciphers-";
 #define CIPHER_LENGTH (sizeof zCipher - 1)
 
@@ -37,7 +38,7 @@ sqlite3_vfs *belowCiphers(sqlite3_vfs *pVfs) {
 sqlite3_vfs *belowAboveOurs(void) {
   static const char zAbove[] = "multipleciphers-verneuil";
   sqlite3 *db = 0;
-  if (!sqlite3_vfs_find(zAbove)) { /* it makes a VFS when one of its names is asked for */
+  if (!sqlite3_vfs_find(zAbove)) { /* it makes a VFS when somebody opens a database by one of its names */
     sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, zAbove);
     sqlite3_close(db);
   }
@@ -73,7 +74,7 @@ int belowHas(sqlite3_file *pRaw, const void *pBuf, int n, sqlite3_int64 iOfst) {
   return 1;
 }
 
-/* Names that say it: whoever stores something else is not waited for to do so. */
+/* Does the name say that the VFS stores something else? Then we do not wait until it does. */
 static int namesChange(const char *zVfs) {
   static const char *const az[] = {"%cipher%", "%crypt%", "%zip%", "%zstd%", "%compress%", "%cerod%"};
   for (int i = 0; i < (int)(sizeof az / sizeof *az); i++)
@@ -86,7 +87,8 @@ int belowSized(sqlite3_file *pRaw, sqlite3_int64 size) {
   return pRaw->pMethods->xFileSize(pRaw, &rawSize) == SQLITE_OK && rawSize == size;
 }
 
-/* Somebody may be writing: the sizes are those of two moments. */
+/* Do both have the same size? Somebody may be writing between the two looks, so it is tried
+** often. */
 static int sizesAgree(sqlite3_file *pFile, sqlite3_file *pRaw) {
   sqlite3_int64 size;
   for (int i = 0; i < SIZE_TRIES; i++)

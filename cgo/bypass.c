@@ -1,6 +1,6 @@
 /*
-** Databases that do not go through our writer VFS, of which nobody but the connection knows:
-** nothing is recorded of them, and our pragma is not heard.
+** Databases that are opened without our writer VFS. Only the connection knows of them: they are not
+** recorded, and nobody hears our pragma.
 */
 #include "bypass.h"
 #include "below.h"
@@ -19,7 +19,7 @@ static sqlite3_vfs *vfsOf(sqlite3 *db, const char *zSchema) {
 
 static const char *nameOf(const sqlite3_vfs *pVfs) { return pVfs && pVfs->zName ? pVfs->zName : ""; }
 
-/* Also one that was opened as a file (replica_files). */
+/* Is it a replica, perhaps one that was opened as a file (replica_files)? */
 static int isReplica(sqlite3 *db, const char *zSchema) {
   char *z = 0;
   int is = sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFSNAME, &z) == SQLITE_OK && z && !strcmp(z, "verneuil_snapshot");
@@ -27,18 +27,19 @@ static int isReplica(sqlite3 *db, const char *zSchema) {
   return is;
 }
 
-/* Its file's path; NULL: it is in memory, or temporary. */
+/* The path of the database's file; NULL: it is in memory, or temporary. */
 static const char *pathOf(sqlite3 *db, const char *zSchema) {
   const char *z = sqlite3_db_filename(db, zSchema);
   return z && *z && strcmp(nameOf(vfsOf(db, zSchema)), "memdb") ? z : 0;
 }
 
-/* With make_default, what the default VFS opens is recorded, unless its URI names a VFS: this was opened before. */
+/* Was it opened before the extension was loaded? With make_default, what the default VFS opens
+** later is recorded, unless the URI names a VFS. */
 static int isEarlier(const sqlite3_vfs *pVfs, const char *zPath) {
   return pVfs == sqlite3_vfs_find(0) && !sqlite3_uri_parameter(zPath, "vfs");
 }
 
-/* Reasons that concern every database of the process come first: they need a remedy anyway. */
+/* Reasons that concern every database of the process come first, as they need a remedy anyway. */
 static char *why(const sqlite3_vfs *pVfs, const char *zPath) {
   const char *zOurs = belowIsCipherName(nameOf(pVfs)) ? "multipleciphers-verneuil" : "verneuil";
   if (verneuilConfig.zProblem) return sqlite3_mprintf("%s", verneuilConfig.zProblem);
@@ -58,8 +59,8 @@ char *bypassWhy(sqlite3 *db, const char *zSchema) {
   return z ? z : why(vfsOf(db, zSchema), zPath);
 }
 
-/* It is a warning where somebody wants databases to be replicated and forgot something: to
-** name VFSes, or not to set make_default, may well be meant. */
+/* It is a warning if somebody wants databases to be replicated, and forgot something. To name a
+** VFS, or not to set make_default, may well be intended. */
 static int level(const sqlite3_vfs *pVfs, const char *zPath, int isLoading) {
   static atomic_int said;
   if (verneuilConfig.makeDefault)

@@ -1,6 +1,5 @@
 /*
-** CRC-32C (Castagnoli), as hash/crc32 in Go computes it. By instruction where the
-** processor has one, else by table.
+** CRC-32C (Castagnoli): see crc32c.h. By an instruction if the processor has one, else by a table.
 */
 #include "crc32c.h"
 #include <stddef.h>
@@ -23,18 +22,22 @@ static uint32_t crcTable(uint32_t crc, const unsigned char *p, size_t n) {
 }
 
 #if defined(__x86_64__)
-/* The instruction takes three cycles, but one can begin in each: three lanes. A page's
-** checksum takes half as long. */
+/* The instruction takes three cycles, but one can begin in each cycle: so there are three lanes,
+** and the checksum of a page takes half as long. */
 #define LANE 256
 #define LANE_SHIFT 0xb9e02b86u /* x^(8*LANE-33) mod P, bit 31 being x^0 */
 
-/* The checksum of what crc is that of, and LANE zero bytes: of A*x*B, times x^32 by the instruction. */
-__attribute__((target("sse4.2,pclmul"))) static unsigned long long pastLane(unsigned long long crc) {
-  __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)crc), _mm_cvtsi32_si128((int)LANE_SHIFT), 0);
+/* Given the checksum of some bytes, that of the same bytes and LANE zero bytes. The product lacks a
+** factor x^32, which the instruction supplies. */
+#define SSE __attribute__((target("sse4.2,pclmul")))
+
+SSE static unsigned long long pastLane(unsigned long long crc) {
+  __m128i shift = _mm_cvtsi32_si128((int)LANE_SHIFT);
+  __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)crc), shift, 0);
   return _mm_crc32_u64(0, (unsigned long long)_mm_cvtsi128_si64(product));
 }
 
-__attribute__((target("sse4.2,pclmul"))) static uint32_t crcSse(uint32_t crc, const unsigned char *p, size_t n) {
+SSE static uint32_t crcSse(uint32_t crc, const unsigned char *p, size_t n) {
   unsigned long long a = crc, v[3];
   for (; n >= 3 * LANE; n -= 3 * LANE, p += 3 * LANE) {
     unsigned long long b = 0, c = 0;
@@ -61,7 +64,8 @@ __attribute__((target("sse4.2,pclmul"))) static uint32_t crcSse(uint32_t crc, co
 uint32_t crc32c(const void *pData, size_t n) {
   const unsigned char *p = pData;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) return ~crcSse(~0u, p, n);
+  if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul"))
+    return ~crcSse(~0u, p, n);
 #endif
   return ~crcTable(~0u, p, n);
 }

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A signal for each of so many tries to allocate a file is no accident. */
+/* How often an allocation that a signal has interrupted is tried again. */
 #define ALLOCATE_TRIES 1000
 
 int fileIdentity(const char *zPath, FileIdentity *p) {

@@ -5,12 +5,12 @@
 #define VERNEUIL_FILES_H
 #include <stdint.h>
 
-/* Which file stands at a path. A reused inode number has another birth time. */
+/* Which file stands at a path. If an inode number is used again, the birth time differs. */
 typedef struct FileIdentity {
   uint64_t dev, ino, birth;
 } FileIdentity;
 
-/* The identity of the file at zPath; 0 or an errno. */
+/* Finds the identity of the file at zPath. 0 or an errno. */
 int fileIdentity(const char *zPath, FileIdentity *p);
 
 /* Is it that file? */
@@ -18,8 +18,8 @@ static inline int fileIs(const FileIdentity *p, uint64_t dev, uint64_t ino, uint
   return p->dev == dev && p->ino == ino && p->birth == birth;
 }
 
-/* The same file under a descriptor above 2: somebody may write to the lower ones. Closes fd if it
-** is one of those. Passes -1 through. */
+/* The file of fd, under a descriptor above 2: a host that has closed its stdout may yet write to
+** it. A lower fd is closed. -1 stays -1. */
 int fdAboveStdio(int fd);
 
 /* Gives the first n bytes of a file their blocks, so that a mapping of them can be written to. 0 or

@@ -1,11 +1,11 @@
 /*
-** Which databases are replicated. SQLite's own GLOB compares paths with patterns, which Go
-** has checked (vfs/config_patterns.go).
+** Which databases are replicated: see selection.h. SQLite's own GLOB compares paths with the
+** patterns, which Go has checked (vfs/config_patterns.go).
 **
-** A VFS is not told who opens a file. But it is told on which connection a database was opened
-** (SQLITE_FCNTL_PDB, from sqlite3BtreeOpen), and the connection has its statements: VACUUM INTO opens
-** its file by an ATTACH that it runs (vacuum.c, sqlite3RunVacuum), and is running itself then;
-** sqlite3_backup_step() begins and commits the transaction on its destination without any.
+** A VFS is not told why a file is opened. But it is told which connection opened a database
+** (SQLITE_FCNTL_PDB, from sqlite3BtreeOpen), and the connection has its statements. While VACUUM
+** INTO runs, it opens its file by an ATTACH (vacuum.c, sqlite3RunVacuum). sqlite3_backup_step()
+** begins and commits the transaction on its destination without any statement.
 */
 #include "selection.h"
 SQLITE_EXTENSION_INIT3
@@ -18,7 +18,8 @@ void selectionSettings(char **azIncluded, char **azExcluded) {
   azExclude = azExcluded;
 }
 
-/* The first pattern that matches, or NULL. One without a slash is of the file's name. */
+/* The first pattern that matches, or NULL. A pattern without a slash is compared with the file's
+** name. */
 static const char *matching(char **az, const char *zPath) {
   const char *zSlash = strrchr(zPath, '/'), *zFile = zSlash ? zSlash + 1 : zPath;
   for (; az && *az; az++)
@@ -35,7 +36,7 @@ char *selectionExcludes(const char *zPath) {
 
 int selectionIncludes(const char *zPath) { return matching(azInclude, zPath) != 0; }
 
-/* Past blanks and comments. */
+/* The text after blanks and comments. */
 static const char *firstWord(const char *z) {
   for (;;) {
     z += strspn(z, " \t\r\n\f;");

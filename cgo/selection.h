@@ -1,26 +1,27 @@
 /*
-** Which databases are replicated, of those that come to the writer VFS: by the patterns of
-** make_default, and not what is made as a copy.
+** Which of the databases that the writer VFS opens are replicated: by the patterns of make_default,
+** and not those that are being made as copies.
 */
 #ifndef VERNEUIL_SELECTION_H
 #define VERNEUIL_SELECTION_H
 #include "verneuil.h"
 
-/* The patterns, NULL-terminated lists of strings, or NULL: set once, before the first question. */
+/* Sets the patterns: NULL, or lists of strings that end in NULL. Called once, before the first
+** question. The lists are taken over. */
 void selectionSettings(char **azInclude, char **azExclude);
 
-/* Why the patterns leave a database out, sqlite3_malloc'd; NULL: they do not. zPath is its
-** canonical path. */
+/* Why the patterns leave a database out, sqlite3_malloc'd; NULL: they do not. zPath is the
+** database's canonical path. */
 char *selectionExcludes(const char *zPath);
 
-/* Does a pattern of include name it? */
+/* Does a pattern of include match the database? */
 int selectionIncludes(const char *zPath);
 
-/* Is the connection in the middle of a VACUUM? What it opens then is the file of VACUUM INTO. */
+/* Is the connection running a VACUUM? A file that it opens then is that of VACUUM INTO. */
 int selectionVacuums(sqlite3 *db);
 
-/* Does the connection run any statement? A database that is written without is being
-** written by the backup API. */
+/* Is the connection running any statement? If it writes to a database without, that is the backup
+** API. */
 int selectionRunsSql(sqlite3 *db);
 
 #endif

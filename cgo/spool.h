@@ -1,6 +1,6 @@
 /*
-** The spool's formats for C. The doc comment of package spool (spool/doc.go) specifies them; this header
-** repeats names, numbers and offsets. Those that Go has, too, are compared with Go's by spool/c_test.go.
+** The spool's formats for C. The doc comment of package spool (spool/doc.go) specifies them. This
+** header repeats names, numbers and offsets, and spool/c_test.go compares them with Go's.
 */
 #ifndef VERNEUIL_SPOOL_H
 #define VERNEUIL_SPOOL_H
@@ -14,7 +14,7 @@
 #define SPOOL_FILE_STATE_NEW "state.new"
 #define SPOOL_FILE_ATTACH "attach"
 #define SPOOL_FILE_WAKE "wake"
-#define SPOOL_NAME_MAX 100       /* bytes of the path in the name of a spool's directory, the last ones */
+#define SPOOL_NAME_MAX 100       /* of the path, so many bytes are in the directory's name, the last */
 
 #define SPOOL_STATE_MAGIC "VRNSTATE"
 #define SPOOL_STATE_BYTES 4096
@@ -54,13 +54,13 @@ typedef struct SpoolState {
   _Atomic uint64_t walPublished;
   _Atomic uint64_t walConsumed;
   uint64_t free240;
-  uint64_t mirrorStamp;          /* the replicator's */
+  uint64_t mirrorStamp;          /* the replicator's own */
   _Atomic uint64_t stamp;        /* what the last recorder left: spool_stamp.c; 0 unknown */
   _Atomic uint64_t stampedBy;
   _Atomic uint64_t stampSettled;
   _Atomic uint64_t checkpointing;
   _Atomic uint64_t walSum;
-  uint64_t walConsumedSum;       /* the replicator's */
+  uint64_t walConsumedSum;       /* the replicator's own */
   uint8_t free304[80];
   uint8_t reserved[640];
   char path[SPOOL_PATH_MAX + 1];
@@ -68,7 +68,8 @@ typedef struct SpoolState {
 } SpoolState;
 
 #define SPOOL_AT(m, o) _Static_assert(offsetof(SpoolState, m) == (o), #m)
-SPOOL_AT(version, 8); SPOOL_AT(flags, 12); SPOOL_AT(bootId, 16); SPOOL_AT(dev, 32); SPOOL_AT(ino, 40); SPOOL_AT(birth, 48);
+SPOOL_AT(version, 8); SPOOL_AT(flags, 12); SPOOL_AT(bootId, 16);
+SPOOL_AT(dev, 32); SPOOL_AT(ino, 40); SPOOL_AT(birth, 48);
 SPOOL_AT(generation, 56); SPOOL_AT(sequence, 64); SPOOL_AT(writing, 72);
 SPOOL_AT(head, 80); SPOOL_AT(dbVersion, 88); SPOOL_AT(dbSize, 96);
 SPOOL_AT(armed, 104); SPOOL_AT(cause, 108); SPOOL_AT(tail, 112);
@@ -78,7 +79,8 @@ SPOOL_AT(pushedSequence, 152); SPOOL_AT(published, 160); SPOOL_AT(dropped, 168);
 SPOOL_AT(publishedAt, 176); SPOOL_AT(flushDrawn, 184); SPOOL_AT(flushDone, 192);
 SPOOL_AT(flushAnswered, 200); SPOOL_AT(logAllowance, 208); SPOOL_AT(walSalts, 216);
 SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(path, 1024);
-SPOOL_AT(mirrorStamp, 248); SPOOL_AT(stamp, 256); SPOOL_AT(stampedBy, 264); SPOOL_AT(stampSettled, 272); SPOOL_AT(checkpointing, 280);
+SPOOL_AT(mirrorStamp, 248); SPOOL_AT(stamp, 256); SPOOL_AT(stampedBy, 264);
+SPOOL_AT(stampSettled, 272); SPOOL_AT(checkpointing, 280);
 SPOOL_AT(walSum, 288); SPOOL_AT(walConsumedSum, 296); SPOOL_AT(reserved, 384);
 SPOOL_AT(holder, 4088);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
@@ -93,17 +95,17 @@ enum {
   SPOOL_CAUSE_LOG_ERROR = 6,     /* the log could not be written */
   SPOOL_CAUSE_WAL = 7,           /* pages changed in a way that the log does not hold */
   SPOOL_CAUSE_IO = 8,            /* a write to the database failed: who knows what it did */
-  SPOOL_CAUSE_TIMES = 9          /* the file's times are too coarse to tell whether somebody wrote */
+  SPOOL_CAUSE_TIMES = 9          /* the file's times are too coarse to show every write */
 };
 
-/* The mirror can no longer be brought up to date by the log alone. */
+/* From now on the log alone cannot bring the mirror up to date. */
 static inline void spoolRaise(SpoolState *st, uint32_t cause) {
   atomic_store(&st->cause, cause);
   atomic_fetch_add(&st->generation, 1);
 }
 
-/* Is the state lost? Also a page that somebody has written over is: its file is mapped, and cannot be
-** told from ours. */
+/* Is the state lost? It also is if somebody has written over the page: the file is still the one
+** that is mapped. */
 static inline int spoolStateLost(const SpoolState *st) {
   return atomic_load(&st->flags) & SPOOL_LOST || memcmp(st->magic, SPOOL_STATE_MAGIC, 8);
 }
@@ -112,7 +114,7 @@ static inline int spoolStateLost(const SpoolState *st) {
 #define SPOOL_SEGMENT_HEADER 64
 #define SPOOL_FRAME_HEADER 64
 #define SPOOL_SEGMENT_BYTES (1 << 20)
-#define SPOOL_LOG_ALLOWANCE ((uint64_t)64 << 20) /* while no replicator takes anything from it */
+#define SPOOL_LOG_ALLOWANCE ((uint64_t)64 << 20) /* how long the log may get */
 #define SPOOL_FREE_FILES 16            /* free.0 .. free.15: consumed segments */
 #define SPOOL_FRAME_MAGIC 0x43455256u /* "VREC" */
 enum { SPOOL_WRITE = 1, SPOOL_TRUNCATE = 2, SPOOL_COMMIT = 3, SPOOL_END = 4 };

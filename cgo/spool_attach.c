@@ -1,6 +1,6 @@
 /*
-** The list of attached spools: see spool_attach.h. A Spool is found by path and file. Looking at
-** files, and waiting for those who attach in other processes, is done without the list's mutex.
+** The list of attached spools: see spool_attach.h. A Spool is found by path and file. While the
+** list's mutex is held, no file is looked at, and nobody is waited for.
 */
 #define _GNU_SOURCE
 #include "spool_attach.h"
@@ -19,27 +19,27 @@ SQLITE_EXTENSION_INIT3
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Descriptors that a database which is replicated takes while there is something to
-** do: lock, wake, mirror, dirty, database, -wal, -shm; and the recorder's, to look at the database. */
+/* How many descriptors a replicated database takes while there is something to do: lock, wake,
+** mirror, dirty, database, -wal, -shm, and the recorder's own, to look at the database. */
 #define SPOOL_FDS 8
 
-/* A process that is stopped while it holds the attach lock must not stop others
-** for long: after these tries, 1 ms apart, one goes on without replication. */
+/* A process that is stopped while it holds the attach lock must not stop others for long. After so
+** many tries, 1 ms apart, they go on without replication. */
 #define ATTACH_TRIES 2000
 
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef; no file is looked at under it */
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* pSpools and nRef */
 static Spool *pSpools;
 static atomic_int nSpool; /* read without mu, too */
 
-/* p->st becomes st, unless they are the same page. Handles that are still at the
-** old one find it lost. 0 without memory. The caller holds p->attaching. */
+/* p->st becomes st, unless they are the same page. Handles that still use the old one find it lost.
+** Takes over st. 0: no memory. The caller holds p->attaching. */
 static int replaceState(Spool *p, SpoolState *st, uint64_t ino) {
   SpoolState *old = p->st;
   if (old && p->stateIno == ino && !spoolStateLost(old)) {
     munmap(st, SPOOL_STATE_BYTES);
     return 1;
   }
-  if (old) { /* it stays mapped until the last handle is closed: other threads may look at it */
+  if (old) { /* stays mapped until the last handle is closed, as other threads may look at it */
     struct SpoolOld *pOld = malloc(sizeof *pOld);
     if (!pOld) {
       munmap(st, SPOOL_STATE_BYTES);
@@ -55,12 +55,13 @@ static int replaceState(Spool *p, SpoolState *st, uint64_t ino) {
   return 1;
 }
 
-/* Finds p's state, and makes it p->st. While another process keeps us from that, which may be
-** stopped, no mutex is held: a thread that opens the same database waits as long, and not longer. */
+/* Finds p's state, and makes it p->st. Another process may keep us waiting, and be stopped itself:
+** no mutex is held meanwhile, so that another thread that opens this database waits as long as this
+** one, and no longer. */
 static int findState(Spool *p, const FileIdentity *pId, int nTry, const char **pzWhy) {
   SpoolFound found;
   int state, ok = 0;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* who is cancelled gives no lock back */
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* a cancelled thread gives no lock back */
   if (spoolFindState(p->zDir, p->zPath, pId, nTry, &found)) {
     pthread_mutex_lock(&p->attaching);
     ok = replaceState(p, found.st, found.ino);
@@ -104,9 +105,9 @@ static void freeSpool(Spool *p) {
   free(p);
 }
 
-/* Why one more database must not be replicated, or NULL: the process is to be able
-** to open all that it could without us. Replication has half of the descriptors
-** at most, and takes no more of them when three quarters are in use. */
+/* Why one more database must not be replicated, or NULL. The process shall be able to open all that
+** it could open without us. So replication has at most half of the descriptors, and takes no more
+** of them when three quarters are in use. */
 static char *descriptorsShort(void) {
   struct rlimit r;
   if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY) return 0;
@@ -119,8 +120,8 @@ static char *descriptorsShort(void) {
                          "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit -n)", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
-/* The Spool of a file, with a reference more; pNew, which may be NULL, if there is none, and the
-** process may have it. The caller holds mu. */
+/* The Spool of a file, with one more reference. If there is none: pNew, which is added to the list,
+** or NULL. The caller holds mu. */
 static Spool *findLocked(const char *zPath, const FileIdentity *pId, Spool *pNew) {
   Spool *p = pSpools;
   while (p && (strcmp(p->zPath, zPath) || !fileIs(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
@@ -135,7 +136,7 @@ static Spool *findLocked(const char *zPath, const FileIdentity *pId, Spool *pNew
   return p ? p : pNew;
 }
 
-/* The Spool of a file, new if need be, with a reference more. NULL, with a reason. */
+/* The Spool of a file, new if need be, with one more reference. NULL: *pzErr says why. */
 static Spool *findSpool(const char *zPath, const FileIdentity *pId, char **pzErr) {
   Quiet q = quietLock(&mu);
   Spool *p = findLocked(zPath, pId, 0);
@@ -173,13 +174,13 @@ void spoolRetain(Spool *p) {
   quietUnlock(&mu, q);
 }
 
-/* Without a handle no thread of this process is in the spool. */
+/* Without a reference, no thread of this process uses the spool. */
 void spoolRelease(Spool *p) {
   Quiet q = quietLock(&mu);
   int last = --p->nRef == 0;
   Spool **pp = &pSpools;
   while (last && *pp && *pp != p) pp = &(*pp)->pNext;
-  if (last && *pp) { /* not where a handler has forked while we were attaching */
+  if (last && *pp) { /* it is not in the list if a handler has forked while we were attaching */
     *pp = p->pNext;
     nSpool--;
   }
@@ -200,9 +201,9 @@ static Quiet forking;
 static void beforeFork(void) { forking = quietLock(&mu); }
 static void afterFork(void) { quietUnlock(&mu, forking); }
 
-/* A child's handles have Spools of their own: what is inherited is the state of the
-** parent's handles, which it must not use, and it would never learn that they are closed. It
-** stays in memory, as other threads were about to use it. */
+/* A child's handles have Spools of their own. It must not use those that it inherits: it would
+** never learn that its parent has closed them. They stay in memory, as other threads were about to
+** use them. */
 static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
   for (Spool *p = pSpools; p; p = p->pNext) {
@@ -212,6 +213,8 @@ static void childOfFork(void) {
   nSpool = 0;
   quietEnd(forking);
 }
-/* Before the recorder's: what is registered first is prepared for last, and the
-** recorder takes our mutex while it holds its own (spoolOfWal). */
-__attribute__((constructor(101))) static void attachLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
+/* Registered before recorder_file.c's: what is registered first is prepared for last, and the
+** recorder takes our mutex while it holds its own (recorderSpoolOfWal). */
+__attribute__((constructor(101))) static void attachLoad(void) {
+  pthread_atfork(beforeFork, afterFork, childOfFork);
+}

@@ -5,21 +5,22 @@
 #define VERNEUIL_SPOOL_ATTACH_H
 #include "spool_database.h"
 
-/* Finds or makes the spool of a database and maps its state. NULL, with a reason in *pzErr
-** (sqlite3_malloc'd), where that cannot be done. The caller owns a reference. */
+/* Finds or makes the spool of a database, and maps its state. The caller owns a reference. NULL:
+** that cannot be done, and *pzErr, sqlite3_malloc'd, says why. */
 Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr);
 
 /* Takes another reference to an attached spool. */
 void spoolRetain(Spool *p);
 
-/* Gives a reference back. After the process's last one there is no such Spool. */
+/* Gives a reference back. The last one frees the Spool. */
 void spoolRelease(Spool *p);
 
-/* Is the state lost: deleted, or of a file that does not stand at the path any more? */
+/* Is the state lost? It was deleted, or another file stands at the path by now. */
 static inline int spoolLost(const Spool *p) { return spoolStateLost(p->st); }
 
-/* The state to record in; a lost one is attached anew, without waiting for anybody. NULL: not now,
-** or never, because another file stands at the path. The caller holds SQLite's write lock. */
+/* The state to record in. If it is lost, it is attached anew, without waiting for anybody. NULL:
+** that cannot be done now, or never, because another file stands at the path. The caller holds
+** SQLite's write lock. */
 SpoolState *spoolState(Spool *p);
 
 #endif

@@ -1,6 +1,5 @@
 /*
-** A spool's directory: see spool_dir.h. Its name and what makes one trusted are as in Go (spool.Name,
-** spool.Trust).
+** A spool's directory: see spool_dir.h. spool.Name and spool.Trust in Go do the same.
 */
 #define _GNU_SOURCE
 #include "spool_dir.h"
@@ -57,10 +56,10 @@ int spoolExists(const char *zPath) {
   return exists;
 }
 
-/* ---- whom a directory belongs to ---- */
+/* ---- which directories are trusted ---- */
 
-/* Why a directory is not to be trusted, or NULL: as spool.Trust in Go, which says
-** why it matters. */
+/* Why a directory is not to be trusted; NULL: it is. spool.Trust in Go says why that matters.
+** shared: it is the spooling directory, else one spool's. */
 static const char *distrust(const char *z, int shared) {
   struct stat s;
   if (lstat(z, &s)) return strerror(errno);
@@ -75,7 +74,8 @@ static const char *distrust(const char *z, int shared) {
   return 0;
 }
 
-/* Likewise of what the spooling directory z stands in: who may rename that has all. */
+/* The same of the directories above z, the spooling directory: who may rename one of them can put
+** another in its place. */
 static const char *distrustAbove(char *z) {
   struct stat s;
   const char *zWhy = 0;
@@ -109,8 +109,8 @@ const char *spoolMakeDirs(const char *zDir) {
 
 /* ---- the files in it ---- */
 
-/* The spool's directory, which is ours alone: another user may have put one of his in its place,
-** where the spooling directory lets him. -1 and errno. */
+/* Opens the spool's directory. Another user may have put one of his in its place, if the spooling
+** directory allows that: then EACCES. -1: see errno. */
 static int openDir(const char *zDir) {
   struct stat s;
   int d = open(zDir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -120,7 +120,7 @@ static int openDir(const char *zDir) {
   return -1;
 }
 
-/* Closes it, without touching errno. */
+/* Closes it and returns rc. Keeps errno. */
 static int closeDir(int d, int rc) {
   int was = errno;
   if (d >= 0) close(d);
@@ -138,8 +138,7 @@ int spoolIsJunk(const char *zDir, const char *zName, mode_t type) {
   return closeDir(d, d >= 0 && isJunk(d, zName, type));
 }
 
-/* Removes what bears the name of a file of ours and is none. What cannot be removed, as
-** it is not empty, gets another name. */
+/* What cannot be removed, as it is a directory that is not empty, gets another name. */
 static void removeJunk(int d, const char *zName, mode_t type) {
   char zAway[64];
   if (!isJunk(d, zName, type) || !unlinkat(d, zName, 0) || !unlinkat(d, zName, AT_REMOVEDIR)) return;

@@ -1,7 +1,7 @@
 /*
-** The recorder's side of the changelog: frames are copied into a mapped segment,
-** and become visible when head is stored. No lock, no system call but where a
-** segment ends. The caller holds SQLite's write lock throughout.
+** Writing into the changelog: see spool_log.h. Frames are copied into a mapped segment, and become
+** visible when head is stored. There is no lock, and no system call but those of spool_segment.c,
+** of the stamp, and of waking. The caller holds SQLite's write lock throughout.
 */
 #include "spool_log.h"
 #include "clock.h"
@@ -18,8 +18,8 @@
 /* Longer writes are cut: a frame must fit into a segment. */
 #define FRAME_DATA_MAX (SPOOL_SEGMENT_BYTES / 2)
 
-/* The transaction will not be in the log: say so now, and again at its end (I5),
-** and give back the segments that it has filled. */
+/* The transaction will not be in the log. Says so now, and again at its end (I5), and gives back
+** the segments that it has filled. */
 static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
   uint64_t last = SEGMENT(t->end), head = SEGMENT(atomic_load(&t->st->head));
   t->lost = 1;
@@ -49,7 +49,8 @@ static void writeFrame(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pD
   t->end += length;
 }
 
-/* Makes room for a frame with n bytes of data at the private end. */
+/* Makes room at t->end for a frame with n bytes of data. 0: there is none, and the transaction is
+** lost. */
 static int frameRoom(Spool *p, SpoolTxn *t, uint32_t n) {
   SpoolState *st = t->st;
   uint32_t length = (SPOOL_FRAME_HEADER + n + 7) & ~7u;
@@ -79,8 +80,8 @@ static void append(Spool *p, SpoolTxn *t, SpoolFrame *pFrame, const void *pData,
   if (!t->lost && frameRoom(p, t, n)) writeFrame(p, t, pFrame, pData, n);
 }
 
-/* Did somebody write without a recorder since the last record? The version costs nothing, and
-** tells of commits in the same tick of the clock that files' times go by. */
+/* Has somebody written without a recorder since the last record? The version costs nothing, and
+** shows commits within the same tick of the clock by which files' times go. */
 static int foreign(Spool *p, SpoolState *st, uint64_t version, int64_t size) {
   uint64_t known = atomic_load(&st->dbVersion);
   int64_t knownSize = atomic_load(&st->dbSize);
@@ -91,12 +92,12 @@ static int foreign(Spool *p, SpoolState *st, uint64_t version, int64_t size) {
 void spoolBegin(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   SpoolState *st = spoolState(p);
   if (!st) {
-    spoolBeginCopy(p->st, t); /* also for what follows: a record of half a transaction would be worse than none */
+    spoolBeginCopy(p->st, t); /* for the rest of it, too: half a transaction is worse than none */
     t->lost = 1;
     return;
   }
   if (foreign(p, st, version, size)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
-  if (atomic_load(&st->walSalts)) { /* there was a WAL, and nobody told us of its end */
+  if (atomic_load(&st->walSalts)) { /* there was a WAL, and it ended without us */
     atomic_store(&st->walSalts, 0);
     atomic_store(&st->walPublished, 0);
     spoolRaise(st, SPOOL_CAUSE_FOREIGN);
@@ -145,7 +146,7 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   int64_t ns = clockRealtime();
   SpoolFrame frame = {.kind = SPOOL_COMMIT, .a = (uint64_t)size, .b = t->before, .c = version, .d = (uint64_t)ns};
   append(p, t, &frame, 0, 0);
-  if (version) stampLeave(p, st); /* else these are frames of a WAL */
+  if (version) stampLeave(p, st); /* else it is a copy of a WAL's frames */
   atomic_store_explicit(&st->dbVersion, version, memory_order_relaxed);
   atomic_store_explicit(&st->dbSize, size, memory_order_relaxed);
   atomic_store_explicit(&st->publishedAt, ns, memory_order_relaxed);
@@ -161,8 +162,8 @@ void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
       p->lossTold = 0;
     }
   }
-  /* I5: raised meanwhile by somebody who has changed the file. A base copy that began after that has
-  ** it, and would now get what this transaction wrote before it */
+  /* I5: meanwhile somebody who has changed the file has raised it. A base copy that began after
+  ** that has the change, and would now get what this transaction wrote before it. */
   if (!t->lost && atomic_load(&st->generation) != t->generation) spoolRaise(st, st->cause);
   t->active = 0;
   atomic_store(&st->writing, 0); /* sequentially consistent: before the look at armed */

@@ -1,6 +1,6 @@
 /*
-** The changelog's segments: see spool_segment.h. There is a system call where one begins or ends,
-** and for each POPULATE_BYTES of it.
+** The changelog's segments: see spool_segment.h. System calls are made where a segment begins or
+** ends, and for each POPULATE_BYTES of it.
 */
 #define _GNU_SOURCE
 #include "spool_segment.h"
@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* How much of a segment is mapped in at a time: a madvise(2) for each. */
+/* How much of a segment one madvise(2) maps in. */
 #define POPULATE_BYTES (32u << 10)
 
-/* A transaction has no more segments than this, whatever the state page says by now. */
+/* Bounds how many segments are removed, whatever the state page says by now. */
 #define TXN_SEGMENTS_MAX 4096
 
 void spoolUnmap(Spool *p) {
@@ -27,7 +27,7 @@ void spoolUnmap(Spool *p) {
   p->aSeg = 0;
 }
 
-/* The name of a segment's file, and of consumed ones. */
+/* The names of a segment's file, and of consumed ones. */
 typedef char SegmentName[sizeof "log.0123456789abcdef"];
 static const char *const azFree[SPOOL_FREE_FILES] = {
     "free.0", "free.1", "free.2", "free.3", "free.4", "free.5", "free.6", "free.7",
@@ -37,21 +37,21 @@ static void nameSegment(SegmentName z, uint64_t segNo) {
   snprintf(z, sizeof(SegmentName), "log.%016llx", (unsigned long long)segNo);
 }
 
-/* A segment's file: one that the replicator has freed, or a new one with its blocks
-** allocated. -1 and errno. */
+/* Opens a file for a new segment: one that the replicator has freed, or a new one. All its blocks
+** are allocated. -1: see errno. */
 static int newSegment(Spool *p, const char *zSegment) {
   for (int i = 0; i < SPOOL_FREE_FILES; i++) {
     struct stat s;
     if (spoolIsJunk(p->zDir, azFree[i], S_IFREG) || spoolRename(p->zDir, azFree[i], zSegment)) continue;
     int fd = spoolOpen(p->zDir, zSegment, O_RDWR);
-    /* somebody may have made holes in it, or cut it, or given it another name */
+    /* somebody may have punched holes in it, cut it, or linked it to another name */
     if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && s.st_nlink <= 1 && s.st_uid == geteuid() &&
         !fileAllocate(fd, SPOOL_SEGMENT_BYTES))
       return fd;
     if (fd >= 0) close(fd);
     spoolUnlink(p->zDir, zSegment);
   }
-  spoolUnlink(p->zDir, zSegment); /* of a transaction that was not published; somebody may have it mapped */
+  spoolUnlink(p->zDir, zSegment); /* left by an unpublished transaction, and perhaps mapped somewhere */
   int fd = spoolOpen(p->zDir, zSegment, O_RDWR | O_CREAT | O_EXCL);
   int rc = fd < 0 ? 0 : fileAllocate(fd, SPOOL_SEGMENT_BYTES);
   if (!rc) return fd;
@@ -61,8 +61,8 @@ static int newSegment(Spool *p, const char *zSegment) {
   return -1;
 }
 
-/* The mapping of a segment's file, which has no other name; one that was mapped before still
-** is, with its pages in place. NULL and errno. */
+/* Maps a segment's file, which must have no other name. If it is mapped already, with its pages in
+** place, that mapping is returned. NULL: see errno. */
 static char *mapFile(Spool *p, int fd) {
   struct stat s;
   if (fstat(fd, &s)) return 0;
@@ -82,10 +82,10 @@ static char *mapFile(Spool *p, int fd) {
   return a;
 }
 
-/* Otherwise each page's first write is a fault, and there are three in a one-page commit. Not the
-** whole segment: a thousand databases with a few commits each are resident, too. It would be a SIGBUS
-** where the file has been truncated, or a file system that copies on write has no room for blocks that
-** were allocated before. (Kernels before 5.14 cannot tell.) */
+/* Otherwise the first write to each page is a fault, and a one-page commit has three of them. Not
+** the whole segment: a thousand databases with a few commits each would all be resident. A write
+** would raise SIGBUS if the file has been truncated, or if a file system that copies on write has
+** no room for blocks that were allocated before. (Kernels before 5.14 cannot tell.) */
 int segmentPopulateMore(struct SpoolMap *pMap, uint32_t end) {
 #ifdef MADV_POPULATE_WRITE
   uint32_t to = (end + POPULATE_BYTES - 1) / POPULATE_BYTES * POPULATE_BYTES;

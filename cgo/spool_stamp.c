@@ -1,6 +1,6 @@
 /*
-** Stamps of the database's file: an fstat(2), and a number made of it. spool.Stamp in Go
-** must make the same number.
+** Stamps of the database's file: see spool_stamp.h. A stamp is a number made of an fstat(2).
+** spool.Stamp in Go must make the same number.
 */
 #define _GNU_SOURCE
 #include "spool_stamp.h"
@@ -21,11 +21,11 @@ int stampOpen(const char *zPath, const FileIdentity *pId) {
   struct stat s;
   int fd = fdAboveStdio(open(zPath, O_PATH | O_CLOEXEC));
   if (fd < 0 || (!fstat(fd, &s) && isFile(&s, pId))) return fd;
-  close(fd); /* another one stands there by now */
+  close(fd); /* another file stands there by now */
   return -1;
 }
 
-/* A host may have closed what it does not know, and have a file of its own there. */
+/* A host may have closed a descriptor that it does not know, and have a file of its own there. */
 void stampClose(int fd, const FileIdentity *pId) {
   struct stat s;
   int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
@@ -63,7 +63,8 @@ void stampLeave(Spool *p, SpoolState *st) {
   atomic_store_explicit(&st->stampedBy, verneuilToken(), memory_order_relaxed);
 }
 
-/* As Token.Alive in spool/process.go; one that cannot be looked at does not count here. */
+/* Token.Alive in spool/process.go does the same. A process that cannot be looked at counts as dead
+** here. */
 static int isAlive(uint64_t token) {
   char zName[32], a[1024];
   unsigned long long start = 0;

@@ -1,6 +1,6 @@
 /*
-** The state page of a spool, found or made under the attach lock: see spool_state.h. package spool's
-** Create does the same.
+** Finding or making the state page of a spool, under the attach lock: see spool_state.h.
+** spool.Create in Go does the same.
 */
 #define _GNU_SOURCE
 #include "spool_state.h"
@@ -14,11 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The directory may be removed so often while a state is made in it. */
+/* How often a state is tried again whose directory has vanished meanwhile. */
 #define ATTACH_ANEW 3
 
-/* The kernel's boot id. 0: it does not say it, and the spool of an earlier boot, of which
-** nothing was made durable, could not be told from one of this. */
+/* The kernel's boot ID. 0: it is not to be had, so the spool of an earlier boot, of which nothing
+** was made durable, could not be told from one of this boot. */
 static int bootId(uint8_t a[16]) {
   char z[64] = "";
   int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -38,8 +38,9 @@ static int bootId(uint8_t a[16]) {
   return k == 32;
 }
 
-/* Maps the state, lost or not, if it is there, of this boot and of this path, and under no
-** other name: that would be somebody's copy, who does not expect it to change. */
+/* Maps the state, lost or not, if there is one of this boot and this path. A file with a second
+** name is none of ours: somebody has made a backup by link(2), and does not expect that to
+** change. */
 static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
   struct stat s;
   int fd = spoolOpen(zDir, SPOOL_FILE_STATE, O_RDWR);
@@ -57,8 +58,8 @@ static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t b
   return 0;
 }
 
-/* The number of a new state's first segment: the time, and beyond what handles of the
-** state before may write yet, so that none of an older state is ever taken for ours. */
+/* The number of a new state's first segment: the time, or what is beyond all that handles of the
+** old state may still write. So no segment of an older state is ever taken for one of ours. */
 static uint64_t firstSegment(const SpoolState *old) {
   uint64_t first = (uint32_t)time(0);
   if (!old) return first;
@@ -66,13 +67,13 @@ static uint64_t firstSegment(const SpoolState *old) {
   return beyond > first ? beyond : first;
 }
 
-/* Makes a new state, whole before it has its name. old is the one before, or NULL. */
+/* Makes a new state, which is complete before it gets its name. old is the one before, or NULL. */
 static SpoolState *makeState(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16],
                              const SpoolState *old, uint64_t *pIno) {
   struct stat s;
   SpoolState *st = MAP_FAILED;
-  /* Not O_TRUNC: if the directory was emptied, somebody else may hold another attach lock,
-  ** and have the file of this name mapped. */
+  /* Not O_TRUNC: if the directory was emptied, somebody else may hold another attach lock, and have
+  ** mapped the file of this name. */
   spoolUnlink(zDir, SPOOL_FILE_STATE_NEW);
   int fd = spoolOpen(zDir, SPOOL_FILE_STATE_NEW, O_RDWR | O_CREAT | O_EXCL);
   if (fd < 0) return 0;
@@ -103,8 +104,9 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   return 0;
 }
 
-/* Under the attach lock: the state, or a new one. The state of another file is lost: what handles of
-** that one, of whatever process, still write stays in its page, which nobody reads. 0 and errno. */
+/* Maps the state, or makes a new one. The caller holds the attach lock. If the state is of another
+** file, it is marked as lost: what that file's handles still write, in whatever process, goes into
+** a page that nobody reads. 0: see errno. */
 static int mapOrMake(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16], SpoolFound *p) {
   int rc = 0;
   p->st = mapState(zDir, zPath, boot, &p->ino);
@@ -120,7 +122,7 @@ static int mapOrMake(const char *zDir, const char *zPath, const FileIdentity *pI
   return p->st != 0;
 }
 
-/* strerror() may change errno. */
+/* Takes the reason from errno, and keeps that: strerror() may change it. */
 static int failed(SpoolFound *p) {
   int rc = errno;
   p->zWhy = strerror(rc);
@@ -144,8 +146,8 @@ static int tryState(const char *zDir, const char *zPath, const FileIdentity *pId
   return failed(p);
 }
 
-/* The directory may be removed between two steps, as that of a database that was deleted
-** (spool.Sweep). That ends, as there is one now. */
+/* The directory may be removed between two steps, as that of a deleted database (spool.Sweep). That
+** ends, as there is a database now. */
 int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p) {
   int found, n = 0;
   do found = tryState(zDir, zPath, pId, nTry, p);

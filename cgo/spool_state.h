@@ -8,16 +8,16 @@
 #include "spool.h"
 
 typedef struct SpoolFound {
-  SpoolState *st;   /* mapped: the caller unmaps it */
+  SpoolState *st;   /* mapped; the caller unmaps it */
   uint64_t ino;     /* the inode of its file */
-  int attachFd;     /* holds the lock of those who attach */
-  const char *zWhy; /* why there is none */
+  int attachFd;     /* holds the attach lock */
+  const char *zWhy; /* why nothing was found */
 } SpoolFound;
 
-/* Finds the state of the database at zPath, which is the file *pId, and makes it with its directory if
-** need be. The lock of those who attach is tried nTry times, and held on return, so that a state of
-** later cannot be put to use before: the caller gives it back (spoolUnlockAttach). 0: p->zWhy says why, and
-** nothing is held. */
+/* Maps the state of the database at zPath, which is the file *pId. Makes it, and its directory, if
+** need be. Tries to take the attach lock nTry times, and returns with it held, so that no newer
+** state is put to use before this one: the caller gives it back (spoolUnlockAttach). 0: p->zWhy
+** says why, and nothing is held. */
 int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p);
 
 #endif

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A flush by another process: how often its answer is looked for, how often it is woken,
-** and how long one waits for somebody to take over from a replicator that is gone. */
+/* A flush by another process: how often we look for its answer, how often we wake it, and how long
+** we wait for somebody to take over from a replicator that is gone. */
 #define FLUSH_POLL_MS 5
 #define FLUSH_WAKE_MS 100
 #define FLUSH_ALONE_MS 2000
@@ -21,7 +21,7 @@
 int spoolCall(const char *zDir) {
   struct stat s;
   int rc = errno;
-  /* for reading too: a FIFO that has a reader never raises SIGPIPE */
+  /* for reading, too: a FIFO that has a reader raises no SIGPIPE */
   int fd = spoolOpen(zDir, SPOOL_FILE_WAKE, O_RDWR | O_NONBLOCK);
   if (fd < 0) {
     errno = rc;
@@ -42,15 +42,15 @@ void spoolWake(Spool *p) {
   uint32_t armed = atomic_load(&st->armed);
   if (!armed) return;
   if (atomic_load(&st->replicator) == verneuilToken() && bellHeard()) {
-    atomic_store(&st->armed, 0); /* before the bell: Go looks who has been woken. It dies with us, or not at all */
+    atomic_store(&st->armed, 0); /* before the bell: Go looks which are disarmed, and dies with us */
     bellRing();
   } else if (spoolCall(p->zDir)) {
-    /* after the byte: if we die in between, somebody is woken twice, and not never */
+    /* after the byte: if we die in between, somebody is woken twice, rather than never */
     atomic_compare_exchange_strong(&st->armed, &armed, 0);
   }
 }
 
-/* Nobody replicates the database, as far as this process can tell. */
+/* Does nobody replicate the database, as far as this process can tell? */
 static int isAlone(SpoolState *st) {
   uint64_t token = atomic_load(&st->replicator);
   pid_t pid = (pid_t)verneuilPid(token);
@@ -62,7 +62,7 @@ int spoolFlush(Spool *p, int ms) {
   uint64_t ticket = atomic_fetch_add(&st->flushDrawn, 1) + 1;
   for (int waited = 0, alone = 0; waited < ms && alone < FLUSH_ALONE_MS && !spoolStateLost(st); waited += FLUSH_POLL_MS) {
     if (atomic_load(&st->flushAnswered) >= ticket) return atomic_load(&st->flushDone) >= ticket;
-    if (waited % FLUSH_WAKE_MS == 0) spoolCall(p->zDir); /* it may have come since */
+    if (waited % FLUSH_WAKE_MS == 0) spoolCall(p->zDir); /* a replicator may have come since */
     alone = isAlone(st) ? alone + FLUSH_POLL_MS : 0;
     usleep(FLUSH_POLL_MS * 1000);
   }

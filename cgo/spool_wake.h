@@ -1,20 +1,20 @@
 /*
-** Waking whoever replicates a database, in this process or another, and waiting for it.
+** Waking the replicator of a database, in this process or another, and waiting for it.
 */
 #ifndef VERNEUIL_SPOOL_WAKE_H
 #define VERNEUIL_SPOOL_WAKE_H
 #include "spool_database.h"
 
-/* Has the replicator, wherever it runs, armed or not, look at the state: writes a byte into the
-** FIFO, which is opened for that moment. Keeps errno. 0: it could not be. */
+/* Has the replicator look at the state, wherever it runs, armed or not: writes a byte into the
+** FIFO, which is opened for that moment. Keeps errno. 0: that could not be done. */
 int spoolCall(const char *zDir);
 
-/* Wakes the replicator if it sleeps: in another process by the FIFO, in this one by a bell that all
-** its replicators share. */
+/* Wakes the replicator if it sleeps: in another process by the FIFO, in this one by the bell that
+** all replicators share (wake.h). */
 void spoolWake(Spool *p);
 
-/* In a process that cannot run Go: has the replicator, wherever it runs, push what is committed. 1:
-** every target has it. Waits at most ms milliseconds. */
+/* For a process that cannot run Go: has the replicator, wherever it runs, push what is committed.
+** 1: every target has it. Waits ms milliseconds at most. */
 int spoolFlush(Spool *p, int ms);
 
 #endif

@@ -1,10 +1,10 @@
 /*
-** WAL mode. The WAL is a log already: a commit only publishes how far it goes.
-** Copying happens when frames would be lost that the replicator has not read (spool_wal_reset.c).
+** WAL mode: see spool_wal.h. The WAL is a log already: a commit only publishes how far it goes.
+** Frames are copied only if they would be lost before the replicator has read them
+** (spool_wal_reset.c).
 **
-** Everything here runs with the WRITE lock of the wal-index held, or with the
-** database locked exclusively; so at most one thread of one process is in here
-** for a database. The layout of the wal-index is from sqlite.org/walformat.html, section 4.
+** As whoever calls holds a lock that excludes all others, one thread of one process at most is in
+** here for a database. The layout of the wal-index is from sqlite.org/walformat.html, section 4.
 */
 #include "spool_wal.h"
 #include "clock.h"
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* It stands there twice. */
+/* The wal-index begins with two copies of it. */
 #define WAL_INDEX_HEADER 48
 
 int walIsKnown(SpoolState *st) {
@@ -27,7 +27,8 @@ void walOpened(Spool *p) {
   p->walFollows = 0;
 }
 
-/* Returns 0 if all of it is published already. walSum is the running checksum of frame nFrame. */
+/* Publishes nFrame frames; walSum is the running checksum of the last. 0: they were published
+** already. */
 static int publish(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame, uint64_t walSum) {
   uint64_t position = WAL_POSITION(salts, nFrame);
   if (atomic_load(&st->walSalts) != salts) {
@@ -57,9 +58,9 @@ static uint64_t indexSum(const unsigned char *a) {
   return (uint64_t)s1 << 32 | s2;
 }
 
-/* Is the WAL, of the salts that are published, the one that we know? An older one that was put back
-** in place has the same salts. So the last published frame must stand where it stood, and what is
-** committed, nFrame with that checksum, must not be less. */
+/* Is the WAL, which has the salts that are published, the one that we know? An older copy of it
+** that was put back has the same salts. So the last published frame must be where it was, and the
+** nFrame frames that are committed, the last with the checksum walSum, must not be fewer. */
 static int walGoesOn(Spool *p, SpoolState *st, uint32_t nFrame, uint64_t walSum) {
   uint64_t published = atomic_load(&st->walPublished), known = atomic_load(&st->walSum);
   uint32_t n = WAL_FRAMES(published);
@@ -68,7 +69,7 @@ static int walGoesOn(Spool *p, SpoolState *st, uint32_t nFrame, uint64_t walSum)
   return !known || known == (nFrame == n ? walSum : walFrameSum(p, n));
 }
 
-/* It is not: what is published is what stands there now. */
+/* If it is not, publishes what it has now. */
 static void mustGoOn(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame, uint64_t walSum) {
   if (salts != atomic_load(&st->walSalts) || walGoesOn(p, st, nFrame, walSum)) return;
   spoolRaise(st, SPOOL_CAUSE_FOREIGN);
@@ -77,15 +78,16 @@ static void mustGoOn(Spool *p, SpoolState *st, uint64_t salts, uint32_t nFrame, 
   spoolWake(p);
 }
 
-/* Only the wal-index says which frames are committed: a writer that was killed after
-** it wrote its commit frame leaves a valid one, which the next writer overwrites. When
-** the WAL is reset the wal-index is already (wal.c, walRestartHdr), so this is noted before. */
+/* Only the wal-index says which frames are committed: a writer that was killed after it wrote its
+** commit frame leaves a valid frame, which the next writer overwrites. When the WAL is reset, the
+** wal-index has been reset before (wal.c, walRestartHdr). So we note its contents while the lock is
+** new. */
 void walNote(Spool *p, const volatile void *pIndex) {
   SpoolState *st = p->st;
   unsigned char a[2 * WAL_INDEX_HEADER];
   for (int i = 0; i < 2 * WAL_INDEX_HEADER; i++) a[i] = ((const volatile unsigned char *)pIndex)[i];
   p->noteSalts = 0;
-  /* copies that differ, or none: it will be recovered, from whatever is valid */
+  /* the copies differ, or there are none: SQLite will recover it, from all that is valid */
   if (!a[12] || memcmp(a, a + WAL_INDEX_HEADER, WAL_INDEX_HEADER)) return;
   p->noteSalts = get8(a + 32);
   memcpy(&p->noteFrames, a + 16, 4);
@@ -105,7 +107,7 @@ int walUnlock(Spool *p, const volatile void *pIndex) {
   if (st && !isNoted) mustGoOn(p, st, salts, nFrame, indexSum(a)); /* it was recovered */
   if (st && nFrame) return publish(p, st, salts, nFrame, indexSum(a));
   if (st && atomic_load(&st->walSalts) == salts && WAL_FRAMES(atomic_load(&st->walPublished))) {
-    /* recovery found none of the frames valid that were committed (WALReader.Committed) */
+    /* recovery found that no committed frame is valid (WALReader.Committed) */
     spoolRaise(st, SPOOL_CAUSE_WAL);
     atomic_store(&st->walPublished, WAL_POSITION(salts, 0));
     spoolWake(p);

@@ -41,8 +41,8 @@ uint64_t walFrameSum(Spool *p, uint32_t iFrame) {
   return walSum;
 }
 
-/* The running checksum of the frames, so that only what recovery would accept is
-** copied. Words are in the order that the magic says; the sums never leave it. */
+/* The running checksum of the frames, so that only what SQLite's recovery would accept is copied.
+** Words are in the order of bytes that the header's magic says. */
 typedef struct WalSum {
   uint32_t s1, s2;
   int big;

@@ -1,6 +1,6 @@
 /*
-** What becomes of a WAL's frames when they are about to be lost: those that the replicator has not read
-** are copied into the changelog, as one transaction. As in spool_wal.c, one thread is in here.
+** When a WAL's frames are about to be lost, those that the replicator has not read are copied into
+** the changelog, as one transaction: see spool_wal.h. One thread at most is in here for a database.
 */
 #include "spool_attach.h"
 #include "spool_log.h"
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Pages that were met: a hash table of their numbers, at most half full. */
+/* A set of page numbers: a hash table, at most half full. */
 typedef struct PageSet {
   uint32_t *a, mask;
 } PageSet;
@@ -26,7 +26,7 @@ static int newPages(PageSet *p, uint32_t nMax) {
   return p->a != 0;
 }
 
-/* Returns 1 if page pgno was not met before. */
+/* Adds page pgno. 1: it is new. */
 static int meetPage(PageSet *p, uint32_t pgno) {
   uint32_t i = pgno * 0x9e3779b1u & p->mask;
   while (p->a[i] && p->a[i] != pgno) i = (i + 1) & p->mask;
@@ -35,12 +35,12 @@ static int meetPage(PageSet *p, uint32_t pgno) {
   return isNew;
 }
 
-/* Frames that are read at once have about this many bytes. */
+/* About how many bytes of frames are read at once. */
 #define COPY_BYTES (128u << 10)
 
-/* Appends what frames iFirst+1 .. iLast make of the database to a transaction: from the
-** last one back, so that of each page only the newest version is copied. aBuf is for
-** nBlock frames. Returns 0 if these are not the frames. */
+/* Appends the pages of frames iFirst+1 .. iLast to a transaction, beginning with the last frame, so
+** that only the newest version of each page is copied. *pSize becomes the database's size. aBuf has
+** room for nBlock frames. 0: these are not the WAL's frames. */
 static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast,
                      unsigned char *aBuf, uint32_t nBlock, PageSet *pMet, int64_t *pSize) {
   uint32_t szFrame = WAL_FRAME + szPage;
@@ -63,10 +63,10 @@ static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t sa
   return 1;
 }
 
-/* Copies frames iFirst+1 .. iLast, as one transaction. Returns 0 if that cannot be done. */
+/* Copies frames iFirst+1 .. iLast, as one transaction. 0: that cannot be done. */
 static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast) {
   uint32_t szFrame = WAL_FRAME + szPage, nBlock = COPY_BYTES / szFrame + 1;
-  struct stat s; /* a wal-index may say any number, for which there would be room made */
+  struct stat s; /* a wal-index may claim any number of frames: no memory is allocated for more than there are */
   if (fstat(fd, &s) || s.st_size < WAL_HEADER + (int64_t)iLast * szFrame) return 0;
   unsigned char *aBuf = malloc((size_t)nBlock * szFrame);
   PageSet met = {0};
@@ -79,25 +79,25 @@ static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_
   free(met.a);
   free(aBuf);
   if (!ok) {
-    spoolUnmap(p); /* segments beyond head: whoever writes there next makes them anew */
-    return 0;      /* head was not moved: there is no such transaction */
+    spoolUnmap(p); /* what was written beyond head: the next writer makes those segments anew */
+    return 0;      /* head has not moved, so there is no such transaction */
   }
   spoolEnd(p, &t, 0, size);
-  atomic_store(&st->dbSize, -1); /* the size of the file is not that of the database until a checkpoint */
+  atomic_store(&st->dbSize, -1); /* until a checkpoint the file has another size than the database */
   return 1;
 }
 
-/* How many frames of the WAL of these salts are committed. Without a note, what
-** is published; *pExact is 0 then, as somebody may have committed more. */
+/* How many frames of the WAL of these salts are committed. Without a note it is what was published,
+** and *pExact becomes 0, as somebody may have committed more. */
 static uint32_t committed(Spool *p, SpoolState *st, uint64_t salts, int *pExact) {
   uint32_t n = WAL_FRAMES(atomic_load(&st->walPublished));
   *pExact = salts && p->noteSalts == salts;
   return *pExact && p->noteFrames > n ? p->noteFrames : n;
 }
 
-/* The frames of the file up to nCommitted, from the first one that the replicator has
-** not consumed. 0 if they are not there, or others that nobody can tell about. What the
-** wal-index calls committed (exact), readers take without a look at checksums; so do we. */
+/* Copies the file's frames up to nCommitted, from the first that the replicator has not consumed.
+** 0: they are not all there, or there may be more that are committed. If the wal-index says how
+** many are (exact), readers do not look at checksums, and neither do we. */
 static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aOld, uint32_t szPage, uint32_t nCommitted,
                        int exact) {
   uint64_t consumed = atomic_load(&st->walConsumed), salts = get8(aOld + 16);
@@ -108,14 +108,14 @@ static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aO
 
 void walBeforeReset(Spool *p, const unsigned char *aHeader) {
   SpoolState *st = spoolState(p);
-  if (!st) return; /* whatever is attached next begins with a base copy */
+  if (!st) return; /* the next state to be attached begins with a base copy */
   uint64_t salts = atomic_load(&st->walSalts);
   unsigned char aOld[WAL_HEADER];
   int exact;
   uint32_t nCommitted = committed(p, st, salts, &exact);
   if (!nCommitted) {
-    /* nothing of ours can be lost: the first commit of this WAL comes, perhaps after
-    ** rollbacks that wrote a header too, or it ends without any. Or somebody else has used it meanwhile. */
+    /* Nothing of ours can be lost: this WAL has no commit yet, though rollbacks may have written
+    ** headers, and gets its first now, or ends. Unless somebody else has used it meanwhile. */
     int theirs = p->noteSalts && p->noteSalts != salts && p->noteFrames;
     if (stampForeign(p, st) || theirs) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
     return;
@@ -123,14 +123,14 @@ void walBeforeReset(Spool *p, const unsigned char *aHeader) {
   int fd = walOpenFile(p);
   uint32_t szPage = fd >= 0 ? walReadHeader(fd, aOld) : 0;
   if (!szPage || get8(aOld + 16) != salts || (aHeader && get4(aHeader + 16) != (uint32_t)(salts >> 32) + 1))
-    spoolRaise(st, SPOOL_CAUSE_FOREIGN); /* not the WAL that we know, or not its successor */
+    spoolRaise(st, SPOOL_CAUSE_FOREIGN); /* it is not the WAL that we know, or what follows is not its successor */
   else if (!copyOnReset(p, st, fd, aOld, szPage, nCommitted, exact))
     spoolRaise(st, SPOOL_CAUSE_WAL);
   if (fd >= 0) close(fd);
 }
 
 void walAfterReset(Spool *p, const unsigned char *aHeader) {
-  SpoolState *st = p->st; /* of a lost one nobody reads it */
+  SpoolState *st = p->st; /* nobody reads a lost one */
   uint64_t salts = aHeader ? get8(aHeader + 16) : 0;
   atomic_store(&st->walPublished, WAL_POSITION(salts, 0));
   atomic_store(&st->walSalts, salts);
@@ -138,7 +138,7 @@ void walAfterReset(Spool *p, const unsigned char *aHeader) {
   atomic_store(&st->dbVersion, 0); /* the change counter moves at checkpoints, unseen */
   atomic_store(&st->dbSize, -1);
   p->noteSalts = 0;
-  if (aHeader) return; /* a commit comes, or nothing that matters */
+  if (aHeader) return; /* a commit follows, or nothing that matters */
   p->walPage = p->walFrames = 0;
-  spoolWake(p); /* if generation was raised, nobody else will say so */
+  spoolWake(p); /* the generation may have been raised, and nobody else will say so */
 }

@@ -1,6 +1,6 @@
 /*
-** Which databases of this process are not replicated, and why: nobody is to believe of one that
-** it is. The list is bounded, as a host may open any number of databases.
+** Which databases of this process are not replicated, and why: nobody shall believe that they are.
+** The list is bounded, as a host may open any number of databases.
 */
 #define _GNU_SOURCE
 #include "unreplicated.h"
@@ -14,26 +14,27 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
 
-/* So many are named: at most 1.3 MB with paths and reasons of 4 KB, a tenth of that in practice. */
+/* How many are listed: at most 1.3 MB, with paths and reasons of 4 KB; a tenth of that in
+** practice. */
 #define UNREPLICATED_MOST 256
 #define TEXT_BYTES_MAX 4096
 
 typedef struct Unreplicated Unreplicated;
 struct Unreplicated {
   Unreplicated *pNext;
-  int level;                     /* at which it was logged */
-  char *zReason;                 /* lies behind the path */
+  int level;                     /* of its line in the log */
+  char *zReason;                 /* in this allocation, after the path */
   char zPath[];
 };
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* all of the following */
 static Unreplicated *pFirst;
 static _Atomic int nEntry;
-static sqlite3_int64 nMore;      /* that were said when the list was full */
+static sqlite3_int64 nMore;      /* how many were said when the list was full */
 
 static int isDigit(char c) { return c >= '0' && c <= '9'; }
 
-/* Numbers differ each time: how much of something is left. */
+/* Are the reasons the same but for numbers? How much of something is left differs each time. */
 static int sameReason(const char *z1, const char *z2) {
   for (;; z1++, z2++) {
     while (isDigit(*z1)) z1++;
@@ -65,7 +66,7 @@ static void removeLocked(Unreplicated **pp) {
   free(p);
 }
 
-/* What may well be meant makes way for what is not. */
+/* If the list is full, an entry that may well be intended makes room for one that is not. */
 static void makeRoomLocked(int level) {
   Unreplicated **pp = &pFirst;
   if (nEntry < UNREPLICATED_MOST || level > VERNEUIL_WARN) return;
@@ -75,7 +76,8 @@ static void makeRoomLocked(int level) {
   nMore++;
 }
 
-/* Takes note. 0: it was said before. */
+/* Adds it to the list. 0: it was said before. *pIsFull: the list is full, and it is only
+** counted. */
 static int note(int level, const char *zPath, const char *zReason, int *pIsFull) {
   Quiet q = quietLock(&mu);
   if (!*findLocked(zPath)) makeRoomLocked(level);
@@ -124,7 +126,7 @@ char *notReplicatedWhy(const char *zPath) {
   return z;
 }
 
-/* The list, NULL if it is empty, with one more object at its end; frees both. */
+/* zList, which may be NULL, with zObject at its end; frees both. */
 static char *appended(char *zList, char *zObject) {
   if (!zList || !zObject) return zObject ? zObject : zList;
   return sqlite3_mprintf("%z,%z", zList, zObject);
@@ -151,4 +153,6 @@ static void childOfFork(void) {
   pthread_mutex_init(&mu, 0);
   quietEnd(forking);
 }
-__attribute__((constructor)) static void unreplicatedLoad(void) { pthread_atfork(beforeFork, parentOfFork, childOfFork); }
+__attribute__((constructor)) static void unreplicatedLoad(void) {
+  pthread_atfork(beforeFork, parentOfFork, childOfFork);
+}
