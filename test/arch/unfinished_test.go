@@ -12,7 +12,6 @@ var unfinished = []string{
 	"bench: types",
 	// cgo
 	"cgo: columns",
-	"cgo: functions",
 	// chunkstore/dir
 	"chunkstore/dir: types",
 	// chunkstore/s3
