@@ -25,7 +25,8 @@ SQLITE_EXTENSION_INIT3
 
 /* Is the connection in a transaction on that database? */
 static int inTransaction(sqlite3 *db, const char *zSchema) {
-  if (sqlite3_libversion_number() >= 3034000) return sqlite3_txn_state(db, zSchema) != SQLITE_TXN_NONE;
+  if (sqlite3_libversion_number() >= 3034000)
+    return sqlite3_txn_state(db, zSchema) != SQLITE_TXN_NONE;
   for (sqlite3_stmt *p = sqlite3_next_stmt(db, 0); p; p = sqlite3_next_stmt(db, p))
     if (sqlite3_stmt_busy(p)) return 1;
   return !sqlite3_get_autocommit(db);
@@ -48,10 +49,13 @@ static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int 
   if (inTransaction(db, zSchema))
     return "the extension was loaded in a transaction: load it before, or open the database anew";
   if (isShared(db, zName)) return "it is in a shared cache: open it after the extension was loaded";
-  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_LOCKSTATE, pLock) != SQLITE_OK || *pLock > SQLITE_LOCK_SHARED)
-    return "locking_mode=EXCLUSIVE was in force when the extension was loaded: open the database anew";
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_LOCKSTATE, pLock) != SQLITE_OK ||
+      *pLock > SQLITE_LOCK_SHARED)
+    return "locking_mode=EXCLUSIVE was in force when the extension was loaded: open the database "
+           "anew";
   if (*pLock == SQLITE_LOCK_SHARED &&
-      (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pWal) != SQLITE_OK || !pWal || !pWal->pMethods))
+      (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pWal) != SQLITE_OK ||
+       !pWal || !pWal->pMethods))
     return "it was locked when the extension was loaded: open the database anew";
   return 0;
 }
@@ -59,8 +63,8 @@ static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int 
 /* Hooks a database that SQLite's own VFS has opened. If zWhy is NULL it is recorded from now on:
 ** its connection is in no transaction, and holds SHARED, if its WAL is open, or no lock. Otherwise
 ** our pragma says zWhy. */
-static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlite3_file *pFile, int eLock,
-                      const char *zWhy) {
+static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlite3_file *pFile,
+                      int eLock, const char *zWhy) {
   recorderConfigure();
   if (recorderSettings.replicaFiles && snapshotIsReplicaFile(pFile)) return;
   RecorderFile *p = recorderHook(pFile, zName, 0);
@@ -74,7 +78,8 @@ static void adoptFile(sqlite3 *db, const char *zSchema, const char *zName, sqlit
   p->chunked = p->mapped = 1; /* perhaps: file controls may have come before us */
   Spool *pSpool = 0;
   if (zWhy) recorderNoteWhy(p, sqlite3_mprintf("%s", zWhy));
-  else pSpool = recorderAttach(p, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI, sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0, 1);
+  else pSpool = recorderAttach(p, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_URI,
+                               sqlite3_db_readonly(db, zSchema) ? SQLITE_OPEN_READONLY : 0, 1);
   recorderUseHook(p, pSpool);
   if (!pSpool || eLock != SQLITE_LOCK_SHARED) return;
   void volatile *pIndex = 0; /* it is mapped */
@@ -87,9 +92,14 @@ static void adopt(sqlite3 *db, const char *zSchema) {
   sqlite3_vfs *pVfs = 0;
   sqlite3_file *pFile = 0;
   int eLock = SQLITE_LOCK_NONE;
-  if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return; /* a URI that names a VFS means it */
-  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK || !recorderOpens(pVfs)) return;
-  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_FILE_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods) return;
+  /* a URI that names a VFS means it */
+  if (!zName || !*zName || sqlite3_uri_parameter(zName, "vfs")) return;
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK ||
+      !recorderOpens(pVfs))
+    return;
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_FILE_POINTER, &pFile) != SQLITE_OK || !pFile ||
+      !pFile->pMethods)
+    return;
   if (pFile->pMethods->xClose == recorderClose) return;
   const char *zWhy = why(db, zSchema, zName, &eLock);
   adoptFile(db, zSchema, zName, pFile, eLock, zWhy);
@@ -98,7 +108,9 @@ static void adopt(sqlite3 *db, const char *zSchema) {
 void adoptAll(sqlite3 *db) {
   sqlite3_stmt *pStmt = 0;
   /* SQLite's own VFS does not look at its files' methods; of others we do not know that (I8) */
-  if (!verneuilConfig.makeDefault || !belowIsOwn(verneuilBase) || sqlite3_libversion_number() < 3031000) return;
+  if (!verneuilConfig.makeDefault || !belowIsOwn(verneuilBase) ||
+      sqlite3_libversion_number() < 3031000)
+    return;
   sqlite3_mutex_enter(sqlite3_db_mutex(db));
   adopt(db, "main");
   if (sqlite3_prepare_v2(db, "PRAGMA database_list", -1, &pStmt, 0) == SQLITE_OK) {

@@ -38,7 +38,8 @@ sqlite3_vfs *belowCiphers(sqlite3_vfs *pVfs) {
 sqlite3_vfs *belowAboveOurs(void) {
   static const char zAbove[] = "multipleciphers-verneuil";
   sqlite3 *db = 0;
-  if (!sqlite3_vfs_find(zAbove)) { /* it makes a VFS when somebody opens a database by one of its names */
+  /* it makes a VFS when somebody opens a database by one of its names */
+  if (!sqlite3_vfs_find(zAbove)) {
     sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, zAbove);
     sqlite3_close(db);
   }
@@ -51,7 +52,8 @@ sqlite3_file *belowOpen(const char *zName, int flags) {
   sqlite3_file *p = pVfs ? sqlite3_malloc(pVfs->szOsFile) : 0;
   if (!p) return 0;
   memset(p, 0, pVfs->szOsFile);
-  if (pVfs->xOpen(pVfs, zName, p, (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) | SQLITE_OPEN_READONLY, 0) == SQLITE_OK)
+  if (pVfs->xOpen(pVfs, zName, p,
+      (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) | SQLITE_OPEN_READONLY, 0) == SQLITE_OK)
     return p;
   sqlite3_free(p);
   return 0;
@@ -76,7 +78,8 @@ int belowHas(sqlite3_file *pRaw, const void *pBuf, int n, sqlite3_int64 iOfst) {
 
 /* Does the name say that the VFS stores something else? Then we do not wait until it does. */
 static int namesChange(const char *zVfs) {
-  static const char *const az[] = {"%cipher%", "%crypt%", "%zip%", "%zstd%", "%compress%", "%cerod%"};
+  static const char *const az[] = {"%cipher%", "%crypt%", "%zip%", "%zstd%", "%compress%",
+                                   "%cerod%"};
   for (int i = 0; i < (int)(sizeof az / sizeof *az); i++)
     if (!sqlite3_strlike(az[i], zVfs, 0)) return 1;
   return 0;
@@ -101,9 +104,11 @@ char *belowRefuses(sqlite3_file *pFile, sqlite3_file *pRaw, const char *zVfs) {
   if (pFile->pMethods->xFileControl(pFile, SQLITE_FCNTL_VFSNAME, &zNames) != SQLITE_OK) zNames = 0;
   const char *zBelow = zNames ? zNames : zVfs;
   if (namesChange(zBelow) || namesChange(zVfs))
-    z = sqlite3_mprintf("the VFS below, %s, is one that stores other bytes than it is given: put it above verneuil", zBelow);
+    z = sqlite3_mprintf("the VFS below, %s, is one that stores other bytes than it is given: put "
+                        "it above verneuil", zBelow);
   else if (!pRaw || !sizesAgree(pFile, pRaw))
-    z = sqlite3_mprintf("the VFS below, %s, has the database elsewhere than in this file alone: put it above verneuil", zBelow);
+    z = sqlite3_mprintf("the VFS below, %s, has the database elsewhere than in this file alone: "
+                        "put it above verneuil", zBelow);
   sqlite3_free(zNames);
   return z;
 }

@@ -17,12 +17,15 @@ static sqlite3_vfs *vfsOf(sqlite3 *db, const char *zSchema) {
   return sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) == SQLITE_OK ? pVfs : 0;
 }
 
-static const char *nameOf(const sqlite3_vfs *pVfs) { return pVfs && pVfs->zName ? pVfs->zName : ""; }
+static const char *nameOf(const sqlite3_vfs *pVfs) {
+  return pVfs && pVfs->zName ? pVfs->zName : "";
+}
 
 /* Is it a replica, perhaps one that was opened as a file (replica_files)? */
 static int isReplica(sqlite3 *db, const char *zSchema) {
   char *z = 0;
-  int is = sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFSNAME, &z) == SQLITE_OK && z && !strcmp(z, "verneuil_snapshot");
+  int is = sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFSNAME, &z) == SQLITE_OK && z &&
+      !strcmp(z, "verneuil_snapshot");
   sqlite3_free(z);
   return is;
 }
@@ -44,10 +47,14 @@ static char *why(const sqlite3_vfs *pVfs, const char *zPath) {
   const char *zOurs = belowIsCipherName(nameOf(pVfs)) ? "multipleciphers-verneuil" : "verneuil";
   if (verneuilConfig.zProblem) return sqlite3_mprintf("%s", verneuilConfig.zProblem);
   if (!verneuilConfig.makeDefault)
-    return sqlite3_mprintf("it was opened with the VFS %s, as make_default is not set in VERNEUIL_CONFIG: set it, or "
+    return sqlite3_mprintf("it was opened with the VFS %s, as make_default is not set in "
+                           "VERNEUIL_CONFIG: set it, or "
                            "open file:NAME?vfs=%s", nameOf(pVfs), zOurs);
-  if (isEarlier(pVfs, zPath)) return sqlite3_mprintf("it was opened before the extension was loaded: load that first, or open the database anew");
-  return sqlite3_mprintf("it was opened with the VFS %s, by name or before the extension was loaded: load that first, or "
+  if (isEarlier(pVfs, zPath))
+    return sqlite3_mprintf("it was opened before the extension was loaded: load that first, or "
+                           "open the database anew");
+  return sqlite3_mprintf("it was opened with the VFS %s, by name or before the extension was "
+                         "loaded: load that first, or "
                          "open file:NAME?vfs=%s", nameOf(pVfs), zOurs);
 }
 
@@ -64,8 +71,10 @@ char *bypassWhy(sqlite3 *db, const char *zSchema) {
 static int level(const sqlite3_vfs *pVfs, const char *zPath, int isLoading) {
   static atomic_int said;
   if (verneuilConfig.makeDefault)
-    return isLoading || isEarlier(pVfs, zPath) || verneuilConfig.zProblem ? VERNEUIL_WARN : VERNEUIL_INFO;
-  if (!verneuilConfig.isBroken && !verneuilConfig.hasSpool) return VERNEUIL_INFO; /* a reader of replicas */
+    return isLoading || isEarlier(pVfs, zPath) || verneuilConfig.zProblem ? VERNEUIL_WARN
+                                                                          : VERNEUIL_INFO;
+  /* a reader of replicas */
+  if (!verneuilConfig.isBroken && !verneuilConfig.hasSpool) return VERNEUIL_INFO;
   return atomic_exchange(&said, 1) ? VERNEUIL_INFO : VERNEUIL_WARN;
 }
 
@@ -73,7 +82,8 @@ void bypassTell(sqlite3 *db, int isLoading) {
   const sqlite3_vfs *pVfs = vfsOf(db, "main");
   const char *zPath = pathOf(db, "main");
   RecorderQuestion question = {0};
-  if (!zPath || isReplica(db, "main") || sqlite3_db_readonly(db, "main") == 1 || recorderAsk(db, "main", &question))
+  if (!zPath || isReplica(db, "main") || sqlite3_db_readonly(db, "main") == 1 ||
+      recorderAsk(db, "main", &question))
     return;
   char *z = why(pVfs, zPath);
   if (z) notReplicatedAt(level(pVfs, zPath, isLoading), zPath, z);

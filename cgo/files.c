@@ -17,7 +17,8 @@ int fileIdentity(const char *zPath, FileIdentity *p) {
   if (statx(AT_FDCWD, zPath, 0, STATX_INO | STATX_BTIME, &s)) return errno;
   p->dev = (uint64_t)s.stx_dev_major << 32 | s.stx_dev_minor;
   p->ino = s.stx_ino;
-  p->birth = s.stx_mask & STATX_BTIME ? (uint64_t)s.stx_btime.tv_sec * 1000000000u + s.stx_btime.tv_nsec : 0;
+  p->birth = s.stx_mask & STATX_BTIME
+      ? (uint64_t)s.stx_btime.tv_sec * 1000000000u + s.stx_btime.tv_nsec : 0;
   return 0;
 }
 

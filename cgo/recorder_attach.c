@@ -14,7 +14,8 @@
 SQLITE_EXTENSION_INIT3
 #include <string.h>
 
-static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir target: what is committed is recorded, and not sent";
+static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir "
+                                 "target: what is committed is recorded, and not sent";
 
 void recorderNoteWhy(RecorderFile *p, char *zErr) {
   notReplicated(p->zName, zErr ? zErr : "out of memory");
@@ -32,10 +33,12 @@ static int hasMoved(RecorderFile *p) {
 
 char *recorderWhyNot(RecorderFile *p) {
   if (p->awaits == AWAITS_SQL) recorderAttachLate(p);
-  if (p->pInherited) return sqlite3_mprintf("this connection was opened before fork(): open one in this process");
+  if (p->pInherited)
+    return sqlite3_mprintf("this connection was opened before fork(): open one in this process");
   if (!p->pSpool) return sqlite3_mprintf("%s", p->zWhy ? p->zWhy : "out of memory");
   if (hasMoved(p))
-    return sqlite3_mprintf("this connection has a file open that was deleted, renamed or replaced: open the database anew");
+    return sqlite3_mprintf("this connection has a file open that was deleted, renamed or "
+                           "replaced: open the database anew");
   return recorderSettings.targets ? 0 : sqlite3_mprintf("%s", zNoTargets);
 }
 
@@ -45,9 +48,11 @@ char *recorderWhyNot(RecorderFile *p) {
 ** can. */
 static char *refusal(const char *zPath, int flags) {
   if (recorderSettings.zError) return sqlite3_mprintf("%s", recorderSettings.zError);
-  if (uriSays(zPath, flags, "immutable", 0)) return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
+  if (uriSays(zPath, flags, "immutable", 0))
+    return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
   if (uriSays(zPath, flags, "nolock", 0))
-    return sqlite3_mprintf("it was opened with nolock=1, and SQLite's locks are what tells us of its transactions: open it without");
+    return sqlite3_mprintf("it was opened with nolock=1, and SQLite's locks are what tells us of "
+                           "its transactions: open it without");
   return 0;
 }
 
@@ -79,7 +84,8 @@ static Spool *attachNow(RecorderFile *p) {
   Spool *pSpool = 0;
   int rc = fileIdentity(p->zName, &id);
   if (rc) zErr = sqlite3_mprintf("%s", strerror(rc));
-  else if (hasMoved(p)) zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
+  else if (hasMoved(p))
+    zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
   else pSpool = spoolAttach(p->zName, &id, &zErr);
   if (!pSpool) recorderNoteWhy(p, zErr);
   else if (recorderSettings.targets) isReplicated(p->zName);
@@ -91,14 +97,18 @@ static Spool *attachNow(RecorderFile *p) {
 ** default VFS opened it, perhaps because the URI named that. (If the URI names another VFS, that
 ** one stands above the default, and the database is treated as if nothing had been named.) */
 static char *unwanted(RecorderFile *p, int flags, int byDefault) {
-  const char *zVfs = byDefault && flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(p->zName, "vfs") : 0;
-  if (zVfs && pRecorderHooked && !strcmp(zVfs, ((sqlite3_vfs *)pRecorderHooked)->zName)) return sqlite3_mprintf("it was opened with vfs=%s", zVfs);
+  const char *zVfs = byDefault && flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(p->zName, "vfs")
+      : 0;
+  if (zVfs && pRecorderHooked && !strcmp(zVfs, ((sqlite3_vfs *)pRecorderHooked)->zName))
+    return sqlite3_mprintf("it was opened with vfs=%s", zVfs);
   return byDefault && !isNamed(p->zName, flags) ? selectionExcludes(p->zName) : 0;
 }
 
 Spool *recorderAttach(RecorderFile *p, int flags, int outFlags, int byDefault) {
   char *zErr = refusal(p->zName, flags);
-  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(p->zName, flags, "immutable", 0))) p->zWhy = zErr; /* nobody writes */
+  /* nobody writes */
+  if (zErr && (outFlags & SQLITE_OPEN_READONLY || uriSays(p->zName, flags, "immutable", 0)))
+    p->zWhy = zErr;
   else if (zErr) recorderNoteWhy(p, zErr);
   else if ((zErr = unwanted(p, flags, byDefault))) meant(p, zErr);
   else if (mayBeCopy(p, flags)) p->awaits = AWAITS_SQL;
@@ -119,7 +129,8 @@ void recorderAttachLate(RecorderFile *p) {
 
 void recorderMarkCopy(RecorderFile *p, const char *zHow) {
   p->awaits = AWAITS_COPY;
-  meant(p, sqlite3_mprintf("it is a copy, made by %s, until a statement writes to it or it is opened anew: "
+  meant(p, sqlite3_mprintf("it is a copy, made by %s, until a statement writes to it or it is "
+                           "opened anew: "
                            "name it in make_default's include", zHow));
 }
 
@@ -127,7 +138,8 @@ void recorderMarkCopy(RecorderFile *p, const char *zHow) {
 ** before a write under locking EXCLUSIVE, where no lock is taken any more: who writes? */
 void recorderAwaitedLock(RecorderFile *p, int eLock) {
   sqlite3_int64 size;
-  if (p->awaits == AWAITS_SQL && eLock == SQLITE_LOCK_SHARED && p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size > 0)
+  if (p->awaits == AWAITS_SQL && eLock == SQLITE_LOCK_SHARED &&
+      p->pBase->xFileSize(p->pFile, &size) == SQLITE_OK && size > 0)
     recorderAttachLate(p);
   else if (eLock == SQLITE_LOCK_RESERVED && (!p->ppDb || selectionRunsSql(*p->ppDb))) {
     if (p->awaits == AWAITS_SQL || !selectionVacuums(*p->ppDb)) recorderAttachLate(p);

@@ -21,10 +21,12 @@ SQLITE_EXTENSION_INIT3
 ** it is an error. */
 static int pragmaFlush(RecorderFile *p, char **azArg) {
   const char *z = azArg[2];
-  int pushes = !z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") || !strcmp(z, "2");
+  int pushes = !z || !*z || !sqlite3_stricmp(z, "now") || !sqlite3_stricmp(z, "force") ||
+      !strcmp(z, "2");
   int value = pushes ? 1 : booleanOf(z), result;
   if (value < 0) {
-    azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now, force, nor a boolean", z);
+    azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now, force, "
+                               "nor a boolean", z);
     return SQLITE_ERROR;
   }
   char *zWhy = value ? recorderWhyNot(p) : 0;
@@ -101,7 +103,8 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     }
     if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
       /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
-      if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool)) recorderValidate(p->pSpool);
+      if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool))
+        recorderValidate(p->pSpool);
     }
   }
   return rc;

@@ -146,7 +146,8 @@ void recorderSetWal(RecorderFile *p, RecorderFile *pWal) {
 int recorderHasIndex(const Spool *pSpool) {
   int found = 0;
   Quiet q = quietLock(&mu);
-  for (RecorderFile *p = pFiles; p && !found; p = p->pNext) found = p->pSpool == pSpool && p->pIndex;
+  for (RecorderFile *p = pFiles; p && !found; p = p->pNext)
+    found = p->pSpool == pSpool && p->pIndex;
   quietUnlock(&mu, q);
   return found;
 }
@@ -167,7 +168,8 @@ Spool *recorderSpoolOfWal(const char *zWal) {
   if (n <= 4 || strcmp(zWal + n - 4, "-wal")) return 0;
   Quiet q = quietLock(&mu);
   for (RecorderFile *p = pFiles; p; p = p->pNext) {
-    if (p == pRecorderLockedLast && !p->isWal && !p->pSpool && isWalOf(zWal, p)) { /* not recorded */
+    /* not recorded */
+    if (p == pRecorderLockedLast && !p->isWal && !p->pSpool && isWalOf(zWal, p)) {
       pSpool = 0;
       break;
     }
@@ -198,7 +200,8 @@ RecorderFile *recorderDatabaseOf(const char *zWal) {
 ** lock. */
 static int excludes(const RecorderFile *p) {
   if (__atomic_load_n(&p->shmLocks, __ATOMIC_RELAXED) & SHM_EXCLUDES) return 1;
-  return __atomic_load_n(&p->eLock, __ATOMIC_RELAXED) >= (p->pIndex ? SQLITE_LOCK_RESERVED : SQLITE_LOCK_SHARED);
+  return __atomic_load_n(&p->eLock, __ATOMIC_RELAXED) >= (p->pIndex ? SQLITE_LOCK_RESERVED
+                                                          : SQLITE_LOCK_SHARED);
 }
 
 int recorderExcludes(void) {

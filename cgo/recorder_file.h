@@ -32,7 +32,7 @@ struct RecorderFile {
   int awaits;                    /* AWAITS_..: recorded later, if at all */
   int isMeant;                   /* left out on purpose: forgotten when it is closed */
   sqlite3 **ppDb;                /* points to the connection that uses the file; NULL: unknown */
-  Spool *pInherited;             /* in a forked child, of a handle of its parent: the spool it had */
+  Spool *pInherited;             /* of a handle of the parent, in a forked child: its spool */
   int isWal;                     /* (L) the -wal file, not the database */
   const volatile void *pIndex;   /* (L) the wal-index's first page, if shared memory is mapped */
   SpoolTxn txn;
@@ -47,7 +47,7 @@ struct RecorderFile {
   RecorderFile *pMain;           /* (L) of a WAL: the same connection's database; NULL: unknown */
   SpoolState *pCheckpoint;       /* the state that says: this handle checkpoints the WAL; or NULL */
   int flushOnClose;              /* the pragma has asked for it */
-  sqlite3 *db;                   /* the connection of an adopted database; NULL: it is not adopted */
+  sqlite3 *db;                   /* adopted: its connection; NULL: it is not adopted */
   char *zSchema;                 /* adopted: the database's name there, malloc'd */
   RecorderFile *pWal;            /* (L) adopted: its WAL, once it is hooked */
   int deletesWal;                /* adopted: SQLite will delete the WAL after closing it */
@@ -74,7 +74,8 @@ RecorderFile *recorderFind(const sqlite3_file *pFile);
 /* A file's recorder, which begins with the file's method table. If somebody has put another table
 ** before ours, as we do with others, the recorder is looked up. */
 static inline RecorderFile *fileOf(sqlite3_file *pFile) {
-  if (__builtin_expect(pFile->pMethods->xClose == recorderClose, 1)) return (RecorderFile *)pFile->pMethods;
+  if (__builtin_expect(pFile->pMethods->xClose == recorderClose, 1))
+    return (RecorderFile *)pFile->pMethods;
   return recorderFind(pFile);
 }
 

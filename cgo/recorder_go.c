@@ -39,7 +39,8 @@ void recorderConfigure(void) {
   if (!z || !*z) s.zError = strdup("VERNEUIL_CONFIG is not set in the environment of this process");
   else if (verneuilGo()) goConfigure(&s);
   else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
-  if (!s.zError && !s.replicate) s.zError = strdup("replication_spooling_dir is not set in VERNEUIL_CONFIG");
+  if (!s.zError && !s.replicate)
+    s.zError = strdup("replication_spooling_dir is not set in VERNEUIL_CONFIG");
   Quiet q = quietLock(&mu);
   if (!isConfigured) {
     recorderSettings = s;

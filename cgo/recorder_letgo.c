@@ -9,7 +9,8 @@ SQLITE_EXTENSION_INIT3
 /* How many reads of pages are compared with the file. All writes are. */
 #define COMPARE_READS 16
 
-const char zRecorderStoresOther[] = "the VFS below stores other bytes than it is given: put it above verneuil";
+const char zRecorderStoresOther[] = "the VFS below stores other bytes than it is given: put it "
+                                    "above verneuil";
 
 /* Stops recording, and leaves nothing of ours between SQLite and the base, which may encrypt a WAL
 ** only where the database's methods are its own. Frees p, and the connection's other file, WAL or

@@ -38,7 +38,8 @@ int recorderClose(sqlite3_file *pFile) {
   if (p->flushOnClose && p->pSpool) recorderFlush(p->pSpool);
   if (p->isMeant) isReplicated(p->zName);
   RecorderFile *pMain = p->isWal ? recorderAdopterOf(p) : 0;
-  int deletes = pMain && !pRecorderHooked && p->pSpool && pMain->deletesWal && pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
+  int deletes = pMain && !pRecorderHooked && p->pSpool && pMain->deletesWal &&
+      pMain->eLock == SQLITE_LOCK_EXCLUSIVE;
   if (pMain) recorderSetWal(pMain, 0);
   if (deletes) walBeforeReset(p->pSpool, 0); /* recorderDelete will not hear of that */
   pFile->pMethods = p->pBase; /* the base may clear it */
@@ -113,7 +114,8 @@ static int recorderSync(sqlite3_file *pFile, int flags) {
   RecorderFile *p = fileOf(pFile);
   int rc;
   FORWARD(p, OP_SYNC, rc, xSync(pFile, flags));
-  if (rc != SQLITE_OK && p->isWal && p->pSpool && !recorderHasIndex(p->pSpool)) walFailed(p->pSpool);
+  if (rc != SQLITE_OK && p->isWal && p->pSpool && !recorderHasIndex(p->pSpool))
+    walFailed(p->pSpool);
   return rc;
 }
 
@@ -132,9 +134,11 @@ static int recorderLock(sqlite3_file *pFile, int eLock) {
   FORWARD(p, OP_LOCK, rc, xLock(pFile, eLock));
   pRecorderLockedLast = p;
   if (rc != SQLITE_OK) return rc;
-  int closes = eLock == SQLITE_LOCK_EXCLUSIVE && p->eLock == SQLITE_LOCK_SHARED; /* its WAL, perhaps */
+  /* its WAL, perhaps */
+  int closes = eLock == SQLITE_LOCK_EXCLUSIVE && p->eLock == SQLITE_LOCK_SHARED;
   p->eLock = eLock;
-  if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) { /* so a base copy need not ask who has it */
+  /* so a base copy need not ask who has it */
+  if (eLock >= SQLITE_LOCK_RESERVED && p->pSpool && !p->pHeld) {
     p->pHeld = p->pSpool->st;
     atomic_store_explicit(&p->pHeld->holder, verneuilToken(), memory_order_relaxed);
   }
@@ -167,13 +171,16 @@ static int recorderCheckReservedLock(sqlite3_file *pFile, int *pRes) {
   return rc;
 }
 
-static int recorderSectorSize(sqlite3_file *pFile) { return fileOf(pFile)->pBase->xSectorSize(pFile); }
+static int recorderSectorSize(sqlite3_file *pFile) {
+  return fileOf(pFile)->pBase->xSectorSize(pFile);
+}
 
 static int recorderDeviceCharacteristics(sqlite3_file *pFile) {
   return fileOf(pFile)->pBase->xDeviceCharacteristics(pFile);
 }
 
-static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int isWrite, void volatile **pp) {
+static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int isWrite,
+                          void volatile **pp) {
   RecorderFile *p = fileOf(pFile);
   int rc;
   FORWARD(p, OP_SHMMAP, rc, xShmMap(pFile, iRegion, szRegion, isWrite, pp));
@@ -184,8 +191,10 @@ static int recorderShmMap(sqlite3_file *pFile, int iRegion, int szRegion, int is
 static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   RecorderFile *p = fileOf(pFile);
   int rc;
-  if (iFirst <= 1 && iFirst + n > 1 && flags & SQLITE_SHM_UNLOCK) recorderEndCheckpoint(p); /* slot 1 is the CKPT lock */
-  if (iFirst == 0 && p->pSpool && p->pIndex && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) &&
+  /* slot 1 is the CKPT lock */
+  if (iFirst <= 1 && iFirst + n > 1 && flags & SQLITE_SHM_UNLOCK) recorderEndCheckpoint(p);
+  if (iFirst == 0 && p->pSpool && p->pIndex &&
+      flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) &&
       walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
     recorderValidate(p->pSpool);
   FORWARD(p, OP_SHMLOCK, rc, xShmLock(pFile, iFirst, n, flags));
@@ -193,8 +202,11 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
     int mask = ((1 << n) - 1) << iFirst;
     p->shmLocks = flags & SQLITE_SHM_LOCK ? p->shmLocks | mask : p->shmLocks & ~mask;
   }
-  if (iFirst <= 1 && rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) && recorderLacksWal(p)) recorderAdoptWal(p);
-  if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
+  if (iFirst <= 1 && rc == SQLITE_OK && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) &&
+      recorderLacksWal(p))
+    recorderAdoptWal(p);
+  if (iFirst == 0 && rc == SQLITE_OK && p->pSpool && p->pIndex &&
+      flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
     walNote(p->pSpool, p->pIndex);
   return rc;
 }
@@ -223,6 +235,6 @@ static int recorderUnfetch(sqlite3_file *pFile, sqlite3_int64 iOfst, void *pPage
 const sqlite3_io_methods recorderMethods = {
   3, recorderClose, recorderRead, recorderWrite, recorderTruncate, recorderSync, recorderFileSize,
   recorderLock, recorderUnlock, recorderCheckReservedLock, recorderFileControl, recorderSectorSize,
-  recorderDeviceCharacteristics, recorderShmMap, recorderShmLock, recorderShmBarrier, recorderShmUnmap,
-  recorderFetch, recorderUnfetch,
+  recorderDeviceCharacteristics, recorderShmMap, recorderShmLock, recorderShmBarrier,
+  recorderShmUnmap, recorderFetch, recorderUnfetch,
 };

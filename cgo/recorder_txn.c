@@ -39,9 +39,12 @@ void recorderSawVersion(RecorderFile *p, uint64_t version) {
   SpoolState *st = p->pSpool->st;
   uint64_t known = atomic_load_explicit(&st->dbVersion, memory_order_relaxed);
   p->version = version;
-  if (!known || known == version || p->eLock != SQLITE_LOCK_SHARED || atomic_load(&p->pSpool->nWal)) return;
-  if (atomic_load(&st->walSalts) || atomic_load(&st->writing)) return; /* the next writer will say so */
-  if (spoolLost(p->pSpool) || !atomic_compare_exchange_strong(&st->dbVersion, &known, version)) return;
+  if (!known || known == version || p->eLock != SQLITE_LOCK_SHARED || atomic_load(&p->pSpool->nWal))
+    return;
+  /* the next writer will say so */
+  if (atomic_load(&st->walSalts) || atomic_load(&st->writing)) return;
+  if (spoolLost(p->pSpool) || !atomic_compare_exchange_strong(&st->dbVersion, &known, version))
+    return;
   atomic_store(&st->dbSize, -1);
   spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   spoolWake(p->pSpool);
@@ -131,7 +134,8 @@ void recorderStop(RecorderFile *p, const char *zWhy) {
   } else {
     spoolRaise(pSpool->st, SPOOL_CAUSE_FOREIGN);
   }
-  if (p->pCheckpoint) atomic_store(&p->pCheckpoint->checkpointing, 0); /* the stamp is what it was before */
+  /* the stamp is what it was before */
+  if (p->pCheckpoint) atomic_store(&p->pCheckpoint->checkpointing, 0);
   p->pCheckpoint = 0;
   recorderEndHold(p);
   recorderLeaveSpool(p);

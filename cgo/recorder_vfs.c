@@ -19,7 +19,8 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
 /* Hooks a database that the base has opened, and records it if it may be. */
-static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags, int byDefault) {
+static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags,
+                       int byDefault) {
   sqlite3_file *pRaw = recorderBaseIsOwn ? 0 : belowOpen(zName, SQLITE_OPEN_MAIN_DB);
   char *zWhy = recorderBaseIsOwn ? 0 : belowRefuses(pFile, pRaw, verneuilBase->zName);
   RecorderFile *p = zWhy ? 0 : recorderHook(pFile, zName, 0);
@@ -40,8 +41,10 @@ static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int ou
   sqlite3_free(zWhy);
 }
 
-static int openFile(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags, int byDefault) {
-  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY), outFlags = 0;
+static int openFile(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags,
+                    int byDefault) {
+  int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY);
+  int outFlags = 0;
   if (isMain) recorderConfigure();
   int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, &outFlags);
   if (pOutFlags) *pOutFlags = outFlags;
@@ -57,7 +60,8 @@ static int openFile(const char *zName, sqlite3_file *pFile, int flags, int *pOut
 
 static _Atomic int isDefault;    /* the VFS called verneuil is the process's default */
 
-static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+static int recorderOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags,
+                        int *pOutFlags) {
   (void)pVfs;
   return openFile(zName, pFile, flags, pOutFlags, isDefault);
 }
@@ -93,7 +97,9 @@ int recorderRegister(int makeDefault) {
 
 int recorderIs(const sqlite3_vfs *pVfs) { return pVfs == &recorderVfs; }
 
-int recorderOpens(const sqlite3_vfs *pVfs) { return pVfs && (pVfs == pRecorderHooked || pVfs == verneuilBase); }
+int recorderOpens(const sqlite3_vfs *pVfs) {
+  return pVfs && (pVfs == pRecorderHooked || pVfs == verneuilBase);
+}
 
 /* ---- the default VFS, where it stands ---- */
 
@@ -102,7 +108,8 @@ int recorderOpens(const sqlite3_vfs *pVfs) { return pVfs && (pVfs == pRecorderHo
 ** are shared. So the default VFS stays what it was, and only its xOpen and xDelete lead to us. */
 static sqlite3_vfs asItWas;
 
-static int hookedOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
+static int hookedOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile, int flags,
+                      int *pOutFlags) {
   (void)pVfs;
   return openFile(zName, pFile, flags, pOutFlags, 1);
 }
@@ -117,7 +124,8 @@ int recorderHookDefault(void) {
   asItWas = *pVfs;
   verneuilBase = &asItWas;
   pRecorderHooked = pVfs;
-  __atomic_store_n(&pVfs->xDelete, recorderDelete, __ATOMIC_RELEASE); /* other threads may be calling them */
+  /* other threads may be calling them */
+  __atomic_store_n(&pVfs->xDelete, recorderDelete, __ATOMIC_RELEASE);
   __atomic_store_n(&pVfs->xOpen, hookedOpen, __ATOMIC_RELEASE);
   return 1;
 }

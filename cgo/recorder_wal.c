@@ -19,12 +19,15 @@ SQLITE_EXTENSION_INIT3
 void recorderAdoptWal(RecorderFile *p) {
   sqlite3_file *pFile = 0;
   unsigned char a[4];
-  if (sqlite3_file_control(p->db, p->zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pFile) != SQLITE_OK || !pFile || !pFile->pMethods)
+  if (sqlite3_file_control(p->db, p->zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pFile) != SQLITE_OK ||
+      !pFile || !pFile->pMethods)
     return;
-  if (pFile->pMethods->xRead(pFile, a, 4, 0) == SQLITE_OK ? (get4(a) & ~1u) != 0x377f0682u : p->eLock == SQLITE_LOCK_EXCLUSIVE)
+  if (pFile->pMethods->xRead(pFile, a, 4, 0) == SQLITE_OK ? (get4(a) & ~1u) != 0x377f0682u
+      : p->eLock == SQLITE_LOCK_EXCLUSIVE)
     return; /* an empty file may become a WAL if the wal-index is locked */
   RecorderFile *pWal = recorderHook(pFile, sqlite3_filename_wal(p->zName), 1);
-  if (!pWal) return; /* its frames go unseen, which the next header's salts, or its end, will show */
+  /* its frames go unseen, which the next header's salts, or its end, will show */
+  if (!pWal) return;
   pWal->pMain = p;
   spoolRetain(p->pSpool);
   recorderUseHook(pWal, p->pSpool);
@@ -34,7 +37,8 @@ void recorderAdoptWal(RecorderFile *p) {
 /* Records a WAL that the base has opened, of a database that is recorded. */
 int recorderOpenWal(const char *zName, sqlite3_file *pFile) {
   RecorderFile *pMain = recorderDatabaseOf(zName);
-  if (pMain && pMain->awaits) recorderAttachLate(pMain); /* in WAL mode no lock of the database tells who writes */
+  /* in WAL mode no lock of the database tells who writes */
+  if (pMain && pMain->awaits) recorderAttachLate(pMain);
   if (pMain && pMain->pRaw && !pMain->pSpool) { /* see letGo */
     recorderUnhook(pMain);
     return SQLITE_OK;

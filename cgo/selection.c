@@ -30,7 +30,8 @@ static const char *matching(char **az, const char *zPath) {
 char *selectionExcludes(const char *zPath) {
   const char *z = matching(azExclude, zPath);
   if (z) return sqlite3_mprintf("it matches %s, of make_default's exclude", z);
-  if (azInclude && *azInclude && !matching(azInclude, zPath)) return sqlite3_mprintf("it matches no pattern of make_default's include");
+  if (azInclude && *azInclude && !matching(azInclude, zPath))
+    return sqlite3_mprintf("it matches no pattern of make_default's include");
   return 0;
 }
 

@@ -14,7 +14,7 @@
 #define SPOOL_FILE_STATE_NEW "state.new"
 #define SPOOL_FILE_ATTACH "attach"
 #define SPOOL_FILE_WAKE "wake"
-#define SPOOL_NAME_MAX 100       /* of the path, so many bytes are in the directory's name, the last */
+#define SPOOL_NAME_MAX 100       /* how many bytes of the path its directory's name has */
 
 #define SPOOL_STATE_MAGIC "VRNSTATE"
 #define SPOOL_STATE_BYTES 4096

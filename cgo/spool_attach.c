@@ -61,7 +61,8 @@ static int replaceState(Spool *p, SpoolState *st, uint64_t ino) {
 static int findState(Spool *p, const FileIdentity *pId, int nTry, const char **pzWhy) {
   SpoolFound found;
   int state, ok = 0;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* a cancelled thread gives no lock back */
+  /* a cancelled thread gives no lock back */
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   if (spoolFindState(p->zDir, p->zPath, pId, nTry, &found)) {
     pthread_mutex_lock(&p->attaching);
     ok = replaceState(p, found.st, found.ino);
@@ -116,15 +117,18 @@ static char *descriptorsShort(void) {
   if (fd >= 0) close(fd);
   int isShort = fd < 0 ? rc == EMFILE || rc == EINVAL : (rlim_t)fd > r.rlim_cur / 4 * 3;
   if (!isShort && (rlim_t)(nSpool + 1) * SPOOL_FDS <= r.rlim_cur / 2) return 0;
-  return sqlite3_mprintf("%d databases are replicated, and of the %lld descriptors that the process may have "
-                         "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit -n)", nSpool, (sqlite3_int64)r.rlim_cur);
+  return sqlite3_mprintf("%d databases are replicated, and of the %lld descriptors that the "
+                         "process may have "
+                         "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit "
+                         "-n)", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
 /* The Spool of a file, with one more reference. If there is none: pNew, which is added to the list,
 ** or NULL. The caller holds mu. */
 static Spool *findLocked(const char *zPath, const FileIdentity *pId, Spool *pNew) {
   Spool *p = pSpools;
-  while (p && (strcmp(p->zPath, zPath) || !fileIs(pId, p->id.dev, p->id.ino, p->id.birth))) p = p->pNext;
+  while (p && (strcmp(p->zPath, zPath) || !fileIs(pId, p->id.dev, p->id.ino, p->id.birth)))
+    p = p->pNext;
   if (p) {
     p->nRef++;
   } else if (pNew) {

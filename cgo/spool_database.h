@@ -36,7 +36,7 @@ struct Spool {
   uint64_t noteSalts;              /* the wal-index's, when WRITE was locked; 0 unknown (W) */
   uint32_t noteFrames;             /* how many frames were committed then (W) */
   uint64_t walSum;                 /* that frame's checksum; 0 unknown (W) */
-  int walFollows;                  /* wal-index on the heap: the WAL goes on from what was published (W) */
+  int walFollows;                  /* wal-index on the heap: nobody else has written since (W) */
   char *aSeg;                      /* the current segment, one of aMap, or NULL (W) */
   uint64_t segNo;                  /* its number (W) */
   struct SpoolMap {
@@ -45,7 +45,7 @@ struct Spool {
     uint32_t nReady;               /* bytes whose pages are mapped in */
   } aMap[SPOOL_MAPS];              /* segment files that stay mapped, as they are used again (W) */
   int iMap;                        /* which of them is replaced next (W) */
-  int lossTold;                    /* the errno that was logged as what keeps us from recording, or 0 (W) */
+  int lossTold;                    /* the errno that the log gives for not recording, or 0 (W) */
   SpoolState *segState;            /* the state to which it belongs (W) */
 };
 

@@ -21,7 +21,8 @@ static unsigned rootMode = 0700;
 void spoolSettings(const char *z, unsigned permissions) {
   zRoot = strdup(z);
   rootMode = 0700 | (permissions & 0777);
-  if (rootMode & 022) rootMode |= S_ISVTX; /* others make spools of their own, and leave ours alone */
+  /* others make spools of their own, and leave ours alone */
+  if (rootMode & 022) rootMode |= S_ISVTX;
 }
 
 char *spoolDirOf(const char *zPath) {
@@ -33,7 +34,8 @@ char *spoolDirOf(const char *zPath) {
   for (size_t i = 0; i < n; i++) {
     unsigned char c = zPath[i];
     h = (h ^ c) * 0x100000001b3u;
-    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' || c == '_' || c == '-') {
+    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+        c == '.' || c == '_' || c == '-') {
       z[k++] = c;
     } else {
       z[k++] = '%';
@@ -43,7 +45,9 @@ char *spoolDirOf(const char *zPath) {
   }
   z[k] = 0;
   char *zDir = 0;
-  if (asprintf(&zDir, "%s/%s-%016llx", zRoot, k > SPOOL_NAME_MAX ? z + k - SPOOL_NAME_MAX : z, (unsigned long long)h) < 0) zDir = 0;
+  if (asprintf(&zDir, "%s/%s-%016llx", zRoot, k > SPOOL_NAME_MAX ? z + k - SPOOL_NAME_MAX : z,
+               (unsigned long long)h) < 0)
+    zDir = 0;
   free(z);
   return zDir;
 }
@@ -63,14 +67,18 @@ int spoolExists(const char *zPath) {
 static const char *distrust(const char *z, int shared) {
   struct stat s;
   if (lstat(z, &s)) return strerror(errno);
-  if (S_ISLNK(s.st_mode)) return shared ? "replication_spooling_dir is a symbolic link" : "it is a symbolic link";
+  if (S_ISLNK(s.st_mode))
+    return shared ? "replication_spooling_dir is a symbolic link" : "it is a symbolic link";
   if (!S_ISDIR(s.st_mode)) return strerror(ENOTDIR);
   if (s.st_uid != geteuid() && !(shared && s.st_uid == 0))
-    return shared ? "replication_spooling_dir belongs to another user: name one of this user's, or let root make it for all (mode 1777)"
-                  : "it belongs to another user, who opened the database first: that user's processes replicate it";
+    return shared ? "replication_spooling_dir belongs to another user: name one of this user's, "
+                    "or let root make it for all (mode 1777)"
+                  : "it belongs to another user, who opened the database first: that user's "
+                    "processes replicate it";
   if (!shared && s.st_mode & 022) return "it may be written to by other users";
   if (shared && s.st_mode & 022 && !(s.st_mode & S_ISVTX))
-    return "replication_spooling_dir may be written to by other users, who could replace what is in it: chmod +t, or go-w";
+    return "replication_spooling_dir may be written to by other users, who could replace what is "
+           "in it: chmod +t, or go-w";
   return 0;
 }
 
@@ -82,7 +90,8 @@ static const char *distrustAbove(char *z) {
   for (char *p = strrchr(z, '/'); p && !zWhy; p = p == z ? 0 : strrchr(z, '/')) {
     if (p > z) *p = 0;
     if (!stat(p > z ? z : "/", &s) && s.st_mode & 02 && !(s.st_mode & S_ISVTX))
-      zWhy = "a directory above replication_spooling_dir may be written to by anybody: chmod +t, or o-w";
+      zWhy = "a directory above replication_spooling_dir may be written to by anybody: chmod +t, "
+             "or o-w";
   }
   return zWhy;
 }
@@ -141,7 +150,8 @@ int spoolIsJunk(const char *zDir, const char *zName, mode_t type) {
 /* What cannot be removed, as it is a directory that is not empty, gets another name. */
 static void removeJunk(int d, const char *zName, mode_t type) {
   char zAway[64];
-  if (!isJunk(d, zName, type) || !unlinkat(d, zName, 0) || !unlinkat(d, zName, AT_REMOVEDIR)) return;
+  if (!isJunk(d, zName, type) || !unlinkat(d, zName, 0) || !unlinkat(d, zName, AT_REMOVEDIR))
+    return;
   snprintf(zAway, sizeof zAway, "%s.junk-%llx", zName, (unsigned long long)time(0));
   renameat(d, zName, d, zAway);
 }
@@ -156,7 +166,8 @@ int spoolOpen(const char *zDir, const char *zName, int flags) {
   int d = openDir(zDir);
   if (d < 0) return -1;
   if (flags & O_CREAT) removeJunk(d, zName, S_IFREG);
-  return closeDir(d, fdAboveStdio(openat(d, zName, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600)));
+  return closeDir(d, fdAboveStdio(openat(d, zName, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                                         0600)));
 }
 
 int spoolRename(const char *zDir, const char *zFrom, const char *zTo) {

@@ -28,7 +28,8 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
   spoolUnmap(p);
   segmentsRemove(p, last, head);
   if (rc && rc != p->lossTold) {
-    verneuilLogOf(VERNEUIL_WARN, p->zPath, "the log in %s cannot be written: %s: commits are not recorded, and the database "
+    verneuilLogOf(VERNEUIL_WARN, p->zPath,
+                  "the log in %s cannot be written: %s: commits are not recorded, and the database "
                   "is copied anew when they are", p->zDir, strerror(rc));
     p->lossTold = rc;
   }
@@ -64,7 +65,8 @@ static int frameRoom(Spool *p, SpoolTxn *t, uint32_t n) {
       lose(p, t, SPOOL_CAUSE_LOG_FULL, 0);
       return 0;
     }
-    if (OFFSET(t->end) + SPOOL_FRAME_HEADER <= SPOOL_SEGMENT_BYTES && !(rc = segmentPopulate(p, OFFSET(t->end) + SPOOL_FRAME_HEADER))) {
+    if (OFFSET(t->end) + SPOOL_FRAME_HEADER <= SPOOL_SEGMENT_BYTES &&
+        !(rc = segmentPopulate(p, OFFSET(t->end) + SPOOL_FRAME_HEADER))) {
       SpoolFrame end = {.kind = SPOOL_END};
       writeFrame(p, t, &end, 0, 0);
     }
@@ -144,7 +146,8 @@ void spoolFailed(Spool *p, SpoolTxn *t) {
 void spoolEnd(Spool *p, SpoolTxn *t, uint64_t version, int64_t size) {
   SpoolState *st = t->st;
   int64_t ns = clockRealtime();
-  SpoolFrame frame = {.kind = SPOOL_COMMIT, .a = (uint64_t)size, .b = t->before, .c = version, .d = (uint64_t)ns};
+  SpoolFrame frame = {.kind = SPOOL_COMMIT, .a = (uint64_t)size, .b = t->before, .c = version,
+                      .d = (uint64_t)ns};
   append(p, t, &frame, 0, 0);
   if (version) stampLeave(p, st); /* else it is a copy of a WAL's frames */
   atomic_store_explicit(&st->dbVersion, version, memory_order_relaxed);

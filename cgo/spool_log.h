@@ -12,7 +12,7 @@ typedef struct SpoolTxn {
   int lost;                        /* the log could not take all of it: there will be no record */
   uint64_t sequence, generation;
   uint64_t end;                    /* the log's end, as this transaction has it: a position */
-  uint64_t before;                 /* the database's version before; of copied frames, the last one's WAL position */
+  uint64_t before;                 /* the database's version before; of a copy, a WAL position */
 } SpoolTxn;
 
 /* The caller holds SQLite's write lock. version and size are the database's, before the transaction

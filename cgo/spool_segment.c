@@ -42,16 +42,19 @@ static void nameSegment(SegmentName z, uint64_t segNo) {
 static int newSegment(Spool *p, const char *zSegment) {
   for (int i = 0; i < SPOOL_FREE_FILES; i++) {
     struct stat s;
-    if (spoolIsJunk(p->zDir, azFree[i], S_IFREG) || spoolRename(p->zDir, azFree[i], zSegment)) continue;
+    if (spoolIsJunk(p->zDir, azFree[i], S_IFREG) || spoolRename(p->zDir, azFree[i], zSegment))
+      continue;
     int fd = spoolOpen(p->zDir, zSegment, O_RDWR);
     /* somebody may have punched holes in it, cut it, or linked it to another name */
-    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && s.st_nlink <= 1 && s.st_uid == geteuid() &&
+    if (fd >= 0 && !fstat(fd, &s) && s.st_size == SPOOL_SEGMENT_BYTES && s.st_nlink <= 1 &&
+        s.st_uid == geteuid() &&
         !fileAllocate(fd, SPOOL_SEGMENT_BYTES))
       return fd;
     if (fd >= 0) close(fd);
     spoolUnlink(p->zDir, zSegment);
   }
-  spoolUnlink(p->zDir, zSegment); /* left by an unpublished transaction, and perhaps mapped somewhere */
+  /* left by an unpublished transaction, and perhaps mapped somewhere */
+  spoolUnlink(p->zDir, zSegment);
   int fd = spoolOpen(p->zDir, zSegment, O_RDWR | O_CREAT | O_EXCL);
   int rc = fd < 0 ? 0 : fileAllocate(fd, SPOOL_SEGMENT_BYTES);
   if (!rc) return fd;
@@ -91,7 +94,8 @@ int segmentPopulateMore(struct SpoolMap *pMap, uint32_t end) {
   uint32_t to = (end + POPULATE_BYTES - 1) / POPULATE_BYTES * POPULATE_BYTES;
   if (to > SPOOL_SEGMENT_BYTES) to = SPOOL_SEGMENT_BYTES;
   /* MAP_POPULATE would only read shared pages in */
-  if (madvise(pMap->a + pMap->nReady, to - pMap->nReady, MADV_POPULATE_WRITE) && errno == EFAULT) return EIO;
+  if (madvise(pMap->a + pMap->nReady, to - pMap->nReady, MADV_POPULATE_WRITE) && errno == EFAULT)
+    return EIO;
   pMap->nReady = to;
 #else
   pMap->nReady = end;

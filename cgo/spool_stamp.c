@@ -41,7 +41,8 @@ static int64_t ns(struct timespec t) { return (int64_t)t.tv_sec * 1000000000 + t
 
 /* Never 0. */
 static uint64_t stampOf(const struct stat *s) {
-  const uint64_t a[] = {s->st_ino, (uint64_t)s->st_size, (uint64_t)ns(s->st_mtim), (uint64_t)ns(s->st_ctim)};
+  const uint64_t a[] = {s->st_ino, (uint64_t)s->st_size, (uint64_t)ns(s->st_mtim),
+                        (uint64_t)ns(s->st_ctim)};
   uint64_t h = 0;
   for (int i = 0; i < 4; i++) {
     h = (h ^ a[i]) * 0x9e3779b97f4a7c15u;
@@ -75,7 +76,8 @@ static int isAlive(uint64_t token) {
   if (n <= 0) return 0;
   a[n] = 0;
   char *z = strrchr(a, ')');
-  if (!z || sscanf(z + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start) != 1)
+  if (!z || sscanf(z + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                          "%*s %*s %llu", &start) != 1)
     return 0;
   return (uint32_t)start == (uint32_t)token && !strchr("ZX", z[2]);
 }
@@ -84,8 +86,10 @@ void stampOpened(Spool *p) {
   struct stat s;
   SpoolState *st = p->st;
   uint64_t left = atomic_load(&st->stamp), by = atomic_load(&st->stampedBy);
-  if (!left || !look(p, &s) || s.st_ctim.tv_nsec || stampOf(&s) != left) return; /* the first write will say so */
-  if (atomic_load(&st->stampSettled) == left || (by && by != verneuilToken() && isAlive(by))) return;
+  /* the first write will say so */
+  if (!left || !look(p, &s) || s.st_ctim.tv_nsec || stampOf(&s) != left) return;
+  if (atomic_load(&st->stampSettled) == left || (by && by != verneuilToken() && isAlive(by)))
+    return;
   spoolRaise(st, SPOOL_CAUSE_TIMES);
   spoolWake(p);
 }

@@ -41,7 +41,8 @@ static int bootId(uint8_t a[16]) {
 /* Maps the state, lost or not, if there is one of this boot and this path. A file with a second
 ** name is none of ours: somebody has made a backup by link(2), and does not expect that to
 ** change. */
-static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16], uint64_t *pIno) {
+static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t boot[16],
+                            uint64_t *pIno) {
   struct stat s;
   int fd = spoolOpen(zDir, SPOOL_FILE_STATE, O_RDWR);
   if (fd < 0) return 0;
@@ -51,7 +52,8 @@ static SpoolState *mapState(const char *zDir, const char *zPath, const uint8_t b
   close(fd);
   if (st == MAP_FAILED) return 0;
   *pIno = s.st_ino;
-  if (!memcmp(st->magic, SPOOL_STATE_MAGIC, 8) && st->version == SPOOL_STATE_VERSION && !memcmp(st->bootId, boot, 16) &&
+  if (!memcmp(st->magic, SPOOL_STATE_MAGIC, 8) && st->version == SPOOL_STATE_VERSION &&
+      !memcmp(st->bootId, boot, 16) &&
       !strncmp(st->path, zPath, sizeof st->path))
     return st;
   munmap(st, SPOOL_STATE_BYTES);
@@ -68,8 +70,8 @@ static uint64_t firstSegment(const SpoolState *old) {
 }
 
 /* Makes a new state, which is complete before it gets its name. old is the one before, or NULL. */
-static SpoolState *makeState(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16],
-                             const SpoolState *old, uint64_t *pIno) {
+static SpoolState *makeState(const char *zDir, const char *zPath, const FileIdentity *pId,
+                             const uint8_t boot[16], const SpoolState *old, uint64_t *pIno) {
   struct stat s;
   SpoolState *st = MAP_FAILED;
   /* Not O_TRUNC: if the directory was emptied, somebody else may hold another attach lock, and have
@@ -78,7 +80,8 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   int fd = spoolOpen(zDir, SPOOL_FILE_STATE_NEW, O_RDWR | O_CREAT | O_EXCL);
   if (fd < 0) return 0;
   int rc = fstat(fd, &s) ? errno : 0;
-  if (!rc) rc = fileAllocate(fd, SPOOL_STATE_BYTES); /* full disk: an error now, not a SIGBUS later */
+  /* full disk: an error now, not a SIGBUS later */
+  if (!rc) rc = fileAllocate(fd, SPOOL_STATE_BYTES);
   if (!rc) st = mmap(0, SPOOL_STATE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (rc) errno = rc;
@@ -90,14 +93,17 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
   st->ino = pId->ino;
   st->birth = pId->birth;
   st->generation = 1;
-  st->cause = old && !fileIs(pId, old->dev, old->ino, old->birth) ? SPOOL_CAUSE_REPLACED : SPOOL_CAUSE_NEW;
+  st->cause = old && !fileIs(pId, old->dev, old->ino, old->birth) ? SPOOL_CAUSE_REPLACED
+      : SPOOL_CAUSE_NEW;
   st->head = st->tail = firstSegment(old) << 32 | SPOOL_SEGMENT_HEADER;
   st->dbSize = -1;
   st->logAllowance = SPOOL_LOG_ALLOWANCE;
   strncpy(st->path, zPath, sizeof st->path - 1);
   *pIno = s.st_ino;
   spoolRemoveJunk(zDir, SPOOL_FILE_STATE, S_IFREG);
-  if (!spoolRename(zDir, SPOOL_FILE_STATE_NEW, SPOOL_FILE_STATE) && spoolIsInode(zDir, SPOOL_FILE_STATE, s.st_ino)) return st;
+  if (!spoolRename(zDir, SPOOL_FILE_STATE_NEW, SPOOL_FILE_STATE) &&
+      spoolIsInode(zDir, SPOOL_FILE_STATE, s.st_ino))
+    return st;
   rc = errno;
   munmap(st, SPOOL_STATE_BYTES);
   errno = rc;
@@ -107,10 +113,12 @@ static SpoolState *makeState(const char *zDir, const char *zPath, const FileIden
 /* Maps the state, or makes a new one. The caller holds the attach lock. If the state is of another
 ** file, it is marked as lost: what that file's handles still write, in whatever process, goes into
 ** a page that nobody reads. 0: see errno. */
-static int mapOrMake(const char *zDir, const char *zPath, const FileIdentity *pId, const uint8_t boot[16], SpoolFound *p) {
+static int mapOrMake(const char *zDir, const char *zPath, const FileIdentity *pId,
+                     const uint8_t boot[16], SpoolFound *p) {
   int rc = 0;
   p->st = mapState(zDir, zPath, boot, &p->ino);
-  if (p->st && !fileIs(pId, p->st->dev, p->st->ino, p->st->birth)) atomic_fetch_or(&p->st->flags, SPOOL_LOST);
+  if (p->st && !fileIs(pId, p->st->dev, p->st->ino, p->st->birth))
+    atomic_fetch_or(&p->st->flags, SPOOL_LOST);
   if (!p->st || spoolStateLost(p->st)) {
     SpoolState *old = p->st;
     p->st = makeState(zDir, zPath, pId, boot, old, &p->ino);
@@ -130,12 +138,14 @@ static int failed(SpoolFound *p) {
   return 0;
 }
 
-static int tryState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p) {
+static int tryState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry,
+                    SpoolFound *p) {
   errno = 0;
   uint8_t boot[16];
   if (!bootId(boot)) {
     p->zWhy = errno == EMFILE || errno == ENFILE ? strerror(errno)
-                                                 : "/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?";
+                                                 : "/proc/sys/kernel/random/boot_id cannot be "
+                                                   "read: is /proc mounted?";
     return 0;
   }
   if ((p->zWhy = spoolMakeDirs(zDir))) return 0;
@@ -148,7 +158,8 @@ static int tryState(const char *zDir, const char *zPath, const FileIdentity *pId
 
 /* The directory may be removed between two steps, as that of a deleted database (spool.Sweep). That
 ** ends, as there is a database now. */
-int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p) {
+int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry,
+                   SpoolFound *p) {
   int found, n = 0;
   do found = tryState(zDir, zPath, pId, nTry, p);
   while (!found && errno == ENOENT && ++n < ATTACH_ANEW);

@@ -18,6 +18,7 @@ typedef struct SpoolFound {
 ** need be. Tries to take the attach lock nTry times, and returns with it held, so that no newer
 ** state is put to use before this one: the caller gives it back (spoolUnlockAttach). 0: p->zWhy
 ** says why, and nothing is held. */
-int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry, SpoolFound *p);
+int spoolFindState(const char *zDir, const char *zPath, const FileIdentity *pId, int nTry,
+                   SpoolFound *p);
 
 #endif

@@ -42,7 +42,8 @@ void spoolWake(Spool *p) {
   uint32_t armed = atomic_load(&st->armed);
   if (!armed) return;
   if (atomic_load(&st->replicator) == verneuilToken() && bellHeard()) {
-    atomic_store(&st->armed, 0); /* before the bell: Go looks which are disarmed, and dies with us */
+    /* before the bell: Go looks which are disarmed, and dies with us */
+    atomic_store(&st->armed, 0);
     bellRing();
   } else if (spoolCall(p->zDir)) {
     /* after the byte: if we die in between, somebody is woken twice, rather than never */
@@ -60,7 +61,8 @@ static int isAlone(SpoolState *st) {
 int spoolFlush(Spool *p, int ms) {
   SpoolState *st = p->st;
   uint64_t ticket = atomic_fetch_add(&st->flushDrawn, 1) + 1;
-  for (int waited = 0, alone = 0; waited < ms && alone < FLUSH_ALONE_MS && !spoolStateLost(st); waited += FLUSH_POLL_MS) {
+  for (int waited = 0, alone = 0; waited < ms && alone < FLUSH_ALONE_MS &&
+       !spoolStateLost(st); waited += FLUSH_POLL_MS) {
     if (atomic_load(&st->flushAnswered) >= ticket) return atomic_load(&st->flushDone) >= ticket;
     if (waited % FLUSH_WAKE_MS == 0) spoolCall(p->zDir); /* a replicator may have come since */
     alone = isAlone(st) ? alone + FLUSH_POLL_MS : 0;

@@ -121,7 +121,8 @@ int walCommitExclusive(Spool *p) {
   uint64_t salts = st ? atomic_load(&st->walSalts) : 0;
   if (st && !salts) salts = walFileSalts(p); /* a state that is newer than the WAL */
   if (!salts) return 0;
-  if (!p->walFollows && !walGoesOn(p, st, p->walFrames, p->walSum)) spoolRaise(st, SPOOL_CAUSE_FOREIGN);
+  if (!p->walFollows && !walGoesOn(p, st, p->walFrames, p->walSum))
+    spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   p->walFollows = 1; /* from now on nobody else can write */
   return publish(p, st, salts, p->walFrames, p->walSum);
 }
@@ -142,7 +143,8 @@ void walWrote(Spool *p, const void *pData, int n, int64_t iOfst) {
     if (!p->walPage) return;
   }
   int64_t szFrame = WAL_FRAME + p->walPage, i = (iOfst - WAL_HEADER) / szFrame;
-  int64_t iSize = WAL_HEADER + i * szFrame + 4 - iOfst; /* where the commit's database size stands in pData */
+  /* where the commit's database size stands in pData */
+  int64_t iSize = WAL_HEADER + i * szFrame + 4 - iOfst;
   if (iSize < 0 || iSize + 4 > n || !get4(a + iSize)) return;
   p->walFrames = (uint32_t)i + 1;
   p->walSum = iSize + 20 <= n ? get8(a + iSize + 12) : 0;
@@ -154,7 +156,8 @@ void walFailed(Spool *p) {
   p->walFrames = 0;
   if (!nFrame || nFrame == WAL_FRAMES(atomic_load(&st->walPublished))) return;
   atomic_fetch_or(&st->flags, SPOOL_UNDONE);
-  spoolRaise(st, SPOOL_CAUSE_IO); /* after the mark: a replicator may have taken it, and looks again */
+  /* after the mark: a replicator may have taken it, and looks again */
+  spoolRaise(st, SPOOL_CAUSE_IO);
   spoolWake(p);
 }
 

@@ -41,7 +41,8 @@ static int meetPage(PageSet *p, uint32_t pgno) {
 /* Appends the pages of frames iFirst+1 .. iLast to a transaction, beginning with the last frame, so
 ** that only the newest version of each page is copied. *pSize becomes the database's size. aBuf has
 ** room for nBlock frames. 0: these are not the WAL's frames. */
-static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast,
+static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t salts,
+                     uint32_t iFirst, uint32_t iLast,
                      unsigned char *aBuf, uint32_t nBlock, PageSet *pMet, int64_t *pSize) {
   uint32_t szFrame = WAL_FRAME + szPage;
   *pSize = 0;
@@ -57,16 +58,19 @@ static int copyPages(Spool *p, SpoolTxn *t, int fd, uint32_t szPage, uint64_t sa
       /* without salts: their checksums were forgotten (spool/sqlitefile, WALReader.Committed) */
       if (!pgno || !*pSize || (get8(a + 8) != salts && get8(a + 8))) return 0;
       int64_t iOfst = (int64_t)(pgno - 1) * szPage;
-      if (meetPage(pMet, pgno) && iOfst < *pSize) spoolWrite(p, t, a + WAL_FRAME, (int)szPage, iOfst);
+      if (meetPage(pMet, pgno) && iOfst < *pSize)
+        spoolWrite(p, t, a + WAL_FRAME, (int)szPage, iOfst);
     }
   }
   return 1;
 }
 
 /* Copies frames iFirst+1 .. iLast, as one transaction. 0: that cannot be done. */
-static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_t salts, uint32_t iFirst, uint32_t iLast) {
+static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_t salts,
+                      uint32_t iFirst, uint32_t iLast) {
   uint32_t szFrame = WAL_FRAME + szPage, nBlock = COPY_BYTES / szFrame + 1;
-  struct stat s; /* a wal-index may claim any number of frames: no memory is allocated for more than there are */
+  /* a wal-index may claim any number of frames: no memory is allocated for more than there are */
+  struct stat s;
   if (fstat(fd, &s) || s.st_size < WAL_HEADER + (int64_t)iLast * szFrame) return 0;
   unsigned char *aBuf = malloc((size_t)nBlock * szFrame);
   PageSet met = {0};
@@ -83,7 +87,8 @@ static int copyFrames(Spool *p, SpoolState *st, int fd, uint32_t szPage, uint64_
     return 0;      /* head has not moved, so there is no such transaction */
   }
   spoolEnd(p, &t, 0, size);
-  atomic_store(&st->dbSize, -1); /* until a checkpoint the file has another size than the database */
+  /* until a checkpoint the file has another size than the database */
+  atomic_store(&st->dbSize, -1);
   return 1;
 }
 
@@ -98,7 +103,8 @@ static uint32_t committed(Spool *p, SpoolState *st, uint64_t salts, int *pExact)
 /* Copies the file's frames up to nCommitted, from the first that the replicator has not consumed.
 ** 0: they are not all there, or there may be more that are committed. If the wal-index says how
 ** many are (exact), readers do not look at checksums, and neither do we. */
-static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aOld, uint32_t szPage, uint32_t nCommitted,
+static int copyOnReset(Spool *p, SpoolState *st, int fd, const unsigned char *aOld, uint32_t szPage,
+                       uint32_t nCommitted,
                        int exact) {
   uint64_t consumed = atomic_load(&st->walConsumed), salts = get8(aOld + 16);
   uint32_t iFirst = consumed >> 32 == salts >> 32 ? WAL_FRAMES(consumed) : 0;
@@ -122,8 +128,10 @@ void walBeforeReset(Spool *p, const unsigned char *aHeader) {
   }
   int fd = walOpenFile(p);
   uint32_t szPage = fd >= 0 ? walReadHeader(fd, aOld) : 0;
-  if (!szPage || get8(aOld + 16) != salts || (aHeader && get4(aHeader + 16) != (uint32_t)(salts >> 32) + 1))
-    spoolRaise(st, SPOOL_CAUSE_FOREIGN); /* it is not the WAL that we know, or what follows is not its successor */
+  if (!szPage || get8(aOld + 16) != salts || (aHeader &&
+                                              get4(aHeader + 16) != (uint32_t)(salts >> 32) + 1))
+    /* it is not the WAL that we know, or what follows is not its successor */
+    spoolRaise(st, SPOOL_CAUSE_FOREIGN);
   else if (!copyOnReset(p, st, fd, aOld, szPage, nCommitted, exact))
     spoolRaise(st, SPOOL_CAUSE_WAL);
   if (fd >= 0) close(fd);

@@ -103,11 +103,15 @@ static int note(int level, const char *zPath, const char *zReason, int *pIsFull)
 void notReplicatedAt(int level, const char *zPath, const char *zReason) {
   int isFull;
   if (!note(level, zPath, zReason, &isFull)) return;
-  if (isFull) verneuilLogOf(level, zPath, "not replicated, and there are too many of its kind to name more: %s", zReason);
+  if (isFull)
+    verneuilLogOf(level, zPath, "not replicated, and there are too many of its kind to name more: "
+                                "%s", zReason);
   else verneuilLogOf(level, zPath, "not replicated: %s", zReason);
 }
 
-void notReplicated(const char *zPath, const char *zReason) { notReplicatedAt(VERNEUIL_WARN, zPath, zReason); }
+void notReplicated(const char *zPath, const char *zReason) {
+  notReplicatedAt(VERNEUIL_WARN, zPath, zReason);
+}
 
 void isReplicated(const char *zPath) {
   if (!nEntry) return;
@@ -137,7 +141,8 @@ char *notReplicatedList(void) {
   Quiet q = quietLock(&mu);
   for (Unreplicated *p = pFirst; p; p = p->pNext) {
     char *zPath = verneuilQuote(p->zPath), *zReason = verneuilQuote(p->zReason);
-    if (zPath && zReason) z = appended(z, sqlite3_mprintf("{\"path\":%s,\"reason\":%s}", zPath, zReason));
+    if (zPath && zReason)
+      z = appended(z, sqlite3_mprintf("{\"path\":%s,\"reason\":%s}", zPath, zReason));
     free(zPath);
     free(zReason);
   }
