@@ -9,46 +9,19 @@
 ** or without us. So the handler does not fork there.
 */
 #define _GNU_SOURCE
-#include <signal.h>
-#include <sqlite3-binding.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "within_malloc.h"
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
-extern void __libc_free(void *);
 
 static _Thread_local volatile int nInside;
 static volatile int nForked;
 
-void *malloc(size_t n) {
+static void enter(int isFree) {
+  (void)isFree;
   nInside++;
-  void *p = __libc_malloc(n);
-  nInside--;
-  return p;
 }
 
-void *calloc(size_t n, size_t size) {
-  nInside++;
-  void *p = __libc_calloc(n, size);
-  nInside--;
-  return p;
-}
-
-void *realloc(void *pOld, size_t n) {
-  nInside++;
-  void *p = __libc_realloc(pOld, n);
-  nInside--;
-  return p;
-}
-
-void free(void *p) {
-  nInside++;
-  __libc_free(p);
-  nInside--;
-}
+static void leave(void) { nInside--; }
 
 /* Not an interval: on a busy machine a fork takes longer than that. */
 static void setTimer(int us) {
@@ -65,15 +38,9 @@ static void onAlarm(int signal) {
 }
 
 int main(int argc, char **argv) {
-  sqlite3 *db, *other;
+  if (argc != 4) return 2;
+  sqlite3 *other = begin(argv[1], argv[2], "create table if not exists t(a)");
   char *zErr = 0;
-  if (argc != 4 || sqlite3_open(":memory:", &db) != SQLITE_OK) return 2;
-  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, 0);
-  if (sqlite3_load_extension(db, argv[1], 0, &zErr) != SQLITE_OK || sqlite3_open(argv[2], &other) != SQLITE_OK ||
-      sqlite3_exec(other, "create table if not exists t(a)", 0, 0, &zErr) != SQLITE_OK) {
-    fprintf(stderr, "forks: %s\n", zErr ? zErr : "open failed");
-    return 1;
-  }
   sqlite3_close(other);
   struct sigaction action = {.sa_handler = onAlarm, .sa_flags = SA_RESTART};
   sigaction(SIGALRM, &action, 0);

@@ -72,8 +72,9 @@
 
 #define LINE_BYTES_MAX 65536
 
-/* A child that takes longer than this hangs. */
-#define CHILD_SECONDS 3
+/* A child that takes longer than this hangs: it needs some ms. (Some do, as with stock SQLite.) */
+#define CHILD_SECONDS 10
+#define BUSY_MS 10000
 
 static char name[4096]; /* of the database that is open */
 static const char *library;
@@ -92,7 +93,7 @@ static sqlite3 *openDatabase(const char *z) {
     sqlite3_close(p);
     return 0;
   }
-  sqlite3_busy_timeout(p, 500 * CHILD_SECONDS);
+  sqlite3_busy_timeout(p, BUSY_MS);
   return p;
 }
 
@@ -141,7 +142,7 @@ static void forkAndWait(int isKept) {
   pid_t pid = fork();
   if (pid < 0) die("fork", "failed");
   if (pid == 0) {
-    alarm(20 * CHILD_SECONDS);
+    alarm(60 * CHILD_SECONDS);
     if (!isKept) db = 0; /* the parent's: SQLite forbids its use here */
     return;
   }

@@ -205,6 +205,18 @@ func (s *Site) ForNobody() (program, library string) {
 	return program, library
 }
 
+// Compile compiles a program in C, with those flags after it, and returns its path in the site.
+func (s *Site) Compile(source string, flags ...string) string {
+	s.T.Helper()
+	program := s.Path(strings.TrimSuffix(filepath.Base(source), ".c"))
+	argv := append([]string{"gcc", "-std=gnu11", "-O2", "-Wall", "-I" + GoSQLite(s.T),
+		"-o", program, source}, flags...)
+	if r := Run(s.T, nil, argv...); r.Code != 0 {
+		s.T.Fatalf("compile %s: %s%s", source, r.Stdout, r.Stderr)
+	}
+	return program
+}
+
 // Glob returns the one path in the site that matches.
 func (s *Site) Glob(pattern string) string {
 	s.T.Helper()

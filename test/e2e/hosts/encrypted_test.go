@@ -17,12 +17,9 @@ import (
 // extension compiles a C file into a loadable extension.
 func extension(s *harness.Site, source string, flags ...string) string {
 	s.T.Helper()
-	library := s.Path(strings.TrimSuffix(filepath.Base(source), ".c") + ".so")
-	argv := append([]string{"gcc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-I" + harness.GoSQLite(s.T), "-o", library, source}, flags...)
-	if r := harness.Run(s.T, nil, argv...); r.Code != 0 {
-		s.T.Fatalf("compile %s: %s%s", source, r.Stdout, r.Stderr)
-	}
-	return library
+	library := s.Compile(source, append(flags, "-shared", "-fPIC")...)
+	harness.Must(s.T, os.Rename(library, library+".so"))
+	return library + ".so"
 }
 
 // stacked starts a shell that has loaded extensions in that order, and has db open.

@@ -3,7 +3,6 @@ package hosts_test
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -283,13 +282,8 @@ func TestCopyBetween(t *testing.T) {
 // TestForkInHandler: a handler that interrupts the opening of a database may fork.
 func TestForkInHandler(t *testing.T) {
 	s := harness.DirSite(t)
-	program := filepath.Join(s.Dir, "forks")
-	r := harness.Run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+harness.GoSQLite(t), "-o", program,
-		harness.InHosts("forks.c"), "-l:libsqlite3.so.0")
-	if r.Code != 0 {
-		t.Fatalf("compile forks.c: %s%s", r.Stdout, r.Stderr)
-	}
-	r = harness.Run(t, []string{s.Env()}, program, harness.Library(t), s.Path("a.db"), "100")
+	program := s.Compile(harness.InHosts("forks.c"), "-Wextra", "-Werror", "-l:libsqlite3.so.0")
+	r := harness.Run(t, []string{s.Env()}, program, harness.Library(t), s.Path("a.db"), "100")
 	if r.Code != 0 || !strings.HasSuffix(r.Stdout, " children\n") {
 		t.Errorf("exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}

@@ -180,14 +180,9 @@ func TestExitInTransaction(t *testing.T) {
 // which other threads wait for then, or anything of ours.
 func TestExitInHandler(t *testing.T) {
 	s := harness.DirSite(t)
-	program := filepath.Join(s.Dir, "exits")
-	r := harness.Run(t, nil, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I"+harness.GoSQLite(t), "-o", program,
-		harness.InHosts("exits.c"), "-l:libsqlite3.so.0", "-lpthread")
-	if r.Code != 0 {
-		t.Fatalf("compile exits.c: %s%s", r.Stdout, r.Stderr)
-	}
+	program := s.Compile(harness.InHosts("exits.c"), "-Wextra", "-Werror", "-l:libsqlite3.so.0", "-lpthread")
 	for _, calls := range []string{"1", "2", "10", "100", "1000"} {
-		r = harness.Run(t, []string{s.Env()}, program, harness.Library(t), s.Path("a.db"), calls)
+		r := harness.Run(t, []string{s.Env()}, program, harness.Library(t), s.Path("a.db"), calls)
 		if r.Code != 5 {
 			t.Errorf("after %s calls: exit code %d: %s%s", calls, r.Code, r.Stdout, r.Stderr)
 		}
