@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -13,16 +12,13 @@ import (
 // name that leads elsewhere is not.
 func TestChildren(t *testing.T) {
 	root := t.TempDir()
-	e := &Engine{
-		cfg: &Config{ReplicationSpoolingDir: root}, log: slog.New(slog.DiscardHandler), served: map[string]*service{},
-		left: map[string][]*source{}, children: map[spool.Token]openings{},
-	}
+	e := newTestEngine(&Config{ReplicationSpoolingDir: root})
 	opens := func(name string, want int) {
 		t.Helper()
-		e.mu.Lock()
-		defer e.mu.Unlock()
+		e.services.mu.Lock()
+		defer e.services.mu.Unlock()
 		got := -1
-		if s := e.served[filepath.Join(root, name)]; s != nil {
+		if s := e.services.of[filepath.Join(root, name)]; s != nil {
 			got = s.opens
 		}
 		if got != want {
@@ -36,8 +32,8 @@ func TestChildren(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "../x", "/etc", "a/b"} {
 		e.Child(uint64(self), name, true)
 	}
-	if len(e.served) != 0 || len(e.children) != 0 {
-		t.Errorf("served: %v", e.served)
+	if len(e.services.of) != 0 || len(e.children.of) != 0 {
+		t.Errorf("served: %v", e.services.of)
 	}
 	e.Child(uint64(self), "a", false) // never opened
 	opens("a", -1)
@@ -55,14 +51,14 @@ func TestChildren(t *testing.T) {
 	opens("b", 2)
 	e.Child(uint64(self), "a", false)
 	opens("a", 3)
-	e.forgetDead()
+	e.children.forgetDead()
 	opens("a", 1)
 	opens("b", 0)
 	e.Child(dead, "a", false) // too late
 	opens("a", 1)
 	e.Child(uint64(self), "a", false)
 	opens("a", 0)
-	if len(e.children) != 0 {
-		t.Errorf("children: %v", e.children)
+	if len(e.children.of) != 0 {
+		t.Errorf("children: %v", e.children.of)
 	}
 }

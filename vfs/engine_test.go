@@ -13,6 +13,11 @@ import (
 	"verneuil/spool"
 )
 
+// newTestEngine returns an engine that logs nothing.
+func newTestEngine(cfg *Config) *Engine {
+	return newEngine(cfg, nil, slog.New(slog.DiscardHandler))
+}
+
 // TestReplicatorsGetTheConfiguration: what the configuration says of replication reaches
 // those who do it.
 func TestReplicatorsGetTheConfiguration(t *testing.T) {
@@ -38,7 +43,7 @@ func TestReplicatorsGetTheConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := (&Engine{cfg: cfg}).options(sp, nil, nil)
+		o := newTestEngine(cfg).services.options(sp.Dir(), sp, nil)
 		if o.ManifestInterval != want.interval || o.PatrolPeriod != want.period || o.Concurrency != want.concurrency || o.Host != want.host {
 			t.Errorf("%s: options %+v, want %+v", text, o, want)
 		}
@@ -48,7 +53,7 @@ func TestReplicatorsGetTheConfiguration(t *testing.T) {
 // TestLeaveFiles: a database is closed here, and another VFS of this process has it open: its
 // locks are the process's, and end with any descriptor that is closed.
 func TestLeaveFiles(t *testing.T) {
-	e := &Engine{served: map[string]*service{}, left: map[string][]*source{}}
+	held := newSourceFiles()
 	dir, files := t.TempDir(), []*source{}
 	path := func(n int) string { return filepath.Join(dir, fmt.Sprint(n)) }
 	open := func(n int) *os.File {
@@ -62,12 +67,12 @@ func TestLeaveFiles(t *testing.T) {
 	}
 	leave := func(n int) {
 		t.Helper()
-		s := &service{}
-		if _, err := e.openSource(s, path(n)); err != nil {
+		held.use(path(n))
+		if _, err := held.openFile(path(n), path(n)); err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, s.files...)
-		e.leaveFiles(path(n), s)
+		files = append(files, held.of[path(n)].open...)
+		held.leave(path(n))
 	}
 	isOpen := func(n int) bool { _, err := files[n].Stat(); return err == nil }
 
@@ -95,7 +100,7 @@ func TestLeaveFiles(t *testing.T) {
 		open(n)
 		leave(n)
 	}
-	if left := len(e.left); left != leftMost {
+	if left := len(held.of); left != leftMost {
 		t.Errorf("%d files are left open, want %d", left, leftMost)
 	}
 }
@@ -103,7 +108,7 @@ func TestLeaveFiles(t *testing.T) {
 // TestLeaveWhatIsDrained: nothing is unsent of a database that was drained when the process
 // came to end.
 func TestLeaveWhatIsDrained(t *testing.T) {
-	if err := new(Engine).leave(t.Context(), "drained"); err != nil {
+	if err := newTestEngine(&Config{}).services.leave(t.Context(), "drained"); err != nil {
 		t.Error(err)
 	}
 }
@@ -124,7 +129,7 @@ func TestDeletedDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{cfg: cfg, log: slog.New(slog.DiscardHandler), served: map[string]*service{}, left: map[string][]*source{}}
+	e := newTestEngine(cfg)
 	if !orphan(sp.Dir()) {
 		t.Error("a spool that nobody serves is no orphan")
 	}
@@ -132,9 +137,9 @@ func TestDeletedDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Opened(sp.Dir())
-	e.mu.Lock()
-	s := e.served[sp.Dir()]
-	e.mu.Unlock()
+	e.services.mu.Lock()
+	s := e.services.of[sp.Dir()]
+	e.services.mu.Unlock()
 	e.Closed(sp.Dir())
 	select {
 	case <-s.done:

@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,10 +33,11 @@ func hanging(t *testing.T) (dir string) {
 // others are opened and closed, and the status is told.
 func TestDiskThatHangs(t *testing.T) {
 	path := filepath.Join(hanging(t), "a.db")
-	e := &Engine{cfg: &Config{}, log: slog.New(slog.DiscardHandler), served: map[string]*service{}, left: map[string][]*source{}, replicas: &replicas{}}
+	e := newTestEngine(&Config{})
 	done := make(chan error, 1)
 	go func() {
-		_, err := e.openSource(&service{}, path)
+		e.services.files.use("hanging")
+		_, err := e.services.files.openFile("hanging", path)
 		done <- err
 	}()
 	tick := time.NewTicker(time.Millisecond)

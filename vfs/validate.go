@@ -1,10 +1,11 @@
 package vfs
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"verneuil/replicate"
@@ -22,17 +23,29 @@ const (
 	validateRest   = 3
 )
 
+// validations are the comparisons of this process. It is safe for concurrent use.
+type validations struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	seen  validation
+	times map[string]*validationTime // by the directory of the spool; nil: nothing was to be done
+}
+
 // validation counts what has become of the commits that were to be validated. Of what
 // did not happen nobody may think that it succeeded.
 type validation struct {
-	Equal     int      `json:"equal"`               // the mirror was the database
-	Elsewhere int      `json:"elsewhere,omitempty"` // another process replicates, and checks its own commits
-	Rested    int      `json:"rested,omitempty"`    // passed over, as those before took long
-	Unsettled int      `json:"unsettled,omitempty"` // the mirror could not be brought up to date at that moment
-	Reason    string   `json:"reason,omitempty"`    // of the last of those
-	Failures  []string `json:"failures,omitempty"`
-
-	times map[string]*validationTime // by spool
+	// Equal: the mirror was the database.
+	Equal int `json:"equal"`
+	// Elsewhere: another process replicates, and checks its own commits.
+	Elsewhere int `json:"elsewhere,omitempty"`
+	// Rested: it was passed over, as those before took long.
+	Rested int `json:"rested,omitempty"`
+	// Unsettled: the mirror could not be brought up to date at that moment.
+	Unsettled int `json:"unsettled,omitempty"`
+	// Reason is that of the last unsettled one.
+	Reason   string   `json:"reason,omitempty"`
+	Failures []string `json:"failures,omitempty"`
 }
 
 // validationTime is what one database's comparisons have taken.
@@ -42,60 +55,44 @@ type validationTime struct {
 }
 
 // status returns what verneuil_status() shows, nil if nothing was to be validated.
-func (v *validation) status() *validation {
+func (v *validations) status() *validation {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.times == nil {
 		return nil
 	}
-	shown := *v
-	shown.Failures = slices.Clone(v.Failures)
+	shown := v.seen
+	shown.Failures = slices.Clone(v.seen.Failures)
 	return &shown
 }
 
-// Validate compares the mirror of the spool dir with its database, whose write
-// lock the caller holds. What differs is logged, returned, and stays in the status. That the
-// mirror cannot be brought up to date while the lock is held is no difference: it is counted.
-func (e *Engine) Validate(dir string) error {
-	if e.rests(dir) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), validateTimeout)
-	defer cancel()
-	start := time.Now()
-	r, err := e.replicator(ctx, dir)
-	if err == nil {
-		err = r.Verify(ctx)
-	}
-	return e.validated(dir, time.Since(start), err)
-}
-
-// validated counts a comparison that has ended with err, and returns err if it is a failure.
-func (e *Engine) validated(dir string, took time.Duration, err error) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	v := &e.checks
-	at := v.of(dir)
+// count counts a comparison that has ended with err, and returns err if it is a failure.
+func (v *validations) count(dir string, took time.Duration, err error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	at := v.ofLocked(dir)
 	if at.spent += took; at.spent > validateBudget {
 		at.rests = time.Now().Add(validateRest * took)
 	}
 	switch {
 	case err == nil:
-		v.Equal++
+		v.seen.Equal++
 	case errors.Is(err, replicate.ErrStandby):
-		v.Elsewhere++
+		v.seen.Elsewhere++
 	case errors.Is(err, mirror.ErrUnsettled):
-		v.Unsettled++
-		v.Reason = err.Error()
-		e.log.Warn("commit was not validated", "spool", dir, "reason", err)
+		v.seen.Unsettled++
+		v.seen.Reason = err.Error()
+		v.log.Warn("commit was not validated", "spool", dir, "reason", err)
 	default:
 		err = fmt.Errorf("validate %s: %w", dir, err)
-		e.log.Error("validation failed", "error", err)
-		v.Failures = append(v.Failures, err.Error())
+		v.log.Error("validation failed", "error", err)
+		v.seen.Failures = append(v.seen.Failures, err.Error())
 		return err
 	}
 	return nil
 }
 
-func (v *validation) of(dir string) *validationTime {
+func (v *validations) ofLocked(dir string) *validationTime {
 	if v.times == nil {
 		v.times = make(map[string]*validationTime)
 	}
@@ -106,22 +103,22 @@ func (v *validation) of(dir string) *validationTime {
 }
 
 // rests reports whether a commit to the database of dir is passed over.
-func (e *Engine) rests(dir string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	over := time.Now().Before(e.checks.of(dir).rests)
+func (v *validations) rests(dir string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	over := time.Now().Before(v.ofLocked(dir).rests)
 	if over {
-		e.checks.Rested++
+		v.seen.Rested++
 	}
 	return over
 }
 
-// reportValidation says so, at the end of the process, if there was something to validate
+// report says so, at the end of the process, if there was something to validate
 // and nothing could be.
-func (e *Engine) reportValidation() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if v := &e.checks; v.Equal == 0 && v.Unsettled > 0 {
-		e.log.Error("no commit could be validated", "tried", v.Unsettled, "reason", v.Reason)
+func (v *validations) report() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s := &v.seen; s.Equal == 0 && s.Unsettled > 0 {
+		v.log.Error("no commit could be validated", "tried", s.Unsettled, "reason", s.Reason)
 	}
 }

@@ -18,8 +18,8 @@ func TestValidationCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{log: log}
-	if e.checks.status() != nil {
+	v := &validations{log: log}
+	if v.status() != nil {
 		t.Error("a status of what nobody asked for")
 	}
 	differs := errors.New("mirror differs")
@@ -27,42 +27,42 @@ func TestValidationCounts(t *testing.T) {
 	for _, c := range []struct{ err, want error }{
 		{unsettled, nil}, {replicate.ErrStandby, nil}, {differs, differs},
 	} {
-		if err := e.validated("spool", time.Millisecond, c.err); !errors.Is(err, c.want) {
+		if err := v.count("spool", time.Millisecond, c.err); !errors.Is(err, c.want) {
 			t.Errorf("%v: %v", c.err, err)
 		}
 	}
 	// that nothing at all could be validated must not look like success
-	e.reportValidation()
+	v.report()
 	if !strings.Contains(out.String(), "no commit could be validated") || !strings.Contains(out.String(), "its journal mode") {
 		t.Errorf("logged: %s", out.String())
 	}
-	if err := e.validated("spool", time.Millisecond, nil); err != nil {
+	if err := v.count("spool", time.Millisecond, nil); err != nil {
 		t.Error(err)
 	}
 	out.Reset()
-	e.reportValidation()
+	v.report()
 	if out.Len() > 0 {
 		t.Errorf("logged: %s", out.String())
 	}
-	if s := e.checks.status(); s.Equal != 1 || s.Elsewhere != 1 || s.Unsettled != 1 || len(s.Failures) != 1 {
+	if s := v.status(); s.Equal != 1 || s.Elsewhere != 1 || s.Unsettled != 1 || len(s.Failures) != 1 {
 		t.Errorf("counts: %+v", s)
 	}
 }
 
 // TestValidationRests: only what takes very long is not done after each commit.
 func TestValidationRests(t *testing.T) {
-	e := &Engine{}
+	v := &validations{}
 	for range 9 {
-		e.validated("large", validateBudget/10, nil)
-		if e.rests("large") {
+		v.count("large", validateBudget/10, nil)
+		if v.rests("large") {
 			t.Error("within its budget")
 		}
 	}
-	e.validated("large", validateBudget, nil)
-	if !e.rests("large") || e.rests("small") {
+	v.count("large", validateBudget, nil)
+	if !v.rests("large") || v.rests("small") {
 		t.Error("beyond its budget, or another's")
 	}
-	if s := e.checks.status(); s.Rested != 1 || s.Equal != 10 {
+	if s := v.status(); s.Rested != 1 || s.Equal != 10 {
 		t.Errorf("counts: %+v", s)
 	}
 }

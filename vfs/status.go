@@ -1,0 +1,95 @@
+package vfs
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"verneuil/replicate"
+	"verneuil/replicate/replica"
+)
+
+// errNoTargets: databases are opened through the writer VFS, which has nowhere to send.
+var errNoTargets = errors.New("replication_targets: no s3 or dir target")
+
+// problem returns what keeps the process's databases from being replicated. The
+// recorder's own reason is opening: why it opened one without a spool.
+func (e *Engine) problem(opening string) string {
+	store, storeErr := e.stores.written()
+	errs := []error{e.cfgErr, storeErr}
+	if opening != "" && (e.cfgErr == nil || opening != e.cfgErr.Error()) {
+		errs = append(errs, errors.New(opening))
+	}
+	if store != nil && len(store.Targets) == 0 {
+		errs = append(errs, errNoTargets)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// databaseStatus is what verneuil_status() shows of a database.
+type databaseStatus struct {
+	Spool string `json:"spool"`
+	Error string `json:"error,omitempty"`
+	*replicate.Status
+}
+
+// status returns the databases that the process serves, in no order.
+func (s *services) status() []databaseStatus {
+	databases := []databaseStatus{}
+	running := make(map[int]*replicate.Replicator)
+	s.mu.Lock()
+	for dir, sv := range s.of {
+		d := databaseStatus{Spool: dir}
+		if sv.err != nil {
+			d.Error = sv.err.Error()
+		}
+		if sv.r != nil {
+			running[len(databases)] = sv.r
+		}
+		databases = append(databases, d)
+	}
+	s.mu.Unlock()
+	for i, r := range running {
+		st := r.Status()
+		databases[i].Status = &st
+	}
+	return databases
+}
+
+// Status returns verneuil_status()'s JSON object. opening is why the recorder has last
+// opened a database without replication, empty if it has not; list is the JSON array of
+// the databases that are not replicated, with reasons, empty if there is no memory for it.
+func (e *Engine) Status(opening, list string) []byte {
+	status := struct {
+		Program   string           `json:"program"`
+		Host      string           `json:"host"`
+		Spooling  string           `json:"replication_spooling_dir,omitempty"`
+		Error     string           `json:"error,omitempty"`
+		APICalls  int64            `json:"api_calls"`
+		Databases []databaseStatus `json:"databases"`
+		Not       json.RawMessage  `json:"not_replicated"`
+		Replicas  []replica.Status `json:"replicas"`
+		Validated *validation      `json:"validation,omitempty"`
+		Panics    []string         `json:"panics,omitempty"`
+	}{
+		Program:   Program,
+		Host:      e.Host(),
+		Spooling:  e.cfg.ReplicationSpoolingDir,
+		Error:     e.problem(opening),
+		APICalls:  e.stores.calls(),
+		Databases: e.services.status(),
+		Not:       json.RawMessage(cmp.Or(list, "[]")),
+		Replicas:  e.replicas.status(),
+		Validated: e.checks.status(),
+		Panics:    e.panics.all(),
+	}
+	b, err := json.Marshal(status)
+	if err != nil {
+		return fmt.Appendf(nil, `{"error":%q}`, err.Error())
+	}
+	return b
+}

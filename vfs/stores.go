@@ -1,0 +1,81 @@
+package vfs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"verneuil/chunkstore"
+)
+
+// stores are what the process replicates to, and what its replicas read from: each is opened at
+// its first use. They are two, so that replicas do not spend the replicators' tokens. It is safe
+// for concurrent use.
+type stores struct {
+	cfg    *Config
+	cfgErr error
+	log    *slog.Logger
+
+	read    func() (*chunkstore.Store, error)
+	reading atomic.Pointer[chunkstore.Store] // what read has returned
+
+	// opening is held while the store is opened, by replicators alone: a directory that is a
+	// target may be on a disk that does not answer.
+	opening  sync.Mutex
+	mu       sync.Mutex
+	write    *chunkstore.Store
+	writeErr error
+}
+
+func newStores(cfg *Config, cfgErr error, log *slog.Logger) *stores {
+	s := &stores{cfg: cfg, cfgErr: cfgErr, log: log}
+	s.read = sync.OnceValues(func() (*chunkstore.Store, error) {
+		if s.cfgErr != nil {
+			return nil, s.cfgErr
+		}
+		store, err := s.cfg.OpenForegroundStore(context.Background(), s.log)
+		s.reading.Store(store)
+		return store, err
+	})
+	return s
+}
+
+// forReading returns the store of the replicas. It may wait for a disk.
+func (s *stores) forReading() (*chunkstore.Store, error) { return s.read() }
+
+// forWriting returns the store of the replicators. It may wait for a disk.
+func (s *stores) forWriting() (*chunkstore.Store, error) {
+	if s.cfgErr != nil {
+		return nil, s.cfgErr
+	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	store, err := s.written()
+	if store == nil && err == nil {
+		store, err = s.cfg.OpenStore(context.Background(), s.log)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.write, s.writeErr = store, err
+	}
+	return store, err
+}
+
+// written returns what forWriting has returned; nil and no error before its first call. It waits
+// for nothing.
+func (s *stores) written() (*chunkstore.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.write, s.writeErr
+}
+
+// calls returns how many requests were sent so far.
+func (s *stores) calls() (n int64) {
+	if store, _ := s.written(); store != nil {
+		n += store.Calls()
+	}
+	if store := s.reading.Load(); store != nil {
+		n += store.Calls()
+	}
+	return n
+}
