@@ -70,7 +70,8 @@ func orphan(dir string) bool {
 	}
 	defer sp.Close()
 	st := sp.State()
-	sent := st.PushedGeneration.Load() >= st.Generation.Load() && st.PushedSequence.Load() >= st.Sequence.Load()
+	sent := st.PushedGeneration.Load() >= st.Generation.Load() &&
+		st.PushedSequence.Load() >= st.Sequence.Load()
 	if sent || st.MirrorGeneration.Load() != st.Generation.Load() && deleted(sp.Path()) {
 		return false
 	}

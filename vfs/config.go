@@ -136,13 +136,16 @@ func readConfigFile(path string) (string, error) {
 // OpenStore opens the targets and caches for replication in the background, at
 // the configured rate. It sends no request.
 func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.Store, error) {
-	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, backgroundCallsPerSecond), c.UploadConcurrency)
+	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, backgroundCallsPerSecond),
+		c.UploadConcurrency)
 }
 
 // OpenForegroundStore is OpenStore for what somebody waits for: commands, and the
 // reads of a replica. Unless api_calls_per_second is set, only the stores' own
 // limits bound its rate.
-func (c *Config) OpenForegroundStore(ctx context.Context, log *slog.Logger) (*chunkstore.Store, error) {
+func (c *Config) OpenForegroundStore(
+	ctx context.Context, log *slog.Logger,
+) (*chunkstore.Store, error) {
 	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
 }
 
@@ -150,7 +153,9 @@ func (c *Config) OpenForegroundStore(ctx context.Context, log *slog.Logger) (*ch
 // mostly wait: upload_concurrency if that is more.
 func (c *Config) DownloadConcurrency() int { return max(c.UploadConcurrency, downloadConcurrency) }
 
-func (c *Config) openStore(ctx context.Context, log *slog.Logger, callsPerSecond float64, concurrency int) (*chunkstore.Store, error) {
+func (c *Config) openStore(
+	ctx context.Context, log *slog.Logger, callsPerSecond float64, concurrency int,
+) (*chunkstore.Store, error) {
 	return chunkstore.Open(ctx, c.Targets, chunkstore.Options{
 		CallsPerSecond: callsPerSecond,
 		Concurrency:    concurrency,
@@ -204,17 +209,18 @@ func (c *Config) read(value any, from base) error {
 		"tempdir":                              from.directory(&c.TempDir),
 		"replication_spooling_dir":             from.directory(&c.ReplicationSpoolingDir),
 		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),
-		"replication_targets":                  list(func(at string, value any) error { return c.readTarget(at, value, from) }),
-		"snapshot_loading_policy":              c.SnapshotLoadingPolicy.read,
-		"snapshot_auto_refresh":                boolean(&c.SnapshotAutoRefresh),
-		"replica_files":                        boolean(&c.ReplicaFiles),
-		"snapshot_read_deadline_ms":            integer(&deadlineMS, 1, int64(24*time.Hour/time.Millisecond)),
-		"hostname":                             c.readHostname,
-		"api_calls_per_second":                 positive(&c.APICallsPerSecond, 1e6),
-		"manifest_interval_ms":                 integer(&intervalMS, 1, int64(24*time.Hour/time.Millisecond)),
-		"upload_concurrency":                   integer(&c.UploadConcurrency, 1, 1024),
-		"store_timeout_ms":                     integer(&timeoutMS, 1, int64(24*time.Hour/time.Millisecond)),
-		"patrol_days":                          integer(&c.PatrolDays, 0, 36500),
+		"replication_targets": list(
+			func(at string, value any) error { return c.readTarget(at, value, from) }),
+		"snapshot_loading_policy":   c.SnapshotLoadingPolicy.read,
+		"snapshot_auto_refresh":     boolean(&c.SnapshotAutoRefresh),
+		"replica_files":             boolean(&c.ReplicaFiles),
+		"snapshot_read_deadline_ms": integer(&deadlineMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"hostname":                  c.readHostname,
+		"api_calls_per_second":      positive(&c.APICallsPerSecond, 1e6),
+		"manifest_interval_ms":      integer(&intervalMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"upload_concurrency":        integer(&c.UploadConcurrency, 1, 1024),
+		"store_timeout_ms":          integer(&timeoutMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"patrol_days":               integer(&c.PatrolDays, 0, 36500),
 	})
 	if err == nil {
 		err = chunkstore.ValidateTargets("replication_targets", c.Targets)
@@ -229,7 +235,8 @@ func (c *Config) readHostname(at string, value any) error {
 	if err := text(&c.Hostname)(at, value); err != nil {
 		return err
 	}
-	if strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
+	if strings.ContainsFunc(c.Hostname,
+		func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
 		return fmt.Errorf("%s: %q holds a blank, a slash or a control character", at, c.Hostname)
 	}
 	if len(c.Hostname) > 255 {

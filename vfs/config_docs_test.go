@@ -20,11 +20,13 @@ func TestConfigDocs(t *testing.T) {
 	if want := known(t, `{"?": 1}`); !slices.Equal(slices.Sorted(maps.Keys(keys)), want) {
 		t.Errorf("documented keys:\n%q\nknown:\n%q", slices.Sorted(maps.Keys(keys)), want)
 	}
-	if want := known(t, `{"replication_targets": [{"?": {}}]}`); !slices.Equal(slices.Sorted(maps.Keys(kinds)), want) {
+	if want := known(t, `{"replication_targets": [{"?": {}}]}`); !slices.Equal(
+		slices.Sorted(maps.Keys(kinds)), want) {
 		t.Errorf("documented kinds of target: %q, known: %q", slices.Sorted(maps.Keys(kinds)), want)
 	}
 	for kind, members := range kinds {
-		if want := known(t, `{"replication_targets": [{"`+kind+`": {"?": 1}}]}`); !slices.Equal(members, want) {
+		if want := known(t, `{"replication_targets": [{"`+kind+`": {"?": 1}}]}`); !slices.Equal(
+			members, want) {
 			t.Errorf("documented members of %s:\n%q\nknown:\n%q", kind, members, want)
 		}
 	}
@@ -34,7 +36,8 @@ func TestConfigDocs(t *testing.T) {
 	}
 	checked := 0
 	for key, value := range keys {
-		if key == "api_calls_per_second" || !regexp.MustCompile("^([0-9.]+|`.*`)$").MatchString(value) {
+		if key == "api_calls_per_second" ||
+			!regexp.MustCompile("^([0-9.]+|`.*`)$").MatchString(value) {
 			continue // it means something else where it is given
 		}
 		checked++

@@ -137,7 +137,8 @@ func readObject(at string, value any, readers fields) error {
 				known = append(known, key)
 			}
 			slices.Sort(known)
-			return fmt.Errorf("%s: unknown key; known here: %s", join(at, m.key), strings.Join(known, ", "))
+			return fmt.Errorf("%s: unknown key; known here: %s", join(at, m.key),
+				strings.Join(known, ", "))
 		}
 		if err := read(join(at, m.key), m.value); err != nil {
 			return err

@@ -19,7 +19,8 @@ func TestMakeDefaultPatterns(t *testing.T) {
 			MakeDefault: true, Patterns: vfs.Patterns{Include: []string{"*.db", "/home/u/x/*", "/srv/[^a-z]?"}, Exclude: []string{"*/cache/*", "[]]"}}},
 	} {
 		got, err := vfs.ParseConfig(text)
-		if err != nil || got.MakeDefault != want.MakeDefault || !reflect.DeepEqual(got.Patterns, want.Patterns) {
+		if err != nil || got.MakeDefault != want.MakeDefault ||
+			!reflect.DeepEqual(got.Patterns, want.Patterns) {
 			t.Errorf("%s: %+v, %v, want %+v", text, got, err, want)
 		}
 	}

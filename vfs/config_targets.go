@@ -24,7 +24,8 @@ func (c *Config) readTarget(at string, value any, from base) error {
 	}
 	kinds := strings.Join(chunkstore.Kinds(), ", ")
 	if len(members) != 1 {
-		return fmt.Errorf("%s: has %d keys (%s), want exactly one of %s", at, len(members), members.keys(), kinds)
+		return fmt.Errorf("%s: has %d keys (%s), want exactly one of %s", at, len(members),
+			members.keys(), kinds)
 	}
 	kind := members[0]
 	at = join(at, kind.key)

@@ -191,7 +191,8 @@ func TestParseConfigDirectories(t *testing.T) {
 	}
 	for _, unset := range []string{"", "relative"} {
 		t.Setenv("HOME", unset)
-		if _, err := vfs.ParseConfig(`{"tempdir": "~/x"}`); err == nil || !strings.Contains(err.Error(), `tempdir: "~/x": HOME names no directory`) {
+		if _, err := vfs.ParseConfig(`{"tempdir": "~/x"}`); err == nil ||
+			!strings.Contains(err.Error(), `tempdir: "~/x": HOME names no directory`) {
 			t.Errorf("HOME=%q: %v", unset, err)
 		}
 	}
@@ -313,7 +314,8 @@ func FuzzParseConfig(f *testing.F) {
 				t.Errorf("directory %q is relative", dir)
 			}
 		}
-		if c.APICallsPerSecond < 0 || c.ManifestInterval <= 0 || c.SnapshotReadDeadline <= 0 || c.UploadConcurrency < 1 || c.PatrolDays < 0 {
+		if c.APICallsPerSecond < 0 || c.ManifestInterval <= 0 || c.SnapshotReadDeadline <= 0 ||
+			c.UploadConcurrency < 1 || c.PatrolDays < 0 {
 			t.Errorf("pacing out of bounds: %+v", c)
 		}
 		if p := c.SnapshotLoadingPolicy; p.MinChunks < 0 || p.MinChunks > p.MaxChunks {

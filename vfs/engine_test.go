@@ -44,7 +44,8 @@ func TestReplicatorsGetTheConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := newTestEngine(cfg).services.options(sp.Dir(), sp, nil)
-		if o.ManifestInterval != want.interval || o.PatrolPeriod != want.period || o.Concurrency != want.concurrency || o.Host != want.host {
+		if o.ManifestInterval != want.interval || o.PatrolPeriod != want.period ||
+			o.Concurrency != want.concurrency || o.Host != want.host {
 			t.Errorf("%s: options %+v, want %+v", text, o, want)
 		}
 	}
@@ -125,7 +126,8 @@ func TestDeletedDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sp.Close()
-	cfg, err := ParseConfig(fmt.Sprintf(`{"replication_targets": [{"dir": {"path": %q}}]}`, t.TempDir()))
+	cfg, err := ParseConfig(
+		fmt.Sprintf(`{"replication_targets": [{"dir": {"path": %q}}]}`, t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,8 @@ func hanging(t *testing.T) (dir string) {
 	dir = t.TempDir()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
-		err = unix.Mount("fuse", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+		err = unix.Mount("fuse", dir, "fuse", 0,
+			fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
 	}
 	if err != nil {
 		t.Skip("no FUSE here: ", err)
@@ -65,7 +66,8 @@ func waits(t *testing.T) bool {
 		t.Fatal("no threads in /proc", err)
 	}
 	for _, name := range calls {
-		if b, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(b), fmt.Sprint(unix.SYS_NEWFSTATAT, " ")) {
+		if b, err := os.ReadFile(name); err == nil &&
+			strings.HasPrefix(string(b), fmt.Sprint(unix.SYS_NEWFSTATAT, " ")) {
 			return true
 		}
 	}

@@ -57,7 +57,8 @@ func TestLevelFromEnv(t *testing.T) {
 		t.Setenv("VERNEUIL_LOG", c.verneuil)
 		t.Setenv("RUST_LOG", c.rust)
 		if got := vfs.LevelFromEnv(); got != c.want {
-			t.Errorf("VERNEUIL_LOG=%q RUST_LOG=%q: level %q, want %q", c.verneuil, c.rust, got, c.want)
+			t.Errorf("VERNEUIL_LOG=%q RUST_LOG=%q: level %q, want %q", c.verneuil, c.rust, got,
+				c.want)
 		}
 	}
 }

@@ -33,7 +33,8 @@ func TestValidationCounts(t *testing.T) {
 	}
 	// that nothing at all could be validated must not look like success
 	v.report()
-	if !strings.Contains(out.String(), "no commit could be validated") || !strings.Contains(out.String(), "its journal mode") {
+	if !strings.Contains(out.String(), "no commit could be validated") ||
+		!strings.Contains(out.String(), "its journal mode") {
 		t.Errorf("logged: %s", out.String())
 	}
 	if err := v.count("spool", time.Millisecond, nil); err != nil {
@@ -44,7 +45,8 @@ func TestValidationCounts(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("logged: %s", out.String())
 	}
-	if s := v.status(); s.Equal != 1 || s.Elsewhere != 1 || s.Unsettled != 1 || len(s.Failures) != 1 {
+	if s := v.status(); s.Equal != 1 || s.Elsewhere != 1 || s.Unsettled != 1 ||
+		len(s.Failures) != 1 {
 		t.Errorf("counts: %+v", s)
 	}
 }

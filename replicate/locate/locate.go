@@ -61,19 +61,24 @@ func Parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 		return locateFile(rest, localHost, store)
 	case "http", "https":
 		timeout := store.Options().Timeout
-		return &Locator{uri: uri, get: func(ctx context.Context, etag string) ([]byte, string, error) {
-			bounded, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			body, newETag, err := getHTTP(bounded, uri, etag)
-			if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-				err = fmt.Errorf("%w in %v", chunkstore.ErrNoAnswer, timeout)
-			}
-			return body, newETag, err
-		}}, nil
+		return &Locator{
+			uri: uri,
+			get: func(ctx context.Context, etag string) ([]byte, string, error) {
+				bounded, cancel := context.WithTimeout(ctx, timeout)
+				defer cancel()
+				body, newETag, err := getHTTP(bounded, uri, etag)
+				if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+					err = fmt.Errorf("%w in %v", chunkstore.ErrNoAnswer, timeout)
+				}
+				return body, newETag, err
+			},
+		}, nil
 	case "s3":
 		return locateS3(rest, store.Options())
 	}
-	return nil, fmt.Errorf("manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path", Redacted(uri), scheme)
+	return nil, fmt.Errorf(
+		"manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path",
+		Redacted(uri), scheme)
 }
 
 // URI is the source's, in one form for all ways of writing it. It may hold secrets: people and
@@ -114,7 +119,9 @@ func (l *Locator) Key() string { return l.key }
 // etag, from an earlier call, still stands, it fails with
 // [chunkstore.ErrUnmodified]. Other errors wrap ErrAbsent, ErrCorrupt, or are worth
 // a later try; all name the source.
-func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest, raw []byte, newETag string, err error) {
+func (l *Locator) Fetch(
+	ctx context.Context, etag string,
+) (m *manifest.Manifest, raw []byte, newETag string, err error) {
 	raw, newETag, err = l.get(ctx, etag)
 	if err == nil {
 		m, err = manifest.Decode(raw)
@@ -126,7 +133,9 @@ func (l *Locator) Fetch(ctx context.Context, etag string) (m *manifest.Manifest,
 }
 
 // FetchFrom is Fetch that says which target has the version; nil if the source is one object.
-func (l *Locator) FetchFrom(ctx context.Context, etag string) (m *manifest.Manifest, o chunkstore.Object, from *chunkstore.Target, err error) {
+func (l *Locator) FetchFrom(
+	ctx context.Context, etag string,
+) (m *manifest.Manifest, o chunkstore.Object, from *chunkstore.Target, err error) {
 	if l.ask == nil {
 		m, o.Body, o.ETag, err = l.Fetch(ctx, etag)
 		return m, o, nil, err
@@ -143,7 +152,9 @@ func (l *Locator) FetchFrom(ctx context.Context, etag string) (m *manifest.Manif
 // FetchNewest is Fetch of the newest version that any target has, where there are several: one that
 // was down for a while may have an older one than the others. failed says which
 // targets could not be asked, or have a damaged one; it is an error only if no other has any.
-func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []byte, failed, err error) {
+func (l *Locator) FetchNewest(
+	ctx context.Context,
+) (m *manifest.Manifest, raw []byte, failed, err error) {
 	if len(l.targets) < 2 {
 		m, raw, _, err = l.Fetch(ctx, "")
 		return m, raw, nil, err
@@ -171,7 +182,11 @@ func (l *Locator) FetchNewest(ctx context.Context) (m *manifest.Manifest, raw []
 				m, raw = a.m, a.raw
 			}
 		case <-late.C: // a directory may be on a disk that hangs
-			failures = append(failures, fmt.Errorf("%d of %d targets have not answered in %v", open, len(l.targets), l.timeout))
+			failures = append(
+				failures,
+				fmt.Errorf("%d of %d targets have not answered in %v", open, len(l.targets),
+					l.timeout),
+			)
 			open = 0
 		}
 	}
@@ -198,10 +213,15 @@ func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a targetMa
 			a.err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	o, err := t.GetManifest(ctx, l.key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
-		a.m, err = l.decode(body)
-		return err
-	})
+	o, err := t.GetManifest(
+		ctx,
+		l.key,
+		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
+		func(body []byte) (err error) {
+			a.m, err = l.decode(body)
+			return err
+		},
+	)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", t.Name, err)
 	}
@@ -248,10 +268,15 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		return buckets, l.key, nil
 	}
 	l.ask = func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error) {
-		o, t, err := store.GetManifest(ctx, l.key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax}, func(body []byte) error {
-			_, err := l.decode(body)
-			return err
-		})
+		o, t, err := store.GetManifest(
+			ctx,
+			l.key,
+			chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax},
+			func(body []byte) error {
+				_, err := l.decode(body)
+				return err
+			},
+		)
 		if err != nil {
 			return o, t, fmt.Errorf("object %s: %w", l.key, err)
 		}
@@ -270,7 +295,9 @@ func ParseS3(uri string) (s3.Config, error) {
 	rest := strings.TrimPrefix(uri, "s3://")
 	host, key, _ := strings.Cut(rest, "/")
 	if strings.Contains(host, "@") {
-		return s3.Config{}, fmt.Errorf("%q: credentials do not belong here; they come from the AWS credential chain", Redacted(uri))
+		return s3.Config{}, fmt.Errorf(
+			"%q: credentials do not belong here; they come from the AWS credential chain",
+			Redacted(uri))
 	}
 	part := strings.SplitN(host, ".", 3)
 	if len(part) < 2 || part[0] == "" || part[1] == "" {
@@ -307,7 +334,8 @@ func locateS3(rest string, o chunkstore.Options) (*Locator, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		o, err := bucket.Get(ctx, key, chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		o, err := bucket.Get(ctx, key,
+			chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
 		return o.Body, o.ETag, err
 	}
 	return l, nil
@@ -377,9 +405,12 @@ func locateFile(path, localHost string, store *chunkstore.Store) (*Locator, erro
 		l.autoRefresh = f.AutoRefresh
 		return l, nil
 	}
-	return &Locator{uri: "file://" + path, get: func(_ context.Context, etag string) ([]byte, string, error) {
-		return getFile(path, etag)
-	}}, nil
+	return &Locator{
+		uri: "file://" + path,
+		get: func(_ context.Context, etag string) ([]byte, string, error) {
+			return getFile(path, etag)
+		},
+	}, nil
 }
 
 // getFile's ETag is what stat says: a file is replaced by rename, or rewritten.
@@ -430,7 +461,8 @@ type fileList struct {
 func (l *fileList) has(info fs.FileInfo) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.infos, func(known fs.FileInfo) bool { return os.SameFile(known, info) })
+	return slices.ContainsFunc(l.infos,
+		func(known fs.FileInfo) bool { return os.SameFile(known, info) })
 }
 
 func (l *fileList) add(file *os.File, info fs.FileInfo) {
@@ -445,7 +477,8 @@ func readManifest(r io.Reader) ([]byte, error) {
 		return body, err
 	}
 	if len(body) > manifest.BytesMax {
-		return body, fmt.Errorf("%w: longer than %d bytes", chunkstore.ErrCorrupt, manifest.BytesMax)
+		return body, fmt.Errorf("%w: longer than %d bytes", chunkstore.ErrCorrupt,
+			manifest.BytesMax)
 	}
 	return body, nil
 }

@@ -54,7 +54,8 @@ func TestLocateForms(t *testing.T) {
 			t.Errorf("%q: %q, want %q", c.uri, l, c.want)
 		}
 	}
-	if _, err := Parse("verneuil://h/db", "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
+	if _, err := Parse("verneuil://h/db", "here", nil); err == nil ||
+		!strings.Contains(err.Error(), "no replication target") {
 		t.Errorf("without targets: %v", err)
 	}
 }
@@ -81,7 +82,8 @@ func TestRedacted(t *testing.T) {
 			cancel() // no request is sent
 			_, _, _, err = l.Fetch(ctx, "")
 		}
-		if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ecret@") || strings.Contains(err.Error(), "ret@")) {
+		if err != nil &&
+			(strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ecret@") || strings.Contains(err.Error(), "ret@")) {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
@@ -102,7 +104,8 @@ func FuzzLocate(f *testing.F) {
 			t.Errorf("%q: no name", uri)
 		}
 		scheme, rest, ok := strings.Cut(uri, "://")
-		if lower := strings.ToLower(scheme); !ok || lower == "file" || lower == "verneuil" || strings.Contains(scheme, "/") {
+		if lower := strings.ToLower(scheme); !ok || lower == "file" || lower == "verneuil" ||
+			strings.Contains(scheme, "/") {
 			return
 		}
 		for _, with := range []string{scheme + "://u:" + secret + "@" + rest, uri + "?" + secret} {
@@ -134,7 +137,8 @@ func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) 
 	if got.Sequence != m.Sequence || !bytes.Equal(raw, want) {
 		t.Errorf("%s: sequence %d, want %d", l, got.Sequence, m.Sequence)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), etag); !errors.Is(err, chunkstore.ErrUnmodified) {
+	if _, _, _, err := l.Fetch(context.Background(), etag); !errors.Is(err,
+		chunkstore.ErrUnmodified) {
 		t.Errorf("%s: %v, want %v", l, err, chunkstore.ErrUnmodified)
 	}
 	return etag
@@ -146,12 +150,14 @@ func TestLocateNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), "verneuil://h/db") {
+	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
+		!strings.Contains(err.Error(), "verneuil://h/db") {
 		t.Errorf("nothing published: %v", err)
 	}
 	etag := checkLocator(t, l, p.Publish(publishtest.Stamped(3, 1)))
 	m := p.Publish(publishtest.Stamped(3, 2))
-	if got, _, _, err := l.Fetch(context.Background(), etag); err != nil || got.Sequence != m.Sequence {
+	if got, _, _, err := l.Fetch(context.Background(), etag); err != nil ||
+		got.Sequence != m.Sequence {
 		t.Errorf("after a change: %v", err)
 	}
 }
@@ -181,13 +187,15 @@ func TestLocateFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		os.Remove(path)
-		if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) {
+		if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
+			chunkstore.ErrAbsent) {
 			t.Errorf("no file: %v", err)
 		}
 		write(raw(), time.Hour)
 		etag := checkLocator(t, l, &p.Newest)
 		write(raw(), 2*time.Hour)
-		if m, _, _, err := l.Fetch(context.Background(), etag); err != nil || m.Sequence != p.Newest.Sequence {
+		if m, _, _, err := l.Fetch(context.Background(), etag); err != nil ||
+			m.Sequence != p.Newest.Sequence {
 			t.Errorf("a file that was replaced: %v", err)
 		}
 		for what, bad := range map[string][]byte{
@@ -195,7 +203,8 @@ func TestLocateFile(t *testing.T) {
 			"long": make([]byte, manifest.BytesMax+1),
 		} {
 			write(bad, time.Hour)
-			if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
+			if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
+				chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s file: %v, want %v", what, err, chunkstore.ErrCorrupt)
 			}
 		}
@@ -242,7 +251,8 @@ func TestLocateHTTP(t *testing.T) {
 			continue
 		}
 		_, _, _, err = l.Fetch(context.Background(), "")
-		if err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), server.URL+path) {
+		if err == nil || want != nil && !errors.Is(err, want) ||
+			!strings.Contains(err.Error(), server.URL+path) {
 			t.Errorf("%s: %v, want %v", path, err, want)
 		}
 		if path == "/busy" && !strings.Contains(err.Error(), "503") {
@@ -253,8 +263,15 @@ func TestLocateHTTP(t *testing.T) {
 
 func TestLocateS3(t *testing.T) {
 	endpoint := miniotest.Start(t)
-	config := s3.Config{Region: "minio", Endpoint: endpoint, ChunkBucket: "chunks", ManifestBucket: "manifests", CreateBucketsOnDemand: true}
-	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{&config}, chunkstore.Options{})
+	config := s3.Config{
+		Region:                "minio",
+		Endpoint:              endpoint,
+		ChunkBucket:           "chunks",
+		ManifestBucket:        "manifests",
+		CreateBucketsOnDemand: true,
+	}
+	store, err := chunkstore.Open(context.Background(), []chunkstore.TargetConfig{&config},
+		chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +294,8 @@ func TestLocateS3(t *testing.T) {
 	if l, err = Parse(at+"none", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), at+"none") {
+	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
+		!strings.Contains(err.Error(), at+"none") {
 		t.Errorf("no object: %v", err)
 	}
 }
@@ -285,7 +303,15 @@ func TestLocateS3(t *testing.T) {
 // TestLocateAnothersManifest: what stands under a database's name is of that database, or
 // another target is asked.
 func TestLocateAnothersManifest(t *testing.T) {
-	m := &manifest.Manifest{Host: "other", Path: "/db", Program: "test", FileBytes: 512, PageBytes: 512, Inline: []manifest.Page{{Data: make([]byte, 512)}}, Top: []chunkstore.ID{chunkstore.ZeroID}}
+	m := &manifest.Manifest{
+		Host:      "other",
+		Path:      "/db",
+		Program:   "test",
+		FileBytes: 512,
+		PageBytes: 512,
+		Inline:    []manifest.Page{{Data: make([]byte, 512)}},
+		Top:       []chunkstore.ID{chunkstore.ZeroID},
+	}
 	wrong, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -316,11 +342,13 @@ func TestLocateAnothersManifest(t *testing.T) {
 		put(0, bad)
 		put(1, bad)
 		_, _, _, err = l.Fetch(t.Context(), "")
-		if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), l.Key()) || !strings.Contains(err.Error(), store.Targets[1].Name) {
+		if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), l.Key()) ||
+			!strings.Contains(err.Error(), store.Targets[1].Name) {
 			t.Errorf("%v", err)
 		}
 		_, _, err = l.FetchAt(t.Context(), time.Now().Add(time.Hour))
-		if !errors.Is(err, chunkstore.ErrCorrupt) || strings.Count(err.Error(), l.Key()+", version ") != 2 {
+		if !errors.Is(err, chunkstore.ErrCorrupt) ||
+			strings.Count(err.Error(), l.Key()+", version ") != 2 {
 			t.Errorf("at a time: %v", err)
 		}
 		put(1, right)
@@ -328,7 +356,8 @@ func TestLocateAnothersManifest(t *testing.T) {
 		if found, _, _, err := l.Fetch(t.Context(), ""); err != nil || found.Host != "h" {
 			t.Errorf("%+v, %v", found, err)
 		}
-		if found, _, err := l.FetchAt(t.Context(), time.Now().Add(time.Hour)); err != nil || found.Host != "h" {
+		if found, _, err := l.FetchAt(t.Context(), time.Now().Add(time.Hour)); err != nil ||
+			found.Host != "h" {
 			t.Errorf("at a time: %+v, %v", found, err)
 		}
 	}
@@ -338,7 +367,14 @@ func TestLocateAnothersManifest(t *testing.T) {
 func TestFetchNewest(t *testing.T) {
 	key := manifest.Name("h", "/db")
 	version := func(lineage byte, epoch, sequence uint64, seconds int64) *manifest.Manifest {
-		return &manifest.Manifest{Host: "h", Path: "/db", Lineage: [16]byte{lineage}, Epoch: epoch, Sequence: sequence, Time: time.Unix(seconds, 0)}
+		return &manifest.Manifest{
+			Host:     "h",
+			Path:     "/db",
+			Lineage:  [16]byte{lineage},
+			Epoch:    epoch,
+			Sequence: sequence,
+			Time:     time.Unix(seconds, 0),
+		}
 	}
 	damaged := &manifest.Manifest{Host: "other", Path: "/db"}
 	for name, c := range map[string]struct {
@@ -385,7 +421,8 @@ func TestFetchNewest(t *testing.T) {
 		switch {
 		case c.want < 0:
 			bare := !slices.Contains(c.have, damaged)
-			if err == nil || errors.Is(err, chunkstore.ErrAbsent) != bare || errors.Is(err, chunkstore.ErrCorrupt) == bare {
+			if err == nil || errors.Is(err, chunkstore.ErrAbsent) != bare ||
+				errors.Is(err, chunkstore.ErrCorrupt) == bare {
 				t.Errorf("%s: %v, %v", name, m, err)
 			}
 		case err != nil || m.Lineage != c.have[c.want].Lineage || m.Epoch != c.have[c.want].Epoch || m.Sequence != c.have[c.want].Sequence:
@@ -407,17 +444,27 @@ type manyVersions struct {
 
 func (b *manyVersions) String() string { return "many versions" }
 
-func (b *manyVersions) ListVersions(_ context.Context, key string, yield func(chunkstore.Object) bool) error {
+func (b *manyVersions) ListVersions(
+	_ context.Context, key string, yield func(chunkstore.Object) bool,
+) error {
 	for k := range 10000 {
 		b.listed++
-		if !yield(chunkstore.Object{Key: key, Modified: b.newest.Add(-time.Duration(k) * time.Second), Version: strconv.Itoa(k)}) {
+		if !yield(
+			chunkstore.Object{
+				Key:      key,
+				Modified: b.newest.Add(-time.Duration(k) * time.Second),
+				Version:  strconv.Itoa(k),
+			},
+		) {
 			break
 		}
 	}
 	return nil
 }
 
-func (b *manyVersions) GetVersion(_ context.Context, _, version string, _ chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *manyVersions) GetVersion(
+	_ context.Context, _, version string, _ chunkstore.GetOptions,
+) (chunkstore.Object, error) {
 	return chunkstore.Object{Body: b.body, Version: version}, nil
 }
 
@@ -432,11 +479,13 @@ func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := l.FetchAt(t.Context(), b.newest.Add(-time.Minute)); err != nil || b.listed != 61 {
+	if _, _, err := l.FetchAt(t.Context(), b.newest.Add(-time.Minute)); err != nil ||
+		b.listed != 61 {
 		t.Errorf("%d versions were listed, want 61; %v", b.listed, err)
 	}
 	b.listed = 0
-	if versions, err := l.Versions(t.Context(), 5); err != nil || len(versions) != 5 || b.listed != 5 {
+	if versions, err := l.Versions(t.Context(), 5); err != nil || len(versions) != 5 ||
+		b.listed != 5 {
 		t.Errorf("%d versions of %d that were listed, want 5; %v", len(versions), b.listed, err)
 	}
 	if versions, err := l.Versions(t.Context(), 0); err != nil || len(versions) != 10000 {

@@ -64,7 +64,8 @@ func parseReplicaFile(text string) (f ReplicaFile, err error) {
 			on := value == "1"
 			f.AutoRefresh = &on
 		case word == "source":
-			return f, fmt.Errorf("%w: replica file: want one line: source verneuil://HOST/PATH", chunkstore.ErrCorrupt)
+			return f, fmt.Errorf("%w: replica file: want one line: source verneuil://HOST/PATH",
+				chunkstore.ErrCorrupt)
 		default:
 			return f, fmt.Errorf("%w: replica file: line %.60q", chunkstore.ErrCorrupt, line)
 		}
@@ -86,7 +87,8 @@ func isNamed(uri string) bool {
 // with any other file, its reader says.
 func openReplicaFile(path string) (f ReplicaFile, ok bool, err error) {
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > replicaFileMax || abandoned.has(info) {
+	if err != nil || !info.Mode().IsRegular() || info.Size() > replicaFileMax ||
+		abandoned.has(info) {
 		return f, false, nil
 	}
 	file, err := os.Open(path)

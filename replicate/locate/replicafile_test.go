@@ -23,7 +23,8 @@ func TestReplicaFile(t *testing.T) {
 			continue
 		}
 		back, err := parseReplicaFile(text)
-		if err != nil || back.Source != f.Source || (back.AutoRefresh == nil) != (f.AutoRefresh == nil) ||
+		if err != nil || back.Source != f.Source ||
+			(back.AutoRefresh == nil) != (f.AutoRefresh == nil) ||
 			f.AutoRefresh != nil && *back.AutoRefresh != *f.AutoRefresh {
 			t.Errorf("%q: %+v, %v", text, back, err)
 		}
@@ -57,15 +58,18 @@ func TestLocateReplicaFile(t *testing.T) {
 	write(replicaFileMagic + "source verneuil:///a.db\nauto_refresh 1\n")
 	for _, uri := range []string{path, "file://" + path} {
 		l, err := Parse(uri, "here", store)
-		if err != nil || l.String() != "verneuil://here/a.db" || !l.Named() || l.autoRefresh == nil || !*l.autoRefresh {
+		if err != nil || l.String() != "verneuil://here/a.db" || !l.Named() ||
+			l.autoRefresh == nil || !*l.autoRefresh {
 			t.Errorf("%s: %v, %v", uri, l, err)
 		}
 	}
-	if _, err := Parse(path, "here", nil); err == nil || !strings.Contains(err.Error(), "no replication target") {
+	if _, err := Parse(path, "here", nil); err == nil ||
+		!strings.Contains(err.Error(), "no replication target") {
 		t.Errorf("without a store: %v", err)
 	}
 	write(replicaFileMagic + "source http://127.0.0.1/\n")
-	if l, err := Parse(path, "here", store); !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
+	if l, err := Parse(path, "here", store); !errors.Is(err, chunkstore.ErrCorrupt) ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("a source elsewhere: %v, %v", l, err)
 	}
 	write("something else")

@@ -34,7 +34,9 @@ func (l *Locator) Versions(ctx context.Context, most int) ([]Version, error) {
 
 // list returns those versions of each target that take keeps, the newest first, until it wants no
 // more of the target: a busy database has thousands a day. take gets the n-th of a target, from 1.
-func (l *Locator) list(ctx context.Context, take func(n int, v Version) (keep, more bool)) ([]Version, error) {
+func (l *Locator) list(
+	ctx context.Context, take func(n int, v Version) (keep, more bool),
+) ([]Version, error) {
 	buckets, key, err := l.versioned()
 	if err != nil {
 		return nil, err
@@ -46,7 +48,14 @@ func (l *Locator) list(ctx context.Context, take func(n int, v Version) (keep, m
 	for _, bucket := range buckets {
 		n := 0
 		failed = append(failed, bucket.ListVersions(ctx, key, func(o chunkstore.Object) bool {
-			v := Version{ID: o.Version, Stored: o.Modified, Bytes: o.Bytes, Target: bucket.String(), bucket: bucket, key: key}
+			v := Version{
+				ID:     o.Version,
+				Stored: o.Modified,
+				Bytes:  o.Bytes,
+				Target: bucket.String(),
+				bucket: bucket,
+				key:    key,
+			}
 			n++
 			keep, more := take(n, v)
 			if keep {
@@ -64,7 +73,9 @@ func (l *Locator) list(ctx context.Context, take func(n int, v Version) (keep, m
 
 // FetchVersion returns the manifest that some target calls id, decoded and as stored.
 // It fails with ErrNoVersion if all targets say that they have none of that ID.
-func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Manifest, raw []byte, err error) {
+func (l *Locator) FetchVersion(
+	ctx context.Context, id string,
+) (m *manifest.Manifest, raw []byte, err error) {
 	buckets, key, err := l.versioned()
 	if err != nil {
 		return nil, nil, err
@@ -89,7 +100,9 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (m *manifest.Mani
 // FetchAt returns the manifest that was the newest at time t, of the targets that
 // can be asked: where one target's is damaged or gone, another's. It fails with
 // ErrNoVersion if none has one so old.
-func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifest, raw []byte, err error) {
+func (l *Locator) FetchAt(
+	ctx context.Context, t time.Time,
+) (m *manifest.Manifest, raw []byte, err error) {
 	var oldest time.Time
 	// Of each target one: a target with a damaged version is not asked for an older one.
 	versions, listErr := l.list(ctx, func(_ int, v Version) (keep, more bool) {
@@ -114,11 +127,15 @@ func (l *Locator) FetchAt(ctx context.Context, t time.Time) (m *manifest.Manifes
 	if !oldest.IsZero() {
 		has = "the oldest is of " + oldest.UTC().Format(time.RFC3339Nano)
 	}
-	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano), ErrNoVersion, has)
+	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano),
+		ErrNoVersion, has)
 }
 
-func (l *Locator) fetchVersion(ctx context.Context, v *Version) (*manifest.Manifest, []byte, error) {
-	o, err := v.bucket.GetVersion(ctx, v.key, v.ID, chunkstore.GetOptions{BytesMax: manifest.BytesMax})
+func (l *Locator) fetchVersion(
+	ctx context.Context, v *Version,
+) (*manifest.Manifest, []byte, error) {
+	o, err := v.bucket.GetVersion(ctx, v.key, v.ID,
+		chunkstore.GetOptions{BytesMax: manifest.BytesMax})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,7 +149,10 @@ func (l *Locator) fetchVersion(ctx context.Context, v *Version) (*manifest.Manif
 // versioned returns the buckets that may keep versions, and the manifest's key in them.
 func (l *Locator) versioned() (versioned []chunkstore.Versioned, key string, err error) {
 	if l.buckets == nil {
-		return nil, "", fmt.Errorf("manifest %s: only s3 and dir targets keep versions: name the source by verneuil:// or s3://", l)
+		return nil, "", fmt.Errorf(
+			"manifest %s: only s3 and dir targets keep versions: name the source by verneuil:// or s3://",
+			l,
+		)
 	}
 	buckets, key, err := l.buckets()
 	if err != nil {

@@ -86,7 +86,8 @@ func (j *Slice) find() []dueObject {
 	}
 	var due []dueObject
 	look := func(id chunkstore.ID) {
-		if at := nextDue(id, j.until, j.round); !at.After(j.end) && !missing[id] && id != chunkstore.ZeroID {
+		if at := nextDue(id, j.until, j.round); !at.After(j.end) && !missing[id] &&
+			id != chunkstore.ZeroID {
 			due = append(due, dueObject{id, at})
 		}
 	}
@@ -99,6 +100,9 @@ func (j *Slice) find() []dueObject {
 			look(id)
 		}
 	}
-	slices.SortFunc(due, func(a, b dueObject) int { return cmp.Or(a.at.Compare(b.at), slices.Compare(a.id[:], b.id[:])) })
+	slices.SortFunc(
+		due,
+		func(a, b dueObject) int { return cmp.Or(a.at.Compare(b.at), slices.Compare(a.id[:], b.id[:])) },
+	)
 	return slices.Compact(due)
 }

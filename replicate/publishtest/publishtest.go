@@ -93,7 +93,8 @@ func (b hookedBucket) Get(
 func New(t testing.TB) *Publisher {
 	t.Helper()
 	config := []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}
-	real, err := chunkstore.Open(context.Background(), config, chunkstore.Options{CallsPerSecond: -1})
+	real, err := chunkstore.Open(context.Background(), config,
+		chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

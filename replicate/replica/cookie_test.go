@@ -30,7 +30,11 @@ func TestF8SchemaCookies(t *testing.T) {
 	} {
 		var c cookies
 		for k, v := range versions {
-			m := &manifest.Manifest{Lineage: [16]byte{v.lineage}, Epoch: v.epoch, Continuity: v.continuity}
+			m := &manifest.Manifest{
+				Lineage:    [16]byte{v.lineage},
+				Epoch:      v.epoch,
+				Continuity: v.continuity,
+			}
 			if got := c.show(m, v.file); got != v.shown {
 				t.Errorf("%s: version %d shows %d, want %d", name, k, got, v.shown)
 			}

@@ -61,7 +61,12 @@ func newFollower(all *Set, locator *locate.Locator) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &follower{all: all, locator: locator, shared: shared, newestC: (*atomic.Uint32)(unsafe.Pointer(&shared[0]))}, nil
+	return &follower{
+		all:     all,
+		locator: locator,
+		shared:  shared,
+		newestC: (*atomic.Uint32)(unsafe.Pointer(&shared[0])),
+	}, nil
 }
 
 // drop gives up what f holds. There are no readers.
@@ -154,7 +159,8 @@ func (f *follower) fetchNewest() (err error) {
 	f.fetched.Add(int64(len(o.Body)))
 	if prev != nil && f.locator.Named() && lags(m, from, prev) {
 		// Another target answered than last time, one that lags: what it has is no news.
-		f.all.log.Info("replica ignores an older version", "source", f.locator, "have", prev.m.Sequence, "found", m.Sequence)
+		f.all.log.Info("replica ignores an older version", "source", f.locator, "have",
+			prev.m.Sequence, "found", m.Sequence)
 		return nil
 	}
 	v, err := newSnapshot(f, m, o.ETag, began)
@@ -170,7 +176,8 @@ func (f *follower) fetchNewest() (err error) {
 		v.replace(prev)
 	}
 	f.install(v)
-	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence, "chunks", v.present.Load(), "of", m.Chunks())
+	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence,
+		"chunks", v.present.Load(), "of", m.Chunks())
 	return nil
 }
 

@@ -32,12 +32,12 @@ func TestReads(t *testing.T) {
 		inline []int64
 	}{
 		{"empty", 0, nil},
-		{"one page", publishtest.PageBytes, nil},
-		{"one inline page", publishtest.PageBytes, []int64{0}},
+		{"one page", testPage, nil},
+		{"one inline page", testPage, []int64{0}},
 		{"one chunk", chunk, nil},
-		{"short second chunk", chunk + publishtest.PageBytes, []int64{0, chunk}},
-		{"top of chunks", 20*chunk + 3*publishtest.PageBytes, []int64{0, publishtest.PageBytes, 5 * chunk, 20 * chunk}},
-		{"leaves", 70 * chunk, []int64{0, 69*chunk + 15*publishtest.PageBytes}},
+		{"short second chunk", chunk + testPage, []int64{0, chunk}},
+		{"top of chunks", 20*chunk + 3*testPage, []int64{0, testPage, 5 * chunk, 20 * chunk}},
+		{"leaves", 70 * chunk, []int64{0, 69*chunk + 15*testPage}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newSource(t)
@@ -48,7 +48,7 @@ func TestReads(t *testing.T) {
 			}
 			p.Publish(file, c.inline...)
 			all := p.follow(Options{})
-			for _, step := range []int{publishtest.PageBytes, 512, 3000, chunk + 1, max(1, c.bytes)} {
+			for _, step := range []int{testPage, 512, 3000, chunk + 1, max(1, c.bytes)} {
 				r := p.open(all)
 				got, err := readAll(r, step)
 				if err != nil {
@@ -75,7 +75,11 @@ func TestShowsHeader(t *testing.T) {
 		if err := r.Read(context.Background(), h, 0); err != nil {
 			t.Fatal(err)
 		}
-		return binary.BigEndian.Uint16(h[18:]), binary.BigEndian.Uint32(h[24:]), binary.BigEndian.Uint32(h[92:])
+		return binary.BigEndian.Uint16(
+				h[18:],
+			), binary.BigEndian.Uint32(h[24:]), binary.BigEndian.Uint32(
+				h[92:],
+			)
 	}
 	file := publishtest.Stamped(20, 1) // WAL, as stamped writes it
 	p.Publish(file)
@@ -122,29 +126,29 @@ func TestFetchesLittle(t *testing.T) {
 	file := publishtest.Stamped(100, 1)
 	p.Publish(file, 0)
 	r := p.open(p.follow(Options{}))
-	if err := r.Read(context.Background(), make([]byte, publishtest.PageBytes), 0); err != nil {
+	if err := r.Read(context.Background(), make([]byte, testPage), 0); err != nil {
 		t.Fatal(err)
 	}
 	if n := p.Hooks.ChunkGets(); n != 0 {
 		t.Errorf("page 1 cost %d chunks", n)
 	}
-	if _, err := readAll(r, publishtest.PageBytes); err != nil {
+	if _, err := readAll(r, testPage); err != nil {
 		t.Fatal(err)
 	}
 	before := p.Hooks.ChunkGets()
 	for i := range 3 {
 		binary.BigEndian.PutUint64(file[128:], uint64(i)+2)
-		binary.BigEndian.PutUint64(file[50*publishtest.PageBytes+128:], uint64(i)+2)
-		file = append(file, bytes.Repeat([]byte{byte(i)}, publishtest.PageBytes)...) // the last chunk grows
-		inline := []int64{0, 50 * publishtest.PageBytes}
-		for off := 100 * publishtest.PageBytes; off < len(file); off += publishtest.PageBytes {
+		binary.BigEndian.PutUint64(file[50*testPage+128:], uint64(i)+2)
+		file = append(file, bytes.Repeat([]byte{byte(i)}, testPage)...) // the last chunk grows
+		inline := []int64{0, 50 * testPage}
+		for off := 100 * testPage; off < len(file); off += testPage {
 			inline = append(inline, int64(off))
 		}
 		p.Publish(file, inline...)
 		if err := r.Refresh(context.Background(), false); err != nil {
 			t.Fatal(err)
 		}
-		got, err := readAll(r, publishtest.PageBytes)
+		got, err := readAll(r, testPage)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +164,7 @@ func TestFetchesLittle(t *testing.T) {
 	if err := r.Refresh(context.Background(), false); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readAll(r, publishtest.PageBytes); err != nil || same(got, file) != nil {
+	if got, err := readAll(r, testPage); err != nil || same(got, file) != nil {
 		t.Errorf("after cooling: %v, %v", err, same(got, file))
 	}
 	if n := p.Hooks.ChunkGets() - before; n < 1 || n > 2 {
@@ -176,9 +180,9 @@ func TestConcurrentReaders(t *testing.T) {
 		// Alternate between commits that travel inline and such that move chunks.
 		inline := []int64{0}
 		for i := int64(1); number%2 == 0 && i < pages; i++ {
-			inline = append(inline, i*publishtest.PageBytes)
+			inline = append(inline, i*testPage)
 		}
-		if len(inline)*publishtest.PageBytes > 200<<10 {
+		if len(inline)*testPage > 200<<10 {
 			inline = inline[:50]
 		}
 		p.Publish(publishtest.Stamped(pages, number), inline...)
@@ -221,12 +225,13 @@ func TestConcurrentReaders(t *testing.T) {
 				var page [144]byte
 				for range 60 {
 					i := rng.Int64N(pages)
-					if err := r.Read(context.Background(), page[:], i*publishtest.PageBytes); err != nil {
+					if err := r.Read(context.Background(), page[:], i*testPage); err != nil {
 						t.Error(err)
 						return
 					}
 					if n := binary.BigEndian.Uint64(page[128:]); n != last {
-						t.Errorf("reader %d of version %d sees page %d of version %d", g, last, i, n)
+						t.Errorf("reader %d of version %d sees page %d of version %d", g, last, i,
+							n)
 						return
 					}
 					if n := binary.BigEndian.Uint64(page[136:]); n != uint64(i)+1 {
@@ -301,7 +306,9 @@ func TestFailures(t *testing.T) {
 	}
 	p.Hooks.Set(func(string) error { return errors.New("no route to host") }, nil)
 	err := read(3)
-	if err == nil || !strings.Contains(err.Error(), "chunk 3") || !strings.Contains(err.Error(), "version 1 of verneuil://h/db") || !strings.Contains(err.Error(), "no route to host") {
+	if err == nil || !strings.Contains(err.Error(), "chunk 3") ||
+		!strings.Contains(err.Error(), "version 1 of verneuil://h/db") ||
+		!strings.Contains(err.Error(), "no route to host") {
 		t.Errorf("an unreachable store: %v", err)
 	}
 	if s := all.Status(); len(s) != 1 || !strings.Contains(s[0].LastError, "no route") {
@@ -311,7 +318,8 @@ func TestFailures(t *testing.T) {
 		t.Errorf("a chunk that is there, store unreachable: %v", err)
 	}
 	p.Hooks.Set(func(string) error { return chunkstore.ErrAbsent }, nil)
-	if err := read(3); !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), "expired") {
+	if err := read(3); !errors.Is(err, chunkstore.ErrAbsent) ||
+		!strings.Contains(err.Error(), "expired") {
 		t.Errorf("an expired chunk: %v", err)
 	}
 	p.Hooks.Set(func(string) error { panic("ouch") }, nil)
@@ -322,7 +330,8 @@ func TestFailures(t *testing.T) {
 	if err := read(3); err != nil {
 		t.Errorf("after recovery: %v", err)
 	}
-	if s := all.Status(); s[0].LastError != "" || s[0].ChunksPresent != 3 || s[0].Chunks != 7 || s[0].Sequence != 1 || s[0].Readers != 1 {
+	if s := all.Status(); s[0].LastError != "" || s[0].ChunksPresent != 3 || s[0].Chunks != 7 ||
+		s[0].Sequence != 1 || s[0].Readers != 1 {
 		t.Errorf("status %+v", s)
 	}
 }
@@ -338,7 +347,8 @@ func TestRefreshFails(t *testing.T) {
 	r := p.open(all)
 	p.Publish(publishtest.Stamped(50, 2), 0)
 	p.Hooks.Set(nil, func() error { return errors.New("timeout") })
-	if err := r.Refresh(context.Background(), true); err == nil || !strings.Contains(err.Error(), "timeout") || r.Sequence() != 1 {
+	if err := r.Refresh(context.Background(), true); err == nil ||
+		!strings.Contains(err.Error(), "timeout") || r.Sequence() != 1 {
 		t.Errorf("refresh: %v, at version %d", err, r.Sequence())
 	}
 	p.Hooks.Set(nil, nil)
@@ -483,7 +493,7 @@ func TestReadAhead(t *testing.T) {
 		t.Errorf("two sequential reads fetched %d chunks", n)
 	}
 	if n := run(chunks, func(r *Reader) error {
-		got, err := readAll(r, publishtest.PageBytes)
+		got, err := readAll(r, testPage)
 		return errors.Join(err, same(got, file))
 	}); n != chunks {
 		t.Errorf("a scan of %d chunks fetched %d", chunks, n)
@@ -531,12 +541,13 @@ func TestLingers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readAll(r, publishtest.PageBytes); err != nil {
+	if _, err := readAll(r, testPage); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()
-	p.Hooks.Set(func(string) error { return errors.New("gone") }, func() error { return errors.New("gone") })
-	if _, err := readAll(p.open(all), publishtest.PageBytes); err != nil {
+	p.Hooks.Set(func(string) error { return errors.New("gone") },
+		func() error { return errors.New("gone") })
+	if _, err := readAll(p.open(all), testPage); err != nil {
 		t.Error(err)
 	}
 	if n := all.SlotsInUse(); n != 4 {

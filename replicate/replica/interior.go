@@ -50,7 +50,8 @@ func (f *families) note(chunk []byte, pageBytes int, first uint32, pages int64) 
 	}
 	for at := 0; at+pageBytes <= len(chunk); at += pageBytes {
 		page := first + uint32(at/pageBytes)
-		if children := sqlitefile.Children(chunk[at:at+pageBytes], page == 1, pages); len(children) > 1 {
+		if children := sqlitefile.Children(chunk[at:at+pageBytes], page == 1, pages); len(
+			children) > 1 {
 			f.add(&family{page: page, children: children, last: -siblingsReach})
 		}
 	}
@@ -105,7 +106,10 @@ func (f *families) missed(page uint32, interior bool) (siblings []uint32, n int)
 			m.ahead = min(max(1, 2*m.ahead), siblingsMax)
 			return m.children[k+1:], m.ahead
 		case interior: // lookups: with each miss more it is likelier that all will be needed
-			return slices.Concat(m.children[k+1:], m.children[:k]), min(2*(m.misses-1), lookupSiblingsMax)
+			return slices.Concat(
+				m.children[k+1:],
+				m.children[:k],
+			), min(2*(m.misses-1), lookupSiblingsMax)
 		}
 		m.ahead = 0
 		return nil, 0

@@ -12,7 +12,11 @@ import (
 func TestLags(t *testing.T) {
 	a, b := new(chunkstore.Target), new(chunkstore.Target)
 	version := func(lineage byte, sequence uint64, at int64) *manifest.Manifest {
-		return &manifest.Manifest{Lineage: [16]byte{lineage}, Sequence: sequence, Time: time.Unix(at, 0)}
+		return &manifest.Manifest{
+			Lineage:  [16]byte{lineage},
+			Sequence: sequence,
+			Time:     time.Unix(at, 0),
+		}
 	}
 	prev := &snapshot{m: version(1, 10, 100), from: a}
 	for name, c := range map[string]struct {

@@ -62,7 +62,8 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 		if caller.Err() != nil {
 			return fmt.Errorf("%s: chunk %d: %w", s, i, context.Cause(caller))
 		}
-		if last == nil || !errors.Is(err, context.DeadlineExceeded) { // a deadline's own error says nothing of the cause
+		if last == nil || !errors.Is(err,
+			context.DeadlineExceeded) { // a deadline's own error says nothing of the cause
 			last = err
 		}
 		if ctx.Err() == nil && !final(err) {
@@ -80,10 +81,12 @@ func (s *snapshot) demand(ctx context.Context, i int) error {
 			for _, t := range s.f.all.options.Store.Targets {
 				names = append(names, t.Name)
 			}
-			last = fmt.Errorf("%w: no answer in %v from %s", last, s.f.all.options.Deadline, strings.Join(names, ", "))
+			last = fmt.Errorf("%w: no answer in %v from %s", last, s.f.all.options.Deadline,
+				strings.Join(names, ", "))
 		}
 		if errors.Is(last, chunkstore.ErrAbsent) {
-			last = fmt.Errorf("%w: the version has expired; refresh the replica, or restore the chunk", last)
+			last = fmt.Errorf(
+				"%w: the version has expired; refresh the replica, or restore the chunk", last)
 		}
 		last = fmt.Errorf("%s: %w", s, last)
 		s.f.setError(last)

@@ -115,7 +115,13 @@ func NewSet(o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := &Set{options: o, log: o.Log, slots: s, byURI: map[string]*follower{}, ahead: make(chan struct{}, aheadMax)}
+	all := &Set{
+		options: o,
+		log:     o.Log,
+		slots:   s,
+		byURI:   map[string]*follower{},
+		ahead:   make(chan struct{}, aheadMax),
+	}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
 	return all, nil
 }
@@ -147,7 +153,8 @@ func (all *Set) Open(ctx context.Context, uri string) (*Reader, error) {
 			return nil, err
 		}
 		if err != nil {
-			all.log.Warn("replica opens with what it has", "source", locator, "sequence", s.m.Sequence, "error", err)
+			all.log.Warn("replica opens with what it has", "source", locator, "sequence",
+				s.m.Sequence, "error", err)
 		}
 	}
 	r := &Reader{f: f, s: s, wantsAuto: all.options.AutoRefresh}

@@ -135,7 +135,9 @@ func newSlots(dir string) (*slots, error) {
 // holds it, fetch is called, once however many callers wait, in a goroutine of
 // its own: it outlives a caller whose ctx ends, but who comes after that does not wait for
 // it. fetch returns at most slotBytes bytes; shorter ones are followed by zeros.
-func (s *slots) acquire(ctx context.Context, key slotKey, fetch func() ([]byte, error)) (entry, error) {
+func (s *slots) acquire(
+	ctx context.Context, key slotKey, fetch func() ([]byte, error),
+) (entry, error) {
 	s.mu.Lock()
 	if slot, ok := s.byKey[key]; ok {
 		s.info[slot].refs++
@@ -320,10 +322,11 @@ func (s *slots) growLocked() (err error) {
 		return os.NewSyscallError("fstat", err)
 	}
 	x := extent{
-		dev:         uint64(st.Dev),
-		ino:         st.Ino,
-		generations: (*[extentSlots]atomic.Uint32)(unsafe.Pointer(&s.generations[s.grown*generationsBytes])),
-		fd:          int32(s.file.Fd()),
+		dev: uint64(st.Dev),
+		ino: st.Ino,
+		generations: (*[extentSlots]atomic.Uint32)(
+			unsafe.Pointer(&s.generations[s.grown*generationsBytes])),
+		fd: int32(s.file.Fd()),
 	}
 	if s.grown < extentsMapped {
 		data, err := unix.Mmap(int(x.fd), offset, extentBytes, unix.PROT_READ, unix.MAP_SHARED)
@@ -396,7 +399,8 @@ func (s *slots) releaseLocked(entries []entry) {
 		}
 		// A file system that cannot punch holes keeps the blocks until they are
 		// written again: the file never grows for it.
-		_ = unix.Fallocate(int(s.file.Fd()), fallocatePunch, int64(freed[i])*slotBytes, int64(n)*slotBytes)
+		_ = unix.Fallocate(int(s.file.Fd()), fallocatePunch, int64(freed[i])*slotBytes,
+			int64(n)*slotBytes)
 		i += n
 	}
 	s.free = append(s.free, freed...)
@@ -455,7 +459,8 @@ func (s *slots) close() error {
 
 // anonymous maps n zero bytes outside the Go heap, where C may keep pointers.
 func anonymous(n, flags int) ([]byte, error) {
-	memory, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_ANON|unix.MAP_NORESERVE)
+	memory, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE,
+		flags|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes: %w", n, err)
 	}

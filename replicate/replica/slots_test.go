@@ -102,7 +102,8 @@ func TestSlotsShareByKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := s.acquire(ctx, slotKey{1}, func() ([]byte, error) { return nil, errors.New("fetched twice") })
+	b, err := s.acquire(ctx, slotKey{1},
+		func() ([]byte, error) { return nil, errors.New("fetched twice") })
 	if err != nil || a != b {
 		t.Fatalf("second acquire: %x, %v; want %x", b, err, a)
 	}
@@ -140,7 +141,8 @@ func TestSlotsReuse(t *testing.T) {
 	if err := s.copyOut(p, old, 0); !errors.Is(err, errReused) {
 		t.Errorf("an entry of the former content: %v, want %v", err, errReused)
 	}
-	if err := s.copyOut(p, e, 0); err != nil || !bytes.Equal(p, append(bytes.Repeat([]byte{'b'}, 100), make([]byte, slotBytes-100)...)) {
+	if err := s.copyOut(p, e, 0); err != nil ||
+		!bytes.Equal(p, append(bytes.Repeat([]byte{'b'}, 100), make([]byte, slotBytes-100)...)) {
 		t.Errorf("a short chunk in a used slot is not followed by zeros: %v", err)
 	}
 }
@@ -271,7 +273,8 @@ func TestSlotsWriteFails(t *testing.T) {
 	}
 	read.Close()
 	s.file = read // every write fails now
-	if _, err := s.acquire(context.Background(), slotKey{2}, constant('b', 1)); !errors.Is(err, errSlots) || !final(err) {
+	if _, err := s.acquire(context.Background(), slotKey{2}, constant('b', 1)); !errors.Is(err,
+		errSlots) || !final(err) {
 		t.Errorf("got %v, want %v, which is final", err, errSlots)
 	}
 	s.file = file
@@ -284,7 +287,8 @@ func TestSlotsWriteFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	if _, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1)); !errors.Is(err, errSlots) {
+	if _, err := s.acquire(context.Background(), slotKey{1}, constant('a', 1)); !errors.Is(err,
+		errSlots) {
 		t.Errorf("no such directory: %v, want %v", err, errSlots)
 	}
 }
@@ -304,7 +308,8 @@ func TestSlotsConcurrent(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if err := s.copyOut(p, e, rng.IntN(slotBytes-64)); err != nil || !bytes.Equal(p, bytes.Repeat([]byte{k}, 64)) {
+				if err := s.copyOut(p, e, rng.IntN(slotBytes-64)); err != nil ||
+					!bytes.Equal(p, bytes.Repeat([]byte{k}, 64)) {
 					t.Errorf("slot of %d holds %v: %v", k, p[:4], err)
 				}
 				s.release([]entry{e})
@@ -336,12 +341,14 @@ func TestSlotsGrow(t *testing.T) {
 		s.info[slot] = slotInfo{key: slotKey{byte(i), byte(i >> 8), 1}, refs: 1}
 		all = append(all, s.entryOf(slot))
 	}
-	if mapped, other := s.extents[extentsMapped-1].data, s.extents[extentsMapped].data; mapped == nil || other != nil {
+	if mapped, other := s.extents[extentsMapped-1].data, s.extents[extentsMapped].data; mapped == nil ||
+		other != nil {
 		t.Errorf("extent %d is mapped at %p, the next one at %p", extentsMapped-1, mapped, other)
 	}
 	for i, e := range all {
 		var p [2]byte
-		if err := s.copyOut(p[:], e, slotBytes-2); err != nil || p != [2]byte{byte(i), byte(i >> 8)} {
+		if err := s.copyOut(p[:], e, slotBytes-2); err != nil ||
+			p != [2]byte{byte(i), byte(i >> 8)} {
 			t.Fatalf("slot %d: %v, %v", e.slot(), p, err)
 		}
 	}

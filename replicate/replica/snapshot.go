@@ -37,9 +37,12 @@ type snapshot struct {
 }
 
 // newSnapshot opens m, with one reference and no chunk.
-func newSnapshot(f *follower, m *manifest.Manifest, etag string, checked time.Time) (*snapshot, error) {
+func newSnapshot(
+	f *follower, m *manifest.Manifest, etag string, checked time.Time,
+) (*snapshot, error) {
 	all := f.all
-	t, err := newTable(m.FileBytes, m.Chunks(), all.counter.Add(1), unsafe.Pointer(all.slots.extents))
+	t, err := newTable(m.FileBytes, m.Chunks(), all.counter.Add(1),
+		unsafe.Pointer(all.slots.extents))
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +50,8 @@ func newSnapshot(f *follower, m *manifest.Manifest, etag string, checked time.Ti
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
-	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 && len(pages[0].Data) >= sqlitefile.HeaderBytes {
+	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 &&
+		len(pages[0].Data) >= sqlitefile.HeaderBytes {
 		s.header.Do(func() { s.setHeader(pages[0].Data) })
 	}
 	for _, p := range m.Inline { // roots, of which no chunk is fetched that would be noted

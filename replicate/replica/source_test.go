@@ -9,6 +9,8 @@ import (
 	. "verneuil/replicate/replica"
 )
 
+const testPage = publishtest.PageBytes
+
 // source is a database that is published, for a test to follow.
 type source struct {
 	*publishtest.Publisher

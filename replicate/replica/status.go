@@ -42,7 +42,12 @@ func (all *Set) Status() []Status {
 func (f *follower) statusLocked(now time.Time) Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	st := Status{URI: f.locator.String(), Readers: f.readers, AutoRefresh: f.polling, BytesFetched: f.fetched.Load()}
+	st := Status{
+		URI:          f.locator.String(),
+		Readers:      f.readers,
+		AutoRefresh:  f.polling,
+		BytesFetched: f.fetched.Load(),
+	}
 	if f.lastError != nil {
 		st.LastError = f.lastError.Error()
 	}

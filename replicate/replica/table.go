@@ -51,7 +51,8 @@ func newTable(fileBytes int64, chunks int, counter uint32, extents unsafe.Pointe
 	head.extents = extents
 	t := &table{memory: memory, head: head}
 	if chunks > 0 {
-		t.entries = unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(&memory[unsafe.Sizeof(tableHead{})])), chunks)
+		t.entries = unsafe.Slice(
+			(*atomic.Uint64)(unsafe.Pointer(&memory[unsafe.Sizeof(tableHead{})])), chunks)
 	}
 	return t, nil
 }
@@ -71,7 +72,8 @@ func (t *table) publish(i int, e entry) bool {
 // [table.forget] follows. The first to expect a chunk is told so.
 func (t *table) expect(i int) (first bool) {
 	old := t.entry(i)
-	return !old.here() && old&entryComing == 0 && t.entries[i].CompareAndSwap(uint64(old), uint64(old|entryComing))
+	return !old.here() && old&entryComing == 0 &&
+		t.entries[i].CompareAndSwap(uint64(old), uint64(old|entryComing))
 }
 
 // forget takes back that chunk i is coming, unless it has come.

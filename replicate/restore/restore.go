@@ -59,7 +59,12 @@ func To(ctx context.Context, w io.WriterAt, o Options) error {
 	if o.Sealer == nil {
 		o.Sealer = chunkstore.Plain{}
 	}
-	r := &run{Options: o, w: w, tree: o.Manifest.Tree(o.Sealer), tasks: make(chan func(context.Context) error)}
+	r := &run{
+		Options: o,
+		w:       w,
+		tree:    o.Manifest.Tree(o.Sealer),
+		tasks:   make(chan func(context.Context) error),
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range o.Concurrency {
 		group.Go(func() error { return r.work(ctx) })
@@ -138,7 +143,8 @@ func (r *run) fetchAll(ctx context.Context) error {
 			}
 		}
 		for _, id := range ids {
-			err := r.start(ctx, func(ctx context.Context) error { return r.chunk(ctx, id, places[id]) })
+			err := r.start(ctx,
+				func(ctx context.Context) error { return r.chunk(ctx, id, places[id]) })
 			if err != nil {
 				return err
 			}
@@ -156,7 +162,8 @@ func (r *run) chunk(ctx context.Context, id chunkstore.ID, indexes []int) error 
 			return fmt.Errorf("chunk %d (%s): %w", indexes[0], id, err)
 		}
 		if len(base) == 0 || len(base) > chunkstore.ChunkBytes {
-			return fmt.Errorf("chunk %d (%s): %d bytes: %w", indexes[0], id, len(base), chunkstore.ErrCorrupt)
+			return fmt.Errorf("chunk %d (%s): %d bytes: %w", indexes[0], id, len(base),
+				chunkstore.ErrCorrupt)
 		}
 	}
 	for _, i := range indexes {
@@ -164,7 +171,8 @@ func (r *run) chunk(ctx context.Context, id chunkstore.ID, indexes []int) error 
 			return err
 		}
 		data := base // the common case needs no copy
-		if len(r.Manifest.InlineOf(i)) > 0 || id != chunkstore.ZeroID && len(base) != r.Manifest.ChunkBytes(i) {
+		if len(r.Manifest.InlineOf(i)) > 0 ||
+			id != chunkstore.ZeroID && len(base) != r.Manifest.ChunkBytes(i) {
 			data = r.Manifest.Overlay(i, base)
 		}
 		if len(data) > 0 { // not zeros without inline pages
@@ -269,7 +277,8 @@ type pacedFile struct {
 func (f *pacedFile) WriteAt(b []byte, off int64) (n int, err error) {
 	n, err = f.File.WriteAt(b, off)
 	if f.pace.Wrote(n) {
-		unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // what fails, fails in Sync
+		unix.SyncFileRange(int(f.Fd()), 0, 0,
+			unix.SYNC_FILE_RANGE_WRITE) // what fails, fails in Sync
 	}
 	return n, err
 }
@@ -377,7 +386,9 @@ func refuseJournals(path string) error {
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("%s is not empty: it would be replayed on the restored database; move it away first", path+suffix)
+		return fmt.Errorf(
+			"%s is not empty: it would be replayed on the restored database; move it away first",
+			path+suffix)
 	}
 	return nil
 }

@@ -115,56 +115,59 @@ func TestFile(t *testing.T) {
 			if chunks == 1024 && concurrency != 3 {
 				continue
 			}
-			t.Run(fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency), func(t *testing.T) {
-				c := newVersion(t, chunks)
-				path := filepath.Join(t.TempDir(), "out.db")
-				var running, most atomic.Int64
-				var mu sync.Mutex
-				calls := map[chunkstore.ID]int{}
-				var done, total int64
-				err := File(t.Context(), path, Options{
-					Manifest: c.m, Concurrency: concurrency,
-					Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-						n := running.Add(1)
-						defer running.Add(-1)
-						mu.Lock()
-						most.Store(max(most.Load(), n))
-						calls[id]++
-						mu.Unlock()
-						return c.fetch(ctx, id)
-					},
-					Progress: func(d, n int64) {
-						if d <= done || d > n {
-							t.Errorf("progress %d after %d of %d", d, done, n)
-						}
-						done, total = d, n
-					},
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				got, err := os.ReadFile(path)
-				if err != nil || !bytes.Equal(got, c.file) {
-					t.Fatalf("%v; equal: %v", err, bytes.Equal(got, c.file))
-				}
-				if done != c.m.FileBytes || total != done {
-					t.Errorf("progress ended at %d of %d", done, total)
-				}
-				if limit := int64(cmp.Or(concurrency, 32)); most.Load() > limit {
-					t.Errorf("%d fetches at a time, more than %d", most.Load(), limit)
-				}
-				if calls[chunkstore.ZeroID] > 0 {
-					t.Error("the chunk of zeros was fetched")
-				}
-				for id := range c.needed(t) {
-					if most := (chunks + 1 + 1023) / 1024; calls[id] < 1 || calls[id] > most {
-						t.Errorf("%s fetched %d times", id, calls[id])
+			t.Run(
+				fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency),
+				func(t *testing.T) {
+					c := newVersion(t, chunks)
+					path := filepath.Join(t.TempDir(), "out.db")
+					var running, most atomic.Int64
+					var mu sync.Mutex
+					calls := map[chunkstore.ID]int{}
+					var done, total int64
+					err := File(t.Context(), path, Options{
+						Manifest: c.m, Concurrency: concurrency,
+						Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+							n := running.Add(1)
+							defer running.Add(-1)
+							mu.Lock()
+							most.Store(max(most.Load(), n))
+							calls[id]++
+							mu.Unlock()
+							return c.fetch(ctx, id)
+						},
+						Progress: func(d, n int64) {
+							if d <= done || d > n {
+								t.Errorf("progress %d after %d of %d", d, done, n)
+							}
+							done, total = d, n
+						},
+					})
+					if err != nil {
+						t.Fatal(err)
 					}
-				}
-				if info, _ := os.Stat(path); info.Mode() != 0o600 {
-					t.Errorf("mode %v", info.Mode())
-				}
-			})
+					got, err := os.ReadFile(path)
+					if err != nil || !bytes.Equal(got, c.file) {
+						t.Fatalf("%v; equal: %v", err, bytes.Equal(got, c.file))
+					}
+					if done != c.m.FileBytes || total != done {
+						t.Errorf("progress ended at %d of %d", done, total)
+					}
+					if limit := int64(cmp.Or(concurrency, 32)); most.Load() > limit {
+						t.Errorf("%d fetches at a time, more than %d", most.Load(), limit)
+					}
+					if calls[chunkstore.ZeroID] > 0 {
+						t.Error("the chunk of zeros was fetched")
+					}
+					for id := range c.needed(t) {
+						if most := (chunks + 1 + 1023) / 1024; calls[id] < 1 || calls[id] > most {
+							t.Errorf("%s fetched %d times", id, calls[id])
+						}
+					}
+					if info, _ := os.Stat(path); info.Mode() != 0o600 {
+						t.Errorf("mode %v", info.Mode())
+					}
+				},
+			)
 		}
 	}
 }
@@ -195,12 +198,20 @@ func TestFileOfDamagedVersions(t *testing.T) {
 			"too long":  func() ([]byte, error) { return make([]byte, chunkstore.ChunkBytes+1), nil },
 			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Plain{}.Identify(good[1:])) },
 		} {
-			err := File(t.Context(), path, Options{Manifest: c.m, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-				if id == victim {
-					return damage()
-				}
-				return c.fetch(ctx, id)
-			}})
+			err := File(
+				t.Context(),
+				path,
+				Options{
+					Manifest: c.m,
+					Replace:  true,
+					Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+						if id == victim {
+							return damage()
+						}
+						return c.fetch(ctx, id)
+					},
+				},
+			)
 			want := chunkstore.ErrCorrupt
 			if name == "missing" || name == "truncated" {
 				want = chunkstore.ErrAbsent
@@ -222,13 +233,22 @@ func TestFileAndCancellation(t *testing.T) {
 	for after := range int64(20) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var calls atomic.Int64
-		err := File(ctx, path, Options{Manifest: c.m, Concurrency: 4, Replace: true, Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-			if calls.Add(1) > after {
-				cancel()
-				return nil, ctx.Err()
-			}
-			return c.fetch(ctx, id)
-		}})
+		err := File(
+			ctx,
+			path,
+			Options{
+				Manifest:    c.m,
+				Concurrency: 4,
+				Replace:     true,
+				Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+					if calls.Add(1) > after {
+						cancel()
+						return nil, ctx.Err()
+					}
+					return c.fetch(ctx, id)
+				},
+			},
+		)
 		cancel()
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("after %d calls: %v", after, err)
@@ -239,7 +259,8 @@ func TestFileAndCancellation(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := File(ctx, path, Options{Manifest: c.m, Fetch: c.fetch, Replace: true}); !errors.Is(err, context.Canceled) {
+	if err := File(ctx, path, Options{Manifest: c.m, Fetch: c.fetch, Replace: true}); !errors.Is(
+		err, context.Canceled) {
 		t.Fatal(err)
 	}
 	checkUntouched(t, path, "precious")
@@ -254,7 +275,8 @@ func TestFileRefusesWhereItWouldHarm(t *testing.T) {
 		if err := os.WriteFile(path+suffix, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := File(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), path+suffix) {
+		if err := File(t.Context(), path, o); err == nil ||
+			!strings.Contains(err.Error(), path+suffix) {
 			t.Errorf("%s: %v", suffix, err)
 		}
 		if err := os.Truncate(path+suffix, 0); err != nil { // as PERSIST and TRUNCATE leave it
@@ -264,7 +286,8 @@ func TestFileRefusesWhereItWouldHarm(t *testing.T) {
 	if err := File(t.Context(), path, o); err != nil {
 		t.Fatal(err)
 	}
-	if err := File(t.Context(), filepath.Join(dir, "none", "out.db"), o); !errors.Is(err, os.ErrNotExist) {
+	if err := File(t.Context(), filepath.Join(dir, "none", "out.db"), o); !errors.Is(err,
+		os.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
 	target := filepath.Join(t.TempDir(), "d")
@@ -331,7 +354,8 @@ func TestFileKeeps(t *testing.T) {
 	}
 	o := Options{Manifest: c.m, Fetch: c.fetch}
 	precious()
-	if err := File(t.Context(), path, o); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), path) {
+	if err := File(t.Context(), path, o); !errors.Is(err, fs.ErrExist) ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("a file is there: %v", err)
 	}
 	checkUntouched(t, path, "precious")
@@ -411,7 +435,8 @@ func TestFileInUse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := File(t.Context(), path, o); err == nil || !strings.Contains(err.Error(), "another process has the file open") {
+		if err := File(t.Context(), path, o); err == nil ||
+			!strings.Contains(err.Error(), "another process has the file open") {
 			t.Errorf("open with %d: %v", flag, err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != "old" {
@@ -432,7 +457,10 @@ func TestFileCleansUp(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	left, going := filepath.Join(dir, ".verneuil-restore-1"), filepath.Join(dir, ".verneuil-restore-2")
+	left, going := filepath.Join(dir, ".verneuil-restore-1"), filepath.Join(
+		dir,
+		".verneuil-restore-2",
+	)
 	for _, name := range []string{left, going} {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -450,7 +478,8 @@ func TestFileCleansUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	names, err := os.ReadDir(dir)
-	if err != nil || len(names) != 2 || names[0].Name() != filepath.Base(going) || names[1].Name() != "out.db" {
+	if err != nil || len(names) != 2 || names[0].Name() != filepath.Base(going) ||
+		names[1].Name() != "out.db" {
 		t.Errorf("%v, %v", names, err)
 	}
 }

@@ -57,10 +57,15 @@ func (v *Verifier) Objects() int { return len(v.looked) }
 // of the database that it speaks of.
 func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, error) {
 	var m *manifest.Manifest
-	_, err := v.target.GetManifest(ctx, key, chunkstore.GetOptions{BytesMax: manifest.BytesMax}, func(body []byte) (err error) {
-		m, err = locate.DecodeNamed(key, body)
-		return err
-	})
+	_, err := v.target.GetManifest(
+		ctx,
+		key,
+		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
+		func(body []byte) (err error) {
+			m, err = locate.DecodeNamed(key, body)
+			return err
+		},
+	)
 	return m, err
 }
 
@@ -123,7 +128,9 @@ func (v *Verifier) object(ctx context.Context, id chunkstore.ID) ([]byte, error)
 }
 
 // chunks looks for each of wanted.
-func (v *Verifier) chunks(ctx context.Context, wanted map[chunkstore.ID]int) (faults []error, err error) {
+func (v *Verifier) chunks(
+	ctx context.Context, wanted map[chunkstore.ID]int,
+) (faults []error, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(v.o.Concurrency)
 	var mu sync.Mutex

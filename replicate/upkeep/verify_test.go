@@ -23,7 +23,12 @@ func TestVerifyNamesEachObject(t *testing.T) {
 		objects[id] = bytes.Clone(plain)
 		return id
 	}
-	m := &manifest.Manifest{Host: "h", Path: "/p", FileBytes: chunks * chunkstore.ChunkBytes, PageBytes: 4096}
+	m := &manifest.Manifest{
+		Host:      "h",
+		Path:      "/p",
+		FileBytes: chunks * chunkstore.ChunkBytes,
+		PageBytes: 4096,
+	}
 	tree := manifest.NewTree(chunkstore.Plain{}, chunks)
 	for i := 5; i < chunks; i += 9000 {
 		tree.Set(i, put([]byte{byte(i), byte(i >> 8), 1}))
@@ -38,7 +43,8 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	if m.Levels != 2 || len(m.Patches) != 1 {
 		t.Fatalf("%d levels and %d patches, want 2 and 1", m.Levels, len(m.Patches))
 	}
-	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{})
+	store, err := chunkstore.Open(t.Context(),
+		[]chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,14 +60,18 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	needed := map[chunkstore.ID]bool{} // not what stands for nothing but zeros
 	whole := m.Tree(chunkstore.Plain{})
 	for i := range chunks {
-		id, err := whole.Lookup(t.Context(), i, func(_ context.Context, id chunkstore.ID) ([]byte, error) {
-			needed[id] = true
-			plain, ok := objects[id]
-			if !ok {
-				return nil, chunkstore.ErrAbsent
-			}
-			return plain, nil
-		})
+		id, err := whole.Lookup(
+			t.Context(),
+			i,
+			func(_ context.Context, id chunkstore.ID) ([]byte, error) {
+				needed[id] = true
+				plain, ok := objects[id]
+				if !ok {
+					return nil, chunkstore.ErrAbsent
+				}
+				return plain, nil
+			},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +102,8 @@ func TestVerifyNamesEachObject(t *testing.T) {
 		if _, err := target.Chunks.Put(t.Context(), id.String(), []byte("nonsense"), chunkstore.Condition{}); err != nil {
 			t.Fatal(err)
 		}
-		if faults := verify(true); len(faults) == 0 || !errors.Is(faults[0], chunkstore.ErrCorrupt) {
+		if faults := verify(true); len(faults) == 0 ||
+			!errors.Is(faults[0], chunkstore.ErrCorrupt) {
 			t.Errorf("%v is damaged: %v", id, faults)
 		}
 		if _, err := target.PutChunk(t.Context(), id, objects[id]); err != nil {
