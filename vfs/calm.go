@@ -15,8 +15,8 @@ const calmPeriod = time.Minute
 const calmMost = 4096
 
 // calm is a handler that keeps warnings and errors from filling the log, whoever repeats them: of
-// one message on one database, target, spool or source it lets one pass in calmPeriod; the next one says how many were
-// held back. What asks for all has set the level to info or debug, and gets it.
+// one message on one database, target, spool or source it lets one pass in calmPeriod; the next
+// one says how many were held back. Whoever wants all of them sets the level to info or debug.
 type calm struct {
 	slog.Handler
 	now    func() time.Time

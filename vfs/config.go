@@ -104,7 +104,8 @@ func ParseConfig(text string) (*Config, error) {
 		}
 		source = "configuration " + path
 	} else if text[0] != '{' {
-		return nil, fmt.Errorf("configuration: neither a JSON object nor @ and a file's path: %.60q", text)
+		const message = "configuration: neither a JSON object nor @ and a file's path: %.60q"
+		return nil, fmt.Errorf(message, text)
 	}
 	value, err := parseJSON(text)
 	if err != nil {

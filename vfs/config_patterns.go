@@ -9,9 +9,9 @@ import (
 // Patterns say which databases the default VFS replicates, by their paths: those that a
 // pattern of Include matches, or all if there is none, but for those that one of Exclude matches.
 // What is made as a copy (VACUUM INTO, the backup API) is replicated only if Include says so. A
-// pattern is one of SQLite's GLOB: "*" stands for any characters, slashes too, "?" for one, "[a-z]" for
-// one of a set. One without a slash is of the file's name; else of the whole path, which is absolute,
-// and without symbolic links.
+// pattern is one of SQLite's GLOB: "*" stands for any characters, slashes too, "?" for one,
+// "[a-z]" for one of a set. A pattern without a slash is matched with the file's name, any other
+// with the whole path, which is absolute and without symbolic links.
 type Patterns struct {
 	Include, Exclude []string
 }

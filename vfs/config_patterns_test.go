@@ -15,8 +15,13 @@ func TestMakeDefaultPatterns(t *testing.T) {
 		`{"make_default": false}`: {},
 		`{"make_default": null}`:  {},
 		`{"make_default": {}}`:    {MakeDefault: true},
-		`{"make_default": {"include": ["*.db", "~/x/*", "/srv/[^a-z]?"], "exclude": ["*/cache/*", "[]]"]}}`: {
-			MakeDefault: true, Patterns: vfs.Patterns{Include: []string{"*.db", "/home/u/x/*", "/srv/[^a-z]?"}, Exclude: []string{"*/cache/*", "[]]"}}},
+		`{"make_default": {
+			"include": ["*.db", "~/x/*", "/srv/[^a-z]?"], "exclude": ["*/cache/*", "[]]"]
+		}}`: {
+			MakeDefault: true, Patterns: vfs.Patterns{
+				Include: []string{"*.db", "/home/u/x/*", "/srv/[^a-z]?"},
+				Exclude: []string{"*/cache/*", "[]]"},
+			}},
 	} {
 		got, err := vfs.ParseConfig(text)
 		if err != nil || got.MakeDefault != want.MakeDefault ||

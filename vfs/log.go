@@ -34,7 +34,8 @@ func LevelFromEnv() string {
 
 // Stderr writes to the process's stderr. Package cgo replaces it before the engine starts: in
 // a host, Go's threads have descriptors of their own. os.Stderr would end the host if that
-// is a pipe which nobody reads (os, epipecheck). For one that is full it does not wait: the line is lost.
+// is a pipe which nobody reads (os, epipecheck). If the pipe is full, it does not wait: the line
+// is lost.
 var Stderr = func(b []byte) {
 	if n, err := unix.Poll([]unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}, 0); n == 0 && err == nil {
 		return

@@ -10,7 +10,8 @@ import (
 
 func TestNewLogger(t *testing.T) {
 	for level, want := range map[string]string{
-		"error": "E", "warn": "EW", "info": "EWI", "debug": "EWID", "off": "", "": "EW", "DEBUG": "EWID",
+		"error": "E", "warn": "EW", "info": "EWI", "debug": "EWID", "off": "",
+		"": "EW", "DEBUG": "EWID",
 	} {
 		var out bytes.Buffer
 		log, err := vfs.NewLogger(level, &out)

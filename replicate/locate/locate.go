@@ -42,10 +42,12 @@ type Locator struct {
 
 // Parse understands, without a request to a store, these forms of uri:
 //
-//	verneuil://HOST/PATH                 the manifest of HOST's database /PATH in store; HOST empty: localHost
+//	verneuil://HOST/PATH                 the manifest of HOST's database /PATH in store; if HOST
+//	                                     is empty, of localHost's
 //	s3://BUCKET.REGION[.ENDPOINT]/KEY    one object; ENDPOINT may end in a port
 //	http://…, https://…                  what a GET answers
-//	file://PATH, or a path               a manifest's file, or a [ReplicaFile], which stands for its source
+//	file://PATH, or a path               a manifest's file, or a [ReplicaFile], which stands for
+//	                                     its source
 //
 // Everything after the scheme is taken literally: percent signs are part of
 // manifests' names. store may be nil for all forms but the first.

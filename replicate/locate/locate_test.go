@@ -82,9 +82,10 @@ func TestRedacted(t *testing.T) {
 			cancel() // no request is sent
 			_, _, _, err = l.Fetch(ctx, "")
 		}
-		if err != nil &&
-			(strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "ecret@") || strings.Contains(err.Error(), "ret@")) {
-			t.Errorf("%s: %v", uri, err)
+		for _, secret := range []string{"secret", "ecret@", "ret@"} {
+			if err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: %v", uri, err)
+			}
 		}
 	}
 }
@@ -92,8 +93,9 @@ func TestRedacted(t *testing.T) {
 // FuzzLocate: no URI panics, and none that is taken or refused is repeated with what
 // stands before an @ or behind a ?.
 func FuzzLocate(f *testing.F) {
-	for _, uri := range []string{"verneuil://h/db", "verneuil:///../../etc/x", "s3://b.r.127.0.0.1:9000/a/b", "https://u:p@h:1/x?y=z",
-		"file:///a\x00b", "/a/%2e%2e%2f", "http://[::1]:x/", "://", "s3://u@b.r/k"} {
+	for _, uri := range []string{
+		"verneuil://h/db", "verneuil:///../../etc/x", "s3://b.r.127.0.0.1:9000/a/b",
+		"https://u:p@h:1/x?y=z", "file:///a\x00b", "/a/%2e%2e%2f", "http://[::1]:x/", "://", "s3://u@b.r/k"} {
 		f.Add(uri)
 	}
 	p := publishtest.New(f)
@@ -199,7 +201,8 @@ func TestLocateFile(t *testing.T) {
 			t.Errorf("a file that was replaced: %v", err)
 		}
 		for what, bad := range map[string][]byte{
-			"empty": nil, "text": []byte("hello"), "cut": raw()[:60], "database": publishtest.Stamped(3, 1), "database again": publishtest.Stamped(3, 1),
+			"empty": nil, "text": []byte("hello"), "cut": raw()[:60],
+			"database": publishtest.Stamped(3, 1), "database again": publishtest.Stamped(3, 1),
 			"long": make([]byte, manifest.BytesMax+1),
 		} {
 			write(bad, time.Hour)
@@ -241,7 +244,10 @@ func TestLocateHTTP(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	for path, want := range map[string]error{"/good": nil, "/bad": chunkstore.ErrCorrupt, "/long": chunkstore.ErrCorrupt, "/none": chunkstore.ErrAbsent, "/busy": nil} {
+	for path, want := range map[string]error{
+		"/good": nil, "/bad": chunkstore.ErrCorrupt, "/long": chunkstore.ErrCorrupt,
+		"/none": chunkstore.ErrAbsent, "/busy": nil,
+	} {
 		l, err := Parse(server.URL+path, "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -282,7 +288,8 @@ func TestLocateS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := manifest.Name("h", "/db") // has percent signs
-	if _, err := store.Targets[0].Manifests.Put(context.Background(), key, raw, chunkstore.Condition{}); err != nil {
+	_, err = store.Targets[0].Manifests.Put(t.Context(), key, raw, chunkstore.Condition{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	at := "s3://manifests.minio." + strings.TrimPrefix(endpoint, "http://") + "/"
@@ -334,7 +341,9 @@ func TestLocateAnothersManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := func(k int, body []byte) {
-		if _, err := store.Targets[k].Manifests.Put(t.Context(), l.Key(), body, chunkstore.Condition{}); err != nil {
+		manifests := store.Targets[k].Manifests
+		_, err := manifests.Put(t.Context(), l.Key(), body, chunkstore.Condition{})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -376,22 +385,23 @@ func TestFetchNewest(t *testing.T) {
 			Time:     time.Unix(seconds, 0),
 		}
 	}
+	type versions = []*manifest.Manifest
 	damaged := &manifest.Manifest{Host: "other", Path: "/db"}
 	for name, c := range map[string]struct {
-		have   []*manifest.Manifest // by target; nil: none
-		want   int                  // -1: nothing
+		have   versions // by target; nil: none
+		want   int      // -1: nothing
 		failed bool
 	}{
-		"one lags":         {[]*manifest.Manifest{version(1, 1, 5, 9), version(1, 1, 7, 8)}, 1, false},
-		"the other lags":   {[]*manifest.Manifest{version(1, 2, 1, 8), version(1, 1, 7, 9)}, 0, false},
-		"they are equal":   {[]*manifest.Manifest{version(1, 1, 7, 9), version(1, 1, 7, 9)}, 0, false},
-		"another lineage":  {[]*manifest.Manifest{version(1, 3, 7, 8), version(2, 1, 1, 9)}, 1, false},
-		"one has none":     {[]*manifest.Manifest{nil, version(1, 1, 7, 9)}, 1, false},
-		"none has any":     {[]*manifest.Manifest{nil, nil}, -1, false},
-		"one is damaged":   {[]*manifest.Manifest{version(1, 1, 7, 9), damaged, nil}, 0, true},
-		"all are damaged":  {[]*manifest.Manifest{damaged, damaged}, -1, false},
-		"the only target":  {[]*manifest.Manifest{version(1, 1, 7, 9)}, 0, false},
-		"the only is bare": {[]*manifest.Manifest{nil}, -1, false},
+		"one lags":         {versions{version(1, 1, 5, 9), version(1, 1, 7, 8)}, 1, false},
+		"the other lags":   {versions{version(1, 2, 1, 8), version(1, 1, 7, 9)}, 0, false},
+		"they are equal":   {versions{version(1, 1, 7, 9), version(1, 1, 7, 9)}, 0, false},
+		"another lineage":  {versions{version(1, 3, 7, 8), version(2, 1, 1, 9)}, 1, false},
+		"one has none":     {versions{nil, version(1, 1, 7, 9)}, 1, false},
+		"none has any":     {versions{nil, nil}, -1, false},
+		"one is damaged":   {versions{version(1, 1, 7, 9), damaged, nil}, 0, true},
+		"all are damaged":  {versions{damaged, damaged}, -1, false},
+		"the only target":  {versions{version(1, 1, 7, 9)}, 0, false},
+		"the only is bare": {versions{nil}, -1, false},
 	} {
 		var targets []chunkstore.TargetConfig
 		for range c.have {
@@ -409,7 +419,9 @@ func TestFetchNewest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := store.Targets[k].Manifests.Put(t.Context(), key, encoded, chunkstore.Condition{}); err != nil {
+			manifests := store.Targets[k].Manifests
+			_, err = manifests.Put(t.Context(), key, encoded, chunkstore.Condition{})
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -425,7 +437,8 @@ func TestFetchNewest(t *testing.T) {
 				errors.Is(err, chunkstore.ErrCorrupt) == bare {
 				t.Errorf("%s: %v, %v", name, m, err)
 			}
-		case err != nil || m.Lineage != c.have[c.want].Lineage || m.Epoch != c.have[c.want].Epoch || m.Sequence != c.have[c.want].Sequence:
+		case err != nil || m.Lineage != c.have[c.want].Lineage ||
+			m.Epoch != c.have[c.want].Epoch || m.Sequence != c.have[c.want].Sequence:
 			t.Errorf("%s: %+v, %v, want %+v", name, m, err, c.have[c.want])
 		}
 		if (failed != nil) != c.failed {

@@ -31,10 +31,15 @@ func TestReplicaFile(t *testing.T) {
 	}
 	const magic = "verneuil replica\n"
 	for _, text := range []string{
-		"", "verneuil", magic, magic + "source verneuil://h/a", "verneuil replica\r\nsource verneuil://h/a\n",
-		magic + "source http://h/a\n", magic + "source s3://b.r/k\n", magic + "source /a.db\n", magic + "source verneuil://h\n",
-		magic + "source verneuil://h/\n", magic + "source verneuil://h/a\nsource verneuil://h/b\n", magic + "source verneuil://h/a\x00\n",
-		magic + "source verneuil://h/a\nauto_refresh yes\n", magic + "source verneuil://h/a\nauto_refresh 1\nauto_refresh 1\n",
+		"", "verneuil", magic, magic + "source verneuil://h/a",
+		"verneuil replica\r\nsource verneuil://h/a\n",
+		magic + "source http://h/a\n", magic + "source s3://b.r/k\n",
+		magic + "source /a.db\n", magic + "source verneuil://h\n",
+		magic + "source verneuil://h/\n",
+		magic + "source verneuil://h/a\nsource verneuil://h/b\n",
+		magic + "source verneuil://h/a\x00\n",
+		magic + "source verneuil://h/a\nauto_refresh yes\n",
+		magic + "source verneuil://h/a\nauto_refresh 1\nauto_refresh 1\n",
 		magic + "source verneuil://h/a\n\n", magic + "source verneuil://h/a\nelse\n",
 		magic + "source verneuil://h/" + strings.Repeat("a", replicaFileMax) + "\n",
 	} {

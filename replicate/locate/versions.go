@@ -149,10 +149,8 @@ func (l *Locator) fetchVersion(
 // versioned returns the buckets that may keep versions, and the manifest's key in them.
 func (l *Locator) versioned() (versioned []chunkstore.Versioned, key string, err error) {
 	if l.buckets == nil {
-		return nil, "", fmt.Errorf(
-			"manifest %s: only s3 and dir targets keep versions: name the source by verneuil:// or s3://",
-			l,
-		)
+		return nil, "", fmt.Errorf("manifest %s: only s3 and dir targets keep versions: "+
+			"name the source by verneuil:// or s3://", l)
 	}
 	buckets, key, err := l.buckets()
 	if err != nil {

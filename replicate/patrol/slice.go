@@ -100,9 +100,8 @@ func (j *Slice) find() []dueObject {
 			look(id)
 		}
 	}
-	slices.SortFunc(
-		due,
-		func(a, b dueObject) int { return cmp.Or(a.at.Compare(b.at), slices.Compare(a.id[:], b.id[:])) },
-	)
+	slices.SortFunc(due, func(a, b dueObject) int {
+		return cmp.Or(a.at.Compare(b.at), slices.Compare(a.id[:], b.id[:]))
+	})
 	return slices.Compact(due)
 }

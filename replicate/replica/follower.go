@@ -17,8 +17,8 @@ import (
 )
 
 // fetchDeadline bounds a read's wait for a chunk, with all retries, unless Options says
-// otherwise, and the pauses of a poll. The fetch, which the store's timeout bounds, goes on, and the
-// next read may find what it brought.
+// otherwise, and the pauses of a poll. The fetch, which the store's timeout bounds, goes on, and
+// the next read may find what it brought.
 const fetchDeadline = 30 * time.Second
 
 // freshFor: a source that was asked so recently is not asked again when another
@@ -47,7 +47,7 @@ type follower struct {
 	queued    *flight   // the one to follow it
 	polling   int       // readers that want auto refresh
 	stopPoll  context.CancelFunc
-	lastError error // of the last fetch of a manifest or chunk that failed, nil after one that did not
+	lastError error // of the last fetch of a manifest or chunk, nil if it did not fail
 }
 
 // flight is one fetch of the manifest; done is closed when err is set.
@@ -217,7 +217,8 @@ func (f *follower) poll(ctx context.Context) {
 			}
 		} else if ctx.Err() == nil {
 			if kind := chunkstore.ErrorKind(err); kind != failed {
-				f.all.log.Warn("replica could not be refreshed; it is tried again", "source", f.locator, "error", err)
+				f.all.log.Warn("replica could not be refreshed; it is tried again",
+					"source", f.locator, "error", err)
 				failed = kind
 			}
 			pause = min(2*pause, max(fetchDeadline, f.all.options.PollInterval))

@@ -36,7 +36,8 @@ func TestFamilies(t *testing.T) {
 				if n > 0 && k < 299 && siblings[0] != children[k+1] {
 					t.Errorf("miss %d: page %d first, want %d", i, siblings[0], children[k+1])
 				}
-				for j := range 2 * familiesMax { // many that arrive do not displace one that is of use
+				// Many that arrive do not displace one that is of use.
+				for j := range 2 * familiesMax {
 					all.note(spooltest.InteriorPage(512, 5, 6), 512, uint32(1000+100*i+j), 1000)
 				}
 			}

@@ -52,7 +52,7 @@ type Options struct {
 	AutoRefresh  bool          // what a replica does that says nothing of it
 	PollInterval time.Duration // of auto refresh; 0: 1 s
 	Deadline     time.Duration // of a read's wait for a chunk; 0: 30 s
-	Linger       time.Duration // how long a source outlives its last reader; 0: 30 s, below 0: not at all
+	Linger       time.Duration // of a source after its last reader; 0: 30 s, below 0: none
 	Log          *slog.Logger  // nil: silent
 }
 
@@ -77,7 +77,10 @@ func (o Options) withDefaults() Options {
 
 // tempDir is SQLite's choice (os_unix.c, unixTempFileDir).
 func tempDir() string {
-	for _, dir := range []string{os.Getenv("SQLITE_TMPDIR"), os.Getenv("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"} {
+	dirs := []string{
+		os.Getenv("SQLITE_TMPDIR"), os.Getenv("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp",
+	}
+	for _, dir := range dirs {
 		if dir != "" && unix.Access(dir, unix.W_OK|unix.X_OK) == nil {
 			return dir
 		}

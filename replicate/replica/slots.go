@@ -126,7 +126,8 @@ func newSlots(dir string) (*slots, error) {
 		return nil, err
 	}
 	return &slots{
-		dir: dir, memory: memory, extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])), generations: generations,
+		dir: dir, memory: memory, generations: generations,
+		extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])),
 		jobs: make(chan func()), byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
 	}, nil
 }
@@ -312,8 +313,10 @@ func (s *slots) growLocked() (err error) {
 	if err := s.file.Truncate(offset + extentBytes); err != nil {
 		return err
 	}
-	if s.grown == 0 { // to read a hole through the mapping takes a block on tmpfs: SIGBUS if there is none
-		if _, err := s.file.WriteAt(make([]byte, slotBytes), int64(zeroSlot)*slotBytes); err != nil {
+	if s.grown == 0 {
+		// To read a hole through the mapping takes a block on tmpfs: SIGBUS if there is none.
+		_, err := s.file.WriteAt(make([]byte, slotBytes), int64(zeroSlot)*slotBytes)
+		if err != nil {
 			return err
 		}
 	}

@@ -29,7 +29,7 @@ type snapshot struct {
 	table   *table
 	refs    atomic.Int64
 	present atomic.Int64 // chunks that are there
-	checked atomic.Int64 // when the last fetch began that found it to be the source's newest, Unix ns
+	checked atomic.Int64 // when the last fetch that found it the newest began, Unix ns
 	header  sync.Once
 	schema  sync.Once
 	roots   map[uint32]uint32 // of indexes: their tables'; see indexRoots

@@ -15,7 +15,7 @@ type Status struct {
 	Sequence      uint64    `json:"sequence"` // of the newest version that is known
 	Readers       int       `json:"readers"`
 	AutoRefresh   int       `json:"auto_refresh"`         // readers that want it
-	SourceTime    time.Time `json:"source_time,omitzero"` // when that version was cut, by the source's clock
+	SourceTime    time.Time `json:"source_time,omitzero"` // when it was cut, by the source's clock
 	SourceAge     float64   `json:"source_age_seconds"`   // since then, by our clock
 	Fetched       time.Time `json:"fetched,omitzero"`     // when we last knew it to be the newest
 	FetchAge      float64   `json:"fetch_age_seconds"`    // since then

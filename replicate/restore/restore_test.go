@@ -411,7 +411,8 @@ func TestUnlocked(t *testing.T) {
 	if free, err := Unlocked(int(ours.Fd())); err != nil || !free {
 		t.Errorf("no lock: %v, %v", free, err)
 	}
-	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} { // a reader's SHARED, a writer's RESERVED
+	// A reader's SHARED, a writer's RESERVED.
+	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
 		lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: 1<<30 + 1, Len: 1}
 		if err := unix.FcntlFlock(theirs.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
 			t.Fatal(err)
