@@ -128,7 +128,7 @@ func newSlots(dir string) (*slots, error) {
 	return &slots{
 		dir: dir, memory: memory, generations: generations,
 		extents: (*[extentsMax]extent)(unsafe.Pointer(&memory[0])),
-		jobs: make(chan func()), byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
+		jobs:    make(chan func()), byKey: map[slotKey]uint32{}, fills: map[slotKey]*fill{},
 	}, nil
 }
 
