@@ -372,6 +372,35 @@ func TestLocateAnothersManifest(t *testing.T) {
 	}
 }
 
+// storeOf returns a store with a target for each of have, which holds that manifest under key;
+// nil: it holds none.
+func storeOf(t *testing.T, key string, have []*manifest.Manifest) *chunkstore.Store {
+	t.Helper()
+	var targets []chunkstore.TargetConfig
+	for range have {
+		targets = append(targets, &dir.Config{Path: t.TempDir()})
+	}
+	store, err := chunkstore.Open(t.Context(), targets, chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, m := range have {
+		if m == nil {
+			continue
+		}
+		encoded, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifests := store.Targets[k].Manifests
+		_, err = manifests.Put(t.Context(), key, encoded, chunkstore.Condition{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return store
+}
+
 // TestFetchNewest: of several targets the one counts that is furthest on, whatever their order.
 func TestFetchNewest(t *testing.T) {
 	key := manifest.Name("h", "/db")
@@ -403,28 +432,7 @@ func TestFetchNewest(t *testing.T) {
 		"the only target":  {versions{version(1, 1, 7, 9)}, 0, false},
 		"the only is bare": {versions{nil}, -1, false},
 	} {
-		var targets []chunkstore.TargetConfig
-		for range c.have {
-			targets = append(targets, &dir.Config{Path: t.TempDir()})
-		}
-		store, err := chunkstore.Open(t.Context(), targets, chunkstore.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for k, m := range c.have {
-			if m == nil {
-				continue
-			}
-			encoded, err := m.Encode()
-			if err != nil {
-				t.Fatal(err)
-			}
-			manifests := store.Targets[k].Manifests
-			_, err = manifests.Put(t.Context(), key, encoded, chunkstore.Condition{})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
+		store := storeOf(t, key, c.have)
 		locator, err := Parse("verneuil://h/db", "", store)
 		if err != nil {
 			t.Fatal(err)

@@ -39,10 +39,6 @@ var unfinished = []string{
 	"replicate/cutter: types",
 	// replicate/locate
 	"replicate/locate: columns",
-	// replicate/patrol
-	"replicate/patrol: columns",
-	// replicate/publishtest
-	"replicate/publishtest: columns",
 	// replicate/replica
 	"replicate/replica: columns",
 	"replicate/replica: functions",
@@ -83,7 +79,6 @@ var unfinished = []string{
 	"test/sqlite: columns",
 	// vfs
 	"vfs: columns",
-	"vfs: files",
 	"vfs: functions",
 	"vfs: types",
 }
