@@ -32,17 +32,24 @@ func partBill(b *bench) error {
 		loads = loads[1:] // there would be no commit
 	}
 	systems := []string{"verneuil", "litestream"}
-	results, errs := make([]rateResult, len(loads)*len(systems)), make([]error, len(loads)*len(systems))
+	results, errs := make([]rateResult, len(loads)*len(systems)),
+		make([]error, len(loads)*len(systems))
 	var group sync.WaitGroup
 	for i := range results {
 		group.Go(func() {
-			results[i], errs[i] = b.commitAt(s, dir, template, contestant{systems[i%2], 1000, 0, s.name}, loads[i/2], b.bill)
+			results[i], errs[i] = b.commitAt(s, dir, template,
+				contestant{systems[i%2], 1000, 0, s.name}, loads[i/2], b.bill)
 		})
 	}
 	group.Wait()
-	b.report.text("One-row commits for %.0f s on a 4 MiB WAL database, every system at its default interval of 1 s, all at the same time against MinIO; counted after the first\n"+
-		"copy. A month is %d hours of this without pause. Prices (S3 Standard, us-east-1): $%.3f per 1,000 PUT, POST, LIST, $%.4f per 1,000 GET, $%.3f per GB and month;\n"+
-		"uploads are free. The bill is for requests; storage is what is uploaded in a month, kept for all of the next. Litestream compacts every 30 s, 5 min and 1 h: only the first is in so short a time.",
+	b.report.text("One-row commits for %.0f s on a 4 MiB WAL database, "+
+		"every system at its default interval of 1 s, all at the same time against MinIO; "+
+		"counted after the first\n"+
+		"copy. A month is %d hours of this without pause. Prices (S3 Standard, us-east-1): "+
+		"$%.3f per 1,000 PUT, POST, LIST, $%.4f per 1,000 GET, $%.3f per GB and month;\n"+
+		"uploads are free. The bill is for requests; storage is what is uploaded in a month, "+
+		"kept for all of the next. Litestream compacts every 30 s, 5 min and 1 h: "+
+		"only the first is in so short a time.",
 		b.bill, monthHours, pricePut*1000, priceGet*1000, priceGBMonth)
 	return b.billTable(loads, results, errs)
 }
@@ -50,8 +57,10 @@ func partBill(b *bench) error {
 func (b *bench) billTable(loads []float64, results []rateResult, errs []error) error {
 	var rows []row
 	var failed error
-	p := &plot{name: "bill", part: "bill", title: "USD a month for S3 requests, one database written without pause", axis: "USD a month", log: true,
-		series: []series{{"verneuil", make([]spread, len(loads))}, {"litestream", make([]spread, len(loads))}}}
+	p := &plot{name: "bill", part: "bill", title: "USD a month for S3 requests, " +
+		"one database written without pause", axis: "USD a month", log: true,
+		series: []series{{"verneuil", make([]spread, len(loads))},
+			{"litestream", make([]spread, len(loads))}}}
 	for i, r := range results {
 		if errs[i] != nil {
 			b.report.text("%s at %v/s was left out: %v.", r.system, r.rate, errs[i])
@@ -68,7 +77,8 @@ func (b *bench) billTable(loads []float64, results []rateResult, errs []error) e
 		}
 		gbMonth := float64(r.used.up) / 1e9 * perHour * monthHours
 		n := float64(r.commits)
-		rows = append(rows, row{r.system, r.rate, r.used.String(), float64(r.used.all()) / n, float64(r.used.up) / n, float64(r.used.all()) * perHour,
+		rows = append(rows, row{r.system, r.rate, r.used.String(), float64(r.used.all()) / n,
+			float64(r.used.up) / n, float64(r.used.all()) * perHour,
 			float64(r.used.up) / 1e6 * perHour, usd, ratio, gbMonth * priceGBMonth})
 		p.series[i%2].values[i/2] = single(usd)
 	}
@@ -76,11 +86,14 @@ func (b *bench) billTable(loads []float64, results []rateResult, errs []error) e
 		p.labels = append(p.labels, fmt.Sprintf("%v commits/s", load))
 	}
 	b.report.plot(p)
-	b.report.table([]string{"system", "commits/s", "calls", "calls per commit", "bytes per commit", "calls an hour", "MB an hour", "requests, USD a month", "x the other", "storage of what a month uploads, USD a month"}, rows)
+	b.report.table([]string{"system", "commits/s", "calls", "calls per commit", "bytes per commit",
+		"calls an hour", "MB an hour", "requests, USD a month", "x the other",
+		"storage of what a month uploads, USD a month"}, rows)
 	return failed
 }
 
 // usd is what a month of these requests costs.
 func (r rateResult) usd(seconds float64) float64 {
-	return (float64(r.used.put+r.used.list)*pricePut + float64(r.used.get)*priceGet) * secondsOfHour / seconds * monthHours
+	return (float64(r.used.put+r.used.list)*pricePut +
+		float64(r.used.get)*priceGet) * secondsOfHour / seconds * monthHours
 }

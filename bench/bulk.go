@@ -21,10 +21,16 @@ import (
 
 // partBulk moves whole databases, with us and with everything else.
 func partBulk(b *bench) error {
-	b.report.text("Half of the database compresses two to one, half not at all. All files are in the page cache at first; each turn does everything once, on a new server with empty storage.\n" +
-		"\"x\" is verneuil's speed to it: above 1 verneuil is faster. A dir target is durable (fsync), so cp and zstd are followed by sync FILE; no S3 client waits for more than the server's answer.\n" +
-		"Server and client share the processors. Turns are made while the part's time lasts; what is left out of larger databases was compared on the smallest.")
-	p := &plot{name: "bulk", part: "bulk", title: "MB of database a second", axis: "MB/s (line: least to greatest)"}
+	b.report.text("Half of the database compresses two to one, half not at all. " +
+		"All files are in the page cache at first; each turn does everything once, " +
+		"on a new server with empty storage.\n" +
+		"\"x\" is verneuil's speed to it: above 1 verneuil is faster. " +
+		"A dir target is durable (fsync), so cp and zstd are followed by sync FILE; " +
+		"no S3 client waits for more than the server's answer.\n" +
+		"Server and client share the processors. Turns are made while the part's time lasts; " +
+		"what is left out of larger databases was compared on the smallest.")
+	p := &plot{name: "bulk", part: "bulk", title: "MB of database a second",
+		axis: "MB/s (line: least to greatest)"}
 	var failed error
 	for _, mib := range b.bulk {
 		for _, name := range []string{"minio", "versitygw"} {
@@ -63,9 +69,10 @@ type step struct {
 type stepKind int
 
 const (
-	ours  stepKind = iota // and what the aims compare it with
-	peer                  // optional: its failure is a note; of a larger database only in the first turn
-	small                 // a peer, on the smallest database only
+	ours stepKind = iota // and what the aims compare it with
+	// optional: its failure is a note; of a larger database only in the first turn
+	peer
+	small // a peer, on the smallest database only
 )
 
 const (
@@ -84,10 +91,16 @@ const (
 var bulkSteps = []step{
 	{syncDir, syncDir, ours, func(k *bulkRun) (cost, error) { return k.ourSync(false) }},
 	{coresOnly, syncDir, ours, (*bulkRun).cores},
-	{"cp, sync", syncDir, ours, func(k *bulkRun) (cost, error) { return k.shell("cp a.db copy && sync copy") }},
-	{"zstd -1 -T0, sync", syncDir, ours, func(k *bulkRun) (cost, error) { return k.shell("zstd -q -f -1 -T0 a.db -o copy.zst && sync copy.zst") }},
+	{"cp, sync", syncDir, ours, func(k *bulkRun) (cost, error) {
+		return k.shell("cp a.db copy && sync copy")
+	}},
+	{"zstd -1 -T0, sync", syncDir, ours, func(k *bulkRun) (cost, error) {
+		return k.shell("zstd -q -f -1 -T0 a.db -o copy.zst && sync copy.zst")
+	}},
 	{restoreDir, restoreDir, ours, func(k *bulkRun) (cost, error) { return k.ourRestore(false) }},
-	{"cp back, sync", restoreDir, ours, func(k *bulkRun) (cost, error) { return k.shell("cp copy back && sync back; rm back copy") }},
+	{"cp back, sync", restoreDir, ours, func(k *bulkRun) (cost, error) {
+		return k.shell("cp copy back && sync back; rm back copy")
+	}},
 	{"zstd -d, sync", restoreDir, ours, func(k *bulkRun) (cost, error) {
 		return k.shell("zstd -q -f -d copy.zst -o back && sync back; rm back copy.zst")
 	}},
@@ -95,8 +108,12 @@ var bulkSteps = []step{
 	{rawPuts, syncS3, ours, (*bulkRun).rawPut},
 	{restoreS3, restoreS3, ours, func(k *bulkRun) (cost, error) { return k.ourRestore(true) }},
 	{rawGets, restoreS3, ours, (*bulkRun).rawGet},
-	{"sqlite3 .backup, raw PUTs", syncS3, small, func(k *bulkRun) (cost, error) { return k.backup(".backup copy") }},
-	{"VACUUM INTO, raw PUTs", syncS3, small, func(k *bulkRun) (cost, error) { return k.backup("vacuum into 'copy'") }},
+	{"sqlite3 .backup, raw PUTs", syncS3, small, func(k *bulkRun) (cost, error) {
+		return k.backup(".backup copy")
+	}},
+	{"VACUUM INTO, raw PUTs", syncS3, small, func(k *bulkRun) (cost, error) {
+		return k.backup("vacuum into 'copy'")
+	}},
 	{"litestream replicate -once", syncS3, peer, (*bulkRun).litestreamSync},
 	{"litestream restore", restoreS3, peer, (*bulkRun).litestreamRestore},
 	{rustSync, syncS3, small, (*bulkRun).rustSync},
@@ -110,7 +127,8 @@ func (b *bench) bulkOf(mib int, kind string, p *plot) error {
 		return err
 	}
 	defer remove()
-	k := &bulkRun{bench: b, dir: dir, db: filepath.Join(dir, "a.db"), mib: mib, kind: kind, costs: map[string][]cost{}, skipped: map[string]string{}}
+	k := &bulkRun{bench: b, dir: dir, db: filepath.Join(dir, "a.db"), mib: mib, kind: kind,
+		costs: map[string][]cost{}, skipped: map[string]string{}}
 	if err := b.fill(k.db, mib); err != nil {
 		return err
 	}
@@ -141,7 +159,8 @@ func (k *bulkRun) once(turn int) (err error) {
 	for _, s := range bulkSteps {
 		noS3 := s.base == syncDir || s.base == restoreDir
 		larger := k.mib > k.bulk[0]
-		if k.skipped[s.name] != "" || k.kind != "minio" && noS3 || larger && (s.kind == small || s.kind == peer && turn > 0) {
+		if k.skipped[s.name] != "" || k.kind != "minio" && noS3 || larger &&
+			(s.kind == small || s.kind == peer && turn > 0) {
 			continue
 		}
 		c, err := s.run(k)
@@ -217,7 +236,8 @@ func same(a, b string) error {
 			return errors.New("what was restored differs")
 		}
 		if errX != nil || errY != nil {
-			if (errX == io.EOF || errX == io.ErrUnexpectedEOF) && (errY == io.EOF || errY == io.ErrUnexpectedEOF) {
+			if (errX == io.EOF || errX == io.ErrUnexpectedEOF) &&
+				(errY == io.EOF || errY == io.ErrUnexpectedEOF) {
 				return nil
 			}
 			return errors.Join(errX, errY)
@@ -367,9 +387,11 @@ func (k *bulkRun) table() {
 		if len(cpu) > 0 {
 			processor, memory = short(spreadOf(cpu).Median), short(spreadOf(peak).Median)
 		}
-		rows = append(rows, row{s.name, spreadOf(seconds), k.mbps(seconds).Median, ratios(seconds, k.seconds(s.base)), processor, memory})
+		rows = append(rows, row{s.name, spreadOf(seconds), k.mbps(seconds).Median,
+			ratios(seconds, k.seconds(s.base)), processor, memory})
 	}
-	k.report.table([]string{fmt.Sprintf("%s, %s (%d turns)", size(k.mib), k.kind, k.turns), "seconds", "MB/s", "x: verneuil's speed to it", "CPU s", "peak MiB"}, rows)
+	k.report.table([]string{fmt.Sprintf("%s, %s (%d turns)", size(k.mib), k.kind, k.turns),
+		"seconds", "MB/s", "x: verneuil's speed to it", "CPU s", "peak MiB"}, rows)
 	if len(notes) > 0 {
 		k.report.text("Left out: %s.", strings.Join(notes, "; "))
 	}
@@ -393,11 +415,20 @@ func (k *bulkRun) aims() {
 		aim              float64
 		why              string
 	}{
-		{"sync to a directory, speed to hashing and compressing alone", syncDir, coresOnly, 0.8, "besides, the database is read and copied to the mirror, and each object is a file that is created, written and made durable, on the same two processors"},
-		{"sync to S3, speed to raw PUTs", syncS3, rawPuts, 0.8, "the raw client sends bytes that it has; hashing, compressing, copying to the mirror and a checksum for each PUT take the processors that the server needs, too"},
-		{"restore from S3, speed to raw GETs", restoreS3, rawGets, 0.9, "the raw client drops what it gets; verifying, decompressing and writing take the processors that the server needs, too, and the file is made durable at the end"},
+		{"sync to a directory, speed to hashing and compressing alone", syncDir, coresOnly, 0.8,
+			"besides, the database is read and copied to the mirror, " +
+				"and each object is a file that is created, written and made durable, " +
+				"on the same two processors"},
+		{"sync to S3, speed to raw PUTs", syncS3, rawPuts, 0.8,
+			"the raw client sends bytes that it has; hashing, compressing, " +
+				"copying to the mirror and a checksum for each PUT take the processors that the " +
+				"server needs, too"},
+		{"restore from S3, speed to raw GETs", restoreS3, rawGets, 0.9,
+			"the raw client drops what it gets; verifying, decompressing and writing take the " +
+				"processors that the server needs, too, and the file is made durable at the end"},
 	} {
-		k.report.aim(aim{What: fmt.Sprintf("%s, %s", a.what, size(k.mib)), Aim: a.aim, AtLeast: true, Got: ratios(k.seconds(a.peer), k.seconds(a.ours)), Why: a.why})
+		k.report.aim(aim{What: fmt.Sprintf("%s, %s", a.what, size(k.mib)), Aim: a.aim,
+			AtLeast: true, Got: ratios(k.seconds(a.peer), k.seconds(a.ours)), Why: a.why})
 	}
 }
 
@@ -406,7 +437,8 @@ func (k *bulkRun) addTo(p *plot) {
 	s := series{name: fmt.Sprintf("%s, %s", size(k.mib), k.kind)}
 	p.labels = nil
 	for _, step := range bulkSteps {
-		p.labels = append(p.labels, strings.NewReplacer("of the same objects", "", "verneuilctl ", "", "all processors", "").Replace(step.name))
+		p.labels = append(p.labels, strings.NewReplacer("of the same objects", "", "verneuilctl ",
+			"", "all processors", "").Replace(step.name))
 		s.values = append(s.values, k.mbps(k.seconds(step.name)))
 	}
 	p.series = append(p.series, s)

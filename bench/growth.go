@@ -35,7 +35,8 @@ const growthCommits = 60
 func partGrowth(b *bench) error {
 	var all []grown
 	var failed error
-	for _, sparse := range []bool{true, false} { // the cheap ones first, should somebody lose patience
+	for _, sparse := range []bool{true, false} {
+		// The cheap ones first, should somebody lose patience
 		sizes := b.growth
 		if sparse {
 			sizes = b.sparse
@@ -121,7 +122,8 @@ func (b *bench) grow(mib int, sparse bool) (g grown, err error) {
 		return g, err
 	}
 	defer f.Close()
-	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 1<<20))
+	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f},
+		make([]byte, 1<<20))
 	g.fileRead = time.Since(start).Seconds()
 	return g, err
 }
@@ -129,7 +131,8 @@ func (b *bench) grow(mib int, sparse bool) (g grown, err error) {
 // updates runs `host update` for n commits, and looks at the target after each.
 func (b *bench) updates(g *grown, env []string, dir string, n int) error {
 	name := output(b.ctl, "-c", "@"+dir+"/config.json", "manifest-name", dir+"/a.db")
-	p, err := b.launch(env, b.host, "update", b.lib, dir+"/a.db", dir+"/stock.db", strconv.Itoa(n), "wal/normal")
+	p, err := b.launch(env, b.host, "update", b.lib, dir+"/a.db", dir+"/stock.db", strconv.Itoa(n),
+		"wal/normal")
 	if err != nil {
 		return err
 	}
@@ -156,7 +159,8 @@ func (b *bench) updates(g *grown, env []string, dir string, n int) error {
 		if err != nil {
 			return err
 		}
-		stock, ours, flush = append(stock, row[0][0]), append(ours, row[0][1]), append(flush, row[0][2]/1e3)
+		stock, ours, flush = append(stock, row[0][0]), append(ours, row[0][1]),
+			append(flush, row[0][2]/1e3)
 		calls, bytes = append(calls, row[0][3]), append(bytes, float64(info.Size()))
 		fmt.Fprintln(p.stdin)
 	}
@@ -181,11 +185,13 @@ func (b *bench) updates(g *grown, env []string, dir string, n int) error {
 	for i := range 5 {
 		lo, hi := i*n/5, (i+1)*n/5
 		if hi > lo {
-			parts = append(parts, over(percentile(append([]float64(nil), ours[lo:hi]...), 0.5), percentile(append([]float64(nil), stock[lo:hi]...), 0.5)))
+			parts = append(parts, over(percentile(append([]float64(nil), ours[lo:hi]...), 0.5),
+				percentile(append([]float64(nil), stock[lo:hi]...), 0.5)))
 		}
 	}
 	g.commit, g.stock, g.ours = spreadOf(parts), spreadOf(stock).Median, spreadOf(ours).Median
-	g.flush, g.calls, g.bytes, g.objects = spreadOf(flush).Median, spreadOf(calls), spreadOf(bytes), float64(after-before)/float64(n)
+	g.flush, g.calls, g.bytes, g.objects = spreadOf(flush).Median, spreadOf(calls), spreadOf(bytes),
+		float64(after-before)/float64(n)
 	return nil
 }
 
@@ -197,32 +203,55 @@ func size(mib int) string {
 }
 
 func (b *bench) growthTable(all []grown) {
-	b.report.text("%d times: the same one-row commit (WAL, synchronous=NORMAL) on a stock copy and on the replicated database in turns, then a flush to a dir target. A sparse database has 100 MiB\n"+
-		"of rows and a hole. Restart: the process died, another opens the database, commits and flushes. Spool lost: the same after the spool was deleted, as by a machine's\n"+
-		"crash: the database is read once and compared with the target. The last row is the largest database's to the smallest's: the aim is 1.", growthCommits)
+	b.report.text("%d times: the same one-row commit (WAL, synchronous=NORMAL) on a stock copy "+
+		"and on the replicated database in turns, then a flush to a dir target. "+
+		"A sparse database has 100 MiB\n"+
+		"of rows and a hole. Restart: the process died, another opens the database, "+
+		"commits and flushes. Spool lost: the same after the spool was deleted, "+
+		"as by a machine's\n"+
+		"crash: the database is read once and compared with the target. "+
+		"The last row is the largest database's to the smallest's: the aim is 1.", growthCommits)
 	var rows []row
 	for _, g := range all {
 		reading := "-"
 		if g.fileRead > 0 {
 			reading = short(g.rebuilt / g.fileRead)
 		}
-		rows = append(rows, row{g.label, fmt.Sprintf("%s, %s", short(g.stock), short(g.ours)), g.commit, g.flush, g.calls, g.bytes, g.objects, g.peak, g.first, g.again, g.againCalls, g.rebuilt, reading, g.rebuiltN})
+		rows = append(rows, row{g.label, fmt.Sprintf("%s, %s", short(g.stock), short(g.ours)),
+			g.commit, g.flush, g.calls, g.bytes, g.objects, g.peak, g.first, g.again, g.againCalls,
+			g.rebuilt, reading, g.rebuiltN})
 	}
 	s, l := all[0], all[len(all)-1]
-	rows = append(rows, row{"largest / smallest", over(l.ours, s.ours), over(l.commit.Median, s.commit.Median), over(l.flush, s.flush), over(l.calls.Median, s.calls.Median), over(l.bytes.Median, s.bytes.Median),
-		over(l.objects, s.objects), over(l.peak, s.peak), over(l.first, s.first), over(l.again, s.again), over(l.againCalls, s.againCalls), over(l.rebuilt, s.rebuilt), "", over(l.rebuiltN, s.rebuiltN)})
-	b.report.table(strings.Split("database,commit us: stock; verneuil,x stock,flush ms,calls of a commit,bytes of its manifest,new chunks for a commit,peak MiB,first upload s,restart s,calls,spool lost s,x reading the file,calls", ",")[:14], rows)
+	rows = append(rows, row{"largest / smallest", over(l.ours, s.ours),
+		over(l.commit.Median, s.commit.Median), over(l.flush, s.flush),
+		over(l.calls.Median, s.calls.Median), over(l.bytes.Median, s.bytes.Median),
+		over(l.objects, s.objects), over(l.peak, s.peak), over(l.first, s.first),
+		over(l.again, s.again), over(l.againCalls, s.againCalls), over(l.rebuilt, s.rebuilt), "",
+		over(l.rebuiltN, s.rebuiltN)})
+	b.report.table(strings.Split("database,commit us: stock; verneuil,x stock,flush ms,calls of "+
+		"a commit,bytes of its manifest,new chunks for a commit,peak MiB,first upload s,restart "+
+		"s,calls,spool lost s,x reading the file,calls", ",")[:14], rows)
 	for _, g := range []grown{l} {
-		b.report.aim(aim{What: "API calls of a one-row commit on " + g.label, Aim: 1, Got: g.calls, Unit: "calls", Why: "pages that have cooled, or no longer fit inline, go into chunks"})
-		b.report.aim(aim{What: "bytes of its manifest", Aim: 8192, Got: g.bytes, Unit: "bytes", Why: "pages changed by the commits before travel inline until they go into a chunk"})
-		b.report.aim(aim{What: "commit cost there to that on " + s.label, Aim: 1.1, Got: single(over(l.commit.Median, s.commit.Median))})
-		b.report.aim(aim{What: "restart there to that on " + s.label, Aim: 1.1, Got: single(over(l.again, s.again)), Why: "the spool keeps a byte for each chunk, and the tree an ID, which are read again; on small databases it is milliseconds"})
+		b.report.aim(aim{What: "API calls of a one-row commit on " + g.label, Aim: 1, Got: g.calls,
+			Unit: "calls", Why: "pages that have cooled, or no longer fit inline, go into chunks"})
+		b.report.aim(aim{What: "bytes of its manifest", Aim: 8192, Got: g.bytes, Unit: "bytes",
+			Why: "pages changed by the commits before travel inline until they go into a chunk"})
+		b.report.aim(aim{What: "commit cost there to that on " + s.label, Aim: 1.1,
+			Got: single(over(l.commit.Median, s.commit.Median))})
+		b.report.aim(aim{What: "restart there to that on " + s.label, Aim: 1.1,
+			Got: single(over(l.again, s.again)),
+			Why: "the spool keeps a byte for each chunk, and the tree an ID, " +
+				"which are read again; on small databases it is milliseconds"})
 	}
-	p := &plot{name: "growth", part: "growth", title: "The same one-row commit, to its cost on " + s.label, axis: "size of the database", log: true, base: 1,
-		series: []series{{name: "commit"}, {name: "bytes sent"}, {name: "memory"}, {name: "restart"}, {name: "spool lost"}}}
+	p := &plot{name: "growth", part: "growth",
+		title: "The same one-row commit, to its cost on " + s.label, axis: "size of the database",
+		log: true, base: 1,
+		series: []series{{name: "commit"}, {name: "bytes sent"}, {name: "memory"},
+			{name: "restart"}, {name: "spool lost"}}}
 	for _, g := range all {
 		p.x, p.xLabels = append(p.x, float64(g.mib)), append(p.xLabels, g.label)
-		for i, v := range []float64{over(g.ours, s.ours), over(g.bytes.Median, s.bytes.Median), over(g.peak, s.peak), over(g.again, s.again), over(g.rebuilt, s.rebuilt)} {
+		for i, v := range []float64{over(g.ours, s.ours), over(g.bytes.Median, s.bytes.Median),
+			over(g.peak, s.peak), over(g.again, s.again), over(g.rebuilt, s.rebuilt)} {
 			p.series[i].values = append(p.series[i].values, single(v))
 		}
 	}

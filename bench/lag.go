@@ -136,7 +136,8 @@ type rateResult struct {
 	versions int       // manifests or LTX files
 	stored   []float64 // ms from commit to the target
 	read     []float64 // ms from commit to a refreshed replica's read
-	put, get float64   // ms of a raw PUT and GET meanwhile, at a commit a second: see [commitRun.trips]
+	// ms of a raw PUT and GET meanwhile, at a commit a second: see [commitRun.trips]
+	put, get float64
 	used     calls
 	cpu      float64 // us of all threads for a commit
 	latency  float64 // us, median
@@ -194,9 +195,13 @@ func partLag(b *bench) error {
 	if err := b.fill(template, 4); err != nil {
 		return err
 	}
-	b.report.text("Transactions of one row and user_version, WAL, synchronous=NORMAL, a 4 MiB database, the target MinIO. A proxy counts the calls and tells when a manifest was\n" +
-		"stored; a second process refreshes a replica all the time, past the proxy. With an interval, a commit waits for it half of the time on average: what the default\n" +
-		"of 1,000 ms saves is in the next part. Litestream's lag is a lower bound: until the first PUT that began after the commit was answered.")
+	b.report.text("Transactions of one row and user_version, WAL, synchronous=NORMAL, " +
+		"a 4 MiB database, the target MinIO. A proxy counts the calls and tells when a manifest " +
+		"was\n" +
+		"stored; a second process refreshes a replica all the time, past the proxy. " +
+		"With an interval, a commit waits for it half of the time on average: what the default\n" +
+		"of 1,000 ms saves is in the next part. Litestream's lag is a lower bound: " +
+		"until the first PUT that began after the commit was answered.")
 	var all []rateResult
 	var failed error
 	for _, rate := range b.rates {
@@ -232,7 +237,9 @@ func (b *bench) lagElsewhere(dir, template string) (rateResult, error) {
 		return rateResult{}, err
 	}
 	defer s.stop()
-	b.report.text("MinIO lets a GET that meets a PUT of the same object try its lock again after up to 50 ms (lockLoop in its internal/lsync/lrwmutex.go), which a replica that polls all\n" +
+	b.report.text("MinIO lets a GET that meets a PUT of the same object try its lock again after " +
+		"up to 50 ms (lockLoop in its internal/lsync/lrwmutex.go), " +
+		"which a replica that polls all\n" +
 		"the time meets at nearly every commit: hence the last row, with versitygw.")
 	return b.commitAt(s, dir, template, contestant{"verneuil", 1000, 0, s.name}, 1, 2.5*b.sweep)
 }
@@ -246,14 +253,17 @@ func (b *bench) lagTable(all []rateResult) {
 		}
 		if r.put > 0 {
 			trip[r.server] = r.put + r.get
-			b.report.text("A raw PUT of 4 KB takes %.2f ms on %s and a raw GET %.2f ms (medians): the same ways, one of each between a commit and the next when there is one a second. Together they are the round trip below.", r.put, r.server, r.get)
+			b.report.text("A raw PUT of 4 KB takes %.2f ms on %s and a raw GET %.2f ms "+
+				"(medians): the same ways, one of each between a commit and the next when there "+
+				"is one a second. Together they are the round trip below.", r.put, r.server, r.get)
 		}
 	}
 	quantiles := func(v []float64) string {
 		if len(v) == 0 {
 			return "-"
 		}
-		return fmt.Sprintf("%s, %s, %s", short(percentile(v, 0.5)), short(percentile(v, 0.99)), short(percentile(v, 1)))
+		return fmt.Sprintf("%s, %s, %s", short(percentile(v, 0.5)), short(percentile(v, 0.99)),
+			short(percentile(v, 1)))
 	}
 	trips := func(v []float64, roundTrip float64) any {
 		if len(v) == 0 || roundTrip == 0 {
@@ -265,25 +275,35 @@ func (b *bench) lagTable(all []rateResult) {
 	for _, r := range all {
 		n := float64(r.commits)
 		base, roundTrip := stock[r.rate], trip[r.server]
-		rows = append(rows, row{r.name(), r.rate, r.commits, r.versions, quantiles(r.stored), quantiles(r.read),
-			trips(r.stored, roundTrip), trips(r.read, roundTrip), float64(r.used.all()) / n, float64(r.used.up) / n, r.cpu, over(r.cpu, base.cpu), over(r.latency, base.latency)})
+		rows = append(rows, row{r.name(), r.rate, r.commits, r.versions, quantiles(r.stored),
+			quantiles(r.read),
+			trips(r.stored, roundTrip), trips(r.read, roundTrip), float64(r.used.all()) / n,
+			float64(r.used.up) / n, r.cpu, over(r.cpu, base.cpu), over(r.latency, base.latency)})
 		if r.system == "verneuil" && r.interval == 1000 && r.put > 0 && len(r.read) > 0 {
 			v := spreadOf(r.read)
-			why := "the replica polls, every 2 ms and a request, and a commit is written to the mirror and the spool before its PUT"
+			why := "the replica polls, every 2 ms and a request, and a commit is written to the " +
+				"mirror and the spool before its PUT"
 			if r.server == "minio" {
-				why = "MinIO lets a GET that meets the PUT wait for up to 50 ms (see the table); " + why
+				why = "MinIO lets a GET that meets the PUT wait for up to 50 ms (see the table); " +
+					why
 			}
-			b.report.aim(aim{What: "lag from a commit to a refreshed replica's read at 1 commit/s, to PUT + GET, " + r.server, Aim: 2,
-				Got: spread{v.Min / roundTrip, v.Median / roundTrip, v.Max / roundTrip, v.N}, Why: why})
+			b.report.aim(aim{What: "lag from a commit to a refreshed replica's read at 1 " +
+				"commit/s, to PUT + GET, " + r.server, Aim: 2,
+				Got: spread{v.Min / roundTrip, v.Median / roundTrip, v.Max / roundTrip, v.N},
+				Why: why})
 		}
 	}
-	b.report.table([]string{"system, interval", "commits/s", "commits", "versions", "stored after ms: p50, p99, max", "read after ms", "stored p50 / round trip", "read p50 / round trip",
-		"calls per commit", "bytes up per commit", "CPU us per commit, all threads", "x stock", "commit latency x stock"}, rows)
+	b.report.table([]string{"system, interval", "commits/s", "commits", "versions",
+		"stored after ms: p50, p99, max", "read after ms", "stored p50 / round trip",
+		"read p50 / round trip",
+		"calls per commit", "bytes up per commit", "CPU us per commit, all threads", "x stock",
+		"commit latency x stock"}, rows)
 	b.lagPlot(all)
 }
 
 func (b *bench) lagPlot(all []rateResult) {
-	p := &plot{name: "lag", part: "lag", title: "Milliseconds from a commit until it is stored (median, line: to the 99th percentile)", axis: "commits per second", log: true}
+	p := &plot{name: "lag", part: "lag", title: "Milliseconds from a commit until it is stored " +
+		"(median, line: to the 99th percentile)", axis: "commits per second", log: true}
 	for _, rate := range b.rates {
 		p.x, p.xLabels = append(p.x, float64(rate)), append(p.xLabels, strconv.Itoa(rate))
 	}
@@ -301,7 +321,8 @@ func (b *bench) lagPlot(all []rateResult) {
 		for k, rate := range b.rates {
 			if float64(rate) == r.rate {
 				m := percentile(r.stored, 0.5)
-				p.series[i].values[k] = spread{max(m, 0.01), max(m, 0.01), max(percentile(r.stored, 0.99), 0.01), len(r.stored)}
+				p.series[i].values[k] = spread{max(m, 0.01), max(m, 0.01),
+					max(percentile(r.stored, 0.99), 0.01), len(r.stored)}
 			}
 		}
 	}
@@ -309,8 +330,10 @@ func (b *bench) lagPlot(all []rateResult) {
 }
 
 // commitAt makes commits at a rate with one of the systems.
-func (b *bench) commitAt(s *server, dir, template string, who contestant, rate, seconds float64) (rateResult, error) {
-	name := fmt.Sprintf("%s-%d-%d-%s-%s", who.system, who.interval, who.calls, who.server, strings.ReplaceAll(strconv.FormatFloat(rate, 'g', -1, 64), ".", "-"))
+func (b *bench) commitAt(s *server, dir, template string, who contestant, rate,
+	seconds float64) (rateResult, error) {
+	name := fmt.Sprintf("%s-%d-%d-%s-%s", who.system, who.interval, who.calls, who.server,
+		strings.ReplaceAll(strconv.FormatFloat(rate, 'g', -1, 64), ".", "-"))
 	home := filepath.Join(dir, name)
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return rateResult{}, err
@@ -321,11 +344,13 @@ func (b *bench) commitAt(s *server, dir, template string, who contestant, rate, 
 	}
 	k := &commitRun{bench: b, home: home, db: db, bucket: name, out: filepath.Join(home, "commits"),
 		result: rateResult{contestant: who, rate: rate}}
-	k.args = []string{db, strconv.FormatFloat(rate, 'g', -1, 64), strconv.FormatFloat(seconds, 'g', -1, 64), k.out}
+	k.args = []string{db, strconv.FormatFloat(rate, 'g', -1, 64),
+		strconv.FormatFloat(seconds, 'g', -1, 64), k.out}
 	k.total = int64(rate * seconds)
 	start := time.Now()
 	defer func() {
-		fmt.Fprintf(os.Stderr, "%s at %v/s: %.1f s\n", who.name(), rate, time.Since(start).Seconds())
+		fmt.Fprintf(os.Stderr, "%s at %v/s: %.1f s\n", who.name(), rate,
+			time.Since(start).Seconds())
 	}()
 	var err error
 	switch who.system {
@@ -508,11 +533,13 @@ func (k *commitRun) trips(s *server, w *watcher) (end func() error, err error) {
 // follow runs a replica that refreshes until it has the last commit; its calls go
 // past the proxy.
 func (k *commitRun) follow(s *server) (all []seen, err error) {
-	env, err := configure(k.home+"/reader", s3Target(s.endpoint, k.bucket), object{"tempdir": k.home})
+	env, err := configure(k.home+"/reader", s3Target(s.endpoint, k.bucket),
+		object{"tempdir": k.home})
 	if err != nil {
 		return nil, err
 	}
-	out, _, err := k.take(env, k.bench.host, "follow", k.lib, replicaURI(k.db), strconv.FormatInt(k.total+1, 10))
+	out, _, err := k.take(env, k.bench.host, "follow", k.lib, replicaURI(k.db),
+		strconv.FormatInt(k.total+1, 10))
 	if err != nil {
 		return nil, err
 	}

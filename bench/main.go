@@ -60,12 +60,18 @@ type form struct {
 }
 
 var forms = map[string]form{
-	"quick": {name: "quick", seconds: 0.3, block: 0.4, pairs: 3, sweep: 0.8, bill: 6, turns: 3, traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
-		replica: 32, readers: 5, wal: 50_000, rates: []int{1, 1000}, intervals: []int{1000}, keeps: true},
-	"normal": {name: "normal", seconds: 1, block: 1.5, pairs: 6, sweep: 4, bill: 40, turns: 3, traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
-		replica: 128, readers: 10, wal: 500_000, rates: []int{1, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true, keeps: true},
-	"long": {name: "long", seconds: 6, block: 1.5, pairs: 20, sweep: 20, bill: 190, turns: 5, traced: 200, bulk: []int{100, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
-		replica: 1024, readers: 10, wal: 1_000_000, rates: []int{1, 10, 100, 1000}, intervals: []int{1000, 50}, fullGrid: true},
+	"quick": {name: "quick", seconds: 0.3, block: 0.4, pairs: 3, sweep: 0.8, bill: 6, turns: 3,
+		traced: 50, bulk: []int{32}, growth: []int{16, 64}, sparse: []int{1024},
+		replica: 32, readers: 5, wal: 50_000, rates: []int{1, 1000}, intervals: []int{1000},
+		keeps: true},
+	"normal": {name: "normal", seconds: 1, block: 1.5, pairs: 6, sweep: 4, bill: 40, turns: 3,
+		traced: 200, bulk: []int{100, 1024}, growth: []int{100, 1024}, sparse: []int{4096},
+		replica: 128, readers: 10, wal: 500_000, rates: []int{1, 100, 1000},
+		intervals: []int{1000, 50}, fullGrid: true, keeps: true},
+	"long": {name: "long", seconds: 6, block: 1.5, pairs: 20, sweep: 20, bill: 190, turns: 5,
+		traced: 200, bulk: []int{100, 8192}, growth: []int{100, 1024, 8192}, sparse: []int{102400},
+		replica: 1024, readers: 10, wal: 1_000_000, rates: []int{1, 10, 100, 1000},
+		intervals: []int{1000, 50}, fullGrid: true},
 }
 
 // part is a chapter of the results.
@@ -80,8 +86,11 @@ type part struct {
 var parts = []part{
 	{"size", "Size, start, fork", partSize, 6, 12},
 	{"blocks", "Commits and reads as users see them", partBlocks, 12, 190},
-	{"writer", "Commit and read latency in fine turns, nothing else running", func(b *bench) error { return partWriter(b, false) }, 9, 60},
-	{"load", "The same while another database of the process uploads a backlog at full speed", func(b *bench) error { return partWriter(b, true) }, 9, 30},
+	{"writer", "Commit and read latency in fine turns, nothing else running", func(b *bench) error {
+		return partWriter(b, false)
+	}, 9, 60},
+	{"load", "The same while another database of the process uploads a backlog at full speed",
+		func(b *bench) error { return partWriter(b, true) }, 9, 30},
 	{"syscalls", "System calls and bytes of a one-page commit", partSyscalls, 6, 16},
 	{"memory", "Memory and threads", partMemory, 3, 4},
 	{"wal", "WAL size and checkpoints", partWAL, 3, 15},
@@ -151,7 +160,8 @@ func run() error {
 	root := flag.String("root", ".", "the directory of the sources, with build/ made")
 	results := flag.String("results", "build/results/results.md", "file of the tables")
 	headers := flag.String("headers", "", "directory of SQLite's headers")
-	readme := flag.String("publish", "", "copy the main table and plot of the last run into this file")
+	readme := flag.String("publish", "", "copy the main table and plot of the last run into this "+
+		"file")
 	flag.Parse()
 	path, err := filepath.Abs(*results)
 	if err != nil {
@@ -171,7 +181,8 @@ func run() error {
 	if b.root, err = filepath.Abs(*root); err != nil {
 		return err
 	}
-	b.lib, b.ctl = filepath.Join(b.root, "build/libverneuil_vfs.so"), filepath.Join(b.root, "build/verneuilctl")
+	b.lib, b.ctl = filepath.Join(b.root, "build/libverneuil_vfs.so"),
+		filepath.Join(b.root, "build/verneuilctl")
 	chosen, err := choose(*names)
 	if err != nil {
 		return err
@@ -199,7 +210,8 @@ func (b *bench) all(chosen []part, path, headers string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), "results-data.") // a real disk, where /tmp may be memory
+	// A real disk, where /tmp may be memory
+	dir, err := os.MkdirTemp(filepath.Dir(path), "results-data.")
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,8 @@ dbs:
       sync-interval: %s
 `, db, litestreamBucket, path, endpoint, region, interval)
 	if interval < time.Second {
-		text = strings.Replace(text, "    replica:", fmt.Sprintf("    monitor-interval: %s\n    replica:", interval), 1)
+		text = strings.Replace(text, "    replica:",
+			fmt.Sprintf("    monitor-interval: %s\n    replica:", interval), 1)
 	}
 	file := filepath.Join(home, "litestream.yml")
 	return file, os.WriteFile(file, []byte(text), 0o600)
@@ -73,10 +74,12 @@ func (k *commitRun) litestream(s *server) error {
 		return err
 	}
 	// Without a WAL there is nothing to replicate for it.
-	if _, _, err := k.take(nil, "sqlite3", k.db, "pragma journal_mode=wal; update t set n=1 where id=1"); err != nil {
+	if _, _, err := k.take(nil, "sqlite3", k.db,
+		"pragma journal_mode=wal; update t set n=1 where id=1"); err != nil {
 		return err
 	}
-	config, err := litestreamConfig(k.home, c.endpoint, k.db, k.bucket, time.Duration(k.result.interval)*time.Millisecond)
+	config, err := litestreamConfig(k.home, c.endpoint, k.db, k.bucket,
+		time.Duration(k.result.interval)*time.Millisecond)
 	if err != nil {
 		return err
 	}
@@ -201,7 +204,8 @@ func (k *bulkRun) litestreamRestore() (cost, error) {
 		return cost{}, err
 	}
 	out := filepath.Join(k.dir, "litestream", "out")
-	_, c, err := k.take(nil, program, "restore", "-config", filepath.Join(k.dir, "litestream", "litestream.yml"), "-o", out,
+	_, c, err := k.take(nil, program, "restore", "-config",
+		filepath.Join(k.dir, "litestream", "litestream.yml"), "-o", out,
 		filepath.Join(k.dir, "litestream", "a.db"))
 	if err != nil {
 		return c, err
@@ -246,7 +250,8 @@ func (k *bulkRun) rustRestore() (cost, error) {
 
 // rustCells are what the original can do, which has no WAL; where time is short, the
 // first of them are run.
-var rustCells = []string{"delete/full/4096/1", "truncate/off/4096/1", "read/delete/4096/10", "truncate/full/4096/1", "persist/off/4096/1",
+var rustCells = []string{"delete/full/4096/1", "truncate/off/4096/1", "read/delete/4096/10",
+	"truncate/full/4096/1", "persist/off/4096/1",
 	"delete/full/4096/100", "truncate/off/4096/100"}
 
 // partRust runs the writer's cells with the original extension, which has the
@@ -270,7 +275,8 @@ func partRust(b *bench) error {
 			if err != nil {
 				return err
 			}
-			out, _, err := b.take(env, b.host, "commit", lib, home, fmt.Sprint(2*b.seconds), "0", rustCells[turn])
+			out, _, err := b.take(env, b.host, "commit", lib, home, fmt.Sprint(2*b.seconds), "0",
+				rustCells[turn])
 			if err != nil {
 				return err
 			}
@@ -284,11 +290,16 @@ func partRust(b *bench) error {
 	var rows []row
 	for i, theirs := range results[0] {
 		ours := results[1][i]
-		rows = append(rows, row{theirs.name, times(theirs.stock), theirs.ratio(statMedian), ours.ratio(statMedian), over(theirs.ratio(statMedian).Median, ours.ratio(statMedian).Median),
+		rows = append(rows, row{theirs.name, times(theirs.stock), theirs.ratio(statMedian),
+			ours.ratio(statMedian), over(theirs.ratio(statMedian).Median,
+				ours.ratio(statMedian).Median),
 			theirs.ratio(statCPU), ours.ratio(statCPU)})
 	}
-	b.report.text("The original Verneuil 0.6.4 (Rust) and this one, each in turns with stock SQLite in a process of its own, with MinIO as the target; the original has no WAL.")
-	b.report.table([]string{"", "stock us: median, p99, max", "Rust x stock", "verneuil x stock", "Rust to verneuil", "Rust CPU x", "verneuil CPU x"}, rows)
+	b.report.text("The original Verneuil 0.6.4 (Rust) and this one, " +
+		"each in turns with stock SQLite in a process of its own, with MinIO as the target; " +
+		"the original has no WAL.")
+	b.report.table([]string{"", "stock us: median, p99, max", "Rust x stock", "verneuil x stock",
+		"Rust to verneuil", "Rust CPU x", "verneuil CPU x"}, rows)
 	return nil
 }
 
@@ -331,7 +342,9 @@ func partLitestreamVFS(b *bench) error {
 	for turn := range b.inTime(b.turns) {
 		for i := range 2 {
 			side := i ^ turn&1
-			env, args := []string{"LITESTREAM_REPLICA_URL=s3://" + litestreamBucket + "/bulk?endpoint=" + strings.TrimPrefix(c.endpoint, "http://") + "&region=" + region + "&force-path-style=true",
+			env, args := []string{"LITESTREAM_REPLICA_URL=s3://" + litestreamBucket +
+				"/bulk?endpoint=" + strings.TrimPrefix(c.endpoint, "http://") + "&region=" +
+				region + "&force-path-style=true",
 				"LITESTREAM_LOG_LEVEL=ERROR"}, []string{"query", lib, "litestream", "file:a.db"}
 			if side == 1 {
 				if env, err = r.reader(c.endpoint); err != nil {
@@ -356,13 +369,20 @@ func partLitestreamVFS(b *bench) error {
 		}
 	}
 	var rows []row
-	for n, name := range []string{"open, ms", "first query by key, ms", "the same again, ms", "scan of everything, ms", "scan again, ms"} {
-		rows = append(rows, row{name, spreadOf(all[0][n]), spreadOf(all[1][n]), ratios(all[1][n], all[0][n])})
+	for n, name := range []string{"open, ms", "first query by key, ms", "the same again, ms",
+		"scan of everything, ms", "scan again, ms"} {
+		rows = append(rows, row{name, spreadOf(all[0][n]), spreadOf(all[1][n]),
+			ratios(all[1][n], all[0][n])})
 	}
-	rows = append(rows, row{"calls of all", used[0].String(), used[1].String(), over(float64(used[1].all()), float64(used[0].all()))},
-		row{"MB down", float64(used[0].down) / 1e6, float64(used[1].down) / 1e6, over(float64(used[1].down), float64(used[0].down))},
-		row{"peak MiB", spreadOf(peak[0]).Median, spreadOf(peak[1]).Median, over(spreadOf(peak[1]).Median, spreadOf(peak[0]).Median)})
-	b.report.text("A database of %s in MinIO, as Litestream and as verneuil have stored it, each read through its own VFS, in processes that have nothing cached.", size(mib))
-	b.report.table([]string{"", "litestream VFS", "verneuil_snapshot", "verneuil / litestream"}, rows)
+	rows = append(rows, row{"calls of all", used[0].String(), used[1].String(),
+		over(float64(used[1].all()), float64(used[0].all()))},
+		row{"MB down", float64(used[0].down) / 1e6, float64(used[1].down) / 1e6,
+			over(float64(used[1].down), float64(used[0].down))},
+		row{"peak MiB", spreadOf(peak[0]).Median, spreadOf(peak[1]).Median,
+			over(spreadOf(peak[1]).Median, spreadOf(peak[0]).Median)})
+	b.report.text("A database of %s in MinIO, as Litestream and as verneuil have stored it, "+
+		"each read through its own VFS, in processes that have nothing cached.", size(mib))
+	b.report.table([]string{"", "litestream VFS", "verneuil_snapshot", "verneuil / litestream"},
+		rows)
 	return nil
 }

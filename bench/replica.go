@@ -46,13 +46,16 @@ func partReplica(b *bench) error {
 	if r.objects, err = objects(b.ctx, r.server.endpoint, "r-chunks"); err != nil {
 		return err
 	}
-	b.report.text("A database of %s in MinIO (%d chunk objects, %.0f MB), read by `host` through verneuil_snapshot; the peers are a local copy and plain GETs, 8 at a time, of the same objects.",
+	b.report.text("A database of %s in MinIO (%d chunk objects, %.0f MB), "+
+		"read by `host` through verneuil_snapshot; the peers are a local copy and plain GETs, "+
+		"8 at a time, of the same objects.",
 		size(b.replica), len(r.objects), float64(sumSizes(r.objects))/1e6)
 	var failed error
 	for _, step := range []struct {
 		name string
 		run  func() error
-	}{{"warm reads", r.warm}, {"cold scan", r.coldScan}, {"first query", r.firstQuery}, {"refresh", r.refresh}, {"far away", r.far}, {"shared cache", r.shared}} {
+	}{{"warm reads", r.warm}, {"cold scan", r.coldScan}, {"first query", r.firstQuery},
+		{"refresh", r.refresh}, {"far away", r.far}, {"shared cache", r.shared}} {
 		if err := step.run(); err != nil {
 			failed = fmt.Errorf("%s: %w", step.name, err)
 			b.report.text("**%s failed: %v.**", step.name, err)
@@ -105,12 +108,15 @@ func (r *readers) warm() error {
 		for _, line := range lines {
 			local, ours = append(local, line[1]), append(ours, line[2])
 		}
-		rows = append(rows, row{k.name, spreadOf(local).Median, spreadOf(ours).Median, ratios(ours, local)})
+		rows = append(rows, row{k.name, spreadOf(local).Median, spreadOf(ours).Median,
+			ratios(ours, local)})
 		if i != 1 {
-			r.report.aim(aim{What: "warm replica to a local file, " + k.name, Aim: 1.05, Got: ratios(ours, local)})
+			r.report.aim(aim{What: "warm replica to a local file, " + k.name, Aim: 1.05,
+				Got: ratios(ours, local)})
 		}
 	}
-	r.report.table([]string{"warm, in turns in one process", "local file us", "replica us", "x"}, rows)
+	r.report.table([]string{"warm, in turns in one process", "local file us", "replica us", "x"},
+		rows)
 	return nil
 }
 
@@ -130,7 +136,8 @@ func (r *readers) coldScan() error {
 			if err != nil {
 				return err
 			}
-			out, c, err := r.take(env, r.bench.host, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), scanSQL)
+			out, c, err := r.take(env, r.bench.host, "query", r.lib, "verneuil_snapshot",
+				replicaURI(r.db), scanSQL)
 			if err != nil {
 				return err
 			}
@@ -143,11 +150,15 @@ func (r *readers) coldScan() error {
 	}
 	speed := ratios(gets, scans)
 	mb := float64(sumSizes(r.objects)) / 1e6
-	r.report.table([]string{"cold scan of everything", "seconds", "MB/s of objects", "speed x raw GETs", "peak MiB"}, []row{
+	r.report.table([]string{"cold scan of everything", "seconds", "MB/s of objects",
+		"speed x raw GETs", "peak MiB"}, []row{
 		{"raw parallel GETs", spreadOf(gets), mb / spreadOf(gets).Median, 1.0, "-"},
-		{"open and scan", spreadOf(scans), mb / spreadOf(scans).Median, speed, spreadOf(rss).Median}})
-	r.report.aim(aim{What: "cold replica scan, speed to raw parallel GETs", Aim: 0.9, AtLeast: true, Got: speed,
-		Why: "server and client share the processors here: decompressing and verifying is paid in the same time"})
+		{"open and scan", spreadOf(scans), mb / spreadOf(scans).Median, speed,
+			spreadOf(rss).Median}})
+	r.report.aim(aim{What: "cold replica scan, speed to raw parallel GETs", Aim: 0.9, AtLeast: true,
+		Got: speed,
+		Why: "server and client share the processors here: decompressing and verifying is paid " +
+			"in the same time"})
 	return nil
 }
 
@@ -169,15 +180,20 @@ func (r *readers) firstQuery() error {
 			return err
 		}
 		before := c.now()
-		lines, err := r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL, pointSQL)
+		lines, err := r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL,
+			pointSQL)
 		if err != nil {
 			return err
 		}
 		used = c.now().minus(before)
-		first, warmed = append(first, (lines[0][0]+lines[1][0])/1e3), append(warmed, lines[2][0]/1e3)
+		first, warmed = append(first, (lines[0][0]+lines[1][0])/1e3),
+			append(warmed, lines[2][0]/1e3)
 	}
-	r.report.text("First query, by key, in a process with nothing cached: open and query %s ms (%.1f raw GETs of 64 KiB), the same again %s ms. It made %s and fetched %.0f KB, %.4f of the stored bytes.",
-		spreadOf(first), spreadOf(first).Median/1e3/get, spreadOf(warmed), used, float64(used.down)/1e3, float64(used.down)/float64(sumSizes(r.objects)))
+	r.report.text("First query, by key, in a process with nothing cached: "+
+		"open and query %s ms (%.1f raw GETs of 64 KiB), the same again %s ms. "+
+		"It made %s and fetched %.0f KB, %.4f of the stored bytes.",
+		spreadOf(first), spreadOf(first).Median/1e3/get, spreadOf(warmed), used,
+		float64(used.down)/1e3, float64(used.down)/float64(sumSizes(r.objects)))
 	return nil
 }
 
@@ -261,9 +277,12 @@ func (r *readers) refresh() error {
 		return err
 	}
 	r.report.table([]string{"refresh", "ms", "x a raw GET of 4 KB", "calls", "bytes down"}, []row{
-		{"nothing new (median of 21)", spreadOf(same), over(spreadOf(same).Median, get*1e3), unchanged.String() + " in all 21", float64(unchanged.down) / 21},
-		{"after a commit of one row", us / 1e3, over(us, get*1e6), changed.String(), float64(changed.down)},
-		{"and the row read", query / 1e3, over(query, get*1e6), touched.minus(changed).String(), float64(touched.down - changed.down)}})
+		{"nothing new (median of 21)", spreadOf(same), over(spreadOf(same).Median, get*1e3),
+			unchanged.String() + " in all 21", float64(unchanged.down) / 21},
+		{"after a commit of one row", us / 1e3, over(us, get*1e6), changed.String(),
+			float64(changed.down)},
+		{"and the row read", query / 1e3, over(query, get*1e6), touched.minus(changed).String(),
+			float64(touched.down - changed.down)}})
 	return nil
 }
 
@@ -282,13 +301,17 @@ func (r *readers) far() error {
 	if err != nil {
 		return err
 	}
-	lines, err := r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL, scanSQL)
+	lines, err := r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL,
+		scanSQL)
 	if err != nil {
 		return err
 	}
 	first, scan := (lines[0][0]+lines[1][0])/1e3, lines[2][0]/1e6
-	r.report.text("If each request takes %.0f ms longer, as over a network: first query %s ms (%.1f x that), then the scan of everything %s s (%.1f requests at a time).",
-		farAway.Seconds()*1e3, short(first), first/1e3/farAway.Seconds(), short(scan), float64(len(r.objects))*farAway.Seconds()/scan)
+	r.report.text("If each request takes %.0f ms longer, as over a network: "+
+		"first query %s ms (%.1f x that), then the scan of everything %s s (%.1f requests at a "+
+		"time).",
+		farAway.Seconds()*1e3, short(first), first/1e3/farAway.Seconds(), short(scan),
+		float64(len(r.objects))*farAway.Seconds()/scan)
 	return nil
 }
 
@@ -301,7 +324,9 @@ func (r *readers) shared() error {
 		if err != nil {
 			return err
 		}
-		cache := object{"local": object{"directory": filepath.Join(r.dir, fmt.Sprintf("cache-%d", n)), "num_shards": 8, "capacity": 1 << 20}}
+		cache :=
+			object{"local": object{"directory": filepath.Join(r.dir, fmt.Sprintf("cache-%d", n)),
+				"num_shards": 8, "capacity": 1 << 20}}
 		start := time.Now()
 		errs := make([]error, n)
 		peaks := make([]float64, n)
@@ -313,7 +338,8 @@ func (r *readers) shared() error {
 			}
 			group.Go(func() {
 				var used cost
-				_, used, errs[i] = r.take(env, r.bench.host, "query", r.lib, "verneuil_snapshot", replicaURI(r.db), scanSQL)
+				_, used, errs[i] = r.take(env, r.bench.host, "query", r.lib, "verneuil_snapshot",
+					replicaURI(r.db), scanSQL)
 				peaks[i] = used.peakMiB
 			})
 		}
@@ -327,8 +353,12 @@ func (r *readers) shared() error {
 			one = seconds
 		}
 		used := c.now()
-		rows = append(rows, row{n, seconds, over(seconds, one), used.String(), over(float64(used.get), float64(len(r.objects))), float64(used.down) / 1e6, over(float64(used.down), float64(sumSizes(r.objects))), spreadOf(peaks)})
+		rows = append(rows, row{n, seconds, over(seconds, one), used.String(),
+			over(float64(used.get), float64(len(r.objects))), float64(used.down) / 1e6,
+			over(float64(used.down), float64(sumSizes(r.objects))), spreadOf(peaks)})
 	}
-	r.report.table(strings.Split("processes that scan everything; one cache, empty at first|seconds|x one|calls|GETs / objects|MB down|x the objects|peak MiB of each", "|"), rows)
+	r.report.table(strings.Split("processes that scan everything; one cache, "+
+		"empty at first|seconds|x one|calls|GETs / objects|MB down|x the objects|peak MiB of each",
+		"|"), rows)
 	return nil
 }

@@ -53,11 +53,15 @@ func (a aim) reached() bool {
 
 func newReport(b *bench, path string) *report {
 	r := &report{path: path, stolen: stolenSeconds(), replace: strings.NewReplacer(
-		b.dir, "$DIR", b.lib, "libverneuil_vfs.so", b.ctl, "verneuilctl", b.root+"/.tools/bin/", "", b.root+"/", "")}
-	r.head = fmt.Sprintf("`make bench` (%s form) on %s, %d processors (%s), %.0f GB of memory, Linux %s, SQLite %s, file system %s, %s.\n"+
+		b.dir, "$DIR", b.lib, "libverneuil_vfs.so", b.ctl, "verneuilctl", b.root+"/.tools/bin/", "",
+		b.root+"/", "")}
+	r.head = fmt.Sprintf("`make bench` (%s form) on %s, %d processors (%s), %.0f GB of memory, "+
+		"Linux %s, SQLite %s, file system %s, %s.\n"+
 		"Load average at the start %s.",
-		b.form.name, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"), memoryGB(),
-		output("uname", "-r"), strings.Fields(output("sqlite3", "-version") + " ?")[0], output("stat", "-f", "-c", "%T", b.dir), runtime.Version(), loadAverage())
+		b.form.name, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(),
+		fieldOf("/proc/cpuinfo", "model name"), memoryGB(),
+		output("uname", "-r"), strings.Fields(output("sqlite3", "-version") + " ?")[0],
+		output("stat", "-f", "-c", "%T", b.dir), runtime.Version(), loadAverage())
 	return r
 }
 
@@ -126,7 +130,8 @@ func (r *report) table(heads []string, rows []row) {
 	}
 	b := &r.last().body
 	var lines []string
-	lines = append(lines, "| "+strings.Join(heads, " | ")+" |", strings.Repeat("|---", len(heads))+"|")
+	lines = append(lines, "| "+strings.Join(heads, " | ")+" |",
+		strings.Repeat("|---", len(heads))+"|")
 	for _, cells := range rows {
 		var line strings.Builder
 		for _, cell := range cells {
@@ -149,8 +154,11 @@ func (r *report) command(env []string, name string, args []string) {
 	}
 	c := r.last()
 	kind := filepath.Base(name) + " " + first(args)
-	if len(c.commands) < 12 && !slices.ContainsFunc(c.commands, func(s string) bool { return strings.HasPrefix(s, kind) }) {
-		c.commands = append(c.commands, r.replace.Replace(filepath.Base(name)+" "+strings.Join(args, " ")))
+	if len(c.commands) < 12 && !slices.ContainsFunc(c.commands, func(s string) bool {
+		return strings.HasPrefix(s, kind)
+	}) {
+		c.commands =
+			append(c.commands, r.replace.Replace(filepath.Base(name)+" "+strings.Join(args, " ")))
 	}
 }
 
@@ -168,9 +176,12 @@ func (r *report) plot(p *plot) { r.plots = append(r.plots, p) }
 func (r *report) write() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What replication costs\n\n%s\n\n", r.head)
-	b.WriteString("Each figure is a ratio to stock SQLite, to a standard tool or to another system, measured in the same run in\n" +
-		"turns: the median [least..greatest]. Microseconds and bytes stand beside it for scale only: they are this machine's.\n" +
-		"`make bench BENCH_PARTS=NAME` repeats a part; in the commands, $DIR is a directory on the same disk.\n\n")
+	b.WriteString("Each figure is a ratio to stock SQLite, to a standard tool or to another " +
+		"system, measured in the same run in\n" +
+		"turns: the median [least..greatest]. Microseconds and bytes stand beside it for scale " +
+		"only: they are this machine's.\n" +
+		"`make bench BENCH_PARTS=NAME` repeats a part; in the commands, " +
+		"$DIR is a directory on the same disk.\n\n")
 	b.WriteString("## Aims\n\n" + aimTable(r.aims))
 	for _, p := range r.plots {
 		name := strings.TrimSuffix(r.path, ".md") + "-" + p.name + ".svg"
@@ -184,17 +195,21 @@ func (r *report) write() error {
 		fmt.Fprintf(&b, "\n## %s\n\n%s", c.title, c.body.String())
 		for _, p := range r.plots {
 			if p.part == c.name {
-				fmt.Fprintf(&b, "![%s](%s-%s.svg)\n\n", p.title, strings.TrimSuffix(filepath.Base(r.path), ".md"), p.name)
+				fmt.Fprintf(&b, "![%s](%s-%s.svg)\n\n", p.title,
+					strings.TrimSuffix(filepath.Base(r.path), ".md"), p.name)
 			}
 		}
 		fmt.Fprintf(&b, "Repeat: `make bench BENCH_PARTS=%s` (%.0f s)", c.name, c.seconds)
 		for i, command := range c.commands {
-			fmt.Fprintf(&b, "%s`%s`", map[bool]string{true: ", which runs among others\n", false: ",\n"}[i == 0], command)
+			fmt.Fprintf(&b, "%s`%s`", map[bool]string{true: ", which runs among others\n",
+				false: ",\n"}[i == 0], command)
 		}
 		b.WriteString(".\n")
 	}
 	stolen := (stolenSeconds() - r.stolen) / seconds / float64(runtime.NumCPU())
-	fmt.Fprintf(&b, "\nLoad average at the end %s, after %.0f s, in which other guests of the host had %.1f %% of the processors' time.\n", loadAverage(), seconds, 100*stolen)
+	fmt.Fprintf(&b, "\nLoad average at the end %s, after %.0f s, "+
+		"in which other guests of the host had %.1f %% of the processors' time.\n", loadAverage(),
+		seconds, 100*stolen)
 	if err := os.WriteFile(r.path, []byte(b.String()), 0o644); err != nil {
 		return err
 	}
@@ -226,7 +241,8 @@ func aimTable(aims []aim) string {
 		if unit != "" {
 			unit = " " + unit
 		}
-		fmt.Fprintf(&b, "| %s | %s %s%s | %s%s | %s |\n", a.What, sign, short(a.Aim), unit, a.Got, unit, verdict)
+		fmt.Fprintf(&b, "| %s | %s %s%s | %s%s | %s |\n", a.What, sign, short(a.Aim), unit, a.Got,
+			unit, verdict)
 	}
 	return b.String()
 }
@@ -305,7 +321,8 @@ func publishFiles(target, stem string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(target, filepath.Base(file)), body, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(target, filepath.Base(file)), body,
+			0o644); err != nil {
 			return err
 		}
 	}

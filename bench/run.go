@@ -28,8 +28,10 @@ func (b *bench) compile(headers string) error {
 		return fmt.Errorf("no sources of the host: %v", err)
 	}
 	b.host = filepath.Join(b.dir, "host")
-	args := append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I" + headers, "-o", b.host}, sources...)
-	out, err := exec.CommandContext(b.ctx, cc, append(args, "-l:libsqlite3.so.0", "-lpthread")...).CombinedOutput()
+	args := append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I" + headers,
+		"-o", b.host}, sources...)
+	out, err := exec.CommandContext(b.ctx, cc,
+		append(args, "-l:libsqlite3.so.0", "-lpthread")...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("compile the host: %w\n%s", err, out)
 	}
@@ -39,7 +41,8 @@ func (b *bench) compile(headers string) error {
 // hideAccount keeps the user's AWS account, and what would change the programs'
 // ways, from everything that we start.
 func hideAccount() {
-	for _, name := range []string{"VERNEUIL_CONFIG", "VERNEUIL_LOG", "RUST_LOG", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CA_BUNDLE"} {
+	for _, name := range []string{"VERNEUIL_CONFIG", "VERNEUIL_LOG", "RUST_LOG",
+		"AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CA_BUNDLE"} {
 		os.Unsetenv(name)
 	}
 	os.Setenv("AWS_ACCESS_KEY_ID", accessKey)
@@ -57,7 +60,8 @@ func (b *bench) need(program, debian string) error {
 	}
 	if _, err := exec.LookPath("apt-get"); err == nil && os.Getuid() == 0 {
 		fmt.Fprintln(os.Stderr, "installing Debian's", debian)
-		install := fmt.Sprintf("apt-get install -y -q %[1]s || (apt-get update -q && apt-get install -y -q %[1]s)", debian)
+		install := fmt.Sprintf("apt-get install -y -q %[1]s || (apt-get update -q && apt-get "+
+			"install -y -q %[1]s)", debian)
 		exec.CommandContext(b.ctx, "sh", "-c", install).Run() // LookPath tells
 	}
 	if _, err := exec.LookPath(program); err != nil {
@@ -100,10 +104,10 @@ func (b *bench) scene(name string) (dir string, s *server, end func(), err error
 	return dir, s, func() { s.stop(); remove() }, nil
 }
 
-// discard gets files out of the way without deleting them: ext4 without a journal makes whoever creates
-// files pay for each inode that was deleted in the last five seconds (recently_deleted in
-// fs/ext4/ialloc.c), which was a quarter of a sync's processor time. Where the disk would
-// not hold them all, they are deleted, and that time is waited for.
+// discard gets files out of the way without deleting them: ext4 without a journal makes whoever
+// creates files pay for each inode that was deleted in the last five seconds (recently_deleted in
+// fs/ext4/ialloc.c), which was a quarter of a sync's processor time. Where the disk would not hold
+// them all, they are deleted, and that time is waited for.
 func (b *bench) discard(path string) {
 	if _, err := os.Lstat(path); err != nil {
 		return
@@ -142,7 +146,8 @@ func configure(dir string, target object, more object) (env []string, err error)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	c := object{"replication_spooling_dir": filepath.Join(dir, "spool"), "hostname": "bench", "replication_targets": []any{target}}
+	c := object{"replication_spooling_dir": filepath.Join(dir, "spool"), "hostname": "bench",
+		"replication_targets": []any{target}}
 	for k, v := range more {
 		c[k] = v
 	}
@@ -190,7 +195,8 @@ func (b *bench) launch(env []string, name string, args ...string) (*process, err
 // wait returns when the program has ended; read its output first.
 func (p *process) wait() error {
 	if err := p.Wait(); err != nil {
-		return fmt.Errorf("%s %s: %w: %s", filepath.Base(p.Path), first(p.Args[1:]), err, tail(p.stderr.String()))
+		return fmt.Errorf("%s %s: %w: %s", filepath.Base(p.Path), first(p.Args[1:]), err,
+			tail(p.stderr.String()))
 	}
 	return nil
 }
@@ -240,7 +246,9 @@ func (b *bench) take(env []string, name string, args ...string) (string, cost, e
 }
 
 func (p *process) cost() cost {
-	return cost{time.Since(p.start).Seconds(), (p.ProcessState.UserTime() + p.ProcessState.SystemTime()).Seconds(), float64(p.peak.Load()) / 1024}
+	return cost{time.Since(p.start).Seconds(),
+		(p.ProcessState.UserTime() + p.ProcessState.SystemTime()).Seconds(),
+		float64(p.peak.Load()) / 1024}
 }
 
 // watchMemory notes the greatest resident set. (The kernel's ru_maxrss begins with
@@ -335,7 +343,8 @@ func (b *bench) fill(path string, mib int) error {
 
 // copyFile copies with holes, and leaves the source's bytes in the page cache.
 func (b *bench) copyFile(from, to string) error {
-	out, err := exec.CommandContext(b.ctx, "cp", "--sparse=auto", "--reflink=never", from, to).CombinedOutput()
+	out, err := exec.CommandContext(b.ctx, "cp", "--sparse=auto", "--reflink=never", from,
+		to).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("cp: %w: %s", err, out)
 	}

@@ -55,10 +55,13 @@ func (b *bench) serve(name, dir string) (*server, error) {
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	s := &server{name: name, endpoint: "http://" + address}
 	if name == "minio" {
-		s.process, err = b.launch([]string{"MINIO_ROOT_USER=" + accessKey, "MINIO_ROOT_PASSWORD=" + secretKey, "MINIO_UPDATE=off", "MINIO_CI_CD=1"},
-			program, "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", dir)
+		s.process, err = b.launch([]string{"MINIO_ROOT_USER=" + accessKey,
+			"MINIO_ROOT_PASSWORD=" + secretKey, "MINIO_UPDATE=off", "MINIO_CI_CD=1"},
+			program, "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0",
+			dir)
 	} else {
-		s.process, err = b.launch(nil, program, "--port", address, "--access", accessKey, "--secret", secretKey, "--region", region, "posix", dir)
+		s.process, err = b.launch(nil, program, "--port", address, "--access", accessKey,
+			"--secret", secretKey, "--region", region, "posix", dir)
 	}
 	if err != nil {
 		return nil, err
@@ -99,14 +102,18 @@ func freePort() (int, error) {
 
 // s3Target is a target in the buckets NAME-chunks and NAME-manifests at an endpoint.
 func s3Target(endpoint, name string) object {
-	return object{"s3": object{"region": region, "endpoint": endpoint, "chunk_bucket": name + "-chunks",
-		"manifest_bucket": name + "-manifests", "domain_addressing": false, "create_buckets_on_demand": true}}
+	return object{"s3": object{"region": region, "endpoint": endpoint,
+		"chunk_bucket":    name + "-chunks",
+		"manifest_bucket": name + "-manifests", "domain_addressing": false,
+		"create_buckets_on_demand": true}}
 }
 
 // openS3 is the same target, for us to look into.
 func openS3(endpoint, name string) (*chunkstore.Store, error) {
-	return chunkstore.Open(context.Background(), []chunkstore.TargetConfig{&s3.Config{Region: region, Endpoint: endpoint,
-		ChunkBucket: name + "-chunks", ManifestBucket: name + "-manifests"}}, chunkstore.Options{CallsPerSecond: -1})
+	return chunkstore.Open(context.Background(),
+		[]chunkstore.TargetConfig{&s3.Config{Region: region, Endpoint: endpoint,
+			ChunkBucket: name + "-chunks", ManifestBucket: name + "-manifests"}},
+		chunkstore.Options{CallsPerSecond: -1})
 }
 
 // ---------------------------------------------------------------- counting
@@ -118,7 +125,8 @@ type calls struct {
 }
 
 func (c calls) minus(o calls) calls {
-	return calls{c.put - o.put, c.get - o.get, c.list - o.list, c.del - o.del, c.up - o.up, c.down - o.down}
+	return calls{c.put - o.put, c.get - o.get, c.list - o.list, c.del - o.del, c.up - o.up,
+		c.down - o.down}
 }
 func (c calls) all() int { return c.put + c.get + c.list + c.del }
 
@@ -179,7 +187,9 @@ func count(s *server) (*counter, error) {
 			r.Out.Host = r.In.Host // it is signed
 		},
 		ModifyResponse: c.done,
-		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(http.StatusBadGateway)
+		},
 	}
 	c.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		what := &request{begin: time.Now(), key: r.URL.Path, isPut: r.Method == http.MethodPut}
@@ -277,7 +287,9 @@ type raw struct {
 }
 
 func newRaw(endpoint string) *raw {
-	return &raw{endpoint, http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}, v4.NewSigner()}
+	return &raw{endpoint,
+		http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}},
+		v4.NewSigner()}
 }
 
 func (r *raw) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
@@ -288,7 +300,8 @@ func (r *raw) do(ctx context.Context, method, path string, body []byte) ([]byte,
 	const unsigned = "UNSIGNED-PAYLOAD"
 	request.Header.Set("X-Amz-Content-Sha256", unsigned)
 	credentials := aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey}
-	if err := r.signer.SignHTTP(ctx, credentials, request, unsigned, "s3", region, time.Now()); err != nil {
+	if err := r.signer.SignHTTP(ctx, credentials, request, unsigned, "s3", region,
+		time.Now()); err != nil {
 		return nil, err
 	}
 	response, err := r.client.Do(request)
@@ -314,7 +327,8 @@ func (r *raw) bucket(ctx context.Context, name string) error {
 
 // objects are those of a bucket and their sizes.
 func objects(ctx context.Context, endpoint, bucket string) (map[string]int64, error) {
-	b, err := s3.NewBucket(s3.Config{Region: region, Endpoint: endpoint}, bucket, chunkstore.Options{CallsPerSecond: -1})
+	b, err := s3.NewBucket(s3.Config{Region: region, Endpoint: endpoint}, bucket,
+		chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +344,8 @@ func objects(ctx context.Context, endpoint, bucket string) (map[string]int64, er
 const rawWorkers = 8
 
 // getAll fetches objects in parallel, and returns how long that took.
-func (r *raw) getAll(ctx context.Context, bucket string, all map[string]int64) (seconds float64, err error) {
+func (r *raw) getAll(ctx context.Context, bucket string,
+	all map[string]int64) (seconds float64, err error) {
 	start := time.Now()
 	err = each(ctx, all, func(ctx context.Context, key string, size int64) error {
 		got, err := r.do(ctx, http.MethodGet, "/"+bucket+"/"+url.PathEscape(key), nil)
@@ -343,7 +358,8 @@ func (r *raw) getAll(ctx context.Context, bucket string, all map[string]int64) (
 }
 
 // putAll stores random bytes of the same sizes under the same keys.
-func (r *raw) putAll(ctx context.Context, bucket string, all map[string]int64) (seconds float64, err error) {
+func (r *raw) putAll(ctx context.Context, bucket string,
+	all map[string]int64) (seconds float64, err error) {
 	if err := r.bucket(ctx, bucket); err != nil {
 		return 0, err
 	}
@@ -361,7 +377,8 @@ func (r *raw) putAll(ctx context.Context, bucket string, all map[string]int64) (
 	return time.Since(start).Seconds(), err
 }
 
-func each(ctx context.Context, all map[string]int64, do func(ctx context.Context, key string, size int64) error) error {
+func each(ctx context.Context, all map[string]int64,
+	do func(ctx context.Context, key string, size int64) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(rawWorkers)
 	for key, size := range all {
@@ -372,7 +389,8 @@ func each(ctx context.Context, all map[string]int64, do func(ctx context.Context
 
 const tripsBucket = "round-trips"
 
-// roundTrip are the seconds of a PUT of so many bytes, the i-th in tripsBucket, and of to's GET of them.
+// roundTrip are the seconds of a PUT of so many bytes, the i-th in tripsBucket, and of to's GET of
+// them.
 func (r *raw) roundTrip(ctx context.Context, to *raw, i, bytes int) (put, get float64, err error) {
 	path := fmt.Sprintf("/%s/%d", tripsBucket, i)
 	start := time.Now()

@@ -52,12 +52,15 @@ func (p *plot) svg() string {
 }
 
 func open(b *strings.Builder, height int, p *plot) {
-	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#222">`+"\n", plotWidth, height)
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" `+
+		`font-family="sans-serif" font-size="12" fill="#222">`+"\n", plotWidth, height)
 	fmt.Fprintf(b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", plotWidth, height)
-	fmt.Fprintf(b, `<text x="12" y="20" font-size="14" font-weight="bold">%s</text>`+"\n", html.EscapeString(p.title))
+	fmt.Fprintf(b, `<text x="12" y="20" font-size="14" font-weight="bold">%s</text>`+"\n",
+		html.EscapeString(p.title))
 	x := 12
 	for i, s := range p.series {
-		fmt.Fprintf(b, `<rect x="%d" y="30" width="10" height="10" fill="%s"/><text x="%d" y="39">%s</text>`+"\n",
+		fmt.Fprintf(b, `<rect x="%d" y="30" width="10" height="10" fill="%s"/><text x="%d" `+
+			`y="39">%s</text>`+"\n",
 			x, colours[i%len(colours)], x+14, html.EscapeString(s.name))
 		x += 34 + 7*len(s.name)
 	}
@@ -131,27 +134,33 @@ func (p *plot) bars() string {
 	at := func(v float64) float64 { return plotLeft + width*p.scale(v, low, high) }
 	bottom := height - 34
 	for _, v := range p.ticks(low, high) {
-		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+"\n",
+		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" stroke="#ddd"/><text x="%.1f" y="%d" `+
+			`text-anchor="middle" font-size="11">%s</text>`+"\n",
 			at(v), plotTop, bottom, at(v), bottom+14, tick(v))
 	}
 	for g, label := range p.labels {
 		y := plotTop + g*group + groupSpace/2
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", plotLeft-8, y+(group-groupSpace)/2+4, html.EscapeString(label))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", plotLeft-8,
+			y+(group-groupSpace)/2+4, html.EscapeString(label))
 		for i, s := range p.series {
 			if g >= len(s.values) || s.values[g].N == 0 {
 				continue
 			}
 			v, top := s.values[g], y+i*barHeight
-			fmt.Fprintf(&b, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", at(low), top, max(0.5, at(v.Median)-at(low)), barHeight-1, colours[i%len(colours)])
+			fmt.Fprintf(&b, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n",
+				at(low), top, max(0.5, at(v.Median)-at(low)), barHeight-1, colours[i%len(colours)])
 			if v.Max > v.Min {
-				fmt.Fprintf(&b, `<path d="M%.1f %.1f H%.1f" stroke="#222" stroke-width="1.2"/>`+"\n", at(v.Min), float64(top)+barHeight/2.0-0.5, at(v.Max))
+				fmt.Fprintf(&b, `<path d="M%.1f %.1f H%.1f" stroke="#222" stroke-width="1.2"/>`+
+					"\n", at(v.Min), float64(top)+barHeight/2.0-0.5, at(v.Max))
 			}
 		}
 	}
 	if p.base > 0 {
-		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" stroke="#c22" stroke-width="1.5" stroke-dasharray="4 3"/>`+"\n", at(p.base), plotTop, bottom)
+		fmt.Fprintf(&b, `<path d="M%.1f %d V%d" stroke="#c22" stroke-width="1.5" `+
+			`stroke-dasharray="4 3"/>`+"\n", at(p.base), plotTop, bottom)
 	}
-	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+"\n</svg>\n", plotLeft+width/2, bottom+29, html.EscapeString(p.axis))
+	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+
+		"\n</svg>\n", plotLeft+width/2, bottom+29, html.EscapeString(p.axis))
 	return b.String()
 }
 
@@ -179,11 +188,13 @@ func (p *plot) lines() string {
 		return left + 20 + (width-40)*(math.Log(v)-first)/(last-first)
 	}
 	for _, v := range p.ticks(low, high) {
-		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end" font-size="11">%s</text>`+"\n",
+		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" stroke="#ddd"/><text x="%d" y="%.1f" `+
+			`text-anchor="end" font-size="11">%s</text>`+"\n",
 			left, y(v), plotWidth-plotRight, left-6, y(v)+4, tick(v))
 	}
 	for i, v := range p.x {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+"\n", x(v), bottom+16, html.EscapeString(p.xLabels[i]))
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+"\n",
+			x(v), bottom+16, html.EscapeString(p.xLabels[i]))
 	}
 	for i, s := range p.series {
 		var path strings.Builder
@@ -197,16 +208,21 @@ func (p *plot) lines() string {
 				letter = "M"
 			}
 			fmt.Fprintf(&path, "%s%.1f %.1f ", letter, x(p.x[k]), y(v.Median))
-			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x(p.x[k]), y(v.Median), colour)
+			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x(p.x[k]),
+				y(v.Median), colour)
 			if v.Max > v.Min {
-				fmt.Fprintf(&b, `<path d="M%.1f %.1f V%.1f" stroke="%s"/>`+"\n", x(p.x[k]), y(v.Min), y(v.Max), colour)
+				fmt.Fprintf(&b, `<path d="M%.1f %.1f V%.1f" stroke="%s"/>`+"\n", x(p.x[k]),
+					y(v.Min), y(v.Max), colour)
 			}
 		}
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.TrimSpace(path.String()), colour)
+		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n",
+			strings.TrimSpace(path.String()), colour)
 	}
 	if p.base > 0 {
-		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" stroke="#c22" stroke-width="1.5" stroke-dasharray="4 3"/>`+"\n", left, y(p.base), plotWidth-plotRight)
+		fmt.Fprintf(&b, `<path d="M%d %.1f H%d" stroke="#c22" stroke-width="1.5" `+
+			`stroke-dasharray="4 3"/>`+"\n", left, y(p.base), plotWidth-plotRight)
 	}
-	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+"\n</svg>\n", left+width/2, bottom+36, html.EscapeString(p.axis))
+	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`+
+		"\n</svg>\n", left+width/2, bottom+36, html.EscapeString(p.axis))
 	return b.String()
 }

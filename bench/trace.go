@@ -19,17 +19,23 @@ func partSyscalls(b *bench) error {
 		return nil
 	}
 	n := b.traced
-	b.report.text("`strace -f` of one-row updates, %d commits between two marks; \"which\" is the application's thread's. Under strace the replicator falls asleep between\n"+
-		"commits more often than in life, so wake-ups (one write to a FIFO) are an upper bound, and so are the other threads' calls.", n)
+	b.report.text("`strace -f` of one-row updates, %d commits between two marks; "+
+		"\"which\" is the application's thread's. Under strace the replicator falls asleep "+
+		"between\n"+
+		"commits more often than in life, so wake-ups (one write to a FIFO) are an upper bound, "+
+		"and so are the other threads' calls.", n)
 	var rows []row
-	for _, mode := range []string{"delete/full", "truncate/full", "truncate/off", "persist/off", "wal/full", "wal/normal"} {
+	for _, mode := range []string{"delete/full", "truncate/full", "truncate/off", "persist/off",
+		"wal/full", "wal/normal"} {
 		r, err := b.traceMode(mode, n)
 		if err != nil {
 			return err
 		}
 		rows = append(rows, r)
 	}
-	b.report.table([]string{"", "stock calls", "verneuil calls", "x", "stock bytes written", "verneuil bytes", "x", "which", "bytes into the mapped changelog", "other threads' calls (most)", "their bytes"}, rows)
+	b.report.table([]string{"", "stock calls", "verneuil calls", "x", "stock bytes written",
+		"verneuil bytes", "x", "which", "bytes into the mapped changelog",
+		"other threads' calls (most)", "their bytes"}, rows)
 	return nil
 }
 
@@ -57,9 +63,12 @@ func (b *bench) traceMode(mode string, n int) (row, error) {
 		}
 	}
 	stock, ours, per := sides[0], sides[1], 1/float64(n)
-	return row{mode, float64(stock.total) * per, float64(ours.total) * per, over(float64(ours.total), float64(stock.total)),
-		float64(stock.bytes) * per, float64(ours.bytes) * per, over(float64(ours.bytes), float64(stock.bytes)), differ(stock, ours, n), logged,
-		fmt.Sprintf("%s (%s)", short(float64(ours.othersTotal)*per), top(ours.others, float64(n))), float64(ours.othersBytes) * per}, nil
+	return row{mode, float64(stock.total) * per, float64(ours.total) * per,
+		over(float64(ours.total), float64(stock.total)),
+		float64(stock.bytes) * per, float64(ours.bytes) * per,
+		over(float64(ours.bytes), float64(stock.bytes)), differ(stock, ours, n), logged,
+		fmt.Sprintf("%s (%s)", short(float64(ours.othersTotal)*per), top(ours.others, float64(n))),
+		float64(ours.othersBytes) * per}, nil
 }
 
 // differ lists what one side does more or less often for each commit.
@@ -106,7 +115,8 @@ func readTrace(name string) (*traced, error) {
 		return nil, err
 	}
 	defer f.Close()
-	c := &traced{calls: map[string]int{}, others: map[string]int{}, files: map[string]int64{}, otherThreads: map[string]bool{}}
+	c := &traced{calls: map[string]int{}, others: map[string]int{}, files: map[string]int64{},
+		otherThreads: map[string]bool{}}
 	app, opened := "", map[string]string{} // what a thread's unfinished call writes to
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)

@@ -41,8 +41,10 @@ func (b *bench) starts() error {
 		return err
 	}
 	defer remove()
-	sides := []struct{ name, lib, vfs string }{{"stock", "-", "unix"}, {"loaded, not used", b.lib, "unix"}, {"replicated", b.lib, "verneuil"}}
-	what := []string{"load the library", "open", "first commit", "fork, exit, wait (median of 201)", "the whole process"}
+	sides := []struct{ name, lib, vfs string }{{"stock", "-", "unix"},
+		{"loaded, not used", b.lib, "unix"}, {"replicated", b.lib, "verneuil"}}
+	what := []string{"load the library", "open", "first commit", "fork, exit, wait (median of 201)",
+		"the whole process"}
 	times := make([][][]float64, len(sides)) // side, what, turn
 	db := func(side int) string { return filepath.Join(dir, fmt.Sprintf("%d.db", side)) }
 	for i := range sides {
@@ -68,11 +70,15 @@ func (b *bench) starts() error {
 	}
 	var rows []row
 	for k, text := range what {
-		rows = append(rows, row{text, spreadOf(times[0][k]).Median, spreadOf(times[1][k]).Median, spreadOf(times[2][k]).Median,
+		rows = append(rows, row{text, spreadOf(times[0][k]).Median, spreadOf(times[1][k]).Median,
+			spreadOf(times[2][k]).Median,
 			ratios(times[1][k], times[0][k]), ratios(times[2][k], times[0][k])})
 	}
-	b.report.text("A process that opens a database in rollback mode, commits, forks and ends; microseconds, %d turns. The replicated one starts Go, and waits a bounded moment for its upload when it ends.", 4*b.turns)
-	b.report.table([]string{"", "stock us", "loaded us", "replicated us", "loaded x", "replicated x"}, rows)
+	b.report.text("A process that opens a database in rollback mode, commits, forks and ends; "+
+		"microseconds, %d turns. The replicated one starts Go, and waits a bounded moment for "+
+		"its upload when it ends.", 4*b.turns)
+	b.report.table([]string{"", "stock us", "loaded us", "replicated us", "loaded x",
+		"replicated x"}, rows)
 	return nil
 }
 
@@ -80,8 +86,10 @@ func (b *bench) starts() error {
 
 // mainCells are journal mode x synchronous, and reads; see host/commit.c.
 var mainCells = []string{
-	"delete/full/4096/1", "delete/normal/4096/1", "truncate/full/4096/1", "truncate/off/4096/1", "persist/full/4096/1",
-	"persist/off/4096/1", "memory/off/4096/1", "wal/full/4096/1", "wal/normal/4096/1", "wal/off/4096/1",
+	"delete/full/4096/1", "delete/normal/4096/1", "truncate/full/4096/1", "truncate/off/4096/1",
+	"persist/full/4096/1",
+	"persist/off/4096/1", "memory/off/4096/1", "wal/full/4096/1", "wal/normal/4096/1",
+	"wal/off/4096/1",
 	"read/delete/4096/10", "read/wal/4096/10",
 }
 
@@ -95,7 +103,8 @@ func gridCells() (all []string) {
 			all = append(all, fmt.Sprintf("%s/4096/%d", mode, rows))
 		}
 	}
-	return append(all, "read/delete/4096/2000", "read/wal/4096/2000", "scan/delete/4096/10", "scan/wal/4096/10")
+	return append(all, "read/delete/4096/2000", "read/wal/4096/2000", "scan/delete/4096/10",
+		"scan/wal/4096/10")
 }
 
 // cellResult is what host commit says of a cell, part by part.
@@ -167,7 +176,8 @@ func partWriter(b *bench, loaded bool) error {
 		if err = os.Mkdir(home, 0o755); err != nil {
 			return err
 		}
-		args := append([]string{"commit", b.lib, home, strconv.FormatFloat(seconds/writerProcesses, 'g', -1, 64), load}, cells...)
+		args := append([]string{"commit", b.lib, home,
+			strconv.FormatFloat(seconds/writerProcesses, 'g', -1, 64), load}, cells...)
 		out, _, hostErr := b.take(env, b.host, args...)
 		if results, err = parseCells(results, out); err == nil {
 			err = hostErr // after what was measured until then
@@ -187,27 +197,36 @@ func partWriter(b *bench, loaded bool) error {
 }
 
 func (b *bench) writerTable(results []*cellResult) {
-	b.report.text("Updates of random rows of a table of 10,000 rows, by one transaction, in turns of about 3 ms: journal mode / synchronous / page size / rows in a\n" +
-		"transaction. Reads: journal mode / page size / pages of SQLite's cache. Ratios, verneuil to stock, are of three processes, and in\n" +
-		"each of five equal parts of its run: the median [least..greatest]. CPU is the application's thread's alone; the part \"lag\" has that of all threads.")
+	b.report.text("Updates of random rows of a table of 10,000 rows, by one transaction, " +
+		"in turns of about 3 ms: journal mode / synchronous / page size / rows in a\n" +
+		"transaction. Reads: journal mode / page size / pages of SQLite's cache. Ratios, " +
+		"verneuil to stock, are of three processes, and in\n" +
+		"each of five equal parts of its run: the median [least..greatest]. " +
+		"CPU is the application's thread's alone; the part \"lag\" has that of all threads.")
 	var rows []row
 	for _, c := range results {
-		rows = append(rows, row{c.name, c.samples, times(c.stock), times(c.ours), 1e6 / spreadOf(c.stock[statMean]).Median,
-			c.ratio(statMedian), c.ratio(statP99), c.ratio(statMax), c.throughput(), c.ratio(statCPU)})
+		rows = append(rows, row{c.name, c.samples, times(c.stock), times(c.ours),
+			1e6 / spreadOf(c.stock[statMean]).Median,
+			c.ratio(statMedian), c.ratio(statP99), c.ratio(statMax), c.throughput(),
+			c.ratio(statCPU)})
 	}
-	b.report.table([]string{"", "samples each", "stock us: median, p99, max", "verneuil us", "stock per second", "median x", "p99 x", "max x", "throughput x", "CPU x"}, rows)
+	b.report.table([]string{"", "samples each", "stock us: median, p99, max", "verneuil us",
+		"stock per second", "median x", "p99 x", "max x", "throughput x", "CPU x"}, rows)
 }
 
 func (c *cellResult) throughput() spread { return ratios(c.stock[statMean], c.ours[statMean]) }
 
 func times(a [6][]float64) string {
-	return fmt.Sprintf("%s, %s, %s", short(spreadOf(a[statMedian]).Median), short(spreadOf(a[statP99]).Median), short(spreadOf(a[statMax]).Max))
+	return fmt.Sprintf("%s, %s, %s", short(spreadOf(a[statMedian]).Median),
+		short(spreadOf(a[statP99]).Median), short(spreadOf(a[statMax]).Max))
 }
 
 // commitAims are the medians that are promised, and why one might not be reached.
 var commitAims = map[string]float64{
-	"delete/full/4096/1": 1.03, "truncate/full/4096/1": 1.03, "wal/full/4096/1": 1.03, "wal/normal/4096/1": 1.03,
-	"truncate/off/4096/1": 1.10, "persist/off/4096/1": 1.10, "read/delete/4096/10": 1.01, "read/wal/4096/10": 1.01,
+	"delete/full/4096/1": 1.03, "truncate/full/4096/1": 1.03, "wal/full/4096/1": 1.03,
+	"wal/normal/4096/1":   1.03,
+	"truncate/off/4096/1": 1.10, "persist/off/4096/1": 1.10, "read/delete/4096/10": 1.01,
+	"read/wal/4096/10": 1.01,
 }
 
 func (b *bench) writerAims(results []*cellResult, loaded bool) {
@@ -217,13 +236,15 @@ func (b *bench) writerAims(results []*cellResult, loaded bool) {
 	}
 	for _, c := range results {
 		if limit, ok := commitAims[c.name]; ok {
-			what, why := "commit", "a commit's record is a copy of its pages with a checksum, and one wake-up after idleness"
+			what, why := "commit", "a commit's record is a copy of its pages with a checksum, "+
+				"and one wake-up after idleness"
 			if strings.HasPrefix(c.name, "read/") {
 				what, why = "point read", "each call to the file goes through one function more"
 			} else if strings.HasPrefix(c.name, "wal/") {
 				why = "a commit publishes its position, and after idleness wakes the replicator"
 			}
-			b.report.aim(aim{What: fmt.Sprintf("%s, %s, in fine turns, to stock%s", what, c.name, when), Aim: limit, Got: c.ratio(statMedian),
+			b.report.aim(aim{What: fmt.Sprintf("%s, %s, in fine turns, to stock%s", what, c.name,
+				when), Aim: limit, Got: c.ratio(statMedian),
 				Why: why})
 		}
 	}
@@ -249,8 +270,11 @@ func (b *bench) writerPlot(results []*cellResult, loaded bool) {
 			return
 		}
 	}
-	b.report.plot(&plot{name: "commits", part: map[bool]string{false: "writer", true: "load"}[loaded], title: "A commit or read, verneuil to stock SQLite (median, whisker: least to greatest)",
-		axis: "times stock SQLite's; journal mode / synchronous / page bytes / rows", base: 1, labels: mainCells, series: []series{s}})
+	b.report.plot(&plot{name: "commits", part: map[bool]string{false: "writer",
+		true: "load"}[loaded], title: "A commit or read, verneuil to stock SQLite (median, " +
+		"whisker: least to greatest)",
+		axis: "times stock SQLite's; journal mode / synchronous / page bytes / rows", base: 1,
+		labels: mainCells, series: []series{s}})
 }
 
 // ---------------------------------------------------------------- in blocks
@@ -280,15 +304,20 @@ func partBlocks(b *bench) error {
 	if err == nil {
 		err = hostErr // after what was measured until then
 	}
-	b.report.text("Updates of random rows of a table of 10,000 rows, by one transaction, and point\n"+
-		"reads, in blocks of %g s: stock alone, then verneuil alone, with MinIO on the same machine, and\n"+
-		"%g s of rest after ours, for what it left to other threads; or the other way round, in turns.\n"+
-		"%d pairs, the ratio of each: the median [least..greatest]. The time of a transaction is the\n"+
+	b.report.text("Updates of random rows of a table of 10,000 rows, by one transaction, "+
+		"and point\n"+
+		"reads, in blocks of %g s: stock alone, then verneuil alone, "+
+		"with MinIO on the same machine, and\n"+
+		"%g s of rest after ours, for what it left to other threads; or the other way round, "+
+		"in turns.\n"+
+		"%d pairs, the ratio of each: the median [least..greatest]. "+
+		"The time of a transaction is the\n"+
 		"mean, so that pauses count.", b.block, b.block/2, b.pairs)
 	var rows []row
 	for _, c := range results {
 		rows = append(rows, row{c.name, c.samples, times(c.stock), times(c.ours),
-			1e6 / spreadOf(c.stock[statMean]).Median, c.ratio(statMean), c.ratio(statMedian), c.ratio(statP99),
+			1e6 / spreadOf(c.stock[statMean]).Median, c.ratio(statMean), c.ratio(statMedian),
+			c.ratio(statP99),
 			c.throughput(), c.ratio(statCPU), c.ratio(statAllCPU)})
 		b.report.aim(aim{What: c.name + ", in blocks, to stock", Aim: commitAims[c.name],
 			Got: c.ratio(statMean),
@@ -321,12 +350,14 @@ func partMemory(b *bench) error {
 		return err
 	}
 	all := memories(out)
-	b.report.text("A process that has a 100 MiB database open, through stock SQLite, then through verneuil. Chunks on their way make the peak.")
+	b.report.text("A process that has a 100 MiB database open, through stock SQLite, " +
+		"then through verneuil. Chunks on their way make the peak.")
 	var rows []row
 	for _, m := range all {
 		rows = append(rows, row{m.when, m.rss, m.rss / all[0].rss, m.anonymous, m.top, m.threads})
 	}
-	b.report.table([]string{"when", "RSS MiB", "x stock", "of it anonymous", "peak", "threads"}, rows)
+	b.report.table([]string{"when", "RSS MiB", "x stock", "of it anonymous", "peak", "threads"},
+		rows)
 	return nil
 }
 
@@ -342,7 +373,8 @@ func partWAL(b *bench) error {
 	for turn := range b.turns {
 		for i := range sides {
 			side := i ^ turn&1
-			lines, err := b.ask(env, "wal", b.lib, sides[side], filepath.Join(dir, fmt.Sprintf("%s%d.db", sides[side], turn)), strconv.Itoa(b.wal))
+			lines, err := b.ask(env, "wal", b.lib, sides[side],
+				filepath.Join(dir, fmt.Sprintf("%s%d.db", sides[side], turn)), strconv.Itoa(b.wal))
 			if err != nil {
 				return err
 			}
@@ -351,11 +383,15 @@ func partWAL(b *bench) error {
 			}
 		}
 	}
-	b.report.text("%d rows in transactions of 100, synchronous=NORMAL; checkpoints are SQLite's own automatic ones, counted in a hook; %d turns.", b.wal, b.turns)
-	names := []string{"seconds (other threads compress and store meanwhile)", "CPU seconds of the application's thread", "commits", "checkpoints", "of them complete", "busy", "WAL restarts", "most frames", "bytes of the WAL at the end"}
+	b.report.text("%d rows in transactions of 100, synchronous=NORMAL; "+
+		"checkpoints are SQLite's own automatic ones, counted in a hook; %d turns.", b.wal, b.turns)
+	names := []string{"seconds (other threads compress and store meanwhile)",
+		"CPU seconds of the application's thread", "commits", "checkpoints", "of them complete",
+		"busy", "WAL restarts", "most frames", "bytes of the WAL at the end"}
 	var rows []row
 	for k, name := range names {
-		rows = append(rows, row{name, spreadOf(all[0][k]), spreadOf(all[1][k]), ratios(all[1][k], all[0][k])})
+		rows = append(rows, row{name, spreadOf(all[0][k]), spreadOf(all[1][k]),
+			ratios(all[1][k], all[0][k])})
 	}
 	b.report.table([]string{"", "stock", "verneuil", "x"}, rows)
 	return nil

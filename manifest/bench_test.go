@@ -58,7 +58,8 @@ func BenchmarkCut(b *testing.B) {
 					n++
 					tree.Set(n*7919*104729%tree.Len(), testID(n))
 				}
-				m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096}
+				m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes,
+					PageBytes: 4096}
 				m.Levels, m.Top, m.Patches = tree.Pack(72)
 				object, err := m.Encode()
 				if err != nil {
@@ -84,7 +85,8 @@ func BenchmarkDecode(b *testing.B) {
 	for i := range 200 {
 		tree.Set(i*600, testID(-i))
 	}
-	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096, Inline: []Page{{0, make([]byte, 4096)}}}
+	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096,
+		Inline: []Page{{0, make([]byte, 4096)}}}
 	m.Levels, m.Top, m.Patches = tree.Pack(72)
 	object, err := m.Encode()
 	if err != nil {

@@ -60,7 +60,8 @@ func (m *Manifest) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
 	if len(body) > BytesMax-headerBytes {
-		return nil, fmt.Errorf("encode manifest: %d bytes, at most %d are allowed", len(body), BytesMax-headerBytes)
+		return nil, fmt.Errorf("encode manifest: %d bytes, at most %d are allowed", len(body),
+			BytesMax-headerBytes)
 	}
 	stored := make([]byte, headerBytes, headerBytes+len(body))
 	copy(stored, magic)
@@ -106,7 +107,8 @@ func openBody(stored []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(stored), BytesMax)
 	}
 	if stored[4] > version {
-		return nil, fmt.Errorf("format version %d, this program reads %d: %w", stored[4], version, ErrNewer)
+		return nil, fmt.Errorf("format version %d, this program reads %d: %w", stored[4], version,
+			ErrNewer)
 	}
 	if stored[4] != version {
 		return nil, fmt.Errorf("format version %d, this program reads %d", stored[4], version)
@@ -159,10 +161,12 @@ func (m *Manifest) message() *manifestpb.Manifest {
 		msg.Stores = append(msg.Stores, id[:])
 	}
 	for _, p := range m.Patches {
-		msg.Patches = append(msg.Patches, &manifestpb.Patch{ChunkIndex: uint64(p.Index), Id: p.ID[:]})
+		msg.Patches = append(msg.Patches, &manifestpb.Patch{ChunkIndex: uint64(p.Index),
+			Id: p.ID[:]})
 	}
 	for _, p := range m.Inline {
-		msg.InlinePages = append(msg.InlinePages, &manifestpb.InlinePage{Offset: uint64(p.Offset), Data: p.Data})
+		msg.InlinePages = append(msg.InlinePages,
+			&manifestpb.InlinePage{Offset: uint64(p.Offset), Data: p.Data})
 	}
 	return msg
 }
@@ -203,7 +207,8 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		m.Stores = append(m.Stores, chunkstore.Identity(id))
 	}
 	for _, p := range msg.Patches {
-		if len(p.Id) != idBytes || p.ChunkIndex > fileBytesMax || len(p.ProtoReflect().GetUnknown()) > 0 {
+		if len(p.Id) != idBytes || p.ChunkIndex > fileBytesMax ||
+			len(p.ProtoReflect().GetUnknown()) > 0 {
 			return nil, fmt.Errorf("malformed patch of chunk %d", p.ChunkIndex)
 		}
 		m.Patches = append(m.Patches, Patch{Index: int(p.ChunkIndex), ID: chunkstore.ID(p.Id)})

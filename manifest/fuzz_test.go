@@ -68,13 +68,15 @@ func FuzzTree(f *testing.F) {
 		}
 		i := int(index) % m.Chunks()
 		fetches := 0
-		got, err := m.Tree(chunkstore.Plain{}).Lookup(context.Background(), i, func(_ context.Context, want chunkstore.ID) ([]byte, error) {
-			if fetches++; want != id {
-				return nil, chunkstore.ErrAbsent
-			}
-			return plain, nil
-		})
-		if err != nil && !errors.Is(err, chunkstore.ErrCorrupt) && !errors.Is(err, chunkstore.ErrAbsent) {
+		got, err := m.Tree(chunkstore.Plain{}).Lookup(context.Background(), i,
+			func(_ context.Context, want chunkstore.ID) ([]byte, error) {
+				if fetches++; want != id {
+					return nil, chunkstore.ErrAbsent
+				}
+				return plain, nil
+			})
+		if err != nil && !errors.Is(err, chunkstore.ErrCorrupt) &&
+			!errors.Is(err, chunkstore.ErrAbsent) {
 			t.Errorf("error of no kind: %v", err)
 		}
 		if err == nil && levels == 0 && got != id {

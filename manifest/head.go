@@ -16,7 +16,8 @@ func (m *Manifest) Head() Head { return Head{m.Lineage, m.Epoch, m.Sequence, m.T
 
 // After reports whether h comes after o in one lineage. Times do not matter: clocks are set.
 func (h Head) After(o Head) bool {
-	return h.Lineage == o.Lineage && (h.Epoch > o.Epoch || h.Epoch == o.Epoch && h.Sequence > o.Sequence)
+	return h.Lineage == o.Lineage && (h.Epoch > o.Epoch || h.Epoch == o.Epoch &&
+		h.Sequence > o.Sequence)
 }
 
 // Supersedes reports whether who knows of both should take h: in one lineage it is the later, of

@@ -130,7 +130,8 @@ func (m *Manifest) validate() error {
 	last := -1
 	for _, p := range m.Patches {
 		if p.Index <= last || p.Index >= chunks {
-			return fmt.Errorf("patch of chunk %d after that of %d, of %d chunks", p.Index, last, chunks)
+			return fmt.Errorf("patch of chunk %d after that of %d, of %d chunks", p.Index, last,
+				chunks)
 		}
 		last = p.Index
 	}
@@ -143,13 +144,17 @@ func (m *Manifest) validateInline() error {
 		n := int64(len(p.Data))
 		switch {
 		case n == 0 || n%sector != 0 || p.Offset%sector != 0:
-			return fmt.Errorf("inline page of %d bytes at %d: not a multiple of %d", n, p.Offset, sector)
+			return fmt.Errorf("inline page of %d bytes at %d: not a multiple of %d", n, p.Offset,
+				sector)
 		case p.Offset < end:
-			return fmt.Errorf("inline page at %d overlaps the one before, or is out of order", p.Offset)
+			return fmt.Errorf("inline page at %d overlaps the one before, or is out of order",
+				p.Offset)
 		case p.Offset > m.FileBytes-n:
-			return fmt.Errorf("inline page of %d bytes at %d: beyond the file's %d", n, p.Offset, m.FileBytes)
+			return fmt.Errorf("inline page of %d bytes at %d: beyond the file's %d", n, p.Offset,
+				m.FileBytes)
 		case p.Offset/chunkstore.ChunkBytes != (p.Offset+n-1)/chunkstore.ChunkBytes:
-			return fmt.Errorf("inline page of %d bytes at %d: crosses the end of a chunk", n, p.Offset)
+			return fmt.Errorf("inline page of %d bytes at %d: crosses the end of a chunk", n,
+				p.Offset)
 		}
 		end = p.Offset + n
 	}

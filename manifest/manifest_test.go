@@ -29,7 +29,8 @@ func sample() *Manifest {
 		FileBytes: 99*chunkstore.ChunkBytes + 512, PageBytes: 512, ChangeCounter: 1<<32 - 1,
 		Levels: 1, Top: []chunkstore.ID{testID(1)},
 		Patches: []Patch{{0, testID(2)}, {99, chunkstore.ZeroID}},
-		Inline:  []Page{{0, page1}, {65024, make([]byte, 512)}, {99 * chunkstore.ChunkBytes, bytes.Repeat([]byte{9}, 512)}},
+		Inline: []Page{{0, page1}, {65024, make([]byte, 512)},
+			{99 * chunkstore.ChunkBytes, bytes.Repeat([]byte{9}, 512)}},
 	}
 }
 
@@ -44,7 +45,8 @@ func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 	random.Inline[0].Data = make([]byte, 65536-512)
 	rng := rand.NewChaCha8([32]byte{1})
 	rng.Read(random.Inline[0].Data)
-	for name, m := range map[string]*Manifest{"empty": empty, "small": small, "sample": sample(), "random": random} {
+	for name, m := range map[string]*Manifest{"empty": empty, "small": small, "sample": sample(),
+		"random": random} {
 		stored, err := m.Encode()
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -59,7 +61,8 @@ func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 		if again, _ := got.Encode(); !bytes.Equal(again, stored) { // I4
 			t.Errorf("%s: encodes to other bytes the second time", name)
 		}
-		if wantRaw := name == "random" || name == "empty" || name == "small"; (stored[5] == 0) != wantRaw {
+		wantRaw := name == "random" || name == "empty" || name == "small"
+		if (stored[5] == 0) != wantRaw {
 			t.Errorf("%s: codec %d, raw wanted: %v", name, stored[5], wantRaw)
 		}
 	}
@@ -79,18 +82,21 @@ func TestTimesOutOfRangeAreUnknown(t *testing.T) {
 
 func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 	for name, damage := range map[string]func(*Manifest){
-		"page size 0":          func(m *Manifest) { m.PageBytes = 0 },
-		"page size 513":        func(m *Manifest) { m.PageBytes = 513 },
-		"page size 256":        func(m *Manifest) { m.PageBytes = 256 },
-		"page size 131072":     func(m *Manifest) { m.PageBytes = 131072 },
-		"file of -1":           func(m *Manifest) { m.FileBytes = -1 },
-		"huge file":            func(m *Manifest) { m.FileBytes = 1<<48 - 1<<17 + 1 },
-		"levels 0":             func(m *Manifest) { m.Levels = 0 },
-		"levels 2":             func(m *Manifest) { m.Levels = 2 },
-		"no top":               func(m *Manifest) { m.Top = nil },
-		"two in top":           func(m *Manifest) { m.Top = append(m.Top, testID(8)) },
-		"patch repeated":       func(m *Manifest) { m.Patches[1].Index = 0 },
-		"patches disordered":   func(m *Manifest) { m.Patches[0].Index = 99; m.Patches[1].Index = 98 },
+		"page size 0":      func(m *Manifest) { m.PageBytes = 0 },
+		"page size 513":    func(m *Manifest) { m.PageBytes = 513 },
+		"page size 256":    func(m *Manifest) { m.PageBytes = 256 },
+		"page size 131072": func(m *Manifest) { m.PageBytes = 131072 },
+		"file of -1":       func(m *Manifest) { m.FileBytes = -1 },
+		"huge file":        func(m *Manifest) { m.FileBytes = 1<<48 - 1<<17 + 1 },
+		"levels 0":         func(m *Manifest) { m.Levels = 0 },
+		"levels 2":         func(m *Manifest) { m.Levels = 2 },
+		"no top":           func(m *Manifest) { m.Top = nil },
+		"two in top":       func(m *Manifest) { m.Top = append(m.Top, testID(8)) },
+		"patch repeated":   func(m *Manifest) { m.Patches[1].Index = 0 },
+		"patches disordered": func(m *Manifest) {
+			m.Patches[0].Index = 99
+			m.Patches[1].Index = 98
+		},
 		"patch beyond the end": func(m *Manifest) { m.Patches[1].Index = 100 },
 		"patch before":         func(m *Manifest) { m.Patches[0].Index = -1 },
 		"patches, levels 0": func(m *Manifest) {
@@ -98,12 +104,14 @@ func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 			m.Top = make([]chunkstore.ID, 64)
 			m.Patches = m.Patches[:1]
 		},
-		"empty inline":          func(m *Manifest) { m.Inline[0].Data = nil },
-		"odd inline":            func(m *Manifest) { m.Inline[0].Data = make([]byte, 511) },
-		"inline at odd offset":  func(m *Manifest) { m.Inline[1].Offset++ },
-		"inline before":         func(m *Manifest) { m.Inline[0].Offset = -512 },
-		"inline overlap":        func(m *Manifest) { m.Inline[1].Offset = 4096 - 512 },
-		"inline disorder":       func(m *Manifest) { m.Inline[0], m.Inline[1] = m.Inline[1], m.Inline[0] },
+		"empty inline":         func(m *Manifest) { m.Inline[0].Data = nil },
+		"odd inline":           func(m *Manifest) { m.Inline[0].Data = make([]byte, 511) },
+		"inline at odd offset": func(m *Manifest) { m.Inline[1].Offset++ },
+		"inline before":        func(m *Manifest) { m.Inline[0].Offset = -512 },
+		"inline overlap":       func(m *Manifest) { m.Inline[1].Offset = 4096 - 512 },
+		"inline disorder": func(m *Manifest) {
+			m.Inline[0], m.Inline[1] = m.Inline[1], m.Inline[0]
+		},
 		"inline crosses":        func(m *Manifest) { m.Inline[1].Data = make([]byte, 1024) },
 		"inline beyond the end": func(m *Manifest) { m.Inline[2].Data = make([]byte, 1024) },
 		"host not UTF-8":        func(m *Manifest) { m.Host = "\xff" },
@@ -132,12 +140,15 @@ func TestDecodeOfDamagedObjects(t *testing.T) {
 		for _, bit := range []byte{1, 0x80} {
 			damaged := bytes.Clone(stored)
 			damaged[n] ^= bit
-			if m, err := Decode(damaged); err == nil && !reflect.DeepEqual(m, sample()) || err != nil && !errors.Is(err, chunkstore.ErrCorrupt) {
+			m, err := Decode(damaged)
+			if err == nil && !reflect.DeepEqual(m, sample()) || err != nil &&
+				!errors.Is(err, chunkstore.ErrCorrupt) {
 				t.Fatalf("byte %d changed: %v", n, err)
 			}
 		}
 	}
-	for _, b := range [][]byte{nil, bytes.Repeat([]byte{0}, 100), append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, BytesMax)...)} {
+	for _, b := range [][]byte{nil, bytes.Repeat([]byte{0}, 100),
+		append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, BytesMax)...)} {
 		if _, err := Decode(b); !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Fatalf("%d bytes: %v", len(b), err)
 		}
@@ -157,7 +168,8 @@ func TestOverlay(t *testing.T) {
 	if &got[0] == &base[0] || base[0] != 5 {
 		t.Error("chunk 0: base was changed or returned")
 	}
-	if got := m.Overlay(1, base[:1000]); !bytes.Equal(got, append(bytes.Clone(base[:1000]), make([]byte, 64536)...)) {
+	if got := m.Overlay(1, base[:1000]); !bytes.Equal(got,
+		append(bytes.Clone(base[:1000]), make([]byte, 64536)...)) {
 		t.Error("chunk 1: not extended by zeros")
 	}
 	if got := m.Overlay(1, nil); !bytes.Equal(got, make([]byte, chunkstore.ChunkBytes)) {

@@ -8,8 +8,8 @@ import (
 	"verneuil/chunkstore"
 )
 
-// nameBytesMax keeps a name under the 255 bytes that a file name may have, as
-// MinIO allows no more between two slashes of a key (XMinioInvalidObjectName; S3 itself: 1,024 in all).
+// nameBytesMax keeps a name under the 255 bytes that a file name may have, as MinIO allows no more
+// between two slashes of a key (XMinioInvalidObjectName; S3 itself: 1,024 in all).
 const nameBytesMax = 240
 
 const namePrefix = "verneuil:"

@@ -16,8 +16,11 @@ func TestName(t *testing.T) {
 		{"a:b", "/x y!-_.*'()~", "9f48-verneuil%3Aa%3Ab%3A4ad9%2F%2Fx%20y!-_.*'()%7E"},
 		{"", "", "af13-verneuil%3A%3Aaf13%2F"},
 		// 30 bytes of prefix, 240 bytes in all: not cut; one more: cut.
-		{"h", "/" + strings.Repeat("d", 210), "c3af-verneuil%3Ah%3A5c73%2F%2F" + strings.Repeat("d", 210)},
-		{"h", "/" + strings.Repeat("d", 211), "c3af-verneuil%3Ah%3A6b47%2F%2F" + strings.Repeat("d", 178) + "da3bc58dfadf6e4b17e2260626cfef81"},
+		{"h", "/" + strings.Repeat("d", 210),
+			"c3af-verneuil%3Ah%3A5c73%2F%2F" + strings.Repeat("d", 210)},
+		{"h", "/" + strings.Repeat("d", 211),
+			"c3af-verneuil%3Ah%3A6b47%2F%2F" + strings.Repeat("d", 178) +
+				"da3bc58dfadf6e4b17e2260626cfef81"},
 	} {
 		got := Name(c.host, c.path)
 		if got != c.want {
@@ -56,8 +59,10 @@ func TestParseName(t *testing.T) {
 	if got, ok := ParseName(Name(longer, "/x")); !ok || got != (Source{}) {
 		t.Errorf("ParseName of a long host: %+v, %v", got, ok)
 	}
-	for _, key := range []string{"", "x", "marker.json", "c3af-verneuil%3Ah%3A20c6%2F%2Fa", "0000-verneuil%3Ah%3A20c6%2F%2Fa%2520b",
-		"c3af-verneuil%3Ah%3A20c6%2F%2Fa%2520b%2", strings.Repeat("a", 240), strings.Repeat("a", 241)} {
+	for _, key := range []string{"", "x", "marker.json", "c3af-verneuil%3Ah%3A20c6%2F%2Fa",
+		"0000-verneuil%3Ah%3A20c6%2F%2Fa%2520b",
+		"c3af-verneuil%3Ah%3A20c6%2F%2Fa%2520b%2", strings.Repeat("a", 240),
+		strings.Repeat("a", 241)} {
 		if got, ok := ParseName(key); ok {
 			t.Errorf("ParseName(%q): %+v", key, got)
 		}

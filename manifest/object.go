@@ -208,7 +208,8 @@ func (o *object) forget(n int) {
 	if c == nil || o.height == 1 {
 		return
 	}
-	at := n / span(o.height-1) // the kid that chunk n is in; equal ones before it are the same object
+	// The kid that chunk n is in; equal ones before it are the same object
+	at := n / span(o.height-1)
 	for _, kid := range c.kids[:min(at, len(c.kids))] {
 		if (at == len(c.kids) || kid != c.kids[at]) && !kid.isFullZero() {
 			kid.content.Store(nil)
@@ -235,7 +236,8 @@ func (o *object) noun() string {
 func (o *object) parse(plain []byte) (*content, error) {
 	n := ceilDiv(o.chunks, span(o.height-1))
 	if len(plain) != n*idBytes {
-		return nil, fmt.Errorf("%d bytes, want %d IDs of %d: %w", len(plain), n, idBytes, chunkstore.ErrCorrupt)
+		return nil, fmt.Errorf("%d bytes, want %d IDs of %d: %w", len(plain), n, idBytes,
+			chunkstore.ErrCorrupt)
 	}
 	c := &content{plain: plain}
 	if o.height == 1 {

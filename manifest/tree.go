@@ -27,8 +27,9 @@ type Fetch func(ctx context.Context, id chunkstore.ID) ([]byte, error)
 type Tree struct {
 	chunks int
 
-	root  *object // the version of the last Pack: an object of height levels+1 whose entries are the top
-	valid int     // entries of root from here on are void: they count as ZeroID
+	// The version of the last Pack: an object of height levels+1 whose entries are the top
+	root  *object
+	valid int // entries of root from here on are void: they count as ZeroID
 
 	patches map[int][]Patch // by leaf (index / fanout), ascending; never an empty slice
 	patched int             // how many in all
@@ -49,7 +50,8 @@ func (m *Manifest) Tree(s chunkstore.Sealer) *Tree {
 	for k, id := range m.Top {
 		plain = append(plain, id[:]...)
 		if m.Levels > 0 {
-			kids = append(kids, by.newObject(id, m.Levels, min(span(m.Levels), t.chunks-k*span(m.Levels))))
+			kids = append(kids, by.newObject(id, m.Levels,
+				min(span(m.Levels), t.chunks-k*span(m.Levels))))
 		}
 	}
 	t.root = by.madeObject(m.Levels+1, t.chunks, plain, kids)

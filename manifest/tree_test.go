@@ -90,7 +90,8 @@ func TestTreeAgainstASlice(t *testing.T) {
 			var cloneModel []chunkstore.ID
 			for range 60 {
 				switch op := rng.IntN(10); {
-				case op < 4 && len(model) > 0: // scattered or clustered changes, some of them back to zero
+				case op < 4 && len(model) > 0:
+					// scattered or clustered changes, some of them back to zero
 					start, width := rng.IntN(len(model)), 1+rng.IntN(2000)
 					for range rng.IntN(400) {
 						i := min(start+rng.IntN(width), len(model)-1)
@@ -122,7 +123,8 @@ func TestTreeAgainstASlice(t *testing.T) {
 						for range 20 {
 							if len(model) > 0 {
 								i := rng.IntN(len(model))
-								if id, err := tree.Lookup(t.Context(), i, store.fetch); err != nil || id != model[i] {
+								id, err := tree.Lookup(t.Context(), i, store.fetch)
+								if err != nil || id != model[i] {
 									t.Fatalf("chunk %d: %s, %v, want %s", i, id, err, model[i])
 								}
 								tree.Set(i, testID(i)) // also in leaves that are not loaded
@@ -145,7 +147,8 @@ func TestTreeAgainstASlice(t *testing.T) {
 			for i, id := range model {
 				fresh.Set(i, id)
 			}
-			if l, tp, patches := fresh.Pack(0); l != levels || !slices.Equal(tp, top) || len(patches) > 0 {
+			l, tp, patches := fresh.Pack(0)
+			if l != levels || !slices.Equal(tp, top) || len(patches) > 0 {
 				t.Fatalf("packs to %d levels, %d top; fresh: %d, %d", levels, len(top), l, len(tp))
 			}
 		})
@@ -192,7 +195,8 @@ func TestSparseTreeCostsLittle(t *testing.T) {
 	}
 	store := objects{}
 	store.add(tree)
-	if len(store) > 7 { // 2 nodes and 2 leaves, and of zeros a leaf, a node, and the last node, which is short
+	if len(store) > 7 {
+		// 2 nodes and 2 leaves, and of zeros a leaf, a node, and the last node, which is short
 		t.Errorf("%d objects", len(store))
 	}
 	var calls atomic.Int32
@@ -206,7 +210,8 @@ func TestSparseTreeCostsLittle(t *testing.T) {
 	if calls.Load() > 5 {
 		t.Errorf("%d fetches", calls.Load())
 	}
-	if tree.At(0) != testID(0) || tree.At(chunks/2) != testID(1) || tree.At(chunks-1) != chunkstore.ZeroID {
+	if tree.At(0) != testID(0) || tree.At(chunks/2) != testID(1) ||
+		tree.At(chunks-1) != chunkstore.ZeroID {
 		t.Error("other IDs after loading")
 	}
 }
@@ -325,7 +330,8 @@ func TestForget(t *testing.T) {
 func TestDamagedTreeObjects(t *testing.T) {
 	m, store := bigTree(t)
 	for victim, plain := range store {
-		for name, fake := range map[string][]byte{"short": plain[:len(plain)-32], "odd": plain[1:], "empty": {}, "long": append(slices.Clone(plain), plain[:32]...)} {
+		for name, fake := range map[string][]byte{"short": plain[:len(plain)-32], "odd": plain[1:],
+			"empty": {}, "long": append(slices.Clone(plain), plain[:32]...)} {
 			fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 				if id == victim {
 					return fake, nil
@@ -333,13 +339,15 @@ func TestDamagedTreeObjects(t *testing.T) {
 				return store.fetch(ctx, id)
 			}
 			err := m.Tree(chunkstore.Plain{}).Load(t.Context(), fetch)
-			if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), victim.String()) {
+			if !errors.Is(err, chunkstore.ErrCorrupt) ||
+				!strings.Contains(err.Error(), victim.String()) {
 				t.Fatalf("%s object: %v", name, err)
 			}
 		}
 		delete(store, victim)
 		err := m.Tree(chunkstore.Plain{}).Load(t.Context(), store.fetch)
-		if !errors.Is(err, chunkstore.ErrAbsent) || !strings.Contains(err.Error(), victim.String()) {
+		if !errors.Is(err, chunkstore.ErrAbsent) ||
+			!strings.Contains(err.Error(), victim.String()) {
 			t.Fatalf("missing object: %v", err)
 		}
 		store[victim] = plain
@@ -401,11 +409,12 @@ func TestLookupSharesFailures(t *testing.T) {
 		results := make(chan error)
 		for range 5 {
 			go func() {
-				_, err := tree.Lookup(t.Context(), 7, func(context.Context, chunkstore.ID) ([]byte, error) {
-					calls++
-					<-release
-					return nil, down
-				})
+				_, err := tree.Lookup(t.Context(), 7,
+					func(context.Context, chunkstore.ID) ([]byte, error) {
+						calls++
+						<-release
+						return nil, down
+					})
 				results <- err
 			}()
 		}
@@ -425,10 +434,11 @@ func TestLookupSharesFailures(t *testing.T) {
 func TestLoadStopsWithItsContext(t *testing.T) {
 	m, store := bigTree(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	err := m.Tree(chunkstore.Plain{}).Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		cancel()
-		return store.fetch(ctx, id)
-	})
+	err := m.Tree(chunkstore.Plain{}).Load(ctx,
+		func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			cancel()
+			return store.fetch(ctx, id)
+		})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -437,9 +447,11 @@ func TestLoadStopsWithItsContext(t *testing.T) {
 func TestNothingIsLoadedBehindTheCallersBack(t *testing.T) {
 	m, _ := bigTree(t)
 	for name, use := range map[string]func(*Tree){
-		"At":      func(tr *Tree) { tr.At(0) },
-		"Objects": func(tr *Tree) { tr.Objects()(func(chunkstore.ID, []byte) bool { return true }) },
-		"Pack":    func(tr *Tree) { tr.Set(0, testID(9)); tr.Pack(0) },
+		"At": func(tr *Tree) { tr.At(0) },
+		"Objects": func(tr *Tree) {
+			tr.Objects()(func(chunkstore.ID, []byte) bool { return true })
+		},
+		"Pack": func(tr *Tree) { tr.Set(0, testID(9)); tr.Pack(0) },
 	} {
 		func() {
 			defer func() {

@@ -41,7 +41,8 @@ func describe(m *Manifest, err error) string {
 	fmt.Fprintf(&b, "host: %q\npath: %q\nprogram: %q\n", m.Host, m.Path, m.Program)
 	fmt.Fprintf(&b, "lineage: %x\nepoch: %d\nsequence: %d\n", m.Lineage, m.Epoch, m.Sequence)
 	fmt.Fprintf(&b, "time: %s\nsource ctime: %s\n", moment(m.Time), moment(m.SourceCtime))
-	fmt.Fprintf(&b, "file bytes: %d\npage bytes: %d\nchange counter: %d\n", m.FileBytes, m.PageBytes, m.ChangeCounter)
+	fmt.Fprintf(&b, "file bytes: %d\npage bytes: %d\nchange counter: %d\n", m.FileBytes,
+		m.PageBytes, m.ChangeCounter)
 	if m.Continuity != 0 {
 		fmt.Fprintf(&b, "continuity: %d\n", m.Continuity)
 	}
@@ -56,7 +57,8 @@ func describe(m *Manifest, err error) string {
 		fmt.Fprintf(&b, "patch: %d %s\n", p.Index, p.ID)
 	}
 	for _, p := range m.Inline {
-		fmt.Fprintf(&b, "inline: %d bytes at %d, BLAKE3 %s\n", len(p.Data), p.Offset, chunkstore.Sum(p.Data))
+		fmt.Fprintf(&b, "inline: %d bytes at %d, BLAKE3 %s\n", len(p.Data), p.Offset,
+			chunkstore.Sum(p.Data))
 	}
 	return b.String()
 }
@@ -75,7 +77,8 @@ func vectorObjects(t *testing.T) map[string][]byte {
 		return append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), body...)
 	}
 	small := sample()
-	small.FileBytes, small.Levels, small.Top = 65537, 0, []chunkstore.ID{testID(3), chunkstore.ZeroID}
+	small.FileBytes, small.Levels, small.Top = 65537, 0,
+		[]chunkstore.ID{testID(3), chunkstore.ZeroID}
 	small.Patches, small.Inline = nil, nil
 	big := sample()
 	big.FileBytes, big.Levels = 100<<30, 2
@@ -96,22 +99,30 @@ func vectorObjects(t *testing.T) map[string][]byte {
 	}
 	emptyBody := encode(&Manifest{})[40:]
 	return map[string][]byte{
-		"v2-empty":            encode(&Manifest{}),
-		"v2-levels-0":         encode(small),
-		"v2-levels-1":         stored,
-		"v2-levels-2":         encode(big),
-		"v2-continuity":       encode(continued),
-		"v2-stores":           encode(stores),
-		"v2-store-of-1-byte":  seal(protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 21, protowire.BytesType), []byte{1})),
-		"v2-magic":            change(0, 'v'),
-		"v2-version-3":        change(4, 3),
-		"v2-codec-2":          change(5, 2),
-		"v2-reserved":         change(7, 1),
-		"v2-checksum":         change(8, stored[8]^1),
-		"v2-cut":              stored[:39],
-		"v2-unknown-field":    seal(protowire.AppendVarint(protowire.AppendTag(bytes.Clone(emptyBody), 16, protowire.VarintType), 1)),
-		"v2-negative-file":    seal(protowire.AppendVarint(protowire.AppendTag(bytes.Clone(emptyBody), 9, protowire.VarintType), 1<<63)),
-		"v2-patch-of-nothing": seal(protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 14, protowire.BytesType), protowire.AppendBytes([]byte{0x12}, make([]byte, 32)))),
+		"v2-empty":      encode(&Manifest{}),
+		"v2-levels-0":   encode(small),
+		"v2-levels-1":   stored,
+		"v2-levels-2":   encode(big),
+		"v2-continuity": encode(continued),
+		"v2-stores":     encode(stores),
+		"v2-store-of-1-byte": seal(
+			protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 21,
+				protowire.BytesType), []byte{1})),
+		"v2-magic":     change(0, 'v'),
+		"v2-version-3": change(4, 3),
+		"v2-codec-2":   change(5, 2),
+		"v2-reserved":  change(7, 1),
+		"v2-checksum":  change(8, stored[8]^1),
+		"v2-cut":       stored[:39],
+		"v2-unknown-field": seal(
+			protowire.AppendVarint(protowire.AppendTag(bytes.Clone(emptyBody), 16,
+				protowire.VarintType), 1)),
+		"v2-negative-file": seal(
+			protowire.AppendVarint(protowire.AppendTag(bytes.Clone(emptyBody), 9,
+				protowire.VarintType), 1<<63)),
+		"v2-patch-of-nothing": seal(
+			protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 14,
+				protowire.BytesType), protowire.AppendBytes([]byte{0x12}, make([]byte, 32)))),
 	}
 }
 
@@ -122,7 +133,8 @@ func TestVectors(t *testing.T) {
 			if _, err := os.Stat(file); err == nil {
 				continue
 			}
-			text := describe(Decode(object)) + "\n" + base64.StdEncoding.EncodeToString(object) + "\n"
+			text := describe(Decode(object)) + "\n" + base64.StdEncoding.EncodeToString(object) +
+				"\n"
 			if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 				t.Fatal(err)
 			}
@@ -143,7 +155,8 @@ func TestVectors(t *testing.T) {
 			t.Fatalf("%s: %v", file, err)
 		}
 		m, err := Decode(object)
-		if strings.HasPrefix(want, "refused") || strings.HasPrefix(filepath.Base(file), "v1-") { // the reason's words may change
+		if strings.HasPrefix(want, "refused") || strings.HasPrefix(filepath.Base(file), "v1-") {
+			// The reason's words may change
 			if !errors.Is(err, chunkstore.ErrCorrupt) {
 				t.Errorf("%s: %v, want %s", file, err, want)
 			}

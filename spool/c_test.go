@@ -31,7 +31,8 @@ func cConstants(header string) map[string]constant.Value {
 	for _, m := range append(define.FindAllStringSubmatch(header, -1),
 		enumerator.FindAllStringSubmatch(header, -1)...) {
 		text := strings.ReplaceAll(unsigned.ReplaceAllString(m[2], "$1"), "(uint64_t)", "")
-		if v, err := types.Eval(token.NewFileSet(), nil, token.NoPos, text); err == nil && v.Value != nil {
+		v, err := types.Eval(token.NewFileSet(), nil, token.NoPos, text)
+		if err == nil && v.Value != nil {
 			found[m[1]] = v.Value
 		}
 	}
@@ -117,7 +118,8 @@ func TestCOffsets(t *testing.T) {
 	for _, m := range asserted {
 		offset, _ := strconv.Atoi(m[2])
 		if got, ok := at[strings.ToLower(m[1])]; !ok || got != uintptr(offset) {
-			t.Errorf("%s is at %d in cgo/spool.h, and at %d in Go (known: %v)", m[1], offset, got, ok)
+			t.Errorf("%s is at %d in cgo/spool.h, and at %d in Go (known: %v)", m[1], offset, got,
+				ok)
 		}
 	}
 }

@@ -125,7 +125,8 @@ func firstSegment(old *State) uint32 {
 
 // lockAttach takes the attach lock, which is held for moments only.
 func lockAttach(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "attach"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "attach"),
+		os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,8 @@ func lockAttach(dir string) (unlock func(), err error) {
 		<-ticker.C
 	}
 	return func() {
-		unix.Flock(int(f.Fd()), unix.LOCK_UN) // a child that was forked meanwhile has the descriptor too
+		// A child that was forked meanwhile has the descriptor too
+		unix.Flock(int(f.Fd()), unix.LOCK_UN)
 		f.Close()
 	}, nil
 }

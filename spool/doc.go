@@ -5,12 +5,11 @@
 //
 // # Directory
 //
-// <replication_spooling_dir>/<name>/, mode 0700, files 0600, one per database path,
-// where name is [Name] of the database's canonical absolute path. Where others may write to
-// replication_spooling_dir it must be sticky, so that nobody can put a directory of his in the place of another's;
-// what is made so is. It belongs to the
-// user who opened the database first; others, who may share the database by its
-// group, use it without replication ([Trust]).
+// <replication_spooling_dir>/<name>/, mode 0700, files 0600, one per database path, where name is
+// [Name] of the database's canonical absolute path. Where others may write to
+// replication_spooling_dir it must be sticky, so that nobody can put a directory of his in the
+// place of another's; what is made so is. It belongs to the user who opened the database first;
+// others, who may share the database by its group, use it without replication ([Trust]).
 //
 //	state        one page, mapped shared by every process that writes the database
 //	attach       flock'd for the moments in which a recorder creates or checks the state
@@ -25,14 +24,17 @@
 //
 // and, the replicator's alone:
 //
-//	boot         ID of the boot that the following are of; all but patrol.json are emptied if it is another
+//	boot         ID of the boot that the following are of; all but patrol.json are emptied if it
+//	             is another
 //	mirror       private copy of the database
 //	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
-//	cut          the last cut's manifest, as stored; renamed into place (see Files in replicate/cutter)
+//	cut          the last cut's manifest, as stored; renamed into place (see Files in
+//	             replicate/cutter)
 //	cuts         hashes of the last 4,096 cuts: what a target may have of ours (likewise)
 //	tree/        leaves and nodes that it names, each under its ID
 //	flush.json   why the last flush that another process had asked for failed
-//	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets' identities, when they were seen
+//	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets'
+//	             identities, when they were seen
 //	put.<16 hex> objects that a bucket has durably before a manifest names them: see [PutJournal]
 //	patrol.json  until when the objects of each target have been touched; valid beyond the boot
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
@@ -54,8 +56,9 @@
 //	offset size field
 //	0      8   magic "VRNSTATE"
 //	8      4   format version, 2
-//	12     4   flags: bit 0 = lost: the directory or the database is gone or replaced, recorders must attach anew;
-//	           bit 1 = undone: a commit to the WAL has failed whose frames may be valid (see "WAL")
+//	12     4   flags: bit 0 = lost: the directory or the database is gone or replaced, recorders
+//	           must attach anew; bit 1 = undone: a commit to the WAL has failed whose frames may
+//	           be valid (see "WAL")
 //	16     16  boot ID (/proc/sys/kernel/random/boot_id as 16 bytes)
 //	32     8   st_dev of the database
 //	40     8   st_ino
@@ -64,9 +67,11 @@
 //	64     8   sequence of the last published transaction
 //	72     8   writing: 0, or the token of the process in the middle of a transaction's writes
 //	80     8   head: end of the published log, a [Position]
-//	88     8   version of the database after the last record or observation: change counter + 1<<32; 0 unknown
+//	88     8   version of the database after the last record or observation: change counter +
+//	           1<<32; 0 unknown
 //	96     8   file size after the last record, -1 unknown
-//	104    4   armed: 0, or a number, another one each time: the replicator sleeps and wants to be woken
+//	104    4   armed: 0, or a number, another one each time: the replicator sleeps and wants to be
+//	           woken
 //	108    4   cause of the last raise of generation, a [Cause]
 //	112    8   tail: everything before it is applied to the mirror (the replicator's)
 //	120    8   replicator: token of the process that holds lock, 0 none
@@ -83,14 +88,18 @@
 //	208    8   log allowance in bytes
 //	216    8   WAL salts that the next two fields speak of, salt-1<<32 | salt-2; 0: no WAL
 //	224    8   published WAL position: salt-1<<32 | frames up to the last commit
-//	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the replicator's)
+//	232    8   salt-1<<32 | frames that are in the mirror and need no copy on reset (the
+//	           replicator's)
 //	240    8   reserved, zero
 //	248    8   what the mirror's files are like, or since when they are being changed: see
 //	             guard.go in replicate/mirror; 0 unknown (the replicator's)
-//	256    8   stamp of the database's file as the last recorder left it (see "Foreign writes"); 0 unknown
+//	256    8   stamp of the database's file as the last recorder left it (see "Foreign writes"); 0
+//	           unknown
 //	264    8   stamped by: token of a process that has had the database open since; 0 none
-//	272    8   settled: a stamp with which the replicator has compared the file, when it was old enough; 0 none
-//	280    8   checkpointing: 0, or the token of the process that writes frames of the WAL to the database
+//	272    8   settled: a stamp with which the replicator has compared the file, when it was old
+//	           enough; 0 none
+//	280    8   checkpointing: 0, or the token of the process that writes frames of the WAL to the
+//	           database
 //	288    8   running checksum of frame 224, as it stands there; 0 unknown
 //	296    8   likewise, of frame 232 (the replicator's)
 //	304    80 reserved, zero
@@ -100,13 +109,17 @@
 //	           pushed sequences and flush tickets speak of; 0 unknown (the replicator's)
 //	456    8   terms: how often lock was taken to replicate (the replicator's)
 //	464    112 reserved, zero
-//	576    8   time of the last cut, Unix ns, which the next one keeps its distance from; 0: none yet (the replicator's)
-//	584    8   leaving: 0, or the token of the replicator's process if it may end without another look at what is published (the replicator's)
+//	576    8   time of the last cut, Unix ns, which the next one keeps its distance from; 0: none
+//	           yet (the replicator's)
+//	584    8   leaving: 0, or the token of the replicator's process if it may end without another
+//	           look at what is published (the replicator's)
 //	592    176 reserved, zero
-//	768    8   continuity: names what the mirror was copied for, drawn at random when a base copy begins; 0: never copied (the replicator's)
+//	768    8   continuity: names what the mirror was copied for, drawn at random when a base copy
+//	           begins; 0: never copied (the replicator's)
 //	776    248 reserved, zero
 //	1024   …   canonical path of the database, NUL-terminated, at most 3,062 bytes
-//	4088   8   holder: 0, or the token of the process a recorder of which has written since it took RESERVED, and holds it
+//	4088   8   holder: 0, or the token of the process a recorder of which has written since it
+//	           took RESERVED, and holds it
 //
 // Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
 // tail are (Unix time in s, 64), or beyond what its predecessor's log may grow to, so that
@@ -117,9 +130,9 @@
 // Handles of the old file stay with the old page, which nobody reads any more, and
 // attach again only if their file comes back.
 //
-// A token is the low 10 bits of the inode of the process's PID namespace (/proc/self/ns/pid) <<54 | pid<<32 |
-// the low 32 bits of the process's start time (field 22 of /proc/PID/stat), so that neither a reused pid is taken
-// for a live process, nor one in another container for one in ours.
+// A token is the low 10 bits of the inode of the process's PID namespace (/proc/self/ns/pid) <<54 |
+// pid<<32 | the low 32 bits of the process's start time (field 22 of /proc/PID/stat), so that
+// neither a reused pid is taken for a live process, nor one in another container for one in ours.
 //
 // # Changelog
 //
@@ -161,19 +174,18 @@
 //
 // # Protocol
 //
-// The recorder, holding SQLite's write lock, at the first write of a transaction:
-// compare the database's version, size and stamp with the state and raise generation if
-// they differ, or if writing is set (a process died in the middle); set writing.
-// For each write: forward it to the base VFS, then append a frame at its private
-// end of the log. At the end of the transaction: append the commit frame, store
-// stamp, version and size, then head, then sequence (release: whoever sees a sequence sees
-// what it counts), then clear writing, then wake the replicator if armed (see "Waking"). A process that dies before head is stored leaves garbage
-// beyond head, which the next transaction overwrites. When it gets RESERVED or EXCLUSIVE: set
-// holder; before it gives RESERVED up: clear it.
-// Under locking EXCLUSIVE, which does not give it up, nothing tells
-// of the end of a rollback after a spill (no unlock, no file control, only writes to the
-// journal, which is not ours): its writes, and the mark, stay with the transaction that
-// follows, and are recorded with it. Until then a base copy waits; the mirror has what was committed.
+// The recorder, holding SQLite's write lock, at the first write of a transaction: compare the
+// database's version, size and stamp with the state and raise generation if they differ, or if
+// writing is set (a process died in the middle); set writing. For each write: forward it to the
+// base VFS, then append a frame at its private end of the log. At the end of the transaction:
+// append the commit frame, store stamp, version and size, then head, then sequence (release:
+// whoever sees a sequence sees what it counts), then clear writing, then wake the replicator if
+// armed (see "Waking"). A process that dies before head is stored leaves garbage beyond head, which
+// the next transaction overwrites. When it gets RESERVED or EXCLUSIVE: set holder; before it gives
+// RESERVED up: clear it. Under locking EXCLUSIVE, which does not give it up, nothing tells of the
+// end of a rollback after a spill (no unlock, no file control, only writes to the journal, which is
+// not ours): its writes, and the mark, stay with the transaction that follows, and are recorded
+// with it. Until then a base copy waits; the mirror has what was committed.
 //
 // The replicator, holding lock: read generation, then head; apply the
 // transactions from tail to head to the mirror, then advance tail, then free the
@@ -213,24 +225,24 @@
 //
 // # Waking
 //
-// A recorder that finds armed, in another process than the replicator's, first writes a byte to the FIFO,
-// which it opens for that moment and proves to be one, and then takes armed away, if that is still the number which
-// it has seen: one that dies in between leaves a replicator that is awake. Nothing stays open:
-// a host may close all descriptors, and have its database under a number that was ours. No
-// wake is relied on: a replicator that sleeps has sequence, generation, the drawn tickets and the flags looked
-// at every second, for all spools of a process at a time, so that a commit is sent at most a second
-// later if nobody could wake it.
+// A recorder that finds armed, in another process than the replicator's, first writes a byte to the
+// FIFO, which it opens for that moment and proves to be one, and then takes armed away, if that is
+// still the number which it has seen: one that dies in between leaves a replicator that is awake.
+// Nothing stays open: a host may close all descriptors, and have its database under a number that
+// was ours. No wake is relied on: a replicator that sleeps has sequence, generation, the drawn
+// tickets and the flags looked at every second, for all spools of a process at a time, so that a
+// commit is sent at most a second later if nobody could wake it.
 //
 // # The replicator's lock
 //
-// Two replicators of one spool would write to one mirror. One takes the file lock, and then the directory;
-// where that is locked and the file was not, somebody has removed the file under a replicator that is at
-// work, unless it is the very file that was locked last: then a forked child has inherited
-// the directory's descriptor of a process that is dead, which counts for nothing.
-// The holder proves before each step that publishes ([Lock.Held]) that the directory, the file and the state are at
-// their paths, that the file is locked, and that the state names it. If not, it publishes nothing more,
-// lets go, and begins again. Each six hours it refreshes the times of all files, so that
-// a cleaner by age takes none of a database that is open.
+// Two replicators of one spool would write to one mirror. One takes the file lock, and then the
+// directory; where that is locked and the file was not, somebody has removed the file under a
+// replicator that is at work, unless it is the very file that was locked last: then a forked child
+// has inherited the directory's descriptor of a process that is dead, which counts for nothing. The
+// holder proves before each step that publishes ([Lock.Held]) that the directory, the file and the
+// state are at their paths, that the file is locked, and that the state names it. If not, it
+// publishes nothing more, lets go, and begins again. Each six hours it refreshes the times of all
+// files, so that a cleaner by age takes none of a database that is open.
 //
 // # WAL
 //
@@ -240,28 +252,29 @@
 // publishes it, and then counts sequence up. Page writes to the database while its WAL
 // is open are checkpoints of frames that we have: they are not recorded.
 //
-// Committed is what the wal-index calls so, and nothing else: a writer killed between its
-// commit frame and the wal-index leaves a valid frame that never was committed, and that
-// the next writer overwrites. There is one rule: the frames that the wal-index of these
-// salts counts, or the published ones if those are more (a wal-index on the heap counts for
-// its owner alone, who publishes); of a WAL without a wal-index nobody knows better than
-// recovery will, which takes whatever is valid. But if a commit fails as the WAL cannot be
-// written or synced, and the wal-index is on the heap, its frames may be valid, and are rolled back: the
-// owner marks the state as undone and raises generation, and until its next commit, or the WAL's end, only
-// the published frames count. It is asked at three moments:
+// Committed is what the wal-index calls so, and nothing else: a writer killed between its commit
+// frame and the wal-index leaves a valid frame that never was committed, and that the next writer
+// overwrites. There is one rule: the frames that the wal-index of these salts counts, or the
+// published ones if those are more (a wal-index on the heap counts for its owner alone, who
+// publishes); of a WAL without a wal-index nobody knows better than recovery will, which takes
+// whatever is valid. But if a commit fails as the WAL cannot be written or synced, and the
+// wal-index is on the heap, its frames may be valid, and are rolled back: the owner marks the state
+// as undone and raises generation, and until its next commit, or the WAL's end, only the published
+// frames count. It is asked at three moments:
 //
 //	commit       recorder (walUnlock): in shared memory; publishes the answer
 //	reset        recorder (spool_wal_reset.c): the wal-index is reset already, so
-//	             from a note of it, taken in memory when the WRITE lock was; without a note, if more is
-//	             valid than is published, it cannot tell, and raises generation
-//	copy, flush  replicator (openCommitted in replicate/mirror): from the -shm file, for commits that nobody has published
+//	             from a note of it, taken in memory when the WRITE lock was; without a note, if
+//	             more is valid than is published, it cannot tell, and raises generation
+//	copy, flush  replicator (openCommitted in replicate/mirror): from the -shm file, for commits
+//	             that nobody has published
 //
-// Copy on reset: before frames are lost (a new header is written at offset 0, or the
-// file is truncated to 0 or deleted) the recorder appends those that the replicator
-// has not consumed, up to the last committed one, to the changelog as one transaction, each page
-// once; only then are the salts replaced. The record says up to which position, and that is consumed
-// with it. So a replicator reads salts, then head, applies the log up to head, and only then
-// frames of those salts: what the log has is older than they, and must not come later.
+// Copy on reset: before frames are lost (a new header is written at offset 0, or the file is
+// truncated to 0 or deleted) the recorder appends those that the replicator has not consumed, up to
+// the last committed one, to the changelog as one transaction, each page once; only then are the
+// salts replaced. The record says up to which position, and that is consumed with it. So a
+// replicator reads salts, then head, applies the log up to head, and only then frames of those
+// salts: what the log has is older than they, and must not come later.
 //
 // That nobody else used the WAL between two of ours shows in the salts: a reset adds
 // 1 to salt-1 (wal.c, walRestartHdr). Where no frame of ours is in the WAL, it shows in
@@ -281,12 +294,12 @@
 //
 //	I1  Frames before head are never changed; segments before tail's are free.
 //	I2  Only the holder of SQLite's write lock stores version, size, stamp, sequence, head,
-//	    writing and holder, and that of the lock for checkpoints stamp and checkpointing; any process may raise generation; only the holder of lock stores
-//	    what is marked as the replicator's. Exceptions, all by compare-and-swap: a
-//	    version and a size that are unknown are noted by the replicator after a base
-//	    copy; a stamp, before one; a published position whose frame is gone; a version that is
-//	    wrong, by a reader under SHARED; and the mark of a dead
-//	    process in writing is cleared by the replicator, after raising generation.
+//	    writing and holder, and that of the lock for checkpoints stamp and checkpointing; any
+//	    process may raise generation; only the holder of lock stores what is marked as the
+//	    replicator's. Exceptions, all by compare-and-swap: a version and a size that are unknown
+//	    are noted by the replicator after a base copy; a stamp, before one; a published position
+//	    whose frame is gone; a version that is wrong, by a reader under SHARED; and the mark of a
+//	    dead process in writing is cleared by the replicator, after raising generation.
 //	I3  A mirror whose generation is the state's, applied up to head while writing
 //	    is 0, equals the database, byte for byte.
 //	I4  A mirror is never published unless I3 held at its last transaction boundary.
@@ -295,8 +308,8 @@
 //	    raised it during one, it is raised after it, too.
 //	I6  The log's length is at most its allowance plus one segment.
 //	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.
-//	I8  Nothing that we do makes a database unreadable: what lies in its files is what the VFS below us
-//	    would have put there without us. Where that VFS does not store what it is given,
+//	I8  Nothing that we do makes a database unreadable: what lies in its files is what the VFS
+//	    below us would have put there without us. Where that VFS does not store what it is given,
 //	    nothing is recorded, and nothing of ours stays between it and SQLite.
 //
 // # Beliefs
@@ -305,69 +318,82 @@
 // happens then.
 //
 //	we see what an adopted connection does (one that was open when the extension was loaded)
-//	         its database's file has our methods since a moment at which the connection was in no transaction, and what it
-//	         held then, by SQLITE_FCNTL_LOCKSTATE: nothing, or SHARED and an open WAL. Where the default VFS cannot
-//	         be hooked its other files go by us: of the WAL, which is all that matters, we take the methods when the wal-index is locked for writing or
-//	         checkpointing, when the database goes from SHARED to EXCLUSIVE, or at a commit under locking EXCLUSIVE; its
-//	         deletion follows a close under EXCLUSIVE (recorderClose). Other connections of a shared
-//	         cache, a lock of unknown origin, a transaction: these are not adopted, and it is told. A WAL that goes
-//	         unseen all the same shows as one that somebody else has used: salts, and no end of it
+//	         its database's file has our methods since a moment at which the connection was in no
+//	         transaction, and what it held then, by SQLITE_FCNTL_LOCKSTATE: nothing, or SHARED and
+//	         an open WAL. Where the default VFS cannot be hooked its other files go by us: of the
+//	         WAL, which is all that matters, we take the methods when the wal-index is locked for
+//	         writing or checkpointing, when the database goes from SHARED to EXCLUSIVE, or at a
+//	         commit under locking EXCLUSIVE; its deletion follows a close under EXCLUSIVE
+//	         (recorderClose). Other connections of a shared cache, a lock of unknown origin, a
+//	         transaction: these are not adopted, and it is told. A WAL that goes unseen all the
+//	         same shows as one that somebody else has used: salts, and no end of it
 //	a WAL checkpoint puts into the file frames that we know
-//	         commits to that WAL have been published. A VFS above us with a wal-index of its own defeats that, as
-//	         no lock of it is seen: then none has, the generation is raised when the first page comes, and the
-//	         database is copied (recorderBeginCheckpoint)
+//	         commits to that WAL have been published. A VFS above us with a wal-index of its own
+//	         defeats that, as no lock of it is seen: then none has, the generation is raised when
+//	         the first page comes, and the database is copied (recorderBeginCheckpoint)
 //	a WAL checkpoint puts into the file what the frames have
-//	         none. A VFS above us that encrypts each write anew (SQLite3MultipleCiphers) puts other bytes there, of the
-//	         same content: ours are the frames'. One that moves a database's pages, and not its WAL's
-//	         (appendvfs), would give versions that are no database: docs/hosts.md says not to use WAL mode with it
+//	         none. A VFS above us that encrypts each write anew (SQLite3MultipleCiphers) puts
+//	         other bytes there, of the same content: ours are the frames'. One that moves a
+//	         database's pages, and not its WAL's (appendvfs), would give versions that are no
+//	         database: docs/hosts.md says not to use WAL mode with it
 //	the VFS below stores what it is given
-//	         it is SQLite's own (its xOpen is that of unix-none). Of another: its name, and those below it, do
-//	         not say that it encrypts or compresses; the file has the size that it says; the first reads of pages,
-//	         and every write before it is recorded, are what the file has (below.c). A VFS defeats that which
-//	         does otherwise later, and only to a WAL's frames, where its methods do not come first: of
-//	         such, SQLite3MultipleCiphers is known by name, and is put above us. Then: I8, and it is told
+//	         it is SQLite's own (its xOpen is that of unix-none). Of another: its name, and those
+//	         below it, do not say that it encrypts or compresses; the file has the size that it
+//	         says; the first reads of pages, and every write before it is recorded, are what the
+//	         file has (below.c). A VFS defeats that which does otherwise later, and only to a
+//	         WAL's frames, where its methods do not come first: of such, SQLite3MultipleCiphers is
+//	         known by name, and is put above us. Then: I8, and it is told
 //	the database was deleted, and will not be back
-//	         in looks that are ten minutes apart there is no file at its path. A file system that is not mounted
-//	         defeats that. Then: the spool is made anew, and the first version compares the database with the
-//	         target's. That is work, and no loss: all was sent, or is in the database
+//	         in looks that are ten minutes apart there is no file at its path. A file system that
+//	         is not mounted defeats that. Then: the spool is made anew, and the first version
+//	         compares the database with the target's. That is work, and no loss: all was sent, or
+//	         is in the database
 //	all of a deleted database was sent
-//	         every target has the generation and the sequence of the state. A commit that no recorder has
-//	         published defeats that, of a killed process or without the extension. Then: it is lost with the file
+//	         every target has the generation and the sequence of the state. A commit that no
+//	         recorder has published defeats that, of a killed process or without the extension.
+//	         Then: it is lost with the file
 //	the file is a database that its user wants replicated
-//	         SQLite opens it as a main database (SQLITE_OPEN_MAIN_DB) by the default VFS or by ours, no
-//	         pattern leaves it out, and it is not empty, or has a spool, or a pattern names it. Defeated by a
-//	         copy that is opened later: it is recorded; a user excludes it
+//	         SQLite opens it as a main database (SQLITE_OPEN_MAIN_DB) by the default VFS or by
+//	         ours, no pattern leaves it out, and it is not empty, or has a spool, or a pattern
+//	         names it. Defeated by a copy that is opened later: it is recorded; a user excludes it
 //	an empty file is being made as a copy
-//	         when it was opened its connection (SQLITE_FCNTL_PDB) ran a VACUUM, or it runs no statement when
-//	         RESERVED is asked for: the backup API. Defeated by a VFS that passes PDB on to nobody, and
-//	         by statements that the connection runs beside a backup: then it is recorded. Defeated
-//	         by a backup into a new database, which nothing tells from a copy: it is listed as not
-//	         replicated, and recorded from the first write by a statement on, when its WAL is opened, or when it is opened anew
+//	         when it was opened its connection (SQLITE_FCNTL_PDB) ran a VACUUM, or it runs no
+//	         statement when RESERVED is asked for: the backup API. Defeated by a VFS that passes
+//	         PDB on to nobody, and by statements that the connection runs beside a backup: then it
+//	         is recorded. Defeated by a backup into a new database, which nothing tells from a
+//	         copy: it is listed as not replicated, and recorded from the first write by a
+//	         statement on, when its WAL is opened, or when it is opened anew
 //	what a connection commits is recorded
-//	         its file answers our file control, and has a spool, which is of the file that stands at
-//	         the path, and there is a target. Else a flush is an error with the reason, the log says
-//	         it once, and verneuil_status() lists it. A pragma that no VFS of ours hears has no answer
+//	         its file answers our file control, and has a spool, which is of the file that stands
+//	         at the path, and there is a target. Else a flush is an error with the reason, the log
+//	         says it once, and verneuil_status() lists it. A pragma that no VFS of ours hears has
+//	         no answer
 //	it sleeps, but will be woken
-//	         armed, and a byte in the FIFO or a bell. A recorder that dies before it, a FIFO that was removed or
-//	         cannot be opened, no descriptor left: the look every second, which needs none of them
+//	         armed, and a byte in the FIFO or a bell. A recorder that dies before it, a FIFO that
+//	         was removed or cannot be opened, no descriptor left: the look every second, which
+//	         needs none of them
 //	this descriptor is ours
-//	         device, inode and type, at each use, by fstat. What the host does between that and the use: nothing
-//	         of ours stays open in the host's table of descriptors, and Go's threads have
-//	         another one (cgo, descriptors.c); only where the kernel refuses that do they share the host's
+//	         device, inode and type, at each use, by fstat. What the host does between that and
+//	         the use: nothing of ours stays open in the host's table of descriptors, and Go's
+//	         threads have another one (cgo, descriptors.c); only where the kernel refuses that do
+//	         they share the host's
 //	it is this process, or it is dead
-//	         its token. Two containers whose PID namespaces agree in 10 bits, with the same pid and start tick, defeat it.
-//	         Of another namespace's process a number says nothing: that it is dead is believed of who
-//	         holds no lock of SQLite's, which one in a transaction does
+//	         its token. Two containers whose PID namespaces agree in 10 bits, with the same pid
+//	         and start tick, defeat it. Of another namespace's process a number says nothing: that
+//	         it is dead is believed of who holds no lock of SQLite's, which one in a transaction
+//	         does
 //	this directory is ours
-//	         owner and mode, of the directory above too, when it is attached, and again, by a descriptor, each time that a recorder opens,
-//	         renames or removes a file in it. Root defeats it
+//	         owner and mode, of the directory above too, when it is attached, and again, by a
+//	         descriptor, each time that a recorder opens, renames or removes a file in it. Root
+//	         defeats it
 //	others do not wait for a process that ends
-//	         the locks that its connections hold as their files were told (recorderExcludes): then it does not wait for the
-//	         target. Connections by another VFS are not known
+//	         the locks that its connections hold as their files were told (recorderExcludes): then
+//	         it does not wait for the target. Connections by another VFS are not known
 //	the lock is ours
-//	         device and inode of directory and file at their paths, a query of the lock, our token in the state: before each
-//	         step that publishes. A process that is stopped between the proof and the step, and whose whole directory
-//	         was replaced meanwhile: its manifest is put with If-Match, and refused
+//	         device and inode of directory and file at their paths, a query of the lock, our token
+//	         in the state: before each step that publishes. A process that is stopped between the
+//	         proof and the step, and whose whole directory was replaced meanwhile: its manifest is
+//	         put with If-Match, and refused
 //
 // Nobody has written without a recorder since the last one did. Witness: the stamp, and in a
 // rollback mode the change counter. That tells of commits; of pages that were spilled and rolled

@@ -58,14 +58,16 @@ func putInPlace(f *os.File, name string, b []byte) error {
 }
 
 func readFile(dir, name string, bytesMax int64) ([]byte, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(filepath.Join(dir, name),
+		os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err == nil && (!st.Mode().IsRegular() || st.Size() > bytesMax) {
-		err = fmt.Errorf("%s: %w: not a file of at most %d bytes", f.Name(), chunkstore.ErrCorrupt, bytesMax)
+		err = fmt.Errorf("%s: %w: not a file of at most %d bytes", f.Name(), chunkstore.ErrCorrupt,
+			bytesMax)
 	}
 	if err != nil {
 		return nil, err

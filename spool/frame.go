@@ -48,8 +48,10 @@ type Frame struct {
 
 	Size int64 // truncate, commit: the database's length
 
-	Before, After uint64 // commit: the database's version, 0 unknown; if After is 0, Before is a WAL position (see doc.go)
-	TimeNS        int64  // commit: Unix time
+	// commit: the database's version, 0 unknown; if After is 0, Before is a WAL position (see
+	// doc.go)
+	Before, After uint64
+	TimeNS        int64 // commit: Unix time
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -81,19 +83,22 @@ func DecodeFrame(b []byte) (Frame, int, error) {
 		return Frame{}, 0, err
 	}
 	if n > len(b) {
-		return Frame{}, 0, fmt.Errorf("%w: frame of %d bytes cut at %d", chunkstore.ErrCorrupt, n, len(b))
+		return Frame{}, 0, fmt.Errorf("%w: frame of %d bytes cut at %d", chunkstore.ErrCorrupt, n,
+			len(b))
 	}
 	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
 	if crc := crc32.Checksum(b[8:n], castagnoli); crc != binary.LittleEndian.Uint32(b[4:]) {
 		return Frame{}, 0, fmt.Errorf("%w: frame's checksum", chunkstore.ErrCorrupt)
 	}
-	f := Frame{Kind: Kind(binary.LittleEndian.Uint32(b[12:])), Sequence: u64(16), Generation: u64(24)}
+	f := Frame{Kind: Kind(binary.LittleEndian.Uint32(b[12:])), Sequence: u64(16),
+		Generation: u64(24)}
 	bad := u64(32) > FileBytesMax
 	body := 0
 	switch f.Kind {
 	case KindWrite:
 		f.Offset = int64(u64(32))
-		bad = bad || u64(40) == 0 || u64(40) > uint64(n-FrameHeaderBytes) || u64(32)+u64(40) > FileBytesMax
+		bad = bad || u64(40) == 0 || u64(40) > uint64(n-FrameHeaderBytes) ||
+			u64(32)+u64(40) > FileBytesMax
 		if !bad {
 			body = int(u64(40))
 			f.Data = b[FrameHeaderBytes : FrameHeaderBytes+body : FrameHeaderBytes+body]
@@ -107,7 +112,8 @@ func DecodeFrame(b []byte) (Frame, int, error) {
 		return Frame{}, 0, fmt.Errorf("%w: frame of kind %d", chunkstore.ErrCorrupt, f.Kind)
 	}
 	if bad || n != pad8(FrameHeaderBytes+body) {
-		return Frame{}, 0, fmt.Errorf("%w: frame of kind %d with impossible sizes", chunkstore.ErrCorrupt, f.Kind)
+		return Frame{}, 0, fmt.Errorf("%w: frame of kind %d with impossible sizes",
+			chunkstore.ErrCorrupt, f.Kind)
 	}
 	return f, n, nil
 }
@@ -156,9 +162,11 @@ func checkSegment(header []byte, segment uint32, size int64) error {
 	case len(header) < SegmentHeaderBytes || !bytes.HasPrefix(header, []byte(segmentMagic)):
 		return fmt.Errorf("%w: no segment header", chunkstore.ErrCorrupt)
 	case binary.LittleEndian.Uint64(header[8:]) != uint64(segment):
-		return fmt.Errorf("%w: segment says that it is number %d", chunkstore.ErrCorrupt, binary.LittleEndian.Uint64(header[8:]))
+		return fmt.Errorf("%w: segment says that it is number %d", chunkstore.ErrCorrupt,
+			binary.LittleEndian.Uint64(header[8:]))
 	case binary.LittleEndian.Uint64(header[16:]) != uint64(size) || size > segmentBytesMax:
-		return fmt.Errorf("%w: segment of %d bytes says it has %d", chunkstore.ErrCorrupt, size, binary.LittleEndian.Uint64(header[16:]))
+		return fmt.Errorf("%w: segment of %d bytes says it has %d", chunkstore.ErrCorrupt, size,
+			binary.LittleEndian.Uint64(header[16:]))
 	}
 	return nil
 }

@@ -36,9 +36,11 @@ func (a *inside) Truncate(size int64) error {
 // FuzzSegment: a segment with any frames ends in io.EOF or in ErrCorrupt, and gives no
 // more than it has.
 func FuzzSegment(f *testing.F) {
-	whole := spool.AppendFrame(nil, spool.Frame{Kind: spool.KindWrite, Sequence: 1, Offset: 4096, Data: []byte("hello")})
+	whole := spool.AppendFrame(nil, spool.Frame{Kind: spool.KindWrite, Sequence: 1, Offset: 4096,
+		Data: []byte("hello")})
 	whole = spool.AppendFrame(whole, spool.Frame{Kind: spool.KindTruncate, Sequence: 1, Size: 8192})
-	whole = spool.AppendFrame(whole, spool.Frame{Kind: spool.KindCommit, Sequence: 1, Size: 8192, Before: 1, After: 2})
+	whole = spool.AppendFrame(whole, spool.Frame{Kind: spool.KindCommit, Sequence: 1, Size: 8192,
+		Before: 1, After: 2})
 	f.Add(whole, uint32(len(whole)))
 	f.Add(whole[:100], uint32(90))
 	f.Add(bytes.Repeat(whole, 3), uint32(3*len(whole)))
@@ -48,10 +50,12 @@ func FuzzSegment(f *testing.F) {
 		segment[8] = 1
 		segment = append(segment, frames...)
 		binary.NativeEndian.PutUint64(segment[16:], uint64(len(segment)))
-		if err := os.WriteFile(filepath.Join(dir, "log.0000000000000001"), segment, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "log.0000000000000001"), segment,
+			0o600); err != nil {
 			t.Fatal(err)
 		}
-		r := spool.NewReader(dir, spool.At(1, spool.SegmentHeaderBytes), spool.At(1, spool.SegmentHeaderBytes+published%(1<<20)))
+		r := spool.NewReader(dir, spool.At(1, spool.SegmentHeaderBytes),
+			spool.At(1, spool.SegmentHeaderBytes+published%(1<<20)))
 		defer r.Close()
 		a := &inside{t: t}
 		for {

@@ -19,9 +19,11 @@ func TestHollowFiles(t *testing.T) {
 	header := make([]byte, putHeaderBytes)
 	copy(header, putMagic)
 	binary.LittleEndian.PutUint32(header[4:], putBytesMax/32-1)
-	segment := append(SegmentHeader(7, 1<<30), AppendFrame(nil, Frame{Kind: KindCommit, After: 1})...)
+	segment := append(SegmentHeader(7, 1<<30),
+		AppendFrame(nil, Frame{Kind: KindCommit, After: 1})...)
 	binary.LittleEndian.PutUint32(segment[SegmentHeaderBytes+8:], 1<<29)
-	for name, b := range map[string][]byte{journal.name: header, filepath.Join(s.Dir(), segmentName(7)): segment} {
+	for name, b := range map[string][]byte{journal.name: header,
+		filepath.Join(s.Dir(), segmentName(7)): segment} {
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}

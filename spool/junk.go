@@ -27,7 +27,9 @@ func (s *Spool) RemoveJunk() error {
 		return 0, isFileOfReplicator(name)
 	})
 	if err == nil {
-		err = removeJunk(filepath.Join(s.dir, "tree"), func(string) (fs.FileMode, bool) { return 0, true })
+		err = removeJunk(filepath.Join(s.dir, "tree"), func(string) (fs.FileMode, bool) {
+			return 0, true
+		})
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove junk: %w", err)
@@ -44,7 +46,8 @@ func isFileOfReplicator(name string) bool {
 		}
 	}
 	switch strings.TrimSuffix(name, ".new") {
-	case "boot", "mirror", "dirty", "cut", "cuts", "flush.json", "targets.json", "patrol.json", "copied.json", "aside", deletedName:
+	case "boot", "mirror", "dirty", "cut", "cuts", "flush.json", "targets.json", "patrol.json",
+		"copied.json", "aside", deletedName:
 		return true
 	}
 	return false

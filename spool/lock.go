@@ -133,7 +133,8 @@ func (l *Lock) Held() error {
 	}{{l.spool.dir, l.dir, l.dirKey}, {l.file.Name(), l.file.File, l.file.key}} {
 		var st unix.Stat_t
 		err := unix.Lstat(o.name, &st)
-		if err == unix.EACCES { // we have become another user: what was removed has no link any more
+		if err == unix.EACCES {
+			// We have become another user: what was removed has no link any more
 			if err = unix.Fstat(int(o.file.Fd()), &st); err == nil && st.Nlink == 0 {
 				err = unix.ENOENT
 			}
@@ -154,7 +155,9 @@ func (l *Lock) Held() error {
 // mirror, which are told apart by theirs: see [Mirror.Refresh].
 func (l *Lock) Refresh() {
 	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
-	touch := func(name string) { _ = unix.UtimesNanoAt(unix.AT_FDCWD, name, now, unix.AT_SYMLINK_NOFOLLOW) }
+	touch := func(name string) {
+		_ = unix.UtimesNanoAt(unix.AT_FDCWD, name, now, unix.AT_SYMLINK_NOFOLLOW)
+	}
 	for _, dir := range []string{l.spool.dir, filepath.Join(l.spool.dir, "tree")} {
 		touch(dir)
 		entries, _ := os.ReadDir(dir)
@@ -181,7 +184,8 @@ func (s *Spool) Served() (bool, error) {
 	}
 	pid, err := f.holder()
 	f.letGo(pid)
-	if err == nil && pid == 0 && s.state.LockIno.Load() != f.key.ino { // the holder's may have been removed
+	if err == nil && pid == 0 && s.state.LockIno.Load() != f.key.ino {
+		// The holder's may have been removed
 		var dir *os.File
 		if dir, err = s.lockDir(f.key); errors.Is(err, ErrLocked) {
 			return true, nil

@@ -76,7 +76,8 @@ func (r *Reader) Next(a Applier) (Frame, error) {
 			sequence = f.Sequence
 		}
 		if f.Sequence != sequence {
-			return Frame{}, fmt.Errorf("changelog at %v: %w: transaction %d in the middle of %d", r.at, chunkstore.ErrCorrupt, f.Sequence, sequence)
+			return Frame{}, fmt.Errorf("changelog at %v: %w: transaction %d in the middle of %d",
+				r.at, chunkstore.ErrCorrupt, f.Sequence, sequence)
 		}
 		switch f.Kind {
 		case KindWrite:
@@ -101,7 +102,9 @@ func (r *Reader) Next(a Applier) (Frame, error) {
 func (r *Reader) frame() (Frame, error) {
 	for {
 		if r.at >= r.to {
-			return Frame{}, fmt.Errorf("%w: the published end, %v, is in the middle of a transaction", chunkstore.ErrCorrupt, r.to)
+			return Frame{},
+				fmt.Errorf("%w: the published end, %v, is in the middle of a transaction",
+					chunkstore.ErrCorrupt, r.to)
 		}
 		if err := r.open(); err != nil {
 			return Frame{}, err
@@ -122,7 +125,8 @@ func (r *Reader) frame() (Frame, error) {
 			return Frame{}, err
 		}
 		if off+int64(n) > r.size {
-			return Frame{}, fmt.Errorf("%w: frame of %d bytes crosses the segment's end", chunkstore.ErrCorrupt, n)
+			return Frame{}, fmt.Errorf("%w: frame of %d bytes crosses the segment's end",
+				chunkstore.ErrCorrupt, n)
 		}
 		b, err := r.bytes(off, n)
 		if err != nil {
@@ -157,7 +161,8 @@ func (r *Reader) open() error {
 	if r.file != nil {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(r.dir, segmentName(r.at.Segment())), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(filepath.Join(r.dir, segmentName(r.at.Segment())),
+		os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = fmt.Errorf("%w: a published segment is missing: %w", chunkstore.ErrCorrupt, err)
@@ -201,7 +206,8 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 			end = min(end, int64(r.to.Offset()))
 		}
 		if off+int64(n) > end {
-			return nil, fmt.Errorf("%w: frame crosses the published end, %v", chunkstore.ErrCorrupt, r.to)
+			return nil, fmt.Errorf("%w: frame crosses the published end, %v", chunkstore.ErrCorrupt,
+				r.to)
 		}
 		if n > len(r.scratch) {
 			r.scratch = make([]byte, n)
@@ -251,7 +257,8 @@ func Trim(dir string, from, tail Position) error {
 // free renames a segment so that a recorder can take it, or removes it if there
 // are enough of them, or it is of another size.
 func free(dir, segment string) error {
-	if st, err := os.Lstat(segment); err == nil && st.Mode().IsRegular() && st.Size() == SegmentBytes {
+	st, err := os.Lstat(segment)
+	if err == nil && st.Mode().IsRegular() && st.Size() == SegmentBytes {
 		for i := range freeFiles {
 			to := filepath.Join(dir, fmt.Sprintf("free.%d", i))
 			err := unix.Renameat2(unix.AT_FDCWD, segment, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)

@@ -111,7 +111,8 @@ func TestLogRoundTrip(t *testing.T) {
 			}
 			r := spool.NewReader(w.Spool.Dir(), from, st.Head())
 			if got := readAll(t, r, m); got != n {
-				t.Fatalf("segments of %d, round %d: %d transactions, want %d", segmentBytes, round, got, n)
+				t.Fatalf("segments of %d, round %d: %d transactions, want %d", segmentBytes, round,
+					got, n)
 			}
 			if r.Position() != st.Head() {
 				t.Fatalf("reader ends at %v, head is %v", r.Position(), st.Head())
@@ -123,14 +124,16 @@ func TestLogRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(db, m.b) {
-				t.Fatalf("segments of %d, round %d: replay differs from the database", segmentBytes, round)
+				t.Fatalf("segments of %d, round %d: replay differs from the database", segmentBytes,
+					round)
 			}
 			if err := spool.Trim(w.Spool.Dir(), st.Tail(), from); err != nil {
 				t.Fatal(err)
 			}
 			st.SetTail(from)
 		}
-		if _, err := os.Stat(filepath.Join(w.Spool.Dir(), fmt.Sprintf("log.%016x", from.Segment()-1))); err == nil {
+		_, err := os.Stat(filepath.Join(w.Spool.Dir(), fmt.Sprintf("log.%016x", from.Segment()-1)))
+		if err == nil {
 			t.Error("a segment below the tail survives Trim")
 		}
 	}
@@ -168,8 +171,9 @@ func TestLogDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, b := range map[string][]byte{
-		"missing": nil, "empty": {}, "cut": good[:len(good)/2], "header": append([]byte("X"), good[1:]...),
-		"frame": append(append(bytes.Clone(good[:5000]), good[5000]+1), good[5001:]...),
+		"missing": nil, "empty": {}, "cut": good[:len(good)/2],
+		"header": append([]byte("X"), good[1:]...),
+		"frame":  append(append(bytes.Clone(good[:5000]), good[5000]+1), good[5001:]...),
 	} {
 		os.Remove(second)
 		if b != nil {
@@ -215,8 +219,10 @@ func TestLogAllowance(t *testing.T) {
 }
 
 func FuzzFrame(f *testing.F) {
-	f.Add(spool.AppendFrame(nil, spool.Frame{Kind: spool.KindWrite, Sequence: 1, Offset: 4096, Data: []byte("hello")}))
-	f.Add(spool.AppendFrame(nil, spool.Frame{Kind: spool.KindCommit, Size: 4096, Before: 1, After: 2, TimeNS: 3}))
+	f.Add(spool.AppendFrame(nil, spool.Frame{Kind: spool.KindWrite, Sequence: 1, Offset: 4096,
+		Data: []byte("hello")}))
+	f.Add(spool.AppendFrame(nil, spool.Frame{Kind: spool.KindCommit, Size: 4096, Before: 1,
+		After: 2, TimeNS: 3}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frame, n, err := spool.DecodeFrame(b)
 		if err != nil {
@@ -226,7 +232,8 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		again, k, err := spool.DecodeFrame(spool.AppendFrame(nil, frame))
-		if err != nil || k != n || again.Kind != frame.Kind || !bytes.Equal(again.Data, frame.Data) {
+		if err != nil || k != n || again.Kind != frame.Kind ||
+			!bytes.Equal(again.Data, frame.Data) {
 			t.Errorf("decode after encode: %v", err)
 		}
 	})

@@ -21,7 +21,8 @@ func Name(dbPath string) string {
 	name := make([]byte, 0, 3*len(dbPath))
 	for _, c := range []byte(dbPath) {
 		switch {
-		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c == '.', c == '_', c == '-':
+		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' &&
+			c <= 'z', c == '.', c == '_', c == '-':
 			name = append(name, c)
 		default:
 			name = append(name, '%', hex[c>>4], hex[c&15])

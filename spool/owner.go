@@ -23,7 +23,8 @@ func Trust(dir string) error {
 	for above := filepath.Dir(root); ; above = filepath.Dir(above) {
 		var st unix.Stat_t
 		if unix.Stat(above, &st) == nil && st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
-			return fmt.Errorf("%s, above %s, may be written to by anybody (mode %04o): chmod +t, or o-w", above, root, st.Mode&0o7777)
+			return fmt.Errorf("%s, above %s, may be written to by anybody (mode %04o): chmod +t, "+
+				"or o-w", above, root, st.Mode&0o7777)
 		}
 		if above == filepath.Dir(above) {
 			return trust(dir, false)
@@ -31,8 +32,9 @@ func Trust(dir string) error {
 	}
 }
 
-// RootMode is what permissions, replication_spooling_dir_permissions, mean for a spooling directory that is
-// made: its owner may do all, and where others may write, each has what is his (the sticky bit).
+// RootMode is what permissions, replication_spooling_dir_permissions, mean for a spooling directory
+// that is made: its owner may do all, and where others may write, each has what is his (the sticky
+// bit).
 func RootMode(permissions fs.FileMode) fs.FileMode {
 	mode := permissions.Perm() | 0o700
 	if mode&0o022 != 0 {
@@ -41,9 +43,9 @@ func RootMode(permissions fs.FileMode) fs.FileMode {
 	return mode
 }
 
-// trust checks one directory. The spooling directory may be root's, who shares it
-// out, and others may be allowed to write to it, if it is sticky: they make spools of their own, and cannot
-// put another directory in the place of ours.
+// trust checks one directory. The spooling directory may be root's, who shares it out, and others
+// may be allowed to write to it, if it is sticky: they make spools of their own, and cannot put
+// another directory in the place of ours.
 func trust(dir string, shared bool) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
@@ -52,17 +54,21 @@ func trust(dir string, shared bool) error {
 	self := uint32(os.Geteuid())
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		return fmt.Errorf("%s is a symbolic link, which is not followed: name the directory itself", dir)
+		return fmt.Errorf("%s is a symbolic link, which is not followed: name the directory itself",
+			dir)
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
 	case st.Uid != self && shared && st.Uid != 0:
-		return fmt.Errorf("%s belongs to another user (%d, not %d): name a replication_spooling_dir of this user's, "+
+		return fmt.Errorf("%s belongs to another user (%d, not %d): "+
+			"name a replication_spooling_dir of this user's, "+
 			"or let root make it for all (mode 1777)", dir, st.Uid, self)
 	case st.Uid != self && !shared:
-		return fmt.Errorf("%s belongs to another user (%d, not %d), who opened the database first: "+
-			"that user's processes replicate it, and that user flushes it", dir, st.Uid, self)
+		return fmt.Errorf(
+			"%s belongs to another user (%d, not %d), who opened the database first: "+
+				"that user's processes replicate it, and that user flushes it", dir, st.Uid, self)
 	case shared && st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0:
-		return fmt.Errorf("%s may be written to by other users (mode %04o), who could replace what is in it: chmod +t, or go-w", dir, st.Mode&0o7777)
+		return fmt.Errorf("%s may be written to by other users (mode %04o), "+
+			"who could replace what is in it: chmod +t, or go-w", dir, st.Mode&0o7777)
 	case !shared && st.Mode&0o022 != 0:
 		return fmt.Errorf("%s may be written to by other users (mode %04o)", dir, st.Mode&0o7777)
 	}

@@ -31,24 +31,31 @@ func TestTrust(t *testing.T) {
 		want  string
 	}{
 		"root is a link": {func(t *testing.T, root, _ string) {
-			if err := errors.Join(os.Rename(root, root+".real"), os.Symlink(root+".real", root)); err != nil {
+			err := errors.Join(os.Rename(root, root+".real"), os.Symlink(root+".real", root))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}, "symbolic link"},
-		"root is another's": {func(t *testing.T, root, _ string) { ownedByNobody(t, root) }, "mode 1777"},
+		"root is another's": {func(t *testing.T, root, _ string) {
+			ownedByNobody(t, root)
+		}, "mode 1777"},
 		"spool is a link": {func(t *testing.T, _, dir string) {
-			if err := errors.Join(os.Rename(dir, dir+".real"), os.Symlink(dir+".real", dir)); err != nil {
+			err := errors.Join(os.Rename(dir, dir+".real"), os.Symlink(dir+".real", dir))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}, "symbolic link"},
-		"spool is another's": {func(t *testing.T, _, dir string) { ownedByNobody(t, dir) }, "that user flushes it"},
+		"spool is another's": {func(t *testing.T, _, dir string) {
+			ownedByNobody(t, dir)
+		}, "that user flushes it"},
 		"spool is open to others": {func(t *testing.T, _, dir string) {
 			if err := os.Chmod(dir, 0o770); err != nil {
 				t.Fatal(err)
 			}
 		}, "other users"},
 		"spool is a file": {func(t *testing.T, _, dir string) {
-			if err := errors.Join(os.Rename(dir, dir+".real"), os.WriteFile(dir, nil, 0o600)); err != nil {
+			err := errors.Join(os.Rename(dir, dir+".real"), os.WriteFile(dir, nil, 0o600))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}, "not a directory"},
@@ -87,7 +94,8 @@ func TestTrustShared(t *testing.T) {
 	if err := Trust(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing there: %v", err)
 	}
-	if err := errors.Join(os.Mkdir(root, 0o700), os.Chmod(root, 0o777), os.Mkdir(dir, 0o700)); err != nil {
+	err := errors.Join(os.Mkdir(root, 0o700), os.Chmod(root, 0o777), os.Mkdir(dir, 0o700))
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -105,7 +113,8 @@ func TestTrustShared(t *testing.T) {
 		if err := os.Chmod(test.name, test.mode); err != nil {
 			t.Fatal(err)
 		}
-		if err := Trust(dir); test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+		if err := Trust(dir); test.want == "" && err != nil || test.want != "" &&
+			(err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s %v: %v, want %q", test.name, test.mode, err, test.want)
 		}
 	}
@@ -113,7 +122,8 @@ func TestTrustShared(t *testing.T) {
 
 // TestRootMode: a spooling directory that is made for others to write to is sticky.
 func TestRootMode(t *testing.T) {
-	for permissions, want := range map[os.FileMode]os.FileMode{0: 0o700, 0o755: 0o755, 0o770: 0o770 | os.ModeSticky, 0o777: 0o777 | os.ModeSticky} {
+	for permissions, want := range map[os.FileMode]os.FileMode{0: 0o700, 0o755: 0o755,
+		0o770: 0o770 | os.ModeSticky, 0o777: 0o777 | os.ModeSticky} {
 		if mode := RootMode(permissions); mode != want {
 			t.Errorf("%v becomes %v, want %v", permissions, mode, want)
 		}

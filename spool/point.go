@@ -5,7 +5,9 @@ package spool
 type Point struct{ Generation, Sequence uint64 }
 
 // Covers reports whether whoever has p has q.
-func (p Point) Covers(q Point) bool { return p.Generation >= q.Generation && p.Sequence >= q.Sequence }
+func (p Point) Covers(q Point) bool {
+	return p.Generation >= q.Generation && p.Sequence >= q.Sequence
+}
 
 // PublishedPoint returns the point that a flush now has to reach.
 func (s *State) PublishedPoint() Point { return Point{s.Generation.Load(), s.Sequence.Load()} }

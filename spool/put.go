@@ -28,8 +28,8 @@ const (
 	putTrust = 24 * time.Hour
 	// putBytesMax is the journal of 2 TiB of database.
 	putBytesMax = 1 << 30
-	// putBlockMax bounds a block, which is read into memory: it is one run (64 KiB), and of an upload
-	// that was interrupted perhaps more.
+	// putBlockMax bounds a block, which is read into memory: it is one run (64 KiB), and of an
+	// upload that was interrupted perhaps more.
 	putBlockMax = 1 << 20
 )
 
@@ -37,8 +37,8 @@ const (
 // yet that names them, so that an upload of many that was interrupted goes on where
 // it was. Its methods are safe for concurrent use.
 //
-// The file put.<16 hex digits of the BLAKE3-256 of the name of the target, with its chunk bucket's identity> is
-// a sequence of
+// The file put.<16 hex digits of the BLAKE3-256 of the name of the target, with its chunk bucket's
+// identity> is a sequence of
 //
 //	0   4  magic "VPUT"
 //	4   4  number of IDs
@@ -90,7 +90,8 @@ func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 			break
 		}
 		good += int64(len(block))
-		if age := now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(block[8:])))); age < 0 || age >= putTrust {
+		age := now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(block[8:]))))
+		if age < 0 || age >= putTrust {
 			continue
 		}
 		for at := putHeaderBytes; at < len(block); at += len(chunkstore.ID{}) {
@@ -108,8 +109,8 @@ func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 	return ids, nil
 }
 
-// readPutBlock reads a block from r, which has so many bytes left. It is nil if there is none, or something
-// else.
+// readPutBlock reads a block from r, which has so many bytes left. It is nil if there is none, or
+// something else.
 func readPutBlock(r *bufio.Reader, left int64) ([]byte, error) {
 	header, err := r.Peek(putHeaderBytes)
 	if err == io.EOF {
@@ -147,7 +148,9 @@ func (j *PutJournal) Note(ids []chunkstore.ID, now time.Time) (err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.file == nil {
-		j.file, err = os.OpenFile(j.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+		j.file, err =
+			os.OpenFile(j.name,
+				os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	}
 	if err == nil {
 		_, err = j.file.Write(b)

@@ -115,7 +115,9 @@ func TestWriteSourceConfigAtOnce(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for n := range 50 {
-				if err := sp.WriteSourceConfig(spool.SourceConfig{Path: sp.Path(), Host: fmt.Sprint("host", i, n)}); err != nil {
+				err := sp.WriteSourceConfig(spool.SourceConfig{Path: sp.Path(),
+					Host: fmt.Sprint("host", i, n)})
+				if err != nil {
 					t.Error(err)
 					return
 				}
@@ -127,7 +129,8 @@ func TestWriteSourceConfigAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if left, err := filepath.Glob(filepath.Join(sp.Dir(), "source.json.*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(sp.Dir(), "source.json.*")); err != nil ||
+		len(left) > 0 {
 		t.Errorf("left behind: %q, error %v", left, err)
 	}
 }

@@ -85,9 +85,9 @@ func peekState(dir string) (*State, error) {
 	return s, nil
 }
 
-// Sweep removes the spool in dir if its database was deleted a while ago: ten minutes after the first
-// call that finds it deleted if everything was sent, seven days after it if not. A spool that is
-// replicated, or attached to meanwhile, stays.
+// Sweep removes the spool in dir if its database was deleted a while ago: ten minutes after the
+// first call that finds it deleted if everything was sent, seven days after it if not. A spool that
+// is replicated, or attached to meanwhile, stays.
 func Sweep(dir string, now time.Time) (removed bool, err error) {
 	mark := filepath.Join(dir, deletedName)
 	r, err := RemainsOf(dir)
@@ -162,7 +162,8 @@ func removeRemains(dir string) error {
 		}
 	}
 	for _, name := range last {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := os.Remove(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

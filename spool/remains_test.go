@@ -100,7 +100,8 @@ func TestSweepSpares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := Sweep(s.Dir(), time.Now().Add(unsentKept+moment)); removed || !errors.Is(err, ErrLocked) {
+	if removed, err := Sweep(s.Dir(), time.Now().Add(unsentKept+moment)); removed ||
+		!errors.Is(err, ErrLocked) {
 		t.Fatalf("removed while it is replicated: %v, %v", removed, err)
 	}
 	lock.Unlock()
@@ -144,7 +145,8 @@ func TestSweepWhileCreated(t *testing.T) {
 		}
 		<-swept
 		if !next.Current() {
-			if next, err = Create(root, db, 0o700); err != nil || !next.Current() { // as a recorder does that finds it lost
+			if next, err = Create(root, db, 0o700); err != nil || !next.Current() {
+				// As a recorder does that finds it lost
 				t.Fatalf("%v; the spool is not current", err)
 			}
 		}

@@ -24,7 +24,8 @@ type SourceConfig struct {
 	ManifestIntervalMS int64                    `json:"manifest_interval_ms"`
 	APICallsPerSecond  float64                  `json:"api_calls_per_second"`
 	UploadConcurrency  int                      `json:"upload_concurrency"`
-	TimeoutMS          int64                    `json:"store_timeout_ms,omitempty"` // 0: the default
+	// 0: the default
+	TimeoutMS int64 `json:"store_timeout_ms,omitempty"`
 }
 
 // ReadSourceConfig reads the source.json of the spool in dir, which need not be one
@@ -71,7 +72,8 @@ func ParseSourceConfig(b []byte) (SourceConfig, error) {
 		return SourceConfig{}, fmt.Errorf("%w: text after the object", chunkstore.ErrCorrupt)
 	}
 	if !filepath.IsAbs(c.Path) || c.Host == "" {
-		return SourceConfig{}, fmt.Errorf("%w: it names no absolute path and host", chunkstore.ErrCorrupt)
+		return SourceConfig{}, fmt.Errorf("%w: it names no absolute path and host",
+			chunkstore.ErrCorrupt)
 	}
 	for i, t := range c.Targets {
 		if err := t.Validate(fmt.Sprintf("targets[%d].%s", i, t.Kind())); err != nil {
@@ -88,7 +90,8 @@ func (s *Spool) WriteSourceConfig(c SourceConfig) error {
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {
 		b = append(b, '\n')
-		if old, oldErr := s.ReadFile("source.json", sourceConfigBytesMax); oldErr == nil && bytes.Equal(old, b) {
+		old, oldErr := s.ReadFile("source.json", sourceConfigBytesMax)
+		if oldErr == nil && bytes.Equal(old, b) {
 			return nil
 		}
 		var f *os.File

@@ -23,7 +23,8 @@ type Stamp struct {
 // StampOf looks at the file at path: on a network file system, at what the server has.
 func StampOf(path string) (Stamp, error) {
 	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC,
+		unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
 	if err != nil {
 		return Stamp{}, &fs.PathError{Op: "statx", Path: path, Err: err}
 	}
@@ -81,7 +82,8 @@ func (s Stamp) Age(now time.Time) time.Duration {
 }
 
 func (s Stamp) String() string {
-	return fmt.Sprintf("inode %d, %d bytes, changed %s", s.Ino, s.Bytes, time.Unix(0, s.Ctime).UTC().Format(time.RFC3339Nano))
+	return fmt.Sprintf("inode %d, %d bytes, changed %s", s.Ino, s.Bytes,
+		time.Unix(0, s.Ctime).UTC().Format(time.RFC3339Nano))
 }
 
 // Leave notes, for a recorder, that it leaves the database's file like this.
@@ -90,11 +92,12 @@ func (s *State) Leave(stamp Stamp, by Token) {
 	s.StampedBy.Store(uint64(by))
 }
 
-// AsLeft reports whether the database's file is what the last recorder has left. It is sure unless a
-// write after that may have left the same coarse times: a recorder that has the database open since
-// would know, and so does a base copy that has settled it.
+// AsLeft reports whether the database's file is what the last recorder has left. It is sure unless
+// a write after that may have left the same coarse times: a recorder that has the database open
+// since would know, and so does a base copy that has settled it.
 func (s *State) AsLeft(stamp Stamp) (same, sure bool) {
 	sum := stamp.Sum()
 	same = s.DBStamp.Load() == sum
-	return same, same && (!stamp.Coarse() || s.StampSettled.Load() == sum || Token(s.StampedBy.Load()).Alive())
+	return same, same && (!stamp.Coarse() || s.StampSettled.Load() == sum ||
+		Token(s.StampedBy.Load()).Alive())
 }

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestStampTellsOfWrites: whatever changes a file leaves another stamp, also if it is put back as it was, with its
-// length and its mtime.
+// TestStampTellsOfWrites: whatever changes a file leaves another stamp, also if it is put back as
+// it was, with its length and its mtime.
 func TestStampTellsOfWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	content := make([]byte, 20000)
@@ -18,7 +18,10 @@ func TestStampTellsOfWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(f *os.File) error{
-		"the same bytes": func(f *os.File) error { _, err := f.WriteAt(content[:1], 100); return err },
+		"the same bytes": func(f *os.File) error {
+			_, err := f.WriteAt(content[:1], 100)
+			return err
+		},
 		"cut and made longer": func(f *os.File) error {
 			if err := f.Truncate(100); err != nil {
 				return err
@@ -26,10 +29,12 @@ func TestStampTellsOfWrites(t *testing.T) {
 			return f.Truncate(int64(len(content)))
 		},
 		"a hole": func(f *os.File) error {
-			return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 4096, 4096)
+			return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE,
+				4096, 4096)
 		},
 		"a mapping": func(f *os.File) error {
-			b, err := unix.Mmap(int(f.Fd()), 0, len(content), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+			b, err := unix.Mmap(int(f.Fd()), 0, len(content), unix.PROT_READ|unix.PROT_WRITE,
+				unix.MAP_SHARED)
 			if err != nil {
 				return err
 			}
@@ -46,7 +51,8 @@ func TestStampTellsOfWrites(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := StampOf(path); err != nil || again != before || again.Sum() != before.Sum() {
+		if again, err := StampOf(path); err != nil || again != before ||
+			again.Sum() != before.Sum() {
 			t.Errorf("unchanged, the stamp is %v after %v: %v", again, before, err)
 		}
 		age(t, path)
@@ -54,7 +60,8 @@ func TestStampTellsOfWrites(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		f.Close()
-		if changed, err := StampOf(path); err != nil || changed.Sum() == before.Sum() && name != "nothing but the mtime" {
+		if changed, err := StampOf(path); err != nil || changed.Sum() == before.Sum() &&
+			name != "nothing but the mtime" {
 			t.Errorf("%s: the stamp stays %v: %v", name, changed, err)
 		}
 		if err := os.Chtimes(path, time.Time{}, time.Unix(0, before.Mtime)); err != nil {
@@ -108,7 +115,8 @@ func TestAsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := s.State()
-	fine, coarse := Stamp{Ino: 1, Bytes: 2, Mtime: 3, Ctime: 4}, Stamp{Ino: 1, Bytes: 2, Mtime: 3, Ctime: int64(4 * time.Second)}
+	fine, coarse := Stamp{Ino: 1, Bytes: 2, Mtime: 3, Ctime: 4},
+		Stamp{Ino: 1, Bytes: 2, Mtime: 3, Ctime: int64(4 * time.Second)}
 	for _, c := range []struct {
 		name           string
 		left, now      Stamp
@@ -119,7 +127,8 @@ func TestAsLeft(t *testing.T) {
 		{"another", fine, coarse, self, fine, false, false},
 		{"fine", fine, fine, 0, Stamp{}, true, true},
 		{"coarse, nobody has had it open since", coarse, coarse, 0, Stamp{}, true, false},
-		{"coarse, its process has died", coarse, coarse, makeToken(0, 1<<21, 0), Stamp{}, true, false},
+		{"coarse, its process has died", coarse, coarse, makeToken(0, 1<<21, 0), Stamp{}, true,
+			false},
 		{"coarse, a process has had it open since", coarse, coarse, self, Stamp{}, true, true},
 		{"coarse, settled", coarse, coarse, 0, coarse, true, true},
 		{"coarse, an earlier one was settled", coarse, coarse, 0, fine, true, false},
@@ -141,8 +150,9 @@ func TestStampAge(t *testing.T) {
 	}{
 		{Stamp{Ctime: now.Add(-time.Millisecond).UnixNano()}, false},
 		{Stamp{Ctime: now.Add(-30 * time.Millisecond).UnixNano()}, true},
-		{Stamp{Ctime: now.Add(-30 * time.Millisecond).UnixNano(), Mtime: now.UnixNano()}, true}, // an mtime that somebody has set
-		{Stamp{Ctime: now.Add(time.Hour).UnixNano()}, true},                                     // the clock was set back
+		// An mtime that somebody has set
+		{Stamp{Ctime: now.Add(-30 * time.Millisecond).UnixNano(), Mtime: now.UnixNano()}, true},
+		{Stamp{Ctime: now.Add(time.Hour).UnixNano()}, true}, // the clock was set back
 		{Stamp{Ctime: time.Unix(999, 0).UnixNano()}, false},
 		{Stamp{Ctime: time.Unix(997, 0).UnixNano()}, true},
 	} {

@@ -64,7 +64,8 @@ var causes = [...]string{
 	CauseLogError: "the changelog could not be written",
 	CauseWAL:      "frames of the WAL were lost",
 	CauseIO:       "a write to the database failed",
-	CauseTimes:    "the times of the database's file are too coarse to tell whether somebody else wrote",
+	CauseTimes: "the times of the database's file are too coarse to tell whether somebody " +
+		"else wrote",
 }
 
 func (c Cause) String() string {
@@ -225,7 +226,8 @@ func Open(dir string) (*Spool, error) {
 }
 
 func open(dir string) (*Spool, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "state"), os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(filepath.Join(dir, "state"),
+		os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -240,13 +242,16 @@ func mapState(dir string, f *os.File) (*Spool, error) {
 		return nil, fmt.Errorf("stat state: %w", err)
 	}
 	if st.Size != stateBytes || st.Nlink > 1 {
-		return nil, fmt.Errorf("%w: state of %d bytes, with %d names", chunkstore.ErrCorrupt, st.Size, st.Nlink)
+		return nil, fmt.Errorf("%w: state of %d bytes, with %d names", chunkstore.ErrCorrupt,
+			st.Size, st.Nlink)
 	}
-	page, err := unix.Mmap(int(f.Fd()), 0, stateBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	page, err := unix.Mmap(int(f.Fd()), 0, stateBytes, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map state: %w", err)
 	}
-	s := &Spool{dir: dir, state: (*State)(unsafe.Pointer(&page[0])), ino: st.Ino, dev: uint64(st.Dev)}
+	s := &Spool{dir: dir, state: (*State)(unsafe.Pointer(&page[0])), ino: st.Ino,
+		dev: uint64(st.Dev)}
 	if err := s.state.validate(); err != nil {
 		unix.Munmap(page)
 		return nil, err
@@ -268,14 +273,15 @@ func (s *Spool) State() *State { return s.state }
 // Close is for symmetry: the spool holds nothing but a page, which goes with it.
 func (s *Spool) Close() error { return nil }
 
-// Current reports whether the state's file is still the one in the directory, and
-// not lost. If the spool was deleted or replaced, or the page written over, it marks the state as lost, so
-// that recorders attach anew.
+// Current reports whether the state's file is still the one in the directory, and not lost. If the
+// spool was deleted or replaced, or the page written over, it marks the state as lost, so that
+// recorders attach anew.
 func (s *Spool) Current() bool {
 	defer runtime.KeepAlive(s)
 	var st unix.Stat_t
 	err := unix.Stat(filepath.Join(s.dir, "state"), &st)
-	if s.state.validate() != nil || err == nil && (st.Ino != s.ino || uint64(st.Dev) != s.dev) || err == unix.ENOENT || err == unix.ENOTDIR {
+	if s.state.validate() != nil || err == nil && (st.Ino != s.ino || uint64(st.Dev) != s.dev) ||
+		err == unix.ENOENT || err == unix.ENOTDIR {
 		s.state.SetLost()
 	}
 	return !s.state.Lost()

@@ -24,26 +24,46 @@ func TestStateOffsets(t *testing.T) {
 	}
 	var s State
 	at := map[string]uintptr{
-		"magic": unsafe.Offsetof(s.Magic), "format version": unsafe.Offsetof(s.Version), "flags": unsafe.Offsetof(s.Flags),
-		"boot ID": unsafe.Offsetof(s.BootID), "st_dev": unsafe.Offsetof(s.Dev), "st_ino": unsafe.Offsetof(s.Ino),
+		"magic": unsafe.Offsetof(s.Magic), "format version": unsafe.Offsetof(s.Version),
+		"flags":   unsafe.Offsetof(s.Flags),
+		"boot ID": unsafe.Offsetof(s.BootID), "st_dev": unsafe.Offsetof(s.Dev),
+		"st_ino":     unsafe.Offsetof(s.Ino),
 		"birth time": unsafe.Offsetof(s.Birth), "generation:": unsafe.Offsetof(s.Generation),
-		"sequence of": unsafe.Offsetof(s.Sequence), "writing:": unsafe.Offsetof(s.Writing), "head:": unsafe.Offsetof(s.head),
-		"version of": unsafe.Offsetof(s.DBVersion), "file size": unsafe.Offsetof(s.DBSize), "armed:": unsafe.Offsetof(s.Armed),
-		"cause of": unsafe.Offsetof(s.cause), "tail:": unsafe.Offsetof(s.tail), "replicator:": unsafe.Offsetof(s.Replicator),
-		"generation that the mirror": unsafe.Offsetof(s.MirrorGeneration), "sequence up to": unsafe.Offsetof(s.MirrorSequence),
-		"generation that every": unsafe.Offsetof(s.PushedGeneration), "sequence that every": unsafe.Offsetof(s.PushedSequence),
-		"transactions published": unsafe.Offsetof(s.Published), "transactions dropped": unsafe.Offsetof(s.Dropped),
-		"time of the last": unsafe.Offsetof(s.PublishedAt), "flush tickets drawn": unsafe.Offsetof(s.FlushDrawn),
-		"flush tickets answered with": unsafe.Offsetof(s.FlushDone), "flush tickets answered,": unsafe.Offsetof(s.FlushAnswered),
-		"log allowance": unsafe.Offsetof(s.LogAllowance), "WAL salts": unsafe.Offsetof(s.WALSalts),
-		"published WAL position": unsafe.Offsetof(s.WALPublished), "salt-1<<32 | frames that": unsafe.Offsetof(s.WALConsumed),
-		"stamp of": unsafe.Offsetof(s.DBStamp), "stamped by": unsafe.Offsetof(s.StampedBy), "settled": unsafe.Offsetof(s.StampSettled), "checkpointing:": unsafe.Offsetof(s.Checkpointing), "running checksum of frame": unsafe.Offsetof(s.WALSum), "likewise, of": unsafe.Offsetof(s.WALConsumedSum),
-		"what the mirror's files are like": unsafe.Offsetof(s.MirrorStamp), "continuity:": unsafe.Offsetof(s.Continuity),
-		"purpose:": unsafe.Offsetof(s.Purpose), "terms:": unsafe.Offsetof(s.Terms),
-		"inode of the file lock": unsafe.Offsetof(s.LockIno),
-		"canonical path":         unsafe.Offsetof(s.PathField),
-		"holder:":                unsafe.Offsetof(s.Holder),
-		"time of the last cut":   unsafe.Offsetof(s.CutAt), "leaving:": unsafe.Offsetof(s.Leaving),
+		"sequence of": unsafe.Offsetof(s.Sequence), "writing:": unsafe.Offsetof(s.Writing),
+		"head:":      unsafe.Offsetof(s.head),
+		"version of": unsafe.Offsetof(s.DBVersion), "file size": unsafe.Offsetof(s.DBSize),
+		"armed:":   unsafe.Offsetof(s.Armed),
+		"cause of": unsafe.Offsetof(s.cause), "tail:": unsafe.Offsetof(s.tail),
+		"replicator:":                      unsafe.Offsetof(s.Replicator),
+		"generation that the mirror":       unsafe.Offsetof(s.MirrorGeneration),
+		"sequence up to":                   unsafe.Offsetof(s.MirrorSequence),
+		"generation that every":            unsafe.Offsetof(s.PushedGeneration),
+		"sequence that every":              unsafe.Offsetof(s.PushedSequence),
+		"transactions published":           unsafe.Offsetof(s.Published),
+		"transactions dropped":             unsafe.Offsetof(s.Dropped),
+		"time of the last":                 unsafe.Offsetof(s.PublishedAt),
+		"flush tickets drawn":              unsafe.Offsetof(s.FlushDrawn),
+		"flush tickets answered with":      unsafe.Offsetof(s.FlushDone),
+		"flush tickets answered,":          unsafe.Offsetof(s.FlushAnswered),
+		"log allowance":                    unsafe.Offsetof(s.LogAllowance),
+		"WAL salts":                        unsafe.Offsetof(s.WALSalts),
+		"published WAL position":           unsafe.Offsetof(s.WALPublished),
+		"salt-1<<32 | frames that":         unsafe.Offsetof(s.WALConsumed),
+		"stamp of":                         unsafe.Offsetof(s.DBStamp),
+		"stamped by":                       unsafe.Offsetof(s.StampedBy),
+		"settled":                          unsafe.Offsetof(s.StampSettled),
+		"checkpointing:":                   unsafe.Offsetof(s.Checkpointing),
+		"running checksum of frame":        unsafe.Offsetof(s.WALSum),
+		"likewise, of":                     unsafe.Offsetof(s.WALConsumedSum),
+		"what the mirror's files are like": unsafe.Offsetof(s.MirrorStamp),
+		"continuity:":                      unsafe.Offsetof(s.Continuity),
+		"purpose:":                         unsafe.Offsetof(s.Purpose),
+		"terms:":                           unsafe.Offsetof(s.Terms),
+		"inode of the file lock":           unsafe.Offsetof(s.LockIno),
+		"canonical path":                   unsafe.Offsetof(s.PathField),
+		"holder:":                          unsafe.Offsetof(s.Holder),
+		"time of the last cut":             unsafe.Offsetof(s.CutAt),
+		"leaving:":                         unsafe.Offsetof(s.Leaving),
 	}
 	for field, offset := range at {
 		m := regexp.MustCompile(`//\t(\d+) +[\d…]+ +` + regexp.QuoteMeta(field)).FindSubmatch(doc)
@@ -98,8 +118,10 @@ func TestCreateAndOpen(t *testing.T) {
 	if g := s.State().Generation.Load(); g != 1 || s.State().Cause() != CauseNew {
 		t.Errorf("new state has generation %d, cause %v", g, s.State().Cause())
 	}
-	if s.Path() != db || s.State().Head() != s.State().Tail() || s.State().Head().Offset() != SegmentHeaderBytes {
-		t.Errorf("new state: path %q, head %v, tail %v", s.Path(), s.State().Head(), s.State().Tail())
+	if s.Path() != db || s.State().Head() != s.State().Tail() ||
+		s.State().Head().Offset() != SegmentHeaderBytes {
+		t.Errorf("new state: path %q, head %v, tail %v", s.Path(), s.State().Head(),
+			s.State().Tail())
 	}
 	again, err := Create(root, db, 0o700)
 	if err != nil || again.State().Generation.Load() != 1 {
@@ -126,8 +148,10 @@ func TestCreateAndOpen(t *testing.T) {
 	if err != nil || s.Current() {
 		t.Fatalf("Create after the database was replaced: %v", err)
 	}
-	if st := replaced.State(); st.Cause() != CauseReplaced || st.Sequence.Load() != 0 || st.Head().Segment() <= math.MaxUint32-1000+64 {
-		t.Fatalf("a state after the database was replaced: cause %v, head %v", st.Cause(), st.Head())
+	if st := replaced.State(); st.Cause() != CauseReplaced || st.Sequence.Load() != 0 ||
+		st.Head().Segment() <= math.MaxUint32-1000+64 {
+		t.Fatalf("a state after the database was replaced: cause %v, head %v", st.Cause(),
+			st.Head())
 	}
 	if is, err := replaced.Replaced(); err != nil || is {
 		t.Fatalf("Replaced: %v, %v", is, err)
@@ -237,13 +261,15 @@ func TestTokenOfNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := self ^ 1<<(32+pidBits)
-	if !self.Alive() || self.PID() != os.Getpid() || other.PID() != os.Getpid() || other == self || other.Alive() {
-		t.Errorf("%x alive: %v; of another namespace %x alive: %v", self, self.Alive(), other, other.Alive())
+	if !self.Alive() || self.PID() != os.Getpid() || other.PID() != os.Getpid() || other == self ||
+		other.Alive() {
+		t.Errorf("%x alive: %v; of another namespace %x alive: %v", self, self.Alive(), other,
+			other.Alive())
 	}
 }
 
-// TestLockRemoved: who removes the lock's file does not get the lock while its holder is at
-// work; the holder learns of it, and a directory that a forked child has inherited locks nobody out.
+// TestLockRemoved: who removes the lock's file does not get the lock while its holder is at work;
+// the holder learns of it, and a directory that a forked child has inherited locks nobody out.
 func TestLockRemoved(t *testing.T) {
 	root, db := newDB(t)
 	s, err := Create(root, db, 0o700)
@@ -263,8 +289,10 @@ func TestLockRemoved(t *testing.T) {
 	}
 	file := filepath.Join(s.Dir(), "lock")
 	for name, take := range map[string]func() error{
-		"file removed":      func() error { return os.Remove(file) },
-		"file replaced":     func() error { return errors.Join(os.Remove(file), os.WriteFile(file, nil, 0o600)) },
+		"file removed": func() error { return os.Remove(file) },
+		"file replaced": func() error {
+			return errors.Join(os.Remove(file), os.WriteFile(file, nil, 0o600))
+		},
 		"directory renamed": func() error { return os.Rename(s.Dir(), s.Dir()+".away") },
 		"token": func() error {
 			s.State().Replicator.Add(1 << 32)
@@ -342,7 +370,8 @@ func TestLockOfAnotherCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+	if err := unix.FcntlFlock(other.Fd(), unix.F_SETLK,
+		&unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -391,7 +420,8 @@ func TestLongestPath(t *testing.T) {
 		case err != nil:
 			t.Errorf("%d bytes: %v", n, err)
 		case s.Path() != path || s.State().Holder.Load() != 0:
-			t.Errorf("%d bytes: the path is of %d, the holder %x", n, len(s.Path()), s.State().Holder.Load())
+			t.Errorf("%d bytes: the path is of %d, the holder %x", n, len(s.Path()),
+				s.State().Holder.Load())
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 // have one open for reading.
 type Wake struct{ file *os.File }
 
-// OpenWake opens the spool's FIFO, and makes it if it is not there; for reading and writing, so that it never ends,
-// and nonblocking, so that a wait costs a goroutine and no thread.
+// OpenWake opens the spool's FIFO, and makes it if it is not there; for reading and writing, so
+// that it never ends, and nonblocking, so that a wait costs a goroutine and no thread.
 func (s *Spool) OpenWake() (*Wake, error) {
 	name := filepath.Join(s.dir, "wake")
 	if err := unix.Mkfifo(name, 0o600); err != nil && err != unix.EEXIST {
@@ -65,7 +65,8 @@ func (w *Wake) Close() error { return w.file.Close() }
 // there is none.
 func (s *Spool) Wake() error {
 	// For reading too: a FIFO that has a reader never raises SIGPIPE.
-	fd, err := unix.Open(filepath.Join(s.dir, "wake"), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open(filepath.Join(s.dir, "wake"),
+		unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err == nil {
 		_, err = unix.Write(fd, []byte{0})
 		unix.Close(fd)

@@ -18,14 +18,17 @@ func refuse(t *testing.T, code int, wants []string, args ...string) {
 	r := ctl(t, args...)
 	line := strings.TrimSuffix(r.said(), "\n")
 	if r.code != code {
-		t.Errorf("verneuilctl %s: exit code %d, want %d\n%s", strings.Join(args, " "), r.code, code, r.stderr)
+		t.Errorf("verneuilctl %s: exit code %d, want %d\n%s", strings.Join(args, " "), r.code, code,
+			r.stderr)
 	}
 	if !strings.HasPrefix(line, "verneuilctl: ") || strings.Contains(line, "\n") {
-		t.Errorf("verneuilctl %s: stderr is not one line of ours: %q", strings.Join(args, " "), r.stderr)
+		t.Errorf("verneuilctl %s: stderr is not one line of ours: %q", strings.Join(args, " "),
+			r.stderr)
 	}
 	for _, want := range wants {
 		if !strings.Contains(line, want) {
-			t.Errorf("verneuilctl %s: message %q, want %q in it", strings.Join(args, " "), line, want)
+			t.Errorf("verneuilctl %s: message %q, want %q in it", strings.Join(args, " "), line,
+				want)
 		}
 	}
 	if r.stdout != "" {
@@ -43,17 +46,21 @@ func TestUsage(t *testing.T) {
 		{`unknown command "snyc": did you mean sync?`, []string{"snyc"}},
 		{`unknown command "chek": did you mean check?`, []string{"config", "chek"}},
 		{"missing command: config check", []string{"config"}},
-		{"unknown flag: --optimise: did you mean --optimize?", []string{"sync", "x.db", "--optimise"}},
+		{"unknown flag: --optimise: did you mean --optimize?",
+			[]string{"sync", "x.db", "--optimise"}},
 		{"which database?", []string{"sync"}},
 		{`unexpected argument "b"`, []string{"sync", "a", "b"}},
 		{"which database?", []string{"manifest-name"}},
 		{"which database?", []string{"restore"}},
 		{"which database?", []string{"restore", "--force", "--hostname", "h"}},
-		{"--manifest excludes --hostname and --source-path", []string{"restore", "--manifest", "f", "--source-path", "/x"}},
-		{"--manifest excludes --hostname and --source-path", []string{"shell", "--manifest", "f", "--hostname", "h"}},
+		{"--manifest excludes --hostname and --source-path",
+			[]string{"restore", "--manifest", "f", "--source-path", "/x"}},
+		{"--manifest excludes --hostname and --source-path",
+			[]string{"shell", "--manifest", "f", "--hostname", "h"}},
 		{"give one", []string{"manifest", "/x", "--source-path", "/x"}},
 		{"give one", []string{"restore", "/x", "--manifest", "f"}},
-		{"--manifest excludes --hostname", []string{"restore", "verneuil://h/x", "--hostname", "h"}},
+		{"--manifest excludes --hostname", []string{"restore", "verneuil://h/x", "--hostname",
+			"h"}},
 		{`unexpected argument "y"`, []string{"restore", "/x", "y"}},
 		{"give one", []string{"sync", "/x", "-s", "/x"}},
 		{"--json needs --out", []string{"restore", "/x", "--json"}},
@@ -64,7 +71,8 @@ func TestUsage(t *testing.T) {
 	}
 	for _, args := range [][]string{{"--help"}, {"sync", "--help"}, {"--version"}} {
 		if r := ctl(t, args...); r.code != 0 || r.stdout == "" || r.stderr != "" {
-			t.Errorf("verneuilctl %s: exit code %d, stdout %q, stderr %q", args, r.code, r.stdout, r.stderr)
+			t.Errorf("verneuilctl %s: exit code %d, stdout %q, stderr %q", args, r.code, r.stdout,
+				r.stderr)
 		}
 	}
 }
@@ -79,18 +87,24 @@ func TestBadConfiguration(t *testing.T) {
 		{"", []string{"sync " + db, "no configuration"}},
 		{"{", []string{"configuration: line 1, column"}},
 		{"@" + s.path("none.json"), []string{s.path("none.json"), "no such file"}},
-		{"@" + s.write("bad.json", []byte("{\n\"hostname\" 1}")), []string{"bad.json", "line 2, column 12"}},
+		{"@" + s.write("bad.json", []byte("{\n\"hostname\" 1}")),
+			[]string{"bad.json", "line 2, column 12"}},
 		{`{"replication_target": []}`, []string{"replication_target: unknown key"}},
 		{`{"make_default": "yes"}`, []string{"make_default: is a string"}},
-		{`{"replication_spooling_dir": "` + s.path("spool") + `"}`, []string{"sync " + db, "replication_targets"}},
-		{`{"replication_targets": [{"ftp": {}}]}`, []string{"replication_targets[0].ftp: unknown kind of target"}},
-		{`{"replication_targets": [{"s3": {"chunk_buket": "c"}}]}`, []string{"replication_targets[0].s3.chunk_buket: unknown key"}},
-		{`{"replication_targets": [{"dir": {"path": "` + s.path("store") + `"}}]}`, []string{"replication_spooling_dir"}},
+		{`{"replication_spooling_dir": "` + s.path("spool") + `"}`,
+			[]string{"sync " + db, "replication_targets"}},
+		{`{"replication_targets": [{"ftp": {}}]}`,
+			[]string{"replication_targets[0].ftp: unknown kind of target"}},
+		{`{"replication_targets": [{"s3": {"chunk_buket": "c"}}]}`,
+			[]string{"replication_targets[0].s3.chunk_buket: unknown key"}},
+		{`{"replication_targets": [{"dir": {"path": "` + s.path("store") + `"}}]}`,
+			[]string{"replication_spooling_dir"}},
 	} {
 		refuse(t, 1, c.wants, "-c", c.config, "sync", db)
 	}
 	t.Setenv("VERNEUIL_CONFIG", "{")
-	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "--force", "-s", db, "-o", s.path("out"))
+	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "--force", "-s", db,
+		"-o", s.path("out"))
 	if _, err := os.Stat(s.path("store")); err == nil {
 		t.Error("a refused command made the store")
 	}
@@ -127,12 +141,17 @@ func TestUnknownSource(t *testing.T) {
 		{"--manifest", "file://" + s.path("none.manifest")},
 	} {
 		name := args[len(args)-1]
-		refuse(t, 1, []string{"restore", name, "not found"}, append([]string{"-c", s.config(), "restore", "--out", s.path("out.db")}, args...)...)
-		refuse(t, 1, []string{"manifest", name, "not found"}, append([]string{"-c", s.config(), "manifest", "--json"}, args...)...)
+		refuse(t, 1, []string{"restore", name, "not found"},
+			append([]string{"-c", s.config(), "restore", "--out", s.path("out.db")}, args...)...)
+		refuse(t, 1, []string{"manifest", name, "not found"},
+			append([]string{"-c", s.config(), "manifest", "--json"}, args...)...)
 	}
-	refuse(t, 1, []string{"gopher"}, "-c", s.config(), "restore", "--manifest", "gopher://x/y", "--out", s.path("out.db"))
-	refuse(t, 1, []string{"relative.db", "must be absolute"}, "-c", s.config(), "restore", "--force", "--hostname", "elsewhere", "-s", "relative.db", "-o", s.path("out.db"))
-	refuse(t, 1, []string{db, "a database, not a manifest"}, "-c", s.config(), "restore", "--manifest", db, "--out", s.path("out.db"))
+	refuse(t, 1, []string{"gopher"}, "-c", s.config(), "restore", "--manifest", "gopher://x/y",
+		"--out", s.path("out.db"))
+	refuse(t, 1, []string{"relative.db", "must be absolute"}, "-c", s.config(), "restore",
+		"--force", "--hostname", "elsewhere", "-s", "relative.db", "-o", s.path("out.db"))
+	refuse(t, 1, []string{db, "a database, not a manifest"}, "-c", s.config(), "restore",
+		"--manifest", db, "--out", s.path("out.db"))
 	s.noLeftovers("out.db")
 }
 
@@ -160,7 +179,8 @@ func TestDamagedStore(t *testing.T) {
 		Levels int
 		Top    []string
 	}
-	if err := json.Unmarshal([]byte(must(t, "-c", s.config(), "manifest", "--json", db)), &m); err != nil {
+	if err := json.Unmarshal([]byte(must(t, "-c", s.config(), "manifest", "--json", db)),
+		&m); err != nil {
 		t.Fatal(err)
 	}
 	if m.Levels == 0 || len(m.Top) == 0 {
@@ -180,14 +200,18 @@ func TestDamagedStore(t *testing.T) {
 	}
 	objects["manifest"] = manifests[0]
 	damages := map[string]func(file string, b []byte) error{
-		"missing":   func(file string, _ []byte) error { return os.Remove(file) },
-		"empty":     func(file string, _ []byte) error { return os.WriteFile(file, nil, 0o600) },
-		"truncated": func(file string, b []byte) error { return os.WriteFile(file, b[:len(b)/2], 0o600) },
+		"missing": func(file string, _ []byte) error { return os.Remove(file) },
+		"empty":   func(file string, _ []byte) error { return os.WriteFile(file, nil, 0o600) },
+		"truncated": func(file string, b []byte) error {
+			return os.WriteFile(file, b[:len(b)/2], 0o600)
+		},
 		"flipped bit": func(file string, b []byte) error {
 			b[len(b)-9] ^= 0x20
 			return os.WriteFile(file, b, 0o600)
 		},
-		"other content": func(file string, _ []byte) error { return os.WriteFile(file, []byte(strings.Repeat("x", 9999)), 0o600) },
+		"other content": func(file string, _ []byte) error {
+			return os.WriteFile(file, []byte(strings.Repeat("x", 9999)), 0o600)
+		},
 	}
 	for kind, file := range objects {
 		whole, err := os.ReadFile(file)
@@ -207,7 +231,8 @@ func TestDamagedStore(t *testing.T) {
 				if kind == "manifest" && damage != "missing" {
 					name = "verneuil://" + hostname + db
 				}
-				refuse(t, 1, []string{"restore " + db, name, want}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
+				refuse(t, 1, []string{"restore " + db, name, want}, "-c", s.config(), "restore",
+					"--force", "-s", db, "-o", s.path("out.db"))
 				refuse(t, 1, []string{name, want}, "-c", s.config(), "restore", "--force", "-s", db)
 				s.noLeftovers("out.db")
 				s.mustFind(name, want, kind == "chunk" && damage != "missing")
@@ -235,7 +260,8 @@ func TestBadS3(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
 	s3["create_buckets_on_demand"] = true
 	s.configure(nil)
-	for _, args := range [][]string{{"sync", db}, {"restore", "--force", "-s", db, "-o", s.path("out.db")}} {
+	for _, args := range [][]string{{"sync", db},
+		{"restore", "--force", "-s", db, "-o", s.path("out.db")}} {
 		args = append([]string{"-l", "debug", "-c", s.config()}, args...)
 		r := ctl(t, args...)
 		if r.code != 1 || !strings.Contains(r.stderr, "verneuilctl: ") {
@@ -255,11 +281,14 @@ func TestUnwritableOutput(t *testing.T) {
 	db := s.database("d.db", 10000)
 	must(t, "-c", s.config(), "sync", db)
 	out := s.path("no/such/directory/out.db")
-	refuse(t, 1, []string{out, "no such file"}, "-c", s.config(), "restore", "--force", "-s", db, "-o", out)
-	refuse(t, 1, []string{s.path("no/such/directory"), "no such file"}, "-c", s.config(), "manifest", db, "-o", out)
+	refuse(t, 1, []string{out, "no such file"}, "-c", s.config(), "restore", "--force", "-s", db,
+		"-o", out)
+	refuse(t, 1, []string{s.path("no/such/directory"), "no such file"}, "-c", s.config(),
+		"manifest", db, "-o", out)
 	refuse(t, 1, []string{db}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.dir)
 	s.noLeftovers("out.db")
 	// A journal beside the output would be replayed on what is restored.
 	s.write("out.db-journal", []byte("journal"))
-	refuse(t, 1, []string{s.path("out.db-journal")}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
+	refuse(t, 1, []string{s.path("out.db-journal")}, "-c", s.config(), "restore", "--force", "-s",
+		db, "-o", s.path("out.db"))
 }

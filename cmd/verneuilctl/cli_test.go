@@ -83,7 +83,8 @@ func must(t *testing.T, args ...string) string {
 	t.Helper()
 	r := ctl(t, args...)
 	if r.code != 0 || r.said() != "" {
-		t.Fatalf("verneuilctl %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+		t.Fatalf("verneuilctl %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout,
+			r.stderr)
 	}
 	return r.stdout
 }
@@ -93,7 +94,8 @@ func sqlite(t *testing.T, env []string, args ...string) string {
 	t.Helper()
 	r := program(t, env, append([]string{sqliteShell(t)}, args...)...)
 	if r.code != 0 || r.stderr != "" {
-		t.Fatalf("sqlite3 %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+		t.Fatalf("sqlite3 %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout,
+			r.stderr)
 	}
 	return r.stdout
 }
@@ -144,7 +146,8 @@ func dirSite(t *testing.T) *site {
 func minioSite(t *testing.T) *site {
 	s := emptySite(t)
 	s.target = map[string]any{"s3": map[string]any{
-		"region": "minio", "endpoint": miniotest.Start(t), "chunk_bucket": "chunks", "manifest_bucket": "manifests",
+		"region": "minio", "endpoint": miniotest.Start(t), "chunk_bucket": "chunks",
+		"manifest_bucket":   "manifests",
 		"domain_addressing": false, "create_buckets_on_demand": true,
 	}}
 	s.configure(nil)
@@ -257,7 +260,8 @@ func (s *site) files(name string) []string {
 	s.t.Helper()
 	var files []string
 	err := filepath.WalkDir(s.path(name), func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() && entry.Name()[0] != '.' && entry.Name() != chunkstore.MarkerKey {
+		if err == nil && entry.Type().IsRegular() && entry.Name()[0] != '.' &&
+			entry.Name() != chunkstore.MarkerKey {
 			files = append(files, path)
 		}
 		return err
@@ -268,8 +272,8 @@ func (s *site) files(name string) []string {
 	return files
 }
 
-// TestProgressFits: a bar's line is no longer than the terminal is wide, is shown only of a phase that
-// takes its time, and is gone at the end.
+// TestProgressFits: a bar's line is no longer than the terminal is wide, is shown only of a phase
+// that takes its time, and is gone at the end.
 func TestProgressFits(t *testing.T) {
 	terminal, name := openTerminal(t)
 	tty, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
@@ -280,7 +284,8 @@ func TestProgressFits(t *testing.T) {
 	os.Stderr = tty
 	defer func() { os.Stderr = stderr; tty.Close() }()
 	for _, columns := range []int{20, 39, 40, 69, 70, 200} {
-		if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)}); err != nil {
+		if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ,
+			&unix.Winsize{Row: 24, Col: uint16(columns)}); err != nil {
 			t.Fatal(err)
 		}
 		for _, total := range []int64{1000, 1_234_567_890, 999_400_000_000_000} {
@@ -298,7 +303,8 @@ func TestProgressFits(t *testing.T) {
 				}
 				shown += string(b[:n])
 			}
-			if !strings.HasSuffix(shown, "\r\x1b[2K|end") || !strings.Contains(shown, "uploading 100%") || strings.Contains(shown, " 50%") {
+			if !strings.HasSuffix(shown, "\r\x1b[2K|end") ||
+				!strings.Contains(shown, "uploading 100%") || strings.Contains(shown, " 50%") {
 				t.Errorf("%d columns, %d bytes: %q", columns, total, shown)
 			}
 			if columns >= 40 && !strings.Contains(shown, "B/s") {
@@ -314,7 +320,8 @@ func TestProgressFits(t *testing.T) {
 	}
 }
 
-// TestProgress: what was done is said on a terminal, and nothing in a pipe (which every other test sees).
+// TestProgress: what was done is said on a terminal, and nothing in a pipe (which every other test
+// sees).
 func TestProgress(t *testing.T) {
 	s := dirSite(t)
 	db := s.database("d.db", 3<<20)

@@ -19,8 +19,11 @@ func TestVerifyNothing(t *testing.T) {
 	for name, site := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite} {
 		t.Run(name, func(t *testing.T) {
 			s := site(t)
-			verify := func(more ...string) result { return ctl(t, append([]string{"-c", s.config(), "verify"}, more...)...) }
-			if r := verify(); r.code != 1 || !strings.Contains(r.stderr, "no database is in it") || !strings.Contains(r.stderr, "--allow-empty") {
+			verify := func(more ...string) result {
+				return ctl(t, append([]string{"-c", s.config(), "verify"}, more...)...)
+			}
+			if r := verify(); r.code != 1 || !strings.Contains(r.stderr, "no database is in it") ||
+				!strings.Contains(r.stderr, "--allow-empty") {
 				t.Errorf("an empty target: exit code %d, %q", r.code, r.stderr)
 			}
 			if r := verify("--allow-empty"); r.code != 0 || r.said() != "" {
@@ -29,7 +32,8 @@ func TestVerifyNothing(t *testing.T) {
 			must(t, "-c", s.config(), "sync", s.database("d.db", 10000))
 			must(t, "-c", s.config(), "verify")
 			s.addTarget("mistyped")
-			if r := verify(); r.code != 1 || !strings.Contains(r.stderr, s.path("mistyped")) || !strings.Contains(r.stdout, "versions: 1,") {
+			if r := verify(); r.code != 1 || !strings.Contains(r.stderr, s.path("mistyped")) ||
+				!strings.Contains(r.stdout, "versions: 1,") {
 				t.Errorf("one of two is empty: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
 			}
 		})
@@ -41,11 +45,14 @@ func TestVerifyGoesOn(t *testing.T) {
 	s := dirSite(t)
 	s.addTarget("second")
 	must(t, "-c", s.config(), "sync", s.database("d.db", 10000))
-	if err := errors.Join(os.RemoveAll(s.path("store")), os.WriteFile(s.path("store"), nil, 0o600), os.Remove(s.files("second/manifests")[0])); err != nil {
+	err := errors.Join(os.RemoveAll(s.path("store")), os.WriteFile(s.path("store"), nil, 0o600),
+		os.Remove(s.files("second/manifests")[0]))
+	if err != nil {
 		t.Fatal(err)
 	}
 	r := ctl(t, "-c", s.config(), "verify")
-	if r.code != 1 || !strings.Contains(r.stderr, s.path("store")) || !strings.Contains(r.stderr, s.path("second")) {
+	if r.code != 1 || !strings.Contains(r.stderr, s.path("store")) ||
+		!strings.Contains(r.stderr, s.path("second")) {
 		t.Errorf("exit code %d, %q", r.code, r.stderr)
 	}
 }
@@ -54,12 +61,14 @@ func TestVerifyGoesOn(t *testing.T) {
 func TestFlushNothing(t *testing.T) {
 	s := dirSite(t)
 	refuse(t, 1, []string{"flush " + s.path("none"), "no such file"}, "flush", s.path("none"))
-	refuse(t, 1, []string{"flush " + s.dir, "is it a replication_spooling_dir?", "--allow-empty"}, "flush", s.dir)
+	refuse(t, 1, []string{"flush " + s.dir, "is it a replication_spooling_dir?", "--allow-empty"},
+		"flush", s.dir)
 	refuse(t, 1, []string{"flush /etc: no database's spool"}, "flush", "/etc")
 	refuse(t, 1, []string{"SPOOLDIR", "--config"}, "flush")
 	db := s.database("d.db", 10000)
 	refuse(t, 1, []string{"flush " + db, "--config"}, "flush", db)
-	refuse(t, 1, []string{"flush " + db, "has no spool in " + s.path("spool")}, "-c", s.config(), "flush", db)
+	refuse(t, 1, []string{"flush " + db, "has no spool in " + s.path("spool")}, "-c", s.config(),
+		"flush", db)
 	for _, dir := range []string{s.dir, s.path("none")} {
 		must(t, "flush", "--allow-empty", dir)
 	}
@@ -71,7 +80,8 @@ func TestFlushNothing(t *testing.T) {
 		t.Fatal(one, err)
 	}
 	for _, args := range []string{one[0], "-c CONFIG " + db, "-c CONFIG -s " + db} {
-		got := must(t, append([]string{"flush"}, strings.Fields(strings.ReplaceAll(args, "CONFIG", s.config()))...)...)
+		got := must(t, append([]string{"flush"},
+			strings.Fields(strings.ReplaceAll(args, "CONFIG", s.config()))...)...)
 		if got != db+"\n" {
 			t.Errorf("flush %s: %q, want %s", args, got, db)
 		}
@@ -84,7 +94,8 @@ func TestFlushNothing(t *testing.T) {
 		Database string
 		Flushed  bool
 	}
-	if err := json.Unmarshal([]byte(must(t, "flush", "--json", one[0])), &told); err != nil || told.Database != db || !told.Flushed {
+	if err := json.Unmarshal([]byte(must(t, "flush", "--json", one[0])), &told); err != nil ||
+		told.Database != db || !told.Flushed {
 		t.Errorf("flush --json: %+v, %v", told, err)
 	}
 }
@@ -97,7 +108,8 @@ func TestOutputIsKept(t *testing.T) {
 	must(t, "-c", s.config(), "sync", db)
 	out := s.write("out", []byte("precious"))
 	for _, command := range []string{"restore", "manifest"} {
-		refuse(t, 1, []string{command + " " + db, out, "exists", "--force"}, "-c", s.config(), command, db, "-o", out)
+		refuse(t, 1, []string{command + " " + db, out, "exists", "--force"}, "-c", s.config(),
+			command, db, "-o", out)
 		if b, err := os.ReadFile(out); err != nil || string(b) != "precious" {
 			t.Errorf("%s: the file is now %q, %v", command, b, err)
 		}
@@ -108,7 +120,8 @@ func TestOutputIsKept(t *testing.T) {
 	if err := os.Remove(journal); err != nil {
 		t.Fatal(err)
 	}
-	s.write("out-shm", []byte(strings.Repeat("x", 32768))) // which the next one to open a WAL makes anew
+	// Which the next one to open a WAL makes anew
+	s.write("out-shm", []byte(strings.Repeat("x", 32768)))
 	must(t, "-c", s.config(), "restore", db, "-o", out, "--force")
 	if s.sum(out) != s.sum(db) {
 		t.Error("the restored file differs")
@@ -134,13 +147,16 @@ func TestSourceAlike(t *testing.T) {
 			}
 		}
 	}
-	for _, args := range []string{"sync d.db", "sync -s d.db", "manifest-name d.db", "manifest-name -s " + db} {
-		if got := must(t, append([]string{"-c", "verneuil.json"}, strings.Fields(args)...)...); got != name {
+	for _, args := range []string{"sync d.db", "sync -s d.db", "manifest-name d.db",
+		"manifest-name -s " + db} {
+		got := must(t, append([]string{"-c", "verneuil.json"}, strings.Fields(args)...)...)
+		if got != name {
 			t.Errorf("%s: %q, want %q", args, got, name)
 		}
 	}
 	for _, source := range []string{db, uri, "-s d.db", db + " --", "-s d.db --"} {
-		args := append([]string{"-c", "verneuil.json", "shell", "--vfs", library(t)}, strings.Fields(source)...)
+		args := append([]string{"-c", "verneuil.json", "shell", "--vfs", library(t)},
+			strings.Fields(source)...)
 		if got := must(t, append(args, "select count(*) from t")...); got != "2\n" {
 			t.Errorf("%q: %q", args, got)
 		}
@@ -163,8 +179,10 @@ func TestJSON(t *testing.T) {
 		{"config check", "what ok about"},
 		{"version", "version go sqlite"},
 	} {
-		args := strings.Fields(strings.NewReplacer("DB", db, "OUT", s.path("out.db")).Replace(c.args))
-		text := must(t, append([]string{"-c", s.config(), "--json"}[:2:2], append(args, "--json")...)...)
+		args := strings.Fields(strings.NewReplacer("DB", db, "OUT",
+			s.path("out.db")).Replace(c.args))
+		text := must(t, append([]string{"-c", s.config(), "--json"}[:2:2],
+			append(args, "--json")...)...)
 		var first map[string]any
 		if err := json.NewDecoder(strings.NewReader(text)).Decode(&first); err != nil {
 			t.Fatalf("%s: %v: %q", c.args, err, text)
@@ -180,7 +198,8 @@ func TestJSON(t *testing.T) {
 	}
 	r := ctl(t, "-c", s.config(), "verify", "--json")
 	var fault struct{ Target, Manifest, Fault string }
-	if err := json.NewDecoder(strings.NewReader(r.stdout)).Decode(&fault); r.code != 1 || err != nil || fault.Fault == "" {
+	err := json.NewDecoder(strings.NewReader(r.stdout)).Decode(&fault)
+	if r.code != 1 || err != nil || fault.Fault == "" {
 		t.Errorf("verify --json: exit code %d, %v, %s", r.code, err, r.stdout)
 	}
 }
@@ -194,7 +213,8 @@ func TestHostChanges(t *testing.T) {
 			db, other := s.database("d.db", 10000), s.database("other.db", 10000)
 			sync := func(db, host, spool string) string {
 				t.Helper()
-				s.configure(map[string]any{"hostname": host, "replication_spooling_dir": s.path(spool)})
+				s.configure(map[string]any{"hostname": host,
+					"replication_spooling_dir": s.path(spool)})
 				r := ctl(t, "-c", s.config(), "sync", db)
 				if r.code != 0 {
 					t.Fatal(r.stderr)
@@ -205,7 +225,8 @@ func TestHostChanges(t *testing.T) {
 				t.Errorf("the first host: %q", said)
 			}
 			for _, spool := range []string{"1", "2"} { // one that is left, and one that is not
-				if said := sync(db, "beef"+spool, spool); strings.Count(said, "c0ffee") != 1 || !strings.Contains(said, "hostname") {
+				said := sync(db, "beef"+spool, spool)
+				if strings.Count(said, "c0ffee") != 1 || !strings.Contains(said, "hostname") {
 					t.Errorf("a second host says %q", said)
 				}
 				if said := sync(db, "beef"+spool, spool); said != "" {
@@ -215,10 +236,14 @@ func TestHostChanges(t *testing.T) {
 			sync(other, "beef1", "1")
 			s.configure(map[string]any{"hostname": "dead"})
 			out := []string{"-o", s.path("out.db")}
-			for _, command := range [][]string{append([]string{"restore"}, out...), {"manifest", "--json"}, {"versions"}, {"shell", "--vfs", library(t)}, {"restore", "--at", "2099-01-01", "-o", out[1]}} {
+			for _, command := range [][]string{append([]string{"restore"}, out...),
+				{"manifest", "--json"}, {"versions"}, {"shell", "--vfs", library(t)},
+				{"restore", "--at", "2099-01-01", "-o", out[1]}} {
 				args := append([]string{"-c", s.config()}, command...)
-				refuse(t, 1, []string{"d.db under the host beef1, beef2, c0ffee (--hostname)"}, append(args, db)...)
-				refuse(t, 1, []string{"of host beef1 there is " + db + ", " + other}, append(args, "--hostname", "beef1", "-s", s.path("none.db"))...)
+				refuse(t, 1, []string{"d.db under the host beef1, beef2, c0ffee (--hostname)"},
+					append(args, db)...)
+				refuse(t, 1, []string{"of host beef1 there is " + db + ", " + other},
+					append(args, "--hostname", "beef1", "-s", s.path("none.db"))...)
 				refuse(t, 1, []string{"verneuilctl ls"}, append(args, s.path("none.db"))...)
 			}
 		})
@@ -243,16 +268,19 @@ func TestLs(t *testing.T) {
 			}
 			must(t, "-c", s.config(), "sync", small)
 			ls := func(args ...string) (rows [][]string) {
-				for line := range strings.Lines(must(t, append([]string{"-c", s.config(), "ls"}, args...)...)) {
+				for line := range strings.Lines(must(t,
+					append([]string{"-c", s.config(), "ls"}, args...)...)) {
 					rows = append(rows, strings.Fields(line))
 				}
 				return rows
 			}
 			rows := ls()
-			if len(rows) != 4 || rows[1][0] != "a-host" || rows[1][1] != large || rows[2][1] != small || rows[3][0] != "b-host" {
+			if len(rows) != 4 || rows[1][0] != "a-host" || rows[1][1] != large ||
+				rows[2][1] != small || rows[3][0] != "b-host" {
 				t.Fatalf("ls: %q", rows)
 			}
-			if rows[0][2] != "SIZE" || rows[1][2]+rows[1][3] != "320kB" && rows[1][2]+rows[1][3] != "324kB" && rows[1][2]+rows[1][3] != "328kB" {
+			if rows[0][2] != "SIZE" || rows[1][2]+rows[1][3] != "320kB" &&
+				rows[1][2]+rows[1][3] != "324kB" && rows[1][2]+rows[1][3] != "328kB" {
 				t.Errorf("the size of %s: %q", large, rows[1])
 			}
 			if rows := ls("--hostname", "b-host"); len(rows) != 2 || rows[1][1] != large {
@@ -261,20 +289,25 @@ func TestLs(t *testing.T) {
 			if rows := ls("-s", large); len(rows) != 3 {
 				t.Errorf("ls -s: %q", rows)
 			}
-			if rows := ls(map[string]string{"dir": "stor", "minio": "chunks"}[name]); len(rows) != 4 {
+			if rows := ls(map[string]string{"dir": "stor",
+				"minio": "chunks"}[name]); len(rows) != 4 {
 				t.Errorf("ls of a part of the name: %q", rows)
 			}
 			refuse(t, 1, []string{"ls none", "no target"}, "-c", s.config(), "ls", "none")
 			if name != "dir" {
-				endpoint := strings.TrimPrefix(s.target["s3"].(map[string]any)["endpoint"].(string), "http://")
-				if got := must(t, "ls", "s3://manifests.minio."+endpoint); strings.Count(got, "\n") != 4 {
+				endpoint := strings.TrimPrefix(s.target["s3"].(map[string]any)["endpoint"].(string),
+					"http://")
+				got := must(t, "ls", "s3://manifests.minio."+endpoint)
+				if strings.Count(got, "\n") != 4 {
 					t.Errorf("ls of a bucket without a configuration: %q", got)
 				}
-				s.target["s3"] = map[string]any{"region": "minio", "endpoint": "http://" + endpoint, "bucket": "both", "prefix": "p",
+				s.target["s3"] = map[string]any{"region": "minio", "endpoint": "http://" + endpoint,
+					"bucket": "both", "prefix": "p",
 					"create_buckets_on_demand": true}
 				s.configure(nil)
 				must(t, "-c", s.config(), "sync", small)
-				if got := must(t, "ls", "s3://both.minio."+endpoint+"/p"); strings.Count(got, "\n") != 2 {
+				if got := must(t, "ls", "s3://both.minio."+endpoint+"/p"); strings.Count(got,
+					"\n") != 2 {
 					t.Errorf("ls of a bucket's prefix without a configuration: %q", got)
 				}
 				refuse(t, 1, []string{"no such bucket"}, "ls", "s3://none.minio."+endpoint)
@@ -284,11 +317,15 @@ func TestLs(t *testing.T) {
 			if got := must(t, "ls", s.path("store")); strings.Count(got, "\n") != 4 {
 				t.Errorf("ls of a directory without a configuration: %q", got)
 			}
-			if err := os.WriteFile(s.files("store/manifests")[0], []byte("junk"), 0o600); err != nil {
+			err := os.WriteFile(s.files("store/manifests")[0], []byte("junk"), 0o600)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if r := ctl(t, "ls", s.path("store")); r.code != 1 || !strings.Contains(r.stdout, "damaged") || strings.Count(r.stdout, "\n") != 4 {
-				t.Errorf("ls with a damaged manifest: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+			r := ctl(t, "ls", s.path("store"))
+			if r.code != 1 || !strings.Contains(r.stdout, "damaged") ||
+				strings.Count(r.stdout, "\n") != 4 {
+				t.Errorf("ls with a damaged manifest: exit code %d, %q, %q", r.code, r.stdout,
+					r.stderr)
 			}
 		})
 	}
@@ -298,7 +335,8 @@ func TestConfigCheck(t *testing.T) {
 	s := minioSite(t)
 	s.addTarget("second")
 	for _, args := range []string{"check", "check --write"} {
-		got := must(t, append([]string{"-c", s.path("verneuil.json"), "config"}, strings.Fields(args)...)...)
+		got := must(t, append([]string{"-c", s.path("verneuil.json"), "config"},
+			strings.Fields(args)...)...)
 		if strings.Count(got, "ok ") != 6 {
 			t.Errorf("config %s: %s", args, got)
 		}
@@ -312,18 +350,22 @@ func TestConfigCheck(t *testing.T) {
 	s3["create_buckets_on_demand"], s3["chunk_bucket"] = false, "none"
 	s.configure(map[string]any{"replication_spooling_dir": s.write("file", nil)})
 	r := ctl(t, "-c", s.config(), "config", "check")
-	if r.code != 1 || strings.Count(r.stdout, "FAILED") != 2 || !strings.Contains(r.stdout, "create_buckets_on_demand") || !strings.Contains(r.stdout, "not a directory") {
+	if r.code != 1 || strings.Count(r.stdout, "FAILED") != 2 ||
+		!strings.Contains(r.stdout, "create_buckets_on_demand") ||
+		!strings.Contains(r.stdout, "not a directory") {
 		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	if err := os.Symlink(s.dir, s.path("link")); err != nil {
 		t.Fatal(err)
 	}
 	s.configure(map[string]any{"replication_spooling_dir": s.path("link")})
-	if r := ctl(t, "-c", s.config(), "config", "check"); r.code != 1 || !strings.Contains(r.stdout, "is a symbolic link") {
+	if r := ctl(t, "-c", s.config(), "config", "check"); r.code != 1 ||
+		!strings.Contains(r.stdout, "is a symbolic link") {
 		t.Errorf("a link for spools: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 	refuse(t, 1, []string{"no configuration", "--config"}, "config", "check")
-	refuse(t, 1, []string{"none.json", "no such file"}, "-c", s.path("none.json"), "config", "check")
+	refuse(t, 1, []string{"none.json", "no such file"}, "-c", s.path("none.json"), "config",
+		"check")
 }
 
 func TestVersionAndCompletion(t *testing.T) {
@@ -340,7 +382,8 @@ func TestVersionAndCompletion(t *testing.T) {
 	if got := must(t, "completion", "bash"); !strings.Contains(got, "verneuilctl") {
 		t.Errorf("completion: %s", got)
 	}
-	if r := ctl(t, "__completeNoDesc", "ver"); !strings.HasPrefix(r.stdout, "verify\nversion\nversions\n") {
+	r := ctl(t, "__completeNoDesc", "ver")
+	if !strings.HasPrefix(r.stdout, "verify\nversion\nversions\n") {
 		t.Errorf("completion of ver: %q", r.stdout)
 	}
 }
@@ -379,10 +422,13 @@ func TestReplicaFile(t *testing.T) {
 	refuse(t, 2, []string{"give one"}, "-c", s.config(), "replica", db, file, "-o", file)
 	const magic = "verneuil replica\nsource verneuil://"
 	for args, auto := range map[string]string{
-		db + " " + file: "", "-s " + db + " " + file: "", "-s " + db + " -o " + file: "", "-m verneuil://" + db + " " + file: "",
-		db + " " + file + " --auto-refresh": "auto_refresh 1\n", db + " " + file + " --auto-refresh=false": "auto_refresh 0\n",
+		db + " " + file: "", "-s " + db + " " + file: "", "-s " + db + " -o " + file: "",
+		"-m verneuil://" + db + " " + file:        "",
+		db + " " + file + " --auto-refresh":       "auto_refresh 1\n",
+		db + " " + file + " --auto-refresh=false": "auto_refresh 0\n",
 	} {
-		must(t, append([]string{"-c", s.config(), "replica", "--force"}, strings.Fields(args)...)...)
+		must(t, append([]string{"-c", s.config(), "replica", "--force"},
+			strings.Fields(args)...)...)
 		text, err := os.ReadFile(file)
 		if want := magic + hostname + db + "\n" + auto; err != nil || string(text) != want {
 			t.Errorf("%s: %q, %v, want %q", args, text, err, want)
@@ -395,7 +441,8 @@ func TestReplicaFile(t *testing.T) {
 	}
 	plain := s.path("manifest")
 	must(t, "-c", s.config(), "manifest", db, "-o", plain)
-	refuse(t, 1, []string{"verneuil://HOST/PATH"}, "-c", s.config(), "replica", "-m", plain, s.path("other"))
+	refuse(t, 1, []string{"verneuil://HOST/PATH"}, "-c", s.config(), "replica", "-m", plain,
+		s.path("other"))
 }
 
 // TestInterrupted: Ctrl-C and SIGTERM end a command that waits for a store, which leaves
@@ -429,7 +476,9 @@ func TestInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer hung.Close()
-		s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": "http://" + hung.Addr().String(), "chunk_bucket": "c", "manifest_bucket": "m"}}
+		s.target = map[string]any{"s3": map[string]any{"region": "r",
+			"endpoint": "http://" + hung.Addr().String(), "chunk_bucket": "c",
+			"manifest_bucket": "m"}}
 		s.configure(map[string]any{"replication_spooling_dir": s.path("other-spool")})
 		sources, err := filepath.Glob(s.path("other-spool/*/source.json"))
 		for _, source := range sources { // the configuration has today's target
@@ -462,7 +511,8 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("%s: %v, want exit code %d: %s", c.args, err, c.code, stderr.String())
 		}
 		asked.Close()
-		if !strings.HasSuffix(stderr.String(), "interrupted\n") || stdout.Len() > 0 && c.args != "config check" {
+		if !strings.HasSuffix(stderr.String(), "interrupted\n") || stdout.Len() > 0 &&
+			c.args != "config check" {
 			t.Errorf("%s: says %q, %q", c.args, stdout.String(), stderr.String())
 		}
 		s.unchanged(before, "other-spool")

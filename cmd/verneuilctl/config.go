@@ -79,7 +79,8 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 	}
 	printed := []error{tell("hostname", s.config.Host(), nil)}
 	if dir := s.config.ReplicationSpoolingDir; dir == "" {
-		printed = append(printed, tell("replication_spooling_dir", "not set: nothing is replicated", nil))
+		printed = append(printed, tell("replication_spooling_dir", "not set: nothing is replicated",
+			nil))
 	} else {
 		printed = append(printed, tell("replication_spooling_dir", dir, checkSpools(dir)))
 	}
@@ -126,7 +127,8 @@ func checkSpools(dir string) error {
 		return err
 	}
 	// A spool that there is not: what is said is of the directory.
-	if err := spool.Trust(filepath.Join(dir, "none")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := spool.Trust(filepath.Join(dir, "none"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var at unix.Statfs_t

@@ -140,7 +140,8 @@ func (p *pinned) begin(ctx context.Context, access string) error {
 // that its schema does not matter: a database whose schema this SQLite cannot parse, as
 // it is of a newer one or corrupt, is replicated like any other. (The driver runs a PRAGMA
 // at once that parses the schema of what it opens.) The caller closes what is not nil.
-func attach(ctx context.Context, path, access string) (db *sql.DB, conn *sql.Conn, name string, err error) {
+func attach(ctx context.Context, path,
+	access string) (db *sql.DB, conn *sql.Conn, name string, err error) {
 	for _, encoding := range []string{"UTF-8", "UTF-16le", "UTF-16be"} {
 		db, conn, err = attachAs(ctx, encoding, path, access)
 		if err == nil || !strings.Contains(err.Error(), "same text encoding") {
@@ -169,7 +170,8 @@ func explainOpen(path string, failed error) error {
 	}
 	if !strings.HasPrefix(string(header), sqlitefile.Magic) {
 		if e.Code == sqlite3.ErrNotADB {
-			return fmt.Errorf("%w (if it is encrypted, load the extension in its application)", failed)
+			return fmt.Errorf("%w (if it is encrypted, load the extension in its application)",
+				failed)
 		}
 		return failed
 	}
@@ -177,7 +179,8 @@ func explainOpen(path string, failed error) error {
 		return failed
 	}
 	if encoding := sqlitefile.Header(header).TextEncoding(); encoding > 3 {
-		return fmt.Errorf("%w: the header is damaged: its text encoding (offset 56) is %d; SQLite knows 1, 2 and 3", failed, encoding)
+		return fmt.Errorf("%w: the header is damaged: its text encoding (offset 56) is %d; "+
+			"SQLite knows 1, 2 and 3", failed, encoding)
 	}
 	return failed
 }
@@ -194,7 +197,8 @@ func attachAs(ctx context.Context, encoding, path, access string) (*sql.DB, *sql
 		return db, nil, err
 	}
 	// To SQLite, who may write the schema may also see to one that is malformed.
-	if _, err = conn.ExecContext(ctx, "PRAGMA encoding='"+encoding+"'; PRAGMA writable_schema=ON"); err == nil {
+	if _, err = conn.ExecContext(ctx, "PRAGMA encoding='"+encoding+
+		"'; PRAGMA writable_schema=ON"); err == nil {
 		_, err = conn.ExecContext(ctx, "ATTACH ? AS source", databaseURI(path, access))
 	}
 	return db, conn, err
@@ -261,15 +265,18 @@ func (p *pinned) overlayWAL() error {
 		return fmt.Errorf("%s: %w", p.wal.Name(), err)
 	}
 	if frames != 0 && view.Frames != frames {
-		return fmt.Errorf("%s: %d frames, but the wal-index says %d", p.wal.Name(), view.Frames, frames)
+		return fmt.Errorf("%s: %d frames, but the wal-index says %d", p.wal.Name(), view.Frames,
+			frames)
 	}
 	if view.Frames == 0 {
 		return nil
 	}
 	size := int64(view.Pages) * int64(view.PageBytes)
 	if size > sqlitefile.WALSizeMax(p.size, view.Frames, view.PageBytes) {
-		return fmt.Errorf("%s is damaged: its last commit says that the database has %d bytes: more than there are in it and the file; "+
-			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 shell)", p.wal.Name(), size)
+		return fmt.Errorf("%s is damaged: its last commit says that the database has %d bytes: "+
+			"more than there are in it and the file; "+
+			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 "+
+			"shell)", p.wal.Name(), size)
 	}
 	p.view, p.size = view, size
 	return nil
@@ -375,7 +382,8 @@ func optimize(ctx context.Context, path string) error {
 		return err
 	}
 	if strings.EqualFold(mode, "wal") {
-		return errors.New("SQLite cannot change the page size of a database in WAL mode: switch it to journal_mode=DELETE first")
+		return errors.New("SQLite cannot change the page size of a database in WAL mode: " +
+			"switch it to journal_mode=DELETE first")
 	}
 	for _, statement := range []string{"PRAGMA page_size=65536", "VACUUM"} {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {

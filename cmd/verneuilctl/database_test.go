@@ -48,7 +48,8 @@ func content(t *testing.T, p *pinned) []byte {
 		t.Fatal(err)
 	}
 	var all bytes.Buffer
-	if _, err := io.CopyBuffer(struct{ io.Writer }{&all}, io.NewSectionReader(p, 0, size), make([]byte, 7777)); err != nil {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{&all}, io.NewSectionReader(p, 0, size),
+		make([]byte, 7777)); err != nil {
 		t.Fatal(err)
 	}
 	return all.Bytes()
@@ -95,13 +96,15 @@ func TestPinWAL(t *testing.T) {
 		{"nothing checkpointed", ""},
 		{"all checkpointed", "PRAGMA wal_checkpoint(PASSIVE);"},
 		{"truncated", "PRAGMA wal_checkpoint(TRUNCATE);"},
-		{"frames over a checkpoint", "PRAGMA wal_checkpoint(PASSIVE); UPDATE t SET x = randomblob(20000) WHERE rowid = 3; DELETE FROM t WHERE rowid > 8;"},
+		{"frames over a checkpoint", "PRAGMA wal_checkpoint(PASSIVE); " +
+			"UPDATE t SET x = randomblob(20000) WHERE rowid = 3; DELETE FROM t WHERE rowid > 8;"},
 		{"shrunk", "PRAGMA wal_checkpoint(TRUNCATE); DELETE FROM t WHERE rowid > 2; VACUUM;"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "w%?#.db")
 			writer := openTest(t, path)
-			execute(t, writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x);")
+			execute(t, writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; "+
+				"CREATE TABLE t(x);")
 			for range 10 {
 				execute(t, writer, "INSERT INTO t VALUES (randomblob(30000));")
 			}
@@ -115,10 +118,12 @@ func TestPinWAL(t *testing.T) {
 			}
 			// What is committed from here on is not in the pinned state, and no
 			// checkpoint may disturb it.
-			execute(t, writer, "UPDATE t SET x = randomblob(5000); INSERT INTO t VALUES (zeroblob(300000)); PRAGMA wal_checkpoint(PASSIVE);")
+			execute(t, writer, "UPDATE t SET x = randomblob(5000); "+
+				"INSERT INTO t VALUES (zeroblob(300000)); PRAGMA wal_checkpoint(PASSIVE);")
 			execute(t, writer, "DELETE FROM t; PRAGMA wal_checkpoint(PASSIVE);")
 			if got := content(t, p); !bytes.Equal(got, want) {
-				t.Errorf("pinned %d bytes, checkpointed %d bytes, and they differ", len(got), len(want))
+				t.Errorf("pinned %d bytes, checkpointed %d bytes, and they differ", len(got),
+					len(want))
 			}
 			if err := p.Close(); err != nil {
 				t.Error(err)
@@ -131,7 +136,8 @@ func TestPinWAL(t *testing.T) {
 // not recover it. (To root everything is permitted: what SQLite does is left out here.)
 func TestPinUnreliableIndex(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	execute(t, openTest(t, path), "PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(9000));")
+	execute(t, openTest(t, path), "PRAGMA journal_mode=WAL; CREATE TABLE t(x); "+
+		"INSERT INTO t VALUES (randomblob(9000));")
 	want := checkpointed(t, path)
 	for name, damage := range map[string]func([]byte) []byte{
 		"header":  func(b []byte) []byte { copy(b, []byte{1, 2, 3, 4}); return b },
@@ -170,13 +176,16 @@ func TestPinUnreliableIndex(t *testing.T) {
 func TestPinImpossibleWAL(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	const pageBytes = 512
-	if err := os.WriteFile(path, append([]byte("SQLite format 3\x00\x02\x00\x02\x02\x00\x40\x20\x20"), make([]byte, 3*pageBytes-24)...), 0o600); err != nil {
+	if err :=
+		os.WriteFile(path, append([]byte("SQLite format 3\x00\x02\x00\x02\x02\x00\x40\x20\x20"),
+			make([]byte, 3*pageBytes-24)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		pages uint32
 		ok    bool
-	}{{4, true}, {3 + 1 + 65536/pageBytes, true}, {3 + 1 + 65536/pageBytes + 1, false}, {755_000_000, false}} {
+	}{{4, true}, {3 + 1 + 65536/pageBytes, true}, {3 + 1 + 65536/pageBytes + 1, false},
+		{755_000_000, false}} {
 		if err := os.WriteFile(path+"-wal", walOf(pageBytes, c.pages), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +234,8 @@ func TestPinLeavesTheDatabaseAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := db.Exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); INSERT INTO t VALUES (1)"); err != nil {
+			if _, err := db.Exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); " +
+				"INSERT INTO t VALUES (1)"); err != nil {
 				t.Fatal(err)
 			}
 			// Files as a crash leaves them: copied while the connection is open.
@@ -256,7 +266,8 @@ func TestPinLeavesTheDatabaseAlone(t *testing.T) {
 			}
 			for suffix, want := range before {
 				if got, _ := os.ReadFile(crashed + suffix); !bytes.Equal(got, want) {
-					t.Errorf("%q changed: %d bytes, were %d", "database"+suffix, len(got), len(want))
+					t.Errorf("%q changed: %d bytes, were %d", "database"+suffix, len(got),
+						len(want))
 				}
 			}
 		})
@@ -288,13 +299,15 @@ func TestPinRollsBackAHotJournal(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "d.db")
 	writer := openTest(t, path)
-	execute(t, writer, "PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(100000));")
+	execute(t, writer, "PRAGMA cache_size=5; CREATE TABLE t(x); "+
+		"INSERT INTO t VALUES (randomblob(100000));")
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A transaction larger than the page cache writes to the file before it commits.
-	execute(t, writer, "BEGIN; UPDATE t SET x = randomblob(100000); CREATE TABLE u(x); INSERT INTO u VALUES (randomblob(200000));")
+	execute(t, writer, "BEGIN; UPDATE t SET x = randomblob(100000); CREATE TABLE u(x); "+
+		"INSERT INTO u VALUES (randomblob(200000));")
 	hot := filepath.Join(dir, "hot.db")
 	for _, suffix := range []string{"", "-journal"} {
 		b, err := os.ReadFile(path + suffix)
@@ -330,7 +343,8 @@ func TestSyncEncodings(t *testing.T) {
 					t.Fatal(err)
 				}
 				db.SetMaxOpenConns(1)
-				if _, err := db.Exec("PRAGMA encoding='" + encoding + "'; PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); INSERT INTO t VALUES('\u00e9')"); err != nil {
+				if _, err := db.Exec("PRAGMA encoding='" + encoding + "'; PRAGMA journal_mode=" +
+					mode + "; CREATE TABLE t(x); INSERT INTO t VALUES('\u00e9')"); err != nil {
 					t.Fatal(err)
 				}
 				must(t, "-c", s.config(), "sync", path)
@@ -353,8 +367,10 @@ func TestPinUnparsableSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			db.SetMaxOpenConns(1)
-			if _, err := db.Exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); PRAGMA writable_schema=ON;" +
-				"UPDATE sqlite_schema SET sql = 'CREATE TABLE t(x) OF A NEWER SQLITE'"); err != nil {
+			if _, err := db.Exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(x); " +
+				"PRAGMA writable_schema=ON;" +
+				"UPDATE sqlite_schema SET sql = " +
+				"'CREATE TABLE t(x) OF A NEWER SQLITE'"); err != nil {
 				t.Fatal(err)
 			}
 			p, err := pin(context.Background(), path)
@@ -362,7 +378,9 @@ func TestPinUnparsableSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := content(t, p)
-			if err := errors.Join(p.Close(), recoverDatabase(t.Context(), path), db.Close()); err != nil { // the last checkpoints
+			if err := errors.Join(p.Close(), recoverDatabase(t.Context(), path),
+				db.Close()); err != nil {
+				// The last checkpoints
 				t.Fatal(err)
 			}
 			want, err := os.ReadFile(path)
@@ -370,7 +388,8 @@ func TestPinUnparsableSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got, want) {
-				t.Errorf("pinned %d bytes, checkpointed %d bytes, and they differ", len(got), len(want))
+				t.Errorf("pinned %d bytes, checkpointed %d bytes, and they differ", len(got),
+					len(want))
 			}
 		})
 	}
@@ -379,7 +398,8 @@ func TestPinUnparsableSchema(t *testing.T) {
 func TestPinRefuses(t *testing.T) {
 	dir := t.TempDir()
 	garbage := filepath.Join(dir, "garbage")
-	if err := os.WriteFile(garbage, bytes.Repeat([]byte("not a database. "), 1000), 0o600); err != nil {
+	err := os.WriteFile(garbage, bytes.Repeat([]byte("not a database. "), 1000), 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(dir, "missing"), dir, garbage, os.DevNull} {
@@ -401,7 +421,9 @@ func TestOptimize(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pageBytes int
-	if err := openTest(t, path).QueryRowContext(context.Background(), "PRAGMA page_size").Scan(&pageBytes); err != nil || pageBytes != 65536 {
+	err := openTest(t, path).QueryRowContext(context.Background(),
+		"PRAGMA page_size").Scan(&pageBytes)
+	if err != nil || pageBytes != 65536 {
 		t.Errorf("page size %d (%v), want 65536", pageBytes, err)
 	}
 	execute(t, conn, "PRAGMA journal_mode=WAL;")
@@ -430,7 +452,8 @@ func TestCanonicalPath(t *testing.T) {
 	} {
 		got, err := canonicalPath(given)
 		if err != nil || got != filepath.Join(dir, want) {
-			t.Errorf("canonicalPath(%q) = %q, %v; want %q", given, got, err, filepath.Join(dir, want))
+			t.Errorf("canonicalPath(%q) = %q, %v; want %q", given, got, err,
+				filepath.Join(dir, want))
 		}
 	}
 }
@@ -444,10 +467,13 @@ func TestQuoting(t *testing.T) {
 			t.Errorf("shellQuote(%q) = %s, want %s", given, got, want)
 		}
 	}
-	if got, want := sqliteURI("verneuil://h/a b%?#&'\xff", "v"), "file:verneuil://h/a%20b%25%3F%23%26%27%FF?vfs=v"; got != want {
+	got, want := sqliteURI("verneuil://h/a b%?#&'\xff", "v"),
+		"file:verneuil://h/a%20b%25%3F%23%26%27%FF?vfs=v"
+	if got != want {
 		t.Errorf("sqliteURI = %s, want %s", got, want)
 	}
-	if got := fmt.Sprint(schemeOf("s3://b"), schemeOf("/a://b"), schemeOf("a.db"), schemeOf("http:/x")); got != "s3" {
+	if got := fmt.Sprint(schemeOf("s3://b"), schemeOf("/a://b"), schemeOf("a.db"),
+		schemeOf("http:/x")); got != "s3" {
 		t.Errorf("schemes %q", got)
 	}
 }

@@ -100,9 +100,11 @@ type flushed struct {
 func (f *flushed) print(asJSON bool) (err error) {
 	switch {
 	case asJSON && f.err != nil:
-		return printJSON(map[string]any{"database": f.name, "spool": f.dir, "flushed": false, "deleted": f.deleted, "error": f.err.Error()})
+		return printJSON(map[string]any{"database": f.name, "spool": f.dir, "flushed": false,
+			"deleted": f.deleted, "error": f.err.Error()})
 	case asJSON:
-		return printJSON(map[string]any{"database": f.name, "spool": f.dir, "flushed": true, "deleted": f.deleted})
+		return printJSON(map[string]any{"database": f.name, "spool": f.dir, "flushed": true,
+			"deleted": f.deleted})
 	case f.err == nil && f.deleted:
 		_, err = fmt.Println(f.name + ": deleted, everything was sent")
 	case f.err == nil:
@@ -141,16 +143,19 @@ func (f *flushed) flush(ctx context.Context, g *global) (err error) {
 func errDeleted(r *spool.Remains, dir string) error {
 	lacks := "its last state"
 	if r.Unsent > 0 {
-		lacks = fmt.Sprintf("%d transaction(s), the last of %s", r.Unsent, r.Last.UTC().Format(time.RFC3339))
+		lacks = fmt.Sprintf("%d transaction(s), the last of %s", r.Unsent,
+			r.Last.UTC().Format(time.RFC3339))
 	}
 	if !r.Lost {
 		return fmt.Errorf("deleted, or moved; not sent, though it can be: %s", lacks)
 	}
-	return fmt.Errorf("deleted, or moved, before everything was sent; in no target, and not to be had without the file: %s; "+
+	return fmt.Errorf("deleted, or moved, before everything was sent; in no target, "+
+		"and not to be had without the file: %s; "+
 		"this is said for seven days, or until you remove %s", lacks, dir)
 }
 
-var errNoSpools = errors.New("no database's spool is in it: is it a replication_spooling_dir? (if it is, and nothing was written yet: --allow-empty)")
+var errNoSpools = errors.New("no database's spool is in it: is it a replication_spooling_dir? " +
+	"(if it is, and nothing was written yet: --allow-empty)")
 
 // spools returns the spools that flush is to send: of the database at path, or those
 // in a spooling directory, which is that of the configuration if path is empty, or one spool.
@@ -161,7 +166,8 @@ func (g *global) spools(path string) ([]string, error) {
 			return nil, err
 		}
 		if config.ReplicationSpoolingDir == "" {
-			return nil, errors.New("flush what? give SPOOLDIR, or a configuration (--config) with replication_spooling_dir")
+			return nil, errors.New("flush what? give SPOOLDIR, or a configuration (--config) " +
+				"with replication_spooling_dir")
 		}
 		path = config.ReplicationSpoolingDir
 	}
@@ -238,7 +244,8 @@ func flushSpool(ctx context.Context, g *global, dir string) (name string, err er
 	if err != nil {
 		configured, ok := g.source(dir)
 		if !ok {
-			return dir, fmt.Errorf("the spool does not say where to send to (VERNEUIL_CONFIG can, if this is below its replication_spooling_dir): %w", err)
+			return dir, fmt.Errorf("the spool does not say where to send to (VERNEUIL_CONFIG "+
+				"can, if this is below its replication_spooling_dir): %w", err)
 		}
 		source = configured
 	}
@@ -324,7 +331,8 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 		err := recoverDatabase(ctx, path)
 		switch {
 		case errors.As(err, &e) && e.Code == sqlite3.ErrBusy:
-		case errors.Is(err, errEncrypted): // its writer lives, or the replicator waits for who rolls it back
+		case errors.Is(err, errEncrypted):
+			// Its writer lives, or the replicator waits for who rolls it back
 		case err != nil:
 			return false, explainOpen(path, err)
 		}

@@ -29,7 +29,8 @@ func checkOwn(path string) error {
 		own, err = ownFile(path+"-wal", sqlitefile.OwnWAL)
 	}
 	if err == nil && !own {
-		err = fmt.Errorf("%w: let it roll back, or recover, what an end in the middle has left", errEncrypted)
+		err = fmt.Errorf("%w: let it roll back, or recover, what an end in the middle has left",
+			errEncrypted)
 	}
 	return err
 }

@@ -53,7 +53,9 @@ func (s *site) unchanged(before map[string]string, except ...string) {
 		}
 	}
 	for name, was := range before {
-		inside := slices.ContainsFunc(except, func(e string) bool { return name == "/"+e || strings.HasPrefix(name, "/"+e+"/") })
+		inside := slices.ContainsFunc(except, func(e string) bool {
+			return name == "/"+e || strings.HasPrefix(name, "/"+e+"/")
+		})
 		if now[name] != was && !inside {
 			s.t.Errorf("%q was %.40q, is %.40q", name, was, now[name])
 		}
@@ -68,11 +70,14 @@ func TestForeignOutput(t *testing.T) {
 	s.write("victim", []byte("precious"))
 	out := s.path("out")
 	for name, plant := range map[string]func() error{
-		"is a symbolic link":      func() error { return os.Symlink(s.path("victim"), out) },
-		"a symbolic link: name":   func() error { return os.Symlink(s.path("nothing"), out) },
-		"is not a regular file":   func() error { return unix.Mkfifo(out, 0o600) },
-		"out is a directory":      func() error { return os.Mkdir(out, 0o700) },
-		"out is not a regular":    func() error { return unix.Mknod(out, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))) }, // another /dev/null
+		"is a symbolic link":    func() error { return os.Symlink(s.path("victim"), out) },
+		"a symbolic link: name": func() error { return os.Symlink(s.path("nothing"), out) },
+		"is not a regular file": func() error { return unix.Mkfifo(out, 0o600) },
+		"out is a directory":    func() error { return os.Mkdir(out, 0o700) },
+		// Another /dev/null
+		"out is not a regular": func() error {
+			return unix.Mknod(out, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+		},
 		"/out is not a regular f": func() error { return unix.Mknod(out, unix.S_IFSOCK|0o600, 0) },
 	} {
 		if err := plant(); errors.Is(err, unix.EPERM) {
@@ -82,7 +87,8 @@ func TestForeignOutput(t *testing.T) {
 		}
 		before := s.tree()
 		for _, command := range []string{"restore", "manifest"} {
-			refuse(t, 1, []string{command + " " + db, out, name}, "-c", s.config(), command, "-s", db, "-o", out)
+			refuse(t, 1, []string{command + " " + db, out, name}, "-c", s.config(), command, "-s",
+				db, "-o", out)
 		}
 		s.unchanged(before)
 		if err := os.Remove(out); err != nil {
@@ -100,8 +106,10 @@ func TestForeignNames(t *testing.T) {
 		s.configure(map[string]any{"hostname": host})
 		refuse(t, 1, []string{"hostname: "}, "-c", s.config(), "sync", s.path("none.db"))
 	}
-	names := []string{"plain", "..", "%2F..%2F..%2Fx", "a\nb\x1b[2J", "%00", "~", strings.Repeat("é", 120), "a?b#c&vfs=x"}
-	hosts := []string{"h", "..", "%2F..%2F..", "%00", "~", strings.Repeat("long", 60), ".history", "é"}
+	names := []string{"plain", "..", "%2F..%2F..%2Fx", "a\nb\x1b[2J", "%00", "~",
+		strings.Repeat("é", 120), "a?b#c&vfs=x"}
+	hosts := []string{"h", "..", "%2F..%2F..", "%00", "~", strings.Repeat("long", 60), ".history",
+		"é"}
 	for i, name := range names {
 		db := s.database(name+".db", 1000*i)
 		s.configure(map[string]any{"hostname": hosts[i]})
@@ -127,13 +135,16 @@ func TestForeignNames(t *testing.T) {
 	}
 	before = s.tree()
 	for _, uri := range []string{
-		"verneuil://h/../../../../etc/passwd", "verneuil://../etc/passwd", "verneuil://h/%2e%2e%2f%2e%2e%2fetc/passwd",
+		"verneuil://h/../../../../etc/passwd", "verneuil://../etc/passwd",
+		"verneuil://h/%2e%2e%2f%2e%2e%2fetc/passwd",
 		"verneuil://h/" + strings.Repeat("x", 100000), "verneuil://h/x\ny", "verneuil://.history/x",
 		"file://../../nothing", s.path("store/../nothing"),
 	} {
-		refuse(t, 1, []string{"not found"}, "-c", s.config(), "restore", "-m", uri, "-o", s.path("out.db"))
+		refuse(t, 1, []string{"not found"}, "-c", s.config(), "restore", "-m", uri, "-o",
+			s.path("out.db"))
 	}
-	refuse(t, 1, []string{"/etc/passwd", "corrupt"}, "-c", s.config(), "restore", "-m", "file:///etc/../etc/passwd", "-o", s.path("out.db"))
+	refuse(t, 1, []string{"/etc/passwd", "corrupt"}, "-c", s.config(), "restore", "-m",
+		"file:///etc/../etc/passwd", "-o", s.path("out.db"))
 	s.unchanged(before)
 }
 
@@ -141,7 +152,8 @@ func TestForeignNames(t *testing.T) {
 // name, reads and sends nothing, and keeps no other spool from being flushed.
 func TestForeignSpools(t *testing.T) {
 	s := dirSite(t)
-	good, bad, third := s.database("good.db", 10000), s.database("bad.db", 10000), s.database("third.db", 10000)
+	good, bad, third := s.database("good.db", 10000), s.database("bad.db", 10000),
+		s.database("third.db", 10000)
 	for _, db := range []string{good, bad, third} {
 		must(t, "-c", s.config(), "sync", db)
 	}
@@ -151,14 +163,20 @@ func TestForeignSpools(t *testing.T) {
 		t.Fatal(err)
 	}
 	replaced := func(old, new string) func() error {
-		return func() error { return os.WriteFile(name, []byte(strings.Replace(string(ours), old, new, 1)), 0o600) }
+		return func() error {
+			return os.WriteFile(name, []byte(strings.Replace(string(ours), old, new, 1)), 0o600)
+		}
 	}
 	sqlite(t, nil, bad, "insert into t values('not sent')")
 	for want, plant := range map[string]func() error{
-		"symbolic links":             func() error { return os.Symlink(spool.Dir(s.path("spool"), third)+"/source.json", name) },
-		"not a file of":              func() error { return unix.Mkfifo(name, 0o600) },
-		"source.json: corrupt":       func() error { return os.Mkdir(name, 0o700) },
-		"at most 1048576":            func() error { return os.WriteFile(name, make([]byte, 2<<20), 0o600) },
+		"symbolic links": func() error {
+			return os.Symlink(spool.Dir(s.path("spool"), third)+"/source.json", name)
+		},
+		"not a file of":        func() error { return unix.Mkfifo(name, 0o600) },
+		"source.json: corrupt": func() error { return os.Mkdir(name, 0o700) },
+		"at most 1048576": func() error {
+			return os.WriteFile(name, make([]byte, 2<<20), 0o600)
+		},
 		"it is of \"" + third + "\"": replaced(bad, third),
 		"no absolute path":           replaced(bad, "../bad.db"),
 		"zero byte":                  replaced("/store", "/store\\u0000/x"),
@@ -170,11 +188,14 @@ func TestForeignSpools(t *testing.T) {
 		}
 		before := s.tree()
 		r := ctl(t, "flush", s.path("spool"))
-		if r.code != 1 || r.stdout != good+"\n"+third+"\n" || !strings.Contains(r.stderr, "1 of 3 databases") ||
-			!strings.Contains(r.stderr, name) && !strings.Contains(r.stderr, filepath.Dir(name)) || !strings.Contains(r.stderr, want) {
+		if r.code != 1 || r.stdout != good+"\n"+third+"\n" ||
+			!strings.Contains(r.stderr, "1 of 3 databases") ||
+			!strings.Contains(r.stderr, name) && !strings.Contains(r.stderr, filepath.Dir(name)) ||
+			!strings.Contains(r.stderr, want) {
 			t.Errorf("%s: exit code %d, %q, %q", want, r.code, r.stdout, r.stderr)
 		}
-		s.unchanged(before, "spool/"+filepath.Base(spool.Dir("", good)), "spool/"+filepath.Base(spool.Dir("", third)))
+		s.unchanged(before, "spool/"+filepath.Base(spool.Dir("", good)),
+			"spool/"+filepath.Base(spool.Dir("", third)))
 	}
 	if err := errors.Join(os.RemoveAll(name), os.WriteFile(name, ours, 0o600)); err != nil {
 		t.Fatal(err)
@@ -208,7 +229,9 @@ func TestForeignStore(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			s := dirSite(t)
-			s.caches = []any{map[string]any{"local": map[string]any{"directory": s.path("cache"), "num_shards": 1, "capacity": 10}}}
+			s.caches =
+				[]any{map[string]any{"local": map[string]any{"directory": s.path("cache"),
+					"num_shards": 1, "capacity": 10}}}
 			s.configure(nil)
 			db := s.database("d.db", 300000)
 			must(t, "-c", s.config(), "sync", db)
@@ -216,7 +239,8 @@ func TestForeignStore(t *testing.T) {
 			s.write("victim", []byte("precious"))
 			replace := func(files []string) {
 				for _, name := range files {
-					if err := errors.Join(os.Remove(name), plant(s.path("victim"), name)); err != nil {
+					err := errors.Join(os.Remove(name), plant(s.path("victim"), name))
+					if err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -226,12 +250,15 @@ func TestForeignStore(t *testing.T) {
 			replace(s.files("cache"))
 			chunk := s.chunks()[0]
 			replace(s.chunks())
-			refuse(t, 1, []string{filepath.Base(chunk)[:1], "corrupt"}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("none.db"))
-			if r := ctl(t, "-c", s.config(), "verify", "--read"); r.code != 1 || !strings.Contains(r.stdout, filepath.Base(chunk)) {
+			refuse(t, 1, []string{filepath.Base(chunk)[:1], "corrupt"}, "-c", s.config(), "restore",
+				"--force", "-s", db, "-o", s.path("none.db"))
+			r := ctl(t, "-c", s.config(), "verify", "--read")
+			if r.code != 1 || !strings.Contains(r.stdout, filepath.Base(chunk)) {
 				t.Errorf("verify: exit code %d, %s%s", r.code, r.stdout, r.stderr)
 			}
 			replace(s.files("store/manifests"))
-			refuse(t, 1, []string{db, "corrupt"}, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("none.db"))
+			refuse(t, 1, []string{db, "corrupt"}, "-c", s.config(), "restore", "--force", "-s", db,
+				"-o", s.path("none.db"))
 			if err := os.RemoveAll(s.path("spool")); err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +283,8 @@ func TestAtOfTwo(t *testing.T) {
 	s.addTarget("second")
 	db := s.database("d.db", 10000)
 	must(t, "-c", s.config(), "sync", db)
-	at := []string{"-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"), "--at", "2099-01-01"}
+	at := []string{"-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"), "--at",
+		"2099-01-01"}
 	for i, manifests := range []string{"store/manifests", "second/manifests"} {
 		if err := os.WriteFile(s.files(manifests)[0], []byte("junk"), 0o600); err != nil {
 			t.Fatal(err)
@@ -301,27 +329,35 @@ func TestNoRoom(t *testing.T) {
 	out := s.path("small/old.db")
 	restore := []string{"-c", s.config(), "restore", "--force", "-s", db, "-o", out}
 	before := s.tree()
-	refuse(t, 1, []string{"restore " + db, s.path("small") + "/.verneuil-restore-", "no space left on device"}, restore...)
+	refuse(t, 1, []string{"restore " + db, s.path("small") + "/.verneuil-restore-",
+		"no space left on device"}, restore...)
 	s.unchanged(before)
 
 	spooled := s.write("other.json", config(t, s.path("small/spool"), s.path("store2")))
-	refuse(t, 1, []string{"sync " + db, s.path("small/spool"), "no space left on device"}, "-c", "@"+spooled, "sync", db)
+	refuse(t, 1, []string{"sync " + db, s.path("small/spool"), "no space left on device"}, "-c",
+		"@"+spooled, "sync", db)
 	stored := s.write("third.json", config(t, s.path("spool3"), s.path("small/store")))
-	refuse(t, 1, []string{"sync " + db, s.path("small/store"), "no space left on device"}, "-c", "@"+stored, "sync", db)
-	if left, err := filepath.Glob(s.path("small/store/manifests/*%*")); len(left) > 0 || err != nil {
+	refuse(t, 1, []string{"sync " + db, s.path("small/store"), "no space left on device"}, "-c",
+		"@"+stored, "sync", db)
+	left, err := filepath.Glob(s.path("small/store/manifests/*%*"))
+	if len(left) > 0 || err != nil {
 		t.Errorf("manifests of what has no room: %q, %v", left, err)
 	}
 	r := ctl(t, "flush", s.path("spool3"))
-	if r.code != 1 || !strings.Contains(r.stderr, s.path("small/store")) || !strings.Contains(r.stderr, "no space left") {
+	if r.code != 1 || !strings.Contains(r.stderr, s.path("small/store")) ||
+		!strings.Contains(r.stderr, "no space left") {
 		t.Errorf("flush: exit code %d, %s", r.code, r.stderr)
 	}
 
 	remount("small", unix.MS_RDONLY)
 	refuse(t, 1, []string{"restore " + db, s.path("small"), "read-only file system"}, restore...)
-	refuse(t, 1, []string{"manifest " + db, s.path("small"), "read-only file system"}, "-c", s.config(), "manifest", "--force", db, "-o", out)
-	refuse(t, 1, []string{"sync " + db, s.path("small/spool"), "read-only file system"}, "-c", "@"+spooled, "sync", db)
+	refuse(t, 1, []string{"manifest " + db, s.path("small"), "read-only file system"}, "-c",
+		s.config(), "manifest", "--force", db, "-o", out)
+	refuse(t, 1, []string{"sync " + db, s.path("small/spool"), "read-only file system"}, "-c",
+		"@"+spooled, "sync", db)
 	r = ctl(t, "flush", s.path("spool3"))
-	if r.code != 1 || !strings.Contains(r.stderr, s.path("small/store")) || !strings.Contains(r.stderr, "read-only file system") {
+	if r.code != 1 || !strings.Contains(r.stderr, s.path("small/store")) ||
+		!strings.Contains(r.stderr, "read-only file system") {
 		t.Errorf("flush: exit code %d, %s", r.code, r.stderr)
 	}
 	remount("small", 0)
@@ -336,7 +372,8 @@ func TestNoRoom(t *testing.T) {
 
 // config is a configuration with that spooling directory and store.
 func config(t *testing.T, spool, store string) []byte {
-	return fmt.Appendf(nil, `{"hostname": %q, "replication_spooling_dir": %q, "replication_targets": [{"dir": {"path": %q}}]}`, hostname, spool, store)
+	return fmt.Appendf(nil, `{"hostname": %q, "replication_spooling_dir": %q, `+
+		`"replication_targets": [{"dir": {"path": %q}}]}`, hostname, spool, store)
 }
 
 // TestNoPermission: another user than the owner is told what he may not read or write.
@@ -351,8 +388,10 @@ func TestNoPermission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(s.path("ctl"), built, 0o755), os.Chmod(filepath.Dir(s.dir), 0o711), os.Chmod(s.dir, 0o755),
-		os.Chmod(s.path("verneuil.json"), 0o644), os.Chmod(db, 0o644), os.Mkdir(s.path("his"), 0o755), os.Chown(s.path("his"), nobody, nobody)); err != nil {
+	if err := errors.Join(os.WriteFile(s.path("ctl"), built, 0o755),
+		os.Chmod(filepath.Dir(s.dir), 0o711), os.Chmod(s.dir, 0o755),
+		os.Chmod(s.path("verneuil.json"), 0o644), os.Chmod(db, 0o644),
+		os.Mkdir(s.path("his"), 0o755), os.Chown(s.path("his"), nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
 	before := s.tree()
@@ -365,8 +404,10 @@ func TestNoPermission(t *testing.T) {
 		{"sync DB", []string{"sync", s.path("spool"), "permission denied"}},
 		{"flush SPOOL", []string{"flush", s.path("spool"), "permission denied"}},
 	} {
-		args := strings.Fields(strings.NewReplacer("DB", db, "SPOOL", s.path("spool"), "his/", s.path("his")+"/").Replace(test.args))
-		argv := append([]string{"setpriv", "--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups", s.path("ctl"), "-c", s.config()}, args...)
+		args := strings.Fields(strings.NewReplacer("DB", db, "SPOOL", s.path("spool"), "his/",
+			s.path("his")+"/").Replace(test.args))
+		argv := append([]string{"setpriv", "--reuid", strconv.Itoa(nobody), "--regid",
+			strconv.Itoa(nobody), "--clear-groups", s.path("ctl"), "-c", s.config()}, args...)
 		r := program(t, nil, argv...)
 		if r.code != 1 || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%s: exit code %d: %s%s", test.args, r.code, r.stdout, r.stderr)
@@ -388,10 +429,13 @@ func TestFileLimit(t *testing.T) {
 	must(t, "-c", s.config(), "sync", db)
 	s.write("out.db", []byte("precious"))
 	before := s.tree()
-	for _, command := range []string{"restore --force -s " + db + " -o " + s.path("out.db"), "restore -s " + db, "sync " + s.database("new.db", 300000)} {
-		argv := append([]string{"sh", "-c", `ulimit -f 100 && exec "$@"`, "sh"}, ctlCommand(append([]string{"-c", s.config()}, strings.Fields(command)...)...)...)
+	for _, command := range []string{"restore --force -s " + db + " -o " + s.path("out.db"),
+		"restore -s " + db, "sync " + s.database("new.db", 300000)} {
+		argv := append([]string{"sh", "-c", `ulimit -f 100 && exec "$@"`, "sh"},
+			ctlCommand(append([]string{"-c", s.config()}, strings.Fields(command)...)...)...)
 		r := program(t, []string{"TMPDIR=" + s.dir}, argv...)
-		if r.code != 1 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, s.dir) || !strings.Contains(r.stderr, "file too large") {
+		if r.code != 1 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 ||
+			!strings.Contains(r.stderr, s.dir) || !strings.Contains(r.stderr, "file too large") {
 			t.Errorf("%s: exit code %d, %d bytes, %s", command, r.code, len(r.stdout), r.stderr)
 		}
 	}

@@ -53,7 +53,8 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "verneuilctl: %s\n", oneLine(failed.Error()))
 		return code
 	}
-	fmt.Fprintf(os.Stderr, "verneuilctl: %s (see %s --help)\n", oneLine(err.Error()), command.CommandPath())
+	fmt.Fprintf(os.Stderr, "verneuilctl: %s (see %s --help)\n", oneLine(err.Error()),
+		command.CommandPath())
 	return 2
 }
 
@@ -161,14 +162,17 @@ has an @ before the file's path.`,
 	flags.StringVarP(&g.level, "log", "l", "",
 		"error, warn, info, debug or off (default: $VERNEUIL_LOG, else warn)")
 	flags.DurationVar(&g.timeout, "timeout", 0,
-		"how long a store may take to answer, such as 10s (default: store_timeout_ms of the configuration, else 30s)")
-	levels := cobra.FixedCompletions([]string{"error", "warn", "info", "debug", "off"}, cobra.ShellCompDirectiveNoFileComp)
+		"how long a store may take to answer, such as 10s (default: "+
+			"store_timeout_ms of the configuration, else 30s)")
+	levels := cobra.FixedCompletions([]string{"error", "warn", "info", "debug", "off"},
+		cobra.ShellCompDirectiveNoFileComp)
 	if err := root.RegisterFlagCompletionFunc("log", levels); err != nil {
 		panic(err) // there is no such flag
 	}
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
-		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g), shellCommand(g), replicaCommand(g),
+		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
+		shellCommand(g), replicaCommand(g),
 		configCommand(g), versionCommand(),
 	)
 	return root
@@ -192,9 +196,11 @@ func unknownFlag(command *cobra.Command, err error) error {
 	// cobra compares names of commands only: so the flags are commands for a moment.
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	command.Flags().VisitAll(func(f *pflag.Flag) {
-		flags.AddCommand(&cobra.Command{Use: f.Name, Hidden: f.Hidden, Run: func(*cobra.Command, []string) {}})
+		flags.AddCommand(&cobra.Command{Use: f.Name, Hidden: f.Hidden,
+			Run: func(*cobra.Command, []string) {}})
 	})
-	return fmt.Errorf("%w%s", err, didYouMean("--", flags.SuggestionsFor(unknown.GetSpecifiedName())))
+	return fmt.Errorf("%w%s", err, didYouMean("--",
+		flags.SuggestionsFor(unknown.GetSpecifiedName())))
 }
 
 func didYouMean(prefix string, names []string) string {
@@ -219,7 +225,8 @@ func (g *global) text() string {
 	if g.config == "" {
 		return os.Getenv("VERNEUIL_CONFIG")
 	}
-	if text := strings.TrimSpace(g.config); !strings.HasPrefix(text, "@") && !strings.HasPrefix(text, "{") {
+	text := strings.TrimSpace(g.config)
+	if !strings.HasPrefix(text, "@") && !strings.HasPrefix(text, "{") {
 		return "@" + text
 	}
 	return g.config

@@ -34,16 +34,21 @@ type origin struct {
 // the place of --manifest and --source-path: see take.
 func (o *origin) flags(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringVarP(&o.uri, "manifest", "m", "", "a manifest: its file, file://, http(s)://, s3://bucket.region[.endpoint]/key, verneuil://host/path")
-	flags.StringVar(&o.host, "hostname", "", "the source's host (default: hostname of the configuration, else this machine's)")
+	flags.StringVarP(&o.uri, "manifest", "m", "",
+		"a manifest: its file, file://, http(s)://, s3://bucket.region[.endpoint]/key, "+
+			"verneuil://host/path")
+	flags.StringVar(&o.host, "hostname", "", "the source's host (default: "+
+		"hostname of the configuration, else this machine's)")
 	flags.StringVarP(&o.sourcePath, "source-path", "s", "", "the database's path on the source")
 }
 
 // flagsOfPast adds --version-id and --at.
 func (o *origin) flagsOfPast(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringVar(&o.version, "version-id", "", "a version that the command versions lists (default: the newest)")
-	flags.StringVar(&o.at, "at", "", "the version of that time: 2006-01-02T15:04:05Z, or 2006-01-02 15:04:05 in local time")
+	flags.StringVar(&o.version, "version-id", "",
+		"a version that the command versions lists (default: the newest)")
+	flags.StringVar(&o.at, "at", "", "the version of that time: 2006-01-02T15:04:05Z, "+
+		"or 2006-01-02 15:04:05 in local time")
 }
 
 // past reports whether another version than the newest is asked for.
@@ -56,7 +61,8 @@ func (o *origin) take(args []string) error {
 		return nil
 	}
 	if o.uri != "" || o.sourcePath != "" {
-		return fmt.Errorf("SOURCE %s and --manifest or --source-path are the same: give one", args[0])
+		return fmt.Errorf("SOURCE %s and --manifest or --source-path are the same: give one",
+			args[0])
 	}
 	if schemeOf(args[0]) != "" {
 		o.uri = args[0]
@@ -138,7 +144,8 @@ func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []b
 	return m, raw, s.explain(ctx, locator, err)
 }
 
-func (o *origin) fetchFrom(ctx context.Context, s *session, locator *locate.Locator) (*manifest.Manifest, []byte, error) {
+func (o *origin) fetchFrom(ctx context.Context, s *session,
+	locator *locate.Locator) (*manifest.Manifest, []byte, error) {
 	switch {
 	case o.version != "":
 		return locator.FetchVersion(ctx, o.version)
@@ -147,7 +154,8 @@ func (o *origin) fetchFrom(ctx context.Context, s *session, locator *locate.Loca
 	}
 	m, raw, failed, err := locator.FetchNewest(ctx)
 	if failed != nil {
-		s.log.Warn("a target that was not read may have a newer version", "manifest", locator.String(), "error", failed)
+		s.log.Warn("a target that was not read may have a newer version", "manifest",
+			locator.String(), "error", failed)
 	}
 	return m, raw, err
 }
@@ -170,7 +178,8 @@ func (s *session) explain(ctx context.Context, locator *locate.Locator, err erro
 	}
 	switch {
 	case len(hosts) > 0:
-		return fmt.Errorf("%w; there are versions of %s under the host %s (--hostname)", err, path, few(hosts))
+		return fmt.Errorf("%w; there are versions of %s under the host %s (--hostname)", err, path,
+			few(hosts))
 	case len(paths) > 0:
 		return fmt.Errorf("%w; of host %s there is %s", err, host, few(paths))
 	}
@@ -194,7 +203,8 @@ func few(names []string) string {
 
 // fetchFor is fetch, in a session that the caller closes, for a command that writes to out:
 // what may not be written there is not fetched.
-func (o *origin) fetchFor(ctx context.Context, g *global, out *output) (*session, *manifest.Manifest, []byte, error) {
+func (o *origin) fetchFor(ctx context.Context, g *global,
+	out *output) (*session, *manifest.Manifest, []byte, error) {
 	if err := out.check(); err != nil {
 		return nil, nil, nil, err
 	}
@@ -217,11 +227,13 @@ func parseTime(text string) (time.Time, error) {
 		return t, nil
 	}
 	for _, layout := range []string{time.DateTime, "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, strings.Replace(text, "T", " ", 1), time.Local); err == nil {
+		t, err := time.ParseInLocation(layout, strings.Replace(text, "T", " ", 1), time.Local)
+		if err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--at %q is no time: want 2006-01-02T15:04:05Z or 2006-01-02 15:04:05", text)
+	return time.Time{}, fmt.Errorf("--at %q is no time: want 2006-01-02T15:04:05Z or 2006-01-02 "+
+		"15:04:05", text)
 }
 
 func manifestCommand(g *global) *cobra.Command {
@@ -243,7 +255,8 @@ or with --json as text for people.`,
 			if out.file == "" && !asJSON && isTerminal(os.Stdout) {
 				return errors.New("a manifest is binary: give --out or --json")
 			}
-			return fail(showManifest(command.Context(), g, &from, &out, asJSON), "manifest", from.String())
+			return fail(showManifest(command.Context(), g, &from, &out, asJSON), "manifest",
+				from.String())
 		},
 	}
 	from.flags(command)
@@ -303,8 +316,9 @@ func describe(m *manifest.Manifest) ([]byte, error) {
 	}{
 		Name: manifest.Name(m.Host, m.Path), Host: m.Host, Path: m.Path, Program: m.Program,
 		Lineage: hex.EncodeToString(m.Lineage[:]), Epoch: m.Epoch, Sequence: m.Sequence,
-		Time: m.Time.UTC().Format(time.RFC3339Nano), SourceCtime: m.SourceCtime.UTC().Format(time.RFC3339Nano),
-		FileBytes: m.FileBytes, PageBytes: m.PageBytes, ChangeCounter: m.ChangeCounter,
+		Time:        m.Time.UTC().Format(time.RFC3339Nano),
+		SourceCtime: m.SourceCtime.UTC().Format(time.RFC3339Nano),
+		FileBytes:   m.FileBytes, PageBytes: m.PageBytes, ChangeCounter: m.ChangeCounter,
 		Chunks: m.Chunks(), Levels: m.Levels,
 		Top: []string{}, Patches: []patch{}, InlinePages: []page{},
 	}
@@ -340,7 +354,8 @@ host, PATH is made absolute and its symbolic links are resolved.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&host, "hostname", "", "the source's host (default: hostname of the configuration, else this machine's)")
+	flags.StringVar(&host, "hostname", "", "the source's host (default: "+
+		"hostname of the configuration, else this machine's)")
 	flags.StringVarP(&path, "source-path", "s", "", "the database's path on the source")
 	flags.BoolVar(&asJSON, "json", false, "print it with host and path as JSON")
 	return command

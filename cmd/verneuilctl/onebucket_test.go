@@ -41,7 +41,8 @@ func TestOneBucket(t *testing.T) {
 				t.Errorf("%q: %s: %q, want %q", layout.name, args, got, want)
 			}
 		}
-		uri := "s3://shared.us-east-1." + strings.TrimPrefix(endpoint, "http://") + "/" + layout.key + "manifests/" + key
+		uri := "s3://shared.us-east-1." + strings.TrimPrefix(endpoint, "http://") + "/" +
+			layout.key + "manifests/" + key
 		for n, from := range [][]string{{"-s", db}, {"-m", uri}} {
 			out := s.path(fmt.Sprint("out", i, n, ".db"))
 			must(t, append([]string{"-c", config, "restore", "-o", out}, from...)...)
@@ -52,7 +53,8 @@ func TestOneBucket(t *testing.T) {
 		if got := must(t, "-c", config, "versions", "-s", db); strings.Count(got, "\n") != 1 {
 			t.Errorf("%q: versions: %q", layout.name, got)
 		}
-		rows := must(t, "-c", config, "shell", "-m", uri, "--vfs", library(t), "--", "select count(*) from t")
+		rows := must(t, "-c", config, "shell", "-m", uri, "--vfs", library(t), "--",
+			"select count(*) from t")
 		if rows != "525\n" {
 			t.Errorf("%q: a replica by its URI has %q rows", layout.name, rows)
 		}
@@ -64,5 +66,6 @@ func TestOneBucket(t *testing.T) {
 	}
 	s.target["s3"].(map[string]any)["chunk_bucket"] = "shared"
 	s.configure(nil)
-	refuse(t, 1, []string{"replication_targets[0].s3.bucket: excludes chunk_bucket"}, "-c", s.config(), "verify")
+	refuse(t, 1, []string{"replication_targets[0].s3.bucket: excludes chunk_bucket"}, "-c",
+		s.config(), "verify")
 }

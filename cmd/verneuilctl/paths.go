@@ -81,7 +81,8 @@ func sqliteURI(name, vfsName string) string {
 	for i := range len(name) {
 		c := name[i]
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~/:@+,=", c) >= 0:
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c &&
+			c <= '9', strings.IndexByte("-._~/:@+,=", c) >= 0:
 			b.WriteByte(c)
 		default:
 			b.WriteByte('%')

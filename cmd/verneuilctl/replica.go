@@ -42,7 +42,8 @@ It reads from the targets of its own configuration.`,
 			if command.Flags().Changed("auto-refresh") {
 				file.AutoRefresh = &follow
 			}
-			return fail(replica(command.Context(), g, &from, &out, file, asJSON), "replica", from.String())
+			return fail(replica(command.Context(), g, &from, &out, file, asJSON), "replica",
+				from.String())
 		},
 	}
 	from.flags(command)
@@ -54,7 +55,8 @@ It reads from the targets of its own configuration.`,
 }
 
 // replica writes the file, once it knows that there is a version to open.
-func replica(ctx context.Context, g *global, from *origin, out *output, file locate.ReplicaFile, asJSON bool) error {
+func replica(ctx context.Context, g *global, from *origin, out *output, file locate.ReplicaFile,
+	asJSON bool) error {
 	s, m, _, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
@@ -65,7 +67,8 @@ func replica(ctx context.Context, g *global, from *origin, out *output, file loc
 		return err
 	}
 	if !locator.Named() {
-		return errors.New("a replica file names a database in the reader's own targets: give its path or verneuil://HOST/PATH")
+		return errors.New("a replica file names a database in the reader's own targets: " +
+			"give its path or verneuil://HOST/PATH")
 	}
 	file.Source = "verneuil://" + m.Host + m.Path
 	text, err := file.Encode()
@@ -75,5 +78,6 @@ func replica(ctx context.Context, g *global, from *origin, out *output, file loc
 	if err := out.write([]byte(text)); err != nil || !asJSON {
 		return err
 	}
-	return printJSON(map[string]any{"file": out.file, "source": file.Source, "host": m.Host, "path": m.Path})
+	return printJSON(map[string]any{"file": out.file, "source": file.Source, "host": m.Host,
+		"path": m.Path})
 }

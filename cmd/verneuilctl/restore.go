@@ -38,7 +38,8 @@ or while it has a journal or a WAL, which SQLite would replay on what is restore
 			if out.file == "" && asJSON {
 				return errors.New("--json needs --out: without it the database goes to stdout")
 			}
-			return fail(restoreVersion(command.Context(), g, &from, &out, asJSON), "restore", from.String())
+			return fail(restoreVersion(command.Context(), g, &from, &out, asJSON), "restore",
+				from.String())
 		},
 	}
 	from.flags(command)

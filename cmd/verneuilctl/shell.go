@@ -46,19 +46,22 @@ ARGUMENTS go to sqlite3: options, or SQL to run instead of reading it from stdin
 				return err
 			}
 			args = args[own:]
-			return fail(shell(command.Context(), g, &from, executable, library, args), "shell", from.String())
+			return fail(shell(command.Context(), g, &from, executable, library, args), "shell",
+				from.String())
 		},
 	}
 	from.flags(command)
 	from.flagsOfPast(command)
 	command.Flags().StringVarP(&executable, "executable", "e", "sqlite3", "the sqlite3 shell")
-	command.Flags().StringVar(&library, "vfs", "", "the extension (default: "+libraryName+" beside verneuilctl or in ../lib)")
+	command.Flags().StringVar(&library, "vfs", "",
+		"the extension (default: "+libraryName+" beside verneuilctl or in ../lib)")
 	return command
 }
 
 // shell replaces this process by sqlite3, once it knows that there is a replica to
 // open. An older version has no URI: there it waits, to remove the manifest's file.
-func shell(ctx context.Context, g *global, from *origin, executable, library string, args []string) error {
+func shell(ctx context.Context, g *global, from *origin, executable, library string,
+	args []string) error {
 	program, err := exec.LookPath(executable)
 	if err != nil {
 		return fmt.Errorf("sqlite3 shell: %w (install it, or name it by --executable)", err)
@@ -96,7 +99,8 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	}
 	if from.past() {
 		return runWith(raw, func(name string) *exec.Cmd {
-			return &exec.Cmd{Path: program, Args: argv(name), Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+			return &exec.Cmd{Path: program, Args: argv(name), Env: env, Stdin: os.Stdin,
+				Stdout: os.Stdout, Stderr: os.Stderr}
 		})
 	}
 	return fmt.Errorf("%s: %w", program, syscall.Exec(program, argv(uri), env))
@@ -152,12 +156,14 @@ func findLibrary(named string) (string, error) {
 		return "", fmt.Errorf("extension: find it beside this program: %w", err)
 	}
 	dir := filepath.Dir(self)
-	for _, path := range []string{filepath.Join(dir, libraryName), filepath.Join(dir, "..", "lib", libraryName)} {
+	for _, path := range []string{filepath.Join(dir, libraryName),
+		filepath.Join(dir, "..", "lib", libraryName)} {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("extension: %w", err)
 		}
 	}
-	return "", fmt.Errorf("extension: no %s in %s or %s: name it by --vfs", libraryName, dir, filepath.Join(dir, "..", "lib"))
+	return "", fmt.Errorf("extension: no %s in %s or %s: name it by --vfs", libraryName, dir,
+		filepath.Join(dir, "..", "lib"))
 }

@@ -70,14 +70,16 @@ func syncDatabase(ctx context.Context, g *global, given string, rewrite, asJSON 
 	if asJSON {
 		return printJSON(map[string]any{
 			"name": result.Name, "host": s.config.Host(), "path": path, "uploaded": result.Uploaded,
-			"chunks": result.Chunks, "bytes": result.Bytes, "calls": result.Calls, "process": result.Other,
+			"chunks": result.Chunks, "bytes": result.Bytes, "calls": result.Calls,
+			"process": result.Other,
 		})
 	}
 	_, err = fmt.Println(result.Name)
 	return err
 }
 
-func syncOnce(ctx context.Context, s *session, path string) (result replicate.SyncResult, err error) {
+func syncOnce(ctx context.Context, s *session,
+	path string) (result replicate.SyncResult, err error) {
 	pinned, err := pin(ctx, path)
 	if err != nil {
 		return result, err

@@ -22,7 +22,8 @@ func syncEffort(t *testing.T, s *site, db string) effort {
 		t.Fatalf("sync: exit code %d, %s", r.code, r.stderr)
 	}
 	value := func(key string) int {
-		_, after, found := strings.Cut(r.stderr[strings.LastIndex(r.stderr, "msg=synced"):], " "+key+"=")
+		_, after, found := strings.Cut(r.stderr[strings.LastIndex(r.stderr, "msg=synced"):],
+			" "+key+"=")
 		if !found {
 			t.Fatalf("sync logs no %s: %s", key, r.stderr)
 		}
@@ -104,7 +105,8 @@ func TestSyncWAL(t *testing.T) {
 	s := dirSite(t)
 	db := s.path("w.db")
 	writer := openTest(t, db)
-	execute(t, writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(200000));")
+	execute(t, writer, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x); "+
+		"INSERT INTO t VALUES (randomblob(200000));")
 	for _, statements := range []string{
 		"PRAGMA wal_checkpoint(TRUNCATE);",
 		"INSERT INTO t VALUES (randomblob(100000)); UPDATE t SET x = zeroblob(5) WHERE rowid = 1;",
@@ -180,9 +182,12 @@ func TestFlushAfterOutage(t *testing.T) {
 			s := dirSite(t)
 			db := s.path("d.db")
 			blocked := s.write("store", nil)
-			sqlite(t, []string{"VERNEUIL_CONFIG=" + s.config(), "VERNEUIL_LOG=off"}, "-cmd", ".load "+lib, "-cmd", ".open "+db, ":memory:",
-				"PRAGMA journal_mode="+mode+"; CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(100000)); INSERT INTO t VALUES (2);")
-			refuse(t, 1, []string{"flush " + s.path("spool"), "1 of 1 databases", db, blocked}, "flush", s.path("spool"))
+			sqlite(t, []string{"VERNEUIL_CONFIG=" + s.config(), "VERNEUIL_LOG=off"}, "-cmd",
+				".load "+lib, "-cmd", ".open "+db, ":memory:",
+				"PRAGMA journal_mode="+mode+"; CREATE TABLE t(x); "+
+					"INSERT INTO t VALUES (randomblob(100000)); INSERT INTO t VALUES (2);")
+			refuse(t, 1, []string{"flush " + s.path("spool"), "1 of 1 databases", db, blocked},
+				"flush", s.path("spool"))
 			if err := os.Remove(blocked); err != nil {
 				t.Fatal(err)
 			}
@@ -205,9 +210,11 @@ func TestFlushAfterKill(t *testing.T) {
 	shell := startShell(t, []string{"VERNEUIL_CONFIG=" + s.config()}, []string{sqliteShell(t)})
 	shell.ask(".load " + lib)
 	shell.ask(".open " + db)
-	shell.ask("CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(300000)); PRAGMA cache_size = 5;")
+	shell.ask(
+		"CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(300000)); PRAGMA cache_size = 5;")
 	committed := s.sum(db)
-	shell.ask("BEGIN; UPDATE t SET x = randomblob(300000); INSERT INTO t VALUES (randomblob(500000));")
+	shell.ask("BEGIN; UPDATE t SET x = randomblob(300000); " +
+		"INSERT INTO t VALUES (randomblob(500000));")
 	if s.sum(db) == committed {
 		t.Fatal("the transaction did not spill")
 	}
@@ -258,7 +265,8 @@ func TestFlushWhileServed(t *testing.T) {
 	}
 	defer restored.Close()
 	s.restored(db)
-	if err := restored.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil || n != 4 {
+	if err := restored.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil ||
+		n != 4 {
 		t.Errorf("%d tables are restored (%v), want 4", n, err)
 	}
 	shell.end(0)

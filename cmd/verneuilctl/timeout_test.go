@@ -48,16 +48,20 @@ func TestTimeout(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	endpoint, connections := silence(t)
-	s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": endpoint, "bucket": "b"}}
+	s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": endpoint,
+		"bucket": "b"}}
 	s.configure(nil)
 	db := s.database("d.db", 10000)
 	at := strings.TrimPrefix(endpoint, "http://")
 	for _, args := range []string{
-		"sync " + db, "restore -s " + db + " -o " + s.path("out.db"), "verify", "versions -s " + db, "ls", "manifest --json " + db,
-		"flush " + s.path("spool"), "restore -m " + endpoint + "/m -o " + s.path("out.db"), "restore -m s3://b.r." + at + "/m -o " + s.path("out.db"),
+		"sync " + db, "restore -s " + db + " -o " + s.path("out.db"), "verify", "versions -s " + db,
+		"ls", "manifest --json " + db,
+		"flush " + s.path("spool"), "restore -m " + endpoint + "/m -o " + s.path("out.db"),
+		"restore -m s3://b.r." + at + "/m -o " + s.path("out.db"),
 	} {
 		connections.Store(0)
-		r := ctl(t, append([]string{"-c", s.config(), "--timeout", "600ms"}, strings.Fields(args)...)...)
+		r := ctl(t, append([]string{"-c", s.config(), "--timeout", "600ms"},
+			strings.Fields(args)...)...)
 		if r.code != 1 || !strings.Contains(r.stderr, "no answer in 600ms") {
 			t.Errorf("%s: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
 		}
@@ -67,10 +71,12 @@ func TestTimeout(t *testing.T) {
 	}
 	s.configure(map[string]any{"store_timeout_ms": 3000})
 	r := ctl(t, "-c", s.config(), "versions", "-s", db)
-	if word := "store does not answer"; r.code != 1 || !strings.Contains(r.stderr, "no answer in 3s") || strings.Count(r.stderr, word) != 1 ||
+	if word := "store does not answer"; r.code != 1 ||
+		!strings.Contains(r.stderr, "no answer in 3s") || strings.Count(r.stderr, word) != 1 ||
 		!strings.Contains(r.stderr, "given_up_after=3s") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 	refuse(t, 2, []string{"--timeout"}, "-c", s.config(), "--timeout", "soon", "verify")
-	refuse(t, 2, []string{"--timeout -1s: want more than 0"}, "-c", s.config(), "--timeout", "-1s", "verify")
+	refuse(t, 2, []string{"--timeout -1s: want more than 0"}, "-c", s.config(), "--timeout", "-1s",
+		"verify")
 }

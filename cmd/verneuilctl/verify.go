@@ -55,8 +55,10 @@ A manifest given by --manifest (but verneuil://) is looked for in each target.`,
 	from.flags(command)
 	command.Flags().BoolVar(&flags.Read, "read", false, "read every chunk and check its hash")
 	command.Flags().BoolVar(&flags.Touch, "touch", false, "keep what is named from expiring")
-	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false, "a target without any database is no error")
-	command.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object per line, the last with the sums")
+	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false,
+		"a target without any database is no error")
+	command.Flags().BoolVar(&flags.asJSON, "json", false,
+		"print one JSON object per line, the last with the sums")
 	return command
 }
 
@@ -91,7 +93,9 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 		if err := v.run(ctx); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
 		} else if v.versions == before && !o.allowEmpty {
-			failed = append(failed, fmt.Errorf("%s: no database is in it (if that is right: --allow-empty)", t.Name))
+			failed =
+				append(failed, fmt.Errorf("%s: no database is in it (if that is right: "+
+					"--allow-empty)", t.Name))
 		}
 		v.objects += v.verifier.Objects()
 		if ctx.Err() != nil {
@@ -177,7 +181,8 @@ func (v *verification) version(ctx context.Context, name string, m *manifest.Man
 func (v *verification) found(name string, fault error) {
 	v.faults++
 	if v.asJSON {
-		_ = printJSON(map[string]any{"target": v.target.Name, "manifest": name, "fault": fault.Error()})
+		_ = printJSON(map[string]any{"target": v.target.Name, "manifest": name,
+			"fault": fault.Error()})
 		return // the sum is printed, or fails, likewise
 	}
 	fmt.Println(oneLine(v.target.Name + ": " + name + ": " + fault.Error()))

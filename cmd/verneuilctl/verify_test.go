@@ -32,9 +32,11 @@ func (s *site) mustFind(name, want string, mustRead bool) {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
-		if r.code != 1 || len(lines) != 2 || !strings.Contains(lines[0], name) || !strings.Contains(lines[0], want) ||
+		if r.code != 1 || len(lines) != 2 || !strings.Contains(lines[0], name) ||
+			!strings.Contains(lines[0], want) ||
 			!strings.Contains(lines[1], "missing or damaged: 1") {
-			s.t.Errorf("%q: exit code %d, want 1 and %q, %q:\n%s%s", args, r.code, name, want, r.stdout, r.stderr)
+			s.t.Errorf("%q: exit code %d, want 1 and %q, %q:\n%s%s", args, r.code, name, want,
+				r.stdout, r.stderr)
 		}
 	}
 }
@@ -59,14 +61,16 @@ func TestVerify(t *testing.T) {
 	} {
 		args := append([]string{"-c", s.config(), "verify"}, strings.Fields(test.args)...)
 		got := must(t, args...)
-		if !strings.HasPrefix(got, test.want) || !strings.HasSuffix(got, "missing or damaged: 0\n") || strings.Count(got, "\n") != 1 {
+		if !strings.HasPrefix(got, test.want) ||
+			!strings.HasSuffix(got, "missing or damaged: 0\n") || strings.Count(got, "\n") != 1 {
 			t.Errorf("verify %s: %q, want %q", test.args, got, test.want)
 		}
 	}
 
 	leaves := map[string]bool{}
 	var m struct{ Top []string }
-	if err := json.Unmarshal([]byte(must(t, "-c", s.config(), "manifest", "--json", large)), &m); err != nil {
+	err := json.Unmarshal([]byte(must(t, "-c", s.config(), "manifest", "--json", large)), &m)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range m.Top {
@@ -82,10 +86,13 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	r := ctl(t, "-c", s.config(), "verify")
-	if r.code != 1 || strings.Count(r.stdout, s.path("second")) != removed || strings.Contains(r.stdout, s.path("store")) {
-		t.Errorf("%d chunks are gone from the second target: exit code %d\n%s%s", removed, r.code, r.stdout, r.stderr)
+	if r.code != 1 || strings.Count(r.stdout, s.path("second")) != removed ||
+		strings.Contains(r.stdout, s.path("store")) {
+		t.Errorf("%d chunks are gone from the second target: exit code %d\n%s%s", removed, r.code,
+			r.stdout, r.stderr)
 	}
-	refuse(t, 2, []string{"--manifest excludes"}, "-c", s.config(), "verify", "-m", file, "-s", small)
+	refuse(t, 2, []string{"--manifest excludes"}, "-c", s.config(), "verify", "-m", file, "-s",
+		small)
 	refuse(t, 1, []string{"no configuration"}, "verify")
 }
 
@@ -96,7 +103,8 @@ func TestVerifyTouches(t *testing.T) {
 	db := s.database("a.db", 5<<20)
 	must(t, "-c", s.config(), "sync", db)
 	other := s.path("store/chunks/ab/ab" + strings.Repeat("0", 62))
-	if err := errors.Join(os.MkdirAll(filepath.Dir(other), 0o700), os.WriteFile(other, nil, 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(other), 0o700),
+		os.WriteFile(other, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	old := time.Now().Add(-40 * 24 * time.Hour)

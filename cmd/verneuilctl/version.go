@@ -19,13 +19,15 @@ func versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			var err error
 			if sqlite, _, _ := sqlite3.Version(); asJSON {
-				err = printJSON(map[string]any{"version": vfs.Program, "go": runtime.Version(), "sqlite": sqlite})
+				err = printJSON(map[string]any{"version": vfs.Program, "go": runtime.Version(),
+					"sqlite": sqlite})
 			} else {
 				_, err = fmt.Println(vfs.Program)
 			}
 			return fail(err, "version")
 		},
 	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print it, and those of Go and of the SQLite within, as JSON")
+	command.Flags().BoolVar(&asJSON, "json", false,
+		"print it, and those of Go and of the SQLite within, as JSON")
 	return command
 }

@@ -35,7 +35,8 @@ of each hour, and after 30 days of each day.`,
 			if limit < 0 {
 				return fmt.Errorf("--limit %d: want 0 or more", limit)
 			}
-			return fail(listVersions(command.Context(), g, &from, limit, asJSON), "versions", from.String())
+			return fail(listVersions(command.Context(), g, &from, limit, asJSON), "versions",
+				from.String())
 		},
 	}
 	from.flags(command)
@@ -71,7 +72,9 @@ func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSO
 func printVersions(versions []locate.Version, asJSON bool) error {
 	if asJSON {
 		for _, v := range versions {
-			if err := printJSON(map[string]any{"stored": v.Stored.UTC(), "version_id": v.ID, "manifest_bytes": v.Bytes, "target": v.Target}); err != nil {
+			err := printJSON(map[string]any{"stored": v.Stored.UTC(), "version_id": v.ID,
+				"manifest_bytes": v.Bytes, "target": v.Target})
+			if err != nil {
 				return err
 			}
 		}
@@ -79,7 +82,8 @@ func printVersions(versions []locate.Version, asJSON bool) error {
 	}
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, v := range versions {
-		fmt.Fprintf(out, "%s\t%s\t%d\t%s\n", v.Stored.UTC().Format(time.RFC3339Nano), v.ID, v.Bytes, v.Target)
+		fmt.Fprintf(out, "%s\t%s\t%d\t%s\n", v.Stored.UTC().Format(time.RFC3339Nano), v.ID, v.Bytes,
+			v.Target)
 	}
 	return out.Flush()
 }

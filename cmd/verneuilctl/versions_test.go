@@ -12,7 +12,8 @@ import (
 // TestVersions goes back in time on both kinds of target, and in one bucket.
 func TestVersions(t *testing.T) {
 	for name, make := range map[string]func(*testing.T) *site{
-		"dir": dirSite, "minio": versioned(minioSite, "manifests"), "one bucket": versioned(oneBucketSite, "shared"),
+		"dir": dirSite, "minio": versioned(minioSite, "manifests"),
+		"one bucket": versioned(oneBucketSite, "shared"),
 	} {
 		t.Run(name, func(t *testing.T) { testVersions(t, make(t)) })
 	}
@@ -32,7 +33,8 @@ func testVersions(t *testing.T, s *site) {
 	db, config := s.path("test.db"), s.config()
 	var sums []string
 	for range 3 {
-		sqlite(t, nil, db, "create table if not exists t(x); insert into t values(randomblob(5000))")
+		sqlite(t, nil, db,
+			"create table if not exists t(x); insert into t values(randomblob(5000))")
 		sums = append(sums, s.sum(db))
 		must(t, "-c", config, "sync", db)
 	}
@@ -54,11 +56,13 @@ func testVersions(t *testing.T, s *site) {
 	}
 	for i, v := range versions {
 		want := sums[len(sums)-1-i]
-		must(t, "-c", config, "restore", "--force", "-s", db, "--version-id", v.ID, "-o", s.path("old.db"))
+		must(t, "-c", config, "restore", "--force", "-s", db, "--version-id", v.ID, "-o",
+			s.path("old.db"))
 		if got := s.sum(s.path("old.db")); got != want {
 			t.Errorf("version %d (%v): the restored file differs", i, v)
 		}
-		rows := must(t, "-c", config, "shell", "-s", db, "--vfs", library(t), "--version-id", v.ID, "--", "select count(*) from t")
+		rows := must(t, "-c", config, "shell", "-s", db, "--vfs", library(t), "--version-id", v.ID,
+			"--", "select count(*) from t")
 		if want := string(rune('0'+len(sums)-i)) + "\n"; rows != want {
 			t.Errorf("version %d in the shell: %q rows, want %q", i, rows, want)
 		}
@@ -70,7 +74,8 @@ func testVersions(t *testing.T, s *site) {
 	if s.sum(s.path("old.db")) != sums[len(sums)-1] {
 		t.Error("--at the time of the newest version restores another")
 	}
-	if text := must(t, "-c", config, "versions", "-s", db, "-n", "1"); !strings.HasPrefix(text, newest+"  "+versions[0].ID+" ") || strings.Count(text, "\n") != 1 {
+	text := must(t, "-c", config, "versions", "-s", db, "-n", "1")
+	if !strings.HasPrefix(text, newest+"  "+versions[0].ID+" ") || strings.Count(text, "\n") != 1 {
 		t.Errorf("versions prints %q", text)
 	}
 
@@ -80,12 +85,17 @@ func testVersions(t *testing.T, s *site) {
 		code int
 		says string
 	}{
-		{[]string{"restore", "--force", "-s", db, "--at", before, "-o", s.path("none.db")}, 1, "no such version: the oldest is of " + versions[len(versions)-1].Stored.UTC().Format(time.RFC3339Nano)},
-		{[]string{"restore", "--force", "-s", db, "--version-id", "00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "no such version"},
+		{[]string{"restore", "--force", "-s", db, "--at", before, "-o", s.path("none.db")}, 1,
+			"no such version: the oldest is of " +
+				versions[len(versions)-1].Stored.UTC().Format(time.RFC3339Nano)},
+		{[]string{"restore", "--force", "-s", db, "--version-id",
+			"00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "no such version"},
 		{[]string{"versions", "-s", s.path("never.db")}, 1, "no such version"},
 		{[]string{"versions", "-m", s.path("a.file")}, 1, "only s3 and dir targets keep versions"},
-		{[]string{"restore", "--force", "-s", db, "--at", "yesterday", "-o", s.path("none.db")}, 2, `--at "yesterday" is no time`},
-		{[]string{"restore", "--force", "-s", db, "--at", newest, "--version-id", "x", "-o", s.path("none.db")}, 2, "exclude each other"},
+		{[]string{"restore", "--force", "-s", db, "--at", "yesterday", "-o", s.path("none.db")}, 2,
+			`--at "yesterday" is no time`},
+		{[]string{"restore", "--force", "-s", db, "--at", newest, "--version-id", "x", "-o",
+			s.path("none.db")}, 2, "exclude each other"},
 	} {
 		r := ctl(t, append([]string{"-c", config}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.stderr, c.says) {

@@ -15,7 +15,8 @@ import (
 // TestWalkthrough performs the walkthrough command for command, with the sqlite3
 // shell, on both kinds of target, and in one bucket.
 func TestWalkthrough(t *testing.T) {
-	for name, make := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite, "one bucket": oneBucketSite} {
+	for name, make := range map[string]func(*testing.T) *site{"dir": dirSite, "minio": minioSite,
+		"one bucket": oneBucketSite} {
 		t.Run(name, func(t *testing.T) { walkthrough(t, make(t)) })
 	}
 }
@@ -35,12 +36,14 @@ func walkthrough(t *testing.T, s *site) {
 	if want := must(t, "-c", config, "manifest-name", db); name != want {
 		t.Errorf("sync prints %q, manifest-name %q", name, want)
 	}
-	if !regexp.MustCompile(`^[0-9a-f]{4}-verneuil%3A` + hostname + `%3A[0-9a-f]{4}%2F%2F.*test\.db\n$`).MatchString(name) {
+	if !regexp.MustCompile(`^[0-9a-f]{4}-verneuil%3A` + hostname +
+		`%3A[0-9a-f]{4}%2F%2F.*test\.db\n$`).MatchString(name) {
 		t.Errorf("manifest name %q", name)
 	}
 	restore := func(out string) {
 		t.Helper()
-		must(t, "-c", config, "restore", "--force", "--hostname", hostname, "--source-path", db, "--out", out)
+		must(t, "-c", config, "restore", "--force", "--hostname", hostname, "--source-path", db,
+			"--out", out)
 	}
 	equal := func(a, b string) {
 		t.Helper()
@@ -69,7 +72,9 @@ func walkthrough(t *testing.T, s *site) {
 	must(t, "-c", config, "sync", "test.db")
 
 	// A local cache: the second restore is served by it.
-	s.caches = []any{map[string]any{"local": map[string]any{"directory": s.path("cache"), "num_shards": 128, "capacity": 10000}}}
+	s.caches =
+		[]any{map[string]any{"local": map[string]any{"directory": s.path("cache"),
+			"num_shards": 128, "capacity": 10000}}}
 	s.configure(nil)
 	restore("restore2.db")
 	equal("test.db", "restore2.db")
@@ -81,7 +86,8 @@ func walkthrough(t *testing.T, s *site) {
 
 	// Live replication through the extension.
 	env := []string{"VERNEUIL_CONFIG=" + config}
-	sqlite(t, env, "-cmd", ".load "+lib, "-cmd", ".open test.db", ":memory:", "update random_data set x = 1 where rowid == 1;")
+	sqlite(t, env, "-cmd", ".load "+lib, "-cmd", ".open test.db", ":memory:",
+		"update random_data set x = 1 where rowid == 1;")
 	must(t, "flush", s.path("spool"))
 	restore("restore2.db")
 	equal("test.db", "restore2.db")
@@ -90,12 +96,14 @@ func walkthrough(t *testing.T, s *site) {
 	}
 
 	// A read replica, and a refresh of it while somebody writes.
-	replica := startShell(t, env, ctlCommand("-c", config, "shell", "--hostname", hostname, "--source-path", db, "--vfs", lib))
+	replica := startShell(t, env, ctlCommand("-c", config, "shell", "--hostname", hostname,
+		"--source-path", db, "--vfs", lib))
 	rows := replica.ask("select * from random_data limit 2;")
 	if len(rows) != 2 || rows[0] != "1" {
 		t.Errorf("the replica's first rows are %q", rows)
 	}
-	if refused := replica.ask("update random_data set x = 2 where rowid == 1;"); len(refused) != 1 ||
+	if refused :=
+		replica.ask("update random_data set x = 2 where rowid == 1;"); len(refused) != 1 ||
 		!strings.Contains(refused[0], "attempt to write a readonly database") {
 		t.Errorf("a write to the replica: %q", refused)
 	}
@@ -108,7 +116,8 @@ func walkthrough(t *testing.T, s *site) {
 	// Replication is in the background: refresh until the update is there.
 	timestamp := regexp.MustCompile(`^\d+\.\d{9}$`)
 	for try := 0; ; try++ {
-		if at := replica.ask("pragma verneuil_snapshot_refresh = 2;"); len(at) != 1 || !timestamp.MatchString(at[0]) {
+		at := replica.ask("pragma verneuil_snapshot_refresh = 2;")
+		if len(at) != 1 || !timestamp.MatchString(at[0]) {
 			t.Fatalf("refresh says %q", at)
 		}
 		rows = replica.ask("select * from random_data limit 2;")
@@ -212,12 +221,16 @@ func TestShell(t *testing.T) {
 		{"--manifest", odd, "--vfs", lib},
 		{"--manifest", "file://" + odd, "--vfs", lib},
 	} {
-		args = append(append([]string{"-c", s.config(), "shell"}, args...), "--", "-json", "select count(*) as n from t")
+		args = append(append([]string{"-c", s.config(), "shell"}, args...), "--", "-json",
+			"select count(*) as n from t")
 		if r := ctl(t, args...); r.stdout != "[{\"n\":2}]\n" || r.said() != "" || r.code != 0 {
 			t.Errorf("verneuilctl %s: exit code %d, %q, %q", args, r.code, r.stdout, r.stderr)
 		}
 	}
-	refuse(t, 1, []string{"no-such-sqlite3"}, "-c", s.config(), "shell", "-s", db, "--vfs", lib, "-e", "no-such-sqlite3")
-	refuse(t, 1, []string{s.path("none.so")}, "-c", s.config(), "shell", "-s", db, "--vfs", s.path("none.so"))
-	refuse(t, 1, []string{s.path("none.db"), "not found"}, "-c", s.config(), "shell", "-s", s.path("none.db"), "--vfs", lib)
+	refuse(t, 1, []string{"no-such-sqlite3"}, "-c", s.config(), "shell", "-s", db, "--vfs", lib,
+		"-e", "no-such-sqlite3")
+	refuse(t, 1, []string{s.path("none.so")}, "-c", s.config(), "shell", "-s", db, "--vfs",
+		s.path("none.so"))
+	refuse(t, 1, []string{s.path("none.db"), "not found"}, "-c", s.config(), "shell", "-s",
+		s.path("none.db"), "--vfs", lib)
 }

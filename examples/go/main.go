@@ -19,7 +19,8 @@ func main() {
 	db, err := sql.Open("sqlite3", "app.db")
 	check(err)
 	defer db.Close()
-	_, err = db.Exec("create table if not exists visits(at text); insert into visits values(datetime('now'))")
+	_, err = db.Exec("create table if not exists visits(at text); " +
+		"insert into visits values(datetime('now'))")
 	check(err)
 	var visits, safe int
 	check(db.QueryRow("select count(*) from visits").Scan(&visits))

@@ -180,13 +180,15 @@ func (p *Program) answer(n *notification) {
 		a.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
 	}
 	// ENOENT: the call was interrupted, and will be asked about again, or it died.
-	if err := ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&a)); err != nil && err != unix.ENOENT {
+	err := ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&a))
+	if err != nil && err != unix.ENOENT {
 		p.fail(err)
 	}
 }
 
 func ioctl(fd int, request uint, arg unsafe.Pointer) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg)); errno != 0 {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg))
+	if errno != 0 {
 		return errno
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 )
 
 // run runs a shell script, and returns what it wrote and how it ended.
-func run(t *testing.T, script string, decide func(faultcall.Call) faultcall.Verdict) (string, error) {
+func run(t *testing.T, script string,
+	decide func(faultcall.Call) faultcall.Verdict) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	cmd := exec.Command("/bin/sh", "-c", script)
@@ -64,7 +65,8 @@ func TestVerdicts(t *testing.T) {
 			}
 			killed := err != nil && strings.Contains(err.Error(), "killed")
 			// after a short write the shell writes the rest, or says that it is short
-			if !strings.Contains(output, test.output) || !strings.HasPrefix(string(content), test.want) || killed != test.killed {
+			if !strings.Contains(output, test.output) ||
+				!strings.HasPrefix(string(content), test.want) || killed != test.killed {
 				t.Errorf("%q, %q, %v; calls %v", output, content, err, seen)
 			}
 			if len(seen) < 2 || seen[0] != "openat" {

@@ -109,7 +109,8 @@ func (l *WAL) Copy() {
 	for k := len(l.frames) - 1; k >= first; k-- {
 		if f := l.frames[k]; !met[f.Pgno] {
 			met[f.Pgno] = true
-			l.w.append(spool.Frame{Kind: spool.KindWrite, Offset: int64(f.Pgno-1) * int64(l.pageBytes), Data: f.Page})
+			l.w.append(spool.Frame{Kind: spool.KindWrite,
+				Offset: int64(f.Pgno-1) * int64(l.pageBytes), Data: f.Page})
 		}
 	}
 	l.w.finish(0, int64(l.pages)*int64(l.pageBytes))
@@ -125,7 +126,8 @@ func (l *WAL) Restart() error {
 		return err
 	}
 	header := make([]byte, walHeaderBytes)
-	for k, word := range []uint32{walMagic, walFormatVersion, uint32(l.pageBytes), 0, uint32(l.salts >> 32), uint32(l.salts)} {
+	for k, word := range []uint32{walMagic, walFormatVersion, uint32(l.pageBytes), 0,
+		uint32(l.salts >> 32), uint32(l.salts)} {
 		binary.BigEndian.PutUint32(header[4*k:], word)
 	}
 	l.s1, l.s2 = sum(0, 0, header[:24], binary.LittleEndian)

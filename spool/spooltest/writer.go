@@ -139,7 +139,8 @@ func (w *Writer) Commit() { w.finish(w.version(), w.size()) }
 func (w *Writer) finish(after uint64, size int64) {
 	st := w.Spool.State()
 	now := time.Now().UnixNano()
-	w.append(spool.Frame{Kind: spool.KindCommit, Size: size, Before: w.before, After: after, TimeNS: now})
+	w.append(spool.Frame{Kind: spool.KindCommit, Size: size, Before: w.before, After: after,
+		TimeNS: now})
 	if after != 0 {
 		w.Leave()
 	}
@@ -212,7 +213,8 @@ func (w *Writer) room(n int) error {
 		return fmt.Errorf("log is full")
 	}
 	if int64(w.end.Offset())+spool.FrameHeaderBytes <= info.Size() {
-		end := spool.AppendFrame(nil, spool.Frame{Kind: spool.KindEnd, Sequence: w.sequence, Generation: w.generation})
+		end := spool.AppendFrame(nil, spool.Frame{Kind: spool.KindEnd, Sequence: w.sequence,
+			Generation: w.generation})
 		if err := w.put(end); err != nil {
 			return err
 		}

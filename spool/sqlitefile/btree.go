@@ -19,7 +19,9 @@ const (
 // IsInterior reports whether a page that begins with this byte (on page 1: whose b-tree header,
 // after the database header, does) is an interior page, of a table or of an index. Pages that are
 // not of a b-tree may begin with any byte.
-func IsInterior(pageType byte) bool { return pageType == indexInterior || pageType == tableInterior }
+func IsInterior(pageType byte) bool {
+	return pageType == indexInterior || pageType == tableInterior
+}
 
 // Children returns the children of a b-tree page in the order of their keys; nil if it is not an
 // interior page (section 1.6). first says that it is page 1. All children are within the file's
@@ -55,8 +57,8 @@ func Children(page []byte, first bool, pages int64) []uint32 {
 }
 
 // SchemaRoots returns the root pages, in order and at most max of them, that page 1 names if it
-// holds all of sqlite_schema; none if the schema is larger (sections 1.6, 2.1 and 2.6). They are not
-// compared with the file's size: any number from 2 may be among them.
+// holds all of sqlite_schema; none if the schema is larger (sections 1.6, 2.1 and 2.6). They are
+// not compared with the file's size: any number from 2 may be among them.
 func SchemaRoots(page []byte, max int) (roots []uint32) {
 	if len(page) < HeaderBytes+leafHeaderBytes || page[HeaderBytes] != tableLeaf {
 		return nil
@@ -79,8 +81,8 @@ func schemaRoot(cell []byte) (root uint32, ok bool) {
 	return root, ok
 }
 
-// schemaRow returns the columns type, tbl_name and rootpage of the row in a cell of sqlite_schema: the
-// first, third and fourth. The texts are in the database's encoding. The row's SQL may go on in
+// schemaRow returns the columns type, tbl_name and rootpage of the row in a cell of sqlite_schema:
+// the first, third and fourth. The texts are in the database's encoding. The row's SQL may go on in
 // other pages; that does not matter, as it comes last.
 func schemaRow(cell []byte) (kind, table string, root uint32, ok bool) {
 	_, cell = varint(cell)    // the payload's length

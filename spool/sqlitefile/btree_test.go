@@ -24,7 +24,8 @@ func TestChildren(t *testing.T) {
 		t.Errorf("a leaf has children %v", got)
 	}
 	first := append(make([]byte, 100), spooltest.InteriorPage(3996, 2, 3)...)
-	at := binary.BigEndian.Uint16(first[112:]) // the offsets of page 1 count from the start of the file
+	// The offsets of page 1 count from the start of the file
+	at := binary.BigEndian.Uint16(first[112:])
 	binary.BigEndian.PutUint16(first[112:], at+100)
 	if got := sqlitefile.Children(first, true, 3); !slices.Equal(got, []uint32{2, 3}) {
 		t.Errorf("page 1: got %v", got)
@@ -32,8 +33,10 @@ func TestChildren(t *testing.T) {
 }
 
 func TestSchemaRoots(t *testing.T) {
-	page := append(make([]byte, sqlitefile.HeaderBytes), spooltest.SchemaPage(4096, 2, 0, 300, 1, 1<<31, 70_000)...)
-	if got, want := sqlitefile.SchemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}; !slices.Equal(got, want) {
+	page := append(make([]byte, sqlitefile.HeaderBytes),
+		spooltest.SchemaPage(4096, 2, 0, 300, 1, 1<<31, 70_000)...)
+	got, want := sqlitefile.SchemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}
+	if !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", got, want)
 	}
 	if got, want := sqlitefile.SchemaRoots(page, 2), []uint32{2, 300}; !slices.Equal(got, want) {
@@ -61,7 +64,8 @@ func FuzzSchemaRoots(f *testing.F) {
 	for _, roots := range [][]uint32{nil, {2}, {5, 0, 1000, 1 << 31}} {
 		f.Add(append(make([]byte, sqlitefile.HeaderBytes), spooltest.SchemaPage(512, roots...)...))
 	}
-	f.Add(slices.Concat(make([]byte, sqlitefile.HeaderBytes), []byte{13, 0, 0, 255, 255}, bytes.Repeat([]byte{0xff}, 400)))
+	f.Add(slices.Concat(make([]byte, sqlitefile.HeaderBytes), []byte{13, 0, 0, 255, 255},
+		bytes.Repeat([]byte{0xff}, 400)))
 	const most = 32
 	f.Fuzz(func(t *testing.T, page []byte) {
 		roots := sqlitefile.SchemaRoots(page, most)

@@ -11,8 +11,8 @@
 //
 // # Invariants
 //
-//	I1  Any bytes may be given: nothing panics, and no length or count in them is believed before it
-//	    is checked. What is allocated is bounded by the bytes that are there.
+//	I1  Any bytes may be given: nothing panics, and no length or count in them is believed before
+//	    it is checked. What is allocated is bounded by the bytes that are there.
 //	I2  Nothing is cached: a fact is of the bytes as they were read.
 //
 // # Concurrency

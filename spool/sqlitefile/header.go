@@ -89,8 +89,8 @@ func (h *Header) SetSchemaCookie(cookie uint32) { binary.BigEndian.PutUint32(h[4
 func (h Header) TextEncoding() uint32 { return binary.BigEndian.Uint32(h[56:]) }
 
 // OwnDatabase reports whether stock SQLite takes the file in r for a database, of which it recovers
-// what a journal or WAL has. Zeros are those of a transaction that has not come to page 1, and a file
-// of one byte is an empty one (os_unix.c, unixFileSize).
+// what a journal or WAL has. Zeros are those of a transaction that has not come to page 1, and a
+// file of one byte is an empty one (os_unix.c, unixFileSize).
 func OwnDatabase(r io.ReaderAt) (bool, error) {
 	b, err := readStart(r, int64(len(Magic)))
 	zeros := bytes.Count(b, []byte{0}) == len(b)

@@ -17,7 +17,8 @@ func TestHeaderPageBytes(t *testing.T) {
 			t.Errorf("%d stored: page size %d, want %d", stored, got, want)
 		}
 	}
-	if h := sqlitefile.ReadHeader(bytes.NewReader(make([]byte, 40))); h.IsDatabase() || h.PageBytes() != 0 {
+	h := sqlitefile.ReadHeader(bytes.NewReader(make([]byte, 40)))
+	if h.IsDatabase() || h.PageBytes() != 0 {
 		t.Error("zeros are a database")
 	}
 }

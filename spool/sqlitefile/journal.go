@@ -15,10 +15,10 @@ const (
 )
 
 // JournalMayBeLive reports whether a rollback journal that begins with header, or with what there
-// is of it, may be a transaction's that lives, or that died. It is not if it is empty (TRUNCATE), or
-// begins with zeros: so does one in PERSIST mode after its transaction, and every journal before its
-// first sync, until which nothing is written to the database. Whose journal it is does not matter:
-// one that another program has encrypted counts.
+// is of it, may be a transaction's that lives, or that died. It is not if it is empty (TRUNCATE),
+// or begins with zeros: so does one in PERSIST mode after its transaction, and every journal before
+// its first sync, until which nothing is written to the database. Whose journal it is does not
+// matter: one that another program has encrypted counts.
 func JournalMayBeLive(header []byte) bool {
 	return len(header) >= len(journalMagic) &&
 		[len(journalMagic)]byte(header) != [len(journalMagic)]byte{}
@@ -44,9 +44,10 @@ func journalSum(nonce uint32, page []byte) uint32 {
 	return nonce
 }
 
-// OwnJournal reports whether stock SQLite wrote the rollback journal in r, as far as recovery looks:
-// false if its first page has not its checksum, so that SQLite would take the journal for torn at its
-// very beginning. A journal of which SQLite would roll nothing back anyway counts as its own.
+// OwnJournal reports whether stock SQLite wrote the rollback journal in r, as far as recovery
+// looks: false if its first page has not its checksum, so that SQLite would take the journal for
+// torn at its very beginning. A journal of which SQLite would roll nothing back anyway counts as
+// its own.
 func OwnJournal(r io.ReaderAt) (bool, error) {
 	header, err := readStart(r, JournalHeaderBytes)
 	if err != nil {

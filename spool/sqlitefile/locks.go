@@ -1,8 +1,8 @@
 package sqlitefile
 
 // The bytes of a database file that SQLite locks (os.h, PENDING_BYTE and what follows). Readers
-// lock the shared range for reading, and whoever holds EXCLUSIVE locks it for writing. The page that
-// they are in is never used (file format, section 1.4).
+// lock the shared range for reading, and whoever holds EXCLUSIVE locks it for writing. The page
+// that they are in is never used (file format, section 1.4).
 const (
 	PendingByte  = 0x40000000
 	ReservedByte = PendingByte + 1

@@ -82,7 +82,8 @@ func NewWALReader(r io.ReaderAt) (*WALReader, error) {
 		w.order = binary.BigEndian
 	}
 	w.sum(header[:24])
-	if w.s1 != binary.BigEndian.Uint32(header[24:]) || w.s2 != binary.BigEndian.Uint32(header[28:]) {
+	if w.s1 != binary.BigEndian.Uint32(header[24:]) ||
+		w.s2 != binary.BigEndian.Uint32(header[28:]) {
 		return nil, fmt.Errorf("%w: checksum", ErrNoWAL)
 	}
 	return w, nil
@@ -119,8 +120,8 @@ func (w *WALReader) Agrees(other *WALReader) bool {
 // Sum is the running checksum as it stands in the last frame that was read: s1<<32 | s2.
 func (w *WALReader) Sum() uint64 { return uint64(w.s1)<<32 | uint64(w.s2) }
 
-// Stands reports whether that frame is still where it was: an older WAL that was put back in place has
-// the same salts.
+// Stands reports whether that frame is still where it was: an older WAL that was put back in place
+// has the same salts.
 func (w *WALReader) Stands() (bool, error) {
 	if w.frames == 0 {
 		return true, nil
@@ -172,7 +173,8 @@ func (w *WALReader) Next() (WALFrame, error) {
 		w.s1, w.s2 = sum1, sum2 // what SQLite goes on from
 	}
 	w.frames++
-	return WALFrame{Pgno: pgno, Commit: binary.BigEndian.Uint32(w.buf[4:]), Offset: at + walFrameBytes}, nil
+	return WALFrame{Pgno: pgno, Commit: binary.BigEndian.Uint32(w.buf[4:]),
+		Offset: at + walFrameBytes}, nil
 }
 
 // Page returns the page of the frame that Next returned last. It is valid until
@@ -194,8 +196,8 @@ func (w *WALReader) sum(b []byte) {
 }
 
 // OwnWAL reports whether stock SQLite wrote the WAL in r, as far as recovery looks: false if its
-// first frame, which has its header's salts, has not its checksum, so that SQLite would take nothing
-// of it. A WAL of which it would take nothing anyway counts as its own.
+// first frame, which has its header's salts, has not its checksum, so that SQLite would take
+// nothing of it. A WAL of which it would take nothing anyway counts as its own.
 func OwnWAL(r io.ReaderAt) (bool, error) {
 	b, err := readStart(r, walHeaderBytes+walFrameBytes)
 	if err != nil || len(b) < walHeaderBytes+walFrameBytes ||

@@ -34,7 +34,8 @@ func openWAL(t *testing.T, pageBytes int) (*sql.Conn, string) {
 		conn.Close()
 		db.Close()
 	})
-	run(t, conn, fmt.Sprintf("PRAGMA page_size=%d; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;", pageBytes))
+	run(t, conn, fmt.Sprintf("PRAGMA page_size=%d; PRAGMA journal_mode=WAL; "+
+		"PRAGMA wal_autocheckpoint=0;", pageBytes))
 	return conn, path
 }
 
@@ -77,7 +78,8 @@ func TestWALViewEqualsCheckpoint(t *testing.T) {
 			conn, path := openWAL(t, pageBytes)
 			run(t, conn, "CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(300000));")
 			run(t, conn, "PRAGMA wal_checkpoint(TRUNCATE);")
-			run(t, conn, "INSERT INTO t VALUES (randomblob(1000)); UPDATE t SET x = randomblob(200000) WHERE rowid = 1;")
+			run(t, conn, "INSERT INTO t VALUES (randomblob(1000)); "+
+				"UPDATE t SET x = randomblob(200000) WHERE rowid = 1;")
 			run(t, conn, "PRAGMA incremental_vacuum; DELETE FROM t WHERE rowid = 2; VACUUM;")
 			file, wal := readFile(t, path), readFile(t, path+"-wal")
 			view, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
@@ -85,12 +87,14 @@ func TestWALViewEqualsCheckpoint(t *testing.T) {
 				t.Fatal(err)
 			}
 			if view.PageBytes != pageBytes || view.Frames == 0 {
-				t.Fatalf("view of %d frames, page size %d; want page size %d", view.Frames, view.PageBytes, pageBytes)
+				t.Fatalf("view of %d frames, page size %d; want page size %d", view.Frames,
+					view.PageBytes, pageBytes)
 			}
 			got := overlay(t, file, wal, view)
 			run(t, conn, "PRAGMA wal_checkpoint(TRUNCATE);")
 			if want := readFile(t, path); !bytes.Equal(got, want) {
-				t.Errorf("overlay has %d bytes, the checkpointed database %d, and they differ", len(got), len(want))
+				t.Errorf("overlay has %d bytes, the checkpointed database %d, and they differ",
+					len(got), len(want))
 			}
 		})
 	}
@@ -100,7 +104,8 @@ func TestWALViewEqualsCheckpoint(t *testing.T) {
 // SQLite has forgotten their checksums, and their salts; the next ones are not.
 func TestWALWithoutChecksums(t *testing.T) {
 	conn, path := openWAL(t, 512)
-	run(t, conn, "CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(2000)); UPDATE t SET x = randomblob(3000);")
+	run(t, conn, "CREATE TABLE t(x); INSERT INTO t VALUES (randomblob(2000)); "+
+		"UPDATE t SET x = randomblob(3000);")
 	wal := readFile(t, path+"-wal")
 	whole, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 	if err != nil {
@@ -114,10 +119,12 @@ func TestWALWithoutChecksums(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if view.Frames != whole.Frames || !bytes.Equal(overlay(t, nil, wal, view), overlay(t, nil, wal, whole)) {
+	if view.Frames != whole.Frames ||
+		!bytes.Equal(overlay(t, nil, wal, view), overlay(t, nil, wal, whole)) {
 		t.Errorf("%d committed frames were read, want %d", view.Frames, whole.Frames)
 	}
-	for committed, want := range map[int]int{0: whole.Frames - 3, whole.Frames - 1: whole.Frames - 1, whole.Frames + 9: whole.Frames} {
+	for committed, want := range map[int]int{0: whole.Frames - 3,
+		whole.Frames - 1: whole.Frames - 1, whole.Frames + 9: whole.Frames} {
 		reader, err := sqlitefile.NewWALReader(bytes.NewReader(wal))
 		if err != nil {
 			t.Fatal(err)
@@ -127,7 +134,8 @@ func TestWALWithoutChecksums(t *testing.T) {
 			_, err = reader.Next()
 		}
 		if err != io.EOF || reader.Frames() != want || (reader.Unsummed > 0) != (committed > 0) {
-			t.Errorf("%d committed: %d frames, %d without a checksum, %v; want %d", committed, reader.Frames(), reader.Unsummed, err, want)
+			t.Errorf("%d committed: %d frames, %d without a checksum, %v; want %d", committed,
+				reader.Frames(), reader.Unsummed, err, want)
 		}
 	}
 }
@@ -140,7 +148,8 @@ func TestWALViewStopsAtTheLastCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A transaction larger than the page cache spills frames before it commits.
-	run(t, conn, "BEGIN; INSERT INTO t SELECT randomblob(5000) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 100) SELECT i FROM n);")
+	run(t, conn, "BEGIN; INSERT INTO t SELECT randomblob(5000) FROM (WITH RECURSIVE n(i) AS "+
+		"(SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 100) SELECT i FROM n);")
 	wal := readFile(t, path+"-wal")
 	view, err := sqlitefile.NewWALView(bytes.NewReader(wal), 0)
 	if err != nil {
@@ -157,7 +166,8 @@ func TestWALViewStopsAtTheLastCommit(t *testing.T) {
 		t.Fatalf("the transaction did not spill: %d frames, %v", reader.Frames(), err)
 	}
 	if view.Frames != committed.Frames || view.Pages != committed.Pages {
-		t.Errorf("view ends at frame %d, %d pages; want %d, %d", view.Frames, view.Pages, committed.Frames, committed.Pages)
+		t.Errorf("view ends at frame %d, %d pages; want %d, %d", view.Frames, view.Pages,
+			committed.Frames, committed.Pages)
 	}
 	run(t, conn, "ROLLBACK;")
 }
@@ -213,10 +223,12 @@ func TestWALDamage(t *testing.T) {
 	for at := range 32 {
 		flipped := bytes.Clone(wal)
 		flipped[at] ^= 0x10
-		if _, err := sqlitefile.NewWALView(bytes.NewReader(flipped), 0); !errors.Is(err, sqlitefile.ErrNoWAL) {
+		_, err := sqlitefile.NewWALView(bytes.NewReader(flipped), 0)
+		if !errors.Is(err, sqlitefile.ErrNoWAL) {
 			t.Errorf("header byte %d changed: error %v, want ErrNoWAL", at, err)
 		}
-		if _, err := sqlitefile.NewWALView(bytes.NewReader(wal[:at]), 0); !errors.Is(err, sqlitefile.ErrNoWAL) {
+		if _, err := sqlitefile.NewWALView(bytes.NewReader(wal[:at]), 0); !errors.Is(err,
+			sqlitefile.ErrNoWAL) {
 			t.Errorf("header cut at %d: error %v, want ErrNoWAL", at, err)
 		}
 	}
@@ -244,7 +256,8 @@ func TestWALBigEndianChecksums(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if off, ok := view.Offset(1); view.Frames != 1 || view.Pages != 1 || view.Salts != 7<<32|9 || !ok || off != 56 {
+	off, ok := view.Offset(1)
+	if view.Frames != 1 || view.Pages != 1 || view.Salts != 7<<32|9 || !ok || off != 56 {
 		t.Errorf("view %+v, page 1 at %d (%v)", view, off, ok)
 	}
 }

@@ -31,18 +31,22 @@ func TestWALIndex(t *testing.T) {
 			}
 		}
 		if at, err := reader.SumAt(view.Frames); err != nil || at != reader.Sum() {
-			t.Errorf("frame %d has checksum %x, and was read with %x: %v", view.Frames, at, reader.Sum(), err)
+			t.Errorf("frame %d has checksum %x, and was read with %x: %v", view.Frames, at,
+				reader.Sum(), err)
 		}
-		want := sqlitefile.WALIndex{PageBytes: pageBytes, Salts: view.Salts, Frames: view.Frames, Pages: view.Pages, Sum: reader.Sum()}
+		want := sqlitefile.WALIndex{PageBytes: pageBytes, Salts: view.Salts, Frames: view.Frames,
+			Pages: view.Pages, Sum: reader.Sum()}
 		if shm != want || shm.Frames == 0 {
 			t.Errorf("wal-index says %+v, the WAL %+v", shm, want)
 		}
 		run(t, conn, "PRAGMA wal_checkpoint(PASSIVE);")
-		if shm, err = sqlitefile.ReadWALIndex(bytes.NewReader(readFile(t, path+"-shm"))); err != nil {
+		if shm, err =
+			sqlitefile.ReadWALIndex(bytes.NewReader(readFile(t, path+"-shm"))); err != nil {
 			t.Fatal(err)
 		}
 		if shm.Backfilled != shm.Frames {
-			t.Errorf("after a checkpoint %d of %d frames are backfilled", shm.Backfilled, shm.Frames)
+			t.Errorf("after a checkpoint %d of %d frames are backfilled", shm.Backfilled,
+				shm.Frames)
 		}
 	}
 }
@@ -54,11 +58,13 @@ func TestWALIndexTorn(t *testing.T) {
 	for _, at := range []int{0, 16, 24, 40, 48, 64, 95} {
 		torn := bytes.Clone(shm)
 		torn[at] ^= 1
-		if _, err := sqlitefile.ReadWALIndex(bytes.NewReader(torn)); !errors.Is(err, sqlitefile.ErrWALBusy) {
+		_, err := sqlitefile.ReadWALIndex(bytes.NewReader(torn))
+		if !errors.Is(err, sqlitefile.ErrWALBusy) {
 			t.Errorf("byte %d changed: error %v, want ErrWALBusy", at, err)
 		}
 	}
-	if _, err := sqlitefile.ReadWALIndex(bytes.NewReader(shm[:40])); !errors.Is(err, sqlitefile.ErrWALBusy) {
+	_, err := sqlitefile.ReadWALIndex(bytes.NewReader(shm[:40]))
+	if !errors.Is(err, sqlitefile.ErrWALBusy) {
 		t.Errorf("short wal-index: error %v, want ErrWALBusy", err)
 	}
 }
@@ -85,7 +91,8 @@ func FuzzWALIndex(f *testing.F) {
 			b = append(append(bytes.Clone(header), header...), b[40:]...)
 		}
 		index, err := sqlitefile.ReadWALIndex(bytes.NewReader(b))
-		if err == nil && (index.Frames < 0 || index.Backfilled < 0 || index.PageBytes < 0 || index.PageBytes > 65536) {
+		if err == nil && (index.Frames < 0 || index.Backfilled < 0 || index.PageBytes < 0 ||
+			index.PageBytes > 65536) {
 			t.Errorf("accepted %+v", index)
 		}
 	})

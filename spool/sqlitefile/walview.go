@@ -66,7 +66,9 @@ func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 // Offset returns where in the WAL the bytes of page pgno begin, and false if the
 // database file's own are the newest.
 func (v *WALView) Offset(pgno uint32) (int64, bool) {
-	i, ok := slices.BinarySearchFunc(v.newest, pgno, func(p walPlace, pgno uint32) int { return cmp.Compare(p.pgno, pgno) })
+	i, ok := slices.BinarySearchFunc(v.newest, pgno, func(p walPlace, pgno uint32) int {
+		return cmp.Compare(p.pgno, pgno)
+	})
 	if !ok {
 		return 0, false
 	}

@@ -51,12 +51,14 @@ var doors = map[string][]string{
 		"replicate/locate", "replicate/errands", "replicate/backoff",
 		"spool", "manifest", "chunkstore",
 	},
-	"replicate/cutter":    {"replicate/mirror", "spool", "spool/sqlitefile", "manifest", "chunkstore"},
-	"replicate/mirror":    {"replicate/backoff", "spool", "spool/sqlitefile", "chunkstore"},
-	"replicate/patrol":    {"replicate/backoff", "spool", "manifest", "chunkstore"},
-	"replicate/errands":   {},
-	"replicate/backoff":   {},
-	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"}, // s3: of URIs
+	"replicate/cutter": {"replicate/mirror", "spool", "spool/sqlitefile", "manifest",
+		"chunkstore"},
+	"replicate/mirror":  {"replicate/backoff", "spool", "spool/sqlitefile", "chunkstore"},
+	"replicate/patrol":  {"replicate/backoff", "spool", "manifest", "chunkstore"},
+	"replicate/errands": {},
+	"replicate/backoff": {},
+	// s3: of URIs
+	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"},
 	"spool":               {"chunkstore"},
 	"spool/sqlitefile":    {},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
@@ -80,13 +82,16 @@ var doors = map[string][]string{
 }
 
 // testSupport are packages that only tests import.
-var testSupport = []string{"chunkstore/storetest", "replicate/publishtest", "chunkstore/miniotest", "chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall", "test/crash", "test/e2e/harness"}
+var testSupport = []string{"chunkstore/storetest", "replicate/publishtest", "chunkstore/miniotest",
+	"chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall",
+	"test/crash", "test/e2e/harness"}
 
 // onlyIn names imports that only some rooms may have: SQLite's C stands in one
 // room, and a second SQLite must never come into the extension.
 var onlyIn = map[string][]string{
-	"C":                                {"cgo"},
-	"github.com/mattn/go-sqlite3":      {"cmd/verneuilctl", "test/hosts/goload", "test/hosts/golink", "examples/go"},
+	"C": {"cgo"},
+	"github.com/mattn/go-sqlite3": {"cmd/verneuilctl", "test/hosts/goload",
+		"test/hosts/golink", "examples/go"},
 	"github.com/spf13/cobra":           {"cmd/verneuilctl"},
 	"google.golang.org/protobuf/proto": {"manifest", "manifest/manifestpb"},
 }
@@ -115,7 +120,8 @@ func sources(t *testing.T) (all []source) {
 			return err
 		}
 		name := entry.Name()
-		if entry.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "build") {
+		if entry.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" ||
+			name == "build") {
 			return fs.SkipDir
 		}
 		if entry.IsDir() || !strings.HasSuffix(name, ".go") {
@@ -123,7 +129,8 @@ func sources(t *testing.T) (all []source) {
 		}
 		file, err := filepath.Rel(root, path)
 		must(err)
-		s := source{file: filepath.ToSlash(file), test: strings.HasSuffix(name, "_test.go"), fset: token.NewFileSet()}
+		s := source{file: filepath.ToSlash(file), test: strings.HasSuffix(name, "_test.go"),
+			fset: token.NewFileSet()}
 		s.room = pathpkg.Dir(s.file)
 		s.ast, err = parser.ParseFile(s.fset, path, nil, parser.ParseComments)
 		must(err)
@@ -157,7 +164,8 @@ func TestImportDoors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if inner, ok := strings.CutPrefix(imported, module); ok && !slices.Contains(allowed, inner) {
+			inner, ok := strings.CutPrefix(imported, module)
+			if ok && !slices.Contains(allowed, inner) {
 				t.Errorf("%s: %s may not import %s", file, room, inner)
 			}
 			if rooms, ok := onlyIn[imported]; ok && !slices.Contains(rooms, room) {
@@ -198,7 +206,8 @@ func TestExportedNamesHaveContracts(t *testing.T) {
 		for _, d := range s.ast.Decls {
 			switch d := d.(type) {
 			case *ast.FuncDecl:
-				if d.Name.IsExported() && exportedReceiver(d) && d.Doc == nil && !known[d.Name.Name] {
+				if d.Name.IsExported() && exportedReceiver(d) && d.Doc == nil &&
+					!known[d.Name.Name] {
 					t.Errorf("%s:%d: %s has no comment", s.file, s.line(d.Pos()), d.Name.Name)
 				}
 			case *ast.GenDecl:
@@ -213,7 +222,8 @@ func TestExportedNamesHaveContracts(t *testing.T) {
 }
 
 // known are methods whose contract is their interface's, in the standard library.
-var known = map[string]bool{"String": true, "Error": true, "Unwrap": true, "Write": true, "Read": true, "Close": true, "ReadAt": true,
+var known = map[string]bool{"String": true, "Error": true, "Unwrap": true, "Write": true,
+	"Read": true, "Close": true, "ReadAt": true,
 	"MarshalJSON": true, "UnmarshalJSON": true, "MarshalText": true, "UnmarshalText": true}
 
 func exportedReceiver(d *ast.FuncDecl) bool {
@@ -234,7 +244,8 @@ func uncommented(spec ast.Spec) (string, bool) {
 	case *ast.TypeSpec:
 		return spec.Name.Name, spec.Name.IsExported() && spec.Doc == nil && spec.Comment == nil
 	case *ast.ValueSpec:
-		return spec.Names[0].Name, spec.Names[0].IsExported() && spec.Doc == nil && spec.Comment == nil
+		return spec.Names[0].Name, spec.Names[0].IsExported() && spec.Doc == nil &&
+			spec.Comment == nil
 	}
 	return "", false
 }

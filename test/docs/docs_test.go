@@ -65,7 +65,8 @@ func TestSixtySeconds(t *testing.T) {
 	if !strings.Contains(name, "-verneuil%3A") || rest != "1\n1\n" {
 		t.Errorf("it prints %q", stdout.String())
 	}
-	out, err := exec.Command("sqlite3", filepath.Join(dir, "copy.db"), "select * from t").CombinedOutput()
+	out, err := exec.Command("sqlite3", filepath.Join(dir, "copy.db"),
+		"select * from t").CombinedOutput()
 	if err != nil || string(out) != "0\n" {
 		t.Errorf("copy.db: %s, %v", out, err)
 	}
@@ -79,13 +80,18 @@ func TestHosts(t *testing.T) {
 		run      []string
 		write    string // what the program goes on to do
 	}{
-		{"python", []string{"/usr/bin/python3"}, "\ndb.execute('create table t(x)')\ndb.execute('insert into t values(7)')\ndb.commit()\n"},
-		{"php", []string{"php", "-d", "sqlite3.extension_dir=" + build}, "\n$db->exec('create table t(x); insert into t values(7)');\n"},
-		{"perl", []string{"perl"}, "\n$db->do($_) for 'create table t(x)', 'insert into t values(7)';\n"},
+		{"python", []string{"/usr/bin/python3"},
+			"\ndb.execute('create table t(x)')\ndb.execute('insert into t " +
+				"values(7)')\ndb.commit()\n"},
+		{"php", []string{"php", "-d", "sqlite3.extension_dir=" + build},
+			"\n$db->exec('create table t(x); insert into t values(7)');\n"},
+		{"perl", []string{"perl"}, "\n$db->do($_) for 'create table t(x)', " +
+			"'insert into t values(7)';\n"},
 		{"js", []string{"node"}, "\ndb.exec('create table t(x); insert into t values(7)');\n"},
 	} {
 		t.Run(host.language, func(t *testing.T) {
-			if _, err := os.Stat(os.Getenv("VERNEUIL_NODE") + "/built"); host.language == "js" && err != nil {
+			_, err := os.Stat(os.Getenv("VERNEUIL_NODE") + "/built")
+			if host.language == "js" && err != nil {
 				t.Skip("no better-sqlite3 was built (make deps says why)")
 			}
 			if !can(host.language) {
@@ -148,7 +154,8 @@ func (e *example) run(argv ...string) string {
 	e.Helper()
 	command := exec.CommandContext(e.Context(), argv[0], argv[1:]...)
 	command.Dir = e.dir
-	command.Env = append(os.Environ(), "VERNEUIL_CONFIG=@"+e.config, "CGO_ENABLED=1", "GOFLAGS=-mod=mod",
+	command.Env = append(os.Environ(), "VERNEUIL_CONFIG=@"+e.config, "CGO_ENABLED=1",
+		"GOFLAGS=-mod=mod",
 		"NODE_PATH="+os.Getenv("VERNEUIL_NODE")+"/node_modules")
 	out, err := command.CombinedOutput()
 	if err != nil {
@@ -176,13 +183,16 @@ func TestExamples(t *testing.T) {
 				}
 				argv = []string{"node", here + "/node/app.js"}
 			case "c":
-				headers, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/mattn/go-sqlite3").Output()
+				headers, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}",
+					"github.com/mattn/go-sqlite3").Output()
 				if err != nil {
 					t.Fatal(err)
 				}
 				// its header is called sqlite3-binding.h, and there may be no other
-				e.write("sqlite3.h", "#include <"+strings.TrimSpace(string(headers))+"/sqlite3-binding.h>\n")
-				e.run("gcc", "-Wall", "-Wextra", "-Werror", "-I"+e.dir, here+"/c/app.c", "-l:libsqlite3.so.0", "-o", "app")
+				e.write("sqlite3.h", "#include <"+strings.TrimSpace(string(headers))+
+					"/sqlite3-binding.h>\n")
+				e.run("gcc", "-Wall", "-Wextra", "-Werror", "-I"+e.dir, here+"/c/app.c",
+					"-l:libsqlite3.so.0", "-o", "app")
 				argv = []string{e.dir + "/app"}
 			case "go": // from a module outside the tree
 				e.module(filepath.Dir(here))
@@ -199,12 +209,14 @@ func TestExamples(t *testing.T) {
 			if got := e.run("sqlite3", "restored.db", "select count(*) from visits"); got != "2\n" {
 				t.Errorf("restored: %q rows", got)
 			}
-			verify := regexp.MustCompile(`ExecStart=/usr/local/bin/verneuilctl --config /etc/verneuil.json (.*)`).
+			verify := regexp.MustCompile(`ExecStart=/usr/local/bin/verneuilctl --config ` +
+				`/etc/verneuil.json (.*)`).
 				FindStringSubmatch(page(t, "examples/systemd/verneuil-verify.service"))
 			if verify == nil {
 				t.Fatal("the unit does not run verneuilctl")
 			}
-			e.run(append([]string{e.build + "/verneuilctl", "--config", e.config}, strings.Fields(verify[1])...)...)
+			e.run(append([]string{e.build + "/verneuilctl", "--config", e.config},
+				strings.Fields(verify[1])...)...)
 		})
 	}
 }
@@ -240,7 +252,8 @@ func TestTestsThatPagesName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(page(t, "docs/operations.md"), -1)
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(page(t, "docs/operations.md"),
+		-1)
 	for _, m := range named {
 		if !tests[m[1]] {
 			t.Errorf("docs/operations.md names %s, which is no test", m[1])
@@ -290,8 +303,11 @@ func TestLinks(t *testing.T) {
 func anchors(text string) string {
 	list := "\n"
 	for line := range strings.Lines(text) {
-		if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && strings.HasPrefix(line, "#") {
-			heading = regexp.MustCompile("[^a-z0-9 _-]").ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), "")
+		heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		if ok && strings.HasPrefix(line, "#") {
+			heading =
+				regexp.MustCompile("[^a-z0-9 _-]").ReplaceAllString(
+					strings.ToLower(strings.TrimSpace(heading)), "")
 			list += strings.ReplaceAll(heading, " ", "-") + "\n"
 		}
 	}

@@ -18,7 +18,8 @@ const (
 )
 
 func (v verdict) String() string {
-	return [...]string{"equal", "equal but for listed exceptions", "not to be judged: stock hangs or does not run", "worse"}[v]
+	return [...]string{"equal", "equal but for listed exceptions",
+		"not to be judged: stock hangs or does not run", "worse"}[v]
 }
 
 // compare says what ours did worse than stock. reasons are the exceptions that were
@@ -46,7 +47,8 @@ func compare(i item, stock, ours outcome) (verdict, []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(stock.passed)) {
 		if ours.passed[name] < stock.passed[name] && !slices.Contains(ours.failed, name) {
-			blame(name, fmt.Sprintf("passed %d times, stock %d", ours.passed[name], stock.passed[name]))
+			blame(name, fmt.Sprintf("passed %d times, stock %d", ours.passed[name],
+				stock.passed[name]))
 		}
 	}
 	if ours.errors > stock.errors && len(ours.failed) == 0 {

@@ -21,7 +21,8 @@ func main() {
 	flag.StringVar(&r.here, "suites", "test/sqlite", "the `directory` of suites.tcl")
 	flag.StringVar(&r.lib, "lib", os.Getenv("VERNEUIL_LIB"), "the extension")
 	flag.StringVar(&r.ctl, "ctl", os.Getenv("VERNEUIL_CTL"), "verneuilctl")
-	flag.StringVar(&r.preload, "preload", "", "`libraries` of the sanitizer that the extension is compiled with")
+	flag.StringVar(&r.preload, "preload", "",
+		"`libraries` of the sanitizer that the extension is compiled with")
 	flag.DurationVar(&r.timeout, "timeout", 20*time.Minute, "for one process")
 	short := flag.Bool("short", false, "the subset that is part of make test")
 	only := flag.String("only", "", "`regexp` of \"suite file\" to run")
@@ -43,7 +44,8 @@ func main() {
 }
 
 // all runs the items and prints what came of them. ok: none was worse.
-func (r *runner) all(ctx context.Context, t *tally, short bool, only string, jobs int, asRoot bool) (ok bool, err error) {
+func (r *runner) all(ctx context.Context, t *tally, short bool, only string, jobs int,
+	asRoot bool) (ok bool, err error) {
 	for _, path := range []*string{&r.root, &r.here, &r.lib, &r.ctl} {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return false, err
@@ -131,8 +133,10 @@ func (r *runner) dropRoot(ctx context.Context, asRoot bool) {
 		return
 	}
 	r.uid = nobody
-	for _, path := range []string{r.suites(), r.lib, r.ctl, filepath.Join(r.src(), "test", "tester.tcl")} {
-		if _, _, exit, err := r.exec(ctx, r.work, os.Environ(), "test", "-r", path); err != nil || exit != "" {
+	for _, path := range []string{r.suites(), r.lib, r.ctl,
+		filepath.Join(r.src(), "test", "tester.tcl")} {
+		_, _, exit, err := r.exec(ctx, r.work, os.Environ(), "test", "-r", path)
+		if err != nil || exit != "" {
 			fmt.Printf("running as root, as nobody cannot read %s\n", path)
 			r.uid = -1
 			return
@@ -167,7 +171,8 @@ func (t *tally) add(i item, stock, ours outcome) error {
 		t.ourTime += ours.elapsed
 	}
 	if t.verbose {
-		fmt.Fprintf(t.w, "%s: stock %v, ours %v\n", i, stock.elapsed.Round(time.Millisecond), ours.elapsed.Round(time.Millisecond))
+		fmt.Fprintf(t.w, "%s: stock %v, ours %v\n", i, stock.elapsed.Round(time.Millisecond),
+			ours.elapsed.Round(time.Millisecond))
 	}
 	if v != equal {
 		fmt.Fprintf(t.w, "%s: %s\n", i, v)

@@ -59,7 +59,8 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 	if ours {
 		how = "owned"
 	}
-	dir := filepath.Join(r.work, strings.NewReplacer(" ", "-", ":", "-").Replace(i.String())+"-"+how)
+	dir := filepath.Join(r.work, strings.NewReplacer(" ", "-", ":", "-").Replace(i.String())+"-"+
+		how)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return outcome{}, err
 	}
@@ -72,9 +73,10 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 	env := append(os.Environ(), "SUITE_SRC="+r.src(), "TMPDIR="+dir, "LC_ALL=C")
 	spool, store := filepath.Join(dir, "spool"), filepath.Join(dir, "store")
 	if ours {
-		env = append(env, "SUITE_EXTENSION="+r.lib, "VERNEUIL_VALIDATE=1", "VERNEUIL_LOG=error", fmt.Sprintf(
-			`VERNEUIL_CONFIG={"make_default":true,"replication_spooling_dir":%q,"replication_targets":[{"dir":{"path":%q}}]}`,
-			spool, store))
+		env = append(env, "SUITE_EXTENSION="+r.lib, "VERNEUIL_VALIDATE=1", "VERNEUIL_LOG=error",
+			fmt.Sprintf(
+				`VERNEUIL_CONFIG={"make_default":true,"replication_spooling_dir":%q,"replication_targets":[{"dir":{"path":%q}}]}`,
+				spool, store))
 	}
 	testEnv := env
 	if r.preload != "" {
@@ -103,7 +105,8 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 
 // after looks at what the processes have left: their spool and their target. What
 // was in a database that is deleted, nobody can send any more.
-func (r *runner) after(ctx context.Context, dir string, env []string, spool, store string, o *outcome) error {
+func (r *runner) after(ctx context.Context, dir string, env []string, spool, store string,
+	o *outcome) error {
 	sources, err := filepath.Glob(filepath.Join(spool, "*", "source.json"))
 	if err != nil {
 		return err
@@ -135,7 +138,8 @@ func (r *runner) after(ctx context.Context, dir string, env []string, spool, sto
 			return err
 		}
 		if exit != "" {
-			o.problems = append(o.problems, "verneuilctl "+check.args[0]+": "+exit+": "+last(stderr))
+			o.problems = append(o.problems, "verneuilctl "+check.args[0]+": "+exit+": "+
+				last(stderr))
 		}
 	}
 	return nil
@@ -143,7 +147,8 @@ func (r *runner) after(ctx context.Context, dir string, env []string, spool, sto
 
 // exec runs a command to its end, or to the timeout's, with its children. exit says
 // how it ended; empty: with 0.
-func (r *runner) exec(ctx context.Context, dir string, env []string, args ...string) (stdout, stderr, exit string, err error) {
+func (r *runner) exec(ctx context.Context, dir string, env []string,
+	args ...string) (stdout, stderr, exit string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	var out, errs bytes.Buffer
@@ -175,7 +180,8 @@ var (
 	summary = regexp.MustCompile(`(?m)^(?:Summary: )?(\d+) errors out of (\d+) tests`)
 	passing = regexp.MustCompile(`(?m)^\.*([^\s.]\S*)\.\.\. Ok$`) // threads write dots before
 	failing = regexp.MustCompile(`(?m)^! (\S+) expected: |^!Failures on these tests:(.*)$`)
-	logLine = regexp.MustCompile(`(?:verneuil: )?time=\S+ level=[A-Z]+ msg=.*\n`) // of a child: between a case's name and its Ok
+	// Of a child: between a case's name and its Ok
+	logLine = regexp.MustCompile(`(?:verneuil: )?time=\S+ level=[A-Z]+ msg=.*\n`)
 	logged  = regexp.MustCompile(`level=ERROR msg=.*`)
 )
 
@@ -210,12 +216,13 @@ func parse(output string) outcome {
 	return o
 }
 
-// repeated are the cases that are made until one run is through: by malloc_common.tcl, which
-// lets the 1st, 2nd, 3rd... malloc fail, and by crash.test, which crashes at the 1st, 2nd,
-// 3rd... sync of a transaction of random length; and walfault-10, whose table is random (with stock the
-// full disk comes three or four times). How many there are is how often SQLite and the VFS
-// call malloc, or chance, and tells nothing. That none failed, and the last one passed, is what counts.
-var repeated = regexp.MustCompile(`(-oom-(?:transient|persistent)|malloc\S*\.(?:transient|persistent)|\bcrash-4\.[123]|\bwalfault-10-(?:full|ioerr-transient))\.\d+`)
+// repeated are the cases that are made until one run is through: by malloc_common.tcl, which lets
+// the 1st, 2nd, 3rd... malloc fail, and by crash.test, which crashes at the 1st, 2nd, 3rd... sync
+// of a transaction of random length; and walfault-10, whose table is random (with stock the full
+// disk comes three or four times). How many there are is how often SQLite and the VFS call malloc,
+// or chance, and tells nothing. That none failed, and the last one passed, is what counts.
+var repeated = regexp.MustCompile(`(-oom-(?:transient|persistent)|malloc\S*\.(?:transient|` +
+	`persistent)|\bcrash-4\.[123]|\bwalfault-10-(?:full|ioerr-transient))\.\d+`)
 
 // unnumbered is the name of a case without the number of the malloc or sync that failed.
 func unnumbered(name string) string { return repeated.ReplaceAllString(name, "$1.N") }

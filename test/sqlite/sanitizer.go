@@ -13,13 +13,15 @@ func sanitized(preload, dir string) []string {
 	log := "log_path=" + filepath.Join(dir, "sanitizer")
 	return []string{
 		"LD_PRELOAD=" + preload,
-		"ASAN_OPTIONS=detect_leaks=0:" + log, // Tcl leaves much behind; leaks of ours valgrind finds
+		// Tcl leaves much behind; leaks of ours valgrind finds
+		"ASAN_OPTIONS=detect_leaks=0:" + log,
 		"UBSAN_OPTIONS=print_stacktrace=1:" + log,
 		"TSAN_OPTIONS=" + log,
 	}
 }
 
-var found = regexp.MustCompile(`(?m)^.*(?:ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|runtime error):.*$`)
+var found = regexp.MustCompile(`(?m)^.*(?:ERROR: \w+Sanitizer|WARNING: \w+Sanitizer|runtime ` +
+	`error):.*$`)
 
 // findings returns what sanitizers have found, each finding's first line once, and
 // their reports.

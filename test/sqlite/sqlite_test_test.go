@@ -24,7 +24,8 @@ All memory allocations freed - no leaks
 
 func TestParse(t *testing.T) {
 	o := parse(output)
-	if !o.finished || o.tests != 5 || o.errors != 1 || o.cases() != 4 || o.passed["select1-1.2"] != 2 ||
+	if !o.finished || o.tests != 5 || o.errors != 1 || o.cases() != 4 ||
+		o.passed["select1-1.2"] != 2 ||
 		!slices.Equal(o.failed, []string{"select1-1.3"}) {
 		t.Errorf("%+v", o)
 	}
@@ -47,27 +48,41 @@ func TestCompare(t *testing.T) {
 		reason      string // part of the first
 	}{
 		{"same", ended(output), ended(output), equal, ""},
-		{"ours passes more", ended(output), ended(strings.ReplaceAll(output, "! select1-1.3", "  ")), equal, ""},
+		{"ours passes more", ended(output),
+			ended(strings.ReplaceAll(output, "! select1-1.3", "  ")), equal, ""},
 		{"ours fails one", ended(output), ended(strings.Replace(output, "select1-1.1... Ok",
 			"select1-1.1...\n! select1-1.1 expected: [1]", 1)), worse, "select1-1.1"},
-		{"ours omits one", ended(output), ended(strings.Replace(output, "select1-1.2... Ok\n", "", 1)), worse,
+		{"ours omits one", ended(output),
+			ended(strings.Replace(output, "select1-1.2... Ok\n", "", 1)), worse,
 			"select1-1.2 passed 1 times, stock 2"},
-		{"ours leaves files open", ended(output), ended(output + "1 files were left open\n"), worse, "(files were left open)"},
-		{"ours does not end", ended(output), outcome{exit: "signal: killed"}, worse, "(did not end) signal: killed"},
+		{"ours leaves files open", ended(output), ended(output + "1 files were left open\n"), worse,
+			"(files were left open)"},
+		{"ours does not end", ended(output), outcome{exit: "signal: killed"}, worse,
+			"(did not end) signal: killed"},
 		{"stock breaks off, ours too", ended("a... Ok\n"), ended("a... Ok\n"), equal, ""},
-		{"stock breaks off, ours before", ended("a... Ok\nb... Ok\n"), ended("a... Ok\n"), worse, "b passed 0 times, stock 1"},
-		{"stock breaks off, ours goes on and fails", ended("a... Ok\n"), ended("a... Ok\n! b expected: [1]\n1 errors out of 2 tests\n"), equal, ""},
-		{"stock breaks off, ours fails before", ended("a... Ok\n"), ended("! a expected: [1]\n1 errors out of 2 tests\n"), worse, "a"},
-		{"stock breaks off, ours hangs", ended("a... Ok\n"), outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}}, worse, "(did not end) killed"},
-		{"stock runs nothing", outcome{exit: "exit status 1"}, ended(output), unjudgeable, "exit status 1"},
-		{"stock hangs", outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}}, ended(output), unjudgeable, "killed"},
-		{"ours logs an error", ended(output), outcome{finished: true, passed: ended(output).passed, failed: ended(output).failed,
-			errors: 1, problems: []string{"level=ERROR msg=x"}}, worse, "level=ERROR msg=x"},
-		{"mptest has more errors", ended("Summary: 0 errors out of 9 tests\n"), ended("Summary: 1 errors out of 9 tests\n"),
+		{"stock breaks off, ours before", ended("a... Ok\nb... Ok\n"), ended("a... Ok\n"), worse,
+			"b passed 0 times, stock 1"},
+		{"stock breaks off, ours goes on and fails", ended("a... Ok\n"),
+			ended("a... Ok\n! b expected: [1]\n1 errors out of 2 tests\n"), equal, ""},
+		{"stock breaks off, ours fails before", ended("a... Ok\n"),
+			ended("! a expected: [1]\n1 errors out of 2 tests\n"), worse, "a"},
+		{"stock breaks off, ours hangs", ended("a... Ok\n"),
+			outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}}, worse,
+			"(did not end) killed"},
+		{"stock runs nothing", outcome{exit: "exit status 1"}, ended(output), unjudgeable,
+			"exit status 1"},
+		{"stock hangs", outcome{exit: "killed after 1m", passed: map[string]int{"a": 1}},
+			ended(output), unjudgeable, "killed"},
+		{"ours logs an error", ended(output),
+			outcome{finished: true, passed: ended(output).passed, failed: ended(output).failed,
+				errors: 1, problems: []string{"level=ERROR msg=x"}}, worse, "level=ERROR msg=x"},
+		{"mptest has more errors", ended("Summary: 0 errors out of 9 tests\n"),
+			ended("Summary: 1 errors out of 9 tests\n"),
 			worse, "(errors) 1, stock 0"},
 	} {
 		got, reasons := compare(i, c.stock, c.ours)
-		if got != c.want || c.reason != "" && (len(reasons) == 0 || !strings.Contains(reasons[0], c.reason)) {
+		if got != c.want || c.reason != "" &&
+			(len(reasons) == 0 || !strings.Contains(reasons[0], c.reason)) {
 			t.Errorf("%s: %v %q, want %v %q", c.name, got, reasons, c.want, c.reason)
 		}
 	}
@@ -77,15 +92,19 @@ func TestCompare(t *testing.T) {
 // through without a failure is.
 func TestRepeatedCases(t *testing.T) {
 	i := item{"quick", "fts5fault3.test"}
-	stock := parse("f-1-oom-transient.1... Ok\nf-1-oom-transient.2... Ok\nmallocA-2.persistent.7... Ok\nf-2-ioerr-transient.1... Ok\nx.crash-4.2.9.3... Ok\n")
+	stock := parse("f-1-oom-transient.1... Ok\nf-1-oom-transient.2... " +
+		"Ok\nmallocA-2.persistent.7... Ok\nf-2-ioerr-transient.1... Ok\nx.crash-4.2.9.3... Ok\n")
 	for _, c := range []struct {
 		ours string
 		want verdict
 	}{
-		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\nf-2-ioerr-transient.1... Ok\n", equal},
-		{"f-1-oom-transient.1... Ok\nf-1-oom-transient.2... Ok\nf-2-ioerr-transient.1... Ok\n", worse},
+		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\nf-2-ioerr-transient.1... Ok\n",
+			equal},
+		{"f-1-oom-transient.1... Ok\nf-1-oom-transient.2... Ok\nf-2-ioerr-transient.1... Ok\n",
+			worse},
 		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\n", worse},
-		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\nf-2-ioerr-transient.1... Ok\n! f-1-oom-transient.2 expected: [1]\n", worse},
+		{"f-1-oom-transient.1... Ok\nmallocA-2.persistent.9... Ok\nf-2-ioerr-transient.1... " +
+			"Ok\n! f-1-oom-transient.2 expected: [1]\n", worse},
 	} {
 		c.ours += "x.crash-4.2.8.3... Ok\n"
 		if got, reasons := compare(i, stock, parse(c.ours)); got != c.want {
@@ -96,7 +115,8 @@ func TestRepeatedCases(t *testing.T) {
 
 // TestExceptions: each is of its files and no others, and all of them are expressions.
 func TestExceptions(t *testing.T) {
-	differs := `level=ERROR msg="validation failed" error="validate /a/b: verify: mirror differs from the database at offset 3053"`
+	differs := `level=ERROR msg="validation failed" error="validate /a/b: verify: mirror differs ` +
+		`from the database at offset 3053"`
 	for _, c := range []struct {
 		file, what string
 		want       bool
@@ -134,7 +154,8 @@ func TestCut(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
-	got := problems("time=1 level=ERROR msg=a\nverneuil: level=WARN msg=b\ntime=2 level=ERROR msg=a\nlevel=ERROR msg=c d=e\n")
+	got := problems("time=1 level=ERROR msg=a\nverneuil: level=WARN msg=b\ntime=2 level=ERROR " +
+		"msg=a\nlevel=ERROR msg=c d=e\n")
 	if want := []string{"level=ERROR msg=a", "level=ERROR msg=c d=e"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -158,8 +179,10 @@ func TestFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, reports, err := findings(dir)
-	want := []string{"ERROR: AddressSanitizer: heap-buffer-overflow on address 0x60 at pc 0x7f bp 0x7f sp 0x7f",
-		"spool_log.c:90:3: runtime error: signed integer overflow: 1 + 2147483647 cannot be represented in type 'int'",
+	want := []string{"ERROR: AddressSanitizer: heap-buffer-overflow on address 0x60 at pc 0x7f " +
+		"bp 0x7f sp 0x7f",
+		"spool_log.c:90:3: runtime error: signed integer overflow: " +
+			"1 + 2147483647 cannot be represented in type 'int'",
 		"WARNING: ThreadSanitizer: data race"}
 	if !slices.Equal(lines, want) || reports != report || err != nil {
 		t.Errorf("%q %v", lines, err)

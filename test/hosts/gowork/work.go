@@ -26,7 +26,8 @@ const (
 // Run writes the database through driver, prints what came of it, and ends the
 // process with code 4.
 func Run(driver, path, journal string) {
-	db, err := sql.Open(driver, "file:"+path+"?vfs=verneuil&_busy_timeout=60000&_journal_mode="+journal+"&_txlock=immediate")
+	db, err := sql.Open(driver, "file:"+path+"?vfs=verneuil&_busy_timeout=60000&_journal_mode="+
+		journal+"&_txlock=immediate")
 	check(err)
 	_, err = db.Exec("create table t(a integer primary key, b text, c blob)")
 	check(err)
@@ -65,7 +66,8 @@ func write(db *sql.DB, writer int) {
 	for i := range commits {
 		tx, err := db.Begin()
 		check(err)
-		_, err = tx.Exec("insert into t(b, c) values(?, randomblob(2000))", fmt.Sprint(writer, "/", i))
+		_, err = tx.Exec("insert into t(b, c) values(?, randomblob(2000))",
+			fmt.Sprint(writer, "/", i))
 		check(err)
 		check(tx.Commit())
 	}
