@@ -155,7 +155,8 @@ func (t suspicion) takeUnpublished(committed int, salts uint64) error {
 		return nil
 	case err != nil:
 		return err
-	case committed != allFrames && t.wal.applied < committed && t.st.WALSalts.Load() == salts:
+	case committed != sqlitefile.AllFrames && t.wal.applied < committed &&
+		t.st.WALSalts.Load() == salts:
 		t.st.Raise(spool.CauseForeign)
 		return nil
 	case frames == 0:

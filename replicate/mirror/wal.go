@@ -280,21 +280,27 @@ type walTransaction struct {
 	n     int                   // frames
 }
 
-// next reads the transaction's next frame from r.
-func (t *walTransaction) next(r *sqlitefile.WALReader) (sqlitefile.WALFrame, error) {
-	if t.rest == nil && t.bytes >= t.keep {
-		t.rest = r.Fork()
-	}
-	f, err := r.Next()
-	if err != nil {
-		return f, err
-	}
+// begin prepares t for the frames that r reads next.
+func (t *walTransaction) begin(r *sqlitefile.WALReader) {
+	*t = walTransaction{keep: t.keep}
+	t.room(r)
+}
+
+// add adds the frame that r has just read.
+func (t *walTransaction) add(r *sqlitefile.WALReader, f sqlitefile.WALFrame) {
 	t.n++
 	if t.rest == nil {
 		t.kept = append(t.kept, walPage{f.Pgno, bytes.Clone(r.Page())})
 		t.bytes += len(r.Page())
+		t.room(r)
 	}
-	return f, nil
+}
+
+// room notes where the frames begin that are not kept.
+func (t *walTransaction) room(r *sqlitefile.WALReader) {
+	if t.bytes >= t.keep {
+		t.rest = r.Fork()
+	}
 }
 
 // each calls f with each page up to the commit, which r has read. It fails with
@@ -322,12 +328,12 @@ func (t *walTransaction) each(r *sqlitefile.WALReader, f func(pgno uint32, b []b
 	return nil
 }
 
-// readFrames applies the frames up to the last commit, at most framesMax of the WAL, and
-// returns how many: not those that are in the mirror already, by themselves or by their
-// copy (see copied). The caller knows that framesMax frames are committed, unless it is
-// allFrames. A chain that breaks is no error: w.applied says how far it went. It fails with
-// errWALBack if what is in the mirror does not stand in the WAL any more. After an
-// error the next call reads again what was read and is not in the mirror.
+// readFrames applies the frames up to the last commit, at most framesMax of the WAL, and returns
+// how many: not those that are in the mirror already, by themselves or by their copy (see copied).
+// The caller knows that framesMax frames are committed, unless it is sqlitefile.AllFrames. A chain
+// that breaks is no error: w.applied says how far it went. It fails with errWALBack if what is in
+// the mirror does not stand in the WAL any more. After an error the next call reads again what was
+// read and is not in the mirror.
 func (w *wal) readFrames(framesMax int) (frames int, err error) {
 	t := walTransaction{keep: w.kept}
 	defer func() {
@@ -347,29 +353,25 @@ func (w *wal) readFrames(framesMax int) (frames int, err error) {
 	}
 	switch {
 	case w.reader == nil:
-	case framesMax == allFrames: // a wal-index on the heap counts what its owner has published
+	case framesMax == sqlitefile.AllFrames:
+		// A wal-index on the heap counts what its owner has published
 		w.reader.Committed = w.published(w.salts)
 	default:
 		w.reader.Committed = framesMax
 	}
-	for w.reader != nil && w.reader.Frames() < framesMax {
-		f, err := t.next(w.reader)
+	for w.reader != nil {
+		var stop error
+		t.begin(w.reader)
+		f, err := w.reader.NextCommit(framesMax, func(f sqlitefile.WALFrame) error {
+			stop = w.frame(&t, f)
+			return stop
+		})
 		if err == io.EOF {
 			break
 		} else if err != nil {
-			return w.applied - before, fmt.Errorf("read WAL: %w", err)
-		}
-		if err := w.fault("frame"); err != nil {
-			return w.applied - before, err
-		}
-		if w.reader.Frames() == w.applied && w.sum != 0 && w.sum != w.reader.Sum() {
-			return 0, w.back()
+			return w.applied - before, cmp.Or(stop, fmt.Errorf("read WAL: %w", err))
 		}
 		if w.reader.Frames() <= w.applied {
-			t = walTransaction{keep: t.keep} // only for the checksum
-			continue
-		}
-		if f.Commit == 0 {
 			continue
 		}
 		if w.reader.Unsummed > 0 && !w.stands() {
@@ -379,13 +381,31 @@ func (w *wal) readFrames(framesMax int) (frames int, err error) {
 		if err := w.applyFrames(&t, size); err != nil {
 			return w.applied - before, fmt.Errorf("apply WAL: %w", err)
 		}
-		t = walTransaction{keep: t.keep}
 		w.applied, w.sum, w.size = w.reader.Frames(), w.reader.Sum(), size
+		t.n = 0
 	}
 	if w.reader != nil && w.reader.Frames() < w.applied {
 		return 0, w.back()
 	}
 	return w.applied - before, nil
+}
+
+// frame adds a frame that was read to t, unless the mirror has it: then it was read for its
+// checksum.
+func (w *wal) frame(t *walTransaction, f sqlitefile.WALFrame) error {
+	if err := w.fault("frame"); err != nil {
+		return err
+	}
+	n := w.reader.Frames()
+	if n == w.applied && w.sum != 0 && w.sum != w.reader.Sum() {
+		return w.back()
+	}
+	if n <= w.applied {
+		t.begin(w.reader)
+	} else {
+		t.add(w.reader, f)
+	}
+	return nil
 }
 
 // back is the error where frames that are in the mirror are not in the WAL: errWALBack, unless it
@@ -482,7 +502,7 @@ func (w *wal) reread() error {
 // whose reset nobody recorded.
 type walStamp struct {
 	salts  uint64 // in the file; 0: no WAL
-	frames int    // that are committed, or allFrames
+	frames int    // that are committed, or sqlitefile.AllFrames
 	known  uint64 // salts in the state
 	db     spool.Stamp
 }

@@ -60,7 +60,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		return err
 	}
 	c.wal.wentBack(c.wal.applied)
-	if now.frames != allFrames && c.wal.applied < now.frames ||
+	if now.frames != sqlitefile.AllFrames && c.wal.applied < now.frames ||
 		c.wal.applied < c.wal.published(c.wal.salts) {
 		return errWALGone
 	}

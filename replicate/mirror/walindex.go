@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -15,9 +14,6 @@ import (
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
 )
-
-// allFrames: whatever is valid in the WAL is committed, or will be.
-const allFrames = math.MaxInt
 
 // walIndexInterval is how long a writer is given to finish what it does to the
 // wal-index: it takes microseconds.
@@ -192,7 +188,7 @@ func (w *wal) validFrames() int {
 	if w.st.Undone() && w.st.WALSalts.Load() == w.salts {
 		return w.published(w.salts)
 	}
-	return allFrames
+	return sqlitefile.AllFrames
 }
 
 // published returns how many frames of the WAL with these salts are published.

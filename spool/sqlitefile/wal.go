@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 )
 
@@ -176,6 +177,35 @@ func (w *WALReader) Next() (WALFrame, error) {
 	return WALFrame{Pgno: pgno, Commit: binary.BigEndian.Uint32(w.buf[4:]),
 		Offset: at + walFrameBytes}, nil
 }
+
+// NextCommit reads on to the next commit frame, and returns it: what was read up to there is
+// committed. Everybody who asks which frames of a WAL are committed asks here; what differs is what
+// they know besides:
+//
+//   - By the WAL alone, all are that are valid up to the last commit: most is [AllFrames]. That is
+//     what SQLite's recovery takes. But it may be more than SQLite's readers see: a commit frame
+//     whose wal-index was never written, or that is about to be written over.
+//   - Where the wal-index, or a recorder, has said how many frames are committed, these are, valid
+//     or not ([WALReader.Committed]), and no other: most is their number, too.
+//
+// frame is called with each frame when it is read, before it is known whether a commit follows; the
+// page's bytes are [WALReader.Page]. Its error ends the reading, and is returned as it is.
+// NextCommit fails with io.EOF if no commit follows up to frame most, counted from 1.
+func (w *WALReader) NextCommit(most int, frame func(WALFrame) error) (WALFrame, error) {
+	for w.frames < most {
+		f, err := w.Next()
+		if err != nil {
+			return f, err
+		}
+		if err := frame(f); err != nil || f.Commit != 0 {
+			return f, err
+		}
+	}
+	return WALFrame{}, io.EOF
+}
+
+// AllFrames is a number of frames that no WAL has.
+const AllFrames = math.MaxInt
 
 // Page returns the page of the frame that Next returned last. It is valid until
 // the next call of Next.

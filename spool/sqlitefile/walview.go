@@ -42,18 +42,18 @@ func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 	}
 	w.Committed = framesMax
 	v := &WALView{PageBytes: w.PageBytes, Salts: w.Salts}
-	for framesMax == 0 || w.Frames() < framesMax {
-		frame, err := w.Next()
+	for {
+		commit, err := w.NextCommit(cmp.Or(framesMax, AllFrames), func(f WALFrame) error {
+			v.newest = append(v.newest, walPlace{f.Pgno, uint32(w.Frames())})
+			return nil
+		})
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return nil, err
 		}
-		v.newest = append(v.newest, walPlace{frame.Pgno, uint32(w.Frames())})
-		if frame.Commit != 0 {
-			v.Frames, v.Pages = w.Frames(), frame.Commit
-		}
+		v.Frames, v.Pages = w.Frames(), commit.Commit
 	}
 	v.newest = v.newest[:v.Frames]
 	slices.SortFunc(v.newest, func(a, b walPlace) int {
