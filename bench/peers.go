@@ -83,18 +83,8 @@ func (k *commitRun) litestream(s *server) error {
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	var puts [][2]time.Time
-	arrived := make(chan struct{}, 1)
-	c.watch(func(_ string, begin, end time.Time, _ []byte) {
-		mu.Lock()
-		puts = append(puts, [2]time.Time{begin, end})
-		mu.Unlock()
-		select {
-		case arrived <- struct{}{}:
-		default:
-		}
-	})
+	puts := newPutTimes()
+	c.watch(func(_ string, begin, end time.Time, _ []byte) { puts.add(begin, end) })
 	daemon, err := k.launch(nil, program, "replicate", "-config", config)
 	if err != nil {
 		return err
@@ -102,7 +92,7 @@ func (k *commitRun) litestream(s *server) error {
 	go io.Copy(io.Discard, daemon.stdout)
 	defer daemon.end(os.Kill)
 	select {
-	case <-arrived:
+	case <-puts.arrived:
 	case <-time.After(ltxSettle):
 		return fmt.Errorf("it has sent nothing: %s", tail(daemon.stderr.String()))
 	}
@@ -120,39 +110,71 @@ func (k *commitRun) litestream(s *server) error {
 	if len(k.commits) == 0 {
 		return errors.New("no commit in so short a time")
 	}
-	last := k.commits[len(k.commits)-1].at
-	for {
-		mu.Lock()
-		done := len(puts) > 0 && puts[len(puts)-1][0].After(last)
-		mu.Unlock()
-		if done {
-			break
-		}
-		select {
-		case <-arrived:
-		case <-time.After(ltxSettle):
-			return errors.New("the last commit was never sent")
-		}
+	if err := puts.waitAfter(k.commits[len(k.commits)-1].at); err != nil {
+		return err
 	}
 	k.result.used = c.now().minus(before)
 	k.result.cpu += (processCPU(daemon.Process.Pid) - cpu) * 1e6 / float64(len(k.commits))
 	if err := k.read(p); err != nil {
 		return err
 	}
-	mu.Lock()
-	defer mu.Unlock()
+	return k.stored(puts)
+}
+
+// stored notes when each commit was stored: by the first PUT that began after it.
+func (k *commitRun) stored(puts *putTimes) error {
+	puts.mu.Lock()
+	defer puts.mu.Unlock()
 	i := 0
 	for _, commit := range k.commits {
-		for i < len(puts) && puts[i][0].Before(commit.at) {
+		for i < len(puts.all) && puts.all[i][0].Before(commit.at) {
 			i++
 		}
-		if i == len(puts) {
-			return errors.New("the last commit was never sent")
+		if i == len(puts.all) {
+			return errNeverSent
 		}
-		k.result.stored = append(k.result.stored, puts[i][1].Sub(commit.at).Seconds()*1e3)
+		k.result.stored = append(k.result.stored, puts.all[i][1].Sub(commit.at).Seconds()*1e3)
 	}
-	k.result.versions = len(puts)
+	k.result.versions = len(puts.all)
 	return nil
+}
+
+// putTimes are the times of PUTs, from when each began to when it was answered.
+type putTimes struct {
+	mu      sync.Mutex
+	all     [][2]time.Time
+	arrived chan struct{} // tells of one more
+}
+
+var errNeverSent = errors.New("the last commit was never sent")
+
+func newPutTimes() *putTimes { return &putTimes{arrived: make(chan struct{}, 1)} }
+
+func (p *putTimes) add(begin, end time.Time) {
+	p.mu.Lock()
+	p.all = append(p.all, [2]time.Time{begin, end})
+	p.mu.Unlock()
+	select {
+	case p.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// waitAfter waits until one has begun after a commit.
+func (p *putTimes) waitAfter(commit time.Time) error {
+	for {
+		p.mu.Lock()
+		done := len(p.all) > 0 && p.all[len(p.all)-1][0].After(commit)
+		p.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-p.arrived:
+		case <-time.After(ltxSettle):
+			return errNeverSent
+		}
+	}
 }
 
 // processCPU is what a running process has used, in seconds.
@@ -335,10 +357,7 @@ func partLitestreamVFS(b *bench) error {
 		return err
 	}
 	defer c.stop()
-	sql := []string{pointSQL, pointSQL, scanSQL, scanSQL}
-	var all [2][5][]float64
-	var used [2]calls
-	var peak [2][]float64
+	var got [2]peerReads
 	for turn := range b.inTime(b.turns) {
 		for i := range 2 {
 			side := i ^ turn&1
@@ -352,37 +371,57 @@ func partLitestreamVFS(b *bench) error {
 				}
 				args = []string{"query", b.lib, "verneuil_snapshot", replicaURI(r.db)}
 			}
-			before := c.now()
-			out, spent, err := b.take(env, b.host, append(args, sql...)...)
-			if err != nil {
+			if err := got[side].query(b, c, env, args); err != nil {
 				return err
 			}
-			lines, err := numbers(out)
-			if err != nil || len(lines) != 5 {
-				return fmt.Errorf("host query said %q: %v", out, err)
-			}
-			used[side] = c.now().minus(before)
-			for n, line := range lines {
-				all[side][n] = append(all[side][n], line[0]/1e3)
-			}
-			peak[side] = append(peak[side], spent.peakMiB)
 		}
 	}
-	var rows []row
-	for n, name := range []string{"open, ms", "first query by key, ms", "the same again, ms",
-		"scan of everything, ms", "scan again, ms"} {
-		rows = append(rows, row{name, spreadOf(all[0][n]), spreadOf(all[1][n]),
-			ratios(all[1][n], all[0][n])})
-	}
-	rows = append(rows, row{"calls of all", used[0].String(), used[1].String(),
-		over(float64(used[1].all()), float64(used[0].all()))},
-		row{"MB down", float64(used[0].down) / 1e6, float64(used[1].down) / 1e6,
-			over(float64(used[1].down), float64(used[0].down))},
-		row{"peak MiB", spreadOf(peak[0]).Median, spreadOf(peak[1]).Median,
-			over(spreadOf(peak[1]).Median, spreadOf(peak[0]).Median)})
 	b.report.text("A database of %s in MinIO, as Litestream and as verneuil have stored it, "+
 		"each read through its own VFS, in processes that have nothing cached.", size(mib))
 	b.report.table([]string{"", "litestream VFS", "verneuil_snapshot", "verneuil / litestream"},
-		rows)
+		peerRows(got[0], got[1]))
 	return nil
+}
+
+// peerReads are what readers of one project needed.
+type peerReads struct {
+	ms   [5][]float64 // of each step
+	used calls        // of the last one
+	peak []float64    // MiB
+}
+
+// query has one more reader do all steps.
+func (p *peerReads) query(b *bench, c *counter, env, args []string) error {
+	before := c.now()
+	args = append(args, pointSQL, pointSQL, scanSQL, scanSQL)
+	out, spent, err := b.take(env, b.host, args...)
+	if err != nil {
+		return err
+	}
+	lines, err := numbers(out)
+	if err != nil || len(lines) != len(p.ms) {
+		return fmt.Errorf("host query said %q: %v", out, err)
+	}
+	p.used = c.now().minus(before)
+	for n, line := range lines {
+		p.ms[n] = append(p.ms[n], line[0]/1e3)
+	}
+	p.peak = append(p.peak, spent.peakMiB)
+	return nil
+}
+
+// peerRows compares Litestream's readers with ours.
+func peerRows(theirs, ours peerReads) []row {
+	var rows []row
+	for n, name := range []string{"open, ms", "first query by key, ms", "the same again, ms",
+		"scan of everything, ms", "scan again, ms"} {
+		rows = append(rows, row{name, spreadOf(theirs.ms[n]), spreadOf(ours.ms[n]),
+			ratios(ours.ms[n], theirs.ms[n])})
+	}
+	return append(rows, row{"calls of all", theirs.used.String(), ours.used.String(),
+		over(float64(ours.used.all()), float64(theirs.used.all()))},
+		row{"MB down", float64(theirs.used.down) / 1e6, float64(ours.used.down) / 1e6,
+			over(float64(ours.used.down), float64(theirs.used.down))},
+		row{"peak MiB", spreadOf(theirs.peak).Median, spreadOf(ours.peak).Median,
+			over(spreadOf(ours.peak).Median, spreadOf(theirs.peak).Median)})
 }

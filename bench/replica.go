@@ -208,63 +208,44 @@ func (r *readers) refresh() error {
 		return err
 	}
 	const refresh = "pragma verneuil_snapshot_refresh=2"
-	args := []string{"query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL}
-	args = append(args, "@"+refresh)
-	for range 20 {
-		args = append(args, refresh)
-	}
+	args := append([]string{"query", r.lib, "verneuil_snapshot", replicaURI(r.db), pointSQL,
+		"@" + refresh}, slices.Repeat([]string{refresh}, 20)...)
 	args = append(args, "@"+refresh, pointSQL, "select n from t where id=4321")
 	p, err := r.launch(env, r.bench.host, args...)
 	if err != nil {
 		return err
 	}
 	lines := bufio.NewReader(p.stdout)
-	next := func() (float64, error) {
-		text, err := lines.ReadString('\n')
-		if err != nil {
-			return 0, fmt.Errorf("%w: %s", err, tail(p.stderr.String()))
-		}
-		v, err := numbers(text)
-		if err != nil {
-			return 0, err
-		}
-		return v[0][0], nil
-	}
-	for range 2 {
-		if _, err := next(); err != nil {
-			return err
-		}
+	next := func(n int) ([]float64, error) { return answers(p, lines, n) }
+	if _, err := next(2); err != nil {
+		return err
 	}
 	before := c.now()
 	fmt.Fprintln(p.stdin)
-	var same []float64
-	for range 21 {
-		us, err := next()
-		if err != nil {
-			return err
-		}
-		same = append(same, us/1e3)
-	}
-	unchanged := c.now().minus(before)
-	if _, _, err := r.take(nil, "sqlite3", r.db, "update t set n=n+1 where id=4321"); err != nil {
+	same, err := next(21)
+	if err != nil {
 		return err
 	}
-	if err := r.sync(); err != nil {
+	for k := range same {
+		same[k] /= 1e3
+	}
+	unchanged := c.now().minus(before)
+	if err := r.commitRow(); err != nil {
 		return err
 	}
 	before = c.now()
 	fmt.Fprintln(p.stdin)
-	us, err := next()
+	us, err := next(1)
 	if err != nil {
 		return err
 	}
 	changed := c.now().minus(before)
-	query, err := next()
-	if err != nil {
-		return err
-	}
+	query, err := next(1)
 	touched := c.now().minus(before)
-	if _, err := next(); err != nil {
+	if err == nil {
+		_, err = next(1)
+	}
+	if err != nil {
 		return err
 	}
 	lines.ReadString('\n') // memory
@@ -279,11 +260,37 @@ func (r *readers) refresh() error {
 	r.report.table([]string{"refresh", "ms", "x a raw GET of 4 KB", "calls", "bytes down"}, []row{
 		{"nothing new (median of 21)", spreadOf(same), over(spreadOf(same).Median, get*1e3),
 			unchanged.String() + " in all 21", float64(unchanged.down) / 21},
-		{"after a commit of one row", us / 1e3, over(us, get*1e6), changed.String(),
+		{"after a commit of one row", us[0] / 1e3, over(us[0], get*1e6), changed.String(),
 			float64(changed.down)},
-		{"and the row read", query / 1e3, over(query, get*1e6), touched.minus(changed).String(),
+		{"and the row read", query[0] / 1e3, over(query[0], get*1e6),
+			touched.minus(changed).String(),
 			float64(touched.down - changed.down)}})
 	return nil
+}
+
+// commitRow changes a row, and stores that.
+func (r *readers) commitRow() error {
+	_, _, err := r.take(nil, "sqlite3", r.db, "update t set n=n+1 where id=4321")
+	if err != nil {
+		return err
+	}
+	return r.sync()
+}
+
+// answers reads the times of p's next n steps, in us.
+func answers(p *process, lines *bufio.Reader, n int) (us []float64, err error) {
+	for range n {
+		text, err := lines.ReadString('\n')
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, tail(p.stderr.String()))
+		}
+		v, err := numbers(text)
+		if err != nil {
+			return nil, err
+		}
+		us = append(us, v[0][0])
+	}
+	return us, nil
 }
 
 // farAway is what each request takes longer as if the store were in another city.

@@ -77,80 +77,107 @@ func resize(ids []chunkstore.ID, chunks int) []chunkstore.ID {
 	return ids
 }
 
+// modelled is a tree, and a slice of what is in it.
+type modelled struct {
+	rng        *rand.Rand
+	store      objects
+	tree       *Tree
+	model      []chunkstore.ID
+	clone      *Tree // lives on beside tree; nil: none
+	cloneModel []chunkstore.ID
+}
+
+// set makes scattered or clustered changes, some of them back to zero.
+func (m *modelled) set() {
+	start, width := m.rng.IntN(len(m.model)), 1+m.rng.IntN(2000)
+	for range m.rng.IntN(400) {
+		i := min(start+m.rng.IntN(width), len(m.model)-1)
+		id := testID(m.rng.IntN(5000))
+		if m.rng.IntN(4) == 0 {
+			id = chunkstore.ZeroID
+		}
+		m.tree.Set(i, id)
+		m.model[i] = id
+	}
+}
+
+// split clones the tree, and goes on with either.
+func (m *modelled) split(t *testing.T) {
+	if m.clone != nil {
+		compare(t, m.clone, m.cloneModel)
+	}
+	m.clone, m.cloneModel = m.tree.Clone(), slices.Clone(m.model)
+	if m.rng.IntN(2) == 0 {
+		m.clone, m.tree, m.cloneModel, m.model = m.tree, m.clone, m.model, m.cloneModel
+	}
+}
+
+// pass takes the tree through a manifest and a store.
+func (m *modelled) pass(t *testing.T) {
+	encoded := manifestOf(t, m.tree, m.rng.IntN(300))
+	m.store.add(m.tree)
+	m.tree = encoded.Tree(chunkstore.Plain{})
+	if m.rng.IntN(2) == 0 {
+		for range 20 {
+			if len(m.model) == 0 {
+				continue
+			}
+			i := m.rng.IntN(len(m.model))
+			id, err := m.tree.Lookup(t.Context(), i, m.store.fetch)
+			if err != nil || id != m.model[i] {
+				t.Fatalf("chunk %d: %s, %v, want %s", i, id, err, m.model[i])
+			}
+			m.tree.Set(i, testID(i)) // also in leaves that are not loaded
+			m.model[i] = testID(i)
+		}
+	}
+	if err := m.tree.Load(t.Context(), m.store.fetch); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// packs checks that the same content always packs to the same manifest without patches.
+func (m *modelled) packs(t *testing.T) {
+	levels, top, _ := m.tree.Pack(0)
+	fresh := NewTree(chunkstore.Plain{}, len(m.model))
+	for i, id := range m.model {
+		fresh.Set(i, id)
+	}
+	l, tp, patches := fresh.Pack(0)
+	if l != levels || !slices.Equal(tp, top) || len(patches) > 0 {
+		t.Fatalf("packs to %d levels, %d top; fresh: %d, %d", levels, len(top), l, len(tp))
+	}
+}
+
 func TestTreeAgainstASlice(t *testing.T) {
 	// The sizes stand around the borders of levels 0, 1 and 2, and of leaves.
 	sizes := []int{0, 1, 2, 63, 64, 65, 511, 512, 513, 1024, 3000, 32767, 32768, 32769, 70000}
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			rng := rand.New(rand.NewPCG(seed, 2))
-			store := objects{}
-			tree, model := NewTree(chunkstore.Plain{}, 100), resize(nil, 100)
-			var clone *Tree
-			var cloneModel []chunkstore.ID
+			m := &modelled{rng: rand.New(rand.NewPCG(seed, 2)), store: objects{},
+				tree: NewTree(chunkstore.Plain{}, 100), model: resize(nil, 100)}
 			for range 60 {
-				switch op := rng.IntN(10); {
-				case op < 4 && len(model) > 0:
-					// scattered or clustered changes, some of them back to zero
-					start, width := rng.IntN(len(model)), 1+rng.IntN(2000)
-					for range rng.IntN(400) {
-						i := min(start+rng.IntN(width), len(model)-1)
-						id := testID(rng.IntN(5000))
-						if rng.IntN(4) == 0 {
-							id = chunkstore.ZeroID
-						}
-						tree.Set(i, id)
-						model[i] = id
-					}
+				switch op := m.rng.IntN(10); {
+				case op < 4 && len(m.model) > 0:
+					m.set()
 				case op < 6:
-					n := sizes[rng.IntN(len(sizes))]
-					tree.Resize(n)
-					model = resize(model, n)
-				case op == 6: // the clone lives on beside the original
-					if clone != nil {
-						compare(t, clone, cloneModel)
-					}
-					if clone, cloneModel = tree.Clone(), slices.Clone(model); rng.IntN(2) == 0 {
-						clone, tree, cloneModel, model = tree, clone, model, cloneModel
-					}
+					n := sizes[m.rng.IntN(len(sizes))]
+					m.tree.Resize(n)
+					m.model = resize(m.model, n)
+				case op == 6:
+					m.split(t)
 				case op == 7:
-					manifestOf(t, tree, rng.IntN(300))
-				default: // through a manifest and a store
-					m := manifestOf(t, tree, rng.IntN(300))
-					store.add(tree)
-					tree = m.Tree(chunkstore.Plain{})
-					if rng.IntN(2) == 0 {
-						for range 20 {
-							if len(model) > 0 {
-								i := rng.IntN(len(model))
-								id, err := tree.Lookup(t.Context(), i, store.fetch)
-								if err != nil || id != model[i] {
-									t.Fatalf("chunk %d: %s, %v, want %s", i, id, err, model[i])
-								}
-								tree.Set(i, testID(i)) // also in leaves that are not loaded
-								model[i] = testID(i)
-							}
-						}
-					}
-					if err := tree.Load(t.Context(), store.fetch); err != nil {
-						t.Fatal(err)
-					}
+					manifestOf(t, m.tree, m.rng.IntN(300))
+				default:
+					m.pass(t)
 				}
 			}
-			compare(t, tree, model)
-			if clone != nil {
-				compare(t, clone, cloneModel)
+			compare(t, m.tree, m.model)
+			if m.clone != nil {
+				compare(t, m.clone, m.cloneModel)
 			}
-			// The same content always packs to the same manifest without patches.
-			levels, top, _ := tree.Pack(0)
-			fresh := NewTree(chunkstore.Plain{}, len(model))
-			for i, id := range model {
-				fresh.Set(i, id)
-			}
-			l, tp, patches := fresh.Pack(0)
-			if l != levels || !slices.Equal(tp, top) || len(patches) > 0 {
-				t.Fatalf("packs to %d levels, %d top; fresh: %d, %d", levels, len(top), l, len(tp))
-			}
+			m.packs(t)
 		})
 	}
 }

@@ -169,6 +169,22 @@ func (s *site) noLeftovers(name string) {
 	}
 }
 
+// damages are what may become of a stored file, which has the content b.
+var damages = map[string]func(file string, b []byte) error{
+	"missing": func(file string, _ []byte) error { return os.Remove(file) },
+	"empty":   func(file string, _ []byte) error { return os.WriteFile(file, nil, 0o600) },
+	"truncated": func(file string, b []byte) error {
+		return os.WriteFile(file, b[:len(b)/2], 0o600)
+	},
+	"flipped bit": func(file string, b []byte) error {
+		b[len(b)-9] ^= 0x20
+		return os.WriteFile(file, b, 0o600)
+	},
+	"other content": func(file string, _ []byte) error {
+		return os.WriteFile(file, []byte(strings.Repeat("x", 9999)), 0o600)
+	},
+}
+
 // TestDamagedStore: each kind of object, damaged in each way, is named by restore,
 // which leaves nothing behind, and is never restored.
 func TestDamagedStore(t *testing.T) {
@@ -199,20 +215,6 @@ func TestDamagedStore(t *testing.T) {
 		t.Fatalf("found manifests %q and objects %q", manifests, objects)
 	}
 	objects["manifest"] = manifests[0]
-	damages := map[string]func(file string, b []byte) error{
-		"missing": func(file string, _ []byte) error { return os.Remove(file) },
-		"empty":   func(file string, _ []byte) error { return os.WriteFile(file, nil, 0o600) },
-		"truncated": func(file string, b []byte) error {
-			return os.WriteFile(file, b[:len(b)/2], 0o600)
-		},
-		"flipped bit": func(file string, b []byte) error {
-			b[len(b)-9] ^= 0x20
-			return os.WriteFile(file, b, 0o600)
-		},
-		"other content": func(file string, _ []byte) error {
-			return os.WriteFile(file, []byte(strings.Repeat("x", 9999)), 0o600)
-		},
-	}
 	for kind, file := range objects {
 		whole, err := os.ReadFile(file)
 		if err != nil {

@@ -294,40 +294,52 @@ func TestLs(t *testing.T) {
 				t.Errorf("ls of a part of the name: %q", rows)
 			}
 			refuse(t, 1, []string{"ls none", "no target"}, "-c", s.config(), "ls", "none")
-			if name != "dir" {
-				endpoint := strings.TrimPrefix(s.target["s3"].(map[string]any)["endpoint"].(string),
-					"http://")
-				got := must(t, "ls", "s3://manifests.minio."+endpoint)
-				if strings.Count(got, "\n") != 4 {
-					t.Errorf("ls of a bucket without a configuration: %q", got)
-				}
-				s.target["s3"] = map[string]any{"region": "minio", "endpoint": "http://" + endpoint,
-					"bucket": "both", "prefix": "p",
-					"create_buckets_on_demand": true}
-				s.configure(nil)
-				must(t, "-c", s.config(), "sync", small)
-				if got := must(t, "ls", "s3://both.minio."+endpoint+"/p"); strings.Count(got,
-					"\n") != 2 {
-					t.Errorf("ls of a bucket's prefix without a configuration: %q", got)
-				}
-				refuse(t, 1, []string{"no such bucket"}, "ls", "s3://none.minio."+endpoint)
-				refuse(t, 1, []string{"want s3://BUCKET"}, "ls", "s3://none")
-				return
-			}
-			if got := must(t, "ls", s.path("store")); strings.Count(got, "\n") != 4 {
-				t.Errorf("ls of a directory without a configuration: %q", got)
-			}
-			err := os.WriteFile(s.files("store/manifests")[0], []byte("junk"), 0o600)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := ctl(t, "ls", s.path("store"))
-			if r.code != 1 || !strings.Contains(r.stdout, "damaged") ||
-				strings.Count(r.stdout, "\n") != 4 {
-				t.Errorf("ls with a damaged manifest: exit code %d, %q, %q", r.code, r.stdout,
-					r.stderr)
+			if name == "dir" {
+				testLsDirectory(t, s)
+			} else {
+				testLsBucket(t, s, small)
 			}
 		})
+	}
+}
+
+// testLsBucket lists a bucket, and a part of one, without a configuration.
+func testLsBucket(t *testing.T, s *site, db string) {
+	t.Helper()
+	endpoint := strings.TrimPrefix(s.target["s3"].(map[string]any)["endpoint"].(string),
+		"http://")
+	got := must(t, "ls", "s3://manifests.minio."+endpoint)
+	if strings.Count(got, "\n") != 4 {
+		t.Errorf("ls of a bucket without a configuration: %q", got)
+	}
+	s.target["s3"] = map[string]any{"region": "minio", "endpoint": "http://" + endpoint,
+		"bucket": "both", "prefix": "p",
+		"create_buckets_on_demand": true}
+	s.configure(nil)
+	must(t, "-c", s.config(), "sync", db)
+	if got := must(t, "ls", "s3://both.minio."+endpoint+"/p"); strings.Count(got,
+		"\n") != 2 {
+		t.Errorf("ls of a bucket's prefix without a configuration: %q", got)
+	}
+	refuse(t, 1, []string{"no such bucket"}, "ls", "s3://none.minio."+endpoint)
+	refuse(t, 1, []string{"want s3://BUCKET"}, "ls", "s3://none")
+}
+
+// testLsDirectory lists a directory without a configuration, and one of whose manifests is damaged.
+func testLsDirectory(t *testing.T, s *site) {
+	t.Helper()
+	if got := must(t, "ls", s.path("store")); strings.Count(got, "\n") != 4 {
+		t.Errorf("ls of a directory without a configuration: %q", got)
+	}
+	err := os.WriteFile(s.files("store/manifests")[0], []byte("junk"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := ctl(t, "ls", s.path("store"))
+	if r.code != 1 || !strings.Contains(r.stdout, "damaged") ||
+		strings.Count(r.stdout, "\n") != 4 {
+		t.Errorf("ls with a damaged manifest: exit code %d, %q, %q", r.code, r.stdout,
+			r.stderr)
 	}
 }
 
@@ -480,13 +492,7 @@ func TestInterrupted(t *testing.T) {
 			"endpoint": "http://" + hung.Addr().String(), "chunk_bucket": "c",
 			"manifest_bucket": "m"}}
 		s.configure(map[string]any{"replication_spooling_dir": s.path("other-spool")})
-		sources, err := filepath.Glob(s.path("other-spool/*/source.json"))
-		for _, source := range sources { // the configuration has today's target
-			err = errors.Join(err, os.Remove(source))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		s.forgetTargets("other-spool")
 		before := s.tree()
 		argv := append(ctlCommand("-c", s.config()), strings.Fields(c.args)...)
 		command := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
@@ -516,5 +522,17 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("%s: says %q, %q", c.args, stdout.String(), stderr.String())
 		}
 		s.unchanged(before, "other-spool")
+	}
+}
+
+// forgetTargets has the databases of a spooling directory replicated to what is configured now.
+func (s *site) forgetTargets(spools string) {
+	s.t.Helper()
+	sources, err := filepath.Glob(s.path(spools + "/*/source.json"))
+	for _, source := range sources {
+		err = errors.Join(err, os.Remove(source))
+	}
+	if err != nil {
+		s.t.Fatal(err)
 	}
 }

@@ -79,15 +79,21 @@ func testVersions(t *testing.T, s *site) {
 		t.Errorf("versions prints %q", text)
 	}
 
-	before := versions[len(versions)-1].Stored.Add(-time.Second).Format(time.RFC3339Nano)
+	testNoVersion(t, s, db, versions[len(versions)-1].Stored, newest)
+}
+
+// testNoVersion asks for versions that are not there: of a database of which the oldest one was
+// stored at that time, and the newest one at that other.
+func testNoVersion(t *testing.T, s *site, db string, oldest time.Time, newest string) {
+	t.Helper()
+	before := oldest.Add(-time.Second).Format(time.RFC3339Nano)
 	for _, c := range []struct {
 		args []string
 		code int
 		says string
 	}{
 		{[]string{"restore", "--force", "-s", db, "--at", before, "-o", s.path("none.db")}, 1,
-			"no such version: the oldest is of " +
-				versions[len(versions)-1].Stored.UTC().Format(time.RFC3339Nano)},
+			"no such version: the oldest is of " + oldest.UTC().Format(time.RFC3339Nano)},
 		{[]string{"restore", "--force", "-s", db, "--version-id",
 			"00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "no such version"},
 		{[]string{"versions", "-s", s.path("never.db")}, 1, "no such version"},
@@ -97,7 +103,7 @@ func testVersions(t *testing.T, s *site) {
 		{[]string{"restore", "--force", "-s", db, "--at", newest, "--version-id", "x", "-o",
 			s.path("none.db")}, 2, "exclude each other"},
 	} {
-		r := ctl(t, append([]string{"-c", config}, c.args...)...)
+		r := ctl(t, append([]string{"-c", s.config()}, c.args...)...)
 		if r.code != c.code || !strings.Contains(r.stderr, c.says) {
 			t.Errorf("%q: exit code %d, %q; want %d, %q", c.args, r.code, r.stderr, c.code, c.says)
 		}

@@ -40,19 +40,7 @@ func walkthrough(t *testing.T, s *site) {
 		`%3A[0-9a-f]{4}%2F%2F.*test\.db\n$`).MatchString(name) {
 		t.Errorf("manifest name %q", name)
 	}
-	restore := func(out string) {
-		t.Helper()
-		must(t, "-c", config, "restore", "--force", "--hostname", hostname, "--source-path", db,
-			"--out", out)
-	}
-	equal := func(a, b string) {
-		t.Helper()
-		if s.sum(s.path(a)) != s.sum(s.path(b)) {
-			t.Errorf("%s and %s differ", a, b)
-		}
-	}
-	restore("restore.db")
-	equal("test.db", "restore.db")
+	s.mustRestore(db, "restore.db")
 	if pageSize := sqlite(t, nil, "restore.db", "pragma page_size"); pageSize != "65536\n" {
 		t.Errorf("page size %q after --optimize", pageSize)
 	}
@@ -76,35 +64,38 @@ func walkthrough(t *testing.T, s *site) {
 		[]any{map[string]any{"local": map[string]any{"directory": s.path("cache"),
 			"num_shards": 128, "capacity": 10000}}}
 	s.configure(nil)
-	restore("restore2.db")
-	equal("test.db", "restore2.db")
+	s.mustRestore(db, "restore2.db")
 	if cached := len(s.files("cache")); cached < 100 {
 		t.Errorf("%d chunks in the cache after a restore of 245", cached)
 	}
-	restore("restore3.db")
-	equal("test.db", "restore3.db")
+	s.mustRestore(db, "restore3.db")
 
 	// Live replication through the extension.
 	env := []string{"VERNEUIL_CONFIG=" + config}
 	sqlite(t, env, "-cmd", ".load "+lib, "-cmd", ".open test.db", ":memory:",
 		"update random_data set x = 1 where rowid == 1;")
 	must(t, "flush", s.path("spool"))
-	restore("restore2.db")
-	equal("test.db", "restore2.db")
+	s.mustRestore(db, "restore2.db")
 	if x := sqlite(t, nil, "restore2.db", "select * from random_data limit 1"); x != "1\n" {
 		t.Errorf("the first row is %q after the update, want 1", x)
 	}
 
-	// A read replica, and a refresh of it while somebody writes.
+	walkReplica(t, s, db)
+}
+
+// walkReplica opens a read replica, and refreshes it while somebody writes.
+func walkReplica(t *testing.T, s *site, db string) {
+	t.Helper()
+	lib, config := library(t), s.config()
+	env := []string{"VERNEUIL_CONFIG=" + config}
 	replica := startShell(t, env, ctlCommand("-c", config, "shell", "--hostname", hostname,
 		"--source-path", db, "--vfs", lib))
 	rows := replica.ask("select * from random_data limit 2;")
 	if len(rows) != 2 || rows[0] != "1" {
 		t.Errorf("the replica's first rows are %q", rows)
 	}
-	if refused :=
-		replica.ask("update random_data set x = 2 where rowid == 1;"); len(refused) != 1 ||
-		!strings.Contains(refused[0], "attempt to write a readonly database") {
+	refused := replica.ask("update random_data set x = 2 where rowid == 1;")
+	if len(refused) != 1 || !strings.Contains(refused[0], "attempt to write a readonly database") {
 		t.Errorf("a write to the replica: %q", refused)
 	}
 	writer := startShell(t, env, []string{sqliteShell(t)})
@@ -130,6 +121,16 @@ func walkthrough(t *testing.T, s *site) {
 	}
 	writer.end(0)
 	replica.end(1) // the refused write
+}
+
+// mustRestore restores db to a file of the site, which must have its bytes.
+func (s *site) mustRestore(db, out string) {
+	s.t.Helper()
+	must(s.t, "-c", s.config(), "restore", "--force", "--hostname", hostname, "--source-path", db,
+		"--out", out)
+	if s.sum(db) != s.sum(s.path(out)) {
+		s.t.Errorf("%s and %s differ", db, out)
+	}
 }
 
 // shellSession is a sqlite3 shell that waits for commands.

@@ -1,30 +1,23 @@
 package arch_test
 
 // largeTypes are types with more fields or methods than fieldsMax and methodsMax, and why.
-var largeTypes = map[string]string{}
+var largeTypes = map[string]string{
+	"bench.bench":       "what every part of the benchmark is given: the run's report and programs",
+	"bench.form":        "what a run measures and how long: a table, one field a column",
+	"bench.grown":       "a row of a table of results",
+	"manifest.Manifest": "the record as it is stored, field by field (manifestpb)",
+	"spool.State":       "the layout of the state page, which C shares",
+}
 
 // unfinished are the rooms, each with a rule of TestSizes, that do not keep to it yet. It only
 // shrinks: who has made a room fit takes it from here.
 var unfinished = []string{
-	// bench
-	"bench: columns",
-	"bench: functions",
-	"bench: types",
 	// cgo
 	"cgo: columns",
 	// chunkstore/dir
 	"chunkstore/dir: types",
 	// chunkstore/s3
 	"chunkstore/s3: types",
-	// cmd/verneuilctl
-	"cmd/verneuilctl: columns",
-	"cmd/verneuilctl: functions",
-	// examples/go
-	"examples/go: columns",
-	// manifest
-	"manifest: columns",
-	"manifest: functions",
-	"manifest: types",
 	// manifest/history
 	"manifest/history: columns",
 	// replicate
@@ -48,20 +41,6 @@ var unfinished = []string{
 	// replicate/upkeep
 	"replicate/upkeep: columns",
 	"replicate/upkeep: functions",
-	// spool
-	"spool: columns",
-	"spool: functions",
-	"spool: types",
-	// spool/faultcall
-	"spool/faultcall: columns",
-	// spool/spooltest
-	"spool/spooltest: columns",
-	// spool/sqlitefile
-	"spool/sqlitefile: columns",
-	// test/arch
-	"test/arch: columns",
-	// test/docs
-	"test/docs: columns",
 	// test/e2e/faults
 	"test/e2e/faults: columns",
 	"test/e2e/faults: functions",
@@ -73,10 +52,6 @@ var unfinished = []string{
 	// test/e2e/stores
 	"test/e2e/stores: columns",
 	"test/e2e/stores: functions",
-	// test/hosts/gowork
-	"test/hosts/gowork: columns",
-	// test/sqlite
-	"test/sqlite: columns",
 	// vfs
 	"vfs: columns",
 	"vfs: functions",

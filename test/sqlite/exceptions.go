@@ -18,6 +18,7 @@ var exceptions = []struct {
 			"the database"},
 	{`.*`, `dbstatus`, `.*dbstatus-4\..*|\(errors\)`,
 		"it expects the memory of a page cache to the byte, and " +
+			"" +
 			"that includes the VFS's file object"},
 	{`.*`, `fts5bigtok`, `.*fts5bigtok-.*`,
 		"it names cases by random words"},
