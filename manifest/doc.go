@@ -45,9 +45,9 @@
 // with the inline pages that lie in it. ZeroID stands for zeros of any length.
 //
 // continuity is drawn at random whenever the writer copies the database file instead of
-// following its transactions: another file may stand at the path then, or a program may
-// have written that tells nobody. Between two versions of one value, SQLite's schema cookie
-// says whether the schema is the same, as it does to SQLite; across values it says nothing.
+// following its transactions: another file may stand at the path then, or a program that tells
+// nobody may have written. Between two versions with the same continuity, SQLite's schema cookie
+// says whether the schema is the same, as it does to SQLite; otherwise it says nothing.
 //
 // stores says in which chunk buckets the version's objects are, by their identities (package
 // chunkstore): a manifest whose target's chunk bucket is not among them was put for another

@@ -23,7 +23,7 @@ const (
 	idBytes     = len(chunkstore.ID{})
 )
 
-// ErrNewer: a later program has written the manifest. It may be whole: whoever cannot
+// ErrNewer: a newer program wrote the manifest. It may be whole: whoever cannot
 // read it must not replace it.
 var ErrNewer = errors.New("a newer program's")
 

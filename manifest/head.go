@@ -2,8 +2,8 @@ package manifest
 
 import "time"
 
-// Head is where a version stands among those that were put under its name. Here are the rules
-// of who succeeds whom; there are no others.
+// Head is where a version stands among all that were put under its name. The rules of who
+// succeeds whom are here, and nowhere else.
 type Head struct {
 	Lineage  [16]byte
 	Epoch    uint64
@@ -20,9 +20,9 @@ func (h Head) After(o Head) bool {
 		h.Sequence > o.Sequence)
 }
 
-// Supersedes reports whether who knows of both should take h: in one lineage it is the later, of
-// two lineages, whose numbers say nothing of each other, the one that was written later by
-// its writer's clock.
+// Supersedes reports whether h is to be taken where both are known. In one lineage that is the
+// later version. Numbers of two lineages cannot be compared: there it is the one that was
+// written later, by its writer's clock.
 func (h Head) Supersedes(o Head) bool {
 	if h.Lineage == o.Lineage {
 		return h.After(o)
@@ -30,21 +30,22 @@ func (h Head) Supersedes(o Head) bool {
 	return h.Time.After(o.Time)
 }
 
-// Standing is what a version found in a target is to a writer.
+// Standing says what a version that was found in a target means to a writer.
 type Standing int
 
-// The standings. All but Past are another writer's: what he wrote must not be replaced.
+// The standings. All but Past belong to another writer, whose version must not be replaced.
 const (
 	Past         Standing = iota // the writer may replace it
-	OtherLineage                 // it is of another lineage
+	OtherLineage                 // its lineage is another
 	TakenOver                    // somebody has taken over from the writer's epoch
-	Ahead                        // it is of the writer's epoch, and he has not come so far
-	Another                      // he has come as far, but has not written this one
+	Ahead                        // its epoch is the writer's, who has not come so far
+	Another                      // the writer has come as far, but has not written this one
 )
 
-// Find returns what found is to a writer that has come as far as h. wrote says whether the writer
-// knows that he has written that very object himself; another may have, who has all that he has:
-// a clone of his disk. An earlier epoch of the lineage is past for whoever took over from it.
+// Find returns what found means to a writer that has come as far as h. wrote says whether the
+// writer knows that it has written this very object: a clone of its disk may have done so,
+// which has all that it has. An earlier epoch of the lineage is the past of the writer that
+// took over from it.
 func (h Head) Find(found Head, wrote bool) Standing {
 	switch {
 	case found.Lineage != h.Lineage:

@@ -7,8 +7,8 @@
 //
 // <replication_spooling_dir>/<name>/, mode 0700, files 0600, one per database path, where name is
 // [Name] of the database's canonical absolute path. Where others may write to
-// replication_spooling_dir it must be sticky, so that nobody can put a directory of his in the
-// place of another's; what is made so is. It belongs to the user who opened the database first;
+// replication_spooling_dir it must be sticky, so that nobody can replace another user's directory
+// by one of his own; we create it that way. It belongs to the user who opened the database first;
 // others, who may share the database by its group, use it without replication ([Trust]).
 //
 //	state        one page, mapped shared by every process that writes the database
@@ -42,14 +42,14 @@
 //	aside        chunks that changed while they are being pushed; has no name
 //
 // A file that is missing, cut, of another database, of another type, full of junk, or a hard
-// link to another's (a backup's, say, which must not change) costs
-// work, and no more: it is made anew, and what is nobody's is removed (junk.go). Only files
+// link to another's (a backup's, say, which must not change) costs work, and no more: it is
+// made again, and files that do not belong there are removed (junk.go). Only files
 // that are mapped, state and the segments, must not be cut in place while they are: that
 // is a SIGBUS, as with SQLite's own -shm.
 //
 // All but patrol.json is valid for one boot: nothing is fsynced, and a state whose boot
-// ID is not the kernel's is replaced. On any doubt the mirror is rebuilt from
-// the database, which is always legal.
+// ID is not the kernel's is replaced. If in doubt, the mirror is rebuilt from the database,
+// which is always allowed.
 //
 // # State page (4,096 bytes, native little endian, naturally aligned atomics)
 //
@@ -121,12 +121,13 @@
 //	4088   8   holder: 0, or the token of the process a recorder of which has written since it
 //	           took RESERVED, and holds it
 //
-// Generations begin at 1: a mirror of generation 0 is of none. A new state's head and
+// Generations begin at 1: a mirror whose generation is 0 belongs to none. A new state's head and
 // tail are (Unix time in s, 64), or beyond what its predecessor's log may grow to, so that
 // no segment of an older state is taken for its own.
 //
-// A state is of one file. If another one stands at the path, renamed or made anew, whoever
-// opens it, or is asked for a flush, marks the state as lost and makes the next one.
+// A state describes one file. If another file stands at the path, renamed or created there,
+// the next recorder that opens it, or is asked for a flush, marks the state as lost and makes a
+// new one.
 // Handles of the old file stay with the old page, which nobody reads any more, and
 // attach again only if their file comes back.
 //
@@ -136,11 +137,11 @@
 //
 // # Changelog
 //
-// A segment is log.<number>, a file whose blocks are allocated before it is
-// mapped (so that a full disk is an error code and not a SIGBUS). Nobody makes a
-// file shorter that may be mapped: the state and segments are made anew under
-// another inode. What a file system does that copies blocks on write, or somebody else,
-// shows when the recorder has pages mapped in before it writes to them:
+// A segment is log.<number>, a file whose blocks are allocated before it is mapped (so that a full
+// disk is an error code and not a SIGBUS). A file that may be mapped is never made shorter: the
+// state and segments are replaced by files with another inode. What a file system does that copies
+// blocks on write, or somebody else, shows when the recorder has pages mapped in before it writes
+// to them:
 //
 //	0   8  magic "VRNLOG01"
 //	8   8  segment number
@@ -166,11 +167,11 @@
 // A transaction is the write and truncate frames of one sequence and then its
 // commit frame. It is a physical redo log of file writes: replaying it, in
 // whole and in order, is idempotent, and what a rollback restored is logged as
-// the same kind of record as what a commit wrote. (A rollback that failed, so that its
-// journal stays hot, is none: it raises generation.) A [Position] is
+// the same kind of record as what a commit wrote. (A rollback that failed, and whose journal
+// stays hot, is no transaction: it raises generation.) A [Position] is
 // segment<<32 | offset. Position (n, size of n or an end frame) is followed by
-// (n+1, 64). A frame header that does not fit before the end of a segment is no
-// frame: there is no end frame then.
+// (n+1, 64). If a frame header does not fit before the end of a segment, there is no end
+// frame.
 //
 // # Protocol
 //
@@ -203,7 +204,7 @@
 // recorders). A recorder compares the file's stamp with the one in the state page before the
 // first write of a transaction, and before the first of a checkpoint, and stores the file's at
 // the end of either, while it still has SQLite's lock. The replicator compares it before a flush
-// says yes, and at the end of a base copy. That costs a transaction two calls of fstat(2), on a
+// says yes, and at the end of a base copy. This costs a transaction two calls of fstat(2), on a
 // descriptor (O_PATH) whose closing drops no lock.
 //
 // Whatever writes to a file changes its ctime, and nobody can set that: not cp -p, rsync -a, tar
@@ -229,9 +230,9 @@
 // FIFO, which it opens for that moment and proves to be one, and then takes armed away, if that is
 // still the number which it has seen: one that dies in between leaves a replicator that is awake.
 // Nothing stays open: a host may close all descriptors, and have its database under a number that
-// was ours. No wake is relied on: a replicator that sleeps has sequence, generation, the drawn
-// tickets and the flags looked at every second, for all spools of a process at a time, so that a
-// commit is sent at most a second later if nobody could wake it.
+// was ours. Nothing relies on a wake: sequence, generation, the drawn tickets and the flags of
+// a replicator that sleeps are looked at every second, for all spools of a process at once, so
+// that a commit is sent at most a second later if nobody could wake the replicator.
 //
 // # The replicator's lock
 //
@@ -288,7 +289,7 @@
 // each process with the same spooling directory looks once a minute, and verneuilctl flush
 // each time. A spool of which something was not sent stays for seven days. It is removed under
 // lock and attach; whoever makes the next one at the same moment finds that the directory
-// is gone, and begins anew.
+// is gone, and starts again.
 //
 // # Invariants
 //
@@ -303,14 +304,14 @@
 //	I3  A mirror whose generation is the state's, applied up to head while writing
 //	    is 0, equals the database, byte for byte.
 //	I4  A mirror is never published unless I3 held at its last transaction boundary.
-//	    A mirror that was made anew, or that somebody else has changed, is of no generation.
+//	    A mirror that was made again, or that somebody else has changed, belongs to no generation.
 //	I5  A lost record raises generation, before and after the transaction. If somebody else has
 //	    raised it during one, it is raised after it, too.
 //	I6  The log's length is at most its allowance plus one segment.
-//	I7  The recorder takes no lock but SQLite's (attach excepted), and waits for nobody.
+//	I7  The recorder takes no lock but SQLite's (except attach), and waits for nobody.
 //	I8  Nothing that we do makes a database unreadable: what lies in its files is what the VFS
 //	    below us would have put there without us. Where that VFS does not store what it is given,
-//	    nothing is recorded, and nothing of ours stays between it and SQLite.
+//	    nothing is recorded, and none of our code stays between it and SQLite.
 //
 // # Beliefs
 //
@@ -405,8 +406,9 @@
 //     still shows in the change counter. What is written there by no SQLite, or by one that
 //     leaves the counter alone, is not noticed until the next base copy. (For a base copy itself
 //     each piece is read twice: what was spilled and rolled back in a tick is read once at most.)
-//   - times of whole seconds: see "Foreign writes". Not noticed is what leaves the change counter
-//     alone in the second of a transaction of a process that keeps the database open.
+//   - times of whole seconds: see "Foreign writes". A write is not noticed that leaves the
+//     change counter alone, in the second of a transaction of a process that keeps the database
+//     open.
 //   - a clock that is set back, and then shows the very same nanosecond, or second, again.
 //   - a store into a page that was mapped, and stored into, before our last write (mmap(2); SQLite
 //     maps for reading only): ctime changes with the first one after the page was written back.

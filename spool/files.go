@@ -80,7 +80,7 @@ func readFile(dir, name string, bytesMax int64) ([]byte, error) {
 	return b[:n], err
 }
 
-// ResetIfOld empties the replicator's files if they are of another boot: nothing
+// ResetIfOld empties the replicator's files if they date from another boot: nothing
 // of them was fsynced. The caller holds the lock, and has them not open.
 func (s *Spool) ResetIfOld() error {
 	boot := bootID()

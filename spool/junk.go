@@ -12,7 +12,7 @@ import (
 
 // Somebody may put something else where a file of ours is to be: a directory, a link, a
 // FIFO, a file of another user's, one that has another name, too. None of ours waits for such a
-// thing (files are opened with O_NONBLOCK and O_NOFOLLOW), and all can be made anew.
+// thing (files are opened with O_NONBLOCK and O_NOFOLLOW), and all of them can be made again.
 
 // RemoveJunk removes from the spool's directory what bears a name of ours and is not
 // what we would have made. The caller holds the lock, and has nothing else open.
@@ -93,7 +93,7 @@ func openOrReplace(name string, flags int) (*os.File, error) {
 }
 
 // replaceable reports whether opening or replacing name failed because of what is
-// there, which is none of ours, and is gone now.
+// there that is not ours, and is gone now.
 func replaceable(name string, err error) bool {
 	if err == nil {
 		return false

@@ -24,14 +24,14 @@ const (
 	// PathBytesMax bounds the canonical path of a database that can be spooled.
 	PathBytesMax = 3062 // the field ends in a NUL; recorders take no longer ones (SPOOL_PATH_MAX)
 
-	// FlagLost in State.Flags tells recorders to attach anew.
+	// FlagLost in State.Flags tells recorders to attach again.
 	FlagLost = 1
 
 	// FlagUndone in State.Flags: in the WAL of the published salts, frames beyond the
 	// published ones may be valid that are of a commit that has failed.
 	FlagUndone = 2
 
-	// NoMirror as State.MirrorGeneration: the mirror is of no generation. They
+	// NoMirror as State.MirrorGeneration: the mirror belongs to no generation. They
 	// begin at 1.
 	NoMirror = 0
 
@@ -75,7 +75,7 @@ func (c Cause) String() string {
 	return fmt.Sprintf("cause %d", uint32(c))
 }
 
-// DatabaseVersion returns what [State.DBVersion] is of a database with that change counter (0: not
+// DatabaseVersion returns what [State.DBVersion] is for a database with that change counter (0: not
 // known).
 func DatabaseVersion(changeCounter uint32) uint64 { return 1<<32 | uint64(changeCounter) }
 
@@ -275,7 +275,7 @@ func (s *Spool) Close() error { return nil }
 
 // Current reports whether the state's file is still the one in the directory, and not lost. If the
 // spool was deleted or replaced, or the page written over, it marks the state as lost, so that
-// recorders attach anew.
+// recorders attach again.
 func (s *Spool) Current() bool {
 	defer runtime.KeepAlive(s)
 	var st unix.Stat_t

@@ -126,7 +126,7 @@ func checkSpools(dir string) error {
 	if err := checkDirectory(dir); err != nil {
 		return err
 	}
-	// A spool that there is not: what is said is of the directory.
+	// There is no spool: speak of the directory.
 	err := spool.Trust(filepath.Join(dir, "none"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

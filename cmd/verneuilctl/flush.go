@@ -89,7 +89,7 @@ func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	return nil
 }
 
-// flushed is what has become of one spool.
+// flushed says what became of one spool.
 type flushed struct {
 	dir     string
 	name    string // the database's path, or dir if the spool does not say
@@ -238,7 +238,7 @@ func isSpool(dir string) bool {
 	return false
 }
 
-// flushSpool returns the database's path, or the spool's if it does not say.
+// flushSpool returns the database's path, or the spool's if the spool does not name one.
 func flushSpool(ctx context.Context, g *global, dir string) (name string, err error) {
 	source, err := spool.ReadSourceConfig(dir)
 	if err != nil {

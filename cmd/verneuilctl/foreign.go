@@ -10,16 +10,16 @@ import (
 	"verneuil/spool/sqlitefile"
 )
 
-// A database that is encrypted must not be recovered by stock SQLite. To it the pages in a
-// hot journal, or the frames of a WAL, are not what their checksums say: it takes the
-// journal for torn at its very beginning, rolls nothing back, and deletes it, so that half a
-// transaction stays for good; of the WAL it takes nothing, and deletes that. So who lets
-// SQLite recover a database looks first whether what is there is SQLite's own.
+// Stock SQLite must not recover a database that is encrypted. To it the checksums of the pages
+// in a hot journal, or of the frames of a WAL, are wrong. It takes the journal for torn at its
+// very beginning, rolls nothing back, and deletes it, so that half a transaction stays for
+// good. It takes nothing from the WAL, and deletes that. So before SQLite is allowed to recover
+// a database, checkOwn looks whether what is there is SQLite's own.
 
 var errEncrypted = errors.New("encrypted, or not SQLite's: only its application can open it")
 
-// checkOwn fails if recovery of the database at path by stock SQLite could take away what only
-// another can read. This process has no SQLite connection to it.
+// checkOwn fails if stock SQLite, by recovering the database at path, could destroy what only
+// another program can read. This process has no SQLite connection to it.
 func checkOwn(path string) error {
 	own, err := ownFile(path, sqlitefile.OwnDatabase)
 	if err == nil && own {
@@ -35,7 +35,7 @@ func checkOwn(path string) error {
 	return err
 }
 
-// ownFile says what own says of the file at path; true if there is none.
+// ownFile applies own to the file at path; true if there is none.
 func ownFile(path string, own func(io.ReaderAt) (bool, error)) (bool, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -15,7 +15,7 @@ import (
 	"verneuil/spool"
 )
 
-// nobody is another user than the one that runs the tests.
+// nobody is a user who does not run the tests.
 const nobody = 61534
 
 // tree returns what is below the site's directory, of what type, and what is in it.

@@ -28,7 +28,7 @@ const quietFor = 500 * time.Millisecond
 // phases names the phases of package replicate for people.
 var phases = map[string]string{"copy": "reading", "copy and push": "uploading", "push": "uploading"}
 
-// set is told the bytes done, of how many. total may grow.
+// set notes how many bytes are done, and of how many. total may grow.
 func (p *progress) set(phase string, done, total int64) {
 	if !isTerminal(os.Stderr) {
 		return

@@ -13,7 +13,7 @@
 //
 //	I1  Any bytes may be given: nothing panics, and no length or count in them is believed before
 //	    it is checked. What is allocated is bounded by the bytes that are there.
-//	I2  Nothing is cached: a fact is of the bytes as they were read.
+//	I2  Nothing is cached: facts describe the bytes as they were read.
 //
 // # Concurrency
 //

@@ -8,17 +8,17 @@ import (
 const (
 	// JournalHeaderBytes is the length of a rollback journal's header as far as it means anything
 	// (file format, section 3). It has a new random number with each transaction (pager.c,
-	// writeJournalHdr), so that two headers that are equal are of one transaction.
+	// writeJournalHdr), so that equal headers belong to one transaction.
 	JournalHeaderBytes = 28
 
 	journalMagic = "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 )
 
 // JournalMayBeLive reports whether a rollback journal that begins with header, or with what there
-// is of it, may be a transaction's that lives, or that died. It is not if it is empty (TRUNCATE),
-// or begins with zeros: so does one in PERSIST mode after its transaction, and every journal before
-// its first sync, until which nothing is written to the database. Whose journal it is does not
-// matter: one that another program has encrypted counts.
+// is of it, may belong to a transaction that lives, or that died. It is not if it is empty
+// (TRUNCATE), or begins with zeros: so does one in PERSIST mode after its transaction, and every
+// journal before its first sync, until which nothing is written to the database. Whose journal it
+// is does not matter: one that another program has encrypted counts.
 func JournalMayBeLive(header []byte) bool {
 	return len(header) >= len(journalMagic) &&
 		[len(journalMagic)]byte(header) != [len(journalMagic)]byte{}

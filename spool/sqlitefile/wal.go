@@ -52,7 +52,7 @@ type WALReader struct {
 }
 
 // NewWALReader verifies the header of the WAL in r. The error wraps [ErrNoWAL] if
-// there is none; anything else is the error of r.
+// there is none; any other error is r's.
 func NewWALReader(r io.ReaderAt) (*WALReader, error) {
 	var header [walHeaderBytes]byte
 	if n, err := r.ReadAt(header[:], 0); n < len(header) {
@@ -179,8 +179,8 @@ func (w *WALReader) Next() (WALFrame, error) {
 }
 
 // NextCommit reads on to the next commit frame, and returns it: what was read up to there is
-// committed. Everybody who asks which frames of a WAL are committed asks here; what differs is what
-// they know besides:
+// committed. Everybody who wants to know which frames of a WAL are committed asks here.
+// Callers differ in what else they know:
 //
 //   - By the WAL alone, all are that are valid up to the last commit: most is [AllFrames]. That is
 //     what SQLite's recovery takes. But it may be more than SQLite's readers see: a commit frame

@@ -22,7 +22,7 @@ const walIndexHeaderBytes = 48
 
 // ReadWALIndex reads the header of the wal-index in r, usually a -shm file.
 //
-// Of a WAL alone nobody can tell its last commit: after a spill SQLite rewrites
+// A WAL alone does not tell its last commit: after a spill SQLite rewrites
 // frames that are already written, commit frame included, and a commit whose
 // fsync failed is rolled back. The wal-index says it: SQLite writes its header last.
 // The header stands there twice, and like SQLite's own readers (walIndexTryHdr in

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// What one look at the code should take in. A tab is four columns.
+// Limits for what a reader takes in at one look. A tab is four columns.
 const (
 	columnsMax  = 100
 	tabColumns  = 4
@@ -22,8 +22,8 @@ const (
 	methodsMax  = 25
 )
 
-// TestSizes: what is longer than it may be is in a room that unfinished names, and what unfinished
-// names is longer.
+// TestSizes: every room keeps to the sizes, but for those that unfinished lists, and these do
+// not keep to them yet.
 func TestSizes(t *testing.T) {
 	found := make(map[string][]string) // by room and rule
 	report := func(s source, rule string, line int, format string, args ...any) {

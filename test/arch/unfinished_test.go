@@ -9,8 +9,8 @@ var largeTypes = map[string]string{
 	"spool.State":       "the layout of the state page, which C shares",
 }
 
-// unfinished are the rooms, each with a rule of TestSizes, that do not keep to it yet. It only
-// shrinks: who has made a room fit takes it from here.
+// unfinished are the rooms, each with a rule of TestSizes, that do not keep to it yet. The
+// list only shrinks: when a room keeps to a rule, take it out.
 var unfinished = []string{
 	// cgo
 	"cgo: columns",

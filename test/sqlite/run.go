@@ -104,7 +104,7 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 }
 
 // after looks at what the processes have left: their spool and their target. What
-// was in a database that is deleted, nobody can send any more.
+// was in a database that is deleted can no longer be sent.
 func (r *runner) after(ctx context.Context, dir string, env []string, spool, store string,
 	o *outcome) error {
 	sources, err := filepath.Glob(filepath.Join(spool, "*", "source.json"))

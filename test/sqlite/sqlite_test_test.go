@@ -113,7 +113,8 @@ func TestRepeatedCases(t *testing.T) {
 	}
 }
 
-// TestExceptions: each is of its files and no others, and all of them are expressions.
+// TestExceptions: each exception covers its files and no others, and all of them are valid
+// expressions.
 func TestExceptions(t *testing.T) {
 	differs := `level=ERROR msg="validation failed" error="validate /a/b: verify: mirror differs ` +
 		`from the database at offset 3053"`
