@@ -1,23 +1,23 @@
 // Package replicate brings a database's transactions from its spool to every target.
 //
-// # Replicator
+// # Who does what
 //
-// One per spool, in the process that holds the spool's lock. It repeats
+// A [Replicator] is one spool's, and lives as long as the process wants the database replicated.
+// While it holds the spool's lock it has a loop (loop.go), which repeats
 //
-//	apply  transactions from the changelog to the mirror (base copy if the mirror is stale)
-//	cut    a version at a transaction boundary: hash the dirty chunks
-//	push   to each target: missing chunks, leaves and nodes, in runs that are made
-//	       durable; then the manifest
+//	apply  transactions from the changelog to the mirror    mirror.Tracker
+//	cut    a version at a transaction boundary               cutter.Cutter
+//	push   the version to each target                        courier.Office, a Courier for each
 //
-// apply and cut are one goroutine's; each push and each first look at a target has
-// one of its own, which changes nothing and reports back. While a cut is pushed,
-// applying goes on: a view of the mirror sets aside what the push still needs.
+// apply and cut are one goroutine's, the loop's; each push and each first look at a target has
+// one of its own, which changes nothing and reports back (package errands). While a cut is pushed,
+// applying goes on: a view of the mirror sets aside what the push still needs. A version is saved
+// in the spool before it is pushed, so that a successor knows what targets may have. [Sync] uses
+// the same loop, and pushes the first version of a database while it copies it.
 //
-// What a version is made of decides package cutter. It is saved in the spool before it is pushed,
-// so that a successor knows what targets may have.
-//
-// How a version comes to a target is package courier's. Sync pushes the first version of a database
-// while it copies it.
+// The loop itself owns what is left: when the next version may be made (pace.go), flushes and the
+// tickets of other processes (flushes.go), how it sleeps and is woken (bell.go, watch.go), and that
+// the spool is there and ours (tenure.go).
 //
 // From the first version on, or from the one that was taken over from a target, a version that is
 // not our past is a conflict; deleting the spool is how an operator says who is the rightful one.
@@ -27,11 +27,15 @@
 // what was written without a recorder after the last recorded transaction is found
 // then, or by the next one. Other processes ask by drawing a ticket in the state page.
 //
+// What an object does stands in its state, drawn where that is declared: standing (a replicator),
+// activity and ending (a loop), certainty (a flush), mirror.Phase, cutter.State, courier.State and
+// patrol.State.
+//
 // # Pace, and who sends what is left
 //
 // Versions keep a distance, manifest_interval_ms. It is the database's: the state page has the
-// time of the last cut, so that neither a close nor another process begins it anew. A flush, and a process that
-// ends, do not wait for it.
+// time of the last cut, so that neither a close nor another process begins it anew. A flush, and a
+// process that ends, do not wait for it.
 //
 // A database is closed: its process goes on to replicate, at that pace, until all is sent.
 // A process ends: it sends at once what is left, in at most the time that it has for that, as it
@@ -79,16 +83,17 @@
 //
 // What is concluded, from which witness, what defeats the witness, and what happens then.
 //
-// A hot journal, or a WAL, may be left to stock SQLite to recover, by verneuilctl. Witness: the file has
-// SQLite's header, and the journal's first page, or the WAL's first frame, its checksum. Defeated by:
-// a VFS or pager that encrypts, to which alone they are right. Stock SQLite would take them for torn,
-// and delete them. Then the application is left to do it, and the command fails (cmd/verneuilctl, foreign.go).
+// A hot journal, or a WAL, may be left to stock SQLite to recover, by verneuilctl. Witness: the
+// file has SQLite's header, and the journal's first page, or the WAL's first frame, its checksum.
+// Defeated by: a VFS or pager that encrypts, to which alone they are right. Stock SQLite would take
+// them for torn, and delete them. Then the application is left to do it, and the command fails
+// (cmd/verneuilctl, foreign.go).
 //
 // Another process has sent it for us. Witness: its answer to our ticket, and the purpose in the
-// state page, a hash of host name and targets, which is ours before the ticket is drawn. Defeated by:
-// a process that takes its place, and has other targets: terms has changed by then, and we
-// ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so. When we
-// take the lock after one, what every target has (pushed, in the state page) is nothing.
+// state page, a hash of host name and targets, which is ours before the ticket is drawn. Defeated
+// by: a process that takes its place, and has other targets: terms has changed by then, and we
+// ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so. When
+// we take the lock after one, what every target has (pushed, in the state page) is nothing.
 //
 // Another process will send what this one has published. Witness: the spool's lock, which is
 // another process's, and leaving, which does not name it. Defeated by: a kill of that process.

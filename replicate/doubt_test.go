@@ -31,12 +31,12 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Unlock()
-	s, err := newSession(context.Background(), w.replicator(), w.sp, lock)
+	l, err := newLoop(context.Background(), w.replicator(), w.sp, lock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
-	bringUp := func() { s.tracker.Update(context.Background(), true) }
+	defer l.close()
+	bringUp := func() { l.tracker.Update(context.Background(), true) }
 	bringUp()
 	script.Begin()
 	script.Commit(1, 2)
@@ -47,11 +47,11 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	script.Steps = nil // stock SQLite publishes nothing
 
 	f := &flush{done: make(chan error, 1)}
-	s.addFlush(f, courier.FlushTrust)
+	l.flushes.add(f, courier.FlushTrust)
 	has := f.Point // the target
-	s.outcomes = func(w courier.Want) (bool, error) { return has.Covers(w.Point), nil }
+	l.flushes.outcome = func(w courier.Want) (bool, error) { return has.Covers(w.Point), nil }
 	answered := func() bool {
-		s.answer()
+		l.flushes.answer(t.Context())
 		select {
 		case err := <-f.done:
 			if err != nil {
@@ -72,7 +72,7 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 		}
 	}
 	bringUp()
-	if s.tracker.Current() {
+	if l.tracker.Current() {
 		t.Fatal("the mirror is brought up: the WAL was reset too late")
 	}
 	if answered() {
@@ -82,13 +82,13 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	for range 10 {
 		bringUp()
 	}
-	if !s.tracker.Current() || !s.tracker.CaughtUp() {
-		t.Fatalf("the mirror does not settle: %v", s.tracker.Err())
+	if !l.tracker.Current() || !l.tracker.CaughtUp() {
+		t.Fatalf("the mirror does not settle: %v", l.tracker.Err())
 	}
 	if answered() {
 		t.Fatal("the flush is answered, and the target has nothing yet")
 	}
-	has = s.mirrorPoint()
+	has = l.mirrorPoint()
 	if !answered() {
 		t.Error("the flush is not answered")
 	}

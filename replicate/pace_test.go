@@ -108,15 +108,8 @@ func TestRetire(t *testing.T) {
 		t.Error("it is left to nobody")
 	}
 	defer w.run(other)()
-	w.until("it takes over", func() bool { return other.nextSession() != nil })
+	w.until("it takes over", func() bool { return other.look().loop != nil })
 	if st.Leaving.Load() != 0 {
 		t.Error("the next one leaves, too")
 	}
-}
-
-// nextSession returns the replicator's session, nil if it has none.
-func (r *Replicator) nextSession() *session {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.session
 }

@@ -29,15 +29,13 @@ func newPatrolledWorld(t *testing.T, targets int) *patrolledWorld {
 	return w
 }
 
-// look has f look at r's session, which is at rest for all that can be done now.
-func (w *patrolledWorld) look(r *Replicator, f func(s *session)) {
+// look has f look at r's loop, which is at rest for all that can be done now.
+func (w *patrolledWorld) look(r *Replicator, f func(l *loop)) {
 	w.Helper()
-	r.mu.Lock()
-	s := r.session
-	r.mu.Unlock()
+	l := r.look().loop
 	done := make(chan struct{})
-	if s == nil || !s.errands.Tell(func() { f(s); close(done) }) {
-		w.Fatal("the session has ended")
+	if l == nil || !l.errands.Tell(func() { f(l); close(done) }) {
+		w.Fatal("the loop has ended")
 	}
 	<-done
 }
@@ -48,15 +46,15 @@ func (w *patrolledWorld) pass(r *Replicator, d time.Duration) (until time.Time) 
 	w.Helper()
 	w.clock.add(d)
 	w.until("the patrol is up to date", func() (done bool) {
-		w.look(r, func(s *session) {
+		w.look(r, func(l *loop) {
 			done = true
-			for _, t := range s.office.Couriers() {
+			for _, t := range l.office.Couriers() {
 				at, ok := t.PatrolDue()
 				p := t.Patrol()
-				done = done && ok && p.State() == patrol.Resting && at.After(s.now()) &&
+				done = done && ok && p.State() == patrol.Resting && at.After(l.now()) &&
 					p.Gone() == 0 && p.Err() == nil
 			}
-			until = s.office.Couriers()[0].Patrol().Until()
+			until = l.office.Couriers()[0].Patrol().Until()
 		})
 		return done
 	})
@@ -144,12 +142,12 @@ func TestPatrolHeals(t *testing.T) {
 	w.commit()
 	w.mustFlush(r)
 	var gone []chunkstore.ID
-	w.look(r, func(s *session) {
-		if s.mirror.Diff(2) == nil {
+	w.look(r, func(l *loop) {
+		if l.tracker.Mirror().Diff(2) == nil {
 			t.Error("chunk 2 is not described by inline pages")
 		}
-		gone = append(gone, s.cutter.Last().Tree.At(2), s.cutter.Last().Tree.At(7))
-		for id := range s.cutter.Last().Tree.Objects() {
+		gone = append(gone, l.cutter.Last().Tree.At(2), l.cutter.Last().Tree.At(7))
+		for id := range l.cutter.Last().Tree.Objects() {
 			gone = append(gone, id)
 		}
 		if len(gone) == 2 {
@@ -172,7 +170,7 @@ func TestPatrolHeals(t *testing.T) {
 	})
 	w.clock.add(testPatrolPeriod)
 	w.until("the patrol finds what is gone", func() (found bool) {
-		w.look(r, func(s *session) { found = s.office.Couriers()[0].Patrol().Gone() == len(gone) })
+		w.look(r, func(l *loop) { found = l.office.Couriers()[0].Patrol().Gone() == len(gone) })
 		return found
 	})
 	if err := w.flush(r); err == nil {
@@ -243,14 +241,14 @@ func TestPatrolLetsPushesGoFirst(t *testing.T) {
 	})
 	w.transact(100)
 	w.until("a push is under way", func() (busy bool) {
-		w.look(r, func(s *session) { busy = s.office.Couriers()[0].State().Busy() })
+		w.look(r, func(l *loop) { busy = l.office.Couriers()[0].State().Busy() })
 		return busy
 	})
 	before := len(w.touches(0))
 	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
-	for range 3 { // the session goes round at each
-		w.look(r, func(s *session) {
-			if s.office.Couriers()[0].Patrol().State() == patrol.UnderWay {
+	for range 3 { // the loop goes round at each
+		w.look(r, func(l *loop) {
+			if l.office.Couriers()[0].Patrol().State() == patrol.UnderWay {
 				t.Error("the patrol goes on during a push")
 			}
 		})
@@ -260,7 +258,7 @@ func TestPatrolLetsPushesGoFirst(t *testing.T) {
 	}
 	w.clock.add(time.Hour)
 	w.until("a late patrol does not wait", func() bool {
-		w.look(r, func(*session) {}) // it is not woken by a clock while others come first
+		w.look(r, func(*loop) {}) // it is not woken by a clock while others come first
 		return len(w.touches(0)) > before
 	})
 	close(release)
@@ -284,7 +282,7 @@ func TestPatrolIsNotStarved(t *testing.T) {
 	w.pass(r, 0)
 	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
 	w.until("the patrol waits", func() (waits bool) {
-		w.look(r, func(s *session) { waits = s.office.Couriers()[0].Patrol().State() == patrol.UnderWay })
+		w.look(r, func(l *loop) { waits = l.office.Couriers()[0].Patrol().State() == patrol.UnderWay })
 		return waits
 	})
 	w.pass(r, time.Hour)
@@ -315,7 +313,7 @@ func TestPatrolSurvivesItsState(t *testing.T) {
 		stop := w.run(r)
 		w.mustFlush(r)
 		id := ""
-		w.look(r, func(s *session) { id = s.office.Couriers()[0].ID() })
+		w.look(r, func(l *loop) { id = l.office.Couriers()[0].ID() })
 		stop()
 		name := filepath.Join(w.sp.Dir(), patrol.FileName)
 		if err := os.WriteFile(name, []byte(strings.Replace(text, "ID", id, 1)), 0o600); err != nil {

@@ -47,17 +47,24 @@ type Options struct {
 	// Outages are shared with the process's other replicators; nil: this one has its own.
 	Outages *courier.Outages
 
-	Progress func(phase string, done, total int64) // of a base copy and of pushes, in bytes, one call at a time; nil: nobody wants to know
-	Log      *slog.Logger                          // nil: silent
+	// Progress is told of a base copy and of pushes, in bytes, by one call at a time; nil: nobody
+	// wants to know.
+	Progress func(phase string, done, total int64)
+	Log      *slog.Logger // nil: silent
 
 	// Reported: what fails is an error of Flush or Sync, which its caller reports: the log
 	// need not warn of it.
 	Reported bool
 
+	still *mirror.Seen // Sync: the files before its caller's transaction; nil: they change
+	hooks
+}
+
+// hooks are what tests have their own of.
+type hooks struct {
 	clock      clock
-	still      *mirror.Seen      // Sync: the files before its caller's transaction; nil: they change
-	runObjects int               // see uploads; 0: as many as there
-	fault      func(string) bool // tests: die here?
+	runObjects int               // see courier.Uploads
+	fault      func(string) bool // die here?
 }
 
 // clock is the time as the replicator sees it: tests have their own.
@@ -87,10 +94,41 @@ var (
 	ErrStandby = errors.New("another process replicates this database")
 	// ErrStopped: Run has returned, or was never called.
 	ErrStopped = errors.New("the replicator does not run")
-
-	errLost = errors.New("the spool, or the database, was deleted or replaced")
-	errDied = errors.New("died at a named point") // tests only
 )
+
+// errDied is the error of Run where a test has it end as if it had been killed.
+var errDied = errors.New("died at a named point")
+
+// standing is how a replicator stands to its spool.
+//
+//	                                          Run
+//	notStarted ─────────────────────────────────┬──────────────────────────────────▶ over
+//	                                            │            Run: its context has ended
+//	     attempt: somebody else has the lock    ▼    serve: a loop begins
+//	standingBy ◀─────────────────────────── (an attempt) ─────────────▶ serving
+//	awaitsLock ◀── run: it was taken from us    │                         │
+//	awaitsSpool ◀─ it was deleted               │     run has ended       │
+//	failing ◀───── anything else                ◀─────────────────────────┘
+//
+// From each of them but over, Run tries again after a pause. Who waits is told by [board.enter].
+type standing uint8
+
+const (
+	notStarted standing = iota
+	standingBy
+	awaitsLock
+	awaitsSpool
+	failing
+	serving // the loop says what it does
+	over    // Run has returned
+)
+
+// words are what a status says.
+var words = [...]string{
+	notStarted: "not started", standingBy: "standing by: another process replicates",
+	awaitsLock: "waiting for the spool's lock", awaitsSpool: "waiting for a new spool",
+	failing: "failed", over: "stopped",
+}
 
 // Replicator brings one spool to every target. Run does the work; the other
 // methods are safe for concurrent use with it and each other.
@@ -105,17 +143,71 @@ type Replicator struct {
 	sent      courier.Sent
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
 	hurried   chan struct{}       // ends Run's pause
-	told      string              // the kind of error that the log says keeps us from replicating; Run's
+	told      string              // the kind of error that the log has of us; Run's
 
+	board
+}
+
+// board is what a replicator shows to those who ask, and to those who wait.
+type board struct {
 	mu       sync.Mutex
+	stands   standing
 	spool    *spool.Spool
-	session  *session      // while we hold the lock
-	failures int           // attempts that failed, so that there was no session, or none any more
+	loop     *loop         // while we hold the lock
+	failures int           // attempts that failed, so that there was no loop, or none any more
 	failure  error         // of the last one
-	changed  chan struct{} // closed and replaced when spool, session or stopped change
-	stopped  bool          // Run has returned
-	standing bool          // standing by: another replicator had the lock
+	changed  chan struct{} // closed and replaced when anything above changes that others wait for
 	status   Status
+}
+
+// place is what a board shows at some moment.
+type place struct {
+	stands  standing
+	spool   *spool.Spool
+	loop    *loop
+	changed <-chan struct{} // closed when there is another one
+}
+
+// look returns what the board shows now.
+func (b *board) look() place {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return place{b.stands, b.spool, b.loop, b.changed}
+}
+
+// failed returns how many attempts have failed, and the last one's error.
+func (b *board) failed() (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures, b.failure
+}
+
+// update changes what others wait for, and tells them.
+func (b *board) update(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// enter notes how the replicator stands. Who waits for an answer is told only of what may change
+// whom he asks.
+func (b *board) enter(s standing) {
+	b.mu.Lock()
+	was := b.stands
+	b.stands, b.status.State = s, words[s]
+	b.mu.Unlock()
+	if s == standingBy && was != standingBy {
+		b.update(func() {})
+	}
+}
+
+// setState shows what the loop does.
+func (b *board) setState(words string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.State = words
 }
 
 // New checks o and returns a replicator that does nothing yet.
@@ -141,8 +233,15 @@ func New(o Options) (*Replicator, error) {
 	path := o.Spool.Path()
 	o.Log = o.Log.With("database", path)
 	return &Replicator{
-		o: o, key: manifest.Name(o.Host, path), purpose: purpose(o.Host, o.Store.Targets), spool: o.Spool, changed: make(chan struct{}), hurried: make(chan struct{}, 1),
-		status: Status{Path: path, Host: o.Host, Spool: o.Spool.Dir(), State: "not started"},
+		o: o, key: manifest.Name(o.Host, path), purpose: purpose(o.Host, o.Store.Targets),
+		hurried: make(chan struct{}, 1),
+		board: board{
+			spool: o.Spool, changed: make(chan struct{}),
+			status: Status{
+				Database: Database{Path: path, Host: o.Host, Spool: o.Spool.Dir()},
+				State:    words[notStarted],
+			},
+		},
 	}, nil
 }
 
@@ -179,64 +278,72 @@ func (r *Replicator) Name() string { return r.key }
 // were deleted and made anew. Errors of targets and disks are retried, and shown by
 // Status; none ends Run.
 func (r *Replicator) Run(ctx context.Context) error {
-	defer r.update(func() { r.stopped, r.session, r.status.State = true, nil, "stopped" })
+	defer r.update(func() { r.loop, r.stands, r.status.State = nil, over, words[over] })
 	defer func() { mirror.ForgetWALIndex(r.currentSpool().Path()) }()
-	failures := backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second}
-	// Mostly, what replaces a spool that was lost is there already.
-	lost := backoff.Backoff{First: 5 * time.Millisecond, Most: 5 * time.Second}
+	p := newPauses()
 	for ctx.Err() == nil {
 		before := r.currentSpool()
-		err := r.attempt(ctx)
-		if errors.Is(err, errDied) {
-			return err
-		}
-		wait := failures.First
+		end, err := r.attempt(ctx)
 		switch {
+		case end == killed:
+			return err
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, spool.ErrLocked):
-			failures.Reset()
-			if !r.ours() { // else a session of this process is about to end
-				wait = standbyInterval
-			}
-			r.standBy()
-		case errors.Is(err, spool.ErrTaken):
-			wait = lost.Next()
-			r.o.Log.Warn("replication begins again", "error", err)
-			r.setState("waiting for the spool's lock")
-		case errors.Is(err, errLost):
-			if r.currentSpool() != before {
-				lost.Reset() // this one was found, and used, and lost in its turn
-			}
-			wait = lost.Next()
-			r.o.Log.Warn("spool was lost")
-			r.setState("waiting for a new spool")
-		case err != nil:
-			if kind := chunkstore.ErrorKind(err); kind != r.told {
-				r.o.Log.Error("replication stopped; trying again", "error", err)
-				r.told = kind
-			}
-			r.update(func() { r.failures, r.failure, r.status.State = r.failures+1, err, "failed: "+err.Error() })
-			wait = failures.Next()
+		}
+		if end == spoolLost && r.currentSpool() != before {
+			p.lost.Reset() // this one was found, and used, and lost in its turn
 		}
 		select {
 		case <-ctx.Done():
 		case <-r.hurried:
-		case <-r.o.clock.after(wait):
+		case <-r.o.clock.after(r.ended(end, err, p)):
 		}
 	}
 	return nil
 }
 
-// standBy notes that another replicator has the lock.
-func (r *Replicator) standBy() {
-	r.mu.Lock()
-	known := r.standing
-	r.mu.Unlock()
-	if !known {
-		r.update(func() { r.standing = true })
+// pauses are those between attempts.
+type pauses struct{ failures, lost backoff.Backoff }
+
+func newPauses() *pauses {
+	return &pauses{
+		failures: backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second},
+		// Mostly, what replaces a spool that was lost is there already.
+		lost: backoff.Backoff{First: 5 * time.Millisecond, Most: 5 * time.Second},
 	}
-	r.setState("standing by: another process replicates")
+}
+
+// ended notes how an attempt has ended, and returns how long to wait for the next one.
+func (r *Replicator) ended(end ending, err error, p *pauses) (wait time.Duration) {
+	switch end {
+	case lockedOut:
+		p.failures.Reset()
+		r.enter(standingBy)
+		if r.ours() {
+			return p.failures.First // a loop of this process is about to end
+		}
+		return standbyInterval
+	case lockTaken:
+		r.o.Log.Warn("replication begins again", "error", err)
+		r.enter(awaitsLock)
+		return p.lost.Next()
+	case spoolLost:
+		r.o.Log.Warn("spool was lost")
+		r.enter(awaitsSpool)
+		return p.lost.Next()
+	case failed:
+		if kind := chunkstore.ErrorKind(err); kind != r.told {
+			r.o.Log.Error("replication stopped; trying again", "error", err)
+			r.told = kind
+		}
+		r.enter(failing)
+		r.update(func() {
+			r.failures, r.failure, r.status.State = r.failures+1, err, "failed: "+err.Error()
+		})
+		return p.failures.Next()
+	default:
+		return p.failures.First
+	}
 }
 
 // hurry is for those who wait for the spool's replicator: if there is none, because it
@@ -253,9 +360,8 @@ func (r *Replicator) hurry(sp *spool.Spool) {
 
 // StandsBy reports whether another live process replicates the database.
 func (r *Replicator) StandsBy() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.standing && elsewhere(r.spool)
+	now := r.look()
+	return now.stands == standingBy && elsewhere(now.spool)
 }
 
 // ours reports whether this process replicates the spool.
@@ -271,17 +377,22 @@ func elsewhere(sp *spool.Spool) bool {
 }
 
 // attempt takes the lock and replicates until something is wrong with the spool.
-func (r *Replicator) attempt(ctx context.Context) (err error) {
+func (r *Replicator) attempt(ctx context.Context) (end ending, err error) {
+	defer func() {
+		if err != nil && end == goesOn { // a panic
+			end = failed
+		}
+	}()
 	defer errands.Recovered(&err)
 	sp := r.currentSpool()
 	if !sp.Current() {
 		if sp, err = r.reopen(sp); err != nil {
-			return err
+			return spoolLost, err
 		}
 	}
 	lock, err := sp.TryLock()
 	if err != nil {
-		return err
+		return endOf(err), err
 	}
 	defer lock.Unlock()
 	if c, err := spool.ReadSourceConfig(sp.Dir()); err == nil {
@@ -290,21 +401,36 @@ func (r *Replicator) attempt(ctx context.Context) (err error) {
 	return r.serve(ctx, sp, lock)
 }
 
-// serve replicates while the lock of sp is held.
-func (r *Replicator) serve(ctx context.Context, sp *spool.Spool, lock *spool.Lock) error {
-	s, err := newSession(ctx, r, sp, lock)
-	if err != nil {
-		return err
+// endOf is how an attempt ends that fails with err before there is a loop.
+func endOf(err error) ending {
+	switch {
+	case errors.Is(err, errLost):
+		return spoolLost
+	case errors.Is(err, spool.ErrLocked):
+		return lockedOut
+	case errors.Is(err, spool.ErrTaken):
+		return lockTaken
 	}
-	defer s.close()
+	return failed
+}
+
+// serve replicates while the lock of sp is held.
+func (r *Replicator) serve(
+	ctx context.Context, sp *spool.Spool, lock *spool.Lock,
+) (end ending, err error) {
+	l, err := newLoop(ctx, r, sp, lock)
+	if err != nil {
+		return endOf(err), err
+	}
+	defer l.close()
 	if r.told != "" {
 		r.o.Log.Warn("replication goes on again")
 		r.told = ""
 	}
-	r.update(func() { r.session, r.standing = s, false })
-	defer r.update(func() { r.session = nil })
+	r.update(func() { r.loop, r.stands = l, serving })
+	defer r.update(func() { r.loop = nil })
 	defer r.o.Outages.Forget(r.key)
-	return s.run(ctx)
+	return l.run(ctx)
 }
 
 // reopen finds the spool that replaces one that was lost.
@@ -349,8 +475,8 @@ func (r *Replicator) recreate(old *spool.Spool) (*spool.Spool, error) {
 func (r *Replicator) Woken() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := r.session; s != nil && s.st.Armed.Load() == 0 {
-		s.kickOnce()
+	if l := r.loop; l != nil && l.st.Armed.Load() == 0 {
+		l.bell.ring()
 	}
 }
 
@@ -358,21 +484,6 @@ func (r *Replicator) currentSpool() *spool.Spool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.spool
-}
-
-// update changes what mu guards and tells those who wait for a change.
-func (r *Replicator) update(change func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	change()
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
-func (r *Replicator) setState(words string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.status.State = words
 }
 
 // wrap says what failed with err, if anything did.

@@ -484,7 +484,7 @@ func (c hastyClock) after(d time.Duration) <-chan time.Time {
 }
 
 // TestFlushInTransaction: a flush does not wait for a transaction that is in progress,
-// nor for the time at which the session would look again by itself.
+// nor for the time at which the loop would look again by itself.
 func TestFlushInTransaction(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.options = func(o *Options) { o.clock = hastyClock{} }

@@ -215,11 +215,7 @@ func propertyRun(t *testing.T, seed uint64) {
 	stop()
 }
 
-func dead(r *Replicator) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stopped
-}
+func dead(r *Replicator) bool { return r.look().stands == over }
 
 // vacuum rewrites the database, shorter.
 func (w *world) vacuum() {
@@ -595,14 +591,14 @@ func TestTicketsInAnyOrder(t *testing.T) {
 	w.transact(50)
 	w.mustFlush(r)
 	st := w.sp.State()
-	r.mu.Lock()
-	s := r.session
-	r.mu.Unlock()
-	inSession := func(f func()) {
+	l := r.look().loop
+	inLoop := func(f func()) {
 		t.Helper()
-		if err := s.do(t.Context(), func(context.Context) error { f(); return nil }); err != nil {
-			t.Fatal(err)
+		done := make(chan struct{})
+		if !l.errands.Tell(func() { f(); close(done) }) {
+			t.Fatal("the loop has ended")
 		}
+		<-done
 	}
 	pushing, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -616,12 +612,12 @@ func TestTicketsInAnyOrder(t *testing.T) {
 	<-pushing
 	for range 2 { // taken one by one, both wait for the push
 		st.FlushDrawn.Add(1)
-		inSession(func() {})
-		inSession(func() {})
+		inLoop(func() {})
+		inLoop(func() {})
 	}
-	inSession(func() {
-		if len(s.flushes) != 2 {
-			t.Errorf("%d flushes wait, want 2", len(s.flushes))
+	inLoop(func() {
+		if len(l.flushes.waiting) != 2 {
+			t.Errorf("%d flushes wait, want 2", len(l.flushes.waiting))
 		}
 	})
 	// A recorder begins a transaction while suspect looks for the first: it is asked once more.
@@ -635,7 +631,7 @@ func TestTicketsInAnyOrder(t *testing.T) {
 	asked.Store(&begin)
 	close(goOn)
 	for left := 1; left > 0; {
-		inSession(func() { left = len(s.flushes) })
+		inLoop(func() { left = len(l.flushes.waiting) })
 	}
 	if drawn := st.FlushDrawn.Load(); st.FlushDone.Load() != drawn || st.FlushAnswered.Load() != drawn {
 		t.Errorf("ticket %d is done, %d answered, of %d", st.FlushDone.Load(), st.FlushAnswered.Load(), drawn)

@@ -287,7 +287,7 @@ func (w *world) replicator() *Replicator {
 	o := Options{
 		Spool: w.sp, Store: w.store(), Host: "host", Program: "test", OpenSource: w.source,
 		ManifestInterval: time.Millisecond, Log: slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		fault: func(string) bool { return false },
+		hooks: hooks{fault: func(string) bool { return false }},
 	}
 	if w.options != nil {
 		w.options(&o)

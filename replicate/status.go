@@ -9,9 +9,7 @@ import (
 
 // Status tells people and programs how replication stands.
 type Status struct {
-	Path       string           `json:"path"`
-	Host       string           `json:"host"`
-	Spool      string           `json:"spool"`
+	Database
 	State      string           `json:"state"`             // in words
 	Error      string           `json:"error,omitempty"`   // why the mirror is not up to date
 	Replicator int              `json:"replicator"`        // the process that replicates, 0 none
@@ -20,11 +18,18 @@ type Status struct {
 	Sequence   uint64           `json:"sequence"`          // last transaction published
 	Pushed     uint64           `json:"pushed_sequence"`   // that every target has
 	UpToDate   bool             `json:"up_to_date"`        // every target has everything
-	LagSeconds float64          `json:"lag_seconds"`       // age of the oldest transaction that a target lacks, at most
-	Dropped    uint64           `json:"dropped"`           // transactions that the log had no room for
+	LagSeconds float64          `json:"lag_seconds"`       // at most the age of what a target lacks
+	Dropped    uint64           `json:"dropped"`           // transactions; the log had no room
 	SpoolBytes int64            `json:"spool_bytes"`       // log and mirror
 	Calls      int64            `json:"calls"`             // of the store, all databases
 	Targets    []courier.Status `json:"targets,omitempty"` // only where we replicate
+}
+
+// Database is what a [Status] is of.
+type Database struct {
+	Path  string `json:"path"`
+	Host  string `json:"host"`
+	Spool string `json:"spool"` // its directory
 }
 
 // Status returns how replication stands. It never waits for the replicator.
@@ -32,24 +37,26 @@ func (r *Replicator) Status() Status {
 	r.mu.Lock()
 	status, sp := r.status, r.spool
 	status.Targets = append([]courier.Status(nil), r.status.Targets...)
-	if r.session == nil {
+	if r.loop == nil {
 		status.Targets = nil
 	}
 	r.mu.Unlock()
 	st := sp.State()
 	now, pushed := st.PublishedPoint(), st.PushedPoint()
-	status.Generation, status.Sequence, status.Pushed = now.Generation, now.Sequence, pushed.Sequence
+	status.Generation, status.Sequence = now.Generation, now.Sequence
+	status.Pushed = pushed.Sequence
 	status.Cause = st.Cause().String()
 	status.UpToDate = pushed.Covers(now) && len(r.o.Store.Targets) > 0
 	if err := r.agrees(sp); err != nil {
-		status.UpToDate, status.Error, status.State = false, err.Error(), "standing by: "+err.Error()
+		status.UpToDate = false
+		status.Error, status.State = err.Error(), "standing by: "+err.Error()
 	}
 	status.Replicator = spool.Token(st.Replicator.Load()).PID()
 	status.Dropped = st.Dropped.Load()
 	status.Calls = r.o.Store.Calls()
 	if !status.UpToDate {
-		if since := st.PublishedAt.Load(); r.behindSince(since) != 0 {
-			status.LagSeconds = max(0, r.o.clock.now().Sub(time.Unix(0, r.behindSince(since))).Seconds())
+		if since := r.behindSince(st.PublishedAt.Load()); since != 0 {
+			status.LagSeconds = max(0, r.o.clock.now().Sub(time.Unix(0, since)).Seconds())
 		}
 	}
 	if n, err := spool.LogBytes(sp.Dir()); err == nil {
@@ -67,25 +74,25 @@ func (r *Replicator) behindSince(last int64) int64 {
 	return last
 }
 
-// publishStatus leaves for Status what only the session knows.
-func (s *session) publishStatus() {
-	targets, behind := s.office.Status(s.st.PublishedPoint())
-	s.r.lag(behind, s.st.PublishedAt.Load())
+// publishStatus leaves for Status what only the loop knows.
+func (l *loop) publishStatus() {
+	targets, behind := l.office.Status(l.published())
+	l.r.lag(behind, l.st.PublishedAt.Load())
 	words := "idle"
 	problem := ""
 	switch {
-	case s.tracker.Err() != nil:
-		problem = s.tracker.Err().Error()
+	case l.tracker.Err() != nil:
+		problem = l.tracker.Err().Error()
 		words = problem
 	case len(targets) == 0:
 		words = ErrNoTargets.Error()
 	case behind:
 		words = "replicating"
 	}
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	s.r.status.Targets, s.r.status.State, s.r.status.Error = targets, words, problem
-	s.r.status.SpoolBytes = s.mirror.Size()
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	l.r.status.Targets, l.r.status.State, l.r.status.Error = targets, words, problem
+	l.r.status.SpoolBytes = l.tracker.Mirror().Size()
 }
 
 // lag notes since when some target lacks something.

@@ -31,8 +31,9 @@ type SyncOptions struct {
 	OpenSource func() (mirror.Source, error)
 	Seen       mirror.Seen // the database's files, from [mirror.See] before that transaction began
 
-	Source   *spool.SourceConfig                   // for source.json; nil: do not write it
-	Progress func(phase string, done, total int64) // "copy", "copy and push" and "push", in bytes; one call at a time
+	Source *spool.SourceConfig // for source.json; nil: do not write it
+	// Progress is told of "copy", "copy and push" and "push", in bytes, by one call at a time.
+	Progress func(phase string, done, total int64)
 	Log      *slog.Logger
 }
 
@@ -47,9 +48,9 @@ type SyncResult struct {
 }
 
 // Sync brings the database as it is now to every target, and returns when all
-// have it. An unchanged database is neither read nor compared, and costs
-// at most five requests per target: for its manifest, the chunk bucket's identity, and three objects
-// picked at random. If another process replicates the database, it is asked to; it fails
+// have it. An unchanged database is neither read nor compared, and costs at most five requests per
+// target: for its manifest, the chunk bucket's identity, and three objects picked at random. If
+// another process replicates the database, it is asked to; it fails
 // with ErrOtherPurpose if that one does so for another host name or other targets.
 func Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	result, err := doSync(ctx, o)
@@ -79,30 +80,14 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	}
 	calls := o.Store.Calls()
 	result := SyncResult{Name: r.Name()}
-	for {
-		lock, err := sp.TryLock()
-		switch {
-		case err == nil:
-			result.Other = 0
-			if o.Source != nil {
-				err = sp.WriteSourceConfig(*o.Source)
-			}
-			if err == nil {
-				err = r.syncHere(ctx, sp, lock)
-			} else {
-				lock.Unlock()
-			}
-		case errors.Is(err, spool.ErrLocked):
-			result.Other = spool.Token(sp.State().Replicator.Load()).PID()
-			err = r.syncThere(ctx, sp)
-		}
-		if errors.Is(err, errMoved) && ctx.Err() == nil {
-			continue
+	for moved := true; moved; {
+		moved, err = r.syncOnce(ctx, sp, o.Source, &result)
+		if err == nil && moved {
+			err = ctx.Err()
 		}
 		if err != nil {
 			return SyncResult{}, err
 		}
-		break
 	}
 	c := &r.sent
 	result.Uploaded = c.Manifests.Load() > 0
@@ -111,27 +96,50 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	return result, nil
 }
 
+// syncOnce has the database synced by whoever can replicate it now. moved says that this is
+// somebody else now.
+func (r *Replicator) syncOnce(
+	ctx context.Context, sp *spool.Spool, source *spool.SourceConfig, result *SyncResult,
+) (moved bool, err error) {
+	lock, err := sp.TryLock()
+	switch {
+	case err == nil:
+		defer lock.Unlock()
+		result.Other = 0
+		if source != nil {
+			if err := sp.WriteSourceConfig(*source); err != nil {
+				return false, err
+			}
+		}
+		return false, r.syncHere(ctx, sp, lock)
+	case errors.Is(err, spool.ErrLocked):
+		result.Other = spool.Token(sp.State().Replicator.Load()).PID()
+		return r.syncThere(ctx, sp)
+	}
+	return false, err
+}
+
 // syncHere replicates until every target has everything, or has failed.
 func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.Lock) error {
-	defer lock.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- r.serve(ctx, sp, lock) }()
+	go func() {
+		_, err := r.serve(ctx, sp, lock)
+		served <- err
+	}()
 	for {
-		r.mu.Lock()
-		s, changed := r.session, r.changed
-		r.mu.Unlock()
-		if s != nil {
-			err := s.flushHere(ctx, manner{trust: courier.FlushTrust})
+		now := r.look()
+		if now.loop != nil {
+			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust})
 			cancel()
-			if end := <-served; errors.Is(err, errMoved) {
+			if end := <-served; moved {
 				err = end
 			}
 			return err
 		}
 		select {
-		case <-changed:
+		case <-now.changed:
 		case err := <-served:
 			return err
 		}
@@ -144,18 +152,19 @@ const otherInterval = time.Second
 
 // syncThere asks the process that holds the lock. It cannot know what was
 // written without a recorder before the next recorded transaction: we can.
-func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) error {
+func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) (moved bool, err error) {
 	src, err := r.o.OpenSource()
 	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return false, fmt.Errorf("open database: %w", err)
 	}
 	h, st := sqlitefile.ReadHeader(src), sp.State()
 	src.Close()
 	now, err := spool.StampOf(sp.Path())
 	if err != nil {
-		return fmt.Errorf("look at database: %w", err)
+		return false, fmt.Errorf("look at database: %w", err)
 	}
-	if same, _ := st.AsLeft(now); !h.WAL() && (!same || st.DBVersion.Load() != spool.DatabaseVersion(h.ChangeCounter())) {
+	version := spool.DatabaseVersion(h.ChangeCounter())
+	if same, _ := st.AsLeft(now); !h.WAL() && (!same || st.DBVersion.Load() != version) {
 		st.Raise(spool.CauseForeign)
 	}
 	// The lock is tried now and then: its holder may have died.

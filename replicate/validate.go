@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,50 +19,52 @@ func (r *Replicator) Verify(ctx context.Context) error {
 	r.verifying.Add(1)
 	defer r.verifying.Add(-1)
 	for {
-		r.mu.Lock()
-		s, sp, changed, standing, stopped := r.session, r.spool, r.changed, r.standing, r.stopped
-		r.mu.Unlock()
+		now := r.look()
 		switch {
-		case s != nil:
-			if err := s.do(ctx, s.verify); !errors.Is(err, errMoved) {
+		case now.loop != nil:
+			if moved, err := now.loop.verify(ctx); !moved {
 				return wrap(err, "verify")
 			}
-		case stopped:
+		case now.stands == over:
 			return fmt.Errorf("verify: %w", ErrStopped)
-		case standing && elsewhere(sp):
+		case now.stands == standingBy && elsewhere(now.spool):
 			return fmt.Errorf("verify: %w", ErrStandby)
 		}
-		r.hurry(sp)
+		r.hurry(now.spool)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("verify: %w", ctx.Err())
-		case <-changed:
+		case <-now.changed:
 		case <-time.After(ticketPoll):
 		}
 	}
 }
 
-// do runs f in the session's goroutine. It fails with errMoved if the session ends.
-func (s *session) do(ctx context.Context, f func(context.Context) error) error {
-	done := make(chan error, 1)
-	if err := s.errands.Ask(ctx, func() { done <- errands.Guarded(func() error { return f(ctx) })() }); err != nil {
-		return err
+// verify compares the mirror with the database. moved says that the spool is another one, or the
+// loop has ended.
+func (l *loop) verify(ctx context.Context) (moved bool, err error) {
+	type answer struct {
+		verdict mirror.Verdict
+		err     error
+	}
+	done := make(chan answer, 1)
+	compare := func() {
+		var a answer
+		a.err = errands.Guarded(func() (err error) {
+			a.verdict, err = l.tracker.Compare(ctx)
+			return err
+		})()
+		done <- a
+	}
+	if asked, err := l.errands.Ask(ctx, compare); !asked {
+		return err == nil, err
 	}
 	select {
-	case err := <-done:
-		return err
-	case <-s.errands.Ended():
-		return errMoved
+	case a := <-done:
+		return a.verdict == mirror.Replaced, a.err
+	case <-l.errands.Ended():
+		return true, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
-}
-
-// verify compares the mirror with the database. It fails with errMoved if the spool is another one.
-func (s *session) verify(ctx context.Context) error {
-	verdict, err := s.tracker.Compare(ctx)
-	if verdict == mirror.Replaced {
-		return errMoved
-	}
-	return err
 }

@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -18,37 +17,29 @@ const (
 	// lookEvery is after which time a commit is found whose wake was lost. A thousand databases
 	// that do nothing cost some 0.1 ms of a processor each time.
 	lookEvery = time.Second
-	// proveEvery is how often a spool is proved to be there, and its lock to be ours, while its
-	// replicator sleeps: some system calls for each.
-	proveEvery = 10 * time.Second
-	// refreshEvery is how often the times of a spool's files are made new. Cleaners of /tmp take what
-	// is a day old, or ten.
-	refreshEvery = 6 * time.Hour
 )
 
-// watch has the sessions that sleep.
+// watch has the loops that sleep.
 var watch = struct {
 	sync.Mutex
-	sleeping map[*session]asleep
+	sleeping map[*loop]asleep
 	proved   time.Time
 	started  bool
-}{sleeping: make(map[*session]asleep)}
+}{sleeping: make(map[*loop]asleep)}
 
-// asleep is what a session knew when it went to sleep.
+// asleep is what a loop knew when it went to sleep.
 type asleep struct {
-	seen      seen
+	published spool.Point
+	drawn     uint64 // ticket
 	wake      *spool.Wake
 	refreshed time.Time
 }
 
-// seen is what tells that there is something to do.
-type seen struct{ generation, sequence, drawn uint64 }
-
-// sleep has s looked after until the function that it returns is called.
-func (s *session) sleep(generation, sequence uint64) (wake func()) {
+// sleep has l looked after until the function that it returns is called.
+func sleep(l *loop, published spool.Point) (wake func()) {
 	watch.Lock()
 	defer watch.Unlock()
-	watch.sleeping[s] = asleep{seen{generation, sequence, s.st.FlushDrawn.Load()}, s.wake, s.refreshed}
+	watch.sleeping[l] = asleep{published, l.st.FlushDrawn.Load(), l.bell.wake, l.tenure.refreshed}
 	if !watch.started {
 		watch.started, watch.proved = true, time.Now()
 		go func() {
@@ -60,18 +51,18 @@ func (s *session) sleep(generation, sequence uint64) (wake func()) {
 	return func() {
 		watch.Lock()
 		defer watch.Unlock()
-		delete(watch.sleeping, s)
+		delete(watch.sleeping, l)
 	}
 }
 
-// lookAround wakes the sessions for which there is something to do.
+// lookAround wakes the loops for which there is something to do.
 func lookAround() error {
 	watch.Lock()
 	defer watch.Unlock()
-	for s, known := range watch.sleeping {
-		now := seen{s.st.Generation.Load(), s.st.Sequence.Load(), s.st.FlushDrawn.Load()}
-		if now != known.seen || s.st.Lost() || time.Since(known.refreshed) >= refreshEvery {
-			s.kickOnce()
+	for l, known := range watch.sleeping {
+		changed := l.published() != known.published || l.st.FlushDrawn.Load() != known.drawn
+		if changed || l.st.Lost() || time.Since(known.refreshed) >= refreshEvery {
+			l.bell.ring()
 		}
 	}
 	if time.Since(watch.proved) < proveEvery {
@@ -80,58 +71,12 @@ func lookAround() error {
 	watch.proved = time.Now()
 	all := maps.Clone(watch.sleeping)
 	go errands.Guarded(func() error { // no lock is held over system calls
-		for s, known := range all {
-			if !s.complete(known.wake) {
-				s.kickOnce()
+		for l, known := range all {
+			if !l.tenure.complete(known.wake) {
+				l.bell.ring()
 			}
 		}
 		return nil
 	})()
 	return nil
-}
-
-// complete reports whether the spool has what others may have removed from it, and is ours. Any
-// goroutine may ask.
-func (s *session) complete(wake *spool.Wake) bool {
-	return s.prove() == nil && (wake == nil || wake.Current()) && s.sp.Complete()
-}
-
-// prove fails with errLost or [spool.ErrTaken] if the spool is not there any more, or not ours: then
-// nothing must be published, here or in a target. Any goroutine may ask.
-func (s *session) prove() error {
-	if !s.sp.Current() {
-		return errLost
-	}
-	return s.lock.Held()
-}
-
-// keep makes anew what others have removed from the spool, when it was not looked for lately.
-func (s *session) keep() {
-	now := s.now()
-	if now.Sub(s.kept) < proveEvery && !now.Before(s.kept) {
-		return
-	}
-	s.kept = now
-	if !s.complete(s.wake) {
-		s.restore()
-	}
-	if now.Sub(s.refreshed) >= refreshEvery || now.Before(s.refreshed) {
-		s.refreshed = now
-		s.lock.Refresh()
-		s.mirror.Refresh()
-	}
-}
-
-// restore makes anew what is missing.
-func (s *session) restore() {
-	if s.wake == nil || !s.wake.Current() {
-		s.listen()
-	}
-	err := errors.Join(s.sp.KeepBoot(), s.cutter.Restore())
-	if s.r.source != nil {
-		err = errors.Join(err, s.sp.WriteSourceConfig(*s.r.source))
-	}
-	if err != nil {
-		s.log().Warn("a file of the spool is missing, and cannot be made anew", "error", err)
-	}
 }

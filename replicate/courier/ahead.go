@@ -158,7 +158,7 @@ func (f *feed) refuse() {
 // putAhead puts what f brings until the copy has ended.
 func (a *contact) putAhead(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	for range a.uploads.concurrency {
+	for range a.uploads.how.Concurrency {
 		group.Go(errands.Guarded(func() error {
 			for p := range a.feed.pieces {
 				err := a.putPiece(groupCtx, p)

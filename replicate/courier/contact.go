@@ -13,7 +13,6 @@ import (
 	"verneuil/manifest"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/errands"
-	"verneuil/replicate/locate"
 	"verneuil/spool"
 )
 
@@ -42,10 +41,9 @@ type contact struct {
 	notes   notes      // of what was put to known
 
 	uploads   *uploads
-	feed      *feed                          // nil: nothing is put ahead
-	put       map[chunkstore.ID]bool         // ahead, durably
-	elsewhere func(context.Context) []string // nil: something is known of the target's past
-	others    []string                       // hosts that elsewhere has found
+	feed      *feed                  // nil: nothing is put ahead
+	put       map[chunkstore.ID]bool // ahead, durably
+	elsewhere *elsewhere             // nil: something is known of the target's past
 
 	found finding
 }
@@ -68,19 +66,19 @@ type finding struct {
 // nothing; it may be nil.
 func (c *Courier) contact(f *feed) {
 	c.begin(Asking)
-	a := c.newContact(f)
+	a := newContact(c, f)
 	c.office.o.Errands.Go(func(ctx context.Context) error {
 		defer f.refuse()
 		return a.run(ctx)
 	}, func(err error) { c.contacted(a, err) })
 }
 
-func (c *Courier) newContact(f *feed) *contact {
+func newContact(c *Courier, f *feed) *contact {
 	o, now := &c.office.o, c.office.now()
 	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
 	a := &contact{
 		t: c.Target, key: c.office.key, at: now,
-		object: c.office.cutter.Object, chunksMax: c.office.chunksMax(),
+		object: c.office.cutter.Object, chunksMax: chunksMax(c.office),
 		known: c.ids, guarded: c.ack.Guarded, fresh: seen && !o.Still,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
 		found: finding{ids: c.ids},
@@ -93,10 +91,7 @@ func (c *Courier) newContact(f *feed) *contact {
 		a.found.etag = c.stock.etag
 	}
 	if c.newcomer() {
-		host, path := o.Host, o.Spool.Path()
-		a.elsewhere = func(ctx context.Context) []string {
-			return locate.OtherHosts(ctx, a.t, host, path)
-		}
+		a.elsewhere = &elsewhere{host: o.Host, path: o.Spool.Path()}
 	}
 	return a
 }
@@ -106,7 +101,7 @@ func (c *Courier) newContact(f *feed) *contact {
 func (c *Courier) newcomer() bool { return c.office.cutter.FoundBlank() && !c.met }
 
 // chunksMax bounds a version whose tree is loaded.
-func (o *Office) chunksMax() int {
+func chunksMax(o *Office) int {
 	chunks := o.o.Tracker.Mirror().Chunks()
 	if now, err := spool.StampOf(o.o.Spool.Path()); err == nil {
 		chunks = max(chunks, int(now.Bytes/chunkstore.ChunkBytes))
@@ -124,8 +119,9 @@ func (a *contact) run(ctx context.Context) error {
 	}
 	var work sync.WaitGroup
 	if a.elsewhere != nil {
+		a.uploads.calls.Add(1)
 		work.Go(func() {
-			_ = errands.Guarded(func() error { a.lookElsewhere(ctx); return nil })()
+			_ = errands.Guarded(func() error { a.elsewhere.look(ctx, a.t); return nil })()
 		})
 	}
 	if a.feed != nil {
@@ -301,7 +297,7 @@ func (a *contact) probe(ctx context.Context) error {
 	for id := range tree.Objects() {
 		all[id] = true
 	}
-	a.found.gone, err = a.t.Lacking(ctx, all, a.uploads.concurrency)
+	a.found.gone, err = a.t.Lacking(ctx, all, a.uploads.how.Concurrency)
 	return wrap(err, "look for objects")
 }
 
@@ -309,10 +305,10 @@ func (a *contact) probe(ctx context.Context) error {
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
 	c.calls += a.uploads.calls.Load()
-	c.meet(a)
+	a.meet(c)
 	if a.put != nil {
 		c.stock.add(a.put)
-		c.sent(len(a.put), a.uploads)
+		a.uploads.count(c.office.o.Sent, len(a.put))
 	}
 	if err != nil {
 		c.fail(err)
@@ -323,14 +319,14 @@ func (c *Courier) contacted(a *contact, err error) {
 		c.log().Error("target's version is damaged: it is pushed anew",
 			"target", c.Name, "error", f.damaged)
 	}
-	if err := c.judge(f); err != nil {
+	if err := f.judge(c); err != nil {
 		c.stop(err)
 		return
 	}
-	c.office.sayElsewhere(c, a.others)
+	a.elsewhere.say(c)
 	c.state, c.met, c.trouble.err = Idle, true, nil
-	c.noteSeen(a)
-	c.beginPatrol(f.manifest)
+	a.noteSeen(c)
+	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.found = f.exists, f.etag, f
 	last := c.office.cutter.Last()
 	if f.same && !f.vain && last != nil && bytes.Equal(a.ours.Encoded, last.Encoded) {
@@ -347,9 +343,9 @@ func (c *Courier) contacted(a *contact, err error) {
 	}
 }
 
-// meet takes from a contact what the target's buckets are. What was put to another bucket is not
+// meet tells the courier what the target's buckets are. What was put to another bucket is not
 // believed of this one.
-func (c *Courier) meet(a *contact) {
+func (a *contact) meet(c *Courier) {
 	if a.notes.journal == nil {
 		return // it did not get so far
 	}
@@ -381,10 +377,10 @@ func (c *Courier) meet(a *contact) {
 	c.ids, c.ack.Guarded = is, a.guarded
 }
 
-// judge decides whether what the target has under our name is our past (I5). A newcomer is the
-// successor of whatever it finds.
-func (c *Courier) judge(f *finding) error {
-	m, o := f.manifest, &c.office.o
+// judge decides whether what the courier's target has under our name is our past (I5). A newcomer
+// is the successor of whatever it finds.
+func (f *finding) judge(c *Courier) error {
+	m, o, cutter := f.manifest, &c.office.o, c.office.cutter
 	if m == nil || f.same {
 		return nil
 	}
@@ -393,12 +389,11 @@ func (c *Courier) judge(f *finding) error {
 		return fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
 	}
 	if c.newcomer() {
-		c.office.cutter.Follow(m.Head())
+		cutter.Follow(m.Head())
 		return nil
 	}
-	own := c.office.cutter.Head()
-	wrote := c.office.cutter.Wrote(m.Sequence, f.raw) ||
-		c.ack.Manifest == chunkstore.Sum(f.raw).String()
+	own := cutter.Head()
+	wrote := cutter.Wrote(m.Sequence, f.raw) || c.ack.Manifest == chunkstore.Sum(f.raw).String()
 	why := ""
 	switch own.Find(m.Head(), wrote) {
 	case manifest.OtherLineage:
@@ -415,8 +410,16 @@ func (c *Courier) judge(f *finding) error {
 	return fmt.Errorf("%w: %s %s", chunkstore.ErrConflict, who, why)
 }
 
-// noteSeen notes what a contact has seen.
-func (c *Courier) noteSeen(a *contact) {
+// past is the version that was found, for the cutter. get gets the target's objects.
+func (f *finding) past(get manifest.Fetch) *cutter.Past {
+	return &cutter.Past{
+		Version: cutter.Version{Manifest: f.manifest, Encoded: f.raw, Tree: f.tree},
+		Object:  get,
+	}
+}
+
+// noteSeen tells the courier what was seen.
+func (a *contact) noteSeen(c *Courier) {
 	if !a.fresh {
 		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
 	}

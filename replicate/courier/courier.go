@@ -9,7 +9,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/backoff"
-	"verneuil/replicate/patrol"
 	"verneuil/spool"
 )
 
@@ -83,7 +82,7 @@ type Courier struct {
 	ack     ack
 	belief  belief
 	trouble trouble
-	patrol  *patrol.Patrol
+	beat    beat
 	attempt uint64 // the serial of the last contact or push
 	pushing *push  // under way
 	calls   int64  // of the target, by what has ended
@@ -229,8 +228,8 @@ func (c *Courier) fail(err error) {
 	wait := t.backoff.Next()
 	t.retry = now.Add(wait)
 	c.log().Info("push failed", "target", c.Name, "error", err, "retry_in", wait)
-	if !c.office.o.Reported {
-		c.office.o.Outages.failed(c.log(), now, c.Target, c.office.key, err)
+	if o := c.office.o.Outages; o != nil {
+		o.failed(c.log(), now, c.Target, c.office.key, err)
 	}
 }
 
@@ -245,5 +244,7 @@ func (c *Courier) stop(err error) {
 
 // well notes that the target has taken, or shows that it has, the last version.
 func (c *Courier) well() {
-	c.office.o.Outages.succeeded(c.log(), c.office.now(), c.Target, c.office.key)
+	if o := c.office.o.Outages; o != nil {
+		o.succeeded(c.log(), c.office.now(), c.Target, c.office.key)
+	}
 }

@@ -46,7 +46,7 @@
 // condition); a flush believes it, and the chunk bucket's identity, for a second,
 // and else asks again: two requests, and three for objects if none was asked for in ten minutes.
 // At the end of a process, or of the last connection, nobody has asked: then a minute.
-// What a target has, and when that was seen, stands in targets.json for the next session. Defeated
+// What a target has, and when that was seen, stands in targets.json for the next office. Defeated
 // by: whoever deletes or replaces things within that time. An idle database asks nothing.
 //
 // A version in a target is ours. Witness: the hash of the stored manifest, among those of the last

@@ -3,6 +3,9 @@ package courier
 import (
 	"context"
 	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/replicate/locate"
 )
 
 // A database is named by host and path. Where a host's name changes with each start, as a
@@ -12,24 +15,29 @@ import (
 // elsewhereTime bounds a look before a first push, which waits for it.
 const elsewhereTime = 2 * time.Second
 
-// lookElsewhere is what a newcomer's first contact does that finds no version.
-func (a *contact) lookElsewhere(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, elsewhereTime)
-	defer cancel()
-	a.uploads.calls.Add(1)
-	a.others = a.elsewhere(ctx)
+// elsewhere is what a newcomer's first contact looks for that finds no version.
+type elsewhere struct {
+	host, path string
+	hosts      []string // that have the path
 }
 
-// sayElsewhere warns, once, that a database begins anew which seems to have a past.
-func (o *Office) sayElsewhere(c *Courier, hosts []string) {
-	if len(hosts) == 0 || o.saidElsewhere {
+// look looks at a part of what t has.
+func (e *elsewhere) look(ctx context.Context, t *chunkstore.Target) {
+	ctx, cancel := context.WithTimeout(ctx, elsewhereTime)
+	defer cancel()
+	e.hosts = locate.OtherHosts(ctx, t, e.host, e.path)
+}
+
+// say warns, once, that a database begins anew which seems to have a past. e may be nil.
+func (e *elsewhere) say(c *Courier) {
+	if e == nil || len(e.hosts) == 0 || c.office.saidElsewhere {
 		return
 	}
-	o.saidElsewhere = true
+	c.office.saidElsewhere = true
 	const most = 5
-	some := hosts[:min(len(hosts), most)]
-	o.o.Log.Warn("no version of this path under this host: it begins anew, but there are "+
+	some := e.hosts[:min(len(e.hosts), most)]
+	c.log().Warn("no version of this path under this host: it begins anew, but there are "+
 		"versions of it under other hosts (where the host name changes, as a container's does, "+
 		"set hostname in the configuration)",
-		"target", c.Name, "host", o.o.Host, "others", some, "more", len(hosts)-len(some))
+		"target", c.Name, "host", e.host, "others", some, "more", len(e.hosts)-len(some))
 }

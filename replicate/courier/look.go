@@ -38,6 +38,8 @@ type identities struct {
 
 // belief says when a target was seen to be what we take it for. Zero: not yet.
 type belief struct {
+	of *Courier
+
 	store    time.Time // its chunk bucket had the identity that we know
 	manifest time.Time // it had the manifest that we know
 	sample   time.Time // it had all of some objects, picked at random
@@ -59,46 +61,44 @@ func (b *belief) lookedAt(at time.Time, store, manifest, sample bool) {
 	}
 }
 
-// believed reports whether what is known of the target is young enough for a flush.
-func (c *Courier) believed(w Want) bool {
-	b := &c.belief
+// covers reports whether what is known of the target is young enough for a flush.
+func (b *belief) covers(w Want) bool {
 	return !b.store.Before(w.Since) && !b.manifest.Before(w.Since) &&
 		!b.sample.Before(w.Since.Add(-PauseTrust))
 }
 
 // lookFor begins a look at what was not seen since then.
-func (c *Courier) lookFor(since time.Time) {
-	b := &c.belief
-	settled := !c.state.Busy() && !c.Behind() // else a push will see the manifest
+func (b *belief) lookFor(since time.Time) {
+	settled := !b.of.state.Busy() && !b.of.Behind() // else a push will see the manifest
 	store, manifest := b.store.Before(since), b.manifest.Before(since) && settled
 	sample := b.sample.Before(since.Add(-PauseTrust))
 	if store || manifest || sample {
-		c.look(store, manifest, sample)
+		b.look(store, manifest, sample)
 	}
 }
 
 // lookAfterPause begins a look if there was none for long: a bucket may have been emptied.
-func (c *Courier) lookAfterPause() {
-	b, since := &c.belief, c.office.now().Add(-PauseTrust)
+func (b *belief) lookAfterPause() {
+	since := b.of.office.now().Add(-PauseTrust)
 	if !b.looking && (b.store.Before(since) || b.sample.Before(since)) {
-		c.look(true, false, true)
+		b.look(true, false, true)
 	}
 }
 
 // look asks the target in the background whether it is still what we take it for.
-func (c *Courier) look(store, manifest, sample bool) {
-	c.belief.looking = true
+func (b *belief) look(store, manifest, sample bool) {
+	b.looking = true
+	c, o := b.of, b.of.office
 	l := &look{
-		t: c.Target, serial: c.office.o.Serial.Next(), at: c.office.now(),
-		known: c.ids.Chunks, store: store,
+		t: c.Target, serial: o.o.Serial.Next(), at: o.now(), known: c.ids.Chunks, store: store,
 	}
 	if manifest {
-		l.key, l.etag = c.office.key, c.stock.etag
+		l.key, l.etag = o.key, c.stock.etag
 	}
 	if sample {
-		l.sample, l.sampled = pick(c.office.cutter.Last().Tree, c.stock.missing), true
+		l.sample, l.sampled = pick(o.cutter.Last().Tree, c.stock.missing), true
 	}
-	c.office.o.Errands.Go(l.run, func(err error) { c.looked(l, err) })
+	o.o.Errands.Go(l.run, func(err error) { b.looked(l, err) })
 }
 
 // look is one, on its way. It shares nothing that changes.
@@ -173,8 +173,8 @@ func (l *look) lookAtManifest(ctx context.Context) error {
 }
 
 // looked takes a look's result. What is not as it was, is found out by a contact.
-func (c *Courier) looked(l *look, err error) {
-	b := &c.belief
+func (b *belief) looked(l *look, err error) {
+	c := b.of
 	b.looking = false
 	c.calls += l.calls
 	switch {
@@ -187,7 +187,7 @@ func (c *Courier) looked(l *look, err error) {
 	case l.unlike != "":
 		c.log().Error("target is not what it was: all of it is looked at",
 			"target", c.Name, "found", l.unlike)
-		c.belief = belief{}
+		*b = belief{of: c}
 		switch c.state {
 		case Idle:
 			c.state = Strange

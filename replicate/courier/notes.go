@@ -26,11 +26,21 @@ func (n notes) clone() notes {
 	return n
 }
 
-// add notes, for this session, objects that the target has durably.
+// add notes, for this office, objects that the target has durably.
 func (n *notes) add(ids map[chunkstore.ID]bool) {
 	if n.put == nil {
 		n.put = ids
 	} else {
 		maps.Copy(n.put, ids)
 	}
+}
+
+// named notes that the target has a manifest of ours, put by a push of so many runs: what it has
+// besides is not to be relied on.
+func (n *notes) named(runs int) error {
+	if n.put == nil && runs < 2 {
+		return nil
+	}
+	n.put = nil
+	return n.journal.Remove()
 }

@@ -20,7 +20,7 @@ import (
 	"verneuil/spool"
 )
 
-// Options of an [Office]. All are needed but Patrol, Still and Reported.
+// Options of an [Office]. All are needed but Patrol, Still and Outages.
 type Options struct {
 	Spool   *spool.Spool      // of the database; its lock is ours
 	Tracker *mirror.Tracker   // of the mirror that pushes read
@@ -39,10 +39,9 @@ type Options struct {
 	// Awaited reports whether somebody who waits has asked for a flush after that serial.
 	Awaited func(serial uint64) bool
 
-	Sent     *Sent    // is added to
-	Outages  *Outages // of the process
-	Reported bool     // what fails is told to who asked for it: the log need not warn of it
-	Log      *slog.Logger
+	Sent    *Sent    // is added to
+	Outages *Outages // of the process; nil: what fails is told to who asked for it only
+	Log     *slog.Logger
 }
 
 // Uploads is how objects are put.
@@ -80,15 +79,17 @@ type Office struct {
 func New(o Options, targets []*chunkstore.Target) *Office {
 	office := &Office{o: o, key: manifest.Name(o.Host, o.Spool.Path())}
 	for _, t := range targets {
-		office.couriers = append(office.couriers, &Courier{
+		c := &Courier{
 			Target: t, office: office, id: TargetID(t),
 			stock: stock{
 				missing: make(map[int]chunkstore.ID),
 				notes:   notes{sp: o.Spool, target: TargetID(t)},
 			},
 			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
-			patrol:  patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log }),
-		})
+		}
+		c.belief.of = c
+		c.beat = beat{c, patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log })}
+		office.couriers = append(office.couriers, c)
 	}
 	return office
 }
@@ -187,7 +188,10 @@ func (o *Office) Adopt(ctx context.Context) error {
 	}
 	var past *cutter.Past
 	if best != nil {
-		past = best.past()
+		past = best.found.past(func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+			best.calls++
+			return best.GetChunk(ctx, id)
+		})
 	}
 	if err := o.cutter.Adopt(ctx, past); err != nil {
 		return err
@@ -207,19 +211,6 @@ func (o *Office) Adopt(ctx context.Context) error {
 	return nil
 }
 
-// past is the version that was found, for the cutter.
-func (c *Courier) past() *cutter.Past {
-	return &cutter.Past{
-		Version: cutter.Version{
-			Manifest: c.found.manifest, Encoded: c.found.raw, Tree: c.found.tree,
-		},
-		Object: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-			c.calls++
-			return c.GetChunk(ctx, id)
-		},
-	}
-}
-
 // AnyReady reports whether a version could be pushed to some target now.
 func (o *Office) AnyReady() bool {
 	return slices.ContainsFunc(o.couriers, func(c *Courier) bool {
@@ -227,8 +218,9 @@ func (o *Office) AnyReady() bool {
 	})
 }
 
-// Push begins to push the last version to the targets that lack it. The mirror is that version at
-// this moment, and includes p. It notes of the other targets that they include p.
+// Push begins to push the last version to the targets that lack it, each by itself (I3). The
+// mirror is that version at this moment, and includes p. It notes of the other targets that they
+// include p.
 func (o *Office) Push(p spool.Point) {
 	for _, c := range o.couriers {
 		switch {

@@ -20,7 +20,7 @@ func (o *Office) loadPatrols() {
 	notes := patrol.ReadNotes(o.o.Spool)
 	for _, c := range o.couriers {
 		if n, ok := notes[c.id]; ok {
-			c.patrol.Resume(n)
+			c.beat.Resume(n)
 		}
 	}
 }
@@ -30,7 +30,7 @@ func (o *Office) loadPatrols() {
 func (o *Office) savePatrols() {
 	notes := make(map[string]patrol.Note)
 	for _, c := range o.couriers {
-		if n, ok := c.patrol.Note(); ok {
+		if n, ok := c.beat.Note(); ok {
 			notes[c.id] = n
 		}
 	}
@@ -39,17 +39,23 @@ func (o *Office) savePatrols() {
 	}
 }
 
-// Patrol returns the target's patrol, to be looked at.
-func (c *Courier) Patrol() *patrol.Patrol { return c.patrol }
+// beat is the patrol of a courier's target.
+type beat struct {
+	of *Courier
+	*patrol.Patrol
+}
 
-// beginPatrol decides where the patrol of a target begins whose manifest was read; m is
-// nil if there is none.
-func (c *Courier) beginPatrol(m *manifest.Manifest) {
+// Patrol returns the target's patrol, to be looked at.
+func (c *Courier) Patrol() *patrol.Patrol { return c.beat.Patrol }
+
+// begin decides where the patrol begins, now that the target's manifest was read; m is nil if there
+// is none.
+func (b *beat) begin(m *manifest.Manifest) {
 	var stored time.Time
 	if m != nil {
 		stored = m.Time
 	}
-	c.patrol.Begin(c.office.now(), stored)
+	b.Begin(b.of.office.now(), stored)
 }
 
 // PatrolDue returns when the patrol has something to do: ok is false while other things come
@@ -58,23 +64,24 @@ func (c *Courier) PatrolDue() (at time.Time, ok bool) {
 	if c.office.cutter.State() != cutter.Saved || !c.state.Known() {
 		return at, false
 	}
-	return c.patrol.Due(c.office.now(), c.state.Busy() || c.Behind())
+	return c.beat.Due(c.office.now(), c.state.Busy() || c.Behind())
 }
 
 // Patrol begins what is due for each target.
 func (o *Office) Patrol() {
 	now := o.now()
 	for _, c := range o.couriers {
-		c.patrol.SetBack(now)
+		c.beat.SetBack(now)
 		if at, ok := c.PatrolDue(); ok && !at.After(now) {
-			c.beginSlice(now)
+			c.beat.slice(now)
 		}
 	}
 }
 
-func (c *Courier) beginSlice(now time.Time) {
-	e := c.office.o.Errands
-	slice := c.patrol.Start(e.Context(), now, func() patrol.Version {
+// slice begins the part of the patrol that is due.
+func (b *beat) slice(now time.Time) {
+	c, e := b.of, b.of.office.o.Errands
+	slice := b.Start(e.Context(), now, func() patrol.Version {
 		return patrol.Version{
 			Tree:    c.office.cutter.Last().Tree.Clone(),
 			Missing: maps.Clone(c.stock.missing),
@@ -85,16 +92,17 @@ func (c *Courier) beginSlice(now time.Time) {
 		return
 	}
 	run := func(context.Context) error { return slice.Run() }
-	e.Go(run, func(err error) { c.sliceDone(slice, err) })
+	e.Go(run, func(err error) { b.done(slice, err) })
 }
 
-// sliceDone takes a slice's result.
-func (c *Courier) sliceDone(slice *patrol.Slice, err error) {
+// done takes a slice's result.
+func (b *beat) done(slice *patrol.Slice, err error) {
+	c := b.of
 	c.calls += slice.Calls()
 	if c.office.o.Errands.Ending() {
 		err = context.Canceled // we are ending, not the target
 	}
-	c.patrol.Done(slice, c.office.now(), err)
+	b.Done(slice, c.office.now(), err)
 	c.lose(slice.Gone())
 	c.office.savePatrols()
 }
@@ -129,8 +137,8 @@ func (c *Courier) lose(gone map[chunkstore.ID]bool) {
 	if len(named) == 0 {
 		return // the version that named them is gone, too
 	}
-	c.patrol.Lost(len(named), o.Serial.Next())
-	c.unsay() // a flush waits until they are there
+	c.beat.Lost(len(named), o.Serial.Next())
+	c.unsay() // I9: a flush waits until they are there
 	c.log().Error("objects were gone from the target, which its newest version names; "+
 		"they are put again",
 		"target", c.Name, "objects", len(named))
@@ -138,7 +146,7 @@ func (c *Courier) lose(gone map[chunkstore.ID]bool) {
 
 // heal takes note of a push that has put all that was missing when it began.
 func (c *Courier) heal() {
-	switch whole, anew := c.patrol.PutAgain(c.attempt); {
+	switch whole, anew := c.beat.PutAgain(c.attempt); {
 	case !whole:
 		c.unsay()
 	case anew:

@@ -37,8 +37,13 @@ type push struct {
 	etag    string                 // of the manifest that was put
 	durable map[chunkstore.ID]bool // what was put before it
 
-	mu  sync.Mutex
-	bad []int // chunks whose bytes are not what the tree says
+	unlike unlike
+}
+
+// unlike are chunks whose bytes are not what the tree says.
+type unlike struct {
+	mu     sync.Mutex
+	chunks []int
 }
 
 // missingChunk is an object that is missing, and the chunks that have it.
@@ -72,9 +77,9 @@ func (p *progress) add(bytes int) {
 // point.
 func (c *Courier) push(point spool.Point) {
 	c.begin(Pushing)
-	c.patrol.StepAside()
-	c.lookAfterPause()
-	p := c.newPush(point)
+	c.beat.StepAside() // I10
+	c.belief.lookAfterPause()
+	p := newPush(c, point)
 	c.pushing = p
 	c.office.o.Errands.Go(func(ctx context.Context) error {
 		defer p.view.Close()
@@ -82,11 +87,11 @@ func (c *Courier) push(point spool.Point) {
 	}, func(err error) { c.pushed(p, err) })
 }
 
-func (c *Courier) newPush(point spool.Point) *push {
+func newPush(c *Courier, point spool.Point) *push {
 	o, last := &c.office.o, c.office.cutter.Last()
 	p := &push{
 		t: c.Target, key: c.office.key, encoded: last.Encoded, point: point, prove: o.Prove,
-		cond:    chunkstore.Condition{IfMatch: c.stock.etag, IfNone: !c.stock.exists},
+		cond:    chunkstore.Condition{IfMatch: c.stock.etag, IfNone: !c.stock.exists}, // I5
 		chunks:  c.stock.missingChunks(),
 		uploads: c.uploads(),
 	}
@@ -153,7 +158,7 @@ func (p *push) run(ctx context.Context) error {
 // databases makes no more requests at a time, nor needs more memory for them, than with one.
 func (p *push) putObjects(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(p.uploads.concurrency)
+	group.SetLimit(p.uploads.how.Concurrency)
 	inSlot := func(put func() error) bool {
 		release, err := p.t.Slot(groupCtx)
 		if err != nil {
@@ -196,9 +201,9 @@ func (p *push) putChunk(ctx context.Context, m missingChunk) error {
 	}
 	err = p.uploads.put(ctx, m.id, b)
 	if errors.Is(err, chunkstore.ErrMismatch) { // I8
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.bad = append(p.bad, m.indexes...)
+		p.unlike.mu.Lock()
+		defer p.unlike.mu.Unlock()
+		p.unlike.chunks = append(p.unlike.chunks, m.indexes...)
 		return fmt.Errorf("mirror: chunk %d is not what was cut: %w", i, err)
 	} else if err != nil {
 		return err
@@ -218,8 +223,8 @@ func (c *Courier) pushed(p *push, err error) {
 		c.state = Strange
 	}
 	c.calls += p.uploads.calls.Load()
-	c.sent(c.stock.took(p), p.uploads)
-	c.doubtMirror(p.bad)
+	p.uploads.count(c.office.o.Sent, c.stock.took(p))
+	c.office.doubtMirror(p.unlike.chunks)
 	if p.etag != "" {
 		c.office.o.Sent.Manifests.Add(1)
 	} else {
@@ -243,7 +248,9 @@ func (c *Courier) pushed(p *push, err error) {
 
 // took notes that the target has taken a version.
 func (c *Courier) took(p *push) {
-	c.named(p.uploads)
+	if err := c.stock.named(p.uploads.runs); err != nil {
+		c.log().Warn("journal", "error", err)
+	}
 	c.trouble.backoff.Reset()
 	c.trouble.err, c.trouble.conflicts = nil, 0
 	c.well()
@@ -278,36 +285,18 @@ func (s *stock) took(p *push) (chunks int) {
 
 // doubtMirror has the mirror compared with the database, and these chunks made anew. Views keep
 // what changes: so somebody else has changed it.
-func (c *Courier) doubtMirror(chunks []int) {
+func (o *Office) doubtMirror(chunks []int) {
 	if len(chunks) == 0 {
 		return
 	}
-	o := &c.office.o
-	o.Tracker.Distrust()
+	o.o.Tracker.Distrust()
+	m := o.o.Tracker.Mirror()
 	for _, i := range chunks {
-		if i < o.Tracker.Mirror().Chunks() {
-			c.office.cutter.StoreWhole(i)
-			if err := o.Tracker.Mirror().Doubt(i); err != nil {
-				c.log().Error("mirror", "error", err)
+		if i < m.Chunks() {
+			o.cutter.StoreWhole(i)
+			if err := m.Doubt(i); err != nil {
+				o.o.Log.Error("mirror", "error", err)
 			}
 		}
 	}
-}
-
-// named notes that the target has a manifest of ours: what it has besides is not
-// to be relied on.
-func (c *Courier) named(u *uploads) {
-	if c.stock.put == nil && u.runs < 2 {
-		return
-	}
-	c.stock.put = nil
-	if err := c.stock.journal.Remove(); err != nil {
-		c.log().Warn("journal", "error", err)
-	}
-}
-
-// sent adds what was sent.
-func (c *Courier) sent(chunks int, u *uploads) {
-	c.office.o.Sent.Chunks.Add(int64(chunks))
-	c.office.o.Sent.Bytes.Add(u.bytes.Load())
 }

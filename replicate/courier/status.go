@@ -32,20 +32,20 @@ type Status struct {
 func (o *Office) Status(published spool.Point) (targets []Status, behind bool) {
 	targets = make([]Status, 0, len(o.couriers))
 	for _, c := range o.couriers {
-		targets = append(targets, c.status())
+		targets = append(targets, statusOf(c))
 		behind = behind || !c.stock.point.Covers(published)
 	}
 	return targets, behind
 }
 
-func (c *Courier) status() Status {
+func statusOf(c *Courier) Status {
 	s := Status{
 		Name: c.Name, Sequence: c.stock.point.Sequence, Manifest: c.stock.taken,
 		Backlog: len(c.stock.missing), Calls: c.calls,
 		Busy: c.state.Busy(), Stopped: c.state == Stopped, Unguarded: c.Unguarded(),
-		Patrolled: c.patrol.RoundEnded(), Healed: c.patrol.Healed(),
+		Patrolled: c.beat.RoundEnded(), Healed: c.beat.Healed(),
 	}
-	if err := c.patrol.Err(); err != nil {
+	if err := c.beat.Err(); err != nil {
 		s.PatrolError = err.Error()
 	}
 	if p := c.pushing; p != nil {

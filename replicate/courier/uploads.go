@@ -24,11 +24,9 @@ type uploads struct {
 	t       *chunkstore.Target
 	journal *spool.PutJournal
 	ctx     context.Context // of Syncs, which outlive the puts
-	objects int             // in a run
-
-	concurrency int // of who puts
-	now         func() time.Time
-	warn        func(error) // the journal could not be written
+	how     Uploads
+	now     func() time.Time
+	warn    func(error) // the journal could not be written
 
 	calls, bytes atomic.Int64
 
@@ -53,13 +51,13 @@ type run struct {
 
 // uploads returns what puts objects to the target.
 func (c *Courier) uploads() *uploads {
-	o := &c.office.o
+	o, how := &c.office.o, c.office.o.Uploads
+	how.RunObjects = cmp.Or(how.RunObjects, runObjects)
 	return &uploads{
 		t: c.Target, journal: c.stock.journal, ctx: o.Errands.Context(), now: o.Clock,
-		objects:     cmp.Or(o.Uploads.RunObjects, runObjects),
-		concurrency: o.Uploads.Concurrency,
-		warn:        func(err error) { c.log().Warn("journal", "error", err) },
-		seen:        make(map[chunkstore.ID]bool), durable: make(map[chunkstore.ID]bool),
+		how:  how,
+		warn: func(err error) { c.log().Warn("journal", "error", err) },
+		seen: make(map[chunkstore.ID]bool), durable: make(map[chunkstore.ID]bool),
 	}
 }
 
@@ -91,7 +89,7 @@ func (u *uploads) once(id chunkstore.ID, put func(*chunkstore.ChunkBatch) (int, 
 	}
 	r := u.run
 	r.puts.Add(1)
-	if r.begun++; r.begun == u.objects {
+	if r.begun++; r.begun == u.how.RunObjects {
 		u.sync(true)
 	}
 	u.mu.Unlock()
@@ -146,4 +144,10 @@ func (u *uploads) finish() (durable map[chunkstore.ID]bool, err error) {
 	u.mu.Unlock()
 	u.syncs.Wait()
 	return u.durable, errors.Join(u.err, u.journal.Close())
+}
+
+// count adds what was sent, so many chunks among it.
+func (u *uploads) count(sent *Sent, chunks int) {
+	sent.Chunks.Add(int64(chunks))
+	sent.Bytes.Add(u.bytes.Load())
 }

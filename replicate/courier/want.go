@@ -16,8 +16,8 @@ type Want struct {
 	Since  time.Time   // what is believed of a target must not be older
 }
 
-// Outcome reports whether a flush has ended, and how: with an error only when every target either
-// includes what is wanted, or has failed since it was asked for.
+// Outcome reports whether a flush has ended (I6), and how: with an error only when every target
+// either includes what is wanted, or has failed since it was asked for.
 func (o *Office) Outcome(w Want) (done bool, err error) {
 	var failed []string
 	var first error
@@ -42,7 +42,7 @@ func (o *Office) Outcome(w Want) (done bool, err error) {
 func (c *Courier) outcome(w Want) (done bool, err error) {
 	has := c.stock.point.Covers(w.Point) && c.state != Asking && c.state != Doubted
 	switch {
-	case has && c.believed(w):
+	case has && c.belief.covers(w):
 		return true, nil
 	case has && c.state.Known() && c.belief.failed > w.Serial:
 		return true, c.belief.err
@@ -62,12 +62,12 @@ func (o *Office) LookAgain(wants []Want) {
 		}
 		var since time.Time
 		for _, w := range wants {
-			if !c.believed(w) && c.belief.failed <= w.Serial && w.Since.After(since) {
+			if !c.belief.covers(w) && c.belief.failed <= w.Serial && w.Since.After(since) {
 				since = w.Since
 			}
 		}
 		if !since.IsZero() {
-			c.lookFor(since)
+			c.belief.lookFor(since)
 		}
 	}
 }

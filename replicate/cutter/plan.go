@@ -247,7 +247,7 @@ func within(c []candidate, bytesMax int, packed func(candidate) int) int {
 	return len(c)
 }
 
-// carriage is what a session remembers of a chunk that travels inline.
+// carriage is what a cutter remembers of a chunk that travels inline.
 type carriage struct {
 	changes int    // see candidate
 	stamp   uint64 // of the change that packed is of

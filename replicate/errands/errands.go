@@ -6,14 +6,10 @@ package errands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
 )
-
-// ErrOver is the error of who asks an owner that has ended.
-var ErrOver = errors.New("whoever would do it has ended")
 
 // Errands are those of one owner. Go, Tell and Ask are safe for concurrent use.
 type Errands struct {
@@ -61,15 +57,16 @@ func (e *Errands) Tell(f func()) bool {
 	}
 }
 
-// Ask is Tell for who waits no longer than ctx lasts. It fails with ErrOver if the owner has ended.
-func (e *Errands) Ask(ctx context.Context, f func()) error {
+// Ask is Tell for who waits no longer than ctx lasts: then it fails with its error. It returns
+// false and no error if the owner has ended.
+func (e *Errands) Ask(ctx context.Context, f func()) (asked bool, err error) {
 	select {
 	case e.events <- f:
-		return nil
+		return true, nil
 	case <-e.ended:
-		return ErrOver
+		return false, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 }
 

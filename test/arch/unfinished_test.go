@@ -25,8 +25,6 @@ var unfinished = []string{
 	"replicate: files",
 	"replicate: functions",
 	"replicate: types",
-	// replicate/courier
-	"replicate/courier: types",
 	// replicate/cutter
 	"replicate/cutter: columns",
 	"replicate/cutter: types",
