@@ -35,7 +35,7 @@
 //	flush.json   why the last flush that another process had asked for failed
 //	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets'
 //	             identities, when they were seen
-//	put.<16 hex> objects that a bucket has durably before a manifest names them: see [PutJournal]
+//	put.<16 hex> objects that a bucket has, and no manifest names yet: see replicate/courier
 //	patrol.json  until when the objects of each target have been touched; valid beyond the boot
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	deleted      empty, and as old as somebody knows that the database was deleted: see [Sweep]

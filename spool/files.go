@@ -80,6 +80,10 @@ func readFile(dir, name string, bytesMax int64) ([]byte, error) {
 	return b[:n], err
 }
 
+// PutPrefix is how the names of files begin that say what a target has durably: see package
+// courier.
+const PutPrefix = "put."
+
 // ResetIfOld empties the replicator's files if they date from another boot: nothing
 // of them was fsynced. The caller holds the lock, and has them not open.
 func (s *Spool) ResetIfOld() error {
@@ -94,7 +98,7 @@ func (s *Spool) ResetIfOld() error {
 		return fmt.Errorf("reset spool: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), putPrefix) {
+		if strings.HasPrefix(e.Name(), PutPrefix) {
 			names = append(names, e.Name())
 		}
 	}

@@ -40,7 +40,7 @@ func (s *Spool) RemoveJunk() error {
 // isFileOfReplicator reports whether a file of that name is a regular one that nobody
 // but the holder of the lock makes or opens for long.
 func isFileOfReplicator(name string) bool {
-	for _, prefix := range []string{"log.", "free.", putPrefix, "source.json"} {
+	for _, prefix := range []string{"log.", "free.", PutPrefix, "source.json"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

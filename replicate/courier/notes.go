@@ -11,14 +11,14 @@ import (
 // successor, as long as the target's chunk bucket is the same.
 type notes struct {
 	sp      *spool.Spool
-	target  string            // its ID
-	journal *spool.PutJournal // of put; nil before the first contact
+	target  string  // its ID
+	journal *ledger // of put; nil before the first contact
 	put     map[chunkstore.ID]bool
 }
 
 // of returns the journal of what was put while the target's chunk bucket was that one.
-func (n notes) of(chunks chunkstore.Identity) *spool.PutJournal {
-	return n.sp.PutJournal(n.target + " " + chunks.String())
+func (n notes) of(chunks chunkstore.Identity) *ledger {
+	return ledgerOf(n.sp, n.target+" "+chunks.String())
 }
 
 func (n notes) clone() notes {

@@ -10,7 +10,6 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/errands"
-	"verneuil/spool"
 )
 
 // runObjects is how many objects are made durable together. For a dir target a run
@@ -22,7 +21,7 @@ const runObjects = 2048
 // noted in the journal, while the next one is put. put is safe for concurrent use.
 type uploads struct {
 	t       *chunkstore.Target
-	journal *spool.PutJournal
+	journal *ledger
 	ctx     context.Context // of Syncs, which outlive the puts
 	how     Uploads
 	now     func() time.Time

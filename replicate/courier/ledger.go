@@ -1,4 +1,4 @@
-package spool
+package courier
 
 import (
 	"bufio"
@@ -16,29 +16,29 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/spool"
 )
 
 const (
-	putPrefix      = "put."
 	putMagic       = "VPUT"
 	putHeaderBytes = 24
 
 	// putTrust is how long a target is trusted to keep an object that no manifest
 	// of its names. Whoever collects garbage spares what is younger than twice that.
 	putTrust = 24 * time.Hour
-	// putBytesMax is the journal of 2 TiB of database.
+	// putBytesMax is the ledger of 2 TiB of database.
 	putBytesMax = 1 << 30
-	// putBlockMax bounds a block, which is read into memory: it is one run (64 KiB), and of an
-	// upload that was interrupted perhaps more.
+	// putBlockMax bounds a block, which is read into memory: it is one run (64 KiB), and perhaps
+	// more of an upload that was interrupted.
 	putBlockMax = 1 << 20
 )
 
-// PutJournal notes which objects a target has durably although it has no manifest
+// ledger notes which objects a target has durably although it has no manifest
 // yet that names them, so that an upload of many that was interrupted goes on where
 // it was. Its methods are safe for concurrent use.
 //
-// The file put.<16 hex digits of the BLAKE3-256 of the name of the target, with its chunk bucket's
-// identity> is a sequence of
+// The file put.<16 hex digits> is named by the BLAKE3-256 of the name of the target, with its chunk
+// bucket's identity. It is a sequence of
 //
 //	0   4  magic "VPUT"
 //	4   4  number of IDs
@@ -48,24 +48,24 @@ const (
 //	24  …  IDs, 32 bytes each
 //
 // in little endian. What follows something else, which is how a kill leaves it, is ignored.
-type PutJournal struct {
+type ledger struct {
 	name string
 
 	mu   sync.Mutex
 	file *os.File // nil: not open
 }
 
-// PutJournal returns the journal of the target of that name.
-func (s *Spool) PutJournal(target string) *PutJournal {
+// ledgerOf returns the ledger of the target of that name.
+func ledgerOf(sp *spool.Spool, target string) *ledger {
 	sum := chunkstore.Sum([]byte(target))
-	return &PutJournal{name: filepath.Join(s.dir, putPrefix+hex.EncodeToString(sum[:8]))}
+	return &ledger{name: filepath.Join(sp.Dir(), spool.PutPrefix+hex.EncodeToString(sum[:8]))}
 }
 
 // Load returns the IDs that were noted in the last 24 hours, nil if there are none.
-func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	f, err := os.OpenFile(j.name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+func (l *ledger) Load(now time.Time) (map[chunkstore.ID]bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, err := os.OpenFile(l.name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -90,8 +90,8 @@ func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 			break
 		}
 		good += int64(len(block))
-		age := now.Sub(time.Unix(0, int64(binary.LittleEndian.Uint64(block[8:]))))
-		if age < 0 || age >= putTrust {
+		noted := time.Unix(0, int64(binary.LittleEndian.Uint64(block[8:])))
+		if age := now.Sub(noted); age < 0 || age >= putTrust {
 			continue
 		}
 		for at := putHeaderBytes; at < len(block); at += len(chunkstore.ID{}) {
@@ -102,7 +102,7 @@ func (j *PutJournal) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 		}
 	}
 	if good < st.Size() { // or nobody would see what is noted behind it
-		if err := os.Truncate(j.name, good); err != nil {
+		if err := os.Truncate(l.name, good); err != nil {
 			return nil, fmt.Errorf("load journal of puts: %w", err)
 		}
 	}
@@ -133,7 +133,7 @@ func readPutBlock(r *bufio.Reader, left int64) ([]byte, error) {
 }
 
 // Note adds ids, which are durable in the target. Load comes first.
-func (j *PutJournal) Note(ids []chunkstore.ID, now time.Time) (err error) {
+func (l *ledger) Note(ids []chunkstore.ID, now time.Time) (err error) {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -145,15 +145,14 @@ func (j *PutJournal) Note(ids []chunkstore.ID, now time.Time) (err error) {
 		b = append(b, id[:]...)
 	}
 	binary.LittleEndian.PutUint32(b[16:], putSum(b))
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.file == nil {
-		j.file, err =
-			os.OpenFile(j.name,
-				os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+		l.file, err = os.OpenFile(l.name, flags, 0o600)
 	}
 	if err == nil {
-		_, err = j.file.Write(b)
+		_, err = l.file.Write(b)
 	}
 	if err != nil {
 		return fmt.Errorf("note puts: %w", err)
@@ -162,29 +161,29 @@ func (j *PutJournal) Note(ids []chunkstore.ID, now time.Time) (err error) {
 }
 
 // Remove forgets all: a manifest names them now.
-func (j *PutJournal) Remove() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	err := j.close()
-	if removeErr := os.Remove(j.name); !errors.Is(removeErr, fs.ErrNotExist) {
+func (l *ledger) Remove() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.close()
+	if removeErr := os.Remove(l.name); !errors.Is(removeErr, fs.ErrNotExist) {
 		err = errors.Join(err, removeErr)
 	}
 	return err
 }
 
 // Close closes the file.
-func (j *PutJournal) Close() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.close()
+func (l *ledger) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.close()
 }
 
-func (j *PutJournal) close() error {
-	if j.file == nil {
+func (l *ledger) close() error {
+	if l.file == nil {
 		return nil
 	}
-	f := j.file
-	j.file = nil
+	f := l.file
+	l.file = nil
 	return f.Close()
 }
 
