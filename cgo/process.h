@@ -15,6 +15,10 @@ static inline unsigned verneuilPid(uint64_t token) {
   return (token ^ verneuilToken()) >> 54 ? 0 : (unsigned)(token >> 32) & 0x3fffff;
 }
 
+/* Is that process alive? Token.Alive in spool/process.go does the same; but a process that cannot
+** be looked at, as it is in another namespace, counts as dead here. */
+int processIsAlive(uint64_t token);
+
 /* Go runs in this process. No child that is forked from it has that said of itself. */
 void processRunsGo(void);
 

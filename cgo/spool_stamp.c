@@ -7,8 +7,6 @@
 #include "process.h"
 #include "spool_wake.h"
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -64,31 +62,13 @@ void stampLeave(Spool *p, SpoolState *st) {
   atomic_store_explicit(&st->stampedBy, verneuilToken(), memory_order_relaxed);
 }
 
-/* Token.Alive in spool/process.go does the same. A process that cannot be looked at counts as dead
-** here. */
-static int isAlive(uint64_t token) {
-  char zName[32], a[1024];
-  unsigned long long start = 0;
-  snprintf(zName, sizeof zName, "/proc/%u/stat", verneuilPid(token)); /* there is no 0 */
-  int fd = fdAboveStdio(open(zName, O_RDONLY | O_CLOEXEC));
-  ssize_t n = fd >= 0 ? read(fd, a, sizeof a - 1) : -1;
-  if (fd >= 0) close(fd);
-  if (n <= 0) return 0;
-  a[n] = 0;
-  char *z = strrchr(a, ')');
-  if (!z || sscanf(z + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                          "%*s %*s %llu", &start) != 1)
-    return 0;
-  return (uint32_t)start == (uint32_t)token && !strchr("ZX", z[2]);
-}
-
 void stampOpened(Spool *p) {
   struct stat s;
   SpoolState *st = p->st;
   uint64_t left = atomic_load(&st->stamp), by = atomic_load(&st->stampedBy);
   /* the first write will say so */
   if (!left || !look(p, &s) || s.st_ctim.tv_nsec || stampOf(&s) != left) return;
-  if (atomic_load(&st->stampSettled) == left || (by && by != verneuilToken() && isAlive(by)))
+  if (atomic_load(&st->stampSettled) == left || (by && by != verneuilToken() && processIsAlive(by)))
     return;
   spoolRaise(st, SPOOL_CAUSE_TIMES);
   spoolWake(p);
