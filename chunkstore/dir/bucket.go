@@ -92,7 +92,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (b *bucket) Get(ctx context.Context, key string,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
-	o, err := b.read(ctx, key, opts.Limit())
+	o, err := b.read(ctx, key, opts)
 	if err != nil {
 		return chunkstore.Object{}, b.wrap("get", key, err)
 	}
@@ -127,7 +127,8 @@ func (b *bucket) stat(ctx context.Context, key string) (chunkstore.Object, error
 	return o, err
 }
 
-func (b *bucket) read(ctx context.Context, key string, bytesMax int64) (chunkstore.Object, error) {
+func (b *bucket) read(ctx context.Context, key string,
+	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	name, err := b.place(key)
 	if err != nil {
 		return chunkstore.Object{}, err
@@ -137,9 +138,32 @@ func (b *bucket) read(ctx context.Context, key string, bytesMax int64) (chunksto
 		return chunkstore.Object{}, err
 	}
 	defer ended()
-	o, err := b.readObject(name, bytesMax)
+	var o chunkstore.Object
+	if opts.Length > 0 {
+		o, err = readPart(name, opts.Offset, opts.Length)
+	} else {
+		o, err = b.readObject(name, opts.Limit())
+	}
 	o.Key = key
 	return o, err
+}
+
+// readPart reads a part of the file called name.
+func readPart(name string, off, n int64) (chunkstore.Object, error) {
+	f, info, err := objectfile.Open(name)
+	if err != nil {
+		return chunkstore.Object{}, err
+	}
+	defer f.Close()
+	if info.Size()-n < off {
+		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes, which end before %d",
+			chunkstore.ErrCorrupt, info.Size(), off+n)
+	}
+	body := make([]byte, n)
+	if _, err := f.ReadAt(body, off); err != nil {
+		return chunkstore.Object{}, err
+	}
+	return chunkstore.Object{Body: body, Bytes: info.Size(), Modified: info.ModTime()}, nil
 }
 
 // readObject reads the file called name, which nobody changes in place (I5).

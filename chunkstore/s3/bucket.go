@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,9 +170,13 @@ func (b *bucket) Get(ctx context.Context, key string,
 func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	in.Bucket, in.Key = &b.name, b.full(key)
-	r := &request{object: true, bodyMax: opts.Limit()}
+	r := &request{object: true, bodyMax: opts.Limit(), part: opts.Length}
 	if opts.IfNoneMatch != "" {
 		in.IfNoneMatch = &opts.IfNoneMatch
+	}
+	end := opts.Offset + opts.Length
+	if opts.Length > 0 {
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-%d", opts.Offset, end-1))
 	}
 	var out *s3.GetObjectOutput
 	err := b.do(ctx, "get "+key, r, func(ctx context.Context, client *s3.Client) (err error) {
@@ -184,8 +189,31 @@ func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput,
 	if err != nil {
 		return chunkstore.Object{}, b.missing(err)
 	}
-	return chunkstore.Object{Key: key, Body: r.body, Bytes: int64(len(r.body)),
-		ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
+	o := chunkstore.Object{Key: key, Body: r.body, Bytes: int64(len(r.body)),
+		ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}
+	if opts.Length > 0 {
+		return part(o, opts, aws.ToString(out.ContentRange))
+	}
+	return o, nil
+}
+
+// part is the answer to a Get of a part. A store that knows no ranges answers with the whole.
+func part(o chunkstore.Object, opts chunkstore.GetOptions,
+	contentRange string) (chunkstore.Object, error) {
+	end := opts.Offset + opts.Length
+	o.ETag = ""
+	if contentRange == "" && int64(len(o.Body)) >= end {
+		o.Body = o.Body[opts.Offset:end]
+		return o, nil
+	}
+	want := fmt.Sprintf("bytes %d-%d/", opts.Offset, end-1)
+	size, ok := strings.CutPrefix(contentRange, want)
+	if !ok || int64(len(o.Body)) != opts.Length {
+		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes with the range %q, not %s",
+			chunkstore.ErrCorrupt, len(o.Body), contentRange, want)
+	}
+	o.Bytes, _ = strconv.ParseInt(size, 10, 64) // 0 if the store does not say
+	return o, nil
 }
 
 // Put makes the bucket if it is missing and may be made. What a store refuses in a Put (conditions,

@@ -215,6 +215,7 @@ type request struct {
 	head     bool
 	unsigned bool  // of a Put's body only the checksum in a header is signed
 	bodyMax  int64 // of a Get
+	part     int64 // bytes of an object that are asked for; 0: all
 	body     []byte
 	tooLong  bool
 
@@ -312,7 +313,8 @@ func readBody(ctx context.Context, in middleware.DeserializeInput,
 	if err != nil || !ok || !isHTTP {
 		return out, metadata, err
 	}
-	if response.StatusCode != http.StatusOK {
+	partial := response.StatusCode == http.StatusPartialContent && r.part > 0
+	if response.StatusCode != http.StatusOK && !partial {
 		response.Body = limitedBody{io.LimitReader(response.Body, errorBytesMax), response.Body}
 		return out, metadata, nil
 	}
@@ -323,6 +325,9 @@ func readBody(ctx context.Context, in middleware.DeserializeInput,
 	if r.bodyMax == 0 {
 		response.Body = limitedBody{io.LimitReader(response.Body, answerBytesMax), response.Body}
 		return out, metadata, nil
+	}
+	if partial {
+		r.bodyMax = r.part
 	}
 	r.body, err = readAtMost(response.Body, response.ContentLength, r.bodyMax+1)
 	response.Body.Close() // after a body that is too long, this drops the connection
@@ -437,6 +442,8 @@ func asAnswerError(err error, attempts int, head bool) *answerError {
 		e.kind = chunkstore.ErrNoBucket
 	case e.status == http.StatusNotFound && (head || e.code != codeOfPage):
 		e.kind = chunkstore.ErrAbsent
+	case e.status == http.StatusRequestedRangeNotSatisfiable:
+		e.kind = chunkstore.ErrCorrupt // the object ends before the part
 	case e.status == http.StatusNotModified:
 		e.kind = chunkstore.ErrUnmodified
 	case e.status == http.StatusPreconditionFailed,

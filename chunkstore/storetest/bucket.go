@@ -31,6 +31,7 @@ func Bucket(t *testing.T, b chunkstore.Bucket, key func(i int) string) {
 		}
 	})
 	t.Run("put, get, stat", func(t *testing.T) { testPutGet(t, b, key) })
+	t.Run("parts", func(t *testing.T) { testParts(t, b, key(60)) })
 	t.Run("conditions", func(t *testing.T) { testConditions(t, b, key) })
 	t.Run("one winner", func(t *testing.T) { testOneWinner(t, b, key(4)) })
 	t.Run("list", func(t *testing.T) { testList(t, b, key) })
@@ -252,5 +253,34 @@ func LongKeys(t *testing.T, b chunkstore.Bucket) {
 		if err := b.Delete(t.Context(), key); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func testParts(t *testing.T, b chunkstore.Bucket, key string) {
+	part := func(off, n int64) (string, error) {
+		opts := chunkstore.GetOptions{Offset: off, Length: n}
+		o, err := b.Get(t.Context(), key, opts)
+		if err == nil && (o.ETag != "" || o.Bytes != 10) {
+			t.Errorf("part of %d bytes has ETag %q", o.Bytes, o.ETag)
+		}
+		return string(o.Body), err
+	}
+	_, err := part(0, 1)
+	MustBe(t, err, chunkstore.ErrAbsent)
+	MustPut(t, b, key, "0123456789", chunkstore.Condition{})
+	for _, c := range []struct {
+		off, n int64
+		want   string
+	}{{0, 1, "0"}, {3, 4, "3456"}, {9, 1, "9"}, {0, 10, "0123456789"}} {
+		if got, err := part(c.off, c.n); err != nil || got != c.want {
+			t.Errorf("%d bytes from %d: %q, %v", c.n, c.off, got, err)
+		}
+	}
+	for _, off := range []int64{6, 10, 11, 1 << 40} {
+		_, err := part(off, 5)
+		MustBe(t, err, chunkstore.ErrCorrupt)
+	}
+	if err := b.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -201,7 +201,12 @@ func (w *Writer) append(ctx context.Context) (there bool, err error) {
 	if w.pending.Fence {
 		return false, nil // Next tells what happened
 	}
-	return w.trimmed(ctx)
+	there, err = w.trimmed(ctx)
+	if err == nil && !there && len(found) == 0 {
+		// Nobody has it: S3 refuses one of two requests that it is carrying out at once.
+		return false, ErrUnsettled
+	}
+	return there, err
 }
 
 // trimmed reports whether what is pending is in the history though its number holds something
