@@ -29,21 +29,24 @@ func TestMakeDefaultPatterns(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", text, got, err, want)
 		}
 	}
-	for text, want := range map[string]string{
-		`{"make_default": 1}`:                                "make_default: is a number, want true or false, or an object",
-		`{"make_default": {"includes": []}}`:                 "make_default.includes: unknown key; known here: exclude, include",
-		`{"make_default": {"include": "*.db"}}`:              "make_default.include: is a string, want an array",
-		`{"make_default": {"include": ["a", 1]}}`:            "make_default.include[1]: is a number, want a string",
-		`{"make_default": {"exclude": [""]}}`:                "make_default.exclude[0]: \"\": empty",
-		`{"make_default": {"exclude": ["data/*.db"]}}`:       "begin it with / or */",
-		`{"make_default": {"exclude": ["a[bc"]}}`:            "a [ without its ]",
-		`{"make_default": {"exclude": ["[]"]}}`:              "a [ without its ]",
-		`{"make_default": {"exclude": ["x[^"]}}`:             "a [ without its ]",
-		`{"make_default": {"include": ["~other/x.db"]}}`:     "only ~/ is expanded",
-		"{\"make_default\": {\"include\": [\"a\\u0000b\"]}}": "holds a NUL",
+	for _, c := range []struct{ text, want string }{
+		{`{"make_default": 1}`, "make_default: is a number, want true or false, or an object"},
+		{`{"make_default": {"includes": []}}`,
+			"make_default.includes: unknown key; known here: exclude, include"},
+		{`{"make_default": {"include": "*.db"}}`,
+			"make_default.include: is a string, want an array"},
+		{`{"make_default": {"include": ["a", 1]}}`,
+			"make_default.include[1]: is a number, want a string"},
+		{`{"make_default": {"exclude": [""]}}`, "make_default.exclude[0]: \"\": empty"},
+		{`{"make_default": {"exclude": ["data/*.db"]}}`, "begin it with / or */"},
+		{`{"make_default": {"exclude": ["a[bc"]}}`, "a [ without its ]"},
+		{`{"make_default": {"exclude": ["[]"]}}`, "a [ without its ]"},
+		{`{"make_default": {"exclude": ["x[^"]}}`, "a [ without its ]"},
+		{`{"make_default": {"include": ["~other/x.db"]}}`, "only ~/ is expanded"},
+		{"{\"make_default\": {\"include\": [\"a\\u0000b\"]}}", "holds a NUL"},
 	} {
-		if _, err := vfs.ParseConfig(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want an error that says %q", text, err, want)
+		if _, err := vfs.ParseConfig(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error that says %q", c.text, err, c.want)
 		}
 	}
 }

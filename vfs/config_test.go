@@ -43,7 +43,8 @@ const everyKey = `{
 	"replication_spooling_dir_permissions": 493,
 	"replication_targets": [
 		{"s3": {"region": "minio", "endpoint": "http://127.0.0.1:7777", "chunk_bucket": "chunks",
-			"manifest_bucket": "manifests", "domain_addressing": false, "create_buckets_on_demand": true}},
+			"manifest_bucket": "manifests", "domain_addressing": false,
+			"create_buckets_on_demand": true}},
 		{"s3": {"region": "us-east-2", "bucket": "b", "prefix": "app/"}},
 		{"dir": {"path": "/srv/store"}},
 		{"local": {"directory": "/tmp/verneuil-cache/", "num_shards": 128, "capacity": 10000}},
@@ -121,6 +122,18 @@ func TestParseConfigLoadingPolicy(t *testing.T) {
 	}
 }
 
+// directories are the keys of directories, and a configuration that has one of them only.
+var directories = map[string]string{
+	"replication_spooling_dir": `{"replication_spooling_dir": %q}`,
+	"tempdir":                  `{"tempdir": %q}`,
+	"replication_targets[0].dir.path": `{"replication_targets": [
+		{"dir": {"path": %q}}]}`,
+	"replication_targets[0].local.directory": `{"replication_targets": [
+		{"local": {"directory": %q, "num_shards": 1, "capacity": 9}}]}`,
+	"replication_targets[0].read_only.directory": `{"replication_targets": [
+		{"read_only": {"directory": %q, "num_shards": 1}}]}`,
+}
+
 // TestParseConfigDirectories: directories mean the same place in each process, or are refused by an
 // error that names the key and the remedy.
 func TestParseConfigDirectories(t *testing.T) {
@@ -147,27 +160,25 @@ func TestParseConfigDirectories(t *testing.T) {
 		{"/srv/$1", inFile | inline, "/srv/$1"},
 		{"spool", inline, `"spool" is relative, and there is no configuration file`},
 		{"../spool", inline, "begin it with / or ~/"},
-		{"$HOME/spool", inFile | inline, `"$HOME/spool": variables are not expanded: write the path out, or begin it with ~/`},
+		{"$HOME/spool", inFile | inline, `"$HOME/spool": variables are not expanded: ` +
+			`write the path out, or begin it with ~/`},
 		{"${SPOOL}", inFile | inline, "variables are not expanded"},
 		{"/srv/$SPOOL/x", inFile | inline, "variables are not expanded"},
 		{"/srv/$(hostname)", inFile | inline, "variables are not expanded"},
 		{"~root/spool", inFile | inline, `"~root/spool": only ~/ is expanded`},
 		{"file:///srv/spool", inFile | inline, "is a URL: want a directory"},
 	} {
-		for key, format := range map[string]string{
-			"replication_spooling_dir":                   `{"replication_spooling_dir": %q}`,
-			"tempdir":                                    `{"tempdir": %q}`,
-			"replication_targets[0].dir.path":            `{"replication_targets": [{"dir": {"path": %q}}]}`,
-			"replication_targets[0].local.directory":     `{"replication_targets": [{"local": {"directory": %q, "num_shards": 1, "capacity": 9}}]}`,
-			"replication_targets[0].read_only.directory": `{"replication_targets": [{"read_only": {"directory": %q, "num_shards": 1}}]}`,
-		} {
+		for key, format := range directories {
 			text := fmt.Sprintf(format, c.path)
 			file := filepath.Join(dir, "conf", "verneuil.json")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			t.Chdir(dir)
-			for in, configs := range map[int][]string{inline: {text}, inFile: {"@" + file, "@conf/verneuil.json", "@./conf/../conf/verneuil.json"}} {
+			for in, configs := range map[int][]string{
+				inline: {text},
+				inFile: {"@" + file, "@conf/verneuil.json", "@./conf/../conf/verneuil.json"},
+			} {
 				for _, config := range configs {
 					if c.in&in == 0 {
 						continue
@@ -176,14 +187,22 @@ func TestParseConfigDirectories(t *testing.T) {
 					switch {
 					case err == nil && onlyDirectory(got) != c.want:
 						t.Errorf("%s in %s: %q, want %q", text, config, onlyDirectory(got), c.want)
-					case err != nil && (!strings.Contains(err.Error(), key+": ") || !strings.Contains(err.Error(), c.want)):
+					case err != nil && (!strings.Contains(err.Error(), key+": ") ||
+						!strings.Contains(err.Error(), c.want)):
 						t.Errorf("%s in %s: %v, want %q", text, config, err, c.want)
 					}
 				}
 			}
 		}
 	}
-	if err := os.WriteFile(filepath.Join(home, "v.json"), []byte(`{"tempdir": "x"}`), 0o600); err != nil {
+}
+
+// TestParseConfigHome: a file in the home directory is found, if there is one.
+func TestParseConfigHome(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	file := filepath.Join(home, "v.json")
+	if err := os.WriteFile(file, []byte(`{"tempdir": "x"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := vfs.ParseConfig("@~/v.json"); err != nil || got.TempDir != home+"/x" {
@@ -223,67 +242,91 @@ func TestParseConfigPermissions(t *testing.T) {
 	}
 }
 
+// openS3 is a target, but for its last brace.
+const openS3 = `{"region": "r", "chunk_bucket": "chunks", "manifest_bucket": "manifests"`
+
+var configErrors = []struct{ text, want string }{
+	// Malformed.
+	{"{\n  \"make_default\": true,\n  oops\n}", "configuration: line 3, column 3: "},
+	{`{"hostname": "h"`, "line 1, column 16: unexpected end"},
+	{`{} {}`, "line 1, column 4: "},
+	{`/tmp/verneuil.json`,
+		`neither a JSON object nor @ and a file's path: "/tmp/verneuil.json"`},
+	{`[]`, "neither a JSON object"},
+	{`@/nonexistent/verneuil.json`, "/nonexistent/verneuil.json: no such file"},
+	{`@`, "configuration: "},
+	{"@/dev/zero", "/dev/zero: longer than"},
+	{"{\"hostname\": \"\xff\"}", "not UTF-8"},
+	{"{\"hostname\": " + strings.Repeat("[", 20000), "depth"},
+	// Unknown, doubled.
+	{`{"make_defualt": true}`, "make_defualt: unknown key"},
+	{`{"MAKE_DEFAULT": true}`, "MAKE_DEFAULT: unknown key"},
+	{`{"replication_targets": [{"s3": {"chunk_buket": "x"}}]}`,
+		"replication_targets[0].s3.chunk_buket: unknown key"},
+	{`{"hostname": "a", "hostname": "b"}`, "hostname: given twice"},
+	{`{"replication_targets": [{"dir": {"path": "/a", "path": "/b"}}]}`,
+		"replication_targets[0].dir.path: given twice"},
+	{`{"snapshot_loading_policy": {"partial": {"mid": 1}}}`,
+		"snapshot_loading_policy.partial.mid: unknown key"},
+	// Wrong types.
+	{`{"make_default": 1}`, "make_default: is a number, want true or false"},
+	{`{"tempdir": {}}`, "tempdir: is an object, want a string"},
+	{`{"replication_targets": {}}`, "replication_targets: is an object, want an array"},
+	{`{"replication_targets": ["dir"]}`, "replication_targets[0]: is a string, want an object"},
+	{`{"replication_targets": [{"dir": "/a"}]}`,
+		"replication_targets[0].dir: is a string, want an object"},
+	{`{"replication_targets": [{"s3": ` + openS3 + `, "domain_addressing": "no"}}]}`,
+		"replication_targets[0].s3.domain_addressing: is a string, want true or false"},
+	{`{"api_calls_per_second": "30"}`, "api_calls_per_second: is a string, want a number"},
+	{`{"upload_concurrency": 1.5}`, "upload_concurrency: 1.5, want a whole number"},
+	{`{"snapshot_loading_policy": 7}`,
+		"snapshot_loading_policy: is a number, want a string or an object"},
+	// Impossible values.
+	{`{"api_calls_per_second": 0}`, "api_calls_per_second: 0, want more than 0"},
+	{`{"api_calls_per_second": 1e999}`, "api_calls_per_second: 1e999"},
+	{`{"manifest_interval_ms": 0}`, "manifest_interval_ms: 0, want 1 to"},
+	{`{"upload_concurrency": 99999999999999999999}`,
+		"upload_concurrency: 99999999999999999999, want 1 to 1024"},
+	{`{"snapshot_read_deadline_ms": 0}`, "snapshot_read_deadline_ms: 0, want 1 to"},
+	{`{"store_timeout_ms": 0}`, "store_timeout_ms: 0, want 1 to"},
+	{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
+	{`{"hostname": "a b"}`, `hostname: "a b" holds a blank`},
+	{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},
+	{`{"tempdir": "/a\u0000b"}`, "tempdir: "},
+	{`{"replication_spooling_dir_permissions": 512}`,
+		"replication_spooling_dir_permissions: 512, want 0 to 511"},
+	{`{"replication_spooling_dir_permissions": "0999"}`,
+		`replication_spooling_dir_permissions: "0999", want an octal mode`},
+	{`{"snapshot_loading_policy": "partial"}`, `snapshot_loading_policy: "partial", want`},
+	{`{"snapshot_loading_policy": {}}`, `snapshot_loading_policy: has no keys`},
+	{`{"snapshot_loading_policy": {"partial": {"min": 9, "max": 3}}}`,
+		"snapshot_loading_policy.partial: min is 9, more than max"},
+	// Targets.
+	{`{"replication_targets": [{}]}`,
+		"replication_targets[0]: has 0 keys (none), " +
+			"want exactly one of dir, local, read_only, s3"},
+	{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a"}, "s3": {}}]}`,
+		"replication_targets[1]: has 2 keys (dir, s3)"},
+	{`{"replication_targets": [{"gcs": {}}]}`,
+		"replication_targets[0].gcs: unknown kind of target"},
+	{`{"replication_targets": [{"dir": null}]}`, "replication_targets[0].dir"},
+	{`{"replication_targets": [{"s3": {"region":"r","chunk_bucket":"c","manifest_bucket":"m",` +
+		`"endpoint":"http://h?token=x"}}]}`,
+		"replication_targets[0].s3.endpoint: want http://HOST"},
+	{`{"replication_targets": [{"s3": {}}]}`, "replication_targets[0].s3"},
+	{`{"replication_targets": [{"s3": ` + openS3 + `, "bucket": "b"}}]}`,
+		"replication_targets[0].s3.bucket: excludes"},
+	{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a/"}}]}`,
+		"replication_targets[1]: is the same place as replication_targets[0]"},
+	{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": -1}}]}`,
+		"replication_targets[0].local.num_shards: -1"},
+	{`{"replication_targets": [{"local": ` +
+		`{"directory": "/c", "num_shards": 1, "capacity": 0}}]}`,
+		"replication_targets[0].local.capacity: 0"},
+}
+
 func TestParseConfigErrors(t *testing.T) {
-	s3 := `{"region": "r", "chunk_bucket": "chunks", "manifest_bucket": "manifests"`
-	for _, c := range []struct{ text, want string }{
-		// Malformed.
-		{"{\n  \"make_default\": true,\n  oops\n}", "configuration: line 3, column 3: "},
-		{`{"hostname": "h"`, "line 1, column 16: unexpected end"},
-		{`{} {}`, "line 1, column 4: "},
-		{`/tmp/verneuil.json`, `neither a JSON object nor @ and a file's path: "/tmp/verneuil.json"`},
-		{`[]`, "neither a JSON object"},
-		{`@/nonexistent/verneuil.json`, "/nonexistent/verneuil.json: no such file"},
-		{`@`, "configuration: "},
-		{"@/dev/zero", "/dev/zero: longer than"},
-		{"{\"hostname\": \"\xff\"}", "not UTF-8"},
-		{"{\"hostname\": " + strings.Repeat("[", 20000), "depth"},
-		// Unknown, doubled.
-		{`{"make_defualt": true}`, "make_defualt: unknown key"},
-		{`{"MAKE_DEFAULT": true}`, "MAKE_DEFAULT: unknown key"},
-		{`{"replication_targets": [{"s3": {"chunk_buket": "x"}}]}`, "replication_targets[0].s3.chunk_buket: unknown key"},
-		{`{"hostname": "a", "hostname": "b"}`, "hostname: given twice"},
-		{`{"replication_targets": [{"dir": {"path": "/a", "path": "/b"}}]}`, "replication_targets[0].dir.path: given twice"},
-		{`{"snapshot_loading_policy": {"partial": {"mid": 1}}}`, "snapshot_loading_policy.partial.mid: unknown key"},
-		// Wrong types.
-		{`{"make_default": 1}`, "make_default: is a number, want true or false"},
-		{`{"tempdir": {}}`, "tempdir: is an object, want a string"},
-		{`{"replication_targets": {}}`, "replication_targets: is an object, want an array"},
-		{`{"replication_targets": ["dir"]}`, "replication_targets[0]: is a string, want an object"},
-		{`{"replication_targets": [{"dir": "/a"}]}`, "replication_targets[0].dir: is a string, want an object"},
-		{`{"replication_targets": [{"s3": ` + s3 + `, "domain_addressing": "no"}}]}`,
-			"replication_targets[0].s3.domain_addressing: is a string, want true or false"},
-		{`{"api_calls_per_second": "30"}`, "api_calls_per_second: is a string, want a number"},
-		{`{"upload_concurrency": 1.5}`, "upload_concurrency: 1.5, want a whole number"},
-		{`{"snapshot_loading_policy": 7}`, "snapshot_loading_policy: is a number, want a string or an object"},
-		// Impossible values.
-		{`{"api_calls_per_second": 0}`, "api_calls_per_second: 0, want more than 0"},
-		{`{"api_calls_per_second": 1e999}`, "api_calls_per_second: 1e999"},
-		{`{"manifest_interval_ms": 0}`, "manifest_interval_ms: 0, want 1 to"},
-		{`{"upload_concurrency": 99999999999999999999}`, "upload_concurrency: 99999999999999999999, want 1 to 1024"},
-		{`{"snapshot_read_deadline_ms": 0}`, "snapshot_read_deadline_ms: 0, want 1 to"},
-		{`{"store_timeout_ms": 0}`, "store_timeout_ms: 0, want 1 to"},
-		{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
-		{`{"hostname": "a b"}`, `hostname: "a b" holds a blank`},
-		{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},
-		{`{"tempdir": "/a\u0000b"}`, "tempdir: "},
-		{`{"replication_spooling_dir_permissions": 512}`, "replication_spooling_dir_permissions: 512, want 0 to 511"},
-		{`{"replication_spooling_dir_permissions": "0999"}`, `replication_spooling_dir_permissions: "0999", want an octal mode`},
-		{`{"snapshot_loading_policy": "partial"}`, `snapshot_loading_policy: "partial", want`},
-		{`{"snapshot_loading_policy": {}}`, `snapshot_loading_policy: has no keys`},
-		{`{"snapshot_loading_policy": {"partial": {"min": 9, "max": 3}}}`, "snapshot_loading_policy.partial: min is 9, more than max"},
-		// Targets.
-		{`{"replication_targets": [{}]}`, "replication_targets[0]: has 0 keys (none), want exactly one of dir, local, read_only, s3"},
-		{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a"}, "s3": {}}]}`,
-			"replication_targets[1]: has 2 keys (dir, s3)"},
-		{`{"replication_targets": [{"gcs": {}}]}`, "replication_targets[0].gcs: unknown kind of target"},
-		{`{"replication_targets": [{"dir": null}]}`, "replication_targets[0].dir"},
-		{`{"replication_targets": [{"s3": {"region":"r","chunk_bucket":"c","manifest_bucket":"m","endpoint":"http://h?token=x"}}]}`, "replication_targets[0].s3.endpoint: want http://HOST"},
-		{`{"replication_targets": [{"s3": {}}]}`, "replication_targets[0].s3"},
-		{`{"replication_targets": [{"s3": ` + s3 + `, "bucket": "b"}}]}`, "replication_targets[0].s3.bucket: excludes"},
-		{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a/"}}]}`, "replication_targets[1]: is the same place as replication_targets[0]"},
-		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": -1}}]}`, "replication_targets[0].local.num_shards: -1"},
-		{`{"replication_targets": [{"local": {"directory": "/c", "num_shards": 1, "capacity": 0}}]}`, "replication_targets[0].local.capacity: 0"},
-	} {
+	for _, c := range configErrors {
 		config, err := vfs.ParseConfig(c.text)
 		if err == nil {
 			t.Errorf("ParseConfig(%.100q) = %+v, want an error with %q", c.text, config, c.want)

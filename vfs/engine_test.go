@@ -36,7 +36,8 @@ func TestReplicatorsGetTheConfiguration(t *testing.T) {
 		host             string
 	}{
 		`{"hostname": "h"}`: {time.Second, 7 * 24 * time.Hour, 8, "h"},
-		`{"hostname": "i", "patrol_days": 30, "manifest_interval_ms": 5, "upload_concurrency": 3}`: {
+		`{"hostname": "i", "patrol_days": 30,
+			"manifest_interval_ms": 5, "upload_concurrency": 3}`: {
 			5 * time.Millisecond, 30 * 24 * time.Hour, 3, "i"},
 		`{"hostname": "j", "patrol_days": 0}`: {time.Second, 0, 8, "j"},
 	} {

@@ -95,7 +95,9 @@ func TestRedacted(t *testing.T) {
 func FuzzLocate(f *testing.F) {
 	for _, uri := range []string{
 		"verneuil://h/db", "verneuil:///../../etc/x", "s3://b.r.127.0.0.1:9000/a/b",
-		"https://u:p@h:1/x?y=z", "file:///a\x00b", "/a/%2e%2e%2f", "http://[::1]:x/", "://", "s3://u@b.r/k"} {
+		"https://u:p@h:1/x?y=z", "file:///a\x00b", "/a/%2e%2e%2f", "http://[::1]:x/", "://",
+		"s3://u@b.r/k",
+	} {
 		f.Add(uri)
 	}
 	p := publishtest.New(f)

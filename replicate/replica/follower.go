@@ -34,8 +34,7 @@ type follower struct {
 	leaves   leafCache
 	interior families
 	cookies  cookies
-	shared   []byte         // one page for C
-	newestC  *atomic.Uint32 // in shared: the change counter of newest
+	shared   []byte // one page for C, which begins with the change counter of newest
 
 	readers int         // guarded by all.mu
 	linger  *time.Timer // guarded by all.mu; set while readers is 0
@@ -43,11 +42,21 @@ type follower struct {
 	mu        sync.Mutex
 	dropped   bool      // what follows is of no use any more
 	newest    *snapshot // holds a reference; nil before the first fetch
-	flight    *flight   // the fetch under way
-	queued    *flight   // the one to follow it
-	polling   int       // readers that want auto refresh
-	stopPoll  context.CancelFunc
+	flights   flights
+	polling   polling
 	lastError error // of the last fetch of a manifest or chunk, nil if it did not fail
+}
+
+// flights are a follower's fetches of the manifest, guarded by its mu.
+type flights struct {
+	now    *flight // under way
+	queued *flight // the one to follow it
+}
+
+// polling is whether a follower asks again and again, guarded by its mu.
+type polling struct {
+	readers int // that want auto refresh
+	stop    context.CancelFunc
 }
 
 // flight is one fetch of the manifest; done is closed when err is set.
@@ -65,8 +74,12 @@ func newFollower(all *Set, locator *locate.Locator) (*follower, error) {
 		all:     all,
 		locator: locator,
 		shared:  shared,
-		newestC: (*atomic.Uint32)(unsafe.Pointer(&shared[0])),
 	}, nil
+}
+
+// newestCounter is the change counter of the newest version, where C sees it.
+func (f *follower) newestCounter() *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(&f.shared[0]))
 }
 
 // drop gives up what f holds. There are no readers.
@@ -108,25 +121,25 @@ func (f *follower) request(force bool) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.flight == nil:
-		f.flight = &flight{done: make(chan struct{})}
-		go f.fly(f.flight)
-		return f.flight
+	case f.flights.now == nil:
+		f.flights.now = &flight{done: make(chan struct{})}
+		go f.fly(f.flights.now)
+		return f.flights.now
 	case !force:
-		return f.flight
-	case f.queued == nil:
-		f.queued = &flight{done: make(chan struct{})}
+		return f.flights.now
+	case f.flights.queued == nil:
+		f.flights.queued = &flight{done: make(chan struct{})}
 	}
-	return f.queued
+	return f.flights.queued
 }
 
 func (f *follower) fly(fl *flight) {
 	fl.err = f.fetchNewest()
 	f.mu.Lock()
 	f.lastError = fl.err
-	f.flight, f.queued = f.queued, nil
-	if f.flight != nil {
-		go f.fly(f.flight)
+	f.flights.now, f.flights.queued = f.flights.queued, nil
+	if f.flights.now != nil {
+		go f.fly(f.flights.now)
 	}
 	f.mu.Unlock()
 	close(fl.done)
@@ -200,7 +213,7 @@ func (f *follower) install(s *snapshot) {
 		f.newest.release()
 	}
 	f.newest = s
-	f.newestC.Store(s.table.head.counter)
+	f.newestCounter().Store(s.table.head.counter)
 }
 
 // poll asks the source again and again, until ctx ends.
@@ -235,13 +248,13 @@ func (f *follower) poll(ctx context.Context) {
 func (f *follower) pollFor(delta int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.polling += delta
-	if f.polling > 0 && f.stopPoll == nil && f.all.enter() {
+	f.polling.readers += delta
+	if f.polling.readers > 0 && f.polling.stop == nil && f.all.enter() {
 		var ctx context.Context
-		ctx, f.stopPoll = context.WithCancel(f.all.ctx)
+		ctx, f.polling.stop = context.WithCancel(f.all.ctx)
 		go f.poll(ctx)
-	} else if f.polling == 0 && f.stopPoll != nil {
-		f.stopPoll()
-		f.stopPoll = nil
+	} else if f.polling.readers == 0 && f.polling.stop != nil {
+		f.polling.stop()
+		f.polling.stop = nil
 	}
 }

@@ -58,7 +58,8 @@ func TestReads(t *testing.T) {
 					t.Errorf("in steps of %d: %v", step, err)
 				}
 			}
-			if err := p.open(all).Read(context.Background(), make([]byte, 1), int64(c.bytes+chunk)); err == nil {
+			beyond := int64(c.bytes + chunk)
+			if err := p.open(all).Read(t.Context(), make([]byte, 1), beyond); err == nil {
 				t.Error("a read beyond the file is no error")
 			}
 		})
@@ -172,93 +173,6 @@ func TestFetchesLittle(t *testing.T) {
 	}
 }
 
-// Each read transaction sees exactly one version, whatever happens meanwhile.
-func TestConcurrentReaders(t *testing.T) {
-	const versions, pages = 12, 66 * 16
-	p := newSource(t)
-	publish := func(number uint64) {
-		// Alternate between commits that travel inline and such that move chunks.
-		inline := []int64{0}
-		for i := int64(1); number%2 == 0 && i < pages; i++ {
-			inline = append(inline, i*testPage)
-		}
-		if len(inline)*testPage > 200<<10 {
-			inline = inline[:50]
-		}
-		p.Publish(publishtest.Stamped(pages, number), inline...)
-	}
-	publish(1)
-	all := p.follow(Options{Linger: -1})
-	done := make(chan struct{})
-	var group sync.WaitGroup
-	for g := range 6 {
-		r, err := all.Open(context.Background(), p.URI())
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.SetAuto(g == 0)
-		group.Go(func() {
-			defer r.Close()
-			rng := rand.New(rand.NewPCG(uint64(g), 2))
-			for last := uint64(0); ; {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				switch g % 3 {
-				case 0:
-					r.Adopt()
-				case 1:
-					if err := r.Refresh(context.Background(), g > 3); err != nil {
-						t.Error(err)
-					}
-				case 2:
-					if !r.Adopt() {
-						r.Request()
-					}
-				}
-				if r.Sequence() < last {
-					t.Errorf("reader %d went back from version %d to %d", g, last, r.Sequence())
-				}
-				last = r.Sequence()
-				var page [144]byte
-				for range 60 {
-					i := rng.Int64N(pages)
-					if err := r.Read(context.Background(), page[:], i*testPage); err != nil {
-						t.Error(err)
-						return
-					}
-					if n := binary.BigEndian.Uint64(page[128:]); n != last {
-						t.Errorf("reader %d of version %d sees page %d of version %d", g, last, i,
-							n)
-						return
-					}
-					if n := binary.BigEndian.Uint64(page[136:]); n != uint64(i)+1 {
-						t.Errorf("reader %d sees page %d in the place of %d", g, n-1, i)
-						return
-					}
-				}
-			}
-		})
-	}
-	for number := uint64(2); number <= versions; number++ {
-		publish(number)
-	}
-	close(done)
-	group.Wait()
-	// A read-ahead may still be under way: it gives its version back when it ends.
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for range 10000 {
-		if all.SlotsInUse() == 0 {
-			return
-		}
-		<-tick.C
-	}
-	t.Errorf("%d slots in use after the last reader, want 0", all.SlotsInUse())
-}
-
 // A chunk that many want at once is fetched once.
 func TestSharesFetches(t *testing.T) {
 	p := newSource(t)
@@ -270,7 +184,7 @@ func TestSharesFetches(t *testing.T) {
 	for range 5 {
 		r := p.open(all)
 		group.Go(func() {
-			if err := r.Read(context.Background(), make([]byte, 100), 3*chunkstore.ChunkBytes); err != nil {
+			if err := r.Read(t.Context(), make([]byte, 100), 3*chunkstore.ChunkBytes); err != nil {
 				t.Error(err)
 			}
 		})
@@ -480,7 +394,7 @@ func TestReadAhead(t *testing.T) {
 	}
 	at := func(r *Reader, chunks ...int64) error {
 		for _, i := range chunks {
-			if err := r.Read(context.Background(), make([]byte, 100), i*chunkstore.ChunkBytes); err != nil {
+			if err := r.Read(t.Context(), make([]byte, 100), i*chunkstore.ChunkBytes); err != nil {
 				return err
 			}
 		}
@@ -564,7 +478,7 @@ func TestReplacesLoaded(t *testing.T) {
 	all := p.follow(Options{})
 	r := p.open(all)
 	for _, chunk := range []int64{3, 40, 60} {
-		if err := r.Read(context.Background(), make([]byte, 100), chunk*chunkstore.ChunkBytes); err != nil {
+		if err := r.Read(t.Context(), make([]byte, 100), chunk*chunkstore.ChunkBytes); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,10 @@ func TestFamilies(t *testing.T) {
 		want     []int // how many more are wanted
 	}{
 		{"lookups of leaves", false, []int{200, 10, 290, 90}, []int{0, 0, 0, 0}},
-		{"lookups through interior pages", true, []int{200, 10, 299, 90, 200, 10}, []int{0, 2, 4, 4, 4, 4}},
+		{
+			"lookups through interior pages", true,
+			[]int{200, 10, 299, 90, 200, 10}, []int{0, 2, 4, 4, 4, 4},
+		},
 		{"a scan", false, []int{50, 51, 53, 56, 61, 70, 90}, []int{0, 1, 2, 4, 8, 16, 16}},
 		{"a scan, then a lookup", false, []int{50, 51, 200}, []int{0, 1, 0}},
 	} {

@@ -213,7 +213,8 @@ func (f *follower) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, err
 const leavesAhead = 32
 
 // fetchTree is the follower's. With the third leaf all others are fetched, if there are few:
-// a query that reads here and there would have them one after the other. (A point lookup needs two.)
+// a query that reads here and there would have them one after the other. (A point lookup needs
+// two.)
 func (s *snapshot) fetchTree(ctx context.Context, id chunkstore.ID) ([]byte, error) {
 	if s.f.leaves.get(id) == nil && s.leaves.Add(1) == 3 && s.m.Levels == 1 &&
 		len(s.m.Top) <= leavesAhead {

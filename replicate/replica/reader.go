@@ -40,13 +40,16 @@ type Reader struct {
 // there or on their way, and ahead is how many beyond last those were to be at the last look.
 type stream struct{ last, end, ahead int }
 
+// continues reports whether a read of chunk i is one more of the stream.
+func (t stream) continues(i int) bool { return t.last <= i && i <= t.end && t.end > 0 }
+
 // Table is what C reads: the address of the present version's table. It stays valid
 // until the reader moves on or closes.
 func (r *Reader) Table() unsafe.Pointer { return unsafe.Pointer(r.s.table.head) }
 
 // Newest is the address of an atomic uint32: the change counter of the newest known
 // version. It stays valid until the reader closes.
-func (r *Reader) Newest() unsafe.Pointer { return unsafe.Pointer(r.f.newestC) }
+func (r *Reader) Newest() unsafe.Pointer { return unsafe.Pointer(&r.f.shared[0]) }
 
 // Size is the length of the database at this version.
 func (r *Reader) Size() int64 { return r.s.m.FileBytes }
@@ -125,11 +128,11 @@ func (r *Reader) Ahead(i int) {
 
 // lookAhead notes that chunk i is read, missing or marked, and prefetches if that
 // continues a sequential read. A first miss fetches nothing more: most are point
-// lookups. Then the window doubles. When half of it is read, or if it is as long as may be aheadStep
-// chunks, which is where the mark is, it is made as long as it was, or longer.
+// lookups. Then the window doubles. When half of it is read, or aheadStep chunks if it is as long
+// as may be, which is where the mark is, it is made as long as it was, or longer.
 func (r *Reader) lookAhead(i int) {
 	k := 0
-	for k < streamsMax && !(r.streams[k].last <= i && i <= r.streams[k].end && r.streams[k].end > 0) {
+	for k < streamsMax && !r.streams[k].continues(i) {
 		k++
 	}
 	if k == streamsMax {

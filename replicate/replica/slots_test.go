@@ -63,7 +63,8 @@ func TestCConstants(t *testing.T) {
 		t.Fatal(err)
 	}
 	inC := map[string]uint64{}
-	number := regexp.MustCompile(`(?m)^#define ((?:VERSION|ENTRY)_\w+) (?:(\d+)\b|\(\(uint64_t\)1 << (\d+)\))`)
+	number := regexp.MustCompile(`(?m)^#define ((?:VERSION|ENTRY)_\w+) ` +
+		`(?:(\d+)\b|\(\(uint64_t\)1 << (\d+)\))`)
 	for _, m := range number.FindAllStringSubmatch(string(header), -1) {
 		n, _ := strconv.ParseUint(m[2], 10, 64)
 		if shift, err := strconv.Atoi(m[3]); err == nil {
@@ -89,8 +90,8 @@ func TestZerosAreNoHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if hole, err := unix.Seek(int(s.file.Fd()), int64(e.slot())*slotBytes, unix.SEEK_HOLE); err != nil ||
-		hole < int64(e.slot()+1)*slotBytes {
+	hole, err := unix.Seek(int(s.file.Fd()), int64(e.slot())*slotBytes, unix.SEEK_HOLE)
+	if err != nil || hole < int64(e.slot()+1)*slotBytes {
 		t.Errorf("the slot of zeros has a hole at %d (%v)", hole, err)
 	}
 }
@@ -204,7 +205,8 @@ func TestSlotsSharedFetch(t *testing.T) {
 		t.Fatalf("after a failure: %v", err)
 	}
 	s.release([]entry{e})
-	if _, err := s.acquire(context.Background(), slotKey{2}, func() ([]byte, error) { panic("ouch") }); err == nil {
+	ouch := func() ([]byte, error) { panic("ouch") }
+	if _, err := s.acquire(context.Background(), slotKey{2}, ouch); err == nil {
 		t.Error("a panic is no error")
 	}
 	if n := s.inUse(); n != 0 {
@@ -335,14 +337,15 @@ func TestSlotsGrow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.file.WriteAt([]byte{byte(i), byte(i >> 8)}, int64(slot)*slotBytes+slotBytes-2); err != nil {
+		end := int64(slot)*slotBytes + slotBytes - 2
+		if _, err := s.file.WriteAt([]byte{byte(i), byte(i >> 8)}, end); err != nil {
 			t.Fatal(err)
 		}
 		s.info[slot] = slotInfo{key: slotKey{byte(i), byte(i >> 8), 1}, refs: 1}
 		all = append(all, s.entryOf(slot))
 	}
-	if mapped, other := s.extents[extentsMapped-1].data, s.extents[extentsMapped].data; mapped == nil ||
-		other != nil {
+	mapped, other := s.extents[extentsMapped-1].data, s.extents[extentsMapped].data
+	if mapped == nil || other != nil {
 		t.Errorf("extent %d is mapped at %p, the next one at %p", extentsMapped-1, mapped, other)
 	}
 	for i, e := range all {

@@ -126,7 +126,8 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 				base = s.m.Overlay(i, base)
 			}
 			if err == nil {
-				s.f.interior.note(base, s.m.PageBytes, s.pageAt(start), s.m.FileBytes/int64(s.m.PageBytes))
+				pages := s.m.FileBytes / int64(s.m.PageBytes)
+				s.f.interior.note(base, s.m.PageBytes, s.pageAt(start), pages)
 			}
 			return base, err
 		})

@@ -45,7 +45,7 @@ func (f *follower) statusLocked(now time.Time) Status {
 	st := Status{
 		URI:          f.locator.String(),
 		Readers:      f.readers,
-		AutoRefresh:  f.polling,
+		AutoRefresh:  f.polling.readers,
 		BytesFetched: f.fetched.Load(),
 	}
 	if f.lastError != nil {

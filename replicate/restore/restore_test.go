@@ -192,11 +192,15 @@ func TestFileOfDamagedVersions(t *testing.T) {
 	for victim := range c.needed(t) {
 		good := c.objects[victim]
 		for name, damage := range map[string]func() ([]byte, error){
-			"missing":   func() ([]byte, error) { return nil, chunkstore.ErrAbsent },
-			"damaged":   func() ([]byte, error) { return nil, chunkstore.ErrCorrupt },
-			"empty":     func() ([]byte, error) { return nil, nil },
-			"too long":  func() ([]byte, error) { return make([]byte, chunkstore.ChunkBytes+1), nil },
-			"truncated": func() ([]byte, error) { return c.fetch(t.Context(), chunkstore.Plain{}.Identify(good[1:])) },
+			"missing": func() ([]byte, error) { return nil, chunkstore.ErrAbsent },
+			"damaged": func() ([]byte, error) { return nil, chunkstore.ErrCorrupt },
+			"empty":   func() ([]byte, error) { return nil, nil },
+			"too long": func() ([]byte, error) {
+				return make([]byte, chunkstore.ChunkBytes+1), nil
+			},
+			"truncated": func() ([]byte, error) {
+				return c.fetch(t.Context(), chunkstore.Plain{}.Identify(good[1:]))
+			},
 		} {
 			err := File(
 				t.Context(),
@@ -475,7 +479,8 @@ func TestFileCleansUp(t *testing.T) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if err := File(t.Context(), filepath.Join(dir, "out.db"), Options{Manifest: c.m, Fetch: c.fetch}); err != nil {
+	o := Options{Manifest: c.m, Fetch: c.fetch}
+	if err := File(t.Context(), filepath.Join(dir, "out.db"), o); err != nil {
 		t.Fatal(err)
 	}
 	names, err := os.ReadDir(dir)

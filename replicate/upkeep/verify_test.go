@@ -13,9 +13,9 @@ import (
 	. "verneuil/replicate/upkeep"
 )
 
-// TestVerifyNamesEachObject: whatever object of a version is taken away or
-// damaged, be it a node, a leaf, a chunk or a patch's, it is named, and nothing else is.
-func TestVerifyNamesEachObject(t *testing.T) {
+// treeOfLevels returns a version with nodes, leaves, chunks and a patch, and its objects.
+func treeOfLevels(t *testing.T) (*manifest.Manifest, map[chunkstore.ID][]byte) {
+	t.Helper()
 	const chunks = 70 << 9 // above 64 leaves of 512 there are nodes
 	objects := map[chunkstore.ID][]byte{}
 	put := func(plain []byte) chunkstore.ID {
@@ -43,6 +43,39 @@ func TestVerifyNamesEachObject(t *testing.T) {
 	if m.Levels != 2 || len(m.Patches) != 1 {
 		t.Fatalf("%d levels and %d patches, want 2 and 1", m.Levels, len(m.Patches))
 	}
+	return m, objects
+}
+
+// neededBy returns the IDs of the objects of m that are not only there for chunks of zeros.
+func neededBy(
+	t *testing.T, m *manifest.Manifest, objects map[chunkstore.ID][]byte,
+) map[chunkstore.ID]bool {
+	t.Helper()
+	needed := map[chunkstore.ID]bool{} // not what stands for nothing but zeros
+	fetch := func(_ context.Context, id chunkstore.ID) ([]byte, error) {
+		needed[id] = true
+		plain, ok := objects[id]
+		if !ok {
+			return nil, chunkstore.ErrAbsent
+		}
+		return plain, nil
+	}
+	whole := m.Tree(chunkstore.Plain{})
+	for i := range m.Chunks() {
+		id, err := whole.Lookup(t.Context(), i, fetch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needed[id] = id != chunkstore.ZeroID
+	}
+	delete(needed, chunkstore.ZeroID)
+	return needed
+}
+
+// TestVerifyNamesEachObject: whatever object of a version is taken away or
+// damaged, be it a node, a leaf, a chunk or a patch's, it is named, and nothing else is.
+func TestVerifyNamesEachObject(t *testing.T) {
+	m, objects := treeOfLevels(t)
 	store, err := chunkstore.Open(t.Context(),
 		[]chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}, chunkstore.Options{})
 	if err != nil {
@@ -57,27 +90,7 @@ func TestVerifyNamesEachObject(t *testing.T) {
 		}
 		return faults
 	}
-	needed := map[chunkstore.ID]bool{} // not what stands for nothing but zeros
-	whole := m.Tree(chunkstore.Plain{})
-	for i := range chunks {
-		id, err := whole.Lookup(
-			t.Context(),
-			i,
-			func(_ context.Context, id chunkstore.ID) ([]byte, error) {
-				needed[id] = true
-				plain, ok := objects[id]
-				if !ok {
-					return nil, chunkstore.ErrAbsent
-				}
-				return plain, nil
-			},
-		)
-		if err != nil {
-			t.Fatal(err)
-		}
-		needed[id] = id != chunkstore.ZeroID
-	}
-	delete(needed, chunkstore.ZeroID)
+	needed := neededBy(t, m, objects)
 	for id := range needed {
 		if _, err := target.PutChunk(t.Context(), id, objects[id]); err != nil {
 			t.Fatal(err)
@@ -99,7 +112,9 @@ func TestVerifyNamesEachObject(t *testing.T) {
 				t.Errorf("%v is gone: %v", id, fault)
 			}
 		}
-		if _, err := target.Chunks.Put(t.Context(), id.String(), []byte("nonsense"), chunkstore.Condition{}); err != nil {
+		nonsense := []byte("nonsense")
+		_, err := target.Chunks.Put(t.Context(), id.String(), nonsense, chunkstore.Condition{})
+		if err != nil {
 			t.Fatal(err)
 		}
 		if faults := verify(true); len(faults) == 0 ||
