@@ -113,8 +113,8 @@ func (s *Spool) ResetIfOld() error {
 	return nil
 }
 
-// Complete reports whether the files are there that a successor needs, or who asks for a
-// flush.
+// Complete reports whether the files are there that a successor needs, or a process that asks
+// for a flush.
 func (s *Spool) Complete() bool {
 	for _, name := range []string{"source.json", "boot", "tree"} {
 		if _, err := os.Lstat(filepath.Join(s.dir, name)); errors.Is(err, fs.ErrNotExist) {

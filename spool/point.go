@@ -1,10 +1,10 @@
 package spool
 
-// Point is a moment of a database's history. Both numbers only grow: whoever has a point has every
-// transaction published before it. The zero Point is before all of them.
+// Point is a moment of a database's history. Both numbers only grow: to have reached a point
+// is to have every transaction published before it. The zero Point is before all of them.
 type Point struct{ Generation, Sequence uint64 }
 
-// Covers reports whether whoever has p has q.
+// Covers reports whether to have reached p is to have reached q.
 func (p Point) Covers(q Point) bool {
 	return p.Generation >= q.Generation && p.Sequence >= q.Sequence
 }

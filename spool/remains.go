@@ -62,8 +62,8 @@ func RemainsOf(dir string) (*Remains, error) {
 	return r, nil
 }
 
-// peekState reads the state in dir, which may be of an earlier boot, but is of the database that
-// dir is named after. It is a copy.
+// peekState reads the state in dir, which may date from an earlier boot, but describes the
+// database that dir is named after. It returns a copy.
 func peekState(dir string) (*State, error) {
 	if err := Trust(dir); err != nil {
 		return nil, err
@@ -126,8 +126,9 @@ func Sweep(dir string, now time.Time) (removed bool, err error) {
 var errInUse = errors.New("it is in use")
 
 // removeRemains removes the spool in dir, if nobody replicates it, and its database is still
-// deleted. The state goes last, so that what a kill leaves is found again. Whoever waits for
-// the attach lock meanwhile finds no directory when he has it, and begins anew.
+// deleted. The state is removed last, so that what a kill leaves is found again. A process
+// that waits for the attach lock meanwhile finds no directory when it gets it, and starts
+// again.
 func removeRemains(dir string) error {
 	var live *State
 	if s, err := Open(dir); err == nil { // of an earlier boot there is no replicator

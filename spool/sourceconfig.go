@@ -28,10 +28,10 @@ type SourceConfig struct {
 	TimeoutMS int64 `json:"store_timeout_ms,omitempty"`
 }
 
-// ReadSourceConfig reads the source.json of the spool in dir, which need not be one
-// of this boot. It fails with fs.ErrNotExist if there is none, with
-// [chunkstore.ErrCorrupt] if it makes no sense or is of another database, and where
-// [Trust] does: it decides where a database is sent.
+// ReadSourceConfig reads the source.json of the spool in dir, which need not date from this
+// boot. It fails with fs.ErrNotExist if there is none, with
+// [chunkstore.ErrCorrupt] if it makes no sense or belongs to another database, and where
+// [Trust] fails: the file decides where a database is sent.
 func ReadSourceConfig(dir string) (SourceConfig, error) {
 	var b []byte
 	err := Trust(dir)

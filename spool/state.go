@@ -28,7 +28,7 @@ const (
 	FlagLost = 1
 
 	// FlagUndone in State.Flags: in the WAL of the published salts, frames beyond the
-	// published ones may be valid that are of a commit that has failed.
+	// published ones may be valid though their commit has failed.
 	FlagUndone = 2
 
 	// NoMirror as State.MirrorGeneration: the mirror belongs to no generation. They
@@ -210,9 +210,9 @@ type Spool struct {
 	dev   uint64
 }
 
-// Open opens the spool in dir, which a recorder or [Create] has made. It fails
-// with fs.ErrNotExist if there is none, and with [chunkstore.ErrCorrupt] if there
-// is none of this boot.
+// Open opens the spool in dir, which a recorder or [Create] has made. It fails with
+// fs.ErrNotExist if there is none, and with [chunkstore.ErrCorrupt] if it does not date from
+// this boot.
 func Open(dir string) (*Spool, error) {
 	err := Trust(dir)
 	var s *Spool

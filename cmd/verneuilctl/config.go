@@ -148,7 +148,7 @@ func overNetwork(fileSystem int64) bool {
 	return false
 }
 
-// checkDirectory fails if we could not make files in dir, or make it.
+// checkDirectory fails if we could not make dir, or files in it.
 func checkDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
@@ -165,7 +165,7 @@ func checkDirectory(dir string) error {
 	return nil
 }
 
-// checkBucket asks for an object that there is not; with write, for one that it puts.
+// checkBucket asks for an object that does not exist, or, with write, for one that it puts.
 func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
 	if !write {
 		_, err := b.Stat(ctx, chunkstore.ZeroID.String()) // which nobody stores

@@ -137,8 +137,8 @@ func (p *pinned) begin(ctx context.Context, access string) error {
 }
 
 // attach opens path by the stock VFS like openDatabase, but under a name that it returns, and so
-// that its schema does not matter: a database whose schema this SQLite cannot parse, as
-// it is of a newer one or corrupt, is replicated like any other. (The driver runs a PRAGMA
+// that its schema does not matter: a database whose schema this SQLite cannot parse, because a
+// newer one made it or it is corrupt, is replicated like any other. (The driver runs a PRAGMA
 // at once that parses the schema of what it opens.) The caller closes what is not nil.
 func attach(ctx context.Context, path,
 	access string) (db *sql.DB, conn *sql.Conn, name string, err error) {
@@ -149,8 +149,8 @@ func attach(ctx context.Context, path,
 		}
 		err = errors.Join(err, conn.Close(), db.Close())
 	}
-	// The header names an encoding that there is not. SQLite takes it for UTF-8, but only of a
-	// database that it opens, not of one that it attaches.
+	// The header names an encoding that does not exist. SQLite takes it for UTF-8 in a
+	// database that it opens, but not in one that it attaches.
 	if db, err = openDatabase(path, access); err != nil {
 		return nil, nil, "", err
 	}
@@ -196,7 +196,7 @@ func attachAs(ctx context.Context, encoding, path, access string) (*sql.DB, *sql
 	if err != nil {
 		return db, nil, err
 	}
-	// To SQLite, who may write the schema may also see to one that is malformed.
+	// SQLite lets a connection that may write the schema repair one that is malformed.
 	if _, err = conn.ExecContext(ctx, "PRAGMA encoding='"+encoding+
 		"'; PRAGMA writable_schema=ON"); err == nil {
 		_, err = conn.ExecContext(ctx, "ATTACH ? AS source", databaseURI(path, access))
@@ -204,8 +204,8 @@ func attachAs(ctx context.Context, encoding, path, access string) (*sql.DB, *sql
 	return db, conn, err
 }
 
-// lockShared takes the lock of a reader, and thus has SQLite recover what there is to
-// recover, without a look at the schema.
+// lockShared takes a reader's lock, which has SQLite recover what there is to recover, and
+// does not look at the schema.
 func lockShared(ctx context.Context, conn *sql.Conn, name string) error {
 	return conn.QueryRowContext(ctx, "PRAGMA "+name+".schema_version").Scan(new(int))
 }
@@ -251,7 +251,7 @@ func (p *pinned) overlayWAL() error {
 		case err == nil:
 			frames = index.Frames
 		}
-		// One that is not whole nobody uses: we hold a read lock, for which SQLite has
+		// Nobody uses one that is not whole: we hold a read lock, for which SQLite has
 		// recovered it if it may write it, and if not, has taken what is valid in the WAL
 		// (wal.c, walBeginShmUnreliable). So do we.
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -308,8 +308,8 @@ func (p *pinned) ReadAt(b []byte, off int64) (int, error) {
 	if p.view == nil {
 		return n, short
 	}
-	// What the file does not reach to yet is in the WAL; but for the page at 1 GiB
-	// with SQLite's lock bytes, which nobody ever writes.
+	// What lies beyond the end of the file is in the WAL, except for the page with SQLite's
+	// lock bytes, at 1 GiB, which is never written.
 	clear(b[n:])
 	pageBytes := int64(p.view.PageBytes)
 	for page := off / pageBytes; page*pageBytes < off+int64(len(b)); page++ {
@@ -336,7 +336,7 @@ func (p *pinned) NextData(off int64) (int64, error) {
 // Size returns the database's size in bytes.
 func (p *pinned) Size() (int64, error) { return p.size, nil }
 
-// Reserved is false: whoever prepares a transaction cannot write it while we read.
+// Reserved is false: a transaction that is being prepared cannot be written while we read.
 func (p *pinned) Reserved() (pid int, err error)  { return 0, nil }
 func (p *pinned) Exclusive() (pid int, err error) { return 0, nil }
 

@@ -24,7 +24,7 @@ import (
 	"verneuil/vfs"
 )
 
-// flushFlags are what flush was told beside the place.
+// flushFlags are the flags of flush.
 type flushFlags struct{ allowEmpty, asJSON bool }
 
 func flushCommand(g *global) *cobra.Command {
@@ -65,7 +65,7 @@ none with --allow-empty.`,
 	return command
 }
 
-// flush flushes each spool that path is about, and says so.
+// flush flushes each spool that path stands for, and says so.
 func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	dirs, err := g.spools(path)
 	if o.allowEmpty && (errors.Is(err, errNoSpools) || errors.Is(err, fs.ErrNotExist)) {
@@ -113,8 +113,8 @@ func (f *flushed) print(asJSON bool) (err error) {
 	return err
 }
 
-// flush sends what the spool has. Of a database that was deleted, what there was to send is
-// all in it, or lost.
+// flush sends what the spool has. If the database was deleted, all that there was to send is
+// in the spool, or lost.
 func (f *flushed) flush(ctx context.Context, g *global) (err error) {
 	f.name = f.dir
 	remains, err := spool.RemainsOf(f.dir)
@@ -226,8 +226,8 @@ func spoolsBelow(root string) ([]string, error) {
 	return dirs, nil
 }
 
-// isSpool reports whether a recorder or a sync has made dir, or we may not look into it: so is
-// another user's.
+// isSpool reports whether a recorder or a sync has made dir, or we may not look into it, as it
+// is another user's.
 func isSpool(dir string) bool {
 	for _, name := range []string{"source.json", "state"} {
 		_, err := os.Lstat(filepath.Join(dir, name))
@@ -301,7 +301,7 @@ type flushing struct {
 	progress func(phase string, done, total int64)
 }
 
-// settle lets SQLite roll back what a process that died has left in the middle,
+// settle lets SQLite roll back the transaction that a dead process has left unfinished,
 // and reports whether the database is in WAL mode.
 func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 	path := f.source.Path
@@ -325,7 +325,7 @@ func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
 		return false, err
 	}
 	if live {
-		// A writer that lives is left alone: SQLite sees its lock. If it keeps us
+		// A living writer is left alone: SQLite sees its lock. If it keeps us
 		// from looking, it is about to commit, and there is nothing to roll back.
 		var e sqlite3.Error
 		err := recoverDatabase(ctx, path)
@@ -369,12 +369,12 @@ func (f *flushing) sync(ctx context.Context) (err error) {
 	return err
 }
 
-// replicate does what the application's replicator would: it drains the spool, or
-// has the process do it that serves it.
+// replicate does what the application's replicator would: it drains the spool, or has the
+// process do so that serves it.
 func (f *flushing) replicate(ctx context.Context) error {
 	sp, err := spool.Open(f.dir)
 	if err != nil {
-		// Of another boot: void. The database has it all.
+		// It dates from another boot, and is void. The database has everything.
 		if sp, err = spool.Create(filepath.Dir(f.dir), f.source.Path, 0o700); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ import (
 // 1,000, and a busy database has thousands a day.
 const versionsCounted = 1000
 
-// lsFlags are what ls was told beside the target.
+// lsFlags are the flags of ls.
 type lsFlags struct {
 	host, path string
 	allowEmpty bool
@@ -70,7 +70,7 @@ type held struct {
 	err      error
 }
 
-// ls prints what it found also when something could not be read.
+// ls prints what it found even if something could not be read.
 func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 	store, targets, err := g.targets(ctx, name)
 	if err != nil {
@@ -137,7 +137,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 	return chunkstore.Open(ctx, []chunkstore.TargetConfig{&alone}, options)
 }
 
-// targets returns those that name is about; the caller closes the store.
+// targets returns those that name stands for; the caller closes the store.
 func (g *global) targets(
 	ctx context.Context, name string,
 ) (*chunkstore.Store, []*chunkstore.Target, error) {
@@ -210,7 +210,7 @@ func (h *held) look(ctx context.Context) {
 		return h.versions < versionsCounted
 	})
 	if err != nil && h.versions == 0 {
-		h.versions = 1 // to list versions is a right of its own: there is the newest
+		h.versions = 1 // listing versions needs a right of its own: the newest is there
 	}
 }
 

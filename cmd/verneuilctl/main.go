@@ -83,7 +83,7 @@ type failure struct {
 	err   error
 }
 
-// Error says once what was being done, also where err begins with that.
+// Error says what was being done, and says it once even if err begins with that.
 func (f *failure) Error() string {
 	command, _, _ := strings.Cut(f.doing, " ")
 	message := strings.TrimPrefix(f.err.Error(), f.doing+": ")
@@ -100,8 +100,8 @@ func fail(err error, doing ...string) error {
 	return &failure{strings.Join(doing, " "), err}
 }
 
-// oneLine joins the lines of a message: errors.Join and some libraries make several. Names
-// in it may be anybody's: they do not speak to the terminal.
+// oneLine joins the lines of a message: errors.Join and some libraries make several. Names in
+// it may come from anybody: they must not control the terminal.
 func oneLine(message string) string {
 	var lines []string
 	for line := range strings.Lines(message) {
@@ -178,7 +178,7 @@ has an @ before the file's path.`,
 	return root
 }
 
-// unknownCommand refuses arguments of the root command: each is a command that there is not.
+// unknownCommand refuses arguments of the root command: each is an unknown command.
 func unknownCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -187,7 +187,7 @@ func unknownCommand(root *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q%s", args[0], didYouMean("", root.SuggestionsFor(args[0])))
 }
 
-// unknownFlag adds to the error of a flag that there is not what may have been meant.
+// unknownFlag adds to the error about an unknown flag what may have been meant.
 func unknownFlag(command *cobra.Command, err error) error {
 	unknown := (*pflag.NotExistError)(nil)
 	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
@@ -210,7 +210,7 @@ func didYouMean(prefix string, names []string) string {
 	return ": did you mean " + prefix + strings.Join(names, " or "+prefix) + "?"
 }
 
-// atMost accepts so many arguments; fewer are each command's to judge.
+// atMost accepts up to n arguments; whether there are too few is for each command to judge.
 func atMost(n int) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) > n {

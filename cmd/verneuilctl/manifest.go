@@ -54,8 +54,8 @@ func (o *origin) flagsOfPast(command *cobra.Command) {
 // past reports whether another version than the newest is asked for.
 func (o *origin) past() bool { return o.version != "" || o.at != "" }
 
-// take is given the command's arguments, of which the first may be the SOURCE: a manifest's
-// URI, else a database's path.
+// take takes the command's arguments, of which the first may be the SOURCE: a manifest's URI,
+// or a database's path.
 func (o *origin) take(args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -72,7 +72,7 @@ func (o *origin) take(args []string) error {
 	return nil
 }
 
-// check is about how the command was called.
+// check fails if the command was called wrongly.
 func (o *origin) check() (err error) {
 	if o.at != "" {
 		if o.time, err = parseTime(o.at); err != nil {
@@ -90,7 +90,7 @@ func (o *origin) check() (err error) {
 	return nil
 }
 
-// of is take and check.
+// of calls take and check.
 func (o *origin) of(args []string) error {
 	if err := o.take(args); err != nil {
 		return err
@@ -202,7 +202,7 @@ func few(names []string) string {
 }
 
 // fetchFor is fetch, in a session that the caller closes, for a command that writes to out:
-// what may not be written there is not fetched.
+// nothing is fetched that may not be written there.
 func (o *origin) fetchFor(ctx context.Context, g *global,
 	out *output) (*session, *manifest.Manifest, []byte, error) {
 	if err := out.check(); err != nil {

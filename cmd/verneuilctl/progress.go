@@ -22,7 +22,7 @@ type progress struct {
 	shown       bool
 }
 
-// quietFor is how long a phase takes before it is shown: a rate of less means nothing.
+// quietFor is how long a phase takes before it is shown: the rate of a shorter one means nothing.
 const quietFor = 500 * time.Millisecond
 
 // phases names the phases of package replicate for people.
@@ -52,7 +52,7 @@ func (p *progress) set(phase string, done, total int64) {
 		return
 	}
 	p.shown = true
-	// An error here is one of writing to the terminal: not worth a word.
+	// An error here comes from writing to the terminal: it is not worth reporting.
 	_ = p.bar.Set64(done)
 }
 
@@ -94,7 +94,7 @@ func (p *progress) end() {
 	p.bar, p.shown, p.done = nil, false, 0
 }
 
-// summary ends it, and says what was done, and how long it took, on a terminal.
+// summary ends the bar, and says on a terminal what was done, and how long it took.
 func (p *progress) summary(format string, args ...any) {
 	p.end()
 	if !isTerminal(os.Stderr) {

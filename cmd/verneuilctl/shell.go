@@ -124,7 +124,7 @@ func runWith(content []byte, run func(name string) *exec.Cmd) error {
 	return run(name).Run()
 }
 
-// setenv replaces a variable: of two with one name, which counts is not defined.
+// setenv replaces a variable: if two have the same name, it is not defined which one counts.
 func setenv(env []string, name, value string) []string {
 	var others []string
 	for _, entry := range env {
@@ -135,8 +135,8 @@ func setenv(env []string, name, value string) []string {
 	return append(others, name+"="+value)
 }
 
-// findLibrary returns the absolute path of the extension: the one named, else that
-// beside this program, else that in ../lib.
+// findLibrary returns the absolute path of the extension: the one that is named, or that
+// beside this program, or that in ../lib.
 func findLibrary(named string) (string, error) {
 	if named != "" {
 		path, err := filepath.Abs(named)

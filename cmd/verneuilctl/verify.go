@@ -13,7 +13,7 @@ import (
 	"verneuil/replicate/upkeep"
 )
 
-// verifyFlags are what verify was told beside the source.
+// verifyFlags are the flags of verify.
 type verifyFlags struct {
 	upkeep.VerifyOptions
 	allowEmpty bool
@@ -183,7 +183,7 @@ func (v *verification) found(name string, fault error) {
 	if v.asJSON {
 		_ = printJSON(map[string]any{"target": v.target.Name, "manifest": name,
 			"fault": fault.Error()})
-		return // the sum is printed, or fails, likewise
+		return // the sum is printed, or fails, in the same way
 	}
 	fmt.Println(oneLine(v.target.Name + ": " + name + ": " + fault.Error()))
 }
