@@ -152,7 +152,7 @@ func (l *Lock) Held() error {
 }
 
 // Refresh makes the times of the spool's files new, for cleaners by age; but for those of the
-// mirror, which are told apart by theirs: see [Mirror.Refresh].
+// mirror, which are told apart by theirs (Refresh in replicate/mirror).
 func (l *Lock) Refresh() {
 	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
 	touch := func(name string) {

@@ -16,19 +16,21 @@ import (
 )
 
 const (
-	// applyEvery is how much is copied before the log is applied and freed again,
-	// lest it outgrow its allowance: records may be applied at any time during the
-	// copy, as what is copied later is newer, and in the log as well.
+	// applyEvery is how much is copied before the log is applied and freed again, so that it does
+	// not outgrow its allowance. Records may be applied at any time during the copy: what is
+	// copied later is newer, and is in the log as well.
 	applyEvery = 16 << 20
 	// holeMost is how much of a hole is taken at a time.
 	holeMost = 1 << 30
 
-	// tick is how often a file is looked at whose last change is too young to tell of another.
+	// tick is the pause between two looks at a file whose last change was so recent that another
+	// one might leave the same times.
 	tick = 20 * time.Millisecond
 
-	// looks is how often a piece of the file is looked at again that does not stay the same.
+	// looks bounds how often a piece of the file is read again while it changes.
 	looks = 4
 
+	// The pauses while somebody is in the way grow from settleFirst to settleMost.
 	settleFirst = time.Millisecond
 	settleMost  = 50 * time.Millisecond
 	// heldFor is how long a program without a recorder may hold EXCLUSIVE before a base copy gives
@@ -36,13 +38,13 @@ const (
 	heldFor = 5 * time.Second
 )
 
-// baseCopy makes the mirror the database, as doc.go of package spool describes.
-// Only what differs is written and marked.
+// baseCopy makes the mirror the database, as doc.go describes. Only what differs is written and
+// marked.
 //
-// When does a copy count? Recorded transactions are in the log from h0 on, or have
-// raised the generation; what must be excluded are writers without a recorder. They cannot
-// avoid two things: EXCLUSIVE, which is held from the first write to the last one, also of a
-// rollback; and that the file's stamp is another one afterwards.
+// When does a copy count? Recorded transactions are in the log from h0 on, or have raised the
+// generation. Writers without a recorder must be excluded. They cannot avoid two things: they hold
+// EXCLUSIVE from the first write to the last one, also of a rollback; and the file's stamp is
+// another one afterwards.
 //
 //   - The copy begins at an instant at which the file is a committed state (see still), or a
 //     recorder is in the middle of a transaction. What the file is like then stands in the state
@@ -58,7 +60,7 @@ const (
 // Otherwise it is repeated, with pauses that grow to 5 s. If it never succeeds, as somebody
 // without a recorder writes all the time, or holds EXCLUSIVE, a flush fails and says so.
 //
-// alone says that nobody writes meanwhile, as the caller sees to that.
+// alone says that nobody writes meanwhile: the caller makes sure of that.
 func baseCopy(ctx context.Context, t *Tracker, alone bool) error {
 	src, err := t.o.OpenSource()
 	if err != nil {
@@ -152,7 +154,7 @@ func (c *copying) begin(ctx context.Context) error {
 }
 
 // anchor waits for an instant at which the file is a committed state, and notes what it is like
-// then; or until recorders will have done as much.
+// then. It does not wait where recorders will have noted as much.
 func (c *copying) anchor(ctx context.Context) error {
 	start, wait, sequence := c.now(), settleFirst, c.st.Sequence.Load()
 	for {
@@ -183,8 +185,7 @@ func (c *copying) anchor(ctx context.Context) error {
 	}
 }
 
-// pause waits a little, for who is in the way. It fails if that is somebody who may be so for
-// ever.
+// pause waits a little for whoever is in the way. It fails if they may be in the way for ever.
 func (c *copying) pause(
 	ctx context.Context, start time.Time, wait *time.Duration, phase Phase,
 ) error {
@@ -258,8 +259,8 @@ func (c *copying) copy(ctx context.Context) error {
 	return nil
 }
 
-// copyHole copies what lies before the file's next data, in whole pieces, and returns
-// how much that is: reading 100 GiB of hole takes a minute, and as much page cache.
+// copyHole copies the hole before the file's next data, in whole pieces, and returns its length.
+// (To read 100 GiB of hole takes a minute, and as much page cache.)
 func (c *copying) copyHole(off, size int64) (n int64, err error) {
 	src, ok := c.src.(holed)
 	if !ok {
@@ -372,8 +373,8 @@ func (c *copying) settle(ctx context.Context) error {
 	}
 }
 
-// endless reports whether there is a transaction that will not end any more: this process's,
-// which is leaving.
+// endless reports whether a transaction is open that will not end any more: one of this process,
+// which ends.
 func (c *copying) endless() bool {
 	if !c.o.Leaving() {
 		return false
@@ -385,8 +386,8 @@ func (c *copying) endless() bool {
 	return err == nil && writer == os.Getpid() && !c.held(writer)
 }
 
-// held reports whether the process that has EXCLUSIVE is a recorder's that keeps it between
-// transactions, as under locking EXCLUSIVE: in one it would say that it is writing.
+// held reports whether the process that has EXCLUSIVE has a recorder, and keeps the lock between
+// transactions, as under locking EXCLUSIVE. (In a transaction it would say that it is writing.)
 func (c *copying) held(writer int) bool {
 	holder := spool.Token(c.st.Holder.Load())
 	if writer == -1 { // it has no number here; but as it holds the lock, nobody else does
@@ -395,9 +396,9 @@ func (c *copying) held(writer int) bool {
 	return writer == holder.PID() && holder.Alive()
 }
 
-// still reports whether the file may not hold half a transaction that is in progress; it fails
-// with ErrHot if it does of one that has died. Nobody writes without EXCLUSIVE. Who has got
-// RESERVED has seen to it before that no journal is hot.
+// still reports whether no transaction is in progress of which the file may hold a half. It fails
+// with ErrHot if the file holds half a transaction of a process that has died. Nobody writes
+// without EXCLUSIVE; and whoever gets RESERVED has made sure before that no journal is hot.
 func (c *copying) still() (bool, error) {
 	c.heldBy = 0
 	if c.st.Writing.Load() != 0 {
@@ -422,7 +423,7 @@ func (c *copying) still() (bool, error) {
 	return err == nil, err
 }
 
-// quiet reports whether nobody is writing; it fails with errAgain if somebody wrote without a
+// quiet reports whether nobody is writing. It fails with errAgain if somebody wrote without a
 // recorder. The answer counts if nothing is published, and writing stays 0, until after it.
 func (c *copying) quiet() (bool, error) {
 	now, err := spool.StampOf(c.sp.Path())
@@ -439,7 +440,7 @@ func (c *copying) quiet() (bool, error) {
 	return true, nil
 }
 
-// unchanged is still at a moment after which the file is what it was before it.
+// unchanged is still, and that the file did not change while it looked: it had that stamp before.
 func (c *copying) unchanged(before spool.Stamp) (bool, error) {
 	if calm, err := c.still(); err != nil || !calm {
 		return false, err
@@ -451,8 +452,8 @@ func (c *copying) unchanged(before spool.Stamp) (bool, error) {
 	return after == before, nil
 }
 
-// settled notes that the file was compared when it had these times, and so late that another change
-// would have left others.
+// settled notes that the file was compared when it had these times, so long after its last change
+// that another one would have left other times.
 func (c *copying) settled(now spool.Stamp) {
 	if c.aged && now == c.before {
 		c.st.StampSettled.Store(now.Sum())
