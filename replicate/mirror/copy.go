@@ -416,7 +416,7 @@ func (c *copying) still() (bool, error) {
 		j, err := readJournal(c.sp.Path())
 		return err == nil && j == nil, err
 	}
-	hot, _, err := hotJournal(c.sp.Path(), c.src)
+	hot, err := hotJournal(c.sp.Path(), c.src)
 	if err == nil && hot {
 		err = ErrHot
 	}

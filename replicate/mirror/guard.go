@@ -20,16 +20,16 @@ const (
 	touchMost = 2 * time.Second
 )
 
-// guard is what a mirror needs to find out that somebody else has changed its files,
-// which nobody has a reason to, and which would be sent as if it were the database. A note
-// in the state page survives us:
+// guard is what a mirror needs to find out that somebody else has changed its files. Nobody has a
+// reason to; but what they wrote would be sent as if it were the database. A note in the state page
+// survives us:
 //
 //	Stamp              nobody is changing the files; this is what they are like
 //	changing | time    they are being changed, since not long before
 //	0                  nothing is known
 //
-// So a kill costs nothing: files that were changed last when they may have been are
-// taken for what was left. What is done to them within that time is not noticed.
+// So a kill costs nothing: if the files were changed last at a time at which we may have changed
+// them, they are taken for what was left. What others do to them within that time is not noticed.
 type guard struct {
 	note    *atomic.Uint64 // nil: none is kept
 	touched time.Time      // what the note says of when we change the files; zero: it has a stamp
@@ -37,8 +37,8 @@ type guard struct {
 }
 
 // Guard has the mirror keep a note, in the state, of what its files are like, and
-// reports whether they are what the note says. If they are not, the caller sees to it
-// that the mirror is of no generation, and then calls [Mirror.MarkAll].
+// reports whether they are what the note says. If they are not, the caller gives the mirror no
+// generation, and then calls [Mirror.MarkAll].
 func (f *files) Guard(note *atomic.Uint64) (asLeft bool) {
 	f.guard = guard{note: note}
 	n := note.Load()

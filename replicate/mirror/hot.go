@@ -28,8 +28,8 @@ type journal struct {
 	header string
 }
 
-// readJournal returns the header of the database's journal, nil if there is none
-// that could be live: no file, or one by [sqlitefile.JournalMayBeLive].
+// readJournal returns the header of the database's journal; nil if there is no file, or one that
+// cannot be live ([sqlitefile.JournalMayBeLive]).
 func readJournal(path string) (*journal, error) {
 	f, err := os.OpenFile(path+"-journal", os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,41 +57,40 @@ func readJournal(path string) (*journal, error) {
 	return j, nil
 }
 
-// LiveJournal reports whether the database at path has a rollback journal that is somebody's, or
-// was left by somebody who died.
+// LiveJournal reports whether the database at path has a rollback journal of a transaction in
+// progress, or of one whose process has died.
 func LiveJournal(path string) (bool, error) {
 	j, err := readJournal(path)
 	return j != nil, err
 }
 
-// hotJournal reports whether a journal of a dead transaction waits to be rolled
-// back, so that the database's bytes are no committed state. A writer holds
-// RESERVED from before its journal's header stands until after it is gone or
-// zeroed. So a header that was there between two moments without RESERVED is of
-// no transaction that was live at the first of them, nor of one that ended before
-// the second; and if it is still there after that, of none that ran between them.
-// (What remains hot by SQLite's own rule may be stale: the super-journal is gone.
-// SQLite then deletes it at the next look, so waiting for that is right, too.)
-// Without an answer, because somebody holds RESERVED, free is false.
-func hotJournal(path string, src Source) (hot, free bool, err error) {
+// hotJournal reports whether the journal of a transaction that has died waits to be rolled back,
+// so that the database's bytes are no committed state. A writer holds RESERVED from before its
+// journal's header stands until after the header is gone or zeroed. So if a header is there between
+// two moments without RESERVED, it belongs to no transaction that was live at the first of them,
+// nor to one that ended before the second; and if it is still there after that, to none that ran
+// between them. (What is hot by SQLite's own rule may be stale, as the super-journal is gone.
+// SQLite then deletes it at the next look, so waiting for that is right, too.) While somebody holds
+// RESERVED it is not hot: they have looked.
+func hotJournal(path string, src Source) (hot bool, err error) {
 	var before *journal
 	for try := range 2 {
 		if writer, err := src.Reserved(); err != nil || writer != 0 {
-			return false, false, wrap(err, "look at locks")
+			return false, wrap(err, "look at locks")
 		}
 		j, err := readJournal(path)
 		if err != nil || j == nil {
-			return false, true, err
+			return false, err
 		}
 		if try == 1 {
-			return before != nil && *before == *j, true, nil
+			return before != nil && *before == *j, nil
 		}
 		before = j
 	}
-	return false, true, nil
+	return false, nil
 }
 
-// remains is what a process has left that died in the middle of a transaction.
+// remains is what a process that died in the middle of a transaction has left.
 type remains uint8
 
 const (

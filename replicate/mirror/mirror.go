@@ -130,8 +130,8 @@ func (m *Mirror) Chunk(i int, buf []byte) ([]byte, error) {
 	return b, nil
 }
 
-// WriteAt changes the mirror. What is there already is neither written nor
-// marked, so that applying a record again costs nothing later.
+// WriteAt changes the mirror. Bytes that are there already are neither written nor
+// marked, so that to apply a record again costs nothing later.
 func (m *Mirror) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off+int64(len(p)) > spool.FileBytesMax {
 		return 0, fmt.Errorf("mirror: write of %d bytes at %d", len(p), off)
@@ -197,7 +197,7 @@ func (m *Mirror) writeChunk(i int, p []byte, off int64, fresh bool) error {
 	return err
 }
 
-// oldBytes returns n bytes to read what was into.
+// oldBytes returns a buffer of n bytes, for what the file had before a write.
 func (m *Mirror) oldBytes(n int) []byte {
 	if m.old == nil {
 		m.old = make([]byte, chunkBytes)
@@ -233,9 +233,9 @@ func (m *Mirror) Truncate(size int64) error {
 	return nil
 }
 
-// grow adds zeros. Chunks that were cut off before and come back as zeros are
-// changed throughout, new ones differ nowhere from the zeros that a tree has for
-// them. The last chunk, if it gets longer, is not any more what its object is.
+// grow adds zeros. Chunks that were cut off before, and come back as zeros, have changed
+// throughout. New ones differ nowhere from the zeros that a tree has for them. The last chunk, if
+// it gets longer, is no longer what its object is.
 func (m *Mirror) grow(size int64) error {
 	m.touch()
 	old, chunks := m.Chunks(), int((size+chunkBytes-1)/chunkBytes)

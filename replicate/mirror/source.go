@@ -31,11 +31,10 @@ type holed interface {
 	NextData(off int64) (int64, error)
 }
 
-// SourceFile is a [Source] by plain system calls: SQLite is not asked to read,
-// as in its process it may be configured for one thread, be shut down, or be
-// counting. A process that closes any descriptor of a file loses all POSIX locks
-// that it has on the file, SQLite's too: who closes a SourceFile sees to it that
-// there are none (see CloseUnused).
+// SourceFile is a [Source] by plain system calls. SQLite is not asked to read: in its process it
+// may be configured for one thread, be shut down, or be counting. A process that closes any
+// descriptor of a file loses all POSIX locks that it has on the file, SQLite's too: whoever closes
+// a SourceFile makes sure that there are none (see CloseUnused).
 type SourceFile struct{ f *os.File }
 
 var _ Source = (*SourceFile)(nil)
@@ -49,8 +48,8 @@ func OpenSourceFile(path string) (*SourceFile, error) {
 	return &SourceFile{f}, nil
 }
 
-// openForReading opens the file at path; whatever stands there, it does not wait for it. But
-// for a lease (see Unused), which only regular files have.
+// openForReading opens the file at path. Whatever stands there, it does not wait, unless somebody
+// has a lease (see Unused), which only regular files have.
 func openForReading(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if errors.Is(err, unix.EAGAIN) {
@@ -99,9 +98,9 @@ func (s *SourceFile) locked(start, n int64) (bool, error) {
 	return pid != 0, err
 }
 
-// conflict returns who holds a lock that one of that kind cannot be had beside; see Reserved. It
-// asks as the owner of an open file description, not as the process: for
-// that the locks of this process's own connections are somebody else's (fcntl(2)).
+// conflict returns who holds a lock that excludes one of that kind; see Reserved for the numbers.
+// It asks as the owner of an open file description, not as the process, so that the locks of this
+// process's own connections are somebody else's, too (fcntl(2)).
 func (s *SourceFile) conflict(kind int16, start, n int64) (pid int, err error) {
 	lock := unix.Flock_t{Type: kind, Whence: io.SeekStart, Start: start, Len: n}
 	raw, err := s.f.SyscallConn()
@@ -143,8 +142,8 @@ func closeUnused(f *os.File, locked func() (bool, error)) bool {
 }
 
 // Unused reports whether nobody but f has its file open: then a write lease can be had
-// (fcntl(2)), which is given back at once. Who opens the file meanwhile waits until it
-// is; a lease that stayed until the close would not end with it in a process that has forked.
+// (fcntl(2)), which is given back at once. Whoever opens the file meanwhile waits until then. (A
+// lease that stayed until the close would not end with it in a process that has forked.)
 // It fails where there are no leases, or where the file is another user's.
 func Unused(f *os.File) (bool, error) {
 	raw, err := f.SyscallConn()
