@@ -27,7 +27,8 @@ func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
 	}
 	c.head.Lineage = newLineage()
 	c.head.Epoch++
-	c.last = Version{Manifest: new(manifest.Manifest), Tree: manifest.NewTree(c.o.Sealer, c.chunks())}
+	c.last = Version{Manifest: new(manifest.Manifest),
+		Tree: manifest.NewTree(c.o.Sealer, c.db.chunks())}
 	c.state = Ahead // even an empty database has a first version
 	return nil
 }
@@ -35,9 +36,9 @@ func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
 // adoptFrom makes a past version the last one, and finds out how the contents differ.
 func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 	m, tree := past.Manifest, past.Tree.Clone()
-	tree.Resize(c.chunks())
+	tree.Resize(c.db.chunks())
 	diffs := c.db.Diffs()
-	if err := c.hash(ctx, diffs); err != nil {
+	if err := c.db.hash(ctx, diffs); err != nil {
 		return err
 	}
 	bases := make(map[int][]byte)
@@ -49,8 +50,8 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 		if id := tree.At(i); id != chunkstore.ZeroID {
 			var err error
 			if base, err = past.Object(ctx, id); err != nil {
-				c.o.Log.Warn("object of a version to take over was not read: its chunk is stored anew",
-					"error", err)
+				c.o.Log.Warn("object of a version to take over was not read: "+
+					"its chunk is stored anew", "error", err)
 				continue
 			}
 		}
@@ -88,14 +89,14 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 // and reports whether it is the same. base is its object, where that was read.
 func (c *Cutter) relate(m *manifest.Manifest, i int, base []byte) (bool, error) {
 	d := c.db.Diff(i)
-	if d.Hash == c.last.Tree.At(i) && c.asOverlaid(m, i) {
+	if d.Hash == c.last.Tree.At(i) && c.db.overlaidBy(m, i) {
 		c.db.Settle(i, true)
 		return true, nil
 	}
 	if d.Hash == c.last.Tree.At(i) || len(m.InlineOf(i)) == 0 {
 		return false, nil
 	}
-	b, err := c.chunk(i, make([]byte, chunkstore.ChunkBytes))
+	b, err := c.db.chunk(i, make([]byte, chunkstore.ChunkBytes))
 	if err != nil {
 		return false, err
 	}

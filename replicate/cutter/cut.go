@@ -1,7 +1,6 @@
 package cutter
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -21,8 +20,8 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 	if err := c.prehash(ctx); err != nil {
 		return false, err
 	}
-	p := c.plan()
-	if err := c.hash(ctx, p.whole); err != nil {
+	p := c.planner.plan()
+	if err := c.db.hash(ctx, p.whole); err != nil {
 		return false, err
 	}
 	settled, changed := c.describe(p)
@@ -33,7 +32,7 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 	if err := c.save(p); err != nil {
 		return false, err
 	}
-	c.noteCarried(p)
+	c.planner.noteCarried(p)
 	return true, c.settle(p, settled)
 }
 
@@ -41,18 +40,18 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 // whether anything differs from the last version.
 func (c *Cutter) describe(p *plan) (settled map[int]bool, changed bool) {
 	changed = c.db.Size() != c.last.Manifest.FileBytes
-	if chunks := c.chunks(); chunks != c.last.Tree.Len() {
+	if chunks := c.db.chunks(); chunks != c.last.Tree.Len() {
 		c.last.Tree.Resize(chunks)
 		c.db.TreeHas(chunks)
 		c.o.Audience.Shortened(chunks)
-		maps.DeleteFunc(c.whole, func(i int, _ bool) bool { return i >= chunks })
+		maps.DeleteFunc(c.planner.whole, func(i int, _ bool) bool { return i >= chunks })
 	}
 	settled = make(map[int]bool)
 	for _, i := range p.whole {
 		id := c.db.Diff(i).Hash
 		if c.last.Tree.At(i) == id {
 			// as its object; the last cut may have had other pages over that
-			changed = changed || !c.asOverlaid(c.last.Manifest, i)
+			changed = changed || !c.db.overlaidBy(c.last.Manifest, i)
 		} else {
 			changed = true
 			c.setChunk(i, id)
@@ -98,33 +97,6 @@ func (c *Cutter) fault(point string) error {
 	return c.o.Fault(point)
 }
 
-// asOverlaid reports whether the inline pages that m has in chunk i are what the contents have.
-func (c *Cutter) asOverlaid(m *manifest.Manifest, i int) bool {
-	for _, p := range m.InlineOf(i) {
-		b := make([]byte, len(p.Data))
-		if _, err := c.db.ReadAt(b, p.Offset); err != nil || !bytes.Equal(b, p.Data) {
-			return false
-		}
-	}
-	return true
-}
-
-// noteCarried notes what a saved cut carries inline.
-func (c *Cutter) noteCarried(p *plan) {
-	carried := make(map[int]carriage, len(p.inline))
-	for _, i := range p.inline {
-		was, d := c.carried[i], c.db.Diff(i)
-		if d.Changed {
-			was.changes++
-			d.Carried = 0
-		} else {
-			d.Carried += was.packed
-		}
-		carried[i] = was
-	}
-	c.carried = carried
-}
-
 // setChunk changes the tree.
 func (c *Cutter) setChunk(i int, id chunkstore.ID) {
 	c.state = Ahead
@@ -144,7 +116,7 @@ func (c *Cutter) settle(p *plan, whole map[int]bool) error {
 		}
 		c.db.Settle(i, whole[i] || d.Count() == 0)
 	}
-	clear(c.whole)
+	clear(c.planner.whole)
 	return c.db.Cleared(diffs)
 }
 

@@ -106,21 +106,22 @@ type Version struct {
 // Cutter makes versions of one database.
 type Cutter struct {
 	o     Options
-	db    Contents
+	db    contents
 	state State
 	last  Version
 	head  manifest.Head // what we cut comes next: the highest epoch and sequence known of our name
 
-	foundBlank bool         // by Load
-	whole      map[int]bool // chunks whose object must be made anew, whatever differs
-	carried    map[int]carriage
-	roots      roots // as of the last plan
+	foundBlank bool // by Load
+	planner    planner
 }
 
 // New returns a cutter in the state Blank.
 func New(o Options) *Cutter {
-	c := &Cutter{o: o, db: o.Contents, whole: make(map[int]bool), carried: make(map[int]carriage)}
-	c.last.Tree = manifest.NewTree(c.o.Sealer, c.chunks())
+	c := &Cutter{o: o, db: contents{o.Contents, o.Sealer}}
+	c.planner = planner{
+		db: c.db, audience: o.Audience, whole: make(map[int]bool), carried: make(map[int]carriage),
+	}
+	c.last.Tree = manifest.NewTree(c.o.Sealer, c.db.chunks())
 	return c
 }
 
@@ -141,7 +142,7 @@ func (c *Cutter) Load(ctx context.Context, host, path string) error {
 			return err
 		}
 		c.foundBlank = true
-		c.last.Tree = manifest.NewTree(c.o.Sealer, c.chunks())
+		c.last.Tree = manifest.NewTree(c.o.Sealer, c.db.chunks())
 		return c.db.MarkAll()
 	}
 	c.state, c.last, c.head = Saved, Version{m, encoded, tree}, m.Head()
@@ -203,7 +204,7 @@ func (c *Cutter) AddStore(id chunkstore.Identity) {
 
 // StoreWhole has the next version make the object of chunk i anew: the chunk's present object
 // cannot be made any more.
-func (c *Cutter) StoreWhole(i int) { c.whole[i] = true }
+func (c *Cutter) StoreWhole(i int) { c.planner.whole[i] = true }
 
 // StoreWholeIfInline is StoreWhole of a chunk that differs from its object, by inline pages (C2).
 func (c *Cutter) StoreWholeIfInline(i int) {
@@ -215,23 +216,5 @@ func (c *Cutter) StoreWholeIfInline(i int) {
 // Due reports whether the contents differ from the last version.
 func (c *Cutter) Due() bool {
 	return c.state != Saved || c.db.Changed() || c.db.Size() != c.last.Manifest.FileBytes ||
-		len(c.whole) > 0
-}
-
-func (c *Cutter) chunks() int {
-	return int((c.db.Size() + chunkstore.ChunkBytes - 1) / chunkstore.ChunkBytes)
-}
-
-// chunkBytes returns the length of chunk i.
-func (c *Cutter) chunkBytes(i int) int {
-	return int(min(chunkstore.ChunkBytes, c.db.Size()-int64(i)*chunkstore.ChunkBytes))
-}
-
-// chunk reads chunk i into buf, which has room for a whole one.
-func (c *Cutter) chunk(i int, buf []byte) ([]byte, error) {
-	b := buf[:c.chunkBytes(i)]
-	if _, err := c.db.ReadAt(b, int64(i)*chunkstore.ChunkBytes); err != nil {
-		return nil, fmt.Errorf("mirror: chunk %d: %w", i, err)
-	}
-	return b, nil
+		len(c.planner.whole) > 0
 }

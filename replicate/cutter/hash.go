@@ -24,14 +24,14 @@ const (
 var hashing = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // hash computes the IDs of chunks, in parallel, where they are not known.
-func (c *Cutter) hash(ctx context.Context, indexes []int) error {
+func (c contents) hash(ctx context.Context, indexes []int) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for _, i := range indexes {
-		d := c.db.Diff(i)
+		d := c.Diff(i)
 		if d.Hashed {
 			continue
 		}
-		if c.db.Hole(i) {
+		if c.Hole(i) {
 			d.Hash, d.Hashed = chunkstore.ZeroID, true
 			continue
 		}
@@ -53,7 +53,7 @@ func (c *Cutter) hash(ctx context.Context, indexes []int) error {
 }
 
 // hashAt computes the ID of chunk i. A panic is an error: nothing of ours may end the host.
-func (c *Cutter) hashAt(i int) (id chunkstore.ID, err error) {
+func (c contents) hashAt(i int) (id chunkstore.ID, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -65,7 +65,7 @@ func (c *Cutter) hashAt(i int) (id chunkstore.ID, err error) {
 	if err != nil {
 		return chunkstore.ZeroID, err
 	}
-	return HashChunk(c.o.Sealer, b).ID(), nil
+	return HashChunk(c.sealer, b).ID(), nil
 }
 
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
@@ -86,7 +86,7 @@ func HashChunk(s chunkstore.Sealer, b []byte) chunkstore.Hashed {
 func (c *Cutter) prehash(ctx context.Context) error {
 	for range prehashRounds {
 		var todo []int
-		for _, i := range c.plan().whole {
+		for _, i := range c.planner.plan().whole {
 			if !c.db.Diff(i).Hashed {
 				todo = append(todo, i)
 			}
@@ -97,7 +97,7 @@ func (c *Cutter) prehash(ctx context.Context) error {
 		for batch := range slices.Chunk(todo, prehashChunks) {
 			cutOff := func(i int) bool { return c.db.Diff(i) == nil } // meanwhile
 			batch = slices.DeleteFunc(batch, cutOff)
-			if err := c.hash(ctx, batch); err != nil {
+			if err := c.db.hash(ctx, batch); err != nil {
 				return err
 			}
 			if err := c.o.Meanwhile(ctx); err != nil {

@@ -95,7 +95,7 @@ const pageBytesDefault = 4096
 // Page 1, which changes with every commit, always travels inline, and whole: it is what
 // readers begin with. (Objects have it, too, as it was when they were made, unless it
 // is all of chunk 0.) So do the root pages of roots.go, whatever becomes of their chunks.
-func (c *Cutter) plan() *plan {
+func (c *planner) plan() *plan {
 	h := sqlitefile.ReadHeader(c.db)
 	p := &plan{pageBytes: h.PageBytes()}
 	inlineOK := p.pageBytes > 0 && c.db.Size()%sectorBytes == 0
@@ -104,11 +104,11 @@ func (c *Cutter) plan() *plan {
 	}
 	taken := 0
 	if inlineOK && c.db.Size() > 0 {
-		first := min(p.pageBytes, c.chunkBytes(0))
+		first := min(p.pageBytes, c.db.chunkBytes(0))
 		r := c.takeRoots(p.pageBytes)
 		p.pages = append([]pageRange{{0, first}}, r.pages...)
 		taken = r.packed
-		p.first = first == c.chunkBytes(0)
+		p.first = first == c.db.chunkBytes(0)
 		if d := c.db.Diff(0); d != nil && d.Changed {
 			for k := range first / sectorBytes {
 				p.pageOneChanged = p.pageOneChanged || d.Has(k)
@@ -149,18 +149,18 @@ func (c *Cutter) plan() *plan {
 }
 
 // overridable reports whether chunk i may keep its object, with pages inline.
-func (c *Cutter) overridable(i int) bool {
+func (c *planner) overridable(i int) bool {
 	d := c.db.Diff(i)
 	if d.Whole || c.whole[i] || d.Carried >= chunkstore.ChunkBytes {
 		return false
 	}
-	ends := (c.chunkBytes(i) + sectorBytes - 1) / sectorBytes
+	ends := (c.db.chunkBytes(i) + sectorBytes - 1) / sectorBytes
 	for k := ends; k < chunkstore.ChunkBytes/sectorBytes; k++ {
 		if d.Has(k) {
 			return false
 		}
 	}
-	return !c.o.Audience.Lacks(i) // C2
+	return !c.audience.Lacks(i) // C2
 }
 
 // candidate is a chunk that could keep its object.
@@ -174,7 +174,7 @@ type candidate struct {
 }
 
 // candidate describes chunk i, but for the pages that always travel.
-func (c *Cutter) candidate(i int, always []pageRange) candidate {
+func (c *planner) candidate(i int, always []pageRange) candidate {
 	d := c.db.Diff(i)
 	one := candidate{index: i, stamp: d.Stamp, changed: d.Changed, changes: c.carried[i].changes}
 	if d.Changed {
@@ -188,7 +188,7 @@ func (c *Cutter) candidate(i int, always []pageRange) candidate {
 		}
 	}
 	differs := func(k int) bool { return d.Has(k) && !travel.Has(k) }
-	for k, n := 0, c.chunkBytes(i)/sectorBytes; k < n; k++ {
+	for k, n := 0, c.db.chunkBytes(i)/sectorBytes; k < n; k++ {
 		if !differs(k) {
 			continue
 		}
@@ -247,7 +247,33 @@ func within(c []candidate, bytesMax int, packed func(candidate) int) int {
 	return len(c)
 }
 
-// carriage is what a cutter remembers of a chunk that travels inline.
+// planner decides what versions are made of, and remembers what they carried.
+type planner struct {
+	db       contents
+	audience Audience
+
+	whole   map[int]bool // chunks whose object must be made anew, whatever differs
+	carried map[int]carriage
+	roots   roots // as of the last plan
+}
+
+// noteCarried notes what a saved cut carries inline.
+func (c *planner) noteCarried(p *plan) {
+	carried := make(map[int]carriage, len(p.inline))
+	for _, i := range p.inline {
+		was, d := c.carried[i], c.db.Diff(i)
+		if d.Changed {
+			was.changes++
+			d.Carried = 0
+		} else {
+			d.Carried += was.packed
+		}
+		carried[i] = was
+	}
+	c.carried = carried
+}
+
+// carriage is what a planner remembers of a chunk that travels inline.
 type carriage struct {
 	changes int    // see candidate
 	stamp   uint64 // of the change that packed is of
@@ -257,14 +283,9 @@ type carriage struct {
 // inlineOverhead is what offset and length of an inline page take.
 const inlineOverhead = 12
 
-// sealedBytes returns how long b is when it is sealed: about what it takes inline.
-func (c *Cutter) sealedBytes(b []byte) int {
-	return len(c.o.Sealer.Seal(chunkstore.ID{}, b)) // stored nowhere: the ID does not matter
-}
-
 // packed returns what a candidate takes in a manifest. Contents that cannot be read are the
 // cut's to report.
-func (c *Cutter) packed(of candidate) int {
+func (c *planner) packed(of candidate) int {
 	known := c.carried[of.index]
 	if known.packed > 0 && known.stamp == of.stamp {
 		return known.packed
@@ -278,7 +299,7 @@ func (c *Cutter) packed(of candidate) int {
 		}
 	}
 	known.stamp = of.stamp
-	known.packed = c.sealedBytes(b) + inlineOverhead*len(of.runs)
+	known.packed = c.db.sealedBytes(b) + inlineOverhead*len(of.runs)
 	c.carried[of.index] = known
 	return known.packed
 }

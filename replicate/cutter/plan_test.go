@@ -46,7 +46,8 @@ var loads = []load{
 	{"20 hot pages", func(rng *rand.Rand, _, sectors int) []int {
 		return []int{scatter(rng.IntN(20), sectors/8)*8 + rng.IntN(8)}
 	}},
-	{"3 counters", func(rng *rand.Rand, _, sectors int) []int { return []int{scatter(rng.IntN(3), sectors)} }},
+	{"3 counters",
+		func(rng *rand.Rand, _, sectors int) []int { return []int{scatter(rng.IntN(3), sectors)} }},
 	{"append", func(_ *rand.Rand, n, sectors int) []int { return appended(n, sectors) }},
 	{"append, scattered index", func(rng *rand.Rand, n, sectors int) []int {
 		page := rng.IntN(sectors/8) * 8
@@ -97,7 +98,8 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	for _, at := range sectors {
 		d := r.diffs[at/perChunk]
 		if d == nil {
-			d = &budgetDiff{candidate: candidate{index: at / perChunk}, sectors: make(map[int][]byte)}
+			d = &budgetDiff{candidate: candidate{index: at / perChunk},
+				sectors: make(map[int][]byte)}
 			r.diffs[d.index] = d
 		}
 		if d.stamp != uint64(n) {
@@ -109,7 +111,8 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		for _, at := range slices.Sorted(maps.Keys(d.sectors)) {
 			body = append(body, d.sectors[at]...)
 		}
-		d.packed = len(chunkstore.Plain{}.Seal(chunkstore.ID{}, body)) + inlineOverhead*len(d.sectors)
+		d.packed = len(chunkstore.Plain{}.Seal(chunkstore.ID{},
+			body)) + inlineOverhead*len(d.sectors)
 	}
 	requests := 1
 	var warm []candidate
@@ -123,8 +126,10 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 			warm = append(warm, d.candidate)
 		}
 	}
-	slices.SortFunc(warm, func(a, b candidate) int { return cmp.Compare(a.index, b.index) }) // maps have no order
-	for _, c := range warm[fit(warm, 0, func(c candidate) int { return r.diffs[c.index].packed }):] {
+	// maps have no order
+	slices.SortFunc(warm, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
+	for _, c := range warm[fit(warm, 0,
+		func(c candidate) int { return r.diffs[c.index].packed }):] {
 		requests += r.put(c.index)
 	}
 	m := &manifest.Manifest{
@@ -142,7 +147,8 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 			}
 		}
 	}
-	slices.SortFunc(m.Inline, func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
+	slices.SortFunc(m.Inline,
+		func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
 	m.Levels, m.Top, m.Patches = r.tree.Pack(PatchesMax)
 	encoded, err := m.Encode()
 	if err != nil {
@@ -193,14 +199,16 @@ func BenchmarkBudget(b *testing.B) {
 		}{{"4MB", 64}, {"200MB", 3_052}, {"1GB", 15_259}, {"10GB", 152_588}, {"1TB", 15_258_790}} {
 			b.Run(fmt.Sprintf("%s/%s", l.name, size.name), func(b *testing.B) {
 				r := &budgetRun{
-					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(chunkstore.Plain{}, size.chunks),
+					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(chunkstore.Plain{},
+						size.chunks),
 					known: make(map[chunkstore.ID]bool), diffs: make(map[int]*budgetDiff),
 				}
 				r.tree.Pack(PatchesMax)
 				r.objects()
 				r.bytes = 0
 				for n := range b.N {
-					r.commit(b, n+1, l.sectors(r.rng, n, size.chunks*chunkstore.ChunkBytes/sectorBytes))
+					r.commit(b, n+1,
+						l.sectors(r.rng, n, size.chunks*chunkstore.ChunkBytes/sectorBytes))
 				}
 				slices.Sort(r.requests)
 				slices.Sort(r.manifests)

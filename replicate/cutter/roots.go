@@ -39,7 +39,7 @@ type roots struct {
 // takeRoots returns the root pages that travel inline. It reads no more than page 1
 // unless the schema, or a chunk with one of them, has changed since the last cut.
 // What cannot be read does not travel.
-func (c *Cutter) takeRoots(pageBytes int) roots {
+func (c *planner) takeRoots(pageBytes int) roots {
 	page := make([]byte, pageBytes)
 	if _, err := c.db.ReadAt(page, 0); err != nil {
 		return roots{}
@@ -56,7 +56,7 @@ func (c *Cutter) takeRoots(pageBytes int) roots {
 }
 
 // findRoots looks at the pages that page 1 names.
-func (c *Cutter) findRoots(first []byte) roots {
+func (c *planner) findRoots(first []byte) roots {
 	r := roots{schema: first[sqlitefile.HeaderBytes:]}
 	page := make([]byte, len(first))
 	plain := 0
@@ -70,7 +70,7 @@ func (c *Cutter) findRoots(first []byte) roots {
 		if err != nil || !sqlitefile.IsInterior(page[0]) || plain+len(page) > rootsPlainMax {
 			continue
 		}
-		if n := c.sealedBytes(page) + inlineOverhead; r.packed+n <= rootsBytesMax {
+		if n := c.db.sealedBytes(page) + inlineOverhead; r.packed+n <= rootsBytesMax {
 			plain += len(page)
 			r.packed += n
 			r.pages = append(r.pages, pageRange{off, len(page)})

@@ -1,0 +1,49 @@
+package cutter
+
+import (
+	"bytes"
+	"fmt"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+)
+
+// contents are those of a database, chunk by chunk.
+type contents struct {
+	Contents
+	sealer chunkstore.Sealer
+}
+
+func (c contents) chunks() int {
+	return int((c.Size() + chunkstore.ChunkBytes - 1) / chunkstore.ChunkBytes)
+}
+
+// chunkBytes returns the length of chunk i.
+func (c contents) chunkBytes(i int) int {
+	return int(min(chunkstore.ChunkBytes, c.Size()-int64(i)*chunkstore.ChunkBytes))
+}
+
+// chunk reads chunk i into buf, which has room for a whole one.
+func (c contents) chunk(i int, buf []byte) ([]byte, error) {
+	b := buf[:c.chunkBytes(i)]
+	if _, err := c.ReadAt(b, int64(i)*chunkstore.ChunkBytes); err != nil {
+		return nil, fmt.Errorf("mirror: chunk %d: %w", i, err)
+	}
+	return b, nil
+}
+
+// overlaidBy reports whether the inline pages that m has in chunk i are what the contents have.
+func (c contents) overlaidBy(m *manifest.Manifest, i int) bool {
+	for _, p := range m.InlineOf(i) {
+		b := make([]byte, len(p.Data))
+		if _, err := c.ReadAt(b, p.Offset); err != nil || !bytes.Equal(b, p.Data) {
+			return false
+		}
+	}
+	return true
+}
+
+// sealedBytes returns how long b is when it is sealed: about what it takes inline.
+func (c contents) sealedBytes(b []byte) int {
+	return len(c.sealer.Seal(chunkstore.ID{}, b)) // stored nowhere: the ID does not matter
+}
