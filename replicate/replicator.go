@@ -139,7 +139,7 @@ type Replicator struct {
 
 	verifying atomic.Int32 // calls of Verify that wait
 	leaving   atomic.Bool  // see Leave
-	lagging   atomic.Int64 // Unix ns since when some target lacks something; 0: none does
+	lag       lag
 	sent      courier.Sent
 	source    *spool.SourceConfig // of the spool, to be written again should it be lost; Run's
 	hurried   chan struct{}       // ends Run's pause
@@ -480,11 +480,7 @@ func (r *Replicator) Woken() {
 	}
 }
 
-func (r *Replicator) currentSpool() *spool.Spool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.spool
-}
+func (b *board) currentSpool() *spool.Spool { return b.look().spool }
 
 // wrap says what failed with err, if anything did.
 func wrap(err error, what string) error {

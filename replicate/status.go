@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"sync/atomic"
 	"time"
 
 	"verneuil/replicate/courier"
@@ -55,7 +56,7 @@ func (r *Replicator) Status() Status {
 	status.Dropped = st.Dropped.Load()
 	status.Calls = r.o.Store.Calls()
 	if !status.UpToDate {
-		if since := r.behindSince(st.PublishedAt.Load()); since != 0 {
+		if since := r.lag.of(st.PublishedAt.Load()); since != 0 {
 			status.LagSeconds = max(0, r.o.clock.now().Sub(time.Unix(0, since)).Seconds())
 		}
 	}
@@ -65,19 +66,10 @@ func (r *Replicator) Status() Status {
 	return status
 }
 
-// behindSince returns the time, Unix ns, of about the first publication that a
-// target lacks.
-func (r *Replicator) behindSince(last int64) int64 {
-	if t := r.lagging.Load(); t != 0 {
-		return min(t, last)
-	}
-	return last
-}
-
 // publishStatus leaves for Status what only the loop knows.
 func (l *loop) publishStatus() {
 	targets, behind := l.office.Status(l.published())
-	l.r.lag(behind, l.st.PublishedAt.Load())
+	l.r.lag.note(behind, l.st.PublishedAt.Load())
 	words := "idle"
 	problem := ""
 	switch {
@@ -95,11 +87,23 @@ func (l *loop) publishStatus() {
 	l.r.status.SpoolBytes = l.tracker.Mirror().Size()
 }
 
-// lag notes since when some target lacks something.
-func (r *Replicator) lag(behind bool, publishedAt int64) {
+// lag is since when some target lacks something: Unix ns; 0: none does. It is safe for concurrent
+// use.
+type lag struct{ since atomic.Int64 }
+
+// note notes whether some target lacks something, now that this was published last.
+func (l *lag) note(behind bool, publishedAt int64) {
 	if !behind {
-		r.lagging.Store(0)
+		l.since.Store(0)
 	} else {
-		r.lagging.CompareAndSwap(0, publishedAt)
+		l.since.CompareAndSwap(0, publishedAt)
 	}
+}
+
+// of returns the time, Unix ns, of about the first publication that a target lacks, if one does.
+func (l *lag) of(publishedAt int64) int64 {
+	if t := l.since.Load(); t != 0 {
+		return min(t, publishedAt)
+	}
+	return publishedAt
 }

@@ -79,9 +79,9 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 		return SyncResult{}, err
 	}
 	calls := o.Store.Calls()
-	result := SyncResult{Name: r.Name()}
+	y := &syncing{Replicator: r, sp: sp, source: o.Source}
 	for moved := true; moved; {
-		moved, err = r.syncOnce(ctx, sp, o.Source, &result)
+		moved, err = y.once(ctx)
 		if err == nil && moved {
 			err = ctx.Err()
 		}
@@ -89,6 +89,7 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 			return SyncResult{}, err
 		}
 	}
+	result := SyncResult{Name: r.Name(), Other: y.other}
 	c := &r.sent
 	result.Uploaded = c.Manifests.Load() > 0
 	result.Chunks, result.Bytes = int(c.Chunks.Load()), c.Bytes.Load()
@@ -96,40 +97,46 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	return result, nil
 }
 
-// syncOnce has the database synced by whoever can replicate it now. moved says that this is
-// somebody else now.
-func (r *Replicator) syncOnce(
-	ctx context.Context, sp *spool.Spool, source *spool.SourceConfig, result *SyncResult,
-) (moved bool, err error) {
-	lock, err := sp.TryLock()
+// syncing is a Sync on its way.
+type syncing struct {
+	*Replicator
+	sp     *spool.Spool
+	source *spool.SourceConfig // for source.json; nil: it is not written
+	other  int                 // the process that was asked last; 0: we did it
+}
+
+// once has the database synced by whoever can replicate it now. moved says that this is somebody
+// else now.
+func (y *syncing) once(ctx context.Context) (moved bool, err error) {
+	lock, err := y.sp.TryLock()
 	switch {
 	case err == nil:
 		defer lock.Unlock()
-		result.Other = 0
-		if source != nil {
-			if err := sp.WriteSourceConfig(*source); err != nil {
+		y.other = 0
+		if y.source != nil {
+			if err := y.sp.WriteSourceConfig(*y.source); err != nil {
 				return false, err
 			}
 		}
-		return false, r.syncHere(ctx, sp, lock)
+		return false, y.here(ctx, lock)
 	case errors.Is(err, spool.ErrLocked):
-		result.Other = spool.Token(sp.State().Replicator.Load()).PID()
-		return r.syncThere(ctx, sp)
+		y.other = spool.Token(y.sp.State().Replicator.Load()).PID()
+		return y.there(ctx)
 	}
 	return false, err
 }
 
-// syncHere replicates until every target has everything, or has failed.
-func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.Lock) error {
+// here replicates until every target has everything, or has failed.
+func (y *syncing) here(ctx context.Context, lock *spool.Lock) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	served := make(chan error, 1)
 	go func() {
-		_, err := r.serve(ctx, sp, lock)
+		_, err := y.serve(ctx, y.sp, lock)
 		served <- err
 	}()
 	for {
-		now := r.look()
+		now := y.look()
 		if now.loop != nil {
 			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust})
 			cancel()
@@ -150,10 +157,11 @@ func (r *Replicator) syncHere(ctx context.Context, sp *spool.Spool, lock *spool.
 // unnoticed.
 const otherInterval = time.Second
 
-// syncThere asks the process that holds the lock. It cannot know what was
+// there asks the process that holds the lock. It cannot know what was
 // written without a recorder before the next recorded transaction: we can.
-func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) (moved bool, err error) {
-	src, err := r.o.OpenSource()
+func (y *syncing) there(ctx context.Context) (moved bool, err error) {
+	sp := y.sp
+	src, err := y.o.OpenSource()
 	if err != nil {
 		return false, fmt.Errorf("open database: %w", err)
 	}
@@ -186,5 +194,5 @@ func (r *Replicator) syncThere(ctx context.Context, sp *spool.Spool) (moved bool
 			}
 		}
 	}()
-	return r.flushThere(ctx, sp, changed)
+	return y.flushThere(ctx, sp, changed)
 }
