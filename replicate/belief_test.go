@@ -53,8 +53,8 @@ var losses = map[string]func(w *world){
 }
 
 // TestTargetThatWasLost: whatever becomes of a target, a flush that succeeds later means that all
-// is there: of a replicator that went on, of one that began anew, and of one without a spool; of one
-// that has something new, and of one that has not.
+// is there: of a replicator that went on, of one that began anew, and of one without a spool; of
+// one that has something new, and of one that has not.
 func TestTargetThatWasLost(t *testing.T) {
 	for name, lose := range losses {
 		for _, how := range []string{"running", "restarted", "without a spool"} {
@@ -67,7 +67,8 @@ func TestTargetThatWasLost(t *testing.T) {
 					w.fillChunks(20)
 					w.mustFlush(r)
 					w.begin()
-					w.write(17, w.pageOf(17, 0, 200)) // which travels inline, over a chunk that is to be lost
+					// which travels inline, over a chunk that is to be lost
+					w.write(17, w.pageOf(17, 0, 200))
 					w.commit()
 					w.mustFlush(r)
 					lose(w)
@@ -113,7 +114,8 @@ func TestSyncOfALostTarget(t *testing.T) {
 	}
 }
 
-// TestSomeObjectsLost: a sample that misses one has all asked for, and only what is gone is put again.
+// TestSomeObjectsLost: a sample that misses one has all asked for, and only what is gone is put
+// again.
 func TestSomeObjectsLost(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.fillChunks(60)
@@ -130,7 +132,8 @@ func TestSomeObjectsLost(t *testing.T) {
 	puts, _ := w.chunks[0].calls()
 	w.mustSync("again", nil)
 	if after, _ := w.chunks[0].calls(); after-puts != len(keys)-len(kept) {
-		t.Errorf("%d puts, want those of the %d objects that were gone", after-puts, len(keys)-len(kept))
+		t.Errorf("%d puts, want those of the %d objects that were gone", after-puts,
+			len(keys)-len(kept))
 	}
 }
 
@@ -147,7 +150,8 @@ func TestFlushAsksTheTarget(t *testing.T) {
 	clock.by.Add(int64(time.Minute))
 	w.mustFlush(r)
 	if p, g := w.putsAndGets(0); p != puts || g != gets+1 || w.chunks[0].marks != marks+1 {
-		t.Errorf("%d puts, %d gets, %d looks at the marker; want the manifest and the marker", p-puts, g-gets, w.chunks[0].marks-marks)
+		t.Errorf("%d puts, %d gets, %d looks at the marker; want the manifest and the marker",
+			p-puts, g-gets, w.chunks[0].marks-marks)
 	}
 	outage := func(string, string) error { return errInjected }
 	w.chunks[0].setFault(outage)
@@ -164,8 +168,8 @@ func TestFlushAsksTheTarget(t *testing.T) {
 	w.mustFlush(r)
 }
 
-// TestJournalIsOfOneBucket: what an upload that was interrupted has put to a bucket is not believed of
-// the one that takes its place.
+// TestJournalIsOfOneBucket: what an upload that was interrupted has put to a bucket is not believed
+// of the one that takes its place.
 func TestJournalIsOfOneBucket(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.fillChunks(120)
@@ -190,8 +194,8 @@ func TestJournalIsOfOneBucket(t *testing.T) {
 	w.equal(0, "after the bucket was emptied")
 }
 
-// TestStoresOfATarget: a manifest names the chunk bucket of each target that it is put to, also of one
-// that could not be asked when it was cut.
+// TestStoresOfATarget: a manifest names the chunk bucket of each target that it is put to, also of
+// one that could not be asked when it was cut.
 func TestStoresOfATarget(t *testing.T) {
 	w := newWorld(t, 1, 2)
 	down := func(string, string) error { return errInjected }
@@ -208,8 +212,10 @@ func TestStoresOfATarget(t *testing.T) {
 	w.mustFlush(r)
 	for k := range w.chunks {
 		id, err := chunkstore.ReadIdentity(context.Background(), w.chunks[k])
-		if err != nil || id == (chunkstore.Identity{}) || !slices.Contains(w.manifest(k).Stores, id) {
-			t.Errorf("target %d: the manifest is for %v, the bucket is %v, %v", k, w.manifest(k).Stores, id, err)
+		if err != nil || id == (chunkstore.Identity{}) ||
+			!slices.Contains(w.manifest(k).Stores, id) {
+			t.Errorf("target %d: the manifest is for %v, the bucket is %v, %v", k,
+				w.manifest(k).Stores, id, err)
 		}
 	}
 }
@@ -237,11 +243,13 @@ func TestIdentities(t *testing.T) {
 		t.Errorf("the marker is %s", b.marker[chunkstore.MarkerKey])
 	}
 	b.marker[chunkstore.MarkerKey] = []byte(`{"verneuil_bucket":2,"id":"` + first.String() + `"}`)
-	if _, err := chunkstore.Identify(context.Background(), b); !errors.Is(err, chunkstore.ErrNewerStore) {
+	if _, err := chunkstore.Identify(context.Background(), b); !errors.Is(err,
+		chunkstore.ErrNewerStore) {
 		t.Errorf("a newer program's: %v", err)
 	}
 	b.marker[chunkstore.MarkerKey] = []byte("junk")
-	if id, err := chunkstore.Identify(context.Background(), b); err != nil || id == first || id == (chunkstore.Identity{}) {
+	if id, err := chunkstore.Identify(context.Background(), b); err != nil || id == first ||
+		id == (chunkstore.Identity{}) {
 		t.Errorf("a damaged one: %v, %v", id, err)
 	}
 }

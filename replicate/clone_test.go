@@ -24,8 +24,9 @@ func (w *world) setAside(to, from string) {
 	w.attach()
 }
 
-// TestClonesDoNotOverwriteEachOther: of two that go on from one disk's copies, with all that the spool
-// knows, the one whose version is in the target goes on, and the other stops, however far it has come.
+// TestClonesDoNotOverwriteEachOther: of two that go on from one disk's copies, with all that the
+// spool knows, the one whose version is in the target goes on, and the other stops, however far it
+// has come.
 func TestClonesDoNotOverwriteEachOther(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	r := w.replicator()
@@ -85,8 +86,8 @@ func TestClonesDoNotOverwriteEachOther(t *testing.T) {
 	w.equal(0, "the other clone")
 }
 
-// TestOwnPastIsKnown: what the spool itself has put before is its past: a push whose answer was lost
-// with the process, and a version that was put back by hand.
+// TestOwnPastIsKnown: what the spool itself has put before is its past: a push whose answer was
+// lost with the process, and a version that was put back by hand.
 func TestOwnPastIsKnown(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	name := manifest.Name("host", w.db)

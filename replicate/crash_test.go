@@ -94,16 +94,19 @@ func TestCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.w.File.Close()
-	points := []string{"loop", "apply", "copied", "save", "saved", "apply", "saved", "save", "copied", "loop"}
+	points := []string{"loop", "apply", "copied", "save", "saved", "apply", "saved", "save",
+		"copied", "loop"}
 	for n, point := range points {
 		ctx, cancel := context.WithTimeout(t.Context(), hangs)
 		child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$")
-		child.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %d", crashEnv, dir, n+1, point, 1+n*3),
+		child.Env = append(os.Environ(),
+			fmt.Sprintf("%s=%s %d %s %d", crashEnv, dir, n+1, point, 1+n*3),
 			"TMPDIR="+t.TempDir()) // it is killed, and cannot clean up
 		out, err := child.CombinedOutput()
 		late := ctx.Err() != nil
 		cancel()
-		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); late || !ok || !status.Signaled() {
+		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); late || !ok ||
+			!status.Signaled() {
 			t.Fatalf("child did not die: %v\n%s", err, out)
 		}
 		w, store := crashWorld(t, dir, uint64(n)+100, false)
@@ -124,7 +127,8 @@ func TestCrash(t *testing.T) {
 func (w *world) sameInDir(store *chunkstore.Store, what string) {
 	w.Helper()
 	ctx := context.Background()
-	o, _, err := store.GetManifest(ctx, manifest.Name("host", w.db), chunkstore.GetOptions{}, func([]byte) error { return nil })
+	o, _, err := store.GetManifest(ctx, manifest.Name("host", w.db), chunkstore.GetOptions{},
+		func([]byte) error { return nil })
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -153,9 +157,11 @@ func (w *world) sameInDir(store *chunkstore.Store, what string) {
 func TestSpoolInTheWay(t *testing.T) {
 	for _, name := range []string{"cut.new", "cut", "targets.json.new", "targets.json"} {
 		for what, put := range map[string]func(path string) error{
-			"directory": func(path string) error { return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
-			"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
-			"link":      func(path string) error { return os.Symlink("/dev/full", path) },
+			"directory": func(path string) error {
+				return os.MkdirAll(filepath.Join(path, "full"), 0o700)
+			},
+			"FIFO": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+			"link": func(path string) error { return os.Symlink("/dev/full", path) },
 		} {
 			w := newWorld(t, 1, 1)
 			r := w.replicator()

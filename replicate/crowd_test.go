@@ -28,12 +28,14 @@ func (c *crowd) enter() (leave func()) {
 	return func() { c.inside.Add(-1) }
 }
 
-func (b crowdedBucket) Get(ctx context.Context, key string, o chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b crowdedBucket) Get(ctx context.Context, key string,
+	o chunkstore.GetOptions) (chunkstore.Object, error) {
 	defer b.crowd.enter()()
 	return b.memoryBucket.Get(ctx, key, o)
 }
 
-func (b crowdedBucket) Put(ctx context.Context, key string, body []byte, c chunkstore.Condition) (string, error) {
+func (b crowdedBucket) Put(ctx context.Context, key string, body []byte,
+	c chunkstore.Condition) (string, error) {
 	defer b.crowd.enter()()
 	return b.memoryBucket.Put(ctx, key, body, c)
 }
@@ -44,7 +46,8 @@ func TestCrowd(t *testing.T) {
 	const databases, slots = 20, 3
 	var c crowd
 	chunks, manifests := newMemoryBucket("chunks"), newMemoryBucket("manifests")
-	target := chunkstore.NewTarget("crowded", crowdedBucket{chunks, &c}, crowdedBucket{manifests, &c})
+	target := chunkstore.NewTarget("crowded", crowdedBucket{chunks, &c},
+		crowdedBucket{manifests, &c})
 	target.Bound(slots)
 	store := chunkstore.NewStore(target)
 	var all sync.WaitGroup

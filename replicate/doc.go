@@ -92,8 +92,8 @@
 // Another process has sent it for us. Witness: its answer to our ticket, and the purpose in the
 // state page, a hash of host name and targets, which is ours before the ticket is drawn. Defeated
 // by: a process that takes its place, and has other targets: terms has changed by then, and we
-// ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so. When
-// we take the lock after one, what every target has (pushed, in the state page) is nothing.
+// ask anew. While a process of another purpose replicates, a flush and a Sync fail, and say so.
+// When we take the lock after one, what every target has (pushed, in the state page) is nothing.
 //
 // Another process will send what this one has published. Witness: the spool's lock, which is
 // another process's, and leaving, which does not name it. Defeated by: a kill of that process.

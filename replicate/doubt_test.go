@@ -19,23 +19,13 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	step := func(n int) {
-		t.Helper()
 		if err := script.Step(n); err != nil {
 			t.Fatal(err)
 		}
 	}
 	at := func(string) {}
 	w.options = func(o *Options) { o.fault = func(point string) bool { at(point); return false } }
-	lock, err := w.sp.TryLock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Unlock()
-	l, err := newLoop(context.Background(), w.replicator(), w.sp, lock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
+	l := w.loop()
 	bringUp := func() { l.tracker.Update(context.Background(), true) }
 	bringUp()
 	script.Begin()
@@ -45,7 +35,6 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	script.Commit(2, 3)
 	step(1)
 	script.Steps = nil // stock SQLite publishes nothing
-
 	f := &flush{done: make(chan error, 1)}
 	l.flushes.add(f, courier.FlushTrust)
 	has := f.Point // the target
@@ -92,4 +81,20 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	if !answered() {
 		t.Error("the flush is not answered")
 	}
+}
+
+// loop returns a loop that the test drives itself.
+func (w *world) loop() *loop {
+	w.Helper()
+	lock, err := w.sp.TryLock()
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(lock.Unlock)
+	l, err := newLoop(context.Background(), w.replicator(), w.sp, lock)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(l.close)
+	return l
 }

@@ -45,8 +45,8 @@ func (w *world) onCopy(f func()) {
 	}
 }
 
-// TestForeignDuringCopy: a program without a recorder writes while the database is copied, and leaves
-// the change counter alone. What was never committed is not sent.
+// TestForeignDuringCopy: a program without a recorder writes while the database is copied, and
+// leaves the change counter alone. What was never committed is not sent.
 func TestForeignDuringCopy(t *testing.T) {
 	half := func(w *world, b []byte) {
 		f, err := os.OpenFile(w.db, os.O_RDWR, 0)
@@ -64,8 +64,12 @@ func TestForeignDuringCopy(t *testing.T) {
 		rollback bool // as soon as the file is copied; else it stays as it is
 		ours     int  // transactions that follow at once
 	}{
-		{"rolled back", true, 0}, {"rolled back, and then ours", true, 1}, {"rolled back, and then many of ours", true, 5},
-		{"left behind", false, 0}, {"left behind, and then ours", false, 1}, {"left behind, and then many of ours", false, 5},
+		{"rolled back", true, 0},
+		{"rolled back, and then ours", true, 1},
+		{"rolled back, and then many of ours", true, 5},
+		{"left behind", false, 0},
+		{"left behind, and then ours", false, 1},
+		{"left behind, and then many of ours", false, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, 3, 1)
@@ -112,8 +116,8 @@ func TestForeignDuringCopy(t *testing.T) {
 	}
 }
 
-// TestForeignInOneTick: a program without a recorder spills a page while it is copied, and rolls it back, and
-// the file's times are what a recorder had left in the same tick of the clock.
+// TestForeignInOneTick: a program without a recorder spills a page while it is copied, and rolls it
+// back, and the file's times are what a recorder had left in the same tick of the clock.
 func TestForeignInOneTick(t *testing.T) {
 	w := newWorld(t, 3, 1)
 	w.begin()
@@ -177,8 +181,8 @@ func (s tickSource) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// TestExclusiveHeld: while somebody without a recorder has the database locked, nothing is copied; a
-// flush fails and says who it is. RESERVED alone is in nobody's way.
+// TestExclusiveHeld: while somebody without a recorder has the database locked, nothing is copied;
+// a flush fails and says who it is. RESERVED alone is in nobody's way.
 func TestExclusiveHeld(t *testing.T) {
 	w := newWorld(t, 8, 1)
 	w.transact(50)
@@ -187,7 +191,8 @@ func TestExclusiveHeld(t *testing.T) {
 	w.options = func(o *Options) { o.clock = fake }
 	r := w.replicator()
 	stop := w.run(r)
-	if err := w.flush(r); !errors.Is(err, mirror.ErrHeld) || !strings.Contains(err.Error(), "process") {
+	if err := w.flush(r); !errors.Is(err, mirror.ErrHeld) ||
+		!strings.Contains(err.Error(), "process") {
 		t.Errorf("flush beside a lock: %v", err)
 	}
 	if len(w.manifests[0].objects) > 0 {
@@ -199,7 +204,8 @@ func TestExclusiveHeld(t *testing.T) {
 	stop()
 }
 
-// TestNeverQuiet: somebody writes during each copy: a flush fails when its time is over, and says why.
+// TestNeverQuiet: somebody writes during each copy: a flush fails when its time is over, and says
+// why.
 func TestNeverQuiet(t *testing.T) {
 	w := newWorld(t, 8, 1)
 	var copies atomic.Int64

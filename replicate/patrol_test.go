@@ -98,7 +98,8 @@ func TestPatrolTouchesAll(t *testing.T) {
 		t.Errorf("a round has ended at %v, it began at %v", at, begun)
 	}
 	stop()
-	boot := filepath.Join(w.sp.Dir(), "boot") // another one: the mirror, and all but patrol.json, is void
+	// another one: the mirror, and all but patrol.json, is void
+	boot := filepath.Join(w.sp.Dir(), "boot")
 	if err := os.WriteFile(boot, []byte("another"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +216,8 @@ func TestPatrolAfterConflict(t *testing.T) {
 		delete(w.chunks[0].objects, key)
 		return chunkstore.ErrConflict
 	})
-	if until := w.pass(r, testPatrolPeriod); until.Sub(begun) < testPatrolPeriod-testPatrolPeriod/testPatrolSlack {
+	if until := w.pass(r,
+		testPatrolPeriod); until.Sub(begun) < testPatrolPeriod-testPatrolPeriod/testPatrolSlack {
 		t.Errorf("the patrol is at %v, it began at %v", until, begun)
 	}
 	w.equal(0, "after the patrol")
@@ -282,7 +284,9 @@ func TestPatrolIsNotStarved(t *testing.T) {
 	w.pass(r, 0)
 	w.clock.add(testPatrolPeriod/testPatrolSlack - time.Minute)
 	w.until("the patrol waits", func() (waits bool) {
-		w.look(r, func(l *loop) { waits = l.office.Couriers()[0].Patrol().State() == patrol.UnderWay })
+		w.look(r, func(l *loop) {
+			waits = l.office.Couriers()[0].Patrol().State() == patrol.UnderWay
+		})
 		return waits
 	})
 	w.pass(r, time.Hour)
@@ -305,7 +309,8 @@ func (b *starvedBucket) Touch(ctx context.Context, key string) error {
 // TestPatrolSurvivesItsState: a clock that was set back, and a file that says anything,
 // delay no object by more than a round.
 func TestPatrolSurvivesItsState(t *testing.T) {
-	for _, text := range []string{"", "x", `{}`, `{"ID":{"until":"9999-01-01T00:00:00Z"}}`, `{"ID":{"until":"2000-01-01T00:00:00Z"}}`,
+	for _, text := range []string{"", "x", `{}`,
+		`{"ID":{"until":"9999-01-01T00:00:00Z"}}`, `{"ID":{"until":"2000-01-01T00:00:00Z"}}`,
 		`{"ID":{"until":"2000-01-01T00:00:00Z","since":"2001-01-01T00:00:00Z","healed":-5}}`} {
 		w := newPatrolledWorld(t, 1)
 		w.fillChunks(20)
@@ -316,7 +321,8 @@ func TestPatrolSurvivesItsState(t *testing.T) {
 		w.look(r, func(l *loop) { id = l.office.Couriers()[0].ID() })
 		stop()
 		name := filepath.Join(w.sp.Dir(), patrol.FileName)
-		if err := os.WriteFile(name, []byte(strings.Replace(text, "ID", id, 1)), 0o600); err != nil {
+		if err := os.WriteFile(name, []byte(strings.Replace(text, "ID", id, 1)),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		r = w.replicator()

@@ -8,8 +8,8 @@ import (
 	"verneuil/chunkstore"
 )
 
-// TestAnswersForItsOwnTargetsOnly: who replicates under another host name, or to other targets, does
-// not answer for us; when it has ended, we send everything ourselves.
+// TestAnswersForItsOwnTargetsOnly: who replicates under another host name, or to other targets,
+// does not answer for us; when it has ended, we send everything ourselves.
 func TestAnswersForItsOwnTargetsOnly(t *testing.T) {
 	both := func(w *world) *chunkstore.Store { return w.store() }
 	first := func(w *world) *chunkstore.Store { return chunkstore.NewStore(w.store().Targets[0]) }
@@ -17,11 +17,12 @@ func TestAnswersForItsOwnTargetsOnly(t *testing.T) {
 		host         string
 		before, then func(*world) *chunkstore.Store
 	}{
-		"a target more":  {"host", first, both},
-		"a target less":  {"host", both, first},
-		"another host":   {"other", both, both},
-		"the same":       {"host", both, both},
-		"another target": {"host", first, func(w *world) *chunkstore.Store { return chunkstore.NewStore(w.store().Targets[1]) }},
+		"a target more": {"host", first, both},
+		"a target less": {"host", both, first},
+		"another host":  {"other", both, both},
+		"the same":      {"host", both, both},
+		"another target": {"host", first,
+			func(w *world) *chunkstore.Store { return chunkstore.NewStore(w.store().Targets[1]) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1, 2)
@@ -44,7 +45,8 @@ func TestAnswersForItsOwnTargetsOnly(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(err, ErrOtherPurpose) || status.UpToDate || !strings.Contains(status.Error, "host name or to other targets") {
+			if !errors.Is(err, ErrOtherPurpose) || status.UpToDate ||
+				!strings.Contains(status.Error, "host name or to other targets") {
 				t.Errorf("flush: %v; status %+v", err, status)
 			}
 			if name == "a target more" {

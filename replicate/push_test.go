@@ -62,7 +62,8 @@ func (w *world) losing() {
 	w.options = func(o *Options) {
 		var targets []*chunkstore.Target
 		for k := range w.chunks {
-			targets = append(targets, chunkstore.NewTarget(fmt.Sprint("target ", k), losingBucket{w.chunks[k]}, w.manifests[k]))
+			targets = append(targets, chunkstore.NewTarget(fmt.Sprint("target ", k),
+				losingBucket{w.chunks[k]}, w.manifests[k]))
 		}
 		o.Store = chunkstore.NewStore(targets...)
 	}

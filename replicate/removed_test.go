@@ -12,7 +12,8 @@ import (
 // stands by, while transactions are recorded: every flush that succeeds means it, and what is
 // missing is there again.
 func TestFilesRemoved(t *testing.T) {
-	for _, name := range []string{"lock", "boot", "attach", "wake", "source.json", "tree", "lock+boot+tree+wake"} {
+	for _, name := range []string{"lock", "boot", "attach", "wake", "source.json", "tree",
+		"lock+boot+tree+wake"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1, 1)
 			a, b := w.replicator(), w.replicator()

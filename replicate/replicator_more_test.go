@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +18,6 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/cutter"
-	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -160,19 +158,21 @@ func TestNothingSpins(t *testing.T) {
 		name string
 		fail func(w *world, clock *countedClock, r *Replicator) (mend func())
 	}{
-		{"a target does not answer at first", func(w *world, _ *countedClock, r *Replicator) func() {
-			asked, release := make(chan struct{}), make(chan struct{})
-			var once sync.Once
-			w.manifests[1].setFault(func(string, string) error {
-				once.Do(func() { close(asked) })
-				<-release
-				return nil
-			})
-			w.run(r)
-			<-asked
-			w.until("the other one has answered", func() bool { _, gets := w.manifests[0].calls(); return gets > 0 })
-			return func() { close(release) }
-		}},
+		{"a target does not answer at first",
+			func(w *world, _ *countedClock, r *Replicator) func() {
+				asked, release := make(chan struct{}), make(chan struct{})
+				var once sync.Once
+				w.manifests[1].setFault(func(string, string) error {
+					once.Do(func() { close(asked) })
+					<-release
+					return nil
+				})
+				w.run(r)
+				<-asked
+				w.until("the other one has answered",
+					func() bool { _, gets := w.manifests[0].calls(); return gets > 0 })
+				return func() { close(release) }
+			}},
 		{"a target has failed", func(w *world, clock *countedClock, r *Replicator) func() {
 			failed := make(chan struct{})
 			var once sync.Once
@@ -185,7 +185,8 @@ func TestNothingSpins(t *testing.T) {
 			})
 			w.run(r)
 			<-failed
-			w.until("the other one has it", func() bool { puts, _ := w.manifests[0].calls(); return puts > 0 })
+			w.until("the other one has it",
+				func() bool { puts, _ := w.manifests[0].calls(); return puts > 0 })
 			w.transact(10)
 			w.until("applied", w.applied)
 			clock.add(10 * time.Minute) // it may be tried again, but the next cut comes first
@@ -336,7 +337,8 @@ func TestLostWake(t *testing.T) {
 	for name, lose := range map[string]func(*world){
 		"taken and not written": func(w *world) { w.sp.State().Armed.Store(0) },
 		"no FIFO": func(w *world) {
-			if err := os.Remove(filepath.Join(w.sp.Dir(), "wake")); err != nil && !os.IsNotExist(err) {
+			if err := os.Remove(filepath.Join(w.sp.Dir(), "wake")); err != nil &&
+				!os.IsNotExist(err) {
 				w.Fatal(err)
 			}
 		},
@@ -349,12 +351,18 @@ func TestLostWake(t *testing.T) {
 			w.mustFlush(r)
 			st := w.sp.State()
 			for range 3 {
-				w.until("armed, and rests", func() bool { return st.Armed.Load() != 0 && !w.isOpen("mirror") })
+				w.until("armed, and rests",
+					func() bool { return st.Armed.Load() != 0 && !w.isOpen("mirror") })
 				lose(w)
 				w.transact(100)
-				w.until("pushed", func() bool { return st.PushedSequence.Load() == st.Sequence.Load() })
+				w.until("pushed",
+					func() bool { return st.PushedSequence.Load() == st.Sequence.Load() })
 			}
-			w.until("there is a FIFO", func() bool { _, err := os.Stat(filepath.Join(w.sp.Dir(), "wake")); return err == nil })
+			w.until("there is a FIFO", func() bool {
+				_,
+					err := os.Stat(filepath.Join(w.sp.Dir(), "wake"))
+				return err == nil
+			})
 		})
 	}
 }
@@ -473,162 +481,6 @@ func TestConflictsForGood(t *testing.T) {
 	w.equal(0, "after the conflicts")
 }
 
-// hastyClock is the system's, but what waits for long waits for ever.
-type hastyClock struct{ systemClock }
-
-func (c hastyClock) after(d time.Duration) <-chan time.Time {
-	if d >= 100*time.Millisecond {
-		return nil
-	}
-	return c.systemClock.after(d)
-}
-
-// TestFlushInTransaction: a flush does not wait for a transaction that is in progress,
-// nor for the time at which the loop would look again by itself.
-func TestFlushInTransaction(t *testing.T) {
-	w := newWorld(t, 1, 1)
-	w.options = func(o *Options) { o.clock = hastyClock{} }
-	w.transact(10)
-	r := w.replicator()
-	defer w.run(r)()
-	w.mustFlush(r)
-	w.begin()
-	w.write(3, w.pageOf(3, 0, 7))
-	for range 3 {
-		w.mustFlush(r)
-	}
-	w.commit()
-	w.mustFlush(r)
-	w.equal(0, "after all")
-}
-
-// TestFlushInTransactionAfterForeign: a transaction that is in progress has found a commit
-// without a recorder before it; the flush waits for that, and so for the transaction.
-func TestFlushInTransactionAfterForeign(t *testing.T) {
-	w := newWorld(t, 1, 1)
-	var copied atomic.Int64
-	w.options = func(o *Options) {
-		o.fault = func(at string) bool {
-			if at == "copied" {
-				copied.Add(1)
-			}
-			return false
-		}
-	}
-	w.transact(10)
-	r := w.replicator()
-	defer w.run(r)()
-	w.mustFlush(r)
-	w.foreign(10)
-	before := copied.Load()
-	w.begin()
-	var committed atomic.Bool
-	flushed := make(chan error)
-	go func() {
-		err := w.flush(r)
-		if err == nil && !committed.Load() {
-			err = errors.New("it was answered before the foreign commit was sent")
-		}
-		flushed <- err
-	}()
-	w.until("the database is copied, but for the transaction's end", func() bool { return copied.Load() > before })
-	committed.Store(true)
-	w.commit()
-	if err := <-flushed; err != nil {
-		t.Fatal(err)
-	}
-	w.equal(0, "after the flush")
-}
-
-// TestFlushGivesUp: who asks for a flush waits no longer than it wants to, also while
-// the first copy of the database waits for a transaction.
-func TestFlushGivesUp(t *testing.T) {
-	w := newWorld(t, 1, 1)
-	w.transact(10)
-	w.begin()
-	r := w.replicator()
-	defer w.run(r)()
-	w.until("the copy waits", func() bool { return r.Status().State == "waiting for a transaction to end" })
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := r.Flush(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("flush: %v", err)
-	}
-	w.commit()
-	w.mustFlush(r)
-	w.equal(0, "after the transaction")
-}
-
-// TestLeave: a process that ends in the middle of its own transaction does not wait for
-// that to end; for another process's it does.
-func TestLeave(t *testing.T) {
-	for _, c := range []struct {
-		name       string
-		own, spill bool
-	}{{"own", true, false}, {"own, and it has written", true, true}, {"another's", false, false}} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, 1, 1)
-			w.transact(10)
-			if c.spill {
-				w.begin()
-			} else {
-				w.setExclusive()
-			}
-			if c.own {
-				w.mu.Lock()
-				w.reserved, w.exclusive = os.Getpid(), os.Getpid()
-				w.mu.Unlock()
-			}
-			r := w.replicator()
-			defer w.run(r)()
-			w.until("the copy waits", func() bool { return r.Status().State == "waiting for a transaction to end" })
-			ctx, cancel := context.WithTimeout(context.Background(), hangs)
-			defer cancel()
-			left := make(chan error)
-			go func() { left <- r.Leave(ctx) }()
-			if c.own {
-				if err := <-left; !errors.Is(err, mirror.ErrLeaving) {
-					t.Errorf("Leave: %v", err)
-				}
-				return
-			}
-			w.setReserved(false)
-			if err := <-left; err != nil {
-				t.Errorf("Leave: %v", err)
-			}
-			w.equal(0, "after the transaction")
-		})
-	}
-}
-
-// TestUnusableSpoolAnswersFlush: where the spool cannot be used, a flush has it tried
-// again at once, and then fails and says why; when it can, it is.
-func TestUnusableSpoolAnswersFlush(t *testing.T) {
-	w := newWorld(t, 1, 1)
-	var unusable atomic.Bool
-	w.options = func(o *Options) {
-		o.clock = hastyClock{}
-		o.fault = func(string) bool {
-			if unusable.Load() {
-				panic("of no use")
-			}
-			return false
-		}
-	}
-	w.transact(10)
-	unusable.Store(true)
-	r := w.replicator()
-	defer w.run(r)()
-	for range 3 {
-		if err := w.flush(r); err == nil || !strings.Contains(err.Error(), "of no use") {
-			t.Fatalf("flush: %v", err)
-		}
-	}
-	unusable.Store(false)
-	w.mustFlush(r)
-	w.equal(0, "after all")
-}
-
 // TestSuccessorOfEveryTarget: a spool was lost, the target that answers first had lagged, and
 // what follows is a successor of the other one's version, too: replicas of that one take it.
 func TestSuccessorOfEveryTarget(t *testing.T) {
@@ -677,7 +529,8 @@ func TestSuccessorOfEveryTarget(t *testing.T) {
 	down(1, false)
 	w.mustFlush(r)
 	if after := w.equal(1, "the other target is up again"); !after.Head().After(before.Head()) {
-		t.Errorf("version %d of epoch %d is no successor of %d of %d", after.Sequence, after.Epoch, before.Sequence, before.Epoch)
+		t.Errorf("version %d of epoch %d is no successor of %d of %d", after.Sequence, after.Epoch,
+			before.Sequence, before.Epoch)
 	}
 	w.equal(0, "both are up")
 }

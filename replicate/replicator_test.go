@@ -35,7 +35,8 @@ func TestReplicateBasics(t *testing.T) {
 		t.Error(err)
 	}
 	w.mustFlush(r)
-	if s := r.Status(); !s.UpToDate || s.LagSeconds != 0 || len(s.Targets) != 1 || s.Targets[0].Backlog != 0 {
+	if s := r.Status(); !s.UpToDate || s.LagSeconds != 0 || len(s.Targets) != 1 ||
+		s.Targets[0].Backlog != 0 {
 		t.Errorf("status after flush: %+v", s)
 	}
 }
@@ -151,34 +152,7 @@ func propertyRun(t *testing.T, seed uint64) {
 			at.Store(deathPoints[w.rand.IntN(len(deathPoints))])
 		}
 		for range w.rand.IntN(12) {
-			a := w.rand.IntN(14)
-			if testing.Verbose() {
-				t.Logf("%s: action %d counter %d gen %d", what, a, w.counter(), w.sp.State().Generation.Load())
-			}
-			switch a {
-			case 0:
-				w.sp.State().Raise(spool.CauseForeign)
-			case 1:
-				w.foreign(pages)
-			case 2: // a transaction that the log has no room for
-				w.begin()
-				w.w.Lose(spool.CauseLogFull)
-				w.write(1, w.pageOf(1, 0, byte(w.rand.IntN(256))))
-				w.commit()
-			case 3: // a process dies in the middle; another rolls back
-				w.begin()
-				w.write(2, w.pageOf(2, 0, byte(w.rand.IntN(256))))
-				w.w.Abandon()
-				w.w.Begin()
-				w.write(2, w.pageOf(2, 0, 7))
-				w.commit()
-			case 4:
-				if pages < 1000 {
-					w.vacuum()
-				}
-			default:
-				w.transact(pages)
-			}
+			w.anything(what, pages)
 		}
 		if w.rand.IntN(12) == 0 { // the spool is deleted; the next open makes it anew
 			w.loseSpool()
@@ -213,6 +187,39 @@ func propertyRun(t *testing.T, seed uint64) {
 		}
 	}
 	stop()
+}
+
+// anything does one of the things that can happen to a database.
+func (w *world) anything(what string, pages int) {
+	a := w.rand.IntN(14)
+	if testing.Verbose() {
+		w.Logf("%s: action %d counter %d gen %d", what, a, w.counter(),
+			w.sp.State().Generation.Load())
+	}
+	switch a {
+	case 0:
+		w.sp.State().Raise(spool.CauseForeign)
+	case 1:
+		w.foreign(pages)
+	case 2: // a transaction that the log has no room for
+		w.begin()
+		w.w.Lose(spool.CauseLogFull)
+		w.write(1, w.pageOf(1, 0, byte(w.rand.IntN(256))))
+		w.commit()
+	case 3: // a process dies in the middle; another rolls back
+		w.begin()
+		w.write(2, w.pageOf(2, 0, byte(w.rand.IntN(256))))
+		w.w.Abandon()
+		w.w.Begin()
+		w.write(2, w.pageOf(2, 0, 7))
+		w.commit()
+	case 4:
+		if pages < 1000 {
+			w.vacuum()
+		}
+	default:
+		w.transact(pages)
+	}
 }
 
 func dead(r *Replicator) bool { return r.look().stands == over }
@@ -335,7 +342,8 @@ func TestTargetDownThenUp(t *testing.T) {
 	defer w.run(r)()
 	for range 10 {
 		w.transact(400)
-		if err := w.flush(r); !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "target 0") {
+		if err := w.flush(r); !errors.Is(err, errInjected) ||
+			!strings.Contains(err.Error(), "target 0") {
 			t.Fatalf("flush with a target down: %v", err)
 		}
 		w.equal(1, "the other target")
@@ -471,172 +479,6 @@ func TestManifestOfANewerProgram(t *testing.T) {
 	if !bytes.Equal(w.manifests[0].objects[r.Name()], newer) {
 		t.Error("it was replaced")
 	}
-}
-
-func TestHandOver(t *testing.T) {
-	w := newWorld(t, 7, 1)
-	first := w.replicator()
-	stopFirst := w.run(first)
-	w.transact(50)
-	w.mustFlush(first)
-	second := w.replicator()
-	stopSecond := w.run(second)
-	w.transact(50)
-	w.mustFlush(second) // by a ticket
-	w.equal(0, "by a ticket")
-	if err := second.Verify(context.Background()); !errors.Is(err, ErrStandby) {
-		t.Errorf("verify on standby: %v", err)
-	}
-	stopFirst()
-	w.transact(50)
-	w.mustFlush(second)
-	w.equal(0, "after a hand-over")
-	stopSecond()
-	if err := w.flush(second); !errors.Is(err, ErrStopped) {
-		t.Errorf("flush after stop: %v", err)
-	}
-}
-
-// patientClock never ends the pause of a replicator that stands by.
-type patientClock struct{ systemClock }
-
-func (patientClock) after(d time.Duration) <-chan time.Time {
-	if d == standbyInterval {
-		return nil
-	}
-	return time.After(d)
-}
-
-// TestHandOverIsNotWaitedFor: who waits for a flush, or a check, while the replicator
-// that had the lock is gone, has the one that stands by take it at once.
-func TestHandOverIsNotWaitedFor(t *testing.T) {
-	for name, wait := range map[string]func(*Replicator, context.Context) error{
-		"flush":  (*Replicator).Flush,
-		"verify": (*Replicator).Verify,
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 12, 1)
-			first := w.replicator()
-			stopFirst := w.run(first)
-			w.transact(50)
-			w.mustFlush(first)
-			w.options = func(o *Options) { o.clock = patientClock{} }
-			second := w.replicator()
-			defer w.run(second)()
-			for changed := second.nextChange(); !second.StandsBy(); changed = second.nextChange() {
-				<-changed
-			}
-			stopFirst()
-			w.transact(50)
-			ctx, cancel := context.WithTimeout(t.Context(), hangs)
-			defer cancel()
-			if err := wait(second, ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// nextChange returns what is closed when somebody else has the lock, or we have.
-func (r *Replicator) nextChange() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.changed
-}
-
-func TestTicketFails(t *testing.T) {
-	w := newWorld(t, 7, 1)
-	first := w.replicator()
-	defer w.run(first)()
-	w.transact(50)
-	w.mustFlush(first)
-	w.manifests[0].setFault(func(op, _ string) error { return errInjected })
-	second := w.replicator()
-	defer w.run(second)()
-	w.transact(50)
-	err := w.flush(second)
-	if err == nil || !strings.Contains(err.Error(), "could not push") || !strings.Contains(err.Error(), errInjected.Error()) {
-		t.Errorf("flush by a ticket: %v", err)
-	}
-}
-
-// sizedSource says when it is asked for its size.
-type sizedSource struct {
-	mirror.Source
-	asked func()
-}
-
-func (s sizedSource) Size() (int64, error) {
-	s.asked()
-	return s.Source.Size()
-}
-
-// TestTicketsInAnyOrder: a ticket that is answered after a later one does not take that one's
-// answer back.
-func TestTicketsInAnyOrder(t *testing.T) {
-	w := newWorld(t, 7, 1)
-	var asked atomic.Pointer[func()]
-	w.options = func(o *Options) {
-		o.OpenSource = func() (mirror.Source, error) {
-			src, err := w.source()
-			return sizedSource{src, func() {
-				if f := asked.Swap(nil); f != nil {
-					(*f)()
-				}
-			}}, err
-		}
-	}
-	r := w.replicator()
-	defer w.run(r)()
-	w.transact(50)
-	w.mustFlush(r)
-	st := w.sp.State()
-	l := r.look().loop
-	inLoop := func(f func()) {
-		t.Helper()
-		done := make(chan struct{})
-		if !l.errands.Tell(func() { f(); close(done) }) {
-			t.Fatal("the loop has ended")
-		}
-		<-done
-	}
-	pushing, goOn := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	w.manifests[0].setFault(func(op, _ string) error {
-		if op == "put" {
-			once.Do(func() { close(pushing); <-goOn })
-		}
-		return nil
-	})
-	w.transact(50)
-	<-pushing
-	for range 2 { // taken one by one, both wait for the push
-		st.FlushDrawn.Add(1)
-		inLoop(func() {})
-		inLoop(func() {})
-	}
-	inLoop(func() {
-		if len(l.flushes.waiting) != 2 {
-			t.Errorf("%d flushes wait, want 2", len(l.flushes.waiting))
-		}
-	})
-	// A recorder begins a transaction while suspect looks for the first: it is asked once more.
-	begin := func() {
-		self, err := spool.Self()
-		if err != nil {
-			t.Error(err)
-		}
-		st.Writing.Store(uint64(self))
-	}
-	asked.Store(&begin)
-	close(goOn)
-	for left := 1; left > 0; {
-		inLoop(func() { left = len(l.flushes.waiting) })
-	}
-	if drawn := st.FlushDrawn.Load(); st.FlushDone.Load() != drawn || st.FlushAnswered.Load() != drawn {
-		t.Errorf("ticket %d is done, %d answered, of %d", st.FlushDone.Load(), st.FlushAnswered.Load(), drawn)
-	}
-	st.Writing.Store(0)
 }
 
 func TestHotJournal(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ type memoryBucket struct {
 }
 
 func newMemoryBucket(name string) *memoryBucket {
-	return &memoryBucket{name: name, objects: make(map[string][]byte), marker: make(map[string][]byte)}
+	return &memoryBucket{name: name, objects: make(map[string][]byte),
+		marker: make(map[string][]byte)}
 }
 
 func etagOf(b []byte) string {
@@ -84,7 +86,8 @@ func (b *memoryBucket) enter(op, key string) error {
 	return nil
 }
 
-func (b *memoryBucket) Get(_ context.Context, key string, o chunkstore.GetOptions) (chunkstore.Object, error) {
+func (b *memoryBucket) Get(_ context.Context, key string,
+	o chunkstore.GetOptions) (chunkstore.Object, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.enter("get", key); err != nil {
@@ -97,10 +100,12 @@ func (b *memoryBucket) Get(_ context.Context, key string, o chunkstore.GetOption
 	if o.IfNoneMatch == etagOf(body) {
 		return chunkstore.Object{}, chunkstore.ErrUnmodified
 	}
-	return chunkstore.Object{Key: key, Body: bytes.Clone(body), Bytes: int64(len(body)), ETag: etagOf(body)}, nil
+	return chunkstore.Object{Key: key, Body: bytes.Clone(body), Bytes: int64(len(body)),
+		ETag: etagOf(body)}, nil
 }
 
-func (b *memoryBucket) Put(_ context.Context, key string, body []byte, c chunkstore.Condition) (string, error) {
+func (b *memoryBucket) Put(_ context.Context, key string, body []byte,
+	c chunkstore.Condition) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.enter("put", key); err != nil {
@@ -120,7 +125,8 @@ func (b *memoryBucket) Stat(ctx context.Context, key string) (chunkstore.Object,
 	return o, err
 }
 
-func (b *memoryBucket) List(_ context.Context, prefix string, yield func(chunkstore.Object) bool) error {
+func (b *memoryBucket) List(_ context.Context, prefix string,
+	yield func(chunkstore.Object) bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fault != nil {
@@ -215,7 +221,8 @@ const hangs = 20 * time.Minute
 func newWorld(t testing.TB, seed uint64, targets int) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{TB: t, page: worldPage, rand: rand.New(rand.NewPCG(seed, 0)), root: filepath.Join(dir, "spool"), db: filepath.Join(dir, "a.db")}
+	w := &world{TB: t, page: worldPage, rand: rand.New(rand.NewPCG(seed, 0)),
+		root: filepath.Join(dir, "spool"), db: filepath.Join(dir, "a.db")}
 	for k := range targets {
 		w.chunks = append(w.chunks, newMemoryBucket(fmt.Sprint("chunks ", k)))
 		w.manifests = append(w.manifests, newMemoryBucket(fmt.Sprint("manifests ", k)))
@@ -244,7 +251,8 @@ func (w *world) attach() {
 func (w *world) store() *chunkstore.Store {
 	var targets []*chunkstore.Target
 	for k := range w.chunks {
-		targets = append(targets, chunkstore.NewTarget(fmt.Sprint("target ", k), w.chunks[k], w.manifests[k]))
+		targets = append(targets,
+			chunkstore.NewTarget(fmt.Sprint("target ", k), w.chunks[k], w.manifests[k]))
 	}
 	return chunkstore.NewStore(targets...)
 }
@@ -286,7 +294,8 @@ func (w *world) replicator() *Replicator {
 	w.Helper()
 	o := Options{
 		Spool: w.sp, Store: w.store(), Host: "host", Program: "test", OpenSource: w.source,
-		ManifestInterval: time.Millisecond, Log: slog.New(slog.NewTextHandler(testLog{w}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		ManifestInterval: time.Millisecond, Log: slog.New(slog.NewTextHandler(testLog{w},
+			&slog.HandlerOptions{Level: slog.LevelDebug})),
 		hooks: hooks{fault: func(string) bool { return false }},
 	}
 	if w.options != nil {
@@ -345,7 +354,7 @@ func (w *world) pageOf(n int, counter uint32, fill byte) []byte {
 	if n == 0 {
 		copy(b, "SQLite format 3\x00")
 		b[16], b[17], b[18], b[19] = byte(w.page>>8), byte(w.page>>16), 1, 1 // 1 means 65,536
-		b[24], b[25], b[26], b[27] = byte(counter>>24), byte(counter>>16), byte(counter>>8), byte(counter)
+		binary.BigEndian.PutUint32(b[24:], uint32(counter))
 		if w.roots != nil {
 			copy(b[sqlitefile.HeaderBytes:], spooltest.SchemaPage(w.page, w.roots...))
 		}
@@ -411,7 +420,8 @@ func (w *world) foreign(pages int) {
 	defer f.Close()
 	for range 3 {
 		n := 1 + w.rand.IntN(pages-1)
-		if _, err := f.WriteAt(w.pageOf(n, 0, byte(w.rand.IntN(256))), int64(n)*int64(w.page)); err != nil {
+		if _, err := f.WriteAt(w.pageOf(n, 0, byte(w.rand.IntN(256))),
+			int64(n)*int64(w.page)); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -488,7 +498,8 @@ func (w *world) same(got []byte, what string) {
 	for at < min(len(got), len(want)) && got[at] == want[at] {
 		at++
 	}
-	w.Fatalf("%s: replica has %d bytes, the database %d; the first difference is at %d (chunk %d, page %d)",
+	w.Fatalf("%s: replica has %d bytes, the database %d; "+
+		"the first difference is at %d (chunk %d, page %d)",
 		what, len(got), len(want), at, at/chunkstore.ChunkBytes, at/w.page)
 }
 

@@ -35,7 +35,8 @@ func rooted(t *testing.T) (w *world, root func(fill byte)) {
 // inlineAt reports whether m carries page n, from 1, as a whole.
 func (w *world) inlineAt(m *manifest.Manifest, n int) bool {
 	off := int64(n-1) * int64(w.page)
-	return slices.ContainsFunc(m.Inline, func(p manifest.Page) bool { return p.Offset == off && len(p.Data) == w.page })
+	return slices.ContainsFunc(m.Inline,
+		func(p manifest.Page) bool { return p.Offset == off && len(p.Data) == w.page })
 }
 
 func TestRootsTravel(t *testing.T) {
@@ -102,7 +103,8 @@ func TestRootsAreTakenOver(t *testing.T) {
 	if after := version(); after != before || !bytes.Equal(w.manifests[0].objects[name], stored) {
 		t.Errorf("version %d, want %d", after, before)
 	}
-	if p, g := w.chunks[0].calls(); p != puts || g-gets > 2+courier.SampleObjects { // the leaf, what is below page 1, and a few to see
+	if p, g := w.chunks[0].calls(); p != puts || g-gets > 2+courier.SampleObjects {
+		// the leaf, what is below page 1, and a few to see
 		t.Errorf("%d puts and %d gets", p-puts, g-gets)
 	}
 }

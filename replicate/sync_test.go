@@ -157,7 +157,8 @@ func TestSyncFails(t *testing.T) {
 	w := newWorld(t, 4, 2)
 	w.transact(50)
 	w.chunks[1].setFault(func(op, _ string) error { return errInjected })
-	if _, err := w.sync(nil); !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "target 1") {
+	if _, err := w.sync(nil); !errors.Is(err, errInjected) ||
+		!strings.Contains(err.Error(), "target 1") {
 		t.Errorf("sync with a failing target: %v", err)
 	}
 	w.equal(0, "the healthy target")
@@ -217,8 +218,11 @@ func TestSyncIsNotAheadOfItsTransaction(t *testing.T) {
 	st := w.sp.State()
 	st.Sequence.Add(1)
 	if _, err := Sync(t.Context(), SyncOptions{
-		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
-		OpenSource: func() (mirror.Source, error) { return bytesSource{bytes.NewReader(shown)}, nil },
+		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test",
+		Seen: seen,
+		OpenSource: func() (mirror.Source, error) {
+			return bytesSource{bytes.NewReader(shown)}, nil
+		},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -272,13 +276,15 @@ func TestSyncsAtOnce(t *testing.T) {
 		source := open(bytesSource{bytes.NewReader(w.database())})
 		go func() {
 			_, err := Sync(t.Context(), SyncOptions{
-				Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test", Seen: seen,
+				Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test",
+				Seen:       seen,
 				OpenSource: func() (mirror.Source, error) { return source, nil },
 			})
 			ended <- err
 		}()
 	}
-	halted := haltedSource{read: make(chan struct{}), goOn: make(chan struct{}), once: new(sync.Once)}
+	halted := haltedSource{read: make(chan struct{}), goOn: make(chan struct{}),
+		once: new(sync.Once)}
 	begin(func(s bytesSource) mirror.Source { halted.bytesSource = s; return halted })
 	<-halted.read
 	f, err := os.OpenFile(w.db, os.O_RDWR, 0) // as in the WAL: only that the file is one
@@ -350,7 +356,8 @@ func TestSyncOfHoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	read = 0
-	if second := w.mustSync("data in the hole", &read); second.Chunks == 0 || second.Chunks > first.Chunks {
+	if second := w.mustSync("data in the hole", &read); second.Chunks == 0 ||
+		second.Chunks > first.Chunks {
 		t.Errorf("first %d chunks were put, then %d", first.Chunks, second.Chunks)
 	}
 	if read > before+4*mirror.PieceBytes {

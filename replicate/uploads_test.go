@@ -73,7 +73,8 @@ func TestInterruptedUploadGoesOn(t *testing.T) {
 			w.mustFlush(second)
 			after, _ := w.chunks[0].calls()
 			if puts := after - before; puts != chunks+1-durable { // and the leaf
-				t.Errorf("%d objects were durable, %d were put after that, of %d", durable, puts, chunks+1)
+				t.Errorf("%d objects were durable, %d were put after that, of %d", durable, puts,
+					chunks+1)
 			}
 			w.equal(0, "at last")
 			if names := w.journals(); len(names) > 0 {
@@ -90,7 +91,8 @@ func TestSyncPutsAhead(t *testing.T) {
 	var read, readAtFirstPut int64
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" && readAtFirstPut == 0 {
-			readAtFirstPut = atomic.LoadInt64(&read) // the copy waits for us when it is some 11 pieces ahead
+			// the copy waits for us when it is some 11 pieces ahead
+			readAtFirstPut = atomic.LoadInt64(&read)
 		}
 		return nil
 	})
