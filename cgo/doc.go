@@ -8,16 +8,19 @@
 //
 // They call downwards in this list, and nothing calls upwards (TestCFilesCallDownwards):
 //
-//	init, functions              the entry point; the SQL functions
-//	adopt, bypass                databases that were open before, or that go past us
+//	init                         the entry point
+//	functions, adopt             the SQL functions; databases that were open before
+//	bypass                       databases that go past us
 //	recorder*                    the writer VFS (recorder_methods.c lists its files)
-//	snapshot                     the replica VFS; versiontable reads a version, without Go
+//	snapshot                     the replica VFS
+//	versiontable                 reads a version, without Go
 //	spool*                       the recorder's side of the protocol of package spool
-//	below, selection, children, unreplicated
-//	                             what a recorder asks, and tells
-//	gort*, descriptors           Go's start, its threads, limits, signals, descriptors
-//	base, config, log, process, wake, files, pragma, perf, crc32c
-//	                             the ground: it knows nothing of what is above
+//	below, selection, children   what a recorder asks, and tells
+//	unreplicated                 what is not replicated, and why
+//	gort*, descriptors           Go's start, its threads, limits, signals and descriptors
+//	wake, config, log            the ground: it knows nothing of what is above
+//	pragma, perf, files, crc32c
+//	base, process
 //
 // SQLite is reached only through the sqlite3_api table, also when linked into a
 // Go program next to mattn/go-sqlite3: there is no second SQLite.
