@@ -362,7 +362,8 @@ func TestStress(t *testing.T) {
 		if keep := os.Getenv("VERNEUIL_STRESS_KEEP"); keep != "" {
 			t.Cleanup(func() {
 				if t.Failed() {
-					exec.Command("cp", "-a", filepath.Dir(path), filepath.Dir(targetDir), keep).Run()
+					dirs := []string{"-a", filepath.Dir(path), filepath.Dir(targetDir), keep}
+					exec.Command("cp", dirs...).Run()
 				}
 			})
 		}

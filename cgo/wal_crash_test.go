@@ -125,8 +125,8 @@ func TestDeadCommit(t *testing.T) {
 	t.Run("recovered", testDeadCommitRecovered)
 }
 
-// testDeadCommitRecovered: all connections are gone, and a new one recovers the WAL. SQLite takes the
-// dead commit then, so it is one.
+// testDeadCommitRecovered: all connections are gone, and a new one recovers the WAL. SQLite takes
+// the dead commit then, so it is one.
 func testDeadCommitRecovered(t *testing.T) {
 	path, c := beginDead(t)
 	closeConn(t, c)

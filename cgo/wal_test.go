@@ -161,7 +161,8 @@ func (w *walWorkload) compare() {
 		if _, err := os.Stat(w.path + suffix); err != nil {
 			continue
 		}
-		if out, err := exec.Command("cp", w.path+suffix, copied+suffix).CombinedOutput(); err != nil {
+		out, err := exec.Command("cp", w.path+suffix, copied+suffix).CombinedOutput()
+		if err != nil {
 			w.Fatalf("cp: %v: %s", err, out)
 		}
 	}
