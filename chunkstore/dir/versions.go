@@ -92,7 +92,7 @@ func (b *bucket) getVersion(ctx context.Context, key, version string,
 			"%w: a version's name is 20 digits, a dash and up to 16 hex digits",
 			chunkstore.ErrAbsent)
 	}
-	o, presentErr := b.read(ctx, key, opts)
+	o, presentErr := b.read(ctx, key, chunkstore.GetOptions{BytesMax: opts.BytesMax})
 	if presentErr != nil && !errors.Is(presentErr, chunkstore.ErrAbsent) &&
 		!errors.Is(presentErr, chunkstore.ErrCorrupt) {
 		return chunkstore.Object{}, presentErr

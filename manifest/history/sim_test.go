@@ -545,20 +545,27 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d schedules, %d requests, %d records", *schedules, ops, records)
 }
 
-// TestSimulationFindsFaults: without any of the rules an invariant breaks.
+// TestSimulationFindsFaults: without any of the rules an invariant breaks. The schedules begin
+// where it is known to: one of the rules matters in one of 80,000.
 func TestSimulationFindsFaults(t *testing.T) {
-	for f, name := range map[fault]string{
-		withoutT1: "T1", withoutT3: "T3", withoutT2Refused: "T2 of a writer that is refused",
-		withoutT2Writer: "T2 of a writer", withoutT2Reader: "T2 of a reader",
+	for f, c := range map[fault]struct {
+		rule  string
+		first int64
+	}{
+		withoutT1:        {"T1", 1},
+		withoutT2Writer:  {"T2 of a writer", 1},
+		withoutT2Reader:  {"T2 of a reader", 1},
+		withoutT2Refused: {"T2 of a writer that is refused", 82_600},
+		withoutT3:        {"T3", 1},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for s := range int64(max(400000, *schedules)) {
-				if w := simulate(s+1, f); len(w.violations) > 0 {
-					t.Logf("seed %d: %s", s+1, w.violations[0])
+		t.Run(c.rule, func(t *testing.T) {
+			for s := range int64(400_000) {
+				if w := simulate(c.first+s, f); len(w.violations) > 0 {
+					t.Logf("seed %d: %s", c.first+s, w.violations[0])
 					return
 				}
 			}
-			t.Errorf("nothing is found without %s", name)
+			t.Errorf("nothing is found without %s", c.rule)
 		})
 	}
 }

@@ -243,7 +243,8 @@ func (w *Writer) Checkpoint(ctx context.Context, body []byte) error {
 		case err != nil:
 			return fmt.Errorf("put a checkpoint: %w", err)
 		case newest.Lineage != c.Lineage:
-			return fmt.Errorf("put a checkpoint: another history has begun: %w", chunkstore.ErrConflict)
+			return fmt.Errorf("put a checkpoint: another history has begun: %w",
+				chunkstore.ErrConflict)
 		case newest.Number > c.Number:
 			return nil // r.etag stays: r is behind, and look must say so
 		}

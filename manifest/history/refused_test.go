@@ -1,0 +1,143 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+
+	"verneuil/chunkstore"
+)
+
+// plainStore is a store in memory that does what it is asked, and may then lose the answer.
+type plainStore struct {
+	log  map[uint64][]byte
+	cp   *Checkpoint
+	etag int
+	lose bool // the next answer of an Append
+}
+
+func (s *plainStore) Log([16]byte) chunkstore.Log { return plainLog{s} }
+
+func (s *plainStore) Newest(_ context.Context, etag string) (*Checkpoint, string, error) {
+	if s.cp == nil {
+		return nil, "", chunkstore.ErrAbsent
+	}
+	if etag == fmt.Sprint(s.etag) {
+		return nil, "", chunkstore.ErrUnmodified
+	}
+	c := *s.cp
+	return &c, fmt.Sprint(s.etag), nil
+}
+
+func (s *plainStore) Replace(_ context.Context, c *Checkpoint, etag string) (string, error) {
+	if s.cp != nil && etag != fmt.Sprint(s.etag) {
+		return "", chunkstore.ErrConflict
+	}
+	put := *c
+	s.cp, s.etag = &put, s.etag+1
+	return fmt.Sprint(s.etag), nil
+}
+
+type plainLog struct{ s *plainStore }
+
+func (l plainLog) String() string { return "a log in memory" }
+
+func (l plainLog) Append(_ context.Context, n uint64, record []byte) error {
+	if l.s.log[n] != nil {
+		return chunkstore.ErrConflict
+	}
+	l.s.log[n] = record
+	if l.s.lose {
+		l.s.lose = false
+		return errLost
+	}
+	return nil
+}
+
+func (l plainLog) Read(_ context.Context, from uint64, limit int) (all [][]byte, err error) {
+	for n := from; len(all) < limit && l.s.log[n] != nil; n++ {
+		all = append(all, l.s.log[n])
+	}
+	return all, nil
+}
+
+func (l plainLog) List(context.Context, uint64, func(chunkstore.LogEntry) bool) error { return nil }
+
+func (l plainLog) Trim(_ context.Context, before uint64, keep []uint64) error {
+	for n := range maps.Clone(l.s.log) {
+		kept := false
+		for _, k := range keep {
+			kept = kept || k == n
+		}
+		if n < before && !kept {
+			delete(l.s.log, n)
+		}
+	}
+	return nil
+}
+
+// follower opens the history and reads to its end.
+func follower(t *testing.T, s Store) *Writer {
+	t.Helper()
+	r, _, err := Open(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewWriter(r)
+	for {
+		step, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if step.Empty() {
+			return w
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A record was appended, and its answer was lost. Another writer took over, and trimmed it. Then a
+// fence that slept takes its number. The record is in the history all the same.
+func TestRefusedByAFenceThatSlept(t *testing.T) {
+	ctx := t.Context()
+	s := &plainStore{log: map[uint64][]byte{}}
+	must(t, Create(ctx, s, [16]byte{1}, nil))
+	owner := follower(t, s)
+	must(t, owner.Take(ctx))
+	sleeper := follower(t, s)
+
+	s.lose = true
+	if err := owner.Append(ctx, []byte("a commit"), false); !errors.Is(err, ErrUnsettled) {
+		t.Fatalf("the answer was lost, and Append said %v", err)
+	}
+	next := follower(t, s)
+	must(t, next.Take(ctx))
+	must(t, next.Checkpoint(ctx, []byte("with the commit")))
+	must(t, next.Trim(ctx, next.At().Number+1))
+	if s.log[2] != nil || s.log[3] == nil {
+		t.Fatal("the commit is there, or the fence after it is not")
+	}
+	if err := sleeper.Take(ctx); !errors.Is(err, ErrBehind) {
+		t.Fatalf("who slept took the history over: %v", err)
+	}
+	if s.log[2] == nil {
+		t.Fatal("the fence that slept is not there")
+	}
+	if err := owner.Settle(ctx); err != nil {
+		t.Errorf("the commit is in the history, and its writer is told %v", err)
+	}
+	if err := owner.Append(ctx, []byte("more"), false); !errors.Is(err, ErrFenced) {
+		t.Errorf("a writer that was taken over from appends: %v", err)
+	}
+	if err := sleeper.Append(ctx, []byte("x"), false); !errors.Is(err, ErrBehind) {
+		t.Errorf("who slept appends: %v", err)
+	}
+}
