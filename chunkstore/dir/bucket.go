@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
-	"hash/crc32"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
-
-	"github.com/zeebo/blake3"
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/objectfile"
@@ -26,8 +21,7 @@ const patience = 5
 // bucket is one of the two buckets of a dir target. See doc.go for what its
 // files are called.
 type bucket struct {
-	root    string
-	chunks  bool // keys are chunk IDs, spread over 256 directories
+	objects
 	history bool // replaced and deleted objects are kept for a while
 	limit   *chunkstore.Limiter
 	log     *slog.Logger
@@ -42,9 +36,8 @@ func newBuckets(path string, limit *chunkstore.Limiter,
 	o chunkstore.Options) (chunks, manifests *bucket) {
 	watch := chunkstore.NewWatch(o, patience)
 	open := func(name string) *bucket {
-		return &bucket{root: filepath.Join(path, name), limit: limit, log: o.Log,
-			timeout: o.Timeout,
-			flush:   systemFlusher, dirs: durableDirs{base: path}, waits: watch}
+		return &bucket{objects: objects{root: filepath.Join(path, name)}, limit: limit, log: o.Log,
+			timeout: o.Timeout, flush: systemFlusher, dirs: durableDirs{base: path}, waits: watch}
 	}
 	chunks, manifests = open("chunks"), open("manifests")
 	chunks.chunks = true
@@ -63,32 +56,6 @@ func (b *bucket) begin(ctx context.Context, verb, key string) (ended func(), err
 }
 
 func (b *bucket) String() string { return "directory " + b.root }
-
-// etag is a function of the bytes, so that copying the directory keeps it. A
-// manifest is guarded by it. A chunk is what its key says, whatever its ETag:
-// a checksum does, at 1/10 of a hash's cost.
-func (b *bucket) etag(body []byte) string {
-	sum := b.newSum()
-	sum.Write(body)
-	return b.etagOf(sum, int64(len(body)))
-}
-
-func (b *bucket) newSum() hash.Hash {
-	if b.chunks {
-		return crc32.New(castagnoli)
-	}
-	return blake3.New()
-}
-
-// etagOf returns the ETag of n bytes that were written to sum.
-func (b *bucket) etagOf(sum hash.Hash, n int64) string {
-	if b.chunks {
-		return fmt.Sprintf(`"%x-%x"`, sum.Sum(nil), n)
-	}
-	return fmt.Sprintf(`"%x"`, sum.Sum(nil))
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (b *bucket) Get(ctx context.Context, key string,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
@@ -166,43 +133,6 @@ func readPart(name string, off, n int64) (chunkstore.Object, error) {
 	return chunkstore.Object{Body: body, Bytes: info.Size(), Modified: info.ModTime()}, nil
 }
 
-// readObject reads the file called name, which nobody changes in place (I5).
-func (b *bucket) readObject(name string, bytesMax int64) (chunkstore.Object, error) {
-	f, info, err := objectfile.Open(name)
-	if err != nil {
-		return chunkstore.Object{}, err
-	}
-	defer f.Close()
-	if info.Size() > bytesMax {
-		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes, more than %d", chunkstore.ErrCorrupt,
-			info.Size(), bytesMax)
-	}
-	body := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, body); err != nil {
-		return chunkstore.Object{}, err
-	}
-	return chunkstore.Object{Body: body, Bytes: info.Size(), ETag: b.etag(body),
-		Modified: info.ModTime()}, nil
-}
-
-// statObject is readObject without the body, of which there may be any number of bytes.
-// What is no regular file is as good as absent: a Put replaces it.
-func (b *bucket) statObject(name string) (chunkstore.Object, error) {
-	f, info, err := objectfile.Open(name)
-	if errors.Is(err, chunkstore.ErrCorrupt) {
-		return chunkstore.Object{}, chunkstore.ErrAbsent
-	} else if err != nil {
-		return chunkstore.Object{}, err
-	}
-	defer f.Close()
-	sum := b.newSum()
-	n, err := io.Copy(sum, f)
-	if err != nil {
-		return chunkstore.Object{}, err
-	}
-	return chunkstore.Object{Bytes: n, ETag: b.etagOf(sum, n), Modified: info.ModTime()}, nil
-}
-
 // Put: the file's bytes are durable before its name appears, and the name is
 // before Put returns (I3). Conditions hold between processes: whoever changes a
 // name holds the flock of the directory's lock file. (Not so for a chunk without a
@@ -263,15 +193,6 @@ func (b *bucket) publish(ctx context.Context, key, name, temp string,
 		return err
 	}
 	return os.Rename(temp, name)
-}
-
-// present is statObject of what is to be replaced; nil: there is nothing.
-func (b *bucket) present(name string) (*chunkstore.Object, error) {
-	o, err := b.statObject(name)
-	if errors.Is(err, chunkstore.ErrAbsent) {
-		return nil, nil
-	}
-	return &o, err
 }
 
 // Delete keeps a last version where there is a history.

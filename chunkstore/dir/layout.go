@@ -42,7 +42,7 @@ const (
 )
 
 // place returns the file that holds key, always inside root.
-func (b *bucket) place(key string) (string, error) {
+func (b *objects) place(key string) (string, error) {
 	name, err := relativePlace(key)
 	if err != nil {
 		return "", err
@@ -86,7 +86,7 @@ func relativePlace(key string) (string, error) {
 }
 
 // walk calls yield for the objects whose keys begin with prefix, in their order.
-func (b *bucket) walk(ctx context.Context, prefix string,
+func (b *objects) walk(ctx context.Context, prefix string,
 	yield func(chunkstore.Object) bool) error {
 	if !b.chunks {
 		_, err := walkDir(ctx, b.root, "", prefix, yield)
@@ -113,7 +113,7 @@ func (b *bucket) walk(ctx context.Context, prefix string,
 }
 
 // walkLogs is walk for the records of logs, whose keys come after all chunks'.
-func (b *bucket) walkLogs(
+func (b *objects) walkLogs(
 	ctx context.Context, prefix string, yield func(chunkstore.Object) bool,
 ) error {
 	logs, err := os.ReadDir(filepath.Join(b.root, logsName))
@@ -241,7 +241,7 @@ func (b *bucket) keep(key, name, version string) error {
 	return os.Rename(temp, filepath.Join(dir, version))
 }
 
-func (b *bucket) historyDir(key string) string {
+func (b *objects) historyDir(key string) string {
 	place, _ := relativePlace(key) // the caller has placed key already
 	return filepath.Join(b.root, historyName, place)
 }

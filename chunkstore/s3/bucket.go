@@ -143,23 +143,6 @@ func (b *bucket) wrap(verb, key string, err error) error {
 	return fmt.Errorf("%s %s in %v: %w", verb, key, b, err)
 }
 
-// missing says that a missing bucket is an empty one, if Put would make it.
-func (b *bucket) missing(err error) error {
-	if errors.Is(err, chunkstore.ErrNoBucket) && b.client.config.CreateBucketsOnDemand {
-		return chunkstore.ErrAbsent
-	}
-	return err
-}
-
-// missingList is missing for the answer to a list: of a bucket that is there that is no 404, and
-// what gives one must not be taken for an empty list.
-func (b *bucket) missingList(err error) error {
-	if errors.Is(err, chunkstore.ErrAbsent) {
-		return fmt.Errorf("%w: %v", errForeign, err)
-	}
-	return b.missing(err)
-}
-
 func (b *bucket) Get(ctx context.Context, key string,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.get(ctx, key, &s3.GetObjectInput{}, opts)
@@ -187,7 +170,7 @@ func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput,
 		err = fmt.Errorf("%w: more than %d bytes", chunkstore.ErrCorrupt, r.bodyMax)
 	}
 	if err != nil {
-		return chunkstore.Object{}, b.missing(err)
+		return chunkstore.Object{}, b.client.missing(err)
 	}
 	o := chunkstore.Object{Key: key, Body: r.body, Bytes: int64(len(r.body)),
 		ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}
@@ -387,7 +370,7 @@ func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error
 		}
 	}
 	if err != nil {
-		return chunkstore.Object{}, b.wrap("stat", key, b.missing(err))
+		return chunkstore.Object{}, b.wrap("stat", key, b.client.missing(err))
 	}
 	return chunkstore.Object{Key: key, Bytes: aws.ToInt64(out.ContentLength),
 		ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
@@ -429,7 +412,7 @@ func (b *bucket) Touch(ctx context.Context, key string) error {
 		}
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
-	return b.wrap("touch", key, b.missing(err))
+	return b.wrap("touch", key, b.client.missing(err))
 }
 
 // refusesCopy: the store has understood the request for a copy, and will not do it. It may still
@@ -465,7 +448,7 @@ func (b *bucket) List(ctx context.Context, prefix string,
 				}
 				return err
 			})
-		if err = b.missingList(err); errors.Is(err, chunkstore.ErrAbsent) {
+		if err = b.client.missingList(err); errors.Is(err, chunkstore.ErrAbsent) {
 			return nil
 		} else if err != nil {
 			return b.wrap("list", prefix+"*", err)
@@ -495,7 +478,7 @@ func (b *bucket) Delete(ctx context.Context, key string) error {
 		_, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.full(key)})
 		return err
 	})
-	if err = b.missing(err); errors.Is(err, chunkstore.ErrAbsent) {
+	if err = b.client.missing(err); errors.Is(err, chunkstore.ErrAbsent) {
 		return nil
 	}
 	return b.wrap("delete", key, err)

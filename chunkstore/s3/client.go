@@ -452,3 +452,20 @@ func asAnswerError(err error, attempts int, head bool) *answerError {
 	}
 	return e
 }
+
+// missing says that a missing bucket is an empty one, if Put would make it.
+func (c *client) missing(err error) error {
+	if errors.Is(err, chunkstore.ErrNoBucket) && c.config.CreateBucketsOnDemand {
+		return chunkstore.ErrAbsent
+	}
+	return err
+}
+
+// missingList is missing for the answer to a list: of a bucket that is there that is no 404, and
+// what gives one must not be taken for an empty list.
+func (c *client) missingList(err error) error {
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		return fmt.Errorf("%w: %v", errForeign, err)
+	}
+	return c.missing(err)
+}

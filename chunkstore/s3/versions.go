@@ -26,7 +26,7 @@ func (b *bucket) ListVersions(ctx context.Context, key string,
 				}
 				return err
 			})
-		if err = b.missingList(err); errors.Is(err, chunkstore.ErrAbsent) {
+		if err = b.client.missingList(err); errors.Is(err, chunkstore.ErrAbsent) {
 			return nil
 		} else if err != nil {
 			return b.wrap("list versions of", key, err)

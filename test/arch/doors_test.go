@@ -92,8 +92,9 @@ var onlyIn = map[string][]string{
 	"C": {"cgo"},
 	"github.com/mattn/go-sqlite3": {"cmd/verneuilctl", "test/hosts/goload",
 		"test/hosts/golink", "examples/go"},
-	"github.com/spf13/cobra":           {"cmd/verneuilctl"},
-	"google.golang.org/protobuf/proto": {"manifest", "manifest/manifestpb"},
+	"github.com/aws/aws-sdk-go-v2/service/s3": {"chunkstore/s3"},
+	"github.com/spf13/cobra":                  {"cmd/verneuilctl"},
+	"google.golang.org/protobuf/proto":        {"manifest", "manifest/manifestpb"},
 }
 
 // source is one Go file of the module.
