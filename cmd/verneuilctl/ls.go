@@ -106,35 +106,37 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 }
 
 // unconfigured returns the target that name is, which need not be in the configuration; nil:
-// none. One bucket is the manifests' alone, or has both kinds below its prefix.
+// none.
 func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
 	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return chunkstore.Open(ctx, []chunkstore.TargetConfig{&dir.Config{Path: name}}, options)
 	}
-	if schemeOf(name) != "s3" {
+	if schemeOf(name) == "" {
 		return nil, nil
 	}
-	both, err := locate.ParseS3(name)
+	at, known, err := chunkstore.ParseAddress(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%q: %w", locate.Redacted(name), err)
 	}
-	store, err := chunkstore.Open(ctx, []chunkstore.TargetConfig{&both}, options)
-	if err != nil {
-		return nil, err
+	if !known {
+		return nil, nil
 	}
-	found := false
-	err = locate.Holdings(ctx, store.Targets[0], "", func(locate.Holding) bool {
-		found = true
-		return false
-	})
-	if found || err != nil {
-		return store, err
+	for i, config := range at.Targets {
+		store, err := chunkstore.Open(ctx, []chunkstore.TargetConfig{config}, options)
+		if err != nil || i == len(at.Targets)-1 {
+			return store, err
+		}
+		found := false
+		err = locate.Holdings(ctx, store.Targets[0], "", func(locate.Holding) bool {
+			found = true
+			return false
+		})
+		if found || err != nil {
+			return store, err
+		}
 	}
-	alone := both
-	alone.Bucket, alone.ManifestBucket = "", both.Bucket
-	alone.ChunkBucket = both.Bucket + "-chunks" // of which nothing is asked
-	return chunkstore.Open(ctx, []chunkstore.TargetConfig{&alone}, options)
+	return nil, nil
 }
 
 // targets returns those that name stands for; the caller closes the store.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	neturl "net/url"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
-	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 	"verneuil/spool/sqlitefile"
 )
@@ -75,12 +73,14 @@ func Parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 				return body, newETag, err
 			},
 		}, nil
-	case "s3":
-		return locateS3(rest, store.Options())
+	}
+	l, err := locateObject(strings.ToLower(scheme)+"://"+rest, store.Options())
+	if l != nil || err != nil {
+		return l, err
 	}
 	return nil, fmt.Errorf(
-		"manifest %q: unknown scheme %q: want verneuil, s3, http, https, file or a path",
-		Redacted(uri), scheme)
+		"manifest %q: unknown scheme %q: want verneuil, %s, http, https, file or a path",
+		Redacted(uri), scheme, strings.Join(chunkstore.Schemes(), ", "))
 }
 
 // URI is the source's, in one form for all ways of writing it. It may hold secrets: people and
@@ -291,69 +291,37 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	return l, nil
 }
 
-// ParseS3 parses s3://BUCKET.REGION[.ENDPOINT][/KEY], without I/O. Bucket and Prefix of the
-// result are BUCKET and KEY.
-func ParseS3(uri string) (s3.Config, error) {
-	rest := strings.TrimPrefix(uri, "s3://")
-	host, key, _ := strings.Cut(rest, "/")
-	if strings.Contains(host, "@") {
-		return s3.Config{}, fmt.Errorf(
-			"%q: credentials do not belong here; they come from the AWS credential chain",
-			Redacted(uri))
+// locateObject returns the locator of one object, of a provider's scheme; nil: no provider has it.
+func locateObject(uri string, o chunkstore.Options) (*Locator, error) {
+	l := &Locator{uri: uri}
+	at, known, err := chunkstore.ParseAddress(uri)
+	if !known {
+		return nil, nil
 	}
-	part := strings.SplitN(host, ".", 3)
-	if len(part) < 2 || part[0] == "" || part[1] == "" {
-		return s3.Config{}, fmt.Errorf("%q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", Redacted(uri))
+	if err == nil && at.Key == "" {
+		err = fmt.Errorf("want %s", at.Form)
 	}
-	config := s3.Config{Bucket: part[0], Region: part[1], Prefix: key, DomainAddressing: true}
-	if len(part) == 3 {
-		config.Endpoint, config.DomainAddressing = s3Endpoint(part[2])
-	}
-	return config, nil
-}
-
-func locateS3(rest string, o chunkstore.Options) (*Locator, error) {
-	l := &Locator{uri: "s3://" + rest}
-	config, err := ParseS3(l.uri)
 	if err != nil {
-		return nil, fmt.Errorf("manifest %w", err)
+		return nil, fmt.Errorf("manifest %q: %w", l, err)
 	}
-	name, key := config.Bucket, config.Prefix
-	if key == "" {
-		return nil, fmt.Errorf("manifest %q: want s3://BUCKET.REGION[.ENDPOINT]/KEY", l)
-	}
-	config.Bucket, config.Prefix = "", ""
 	// Opened at the first use: a Locator that is never used costs nothing.
 	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
-		return s3.NewBucket(config, name, chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
+		return at.Open(chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
 	})
 	l.buckets = func() ([]chunkstore.Bucket, string, error) {
 		bucket, err := open()
-		return []chunkstore.Bucket{bucket}, key, err
+		return []chunkstore.Bucket{bucket}, at.Key, err
 	}
 	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
 		bucket, err := open()
 		if err != nil {
 			return nil, "", err
 		}
-		o, err := bucket.Get(ctx, key,
+		o, err := bucket.Get(ctx, at.Key,
 			chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
 		return o.Body, o.ETag, err
 	}
 	return l, nil
-}
-
-// s3Endpoint returns the endpoint's URL, and whether buckets are its subdomains.
-// Private servers, by number or on this machine, speak http and have no subdomains.
-func s3Endpoint(host string) (url string, domain bool) {
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
-	}
-	if name == "localhost" || net.ParseIP(name) != nil {
-		return "http://" + host, false
-	}
-	return "https://" + host, true
 }
 
 // httpClient serves http(s):// manifests.

@@ -58,7 +58,7 @@ var doors = map[string][]string{
 	"replicate/errands": {},
 	"replicate/backoff": {},
 	// s3: of URIs
-	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore", "chunkstore/s3"},
+	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore"},
 	"spool":               {"chunkstore"},
 	"spool/sqlitefile":    {},
 	"manifest":            {"manifest/manifestpb", "chunkstore"},
