@@ -5,7 +5,8 @@
 #define VERNEUIL_BASE_H
 #include "verneuil.h"
 
-/* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered, or a copy of how that was. */
+/* The VFS below ours: what sqlite3_vfs_find(0) gave before we registered, or a copy of that as it
+** was then. */
 extern sqlite3_vfs *_Atomic verneuilBase;
 
 /* Completes a VFS of ours before it is registered: a method that is NULL there is the base's from

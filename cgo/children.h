@@ -19,8 +19,9 @@ typedef struct ChildNote {
 ** nonblocking, or -1. */
 int childrenPipe(void);
 
-/* In a forked child: a connection of its own was opened or closed. Where the note does not
-** arrive, as there is no /proc, or nobody reads, somebody adopts the spool later, or serves it longer than need be. */
+/* In a forked child: a connection of its own was opened or closed. The note may not arrive: there
+** may be no /proc, or nobody who reads. Then somebody adopts the spool later, or serves it for
+** longer than need be. */
 void childNote(const char *zDir, int opened);
 
 #endif

@@ -33,7 +33,8 @@ typedef struct GoSignal {
 #define GO_UNBLOCK 128 /* runtime2.go, _SigUnblock */
 #define GO_SIGNALS 65
 
-static int isBlocked; /* the table was found; and it lies in the library's data, as the table does */
+/* The table was found. This lies in the library's data, as the table does. */
+static int isBlocked;
 
 /* The library as it is mapped. */
 typedef struct Image {

@@ -32,9 +32,9 @@ static int ciphersDefault(sqlite3_vfs *pDefault) {
 }
 
 /* The VFSes, registered: sqlite3_shutdown() and the sqlite3_initialize() that follows put
-** the base back in front, and a host may have taken ours out. Loading again mends both. A
-** third VFS that the host has made the default stays it. Where the default VFS cannot be hooked where it
-** stands, ours takes its place. */
+** the base back in front, and a host may have taken ours out. Loading again mends both. If the host
+** has made a third VFS the default, that stays the default. Where the default VFS cannot be hooked
+** in its place, ours takes that place. */
 static int registerVfs(char **pzErr) {
   int rc = SQLITE_OK;
   sqlite3_vfs *pMine = sqlite3_vfs_find("verneuil");

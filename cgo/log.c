@@ -62,9 +62,9 @@ static LogWriter *_Atomic xWriter;
 
 void logThrough(LogWriter *x) { atomic_store(&xWriter, x); }
 
-/* Writes to the host's stderr. On a thread of its own, that may be a pipe that nobody reads, or a file
-** as long as files may be: then the host, which has not written, gets no signal for it. For one that is
-** full it does not wait: that may be in a commit. */
+/* Writes to the host's stderr, on a thread of the host's. That may be a pipe that nobody reads, or a
+** file that may not grow: the host, which has not written, gets no signal for it. It does not wait
+** for a full pipe, as this may be in a commit. */
 static void writeLog(const char *z) {
   static const int aRaised[] = {SIGPIPE, SIGXFSZ};
   static const struct timespec now = {0, 0};

@@ -18,7 +18,8 @@ void verneuilLogOf(int level, const char *zDatabase, const char *zFormat, ...) _
 ** UTF-8 in it, names are anybody's, becomes U+FFFD. A line of the log stays one line by it. */
 char *verneuilQuote(const char *zText);
 
-/* Writes a line for a thread that has not the host's stderr, and returns 1; 0 on any other thread. */
+/* Writes a line for a thread that does not have the host's stderr, and returns 1. On any other
+** thread it returns 0. */
 typedef int LogWriter(const char *z, size_t n);
 
 /* Set before there is such a thread. */
