@@ -23,12 +23,14 @@ type unlucky struct {
 // TestKills and its like (the application, the replicator, both), TestFaults (ENOSPC, EIO,
 // EACCES at every call), TestSpoolDeleted and TestSpoolDamaged.
 var crashTable = []unlucky{
-	{"the application is killed", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"the application is killed", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		shell.Must("begin; insert into t(b) values(randomblob(300000));")
 		shell.Kill()
 		return s.Shell("a.db")
 	}},
-	{"the replicator is killed", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"the replicator is killed", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		other := s.Shell("a.db")
 		other.Must("insert into t(b) values('one');")
 		shell.Kill()
@@ -42,18 +44,23 @@ var crashTable = []unlucky{
 		other.Kill()
 		return s.Shell("a.db")
 	}},
-	{"the spool is deleted", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"the spool is deleted", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		remove(s, "spool")
 		return shell
 	}},
-	{"the database is replaced", func(s *harness.Site, shell *harness.Process, journal string) *harness.Process {
-		s.Stock("other.db", "pragma journal_mode="+journal, "create table t(a integer primary key, b)", "insert into t(b) values('other')")
+	{"the database is replaced", func(s *harness.Site, shell *harness.Process,
+		journal string) *harness.Process {
+		s.Stock("other.db", "pragma journal_mode="+journal,
+			"create table t(a integer primary key, b)", "insert into t(b) values('other')")
 		shell.EndsWith(0)
 		harness.Must(s.T, os.Rename(s.Path("other.db"), s.Path("a.db")))
 		return s.Shell("a.db")
 	}},
-	{"the database is replaced while it is open", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
-		s.Stock("other.db", "create table t(a integer primary key, b)", "insert into t(b) values('other')")
+	{"the database is replaced while it is open", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
+		s.Stock("other.db", "create table t(a integer primary key, b)",
+			"insert into t(b) values('other')")
 		for _, suffix := range []string{"-wal", "-shm", "-journal"} {
 			os.Remove(s.Path("a.db" + suffix))
 		}
@@ -64,7 +71,8 @@ var crashTable = []unlucky{
 		shell.End()
 		return other
 	}},
-	{"the database is renamed", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"the database is renamed", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		shell.EndsWith(0)
 		harness.Must(s.T, os.Rename(s.Path("a.db"), s.Path("b.db")))
 		other := s.Shell("b.db")
@@ -75,49 +83,61 @@ var crashTable = []unlucky{
 		harness.Must(s.T, os.Rename(s.Path("b.db"), s.Path("a.db")))
 		return s.Shell("a.db")
 	}},
-	{"the database is unlinked", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"the database is unlinked", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		shell.EndsWith(0)
 		harness.Must(s.T, os.Remove(s.Path("a.db")))
 		other := s.Shell("a.db")
 		other.Must("create table t(a integer primary key, b); insert into t(b) values('anew');")
 		return other
 	}},
-	{"the database is VACUUMed", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"the database is VACUUMed", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		shell.Must("delete from t where a % 2 = 0; vacuum;")
 		return shell
 	}},
-	{"the page size is changed", func(s *harness.Site, shell *harness.Process, journal string) *harness.Process {
+	{"the page size is changed", func(s *harness.Site, shell *harness.Process,
+		journal string) *harness.Process {
 		shell.Want("pragma journal_mode=delete;", "delete")
 		shell.Must("pragma page_size=1024; vacuum;")
 		shell.Want("pragma journal_mode="+journal+";", journal)
 		return shell
 	}},
-	{"the journal mode is switched back and forth", func(s *harness.Site, shell *harness.Process, journal string) *harness.Process {
-		for _, mode := range []string{"wal", "delete", "truncate", "wal", "persist", "memory", "wal", "off", journal} {
-			shell.Want("pragma journal_mode="+mode+";", mode)
-			shell.Must("insert into t(b) values(randomblob(20000));")
-		}
-		return shell
-	}},
-	{"a super-journal of attached databases", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
-		shell.Must("attach '" + s.Path("b.db") + "' as b; create table if not exists b.t(a integer primary key, b);")
+	{"the journal mode is switched back and forth",
+		func(s *harness.Site, shell *harness.Process, journal string) *harness.Process {
+			for _, mode := range []string{"wal", "delete", "truncate", "wal", "persist", "memory",
+				"wal", "off", journal} {
+				shell.Want("pragma journal_mode="+mode+";", mode)
+				shell.Must("insert into t(b) values(randomblob(20000));")
+			}
+			return shell
+		}},
+	{"a super-journal of attached databases", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
+		shell.Must("attach '" + s.Path("b.db") +
+			"' as b; create table if not exists b.t(a integer primary key, b);")
 		for range 3 {
-			shell.Must("begin; insert into main.t(b) values(randomblob(9000)); insert into b.t(b) values(randomblob(9000)); commit;")
+			shell.Must("begin; insert into main.t(b) values(randomblob(9000)); " +
+				"insert into b.t(b) values(randomblob(9000)); commit;")
 		}
-		shell.Must("begin; insert into main.t(b) values(randomblob(300000)); insert into b.t(b) values(randomblob(300000));")
+		shell.Must("begin; insert into main.t(b) values(randomblob(300000)); " +
+			"insert into b.t(b) values(randomblob(300000));")
 		shell.Kill()
 		return s.Shell("a.db")
 	}},
-	{"foreign writers in between", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
+	{"foreign writers in between", func(s *harness.Site, shell *harness.Process,
+		_ string) *harness.Process {
 		for range 3 {
 			s.Stock("a.db", "insert into t(b) values(randomblob(50000))")
 			shell.Must("insert into t(b) values('ours');")
-			s.Stock("a.db", "update t set b = 'theirs' where a % 2 = 1", "insert into t(b) values('last')")
+			s.Stock("a.db", "update t set b = 'theirs' where a % 2 = 1",
+				"insert into t(b) values('last')")
 		}
 		return shell
 	}},
 	{"the clock jumps", func(s *harness.Site, shell *harness.Process, _ string) *harness.Process {
-		for _, by := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} { // as seen from the file
+		// as seen from the file
+		for _, by := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} {
 			harness.Must(s.T, os.Chtimes(s.Path("a.db"), time.Now().Add(by), time.Now().Add(by)))
 			shell.Must("insert into t(b) values(randomblob(20000));")
 			shell.Flush()
@@ -179,7 +199,8 @@ func TestCrashTable(t *testing.T) {
 			t.Run(strings.ReplaceAll(row.name, " ", "_")+"/"+journal, func(t *testing.T) {
 				s := harness.DirSite(t)
 				shell := s.Written("a.db", journal)
-				shell.Must("pragma cache_size=5; insert into t(b) values('two'), ('three'), ('four');")
+				shell.Must("pragma cache_size=5; " +
+					"insert into t(b) values('two'), ('three'), ('four');")
 				shell.Flush()
 				shell = row.do(s, shell, journal)
 				shell.Must("insert into t(b) values('afterwards');")

@@ -15,7 +15,8 @@ func flushesDeleted(s *harness.Site, code int, says string) {
 	s.T.Helper()
 	r := harness.Run(s.T, nil, harness.Built(s.T, "VERNEUIL_CTL"), "flush", s.Path("spool"))
 	if r.Code != code || !strings.Contains(r.Stdout+r.Stderr, says) {
-		s.T.Errorf("verneuilctl flush ends with %d, and says %q, %q; want %d, %q", r.Code, r.Stdout, r.Stderr, code, says)
+		s.T.Errorf("verneuilctl flush ends with %d, and says %q, %q; want %d, %q", r.Code, r.Stdout,
+			r.Stderr, code, says)
 	}
 }
 
@@ -48,7 +49,8 @@ func TestDeleted(t *testing.T) {
 				long := time.Now().Add(-time.Hour)
 				harness.Must(t, os.Chtimes(s.Glob("spool/*/deleted"), long, long))
 				next := s.Shell("c.db")
-				harness.Until(t, "the spool is removed", func() bool { return len(spools(s)) == 0 }) // c.db is empty: it has none
+				// c.db is empty: it has none
+				harness.Until(t, "the spool is removed", func() bool { return len(spools(s)) == 0 })
 				next.EndsWith(0)
 			})
 		}
@@ -74,7 +76,8 @@ func TestDeletedUnsent(t *testing.T) {
 			harness.Must(t, os.Remove(s.Path("store")))
 			harness.Must(t, os.Rename(s.Path("away"), s.Path("store")))
 			flushesDeleted(s, 0, ": deleted, everything was sent\n")
-			s.UntilRestored("a.db", "select count(*), sum(length(b)) from t", strings.TrimSpace(want))
+			s.UntilRestored("a.db", "select count(*), sum(length(b)) from t",
+				strings.TrimSpace(want))
 		})
 	}
 }

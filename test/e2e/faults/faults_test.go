@@ -20,7 +20,8 @@ import (
 // workload is what an application does; what it prints does not depend on the VFS.
 func workload(journal string) []string {
 	mode, locking, _ := strings.Cut(journal, "+")
-	w := []string{"pragma locking_mode=" + map[bool]string{true: "exclusive", false: "normal"}[locking != ""] + ";"}
+	w := []string{"pragma locking_mode=" + map[bool]string{true: "exclusive",
+		false: "normal"}[locking != ""] + ";"}
 	return append(w,
 		"pragma journal_mode="+mode+";",
 		"create table if not exists t(a integer primary key, b);",
@@ -52,14 +53,19 @@ func faultJournals() []string {
 // opens of the database's files, which SQLite itself opens for writing.
 func replicates(s *harness.Site) func(faultcall.Call) bool {
 	return func(c faultcall.Call) bool {
-		in := func(dir string) bool { return c.Path == s.Path(dir) || strings.HasPrefix(c.Path, s.Path(dir)+"/") }
+		in := func(dir string) bool {
+			return c.Path == s.Path(dir) ||
+				strings.HasPrefix(c.Path, s.Path(dir)+"/")
+		}
 		switch {
 		case in("spool"), in("store"), c.Name == "madvise":
 			return true
-		case strings.HasPrefix(c.Path, "/proc/") && (strings.HasSuffix(c.Path, "/stat") || strings.HasSuffix(c.Path, "/boot_id")):
+		case strings.HasPrefix(c.Path, "/proc/") &&
+			(strings.HasSuffix(c.Path, "/stat") || strings.HasSuffix(c.Path, "/boot_id")):
 			return true
 		case strings.HasPrefix(c.Path, s.Path("a.db")):
-			return c.Name == "statx" || c.Name == "openat" && c.Flags&syscall.O_ACCMODE == syscall.O_RDONLY
+			return c.Name == "statx" || c.Name == "openat" &&
+				c.Flags&syscall.O_ACCMODE == syscall.O_RDONLY
 		}
 		return false
 	}
@@ -84,7 +90,8 @@ func TestFaultsOfMirror(t *testing.T) {
 		t.Run(journal, func(t *testing.T) {
 			s := harness.DirSite(t)
 			sweep(s, journal, first, step, func(c faultcall.Call) bool {
-				return c.Name == "pwrite64" && strings.HasPrefix(c.Path, s.Path("spool")) && strings.HasSuffix(c.Path, "/mirror")
+				return c.Name == "pwrite64" && strings.HasPrefix(c.Path, s.Path("spool")) &&
+					strings.HasSuffix(c.Path, "/mirror")
 			})
 		})
 	}
@@ -105,7 +112,8 @@ func TestFaults(t *testing.T) {
 // TestFaultsOften: each call of some VERNEUIL_FAULT_EVERY (31) fails, in one run; over
 // VERNEUIL_FAULT_RUNS (1) of them each way of failing with another first one.
 func TestFaultsOften(t *testing.T) {
-	every, runs := harness.Number(t, "VERNEUIL_FAULT_EVERY", 31), harness.Number(t, "VERNEUIL_FAULT_RUNS", 1)
+	every, runs := harness.Number(t, "VERNEUIL_FAULT_EVERY", 31),
+		harness.Number(t, "VERNEUIL_FAULT_RUNS", 1)
 	begin := harness.Number(t, "VERNEUIL_FAULT_FIRST", 1+rand.IntN(every))
 	t.Logf("VERNEUIL_FAULT_FIRST=%d", begin)
 	for _, journal := range faultJournals() {
@@ -144,7 +152,8 @@ func faults(s *harness.Site, journal string, ours func(faultcall.Call) bool) *fa
 	w.want, w.sum = stockOutput(s, w.lines)
 	r := calm(s)
 	r.descriptors = &w.calm
-	if r.run(script(s, "a.db", w.lines, true), harness.SQLiteShell(s.T), "-batch"); len(w.calm.site) > 0 {
+	if r.run(script(s, "a.db", w.lines, true), harness.SQLiteShell(s.T),
+		"-batch"); len(w.calm.site) > 0 {
 		s.T.Fatalf("descriptors of %q without any fault", w.calm.site)
 	}
 	return w
@@ -152,7 +161,6 @@ func faults(s *harness.Site, journal string, ours func(faultcall.Call) bool) *fa
 
 func (w *faulty) trial(at, kind int) *trial {
 	r := &trial{s: w.Site, at: at, errno: kinds[kind], ours: w.ours, target: newWatcher(w.Site)}
-	r.short = r.errno == 0
 	return r
 }
 
@@ -166,7 +174,8 @@ func (w *faulty) run(r *trial) {
 	got := r.run(script(w.Site, "a.db", w.lines, true), harness.SQLiteShell(w.T), "-batch")
 	got = withoutFlushErrors(got)
 	if got.Code != 0 || got.Stdout != w.want || got.Stderr != "" {
-		w.T.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r, got.Stdout, got.Stderr, got.Code, w.want)
+		w.T.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r, got.Stdout,
+			got.Stderr, got.Code, w.want)
 	}
 	if r.descriptors != nil {
 		if err := r.descriptors.leaked(r, &w.calm); err != nil {
@@ -181,7 +190,8 @@ func (w *faulty) run(r *trial) {
 
 // flushError is what the shell says when a flush is asked for of a database that could not be
 // replicated when it was opened: the workload's own statements may say nothing.
-var flushError = regexp.MustCompile(`(?m)^(Parse )?[Ee]rror (near line \d+|in prepare)[:,] .*/a\.db is not replicated: .*\n`)
+var flushError = regexp.MustCompile(
+	`(?m)^(Parse )?[Ee]rror (near line \d+|in prepare)[:,] .*/a\.db is not replicated: .*\n`)
 
 // withoutFlushErrors takes these errors out of what a shell has said, and the exit code that
 // comes of them.
@@ -201,7 +211,7 @@ func sweep(s *harness.Site, journal string, first, step int, ours func(faultcall
 	turn := first + harness.Number(s.T, "VERNEUIL_FAULT_TURN", 0)
 	for n := 0; ; n++ {
 		r := w.trial(first+n*step, (turn+n)%len(kinds))
-		r.good = (turn+n)/len(kinds)%2 == 1 && !r.short
+		r.good = (turn+n)/len(kinds)%2 == 1 && r.errno != 0
 		w.run(r)
 		if r.struck == "" {
 			s.T.Logf("%d of %d calls failed", n, r.calls)
@@ -216,7 +226,8 @@ func TestFaultsOfLock(t *testing.T) {
 	for _, at := range []int{2, 3, 4} {
 		s := harness.DirSite(t)
 		w := faults(s, "delete", func(c faultcall.Call) bool {
-			return strings.HasSuffix(c.Path, "/lock") && (c.Name == "newfstatat" || c.Name == "statx")
+			return strings.HasSuffix(c.Path, "/lock") &&
+				(c.Name == "newfstatat" || c.Name == "statx")
 		})
 		r := w.trial(at, 0)
 		r.good = true

@@ -33,7 +33,8 @@ func mustEqualNow(s *harness.Site, db, when string) {
 	want, err := os.ReadFile(twin)
 	harness.Must(s.T, err)
 	if !bytes.Equal(got, want) {
-		s.T.Fatalf("%s: the restored file, of %d bytes, is not the database, of %d", when, len(got), len(want))
+		s.T.Fatalf("%s: the restored file, of %d bytes, is not the database, of %d", when, len(got),
+			len(want))
 	}
 }
 
@@ -50,7 +51,8 @@ func half(s *harness.Site, db, journal string) {
 	s.T.Helper()
 	stock := harness.Start(s.T, nil, harness.SQLiteShell(s.T), "-batch", s.Path(db))
 	stock.Ask("pragma journal_mode=" + journal + ";")
-	stock.Must("pragma cache_size=2; pragma synchronous=off; begin; update t set b = zeroblob(3000) where a > 3;")
+	stock.Must("pragma cache_size=2; pragma synchronous=off; begin; " +
+		"update t set b = zeroblob(3000) where a > 3;")
 	stock.Kill()
 }
 
@@ -70,7 +72,10 @@ var foreign = []struct {
 		command(s, "touch", "-r", s.Path(db), s.Path("was.db"))
 		command(s, "cp", "-p", s.Path("was.db"), s.Path(db))
 	}},
-	{"an older copy, with its time", func(s *harness.Site, db string) { command(s, "cp", "-p", s.Path("was.db"), s.Path(db)) }},
+	{"an older copy, with its time", func(s *harness.Site,
+		db string) {
+		command(s, "cp", "-p", s.Path("was.db"), s.Path(db))
+	}},
 	{"bytes in the middle, and the time set back", func(s *harness.Site, db string) {
 		info, err := os.Stat(s.Path(db))
 		harness.Must(s.T, err)
@@ -93,12 +98,16 @@ var foreign = []struct {
 		defer f.Close()
 		info, err := f.Stat()
 		harness.Must(s.T, err)
-		b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_SHARED)
 		harness.Must(s.T, err)
 		b[len(b)-100]++
 		harness.Must(s.T, unix.Munmap(b))
 	}},
-	{"commits", func(s *harness.Site, db string) { s.Stock(db, "update t set b = 'x' where a % 2") }},
+	{"commits", func(s *harness.Site, db string) {
+		s.Stock(db,
+			"update t set b = 'x' where a % 2")
+	}},
 	{"journal_mode memory", func(s *harness.Site, db string) {
 		s.Stock(db, "pragma journal_mode=memory; update t set b = 'x' where a % 2")
 	}},
@@ -113,13 +122,20 @@ var foreign = []struct {
 		s.Stock(db, "select count(*) from t")
 	}},
 	{"killed under journal_mode off", func(s *harness.Site, db string) { half(s, db, "off") }},
-	{"vacuum", func(s *harness.Site, db string) { s.Stock(db, "delete from t where a > 50; vacuum") }},
-	{".restore", func(s *harness.Site, db string) { s.Stock(db, ".restore '"+s.Path("was.db")+"'") }},
+	{"vacuum", func(s *harness.Site, db string) {
+		s.Stock(db,
+			"delete from t where a > 50; vacuum")
+	}},
+	{".restore", func(s *harness.Site, db string) {
+		s.Stock(db,
+			".restore '"+s.Path("was.db")+"'")
+	}},
 	{"chmod", func(s *harness.Site, db string) { harness.Must(s.T, os.Chmod(s.Path(db), 0o640)) }},
 }
 
-// TestForeign: whatever others do to the database while it is closed here, or open, a flush that says
-// yes means that the target has what the file has; without a transaction of ours after it, and with one.
+// TestForeign: whatever others do to the database while it is closed here, or open, a flush that
+// says yes means that the target has what the file has; without a transaction of ours after it, and
+// with one.
 func TestForeign(t *testing.T) {
 	for _, journal := range []string{"delete", "wal"} {
 		for _, f := range foreign {
@@ -127,7 +143,8 @@ func TestForeign(t *testing.T) {
 				s := harness.DirSite(t)
 				shell := s.Shell("a.db")
 				shell.Ask("pragma journal_mode=" + journal + ";")
-				shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
+				shell.Must("create table t(a integer primary key, b); " + rows +
+					"insert into t select i, zeroblob(3000) from n;")
 				shell.Flush()
 				shell.EndsWith(0)
 				command(s, "cp", "-p", s.Path("a.db"), s.Path("was.db"))
@@ -142,7 +159,8 @@ func TestForeign(t *testing.T) {
 						shell.Must("insert into t(b) values('next');")
 					}
 					shell.Flush()
-					mustEqualNow(s, "a.db", map[bool]string{false: "flushed", true: "after a commit"}[commit])
+					mustEqualNow(s, "a.db", map[bool]string{false: "flushed",
+						true: "after a commit"}[commit])
 					shell.EndsWith(0)
 				}
 			})
@@ -157,7 +175,8 @@ func TestForeignWhileOpen(t *testing.T) {
 			s := harness.DirSite(t)
 			shell := s.Shell("a.db")
 			shell.Ask("pragma journal_mode=" + journal + ";")
-			shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
+			shell.Must("create table t(a integer primary key, b); " + rows +
+				"insert into t select i, zeroblob(3000) from n;")
 			shell.Ask("pragma wal_checkpoint(truncate);")
 			shell.Flush()
 			for _, f := range foreign[3:6] {
@@ -199,7 +218,8 @@ func TestStampOfRecorder(t *testing.T) {
 		stamp, err := spool.StampOf(s.Path("a.db"))
 		harness.Must(t, err)
 		if left := binary.NativeEndian.Uint64(b[256:]); left != stamp.Sum() {
-			t.Errorf("%s: the state page has stamp %016x, the file %016x (%v)", statement, left, stamp.Sum(), stamp)
+			t.Errorf("%s: the state page has stamp %016x, the file %016x (%v)", statement, left,
+				stamp.Sum(), stamp)
 		}
 		if cause := binary.NativeEndian.Uint32(b[108:]); spool.Cause(cause) == spool.CauseForeign {
 			t.Errorf("%s: taken for foreign", statement)
@@ -208,8 +228,8 @@ func TestStampOfRecorder(t *testing.T) {
 	shell.EndsWith(0)
 }
 
-// TestWALPutBack: an older copy of the database and its WAL is put back in place, after a crash. Its
-// salts are those of the newer one.
+// TestWALPutBack: an older copy of the database and its WAL is put back in place, after a crash.
+// Its salts are those of the newer one.
 func TestWALPutBack(t *testing.T) {
 	for _, c := range []struct {
 		name                  string
@@ -221,7 +241,8 @@ func TestWALPutBack(t *testing.T) {
 		{name: "stock reads, flush", more: "update t set b = 'new';", reader: true},
 		{name: "stock reads, commit", more: "update t set b = 'new';", reader: true, commit: true},
 		{name: "no wal-index, flush", more: "update t set b = 'new';", noShm: true},
-		{name: "one frame, stock reads, as many are added", more: "update t set b = 'new' where a = 1;", reader: true, commit: true},
+		{name: "one frame, stock reads, as many are added",
+			more: "update t set b = 'new' where a = 1;", reader: true, commit: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := harness.DirSite(t)
@@ -232,7 +253,8 @@ func TestWALPutBack(t *testing.T) {
 			}
 			shell := open()
 			shell.Ask("pragma journal_mode=wal;")
-			shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(300) from n;")
+			shell.Must("create table t(a integer primary key, b); " + rows +
+				"insert into t select i, zeroblob(300) from n;")
 			was := imageOf(s, "a.db", "a.db-wal")
 			shell.Must(c.more)
 			shell.Flush()
@@ -269,7 +291,8 @@ func TestWALPutBack(t *testing.T) {
 func TestForeignHolder(t *testing.T) {
 	s := harness.DirSite(t)
 	shell := s.Shell("a.db")
-	shell.Must("create table t(a integer primary key, b); " + rows + "insert into t select i, zeroblob(3000) from n;")
+	shell.Must("create table t(a integer primary key, b); " + rows +
+		"insert into t select i, zeroblob(3000) from n;")
 	shell.Flush()
 	stock := harness.Start(t, nil, harness.SQLiteShell(t), "-batch", s.Path("a.db"))
 	stock.Must("pragma cache_size=2; begin; update t set b = 'half' where a % 2;")
@@ -292,10 +315,12 @@ func TestTimesOfSeconds(t *testing.T) {
 	ownMounts(t)
 	s := harness.DirSite(t)
 	harness.Must(t, os.Mkdir(s.Path("m"), 0o755))
-	if err := exec.Command("mkfs.ext4", "-q", "-I", "128", s.Path("image"), "16M").Run(); err != nil {
+	if err := exec.Command("mkfs.ext4", "-q", "-I", "128", s.Path("image"),
+		"16M").Run(); err != nil {
 		t.Skipf("mkfs.ext4: %v", err)
 	}
-	if out, err := exec.Command("mount", "-o", "loop", s.Path("image"), s.Path("m")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-o", "loop", s.Path("image"),
+		s.Path("m")).CombinedOutput(); err != nil {
 		t.Skipf("mount: %v: %s", err, out)
 	}
 	defer func() { command(s, "umount", s.Path("m")) }()
@@ -311,7 +336,8 @@ func TestTimesOfSeconds(t *testing.T) {
 		shell.Must("create table t(a integer primary key, b); insert into t(b) values('old');")
 		shell.Flush()
 		for try := 0; ; try++ {
-			harness.Until(t, "a second begins", func() bool { return time.Now().Nanosecond() < 1e8 })
+			harness.Until(t, "a second begins",
+				func() bool { return time.Now().Nanosecond() < 1e8 })
 			shell.Must("update t set b = 'ours';")
 			shell.Must(".open :memory:")
 			was := changed()

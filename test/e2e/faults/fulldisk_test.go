@@ -23,7 +23,8 @@ func TestFullDisk(t *testing.T) {
 				if err := os.Mkdir(s.Path("spool"), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				err := syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", 0, fmt.Sprintf("size=%dk,mode=700", kib))
+				err := syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", 0,
+					fmt.Sprintf("size=%dk,mode=700", kib))
 				if err != nil {
 					t.Skipf("cannot mount a small file system: %v", err)
 				}
@@ -41,7 +42,8 @@ func TestFullDisk(t *testing.T) {
 				r.log = "off"
 				got := r.run(script(s, "a.db", lines, true), harness.SQLiteShell(t), "-batch")
 				if got.Code != 0 || got.Stdout != want || got.Stderr != "" {
-					t.Fatalf("the application saw %q, %q, exit code %d; want %q", got.Stdout, got.Stderr, got.Code, want)
+					t.Fatalf("the application saw %q, %q, exit code %d; want %q", got.Stdout,
+						got.Stderr, got.Code, want)
 				}
 				unmount()
 				recovers(s, words("a full disk"), sum)

@@ -56,7 +56,10 @@ var damages = map[string]func(s *harness.Site, file string) error{
 		}
 		return replaced(file, make([]byte, info.Size()))
 	},
-	"replaced by junk": func(_ *harness.Site, file string) error { return replaced(file, random(5000)) },
+	"replaced by junk": func(_ *harness.Site, file string) error {
+		return replaced(file,
+			random(5000))
+	},
 	"a directory": func(_ *harness.Site, file string) error {
 		return instead(file, func() error { return os.MkdirAll(file+"/x/y", 0o700) })
 	},
@@ -76,9 +79,15 @@ var damages = map[string]func(s *harness.Site, file string) error{
 		}
 		return os.Link(s.Path("twin"), file)
 	},
-	"another user's":       func(_ *harness.Site, file string) error { return os.Chown(file, harness.Nobody, harness.Nobody) },
-	"another database's":   func(s *harness.Site, file string) error { return ofAnother(s, file) },
-	"not to be written to": func(_ *harness.Site, file string) error { return os.Chmod(file, 0o400) },
+	"another user's": func(_ *harness.Site, file string) error {
+		return os.Chown(file,
+			harness.Nobody, harness.Nobody)
+	},
+	"another database's": func(s *harness.Site, file string) error { return ofAnother(s, file) },
+	"not to be written to": func(_ *harness.Site, file string) error {
+		return os.Chmod(file,
+			0o400)
+	},
 }
 
 func random(n int) []byte {
@@ -117,7 +126,8 @@ func ofAnother(s *harness.Site, file string) error {
 }
 
 // spoolFiles are the names of what is damaged.
-var spoolFiles = []string{"state", "attach", "log.*", "free.*", "wake", "lock", "source.json", "boot", "mirror", "dirty", "cut",
+var spoolFiles = []string{"state", "attach", "log.*", "free.*", "wake", "lock", "source.json",
+	"boot", "mirror", "dirty", "cut",
 	"tree", "tree/*", "flush.json", "targets.json", "put.*", "patrol.json", "copied.json", "aside"}
 
 // TestSpoolDamaged: whatever becomes of a file of the spool while nobody has it open, or
@@ -135,9 +145,11 @@ func TestSpoolDamaged(t *testing.T) {
 			begin := func() {
 				anew(s)
 				s.Write("victim", []byte("not of the spool"))
-				calm(s).run(script(s, "b.db", workload(journal), true), harness.SQLiteShell(t), "-batch")
+				calm(s).run(script(s, "b.db", workload(journal), true), harness.SQLiteShell(t),
+					"-batch")
 				harness.Must(t, os.Rename(s.Path("spool"), s.Path("others")))
-				calm(s).run(script(s, "a.db", workload(journal), true), harness.SQLiteShell(t), "-batch")
+				calm(s).run(script(s, "a.db", workload(journal), true), harness.SQLiteShell(t),
+					"-batch")
 			}
 			begin()
 			for _, name := range spoolFiles {
@@ -145,9 +157,12 @@ func TestSpoolDamaged(t *testing.T) {
 					if skip++; skip%some > 0 && !(name == "mirror" && how == "junk") {
 						continue
 					}
-					if (how == "another user's" || how == "not to be written to") && os.Geteuid() != 0 ||
-						when == "open" && slices.Contains([]string{"emptied", "cut"}, how) && slices.Contains([]string{"state", "log.*", "free.*"}, name) ||
-						when == "open" && how == "a hard link" { // who has a file open, writes to it
+					if (how == "another user's" || how == "not to be written to") &&
+						os.Geteuid() != 0 ||
+						when == "open" && slices.Contains([]string{"emptied", "cut"}, how) &&
+							slices.Contains([]string{"state", "log.*", "free.*"}, name) ||
+						// who has a file open, writes to it
+						when == "open" && how == "a hard link" {
 						continue
 					}
 					if !t.Run(journal+"/"+when+"/"+name+"/"+how, func(t *testing.T) {
@@ -197,20 +212,23 @@ func damaged(s *harness.Site, journal, when, name, how string) {
 		}
 	}
 	twin, _ := os.ReadFile(s.Path("twin")) // if there is one
-	const changes = "update t set b = b || '!' where a = 2; delete from t where a = (select max(a) from t); insert into t(b) values(zeroblob(30000));"
+	const changes = "update t set b = b || '!' where a = 2; " +
+		"delete from t where a = (select max(a) from t); insert into t(b) values(zeroblob(30000));"
 	if when == "open" {
 		shell.Must(changes)
 		shell.Ask("pragma verneuil_flush_replication_data;")
 		shell.Must("insert into t(b) values('more');")
 		shell.EndsWith(0)
-	} else if r := calm(s).run(script(s, "a.db", []string{changes}, true), harness.SQLiteShell(s.T), "-batch"); r.Code != 0 || r.Stdout != "" {
+	} else if r := calm(s).run(script(s, "a.db", []string{changes}, true), harness.SQLiteShell(s.T),
+		"-batch"); r.Code != 0 || r.Stdout != "" {
 		s.T.Fatalf("the application saw %q, %q, exit code %d", r.Stdout, r.Stderr, r.Code)
 	}
 	recovers(s, words("a write after the damage"), s.Stock("a.db", sums)+"\n")
 	if b, err := os.ReadFile(s.Path("victim")); string(b) != "not of the spool" {
 		s.T.Fatalf("another file was written to: %q, %v", b, err)
 	}
-	if b, err := os.ReadFile(s.Path("twin")); !bytes.Equal(b, twin) || os.Remove(s.Path("twin")) != nil && len(b) > 0 {
+	if b, err := os.ReadFile(s.Path("twin")); !bytes.Equal(b, twin) ||
+		os.Remove(s.Path("twin")) != nil && len(b) > 0 {
 		s.T.Fatalf("another file was written to: %d bytes, %v", len(b), err)
 	}
 }
@@ -267,10 +285,14 @@ func TestSpoolReadOnly(t *testing.T) {
 		defer unix.Unmount(s.Path("spool"), unix.MNT_DETACH)
 		flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND)
 		status := readOnly(s, "wal", "closed",
-			func() { harness.Must(t, unix.Mount("", s.Path("spool"), "", flags|unix.MS_RDONLY, "")) },
+			func() {
+				harness.Must(t, unix.Mount("", s.Path("spool"), "", flags|unix.MS_RDONLY,
+					""))
+			},
 			func() { harness.Must(t, unix.Mount("", s.Path("spool"), "", flags, "")) },
 			func() *harness.Process {
-				return harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.HostProgram(t), harness.Library(t))
+				return harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=off"},
+					harness.HostProgram(t), harness.Library(t))
 			})
 		if !strings.Contains(status, "Read-only file system") {
 			t.Errorf("verneuil_status() does not say why nothing is replicated: %s", status)
@@ -303,7 +325,8 @@ func TestSpoolReadOnly(t *testing.T) {
 }
 
 // readOnly writes before, between begin and end, and after. It returns the status in between.
-func readOnly(s *harness.Site, journal, when string, begin, end func(), host func() *harness.Process) (status string) {
+func readOnly(s *harness.Site, journal, when string, begin, end func(),
+	host func() *harness.Process) (status string) {
 	s.T.Helper()
 	h := host()
 	h.Must(".open " + s.Path("a.db"))

@@ -32,7 +32,8 @@ func kill(s *harness.Site, at int, late bool) *trial {
 func (r *trial) mustHaveDied(got harness.Result) {
 	r.s.T.Helper()
 	died := got.Code == -1
-	if died && r.struck == "" || !died && (r.struck != "" && r.late == 0 && !r.program.Missed() || got.Code != 0) {
+	if died && r.struck == "" || !died && (r.struck != "" && r.late == 0 && !r.program.Missed() ||
+		got.Code != 0) {
 		r.s.T.Fatalf("%v: exit code %d: %s", r, got.Code, got.Stderr)
 	}
 	if err := r.target.look(); err != nil {
@@ -52,7 +53,8 @@ func TestKills(t *testing.T) {
 			for n := 0; ; n++ {
 				anew(s)
 				r := kill(s, first+n*step, n%2 == 1)
-				r.mustHaveDied(r.run(script(s, "a.db", lines, true), harness.SQLiteShell(t), "-batch"))
+				r.mustHaveDied(r.run(script(s, "a.db", lines, true), harness.SQLiteShell(t),
+					"-batch"))
 				versions += r.target.versions
 				create := "create table if not exists t(a integer primary key, b);"
 				recovers(s, r, s.Stock("a.db", create, sums)+"\n") // recovery by somebody else
@@ -83,7 +85,8 @@ func TestKillsOfReplicator(t *testing.T) {
 				first, ended := make(chan struct{}), make(chan struct{})
 				signals := t.TempDir() // elsewhere: what the shells do there is no call of ours
 				ready, done := filepath.Join(signals, "ready"), filepath.Join(signals, "done")
-				opens := []string{"pragma verneuil_flush_replication_data;", ".shell touch " + ready,
+				opens := []string{"pragma verneuil_flush_replication_data;",
+					".shell touch " + ready,
 					".shell while [ ! -e " + done + " ]; do sleep 0.01; done"}
 				var got harness.Result
 				go func() {
@@ -103,13 +106,15 @@ func TestKillsOfReplicator(t *testing.T) {
 					})
 				}()
 				<-first
-				writes := calm(s).run(script(s, "a.db", lines, true), harness.SQLiteShell(t), "-batch")
+				writes := calm(s).run(script(s, "a.db", lines, true), harness.SQLiteShell(t),
+					"-batch")
 				if err := os.WriteFile(done, nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				<-ended
 				if writes.Code != 0 || writes.Stdout != want || writes.Stderr != "" {
-					t.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r, writes.Stdout, writes.Stderr, writes.Code, want)
+					t.Fatalf("%v: the application saw %q, %q, exit code %d; want %q", r,
+						writes.Stdout, writes.Stderr, writes.Code, want)
 				}
 				r.mustHaveDied(got)
 				recovers(s, r, sum)
@@ -177,6 +182,8 @@ func TestKillsOfCommands(t *testing.T) {
 // unsent leaves a spool with commits that were not sent: the process that had it is dead.
 func unsent(s *harness.Site, journal string) {
 	s.T.Helper()
-	lines := append(workload(journal), "insert into t(b) values('unsent'); update t set b = 'unsent' where a % 5 = 0;")
-	calm(s).run(script(s, "a.db", lines, true)+".shell kill -9 $PPID\n", harness.SQLiteShell(s.T), "-batch")
+	lines := append(workload(journal),
+		"insert into t(b) values('unsent'); update t set b = 'unsent' where a % 5 = 0;")
+	calm(s).run(script(s, "a.db", lines, true)+".shell kill -9 $PPID\n", harness.SQLiteShell(s.T),
+		"-batch")
 }

@@ -32,7 +32,8 @@ func newRestartable(t *testing.T) *restartable {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &restartable{t: t, program: program, storage: t.TempDir(), port: l.Addr().(*net.TCPAddr).Port}
+	r := &restartable{t: t, program: program, storage: t.TempDir(),
+		port: l.Addr().(*net.TCPAddr).Port}
 	l.Close()
 	r.start()
 	t.Cleanup(func() { r.server.Stop() })
@@ -130,7 +131,8 @@ func TestSpoolDeletedWithoutFlush(t *testing.T) {
 			harness.Until(t, "the last commit is in the target", func() bool {
 				out := filepath.Join(t.TempDir(), "restored.db")
 				s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", out)
-				r := harness.Run(t, nil, harness.SQLiteShell(t), out, "select b from t order by a desc limit 1")
+				r := harness.Run(t, nil, harness.SQLiteShell(t), out,
+					"select b from t order by a desc limit 1")
 				return r.Stdout == "third\n"
 			})
 			shell.EndsWith(0)
@@ -150,6 +152,20 @@ func remove(s *harness.Site, pattern string) {
 		// A replicator may make files in it meanwhile.
 		harness.Until(s.T, "removal of "+dir, func() bool { return os.RemoveAll(dir) == nil })
 	}
+}
+
+// loseOne takes away one of the chunks: one that the newest version names.
+func loseOne(s *harness.Site, chunks []string) {
+	s.T.Helper()
+	ctl := harness.Built(s.T, "VERNEUIL_CTL")
+	for _, name := range chunks {
+		harness.Must(s.T, os.Rename(name, name+"x"))
+		if r := harness.Run(s.T, nil, ctl, "-c", s.Config(), "verify"); r.Code == 1 {
+			return
+		}
+		harness.Must(s.T, os.Rename(name+"x", name))
+	}
+	s.T.Fatal("the version names none of the chunks")
 }
 
 // TestPatrol: what a target has lost is put again, and what a version names is made young,
@@ -177,28 +193,14 @@ func TestPatrol(t *testing.T) {
 	if err != nil || len(spools) != 1 {
 		t.Fatalf("spools %q, %v", spools, err)
 	}
-	target := "directory " + store + " | directory " + store + "/chunks | directory " + store + "/manifests"
+	target := "directory " + store + " | directory " + store + "/chunks | directory " + store +
+		"/manifests"
 	note, err := json.Marshal(map[string]any{target: map[string]any{"until": old, "since": old}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Write(strings.TrimPrefix(filepath.Dir(spools[0]), s.Dir+"/")+"/patrol.json", note)
-	lost := false
-	for _, name := range chunks { // one that the version names
-		if err := os.Rename(name, name+"x"); err != nil {
-			t.Fatal(err)
-		}
-		if r := harness.Run(t, nil, harness.Built(t, "VERNEUIL_CTL"), "-c", s.Config(), "verify"); r.Code == 1 {
-			lost = true
-			break
-		}
-		if err := os.Rename(name+"x", name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !lost {
-		t.Fatal("the version names none of the chunks")
-	}
+	loseOne(s, chunks)
 	shell = s.Shell("a.db")
 	shell.Want("select count(*) from t;", "1")
 	var status struct {
@@ -211,14 +213,16 @@ func TestPatrol(t *testing.T) {
 	}
 	harness.Until(t, "the patrol ends", func() bool {
 		shell.Status(&status)
-		return len(status.Databases) == 1 && len(status.Databases[0].Targets) == 1 && status.Databases[0].Targets[0].Patrolled.After(old)
+		return len(status.Databases) == 1 && len(status.Databases[0].Targets) == 1 &&
+			status.Databases[0].Targets[0].Patrolled.After(old)
 	})
 	shell.Flush()
 	shell.Status(&status)
 	if status.Databases[0].Targets[0].Healed != 1 {
 		t.Errorf("status %+v", status)
 	}
-	s.Ctl("verify") // lost is there again, or, where it was overridden by inline pages, its successor
+	// lost is there again, or, where it was overridden by inline pages, its successor
+	s.Ctl("verify")
 	young := 0
 	for _, name := range chunks {
 		if info, err := os.Stat(name); err == nil && info.ModTime().After(old) {

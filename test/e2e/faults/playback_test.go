@@ -21,13 +21,16 @@ func TestFailedRollback(t *testing.T) {
 			ask := "select count(*), count(distinct b) from t; pragma integrity_check;"
 			calm(s).run(script(s, "a.db", []string{
 				"pragma journal_mode=" + journal + ";", "create table t(a integer primary key, b);",
-				"with recursive n(i) as (select 1 union all select i+1 from n limit 300) insert into t(b) select printf('%.*c', 900, 'x') from n;",
+				"with recursive n(i) as (select 1 union all select i+1 from n limit 300) insert " +
+					"into t(b) select printf('%.*c', 900, 'x') from n;",
 				"pragma verneuil_flush_replication_data;",
 			}, true), harness.SQLiteShell(t), "-batch")
-			broken := &trial{s: s, at: 1, good: true, errno: syscall.ETIMEDOUT, ours: func(c faultcall.Call) bool {
-				_, err := os.Stat(s.Path("spilled"))
-				return err == nil && strings.HasSuffix(c.Path, "a.db-journal") && (c.Name == "read" || c.Name == "pread64")
-			}}
+			broken := &trial{s: s, at: 1, good: true, errno: syscall.ETIMEDOUT,
+				ours: func(c faultcall.Call) bool {
+					_, err := os.Stat(s.Path("spilled"))
+					return err == nil && strings.HasSuffix(c.Path, "a.db-journal") &&
+						(c.Name == "read" || c.Name == "pread64")
+				}}
 			r := broken.run(script(s, "a.db", []string{
 				"pragma journal_mode=" + journal + ";", "pragma cache_size=5;",
 				"begin; update t set b = a;", ".system touch " + s.Path("spilled"), "rollback;",
@@ -36,9 +39,11 @@ func TestFailedRollback(t *testing.T) {
 			if broken.calls == 0 {
 				t.Fatalf("the journal was not read: %q, %q", r.Stdout, r.Stderr)
 			}
-			s.Ctl("-c", s.Config(), "restore", "--force", "-s", s.Path("a.db"), "-o", s.Path("copy.db"))
+			s.Ctl("-c", s.Config(), "restore", "--force", "-s", s.Path("a.db"), "-o",
+				s.Path("copy.db"))
 			if got := s.Stock("copy.db", ask); got != "300|1\nok" {
-				t.Fatalf("what was sent is no committed state: %q\nthe shell said %q, %q", got, r.Stdout, r.Stderr)
+				t.Fatalf("what was sent is no committed state: %q\nthe shell said %q, %q", got,
+					r.Stdout, r.Stderr)
 			}
 			recoversTo(s, ask, "300|1\nok\n")
 		})
@@ -49,7 +54,8 @@ func TestFailedRollback(t *testing.T) {
 // and that what was sent is the database.
 func recoversTo(s *harness.Site, ask, want string) {
 	s.T.Helper()
-	r := calm(s).run(script(s, "a.db", []string{ask, "pragma verneuil_flush_replication_data;"}, true), harness.SQLiteShell(s.T), "-batch")
+	r := calm(s).run(script(s, "a.db", []string{ask, "pragma verneuil_flush_replication_data;"},
+		true), harness.SQLiteShell(s.T), "-batch")
 	if r.Stdout != want+"1\n" || r.Code != 0 {
 		s.T.Fatalf("afterwards: %q, %s; want %q and a flush", r.Stdout, r.Stderr, want)
 	}
@@ -61,14 +67,16 @@ func recoversTo(s *harness.Site, ask, want string) {
 func TestInterruptedAllocation(t *testing.T) {
 	s := harness.DirSite(t)
 	seen := make(map[string]int)
-	r := &trial{s: s, at: 1, good: true, errno: syscall.EINTR, log: "error", ours: func(c faultcall.Call) bool {
-		if c.Name != "fallocate" || !strings.HasPrefix(c.Path, s.Path("spool")) {
-			return false
-		}
-		seen[c.Path]++
-		return seen[c.Path] <= 3
-	}}
-	got := r.run(script(s, "a.db", []string{"create table t(b);", "insert into t values(zeroblob(3000000));",
+	r := &trial{s: s, at: 1, good: true, errno: syscall.EINTR, log: "error",
+		ours: func(c faultcall.Call) bool {
+			if c.Name != "fallocate" || !strings.HasPrefix(c.Path, s.Path("spool")) {
+				return false
+			}
+			seen[c.Path]++
+			return seen[c.Path] <= 3
+		}}
+	got := r.run(script(s, "a.db", []string{"create table t(b);",
+		"insert into t values(zeroblob(3000000));",
 		"pragma verneuil_flush_replication_data;"}, true), harness.SQLiteShell(t), "-batch")
 	if got.Stdout != "1\n" || got.Stderr != "" || len(seen) < 4 {
 		t.Fatalf("%q, %q; interrupted: %v", got.Stdout, got.Stderr, seen)
@@ -76,9 +84,9 @@ func TestInterruptedAllocation(t *testing.T) {
 	s.MustEqual("a.db")
 }
 
-// TestTruncatedSegment: somebody truncates a segment that is mapped, or a file system that copies on
-// write has no block for it. It is no SIGBUS: the transaction is not in the log, and
-// is found in the database.
+// TestTruncatedSegment: somebody truncates a segment that is mapped, or a file system that copies
+// on write has no block for it. It is no SIGBUS: the transaction is not in the log, and is found in
+// the database.
 func TestTruncatedSegment(t *testing.T) {
 	s := harness.DirSite(t)
 	cut := false
@@ -93,8 +101,10 @@ func TestTruncatedSegment(t *testing.T) {
 		}
 		return false
 	}
-	got := r.run(script(s, "a.db", []string{"create table t(b);", "insert into t values(zeroblob(3000000));",
-		"select length(b) from t;", "pragma verneuil_flush_replication_data;"}, true), harness.SQLiteShell(t), "-batch")
+	got := r.run(script(s, "a.db", []string{"create table t(b);",
+		"insert into t values(zeroblob(3000000));",
+		"select length(b) from t;", "pragma verneuil_flush_replication_data;"}, true),
+		harness.SQLiteShell(t), "-batch")
 	if got.Stdout != "3000000\n1\n" || got.Code != 0 || !cut {
 		t.Fatalf("%q, %q, exit code %d", got.Stdout, got.Stderr, got.Code)
 	}
@@ -107,29 +117,40 @@ func TestTruncatedSegment(t *testing.T) {
 func TestFailedCommitOfWAL(t *testing.T) {
 	const flush = "pragma verneuil_flush_replication_data;"
 	for name, between := range map[string][]string{
-		"at once": nil, "nothing": {"begin immediate; commit;"}, "flushed": {flush}, "nothing, flushed": {"begin immediate; commit;", flush},
+		"at once": nil, "nothing": {"begin immediate; commit;"}, "flushed": {flush},
+		"nothing, flushed": {"begin immediate; commit;", flush},
 	} {
-		for _, next := range []string{"update t set b = 'second';", "begin; create table u(a); update t set b = 'second'; commit;"} {
+		for _, next := range []string{"update t set b = 'second';",
+			"begin; create table u(a); update t set b = 'second'; commit;"} {
 			t.Run(name, func(t *testing.T) {
 				s := harness.DirSite(t)
-				failing := &trial{s: s, at: 1, good: true, errno: syscall.EIO, ours: func(c faultcall.Call) bool {
-					_, err := os.Stat(s.Path("failing"))
-					return err == nil && strings.HasSuffix(c.Path, "a.db-wal") && strings.HasSuffix(c.Name, "sync")
-				}}
+				failing := &trial{s: s, at: 1, good: true, errno: syscall.EIO,
+					ours: func(c faultcall.Call) bool {
+						_, err := os.Stat(s.Path("failing"))
+						return err == nil && strings.HasSuffix(c.Path, "a.db-wal") &&
+							strings.HasSuffix(c.Name, "sync")
+					}}
 				lines := []string{
-					"pragma locking_mode=exclusive;", "pragma journal_mode=wal;", "pragma synchronous=full;",
-					"create table t(a integer primary key, b);", "insert into t(b) values('first');", flush,
-					".system touch " + s.Path("failing"), "update t set b = 'undone';", ".system rm " + s.Path("failing"),
+					"pragma locking_mode=exclusive;", "pragma journal_mode=wal;",
+					"pragma synchronous=full;",
+					"create table t(a integer primary key, b);",
+					"insert into t(b) values('first');", flush,
+					".system touch " + s.Path("failing"), "update t set b = 'undone';",
+					".system rm " + s.Path("failing"),
 				}
 				lines = append(lines, between...)
-				lines = append(lines, ".system "+restoring(s, "between.db"), next, flush, ".system "+restoring(s, "after.db"))
+				lines = append(lines, ".system "+restoring(s, "between.db"), next, flush,
+					".system "+restoring(s, "after.db"))
 				r := failing.run(script(s, "a.db", lines, true), harness.SQLiteShell(t), "-batch")
 				if failing.strikes != 1 || !strings.Contains(r.Stderr, "I/O error") {
 					t.Fatalf("%d syncs failed: %q, %q", failing.strikes, r.Stdout, r.Stderr)
 				}
-				for copied, want := range map[string]string{"between.db": "first", "after.db": "second"} {
-					if got := s.Stock(copied, "select b from t; pragma integrity_check;"); got != want+"\nok" {
-						t.Errorf("%s: what was sent says %q: %q, %q", copied, got, r.Stdout, r.Stderr)
+				for copied, want := range map[string]string{"between.db": "first",
+					"after.db": "second"} {
+					if got := s.Stock(copied,
+						"select b from t; pragma integrity_check;"); got != want+"\nok" {
+						t.Errorf("%s: what was sent says %q: %q, %q", copied, got, r.Stdout,
+							r.Stderr)
 					}
 				}
 				recoversTo(s, "select b from t;", "second\n")
@@ -140,5 +161,6 @@ func TestFailedCommitOfWAL(t *testing.T) {
 
 // restoring is the command that restores what was sent of the site's database.
 func restoring(s *harness.Site, to string) string {
-	return fmt.Sprintf("%s -c %s restore --force -s %s -o %s", harness.Built(s.T, "VERNEUIL_CTL"), s.Config(), s.Path("a.db"), s.Path(to))
+	return fmt.Sprintf("%s -c %s restore --force -s %s -o %s", harness.Built(s.T, "VERNEUIL_CTL"),
+		s.Config(), s.Path("a.db"), s.Path(to))
 }

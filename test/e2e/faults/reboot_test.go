@@ -51,13 +51,14 @@ func imageOf(s *harness.Site, patterns ...string) image {
 		names, err := filepath.Glob(s.Path(pattern))
 		harness.Must(s.T, err)
 		for _, name := range names {
-			harness.Must(s.T, filepath.WalkDir(name, func(path string, e fs.DirEntry, err error) error {
-				if err != nil || !e.Type().IsRegular() {
+			harness.Must(s.T, filepath.WalkDir(name,
+				func(path string, e fs.DirEntry, err error) error {
+					if err != nil || !e.Type().IsRegular() {
+						return err
+					}
+					im[path], err = os.ReadFile(path)
 					return err
-				}
-				im[path], err = os.ReadFile(path)
-				return err
-			}))
+				}))
 		}
 	}
 	return im
@@ -92,14 +93,28 @@ type crashed struct {
 var crashes = []crashed{
 	{name: "all is there", unchangedBy: true, damage: func(*harness.Site, image) {}},
 	{name: "in a transaction", inside: true, damage: func(*harness.Site, image) {}},
-	{name: "the spool is older", damage: func(s *harness.Site, before image) { back(s, before.of("spool"), "spool") }},
-	{name: "the spool is older, in a transaction", inside: true, damage: func(s *harness.Site, before image) { back(s, before.of("spool"), "spool") }},
-	{name: "the spool is newer", off: true, damage: func(s *harness.Site, before image) { back(s, before.of("a.db"), "a.db*") }},
+	{name: "the spool is older", damage: func(s *harness.Site,
+		before image) {
+		back(s, before.of("spool"), "spool")
+	}},
+	{name: "the spool is older, in a transaction", inside: true,
+		damage: func(s *harness.Site, before image) { back(s, before.of("spool"), "spool") }},
+	{name: "the spool is newer", off: true, damage: func(s *harness.Site,
+		before image) {
+		back(s, before.of("a.db"), "a.db*")
+	}},
 	{name: "the spool is zeros", junk: true, damage: func(s *harness.Site, _ image) {
 		overwrite(s, "spool", func(b []byte) []byte { return make([]byte, len(b)) })
 	}},
-	{name: "the spool is empty files", junk: true, damage: func(s *harness.Site, _ image) { overwrite(s, "spool", func([]byte) []byte { return nil }) }},
-	{name: "the spool is half there", junk: true, damage: func(s *harness.Site, _ image) { overwrite(s, "spool", func(b []byte) []byte { return b[:len(b)/2] }) }},
+	{name: "the spool is empty files", junk: true,
+		damage: func(s *harness.Site, _ image) {
+			overwrite(s, "spool",
+				func([]byte) []byte { return nil })
+		}},
+	{name: "the spool is half there", junk: true, damage: func(s *harness.Site,
+		_ image) {
+		overwrite(s, "spool", func(b []byte) []byte { return b[:len(b)/2] })
+	}},
 	{name: "the WAL is lost", off: true, wal: true, damage: func(s *harness.Site, _ image) {
 		os.Remove(s.Path("a.db-wal"))
 		os.Remove(s.Path("a.db-shm"))
@@ -108,12 +123,14 @@ var crashes = []crashed{
 		os.Remove(s.Path("a.db-shm"))
 		overwrite(s, "a.db-wal", func(b []byte) []byte { return b[:len(b)/2] })
 	}},
-	{name: "the database is partly older", off: true, torn: true, damage: func(s *harness.Site, before image) {
-		old := before[s.Path("a.db")]
-		overwrite(s, "a.db", func(b []byte) []byte {
-			return append(append([]byte(nil), b[:min(len(b), 8192)]...), old[min(len(old), 8192):]...)
-		})
-	}},
+	{name: "the database is partly older", off: true, torn: true,
+		damage: func(s *harness.Site, before image) {
+			old := before[s.Path("a.db")]
+			overwrite(s, "a.db", func(b []byte) []byte {
+				return append(append([]byte(nil), b[:min(len(b), 8192)]...),
+					old[min(len(old), 8192):]...)
+			})
+		}},
 }
 
 // of returns the part of an image whose paths contain what.
@@ -172,18 +189,22 @@ func crashAt(s *harness.Site, journal, synchronous string, crash crashed) {
 		shell.Ask("pragma locking_mode=exclusive;")
 	}
 	shell.Want("pragma journal_mode="+mode+";", mode)
-	shell.Must("pragma synchronous=" + synchronous + "; pragma cache_size=5; create table t(a integer primary key, b);")
-	shell.Must("insert into t(b) values(randomblob(200000)); insert into t(b) values(randomblob(100000)), (randomblob(3000));")
+	shell.Must("pragma synchronous=" + synchronous +
+		"; pragma cache_size=5; create table t(a integer primary key, b);")
+	shell.Must("insert into t(b) values(randomblob(200000)); " +
+		"insert into t(b) values(randomblob(100000)), (randomblob(3000));")
 	shell.Flush()
 	shell.Ask("pragma wal_checkpoint(truncate);") // without a WAL there is a table
 	before := imageOf(s, "a.db*", "spool")
-	shell.Must("insert into t(b) values(randomblob(70000)); update t set b = randomblob(200000) where a = 1;")
+	shell.Must("insert into t(b) values(randomblob(70000)); " +
+		"update t set b = randomblob(200000) where a = 1;")
 	shell.Flush()
 	if !crash.unchangedBy {
 		shell.Must("delete from t where a = 2; insert into t(b) values('unsent');")
 	}
 	if crash.inside {
-		shell.Must("begin; insert into t(b) values(randomblob(400000)); update t set b = randomblob(90000) where a = 3;")
+		shell.Must("begin; insert into t(b) values(randomblob(400000)); " +
+			"update t set b = randomblob(90000) where a = 3;")
 	}
 	shell.Kill()
 	crash.damage(s, before)
@@ -196,30 +217,39 @@ func afterReboot(s *harness.Site, crash crashed, next string) {
 	for path, b := range imageOf(s, "a.db*") { // to ask what is in it, without having it recovered
 		s.Write("copy"+strings.TrimPrefix(path, s.Path("a")), b)
 	}
-	sum := harness.Run(s.T, nil, harness.SQLiteShell(s.T), s.Path("copy.db"), sums).Stdout // a database may be damaged by then
+	// a database may be damaged by then
+	sum := harness.Run(s.T, nil, harness.SQLiteShell(s.T), s.Path("copy.db"), sums).Stdout
 	chunks := len(imageOf(s, "store/chunks"))
 	if next != "shell" {
-		args := map[string][]string{"flush": {"flush", s.Path("spool")}, "sync": {"sync", s.Path("a.db")}}[next]
-		r := harness.Run(s.T, nil, append([]string{harness.Built(s.T, "VERNEUIL_CTL"), "-c", s.Config()}, args...)...)
+		args := map[string][]string{"flush": {"flush", s.Path("spool")},
+			"sync": {"sync", s.Path("a.db")}}[next]
+		r := harness.Run(s.T, nil, append([]string{harness.Built(s.T, "VERNEUIL_CTL"), "-c",
+			s.Config()}, args...)...)
 		// A flush does not open the database, and knows it from the spool only.
-		told := crash.inside && strings.Contains(r.Stderr, "hot journal") || crash.junk && strings.Contains(r.Stderr, "source.json")
-		told = told && next == "flush" || crash.torn && next == "sync" && strings.Contains(r.Stderr, "malformed")
+		told := crash.inside && strings.Contains(r.Stderr, "hot journal") ||
+			crash.junk && strings.Contains(r.Stderr, "source.json")
+		told = told && next == "flush" || crash.torn && next == "sync" &&
+			strings.Contains(r.Stderr, "malformed")
 		if r.Code != 0 && !told {
 			s.T.Fatalf("%s: exit code %d: %s%s", next, r.Code, r.Stdout, r.Stderr)
 		}
 		if r.Code == 0 && !crash.torn {
 			restored := s.Path("restored.db")
 			s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", restored)
-			if got := harness.Run(s.T, nil, harness.SQLiteShell(s.T), restored, sums).Stdout; got != sum {
+			if got := harness.Run(s.T, nil, harness.SQLiteShell(s.T), restored,
+				sums).Stdout; got != sum {
 				s.T.Fatalf("restored after %s: %q, want %q", next, got, sum)
 			}
 		}
 	}
 	if crash.torn {
-		if r := calm(s).run(script(s, "a.db", []string{"pragma verneuil_flush_replication_data;"}, true), harness.SQLiteShell(s.T), "-batch"); r.Stdout != "1\n" {
+		if r := calm(s).run(script(s, "a.db", []string{"pragma verneuil_flush_replication_data;"},
+			true), harness.SQLiteShell(s.T), "-batch"); r.Stdout != "1\n" {
 			s.T.Fatalf("flush: %q: %s", r.Stdout, r.Stderr)
 		}
-		harness.Run(s.T, nil, harness.SQLiteShell(s.T), s.Path("a.db"), "pragma wal_checkpoint(truncate)") // which it may not be able to
+		// which it may not be able to
+		harness.Run(s.T, nil, harness.SQLiteShell(s.T), s.Path("a.db"),
+			"pragma wal_checkpoint(truncate)")
 		s.MustEqual("a.db")
 		return
 	}

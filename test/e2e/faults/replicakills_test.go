@@ -18,27 +18,29 @@ import (
 func TestKillsOfReplicas(t *testing.T) {
 	first, step := harness.Stride(t, 67)
 	s := harness.DirSite(t)
-	s.Targets = append(s.Targets, map[string]any{"local": map[string]any{"directory": s.Path("cache"), "num_shards": 1, "capacity": 5}})
+	s.Targets = append(s.Targets,
+		map[string]any{"local": map[string]any{"directory": s.Path("cache"), "num_shards": 1,
+			"capacity": 5}})
 	s.Configure(map[string]any{"tempdir": s.Path("tmp")})
 	s.Stock("a.db", "create table t(a integer primary key, b)",
-		"with recursive n(i) as (select 1 union all select i+1 from n limit 60) insert into t(b) select randomblob(9000) from n")
-	const query = "select count(*), sum(a), sum(length(b)), (select hex(substr(b, 1, 8)) from t where a = 30) from t;"
-	var versions []string
-	for _, dir := range []string{"old", "new"} {
-		s.Ctl("sync", s.Path("a.db"))
-		harness.Must(t, os.CopyFS(s.Path(dir), os.DirFS(s.Path("store/manifests"))))
-		versions = append(versions, s.Stock("a.db", query))
-		s.Stock("a.db", "update t set b = randomblob(9001) where a in (10, 30)")
-	}
+		"with recursive n(i) as (select 1 union all select i+1 from n limit 60) insert into t(b) "+
+			"select randomblob(9000) from n")
+	const query = "select count(*), sum(a), sum(length(b)), (select hex(substr(b, 1, " +
+		"8)) from t where a = 30) from t;"
+	versions := twoVersions(s, query)
 	is := func(version string) {
 		r := harness.Run(t, nil, "cp", "-r", s.Path(version)+"/.", s.Path("store/manifests"))
 		if r.Code != 0 {
 			t.Fatal(r.Stderr)
 		}
 	}
-	open := ".load " + harness.Library(t) + "\n.open file:verneuil://" + harness.Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot\n"
-	move := ".shell cp -r " + s.Path("new") + "/. " + s.Path("store/manifests") + "\n.output /dev/null\npragma verneuil_snapshot_refresh = 2;\n.output stdout\n"
-	within := func(c faultcall.Call, dir string) bool { return strings.HasPrefix(c.Path, s.Path(dir)+"/") }
+	open := ".load " + harness.Library(t) + "\n.open file:verneuil://" + harness.Hostname +
+		s.Path("a.db") + "?vfs=verneuil_snapshot\n"
+	move := ".shell cp -r " + s.Path("new") + "/. " + s.Path("store/manifests") +
+		"\n.output /dev/null\npragma verneuil_snapshot_refresh = 2;\n.output stdout\n"
+	within := func(c faultcall.Call, dir string) bool {
+		return strings.HasPrefix(c.Path, s.Path(dir)+"/")
+	}
 	kills := 0
 	for at := first; ; at += step {
 		harness.Must(t, os.RemoveAll(s.Path("tmp")))
@@ -51,22 +53,29 @@ func TestKillsOfReplicas(t *testing.T) {
 		beside := make(chan harness.Result, 1)
 		go func() {
 			lines := strings.Split(open, "\n")
-			beside <- harness.Run(t, []string{s.Env()}, harness.SQLiteShell(t), "-batch", "-cmd", lines[0], "-cmd", lines[1], ":memory:", query)
+			beside <- harness.Run(t, []string{s.Env()}, harness.SQLiteShell(t), "-batch", "-cmd",
+				lines[0], "-cmd", lines[1], ":memory:", query)
 		}()
 		r := &trial{s: s, at: at, kill: true, ours: func(c faultcall.Call) bool {
 			return within(c, "cache") || within(c, "tmp") || within(c, "store/chunks")
 		}}
 		got := r.run(open+query+"\n"+move+query+"\n", harness.SQLiteShell(t), "-batch")
-		if died := got.Code == -1; died != (r.struck != "") || !died && (got.Code != 0 || got.Stdout != strings.Join(versions, "\n")+"\n") {
-			t.Fatalf("%v: exit code %d: %q, %s; want %q", r, got.Code, got.Stdout, got.Stderr, versions)
+		if died := got.Code == -1; died != (r.struck != "") ||
+			!died && (got.Code != 0 || got.Stdout != strings.Join(versions, "\n")+"\n") {
+			t.Fatalf("%v: exit code %d: %q, %s; want %q", r, got.Code, got.Stdout, got.Stderr,
+				versions)
 		}
-		if b := <-beside; b.Code != 0 || b.Stdout != versions[0]+"\n" && b.Stdout != versions[1]+"\n" {
-			t.Fatalf("%v: beside it: exit code %d: %q, %s; want one of %q", r, b.Code, b.Stdout, b.Stderr, versions)
+		if b := <-beside; b.Code != 0 || b.Stdout != versions[0]+"\n" &&
+			b.Stdout != versions[1]+"\n" {
+			t.Fatalf("%v: beside it: exit code %d: %q, %s; want one of %q", r, b.Code, b.Stdout,
+				b.Stderr, versions)
 		}
 		is("new")
 		age(s, "cache/*/.fill-*")
-		if next := companion.run(open+query+"\n", harness.SQLiteShell(t), "-batch"); next.Code != 0 || next.Stdout != versions[1]+"\n" {
-			t.Fatalf("%v: afterwards: exit code %d: %q, %s; want %q", r, next.Code, next.Stdout, next.Stderr, versions[1])
+		if next := companion.run(open+query+"\n", harness.SQLiteShell(t),
+			"-batch"); next.Code != 0 || next.Stdout != versions[1]+"\n" {
+			t.Fatalf("%v: afterwards: exit code %d: %q, %s; want %q", r, next.Code, next.Stdout,
+				next.Stderr, versions[1])
 		}
 		checkCache(s, r)
 		if r.struck == "" {
@@ -75,6 +84,19 @@ func TestKillsOfReplicas(t *testing.T) {
 		}
 		kills++
 	}
+}
+
+// twoVersions puts two versions of a.db into the target, whose manifests are in the directories old
+// and new, and returns what each of them answers.
+func twoVersions(s *harness.Site, query string) (answers []string) {
+	s.T.Helper()
+	for _, dir := range []string{"old", "new"} {
+		s.Ctl("sync", s.Path("a.db"))
+		harness.Must(s.T, os.CopyFS(s.Path(dir), os.DirFS(s.Path("store/manifests"))))
+		answers = append(answers, s.Stock("a.db", query))
+		s.Stock("a.db", "update t set b = randomblob(9001) where a in (10, 30)")
+	}
+	return answers
 }
 
 // age makes files an hour older than now: what may be left is removed after a minute.

@@ -9,8 +9,8 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
-// TestForgottenChecksums: SQLite (3.40; newer ones do not) commits frames without valid checksums if
-// a transaction has written over frames that it has spilled, and goes back to a savepoint before
+// TestForgottenChecksums: SQLite (3.40; newer ones do not) commits frames without valid checksums
+// if a transaction has written over frames that it has spilled, and goes back to a savepoint before
 // them. Its readers do not look at checksums; the replicator must not wait for any.
 func TestForgottenChecksums(t *testing.T) {
 	s := harness.DirSite(t)
@@ -19,10 +19,12 @@ func TestForgottenChecksums(t *testing.T) {
 	shell.Want("pragma wal_autocheckpoint=0;", "0")
 	shell.Must("pragma cache_size=5;")
 	shell.Must("create table t(a integer primary key, b);")
-	shell.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 300) insert into t(b) select printf('%.*c', 900, 'x') from n;")
+	shell.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 300) insert " +
+		"into t(b) select printf('%.*c', 900, 'x') from n;")
 	const sum = "select count(*), sum(length(b)), min(b) from t where b <> 'lost';"
 	for n := range 3 { // the second goes on from the first one's broken chain
-		shell.Must("begin; savepoint s; update t set b = a || printf('%.*c', 950, 'y'); update t set b = 'lost' where a > 200; rollback to s;")
+		shell.Must("begin; savepoint s; update t set b = a || printf('%.*c', 950, 'y'); " +
+			"update t set b = 'lost' where a > 200; rollback to s;")
 		shell.Must(fmt.Sprintf("insert into t(b) values ('new%d'); commit;", n))
 		shell.Flush()
 		s.UntilRestored("a.db", sum, shell.Ask(sum))
@@ -63,11 +65,13 @@ func TestForgottenChecksumsLost(t *testing.T) {
 		shell.Want("pragma journal_mode=wal;", "wal")
 		shell.Must("pragma cache_size=5;")
 		shell.Must("create table t(a integer primary key, b);")
-		shell.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 300) insert into t(b) select printf('%.*c', 900, 'x') from n;")
+		shell.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 300) " +
+			"insert into t(b) select printf('%.*c', 900, 'x') from n;")
 		if all { // there is no valid frame then
 			shell.Want("pragma wal_checkpoint(truncate);", "0|0|0")
 		}
-		const write = "begin; savepoint s; update t set b = a || printf('%.*c', 950, 'y'); update t set b = 'lost' where a > 200; rollback to s;" +
+		const write = "begin; savepoint s; update t set b = a || printf('%.*c', 950, 'y'); " +
+			"update t set b = 'lost' where a > 200; rollback to s;" +
 			" insert into t(b) values (hex(randomblob(9))); commit;"
 		shell.Must(write)
 		shell.Flush()

@@ -29,8 +29,7 @@ type trial struct {
 	at    int // the call that is struck first, from 1; 0: none
 	every int // and of those after it, each that is so far away; 0: none
 	good  bool
-	errno syscall.Errno
-	short bool
+	errno syscall.Errno // 0: it is short, if kill is not set
 	kill  bool
 	late  time.Duration // how long after the call it is killed
 	ours  func(c faultcall.Call) bool
@@ -61,7 +60,7 @@ func (r *trial) decide(c faultcall.Call) faultcall.Verdict {
 		time.AfterFunc(r.late, r.program.Kill)
 		return faultcall.Verdict{}
 	}
-	v := faultcall.Verdict{Err: r.errno, Short: r.short, Kill: r.kill}
+	v := faultcall.Verdict{Err: r.errno, Short: r.errno == 0 && !r.kill, Kill: r.kill}
 	switch { // what these calls fail with
 	case r.kill:
 	case c.Name == "mmap":
@@ -81,7 +80,7 @@ func (r *trial) String() string {
 	switch {
 	case r.kill:
 		what = fmt.Sprintf("is not survived for more than %v", r.late)
-	case r.short:
+	case r.errno == 0:
 		what = "is short"
 	}
 	switch {
@@ -132,7 +131,8 @@ func (r *trial) run(input string, argv ...string) harness.Result {
 	if r.target != nil && r.target.err != nil {
 		r.s.T.Fatalf("%v: %v", r, r.target.err)
 	}
-	return harness.Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+	return harness.Result{Stdout: stdout.String(), Stderr: stderr.String(),
+		Code: cmd.ProcessState.ExitCode()}
 }
 
 // descriptors are those that a shell has when it has closed its databases: none of the
@@ -147,7 +147,8 @@ const closedMark = "---closed---\n"
 
 // follow has cmd, a shell, end when the descriptors were looked at; looked is closed then,
 // or when ctx has ended.
-func (d *descriptors) follow(ctx context.Context, r *trial, cmd *exec.Cmd, input *string, stdout *bytes.Buffer, started <-chan struct{}, looked chan<- struct{}) {
+func (d *descriptors) follow(ctx context.Context, r *trial, cmd *exec.Cmd, input *string,
+	stdout *bytes.Buffer, started <-chan struct{}, looked chan<- struct{}) {
 	*input += ".open :memory:\n.print " + closedMark
 	mark := &marked{out: stdout, seen: make(chan struct{})}
 	cmd.Stdout = mark
@@ -295,7 +296,8 @@ func script(s *harness.Site, name string, lines []string, extension bool) string
 // flush sends it, and what was sent is the database.
 func recovers(s *harness.Site, what fmt.Stringer, sum string) {
 	s.T.Helper()
-	r := calm(s).run(script(s, "a.db", []string{sums, "pragma verneuil_flush_replication_data;"}, true), harness.SQLiteShell(s.T), "-batch")
+	r := calm(s).run(script(s, "a.db", []string{sums, "pragma verneuil_flush_replication_data;"},
+		true), harness.SQLiteShell(s.T), "-batch")
 	if r.Stdout != sum+"1\n" || r.Code != 0 {
 		s.T.Fatalf("%v: afterwards: %q, %s; want %q and a flush", what, r.Stdout, r.Stderr, sum)
 	}

@@ -16,7 +16,8 @@ import (
 // adopting starts a shell that has db open, without the extension.
 func adopting(s *harness.Site, db string) *harness.Process {
 	s.T.Helper()
-	shell := harness.Start(s.T, []string{s.Env(), "VERNEUIL_VALIDATE=1"}, harness.SQLiteShell(s.T), "-batch", s.Path(db))
+	shell := harness.Start(s.T, []string{s.Env(), "VERNEUIL_VALIDATE=1"}, harness.SQLiteShell(s.T),
+		"-batch", s.Path(db))
 	shell.Ask(".timeout 10000")
 	return shell
 }
@@ -52,11 +53,13 @@ func (w *adoptWork) step() {
 	case 1:
 		w.shell.Must("begin;" + some() + "rollback;")
 	case 2:
-		w.shell.Must("begin;" + some() + "savepoint s;" + some() + "rollback to s;" + some() + "commit;")
+		w.shell.Must("begin;" + some() + "savepoint s;" + some() + "rollback to s;" + some() +
+			"commit;")
 	case 3:
 		w.shell.Must("vacuum;")
 	case 4:
-		w.shell.Ask("pragma wal_checkpoint(" + []string{"passive", "full", "restart", "truncate"}[w.r.IntN(4)] + ");")
+		w.shell.Ask("pragma wal_checkpoint(" + []string{"passive", "full", "restart",
+			"truncate"}[w.r.IntN(4)] + ");")
 	case 5:
 		w.shell.Must(fmt.Sprintf("pragma cache_size=%d;", 5+n))
 	default:
@@ -112,7 +115,8 @@ func TestAdopted(t *testing.T) {
 		for seed := range uint64(harness.Number(t, "VERNEUIL_SEEDS", 4)) {
 			t.Run(fmt.Sprint(journal, "/", seed), func(t *testing.T) {
 				s := harness.DirSite(t)
-				w := &adoptWork{r: rand.New(rand.NewPCG(seed, 7)), journal: journal, shell: adopting(s, "a.db")}
+				w := &adoptWork{r: rand.New(rand.NewPCG(seed, 7)), journal: journal,
+					shell: adopting(s, "a.db")}
 				w.shell.Want("pragma journal_mode="+journal+";", journal)
 				w.shell.Must("create table t(a integer primary key, b);")
 				if seed%2 == 1 { // no WAL is open, nothing in the cache
@@ -122,7 +126,8 @@ func TestAdopted(t *testing.T) {
 					w.step()
 				}
 				w.shell.Must(".load " + harness.Library(t))
-				w.shell.Must("insert into t(b) values('first');") // to a WAL that was begun without us: seen, once
+				// to a WAL that was begun without us: seen, once
+				w.shell.Must("insert into t(b) values('first');")
 				w.shell.Flush()
 				before := generation(w.shell)
 				for range 4 {
@@ -132,7 +137,8 @@ func TestAdopted(t *testing.T) {
 					w.mustEqual(s, "a.db")
 				}
 				if g := generation(w.shell); g != before {
-					t.Errorf("generation %d became %d: what the connection did was not seen", before, g)
+					t.Errorf("generation %d became %d: what the connection did was not seen",
+						before, g)
 				}
 				for _, other := range []*harness.Process{s.Shell("a.db"), adopting(s, "a.db")} {
 					for range 4 {
@@ -177,12 +183,15 @@ func TestAdoptedExclusive(t *testing.T) {
 				} {
 					shell.Ask(sql)
 					if j == 0 { // it is sent without being asked for
-						s.UntilRestored("a.db", "select count(*) from t", shell.Ask("select count(*) from t;"))
+						s.UntilRestored("a.db", "select count(*) from t",
+							shell.Ask("select count(*) from t;"))
 					}
 					shell.Flush()
 					out := filepath.Join(t.TempDir(), fmt.Sprint(i, "-", j))
 					s.Ctl("restore", "-s", s.Path("a.db"), "-o", out)
-					shell.Want("select count(*) from t;", trimmed(harness.Run(t, nil, harness.SQLiteShell(t), out, "select count(*) from t")))
+					shell.Want("select count(*) from t;",
+						trimmed(harness.Run(t, nil, harness.SQLiteShell(t), out,
+							"select count(*) from t")))
 				}
 			}
 			validated(shell)
@@ -204,7 +213,8 @@ func TestAdoptedAttached(t *testing.T) {
 	shell.Must("attach '" + s.Path("b.db") + "' as second; create table second.t(b);")
 	shell.Must("attach ':memory:' as memory; create table memory.t(b);")
 	shell.Must(".load " + harness.Library(t))
-	shell.Must("begin; insert into t values(1); insert into second.t values(1); insert into memory.t values(1); insert into tt values(1); commit;")
+	shell.Must("begin; insert into t values(1); insert into second.t values(1); " +
+		"insert into memory.t values(1); insert into tt values(1); commit;")
 	shell.Flush()
 	shell.Want("pragma second.verneuil_flush_replication_data;", "1")
 	shell.Want("pragma memory.verneuil_flush_replication_data;", "")
@@ -221,9 +231,12 @@ func TestNotAdopted(t *testing.T) {
 	for name, c := range map[string]struct {
 		open, before, after, reason string
 	}{
-		"in a transaction":    {"a.db", "begin; insert into t values(2);", "commit;", "loaded in a transaction"},
-		"reading":             {"a.db", "begin; select count(*) from t;", "commit;", "loaded in a transaction"},
-		"exclusive":           {"a.db", "pragma locking_mode=exclusive; insert into t values(2);", "", "locking_mode=EXCLUSIVE"},
+		"in a transaction": {"a.db", "begin; insert into t values(2);", "commit;",
+			"loaded in a transaction"},
+		"reading": {"a.db", "begin; select count(*) from t;", "commit;",
+			"loaded in a transaction"},
+		"exclusive": {"a.db", "pragma locking_mode=exclusive; insert into t values(2);",
+			"", "locking_mode=EXCLUSIVE"},
 		"shared cache":        {"file:a.db?cache=shared", "", "", "shared cache"},
 		"without locks":       {"file:a.db?nolock=1", "", "", "nolock=1"},
 		"a VFS that is named": {"file:a.db?vfs=unix", "", "", "opened with the VFS unix"},
@@ -232,19 +245,23 @@ func TestNotAdopted(t *testing.T) {
 			s := harness.DirSite(t)
 			s.Stock("a.db", "create table t(b); insert into t values(1)")
 			shell := adopting(s, "b.db")
-			shell.Must(".open " + strings.Replace(strings.Replace(c.open, "a.db", s.Path("a.db"), 1), "file:/", "file:///", 1))
+			shell.Must(".open " + strings.Replace(strings.Replace(c.open, "a.db", s.Path("a.db"),
+				1), "file:/", "file:///", 1))
 			shell.Ask(c.before)
 			shell.Ask(".load " + harness.Library(t))
-			if said := shell.Stderr(); strings.Count(said, c.reason) != 1 || strings.Count(said, "\n") != 1 {
+			if said := shell.Stderr(); strings.Count(said, c.reason) != 1 ||
+				strings.Count(said, "\n") != 1 {
 				t.Errorf("the log says %q", said)
 			}
-			if status := shell.Ask("select verneuil_status();"); !strings.Contains(status, c.reason) {
+			if status := shell.Ask("select verneuil_status();"); !strings.Contains(status,
+				c.reason) {
 				t.Errorf("verneuil_status() says %s", status)
 			}
 			if answer := shell.Ask("pragma verneuil_flush_replication_data;"); answer != "" {
 				t.Errorf("a flush answers %q", answer)
 			}
-			if said := shell.Stderr(); c.open != "file:a.db?vfs=unix" && strings.Count(said, c.reason) != 2 {
+			if said := shell.Stderr(); c.open != "file:a.db?vfs=unix" &&
+				strings.Count(said, c.reason) != 2 {
 				t.Errorf("a flush says nothing: %s", said)
 			}
 			shell.Ask(c.after)
@@ -273,14 +290,16 @@ func TestAdoptedAutomatically(t *testing.T) {
 	s.MustEqual("a.db")
 }
 
-// TestAdoptedInPython: a framework opens a connection for each thread, and loads the extension on it, when
-// others are at work. What the connections of before write goes by without us, and is found out.
+// TestAdoptedInPython: a framework opens a connection for each thread, and loads the extension on
+// it, when others are at work. What the connections of before write goes by without us, and is
+// found out.
 func TestAdoptedInPython(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	for _, journal := range harness.Journals {
 		t.Run(journal, func(t *testing.T) {
 			s := harness.DirSite(t)
-			r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("adopt.py"), harness.Library(t), s.Path("a.db"), journal)
+			r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("adopt.py"),
+				harness.Library(t), s.Path("a.db"), journal)
 			var said struct {
 				Rows, Want int
 				Integrity  string
@@ -289,7 +308,8 @@ func TestAdoptedInPython(t *testing.T) {
 			if err := json.Unmarshal([]byte(r.Stdout), &said); err != nil || r.Code != 0 {
 				t.Fatalf("exit code %d, %v: %s%s", r.Code, err, r.Stdout, r.Stderr)
 			}
-			if said.Rows != said.Want || said.Integrity != "ok" || strings.Join(said.Flushes, "") != "1111" {
+			if said.Rows != said.Want || said.Integrity != "ok" ||
+				strings.Join(said.Flushes, "") != "1111" {
 				t.Errorf("python says %+v: %s", said, r.Stderr)
 			}
 			s.Ctl("flush", s.Path("spool"))

@@ -41,8 +41,8 @@ func openingAt(s *harness.Site) *harness.Process {
 	return h
 }
 
-// TestOpeningsWaitTogether: a stopped process holds the lock of a database's spool. All threads that
-// open the database wait for it at the same time, and not one after the other.
+// TestOpeningsWaitTogether: a stopped process holds the lock of a database's spool. All threads
+// that open the database wait for it at the same time, and not one after the other.
 func TestOpeningsWaitTogether(t *testing.T) {
 	s := harness.DirSite(t)
 	h := openingAt(s)

@@ -23,7 +23,8 @@ func TestLevelsOfBothSides(t *testing.T) {
 	for _, env := range [][2]string{
 		{"", ""}, {"off", "debug"}, {"error", ""}, {"warn", ""}, {"Warning", ""}, {"INFO", ""},
 		{"debug", ""}, {"trace", ""}, {"nonsense", "info"}, {"", "info"}, {"", "hyper=debug,error"},
-		{"", "hyper=info"}, {"", "verneuil=info,off"}, {"", "off, verneuil=error"}, {"", "info,off"},
+		{"", "hyper=info"}, {"", "verneuil=info,off"}, {"", "off, verneuil=error"},
+		{"", "info,off"},
 	} {
 		t.Setenv("VERNEUIL_LOG", env[0])
 		t.Setenv("RUST_LOG", env[1])
@@ -46,13 +47,15 @@ func TestLevelsOfBothSides(t *testing.T) {
 func TestConfigurationOfBothSides(t *testing.T) {
 	s := harness.DirSite(t)
 	s.Configure(map[string]any{"make_default": true})
-	for i, config := range []string{"@~/verneuil.json", " @~/verneuil.json\n", "@" + s.Path("verneuil.json") + " \t"} {
+	for i, config := range []string{"@~/verneuil.json", " @~/verneuil.json\n",
+		"@" + s.Path("verneuil.json") + " \t"} {
 		r := harness.Run(t, []string{"HOME=" + s.Dir, "VERNEUIL_CONFIG=" + config},
 			harness.SQLiteShell(t), "-batch", "-cmd", ".load "+harness.Library(t), ":memory:",
 			".open "+s.Path(fmt.Sprint(i, ".db")), "create table t(x);",
 			"pragma verneuil_flush_replication_data;")
 		if r.Code != 0 || r.Stdout != "1\n" {
-			t.Errorf("VERNEUIL_CONFIG=%q: exit code %d: %q, want 1: %s", config, r.Code, r.Stdout, r.Stderr)
+			t.Errorf("VERNEUIL_CONFIG=%q: exit code %d: %q, want 1: %s", config, r.Code, r.Stdout,
+				r.Stderr)
 		}
 	}
 }

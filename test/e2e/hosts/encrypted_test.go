@@ -25,7 +25,8 @@ func extension(s *harness.Site, source string, flags ...string) string {
 // stacked starts a shell that has loaded extensions in that order, and has db open.
 func stacked(s *harness.Site, db string, env []string, extensions ...string) *harness.Process {
 	s.T.Helper()
-	shell := harness.Start(s.T, append([]string{s.Env()}, env...), harness.SQLiteShell(s.T), "-batch")
+	shell := harness.Start(s.T, append([]string{s.Env()}, env...), harness.SQLiteShell(s.T),
+		"-batch")
 	for _, extension := range extensions {
 		shell.Must(".load " + extension)
 	}
@@ -37,14 +38,16 @@ func stacked(s *harness.Site, db string, env []string, extensions ...string) *ha
 // stackedWork is a workload that leaves count rows in t.
 var stackedWork = []string{
 	"create table if not exists t(a integer primary key, b);",
-	"begin; insert into t(b) values(zeroblob(20000)); insert into t(b) values('PLAINTEXT'); commit;",
+	"begin; insert into t(b) values(zeroblob(20000));" +
+		" insert into t(b) values('PLAINTEXT'); commit;",
 	"update t set b = 'PLAINTEXT' || a;",
 	"begin; delete from t where a % 2; rollback;",
 	"insert into t(b) select 'PLAINTEXT' from t;",
 	"vacuum;",
 }
 
-// hasPlain returns the files of the spool and the target in which what SQLite wrote stands as it is.
+// hasPlain returns the files of the spool and the target in which what SQLite wrote stands as it
+// is.
 func hasPlain(s *harness.Site) (files []string) {
 	for _, root := range []string{"spool", "store"} {
 		_ = filepath.WalkDir(s.Path(root), func(path string, e fs.DirEntry, err error) error {
@@ -67,9 +70,10 @@ func TestI8VFSThatEncrypts(t *testing.T) {
 	for _, journal := range harness.Journals {
 		for _, header := range []string{"", "XOR_HEADER=1"} {
 			for _, order := range []string{"below", "above"} {
-				t.Run(strings.TrimSuffix(strings.Join([]string{journal, order, header}, "/"), "/"), func(t *testing.T) {
-					encrypts(t, journal, order == "above", header)
-				})
+				t.Run(strings.TrimSuffix(strings.Join([]string{journal, order, header}, "/"), "/"),
+					func(t *testing.T) {
+						encrypts(t, journal, order == "above", header)
+					})
 			}
 		}
 	}
@@ -85,7 +89,8 @@ func encrypts(t *testing.T, journal string, above bool, header string) {
 	if above {
 		slices.Reverse(extensions)
 	}
-	for round := range 3 { // made with us; opened with us again; made without us, and changed with us
+	// made with us; opened with us again; made without us, and changed with us
+	for round := range 3 {
 		db := s.Path([]string{"a.db", "a.db", "b.db"}[round])
 		if round == 2 {
 			shell := stacked(s, db, env, xor)
@@ -101,15 +106,19 @@ func encrypts(t *testing.T, journal string, above bool, header string) {
 			if answer := shell.Ask(sql); answer != "" {
 				t.Fatalf("%s: %s", sql, answer)
 			}
-			if answer := shell.Ask("pragma verneuil_flush_replication_data;"); (answer == "1") != above {
-				t.Fatalf("%s: flush answers %q: %s", sql, answer, shell.Ask("select verneuil_status();"))
+			answer := shell.Ask("pragma verneuil_flush_replication_data;")
+			if (answer == "1") != above {
+				t.Fatalf("%s: flush answers %q: %s", sql, answer,
+					shell.Ask("select verneuil_status();"))
 			}
 		}
 		count := shell.Ask("select count(*) from t;")
-		if said := strings.Contains(shell.Ask("select verneuil_status();"), "stores other bytes"); said == above {
+		if said := strings.Contains(shell.Ask("select verneuil_status();"),
+			"stores other bytes"); said == above {
 			t.Errorf("verneuil_status() says that it is not replicated: %v", said)
 		}
-		if n := strings.Count(shell.Stderr(), "stores other bytes"); n != 1 && !above || n != 0 && above {
+		if n := strings.Count(shell.Stderr(), "stores other bytes"); n != 1 && !above ||
+			n != 0 && above {
 			t.Errorf("it is said %d times: %s", n, shell.Stderr())
 		}
 		shell.EndsWith(0)
@@ -129,7 +138,8 @@ func encrypts(t *testing.T, journal string, above bool, header string) {
 // ciphers runs test/hosts/ciphers.py.
 func ciphers(s *harness.Site, packages, library, vfs, db, journal, header string) string {
 	s.T.Helper()
-	r := harness.Run(s.T, []string{s.Env(), "VERNEUIL_LOG=warn"}, harness.Python, harness.InHosts("ciphers.py"), packages, library, vfs, s.Path(db), journal, header)
+	r := harness.Run(s.T, []string{s.Env(), "VERNEUIL_LOG=warn"}, harness.Python,
+		harness.InHosts("ciphers.py"), packages, library, vfs, s.Path(db), journal, header)
 	if r.Code != 0 || r.Stderr != "" {
 		s.T.Fatalf("exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}

@@ -19,15 +19,23 @@ import (
 // have no need of: what sandboxes forbid, and some that runtimes like to make.
 var spareCalls = []int{
 	// Docker's default and systemd's @system-service forbid these.
-	unix.SYS_ACCT, unix.SYS_ADD_KEY, unix.SYS_BPF, unix.SYS_CLOCK_ADJTIME, unix.SYS_CLOCK_SETTIME, unix.SYS_IO_URING_SETUP,
-	unix.SYS_KEXEC_LOAD, unix.SYS_KEYCTL, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_MOUNT, unix.SYS_NAME_TO_HANDLE_AT,
-	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_PERF_EVENT_OPEN, unix.SYS_PERSONALITY, unix.SYS_PROCESS_VM_READV, unix.SYS_PTRACE,
-	unix.SYS_QUOTACTL, unix.SYS_REBOOT, unix.SYS_SETNS, unix.SYS_SWAPON, unix.SYS_SYSLOG, unix.SYS_UNSHARE, unix.SYS_USERFAULTFD,
+	unix.SYS_ACCT, unix.SYS_ADD_KEY, unix.SYS_BPF, unix.SYS_CLOCK_ADJTIME, unix.SYS_CLOCK_SETTIME,
+	unix.SYS_IO_URING_SETUP,
+	unix.SYS_KEXEC_LOAD, unix.SYS_KEYCTL, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_MOUNT,
+	unix.SYS_NAME_TO_HANDLE_AT,
+	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_PERF_EVENT_OPEN, unix.SYS_PERSONALITY,
+	unix.SYS_PROCESS_VM_READV, unix.SYS_PTRACE,
+	unix.SYS_QUOTACTL, unix.SYS_REBOOT, unix.SYS_SETNS, unix.SYS_SWAPON, unix.SYS_SYSLOG,
+	unix.SYS_UNSHARE, unix.SYS_USERFAULTFD,
 	// Stricter ones forbid some of these.
-	unix.SYS_CONNECT, unix.SYS_COPY_FILE_RANGE, unix.SYS_GETTID, unix.SYS_INOTIFY_INIT1, unix.SYS_LINK, unix.SYS_LINKAT,
-	unix.SYS_MEMBARRIER, unix.SYS_MEMFD_CREATE, unix.SYS_MINCORE, unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_PRCTL,
-	unix.SYS_READLINK, unix.SYS_READLINKAT, unix.SYS_SCHED_GETAFFINITY, unix.SYS_SCHED_SETAFFINITY, unix.SYS_SCHED_YIELD,
-	unix.SYS_SENDFILE, unix.SYS_SETITIMER, unix.SYS_SOCKET, unix.SYS_SPLICE, unix.SYS_TGKILL, unix.SYS_TIMER_CREATE,
+	unix.SYS_CONNECT, unix.SYS_COPY_FILE_RANGE, unix.SYS_GETTID, unix.SYS_INOTIFY_INIT1,
+	unix.SYS_LINK, unix.SYS_LINKAT,
+	unix.SYS_MEMBARRIER, unix.SYS_MEMFD_CREATE, unix.SYS_MINCORE, unix.SYS_PIDFD_OPEN,
+	unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_PRCTL,
+	unix.SYS_READLINK, unix.SYS_READLINKAT, unix.SYS_SCHED_GETAFFINITY, unix.SYS_SCHED_SETAFFINITY,
+	unix.SYS_SCHED_YIELD,
+	unix.SYS_SENDFILE, unix.SYS_SETITIMER, unix.SYS_SOCKET, unix.SYS_SPLICE, unix.SYS_TGKILL,
+	unix.SYS_TIMER_CREATE,
 	unix.SYS_TRUNCATE, unix.SYS_UNAME,
 }
 
@@ -69,7 +77,8 @@ var alsoForbidden = map[string][]int{
 func filtered(s *harness.Site, errno syscall.Errno, calls []int) *harness.Process {
 	s.T.Helper()
 	h := s.Host()
-	h.Must(fmt.Sprintf(".seccomp %d %s", unix.ENOSYS, fmt.Sprint(unix.SYS_CLONE3))) // as Docker does
+	// as Docker does
+	h.Must(fmt.Sprintf(".seccomp %d %s", unix.ENOSYS, fmt.Sprint(unix.SYS_CLONE3)))
 	h.Must(fmt.Sprintf(".seccomp %d %s", errno, strings.Trim(fmt.Sprint(calls), "[]")))
 	h.Send(".exec " + harness.HostProgram(s.T))
 	return h
@@ -104,7 +113,8 @@ func TestForbiddenCallFaults(t *testing.T) {
 			filters = append(filters, filter{name, calls, unix.ENOSYS})
 		}
 		for name, calls := range alsoForbidden {
-			filters = append(filters, filter{name, calls, unix.EPERM}, filter{name, calls, unix.ENOSYS})
+			filters = append(filters, filter{name, calls, unix.EPERM},
+				filter{name, calls, unix.ENOSYS})
 		}
 		for _, call := range spareCalls {
 			filters = append(filters, filter{fmt.Sprint("call ", call), []int{call}, unix.EPERM})
@@ -125,7 +135,8 @@ func TestForbiddenCallFaults(t *testing.T) {
 func replicated(h *harness.Process, s *harness.Site, db, reason string) bool {
 	s.T.Helper()
 	h.Ask(".open " + db)
-	for _, sql := range []string{"create table t(a integer primary key, b)", "insert into t(b) values(randomblob(150000))", "update t set b = 'new'"} {
+	for _, sql := range []string{"create table t(a integer primary key, b)",
+		"insert into t(b) values(randomblob(150000))", "update t set b = 'new'"} {
 		if answer := h.Ask(sql); answer != "" {
 			s.T.Fatalf("%s: %s", sql, answer)
 		}

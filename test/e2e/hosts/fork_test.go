@@ -120,7 +120,8 @@ func TestForkInTransaction(t *testing.T) {
 				h.Must("create table t(a integer primary key, b)")
 				h.Must("pragma cache_size=5")
 				h.Must("begin")
-				h.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
+				h.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) " +
+					"insert into t(b) select randomblob(5000) from n")
 				h.Send(".fork keep")
 				h.Ask(use)
 				h.Want(".leave 0", "child: exit 0")
@@ -257,7 +258,8 @@ func TestCopyBetween(t *testing.T) {
 	h.Flush()
 	h.Must("pragma cache_size=5")
 	h.Must("begin")
-	h.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into t(b) select randomblob(5000) from n")
+	h.Must("with recursive n(i) as (select 1 union all select i+1 from n limit 50) insert into " +
+		"t(b) select randomblob(5000) from n")
 	h.Send(".fork keep")
 	h.Ask(".close")
 	h.Want(".leave 0", "child: exit 0")

@@ -28,7 +28,8 @@ func mountedHost(s *harness.Site, script, root string, argv ...string) *harness.
 	if root != "" {
 		become = `exec chroot '` + root + `' "$@"`
 	}
-	return harness.Start(s.T, []string{s.Env()}, append([]string{"unshare", "-m", "sh", "-e", "-c", script + "\n" + become, "sh"}, argv...)...)
+	return harness.Start(s.T, []string{s.Env()}, append([]string{"unshare", "-m", "sh", "-e", "-c",
+		script + "\n" + become, "sh"}, argv...)...)
 }
 
 // jail makes a directory that has a host, the extension, and the libraries they need; what
@@ -50,7 +51,8 @@ func jail(s *harness.Site) (root string) {
 	for _, match := range regexp.MustCompile(`(/\S+) \(0x`).FindAllStringSubmatch(libraries, -1) {
 		copyTo(match[1], match[1])
 	}
-	s.Configure(map[string]any{"replication_spooling_dir": "/data/spool", "replication_targets": []any{map[string]any{"dir": map[string]any{"path": "/data/store"}}}})
+	s.Configure(map[string]any{"replication_spooling_dir": "/data/spool",
+		"replication_targets": []any{map[string]any{"dir": map[string]any{"path": "/data/store"}}}})
 	copyTo(s.Path("verneuil.json"), s.Path("verneuil.json"))
 	return root
 }
@@ -82,11 +84,14 @@ func TestJail(t *testing.T) {
 func TestJailedRequests(t *testing.T) {
 	s := harness.DirSite(t)
 	root := jail(s)
-	s.Configure(map[string]any{"replication_spooling_dir": "/data/spool", "replication_targets": []any{map[string]any{"s3": map[string]any{
-		"region": "nowhere", "endpoint": "http://store.invalid:9", "chunk_bucket": "chunks", "manifest_bucket": "manifests"}}}})
+	s.Configure(map[string]any{"replication_spooling_dir": "/data/spool",
+		"replication_targets": []any{map[string]any{"s3": map[string]any{
+			"region": "nowhere", "endpoint": "http://store.invalid:9", "chunk_bucket": "chunks",
+			"manifest_bucket": "manifests"}}}})
 	b, err := os.ReadFile(s.Path("verneuil.json"))
 	harness.Must(t, err)
-	h := mountedHost(s, "mount -t proc proc '"+root+"/proc'\nunset HOME", root, "/host", "/libverneuil_vfs.so")
+	h := mountedHost(s, "mount -t proc proc '"+root+"/proc'\nunset HOME", root, "/host",
+		"/libverneuil_vfs.so")
 	harness.Must(t, os.WriteFile(filepath.Join(root, s.Path("verneuil.json")), b, 0o600))
 	if replicated(h, s, "/data/a.db", "store.invalid") {
 		t.Error("flushed to a store that is nowhere")
@@ -114,7 +119,8 @@ func TestMounts(t *testing.T) {
 			for _, name := range []string{"spool", "temp"} {
 				harness.Must(t, os.Mkdir(s.Path(name), 0o700))
 			}
-			h := mountedHost(s, "SITE='"+s.Dir+"'\n"+test.script, "", harness.HostProgram(t), harness.Library(t))
+			h := mountedHost(s, "SITE='"+s.Dir+"'\n"+test.script, "", harness.HostProgram(t),
+				harness.Library(t))
 			if replicated(h, s, s.Path("a.db"), test.reason) != (test.reason == "") {
 				t.Errorf("replicated %v", test.reason != "")
 			}
@@ -136,13 +142,15 @@ func TestNoDirectory(t *testing.T) {
 			if when == "before loading" {
 				script = `cd "$1"; rmdir "$1"; shift; exec "$@"`
 			}
-			h := harness.Start(t, []string{s.Env()}, "sh", "-e", "-c", script, "sh", s.Path("gone"), harness.HostProgram(t), harness.Library(t))
+			h := harness.Start(t, []string{s.Env()}, "sh", "-e", "-c", script, "sh", s.Path("gone"),
+				harness.HostProgram(t), harness.Library(t))
 			if when == "before opening" {
 				h.Want(".print loaded", "loaded")
 				harness.Must(t, os.Remove(s.Path("gone")))
 			}
 			stock := h.Ask(".open file:a.db?vfs=unix")
-			if ours := h.Ask(".open file:a.db?vfs=verneuil"); stock == "" || ours != strings.ReplaceAll(stock, "unix", "verneuil") {
+			if ours := h.Ask(".open file:a.db?vfs=verneuil"); stock == "" ||
+				ours != strings.ReplaceAll(stock, "unix", "verneuil") {
 				t.Errorf("a relative name: %q, stock SQLite says %q", ours, stock)
 			}
 			h.Must(".open " + s.Path("b.db"))

@@ -14,7 +14,8 @@ import (
 func goHost(t *testing.T, name string) string {
 	t.Helper()
 	program := filepath.Join(filepath.Dir(harness.Library(t)), name)
-	r := harness.Run(t, []string{"CGO_ENABLED=1"}, "go", "build", "-o", program, "../../hosts/"+name)
+	r := harness.Run(t, []string{"CGO_ENABLED=1"}, "go", "build", "-o", program,
+		"../../hosts/"+name)
 	if r.Code != 0 {
 		t.Fatalf("go build %s: %s", name, r.Stderr)
 	}
@@ -25,12 +26,14 @@ func goHost(t *testing.T, name string) string {
 // one that links the packages. Both use mattn/go-sqlite3.
 func TestGoPrograms(t *testing.T) {
 	lib := harness.Library(t)
-	for name, argv := range map[string][]string{"loads": {goHost(t, "goload"), lib}, "links": {goHost(t, "golink")}} {
+	for name, argv := range map[string][]string{"loads": {goHost(t, "goload"), lib},
+		"links": {goHost(t, "golink")}} {
 		for _, journal := range harness.Journals {
 			t.Run(name+"/"+journal, func(t *testing.T) {
 				s := harness.DirSite(t)
 				r := harness.Run(t, []string{s.Env()}, append(argv, s.Path("a.db"), journal)...)
-				if want := "100 rows, flush 1\n"; r.Stdout != want || r.Stderr != "" || r.Code != 4 {
+				if want := "100 rows, flush 1\n"; r.Stdout != want || r.Stderr != "" ||
+					r.Code != 4 {
 					t.Fatalf("exit code %d, %q, want 4, %q\n%s", r.Code, r.Stdout, want, r.Stderr)
 				}
 				s.Stock("a.db", "pragma wal_checkpoint(truncate)")
@@ -45,12 +48,14 @@ func TestGoPrograms(t *testing.T) {
 // there are two replicators in the process then.
 func TestTwoLibraries(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	r := harness.Run(t, []string{"PATH=" + os.Getenv("PATH") + ":/sbin:/usr/sbin"}, "sh", "-c", "ldconfig -p | sed -n 's/.*libsqlite3.so.0 .*x86-64.*=> //p' | head -1")
+	r := harness.Run(t, []string{"PATH=" + os.Getenv("PATH") + ":/sbin:/usr/sbin"}, "sh", "-c",
+		"ldconfig -p | sed -n 's/.*libsqlite3.so.0 .*x86-64.*=> //p' | head -1")
 	for _, copies := range []int{1, 2} {
 		t.Run(fmt.Sprint(copies), func(t *testing.T) {
 			s := harness.DirSite(t)
 			copyOf(s, strings.TrimSpace(r.Stdout), "copy.so")
-			argv := []string{harness.Python, harness.InHosts("two.py"), harness.Library(t), s.Path("copy.so"), s.Path("a.db")}
+			argv := []string{harness.Python, harness.InHosts("two.py"), harness.Library(t),
+				s.Path("copy.so"), s.Path("a.db")}
 			if copies == 2 {
 				argv = append(argv, copyOf(s, harness.Library(t), "second/libverneuil_vfs.so"))
 			}
@@ -58,9 +63,11 @@ func TestTwoLibraries(t *testing.T) {
 			if r.Code != 0 || r.Stderr != "" {
 				t.Fatalf("python: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 			}
-			const told = ": error during initialization: verneuil is loaded into another SQLite library of this process; python's flush answers "
+			const told = ": error during initialization: verneuil is loaded into another SQLite " +
+				"library of this process; python's flush answers "
 			switch said := strings.TrimSpace(r.Stdout); {
-			case copies == 2 && said == "python: nothing; python's flush answers 1", copies == 2 && said == "other: nothing; python's flush answers 1":
+			case copies == 2 && said == "python: nothing; python's flush answers 1", copies == 2 &&
+				said == "other: nothing; python's flush answers 1":
 				s.MustEqual("a.db.python")
 				s.MustEqual("a.db.other")
 			case copies == 1 && said == "python"+told+"1":
@@ -71,7 +78,8 @@ func TestTwoLibraries(t *testing.T) {
 				t.Errorf("python says %q", said)
 			}
 			for _, db := range []string{"a.db.python", "a.db.other"} {
-				if ok := s.Stock(db, "pragma integrity_check", "select count(*) from t"); ok != "ok\n20" {
+				if ok := s.Stock(db, "pragma integrity_check",
+					"select count(*) from t"); ok != "ok\n20" {
 					t.Errorf("%s: %s", db, ok)
 				}
 			}
@@ -108,7 +116,8 @@ func TestAutoExtension(t *testing.T) {
 func TestRegisteredAgain(t *testing.T) {
 	s := harness.DirSite(t)
 	h := s.Host()
-	for i, line := range []string{".restart", ".unregister verneuil", ".unregister verneuil_snapshot", ".unregister unix", ".restart"} {
+	for i, line := range []string{".restart", ".unregister verneuil",
+		".unregister verneuil_snapshot", ".unregister unix", ".restart"} {
 		h.Must(".open " + s.Path("a.db"))
 		h.Must(fmt.Sprintf("create table t%d(b)", i))
 		h.Flush()
@@ -132,7 +141,9 @@ func TestTwoCopies(t *testing.T) {
 	h := s.Host()
 	h.Must(".open " + s.Path("a.db"))
 	h.Must("create table t(b)")
-	h.Want(".copy "+second, "error during initialization: a VFS called verneuil is there already, of another copy of this library")
+	h.Want(".copy "+second,
+		"error during initialization: a VFS called verneuil is there already, "+
+			"of another copy of this library")
 	h.Must("insert into t values(randomblob(100000))")
 	h.Flush()
 	h.EndsWith(0)

@@ -158,7 +158,8 @@ func TestSmallStacks(t *testing.T) {
 	h.Must(".open " + s.Path("a.db"))
 	h.Must("create table t(a integer primary key, b)")
 	for _, kib := range []int{48, 64, 128, 256} {
-		h.Must(fmt.Sprintf(".thread %d insert into t(b) values(randomblob(100000)); pragma verneuil_flush_replication_data; select verneuil_status()", kib<<10))
+		h.Must(fmt.Sprintf(".thread %d insert into t(b) values(randomblob(100000)); "+
+			"pragma verneuil_flush_replication_data; select verneuil_status()", kib<<10))
 	}
 	h.Want("select count(*) from t", "4")
 	h.Flush()
@@ -185,12 +186,16 @@ func TestClosedStdio(t *testing.T) {
 	for _, journal := range harness.Journals {
 		t.Run(journal, func(t *testing.T) {
 			s := harness.DirSite(t)
-			r := harness.Run(t, []string{s.Env(), "VERNEUIL_LOG=debug"}, "sh", "-c", `exec "$@" <&- >&- 2>&-`, "sh", harness.SQLiteShell(t), "-batch",
+			r := harness.Run(t, []string{s.Env(), "VERNEUIL_LOG=debug"}, "sh", "-c",
+				`exec "$@" <&- >&- 2>&-`, "sh", harness.SQLiteShell(t), "-batch",
 				"-cmd", ".load "+harness.Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:",
 				"pragma journal_mode="+journal, "create table t(a integer primary key, b)",
-				"with recursive n(i) as (select 1 union all select i+1 from n where i<50) insert into t(b) select randomblob(9000) from n",
-				"select hex(b) from t", "pragma verneuil_flush_replication_data", "select hex(b) from t",
-				"update t set b = zeroblob(9000)", "pragma verneuil_flush_replication_data", "select hex(b) from t")
+				"with recursive n(i) as (select 1 union all select i+1 from n where i<50) insert "+
+					"into t(b) select randomblob(9000) from n",
+				"select hex(b) from t", "pragma verneuil_flush_replication_data",
+				"select hex(b) from t",
+				"update t set b = zeroblob(9000)", "pragma verneuil_flush_replication_data",
+				"select hex(b) from t")
 			if r.Code != 0 {
 				t.Errorf("exit code %d", r.Code)
 			}
@@ -230,7 +235,8 @@ func TestUserChanged(t *testing.T) {
 			if opened == "after" {
 				h.Flush()
 				h.EndsWith(0)
-				if st, err := os.Stat(s.Path("spool")); err != nil || st.Sys().(*syscall.Stat_t).Uid != harness.Nobody {
+				if st, err := os.Stat(s.Path("spool")); err != nil ||
+					st.Sys().(*syscall.Stat_t).Uid != harness.Nobody {
 					t.Errorf("the spool is not the new user's: %v", err)
 				}
 				return
@@ -238,7 +244,8 @@ func TestUserChanged(t *testing.T) {
 			h.Ask(".open " + s.Path("a.db"))
 			h.Must("insert into t values('new')")
 			h.Want("select count(*) from t", "2")
-			if status := h.Ask("select verneuil_status()"); !strings.Contains(status, "another user") && !strings.Contains(status, "Permission denied") {
+			if status := h.Ask("select verneuil_status()"); !strings.Contains(status,
+				"another user") && !strings.Contains(status, "Permission denied") {
 				t.Errorf("verneuil_status() does not say why: %s", status)
 			}
 			h.EndsWith(0)
@@ -251,7 +258,8 @@ func TestUserChanged(t *testing.T) {
 // TestLimits: under whatever limits, a host does what it does with stock SQLite, and ends
 // as it does; what is not replicated then is for a reason that is told.
 func TestLimits(t *testing.T) {
-	script := []string{"create table t(a integer primary key, b);", "insert into t(b) values(randomblob(150000));",
+	script := []string{"create table t(a integer primary key, b);",
+		"insert into t(b) values(randomblob(150000));",
 		"update t set b = 'new';", "select a, b from t;"}
 	for _, limit := range []struct {
 		flag, reason string
@@ -268,23 +276,29 @@ func TestLimits(t *testing.T) {
 			for _, value := range limit.values {
 				s := harness.DirSite(t)
 				under := func(sql []string, argv ...string) harness.Result {
-					argv = append([]string{"sh", "-c", fmt.Sprintf("ulimit %s %d && ", limit.flag, value) + `exec "$@"`, "sh", harness.SQLiteShell(t), "-batch"}, argv...)
+					argv = append([]string{"sh", "-c",
+						fmt.Sprintf("ulimit %s %d && ", limit.flag, value) + `exec "$@"`, "sh",
+						harness.SQLiteShell(t), "-batch"}, argv...)
 					return harness.Run(t, []string{s.Env()}, append(argv, sql...)...)
 				}
 				stock := under(script, s.Path("stock.db"))
-				ours := under(append([]string{".open " + s.Path("a.db")}, append(script, "pragma verneuil_flush_replication_data;")...),
+				ours := under(append([]string{".open " + s.Path("a.db")},
+					append(script, "pragma verneuil_flush_replication_data;")...),
 					"-cmd", ".load "+harness.Library(t), ":memory:")
 				flushed := strings.HasSuffix(ours.Stdout, "\n1\n")
 				code := ours.Code
 				if strings.Contains(ours.Stderr, "is not replicated: ") {
 					code = 0 // the flush has failed, which comes last
 				}
-				if said := strings.TrimSuffix(strings.TrimSuffix(ours.Stdout, "1\n"), "0\n"); code != stock.Code || said != stock.Stdout {
-					t.Errorf("ulimit %s %d: exit code %d: %q\n%.2000s\nstock: exit code %d: %q\n%s", limit.flag, value,
+				if said := strings.TrimSuffix(strings.TrimSuffix(ours.Stdout, "1\n"),
+					"0\n"); code != stock.Code || said != stock.Stdout {
+					t.Errorf("ulimit %s %d: exit code %d: %q\n%.2000s\nstock: exit code %d: %q\n%s",
+						limit.flag, value,
 						ours.Code, ours.Stdout, ours.Stderr, stock.Code, stock.Stdout, stock.Stderr)
 				}
 				if stock.Code == 0 && !flushed && !strings.Contains(ours.Stderr, limit.reason) {
-					t.Errorf("ulimit %s %d: not replicated, and not for %s: %.2000s", limit.flag, value, limit.reason, ours.Stderr)
+					t.Errorf("ulimit %s %d: not replicated, and not for %s: %.2000s", limit.flag,
+						value, limit.reason, ours.Stderr)
 				}
 				if flushed {
 					replicated++
@@ -306,13 +320,15 @@ func TestProcessLimit(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 5, 7, 9, 11, 20} {
 		s := harness.DirSite(t)
 		program, lib := s.ForNobody()
-		h := harness.Start(t, []string{s.Env(), "GOMAXPROCS=2"}, "setpriv", "--reuid", strconv.Itoa(harness.Nobody), "--regid", strconv.Itoa(harness.Nobody), "--clear-groups",
+		h := harness.Start(t, []string{s.Env(), "GOMAXPROCS=2"}, "setpriv", "--reuid",
+			strconv.Itoa(harness.Nobody), "--regid", strconv.Itoa(harness.Nobody), "--clear-groups",
 			"bash", "-c", fmt.Sprintf(`ulimit -u %d && exec "$@"`, n), "bash", program, lib)
 		h.Ask(".open " + s.Path("a.db"))
 		h.Must("create table t(b)")
 		h.Must("insert into t values('x')")
 		h.Want("select b from t", "x")
-		if flushed := h.Ask("pragma verneuil_flush_replication_data"); flushed != "1" && !strings.Contains(h.Stderr(), "RLIMIT_NPROC") {
+		if flushed := h.Ask("pragma verneuil_flush_replication_data"); flushed != "1" &&
+			!strings.Contains(h.Stderr(), "RLIMIT_NPROC") {
 			t.Errorf("limit %d: not replicated, and not for RLIMIT_NPROC: %s", n, h.Stderr())
 		}
 		h.EndsWith(0)
@@ -328,7 +344,8 @@ func TestLimitsLater(t *testing.T) {
 	h.Flush()
 	h.Must(".limit fsize 900000") // the next segment of the log would be larger
 	for range 30 {
-		for _, sql := range []string{"insert into t(b) values(randomblob(20000))", "update t set b = randomblob(20000)", "delete from t where a%10 <> 1"} {
+		for _, sql := range []string{"insert into t(b) values(randomblob(20000))",
+			"update t set b = randomblob(20000)", "delete from t where a%10 <> 1"} {
 			if answer := h.Ask(sql); answer != "" {
 				t.Fatalf("%s: %s", sql, answer)
 			}
@@ -366,7 +383,9 @@ func TestThreadsRunOut(t *testing.T) {
 	}
 	s := harness.DirSite(t)
 	program, lib := s.ForNobody()
-	h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, "setpriv", "--reuid", strconv.Itoa(harness.Nobody), "--regid", strconv.Itoa(harness.Nobody), "--clear-groups", program, lib)
+	h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, "setpriv", "--reuid",
+		strconv.Itoa(harness.Nobody), "--regid", strconv.Itoa(harness.Nobody), "--clear-groups",
+		program, lib)
 	h.Must(".open " + s.Path("a.db"))
 	h.Must("create table t(b)")
 	h.Flush()
@@ -388,7 +407,8 @@ func TestThreadsRunOut(t *testing.T) {
 	}
 	h.Must(".limit nproc 10000")
 	harness.Until(t, "replication goes on", func() bool {
-		return h.Ask(".open "+s.Path("a.db")) == "" && h.Ask("pragma verneuil_flush_replication_data") == "1"
+		return h.Ask(".open "+s.Path("a.db")) == "" &&
+			h.Ask("pragma verneuil_flush_replication_data") == "1"
 	})
 	h.Must(".open " + s.Path("b.db"))
 	h.Must("create table t(b)")

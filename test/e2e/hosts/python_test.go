@@ -24,16 +24,20 @@ func TestPythonProcesses(t *testing.T) {
 		for _, way := range []string{"fork", "mp-fork", "mp-spawn", "mp-forkserver", "prefork"} {
 			t.Run(journal+"/"+way, func(t *testing.T) {
 				s := harness.DirSite(t)
-				r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("processes.py"), harness.Library(t), s.Path("a.db"), journal, way)
+				r := harness.Run(t, []string{s.Env()}, harness.Python,
+					harness.InHosts("processes.py"), harness.Library(t), s.Path("a.db"), journal,
+					way)
 				if way == "prefork" {
 					r.Stderr = hotJournal.ReplaceAllString(r.Stderr, "")
 				}
 				if want := "60 rows, flush 1\n"; r.Stdout != want || r.Stderr != "" || r.Code != 0 {
-					t.Fatalf("python: exit code %d, %q, want %q\n%s", r.Code, r.Stdout, want, r.Stderr)
+					t.Fatalf("python: exit code %d, %q, want %q\n%s", r.Code, r.Stdout, want,
+						r.Stderr)
 				}
 				s.Stock("a.db", "pragma wal_checkpoint(truncate)")
 				s.MustEqual("a.db")
-				if ok := s.Stock("a.db", "pragma integrity_check", "select count(distinct b) from t where b != 'killed'"); ok != "ok\n60" {
+				if ok := s.Stock("a.db", "pragma integrity_check",
+					"select count(distinct b) from t where b != 'killed'"); ok != "ok\n60" {
 					t.Errorf("the database says %q", ok)
 				}
 			})
@@ -44,7 +48,8 @@ func TestPythonProcesses(t *testing.T) {
 // hotJournal is what may be logged when a worker was killed in a transaction, and the next one is
 // slow to roll it back.
 var hotJournal = regexp.MustCompile(
-	`(?m)^verneuil: time=\S+ level=WARN msg="mirror is (not up to date: .* hot journal: .*|up to date again.*)\n`)
+	`(?m)^verneuil: time=\S+ level=WARN msg="mirror is ` +
+		`(not up to date: .* hot journal: .*|up to date again.*)\n`)
 
 // gunicorn is a running server with test/hosts/gunicorn_app.py.
 type gunicorn struct {
@@ -56,13 +61,16 @@ type gunicorn struct {
 func startGunicorn(s *harness.Site, env []string, args ...string) *gunicorn {
 	s.T.Helper()
 	socket := s.Path("socket")
-	argv := append([]string{harness.Python, "-m", "gunicorn", "--chdir", harness.InHosts(""), "--bind", "unix:" + socket, "--workers", "2",
+	argv := append([]string{harness.Python, "-m", "gunicorn", "--chdir", harness.InHosts(""),
+		"--bind", "unix:" + socket, "--workers", "2",
 		"--worker-tmp-dir", s.Dir, "--log-level", "error"}, args...)
-	g := &gunicorn{Site: s, process: harness.Start(s.T, append([]string{s.Env(), "LIBRARY=" + harness.Library(s.T), "DATABASE=" + s.Path("a.db"),
-		"PYTHONDONTWRITEBYTECODE=1"}, env...), append(argv, "gunicorn_app")...)}
-	g.client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}
+	g := &gunicorn{Site: s, process: harness.Start(s.T,
+		append([]string{s.Env(), "LIBRARY=" + harness.Library(s.T), "DATABASE=" + s.Path("a.db"),
+			"PYTHONDONTWRITEBYTECODE=1"}, env...), append(argv, "gunicorn_app")...)}
+	g.client.Transport = &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}}
 	harness.Until(s.T, "gunicorn listens", func() bool {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
@@ -127,7 +135,8 @@ func TestGunicorn(t *testing.T) {
 				}
 				all.Wait()
 				if answer, err := g.get("/flush"); err != nil || answer != test.flush {
-					t.Errorf("flush answers %q, want %q: %v: %s", answer, test.flush, err, g.process.Stderr())
+					t.Errorf("flush answers %q, want %q: %v: %s", answer, test.flush, err,
+						g.process.Stderr())
 				}
 				rows := s.Stock("a.db", "select count(*) from t")
 				if n, err := strconv.Atoi(rows); err != nil || n < clients*requests {
@@ -136,7 +145,8 @@ func TestGunicorn(t *testing.T) {
 				harness.Until(t, "all rows are in the target", func() bool {
 					out := filepath.Join(t.TempDir(), "restored.db")
 					s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", out)
-					return harness.Run(t, nil, harness.SQLiteShell(t), out, "select count(*) from t").Stdout == rows+"\n"
+					return harness.Run(t, nil, harness.SQLiteShell(t), out,
+						"select count(*) from t").Stdout == rows+"\n"
 				})
 				harness.Must(t, g.process.Command.Process.Signal(syscall.SIGTERM))
 				if code := g.process.Wait(); code != 0 {

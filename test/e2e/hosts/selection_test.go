@@ -25,11 +25,13 @@ func TestPatterns(t *testing.T) {
 	s := harness.DirSite(t)
 	harness.Must(t, os.MkdirAll(s.Path("cache/deep"), 0o700))
 	s.Configure(map[string]any{"make_default": map[string]any{
-		"include": []string{"*.db", s.Dir + "/named"}, "exclude": []string{"tmp-*", s.Dir + "/cache/*"}}})
+		"include": []string{"*.db", s.Dir + "/named"},
+		"exclude": []string{"tmp-*", s.Dir + "/cache/*"}}})
 	shell := s.Shell("", "VERNEUIL_LOG=info")
 	for name, reason := range map[string]string{
 		"a.db": "", "named": "", "cache.db": "",
-		"other": "no pattern of make_default's include", "tmp-1.db": "tmp-*", "cache/deep/x.db": s.Dir + "/cache/*", "A.DB": "include",
+		"other": "no pattern of make_default's include", "tmp-1.db": "tmp-*",
+		"cache/deep/x.db": s.Dir + "/cache/*", "A.DB": "include",
 	} {
 		shell.Must(".open " + s.Path(name))
 		shell.Must("create table t(b);")
@@ -44,7 +46,8 @@ func TestPatterns(t *testing.T) {
 		shell.Refused()
 		shell.Must(".open :memory:")
 		if why, ok := notReplicated(shell)[s.Path(name)]; ok {
-			t.Errorf("%s is closed, and verneuil_status() says why it is not replicated: %s", name, why)
+			t.Errorf("%s is closed, and verneuil_status() says why it is not replicated: %s", name,
+				why)
 		}
 	}
 	shell.Ask(".open 'file:" + s.Path("tmp-2.db") + "?vfs=verneuil'")
@@ -77,12 +80,14 @@ func TestCopies(t *testing.T) {
 				t.Errorf("%d spools, want one: %s", n, shell.Stderr())
 			}
 			for _, how := range []string{"VACUUM INTO", "the backup API"} {
-				if !strings.Contains(shell.Stderr(), "level=INFO msg=\"not replicated: it is a copy, made by "+how) {
+				if !strings.Contains(shell.Stderr(),
+					"level=INFO msg=\"not replicated: it is a copy, made by "+how) {
 					t.Errorf("it is not said of what %s makes: %s", how, shell.Stderr())
 				}
 			}
 			for _, copied := range []string{"vacuumed.db", "uri.db", "backup.db"} {
-				if ok := s.Stock(copied, "pragma integrity_check", "select count(*) from t"); ok != "ok\n1" {
+				if ok := s.Stock(copied, "pragma integrity_check",
+					"select count(*) from t"); ok != "ok\n1" {
 					t.Errorf("%s says %q", copied, ok)
 				}
 			}
@@ -95,7 +100,8 @@ func TestCopies(t *testing.T) {
 			// So is what is filled by the backup API, and then used.
 			shell.Must(".open " + s.Path("restored.db"))
 			shell.Must(".restore " + s.Path("backup.db"))
-			if why := notReplicated(shell)[s.Path("restored.db")]; !strings.Contains(why, "the backup API") && journal == "delete" {
+			if why := notReplicated(shell)[s.Path("restored.db")]; !strings.Contains(why,
+				"the backup API") && journal == "delete" {
 				t.Errorf("verneuil_status() does not say that it is a copy: %q", why)
 			}
 			shell.Must("insert into t(b) values('x');")
@@ -104,7 +110,8 @@ func TestCopies(t *testing.T) {
 			if why, ok := notReplicated(shell)[s.Path("restored.db")]; ok {
 				t.Errorf("it is replicated, and verneuil_status() says why not: %s", why)
 			}
-			// A database that is overwritten, and a copy that was made again where there is a spool.
+			// A database that is overwritten, and a copy that was made again where there is a
+			// spool.
 			shell.Must(".restore " + s.Path("a.db"))
 			shell.Flush()
 			harness.Must(t, os.Remove(s.Path("vacuumed.db")))
@@ -168,14 +175,17 @@ func TestEmptyDatabases(t *testing.T) {
 	}
 }
 
-// TestSharedMemory: make_default splits no database in memory in two that connections share, whatever
-// they have opened before the extension was loaded; what they attach afterwards is replicated.
+// TestSharedMemory: make_default splits no database in memory in two that connections share,
+// whatever they have opened before the extension was loaded; what they attach afterwards is
+// replicated.
 func TestSharedMemory(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	s := harness.DirSite(t)
-	r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("memory.py"), harness.Library(t), s.Path("a.db"))
+	r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("memory.py"),
+		harness.Library(t), s.Path("a.db"))
 	want := ""
-	for _, name := range []string{"file::memory:?cache=shared", "file:x?mode=memory&cache=shared", "file:y?mode=memory&cache=shared&vfs=unix",
+	for _, name := range []string{"file::memory:?cache=shared", "file:x?mode=memory&cache=shared",
+		"file:y?mode=memory&cache=shared&vfs=unix",
 		"file:/z?vfs=memdb", "file:DATABASE?cache=shared"} {
 		want += name + " 1\nattached 1\n"
 	}

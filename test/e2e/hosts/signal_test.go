@@ -20,7 +20,8 @@ import (
 
 // endless is a query without an end. When the file called began is there, it runs.
 func endless(began string) string {
-	return "with recursive n(i) as (select writefile('" + began + "', 'x') union all select i+1 from n) select count(*) from n;"
+	return "with recursive n(i) as (select writefile('" + began +
+		"', 'x') union all select i+1 from n) select count(*) from n;"
 }
 
 // TestInterrupt: Ctrl-C ends a query and not the shell, whose handler is a plain signal().
@@ -30,9 +31,15 @@ func TestInterrupt(t *testing.T) {
 	shell.Flush() // Go runs, and has done something
 	began := s.Path("began")
 	shell.Send(endless(began))
-	harness.Until(t, "the query begins", func() bool { _, err := os.Stat(began); return err == nil })
-	harness.Must(t, shell.Command.Process.Signal(syscall.SIGINT)) // one: the shell ends at the third
-	harness.Until(t, "the query is interrupted", func() bool { return strings.Contains(shell.Stderr(), "interrupted") })
+	harness.Until(t, "the query begins", func() bool {
+		_,
+			err := os.Stat(began)
+		return err == nil
+	})
+	// one: the shell ends at the third
+	harness.Must(t, shell.Command.Process.Signal(syscall.SIGINT))
+	harness.Until(t, "the query is interrupted",
+		func() bool { return strings.Contains(shell.Stderr(), "interrupted") })
 	// In batch mode the shell goes on with the next line, or ends as it does after errors.
 	shell.Stdin.Close()
 	for shell.Output.Scan() {
@@ -53,7 +60,8 @@ func TestInterrupt(t *testing.T) {
 func TestInterruptAtTerminal(t *testing.T) {
 	s := harness.DirSite(t)
 	master, slave := terminal(t)
-	shell := exec.CommandContext(t.Context(), harness.SQLiteShell(t), "-interactive", "-cmd", ".load "+harness.Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:")
+	shell := exec.CommandContext(t.Context(), harness.SQLiteShell(t), "-interactive", "-cmd",
+		".load "+harness.Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:")
 	shell.Env = append(os.Environ(), s.Env(), "HOME="+s.Dir, "TERM=dumb")
 	shell.Stdin, shell.Stdout, shell.Stderr = slave, slave, slave
 	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -88,10 +96,20 @@ func TestInterruptAtTerminal(t *testing.T) {
 		said.Reset()
 	}
 	began := s.Path("began")
-	fmt.Fprintln(master, "create table t(b); insert into t values(1); pragma verneuil_flush_replication_data; select writefile('"+began+"', 'x');")
-	harness.Until(t, "the shell has flushed", func() bool { _, err := os.Stat(began); return err == nil })
+	fmt.Fprintln(master,
+		"create table t(b); insert into t values(1); pragma verneuil_flush_replication_data; "+
+			"select writefile('"+began+"', 'x');")
+	harness.Until(t, "the shell has flushed", func() bool {
+		_,
+			err := os.Stat(began)
+		return err == nil
+	})
 	fmt.Fprintln(master, endless(began+"2"))
-	harness.Until(t, "the query begins", func() bool { _, err := os.Stat(began + "2"); return err == nil })
+	harness.Until(t, "the query begins", func() bool {
+		_,
+			err := os.Stat(began + "2")
+		return err == nil
+	})
 	fmt.Fprint(master, "\x03")
 	wait("nterrupt")
 	fmt.Fprintln(master, "select 'still '||'here'; insert into t values(2);")
@@ -121,7 +139,8 @@ func TestExitCode(t *testing.T) {
 			s.MustEqual("a.db")
 			out := filepath.Join(t.TempDir(), "r.db")
 			s.Ctl("restore", "--force", "-s", s.Path("a.db"), "-o", out)
-			if r := harness.Run(t, nil, harness.SQLiteShell(t), out, "select b from t"); r.Stdout != "last words\n" {
+			if r := harness.Run(t, nil, harness.SQLiteShell(t), out,
+				"select b from t"); r.Stdout != "last words\n" {
 				t.Errorf("the restored row is %q %s", r.Stdout, r.Stderr)
 			}
 
@@ -136,7 +155,8 @@ func TestExitCode(t *testing.T) {
 }
 
 // TestExitInTransaction: a process that ends while a connection of it keeps others from their locks
-// ends at once, though there is something to send and the target does not answer: without us the locks would be free.
+// ends at once, though there is something to send and the target does not answer: without us the
+// locks would be free.
 func TestExitInTransaction(t *testing.T) {
 	for _, journal := range []string{"delete", "persist", "wal"} {
 		for _, lock := range []string{"write", "exclusive", "read"} {
@@ -145,7 +165,8 @@ func TestExitInTransaction(t *testing.T) {
 				harness.Must(t, err)
 				defer silent.Close()
 				s := harness.S3Site(t, "http://"+silent.Addr().String())
-				h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=warn", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, harness.HostProgram(t), harness.Library(t))
+				h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=warn", "AWS_ACCESS_KEY_ID=a",
+					"AWS_SECRET_ACCESS_KEY=b"}, harness.HostProgram(t), harness.Library(t))
 				harness.Must(t, os.WriteFile(s.Path("log"), nil, 0o600))
 				h.Must(".stderr " + s.Path("log"))
 				h.Must(".open " + s.Path("a.db"))
@@ -168,7 +189,8 @@ func TestExitInTransaction(t *testing.T) {
 				log, err := os.ReadFile(s.Path("log"))
 				harness.Must(t, err)
 				waited := strings.Contains(string(log), "process ends with unsent data")
-				if readers := lock == "read" && journal == "wal"; waited != readers { // whom nobody waits for
+				// whom nobody waits for
+				if readers := lock == "read" && journal == "wal"; waited != readers {
 					t.Errorf("it waited for the target: %v, want %v: %s", waited, readers, log)
 				}
 			})
@@ -176,11 +198,12 @@ func TestExitInTransaction(t *testing.T) {
 	}
 }
 
-// TestExitInHandler: exit() may be called in a signal's handler, whatever it has interrupted: malloc,
-// which other threads wait for then, or anything of ours.
+// TestExitInHandler: exit() may be called in a signal's handler, whatever it has interrupted:
+// malloc, which other threads wait for then, or anything of ours.
 func TestExitInHandler(t *testing.T) {
 	s := harness.DirSite(t)
-	program := s.Compile(harness.InHosts("exits.c"), "-Wextra", "-Werror", "-l:libsqlite3.so.0", "-lpthread")
+	program := s.Compile(harness.InHosts("exits.c"), "-Wextra", "-Werror", "-l:libsqlite3.so.0",
+		"-lpthread")
 	for _, calls := range []string{"1", "2", "10", "100", "1000"} {
 		r := harness.Run(t, []string{s.Env()}, program, harness.Library(t), s.Path("a.db"), calls)
 		if r.Code != 5 {
@@ -195,7 +218,8 @@ func TestExitInHandler(t *testing.T) {
 // sent by verneuilctl flush.
 func TestDeadlySignals(t *testing.T) {
 	for _, journal := range harness.Journals {
-		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGKILL} {
+		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT,
+			syscall.SIGKILL} {
 			t.Run(journal+"/"+signal.String(), func(t *testing.T) {
 				s := harness.DirSite(t)
 				shell := s.Host() // it has no handlers
@@ -213,7 +237,8 @@ func TestDeadlySignals(t *testing.T) {
 					t.Fatalf("the shell ended with %v, want %v", shell.Command.ProcessState, signal)
 				}
 				s.Ctl("flush", s.Path("spool"))
-				if b := s.Stock("a.db", "pragma wal_checkpoint(truncate)", "select b from t"); !strings.HasSuffix(b, "last words") {
+				if b := s.Stock("a.db", "pragma wal_checkpoint(truncate)",
+					"select b from t"); !strings.HasSuffix(b, "last words") {
 					t.Errorf("the database's row is %q", b)
 				}
 				s.MustEqual("a.db")
@@ -233,8 +258,11 @@ func TestHandlersStacks(t *testing.T) {
 				h.Must(".open " + s.Path("a.db"))
 				h.Flush() // Go runs
 			}
-			h.Want(".alarms 30 "+s.Path("a.db")+" create table if not exists t(a integer primary key, b); insert into t(b) values(randomblob(3000));"+
-				strings.Repeat("select verneuil_status();", 50)+"pragma verneuil_flush_replication_data", "called 1, on other stacks 0")
+			h.Want(".alarms 30 "+s.Path("a.db")+
+				" create table if not exists t(a integer primary key, b); "+
+				"insert into t(b) values(randomblob(3000));"+
+				strings.Repeat("select verneuil_status();", 50)+
+				"pragma verneuil_flush_replication_data", "called 1, on other stacks 0")
 			h.Must(".open " + s.Path("a.db"))
 			h.Want("select count(*) from t", "30")
 			h.Flush()
@@ -247,7 +275,8 @@ func TestHandlersStacks(t *testing.T) {
 // TestUntouchedHost: Go's start leaves the host's limits and signals as they were.
 func TestUntouchedHost(t *testing.T) {
 	s := harness.DirSite(t)
-	h := harness.Start(t, []string{s.Env()}, "sh", "-c", `ulimit -S -n 200 && exec "$@"`, "sh", harness.HostProgram(t), harness.Library(t))
+	h := harness.Start(t, []string{s.Env()}, "sh", "-c", `ulimit -S -n 200 && exec "$@"`, "sh",
+		harness.HostProgram(t), harness.Library(t))
 	signals := func() string {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.Command.Process.Pid))
 		harness.Must(t, err)
@@ -274,7 +303,8 @@ func TestUnwritableLog(t *testing.T) {
 		for _, handled := range []bool{false, true} {
 			t.Run(fmt.Sprintf("stderr=%s,handled=%v", stderr, handled), func(t *testing.T) {
 				s := harness.DirSite(t)
-				h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=debug"}, harness.HostProgram(t), harness.Library(t))
+				h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=debug"},
+					harness.HostProgram(t), harness.Library(t))
 				if handled {
 					h.Want(".handle", "0")
 				}
@@ -294,10 +324,12 @@ func TestUnwritableLog(t *testing.T) {
 				h.Must(".open " + s.Path("b.db"))
 				h.Must("pragma page_size=512")
 				h.Must("create table t(b)")
-				if answer := h.Ask("pragma verneuil_flush_replication_data"); !strings.Contains(answer, "is not replicated: ") {
+				answer := h.Ask("pragma verneuil_flush_replication_data")
+				if !strings.Contains(answer, "is not replicated: ") {
 					t.Errorf("flush answers %q", answer)
 				}
-				if status := h.Ask("select verneuil_status()"); !strings.Contains(status, "File too large") {
+				if status := h.Ask("select verneuil_status()"); !strings.Contains(status,
+					"File too large") {
 					t.Errorf("verneuil_status() does not say why: %s", status)
 				}
 				if handled {
@@ -314,9 +346,12 @@ func TestUnwritableLog(t *testing.T) {
 // TestBrokenPipe: a host whose output nobody reads dies of it, as it does with stock SQLite.
 func TestBrokenPipe(t *testing.T) {
 	s := harness.DirSite(t)
-	query := "with recursive n(i) as (select 1 union all select i+1 from n limit 300000) select i from n"
-	r := harness.Run(t, []string{s.Env()}, "bash", "-c", `"$@" | head -n 2; exit ${PIPESTATUS[0]}`, "bash", harness.SQLiteShell(t), "-batch",
-		"-cmd", ".load "+harness.Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:", "create table t(b)", "pragma verneuil_flush_replication_data", query)
+	query := "with recursive n(i) as (select 1 union all select i+1 from n limit 300000) select " +
+		"i from n"
+	r := harness.Run(t, []string{s.Env()}, "bash", "-c", `"$@" | head -n 2; exit ${PIPESTATUS[0]}`,
+		"bash", harness.SQLiteShell(t), "-batch",
+		"-cmd", ".load "+harness.Library(t), "-cmd", ".open "+s.Path("a.db"), ":memory:",
+		"create table t(b)", "pragma verneuil_flush_replication_data", query)
 	if want := 128 + int(syscall.SIGPIPE); r.Code != want || r.Stdout != "1\n1\n" {
 		t.Errorf("exit code %d, want %d: %q %s", r.Code, want, r.Stdout, r.Stderr)
 	}
@@ -347,7 +382,8 @@ func TestBrokenConnections(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "nothing")
 	for _, handled := range []bool{false, true} {
 		s := harness.S3Site(t, store.URL)
-		h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.HostProgram(t), harness.Library(t))
+		h := harness.Start(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.HostProgram(t),
+			harness.Library(t))
 		if handled {
 			h.Want(".handle", "0")
 		}
@@ -355,8 +391,11 @@ func TestBrokenConnections(t *testing.T) {
 		h.Must("create table t(b)")
 		h.Must("insert into t values(randomblob(3000000))")
 		before := broken.Load()
-		harness.Until(t, "connections are broken off", func() bool { return broken.Load() > before+3 }) // of the chunks, at once
-		h.Want("select count(*) from t", "1")                                                           // it lives
+		// of the chunks, at once
+		harness.Until(t, "connections are broken off",
+			func() bool { return broken.Load() > before+3 })
+		// it lives
+		h.Want("select count(*) from t", "1")
 		if handled {
 			h.Want(".handle", "0")
 		}

@@ -11,33 +11,51 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
+// brokenSurroundings are configurations that are wrong, and what names the culprit.
+var brokenSurroundings = []struct {
+	name    string
+	prepare func(s *harness.Site) (config string)
+	culprit string
+}{
+	{"malformed", func(*harness.Site) string { return `{"make_default": true, "hostname": ` },
+		"VERNEUIL_CONFIG"},
+	{"unknown key",
+		func(s *harness.Site) string {
+			s.Configure(map[string]any{"manifest_intervall": 1})
+			return s.Config()
+		}, "manifest_intervall"},
+	{"wrong type",
+		func(s *harness.Site) string {
+			s.Configure(map[string]any{"hostname": 1})
+			return s.Config()
+		}, "hostname"},
+	{"no such file", func(s *harness.Site) string { return "@" + s.Path("none.json") },
+		"none.json"},
+	{"spool is a file", func(s *harness.Site) string {
+		s.Write("spool",
+			[]byte("not a directory"))
+		return s.Config()
+	}, "Not a directory"},
+	{"spool below a file", func(s *harness.Site) string {
+		s.Write("plain", []byte("not a directory"))
+		s.Configure(map[string]any{"replication_spooling_dir": s.Path("plain/spool")})
+		return s.Config()
+	}, "Not a directory"},
+	// also root is told: no such file can be made there
+	{"spool cannot be made", func(s *harness.Site) string {
+		s.Configure(map[string]any{"replication_spooling_dir": "/proc/verneuil-spool"})
+		return s.Config()
+	}, "No such file"},
+	{"no targets", func(s *harness.Site) string {
+		s.Configure(map[string]any{"replication_targets": []any{}})
+		return s.Config()
+	}, "replication_targets"},
+}
+
 // TestBrokenSurroundings: whatever is wrong with the configuration, the application
 // works, and the log and verneuil_status() name the culprit.
 func TestBrokenSurroundings(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		prepare func(s *harness.Site) (config string)
-		culprit string
-	}{
-		{"malformed", func(*harness.Site) string { return `{"make_default": true, "hostname": ` }, "VERNEUIL_CONFIG"},
-		{"unknown key", func(s *harness.Site) string { s.Configure(map[string]any{"manifest_intervall": 1}); return s.Config() }, "manifest_intervall"},
-		{"wrong type", func(s *harness.Site) string { s.Configure(map[string]any{"hostname": 1}); return s.Config() }, "hostname"},
-		{"no such file", func(s *harness.Site) string { return "@" + s.Path("none.json") }, "none.json"},
-		{"spool is a file", func(s *harness.Site) string { s.Write("spool", []byte("not a directory")); return s.Config() }, "Not a directory"},
-		{"spool below a file", func(s *harness.Site) string {
-			s.Write("plain", []byte("not a directory"))
-			s.Configure(map[string]any{"replication_spooling_dir": s.Path("plain/spool")})
-			return s.Config()
-		}, "Not a directory"},
-		{"spool cannot be made", func(s *harness.Site) string { // also root is told: no such file can be made there
-			s.Configure(map[string]any{"replication_spooling_dir": "/proc/verneuil-spool"})
-			return s.Config()
-		}, "No such file"},
-		{"no targets", func(s *harness.Site) string {
-			s.Configure(map[string]any{"replication_targets": []any{}})
-			return s.Config()
-		}, "replication_targets"},
-	} {
+	for _, test := range brokenSurroundings {
 		for _, journal := range harness.Journals {
 			t.Run(test.name+"/"+journal, func(t *testing.T) {
 				s := harness.DirSite(t)
@@ -47,7 +65,8 @@ func TestBrokenSurroundings(t *testing.T) {
 					return
 				}
 				shell.Want("pragma journal_mode="+journal+";", journal)
-				for _, sql := range []string{"create table t(a integer primary key, b);", "begin;", "insert into t(b) values(randomblob(100000));",
+				for _, sql := range []string{"create table t(a integer primary key, b);", "begin;",
+					"insert into t(b) values(randomblob(100000));",
 					"commit;", "update t set b = 'new';"} {
 					if answer := shell.Ask(sql); answer != "" {
 						t.Fatalf("%s: %s", sql, answer)
@@ -55,14 +74,16 @@ func TestBrokenSurroundings(t *testing.T) {
 				}
 				shell.Want("select b from t;", "new")
 				shell.Refused()
-				if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) || !strings.Contains(status, test.culprit) {
+				if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) ||
+					!strings.Contains(status, test.culprit) {
 					t.Errorf("verneuil_status() does not name %q: %s", test.culprit, status)
 				}
 				shell.EndsWith(1)
 				if log := shell.Stderr(); !strings.Contains(log, test.culprit) {
 					t.Errorf("the log does not name %q: %s", test.culprit, log)
 				}
-				if b := s.Stock("a.db", "select b from t", "pragma integrity_check"); b != "new\nok" {
+				if b := s.Stock("a.db", "select b from t",
+					"pragma integrity_check"); b != "new\nok" {
 					t.Errorf("the database says %q", b)
 				}
 			})
@@ -149,7 +170,8 @@ func TestFirstAtOnce(t *testing.T) {
 		return found
 	}
 	if one, many := ours(1), ours(16); len(many) != len(one) {
-		t.Errorf("%d pipes and eventfds after one thread, %d after 16: %q", len(one), len(many), many)
+		t.Errorf("%d pipes and eventfds after one thread, %d after 16: %q", len(one), len(many),
+			many)
 	}
 }
 
@@ -170,22 +192,26 @@ func links(h *harness.Process) (links []string) {
 
 // TestLowLimits: where the runtime cannot start, the application works all the same.
 func TestLowLimits(t *testing.T) {
-	for name, limit := range map[string]string{"address space": "ulimit -v 600000", "files": "ulimit -n 24"} {
+	for name, limit := range map[string]string{"address space": "ulimit -v 600000",
+		"files": "ulimit -n 24"} {
 		for _, journal := range harness.Journals {
 			t.Run(name+"/"+journal, func(t *testing.T) {
 				s := harness.DirSite(t)
-				shell := harness.Start(t, []string{s.Env()}, "sh", "-c", limit+` && exec "$@"`, "sh", harness.SQLiteShell(t), "-batch")
+				shell := harness.Start(t, []string{s.Env()}, "sh", "-c", limit+` && exec "$@"`,
+					"sh", harness.SQLiteShell(t), "-batch")
 				shell.Must(".load " + harness.Library(t))
 				shell.Ask(".open " + s.Path("a.db"))
 				shell.Want("pragma journal_mode="+journal+";", journal)
-				for _, sql := range []string{"create table t(b);", "insert into t values(randomblob(300000));", "update t set b = 'new';"} {
+				for _, sql := range []string{"create table t(b);",
+					"insert into t values(randomblob(300000));", "update t set b = 'new';"} {
 					if answer := shell.Ask(sql); answer != "" {
 						t.Fatalf("%s: %s", sql, answer)
 					}
 				}
 				if name == "address space" {
 					shell.Refused()
-					if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) {
+					status := shell.Ask("select verneuil_status();")
+					if !json.Valid([]byte(status)) {
 						t.Errorf("verneuil_status(): %s", status)
 					}
 					if log := shell.Stderr(); !strings.Contains(log, "RLIMIT_AS") {
@@ -196,7 +222,8 @@ func TestLowLimits(t *testing.T) {
 					shell.Flush()
 					shell.EndsWith(0)
 				}
-				if b := s.Stock("a.db", "select b from t", "pragma integrity_check"); b != "new\nok" {
+				if b := s.Stock("a.db", "select b from t",
+					"pragma integrity_check"); b != "new\nok" {
 					t.Errorf("the database says %q", b)
 				}
 				s.Ctl("sync", s.Path("a.db"))

@@ -34,7 +34,9 @@ func notReplicated(s *harness.Process) map[string]string {
 }
 
 // logForm is the form of each line, of C and of Go (vfs.NewLogger).
-var logForm = regexp.MustCompile(`^verneuil: time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(ERROR|WARN|INFO|DEBUG) msg=("(\\.|[^"\\])*"|[^" ]+)( [a-z_]+=("(\\.|[^"\\])*"|[^" ]+))*$`)
+var logForm = regexp.MustCompile(
+	`^verneuil: time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(ERROR|WARN|INFO|DEBUG)` +
+		` msg=("(\\.|[^"\\])*"|[^" ]+)( [a-z_]+=("(\\.|[^"\\])*"|[^" ]+))*$`)
 
 // TestLogForm: C and Go write lines of one form, whatever the names in them.
 func TestLogForm(t *testing.T) {
@@ -44,7 +46,8 @@ func TestLogForm(t *testing.T) {
 	shell.Flush()                                              // Go logs the push
 	harness.Must(t, os.Mkdir(s.Path("x\" \n\xff\x1b"), 0o700)) // C logs the name
 	harness.Must(t, os.Symlink("nothing", s.Path("elsewhere")))
-	s.Write("verneuil.json", fmt.Appendf(nil, `{"make_default": true, "replication_spooling_dir": %q}`, s.Path("elsewhere")))
+	s.Write("verneuil.json", fmt.Appendf(nil,
+		`{"make_default": true, "replication_spooling_dir": %q}`, s.Path("elsewhere")))
 	second := s.Shell("", "VERNEUIL_LOG=debug")
 	second.Ask(".open 'file:" + s.Dir + "/x%22%20%0a%ff%1b/b.db?vfs=verneuil'")
 	second.Ask("create table t(b);")
@@ -57,7 +60,8 @@ func TestLogForm(t *testing.T) {
 		}
 		t.Logf("%s: %d lines", name, len(lines))
 	}
-	if want := `b.db"`; !strings.Contains(second.Stderr(), want) || !strings.Contains(shell.Stderr(), "msg=pushed") {
+	if want := `b.db"`; !strings.Contains(second.Stderr(), want) ||
+		!strings.Contains(shell.Stderr(), "msg=pushed") {
 		t.Errorf("C and Go have not both logged: %s%s", shell.Stderr(), second.Stderr())
 	}
 	shell.EndsWith(0)
@@ -88,7 +92,8 @@ func TestToldOnce(t *testing.T) {
 	if n := len(notReplicated(shell)); n != 256 {
 		t.Errorf("%d are listed, want 256", n)
 	}
-	if text := shell.Ask("select verneuil_status();"); !json.Valid([]byte(text)) || !strings.Contains(text, `{"more":45}`) {
+	if text := shell.Ask("select verneuil_status();"); !json.Valid([]byte(text)) ||
+		!strings.Contains(text, `{"more":45}`) {
 		t.Errorf("it is not said how many there are more: %.2000s", text)
 	}
 	harness.Must(t, os.Remove(s.Path("spool")))
@@ -109,17 +114,26 @@ var silentStates = map[string]struct {
 	heard   bool // the pragma is: the database goes through our VFS
 	unnamed bool // neither the log nor the status speak of it: nobody writes
 }{
-	"no make_default":        {config: map[string]any{"make_default": false}, reason: "make_default is not set"},
-	"no configuration":       {config: map[string]any{"": ""}, reason: "VERNEUIL_CONFIG is not set"},
-	"no configuration, ours": {config: map[string]any{"": ""}, uri: "vfs=verneuil", reason: "VERNEUIL_CONFIG is not set", heard: true},
-	"no such file":           {config: map[string]any{"": "@/none.json"}, reason: "/none.json: No such file"},
-	"no JSON":                {config: map[string]any{"": "{"}, reason: "malformed JSON"},
-	"no spool":               {config: map[string]any{"replication_spooling_dir": nil}, reason: "replication_spooling_dir is not set", heard: true},
-	"no targets":             {config: map[string]any{"replication_targets": []any{}}, reason: "no s3 or dir target", heard: true},
-	"unknown key":            {config: map[string]any{"hostnam": "x"}, reason: "hostnam: unknown key", heard: true},
-	"nolock":                 {uri: "nolock=1", reason: "nolock=1", heard: true},
-	"nolock, read-only":      {uri: "nolock=1&mode=ro", reason: "nolock=1", heard: true, unnamed: true},
-	"immutable":              {uri: "immutable=1", reason: "immutable=1", heard: true, unnamed: true},
+	"no make_default": {config: map[string]any{"make_default": false},
+		reason: "make_default is not set"},
+	"no configuration": {config: map[string]any{"": ""},
+		reason: "VERNEUIL_CONFIG is not set"},
+	"no configuration, ours": {config: map[string]any{"": ""}, uri: "vfs=verneuil",
+		reason: "VERNEUIL_CONFIG is not set", heard: true},
+	"no such file": {config: map[string]any{"": "@/none.json"},
+		reason: "/none.json: No such file"},
+	"no JSON": {config: map[string]any{"": "{"}, reason: "malformed JSON"},
+	"no spool": {config: map[string]any{"replication_spooling_dir": nil},
+		reason: "replication_spooling_dir is not set", heard: true},
+	"no targets": {config: map[string]any{"replication_targets": []any{}},
+		reason: "no s3 or dir target", heard: true},
+	"unknown key": {config: map[string]any{"hostnam": "x"},
+		reason: "hostnam: unknown key", heard: true},
+	"nolock": {uri: "nolock=1", reason: "nolock=1", heard: true},
+	"nolock, read-only": {uri: "nolock=1&mode=ro", reason: "nolock=1", heard: true,
+		unnamed: true},
+	"immutable": {uri: "immutable=1", reason: "immutable=1", heard: true,
+		unnamed: true},
 }
 
 // TestSilentStates: it does not replicate, and that is told.
@@ -141,15 +155,19 @@ func TestSilentStates(t *testing.T) {
 			if test.unnamed {
 				n = 0
 			}
-			if said := shell.Stderr(); strings.Count(said, "not replicated: ") != n || n == 1 && !strings.Contains(said, test.reason) {
+			if said := shell.Stderr(); strings.Count(said, "not replicated: ") != n ||
+				n == 1 && !strings.Contains(said, test.reason) {
 				t.Errorf("the log does not say %q, %d times: %s", test.reason, n, said)
 			}
-			if why, ok := notReplicated(shell)[s.Path("a.db")]; ok != (n == 1) || !strings.Contains(why, test.reason) && n == 1 {
+			if why, ok := notReplicated(shell)[s.Path("a.db")]; ok != (n == 1) ||
+				!strings.Contains(why, test.reason) && n == 1 {
 				t.Errorf("verneuil_status() says %q, want %q", why, test.reason)
 			}
 			before := len(shell.Stderr())
 			answer := shell.Ask("select verneuil_flush();")
-			if said := shell.Stderr()[before:]; answer != "" || !strings.Contains(said, "database main is not replicated: ") || !strings.Contains(said, test.reason) {
+			if said := shell.Stderr()[before:]; answer != "" ||
+				!strings.Contains(said, "database main is not replicated: ") ||
+				!strings.Contains(said, test.reason) {
 				t.Errorf("verneuil_flush() answers %q: %s", answer, said)
 			}
 			if test.heard {
@@ -173,7 +191,8 @@ func TestFlushFunction(t *testing.T) {
 	shell.Must("create table t(b);")
 	shell.Must("attach '" + s.Path("b.db") + "' as other;")
 	shell.Must("create table other.t(b);")
-	shell.Want("select verneuil_flush(), typeof(verneuil_flush('main')), verneuil_flush(null), verneuil_flush('other');", "1|integer|1|1")
+	shell.Want("select verneuil_flush(), typeof(verneuil_flush('main')), verneuil_flush(null), "+
+		"verneuil_flush('other');", "1|integer|1|1")
 	s.MustEqual("a.db")
 	s.MustEqual("b.db")
 	harness.Must(t, os.Rename(s.Path("store"), s.Path("away")))
@@ -187,11 +206,14 @@ func TestFlushFunction(t *testing.T) {
 	shell.Must("create table stock.t(b);")
 	shell.Must("attach ':memory:' as memory;")
 	shell.Must("create temp table u(b);")
-	for schema, want := range map[string]string{"stock": "vfs=unix", "memory": "in memory, or temporary", "temp": "in memory, or temporary", "none": "no such database: none"} {
+	for schema, want := range map[string]string{"stock": "vfs=unix",
+		"memory": "in memory, or temporary", "temp": "in memory, or temporary",
+		"none": "no such database: none"} {
 		before := len(shell.Stderr())
 		answer := shell.Ask("select verneuil_flush('" + schema + "');")
 		if said := shell.Stderr()[before:]; answer != "" || !strings.Contains(said, want) {
-			t.Errorf("verneuil_flush('%s') answers %q, and does not say %q: %s", schema, answer, want, said)
+			t.Errorf("verneuil_flush('%s') answers %q, and does not say %q: %s", schema, answer,
+				want, said)
 		}
 	}
 	shell.End()
@@ -214,14 +236,16 @@ func TestOutageIsTold(t *testing.T) {
 		}
 	}
 	const begins, ends = "level=WARN msg=\"target failed", "level=WARN msg=\"target is well again\""
-	if said := shell.Stderr(); strings.Count(said, "\n") != 1 || !strings.Contains(said, begins) || !strings.Contains(said, "not a directory") {
+	if said := shell.Stderr(); strings.Count(said, "\n") != 1 || !strings.Contains(said, begins) ||
+		!strings.Contains(said, "not a directory") {
 		t.Errorf("want one line that says %s: %s", begins, said)
 	}
 	harness.Must(t, os.Remove(s.Path("store")))
 	for i := range 5 {
 		shell.Want(fmt.Sprintf("select verneuil_flush('d%d');", i), "1")
 	}
-	if said := shell.Stderr(); strings.Count(said, "\n") != 2 || !strings.Contains(said, ends) || !strings.Contains(said, "databases=5") {
+	if said := shell.Stderr(); strings.Count(said, "\n") != 2 || !strings.Contains(said, ends) ||
+		!strings.Contains(said, "databases=5") {
 		t.Errorf("want one line more, that says %s: %s", ends, said)
 	}
 	harness.Must(t, os.Rename(s.Path("store"), s.Path("away")))
@@ -231,7 +255,8 @@ func TestOutageIsTold(t *testing.T) {
 	}
 	shell.EndsWith(0)
 	said := shell.Stderr()
-	if strings.Count(said, "process ends with unsent data") != 1 || !strings.Contains(said, "spools=5") {
+	if strings.Count(said, "process ends with unsent data") != 1 ||
+		!strings.Contains(said, "spools=5") {
 		t.Errorf("unsent data is not told, once: %s", said)
 	}
 }

@@ -30,10 +30,12 @@ func TestBounded(t *testing.T) {
 				used, database := s.Blocks("spool"), s.Blocks("a.db")
 				most = max(most, used)
 				if bound := 2*database + 64<<20 + 8<<20; used > bound {
-					t.Fatalf("after %d commits the spool takes %d bytes, more than %d: the database %d", done, used, bound, database)
+					t.Fatalf("after %d commits the spool takes %d bytes, "+
+						"more than %d: the database %d", done, used, bound, database)
 				}
 			}
-			t.Logf("%d commits, spool at most %d bytes, database %d", commits, most, s.Blocks("a.db"))
+			t.Logf("%d commits, spool at most %d bytes, database %d", commits, most,
+				s.Blocks("a.db"))
 			if err := os.Remove(s.Path("store")); err != nil {
 				t.Fatal(err)
 			}
@@ -52,7 +54,8 @@ func batch(first int) string {
 	for i := first; i < first+batchCommits; i++ {
 		fmt.Fprintf(&b, "insert or replace into t values(%d, printf('%%.*c', 100, 'c'));", i%3000)
 	}
-	b.WriteString("begin; with recursive n(i) as (select 5000 union all select i+1 from n limit 2000)" +
+	b.WriteString("begin; with recursive n(i) as (select 5000 union all select i+1 from n limit " +
+		"2000)" +
 		" insert or replace into t select i, printf('%.*c', 1000, 's') from n; commit;")
 	return b.String()
 }
@@ -66,7 +69,8 @@ func bounded(s *harness.Site, journal string) *harness.Process {
 		shell.Ask("pragma locking_mode=exclusive;")
 	}
 	shell.Want("pragma journal_mode="+mode+";", mode)
-	shell.Must("pragma synchronous=off; pragma cache_size=5; create table if not exists t(a integer primary key, b);")
+	shell.Must("pragma synchronous=off; pragma cache_size=5; " +
+		"create table if not exists t(a integer primary key, b);")
 	return shell
 }
 
@@ -77,7 +81,8 @@ func TestManyDatabases(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	n := harness.Number(t, "VERNEUIL_DATABASES", 100)
 	s := harness.DirSite(t)
-	r := harness.Run(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.Python, harness.InHosts("many.py"), harness.Library(t), s.Dir, strconv.Itoa(n), "0")
+	r := harness.Run(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.Python,
+		harness.InHosts("many.py"), harness.Library(t), s.Dir, strconv.Itoa(n), "0")
 	if r.Code != 0 {
 		t.Fatalf("%s%s", r.Stdout, r.Stderr)
 	}
@@ -89,7 +94,8 @@ func TestManyDatabases(t *testing.T) {
 func TestFewDescriptors(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
 	s := harness.DirSite(t)
-	r := harness.Run(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.Python, harness.InHosts("many.py"), harness.Library(t), s.Dir, "120", "256")
+	r := harness.Run(t, []string{s.Env(), "VERNEUIL_LOG=off"}, harness.Python,
+		harness.InHosts("many.py"), harness.Library(t), s.Dir, "120", "256")
 	if r.Code != 0 || !strings.Contains(r.Stdout, "RLIMIT_NOFILE") {
 		t.Fatalf("%s%s", r.Stdout, r.Stderr)
 	}
@@ -99,12 +105,15 @@ func TestFewDescriptors(t *testing.T) {
 // TestReplicaMemory: a process that reads a row of a replica has a few MiB more for it.
 func TestReplicaMemory(t *testing.T) {
 	s := harness.DirSite(t)
-	s.Stock("a.db", "create table t(a integer primary key, b); insert into t(b) values(randomblob(3000000)), ('small');")
+	s.Stock("a.db",
+		"create table t(a integer primary key, b); "+
+			"insert into t(b) values(randomblob(3000000)), ('small');")
 	s.Ctl("sync", s.Path("a.db"))
 	for range 4 { // what one process touches may depend on what its heap looks like
 		shell := s.Shell("")
 		before := anonymous(shell)
-		shell.Must(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot'")
+		shell.Must(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") +
+			"?vfs=verneuil_snapshot'")
 		shell.Want("select b from t where a=2;", "small")
 		if more := anonymous(shell) - before; more > 16<<20 {
 			t.Errorf("it has %d bytes more", more)

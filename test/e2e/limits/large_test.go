@@ -19,7 +19,8 @@ const largeSQL = `
 	pragma journal_mode=off; pragma synchronous=off; pragma cache_size=-100000;
 	create table t(id integer primary key, name text, note text, data blob, amount real);
 	with recursive n(i) as (select 1 union all select i+1 from n limit 50000)
-		insert into t select i, 'customer ' || (i*7919 % 50000), 'note ' || i || ' ' || hex(randomblob(200)),
+		insert into t select i, 'customer ' || (i*7919 % 50000),
+			'note ' || i || ' ' || hex(randomblob(200)),
 			randomblob(1500 + i % 1000), i * 0.25 from n;
 	create index by_name on t(name);
 	create index by_note on t(note, amount);`
@@ -54,13 +55,15 @@ func TestLargeDatabase(t *testing.T) {
 		t.Skip("makes a database of 200 MB")
 	}
 	original := filepath.Join(t.TempDir(), "original.db")
-	if r := harness.Run(t, nil, harness.SQLiteShell(t), original, largeSQL); r.Code != 0 || r.Stderr != "" {
+	if r := harness.Run(t, nil, harness.SQLiteShell(t), original, largeSQL); r.Code != 0 ||
+		r.Stderr != "" {
 		t.Fatalf("make the database: %s", r.Stderr)
 	}
 	if info, err := os.Stat(original); err != nil || info.Size() < largeBytes {
 		t.Fatalf("the database is too small: %v, %v", info, err)
 	}
-	for name, newSite := range map[string]func(*testing.T) *harness.Site{"dir": harness.DirSite, "minio": harness.MinioSite} {
+	for name, newSite := range map[string]func(*testing.T) *harness.Site{"dir": harness.DirSite,
+		"minio": harness.MinioSite} {
 		t.Run(name, func(t *testing.T) { largeDatabase(t, newSite(t), original) })
 	}
 }
@@ -93,9 +96,13 @@ func largeDatabase(t *testing.T, s *harness.Site, original string) {
 	s.MustEqual("a.db")
 
 	// More than what replicas map of what they have.
-	const all = "select count(*), sum(id*length(data)), sum(instr(data, x'00')), sum(unicode(substr(note, id%300))) from t"
-	replica := harness.Run(t, []string{s.Env()}, harness.Built(t, "VERNEUIL_CTL"), "-c", s.Config(), "shell", "-s", s.Path("a.db"),
-		"--vfs", harness.Library(t), "--", "select note from t where id = 40000; select count(*) from t indexed by by_name where name = 'customer 7919';"+all+";"+all)
+	const all = "select count(*), sum(id*length(data)), sum(instr(data, x'00')), " +
+		"sum(unicode(substr(note, id%300))) from t"
+	replica := harness.Run(t, []string{s.Env()}, harness.Built(t, "VERNEUIL_CTL"), "-c", s.Config(),
+		"shell", "-s", s.Path("a.db"),
+		"--vfs", harness.Library(t), "--",
+		"select note from t where id = 40000; "+
+			"select count(*) from t indexed by by_name where name = 'customer 7919';"+all+";"+all)
 	want := s.Stock("a.db", all)
 	if replica.Stdout != "a small change\n1\n"+want+"\n"+want+"\n" || replica.Code != 0 {
 		t.Errorf("the replica says %q %q, want the sums %s", replica.Stdout, replica.Stderr, want)
@@ -131,13 +138,15 @@ func TestPythonThreads(t *testing.T) {
 	for _, journal := range harness.Journals {
 		t.Run(journal, func(t *testing.T) {
 			s := harness.DirSite(t)
-			r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("threads.py"), lib,
+			r := harness.Run(t, []string{s.Env()}, harness.Python, harness.InHosts("threads.py"),
+				lib,
 				s.Path("a.db"), journal)
 			if want := "200 rows, flush 1\n"; r.Stdout != want || r.Stderr != "" || r.Code != 0 {
 				t.Fatalf("python: exit code %d, %q, want %q\n%s", r.Code, r.Stdout, want, r.Stderr)
 			}
 			s.MustEqual("a.db")
-			if ok := s.Stock("a.db", "pragma integrity_check", "select count(distinct b) from t"); ok != fmt.Sprintf("ok\n%d", 200) {
+			if ok := s.Stock("a.db", "pragma integrity_check",
+				"select count(distinct b) from t"); ok != fmt.Sprintf("ok\n%d", 200) {
 				t.Errorf("the database says %q", ok)
 			}
 		})

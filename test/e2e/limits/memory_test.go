@@ -25,7 +25,8 @@ func TestTransactionMemory(t *testing.T) {
 	}
 	for _, journal := range []string{"wal", "wal+exclusive", "persist"} {
 		for _, mib := range []int{64, harness.Number(t, "VERNEUIL_TRANSACTION_MIB", 192)} {
-			t.Run(fmt.Sprintf("%s/%d", journal, mib), func(t *testing.T) { transactionMemory(t, journal, mib) })
+			t.Run(fmt.Sprintf("%s/%d", journal, mib),
+				func(t *testing.T) { transactionMemory(t, journal, mib) })
 		}
 	}
 }
@@ -52,7 +53,8 @@ func transactionMemory(t *testing.T, journal string, mib int) {
 		t.Errorf("the host takes %d MiB more", more>>20)
 	}
 	shell.Kill() // so that the WAL stays
-	for _, args := range [][]string{{"flush", s.Path("spool")}, {"sync", s.Path("a.db")}, {"restore", "-s", s.Path("a.db"), "-o", s.Path("r.db")}} {
+	for _, args := range [][]string{{"flush", s.Path("spool")}, {"sync", s.Path("a.db")},
+		{"restore", "-s", s.Path("a.db"), "-o", s.Path("r.db")}} {
 		bytes := toolPeak(s, args...)
 		t.Logf("verneuilctl %s takes %d MiB", args[0], bytes>>20)
 		if bytes > toolMemory {
@@ -80,7 +82,8 @@ func transactionMemory(t *testing.T, journal string, mib int) {
 // peakFromNow forgets how much memory the program has had.
 func peakFromNow(s *harness.Process) {
 	s.T.Helper()
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.Command.Process.Pid), []byte("5"), 0); err != nil {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.Command.Process.Pid), []byte("5"),
+		0); err != nil {
 		s.T.Skip(err) // a kernel without it
 	}
 }
@@ -93,13 +96,15 @@ func peak(s *harness.Process) (bytes int64) {
 
 // memoryOf runs a command, and prints how much memory, in KiB, it had at most. What the kernel
 // says of a child at its end begins with what the process had that made it: hence not ours.
-const memoryOf = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr);" +
+const memoryOf = "import resource, subprocess, sys; " +
+	"subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr);" +
 	"print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
 
 // toolPeak returns how much memory verneuilctl has had at most for a command that succeeds.
 func toolPeak(s *harness.Site, args ...string) (bytes int64) {
 	s.T.Helper()
-	r := harness.Run(s.T, nil, append([]string{harness.Python, "-c", memoryOf, harness.Built(s.T, "VERNEUIL_CTL"), "-c", s.Config()}, args...)...)
+	r := harness.Run(s.T, nil, append([]string{harness.Python, "-c", memoryOf,
+		harness.Built(s.T, "VERNEUIL_CTL"), "-c", s.Config()}, args...)...)
 	if _, err := fmt.Sscan(r.Stdout, &bytes); err != nil || r.Code != 0 {
 		s.T.Fatalf("verneuilctl %v: %s%s", args, r.Stdout, r.Stderr)
 	}

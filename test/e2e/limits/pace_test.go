@@ -50,7 +50,8 @@ func TestOpenAndClose(t *testing.T) {
 			for k := range 20 {
 				request(h, k)
 			}
-			harness.Until(t, "the first process replicates", func() bool { return replicator(s) == h.Command.Process.Pid })
+			harness.Until(t, "the first process replicates",
+				func() bool { return replicator(s) == h.Command.Process.Pid })
 			other := s.Host()
 			for k := range 20 {
 				request(other, 20+k)

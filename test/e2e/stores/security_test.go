@@ -28,15 +28,26 @@ func TestPlantedSpool(t *testing.T) {
 		want  string
 		root  bool // only root can arrange it
 	}{
-		"link for the root":  {func(s *harness.Site, root, _ string) { link(s, root) }, "replication_spooling_dir is a symbolic link", false},
-		"link for the spool": {func(s *harness.Site, _, spool string) { link(s, spool) }, "it is a symbolic link", false},
+		"link for the root": {func(s *harness.Site, root, _ string) { link(s, root) },
+			"replication_spooling_dir is a symbolic link", false},
+		"link for the spool": {func(s *harness.Site, _, spool string) { link(s, spool) },
+			"it is a symbolic link", false},
 		"dangling link": {func(s *harness.Site, root, _ string) {
 			harness.Must(s.T, os.RemoveAll(root))
 			harness.Must(s.T, os.Symlink(s.Path("nothing"), root))
 		}, "symbolic link", false},
-		"root open to others":  {func(s *harness.Site, root, _ string) { harness.Must(s.T, os.Chmod(root, 0o777)) }, "chmod +t", false},
-		"above open to others": {func(s *harness.Site, root, _ string) { harness.Must(s.T, os.Chmod(filepath.Dir(root), 0o777)) }, "chmod +t", false},
-		"open to others":       {func(s *harness.Site, _, spool string) { harness.Must(s.T, os.Chmod(spool, 0o777)) }, "may be written to by other users", false},
+		"root open to others": {func(s *harness.Site, root,
+			_ string) {
+			harness.Must(s.T, os.Chmod(root, 0o777))
+		}, "chmod +t", false},
+		"above open to others": {func(s *harness.Site, root,
+			_ string) {
+			harness.Must(s.T, os.Chmod(filepath.Dir(root), 0o777))
+		}, "chmod +t", false},
+		"open to others": {func(s *harness.Site, _,
+			spool string) {
+			harness.Must(s.T, os.Chmod(spool, 0o777))
+		}, "may be written to by other users", false},
 		"another user's root": {func(s *harness.Site, root, _ string) {
 			harness.Must(s.T, os.Chown(root, harness.Nobody, harness.Nobody))
 		}, "replication_spooling_dir belongs to another user", true},
@@ -61,7 +72,8 @@ func TestPlantedSpool(t *testing.T) {
 			shell.Ask(".open " + s.Path("a.db"))
 			shell.Must("update t set b = 'new';")
 			shell.Refused()
-			if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) || !strings.Contains(status, test.want) {
+			if status := shell.Ask("select verneuil_status();"); !json.Valid([]byte(status)) ||
+				!strings.Contains(status, test.want) {
 				t.Errorf("verneuil_status() does not say %q: %s", test.want, status)
 			}
 			shell.EndsWith(1)
@@ -86,17 +98,20 @@ func TestSharedRoot(t *testing.T) {
 		harness.Must(t, os.Chmod(dir, 0o755))
 	}
 	s.Configure(map[string]any{"replication_spooling_dir_permissions": "0777"})
-	shell := harness.Start(t, []string{s.Env()}, "sh", "-c", `umask 0 && exec "$@"`, "sh", harness.SQLiteShell(t), "-batch")
+	shell := harness.Start(t, []string{s.Env()}, "sh", "-c", `umask 0 && exec "$@"`, "sh",
+		harness.SQLiteShell(t), "-batch")
 	shell.Must(".load " + harness.Library(t))
 	shell.Ask(".open " + s.Path("a.db"))
 	shell.Must("create table t(a);")
 	shell.Flush()
-	r := harness.Run(t, nil, "setpriv", "--reuid", fmt.Sprint(harness.Nobody), "--clear-groups", "--no-new-privs", "sh", "-c",
+	r := harness.Run(t, nil, "setpriv", "--reuid", fmt.Sprint(harness.Nobody), "--clear-groups",
+		"--no-new-privs", "sh", "-c",
 		`mv "$1" "$2" && echo renamed`, "sh", s.Glob("spool/*"), s.Path("spool/away"))
 	if r.Code == 0 || r.Stdout != "" {
 		t.Errorf("another user has renamed a spool: %s%s", r.Stdout, r.Stderr)
 	}
-	if info, err := os.Stat(s.Path("spool")); err != nil || info.Mode().Perm() != 0o777 || info.Mode()&os.ModeSticky == 0 {
+	if info, err := os.Stat(s.Path("spool")); err != nil || info.Mode().Perm() != 0o777 ||
+		info.Mode()&os.ModeSticky == 0 {
 		t.Errorf("the spooling directory: %v, %v", info.Mode(), err)
 	}
 	shell.EndsWith(0)
@@ -123,14 +138,16 @@ func TestSetuid(t *testing.T) {
 	s.Configure(map[string]any{"replication_spooling_dir": s.Path("data/spool")})
 	config, err := os.ReadFile(s.Path("verneuil.json"))
 	harness.Must(t, err)
-	h := harness.Start(t, []string{"VERNEUIL_CONFIG=" + string(config), "VERNEUIL_LOG=debug"}, program, harness.Library(t))
+	h := harness.Start(t, []string{"VERNEUIL_CONFIG=" + string(config), "VERNEUIL_LOG=debug"},
+		program, harness.Library(t))
 	h.Must(".open " + s.Path("data/a.db"))
 	h.Ask("create table t(a)")
 	h.EndsWith(0)
 	if _, err := os.Stat(s.Path("data/spool")); err == nil {
 		t.Error("its caller's configuration counts: there is a spool")
 	}
-	if log := h.Stderr(); strings.Contains(log, "level=INFO") || strings.Contains(log, "level=DEBUG") {
+	if log := h.Stderr(); strings.Contains(log, "level=INFO") ||
+		strings.Contains(log, "level=DEBUG") {
 		t.Errorf("its caller has it log: %s", log)
 	}
 }
@@ -142,21 +159,28 @@ func TestPermissions(t *testing.T) {
 		for _, journal := range harness.Journals {
 			t.Run(umask+"/"+journal, func(t *testing.T) {
 				s := harness.DirSite(t)
-				s.Targets = append(s.Targets, map[string]any{"local": map[string]any{"directory": s.Path("cache"), "num_shards": 4, "capacity": 100}})
+				s.Targets = append(s.Targets,
+					map[string]any{"local": map[string]any{"directory": s.Path("cache"),
+						"num_shards": 4, "capacity": 100}})
 				s.Configure(map[string]any{"tempdir": s.Dir})
-				shell := harness.Start(t, []string{s.Env()}, "sh", "-c", "umask "+umask+` && exec "$@"`, "sh", harness.SQLiteShell(t), "-batch")
+				shell := harness.Start(t, []string{s.Env()}, "sh", "-c",
+					"umask "+umask+` && exec "$@"`, "sh", harness.SQLiteShell(t), "-batch")
 				shell.Must(".load " + harness.Library(t))
 				shell.Must(".open " + s.Path("a.db"))
 				shell.Want("pragma journal_mode="+journal+";", journal)
-				harness.Must(t, os.Chmod(s.Path("a.db"), 0o666)) // shared with everybody: that is the database's matter
+				// shared with everybody: that is the database's matter
+				harness.Must(t, os.Chmod(s.Path("a.db"), 0o666))
 				shell.Must("create table t(a integer primary key, b);")
 				shell.Must("insert into t(b) values(randomblob(2000000));")
 				shell.Must("update t set b = zeroblob(100);")
 				shell.Flush()
-				shell.Must(".open file:verneuil://" + harness.Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot")
+				shell.Must(".open file:verneuil://" + harness.Hostname + s.Path("a.db") +
+					"?vfs=verneuil_snapshot")
 				shell.Want("select length(b) from t;", "100")
 				out := s.Path("restored.db")
-				r := harness.Run(t, []string{s.Env()}, "sh", "-c", "umask "+umask+` && exec "$@"`, "sh", harness.Built(t, "VERNEUIL_CTL"), "restore", "--force", "-s", s.Path("a.db"), "-o", out)
+				r := harness.Run(t, []string{s.Env()}, "sh", "-c", "umask "+umask+` && exec "$@"`,
+					"sh", harness.Built(t, "VERNEUIL_CTL"), "restore", "--force", "-s",
+					s.Path("a.db"), "-o", out)
 				if r.Code != 0 {
 					t.Fatal(r.Stderr)
 				}
@@ -205,7 +229,8 @@ func TestSecrets(t *testing.T) {
 		t.Fatal("MinIO's secret is not in the environment")
 	}
 	s3 := func(endpoint string) []any {
-		return []any{map[string]any{"s3": map[string]any{"region": "minio", "endpoint": endpoint, "chunk_bucket": "chunks",
+		return []any{map[string]any{"s3": map[string]any{"region": "minio", "endpoint": endpoint,
+			"chunk_bucket":    "chunks",
 			"manifest_bucket": "manifests", "create_buckets_on_demand": true}}}
 	}
 	host := strings.TrimPrefix(endpoint, "http://")
@@ -214,62 +239,29 @@ func TestSecrets(t *testing.T) {
 		env      []string
 		flushed  string
 	}{
-		"all is well":     {endpoint, nil, "1"},
-		"wrong secret":    {endpoint, []string{"AWS_SECRET_ACCESS_KEY=" + secret, "AWS_SESSION_TOKEN=" + secret}, "0"},
-		"profile":         {endpoint, []string{"AWS_SECRET_ACCESS_KEY=", "AWS_ACCESS_KEY_ID=", "AWS_PROFILE=p"}, "0"},
+		"all is well": {endpoint, nil, "1"},
+		"wrong secret": {endpoint, []string{"AWS_SECRET_ACCESS_KEY=" + secret,
+			"AWS_SESSION_TOKEN=" + secret}, "0"},
+		"profile": {endpoint, []string{"AWS_SECRET_ACCESS_KEY=", "AWS_ACCESS_KEY_ID=",
+			"AWS_PROFILE=p"}, "0"},
 		"in the endpoint": {"http://user:" + secret + "@" + host, nil, "refused"},
 		"unparsable":      {"http://user:" + secret + "/x@" + host, nil, "refused"},
 		"other scheme":    {"ftp://" + host + "/?" + secret, nil, "refused"},
 		"in a query":      {endpoint + "/?X-Amz-Signature=" + secret, nil, "refused"},
-		"proxy is down":   {"http://store.invalid", []string{"HTTP_PROXY=http://u:" + secret + "@127.0.0.1:1"}, ""},
+		"proxy is down": {"http://store.invalid",
+			[]string{"HTTP_PROXY=http://u:" + secret + "@127.0.0.1:1"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := harness.EmptySite(t)
-			s.Write("credentials", []byte("[p]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = "+secret+"\n"))
+			s.Write("credentials",
+				[]byte("[p]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = "+secret+
+					"\n"))
 			s.Targets = s3(test.endpoint)
 			s.Configure(nil)
-			env := append([]string{"VERNEUIL_LOG=debug", "AWS_SHARED_CREDENTIALS_FILE=" + s.Path("credentials"), "AWS_EC2_METADATA_DISABLED=true"}, test.env...)
-			shell := s.Shell("", env...)
-			shell.Ask(".open file:" + s.Path("a.db") + "?vfs=verneuil")
-			shell.Ask("create table t(b);")
-			shell.Ask("insert into t values(randomblob(100000));")
-			said := ""
-			switch test.flushed {
-			case "": // the one that would be tried for half a minute
-			case "refused":
-				shell.Refused()
-			default:
-				shell.Want("pragma verneuil_flush_replication_data;", test.flushed)
-			}
-			for _, sql := range []string{
-				"select verneuil_status();", "select verneuil_perf();",
-				".open 'file:http://u:" + secret + "@" + host + "/manifests/x?vfs=verneuil_snapshot'", "select 1 from t;",
-				".open 'file:verneuil://h/none.db?vfs=verneuil_snapshot'", "select 1 from t;",
-				"select verneuil_status();",
-			} {
-				said += shell.Ask(sql)
-			}
-			shell.End()
-			for line := range strings.Lines(shell.Stderr()) {
-				if !strings.HasPrefix(line, "Error: unable to open database") { // the shell itself repeats what it was told
-					said += line
-				}
-			}
-			// What a command line holds is no secret from those who see it; what it writes is another matter.
-			commands := [][]string{{"sync", s.Path("a.db")}}
-			if test.flushed != "" {
-				commands = append(commands, [][]string{
-					{"flush", s.Path("spool")}, {"restore", "--force", "-s", s.Path("a.db"), "-o", s.Path("r.db")},
-					{"manifest", "-m", "http://u:" + secret + "@" + host + "/manifests/x?X-Amz-Signature=" + secret},
-					{"restore", "-m", "http://u:" + secret + "@127.0.0.1:1/x?X-Amz-Signature=" + secret, "-o", s.Path("r.db")},
-					{"manifest", "-m", "http://u:" + secret + "/@:x:y/?" + secret}, {"manifest", "-m", "htps://u:" + secret + "@h/x"},
-					{"manifest", "-m", "s3://u:" + secret + "@bucket.region/x"},
-				}...)
-			}
-			for _, args := range commands {
-				r := harness.Run(t, append(env, s.Env()), append([]string{harness.Built(t, "VERNEUIL_CTL")}, args...)...)
-				said += r.Stdout + r.Stderr
-			}
+			env := append([]string{"VERNEUIL_LOG=debug",
+				"AWS_SHARED_CREDENTIALS_FILE=" + s.Path("credentials"),
+				"AWS_EC2_METADATA_DISABLED=true"}, test.env...)
+			said := saidOfStore(s, host, secret, test.flushed, env)
 			for _, word := range []string{secret, minioSecret} {
 				if at := strings.Index(said, word); at >= 0 {
 					t.Errorf("said: %s", said[max(0, at-200):min(len(said), at+200)])
@@ -278,6 +270,62 @@ func TestSecrets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// saidOfStore has a shell, and verneuilctl, use the site's store and URLs with the secret in them,
+// and returns all that they say. A flush is to say flushed; "refused" is an error, and "" asks for
+// none.
+func saidOfStore(s *harness.Site, host, secret, flushed string, env []string) (said string) {
+	s.T.Helper()
+	shell := s.Shell("", env...)
+	shell.Ask(".open file:" + s.Path("a.db") + "?vfs=verneuil")
+	shell.Ask("create table t(b);")
+	shell.Ask("insert into t values(randomblob(100000));")
+	switch flushed {
+	case "": // the one that would be tried for half a minute
+	case "refused":
+		shell.Refused()
+	default:
+		shell.Want("pragma verneuil_flush_replication_data;", flushed)
+	}
+	for _, sql := range []string{
+		"select verneuil_status();", "select verneuil_perf();",
+		".open 'file:http://u:" + secret + "@" + host +
+			"/manifests/x?vfs=verneuil_snapshot'", "select 1 from t;",
+		".open 'file:verneuil://h/none.db?vfs=verneuil_snapshot'", "select 1 from t;",
+		"select verneuil_status();",
+	} {
+		said += shell.Ask(sql)
+	}
+	shell.End()
+	for line := range strings.Lines(shell.Stderr()) {
+		// the shell itself repeats what it was told
+		if !strings.HasPrefix(line, "Error: unable to open database") {
+			said += line
+		}
+	}
+	// What a command line holds is no secret from those who see it; what it writes is
+	// another matter.
+	commands := [][]string{{"sync", s.Path("a.db")}}
+	if flushed != "" {
+		commands = append(commands, [][]string{
+			{"flush", s.Path("spool")}, {"restore", "--force", "-s", s.Path("a.db"), "-o",
+				s.Path("r.db")},
+			{"manifest", "-m", "http://u:" + secret + "@" + host +
+				"/manifests/x?X-Amz-Signature=" + secret},
+			{"restore", "-m", "http://u:" + secret + "@127.0.0.1:1/x?X-Amz-Signature=" +
+				secret, "-o", s.Path("r.db")},
+			{"manifest", "-m", "http://u:" + secret + "/@:x:y/?" + secret},
+			{"manifest", "-m", "htps://u:" + secret + "@h/x"},
+			{"manifest", "-m", "s3://u:" + secret + "@bucket.region/x"},
+		}...)
+	}
+	for _, args := range commands {
+		r := harness.Run(s.T, append(env, s.Env()),
+			append([]string{harness.Built(s.T, "VERNEUIL_CTL")}, args...)...)
+		said += r.Stdout + r.Stderr
+	}
+	return said
 }
 
 // nowhere checks that no file below that path holds text.
@@ -316,26 +364,31 @@ func TestForeignURIs(t *testing.T) {
 		"verneuil://../../" + s.Path("a.db"):                                   "not found",
 		"verneuil://%0a/x%0ay":                                                 "not found",
 		"verneuil://h/" + long:                                                 "",
-		"verneuil://h":                                                         "want verneuil://HOST/PATH",
-		"file://" + s.Path("store/../letter"):                                  "corrupt",
-		s.Path("letter"):                                                       "corrupt",
-		s.Path("fifo"):                                                         "not a regular file",
-		s.Path("store"):                                                        "not a regular file",
-		s.Path("a.db"):                                                         "a database, not a manifest",
-		"/dev/zero":                                                            "not a regular file",
-		"/" + long:                                                             "",
-		"gopher://h/x":                                                         "not found",
-		"s3://../../x":                                                         "want s3://BUCKET.REGION",
+		"verneuil://h": "want " +
+			"verneuil://HOST/PATH",
+		"file://" + s.Path("store/../letter"): "corrupt",
+		s.Path("letter"):                      "corrupt",
+		s.Path("fifo"):                        "not a regular file",
+		s.Path("store"):                       "not a regular file",
+		s.Path("a.db"): "a database, " +
+			"not a manifest",
+		"/dev/zero":    "not a regular file",
+		"/" + long:     "",
+		"gopher://h/x": "not found",
+		"s3://../../x": "want " +
+			"s3://BUCKET.REGION",
 	} {
 		before := len(shell.Stderr())
 		shell.Ask(".open 'file:" + uri + "?vfs=verneuil_snapshot'")
 		shell.Ask("select 1 from t;")
 		said := shell.Stderr()[before:]
-		if !strings.Contains(said, want) || !strings.Contains(said, "unable to open") || strings.Contains(said, "\n/x") {
+		if !strings.Contains(said, want) || !strings.Contains(said, "unable to open") ||
+			strings.Contains(said, "\n/x") {
 			t.Errorf("%.200s: does not say %q, in a line: %.1000s", uri, want, said)
 		}
 	}
-	shell.Must(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot'")
+	shell.Must(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") +
+		"?vfs=verneuil_snapshot'")
 	shell.Want("select count(*) > 0 from t;", "1")
 	shell.End()
 	if b, err := os.ReadFile(s.Path("letter")); string(b) != "precious" {
@@ -361,11 +414,13 @@ func TestFullTempdir(t *testing.T) {
 	}
 	defer syscall.Unmount(s.Path("small"), syscall.MNT_DETACH)
 	replica := s.Shell("")
-	replica.Must(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot'")
+	replica.Must(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") +
+		"?vfs=verneuil_snapshot'")
 	if said := replica.Ask(content + ";"); said != "" {
 		t.Errorf("read %q where there is no room", said)
 	}
-	if said := replica.Stderr(); !strings.Contains(said, s.Path("small")) || !strings.Contains(said, "no space left on device") {
+	if said := replica.Stderr(); !strings.Contains(said, s.Path("small")) ||
+		!strings.Contains(said, "no space left on device") {
 		t.Errorf("it does not say where there is no room: %s", said)
 	}
 	harness.Must(t, syscall.Mount("", s.Path("small"), "", syscall.MS_REMOUNT, "size=100m"))
@@ -380,8 +435,10 @@ func TestForeignNames(t *testing.T) {
 	harness.Must(t, os.MkdirAll(s.Path(deep), 0o700))
 	shell := s.Shell("")
 	names := map[string]string{ // in a URI, of the file
-		"%0aa.db": "\na.db", "%252f..%252f..%252fb.db": "%2f..%2f..%2fb.db", "...db": "...db", "-c.db": "-c.db", "%1b%5b2Jd.db": "\x1b[2Jd.db",
-		"%c3%a9%ff.db": "é\xff.db", strings.Repeat("n", 200) + ".db": strings.Repeat("n", 200) + ".db", "x/../y.db": "y.db", deep + "e.db": deep + "e.db",
+		"%0aa.db": "\na.db", "%252f..%252f..%252fb.db": "%2f..%2f..%2fb.db", "...db": "...db",
+		"-c.db": "-c.db", "%1b%5b2Jd.db": "\x1b[2Jd.db",
+		"%c3%a9%ff.db": "é\xff.db", strings.Repeat("n", 200) + ".db": strings.Repeat("n", 200) +
+			".db", "x/../y.db": "y.db", deep + "e.db": deep + "e.db",
 	}
 	harness.Must(t, os.Mkdir(s.Path("x"), 0o700))
 	for uri := range names {
@@ -397,7 +454,8 @@ func TestForeignNames(t *testing.T) {
 	entries, err := os.ReadDir(s.Dir)
 	harness.Must(t, err)
 	for _, e := range entries {
-		if known := []string{"spool", "store", "verneuil.json", "d", "x"}; !slices.Contains(known, e.Name()) && !slices.Contains(slices.Collect(maps.Values(names)), e.Name()) {
+		if known := []string{"spool", "store", "verneuil.json", "d", "x"}; !slices.Contains(known,
+			e.Name()) && !slices.Contains(slices.Collect(maps.Values(names)), e.Name()) {
 			t.Errorf("%q was made", e.Name())
 		}
 	}

@@ -21,7 +21,8 @@ var storeSQL = []string{
 	"create table t(a integer primary key, b);",
 	"insert into t(b) values(printf('%.*c', 900, 'x')) returning a;",
 	"!flush",
-	"begin; with recursive n(i) as (select 1 union all select i+1 from n limit 60) insert into t(b) select printf('%.*c', 3000+i, i) from n; commit;",
+	"begin; with recursive n(i) as (select 1 union all select i+1 from n limit 60) insert into " +
+		"t(b) select printf('%.*c', 3000+i, i) from n; commit;",
 	"update t set b = 'one' where a = 30;",
 	"!flush",
 	"delete from t where a % 3 = 0;",
@@ -66,12 +67,22 @@ func storeCases() []storeCase {
 			return []string{"restore", "--force", "-s", w.Path(w.db()), "-o", w.Path("out.db")}
 		}),
 		readCase("restore at", false, func(w *storeWorld) []string {
-			return []string{"restore", "--force", "-s", w.Path(w.db()), "--at", "2099-01-01T00:00:00Z", "-o", w.Path("out.db")}
+			return []string{"restore", "--force", "-s", w.Path(w.db()), "--at",
+				"2099-01-01T00:00:00Z", "-o", w.Path("out.db")}
 		}),
-		readCase("verify", false, func(w *storeWorld) []string { return []string{"verify", "-s", w.Path(w.db()), "--read"} }),
+		readCase("verify", false, func(w *storeWorld) []string {
+			return []string{"verify", "-s",
+				w.Path(w.db()), "--read"}
+		}),
 		readCase("verify all", false, func(*storeWorld) []string { return []string{"verify"} }),
-		readCase("manifest", false, func(w *storeWorld) []string { return []string{"manifest", "-s", w.Path(w.db())} }),
-		readCase("versions", false, func(w *storeWorld) []string { return []string{"versions", "-s", w.Path(w.db())} }),
+		readCase("manifest", false, func(w *storeWorld) []string {
+			return []string{"manifest", "-s",
+				w.Path(w.db())}
+		}),
+		readCase("versions", false, func(w *storeWorld) []string {
+			return []string{"versions", "-s",
+				w.Path(w.db())}
+		}),
 		replicaCase("replica", false), replicaCase("replica of two", true),
 		refreshCase("refresh", false), refreshCase("refresh of two", true),
 	}
@@ -96,7 +107,8 @@ func writerCase() storeCase {
 func (w *storeWorld) written() {
 	w.T.Helper()
 	w.Stock(w.db(), "create table t(a integer primary key, b)",
-		"with recursive n(i) as (select 1 union all select i+1 from n limit 20) insert into t(b) select randomblob(9000) from n")
+		"with recursive n(i) as (select 1 union all select i+1 from n limit 20) insert into t(b) "+
+			"select randomblob(9000) from n")
 }
 
 func syncCase() storeCase {
@@ -123,7 +135,8 @@ func flushCase() storeCase {
 		name: "flush",
 		begin: func(w *storeWorld) {
 			w.fresh()
-			w.proxy.Set(storeTrial{storeFault: storeFault{fault: faultproxy.Fault{Status: http.StatusForbidden}}, at: 1, good: true}.plan)
+			forbidden := storeFault{fault: faultproxy.Fault{Status: http.StatusForbidden}}
+			w.proxy.Set(storeTrial{storeFault: forbidden, at: 1, good: true}.plan)
 			shell := w.host("off")
 			w.application(shell)
 			shell.Command.Process.Kill()
@@ -167,7 +180,8 @@ func readCase(name string, second bool, args func(*storeWorld) []string) storeCa
 				harness.Must(w.T, os.Remove(w.Path("out.db")))
 			}
 			left, globErr := filepath.Glob(w.Path(".verneuil*"))
-			if written := err == nil; globErr != nil || len(left) > 0 || strings.HasPrefix(name, "restore") && written != (r.Code == 0) {
+			if written := err == nil; globErr != nil || len(left) > 0 ||
+				strings.HasPrefix(name, "restore") && written != (r.Code == 0) {
 				w.T.Fatalf("exit code %d: a file: %v; left %q: %s", r.Code, written, left, r.Stderr)
 			}
 			if second && r.Code != 0 {
@@ -213,13 +227,15 @@ func (w *storeWorld) replicated() {
 	w.shell = w.host("error")
 }
 
-const replicaQuery = "select count(*), sum(a), sum(length(b)), (select b from t where a = 0) from t;"
+const replicaQuery = "select count(*), sum(a), sum(length(b)), " +
+	"(select b from t where a = 0) from t;"
 
 // open opens the replica, or says why it cannot.
 func (w *storeWorld) open() {
 	w.T.Helper()
 	before := len(w.shell.Stderr())
-	w.shell.Ask(".open file:verneuil://" + harness.Hostname + w.Path(w.db()) + "?vfs=verneuil_snapshot")
+	w.shell.Ask(".open file:verneuil://" + harness.Hostname + w.Path(w.db()) +
+		"?vfs=verneuil_snapshot")
 	said := w.shell.Stderr()[before:]
 	if w.opened = !strings.Contains(said, "unable to open"); !w.opened {
 		w.mustName(said)
@@ -251,7 +267,8 @@ func (w *storeWorld) read(right ...string) (ok bool) {
 // mustName: what is said names target and object.
 func (w *storeWorld) mustName(said string) {
 	w.T.Helper()
-	named := strings.Contains(said, "chunks-"+w.name()) || strings.Contains(said, "manifests-"+w.name())
+	named := strings.Contains(said, "chunks-"+w.name()) ||
+		strings.Contains(said, "manifests-"+w.name())
 	if !named || !strings.Contains(said, w.proxy.URL) {
 		w.T.Fatalf("it does not name target and object: %s", said)
 	}
@@ -295,7 +312,9 @@ func refreshCase(name string, second bool) storeCase {
 				w.T.Fatal(w.shell.Stderr())
 			}
 			olds.Store(w, old)
-			w.Stock(w.db(), "update t set b = b + 1 where a = 0; update t set b = randomblob(9000) where a = 13")
+			w.Stock(w.db(),
+				"update t set b = b + 1 where a = 0;"+
+					" update t set b = randomblob(9000) where a = 13")
 			w.Ctl("sync", w.Path(w.db()))
 		},
 		act: func(w *storeWorld) string {

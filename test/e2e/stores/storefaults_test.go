@@ -74,7 +74,8 @@ func (r storeTrial) String() string {
 
 // plan: a list has no checksum, so that bits of it are left as they are.
 func (r storeTrial) plan(n int, request *http.Request) faultproxy.Fault {
-	list := request.Method == http.MethodGet && strings.Count(strings.Trim(request.URL.Path, "/"), "/") == 0
+	list := request.Method == http.MethodGet && strings.Count(strings.Trim(request.URL.Path, "/"),
+		"/") == 0
 	if (n == r.at || r.good && n > r.at) && !(list && r.fault.Flip) {
 		return r.fault
 	}
@@ -110,10 +111,12 @@ type storeCase struct {
 }
 
 func newStoreWorld(t *testing.T, endpoint, dir string, second bool) *storeWorld {
-	w := &storeWorld{Site: &harness.Site{T: t, Dir: dir}, endpoint: endpoint, proxy: faultproxy.Start(t, endpoint), second: second}
+	w := &storeWorld{Site: &harness.Site{T: t, Dir: dir}, endpoint: endpoint,
+		proxy: faultproxy.Start(t, endpoint), second: second}
 	harness.Must(t, os.Mkdir(dir, 0o700))
 	w.proxy.After(func(r *http.Request) {
-		if r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/manifests-") && strings.Contains(r.URL.Path, "verneuil") {
+		if r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/manifests-") &&
+			strings.Contains(r.URL.Path, "verneuil") {
 			if err := w.walk(); err != nil {
 				w.dangling.CompareAndSwap(nil, &err)
 			}
@@ -129,14 +132,17 @@ func (w *storeWorld) fresh() {
 	target := func(endpoint, name string) any {
 		return map[string]any{"s3": map[string]any{
 			"region": "minio", "endpoint": endpoint, "create_buckets_on_demand": true,
-			"chunk_bucket": "chunks-" + w.name() + name, "manifest_bucket": "manifests-" + w.name() + name,
+			"chunk_bucket":    "chunks-" + w.name() + name,
+			"manifest_bucket": "manifests-" + w.name() + name,
 		}}
 	}
 	w.Targets = []any{target(w.proxy.URL, "")}
 	if w.second {
 		w.Targets = append(w.Targets, target(w.endpoint, "-2"))
 	}
-	w.Targets = append(w.Targets, map[string]any{"local": map[string]any{"directory": w.Path("cache"), "num_shards": 2, "capacity": 100}})
+	w.Targets = append(w.Targets,
+		map[string]any{"local": map[string]any{"directory": w.Path("cache"), "num_shards": 2,
+			"capacity": 100}})
 	w.Configure(map[string]any{"tempdir": w.Dir, "snapshot_read_deadline_ms": 3000})
 	w.emptied("cache", "spool")
 }
@@ -199,7 +205,8 @@ func (w *storeWorld) mustNotDangle() {
 // command runs verneuilctl, of which an error must name target and object.
 func (w *storeWorld) command(args ...string) harness.Result {
 	w.T.Helper()
-	r := harness.Run(w.T, nil, append([]string{harness.Built(w.T, "VERNEUIL_CTL"), "-c", w.Config()}, args...)...)
+	r := harness.Run(w.T, nil, append([]string{harness.Built(w.T, "VERNEUIL_CTL"), "-c",
+		w.Config()}, args...)...)
 	// What stands in the log, that a store does not answer, is no answer.
 	answer := ""
 	for line := range strings.Lines(r.Stderr) {
@@ -208,11 +215,13 @@ func (w *storeWorld) command(args ...string) harness.Result {
 		}
 	}
 	said := answer + r.Stdout
-	named := strings.Contains(said, "chunks-"+w.name()) || strings.Contains(said, "manifests-"+w.name())
+	named := strings.Contains(said, "chunks-"+w.name()) ||
+		strings.Contains(said, "manifests-"+w.name())
 	switch {
 	case r.Code != 0 && r.Code != 1, r.Code == 0 && answer != "":
 		w.T.Fatalf("%q: exit code %d: %s%s", args, r.Code, r.Stdout, r.Stderr)
-	case r.Code == 1 && (strings.Count(answer, "\n") != 1 || !named || !strings.Contains(said, w.proxy.URL)):
+	case r.Code == 1 && (strings.Count(answer, "\n") != 1 || !named ||
+		!strings.Contains(said, w.proxy.URL)):
 		w.T.Fatalf("%q: not one line that names target and object: %s%s", args, r.Stdout, r.Stderr)
 	}
 	return r
@@ -222,7 +231,8 @@ func (w *storeWorld) command(args ...string) harness.Result {
 func (w *storeWorld) host(log string) *harness.Process {
 	w.T.Helper()
 	stock := log == "stock"
-	shell := harness.Start(w.T, []string{w.Env(), "VERNEUIL_LOG=" + log}, harness.SQLiteShell(w.T), "-batch")
+	shell := harness.Start(w.T, []string{w.Env(), "VERNEUIL_LOG=" + log}, harness.SQLiteShell(w.T),
+		"-batch")
 	if !stock {
 		shell.Must(".load " + harness.Library(w.T))
 	}
@@ -238,7 +248,8 @@ func (w *storeWorld) descriptors(shell *harness.Process) {
 	sockets := 0
 	defer func() {
 		if w.T.Failed() {
-			w.T.Logf("%d files, %d when nothing fails; %d sockets: %q", len(files), w.fds, sockets, files)
+			w.T.Logf("%d files, %d when nothing fails; %d sockets: %q", len(files), w.fds, sockets,
+				files)
 		}
 	}()
 	harness.Until(w.T, "no more descriptors than when nothing fails", func() bool {
@@ -251,12 +262,13 @@ func (w *storeWorld) descriptors(shell *harness.Process) {
 // spoolBytes is the size of the world's spools.
 func (w *storeWorld) spoolBytes() (bytes int64) {
 	w.T.Helper()
-	harness.Must(w.T, filepath.WalkDir(w.Path("spool"), func(_ string, e fs.DirEntry, err error) error {
-		if info, infoErr := e.Info(); err == nil && infoErr == nil && e.Type().IsRegular() {
-			bytes += info.Size()
-		}
-		return nil
-	}))
+	harness.Must(w.T, filepath.WalkDir(w.Path("spool"),
+		func(_ string, e fs.DirEntry, err error) error {
+			if info, infoErr := e.Info(); err == nil && infoErr == nil && e.Type().IsRegular() {
+				bytes += info.Size()
+			}
+			return nil
+		}))
 	return bytes
 }
 
@@ -282,13 +294,15 @@ func TestStoreFaults(t *testing.T) {
 	}
 	next := first
 	for k, c := range storeCases() {
-		if only := os.Getenv("VERNEUIL_STORE_CASE"); only != "" && only != c.name || only == "" && !c.short && !crash.Chosen() {
+		if only := os.Getenv("VERNEUIL_STORE_CASE"); only != "" && only != c.name ||
+			only == "" && !c.short && !crash.Chosen() {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
 			worlds := make(chan *storeWorld, storeWorkers)
 			for i := range storeWorkers {
-				worlds <- newStoreWorld(t, endpoint, filepath.Join(dir, fmt.Sprintf("w%d-%d", k, i)), c.second)
+				worlds <- newStoreWorld(t, endpoint,
+					filepath.Join(dir, fmt.Sprintf("w%d-%d", k, i)), c.second)
 			}
 			w := <-worlds
 			requests := c.calm(t, w)
@@ -317,7 +331,8 @@ func TestStoreFaults(t *testing.T) {
 				}
 			}
 			trials.Wait()
-			t.Logf("%d requests when nothing fails; %d trials, %d with a fault, %d faults", requests, n, struck.Load(), faults.Load())
+			t.Logf("%d requests when nothing fails; %d trials, %d with a fault, %d faults",
+				requests, n, struck.Load(), faults.Load())
 		})
 	}
 	close(workers)
@@ -338,7 +353,10 @@ func allTrials(requests int) (all []storeTrial) {
 func (c storeCase) calm(t *testing.T, w *storeWorld) (requests int) {
 	w.T = t
 	w.said = ""
-	if faults := c.run(w, func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{} }); faults > 0 {
+	if faults := c.run(w, func(int,
+		*http.Request) faultproxy.Fault {
+		return faultproxy.Fault{}
+	}); faults > 0 {
 		t.Fatalf("%d faults", faults)
 	}
 	return w.requests

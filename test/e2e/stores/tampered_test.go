@@ -35,7 +35,8 @@ type tampering struct {
 	verify  string // ok: nothing is found
 	open    string // of a replica
 	refresh string // of a replica that was opened before
-	flush   string // by the writer, after a write. 1: all is well; damaged: 1, and restore still fails
+	// by the writer, after a write. 1: all is well; damaged: 1, and restore still fails
+	flush string
 }
 
 const tamperedBytesMax = 200 << 20
@@ -55,7 +56,8 @@ func newTampered(t *testing.T) *tampered {
 	db := w.Path("a.db")
 	w.key = manifest.Name(harness.Hostname, db)
 	w.Stock("a.db", "create table t(a integer primary key, b)",
-		"with recursive n(i) as (select 1 union all select i+1 from n limit 500) insert into t(b) select randomblob(9000) from n",
+		"with recursive n(i) as (select 1 union all select i+1 from n limit 500) insert into "+
+			"t(b) select randomblob(9000) from n",
 		"update t set b = 'other' where a = 1")
 	elsewhere := func(spool, host, source string) []byte {
 		w.Configure(map[string]any{"replication_spooling_dir": w.Path(spool), "hostname": host})
@@ -71,7 +73,8 @@ func newTampered(t *testing.T) *tampered {
 	harness.Must(t, os.Remove(w.Path("store/manifests/"+w.key)))
 	shell := w.Shell("a.db")
 	for _, state := range []string{"old", "new"} {
-		shell.Must("update t set b = '" + state + "' where a = 1; update t set b = randomblob(9000) where a = 250;")
+		shell.Must("update t set b = '" + state +
+			"' where a = 1; update t set b = randomblob(9000) where a = 250;")
 		shell.Flush()
 		w.copy("a.db", state+".db")
 		w.manifests[state] = w.read("store/manifests/" + w.key)
@@ -185,59 +188,107 @@ func (w *tampered) longObject(name string, bytes int64) {
 }
 
 // tamperings: A and B, LEAF and KEY stand for what they are called in the store.
-func tamperings() []tampering {
-	chunk := func(name, id string, put func(w *tampered)) tampering {
-		return tampering{false, name, put, id + "|corrupt", id + "|corrupt", id + "|corrupt", "=new", "damaged"}
-	}
-	damaged := func(name string, put func(w *tampered)) tampering {
-		return tampering{false, name, put, "KEY|corrupt", "KEY|corrupt", "KEY|corrupt", "KEY|corrupt", "1"}
-	}
-	forged := func(name string, change func(m *manifestpb.Manifest)) tampering {
-		return damaged(name, func(w *tampered) { w.forged(change) })
-	}
-	anothers := func(name, of string) tampering {
-		return tampering{false, name + "'s manifest", func(w *tampered) { w.manifest(w.manifests[name]) },
-			"KEY|" + of, "KEY|" + of, "KEY|" + of, "KEY|" + of, of}
-	}
-	long := func(c tampering) tampering {
-		c.long = true
-		return c
-	}
-	header := "VRNC\x01\x01\x00\x00"
+func tamperings() []tampering { return append(tamperedObjects(), tamperedManifests()...) }
+
+// ofObject is a tampering with the object that id stands for.
+func ofObject(name, id string, put func(w *tampered)) tampering {
+	return tampering{false, name, put, id + "|corrupt", id + "|corrupt", id + "|corrupt",
+		"=new", "damaged"}
+}
+
+// damaged is one after which a manifest is none.
+func damaged(name string, put func(w *tampered)) tampering {
+	return tampering{false, name, put, "KEY|corrupt", "KEY|corrupt", "KEY|corrupt",
+		"KEY|corrupt", "1"}
+}
+
+// forged is one in which a manifest says what cannot be.
+func forged(name string, change func(m *manifestpb.Manifest)) tampering {
+	return damaged(name, func(w *tampered) { w.forged(change) })
+}
+
+// anothers is one in which a manifest stands that is of something else.
+func anothers(name, of string) tampering {
+	return tampering{false, name + "'s manifest",
+		func(w *tampered) { w.manifest(w.manifests[name]) },
+		"KEY|" + of, "KEY|" + of, "KEY|" + of, "KEY|" + of, of}
+}
+
+// long makes it one that only make crash takes.
+func long(c tampering) tampering {
+	c.long = true
+	return c
+}
+
+// objectHeader is what an object begins with.
+const objectHeader = "VRNC\x01\x01\x00\x00"
+
+func tamperedObjects() []tampering {
 	return []tampering{
-		chunk("a chunk's body under another's key", "B", func(w *tampered) { w.copy(w.object(w.a), w.object(w.b)) }),
-		long(chunk("a leaf's body under a chunk's key", "B", func(w *tampered) { w.copy(w.object(w.leaf), w.object(w.b)) })),
-		chunk("a chunk's body under a leaf's key", "LEAF", func(w *tampered) { w.copy(w.object(w.b), w.object(w.leaf)) }),
-		long(chunk("a leaf that names itself", "LEAF", func(w *tampered) {
+		ofObject("a chunk's body under another's key", "B",
+			func(w *tampered) { w.copy(w.object(w.a), w.object(w.b)) }),
+		long(ofObject("a leaf's body under a chunk's key", "B",
+			func(w *tampered) { w.copy(w.object(w.leaf), w.object(w.b)) })),
+		ofObject("a chunk's body under a leaf's key", "LEAF",
+			func(w *tampered) { w.copy(w.object(w.b), w.object(w.leaf)) }),
+		long(ofObject("a leaf that names itself", "LEAF", func(w *tampered) {
 			id, err := chunkstore.ParseID(w.leaf)
 			harness.Must(w.T, err)
-			w.Write(w.object(w.leaf), chunkstore.Plain{}.Seal(chunkstore.ID{}, bytes.Repeat(id[:], 70)))
+			w.Write(w.object(w.leaf), chunkstore.Plain{}.Seal(chunkstore.ID{},
+				bytes.Repeat(id[:], 70)))
 		})),
-		long(chunk("a manifest under a chunk's key", "B", func(w *tampered) { w.Write(w.object(w.b), w.manifests["new"]) })),
-		chunk("a chunk of 1 GiB", "B", func(w *tampered) { w.longObject(w.object(w.b), 1<<30) }),
-		long(chunk("a leaf of 1 GiB", "LEAF", func(w *tampered) { w.longObject(w.object(w.leaf), 1<<30) })),
-		long(chunk("a bomb for a chunk", "B", func(w *tampered) { w.Write(w.object(w.b), append([]byte(header), bomb(16000)...)) })),
-		chunk("a chunk that says it is of 10 GB", "B", func(w *tampered) { w.Write(w.object(w.b), append([]byte(header), declared(10<<30)...)) }),
-		long(chunk("a bomb for a leaf", "LEAF", func(w *tampered) { w.Write(w.object(w.leaf), append([]byte(header), bomb(16000)...)) })),
+		long(ofObject("a manifest under a chunk's key", "B",
+			func(w *tampered) { w.Write(w.object(w.b), w.manifests["new"]) })),
+		ofObject("a chunk of 1 GiB", "B", func(w *tampered) { w.longObject(w.object(w.b), 1<<30) }),
+		long(ofObject("a leaf of 1 GiB", "LEAF", func(w *tampered) {
+			w.longObject(w.object(w.leaf),
+				1<<30)
+		})),
+		long(ofObject("a bomb for a chunk", "B", func(w *tampered) {
+			w.Write(w.object(w.b),
+				append([]byte(objectHeader), bomb(16000)...))
+		})),
+		ofObject("a chunk that says it is of 10 GB", "B",
+			func(w *tampered) {
+				w.Write(w.object(w.b),
+					append([]byte(objectHeader), declared(10<<30)...))
+			}),
+		long(ofObject("a bomb for a leaf", "LEAF", func(w *tampered) {
+			w.Write(w.object(w.leaf),
+				append([]byte(objectHeader), bomb(16000)...))
+		})),
+	}
+}
 
-		{false, "an old manifest", func(w *tampered) { w.manifest(w.manifests["old"]) }, "=old", "ok", "=old", "=new", "1"},
-		{false, "another lineage's manifest", func(w *tampered) { w.manifest(w.manifests["other lineage"]) },
+func tamperedManifests() []tampering {
+	return []tampering{
+		{false, "an old manifest", func(w *tampered) { w.manifest(w.manifests["old"]) }, "=old",
+			"ok", "=old", "=new", "1"},
+		{false, "another lineage's manifest",
+			func(w *tampered) { w.manifest(w.manifests["other lineage"]) },
 			"=other", "ok", "=other", "=other", "another lineage"},
 		anothers("other database", "it is of "), long(anothers("other host", "it is of ")),
-		long(damaged("a chunk under the manifest's key", func(w *tampered) { w.manifest(w.read(w.object(w.b))) })),
-		damaged("a manifest of 100 MiB", func(w *tampered) { w.longObject("store/manifests/"+w.key, 100<<20) }),
+		long(damaged("a chunk under the manifest's key",
+			func(w *tampered) { w.manifest(w.read(w.object(w.b))) })),
+		damaged("a manifest of 100 MiB", func(w *tampered) {
+			w.longObject("store/manifests/"+w.key,
+				100<<20)
+		}),
 		damaged("a bomb for a manifest", func(w *tampered) {
-			w.manifest(append(append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, 32)...), bomb(10<<30>>16)...))
+			w.manifest(append(append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, 32)...),
+				bomb(10<<30>>16)...))
 		}),
 		forged("a file of 2^60 bytes", func(m *manifestpb.Manifest) { m.FileBytes = 1 << 60 }),
 		long(forged("pages of 0 bytes", func(m *manifestpb.Manifest) { m.PageBytes = 0 })),
 		long(forged("pages of 3 bytes", func(m *manifestpb.Manifest) { m.PageBytes = 3 })),
-		long(forged("more leaves than chunks", func(m *manifestpb.Manifest) { m.Top = bytes.Repeat(m.Top, 60) })),
+		long(forged("more leaves than chunks",
+			func(m *manifestpb.Manifest) { m.Top = bytes.Repeat(m.Top, 60) })),
 		long(forged("levels above levels", func(m *manifestpb.Manifest) { m.Levels = 1 << 31 })),
 		long(forged("a patch beyond the end", func(m *manifestpb.Manifest) {
 			m.Patches = append(m.Patches, &manifestpb.Patch{ChunkIndex: 1 << 40, Id: m.Top[:32]})
 		})),
-		{false, "281 TB of one chunk", func(w *tampered) { w.forged(w.huge) }, "too large", "", "error near line", "error near line", "newer than our"},
+		{false, "281 TB of one chunk", func(w *tampered) { w.forged(w.huge) }, "too large", "",
+			"error near line", "error near line", "newer than our"},
 	}
 }
 
@@ -324,8 +375,10 @@ func TestTampered(t *testing.T) {
 		w.reset()
 		w.forged(w.folded)
 		_, before := w.command("verify", "-s", w.Path("b.db")) // of little
-		if r, bytes := w.command("verify", "-s", w.Path("a.db")); r.Code != 0 || bytes > before+60<<20 {
-			t.Errorf("verify: exit code %d, %d bytes of memory, not %d: %s%s", r.Code, bytes, before, r.Stdout, r.Stderr)
+		if r, bytes := w.command("verify", "-s", w.Path("a.db")); r.Code != 0 ||
+			bytes > before+60<<20 {
+			t.Errorf("verify: exit code %d, %d bytes of memory, not %d: %s%s", r.Code, bytes,
+				before, r.Stdout, r.Stderr)
 		}
 	})
 	w.T = t
@@ -334,8 +387,10 @@ func TestTampered(t *testing.T) {
 // says checks that what is said holds each of the parts of want.
 func (w *tampered) says(who, said, want string) {
 	w.T.Helper()
-	for _, part := range strings.Split(strings.NewReplacer("KEY", w.key, "LEAF", w.leaf).Replace(want), "|") {
-		part = map[string]string{"A": w.a, "B": w.b}[part] + strings.TrimPrefix(strings.TrimPrefix(part, "A"), "B")
+	for _, part := range strings.Split(strings.NewReplacer("KEY", w.key, "LEAF",
+		w.leaf).Replace(want), "|") {
+		part = map[string]string{"A": w.a,
+			"B": w.b}[part] + strings.TrimPrefix(strings.TrimPrefix(part, "A"), "B")
 		if !strings.Contains(said, part) {
 			w.T.Errorf("%s: does not say %q: %.1000s", who, part, said)
 		}
@@ -345,7 +400,8 @@ func (w *tampered) says(who, said, want string) {
 func (w *tampered) replica() *harness.Process {
 	w.T.Helper()
 	shell := w.Shell("")
-	shell.Ask(".open file:verneuil://" + harness.Hostname + w.Path("a.db") + "?vfs=verneuil_snapshot")
+	shell.Ask(".open file:verneuil://" + harness.Hostname + w.Path("a.db") +
+		"?vfs=verneuil_snapshot")
 	return shell
 }
 
@@ -397,14 +453,16 @@ func (w *tampered) small(replica *harness.Process) {
 const measured = `import resource, subprocess, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
 code = subprocess.run(sys.argv[2:]).returncode
-with open(sys.argv[1], "w") as f: f.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+with open(sys.argv[1], "w") as f: f.write(str(peak))
 sys.exit(code)`
 
 // command runs verneuilctl, which must be small, and returns what memory it took, too.
 func (w *tampered) command(args ...string) (r harness.Result, bytes int) {
 	w.T.Helper()
 	file := w.Path("maxrss")
-	r = harness.Run(w.T, nil, append([]string{harness.Python, "-c", measured, file, harness.Built(w.T, "VERNEUIL_CTL"), "-c", w.Config()}, args...)...)
+	r = harness.Run(w.T, nil, append([]string{harness.Python, "-c", measured, file,
+		harness.Built(w.T, "VERNEUIL_CTL"), "-c", w.Config()}, args...)...)
 	text, err := os.ReadFile(file)
 	harness.Must(w.T, err)
 	kib, err := strconv.Atoi(string(text))
@@ -459,7 +517,8 @@ func (w *tampered) writes(want string) {
 	flushed := shell.Ask("pragma verneuil_flush_replication_data;")
 	status, log := shell.Ask("select verneuil_status();"), shell.Stderr()
 	w.small(shell)
-	if b := w.Stock("a.db", "select b from t where a = 1; pragma integrity_check"); b != "written\nok" {
+	if b := w.Stock("a.db",
+		"select b from t where a = 1; pragma integrity_check"); b != "written\nok" {
 		w.T.Errorf("the database says %q", b)
 	}
 	switch want {
@@ -507,13 +566,15 @@ func TestRolledBackS3(t *testing.T) {
 	} {
 		shell.Ask("update t set b = 'before it is " + i + "' where a = 1;")
 		shell.Flush()
-		replica.Ask(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") + "?vfs=verneuil_snapshot'")
+		replica.Ask(".open 'file:verneuil://" + harness.Hostname + s.Path("a.db") +
+			"?vfs=verneuil_snapshot'")
 		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.Want("select b from t where a = 1;", "before it is "+i)
 		harness.Must(t, change())
 		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.Want("select b from t where a = 1;", "before it is "+i)
-		shell.Ask("update t set b = 'after it was " + i + "' where a = 1;") // the log says what is wrong
+		// the log says what is wrong
+		shell.Ask("update t set b = 'after it was " + i + "' where a = 1;")
 		shell.Flush()
 		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.Want("select b from t where a = 1;", "after it was "+i)
