@@ -154,6 +154,8 @@ type board struct {
 	stands   standing
 	spool    *spool.Spool
 	loop     *loop         // while we hold the lock
+	tries    int           // for the lock, begun
+	trying   bool          // for the lock, or we have it and no loop yet
 	failures int           // attempts that failed, so that there was no loop, or none any more
 	failure  error         // of the last one
 	changed  chan struct{} // closed and replaced when anything above changes that others wait for
@@ -165,6 +167,8 @@ type place struct {
 	stands  standing
 	spool   *spool.Spool
 	loop    *loop
+	tries   int
+	trying  bool
 	changed <-chan struct{} // closed when there is another one
 }
 
@@ -172,7 +176,17 @@ type place struct {
 func (b *board) look() place {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return place{b.stands, b.spool, b.loop, b.changed}
+	return place{b.stands, b.spool, b.loop, b.tries, b.trying, b.changed}
+}
+
+// try notes that a try for the lock begins, or, without a loop, that it has ended.
+func (b *board) try(begins bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trying = begins
+	if begins {
+		b.tries++
+	}
 }
 
 // failed returns how many attempts have failed, and the last one's error.
@@ -364,6 +378,13 @@ func (r *Replicator) StandsBy() bool {
 	return now.stands == standingBy && elsewhere(now.spool)
 }
 
+// standsBy reports whether another holder has the lock of now's spool. That somebody has it may be
+// our own doing: so it counts only if no try of ours for it was under way, or has begun since.
+func standsBy(b *board, now place) bool {
+	return now.stands == standingBy && !now.trying && elsewhere(now.spool) &&
+		b.look().tries == now.tries
+}
+
 // ours reports whether this process replicates the spool.
 func (r *Replicator) ours() bool {
 	self, err := spool.Self()
@@ -390,6 +411,8 @@ func (r *Replicator) attempt(ctx context.Context) (end ending, err error) {
 			return spoolLost, err
 		}
 	}
+	r.try(true)
+	defer r.try(false)
 	lock, err := sp.TryLock()
 	if err != nil {
 		return endOf(err), err
@@ -427,7 +450,7 @@ func (r *Replicator) serve(
 		r.o.Log.Warn("replication goes on again")
 		r.told = ""
 	}
-	r.update(func() { r.loop, r.stands = l, serving })
+	r.update(func() { r.loop, r.stands, r.trying = l, serving, false })
 	defer r.update(func() { r.loop = nil })
 	defer r.o.Outages.Forget(r.key)
 	return l.run(ctx)

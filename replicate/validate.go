@@ -27,7 +27,7 @@ func (r *Replicator) Verify(ctx context.Context) error {
 			}
 		case now.stands == over:
 			return fmt.Errorf("verify: %w", ErrStopped)
-		case now.stands == standingBy && elsewhere(now.spool):
+		case standsBy(&r.board, now):
 			return fmt.Errorf("verify: %w", ErrStandby)
 		}
 		r.hurry(now.spool)
