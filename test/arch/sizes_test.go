@@ -22,14 +22,10 @@ const (
 	methodsMax  = 25
 )
 
-// TestSizes: every room keeps to the sizes, but for those that unfinished lists, and these do
-// not keep to them yet.
+// TestSizes: every room keeps to the sizes.
 func TestSizes(t *testing.T) {
-	found := make(map[string][]string) // by room and rule
-	report := func(s source, rule string, line int, format string, args ...any) {
-		key := s.room + ": " + rule
-		found[key] = append(found[key], fmt.Sprintf("%s:%d: %s", s.file, line,
-			fmt.Sprintf(format, args...)))
+	report := func(s source, line int, format string, args ...any) {
+		t.Errorf("%s:%d: %s", s.file, line, fmt.Sprintf(format, args...))
 	}
 	methods := make(map[string]int) // of a type, by package and name
 	all := sources(t)
@@ -48,52 +44,34 @@ func TestSizes(t *testing.T) {
 		}
 		lines := strings.Split(string(text), "\n")
 		if n := len(lines) - 1; n > fileMax {
-			report(s, "files", 1, "%d lines, at most %d", n, fileMax)
+			report(s, 1, "%d lines, at most %d", n, fileMax)
 		}
 		data := s.dataLines()
 		for k, line := range lines {
 			if n := columns(line); n > columnsMax && !unbreakable(line) && !data[k+1] {
-				report(s, "columns", k+1, "%d columns, at most %d", n, columnsMax)
+				report(s, k+1, "%d columns, at most %d", n, columnsMax)
 			}
 		}
-		large = append(large, s.declarations(func(rule string, pos token.Pos, format string,
-			args ...any) {
-			report(s, rule, s.line(pos), format, args...)
+		large = append(large, s.declarations(func(pos token.Pos, format string, args ...any) {
+			report(s, s.line(pos), format, args...)
 		}, methods)...)
-	}
-	for key, problems := range found {
-		if slices.Contains(unfinished, key) {
-			continue
-		}
-		for _, p := range problems {
-			t.Error(p)
-		}
-		t.Logf("(or put %q into the list in unfinished_test.go, as long as %s is being moved)", key,
-			strings.Split(key, ":")[0])
 	}
 	for name := range largeTypes {
 		if !slices.Contains(large, name) {
-			t.Errorf("%s is not that large: take it from largeTypes in unfinished_test.go", name)
-		}
-	}
-	for _, key := range unfinished {
-		if len(found[key]) == 0 {
-			t.Errorf("%q is done: take it from the list in unfinished_test.go", key)
-		} else if testing.Verbose() {
-			t.Logf("%q is not done:\n\t%s", key, strings.Join(found[key], "\n\t"))
+			t.Errorf("%s is not that large: take it from largeTypes", name)
 		}
 	}
 }
 
 // declarations reports functions and types that are too large, and returns the types, whether
 // largeTypes has them or not.
-func (s source) declarations(report func(rule string, pos token.Pos, format string, args ...any),
+func (s source) declarations(report func(pos token.Pos, format string, args ...any),
 	methods map[string]int) (large []string) {
 	for _, d := range s.ast.Decls {
 		switch d := d.(type) {
 		case *ast.FuncDecl:
 			if n := s.line(d.End()) - s.line(d.Pos()) + 1; n > functionMax {
-				report("functions", d.Pos(), "%s has %d lines, at most %d", d.Name.Name, n,
+				report(d.Pos(), "%s has %d lines, at most %d", d.Name.Name, n,
 					functionMax)
 			}
 		case *ast.GenDecl:
@@ -109,7 +87,7 @@ func (s source) declarations(report func(rule string, pos token.Pos, format stri
 				}
 				large = append(large, name)
 				if largeTypes[name] == "" {
-					report("types", spec.Pos(), "%s has %d fields, at most %d, and %d methods, "+
+					report(spec.Pos(), "%s has %d fields, at most %d, and %d methods, "+
 						"at most %d", name, nFields, fieldsMax, nMethods, methodsMax)
 				}
 			}

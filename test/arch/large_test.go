@@ -13,9 +13,3 @@ var largeTypes = map[string]string{
 	"manifest.Manifest": "the record as it is stored, field by field (manifestpb)",
 	"spool.State":       "the layout of the state page, which C shares",
 }
-
-// unfinished are the rooms, each with a rule of TestSizes, that do not keep to it yet. The
-// list only shrinks: when a room keeps to a rule, take it out.
-var unfinished = []string{
-	// manifest/history
-}
