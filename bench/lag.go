@@ -72,7 +72,7 @@ func (w *watcher) seen() ([]seen, error) {
 // userVersion is the number of the last commit that a manifest has: see host rate.
 func userVersion(store *chunkstore.Store, body []byte) (uint32, error) {
 	const at = 60 // in the header of a database
-	m, err := manifest.Decode(body)
+	m, err := manifest.Decode(store.Sealer(), body)
 	if err != nil || m.FileBytes == 0 {
 		return 0, err
 	}

@@ -124,7 +124,7 @@ func restored(t *testing.T, path string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Decode(o.Body)
+	m, err := manifest.Decode(chunkstore.Plain{}, o.Body)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,7 +129,7 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 
 func (s *replicaSource) publish() {
 	s.t.Helper()
-	raw, err := s.manifest().Encode()
+	raw, err := s.manifest().Encode(chunkstore.Plain{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestReplicaOfWAL(t *testing.T) {
 func TestReplicaForms(t *testing.T) {
 	s := newReplicaSource(t, filled(500))
 	file := filepath.Join(t.TempDir(), "a manifest%20.bin")
-	raw, err := s.manifest().Encode()
+	raw, err := s.manifest().Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}

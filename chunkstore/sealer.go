@@ -19,6 +19,13 @@ type Sealer interface {
 	Open(id ID, stored []byte) (plain []byte, err error)
 	// BytesMax bounds what Seal returns.
 	BytesMax() int64
+
+	// SealBody returns what is stored of a body that has a name and no ID, such as a manifest's,
+	// in a buffer of its own. It is at most [BodyBytesMax] long.
+	SealBody(body []byte) (stored []byte)
+	// OpenBody is the inverse of SealBody. It fails with [ErrCorrupt] for what SealBody cannot
+	// have made. The result may share its memory with stored.
+	OpenBody(stored []byte) (body []byte, err error)
 }
 
 // Hashed is bytes and their ID, which nobody need check again. The bytes must not

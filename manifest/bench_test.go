@@ -61,7 +61,7 @@ func BenchmarkCut(b *testing.B) {
 				m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes,
 					PageBytes: 4096}
 				m.Levels, m.Top, m.Patches = tree.Pack(72)
-				object, err := m.Encode()
+				object, err := m.Encode(chunkstore.Plain{})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -88,13 +88,13 @@ func BenchmarkDecode(b *testing.B) {
 	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096,
 		Inline: []Page{{0, make([]byte, 4096)}}}
 	m.Levels, m.Top, m.Patches = tree.Pack(72)
-	object, err := m.Encode()
+	object, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Decode(object); err != nil {
+		if _, err := Decode(chunkstore.Plain{}, object); err != nil {
 			b.Fatal(err)
 		}
 	}

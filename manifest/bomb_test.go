@@ -29,7 +29,7 @@ func TestBombs(t *testing.T) {
 		stored := encoder.EncodeAll(body, append([]byte("VRNM\x02\x01\x00\x00"), sum[:]...))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := Decode(stored)
+		_, err := Decode(chunkstore.Plain{}, stored)
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
 
 	"verneuil/chunkstore"
@@ -17,9 +15,7 @@ import (
 const (
 	magic       = "VRNM"
 	version     = 2
-	codecRaw    = 0
-	codecZstd   = 1
-	headerBytes = 40
+	headerBytes = 5 // magic and version; the rest is the Sealer's
 	idBytes     = len(chunkstore.ID{})
 )
 
@@ -27,31 +23,10 @@ const (
 // read it must not replace it.
 var ErrNewer = errors.New("a newer program's")
 
-// encoder and decoder are made at first use: they hold buffers, and EncodeAll
-// and DecodeAll may be called concurrently.
-var (
-	encoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-			zstd.WithWindowSize(BytesMax), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			panic(err) // the options are constants
-		}
-		return e
-	})
-	decoder = sync.OnceValue(func() *zstd.Decoder {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderMaxMemory(BytesMax), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			panic(err)
-		}
-		return d
-	})
-)
-
-// Encode returns the object that stores m. Equal manifests give equal bytes
-// (I4). It fails if m breaks one of the package's rules, or is longer than
+// Encode returns the object that stores m, which s seals. With [chunkstore.Plain], equal manifests
+// give equal bytes (I4). It fails if m breaks one of the package's rules, or is longer than
 // [BytesMax].
-func (m *Manifest) Encode() ([]byte, error) {
+func (m *Manifest) Encode(s chunkstore.Sealer) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
@@ -59,28 +34,19 @@ func (m *Manifest) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	if len(body) > BytesMax-headerBytes {
+	if len(body) > chunkstore.BodyBytesMax {
 		return nil, fmt.Errorf("encode manifest: %d bytes, at most %d are allowed", len(body),
-			BytesMax-headerBytes)
+			chunkstore.BodyBytesMax)
 	}
-	stored := make([]byte, headerBytes, headerBytes+len(body))
-	copy(stored, magic)
-	stored[4] = version
-	sum := chunkstore.Sum(body)
-	copy(stored[8:], sum[:])
-	if packed := encoder().EncodeAll(body, nil); len(packed) < len(body) {
-		stored[5] = codecZstd
-		return append(stored, packed...), nil
-	}
-	return append(stored, body...), nil
+	return append(append([]byte(magic), version), s.SealBody(body)...), nil
 }
 
 // Decode is the inverse of [Manifest.Encode] (I3). Any object that Encode cannot
 // have made is refused with an error that wraps [chunkstore.ErrCorrupt]; there
 // are no others. One of a later format version also wraps [ErrNewer]. The manifest
 // does not refer to stored.
-func Decode(stored []byte) (*Manifest, error) {
-	body, err := openBody(stored)
+func Decode(s chunkstore.Sealer, stored []byte) (*Manifest, error) {
+	body, err := openBody(s, stored)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w: %w", err, chunkstore.ErrCorrupt)
 	}
@@ -99,7 +65,7 @@ func Decode(stored []byte) (*Manifest, error) {
 }
 
 // openBody checks the object's header and returns the plain body.
-func openBody(stored []byte) ([]byte, error) {
+func openBody(s chunkstore.Sealer, stored []byte) ([]byte, error) {
 	if len(stored) < headerBytes || string(stored[:4]) != magic {
 		return nil, fmt.Errorf("%d bytes that do not begin as a manifest", len(stored))
 	}
@@ -113,28 +79,7 @@ func openBody(stored []byte) ([]byte, error) {
 	if stored[4] != version {
 		return nil, fmt.Errorf("format version %d, this program reads %d", stored[4], version)
 	}
-	if stored[6] != 0 || stored[7] != 0 {
-		return nil, fmt.Errorf("reserved bytes %x", stored[6:8])
-	}
-	body := stored[headerBytes:]
-	switch stored[5] {
-	case codecRaw:
-	case codecZstd:
-		plain, err := decoder().DecodeAll(body, nil) // I2: at most BytesMax
-		if err != nil {
-			return nil, fmt.Errorf("decompress: %w", err)
-		}
-		body = plain
-	default:
-		return nil, fmt.Errorf("codec %d", stored[5])
-	}
-	if len(body) > BytesMax-headerBytes {
-		return nil, fmt.Errorf("body of %d bytes", len(body))
-	}
-	if chunkstore.Sum(body) != chunkstore.Digest(stored[8:headerBytes]) {
-		return nil, fmt.Errorf("checksum does not match")
-	}
-	return body, nil
+	return s.OpenBody(stored[headerBytes:]) // I2
 }
 
 func (m *Manifest) message() *manifestpb.Manifest {

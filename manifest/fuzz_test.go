@@ -56,11 +56,11 @@ func FuzzTree(f *testing.F) {
 		for range entries {
 			m.Top = append(m.Top, id)
 		}
-		stored, err := m.Encode()
+		stored, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			return // not a manifest
 		}
-		if m, err = Decode(stored); err != nil {
+		if m, err = Decode(chunkstore.Plain{}, stored); err != nil {
 			t.Fatal(err)
 		}
 		if m.Chunks() == 0 {

@@ -47,18 +47,18 @@ func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 	rng.Read(random.Inline[0].Data)
 	for name, m := range map[string]*Manifest{"empty": empty, "small": small, "sample": sample(),
 		"random": random} {
-		stored, err := m.Encode()
+		stored, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		got, err := Decode(stored)
+		got, err := Decode(chunkstore.Plain{}, stored)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if !reflect.DeepEqual(got, m) {
 			t.Errorf("%s: got %+v, want %+v", name, got, m)
 		}
-		if again, _ := got.Encode(); !bytes.Equal(again, stored) { // I4
+		if again, _ := got.Encode(chunkstore.Plain{}); !bytes.Equal(again, stored) { // I4
 			t.Errorf("%s: encodes to other bytes the second time", name)
 		}
 		wantRaw := name == "random" || name == "empty" || name == "small"
@@ -71,11 +71,11 @@ func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 func TestTimesOutOfRangeAreUnknown(t *testing.T) {
 	m := sample()
 	m.SourceCtime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-	stored, err := m.Encode()
+	stored, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Decode(stored); err != nil || !got.SourceCtime.IsZero() {
+	if got, err := Decode(chunkstore.Plain{}, stored); err != nil || !got.SourceCtime.IsZero() {
 		t.Fatalf("%v, %v", got, err)
 	}
 }
@@ -119,9 +119,9 @@ func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 	} {
 		m := sample()
 		damage(m)
-		if stored, err := m.Encode(); err == nil {
+		if stored, err := m.Encode(chunkstore.Plain{}); err == nil {
 			t.Errorf("%s: encoded", name)
-			if _, err := Decode(stored); err == nil {
+			if _, err := Decode(chunkstore.Plain{}, stored); err == nil {
 				t.Errorf("%s: and decoded", name)
 			}
 		}
@@ -129,18 +129,19 @@ func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 }
 
 func TestDecodeOfDamagedObjects(t *testing.T) {
-	stored, err := sample().Encode()
+	stored, err := sample().Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range stored {
-		if _, err := Decode(stored[:n]); !errors.Is(err, chunkstore.ErrCorrupt) {
+		_, err := Decode(chunkstore.Plain{}, stored[:n])
+		if !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 		for _, bit := range []byte{1, 0x80} {
 			damaged := bytes.Clone(stored)
 			damaged[n] ^= bit
-			m, err := Decode(damaged)
+			m, err := Decode(chunkstore.Plain{}, damaged)
 			if err == nil && !reflect.DeepEqual(m, sample()) || err != nil &&
 				!errors.Is(err, chunkstore.ErrCorrupt) {
 				t.Fatalf("byte %d changed: %v", n, err)
@@ -149,7 +150,7 @@ func TestDecodeOfDamagedObjects(t *testing.T) {
 	}
 	for _, b := range [][]byte{nil, bytes.Repeat([]byte{0}, 100),
 		append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, BytesMax)...)} {
-		if _, err := Decode(b); !errors.Is(err, chunkstore.ErrCorrupt) {
+		if _, err := Decode(chunkstore.Plain{}, b); !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Fatalf("%d bytes: %v", len(b), err)
 		}
 	}
@@ -186,7 +187,7 @@ func TestOverlay(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, m := range []*Manifest{{}, sample()} {
-		stored, err := m.Encode()
+		stored, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -199,18 +200,18 @@ func FuzzDecode(f *testing.F) {
 			sum := chunkstore.Sum(stored)
 			stored = append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), stored...)
 		}
-		m, err := Decode(stored)
+		m, err := Decode(chunkstore.Plain{}, stored)
 		if err != nil {
 			if !errors.Is(err, chunkstore.ErrCorrupt) {
 				t.Fatalf("not marked as corrupt: %v", err)
 			}
 			return
 		}
-		again, err := m.Encode()
+		again, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			t.Fatalf("decoded, but does not encode: %v", err) // I1
 		}
-		if m2, err := Decode(again); err != nil || !reflect.DeepEqual(m, m2) {
+		if m2, err := Decode(chunkstore.Plain{}, again); err != nil || !reflect.DeepEqual(m, m2) {
 			t.Fatalf("%v: %+v, %+v", err, m, m2)
 		}
 	})

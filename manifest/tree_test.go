@@ -45,11 +45,11 @@ func manifestOf(t testing.TB, tree *Tree, patchesMax int) *Manifest {
 	if len(m.Patches) > patchesMax {
 		t.Fatalf("%d patches, want at most %d", len(m.Patches), patchesMax)
 	}
-	stored, err := m.Encode()
+	stored, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err = Decode(stored)
+	m, err = Decode(chunkstore.Plain{}, stored)
 	if err != nil {
 		t.Fatal(err)
 	}

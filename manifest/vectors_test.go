@@ -66,7 +66,7 @@ func describe(m *Manifest, err error) string {
 // vectorObjects returns the objects that the vectors of version 2 were made of.
 func vectorObjects(t *testing.T) map[string][]byte {
 	encode := func(m *Manifest) []byte {
-		stored, err := m.Encode()
+		stored, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,8 +133,8 @@ func TestVectors(t *testing.T) {
 			if _, err := os.Stat(file); err == nil {
 				continue
 			}
-			text := describe(Decode(object)) + "\n" + base64.StdEncoding.EncodeToString(object) +
-				"\n"
+			text := describe(Decode(chunkstore.Plain{}, object)) + "\n" +
+				base64.StdEncoding.EncodeToString(object) + "\n"
 			if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +154,7 @@ func TestVectors(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		m, err := Decode(object)
+		m, err := Decode(chunkstore.Plain{}, object)
 		if strings.HasPrefix(want, "refused") || strings.HasPrefix(filepath.Base(file), "v1-") {
 			// The reason's words may change
 			if !errors.Is(err, chunkstore.ErrCorrupt) {
@@ -175,7 +175,7 @@ func TestI2DecodeIsBounded(t *testing.T) {
 		stored := append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), body...)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := Decode(stored)
+		_, err := Decode(chunkstore.Plain{}, stored)
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)

@@ -132,7 +132,7 @@ func (w *world) sameInDir(store *chunkstore.Store, what string) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	m, err := manifest.Decode(o.Body)
+	m, err := manifest.Decode(chunkstore.Plain{}, o.Body)
 	if err != nil {
 		w.Fatal(err)
 	}

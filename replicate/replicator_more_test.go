@@ -77,7 +77,7 @@ func TestSlowTargetGetsWhatWasCut(t *testing.T) {
 		w.until("the healthy target has it", func() bool {
 			w.manifests[1].mu.Lock()
 			defer w.manifests[1].mu.Unlock()
-			m, err := manifest.Decode(w.manifests[1].objects[r.Name()])
+			m, err := manifest.Decode(chunkstore.Plain{}, w.manifests[1].objects[r.Name()])
 			return err == nil && m.FileBytes == int64(1500-round)*int64(w.page)
 		})
 	}

@@ -449,7 +449,7 @@ func (w *world) restored(k int) (*manifest.Manifest, []byte) {
 	if body == nil {
 		w.Fatalf("target %d has no manifest", k)
 	}
-	m, err := manifest.Decode(body)
+	m, err := manifest.Decode(chunkstore.Plain{}, body)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -566,7 +566,8 @@ func (w *world) manifest(k int) *manifest.Manifest {
 	w.Helper()
 	w.manifests[k].mu.Lock()
 	defer w.manifests[k].mu.Unlock()
-	m, err := manifest.Decode(w.manifests[k].objects[manifest.Name("host", w.db)])
+	body := w.manifests[k].objects[manifest.Name("host", w.db)]
+	m, err := manifest.Decode(chunkstore.Plain{}, body)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -221,7 +221,7 @@ func (a *contact) decode(body []byte) (err error) {
 		a.found.same = true
 		return nil
 	}
-	m, err := manifest.Decode(body)
+	m, err := manifest.Decode(a.t.Sealer, body)
 	if err == nil && m.Epoch > epochMax {
 		err = fmt.Errorf("%w: epoch %d", chunkstore.ErrCorrupt, m.Epoch)
 	}

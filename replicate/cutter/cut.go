@@ -137,7 +137,7 @@ func (c *Cutter) encode(p *plan) (*manifest.Manifest, []byte, error) {
 	}
 	m.Stores = c.o.Audience.Stores()
 	m.Levels, m.Top, m.Patches = c.last.Tree.Pack(PatchesMax)
-	encoded, err := m.Encode()
+	encoded, err := m.Encode(c.o.Sealer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode manifest: %w", err)
 	}

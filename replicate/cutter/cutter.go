@@ -134,7 +134,7 @@ func (c *Cutter) Load(ctx context.Context, host, path string) error {
 	}
 	var encoded []byte
 	if err == nil {
-		encoded, err = m.Encode()
+		encoded, err = m.Encode(c.o.Sealer)
 	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, chunkstore.ErrCorrupt) &&

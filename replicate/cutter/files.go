@@ -100,7 +100,7 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
-	m, err := manifest.Decode(b)
+	m, err := manifest.Decode(c.sealer, b)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}

@@ -150,7 +150,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	slices.SortFunc(m.Inline,
 		func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
 	m.Levels, m.Top, m.Patches = r.tree.Pack(PatchesMax)
-	encoded, err := m.Encode()
+	encoded, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -26,6 +26,8 @@ type Locator struct {
 	key string // of the manifest of a host's database; empty: it is one object
 	get func(ctx context.Context, etag string) (body []byte, newETag string, err error)
 
+	sealer chunkstore.Sealer
+
 	autoRefresh *bool // as a replica file wants it; nil: it does not say, or there is none
 
 	// ask is get that says which target has answered; nil: the source is one object.
@@ -50,6 +52,15 @@ type Locator struct {
 // Everything after the scheme is taken literally: percent signs are part of
 // manifests' names. store may be nil for all forms but the first.
 func Parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
+	l, err := parse(uri, localHost, store)
+	if l != nil {
+		l.sealer = store.Sealer()
+	}
+	return l, err
+}
+
+// parse is Parse but for the locator's sealer.
+func parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
 	if !ok {
 		return locateFile(uri, localHost, store)
@@ -126,7 +137,7 @@ func (l *Locator) Fetch(
 ) (m *manifest.Manifest, raw []byte, newETag string, err error) {
 	raw, newETag, err = l.get(ctx, etag)
 	if err == nil {
-		m, err = manifest.Decode(raw)
+		m, err = manifest.Decode(l.sealer, raw)
 	}
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("manifest %s: %w", l, err)
@@ -143,7 +154,7 @@ func (l *Locator) FetchFrom(
 		return m, o, nil, err
 	}
 	if o, from, err = l.ask(ctx, etag); err == nil {
-		m, err = manifest.Decode(o.Body)
+		m, err = manifest.Decode(l.sealer, o.Body)
 	}
 	if err != nil {
 		return nil, chunkstore.Object{}, nil, fmt.Errorf("manifest %s: %w", l, err)
@@ -234,15 +245,17 @@ func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a targetMa
 // decode is manifest.Decode, but that a host's database has no other's manifest.
 func (l *Locator) decode(stored []byte) (*manifest.Manifest, error) {
 	if l.Named() {
-		return DecodeNamed(l.key, stored)
+		return DecodeNamed(l.sealer, l.key, stored)
 	}
-	return manifest.Decode(stored)
+	return manifest.Decode(l.sealer, stored)
 }
 
 // DecodeNamed decodes the manifest that stands under key in a target, which must be that of the
 // database that it speaks of. Errors wrap ErrCorrupt.
-func DecodeNamed(key string, stored []byte) (*manifest.Manifest, error) {
-	m, err := manifest.Decode(stored)
+func DecodeNamed(
+	s chunkstore.Sealer, key string, stored []byte,
+) (*manifest.Manifest, error) {
+	m, err := manifest.Decode(s, stored)
 	if err == nil && manifest.Name(m.Host, m.Path) != key {
 		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
 	}

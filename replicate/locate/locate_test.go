@@ -134,7 +134,7 @@ func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := m.Encode()
+	want, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestLocateNamed(t *testing.T) {
 func TestLocateFile(t *testing.T) {
 	p := publishtest.New(t)
 	raw := func() []byte {
-		b, err := p.Publish(publishtest.Stamped(3, 1)).Encode()
+		b, err := p.Publish(publishtest.Stamped(3, 1)).Encode(chunkstore.Plain{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +226,7 @@ func TestLocateFile(t *testing.T) {
 func TestLocateHTTP(t *testing.T) {
 	p := publishtest.New(t)
 	m := p.Publish(publishtest.Stamped(3, 1))
-	raw, err := m.Encode()
+	raw, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestLocateS3(t *testing.T) {
 	}
 	p := publishtest.New(t)
 	m := p.Publish(publishtest.Stamped(3, 1))
-	raw, err := m.Encode()
+	raw, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,12 +321,12 @@ func TestLocateAnothersManifest(t *testing.T) {
 		Inline:    []manifest.Page{{Data: make([]byte, 512)}},
 		Top:       []chunkstore.ID{chunkstore.ZeroID},
 	}
-	wrong, err := m.Encode()
+	wrong, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Host = "h"
-	right, err := m.Encode()
+	right, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func storeOf(t *testing.T, key string, have []*manifest.Manifest) *chunkstore.St
 		if m == nil {
 			continue
 		}
-		encoded, err := m.Encode()
+		encoded, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -493,7 +493,7 @@ func (b *manyVersions) GetVersion(
 
 // TestVersionsAreListedAsFarAsNeeded: a busy database has many.
 func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
-	body, err := (&manifest.Manifest{Host: "h", Path: "/db"}).Encode()
+	body, err := (&manifest.Manifest{Host: "h", Path: "/db"}).Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}

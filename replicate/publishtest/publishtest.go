@@ -171,7 +171,7 @@ func (p *Publisher) storeChunks(ctx context.Context, m *manifest.Manifest, file 
 // Put makes m the newest version, with the objects that are there already.
 func (p *Publisher) Put(m *manifest.Manifest) {
 	p.t.Helper()
-	raw, err := m.Encode()
+	raw, err := m.Encode(p.Target.Sealer)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func newVersion(t testing.TB, chunks int) *version {
 		copy(c.file[i*size+512:], page)
 		c.m.Inline = append(c.m.Inline, manifest.Page{Offset: int64(i*size + 512), Data: page})
 	}
-	if _, err := c.m.Encode(); err != nil {
+	if _, err := c.m.Encode(chunkstore.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 	return c

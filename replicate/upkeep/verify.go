@@ -62,7 +62,7 @@ func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, e
 		key,
 		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
 		func(body []byte) (err error) {
-			m, err = locate.DecodeNamed(key, body)
+			m, err = locate.DecodeNamed(v.target.Sealer, key, body)
 			return err
 		},
 	)

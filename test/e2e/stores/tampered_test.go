@@ -80,7 +80,7 @@ func newTampered(t *testing.T) *tampered {
 		w.manifests[state] = w.read("store/manifests/" + w.key)
 	}
 	shell.EndsWith(0)
-	m, err := manifest.Decode(w.manifests["new"])
+	m, err := manifest.Decode(chunkstore.Plain{}, w.manifests["new"])
 	harness.Must(t, err)
 	if m.Levels != 1 || len(m.Top) != 1 {
 		t.Fatalf("%d levels, %d on top", m.Levels, len(m.Top))
