@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"verneuil/chunkstore"
 	"verneuil/replicate/backoff"
 	"verneuil/spool"
 )
@@ -239,19 +240,24 @@ func (t *Tracker) bringUp(ctx context.Context) error {
 	} else if dead == hotLeft {
 		return ErrHot
 	}
-	if t.st.MirrorGeneration.Load() != t.st.Generation.Load() {
-		if err := baseCopy(ctx, t, t.stable()); err != nil {
+	if t.st.MirrorGeneration.Load() == t.st.Generation.Load() {
+		sequence, salts := t.st.Sequence.Load(), t.st.WALSalts.Load() // in this order, before head
+		err := t.log.apply(ctx, t.st.Head())
+		if err == nil {
+			t.follow()
+			return t.wal.bringUp(sequence, salts)
+		}
+		if !errors.Is(err, chunkstore.ErrCorrupt) {
 			return err
 		}
-		t.follow()
-		return nil
+		// Nothing is lost: the database has it. Whoever waits need not hear of it.
+		t.o.Log.Warn("changelog is damaged: the mirror is compared with the database", "error", err)
 	}
-	sequence, salts := t.st.Sequence.Load(), t.st.WALSalts.Load() // in this order, before head
-	if err := t.log.apply(ctx, t.st.Head()); err != nil {
+	if err := baseCopy(ctx, t, t.stable()); err != nil {
 		return err
 	}
 	t.follow()
-	return t.wal.bringUp(sequence, salts)
+	return nil
 }
 
 // Apply applies the log, so that it is freed, while a long cut is made of the mirror.

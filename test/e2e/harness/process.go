@@ -36,6 +36,9 @@ func Run(t *testing.T, env []string, argv ...string) Result {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v", strings.Join(argv, " "), err)
 	}
+	if command.ProcessState.ExitCode() < 0 { // by which signal
+		stderr.WriteString(command.ProcessState.String())
+	}
 	return Result{stdout.String(), stderr.String(), command.ProcessState.ExitCode()}
 }
 
