@@ -18,10 +18,13 @@ SQLITE_EXTENSION_INIT3
 #include <sys/random.h>
 #include <unistd.h>
 
-/* Address space, of which the runtime reserves most at once; memory that can be written to, with
+/* Address space: 2.1 GiB were in use by a process that replicates one database on two processors, of
+** which the runtime reserves most when it starts, and the C library 64 MiB or more for each thread
+** that allocates; if it has less, it ends the process. Memory that can be written to, with
 ** threads' stacks and some work; threads, with one to spare; descriptors, with those of one
 ** database. */
-#define NEED_ADDRESS_BYTES ((size_t)1536 << 20)
+#define NEED_ADDRESS_MIB 2560
+#define NEED_ADDRESS_PROCESSOR_MIB 128 /* for each */
 #define NEED_DATA_BYTES ((size_t)256 << 20)
 #define NEED_THREADS 12
 #define NEED_FILES 20
@@ -84,8 +87,11 @@ char *limitReached(void) {
   struct rlimit r;
   const char *z = 0;
   int rc = 0;
-  if (!canMap(NEED_ADDRESS_BYTES, PROT_NONE)) z = "less than 1.5 GiB of address space is free (RLIMIT_AS)";
-  else if (!canMap(NEED_DATA_BYTES, PROT_READ | PROT_WRITE)) z = "less than 256 MiB of memory is free (RLIMIT_DATA)";
+  long nProcessor = sysconf(_SC_NPROCESSORS_ONLN);
+  size_t nMib = NEED_ADDRESS_MIB + NEED_ADDRESS_PROCESSOR_MIB * (size_t)(nProcessor > 0 ? nProcessor : 1);
+  if (!canMap(nMib << 20, PROT_NONE))
+    return sqlite3_mprintf("less than %d MiB of address space are free (RLIMIT_AS)", (int)nMib);
+  if (!canMap(NEED_DATA_BYTES, PROT_READ | PROT_WRITE)) z = "less than 256 MiB of memory is free (RLIMIT_DATA)";
   else if (!canOpenFiles()) z = "less than 20 descriptors are free (RLIMIT_NOFILE)";
   else if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES)
     z = "files are limited to less than 1 MiB (RLIMIT_FSIZE)";
