@@ -264,7 +264,7 @@ func flushSpool(ctx context.Context, g *global, dir string) (name string, err er
 	bar := &progress{}
 	defer bar.end()
 	f := &flushing{dir: dir, source: source, store: store, log: g.log, progress: bar.set}
-	wal, err := f.settle(ctx)
+	wal, err := f.rollBack(ctx)
 	if err != nil {
 		return source.Path, err
 	}
@@ -301,9 +301,9 @@ type flushing struct {
 	progress func(phase string, done, total int64)
 }
 
-// settle lets SQLite roll back the transaction that a dead process has left unfinished,
+// rollBack lets SQLite roll back the transaction that a dead process has left unfinished,
 // and reports whether the database is in WAL mode.
-func (f *flushing) settle(ctx context.Context) (wal bool, err error) {
+func (f *flushing) rollBack(ctx context.Context) (wal bool, err error) {
 	path := f.source.Path
 	err = checkRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -69,8 +69,8 @@ func (b *belief) covers(w Want) bool {
 
 // lookFor begins a look at what was not seen since then.
 func (b *belief) lookFor(since time.Time) {
-	settled := !b.of.state.Busy() && !b.of.Behind() // else a push will see the manifest
-	store, manifest := b.store.Before(since), b.manifest.Before(since) && settled
+	quiet := !b.of.state.Busy() && !b.of.Behind() // else a push will see the manifest
+	store, manifest := b.store.Before(since), b.manifest.Before(since) && quiet
 	sample := b.sample.Before(since.Add(-PauseTrust))
 	if store || manifest || sample {
 		b.look(store, manifest, sample)

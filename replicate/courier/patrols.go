@@ -137,7 +137,7 @@ func (c *Courier) lose(gone map[chunkstore.ID]bool) {
 	if len(named) == 0 {
 		return // the version that named them is gone, too
 	}
-	c.beat.Lost(len(named), o.Serial.Next())
+	c.beat.Missed(len(named), o.Serial.Next())
 	c.unsay() // I9: a flush waits until they are there
 	c.log().Error("objects were gone from the target, which its newest version names; "+
 		"they are put again",

@@ -90,7 +90,7 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 func (c *Cutter) relate(m *manifest.Manifest, i int, base []byte) (bool, error) {
 	d := c.db.Diff(i)
 	if d.Hash == c.last.Tree.At(i) && c.db.overlaidBy(m, i) {
-		c.db.Settle(i, true)
+		c.db.NoteSaved(i, true)
 		return true, nil
 	}
 	if d.Hash == c.last.Tree.At(i) || len(m.InlineOf(i)) == 0 {
@@ -118,6 +118,6 @@ func (c *Cutter) relate(m *manifest.Manifest, i int, base []byte) (bool, error) 
 	if m.ChunkBytes(i) != len(b) || !bytes.Equal(m.Overlay(i, base), b) {
 		return false, nil
 	}
-	c.db.Settle(i, d.Count() == 0)
+	c.db.NoteSaved(i, d.Count() == 0)
 	return true, nil
 }

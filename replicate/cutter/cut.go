@@ -24,21 +24,21 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 	if err := c.db.hash(ctx, p.whole); err != nil {
 		return false, err
 	}
-	settled, changed := c.describe(p)
+	whole, changed := c.describe(p)
 	if !changed {
-		return false, c.settle(p, settled)
+		return false, c.noteSaved(p, whole)
 	}
 	c.state = Ahead
 	if err := c.save(p); err != nil {
 		return false, err
 	}
 	c.planner.noteCarried(p)
-	return true, c.settle(p, settled)
+	return true, c.noteSaved(p, whole)
 }
 
 // describe brings the tree to what p plans. It returns the chunks that are as their objects, and
 // whether anything differs from the last version.
-func (c *Cutter) describe(p *plan) (settled map[int]bool, changed bool) {
+func (c *Cutter) describe(p *plan) (whole map[int]bool, changed bool) {
 	changed = c.db.Size() != c.last.Manifest.FileBytes
 	if chunks := c.db.chunks(); chunks != c.last.Tree.Len() {
 		c.last.Tree.Resize(chunks)
@@ -46,7 +46,7 @@ func (c *Cutter) describe(p *plan) (settled map[int]bool, changed bool) {
 		c.o.Audience.Shortened(chunks)
 		maps.DeleteFunc(c.planner.whole, func(i int, _ bool) bool { return i >= chunks })
 	}
-	settled = make(map[int]bool)
+	whole = make(map[int]bool)
 	for _, i := range p.whole {
 		id := c.db.Diff(i).Hash
 		if c.last.Tree.At(i) == id {
@@ -56,7 +56,7 @@ func (c *Cutter) describe(p *plan) (settled map[int]bool, changed bool) {
 			changed = true
 			c.setChunk(i, id)
 		}
-		settled[i] = true
+		whole[i] = true
 	}
 	if p.first && c.db.Diff(0) != nil && c.last.Tree.At(0) != chunkstore.ZeroID {
 		c.setChunk(0, chunkstore.ZeroID)
@@ -64,7 +64,7 @@ func (c *Cutter) describe(p *plan) (settled map[int]bool, changed bool) {
 	for _, i := range p.inline {
 		changed = changed || c.db.Diff(i).Changed
 	}
-	return settled, changed || p.pageOneChanged || c.state == Ahead
+	return whole, changed || p.pageOneChanged || c.state == Ahead
 }
 
 // save makes what p plans, over the tree, the saved version (C3).
@@ -104,9 +104,9 @@ func (c *Cutter) setChunk(i int, id chunkstore.ID) {
 	c.o.Audience.Renamed(i, id)
 }
 
-// settle notes that the contents are the last version, which p describes. whole are the
+// noteSaved notes that the contents are the last version, which p describes. whole are the
 // chunks that are as their objects.
-func (c *Cutter) settle(p *plan, whole map[int]bool) error {
+func (c *Cutter) noteSaved(p *plan, whole map[int]bool) error {
 	diffs := c.db.Diffs()
 	for _, i := range diffs {
 		d := c.db.Diff(i)
@@ -114,7 +114,7 @@ func (c *Cutter) settle(p *plan, whole map[int]bool) error {
 			d.Whole = false
 			d.Set(0, chunkstore.ChunkBytes/sectorBytes) // its object is zeros
 		}
-		c.db.Settle(i, whole[i] || d.Count() == 0)
+		c.db.NoteSaved(i, whole[i] || d.Count() == 0)
 	}
 	clear(c.planner.whole)
 	return c.db.Cleared(diffs)

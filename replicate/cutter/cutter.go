@@ -31,11 +31,11 @@ type Contents interface {
 	// Diff says how chunk i differs; nil: it is as its object. The cutter sets its fields Hash,
 	// Hashed and Carried, and where an object is not the chunk's, its sectors.
 	Diff(i int) *mirror.Diff
-	// Settle notes how chunk i is described by a version that is saved: as its object (same), or
+	// NoteSaved notes how chunk i is described by a version that is saved: as its object (same), or
 	// by what its Diff says.
-	Settle(i int, same bool)
+	NoteSaved(i int, same bool)
 	// Cleared notes that a version was saved of the database as it is, and that the given chunks,
-	// ascending, are settled.
+	// ascending, are noted.
 	Cleared(indexes []int) error
 	// TreeHas notes that a version which may not come to be saved has so many chunks.
 	TreeHas(chunks int)

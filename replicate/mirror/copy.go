@@ -30,9 +30,9 @@ const (
 	// looks bounds how often a piece of the file is read again while it changes.
 	looks = 4
 
-	// The pauses while somebody is in the way grow from settleFirst to settleMost.
-	settleFirst = time.Millisecond
-	settleMost  = 50 * time.Millisecond
+	// The pauses while somebody is in the way grow from pauseFirst to pauseMost.
+	pauseFirst = time.Millisecond
+	pauseMost  = 50 * time.Millisecond
 	// heldFor is how long a program without a recorder may hold EXCLUSIVE before a base copy gives
 	// up, and a flush fails: some do for hours (locking_mode=EXCLUSIVE).
 	heldFor = 5 * time.Second
@@ -121,11 +121,11 @@ func (c *copying) run(ctx context.Context) error {
 	if err := c.fault("copied"); err != nil {
 		return err
 	}
-	settle := c.settle
+	finish := c.finish
 	if c.inWAL {
-		settle = c.settleWAL
+		finish = c.finishWAL
 	}
-	if err := settle(ctx); err != nil {
+	if err := finish(ctx); err != nil {
 		return err
 	}
 	if c.st.Generation.Load() != c.generation {
@@ -156,7 +156,7 @@ func (c *copying) begin(ctx context.Context) error {
 // anchor waits for an instant at which the file is a committed state, and notes what it is like
 // then. It does not wait where recorders will have noted as much.
 func (c *copying) anchor(ctx context.Context) error {
-	start, wait, sequence := c.now(), settleFirst, c.st.Sequence.Load()
+	start, wait, sequence := c.now(), pauseFirst, c.st.Sequence.Load()
 	for {
 		if spool.Token(c.st.Writing.Load()).Alive() || c.st.Sequence.Load() >= sequence+2 {
 			return nil // who writes has looked, and nobody else can
@@ -209,7 +209,7 @@ func (c *copying) pause(
 		return ctx.Err()
 	case <-c.o.After(*wait):
 	}
-	*wait = min(2**wait, settleMost)
+	*wait = min(2**wait, pauseMost)
 	return nil
 }
 
@@ -340,9 +340,9 @@ func readFull(r io.ReaderAt, b []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// settle waits until the copy counts, and applies what was published meanwhile.
-func (c *copying) settle(ctx context.Context) error {
-	start, wait := c.now(), settleFirst
+// finish waits until the copy counts, and applies what was published meanwhile.
+func (c *copying) finish(ctx context.Context) error {
+	start, wait := c.now(), pauseFirst
 	for {
 		head := c.st.Head()
 		if err := c.log.apply(ctx, head); err != nil {
@@ -436,7 +436,7 @@ func (c *copying) quiet() (bool, error) {
 	if now.Sum() != c.st.DBStamp.Load() {
 		return false, fmt.Errorf("%w: by another program", errAgain)
 	}
-	c.settled(now)
+	c.noteSettled(now)
 	return true, nil
 }
 
@@ -452,9 +452,9 @@ func (c *copying) unchanged(before spool.Stamp) (bool, error) {
 	return after == before, nil
 }
 
-// settled notes that the file was compared when it had these times, so long after its last change
-// that another one would have left other times.
-func (c *copying) settled(now spool.Stamp) {
+// noteSettled notes that the file was compared when it had these times, so long after its last
+// change that another one would have left other times.
+func (c *copying) noteSettled(now spool.Stamp) {
 	if c.aged && now == c.before {
 		c.st.StampSettled.Store(now.Sum())
 	}

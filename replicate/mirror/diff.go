@@ -67,9 +67,9 @@ func (d *differences) Diff(i int) *Diff { return d.diffs[i] }
 // those that are cut off, and come back, are not what it has for them.
 func (d *differences) TreeHas(chunks int) { d.cutChunks = max(d.cutChunks, chunks) }
 
-// Settle notes how chunk i differs from the object that a saved cut names for
+// NoteSaved notes how chunk i differs from the object that a saved cut names for
 // it: not at all (same), or by what its Diff says. [Mirror.Cleared] must follow.
-func (d *differences) Settle(i int, same bool) {
+func (d *differences) NoteSaved(i int, same bool) {
 	diff := d.diffs[i]
 	if diff == nil {
 		return

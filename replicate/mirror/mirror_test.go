@@ -103,7 +103,7 @@ func TestMirrorModel(t *testing.T) {
 				cut.b = bytes.Clone(now)
 				tree.b = cut.b
 				for _, i := range diffs {
-					m.Settle(i, true)
+					m.NoteSaved(i, true)
 				}
 				if r.IntN(2) == 0 {
 					if err := m.Cleared(diffs); err != nil {
@@ -152,7 +152,7 @@ func TestMirrorKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, i := range m.Diffs() {
-		m.Settle(i, true)
+		m.NoteSaved(i, true)
 	}
 	if err := m.Cleared([]int{0, 1, 2}); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestMirrorSameBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, i := range m.Diffs() {
-		m.Settle(i, true)
+		m.NoteSaved(i, true)
 	}
 	b[70_000]++
 	if _, err := m.WriteAt(b, 0); err != nil {

@@ -141,8 +141,8 @@ func (w *orderWorld) check(what string, least int) {
 	}
 }
 
-// settled brings the mirror up to the last commit, when the recorder has done all.
-func (w *orderWorld) settled() {
+// catchUp brings the mirror up to the last commit, when the recorder has done all.
+func (w *orderWorld) catchUp() {
 	w.Helper()
 	w.at = func(string) {}
 	w.step(len(w.Steps))
@@ -171,7 +171,7 @@ func TestFlushAfterReset(t *testing.T) {
 	w.step(len(w.Steps))
 	w.ask("flush", 0)
 	w.update("after the flush")
-	w.settled()
+	w.catchUp()
 }
 
 // copiedWorld is one whose recorder has copied frames 2 and 3 of a WAL into the log, both of
@@ -200,7 +200,7 @@ func copiedWorld(t *testing.T) *orderWorld {
 func TestUpdateWhileCopiedFramesAreLost(t *testing.T) {
 	w := copiedWorld(t)
 	w.update("the copy")
-	w.settled()
+	w.catchUp()
 }
 
 // TestFlushWhileCopiedFramesAreLost: also when a flush looks for commits.
@@ -208,7 +208,7 @@ func TestFlushWhileCopiedFramesAreLost(t *testing.T) {
 	w := copiedWorld(t)
 	w.update("the copy")
 	w.ask("flush", w.Published)
-	w.settled()
+	w.catchUp()
 }
 
 // TestTransactionWrittenOver: a WAL is written over between the two times that a long
@@ -237,7 +237,7 @@ func TestTransactionWrittenOver(t *testing.T) {
 		if pages == 0 {
 			t.Fatal("no page was written")
 		}
-		w.settled()
+		w.catchUp()
 	}
 }
 
@@ -316,5 +316,5 @@ func orderRun(t *testing.T, seed uint64) {
 			w.update("update")
 		}
 	}
-	w.settled()
+	w.catchUp()
 }

@@ -12,7 +12,7 @@ import (
 // beginWAL begins a base copy of a database in WAL mode: from now on, every frame
 // is copied into the log before it is lost.
 func (c *copying) beginWAL(ctx context.Context) (err error) {
-	start, wait := c.now(), settleFirst
+	start, wait := c.now(), pauseFirst
 	for {
 		c.wal.setConsumed(walPosition(c.st.WALSalts.Load(), 0), 0)
 		old, sequence := c.st.DBStamp.Load(), c.st.Sequence.Load()
@@ -35,9 +35,9 @@ func (c *copying) beginWAL(ctx context.Context) (err error) {
 	}
 }
 
-// settleWAL ends a base copy of a database in WAL mode: what was published
+// finishWAL ends a base copy of a database in WAL mode: what was published
 // meanwhile is applied, and then every frame of the WAL.
-func (c *copying) settleWAL(ctx context.Context) error {
+func (c *copying) finishWAL(ctx context.Context) error {
 	sequence, salts := c.st.Sequence.Load(), c.st.WALSalts.Load()
 	published := c.st.WALPublished.Load()
 	head := c.st.Head()
@@ -99,7 +99,7 @@ func (c *copying) settleWAL(ctx context.Context) error {
 		c.wal.setConsumed(published, 0) // somebody else has reset it: the file has them
 	}
 	c.wal.high = max(fileBytes, c.mirror.Size())
-	c.settled(now.db)
+	c.noteSettled(now.db)
 	c.st.MirrorSequence.Store(max(sequence, c.st.MirrorSequence.Load()))
 	return nil
 }

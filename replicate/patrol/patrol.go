@@ -239,9 +239,9 @@ func (p *Patrol) Done(j *Slice, now time.Time, err error) {
 	}
 }
 
-// Lost is told that n objects, which the newest version names, are not in the target. serial is
+// Missed is told that n objects, which the newest version names, are not in the target. serial is
 // that of the moment: see [Patrol.PutAgain].
-func (p *Patrol) Lost(n int, serial uint64) {
+func (p *Patrol) Missed(n int, serial uint64) {
 	p.gone += n
 	p.goneAt = serial
 }

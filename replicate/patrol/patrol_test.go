@@ -91,7 +91,7 @@ func TestP2NoteOfBefore(t *testing.T) {
 	slice := p.Start(t.Context(), now, func() Version { return Version{} })
 	slice.until = now
 	p.Done(slice, now, nil)
-	p.Lost(2, 5)
+	p.Missed(2, 5)
 	if n, _ := p.Note(); n != before {
 		t.Errorf("note %+v, want %+v", n, before)
 	}

@@ -65,7 +65,7 @@ func (t *table) here(i int) bool { return t.entry(i).here() }
 // publish makes chunk i visible to C, and wakes who waits for it. It returns false if it
 // is so already: then e is still the caller's.
 func (t *table) publish(i int, e entry) bool {
-	return t.settle(i, func(old entry) entry { return e | old&entryAhead })
+	return t.replace(i, func(old entry) entry { return e | old&entryAhead })
 }
 
 // expect says that chunk i, if it is not there, is coming: [table.publish] or
@@ -77,11 +77,11 @@ func (t *table) expect(i int) (first bool) {
 }
 
 // forget takes back that chunk i is coming, unless it has come.
-func (t *table) forget(i int) { t.settle(i, func(entry) entry { return 0 }) }
+func (t *table) forget(i int) { t.replace(i, func(entry) entry { return 0 }) }
 
-// settle changes the entry of chunk i, and wakes who waits for it, unless the chunk is
+// replace changes the entry of chunk i, and wakes who waits for it, unless the chunk is
 // there: then it returns false.
-func (t *table) settle(i int, change func(old entry) entry) bool {
+func (t *table) replace(i int, change func(old entry) entry) bool {
 	for {
 		old := t.entry(i)
 		if old.here() {

@@ -118,7 +118,7 @@ func syncCase() storeCase {
 		act: func(w *storeWorld) string {
 			r := w.command("sync", w.Path(w.db()))
 			if r.Code == 0 {
-				w.settle()
+				w.endFaults()
 				w.MustEqual(w.db())
 			}
 			return fmt.Sprint(r.Code)
@@ -146,7 +146,7 @@ func flushCase() storeCase {
 		act: func(w *storeWorld) string {
 			r := w.command("flush", w.Path("spool"))
 			if r.Code == 0 {
-				w.settle()
+				w.endFaults()
 				w.Stock(w.db(), "pragma wal_checkpoint(truncate)")
 				w.MustEqual(w.db())
 			}

@@ -96,7 +96,7 @@ type storeWorld struct {
 	said     string // what act returned when nothing failed
 	requests int    // of the trial, and how many failed
 	faults   int
-	settled  bool // nothing fails any more
+	ended    bool // nothing fails any more
 	dangling atomic.Pointer[error]
 }
 
@@ -147,10 +147,10 @@ func (w *storeWorld) fresh() {
 	w.emptied("cache", "spool")
 }
 
-// settle ends the faults.
-func (w *storeWorld) settle() {
-	if !w.settled {
-		w.faults, w.requests, w.settled = w.proxy.Faults(), w.proxy.Requests(), true
+// endFaults ends the faults.
+func (w *storeWorld) endFaults() {
+	if !w.ended {
+		w.faults, w.requests, w.ended = w.proxy.Faults(), w.proxy.Requests(), true
 		w.proxy.Set(nil)
 	}
 }
@@ -383,10 +383,10 @@ func (c storeCase) trial(t *testing.T, w *storeWorld, r storeTrial) (faults int)
 func (c storeCase) run(w *storeWorld, plan faultproxy.Plan) (faults int) {
 	w.proxy.Set(nil)
 	c.begin(w)
-	w.settled = false
+	w.ended = false
 	w.proxy.Set(plan)
 	said := c.act(w)
-	w.settle()
+	w.endFaults()
 	w.mustNotDangle()
 	c.after(w)
 	w.mustNotDangle()
