@@ -41,7 +41,7 @@ var damages = map[string]func(s *harness.Site, file string) error{
 		if err != nil {
 			return err
 		}
-		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		f, err := os.OpenFile(file, os.O_WRONLY|unix.O_NONBLOCK, 0) // a FIFO may have no reader
 		if err != nil {
 			return err
 		}
