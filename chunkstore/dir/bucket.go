@@ -55,6 +55,16 @@ func (b *bucket) begin(ctx context.Context, verb, key string) (ended func(), err
 	return func() { w.End(true) }, nil
 }
 
+// beginAt is begin that says which file key has.
+func (b *bucket) beginAt(ctx context.Context, verb, key string) (
+	name string, ended func(), err error,
+) {
+	if name, err = b.place(key); err == nil {
+		ended, err = b.begin(ctx, verb, key)
+	}
+	return name, ended, err
+}
+
 func (b *bucket) String() string { return "directory " + b.root }
 
 func (b *bucket) Get(ctx context.Context, key string,
@@ -80,11 +90,7 @@ func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error
 }
 
 func (b *bucket) stat(ctx context.Context, key string) (chunkstore.Object, error) {
-	name, err := b.place(key)
-	if err != nil {
-		return chunkstore.Object{}, err
-	}
-	ended, err := b.begin(ctx, "stat", key)
+	name, ended, err := b.beginAt(ctx, "stat", key)
 	if err != nil {
 		return chunkstore.Object{}, err
 	}
@@ -96,11 +102,7 @@ func (b *bucket) stat(ctx context.Context, key string) (chunkstore.Object, error
 
 func (b *bucket) read(ctx context.Context, key string,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
-	name, err := b.place(key)
-	if err != nil {
-		return chunkstore.Object{}, err
-	}
-	ended, err := b.begin(ctx, "get", key)
+	name, ended, err := b.beginAt(ctx, "get", key)
 	if err != nil {
 		return chunkstore.Object{}, err
 	}
@@ -148,11 +150,7 @@ func (b *bucket) Put(ctx context.Context, key string, body []byte,
 
 func (b *bucket) put(ctx context.Context, key string, body []byte,
 	cond chunkstore.Condition) (string, error) {
-	name, err := b.place(key)
-	if err != nil {
-		return "", err
-	}
-	ended, err := b.begin(ctx, "put", key)
+	name, ended, err := b.beginAt(ctx, "put", key)
 	if err != nil {
 		return "", err
 	}
@@ -201,11 +199,7 @@ func (b *bucket) Delete(ctx context.Context, key string) error {
 }
 
 func (b *bucket) delete(ctx context.Context, key string) error {
-	name, err := b.place(key)
-	if err != nil {
-		return err
-	}
-	ended, err := b.begin(ctx, "delete", key)
+	name, ended, err := b.beginAt(ctx, "delete", key)
 	if err != nil {
 		return err
 	}
@@ -242,11 +236,7 @@ func (b *bucket) touch(ctx context.Context, key string) error {
 	if b.history {
 		return errors.ErrUnsupported
 	}
-	name, err := b.place(key)
-	if err != nil {
-		return err
-	}
-	ended, err := b.begin(ctx, "touch", key)
+	name, ended, err := b.beginAt(ctx, "touch", key)
 	if err != nil {
 		return err
 	}
