@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -53,12 +52,8 @@ func ask[T any](ctx context.Context, s *Store,
 		slow.Reset(s.options.SlowAfter)
 		go func() {
 			a := answer[T]{target: t}
-			defer func() {
-				if r := recover(); r != nil {
-					a.err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-				}
-				answers <- a
-			}()
+			defer func() { answers <- a }()
+			defer recovered(&a.err)
 			a.value, a.err = get(ctx, t)
 		}()
 	}

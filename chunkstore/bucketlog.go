@@ -82,11 +82,7 @@ func (l bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, erro
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range records {
 		group.Go(func() (err error) {
-			defer func() {
-				if r := recover(); r != nil {
-					err = fmt.Errorf("panic: %v", r)
-				}
-			}()
+			defer recovered(&err)
 			o, err := l.bucket.Get(ctx, l.key(from+uint64(i)), GetOptions{BytesMax: RecordBytesMax})
 			if errors.Is(err, ErrAbsent) {
 				return nil

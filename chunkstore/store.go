@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -205,11 +204,7 @@ func (e *leaderGoneError) Unwrap() error { return e.error }
 
 // fetch runs in a goroutine of singleflight's, where a panic would end the host.
 func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			plain, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
+	defer recovered(&err)
 	for _, c := range s.caches {
 		if plain, ok := c.Get(id); ok {
 			return plain, nil

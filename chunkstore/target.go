@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -186,11 +185,7 @@ func (t *Target) Lacking(ctx context.Context, ids map[ID]bool,
 			continue
 		}
 		group.Go(func() (err error) {
-			defer func() {
-				if r := recover(); r != nil {
-					err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-				}
-			}()
+			defer recovered(&err)
 			has, err := t.HasChunk(ctx, id)
 			mu.Lock()
 			defer mu.Unlock()

@@ -27,6 +27,7 @@
 // A Cutter belongs to one goroutine. What [Cutter.Last] returns may be read by it alone, but for
 // the encoded manifest, which nobody changes, and clones of the tree.
 //
-// The package imports manifest, chunkstore, spool (the files of the saved cut) and replicate/mirror
+// The package imports manifest, chunkstore, spool (the files of the saved cut), replicate/errands
+// (panics made errors) and replicate/mirror
 // (what a difference is).
 package cutter

@@ -2,15 +2,14 @@ package cutter
 
 import (
 	"context"
-	"fmt"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/errands"
 )
 
 const (
@@ -54,11 +53,7 @@ func (c contents) hash(ctx context.Context, indexes []int) error {
 
 // hashAt computes the ID of chunk i. A panic is an error: nothing of ours may end the host.
 func (c contents) hashAt(i int) (id chunkstore.ID, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer errands.Recovered(&err)
 	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 	defer chunkBuffers.Put(buf)
 	b, err := c.chunk(i, buf[:])
