@@ -31,12 +31,9 @@ func Children(page []byte, first bool, pages int64) []uint32 {
 	if first {
 		header = HeaderBytes
 	}
-	if len(page) < header+interiorHeaderBytes || !IsInterior(page[header]) {
-		return nil
-	}
-	cells := int(binary.BigEndian.Uint16(page[header+3:]))
-	pointers := page[header+interiorHeaderBytes:]
-	if cells == 0 || 2*cells > len(pointers) {
+	pointers, ok := cellPointers(page, header, interiorHeaderBytes)
+	cells := len(pointers) / 2
+	if !ok || cells == 0 || !IsInterior(page[header]) {
 		return nil
 	}
 	children := make([]uint32, 0, cells+1)
@@ -60,31 +57,42 @@ func Children(page []byte, first bool, pages int64) []uint32 {
 // holds all of sqlite_schema; none if the schema is larger (sections 1.6, 2.1 and 2.6). They are
 // not compared with the file's size: any number from 2 may be among them.
 func SchemaRoots(page []byte, max int) (roots []uint32) {
-	if len(page) < HeaderBytes+leafHeaderBytes || page[HeaderBytes] != tableLeaf {
-		return nil
-	}
-	pointers := page[HeaderBytes+leafHeaderBytes:]
-	cells := min(int(binary.BigEndian.Uint16(page[HeaderBytes+3:])), len(pointers)/2)
-	for k := 0; k < cells && len(roots) < max; k++ {
-		at := int(binary.BigEndian.Uint16(pointers[2*k:]))
-		if root, ok := schemaRoot(page[min(at, len(page)):]); ok {
-			roots = append(roots, root)
+	for _, row := range schemaRows(page, HeaderBytes) {
+		if len(roots) < max {
+			roots = append(roots, row.root)
 		}
 	}
 	return roots
 }
 
-// schemaRoot returns the column rootpage of the row in a cell of sqlite_schema. Views and triggers
-// have none.
-func schemaRoot(cell []byte) (root uint32, ok bool) {
-	_, _, root, ok = schemaRow(cell)
-	return root, ok
+// schemaEntry is a row of sqlite_schema that has a root page: the columns type, tbl_name, rootpage.
+// The texts are in the database's encoding.
+type schemaEntry struct {
+	kind, table string
+	root        uint32
 }
 
-// schemaRow returns the columns type, tbl_name and rootpage of the row in a cell of sqlite_schema:
-// the first, third and fourth. The texts are in the database's encoding. The row's SQL may go on in
-// other pages; that does not matter, as it comes last.
-func schemaRow(cell []byte) (kind, table string, root uint32, ok bool) {
+// schemaRows returns the rows on a page of sqlite_schema whose b-tree header begins at header, in
+// order; none if it is no leaf. Cells that cannot be read are left out.
+func schemaRows(page []byte, header int) (rows []schemaEntry) {
+	if len(page) < header+leafHeaderBytes || page[header] != tableLeaf {
+		return nil
+	}
+	pointers := page[header+leafHeaderBytes:]
+	cells := min(int(binary.BigEndian.Uint16(page[header+3:])), len(pointers)/2)
+	for k := range cells {
+		at := int(binary.BigEndian.Uint16(pointers[2*k:]))
+		if row, ok := readSchemaRow(page[min(at, len(page)):]); ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// readSchemaRow reads the first, third and fourth column of the row in a cell of sqlite_schema.
+// Views and triggers have no root page. The row's SQL may go on in other pages; that does not
+// matter, as it comes last.
+func readSchemaRow(cell []byte) (row schemaEntry, ok bool) {
 	_, cell = varint(cell)    // the payload's length
 	_, cell = varint(cell)    // rowid
 	at, types := varint(cell) // where the columns begin
@@ -93,7 +101,7 @@ func schemaRow(cell []byte) (kind, table string, root uint32, ok bool) {
 		var text uint64 // its length, times 2, and 13
 		text, types = varint(types)
 		if at > uint64(len(cell)) || text < 13 || text > math.MaxUint16 {
-			return "", "", 0, false
+			return schemaEntry{}, false
 		}
 		end := at + (text-13)/2
 		texts[k] = string(cell[at:min(end, uint64(len(cell)))])
@@ -101,12 +109,13 @@ func schemaRow(cell []byte) (kind, table string, root uint32, ok bool) {
 	}
 	n, _ := varint(types) // the bytes of an integer, if at most 4
 	if n < 1 || n > 4 || at+n > uint64(len(cell)) {
-		return "", "", 0, false
+		return schemaEntry{}, false
 	}
 	for _, b := range cell[at : at+n] {
-		root = root<<8 | uint32(b)
+		row.root = row.root<<8 | uint32(b)
 	}
-	return texts[0], texts[2], root, root > 1
+	row.kind, row.table = texts[0], texts[2]
+	return row, row.root > 1
 }
 
 // varint reads one of SQLite's integers: 7 bits a byte, the highest first, and all 8 of the ninth

@@ -153,28 +153,18 @@ func (n *TableNode) Child(rowid int64) uint32 {
 // table, if they name that, too. They are page 1, or leaves of the schema.
 func IndexRoots(pages ...[]byte) map[uint32]uint32 {
 	tables := map[string]uint32{}
-	type index struct {
-		table string
-		root  uint32
-	}
-	var indexes []index
+	var indexes []schemaEntry
 	for _, page := range pages {
 		header := 0
 		if string(page[:min(len(page), len(Magic))]) == Magic {
 			header = HeaderBytes
 		}
-		cells, ok := cellPointers(page, header, leafHeaderBytes)
-		if !ok || page[header] != tableLeaf {
-			continue
-		}
-		for k := range len(cells) / 2 {
-			at := int(binary.BigEndian.Uint16(cells[2*k:]))
-			kind, table, root, ok := schemaRow(page[min(at, len(page)):])
-			switch {
-			case ok && kind == "table":
-				tables[table] = root
-			case ok && kind == "index":
-				indexes = append(indexes, index{table, root})
+		for _, row := range schemaRows(page, header) {
+			switch row.kind {
+			case "table":
+				tables[row.table] = row.root
+			case "index":
+				indexes = append(indexes, row)
 			}
 		}
 	}
