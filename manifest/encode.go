@@ -48,7 +48,7 @@ func (m *Manifest) Encode(s chunkstore.Sealer) ([]byte, error) {
 func Decode(s chunkstore.Sealer, stored []byte) (*Manifest, error) {
 	body, err := openBody(s, stored)
 	if err != nil {
-		return nil, fmt.Errorf("manifest: %w: %w", err, chunkstore.ErrCorrupt)
+		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	var msg manifestpb.Manifest
 	if err := proto.Unmarshal(body, &msg); err != nil {
@@ -66,18 +66,19 @@ func Decode(s chunkstore.Sealer, stored []byte) (*Manifest, error) {
 
 // openBody checks the object's header and returns the plain body.
 func openBody(s chunkstore.Sealer, stored []byte) ([]byte, error) {
-	if len(stored) < headerBytes || string(stored[:4]) != magic {
-		return nil, fmt.Errorf("%d bytes that do not begin as a manifest", len(stored))
+	corrupt := func(format string, args ...any) error {
+		return fmt.Errorf(format+": %w", append(args, chunkstore.ErrCorrupt)...)
 	}
-	if len(stored) > BytesMax {
-		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(stored), BytesMax)
-	}
-	if stored[4] > version {
-		return nil, fmt.Errorf("format version %d, this program reads %d: %w", stored[4], version,
+	switch {
+	case len(stored) < headerBytes || string(stored[:4]) != magic:
+		return nil, corrupt("%d bytes that do not begin as a manifest", len(stored))
+	case len(stored) > BytesMax:
+		return nil, corrupt("%d bytes, at most %d are allowed", len(stored), BytesMax)
+	case stored[4] > version:
+		return nil, corrupt("format version %d, this program reads %d: %w", stored[4], version,
 			ErrNewer)
-	}
-	if stored[4] != version {
-		return nil, fmt.Errorf("format version %d, this program reads %d", stored[4], version)
+	case stored[4] != version:
+		return nil, corrupt("format version %d, this program reads %d", stored[4], version)
 	}
 	return s.OpenBody(stored[headerBytes:]) // I2
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"verneuil/chunkstore"
@@ -66,15 +67,9 @@ func (l plainLog) Read(_ context.Context, from uint64, limit int) (all [][]byte,
 func (l plainLog) List(context.Context, uint64, func(chunkstore.LogEntry) bool) error { return nil }
 
 func (l plainLog) Trim(_ context.Context, before uint64, keep []uint64) error {
-	for n := range maps.Clone(l.s.log) {
-		kept := false
-		for _, k := range keep {
-			kept = kept || k == n
-		}
-		if n < before && !kept {
-			delete(l.s.log, n)
-		}
-	}
+	maps.DeleteFunc(l.s.log, func(n uint64, _ []byte) bool {
+		return n < before && !slices.Contains(keep, n)
+	})
 	return nil
 }
 
