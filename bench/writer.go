@@ -279,10 +279,14 @@ func (b *bench) writerPlot(results []*cellResult, loaded bool) {
 
 // ---------------------------------------------------------------- in blocks
 
-// blockCells are those whose commits and reads are promised, as users see them.
-var blockCells = []string{
-	"delete/full/4096/1", "truncate/full/4096/1", "truncate/off/4096/1", "persist/off/4096/1",
-	"wal/full/4096/1", "wal/normal/4096/1", "read/delete/4096/10", "read/wal/4096/10",
+// promised are the main cells of which an aim is set, as users see them.
+func promised() (cells []string) {
+	for _, name := range mainCells {
+		if _, ok := commitAims[name]; ok {
+			cells = append(cells, name)
+		}
+	}
+	return cells
 }
 
 // partBlocks is the main measurement: whole blocks of commits, with S3 on the same machine, so that
@@ -299,7 +303,7 @@ func partBlocks(b *bench) error {
 	}
 	args := []string{"blocks", b.lib, dir, strconv.Itoa(b.pairs),
 		fmt.Sprint(b.block), fmt.Sprint(b.block / 2)}
-	out, _, hostErr := b.take(env, b.host, append(args, blockCells...)...)
+	out, _, hostErr := b.take(env, b.host, append(args, promised()...)...)
 	results, err := parseCells(nil, out)
 	if err == nil {
 		err = hostErr // after what was measured until then

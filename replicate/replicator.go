@@ -380,7 +380,7 @@ func (r *Replicator) StandsBy() bool {
 
 // standsBy reports whether another holder has the lock of now's spool. That somebody has it may be
 // our own doing: so it counts only if no try of ours for it was under way, or has begun since.
-func standsBy(b *board, now place) bool {
+func (b *board) standsBy(now place) bool {
 	return now.stands == standingBy && !now.trying && elsewhere(now.spool) &&
 		b.look().tries == now.tries
 }

@@ -27,7 +27,7 @@ func (r *Replicator) Verify(ctx context.Context) error {
 			}
 		case now.stands == over:
 			return fmt.Errorf("verify: %w", ErrStopped)
-		case standsBy(&r.board, now):
+		case r.standsBy(now):
 			return fmt.Errorf("verify: %w", ErrStandby)
 		}
 		r.hurry(now.spool)
