@@ -36,6 +36,15 @@ type Place struct {
 	Offset, Bytes uint32 // in the pack
 }
 
+// Ref names an object, and says where it stands in a target. Where its Place is zero, that is not
+// said: the object is known here, or lies nowhere yet. [ZeroID] lies nowhere and needs no Place. A
+// Place is the same in each target that has the pack. Refs are compared with ==, and are equal when
+// they name the same object in the same place.
+type Ref struct {
+	ID    ID
+	Place Place
+}
+
 // Pack gathers objects that are stored together. It is one goroutine's. Its zero value is empty.
 type Pack struct {
 	ids    []ID
