@@ -134,30 +134,30 @@ func (o *origin) resolve(localHost string) (string, error) {
 	return "verneuil://" + host + path, nil
 }
 
-// fetch returns the manifest and its stored bytes.
-func (o *origin) fetch(ctx context.Context, s *session) (*manifest.Manifest, []byte, error) {
+// fetch returns the manifest.
+func (o *origin) fetch(ctx context.Context, s *session) (locate.Found, error) {
 	locator, err := o.locate(s)
 	if err != nil {
-		return nil, nil, err
+		return locate.Found{}, err
 	}
-	m, raw, err := o.fetchFrom(ctx, s, locator)
-	return m, raw, s.explain(ctx, locator, err)
+	found, err := o.fetchFrom(ctx, s, locator)
+	return found, s.explain(ctx, locator, err)
 }
 
 func (o *origin) fetchFrom(ctx context.Context, s *session,
-	locator *locate.Locator) (*manifest.Manifest, []byte, error) {
+	locator *locate.Locator) (locate.Found, error) {
 	switch {
 	case o.version != "":
 		return locator.FetchVersion(ctx, o.version)
 	case o.at != "":
 		return locator.FetchAt(ctx, o.time)
 	}
-	m, raw, failed, err := locator.FetchNewest(ctx)
+	found, failed, err := locator.FetchNewest(ctx)
 	if failed != nil {
 		s.log.Warn("a target that was not read may have a newer version", "manifest",
 			locator.String(), "error", failed)
 	}
-	return m, raw, err
+	return found, err
 }
 
 // explain adds to the error of a database that is not there what the targets have of that path, or
@@ -204,20 +204,20 @@ func few(names []string) string {
 // fetchFor is fetch, in a session that the caller closes, for a command that writes to out:
 // nothing is fetched that may not be written there.
 func (o *origin) fetchFor(ctx context.Context, g *global,
-	out *output) (*session, *manifest.Manifest, []byte, error) {
+	out *output) (*session, locate.Found, error) {
 	if err := out.check(); err != nil {
-		return nil, nil, nil, err
+		return nil, locate.Found{}, err
 	}
 	s, err := g.open(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, locate.Found{}, err
 	}
-	m, raw, err := o.fetch(ctx, s)
+	found, err := o.fetch(ctx, s)
 	if err != nil {
 		s.Close()
-		return nil, nil, nil, err
+		return nil, locate.Found{}, err
 	}
-	return s, m, raw, nil
+	return s, found, nil
 }
 
 // parseTime understands RFC 3339, and the same without a zone, in local time, with a
@@ -267,13 +267,14 @@ or with --json as text for people.`,
 }
 
 func showManifest(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
-	s, m, raw, err := from.fetchFor(ctx, g, out)
+	s, found, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	raw := found.Stored
 	if asJSON {
-		if raw, err = describe(m); err != nil {
+		if raw, err = describe(found.Manifest); err != nil {
 			return err
 		}
 	}

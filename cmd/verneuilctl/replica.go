@@ -57,7 +57,7 @@ It reads from the targets of its own configuration.`,
 // replica writes the file, once it knows that there is a version to open.
 func replica(ctx context.Context, g *global, from *origin, out *output, file locate.ReplicaFile,
 	asJSON bool) error {
-	s, m, _, err := from.fetchFor(ctx, g, out)
+	s, found, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,7 @@ func replica(ctx context.Context, g *global, from *origin, out *output, file loc
 		return errors.New("a replica file names a database in the reader's own targets: " +
 			"give its path or verneuil://HOST/PATH")
 	}
+	m := found.Manifest
 	file.Source = "verneuil://" + m.Host + m.Path
 	text, err := file.Encode()
 	if err != nil {

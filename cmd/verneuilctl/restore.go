@@ -50,11 +50,12 @@ or while it has a journal or a WAL, which SQLite would replay on what is restore
 }
 
 func restoreVersion(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
-	s, m, _, err := from.fetchFor(ctx, g, out)
+	s, found, err := from.fetchFor(ctx, g, out)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	m := found.Manifest
 	if len(s.store.Targets) == 0 && m.Chunks() > 0 {
 		return g.errNoTargets()
 	}

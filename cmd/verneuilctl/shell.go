@@ -74,7 +74,7 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 		return err
 	}
 	defer s.Close()
-	_, raw, err := from.fetch(ctx, s)
+	found, err := from.fetch(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 		env = setenv(env, "VERNEUIL_LOG", g.level)
 	}
 	if from.past() {
-		return runWith(raw, func(name string) *exec.Cmd {
+		return runWith(found.Stored, func(name string) *exec.Cmd {
 			return &exec.Cmd{Path: program, Args: argv(name), Env: env, Stdin: os.Stdin,
 				Stdout: os.Stdout, Stderr: os.Stderr}
 		})

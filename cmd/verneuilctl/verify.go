@@ -77,9 +77,11 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 			return err
 		}
 		if !v.locator.Named() {
-			if v.manifest, _, _, err = v.locator.Fetch(ctx, ""); err != nil {
+			found, err := v.locator.Fetch(ctx, "")
+			if err != nil {
 				return err
 			}
+			v.manifest = found.Manifest
 		}
 	}
 	bar := &progress{}

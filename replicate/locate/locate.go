@@ -24,20 +24,37 @@ import (
 type Locator struct {
 	uri string // in one form for all ways of writing it
 	key string // of the manifest of a host's database; empty: it is one object
-	get func(ctx context.Context, etag string) (body []byte, newETag string, err error)
+
+	// get returns the stored manifest, and which target has answered; nil: the source is one
+	// object.
+	get func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error)
 
 	sealer chunkstore.Sealer
 
 	autoRefresh *bool // as a replica file wants it; nil: it does not say, or there is none
 
-	// ask is get that says which target has answered; nil: the source is one object.
-	ask func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error)
-
 	targets []*chunkstore.Target // that may have the manifest of a host's database
 	timeout time.Duration        // of what waits for an answer
 
 	// The buckets that have the manifest, and its key in them; nil: it is in none.
-	buckets func() ([]chunkstore.Bucket, string, error)
+	buckets func() ([]manifests, string, error)
+}
+
+// manifests is a bucket that may have the source's, and its target; nil: the source is one object.
+type manifests struct {
+	chunkstore.Bucket
+	target *chunkstore.Target
+}
+
+// Found is a manifest that a [Locator] has found.
+type Found struct {
+	Manifest *manifest.Manifest
+	Stored   []byte // its stored form
+	ETag     string // of it, for the next [Locator.Fetch]; empty of an earlier version
+
+	// From is the target that has it, and what it names: another target may have the same version
+	// in other packs. nil: the source is one object, which does not say where the packs are.
+	From *chunkstore.Target
 }
 
 // Parse understands, without a request to a store, these forms of uri:
@@ -74,14 +91,16 @@ func parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 		timeout := store.Options().Timeout
 		return &Locator{
 			uri: uri,
-			get: func(ctx context.Context, etag string) ([]byte, string, error) {
+			get: func(
+				ctx context.Context, etag string,
+			) (o chunkstore.Object, _ *chunkstore.Target, err error) {
 				bounded, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
-				body, newETag, err := getHTTP(bounded, uri, etag)
+				o.Body, o.ETag, err = getHTTP(bounded, uri, etag)
 				if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 					err = fmt.Errorf("%w in %v", chunkstore.ErrNoAnswer, timeout)
 				}
-				return body, newETag, err
+				return o, nil, err
 			},
 		}, nil
 	}
@@ -128,53 +147,32 @@ func (l *Locator) Named() bool { return l.key != "" }
 // Key returns the manifest's key in each target, if the source is [Locator.Named].
 func (l *Locator) Key() string { return l.key }
 
-// Fetch returns the source's manifest, decoded and as stored, with an ETag. If
-// etag, from an earlier call, still stands, it fails with
-// [chunkstore.ErrUnmodified]. Other errors wrap ErrAbsent, ErrCorrupt, or are worth
+// Fetch returns the source's manifest, decoded. If etag, from an earlier call, still stands,
+// it fails with [chunkstore.ErrUnmodified]. Other errors wrap ErrAbsent, ErrCorrupt, or are worth
 // a later try; all name the source.
-func (l *Locator) Fetch(
-	ctx context.Context, etag string,
-) (m *manifest.Manifest, raw []byte, newETag string, err error) {
-	raw, newETag, err = l.get(ctx, etag)
+func (l *Locator) Fetch(ctx context.Context, etag string) (Found, error) {
+	o, from, err := l.get(ctx, etag)
+	f := Found{Stored: o.Body, ETag: o.ETag, From: from}
 	if err == nil {
-		m, err = manifest.Decode(l.sealer, raw)
+		f.Manifest, err = manifest.Decode(l.sealer, o.Body)
 	}
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("manifest %s: %w", l, err)
+		return Found{}, fmt.Errorf("manifest %s: %w", l, err)
 	}
-	return m, raw, newETag, nil
-}
-
-// FetchFrom is Fetch that says which target has the version; nil if the source is one object.
-func (l *Locator) FetchFrom(
-	ctx context.Context, etag string,
-) (m *manifest.Manifest, o chunkstore.Object, from *chunkstore.Target, err error) {
-	if l.ask == nil {
-		m, o.Body, o.ETag, err = l.Fetch(ctx, etag)
-		return m, o, nil, err
-	}
-	if o, from, err = l.ask(ctx, etag); err == nil {
-		m, err = manifest.Decode(l.sealer, o.Body)
-	}
-	if err != nil {
-		return nil, chunkstore.Object{}, nil, fmt.Errorf("manifest %s: %w", l, err)
-	}
-	return m, o, from, nil
+	return f, nil
 }
 
 // FetchNewest is Fetch of the newest version that any target has, where there are several: one that
 // was down for a while may have an older one than the others. failed says which
 // targets could not be asked, or have a damaged one; it is an error only if no other has any.
-func (l *Locator) FetchNewest(
-	ctx context.Context,
-) (m *manifest.Manifest, raw []byte, failed, err error) {
+func (l *Locator) FetchNewest(ctx context.Context) (newest Found, failed, err error) {
 	if len(l.targets) < 2 {
-		m, raw, _, err = l.Fetch(ctx, "")
-		return m, raw, nil, err
+		newest, err = l.Fetch(ctx, "")
+		return newest, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan targetManifest, len(l.targets))
+	answers := make(chan answer, len(l.targets))
 	for _, t := range l.targets {
 		go func() { answers <- l.fetchOf(ctx, t) }()
 	}
@@ -191,8 +189,9 @@ func (l *Locator) FetchNewest(
 				absent++
 			case a.err != nil:
 				failures = append(failures, a.err)
-			case m == nil || a.m.Head().Supersedes(m.Head()):
-				m, raw = a.m, a.raw
+			case newest.Manifest == nil ||
+				a.Manifest.Head().Supersedes(newest.Manifest.Head()):
+				newest = a.Found
 			}
 		case <-late.C: // a directory may be on a disk that hangs
 			failures = append(
@@ -205,22 +204,21 @@ func (l *Locator) FetchNewest(
 	}
 	failed = errors.Join(failures...)
 	switch {
-	case m != nil:
-		return m, raw, failed, nil
+	case newest.Manifest != nil:
+		return newest, failed, nil
 	case absent == len(l.targets):
 		failed = chunkstore.ErrAbsent
 	}
-	return nil, nil, nil, fmt.Errorf("manifest %s: object %s: %w", l, l.key, failed)
+	return Found{}, nil, fmt.Errorf("manifest %s: object %s: %w", l, l.key, failed)
 }
 
-// targetManifest is what one target has.
-type targetManifest struct {
-	m   *manifest.Manifest
-	raw []byte
+// answer is what one target says.
+type answer struct {
+	Found
 	err error
 }
 
-func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a targetManifest) {
+func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a answer) {
 	defer func() {
 		if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
 			a.err = fmt.Errorf("panic: %v", p)
@@ -231,14 +229,14 @@ func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a targetMa
 		l.key,
 		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
 		func(body []byte) (err error) {
-			a.m, err = l.decode(body)
+			a.Manifest, err = l.decode(body)
 			return err
 		},
 	)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", t.Name, err)
 	}
-	a.raw, a.err = o.Body, err
+	a.Stored, a.ETag, a.From, a.err = o.Body, o.ETag, t, err
 	return a
 }
 
@@ -276,13 +274,13 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
 	l.targets, l.timeout = store.Targets, store.Options().Timeout
-	l.buckets = func() (buckets []chunkstore.Bucket, key string, err error) {
+	l.buckets = func() (all []manifests, key string, err error) {
 		for _, t := range store.Targets {
-			buckets = append(buckets, t.Manifests)
+			all = append(all, manifests{t.Manifests, t})
 		}
-		return buckets, l.key, nil
+		return all, l.key, nil
 	}
-	l.ask = func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error) {
+	l.get = func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error) {
 		o, t, err := store.GetManifest(
 			ctx,
 			l.key,
@@ -296,10 +294,6 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 			return o, t, fmt.Errorf("object %s: %w", l.key, err)
 		}
 		return o, t, nil
-	}
-	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
-		o, _, err := l.ask(ctx, etag)
-		return o.Body, o.ETag, err
 	}
 	return l, nil
 }
@@ -321,18 +315,19 @@ func locateObject(uri string, o chunkstore.Options) (*Locator, error) {
 	open := sync.OnceValues(func() (chunkstore.Bucket, error) {
 		return at.Open(chunkstore.Options{Timeout: o.Timeout, Log: o.Log})
 	})
-	l.buckets = func() ([]chunkstore.Bucket, string, error) {
+	l.buckets = func() ([]manifests, string, error) {
 		bucket, err := open()
-		return []chunkstore.Bucket{bucket}, at.Key, err
+		return []manifests{{bucket, nil}}, at.Key, err
 	}
-	l.get = func(ctx context.Context, etag string) ([]byte, string, error) {
+	l.get = func(
+		ctx context.Context, etag string,
+	) (o chunkstore.Object, _ *chunkstore.Target, err error) {
 		bucket, err := open()
-		if err != nil {
-			return nil, "", err
+		if err == nil {
+			o, err = bucket.Get(ctx, at.Key,
+				chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
 		}
-		o, err := bucket.Get(ctx, at.Key,
-			chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
-		return o.Body, o.ETag, err
+		return o, nil, err
 	}
 	return l, nil
 }
@@ -390,8 +385,11 @@ func locateFile(path, localHost string, store *chunkstore.Store) (*Locator, erro
 	}
 	return &Locator{
 		uri: "file://" + path,
-		get: func(_ context.Context, etag string) ([]byte, string, error) {
-			return getFile(path, etag)
+		get: func(
+			_ context.Context, etag string,
+		) (o chunkstore.Object, _ *chunkstore.Target, err error) {
+			o.Body, o.ETag, err = getFile(path, etag)
+			return o, nil, err
 		},
 	}, nil
 }

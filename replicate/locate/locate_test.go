@@ -80,7 +80,7 @@ func TestRedacted(t *testing.T) {
 		if err == nil && strings.HasPrefix(uri, "https") {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // no request is sent
-			_, _, _, err = l.Fetch(ctx, "")
+			_, err = l.Fetch(ctx, "")
 		}
 		for _, secret := range []string{"secret", "ecret@", "ret@"} {
 			if err != nil && strings.Contains(err.Error(), secret) {
@@ -130,7 +130,7 @@ func FuzzLocate(f *testing.F) {
 // checkLocator wants l to find m, then to say that its ETag stands.
 func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) {
 	t.Helper()
-	got, raw, etag, err := l.Fetch(context.Background(), "")
+	got, err := l.Fetch(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,14 +138,14 @@ func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Sequence != m.Sequence || !bytes.Equal(raw, want) {
-		t.Errorf("%s: sequence %d, want %d", l, got.Sequence, m.Sequence)
+	if got.Manifest.Sequence != m.Sequence || !bytes.Equal(got.Stored, want) {
+		t.Errorf("%s: sequence %d, want %d", l, got.Manifest.Sequence, m.Sequence)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), etag); !errors.Is(err,
+	if _, err := l.Fetch(context.Background(), got.ETag); !errors.Is(err,
 		chunkstore.ErrUnmodified) {
 		t.Errorf("%s: %v, want %v", l, err, chunkstore.ErrUnmodified)
 	}
-	return etag
+	return got.ETag
 }
 
 func TestLocateNamed(t *testing.T) {
@@ -154,14 +154,14 @@ func TestLocateNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
+	if _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
 		!strings.Contains(err.Error(), "verneuil://h/db") {
 		t.Errorf("nothing published: %v", err)
 	}
 	etag := checkLocator(t, l, p.Publish(publishtest.Stamped(3, 1)))
 	m := p.Publish(publishtest.Stamped(3, 2))
-	if got, _, _, err := l.Fetch(context.Background(), etag); err != nil ||
-		got.Sequence != m.Sequence {
+	if got, err := l.Fetch(context.Background(), etag); err != nil ||
+		got.Manifest.Sequence != m.Sequence {
 		t.Errorf("after a change: %v", err)
 	}
 }
@@ -191,15 +191,15 @@ func TestLocateFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		os.Remove(path)
-		if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
+		if _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
 			chunkstore.ErrAbsent) {
 			t.Errorf("no file: %v", err)
 		}
 		write(raw(), time.Hour)
 		etag := checkLocator(t, l, &p.Newest)
 		write(raw(), 2*time.Hour)
-		if m, _, _, err := l.Fetch(context.Background(), etag); err != nil ||
-			m.Sequence != p.Newest.Sequence {
+		if got, err := l.Fetch(context.Background(), etag); err != nil ||
+			got.Manifest.Sequence != p.Newest.Sequence {
 			t.Errorf("a file that was replaced: %v", err)
 		}
 		for what, bad := range map[string][]byte{
@@ -208,7 +208,7 @@ func TestLocateFile(t *testing.T) {
 			"long": make([]byte, manifest.BytesMax+1),
 		} {
 			write(bad, time.Hour)
-			if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
+			if _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
 				chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s file: %v, want %v", what, err, chunkstore.ErrCorrupt)
 			}
@@ -218,7 +218,7 @@ func TestLocateFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrCorrupt) {
+	if _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrCorrupt) {
 		t.Errorf("a directory: %v", err)
 	}
 }
@@ -258,7 +258,7 @@ func TestLocateHTTP(t *testing.T) {
 			checkLocator(t, l, m)
 			continue
 		}
-		_, _, _, err = l.Fetch(context.Background(), "")
+		_, err = l.Fetch(context.Background(), "")
 		if err == nil || want != nil && !errors.Is(err, want) ||
 			!strings.Contains(err.Error(), server.URL+path) {
 			t.Errorf("%s: %v, want %v", path, err, want)
@@ -303,7 +303,7 @@ func TestLocateS3(t *testing.T) {
 	if l, err = Parse(at+"none", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
+	if _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
 		!strings.Contains(err.Error(), at+"none") {
 		t.Errorf("no object: %v", err)
 	}
@@ -352,23 +352,24 @@ func TestLocateAnothersManifest(t *testing.T) {
 	for _, bad := range [][]byte{wrong, right[:len(right)-1], nil} {
 		put(0, bad)
 		put(1, bad)
-		_, _, _, err = l.Fetch(t.Context(), "")
+		_, err = l.Fetch(t.Context(), "")
 		if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), l.Key()) ||
 			!strings.Contains(err.Error(), store.Targets[1].Name) {
 			t.Errorf("%v", err)
 		}
-		_, _, err = l.FetchAt(t.Context(), time.Now().Add(time.Hour))
+		_, err = l.FetchAt(t.Context(), time.Now().Add(time.Hour))
 		if !errors.Is(err, chunkstore.ErrCorrupt) ||
 			strings.Count(err.Error(), l.Key()+", version ") != 2 {
 			t.Errorf("at a time: %v", err)
 		}
 		put(1, right)
 		put(0, bad) // so that it is the newer one
-		if found, _, _, err := l.Fetch(t.Context(), ""); err != nil || found.Host != "h" {
+		found, err := l.Fetch(t.Context(), "")
+		if err != nil || found.Manifest.Host != "h" || found.From != store.Targets[1] {
 			t.Errorf("%+v, %v", found, err)
 		}
-		if found, _, err := l.FetchAt(t.Context(), time.Now().Add(time.Hour)); err != nil ||
-			found.Host != "h" {
+		found, err = l.FetchAt(t.Context(), time.Now().Add(time.Hour))
+		if err != nil || found.Manifest.Host != "h" || found.From != store.Targets[1] {
 			t.Errorf("at a time: %+v, %v", found, err)
 		}
 	}
@@ -439,7 +440,8 @@ func TestFetchNewest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, _, failed, err := locator.FetchNewest(t.Context())
+		newest, failed, err := locator.FetchNewest(t.Context())
+		m := newest.Manifest
 		switch {
 		case c.want < 0:
 			bare := !slices.Contains(c.have, damaged)
@@ -448,7 +450,8 @@ func TestFetchNewest(t *testing.T) {
 				t.Errorf("%s: %v, %v", name, m, err)
 			}
 		case err != nil || m.Lineage != c.have[c.want].Lineage ||
-			m.Epoch != c.have[c.want].Epoch || m.Sequence != c.have[c.want].Sequence:
+			m.Epoch != c.have[c.want].Epoch || m.Sequence != c.have[c.want].Sequence ||
+			c.have[slices.Index(store.Targets, newest.From)].Head() != m.Head():
 			t.Errorf("%s: %+v, %v, want %+v", name, m, err, c.have[c.want])
 		}
 		if (failed != nil) != c.failed {
@@ -502,7 +505,7 @@ func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := l.FetchAt(t.Context(), b.newest.Add(-time.Minute)); err != nil ||
+	if _, err := l.FetchAt(t.Context(), b.newest.Add(-time.Minute)); err != nil ||
 		b.listed != 61 {
 		t.Errorf("%d versions were listed, want 61; %v", b.listed, err)
 	}
@@ -514,7 +517,7 @@ func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
 	if versions, err := l.Versions(t.Context(), 0); err != nil || len(versions) != 10000 {
 		t.Errorf("%d versions, want all; %v", len(versions), err)
 	}
-	_, _, err = l.FetchAt(t.Context(), b.newest.Add(-24*time.Hour))
+	_, err = l.FetchAt(t.Context(), b.newest.Add(-24*time.Hour))
 	if !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), "2001-09-08T23:00:01Z") {
 		t.Errorf("before the first: %v", err)
 	}

@@ -21,7 +21,7 @@ type Version struct {
 	Stored time.Time
 	Bytes  int64 // of the stored manifest
 	Target string
-	bucket chunkstore.Versioned
+	bucket keeper
 	key    string
 }
 
@@ -71,38 +71,34 @@ func (l *Locator) list(
 	return versions, nil
 }
 
-// FetchVersion returns the manifest that some target calls id, decoded and as stored.
+// FetchVersion returns the manifest that some target calls id.
 // It fails with ErrNoVersion if all targets say that they have none of that ID.
-func (l *Locator) FetchVersion(
-	ctx context.Context, id string,
-) (m *manifest.Manifest, raw []byte, err error) {
+func (l *Locator) FetchVersion(ctx context.Context, id string) (Found, error) {
 	buckets, key, err := l.versioned()
 	if err != nil {
-		return nil, nil, err
+		return Found{}, err
 	}
 	var failed []error
 	for _, bucket := range buckets {
 		v := Version{ID: id, Target: bucket.String(), bucket: bucket, key: key}
-		m, raw, err := l.fetchVersion(ctx, &v)
+		f, err := l.fetchVersion(ctx, &v)
 		if err == nil {
-			return m, raw, nil
+			return f, nil
 		}
 		if !errors.Is(err, chunkstore.ErrAbsent) {
 			failed = append(failed, err)
 		}
 	}
 	if err := errors.Join(failed...); err != nil {
-		return nil, nil, err
+		return Found{}, err
 	}
-	return nil, nil, fmt.Errorf("manifest %s, version %s: %w", l, id, ErrNoVersion)
+	return Found{}, fmt.Errorf("manifest %s, version %s: %w", l, id, ErrNoVersion)
 }
 
 // FetchAt returns the manifest that was the newest at time t, of the targets that
 // can be asked: where one target's is damaged or gone, another's. It fails with
 // ErrNoVersion if none has one so old.
-func (l *Locator) FetchAt(
-	ctx context.Context, t time.Time,
-) (m *manifest.Manifest, raw []byte, err error) {
+func (l *Locator) FetchAt(ctx context.Context, t time.Time) (Found, error) {
 	var oldest time.Time
 	// Of each target one: a target with a damaged version is not asked for an older one.
 	versions, listErr := l.list(ctx, func(_ int, v Version) (keep, more bool) {
@@ -114,40 +110,44 @@ func (l *Locator) FetchAt(
 	})
 	var failed []error
 	for _, v := range versions {
-		m, raw, err := l.fetchVersion(ctx, &v)
+		f, err := l.fetchVersion(ctx, &v)
 		if err == nil {
-			return m, raw, nil
+			return f, nil
 		}
 		failed = append(failed, err)
 	}
 	if err := errors.Join(append(failed, listErr)...); err != nil {
-		return nil, nil, err
+		return Found{}, err
 	}
 	has := "there is none at all"
 	if !oldest.IsZero() {
 		has = "the oldest is of " + oldest.UTC().Format(time.RFC3339Nano)
 	}
-	return nil, nil, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano),
+	return Found{}, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano),
 		ErrNoVersion, has)
 }
 
-func (l *Locator) fetchVersion(
-	ctx context.Context, v *Version,
-) (*manifest.Manifest, []byte, error) {
+func (l *Locator) fetchVersion(ctx context.Context, v *Version) (Found, error) {
 	o, err := v.bucket.GetVersion(ctx, v.key, v.ID,
 		chunkstore.GetOptions{BytesMax: manifest.BytesMax})
 	if err != nil {
-		return nil, nil, err
+		return Found{}, err
 	}
 	m, err := l.decode(o.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("manifest %s, version %s in %s: %w", v.key, v.ID, v.Target, err)
+		return Found{}, fmt.Errorf("manifest %s, version %s in %s: %w", v.key, v.ID, v.Target, err)
 	}
-	return m, o.Body, nil
+	return Found{Manifest: m, Stored: o.Body, From: v.bucket.target}, nil
+}
+
+// keeper is a bucket that keeps versions, and its target; nil: the source is one object.
+type keeper struct {
+	chunkstore.Versioned
+	target *chunkstore.Target
 }
 
 // versioned returns the buckets that may keep versions, and the manifest's key in them.
-func (l *Locator) versioned() (versioned []chunkstore.Versioned, key string, err error) {
+func (l *Locator) versioned() (versioned []keeper, key string, err error) {
 	if l.buckets == nil {
 		return nil, "", fmt.Errorf("manifest %s: only s3 and dir targets keep versions: "+
 			"name the source by verneuil:// or s3://", l)
@@ -157,8 +157,8 @@ func (l *Locator) versioned() (versioned []chunkstore.Versioned, key string, err
 		return nil, "", err
 	}
 	for _, bucket := range buckets {
-		if v, ok := bucket.(chunkstore.Versioned); ok {
-			versioned = append(versioned, v)
+		if v, ok := bucket.Bucket.(chunkstore.Versioned); ok {
+			versioned = append(versioned, keeper{v, bucket.target})
 		}
 	}
 	return versioned, key, nil

@@ -161,7 +161,7 @@ func (f *follower) fetchNewest() (err error) {
 		etag = prev.etag
 	}
 	began := time.Now()
-	m, o, from, err := f.locator.FetchFrom(ctx, etag)
+	found, err := f.locator.Fetch(ctx, etag)
 	if prev != nil && errors.Is(err, chunkstore.ErrUnmodified) {
 		prev.checked.Store(began.UnixNano())
 		return nil
@@ -169,18 +169,18 @@ func (f *follower) fetchNewest() (err error) {
 	if err != nil {
 		return err
 	}
-	f.fetched.Add(int64(len(o.Body)))
-	if prev != nil && f.locator.Named() && lags(m, from, prev) {
+	f.fetched.Add(int64(len(found.Stored)))
+	m := found.Manifest
+	if prev != nil && f.locator.Named() && lags(m, found.From, prev) {
 		// Another target answered than last time, one that lags: what it has is no news.
 		f.all.log.Info("replica ignores an older version", "source", f.locator, "have",
 			prev.m.Sequence, "found", m.Sequence)
 		return nil
 	}
-	v, err := newSnapshot(f, m, o.ETag, began)
+	v, err := newSnapshot(f, found, began)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.locator, err)
 	}
-	v.from = from
 	if err := v.begin(ctx, prev); err != nil {
 		v.release()
 		return fmt.Errorf("%s: %w", f.locator, err)

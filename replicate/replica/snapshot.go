@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/locate"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -36,17 +37,18 @@ type snapshot struct {
 	leaves  atomic.Int64      // leaves of the tree that were fetched
 }
 
-// newSnapshot opens m, with one reference and no chunk.
-func newSnapshot(
-	f *follower, m *manifest.Manifest, etag string, checked time.Time,
-) (*snapshot, error) {
-	all := f.all
+// newSnapshot opens what was found, with one reference and no chunk.
+func newSnapshot(f *follower, found locate.Found, checked time.Time) (*snapshot, error) {
+	all, m := f.all, found.Manifest
 	t, err := newTable(m.FileBytes, m.Chunks(), all.counter.Add(1),
 		unsafe.Pointer(all.slots.extents))
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{f: f, m: m, etag: etag, tree: m.Tree(all.options.Store.Sealer()), table: t}
+	s := &snapshot{
+		f: f, m: m, etag: found.ETag, from: found.From,
+		tree: m.Tree(all.options.Store.Sealer()), table: t,
+	}
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
