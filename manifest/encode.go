@@ -14,7 +14,7 @@ import (
 
 const (
 	magic       = "VRNM"
-	version     = 2
+	version     = 3
 	headerBytes = 5 // magic and version; the rest is the Sealer's
 	idBytes     = len(chunkstore.ID{})
 )
@@ -98,18 +98,27 @@ func (m *Manifest) message() *manifestpb.Manifest {
 		ChangeCounter: m.ChangeCounter,
 		Levels:        uint32(m.Levels),
 		Continuity:    m.Continuity,
-		Top:           make([]byte, 0, len(m.Top)*idBytes),
+		Cut:           m.Cut[:],
 	}
-	for _, id := range m.Top {
-		msg.Top = append(msg.Top, id[:]...)
+	isPlaced, _ := placed(m.refs()) // the caller has validated m
+	var packs table
+	for _, ref := range m.Top {
+		msg.Top = append(msg.Top, ref.ID[:]...)
+		if isPlaced {
+			msg.TopPlaces = packs.append(msg.TopPlaces, ref)
+		}
 	}
 	for _, id := range m.Stores {
 		msg.Stores = append(msg.Stores, id[:])
 	}
 	for _, p := range m.Patches {
-		msg.Patches = append(msg.Patches, &manifestpb.Patch{ChunkIndex: uint64(p.Index),
-			Id: p.ID[:]})
+		patch := &manifestpb.Patch{ChunkIndex: uint64(p.Index), Id: p.ID[:]}
+		if isPlaced {
+			patch.Place = packs.append(nil, p.Ref)
+		}
+		msg.Patches = append(msg.Patches, patch)
 	}
+	msg.Packs = packs.names
 	for _, p := range m.Inline {
 		msg.InlinePages = append(msg.InlinePages,
 			&manifestpb.InlinePage{Offset: uint64(p.Offset), Data: p.Data})
@@ -122,8 +131,8 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 	if len(msg.ProtoReflect().GetUnknown()) > 0 {
 		return nil, fmt.Errorf("unknown fields")
 	}
-	if len(msg.Lineage) != 16 || len(msg.Top)%idBytes != 0 {
-		return nil, fmt.Errorf("lineage of %d bytes, top of %d", len(msg.Lineage), len(msg.Top))
+	if len(msg.Lineage) != 16 || len(msg.Cut) != 16 {
+		return nil, fmt.Errorf("lineage of %d bytes, cut of %d", len(msg.Lineage), len(msg.Cut))
 	}
 	if msg.FileBytes > math.MaxInt64 {
 		return nil, fmt.Errorf("file of %d bytes", msg.FileBytes)
@@ -135,6 +144,7 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		Lineage:       [16]byte(msg.Lineage),
 		Epoch:         msg.Epoch,
 		Sequence:      msg.Sequence,
+		Cut:           [16]byte(msg.Cut),
 		Time:          fromNanoseconds(msg.TimeNs),
 		SourceCtime:   fromNanoseconds(msg.SourceCtimeNs),
 		FileBytes:     int64(msg.FileBytes),
@@ -143,21 +153,14 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		Levels:        int(msg.Levels),
 		Continuity:    msg.Continuity,
 	}
-	for top := msg.Top; len(top) > 0; top = top[idBytes:] {
-		m.Top = append(m.Top, chunkstore.ID(top[:idBytes]))
-	}
 	for _, id := range msg.Stores {
 		if len(id) != len(chunkstore.Identity{}) {
 			return nil, fmt.Errorf("store's identity of %d bytes", len(id))
 		}
 		m.Stores = append(m.Stores, chunkstore.Identity(id))
 	}
-	for _, p := range msg.Patches {
-		if len(p.Id) != idBytes || p.ChunkIndex > fileBytesMax ||
-			len(p.ProtoReflect().GetUnknown()) > 0 {
-			return nil, fmt.Errorf("malformed patch of chunk %d", p.ChunkIndex)
-		}
-		m.Patches = append(m.Patches, Patch{Index: int(p.ChunkIndex), ID: chunkstore.ID(p.Id)})
+	if err := m.takeRefs(msg); err != nil {
+		return nil, err
 	}
 	for _, p := range msg.InlinePages {
 		if p.Offset > fileBytesMax || len(p.ProtoReflect().GetUnknown()) > 0 {
@@ -166,6 +169,52 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		m.Inline = append(m.Inline, Page{Offset: int64(p.Offset), Data: p.Data})
 	}
 	return m, nil
+}
+
+// takeRefs fills in top and patches.
+func (m *Manifest) takeRefs(msg *manifestpb.Manifest) error {
+	isPlaced := len(msg.Packs) > 0
+	packs, err := newTableReader(msg.Packs)
+	if err != nil {
+		return err
+	}
+	ref := func(id, place []byte) (ref chunkstore.Ref, err error) {
+		ref.ID = chunkstore.ID(id)
+		if isPlaced {
+			ref.Place, err = packs.read(ref.ID, place)
+		} else if len(place) > 0 {
+			err = errors.New("a place without packs")
+		}
+		return ref, err
+	}
+	n := len(msg.Top) / idBytes
+	if len(msg.Top) != n*idBytes || isPlaced && len(msg.TopPlaces) != n*placeBytes ||
+		!isPlaced && len(msg.TopPlaces) > 0 {
+		return fmt.Errorf("top of %d bytes, its places of %d", len(msg.Top), len(msg.TopPlaces))
+	}
+	for k := range n {
+		var place []byte
+		if isPlaced {
+			place = msg.TopPlaces[k*placeBytes:][:placeBytes]
+		}
+		r, err := ref(msg.Top[k*idBytes:][:idBytes], place)
+		if err != nil {
+			return fmt.Errorf("top entry %d: %w", k, err)
+		}
+		m.Top = append(m.Top, r)
+	}
+	for _, p := range msg.Patches {
+		if len(p.Id) != idBytes || p.ChunkIndex > fileBytesMax ||
+			len(p.ProtoReflect().GetUnknown()) > 0 {
+			return fmt.Errorf("malformed patch of chunk %d", p.ChunkIndex)
+		}
+		r, err := ref(p.Id, p.Place)
+		if err != nil {
+			return fmt.Errorf("patch of chunk %d: %w", p.ChunkIndex, err)
+		}
+		m.Patches = append(m.Patches, Patch{int(p.ChunkIndex), r})
+	}
+	return packs.end()
 }
 
 func toNanoseconds(t time.Time) int64 {

@@ -38,7 +38,7 @@ const (
 	Past         Standing = iota // the writer may replace it
 	OtherLineage                 // its lineage is another
 	TakenOver                    // somebody has taken over from the writer's epoch
-	Ahead                        // its epoch is the writer's, who has not come so far
+	Later                        // its epoch is the writer's, who has not come so far
 	Another                      // the writer has come as far, but has not written this one
 )
 
@@ -55,7 +55,7 @@ func (h Head) Find(found Head, wrote bool) Standing {
 	case found.Epoch < h.Epoch:
 		return Past
 	case found.Sequence > h.Sequence:
-		return Ahead
+		return Later
 	case !wrote:
 		return Another
 	}

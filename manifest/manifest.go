@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 const (
 	// BytesMax bounds a stored manifest and its plain body. Inline pages are what
-	// makes one large; the tree's share is 2 KiB for the top and 40 bytes per
+	// makes one large; the tree's share is 5 KiB for the top and 90 bytes per
 	// patch. It also bounds what a hostile body can make Decode allocate: some
 	// 60 bytes for each of its own.
 	BytesMax = 1 << 20
@@ -37,6 +38,7 @@ type Manifest struct {
 	Lineage  [16]byte // names a chain of versions, each the successor of the one before
 	Epoch    uint64   // raised when another writer takes the name over
 	Sequence uint64   // of this version in its epoch
+	Cut      [16]byte // drawn at random when it was cut: the same wherever it was put
 
 	// Continuity is the same in two versions of one lineage and epoch only if nothing but
 	// transactions that SQLite told the recorder of lies between them. 0: unknown.
@@ -53,16 +55,16 @@ type Manifest struct {
 	PageBytes     int    // SQLite's page size: 512 to 65,536, or 0 for an empty file
 	ChangeCounter uint32 // bytes 24 to 27 of the database
 
-	Levels  int             // how far Top stands above the chunks
-	Top     []chunkstore.ID // at most 64; see [Tree.Pack]
-	Patches []Patch         // ascending by Index
-	Inline  []Page          // ascending by Offset
+	Levels  int              // how far Top stands above the chunks
+	Top     []chunkstore.Ref // at most 64; see [Tree.Pack]
+	Patches []Patch          // ascending by Index
+	Inline  []Page           // ascending by Offset
 }
 
 // Patch overrides the tree's entry for one chunk.
 type Patch struct {
 	Index int // of the chunk, from 0
-	ID    chunkstore.ID
+	chunkstore.Ref
 }
 
 // Page overrides bytes of one chunk: Data stands at Offset of the file. Both
@@ -83,7 +85,7 @@ func (m *Manifest) ChunkBytes(i int) int {
 }
 
 // Overlay returns the bytes of chunk i in a new buffer: base, which is what the
-// tree's ID for i stands for (nil for zeros), cut or zero-extended to
+// tree has for i (nil for zeros), cut or zero-extended to
 // ChunkBytes(i), with the inline pages of the chunk laid over it.
 func (m *Manifest) Overlay(i int, base []byte) []byte {
 	chunk := make([]byte, m.ChunkBytes(i))
@@ -117,7 +119,7 @@ func (m *Manifest) validate() error {
 		return fmt.Errorf("%d levels for %d chunks, want %d", m.Levels, chunks, want)
 	}
 	if want := ceilDiv(chunks, span(m.Levels)); len(m.Top) != want {
-		return fmt.Errorf("%d top IDs for %d chunks, want %d", len(m.Top), chunks, want)
+		return fmt.Errorf("%d top entries for %d chunks, want %d", len(m.Top), chunks, want)
 	}
 	if m.Levels == 0 && len(m.Patches) > 0 {
 		return errors.New("patches without a tree")
@@ -135,7 +137,19 @@ func (m *Manifest) validate() error {
 		}
 		last = p.Index
 	}
+	if _, err := placed(m.refs()); err != nil {
+		return err
+	}
 	return m.validateInline()
+}
+
+// refs returns what top and patches name, in this order.
+func (m *Manifest) refs() []chunkstore.Ref {
+	refs := slices.Clone(m.Top)
+	for _, p := range m.Patches {
+		refs = append(refs, p.Ref)
+	}
+	return refs
 }
 
 func (m *Manifest) validateInline() error {

@@ -19,7 +19,7 @@ const (
 	// database of more than 1 GiB has nodes, one request more to a lookup.
 	fanoutBits = 9
 	fanout     = 1 << fanoutBits
-	// topMax is the most IDs that a manifest names directly.
+	// topMax is the most entries that a manifest has directly.
 	topMax = 64
 )
 
@@ -41,10 +41,10 @@ func levelsFor(chunks int) int {
 
 // object is a leaf (height 1), a node (2 and up), or the root, which is a
 // manifest's top and has no object of its own in a store. Its identity never
-// changes (I5); its content may be fetched later, by load.
+// changes (I5); its content may be fetched later, by loadAll. A nil *object is one
+// below which all is zeros.
 type object struct {
-	by     *maker
-	id     chunkstore.ID
+	ref    chunkstore.Ref
 	height int
 	chunks int // chunks under it, at most span(height)
 
@@ -55,151 +55,135 @@ type object struct {
 
 // content is what an object holds; immutable.
 type content struct {
-	plain []byte    // the entries' IDs, as stored
-	kids  []*object // nil in a leaf; kids[k].id is entry k
+	entries
+	kids []*object // nil in a leaf; kids[k].ref is entry k
 }
 
-func (c *content) entry(k int) chunkstore.ID {
-	return chunkstore.ID(c.plain[k*idBytes:][:idBytes])
+// newContent returns what an object of that height, with so many chunks under it, holds. Kids of
+// one Ref and size become one object, so that a node costs what its distinct entries do.
+func newContent(e entries, height, chunks int) *content {
+	c := &content{entries: e}
+	if height == 1 {
+		return c
+	}
+	type extent struct {
+		ref    chunkstore.Ref
+		chunks int
+	}
+	seen := make(map[extent]*object)
+	c.kids = make([]*object, e.n)
+	for k := range e.n {
+		x := extent{e.at(k), min(span(height-1), chunks-k*span(height-1))}
+		if x.ref.ID == chunkstore.ZeroID {
+			continue
+		}
+		if seen[x] == nil {
+			seen[x] = &object{ref: x.ref, height: height - 1, chunks: x.chunks}
+		}
+		c.kids[k] = seen[x]
+	}
+	return c
 }
+
+// kidOf returns which entry of an object of that height chunk i is under.
+func kidOf(height, i int) int { return i % span(height) / span(height-1) }
 
 // flight is one running fetch, for others to wait for.
 type flight struct {
 	done      chan struct{} // closed when the rest is set
 	content   *content
 	err       error
-	abandoned bool // the fetcher's own ctx ended: no verdict on the object
+	abandoned bool // no verdict on the object: the fetcher's ctx ended, or another one's failed
 }
 
-// newObject returns an object whose content is not loaded, unless id says that it
-// is full of ZeroIDs: then it is the shared one, which costs no fetch and no memory.
-func (m *maker) newObject(id chunkstore.ID, height, chunks int) *object {
-	if height <= zeroHeightMax && chunks == span(height) {
-		if z := m.fullZero(height); z.id == id {
-			return z
-		}
-	}
-	return &object{by: m, id: id, height: height, chunks: chunks}
-}
-
-// madeObject returns an object with plain and kids for content, which must match.
-func (m *maker) madeObject(height, chunks int, plain []byte, kids []*object) *object {
-	o := &object{by: m, id: m.sealer.Identify(plain), height: height, chunks: chunks}
-	if height <= zeroHeightMax && chunks == span(height) {
-		if z := m.fullZero(height); z.id == o.id {
-			return z
-		}
-	}
-	o.content.Store(&content{plain: plain, kids: kids})
-	return o
-}
-
-// zeroHeightMax is the height of the largest shared object of zeros: 8 TiB.
-const zeroHeightMax = 3
-
-// maker makes the objects of the trees of one Sealer, which names them. It has the full objects of
-// zeros, which all those trees share.
-type maker struct {
-	sealer    chunkstore.Sealer
-	fullZeros [zeroHeightMax + 1]struct {
-		once sync.Once
-		o    *object
-	}
-}
-
-// makers has the one *maker of each Sealer of the process, of which there are as many as there are
-// keys.
-var makers sync.Map
-
-func makerFor(s chunkstore.Sealer) *maker {
-	m, ok := makers.Load(s)
-	if !ok {
-		m, _ = makers.LoadOrStore(s, &maker{sealer: s})
-	}
-	return m.(*maker)
-}
-
-// fullZero returns the one full object of that height with nothing but ZeroIDs in its leaves.
-func (m *maker) fullZero(height int) *object {
-	z := &m.fullZeros[height]
-	z.once.Do(func() { z.o = m.makeZero(height, span(height)) })
-	return z.o
-}
-
-// zeroObject returns an object of the given extent with nothing but ZeroIDs in its leaves.
-func (m *maker) zeroObject(height, chunks int) *object {
-	if height <= zeroHeightMax && chunks == span(height) {
-		return m.fullZero(height)
-	}
-	return m.makeZero(height, chunks)
-}
-
-func (m *maker) makeZero(height, chunks int) *object {
-	n := ceilDiv(chunks, span(height-1))
-	o := &object{by: m, height: height, chunks: chunks}
-	c := &content{plain: make([]byte, 0, n*idBytes)}
-	for k := range n {
-		id := chunkstore.ZeroID
-		if height > 1 {
-			kid := m.zeroObject(height-1, min(span(height-1), chunks-k*span(height-1)))
-			c.kids = append(c.kids, kid)
-			id = kid.id
-		}
-		c.plain = append(c.plain, id[:]...)
-	}
-	o.id = m.sealer.Identify(c.plain)
-	o.content.Store(c)
-	return o
-}
-
-// load returns o's content, through fetch if it is not there yet. At most one
-// fetch runs for an object at a time: others wait for it and share its result,
-// except that they try on their own when it ended for its own ctx's sake.
+// load returns o's content, through fetch if it is not there yet.
 func (o *object) load(ctx context.Context, fetch Fetch) (*content, error) {
 	for {
-		o.mu.Lock()
 		if c := o.content.Load(); c != nil {
-			o.mu.Unlock()
 			return c, nil
 		}
-		f := o.fetch
-		if f == nil {
-			f = &flight{done: make(chan struct{}), abandoned: true}
-			o.fetch = f
-			o.mu.Unlock()
-			return o.run(ctx, fetch, f)
-		}
-		o.mu.Unlock()
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if !f.abandoned {
-			return f.content, f.err
+		if err := loadAll(ctx, []*object{o}, fetch); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// run performs f, of which o.fetch was set to. A fetch that panics leaves f abandoned.
-func (o *object) run(ctx context.Context, fetch Fetch, f *flight) (*content, error) {
+// loadAll fetches the contents of objects, distinct ones, where they are not there yet. At most one
+// fetch runs for an object at a time: others wait for it and share its result, except that they
+// try on their own when it ended for its own ctx's sake, or perhaps another object's.
+func loadAll(ctx context.Context, objects []*object, fetch Fetch) error {
+	for len(objects) > 0 {
+		var mine, theirs []*object
+		var flights, running []*flight
+		for _, o := range objects {
+			o.mu.Lock()
+			switch {
+			case o.content.Load() != nil:
+			case o.fetch != nil:
+				theirs, running = append(theirs, o), append(running, o.fetch)
+			default:
+				o.fetch = &flight{done: make(chan struct{}), abandoned: true}
+				mine, flights = append(mine, o), append(flights, o.fetch)
+			}
+			o.mu.Unlock()
+		}
+		if len(mine) > 0 {
+			if err := run(ctx, mine, flights, fetch); err != nil {
+				return err
+			}
+		}
+		objects = nil
+		for k, f := range running {
+			select {
+			case <-f.done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			switch {
+			case f.abandoned:
+				objects = append(objects, theirs[k])
+			case f.err != nil:
+				return f.err
+			}
+		}
+	}
+	return nil
+}
+
+// run performs flights, to which the fetches of objects were set. A fetch that panics leaves them
+// abandoned.
+func run(ctx context.Context, objects []*object, flights []*flight, fetch Fetch) error {
 	defer func() {
-		o.mu.Lock()
-		o.fetch = nil
-		o.mu.Unlock()
-		close(f.done)
+		for k, o := range objects {
+			o.mu.Lock()
+			o.fetch = nil
+			o.mu.Unlock()
+			close(flights[k].done)
+		}
 	}()
-	plain, err := fetch(ctx, o.id)
-	if err == nil {
-		f.content, err = o.parse(plain)
+	refs := make([]chunkstore.Ref, len(objects))
+	for k, o := range objects {
+		refs[k] = o.ref
 	}
+	plain, err := fetch(ctx, refs)
 	if err != nil {
-		f.err = fmt.Errorf("%s %s: %w", o.noun(), o.id, err)
-	} else {
-		o.content.Store(f.content)
+		if len(objects) == 1 {
+			err = fmt.Errorf("%s: %w", objects[0], err)
+			flights[0].err, flights[0].abandoned = err, ctx.Err() != nil
+		}
+		return err
 	}
-	f.abandoned = err != nil && ctx.Err() != nil
-	return f.content, f.err
+	var first error
+	for k, o := range objects {
+		f := flights[k]
+		f.abandoned = false
+		if f.content, f.err = o.parse(plain[k]); f.err == nil {
+			o.content.Store(f.content)
+		} else if first == nil {
+			first = f.err
+		}
+	}
+	return first
 }
 
 // forget gives up the content of the objects below o that are for its first n chunks alone.
@@ -211,50 +195,40 @@ func (o *object) forget(n int) {
 	// The kid that chunk n is in; equal ones before it are the same object
 	at := n / span(o.height-1)
 	for _, kid := range c.kids[:min(at, len(c.kids))] {
-		if (at == len(c.kids) || kid != c.kids[at]) && !kid.isFullZero() {
+		if kid != nil && (at == len(c.kids) || kid != c.kids[at]) {
 			kid.content.Store(nil)
 		}
 	}
-	if at < len(c.kids) {
+	if at < len(c.kids) && c.kids[at] != nil {
 		c.kids[at].forget(n - at*span(o.height-1))
 	}
 }
 
-func (o *object) isFullZero() bool {
-	return o.height <= zeroHeightMax && o.chunks == span(o.height) && o == o.by.fullZero(o.height)
-}
-
-func (o *object) noun() string {
+func (o *object) String() string {
 	if o.height == 1 {
-		return "leaf"
+		return fmt.Sprintf("leaf %s", o.ref.ID)
 	}
-	return "node"
+	return fmt.Sprintf("node %s", o.ref.ID)
 }
 
-// parse makes o's content of its plain bytes. Kids of one ID and size become one
-// object, so that a node costs what its distinct entries do.
+// parse makes o's content of its plain bytes.
 func (o *object) parse(plain []byte) (*content, error) {
-	n := ceilDiv(o.chunks, span(o.height-1))
-	if len(plain) != n*idBytes {
-		return nil, fmt.Errorf("%d bytes, want %d IDs of %d: %w", len(plain), n, idBytes,
+	e, err := parseEntries(plain, ceilDiv(o.chunks, span(o.height-1)))
+	if err == nil && (e.packs > 0) != (o.ref.Place != chunkstore.Place{}) {
+		err = fmt.Errorf("it stands in a pack and its entries do not, or the reverse: %w",
 			chunkstore.ErrCorrupt)
 	}
-	c := &content{plain: plain}
-	if o.height == 1 {
-		return c, nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o, err)
 	}
-	type extent struct {
-		id     chunkstore.ID
-		chunks int
+	return newContent(e, o.height, o.chunks), nil
+}
+
+// loaded returns o's content, which is there.
+func (o *object) loaded() *content {
+	c := o.content.Load()
+	if c == nil {
+		panic(fmt.Sprintf("manifest: %s: the tree is not loaded", o))
 	}
-	seen := make(map[extent]*object)
-	c.kids = make([]*object, n)
-	for k := range n {
-		e := extent{c.entry(k), min(span(o.height-1), o.chunks-k*span(o.height-1))}
-		if seen[e] == nil {
-			seen[e] = o.by.newObject(e.id, o.height-1, e.chunks)
-		}
-		c.kids[k] = seen[e]
-	}
-	return c, nil
+	return c
 }

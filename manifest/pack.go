@@ -2,20 +2,31 @@ package manifest
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"slices"
 	"sort"
 
 	"verneuil/chunkstore"
 )
 
+// Put stores new leaves, or new nodes, distinct ones, ascending by the chunks that they are for,
+// and returns where each stands, in the same order.
+type Put func(objects []chunkstore.Hashed) ([]chunkstore.Place, error)
+
 // Pack brings the tree into the form that a manifest stores and returns it:
-// the smallest levels at which at most 64 top IDs do, those IDs, and the
+// the smallest levels at which at most 64 top entries do, those entries, and the
 // patches, ascending, at most patchesMax of them. What it returns is the
-// caller's. The tree must be loaded, or Pack panics.
+// caller's. New leaves are stored by put, all in one call, then what nodes name them, height by
+// height; without put, the tree is unplaced. Parts of the tree that it must read come
+// through fetch; where that is nil, Pack panics if they are not loaded.
+//
+// It fails as fetch and put do, or if the tree is neither placed nor unplaced; then the tree is as
+// it was.
 //
 // A leaf whose length changed is rewritten, as its ID covers its length, and takes
-// its patches in. When more than patchesMax patches are left, leaves are
-// rewritten too, those with most patches first, until three quarters of that
+// its patches in; so is one that is lost ([Tree.Lost]). When more than patchesMax patches
+// are left, leaves are rewritten too, those with most patches first, until three quarters of that
 // many remain.
 //
 // Callers pass 72. A patch costs 39 bytes in every manifest as long as it stays, a
@@ -27,24 +38,47 @@ import (
 // 100 GiB; the chunk itself is 64 before compression).
 // More patches would lengthen every manifest, of a busy small database, too, to save
 // leaves of large ones: 72 keep it near 3 KB without its inline pages.
-func (t *Tree) Pack(patchesMax int) (levels int, top []chunkstore.ID, patches []Patch) {
+func (t *Tree) Pack(ctx context.Context, patchesMax int, fetch Fetch, put Put) (
+	levels int, top []chunkstore.Ref, patches []Patch, err error,
+) {
 	levels = levelsFor(t.chunks)
-	b := builder{Tree: t, fold: t.leavesToFold(levels, patchesMax)}
-	root := b.build(levels+1, 0, t.chunks)
+	b := builder{
+		Tree: t, levels: levels, fold: t.leavesToFold(levels, patchesMax), put: put,
+		made: make([][]*draft, levels+2),
+	}
+	if fetch != nil {
+		if err := b.load(ctx, fetch); err != nil {
+			return 0, nil, nil, fmt.Errorf("pack: %w", err)
+		}
+	}
+	patches, err = b.unfolded()
+	if err != nil {
+		return 0, nil, nil, fmt.Errorf("pack: %w", err)
+	}
+	root, err := b.store()
+	if err != nil {
+		return 0, nil, nil, fmt.Errorf("pack: %w", err)
+	}
 	for _, leaf := range b.fold {
 		t.setPatches(leaf, nil)
 	}
-	t.root, t.valid = root, t.chunks
+	t.root, t.valid, t.lost = root, t.chunks, nil
+	return levels, root.loaded().refs(), patches, nil
+}
 
-	c := root.content.Load()
-	for k := range len(c.plain) / idBytes {
-		top = append(top, c.entry(k))
+// check fails if refs are not as put demands.
+func (b *builder) check(refs []chunkstore.Ref) error {
+	isPlaced, err := placed(refs)
+	if err == nil && isPlaced != (b.put != nil) && !allZeros(refs) {
+		err = errMixed
 	}
-	for _, p := range t.patches {
-		patches = append(patches, p...)
-	}
-	slices.SortFunc(patches, func(a, b Patch) int { return cmp.Compare(a.Index, b.Index) })
-	return levels, top, patches
+	return err
+}
+
+func allZeros(refs []chunkstore.Ref) bool {
+	return !slices.ContainsFunc(refs, func(r chunkstore.Ref) bool {
+		return r.ID != chunkstore.ZeroID
+	})
 }
 
 // leavesToFold returns, ascending, the leaves whose patches must go into new
@@ -56,7 +90,8 @@ func (t *Tree) leavesToFold(levels, patchesMax int) []int {
 	left := t.patched
 	for leaf, patches := range t.patches {
 		start := leaf * fanout
-		if levels == 0 || t.stored(1, start, min(start+fanout, t.chunks)) == nil {
+		keeps := t.keeps(1, start, min(start+fanout, t.chunks))
+		if levels == 0 || !keeps || len(t.lost) > 0 && t.lost[t.stored(1, start)] {
 			fold = append(fold, leaf)
 			left -= len(patches)
 		} else {
@@ -86,53 +121,198 @@ func (t *Tree) leavesToFold(levels, patchesMax int) []int {
 	return fold
 }
 
-// stored returns the object of the last Pack that covers exactly the chunks from
-// start to end and is still valid throughout, or nil.
-func (t *Tree) stored(height, start, end int) *object {
-	if end > t.valid || height >= t.root.height {
-		return nil
-	}
+// keeps reports whether the last Pack had an object, or zeros, for exactly the chunks from
+// start to end, and they are still valid throughout.
+func (t *Tree) keeps(height, start, end int) bool {
+	return height < t.root.height && end <= t.valid &&
+		min(start+span(height), t.root.chunks) == end
+}
+
+// stored returns the object that keeps says is there, if it is not zeros.
+func (t *Tree) stored(height, start int) *object {
 	o := t.root
-	for o.height > height {
-		c := o.content.Load()
-		if c == nil {
-			panic("manifest: Pack: the tree is not loaded")
-		}
-		o = c.kids[start%span(o.height)/span(o.height-1)]
-	}
-	if o.chunks != end-start {
-		return nil
+	for o != nil && o.height > height {
+		o = o.loaded().kids[kidOf(o.height, start)]
 	}
 	return o
+}
+
+// zeros reports whether the last Pack has zeros from start to end, without a look at more than
+// one object of each height.
+func (t *Tree) zeros(height, start int) bool {
+	if start >= t.valid {
+		return true
+	}
+	return height < t.root.height && t.stored(height, start) == nil
+}
+
+// draft is an object of a new version, without a Ref as yet.
+type draft struct {
+	*object
+	kids []*object // of a node: its content comes when they are stored
 }
 
 // builder makes the objects of a new version out of a tree's last one.
 type builder struct {
 	*Tree
-	fold []int // leaves that take their patches in, ascending
+	levels int
+	fold   []int // leaves that take their patches in, ascending
+	put    Put
+	made   [][]*draft // by height, in order
 }
 
-// build returns the object of the given height for the chunks from start to end:
-// the one of the last version if nothing in it changes.
-func (b *builder) build(height, start, end int) *object {
-	changed := b.folds(start, end)
-	if start >= b.valid && !changed {
-		return b.root.by.zeroObject(height, end-start)
+// load fetches what build looks at, those of a height together.
+func (b *builder) load(ctx context.Context, fetch Fetch) error {
+	type at struct {
+		*object
+		start int
 	}
-	if o := b.stored(height, start, end); o != nil && !changed {
-		return o
+	for open := []at{{b.root, 0}}; len(open) > 0; {
+		var next []at
+		var objects []*object
+		seen := make(map[*object]bool)
+		for _, o := range open {
+			for k, kid := range o.loaded().kids {
+				start := o.start + k*span(o.height-1)
+				if kid == nil || start >= b.valid || !b.opens(kid, start) {
+					continue
+				}
+				next = append(next, at{kid, start})
+				if !seen[kid] {
+					seen[kid] = true
+					objects = append(objects, kid)
+				}
+			}
+		}
+		for batch := range slices.Chunk(objects, loadMax) {
+			if err := loadAll(ctx, batch, fetch); err != nil {
+				return err
+			}
+		}
+		open = next
 	}
-	if height == 1 {
-		return b.leaf(start, end)
+	return nil
+}
+
+// opens reports whether build has to look into o, whose first chunk is start.
+func (b *builder) opens(o *object, start int) bool {
+	end := min(start+span(o.height), b.chunks)
+	return o.height > b.levels || !b.keeps(o.height, start, end) || b.lost[o] ||
+		b.folds(start, end)
+}
+
+// unfolded returns the patches that stay, ascending.
+func (b *builder) unfolded() (patches []Patch, err error) {
+	for leaf, of := range b.patches {
+		if _, folded := slices.BinarySearch(b.fold, leaf); !folded {
+			patches = append(patches, of...)
+		}
 	}
-	var plain []byte
-	var kids []*object
-	for at := start; at < end; at += span(height - 1) {
-		kid := b.build(height-1, at, min(at+span(height-1), end))
-		kids = append(kids, kid)
-		plain = append(plain, kid.id[:]...)
+	slices.SortFunc(patches, func(a, b Patch) int { return cmp.Compare(a.Index, b.Index) })
+	m := Manifest{Patches: patches}
+	return patches, b.check(m.refs())
+}
+
+// store makes the objects of the new version, stores them, and returns its root.
+func (b *builder) store() (*object, error) {
+	root := &draft{object: &object{height: b.levels + 1, chunks: b.chunks}}
+	if _, err := b.fill(root, 0); err != nil {
+		return nil, err
 	}
-	return b.root.by.madeObject(height, end-start, plain, kids)
+	for height := 1; height <= b.levels; height++ {
+		if err := b.storeLevel(b.made[height]); err != nil {
+			return nil, err
+		}
+	}
+	return root.object, b.finish(root)
+}
+
+// storeLevel gives drafts of one height, the kids of which are stored, their contents and Refs.
+func (b *builder) storeLevel(drafts []*draft) error {
+	var objects []chunkstore.Hashed
+	index := make(map[chunkstore.ID]int) // in objects
+	for _, d := range drafts {
+		if err := b.finish(d); err != nil {
+			return err
+		}
+		h := chunkstore.Hash(b.sealer, d.loaded().plain)
+		d.ref.ID = h.ID()
+		if _, ok := index[h.ID()]; !ok {
+			index[h.ID()] = len(objects)
+			objects = append(objects, h)
+		}
+	}
+	if b.put == nil || len(objects) == 0 {
+		return nil
+	}
+	places, err := b.put(objects)
+	if err != nil {
+		return err
+	}
+	if len(places) != len(objects) {
+		return fmt.Errorf("%d places for %d objects", len(places), len(objects))
+	}
+	for _, d := range drafts {
+		d.ref.Place = places[index[d.ref.ID]]
+	}
+	return nil
+}
+
+// finish gives d its content if it has kids; they have Refs.
+func (b *builder) finish(d *draft) error {
+	if d.height == 1 {
+		return nil
+	}
+	refs := make([]chunkstore.Ref, len(d.kids))
+	for k, kid := range d.kids {
+		refs[k] = zeroRef
+		if kid != nil {
+			refs[k] = kid.ref
+		}
+	}
+	d.content.Store(&content{newEntries(refs), d.kids})
+	return b.check(refs)
+}
+
+// build returns the object of the given height for the chunks from start to end: the one of the
+// last version if nothing in it changes, or a draft; nil for zeros.
+func (b *builder) build(height, start, end int) (*object, error) {
+	if !b.folds(start, end) {
+		if b.zeros(height, start) {
+			return nil, nil
+		}
+		if b.keeps(height, start, end) {
+			if o := b.stored(height, start); !b.lost[o] {
+				return o, nil
+			}
+		}
+	}
+	d := &draft{object: &object{height: height, chunks: end - start}}
+	if some, err := b.fill(d, start); err != nil || !some {
+		return nil, err
+	}
+	b.made[height] = append(b.made[height], d)
+	return d.object, nil
+}
+
+// fill gives d, whose first chunk is start, its kids, or else, to a leaf, its content. It reports
+// whether that is not all zeros.
+func (b *builder) fill(d *draft, start int) (some bool, err error) {
+	end := start + d.chunks
+	if d.height == 1 {
+		refs := b.leaf(start, end)
+		d.content.Store(newContent(newEntries(refs), 1, d.chunks))
+		return !allZeros(refs), b.check(refs)
+	}
+	for at := start; at < end; at += span(d.height - 1) {
+		kid, err := b.build(d.height-1, at, min(at+span(d.height-1), end))
+		if err != nil {
+			return false, err
+		}
+		some = some || kid != nil
+		d.kids = append(d.kids, kid)
+	}
+	return some, nil
 }
 
 // folds reports whether a leaf in the range takes its patches in.
@@ -141,18 +321,18 @@ func (b *builder) folds(start, end int) bool {
 	return k < len(b.fold) && b.fold[k]*fanout < end
 }
 
-// leaf returns a new leaf: what the last version has, ZeroIDs, and the patches.
-func (b *builder) leaf(start, end int) *object {
-	plain := make([]byte, 0, (end-start)*idBytes)
+// leaf returns the entries of a new leaf: what the last version has, ZeroIDs, and the patches.
+func (b *builder) leaf(start, end int) []chunkstore.Ref {
+	refs := make([]chunkstore.Ref, 0, end-start)
 	for i := start; i < end; i++ {
-		id, ok := b.base(i)
+		ref, ok := b.base(i)
 		if !ok {
-			panic("manifest: Pack: the tree is not loaded")
+			panic(fmt.Sprintf("manifest: chunk %d: the tree is not loaded", i))
 		}
-		plain = append(plain, id[:]...)
+		refs = append(refs, ref)
 	}
 	for _, p := range b.patches[start/fanout] {
-		copy(plain[(p.Index-start)*idBytes:], p.ID[:])
+		refs[p.Index-start] = p.Ref
 	}
-	return b.root.by.madeObject(1, end-start, plain, nil)
+	return refs
 }

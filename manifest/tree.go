@@ -4,27 +4,29 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sort"
-
-	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
 )
 
-// Fetch returns the plain bytes of a stored object, verified against its ID.
-// The caller owns them. It may be called concurrently.
-type Fetch func(ctx context.Context, id chunkstore.ID) ([]byte, error)
+// Fetch returns the plain bytes of stored objects, each verified against its ID: all of them, in
+// the order of refs, which are distinct, or an error, which names the object where there are
+// several. The caller owns the bytes. It may be called concurrently.
+type Fetch func(ctx context.Context, refs []chunkstore.Ref) (plain [][]byte, err error)
 
-// Tree maps chunk indexes to IDs: the top, leaves and nodes, and patches of a
-// manifest, in memory. [Tree.Lookup] and [Tree.Load] may run concurrently with
-// each other, also in clones; nothing else may.
+// Tree maps chunk indexes to Refs: the top, leaves and nodes, and patches of a
+// manifest, in memory. It is placed or unplaced, as the manifest (doc.go).
+// [Tree.Lookup] and [Tree.Load] may run concurrently with each other, also in clones;
+// nothing else may.
 //
 // Leaves and nodes never change (I5). Changes gather as patches, and Pack
 // makes new objects of them along the paths from the top, so that a cut costs
 // what changed, a clone costs the patches, and parts that are all zeros cost
-// nothing: they are shared.
+// nothing.
 type Tree struct {
+	sealer chunkstore.Sealer
 	chunks int
 
 	// The version of the last Pack: an object of height levels+1 whose entries are the top
@@ -33,28 +35,25 @@ type Tree struct {
 
 	patches map[int][]Patch // by leaf (index / fanout), ascending; never an empty slice
 	patched int             // how many in all
+
+	lost map[*object]bool // those that the next Pack puts anew, and all above them
 }
+
+var zeroRef = chunkstore.Ref{ID: chunkstore.ZeroID}
 
 // NewTree returns a loaded tree of so many chunks, all ZeroID. Its leaves and nodes have IDs of s.
 func NewTree(s chunkstore.Sealer, chunks int) *Tree {
-	return &Tree{chunks: chunks, root: makerFor(s).zeroObject(1, 0), patches: make(map[int][]Patch)}
+	root := &object{height: 1}
+	root.content.Store(newContent(newEntries(nil), 1, 0))
+	return &Tree{sealer: s, chunks: chunks, root: root, patches: make(map[int][]Patch)}
 }
 
 // Tree returns the tree of m, which has IDs of s: leaves and nodes are not loaded yet.
 func (m *Manifest) Tree(s chunkstore.Sealer) *Tree {
 	t := NewTree(s, m.Chunks())
-	by := t.root.by
 	t.valid = t.chunks
-	plain := make([]byte, 0, len(m.Top)*idBytes)
-	var kids []*object
-	for k, id := range m.Top {
-		plain = append(plain, id[:]...)
-		if m.Levels > 0 {
-			kids = append(kids, by.newObject(id, m.Levels,
-				min(span(m.Levels), t.chunks-k*span(m.Levels))))
-		}
-	}
-	t.root = by.madeObject(m.Levels+1, t.chunks, plain, kids)
+	t.root = &object{height: m.Levels + 1, chunks: t.chunks}
+	t.root.content.Store(newContent(newEntries(m.Top), m.Levels+1, t.chunks))
 	for _, p := range m.Patches {
 		t.patches[p.Index/fanout] = append(t.patches[p.Index/fanout], p)
 	}
@@ -73,66 +72,68 @@ func (t *Tree) Clone() *Tree {
 	for leaf, patches := range t.patches {
 		c.patches[leaf] = slices.Clone(patches)
 	}
+	c.lost = maps.Clone(t.lost)
 	return &c
 }
 
-// At returns the ID of chunk i of a loaded tree. It panics if i is out of range
+// At returns what a loaded tree has for chunk i. It panics if i is out of range
 // or the leaf is not there.
-func (t *Tree) At(i int) chunkstore.ID {
-	id, ok := t.peek(i)
+func (t *Tree) At(i int) chunkstore.Ref {
+	ref, ok := t.peek(i)
 	if !ok {
 		panic(fmt.Sprintf("manifest: chunk %d: the tree is not loaded", i))
 	}
-	return id
+	return ref
 }
 
-// Lookup returns the ID of chunk i, loading the leaf and the nodes above it
+// Lookup returns what the tree has for chunk i, loading the leaf and the nodes above it
 // through fetch if need be. Errors name the object, and wrap what fetch said or
 // [chunkstore.ErrCorrupt]. It panics if i is out of range.
-func (t *Tree) Lookup(ctx context.Context, i int, fetch Fetch) (chunkstore.ID, error) {
-	if id, ok := t.peek(i); ok {
-		return id, nil
+func (t *Tree) Lookup(ctx context.Context, i int, fetch Fetch) (chunkstore.Ref, error) {
+	if ref, ok := t.peek(i); ok {
+		return ref, nil
 	}
-	o := t.root
-	for {
+	for o := t.root; o != nil; {
 		c, err := o.load(ctx, fetch)
 		if err != nil {
-			return chunkstore.ID{}, err
+			return chunkstore.Ref{}, err
 		}
-		k := i % span(o.height) / span(o.height-1)
+		k := kidOf(o.height, i)
 		if o.height == 1 {
-			return c.entry(k), nil
+			return c.at(k), nil
 		}
 		o = c.kids[k]
 	}
+	return zeroRef, nil
 }
 
-// peek returns the ID of chunk i if that takes no fetch.
-func (t *Tree) peek(i int) (chunkstore.ID, bool) {
+// peek returns what the tree has for chunk i if that takes no fetch.
+func (t *Tree) peek(i int) (chunkstore.Ref, bool) {
 	t.check(i)
 	patches := t.patches[i/fanout]
 	if k, ok := findPatch(patches, i); ok {
-		return patches[k].ID, true
+		return patches[k].Ref, true
 	}
 	return t.base(i)
 }
 
 // base is peek without the patches.
-func (t *Tree) base(i int) (chunkstore.ID, bool) {
+func (t *Tree) base(i int) (chunkstore.Ref, bool) {
 	if i >= t.valid {
-		return chunkstore.ZeroID, true
+		return zeroRef, true
 	}
-	for o := t.root; ; {
+	for o := t.root; o != nil; {
 		c := o.content.Load()
 		if c == nil {
-			return chunkstore.ID{}, false
+			return chunkstore.Ref{}, false
 		}
-		k := i % span(o.height) / span(o.height-1)
+		k := kidOf(o.height, i)
 		if o.height == 1 {
-			return c.entry(k), true
+			return c.at(k), true
 		}
 		o = c.kids[k]
 	}
+	return zeroRef, true
 }
 
 func (t *Tree) check(i int) {
@@ -150,23 +151,23 @@ func findPatch(patches []Patch, i int) (k int, found bool) {
 	return k, patches[k].Index == i
 }
 
-// Set makes id the ID of chunk i. The tree need not be loaded. It panics if i is
-// out of range.
-func (t *Tree) Set(i int, id chunkstore.ID) {
+// Set makes ref what the tree has for chunk i; ref has a Place if the tree is placed, unless it is
+// ZeroID's, or the next Pack fails. The tree need not be loaded. It panics if i is out of range.
+func (t *Tree) Set(i int, ref chunkstore.Ref) {
 	t.check(i)
 	leaf := i / fanout
 	patches := t.patches[leaf]
 	k, found := findPatch(patches, i)
 	was, known := t.base(i)
 	switch {
-	case known && was == id: // as it was at the last Pack: needs no patch
+	case known && was == ref: // as it was at the last Pack: needs no patch
 		if found {
 			t.setPatches(leaf, slices.Delete(patches, k, k+1))
 		}
 	case found:
-		patches[k].ID = id
+		patches[k].Ref = ref
 	default:
-		t.setPatches(leaf, slices.Insert(patches, k, Patch{Index: i, ID: id}))
+		t.setPatches(leaf, slices.Insert(patches, k, Patch{Index: i, Ref: ref}))
 	}
 }
 
@@ -193,46 +194,37 @@ func (t *Tree) Resize(chunks int) {
 	t.chunks = chunks
 }
 
-// loadConcurrency bounds the fetches of Load. Leaves are few (32 a GiB).
-const loadConcurrency = 8
+// loadMax is how many leaves or nodes Load wants at once: some 5 MiB, those of 8 GiB of a database.
+const loadMax = 256
 
-// Load fetches every leaf and node that is not there yet.
+// Load fetches every leaf and node that is not there yet, those of a height together.
 func (t *Tree) Load(ctx context.Context, fetch Fetch) error {
-	objects := []*object{t.root}
-	for height := t.root.height; height > 1; height-- {
-		group, groupCtx := errgroup.WithContext(ctx)
-		group.SetLimit(loadConcurrency)
-		var next []*object
-		for _, o := range objects {
-			for _, kid := range distinct(o.content.Load().kids) {
-				next = append(next, kid)
-				if kid.content.Load() != nil {
-					continue
-				}
-				if groupCtx.Err() != nil {
-					break
-				}
-				group.Go(func() error {
-					_, err := kid.load(groupCtx, fetch)
-					return err
-				})
+	for objects := []*object{t.root}; len(objects) > 0; {
+		objects = kidsOf(objects)
+		for batch := range slices.Chunk(objects, loadMax) {
+			if err := loadAll(ctx, batch, fetch); err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		objects = next
 	}
 	return nil
 }
 
-// distinct drops repeated objects that stand next to each other, which is how
-// long stretches of zeros look.
-func distinct(objects []*object) []*object {
-	return slices.Compact(slices.Clone(objects))
+// kidsOf returns the distinct kids of objects of one height, which are loaded.
+func kidsOf(objects []*object) (kids []*object) {
+	seen := make(map[*object]bool)
+	for _, o := range objects {
+		for _, kid := range o.loaded().kids {
+			if kid != nil && !seen[kid] {
+				seen[kid] = true
+				kids = append(kids, kid)
+			}
+		}
+	}
+	return kids
 }
 
 // Forget gives up what is loaded of leaves and nodes for chunks before i alone, so that
@@ -241,34 +233,75 @@ func distinct(objects []*object) []*object {
 // must be none that is to be loaded.
 func (t *Tree) Forget(i int) { t.root.forget(i) }
 
-// Objects yields the ID and the plain bytes of every leaf and node of the last
-// Pack, or of the manifest that the tree was made of: what a target must hold
-// besides chunks, each once, leaves before the nodes that name them. The bytes are
-// the tree's: they must not be changed. The tree must be loaded.
-func (t *Tree) Objects() iter.Seq2[chunkstore.ID, []byte] {
-	return func(yield func(chunkstore.ID, []byte) bool) {
-		seen := make(map[chunkstore.ID]bool)
+// Objects yields every leaf and node of the last Pack, or of the manifest that the tree was made
+// of, and its plain bytes: what a target must hold besides chunks, each once, leaves before the
+// nodes that name them. The bytes are the tree's: they must not be changed. The tree must be
+// loaded.
+func (t *Tree) Objects() iter.Seq2[chunkstore.Ref, []byte] {
+	return func(yield func(chunkstore.Ref, []byte) bool) {
+		seen := make(map[chunkstore.Ref]bool)
 		var walk func(o *object) bool
 		walk = func(o *object) bool {
-			if seen[o.id] {
+			if o == nil || seen[o.ref] {
 				return true
 			}
-			seen[o.id] = true
-			c := o.content.Load()
-			if c == nil {
-				panic(fmt.Sprintf("manifest: %s %s: the tree is not loaded", o.noun(), o.id))
-			}
+			seen[o.ref] = true
+			c := o.loaded()
 			for _, kid := range c.kids {
 				if !walk(kid) {
 					return false
 				}
 			}
-			return yield(o.id, c.plain)
+			return yield(o.ref, c.plain)
 		}
-		for _, o := range t.root.content.Load().kids {
+		for _, o := range t.root.loaded().kids {
 			if !walk(o) {
 				return
 			}
 		}
 	}
+}
+
+// Lost returns, ascending, the chunks of a loaded tree whose objects stand in one of packs, which a
+// target has no more. They are to be put and Set anew. The leaves and nodes that stand there
+// are put anew by the next Pack.
+func (t *Tree) Lost(packs map[chunkstore.Digest]bool) (chunks []int) {
+	if t.lost == nil {
+		t.lost = make(map[*object]bool)
+	}
+	t.lose(packs, t.root, 0, &chunks)
+	for _, patches := range t.patches {
+		for _, p := range patches {
+			if packs[p.Place.Pack] {
+				chunks = append(chunks, p.Index)
+			}
+		}
+	}
+	slices.Sort(chunks)
+	return chunks
+}
+
+// lose is Lost for the object whose first chunk is start. It reports whether o, or an object below
+// it, is lost.
+func (t *Tree) lose(packs map[chunkstore.Digest]bool, o *object, start int, chunks *[]int) bool {
+	if o == nil || start >= t.valid {
+		return false
+	}
+	c := o.loaded()
+	lost := packs[o.ref.Place.Pack]
+	for k, kid := range c.kids {
+		lost = t.lose(packs, kid, start+k*span(o.height-1), chunks) || lost
+	}
+	if o.height == 1 && c.in(packs) {
+		for k := range min(c.n, t.valid-start) {
+			_, patched := findPatch(t.patches[(start+k)/fanout], start+k)
+			if !patched && packs[c.at(k).Place.Pack] {
+				*chunks = append(*chunks, start+k)
+			}
+		}
+	}
+	if lost {
+		t.lost[o] = true
+	}
+	return lost
 }

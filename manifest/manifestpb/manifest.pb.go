@@ -41,7 +41,10 @@ type Manifest struct {
 	Patches       []*Patch               `protobuf:"bytes,14,rep,name=patches,proto3" json:"patches,omitempty"`
 	InlinePages   []*InlinePage          `protobuf:"bytes,15,rep,name=inline_pages,json=inlinePages,proto3" json:"inline_pages,omitempty"`
 	Continuity    uint64                 `protobuf:"fixed64,20,opt,name=continuity,proto3" json:"continuity,omitempty"`
-	Stores        [][]byte               `protobuf:"bytes,21,rep,name=stores,proto3" json:"stores,omitempty"` // identities, 16 bytes each
+	Stores        [][]byte               `protobuf:"bytes,21,rep,name=stores,proto3" json:"stores,omitempty"`                        // identities, 16 bytes each
+	Cut           []byte                 `protobuf:"bytes,22,opt,name=cut,proto3" json:"cut,omitempty"`                              // 16 bytes
+	Packs         []byte                 `protobuf:"bytes,23,opt,name=packs,proto3" json:"packs,omitempty"`                          // names, 32 bytes each, in order of first use; empty: unplaced
+	TopPlaces     []byte                 `protobuf:"bytes,24,opt,name=top_places,json=topPlaces,proto3" json:"top_places,omitempty"` // 10 bytes for each ID of top; empty: unplaced
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -195,11 +198,33 @@ func (x *Manifest) GetStores() [][]byte {
 	return nil
 }
 
+func (x *Manifest) GetCut() []byte {
+	if x != nil {
+		return x.Cut
+	}
+	return nil
+}
+
+func (x *Manifest) GetPacks() []byte {
+	if x != nil {
+		return x.Packs
+	}
+	return nil
+}
+
+func (x *Manifest) GetTopPlaces() []byte {
+	if x != nil {
+		return x.TopPlaces
+	}
+	return nil
+}
+
 // Patch overrides one entry of the tree.
 type Patch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ChunkIndex    uint64                 `protobuf:"varint,1,opt,name=chunk_index,json=chunkIndex,proto3" json:"chunk_index,omitempty"`
-	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // 32 bytes
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // 32 bytes
+	Place         []byte                 `protobuf:"bytes,3,opt,name=place,proto3" json:"place,omitempty"` // 10 bytes; empty: unplaced
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -244,6 +269,13 @@ func (x *Patch) GetChunkIndex() uint64 {
 func (x *Patch) GetId() []byte {
 	if x != nil {
 		return x.Id
+	}
+	return nil
+}
+
+func (x *Patch) GetPlace() []byte {
+	if x != nil {
+		return x.Place
 	}
 	return nil
 }
@@ -305,7 +337,7 @@ var File_manifestpb_manifest_proto protoreflect.FileDescriptor
 
 const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\x9c\x04\n" +
+	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\xe3\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x18\n" +
@@ -328,11 +360,16 @@ const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\n" +
 	"continuity\x18\x14 \x01(\x06R\n" +
 	"continuity\x12\x16\n" +
-	"\x06stores\x18\x15 \x03(\fR\x06stores\"8\n" +
+	"\x06stores\x18\x15 \x03(\fR\x06stores\x12\x10\n" +
+	"\x03cut\x18\x16 \x01(\fR\x03cut\x12\x14\n" +
+	"\x05packs\x18\x17 \x01(\fR\x05packs\x12\x1d\n" +
+	"\n" +
+	"top_places\x18\x18 \x01(\fR\ttopPlaces\"N\n" +
 	"\x05Patch\x12\x1f\n" +
 	"\vchunk_index\x18\x01 \x01(\x04R\n" +
 	"chunkIndex\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\fR\x02id\"8\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x14\n" +
+	"\x05place\x18\x03 \x01(\fR\x05place\"8\n" +
 	"\n" +
 	"InlinePage\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +

@@ -87,7 +87,7 @@ func newContact(c *Courier, f *feed) *contact {
 		a.ours = *last
 		a.ours.Tree = last.Tree.Clone()
 	}
-	if c.office.cutter.State() != cutter.Ahead {
+	if c.office.cutter.State() != cutter.Unsaved {
 		a.found.etag = c.stock.etag
 	}
 	if c.newcomer() {
@@ -400,7 +400,7 @@ func (f *finding) judge(c *Courier) error {
 		why = "is of another lineage"
 	case manifest.TakenOver:
 		why = fmt.Sprintf("has taken over from epoch %d", own.Epoch)
-	case manifest.Ahead:
+	case manifest.Later:
 		why = fmt.Sprintf("is newer than our %d", own.Sequence)
 	case manifest.Another:
 		why = "was not written by this spool, but maybe by a clone of it"

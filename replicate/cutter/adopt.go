@@ -29,7 +29,7 @@ func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
 	c.head.Epoch++
 	c.last = Version{Manifest: new(manifest.Manifest),
 		Tree: manifest.NewTree(c.o.Sealer, c.db.chunks())}
-	c.state = Ahead // even an empty database has a first version
+	c.state = Unsaved // even an empty database has a first version
 	return nil
 }
 

@@ -28,7 +28,7 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 	if !changed {
 		return false, c.noteSaved(p, whole)
 	}
-	c.state = Ahead
+	c.state = Unsaved
 	if err := c.save(p); err != nil {
 		return false, err
 	}
@@ -64,7 +64,7 @@ func (c *Cutter) describe(p *plan) (whole map[int]bool, changed bool) {
 	for _, i := range p.inline {
 		changed = changed || c.db.Diff(i).Changed
 	}
-	return whole, changed || p.pageOneChanged || c.state == Ahead
+	return whole, changed || p.pageOneChanged || c.state == Unsaved
 }
 
 // save makes what p plans, over the tree, the saved version (C3).
@@ -99,7 +99,7 @@ func (c *Cutter) fault(point string) error {
 
 // setChunk changes the tree.
 func (c *Cutter) setChunk(i int, id chunkstore.ID) {
-	c.state = Ahead
+	c.state = Unsaved
 	c.last.Tree.Set(i, id)
 	c.o.Audience.Renamed(i, id)
 }

@@ -86,21 +86,21 @@ type Options struct {
 //	  │ Adopt(nil) begins                a chunk gets another  │  │ Cut has saved
 //	  │ a lineage                        object (Cut), Follow, │  │ the next version
 //	  │                                  AddStore              ▼  │
-//	  └──────────────────────────────────────────────────────▶ Ahead
+//	  └──────────────────────────────────────────────────────▶ Unsaved
 type State int
 
 // The states; [State] has who changes them.
 const (
-	Blank State = iota // there is no version: nothing is known of any chunk
-	Saved              // the last version is saved, and the tree is its tree
-	Ahead              // the tree, or what a manifest has to say, is newer than the last version
+	Blank   State = iota // there is no version: nothing is known of any chunk
+	Saved                // the last version is saved, and the tree is its tree
+	Unsaved              // the tree, or what a manifest has to say, is newer than the last version
 )
 
 // Version is what was cut.
 type Version struct {
 	Manifest *manifest.Manifest // of an unsaved beginning: empty
 	Encoded  []byte             // the manifest as it is stored; nil: nothing was saved yet
-	Tree     *manifest.Tree     // the manifest's, or a newer one if the cutter is Ahead
+	Tree     *manifest.Tree     // the manifest's, or a newer one if the cutter is Unsaved
 }
 
 // Cutter makes versions of one database.
@@ -176,7 +176,7 @@ func (c *Cutter) Follow(past manifest.Head) {
 	c.head.Epoch = max(c.head.Epoch, past.Epoch)
 	if c.state != Blank && !c.last.Manifest.Head().Supersedes(past) {
 		// We took over from a target that lagged: replicas of this one follow forwards only.
-		c.state = Ahead
+		c.state = Unsaved
 	}
 }
 
@@ -198,7 +198,7 @@ func (c *Cutter) Restore() error { return c.o.Files.Restore() }
 // chunk bucket.
 func (c *Cutter) AddStore(id chunkstore.Identity) {
 	if c.state == Saved && !slices.Contains(c.last.Manifest.Stores, id) {
-		c.state = Ahead
+		c.state = Unsaved
 	}
 }
 
