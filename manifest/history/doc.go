@@ -35,38 +35,44 @@
 // A writer that gives the history back says so in its last record (release). Then it must
 // take it anew.
 //
+// A writer may be saved, and resumed by another process, which goes on without a fence. Of what
+// was saved there may be copies: with a disk, or with a whole machine, that was cloned, or put
+// back. They append as one and the same writer, so that no fence lies between them. Who of them is
+// first has the number; the others conflict, and are told.
+//
 // # Where create-once can lie
 //
-// A number that was trimmed can be created again, by a request that slept long enough: a
-// record that nobody must believe. Three rules see to that.
+// A number that was trimmed can be created again, by a request that slept long enough, or by a copy
+// of a writer: a record that nobody must believe. These rules see to that. To be sure is to know of
+// a moment, less than [Grace] ago by a clock that does not stop, at which no checkpoint
+// was beyond what one has read and written. To look is to ask for the newest checkpoint: then one
+// is sure, or it is beyond, and one goes on from there.
 //
 //	T1  The fence of a takeover from a writer that had not released is never trimmed. It has
 //	    the very number that this writer would try. Each checkpoint lists them.
 //	T2  A fence is believed, by who appended it, by who reads it and by whom it refuses, only
-//	    after a look at the newest checkpoint that began after the fence was there. A checkpoint
-//	    at or beyond its number means that the log has gone on; then the fence is none, unless
-//	    the checkpoint lists it.
-//	T3  Only what lies below the newest checkpoint is trimmed, and a checkpoint is replaced only
-//	    by one with a higher number, on the condition that it is the one that was read.
-//
-// A reader that asks for the next number, and finds nothing, may have slept until the next
-// one was trimmed. It is at the end only if it was at the end of the log, or at the newest
-// checkpoint, less than [Grace] ago by a clock that does not stop; else it looks at the
-// checkpoint. Who trims removes nothing younger than twice that.
+//	    after a look that began after the fence was there. Any other record is believed, and the
+//	    end of the log is, by who is sure, and else after a look.
+//	T3  A checkpoint is replaced only by one with a higher number, on the condition that it is the
+//	    one that was read.
+//	T4  A writer believes that a record of its own is in the history if it is sure and has not been
+//	    resumed since it last created one; else after a look.
+//	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
+//	    nothing is trimmed that he has not read.
 //
 // # Invariants
 //
-//	H1  A number is created once in the history (T1 to T3 name the records that are not in it).
+//	H1  A number is created once in the history (T1 to T5 name the records that are not in it).
 //	H2  Append returned nil: the record is in the history, and in every version after it.
-//	H3  Append returned ErrFenced: no version has the record. Another error: it is unsettled,
-//	    and the next call settles it first.
+//	H3  Append returned ErrFenced: no version has the record. ErrBehind: the history has gone on,
+//	    and may have it. Another error: it is unsettled, and the next call settles it first.
 //	H4  After a fence of epoch e the history has no record of a lower epoch.
 //	H5  A reader's state is that of a prefix of the history, and only grows.
 //	H6  Who opens a history finds all that was appended before it began to.
 //	H7  None of H1 to H6 needs a lease, or a clock; but H6 needs one for a reader that was
-//	    open all the time and slept.
+//	    open all the time and slept, and H2 one for a writer of which there are copies.
 //
 // The simulation in sim_test.go attacks them: writers and readers that crash, sleep for any
-// time, whose answers are lost, whose requests are carried out later, or twice. It also runs
-// with each of T1, T2 and T3 left out, and must find out.
+// time, whose answers are lost, whose requests are carried out later, or twice; and copies of
+// writers, of any age. It also runs with each of T1 to T5 left out, and must find out.
 package history

@@ -10,8 +10,9 @@ import (
 	"verneuil/chunkstore"
 )
 
-// Grace is for how long a reader that was at the end of the log believes that it would
-// see the next record. Who trims removes nothing that is younger than twice that.
+// Grace is for how long a reader that knows that no checkpoint was beyond it believes what the log
+// has, and that it has no more. Who trims removes nothing but what a checkpoint has that was put
+// twice that time ago.
 const Grace = 10 * time.Minute
 
 // readLimit is how many records one call of [Reader.Next] takes over.
@@ -57,12 +58,13 @@ type Reader struct {
 	at   Position
 	etag string        // of the newest checkpoint that was seen
 	seen uint64        // its number
-	sure time.Duration // when at was known to be the end of the log
+	sure time.Duration // when no checkpoint was beyond at
 }
 
 // Options of a [Reader] and a [Writer].
 type Options struct {
-	// Grace is for how long the end of the log is believed; 0: never without a look.
+	// Grace is for how long a reader believes the log, and a writer that no copy of it has gone
+	// on. 0: a reader looks each time, a writer only if it was resumed.
 	Grace time.Duration
 	// Now is a clock of which only differences count. It is required if Grace is not 0.
 	Now func() time.Duration
@@ -81,26 +83,31 @@ func (s Step) Empty() bool { return s.Checkpoint == nil && len(s.Records) == 0 }
 // Open begins at the newest checkpoint, which it returns. It fails with
 // [chunkstore.ErrAbsent] if there is none.
 func Open(ctx context.Context, store Store, o Options) (*Reader, *Checkpoint, error) {
-	r := &Reader{store: store, grace: o.Grace, now: o.Now}
-	if r.now == nil {
-		r.now = func() time.Duration { return 0 }
-	}
+	r := newReader(store, o)
+	began := r.now()
 	c, etag, err := store.Newest(ctx, "")
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the history: %w", err)
 	}
-	r.jump(c, etag)
+	r.jump(c, etag, began)
 	return r, c, nil
+}
+
+func newReader(store Store, o Options) *Reader {
+	r := &Reader{store: store, grace: o.Grace, now: o.Now}
+	if r.now == nil {
+		r.now = func() time.Duration { return 0 }
+	}
+	return r
 }
 
 // At returns how far r has read. The caller may not change it.
 func (r *Reader) At() Position { return r.at }
 
-// jump makes c, which has the given ETag, the end of what was read.
-func (r *Reader) jump(c *Checkpoint, etag string) {
+// jump makes c, which has the given ETag, and was asked for at that time, the end of what was read.
+func (r *Reader) jump(c *Checkpoint, etag string, began time.Duration) {
 	r.log, r.at = r.store.Log(c.Lineage), c.Position
-	r.etag, r.seen = etag, c.Number
-	r.sure = r.now() - r.grace
+	r.etag, r.seen, r.sure = etag, c.Number, began
 }
 
 // look asks for the newest checkpoint. It returns it if r must go on from there: it
@@ -129,23 +136,24 @@ func (r *Reader) Next(ctx context.Context) (Step, error) {
 	}
 	sure := r.grace > 0 && r.now()-r.sure < r.grace
 	at, records, broken := follow(r.at, stored)
-	if len(stored) == 0 && !sure || broken != nil || slices.ContainsFunc(records, isFence) { // T2
+	if !sure || broken != nil || slices.ContainsFunc(records, isFence) { // T2
+		began = r.now()
 		c, etag, err := r.look(ctx)
 		if err != nil {
 			return Step{}, err
 		}
 		if c != nil {
-			r.jump(c, etag)
+			r.jump(c, etag, began)
 			return Step{Checkpoint: c}, nil
 		}
-		sure = true
+		r.sure = began
+	} else if len(stored) == 0 {
+		r.sure = began
 	}
 	if len(records) == 0 && broken != nil {
 		return Step{}, broken
 	}
-	if r.at = at; sure {
-		r.sure = began
-	}
+	r.at = at
 	return Step{Records: records}, nil
 }
 

@@ -104,9 +104,11 @@ func must(t *testing.T, err error) {
 func TestRefusedByAFenceThatSlept(t *testing.T) {
 	ctx := t.Context()
 	s := &plainStore{log: map[uint64][]byte{}}
-	must(t, Create(ctx, s, [16]byte{1}, nil))
+	if _, err := Create(ctx, s, Options{}, [16]byte{1}, nil, ""); err != nil {
+		t.Fatal(err)
+	}
 	owner := follower(t, s)
-	must(t, owner.Take(ctx))
+	must(t, owner.Take(ctx, nil))
 	sleeper := follower(t, s)
 
 	s.lose = true
@@ -114,22 +116,22 @@ func TestRefusedByAFenceThatSlept(t *testing.T) {
 		t.Fatalf("the answer was lost, and Append said %v", err)
 	}
 	next := follower(t, s)
-	must(t, next.Take(ctx))
+	must(t, next.Take(ctx, nil))
 	must(t, next.Checkpoint(ctx, []byte("with the commit")))
 	must(t, next.Trim(ctx, next.At().Number+1))
 	if s.log[2] != nil || s.log[3] == nil {
 		t.Fatal("the commit is there, or the fence after it is not")
 	}
-	if err := sleeper.Take(ctx); !errors.Is(err, ErrBehind) {
+	if err := sleeper.Take(ctx, nil); !errors.Is(err, ErrBehind) {
 		t.Fatalf("who slept took the history over: %v", err)
 	}
 	if s.log[2] == nil {
 		t.Fatal("the fence that slept is not there")
 	}
-	if err := owner.Settle(ctx); err != nil {
+	if err := owner.Settle(ctx); !errors.Is(err, ErrBehind) {
 		t.Errorf("the commit is in the history, and its writer is told %v", err)
 	}
-	if err := owner.Append(ctx, []byte("more"), false); !errors.Is(err, ErrFenced) {
+	if err := owner.Append(ctx, []byte("more"), false); !errors.Is(err, ErrBehind) {
 		t.Errorf("a writer that was taken over from appends: %v", err)
 	}
 	if err := sleeper.Append(ctx, []byte("x"), false); !errors.Is(err, ErrBehind) {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
 )
@@ -25,10 +26,13 @@ type world struct {
 	scheduler
 	truth
 	fault fault
+	grace int    // steps; 0: there are no copies, and nobody believes in the end of the log
+	saves []save // of writers, for copies of them
 
 	logs map[[16]byte]map[uint64][]byte
 	cp   *Checkpoint
 	etag int
+	puts []put // of checkpoints
 
 	nextTx     uint64
 	refused    map[uint64]bool // ErrFenced was the answer
@@ -53,6 +57,18 @@ type truth struct {
 	epoch   uint64
 }
 
+// put is when a checkpoint was put.
+type put struct {
+	number uint64
+	step   int
+}
+
+// save is what a writer could be made of again, with its database.
+type save struct {
+	Saved
+	copyOf
+}
+
 // fault is a rule that the store or the protocol leaves out.
 type fault int
 
@@ -63,6 +79,8 @@ const (
 	withoutT2Reader
 	withoutT2Refused
 	withoutT3
+	withoutT4
+	withoutT5
 )
 
 type request struct {
@@ -218,7 +236,8 @@ func (a *actor) Newest(_ context.Context, etag string) (*Checkpoint, string, err
 		return nil, "", err
 	case n.c == nil:
 		return nil, "", chunkstore.ErrAbsent
-	case fmt.Sprint(n.etag) == etag, etag != "" && a.ignores():
+	case fmt.Sprint(n.etag) == etag, etag != "" && a.ignores(),
+		a.asks && a.w.fault == withoutT4:
 		return nil, "", chunkstore.ErrUnmodified
 	}
 	c := *n.c
@@ -236,14 +255,15 @@ func (a *actor) ignores() bool {
 }
 
 func (a *actor) Replace(_ context.Context, c *Checkpoint, etag string) (string, error) {
-	put := *c
+	copied := *c
 	now, err := once(a, func() int {
 		w := a.w
 		same := fmt.Sprint(w.etag) == etag || w.cp == nil && etag == ""
-		if !same && (w.fault != withoutT3 || w.cp == nil || put.Number == 0) {
+		if !same && (w.fault != withoutT3 || w.cp == nil || c.Number == 0) {
 			return 0
 		}
-		w.cp, w.etag = &put, w.etag+1
+		w.cp, w.etag = &copied, w.etag+1
+		w.puts = append(w.puts, put{copied.Number, w.steps})
 		return w.etag
 	})
 	if err != nil {
@@ -292,7 +312,7 @@ func (l simLog) List(context.Context, uint64, func(chunkstore.LogEntry) bool) er
 func (l simLog) Trim(_ context.Context, before uint64, keep []uint64) error {
 	numbers, err := once(l.actor, func() (all []uint64) {
 		for n := range l.w.logs[l.lineage] {
-			if n < before && (!slices.Contains(keep, n) || l.w.fault == withoutT1) {
+			if n < before && n <= l.w.aged() && (!slices.Contains(keep, n) || l.w.fault == withoutT1) {
 				all = append(all, n)
 			}
 		}
@@ -308,8 +328,18 @@ func (l simLog) Trim(_ context.Context, before uint64, keep []uint64) error {
 	return err
 }
 
+// aged is the number of a checkpoint that was put long enough ago.
+func (w *world) aged() (number uint64) {
+	for _, p := range w.puts {
+		if w.steps-p.step >= 2*w.grace || w.fault == withoutT5 {
+			number = p.number
+		}
+	}
+	return number
+}
+
 // create is what a store does, and the witness of the true history.
-func (w *world) create(lineage [16]byte, n uint64, stored []byte) bool {
+func (w *world) create(lineage [16]byte, n uint64, record []byte) bool {
 	log := w.logs[lineage]
 	if log == nil {
 		log = map[uint64][]byte{}
@@ -318,14 +348,14 @@ func (w *world) create(lineage [16]byte, n uint64, stored []byte) bool {
 	if log[n] != nil {
 		return false
 	}
-	log[n] = stored
+	log[n] = record
 	if head := uint64(len(w.records)); n <= head {
 		return true // it was trimmed: nobody may believe it
 	} else if n > head+1 {
 		w.violate("H1: record %d was created after %d", n, head)
 		return true
 	}
-	r, err := Decode(n, stored)
+	r, err := Decode(n, record)
 	if err != nil {
 		w.violate("%v", err)
 		return true
@@ -413,7 +443,7 @@ func (w *world) catchUp(who string, next func(context.Context) (Step, error), c 
 func (w *world) reader(a *actor) {
 	ctx := context.Background()
 	for range 3 {
-		r, cp, err := Open(ctx, a, Options{})
+		r, cp, err := Open(ctx, a, w.options())
 		if err != nil {
 			continue
 		}
@@ -430,9 +460,9 @@ func (w *world) reader(a *actor) {
 func (w *world) writer(a *actor) {
 	ctx := context.Background()
 	for range 3 {
-		r, cp, err := Open(ctx, a, Options{})
+		r, cp, err := Open(ctx, a, w.options())
 		if errors.Is(err, chunkstore.ErrAbsent) {
-			Create(ctx, a, [16]byte{byte(a.id + 1)}, nil)
+			_, _ = Create(ctx, a, w.options(), [16]byte{byte(a.id + 1)}, nil, "")
 			continue
 		} else if err != nil {
 			continue
@@ -457,7 +487,9 @@ func (w *world) own(a *actor, writer *Writer, c *copyOf) bool {
 			return false
 		}
 		a.takes = true
-		err := writer.Take(ctx)
+		writer.Claim(nil)
+		w.save(writer, c)
+		err := writer.Settle(ctx)
 		a.takes = false
 		switch {
 		case err == nil:
@@ -471,32 +503,21 @@ func (w *world) own(a *actor, writer *Writer, c *copyOf) bool {
 	return false
 }
 
+// work appends some transactions.
 func (w *world) work(a *actor, writer *Writer, c *copyOf) {
 	ctx, rng := context.Background(), a.rng
 	for k := 1 + rng.Intn(4); k > 0; k-- {
 		w.nextTx++
-		tx := w.nextTx
-		a.asks = true
-		body := binary.BigEndian.AppendUint64(nil, tx)
-		err := writer.Append(ctx, body, k == 1 && rng.Intn(2) == 0)
-		for try := 0; errors.Is(err, ErrUnsettled) && try < 3; try++ {
-			err = writer.Settle(ctx)
-		}
-		a.asks = false
-		switch {
-		case err == nil:
-			c.txs = append(slices.Clip(c.txs), tx)
-			if !slices.Contains(w.txs, tx) {
-				w.violate("H2: transaction %d was answered, and is not in the history", tx)
-			}
-			w.check("a writer", c, 0, nil)
-		case errors.Is(err, ErrFenced):
-			w.refused[tx] = true
-			return
-		default:
-			writer.Abandon()
+		body := binary.BigEndian.AppendUint64(nil, w.nextTx)
+		if writer.Prepare(body, k == 1 && rng.Intn(2) == 0) != nil {
+			w.violate("a writer that owns may not append")
 			return
 		}
+		w.save(writer, c)
+		if !w.settle(a, writer, c) {
+			return
+		}
+		w.save(writer, c)
 		if rng.Intn(3) == 0 {
 			writer.Checkpoint(ctx, c.encode())
 		}
@@ -507,11 +528,80 @@ func (w *world) work(a *actor, writer *Writer, c *copyOf) {
 	}
 }
 
+// settle appends a transaction that was prepared. It reports whether the writer owns the history.
+func (w *world) settle(a *actor, writer *Writer, c *copyOf) bool {
+	tx := binary.BigEndian.Uint64(writer.pending.Body)
+	a.asks = true
+	defer func() { a.asks = false }()
+	err := writer.Settle(context.Background())
+	for try := 0; errors.Is(err, ErrUnsettled) && try < 3; try++ {
+		err = writer.Settle(context.Background())
+	}
+	switch {
+	case err == nil:
+		c.txs = append(slices.Clip(c.txs), tx)
+		if !slices.Contains(w.txs, tx) {
+			w.violate("H2: transaction %d was answered, and is not in the history", tx)
+		}
+		w.check("a writer", c, 0, nil)
+		return writer.State() == Owning
+	case errors.Is(err, ErrFenced):
+		w.refused[tx] = true
+	default:
+		writer.Abandon()
+	}
+	return false
+}
+
+// save notes what copies of the writer are made of.
+func (w *world) save(writer *Writer, c *copyOf) {
+	if saved, ok := writer.Save(); ok && w.grace > 0 {
+		w.saves = append(w.saves, save{saved, *c})
+	}
+}
+
+// heir is copies of writers, of any age: of a process that was killed, or of a machine.
+func (w *world) heir(a *actor) {
+	for range 4 {
+		a.do(func() {}) // later
+		if len(w.saves) == 0 {
+			continue
+		}
+		s := w.saves[a.rng.Intn(len(w.saves))]
+		writer, err := Resume(a, w.options(), s.Saved)
+		if err != nil {
+			w.violate("resume: %v", err)
+			return
+		}
+		c := s.copyOf
+		if p := writer.pending; p != nil && !p.Fence && !w.settle(a, writer, &c) {
+			continue
+		}
+		for range 2 {
+			if writer.State() != Owning && !w.own(a, writer, &c) {
+				break
+			}
+			w.work(a, writer, &c)
+		}
+	}
+}
+
+func (w *world) options() Options {
+	return Options{
+		Grace: time.Duration(w.grace), Now: func() time.Duration { return time.Duration(w.steps) },
+	}
+}
+
 // simulate runs one schedule, and returns what it has found.
 func simulate(seed int64, f fault) *world {
 	w := &world{fault: f, logs: map[[16]byte]map[uint64][]byte{}, refused: map[uint64]bool{}}
 	w.rng, w.deaf = rand.New(rand.NewSource(seed)), map[int]int{}
-	w.run(w.writer, w.writer, w.reader, w.writer)
+	if w.rng.Intn(2) == 0 {
+		w.grace = 1 + w.rng.Intn(60)
+		w.run(w.writer, w.heir, w.reader, w.writer, w.heir)
+	} else {
+		w.run(w.writer, w.writer, w.reader, w.writer)
+	}
 	for len(w.ghosts) > 0 {
 		w.ghosts[0]()
 		w.ghosts = w.ghosts[1:]
@@ -557,6 +647,8 @@ func TestSimulationFindsFaults(t *testing.T) {
 		withoutT2Reader:  {"T2 of a reader", 1},
 		withoutT2Refused: {"T2 of a writer that is refused", 82_600},
 		withoutT3:        {"T3", 1},
+		withoutT4:        {"T4", 1},
+		withoutT5:        {"T5", 1},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			for s := range int64(400_000) {

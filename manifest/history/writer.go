@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 
 	"verneuil/chunkstore"
 )
@@ -24,28 +23,24 @@ var (
 
 // State is a [Writer]'s.
 //
-//	            Take              Take: ok
-//	Following -------> Taking ----------------> Owning <------------------+
-//	    ^                |                      |  |  |                   |
-//	    |  Take: behind  |                      |  |  | Append: no answer |
-//	    +<---------------+                      |  |  +-----> Unsettled --+ Settle: it is there
-//	    |  Append, release; Append: fenced      |  |              |
-//	    +<--------------------------------------+  |              |
-//	    |  Abandon                                 |              |
-//	    +<-----------------------------------------+              |
-//	    |  Settle: fenced; Abandon                                |
-//	    +<--------------------------------------------------------+
+//	             Claim             Settle: it is there
+//	Following ----------> Unsettled <----------------> Owning
+//	    ^                     |      Prepare             |
+//	    |  Settle: behind,    |                          |
+//	    |  fenced; Abandon    |                          |
+//	    +<--------------------+                          |
+//	    |  Settle: it is there, and gave the history back; Abandon
+//	    +<-----------------------------------------------+
 //
-// Taking is where Take stays if an answer was lost: it must be called again, or Abandon.
-// Taking and Unsettled refuse Append; only Following allows Next.
+// Unsettled is where a writer stays while it is not known whether its record is in the history:
+// Settle must be called again, or Abandon. Only Following allows Next.
 type State int
 
 // The states of a [Writer].
 const (
-	Following State = iota
-	Taking
-	Owning
-	Unsettled
+	Following State = iota // somebody else may own the history
+	Unsettled              // a record was prepared, and perhaps appended
+	Owning                 // nobody else may append
 )
 
 // Writer writes a history. It is one goroutine's.
@@ -53,19 +48,34 @@ type Writer struct {
 	reader  *Reader
 	name    [16]byte
 	state   State
-	pending *Record // Taking, Unsettled: what was appended
+	doubt   bool    // a copy of this writer may have gone on (T4)
+	pending *Record // Unsettled: what is to be appended, or was
 	stored  []byte  // pending, encoded
 }
 
-// Create begins a history with a checkpoint at number 0. It fails with
-// [chunkstore.ErrConflict] if the database has one, and if the answer was lost, then
-// the history may be there: Open tells.
-func Create(ctx context.Context, store Store, lineage [16]byte, body []byte) error {
+// Saved is what a [Writer] is made of again, by another process.
+type Saved struct {
+	Position
+	Name    [16]byte // of the writer
+	Pending []byte   // the stored form of the record that is not settled; nil: there is none
+}
+
+// Create begins a history, whose lineage nobody has used, with a checkpoint at number 0, in the
+// place of the checkpoint that has the given ETag, or of none if etag is empty. It fails with
+// [chunkstore.ErrConflict] if the database has another one. If the answer was lost, the history
+// may be there: Open tells.
+func Create(
+	ctx context.Context, store Store, o Options, lineage [16]byte, body []byte, etag string,
+) (*Reader, error) {
 	c := &Checkpoint{Position: Position{Lineage: lineage, Released: true}, Body: body}
-	if _, err := store.Replace(ctx, c, ""); err != nil {
-		return fmt.Errorf("begin a history: %w", err)
+	r := newReader(store, o)
+	began := r.now()
+	etag, err := store.Replace(ctx, c, etag)
+	if err != nil {
+		return nil, fmt.Errorf("begin a history: %w", err)
 	}
-	return nil
+	r.jump(c, etag, began)
+	return r, nil
 }
 
 // NewWriter makes a writer of r, which it owns from then on.
@@ -73,6 +83,39 @@ func NewWriter(r *Reader) *Writer {
 	w := &Writer{reader: r}
 	rand.Read(w.name[:]) // never fails: crypto/rand
 	return w
+}
+
+// Resume makes the writer that saved was taken of by [Writer.Save]. It asks nobody: whether the
+// history has gone on, the first Settle or Append finds out (T4). It fails with
+// [chunkstore.ErrCorrupt] if saved is of no use.
+func Resume(store Store, o Options, saved Saved) (*Writer, error) {
+	r := newReader(store, o)
+	r.log, r.at = store.Log(saved.Lineage), saved.Position
+	r.sure = r.now() - r.grace
+	w := &Writer{reader: r, name: saved.Name, state: Owning, doubt: true}
+	if saved.Pending == nil {
+		if saved.Released {
+			w.state = Following
+		}
+		return w, nil
+	}
+	pending, err := Decode(saved.Number+1, saved.Pending)
+	if err == nil {
+		at := saved.Position
+		err = at.step(pending)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resume a writer: %w", err)
+	}
+	w.state, w.pending, w.stored = Unsettled, pending, saved.Pending
+	return w, nil
+}
+
+// Save returns what w can be made of again, by [Resume]; ok is false if it is Following. Who means
+// to resume saves w after each Claim and Prepare, before it settles, and after each Settle: else a
+// successor takes what w has appended for another's.
+func (w *Writer) Save() (saved Saved, ok bool) {
+	return Saved{w.reader.at, w.name, w.stored}, w.state != Following
 }
 
 // State returns where w stands.
@@ -96,65 +139,83 @@ func (w *Writer) Next(ctx context.Context) (Step, error) {
 	return Step{}, ErrUnsettled
 }
 
-// Take makes w the owner, from wherever it has read to. It fails with ErrBehind, and after
-// a lost answer with ErrUnsettled.
-func (w *Writer) Take(ctx context.Context) error {
-	switch w.state {
-	case Owning:
-		return nil
-	case Unsettled:
-		return ErrUnsettled
-	case Following:
-		at := w.reader.at
-		w.prepare(&Record{Epoch: at.Epoch + 1, Fence: true})
-		w.state = Taking
+// Claim prepares the fence by which w takes the history over, from where it has read to. body may
+// say who takes it. Settle comes next. It does nothing if w is not Following.
+func (w *Writer) Claim(body []byte) {
+	if w.state == Following {
+		w.prepare(&Record{Epoch: w.reader.at.Epoch + 1, Fence: true, Body: body})
 	}
-	there, err := w.append(ctx)
-	if err != nil {
-		return err
-	}
-	if there { // T2
-		c, _, err := w.reader.look(ctx)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnsettled, err)
-		}
-		there = c == nil
-	}
-	if !there {
-		w.follow()
-		return ErrBehind
-	}
-	return w.advance()
 }
 
-// Append adds a record to a history that w owns, and gives it back if release. It fails with
-// ErrFenced, and with ErrUnsettled if the answer was lost. body is not retained.
-func (w *Writer) Append(ctx context.Context, body []byte, release bool) error {
+// Take makes w the owner: it is Claim and Settle. It fails with ErrBehind, and after a lost answer
+// with ErrUnsettled.
+func (w *Writer) Take(ctx context.Context, body []byte) error {
+	if w.state == Unsettled && !w.pending.Fence {
+		return ErrUnsettled
+	}
+	w.Claim(body)
+	return w.Settle(ctx)
+}
+
+// Prepare makes a record of a history that w owns, which gives it back if release. Settle comes
+// next, and appends it. body is not retained. It fails with ErrUnsettled, and with ErrBehind if w
+// is Following.
+func (w *Writer) Prepare(body []byte, release bool) error {
 	switch w.state {
-	case Unsettled, Taking:
+	case Unsettled:
 		return ErrUnsettled
 	case Following:
 		return fmt.Errorf("append without a takeover: %w", ErrBehind)
 	}
 	w.prepare(&Record{Epoch: w.reader.at.Epoch, Release: release, Body: body})
-	w.state = Unsettled
+	return nil
+}
+
+// Append is Prepare and Settle. It fails with ErrFenced, and with ErrUnsettled if the answer was
+// lost.
+func (w *Writer) Append(ctx context.Context, body []byte, release bool) error {
+	if err := w.Prepare(body, release); err != nil {
+		return err
+	}
 	return w.Settle(ctx)
 }
 
-// Settle finds out what became of the record of an Append that failed with ErrUnsettled, and
-// appends it if it is not there. It fails as Append does.
+// Settle appends what was prepared, or finds out what became of it. It does nothing if nothing is
+// pending. It fails with ErrUnsettled if the answer was lost; with ErrFenced if the record is not
+// in the history; and with ErrBehind if the history has gone on, so that the record may be in it:
+// Next tells.
 func (w *Writer) Settle(ctx context.Context) error {
 	if w.state != Unsettled {
 		return nil
 	}
-	switch there, err := w.append(ctx); {
-	case err != nil:
-		return err
-	case !there:
-		w.follow()
-		return ErrFenced
+	began := w.reader.now()
+	there, created, err := w.append(ctx)
+	if err == nil && there && (w.pending.Fence || w.unsure()) { // T2, T4
+		var c *Checkpoint
+		if c, err = w.beyond(ctx); c != nil {
+			err = ErrBehind
+		}
 	}
-	return w.advance()
+	if err == nil && there {
+		// If it had been there, a copy of w has appended it, too, and may have gone on long ago.
+		if w.doubt = !created; created {
+			w.reader.sure = began // nothing followed it
+		}
+		return w.advance()
+	} else if err == nil {
+		err = ErrFenced
+	}
+	if !errors.Is(err, ErrUnsettled) {
+		w.follow()
+	}
+	return err
+}
+
+// unsure reports whether a copy of w, made by saving it or with all the machine, may have gone on,
+// and may have trimmed what it had appended (T4).
+func (w *Writer) unsure() bool {
+	r := w.reader
+	return w.doubt || r.grace > 0 && r.now()-r.sure >= r.grace
 }
 
 // Abandon gives up what is unsettled, and the history. What was appended may turn up in Next.
@@ -165,7 +226,7 @@ func (w *Writer) follow() { w.state, w.pending, w.stored = Following, nil, nil }
 func (w *Writer) prepare(r *Record) {
 	at := w.reader.at
 	r.Number, r.Before, r.Writer = at.Number+1, at.Digest, w.name
-	w.pending, w.stored = r, r.Encode()
+	w.state, w.pending, w.stored = Unsettled, r, r.Encode()
 }
 
 // advance: what is pending is in the history.
@@ -175,51 +236,54 @@ func (w *Writer) advance() error {
 	if err := w.reader.at.step(r); err != nil {
 		return err
 	}
-	w.reader.sure = w.reader.now()
 	if !r.Release {
 		w.state = Owning
 	}
 	return nil
 }
 
-// append asks the log to create what is pending, and reports whether it is there.
-func (w *Writer) append(ctx context.Context) (there bool, err error) {
+// append asks the log to create what is pending, and reports whether it is there, and
+// whether this request has created it.
+func (w *Writer) append(ctx context.Context) (there, created bool, err error) {
 	n := w.pending.Number
 	err = w.reader.log.Append(ctx, n, w.stored)
 	if err == nil {
-		return true, nil
+		return true, true, nil
 	} else if !errors.Is(err, chunkstore.ErrConflict) {
-		return false, fmt.Errorf("%w: %w", ErrUnsettled, err)
+		return false, false, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	found, err := w.reader.log.Read(ctx, n, 1)
 	if err != nil {
-		return false, fmt.Errorf("%w: look who has it: %w", ErrUnsettled, err)
+		return false, false, fmt.Errorf("%w: look who has it: %w", ErrUnsettled, err)
 	}
 	if len(found) == 1 && bytes.Equal(found[0], w.stored) {
-		return true, nil
+		return true, false, nil
 	}
 	if w.pending.Fence {
-		return false, nil // Next tells what happened
+		return false, false, ErrBehind // Next tells what happened
 	}
-	there, err = w.trimmed(ctx)
-	if err == nil && !there && len(found) == 0 {
+	if w.reader.grace == 0 || w.unsure() { // T2: was n trimmed, and is it a fence now that slept?
+		if c, err := w.beyond(ctx); err != nil {
+			return false, false, err
+		} else if c != nil {
+			return false, false, ErrBehind
+		}
+	}
+	if len(found) == 0 {
 		// Nobody has it: S3 refuses one of two requests that it is carrying out at once.
-		return false, ErrUnsettled
+		return false, false, ErrUnsettled
 	}
-	return there, err
+	return false, false, nil
 }
 
-// trimmed reports whether what is pending is in the history though its number holds something
-// else, or nothing: it was appended and trimmed, and what is there now is a fence that slept
-// (T2). Only w could append here, but for a takeover, which every later checkpoint lists.
-func (w *Writer) trimmed(ctx context.Context) (bool, error) {
+// beyond returns the newest checkpoint, if it has more than what w has read and written, or is of
+// another history; else nil. It fails with ErrUnsettled.
+func (w *Writer) beyond(ctx context.Context) (*Checkpoint, error) {
 	c, _, err := w.reader.look(ctx)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrUnsettled, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
-	n := w.pending.Number
-	return c != nil && c.Lineage == w.reader.at.Lineage && c.Number >= n &&
-		!slices.Contains(c.Fences, n), nil
+	return c, nil
 }
 
 // Checkpoint puts a checkpoint of all that w has read and written. It does nothing if there is
@@ -253,7 +317,7 @@ func (w *Writer) Checkpoint(ctx context.Context, body []byte) error {
 }
 
 // Trim removes the records below before that the newest checkpoint which w knows has, but for
-// fences that must stay (T1, T3).
+// fences that must stay (T1). A checkpoint that was put twice [Grace] ago must have them (T3).
 func (w *Writer) Trim(ctx context.Context, before uint64) error {
 	r := w.reader
 	return r.log.Trim(ctx, min(before, r.seen+1), r.at.Fences)
