@@ -268,7 +268,7 @@ func (k *bulkRun) cores() (cost, error) {
 			b := make([]byte, chunk)
 			for off := range next {
 				n, _ := f.ReadAt(b, off)
-				sealer.Seal(sealer.Identify(b[:n]), b[:n])
+				sealer.Seal(nil, sealer.Identify(b[:n]), b[:n])
 			}
 		})
 	}

@@ -23,14 +23,14 @@ type answer[T any] struct {
 	err    error
 }
 
-// ask calls get with the targets, until one answers or all have failed: the next one
+// ask calls get with all, until one answers or all have failed: the next one
 // when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
 // is still asked then is told to end. Targets that lately failed are asked last.
-func ask[T any](ctx context.Context, s *Store,
+func ask[T any](ctx context.Context, s *Store, all []*Target,
 	get func(context.Context, *Target) (T, error)) (T, *Target, error) {
 	var none T
-	if len(s.Targets) == 1 {
-		t := s.Targets[0]
+	if len(all) == 1 {
+		t := all[0]
 		v, err := get(ctx, t)
 		if err != nil && !errors.Is(err, ErrUnmodified) {
 			return none, nil, failures{fmt.Errorf("%s: %w", t.Name, err)}.err()
@@ -39,7 +39,7 @@ func ask[T any](ctx context.Context, s *Store,
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	targets := trusted(s.Targets)
+	targets := trusted(all)
 	answers := make(chan answer[T], len(targets))
 	slow := time.NewTimer(s.options.SlowAfter)
 	defer slow.Stop()

@@ -48,36 +48,26 @@ func (s singly) Sync(ctx context.Context) error { return ctx.Err() }
 
 func (s singly) Close() error { return nil }
 
-// ChunkBatch puts chunks to a target, and makes them durable together (I3).
-// PutChunk is safe for concurrent use.
-type ChunkBatch struct {
-	batch  Batch
-	sealer Sealer
-}
+// PackBatch puts packs to a target, and makes them durable together (I3). Put is safe for
+// concurrent use.
+type PackBatch struct{ batch Batch }
 
 // Batch begins a batch. The caller closes it.
-func (t *Target) Batch() *ChunkBatch { return &ChunkBatch{BatchOf(t.Chunks), t.Sealer} }
+func (t *Target) Batch() *PackBatch { return &PackBatch{BatchOf(t.Chunks)} }
 
-// PutChunk is [Target.PutChunk], except that the object is durable only once
-// Sync has returned nil.
-func (c *ChunkBatch) PutChunk(ctx context.Context, id ID,
-	plain []byte) (storedBytes int, err error) {
-	return putChunk(ctx, c.sealer, id, plain, c.batch.Put)
-}
-
-// PutHashed is PutChunk of bytes whose ID the caller has had computed by the target's Sealer (I2).
-func (c *ChunkBatch) PutHashed(ctx context.Context, h Hashed) (storedBytes int, err error) {
-	return h.put(ctx, c.sealer, c.batch.Put)
+// Put is [Target.PutPack], except that the pack is durable only once Sync has returned nil.
+func (b *PackBatch) Put(ctx context.Context, p *Pack) (places []Place, storedBytes int, err error) {
+	return putPack(ctx, p, b.batch.Put)
 }
 
 // Sync makes durable what was put before it (I3). See [Batch] for what its failure
 // means: nothing that the batch has put may be relied on.
-func (c *ChunkBatch) Sync(ctx context.Context) error {
-	if err := c.batch.Sync(ctx); err != nil {
-		return fmt.Errorf("make chunks durable: %w", err)
+func (b *PackBatch) Sync(ctx context.Context) error {
+	if err := b.batch.Sync(ctx); err != nil {
+		return fmt.Errorf("make packs durable: %w", err)
 	}
 	return nil
 }
 
 // Close frees what the batch holds. It makes nothing durable.
-func (c *ChunkBatch) Close() error { return c.batch.Close() }
+func (b *PackBatch) Close() error { return b.batch.Close() }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Cache holds chunks on this machine. It never fails its caller: what goes wrong in it is an entry
+// Cache holds stored objects, by their IDs, on this machine. It never fails its caller: what goes wrong in it is an entry
 // that is not there. It is safe for concurrent use, also by several processes.
 type Cache interface {
 	// Get returns the plain bytes of id, verified, if they are there; they are the caller's. A
@@ -19,8 +19,9 @@ type FilledCache interface {
 	// Put keeps the stored form of id, and makes room for it. It need not be durable. stored is not
 	// retained.
 	Put(id ID, stored []byte)
-	// Claim waits until no other process is fetching id, or its entry is there, for limit at most
-	// (I7). It is for whoever did not find the entry: he looks again, fetches what is still
-	// missing, puts it, and calls release, which is never nil.
-	Claim(ctx context.Context, id ID, limit time.Duration) (release func())
+	// Claim says which of ids, that have no entry, the caller is to fetch now: all but busy, which
+	// other processes are fetching (I7). While all are, it waits, for limit at most, and then none
+	// is busy any more; nor is one whose entry has come. The caller looks again, fetches what is
+	// still missing, puts it, and calls release, which is never nil; then he claims the busy ones.
+	Claim(ctx context.Context, ids []ID, limit time.Duration) (busy []ID, release func())
 }

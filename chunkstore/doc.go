@@ -1,13 +1,15 @@
 // Package chunkstore stores and fetches content-addressed objects: the chunks of databases, and the
-// tree objects (leaves and nodes) of manifests. It has the contracts that providers keep, and what
-// is done alike with all of them; it knows neither a provider nor databases nor manifests.
+// tree objects (leaves and nodes) of manifests. They lie in packs, several together. It has the
+// contracts that providers keep, and what is done alike with all of them; it knows neither a
+// provider nor databases nor manifests.
 //
 // # Rooms
 //
 //	Bucket, Versioned, Toucher, Conditional, Batcher   what a provider's buckets can do
-//	Cache, FilledCache                                 what holds chunks on this machine
+//	Cache, FilledCache                                 what holds objects on this machine
 //	TargetOpener, CacheOpener, Register                how a provider is configured and made
 //	Target                                             two buckets: verified puts and gets
+//	Pack, Place, Ref                                   objects stored together, and where one is
 //	Store                                              one configuration's targets and caches
 //	Sealer, Plain                                      IDs, and the form of stored objects
 //	Limiter, Watch                                     pace and watch the requests to a store
@@ -23,10 +25,18 @@
 // names it, or a tree object, by its plain bytes; a [Sealer] computes it. The chunk of 65,536 zero
 // bytes, [ZeroID], is known to everyone and never stored. A [Digest] is the hash of anything else.
 //
-// # Chunk object format
+// # Packs
 //
-// Key: the 64 lower-case hex digits of the ID, in the chunk bucket. The body is the Sealer's. That
-// of [Plain], whose IDs are BLAKE3-256 hashes, is
+// A request has its price, and its latency, whatever its size. So what is put together lies in one
+// object of the chunk bucket: up to 64 objects, each sealed by itself, behind a list of their IDs
+// and lengths (pack.go has the bytes). Its key is the 64 lower-case hex digits of the list's
+// digest. So packs of equal objects are one, also where stored forms differ in all but their
+// lengths, and a [Place] is right in each target that has the pack. One object is read by a request
+// for a part; several that stand near each other, by one; all, with the pack.
+//
+// # Object format
+//
+// An object's stored form is the Sealer's. That of [Plain], whose IDs are BLAKE3-256 hashes, is
 //
 //	offset size
 //	0      4    magic "VRNC"
@@ -55,20 +65,21 @@
 //
 // # Batches
 //
-// Only what a manifest names has to be durable, and only when it names it. So chunks are put in a
+// Only what a manifest names has to be durable, and only when it names it. So packs are put in a
 // [Batch], whose Sync comes before the Put of the manifest: a provider may make them durable
 // together, which is faster than one by one.
 //
 // # Expiration
 //
 // Objects that no version names any more may be left to a rule by which old ones expire. So those
-// that are named must be made young, now and then: [Target.TouchChunk] does it. What is done for
+// that are named must be made young, now and then: [Target.TouchPack] does it. What is done for
 // that sake alone can wait: [Patient].
 //
 // # Invariants
 //
-//	I1  Bytes that a Get returns have the ID that was asked for.
-//	I2  Bytes that a Put stores have the ID that they are stored under.
+//	I1  The plain bytes of an object have the ID that was asked for, wherever they come from,
+//	    and whatever its place says.
+//	I2  What is put in a pack has the ID that the pack's list gives it.
 //	I3  A Put that returned nil is durable: dir fsyncs the file before the rename and
 //	    its directory after it, s3 is durable when it answers. A Put of a batch is
 //	    durable once the batch's Sync returned nil.
@@ -78,9 +89,9 @@
 //	    machine, that holds for what is durable, and an object that is durable is
 //	    replaced only by one that is.
 //	I6  A damaged cache entry is removed and fetched anew, never returned.
-//	I7  Of the processes that share a local cache, one fetches an object that several miss,
-//	    and the others wait for it, but none longer than for a slow target, nor for one that
-//	    has failed to.
+//	I7  Of the callers that share a local cache, in one process or several, one fetches an object
+//	    that several miss, and the others wait for it, but none longer than for a slow target,
+//	    nor for one that has failed to. Nobody waits who has claimed what others may wait for.
 //
 // # Beliefs
 //
@@ -91,10 +102,15 @@
 //	         its [Identity]. A copy of the bucket that has the marker, and not all objects,
 //	         defeats it: a sample finds that out (see package replicate). So does the loss of the
 //	         marker alone: all is put again, which costs work, and no more
-//	the bucket has an object
+//	the bucket has a pack
 //	         the answer to a Get (whose bytes are hashed), or to a Stat or a List, which say
 //	         nothing of the bytes or of whether they are durable. So what was merely seen counts
 //	         only where a manifest named it, which is put after a Sync
+//	the pack has the object, and there
+//	         the place that a manifest gives, which this or another program has had from a Put. A
+//	         damaged or foreign manifest defeats it, or a pack that was cut short: the bytes have
+//	         another ID, and are asked of the next target. A whole pack's list is hashed: it is
+//	         the one that the place was made from, or the pack is damaged
 //	the store keeps the conditions of Puts
 //	         it refused two Puts of the marker whose conditions did not hold
 //	         ([Target.ProveConditions]): once for a spool, and in a process for a bucket. A proxy
@@ -104,7 +120,7 @@
 //	the store is at work on the request
 //	         the request was sent less than two seconds ago (a directory's: ten). Then it is said
 //	         that it does not answer, and after Timeout the request fails
-//	a chunk's bytes are right
+//	an object's bytes are right
 //	         they have its ID (I1). Nothing defeats that, and no length, ETag or header is
 //	         believed
 //

@@ -20,23 +20,36 @@ var ZeroID = ID(Sum(make([]byte, ChunkBytes)))
 // ParseID is the inverse of [ID.String].
 func ParseID(s string) (ID, error) {
 	var id ID
-	if len(s) != 2*len(id) {
-		return id, fmt.Errorf("chunk ID %q: want %d hex digits", s, 2*len(id))
-	}
-	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
-		return id, fmt.Errorf("chunk ID %q: %w", s, err)
-	}
-	return id, nil
+	err := parseHash(id[:], "object ID", s)
+	return id, err
 }
 
-// String is the object's key: 64 lower-case hex digits.
+func parseHash(hash []byte, what, s string) error {
+	if len(s) != 2*len(hash) {
+		return fmt.Errorf("%s %q: want %d hex digits", what, s, 2*len(hash))
+	}
+	if _, err := hex.Decode(hash, []byte(s)); err != nil {
+		return fmt.Errorf("%s %q: %w", what, s, err)
+	}
+	return nil
+}
+
+// String is 64 lower-case hex digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// Digest is the BLAKE3-256 hash of any bytes, such as a name or a manifest. It names no object.
+// Digest is the BLAKE3-256 hash of any bytes, such as a manifest, or the list of a pack, which is
+// called by it. It names no object.
 type Digest [32]byte
 
 // Sum returns the digest of b.
 func Sum(b []byte) Digest { return blake3.Sum256(b) }
+
+// ParseDigest is the inverse of [Digest.String].
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	err := parseHash(d[:], "digest", s)
+	return d, err
+}
 
 // String is 64 lower-case hex digits.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }

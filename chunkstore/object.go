@@ -60,22 +60,35 @@ func (Plain) Identify(plain []byte) ID { return blake3.Sum256(plain) }
 func (Plain) BytesMax() int64 { return objectBytesMax }
 
 // Seal compresses and frames plain: see [Sealer].
-func (Plain) Seal(_ ID, plain []byte) []byte {
-	stored := make([]byte, objectHeaderBytes, objectHeaderBytes+len(plain)+64)
-	copy(stored, objectMagic)
-	stored[4] = objectVersion
-	stored[5] = objectCodecZstd
-	stored = objectEncoder().EncodeAll(plain, stored)
-	if len(stored)-objectHeaderBytes < len(plain) {
-		return stored
+func (Plain) Seal(dst []byte, _ ID, plain []byte) []byte {
+	start := len(dst)
+	dst = roomFor(dst, objectHeaderBytes+len(plain)+frameBytesMax)
+	dst = append(dst, objectMagic...)
+	dst = append(dst, objectVersion, objectCodecZstd, 0, 0)
+	body := len(dst)
+	dst = objectEncoder().EncodeAll(plain, dst)
+	if len(dst)-body < len(plain) {
+		return dst
 	}
-	stored[5] = objectCodecRaw
-	return append(stored[:objectHeaderBytes], plain...)
+	dst[start+5] = objectCodecRaw
+	return append(dst[:body], plain...)
+}
+
+// frameBytesMax is more than zstd adds to what it cannot compress.
+const frameBytesMax = 64
+
+// roomFor returns b with room for n bytes more. It grows twofold: append grows by a quarter, and
+// would copy a pack ten times.
+func roomFor(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	return append(make([]byte, 0, max(len(b)+n, 2*cap(b))), b...)
 }
 
 // Open decompresses stored, and checks its hash: see [Sealer].
-func (p Plain) Open(id ID, stored []byte) ([]byte, error) {
-	plain, err := decodePayload(stored)
+func (p Plain) Open(buf []byte, id ID, stored []byte) ([]byte, error) {
+	plain, err := decodePayload(buf, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +98,7 @@ func (p Plain) Open(id ID, stored []byte) ([]byte, error) {
 	return plain, nil
 }
 
-func decodePayload(stored []byte) ([]byte, error) {
+func decodePayload(buf, stored []byte) ([]byte, error) {
 	switch {
 	case len(stored) < objectHeaderBytes:
 		return nil, fmt.Errorf("%w: object of %d bytes, shorter than its header", ErrCorrupt,
@@ -106,10 +119,13 @@ func decodePayload(stored []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: object of %d bytes, more than %d", ErrCorrupt, len(payload),
 				ChunkBytes)
 		}
-		return payload, nil
+		return payload[:len(payload):len(payload)], nil
 	case objectCodecZstd:
+		if cap(buf) < ChunkBytes {
+			buf = make([]byte, 0, ChunkBytes)
+		}
 		// The capacity is the limit: see WithDecodeAllCapLimit above.
-		plain, err := objectDecoder().DecodeAll(payload, make([]byte, 0, ChunkBytes))
+		plain, err := objectDecoder().DecodeAll(payload, buf[:0:ChunkBytes])
 		if err != nil {
 			return nil, fmt.Errorf("%w: object's zstd frame: %w", ErrCorrupt, err)
 		}

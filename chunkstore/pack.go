@@ -47,46 +47,100 @@ type Ref struct {
 
 // Pack gathers objects that are stored together. It is one goroutine's. Its zero value is empty.
 type Pack struct {
-	ids    []ID
-	stored [][]byte
+	ids   []ID
+	sizes []uint32
+	body  []byte // packListMax bytes, of which the last ones are for the list; the stored forms
 }
+
+// packListMax is how long the list of a pack is at most, with its header.
+const packListMax = packHeaderBytes + packEntryBytes*PackMax
+
+// packBytesMax bounds a pack of objects that s has sealed: 4 MiB and a little.
+func packBytesMax(s Sealer) int64 { return packListMax + PackMax*s.BytesMax() }
 
 // Len returns how many objects p has.
 func (p *Pack) Len() int { return len(p.ids) }
 
-// Add puts an object's stored form, which it retains, into p, which has less than [PackMax].
+// Seal has s seal h, which is none of [ZeroID], and puts it into p, which has less than
+// [PackMax] objects.
+func (p *Pack) Seal(s Sealer, h Hashed) {
+	p.begin()
+	was := len(p.body)
+	p.body = s.Seal(p.body, h.id, h.plain)
+	p.ids, p.sizes = append(p.ids, h.id), append(p.sizes, uint32(len(p.body)-was))
+}
+
+// SealChecked is Seal of bytes that may not be id's: then it fails with [ErrMismatch], and p is as
+// it was (I2).
+func (p *Pack) SealChecked(s Sealer, id ID, plain []byte) error {
+	if len(plain) > ChunkBytes {
+		return fmt.Errorf("seal object %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
+	}
+	h := Hash(s, plain)
+	if h.id != id { // I2
+		return fmt.Errorf("seal object %v: %w: %v", id, ErrMismatch, h.id)
+	}
+	p.Seal(s, h)
+	return nil
+}
+
+// Add puts a copy of an object's stored form, which is not empty, into p, which has less than
+// [PackMax] objects.
 func (p *Pack) Add(id ID, stored []byte) {
-	p.ids, p.stored = append(p.ids, id), append(p.stored, stored)
+	p.begin()
+	p.body = append(roomFor(p.body, len(stored)), stored...)
+	p.ids, p.sizes = append(p.ids, id), append(p.sizes, uint32(len(stored)))
+}
+
+func (p *Pack) begin() {
+	if p.body == nil {
+		p.body = make([]byte, packListMax, packListMax+objectBytesMax+frameBytesMax)
+	}
+}
+
+// Reset empties p, which keeps its memory for other objects. A pack that is put must not be reset
+// before the put has returned nil: after an error a connection may still be reading it.
+func (p *Pack) Reset() {
+	p.ids, p.sizes, p.body = p.ids[:0], p.sizes[:0], p.body[:min(len(p.body), packListMax)]
 }
 
 // Encode returns the stored form of p, which is not empty, its name, and where the objects stand,
-// in the order in which they were added. Equal objects in equal order have equal names.
+// in the order in which they were added. Equal objects in equal order have equal names. stored is
+// p's own memory: it is valid until p changes.
 func (p *Pack) Encode() (stored []byte, name Digest, places []Place) {
-	start := packHeaderBytes + packEntryBytes*len(p.ids)
-	size := start
-	for _, s := range p.stored {
-		size += len(s)
-	}
-	stored = append(make([]byte, 0, size), packMagic...)
-	stored = append(stored, packVersion, 0)
-	stored = binary.BigEndian.AppendUint16(stored, uint16(len(p.ids)))
+	size := packHeaderBytes + packEntryBytes*len(p.ids)
+	stored = p.body[packListMax-size:]
+	list := append(stored[:0], packMagic...)
+	list = append(list, packVersion, 0)
+	list = binary.BigEndian.AppendUint16(list, uint16(len(p.ids)))
 	for k, id := range p.ids {
-		stored = append(stored, id[:]...)
-		stored = binary.BigEndian.AppendUint32(stored, uint32(len(p.stored[k])))
+		list = append(list, id[:]...)
+		list = binary.BigEndian.AppendUint32(list, p.sizes[k])
 	}
-	name = Sum(stored)
-	for _, s := range p.stored {
-		places = append(places, Place{name, uint32(len(stored)), uint32(len(s))})
-		stored = append(stored, s...)
+	name = Sum(list)
+	places = make([]Place, len(p.ids))
+	at := uint32(size)
+	for k, n := range p.sizes {
+		places[k] = Place{name, at, n}
+		at += n
 	}
 	return stored, name, places
+}
+
+// encode is Encode of a pack that may have too many objects, or none.
+func (p *Pack) encode() (stored []byte, name Digest, places []Place, err error) {
+	if len(p.ids) == 0 || len(p.ids) > PackMax {
+		return nil, Digest{}, nil, fmt.Errorf("pack of %d objects, want 1 to %d", len(p.ids), PackMax)
+	}
+	stored, name, places = p.Encode()
+	return stored, name, places, nil
 }
 
 // Piece is an object in a pack.
 type Piece struct {
 	ID
 	Place
-	Stored []byte // a part of the pack
+	Stored []byte // a part of the pack, whose memory all its pieces share
 }
 
 // DecodePack returns what a stored pack called name holds, without opening it. It fails with
@@ -118,7 +172,7 @@ func DecodePack(name Digest, stored []byte) ([]Piece, error) {
 			return nil, corrupt("it ends in object %d of %d", k+1, n)
 		}
 		place := Place{name, uint32(at), uint32(size)}
-		pieces[k] = Piece{ID(entry[:32]), place, stored[at : at+size]}
+		pieces[k] = Piece{ID(entry[:32]), place, stored[at : at+size : at+size]}
 		at += size
 	}
 	if at != len(stored) {

@@ -10,14 +10,15 @@ type Sealer interface {
 	// Identify returns the ID of plain, which is at most [ChunkBytes] long. Equal bytes have equal
 	// IDs, others have others. [ChunkBytes] zeros have [ZeroID].
 	Identify(plain []byte) ID
-	// Seal returns what is stored of plain under id, in a buffer of its own that is at most
-	// BytesMax long. It need not check that id is plain's.
-	Seal(id ID, plain []byte) (stored []byte)
+	// Seal appends to dst, which may be nil, what is stored of plain under id: at least one byte,
+	// and at most BytesMax. It need not check that id is plain's.
+	Seal(dst []byte, id ID, plain []byte) []byte
 	// Open returns the plain bytes of what is stored under id. It fails with [ErrCorrupt] if stored
-	// is no such object (I1). The result may share its memory with stored, and is never longer than
-	// [ChunkBytes], whatever stored claims.
-	Open(id ID, stored []byte) (plain []byte, err error)
-	// BytesMax bounds what Seal returns.
+	// is no such object (I1). The result is never longer than [ChunkBytes], whatever stored claims.
+	// It may lie in stored, or else in buf, if that has a capacity of [ChunkBytes]; a nil buf is for
+	// who wants to keep it.
+	Open(buf []byte, id ID, stored []byte) (plain []byte, err error)
+	// BytesMax bounds what Seal appends.
 	BytesMax() int64
 
 	// SealBody returns what is stored of a body that has a name and no ID, such as a manifest's,

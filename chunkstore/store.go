@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
 const concurrencyDefault = 8
@@ -61,7 +59,6 @@ type Store struct {
 
 	caches  []Cache // those that are filled, then the others, in the order of the list
 	limit   *Limiter
-	fetches singleflight.Group
 	options Options
 }
 
@@ -140,96 +137,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// GetChunk returns the plain bytes of id, verified (I1), in a buffer that is the
-// caller's to keep and to change. It asks the caches first, then each target in
-// turn, and fills the first local cache. A target that fails or is slow does not
-// hold up those after it, and is asked last for a while. It fails with ErrAbsent if every target
-// says so, with ErrCorrupt if a target has nothing but a damaged object and the
-// others have nothing, and with neither if another target could not be asked.
-// [ZeroID] costs no I/O.
-func (s *Store) GetChunk(ctx context.Context, id ID) ([]byte, error) {
-	if id == ZeroID {
-		return make([]byte, ChunkBytes), nil
-	}
-	for {
-		// Callers that want the same object at once share a fetch, under the
-		// context of the first; if that one ends, the others fetch anew. Who comes after
-		// somebody gave up does not wait for what may hang.
-		fetch := s.fetches.DoChan(string(id[:]), func() (any, error) {
-			plain, err := s.fetch(ctx, id)
-			if err != nil && ctx.Err() != nil {
-				err = &leaderGoneError{err}
-			}
-			return plain, err
-		})
-		select {
-		case <-ctx.Done():
-			s.fetches.Forget(string(id[:]))
-			return nil, fmt.Errorf("get chunk %v: %w", id, ctx.Err())
-		case r := <-fetch:
-			var gone *leaderGoneError
-			if errors.As(r.Err, &gone) && ctx.Err() == nil {
-				continue
-			}
-			if r.Err != nil {
-				return nil, fmt.Errorf("get chunk %v: %w", id, r.Err)
-			}
-			plain := r.Val.([]byte)
-			if r.Shared {
-				plain = append(make([]byte, 0, len(plain)), plain...)
-			}
-			return plain, nil
-		}
-	}
-}
-
-// GetChunkAlone is GetChunk for who asks for each object once, as a restore and a replica's slots
-// do: it shares no fetch with callers that want the same at once, and costs a little less.
-func (s *Store) GetChunkAlone(ctx context.Context, id ID) ([]byte, error) {
-	if id == ZeroID {
-		return make([]byte, ChunkBytes), nil
-	}
-	plain, err := s.fetch(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("get chunk %v: %w", id, err)
-	}
-	return plain, nil
-}
-
-// leaderGoneError: a shared fetch ended because the context of the caller that
-// began it did.
-type leaderGoneError struct{ error }
-
-func (e *leaderGoneError) Unwrap() error { return e.error }
-
-// fetch runs in a goroutine of singleflight's, where a panic would end the host.
-func (s *Store) fetch(ctx context.Context, id ID) (plain []byte, err error) {
-	defer recovered(&err)
-	for _, c := range s.caches {
-		if plain, ok := c.Get(id); ok {
-			return plain, nil
-		}
-	}
-	filled := s.filled()
-	if filled != nil { // I7
-		defer filled.Claim(ctx, id, s.options.SlowAfter)()
-		if plain, ok := filled.Get(id); ok {
-			return plain, nil
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-	}
-	plain, _, err = ask(ctx, s, func(ctx context.Context, t *Target) ([]byte, error) {
-		plain, body, err := t.getChunk(ctx, id)
-		if err == nil && filled != nil {
-			filled.Put(id, body)
-		}
-		return plain, err
-	})
-	return plain, err
-}
-
 // filled returns the cache that s fills, the first of its kind; nil: there is none.
 func (s *Store) filled() FilledCache {
 	if len(s.caches) == 0 {
@@ -245,7 +152,7 @@ func (s *Store) filled() FilledCache {
 // answers says so, and with ErrAbsent only if all say so.
 func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions,
 	check func(body []byte) error) (Object, *Target, error) {
-	o, t, err := ask(ctx, s, func(ctx context.Context, t *Target) (Object, error) {
+	o, t, err := ask(ctx, s, s.Targets, func(ctx context.Context, t *Target) (Object, error) {
 		return t.GetManifest(ctx, key, opts, check)
 	})
 	if errors.Is(err, ErrUnmodified) {

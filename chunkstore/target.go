@@ -15,11 +15,11 @@ import (
 // ErrMismatch: the bytes to store under an ID are not what it says.
 var ErrMismatch = errors.New("the bytes have another hash")
 
-// Target is one place that holds whole databases: their chunks and their
+// Target is one place that holds whole databases: their packs and their
 // manifests. It is safe for concurrent use.
 type Target struct {
 	Name      string // for messages; without secrets
-	Chunks    Bucket
+	Chunks    Bucket // of packs
 	Manifests Bucket
 	Sealer    Sealer // of what is in Chunks; not changed after the first use
 
@@ -51,64 +51,72 @@ func (t *Target) Slot(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// PutChunk stores plain under id, after checking that it is what id says (I2),
-// and returns how many bytes were sent. It fails with ErrMismatch if it is not. It
-// stores [ZeroID] by doing nothing. The object is durable on return (I3): for
-// many, [Target.Batch] is faster. plain is not retained.
-func (t *Target) PutChunk(ctx context.Context, id ID, plain []byte) (storedBytes int, err error) {
-	return putChunk(ctx, t.Sealer, id, plain,
-		func(ctx context.Context, key string, body []byte) error {
-			_, err := t.Chunks.Put(ctx, key, body, Condition{})
-			return err
-		})
+// PutPack stores p, which has 1 to [PackMax] objects, and returns where they stand, in the order in
+// which they were added, and how many bytes were sent. The pack is durable on return (I3): for
+// many, [Target.Batch] is faster. p is not changed, nor retained once PutPack has returned nil.
+func (t *Target) PutPack(ctx context.Context, p *Pack) (
+	places []Place, storedBytes int, err error,
+) {
+	return putPack(ctx, p, func(ctx context.Context, key string, body []byte) error {
+		_, err := t.Chunks.Put(ctx, key, body, Condition{})
+		return err
+	})
 }
 
-func putChunk(ctx context.Context, s Sealer, id ID, plain []byte,
-	put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
-	if len(plain) > ChunkBytes {
-		return 0, fmt.Errorf("put chunk %v: %d bytes, more than %d", id, len(plain), ChunkBytes)
+func putPack(ctx context.Context, p *Pack,
+	put func(ctx context.Context, key string, body []byte) error) ([]Place, int, error) {
+	stored, name, places, err := p.encode()
+	if err == nil {
+		err = put(ctx, name.String(), stored)
 	}
-	h := Hash(s, plain)
-	if h.id != id { // I2
-		return 0, fmt.Errorf("put chunk %v: %w: %v", id, ErrMismatch, h.id)
-	}
-	return h.put(ctx, s, put)
-}
-
-// put stores h as s seals it.
-func (h Hashed) put(ctx context.Context, s Sealer,
-	put func(ctx context.Context, key string, body []byte) error) (storedBytes int, err error) {
-	if h.id == ZeroID {
-		return 0, nil
-	}
-	stored := s.Seal(h.id, h.plain)
-	if err := put(ctx, h.id.String(), stored); err != nil {
-		return 0, fmt.Errorf("put chunk: %w", err)
-	}
-	return len(stored), nil
-}
-
-// GetChunk returns the plain bytes of id, verified (I1). It fails with ErrAbsent
-// and ErrCorrupt. It is for asking this very target; [Store.GetChunk] asks the
-// caches, too.
-func (t *Target) GetChunk(ctx context.Context, id ID) ([]byte, error) {
-	if id == ZeroID {
-		return make([]byte, ChunkBytes), nil
-	}
-	plain, _, err := t.getChunk(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("get chunk %v: %w", id, err)
+		return nil, 0, fmt.Errorf("put pack: %w", err)
 	}
-	return plain, nil
+	return places, len(stored), nil
 }
 
-func (t *Target) getChunk(ctx context.Context, id ID) (plain, stored []byte, err error) {
-	o, err := getWhole(ctx, t.Chunks, id.String(), GetOptions{BytesMax: t.Sealer.BytesMax()},
+// GetPack returns the pieces of the pack called name, whose list it has verified; it has not opened
+// them. It fails with ErrAbsent and ErrCorrupt.
+func (t *Target) GetPack(ctx context.Context, name Digest) (pieces []Piece, err error) {
+	_, err = t.getPack(ctx, name, func(p []Piece) error {
+		pieces = p
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get pack: %w", err)
+	}
+	return pieces, nil
+}
+
+func (t *Target) getPack(ctx context.Context, name Digest,
+	check func(pieces []Piece) error) (Object, error) {
+	return getWhole(ctx, t.Chunks, name.String(), GetOptions{BytesMax: packBytesMax(t.Sealer)},
 		func(body []byte) error {
-			plain, err = t.Sealer.Open(id, body)
+			pieces, err := DecodePack(name, body)
+			if err == nil {
+				err = check(pieces)
+			}
 			return err
 		})
-	return plain, o.Body, err
+}
+
+// GetObject returns the plain bytes of the object that ref names, verified (I1), by one request for
+// the part of the pack in which it stands. It fails with ErrAbsent if there is no such pack, and
+// with ErrCorrupt if the object does not stand in it there, or if ref does not say where it should.
+// [ZeroID] costs no request. It is for asking this very target; [Store.GetObject] asks the caches,
+// too.
+func (t *Target) GetObject(ctx context.Context, ref Ref) ([]byte, error) {
+	return t.alone().GetObject(ctx, t, ref)
+}
+
+// GetObjects is [Store.GetObjects] for asking this very target, and no caches.
+func (t *Target) GetObjects(ctx context.Context, refs []Ref) (plain [][]byte, err error) {
+	return t.alone().GetObjects(ctx, t, refs)
+}
+
+// alone returns a store that has nothing but t.
+func (t *Target) alone() *Store {
+	return &Store{Targets: []*Target{t}, options: Options{Concurrency: cap(t.slots)}.WithDefaults()}
 }
 
 // GetManifest is Manifests.Get for a manifest that check finds whole: else it fails with
@@ -138,39 +146,35 @@ func getWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
 	}
 }
 
-// HasChunk says whether the target has an object called id, which it does not
+// HasPack says whether the target has a pack called name, which it does not
 // verify: it may be a damaged one, or one that is not durable yet (I3), so that no
-// manifest may be put because of it. The target has [ZeroID].
-func (t *Target) HasChunk(ctx context.Context, id ID) (bool, error) {
-	if id == ZeroID {
-		return true, nil
-	}
-	_, err := t.Chunks.Stat(ctx, id.String())
+// manifest may be put because of it.
+func (t *Target) HasPack(ctx context.Context, name Digest) (bool, error) {
+	_, err := t.Chunks.Stat(ctx, name.String())
 	if errors.Is(err, ErrAbsent) {
 		return false, nil
 	} else if err != nil {
-		return false, fmt.Errorf("look for chunk: %w", err)
+		return false, fmt.Errorf("look for pack: %w", err)
 	}
 	return true, nil
 }
 
-// Lacking returns which of ids the target has no object of, that is, those of which
-// [Target.HasChunk] says no. It lists the bucket, as far as that takes fewer requests than to ask
-// for each of them.
-func (t *Target) Lacking(ctx context.Context, ids map[ID]bool,
-	concurrency int) (map[ID]bool, error) {
-	lacking := maps.Clone(ids)
-	delete(lacking, ZeroID)
+// LackingPacks returns which of names the target has no pack of, that is, those of which
+// [Target.HasPack] says no. It lists the bucket, as far as that takes fewer requests than to ask
+// for each of them; concurrency is how many of those run at once.
+func (t *Target) LackingPacks(ctx context.Context, names map[Digest]bool,
+	concurrency int) (map[Digest]bool, error) {
+	lacking := maps.Clone(names)
 	listed, last := 0, ""
 	err := t.Chunks.List(ctx, "", func(o Object) bool {
-		if id, err := ParseID(o.Key); err == nil {
-			delete(lacking, id)
+		if name, err := ParseDigest(o.Key); err == nil {
+			delete(lacking, name)
 		}
 		listed++
 		last = o.Key
-		return listed/listPage <= len(ids)/2
+		return listed/listPage <= len(names)/2
 	})
-	if err == nil && listed/listPage <= len(ids)/2 {
+	if err == nil && listed/listPage <= len(names)/2 {
 		return lacking, nil // the list has ended
 	} else if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -180,17 +184,17 @@ func (t *Target) Lacking(ctx context.Context, ids map[ID]bool,
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, concurrency))
-	for id := range maps.Clone(lacking) {
-		if id.String() <= last {
+	for name := range maps.Clone(lacking) {
+		if name.String() <= last {
 			continue
 		}
 		group.Go(func() (err error) {
 			defer recovered(&err)
-			has, err := t.HasChunk(ctx, id)
+			has, err := t.HasPack(ctx, name)
 			mu.Lock()
 			defer mu.Unlock()
 			if has {
-				delete(lacking, id)
+				delete(lacking, name)
 			}
 			return err
 		})

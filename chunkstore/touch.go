@@ -10,13 +10,12 @@ import (
 // sent, so that a rule by which objects expire counts from now.
 type Toucher interface {
 	// Touch makes Modified of the object called key the present time; nothing else of
-	// it changes. It fails with ErrAbsent if there is none. It is for chunks: where a
+	// it changes. It fails with ErrAbsent if there is none. It is for packs: where a
 	// bucket keeps versions, it may add one.
 	Touch(ctx context.Context, key string) error
 }
 
-// TouchIdentity makes the marker of the chunk bucket's identity young, as TouchChunk does an
-// object.
+// TouchIdentity makes the marker of the chunk bucket's identity young, as TouchPack does a pack.
 func (t *Target) TouchIdentity(ctx context.Context) error {
 	err := errors.ErrUnsupported
 	if toucher, ok := t.Chunks.(Toucher); ok {
@@ -34,26 +33,34 @@ func (t *Target) TouchIdentity(ctx context.Context) error {
 	return nil
 }
 
-// TouchChunk makes the object called id as young as if it had just been put. It fails with
-// ErrAbsent, and may fail with ErrCorrupt: the object is not verified, unless it has to be read and
+// TouchPack makes the pack called name as young as if it had just been put. It fails with
+// ErrAbsent, and may fail with ErrCorrupt: the pack is not verified, unless it has to be read and
 // put again, as the bucket is no [Toucher], or says to a copy that there is none: only who reads it
-// believes that. [ZeroID] costs no I/O.
-func (t *Target) TouchChunk(ctx context.Context, id ID) error {
-	if id == ZeroID {
-		return nil
-	}
+// believes that.
+func (t *Target) TouchPack(ctx context.Context, name Digest) error {
 	err := errors.ErrUnsupported
 	if toucher, ok := t.Chunks.(Toucher); ok {
-		err = toucher.Touch(ctx, id.String())
+		err = toucher.Touch(ctx, name.String())
 	}
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrAbsent) {
-		var stored []byte
-		if _, stored, err = t.getChunk(ctx, id); err == nil {
-			_, err = t.Chunks.Put(ctx, id.String(), stored, Condition{})
+		var o Object
+		if o, err = t.getPack(ctx, name, t.openAll); err == nil { // I2
+			_, err = t.Chunks.Put(ctx, name.String(), o.Body, Condition{})
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("touch chunk %v: %w", id, err)
+		return fmt.Errorf("touch pack %v: %w", name, err)
+	}
+	return nil
+}
+
+// openAll fails with ErrCorrupt unless each of a pack's pieces is what its ID says.
+func (t *Target) openAll(pieces []Piece) error {
+	buf := make([]byte, 0, ChunkBytes)
+	for k, piece := range pieces {
+		if _, err := t.Sealer.Open(buf, piece.ID, piece.Stored); err != nil {
+			return fmt.Errorf("object %d of %d, %v: %w", k+1, len(pieces), piece.ID, err)
+		}
 	}
 	return nil
 }

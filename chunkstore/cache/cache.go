@@ -32,7 +32,7 @@ const (
 	leftAfter = time.Minute
 )
 
-// reader is a directory of chunk objects, which any number of processes may read. It never fails a
+// reader is a directory of stored objects, which any number of processes may read. It never fails a
 // caller: what goes wrong is logged at debug level. See doc.go for its files.
 type reader struct {
 	dir    string
@@ -90,7 +90,7 @@ func (c *reader) read(id chunkstore.ID, name string) ([]byte, error) {
 	if _, err := io.ReadFull(f, stored); err != nil {
 		return nil, err
 	}
-	plain, err := c.sealer.Open(id, stored)
+	plain, err := c.sealer.Open(nil, id, stored)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type claims struct {
 	mu    sync.Mutex
 	file  *os.File
 	users int
+	held  map[chunkstore.ID]bool // by callers in this process
 }
 
 func (c *claims) open() (*os.File, error) {
@@ -56,47 +57,88 @@ func (c *claims) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.users--; c.users == 0 {
-		c.file.Close()
+		c.file.Close() // and nothing is held
 		c.file = nil
 	}
 }
 
-// Claim waits until no other process is fetching id, or its entry is there, for limit at
-// most: one that hangs costs the others no more. It is for who did not find the entry;
-// he looks again, fetches what is still missing, puts it, and calls release. A claim
-// that cannot be made is none: the caller goes on without.
-func (c *local) Claim(ctx context.Context, id chunkstore.ID, limit time.Duration) (release func()) {
+// Claim says which of ids the caller is to fetch: see [chunkstore.FilledCache]. A claim that cannot
+// be made is none: the caller goes on without.
+func (c *local) Claim(ctx context.Context, ids []chunkstore.ID,
+	limit time.Duration) (busy []chunkstore.ID, release func()) {
 	f, err := c.claims.open()
 	if err != nil {
 		c.log.Debug("share cache", "file", filepath.Join(c.dir, claimsName), "error", err)
-		return func() {}
+		return nil, func() {}
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	_, _, name := c.place(id)
-	for pause := claimPause; ctx.Err() == nil; pause = min(2*pause, claimPauseMax) {
-		err := lockClaim(f, id, unix.F_WRLCK)
-		if err == nil {
-			return func() {
-				// closing is not enough: a forked child may have the file, too
-				lockClaim(f, id, unix.F_UNLCK)
+	for pause := claimPause; ; pause = min(2*pause, claimPauseMax) {
+		claimed, busy := c.claim(f, ids)
+		if limit <= 0 {
+			busy = nil
+		}
+		if len(busy) == 0 || len(busy) < len(ids) {
+			return busy, func() {
+				for _, id := range claimed {
+					c.claims.drop(f, id)
+				}
 				c.claims.close()
 			}
-		}
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
-			c.log.Debug("share cache", "file", f.Name(), "error", err)
-			break
-		}
-		if _, err := os.Lstat(name); err == nil {
-			break
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
+			c.claims.close()
+			return nil, func() {}
 		}
 	}
-	c.claims.close()
-	return func() {}
+}
+
+// claim claims those of ids that nobody fetches. busy are those that somebody does, and that have
+// no entry yet.
+func (c *local) claim(f *os.File, ids []chunkstore.ID) (claimed, busy []chunkstore.ID) {
+	for _, id := range ids {
+		err := c.claims.take(f, id)
+		_, _, name := c.place(id)
+		switch {
+		case err == nil:
+			claimed = append(claimed, id)
+		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES):
+			c.log.Debug("share cache", "file", f.Name(), "error", err)
+		default:
+			if _, err := os.Lstat(name); err != nil {
+				busy = append(busy, id)
+			}
+		}
+	}
+	return claimed, busy
+}
+
+// take claims id, without waiting. It fails with EAGAIN or EACCES if it is claimed, be it by this
+// process: its file stands for all its callers.
+func (c *claims) take(f *os.File, id chunkstore.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held[id] {
+		return unix.EAGAIN
+	}
+	err := lockClaim(f, id, unix.F_WRLCK)
+	if err == nil {
+		if c.held == nil {
+			c.held = make(map[chunkstore.ID]bool)
+		}
+		c.held[id] = true
+	}
+	return err
+}
+
+// drop gives up the claim to id. To close the file is not enough: a forked child may have it, too.
+func (c *claims) drop(f *os.File, id chunkstore.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.held, id)
+	lockClaim(f, id, unix.F_UNLCK)
 }
 
 // lockClaim locks or unlocks the byte that stands for id, without waiting.

@@ -1,11 +1,10 @@
-// Package cache is the provider of caches of chunks on this machine: those that a store fills
+// Package cache is the provider of caches of stored objects on this machine: those that a store fills
 // (local), and those that somebody else fills (read_only). It imports package chunkstore, whose
 // contracts it keeps, and chunkstore/objectfile. It sends no request.
 //
 // # Files
 //
-// A local cache and a read_only cache are directories of chunk objects, as they
-// are stored in targets:
+// A local cache and a read_only cache are directories of objects, each as it is stored in a pack:
 //
 //	<shard>/<ID>        shard: 4 hex digits: the ID's first 8 bytes, big-endian, modulo num_shards
 //	<shard>/.fill-<…>   being written, and flock'd; one that is not, for a minute, is of a process

@@ -6,11 +6,11 @@
 // Two buckets below path. Directories are made on demand with mode 0700, files
 // have mode 0600.
 //
-//	chunks/<first 2 hex digits of the ID>/<ID>
+//	chunks/<first 2 hex digits>/<name>   a pack
 //	chunks/logs/<name>/<16 hex digits>   a record of a log
 //	manifests/<key>
 //	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
-//	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of chunks)
+//	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of packs)
 //	<each directory>/.put-<…>    a Put under way; removed after a day
 //
 // Directories may be symbolic links; in the place of a file, a link, or anything but a
@@ -20,7 +20,7 @@
 // A key of more than 200 bytes is cut into pieces of 200: all but the last are
 // directories and end in "~", all but the first begin with "~". No key begins
 // with ".", and none contains "/". A manifest's ETag is the quoted BLAKE3-256
-// of its bytes, a chunk's is their CRC-32C and length.
+// of its bytes, a pack's is their CRC-32C and length.
 //
 // The history holds the versions of a manifest that were replaced or deleted,
 // named by the time at which they were put, which is their ID in [chunkstore.Versioned]. The
@@ -30,11 +30,11 @@
 //
 // # Batches
 //
-// An fsync for each chunk would set the pace of a push. A batch of chunks (see package chunkstore)
+// An fsync for each pack would set the pace of a push. A batch of packs (see package chunkstore)
 // fsyncs up to 32 files and their directories, or calls syncfs once for more; a long one
 // has syncfs begin while it is put, whose errors are Sync's, too.
 //
-// A crash of the machine before Sync may leave a file under a chunk's name with
+// A crash of the machine before Sync may leave a file under a pack's name with
 // other bytes, or none. Nothing relies on it: a manifest that names it was not put
 // by that batch; a Get finds out (I1); and a Put does not ask whether there is an
 // object, it stores its own. What must not happen is that a Put takes away an

@@ -60,8 +60,8 @@ func (b *objects) place(key string) (string, error) {
 		}
 		return filepath.Join(b.root, logsName, log, number), nil
 	}
-	if id, err := chunkstore.ParseID(key); err != nil || id.String() != key {
-		return "", fmt.Errorf("key %q of the chunk bucket is no chunk ID", key)
+	if name, err := chunkstore.ParseDigest(key); err != nil || name.String() != key {
+		return "", fmt.Errorf("key %q of the chunk bucket is no pack's name", key)
 	}
 	return filepath.Join(b.root, key[:2], key), nil
 }

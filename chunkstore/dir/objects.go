@@ -16,7 +16,7 @@ import (
 // objects are the files of a bucket: where they are, and what is in them. It changes none.
 type objects struct {
 	root   string
-	chunks bool // keys are chunk IDs, spread over 256 directories
+	chunks bool // keys are packs' names, spread over 256 directories
 }
 
 // etag is a function of the bytes, so that copying the directory keeps it. A

@@ -30,12 +30,12 @@ func (m Masked) Identify(plain []byte) chunkstore.ID {
 }
 
 // Seal returns plain behind a mask, with the key before it.
-func (m Masked) Seal(_ chunkstore.ID, plain []byte) []byte {
-	return append([]byte{byte(m)}, m.mask(plain)...)
+func (m Masked) Seal(dst []byte, _ chunkstore.ID, plain []byte) []byte {
+	return append(append(dst, byte(m)), m.mask(plain)...)
 }
 
 // Open is the inverse of Seal.
-func (m Masked) Open(id chunkstore.ID, stored []byte) ([]byte, error) {
+func (m Masked) Open(_ []byte, id chunkstore.ID, stored []byte) ([]byte, error) {
 	if len(stored) == 0 || len(stored) > 1+chunkstore.ChunkBytes || stored[0] != byte(m) {
 		return nil, fmt.Errorf("%w: no object of the key %d", chunkstore.ErrCorrupt, m)
 	}

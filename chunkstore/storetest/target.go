@@ -16,7 +16,7 @@ import (
 func Target(t *testing.T, target *chunkstore.Target) {
 	t.Run("chunks", func(t *testing.T) {
 		Bucket(t, target.Chunks, func(i int) string {
-			return target.Sealer.Identify([]byte{byte(i)}).String()
+			return chunkstore.Sum([]byte{byte(i)}).String()
 		})
 	})
 	t.Run("manifests", func(t *testing.T) {
@@ -25,55 +25,241 @@ func Target(t *testing.T, target *chunkstore.Target) {
 		})
 	})
 	t.Run("versions", func(t *testing.T) { Versions(t, target.Manifests.(chunkstore.Versioned)) })
-	t.Run("target", func(t *testing.T) { PutGetChunk(t, target) })
+	t.Run("packs", func(t *testing.T) { PutGetPack(t, target) })
+	t.Run("damage", func(t *testing.T) { testDamage(t, target) })
+	t.Run("lacking", func(t *testing.T) { testLacking(t, target) })
 	t.Run("batch", func(t *testing.T) { testBatch(t, target) })
 	t.Run("touch", func(t *testing.T) { testTouch(t, target) })
 }
 
-// PutGetChunk: chunks are found after they were put, under their own IDs alone (I2).
-func PutGetChunk(t *testing.T, target *chunkstore.Target) {
+// PackOf returns a pack of objects, which s has sealed, and refs to them without places.
+func PackOf(s chunkstore.Sealer, objects ...[]byte) (*chunkstore.Pack, []chunkstore.Ref) {
+	p, refs := new(chunkstore.Pack), make([]chunkstore.Ref, len(objects))
+	for k, plain := range objects {
+		h := chunkstore.Hash(s, plain)
+		p.Seal(s, h)
+		refs[k].ID = h.ID()
+	}
+	return p, refs
+}
+
+// PutObjects puts objects to target in one pack, and returns refs to them. The test ends if it
+// cannot.
+func PutObjects(t testing.TB, target *chunkstore.Target, objects ...[]byte) []chunkstore.Ref {
+	t.Helper()
+	p, refs := PackOf(target.Sealer, objects...)
+	places, _, err := target.PutPack(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range refs {
+		refs[k].Place = places[k]
+	}
+	return refs
+}
+
+// fullPack returns as many objects as a pack takes, of all lengths.
+func fullPack(seed uint64) [][]byte {
+	objects := make([][]byte, chunkstore.PackMax)
+	for k := range objects {
+		objects[k] = Text(seed+uint64(k), 1+k*k*16)
+	}
+	objects[1], objects[2] = nil, Noise(seed, chunkstore.ChunkBytes)
+	return objects
+}
+
+// PutGetPack: objects are found after they were put, under their own IDs alone (I1, I2), one by one,
+// several at once, and with the pack.
+func PutGetPack(t *testing.T, target *chunkstore.Target) {
+	for _, objects := range [][][]byte{{{}}, {[]byte("x")}, fullPack(9)} {
+		putGet(t, target, objects)
+	}
 	ctx := t.Context()
-	for _, plain := range [][]byte{{}, []byte("x"), Text(9, chunkstore.ChunkBytes),
-		Noise(9, chunkstore.ChunkBytes)} {
-		id := target.Sealer.Identify(plain)
-		if has, err := target.HasChunk(ctx, id); has || err != nil {
-			t.Errorf("has %v before put: %v, %v", id, has, err)
-		}
-		_, err := target.GetChunk(ctx, id)
-		MustBe(t, err, chunkstore.ErrAbsent)
-		n, err := target.PutChunk(ctx, id, plain)
-		if want := len(target.Sealer.Seal(id, plain)); err != nil || n != want ||
-			int64(n) > target.Sealer.BytesMax() {
-			t.Errorf("put chunk of %d bytes: %d, %v", len(plain), n, err)
-		}
-		if has, err := target.HasChunk(ctx, id); !has || err != nil {
-			t.Errorf("has %v after put: %v, %v", id, has, err)
-		}
-		got, err := target.GetChunk(ctx, id)
-		if err != nil || !bytes.Equal(got, plain) {
-			t.Errorf("got %d bytes, %v; want %d", len(got), err, len(plain))
-		}
+	var p chunkstore.Pack
+	MustBe(t, p.SealChecked(target.Sealer, target.Sealer.Identify([]byte("a")), []byte("b")),
+		chunkstore.ErrMismatch) // I2
+	if _, _, err := target.PutPack(ctx, &p); err == nil {
+		t.Error("put an empty pack")
 	}
-	// I2, and the chunk that is never stored.
-	if _, err := target.PutChunk(ctx, target.Sealer.Identify([]byte("a")),
-		[]byte("b")); err == nil {
-		t.Error("put bytes under another's ID")
+	for range chunkstore.PackMax + 1 {
+		p.Seal(target.Sealer, chunkstore.Hash(target.Sealer, []byte("x")))
 	}
-	if n, err := target.PutChunk(ctx, chunkstore.ZeroID,
-		make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
-		t.Errorf("put zeros: %d, %v", n, err)
+	if _, _, err := target.PutPack(ctx, &p); err == nil {
+		t.Error("put a pack of too many objects")
 	}
-	if has, err := target.HasChunk(ctx, chunkstore.ZeroID); !has || err != nil {
-		t.Errorf("has zeros: %v, %v", has, err)
-	}
-	if got, err := target.GetChunk(ctx, chunkstore.ZeroID); err != nil ||
+	if got, err := target.GetObject(ctx, chunkstore.Ref{ID: chunkstore.ZeroID}); err != nil ||
 		!bytes.Equal(got, make([]byte, chunkstore.ChunkBytes)) {
 		t.Errorf("get zeros: %d bytes, %v", len(got), err)
 	}
-	if _, err := target.Chunks.Stat(ctx, chunkstore.ZeroID.String()); !errors.Is(err,
-		chunkstore.ErrAbsent) {
-		t.Errorf("the chunk of zeros was stored: %v", err)
+}
+
+func putGet(t *testing.T, target *chunkstore.Target, objects [][]byte) {
+	ctx := t.Context()
+	p, refs := PackOf(target.Sealer, objects...)
+	stored, name, places := p.Encode()
+	for k := range refs {
+		refs[k].Place = places[k]
 	}
+	if has, err := target.HasPack(ctx, name); has || err != nil {
+		t.Errorf("has %v before put: %v, %v", name, has, err)
+	}
+	_, err := target.GetObject(ctx, refs[0])
+	MustBe(t, err, chunkstore.ErrAbsent)
+	_, err = target.GetPack(ctx, name)
+	MustBe(t, err, chunkstore.ErrAbsent)
+	placesPut, n, err := target.PutPack(ctx, p)
+	if err != nil || n != len(stored) || len(placesPut) != len(objects) {
+		t.Fatalf("put pack of %d objects: %d bytes, %v", len(objects), n, err)
+	}
+	if has, err := target.HasPack(ctx, name); !has || err != nil {
+		t.Errorf("has %v after put: %v, %v", name, has, err)
+	}
+	pieces, err := target.GetPack(ctx, name)
+	if err != nil || len(pieces) != len(objects) {
+		t.Fatalf("pack of %d objects, %v; want %d", len(pieces), err, len(objects))
+	}
+	for k, ref := range refs {
+		if placesPut[k] != ref.Place || pieces[k].ID != ref.ID || pieces[k].Place != ref.Place {
+			t.Errorf("object %d: put at %v, found at %v, want %v", k, placesPut[k], pieces[k].Place,
+				ref.Place)
+		}
+		got, err := target.Sealer.Open(nil, ref.ID, pieces[k].Stored)
+		if err != nil || !bytes.Equal(got, objects[k]) {
+			t.Errorf("object %d of the pack: %d bytes, %v", k, len(got), err)
+		}
+		got, err = target.GetObject(ctx, ref)
+		if err != nil || !bytes.Equal(got, objects[k]) {
+			t.Errorf("object %d: %d bytes, %v; want %d", k, len(got), err, len(objects[k]))
+		}
+	}
+	all, err := target.GetObjects(ctx, refs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, got := range all {
+		if !bytes.Equal(got, objects[k]) {
+			t.Errorf("object %d of many: %d bytes, want %d", k, len(got), len(objects[k]))
+		}
+	}
+}
+
+// testDamage: whatever is not as it should be is ErrCorrupt or ErrAbsent, and never bytes (I1).
+func testDamage(t *testing.T, target *chunkstore.Target) {
+	ctx := t.Context()
+	objects := [][]byte{Noise(1, 3000), Text(2, 9000), Text(3, 70)}
+	p, refs := PackOf(target.Sealer, objects...)
+	body, name, places := p.Encode()
+	stored, last := bytes.Clone(body), len(refs)-1
+	for k := range refs {
+		refs[k].Place = places[k]
+	}
+	put := func(body []byte) {
+		t.Helper()
+		MustPut(t, target.Chunks, name.String(), string(body), chunkstore.Condition{})
+	}
+	must := func(ref chunkstore.Ref, kind error) {
+		t.Helper()
+		got, err := target.GetObject(ctx, ref)
+		if kind == nil && err == nil {
+			return
+		}
+		MustBe(t, err, kind)
+		if got != nil {
+			t.Errorf("%v, and %d bytes", err, len(got))
+		}
+		_, err = target.GetObjects(ctx, []chunkstore.Ref{refs[0], ref})
+		MustBe(t, err, kind)
+	}
+	put(stored)
+	must(refs[last], nil)
+	moved := refs[last] // places that are wrong
+	for what, place := range map[string]chunkstore.Place{
+		"none":            {},
+		"no offset":       {Pack: name, Bytes: 10},
+		"no length":       {Pack: name, Offset: places[0].Offset},
+		"another object":  places[0],
+		"a byte before":   {Pack: name, Offset: places[last].Offset - 1, Bytes: places[last].Bytes},
+		"a byte short":    {Pack: name, Offset: places[last].Offset, Bytes: places[last].Bytes - 1},
+		"a byte long":     {Pack: name, Offset: places[last].Offset, Bytes: places[last].Bytes + 1},
+		"beyond the end":  {Pack: name, Offset: uint32(len(stored)), Bytes: 10},
+		"far beyond it":   {Pack: name, Offset: 1<<32 - 1, Bytes: 1<<32 - 1},
+		"all of the pack": {Pack: name, Offset: 1, Bytes: 1<<32 - 1},
+	} {
+		if moved.Place = place; moved.Place == places[last] {
+			t.Fatal(what)
+		}
+		must(moved, chunkstore.ErrCorrupt)
+	}
+	moved.Place = places[last]
+	moved.Place.Pack = chunkstore.Sum([]byte("another"))
+	must(moved, chunkstore.ErrAbsent)
+
+	put(stored[:len(stored)-1]) // a pack that was cut short
+	must(refs[last], chunkstore.ErrCorrupt)
+	must(refs[last-1], nil)
+	_, err := target.GetPack(ctx, name)
+	MustBe(t, err, chunkstore.ErrCorrupt)
+	put(nil)
+	must(refs[last], chunkstore.ErrCorrupt)
+
+	damaged := bytes.Clone(stored)
+	damaged[places[last].Offset+places[last].Bytes/2] ^= 0x40
+	put(damaged)
+	must(refs[last], chunkstore.ErrCorrupt)
+	must(refs[last-1], nil)
+	if _, err := target.GetPack(ctx, name); err != nil {
+		t.Errorf("a pack whose list is whole: %v", err)
+	}
+	damaged = bytes.Clone(stored)
+	damaged[20] ^= 1 // its list
+	put(damaged)
+	_, err = target.GetPack(ctx, name)
+	MustBe(t, err, chunkstore.ErrCorrupt)
+	must(refs[last], nil)
+
+	if err := target.Chunks.Delete(ctx, name.String()); err != nil {
+		t.Fatal(err)
+	}
+	must(refs[last], chunkstore.ErrAbsent)
+}
+
+// testLacking: of many packs, those are named that are not there, and no other.
+func testLacking(t *testing.T, target *chunkstore.Target) {
+	ctx := t.Context()
+	var there, gone []chunkstore.Digest
+	for i := range 9 {
+		p, _ := PackOf(target.Sealer, fmt.Appendf(nil, "lacking %d", i))
+		_, name, _ := p.Encode()
+		if i%3 == 0 {
+			gone = append(gone, name)
+			continue
+		}
+		there = append(there, name)
+		if _, _, err := target.PutPack(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, few := range []bool{false, true} { // a few are asked for one by one
+		names := map[chunkstore.Digest]bool{gone[0]: true}
+		if !few {
+			for _, name := range append(there, gone...) {
+				names[name] = true
+			}
+		}
+		lacking, err := target.LackingPacks(ctx, names, 2)
+		if err != nil || !few && len(lacking) != len(gone) || few && len(lacking) != 1 {
+			t.Fatalf("%d of %d are lacking, %v", len(lacking), len(names), err)
+		}
+		for name := range lacking {
+			if has, err := target.HasPack(ctx, name); has || err != nil {
+				t.Errorf("%v is lacking; has it: %v, %v", name, has, err)
+			}
+		}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := target.LackingPacks(ended, map[chunkstore.Digest]bool{there[0]: true}, 1)
+	MustBe(t, err, context.Canceled)
 }
 
 // testBatch: what every target's batches do alike (I3).
@@ -81,28 +267,30 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 	ctx := t.Context()
 	for _, n := range []int{0, 1, 5, 100} {
 		batch := target.Batch()
+		refs := make([]chunkstore.Ref, n)
+		object := func(i int) []byte { return fmt.Appendf(nil, "object %d", i) }
 		var all sync.WaitGroup
 		for i := range n {
 			all.Go(func() {
-				plain := fmt.Appendf(nil, "chunk %d", i)
-				id := target.Sealer.Identify(plain)
-				stored, err := batch.PutChunk(ctx, id, plain)
-				if err != nil || stored != len(target.Sealer.Seal(id, plain)) {
-					t.Errorf("put: %d bytes, %v", stored, err)
+				p, of := PackOf(target.Sealer, object(i))
+				stored, _, _ := p.Encode()
+				places, bytes, err := batch.Put(ctx, p)
+				if err != nil || bytes != len(stored) {
+					t.Errorf("put: %d bytes, %v", bytes, err)
+					return
 				}
+				refs[i] = chunkstore.Ref{ID: of[0].ID, Place: places[0]}
 			})
 		}
 		all.Wait()
 		for range 2 {
 			if err := batch.Sync(ctx); err != nil {
-				t.Errorf("sync of %d chunks: %v", n, err)
+				t.Errorf("sync of %d packs: %v", n, err)
 			}
 		}
-		for i := range n {
-			plain := fmt.Appendf(nil, "chunk %d", i)
-			if got, err := target.GetChunk(ctx, target.Sealer.Identify(plain)); err != nil ||
-				!bytes.Equal(got, plain) {
-				t.Errorf("got %q, %v; want %q", got, err, plain)
+		for i, ref := range refs {
+			if got, err := target.GetObject(ctx, ref); err != nil || !bytes.Equal(got, object(i)) {
+				t.Errorf("got %q, %v; want %q", got, err, object(i))
 			}
 		}
 		if err := batch.Close(); err != nil {
@@ -111,15 +299,13 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 	}
 	batch := target.Batch()
 	defer batch.Close()
-	_, err := batch.PutChunk(ctx, target.Sealer.Identify([]byte("a")), []byte("b")) // I2
-	MustBe(t, err, chunkstore.ErrMismatch)
-	if n, err := batch.PutChunk(ctx, chunkstore.ZeroID,
-		make([]byte, chunkstore.ChunkBytes)); n != 0 || err != nil {
-		t.Errorf("put zeros: %d, %v", n, err)
+	if _, _, err := batch.Put(ctx, new(chunkstore.Pack)); err == nil {
+		t.Error("put an empty pack")
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = batch.PutChunk(ended, target.Sealer.Identify([]byte("a")), []byte("a"))
+	p, _ := PackOf(target.Sealer, []byte("a"))
+	_, _, err := batch.Put(ended, p)
 	MustBe(t, err, context.Canceled)
 	MustBe(t, batch.Sync(ended), context.Canceled)
 }
@@ -127,54 +313,61 @@ func testBatch(t *testing.T, target *chunkstore.Target) {
 // untouchable hides all but [chunkstore.Bucket] of a bucket.
 type untouchable struct{ chunkstore.Bucket }
 
-// testTouch: a touch makes an object newer, and nothing else; also where the bucket
+// testTouch: a touch makes a pack newer, and nothing else; also where the bucket
 // cannot do it.
 func testTouch(t *testing.T, target *chunkstore.Target) {
 	ctx, end := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer end()
 	plain := Text(11, chunkstore.ChunkBytes)
-	id := target.Sealer.Identify(plain)
+	p, refs := PackOf(target.Sealer, plain, plain[:9])
+	body, name, places := p.Encode()
+	refs[0].Place = places[0]
 	if _, ok := target.Chunks.(chunkstore.Toucher); !ok {
 		t.Fatalf("%v cannot touch", target.Chunks)
 	}
 	bare := chunkstore.NewTarget("bare", untouchable{target.Chunks}, nil)
 	bare.Sealer = target.Sealer
 	for _, target := range []*chunkstore.Target{target, bare} {
-		MustBe(t, target.TouchChunk(ctx, id), chunkstore.ErrAbsent)
-		if _, err := target.Chunks.Stat(ctx, id.String()); !errors.Is(err, chunkstore.ErrAbsent) {
+		MustBe(t, target.TouchPack(ctx, name), chunkstore.ErrAbsent)
+		if _, err := target.Chunks.Stat(ctx, name.String()); !errors.Is(err, chunkstore.ErrAbsent) {
 			t.Fatalf("there is an object because it was touched: %v", err)
 		}
-		if _, err := target.PutChunk(ctx, id, plain); err != nil {
+		if _, _, err := target.PutPack(ctx, p); err != nil {
 			t.Fatal(err)
 		}
-		put, err := target.Chunks.Stat(ctx, id.String())
+		put, err := target.Chunks.Stat(ctx, name.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		touched := put
 		// S3 tells time by seconds; versitygw needs package s3's copyMax
 		for !touched.Modified.After(put.Modified) {
-			if err := target.TouchChunk(ctx, id); err != nil {
+			if err := target.TouchPack(ctx, name); err != nil {
 				t.Fatal(err)
 			}
-			if touched, err = target.Chunks.Stat(ctx, id.String()); err != nil {
+			if touched, err = target.Chunks.Stat(ctx, name.String()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if touched.ETag != put.ETag || touched.Bytes != put.Bytes {
 			t.Errorf("touched %+v; it was %+v", touched, put)
 		}
-		if got, err := target.GetChunk(ctx, id); err != nil || !bytes.Equal(got, plain) {
+		if got, err := target.GetObject(ctx, refs[0]); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("after a touch: %d bytes, %v", len(got), err)
 		}
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
-		MustBe(t, target.TouchChunk(ended, id), context.Canceled)
-		if err := target.Chunks.Delete(ctx, id.String()); err != nil {
+		MustBe(t, target.TouchPack(ended, name), context.Canceled)
+		if err := target.Chunks.Delete(ctx, name.String()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := target.TouchChunk(ctx, chunkstore.ZeroID); err != nil {
-		t.Errorf("touch the chunk of zeros: %v", err)
+	// What has to be read to be put again is verified (I2).
+	damaged := bytes.Clone(body)
+	damaged[len(damaged)-1] ^= 1
+	MustPut(t, target.Chunks, name.String(), string(damaged), chunkstore.Condition{})
+	MustBe(t, bare.TouchPack(ctx, name), chunkstore.ErrCorrupt)
+	if err := target.Chunks.Delete(ctx, name.String()); err != nil {
+		t.Fatal(err)
 	}
 }
