@@ -42,9 +42,9 @@
 //
 // # Where create-once can lie
 //
-// A number that was trimmed can be created again, by a request that slept long enough, or by a copy
-// of a writer: a record that nobody must believe. These rules see to that. To be sure is to know of
-// a moment, less than [Grace] ago by a clock that does not stop, at which no checkpoint
+// A number that was trimmed can be created again, by a request that slept long enough, or by a
+// copy of a writer: a record that nobody must believe. These rules see to that. To be sure is to
+// know of a moment, less than [Grace] ago by a clock that does not stop, at which no checkpoint
 // was beyond what one has read and written. To look is to ask for the newest checkpoint: then one
 // is sure, or it is beyond, and one goes on from there.
 //
@@ -55,8 +55,8 @@
 //	    end of the log is, by who is sure, and else after a look.
 //	T3  A checkpoint is replaced only by one with a higher number, on the condition that it is the
 //	    one that was read.
-//	T4  A writer believes that a record of its own is in the history if it is sure and has not been
-//	    resumed since it last created one; else after a look.
+//	T4  A writer believes that a record of its own is in the history if it is sure, and has not
+//	    been resumed since it last created one; else after a look.
 //	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
 //	    nothing is trimmed that he has not read.
 //
