@@ -76,6 +76,41 @@ func (t *Tree) Clone() *Tree {
 	return &c
 }
 
+// Unplaced returns a loaded tree, which is as t but for its places: it has none. t is loaded.
+func (t *Tree) Unplaced() *Tree {
+	c := t.Clone()
+	for _, patches := range c.patches {
+		for k := range patches {
+			patches[k].Place = chunkstore.Place{}
+		}
+	}
+	c.root, c.lost = t.unplaced(t.root, make(map[*object]*object)), nil
+	return c
+}
+
+// unplaced returns what o, and all below it, is without places. done has what is made already.
+func (t *Tree) unplaced(o *object, done map[*object]*object) *object {
+	if o == nil || done[o] != nil {
+		return done[o]
+	}
+	c := o.loaded()
+	refs, kids := c.refs(), make([]*object, len(c.kids))
+	for k := range refs {
+		refs[k].Place = chunkstore.Place{}
+	}
+	for k, kid := range c.kids {
+		if kids[k] = t.unplaced(kid, done); kid != nil {
+			refs[k] = kids[k].ref
+		}
+	}
+	e := newEntries(refs)
+	u := &object{height: o.height, chunks: o.chunks}
+	u.ref.ID = t.sealer.Identify(e.plain)
+	u.content.Store(&content{e, kids})
+	done[o] = u
+	return u
+}
+
 // At returns what a loaded tree has for chunk i. It panics if i is out of range
 // or the leaf is not there.
 func (t *Tree) At(i int) chunkstore.Ref {

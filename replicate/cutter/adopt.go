@@ -11,8 +11,9 @@ import (
 
 // Past is a version that a target has under our name.
 type Past struct {
-	Version                // as it is stored; its tree is loaded
-	Object  manifest.Fetch // of chunks' objects, as the target has them
+	Manifest *manifest.Manifest
+	Tree     *manifest.Tree // its tree, loaded, with places or without
+	Object   manifest.Fetch // of chunks' objects that stand where Tree says
 }
 
 // Adopt gives a Blank cutter its past: that version, so that nothing is put that is there already
@@ -35,7 +36,10 @@ func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
 
 // adoptFrom makes a past version the last one, and finds out how the contents differ.
 func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
-	m, tree := past.Manifest, past.Tree.Clone()
+	m, encoded, tree, err := c.unplaced(ctx, past)
+	if err != nil {
+		return err
+	}
 	tree.Resize(c.db.chunks())
 	diffs := c.db.Diffs()
 	if err := c.db.hash(ctx, diffs); err != nil {
@@ -43,17 +47,19 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 	}
 	bases := make(map[int][]byte)
 	for _, i := range diffs {
-		if len(m.InlineOf(i)) == 0 || c.db.Diff(i).Hash == tree.At(i) {
+		if len(m.InlineOf(i)) == 0 || c.db.Diff(i).Hash == tree.At(i).ID {
 			continue // the hash tells
 		}
 		var base []byte
-		if id := tree.At(i); id != chunkstore.ZeroID {
-			var err error
-			if base, err = past.Object(ctx, id); err != nil {
+		if tree.At(i).ID != chunkstore.ZeroID {
+			ref := past.Tree.At(i)
+			got, err := past.Object(ctx, []chunkstore.Ref{ref})
+			if err != nil {
 				c.o.Log.Warn("object of a version to take over was not read: "+
 					"its chunk is stored anew", "error", err)
 				continue
 			}
+			base = got[0]
 		}
 		bases[i] = base
 		if base == nil {
@@ -63,10 +69,10 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 	if err := c.o.Prove(); err != nil {
 		return err
 	}
-	if err := c.o.Files.Save(m.Sequence, past.Encoded, past.Tree.Objects()); err != nil {
+	if err := c.o.Files.Save(m, encoded, tree.Objects()); err != nil {
 		return err
 	}
-	c.state, c.last = Saved, Version{m, past.Encoded, tree}
+	c.state, c.last = Saved, Version{m, encoded, tree}
 	c.head.Lineage = m.Lineage
 	c.head.Epoch++
 	var same []int
@@ -85,15 +91,31 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 	return nil
 }
 
+// unplaced returns past as it is saved here, where nobody knows places: with the same Cut.
+func (c *Cutter) unplaced(ctx context.Context, past *Past) (
+	*manifest.Manifest, []byte, *manifest.Tree, error,
+) {
+	m, tree := *past.Manifest, past.Tree.Unplaced()
+	var err error
+	if m.Levels, m.Top, m.Patches, err = tree.Pack(ctx, PatchesMax, nil, nil); err != nil {
+		return nil, nil, nil, fmt.Errorf("adopt: %w", err)
+	}
+	encoded, err := m.Encode(c.o.Sealer)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("adopt: %w", err)
+	}
+	return &m, encoded, tree, nil
+}
+
 // relate expresses chunk i by how it differs from what the adopted version has,
 // and reports whether it is the same. base is its object, where that was read.
 func (c *Cutter) relate(m *manifest.Manifest, i int, base []byte) (bool, error) {
 	d := c.db.Diff(i)
-	if d.Hash == c.last.Tree.At(i) && c.db.overlaidBy(m, i) {
+	if d.Hash == c.last.Tree.At(i).ID && c.db.overlaidBy(m, i) {
 		c.db.NoteSaved(i, true)
 		return true, nil
 	}
-	if d.Hash == c.last.Tree.At(i) || len(m.InlineOf(i)) == 0 {
+	if d.Hash == c.last.Tree.At(i).ID || len(m.InlineOf(i)) == 0 {
 		return false, nil
 	}
 	b, err := c.db.chunk(i, make([]byte, chunkstore.ChunkBytes))

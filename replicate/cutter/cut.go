@@ -29,7 +29,7 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 		return false, c.noteSaved(p, whole)
 	}
 	c.state = Unsaved
-	if err := c.save(p); err != nil {
+	if err := c.save(ctx, p); err != nil {
 		return false, err
 	}
 	c.planner.noteCarried(p)
@@ -49,7 +49,7 @@ func (c *Cutter) describe(p *plan) (whole map[int]bool, changed bool) {
 	whole = make(map[int]bool)
 	for _, i := range p.whole {
 		id := c.db.Diff(i).Hash
-		if c.last.Tree.At(i) == id {
+		if c.last.Tree.At(i).ID == id {
 			// as its object; the last cut may have had other pages over that
 			changed = changed || !c.db.overlaidBy(c.last.Manifest, i)
 		} else {
@@ -58,7 +58,7 @@ func (c *Cutter) describe(p *plan) (whole map[int]bool, changed bool) {
 		}
 		whole[i] = true
 	}
-	if p.first && c.db.Diff(0) != nil && c.last.Tree.At(0) != chunkstore.ZeroID {
+	if p.first && c.db.Diff(0) != nil && c.last.Tree.At(0).ID != chunkstore.ZeroID {
 		c.setChunk(0, chunkstore.ZeroID)
 	}
 	for _, i := range p.inline {
@@ -68,8 +68,8 @@ func (c *Cutter) describe(p *plan) (whole map[int]bool, changed bool) {
 }
 
 // save makes what p plans, over the tree, the saved version (C3).
-func (c *Cutter) save(p *plan) error {
-	m, encoded, err := c.encode(p)
+func (c *Cutter) save(ctx context.Context, p *plan) error {
+	m, encoded, err := c.encode(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (c *Cutter) save(p *plan) error {
 	if err := c.o.Prove(); err != nil {
 		return err
 	}
-	if err := c.o.Files.Save(m.Sequence, encoded, c.last.Tree.Objects()); err != nil {
+	if err := c.o.Files.Save(m, encoded, c.last.Tree.Objects()); err != nil {
 		return err
 	}
 	if err := c.fault("saved"); err != nil {
@@ -100,7 +100,7 @@ func (c *Cutter) fault(point string) error {
 // setChunk changes the tree.
 func (c *Cutter) setChunk(i int, id chunkstore.ID) {
 	c.state = Unsaved
-	c.last.Tree.Set(i, id)
+	c.last.Tree.Set(i, chunkstore.Ref{ID: id})
 	c.o.Audience.Renamed(i, id)
 }
 
@@ -121,12 +121,13 @@ func (c *Cutter) noteSaved(p *plan, whole map[int]bool) error {
 }
 
 // encode makes the manifest of the cut that p plans.
-func (c *Cutter) encode(p *plan) (*manifest.Manifest, []byte, error) {
+func (c *Cutter) encode(ctx context.Context, p *plan) (*manifest.Manifest, []byte, error) {
 	h := sqlitefile.ReadHeader(c.db)
 	m := &manifest.Manifest{
 		Lineage: c.head.Lineage, Epoch: c.head.Epoch, Sequence: c.head.Sequence + 1,
 		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.ChangeCounter(),
 	}
+	rand.Read(m.Cut[:]) // never fails
 	c.o.Sign(m)
 	for _, page := range p.pages {
 		b := make([]byte, page.bytes)
@@ -136,7 +137,11 @@ func (c *Cutter) encode(p *plan) (*manifest.Manifest, []byte, error) {
 		m.Inline = append(m.Inline, manifest.Page{Offset: page.off, Data: b})
 	}
 	m.Stores = c.o.Audience.Stores()
-	m.Levels, m.Top, m.Patches = c.last.Tree.Pack(PatchesMax)
+	var err error
+	m.Levels, m.Top, m.Patches, err = c.last.Tree.Pack(ctx, PatchesMax, nil, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cut: %w", err)
+	}
 	encoded, err := m.Encode(c.o.Sealer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode manifest: %w", err)

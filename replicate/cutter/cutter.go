@@ -96,10 +96,10 @@ const (
 	Unsaved              // the tree, or what a manifest has to say, is newer than the last version
 )
 
-// Version is what was cut.
+// Version is what was cut. Nothing of it has places: a target gives it those.
 type Version struct {
 	Manifest *manifest.Manifest // of an unsaved beginning: empty
-	Encoded  []byte             // the manifest as it is stored; nil: nothing was saved yet
+	Encoded  []byte             // the manifest as it is saved; nil: nothing was saved yet
 	Tree     *manifest.Tree     // the manifest's, or a newer one if the cutter is Unsaved
 }
 
@@ -180,15 +180,9 @@ func (c *Cutter) Follow(past manifest.Head) {
 	}
 }
 
-// Wrote reports whether this very object, a manifest of that sequence, is a cut of ours.
-func (c *Cutter) Wrote(sequence uint64, encoded []byte) bool {
-	return c.o.Files.Wrote(sequence, encoded)
-}
-
-// Object is a [manifest.Fetch] of the saved cut's leaves and nodes, from the spool. Any goroutine
-// may call it.
-func (c *Cutter) Object(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-	return c.o.Files.Object(ctx, id)
+// Wrote reports whether a manifest of that sequence and [manifest.Manifest.Cut] is a cut of ours.
+func (c *Cutter) Wrote(sequence uint64, cut [16]byte) bool {
+	return c.o.Files.Wrote(sequence, cut)
 }
 
 // Restore makes the files of the saved cut anew, if somebody has removed them.

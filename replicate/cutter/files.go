@@ -20,13 +20,14 @@ const (
 	cutsName = "cuts"
 	treeName = "tree"
 	// cutsKept is how many cuts are known again: those of more than an hour, at one each second.
-	cutsKept = 4096
-	sumBytes = int64(len(chunkstore.Digest{}))
+	cutsKept   = 4096
+	drawnBytes = 16 // manifest.Manifest.Cut
 )
 
 // Files keep the last cut: its manifest in the file cut, and the leaves and
-// nodes of its tree under their IDs in the directory tree. The file cuts has the BLAKE3-256 of each
-// of the last 4,096, as stored: at 32 times its sequence modulo 4,096. The rename of cut is
+// nodes of its tree under their IDs in the directory tree, all without places. The file cuts has
+// [manifest.Manifest.Cut] of each of the last 4,096: at 16 times its sequence modulo 4,096. Zeros
+// there are none. The rename of cut is
 // what makes a cut saved: before it the mirror's chunks without a byte in dirty
 // are as the old manifest says, after it as the new one says.
 type Files struct {
@@ -68,28 +69,27 @@ func (c *Files) Restore() error {
 }
 
 // note adds a cut, which nobody has put yet, to those that Wrote knows.
-func (c *Files) note(sequence uint64, encoded []byte) error {
+func (c *Files) note(m *manifest.Manifest) error {
 	f, err := c.sp.OpenFile(cutsName, os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return err
 	}
-	sum := chunkstore.Sum(encoded)
-	_, err = f.WriteAt(sum[:], int64(sequence%cutsKept)*sumBytes)
+	_, err = f.WriteAt(m.Cut[:], int64(m.Sequence%cutsKept)*drawnBytes)
 	return errors.Join(err, f.Close())
 }
 
-// Wrote reports whether this very object, a manifest of that sequence, was saved here as a cut,
-// or adopted as one. It is not known of those that 4,096 have followed.
-func (c *Files) Wrote(sequence uint64, encoded []byte) bool {
+// Wrote reports whether the cut of that sequence for which [manifest.Manifest.Cut] was drawn so was
+// saved here, or adopted. It is not known of those that 4,096 have followed.
+func (c *Files) Wrote(sequence uint64, cut [16]byte) bool {
 	flags := os.O_RDONLY | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	f, err := os.OpenFile(filepath.Join(c.sp.Dir(), cutsName), flags, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	var sum chunkstore.Digest
-	_, err = f.ReadAt(sum[:], int64(sequence%cutsKept)*sumBytes)
-	return err == nil && sum == chunkstore.Sum(encoded)
+	var drawn [drawnBytes]byte
+	_, err = f.ReadAt(drawn[:], int64(sequence%cutsKept)*drawnBytes)
+	return err == nil && drawn == cut && cut != [drawnBytes]byte{}
 }
 
 // Load returns the saved cut and its tree, loaded. It fails with fs.ErrNotExist
@@ -104,21 +104,31 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
-	if !c.Wrote(m.Sequence, b) {
+	if !c.Wrote(m.Sequence, m.Cut) {
 		return nil, nil, fmt.Errorf("load cut: %w: %s does not have it",
 			chunkstore.ErrCorrupt, cutsName)
 	}
 	tree := m.Tree(c.sealer)
-	if err := tree.Load(ctx, c.Object); err != nil {
+	if err := tree.Load(ctx, c.objects); err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
 	return m, tree, nil
 }
 
-// Object is a [manifest.Fetch] of the leaves and nodes of the saved cut; it fails
-// with [chunkstore.ErrAbsent] for others. It is safe for concurrent use, also with
-// Save.
-func (c *Files) Object(_ context.Context, id chunkstore.ID) ([]byte, error) {
+// objects is a [manifest.Fetch] of the leaves and nodes of the saved cut; it fails
+// with [chunkstore.ErrAbsent] for others.
+func (c *Files) objects(_ context.Context, refs []chunkstore.Ref) (plain [][]byte, err error) {
+	for _, ref := range refs {
+		b, err := c.object(ref.ID)
+		if err != nil {
+			return nil, err
+		}
+		plain = append(plain, b)
+	}
+	return plain, nil
+}
+
+func (c *Files) object(id chunkstore.ID) ([]byte, error) {
 	b, err := c.sp.ReadFile(filepath.Join(treeName, id.String()), chunkstore.ChunkBytes)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -131,14 +141,14 @@ func (c *Files) Object(_ context.Context, id chunkstore.ID) ([]byte, error) {
 	return b, nil
 }
 
-// Save makes encoded, the manifest of that sequence, with the leaves and nodes that it names, the
-// saved cut.
+// Save makes m, which is encoded so, with the leaves and nodes that it names, the saved cut.
 func (c *Files) Save(
-	sequence uint64, encoded []byte, objects iter.Seq2[chunkstore.ID, []byte],
+	m *manifest.Manifest, encoded []byte, objects iter.Seq2[chunkstore.Ref, []byte],
 ) error {
 	stale := c.have
 	have := make(map[chunkstore.ID]bool, len(stale))
-	for id, plain := range objects {
+	for ref, plain := range objects {
+		id := ref.ID
 		if !stale[id] {
 			if err := c.sp.WriteFile(filepath.Join(treeName, id.String()), plain); err != nil {
 				return fmt.Errorf("save cut: %w", err)
@@ -147,7 +157,7 @@ func (c *Files) Save(
 		}
 		have[id] = true
 	}
-	if err := c.note(sequence, encoded); err != nil {
+	if err := c.note(m); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
 	if err := c.sp.WriteFile(cutName, encoded); err != nil {

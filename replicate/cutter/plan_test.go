@@ -2,6 +2,7 @@ package cutter
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -149,7 +150,11 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	}
 	slices.SortFunc(m.Inline,
 		func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
-	m.Levels, m.Top, m.Patches = r.tree.Pack(PatchesMax)
+	var err error
+	m.Levels, m.Top, m.Patches, err = r.tree.Pack(context.Background(), PatchesMax, nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
 	encoded, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		b.Fatal(err)
@@ -166,16 +171,16 @@ func (r *budgetRun) put(i int) (requests int) {
 	for k := 0; k < len(id); k += 8 {
 		binary.LittleEndian.PutUint64(id[k:], r.rng.Uint64())
 	}
-	r.tree.Set(i, id)
+	r.tree.Set(i, chunkstore.Ref{ID: id})
 	r.bytes += chunkstore.ChunkBytes * 3 / 4
 	return 1
 }
 
 // objects stores leaves and nodes anew.
 func (r *budgetRun) objects() (requests int) {
-	for id, plain := range r.tree.Objects() {
-		if !r.known[id] {
-			r.known[id] = true
+	for ref, plain := range r.tree.Objects() {
+		if !r.known[ref.ID] {
+			r.known[ref.ID] = true
 			requests++
 			r.bytes += len(plain)
 		}
@@ -203,7 +208,9 @@ func BenchmarkBudget(b *testing.B) {
 						size.chunks),
 					known: make(map[chunkstore.ID]bool), diffs: make(map[int]*budgetDiff),
 				}
-				r.tree.Pack(PatchesMax)
+				if _, _, _, err := r.tree.Pack(b.Context(), PatchesMax, nil, nil); err != nil {
+					b.Fatal(err)
+				}
 				r.objects()
 				r.bytes = 0
 				for n := range b.N {
