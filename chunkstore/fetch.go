@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// gapMax is how many bytes of a pack that nobody wants are fetched rather than to send one more
+// GapMax is how many bytes of a pack that nobody wants are fetched rather than to send one more
 // request: what a connection brings in a part of a request's latency.
-const gapMax = 128 << 10
+const GapMax = 128 << 10
 
 // GetObject returns the plain bytes of the object that ref names, verified (I1), in a buffer that
 // is the caller's to keep and to change. It asks the caches first, by ID, then in, where the ref
@@ -52,6 +52,18 @@ func (s *Store) GetObjects(ctx context.Context, in *Target, refs []Ref) ([][]byt
 	}
 	return f.plain, nil
 }
+
+// GetPack is [Target.GetPack], which asks in first, and then the other targets, as
+// [Store.GetObject] does. It neither asks the caches nor fills one.
+func (s *Store) GetPack(ctx context.Context, in *Target, name Digest) ([]Piece, error) {
+	pieces, _, err := ask(ctx, s, s.asked(in), func(ctx context.Context, t *Target) ([]Piece, error) {
+		return t.GetPack(ctx, name)
+	})
+	return pieces, err
+}
+
+// Cached reports whether there are caches to ask.
+func (s *Store) Cached() bool { return len(s.caches) > 0 }
 
 // asked returns the targets to ask for what a manifest in the target in names.
 func (s *Store) asked(in *Target) []*Target {
@@ -192,7 +204,7 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 		off, end := int64(p.Offset), int64(p.Offset)+int64(p.Bytes)
 		if n := len(runs); n > 0 {
 			last := &runs[n-1]
-			if gap := off - last.end; last.pack == p.Pack && 0 <= gap && gap <= gapMax {
+			if gap := off - last.end; last.pack == p.Pack && 0 <= gap && gap <= GapMax {
 				last.end, last.refs = end, append(last.refs, k)
 				continue
 			}
