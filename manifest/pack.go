@@ -325,8 +325,8 @@ func (b *builder) folds(start, end int) bool {
 func (b *builder) leaf(start, end int) []chunkstore.Ref {
 	refs := make([]chunkstore.Ref, 0, end-start)
 	for i := start; i < end; i++ {
-		ref, ok := b.base(i)
-		if !ok {
+		ref, missing := b.base(i)
+		if missing != nil {
 			panic(fmt.Sprintf("manifest: chunk %d: the tree is not loaded", i))
 		}
 		refs = append(refs, ref)

@@ -114,8 +114,8 @@ func (t *Tree) unplaced(o *object, done map[*object]*object) *object {
 // At returns what a loaded tree has for chunk i. It panics if i is out of range
 // or the leaf is not there.
 func (t *Tree) At(i int) chunkstore.Ref {
-	ref, ok := t.peek(i)
-	if !ok {
+	ref, missing := t.peek(i)
+	if missing != nil {
 		panic(fmt.Sprintf("manifest: chunk %d: the tree is not loaded", i))
 	}
 	return ref
@@ -125,13 +125,63 @@ func (t *Tree) At(i int) chunkstore.Ref {
 // through fetch if need be. Errors name the object, and wrap what fetch said or
 // [chunkstore.ErrCorrupt]. It panics if i is out of range.
 func (t *Tree) Lookup(ctx context.Context, i int, fetch Fetch) (chunkstore.Ref, error) {
-	if ref, ok := t.peek(i); ok {
-		return ref, nil
+	for {
+		ref, missing := t.peek(i)
+		if missing == nil {
+			return ref, nil
+		}
+		if _, err := missing.load(ctx, fetch); err != nil {
+			return chunkstore.Ref{}, err
+		}
+	}
+}
+
+// LookupAll is Lookup for several chunks: their Refs in the order of chunks, or an error. Leaves
+// and nodes that are not there are fetched together, those of one height at once.
+func (t *Tree) LookupAll(
+	ctx context.Context, chunks []int, fetch Fetch,
+) ([]chunkstore.Ref, error) {
+	refs := make([]chunkstore.Ref, len(chunks))
+	for {
+		var objects []*object
+		seen := make(map[*object]bool)
+		for k, i := range chunks {
+			ref, missing := t.peek(i)
+			refs[k] = ref
+			if missing != nil && !seen[missing] {
+				seen[missing] = true
+				objects = append(objects, missing)
+			}
+		}
+		if len(objects) == 0 {
+			return refs, nil
+		}
+		if err := loadAll(ctx, objects, fetch); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// peek returns what the tree has for chunk i, or, if it is not nil, the first object on the way
+// from the top that is not there.
+func (t *Tree) peek(i int) (ref chunkstore.Ref, missing *object) {
+	t.check(i)
+	patches := t.patches[i/fanout]
+	if k, ok := findPatch(patches, i); ok {
+		return patches[k].Ref, nil
+	}
+	return t.base(i)
+}
+
+// base is peek without the patches.
+func (t *Tree) base(i int) (ref chunkstore.Ref, missing *object) {
+	if i >= t.valid {
+		return zeroRef, nil
 	}
 	for o := t.root; o != nil; {
-		c, err := o.load(ctx, fetch)
-		if err != nil {
-			return chunkstore.Ref{}, err
+		c := o.content.Load()
+		if c == nil {
+			return chunkstore.Ref{}, o
 		}
 		k := kidOf(o.height, i)
 		if o.height == 1 {
@@ -140,35 +190,6 @@ func (t *Tree) Lookup(ctx context.Context, i int, fetch Fetch) (chunkstore.Ref, 
 		o = c.kids[k]
 	}
 	return zeroRef, nil
-}
-
-// peek returns what the tree has for chunk i if that takes no fetch.
-func (t *Tree) peek(i int) (chunkstore.Ref, bool) {
-	t.check(i)
-	patches := t.patches[i/fanout]
-	if k, ok := findPatch(patches, i); ok {
-		return patches[k].Ref, true
-	}
-	return t.base(i)
-}
-
-// base is peek without the patches.
-func (t *Tree) base(i int) (chunkstore.Ref, bool) {
-	if i >= t.valid {
-		return zeroRef, true
-	}
-	for o := t.root; o != nil; {
-		c := o.content.Load()
-		if c == nil {
-			return chunkstore.Ref{}, false
-		}
-		k := kidOf(o.height, i)
-		if o.height == 1 {
-			return c.at(k), true
-		}
-		o = c.kids[k]
-	}
-	return zeroRef, true
 }
 
 func (t *Tree) check(i int) {
@@ -193,9 +214,9 @@ func (t *Tree) Set(i int, ref chunkstore.Ref) {
 	leaf := i / fanout
 	patches := t.patches[leaf]
 	k, found := findPatch(patches, i)
-	was, known := t.base(i)
+	was, missing := t.base(i)
 	switch {
-	case known && was == ref: // as it was at the last Pack: needs no patch
+	case missing == nil && was == ref: // as it was at the last Pack: needs no patch
 		if found {
 			t.setPatches(leaf, slices.Delete(patches, k, k+1))
 		}
