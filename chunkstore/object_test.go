@@ -20,14 +20,14 @@ func TestObjectRoundTrip(t *testing.T) {
 		chunkstore.ChunkBytes} {
 		for name, plain := range map[string][]byte{"noise": storetest.Noise(1, n),
 			"text": storetest.Text(1, n), "zero": make([]byte, n)} {
-			stored := chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)
+			stored := chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, plain)
 			if len(stored) > n+8 {
 				t.Errorf("%s of %d bytes: stored as %d, want at most 8 more", name, n, len(stored))
 			}
 			if name != "noise" && n > 511 && len(stored) > n*3/4 {
 				t.Errorf("%s of %d bytes: stored as %d: not compressed", name, n, len(stored))
 			}
-			got, err := chunkstore.Plain{}.Open(chunkstore.Plain{}.Identify(plain), stored)
+			got, err := chunkstore.Plain{}.Open(nil, chunkstore.Plain{}.Identify(plain), stored)
 			if err != nil || !bytes.Equal(got, plain) {
 				t.Errorf("%s of %d bytes: decoded to %d bytes, %v", name, n, len(got), err)
 			}
@@ -48,10 +48,10 @@ func TestObjectVectors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := chunkstore.Plain{}.Open(chunkstore.Plain{}.Identify([]byte(v.plain)), stored)
+		got, err := chunkstore.Plain{}.Open(nil, chunkstore.Plain{}.Identify([]byte(v.plain)), stored)
 		if err != nil || string(got) != v.plain {
 			t.Errorf("%.20q: decoded to %.20q, %v; encoded now %x", v.plain, got, err,
-				chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte(v.plain)))
+				chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, []byte(v.plain)))
 		}
 	}
 }
@@ -59,7 +59,7 @@ func TestObjectVectors(t *testing.T) {
 func TestI1DamagedObjects(t *testing.T) {
 	plain := storetest.Text(2, chunkstore.ChunkBytes)
 	id := chunkstore.Plain{}.Identify(plain)
-	stored := chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)
+	stored := chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, plain)
 	encoder, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -81,13 +81,13 @@ func TestI1DamagedObjects(t *testing.T) {
 		"codec":         changed(5),
 		"reserved":      changed(7),
 		"payload":       changed(len(stored) / 2),
-		"another":       chunkstore.Plain{}.Seal(chunkstore.ID{}, storetest.Text(3, 1000)),
+		"another":       chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, storetest.Text(3, 1000)),
 		"raw, too long": append(header(0), make([]byte, chunkstore.ChunkBytes+1)...),
 		"zstd bomb":     encoder.EncodeAll(make([]byte, 100<<20), header(1)),
 		"two frames":    append(append(header(1), half...), half...),
 	}
 	for name, damaged := range cases {
-		if got, err := (chunkstore.Plain{}).Open(id, damaged); !errors.Is(err,
+		if got, err := (chunkstore.Plain{}).Open(nil, id, damaged); !errors.Is(err,
 			chunkstore.ErrCorrupt) {
 			t.Errorf("%s: %d bytes, error %v; want ErrCorrupt", name, len(got), err)
 		}
@@ -95,13 +95,13 @@ func TestI1DamagedObjects(t *testing.T) {
 }
 
 func FuzzDecodeObject(f *testing.F) {
-	f.Add(chunkstore.Plain{}.Seal(chunkstore.ID{}, nil))
-	f.Add(chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte("hello")))
-	f.Add(chunkstore.Plain{}.Seal(chunkstore.ID{}, storetest.Text(1, 5000)))
+	f.Add(chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, nil))
+	f.Add(chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, []byte("hello")))
+	f.Add(chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, storetest.Text(1, 5000)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// b as a stored object: no panic, and nothing but the ID's own bytes.
 		id := chunkstore.Plain{}.Identify(b)
-		if plain, err := (chunkstore.Plain{}).Open(id, b); err == nil &&
+		if plain, err := (chunkstore.Plain{}).Open(nil, id, b); err == nil &&
 			(chunkstore.Plain{}).Identify(plain) != id {
 			t.Fatalf("accepted %d bytes of another hash", len(plain))
 		} else if err != nil && !errors.Is(err, chunkstore.ErrCorrupt) {
@@ -109,7 +109,7 @@ func FuzzDecodeObject(f *testing.F) {
 		}
 		// b as plain bytes: Decode after Encode is the identity.
 		if len(b) <= chunkstore.ChunkBytes {
-			plain, err := chunkstore.Plain{}.Open(id, chunkstore.Plain{}.Seal(chunkstore.ID{}, b))
+			plain, err := chunkstore.Plain{}.Open(nil, id, chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, b))
 			if err != nil || !bytes.Equal(plain, b) {
 				t.Fatalf("round trip of %d bytes: %d bytes, %v", len(b), len(plain), err)
 			}
@@ -121,19 +121,19 @@ func BenchmarkEncodeObject(b *testing.B) {
 	plain := storetest.Text(1, chunkstore.ChunkBytes)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
-		chunkstore.Plain{}.Seal(chunkstore.ID{}, plain)
+		chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, plain)
 	}
-	b.ReportMetric(float64(len(chunkstore.Plain{}.Seal(chunkstore.ID{},
+	b.ReportMetric(float64(len(chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
 		plain)))/float64(len(plain)), "ratio")
 }
 
 func BenchmarkDecodeObject(b *testing.B) {
 	plain := storetest.Text(1, chunkstore.ChunkBytes)
-	id, stored := chunkstore.Plain{}.Identify(plain), chunkstore.Plain{}.Seal(chunkstore.ID{},
+	id, stored := chunkstore.Plain{}.Identify(plain), chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
 		plain)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
-		if _, err := (chunkstore.Plain{}).Open(id, stored); err != nil {
+		if _, err := (chunkstore.Plain{}).Open(nil, id, stored); err != nil {
 			b.Fatal(err)
 		}
 	}

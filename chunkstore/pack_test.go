@@ -15,7 +15,7 @@ func packOf(s chunkstore.Sealer, chunks ...[]byte) *chunkstore.Pack {
 	var p chunkstore.Pack
 	for _, plain := range chunks {
 		id := s.Identify(plain)
-		p.Add(id, s.Seal(id, plain))
+		p.Add(id, s.Seal(nil, id, plain))
 	}
 	return &p
 }
@@ -37,7 +37,7 @@ func TestPack(t *testing.T) {
 				if piece.Place != places[k] || !bytes.Equal(piece.Stored, part) {
 					t.Errorf("chunk %d is at %v, want %v", k, piece.Place, places[k])
 				}
-				plain, err := sealer.Open(piece.ID, part)
+				plain, err := sealer.Open(nil, piece.ID, part)
 				if err != nil || !bytes.Equal(plain, chunks[k]) {
 					t.Errorf("chunk %d: %v", k, err)
 				}
@@ -103,7 +103,7 @@ func TestPackDamage(t *testing.T) {
 			continue
 		}
 		for k, piece := range pieces {
-			got, err := chunkstore.Plain{}.Open(piece.ID, piece.Stored)
+			got, err := chunkstore.Plain{}.Open(nil, piece.ID, piece.Stored)
 			if err != nil {
 				storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 			} else if !bytes.Equal(got, chunks[k]) { // some bits of a zstd frame mean nothing

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -106,39 +105,49 @@ func TestOpenTouchesNothing(t *testing.T) {
 
 func TestStoreWithoutTargets(t *testing.T) {
 	s := storetest.Open(t)
-	if got, err := s.GetChunk(t.Context(), chunkstore.ZeroID); err != nil ||
+	zeros := chunkstore.Ref{ID: chunkstore.ZeroID}
+	if got, err := s.GetObject(t.Context(), nil, zeros); err != nil ||
 		len(got) != chunkstore.ChunkBytes {
 		t.Errorf("zeros: %d bytes, %v", len(got), err)
 	}
-	_, err := s.GetChunk(t.Context(), chunkstore.Plain{}.Identify(nil))
+	_, err := s.GetObject(t.Context(), nil, chunkstore.Ref{Place: chunkstore.Place{Offset: 44, Bytes: 8}})
 	storetest.MustSay(t, err, "no target")
 	_, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	storetest.MustSay(t, err, "no target")
 }
 
 // twoTargets returns a Store on two directories, the first one's plan of faults,
-// and the first one's file of id.
+// and the first one's file of the pack called name.
 func twoTargets(t *testing.T,
-	id chunkstore.ID) (s *chunkstore.Store, plan *faultbucket.Plan, file string) {
+	name chunkstore.Digest) (s *chunkstore.Store, plan *faultbucket.Plan, file string) {
 	t.Helper()
-	root := t.TempDir()
+	root, key := t.TempDir(), name.String()
 	inner := storetest.Open(t, dirTarget(root+"/1"), dirTarget(root+"/2"))
 	plan = &faultbucket.Plan{}
 	s = chunkstore.NewStore(plan.Target(inner.Targets[0]), inner.Targets[1])
-	return s, plan, filepath.Join(root, "1", "chunks", id.String()[:2], id.String())
+	return s, plan, filepath.Join(root, "1", "chunks", key[:2], key)
 }
 
 // bypassed is an object that tests put to targets, damage, and get from a store.
 type bypassed struct {
 	*testing.T
 	plain []byte
-	id    chunkstore.ID
+	ref   chunkstore.Ref
+}
+
+// bypass returns an object to put.
+func bypass(t *testing.T) bypassed {
+	plain := storetest.Text(1, 5000)
+	p, refs := storetest.PackOf(chunkstore.Plain{}, plain)
+	_, _, places := p.Encode()
+	refs[0].Place = places[0]
+	return bypassed{t, plain, refs[0]}
 }
 
 func (b bypassed) put(target *chunkstore.Target) {
 	b.Helper()
-	if _, err := target.PutChunk(b.Context(), b.id, b.plain); err != nil {
-		b.Fatal(err)
+	if refs := storetest.PutObjects(b, target, b.plain); refs[0] != b.ref {
+		b.Fatalf("put at %v, not %v", refs[0], b.ref)
 	}
 }
 
@@ -151,7 +160,7 @@ func (b bypassed) damage(file string) {
 
 func (b bypassed) get(s *chunkstore.Store) error {
 	b.Helper()
-	got, err := s.GetChunk(b.Context(), b.id)
+	got, err := s.GetObject(b.Context(), nil, b.ref)
 	if err == nil && !bytes.Equal(got, b.plain) {
 		b.Errorf("got %d other bytes", len(got))
 	}
@@ -159,20 +168,18 @@ func (b bypassed) get(s *chunkstore.Store) error {
 }
 
 func TestStoreBypassesTargets(t *testing.T) {
-	plain := storetest.Text(1, 5000)
-	id := chunkstore.Plain{}.Identify(plain)
 	run := func(name string, test func(t bypassed)) {
-		t.Run(name, func(t *testing.T) { test(bypassed{t, plain, id}) })
+		t.Run(name, func(t *testing.T) { test(bypass(t)) })
 	}
 	run("absent in the first", func(t bypassed) {
-		s, _, _ := twoTargets(t.T, id)
+		s, _, _ := twoTargets(t.T, t.ref.Place.Pack)
 		t.put(s.Targets[1])
 		if err := t.get(s); err != nil {
 			t.Error(err)
 		}
 	})
 	run("damaged in the first", func(t bypassed) {
-		s, _, file := twoTargets(t.T, id)
+		s, _, file := twoTargets(t.T, t.ref.Place.Pack)
 		t.put(s.Targets[0])
 		t.put(s.Targets[1])
 		t.damage(file)
@@ -181,7 +188,7 @@ func TestStoreBypassesTargets(t *testing.T) {
 		}
 	})
 	run("first fails", func(t bypassed) {
-		s, plan, _ := twoTargets(t.T, id)
+		s, plan, _ := twoTargets(t.T, t.ref.Place.Pack)
 		t.put(s.Targets[1])
 		plan.At, plan.ForGood = 1, true
 		if err := t.get(s); err != nil {
@@ -189,13 +196,13 @@ func TestStoreBypassesTargets(t *testing.T) {
 		}
 	})
 	run("absent everywhere", func(t bypassed) {
-		s, _, _ := twoTargets(t.T, id)
+		s, _, _ := twoTargets(t.T, t.ref.Place.Pack)
 		err := t.get(s)
 		storetest.MustBe(t.T, err, chunkstore.ErrAbsent)
-		storetest.MustSay(t.T, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
+		storetest.MustSay(t.T, err, t.ref.ID.String(), s.Targets[0].Name, s.Targets[1].Name)
 	})
 	run("damaged, and absent", func(t bypassed) {
-		s, _, file := twoTargets(t.T, id)
+		s, _, file := twoTargets(t.T, t.ref.Place.Pack)
 		t.put(s.Targets[0])
 		t.damage(file)
 		err := t.get(s)
@@ -203,10 +210,10 @@ func TestStoreBypassesTargets(t *testing.T) {
 		if errors.Is(err, chunkstore.ErrAbsent) {
 			t.Errorf("%v is ErrAbsent", err)
 		}
-		storetest.MustSay(t.T, err, id.String(), s.Targets[0].Name, s.Targets[1].Name)
+		storetest.MustSay(t.T, err, t.ref.ID.String(), s.Targets[0].Name, s.Targets[1].Name)
 	})
 	run("unknown, and absent", func(t bypassed) {
-		s, plan, _ := twoTargets(t.T, id)
+		s, plan, _ := twoTargets(t.T, t.ref.Place.Pack)
 		plan.At, plan.ForGood = 1, true
 		err := t.get(s)
 		storetest.MustBe(t.T, err, faultbucket.ErrInjected)
@@ -218,14 +225,11 @@ func TestStoreBypassesTargets(t *testing.T) {
 
 // A target that does not answer, or fails, is bypassed, and not asked first again at once.
 func TestStoreBypassesFailing(t *testing.T) {
-	plain := storetest.Text(1, 5000)
-	id := chunkstore.Plain{}.Identify(plain)
 	for _, how := range []string{"hangs", "fails"} {
-		inner, plan, _ := twoTargets(t, id)
+		object := bypass(t)
+		inner, plan, _ := twoTargets(t, object.ref.Place.Pack)
 		for _, target := range inner.Targets {
-			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
-				t.Fatal(err)
-			}
+			object.put(target)
 			storetest.MustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
 		}
 		first := inner.Targets[0]
@@ -241,7 +245,7 @@ func TestStoreBypassesFailing(t *testing.T) {
 			s.SlowAfter(1)
 		}
 		for range 10 {
-			if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+			if err := object.get(s); err != nil {
 				t.Errorf("first %s: %v", how, err)
 			}
 			s.SlowAfter(time.Hour) // it is known now; from here on it would be waited for
@@ -258,7 +262,7 @@ func TestStoreBypassesFailing(t *testing.T) {
 
 // A clock that was set back does not make a target suspect for as long.
 func TestStoreClockSetBack(t *testing.T) {
-	inner, _, _ := twoTargets(t, chunkstore.Plain{}.Identify(nil))
+	inner, _, _ := twoTargets(t, chunkstore.Sum(nil))
 	for _, target := range inner.Targets {
 		storetest.MustPut(t, target.Manifests, "k", "content", chunkstore.Condition{})
 	}
@@ -282,7 +286,7 @@ func (hanging) Get(ctx context.Context, _ string,
 }
 
 func TestGetManifest(t *testing.T) {
-	s, plan, _ := twoTargets(t, chunkstore.Plain{}.Identify(nil))
+	s, plan, _ := twoTargets(t, chunkstore.Sum(nil))
 	_, _, err := s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	storetest.MustBe(t, err, chunkstore.ErrAbsent)
 	storetest.MustPut(t, s.Targets[1].Manifests, "k", "second", chunkstore.Condition{})
@@ -304,55 +308,6 @@ func TestGetManifest(t *testing.T) {
 	if o, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole); err != nil ||
 		string(o.Body) != "second" {
 		t.Errorf("got %q, %v; want the second's", o.Body, err)
-	}
-}
-
-func TestSharedFetch(t *testing.T) {
-	plain := storetest.Text(2, 5000)
-	id := chunkstore.Plain{}.Identify(plain)
-	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
-	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
-		t.Fatal(err)
-	}
-	plan := &faultbucket.Plan{}
-	g := &storetest.Gate{Bucket: plan.Bucket(target.Chunks), Arrived: make(chan struct{}, 100),
-		Opened: make(chan struct{})}
-	s := chunkstore.NewStore(chunkstore.NewTarget("gated", g, target.Manifests))
-
-	leader, cancel := context.WithCancel(t.Context())
-	var all sync.WaitGroup
-	all.Go(func() {
-		_, err := s.GetChunk(leader, id)
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("leader: %v", err)
-		}
-	})
-	<-g.Arrived
-	results := make([][]byte, 8)
-	for i := range results {
-		all.Go(func() {
-			got, err := s.GetChunk(t.Context(), id)
-			if err != nil {
-				t.Errorf("follower: %v", err)
-			}
-			results[i] = got
-		})
-	}
-	cancel() // the followers fetch anew
-	close(g.Opened)
-	all.Wait()
-	for i, got := range results {
-		if !bytes.Equal(got, plain) {
-			t.Fatalf("follower %d got %d bytes", i, len(got))
-		}
-		clear(got) // it is the caller's to change
-	}
-	for i := range results {
-		for j := range i {
-			if &results[i][0] == &results[j][0] {
-				t.Fatalf("followers %d and %d share a buffer", j, i)
-			}
-		}
 	}
 }
 
@@ -399,7 +354,7 @@ func TestLimit(t *testing.T) {
 	defer cancel()
 	calls := map[string]error{}
 	_, calls["get"] = s.Targets[0].Manifests.Get(ctx, "k", chunkstore.GetOptions{})
-	_, calls["put"] = s.Targets[0].Chunks.Put(ctx, chunkstore.Plain{}.Identify(nil).String(), nil,
+	_, calls["put"] = s.Targets[0].Chunks.Put(ctx, chunkstore.Sum(nil).String(), nil,
 		chunkstore.Condition{})
 	_, calls["stat"] = s.Targets[0].Manifests.Stat(ctx, "k")
 	calls["delete"] = s.Targets[0].Manifests.Delete(ctx, "k")

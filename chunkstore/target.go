@@ -116,7 +116,8 @@ func (t *Target) GetObjects(ctx context.Context, refs []Ref) (plain [][]byte, er
 
 // alone returns a store that has nothing but t.
 func (t *Target) alone() *Store {
-	return &Store{Targets: []*Target{t}, options: Options{Concurrency: cap(t.slots)}.WithDefaults()}
+	o := Options{Concurrency: cap(t.slots), Sealer: t.Sealer}
+	return &Store{Targets: []*Target{t}, options: o.WithDefaults()}
 }
 
 // GetManifest is Manifests.Get for a manifest that check finds whole: else it fails with

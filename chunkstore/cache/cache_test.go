@@ -31,27 +31,29 @@ func readOnlyCache(directory string, shards int) chunkstore.TargetConfig {
 
 func dirTarget(path string) chunkstore.TargetConfig { return &dir.Config{Path: path} }
 
-// fill puts n chunks in the target at root, and returns their bytes by ID.
-func fill(t *testing.T, root string, n int) map[chunkstore.ID][]byte {
+// fill puts n objects in packs of 8 in the target at root, and returns their bytes.
+func fill(t *testing.T, root string, n int) map[chunkstore.Ref][]byte {
 	t.Helper()
 	target := storetest.Open(t, dirTarget(root)).Targets[0]
-	chunks := make(map[chunkstore.ID][]byte)
+	objects := make(map[chunkstore.Ref][]byte)
+	var pack [][]byte
 	for i := range n {
-		plain := storetest.Text(uint64(1000+i), 600)
-		id := chunkstore.Plain{}.Identify(plain)
-		if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
-			t.Fatal(err)
+		pack = append(pack, storetest.Text(uint64(1000+i), 600))
+		if len(pack) == 8 || i == n-1 {
+			for k, ref := range storetest.PutObjects(t, target, pack...) {
+				objects[ref] = pack[k]
+			}
+			pack = nil
 		}
-		chunks[id] = plain
 	}
-	return chunks
+	return objects
 }
 
-func mustGet(t *testing.T, s *chunkstore.Store, id chunkstore.ID, want []byte) {
+func mustGet(t *testing.T, s *chunkstore.Store, ref chunkstore.Ref, want []byte) {
 	t.Helper()
-	got, err := s.GetChunk(t.Context(), id)
+	got, err := s.GetObject(t.Context(), nil, ref)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Fatalf("chunk %v: got %d bytes, %v; want %d", id, len(got), err, len(want))
+		t.Fatalf("object %v: got %d bytes, %v; want %d", ref, len(got), err, len(want))
 	}
 }
 
@@ -92,23 +94,20 @@ func TestCacheOfSealed(t *testing.T) {
 	}
 	plain := storetest.Text(1, 600)
 	s, other := with(storetest.Masked(7)), with(storetest.Masked(8))
-	id := s.Sealer().Identify(plain)
-	if _, err := s.Targets[0].PutChunk(t.Context(), id, plain); err != nil {
-		t.Fatal(err)
-	}
+	ref := storetest.PutObjects(t, s.Targets[0], plain)[0]
 	calls := s.Calls()
 	for range 2 {
-		mustGet(t, s, id, plain)
+		mustGet(t, s, ref, plain)
 	}
 	if n := s.Calls() - calls; n != 1 {
 		t.Errorf("%d calls, want one for the target and none for the cache", n)
 	}
-	_, err := other.GetChunk(t.Context(), id)
+	_, err := other.GetObject(t.Context(), nil, ref)
 	storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 	if byID, _ := entries(t, root+"/cache"); len(byID) != 0 {
 		t.Errorf("left in the cache: %v", byID)
 	}
-	mustGet(t, s, id, plain)
+	mustGet(t, s, ref, plain)
 }
 
 func TestCacheSavesCalls(t *testing.T) {
@@ -117,8 +116,8 @@ func TestCacheSavesCalls(t *testing.T) {
 		chunks := fill(t, root+"/target", 20)
 		s := storetest.Open(t, localCache(root+"/cache", shards, 400), dirTarget(root+"/target"))
 		for range 3 {
-			for id, plain := range chunks {
-				mustGet(t, s, id, plain)
+			for ref, plain := range chunks {
+				mustGet(t, s, ref, plain)
 			}
 		}
 		if s.Calls() != 20 {
@@ -132,8 +131,8 @@ func TestCacheSavesCalls(t *testing.T) {
 				localCache(root+"/cache", shards, 400)),
 		}
 		for name, s := range readers {
-			for id, plain := range chunks {
-				mustGet(t, s, id, plain)
+			for ref, plain := range chunks {
+				mustGet(t, s, ref, plain)
 			}
 			if s.Calls() != 0 {
 				t.Errorf("%s: %d calls", name, s.Calls())
@@ -149,11 +148,11 @@ func TestI6DamagedCacheEntry(t *testing.T) {
 	root := t.TempDir()
 	chunks := fill(t, root+"/target", 5)
 	s := storetest.Open(t, localCache(root+"/cache", 1, 100), dirTarget(root+"/target"))
-	for id, plain := range chunks {
-		mustGet(t, s, id, plain)
+	for ref, plain := range chunks {
+		mustGet(t, s, ref, plain)
 	}
 	damages := [][]byte{nil, []byte("VRNC"), bytes.Repeat([]byte{0}, 300),
-		chunkstore.Plain{}.Seal(chunkstore.ID{}, []byte("another")), make([]byte, 1<<20)}
+		chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, []byte("another")), make([]byte, 1<<20)}
 	byID, _ := entries(t, root+"/cache")
 	damage := func() {
 		i := 0
@@ -167,8 +166,8 @@ func TestI6DamagedCacheEntry(t *testing.T) {
 	damage()
 	// A reader leaves it where it is, and goes on.
 	reader := storetest.Open(t, readOnlyCache(root+"/cache", 1), dirTarget(root+"/target"))
-	for id, plain := range chunks {
-		mustGet(t, reader, id, plain)
+	for ref, plain := range chunks {
+		mustGet(t, reader, ref, plain)
 	}
 	if reader.Calls() != 5 {
 		t.Errorf("reader: %d calls", reader.Calls())
@@ -178,9 +177,9 @@ func TestI6DamagedCacheEntry(t *testing.T) {
 	}
 	// Without a target it is removed, with one it is replaced.
 	alone := storetest.Open(t, localCache(root+"/cache", 1, 100))
-	for id := range chunks {
-		if _, err := alone.GetChunk(t.Context(), id); err == nil {
-			t.Errorf("chunk %v: no error", id)
+	for ref := range chunks {
+		if _, err := alone.GetObject(t.Context(), nil, ref); err == nil {
+			t.Errorf("object %v: no error", ref)
 		}
 	}
 	if left, _ := entries(t, root+"/cache"); len(left) != 0 {
@@ -188,8 +187,8 @@ func TestI6DamagedCacheEntry(t *testing.T) {
 	}
 	damage()
 	for range 2 {
-		for id, plain := range chunks {
-			mustGet(t, s, id, plain)
+		for ref, plain := range chunks {
+			mustGet(t, s, ref, plain)
 		}
 	}
 	if s.Calls() != 10 {
@@ -207,10 +206,10 @@ func TestCacheIsBounded(t *testing.T) {
 	for range 3 { // as processes would
 		s := storetest.Open(t, cfgs...)
 		all.Go(func() {
-			for id, plain := range chunks {
-				got, err := s.GetChunk(t.Context(), id)
+			for ref, plain := range chunks {
+				got, err := s.GetObject(t.Context(), nil, ref)
 				if err != nil || !bytes.Equal(got, plain) {
-					t.Errorf("chunk %v: %d bytes, %v", id, len(got), err)
+					t.Errorf("object %v: %d bytes, %v", ref, len(got), err)
 				}
 			}
 		})
@@ -227,28 +226,28 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	root := t.TempDir()
 	chunks := fill(t, root+"/target", 30)
 	s := storetest.Open(t, localCache(root+"/cache", 1, 20), dirTarget(root+"/target"))
-	var order []chunkstore.ID
-	for id := range chunks {
-		order = append(order, id)
+	var order []chunkstore.Ref
+	for ref := range chunks {
+		order = append(order, ref)
 	}
-	for i, id := range order[:20] {
-		mustGet(t, s, id, chunks[id])
+	for i, ref := range order[:20] {
+		mustGet(t, s, ref, chunks[ref])
 		// As if they had come one a minute.
 		byID, _ := entries(t, root+"/cache")
 		at := time.Now().Add(time.Duration(i-60) * time.Minute)
-		if err := os.Chtimes(byID[id], at, at); err != nil {
+		if err := os.Chtimes(byID[ref.ID], at, at); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, id := range order[:10] { // used, though the oldest
-		mustGet(t, s, id, chunks[id])
+	for _, ref := range order[:10] { // used, though the oldest
+		mustGet(t, s, ref, chunks[ref])
 	}
-	for _, id := range order[20:] { // makes room for 10
-		mustGet(t, s, id, chunks[id])
+	for _, ref := range order[20:] { // makes room for 10
+		mustGet(t, s, ref, chunks[ref])
 	}
 	byID, _ := entries(t, root+"/cache")
-	for i, id := range order {
-		_, has := byID[id]
+	for i, ref := range order {
+		_, has := byID[ref.ID]
 		if want := i < 10 || i >= 20; has != want {
 			t.Errorf("entry %d: in the cache: %v, want %v", i, has, want)
 		}
@@ -279,8 +278,8 @@ func TestCacheCleansUp(t *testing.T) {
 	}
 	chunks := fill(t, root+"/target", 1)
 	s := storetest.Open(t, localCache(root+"/cache", 1, 10), dirTarget(root+"/target"))
-	for id, plain := range chunks {
-		mustGet(t, s, id, plain)
+	for ref, plain := range chunks {
+		mustGet(t, s, ref, plain)
 	}
 	if _, others := entries(t, root+"/cache"); len(others) != 1 || others[0] != going {
 		t.Errorf("left over: %v", others)
@@ -314,11 +313,11 @@ func TestI7FetchedOnce(t *testing.T) {
 		for range 8 {
 			s := fetcher(t, root, bucket, time.Hour)
 			all.Go(func() {
-				for id, plain := range chunks {
-					got, err := s.GetChunk(t.Context(), id)
+				for ref, plain := range chunks {
+					got, err := s.GetObject(t.Context(), nil, ref)
 					if errors.Is(err, faultbucket.ErrInjected) {
 						failed.Add(1)
-						got, err = s.GetChunk(t.Context(), id)
+						got, err = s.GetObject(t.Context(), nil, ref)
 					}
 					if err != nil || !bytes.Equal(got, plain) {
 						t.Errorf("%d bytes, %v", len(got), err)
@@ -343,23 +342,23 @@ func TestI7WaitsForFetch(t *testing.T) {
 	root := t.TempDir()
 	plan := &faultbucket.Plan{}
 	counted := plan.Bucket(storetest.Open(t, dirTarget(root+"/target")).Targets[0].Chunks)
-	for id, plain := range fill(t, root+"/target", 1) {
+	for ref, plain := range fill(t, root+"/target", 1) {
 		g := &storetest.Gate{Bucket: counted, Arrived: make(chan struct{}, 1),
 			Opened: make(chan struct{})}
 		first, second := fetcher(t, root, g, time.Hour), fetcher(t, root, counted, time.Hour)
 		fetched := make(chan error, 1)
 		go func() {
-			_, err := first.GetChunk(t.Context(), id)
+			_, err := first.GetObject(t.Context(), nil, ref)
 			fetched <- err
 		}()
 		<-g.Arrived
 		impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := second.GetChunk(impatient, id); !errors.Is(err, context.DeadlineExceeded) ||
+		if _, err := second.GetObject(impatient, nil, ref); !errors.Is(err, context.DeadlineExceeded) ||
 			plan.Calls() != 0 {
 			t.Errorf("%v, after %d calls", err, plan.Calls())
 		}
-		mustGet(t, fetcher(t, root, counted, time.Millisecond), id, plain)
+		mustGet(t, fetcher(t, root, counted, time.Millisecond), ref, plain)
 		close(g.Opened)
 		if err := <-fetched; err != nil {
 			t.Error(err)
@@ -388,8 +387,8 @@ func TestI7WithoutClaims(t *testing.T) {
 			}
 			s := storetest.Open(t, localCache(root+"/cache", 1, 10), dirTarget(root+"/target"))
 			for range 2 {
-				for id, plain := range chunks {
-					mustGet(t, s, id, plain)
+				for ref, plain := range chunks {
+					mustGet(t, s, ref, plain)
 				}
 			}
 			if b, err := os.ReadFile(victim); string(b) != "precious" {
@@ -412,8 +411,8 @@ func TestUnusableCache(t *testing.T) {
 			1), localCache("/proc/version/x", 1, 10)} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			s := storetest.Open(t, cfg, dirTarget(root+"/target"))
-			for id, plain := range chunks {
-				mustGet(t, s, id, plain)
+			for ref, plain := range chunks {
+				mustGet(t, s, ref, plain)
 			}
 		})
 	}
@@ -438,17 +437,17 @@ func TestCacheForeign(t *testing.T) {
 		func(name string) error { return os.MkdirAll(name+"/x", 0o700) },
 	}
 	i := 0
-	for id := range chunks {
+	for ref := range chunks {
 		if i == len(plants) {
 			break
 		}
-		if err := plants[i](shard + id.String()); err != nil {
+		if err := plants[i](shard + ref.ID.String()); err != nil {
 			t.Fatal(err)
 		}
 		i++
 	}
-	for id, plain := range chunks {
-		mustGet(t, s, id, plain)
+	for ref, plain := range chunks {
+		mustGet(t, s, ref, plain)
 	}
 	for _, name := range []string{victim, shard + "letter.txt"} {
 		if b, err := os.ReadFile(name); string(b) != "precious" {

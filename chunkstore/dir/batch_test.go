@@ -27,7 +27,7 @@ func newFlushes(t *testing.T) *flushes {
 	f := &flushes{root: t.TempDir()}
 	f.target = storetest.Open(t, dirTarget(f.root)).Targets[0]
 	together, err := dir.FlushTogether(t.Context(), f.target.Chunks,
-		chunkstore.Plain{}.Identify([]byte("first")))
+		chunkstore.Sum([]byte("first")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,15 +47,19 @@ func newFlushes(t *testing.T) *flushes {
 	return f
 }
 
-func (f *flushes) put(t *testing.T, batch *chunkstore.ChunkBatch, n int) {
+func (f *flushes) put(t *testing.T, batch *chunkstore.PackBatch, n int) {
 	t.Helper()
 	for i := range n {
-		plain := fmt.Appendf(nil, "chunk %d", i)
-		if _, err := batch.PutChunk(t.Context(), (chunkstore.Plain{}).Identify(plain),
-			plain); err != nil {
+		if _, _, err := batch.Put(t.Context(), f.pack(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// pack returns the ith pack that put puts.
+func (f *flushes) pack(i int) *chunkstore.Pack {
+	p, _ := storetest.PackOf(f.target.Sealer, fmt.Appendf(nil, "object %d", i))
+	return p
 }
 
 func (f *flushes) want(t *testing.T, files, alls int64) {
@@ -111,7 +115,7 @@ func TestI3DirBatchThatFails(t *testing.T) {
 		// The kernel forgets a failure that it has told of: the batch must not.
 		f.err.Store(nil)
 		storetest.MustBe(t, batch.Sync(t.Context()), broken)
-		_, err := batch.PutChunk(t.Context(), chunkstore.Plain{}.Identify([]byte("x")), []byte("x"))
+		_, _, err := batch.Put(t.Context(), f.pack(n))
 		storetest.MustBe(t, err, broken)
 		if err := batch.Close(); err != nil {
 			t.Error(err)
@@ -135,9 +139,10 @@ func TestI3DirBatchThatFails(t *testing.T) {
 // durable one, nor does it leave one that a crash has damaged.
 func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 	f := newFlushes(t)
-	plain := []byte("chunk 0")
-	id := chunkstore.Plain{}.Identify(plain)
-	name := filepath.Join(f.root, "chunks", id.String()[:2], id.String())
+	_, pack, places := f.pack(0).Encode()
+	plain, key := []byte("object 0"), pack.String()
+	ref := chunkstore.Ref{ID: chunkstore.Plain{}.Identify(plain), Place: places[0]}
+	name := filepath.Join(f.root, "chunks", key[:2], key)
 	batch := f.target.Batch()
 	defer batch.Close()
 	f.put(t, batch, 1)
@@ -151,7 +156,7 @@ func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 		if err := os.WriteFile(name, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := f.target.GetChunk(t.Context(), id)
+		_, err := f.target.GetObject(t.Context(), ref)
 		storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 		f.put(t, batch, 1)
 		f.want(t, 0, 0)
@@ -162,7 +167,7 @@ func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.want(t, 1, 0)
-		if got, err := f.target.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+		if got, err := f.target.GetObject(t.Context(), ref); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}

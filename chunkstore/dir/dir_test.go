@@ -55,16 +55,12 @@ func TestSealerConformance(t *testing.T) {
 func TestDirLayout(t *testing.T) {
 	root := t.TempDir()
 	target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
-	id := chunkstore.Plain{}.Identify([]byte("chunk"))
-	if _, err := target.PutChunk(t.Context(), id, []byte("chunk")); err != nil {
-		t.Fatal(err)
-	}
+	name := storetest.PutObjects(t, target, []byte("chunk"))[0].Place.Pack.String()
 	storetest.MustPut(t, target.Manifests, "5deb-verneuil%3Ahost", "manifest",
 		chunkstore.Condition{})
 	want := map[string]fs.FileMode{
 		"bucket": 0o700, "bucket/chunks": 0o700, "bucket/manifests": 0o700,
-		"bucket/chunks/" + id.String()[:2]: 0o700, "bucket/chunks/" + id.String()[:2] + "/" +
-			id.String(): 0o600,
+		"bucket/chunks/" + name[:2]: 0o700, "bucket/chunks/" + name[:2] + "/" + name: 0o600,
 		"bucket/manifests/5deb-verneuil%3Ahost": 0o600,
 	}
 	got := storetest.FilesIn(t, root)
@@ -244,16 +240,13 @@ func TestDirOldTempFilesAreRemoved(t *testing.T) {
 func TestDirRemovedMeanwhile(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "bucket")
 	target := storetest.Open(t, dirTarget(root)).Targets[0]
-	id := chunkstore.Plain{}.Identify([]byte("x"))
 	for range 2 {
-		if _, err := target.PutChunk(t.Context(), id, []byte("x")); err != nil {
-			t.Fatal(err)
-		}
+		ref := storetest.PutObjects(t, target, []byte("x"))[0]
 		storetest.MustPut(t, target.Manifests, "k", "m", chunkstore.Condition{IfNone: true})
 		if err := os.RemoveAll(root); err != nil {
 			t.Fatal(err)
 		}
-		_, err := target.GetChunk(t.Context(), id)
+		_, err := target.GetObject(t.Context(), ref)
 		storetest.MustBe(t, err, chunkstore.ErrAbsent)
 	}
 }
@@ -374,36 +367,35 @@ func TestDirForeign(t *testing.T) {
 			}
 			defer os.RemoveAll(root)
 			target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
-			plain := []byte("chunk")
-			id, victim := chunkstore.Plain{}.Identify(plain), root+"/victim"
-			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
-				t.Fatal(err)
-			}
+			plain, victim := []byte("chunk"), root+"/victim"
+			pack, _ := storetest.PackOf(target.Sealer, plain)
+			stored, _, _ := pack.Encode()
+			ref := storetest.PutObjects(t, target, plain)[0]
+			key := ref.Place.Pack.String()
 			storetest.MustPut(t, target.Manifests, "key", "manifest", chunkstore.Condition{})
-			if err := os.WriteFile(victim, (chunkstore.Plain{}).Seal(chunkstore.ID{}, plain),
-				0o600); err != nil {
+			if err := os.WriteFile(victim, stored, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Chtimes(victim, old, old); err != nil {
 				t.Fatal(err)
 			}
-			for _, file := range []string{"chunks/" + id.String()[:2] + "/" + id.String(),
+			for _, file := range []string{"chunks/" + key[:2] + "/" + key,
 				"manifests/key", "manifests/.lock"} {
 				path := root + "/bucket/" + file
 				if err := errors.Join(os.Remove(path), plant(path, victim)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			_, err = target.GetChunk(t.Context(), id)
+			_, err = target.GetObject(t.Context(), ref)
 			storetest.MustBe(t, err, chunkstore.ErrCorrupt)
-			storetest.MustSay(t, err, id.String(), "not a regular file")
+			storetest.MustSay(t, err, ref.ID.String(), key, "not a regular file")
 			_, err = target.Manifests.Get(t.Context(), "key", chunkstore.GetOptions{})
 			storetest.MustBe(t, err, chunkstore.ErrCorrupt)
-			target.TouchChunk(t.Context(), id)
-			if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+			target.TouchPack(t.Context(), ref.Place.Pack)
+			if _, _, err := target.PutPack(t.Context(), pack); err != nil {
 				t.Error(err)
 			}
-			if got, err := target.GetChunk(t.Context(), id); err != nil || string(got) != "chunk" {
+			if got, err := target.GetObject(t.Context(), ref); err != nil || string(got) != "chunk" {
 				t.Errorf("put anew: %q, %v", got, err)
 			}
 			// that can be locked
@@ -416,7 +408,7 @@ func TestDirForeign(t *testing.T) {
 			}
 			storetest.MustPut(t, target.Manifests, "key", "new", chunkstore.Condition{})
 			if info, err := os.Stat(victim); err != nil || !info.ModTime().Equal(old) ||
-				info.Size() != int64(len((chunkstore.Plain{}).Seal(chunkstore.ID{}, plain))) {
+				info.Size() != int64(len(stored)) {
 				t.Errorf("what the links led to was changed: %v, %v", info, err)
 			}
 		})

@@ -22,10 +22,10 @@ func FlushWith(b chunkstore.Bucket, file, all func() error) {
 }
 
 // FlushTogether is whether the batches of b, the chunk bucket of a dir target, flush
-// their files together on this file system. It puts an empty object under id.
-func FlushTogether(ctx context.Context, b chunkstore.Bucket, id chunkstore.ID) (bool, error) {
+// their files together on this file system. It puts an empty object under name.
+func FlushTogether(ctx context.Context, b chunkstore.Bucket, name chunkstore.Digest) (bool, error) {
 	batch := b.(*bucket).Batch().(*batch)
-	if err := batch.Put(ctx, id.String(), nil); err != nil {
+	if err := batch.Put(ctx, name.String(), nil); err != nil {
 		return false, err
 	}
 	return !batch.singly, batch.Close()

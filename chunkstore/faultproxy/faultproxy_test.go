@@ -11,6 +11,7 @@ import (
 	"verneuil/chunkstore/faultproxy"
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/s3"
+	"verneuil/chunkstore/storetest"
 )
 
 // A store behind the proxy works as without it; each kind of fault reaches its client,
@@ -25,10 +26,7 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := bytes.Repeat([]byte("a chunk of some length "), 2000)
-	id := chunkstore.Plain{}.Identify(plain)
-	if _, err := s.Targets[0].PutChunk(t.Context(), id, plain); err != nil {
-		t.Fatal(err)
-	}
+	ref := storetest.PutObjects(t, s.Targets[0], plain)[0]
 	for _, fault := range []faultproxy.Fault{{Status: 500}, {Status: 503}, {Reset: true},
 		{Lose: true}, {Cut: true}} {
 		p.Set(func(n int, _ *http.Request) faultproxy.Fault {
@@ -37,7 +35,7 @@ func TestProxy(t *testing.T) {
 			}
 			return faultproxy.Fault{}
 		})
-		if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+		if got, err := s.GetObject(t.Context(), nil, ref); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%+v once: %v", fault, err)
 		}
 		if p.Requests() != 2 || p.Faults() != 1 {
@@ -45,11 +43,11 @@ func TestProxy(t *testing.T) {
 		}
 	}
 	p.Set(func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{Flip: true} })
-	if _, err := s.GetChunk(t.Context(), id); !errors.Is(err, chunkstore.ErrCorrupt) {
+	if _, err := s.GetObject(t.Context(), nil, ref); !errors.Is(err, chunkstore.ErrCorrupt) {
 		t.Errorf("a changed body: %v", err)
 	}
 	p.Set(func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{Status: 403} })
-	if _, err := s.GetChunk(t.Context(), id); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+	if _, err := s.GetObject(t.Context(), nil, ref); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("access denied: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -57,11 +55,11 @@ func TestProxy(t *testing.T) {
 		cancel()
 		return faultproxy.Fault{Hold: make(chan struct{})}
 	})
-	if _, err := s.GetChunk(ctx, id); !errors.Is(err, context.Canceled) {
+	if _, err := s.GetObject(ctx, nil, ref); !errors.Is(err, context.Canceled) {
 		t.Errorf("a server that does not answer: %v", err)
 	}
 	p.Set(nil)
-	if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+	if got, err := s.GetObject(t.Context(), nil, ref); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("after all: %v", err)
 	}
 }

@@ -6,8 +6,8 @@
 //
 // Where things lie, as the configuration names bucket and prefix (which a slash ends):
 //
-//	chunk_bucket and manifest_bucket   chunks: <prefix><ID>, manifests: <prefix><key>
-//	bucket, or the two are one         <prefix>chunks/<ID> and <prefix>manifests/<key>
+//	chunk_bucket and manifest_bucket   chunks: <prefix><pack>, manifests: <prefix><key>
+//	bucket, or the two are one         <prefix>chunks/<pack> and <prefix>manifests/<key>
 //
 // No key of ours has a slash in it. So List asks for keys without one after the prefix, and several
 // targets may share a bucket, whatever their prefixes. Of one configuration no two may be one
@@ -62,7 +62,7 @@
 //	there is no such object
 //	         S3's code to a GET, or a 404 to a HEAD in a bucket that has been seen. A missing
 //	         bucket (which is asked for), a page of 404 without a code, and a 403 where listing is
-//	         not allowed are no absence; nor is a 404 to a copy: TouchChunk reads the object then
+//	         not allowed are no absence; nor is a 404 to a copy: TouchPack reads the pack then
 //	what a list shows is all there is
 //	         an answer that names the bucket, and goes on to its end. A page, or a 404 from
 //	         something that is no bucket, is an error, not an empty list

@@ -94,17 +94,15 @@ func TestS3RewrittenHeaders(t *testing.T) {
 	}
 }
 
-// touchOnce touches a chunk of t, which must then be as it was. (testTouch waits for a new second.)
+// touchOnce touches a pack of t, which must then be as it was. (testTouch waits for a new second.)
 func touchOnce(t *testing.T, target *chunkstore.Target) {
 	t.Helper()
-	id, plain := chunkstore.Plain{}.Identify([]byte("x")), []byte("x")
-	if _, err := target.PutChunk(t.Context(), id, plain); err != nil {
+	plain := []byte("x")
+	ref := storetest.PutObjects(t, target, plain)[0]
+	if err := target.TouchPack(t.Context(), ref.Place.Pack); err != nil {
 		t.Fatal(err)
 	}
-	if err := target.TouchChunk(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := target.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+	if got, err := target.GetObject(t.Context(), ref); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("after a touch: %q, %v", got, err)
 	}
 }
@@ -138,7 +136,7 @@ func TestS3SignedBodies(t *testing.T) {
 			storetest.Bucket(t, s.Targets[0].Manifests, func(i int) string {
 				return fmt.Sprintf("%04x", i)
 			})
-			storetest.PutGetChunk(t, s.Targets[0])
+			storetest.PutGetPack(t, s.Targets[0])
 			if n := refused.Load(); n < 1 || n > 2 || strings.Count(log.String(), "signed") == 0 ||
 				strings.Contains(log.String(), "conditional") {
 				t.Errorf("%d unsigned bodies were refused; log: %s", n, log)
@@ -249,7 +247,7 @@ func TestS3CopyRefused(t *testing.T) {
 	s, _ := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
 		answerError(w, 404, "NoSuchKey")
 	})
-	storetest.MustBe(t, s.Targets[0].TouchChunk(t.Context(), chunkstore.Plain{}.Identify(nil)),
+	storetest.MustBe(t, s.Targets[0].TouchPack(t.Context(), chunkstore.Sum(nil)),
 		chunkstore.ErrAbsent)
 }
 

@@ -427,21 +427,17 @@ func TestNewS3Bucket(t *testing.T) {
 func TestS3ReadOnly(t *testing.T) {
 	endpoint := miniotest.Start(t)
 	plain := storetest.Text(1, 5000)
-	id := chunkstore.Plain{}.Identify(plain)
-	if _, err := storetest.Open(t, s3Target(endpoint)).Targets[0].PutChunk(t.Context(), id,
-		plain); err != nil {
-		t.Fatal(err)
-	}
+	ref := storetest.PutObjects(t, storetest.Open(t, s3Target(endpoint)).Targets[0], plain)[0]
 	for _, variable := range miniotest.ReadOnly(t, endpoint, s3Target(endpoint).ChunkBucket) {
 		name, value, _ := strings.Cut(variable, "=")
 		t.Setenv(name, value)
 	}
 	s := storetest.Open(t, s3Target(endpoint))
-	if got, err := s.GetChunk(t.Context(), id); err != nil || !bytes.Equal(got, plain) {
+	if got, err := s.GetObject(t.Context(), nil, ref); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("get: %v", err)
 	}
-	if _, err := s.Targets[0].PutChunk(t.Context(), (chunkstore.Plain{}).Identify(nil),
-		nil); err == nil {
+	other, _ := storetest.PackOf(s.Sealer(), nil)
+	if _, _, err := s.Targets[0].PutPack(t.Context(), other); err == nil {
 		t.Error("these credentials can put")
 	}
 }

@@ -145,11 +145,9 @@ func testOneBucket(t *testing.T, endpoint string) {
 		"app/manifests/", "app/manifests/x/y"} {
 		storetest.MustPut(t, raw, folder, "", chunkstore.Condition{})
 	}
+	var packs []chunkstore.Digest
 	for i, target := range targets {
-		id := chunkstore.Plain{}.Identify([]byte{byte(i)})
-		if _, err := target.PutChunk(t.Context(), id, []byte{byte(i)}); err != nil {
-			t.Fatal(err)
-		}
+		packs = append(packs, storetest.PutObjects(t, target, []byte{byte(i)})[0].Place.Pack)
 		storetest.MustPut(t, target.Manifests, fmt.Sprint("manifest-", i), "m",
 			chunkstore.Condition{})
 		if _, err := target.Chunks.Put(t.Context(), "only-a-chunk", nil,
@@ -164,7 +162,7 @@ func testOneBucket(t *testing.T, endpoint string) {
 			}
 			return keys
 		}
-		want := []string{chunkstore.Plain{}.Identify([]byte{byte(i)}).String(), "only-a-chunk"}
+		want := []string{packs[i].String(), "only-a-chunk"}
 		if got := keys(target.Chunks); !slices.Contains(got, want[0]) ||
 			!slices.Contains(got, want[1]) ||
 			slices.ContainsFunc(got, func(k string) bool {
