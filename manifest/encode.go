@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"verneuil/chunkstore"
+	"verneuil/manifest/history"
 	"verneuil/manifest/manifestpb"
 )
 
@@ -23,22 +23,21 @@ const (
 // read it must not replace it.
 var ErrNewer = errors.New("a newer program's")
 
+// ErrTooLong: what is to be stored is longer than a manifest, or a record, may be.
+var ErrTooLong = errors.New("too long")
+
 // Encode returns the object that stores m, which s seals. With [chunkstore.Plain], equal manifests
-// give equal bytes (I4). It fails if m breaks one of the package's rules, or is longer than
-// [BytesMax].
+// give equal bytes (I4). It fails if m breaks one of the package's rules, and with
+// [ErrTooLong] if it is longer than [BytesMax].
 func (m *Manifest) Encode(s chunkstore.Sealer) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.message())
+	sealed, err := seal(s, m.message(), "manifest")
 	if err != nil {
-		return nil, fmt.Errorf("encode manifest: %w", err)
+		return nil, err
 	}
-	if len(body) > chunkstore.BodyBytesMax {
-		return nil, fmt.Errorf("encode manifest: %d bytes, at most %d are allowed", len(body),
-			chunkstore.BodyBytesMax)
-	}
-	return append(append([]byte(magic), version), s.SealBody(body)...), nil
+	return append(append([]byte(magic), version), sealed...), nil
 }
 
 // Decode is the inverse of [Manifest.Encode] (I3). Any object that Encode cannot
@@ -46,13 +45,13 @@ func (m *Manifest) Encode(s chunkstore.Sealer) ([]byte, error) {
 // are no others. One of a later format version also wraps [ErrNewer]. The manifest
 // does not refer to stored.
 func Decode(s chunkstore.Sealer, stored []byte) (*Manifest, error) {
-	body, err := openBody(s, stored)
+	var msg manifestpb.Manifest
+	err := checkHeader(stored)
+	if err == nil {
+		err = open(s, stored[headerBytes:], &msg) // I2
+	}
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	var msg manifestpb.Manifest
-	if err := proto.Unmarshal(body, &msg); err != nil {
-		return nil, fmt.Errorf("manifest: %s: %w", err, chunkstore.ErrCorrupt)
 	}
 	m, err := fromMessage(&msg)
 	if err == nil {
@@ -64,23 +63,22 @@ func Decode(s chunkstore.Sealer, stored []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// openBody checks the object's header and returns the plain body.
-func openBody(s chunkstore.Sealer, stored []byte) ([]byte, error) {
+func checkHeader(stored []byte) error {
 	corrupt := func(format string, args ...any) error {
 		return fmt.Errorf(format+": %w", append(args, chunkstore.ErrCorrupt)...)
 	}
 	switch {
 	case len(stored) < headerBytes || string(stored[:4]) != magic:
-		return nil, corrupt("%d bytes that do not begin as a manifest", len(stored))
+		return corrupt("%d bytes that do not begin as a manifest", len(stored))
 	case len(stored) > BytesMax:
-		return nil, corrupt("%d bytes, at most %d are allowed", len(stored), BytesMax)
+		return corrupt("%d bytes, at most %d are allowed", len(stored), BytesMax)
 	case stored[4] > version:
-		return nil, corrupt("format version %d, this program reads %d: %w", stored[4], version,
+		return corrupt("format version %d, this program reads %d: %w", stored[4], version,
 			ErrNewer)
 	case stored[4] != version:
-		return nil, corrupt("format version %d, this program reads %d", stored[4], version)
+		return corrupt("format version %d, this program reads %d", stored[4], version)
 	}
-	return s.OpenBody(stored[headerBytes:]) // I2
+	return nil
 }
 
 func (m *Manifest) message() *manifestpb.Manifest {
@@ -99,6 +97,17 @@ func (m *Manifest) message() *manifestpb.Manifest {
 		Levels:        uint32(m.Levels),
 		Continuity:    m.Continuity,
 		Cut:           m.Cut[:],
+	}
+	if m.Earlier != nil {
+		msg.Earlier = &manifestpb.Extent{
+			Chunks: uint64(m.Earlier.Chunks), Valid: uint64(m.Earlier.Valid),
+		}
+	}
+	if m.At.Lineage != [16]byte{} {
+		msg.At = &manifestpb.Position{
+			Lineage: m.At.Lineage[:], Number: m.At.Number, Epoch: m.At.Epoch,
+			Digest: m.At.Digest[:], Released: m.At.Released, Fences: m.At.Fences,
+		}
 	}
 	isPlaced, _ := placed(m.refs()) // the caller has validated m
 	var packs table
@@ -159,6 +168,9 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		}
 		m.Stores = append(m.Stores, chunkstore.Identity(id))
 	}
+	if err := m.takePosition(msg); err != nil {
+		return nil, err
+	}
 	if err := m.takeRefs(msg); err != nil {
 		return nil, err
 	}
@@ -169,6 +181,30 @@ func fromMessage(msg *manifestpb.Manifest) (*Manifest, error) {
 		m.Inline = append(m.Inline, Page{Offset: int64(p.Offset), Data: p.Data})
 	}
 	return m, nil
+}
+
+// takePosition fills in Earlier and At.
+func (m *Manifest) takePosition(msg *manifestpb.Manifest) error {
+	if e := msg.Earlier; e != nil {
+		if e.Chunks > fileBytesMax || e.Valid > e.Chunks ||
+			len(e.ProtoReflect().GetUnknown()) > 0 {
+			return fmt.Errorf("%d of %d earlier chunks", e.Valid, e.Chunks)
+		}
+		m.Earlier = &Extent{int(e.Chunks), int(e.Valid)}
+	}
+	at := msg.At
+	if at == nil {
+		return nil
+	}
+	if len(at.Lineage) != 16 || [16]byte(at.Lineage) == [16]byte{} || len(at.Digest) != 32 ||
+		!slices.IsSorted(at.Fences) || len(at.ProtoReflect().GetUnknown()) > 0 {
+		return errors.New("malformed position in the history")
+	}
+	m.At = history.Position{
+		Lineage: [16]byte(at.Lineage), Number: at.Number, Epoch: at.Epoch,
+		Digest: history.Digest(at.Digest), Released: at.Released, Fences: at.Fences,
+	}
+	return nil
 }
 
 // takeRefs fills in top and patches.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest/history"
 )
 
 const (
@@ -55,11 +56,21 @@ type Manifest struct {
 	PageBytes     int    // SQLite's page size: 512 to 65,536, or 0 for an empty file
 	ChangeCounter uint32 // bytes 24 to 27 of the database
 
+	// Earlier says that Levels and Top are an earlier version's; nil: this one's. It is so in what
+	// records make of a checkpoint.
+	Earlier *Extent
+	// At is how far the target's history goes with this version; zero: it is in none.
+	At history.Position
+
 	Levels  int              // how far Top stands above the chunks
 	Top     []chunkstore.Ref // at most 64; see [Tree.Pack]
 	Patches []Patch          // ascending by Index
 	Inline  []Page           // ascending by Offset
 }
+
+// Extent is how far the top of an earlier version goes: it is for so many chunks, of which those
+// from Valid on are void: they are zeros, but for patches.
+type Extent struct{ Chunks, Valid int }
 
 // Patch overrides the tree's entry for one chunk.
 type Patch struct {
@@ -115,14 +126,8 @@ func (m *Manifest) validate() error {
 		return fmt.Errorf("page size %d", m.PageBytes)
 	}
 	chunks := m.Chunks()
-	if want := levelsFor(chunks); m.Levels != want {
-		return fmt.Errorf("%d levels for %d chunks, want %d", m.Levels, chunks, want)
-	}
-	if want := ceilDiv(chunks, span(m.Levels)); len(m.Top) != want {
-		return fmt.Errorf("%d top entries for %d chunks, want %d", len(m.Top), chunks, want)
-	}
-	if m.Levels == 0 && len(m.Patches) > 0 {
-		return errors.New("patches without a tree")
+	if err := m.validateTop(); err != nil {
+		return err
 	}
 	for k := range m.Stores {
 		if k > 0 && bytes.Compare(m.Stores[k-1][:], m.Stores[k][:]) >= 0 {
@@ -141,6 +146,26 @@ func (m *Manifest) validate() error {
 		return err
 	}
 	return m.validateInline()
+}
+
+func (m *Manifest) validateTop() error {
+	chunks := m.Chunks()
+	if e := m.Earlier; e != nil {
+		if e.Chunks < 0 || e.Valid < 0 || e.Valid > e.Chunks || e.Valid > chunks {
+			return fmt.Errorf("%d of %d earlier chunks, where there are %d", e.Valid, e.Chunks,
+				chunks)
+		}
+		chunks = e.Chunks
+	} else if m.Levels == 0 && len(m.Patches) > 0 {
+		return errors.New("patches without a tree")
+	}
+	if want := levelsFor(chunks); m.Levels != want {
+		return fmt.Errorf("%d levels for %d chunks, want %d", m.Levels, chunks, want)
+	}
+	if want := ceilDiv(chunks, span(m.Levels)); len(m.Top) != want {
+		return fmt.Errorf("%d top entries for %d chunks, want %d", len(m.Top), chunks, want)
+	}
+	return nil
 }
 
 // refs returns what top and patches name, in this order.

@@ -51,14 +51,30 @@ func NewTree(s chunkstore.Sealer, chunks int) *Tree {
 // Tree returns the tree of m, which has IDs of s: leaves and nodes are not loaded yet.
 func (m *Manifest) Tree(s chunkstore.Sealer) *Tree {
 	t := NewTree(s, m.Chunks())
-	t.valid = t.chunks
-	t.root = &object{height: m.Levels + 1, chunks: t.chunks}
-	t.root.content.Store(newContent(newEntries(m.Top), m.Levels+1, t.chunks))
+	e := Extent{t.chunks, t.chunks}
+	if m.Earlier != nil {
+		e = *m.Earlier
+	}
+	t.valid = e.Valid
+	t.root = &object{height: m.Levels + 1, chunks: e.Chunks}
+	t.root.content.Store(newContent(newEntries(m.Top), m.Levels+1, e.Chunks))
 	for _, p := range m.Patches {
 		t.patches[p.Index/fanout] = append(t.patches[p.Index/fanout], p)
 	}
 	t.patched = len(m.Patches)
 	return t
+}
+
+// Describe has m say what the tree is, without new leaves: by all patches over the top of the
+// last Pack. It is the inverse of [Manifest.Tree].
+func (t *Tree) Describe(m *Manifest) {
+	m.Levels, m.Top, m.Patches, m.Earlier = t.root.height-1, t.root.loaded().refs(), nil, nil
+	if t.root.chunks != t.chunks || t.valid != t.chunks || t.root.height == 1 && t.patched > 0 {
+		m.Earlier = &Extent{t.root.chunks, t.valid}
+	}
+	for _, leaf := range slices.Sorted(maps.Keys(t.patches)) {
+		m.Patches = append(m.Patches, t.patches[leaf]...)
+	}
 }
 
 // Len returns the number of chunks.

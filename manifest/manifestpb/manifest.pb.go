@@ -45,6 +45,8 @@ type Manifest struct {
 	Cut           []byte                 `protobuf:"bytes,22,opt,name=cut,proto3" json:"cut,omitempty"`                              // 16 bytes
 	Packs         []byte                 `protobuf:"bytes,23,opt,name=packs,proto3" json:"packs,omitempty"`                          // names, 32 bytes each, in order of first use; empty: unplaced
 	TopPlaces     []byte                 `protobuf:"bytes,24,opt,name=top_places,json=topPlaces,proto3" json:"top_places,omitempty"` // 10 bytes for each ID of top; empty: unplaced
+	Earlier       *Extent                `protobuf:"bytes,25,opt,name=earlier,proto3" json:"earlier,omitempty"`                      // of the version that top is of; absent: of this one
+	At            *Position              `protobuf:"bytes,26,opt,name=at,proto3" json:"at,omitempty"`                                // in the target's history; absent: there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -219,6 +221,296 @@ func (x *Manifest) GetTopPlaces() []byte {
 	return nil
 }
 
+func (x *Manifest) GetEarlier() *Extent {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *Manifest) GetAt() *Position {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// Extent is how far the top of an earlier version goes.
+type Extent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunks        uint64                 `protobuf:"varint,1,opt,name=chunks,proto3" json:"chunks,omitempty"` // that it is for
+	Valid         uint64                 `protobuf:"varint,2,opt,name=valid,proto3" json:"valid,omitempty"`   // those from here on are void
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Extent) Reset() {
+	*x = Extent{}
+	mi := &file_manifestpb_manifest_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Extent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Extent) ProtoMessage() {}
+
+func (x *Extent) ProtoReflect() protoreflect.Message {
+	mi := &file_manifestpb_manifest_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Extent.ProtoReflect.Descriptor instead.
+func (*Extent) Descriptor() ([]byte, []int) {
+	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Extent) GetChunks() uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *Extent) GetValid() uint64 {
+	if x != nil {
+		return x.Valid
+	}
+	return 0
+}
+
+// Position is that of package manifest/history.
+type Position struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lineage       []byte                 `protobuf:"bytes,1,opt,name=lineage,proto3" json:"lineage,omitempty"` // 16 bytes
+	Number        uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // 32 bytes
+	Released      bool                   `protobuf:"varint,5,opt,name=released,proto3" json:"released,omitempty"`
+	Fences        []uint64               `protobuf:"varint,6,rep,packed,name=fences,proto3" json:"fences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Position) Reset() {
+	*x = Position{}
+	mi := &file_manifestpb_manifest_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Position) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Position) ProtoMessage() {}
+
+func (x *Position) ProtoReflect() protoreflect.Message {
+	mi := &file_manifestpb_manifest_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Position.ProtoReflect.Descriptor instead.
+func (*Position) Descriptor() ([]byte, []int) {
+	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Position) GetLineage() []byte {
+	if x != nil {
+		return x.Lineage
+	}
+	return nil
+}
+
+func (x *Position) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Position) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Position) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *Position) GetReleased() bool {
+	if x != nil {
+		return x.Released
+	}
+	return false
+}
+
+func (x *Position) GetFences() []uint64 {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+// Step is the body of a record: how one version becomes the next.
+type Step struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Next          *Manifest              `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"` // whole, or without top, and only with patches and pages that are new
+	Whole         bool                   `protobuf:"varint,2,opt,name=whole,proto3" json:"whole,omitempty"`
+	Unpatched     []uint64               `protobuf:"varint,3,rep,packed,name=unpatched,proto3" json:"unpatched,omitempty"` // indexes of chunks whose patches go
+	Uninlined     []uint64               `protobuf:"varint,4,rep,packed,name=uninlined,proto3" json:"uninlined,omitempty"` // offsets of inline pages that go
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_manifestpb_manifest_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_manifestpb_manifest_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Step) GetNext() *Manifest {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Step) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *Step) GetUnpatched() []uint64 {
+	if x != nil {
+		return x.Unpatched
+	}
+	return nil
+}
+
+func (x *Step) GetUninlined() []uint64 {
+	if x != nil {
+		return x.Uninlined
+	}
+	return nil
+}
+
+// Owner is the body of a fence: who has taken the history over.
+type Owner struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Program       string                 `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
+	Pid           uint64                 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	SinceNs       int64                  `protobuf:"varint,4,opt,name=since_ns,json=sinceNs,proto3" json:"since_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Owner) Reset() {
+	*x = Owner{}
+	mi := &file_manifestpb_manifest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Owner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Owner) ProtoMessage() {}
+
+func (x *Owner) ProtoReflect() protoreflect.Message {
+	mi := &file_manifestpb_manifest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Owner.ProtoReflect.Descriptor instead.
+func (*Owner) Descriptor() ([]byte, []int) {
+	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Owner) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Owner) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *Owner) GetPid() uint64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Owner) GetSinceNs() int64 {
+	if x != nil {
+		return x.SinceNs
+	}
+	return 0
+}
+
 // Patch overrides one entry of the tree.
 type Patch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -231,7 +523,7 @@ type Patch struct {
 
 func (x *Patch) Reset() {
 	*x = Patch{}
-	mi := &file_manifestpb_manifest_proto_msgTypes[1]
+	mi := &file_manifestpb_manifest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -243,7 +535,7 @@ func (x *Patch) String() string {
 func (*Patch) ProtoMessage() {}
 
 func (x *Patch) ProtoReflect() protoreflect.Message {
-	mi := &file_manifestpb_manifest_proto_msgTypes[1]
+	mi := &file_manifestpb_manifest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -256,7 +548,7 @@ func (x *Patch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Patch.ProtoReflect.Descriptor instead.
 func (*Patch) Descriptor() ([]byte, []int) {
-	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{1}
+	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Patch) GetChunkIndex() uint64 {
@@ -291,7 +583,7 @@ type InlinePage struct {
 
 func (x *InlinePage) Reset() {
 	*x = InlinePage{}
-	mi := &file_manifestpb_manifest_proto_msgTypes[2]
+	mi := &file_manifestpb_manifest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +595,7 @@ func (x *InlinePage) String() string {
 func (*InlinePage) ProtoMessage() {}
 
 func (x *InlinePage) ProtoReflect() protoreflect.Message {
-	mi := &file_manifestpb_manifest_proto_msgTypes[2]
+	mi := &file_manifestpb_manifest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +608,7 @@ func (x *InlinePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InlinePage.ProtoReflect.Descriptor instead.
 func (*InlinePage) Descriptor() ([]byte, []int) {
-	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{2}
+	return file_manifestpb_manifest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *InlinePage) GetOffset() uint64 {
@@ -337,7 +629,7 @@ var File_manifestpb_manifest_proto protoreflect.FileDescriptor
 
 const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\xe3\x04\n" +
+	"\x19manifestpb/manifest.proto\x12\x14verneuil.manifest.v1\"\xcb\x05\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x18\n" +
@@ -364,7 +656,29 @@ const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\x03cut\x18\x16 \x01(\fR\x03cut\x12\x14\n" +
 	"\x05packs\x18\x17 \x01(\fR\x05packs\x12\x1d\n" +
 	"\n" +
-	"top_places\x18\x18 \x01(\fR\ttopPlaces\"N\n" +
+	"top_places\x18\x18 \x01(\fR\ttopPlaces\x126\n" +
+	"\aearlier\x18\x19 \x01(\v2\x1c.verneuil.manifest.v1.ExtentR\aearlier\x12.\n" +
+	"\x02at\x18\x1a \x01(\v2\x1e.verneuil.manifest.v1.PositionR\x02at\"6\n" +
+	"\x06Extent\x12\x16\n" +
+	"\x06chunks\x18\x01 \x01(\x04R\x06chunks\x12\x14\n" +
+	"\x05valid\x18\x02 \x01(\x04R\x05valid\"\x9e\x01\n" +
+	"\bPosition\x12\x18\n" +
+	"\alineage\x18\x01 \x01(\fR\alineage\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\x12\x1a\n" +
+	"\breleased\x18\x05 \x01(\bR\breleased\x12\x16\n" +
+	"\x06fences\x18\x06 \x03(\x04R\x06fences\"\x8c\x01\n" +
+	"\x04Step\x122\n" +
+	"\x04next\x18\x01 \x01(\v2\x1e.verneuil.manifest.v1.ManifestR\x04next\x12\x14\n" +
+	"\x05whole\x18\x02 \x01(\bR\x05whole\x12\x1c\n" +
+	"\tunpatched\x18\x03 \x03(\x04R\tunpatched\x12\x1c\n" +
+	"\tuninlined\x18\x04 \x03(\x04R\tuninlined\"b\n" +
+	"\x05Owner\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
+	"\aprogram\x18\x02 \x01(\tR\aprogram\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\x04R\x03pid\x12\x19\n" +
+	"\bsince_ns\x18\x04 \x01(\x03R\asinceNs\"N\n" +
 	"\x05Patch\x12\x1f\n" +
 	"\vchunk_index\x18\x01 \x01(\x04R\n" +
 	"chunkIndex\x12\x0e\n" +
@@ -387,20 +701,27 @@ func file_manifestpb_manifest_proto_rawDescGZIP() []byte {
 	return file_manifestpb_manifest_proto_rawDescData
 }
 
-var file_manifestpb_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_manifestpb_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_manifestpb_manifest_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: verneuil.manifest.v1.Manifest
-	(*Patch)(nil),      // 1: verneuil.manifest.v1.Patch
-	(*InlinePage)(nil), // 2: verneuil.manifest.v1.InlinePage
+	(*Extent)(nil),     // 1: verneuil.manifest.v1.Extent
+	(*Position)(nil),   // 2: verneuil.manifest.v1.Position
+	(*Step)(nil),       // 3: verneuil.manifest.v1.Step
+	(*Owner)(nil),      // 4: verneuil.manifest.v1.Owner
+	(*Patch)(nil),      // 5: verneuil.manifest.v1.Patch
+	(*InlinePage)(nil), // 6: verneuil.manifest.v1.InlinePage
 }
 var file_manifestpb_manifest_proto_depIdxs = []int32{
-	1, // 0: verneuil.manifest.v1.Manifest.patches:type_name -> verneuil.manifest.v1.Patch
-	2, // 1: verneuil.manifest.v1.Manifest.inline_pages:type_name -> verneuil.manifest.v1.InlinePage
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 0: verneuil.manifest.v1.Manifest.patches:type_name -> verneuil.manifest.v1.Patch
+	6, // 1: verneuil.manifest.v1.Manifest.inline_pages:type_name -> verneuil.manifest.v1.InlinePage
+	1, // 2: verneuil.manifest.v1.Manifest.earlier:type_name -> verneuil.manifest.v1.Extent
+	2, // 3: verneuil.manifest.v1.Manifest.at:type_name -> verneuil.manifest.v1.Position
+	0, // 4: verneuil.manifest.v1.Step.next:type_name -> verneuil.manifest.v1.Manifest
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_manifestpb_manifest_proto_init() }
@@ -414,7 +735,7 @@ func file_manifestpb_manifest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_manifestpb_manifest_proto_rawDesc), len(file_manifestpb_manifest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
