@@ -1,6 +1,6 @@
 // Package manifest is the format of one version of a database: which chunks it
-// is made of, by ID, and the pages that travel inside. It encodes, decodes and
-// locates; it does no I/O.
+// is made of, by ID, in which packs they stand, and the pages that travel inside. It
+// encodes, decodes and locates; it does no I/O.
 //
 // # Object
 //
@@ -8,7 +8,7 @@
 //
 //	offset size
 //	0      4    magic "VRNM"
-//	4      1    format version, 2
+//	4      1    format version, 3
 //	5      …    the body, sealed ([chunkstore.Sealer]); with [chunkstore.Plain]:
 //	5      1    codec of the body: 0 raw, 1 zstd
 //	6      2    reserved, zero
@@ -18,31 +18,53 @@
 // Neither the object nor its plain body is longer than [BytesMax]. Times are Unix
 // nanoseconds, 0 for unknown (and for what an int64 cannot hold).
 //
+// cut, 16 bytes, is drawn at random when a version is cut. A version is stored in several forms:
+// where its objects stand differs from target to target. All have the same cut, and no other
+// version has it.
+//
 // # Tree
 //
-// The chunk IDs of the file, in order, are the leaves' entries. levels says
-// how far the top IDs stand above the chunks:
+// The chunks of the file, in order, are the leaves' entries. levels says
+// how far the top entries stand above the chunks:
 //
-//	levels 0: top holds chunk IDs (at most 64: 4 MiB of database)
-//	levels 1: top holds IDs of leaves, each 512 chunk IDs (32 MiB each)
-//	levels 2: top holds IDs of nodes, each 512 leaf IDs (16 GiB each)
-//	levels 3: top holds IDs of nodes, each 512 of those (8 TiB each)
+//	levels 0: top holds chunks (at most 64: 4 MiB of database)
+//	levels 1: top holds leaves, each of 512 chunks (32 MiB each)
+//	levels 2: top holds nodes, each of 512 leaves (16 GiB each)
+//	levels 3: top holds nodes, each of 512 of those (8 TiB each)
 //
-// top never holds more than 64 IDs, and levels is the smallest that allows it. A
-// leaf or node is its IDs one after the other, 32 bytes each, without header; the
-// last one of a level may be short. It is stored like a chunk, under the ID of
-// those bytes. Entries for chunks of zeros are [chunkstore.ZeroID]; a leaf of
-// ZeroIDs is stored like any other (there is one per length, shared by all).
+// top never holds more than 64 entries, and levels is the smallest that allows it.
+// An entry is an object's ID, and its place: in which pack its stored form stands, from
+// where, and how long ([chunkstore.Place]). [chunkstore.ZeroID] at any height says that all
+// below is zeros; that is stored nowhere, and has no place.
 //
-// patches (chunk index, ID; ascending, no duplicates, none at levels 0) override
+// A manifest and its tree are placed (each entry has a place: what stands in a target), or
+// unplaced (none has one: what a writer saves for itself).
+//
+// A leaf or node is, with big-endian numbers:
+//
+//	offset size
+//	0      2    how many packs; 0: unplaced
+//	2      2    how many entries; the last leaf or node of a level may be short
+//	4      32*p the packs' names, distinct, in order of first use
+//	…      32*n the entries' IDs, not all of them ZeroID
+//	…      10*n where p > 0, the entries' places: 2 index of the pack, 4 offset, 4 length;
+//	            ten zero bytes for ZeroID
+//
+// It is stored like a chunk, under the ID of those bytes.
+//
+// patches (chunk index and entry; ascending, no duplicates, none at levels 0) override
 // the tree until enough have gathered to rewrite leaves.
 //
-// Format version 1 had 1,024 IDs in a leaf or node. It was never released, and is refused.
+// In the manifest, packs is the names of those that top and then patches stand in, as in
+// a leaf; top_places and each patch's place have the form that places have there.
+//
+// Format version 1 had 1,024 IDs in a leaf or node, version 2 an object in the bucket for each.
+// They were never released, and are refused.
 //
 // inline pages (offset, bytes; ascending, not overlapping, none crosses a chunk's
 // end or the file's) override chunks. Offsets and lengths are multiples of 512. The bytes of
 // chunk i of a version, n of them (65,536, less for the last chunk), are: the
-// object that patch or tree names for i, cut or zero-extended to n, then overlaid
+// object that patch or tree has for i, cut or zero-extended to n, then overlaid
 // with the inline pages that lie in it. ZeroID stands for zeros of any length.
 //
 // continuity is drawn at random whenever the writer copies the database file instead of
@@ -58,12 +80,15 @@
 //
 //	I1  Decode accepts only what Encode can have produced: magic, version, checksum,
 //	    order, bounds, page size a power of two in 512..65536 (or 0 for an empty file),
-//	    top's length right for the file's size and levels.
+//	    top's length right for the file's size and levels, placed or unplaced, packs in
+//	    order. A leaf or node likewise.
 //	I2  Decode's memory is bounded: by BytesMax for the body, by the file size for the rest.
 //	I3  Decode after Encode is the identity (times: the same instant, in UTC; no
 //	    slice is empty and not nil).
 //	I4  Equal manifests encode to equal bytes.
 //	I5  A stored leaf or node is never changed: a Tree replaces it, so clones share it.
+//	I6  A placed tree comes from one target's store: what a Tree's Pack has put stands there
+//	    before the manifest names it, and no entry without a place comes among those with one.
 //
 // # Name
 //

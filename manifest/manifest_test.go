@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,11 +13,6 @@ import (
 	"verneuil/chunkstore"
 	. "verneuil/manifest"
 )
-
-// testID returns an ID that depends on n alone.
-func testID(n int) chunkstore.ID {
-	return chunkstore.Plain{}.Identify([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)})
-}
 
 // sample returns a manifest that uses every field: 100 chunks (one leaf), the
 // last of 512 bytes.
@@ -27,24 +23,37 @@ func sample() *Manifest {
 		Lineage: [16]byte{1, 2, 3, 15: 16}, Epoch: 7, Sequence: 1<<40 + 3,
 		Time: time.Unix(1700000000, 123456789).UTC(), SourceCtime: time.Unix(-5, 1).UTC(),
 		FileBytes: 99*chunkstore.ChunkBytes + 512, PageBytes: 512, ChangeCounter: 1<<32 - 1,
-		Levels: 1, Top: []chunkstore.ID{testID(1)},
-		Patches: []Patch{{0, testID(2)}, {99, chunkstore.ZeroID}},
+		Cut:    [16]byte{5, 15: 6},
+		Levels: 1, Top: []chunkstore.Ref{testRef(1)},
+		Patches: []Patch{{0, testRef(100)}, {1, testRef(2)}, {99, zeroRef}},
 		Inline: []Page{{0, page1}, {65024, make([]byte, 512)},
 			{99 * chunkstore.ChunkBytes, bytes.Repeat([]byte{9}, 512)}},
 	}
 }
 
+// unplacedSample is the sample as a cutter saves it.
+func unplacedSample() *Manifest {
+	m := sample()
+	m.Top = unplaced(m.Top)
+	for k := range m.Patches {
+		m.Patches[k].Place = chunkstore.Place{}
+	}
+	return m
+}
+
 func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 	empty := &Manifest{}
 	small := sample()
-	small.FileBytes, small.Levels, small.Top = 1, 0, []chunkstore.ID{testID(3)}
+	small.FileBytes, small.Levels, small.Top = 1, 0, []chunkstore.Ref{testRef(3)}
 	small.Patches, small.Inline = nil, nil
 	random := sample() // does not compress: stored raw
 	random.Continuity = 1<<63 + 5
 	random.Stores = []chunkstore.Identity{{1}, {2}}
+	random.Inline = random.Inline[:1]
 	random.Inline[0].Data = make([]byte, 65536-512)
 	rng := rand.NewChaCha8([32]byte{1})
 	rng.Read(random.Inline[0].Data)
+	rng.Read(random.Cut[:])
 	for name, m := range map[string]*Manifest{"empty": empty, "small": small, "sample": sample(),
 		"random": random} {
 		stored, err := m.Encode(chunkstore.Plain{})
@@ -61,7 +70,7 @@ func TestI3DecodeAfterEncodeIsTheIdentity(t *testing.T) {
 		if again, _ := got.Encode(chunkstore.Plain{}); !bytes.Equal(again, stored) { // I4
 			t.Errorf("%s: encodes to other bytes the second time", name)
 		}
-		wantRaw := name == "random" || name == "empty" || name == "small"
+		wantRaw := name == "random"
 		if (stored[5] == 0) != wantRaw {
 			t.Errorf("%s: codec %d, raw wanted: %v", name, stored[5], wantRaw)
 		}
@@ -91,17 +100,17 @@ func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 		"levels 0":         func(m *Manifest) { m.Levels = 0 },
 		"levels 2":         func(m *Manifest) { m.Levels = 2 },
 		"no top":           func(m *Manifest) { m.Top = nil },
-		"two in top":       func(m *Manifest) { m.Top = append(m.Top, testID(8)) },
+		"two in top":       func(m *Manifest) { m.Top = append(m.Top, testRef(8)) },
 		"patch repeated":   func(m *Manifest) { m.Patches[1].Index = 0 },
 		"patches disordered": func(m *Manifest) {
-			m.Patches[0].Index = 99
-			m.Patches[1].Index = 98
+			m.Patches[1].Index = 99
+			m.Patches[2].Index = 98
 		},
-		"patch beyond the end": func(m *Manifest) { m.Patches[1].Index = 100 },
+		"patch beyond the end": func(m *Manifest) { m.Patches[2].Index = 100 },
 		"patch before":         func(m *Manifest) { m.Patches[0].Index = -1 },
 		"patches, levels 0": func(m *Manifest) {
 			m.FileBytes, m.Levels, m.Inline = 64<<16, 0, nil
-			m.Top = make([]chunkstore.ID, 64)
+			m.Top = slices.Repeat(m.Top, 64)
 			m.Patches = m.Patches[:1]
 		},
 		"empty inline":         func(m *Manifest) { m.Inline[0].Data = nil },
@@ -114,6 +123,10 @@ func TestI1EncodeRefusesWhatDecodeWould(t *testing.T) {
 		},
 		"inline crosses":        func(m *Manifest) { m.Inline[1].Data = make([]byte, 1024) },
 		"inline beyond the end": func(m *Manifest) { m.Inline[2].Data = make([]byte, 1024) },
+		"top without a place":   func(m *Manifest) { m.Top[0].Place = chunkstore.Place{} },
+		"patch without a place": func(m *Manifest) { m.Patches[0].Place = chunkstore.Place{} },
+		"place of no bytes":     func(m *Manifest) { m.Patches[0].Place.Bytes = 0 },
+		"zeros with a place":    func(m *Manifest) { m.Patches[2].Place = testRef(1).Place },
 		"host not UTF-8":        func(m *Manifest) { m.Host = "\xff" },
 		"too long":              func(m *Manifest) { m.Path = strings.Repeat("x", BytesMax) },
 	} {
@@ -149,7 +162,7 @@ func TestDecodeOfDamagedObjects(t *testing.T) {
 		}
 	}
 	for _, b := range [][]byte{nil, bytes.Repeat([]byte{0}, 100),
-		append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, BytesMax)...)} {
+		append([]byte("VRNM\x03\x01\x00\x00"), make([]byte, BytesMax)...)} {
 		if _, err := Decode(chunkstore.Plain{}, b); !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Fatalf("%d bytes: %v", len(b), err)
 		}
@@ -186,7 +199,7 @@ func TestOverlay(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, m := range []*Manifest{{}, sample()} {
+	for _, m := range []*Manifest{{}, sample(), unplacedSample()} {
 		stored, err := m.Encode(chunkstore.Plain{})
 		if err != nil {
 			f.Fatal(err)
@@ -198,7 +211,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stored []byte, bodyOnly bool) {
 		if bodyOnly { // let the fuzzer past the checksum
 			sum := chunkstore.Sum(stored)
-			stored = append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), stored...)
+			stored = append(append([]byte("VRNM\x03\x00\x00\x00"), sum[:]...), stored...)
 		}
 		m, err := Decode(chunkstore.Plain{}, stored)
 		if err != nil {

@@ -1,90 +1,45 @@
 package manifest_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"verneuil/chunkstore"
 	. "verneuil/manifest"
 )
 
-// objects is a store of leaves and nodes in memory.
-type objects map[chunkstore.ID][]byte
-
-func (o objects) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
-	plain, ok := o[id]
-	if !ok {
-		return nil, chunkstore.ErrAbsent
-	}
-	return slices.Clone(plain), nil
-}
-
-// add stores what t needs, as a replicator would.
-func (o objects) add(t *Tree) {
-	for id, plain := range t.Objects() {
-		if (chunkstore.Plain{}).Identify(plain) != id {
-			panic("object under a wrong ID")
-		}
-		o[id] = slices.Clone(plain)
-	}
-}
-
-// manifestOf returns a manifest of the packed tree, through Encode and Decode.
-func manifestOf(t testing.TB, tree *Tree, patchesMax int) *Manifest {
-	t.Helper()
-	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096}
-	m.Levels, m.Top, m.Patches = tree.Pack(patchesMax)
-	if len(m.Patches) > patchesMax {
-		t.Fatalf("%d patches, want at most %d", len(m.Patches), patchesMax)
-	}
-	stored, err := m.Encode(chunkstore.Plain{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err = Decode(chunkstore.Plain{}, stored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-func compare(t testing.TB, tree *Tree, want []chunkstore.ID) {
+func compare(t testing.TB, tree *Tree, want []chunkstore.Ref) {
 	t.Helper()
 	if tree.Len() != len(want) {
 		t.Fatalf("%d chunks, want %d", tree.Len(), len(want))
 	}
 	for i := range want {
 		if got := tree.At(i); got != want[i] {
-			t.Fatalf("chunk %d of %d: %s, want %s", i, len(want), got, want[i])
+			t.Fatalf("chunk %d of %d: %v, want %v", i, len(want), got, want[i])
 		}
 	}
 }
 
 // resize is the model of Tree.Resize.
-func resize(ids []chunkstore.ID, chunks int) []chunkstore.ID {
-	ids = slices.Clone(ids[:min(chunks, len(ids))])
-	for len(ids) < chunks {
-		ids = append(ids, chunkstore.ZeroID)
+func resize(refs []chunkstore.Ref, chunks int) []chunkstore.Ref {
+	refs = slices.Clone(refs[:min(chunks, len(refs))])
+	for len(refs) < chunks {
+		refs = append(refs, zeroRef)
 	}
-	return ids
+	return refs
 }
 
 // modelled is a tree, and a slice of what is in it.
 type modelled struct {
 	rng        *rand.Rand
-	store      objects
+	store      *store
 	tree       *Tree
-	model      []chunkstore.ID
+	model      []chunkstore.Ref
 	clone      *Tree // lives on beside tree; nil: none
-	cloneModel []chunkstore.ID
+	cloneModel []chunkstore.Ref
 }
 
 // set makes scattered or clustered changes, some of them back to zero.
@@ -92,19 +47,37 @@ func (m *modelled) set() {
 	start, width := m.rng.IntN(len(m.model)), 1+m.rng.IntN(2000)
 	for range m.rng.IntN(400) {
 		i := min(start+m.rng.IntN(width), len(m.model)-1)
-		id := testID(m.rng.IntN(5000))
+		ref := m.store.ref(m.rng.IntN(5000))
 		if m.rng.IntN(4) == 0 {
-			id = chunkstore.ZeroID
+			ref = zeroRef
 		}
-		m.tree.Set(i, id)
-		m.model[i] = id
+		m.tree.Set(i, ref)
+		m.model[i] = ref
 	}
+}
+
+// clear makes a long stretch zeros.
+func (m *modelled) clear() {
+	start := m.rng.IntN(len(m.model))
+	for i := start; i < min(start+3000, len(m.model)); i++ {
+		m.tree.Set(i, zeroRef)
+		m.model[i] = zeroRef
+	}
+}
+
+// check compares a tree, which it loads, with its model.
+func (m *modelled) check(t *testing.T, tree *Tree, model []chunkstore.Ref) {
+	t.Helper()
+	if err := tree.Load(t.Context(), m.store.fetch); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, tree, model)
 }
 
 // split clones the tree, and goes on with either.
 func (m *modelled) split(t *testing.T) {
 	if m.clone != nil {
-		compare(t, m.clone, m.cloneModel)
+		m.check(t, m.clone, m.cloneModel)
 	}
 	m.clone, m.cloneModel = m.tree.Clone(), slices.Clone(m.model)
 	if m.rng.IntN(2) == 0 {
@@ -112,70 +85,129 @@ func (m *modelled) split(t *testing.T) {
 	}
 }
 
-// pass takes the tree through a manifest and a store.
+// pass takes the tree through a manifest and the store. It may end with a tree that is not loaded.
 func (m *modelled) pass(t *testing.T) {
-	encoded := manifestOf(t, m.tree, m.rng.IntN(300))
-	m.store.add(m.tree)
+	encoded := m.store.pack(t, m.tree, m.rng.IntN(300))
 	m.tree = encoded.Tree(chunkstore.Plain{})
 	if m.rng.IntN(2) == 0 {
-		for range 20 {
+		for k := range 20 {
 			if len(m.model) == 0 {
 				continue
 			}
 			i := m.rng.IntN(len(m.model))
-			id, err := m.tree.Lookup(t.Context(), i, m.store.fetch)
-			if err != nil || id != m.model[i] {
-				t.Fatalf("chunk %d: %s, %v, want %s", i, id, err, m.model[i])
+			ref, err := m.tree.Lookup(t.Context(), i, m.store.fetch)
+			if err != nil || ref != m.model[i] {
+				t.Fatalf("chunk %d: %v, %v, want %v", i, ref, err, m.model[i])
 			}
-			m.tree.Set(i, testID(i)) // also in leaves that are not loaded
-			m.model[i] = testID(i)
+			i = m.rng.IntN(len(m.model))
+			m.tree.Set(i, m.store.ref(k)) // also in leaves that are not loaded
+			m.model[i] = m.store.ref(k)
 		}
 	}
-	if err := m.tree.Load(t.Context(), m.store.fetch); err != nil {
-		t.Fatal(err)
+	if m.rng.IntN(2) == 0 {
+		m.check(t, m.tree, m.model)
 	}
+}
+
+// lose takes a pack from the store, and has a writer mend that, from its own copy.
+func (m *modelled) lose(t *testing.T) {
+	m.check(t, m.tree, m.model)
+	m.clone = nil
+	lost := make(map[chunkstore.Digest]bool)
+	for name := range m.store.packs {
+		if m.rng.IntN(3) == 0 {
+			lost[name] = true
+			delete(m.store.packs, name)
+		}
+	}
+	if len(m.model) > 0 {
+		lost[m.model[m.rng.IntN(len(m.model))].Place.Pack] = true
+	}
+	delete(lost, chunkstore.Digest{}) // zeros
+	var want []int
+	for i, ref := range m.model {
+		if lost[ref.Place.Pack] {
+			want = append(want, i)
+		}
+	}
+	if got := m.tree.Lost(lost); !slices.Equal(got, want) {
+		t.Fatalf("%d chunks are lost, want %d", len(got), len(want))
+	}
+	for _, i := range want {
+		m.model[i] = m.store.ref(10_000 + i)
+		m.tree.Set(i, m.model[i])
+	}
+	m.tree = m.store.pack(t, m.tree, 300).Tree(chunkstore.Plain{})
+	m.check(t, m.tree, m.model) // the store has all that the tree names
 }
 
 // packs checks that the same content always packs to the same manifest without patches.
 func (m *modelled) packs(t *testing.T) {
-	levels, top, _ := m.tree.Pack(0)
+	mixed := m.store.pack(t, m.tree, 0)
 	fresh := NewTree(chunkstore.Plain{}, len(m.model))
-	for i, id := range m.model {
-		fresh.Set(i, id)
+	for i, ref := range m.model {
+		fresh.Set(i, ref)
 	}
-	l, tp, patches := fresh.Pack(0)
-	if l != levels || !slices.Equal(tp, top) || len(patches) > 0 {
-		t.Fatalf("packs to %d levels, %d top; fresh: %d, %d", levels, len(top), l, len(tp))
+	alone := m.store.pack(t, fresh, 0)
+	if mixed.Levels != alone.Levels || len(alone.Patches) > 0 ||
+		!slices.EqualFunc(mixed.Top, alone.Top, func(a, b chunkstore.Ref) bool {
+			return a.ID == b.ID || m.store.placed && mixed.Levels > 1 // nodes have leaves' places
+		}) {
+		t.Fatalf("packs to %d levels, %d top; fresh: %d, %d", mixed.Levels, len(mixed.Top),
+			alone.Levels, len(alone.Top))
 	}
+	if m.store.placed {
+		bare := m.tree.Unplaced()
+		compare(t, bare, unplaced(m.model))
+		m.store = newStore(false)
+		fresh = NewTree(chunkstore.Plain{}, len(m.model))
+		for i, ref := range unplaced(m.model) {
+			fresh.Set(i, ref)
+		}
+		if a, b := m.store.pack(t, bare, 0), m.store.pack(t, fresh, 0); !slices.Equal(a.Top, b.Top) {
+			t.Fatalf("without places, it packs to %v; fresh: %v", a.Top, b.Top)
+		}
+	}
+}
+
+func unplaced(refs []chunkstore.Ref) (bare []chunkstore.Ref) {
+	for _, ref := range refs {
+		bare = append(bare, chunkstore.Ref{ID: ref.ID})
+	}
+	return bare
 }
 
 func TestTreeAgainstASlice(t *testing.T) {
 	// The sizes stand around the borders of levels 0, 1 and 2, and of leaves.
 	sizes := []int{0, 1, 2, 63, 64, 65, 511, 512, 513, 1024, 3000, 32767, 32768, 32769, 70000}
-	for seed := range uint64(12) {
+	for seed := range uint64(24) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			m := &modelled{rng: rand.New(rand.NewPCG(seed, 2)), store: objects{},
+			m := &modelled{rng: rand.New(rand.NewPCG(seed, 2)), store: newStore(seed%2 == 1),
 				tree: NewTree(chunkstore.Plain{}, 100), model: resize(nil, 100)}
 			for range 60 {
-				switch op := m.rng.IntN(10); {
+				switch op := m.rng.IntN(12); {
 				case op < 4 && len(m.model) > 0:
 					m.set()
-				case op < 6:
+				case op == 4 && len(m.model) > 0:
+					m.clear()
+				case op < 7:
 					n := sizes[m.rng.IntN(len(sizes))]
 					m.tree.Resize(n)
 					m.model = resize(m.model, n)
-				case op == 6:
-					m.split(t)
 				case op == 7:
-					manifestOf(t, m.tree, m.rng.IntN(300))
+					m.split(t)
+				case op == 8:
+					m.store.pack(t, m.tree, m.rng.IntN(300))
+				case op == 9 && m.store.placed:
+					m.lose(t)
 				default:
 					m.pass(t)
 				}
 			}
-			compare(t, m.tree, m.model)
+			m.check(t, m.tree, m.model)
 			if m.clone != nil {
-				compare(t, m.clone, m.cloneModel)
+				m.check(t, m.clone, m.cloneModel)
 			}
 			m.packs(t)
 		})
@@ -183,108 +215,114 @@ func TestTreeAgainstASlice(t *testing.T) {
 }
 
 func TestPackFoldsTheMostPatchedLeavesFirst(t *testing.T) {
-	tree := NewTree(chunkstore.Plain{}, 10*512)
+	tree, s := NewTree(chunkstore.Plain{}, 10*512), newStore(true)
 	for i := range 10 * 512 {
-		tree.Set(i, testID(i))
+		tree.Set(i, testRef(i))
 	}
-	_, before, patches := tree.Pack(256)
-	if len(patches) != 0 {
-		t.Fatalf("%d patches in new leaves", len(patches))
+	before := s.pack(t, tree, 256)
+	if len(before.Patches) != 0 {
+		t.Fatalf("%d patches in new leaves", len(before.Patches))
 	}
 	for k, n := range []int{5, 50, 0, 7, 60} { // 122 patches in leaves 0, 1, 3, 4
 		for i := range n {
-			tree.Set(k*512+i*3, testID(1<<20+k*512+i))
+			tree.Set(k*512+i*3, testRef(1<<20+k*512+i))
 		}
 	}
-	_, after, patches := tree.Pack(16)
+	after := s.pack(t, tree, 16)
+	patches := after.Patches
 	if len(patches) != 12 || patches[0].Index != 0 || patches[5].Index != 3*512 {
 		t.Errorf("%d patches remain: %v", len(patches), patches)
 	}
-	for k := range after {
-		if changed := after[k] != before[k]; changed != (k == 1 || k == 4) {
+	for k := range after.Top {
+		if changed := after.Top[k] != before.Top[k]; changed != (k == 1 || k == 4) {
 			t.Errorf("leaf %d changed: %v", k, changed)
 		}
 	}
-	tree.Set(0, testID(0)) // as the leaf has it
-	if _, _, patches := tree.Pack(16); len(patches) != 11 {
-		t.Errorf("a patch that says what the leaf says remains: %d", len(patches))
+	tree.Set(0, testRef(0)) // as the leaf has it
+	if m := s.pack(t, tree, 16); len(m.Patches) != 11 {
+		t.Errorf("a patch that says what the leaf says remains: %d", len(m.Patches))
+	}
+	moved := testRef(0) // the same object in another pack is another entry
+	moved.Place.Pack[0]++
+	tree.Set(0, moved)
+	if m := s.pack(t, tree, 16); len(m.Patches) != 12 || m.Patches[0].Ref != moved {
+		t.Errorf("an object that has moved: %v", m.Patches)
 	}
 }
 
 func TestSparseTreeCostsLittle(t *testing.T) {
 	const chunks = 100 << 30 / chunkstore.ChunkBytes
-	tree := NewTree(chunkstore.Plain{}, chunks)
-	tree.Set(0, testID(0))
-	tree.Set(chunks/2, testID(1))
-	m := manifestOf(t, tree, 256)
+	tree, s := NewTree(chunkstore.Plain{}, chunks), newStore(true)
+	tree.Set(0, testRef(0))
+	tree.Set(chunks/2, testRef(1))
+	m := s.pack(t, tree, 0)
 	if m.Levels != 2 || len(m.Top) != 7 {
-		t.Fatalf("levels %d, %d top IDs", m.Levels, len(m.Top))
+		t.Fatalf("levels %d, %d top entries", m.Levels, len(m.Top))
 	}
-	store := objects{}
-	store.add(tree)
-	if len(store) > 7 {
-		// 2 nodes and 2 leaves, and of zeros a leaf, a node, and the last node, which is short
-		t.Errorf("%d objects", len(store))
+	if len(s.puts) != 2 || len(s.puts[0]) != 2 || len(s.puts[1]) != 2 {
+		t.Errorf("put %v, want 2 leaves and then 2 nodes", s.puts) // nothing of zeros
 	}
-	var calls atomic.Int32
 	tree = m.Tree(chunkstore.Plain{})
-	if err := tree.Load(t.Context(), func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		calls.Add(1)
-		return store.fetch(ctx, id)
-	}); err != nil {
+	if err := tree.Load(t.Context(), s.fetch); err != nil {
 		t.Fatal(err)
 	}
-	if calls.Load() > 5 {
-		t.Errorf("%d fetches", calls.Load())
+	if len(s.calls) != 2 || len(s.calls[0]) != 2 || len(s.calls[1]) != 2 {
+		t.Errorf("fetched %v, want 2 nodes and then 2 leaves", s.calls)
 	}
-	if tree.At(0) != testID(0) || tree.At(chunks/2) != testID(1) ||
-		tree.At(chunks-1) != chunkstore.ZeroID {
-		t.Error("other IDs after loading")
+	if tree.At(0) != testRef(0) || tree.At(chunks/2) != testRef(1) || tree.At(chunks-1) != zeroRef {
+		t.Error("other objects after loading")
+	}
+	tree.Set(0, zeroRef)
+	tree.Set(chunks/2, zeroRef)
+	m = s.pack(t, tree, 0)
+	if !slices.Equal(m.Top, slices.Repeat([]chunkstore.Ref{zeroRef}, 7)) || len(s.puts) != 2 {
+		t.Errorf("all zeros: %v, %d calls of put", m.Top, len(s.puts))
 	}
 }
 
-func TestEqualLeavesAreLoadedOnce(t *testing.T) {
-	tree := NewTree(chunkstore.Plain{}, 70000)
+func TestEqualLeavesAreStoredAndLoadedOnce(t *testing.T) {
+	tree, s := NewTree(chunkstore.Plain{}, 70000), newStore(true)
 	for i := range 70000 {
-		tree.Set(i, testID(1))
+		tree.Set(i, testRef(1))
 	}
-	m, store := manifestOf(t, tree, 0), objects{}
-	store.add(tree)
-	var calls atomic.Int32
+	m := s.pack(t, tree, 0)
+	if len(s.puts) != 2 || len(s.puts[0]) != 2 || len(s.puts[1]) != 1 {
+		t.Errorf("put %v, want the full leaf, the short leaf, and the node", s.puts)
+	}
 	tree = m.Tree(chunkstore.Plain{})
-	if err := tree.Load(t.Context(), func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		calls.Add(1)
-		return store.fetch(ctx, id)
-	}); err != nil {
+	if err := tree.Load(t.Context(), s.fetch); err != nil {
 		t.Fatal(err)
 	}
-	if calls.Load() != 3 { // the node, the full leaf, the short leaf
-		t.Errorf("%d fetches", calls.Load())
+	if len(s.fetched) != 3 || len(objectsOf(tree)) != 3 {
+		t.Errorf("%d fetched, %d objects", len(s.fetched), len(objectsOf(tree)))
 	}
-	compare(t, tree, slices.Repeat([]chunkstore.ID{testID(1)}, 70000))
+	compare(t, tree, slices.Repeat([]chunkstore.Ref{testRef(1)}, 70000))
 }
 
 // bigTree returns a manifest with levels 2 and the store of its objects.
-func bigTree(t testing.TB) (*Manifest, objects) {
-	tree := NewTree(chunkstore.Plain{}, 70000)
+func bigTree(t testing.TB) (*Manifest, *store) {
+	tree, s := NewTree(chunkstore.Plain{}, 70000), newStore(true)
 	for i := 0; i < 70000; i += 7 {
-		tree.Set(i, testID(i))
+		tree.Set(i, testRef(i))
 	}
-	m, store := manifestOf(t, tree, 0), objects{}
-	store.add(tree)
-	return m, store
+	m := s.pack(t, tree, 0)
+	s.forgetCalls()
+	return m, s
 }
 
-func TestLookupFetchesEachObjectOnce(t *testing.T) {
-	m, store := bigTree(t)
-	var mu sync.Mutex
-	calls := map[chunkstore.ID]int{}
-	fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		mu.Lock()
-		calls[id]++
-		mu.Unlock()
-		return store.fetch(ctx, id)
+// bigTreeHas returns what that tree has for chunk i.
+func bigTreeHas(i int) chunkstore.Ref {
+	if i%7 == 0 {
+		return testRef(i)
 	}
+	return zeroRef
+}
+
+// bigTreeObjects is how many leaves and nodes it has.
+const bigTreeObjects = 137 + 1
+
+func TestLookupFetchesEachObjectOnce(t *testing.T) {
+	m, s := bigTree(t)
 	tree := m.Tree(chunkstore.Plain{})
 	clone := tree.Clone()
 	var group sync.WaitGroup
@@ -292,201 +330,101 @@ func TestLookupFetchesEachObjectOnce(t *testing.T) {
 		group.Go(func() {
 			for i := 0; i < 70000; i += 509 {
 				for _, tr := range []*Tree{tree, clone} {
-					want := chunkstore.ZeroID
-					if i%7 == 0 {
-						want = testID(i)
-					}
-					if id, err := tr.Lookup(t.Context(), i, fetch); err != nil || id != want {
-						t.Errorf("chunk %d: %s, %v", i, id, err)
+					ref, err := tr.Lookup(t.Context(), i, s.fetch)
+					if err != nil || ref != bigTreeHas(i) {
+						t.Errorf("chunk %d: %v, %v", i, ref, err)
 					}
 				}
 			}
 		})
+		group.Go(func() {
+			if err := tree.Load(t.Context(), s.fetch); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	group.Wait()
-	if len(calls) != len(store) {
-		t.Errorf("%d objects fetched of %d", len(calls), len(store))
+	if len(s.fetched) != bigTreeObjects {
+		t.Errorf("%d objects fetched", len(s.fetched))
 	}
-	for id, n := range calls {
+	for ref, n := range s.fetched {
 		if n != 1 {
-			t.Errorf("%s fetched %d times", id, n)
+			t.Errorf("%v fetched %d times", ref, n)
 		}
 	}
+}
+
+// TestLoadFetchesALevelTogether: who is at a distance waits once for each height.
+func TestLoadFetchesALevelTogether(t *testing.T) {
+	m, s := bigTree(t)
+	tree := m.Tree(chunkstore.Plain{})
+	for range 2 { // then all is there
+		if err := tree.Load(t.Context(), s.fetch); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.calls) != 2 || len(s.calls[0]) != 1 || len(s.calls[1]) != bigTreeObjects-1 {
+			t.Errorf("%d calls", len(s.calls))
+		}
+	}
+}
+
+// TestPackLoadsWhatItNeeds: the leaves that change, and the way to them, those of a height together.
+func TestPackLoadsWhatItNeeds(t *testing.T) {
+	m, s := bigTree(t)
+	tree := m.Tree(chunkstore.Plain{})
+	for _, i := range []int{0, 1, 5000, 69999} {
+		tree.Set(i, testRef(1<<20+i))
+	}
+	if m := s.pack(t, tree, 4); len(m.Patches) != 4 || len(s.calls)+len(s.puts) != 0 {
+		t.Errorf("%d patches, %d fetches, %d puts", len(m.Patches), len(s.calls), len(s.puts))
+	}
+	m = s.pack(t, tree, 0)
+	if len(s.calls) != 2 || len(s.calls[0]) != 1 || len(s.calls[1]) != 3 ||
+		len(s.puts) != 2 || len(s.puts[0]) != 3 || len(s.puts[1]) != 1 {
+		t.Errorf("fetched %v, put %v", s.calls, s.puts)
+	}
+	tree = m.Tree(chunkstore.Plain{})
+	want := resize(nil, 70000)
+	for i := range want {
+		want[i] = bigTreeHas(i)
+	}
+	for _, i := range []int{0, 1, 5000, 69999} {
+		want[i] = testRef(1<<20 + i)
+	}
+	if err := tree.Load(t.Context(), s.fetch); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, tree, want)
 }
 
 // TestForget: who goes through a tree in order fetches each object once, and has no more
 // than two of each height.
 func TestForget(t *testing.T) {
-	m, store := bigTree(t)
-	fetches := 0
-	fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		fetches++
-		return store.fetch(ctx, id)
-	}
+	m, s := bigTree(t)
 	tree := m.Tree(chunkstore.Plain{})
 	for i := range m.Chunks() {
 		tree.Forget(i)
-		want := chunkstore.ZeroID
-		if i%7 == 0 {
-			want = testID(i)
-		}
-		if id, err := tree.Lookup(t.Context(), i, fetch); err != nil || id != want {
-			t.Fatalf("chunk %d: %s, %v", i, id, err)
+		ref, err := tree.Lookup(t.Context(), i, s.fetch)
+		if err != nil || ref != bigTreeHas(i) {
+			t.Fatalf("chunk %d: %v, %v", i, ref, err)
 		}
 	}
-	if fetches != len(store) {
-		t.Errorf("%d fetches of %d objects", fetches, len(store))
+	if len(s.calls) != bigTreeObjects {
+		t.Errorf("%d fetches of %d objects", len(s.calls), bigTreeObjects)
 	}
 	tree.Forget(m.Chunks())
-	fetches = 0
+	s.forgetCalls()
 	for i := 0; i < m.Chunks(); i += 512 {
-		if _, err := tree.Lookup(t.Context(), i, fetch); err != nil {
+		if _, err := tree.Lookup(t.Context(), i, s.fetch); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if fetches != len(store)-2 { // but for the way to the end
-		t.Errorf("%d fetches of %d objects that were forgotten", fetches, len(store))
+	if len(s.calls) != bigTreeObjects-2 { // but for the way to the end
+		t.Errorf("%d fetches of %d objects that were forgotten", len(s.calls), bigTreeObjects)
 	}
-	zeros := manifestOf(t, NewTree(chunkstore.Plain{}, 1<<20), 0).Tree(chunkstore.Plain{})
+	zeros := s.pack(t, NewTree(chunkstore.Plain{}, 1<<20), 0).Tree(chunkstore.Plain{})
 	zeros.Forget(1 << 19)
-	if id, err := zeros.Lookup(t.Context(), 0, store.fetch); err != nil || id != chunkstore.ZeroID {
-		t.Errorf("zeros: %v, %v", id, err)
-	}
-}
-
-func TestDamagedTreeObjects(t *testing.T) {
-	m, store := bigTree(t)
-	for victim, plain := range store {
-		for name, fake := range map[string][]byte{"short": plain[:len(plain)-32], "odd": plain[1:],
-			"empty": {}, "long": append(slices.Clone(plain), plain[:32]...)} {
-			fetch := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-				if id == victim {
-					return fake, nil
-				}
-				return store.fetch(ctx, id)
-			}
-			err := m.Tree(chunkstore.Plain{}).Load(t.Context(), fetch)
-			if !errors.Is(err, chunkstore.ErrCorrupt) ||
-				!strings.Contains(err.Error(), victim.String()) {
-				t.Fatalf("%s object: %v", name, err)
-			}
-		}
-		delete(store, victim)
-		err := m.Tree(chunkstore.Plain{}).Load(t.Context(), store.fetch)
-		if !errors.Is(err, chunkstore.ErrAbsent) ||
-			!strings.Contains(err.Error(), victim.String()) {
-			t.Fatalf("missing object: %v", err)
-		}
-		store[victim] = plain
-	}
-}
-
-// A reader whose leaf is being fetched by another that gives up tries on its own;
-// one that gives up itself does not wait for the other.
-func TestLookupAndCancellation(t *testing.T) {
-	m, store := bigTree(t)
-	synctest.Test(t, func(t *testing.T) {
-		tree := m.Tree(chunkstore.Plain{})
-		first, cancelFirst := context.WithCancel(t.Context())
-		gone, cancelGone := context.WithCancel(t.Context())
-		lookup := func(ctx context.Context, fetch Fetch) chan error {
-			result := make(chan error, 1)
-			go func() {
-				id, err := tree.Lookup(ctx, 7, fetch)
-				if err == nil && id != testID(7) {
-					err = errors.New("wrong ID")
-				}
-				result <- err
-			}()
-			synctest.Wait() // until it fetches, or waits for another that does
-			return result
-		}
-		firstResult := lookup(first, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		})
-		goneResult := lookup(gone, store.fetch)
-		waiting := lookup(t.Context(), store.fetch)
-		select {
-		case err := <-waiting:
-			t.Fatalf("a second fetch while one was running: %v", err)
-		default:
-		}
-		cancelGone()
-		if err := <-goneResult; !errors.Is(err, context.Canceled) {
-			t.Errorf("the reader that gave up waiting: %v", err)
-		}
-		cancelFirst()
-		if err := <-firstResult; !errors.Is(err, context.Canceled) {
-			t.Errorf("the reader that gave up fetching: %v", err)
-		}
-		if err := <-waiting; err != nil {
-			t.Errorf("the reader that went on: %v", err)
-		}
-	})
-}
-
-// Readers that wait for a fetch share its error: a store that is down is asked once.
-func TestLookupSharesFailures(t *testing.T) {
-	m, _ := bigTree(t)
-	synctest.Test(t, func(t *testing.T) {
-		tree := m.Tree(chunkstore.Plain{})
-		down := errors.New("down")
-		release, calls := make(chan struct{}), 0
-		results := make(chan error)
-		for range 5 {
-			go func() {
-				_, err := tree.Lookup(t.Context(), 7,
-					func(context.Context, chunkstore.ID) ([]byte, error) {
-						calls++
-						<-release
-						return nil, down
-					})
-				results <- err
-			}()
-		}
-		synctest.Wait()
-		close(release)
-		for range 5 {
-			if err := <-results; !errors.Is(err, down) {
-				t.Error(err)
-			}
-		}
-		if calls != 1 {
-			t.Errorf("%d fetches", calls)
-		}
-	})
-}
-
-func TestLoadStopsWithItsContext(t *testing.T) {
-	m, store := bigTree(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	err := m.Tree(chunkstore.Plain{}).Load(ctx,
-		func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-			cancel()
-			return store.fetch(ctx, id)
-		})
-	if !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-}
-
-func TestNothingIsLoadedBehindTheCallersBack(t *testing.T) {
-	m, _ := bigTree(t)
-	for name, use := range map[string]func(*Tree){
-		"At": func(tr *Tree) { tr.At(0) },
-		"Objects": func(tr *Tree) {
-			tr.Objects()(func(chunkstore.ID, []byte) bool { return true })
-		},
-		"Pack": func(tr *Tree) { tr.Set(0, testID(9)); tr.Pack(0) },
-	} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%s on a tree that is not loaded does not panic", name)
-				}
-			}()
-			use(m.Tree(chunkstore.Plain{}))
-		}()
+	if ref, err := zeros.Lookup(t.Context(), 0, s.fetch); err != nil || ref != zeroRef {
+		t.Errorf("zeros: %v, %v", ref, err)
 	}
 }

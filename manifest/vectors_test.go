@@ -20,8 +20,8 @@ import (
 )
 
 // Vectors are never changed or deleted: every version of this package must read
-// what released ones before it wrote, and refuse the rest, which is all of version
-// 1. -write-vectors adds those that do not exist yet.
+// what released ones before it wrote, and refuse the rest: versions 1 and 2 were never released.
+// -write-vectors adds those that do not exist yet.
 var writeVectors = flag.Bool("write-vectors", false, "write the vectors that testdata lacks")
 
 // describe states all that a decoder must find in an object, or why it must
@@ -40,6 +40,7 @@ func describe(m *Manifest, err error) string {
 	}
 	fmt.Fprintf(&b, "host: %q\npath: %q\nprogram: %q\n", m.Host, m.Path, m.Program)
 	fmt.Fprintf(&b, "lineage: %x\nepoch: %d\nsequence: %d\n", m.Lineage, m.Epoch, m.Sequence)
+	fmt.Fprintf(&b, "cut: %x\n", m.Cut)
 	fmt.Fprintf(&b, "time: %s\nsource ctime: %s\n", moment(m.Time), moment(m.SourceCtime))
 	fmt.Fprintf(&b, "file bytes: %d\npage bytes: %d\nchange counter: %d\n", m.FileBytes,
 		m.PageBytes, m.ChangeCounter)
@@ -50,11 +51,11 @@ func describe(m *Manifest, err error) string {
 		fmt.Fprintf(&b, "store: %s\n", id)
 	}
 	fmt.Fprintf(&b, "levels: %d\n", m.Levels)
-	for _, id := range m.Top {
-		fmt.Fprintf(&b, "top: %s\n", id)
+	for _, ref := range m.Top {
+		fmt.Fprintf(&b, "top: %s\n", describeRef(ref))
 	}
 	for _, p := range m.Patches {
-		fmt.Fprintf(&b, "patch: %d %s\n", p.Index, p.ID)
+		fmt.Fprintf(&b, "patch: %d %s\n", p.Index, describeRef(p.Ref))
 	}
 	for _, p := range m.Inline {
 		fmt.Fprintf(&b, "inline: %d bytes at %d, BLAKE3 %s\n", len(p.Data), p.Offset,
@@ -63,7 +64,15 @@ func describe(m *Manifest, err error) string {
 	return b.String()
 }
 
-// vectorObjects returns the objects that the vectors of version 2 were made of.
+func describeRef(ref chunkstore.Ref) string {
+	if ref.Place == (chunkstore.Place{}) {
+		return ref.ID.String()
+	}
+	return fmt.Sprintf("%s, %d bytes at %d of %s", ref.ID, ref.Place.Bytes, ref.Place.Offset,
+		ref.Place.Pack)
+}
+
+// vectorObjects returns the objects that the vectors of version 3 were made of.
 func vectorObjects(t *testing.T) map[string][]byte {
 	encode := func(m *Manifest) []byte {
 		stored, err := m.Encode(chunkstore.Plain{})
@@ -72,57 +81,95 @@ func vectorObjects(t *testing.T) map[string][]byte {
 		}
 		return stored
 	}
-	seal := func(body []byte) []byte {
-		sum := chunkstore.Sum(body)
-		return append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), body...)
-	}
 	small := sample()
-	small.FileBytes, small.Levels, small.Top = 65537, 0,
-		[]chunkstore.ID{testID(3), chunkstore.ZeroID}
+	small.FileBytes, small.Levels, small.Top = 65537, 0, []chunkstore.Ref{testRef(3), zeroRef}
 	small.Patches, small.Inline = nil, nil
 	big := sample()
 	big.FileBytes, big.Levels = 100<<30, 2
 	big.Top = nil
 	for k := range 7 { // of 16 GiB each
-		big.Top = append(big.Top, testID(k))
+		big.Top = append(big.Top, testRef(40*k))
 	}
 	continued := sample()
 	continued.Continuity = 1<<63 + 5
 	stores := sample()
 	stores.Stores = []chunkstore.Identity{{1, 2}, {1, 3, 15: 9}}
 	stores.Patches, stores.Inline = nil, nil
+	zeros := sample()
+	zeros.Top[0], zeros.Patches, zeros.Inline = zeroRef, nil, nil
 	stored := encode(sample())
 	change := func(at int, to byte) []byte {
 		b := bytes.Clone(stored)
 		b[at] = to
 		return b
 	}
-	emptyBody := encode(&Manifest{})[40:]
+	objects := map[string][]byte{
+		"v3-empty":      encode(&Manifest{}),
+		"v3-levels-0":   encode(small),
+		"v3-levels-1":   stored,
+		"v3-levels-2":   encode(big),
+		"v3-unplaced":   encode(unplacedSample()),
+		"v3-zeros":      encode(zeros),
+		"v3-continuity": encode(continued),
+		"v3-stores":     encode(stores),
+		"v3-magic":      change(0, 'v'),
+		"v3-version-4":  change(4, 4),
+		"v3-codec-2":    change(5, 2),
+		"v3-reserved":   change(7, 1),
+		"v3-checksum":   change(8, stored[8]^1),
+		"v3-cut":        stored[:39],
+	}
+	for name, body := range malformedBodies(t) {
+		objects["v3-"+name] = sealedBody(body)
+	}
+	return objects
+}
+
+// sealedBody returns a manifest with that plain body.
+func sealedBody(body []byte) []byte {
+	sum := chunkstore.Sum(body)
+	return append(append([]byte("VRNM\x03\x00\x00\x00"), sum[:]...), body...)
+}
+
+// malformedBodies returns plain bodies that are well-formed protobuf, and no manifests.
+func malformedBodies(t *testing.T) map[string][]byte {
+	field := func(b []byte, field protowire.Number, value []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), value)
+	}
+	number := func(b []byte, field protowire.Number, value uint64) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), value)
+	}
+	body := func() []byte { // of an empty file's
+		return field(field(nil, 4, make([]byte, 16)), 22, make([]byte, 16))
+	}
+	// two chunks, and so two entries of top, in the packs 1 and 2
+	two := func(packs, places []byte) []byte {
+		b := number(number(body(), 9, 65537), 10, 512)
+		one, other := testID(1), testID(2)
+		b = field(b, 13, append(one[:], other[:]...))
+		return field(field(b, 23, packs), 24, places)
+	}
+	place := func(pack byte, size byte) []byte { return []byte{0, pack, 0, 0, 0, 80, 0, 0, 0, size} }
+	places := func(a, b byte) []byte { return append(place(a, 9), place(b, 9)...) }
+	if _, err := Decode(chunkstore.Plain{}, sealedBody(two(names(2), places(0, 1)))); err != nil {
+		t.Fatal(err) // what the others are derived from
+	}
 	return map[string][]byte{
-		"v2-empty":      encode(&Manifest{}),
-		"v2-levels-0":   encode(small),
-		"v2-levels-1":   stored,
-		"v2-levels-2":   encode(big),
-		"v2-continuity": encode(continued),
-		"v2-stores":     encode(stores),
-		"v2-store-of-1-byte": seal(
-			protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 21,
-				protowire.BytesType), []byte{1})),
-		"v2-magic":     change(0, 'v'),
-		"v2-version-3": change(4, 3),
-		"v2-codec-2":   change(5, 2),
-		"v2-reserved":  change(7, 1),
-		"v2-checksum":  change(8, stored[8]^1),
-		"v2-cut":       stored[:39],
-		"v2-unknown-field": seal(
-			protowire.AppendVarint(protowire.AppendTag(bytes.Clone(emptyBody), 16,
-				protowire.VarintType), 1)),
-		"v2-negative-file": seal(
-			protowire.AppendVarint(protowire.AppendTag(bytes.Clone(emptyBody), 9,
-				protowire.VarintType), 1<<63)),
-		"v2-patch-of-nothing": seal(
-			protowire.AppendBytes(protowire.AppendTag(bytes.Clone(emptyBody), 14,
-				protowire.BytesType), protowire.AppendBytes([]byte{0x12}, make([]byte, 32)))),
+		"store-of-1-byte":     field(body(), 21, []byte{1}),
+		"cut-of-1-byte":       field(body(), 22, []byte{1}),
+		"unknown-field":       number(body(), 16, 1),
+		"negative-file":       number(body(), 9, 1<<63),
+		"patch-of-nothing":    field(body(), 14, field(nil, 2, make([]byte, 32))),
+		"packs-disordered":    two(names(2), places(1, 0)),
+		"packs-repeated":      two(append(names(1), names(1)...), places(0, 1)),
+		"packs-unused":        two(names(3), places(0, 1)),
+		"packs-missing":       two(names(1), places(0, 1)),
+		"packs-odd":           two(names(2)[:63], places(0, 1)),
+		"packs-without-place": two(names(2), nil),
+		"places-without-pack": two(nil, places(0, 1)),
+		"places-short":        two(names(2), places(0, 1)[:19]),
+		"place-of-no-bytes":   two(names(2), append(place(0, 9), place(1, 0)...)),
+		"patch-without-place": field(two(names(2), places(0, 1)), 14, field(nil, 2, names(1))),
 	}
 }
 
@@ -141,7 +188,7 @@ func TestVectors(t *testing.T) {
 		}
 	}
 	files, err := filepath.Glob("testdata/*.vector")
-	if err != nil || len(files) < 25 {
+	if err != nil || len(files) < 29 {
 		t.Fatalf("%d vectors, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -155,7 +202,7 @@ func TestVectors(t *testing.T) {
 			t.Fatalf("%s: %v", file, err)
 		}
 		m, err := Decode(chunkstore.Plain{}, object)
-		if strings.HasPrefix(want, "refused") || strings.HasPrefix(filepath.Base(file), "v1-") {
+		if strings.HasPrefix(want, "refused") || !strings.HasPrefix(filepath.Base(file), "v3-") {
 			// The reason's words may change
 			if !errors.Is(err, chunkstore.ErrCorrupt) {
 				t.Errorf("%s: %v, want %s", file, err, want)
@@ -171,8 +218,7 @@ func TestI2DecodeIsBounded(t *testing.T) {
 	for name, field := range map[string]protowire.Number{"patches": 14, "inline pages": 15} {
 		unit := protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), nil)
 		body := bytes.Repeat(unit, (BytesMax-40)/len(unit))
-		sum := chunkstore.Sum(body)
-		stored := append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), body...)
+		stored := sealedBody(body)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := Decode(chunkstore.Plain{}, stored)
