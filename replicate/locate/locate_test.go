@@ -319,7 +319,7 @@ func TestLocateAnothersManifest(t *testing.T) {
 		FileBytes: 512,
 		PageBytes: 512,
 		Inline:    []manifest.Page{{Data: make([]byte, 512)}},
-		Top:       []chunkstore.ID{chunkstore.ZeroID},
+		Top:       []chunkstore.Ref{{ID: chunkstore.ZeroID}},
 	}
 	wrong, err := m.Encode(chunkstore.Plain{})
 	if err != nil {

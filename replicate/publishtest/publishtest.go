@@ -37,7 +37,9 @@ type Hooks struct {
 	mu       sync.Mutex
 	chunk    func(key string) error
 	manifest func() error
-	chunks   int // Gets of chunks, leaves and nodes so far
+	gets     int                           // of packs, and of parts of them, so far
+	objects  int                           // chunks, leaves and nodes that these brought
+	places   map[string][]chunkstore.Place // of all that was put, by the key of the pack
 }
 
 // Set replaces the hooks; nil: none. An error of one is what Get returns.
@@ -47,16 +49,30 @@ func (h *Hooks) Set(chunk func(key string) error, manifest func() error) {
 	h.mu.Unlock()
 }
 
-// ChunkGets returns how many chunks, leaves and nodes were asked for so far.
-func (h *Hooks) ChunkGets() int {
+// Gets returns how many requests for packs, or for parts of them, there were so far.
+func (h *Hooks) Gets() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.chunks
+	return h.gets
 }
 
-func (h *Hooks) beforeChunk(key string) error {
+// Objects returns how many chunks, leaves and nodes these requests were for, with those that lie
+// between what was wanted.
+func (h *Hooks) Objects() int {
 	h.mu.Lock()
-	h.chunks++
+	defer h.mu.Unlock()
+	return h.objects
+}
+
+func (h *Hooks) beforeChunk(key string, o chunkstore.GetOptions) error {
+	h.mu.Lock()
+	h.gets++
+	for _, p := range h.places[key] {
+		off, end := int64(p.Offset), int64(p.Offset)+int64(p.Bytes)
+		if o.Length == 0 || o.Offset <= off && end <= o.Offset+o.Length {
+			h.objects++
+		}
+	}
 	hook := h.chunk
 	h.mu.Unlock()
 	if hook == nil {
@@ -65,7 +81,16 @@ func (h *Hooks) beforeChunk(key string) error {
 	return hook(key)
 }
 
-func (h *Hooks) beforeManifest(string) error {
+// put notes where something was put.
+func (h *Hooks) put(places []chunkstore.Place) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(places) > 0 {
+		h.places[places[0].Pack.String()] = places
+	}
+}
+
+func (h *Hooks) beforeManifest(string, chunkstore.GetOptions) error {
 	h.mu.Lock()
 	hook := h.manifest
 	h.mu.Unlock()
@@ -77,13 +102,13 @@ func (h *Hooks) beforeManifest(string) error {
 
 type hookedBucket struct {
 	chunkstore.Bucket
-	before func(key string) error
+	before func(key string, o chunkstore.GetOptions) error
 }
 
 func (b hookedBucket) Get(
 	ctx context.Context, key string, o chunkstore.GetOptions,
 ) (chunkstore.Object, error) {
-	if err := b.before(key); err != nil {
+	if err := b.before(key, o); err != nil {
 		return chunkstore.Object{}, err
 	}
 	return b.Bucket.Get(ctx, key, o)
@@ -98,7 +123,7 @@ func New(t testing.TB) *Publisher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Hooks{}
+	h := &Hooks{places: map[string][]chunkstore.Place{}}
 	target := chunkstore.NewTarget("test", hookedBucket{real.Targets[0].Chunks, h.beforeChunk},
 		hookedBucket{real.Targets[0].Manifests, h.beforeManifest})
 	return &Publisher{
@@ -116,7 +141,6 @@ func (p *Publisher) URI() string { return "verneuil://" + p.Newest.Host + p.Newe
 // the manifest; chunks that differ from the last version only there are not stored.
 func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
 	p.t.Helper()
-	ctx := context.Background()
 	m := p.Newest
 	m.Sequence++
 	m.Time = time.Unix(1700000000+int64(m.Sequence), 0)
@@ -128,12 +152,11 @@ func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
 		page := manifest.Page{Offset: off, Data: bytes.Clone(file[off : off+PageBytes])}
 		m.Inline = append(m.Inline, page)
 	}
-	p.storeChunks(ctx, &m, file)
-	m.Levels, m.Top, m.Patches = p.tree.Pack(3)
-	for id, plain := range p.tree.Objects() {
-		if _, err := p.Target.PutChunk(ctx, id, plain); err != nil {
-			p.t.Fatal(err)
-		}
+	p.storeChunks(&m, file)
+	var err error
+	m.Levels, m.Top, m.Patches, err = p.tree.Pack(context.Background(), 3, nil, p.putAll)
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	p.Put(&m)
 	p.Newest = m
@@ -141,8 +164,20 @@ func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
 }
 
 // storeChunks stores what chunks of file m's inline pages do not make of the last version's.
-func (p *Publisher) storeChunks(ctx context.Context, m *manifest.Manifest, file []byte) {
+func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 	p.t.Helper()
+	var chunks []int // of one group that is packed together
+	var objects []chunkstore.Hashed
+	flush := func() {
+		places, err := p.putAll(objects)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for k, i := range chunks {
+			p.tree.Set(i, chunkstore.Ref{ID: objects[k].ID(), Place: places[k]})
+		}
+		chunks, objects = nil, nil
+	}
 	p.tree.Resize(m.Chunks())
 	base := make([]byte, len(file))
 	copy(base, p.base)
@@ -155,17 +190,35 @@ func (p *Publisher) storeChunks(ctx context.Context, m *manifest.Manifest, file 
 			continue
 		}
 		copy(have, want)
-		id := p.Target.Sealer.Identify(want)
-		if !bytes.Equal(want, make([]byte, len(want))) {
-			if _, err := p.Target.PutChunk(ctx, id, want); err != nil {
-				p.t.Fatal(err)
-			}
-		} else {
-			id = chunkstore.ZeroID
+		if bytes.Equal(want, make([]byte, len(want))) {
+			p.tree.Set(i, chunkstore.Ref{ID: chunkstore.ZeroID})
+			continue
 		}
-		p.tree.Set(i, id)
+		if len(chunks) > 0 && chunks[0]/chunkstore.PackMax != i/chunkstore.PackMax {
+			flush()
+		}
+		chunks = append(chunks, i)
+		objects = append(objects, chunkstore.Hash(p.Target.Sealer, want))
 	}
+	flush()
 	p.base = base
+}
+
+// putAll is a [manifest.Put]: it stores objects in as few packs as may be.
+func (p *Publisher) putAll(objects []chunkstore.Hashed) (all []chunkstore.Place, err error) {
+	for part := range slices.Chunk(objects, chunkstore.PackMax) {
+		var pack chunkstore.Pack
+		for _, o := range part {
+			pack.Seal(p.Target.Sealer, o)
+		}
+		places, _, err := p.Target.PutPack(context.Background(), &pack)
+		if err != nil {
+			return nil, err
+		}
+		p.Hooks.put(places)
+		all = append(all, places...)
+	}
+	return all, nil
 }
 
 // Put makes m the newest version, with the objects that are there already.

@@ -8,6 +8,10 @@
 //	chunk      a slot of the slot file, once for all versions and sources that have it
 //	leaf       a small cache, by ID, as versions share most of them
 //
+// What lies together in a pack is fetched together: one request for all chunks that are wanted of
+// a pack at a time, unless far apart. The target that a version's manifest came from is asked
+// first, as another one may have the same chunks in other packs.
+//
 // A [Reader] is one connection's place: the snapshot that it reads, and holds. It reads
 // from the slot file without Go if it can (cgo/snapshot.c); else [Reader.Read] fetches
 // the chunk. All who miss a chunk share one fetch. It is repeated with pauses until
@@ -21,16 +25,18 @@
 // loaded and has changed is fetched in the background. A source is polled only while
 // a connection wants auto refresh.
 //
-// What is fetched before it is asked for, at most 32 chunks at a time in a process:
+// What is fetched before it is asked for, at most 128 chunks at a time in a process:
 //
-//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read: half
-//	                     of them, or 8, are read when more are asked for (reader.go)
+//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read, then as many
+//	                     as were read, to 128: two packs. Half of them are read when more are
+//	                     asked for (reader.go)
 //	a scan of a b-tree   the next children of the page above, likewise
 //	lookups              siblings of interior pages that are missed, not on the first
 //	                     miss (interior.go)
 //	a query by an index  the rows that the index's leaf names next: those of the same key
 //	                     at once, the others from the second row on (rows.go)
-//	the tree of chunks   all its leaves with the third, if there are at most 32 (load.go)
+//	the tree of chunks   all its leaves with the second, if there are at most 320 KiB of them, or
+//	                     with the third, if there are at most 32 (leaves.go)
 //	a refresh            what replaces loaded chunks
 //	the loading policy   before the version can be read
 //
@@ -48,7 +54,8 @@
 //	F4  Versions of one lineage are followed forwards only, also when another target
 //	    answers, which lags. If such a target has another lineage, it is believed only if
 //	    its version was written later.
-//	F5  No read waits longer than the deadline, and none waits for a refresh.
+//	F5  No read waits longer than the deadline, and none waits for a refresh. None fails
+//	    because of a chunk that it does not need, and that was fetched together with its own.
 //	F6  Nothing is written to a target: credentials that get objects are enough.
 //	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
 //	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.

@@ -130,13 +130,13 @@ func TestFetchesLittle(t *testing.T) {
 	if err := r.Read(context.Background(), make([]byte, testPage), 0); err != nil {
 		t.Fatal(err)
 	}
-	if n := p.Hooks.ChunkGets(); n != 0 {
+	if n := p.Hooks.Objects(); n != 0 {
 		t.Errorf("page 1 cost %d chunks", n)
 	}
 	if _, err := readAll(r, testPage); err != nil {
 		t.Fatal(err)
 	}
-	before := p.Hooks.ChunkGets()
+	before := p.Hooks.Objects()
 	for i := range 3 {
 		binary.BigEndian.PutUint64(file[128:], uint64(i)+2)
 		binary.BigEndian.PutUint64(file[50*testPage+128:], uint64(i)+2)
@@ -157,7 +157,7 @@ func TestFetchesLittle(t *testing.T) {
 			t.Errorf("version %d: %v", r.Sequence(), err)
 		}
 	}
-	if n := p.Hooks.ChunkGets() - before; n != 0 {
+	if n := p.Hooks.Objects() - before; n != 0 {
 		t.Errorf("three small commits cost %d objects", n)
 	}
 	// Pages that cool: one chunk is stored anew, and only that is fetched.
@@ -168,7 +168,7 @@ func TestFetchesLittle(t *testing.T) {
 	if got, err := readAll(r, testPage); err != nil || same(got, file) != nil {
 		t.Errorf("after cooling: %v, %v", err, same(got, file))
 	}
-	if n := p.Hooks.ChunkGets() - before; n < 1 || n > 2 {
+	if n := p.Hooks.Objects() - before; n < 1 || n > 2 {
 		t.Errorf("two cooled chunks cost %d objects", n)
 	}
 }
@@ -192,7 +192,7 @@ func TestSharesFetches(t *testing.T) {
 	<-asked
 	close(answer)
 	group.Wait()
-	if n := p.Hooks.ChunkGets(); n != 1 {
+	if n := p.Hooks.Objects(); n != 1 {
 		t.Errorf("%d fetches, want 1", n)
 	}
 }
@@ -383,14 +383,14 @@ func TestReadAhead(t *testing.T) {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for range 10000 { // read-ahead begins after the read that it is for has ended
-			if gets = p.Hooks.ChunkGets() - 1; gets >= least { // without the leaf
+			if gets = p.Hooks.Objects() - 1; gets >= least { // without the leaf
 				break
 			}
 			<-tick.C
 		}
 		r.Close()
 		all.Close() // waits for all that is under way
-		return p.Hooks.ChunkGets() - 1
+		return p.Hooks.Objects() - 1
 	}
 	at := func(r *Reader, chunks ...int64) error {
 		for _, i := range chunks {

@@ -17,7 +17,7 @@ const (
 	// familiesMax bounds what a follower remembers, to 2 KiB each with 4 KiB pages.
 	familiesMax = 64
 	// siblingsMax bounds how many pages are fetched because of one in a scan.
-	siblingsMax = aheadMax / 2
+	siblingsMax = 16
 	// lookupSiblingsMax does so for lookups, of which each misses a leaf, too.
 	lookupSiblingsMax = 4
 	// siblingsReach is how far the next miss in order may be after the last: those

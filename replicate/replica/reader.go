@@ -11,12 +11,11 @@ import (
 )
 
 const (
-	// aheadMax bounds how far read-ahead goes, and how many prefetches a
-	// process has under way: 2 MiB, so that a round trip of 20 ms still gives 100 MB/s.
-	aheadMax = 32
-	// aheadStep is after how many chunks a scan that reads as far ahead as may be asks for the
-	// next ones: its requests hardly become fewer meanwhile.
-	aheadStep = aheadMax / 4
+	// aheadMax bounds how far read-ahead goes, and how many chunks a process has on their way
+	// before they are asked for: two packs, of 8 MiB, so that one is read while the next comes.
+	aheadMax = 2 * chunkstore.PackMax
+	// aheadBlind is how far read-ahead goes at once; beyond that, as far as has been read.
+	aheadBlind = 32
 	// streamsMax is how many sequential reads a reader tells apart: a scan reads
 	// leaves in order and interior pages in between, and a join scans several tables.
 	streamsMax = 4
@@ -36,9 +35,9 @@ type Reader struct {
 	guesses   guesses
 }
 
-// stream is a sequential read: chunks up to last were read, those before end are
+// stream is a sequential read: chunks from first to last were read, those before end are
 // there or on their way, and ahead is how many beyond last those were to be at the last look.
-type stream struct{ last, end, ahead int }
+type stream struct{ first, last, end, ahead int }
 
 // continues reports whether a read of chunk i is one more of the stream.
 func (t stream) continues(i int) bool { return t.last <= i && i <= t.end && t.end > 0 }
@@ -128,8 +127,8 @@ func (r *Reader) Ahead(i int) {
 
 // lookAhead notes that chunk i is read, missing or marked, and prefetches if that
 // continues a sequential read. A first miss fetches nothing more: most are point
-// lookups. Then the window doubles. When half of it is read, or aheadStep chunks if it is as long
-// as may be, which is where the mark is, it is made as long as it was, or longer.
+// lookups. Then the window doubles. When half of it is read, which is where the mark is, it is
+// made as long as it was, or longer.
 func (r *Reader) lookAhead(i int) {
 	k := 0
 	for k < streamsMax && !r.streams[k].continues(i) {
@@ -137,16 +136,21 @@ func (r *Reader) lookAhead(i int) {
 	}
 	if k == streamsMax {
 		copy(r.streams[1:], r.streams[:])
-		r.streams[0] = stream{last: i, end: i + 1}
+		r.streams[0] = stream{first: i, last: i, end: i + 1}
 		return
 	}
 	t := r.streams[k]
 	copy(r.streams[1:k+1], r.streams[:k])
 	if i > t.last { // else it was marked, and is still missing
 		t.last, t.end = i, max(t.end, i+1)
-		t.ahead = min(max(1, 2*t.ahead), aheadMax)
-		t.end = r.s.prefetch(t.end, min(i+1+t.ahead, len(r.s.table.entries)))
-		if next := min(i+min(max(1, t.ahead/2), aheadStep), t.end-1); next > i {
+		t.ahead = min(max(1, 2*t.ahead), max(aheadBlind, min(i-t.first, aheadMax)))
+		end := min(i+1+t.ahead, len(r.s.table.entries))
+		// As a rule a pack has the chunks from one multiple of its size to the next.
+		if whole := end - end%chunkstore.PackMax; whole > t.end && whole-i > t.ahead/2 {
+			end = whole
+		}
+		t.end = r.s.prefetch(t.end, end)
+		if next := min(i+max(1, t.ahead/2), t.end-1); next > i {
 			r.s.table.mark(next)
 		}
 	}

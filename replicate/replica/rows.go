@@ -113,14 +113,18 @@ func (r *Reader) launch(scan *indexScan, walk *rowWalk) {
 			room--
 		}
 	}
-	for _, w := range waves {
-		s, table := r.s, scan.table // r may move on meanwhile
+	s, table := r.s, scan.table // r may move on meanwhile
+	wants := make([]want, len(waves))
+	for k, w := range waves {
 		r.guesses.keep(len(w.rows))
-		if !r.guess(s, w.chunk, func() { r.guessBelow(s, table, w.rows) }) {
-			r.guesses.keep(-len(w.rows))
-			scan.next = w.first // later
-			return
-		}
+		wants[k] = want{w.chunk, func() { r.guessBelow(s, table, w.rows) }}
+	}
+	n := r.guess(s, wants)
+	for _, w := range waves[n:] {
+		r.guesses.keep(-len(w.rows))
+	}
+	if n < len(waves) {
+		scan.next = waves[n].first // later
 	}
 }
 
@@ -144,33 +148,34 @@ func (r *Reader) extend(scan *indexScan) bool {
 	return len(entries) > 0
 }
 
-// guess fetches chunk i of s in the background, and then calls then, if that is not nil. It
-// returns false if enough is under way.
-func (r *Reader) guess(s *snapshot, i int, then func()) bool {
-	r.guesses.guess(i)
-	s.table.mark(i)
-	if !s.loadAhead(i, then) {
-		r.guesses.drop(i)
-		return false
+// guess fetches chunks of s in the background: the first so many of wants as there is room for.
+// It returns how many that are.
+func (r *Reader) guess(s *snapshot, wants []want) int {
+	for _, w := range wants {
+		r.guesses.guess(w.chunk)
+		s.table.mark(w.chunk)
 	}
-	return true
+	n := s.loadAhead(wants)
+	for _, w := range wants[n:] {
+		r.guesses.drop(w.chunk)
+	}
+	return n
 }
 
 // guessBelow goes on with rows whose interior page has come, and for which there is room kept.
 func (r *Reader) guessBelow(s *snapshot, table uint32, rows []int64) {
 	r.guesses.keep(-len(rows))
 	walk, asked := newRowWalk(s), map[int]bool{}
+	var wants []want
 	for _, row := range rows {
 		page, _ := walk.missing(table, row)
 		if page == 0 || asked[s.chunkOf(page)] {
 			continue
 		}
-		i := s.chunkOf(page)
-		asked[i] = true
-		if !r.guess(s, i, nil) {
-			return
-		}
+		asked[s.chunkOf(page)] = true
+		wants = append(wants, want{chunk: s.chunkOf(page)})
 	}
+	r.guess(s, wants)
 }
 
 // rowWalk finds the pages of rows in what is there of one version. Each of its interior pages is

@@ -111,7 +111,7 @@ func TestRowsAhead(t *testing.T) {
 		p.Publish(file, 0, root(table), root(index))
 		all := p.follow(Options{})
 		waits, needed := query(t, all, p.open(all), table, index, c.rows)
-		gets := p.Hooks.ChunkGets() - 1 // without the leaf of the tree
+		gets := p.Hooks.Objects() - 1 // without the leaf of the tree
 		t.Logf("%d rows: %d chunks needed, %d fetched, %d waits",
 			c.rows, needed, gets, waits)
 		if waits > c.waitsMax {

@@ -96,7 +96,7 @@ type Set struct {
 	log     *slog.Logger
 	slots   *slots
 	counter atomic.Uint32 // the last change counter given out
-	ahead   chan struct{} // holds a token for each prefetch under way
+	ahead   chan struct{} // holds a token for each chunk that is fetched ahead
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -247,18 +247,22 @@ func (all *Set) enter() bool {
 
 func (all *Set) leave() { all.working.Done() }
 
-// enterAhead is enter for a prefetch; it also returns false if enough are under way.
-func (all *Set) enterAhead() bool {
-	select {
-	case all.ahead <- struct{}{}:
-	default:
-		return false
+// enterAhead is enter for n chunks that are fetched ahead. It returns of how many of them
+// [Set.leaveAhead] is to be called: there may be room for fewer, or none.
+func (all *Set) enterAhead(n int) (entered int) {
+	for entered < n {
+		select {
+		case all.ahead <- struct{}{}:
+		default:
+			return entered
+		}
+		if !all.enter() {
+			<-all.ahead
+			return entered
+		}
+		entered++
 	}
-	if !all.enter() {
-		<-all.ahead
-		return false
-	}
-	return true
+	return entered
 }
 
 func (all *Set) leaveAhead() {

@@ -139,26 +139,64 @@ func newSlots(dir string) (*slots, error) {
 func (s *slots) acquire(
 	ctx context.Context, key slotKey, fetch func() ([]byte, error),
 ) (entry, error) {
-	s.mu.Lock()
-	if slot, ok := s.byKey[key]; ok {
-		s.info[slot].refs++
-		e := s.entryOf(slot)
-		s.mu.Unlock()
-		return e, nil
+	for {
+		entries, err := s.acquireAll(ctx, []slotKey{key}, func([]int) ([][]byte, error) {
+			data, err := fetch()
+			return [][]byte{data}, err
+		})
+		if !errors.Is(err, errTogether) || ctx.Err() != nil {
+			return entries[0], err
+		}
 	}
-	f := s.fills[key]
-	if f == nil {
-		f = &fill{done: make(chan struct{})}
-		s.fills[key] = f
+}
+
+// acquireAll is acquire for several keys, of which those that no slot holds, and nobody fetches
+// yet, are fetched together: by one call of fetch, with their indexes in keys. It returns an entry
+// for each key, or 0 where that failed, and the first error. If it was others who fetched that key
+// together with more, the error wraps errTogether.
+func (s *slots) acquireAll(
+	ctx context.Context, keys []slotKey, fetch func(missing []int) ([][]byte, error),
+) (entries []entry, err error) {
+	entries, fills := make([]entry, len(keys)), make([]*fill, len(keys))
+	var missing []int
+	s.mu.Lock()
+	for k, key := range keys {
+		if slot, ok := s.byKey[key]; ok {
+			s.info[slot].refs++
+			entries[k] = s.entryOf(slot)
+			continue
+		}
+		f := s.fills[key]
+		if f == nil {
+			f = &fill{done: make(chan struct{})}
+			s.fills[key] = f
+			missing = append(missing, k)
+		}
+		f.waiters++
+		fills[k] = f
+	}
+	if len(missing) > 0 {
 		s.filling.Add(1)
 		s.work(func() {
 			defer s.filling.Done()
-			s.fill(key, f, fetch)
+			s.fillAll(keys, fills, missing, fetch)
 		})
 	}
-	f.waiters++
 	s.mu.Unlock()
+	for k, f := range fills {
+		if f == nil {
+			continue
+		}
+		var failed error
+		if entries[k], failed = s.await(ctx, keys[k], f); err == nil {
+			err = failed
+		}
+	}
+	return entries, err
+}
 
+// await waits for the fill of key, of which the caller is one of the waiters.
+func (s *slots) await(ctx context.Context, key slotKey, f *fill) (entry, error) {
 	select {
 	case <-f.done:
 		return f.entry, f.err
@@ -223,8 +261,43 @@ func (s *slots) work(job func()) {
 // workerIdle is how long a goroutine waits for another job.
 const workerIdle = time.Second
 
-func (s *slots) fill(key slotKey, f *fill, fetch func() ([]byte, error)) {
-	slot, err := s.fetchAndWrite(fetch)
+// errTogether: a fetch of several chunks failed. Another one may be to blame.
+var errTogether = errors.New("fetched together")
+
+// fillAll performs the fills of those of keys that are missing.
+func (s *slots) fillAll(
+	keys []slotKey, fills []*fill, missing []int, fetch func(missing []int) ([][]byte, error),
+) {
+	data, err := fetchAll(missing, fetch)
+	if err != nil && len(missing) > 1 {
+		err = fmt.Errorf("%d chunks %w: %w", len(missing), errTogether, err)
+	}
+	for n, k := range missing {
+		if err != nil {
+			s.fill(keys[k], fills[k], nil, err)
+		} else {
+			s.fill(keys[k], fills[k], data[n], nil)
+		}
+	}
+}
+
+// fetchAll is fetch, of which a panic is an error.
+func fetchAll(
+	missing []int, fetch func(missing []int) ([][]byte, error),
+) (data [][]byte, err error) {
+	defer recoverTo(&err)
+	if data, err = fetch(missing); err == nil && len(data) != len(missing) {
+		err = fmt.Errorf("%d chunks of %d", len(data), len(missing))
+	}
+	return data, err
+}
+
+// fill ends f with data, or err.
+func (s *slots) fill(key slotKey, f *fill, data []byte, err error) {
+	var slot uint32
+	if err == nil {
+		slot, err = s.write(data)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer close(f.done)
@@ -249,15 +322,6 @@ func (s *slots) fill(key slotKey, f *fill, fetch func() ([]byte, error)) {
 	}
 }
 
-func (s *slots) fetchAndWrite(fetch func() ([]byte, error)) (slot uint32, err error) {
-	defer recoverTo(&err)
-	data, err := fetch()
-	if err != nil {
-		return 0, err
-	}
-	return s.write(data)
-}
-
 // recoverTo turns a panic into an error, in goroutines of ours in hosts of others.
 // It is to be deferred.
 func recoverTo(err *error) {
@@ -268,9 +332,10 @@ func recoverTo(err *error) {
 
 // write puts data into a free slot and returns it. The bytes go through the
 // file and not through the mapping, so that a full disk is an error, not a SIGBUS.
-func (s *slots) write(data []byte) (uint32, error) {
+func (s *slots) write(data []byte) (slot uint32, err error) {
+	defer recoverTo(&err)
 	s.mu.Lock()
-	slot, err := s.takeLocked()
+	slot, err = s.takeLocked()
 	file := s.file
 	s.mu.Unlock()
 	if err != nil {

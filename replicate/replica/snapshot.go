@@ -26,7 +26,7 @@ type snapshot struct {
 	m       *manifest.Manifest
 	etag    string
 	from    *chunkstore.Target // nil: the source is one object
-	tree    *manifest.Tree
+	tree    tree
 	table   *table
 	refs    atomic.Int64
 	present atomic.Int64 // chunks that are there
@@ -34,7 +34,6 @@ type snapshot struct {
 	header  sync.Once
 	schema  sync.Once
 	roots   map[uint32]uint32 // of indexes: their tables'; see indexRoots
-	leaves  atomic.Int64      // leaves of the tree that were fetched
 }
 
 // newSnapshot opens what was found, with one reference and no chunk.
@@ -46,8 +45,8 @@ func newSnapshot(f *follower, found locate.Found, checked time.Time) (*snapshot,
 		return nil, err
 	}
 	s := &snapshot{
-		f: f, m: m, etag: found.ETag, from: found.From,
-		tree: m.Tree(all.options.Store.Sealer()), table: t,
+		f: f, m: m, etag: found.ETag, from: found.From, table: t,
+		tree: tree{f: f, m: m, from: found.From, tree: m.Tree(all.options.Store.Sealer())},
 	}
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
@@ -110,34 +109,16 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 	if s.table.here(i) {
 		return nil
 	}
-	id, err := s.tree.Lookup(ctx, i, s.fetchTree)
-	if err != nil {
-		return fmt.Errorf("chunk %d: %w", i, err)
-	}
-	var e entry
-	if pages := s.m.InlineOf(i); id == chunkstore.ZeroID && len(pages) == 0 {
-		e, err = s.f.all.slots.zeros()
-	} else {
-		e, err = s.f.all.slots.acquire(ctx, s.key(i, id), func() ([]byte, error) {
-			start := int64(i) * chunkstore.ChunkBytes
-			if id == chunkstore.ZeroID || covered(pages, start, start+int64(s.m.ChunkBytes(i))) {
-				return s.m.Overlay(i, nil), nil
-			}
-			base, err := s.f.fetchObject(id)
-			if err == nil && (len(pages) > 0 || len(base) != s.m.ChunkBytes(i)) {
-				base = s.m.Overlay(i, base)
-			}
-			if err == nil {
-				pages := s.m.FileBytes / int64(s.m.PageBytes)
-				s.f.interior.note(base, s.m.PageBytes, s.pageAt(start), pages)
-			}
-			return base, err
-		})
+	refs, err := s.tree.refsAhead(ctx, []int{i})
+	for err == nil && !s.table.here(i) {
+		err = (&batch{s, []int{i}, refs}).load(ctx)
+		if errors.Is(err, errTogether) && ctx.Err() == nil {
+			err = nil // another chunk may be to blame: once more, by itself
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("chunk %d: %w", i, err)
 	}
-	s.put(i, e)
 	return nil
 }
 
@@ -192,24 +173,27 @@ func (s *snapshot) readAt(p []byte, i int, off int64) (bool, error) {
 // say so are fetched. The caller holds both.
 func (s *snapshot) carry(ctx context.Context, prev *snapshot) error {
 	slots := s.f.all.slots
+	var chunks []int
 	for i := range min(len(s.table.entries), len(prev.table.entries)) {
+		if prev.table.here(i) {
+			chunks = append(chunks, i)
+		}
+	}
+	before, err := prev.tree.refs(ctx, chunks)
+	if err != nil {
+		return err
+	}
+	now, err := s.tree.refs(ctx, chunks)
+	if err != nil {
+		return err
+	}
+	for n, i := range chunks {
+		if now[n].ID != before[n].ID {
+			continue
+		}
 		e := prev.table.entry(i) &^ entryAhead
-		if !e.here() {
-			continue
-		}
-		was, err := prev.tree.Lookup(ctx, i, s.f.fetchTree)
-		if err != nil {
-			return err
-		}
-		id, err := s.tree.Lookup(ctx, i, s.f.fetchTree)
-		if err != nil {
-			return err
-		}
-		if id != was {
-			continue
-		}
-		key := s.key(i, id)
-		if key == prev.key(i, was) {
+		key := s.key(i, now[n].ID)
+		if key == prev.key(i, before[n].ID) {
 			slots.share(e)
 			s.put(i, e)
 		} else if s.overlays(prev, i) {
@@ -267,5 +251,5 @@ func overlap(dst []byte, dstOff int64, src []byte, srcOff int64) {
 
 // final reports whether err will be the same however often a fetch is repeated.
 func final(err error) bool {
-	return chunkstore.IsFault(err) || errors.Is(err, errSlots)
+	return chunkstore.IsFault(err) && !errors.Is(err, errTogether) || errors.Is(err, errSlots)
 }

@@ -1,0 +1,215 @@
+package replica
+
+import (
+	"context"
+	"sync"
+
+	"verneuil/chunkstore"
+)
+
+// want is a chunk that is to be loaded ahead, and what is done when it has come, or failed to; nil:
+// nothing.
+type want struct {
+	chunk int
+	then  func()
+}
+
+// prefetch loads chunks from..to in the background, as far as there is room, and
+// returns where it stopped.
+func (s *snapshot) prefetch(from, to int) int {
+	var wants []want
+	for i := from; i < to; i++ {
+		if s.table.expect(i) {
+			wants = append(wants, want{chunk: i})
+		}
+	}
+	n := s.loadAhead(wants)
+	for _, w := range wants[n:] {
+		s.table.forget(w.chunk) // reads that need it will ask
+	}
+	if n < len(wants) {
+		return wants[n].chunk
+	}
+	return to
+}
+
+// prefetchPages loads the chunks of the first n of pages that are not there, in the
+// background, as far as there is room.
+func (r *Reader) prefetchPages(pages []uint32, n int) {
+	var wants []want
+	asked := map[int]bool{}
+	for _, page := range pages {
+		if len(wants) >= n || page == 0 {
+			break
+		}
+		i := r.s.chunkOf(page)
+		if i >= len(r.s.table.entries) {
+			break
+		}
+		if !asked[i] && !r.s.table.here(i) {
+			wants = append(wants, want{chunk: i})
+			asked[i] = true
+		}
+	}
+	r.guess(r.s, wants)
+}
+
+// replace loads in the background what prev had loaded and s has otherwise: it is
+// likely to be read again. The bound is what may be under way at a time.
+func (s *snapshot) replace(prev *snapshot) {
+	var wants []want
+	for i := range min(len(s.table.entries), len(prev.table.entries)) {
+		if prev.table.here(i) && !s.table.here(i) && len(wants) < aheadMax {
+			wants = append(wants, want{chunk: i})
+		}
+	}
+	s.loadAhead(wants)
+}
+
+// loadAhead loads chunks in the background, which may be expected: the first so many of wants as
+// there is room for. It returns how many that are.
+func (s *snapshot) loadAhead(wants []want) int {
+	n := s.f.all.enterAhead(len(wants))
+	if n > 0 {
+		s.retain()
+		go func() {
+			defer s.release()
+			ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Store.Options().Timeout)
+			defer cancel()
+			var group sync.WaitGroup
+			for _, p := range parcels(ctx, s, wants[:n]) {
+				group.Go(func() { p.run(ctx) })
+			}
+			group.Wait()
+		}()
+	}
+	return n
+}
+
+// parcel is what is loaded ahead from one pack.
+type parcel struct {
+	batch
+	wants []want // for each of which somebody has entered ahead
+}
+
+// parcels returns wants by the packs that they lie in, so that none waits for another pack than its
+// own. If that cannot be known, it is one parcel, of which nothing is loaded.
+func parcels(ctx context.Context, s *snapshot, wants []want) (all []*parcel) {
+	chunks := make([]int, len(wants))
+	for k, w := range wants {
+		chunks[k] = w.chunk
+	}
+	refs, err := s.tree.refsAhead(ctx, chunks)
+	if err != nil {
+		return []*parcel{{batch{s: s}, wants}}
+	}
+	byPack := map[chunkstore.Digest]*parcel{}
+	for k, w := range wants {
+		pack := refs[k].Place.Pack
+		p := byPack[pack]
+		if p == nil {
+			p = &parcel{batch: batch{s: s}}
+			byPack[pack], all = p, append(all, p)
+		}
+		p.chunks, p.refs = append(p.chunks, w.chunk), append(p.refs, refs[k])
+		p.wants = append(p.wants, w)
+	}
+	return all
+}
+
+// run loads p. What fails is nobody's error: whoever needs a chunk will meet it.
+func (p *parcel) run(ctx context.Context) {
+	defer func() {
+		for _, w := range p.wants {
+			w.end(p.s)
+		}
+	}()
+	var err error
+	defer recoverTo(&err)
+	err = p.load(ctx)
+}
+
+// end is called when w is not under way any more.
+func (w want) end(s *snapshot) {
+	defer s.f.all.leaveAhead()
+	defer s.table.forget(w.chunk)
+	var err error
+	defer recoverTo(&err)
+	if w.then != nil {
+		w.then()
+	}
+}
+
+// batch is chunks of one version that are loaded together, and their objects.
+type batch struct {
+	s      *snapshot
+	chunks []int
+	refs   []chunkstore.Ref
+}
+
+// load brings in what is not there. Those chunks that nobody has fetched, or fetches, are fetched
+// at once. What comes is put, also where another chunk fails; the error is the first one.
+func (b *batch) load(ctx context.Context) error {
+	slots := b.s.f.all.slots
+	var wanted []int // indexes in b
+	var keys []slotKey
+	for n, i := range b.chunks {
+		switch {
+		case b.s.table.here(i):
+		case b.refs[n].ID == chunkstore.ZeroID && len(b.s.m.InlineOf(i)) == 0:
+			e, err := slots.zeros()
+			if err != nil {
+				return err
+			}
+			b.s.put(i, e)
+		default:
+			wanted, keys = append(wanted, n), append(keys, b.s.key(i, b.refs[n].ID))
+		}
+	}
+	entries, err := slots.acquireAll(ctx, keys, func(missing []int) ([][]byte, error) {
+		these := &batch{s: b.s}
+		for _, k := range missing {
+			these.chunks = append(these.chunks, b.chunks[wanted[k]])
+			these.refs = append(these.refs, b.refs[wanted[k]])
+		}
+		return these.fetch()
+	})
+	for k, e := range entries {
+		if e.here() {
+			b.s.put(b.chunks[wanted[k]], e)
+		}
+	}
+	return err
+}
+
+// fetch returns the bytes of all chunks: it gets the objects that they need.
+func (b *batch) fetch() ([][]byte, error) {
+	s := b.s
+	var needed []int // indexes in b
+	var objects []chunkstore.Ref
+	for n, i := range b.chunks {
+		start := int64(i) * chunkstore.ChunkBytes
+		if b.refs[n].ID != chunkstore.ZeroID &&
+			!covered(s.m.InlineOf(i), start, start+int64(s.m.ChunkBytes(i))) {
+			needed, objects = append(needed, n), append(objects, b.refs[n])
+		}
+	}
+	data := make([][]byte, len(b.chunks))
+	if len(objects) > 0 {
+		plain, err := s.f.fetchObjects(s.from, objects)
+		if err != nil {
+			return nil, err
+		}
+		for k, n := range needed {
+			data[n] = plain[k]
+		}
+	}
+	for n, i := range b.chunks {
+		if len(s.m.InlineOf(i)) > 0 || len(data[n]) != s.m.ChunkBytes(i) {
+			data[n] = s.m.Overlay(i, data[n])
+		}
+		first := s.pageAt(int64(i) * chunkstore.ChunkBytes)
+		s.f.interior.note(data[n], s.m.PageBytes, first, s.pages())
+	}
+	return data, nil
+}
