@@ -271,20 +271,10 @@ const loadMax = 256
 
 // Load fetches every leaf and node that is not there yet, those of a height together.
 func (t *Tree) Load(ctx context.Context, fetch Fetch) error {
-	return t.LoadRange(ctx, 0, t.chunks, fetch)
-}
-
-// LoadRange is Load of what [Tree.At] needs for the chunks from start to end.
-func (t *Tree) LoadRange(ctx context.Context, start, end int, fetch Fetch) error {
-	parts := []part{{t.root, start, end}}
-	for len(parts) > 0 {
-		parts = kidsOf(parts)
-		for batch := range slices.Chunk(parts, loadMax) {
-			objects := make([]*object, len(batch))
-			for k, p := range batch {
-				objects[k] = p.object
-			}
-			if err := loadAll(ctx, objects, fetch); err != nil {
+	for objects := []*object{t.root}; len(objects) > 0; {
+		objects = kidsOf(objects)
+		for batch := range slices.Chunk(objects, loadMax) {
+			if err := loadAll(ctx, batch, fetch); err != nil {
 				return err
 			}
 			if err := ctx.Err(); err != nil {
@@ -295,22 +285,14 @@ func (t *Tree) LoadRange(ctx context.Context, start, end int, fetch Fetch) error
 	return nil
 }
 
-// part is the chunks of an object from start to end, counted from its first one.
-type part struct {
-	*object
-	start, end int
-}
-
-// kidsOf returns the distinct kids of parts of one height, which are loaded.
-func kidsOf(parts []part) (kids []part) {
-	seen := make(map[part]bool)
-	for _, p := range parts {
-		for k, kid := range p.loaded().kids {
-			first := k * span(p.height-1)
-			x := part{kid, max(p.start-first, 0), min(p.end-first, span(p.height-1))}
-			if kid != nil && x.start < x.end && !seen[x] {
-				seen[x] = true
-				kids = append(kids, x)
+// kidsOf returns the distinct kids of objects of one height, which are loaded.
+func kidsOf(objects []*object) (kids []*object) {
+	seen := make(map[*object]bool)
+	for _, o := range objects {
+		for _, kid := range o.loaded().kids {
+			if kid != nil && !seen[kid] {
+				seen[kid] = true
+				kids = append(kids, kid)
 			}
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,155 +20,191 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
-	"verneuil/manifest"
 	. "verneuil/replicate/restore"
 )
 
-// version is a version of a database, what stores it, and what it is.
-type version struct {
-	m       *manifest.Manifest
-	objects map[chunkstore.ID][]byte
-	file    []byte
-}
-
-func (c *version) fetch(_ context.Context, id chunkstore.ID) ([]byte, error) {
-	plain, ok := c.objects[id]
-	if !ok {
-		return nil, chunkstore.ErrAbsent
-	}
-	if (chunkstore.Plain{}).Identify(plain) != id {
-		return nil, chunkstore.ErrCorrupt
-	}
-	return bytes.Clone(plain), nil
-}
-
-func (c *version) put(plain []byte) chunkstore.ID {
-	id := chunkstore.Plain{}.Identify(plain)
-	c.objects[id] = bytes.Clone(plain)
-	return id
-}
-
-// newVersion makes a file of so many chunks, and 1,536 bytes more, with
-// zeros, repetitions, patches and inline pages.
-func newVersion(t testing.TB, chunks int) *version {
-	t.Helper()
-	const size = chunkstore.ChunkBytes
-	c := &version{objects: map[chunkstore.ID][]byte{}, file: make([]byte, chunks*size+1536)}
-	rng := rand.NewChaCha8([32]byte{byte(chunks)})
-	for i := range chunks + 1 {
-		chunk := c.file[i*size : min((i+1)*size, len(c.file))]
-		switch i % 5 {
-		case 0: // zeros
-		case 1: // a repetition
-			copy(chunk, bytes.Repeat([]byte{byte(i / 5 % 3), 1}, size))
-		default:
-			rng.Read(chunk[:min(1000, len(chunk))])
-		}
-	}
-	c.m = &manifest.Manifest{Host: "h", Path: "/p", FileBytes: int64(len(c.file)), PageBytes: 512}
-	tree := manifest.NewTree(chunkstore.Plain{}, c.m.Chunks())
-	for i := range c.m.Chunks() {
-		tree.Set(i, c.put(c.m.Overlay(i, c.file[i*size:])))
-	}
-	tree.Pack(0)
-	for i := 0; i < chunks; i += 7 { // patched since, by an object that is too short
-		rng.Read(c.file[i*size : i*size+512])
-		clear(c.file[i*size+512 : (i+1)*size])
-		tree.Set(i, c.put(c.file[i*size:i*size+512]))
-	}
-	c.m.Levels, c.m.Top, c.m.Patches = tree.Pack(chunks)
-	for _, plain := range tree.Objects() {
-		c.put(plain)
-	}
-	for i := 0; i <= chunks; i += 3 { // and inline pages on top, some of them over zeros
-		page := bytes.Repeat([]byte{0xee}, 512)
-		copy(c.file[i*size+512:], page)
-		c.m.Inline = append(c.m.Inline, manifest.Page{Offset: int64(i*size + 512), Data: page})
-	}
-	if _, err := c.m.Encode(chunkstore.Plain{}); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// needed returns the IDs of the chunks, leaves and nodes that a restore must fetch.
-func (c *version) needed(t testing.TB) map[chunkstore.ID]bool {
-	tree := c.m.Tree(chunkstore.Plain{})
-	ids := map[chunkstore.ID]bool{}
-	if err := tree.Load(t.Context(), c.fetch); err != nil {
-		t.Fatal(err)
-	}
-	for id := range tree.Objects() {
-		ids[id] = true
-	}
-	for i := range tree.Len() {
-		if id := tree.At(i); id != chunkstore.ZeroID {
-			ids[id] = true
-		}
-	}
-	return ids
-}
-
+// TestFile: what is restored is right, every pack is asked for once, no more requests run at a time
+// than may, and progress is told.
 func TestFile(t *testing.T) {
 	for _, chunks := range []int{0, 1, 40, 65, 1024, 1100} {
 		for _, concurrency := range []int{0, 1, 3} {
 			if chunks == 1024 && concurrency != 3 {
 				continue
 			}
-			t.Run(
-				fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency),
-				func(t *testing.T) {
-					c := newVersion(t, chunks)
-					path := filepath.Join(t.TempDir(), "out.db")
-					var running, most atomic.Int64
-					var mu sync.Mutex
-					calls := map[chunkstore.ID]int{}
-					var done, total int64
-					err := File(t.Context(), path, Options{
-						Manifest: c.m, Concurrency: concurrency,
-						Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-							n := running.Add(1)
-							defer running.Add(-1)
-							mu.Lock()
-							most.Store(max(most.Load(), n))
-							calls[id]++
-							mu.Unlock()
-							return c.fetch(ctx, id)
-						},
-						Progress: func(d, n int64) {
-							if d <= done || d > n {
-								t.Errorf("progress %d after %d of %d", d, done, n)
-							}
-							done, total = d, n
-						},
-					})
-					if err != nil {
-						t.Fatal(err)
-					}
-					got, err := os.ReadFile(path)
-					if err != nil || !bytes.Equal(got, c.file) {
-						t.Fatalf("%v; equal: %v", err, bytes.Equal(got, c.file))
-					}
-					if done != c.m.FileBytes || total != done {
-						t.Errorf("progress ended at %d of %d", done, total)
-					}
-					if limit := int64(cmp.Or(concurrency, 32)); most.Load() > limit {
-						t.Errorf("%d fetches at a time, more than %d", most.Load(), limit)
-					}
-					if calls[chunkstore.ZeroID] > 0 {
-						t.Error("the chunk of zeros was fetched")
-					}
-					for id := range c.needed(t) {
-						if most := (chunks + 1 + 1023) / 1024; calls[id] < 1 || calls[id] > most {
-							t.Errorf("%s fetched %d times", id, calls[id])
-						}
-					}
-					if info, _ := os.Stat(path); info.Mode() != 0o600 {
-						t.Errorf("mode %v", info.Mode())
-					}
-				},
-			)
+			t.Run(fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency),
+				func(t *testing.T) { testFile(t, newVersion(t, chunks), concurrency) })
 		}
+	}
+}
+
+func testFile(t *testing.T, c *version, concurrency int) {
+	path := filepath.Join(t.TempDir(), "out.db")
+	var done, total int64
+	o := c.options()
+	o.Concurrency = concurrency
+	o.Progress = func(d, n int64) {
+		if d <= done || d > n {
+			t.Errorf("progress %d after %d of %d", d, done, n)
+		}
+		done, total = d, n
+	}
+	if err := File(t.Context(), path, o); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, path, c.file)
+	if done != c.m.FileBytes || total != done {
+		t.Errorf("progress ended at %d of %d", done, total)
+	}
+	if limit := cmp.Or(concurrency, 32); c.most > limit {
+		t.Errorf("%d requests at a time, more than %d", c.most, limit)
+	}
+	packs := c.packs(t)
+	for name, n := range c.gets {
+		if !packs[name] {
+			t.Errorf("%s was asked for, which the version does not need", name)
+		}
+		// Of a pack of chunks, two leaves' or a few patches, a part each may be of use.
+		if n > 2 {
+			t.Errorf("pack %s was asked for %d times", name, n)
+		}
+	}
+	if info, _ := os.Stat(path); info.Mode() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// mustHold fails the test unless the file has that content, and is alone in its directory.
+func mustHold(t *testing.T, path string, content []byte) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("%s: %v; equal: %v", path, err, bytes.Equal(got, content))
+	}
+	if names, err := os.ReadDir(filepath.Dir(path)); err != nil || len(names) != 1 {
+		t.Errorf("%v, %v; want the file alone", names, err)
+	}
+}
+
+// TestRequests: a pack that is mostly of use is fetched whole, by one request; of one of which
+// little is, only that and what lies between; and a pack of chunks that are all over the file is
+// not fetched for each.
+func TestRequests(t *testing.T) {
+	const chunks = 640
+	c := newNoise(t, chunks, nil)
+	must := func(what string, requests, bytesMax int) {
+		t.Helper()
+		if err := To(t.Context(), &sink{}, c.options()); err != nil {
+			t.Fatal(err)
+		}
+		_, tree := c.refs(t)
+		for _, ref := range tree {
+			delete(c.gets, ref.Place.Pack.String())
+		}
+		got := 0
+		for _, n := range c.gets {
+			got += n
+		}
+		if got != requests || c.bytes > bytesMax {
+			t.Errorf("%s: %d requests, %d bytes; want %d, and at most %d", what, got, c.bytes,
+				requests, bytesMax)
+		}
+		c.forget()
+	}
+	const overhead = 100 << 10 // leaves, lists, headers of objects
+	must("whole packs", 10, chunks*chunkstore.ChunkBytes+overhead)
+
+	// 20 chunks are written anew, all over the file: one small pack holds them.
+	var changed []int
+	for i := 3; i < chunks; i += 32 {
+		changed = append(changed, i)
+		c.chunk(i)[7]++
+	}
+	c.set(t, changed, c.chunk)
+	c.finish(t, 72)
+	c.forget()
+	must("one pack of chunks that are far apart", 10+1,
+		(chunks+20)*chunkstore.ChunkBytes+overhead)
+
+	// Of the first pack only three chunks are left, two of which are near.
+	changed = nil
+	for i := range 64 {
+		if i != 10 && i != 12 && i != 50 {
+			changed = append(changed, i)
+			c.chunk(i)[9]++
+		}
+	}
+	c.set(t, changed, c.chunk)
+	c.finish(t, 72)
+	c.forget()
+	must("a pack of which three are wanted", 9+1+1+2,
+		(chunks+18+61-60)*chunkstore.ChunkBytes+overhead+4*chunkstore.ChunkBytes)
+}
+
+// sink is a file that nobody looks at.
+type sink struct{}
+
+func (*sink) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+// TestR4FetchedBytes: what is fetched, and being fetched, and not yet written is never more than
+// may be.
+func TestR4FetchedBytes(t *testing.T) {
+	const packs = 20
+	c := newNoise(t, packs*chunkstore.PackMax, nil)
+	const most = FetchedBytesMax / (chunkstore.PackMax * chunkstore.ChunkBytes)
+	w := &counted{until: make(chan struct{})}
+	asked := 0
+	c.before = func(int, string) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		asked++ // the leaf's pack, too
+		if there := asked - 1 - w.bytes/(chunkstore.PackMax*chunkstore.ChunkBytes); there > most {
+			t.Errorf("%d packs are fetched and not written; want at most %d", there, most)
+		}
+		if asked == most { // as good as all that may be: nothing was written before
+			close(w.until)
+		}
+		return nil
+	}
+	if err := To(t.Context(), w, c.options()); err != nil {
+		t.Fatal(err)
+	}
+	if asked != 1+packs {
+		t.Errorf("%d requests", asked)
+	}
+}
+
+// counted is a file whose writes wait, and are counted.
+type counted struct {
+	until chan struct{}
+	mu    sync.Mutex
+	bytes int
+}
+
+func (w *counted) WriteAt(p []byte, _ int64) (int, error) {
+	<-w.until
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes += len(p)
+	return len(p), nil
+}
+
+// TestWindows: a database of several windows is restored, and a pack is asked for once for each
+// that needs it.
+func TestWindows(t *testing.T) {
+	SetWindow(t, 1024)
+	const chunks = 2*1024 + 700
+	c := newNoise(t, chunks, func(i int) bool { return i%1024 > 3 && i < chunks-2 })
+	path := filepath.Join(t.TempDir(), "out.db")
+	if err := File(t.Context(), path, c.options()); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, path, c.file)
+	if c.calls != 2*3 {
+		t.Errorf("%d requests for three windows of one pack, and their leaves in another", c.calls)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Blocks*512 > 16*chunkstore.ChunkBytes {
+		t.Errorf("%d bytes on the disk, %v: holes are written", st.Blocks*512, err)
 	}
 }
 
@@ -183,49 +219,102 @@ func checkUntouched(t *testing.T, path, content string) {
 	}
 }
 
+// TestFileOfDamagedVersions: whatever becomes of a pack that a version needs, or of an object in
+// it, is told by its name, and nothing of it is restored.
 func TestFileOfDamagedVersions(t *testing.T) {
 	c := newVersion(t, 66) // the fewest for which there is a leaf, and one more
 	path := filepath.Join(t.TempDir(), "out.db")
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for victim := range c.needed(t) {
-		good := c.objects[victim]
-		for name, damage := range map[string]func() ([]byte, error){
-			"missing": func() ([]byte, error) { return nil, chunkstore.ErrAbsent },
-			"damaged": func() ([]byte, error) { return nil, chunkstore.ErrCorrupt },
-			"empty":   func() ([]byte, error) { return nil, nil },
-			"too long": func() ([]byte, error) {
-				return make([]byte, chunkstore.ChunkBytes+1), nil
-			},
-			"truncated": func() ([]byte, error) {
-				return c.fetch(t.Context(), chunkstore.Plain{}.Identify(good[1:]))
-			},
-		} {
-			err := File(
-				t.Context(),
-				path,
-				Options{
-					Manifest: c.m,
-					Replace:  true,
-					Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-						if id == victim {
-							return damage()
-						}
-						return c.fetch(ctx, id)
-					},
-				},
-			)
-			want := chunkstore.ErrCorrupt
-			if name == "missing" || name == "truncated" {
-				want = chunkstore.ErrAbsent
-			}
-			if !errors.Is(err, want) || !strings.Contains(err.Error(), victim.String()) {
-				t.Fatalf("%s: %v", name, err)
+	o := c.options()
+	o.Replace = true
+	refuse := func(what string, want error, names ...string) {
+		t.Helper()
+		err := File(t.Context(), path, o)
+		if !errors.Is(err, want) || want == chunkstore.ErrCorrupt &&
+			errors.Is(err, chunkstore.ErrAbsent) {
+			t.Fatalf("%s: %v, want %v", what, err, want)
+		}
+		for _, name := range names {
+			if !strings.Contains(err.Error(), name) {
+				t.Fatalf("%s: %v, which does not name %s", what, err, name)
 			}
 		}
 	}
+	for pack := range c.packs(t) {
+		good := c.objects[pack]
+		for what, bad := range map[string][]byte{
+			"empty": {}, "truncated": good[:len(good)-1], "headless": good[1:],
+			"other": bytes.Repeat([]byte("x"), len(good)), "zeros": make([]byte, len(good)),
+		} {
+			c.objects[pack] = bad
+			refuse(what, chunkstore.ErrCorrupt, pack)
+		}
+		delete(c.objects, pack)
+		refuse("missing", chunkstore.ErrAbsent, pack)
+		c.objects[pack] = good
+	}
+	chunks, tree := c.refs(t)
+	for _, ref := range append(chunks, tree...) {
+		pack := ref.Place.Pack.String()
+		good := c.objects[pack]
+		bad := bytes.Clone(good)
+		bad[ref.Place.Offset+ref.Place.Bytes-1] ^= 1
+		c.objects[pack] = bad
+		refuse("damaged object", chunkstore.ErrCorrupt, pack, ref.ID.String())
+		c.objects[pack] = good
+	}
 	checkUntouched(t, path, "precious")
+	o.Replace = true
+	if err := File(t.Context(), path, o); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, path, c.file)
+}
+
+// TestDamageThatDoesNotMatter: a pack whose list is damaged still has its objects; and what one
+// target has damaged, or not at all, another one has.
+func TestDamageThatDoesNotMatter(t *testing.T) {
+	c := newNoise(t, 200, nil)
+	path := filepath.Join(t.TempDir(), "out.db")
+	o := c.options()
+	o.Replace = true
+	whole := maps.Clone(c.objects)
+	for pack, good := range whole {
+		bad := bytes.Clone(good)
+		bad[9] ^= 1
+		c.objects[pack] = bad
+	}
+	if err := File(t.Context(), path, o); err != nil {
+		t.Fatalf("damaged lists: %v", err)
+	}
+	mustHold(t, path, c.file)
+
+	other := newShelf()
+	other.objects = whole
+	o.Store = chunkstore.NewStore(c.target, other.target)
+	for what, damage := range map[string]func(pack string, good []byte){
+		"gone":          func(pack string, _ []byte) { delete(c.objects, pack) },
+		"truncated":     func(pack string, good []byte) { c.objects[pack] = good[:len(good)/2] },
+		"damaged in it": func(pack string, good []byte) { c.objects[pack] = flip(good, len(good)-9) },
+	} {
+		for pack, good := range whole {
+			damage(pack, good)
+		}
+		if err := File(t.Context(), path, o); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		mustHold(t, path, c.file)
+		maps.Copy(c.objects, whole)
+	}
+}
+
+// flip returns b with another byte at k.
+func flip(b []byte, k int) []byte {
+	b = bytes.Clone(b)
+	b[k] ^= 0x55
+	return b
 }
 
 func TestFileAndCancellation(t *testing.T) {
@@ -234,37 +323,35 @@ func TestFileAndCancellation(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for after := range int64(20) {
+	o := c.options()
+	o.Concurrency, o.Replace = 2, true
+	if err := To(t.Context(), &sink{}, o); err != nil {
+		t.Fatal(err)
+	}
+	requests := c.calls
+	for after := range requests {
+		c.forget()
 		ctx, cancel := context.WithCancel(t.Context())
-		var calls atomic.Int64
-		err := File(
-			ctx,
-			path,
-			Options{
-				Manifest:    c.m,
-				Concurrency: 4,
-				Replace:     true,
-				Fetch: func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-					if calls.Add(1) > after {
-						cancel()
-						return nil, ctx.Err()
-					}
-					return c.fetch(ctx, id)
-				},
-			},
-		)
+		c.before = func(n int, _ string) error {
+			if n > after {
+				cancel()
+				return ctx.Err()
+			}
+			return nil
+		}
+		err := File(ctx, path, o)
 		cancel()
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("after %d calls: %v", after, err)
 		}
-		if n := calls.Load(); n > after+4+1 {
-			t.Errorf("%d calls, cancelled at %d", n, after)
+		if c.calls > after+o.Concurrency+1 {
+			t.Errorf("%d calls, cancelled at %d", c.calls, after)
 		}
 	}
+	c.forget()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := File(ctx, path, Options{Manifest: c.m, Fetch: c.fetch, Replace: true}); !errors.Is(
-		err, context.Canceled) {
+	if err := File(ctx, path, o); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	checkUntouched(t, path, "precious")
@@ -272,7 +359,7 @@ func TestFileAndCancellation(t *testing.T) {
 
 func TestFileRefusesWhereItWouldHarm(t *testing.T) {
 	c := newVersion(t, 3)
-	o := Options{Manifest: c.m, Fetch: c.fetch}
+	o := c.options()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out.db")
 	for _, suffix := range []string{"-journal", "-wal"} {
@@ -333,7 +420,7 @@ func TestReportsTheNthFailedWrite(t *testing.T) {
 	for n := int64(0); ; n++ {
 		w := &fullDisk{}
 		w.left.Store(n)
-		err := To(t.Context(), w, Options{Manifest: c.m, Fetch: c.fetch})
+		err := To(t.Context(), w, c.options())
 		if err == nil {
 			if n < 40 {
 				t.Fatalf("only %d writes", n)
@@ -356,7 +443,7 @@ func TestFileKeeps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := Options{Manifest: c.m, Fetch: c.fetch}
+	o := c.options()
 	precious()
 	if err := File(t.Context(), path, o); !errors.Is(err, fs.ErrExist) ||
 		!strings.Contains(err.Error(), path) {
@@ -366,9 +453,9 @@ func TestFileKeeps(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	o.Fetch = func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
+	c.before = func(int, string) error {
 		precious()
-		return c.fetch(ctx, id)
+		return nil
 	}
 	if err := File(t.Context(), path, o); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a file came meanwhile: %v", err)
@@ -383,7 +470,7 @@ func TestFileKeeps(t *testing.T) {
 			t.Errorf("put in place, replace %v: %v", replace, err)
 		}
 	}
-	o.Fetch, o.Replace = c.fetch, true
+	c.before, o.Replace = nil, true
 	if err := File(t.Context(), path, o); err != nil {
 		t.Error(err)
 	}
@@ -430,7 +517,8 @@ func TestUnlocked(t *testing.T) {
 // TestFileInUse: a file that a process has open is not replaced under it.
 func TestFileInUse(t *testing.T) {
 	c := newVersion(t, 3)
-	o := Options{Manifest: c.m, Fetch: c.fetch, Replace: true}
+	o := c.options()
+	o.Replace = true
 	path := filepath.Join(t.TempDir(), "out.db")
 	for _, flag := range []int{os.O_RDONLY, os.O_RDWR} {
 		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
@@ -451,72 +539,5 @@ func TestFileInUse(t *testing.T) {
 		if err := File(t.Context(), path, o); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// TestFileCleansUp: what a killed restore has left is removed, what another is
-// writing is not.
-func TestFileCleansUp(t *testing.T) {
-	c := newVersion(t, 3)
-	dir := filepath.Join(t.TempDir(), "[a]*\\?")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	left, going := filepath.Join(dir, ".verneuil-restore-1"), filepath.Join(
-		dir,
-		".verneuil-restore-2",
-	)
-	for _, name := range []string{left, going} {
-		if err := os.WriteFile(name, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f, err := os.Open(going)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	o := Options{Manifest: c.m, Fetch: c.fetch}
-	if err := File(t.Context(), filepath.Join(dir, "out.db"), o); err != nil {
-		t.Fatal(err)
-	}
-	names, err := os.ReadDir(dir)
-	if err != nil || len(names) != 2 || names[0].Name() != filepath.Base(going) ||
-		names[1].Name() != "out.db" {
-		t.Errorf("%v, %v", names, err)
-	}
-}
-
-// A restore leaves a temporary file to another one that is about to remove it.
-func TestTempIsLocked(t *testing.T) {
-	f, err := os.CreateTemp(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	other, err := os.Open(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	if LockTemp(f) {
-		t.Error("another one has it locked")
-	}
-	if err := other.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if !LockTemp(f) {
-		t.Error("nobody has it locked")
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		t.Fatal(err)
-	}
-	if LockTemp(f) {
-		t.Error("another one has removed it")
 	}
 }
