@@ -28,7 +28,8 @@ type Position struct {
 	Fences   []uint64 // of takeovers from writers that had not released, ascending (T1)
 }
 
-// Checkpoint is all that the records up to Number have made. Body is opaque.
+// Checkpoint is all that the records up to Number have made. Body is opaque. Without a Lineage it is
+// in no history, and all that there is: another one may replace it.
 type Checkpoint struct {
 	Position
 	Body []byte
@@ -119,7 +120,7 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 	} else if err != nil {
 		return nil, "", fmt.Errorf("look at the checkpoint: %w", err)
 	}
-	if c.Lineage == r.at.Lineage && c.Number <= r.at.Number {
+	if c.Lineage == r.at.Lineage && c.Number <= r.at.Number && r.at.Lineage != [16]byte{} {
 		r.etag, r.seen = etag, c.Number
 		return nil, "", nil
 	}
@@ -129,6 +130,9 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 // Next returns what is new since the last call. An empty step means that r is at the end:
 // at a moment after the call began, there was nothing more. After an error r is where it was.
 func (r *Reader) Next(ctx context.Context) (Step, error) {
+	if r.at.Lineage == [16]byte{} {
+		return r.another(ctx)
+	}
 	began := r.now()
 	stored, err := r.log.Read(ctx, r.at.Number+1, readLimit)
 	if err != nil {
@@ -156,6 +160,51 @@ func (r *Reader) Next(ctx context.Context) (Step, error) {
 	r.at = at
 	return Step{Records: records}, nil
 }
+
+// another is Next of who has read a checkpoint that is in no history.
+func (r *Reader) another(ctx context.Context) (Step, error) {
+	began := r.now()
+	c, etag, err := r.look(ctx)
+	if err != nil || c == nil {
+		return Step{}, err
+	}
+	r.jump(c, etag, began)
+	return Step{Checkpoint: c}, nil
+}
+
+// Check asks the store whether what r has read is the end of the history, as it was. It fails with
+// ErrBehind if it is not: there is more, or something else, or what was read is gone.
+func (r *Reader) Check(ctx context.Context) error {
+	c, _, err := r.look(ctx)
+	switch {
+	case errors.Is(err, chunkstore.ErrAbsent):
+		return fmt.Errorf("%w: the checkpoint is gone", ErrBehind)
+	case err != nil:
+		return err
+	case c != nil:
+		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
+	case r.at.Number == 0:
+		return nil
+	}
+	stored, err := r.log.Read(ctx, r.at.Number, 2)
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	if len(stored) != 1 {
+		return fmt.Errorf("%w: %d records from number %d on", ErrBehind, len(stored), r.at.Number)
+	}
+	last, err := Decode(r.at.Number, stored[0])
+	if err != nil || last.digest != r.at.Digest {
+		return fmt.Errorf("%w: record %d is another", ErrBehind, r.at.Number)
+	}
+	return nil
+}
+
+// ETag returns the ETag of the newest checkpoint that was seen; empty: none was, yet.
+func (r *Reader) ETag() string { return r.etag }
+
+// Seen returns the number of that checkpoint.
+func (r *Reader) Seen() uint64 { return r.seen }
 
 func isFence(r *Record) bool { return r.Fence }
 

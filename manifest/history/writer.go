@@ -124,6 +124,9 @@ func (w *Writer) State() State { return w.state }
 // Name returns what w's records are signed with.
 func (w *Writer) Name() [16]byte { return w.name }
 
+// Reader returns what w reads with. Only Check, ETag and Seen may be called.
+func (w *Writer) Reader() *Reader { return w.reader }
+
 // At returns how far w has read and written. The caller may not change it.
 func (w *Writer) At() Position { return w.reader.at }
 

@@ -61,7 +61,8 @@ var doors = map[string][]string{
 	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore"},
 	"spool":               {"chunkstore"},
 	"spool/sqlitefile":    {},
-	"manifest":            {"manifest/manifestpb", "chunkstore"},
+	"replicate/versions":  {"manifest", "manifest/history", "chunkstore"},
+	"manifest":            {"manifest/manifestpb", "manifest/history", "chunkstore"},
 	"manifest/history":    {"chunkstore"},
 	"manifest/manifestpb": {},
 

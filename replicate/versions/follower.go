@@ -1,0 +1,149 @@
+package versions
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+)
+
+// Options are those of all who read or write histories.
+func Options() history.Options { return history.Options{Grace: history.Grace, Now: boottime} }
+
+// boottime is a clock that goes on while the machine sleeps, and is not set.
+func boottime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic(err) // Linux has had it since 2.6.39
+	}
+	return time.Duration(t.Nano())
+}
+
+// Follower reads the newest version of one database in one target, and goes on to the next ones.
+type Follower struct {
+	sealer chunkstore.Sealer
+	store  history.Store
+	reader *history.Reader // nil: it begins anew
+	newest *manifest.Manifest
+	read   int64 // bytes
+}
+
+// Open reads the newest checkpoint of the database whose manifest has that key in t; Next reads
+// what comes after it. It fails with [chunkstore.ErrAbsent] if there is none, and with ErrCorrupt.
+func Open(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
+	f := &Follower{sealer: t.Sealer, store: NewStore(t, key)}
+	if err := f.open(ctx); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenNewest is Open and Next: it reads the newest version.
+func OpenNewest(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
+	f, err := Open(ctx, t, key)
+	if err == nil {
+		_, err = f.Next(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *Follower) open(ctx context.Context) error {
+	r, c, err := history.Open(ctx, f.store, Options())
+	if err == nil {
+		err = f.take(c)
+	}
+	if err == nil {
+		f.reader = r
+	}
+	return err
+}
+
+// Newest returns the newest version that was read. It must not be changed.
+func (f *Follower) Newest() *manifest.Manifest { return f.newest }
+
+// Read returns how many bytes of checkpoints and records were read.
+func (f *Follower) Read() int64 { return f.read }
+
+// Reader returns what reads the history, for a writer, who owns it from then on: the follower is of
+// no more use. It is not to be asked for after an error.
+func (f *Follower) Reader() *history.Reader { return f.reader }
+
+// Next goes on to the newest version, and reports whether it is another than before. After an error
+// the follower may be at a version in between.
+func (f *Follower) Next(ctx context.Context) (news bool, err error) {
+	was := f.newest
+	defer func() { news = f.newest.Cut != was.Cut || f.newest.Sequence != was.Sequence }()
+	if f.reader == nil {
+		if err := f.open(ctx); err != nil {
+			return false, err
+		}
+	}
+	for {
+		step, err := f.reader.Next(ctx)
+		if err != nil || step.Empty() {
+			return false, err
+		}
+		if err := f.fold(step); err != nil {
+			f.reader = nil // it has read what we have not
+			return false, err
+		}
+	}
+}
+
+// fold makes step's version the newest.
+func (f *Follower) fold(step history.Step) error {
+	if step.Checkpoint != nil {
+		if err := f.take(step.Checkpoint); err != nil {
+			return err
+		}
+	}
+	for _, r := range step.Records {
+		m, err := Fold(f.sealer, f.newest, r)
+		if err != nil {
+			return err
+		}
+		f.newest, f.read = m, f.read+int64(len(r.Body))
+	}
+	at := *f.newest
+	at.At = f.reader.At()
+	f.newest = &at
+	return nil
+}
+
+// take makes a checkpoint the newest version.
+func (f *Follower) take(c *history.Checkpoint) error {
+	m, err := manifest.Decode(f.sealer, c.Body)
+	if err != nil {
+		return err
+	}
+	f.newest, f.read = m, f.read+int64(len(c.Body))
+	return nil
+}
+
+// Fold returns the version that a record makes of m, with the At of m: m itself if the record is a
+// fence, or says nothing new. It fails with [chunkstore.ErrCorrupt].
+func Fold(
+	s chunkstore.Sealer, m *manifest.Manifest, r *history.Record,
+) (*manifest.Manifest, error) {
+	if r.Fence || len(r.Body) == 0 {
+		return m, nil
+	}
+	step, err := manifest.DecodeStep(s, r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("record %d: %w", r.Number, err)
+	}
+	next, err := m.Apply(step)
+	if err != nil {
+		return nil, fmt.Errorf("record %d: %w", r.Number, err)
+	}
+	next.At = m.At
+	return next, nil
+}

@@ -1,0 +1,57 @@
+package versions
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+)
+
+// store is where the histories of one database are in one target.
+type store struct {
+	t   *chunkstore.Target
+	key string
+}
+
+// NewStore returns the [history.Store] of the database whose manifest has that key in t. The Body
+// of a checkpoint is the manifest, as stored; its At is the checkpoint's Position. A manifest of
+// another database is corrupt.
+func NewStore(t *chunkstore.Target, key string) history.Store { return store{t, key} }
+
+func (s store) Log(lineage [16]byte) chunkstore.Log {
+	return chunkstore.NewBucketLog(s.t.Chunks, hex.EncodeToString(lineage[:]))
+}
+
+func (s store) Newest(ctx context.Context, etag string) (*history.Checkpoint, string, error) {
+	var m *manifest.Manifest
+	o, err := s.t.GetManifest(ctx, s.key,
+		chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax},
+		func(body []byte) (err error) {
+			m, err = Decode(s.t.Sealer, s.key, body)
+			return err
+		})
+	if err != nil {
+		return nil, "", err
+	}
+	return &history.Checkpoint{Position: m.At, Body: o.Body}, o.ETag, nil
+}
+
+func (s store) Replace(
+	ctx context.Context, c *history.Checkpoint, etag string,
+) (newest string, err error) {
+	cond := chunkstore.Condition{IfMatch: etag, IfNone: etag == ""}
+	return s.t.Manifests.Put(ctx, s.key, c.Body, cond)
+}
+
+// Decode decodes the manifest that stands under key in a target, which must be that of the database
+// that it speaks of. Errors wrap [chunkstore.ErrCorrupt].
+func Decode(s chunkstore.Sealer, key string, stored []byte) (*manifest.Manifest, error) {
+	m, err := manifest.Decode(s, stored)
+	if err == nil && manifest.Name(m.Host, m.Path) != key {
+		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
+	}
+	return m, err
+}
