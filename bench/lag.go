@@ -79,11 +79,14 @@ func userVersion(store *chunkstore.Store, body []byte) (uint32, error) {
 	if in := m.InlineOf(0); len(in) > 0 && in[0].Offset == 0 {
 		return binary.BigEndian.Uint32(in[0].Data[at:]), nil
 	}
-	id, err := m.Tree(store.Sealer()).Lookup(context.Background(), 0, store.GetChunk)
+	fetch := func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+		return store.GetObjects(ctx, nil, refs)
+	}
+	ref, err := m.Tree(store.Sealer()).Lookup(context.Background(), 0, fetch)
 	if err != nil {
 		return 0, err
 	}
-	chunk, err := store.GetChunk(context.Background(), id)
+	chunk, err := store.GetObject(context.Background(), nil, ref)
 	if err != nil {
 		return 0, err
 	}

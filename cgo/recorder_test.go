@@ -129,7 +129,7 @@ func restored(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "restored.db")
-	err = restore.File(t.Context(), out, restore.Options{Manifest: m, Fetch: store.GetChunk})
+	err = restore.File(t.Context(), out, restore.Options{Manifest: m, Store: store})
 	if err != nil {
 		t.Fatal(err)
 	}

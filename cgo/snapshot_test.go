@@ -23,6 +23,7 @@ import (
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
+	"verneuil/replicate/publishtest"
 )
 
 // library is the loadable extension that make has built.
@@ -106,23 +107,28 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 		m.Inline = []manifest.Page{{Data: file[:page]}}
 	}
 	tree := manifest.NewTree(chunkstore.Plain{}, m.Chunks())
-	put := func(id chunkstore.ID, plain []byte) {
-		if _, err := s.store.Targets[0].PutChunk(context.Background(), id, plain); err != nil {
-			s.t.Fatal(err)
-		}
+	put := func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
+		return publishtest.PutAll(s.store.Targets[0], objects)
 	}
+	var chunks []chunkstore.Hashed
 	for i := range m.Chunks() {
 		chunk := bytes.Clone(file[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)])
 		if i == 0 {
 			// What is inline must not be read from here.
 			clear(chunk[:min(page, len(chunk))*len(m.Inline)])
 		}
-		tree.Set(i, chunkstore.Plain{}.Identify(chunk))
-		put(chunkstore.Plain{}.Identify(chunk), chunk)
+		chunks = append(chunks, chunkstore.Hash(chunkstore.Plain{}, chunk))
 	}
-	m.Levels, m.Top, m.Patches = tree.Pack(256)
-	for id, plain := range tree.Objects() {
-		put(id, plain)
+	places, err := put(chunks)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i, place := range places {
+		tree.Set(i, chunkstore.Ref{ID: chunks[i].ID(), Place: place})
+	}
+	m.Levels, m.Top, m.Patches, err = tree.Pack(context.Background(), 256, nil, put)
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return m
 }

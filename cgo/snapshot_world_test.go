@@ -417,7 +417,7 @@ func (w *replicas) checkCache(damaged map[string]bool) {
 		}
 		id, err := chunkstore.ParseID(filepath.Base(name))
 		if err == nil {
-			_, err = chunkstore.Plain{}.Open(id, body)
+			_, err = chunkstore.Plain{}.Open(nil, id, body)
 		}
 		if err != nil && !damaged[filepath.Base(name)] {
 			w.Errorf("%s in the cache: %v", name, err)

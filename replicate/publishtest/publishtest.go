@@ -85,8 +85,12 @@ func (h *Hooks) beforeChunk(key string, o chunkstore.GetOptions) error {
 func (h *Hooks) put(places []chunkstore.Place) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(places) > 0 {
-		h.places[places[0].Pack.String()] = places
+	packs := map[chunkstore.Digest][]chunkstore.Place{}
+	for _, place := range places {
+		packs[place.Pack] = append(packs[place.Pack], place)
+	}
+	for name, places := range packs {
+		h.places[name.String()] = places
 	}
 }
 
@@ -204,18 +208,26 @@ func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 	p.base = base
 }
 
-// putAll is a [manifest.Put]: it stores objects in as few packs as may be.
-func (p *Publisher) putAll(objects []chunkstore.Hashed) (all []chunkstore.Place, err error) {
+// putAll is a [manifest.Put].
+func (p *Publisher) putAll(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
+	places, err := PutAll(p.Target, objects)
+	p.Hooks.put(places)
+	return places, err
+}
+
+// PutAll stores objects in target, in as few packs as may be, and returns where each stands.
+func PutAll(
+	target *chunkstore.Target, objects []chunkstore.Hashed,
+) (all []chunkstore.Place, err error) {
 	for part := range slices.Chunk(objects, chunkstore.PackMax) {
 		var pack chunkstore.Pack
 		for _, o := range part {
-			pack.Seal(p.Target.Sealer, o)
+			pack.Seal(target.Sealer, o)
 		}
-		places, _, err := p.Target.PutPack(context.Background(), &pack)
+		places, _, err := target.PutPack(context.Background(), &pack)
 		if err != nil {
 			return nil, err
 		}
-		p.Hooks.put(places)
 		all = append(all, places...)
 	}
 	return all, nil
