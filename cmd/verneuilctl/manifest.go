@@ -285,49 +285,67 @@ func showManifest(ctx context.Context, g *global, from *origin, out *output, asJ
 	return err
 }
 
+// entry is a chunk, leaf or node as describe shows it.
+type entry struct {
+	ID     string `json:"id"`
+	Pack   string `json:"pack,omitempty"` // none: zeros, which are stored nowhere
+	Offset uint32 `json:"offset,omitempty"`
+	Bytes  uint32 `json:"bytes,omitempty"`
+}
+
+func entryOf(ref chunkstore.Ref) entry {
+	e := entry{ref.ID.String(), "", ref.Place.Offset, ref.Place.Bytes}
+	if ref.Place.Bytes > 0 {
+		e.Pack = ref.Place.Pack.String()
+	}
+	return e
+}
+
 // describe returns what a manifest says, for people. The bytes of inline pages
 // are left out.
 func describe(m *manifest.Manifest) ([]byte, error) {
 	type patch struct {
-		Chunk int    `json:"chunk"`
-		ID    string `json:"id"`
+		Chunk int `json:"chunk"`
+		entry
 	}
 	type page struct {
 		Offset int64 `json:"offset"`
 		Bytes  int   `json:"bytes"`
 	}
 	text := struct {
-		Name          string   `json:"name"`
-		Host          string   `json:"host"`
-		Path          string   `json:"path"`
-		Program       string   `json:"program"`
-		Lineage       string   `json:"lineage"`
-		Epoch         uint64   `json:"epoch"`
-		Sequence      uint64   `json:"sequence"`
-		Time          string   `json:"time"`
-		SourceCtime   string   `json:"source_ctime"`
-		FileBytes     int64    `json:"file_bytes"`
-		PageBytes     int      `json:"page_bytes"`
-		ChangeCounter uint32   `json:"change_counter"`
-		Chunks        int      `json:"chunks"`
-		Levels        int      `json:"levels"`
-		Top           []string `json:"top"`
-		Patches       []patch  `json:"patches"`
-		InlinePages   []page   `json:"inline_pages"`
+		Name          string  `json:"name"`
+		Host          string  `json:"host"`
+		Path          string  `json:"path"`
+		Program       string  `json:"program"`
+		Lineage       string  `json:"lineage"`
+		Epoch         uint64  `json:"epoch"`
+		Sequence      uint64  `json:"sequence"`
+		Cut           string  `json:"cut"`
+		Time          string  `json:"time"`
+		SourceCtime   string  `json:"source_ctime"`
+		FileBytes     int64   `json:"file_bytes"`
+		PageBytes     int     `json:"page_bytes"`
+		ChangeCounter uint32  `json:"change_counter"`
+		Chunks        int     `json:"chunks"`
+		Levels        int     `json:"levels"`
+		Top           []entry `json:"top"`
+		Patches       []patch `json:"patches"`
+		InlinePages   []page  `json:"inline_pages"`
 	}{
 		Name: manifest.Name(m.Host, m.Path), Host: m.Host, Path: m.Path, Program: m.Program,
 		Lineage: hex.EncodeToString(m.Lineage[:]), Epoch: m.Epoch, Sequence: m.Sequence,
+		Cut:         hex.EncodeToString(m.Cut[:]),
 		Time:        m.Time.UTC().Format(time.RFC3339Nano),
 		SourceCtime: m.SourceCtime.UTC().Format(time.RFC3339Nano),
 		FileBytes:   m.FileBytes, PageBytes: m.PageBytes, ChangeCounter: m.ChangeCounter,
 		Chunks: m.Chunks(), Levels: m.Levels,
-		Top: []string{}, Patches: []patch{}, InlinePages: []page{},
+		Top: []entry{}, Patches: []patch{}, InlinePages: []page{},
 	}
-	for _, id := range m.Top {
-		text.Top = append(text.Top, id.String())
+	for _, ref := range m.Top {
+		text.Top = append(text.Top, entryOf(ref))
 	}
 	for _, p := range m.Patches {
-		text.Patches = append(text.Patches, patch{p.Index, p.ID.String()})
+		text.Patches = append(text.Patches, patch{p.Index, entryOf(p.Ref)})
 	}
 	for _, p := range m.Inline {
 		text.InlinePages = append(text.InlinePages, page{p.Offset, len(p.Data)})

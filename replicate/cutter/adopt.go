@@ -96,6 +96,7 @@ func (c *Cutter) unplaced(ctx context.Context, past *Past) (
 	*manifest.Manifest, []byte, *manifest.Tree, error,
 ) {
 	m, tree := *past.Manifest, past.Tree.Unplaced()
+	m.Earlier, m.At = nil, new(manifest.Manifest).At // those of the target
 	var err error
 	if m.Levels, m.Top, m.Patches, err = tree.Pack(ctx, PatchesMax, nil, nil); err != nil {
 		return nil, nil, nil, fmt.Errorf("adopt: %w", err)

@@ -112,7 +112,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		for _, at := range slices.Sorted(maps.Keys(d.sectors)) {
 			body = append(body, d.sectors[at]...)
 		}
-		d.packed = len(chunkstore.Plain{}.Seal(chunkstore.ID{},
+		d.packed = len(chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
 			body)) + inlineOverhead*len(d.sectors)
 	}
 	requests := 1

@@ -147,6 +147,7 @@ func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
 	p.t.Helper()
 	m := p.Newest
 	m.Sequence++
+	binary.BigEndian.PutUint64(m.Cut[:], m.Sequence)
 	m.Time = time.Unix(1700000000+int64(m.Sequence), 0)
 	m.SourceCtime = time.Unix(1600000000, 123456789)
 	m.FileBytes = int64(len(file))
