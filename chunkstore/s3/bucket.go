@@ -3,8 +3,6 @@ package s3
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -203,8 +201,8 @@ func part(o chunkstore.Object, opts chunkstore.GetOptions,
 // a body that is not signed) it leaves out, and remembers.
 func (b *bucket) Put(ctx context.Context, key string, body []byte,
 	cond chunkstore.Condition) (string, error) {
-	p := putRequest{key: key, body: body, cond: cond, signed: b.client.signs.Load() ||
-		b.client.config.SignPayload}
+	p := putRequest{key: key, body: body, cond: cond, sum: b.client.sums.next(),
+		signed: b.client.signs.Load() || b.client.config.SignPayload}
 	if b.noConds.Load() {
 		p.cond = chunkstore.Condition{}
 	}
@@ -214,6 +212,12 @@ func (b *bucket) Put(ctx context.Context, key string, body []byte,
 		}
 	}
 	etag, err := b.putAsAllowed(ctx, p)
+	if refusesSum(err) && p.sum.crc {
+		p.sum = sum{md5: true}
+		if etag, err = b.putAsAllowed(ctx, p); !refusesSum(err) {
+			b.leaveOutCRC("refused")
+		}
+	}
 	if refusesUnsigned(err) && !p.signed && b.client.mayTrySigned() {
 		p.signed = true
 		signedETag, signedErr := b.putAsAllowed(ctx, p)
@@ -266,21 +270,19 @@ type putRequest struct {
 	key    string
 	body   []byte
 	cond   chunkstore.Condition
+	sum    sum
 	signed bool // the whole body is; else its checksum
 	bare   bool // If-Match has no quotes
 }
 
 func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
-	// A checksum of transport. Its header is signed, so that the body needs no signature,
-	// which would be another hash here, and in the store.
-	sum := md5.Sum(p.body)
 	in := &s3.PutObjectInput{
 		Bucket:        &b.name,
 		Key:           b.full(p.key),
 		ContentLength: aws.Int64(int64(len(p.body))),
-		ContentMD5:    aws.String(base64.StdEncoding.EncodeToString(sum[:])),
 		ContentType:   aws.String(contentType),
 	}
+	p.sum.addTo(in, p.body)
 	if p.cond.IfNone {
 		in.IfNoneMatch = aws.String("*")
 	} else if p.cond.IfMatch != "" {
@@ -298,6 +300,13 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 	})
 	switch {
 	case err == nil:
+		if p.sum.crc {
+			if *in.ChecksumCRC32C == aws.ToString(out.ChecksumCRC32C) {
+				b.client.sums.checksCRC.Store(true)
+			} else {
+				b.leaveOutCRC("ignored")
+			}
+		}
 		return aws.ToString(out.ETag), nil
 	case errors.Is(err, chunkstore.ErrAbsent): // S3's answer to If-Match where there is no object
 		return "", fmt.Errorf("%w: %v", chunkstore.ErrConflict, err)

@@ -57,6 +57,7 @@ type client struct {
 	current atomic.Pointer[session]
 	renewed time.Time // when the credentials were read again last; of who has making's value
 
+	sums      sums
 	bareETags atomic.Bool  // the store compares ETags without their quotes
 	signs     atomic.Bool  // the store takes no body that is not signed
 	signedAt  atomic.Int64 // when a signed body was refused like one that is not, Unix ns
@@ -151,9 +152,8 @@ func (c *client) open(ctx context.Context) (*session, error) {
 		}
 		o.UsePathStyle = !c.config.DomainAddressing
 		o.HTTPSignerV4 = newSigner()
-		// Every Put carries Content-MD5, which all stores check; the SDK's newer
-		// checksums travel as trailers, which many refuse. What a Get returns is
-		// checked against its ID.
+		// Every Put carries a checksum in its head, see sum.go; the SDK's own travel as
+		// trailers, which many refuse. What a Get returns is checked against its ID.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.APIOptions = append(o.APIOptions, c.addMiddleware)
@@ -371,9 +371,12 @@ type limitedBody struct {
 	io.Closer
 }
 
+// announcedMax is how much memory an answer gets because it says that it is so long: a pack's.
+const announcedMax = 8 << 20
+
 // readAtMost reads r to its end, or n bytes of it. announced may be -1.
 func readAtMost(r io.Reader, announced, n int64) ([]byte, error) {
-	buf := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+max(0, min(announced, n, 1<<20))))
+	buf := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+max(0, min(announced, n, announcedMax))))
 	_, err := buf.ReadFrom(io.LimitReader(r, n))
 	return buf.Bytes(), err
 }

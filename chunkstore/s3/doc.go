@@ -21,14 +21,18 @@
 //
 // Signed are the host, the body's length, and the headers x-amz-*, content-*, if-* and range: what
 // S3 wants, and nothing that proxies rewrite (Accept-Encoding). What one of them compresses is
-// unpacked. A Put carries Content-MD5, in a signed header, so that its body is not signed, and
-// If-Match or If-None-Match for a [chunkstore.Condition]. A touch is a copy of the object onto
+// unpacked. A Put carries a checksum in a signed header, so that its body is not signed: CRC32C, which
+// costs nothing, and until the store has given one back, and always where it does not, Content-MD5,
+// too, which takes a tenth of what it takes to make a pack. A Put has If-Match or If-None-Match for
+// a [chunkstore.Condition]. A touch is a copy of the object onto
 // itself; where that is refused, a Put of what a Get returned.
 //
 // What a store refuses is left out or put in, remembered for the life of the process, and logged
 // once:
 //
 //	501 to a conditional Put          Puts are unconditional, if one is taken so
+//	400 or 501 to a Put with a        the same Put with Content-MD5 alone; so are all then, if
+//	CRC32C                            this one is not refused alike
 //	400, 403 or 501 to a Put whose    the same Put with a signed body; if that one is refused
 //	body is not signed                alike, not again for a minute. sign_payload: from the start
 //	400, 405 or 501 to a copy onto    objects are read and put again to touch them; at a 403, too,
@@ -59,6 +63,10 @@
 //	an object was stored
 //	         an answer of 200 to the Put, with an ETag. A portal or balancer that answers 200 with
 //	         a page defeats it: without an ETag it is no answer, and the Put is tried again
+//	the body that was stored is ours
+//	         the store has checked a checksum of it: that it checks CRC32C shows in that it gives
+//	         it back; Content-MD5 all do. A store that gives it back unchecked defeats it: then a
+//	         Get finds out, by the ID
 //	there is no such object
 //	         S3's code to a GET, or a 404 to a HEAD in a bucket that has been seen. A missing
 //	         bucket (which is asked for), a page of 404 without a code, and a 403 where listing is

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ import (
 	"verneuil/chunkstore/storetest"
 )
 
-type fakeRequest struct{ method, host, path, ifMatch, contentMD5 string }
+type fakeRequest struct{ method, host, path, ifMatch, contentMD5, crc string }
 
 // openFake opens a Store on a server that answers as answer says; n counts the
 // requests from 1.
@@ -36,7 +37,8 @@ func openFake(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, 
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		requests = append(requests, fakeRequest{r.Method, r.Host, r.URL.Path,
-			r.Header.Get("If-Match"), r.Header.Get("Content-MD5")})
+			r.Header.Get("If-Match"), r.Header.Get("Content-MD5"),
+			r.Header.Get("X-Amz-Checksum-Crc32c")})
 		n := len(requests)
 		mu.Unlock()
 		io.Copy(io.Discard, r.Body)
@@ -398,6 +400,96 @@ func TestS3Request(t *testing.T) {
 	if got.method != "PUT" || got.path != "/manifests/5deb-verneuil%3Ahost%2F" ||
 		got.contentMD5 != "hBotaJrYa9FhFEdFPCLG/A==" {
 		t.Errorf("request %+v", got)
+	}
+}
+
+// TestS3Sums: a Put has Content-MD5 unless the store has shown that it checks CRC32C; one that
+// refuses it, or does not give it back, does not get it again.
+func TestS3Sums(t *testing.T) {
+	const md5, crc = "hBotaJrYa9FhFEdFPCLG/A==", "Jj/JUA=="
+	both, onlyMD5, onlyCRC := md5+" "+crc, md5+" ", " "+crc
+	for name, c := range map[string]struct {
+		answer func(w http.ResponseWriter, crc string)
+		want   []string // the checksums of the requests for three Puts
+	}{
+		"checks": {func(w http.ResponseWriter, crc string) {
+			w.Header().Set("X-Amz-Checksum-Crc32c", crc)
+		}, []string{both, onlyCRC, onlyCRC}},
+		"ignores": {func(http.ResponseWriter, string) {}, []string{both, onlyMD5, onlyMD5}},
+		"gives another": {func(w http.ResponseWriter, crc string) {
+			w.Header().Set("X-Amz-Checksum-Crc32c", "AAAAAA==")
+		}, []string{both, onlyMD5, onlyMD5}},
+		"refuses": {func(w http.ResponseWriter, crc string) {
+			if crc != "" {
+				answerError(w, 400, "InvalidArgument")
+			}
+		}, []string{both, onlyMD5, onlyMD5, onlyMD5}},
+		"knows none": {func(w http.ResponseWriter, crc string) {
+			if crc != "" {
+				answerError(w, 501, "NotImplemented")
+			}
+		}, []string{both, onlyMD5, onlyMD5, onlyMD5}},
+		"forgets": {func() func(w http.ResponseWriter, crc string) {
+			n := 0
+			return func(w http.ResponseWriter, crc string) {
+				if n++; n == 1 {
+					w.Header().Set("X-Amz-Checksum-Crc32c", crc)
+				}
+			}
+		}(), []string{both, onlyCRC, onlyMD5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, requests := openFake(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+				w.Header().Set("ETag", `"e"`)
+				c.answer(w, r.Header.Get("X-Amz-Checksum-Crc32c"))
+			})
+			for range 3 {
+				storetest.MustPut(t, s.Targets[0].Manifests, "k", "body", chunkstore.Condition{})
+			}
+			var got []string
+			for _, r := range requests() {
+				got = append(got, r.contentMD5+" "+r.crc)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("checksums %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestS3SumChecked: a store that has given a CRC32C back does not take a body that has changed on
+// the way, also where nothing else tells.
+func TestS3SumChecked(t *testing.T) {
+	var spoil atomic.Bool
+	var alone atomic.Int64
+	cfg := s3Target(before(t, miniotest.Start(t), func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !spoil.Load() {
+			return false
+		}
+		if r.Header.Get("Content-Md5") == "" && r.Header.Get("X-Amz-Checksum-Crc32c") != "" {
+			alone.Add(1)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err == nil && len(body) > 0 {
+			body[len(body)/2] ^= 1
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return false
+	}, nil))
+	b := storetest.Open(t, cfg).Targets[0].Chunks
+	key := chunkstore.Sum(nil).String()
+	storetest.MustPut(t, b, key, "the body", chunkstore.Condition{})
+	spoil.Store(true)
+	if _, err := b.Put(t.Context(), key, []byte("another"), chunkstore.Condition{}); err == nil {
+		t.Error("a changed body was taken")
+	}
+	if alone.Load() == 0 {
+		t.Error("no body went with a CRC32C alone")
+	}
+	spoil.Store(false)
+	if o, err := b.Get(t.Context(), key, chunkstore.GetOptions{}); err != nil ||
+		string(o.Body) != "the body" {
+		t.Errorf("%q, %v", o.Body, err)
 	}
 }
 
