@@ -178,6 +178,12 @@ func (t *Tree) LookupAll(
 	}
 }
 
+// Peek is Lookup of what takes no fetch: ok is false where it would.
+func (t *Tree) Peek(i int) (ref chunkstore.Ref, ok bool) {
+	ref, missing := t.peek(i)
+	return ref, missing == nil
+}
+
 // peek returns what the tree has for chunk i, or, if it is not nil, the first object on the way
 // from the top that is not there.
 func (t *Tree) peek(i int) (ref chunkstore.Ref, missing *object) {
@@ -297,6 +303,18 @@ func kidsOf(objects []*object) (kids []*object) {
 		}
 	}
 	return kids
+}
+
+// Loaded reports whether every leaf and node is there.
+func (t *Tree) Loaded() bool {
+	for objects := []*object{t.root}; len(objects) > 0; objects = kidsOf(objects) {
+		for _, o := range objects {
+			if o.content.Load() == nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Forget gives up what is loaded of leaves and nodes for chunks before i alone, so that

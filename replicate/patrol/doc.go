@@ -1,16 +1,16 @@
 // Package patrol lets a chunk bucket have a rule by which objects expire, as the cheapest
 // way to be rid of those that no version names any more. It makes young what the newest version
-// in a target does name, chunks, leaves and nodes, once in each round. What it finds gone it
-// reports, and the replicator puts it again.
+// in a target does name, packs of chunks, leaves and nodes, once in each round. What it finds gone
+// it reports, and the replicator puts again what stood there.
 //
 // A [Patrol] is one target's. It needs the target, the time, which its caller tells it, and the
-// tree of the newest version ([Version]). It does no I/O but in [Slice.Run].
+// tree of the newest version there ([Version]). It does no I/O but in [Slice.Run].
 //
-// Rounds follow the wall clock, and the ID of an object says when in a round it is due:
+// Rounds follow the wall clock, and the name of a pack says when in a round it is due:
 // so the work is spread evenly, whatever the database does meanwhile, and all that has
 // to be remembered of a target is one time, until which everything that was due is done ([Note]).
 // If that is lost, the time of the target's manifest stands for it, or the round
-// before now, whichever is later: no object waits longer than two rounds.
+// before now, whichever is later: no pack waits longer than two rounds.
 //
 // The patrol is in no hurry: it sends one request at a time, only while no push is under
 // way, and only what others leave of the rate ([chunkstore.Patient]). When it is late, it
@@ -18,7 +18,7 @@
 //
 // # Invariants
 //
-//	P1  While the target answers, and the rate suffices, no object that its newest version
+//	P1  While the target answers, and the rate suffices, no pack that its newest version
 //	    names gets older there than the period, or if the note was lost, than two.
 //	P2  A target from which something is gone has the note of before that, until it is put
 //	    again: a successor finds it.

@@ -45,11 +45,11 @@ type Patrol struct {
 
 	until time.Time // what was due before, or at, this time is done; zero: not known
 	since time.Time // nothing was left out from then on
-	due   []dueObject
+	due   []duePack
 	end   time.Time // until, when due is empty
 	slice *Slice    // under way
 
-	gone   int    // objects that were not there, and are to be put again
+	gone   int    // packs that were not there, and are to be put again
 	goneAt uint64 // serial when such were found last
 	healed int    // how many have been put again, since the spool was made
 	note   Note
@@ -59,7 +59,7 @@ type Patrol struct {
 	pause backoff.Backoff
 }
 
-// New returns the patrol of target, which touches each object once in period; 0: it never does.
+// New returns the patrol of target, which touches each pack once in period; 0: it never does.
 // log returns where it says that the target fails.
 func New(target *chunkstore.Target, period time.Duration, log func() *slog.Logger) *Patrol {
 	return &Patrol{
@@ -172,15 +172,14 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Version is what a slice is to look after: the newest version, and what the target has of it.
+// Version is what a slice is to look after: the newest version that the target has.
 type Version struct {
-	Tree    *manifest.Tree
-	Missing map[int]chunkstore.ID  // chunks that the target has not got
-	Have    map[chunkstore.ID]bool // leaves and nodes that it has
+	Tree *manifest.Tree             // with places; what is not loaded is fetched
+	Lost map[chunkstore.Digest]bool // packs that are known to be gone
 }
 
 // Start returns the slice that is due, for [Slice.Run] and then [Patrol.Done]. It goes on with
-// the objects that are due; if there are none, with those that have become due since: then it
+// the packs that are due; if there are none, with those that have become due since: then it
 // asks for the version, which is the slice's from then on. If a slice is under way, Start returns
 // nil, and ends it if it waits for others: the next one does not.
 func (p *Patrol) Start(ctx context.Context, now time.Time, version func() Version) *Slice {
@@ -191,7 +190,7 @@ func (p *Patrol) Start(ctx context.Context, now time.Time, version func() Versio
 	}
 	j := &Slice{
 		t: p.target, patient: !p.late(now), due: p.due, until: p.until, end: p.end,
-		round: p.round(), gone: make(map[chunkstore.ID]bool),
+		round: p.round(), gone: make(map[chunkstore.Digest]bool),
 	}
 	if len(p.due) == 0 {
 		if earliest := now.Add(-j.round); p.until.Before(earliest) {
@@ -239,7 +238,7 @@ func (p *Patrol) Done(j *Slice, now time.Time, err error) {
 	}
 }
 
-// Missed is told that n objects, which the newest version names, are not in the target. serial is
+// Missed is told that n packs, which the newest version names, are not in the target. serial is
 // that of the moment: see [Patrol.PutAgain].
 func (p *Patrol) Missed(n int, serial uint64) {
 	p.gone += n
@@ -260,10 +259,11 @@ func (p *Patrol) PutAgain(began uint64) (whole, anew bool) {
 	return true, true
 }
 
-// Gone returns how many objects are to be put again.
+// Gone returns how many packs are gone, so that what stood there is to be put again.
 func (p *Patrol) Gone() int { return p.gone }
 
-// Healed returns how many objects were put again, since the spool was made.
+// Healed returns how many packs were gone and had their objects put again, since the spool was
+// made.
 func (p *Patrol) Healed() int { return p.healed }
 
 // Err returns why the last slice failed, nil if it did not.
@@ -280,9 +280,9 @@ func (p *Patrol) RoundEnded() time.Time {
 	return p.until
 }
 
-// nextDue returns when after from an object is due first: at most a round later.
-func nextDue(id chunkstore.ID, from time.Time, round time.Duration) time.Time {
-	offset, _ := bits.Mul64(binary.BigEndian.Uint64(id[:]), uint64(round))
+// nextDue returns when after from a pack is due first: at most a round later.
+func nextDue(name chunkstore.Digest, from time.Time, round time.Duration) time.Time {
+	offset, _ := bits.Mul64(binary.BigEndian.Uint64(name[:]), uint64(round))
 	phase := time.Duration(from.UnixNano()) % round
 	wait := time.Duration(offset) - phase
 	if wait <= 0 {

@@ -10,16 +10,16 @@ import (
 	"verneuil/chunkstore"
 )
 
-// sliceObjects is how many objects are touched until the patrol hears of it.
-const sliceObjects = 64
+// slicePacks is how many packs are touched until the patrol hears of it.
+const slicePacks = 64
 
-// markerID stands for the marker of a chunk bucket's identity among the objects to be touched.
-var markerID = chunkstore.ID(chunkstore.Sum([]byte(chunkstore.MarkerKey)))
+// markerName stands for the marker of a chunk bucket's identity among the packs to be touched.
+var markerName = chunkstore.Sum([]byte(chunkstore.MarkerKey))
 
-// dueObject is an object, and when it is, or was, due.
-type dueObject struct {
-	id chunkstore.ID
-	at time.Time
+// duePack is a pack, and when it is, or was, due.
+type duePack struct {
+	name chunkstore.Digest
+	at   time.Time
 }
 
 // Slice is a part of a patrol, on its way. It shares nothing that changes.
@@ -33,40 +33,52 @@ type Slice struct {
 	patient bool // it waits for others
 	void    bool // what was done does not count
 
-	due   []dueObject // left; nil with a version: to be found
+	due   []duePack // left; nil with a version: to be found
 	until time.Time
 	end   time.Time
 	round time.Duration
 
 	version Version // without a tree: due is known
 
-	calls int64
-	gone  map[chunkstore.ID]bool
+	calls  int64
+	gone   map[chunkstore.Digest]bool
+	unread error
 }
 
 // Calls returns how many requests were sent, once Run has returned.
 func (j *Slice) Calls() int64 { return j.calls }
 
-// Gone returns the objects that are absent or damaged, once Run has returned.
-func (j *Slice) Gone() map[chunkstore.ID]bool { return j.gone }
+// Gone returns the packs that are absent or damaged, once Run has returned.
+func (j *Slice) Gone() map[chunkstore.Digest]bool { return j.gone }
+
+// Unread returns, once Run has returned, why a leaf or node of the version cannot be had: it is
+// absent or damaged, so that nobody knows what else is to be touched. Nil: all can.
+func (j *Slice) Unread() error { return j.unread }
 
 // Run touches what is due, in any goroutine, until it was told to step aside or has done enough.
 // It is called once.
 func (j *Slice) Run() error {
 	defer j.cancel()
 	if j.version.Tree != nil {
+		switch err := j.version.Tree.Load(j.ctx, j.fetch); {
+		case chunkstore.IsFault(err):
+			j.unread = err
+			return err
+		case err != nil:
+			return err
+		}
 		j.due = j.find()
 	}
-	for len(j.due) > 0 && j.calls < sliceObjects && !j.yield.Load() {
+	for touched := 0; len(j.due) > 0 && touched < slicePacks && !j.yield.Load(); touched++ {
 		d := j.due[0]
 		j.calls++
-		if d.id == markerID {
+		if d.name == markerName {
 			// One that is gone is found by a look, and has all put again.
 			if err := j.t.TouchIdentity(j.ctx); err != nil && !chunkstore.IsFault(err) {
 				return err
 			}
-		} else if err := j.t.TouchChunk(j.ctx, d.id); chunkstore.IsFault(err) {
-			j.gone[d.id] = true
+		} else if err := j.t.TouchPack(j.ctx, d.name); chunkstore.IsFault(err) {
+			j.gone[d.name] = true
 		} else if err != nil {
 			return err
 		}
@@ -78,30 +90,36 @@ func (j *Slice) Run() error {
 	return nil
 }
 
-// find returns the objects that the target has and that are due, in their order.
-func (j *Slice) find() []dueObject {
-	missing := make(map[chunkstore.ID]bool, len(j.version.Missing))
-	for _, id := range j.version.Missing {
-		missing[id] = true
-	}
-	var due []dueObject
-	look := func(id chunkstore.ID) {
-		if at := nextDue(id, j.until, j.round); !at.After(j.end) && !missing[id] &&
-			id != chunkstore.ZeroID {
-			due = append(due, dueObject{id, at})
+// fetch gets leaves and nodes of the version, which are in the target.
+func (j *Slice) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+	j.calls++
+	return j.t.GetObjects(ctx, refs)
+}
+
+// find returns the packs that the target has and that are due, in their order.
+func (j *Slice) find() []duePack {
+	var due []duePack
+	seen := make(map[chunkstore.Digest]bool)
+	look := func(name chunkstore.Digest) {
+		if seen[name] || j.version.Lost[name] {
+			return
+		}
+		seen[name] = true
+		if at := nextDue(name, j.until, j.round); !at.After(j.end) {
+			due = append(due, duePack{name, at})
 		}
 	}
-	look(markerID)
+	look(markerName)
 	for i := range j.version.Tree.Len() {
-		look(j.version.Tree.At(i))
-	}
-	for id := range j.version.Tree.Objects() {
-		if j.version.Have[id] {
-			look(id)
+		if ref := j.version.Tree.At(i); ref.ID != chunkstore.ZeroID {
+			look(ref.Place.Pack)
 		}
 	}
-	slices.SortFunc(due, func(a, b dueObject) int {
-		return cmp.Or(a.at.Compare(b.at), slices.Compare(a.id[:], b.id[:]))
+	for ref := range j.version.Tree.Objects() {
+		look(ref.Place.Pack)
+	}
+	slices.SortFunc(due, func(a, b duePack) int {
+		return cmp.Or(a.at.Compare(b.at), slices.Compare(a.name[:], b.name[:]))
 	})
-	return slices.Compact(due)
+	return due
 }
