@@ -1,20 +1,19 @@
 package courier
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"time"
-
-	"verneuil/chunkstore"
 )
 
-// ack is what targets.json keeps of a target: the manifest that it last took, by its hash
-// and ETag, so that we can ask "has it changed?" instead of reading it; what its buckets
+// ack is what targets.json keeps of a target: the version that it last took, by its Cut
+// and ETag, so that we see whether it has changed; what its buckets
 // were; and when that was seen.
 type ack struct {
-	ETag     string `json:"etag,omitempty"`
-	Manifest string `json:"manifest,omitempty"`
+	ETag string `json:"etag,omitempty"`
+	Cut  string `json:"cut,omitempty"` // in hex
 	identities
 	Store  time.Time `json:"store_seen,omitzero"`
 	Sample time.Time `json:"sample_seen,omitzero"`
@@ -22,6 +21,11 @@ type ack struct {
 	// Guarded: the bucket of manifests was seen to refuse Puts whose conditions do not hold.
 	Guarded bool `json:"guarded,omitempty"`
 }
+
+// noCut is the Cut of no version.
+var noCut [16]byte
+
+func cutName(cut [16]byte) string { return hex.EncodeToString(cut[:]) }
 
 const (
 	acksName     = "targets.json"
@@ -39,14 +43,11 @@ func (o *Office) loadAcks() {
 		c.ack = acks[c.id]
 		c.ids = c.ack.identities
 		if last == nil { // it may have been another host's manifest
-			c.ack.Manifest, c.ack.ETag = "", ""
+			c.ack.Cut, c.ack.ETag = "", ""
 		}
 		if !c.ack.Store.After(now) && !c.ack.Sample.After(now) { // else the clock was set back
 			c.belief.lookedAt(c.ack.Store, true, false, false)
 			c.belief.lookedAt(c.ack.Sample, false, false, true)
-		}
-		if last != nil && c.ack.Manifest == chunkstore.Sum(last.Encoded).String() {
-			c.stock.etag = c.ack.ETag
 		}
 	}
 }
@@ -54,8 +55,8 @@ func (o *Office) loadAcks() {
 func (o *Office) saveAcks() {
 	acks := make(map[string]ack)
 	for _, c := range o.couriers {
-		if c.stock.holds != nil {
-			c.ack.ETag, c.ack.Manifest = c.stock.etag, chunkstore.Sum(c.stock.holds).String()
+		if c.stock.holds != noCut {
+			c.ack.ETag, c.ack.Cut = c.stock.etag, cutName(c.stock.holds)
 		}
 		if c.ids != (identities{}) {
 			c.ack.identities, c.ack.Store, c.ack.Sample = c.ids, c.belief.store, c.belief.sample

@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -16,20 +17,21 @@ import (
 	"verneuil/replicate/mirror"
 )
 
-// While Sync copies a database, what was copied is hashed, and put to a target that
-// has no version of it yet: one processor copies, the others hash and compress, and
+// While Sync copies a database, what was copied is hashed and sealed, and put to the targets that
+// have no version of it yet: one processor copies, the others hash and compress, and
 // nothing is read again. A cut then finds the hashes, and a push the objects. Nothing
 // names these before the push does (I1). Replicators of live databases do not put
 // ahead: their copies must not take longer than they have to.
+//
+// A pack has the chunks that a push would put into one, so that equal databases have equal packs.
+// A piece is sealed as soon as it is copied, and its memory goes to another: what is in memory is
+// what is sealed, of packs that wait for a slot or have one.
 
 // piece is a part of the file that was copied.
 type piece struct {
-	*mirror.Piece
 	chunks []pieceChunk
-
-	once    sync.Once
-	hashed  atomic.Bool // objects are there
-	objects []chunkstore.Hashed
+	hashed atomic.Bool // ids are there
+	ids    []chunkstore.ID
 }
 
 // pieceChunk is a chunk in a piece that will have to be put.
@@ -39,37 +41,39 @@ type pieceChunk struct {
 	from, to int    // in the piece
 }
 
-// hash computes the chunks' IDs, once.
-func (p *piece) hash(s chunkstore.Sealer) {
-	p.once.Do(func() {
-		for _, c := range p.chunks {
-			p.objects = append(p.objects, cutter.HashChunk(s, p.Bytes()[c.from:c.to]))
-		}
-		p.hashed.Store(true)
-	})
+// aheadChunk is a chunk that was copied, sealed or to be sealed.
+type aheadChunk struct {
+	ready  chan struct{} // closed when the rest is set, or the chunk could not be sealed
+	id     chunkstore.ID
+	stored []byte // nil: zeros, or it is not sealed
 }
 
 // ahead takes the pieces of a base copy. It is the goroutine's that owns the office.
 type ahead struct {
-	office  *Office
-	hashers errgroup.Group // for pieces that no target takes
-	feeds   []*feed
+	office *Office
+	work   errgroup.Group // hashes and seals pieces
+	feeds  []*feed
+	most   int // chunks of a pack
+
+	group []*aheadChunk // that one pack is made of
+	of    int           // which multiple of most they are from
+	taken bool          // a target has taken the last group
 }
 
-// feed brings pieces to a target's contact.
+// feed brings groups of chunks to a target's contact.
 type feed struct {
-	pieces  chan *piece   // closed at the end of the copy
-	refused chan struct{} // closed when the contact takes no more
+	groups  chan []*aheadChunk // closed at the end of the copy
+	refused chan struct{}      // closed when the contact takes no more
 }
 
 // Ahead begins to look at targets that are not known, and returns what takes the pieces of a base
 // copy that begins: it hashes them, and puts them to the targets that turn out to have nothing.
 func (o *Office) Ahead() mirror.Taker {
-	a := &ahead{office: o}
-	a.hashers.SetLimit(runtime.GOMAXPROCS(0))
+	a := &ahead{office: o, most: o.o.Uploads.packObjects()}
+	a.work.SetLimit(runtime.GOMAXPROCS(0))
 	for _, c := range o.couriers {
 		if c.state == Strange && c.Ready() {
-			f := &feed{pieces: make(chan *piece, 2), refused: make(chan struct{})}
+			f := &feed{groups: make(chan []*aheadChunk, 1), refused: make(chan struct{})}
 			a.feeds = append(a.feeds, f)
 			c.contact(f)
 		}
@@ -79,16 +83,17 @@ func (o *Office) Ahead() mirror.Taker {
 
 // End says that there are no more pieces.
 func (a *ahead) End() {
+	a.offer(a.office.o.Errands.Context())
 	for _, f := range a.feeds {
-		close(f.pieces)
+		close(f.groups)
 	}
-	_ = a.hashers.Wait() // what was not hashed will be
+	_ = a.work.Wait() // what was not hashed will be
 }
 
 // Take offers a piece that has n bytes from off and is in the mirror. It reports whether a target
-// puts it now.
+// puts what was copied now.
 func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int) (taken bool) {
-	p, m := &piece{Piece: copied}, a.office.o.Tracker.Mirror()
+	p, m := &piece{}, a.office.o.Tracker.Mirror()
 	for at := 0; at < n; at += chunkstore.ChunkBytes {
 		i, end := int(off+int64(at))/chunkstore.ChunkBytes, min(n, at+chunkstore.ChunkBytes)
 		d := m.Diff(i)
@@ -98,30 +103,85 @@ func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int
 		}
 	}
 	if len(p.chunks) == 0 {
-		return false
+		return a.taken
 	}
 	a.office.fed = append(a.office.fed, p)
-	for _, f := range a.feeds {
-		p.Retain()
-		if f.offer(ctx, p, len(a.office.couriers) == 1) {
-			taken = true
-		} else {
-			p.Release()
+	sealed := make([]*aheadChunk, len(p.chunks))
+	if a.wanted() {
+		for k, c := range p.chunks {
+			if of := c.index / a.most; of != a.of {
+				a.offer(ctx)
+				a.of = of
+			}
+			sealed[k] = &aheadChunk{ready: make(chan struct{})}
+			a.group = append(a.group, sealed[k])
 		}
 	}
-	if !taken {
-		p.Retain()
-		a.hashers.Go(errands.Guarded(func() error {
-			defer p.Release()
-			p.hash(a.office.o.Sealer)
-			return nil
-		}))
-	}
-	return taken
+	copied.Retain()
+	a.work.Go(errands.Guarded(func() error {
+		defer copied.Release()
+		defer func() {
+			for _, c := range sealed {
+				if c != nil {
+					close(c.ready)
+				}
+			}
+		}()
+		for k, c := range p.chunks {
+			_ = inTurn(func() error {
+				p.hash(a.office.o.Sealer, copied.Bytes()[c.from:c.to], sealed[k])
+				return nil
+			})
+		}
+		p.hashed.Store(true)
+		return nil
+	}))
+	return a.taken
 }
 
-// offer brings p to the contact. Only a single target may make the copy wait (I3).
-func (f *feed) offer(ctx context.Context, p *piece, wait bool) bool {
+// sealBuffers are for stored forms, before it is known how long they are.
+var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// hash computes a chunk's ID, and seals it if sealed is not nil.
+func (p *piece) hash(s chunkstore.Sealer, b []byte, sealed *aheadChunk) {
+	id := cutter.HashChunk(s, b).ID()
+	p.ids = append(p.ids, id)
+	if sealed == nil || id == chunkstore.ZeroID {
+		return
+	}
+	buf := sealBuffers.Get().(*[]byte)
+	*buf = s.Seal((*buf)[:0], id, b)
+	sealed.id, sealed.stored = id, bytes.Clone(*buf)
+	sealBuffers.Put(buf)
+}
+
+// wanted reports whether a target may take what is copied.
+func (a *ahead) wanted() bool {
+	return slices.ContainsFunc(a.feeds, func(f *feed) bool {
+		select {
+		case <-f.refused:
+			return false
+		default:
+			return true
+		}
+	})
+}
+
+// offer brings the group, which is complete, to the contacts. Only a single target may make the
+// copy wait (I3).
+func (a *ahead) offer(ctx context.Context) {
+	group := a.group
+	if a.group = nil; len(group) == 0 {
+		return
+	}
+	a.taken = false
+	for _, f := range a.feeds {
+		a.taken = f.offer(ctx, group, len(a.office.couriers) == 1) || a.taken
+	}
+}
+
+// offer brings a group to the contact, and waits for it if wait says so.
+func (f *feed) offer(ctx context.Context, group []*aheadChunk, wait bool) bool {
 	select {
 	case <-f.refused:
 		return false
@@ -129,7 +189,7 @@ func (f *feed) offer(ctx context.Context, p *piece, wait bool) bool {
 	}
 	if wait {
 		select {
-		case f.pieces <- p:
+		case f.groups <- group:
 			return true
 		case <-f.refused:
 		case <-ctx.Done():
@@ -137,7 +197,7 @@ func (f *feed) offer(ctx context.Context, p *piece, wait bool) bool {
 		return false
 	}
 	select {
-	case f.pieces <- p:
+	case f.groups <- group:
 		return true
 	default:
 		return false
@@ -146,12 +206,8 @@ func (f *feed) offer(ctx context.Context, p *piece, wait bool) bool {
 
 // refuse lets the copy go on without us. f may be nil.
 func (f *feed) refuse() {
-	if f == nil {
-		return
-	}
-	close(f.refused)
-	for p := range f.pieces {
-		p.Release()
+	if f != nil {
+		close(f.refused)
 	}
 }
 
@@ -160,10 +216,8 @@ func (a *contact) putAhead(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range a.uploads.how.Concurrency {
 		group.Go(errands.Guarded(func() error {
-			for p := range a.feed.pieces {
-				err := a.putPiece(groupCtx, p)
-				p.Release()
-				if err != nil {
+			for chunks := range a.feed.groups {
+				if err := a.putGroup(groupCtx, chunks); err != nil {
 					return err
 				}
 			}
@@ -176,16 +230,39 @@ func (a *contact) putAhead(ctx context.Context) error {
 	return errors.Join(err, finishErr)
 }
 
-func (a *contact) putPiece(ctx context.Context, p *piece) error {
-	p.hash(a.t.Sealer)
-	for k := range p.chunks {
-		if id := p.objects[k].ID(); id != chunkstore.ZeroID && !a.notes.put[id] {
-			if err := a.uploads.putHashed(ctx, p.objects[k]); err != nil {
-				return err
-			}
+// putGroup makes a pack of chunks and puts it.
+func (a *contact) putGroup(ctx context.Context, chunks []*aheadChunk) error {
+	for _, c := range chunks {
+		select {
+		case <-c.ready:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	return ctx.Err()
+	release, err := a.t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	pack := packMemory.Get().(*chunkstore.Pack)
+	var refs []chunkstore.Ref
+	seen := make(map[chunkstore.ID]bool, len(chunks))
+	for _, c := range chunks {
+		if _, there := a.notes.put[c.id]; c.stored != nil && !there && !seen[c.id] {
+			seen[c.id] = true
+			pack.Add(c.id, c.stored)
+			refs = append(refs, chunkstore.Ref{ID: c.id})
+		}
+	}
+	if len(refs) == 0 {
+		recycle(pack)
+		return nil
+	}
+	_, _, places := pack.Encode()
+	for k := range refs {
+		refs[k].Place = places[k]
+	}
+	return a.uploads.put(ctx, pack, refs)
 }
 
 // TakeHashes takes what was hashed ahead, of chunks that are as they were.
@@ -196,7 +273,7 @@ func (o *Office) TakeHashes() {
 		}
 		for k, c := range p.chunks {
 			if d := o.o.Tracker.Mirror().Diff(c.index); d != nil && d.Stamp == c.stamp {
-				d.Hash, d.Hashed = p.objects[k].ID(), true
+				d.Hash, d.Hashed = p.ids[k], true
 			}
 		}
 		return true

@@ -1,7 +1,6 @@
 package courier
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,35 +30,44 @@ type contact struct {
 	t         *chunkstore.Target
 	key       string
 	at        time.Time
-	ours      cutter.Version // the last one; without a manifest there is none
-	object    manifest.Fetch // of the saved version's leaves and nodes
-	chunksMax int            // of a version whose tree is loaded
+	ours      own
+	chunksMax int // of a version whose tree is loaded
 
 	known   identities // of the buckets, as last seen
-	fresh   bool       // the target was looked at lately: the manifest's ETag will do
+	fresh   bool       // the target was looked at lately: that it has ours will do
+	all     bool       // something is gone: all is asked for
 	guarded bool       // see ack
 	notes   notes      // of what was put to known
 
 	uploads   *uploads
-	feed      *feed                  // nil: nothing is put ahead
-	put       map[chunkstore.ID]bool // ahead, durably
-	elsewhere *elsewhere             // nil: something is known of the target's past
+	feed      *feed                              // nil: nothing is put ahead
+	put       map[chunkstore.ID]chunkstore.Place // ahead, durably
+	elsewhere *elsewhere                         // nil: something is known of the target's past
 
 	found finding
+}
+
+// own is our last version, as it is known again in a target. Without one, cut is zero.
+type own struct {
+	cut      [16]byte
+	manifest *manifest.Manifest
+	tree     *manifest.Tree // what it names, loaded, without places; nil: the cutter has another
+	etag     string         // under which the target took it; empty: that is not known
+	placed   *manifest.Tree // its tree in that target; nil: the manifest has to be read
 }
 
 // finding is what a contact has found.
 type finding struct {
 	exists   bool   // there is a manifest
 	etag     string // of it
-	raw      []byte // it, as stored
-	same     bool   // it is ours
+	same     bool   // it is our last version
 	damaged  error
-	manifest *manifest.Manifest     // nil if there is none, or a damaged one
-	tree     *manifest.Tree         // its, loaded; nil if that is damaged
-	ids      identities             // of the buckets
-	vain     bool                   // manifest names what this chunk bucket never had, or has lost
-	gone     map[chunkstore.ID]bool // what tree names, and is not there
+	manifest *manifest.Manifest         // nil if there is none, or a damaged one
+	tree     *manifest.Tree             // its, with places; nil if that is damaged, or in vain
+	names    *manifest.Tree             // one that names the same, and is loaded; nil with tree
+	ids      identities                 // of the buckets
+	vain     bool                       // manifest names what this chunk bucket never had, or has lost
+	gone     map[chunkstore.Digest]bool // packs that tree names, and that are not there
 }
 
 // contact begins to read what the target has under our name. f brings what can be put if it has
@@ -78,22 +86,35 @@ func newContact(c *Courier, f *feed) *contact {
 	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
 	a := &contact{
 		t: c.Target, key: c.office.key, at: now,
-		object: c.office.cutter.Object, chunksMax: chunksMax(c.office),
-		known: c.ids, guarded: c.ack.Guarded, fresh: seen && !o.Still,
+		ours: c.own(), chunksMax: chunksMax(c.office),
+		known: c.ids, guarded: c.ack.Guarded,
+		fresh: seen && !o.Still && !c.belief.all, all: c.belief.all,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
 		found: finding{ids: c.ids},
-	}
-	if last := c.office.cutter.Last(); last != nil {
-		a.ours = *last
-		a.ours.Tree = last.Tree.Clone()
-	}
-	if c.office.cutter.State() != cutter.Unsaved {
-		a.found.etag = c.stock.etag
 	}
 	if c.newcomer() {
 		a.elsewhere = &elsewhere{host: o.Host, path: o.Spool.Path()}
 	}
 	return a
+}
+
+// own returns our last version, as the target may have it.
+func (c *Courier) own() (ours own) {
+	last, s := c.office.cutter.Last(), &c.stock
+	if last == nil || last.Manifest.Cut == noCut {
+		return ours
+	}
+	ours.cut, ours.manifest = last.Manifest.Cut, last.Manifest
+	if c.office.cutter.State() == cutter.Saved {
+		ours.tree = last.Tree.Clone()
+	}
+	if s.holds == ours.cut && s.tree != nil {
+		ours.placed = s.tree.Clone()
+		ours.etag = s.etag
+	} else if c.ack.Cut == cutName(ours.cut) {
+		ours.etag = c.ack.ETag
+	}
+	return ours
 }
 
 // newcomer reports whether whatever the target has under our name is our past: the spool knew of
@@ -167,94 +188,114 @@ func (a *contact) look(ctx context.Context) error {
 	}
 	// A version that was put for another chunk bucket, or before this one was emptied, names
 	// nothing that need be there.
-	if m := a.found.manifest; m != nil && !slices.Contains(m.Stores, a.found.ids.Chunks) {
-		a.found.vain, a.found.tree = true, nil
+	f := &a.found
+	if m := f.manifest; m != nil && !slices.Contains(m.Stores, f.ids.Chunks) {
+		f.vain, f.tree, f.names = true, nil, nil
 		return nil
 	}
-	if err := a.loadTree(ctx); err != nil {
-		return err
+	if f.names == nil {
+		if err := a.loadTree(ctx); err != nil {
+			return err
+		}
+	}
+	if f.tree == nil || a.fresh {
+		return nil
 	}
 	return a.probe(ctx)
 }
 
 // lookAtManifest reads it.
 func (a *contact) lookAtManifest(ctx context.Context) error {
-	f := &a.found
+	f, ours := &a.found, &a.ours
+	options := chunkstore.GetOptions{BytesMax: 2 * manifest.BytesMax}
+	if ours.placed != nil {
+		options.IfNoneMatch = ours.etag
+	}
 	a.uploads.calls.Add(1)
-	options := chunkstore.GetOptions{IfNoneMatch: f.etag, BytesMax: 2 * manifest.BytesMax}
 	o, err := a.t.GetManifest(ctx, a.key, options, a.decode)
-	a.fresh = a.fresh && errors.Is(err, chunkstore.ErrUnmodified)
+	switch {
+	case errors.Is(err, chunkstore.ErrUnmodified):
+		f.exists, f.same, f.etag = true, true, ours.etag
+		f.manifest, f.tree, f.names = ours.manifest, ours.placed, ours.tree
+		return nil
+	case err == nil:
+		f.exists, f.etag, f.tree = true, o.ETag, f.manifest.Tree(a.t.Sealer)
+		f.same = ours.cut != noCut && f.manifest.Cut == ours.cut
+		if f.same {
+			f.names = ours.tree
+		}
+		a.fresh = a.fresh && f.same && o.ETag == ours.etag
+		return nil
+	}
+	a.fresh = false
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
 		return nil
-	case errors.Is(err, chunkstore.ErrUnmodified):
-		f.exists, f.same, f.manifest, f.tree = true, true, a.ours.Manifest, a.ours.Tree
-		return nil
 	case errors.Is(err, manifest.ErrNewer):
 		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
-	case errors.Is(err, chunkstore.ErrCorrupt):
-		f.manifest, f.damaged = nil, err
-		if o.ETag == "" { // it is too long to be read, or no object at all
-			a.uploads.calls.Add(1)
-			o, err = a.t.Manifests.Stat(ctx, a.key)
-			if errors.Is(err, chunkstore.ErrAbsent) {
-				return nil
-			} else if err != nil {
-				return fmt.Errorf("look at manifest: %w", err)
-			}
-		}
-		f.exists, f.etag, f.raw = true, o.ETag, o.Body
-		return nil
-	case err != nil:
+	case !errors.Is(err, chunkstore.ErrCorrupt):
 		return fmt.Errorf("look at manifest: %w", err)
 	}
-	f.exists, f.etag, f.raw = true, o.ETag, o.Body
-	if f.same {
-		f.manifest, f.tree = a.ours.Manifest, a.ours.Tree
+	f.manifest, f.damaged = nil, err
+	if o.ETag == "" { // it is too long to be read, or no object at all
+		a.uploads.calls.Add(1)
+		o, err = a.t.Manifests.Stat(ctx, a.key)
+		if errors.Is(err, chunkstore.ErrAbsent) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("look at manifest: %w", err)
+		}
 	}
+	f.exists, f.etag = true, o.ETag
 	return nil
 }
 
 // decode takes the stored manifest.
-func (a *contact) decode(body []byte) (err error) {
-	if a.ours.Manifest != nil && bytes.Equal(body, a.ours.Encoded) {
-		a.found.same = true
-		return nil
-	}
+func (a *contact) decode(body []byte) error {
 	m, err := manifest.Decode(a.t.Sealer, body)
-	if err == nil && m.Epoch > epochMax {
+	switch {
+	case err != nil:
+	case m.Epoch > epochMax:
 		err = fmt.Errorf("%w: epoch %d", chunkstore.ErrCorrupt, m.Epoch)
+	case !placed(m):
+		err = fmt.Errorf("%w: it does not say where its objects stand", chunkstore.ErrCorrupt)
 	}
 	a.found.manifest = m
 	return err
 }
 
-// loadTree loads the tree of the version that was found, if it is not ours.
+// placed reports whether m says where what it names stands.
+func placed(m *manifest.Manifest) bool {
+	lies := func(ref chunkstore.Ref) bool {
+		return ref.ID != chunkstore.ZeroID && ref.Place == chunkstore.Place{}
+	}
+	return !slices.ContainsFunc(m.Top, lies) &&
+		!slices.ContainsFunc(m.Patches, func(p manifest.Patch) bool { return lies(p.Ref) })
+}
+
+// loadTree loads the tree of the version that was found. If it is damaged, everything is missing.
 func (a *contact) loadTree(ctx context.Context) error {
 	f := &a.found
-	if f.manifest == nil || f.tree != nil {
+	if f.tree == nil {
 		return nil
 	}
-	if f.manifest.Chunks() > a.chunksMax {
+	if !f.same && f.manifest.Chunks() > a.chunksMax {
 		f.damaged = fmt.Errorf("%w: a database of %d bytes",
 			chunkstore.ErrCorrupt, f.manifest.FileBytes)
+		f.tree, f.names = nil, nil
 		return nil
 	}
-	tree := f.manifest.Tree(a.t.Sealer)
-	err := tree.Load(ctx, func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		if b, err := a.object(ctx, id); err == nil {
-			return b, nil
-		}
+	err := f.tree.Load(ctx, func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
 		a.uploads.calls.Add(1)
-		return a.t.GetChunk(ctx, id)
+		return a.t.GetObjects(ctx, refs)
 	})
 	switch {
 	case chunkstore.IsFault(err):
-		f.damaged = err // everything is missing, then
+		f.damaged, f.tree, f.names = err, nil, nil
 	case err != nil:
 		return fmt.Errorf("load tree: %w", err)
 	default:
-		f.tree = tree
+		f.names = f.tree
 	}
 	return nil
 }
@@ -278,27 +319,23 @@ func (a *contact) identify(ctx context.Context) (err error) {
 	return err
 }
 
-// probe asks for some of the objects that a manifest names; if one is gone, for all of them.
+// probe asks for some of the packs that a manifest names; if one is gone, for all of them.
 func (a *contact) probe(ctx context.Context) error {
-	tree := a.found.tree
-	if tree == nil || a.fresh {
-		return nil
+	f := &a.found
+	if !a.all {
+		some := sample{t: a.t, tree: f.tree}
+		err := some.take(ctx)
+		a.uploads.calls.Add(some.calls)
+		if err != nil || some.gone == 0 {
+			return wrap(err, "look for packs")
+		}
 	}
-	ids := pick(tree, nil)
-	a.uploads.calls.Add(int64(len(ids)))
-	n, err := lacking(ctx, a.t, ids)
-	if err != nil || n == 0 {
-		return wrap(err, "look for objects")
+	if err := a.loadTree(ctx); err != nil || f.tree == nil {
+		return err
 	}
-	all := make(map[chunkstore.ID]bool)
-	for i := range tree.Len() {
-		all[tree.At(i)] = true
-	}
-	for id := range tree.Objects() {
-		all[id] = true
-	}
-	a.found.gone, err = a.t.Lacking(ctx, all, a.uploads.how.Concurrency)
-	return wrap(err, "look for objects")
+	var err error
+	f.gone, err = a.t.LackingPacks(ctx, packsOf(f.tree), a.uploads.how.Concurrency)
+	return wrap(err, "look for packs")
 }
 
 // contacted takes a contact's result.
@@ -329,8 +366,8 @@ func (c *Courier) contacted(a *contact, err error) {
 	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.found = f.exists, f.etag, f
 	last := c.office.cutter.Last()
-	if f.same && !f.vain && last != nil && bytes.Equal(a.ours.Encoded, last.Encoded) {
-		c.stock.holds = last.Encoded
+	if f.same && f.tree != nil && last != nil && last.Manifest.Cut == a.ours.cut {
+		c.stock.holds = a.ours.cut
 	} else {
 		c.unsay()
 	}
@@ -338,7 +375,7 @@ func (c *Courier) contacted(a *contact, err error) {
 		c.compare()
 	}
 	c.office.saveAcks()
-	if c.stock.holds != nil {
+	if c.stock.holds != noCut {
 		c.well()
 	}
 }
@@ -371,7 +408,7 @@ func (a *contact) meet(c *Courier) {
 		c.log().Error("target's manifest bucket is another one than before, or was emptied: "+
 			"everything is put again",
 			"target", c.Name, "was", c.ids.Manifests, "is", is.Manifests)
-	case !a.found.exists && c.ack.Manifest != "":
+	case !a.found.exists && c.ack.Cut != "":
 		c.log().Error("target's manifest is gone: everything is put again", "target", c.Name)
 	}
 	c.ids, c.ack.Guarded = is, a.guarded
@@ -393,7 +430,7 @@ func (f *finding) judge(c *Courier) error {
 		return nil
 	}
 	own := cutter.Head()
-	wrote := cutter.Wrote(m.Sequence, f.raw) || c.ack.Manifest == chunkstore.Sum(f.raw).String()
+	wrote := cutter.Wrote(m.Sequence, m.Cut) || c.ack.Cut == cutName(m.Cut)
 	why := ""
 	switch own.Find(m.Head(), wrote) {
 	case manifest.OtherLineage:
@@ -410,20 +447,13 @@ func (f *finding) judge(c *Courier) error {
 	return fmt.Errorf("%w: %s %s", chunkstore.ErrConflict, who, why)
 }
 
-// past is the version that was found, for the cutter. get gets the target's objects.
-func (f *finding) past(get manifest.Fetch) *cutter.Past {
-	return &cutter.Past{
-		Version: cutter.Version{Manifest: f.manifest, Encoded: f.raw, Tree: f.tree},
-		Object:  get,
-	}
-}
-
 // noteSeen tells the courier what was seen.
 func (a *contact) noteSeen(c *Courier) {
 	if !a.fresh {
 		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
 	}
 	c.belief.lookedAt(a.at, !a.fresh, true, !a.fresh)
+	c.belief.all = c.belief.all && !a.all
 	c.office.cutter.AddStore(c.ids.Chunks)
 }
 

@@ -1,9 +1,7 @@
 package courier
 
 import (
-	"bytes"
 	"errors"
-	"maps"
 	"time"
 
 	"verneuil/chunkstore"
@@ -35,7 +33,7 @@ import (
 //	Asking  -> Stopped   (*Courier).contacted: another writer uses our name (I5)
 //	Idle    -> Pushing   (*Courier).Push
 //	Pushing -> Idle      (*Courier).pushed, also after an error
-//	Pushing -> Strange   (*Courier).pushed: somebody else has put a manifest
+//	Pushing -> Strange   (*Courier).pushed: somebody else has put a manifest, or a leaf is gone
 //	Idle    -> Strange   (*Courier).looked: it is not what it was
 //	Pushing -> Doubted   (*Courier).looked, likewise
 //	Doubted -> Strange   (*Courier).pushed
@@ -88,25 +86,13 @@ type Courier struct {
 	calls   int64  // of the target, by what has ended
 }
 
-// stock is what a target is known to have.
-type stock struct {
-	exists  bool        // there is a manifest
-	etag    string      // of it
-	holds   []byte      // it, if it is one of our versions, as stored; else nil
-	point   spool.Point // what it is known to include
-	taken   time.Time   // when it took a manifest last; zero: not yet
-	missing map[int]chunkstore.ID
-	have    map[chunkstore.ID]bool // leaves and nodes
-	notes
-}
-
 // trouble is why a target does not take what we have for it.
 type trouble struct {
 	err       error     // of the last attempt; nil: it has not failed
 	since     uint64    // serial of the last attempt that failed
 	retry     time.Time // not before
 	backoff   backoff.Backoff
-	conflicts int // pushes that met one, since the last that did not
+	surprises int // pushes that found the target to be another than contacts, one after the other
 }
 
 // The pauses after an attempt that failed grow from retryFirst to retryMost.
@@ -136,7 +122,7 @@ func (c *Courier) Ready() bool {
 // Behind reports whether the target lacks the last version.
 func (c *Courier) Behind() bool {
 	last := c.office.cutter.Last()
-	return last != nil && (c.stock.holds == nil || !bytes.Equal(c.stock.holds, last.Encoded))
+	return last != nil && (c.stock.holds == noCut || c.stock.holds != last.Manifest.Cut)
 }
 
 // begin numbers an attempt.
@@ -149,65 +135,24 @@ func (c *Courier) begin(s State) {
 // inline pages exists nowhere any more: the next version stores it whole.
 func (c *Courier) compare() {
 	found := c.found
+	c.found = nil
+	s, names := &c.stock, manifest.NewTree(c.office.o.Sealer, 0)
+	s.tree = names
 	if found == nil {
 		found = new(finding)
+	} else if found.tree != nil {
+		s.tree, names = found.tree, found.names
 	}
-	c.found = nil
-	c.stock.compare(c.office.cutter.Last().Tree, found.tree)
-	for i := range c.stock.missing {
+	s.compare(c.office.cutter.Last().Tree, names)
+	for i := range s.missing {
 		c.office.cutter.StoreWholeIfInline(i)
 	}
 	c.lose(found.gone)
 }
 
-// compare finds out what is missing of tree, where there is what the manifest of theirs names;
-// nil: nothing.
-func (s *stock) compare(tree, theirs *manifest.Tree) {
-	s.missing = make(map[int]chunkstore.ID)
-	s.have = make(map[chunkstore.ID]bool)
-	had := 0
-	if theirs != nil {
-		had = theirs.Len()
-		for id := range theirs.Objects() {
-			s.have[id] = true
-		}
-	}
-	for i := range tree.Len() {
-		id := tree.At(i)
-		if id != chunkstore.ZeroID && !s.put[id] && (i >= had || theirs.At(i) != id) {
-			s.missing[i] = id
-		}
-	}
-	if len(s.missing) == 0 || had == 0 {
-		return
-	}
-	elsewhere := make(map[chunkstore.ID]bool, len(s.missing)) // is it, at another index?
-	for _, id := range s.missing {
-		elsewhere[id] = false
-	}
-	for i := range had {
-		if _, ok := elsewhere[theirs.At(i)]; ok {
-			elsewhere[theirs.At(i)] = true
-		}
-	}
-	maps.DeleteFunc(s.missing, func(_ int, id chunkstore.ID) bool { return elsewhere[id] })
-}
-
-// forget drops what the last version does not name: a target may have collected it by the time
-// that it is wanted again.
-func (s *stock) forget(tree *manifest.Tree) {
-	have := make(map[chunkstore.ID]bool, len(s.have))
-	for id := range tree.Objects() {
-		if s.have[id] {
-			have[id] = true
-		}
-	}
-	s.have = have
-}
-
 // unsay takes back that the target has what it had taken.
 func (c *Courier) unsay() {
-	c.stock.holds = nil
+	c.stock.holds = noCut
 	if c.stock.point != (spool.Point{}) {
 		c.stock.point = spool.Point{}
 		c.office.o.Spool.State().ForgetPushed()

@@ -4,24 +4,49 @@
 //
 // # Contact, push, look
 //
-// A contact reads the manifest that a target has under our name, and its tree. The manifest is
-// one of ours, or our past, or another writer's, which stops the courier (I5). A target that has
-// nothing can be given, at its contact, what a base copy is just reading ([Office.Ahead]).
+// A contact reads the manifest that a target has under our name. It is the last version of ours,
+// or our past, whose tree is read, too, or another writer's, which stops the courier (I5). A target
+// that has nothing can be given, at its contact, what a base copy is just reading ([Office.Ahead]).
 //
-// A push puts what is missing: chunks, leaves and nodes, in runs that are made durable; then the
-// manifest. What a long push has put is noted in the spool, run by run, until a manifest names it:
-// a push that was interrupted goes on, also in another process (uploads.go).
+// A push puts what is missing, in packs: chunks, leaves and nodes, in runs that are made durable;
+// then the manifest. What a long push has put is noted in the spool, run by run, until a manifest
+// names it: a push that was interrupted goes on, also in another process (uploads.go).
 //
 // A look asks whether a target is still what it was taken for.
 //
-// The patrol touches what the newest version in a target names, so that a rule by which old
-// objects expire does not reach it (package patrol). What it finds gone is put again.
+// The patrol touches the packs that the newest version in a target names, so that a rule by which
+// old objects expire does not reach them (package patrol). What stood in one that is gone is put
+// again.
+//
+// # Places
+//
+// A version that was cut says what a database is made of, and not where that stands. Each target
+// has places of its own, as what it was put, and when, is its own: one was away, one has lost
+// something, one was given less at a time. So each courier has a tree of its own, with places
+// (stock.tree). It is the tree of the version that the target has, and changes when the target has
+// taken the next one: a push works on a clone. Its leaves and nodes may be left in the target: what
+// a change of them needs is fetched then, so that a process that opens a database, commits and ends
+// fetches none.
+//
+// What the last version has otherwise is noted chunk by chunk (stock.missing, stock.moved), and how
+// short it has been meanwhile (stock.least).
 //
 // # Invariants
 //
 // Those of package replicate that are kept here: I1 (run, of a push), I3, I4 (contact, notes), I5
-// (judge, and the condition of a push), I7 (lose, compare), I8 (putChunk) and I10 (a push has the
-// patrol step aside).
+// (judge, and the condition of a push), I7 (lose, compare), I8 (sealChunks) and I10 (a push has the
+// patrol step aside). And:
+//
+//	Q1  stock.tree has nothing but what the manifest that the target has under stock.etag says.
+//	Q2  A manifest is put with the tree that stock.tree is after change.apply: each object that it
+//	    names, the manifest before it names in the same place, or the journal of puts did, or
+//	    this push has put it there durably.
+//	Q3  That tree names the same object for each chunk as the version's own does.
+//	Q4  Of a pack that is gone, nothing is named by the next manifest: its chunks are missing, its
+//	    leaves and nodes are put anew (manifest.Tree.Lost). Found gone while a push is under way,
+//	    it is taken for gone again when that has succeeded.
+//	Q5  Of packs that are sealed or put there are no more than the target has slots, for all
+//	    databases of the process; a base copy has two more.
 //
 // # Beliefs
 //
@@ -32,29 +57,33 @@
 // right, and nobody finds the versions before: the first push lists a bounded part of the
 // target, if it may, and warns of other hosts that have the path (elsewhere.go).
 //
-// A target has an object ("there"). Witness: the version that we find in it names the object, and
+// A target has an object in a place ("there"). Witness: the version that we find in it says so, and
 // names the identity of the chunk bucket that stands beside it (chunkstore, "Beliefs"); or a Sync
-// of the object in a bucket of that identity, for a day (put.<…>). Defeated by: a bucket that was
+// of the pack in a bucket of that identity, for a day (put.<…>). Defeated by: a bucket that was
 // exchanged or emptied, which has another identity, or none, so that all is put again; by
 // a rule under which objects expire, which the patrol is for, and which takes the
-// marker first where there is no patrol; by somebody who deletes some objects. So three are
-// asked for at random at a contact, at a Sync, and at a push after ten minutes without. If one is
-// gone, all are asked for, and put again where they are gone; no flush succeeds before that.
+// marker first where there is no patrol; by somebody who deletes some packs. So three are
+// asked for at random at a contact, at a Sync, and at a push after ten minutes without (where a
+// leaf is left in the target, it is one of them). If one is gone, all are asked for, and what stood
+// in those that are gone is put again; no flush succeeds before that. If a leaf cannot be
+// read, nobody knows where what it names stands: then everything is put again.
 //
 // A target has our version ("sent"). Witness: its answer to our conditional Put, or to a Get with
-// the ETag that it gave. It is believed while we push (the next Put has that ETag as its
+// the ETag that it gave, or a manifest with the version's Cut: a number drawn at random when it
+// was cut, so that it is known again in whatever places it was put. (Who forges that may write to
+// the bucket.) It is believed while we push (the next Put has that ETag as its
 // condition); a flush believes it, and the chunk bucket's identity, for a second,
 // and else asks again: two requests, and three for objects if none was asked for in ten minutes.
 // At the end of a process, or of the last connection, nobody has asked: then a minute.
 // What a target has, and when that was seen, stands in targets.json for the next office. Defeated
 // by: whoever deletes or replaces things within that time. An idle database asks nothing.
 //
-// A version in a target is ours. Witness: the hash of the stored manifest, among those of the last
-// 4,096 cuts of this spool (noted before a cut is saved, and so before it is put), or as the
-// one that the target took last (targets.json). That its lineage and epoch are ours, and its
+// A version in a target is ours. Witness: its Cut, among those of the last 4,096 of this spool
+// (noted before a cut is saved, and so before it is put), or as the one that the target took last
+// (targets.json). That its lineage and epoch are ours, and its
 // number no higher, is no witness: a clone of the disk, or of the machine with its memory, goes on
 // with the same. Defeated by: a version so old that 4,096 followed, which is then another
-// writer's, and stops the courier, loudly; a spool whose hashes are gone takes over, as one
+// writer's, and stops the courier, loudly; a spool whose file of them is gone takes over, as one
 // without a cut.
 //
 // A target is well again, says the log. Witness: it has taken the last version of the database that

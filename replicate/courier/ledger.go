@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -26,14 +27,17 @@ const (
 	// putTrust is how long a target is trusted to keep an object that no manifest
 	// of its names. Whoever collects garbage spares what is younger than twice that.
 	putTrust = 24 * time.Hour
-	// putBytesMax is the ledger of 2 TiB of database.
+	// putBytesMax is the ledger of 1.6 TiB of database.
 	putBytesMax = 1 << 30
-	// putBlockMax bounds a block, which is read into memory: it is one run (64 KiB), and perhaps
-	// more of an upload that was interrupted.
+	// putBlockMax bounds a block, which is read into memory: it is one run (some 80 KiB), and
+	// perhaps more where packs are small.
 	putBlockMax = 1 << 20
+
+	putPackBytes   = 36
+	putObjectBytes = 40
 )
 
-// ledger notes which objects a target has durably although it has no manifest
+// ledger notes which objects a target has durably, and where, although it has no manifest
 // yet that names them, so that an upload of many that was interrupted goes on where
 // it was. Its methods are safe for concurrent use.
 //
@@ -41,11 +45,14 @@ const (
 // bucket's identity. It is a sequence of
 //
 //	0   4  magic "VPUT"
-//	4   4  number of IDs
+//	4   4  how many bytes follow the header
 //	8   8  when they were durable, Unix ns
 //	16  4  CRC-32C of all of it but these four bytes
 //	20  4  zero
-//	24  …  IDs, 32 bytes each
+//	24  …  packs, each with some of its objects:
+//	       32    the pack's name
+//	       4     how many objects, n
+//	       40*n  each object's ID, offset in the pack (4 bytes), and length there (4 bytes)
 //
 // in little endian. What follows something else, which is how a kill leaves it, is ignored.
 type ledger struct {
@@ -61,8 +68,8 @@ func ledgerOf(sp *spool.Spool, target string) *ledger {
 	return &ledger{name: filepath.Join(sp.Dir(), spool.PutPrefix+hex.EncodeToString(sum[:8]))}
 }
 
-// Load returns the IDs that were noted in the last 24 hours, nil if there are none.
-func (l *ledger) Load(now time.Time) (map[chunkstore.ID]bool, error) {
+// Load returns the objects that were noted in the last 24 hours, nil if there are none.
+func (l *ledger) Load(now time.Time) (map[chunkstore.ID]chunkstore.Place, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, err := os.OpenFile(l.name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -79,14 +86,15 @@ func (l *ledger) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load journal of puts: %w", err)
 	}
-	var ids map[chunkstore.ID]bool
+	var put map[chunkstore.ID]chunkstore.Place
 	good, r := int64(0), bufio.NewReader(f)
 	for {
 		block, err := readPutBlock(r, st.Size()-good)
 		if err != nil {
 			return nil, fmt.Errorf("load journal of puts: %w", err)
 		}
-		if block == nil {
+		refs, ok := parsePutBlock(block)
+		if !ok {
 			break
 		}
 		good += int64(len(block))
@@ -94,11 +102,11 @@ func (l *ledger) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 		if age := now.Sub(noted); age < 0 || age >= putTrust {
 			continue
 		}
-		for at := putHeaderBytes; at < len(block); at += len(chunkstore.ID{}) {
-			if ids == nil {
-				ids = make(map[chunkstore.ID]bool)
+		for _, ref := range refs {
+			if put == nil {
+				put = make(map[chunkstore.ID]chunkstore.Place)
 			}
-			ids[chunkstore.ID(block[at:])] = true
+			put[ref.ID] = ref.Place
 		}
 	}
 	if good < st.Size() { // or nobody would see what is noted behind it
@@ -106,7 +114,7 @@ func (l *ledger) Load(now time.Time) (map[chunkstore.ID]bool, error) {
 			return nil, fmt.Errorf("load journal of puts: %w", err)
 		}
 	}
-	return ids, nil
+	return put, nil
 }
 
 // readPutBlock reads a block from r, which has so many bytes left. It is nil if there is none, or
@@ -118,7 +126,7 @@ func readPutBlock(r *bufio.Reader, left int64) ([]byte, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	n := int64(binary.LittleEndian.Uint32(header[4:]))*int64(len(chunkstore.ID{})) + putHeaderBytes
+	n := int64(binary.LittleEndian.Uint32(header[4:])) + putHeaderBytes
 	if string(header[:4]) != putMagic || n > min(left, putBlockMax) {
 		return nil, nil
 	}
@@ -132,18 +140,55 @@ func readPutBlock(r *bufio.Reader, left int64) ([]byte, error) {
 	return block, nil
 }
 
-// Note adds ids, which are durable in the target. Load comes first.
-func (l *ledger) Note(ids []chunkstore.ID, now time.Time) (err error) {
-	if len(ids) == 0 {
+// parsePutBlock returns the objects of a block. It is not ok if there is no block, or it is none
+// that Note makes.
+func parsePutBlock(block []byte) (refs []chunkstore.Ref, ok bool) {
+	if block == nil {
+		return nil, false
+	}
+	for b := block[putHeaderBytes:]; len(b) > 0; {
+		if len(b) < putPackBytes {
+			return nil, false
+		}
+		pack, n := chunkstore.Digest(b[:32]), int64(binary.LittleEndian.Uint32(b[32:]))
+		if b = b[putPackBytes:]; n == 0 || n*putObjectBytes > int64(len(b)) {
+			return nil, false
+		}
+		for range n {
+			refs = append(refs, chunkstore.Ref{ID: chunkstore.ID(b[:32]), Place: chunkstore.Place{
+				Pack:   pack,
+				Offset: binary.LittleEndian.Uint32(b[32:]),
+				Bytes:  binary.LittleEndian.Uint32(b[36:]),
+			}})
+			b = b[putObjectBytes:]
+		}
+	}
+	return refs, true
+}
+
+// Note adds objects, which are durable in the target where refs say; those of a pack stand
+// together in refs. Load comes first.
+func (l *ledger) Note(refs []chunkstore.Ref, now time.Time) (err error) {
+	if len(refs) == 0 {
 		return nil
 	}
-	b := make([]byte, putHeaderBytes, putHeaderBytes+len(ids)*len(chunkstore.ID{}))
+	b := make([]byte, putHeaderBytes, putHeaderBytes+len(refs)*(putPackBytes+putObjectBytes))
 	copy(b, putMagic)
-	binary.LittleEndian.PutUint32(b[4:], uint32(len(ids)))
-	binary.LittleEndian.PutUint64(b[8:], uint64(now.UnixNano()))
-	for _, id := range ids {
-		b = append(b, id[:]...)
+	for len(refs) > 0 {
+		pack := refs[0].Place.Pack
+		n := slices.IndexFunc(refs, func(r chunkstore.Ref) bool { return r.Place.Pack != pack })
+		if n < 0 {
+			n = len(refs)
+		}
+		b = binary.LittleEndian.AppendUint32(append(b, pack[:]...), uint32(n))
+		for _, r := range refs[:n] {
+			b = binary.LittleEndian.AppendUint32(append(b, r.ID[:]...), r.Place.Offset)
+			b = binary.LittleEndian.AppendUint32(b, r.Place.Bytes)
+		}
+		refs = refs[n:]
 	}
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-putHeaderBytes))
+	binary.LittleEndian.PutUint64(b[8:], uint64(now.UnixNano()))
 	binary.LittleEndian.PutUint32(b[16:], putSum(b))
 	l.mu.Lock()
 	defer l.mu.Unlock()

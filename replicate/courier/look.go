@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	"verneuil/replicate/errands"
 )
 
 // What a courier believes of its target, it was told at some moment; see "Beliefs" in doc.go.
@@ -27,7 +22,7 @@ const (
 	PauseTrust = 10 * time.Minute
 
 	// SampleObjects are asked for at a time. If a tenth of all is gone, 3 of 10 looks find out.
-	SampleObjects = 3
+	SampleObjects = 3 // packs, or a leaf or node on the way to one
 )
 
 // identities are those of a target's buckets; zero: not known.
@@ -45,9 +40,13 @@ type belief struct {
 	sample   time.Time // it had all of some objects, picked at random
 
 	looking bool
+	all     bool   // something is gone, so that the next contact asks for all
 	failed  uint64 // serial of the last look that failed
 	err     error  // of it
 }
+
+// suspect takes back all belief.
+func (b *belief) suspect() { *b = belief{of: b.of, looking: b.looking, all: true} }
 
 // lookedAt notes a look of that time that found all well.
 func (b *belief) lookedAt(at time.Time, store, manifest, sample bool) {
@@ -96,22 +95,21 @@ func (b *belief) look(store, manifest, sample bool) {
 		l.key, l.etag = o.key, c.stock.etag
 	}
 	if sample {
-		l.sample, l.sampled = pick(o.cutter.Last().Tree, c.stock.missing), true
+		l.sample = newSample(c)
 	}
 	o.o.Errands.Go(l.run, func(err error) { b.looked(l, err) })
 }
 
 // look is one, on its way. It shares nothing that changes.
 type look struct {
-	t       *chunkstore.Target
-	serial  uint64
-	at      time.Time
-	known   chunkstore.Identity
-	store   bool
-	key     string // of the manifest; empty: it is not asked for
-	etag    string
-	sample  []chunkstore.ID
-	sampled bool
+	t      *chunkstore.Target
+	serial uint64
+	at     time.Time
+	known  chunkstore.Identity
+	store  bool
+	key    string // of the manifest; empty: it is not asked for
+	etag   string
+	sample *sample // nil: none is taken
 
 	calls   int64
 	unlike  string // what is not as it was; empty: all is
@@ -141,15 +139,15 @@ func (l *look) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if l.unlike == "" && len(l.sample) > 0 {
-		l.calls += int64(len(l.sample))
-		gone, err := lacking(ctx, l.t, l.sample)
+	if l.unlike == "" && l.sample != nil {
+		err := l.sample.take(ctx)
+		l.calls += l.sample.calls
 		if err != nil {
 			return err
 		}
-		if gone > 0 {
-			l.unlike = fmt.Sprintf("%d of %d objects, picked at random, are gone",
-				gone, len(l.sample))
+		if l.sample.gone > 0 {
+			l.unlike = fmt.Sprintf("%d of %d packs, picked at random, are gone",
+				l.sample.gone, l.sample.asked)
 		}
 	}
 	return nil
@@ -187,50 +185,9 @@ func (b *belief) looked(l *look, err error) {
 	case l.unlike != "":
 		c.log().Error("target is not what it was: all of it is looked at",
 			"target", c.Name, "found", l.unlike)
-		*b = belief{of: c}
-		switch c.state {
-		case Idle:
-			c.state = Strange
-		case Pushing:
-			c.state = Doubted
-		}
+		*b = belief{of: c, all: b.all || l.sample != nil && l.sample.gone > 0}
+		c.doubt()
 	default:
-		b.lookedAt(l.at, l.store, l.key != "", l.sampled)
+		b.lookedAt(l.at, l.store, l.key != "", l.sample != nil)
 	}
-}
-
-// pick returns some of the objects that a target should have, at random.
-func pick(tree *manifest.Tree, missing map[int]chunkstore.ID) (ids []chunkstore.ID) {
-	for range 4 * SampleObjects { // some are of zeros
-		if tree.Len() == 0 || len(ids) == SampleObjects {
-			break
-		}
-		i := rand.IntN(tree.Len())
-		id := tree.At(i)
-		if _, gone := missing[i]; !gone && id != chunkstore.ZeroID && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// lacking returns how many of ids, which are few, t does not have.
-func lacking(ctx context.Context, t *chunkstore.Target, ids []chunkstore.ID) (n int, err error) {
-	has := make([]bool, len(ids))
-	group, ctx := errgroup.WithContext(ctx)
-	for k, id := range ids {
-		group.Go(errands.Guarded(func() (err error) {
-			has[k], err = t.HasChunk(ctx, id)
-			return err
-		}))
-	}
-	if err := group.Wait(); err != nil {
-		return 0, err
-	}
-	for _, has := range has {
-		if !has {
-			n++
-		}
-	}
-	return n, nil
 }

@@ -7,13 +7,13 @@ import (
 	"verneuil/spool"
 )
 
-// notes keep which objects a target has durably, although no manifest names them: also for a
+// notes keep which objects a target has durably, and where, although no manifest says so: also for a
 // successor, as long as the target's chunk bucket is the same.
 type notes struct {
 	sp      *spool.Spool
 	target  string  // its ID
 	journal *ledger // of put; nil before the first contact
-	put     map[chunkstore.ID]bool
+	put     map[chunkstore.ID]chunkstore.Place
 }
 
 // of returns the journal of what was put while the target's chunk bucket was that one.
@@ -27,11 +27,11 @@ func (n notes) clone() notes {
 }
 
 // add notes, for this office, objects that the target has durably.
-func (n *notes) add(ids map[chunkstore.ID]bool) {
+func (n *notes) add(put map[chunkstore.ID]chunkstore.Place) {
 	if n.put == nil {
-		n.put = ids
+		n.put = put
 	} else {
-		maps.Copy(n.put, ids)
+		maps.Copy(n.put, put)
 	}
 }
 

@@ -1,11 +1,9 @@
 package courier
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -48,6 +46,7 @@ type Options struct {
 type Uploads struct {
 	Concurrency int // at once, for each target
 	RunObjects  int // how many are made durable together; 0: 2,048
+	PackObjects int // how many a pack has at most; 0: [chunkstore.PackMax]
 
 	// Progress is told how many bytes of a push are done, by calls that may come from several
 	// goroutines.
@@ -82,8 +81,8 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 		c := &Courier{
 			Target: t, office: office, id: TargetID(t),
 			stock: stock{
-				missing: make(map[int]chunkstore.ID),
-				notes:   notes{sp: o.Spool, target: TargetID(t)},
+				missing: make(map[int]chunkstore.ID), moved: make(map[int]chunkstore.Ref),
+				notes: notes{sp: o.Spool, target: TargetID(t)},
 			},
 			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
 		}
@@ -124,18 +123,14 @@ func (o *Office) Lacks(i int) bool {
 // Renamed changes every target's backlog with the cutter's tree.
 func (o *Office) Renamed(i int, id chunkstore.ID) {
 	for _, c := range o.couriers {
-		if id == chunkstore.ZeroID || c.stock.put[id] {
-			delete(c.stock.missing, i)
-		} else {
-			c.stock.missing[i] = id
-		}
+		c.stock.renamed(i, id)
 	}
 }
 
 // Shortened forgets what was cut off from the tree.
 func (o *Office) Shortened(chunks int) {
 	for _, c := range o.couriers {
-		maps.DeleteFunc(c.stock.missing, func(i int, _ chunkstore.ID) bool { return i >= chunks })
+		c.stock.shortened(chunks)
 	}
 }
 
@@ -188,21 +183,24 @@ func (o *Office) Adopt(ctx context.Context) error {
 	}
 	var past *cutter.Past
 	if best != nil {
-		past = best.found.past(func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-			best.calls++
-			return best.GetChunk(ctx, id)
-		})
+		past = &cutter.Past{
+			Manifest: best.found.manifest, Tree: best.found.tree,
+			Object: func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+				best.calls++
+				return best.GetObjects(ctx, refs)
+			},
+		}
 	}
 	if err := o.cutter.Adopt(ctx, past); err != nil {
 		return err
 	}
-	encoded := o.cutter.Last().Encoded
+	cut := o.cutter.Last().Manifest.Cut
 	for _, c := range o.couriers {
 		if !c.state.Known() {
 			continue
 		}
-		if c.found != nil && c.found.raw != nil && bytes.Equal(c.found.raw, encoded) {
-			c.stock.holds = encoded
+		if c.found != nil && c.found.tree != nil && cut != noCut && c.found.manifest.Cut == cut {
+			c.stock.holds = cut
 		}
 		c.compare()
 		o.cutter.AddStore(c.ids.Chunks)

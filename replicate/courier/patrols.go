@@ -83,9 +83,8 @@ func (b *beat) slice(now time.Time) {
 	c, e := b.of, b.of.office.o.Errands
 	slice := b.Start(e.Context(), now, func() patrol.Version {
 		return patrol.Version{
-			Tree:    c.office.cutter.Last().Tree.Clone(),
-			Missing: maps.Clone(c.stock.missing),
-			Have:    maps.Clone(c.stock.have),
+			Tree: c.stock.tree.Clone(),
+			Lost: maps.Clone(c.stock.lost),
 		}
 	})
 	if slice == nil {
@@ -104,44 +103,74 @@ func (b *beat) done(slice *patrol.Slice, err error) {
 	}
 	b.Done(slice, c.office.now(), err)
 	c.lose(slice.Gone())
+	if unread := slice.Unread(); unread != nil {
+		c.suspect(unreadTree + unread.Error())
+	}
 	c.office.savePatrols()
 }
 
-// lose notes objects that the target has not got, although its manifest names them. It is behind,
-// then: a push puts them. A chunk that differs from its object by inline pages cannot be had
-// again: the next version stores it whole (I7).
-func (c *Courier) lose(gone map[chunkstore.ID]bool) {
+// lose notes packs that the target has not got, although its manifest names them. It is behind,
+// then: a push puts anew what stood there. A chunk that differs from its object by inline pages
+// cannot be had again: the next version stores it whole (I7).
+func (c *Courier) lose(gone map[chunkstore.Digest]bool) {
 	if len(gone) == 0 {
 		return
 	}
-	o := &c.office.o
-	named, tree := make(map[chunkstore.ID]bool), c.office.cutter.Last().Tree
-	for i := range tree.Len() {
-		id := tree.At(i)
-		if !gone[id] {
-			continue
-		}
-		named[id] = true
-		c.stock.missing[i] = id
+	if !c.stock.tree.Loaded() {
+		c.suspect("packs are gone")
+		return
+	}
+	packs, chunks := c.stock.lose(gone, c.office.cutter.Last().Tree)
+	for _, i := range chunks {
 		c.office.cutter.StoreWholeIfInline(i)
 	}
-	for id := range tree.Objects() {
-		if gone[id] {
-			named[id] = true
-			delete(c.stock.have, id)
-		}
-	}
-	for id := range gone {
-		delete(c.stock.put, id)
-	}
-	if len(named) == 0 {
+	if packs == 0 && len(chunks) == 0 {
 		return // the version that named them is gone, too
 	}
-	c.beat.Missed(len(named), o.Serial.Next())
+	c.beat.Missed(max(packs, 1), c.office.o.Serial.Next())
 	c.unsay() // I9: a flush waits until they are there
-	c.log().Error("objects were gone from the target, which its newest version names; "+
-		"they are put again",
-		"target", c.Name, "objects", len(named))
+	c.log().Error("packs were gone from the target, which its newest version names; "+
+		"what stood there is put again",
+		"target", c.Name, "packs", packs, "chunks", len(chunks))
+}
+
+// loseAgain notes of the version that a push has just put what was found to be gone meanwhile.
+func (c *Courier) loseAgain() {
+	s := &c.stock
+	again := s.since
+	s.lost, s.since = nil, nil
+	if len(again) == 0 {
+		return
+	}
+	if !s.tree.Loaded() {
+		c.suspect("packs are gone")
+		return
+	}
+	_, chunks := s.lose(again, c.office.cutter.Last().Tree)
+	for _, i := range chunks {
+		c.office.cutter.StoreWholeIfInline(i)
+	}
+}
+
+// unreadTree says, before an error, what was found of a target.
+const unreadTree = "a leaf or node of its version's tree cannot be read: "
+
+// suspect has the next contact ask for all that the target's version names.
+func (c *Courier) suspect(found string) {
+	c.log().Error("target is not what it was: all of it is looked at",
+		"target", c.Name, "found", found)
+	c.belief.suspect()
+	c.doubt()
+}
+
+// doubt has the target contacted anew, at once or when the push is over.
+func (c *Courier) doubt() {
+	switch c.state {
+	case Idle:
+		c.state = Strange
+	case Pushing:
+		c.state = Doubted
+	}
 }
 
 // heal takes note of a push that has put all that was missing when it began.

@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"verneuil/chunkstore"
-	"verneuil/replicate/errands"
+	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
@@ -22,20 +20,20 @@ import (
 type push struct {
 	t       *chunkstore.Target
 	key     string
-	encoded []byte      // the manifest
-	point   spool.Point // what it includes
+	version manifest.Manifest // without a tree: to be put with the target's
+	point   spool.Point       // what it includes
 	cond    chunkstore.Condition
 	prove   func() error // that the spool is ours
 
-	chunks   []missingChunk
-	objects  []object
+	change   change
 	view     *mirror.View
 	uploads  *uploads
 	progress progress
 
-	left    atomic.Int64           // chunks
-	etag    string                 // of the manifest that was put
-	durable map[chunkstore.ID]bool // what was put before it
+	left    atomic.Int64                       // chunks
+	etag    string                             // of the manifest that was put
+	durable map[chunkstore.ID]chunkstore.Place // what was put before it
+	unread  bool                               // a leaf or node of the target's tree cannot be read
 
 	unlike unlike
 }
@@ -46,18 +44,6 @@ type unlike struct {
 	chunks []int
 }
 
-// missingChunk is an object that is missing, and the chunks that have it.
-type missingChunk struct {
-	id      chunkstore.ID
-	indexes []int
-}
-
-// object is a leaf or node.
-type object struct {
-	id    chunkstore.ID
-	plain []byte
-}
-
 // progress tells how much of a push is done.
 type progress struct {
 	tell  func(phase string, done, total int64)
@@ -66,10 +52,10 @@ type progress struct {
 	total int64
 }
 
-func (p *progress) add(bytes int) {
+func (p *progress) add(bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done += int64(bytes)
+	p.done += bytes
 	p.tell("push", p.done, p.total)
 }
 
@@ -90,49 +76,33 @@ func (c *Courier) push(point spool.Point) {
 func newPush(c *Courier, point spool.Point) *push {
 	o, last := &c.office.o, c.office.cutter.Last()
 	p := &push{
-		t: c.Target, key: c.office.key, encoded: last.Encoded, point: point, prove: o.Prove,
+		t: c.Target, key: c.office.key, version: *last.Manifest, point: point, prove: o.Prove,
 		cond:    chunkstore.Condition{IfMatch: c.stock.etag, IfNone: !c.stock.exists}, // I5
-		chunks:  c.stock.missingChunks(),
 		uploads: c.uploads(),
 	}
-	for id, plain := range last.Tree.Objects() {
-		if !c.stock.have[id] && !c.stock.put[id] {
-			p.objects = append(p.objects, object{id, plain})
-		}
-	}
-	first := make([]int, len(p.chunks))
-	for k, m := range p.chunks {
+	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
+	chunks := p.change.all()
+	first := make([]int, len(chunks))
+	for k, m := range chunks {
 		first[k] = m.indexes[0]
 	}
 	p.view = o.Tracker.Mirror().View(first)
-	p.left.Store(int64(len(p.chunks)))
+	p.left.Store(int64(len(chunks)))
 	p.progress.tell = o.Uploads.Progress
-	p.progress.total = int64(len(p.chunks)) * chunkstore.ChunkBytes
+	p.progress.total = int64(len(chunks)) * chunkstore.ChunkBytes
 	return p
-}
-
-// missingChunks returns the missing objects, in the order of their first chunks.
-func (s *stock) missingChunks() (chunks []missingChunk) {
-	byID := make(map[chunkstore.ID]int, len(s.missing))
-	for _, i := range slices.Sorted(maps.Keys(s.missing)) {
-		id := s.missing[i]
-		at, ok := byID[id]
-		if !ok {
-			at = len(chunks)
-			byID[id] = at
-			chunks = append(chunks, missingChunk{id: id})
-		}
-		chunks[at].indexes = append(chunks[at].indexes, i)
-	}
-	return chunks
 }
 
 // run puts chunks, leaves and nodes, makes them durable, and puts the manifest (I1).
 func (p *push) run(ctx context.Context) error {
-	err := p.putObjects(ctx)
+	err := p.putPacks(ctx)
 	var finishErr error
 	p.durable, finishErr = p.uploads.finish()
 	if err = errors.Join(err, finishErr); err != nil {
+		return err
+	}
+	encoded, err := p.version.Encode(p.t.Sealer)
+	if err != nil {
 		return err
 	}
 	release, err := p.t.Slot(ctx)
@@ -144,74 +114,138 @@ func (p *push) run(ctx context.Context) error {
 		return err
 	}
 	p.uploads.calls.Add(1)
-	etag, err := p.t.Manifests.Put(ctx, p.key, p.encoded, p.cond)
+	etag, err := p.t.Manifests.Put(ctx, p.key, encoded, p.cond)
 	if err != nil {
 		return fmt.Errorf("put manifest: %w", err)
 	}
-	p.uploads.bytes.Add(int64(len(p.encoded)))
+	p.uploads.bytes.Add(int64(len(encoded)))
 	p.etag = etag
 	return nil
 }
 
-// putObjects puts chunks, leaves and nodes, in no order: nothing names them yet. Each
-// has a slot of the target before it has a goroutine: a process with a thousand busy
-// databases makes no more requests at a time, nor needs more memory for them, than with one.
-func (p *push) putObjects(ctx context.Context) error {
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(p.uploads.how.Concurrency)
-	inSlot := func(put func() error) bool {
-		release, err := p.t.Slot(groupCtx)
-		if err != nil {
-			return false
-		}
-		group.Go(errands.Guarded(func() error {
-			defer release()
-			return put()
-		}))
-		return true
+// putPacks puts chunks, leaves and nodes, and fills in the tree of the version. Where an object
+// stands is known once its pack is sealed: so what names it is put at the same time, as nothing
+// names any of it yet.
+func (p *push) putPacks(ctx context.Context) error {
+	packs := p.uploads.packing(ctx)
+	for k, chunks := range p.change.parcels {
+		packs.add(parcel{
+			fill: func(pack *chunkstore.Pack) ([]chunkstore.ID, error) {
+				return p.sealChunks(pack, chunks)
+			},
+			placed: func(places []chunkstore.Place) { p.change.places[k] = places },
+			put: func() {
+				p.left.Add(int64(-len(chunks)))
+				p.progress.add(int64(len(chunks)) * chunkstore.ChunkBytes)
+			},
+		})
 	}
-	for _, m := range p.chunks {
-		if !inSlot(func() error { return p.putChunk(groupCtx, m) }) {
-			break
-		}
+	var err error
+	if packs.settle() {
+		err = p.pack(packs)
 	}
-	for _, o := range p.objects {
-		put := func() error {
-			return wrap(p.uploads.put(groupCtx, o.id, o.plain), "put tree object")
-		}
-		if !inSlot(put) {
-			break
-		}
+	if putErr := packs.wait(); putErr != nil {
+		return putErr
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
+	return err
 }
 
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
 
-func (p *push) putChunk(ctx context.Context, m missingChunk) error {
+// sealChunks seals chunks into a pack.
+func (p *push) sealChunks(
+	pack *chunkstore.Pack, chunks []missingChunk,
+) (ids []chunkstore.ID, err error) {
 	buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 	defer chunkBuffers.Put(buf)
-	i := m.indexes[0]
-	b, err := p.view.Chunk(i, buf[:])
+	for _, m := range chunks {
+		i := m.indexes[0]
+		err := inTurn(func() error {
+			b, err := p.view.Chunk(i, buf[:])
+			if err == nil {
+				err = pack.SealChecked(p.t.Sealer, m.id, b)
+			}
+			return err
+		})
+		if errors.Is(err, chunkstore.ErrMismatch) { // I8
+			p.unlike.add(m.indexes)
+			return nil, fmt.Errorf("mirror: chunk %d is not what was cut: %w", i, err)
+		} else if err != nil {
+			return nil, err
+		}
+		p.view.Done(i)
+		ids = append(ids, m.id)
+	}
+	return ids, nil
+}
+
+func (u *unlike) add(chunks []int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.chunks = append(u.chunks, chunks...)
+}
+
+// errUnput: a leaf or node was not put; another error says why.
+var errUnput = errors.New("not put")
+
+// pack makes the version's tree, and begins to put its new leaves and nodes.
+func (p *push) pack(packs *packing) (err error) {
+	p.change.apply()
+	v := &p.version
+	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax, p.fetch,
+		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
+			return p.putObjects(packs, objects)
+		})
+	return wrap(err, "put tree")
+}
+
+// fetch gets leaves and nodes that the target has.
+func (p *push) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+	release, err := p.t.Slot(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = p.uploads.put(ctx, m.id, b)
-	if errors.Is(err, chunkstore.ErrMismatch) { // I8
-		p.unlike.mu.Lock()
-		defer p.unlike.mu.Unlock()
-		p.unlike.chunks = append(p.unlike.chunks, m.indexes...)
-		return fmt.Errorf("mirror: chunk %d is not what was cut: %w", i, err)
-	} else if err != nil {
-		return err
+	defer release()
+	p.uploads.calls.Add(1)
+	plain, err := p.t.GetObjects(ctx, refs)
+	p.unread = p.unread || chunkstore.IsFault(err)
+	return plain, err
+}
+
+// putObjects begins to put leaves or nodes that the target has not got, and returns the places of
+// all.
+func (p *push) putObjects(
+	packs *packing, objects []chunkstore.Hashed,
+) ([]chunkstore.Place, error) {
+	places := make([]chunkstore.Place, len(objects))
+	var fresh []int // in objects
+	for k, h := range objects {
+		place, ok := p.change.there[h.ID()]
+		if places[k] = place; !ok {
+			fresh = append(fresh, k)
+		}
 	}
-	p.view.Done(i)
-	p.left.Add(-1)
-	p.progress.add(len(b))
-	return nil
+	for some := range slices.Chunk(fresh, p.uploads.how.PackObjects) {
+		packs.add(parcel{
+			fill: func(pack *chunkstore.Pack) (ids []chunkstore.ID, err error) {
+				for _, k := range some {
+					_ = inTurn(func() error { pack.Seal(p.t.Sealer, objects[k]); return nil })
+					ids = append(ids, objects[k].ID())
+				}
+				return ids, nil
+			},
+			placed: func(of []chunkstore.Place) {
+				for n, k := range some {
+					places[k] = of[n]
+				}
+			},
+			put: func() {},
+		})
+	}
+	if !packs.settle() {
+		return nil, errUnput
+	}
+	return places, nil
 }
 
 // pushed takes a push's result.
@@ -227,22 +261,31 @@ func (c *Courier) pushed(p *push, err error) {
 	c.office.doubtMirror(p.unlike.chunks)
 	if p.etag != "" {
 		c.office.o.Sent.Manifests.Add(1)
-	} else {
-		c.stock.add(p.durable)
 	}
 	switch {
 	case errors.Is(err, chunkstore.ErrConflict):
 		// Another writer, or a push of ours that had been given up; look again.
 		c.log().Info("target's manifest was changed by another writer",
 			"target", c.Name, "error", err)
-		c.state, c.stock.etag, c.stock.holds, c.trouble.err = Strange, "", nil, nil
-		if c.trouble.conflicts++; c.trouble.conflicts > 1 {
-			c.fail(err) // what was looked at meanwhile was ours: the store contradicts itself
-		}
+		c.state, c.stock.holds, c.ack.ETag = Strange, noCut, ""
+		c.belief.all = c.belief.all || len(c.stock.lost) > 0
+		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
+	case p.unread && chunkstore.IsFault(err):
+		c.suspect(unreadTree + err.Error())
+		c.surprised(err)
 	case err != nil:
 		c.fail(err)
 	default:
 		c.took(p)
+	}
+}
+
+// surprised notes that a push has found the target to be another than a contact had. It has failed
+// if that was so before.
+func (c *Courier) surprised(err error) {
+	c.trouble.err = nil
+	if c.trouble.surprises++; c.trouble.surprises > 1 {
+		c.fail(err)
 	}
 }
 
@@ -252,35 +295,16 @@ func (c *Courier) took(p *push) {
 		c.log().Warn("journal", "error", err)
 	}
 	c.trouble.backoff.Reset()
-	c.trouble.err, c.trouble.conflicts = nil, 0
+	c.trouble.err, c.trouble.surprises = nil, 0
 	c.well()
 	s := &c.stock
-	s.exists, s.etag, s.holds, s.point, s.taken = true, p.etag, p.encoded, p.point, c.office.now()
+	s.exists, s.etag, s.holds, s.point, s.taken = true, p.etag, p.version.Cut, p.point, c.office.now()
 	c.belief.lookedAt(s.taken, false, true, false)
-	s.forget(c.office.cutter.Last().Tree)
+	c.loseAgain()
 	c.heal()
 	c.office.saveAcks()
 	c.log().Info("pushed", "target", c.Name, "sequence", p.point.Sequence,
-		"chunks", len(p.chunks), "bytes", p.uploads.bytes.Load())
-}
-
-// took notes what a push has made durable, and leaves in it the chunks that are. It returns how
-// many.
-func (s *stock) took(p *push) (chunks int) {
-	p.chunks = slices.DeleteFunc(p.chunks, func(m missingChunk) bool { return !p.durable[m.id] })
-	for _, m := range p.chunks {
-		for _, i := range m.indexes {
-			if s.missing[i] == m.id { // else it has changed since
-				delete(s.missing, i)
-			}
-		}
-	}
-	for _, o := range p.objects {
-		if p.durable[o.id] {
-			s.have[o.id] = true
-		}
-	}
-	return len(p.chunks)
+		"chunks", len(p.change.all()), "bytes", p.uploads.bytes.Load())
 }
 
 // doubtMirror has the mirror compared with the database, and these chunks made anew. Views keep
