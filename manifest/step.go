@@ -17,38 +17,38 @@ import (
 )
 
 // Step is how one version of a database becomes the next: what a record of its history holds. It
-// does not change once it is encoded or decoded.
+// does not depend on how the tree of the version before is described: by a checkpoint, or by an
+// older one and patches. It does not change once it is encoded or decoded.
 type Step struct {
-	// Next is the next version, but for what it has in common with the one before: of patches and
-	// inline pages it has those only that are new, and neither Host nor Path, Levels, Top, Earlier
-	// nor At. If Whole, it is all of the next version but At.
+	// Next is the next version, but for what it has in common with the one before: as patches it
+	// has the chunks whose object has changed, as inline pages those that are new, and neither Host
+	// nor Path, Levels, Top, Earlier nor At. If Whole, it is all of the next version but At.
 	Next  *Manifest
 	Whole bool
 
-	Unpatched []int   // chunks whose patches the next version does not have; ascending
-	Uninlined []int64 // offsets of inline pages that it does not have as they were; ascending
+	// Shortest is the least number of chunks that the database has had since the version before.
+	// Chunks from there on are zeros in the next version, but for its patches.
+	Shortest int
+	// Uninlined are the offsets of inline pages that are gone, and not replaced; ascending.
+	Uninlined []int64
 }
 
-// StepTo returns the step from m to next. [Manifest.Apply] is its inverse, but for At, which next
-// need not have.
-func (m *Manifest) StepTo(next *Manifest) *Step {
+// StepTo returns the step from m to next, of which changed are all chunks whose object has changed,
+// ascending, and shortest is the least number of chunks meanwhile. It uses neither version's tree.
+func (m *Manifest) StepTo(next *Manifest, changed []Patch, shortest int) *Step {
 	n := *next
-	n.At = history.Position{}
-	s := &Step{Next: &n}
-	if m.Host != next.Host || m.Path != next.Path || m.Levels != next.Levels ||
-		!slices.Equal(m.Top, next.Top) || m.extent().Chunks != next.extent().Chunks ||
-		m.afterResize(next.FileBytes).extent() != next.extent() {
-		s.Whole = true
-		return s
-	}
 	n.Host, n.Path, n.Levels, n.Top, n.Earlier = "", "", 0, nil, nil
-	from := m.afterResize(next.FileBytes)
-	s.Unpatched, n.Patches = difference(from.Patches, next.Patches,
-		func(p Patch) int { return p.Index }, func(a, b Patch) bool { return a == b })
-	s.Uninlined, n.Inline = difference(m.Inline, next.Inline,
-		func(p Page) int64 { return p.Offset },
-		func(a, b Page) bool { return a.Offset == b.Offset && bytes.Equal(a.Data, b.Data) })
+	n.At, n.Patches = history.Position{}, changed
+	s := &Step{Next: &n, Shortest: min(shortest, n.Chunks(), m.Chunks())}
+	s.Uninlined, n.Inline = difference(m.Inline, next.Inline)
 	return s
+}
+
+// WholeStep returns the step to m from any version of its database.
+func (m *Manifest) WholeStep() *Step {
+	n := *m
+	n.At = history.Position{}
+	return &Step{Next: &n, Whole: true}
 }
 
 // Apply returns the version that s makes of m. It shares memory with both. It fails with
@@ -56,14 +56,17 @@ func (m *Manifest) StepTo(next *Manifest) *Step {
 func (m *Manifest) Apply(s *Step) (*Manifest, error) {
 	n := *s.Next
 	if !s.Whole {
-		from := m.afterResize(n.FileBytes)
-		n.Host, n.Path = m.Host, m.Path
-		n.Levels, n.Top, n.Earlier = m.Levels, m.Top, from.Earlier
-		n.Patches = apply(from.Patches, s.Unpatched, n.Patches,
-			func(p Patch) int { return p.Index })
-		n.Inline = apply(m.Inline, s.Uninlined, n.Inline,
-			func(p Page) int64 { return p.Offset })
-		if n.Earlier != nil && n.packed() {
+		if s.Shortest > min(m.Chunks(), n.Chunks()) {
+			return nil, fmt.Errorf("version %d: at least %d chunks, between %d and %d: %w",
+				n.Sequence, s.Shortest, m.Chunks(), n.Chunks(), chunkstore.ErrCorrupt)
+		}
+		e := m.extent()
+		e.Valid = min(e.Valid, s.Shortest)
+		n.Host, n.Path, n.Levels, n.Top, n.Earlier = m.Host, m.Path, m.Levels, m.Top, &e
+		at, _ := findPatch(m.Patches, s.Shortest)
+		n.Patches = merge(m.Patches[:at:at], n.Patches)
+		n.Inline = apply(m.Inline, s.Uninlined, n.Inline)
+		if n.packed() {
 			n.Earlier = nil
 		}
 	}
@@ -86,33 +89,17 @@ func (m *Manifest) packed() bool {
 	return m.extent() == Extent{m.Chunks(), m.Chunks()} && (m.Levels > 0 || len(m.Patches) == 0)
 }
 
-// afterResize returns m with another length and without the patches beyond it. Its inline pages
-// stay.
-func (m *Manifest) afterResize(fileBytes int64) *Manifest {
-	n := *m
-	e := m.extent()
-	n.FileBytes = fileBytes
-	e.Valid = min(e.Valid, n.Chunks())
-	n.Earlier = &e
-	if at, _ := findPatch(m.Patches, n.Chunks()); at < len(m.Patches) {
-		n.Patches = m.Patches[:at:at]
-	}
-	return &n
-}
-
-// difference returns the keys of what is in from and not in to, or is not equal there, and has no
-// new one of its key; and what is in to and not equal in from. Both are ascending by key.
-func difference[T any, K cmp.Ordered](
-	from, to []T, key func(T) K, equal func(a, b T) bool,
-) (gone []K, fresh []T) {
+// difference returns the offsets of the pages of from that are not in to, where there is none of
+// that offset either; and the pages of to that are not in from.
+func difference(from, to []Page) (gone []int64, fresh []Page) {
 	for len(from) > 0 || len(to) > 0 {
 		switch {
-		case len(to) == 0 || len(from) > 0 && key(from[0]) < key(to[0]):
-			gone, from = append(gone, key(from[0])), from[1:]
-		case len(from) == 0 || key(to[0]) < key(from[0]):
+		case len(to) == 0 || len(from) > 0 && from[0].Offset < to[0].Offset:
+			gone, from = append(gone, from[0].Offset), from[1:]
+		case len(from) == 0 || to[0].Offset < from[0].Offset:
 			fresh, to = append(fresh, to[0]), to[1:]
 		default:
-			if !equal(from[0], to[0]) {
+			if !bytes.Equal(from[0].Data, to[0].Data) {
 				fresh = append(fresh, to[0])
 			}
 			from, to = from[1:], to[1:]
@@ -122,23 +109,36 @@ func difference[T any, K cmp.Ordered](
 }
 
 // apply is the inverse of difference.
-func apply[T any, K cmp.Ordered](from []T, gone []K, fresh []T, key func(T) K) (to []T) {
-	if len(gone) == 0 && len(fresh) == 0 {
-		return from
-	}
-	for len(from) > 0 || len(fresh) > 0 {
-		switch {
-		case len(fresh) == 0 || len(from) > 0 && key(from[0]) < key(fresh[0]):
-			if _, found := slices.BinarySearch(gone, key(from[0])); !found {
-				to = append(to, from[0])
-			}
-			from = from[1:]
-		default:
-			if len(from) > 0 && key(from[0]) == key(fresh[0]) {
-				from = from[1:]
-			}
-			to, fresh = append(to, fresh[0]), fresh[1:]
+func apply(from []Page, gone []int64, fresh []Page) (to []Page) {
+	kept := make([]Page, 0, len(from)+len(fresh))
+	for _, p := range from {
+		if _, found := slices.BinarySearch(gone, p.Offset); !found {
+			kept = append(kept, p)
 		}
+	}
+	return override(kept, fresh, func(p Page) int64 { return p.Offset })
+}
+
+// merge returns patches with others in their place.
+func merge(patches, others []Patch) []Patch {
+	return override(patches, others, func(p Patch) int { return p.Index })
+}
+
+// override returns from and over, both ascending by key, with those of over where both have a key.
+// It has no more room than it has elements, unless it is empty.
+func override[T any, K cmp.Ordered](from, over []T, key func(T) K) (to []T) {
+	if len(over) == 0 {
+		return slices.Clip(from)
+	}
+	for len(from) > 0 || len(over) > 0 {
+		if len(over) == 0 || len(from) > 0 && key(from[0]) < key(over[0]) {
+			to, from = append(to, from[0]), from[1:]
+			continue
+		}
+		if len(from) > 0 && key(from[0]) == key(over[0]) {
+			from = from[1:]
+		}
+		to, over = append(to, over[0]), over[1:]
 	}
 	return to
 }
@@ -146,9 +146,8 @@ func apply[T any, K cmp.Ordered](from []T, gone []K, fresh []T, key func(T) K) (
 // Encode returns the body of the record that holds s, which sl seals. With [chunkstore.Plain],
 // equal steps give equal bytes (I4). It fails if it is longer than [chunkstore.BodyBytesMax].
 func (s *Step) Encode(sl chunkstore.Sealer) ([]byte, error) {
-	msg := &manifestpb.Step{Next: s.Next.message(), Whole: s.Whole}
-	for _, i := range s.Unpatched {
-		msg.Unpatched = append(msg.Unpatched, uint64(i))
+	msg := &manifestpb.Step{
+		Next: s.Next.message(), Whole: s.Whole, Shortest: uint64(s.Shortest),
 	}
 	for _, off := range s.Uninlined {
 		msg.Uninlined = append(msg.Uninlined, uint64(off))
@@ -162,20 +161,17 @@ func DecodeStep(sl chunkstore.Sealer, body []byte) (*Step, error) {
 	if err := open(sl, body, &msg); err != nil {
 		return nil, fmt.Errorf("step: %w", err)
 	}
-	s := &Step{Whole: msg.Whole}
+	s := &Step{Whole: msg.Whole, Shortest: int(min(msg.Shortest, math.MaxInt))}
 	var err error
 	if msg.Next == nil {
 		err = errors.New("no version")
 	} else {
 		s.Next, err = fromMessage(msg.Next)
 	}
-	for _, i := range msg.Unpatched {
-		s.Unpatched = append(s.Unpatched, int(min(i, math.MaxInt)))
-	}
 	for _, off := range msg.Uninlined {
 		s.Uninlined = append(s.Uninlined, int64(min(off, math.MaxInt64)))
 	}
-	if err == nil && !(ascending(s.Unpatched) && ascending(s.Uninlined)) {
+	if err == nil && !ascending(s) {
 		err = errors.New("out of order")
 	}
 	if err != nil {
@@ -184,9 +180,15 @@ func DecodeStep(sl chunkstore.Sealer, body []byte) (*Step, error) {
 	return s, nil
 }
 
-func ascending[K cmp.Ordered](keys []K) bool {
-	for k := range keys {
-		if k > 0 && keys[k-1] >= keys[k] {
+// ascending reports whether s is in order. What it makes of a version is validated.
+func ascending(s *Step) bool {
+	for k := range s.Next.Patches {
+		if k > 0 && s.Next.Patches[k-1].Index >= s.Next.Patches[k].Index {
+			return false
+		}
+	}
+	for k := range s.Uninlined {
+		if k > 0 && s.Uninlined[k-1] >= s.Uninlined[k] {
 			return false
 		}
 	}

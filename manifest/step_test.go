@@ -1,9 +1,12 @@
 package manifest
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"math/rand"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,13 +16,17 @@ import (
 
 // walk is a database that changes at random, and what a target has of it.
 type walk struct {
-	rng  *rand.Rand
-	tree *Tree
-	m    *Manifest
+	rng     *rand.Rand
+	tree    *Tree
+	m       *Manifest // as one reader has it
+	objects map[chunkstore.ID][]byte
+	late    *Manifest // as a reader has it that began at the last checkpoint
 }
 
 func newWalk(seed int64) *walk {
-	w := &walk{rng: rand.New(rand.NewSource(seed))}
+	w := &walk{
+		rng: rand.New(rand.NewSource(seed)), objects: make(map[chunkstore.ID][]byte),
+	}
 	w.m = &Manifest{
 		Host: "h", Path: "/p", Program: "t", PageBytes: 512, Cut: [16]byte{1},
 		At: history.Position{Lineage: [16]byte{9}, Number: 3, Epoch: 1},
@@ -27,6 +34,7 @@ func newWalk(seed int64) *walk {
 	w.m.FileBytes = int64(w.rng.Intn(200)) * chunkstore.ChunkBytes
 	w.tree = NewTree(chunkstore.Plain{}, w.m.Chunks())
 	w.pack()
+	w.m = w.late
 	return w
 }
 
@@ -45,34 +53,44 @@ func (w *walk) ref() chunkstore.Ref {
 // pack makes the version one that a checkpoint has.
 func (w *walk) pack() {
 	put := func(objects []chunkstore.Hashed) (places []chunkstore.Place, err error) {
-		for range objects {
+		for _, o := range objects {
+			w.objects[o.ID()] = plainOf(o)
 			places = append(places, w.ref().Place)
 			places[len(places)-1].Bytes = 5
 		}
 		return places, nil
 	}
 	var err error
-	w.m.Earlier = nil
-	w.m.Levels, w.m.Top, w.m.Patches, err = w.tree.Pack(nil, 3, nil, put)
+	m := *w.m
+	m.Earlier = nil
+	m.Levels, m.Top, m.Patches, err = w.tree.Pack(nil, 3, nil, put)
 	if err != nil {
 		panic(err)
 	}
+	if w.late = &m; w.rng.Intn(2) == 0 {
+		w.m = &m
+	}
 }
 
-// next returns another version.
-func (w *walk) next() *Manifest {
+// next returns another version, and the step to it.
+func (w *walk) next() (*Manifest, *Step) {
 	n := *w.m
 	n.At = history.Position{}
 	n.Sequence++
 	n.Cut = [16]byte{byte(w.rng.Intn(256)), 5}
 	n.Time = time.Unix(int64(1+w.rng.Intn(1000)), 0).UTC()
-	if w.rng.Intn(3) == 0 {
+	shortest, changed := w.tree.Len(), map[int]chunkstore.Ref{}
+	for range w.rng.Intn(3) {
 		n.FileBytes = int64(w.rng.Intn(200)) * chunkstore.ChunkBytes
 		w.tree.Resize(n.Chunks())
-	}
-	for range w.rng.Intn(6) {
-		if w.tree.Len() > 0 {
-			w.tree.Set(w.rng.Intn(w.tree.Len()), w.ref())
+		shortest = min(shortest, n.Chunks())
+		maps.DeleteFunc(changed, func(i int, _ chunkstore.Ref) bool { return i >= n.Chunks() })
+		for range w.rng.Intn(6) {
+			if w.tree.Len() > 0 {
+				i, ref := w.rng.Intn(w.tree.Len()), w.ref()
+				w.tree.Set(i, ref)
+				changed[i] = ref
+			}
 		}
 	}
 	n.Inline = nil
@@ -84,8 +102,15 @@ func (w *walk) next() *Manifest {
 	if w.rng.Intn(2) == 0 && n.FileBytes > 0 {
 		n.Inline = w.withPage(n.Inline, int64(w.rng.Intn(int(n.FileBytes/512)))*512)
 	}
-	w.tree.Describe(&n)
-	return &n
+	if w.rng.Intn(10) == 0 {
+		w.tree.Describe(&n)
+		return &n, n.WholeStep()
+	}
+	var patches []Patch
+	for _, i := range slices.Sorted(maps.Keys(changed)) {
+		patches = append(patches, Patch{i, changed[i]})
+	}
+	return &n, w.m.StepTo(&n, patches, shortest)
 }
 
 // withPage returns pages with a new one at off.
@@ -106,35 +131,17 @@ func (w *walk) withPage(pages []Page, off int64) (all []Page) {
 	return all
 }
 
-func sameVersion(a, b *Manifest) bool {
-	x, y := *a, *b
-	x.At, y.At = history.Position{}, history.Position{}
-	if len(x.Patches) == 0 {
-		x.Patches = nil
-	}
-	if len(y.Patches) == 0 {
-		y.Patches = nil
-	}
-	if len(x.Inline) == 0 {
-		x.Inline = nil
-	}
-	if len(y.Inline) == 0 {
-		y.Inline = nil
-	}
-	return reflect.DeepEqual(x, y)
-}
-
-// What steps make of a version is the version that they were taken of, also after they were stored.
+// What steps make of a version is the version that they were taken of, also after they were stored,
+// and from whatever checkpoint a reader began.
 func TestSteps(t *testing.T) {
-	steps, whole := 0, 0
 	for seed := range int64(300) {
 		w := newWalk(seed)
 		for range 20 {
 			if w.rng.Intn(8) == 0 {
 				w.pack()
 			}
-			next := w.next()
-			body, err := w.m.StepTo(next).Encode(chunkstore.Plain{})
+			next, step := w.next()
+			body, err := step.Encode(chunkstore.Plain{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,49 +149,69 @@ func TestSteps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if steps++; s.Whole {
-				whole++
+			for _, m := range []**Manifest{&w.m, &w.late} {
+				if *m, err = (*m).Apply(s); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				w.check(t, seed, *m, next)
 			}
-			got, err := w.m.Apply(s)
-			if err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
-			}
-			if !sameVersion(got, next) {
-				t.Fatalf("seed %d: a step from\n%+v\nmakes\n%+v\nwant\n%+v", seed, w.m, got, next)
-			}
-			stored, err := got.Encode(chunkstore.Plain{})
-			if err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
-			}
-			again, err := Decode(chunkstore.Plain{}, stored)
-			if err != nil || !sameVersion(again, next) {
-				t.Fatalf("seed %d: stored, it is another version: %v", seed, err)
-			}
-			w.check(t, got)
-			w.m = got
 		}
-	}
-	if whole*5 > steps {
-		t.Errorf("%d of %d steps are whole versions", whole, steps)
 	}
 }
 
-// check compares the tree of m with the one that was changed.
-func (w *walk) check(t *testing.T, m *Manifest) {
+// check compares m with a version, and its tree with the one that was changed.
+func (w *walk) check(t *testing.T, seed int64, m, want *Manifest) {
 	t.Helper()
+	stored, err := m.Encode(chunkstore.Plain{})
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	if m, err = Decode(chunkstore.Plain{}, stored); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	if m.Cut != want.Cut || m.Sequence != want.Sequence || m.FileBytes != want.FileBytes ||
+		m.Host != "h" || m.Path != "/p" || !m.Time.Equal(want.Time) ||
+		len(m.Inline) != len(want.Inline) ||
+		len(m.Inline) > 0 && !reflect.DeepEqual(m.Inline, want.Inline) {
+		t.Fatalf("seed %d: a step makes\n%+v\nwant\n%+v", seed, m, want)
+	}
 	tree := m.Tree(chunkstore.Plain{})
 	for i := range m.Chunks() {
-		if got, missing := tree.peek(i); missing != nil {
-			continue
-		} else if want := w.tree.At(i); got != want {
-			t.Fatalf("chunk %d is %v, want %v", i, got, want)
+		got, err := tree.Lookup(t.Context(), i, w.fetch)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if want := w.tree.At(i); got != want {
+			t.Fatalf("seed %d: chunk %d is %v, want %v", seed, i, got, want)
 		}
 	}
+}
+
+func plainOf(o chunkstore.Hashed) []byte {
+	var p chunkstore.Pack
+	p.Seal(chunkstore.Plain{}, o)
+	stored, name, _ := p.Encode()
+	pieces, err := chunkstore.DecodePack(name, stored)
+	if err == nil {
+		var plain []byte
+		if plain, err = (chunkstore.Plain{}).Open(nil, o.ID(), pieces[0].Stored); err == nil {
+			return plain
+		}
+	}
+	panic(err)
+}
+
+func (w *walk) fetch(_ context.Context, refs []chunkstore.Ref) (plain [][]byte, err error) {
+	for _, r := range refs {
+		plain = append(plain, w.objects[r.ID])
+	}
+	return plain, nil
 }
 
 func TestStepDamage(t *testing.T) {
 	w := newWalk(1)
-	body, err := w.m.StepTo(w.next()).Encode(chunkstore.Plain{})
+	_, step := w.next()
+	body, err := step.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +252,7 @@ func TestOwner(t *testing.T) {
 func FuzzStep(f *testing.F) {
 	for seed := range int64(5) {
 		w := newWalk(seed)
-		s := w.m.StepTo(w.next())
+		_, s := w.next()
 		f.Add(seed, plainStep(s))
 	}
 	f.Fuzz(func(t *testing.T, seed int64, plain []byte) {

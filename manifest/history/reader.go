@@ -28,8 +28,8 @@ type Position struct {
 	Fences   []uint64 // of takeovers from writers that had not released, ascending (T1)
 }
 
-// Checkpoint is all that the records up to Number have made. Body is opaque. Without a Lineage it is
-// in no history, and all that there is: another one may replace it.
+// Checkpoint is all that the records up to Number have made. Body is opaque. Without a Lineage it
+// is in no history, and all that there is: another one may replace it.
 type Checkpoint struct {
 	Position
 	Body []byte

@@ -289,33 +289,64 @@ func (w *Writer) beyond(ctx context.Context) (*Checkpoint, error) {
 	return c, nil
 }
 
-// Checkpoint puts a checkpoint of all that w has read and written. It does nothing if there is
-// one as new. It fails with [chunkstore.ErrConflict] if the database has another lineage by now.
+// Checkpoint puts a checkpoint of all that w has read and written. It fails as [Saving.Run].
 func (w *Writer) Checkpoint(ctx context.Context, body []byte) error {
+	s := w.Saving()
+	s.Body = body
+	if err := s.Run(ctx); err != nil {
+		return err
+	}
+	w.Put(s)
+	return nil
+}
+
+// Saving is a checkpoint on its way. It shares nothing with its writer, who may go on meanwhile.
+type Saving struct {
+	Checkpoint
+	store Store
+	etag  string // of the newest checkpoint that is known
+	seen  uint64 // its number
+}
+
+// Saving begins a checkpoint of all that w has read and written. The caller gives it a Body and
+// runs it, and then w is told by Put.
+func (w *Writer) Saving() *Saving {
 	r := w.reader
-	c := &Checkpoint{Position: r.at, Body: body}
+	return &Saving{Checkpoint{Position: r.at}, r.store, r.etag, r.seen}
+}
+
+// Run puts the checkpoint. It does nothing if there is one as new. It fails with
+// [chunkstore.ErrConflict] if the database has another lineage by now.
+func (s *Saving) Run(ctx context.Context) error {
 	for {
-		if r.seen >= c.Number { // T3
+		if s.seen >= s.Number && s.etag != "" { // T3
 			return nil
 		}
-		etag, err := r.store.Replace(ctx, c, r.etag)
+		etag, err := s.store.Replace(ctx, &s.Checkpoint, s.etag)
 		if err == nil {
-			r.etag, r.seen = etag, c.Number
+			s.etag, s.seen = etag, s.Number
 			return nil
 		} else if !errors.Is(err, chunkstore.ErrConflict) {
 			return fmt.Errorf("put a checkpoint: %w", err)
 		}
-		newest, etag, err := r.store.Newest(ctx, "")
+		newest, etag, err := s.store.Newest(ctx, "")
 		switch {
 		case err != nil:
 			return fmt.Errorf("put a checkpoint: %w", err)
-		case newest.Lineage != c.Lineage:
+		case newest.Lineage != s.Lineage:
 			return fmt.Errorf("put a checkpoint: another history has begun: %w",
 				chunkstore.ErrConflict)
-		case newest.Number > c.Number:
-			return nil // r.etag stays: r is behind, and look must say so
+		case newest.Number > s.Number:
+			return nil // the writer is behind, and its look must say so
 		}
-		r.etag, r.seen = etag, newest.Number
+		s.etag, s.seen = etag, newest.Number
+	}
+}
+
+// Put tells w that s, a checkpoint of its own, was run without an error.
+func (w *Writer) Put(s *Saving) {
+	if r := w.reader; s.Lineage == r.at.Lineage && s.seen > r.seen {
+		r.etag, r.seen = s.etag, s.seen
 	}
 }
 

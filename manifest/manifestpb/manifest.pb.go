@@ -378,7 +378,7 @@ type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Next          *Manifest              `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"` // whole, or without top, and only with patches and pages that are new
 	Whole         bool                   `protobuf:"varint,2,opt,name=whole,proto3" json:"whole,omitempty"`
-	Unpatched     []uint64               `protobuf:"varint,3,rep,packed,name=unpatched,proto3" json:"unpatched,omitempty"` // indexes of chunks whose patches go
+	Shortest      uint64                 `protobuf:"varint,3,opt,name=shortest,proto3" json:"shortest,omitempty"`          // chunks that the database has had since the version before
 	Uninlined     []uint64               `protobuf:"varint,4,rep,packed,name=uninlined,proto3" json:"uninlined,omitempty"` // offsets of inline pages that go
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -428,11 +428,11 @@ func (x *Step) GetWhole() bool {
 	return false
 }
 
-func (x *Step) GetUnpatched() []uint64 {
+func (x *Step) GetShortest() uint64 {
 	if x != nil {
-		return x.Unpatched
+		return x.Shortest
 	}
-	return nil
+	return 0
 }
 
 func (x *Step) GetUninlined() []uint64 {
@@ -668,11 +668,11 @@ const file_manifestpb_manifest_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\fR\x06digest\x12\x1a\n" +
 	"\breleased\x18\x05 \x01(\bR\breleased\x12\x16\n" +
-	"\x06fences\x18\x06 \x03(\x04R\x06fences\"\x8c\x01\n" +
+	"\x06fences\x18\x06 \x03(\x04R\x06fences\"\x8a\x01\n" +
 	"\x04Step\x122\n" +
 	"\x04next\x18\x01 \x01(\v2\x1e.verneuil.manifest.v1.ManifestR\x04next\x12\x14\n" +
-	"\x05whole\x18\x02 \x01(\bR\x05whole\x12\x1c\n" +
-	"\tunpatched\x18\x03 \x03(\x04R\tunpatched\x12\x1c\n" +
+	"\x05whole\x18\x02 \x01(\bR\x05whole\x12\x1a\n" +
+	"\bshortest\x18\x03 \x01(\x04R\bshortest\x12\x1c\n" +
 	"\tuninlined\x18\x04 \x03(\x04R\tuninlined\"b\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +

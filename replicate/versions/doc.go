@@ -2,13 +2,13 @@
 // which is the manifest under the database's key, and the records after it, folded in.
 //
 // A version that records make of a checkpoint is a manifest like any other (Apply of
-// [manifest.Manifest]): replicas, restores and whoever writes the next version need not know of records. A manifest that
-// is in no history (At of [manifest.Manifest]) is all that there is: some stores do not keep the
-// condition that records need, and there each version is a manifest.
+// [manifest.Manifest]): replicas, restores and whoever writes the next version need not know of
+// records. A manifest that is in no history (At of [manifest.Manifest]) is all that there is: some
+// stores do not keep the condition that records need, and there each version is a manifest.
 //
 // # Where things lie
 //
-//	manifest bucket   <key>                                  the newest checkpoint
+//	manifest bucket   <key>                                   the newest checkpoint
 //	chunk bucket      log-<lineage, 32 hex>-<number, 16 hex>  records
 //
 // # Invariants

@@ -22,7 +22,8 @@ type writer struct {
 
 func newWriter(t *testing.T) *writer {
 	t.Helper()
-	target, err := (&dir.Config{Path: t.TempDir()}).Open(chunkstore.NewLimiter(0, 0), chunkstore.Options{}.WithDefaults())
+	config := &dir.Config{Path: t.TempDir()}
+	target, err := config.Open(chunkstore.NewLimiter(0, 0), chunkstore.Options{}.WithDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func (w *writer) next(b byte) {
 	n.Sequence++
 	n.Cut = [16]byte{b, byte(n.Sequence)}
 	n.Inline = []manifest.Page{{Offset: 0, Data: append([]byte{b}, make([]byte, 511)...)}}
-	body, err := w.last.StepTo(&n).Encode(chunkstore.Plain{})
+	body, err := w.last.StepTo(&n, nil, 1).Encode(chunkstore.Plain{})
 	w.must(err)
 	w.must(w.w.Take(w.t.Context(), nil))
 	w.must(w.w.Append(w.t.Context(), body, false))
