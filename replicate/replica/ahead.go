@@ -7,11 +7,11 @@ import (
 	"verneuil/chunkstore"
 )
 
-// want is a chunk that is to be loaded ahead, and what is done when it has come, or failed to; nil:
-// nothing.
+// want is a chunk that is to be loaded ahead.
 type want struct {
 	chunk int
-	then  func()
+	by    *guesses      // of whom it is a guess; nil: it is none
+	then  func() []want // called when it has come, or failed to: what to load then; nil: nothing
 }
 
 // prefetch loads chunks from..to in the background, as far as there is room, and
@@ -47,11 +47,11 @@ func (r *Reader) prefetchPages(pages []uint32, n int) {
 			break
 		}
 		if !asked[i] && !r.s.table.here(i) {
-			wants = append(wants, want{chunk: i})
+			wants = append(wants, want{chunk: i, by: &r.guesses})
 			asked[i] = true
 		}
 	}
-	r.guess(r.s, wants)
+	r.s.loadAhead(wants)
 }
 
 // replace loads in the background what prev had loaded and s has otherwise: it is
@@ -69,7 +69,18 @@ func (s *snapshot) replace(prev *snapshot) {
 // loadAhead loads chunks in the background, which may be expected: the first so many of wants as
 // there is room for. It returns how many that are.
 func (s *snapshot) loadAhead(wants []want) int {
+	for _, w := range wants {
+		if w.by != nil {
+			w.by.guess(w.chunk)
+			s.table.mark(w.chunk)
+		}
+	}
 	n := s.f.all.enterAhead(len(wants))
+	for _, w := range wants[n:] {
+		if w.by != nil {
+			w.by.drop(w.chunk)
+		}
+	}
 	if n > 0 {
 		s.retain()
 		go func() {
@@ -117,27 +128,25 @@ func parcels(ctx context.Context, s *snapshot, wants []want) (all []*parcel) {
 	return all
 }
 
-// run loads p. What fails is nobody's error: whoever needs a chunk will meet it.
+// run loads p, and begins to load what is wanted then. What fails is nobody's error: whoever needs
+// a chunk will meet it.
 func (p *parcel) run(ctx context.Context) {
 	defer func() {
 		for _, w := range p.wants {
-			w.end(p.s)
+			p.s.table.forget(w.chunk)
+			p.s.f.all.leaveAhead()
 		}
 	}()
 	var err error
 	defer recoverTo(&err)
 	err = p.load(ctx)
-}
-
-// end is called when w is not under way any more.
-func (w want) end(s *snapshot) {
-	defer s.f.all.leaveAhead()
-	defer s.table.forget(w.chunk)
-	var err error
-	defer recoverTo(&err)
-	if w.then != nil {
-		w.then()
+	var next []want
+	for _, w := range p.wants {
+		if w.then != nil {
+			next = append(next, w.then()...)
+		}
 	}
+	p.s.loadAhead(next)
 }
 
 // batch is chunks of one version that are loaded together, and their objects.

@@ -117,9 +117,9 @@ func (r *Reader) launch(scan *indexScan, walk *rowWalk) {
 	wants := make([]want, len(waves))
 	for k, w := range waves {
 		r.guesses.keep(len(w.rows))
-		wants[k] = want{w.chunk, func() { r.guessBelow(s, table, w.rows) }}
+		wants[k] = want{w.chunk, &r.guesses, func() []want { return r.below(s, table, w.rows) }}
 	}
-	n := r.guess(s, wants)
+	n := s.loadAhead(wants)
 	for _, w := range waves[n:] {
 		r.guesses.keep(-len(w.rows))
 	}
@@ -148,34 +148,21 @@ func (r *Reader) extend(scan *indexScan) bool {
 	return len(entries) > 0
 }
 
-// guess fetches chunks of s in the background: the first so many of wants as there is room for.
-// It returns how many that are.
-func (r *Reader) guess(s *snapshot, wants []want) int {
-	for _, w := range wants {
-		r.guesses.guess(w.chunk)
-		s.table.mark(w.chunk)
-	}
-	n := s.loadAhead(wants)
-	for _, w := range wants[n:] {
-		r.guesses.drop(w.chunk)
-	}
-	return n
-}
-
-// guessBelow goes on with rows whose interior page has come, and for which there is room kept.
-func (r *Reader) guessBelow(s *snapshot, table uint32, rows []int64) {
-	r.guesses.keep(-len(rows))
+// below returns what to load for rows whose interior page has come, and for which there is room
+// kept.
+func (r *Reader) below(s *snapshot, table uint32, rows []int64) (wants []want) {
+	defer r.guesses.keep(-len(rows)) // when those are guessed that take the room
 	walk, asked := newRowWalk(s), map[int]bool{}
-	var wants []want
 	for _, row := range rows {
 		page, _ := walk.missing(table, row)
 		if page == 0 || asked[s.chunkOf(page)] {
 			continue
 		}
 		asked[s.chunkOf(page)] = true
-		wants = append(wants, want{chunk: s.chunkOf(page)})
+		r.guesses.guess(s.chunkOf(page))
+		wants = append(wants, want{chunk: s.chunkOf(page), by: &r.guesses})
 	}
-	r.guess(s, wants)
+	return wants
 }
 
 // rowWalk finds the pages of rows in what is there of one version. Each of its interior pages is

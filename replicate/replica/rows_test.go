@@ -112,8 +112,8 @@ func TestRowsAhead(t *testing.T) {
 		all := p.follow(Options{})
 		waits, needed := query(t, all, p.open(all), table, index, c.rows)
 		gets := p.Hooks.Objects() - 1 // without the leaf of the tree
-		t.Logf("%d rows: %d chunks needed, %d fetched, %d waits",
-			c.rows, needed, gets, waits)
+		t.Logf("%d rows: %d chunks needed, %d fetched in %d requests, %d waits",
+			c.rows, needed, gets, p.Hooks.Gets()-1, waits)
 		if waits > c.waitsMax {
 			t.Errorf("%d rows: waited %d times, at most %d wanted", c.rows, waits, c.waitsMax)
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -257,6 +258,99 @@ func TestSlotsHangingFetch(t *testing.T) {
 	s.release([]entry{e, e})
 	if n := s.inUse(); n != 0 {
 		t.Errorf("%d slots in use after the last reference, want 0", n)
+	}
+}
+
+// Keys that are wanted together: only what nobody has, or fetches, is fetched, at once.
+func TestSlotsTogether(t *testing.T) {
+	s := newTestSlots(t)
+	ctx := context.Background()
+	there, err := s.acquire(ctx, slotKey{'a'}, constant('a', slotBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, hang := make(chan struct{}), make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		e, err := s.acquire(ctx, slotKey{'b'}, func() ([]byte, error) {
+			close(begun)
+			<-hang
+			return constant('b', 1)()
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		s.release([]entry{e})
+	})
+	<-begun
+	keys := []slotKey{{'a'}, {'b'}, {'c'}, {'d'}, {'c'}}
+	entries, err := s.acquireAll(ctx, keys, func(missing []int) ([][]byte, error) {
+		if !slices.Equal(missing, []int{2, 3}) {
+			t.Errorf("%v are fetched, want those that nobody has or fetches", missing)
+		}
+		close(hang)
+		return [][]byte{{'c'}, {'d'}}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group.Wait()
+	if entries[0] != there || entries[2] != entries[4] {
+		t.Errorf("entries %x, of which one was there and two are the same", entries)
+	}
+	for k, e := range entries {
+		p := make([]byte, 1)
+		if err := s.copyOut(p, e, 0); err != nil || p[0] != keys[k][0] {
+			t.Errorf("key %q holds %q, %v", keys[k][:1], p, err)
+		}
+	}
+	s.release(append(entries, there))
+	if n := s.inUse(); n != 0 {
+		t.Errorf("%d slots in use, want 0", n)
+	}
+}
+
+// TestF5SlotsTogetherFail: who needs one chunk of several that others fetch together, which fails,
+// fetches it by himself.
+func TestF5SlotsTogetherFail(t *testing.T) {
+	s := newTestSlots(t)
+	ctx := context.Background()
+	for what, fail := range map[string]func() ([][]byte, error){
+		"an error": func() ([][]byte, error) { return nil, chunkstore.ErrAbsent },
+		"a panic":  func() ([][]byte, error) { panic("ouch") },
+		"too few":  func() ([][]byte, error) { return make([][]byte, 1), nil },
+	} {
+		begun, waits := make(chan struct{}), make(chan struct{})
+		var group sync.WaitGroup
+		group.Go(func() {
+			entries, err := s.acquireAll(ctx, []slotKey{{1}, {2}}, func([]int) ([][]byte, error) {
+				close(begun)
+				<-waits
+				return fail()
+			})
+			if err == nil || final(err) || entries[0].here() || entries[1].here() {
+				t.Errorf("%s of a fetch together: %v, %x", what, err, entries)
+			}
+		})
+		<-begun
+		group.Go(func() {
+			e, err := s.acquire(ctx, slotKey{2}, constant('x', 1))
+			if err != nil {
+				t.Errorf("%s of another's: %v", what, err)
+				return
+			}
+			s.release([]entry{e})
+		})
+		for waiting := 0; waiting < 2; {
+			s.mu.Lock()
+			waiting = s.fills[slotKey{2}].waiters
+			s.mu.Unlock()
+		}
+		close(waits)
+		group.Wait()
+		if n := s.inUse(); n != 0 {
+			t.Errorf("%s: %d slots in use, want 0", what, n)
+		}
 	}
 }
 
