@@ -143,17 +143,25 @@ type Piece struct {
 	Stored []byte // a part of the pack, whose memory all its pieces share
 }
 
+// checkPackHeader fails with [ErrCorrupt] unless stored begins as a pack does.
+func checkPackHeader(stored []byte) error {
+	if len(stored) < packHeaderBytes || string(stored[:4]) != packMagic {
+		return fmt.Errorf("%d bytes that do not begin as a pack: %w", len(stored), ErrCorrupt)
+	}
+	if stored[4] != packVersion {
+		return fmt.Errorf("format %d, this program knows %d: %w", stored[4], packVersion, ErrCorrupt)
+	}
+	return nil
+}
+
 // DecodePack returns what a stored pack called name holds, without opening it. It fails with
 // [ErrCorrupt].
 func DecodePack(name Digest, stored []byte) ([]Piece, error) {
 	corrupt := func(format string, args ...any) error {
 		return fmt.Errorf("pack %v: %s: %w", name, fmt.Sprintf(format, args...), ErrCorrupt)
 	}
-	if len(stored) < packHeaderBytes || string(stored[:4]) != packMagic {
-		return nil, corrupt("%d bytes that do not begin as a pack", len(stored))
-	}
-	if stored[4] != packVersion {
-		return nil, corrupt("format %d, this program knows %d", stored[4], packVersion)
+	if err := checkPackHeader(stored); err != nil {
+		return nil, fmt.Errorf("pack %v: %w", name, err)
 	}
 	n := int(binary.BigEndian.Uint16(stored[6:]))
 	start := packHeaderBytes + packEntryBytes*n

@@ -147,17 +147,31 @@ func getWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
 	}
 }
 
-// HasPack says whether the target has a pack called name, which it does not
-// verify: it may be a damaged one, or one that is not durable yet (I3), so that no
-// manifest may be put because of it.
+// HasPack says whether the target has a pack called name, which it does not verify but for how it
+// begins: it may be a damaged one, or one that is not durable yet (I3), so that no manifest may be
+// put because of it.
 func (t *Target) HasPack(ctx context.Context, name Digest) (bool, error) {
-	_, err := t.Chunks.Stat(ctx, name.String())
-	if errors.Is(err, ErrAbsent) {
-		return false, nil
-	} else if err != nil {
-		return false, fmt.Errorf("look for pack: %w", err)
+	_, err := t.StatPack(ctx, name)
+	return err == nil, notFault(err)
+}
+
+func notFault(err error) error {
+	if IsFault(err) {
+		return nil
 	}
-	return true, nil
+	return err
+}
+
+// StatPack returns how long the pack called name is; 0: the store does not say. It fails with
+// ErrAbsent, and with ErrCorrupt if what has the name does not begin as a pack. It asks for those
+// first bytes: a [Bucket.Stat] may have to read all, and says nothing of what cannot be read.
+func (t *Target) StatPack(ctx context.Context, name Digest) (size int64, err error) {
+	o, err := getWhole(ctx, t.Chunks, name.String(), GetOptions{Length: packHeaderBytes},
+		checkPackHeader)
+	if err != nil {
+		return 0, fmt.Errorf("look for pack: %w", err)
+	}
+	return o.Bytes, nil
 }
 
 // LackingPacks returns which of names the target has no pack of, that is, those of which

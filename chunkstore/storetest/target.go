@@ -199,8 +199,18 @@ func testDamage(t *testing.T, target *chunkstore.Target) {
 	must(refs[last-1], nil)
 	_, err := target.GetPack(ctx, name)
 	MustBe(t, err, chunkstore.ErrCorrupt)
-	put(nil)
-	must(refs[last], chunkstore.ErrCorrupt)
+	if n, err := target.StatPack(ctx, name); err != nil || n != int64(len(stored)-1) {
+		t.Errorf("it has %d bytes, %v; want %d", n, err, len(stored)-1)
+	}
+	for _, body := range [][]byte{nil, []byte("VRNP"), []byte("not a pack")} {
+		put(body)
+		must(refs[last], chunkstore.ErrCorrupt)
+		_, err := target.StatPack(ctx, name)
+		MustBe(t, err, chunkstore.ErrCorrupt)
+		if has, err := target.HasPack(ctx, name); has || err != nil {
+			t.Errorf("has %q for a pack: %v, %v", body, has, err)
+		}
+	}
 
 	damaged := bytes.Clone(stored)
 	damaged[places[last].Offset+places[last].Bytes/2] ^= 0x40

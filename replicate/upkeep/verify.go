@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -17,25 +18,29 @@ const (
 	// requestsAtOnce is how many requests run at once unless the caller says otherwise:
 	// enough to hide a store's latency.
 	requestsAtOnce = 32
-	// batchChunks is how many chunks are looked for together: two leaves' worth.
-	batchChunks = 1024
+	// readsAtOnce is how many packs are read at once: 40 MiB with what is opened.
+	readsAtOnce = 8
+	// leafChunks is how many chunks a leaf has, at most.
+	leafChunks = 512
 )
 
 // Verifier checks that a target can give every byte of the versions in it. What
 // versions share is looked at once. It is for one goroutine.
 type Verifier struct {
-	target *chunkstore.Target
-	o      VerifyOptions
+	target  *chunkstore.Target
+	o       VerifyOptions
+	packs   map[chunkstore.Digest]*pack
+	objects int
 
-	mu     sync.Mutex
-	looked map[chunkstore.ID]error // chunks, leaves and nodes; nil: it is there
+	mu    sync.Mutex
+	known map[chunkstore.Ref]error // leaves and nodes that were asked for; nil: it was read
 }
 
 // VerifyOptions of a [Verifier].
 type VerifyOptions struct {
-	Read        bool // read and hash chunks, too: else they are only looked for
+	Read        bool // read and hash chunks, too: else their packs are only looked for
 	Touch       bool // touch what is found, so that it does not expire
-	Concurrency int  // requests at a time; 0: 32
+	Concurrency int  // requests at a time; 0: 32. At most 8 read whole packs
 	// Progress is told how many bytes of the version's file have been verified;
 	// nil: nobody wants to know. Calls come one at a time.
 	Progress func(done, total int64)
@@ -44,14 +49,21 @@ type VerifyOptions struct {
 // NewVerifier returns a verifier of t that has looked at nothing yet.
 func NewVerifier(t *chunkstore.Target, o VerifyOptions) *Verifier {
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), requestsAtOnce)
+	if o.Read {
+		o.Concurrency = min(o.Concurrency, readsAtOnce)
+	}
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
-	return &Verifier{target: t, o: o, looked: make(map[chunkstore.ID]error)}
+	return &Verifier{target: t, o: o, packs: make(map[chunkstore.Digest]*pack),
+		known: make(map[chunkstore.Ref]error)}
 }
 
 // Objects returns how many distinct chunks, leaves and nodes were looked at.
-func (v *Verifier) Objects() int { return len(v.looked) }
+func (v *Verifier) Objects() int { return v.objects }
+
+// Packs returns how many packs were looked at.
+func (v *Verifier) Packs() int { return len(v.packs) }
 
 // Named returns the manifest that the target has under key, which must be the one
 // of the database that it speaks of.
@@ -69,119 +81,222 @@ func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, e
 	return m, err
 }
 
-// Verify looks for all that m names, leaves and nodes before the chunks that they
-// name. It returns what is dangling or damaged, one error each, which names the
-// object and wraps [chunkstore.ErrAbsent] or [chunkstore.ErrCorrupt]. Leaves and
-// nodes are always read and hashed. err is why it could not look.
+// Verify looks for all that m names: it gets the leaves and nodes, and looks for each pack once, or
+// reads from it what m names. It returns what is dangling or damaged, in the order of the file, one
+// error each, which names the pack that is gone, or the object that is damaged in one, and wraps
+// [chunkstore.ErrAbsent] or [chunkstore.ErrCorrupt]. err is why it could not look.
 func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []error, err error) {
 	if v.o.Touch {
 		if err := v.target.TouchIdentity(ctx); err != nil && !chunkstore.IsFault(err) {
 			return nil, err
 		}
 	}
-	tree := m.Tree(v.target.Sealer)
-	patches := m.Patches
-	for start := 0; start < m.Chunks(); start += batchChunks {
-		end := min(start+batchChunks, m.Chunks())
-		tree.Forget(start)
-		wanted := make(map[chunkstore.ID]int) // and the first chunk that it stands for
-		want := func(id chunkstore.ID, i int) {
-			if _, ok := wanted[id]; !ok {
-				wanted[id] = i
-			}
+	w := &survey{Verifier: v, m: m, names: make(map[chunkstore.Digest]*named)}
+	if err := w.gather(ctx); err != nil {
+		return w.faults(), err
+	}
+	err = w.check(ctx)
+	return w.faults(), err
+}
+
+// survey is the verification of one version.
+type survey struct {
+	*Verifier
+	m       *manifest.Manifest
+	names   map[chunkstore.Digest]*named
+	refs    map[int]chunkstore.Ref // of the chunks that the packs have, unless tree is loaded
+	tree    *manifest.Tree         // loaded, unless a leaf or node is gone
+	zeros   int                    // chunks that need no pack
+	trees   []chunkstore.Ref       // leaves and nodes that were read
+	missing []fault                // leaves and nodes that are gone
+}
+
+// named is a pack of the version, and the chunks that it has of it, in their order.
+type named struct {
+	*pack
+	chunks []int
+}
+
+// fault is one of a version's, and the chunk that it concerns first.
+type fault struct {
+	chunk int
+	err   error
+}
+
+// gather finds out what the version names.
+func (w *survey) gather(ctx context.Context) error {
+	tree := w.m.Tree(w.target.Sealer)
+	err := tree.Load(ctx, w.fetch)
+	switch {
+	case chunkstore.IsFault(err):
+		err = w.gatherSome(ctx, tree)
+	case err == nil:
+		w.tree = tree
+		for i := range tree.Len() {
+			w.name(i, tree.At(i))
 		}
+	}
+	for _, ref := range w.trees {
+		w.nameObject(ref)
+	}
+	return err
+}
+
+// gatherSome is gather of a tree of which some leaves or nodes are gone: each of them is named, and
+// what the others, and patches, name is found.
+func (w *survey) gatherSome(ctx context.Context, tree *manifest.Tree) error {
+	w.refs = make(map[int]chunkstore.Ref)
+	patches := w.m.Patches
+	name := func(i int, ref chunkstore.Ref) {
+		if _, done := w.refs[i]; !done {
+			w.refs[i] = ref
+			w.name(i, ref)
+		}
+	}
+	for start := 0; start < w.m.Chunks(); start += leafChunks {
+		end := min(start+leafChunks, w.m.Chunks())
+		tree.Forget(start)
 		// What patches name can be looked for also without the leaf.
 		for ; len(patches) > 0 && patches[0].Index < end; patches = patches[1:] {
-			want(patches[0].ID, patches[0].Index)
+			name(patches[0].Index, patches[0].Ref)
 		}
 		for i := start; i < end; i++ {
-			id, err := tree.Lookup(ctx, i, v.object)
+			ref, err := tree.Lookup(ctx, i, w.fetch)
 			if chunkstore.IsFault(err) {
-				faults = append(faults, fmt.Errorf("chunks %d to %d: %w", i, end-1, err))
+				err = fmt.Errorf("chunks %d to %d: %w", i, end-1, err)
+				w.missing = append(w.missing, fault{i, err})
 				break
 			} else if err != nil {
-				return faults, err
-			}
-			want(id, i)
-		}
-		more, err := v.chunks(ctx, wanted)
-		faults = append(faults, more...)
-		if err != nil {
-			return faults, err
-		}
-		v.o.Progress(min(int64(end)*chunkstore.ChunkBytes, m.FileBytes), m.FileBytes)
-	}
-	return faults, nil
-}
-
-// object is a [manifest.Fetch] of leaves and nodes. One that is known to be bad is
-// not asked for again.
-func (v *Verifier) object(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-	if err, ok := v.known(id); ok && err != nil {
-		return nil, err
-	}
-	b, err := v.target.GetChunk(ctx, id)
-	if err == nil && v.o.Touch {
-		err = v.target.TouchChunk(ctx, id)
-	}
-	return b, v.note(id, err)
-}
-
-// chunks looks for each of wanted.
-func (v *Verifier) chunks(
-	ctx context.Context, wanted map[chunkstore.ID]int,
-) (faults []error, err error) {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(v.o.Concurrency)
-	var mu sync.Mutex
-	for id, i := range wanted {
-		group.Go(func() error {
-			err, ok := v.known(id)
-			if !ok {
-				err = v.note(id, v.look(ctx, id))
-			}
-			if !chunkstore.IsFault(err) {
 				return err
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			faults = append(faults, fmt.Errorf("chunk %d: %w", i, err))
-			return nil
-		})
-	}
-	err = group.Wait()
-	return faults, err
-}
-
-func (v *Verifier) look(ctx context.Context, id chunkstore.ID) error {
-	if v.o.Read {
-		if _, err := v.target.GetChunk(ctx, id); err != nil || !v.o.Touch {
-			return err
+			name(i, ref)
 		}
 	}
-	if v.o.Touch {
-		return v.target.TouchChunk(ctx, id)
-	}
-	has, err := v.target.HasChunk(ctx, id)
-	if err == nil && !has {
-		err = fmt.Errorf("chunk %v: %w", id, chunkstore.ErrAbsent)
-	}
-	return err
+	return nil
 }
 
-func (v *Verifier) known(id chunkstore.ID) (error, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	err, ok := v.looked[id]
-	return err, ok
+func (w *survey) name(i int, ref chunkstore.Ref) {
+	if ref.ID == chunkstore.ZeroID {
+		w.zeros++
+		return
+	}
+	n := w.nameObject(ref)
+	n.chunks = append(n.chunks, i)
 }
 
-// note keeps what was found out about id, and returns it.
-func (v *Verifier) note(id chunkstore.ID, err error) error {
-	if err == nil || chunkstore.IsFault(err) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.looked[id] = err
+// nameObject notes that the version has something in ref's pack.
+func (w *survey) nameObject(ref chunkstore.Ref) *named {
+	n := w.names[ref.Place.Pack]
+	if n == nil {
+		p := w.packs[ref.Place.Pack]
+		if p == nil {
+			p = &pack{name: ref.Place.Pack}
+			w.packs[ref.Place.Pack] = p
+		}
+		n = &named{pack: p}
+		w.names[ref.Place.Pack] = n
 	}
-	return err
+	return n
+}
+
+// ref returns what the version has for chunk i.
+func (w *survey) ref(i int) chunkstore.Ref {
+	if w.tree == nil {
+		return w.refs[i]
+	}
+	return w.tree.At(i)
+}
+
+// fetch is a [manifest.Fetch] of leaves and nodes. One that is known to be bad is
+// not asked for again.
+func (w *survey) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+	for _, ref := range refs {
+		w.mu.Lock()
+		err := w.known[ref]
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+	plain, err := w.target.GetObjects(ctx, refs)
+	if err != nil && (len(refs) > 1 || !chunkstore.IsFault(err)) {
+		return nil, err // which of them it is is found out one by one
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ref := range refs {
+		if _, known := w.known[ref]; !known {
+			w.objects++
+		}
+		w.known[ref] = err
+	}
+	if err == nil {
+		w.trees = append(w.trees, refs...)
+	}
+	return plain, err
+}
+
+// check looks at the packs, in the order in which the file has need of them.
+func (w *survey) check(ctx context.Context) error {
+	all := make([]*named, 0, len(w.names))
+	for _, n := range w.names {
+		all = append(all, n)
+	}
+	first := func(n *named) int {
+		if len(n.chunks) == 0 {
+			return -1
+		}
+		return n.chunks[0]
+	}
+	slices.SortFunc(all, func(a, b *named) int { return cmp.Compare(first(a), first(b)) })
+	done := int64(w.zeros)
+	progress := func(chunks int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		done += int64(chunks)
+		w.o.Progress(min(done*chunkstore.ChunkBytes, w.m.FileBytes), w.m.FileBytes)
+	}
+	progress(0)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(w.o.Concurrency)
+	for _, n := range all {
+		refs := make([]chunkstore.Ref, len(n.chunks))
+		for k, i := range n.chunks {
+			refs[k] = w.ref(i)
+		}
+		fresh := n.fresh(refs)
+		w.objects += len(fresh)
+		group.Go(func() error {
+			err := n.look(ctx, w.target, w.o, fresh)
+			if err == nil {
+				progress(len(n.chunks))
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// faults returns what was found, in the order of the file.
+func (w *survey) faults() (errs []error) {
+	all := w.missing
+	for _, n := range w.names {
+		if n.fault != nil && len(n.chunks) > 0 {
+			err := fmt.Errorf("%d chunks, from %d on: %w", len(n.chunks), n.chunks[0], n.fault)
+			all = append(all, fault{n.chunks[0], err})
+			continue
+		} else if n.fault != nil {
+			all = append(all, fault{-1, fmt.Errorf("leaves or nodes: %w", n.fault)})
+		}
+		for _, i := range n.chunks {
+			if err := n.damaged[w.ref(i)]; err != nil {
+				all = append(all, fault{i, fmt.Errorf("chunk %d: %w", i, err)})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b fault) int { return cmp.Compare(a.chunk, b.chunk) })
+	for _, f := range all {
+		errs = append(errs, f.err)
+	}
+	return errs
 }
