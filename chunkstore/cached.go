@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Cache holds stored objects, by their IDs, on this machine. It never fails its caller: what goes wrong in it is an entry
-// that is not there. It is safe for concurrent use, also by several processes.
+// Cache holds stored objects, by their IDs, on this machine. It never fails its caller: what goes
+// wrong in it is an entry that is not there. It is safe for concurrent use, also by several
+// processes.
 type Cache interface {
 	// Get returns the plain bytes of id, verified, if they are there; they are the caller's. A
 	// damaged entry is never returned (I6).

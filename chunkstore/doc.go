@@ -103,8 +103,8 @@
 //	         defeats it: a sample finds that out (see package replicate). So does the loss of the
 //	         marker alone: all is put again, which costs work, and no more
 //	the bucket has a pack
-//	         the answer to a Get (whose bytes are hashed), to one of its first bytes alone, or to a
-//	         List, which say nothing of the other bytes or of whether they are durable. So what
+//	         the answer to a Get (whose bytes are hashed), to one of its first bytes alone, or to
+//	         a List, which say nothing of the other bytes or of whether they are durable. So what
 //	         was merely seen counts only where a manifest named it, which is put after a Sync
 //	the pack has the object, and there
 //	         the place that a manifest gives, which this or another program has had from a Put. A

@@ -20,11 +20,11 @@ const GapMax = 128 << 10
 // is the caller's to keep and to change. It asks the caches first, by ID, then in, where the ref
 // comes from, then the other targets: a pack has the same places wherever it is. in may be nil, or
 // none of the store's. It fills the first local cache. A target that fails or is slow does not hold
-// up those after it, and is asked last for a while. It fails with ErrAbsent if every target says so,
-// with ErrCorrupt if a target has nothing but a damaged object and the others have nothing, or if
-// ref does not say where the object stands, and with neither if another target could not be asked.
-// [ZeroID] costs no I/O. Callers that want the same object at once share a fetch only by way of a
-// local cache.
+// up those after it, and is asked last for a while. It fails with ErrAbsent if every target says
+// so, with ErrCorrupt if a target has nothing but a damaged object and the others have nothing, or
+// if ref does not say where the object stands, and with neither if another target could not be
+// asked. [ZeroID] costs no I/O. Callers that want the same object at once share a fetch only by way
+// of a local cache.
 func (s *Store) GetObject(ctx context.Context, in *Target, ref Ref) ([]byte, error) {
 	plain, err := s.GetObjects(ctx, in, []Ref{ref})
 	if err != nil {
@@ -33,11 +33,11 @@ func (s *Store) GetObject(ctx context.Context, in *Target, ref Ref) ([]byte, err
 	return plain[0], nil
 }
 
-// GetObjects is GetObject for several at once: all, in the order of refs, or an error. What it wants
-// of a pack it gets by one request, or where more than 128 KiB lie between, by several; it sends as
-// many at once as the store's [Options].Concurrency says. If a part is damaged that holds several
-// objects, each of them is asked for alone. Objects that are stored as they are may lie in one
-// buffer, without overlapping: who keeps one of many keeps all.
+// GetObjects is GetObject for several at once: all, in the order of refs, or an error. What it
+// wants of a pack it gets by one request, or where more than 128 KiB lie between, by several; it
+// sends as many at once as the store's [Options].Concurrency says. If a part is damaged that holds
+// several objects, each of them is asked for alone. Objects that are stored as they are may lie in
+// one buffer, without overlapping: who keeps one of many keeps all.
 func (s *Store) GetObjects(ctx context.Context, in *Target, refs []Ref) ([][]byte, error) {
 	f := &fetch{s: s, targets: s.asked(in), refs: refs, plain: make([][]byte, len(refs))}
 	wanted, twins := f.distinct()
@@ -56,9 +56,8 @@ func (s *Store) GetObjects(ctx context.Context, in *Target, refs []Ref) ([][]byt
 // GetPack is [Target.GetPack], which asks in first, and then the other targets, as
 // [Store.GetObject] does. It neither asks the caches nor fills one.
 func (s *Store) GetPack(ctx context.Context, in *Target, name Digest) ([]Piece, error) {
-	pieces, _, err := ask(ctx, s, s.asked(in), func(ctx context.Context, t *Target) ([]Piece, error) {
-		return t.GetPack(ctx, name)
-	})
+	get := func(ctx context.Context, t *Target) ([]Piece, error) { return t.GetPack(ctx, name) }
+	pieces, _, err := ask(ctx, s, s.asked(in), get)
 	return pieces, err
 }
 
@@ -191,7 +190,7 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 	for _, k := range wanted {
 		p := f.refs[k].Place
 		if p.Bytes == 0 || p.Offset == 0 || int64(p.Offset)+int64(p.Bytes) > bytesMax {
-			return nil, fmt.Errorf("get object %v: %w: it has no place: %d bytes from %d in pack %v",
+			return nil, fmt.Errorf("get object %v: %w: %d bytes from %d in pack %v are no place",
 				f.refs[k].ID, ErrCorrupt, p.Bytes, p.Offset, p.Pack)
 		}
 	}
@@ -217,9 +216,8 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 // run gets r from the first target that has all of it; if none has, but perhaps one has one object
 // of it, and another one another, each by itself.
 func (f *fetch) run(ctx context.Context, r run) error {
-	plain, _, err := ask(ctx, f.s, f.targets, func(ctx context.Context, t *Target) ([][]byte, error) {
-		return f.open(ctx, t, r)
-	})
+	open := func(ctx context.Context, t *Target) ([][]byte, error) { return f.open(ctx, t, r) }
+	plain, _, err := ask(ctx, f.s, f.targets, open)
 	if len(r.refs) > 1 && errors.Is(err, ErrCorrupt) {
 		for _, k := range r.refs {
 			off := int64(f.refs[k].Place.Offset)

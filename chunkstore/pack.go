@@ -130,7 +130,8 @@ func (p *Pack) Encode() (stored []byte, name Digest, places []Place) {
 // encode is Encode of a pack that may have too many objects, or none.
 func (p *Pack) encode() (stored []byte, name Digest, places []Place, err error) {
 	if len(p.ids) == 0 || len(p.ids) > PackMax {
-		return nil, Digest{}, nil, fmt.Errorf("pack of %d objects, want 1 to %d", len(p.ids), PackMax)
+		err = fmt.Errorf("pack of %d objects, want 1 to %d", len(p.ids), PackMax)
+		return nil, Digest{}, nil, err
 	}
 	stored, name, places = p.Encode()
 	return stored, name, places, nil
@@ -149,7 +150,8 @@ func checkPackHeader(stored []byte) error {
 		return fmt.Errorf("%d bytes that do not begin as a pack: %w", len(stored), ErrCorrupt)
 	}
 	if stored[4] != packVersion {
-		return fmt.Errorf("format %d, this program knows %d: %w", stored[4], packVersion, ErrCorrupt)
+		return fmt.Errorf("format %d, this program knows %d: %w",
+			stored[4], packVersion, ErrCorrupt)
 	}
 	return nil
 }

@@ -110,7 +110,8 @@ func TestStoreWithoutTargets(t *testing.T) {
 		len(got) != chunkstore.ChunkBytes {
 		t.Errorf("zeros: %d bytes, %v", len(got), err)
 	}
-	_, err := s.GetObject(t.Context(), nil, chunkstore.Ref{Place: chunkstore.Place{Offset: 44, Bytes: 8}})
+	somewhere := chunkstore.Ref{Place: chunkstore.Place{Offset: 44, Bytes: 8}}
+	_, err := s.GetObject(t.Context(), nil, somewhere)
 	storetest.MustSay(t, err, "no target")
 	_, _, err = s.GetManifest(t.Context(), "k", chunkstore.GetOptions{}, whole)
 	storetest.MustSay(t, err, "no target")

@@ -354,8 +354,8 @@ func TestI7WaitsForFetch(t *testing.T) {
 		<-g.Arrived
 		impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := second.GetObject(impatient, nil, ref); !errors.Is(err, context.DeadlineExceeded) ||
-			plan.Calls() != 0 {
+		_, err := second.GetObject(impatient, nil, ref)
+		if !errors.Is(err, context.DeadlineExceeded) || plan.Calls() != 0 {
 			t.Errorf("%v, after %d calls", err, plan.Calls())
 		}
 		mustGet(t, fetcher(t, root, counted, time.Millisecond), ref, plain)

@@ -1,6 +1,6 @@
-// Package cache is the provider of caches of stored objects on this machine: those that a store fills
-// (local), and those that somebody else fills (read_only). It imports package chunkstore, whose
-// contracts it keeps, and chunkstore/objectfile. It sends no request.
+// Package cache is the provider of caches of stored objects on this machine: those that a store
+// fills (local), and those that somebody else fills (read_only). It imports package chunkstore,
+// whose contracts it keeps, and chunkstore/objectfile. It sends no request.
 //
 // # Files
 //

@@ -167,7 +167,8 @@ func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.want(t, 1, 0)
-		if got, err := f.target.GetObject(t.Context(), ref); err != nil || !bytes.Equal(got, plain) {
+		got, err := f.target.GetObject(t.Context(), ref)
+		if err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}

@@ -395,7 +395,8 @@ func TestDirForeign(t *testing.T) {
 			if _, _, err := target.PutPack(t.Context(), pack); err != nil {
 				t.Error(err)
 			}
-			if got, err := target.GetObject(t.Context(), ref); err != nil || string(got) != "chunk" {
+			got, err := target.GetObject(t.Context(), ref)
+			if err != nil || string(got) != "chunk" {
 				t.Errorf("put anew: %q, %v", got, err)
 			}
 			// that can be locked

@@ -47,7 +47,8 @@ func TestProxy(t *testing.T) {
 		t.Errorf("a changed body: %v", err)
 	}
 	p.Set(func(int, *http.Request) faultproxy.Fault { return faultproxy.Fault{Status: 403} })
-	if _, err := s.GetObject(t.Context(), nil, ref); err == nil || errors.Is(err, chunkstore.ErrAbsent) {
+	_, err = s.GetObject(t.Context(), nil, ref)
+	if err == nil || errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("access denied: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -21,10 +21,10 @@
 //
 // Signed are the host, the body's length, and the headers x-amz-*, content-*, if-* and range: what
 // S3 wants, and nothing that proxies rewrite (Accept-Encoding). What one of them compresses is
-// unpacked. A Put carries a checksum in a signed header, so that its body is not signed: CRC32C, which
-// costs nothing, and until the store has given one back, and always where it does not, Content-MD5,
-// too, which takes a tenth of what it takes to make a pack. A Put has If-Match or If-None-Match for
-// a [chunkstore.Condition]. A touch is a copy of the object onto
+// unpacked. A Put carries a checksum in a signed header, so that its body is not signed: CRC32C,
+// which costs nothing, and until the store has given one back, and always where it does not,
+// Content-MD5, too, which takes a tenth of what it takes to make a pack. A Put has If-Match or
+// If-None-Match for a [chunkstore.Condition]. A touch is a copy of the object onto
 // itself; where that is refused, a Put of what a Get returned.
 //
 // What a store refuses is left out or put in, remembered for the life of the process, and logged

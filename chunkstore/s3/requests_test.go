@@ -462,7 +462,7 @@ func TestS3Sums(t *testing.T) {
 func TestS3SumChecked(t *testing.T) {
 	var spoil atomic.Bool
 	var alone atomic.Int64
-	cfg := s3Target(before(t, miniotest.Start(t), func(_ http.ResponseWriter, r *http.Request) bool {
+	spoiled := func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut || !spoil.Load() {
 			return false
 		}
@@ -475,7 +475,8 @@ func TestS3SumChecked(t *testing.T) {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return false
-	}, nil))
+	}
+	cfg := s3Target(before(t, miniotest.Start(t), spoiled, nil))
 	b := storetest.Open(t, cfg).Targets[0].Chunks
 	key := chunkstore.Sum(nil).String()
 	storetest.MustPut(t, b, key, "the body", chunkstore.Condition{})

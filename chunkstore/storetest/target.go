@@ -68,8 +68,8 @@ func fullPack(seed uint64) [][]byte {
 	return objects
 }
 
-// PutGetPack: objects are found after they were put, under their own IDs alone (I1, I2), one by one,
-// several at once, and with the pack.
+// PutGetPack: objects are found after they were put, under their own IDs alone (I1, I2), one by
+// one, several at once, and with the pack.
 func PutGetPack(t *testing.T, target *chunkstore.Target) {
 	for _, objects := range [][][]byte{{{}}, {[]byte("x")}, fullPack(9)} {
 		putGet(t, target, objects)
@@ -143,94 +143,114 @@ func putGet(t *testing.T, target *chunkstore.Target, objects [][]byte) {
 	}
 }
 
+// damaged is a pack in a target, and what is asked of it.
+type damaged struct {
+	*testing.T
+	target *chunkstore.Target
+	name   chunkstore.Digest
+	stored []byte
+	refs   []chunkstore.Ref
+}
+
+func (d *damaged) put(body []byte) {
+	d.Helper()
+	MustPut(d.T, d.target.Chunks, d.name.String(), string(body), chunkstore.Condition{})
+}
+
+// must gets ref, alone and with another, which is to fail so; nil: or not.
+func (d *damaged) must(ref chunkstore.Ref, kind error) {
+	d.Helper()
+	got, err := d.target.GetObject(d.Context(), ref)
+	if kind == nil && err == nil {
+		return
+	}
+	MustBe(d.T, err, kind)
+	if got != nil {
+		d.Errorf("%v, and %d bytes", err, len(got))
+	}
+	_, err = d.target.GetObjects(d.Context(), []chunkstore.Ref{d.refs[0], ref})
+	MustBe(d.T, err, kind)
+}
+
 // testDamage: whatever is not as it should be is ErrCorrupt or ErrAbsent, and never bytes (I1).
 func testDamage(t *testing.T, target *chunkstore.Target) {
-	ctx := t.Context()
-	objects := [][]byte{Noise(1, 3000), Text(2, 9000), Text(3, 70)}
-	p, refs := PackOf(target.Sealer, objects...)
-	body, name, places := p.Encode()
-	stored, last := bytes.Clone(body), len(refs)-1
+	p, refs := PackOf(target.Sealer, Noise(1, 3000), Text(2, 9000), Text(3, 70))
+	stored, name, places := p.Encode()
 	for k := range refs {
 		refs[k].Place = places[k]
 	}
-	put := func(body []byte) {
-		t.Helper()
-		MustPut(t, target.Chunks, name.String(), string(body), chunkstore.Condition{})
-	}
-	must := func(ref chunkstore.Ref, kind error) {
-		t.Helper()
-		got, err := target.GetObject(ctx, ref)
-		if kind == nil && err == nil {
-			return
-		}
-		MustBe(t, err, kind)
-		if got != nil {
-			t.Errorf("%v, and %d bytes", err, len(got))
-		}
-		_, err = target.GetObjects(ctx, []chunkstore.Ref{refs[0], ref})
-		MustBe(t, err, kind)
-	}
-	put(stored)
-	must(refs[last], nil)
-	moved := refs[last] // places that are wrong
-	for what, place := range map[string]chunkstore.Place{
-		"none":            {},
-		"no offset":       {Pack: name, Bytes: 10},
-		"no length":       {Pack: name, Offset: places[0].Offset},
-		"another object":  places[0],
-		"a byte before":   {Pack: name, Offset: places[last].Offset - 1, Bytes: places[last].Bytes},
-		"a byte short":    {Pack: name, Offset: places[last].Offset, Bytes: places[last].Bytes - 1},
-		"a byte long":     {Pack: name, Offset: places[last].Offset, Bytes: places[last].Bytes + 1},
-		"beyond the end":  {Pack: name, Offset: uint32(len(stored)), Bytes: 10},
-		"far beyond it":   {Pack: name, Offset: 1<<32 - 1, Bytes: 1<<32 - 1},
-		"all of the pack": {Pack: name, Offset: 1, Bytes: 1<<32 - 1},
-	} {
-		if moved.Place = place; moved.Place == places[last] {
-			t.Fatal(what)
-		}
-		must(moved, chunkstore.ErrCorrupt)
-	}
-	moved.Place = places[last]
-	moved.Place.Pack = chunkstore.Sum([]byte("another"))
-	must(moved, chunkstore.ErrAbsent)
-
-	put(stored[:len(stored)-1]) // a pack that was cut short
-	must(refs[last], chunkstore.ErrCorrupt)
-	must(refs[last-1], nil)
-	_, err := target.GetPack(ctx, name)
-	MustBe(t, err, chunkstore.ErrCorrupt)
-	if n, err := target.StatPack(ctx, name); err != nil || n != int64(len(stored)-1) {
-		t.Errorf("it has %d bytes, %v; want %d", n, err, len(stored)-1)
-	}
-	for _, body := range [][]byte{nil, []byte("VRNP"), []byte("not a pack")} {
-		put(body)
-		must(refs[last], chunkstore.ErrCorrupt)
-		_, err := target.StatPack(ctx, name)
-		MustBe(t, err, chunkstore.ErrCorrupt)
-		if has, err := target.HasPack(ctx, name); has || err != nil {
-			t.Errorf("has %q for a pack: %v, %v", body, has, err)
-		}
-	}
-
-	damaged := bytes.Clone(stored)
-	damaged[places[last].Offset+places[last].Bytes/2] ^= 0x40
-	put(damaged)
-	must(refs[last], chunkstore.ErrCorrupt)
-	must(refs[last-1], nil)
-	if _, err := target.GetPack(ctx, name); err != nil {
-		t.Errorf("a pack whose list is whole: %v", err)
-	}
-	damaged = bytes.Clone(stored)
-	damaged[20] ^= 1 // its list
-	put(damaged)
-	_, err = target.GetPack(ctx, name)
-	MustBe(t, err, chunkstore.ErrCorrupt)
-	must(refs[last], nil)
-
-	if err := target.Chunks.Delete(ctx, name.String()); err != nil {
+	d := &damaged{t, target, name, stored, refs}
+	d.put(stored)
+	d.must(refs[len(refs)-1], nil)
+	testWrongPlaces(d)
+	testSpoiledPacks(d)
+	if err := target.Chunks.Delete(t.Context(), name.String()); err != nil {
 		t.Fatal(err)
 	}
-	must(refs[last], chunkstore.ErrAbsent)
+	d.must(refs[0], chunkstore.ErrAbsent)
+}
+
+func testWrongPlaces(d *damaged) {
+	ref := d.refs[len(d.refs)-1]
+	is := ref.Place
+	for what, place := range map[string]chunkstore.Place{
+		"none":            {},
+		"no offset":       {Pack: d.name, Bytes: 10},
+		"no length":       {Pack: d.name, Offset: is.Offset},
+		"another object":  d.refs[0].Place,
+		"a byte before":   {Pack: d.name, Offset: is.Offset - 1, Bytes: is.Bytes},
+		"a byte short":    {Pack: d.name, Offset: is.Offset, Bytes: is.Bytes - 1},
+		"a byte long":     {Pack: d.name, Offset: is.Offset, Bytes: is.Bytes + 1},
+		"beyond the end":  {Pack: d.name, Offset: uint32(len(d.stored)), Bytes: 10},
+		"far beyond it":   {Pack: d.name, Offset: 1<<32 - 1, Bytes: 1<<32 - 1},
+		"all of the pack": {Pack: d.name, Offset: 1, Bytes: 1<<32 - 1},
+	} {
+		if ref.Place = place; ref.Place == is {
+			d.Fatal(what)
+		}
+		d.must(ref, chunkstore.ErrCorrupt)
+	}
+	ref.Place = is
+	ref.Place.Pack = chunkstore.Sum([]byte("another"))
+	d.must(ref, chunkstore.ErrAbsent)
+}
+
+func testSpoiledPacks(d *damaged) {
+	ctx, end := d.Context(), len(d.stored)
+	before, last := d.refs[len(d.refs)-2], d.refs[len(d.refs)-1]
+	list := func(kind error) {
+		d.Helper()
+		if _, err := d.target.GetPack(ctx, d.name); err != nil || kind != nil {
+			MustBe(d.T, err, kind)
+		}
+	}
+	d.put(d.stored[:end-1])
+	d.must(last, chunkstore.ErrCorrupt)
+	d.must(before, nil)
+	list(chunkstore.ErrCorrupt)
+	if n, err := d.target.StatPack(ctx, d.name); err != nil || n != int64(end-1) {
+		d.Errorf("it has %d bytes, %v; want %d", n, err, end-1)
+	}
+	for _, body := range [][]byte{nil, []byte("VRNP"), []byte("not a pack")} {
+		d.put(body)
+		d.must(last, chunkstore.ErrCorrupt)
+		_, err := d.target.StatPack(ctx, d.name)
+		MustBe(d.T, err, chunkstore.ErrCorrupt)
+		if has, err := d.target.HasPack(ctx, d.name); has || err != nil {
+			d.Errorf("has %q for a pack: %v, %v", body, has, err)
+		}
+	}
+	changed := bytes.Clone(d.stored)
+	changed[last.Place.Offset+last.Place.Bytes/2] ^= 0x40
+	d.put(changed)
+	d.must(last, chunkstore.ErrCorrupt)
+	d.must(before, nil)
+	list(nil)
+	changed = bytes.Clone(d.stored)
+	changed[20] ^= 1
+	d.put(changed)
+	d.must(last, nil)
+	list(chunkstore.ErrCorrupt)
 }
 
 // testLacking: of many packs, those are named that are not there, and no other.

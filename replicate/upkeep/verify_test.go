@@ -237,7 +237,7 @@ func TestVerifyOfMany(t *testing.T) {
 	}{
 		{[]chunkstore.Ref{refs[0], refs[0], refs[5]}, 2, nil}, // more than 128 KiB between
 		{[]chunkstore.Ref{refs[5], refs[0]}, 0, nil},
-		{[]chunkstore.Ref{refs[0], refs[2]}, 6, []string{refs[2].ID.String()}},
+		{[]chunkstore.Ref{refs[0], refs[2]}, 1, []string{refs[2].ID.String()}},
 		{[]chunkstore.Ref{refs[2], refs[2]}, 0, []string{refs[2].ID.String(), refs[2].ID.String()}},
 		{refs, 1, []string{refs[2].ID.String()}}, // the whole pack
 		{[]chunkstore.Ref{wrong}, 6, []string{refs[5].ID.String()}},
