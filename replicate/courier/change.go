@@ -77,7 +77,7 @@ func (s *stock) took(p *push) (chunks int) {
 		s.least = min(s.least, p.change.least)
 		return chunks
 	}
-	s.tree = p.change.tree
+	s.version, s.tree = &p.version, p.change.tree
 	for i, ref := range p.change.moved {
 		if s.moved[i] == ref && i < s.least {
 			delete(s.moved, i)

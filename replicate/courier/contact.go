@@ -27,11 +27,11 @@ const epochMax = 1 << 32
 // contact is a look at what a target has under our name, on its way. It shares nothing that
 // changes.
 type contact struct {
-	t         *chunkstore.Target
-	key       string
-	at        time.Time
-	ours      own
-	chunksMax int // of a version whose tree is loaded
+	t    *chunkstore.Target
+	key  string
+	at   time.Time
+	ours own
+	had  had
 
 	known   identities // of the buckets, as last seen
 	fresh   bool       // the target was looked at lately: that it has ours will do
@@ -49,11 +49,16 @@ type contact struct {
 
 // own is our last version, as it is known again in a target. Without one, cut is zero.
 type own struct {
-	cut      [16]byte
-	manifest *manifest.Manifest
-	tree     *manifest.Tree // what it names, loaded, without places; nil: the cutter has another
-	etag     string         // under which the target took it; empty: that is not known
-	placed   *manifest.Tree // its tree in that target; nil: the manifest has to be read
+	cut       [16]byte
+	tree      *manifest.Tree // what it names, loaded, without places; nil: the cutter has another
+	chunksMax int            // of another version whose tree is loaded
+}
+
+// had is what a target had when we last knew it.
+type had struct {
+	etag     string             // of a manifest; empty: not known
+	manifest *manifest.Manifest // nil: it has to be read
+	tree     *manifest.Tree     // its, with places
 }
 
 // finding is what a contact has found.
@@ -70,6 +75,10 @@ type finding struct {
 	gone     map[chunkstore.Digest]bool // packs that tree names, and that are not there
 }
 
+// whole reports whether a version was found of which all leaves and nodes are there, as far as they
+// were read.
+func (f *finding) whole() bool { return f.tree != nil && f.damaged == nil }
+
 // contact begins to read what the target has under our name. f brings what can be put if it has
 // nothing; it may be nil.
 func (c *Courier) contact(f *feed) {
@@ -85,36 +94,41 @@ func newContact(c *Courier, f *feed) *contact {
 	o, now := &c.office.o, c.office.now()
 	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
 	a := &contact{
-		t: c.Target, key: c.office.key, at: now,
-		ours: c.own(), chunksMax: chunksMax(c.office),
+		t: c.Target, key: c.office.key, at: now, ours: c.own(), had: c.had(),
 		known: c.ids, guarded: c.ack.Guarded,
-		fresh: seen && !o.Still && !c.belief.all, all: c.belief.all,
+		all:   c.belief.all || len(c.stock.lost) > 0,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
 		found: finding{ids: c.ids},
 	}
+	a.fresh = seen && !o.Still && !a.all
 	if c.newcomer() {
 		a.elsewhere = &elsewhere{host: o.Host, path: o.Spool.Path()}
 	}
 	return a
 }
 
-// own returns our last version, as the target may have it.
-func (c *Courier) own() (ours own) {
-	last, s := c.office.cutter.Last(), &c.stock
-	if last == nil || last.Manifest.Cut == noCut {
-		return ours
-	}
-	ours.cut, ours.manifest = last.Manifest.Cut, last.Manifest
-	if c.office.cutter.State() == cutter.Saved {
-		ours.tree = last.Tree.Clone()
-	}
-	if s.holds == ours.cut && s.tree != nil {
-		ours.placed = s.tree.Clone()
-		ours.etag = s.etag
-	} else if c.ack.Cut == cutName(ours.cut) {
-		ours.etag = c.ack.ETag
+// own returns our last version.
+func (c *Courier) own() own {
+	ours, last := own{chunksMax: chunksMax(c.office)}, c.office.cutter.Last()
+	if last != nil && last.Manifest.Cut != noCut {
+		ours.cut = last.Manifest.Cut
+		if c.office.cutter.State() == cutter.Saved {
+			ours.tree = last.Tree.Clone()
+		}
 	}
 	return ours
+}
+
+// had returns what the target had when we last knew it; in this process, or another.
+func (c *Courier) had() had {
+	s, last := &c.stock, c.office.cutter.Last()
+	switch {
+	case s.version != nil:
+		return had{s.etag, s.version, s.tree.Clone()}
+	case last != nil && c.ack.Cut == cutName(last.Manifest.Cut):
+		return had{etag: c.ack.ETag}
+	}
+	return had{}
 }
 
 // newcomer reports whether whatever the target has under our name is our past: the spool knew of
@@ -206,25 +220,29 @@ func (a *contact) look(ctx context.Context) error {
 
 // lookAtManifest reads it.
 func (a *contact) lookAtManifest(ctx context.Context) error {
-	f, ours := &a.found, &a.ours
+	f := &a.found
 	options := chunkstore.GetOptions{BytesMax: 2 * manifest.BytesMax}
-	if ours.placed != nil {
-		options.IfNoneMatch = ours.etag
+	if a.had.manifest != nil {
+		options.IfNoneMatch = a.had.etag
 	}
 	a.uploads.calls.Add(1)
 	o, err := a.t.GetManifest(ctx, a.key, options, a.decode)
 	switch {
 	case errors.Is(err, chunkstore.ErrUnmodified):
-		f.exists, f.same, f.etag = true, true, ours.etag
-		f.manifest, f.tree, f.names = ours.manifest, ours.placed, ours.tree
-		return nil
-	case err == nil:
-		f.exists, f.etag, f.tree = true, o.ETag, f.manifest.Tree(a.t.Sealer)
-		f.same = ours.cut != noCut && f.manifest.Cut == ours.cut
-		if f.same {
-			f.names = ours.tree
+		f.etag, f.manifest, f.tree = a.had.etag, a.had.manifest, a.had.tree
+		if f.tree.Loaded() {
+			f.names = f.tree
 		}
-		a.fresh = a.fresh && f.same && o.ETag == ours.etag
+		err = nil
+	case err == nil:
+		f.etag, f.tree = o.ETag, f.manifest.Tree(a.t.Sealer)
+	}
+	if err == nil {
+		f.exists = true
+		if f.same = a.ours.cut != noCut && f.manifest.Cut == a.ours.cut; f.same && f.names == nil {
+			f.names = a.ours.tree
+		}
+		a.fresh = a.fresh && f.same && f.etag == a.had.etag
 		return nil
 	}
 	a.fresh = false
@@ -273,29 +291,30 @@ func placed(m *manifest.Manifest) bool {
 		!slices.ContainsFunc(m.Patches, func(p manifest.Patch) bool { return lies(p.Ref) })
 }
 
-// loadTree loads the tree of the version that was found. If it is damaged, everything is missing.
+// loadTree loads the tree of the version that was found. What is below a leaf or node that is
+// damaged, or gone, counts for zeros: so it is missing.
 func (a *contact) loadTree(ctx context.Context) error {
 	f := &a.found
 	if f.tree == nil {
 		return nil
 	}
-	if !f.same && f.manifest.Chunks() > a.chunksMax {
+	if !f.same && f.manifest.Chunks() > a.ours.chunksMax {
 		f.damaged = fmt.Errorf("%w: a database of %d bytes",
 			chunkstore.ErrCorrupt, f.manifest.FileBytes)
 		f.tree, f.names = nil, nil
 		return nil
 	}
-	err := f.tree.Load(ctx, func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+	fetch := func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
 		a.uploads.calls.Add(1)
 		return a.t.GetObjects(ctx, refs)
-	})
-	switch {
-	case chunkstore.IsFault(err):
-		f.damaged, f.tree, f.names = err, nil, nil
-	case err != nil:
+	}
+	lost, err := f.tree.Salvage(ctx, fetch)
+	if err != nil {
 		return fmt.Errorf("load tree: %w", err)
-	default:
-		f.names = f.tree
+	}
+	f.names = f.tree
+	if lost != nil {
+		f.damaged = lost
 	}
 	return nil
 }
@@ -353,7 +372,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	}
 	f := &a.found
 	if f.damaged != nil {
-		c.log().Error("target's version is damaged: it is pushed anew",
+		c.log().Error("target's version is damaged: what is not there is put again",
 			"target", c.Name, "error", f.damaged)
 	}
 	if err := f.judge(c); err != nil {
@@ -364,9 +383,12 @@ func (c *Courier) contacted(a *contact, err error) {
 	c.state, c.met, c.trouble.err = Idle, true, nil
 	a.noteSeen(c)
 	c.beat.begin(f.manifest)
-	c.stock.exists, c.stock.etag, c.found = f.exists, f.etag, f
+	c.stock.exists, c.stock.etag, c.stock.version, c.found = f.exists, f.etag, nil, f
+	if f.whole() {
+		c.stock.version = f.manifest
+	}
 	last := c.office.cutter.Last()
-	if f.same && f.tree != nil && last != nil && last.Manifest.Cut == a.ours.cut {
+	if f.whole() && f.same && last != nil && last.Manifest.Cut == a.ours.cut {
 		c.stock.holds = a.ours.cut
 	} else {
 		c.unsay()

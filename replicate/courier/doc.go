@@ -37,7 +37,7 @@
 // (judge, and the condition of a push), I7 (lose, compare), I8 (sealChunks) and I10 (a push has the
 // patrol step aside). And:
 //
-//	Q1  stock.tree has nothing but what the manifest that the target has under stock.etag says.
+//	Q1  stock.tree says nothing that the manifest does not which the target has under stock.etag.
 //	Q2  A manifest is put with the tree that stock.tree is after change.apply: each object that it
 //	    names, the manifest before it names in the same place, or the journal of puts did, or
 //	    this push has put it there durably.
@@ -66,7 +66,7 @@
 // asked for at random at a contact, at a Sync, and at a push after ten minutes without (where a
 // leaf is left in the target, it is one of them). If one is gone, all are asked for, and what stood
 // in those that are gone is put again; no flush succeeds before that. If a leaf cannot be
-// read, nobody knows where what it names stands: then everything is put again.
+// read, nobody knows where what it names stands: all of that is put again.
 //
 // A target has our version ("sent"). Witness: its answer to our conditional Put, or to a Get with
 // the ETag that it gave, or a manifest with the version's Cut: a number drawn at random when it

@@ -174,7 +174,7 @@ func (o *Office) Adoptable() bool {
 func (o *Office) Adopt(ctx context.Context) error {
 	var best *Courier
 	for _, c := range o.couriers {
-		if !c.state.Known() || c.found == nil || c.found.manifest == nil || c.found.tree == nil {
+		if !c.state.Known() || c.found == nil || !c.found.whole() {
 			continue
 		}
 		if best == nil || c.found.manifest.Head().Supersedes(best.found.manifest.Head()) {
@@ -199,7 +199,7 @@ func (o *Office) Adopt(ctx context.Context) error {
 		if !c.state.Known() {
 			continue
 		}
-		if c.found != nil && c.found.tree != nil && cut != noCut && c.found.manifest.Cut == cut {
+		if c.found != nil && c.found.whole() && cut != noCut && c.found.manifest.Cut == cut {
 			c.stock.holds = cut
 		}
 		c.compare()

@@ -127,7 +127,7 @@ func (c *Courier) lose(gone map[chunkstore.Digest]bool) {
 	if packs == 0 && len(chunks) == 0 {
 		return // the version that named them is gone, too
 	}
-	c.beat.Missed(max(packs, 1), c.office.o.Serial.Next())
+	c.beat.Missed(packs, c.office.o.Serial.Next())
 	c.unsay() // I9: a flush waits until they are there
 	c.log().Error("packs were gone from the target, which its newest version names; "+
 		"what stood there is put again",

@@ -267,8 +267,7 @@ func (c *Courier) pushed(p *push, err error) {
 		// Another writer, or a push of ours that had been given up; look again.
 		c.log().Info("target's manifest was changed by another writer",
 			"target", c.Name, "error", err)
-		c.state, c.stock.holds, c.ack.ETag = Strange, noCut, ""
-		c.belief.all = c.belief.all || len(c.stock.lost) > 0
+		c.state, c.stock.holds, c.stock.version, c.ack.ETag = Strange, noCut, nil, ""
 		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
 	case p.unread && chunkstore.IsFault(err):
 		c.suspect(unreadTree + err.Error())

@@ -17,11 +17,13 @@ type stock struct {
 	point  spool.Point // what it is known to include
 	taken  time.Time   // when it took a manifest last; zero: not yet
 
-	// tree is the placed tree of that manifest, whose leaves and nodes may be left in the target;
-	// nil before the first contact.
-	tree  *manifest.Tree
-	lost  map[chunkstore.Digest]bool // packs that tree names, and that are gone
-	since map[chunkstore.Digest]bool // those of which that was found since the last push began
+	// version is that manifest; nil: there is none, or not all of it is there. tree is its tree,
+	// with places, or what is left of that; its leaves and nodes may be left in the target. Nil
+	// before the first contact.
+	version *manifest.Manifest
+	tree    *manifest.Tree
+	lost    map[chunkstore.Digest]bool // packs that tree names, and that are gone
+	since   map[chunkstore.Digest]bool // those of which that was found since the last push began
 
 	// Every chunk for which the last version's tree has another object than tree is in missing or
 	// in moved, or was cut off meanwhile: least is the fewest chunks that the last version has had
@@ -93,8 +95,8 @@ func (s *stock) found(i int, ref chunkstore.Ref) {
 	s.moved[i] = ref
 }
 
-// lose notes packs that are gone. It returns how many of them tree names, which is loaded, and the
-// chunks that miss their objects now. last is the last version's tree.
+// lose notes packs that are gone. It returns how many of them tree, which is loaded, and last, the
+// last version's, need, and the chunks that miss their objects now.
 func (s *stock) lose(gone map[chunkstore.Digest]bool, last *manifest.Tree) (
 	packs int, chunks []int,
 ) {
@@ -115,14 +117,25 @@ func (s *stock) lose(gone map[chunkstore.Digest]bool, last *manifest.Tree) (
 		delete(s.moved, i)
 		s.missing[i] = last.At(i).ID
 	}
+	needed := make(map[chunkstore.Digest]bool)
+	for i := range s.tree.Len() {
+		ref := s.tree.At(i)
+		if gone[ref.Place.Pack] && i < last.Len() && last.At(i).ID == ref.ID {
+			needed[ref.Place.Pack] = true
+		}
+	}
+	for ref := range s.tree.Objects() {
+		if gone[ref.Place.Pack] {
+			needed[ref.Place.Pack] = true
+		}
+	}
 	for name := range packsOf(s.tree) {
 		if gone[name] {
-			packs++
 			note(&s.lost, name)
 			note(&s.since, name)
 		}
 	}
-	return packs, chunks
+	return len(needed), chunks
 }
 
 func note(packs *map[chunkstore.Digest]bool, name chunkstore.Digest) {
