@@ -114,26 +114,38 @@ func TestSyncOfALostTarget(t *testing.T) {
 	}
 }
 
-// TestSomeObjectsLost: a sample that misses one has all asked for, and only what is gone is put
+// TestSomePacksLost: a sample that misses one has all asked for, and only what is gone is put
 // again.
-func TestSomeObjectsLost(t *testing.T) {
-	w := newWorld(t, 1, 1)
-	w.fillChunks(60)
-	w.mustSync("first", nil)
-	keys := w.chunkKeys(0)
-	kept := keys[:len(keys)/20] // so that a sample of three hits one that is gone
-	w.chunks[0].mu.Lock()
-	for _, key := range keys {
-		if !slices.Contains(kept, key) {
-			delete(w.chunks[0].objects, key)
+func TestSomePacksLost(t *testing.T) {
+	for _, packObjects := range []int{1, 5} {
+		w := newWorld(t, 1, 1)
+		clock := new(movedClock)
+		w.options = func(o *Options) { o.clock, o.packObjects = clock, packObjects }
+		w.fillChunks(60)
+		r := w.replicator()
+		stop := w.run(r)
+		w.mustFlush(r)
+		stop()
+		packs := w.packs(0)
+		lost, kept := 0, 0
+		w.chunks[0].mu.Lock()
+		for key, ids := range packs {
+			if kept++; kept > 2 { // so that a sample of three hits one that is gone
+				delete(w.chunks[0].objects, key)
+				lost += len(ids)
+			}
 		}
-	}
-	w.chunks[0].mu.Unlock()
-	puts, _ := w.chunks[0].calls()
-	w.mustSync("again", nil)
-	if after, _ := w.chunks[0].calls(); after-puts != len(keys)-len(kept) {
-		t.Errorf("%d puts, want those of the %d objects that were gone", after-puts,
-			len(keys)-len(kept))
+		w.chunks[0].mu.Unlock()
+		left := w.packs(0)
+		clock.by.Add(int64(2 * courier.PauseTrust))
+		r = w.replicator()
+		stop = w.run(r)
+		w.mustFlush(r)
+		stop()
+		if put := w.objects(0, left); put != lost {
+			t.Errorf("%d objects were put, want the %d that were gone", put, lost)
+		}
+		w.equal(0, "after a loss")
 	}
 }
 
@@ -173,7 +185,7 @@ func TestFlushAsksTheTarget(t *testing.T) {
 func TestJournalIsOfOneBucket(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.fillChunks(120)
-	w.options = func(o *Options) { o.runObjects = 10 }
+	w.options = func(o *Options) { o.runObjects, o.packObjects = 10, 1 }
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" && w.chunks[0].puts > 90 {
 			return errInjected

@@ -170,7 +170,8 @@ func (l *loop) courierOptions() courier.Options {
 		Spool: l.tenure.sp, Tracker: l.tracker, Sealer: o.Store.Sealer(), Host: o.Host,
 		Patrol: o.PatrolPeriod, Still: o.still != nil,
 		Uploads: courier.Uploads{
-			Concurrency: o.Concurrency, RunObjects: o.runObjects, Progress: o.Progress,
+			Concurrency: o.Concurrency, RunObjects: o.runObjects, PackObjects: o.packObjects,
+			Progress: o.Progress,
 		},
 		Clock: l.now, Errands: l.errands, Serial: &l.serial,
 		Prove: l.tenure.prove, Awaited: l.flushes.awaited,

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/replicate/patrol"
 )
 
@@ -25,7 +27,9 @@ type patrolledWorld struct {
 
 func newPatrolledWorld(t *testing.T, targets int) *patrolledWorld {
 	w := &patrolledWorld{newWorld(t, 1, targets), &skewedClock{}}
-	w.options = func(o *Options) { o.clock, o.PatrolPeriod = w.clock, testPatrolPeriod }
+	w.options = func(o *Options) {
+		o.clock, o.PatrolPeriod, o.packObjects = w.clock, testPatrolPeriod, 1
+	}
 	return w
 }
 
@@ -130,10 +134,23 @@ func TestPatrolTouchesAll(t *testing.T) {
 	}
 }
 
-// TestPatrolHeals: what is gone from a target, a chunk, a leaf, and a chunk that could not
-// be made again as it was, is put again, also if the replicator ends before.
+// TestPatrolHeals: what is gone from a target, packs of a chunk, of a chunk that could not
+// be made again as it was, and of a leaf, is put again, also if the replicator ends before.
 func TestPatrolHeals(t *testing.T) {
+	for _, packObjects := range []int{1, 7} {
+		for _, leaf := range []bool{false, true} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprintf("packs of %d, leaf %v, restart %v", packObjects, leaf, restart),
+					func(t *testing.T) { patrolHeals(t, packObjects, leaf, restart) })
+			}
+		}
+	}
+}
+
+func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 	w := newPatrolledWorld(t, 2)
+	options := w.options
+	w.options = func(o *Options) { options(o); o.packObjects = packObjects }
 	w.fillChunks(100)
 	r := w.replicator()
 	stop := w.run(r)
@@ -142,27 +159,22 @@ func TestPatrolHeals(t *testing.T) {
 	w.write(40, append([]byte("inline over chunk 2"), w.pageOf(40, 0, 1)[19:]...))
 	w.commit()
 	w.mustFlush(r)
-	var gone []chunkstore.ID
 	w.look(r, func(l *loop) {
 		if l.tracker.Mirror().Diff(2) == nil {
 			t.Error("chunk 2 is not described by inline pages")
 		}
-		gone = append(gone, l.cutter.Last().Tree.At(2), l.cutter.Last().Tree.At(7))
-		for id := range l.cutter.Last().Tree.Objects() {
-			gone = append(gone, id)
-		}
-		if len(gone) == 2 {
-			t.Error("there is no leaf")
-		}
 	})
-	w.chunks[0].mu.Lock()
-	for _, id := range gone {
-		if w.chunks[0].objects[id.String()] == nil {
-			t.Errorf("%v was not there", id)
+	tree := w.tree(0)
+	gone := []chunkstore.Digest{tree.At(2).Place.Pack, tree.At(70).Place.Pack}
+	for ref := range tree.Objects() {
+		if leaf {
+			gone = append(gone, ref.Place.Pack)
 		}
-		delete(w.chunks[0].objects, id.String())
 	}
-	w.chunks[0].mu.Unlock()
+	if leaf && len(gone) == 2 {
+		t.Error("there is no leaf")
+	}
+	w.drop(0, gone...)
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" {
 			return errInjected
@@ -175,20 +187,58 @@ func TestPatrolHeals(t *testing.T) {
 		return found
 	})
 	if err := w.flush(r); err == nil {
-		t.Error("a flush succeeded while objects were gone")
+		t.Error("a flush succeeded while packs were gone")
 	}
-	stop()
+	if restart {
+		stop()
+	}
 	w.chunks[0].setFault(nil)
-	r = w.replicator()
-	defer w.run(r)()
+	if restart {
+		r = w.replicator()
+		stop = w.run(r)
+	}
 	w.mustFlush(r)
 	w.pass(r, time.Minute)
 	for k := range 2 {
 		w.equal(k, "after the patrol")
 	}
-	// Chunk 2 has another object by then, so that nobody needs the one that is gone.
-	if targets := r.Status().Targets; targets[0].Healed != len(gone)-1 || targets[1].Healed != 0 {
-		t.Errorf("%d objects were gone; status %+v", len(gone), targets)
+	most := len(gone)
+	least := most
+	if packObjects == 1 {
+		least-- // chunk 2 has another object by then, and nobody may need the one that is gone
+	}
+	if leaf && restart { // the contact has found that the leaf cannot be read: all below it is put
+		least, most = 0, 0
+	} else if restart {
+		most = least
+	}
+	targets := r.Status().Targets
+	if n := targets[0].Healed; n < least || n > most || targets[1].Healed != 0 {
+		t.Errorf("%d packs were gone; status %+v", len(gone), targets)
+	}
+	stop()
+}
+
+// tree is that of the version which target k has, loaded.
+func (w *world) tree(k int) *manifest.Tree {
+	w.Helper()
+	tree := w.manifest(k).Tree(chunkstore.Plain{})
+	if err := tree.Load(context.Background(), w.copied(k).GetObjects); err != nil {
+		w.Fatal(err)
+	}
+	return tree
+}
+
+// drop removes packs from target k.
+func (w *world) drop(k int, names ...chunkstore.Digest) {
+	w.Helper()
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	for _, name := range names {
+		if w.chunks[k].objects[name.String()] == nil {
+			w.Errorf("pack %v was not there", name)
+		}
+		delete(w.chunks[k].objects, name.String())
 	}
 }
 
@@ -275,7 +325,7 @@ func TestPatrolIsNotStarved(t *testing.T) {
 	w.fillChunks(100)
 	starved := &starvedBucket{memoryBucket: w.chunks[0]}
 	w.options = func(o *Options) {
-		o.clock, o.PatrolPeriod = w.clock, testPatrolPeriod
+		o.clock, o.PatrolPeriod, o.packObjects = w.clock, testPatrolPeriod, 1
 		o.Store = chunkstore.NewStore(chunkstore.NewTarget("starved", starved, w.manifests[0]))
 	}
 	r := w.replicator()

@@ -62,9 +62,10 @@ type Options struct {
 
 // hooks are what tests have their own of.
 type hooks struct {
-	clock      clock
-	runObjects int               // see courier.Uploads
-	fault      func(string) bool // die here?
+	clock       clock
+	runObjects  int               // see courier.Uploads
+	packObjects int               // likewise
+	fault       func(string) bool // die here?
 }
 
 // clock is the time as the replicator sees it: tests have their own.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -99,6 +100,12 @@ func (b *memoryBucket) Get(_ context.Context, key string,
 	}
 	if o.IfNoneMatch == etagOf(body) {
 		return chunkstore.Object{}, chunkstore.ErrUnmodified
+	}
+	if end := o.Offset + o.Length; o.Length > 0 && end > int64(len(body)) {
+		return chunkstore.Object{}, chunkstore.ErrCorrupt
+	} else if o.Length > 0 {
+		part := bytes.Clone(body[o.Offset:end])
+		return chunkstore.Object{Key: key, Body: part, Bytes: o.Length}, nil
 	}
 	return chunkstore.Object{Key: key, Body: bytes.Clone(body), Bytes: int64(len(body)),
 		ETag: etagOf(body)}, nil
@@ -210,6 +217,8 @@ type world struct {
 	mu        sync.Mutex
 	options   func(*Options)
 	log       *bytes.Buffer
+
+	concurrency int // of a Sync; 0: what others have
 }
 
 const worldPage = 4096
@@ -453,31 +462,71 @@ func (w *world) restored(k int) (*manifest.Manifest, []byte) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	fetch := func(_ context.Context, id chunkstore.ID) ([]byte, error) {
-		if id == chunkstore.ZeroID {
-			return nil, nil
-		}
-		w.chunks[k].mu.Lock()
-		defer w.chunks[k].mu.Unlock()
-		stored, ok := w.chunks[k].objects[id.String()]
-		if !ok {
-			return nil, fmt.Errorf("chunk %v: %w", id, chunkstore.ErrAbsent)
-		}
-		return chunkstore.Plain{}.Open(id, stored)
-	}
-	tree := m.Tree(chunkstore.Plain{})
-	if err := tree.Load(context.Background(), fetch); err != nil {
+	b, err := contents(m, w.copied(k))
+	if err != nil {
 		w.Fatalf("target %d: %v", k, err)
 	}
-	var b []byte
+	return m, b
+}
+
+// copied is a target that has what target k has, and whose requests nobody counts.
+func (w *world) copied(k int) *chunkstore.Target {
+	b := newMemoryBucket("copy")
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	maps.Copy(b.objects, w.chunks[k].objects)
+	return chunkstore.NewTarget("copy", b, b)
+}
+
+// contents returns the database whose version m is, with what t has.
+func contents(m *manifest.Manifest, t *chunkstore.Target) (b []byte, err error) {
+	tree := m.Tree(t.Sealer)
+	if err := tree.Load(context.Background(), t.GetObjects); err != nil {
+		return nil, err
+	}
 	for i := range m.Chunks() {
-		base, err := fetch(context.Background(), tree.At(i))
+		base, err := t.GetObject(context.Background(), tree.At(i))
 		if err != nil {
-			w.Fatalf("target %d, chunk %d: %v", k, i, err)
+			return nil, fmt.Errorf("chunk %d: %w", i, err)
 		}
 		b = append(b, m.Overlay(i, base)...)
 	}
-	return m, b
+	return b, nil
+}
+
+// packs returns which objects stand in each pack of target k, and checks that they are whole.
+func (w *world) packs(k int) map[string][]chunkstore.ID {
+	w.Helper()
+	packs := make(map[string][]chunkstore.ID)
+	t := w.copied(k)
+	for _, key := range w.chunkKeys(k) {
+		name, err := chunkstore.ParseDigest(key)
+		if err != nil {
+			w.Fatal(err)
+		}
+		pieces, err := t.GetPack(context.Background(), name)
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, p := range pieces {
+			if _, err := t.Sealer.Open(nil, p.ID, p.Stored); err != nil {
+				w.Errorf("object %v in pack %v: %v", p.ID, name, err)
+			}
+			packs[key] = append(packs[key], p.ID)
+		}
+	}
+	return packs
+}
+
+// objects returns how many objects stand in the packs of target k that are not among old.
+func (w *world) objects(k int, old map[string][]chunkstore.ID) (n int) {
+	w.Helper()
+	for key, ids := range w.packs(k) {
+		if old[key] == nil {
+			n += len(ids)
+		}
+	}
+	return n
 }
 
 // equal checks that target k has the database as it is.

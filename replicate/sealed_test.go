@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"bytes"
-	"context"
 	"maps"
 	"os"
 	"testing"
@@ -50,7 +49,7 @@ func TestAnotherSealer(t *testing.T) {
 	before := storetest.FilesIn(t, root+"/chunks")
 	sync()
 	if after := storetest.FilesIn(t, root+"/chunks"); !maps.Equal(after, before) {
-		t.Errorf("%d chunks after a second Sync of the same, %d before", len(after), len(before))
+		t.Errorf("%d packs after a second Sync of the same, %d before", len(after), len(before))
 	}
 	plain := chunkstore.NewTarget("plain", store.Targets[0].Chunks, store.Targets[0].Manifests)
 	_, err = plain.GetManifest(t.Context(), manifest.Name("host", w.db), chunkstore.GetOptions{},
@@ -70,20 +69,9 @@ func stored(t *testing.T, target *chunkstore.Target, key string) (file []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	get := func(ctx context.Context, id chunkstore.ID) ([]byte, error) {
-		return target.GetChunk(ctx, id)
-	}
-	tree := m.Tree(target.Sealer)
-	for i := range m.Chunks() {
-		id, err := tree.Lookup(t.Context(), i, get)
-		if err != nil {
-			t.Fatal(err)
-		}
-		base, err := target.GetChunk(t.Context(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file = append(file, m.Overlay(i, base)...)
+	file, err = contents(m, target)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return file
 }

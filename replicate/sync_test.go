@@ -45,6 +45,7 @@ func (w *world) sync(read *int64) (SyncResult, error) {
 	defer w.lock.Unlock()
 	return Sync(ctx, SyncOptions{
 		Store: w.store(), Root: w.root, DBPath: w.db, Host: "host", Program: "test",
+		Concurrency: w.concurrency,
 		OpenSource: func() (mirror.Source, error) {
 			s, err := w.source()
 			if err != nil || read == nil {

@@ -3,6 +3,7 @@ package replicate
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -34,71 +35,83 @@ func (w *world) journals() []string {
 // TestInterruptedUploadGoesOn: what is durable in a target before there is a
 // manifest is not put again by the next process; what is not durable is.
 func TestInterruptedUploadGoesOn(t *testing.T) {
-	const chunks, run = 100, 8
-	for what, fail := range map[string]func(op string, n int) bool{
+	for what, fail := range map[string]func(op string, objects int) bool{
 		"a put":     func(op string, n int) bool { return op == "put" && n > 60 },
+		"the leaf":  func(op string, n int) bool { return op == "put" && n > 100 },
 		"a sync":    func(op string, n int) bool { return op == "sync" && n > 30 },
 		"all syncs": func(op string, _ int) bool { return op == "sync" },
 	} {
-		t.Run(what, func(t *testing.T) {
-			w := newWorld(t, 1, 1)
-			w.losing()
-			losing := w.options
-			w.options = func(o *Options) { losing(o); o.runObjects = run }
-			w.fillChunks(chunks)
-			n := 0 // puts begun; the bucket's mu is held
-			w.chunks[0].setFault(func(op, _ string) error {
-				if op == "put" {
-					n++
-				}
-				if fail(op, n) {
-					return errInjected
-				}
-				return nil
+		for _, packObjects := range []int{1, 4, 16} {
+			t.Run(fmt.Sprint(what, ", packs of ", packObjects), func(t *testing.T) {
+				interruptedUpload(t, packObjects, fail)
 			})
-			first := w.replicator()
-			stop := w.run(first)
-			if err := w.flush(first); !errors.Is(err, errInjected) {
-				t.Fatalf("flush: %v", err)
-			}
-			stop()
-			durable := len(w.chunkKeys(0))
-			if (len(w.journals()) > 0) != (durable > 0) {
-				t.Errorf("%d objects are durable, journals %v", durable, w.journals())
-			}
-			w.chunks[0].setFault(nil)
-			before, _ := w.chunks[0].calls()
-			second := w.replicator()
-			defer w.run(second)()
-			w.mustFlush(second)
-			after, _ := w.chunks[0].calls()
-			if puts := after - before; puts != chunks+1-durable { // and the leaf
-				t.Errorf("%d objects were durable, %d were put after that, of %d", durable, puts,
-					chunks+1)
-			}
-			w.equal(0, "at last")
-			if names := w.journals(); len(names) > 0 {
-				t.Errorf("journals remain although a manifest names all: %v", names)
-			}
-		})
+		}
+	}
+}
+
+func interruptedUpload(t *testing.T, packObjects int, fail func(op string, objects int) bool) {
+	const chunks, run = 100, 8
+	w := newWorld(t, 1, 1)
+	w.losing()
+	losing := w.options
+	w.options = func(o *Options) { losing(o); o.runObjects, o.packObjects = run, packObjects }
+	w.fillChunks(chunks)
+	n := 0 // objects whose puts are begun, about; the bucket's mu is held
+	w.chunks[0].setFault(func(op, _ string) error {
+		if op == "put" {
+			n += packObjects
+		}
+		if fail(op, n) {
+			return errInjected
+		}
+		return nil
+	})
+	first := w.replicator()
+	stop := w.run(first)
+	if err := w.flush(first); !errors.Is(err, errInjected) {
+		t.Fatalf("flush: %v", err)
+	}
+	stop()
+	old := w.packs(0)
+	durable := w.objects(0, nil)
+	if (len(w.journals()) > 0) != (durable > 0) {
+		t.Errorf("%d objects are durable, journals %v", durable, w.journals())
+	}
+	w.chunks[0].setFault(nil)
+	before, _ := w.chunks[0].calls()
+	second := w.replicator()
+	defer w.run(second)()
+	w.mustFlush(second)
+	after, _ := w.chunks[0].calls()
+	put := w.objects(0, old)
+	if puts := len(w.packs(0)) - len(old); put != chunks+1-durable || puts != after-before {
+		// and the leaf
+		t.Errorf("%d objects were durable, %d were put after that, of %d, in %d packs by %d puts",
+			durable, put, chunks+1, puts, after-before)
+	}
+	w.equal(0, "at last")
+	if names := w.journals(); len(names) > 0 {
+		t.Errorf("journals remain although a manifest names all: %v", names)
 	}
 }
 
 // TestSyncPutsAhead: a first Sync puts what it has copied while it copies the rest.
 func TestSyncPutsAhead(t *testing.T) {
 	w := newWorld(t, 1, 1)
-	w.fillChunks(200)
+	w.fillChunks(300)
+	w.concurrency = 1
 	var read, readAtFirstPut int64
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" && readAtFirstPut == 0 {
-			// the copy waits for us when it is some 11 pieces ahead
+			// the copy waits for us when it has the chunks of three packs
 			readAtFirstPut = atomic.LoadInt64(&read)
 		}
 		return nil
 	})
 	result := w.mustSync("first", &read)
-	if readAtFirstPut == 0 || readAtFirstPut > 20*mirror.PieceBytes {
-		t.Errorf("the first chunk was put when %d bytes of %d had been read", readAtFirstPut, read)
+	const ahead = 3*chunkstore.PackMax*chunkstore.ChunkBytes + 2*mirror.PieceBytes
+	if readAtFirstPut == 0 || readAtFirstPut > ahead {
+		t.Errorf("the first pack was put when %d bytes of %d had been read", readAtFirstPut, read)
 	}
 	if puts, _ := w.chunks[0].calls(); puts != len(w.chunkKeys(0)) {
 		t.Errorf("%d puts of %d objects: %+v", puts, len(w.chunkKeys(0)), result)
@@ -112,7 +125,7 @@ func TestSyncPutsAheadAndFails(t *testing.T) {
 	n := 0
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" {
-			if n++; n > 90 {
+			if n++; n > 1 {
 				return errInjected
 			}
 		}
