@@ -24,8 +24,8 @@ func awaitQuiet(all *Set) {
 	}
 }
 
-// TestF5DamagedNeighbour: a chunk that is damaged, or a pack that is gone, is the error of who reads
-// it, and of nobody who reads what is fetched together with it.
+// TestF5DamagedNeighbour: a chunk that is damaged, or a pack that is gone, is the error of who
+// reads it, and of nobody who reads what is fetched together with it.
 func TestF5DamagedNeighbour(t *testing.T) {
 	const chunks, bad = 100, 20 // chunks 64 and on are in another pack
 	for what, c := range map[string]struct {
