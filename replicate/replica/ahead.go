@@ -37,18 +37,20 @@ func (s *snapshot) prefetch(from, to int) int {
 // background, as far as there is room.
 func (r *Reader) prefetchPages(pages []uint32, n int) {
 	var wants []want
-	asked := map[int]bool{}
+	missing := map[int]bool{}
 	for _, page := range pages {
-		if len(wants) >= n || page == 0 {
+		if len(missing) >= n || page == 0 {
 			break
 		}
 		i := r.s.chunkOf(page)
 		if i >= len(r.s.table.entries) {
 			break
 		}
-		if !asked[i] && !r.s.table.here(i) {
-			wants = append(wants, want{chunk: i, by: &r.guesses})
-			asked[i] = true
+		if e := r.s.table.entry(i); !e.here() && !missing[i] {
+			missing[i] = true
+			if e&entryComing == 0 {
+				wants = append(wants, want{chunk: i, by: &r.guesses})
+			}
 		}
 	}
 	r.s.loadAhead(wants)
@@ -59,7 +61,7 @@ func (r *Reader) prefetchPages(pages []uint32, n int) {
 func (s *snapshot) replace(prev *snapshot) {
 	var wants []want
 	for i := range min(len(s.table.entries), len(prev.table.entries)) {
-		if prev.table.here(i) && !s.table.here(i) && len(wants) < aheadMax {
+		if prev.table.here(i) && !s.table.here(i) && len(wants) < comingMax {
 			wants = append(wants, want{chunk: i})
 		}
 	}

@@ -25,7 +25,7 @@
 // loaded and has changed is fetched in the background. A source is polled only while
 // a connection wants auto refresh.
 //
-// What is fetched before it is asked for, at most 128 chunks at a time in a process:
+// What is fetched before it is asked for, at most 160 chunks at a time in a process:
 //
 //	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read, then as many
 //	                     as were read, to 128: two packs. Half of them are read when more are

@@ -11,9 +11,12 @@ import (
 )
 
 const (
-	// aheadMax bounds how far read-ahead goes, and how many chunks a process has on their way
-	// before they are asked for: two packs, of 8 MiB, so that one is read while the next comes.
+	// aheadMax bounds how far read-ahead goes: two packs, of 8 MiB, so that one is read while the
+	// next comes.
 	aheadMax = 2 * chunkstore.PackMax
+	// comingMax bounds how many chunks a process has on their way before they are asked for: those
+	// of a scan, and as many as the guesses of another query.
+	comingMax = aheadMax + aheadBlind
 	// aheadBlind is how far read-ahead goes at once; beyond that, as far as has been read.
 	aheadBlind = 32
 	// streamsMax is how many sequential reads a reader tells apart: a scan reads
@@ -143,18 +146,25 @@ func (r *Reader) lookAhead(i int) {
 	copy(r.streams[1:k+1], r.streams[:k])
 	if i > t.last { // else it was marked, and is still missing
 		t.last, t.end = i, max(t.end, i+1)
-		t.ahead = min(max(1, 2*t.ahead), max(aheadBlind, min(i-t.first, aheadMax)))
-		end := min(i+1+t.ahead, len(r.s.table.entries))
-		// As a rule a pack has the chunks from one multiple of its size to the next.
-		if whole := end - end%chunkstore.PackMax; whole > t.end && whole-i > t.ahead/2 {
-			end = whole
-		}
-		t.end = r.s.prefetch(t.end, end)
-		if next := min(i+max(1, t.ahead/2), t.end-1); next > i {
-			r.s.table.mark(next)
+		if t.end-i <= 1+(t.ahead+1)/2 { // else it was asked for, and is late
+			r.widen(&t)
 		}
 	}
 	r.streams[0] = t
+}
+
+// widen prefetches more for t, whose last chunk is read.
+func (r *Reader) widen(t *stream) {
+	t.ahead = min(max(1, 2*t.ahead), max(aheadBlind, min(t.last-t.first, aheadMax)))
+	end := min(t.last+1+t.ahead, len(r.s.table.entries))
+	// As a rule a pack has the chunks from one multiple of its size to the next.
+	if whole := end - end%chunkstore.PackMax; whole > t.end && whole-t.last > t.ahead/2 {
+		end = whole
+	}
+	t.end = r.s.prefetch(t.end, end)
+	if next := min(t.last+max(1, t.ahead/2), t.end-1); next > t.last {
+		r.s.table.mark(next)
+	}
 }
 
 // Adopt moves on to the newest known version and reports whether that is another

@@ -123,7 +123,7 @@ func NewSet(o Options) (*Set, error) {
 		log:     o.Log,
 		slots:   s,
 		byURI:   map[string]*follower{},
-		ahead:   make(chan struct{}, aheadMax),
+		ahead:   make(chan struct{}, comingMax),
 	}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
 	return all, nil
