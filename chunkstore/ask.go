@@ -23,10 +23,10 @@ type answer[T any] struct {
 	err    error
 }
 
-// ask calls get with all, until one answers or all have failed: the next one
-// when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
+// ask calls get, which gets about so many bytes, with all, until one answers or all have failed: the
+// next one when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
 // is still asked then is told to end. Targets that lately failed are asked last.
-func ask[T any](ctx context.Context, s *Store, all []*Target,
+func ask[T any](ctx context.Context, s *Store, all []*Target, bytes int64,
 	get func(context.Context, *Target) (T, error)) (T, *Target, error) {
 	var none T
 	if len(all) == 1 {
@@ -41,7 +41,8 @@ func ask[T any](ctx context.Context, s *Store, all []*Target,
 	defer cancel()
 	targets := trusted(all)
 	answers := make(chan answer[T], len(targets))
-	slow := time.NewTimer(s.options.SlowAfter)
+	slowAfter := travel(s.options.SlowAfter, bytes)
+	slow := time.NewTimer(slowAfter)
 	defer slow.Stop()
 	var failed failures
 	var asked []*Target // that have not answered
@@ -49,7 +50,7 @@ func ask[T any](ctx context.Context, s *Store, all []*Target,
 		t := targets[0]
 		targets = targets[1:]
 		asked = append(asked, t)
-		slow.Reset(s.options.SlowAfter)
+		slow.Reset(slowAfter)
 		go func() {
 			a := answer[T]{target: t}
 			defer func() { answers <- a }()

@@ -63,6 +63,7 @@ type Object struct {
 type GetOptions struct {
 	IfNoneMatch string // an ETag; empty: unconditional
 	BytesMax    int64  // refuse longer objects; 0: 64 MiB
+	About       int64  // how many bytes it may well have, which take their time; 0: few
 
 	// Offset and Length name a part of the object, which is all of the Body then; Length 0: all
 	// of it. An object that ends before the part does is ErrCorrupt. A part has no ETag, and

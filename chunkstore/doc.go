@@ -61,7 +61,8 @@
 //
 // All attempts of a request together have [Options].Timeout, the wait for our own limiter not
 // counted; then it is [ErrNoAnswer]. After two seconds without an answer to an attempt (a
-// directory: ten) the log says once what is waited for, until the store answers again: [Watch].
+// directory: ten) the log says once what is waited for, until the store answers again: [Watch]. That
+// is for a body of 64 KiB or less; for each MiB more both have as much again.
 //
 // # Batches
 //
@@ -118,8 +119,9 @@
 //	         conditions, is looked at before each conditional Put, which finds another writer but
 //	         for a moment; log and status say so
 //	the store is at work on the request
-//	         the request was sent less than two seconds ago (a directory's: ten). Then it is said
-//	         that it does not answer, and after Timeout the request fails
+//	         the request was sent less than two seconds ago (a directory's: ten; for each MiB of a
+//	         body as much again). Then it is said that it does not answer, and after Timeout the
+//	         request fails
 //	an object's bytes are right
 //	         they have its ID (I1). Nothing defeats that, and no length, ETag or header is
 //	         believed

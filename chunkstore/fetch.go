@@ -57,7 +57,7 @@ func (s *Store) GetObjects(ctx context.Context, in *Target, refs []Ref) ([][]byt
 // [Store.GetObject] does. It neither asks the caches nor fills one.
 func (s *Store) GetPack(ctx context.Context, in *Target, name Digest) ([]Piece, error) {
 	get := func(ctx context.Context, t *Target) ([]Piece, error) { return t.GetPack(ctx, name) }
-	pieces, _, err := ask(ctx, s, s.asked(in), get)
+	pieces, _, err := ask(ctx, s, s.asked(in), packBytesMax(s.Sealer()), get)
 	return pieces, err
 }
 
@@ -217,7 +217,7 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 // of it, and another one another, each by itself.
 func (f *fetch) run(ctx context.Context, r run) error {
 	open := func(ctx context.Context, t *Target) ([][]byte, error) { return f.open(ctx, t, r) }
-	plain, _, err := ask(ctx, f.s, f.targets, open)
+	plain, _, err := ask(ctx, f.s, f.targets, r.end-r.off, open)
 	if len(r.refs) > 1 && errors.Is(err, ErrCorrupt) {
 		for _, k := range r.refs {
 			off := int64(f.refs[k].Place.Offset)

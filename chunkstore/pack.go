@@ -178,8 +178,8 @@ func DecodePack(name Digest, stored []byte) ([]Piece, error) {
 	for k := range pieces {
 		entry := stored[packHeaderBytes+packEntryBytes*k:]
 		size := int(binary.BigEndian.Uint32(entry[32:]))
-		if size > len(stored)-at {
-			return nil, corrupt("it ends in object %d of %d", k+1, n)
+		if size == 0 || size > len(stored)-at {
+			return nil, corrupt("object %d of %d has %d bytes, of %d", k+1, n, size, len(stored)-at)
 		}
 		place := Place{name, uint32(at), uint32(size)}
 		pieces[k] = Piece{ID(entry[:32]), place, stored[at : at+size : at+size]}

@@ -19,7 +19,8 @@ type Options struct {
 	Sealer         Sealer       // of what targets and caches hold; nil: [Plain]
 
 	// Timeout is how long a store may take to answer one request, retries included, but not the
-	// wait for the limiter; 0: 30 s. Directories are only watched, but for the wait for another
+	// wait for the limiter; 0: 30 s. A request that moves more than 64 KiB has as much
+	// again for each MiB more, also before it is called silent, or slow. Directories are only watched, but for the wait for another
 	// process' lock: a call to the kernel ends when the file system likes. Of a request that has no
 	// answer for two seconds Log is told, at level warn, and when the store answers again.
 	Timeout time.Duration
@@ -152,7 +153,7 @@ func (s *Store) filled() FilledCache {
 // answers says so, and with ErrAbsent only if all say so.
 func (s *Store) GetManifest(ctx context.Context, key string, opts GetOptions,
 	check func(body []byte) error) (Object, *Target, error) {
-	o, t, err := ask(ctx, s, s.Targets, func(ctx context.Context, t *Target) (Object, error) {
+	o, t, err := ask(ctx, s, s.Targets, 0, func(ctx context.Context, t *Target) (Object, error) {
 		return t.GetManifest(ctx, key, opts, check)
 	})
 	if errors.Is(err, ErrUnmodified) {

@@ -90,7 +90,8 @@ func (t *Target) GetPack(ctx context.Context, name Digest) (pieces []Piece, err 
 
 func (t *Target) getPack(ctx context.Context, name Digest,
 	check func(pieces []Piece) error) (Object, error) {
-	return getWhole(ctx, t.Chunks, name.String(), GetOptions{BytesMax: packBytesMax(t.Sealer)},
+	most := packBytesMax(t.Sealer)
+	return getWhole(ctx, t.Chunks, name.String(), GetOptions{BytesMax: most, About: most},
 		func(body []byte) error {
 			pieces, err := DecodePack(name, body)
 			if err == nil {

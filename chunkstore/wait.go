@@ -17,6 +17,12 @@ const (
 	silentAfter = 2 * time.Second
 )
 
+// travel is how long what takes d for 64 KiB, or less, may take for n bytes: as much again for each
+// MiB more. So eight packs at once, as they compress, need not be given up at 700 kbit/s.
+func travel(d time.Duration, n int64) time.Duration {
+	return d + d/16*time.Duration(max(0, n-ChunkBytes)/ChunkBytes)
+}
+
 // Watch watches the requests to one store, and tells the log once when it does not answer: not
 // again before it has answered. It is for the provider of that store, and safe for concurrent use.
 type Watch struct {
@@ -43,16 +49,22 @@ type Request struct {
 	request string
 	began   time.Time // when it was sent first
 	timeout time.Duration
-	timer   *time.Timer
-	pauses  bool // between attempts, and the timer is stopped
-	mu      sync.Mutex
-	err     error // of the last attempt
+	timer   *time.Timer // of silentAfter
+
+	silentAfter time.Duration
+
+	pauses bool // between attempts, and the timer is stopped
+	mu     sync.Mutex
+	err    error // of the last attempt
 }
 
-// Begin is called when a request is sent to bucket; timeout is when it will be given up, 0: never.
-func (w *Watch) Begin(bucket fmt.Stringer, request string, timeout time.Duration) *Request {
-	one := &Request{all: w, bucket: bucket, request: request, began: time.Now(), timeout: timeout}
-	one.timer = time.AfterFunc(w.silentAfter, one.tell)
+// Begin is called when a request is sent to bucket, whose body or answer is about so many bytes, 0:
+// few. timeout is when one of few bytes will be given up, 0: never ([Options].Timeout).
+func (w *Watch) Begin(bucket fmt.Stringer, request string, timeout time.Duration,
+	bytes int64) *Request {
+	one := &Request{all: w, bucket: bucket, request: request, began: time.Now(),
+		timeout: travel(timeout, bytes), silentAfter: travel(w.silentAfter, bytes)}
+	one.timer = time.AfterFunc(one.silentAfter, one.tell)
 	return one
 }
 
@@ -60,7 +72,7 @@ func (w *Watch) Begin(bucket fmt.Stringer, request string, timeout time.Duration
 func (w *Request) Again() {
 	if w.pauses {
 		w.pauses = false
-		w.timer.Reset(w.all.silentAfter)
+		w.timer.Reset(w.silentAfter)
 	}
 }
 

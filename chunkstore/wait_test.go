@@ -50,10 +50,24 @@ func TestWatchTellsInOrder(t *testing.T) {
 		case <-time.After(100 * time.Millisecond): // it waits for this message
 		}
 	}
-	request = chunkstore.NewWatch(o, 1).Begin(bucketName("bucket"), "get", 0)
+	request = chunkstore.NewWatch(o, 1).Begin(bucketName("bucket"), "get", 0, 0)
 	close(begun)
 	got := []string{<-log.messages, <-log.messages}
 	if want := []string{"store does not answer", "store answers again"}; !slices.Equal(got, want) {
 		t.Errorf("the log says %q, want %q", got, want)
+	}
+}
+
+// TestLongBodiesTakeLonger: what moves a pack is not given up in the time that 64 KiB have.
+func TestLongBodiesTakeLonger(t *testing.T) {
+	const mib, unit = 1 << 20, 1000 * time.Hour
+	for bytes, want := range map[int64]time.Duration{0: unit, 1: unit, 64<<10 + 8: unit,
+		mib + 64<<10: 2 * unit, 4*mib + 64<<10: 5 * unit} {
+		request := chunkstore.NewWatch(chunkstore.Options{}, 1).Begin(bucketName("b"), "get", unit,
+			bytes)
+		request.End(true)
+		if left := request.Left(0); left > want || left < want-unit/2 {
+			t.Errorf("%d bytes have %v, want %v", bytes, left, want)
+		}
 	}
 }

@@ -51,7 +51,7 @@ func (b *bucket) begin(ctx context.Context, verb, key string) (ended func(), err
 	if err := b.limit.Take(ctx); err != nil {
 		return nil, err
 	}
-	w := b.waits.Begin(b, verb+" "+key, 0)
+	w := b.waits.Begin(b, verb+" "+key, 0, 0)
 	return func() { w.End(true) }, nil
 }
 

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,8 +95,7 @@ func (b *bucket) do(ctx context.Context, what string, r *request,
 		return err
 	}
 	r.sent = func() *chunkstore.Request {
-		return b.client.waits.Begin(b, what,
-			b.client.options.Timeout)
+		return b.client.waits.Begin(b, what, b.client.options.Timeout, r.bytes)
 	}
 	asked := *r
 	translated := b.send(ctx, r, session, send)
@@ -151,7 +151,8 @@ func (b *bucket) Get(ctx context.Context, key string,
 func (b *bucket) get(ctx context.Context, key string, in *s3.GetObjectInput,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	in.Bucket, in.Key = &b.name, b.full(key)
-	r := &request{object: true, bodyMax: opts.Limit(), part: opts.Length}
+	r := &request{object: true, bytes: cmp.Or(opts.Length, opts.About), bodyMax: opts.Limit(),
+		part: opts.Length}
 	if opts.IfNoneMatch != "" {
 		in.IfNoneMatch = &opts.IfNoneMatch
 	}
@@ -291,7 +292,7 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 			in.IfMatch = aws.String(bareETag(p.cond.IfMatch))
 		}
 	}
-	r := &request{object: true, unsigned: !p.signed}
+	r := &request{object: true, bytes: int64(len(p.body)), unsigned: !p.signed}
 	var out *s3.PutObjectOutput
 	err := b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
 		in.Body = bytes.NewReader(p.body)

@@ -102,7 +102,7 @@ func (c *client) get(ctx context.Context) (*session, error) {
 func (c *client) openInTime(ctx context.Context) (*session, error) {
 	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	w := c.waits.Begin(credentials{}, "read", c.options.Timeout)
+	w := c.waits.Begin(credentials{}, "read", c.options.Timeout, 0)
 	session, err := c.open(bounded)
 	late := err != nil && bounded.Err() != nil && ctx.Err() == nil
 	w.End(!late)
@@ -214,6 +214,7 @@ type request struct {
 	object   bool // a good answer is about an object, which has an ETag
 	head     bool
 	unsigned bool  // of a Put's body only the checksum in a header is signed
+	bytes    int64 // about how many its body, or that of its answer, has; 0: few
 	bodyMax  int64 // of a Get
 	part     int64 // bytes of an object that are asked for; 0: all
 	body     []byte
