@@ -14,6 +14,8 @@ import (
 const (
 	// LogKeyPrefix begins the keys of records in a bucket of chunks. No chunk's begins so.
 	LogKeyPrefix = "log-"
+	// KeptKeyPrefix begins the keys of checkpoints that are kept, likewise: see package versions.
+	KeptKeyPrefix = "kept-"
 	// RecordBytesMax bounds a record: 4 MiB. It is what a reader allocates for one.
 	RecordBytesMax = 4 << 20
 

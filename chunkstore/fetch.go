@@ -247,7 +247,7 @@ func (f *fetch) open(ctx context.Context, t *Target, r run) (plain [][]byte, err
 		off := int64(p.Offset) - r.off
 		return body[off : off+int64(p.Bytes) : off+int64(p.Bytes)]
 	}
-	o, err := getWhole(ctx, t.Chunks, r.pack.String(),
+	o, err := GetWhole(ctx, t.Chunks, r.pack.String(),
 		GetOptions{Offset: r.off, Length: r.end - r.off}, func(body []byte) (err error) {
 			if int64(len(body)) != r.end-r.off {
 				return fmt.Errorf("%w: %d bytes, not %d", ErrCorrupt, len(body), r.end-r.off)

@@ -85,7 +85,7 @@ func ReadIdentity(ctx context.Context, b Bucket) (Identity, error) {
 
 func readIdentity(ctx context.Context, b Bucket) (id Identity, etag string, err error) {
 	var m marker
-	o, err := getWhole(ctx, b, MarkerKey, GetOptions{BytesMax: markerBytesMax},
+	o, err := GetWhole(ctx, b, MarkerKey, GetOptions{BytesMax: markerBytesMax},
 		func(body []byte) error {
 			if err := json.Unmarshal(body, &m); err != nil || m.Format < 1 || m.ID == (Identity{}) {
 				return fmt.Errorf("%w: no marker of a bucket", ErrCorrupt)

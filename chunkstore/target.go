@@ -91,7 +91,7 @@ func (t *Target) GetPack(ctx context.Context, name Digest) (pieces []Piece, err 
 func (t *Target) getPack(ctx context.Context, name Digest,
 	check func(pieces []Piece) error) (Object, error) {
 	most := packBytesMax(t.Sealer)
-	return getWhole(ctx, t.Chunks, name.String(), GetOptions{BytesMax: most, About: most},
+	return GetWhole(ctx, t.Chunks, name.String(), GetOptions{BytesMax: most, About: most},
 		func(body []byte) error {
 			pieces, err := DecodePack(name, body)
 			if err == nil {
@@ -125,14 +125,16 @@ func (t *Target) alone() *Store {
 // check's error, which wraps ErrCorrupt.
 func (t *Target) GetManifest(ctx context.Context, key string, opts GetOptions,
 	check func(body []byte) error) (Object, error) {
-	return getWhole(ctx, t.Manifests, key, opts, check)
+	return GetWhole(ctx, t.Manifests, key, opts, check)
 }
 
 // wholeTries is how often an object is asked for that arrives damaged: as a rule it is
 // so in the store, but something on the way may have done it.
 const wholeTries = 3
 
-func getWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
+// GetWhole is Get of an object of b that check must like: while it says ErrCorrupt, it is asked for
+// again, up to 3 times in all. It fails as Get and check do.
+func GetWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
 	check func(body []byte) error) (Object, error) {
 	for try := 1; ; try++ {
 		o, err := b.Get(ctx, key, opts)
@@ -167,7 +169,7 @@ func notFault(err error) error {
 // ErrAbsent, and with ErrCorrupt if what has the name does not begin as a pack. It asks for those
 // first bytes: a [Bucket.Stat] may have to read all, and says nothing of what cannot be read.
 func (t *Target) StatPack(ctx context.Context, name Digest) (size int64, err error) {
-	o, err := getWhole(ctx, t.Chunks, name.String(), GetOptions{Length: packHeaderBytes},
+	o, err := GetWhole(ctx, t.Chunks, name.String(), GetOptions{Length: packHeaderBytes},
 		checkPackHeader)
 	if err != nil {
 		return 0, fmt.Errorf("look for pack: %w", err)

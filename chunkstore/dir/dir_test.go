@@ -42,6 +42,47 @@ func TestDirLogs(t *testing.T) {
 	}
 }
 
+// TestDirShelves: what is no pack has directories of its own, and is listed after all packs.
+func TestDirShelves(t *testing.T) {
+	root := t.TempDir()
+	target := storetest.Open(t, dirTarget(root)).Targets[0]
+	pack := storetest.PutObjects(t, target, []byte("chunk"))[0].Place.Pack.String()
+	keys := []string{pack, "kept-aa-1-2", "kept-aa-1-3", "kept-ab-0-9", "log-a-1", "log-a1-0"}
+	for _, key := range keys[1:] {
+		storetest.MustPut(t, target.Chunks, key, key, chunkstore.Condition{})
+	}
+	for _, bad := range []string{"kept-", "kept-a", "kept--1", "kept-a-", "kept", "log-", "log-a-"} {
+		_, err := target.Chunks.Put(t.Context(), bad, nil, chunkstore.Condition{})
+		if err == nil {
+			t.Errorf("key %q was taken", bad)
+		}
+	}
+	for prefix, want := range map[string][]string{
+		"": keys, "kept-": keys[1:4], "kept-aa-": keys[1:3], "kept-aa-1-3": keys[2:3],
+		"log-": keys[4:], "log-a-": keys[4:5], pack[:2]: keys[:1], "k": keys[1:4], "kept-b": nil,
+	} {
+		var got []string
+		err := target.Chunks.List(t.Context(), prefix, func(o chunkstore.Object) bool {
+			got = append(got, o.Key)
+			return true
+		})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %q, %v; want %q", prefix, got, err, want)
+		}
+		got = nil
+		err = target.Chunks.List(t.Context(), prefix, func(o chunkstore.Object) bool {
+			got = append(got, o.Key)
+			return false
+		})
+		if err != nil || len(got) != min(len(want), 1) {
+			t.Errorf("%q: the first is %q, %v", prefix, got, err)
+		}
+	}
+	if _, err := os.Stat(root + "/chunks/kept/aa/1-3"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSealerConformance: a target knows of what it stores only what its Sealer says.
 func TestSealerConformance(t *testing.T) {
 	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t.TempDir())},

@@ -21,8 +21,15 @@ const (
 	lockName    = ".lock"
 	tempPrefix  = ".put-"
 	historyName = ".history"
-	logsName    = "logs" // in the chunk bucket: no chunk's directory is called so
 )
+
+// shelves are the directories of the chunk bucket that hold something else than packs, in the order
+// of the keys, which come after all packs'. No pack's directory is called so. A key is the shelf's
+// prefix, the name of a directory, a dash, and the name of a file.
+var shelves = []struct{ prefix, name string }{
+	{chunkstore.KeptKeyPrefix, "kept"},
+	{chunkstore.LogKeyPrefix, "logs"},
+}
 
 const (
 	// keyBytesMax is S3's limit.
@@ -53,12 +60,14 @@ func (b *objects) place(key string) (string, error) {
 	if key == chunkstore.MarkerKey {
 		return filepath.Join(b.root, key), nil
 	}
-	if record, ok := strings.CutPrefix(key, chunkstore.LogKeyPrefix); ok {
-		log, number, ok := strings.Cut(record, "-")
-		if !ok || log == "" || number == "" {
-			return "", fmt.Errorf("key %q of the chunk bucket is no record's", key)
+	for _, shelf := range shelves {
+		if rest, ok := strings.CutPrefix(key, shelf.prefix); ok {
+			dir, file, ok := strings.Cut(rest, "-")
+			if !ok || dir == "" || file == "" {
+				return "", fmt.Errorf("key %q of the chunk bucket is no record's", key)
+			}
+			return filepath.Join(b.root, shelf.name, dir, file), nil
 		}
-		return filepath.Join(b.root, logsName, log, number), nil
 	}
 	if name, err := chunkstore.ParseDigest(key); err != nil || name.String() != key {
 		return "", fmt.Errorf("key %q of the chunk bucket is no pack's name", key)
@@ -106,35 +115,42 @@ func (b *objects) walk(ctx context.Context, prefix string,
 			return err
 		}
 	}
-	if !samePath(chunkstore.LogKeyPrefix, prefix) {
-		return nil
-	}
-	return b.walkLogs(ctx, prefix, yield)
-}
-
-// walkLogs is walk for the records of logs, whose keys come after all chunks'.
-func (b *objects) walkLogs(
-	ctx context.Context, prefix string, yield func(chunkstore.Object) bool,
-) error {
-	logs, err := os.ReadDir(filepath.Join(b.root, logsName))
-	if err != nil {
-		return objectfile.IgnoreAbsent(err)
-	}
-	// A name that another begins with sorts before it, and its keys after the other's digits.
-	slices.SortFunc(logs, func(a, b fs.DirEntry) int {
-		return cmp.Compare(a.Name()+"-", b.Name()+"-")
-	})
-	for _, log := range logs {
-		head := chunkstore.LogKeyPrefix + log.Name() + "-"
-		if !log.IsDir() || !samePath(head, prefix) {
+	for _, shelf := range shelves {
+		if !samePath(shelf.prefix, prefix) {
 			continue
 		}
-		dir := filepath.Join(b.root, logsName, log.Name())
-		if more, err := walkFiles(ctx, dir, head, prefix, yield); !more || err != nil {
+		more, err := walkShelf(ctx, filepath.Join(b.root, shelf.name), shelf.prefix, prefix, yield)
+		if !more || err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// walkShelf is walk for one of the shelves, whose keys begin with head. It says whether yield
+// wants more.
+func walkShelf(
+	ctx context.Context, shelf, head, prefix string, yield func(chunkstore.Object) bool,
+) (more bool, err error) {
+	dirs, err := os.ReadDir(shelf)
+	if err != nil {
+		return true, objectfile.IgnoreAbsent(err)
+	}
+	// A name that another begins with sorts before it, and its keys after the other's digits.
+	slices.SortFunc(dirs, func(a, b fs.DirEntry) int {
+		return cmp.Compare(a.Name()+"-", b.Name()+"-")
+	})
+	for _, dir := range dirs {
+		begin := head + dir.Name() + "-"
+		if !dir.IsDir() || !samePath(begin, prefix) {
+			continue
+		}
+		more, err := walkFiles(ctx, filepath.Join(shelf, dir.Name()), begin, prefix, yield)
+		if !more || err != nil {
+			return more, err
+		}
+	}
+	return true, nil
 }
 
 // walkFiles is walkDir for a directory whose files' names are the rest of a key.

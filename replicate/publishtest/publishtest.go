@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
 )
 
 // PageBytes is the page size of the files that are published.
@@ -30,6 +32,10 @@ type Publisher struct {
 	t    testing.TB
 	base []byte // what the tree's chunks hold
 	tree *manifest.Tree
+
+	records bool            // versions become records
+	history *history.Writer // nil: there is none yet
+	changed map[int]bool    // chunks whose object has changed since the last version
 }
 
 // Hooks are called before each Get of the two buckets.
@@ -37,6 +43,7 @@ type Hooks struct {
 	mu       sync.Mutex
 	chunk    func(key string) error
 	manifest func() error
+	record   func(key string) error
 	gets     int                           // of packs, and of parts of them, so far
 	objects  int                           // chunks, leaves and nodes that these brought
 	places   map[string][]chunkstore.Place // of all that was put, by the key of the pack
@@ -46,6 +53,13 @@ type Hooks struct {
 func (h *Hooks) Set(chunk func(key string) error, manifest func() error) {
 	h.mu.Lock()
 	h.chunk, h.manifest = chunk, manifest
+	h.mu.Unlock()
+}
+
+// OnRecord replaces the hook for Gets of records, and of checkpoints that are kept. nil: none.
+func (h *Hooks) OnRecord(record func(key string) error) {
+	h.mu.Lock()
+	h.record = record
 	h.mu.Unlock()
 }
 
@@ -65,6 +79,9 @@ func (h *Hooks) Objects() int {
 }
 
 func (h *Hooks) beforeChunk(key string, o chunkstore.GetOptions) error {
+	if strings.Contains(key, "-") { // no pack's key has one
+		return h.beforeRecord(key)
+	}
 	h.mu.Lock()
 	h.gets++
 	for _, p := range h.places[key] {
@@ -74,6 +91,16 @@ func (h *Hooks) beforeChunk(key string, o chunkstore.GetOptions) error {
 		}
 	}
 	hook := h.chunk
+	h.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook(key)
+}
+
+func (h *Hooks) beforeRecord(key string) error {
+	h.mu.Lock()
+	hook := h.record
 	h.mu.Unlock()
 	if hook == nil {
 		return nil
@@ -158,6 +185,11 @@ func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
 		m.Inline = append(m.Inline, page)
 	}
 	p.storeChunks(&m, file)
+	if p.records {
+		p.append(&m)
+		p.changed = nil
+		return &p.Newest
+	}
 	var err error
 	m.Levels, m.Top, m.Patches, err = p.tree.Pack(context.Background(), 3, nil, p.putAll)
 	if err != nil {
@@ -180,8 +212,12 @@ func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 		}
 		for k, i := range chunks {
 			p.tree.Set(i, chunkstore.Ref{ID: objects[k].ID(), Place: places[k]})
+			p.changed[i] = true
 		}
 		chunks, objects = nil, nil
+	}
+	if p.changed == nil {
+		p.changed = map[int]bool{}
 	}
 	p.tree.Resize(m.Chunks())
 	base := make([]byte, len(file))
@@ -197,6 +233,7 @@ func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 		copy(have, want)
 		if bytes.Equal(want, make([]byte, len(want))) {
 			p.tree.Set(i, chunkstore.Ref{ID: chunkstore.ZeroID})
+			p.changed[i] = true
 			continue
 		}
 		if len(chunks) > 0 && chunks[0]/chunkstore.PackMax != i/chunkstore.PackMax {

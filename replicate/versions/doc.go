@@ -10,6 +10,13 @@
 //
 //	manifest bucket   <key>                                   the newest checkpoint
 //	chunk bucket      log-<lineage, 32 hex>-<number, 16 hex>  records
+//	                  kept-<database, 32 hex>-<lineage, 32 hex>-<number, 16 hex>
+//	                                                          checkpoints to go back to
+//
+// The database is the first half of the BLAKE3-256 of its manifest's key: so its checkpoints are
+// listed without those of others, and those of a history that another one has replaced are found.
+// A checkpoint is kept before it becomes the newest one: the first of a history, at number 0, and
+// then one now and then. A version between two of them is what records make of the first.
 //
 // # Invariants
 //

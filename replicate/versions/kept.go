@@ -1,0 +1,121 @@
+package versions
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+)
+
+// ID names a version of one database that is in a history.
+type ID struct {
+	Lineage [16]byte // of the history
+	Number  uint64   // of the last record that it has
+}
+
+// IDOf returns the ID of the version that stands there.
+func IDOf(p history.Position) ID { return ID{p.Lineage, p.Number} }
+
+// String is LINEAGE-NUMBER, of 32 and 16 hex digits.
+func (id ID) String() string { return fmt.Sprintf("%x-%016x", id.Lineage, id.Number) }
+
+// ParseID is the inverse of [ID.String]. ok is false if text is no ID.
+func ParseID(text string) (id ID, ok bool) {
+	lineage, number, _ := strings.Cut(text, "-")
+	n, err := hex.DecodeString(number)
+	if err != nil || len(n) != 8 {
+		return ID{}, false
+	}
+	for _, b := range n {
+		id.Number = id.Number<<8 | uint64(b)
+	}
+	l, err := hex.DecodeString(lineage)
+	if err != nil || len(l) != len(id.Lineage) {
+		return ID{}, false
+	}
+	id.Lineage = [16]byte(l)
+	return id, id.String() == text
+}
+
+// keptPrefix begins the keys of the checkpoints that are kept of the database whose manifest has
+// that key.
+func keptPrefix(key string) string {
+	sum := blake3.Sum256([]byte(key))
+	return fmt.Sprintf("%s%x-", chunkstore.KeptKeyPrefix, sum[:16])
+}
+
+// KeptKey returns the key, in the chunk bucket, of the checkpoint id that is kept of the database
+// whose manifest has that key.
+func KeptKey(key string, id ID) string { return keptPrefix(key) + id.String() }
+
+// ParseKept returns which version has the key kept, and what its database's keys begin with.
+func ParseKept(kept string) (prefix string, id ID, ok bool) {
+	at := len(keptPrefix(""))
+	if len(kept) < at || !strings.HasPrefix(kept, chunkstore.KeptKeyPrefix) {
+		return "", ID{}, false
+	}
+	id, ok = ParseID(kept[at:])
+	return kept[:at], id, ok
+}
+
+// Keep puts a checkpoint, as stored, that stands there, into t, to be gone back to. The writer does
+// that before it makes it the newest one. To put it twice is no harm.
+func Keep(
+	ctx context.Context, t *chunkstore.Target, key string, at history.Position, body []byte,
+) error {
+	_, err := t.Chunks.Put(ctx, KeptKey(key, IDOf(at)), body, chunkstore.Condition{})
+	if err != nil {
+		return fmt.Errorf("keep a checkpoint: %w", err)
+	}
+	return nil
+}
+
+// Kept is a checkpoint that is kept, by what a list says.
+type Kept struct {
+	ID
+	Stored time.Time // by the store's clock
+	Bytes  int64
+}
+
+// ListKept returns the checkpoints that t keeps of the database whose manifest has that key, in the
+// order of their keys: of each lineage in the order of their numbers.
+func ListKept(ctx context.Context, t *chunkstore.Target, key string) (all []Kept, err error) {
+	prefix := keptPrefix(key)
+	err = t.Chunks.List(ctx, prefix, func(o chunkstore.Object) bool {
+		if id, ok := ParseID(strings.TrimPrefix(o.Key, prefix)); ok {
+			all = append(all, Kept{id, o.Modified, o.Bytes})
+		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list checkpoints: %w", err)
+	}
+	return all, nil
+}
+
+// GetKept returns the checkpoint id that t keeps of the database whose manifest has that key. It
+// fails with [chunkstore.ErrAbsent] and ErrCorrupt.
+func GetKept(
+	ctx context.Context, t *chunkstore.Target, key string, id ID,
+) (m *manifest.Manifest, err error) {
+	_, err = chunkstore.GetWhole(ctx, t.Chunks, KeptKey(key, id),
+		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
+		func(body []byte) (err error) {
+			m, err = Decode(t.Sealer, key, body)
+			if err == nil && IDOf(m.At) != id {
+				err = fmt.Errorf("%w: it is version %v", chunkstore.ErrCorrupt, IDOf(m.At))
+			}
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("get checkpoint %v: %w", id, err)
+	}
+	return m, nil
+}
