@@ -15,6 +15,9 @@ var (
 	// matter of configuration, and is never ErrAbsent: nobody may conclude from it
 	// that there is no such object. (A bucket that Put would create is empty.)
 	ErrNoBucket = errors.New("no such bucket: make it, or set create_buckets_on_demand")
+	// ErrDenied: the credentials do not allow it. Those that may get objects and not list them
+	// are told so of an object that is absent, too (AWS). It is no fault of the object.
+	ErrDenied = errors.New("access denied")
 	// ErrCorrupt: the object is there, but its bytes are not what they must be.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrConflict: a conditional Put found another object than it expected.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -19,8 +20,8 @@ const (
 	// RecordBytesMax bounds a record: 4 MiB. It is what a reader allocates for one.
 	RecordBytesMax = 4 << 20
 
-	// logReaders is how many records are asked for at a time by who is behind.
-	logReaders = 16
+	// logReaders is how many records are asked for at a time.
+	logReaders = 64
 )
 
 // ErrUnguarded: the store does not create an object on the condition that there is none.
@@ -28,28 +29,29 @@ var ErrUnguarded = errors.New("the store does not keep the condition If-None-Mat
 
 // bucketLog is a log of which each record is an object: log-<name>-<number, 16 hex digits>.
 type bucketLog struct {
-	bucket Bucket
-	name   string
+	bucket   Bucket
+	name     string
+	readable atomic.Bool // objects of the bucket may be read
 }
 
 // NewBucketLog returns the log called name, of letters and digits, in a bucket of chunks. It asks
 // nobody. Append fails with [ErrUnguarded] if the bucket is known not to keep conditions.
-func NewBucketLog(b Bucket, name string) Log { return bucketLog{b, name} }
+func NewBucketLog(b Bucket, name string) Log { return &bucketLog{bucket: b, name: name} }
 
-func (l bucketLog) String() string { return fmt.Sprintf("log %s in %v", l.name, l.bucket) }
+func (l *bucketLog) String() string { return fmt.Sprintf("log %s in %v", l.name, l.bucket) }
 
-func (l bucketLog) prefix() string { return LogKeyPrefix + l.name + "-" }
+func (l *bucketLog) prefix() string { return LogKeyPrefix + l.name + "-" }
 
-func (l bucketLog) key(n uint64) string { return fmt.Sprintf("%s%016x", l.prefix(), n) }
+func (l *bucketLog) key(n uint64) string { return fmt.Sprintf("%s%016x", l.prefix(), n) }
 
 // number returns which record has the key, which begins with prefix.
-func (l bucketLog) number(key string) (n uint64, ok bool) {
+func (l *bucketLog) number(key string) (n uint64, ok bool) {
 	digits := strings.TrimPrefix(key, l.prefix())
 	n, err := strconv.ParseUint(digits, 16, 64)
 	return n, err == nil && l.key(n) == key
 }
 
-func (l bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
+func (l *bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
 	if len(record) > RecordBytesMax {
 		return fmt.Errorf("append record %d of %v: %d bytes, more than %d",
 			n, l, len(record), RecordBytesMax)
@@ -61,11 +63,10 @@ func (l bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
 	return err
 }
 
-// Read asks for one record, and while there are more for twice as many at a time: who is at the end
-// pays for one request.
-func (l bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
-	for window := 1; len(all) < limit; window = min(2*window, logReaders) {
-		n := min(window, limit-len(all))
+// Read asks for all of them at once, up to 64 at a time.
+func (l *bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
+	for len(all) < limit {
+		n := min(logReaders, limit-len(all))
 		records, err := l.read(ctx, from+uint64(len(all)), n)
 		if err != nil {
 			return nil, err
@@ -79,20 +80,13 @@ func (l bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]by
 }
 
 // read asks for n records at once, and returns those before the first that is missing.
-func (l bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, error) {
+func (l *bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, error) {
 	records := make([][]byte, n)
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range records {
 		group.Go(func() (err error) {
 			defer recovered(&err)
-			o, err := l.bucket.Get(ctx, l.key(from+uint64(i)), GetOptions{BytesMax: RecordBytesMax})
-			if errors.Is(err, ErrAbsent) {
-				return nil
-			}
-			records[i] = o.Body
-			if err == nil && o.Body == nil {
-				records[i] = []byte{}
-			}
+			records[i], err = l.get(ctx, from+uint64(i))
 			return err
 		})
 	}
@@ -105,14 +99,43 @@ func (l bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, erro
 	return records, nil
 }
 
-func (l bucketLog) List(ctx context.Context, from uint64, yield func(LogEntry) bool) error {
+// get returns record n; nil: there is none.
+func (l *bucketLog) get(ctx context.Context, n uint64) ([]byte, error) {
+	o, err := l.bucket.Get(ctx, l.key(n), GetOptions{BytesMax: RecordBytesMax})
+	switch {
+	case errors.Is(err, ErrDenied):
+		return nil, l.denied(ctx, err)
+	case errors.Is(err, ErrAbsent):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case o.Body == nil:
+		return []byte{}, nil
+	}
+	return o.Body, nil
+}
+
+// denied is what a record is about which the store said no more than denied: absent, if objects of
+// the bucket may be read at all. The bucket's marker shows that, once.
+func (l *bucketLog) denied(ctx context.Context, denied error) error {
+	if l.readable.Load() {
+		return nil
+	}
+	if _, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err != nil {
+		return denied
+	}
+	l.readable.Store(true)
+	return nil
+}
+
+func (l *bucketLog) List(ctx context.Context, from uint64, yield func(LogEntry) bool) error {
 	return l.bucket.List(ctx, l.prefix(), func(o Object) bool {
 		n, ok := l.number(o.Key)
 		return !ok || n < from || yield(LogEntry{Number: n, Bytes: o.Bytes, Appended: o.Modified})
 	})
 }
 
-func (l bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) error {
+func (l *bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) error {
 	var old []uint64
 	err := l.List(ctx, 0, func(e LogEntry) bool {
 		if e.Number < before && !slices.Contains(keep, e.Number) {

@@ -1,7 +1,9 @@
 package chunkstore_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"verneuil/chunkstore"
@@ -55,5 +57,51 @@ func TestReadOfALogFails(t *testing.T) {
 			return
 		}
 		storetest.MustBe(t, err, faultbucket.ErrInjected)
+	}
+}
+
+// guarded refuses Gets as a store does to who may not list: what is absent is denied.
+type guarded struct {
+	chunkstore.Bucket
+	all  bool // objects that are there are denied, too
+	gets int
+}
+
+func (g *guarded) Get(
+	ctx context.Context, key string, o chunkstore.GetOptions,
+) (chunkstore.Object, error) {
+	g.gets++
+	object, err := g.Bucket.Get(ctx, key, o)
+	if g.all || errors.Is(err, chunkstore.ErrAbsent) {
+		return chunkstore.Object{}, fmt.Errorf("get %s: %w", key, chunkstore.ErrDenied)
+	}
+	return object, err
+}
+
+// TestDeniedRecord: a record that is denied is absent where other objects may be read, and only
+// there; that is asked once.
+func TestDeniedRecord(t *testing.T) {
+	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
+	g := &guarded{Bucket: target.Chunks}
+	log := chunkstore.NewBucketLog(g, "denied")
+	if err := log.Append(t.Context(), 1, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := log.Read(t.Context(), 1, 2)
+	storetest.MustBe(t, err, chunkstore.ErrDenied) // there is no marker to read
+	if _, err := chunkstore.Identify(t.Context(), target.Chunks); err != nil {
+		t.Fatal(err)
+	}
+	g.all = true
+	_, err = log.Read(t.Context(), 1, 1)
+	storetest.MustBe(t, err, chunkstore.ErrDenied)
+	g.all, g.gets = false, 0
+	for range 3 {
+		if got, err := log.Read(t.Context(), 2, 1); err != nil || len(got) != 0 {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if got, err := log.Read(t.Context(), 1, 9); err != nil || len(got) != 1 || g.gets != 3+1+9 {
+		t.Errorf("%q, %v, %d requests", got, err, g.gets)
 	}
 }

@@ -413,6 +413,12 @@ func (e *answerError) Unwrap() []error {
 	return []error{e.kind, e.cause}
 }
 
+// Is: the store may say no more than that of an object which is absent.
+func (e *answerError) Is(target error) bool {
+	return target == chunkstore.ErrDenied && e.status == http.StatusForbidden &&
+		e.code == "AccessDenied"
+}
+
 // codeOfPage is what the SDK makes of a 404 without a code: the answer to a HEAD, or a page
 // of something that stands between us and the store, which says nothing of the object.
 const codeOfPage = "NotFound"

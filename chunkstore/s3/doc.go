@@ -53,7 +53,7 @@
 //
 // A missing bucket is [chunkstore.ErrNoBucket], unless create_buckets_on_demand is set: then
 // it is an empty one, and Put makes it. Without the right to list a bucket, AWS
-// answers 403 for absent objects, too, so that they are not [chunkstore.ErrAbsent].
+// answers 403 for absent objects, too: they are [chunkstore.ErrDenied], not ErrAbsent.
 //
 // # Beliefs
 //

@@ -15,8 +15,13 @@ import (
 // twice that time ago.
 const Grace = 10 * time.Minute
 
-// readLimit is how many records one call of [Reader.Next] takes over.
-const readLimit = 256
+// windows are how many records are asked for at once: by who was at the end, and found that one is
+// new, one more, as a rule there is none; and by who goes on finding more, more. Who has found
+// more than all but the last of them looks for a checkpoint first, which is nearer to the end.
+var windows = [...]int{1, 1, 4, 16, 64}
+
+// afterCheckpoint is the window for who has just read a checkpoint.
+const afterCheckpoint = 3
 
 // Position is how far a history goes.
 type Position struct {
@@ -60,6 +65,8 @@ type Reader struct {
 	etag string        // of the newest checkpoint that was seen
 	seen uint64        // its number
 	sure time.Duration // when no checkpoint was beyond at
+
+	window int // of windows, for the next read
 }
 
 // Options of a [Reader] and a [Writer].
@@ -76,6 +83,8 @@ type Options struct {
 type Step struct {
 	Checkpoint *Checkpoint
 	Records    []*Record
+	// End: at a moment after the call began, there was nothing more.
+	End bool
 }
 
 // Empty: nothing is new.
@@ -102,6 +111,12 @@ func newReader(store Store, o Options) *Reader {
 	return r
 }
 
+// Clone returns a reader that is where r is, and goes on by itself.
+func (r *Reader) Clone() *Reader {
+	c := *r
+	return &c
+}
+
 // At returns how far r has read. The caller may not change it.
 func (r *Reader) At() Position { return r.at }
 
@@ -109,6 +124,7 @@ func (r *Reader) At() Position { return r.at }
 func (r *Reader) jump(c *Checkpoint, etag string, began time.Duration) {
 	r.log, r.at = r.store.Log(c.Lineage), c.Position
 	r.etag, r.seen, r.sure = etag, c.Number, began
+	r.window = afterCheckpoint
 }
 
 // look asks for the newest checkpoint. It returns it if r must go on from there: it
@@ -127,30 +143,28 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 	return c, etag, nil
 }
 
-// Next returns what is new since the last call. An empty step means that r is at the end:
-// at a moment after the call began, there was nothing more. After an error r is where it was.
+// Next returns what is new since the last call: at most 64 records. An empty step means that r is
+// at the end, as End does: else there may be more. After an error r is where it was.
 func (r *Reader) Next(ctx context.Context) (Step, error) {
 	if r.at.Lineage == [16]byte{} {
 		return r.another(ctx)
 	}
-	began := r.now()
-	stored, err := r.log.Read(ctx, r.at.Number+1, readLimit)
+	if r.window == len(windows)-1 && r.grace > 0 { // far behind
+		if c, err := r.goOn(ctx); c != nil || err != nil {
+			return Step{Checkpoint: c}, err
+		}
+	}
+	began, limit := r.now(), windows[r.window]
+	stored, err := r.log.Read(ctx, r.at.Number+1, limit)
 	if err != nil {
 		return Step{}, fmt.Errorf("read the log: %w", err)
 	}
 	sure := r.grace > 0 && r.now()-r.sure < r.grace
 	at, records, broken := follow(r.at, stored)
 	if !sure || broken != nil || slices.ContainsFunc(records, isFence) { // T2
-		began = r.now()
-		c, etag, err := r.look(ctx)
-		if err != nil {
-			return Step{}, err
+		if c, err := r.goOn(ctx); c != nil || err != nil {
+			return Step{Checkpoint: c}, err
 		}
-		if c != nil {
-			r.jump(c, etag, began)
-			return Step{Checkpoint: c}, nil
-		}
-		r.sure = began
 	} else if len(stored) == 0 {
 		r.sure = began
 	}
@@ -158,18 +172,33 @@ func (r *Reader) Next(ctx context.Context) (Step, error) {
 		return Step{}, broken
 	}
 	r.at = at
-	return Step{Records: records}, nil
+	if len(stored) < limit {
+		r.window = 0
+	} else {
+		r.window = min(r.window+1, len(windows)-1)
+	}
+	return Step{Records: records, End: len(stored) < limit && broken == nil}, nil
+}
+
+// goOn is look, and makes what it returns the end of what was read.
+func (r *Reader) goOn(ctx context.Context) (*Checkpoint, error) {
+	began := r.now()
+	c, etag, err := r.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		r.jump(c, etag, began)
+	} else {
+		r.sure = began
+	}
+	return c, nil
 }
 
 // another is Next of who has read a checkpoint that is in no history.
 func (r *Reader) another(ctx context.Context) (Step, error) {
-	began := r.now()
-	c, etag, err := r.look(ctx)
-	if err != nil || c == nil {
-		return Step{}, err
-	}
-	r.jump(c, etag, began)
-	return Step{Checkpoint: c}, nil
+	c, err := r.goOn(ctx)
+	return Step{Checkpoint: c, End: c == nil || c.Lineage == [16]byte{}}, err
 }
 
 // Check asks the store whether what r has read is the end of the history, as it was. It fails with

@@ -232,7 +232,7 @@ func (w *world) catchUp(who string, next func(context.Context) (Step, error), c 
 			continue
 		}
 		c.apply(step)
-		if step.Empty() {
+		if step.Empty() || step.End {
 			w.check(who, c, least, before)
 			return true
 		}

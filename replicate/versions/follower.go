@@ -80,22 +80,50 @@ func (f *Follower) Reader() *history.Reader { return f.reader }
 // the follower may be at a version in between.
 func (f *Follower) Next(ctx context.Context) (news bool, err error) {
 	was := f.newest
-	defer func() { news = f.newest.Cut != was.Cut || f.newest.Sequence != was.Sequence }()
+	defer func() { news = !same(was, f.newest) }()
+	for {
+		end, err := f.next(ctx)
+		if err != nil || end {
+			return false, err
+		}
+	}
+}
+
+// next takes over some of what is new, and reports whether that is all.
+func (f *Follower) next(ctx context.Context) (end bool, err error) {
 	if f.reader == nil {
 		if err := f.open(ctx); err != nil {
 			return false, err
 		}
 	}
-	for {
-		step, err := f.reader.Next(ctx)
-		if err != nil || step.Empty() {
-			return false, err
-		}
-		if err := f.fold(step); err != nil {
-			f.reader = nil // it has read what we have not
-			return false, err
-		}
+	step, err := f.reader.Next(ctx)
+	if err != nil || step.Empty() {
+		return true, err
 	}
+	if err := f.fold(step); err != nil {
+		f.reader = nil // it has read what we have not
+		return false, err
+	}
+	return step.End, nil
+}
+
+// Some is Next that takes over what one round of requests brings: there may be more, unless end.
+func (f *Follower) Some(ctx context.Context) (news, end bool, err error) {
+	was := f.newest
+	end, err = f.next(ctx)
+	return !same(was, f.newest), end, err
+}
+
+// same reports whether two are one version.
+func same(a, b *manifest.Manifest) bool { return a.Cut == b.Cut && a.Sequence == b.Sequence }
+
+// Clone returns a follower that is where f is, and goes on by itself.
+func (f *Follower) Clone() *Follower {
+	c := *f
+	if f.reader != nil {
+		c.reader = f.reader.Clone()
+	}
+	return &c
 }
 
 // fold makes step's version the newest.
