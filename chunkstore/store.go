@@ -147,6 +147,15 @@ func (s *Store) filled() FilledCache {
 	return filled
 }
 
+// FromAny returns what get returns of the first target of s that has it, and that target. The next
+// one is asked when one fails, or is slow; those that lately failed are asked last. get may be
+// called for several at once, whose context ends when one has answered. It fails with ErrUnmodified
+// if the first target that answers says so, and with ErrAbsent only if all say so.
+func FromAny[T any](ctx context.Context, s *Store,
+	get func(context.Context, *Target) (T, error)) (T, *Target, error) {
+	return ask(ctx, s, s.Targets, 0, get)
+}
+
 // GetManifest returns the object called key of the first target that has it as check
 // wants it (see [Target.GetManifest]), and that target: its ETag means nothing to the
 // others. opts apply to each. It fails with ErrUnmodified if the first target that

@@ -254,6 +254,14 @@ func follow(p Position, stored [][]byte) (Position, []*Record, error) {
 	return p, records, nil
 }
 
+// After returns the position of r, which was encoded or decoded, and must be the successor of what
+// stands at p (H4). It fails with [chunkstore.ErrCorrupt]. Who reads what is past, below a checkpoint,
+// believes it only if it leads to one: see the rules above.
+func (p Position) After(r *Record) (Position, error) {
+	err := p.step(r)
+	return p, err
+}
+
 // step moves p to r, which was encoded or decoded, if r may follow (H4).
 func (p *Position) step(r *Record) error {
 	wrong := ""

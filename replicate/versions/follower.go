@@ -31,6 +31,8 @@ type Follower struct {
 	reader *history.Reader // nil: it begins anew
 	newest *manifest.Manifest
 	read   int64 // bytes
+
+	each func(*manifest.Manifest) error // is asked of each version before it is; nil: all may be
 }
 
 // Open reads the newest checkpoint of the database whose manifest has that key in t; Next reads
@@ -134,15 +136,31 @@ func (f *Follower) fold(step history.Step) error {
 		}
 	}
 	for _, r := range step.Records {
+		at, err := f.newest.At.After(r)
+		if err != nil {
+			return err
+		}
 		m, err := Fold(f.sealer, f.newest, r)
 		if err != nil {
 			return err
 		}
-		f.newest, f.read = m, f.read+int64(len(r.Body))
+		next := *m
+		next.At = at
+		if err := f.put(&next, len(r.Body)); err != nil {
+			return err
+		}
 	}
-	at := *f.newest
-	at.At = f.reader.At()
-	f.newest = &at
+	return nil
+}
+
+// put makes m, which so many bytes made, the newest version, unless each says otherwise.
+func (f *Follower) put(m *manifest.Manifest, bytes int) error {
+	if f.each != nil {
+		if err := f.each(m); err != nil {
+			return err
+		}
+	}
+	f.newest, f.read = m, f.read+int64(bytes)
 	return nil
 }
 
@@ -152,8 +170,7 @@ func (f *Follower) take(c *history.Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	f.newest, f.read = m, f.read+int64(len(c.Body))
-	return nil
+	return f.put(m, len(c.Body))
 }
 
 // Fold returns the version that a record makes of m, with the At of m: m itself if the record is a
