@@ -248,8 +248,8 @@ func TestForeignStore(t *testing.T) {
 			replace(s.files("cache")) // the store has it
 			must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 			replace(s.files("cache"))
-			chunk := s.chunks()[0]
-			replace(s.chunks())
+			chunk := s.packs()[0]
+			replace(s.packs())
 			refuse(t, 1, []string{filepath.Base(chunk)[:1], "corrupt"}, "-c", s.config(), "restore",
 				"--force", "-s", db, "-o", s.path("none.db"))
 			r := ctl(t, "-c", s.config(), "verify", "--read")

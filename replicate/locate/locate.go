@@ -212,6 +212,20 @@ func (l *Locator) FetchNewest(ctx context.Context) (newest Found, failed, err er
 	return Found{}, nil, fmt.Errorf("manifest %s: object %s: %w", l, l.key, failed)
 }
 
+// Twins returns the version that f is as other targets have it, if it is their newest, too: it may
+// stand there in other packs. What cannot be read is left out.
+func (l *Locator) Twins(ctx context.Context, f Found) (twins []Found) {
+	for _, t := range l.targets {
+		if t == f.From {
+			continue
+		}
+		if a := l.fetchOf(ctx, t); a.err == nil && a.Manifest.Cut == f.Manifest.Cut {
+			twins = append(twins, a.Found)
+		}
+	}
+	return twins
+}
+
 // answer is what one target says.
 type answer struct {
 	Found

@@ -236,6 +236,9 @@ func TestFileOfDamagedVersions(t *testing.T) {
 			errors.Is(err, chunkstore.ErrAbsent) {
 			t.Fatalf("%s: %v, want %v", what, err, want)
 		}
+		if !errors.Is(err, ErrSource) {
+			t.Errorf("%s: %v is not the source's", what, err)
+		}
 		for _, name := range names {
 			if !strings.Contains(err.Error(), name) {
 				t.Fatalf("%s: %v, which does not name %s", what, err, name)
@@ -427,7 +430,7 @@ func TestReportsTheNthFailedWrite(t *testing.T) {
 			}
 			return
 		}
-		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "chunk ") {
+		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "chunk ") {
 			t.Fatal(err)
 		}
 	}
