@@ -134,7 +134,8 @@ func TestLookupSharesFailures(t *testing.T) {
 func TestLookupDoesNotShareTheFailureOfOthers(t *testing.T) {
 	m, s := bigTree(t)
 	tree := m.Tree(chunkstore.Plain{})
-	if _, err := tree.Lookup(t.Context(), 69993, s.fetch); err != nil { // the node, and the last leaf
+	// the node, and the last leaf
+	if _, err := tree.Lookup(t.Context(), 69993, s.fetch); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -305,7 +306,8 @@ func TestPackRefusesAMixedTree(t *testing.T) {
 				other := newStore(!s.placed)
 				tree.Set(7, other.ref(7))
 				for _, put := range []Put{s.putter(), other.putter()} {
-					if _, _, _, err := tree.Pack(t.Context(), patchesMax, s.fetch, put); err == nil {
+					_, _, _, err := tree.Pack(t.Context(), patchesMax, s.fetch, put)
+					if err == nil {
 						t.Errorf("placed %v, %d chunks, %d patches: packed", s.placed, chunks,
 							patchesMax)
 					}

@@ -164,7 +164,8 @@ func (m *modelled) packs(t *testing.T) {
 		for i, ref := range unplaced(m.model) {
 			fresh.Set(i, ref)
 		}
-		if a, b := m.store.pack(t, bare, 0), m.store.pack(t, fresh, 0); !slices.Equal(a.Top, b.Top) {
+		a, b := m.store.pack(t, bare, 0), m.store.pack(t, fresh, 0)
+		if !slices.Equal(a.Top, b.Top) {
 			t.Fatalf("without places, it packs to %v; fresh: %v", a.Top, b.Top)
 		}
 	}
@@ -368,7 +369,8 @@ func TestLoadFetchesALevelTogether(t *testing.T) {
 	}
 }
 
-// TestPackLoadsWhatItNeeds: the leaves that change, and the way to them, those of a height together.
+// TestPackLoadsWhatItNeeds: the leaves that change, and the way to them, those of a height
+// together.
 func TestPackLoadsWhatItNeeds(t *testing.T) {
 	m, s := bigTree(t)
 	tree := m.Tree(chunkstore.Plain{})

@@ -30,7 +30,8 @@
 //	dirty        one byte per chunk of the mirror: non-zero if changed since the last cut
 //	cut          the last cut's manifest, as stored; renamed into place (see Files in
 //	             replicate/cutter)
-//	cuts         what was drawn for each of the last 4,096 cuts: what a target may have of ours (likewise)
+//	cuts         what was drawn for each of the last 4,096 cuts: what a target may have of ours
+//	             (likewise)
 //	tree/        leaves and nodes that it names, each under its ID
 //	flush.json   why the last flush that another process had asked for failed
 //	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets'
