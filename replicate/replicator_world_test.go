@@ -39,6 +39,7 @@ type memoryBucket struct {
 	marks   int                        // calls that are about its marker, which are no puts or gets
 	touched []string                   // keys
 	fault   func(op, key string) error // nil: none
+	stored  func(body []byte) error    // is told of what was put, and may lose the answer; or nil
 }
 
 func newMemoryBucket(name string) *memoryBucket {
@@ -123,6 +124,11 @@ func (b *memoryBucket) Put(_ context.Context, key string, body []byte,
 		return "", chunkstore.ErrConflict
 	}
 	b.of(key)[key] = bytes.Clone(body)
+	if b.stored != nil && key != chunkstore.MarkerKey {
+		if err := b.stored(body); err != nil {
+			return "", err
+		}
+	}
 	return etagOf(body), nil
 }
 
@@ -492,6 +498,22 @@ func contents(m *manifest.Manifest, t *chunkstore.Target) (b []byte, err error) 
 		b = append(b, m.Overlay(i, base)...)
 	}
 	return b, nil
+}
+
+// watch has whatever manifest is put to a target checked: all that it names is durable there (I1).
+func (w *world) watch() {
+	for k, b := range w.manifests {
+		b.stored = func(body []byte) error {
+			m, err := manifest.Decode(chunkstore.Plain{}, body)
+			if err == nil {
+				_, err = contents(m, w.copied(k))
+			}
+			if err != nil {
+				w.Errorf("target %d was put a manifest: %v", k, err)
+			}
+			return nil
+		}
+	}
 }
 
 // packs returns which objects stand in each pack of target k, and checks that they are whole.
