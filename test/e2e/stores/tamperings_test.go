@@ -170,7 +170,7 @@ func tamperedManifests() []tampering {
 func misplaced(name string, change func(place []byte)) tampering {
 	return tampering{true, name,
 		func(w *tampered) { w.forged(func(m *manifestpb.Manifest) { change(m.TopPlaces[:10]) }) },
-		"LEAF|corrupt", "LEAF|corrupt", "LEAF|corrupt", "LEAF|corrupt", "1"}
+		"LEAF|corrupt", "LEAF|corrupt", "LEAF|corrupt", "=new", "1"} // who has the leaf needs no place
 }
 
 // top has m name refs.
@@ -187,6 +187,7 @@ func (w *tampered) huge(m *manifestpb.Manifest) {
 	}
 	top(m, repeated(ref, 16))
 	m.FileBytes, m.Levels = 1<<47, 3
+	m.Cut = make([]byte, 16) // of another version
 }
 
 // folded makes a version of 256 GiB, 16 nodes of the same 512 leaves in other orders: each
