@@ -226,8 +226,8 @@ func (l *Locator) Twins(ctx context.Context, f Found) (twins []Found) {
 		if t == f.From {
 			continue
 		}
-		if a := l.fetchOf(ctx, t); a.err == nil && a.Manifest.Cut == f.Manifest.Cut {
-			twins = append(twins, a.Found)
+		if twin, err := l.FetchFrom(ctx, t); err == nil && twin.Manifest.Cut == f.Manifest.Cut {
+			twins = append(twins, twin)
 		}
 	}
 	return twins
