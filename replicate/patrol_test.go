@@ -164,17 +164,7 @@ func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 			t.Error("chunk 2 is not described by inline pages")
 		}
 	})
-	tree := w.tree(0)
-	gone := []chunkstore.Digest{tree.At(2).Place.Pack, tree.At(70).Place.Pack}
-	for ref := range tree.Objects() {
-		if leaf {
-			gone = append(gone, ref.Place.Pack)
-		}
-	}
-	if leaf && len(gone) == 2 {
-		t.Error("there is no leaf")
-	}
-	w.drop(0, gone...)
+	gone := w.dropSome(leaf)
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" {
 			return errInjected
@@ -217,6 +207,24 @@ func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 		t.Errorf("%d packs were gone; status %+v", len(gone), targets)
 	}
 	stop()
+}
+
+// dropSome removes packs from the first target: of chunk 2, of chunk 70, and, if leaf says so, of
+// the leaf.
+func (w *world) dropSome(leaf bool) []chunkstore.Digest {
+	w.Helper()
+	tree := w.tree(0)
+	gone := []chunkstore.Digest{tree.At(2).Place.Pack, tree.At(70).Place.Pack}
+	for ref := range tree.Objects() {
+		if leaf {
+			gone = append(gone, ref.Place.Pack)
+		}
+	}
+	if leaf && len(gone) == 2 {
+		w.Error("there is no leaf")
+	}
+	w.drop(0, gone...)
+	return gone
 }
 
 // tree is that of the version which target k has, loaded.

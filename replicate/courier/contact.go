@@ -71,7 +71,7 @@ type finding struct {
 	tree     *manifest.Tree             // its, with places; nil if that is damaged, or in vain
 	names    *manifest.Tree             // one that names the same, and is loaded; nil with tree
 	ids      identities                 // of the buckets
-	vain     bool                       // manifest names what this chunk bucket never had, or has lost
+	vain     bool                       // this chunk bucket never had what tree names, or not now
 	gone     map[chunkstore.Digest]bool // packs that tree names, and that are not there
 }
 
@@ -94,7 +94,7 @@ func newContact(c *Courier, f *feed) *contact {
 	o, now := &c.office.o, c.office.now()
 	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
 	a := &contact{
-		t: c.Target, key: c.office.key, at: now, ours: c.own(), had: c.had(),
+		t: c.Target, key: c.office.key, at: now, ours: ownOf(c), had: hadOf(c),
 		known: c.ids, guarded: c.ack.Guarded,
 		all:   c.belief.all || len(c.stock.lost) > 0,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
@@ -107,8 +107,8 @@ func newContact(c *Courier, f *feed) *contact {
 	return a
 }
 
-// own returns our last version.
-func (c *Courier) own() own {
+// ownOf returns our last version.
+func ownOf(c *Courier) own {
 	ours, last := own{chunksMax: chunksMax(c.office)}, c.office.cutter.Last()
 	if last != nil && last.Manifest.Cut != noCut {
 		ours.cut = last.Manifest.Cut
@@ -119,8 +119,8 @@ func (c *Courier) own() own {
 	return ours
 }
 
-// had returns what the target had when we last knew it; in this process, or another.
-func (c *Courier) had() had {
+// hadOf returns what the target had when we last knew it; in this process, or another.
+func hadOf(c *Courier) had {
 	s, last := &c.stock, c.office.cutter.Last()
 	switch {
 	case s.version != nil:

@@ -147,7 +147,7 @@ func (c *Courier) compare() {
 	for i := range s.missing {
 		c.office.cutter.StoreWholeIfInline(i)
 	}
-	c.lose(found.gone)
+	c.beat.lose(found.gone)
 }
 
 // unsay takes back that the target has what it had taken.
