@@ -34,9 +34,9 @@
 //	             (likewise)
 //	tree/        leaves and nodes that it names, each under its ID
 //	flush.json   why the last flush that another process had asked for failed
-//	targets.json of each target: the ETag and hash of the manifest that it last took, its buckets'
+//	targets.json of each target: the ETag and Cut of the manifest that it last took, its buckets'
 //	             identities, when they were seen
-//	put.<16 hex> objects that a bucket has, and no manifest names yet: see replicate/courier
+//	put.<16 hex> where objects are that no manifest names yet: see replicate/courier
 //	patrol.json  until when the objects of each target have been touched; valid beyond the boot
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	deleted      empty, and as old as somebody knows that the database was deleted: see [Sweep]
