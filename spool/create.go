@@ -192,7 +192,7 @@ func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 		return nil, err
 	}
 	if !s.Current() {
-		return nil, fmt.Errorf("somebody else makes a state at the same time")
+		return nil, fmt.Errorf("another process makes a state at the same time")
 	}
 	return s, nil
 }

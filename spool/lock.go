@@ -142,7 +142,7 @@ func (l *Lock) Held() error {
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrTaken, o.name, err)
 		} else if o.key != (lockKey{uint64(st.Dev), st.Ino}) {
-			return fmt.Errorf("%w: another file stands at %s", ErrTaken, o.name)
+			return fmt.Errorf("%w: another file is at %s", ErrTaken, o.name)
 		}
 	}
 	if pid, err := l.file.holder(); err != nil || pid != l.pid {

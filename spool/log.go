@@ -174,7 +174,7 @@ func (r *Reader) open() error {
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
 		f.Close()
-		return fmt.Errorf("%w: a published segment is no file", chunkstore.ErrCorrupt)
+		return fmt.Errorf("%w: a published segment is not a regular file", chunkstore.ErrCorrupt)
 	}
 	var header [SegmentHeaderBytes]byte
 	if err == nil {
@@ -216,7 +216,7 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 		if _, err := r.file.ReadAt(window, off); err != nil {
 			r.window = nil
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("%w: segment was cut", chunkstore.ErrCorrupt)
+				err = fmt.Errorf("%w: segment was truncated", chunkstore.ErrCorrupt)
 			}
 			return nil, err
 		}

@@ -23,8 +23,8 @@ func Trust(dir string) error {
 	for above := filepath.Dir(root); ; above = filepath.Dir(above) {
 		var st unix.Stat_t
 		if unix.Stat(above, &st) == nil && st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
-			return fmt.Errorf("%s, above %s, may be written to by anybody (mode %04o): chmod +t, "+
-				"or o-w", above, root, st.Mode&0o7777)
+			return fmt.Errorf("anybody may write to %s, above %s (mode %04o): "+
+				"chmod +t or o-w it", above, root, st.Mode&0o7777)
 		}
 		if above == filepath.Dir(above) {
 			return trust(dir, false)
@@ -60,17 +60,17 @@ func trust(dir string, shared bool) error {
 		return &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
 	case st.Uid != self && shared && st.Uid != 0:
 		return fmt.Errorf("%s belongs to another user (%d, not %d): "+
-			"name a replication_spooling_dir of this user's, "+
-			"or let root make it for all (mode 1777)", dir, st.Uid, self)
+			"name a replication_spooling_dir that this user owns, "+
+			"or let root make it for everybody (mode 1777)", dir, st.Uid, self)
 	case st.Uid != self && !shared:
 		return fmt.Errorf(
 			"%s belongs to another user (%d, not %d), who opened the database first: "+
 				"that user's processes replicate it, and that user flushes it", dir, st.Uid, self)
 	case shared && st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0:
-		return fmt.Errorf("%s may be written to by other users (mode %04o), "+
-			"who could replace what is in it: chmod +t, or go-w", dir, st.Mode&0o7777)
+		return fmt.Errorf("other users may write to %s (mode %04o), "+
+			"and could replace what is in it: chmod +t or go-w it", dir, st.Mode&0o7777)
 	case !shared && st.Mode&0o022 != 0:
-		return fmt.Errorf("%s may be written to by other users (mode %04o)", dir, st.Mode&0o7777)
+		return fmt.Errorf("other users may write to %s (mode %04o)", dir, st.Mode&0o7777)
 	}
 	return nil
 }

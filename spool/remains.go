@@ -80,7 +80,7 @@ func peekState(dir string) (*State, error) {
 		return nil, err
 	}
 	if Name(s.Path()) != filepath.Base(dir) {
-		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, s.Path())
+		return nil, fmt.Errorf("%w: it belongs to %q", chunkstore.ErrCorrupt, s.Path())
 	}
 	return s, nil
 }

@@ -57,7 +57,7 @@ const (
 
 var causes = [...]string{
 	CauseNew:      "new spool",
-	CauseReplaced: "another file stands at the database's path",
+	CauseReplaced: "another file is at the database's path",
 	CauseForeign:  "somebody wrote without the extension",
 	CauseCrash:    "a process died in the middle of a transaction",
 	CauseLogFull:  "the changelog outgrew its allowance",
@@ -181,9 +181,9 @@ func (s *State) validate() error {
 	case err != nil:
 		return err
 	case s.BootID == [16]byte{}:
-		return fmt.Errorf("%w: state of no boot: is /proc mounted?", chunkstore.ErrCorrupt)
+		return fmt.Errorf("%w: state names no boot: is /proc mounted?", chunkstore.ErrCorrupt)
 	case s.BootID != bootID():
-		return fmt.Errorf("%w: state is of another boot", chunkstore.ErrCorrupt)
+		return fmt.Errorf("%w: state is from another boot", chunkstore.ErrCorrupt)
 	}
 	return nil
 }
