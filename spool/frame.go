@@ -76,15 +76,16 @@ func frameLength(header []byte) (int, error) {
 // Data of the frame is a part of b. Errors wrap [chunkstore.ErrCorrupt].
 func DecodeFrame(b []byte) (Frame, int, error) {
 	if len(b) < FrameHeaderBytes {
-		return Frame{}, 0, fmt.Errorf("%w: frame truncated at %d bytes", chunkstore.ErrCorrupt, len(b))
+		return Frame{}, 0, fmt.Errorf("%w: frame truncated at %d bytes", chunkstore.ErrCorrupt,
+			len(b))
 	}
 	n, err := frameLength(b)
 	if err != nil {
 		return Frame{}, 0, err
 	}
 	if n > len(b) {
-		return Frame{}, 0, fmt.Errorf("%w: frame of %d bytes truncated at %d", chunkstore.ErrCorrupt, n,
-			len(b))
+		return Frame{}, 0, fmt.Errorf("%w: frame of %d bytes truncated at %d",
+			chunkstore.ErrCorrupt, n, len(b))
 	}
 	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
 	if crc := crc32.Checksum(b[8:n], castagnoli); crc != binary.LittleEndian.Uint32(b[4:]) {

@@ -72,7 +72,7 @@ func ParseSourceConfig(b []byte) (SourceConfig, error) {
 		return SourceConfig{}, fmt.Errorf("%w: text after the object", chunkstore.ErrCorrupt)
 	}
 	if !filepath.IsAbs(c.Path) || c.Host == "" {
-		return SourceConfig{}, fmt.Errorf("%w: it does not name an absolute path and a host",
+		return SourceConfig{}, fmt.Errorf("%w: it lacks an absolute path or a host",
 			chunkstore.ErrCorrupt)
 	}
 	for i, t := range c.Targets {

@@ -43,7 +43,7 @@ func (a *adoption) sweep() {
 	for {
 		for _, dir := range a.spools() {
 			if removed, err := spool.Sweep(dir, time.Now()); removed {
-				a.log.Info("the spool of a database that was deleted is removed", "spool", dir)
+				a.log.Info("the spool of a deleted database was removed", "spool", dir)
 			} else if err != nil {
 				a.log.Debug("sweep", "spool", dir, "error", err)
 			}

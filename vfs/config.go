@@ -104,7 +104,7 @@ func ParseConfig(text string) (*Config, error) {
 		}
 		source = "configuration " + path
 	} else if text[0] != '{' {
-		const message = "configuration: neither a JSON object nor @ and a file's path: %.60q"
+		const message = "configuration: want a JSON object, or @ and a file's path: %.60q"
 		return nil, fmt.Errorf(message, text)
 	}
 	value, err := parseJSON(text)
@@ -238,7 +238,7 @@ func (c *Config) readHostname(at string, value any) error {
 	}
 	if strings.ContainsFunc(c.Hostname,
 		func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
-		return fmt.Errorf("%s: %q holds a blank, a slash or a control character", at, c.Hostname)
+		return fmt.Errorf("%s: %q contains a blank, a slash or a control character", at, c.Hostname)
 	}
 	if len(c.Hostname) > 255 {
 		return fmt.Errorf("%s: longer than 255 bytes", at)
@@ -285,7 +285,7 @@ func (p *LoadingPolicy) readPartial(at string, value any) error {
 		p.MaxChunks = max(partialMaxDefault, p.MinChunks)
 	}
 	if p.MinChunks > p.MaxChunks {
-		return fmt.Errorf("%s: min is %d, more than max, which is %d", at, p.MinChunks, p.MaxChunks)
+		return fmt.Errorf("%s: min is %d, which is more than max, %d", at, p.MinChunks, p.MaxChunks)
 	}
 	return nil
 }

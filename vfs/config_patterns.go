@@ -21,7 +21,7 @@ func (c *Config) readMakeDefault(at string, value any) error {
 	members, ok := value.(object)
 	if !ok {
 		if err := boolean(&c.MakeDefault)(at, value); err != nil {
-			return wrongType(at, value, "true or false, or an object of include and exclude")
+			return wrongType(at, value, "true, false, or an object with include and exclude")
 		}
 		return nil
 	}
@@ -57,9 +57,9 @@ func checkGlob(glob string) error {
 	case glob == "":
 		return errors.New("empty")
 	case strings.ContainsRune(glob, 0):
-		return errors.New("holds a NUL")
+		return errors.New("contains a NUL")
 	case strings.Contains(glob, "/") && !strings.ContainsAny(glob[:1], "/*?[~"):
-		return errors.New("paths are absolute: begin it with / or */, or leave the directory out")
+		return errors.New("paths are absolute: begin it with / or */, or leave out the directory")
 	}
 	for rest := glob; ; {
 		_, set, found := strings.Cut(rest, "[")

@@ -11,7 +11,7 @@ import (
 )
 
 // errNoTargets: databases are opened through the writer VFS, which has nowhere to send.
-var errNoTargets = errors.New("replication_targets: no s3 or dir target")
+var errNoTargets = errors.New("replication_targets names no s3 or dir target")
 
 // problem returns what keeps the process's databases from being replicated. The
 // recorder's own reason is opening: why it opened one without a spool.
