@@ -27,12 +27,12 @@ func configCommand(g *global) *cobra.Command {
 	var write, asJSON bool
 	check := &cobra.Command{
 		Use:   "check [--write]",
-		Short: "Check the configuration, and that what it names is there",
-		Long: `Read the configuration, look for the directories that it names, and ask each target
-for an object. With --write, put an object into each target's chunks and manifests, get it,
-and delete it again: that proves the rights that replication needs. One line for each is
-printed; the exit code is 1 if one of them failed. Where versions are kept, those objects are
-kept as old ones.`,
+		Short: "Check the configuration, its directories and its targets",
+		Long: `Read the configuration, check the directories that it names, and ask each target for an
+object. With --write, put an object into each target's chunks and manifests, get it, and
+delete it again: this proves that we have the permissions that replication needs. (A bucket
+that keeps versions keeps these objects as old versions.) Prints a line for each check; the
+exit code is 1 if a check fails.`,
 		Args: atMost(0),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return fail(checkConfig(command.Context(), g, write, asJSON), "config check")
@@ -134,7 +134,7 @@ func checkSpools(dir string) error {
 	var at unix.Statfs_t
 	if err := unix.Statfs(dir, &at); err == nil && overNetwork(at.Type) {
 		return fmt.Errorf("%s is on a network file system: "+
-			"processes share it by memory, which must be one machine's", dir)
+			"processes share its files in memory, so it must be on a local one", dir)
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func checkDirectory(dir string) error {
 		return fmt.Errorf("%s is not a directory", dir)
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("%s may not be written to: %w", dir, err)
+		return fmt.Errorf("%s is not writable: %w", dir, err)
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
 	}
 	_, err := b.Get(ctx, key, chunkstore.GetOptions{})
 	if deleteErr := b.Delete(context.WithoutCancel(ctx), key); deleteErr != nil {
-		err = errors.Join(err, fmt.Errorf("object %s is left behind: %w", key, deleteErr))
+		err = errors.Join(err, fmt.Errorf("object %s was not deleted: %w", key, deleteErr))
 	}
 	return err
 }

@@ -16,7 +16,8 @@ import (
 // good. It takes nothing from the WAL, and deletes that. So before SQLite is allowed to recover
 // a database, checkOwn looks whether what is there is SQLite's own.
 
-var errEncrypted = errors.New("encrypted, or not SQLite's: only its application can open it")
+var errEncrypted = errors.New(
+	"encrypted, or not written by SQLite: only its application can open it")
 
 // checkOwn fails if stock SQLite, by recovering the database at path, could destroy what only
 // another program can read. This process has no SQLite connection to it.
@@ -29,7 +30,7 @@ func checkOwn(path string) error {
 		own, err = ownFile(path+"-wal", sqlitefile.OwnWAL)
 	}
 	if err == nil && !own {
-		err = fmt.Errorf("%w: let it roll back, or recover, what an end in the middle has left",
+		err = fmt.Errorf("%w: open it there, to roll back or recover what a crash has left",
 			errEncrypted)
 	}
 	return err

@@ -137,8 +137,8 @@ func rootCommand() *cobra.Command {
 opens their replicas.
 
 SOURCE is a database's path, or the URI of its manifest: see --source-path and --manifest.
-The configuration is a file with JSON, or JSON itself; the environment's VERNEUIL_CONFIG
-has an @ before the file's path.`,
+The configuration is a JSON file, or JSON text. In the environment's VERNEUIL_CONFIG an @
+stands before a file's path.`,
 		Version:       vfs.Program,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -284,5 +284,5 @@ func (g *global) errNoTargets() error {
 	if g.text() == "" {
 		return errors.New("no configuration: give --config FILE or set VERNEUIL_CONFIG to @FILE")
 	}
-	return errors.New("configuration: replication_targets has no s3 or dir entry")
+	return errors.New("configuration: replication_targets names no s3 or dir target")
 }

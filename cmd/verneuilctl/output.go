@@ -36,7 +36,7 @@ type output struct {
 // flags adds --out and --force.
 func (o *output) flags(command *cobra.Command) {
 	command.Flags().StringVarP(&o.file, "out", "o", "", "the file to write (default: stdout)")
-	command.Flags().BoolVar(&o.force, "force", false, "replace the file if there is one")
+	command.Flags().BoolVar(&o.force, "force", false, "replace an existing file")
 }
 
 // check fails if there is something in the file already: before all the work, and again

@@ -64,7 +64,7 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	args []string) error {
 	program, err := exec.LookPath(executable)
 	if err != nil {
-		return fmt.Errorf("sqlite3 shell: %w (install it, or name it by --executable)", err)
+		return fmt.Errorf("sqlite3 shell: %w (install it, or name it with --executable)", err)
 	}
 	if library, err = findLibrary(library); err != nil {
 		return err
@@ -153,7 +153,7 @@ func findLibrary(named string) (string, error) {
 		self, err = filepath.EvalSymlinks(self)
 	}
 	if err != nil {
-		return "", fmt.Errorf("extension: find it beside this program: %w", err)
+		return "", fmt.Errorf("extension: look beside this program: %w", err)
 	}
 	dir := filepath.Dir(self)
 	for _, path := range []string{filepath.Join(dir, libraryName),
@@ -164,6 +164,6 @@ func findLibrary(named string) (string, error) {
 			return "", fmt.Errorf("extension: %w", err)
 		}
 	}
-	return "", fmt.Errorf("extension: no %s in %s or %s: name it by --vfs", libraryName, dir,
+	return "", fmt.Errorf("extension: no %s in %s or %s: name it with --vfs", libraryName, dir,
 		filepath.Join(dir, "..", "lib"))
 }
