@@ -63,8 +63,8 @@ func TestTwoLibraries(t *testing.T) {
 			if r.Code != 0 || r.Stderr != "" {
 				t.Fatalf("python: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 			}
-			const told = ": error during initialization: verneuil is already loaded into another SQLite " +
-				"library of this process; python's flush answers "
+			const told = ": error during initialization: verneuil is already loaded into " +
+				"another SQLite library of this process; python's flush answers "
 			switch said := strings.TrimSpace(r.Stdout); {
 			case copies == 2 && said == "python: nothing; python's flush answers 1", copies == 2 &&
 				said == "other: nothing; python's flush answers 1":
