@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// base is what relative directories of a configuration are relative to: the directory of its
-// file. It is empty if there is no file: then they are refused, as processes with other working
-// directories would mean other places. For the same reason no environment variable is expanded,
-// and none is taken for a directory's name; "~/" is the home directory of the process's user.
+// base is the directory of the configuration's file, to which its relative directories are
+// relative. It is empty if there is no file. Then relative directories are refused, as they would
+// mean another place in a process with another working directory. For the same reason, environment
+// variables are refused, not expanded. "~/" is the home directory of the process's user.
 type base string
 
 // variable is what a shell would expand.
