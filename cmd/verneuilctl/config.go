@@ -121,12 +121,12 @@ func wrapped(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// checkSpools fails if spools could not be in dir, or would not be trusted.
+// checkSpools fails if dir cannot hold spools, or if they would not be trusted.
 func checkSpools(dir string) error {
 	if err := checkDirectory(dir); err != nil {
 		return err
 	}
-	// There is no spool: speak of the directory.
+	// No spool has this name: Trust checks only the directory above it.
 	err := spool.Trust(filepath.Join(dir, "none"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -148,7 +148,7 @@ func overNetwork(fileSystem int64) bool {
 	return false
 }
 
-// checkDirectory fails if we could not make dir, or files in it.
+// checkDirectory fails if we cannot make dir, or files in it.
 func checkDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
@@ -174,8 +174,8 @@ func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
 		}
 		return err
 	}
-	// One key, so that versions of no more than one are kept; and an ID, which the directory
-	// of chunks wants.
+	// Always the same key, so that no more than one object's versions are kept; and an ID, as a
+	// directory of chunks takes no other keys.
 	body := []byte("verneuilctl config check")
 	key := chunkstore.Sum(body).String()
 	if _, err := b.Put(ctx, key, body, chunkstore.Condition{}); err != nil {

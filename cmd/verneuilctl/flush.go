@@ -69,7 +69,7 @@ it.`,
 	return command
 }
 
-// flush flushes each spool that path stands for, and says so.
+// flush flushes each spool that path stands for, and prints the results.
 func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	dirs, err := g.spools(path)
 	if o.allowEmpty && (errors.Is(err, errNoSpools) || errors.Is(err, fs.ErrNotExist)) {
@@ -117,8 +117,7 @@ func (f *flushed) print(asJSON bool) (err error) {
 	return err
 }
 
-// flush sends what the spool has. If the database was deleted, all that there was to send is
-// in the spool, or lost.
+// flush sends what the spool has. If the database was deleted, what is not in the spool is lost.
 func (f *flushed) flush(ctx context.Context, g *global) (err error) {
 	f.name = f.dir
 	remains, err := spool.RemainsOf(f.dir)
@@ -162,8 +161,8 @@ func errDeleted(r *spool.Remains, dir string) error {
 var errNoSpools = errors.New("it contains no spools: is it a replication_spooling_dir? " +
 	"(if it is, and nothing was written yet, give --allow-empty)")
 
-// spools returns the spools that flush is to send: of the database at path, or those
-// in a spooling directory, which is that of the configuration if path is empty, or one spool.
+// spools returns the spools that flush has to send. path is a database, a spooling directory, or
+// one spool; if it is empty, the configuration names the spooling directory.
 func (g *global) spools(path string) ([]string, error) {
 	if path == "" {
 		config, err := g.parse()
@@ -232,8 +231,8 @@ func spoolsBelow(root string) ([]string, error) {
 	return dirs, nil
 }
 
-// isSpool reports whether a recorder or a sync has made dir, or we may not look into it, as it
-// is another user's.
+// isSpool reports whether a recorder or a sync has made dir. It also does so if dir belongs to
+// another user, so that we may not look into it.
 func isSpool(dir string) bool {
 	for _, name := range []string{"source.json", "state"} {
 		_, err := os.Lstat(filepath.Join(dir, name))
@@ -244,7 +243,8 @@ func isSpool(dir string) bool {
 	return false
 }
 
-// flushSpool returns the database's path, or the spool's if the spool does not name one.
+// flushSpool flushes the spool in dir. It returns the database's path, or dir if the spool does not
+// name one.
 func flushSpool(ctx context.Context, g *global, dir string) (name string, err error) {
 	source, err := spool.ReadSourceConfig(dir)
 	if err != nil {
@@ -338,7 +338,7 @@ func (f *flushing) rollBack(ctx context.Context) (wal bool, err error) {
 		switch {
 		case errors.As(err, &e) && e.Code == sqlite3.ErrBusy:
 		case errors.Is(err, errEncrypted):
-			// Its writer lives, or the replicator waits for who rolls it back
+			// Its writer lives, or the replicator waits until somebody rolls it back
 		case err != nil:
 			return false, explainOpen(path, err)
 		}
@@ -375,12 +375,12 @@ func (f *flushing) sync(ctx context.Context) (err error) {
 	return err
 }
 
-// replicate does what the application's replicator would: it drains the spool, or has the
-// process do so that serves it.
+// replicate does what the application's replicator would do: it drains the spool, or lets the
+// process that serves it do so.
 func (f *flushing) replicate(ctx context.Context) error {
 	sp, err := spool.Open(f.dir)
 	if err != nil {
-		// It dates from another boot, and is void. The database has everything.
+		// It is from another boot, and void. The database has everything.
 		if sp, err = spool.Create(filepath.Dir(f.dir), f.source.Path, 0o700); err != nil {
 			return err
 		}

@@ -23,8 +23,8 @@ import (
 	"verneuil/replicate/upkeep"
 )
 
-// versionsCounted bounds how many versions of a database are counted: a request each
-// 1,000, and a busy database has thousands a day.
+// versionsCounted bounds how many versions of a database are counted: each 1,000 take a request,
+// and a busy database has thousands a day.
 const versionsCounted = 1000
 
 // lsFlags are the flags of ls.
@@ -61,7 +61,7 @@ two requests per database.`,
 	return command
 }
 
-// held is what ls tells of one database in one target.
+// held is what ls prints about one database in one target.
 type held struct {
 	locate.Holding
 	target   *chunkstore.Target
@@ -105,8 +105,8 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 	return errors.Join(failed...)
 }
 
-// unconfigured returns the target that name is, which need not be in the configuration; nil:
-// none.
+// unconfigured returns the target that name stands for by itself, without the configuration; nil:
+// there is none.
 func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
 	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
@@ -139,7 +139,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 	return nil, nil
 }
 
-// targets returns those that name stands for; the caller closes the store.
+// targets returns the targets that name stands for; the caller closes the store.
 func (g *global) targets(
 	ctx context.Context, name string,
 ) (*chunkstore.Store, []*chunkstore.Target, error) {

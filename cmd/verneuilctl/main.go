@@ -1,10 +1,9 @@
-// Verneuilctl is the operator's command line: it backs up, restores, flushes and
-// looks at databases that are replicated, or that are to be.
+// Verneuilctl is the operator's command line: it backs up, restores, flushes and inspects databases
+// that are, or will be, replicated.
 //
-// Output that a program may want goes to stdout; messages and progress go to
-// stderr. Exit codes: 0 done, 1 failed, 2 called wrongly, 128 and the signal's number
-// interrupted: 130 by Ctrl-C. main.go holds the commands' common ground, each other file
-// one command or what it rests on.
+// Output that a program may want goes to stdout; messages and progress go to stderr. Exit codes: 0
+// done, 1 failed, 2 wrong usage, 128 plus the signal's number interrupted (130 by Ctrl-C). main.go
+// has what the commands share; each other file has one command, or something that commands use.
 package main
 
 import (
@@ -29,8 +28,8 @@ import (
 )
 
 func main() {
-	// Chunks come and go, and little stays: to collect less often costs 25 MiB, and saves a
-	// fifth of a restore's processor time.
+	// Chunks come and go, and little of the heap stays in use: to collect less often costs 25 MiB,
+	// and saves a fifth of a restore's processor time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
@@ -83,7 +82,7 @@ type failure struct {
 	err   error
 }
 
-// Error says what was being done, and says it once even if err begins with that.
+// Error says what was being done, and says it only once if err begins with that, too.
 func (f *failure) Error() string {
 	command, _, _ := strings.Cut(f.doing, " ")
 	message := strings.TrimPrefix(f.err.Error(), f.doing+": ")
@@ -100,8 +99,8 @@ func fail(err error, doing ...string) error {
 	return &failure{strings.Join(doing, " "), err}
 }
 
-// oneLine joins the lines of a message: errors.Join and some libraries make several. Names in
-// it may come from anybody: they must not control the terminal.
+// oneLine joins the lines of a message: errors.Join and some libraries make several. It escapes
+// control characters: anybody may have chosen a name in it, which must not control the terminal.
 func oneLine(message string) string {
 	var lines []string
 	for line := range strings.Lines(message) {
@@ -187,13 +186,13 @@ func unknownCommand(root *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q%s", args[0], didYouMean("", root.SuggestionsFor(args[0])))
 }
 
-// unknownFlag adds to the error about an unknown flag what may have been meant.
+// unknownFlag adds to the error about an unknown flag which flag may have been meant.
 func unknownFlag(command *cobra.Command, err error) error {
 	unknown := (*pflag.NotExistError)(nil)
 	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
 		return err
 	}
-	// cobra compares names of commands only: so the flags are commands for a moment.
+	// cobra suggests only names of commands, so the flags become commands for a moment.
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	command.Flags().VisitAll(func(f *pflag.Flag) {
 		flags.AddCommand(&cobra.Command{Use: f.Name, Hidden: f.Hidden,
@@ -279,7 +278,7 @@ func (g *global) open(ctx context.Context) (*session, error) {
 
 func (s *session) Close() error { return s.store.Close() }
 
-// errNoTargets is the answer where a command needs somewhere to write or read.
+// errNoTargets is the error of a command that needs a target.
 func (g *global) errNoTargets() error {
 	if g.text() == "" {
 		return errors.New("no configuration: give --config FILE or set VERNEUIL_CONFIG to @FILE")

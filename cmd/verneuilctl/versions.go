@@ -45,7 +45,7 @@ each hour, and after 30 days the last of each day.`,
 	return command
 }
 
-// listVersions prints what it found even if a target could not be asked.
+// listVersions prints what it found, even if a target did not answer.
 func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSON bool) error {
 	s, err := g.open(ctx)
 	if err != nil {
