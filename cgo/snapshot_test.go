@@ -330,8 +330,8 @@ func TestReplicaPragmas(t *testing.T) {
 
 	// What SQLite takes for no boolean is none, and changes nothing.
 	for _, arg := range []string{"maybe", "3", "foo", "nonsense"} {
-		sh.want("pragma verneuil_snapshot_refresh="+arg, `.*"`+arg+`" is no boolean.*`)
-		sh.want("pragma verneuil_snapshot_auto_refresh="+arg, `.*"`+arg+`" is no boolean.*`)
+		sh.want("pragma verneuil_snapshot_refresh="+arg, `.*"`+arg+`" is not a boolean.*`)
+		sh.want("pragma verneuil_snapshot_auto_refresh="+arg, `.*"`+arg+`" is not a boolean.*`)
 	}
 	sh.want("pragma verneuil_snapshot_auto_refresh", "0")
 	sh.want(".vfsname", "verneuil_snapshot")
@@ -455,7 +455,7 @@ func TestReplicaAutoRefresh(t *testing.T) {
 		}
 	}
 	sh.want(".open "+replicaURI+"&auto_refresh=1&immutable=1",
-		".*auto_refresh=1 beside immutable=1.*unable to open.*")
+		".*auto_refresh=1 excludes immutable=1.*unable to open.*")
 }
 
 // A replica file opens as a replica by its path alone, through the default VFS, if the
