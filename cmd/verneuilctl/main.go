@@ -55,8 +55,8 @@ func run(args []string) int {
 }
 
 // untilInterrupted returns a context that the first interrupt ends, and the signal's number
-// once it has: the command then removes its temporary files, or says what it leaves. A second interrupt ends the
-// process at once.
+// once it has: the command then removes its temporary files, or says what it leaves. A second
+// interrupt ends the process at once.
 func untilInterrupted() (context.Context, *atomic.Int32) {
 	ctx, cancel := context.WithCancel(context.Background())
 	number := new(atomic.Int32)

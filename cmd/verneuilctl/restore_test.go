@@ -15,7 +15,7 @@ import (
 // one, of another version, uses that, and leaves nothing.
 func TestRestoreGoesOn(t *testing.T) {
 	s := dirSite(t)
-	db := s.database("d.db", 80<<20) // so much that its last pack is asked for when many are written
+	db := s.database("d.db", 80<<20) // its last pack is asked for when many are written
 	must(t, "-c", s.config(), "sync", db)
 	name := s.lastPack(db)
 	pack := s.path("store/chunks/" + name[:2] + "/" + name)

@@ -14,7 +14,8 @@ import (
 )
 
 // mustFind runs verify, which must say that the object or manifest called name is as
-// want says, and nothing of another one. Only where it has to read chunks may it pass without --read.
+// want says, and nothing of another one. Only where it has to read chunks may it pass without
+// --read.
 func (s *site) mustFind(name, want string, mustRead bool) {
 	s.t.Helper()
 	if name = strings.TrimPrefix(name, "verneuil://"+hostname+s.dir); strings.HasPrefix(name, "/") {

@@ -119,7 +119,7 @@ type survey struct {
 
 	// of the window
 	start   int                          // its first chunk
-	refs    []chunkstore.Ref             // what the version has for its chunks; zero: a leaf is gone
+	refs    []chunkstore.Ref             // what the version has for its chunks; zero: unknown
 	names   map[chunkstore.Digest]*named // what they stand in, and leaves and nodes
 	trees   []chunkstore.Ref             // leaves and nodes that were read
 	missing []fault                      // leaves and nodes that are gone

@@ -93,7 +93,8 @@ func tamperedObjects() []tampering {
 			func(w *tampered) { w.in(w.leaf, raw(entries(repeated(w.leaf, 70)))) })),
 		long(ofObject("a manifest in a chunk's place", "B",
 			func(w *tampered) { w.in(w.b, w.manifests["new"]) })),
-		long(ofObject("a bomb for a chunk", "B", func(w *tampered) { w.in(w.b, zstd(bomb(16000))) })),
+		long(ofObject("a bomb for a chunk", "B",
+			func(w *tampered) { w.in(w.b, zstd(bomb(16000))) })),
 		ofObject("a chunk that says it is of 10 GB", "B",
 			func(w *tampered) { w.in(w.b, zstd(declared(10<<30))) }),
 		long(ofObject("a bomb for a leaf", "LEAF",
@@ -157,7 +158,8 @@ func tamperedManifests() []tampering {
 		long(forged("a pack that has nothing", func(m *manifestpb.Manifest) {
 			m.Packs = append(m.Packs, make([]byte, 32)...)
 		})),
-		long(forged("a place of no bytes", func(m *manifestpb.Manifest) { clear(m.TopPlaces[6:10]) })),
+		long(forged("a place of no bytes",
+			func(m *manifestpb.Manifest) { clear(m.TopPlaces[6:10]) })),
 		misplaced("a place beyond the pack's end", func(place []byte) { place[2] = 0x7f }),
 		misplaced("a place of 4 GiB", func(place []byte) { place[6] = 0xff }),
 		long(misplaced("a place that is another's", func(place []byte) { place[5] ^= 1 })),
@@ -168,9 +170,10 @@ func tamperedManifests() []tampering {
 
 // misplaced is one in which a manifest says that the leaf stands where it does not.
 func misplaced(name string, change func(place []byte)) tampering {
+	// Who has the leaf needs no place.
 	return tampering{true, name,
 		func(w *tampered) { w.forged(func(m *manifestpb.Manifest) { change(m.TopPlaces[:10]) }) },
-		"LEAF|corrupt", "LEAF|corrupt", "LEAF|corrupt", "=new", "1"} // who has the leaf needs no place
+		"LEAF|corrupt", "LEAF|corrupt", "LEAF|corrupt", "=new", "1"}
 }
 
 // top has m name refs.
