@@ -197,8 +197,8 @@ func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 	if packObjects == 1 {
 		least-- // chunk 2 has another object by then, and nobody may need the one that is gone
 	}
-	if leaf && restart { // the contact has found that the leaf cannot be read: all below it is put
-		least, most = 0, 0
+	if leaf && restart { // the contact knows of the leaf's pack only, and puts all below it
+		least, most = 1, 1
 	} else if restart {
 		most = least
 	}

@@ -73,6 +73,7 @@ type finding struct {
 	ids      identities                 // of the buckets
 	vain     bool                       // this chunk bucket never had what tree names, or not now
 	gone     map[chunkstore.Digest]bool // packs that tree names, and that are not there
+	torn     map[chunkstore.Digest]bool // packs whose leaves or nodes tree has lost
 }
 
 // whole reports whether a version was found of which all leaves and nodes are there, as far as they
@@ -306,7 +307,11 @@ func (a *contact) loadTree(ctx context.Context) error {
 	}
 	fetch := func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
 		a.uploads.calls.Add(1)
-		return a.t.GetObjects(ctx, refs)
+		plain, err := a.t.GetObjects(ctx, refs)
+		if len(refs) == 1 && chunkstore.IsFault(err) {
+			note(&f.torn, refs[0].Place.Pack)
+		}
+		return plain, err
 	}
 	lost, err := f.tree.Salvage(ctx, fetch)
 	if err != nil {

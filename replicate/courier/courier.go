@@ -2,6 +2,7 @@ package courier
 
 import (
 	"errors"
+	"maps"
 	"time"
 
 	"verneuil/chunkstore"
@@ -148,6 +149,12 @@ func (c *Courier) compare() {
 		c.office.cutter.StoreWholeIfInline(i)
 	}
 	c.beat.lose(found.gone)
+	maps.DeleteFunc(found.torn, func(name chunkstore.Digest, _ bool) bool {
+		return found.gone[name]
+	})
+	if len(found.torn) > 0 {
+		c.beat.Missed(len(found.torn), c.office.o.Serial.Next())
+	}
 }
 
 // unsay takes back that the target has what it had taken.
