@@ -8,6 +8,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/courier"
 )
 
 // requests are how many were sent to the first target.
@@ -271,6 +272,38 @@ func TestLeafThatIsGone(t *testing.T) {
 				t.Errorf("%+v, want puts of %d chunks, and their leaf", n, below)
 			}
 		})
+	}
+}
+
+// TestLeavesGoneOfAnIdleDatabase: a flush finds out that leaves are gone of the version which the
+// target has, and does not succeed before all is there.
+func TestLeavesGoneOfAnIdleDatabase(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		w := newWorld(t, 1, 1)
+		clock := new(movedClock)
+		w.options = func(o *Options) { o.clock, o.packObjects = clock, 1 }
+		w.fillChunks(600)
+		r := w.replicator()
+		stop := w.run(r)
+		w.mustFlush(r)
+		clock.by.Add(int64(2 * courier.PauseTrust))
+		tree := w.tree(0)
+		for ref := range tree.Objects() {
+			w.drop(0, ref.Place.Pack)
+		}
+		if !restart { // or the sample may not tell: the leaves are loaded
+			for i := range tree.Len() {
+				w.drop(0, tree.At(i).Place.Pack)
+			}
+		}
+		if restart {
+			stop()
+			r = w.replicator()
+			stop = w.run(r)
+		}
+		w.mustFlush(r)
+		w.equal(0, fmt.Sprint("the leaves were gone; restart ", restart))
+		stop()
 	}
 }
 

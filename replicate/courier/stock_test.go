@@ -3,7 +3,6 @@ package courier
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"math"
@@ -51,7 +50,7 @@ func (m *stockModel) id() chunkstore.ID {
 	if n == 0 || m.rand.IntN(10) == 0 {
 		return chunkstore.ZeroID
 	}
-	return chunkstore.Plain{}.Identify(binary.LittleEndian.AppendUint32(nil, uint32(n)))
+	return testID(n)
 }
 
 // cut changes the last version's tree, as the cutter does, and tells the stock.
