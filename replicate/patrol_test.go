@@ -284,6 +284,38 @@ func TestPatrolAfterConflict(t *testing.T) {
 	}
 }
 
+// TestFlushAfterLossAndConflict: what is known to be gone is not forgotten when a push that was to
+// put it again meets a conflict, and the manifest, which names it, is read anew.
+func TestFlushAfterLossAndConflict(t *testing.T) {
+	for range 3 { // a sample of what is there may find it
+		w := newPatrolledWorld(t, 1)
+		w.fillChunks(200)
+		r := w.replicator()
+		stop := w.run(r)
+		w.mustFlush(r)
+		w.pass(r, 0)
+		name := w.tree(0).At(77).Place.Pack
+		w.drop(0, name)
+		met := make(chan struct{})
+		conflicts := 0 // the bucket's mu is held
+		w.manifests[0].setFault(func(op, _ string) error {
+			if op != "put" || conflicts > 0 {
+				return nil
+			}
+			conflicts++
+			w.drop(0, name) // and somebody takes it away again
+			close(met)
+			return chunkstore.ErrConflict
+		})
+		w.clock.add(testPatrolPeriod)
+		w.look(r, func(*loop) {})
+		<-met
+		w.mustFlush(r)
+		w.equal(0, "after a loss and a conflict")
+		stop()
+	}
+}
+
 // TestPatrolLetsPushesGoFirst: while a push is under way the patrol waits, until it is late.
 func TestPatrolLetsPushesGoFirst(t *testing.T) {
 	w := newPatrolledWorld(t, 1)

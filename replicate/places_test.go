@@ -275,6 +275,30 @@ func TestLeafThatIsGone(t *testing.T) {
 	}
 }
 
+// TestContactKnowsTheTree: a replicator that goes on reads no leaf that it has put, also where it
+// finds that the target is not what it was.
+func TestContactKnowsTheTree(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := new(movedClock)
+	w.options = func(o *Options) { o.clock, o.packObjects = clock, 1 }
+	w.fillChunks(200)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	tree := w.tree(0)
+	for i := range tree.Len() {
+		w.drop(0, tree.At(i).Place.Pack)
+	}
+	clock.by.Add(int64(2 * courier.PauseTrust))
+	before := w.requests()
+	w.mustFlush(r)
+	if n := w.requests().since(before); n.chunkGets != courier.SampleObjects ||
+		n.chunkPuts != tree.Len() {
+		t.Errorf("%+v, want a sample, and puts of %d chunks", n, tree.Len())
+	}
+	w.equal(0, "after the chunks were gone")
+}
+
 // TestLeavesGoneOfAnIdleDatabase: a flush finds out that leaves are gone of the version which the
 // target has, and does not succeed before all is there.
 func TestLeavesGoneOfAnIdleDatabase(t *testing.T) {
