@@ -195,8 +195,7 @@ func (b *builder) load(ctx context.Context, fetch Fetch) error {
 // opens reports whether build has to look into o, whose first chunk is start.
 func (b *builder) opens(o *object, start int) bool {
 	end := min(start+span(o.height), b.chunks)
-	return o.height > b.levels || !b.keeps(o.height, start, end) || b.lost[o] ||
-		b.folds(start, end)
+	return !b.keeps(o.height, start, end) || b.folds(start, end) // what is lost is loaded
 }
 
 // unfolded returns the patches that stay, ascending.

@@ -294,8 +294,9 @@ func TestEqualLeavesAreStoredAndLoadedOnce(t *testing.T) {
 	if err := tree.Load(t.Context(), s.fetch); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.fetched) != 3 || len(objectsOf(tree)) != 3 {
-		t.Errorf("%d fetched, %d objects", len(s.fetched), len(objectsOf(tree)))
+	if len(s.calls) != 2 || len(s.calls[0]) != 1 || len(s.calls[1]) != 2 ||
+		len(objectsOf(tree)) != 3 {
+		t.Errorf("fetched %v, %d objects", s.calls, len(objectsOf(tree)))
 	}
 	compare(t, tree, slices.Repeat([]chunkstore.Ref{testRef(1)}, 70000))
 }
