@@ -354,8 +354,8 @@ func TestEqualTreesShareTheirPacks(t *testing.T) {
 	}
 }
 
-// TestLostIsPutAnew: leaves and nodes that stand in a lost pack are put anew, by a clone, too, which
-// is what a writer packs; and a leaf that is written anyway takes its patches in.
+// TestLostIsPutAnew: leaves and nodes that stand in a lost pack are put anew, by a clone, too,
+// which is what a writer packs; and a leaf that is written anyway takes its patches in.
 func TestLostIsPutAnew(t *testing.T) {
 	m, s := bigTree(t)
 	tree := m.Tree(chunkstore.Plain{})
@@ -372,7 +372,8 @@ func TestLostIsPutAnew(t *testing.T) {
 	for _, tree := range []*Tree{clone, tree} {
 		s.forgetCalls()
 		m := s.pack(t, tree, 72)
-		if len(m.Patches) != 0 || len(s.puts) != 2 || len(s.puts[0]) != 64 || len(s.puts[1]) != 1 {
+		if len(m.Patches) != 0 || len(s.puts) != 2 || len(s.puts[0]) != 64 ||
+			len(s.puts[1]) != 1 {
 			t.Errorf("%d patches, %d leaves and nodes put", len(m.Patches), len(s.puts))
 		}
 		for _, ref := range objectsOf(tree) {
