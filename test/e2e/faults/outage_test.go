@@ -177,6 +177,30 @@ func TestPatrol(t *testing.T) {
 	t.Run("leaf", func(t *testing.T) { patrols(t, true) })
 }
 
+// makePatrolLate has the files of packs, and the note of the last patrol, be of long ago, and
+// returns when that was.
+func makePatrolLate(s *harness.Site, packs []string) (old time.Time) {
+	s.T.Helper()
+	old = time.Now().Add(-40 * 24 * time.Hour).Truncate(time.Second)
+	for _, name := range packs {
+		harness.Must(s.T, os.Chtimes(name, old, old))
+	}
+	if out := s.Ctl("verify"); !strings.Contains(out, "missing or damaged: 0") {
+		s.T.Fatal(out)
+	}
+	store := s.Path("store")
+	spools, err := filepath.Glob(s.Path("spool/*/state"))
+	if err != nil || len(spools) != 1 {
+		s.T.Fatalf("spools %q, %v", spools, err)
+	}
+	target := "directory " + store + " | directory " + store + "/chunks | directory " + store +
+		"/manifests"
+	note, err := json.Marshal(map[string]any{target: map[string]any{"until": old, "since": old}})
+	harness.Must(s.T, err)
+	s.Write(strings.TrimPrefix(filepath.Dir(spools[0]), s.Dir+"/")+"/patrol.json", note)
+	return old
+}
+
 // patrols loses a pack of chunks, or the one with the only leaf. Without the leaf nobody knows what
 // else there is to touch: the patrol waits until it is put again.
 func patrols(t *testing.T, leaf bool) {
@@ -202,27 +226,7 @@ func patrols(t *testing.T, leaf bool) {
 		}
 		return cmp.Compare(size(b), size(a))
 	})
-	old := time.Now().Add(-40 * 24 * time.Hour).Truncate(time.Second)
-	for _, name := range packs {
-		if err := os.Chtimes(name, old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out := s.Ctl("verify"); !strings.Contains(out, "missing or damaged: 0") {
-		t.Fatal(out)
-	}
-	store := s.Path("store")
-	spools, err := filepath.Glob(s.Path("spool/*/state"))
-	if err != nil || len(spools) != 1 {
-		t.Fatalf("spools %q, %v", spools, err)
-	}
-	target := "directory " + store + " | directory " + store + "/chunks | directory " + store +
-		"/manifests"
-	note, err := json.Marshal(map[string]any{target: map[string]any{"until": old, "since": old}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Write(strings.TrimPrefix(filepath.Dir(spools[0]), s.Dir+"/")+"/patrol.json", note)
+	old := makePatrolLate(s, packs)
 	loseOne(s, packs)
 	began := time.Now()
 	shell = s.Shell("a.db")
