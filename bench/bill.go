@@ -15,7 +15,7 @@ const (
 	secondsOfHour = 3600
 )
 
-// partBill counts calls of typical loads, all at the same time, with default
+// partBill counts the calls that typical loads make, all at the same time, with default
 // intervals of one second.
 func partBill(b *bench) error {
 	dir, s, end, err := b.scene("bill")
@@ -42,14 +42,14 @@ func partBill(b *bench) error {
 		})
 	}
 	group.Wait()
-	b.report.text("One-row commits for %.0f s on a 4 MiB WAL database, "+
-		"every system at its default interval of 1 s, all at the same time against MinIO; "+
+	b.report.text("Each system makes one-row commits for %.0f s on a 4 MiB WAL database, "+
+		"at its default interval of 1 s, all at the same time against one MinIO. Calls are "+
 		"counted after the first\n"+
 		"copy. A month is %d hours of this without pause. Prices (S3 Standard, us-east-1): "+
 		"$%.3f per 1,000 PUT, POST, LIST, $%.4f per 1,000 GET, $%.3f per GB and month;\n"+
-		"uploads are free. The bill is for requests; storage is what is uploaded in a month, "+
-		"kept for all of the next. Litestream compacts every 30 s, 5 min and 1 h: "+
-		"only the first is in so short a time.",
+		"uploads are free. The bill is for requests. The storage is what a month uploads, "+
+		"if it is kept for the whole of the next month. Litestream compacts every 30 s, 5 min "+
+		"and 1 h; so short a run sees only the first.",
 		b.bill, monthHours, pricePut*1000, priceGet*1000, priceGBMonth)
 	return b.billTable(loads, results, errs)
 }

@@ -19,16 +19,16 @@ import (
 	"verneuil/chunkstore"
 )
 
-// partBulk moves whole databases, with us and with everything else.
+// partBulk moves whole databases, with verneuil and with everything else.
 func partBulk(b *bench) error {
 	b.report.text("Half of the database compresses two to one, half not at all. " +
-		"All files are in the page cache at first; each turn does everything once, " +
+		"All files are in the page cache at first. Each turn does everything once, " +
 		"on a new server with empty storage.\n" +
-		"\"x\" is verneuil's speed to it: above 1 verneuil is faster. " +
-		"A dir target is durable (fsync), so cp and zstd are followed by sync FILE; " +
-		"no S3 client waits for more than the server's answer.\n" +
-		"Server and client share the processors. Turns are made while the part's time lasts; " +
-		"what is left out of larger databases was compared on the smallest.")
+		"\"x\" is verneuil's speed divided by the other one's: above 1, verneuil is faster. " +
+		"A dir target is durable (fsync), so sync FILE follows cp and zstd; " +
+		"an S3 client waits for the server's answer and no longer.\n" +
+		"Server and client share the processors. There are as many turns as the part has time " +
+		"for; what is left out of larger databases was compared on the smallest.")
 	p := &plot{name: "bulk", part: "bulk", title: "MB of database a second",
 		axis: "MB/s (line: least to greatest)"}
 	var failed error
@@ -59,7 +59,7 @@ type bulkRun struct {
 	skipped map[string]string // step, and why
 }
 
-// step is a way to move the database; base is ours that it is compared with.
+// step is a way to move the database; base names our step that it is compared with.
 type step struct {
 	name, base string
 	kind       stepKind
@@ -233,7 +233,7 @@ func same(a, b string) error {
 		n, errX := io.ReadFull(f, x)
 		m, errY := io.ReadFull(g, y)
 		if !bytes.Equal(x[:n], y[:m]) {
-			return errors.New("what was restored differs")
+			return errors.New("the restored database differs")
 		}
 		if errX != nil || errY != nil {
 			if (errX == io.EOF || errX == io.ErrUnexpectedEOF) &&
@@ -247,7 +247,7 @@ func same(a, b string) error {
 
 // ---------------------------------------------------------------- baselines
 
-// cores does to each chunk what every sync must, on all processors, and nothing else.
+// cores does to each chunk only what every sync must do, on all processors.
 func (k *bulkRun) cores() (cost, error) {
 	f, err := os.Open(k.db)
 	if err != nil {
@@ -391,7 +391,7 @@ func (k *bulkRun) table() {
 			ratios(seconds, k.seconds(s.base)), processor, memory})
 	}
 	k.report.table([]string{fmt.Sprintf("%s, %s (%d turns)", size(k.mib), k.kind, k.turns),
-		"seconds", "MB/s", "x: verneuil's speed to it", "CPU s", "peak MiB"}, rows)
+		"seconds", "MB/s", "x: verneuil's speed / this", "CPU s", "peak MiB"}, rows)
 	if len(notes) > 0 {
 		k.report.text("Left out: %s.", strings.Join(notes, "; "))
 	}
@@ -416,16 +416,16 @@ func (k *bulkRun) aims() {
 		why              string
 	}{
 		{"sync to a directory, speed to hashing and compressing alone", syncDir, coresOnly, 0.8,
-			"besides, the database is read and copied to the mirror, " +
-				"and each object is a file that is created, written and made durable, " +
+			"a sync also reads the database and copies it to the mirror, " +
+				"and creates, writes and fsyncs a file for each object, " +
 				"on the same two processors"},
 		{"sync to S3, speed to raw PUTs", syncS3, rawPuts, 0.8,
-			"the raw client sends bytes that it has; hashing, compressing, " +
-				"copying to the mirror and a checksum for each PUT take the processors that the " +
-				"server needs, too"},
+			"the raw client sends bytes that it has; a sync hashes, compresses, " +
+				"copies to the mirror and makes a checksum for each PUT, on the processors that " +
+				"the server needs, too"},
 		{"restore from S3, speed to raw GETs", restoreS3, rawGets, 0.9,
-			"the raw client drops what it gets; verifying, decompressing and writing take the " +
-				"processors that the server needs, too, and the file is made durable at the end"},
+			"the raw client drops what it gets; a restore verifies, decompresses and writes, " +
+				"on the processors that the server needs, too, and fsyncs the file at the end"},
 	} {
 		k.report.aim(aim{What: fmt.Sprintf("%s, %s", a.what, size(k.mib)), Aim: a.aim,
 			AtLeast: true, Got: ratios(k.seconds(a.peer), k.seconds(a.ours)), Why: a.why})

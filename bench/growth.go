@@ -31,12 +31,12 @@ type grown struct {
 
 const growthCommits = 60
 
-// partGrowth asks whether anything grows with the database.
+// partGrowth shows whether any cost grows with the database.
 func partGrowth(b *bench) error {
 	var all []grown
 	var failed error
 	for _, sparse := range []bool{true, false} {
-		// The cheap ones first, should somebody lose patience
+		// The cheap ones come first, should somebody lose patience
 		sizes := b.growth
 		if sparse {
 			sizes = b.sparse
@@ -63,7 +63,7 @@ func partGrowth(b *bench) error {
 	return failed
 }
 
-// growthRoom is the disk that a database takes with its copy, mirror and target, in MiB.
+// growthRoom is the disk space that a database takes with its copy, mirror and target, in MiB.
 func growthRoom(mib int, sparse bool) int {
 	if sparse {
 		mib = 100 + mib>>10 // what the file system and the spool note for each chunk
@@ -203,14 +203,15 @@ func size(mib int) string {
 }
 
 func (b *bench) growthTable(all []grown) {
-	b.report.text("%d times: the same one-row commit (WAL, synchronous=NORMAL) on a stock copy "+
-		"and on the replicated database in turns, then a flush to a dir target. "+
+	b.report.text("%d times, the same one-row commit (WAL, synchronous=NORMAL) is made on a stock "+
+		"copy and on the replicated database in turns, then flushed to a dir target. "+
 		"A sparse database has 100 MiB\n"+
-		"of rows and a hole. Restart: the process died, another opens the database, "+
+		"of rows and a hole. Restart: the process died; another one opens the database, "+
 		"commits and flushes. Spool lost: the same after the spool was deleted, "+
-		"as by a machine's\n"+
-		"crash: the database is read once and compared with the target. "+
-		"The last row is the largest database's to the smallest's: the aim is 1.", growthCommits)
+		"as a machine's crash does;\n"+
+		"the database is read once and compared with the target. "+
+		"The last row divides the largest database's figures by the smallest's: the aim is 1.",
+		growthCommits)
 	var rows []row
 	for _, g := range all {
 		reading := "-"
@@ -235,16 +236,16 @@ func (b *bench) growthTable(all []grown) {
 		b.report.aim(aim{What: "API calls of a one-row commit on " + g.label, Aim: 1, Got: g.calls,
 			Unit: "calls", Why: "pages that have cooled, or no longer fit inline, go into chunks"})
 		b.report.aim(aim{What: "bytes of its manifest", Aim: 8192, Got: g.bytes, Unit: "bytes",
-			Why: "pages changed by the commits before travel inline until they go into a chunk"})
+			Why: "pages that earlier commits changed travel inline until they go into a chunk"})
 		b.report.aim(aim{What: "commit cost there to that on " + s.label, Aim: 1.1,
 			Got: single(over(l.commit.Median, s.commit.Median))})
 		b.report.aim(aim{What: "restart there to that on " + s.label, Aim: 1.1,
 			Got: single(over(l.again, s.again)),
-			Why: "the spool keeps a byte for each chunk, and the tree an ID, " +
-				"which are read again; on small databases it is milliseconds"})
+			Why: "a restart reads the byte that the spool keeps for each chunk, and the ID in " +
+				"the tree; on small databases that takes milliseconds"})
 	}
 	p := &plot{name: "growth", part: "growth",
-		title: "The same one-row commit, to its cost on " + s.label, axis: "size of the database",
+		title: "The same one-row commit, relative to " + s.label, axis: "size of the database",
 		log: true, base: 1,
 		series: []series{{name: "commit"}, {name: "bytes sent"}, {name: "memory"},
 			{name: "restart"}, {name: "spool lost"}}}

@@ -24,10 +24,10 @@ type seen struct {
 	at     time.Time
 }
 
-// watcher sees our manifests as they arrive at the server.
+// watcher sees our manifests when they arrive at the server.
 type watcher struct {
 	store *chunkstore.Store
-	next  chan struct{} // has something in it when there was one since it was emptied
+	next  chan struct{} // not empty if a manifest has arrived since it was emptied
 
 	mu  sync.Mutex
 	all []seen
@@ -168,8 +168,8 @@ func (c contestant) name() string {
 	return name
 }
 
-// contestants are those at a rate of commits. At one a second, intervals hardly matter.
-// At a thousand, our rate of calls does.
+// contestants are the systems that are compared at a rate of commits. At one commit a second,
+// intervals hardly matter. At a thousand, our limit of calls does.
 func (b *bench) contestants(rate int) []contestant {
 	all := []contestant{{"stock", 0, 0, "minio"}}
 	intervals := b.intervals
@@ -201,10 +201,10 @@ func partLag(b *bench) error {
 	b.report.text("Transactions of one row and user_version, WAL, synchronous=NORMAL, " +
 		"a 4 MiB database, the target MinIO. A proxy counts the calls and tells when a manifest " +
 		"was\n" +
-		"stored; a second process refreshes a replica all the time, past the proxy. " +
-		"With an interval, a commit waits for it half of the time on average: what the default\n" +
-		"of 1,000 ms saves is in the next part. Litestream's lag is a lower bound: " +
-		"until the first PUT that began after the commit was answered.")
+		"stored; a second process refreshes a replica all the time, and bypasses the proxy. " +
+		"A commit waits for half of the interval on average; the next part shows what the\n" +
+		"default of 1,000 ms saves. Litestream's lag is a lower bound: " +
+		"it ends when the first PUT that began after the commit is answered.")
 	var all []rateResult
 	var failed error
 	for _, rate := range b.rates {
@@ -232,18 +232,18 @@ func partLag(b *bench) error {
 	return failed
 }
 
-// lagElsewhere is the lag of single commits on a server that does not let a GET wait
-// which meets a PUT of the same object.
+// lagElsewhere is the lag of single commits on a server on which a GET does not wait for a PUT
+// of the same object.
 func (b *bench) lagElsewhere(dir, template string) (rateResult, error) {
 	s, err := b.serve("versitygw", filepath.Join(dir, "versitygw"))
 	if err != nil {
 		return rateResult{}, err
 	}
 	defer s.stop()
-	b.report.text("MinIO lets a GET that meets a PUT of the same object try its lock again after " +
-		"up to 50 ms (lockLoop in its internal/lsync/lrwmutex.go), " +
-		"which a replica that polls all\n" +
-		"the time meets at nearly every commit: hence the last row, with versitygw.")
+	b.report.text("If a GET meets a PUT of the same object, MinIO lets the GET try the lock " +
+		"again after up to 50 ms (lockLoop in its internal/lsync/lrwmutex.go). " +
+		"A replica that polls all\n" +
+		"the time runs into this at nearly every commit: hence the last row, with versitygw.")
 	return b.commitAt(s, dir, template, contestant{"verneuil", 1000, 0, s.name}, 1, 2.5*b.sweep)
 }
 
@@ -256,9 +256,10 @@ func (b *bench) lagTable(all []rateResult) {
 		}
 		if r.put > 0 {
 			trip[r.server] = r.put + r.get
-			b.report.text("A raw PUT of 4 KB takes %.2f ms on %s and a raw GET %.2f ms "+
-				"(medians): the same ways, one of each between a commit and the next when there "+
-				"is one a second. Together they are the round trip below.", r.put, r.server, r.get)
+			b.report.text("A raw PUT of 4 KB takes %.2f ms on %s, and a raw GET %.2f ms "+
+				"(medians). They go the same ways; one of each is made between two commits, at "+
+				"one commit a second. Together they are the round trip below.",
+				r.put, r.server, r.get)
 		}
 	}
 	quantiles := func(v []float64) string {
@@ -284,8 +285,8 @@ func (b *bench) lagTable(all []rateResult) {
 			float64(r.used.up) / n, r.cpu, over(r.cpu, base.cpu), over(r.latency, base.latency)})
 		if r.system == "verneuil" && r.interval == 1000 && r.put > 0 && len(r.read) > 0 {
 			v := spreadOf(r.read)
-			why := "the replica polls, every 2 ms and a request, and a commit is written to the " +
-				"mirror and the spool before its PUT"
+			why := "the replica polls, with a request and a pause of 2 ms, and a commit is " +
+				"written to the mirror and the spool before its PUT"
 			if r.server == "minio" {
 				why = "MinIO lets a GET that meets the PUT wait for up to 50 ms (see the table); " +
 					why
@@ -481,9 +482,9 @@ func (k *commitRun) verneuil(s *server) (err error) {
 	return err
 }
 
-// trips measures raw requests while a commit a second is made, until end is called: what has slept
-// for a second, processors and all, takes longer than what runs all the time. A PUT goes
-// through a proxy, as that of a manifest does, and a GET past it, as a replica's.
+// trips measures raw requests while one commit a second is made, until end is called: after a
+// second of sleep everything, processors included, takes longer than if it ran all the time. A PUT
+// goes through the proxy, like a manifest's, and a GET bypasses it, like a replica's.
 func (k *commitRun) trips(s *server, w *watcher) (end func() error, err error) {
 	c, err := count(s)
 	if err != nil {
@@ -533,8 +534,8 @@ func (k *commitRun) trips(s *server, w *watcher) (end func() error, err error) {
 	}, nil
 }
 
-// follow runs a replica that refreshes until it has the last commit; its calls go
-// past the proxy.
+// follow runs a replica that refreshes until it has the last commit; its calls bypass the
+// proxy.
 func (k *commitRun) follow(s *server) (all []seen, err error) {
 	env, err := configure(k.home+"/reader", s3Target(s.endpoint, k.bucket),
 		object{"tempdir": k.home})

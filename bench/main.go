@@ -1,6 +1,6 @@
-// Command bench measures what replication costs: against stock SQLite, against
-// standard tools and against the other systems of the field, each in the same run
-// and in turns, because what else a machine does must fall on both. `make bench` runs it.
+// Command bench measures what replication costs, compared with stock SQLite, with standard tools
+// and with the other systems of the field. Both sides of a comparison run in turns in the same
+// run, so that whatever else the machine does affects both. `make bench` runs it.
 //
 //	bench [-form quick|normal|long] [-parts LIST] -root DIR -results FILE
 //
@@ -9,10 +9,9 @@
 // next one goes on; a peer that cannot be built is left out, with the reason. An
 // interrupt ends the part, and the run; the results have what was measured.
 //
-// `host` (C, in the directory of that name) is the application that uses SQLite; it
-// prints plain numbers. Everything else is here: report.go holds what is written,
-// stat.go what is computed, run.go and server.go what runs beside us, and each part has a
-// file of its own.
+// `host` (C, in the directory of that name) is the application that uses SQLite; it prints plain
+// numbers. Everything else is here: report.go writes the results, stat.go computes, run.go and
+// server.go run other programs, and each part has a file of its own.
 //
 //	bench -publish PAGE -results FILE
 //
@@ -48,15 +47,15 @@ type form struct {
 	turns     int     // at most: see inTime
 	traced    int     // commits under strace
 	bulk      []int   // MiB that are synced and restored
-	growth    []int   // MiB of databases that a row of is updated
-	sparse    []int   // the same, with a hole
+	growth    []int   // MiB of the databases in which a row is updated
+	sparse    []int   // the same, for databases with a hole
 	replica   int     // MiB
 	readers   int     // processes that share a cache
 	wal       int     // rows
 	rates     []int
 	intervals []int // ms between versions
 	fullGrid  bool
-	keeps     bool // what is discarded, until the end: see discard
+	keeps     bool // keeps what is discarded until the end: see discard
 }
 
 var forms = map[string]form{
@@ -103,8 +102,8 @@ var parts = []part{
 	{"litestream", "Replicas: Litestream's VFS", partLitestreamVFS, 8, 45},
 }
 
-// budget is what the part should take, and limit what ends it if it hangs, or if the
-// machine is busy otherwise.
+// budget is the time that the part should take. limit ends it if it hangs, or if the machine is
+// busy with something else.
 func (p part) budget(form string) (budget, limit time.Duration) {
 	switch form {
 	case "quick":
@@ -132,8 +131,8 @@ type bench struct {
 	discarded atomic.Int64
 }
 
-// inTime yields 0 to n-1. Turns that the part's budget does not last for are left out,
-// but for the first: a median of less is better than no figures of the parts that follow.
+// inTime yields 0 to n-1. It leaves out turns for which the part's budget is too short, but never
+// the first: a median of fewer turns is better than no figures for the parts that follow.
 func (b *bench) inTime(n int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		longest := time.Duration(0)
@@ -238,7 +237,7 @@ func (b *bench) all(chosen []part, path, headers string) error {
 			return err
 		}
 		if b.ctx.Err() != nil {
-			return errors.New("interrupted; the results have what was measured")
+			return errors.New("interrupted; the results have what was measured until then")
 		}
 	}
 	fmt.Fprintln(os.Stderr, "results are in", path)

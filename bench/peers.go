@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Peers are built by tools.sh, which says why one could not be.
+// tools.sh builds the peers. If it cannot build one, it says why.
 
 // peer finds a peer's file under .tools.
 func (b *bench) peer(path string) (string, error) {
@@ -55,8 +55,8 @@ dbs:
 	return file, os.WriteFile(file, []byte(text), 0o600)
 }
 
-// ltxSettle is how long Litestream has for its first snapshot, and how long we wait
-// for what it has not sent at the end.
+// ltxSettle is how long Litestream has for its first snapshot, and how long we wait at the end
+// for what it has not sent yet.
 const ltxSettle = 15 * time.Second
 
 // litestream makes the commits with stock SQLite beside Litestream's daemon.
@@ -73,7 +73,7 @@ func (k *commitRun) litestream(s *server) error {
 	if err := newRaw(s.endpoint).bucket(k.ctx, litestreamBucket); err != nil {
 		return err
 	}
-	// Without a WAL there is nothing to replicate for it.
+	// Litestream replicates only a WAL.
 	if _, _, err := k.take(nil, "sqlite3", k.db,
 		"pragma journal_mode=wal; update t set n=1 where id=1"); err != nil {
 		return err
@@ -270,8 +270,8 @@ func (k *bulkRun) rustRestore() (cost, error) {
 	return c, same(k.db, out)
 }
 
-// rustCells are what the original can do, which has no WAL; where time is short, the
-// first of them are run.
+// rustCells are the cells that the original can run: it does not support WAL. If time is short,
+// only the first of them are run.
 var rustCells = []string{"delete/full/4096/1", "truncate/off/4096/1", "read/delete/4096/10",
 	"truncate/full/4096/1", "persist/off/4096/1",
 	"delete/full/4096/100", "truncate/off/4096/100"}
@@ -318,8 +318,8 @@ func partRust(b *bench) error {
 			theirs.ratio(statCPU), ours.ratio(statCPU)})
 	}
 	b.report.text("The original Verneuil 0.6.4 (Rust) and this one, " +
-		"each in turns with stock SQLite in a process of its own, with MinIO as the target; " +
-		"the original has no WAL.")
+		"each in turns with stock SQLite in a process of its own, with MinIO as the target. " +
+		"The original does not support WAL.")
 	b.report.table([]string{"", "stock us: median, p99, max", "Rust x stock", "verneuil x stock",
 		"Rust to verneuil", "Rust CPU x", "verneuil CPU x"}, rows)
 	return nil
@@ -376,21 +376,21 @@ func partLitestreamVFS(b *bench) error {
 			}
 		}
 	}
-	b.report.text("A database of %s in MinIO, as Litestream and as verneuil have stored it, "+
-		"each read through its own VFS, in processes that have nothing cached.", size(mib))
+	b.report.text("A database of %s in MinIO, stored by Litestream and by verneuil, "+
+		"each read through its own VFS, by processes that have nothing cached.", size(mib))
 	b.report.table([]string{"", "litestream VFS", "verneuil_snapshot", "verneuil / litestream"},
 		peerRows(got[0], got[1]))
 	return nil
 }
 
-// peerReads are what readers of one project needed.
+// peerReads is what the readers of one project needed.
 type peerReads struct {
 	ms   [5][]float64 // of each step
 	used calls        // of the last one
 	peak []float64    // MiB
 }
 
-// query has one more reader do all steps.
+// query starts one more reader, which does all steps.
 func (p *peerReads) query(b *bench, c *counter, env, args []string) error {
 	before := c.now()
 	args = append(args, pointSQL, pointSQL, scanSQL, scanSQL)
@@ -418,7 +418,7 @@ func peerRows(theirs, ours peerReads) []row {
 		rows = append(rows, row{name, spreadOf(theirs.ms[n]), spreadOf(ours.ms[n]),
 			ratios(ours.ms[n], theirs.ms[n])})
 	}
-	return append(rows, row{"calls of all", theirs.used.String(), ours.used.String(),
+	return append(rows, row{"all calls", theirs.used.String(), ours.used.String(),
 		over(float64(ours.used.all()), float64(theirs.used.all()))},
 		row{"MB down", float64(theirs.used.down) / 1e6, float64(ours.used.down) / 1e6,
 			over(float64(ours.used.down), float64(theirs.used.down))},

@@ -16,7 +16,7 @@ const (
 	pointSQL = "select s from t where id=4321"
 )
 
-// readers is what the replica part works on.
+// readers is the state of the replica part.
 type readers struct {
 	*bench
 	dir, db string
@@ -47,8 +47,8 @@ func partReplica(b *bench) error {
 		return err
 	}
 	b.report.text("A database of %s in MinIO (%d chunk objects, %.0f MB), "+
-		"read by `host` through verneuil_snapshot; the peers are a local copy and plain GETs, "+
-		"8 at a time, of the same objects.",
+		"which `host` reads through verneuil_snapshot. It is compared with a local copy, and with "+
+		"plain GETs of the same objects, 8 at a time.",
 		size(b.replica), len(r.objects), float64(sumSizes(r.objects))/1e6)
 	var failed error
 	for _, step := range []struct {
@@ -157,8 +157,8 @@ func (r *readers) coldScan() error {
 			spreadOf(rss).Median}})
 	r.report.aim(aim{What: "cold replica scan, speed to raw parallel GETs", Aim: 0.9, AtLeast: true,
 		Got: speed,
-		Why: "server and client share the processors here: decompressing and verifying is paid " +
-			"in the same time"})
+		Why: "server and client share the processors here, so that decompressing and verifying " +
+			"take time from the server"})
 	return nil
 }
 
@@ -189,9 +189,9 @@ func (r *readers) firstQuery() error {
 		first, warmed = append(first, (lines[0][0]+lines[1][0])/1e3),
 			append(warmed, lines[2][0]/1e3)
 	}
-	r.report.text("First query, by key, in a process with nothing cached: "+
-		"open and query %s ms (%.1f raw GETs of 64 KiB), the same again %s ms. "+
-		"It made %s and fetched %.0f KB, %.4f of the stored bytes.",
+	r.report.text("The first query, by key, in a process with nothing cached: "+
+		"open and query take %s ms (%.1f raw GETs of 64 KiB), the same query again %s ms. "+
+		"The first one made %s and fetched %.0f KB, %.4f of the stored bytes.",
 		spreadOf(first), spreadOf(first).Median/1e3/get, spreadOf(warmed), used,
 		float64(used.down)/1e3, float64(used.down)/float64(sumSizes(r.objects)))
 	return nil
@@ -293,10 +293,10 @@ func answers(p *process, lines *bufio.Reader, n int) (us []float64, err error) {
 	return us, nil
 }
 
-// farAway is what each request takes longer as if the store were in another city.
+// farAway is added to each request, as if the store were in another city.
 const farAway = 20 * time.Millisecond
 
-// far counts round trips, where they are what costs.
+// far counts round trips, where round trips determine the cost.
 func (r *readers) far() error {
 	c, err := count(r.server)
 	if err != nil {
@@ -322,7 +322,7 @@ func (r *readers) far() error {
 	return nil
 }
 
-// shared lets processes read everything, with one cache directory.
+// shared lets several processes read everything through one cache directory.
 func (r *readers) shared() error {
 	var rows []row
 	one := 0.0

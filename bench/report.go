@@ -32,14 +32,14 @@ type chapter struct {
 	seconds     float64
 }
 
-// aim is a figure that the project promises itself, and what was measured.
+// aim is a figure that the project wants to reach, and what was measured.
 type aim struct {
 	What    string
 	Aim     float64
 	AtLeast bool // else at most
 	Got     spread
 	Unit    string // of both; empty: a ratio
-	Why     string // it is not reached, where that is known
+	Why     string // why it is not reached, if that is known
 }
 
 // reached compares with the digits that are shown.
@@ -65,8 +65,8 @@ func newReport(b *bench, path string) *report {
 	return r
 }
 
-// stolenSeconds is how long the machine's processors were with other guests of its host, since it
-// was started: the 8th number in the first line of /proc/stat, in 1/100 s (proc(5)).
+// stolenSeconds is how long the processors have served other guests of the machine's host since
+// the machine was started: the 8th number in the first line of /proc/stat, in 1/100 s (proc(5)).
 func stolenSeconds() float64 {
 	stat, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(stat), "\n")
@@ -147,7 +147,7 @@ func (r *report) table(heads []string, rows []row) {
 	fmt.Println(text)
 }
 
-// command notes what was run, once for each kind, for those who want to repeat it.
+// command notes what was run, once for each kind, so that others can repeat it.
 func (r *report) command(env []string, name string, args []string) {
 	if r == nil || len(r.chapters) == 0 {
 		return
@@ -177,9 +177,9 @@ func (r *report) write() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What replication costs\n\n%s\n\n", r.head)
 	b.WriteString("Each figure is a ratio to stock SQLite, to a standard tool or to another " +
-		"system, measured in the same run in\n" +
-		"turns: the median [least..greatest]. Microseconds and bytes stand beside it for scale " +
-		"only: they are this machine's.\n" +
+		"system. Both sides are measured in turns in the same\n" +
+		"run; the figure is the median [least..greatest]. Microseconds and bytes are this " +
+		"machine's, and are given for scale only.\n" +
 		"`make bench BENCH_PARTS=NAME` repeats a part; in the commands, " +
 		"$DIR is a directory on the same disk.\n\n")
 	b.WriteString("## Aims\n\n" + aimTable(r.aims))
@@ -208,7 +208,7 @@ func (r *report) write() error {
 	}
 	stolen := (stolenSeconds() - r.stolen) / seconds / float64(runtime.NumCPU())
 	fmt.Fprintf(&b, "\nLoad average at the end %s, after %.0f s, "+
-		"in which other guests of the host had %.1f %% of the processors' time.\n", loadAverage(),
+		"in which other guests of the host used %.1f %% of the processors' time.\n", loadAverage(),
 		seconds, 100*stolen)
 	if err := os.WriteFile(r.path, []byte(b.String()), 0o644); err != nil {
 		return err
@@ -225,7 +225,7 @@ func (r *report) write() error {
 
 func aimTable(aims []aim) string {
 	if len(aims) == 0 {
-		return "None was measured in this run.\n"
+		return "This run measured none.\n"
 	}
 	var b strings.Builder
 	b.WriteString("| what | aim | median [least..greatest] | |\n|---|---|---|---|\n")
@@ -255,8 +255,8 @@ const (
 	longName     = "long"               // of the long form's results, without .md
 )
 
-// publish copies the last run into the tree: its files to the directory published,
-// its main table and plot into the page readme. What a long run left beside it is copied, too.
+// publish copies the last run into the tree: its files to the directory published, and its main
+// table and plot into the page readme. It also copies what a long run left beside it.
 func publish(readme, results string) error {
 	stem := strings.TrimSuffix(results, ".md")
 	body, err := os.ReadFile(stem + ".json")

@@ -38,8 +38,8 @@ func (b *bench) compile(headers string) error {
 	return nil
 }
 
-// hideAccount keeps the user's AWS account, and what would change the programs'
-// ways, from everything that we start.
+// hideAccount hides the user's AWS account, and settings that would change how the programs
+// behave, from everything that we start.
 func hideAccount() {
 	for _, name := range []string{"VERNEUIL_CONFIG", "VERNEUIL_LOG", "RUST_LOG",
 		"AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CA_BUNDLE"} {
@@ -53,7 +53,7 @@ func hideAccount() {
 	os.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-// need finds a program, installing Debian's package if that can be done.
+// need finds a program; if it is missing, it tries to install Debian's package.
 func (b *bench) need(program, debian string) error {
 	if _, err := exec.LookPath(program); err == nil {
 		return nil
@@ -104,10 +104,10 @@ func (b *bench) scene(name string) (dir string, s *server, end func(), err error
 	return dir, s, func() { s.stop(); remove() }, nil
 }
 
-// discard gets files out of the way without deleting them: ext4 without a journal makes whoever
-// creates files pay for each inode that was deleted in the last five seconds (recently_deleted in
-// fs/ext4/ialloc.c), which was a quarter of a sync's processor time. Where the disk would not hold
-// them all, they are deleted, and that time is waited for.
+// discard gets files out of the way without deleting them. On ext4 without a journal, creating a
+// file costs time for each inode that was deleted in the last five seconds (recently_deleted in
+// fs/ext4/ialloc.c): a quarter of a sync's processor time. If the disk cannot hold all the files,
+// discard deletes them and waits for that long.
 func (b *bench) discard(path string) {
 	if _, err := os.Lstat(path); err != nil {
 		return
@@ -125,7 +125,7 @@ func (b *bench) discard(path string) {
 	}
 }
 
-// room fails if the disk has less than so many MiB free, and a tenth of it more.
+// room fails if the disk has less free space than that many MiB and a tenth.
 func (b *bench) room(mib int) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(b.dir, &fs); err != nil {
@@ -137,7 +137,7 @@ func (b *bench) room(mib int) error {
 	return nil
 }
 
-// object is JSON in the making.
+// object is a JSON object.
 type object = map[string]any
 
 // configure writes a configuration with a spool of its own in dir, and returns the
@@ -161,8 +161,7 @@ func configure(dir string, target object, more object) (env []string, err error)
 
 func dirTarget(path string) object { return object{"dir": object{"path": path}} }
 
-// process is a program that was started: its output, and when it has ended
-// what it used.
+// process is a program that was started: its output, and, once it has ended, what it used.
 type process struct {
 	*exec.Cmd
 	stdin  io.WriteCloser
@@ -216,7 +215,7 @@ func first(args []string) string {
 
 func tail(s string) string { return strings.TrimSpace(s[max(0, len(s)-500):]) }
 
-// lastLine is what matters of a program's complaint.
+// lastLine is the part of a program's error output that matters.
 func lastLine(err error) string {
 	text := strings.TrimSpace(err.Error())
 	return text[strings.LastIndexByte(text, '\n')+1:]
@@ -251,8 +250,8 @@ func (p *process) cost() cost {
 		float64(p.peak.Load()) / 1024}
 }
 
-// watchMemory notes the greatest resident set. (The kernel's ru_maxrss begins with
-// ours, as the child shares our memory until it has its own program.)
+// watchMemory notes the largest resident set. (The kernel's ru_maxrss includes ours, as the child
+// shares our memory until it executes its own program.)
 func (p *process) watchMemory() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -325,7 +324,7 @@ func memories(out string) (all []memory) {
 func treeBytes(dir string) (files int, bytes int64) {
 	filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
-			return nil // what went away in between is not there
+			return nil // it was removed meanwhile
 		}
 		if info, err := entry.Info(); err == nil {
 			files, bytes = files+1, bytes+info.Size()
@@ -335,7 +334,7 @@ func treeBytes(dir string) (files int, bytes int64) {
 	return files, bytes
 }
 
-// fill makes a database of about so many MiB.
+// fill makes a database of about that many MiB.
 func (b *bench) fill(path string, mib int) error {
 	_, err := b.ask(nil, "fill", b.lib, "unix", path, strconv.Itoa(mib<<20))
 	return err

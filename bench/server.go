@@ -108,7 +108,7 @@ func s3Target(endpoint, name string) object {
 		"create_buckets_on_demand": true}}
 }
 
-// openS3 is the same target, for us to look into.
+// openS3 opens the same target, so that we can look into it.
 func openS3(endpoint, name string) (*chunkstore.Store, error) {
 	return chunkstore.Open(context.Background(),
 		[]chunkstore.TargetConfig{&s3.Config{Region: region, Endpoint: endpoint,
@@ -130,7 +130,7 @@ func (c calls) minus(o calls) calls {
 }
 func (c calls) all() int { return c.put + c.get + c.list + c.del }
 
-// String says what there was.
+// String lists the requests that were made.
 func (c calls) String() string {
 	var words []string
 	for _, k := range []struct {
@@ -147,8 +147,8 @@ func (c calls) String() string {
 	return strings.Join(words, ", ")
 }
 
-// counter is a proxy before a server, which counts, and tells of each PUT that
-// succeeded.
+// counter is a proxy in front of a server. It counts requests, and reports each PUT that
+// succeeds.
 type counter struct {
 	endpoint string
 	listener net.Listener
@@ -162,7 +162,7 @@ type counter struct {
 
 type requestKey struct{}
 
-// request is what the proxy knows of a request under way.
+// request is what the proxy knows about a request in progress.
 type request struct {
 	begin time.Time
 	key   string
@@ -262,7 +262,7 @@ func (c *counter) done(r *http.Response) error {
 	return nil
 }
 
-// now is what was counted so far.
+// now returns what has been counted so far.
 func (c *counter) now() calls {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -316,7 +316,7 @@ func (r *raw) do(ctx context.Context, method, path string, body []byte) ([]byte,
 	return got, err
 }
 
-// bucket makes one; that it is there already is no error.
+// bucket makes a bucket; it may exist already.
 func (r *raw) bucket(ctx context.Context, name string) error {
 	_, err := r.do(ctx, http.MethodPut, "/"+name, nil)
 	if err != nil && strings.Contains(err.Error(), "BucketAlready") {
@@ -325,7 +325,7 @@ func (r *raw) bucket(ctx context.Context, name string) error {
 	return err
 }
 
-// objects are those of a bucket and their sizes.
+// objects lists the objects of a bucket, with their sizes.
 func objects(ctx context.Context, endpoint, bucket string) (map[string]int64, error) {
 	b, err := s3.NewBucket(s3.Config{Region: region, Endpoint: endpoint}, bucket,
 		chunkstore.Options{CallsPerSecond: -1})
@@ -340,7 +340,7 @@ func objects(ctx context.Context, endpoint, bucket string) (map[string]int64, er
 	return all, err
 }
 
-// rawWorkers is as many as the product uses by default.
+// rawWorkers is the concurrency that the product uses by default.
 const rawWorkers = 8
 
 // getAll fetches objects in parallel, and returns how long that took.
@@ -389,8 +389,8 @@ func each(ctx context.Context, all map[string]int64,
 
 const tripsBucket = "round-trips"
 
-// roundTrip are the seconds of a PUT of so many bytes, the i-th in tripsBucket, and of to's GET of
-// them.
+// roundTrip returns the seconds of a PUT of that many bytes, the i-th in tripsBucket, and of to's
+// GET of them.
 func (r *raw) roundTrip(ctx context.Context, to *raw, i, bytes int) (put, get float64, err error) {
 	path := fmt.Sprintf("/%s/%d", tripsBucket, i)
 	start := time.Now()
@@ -402,7 +402,7 @@ func (r *raw) roundTrip(ctx context.Context, to *raw, i, bytes int) (put, get fl
 	return middle.Sub(start).Seconds(), time.Since(middle).Seconds(), err
 }
 
-// getSeconds is the median of a GET of so many bytes.
+// getSeconds is the median time of a GET of that many bytes.
 func (r *raw) getSeconds(ctx context.Context, bytes int) (float64, error) {
 	if err := r.bucket(ctx, tripsBucket); err != nil {
 		return 0, err

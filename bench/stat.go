@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// spread is what several turns of a measurement gave.
+// spread summarizes several turns of a measurement.
 type spread struct {
 	Min, Median, Max float64
 	N                int
@@ -19,7 +19,7 @@ func spreadOf(values []float64) spread {
 	return spread{sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1], len(sorted)}
 }
 
-// ratios divides turn by turn: what disturbs a turn disturbs both its sides.
+// ratios divides turn by turn: what disturbs a turn disturbs both sides of it.
 func ratios(ours, base []float64) spread {
 	var r []float64
 	for i := range min(len(ours), len(base)) {
@@ -46,7 +46,7 @@ func (s spread) String() string {
 	return fmt.Sprintf("%s [%s..%s]", short(s.Median), short(s.Min), short(s.Max))
 }
 
-// short writes a number with as many digits as mean something.
+// short writes a number with as many digits as are meaningful.
 func short(v float64) string {
 	switch {
 	case v == 0:

@@ -20,10 +20,9 @@ func partSyscalls(b *bench) error {
 	}
 	n := b.traced
 	b.report.text("`strace -f` of one-row updates, %d commits between two marks; "+
-		"\"which\" is the application's thread's. Under strace the replicator falls asleep "+
-		"between\n"+
-		"commits more often than in life, so wake-ups (one write to a FIFO) are an upper bound, "+
-		"and so are the other threads' calls.", n)
+		"\"which\" names the calls of the application's thread. Under strace the replicator\n"+
+		"sleeps between commits more often than it does otherwise, so wake-ups (one write to a "+
+		"FIFO) are an upper bound, and so are the other threads' calls.", n)
 	var rows []row
 	for _, mode := range []string{"delete/full", "truncate/full", "truncate/off", "persist/off",
 		"wal/full", "wal/normal"} {

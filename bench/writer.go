@@ -34,7 +34,7 @@ func partSize(b *bench) error {
 	return b.starts()
 }
 
-// starts compares processes that open a database, commit and end.
+// starts compares processes that open a database, commit, and end.
 func (b *bench) starts() error {
 	dir, env, remove, err := b.local("start")
 	if err != nil {
@@ -74,8 +74,8 @@ func (b *bench) starts() error {
 			spreadOf(times[2][k]).Median,
 			ratios(times[1][k], times[0][k]), ratios(times[2][k], times[0][k])})
 	}
-	b.report.text("A process that opens a database in rollback mode, commits, forks and ends; "+
-		"microseconds, %d turns. The replicated one starts Go, and waits a bounded moment for "+
+	b.report.text("A process opens a database in rollback mode, commits, forks and ends: "+
+		"microseconds, %d turns. The replicated one starts Go, and waits a bounded time for "+
 		"its upload when it ends.", 4*b.turns)
 	b.report.table([]string{"", "stock us", "loaded us", "replicated us", "loaded x",
 		"replicated x"}, rows)
@@ -107,7 +107,7 @@ func gridCells() (all []string) {
 		"scan/wal/4096/10")
 }
 
-// cellResult is what host commit says of a cell, part by part.
+// cellResult is the output of host commit for a cell, part by part.
 type cellResult struct {
 	name    string
 	samples int
@@ -126,7 +126,7 @@ const (
 
 func (c *cellResult) ratio(stat int) spread { return ratios(c.ours[stat], c.stock[stat]) }
 
-// parseCells adds what host commit says to what earlier processes said.
+// parseCells adds the output of host commit to that of earlier processes.
 func parseCells(all []*cellResult, out string) ([]*cellResult, error) {
 	for line := range strings.Lines(out) {
 		parts := strings.Split(line, "|")
@@ -153,8 +153,8 @@ func parseCells(all []*cellResult, out string) ([]*cellResult, error) {
 	return all, nil
 }
 
-// writerProcesses run the cells one after the other: where code and data lie in a process is worth
-// 2 % of a read, for as long as it lives.
+// writerProcesses run the cells one after the other: where code and data lie in a process makes a
+// difference of 2 % for its reads, as long as it lives.
 const writerProcesses = 3
 
 func partWriter(b *bench, loaded bool) error {
@@ -199,10 +199,10 @@ func partWriter(b *bench, loaded bool) error {
 func (b *bench) writerTable(results []*cellResult) {
 	b.report.text("Updates of random rows of a table of 10,000 rows, by one transaction, " +
 		"in turns of about 3 ms: journal mode / synchronous / page size / rows in a\n" +
-		"transaction. Reads: journal mode / page size / pages of SQLite's cache. Ratios, " +
-		"verneuil to stock, are of three processes, and in\n" +
-		"each of five equal parts of its run: the median [least..greatest]. " +
-		"CPU is the application's thread's alone; the part \"lag\" has that of all threads.")
+		"transaction. Reads: journal mode / page size / pages of SQLite's cache. A ratio of " +
+		"verneuil to stock is the median [least..greatest]\n" +
+		"over three processes, and over five equal parts of the run of each. " +
+		"CPU is that of the application's thread alone; the part \"lag\" has that of all threads.")
 	var rows []row
 	for _, c := range results {
 		rows = append(rows, row{c.name, c.samples, times(c.stock), times(c.ours),
@@ -236,12 +236,12 @@ func (b *bench) writerAims(results []*cellResult, loaded bool) {
 	}
 	for _, c := range results {
 		if limit, ok := commitAims[c.name]; ok {
-			what, why := "commit", "a commit's record is a copy of its pages with a checksum, "+
-				"and one wake-up after idleness"
+			what, why := "commit", "a commit copies its pages to a record with a checksum, "+
+				"and wakes the replicator if that sleeps"
 			if strings.HasPrefix(c.name, "read/") {
-				what, why = "point read", "each call to the file goes through one function more"
+				what, why = "point read", "each call to the file goes through one more function"
 			} else if strings.HasPrefix(c.name, "wal/") {
-				why = "a commit publishes its position, and after idleness wakes the replicator"
+				why = "a commit publishes its position, and wakes the replicator if that sleeps"
 			}
 			b.report.aim(aim{What: fmt.Sprintf("%s, %s, in fine turns, to stock%s", what, c.name,
 				when), Aim: limit, Got: c.ratio(statMedian),
@@ -279,7 +279,7 @@ func (b *bench) writerPlot(results []*cellResult, loaded bool) {
 
 // ---------------------------------------------------------------- in blocks
 
-// promised are the main cells of which an aim is set, as users see them.
+// promised are the main cells that have an aim, under the names that users see.
 func promised() (cells []string) {
 	for _, name := range mainCells {
 		if _, ok := commitAims[name]; ok {
@@ -312,9 +312,9 @@ func partBlocks(b *bench) error {
 		"and point\n"+
 		"reads, in blocks of %g s: stock alone, then verneuil alone, "+
 		"with MinIO on the same machine, and\n"+
-		"%g s of rest after ours, for what it left to other threads; or the other way round, "+
-		"in turns.\n"+
-		"%d pairs, the ratio of each: the median [least..greatest]. "+
+		"%g s of rest after verneuil, in which its other threads finish; in turns, also the other "+
+		"way round.\n"+
+		"Figures are the median [least..greatest] of the ratios of %d pairs. "+
 		"The time of a transaction is the\n"+
 		"mean, so that pauses count.", b.block, b.block/2, b.pairs)
 	var rows []row
@@ -325,7 +325,7 @@ func partBlocks(b *bench) error {
 			c.throughput(), c.ratio(statCPU), c.ratio(statAllCPU)})
 		b.report.aim(aim{What: c.name + ", in blocks, to stock", Aim: commitAims[c.name],
 			Got: c.ratio(statMean),
-			Why: "recording, and the replicator's work beside the commits on the same processors"})
+			Why: "commits are recorded, and the replicator works on the same processors"})
 	}
 	b.report.table([]string{"", "samples", "stock us: median, p99, max", "verneuil us",
 		"stock per second", "mean x", "median x", "p99 x", "throughput x", "CPU of the thread x",
@@ -354,13 +354,13 @@ func partMemory(b *bench) error {
 		return err
 	}
 	all := memories(out)
-	b.report.text("A process that has a 100 MiB database open, through stock SQLite, " +
-		"then through verneuil. Chunks on their way make the peak.")
+	b.report.text("A process has a 100 MiB database open, through stock SQLite, " +
+		"then through verneuil. The peak comes from chunks that are being uploaded.")
 	var rows []row
 	for _, m := range all {
 		rows = append(rows, row{m.when, m.rss, m.rss / all[0].rss, m.anonymous, m.top, m.threads})
 	}
-	b.report.table([]string{"when", "RSS MiB", "x stock", "of it anonymous", "peak", "threads"},
+	b.report.table([]string{"when", "RSS MiB", "x stock", "of which anonymous", "peak", "threads"},
 		rows)
 	return nil
 }
@@ -390,7 +390,7 @@ func partWAL(b *bench) error {
 	b.report.text("%d rows in transactions of 100, synchronous=NORMAL; "+
 		"checkpoints are SQLite's own automatic ones, counted in a hook; %d turns.", b.wal, b.turns)
 	names := []string{"seconds (other threads compress and store meanwhile)",
-		"CPU seconds of the application's thread", "commits", "checkpoints", "of them complete",
+		"CPU seconds of the application's thread", "commits", "checkpoints", "of which complete",
 		"busy", "WAL restarts", "most frames", "bytes of the WAL at the end"}
 	var rows []row
 	for k, name := range names {

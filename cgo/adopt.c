@@ -47,16 +47,15 @@ static int isShared(sqlite3 *db, const char *zName) {
 static const char *why(sqlite3 *db, const char *zSchema, const char *zName, int *pLock) {
   sqlite3_file *pWal = 0;
   if (inTransaction(db, zSchema))
-    return "the extension was loaded in a transaction: load it before, or open the database anew";
-  if (isShared(db, zName)) return "it is in a shared cache: open it after the extension was loaded";
+    return "the extension was loaded in a transaction: load it before one, or reopen the database";
+  if (isShared(db, zName)) return "it is in a shared cache: open it after you load the extension";
   if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_LOCKSTATE, pLock) != SQLITE_OK ||
       *pLock > SQLITE_LOCK_SHARED)
-    return "locking_mode=EXCLUSIVE was in force when the extension was loaded: open the database "
-           "anew";
+    return "locking_mode=EXCLUSIVE was in force when the extension was loaded: reopen the database";
   if (*pLock == SQLITE_LOCK_SHARED &&
       (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_JOURNAL_POINTER, &pWal) != SQLITE_OK ||
        !pWal || !pWal->pMethods))
-    return "it was locked when the extension was loaded: open the database anew";
+    return "it was locked when the extension was loaded: reopen the database";
   return 0;
 }
 

@@ -104,11 +104,11 @@ char *belowRefuses(sqlite3_file *pFile, sqlite3_file *pRaw, const char *zVfs) {
   if (pFile->pMethods->xFileControl(pFile, SQLITE_FCNTL_VFSNAME, &zNames) != SQLITE_OK) zNames = 0;
   const char *zBelow = zNames ? zNames : zVfs;
   if (namesChange(zBelow) || namesChange(zVfs))
-    z = sqlite3_mprintf("the VFS below, %s, is one that stores other bytes than it is given: put "
-                        "it above verneuil", zBelow);
-  else if (!pRaw || !sizesAgree(pFile, pRaw))
-    z = sqlite3_mprintf("the VFS below, %s, has the database elsewhere than in this file alone: "
+    z = sqlite3_mprintf("the VFS below verneuil, %s, does not store the bytes that it is given: "
                         "put it above verneuil", zBelow);
+  else if (!pRaw || !sizesAgree(pFile, pRaw))
+    z = sqlite3_mprintf("the VFS below verneuil, %s, does not keep the database in this file "
+                        "alone: put it above verneuil", zBelow);
   sqlite3_free(zNames);
   return z;
 }

@@ -47,20 +47,18 @@ static char *why(const sqlite3_vfs *pVfs, const char *zPath) {
   const char *zOurs = belowIsCipherName(nameOf(pVfs)) ? "multipleciphers-verneuil" : "verneuil";
   if (verneuilConfig.zProblem) return sqlite3_mprintf("%s", verneuilConfig.zProblem);
   if (!verneuilConfig.makeDefault)
-    return sqlite3_mprintf("it was opened with the VFS %s, as make_default is not set in "
-                           "VERNEUIL_CONFIG: set it, or "
-                           "open file:NAME?vfs=%s", nameOf(pVfs), zOurs);
+    return sqlite3_mprintf("it was opened with the VFS %s, because make_default is not set in "
+                           "VERNEUIL_CONFIG: set it, or open file:NAME?vfs=%s", nameOf(pVfs), zOurs);
   if (isEarlier(pVfs, zPath))
-    return sqlite3_mprintf("it was opened before the extension was loaded: load that first, or "
-                           "open the database anew");
+    return sqlite3_mprintf("it was opened before the extension was loaded: load the extension "
+                           "first, or reopen the database");
   return sqlite3_mprintf("it was opened with the VFS %s, by name or before the extension was "
-                         "loaded: load that first, or "
-                         "open file:NAME?vfs=%s", nameOf(pVfs), zOurs);
+                         "loaded: load the extension first, or open file:NAME?vfs=%s", nameOf(pVfs), zOurs);
 }
 
 char *bypassWhy(sqlite3 *db, const char *zSchema) {
   const char *zPath = pathOf(db, zSchema);
-  if (!zPath) return sqlite3_mprintf("it is in memory, or temporary");
+  if (!zPath) return sqlite3_mprintf("it is an in-memory or temporary database");
   if (isReplica(db, zSchema)) return sqlite3_mprintf("it is a replica");
   char *z = notReplicatedWhy(zPath);
   return z ? z : why(vfsOf(db, zSchema), zPath);

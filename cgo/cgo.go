@@ -31,8 +31,8 @@ func init() {
 // Does not compile, for a key that stands twice, unless C and Go name the same version.
 var _ = map[bool]struct{}{false: {}, C.VERNEUIL_VERSION == vfs.Program: {}}
 
-// guard keeps a panic from crossing into the host: it is logged, and the
-// function that deferred it returns what its named results hold.
+// guard keeps a panic from crossing into the host. It logs the panic, and the function that
+// deferred it returns the values of its named results.
 func guard(what string) {
 	if p := recover(); p != nil {
 		vfs.Process().Panicked(what, p)

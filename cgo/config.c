@@ -71,7 +71,7 @@ static void readText(EarlyConfig *p, const char *z) {
   } else {
     const char *zErr = db ? sqlite3_errmsg(db) : "out of memory";
     if (!pStmt) p->zProblem = sqlite3_mprintf("make_default cannot be read, as this SQLite has no JSON functions (%s)", zErr);
-    else p->zProblem = sqlite3_mprintf("VERNEUIL_CONFIG: %s (verneuilctl -c says where)", zErr);
+    else p->zProblem = sqlite3_mprintf("VERNEUIL_CONFIG: %s (verneuilctl config check says where)", zErr);
     p->isBroken = 1;
   }
   sqlite3_finalize(pStmt);

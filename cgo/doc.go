@@ -10,12 +10,12 @@
 //
 //	init                         the entry point
 //	functions, adopt             the SQL functions; databases that were open before
-//	bypass                       databases that go past us
+//	bypass                       databases that are opened without us
 //	recorder*                    the writer VFS (recorder_methods.c lists its files)
 //	snapshot                     the replica VFS
 //	versiontable                 reads a version, without Go
 //	spool*                       the recorder's side of the protocol of package spool
-//	below, selection, children   what a recorder asks, and tells
+//	below, selection, children   the VFS below; which databases; what forked children tell
 //	unreplicated                 what is not replicated, and why
 //	gort*, descriptors           Go's start, its threads, limits, signals and descriptors
 //	wake, config, log            the ground: it knows nothing of what is above
@@ -25,19 +25,19 @@
 // SQLite is reached only through the sqlite3_api table, also when linked into a
 // Go program next to mattn/go-sqlite3: there is no second SQLite.
 //
-// # Go in a host that is no Go program
+// # Go in a host that is not a Go program
 //
-// Go starts with the first database that needs it, and runs on threads of ours only
-// (gort_threads.c): the host's wait in C meanwhile. What the start changes in the host is put back
-// (gort_signals.c, gort_limits.c).
+// Go starts with the first database that needs it, and runs only on threads of ours
+// (gort_threads.c), while the host's threads wait in C. What the start changes in the host is put
+// back (gort_signals.c, gort_limits.c).
 //
-// These threads have a table of descriptors of their own (descriptors.c). A host may close, or
-// hand on to a child, all that it has: none of ours is among it. Where a thread of the host's needs
-// a file that Go has open, it opens the file anew, by /proc, and proves at each use that it is that
-// file.
+// These threads have a table of descriptors of their own (descriptors.c). A host may close all of
+// its descriptors, or pass them to a child: none of ours is among them. If one of the host's
+// threads needs a file that Go has open, it opens the file again, through /proc, and checks at each
+// use that it is that file.
 //
 // A child that is forked from a process that runs Go can never run it. It records on handles of its
-// own, and tells the process by a pipe what it has open (children.c).
+// own, and tells that process through a pipe what it has open (children.c).
 //
 // A handler of the host's signals may interrupt us anywhere, and call fork() or exit(). Locks that
 // fork() takes are held with signals blocked, and for moments only: no file is looked at meanwhile

@@ -131,7 +131,7 @@ static void startRuntime(void *pArg) {
 
 const char *verneuilRefused(void) {
   if (refused) return zRefused;
-  return threadsStalled() ? "replication waits, as the process can make no more threads (RLIMIT_NPROC, pids.max, seccomp)" : 0;
+  return threadsStalled() ? "replication waits, because the process cannot create more threads (RLIMIT_NPROC, pids.max, seccomp)" : 0;
 }
 
 int verneuilGo(void) {

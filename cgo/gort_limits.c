@@ -90,15 +90,15 @@ char *limitReached(void) {
   long nProcessor = sysconf(_SC_NPROCESSORS_ONLN);
   size_t nMib = NEED_ADDRESS_MIB + NEED_ADDRESS_PROCESSOR_MIB * (size_t)(nProcessor > 0 ? nProcessor : 1);
   if (!canMap(nMib << 20, PROT_NONE))
-    return sqlite3_mprintf("less than %d MiB of address space are free (RLIMIT_AS)", (int)nMib);
+    return sqlite3_mprintf("less than %d MiB of address space is free (RLIMIT_AS)", (int)nMib);
   if (!canMap(NEED_DATA_BYTES, PROT_READ | PROT_WRITE)) z = "less than 256 MiB of memory is free (RLIMIT_DATA)";
-  else if (!canOpenFiles()) z = "less than 20 descriptors are free (RLIMIT_NOFILE)";
+  else if (!canOpenFiles()) z = "fewer than 20 descriptors are free (RLIMIT_NOFILE)";
   else if (!getrlimit(RLIMIT_FSIZE, &r) && r.rlim_cur < SPOOL_SEGMENT_BYTES)
     z = "files are limited to less than 1 MiB (RLIMIT_FSIZE)";
   if (z) return sqlite3_mprintf("%s", z);
   if ((z = forbiddenCall())) return sqlite3_mprintf("the system call %s is forbidden (seccomp): %s", z, strerror(errno));
   if ((rc = tryThreads()))
-    return sqlite3_mprintf("no threads can be made (RLIMIT_NPROC, or pids.max of the control group, or seccomp): %s", strerror(rc));
+    return sqlite3_mprintf("no thread can be created (RLIMIT_NPROC, pids.max of the control group, or seccomp): %s", strerror(rc));
   return 0;
 }
 

@@ -27,7 +27,7 @@ SQLITE_EXTENSION_INIT3
 static int ciphersDefault(sqlite3_vfs *pDefault) {
   sqlite3_vfs *pAbove = belowAboveOurs();
   if (pAbove) return sqlite3_vfs_register(pAbove, 1);
-  verneuilLog(VERNEUIL_WARN, "make_default: what is opened by %s is not replicated: open it by multipleciphers-verneuil", pDefault->zName);
+  verneuilLog(VERNEUIL_WARN, "make_default: databases opened with the VFS %s are not replicated: open them with multipleciphers-verneuil", pDefault->zName);
   return SQLITE_OK;
 }
 
@@ -39,7 +39,7 @@ static int registerVfs(char **pzErr) {
   int rc = SQLITE_OK;
   sqlite3_vfs *pMine = sqlite3_vfs_find("verneuil");
   if (pMine && !recorderIs(pMine)) {
-    *pzErr = sqlite3_mprintf("a VFS called verneuil is there already, of another copy of this library");
+    *pzErr = sqlite3_mprintf("another copy of this library has registered a VFS called verneuil already");
     return SQLITE_ERROR;
   }
   sqlite3_vfs *pDefault = sqlite3_vfs_find(0);
@@ -71,7 +71,7 @@ static int registerAll(char **pzErr) {
   }
   exitYields(recorderExcludes);
   if (verneuilBase) rc = registerVfs(pzErr);
-  else *pzErr = sqlite3_mprintf("there is no VFS"), rc = SQLITE_ERROR;
+  else *pzErr = sqlite3_mprintf("SQLite has no VFS in this process"), rc = SQLITE_ERROR;
   if (rc == SQLITE_OK) done = 1;
   pthread_mutex_unlock(&mu);
   busy = 0;
@@ -91,9 +91,9 @@ static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
   pthread_mutex_lock(&mu);
   if (pApi->libversion_number() < OLDEST_SQLITE) {
     *pzErr = pApi->mprintf("verneuil needs SQLite 3.30 or newer, and this program has %s: update its SQLite, "
-                           "or back its databases up by verneuilctl sync", pApi->libversion());
+                           "or back up its databases with verneuilctl sync", pApi->libversion());
   } else if (sqlite3_api && sqlite3_libversion() != pApi->libversion()) {
-    *pzErr = pApi->mprintf("verneuil is loaded into another SQLite library of this process");
+    *pzErr = pApi->mprintf("verneuil is already loaded into another SQLite library of this process");
   } else {
     if (!sqlite3_api) SQLITE_EXTENSION_INIT2(pApi);
     zUsed = sqlite3_libversion();

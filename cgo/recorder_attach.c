@@ -15,7 +15,7 @@ SQLITE_EXTENSION_INIT3
 #include <string.h>
 
 static const char zNoTargets[] = "replication_targets in VERNEUIL_CONFIG names no s3 or dir "
-                                 "target: what is committed is recorded, and not sent";
+                                 "target: commits are recorded, but not sent";
 
 void recorderNoteWhy(RecorderFile *p, char *zErr) {
   notReplicated(p->zName, zErr ? zErr : "out of memory");
@@ -34,11 +34,11 @@ static int hasMoved(RecorderFile *p) {
 char *recorderWhyNot(RecorderFile *p) {
   if (p->awaits == AWAITS_SQL) recorderAttachLate(p);
   if (p->pInherited)
-    return sqlite3_mprintf("this connection was opened before fork(): open one in this process");
+    return sqlite3_mprintf("this connection was opened before fork(): open a new one in this process");
   if (!p->pSpool) return sqlite3_mprintf("%s", p->zWhy ? p->zWhy : "out of memory");
   if (hasMoved(p))
-    return sqlite3_mprintf("this connection has a file open that was deleted, renamed or "
-                           "replaced: open the database anew");
+    return sqlite3_mprintf("the file of this connection was deleted, renamed or replaced: "
+                           "reopen the database");
   return recorderSettings.targets ? 0 : sqlite3_mprintf("%s", zNoTargets);
 }
 
@@ -49,10 +49,10 @@ char *recorderWhyNot(RecorderFile *p) {
 static char *refusal(const char *zPath, int flags) {
   if (recorderSettings.zError) return sqlite3_mprintf("%s", recorderSettings.zError);
   if (uriSays(zPath, flags, "immutable", 0))
-    return sqlite3_mprintf("it was opened with immutable=1, and is never written so");
+    return sqlite3_mprintf("it was opened with immutable=1, and cannot be written to");
   if (uriSays(zPath, flags, "nolock", 0))
-    return sqlite3_mprintf("it was opened with nolock=1, and SQLite's locks are what tells us of "
-                           "its transactions: open it without");
+    return sqlite3_mprintf("it was opened with nolock=1, and only SQLite's locks show its "
+                           "transactions: open it without nolock");
   return 0;
 }
 
@@ -85,7 +85,7 @@ static Spool *attachNow(RecorderFile *p) {
   int rc = fileIdentity(p->zName, &id);
   if (rc) zErr = sqlite3_mprintf("%s", strerror(rc));
   else if (hasMoved(p))
-    zErr = sqlite3_mprintf("another file was put in its place while it was opened: open it anew");
+    zErr = sqlite3_mprintf("another file took its place while it was being opened: reopen it");
   else pSpool = spoolAttach(p->zName, &id, &zErr);
   if (!pSpool) recorderNoteWhy(p, zErr);
   else if (recorderSettings.targets) isReplicated(p->zName);
@@ -129,9 +129,9 @@ void recorderAttachLate(RecorderFile *p) {
 
 void recorderMarkCopy(RecorderFile *p, const char *zHow) {
   p->awaits = AWAITS_COPY;
-  meant(p, sqlite3_mprintf("it is a copy, made by %s, until a statement writes to it or it is "
-                           "opened anew: "
-                           "name it in make_default's include", zHow));
+  meant(p, sqlite3_mprintf("it is a copy made by %s, and is not replicated until a statement "
+                           "writes to it or it is reopened: to replicate it now, name it in "
+                           "make_default's include", zHow));
 }
 
 /* Before SHARED: is the file still empty, or has somebody else written to it? Before RESERVED, and

@@ -25,7 +25,7 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
       !strcmp(z, "2");
   int value = pushes ? 1 : booleanOf(z), result;
   if (value < 0) {
-    azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now, force, "
+    azArg[0] = sqlite3_mprintf("verneuil_flush_replication_data: \"%s\" is neither now nor force "
                                "nor a boolean", z);
     return SQLITE_ERROR;
   }

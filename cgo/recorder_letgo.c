@@ -9,7 +9,7 @@ SQLITE_EXTENSION_INIT3
 /* How many reads of pages are compared with the file. All writes are. */
 #define COMPARE_READS 16
 
-const char zRecorderStoresOther[] = "the VFS below stores other bytes than it is given: put it "
+const char zRecorderStoresOther[] = "the VFS below verneuil does not store the bytes that it is given: put it "
                                     "above verneuil";
 
 /* Stops recording, and leaves nothing of ours between SQLite and the base, which may encrypt a WAL

@@ -104,7 +104,7 @@ void recorderPublish(RecorderFile *p) {
   if (p->sizeUncertain) p->size = size;
   p->sizeUncertain = 0;
   if (p->pRaw && p->size >= 0 && !belowSized(p->pRaw, p->size)) {
-    recorderStop(p, "the VFS below has more in the file than the database: put it above verneuil");
+    recorderStop(p, "the VFS below verneuil keeps more than the database in its file: put it above verneuil");
     return;
   }
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);

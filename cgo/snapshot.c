@@ -161,7 +161,7 @@ static int snapshotDeviceCharacteristics(sqlite3_file *pFile) {
 /* The boolean that a pragma's argument is; 0 without one. -1: it is none, and *pzOut says so. */
 static int snapshotBoolean(const char *zPragma, const char *zArg, char **pzOut) {
   int value = zArg && *zArg ? booleanOf(zArg) : 0;
-  if (value < 0) *pzOut = sqlite3_mprintf("%s: \"%s\" is no boolean", zPragma, zArg);
+  if (value < 0) *pzOut = sqlite3_mprintf("%s: \"%s\" is not a boolean", zPragma, zArg);
   return value;
 }
 
@@ -340,13 +340,13 @@ static int snapshotOpenSource(const char *zName, sqlite3_file *pFile, int flags,
   SnapshotOpened opened = {0};
   if (!verneuilGo()) {                 /* S3 */
     const char *zWhy = verneuilRefused();
-    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: %s", zWhy ? zWhy : "this process was forked from one that runs Go");
+    verneuilLog(VERNEUIL_ERROR, "replica not opened: %s", zWhy ? zWhy : "this process was forked from one that runs Go");
     return SQLITE_CANTOPEN;
   }
   memset(p, 0, sizeof *p);
   p->bPinned = uriSays(zName, flags, "immutable", 0) || uriSays(zName, flags, "nolock", 0);
   if (p->bPinned && uriSays(zName, flags, "auto_refresh", 0)) {
-    verneuilLog(VERNEUIL_ERROR, "a replica is not opened: auto_refresh=1 beside immutable=1 or nolock=1, which stays at its version");
+    verneuilLog(VERNEUIL_ERROR, "replica not opened: auto_refresh=1 excludes immutable=1 and nolock=1, which keep it at one version");
     return SQLITE_CANTOPEN;
   }
   if (goSnapshotOpen((char *)zName, &opened, zErr, sizeof zErr)) {

@@ -34,7 +34,7 @@ func opened(h C.uintptr_t, r *replica.Reader) C.SnapshotOpened {
 	}
 }
 
-// report writes an error to the buffer that C lends, cut to its length.
+// report writes an error to the buffer that C lends, truncated to its length.
 func report(err error, zErr *C.char, nErr C.int) C.int {
 	buffer := unsafe.Slice((*byte)(unsafe.Pointer(zErr)), int(nErr))
 	buffer[copy(buffer[:len(buffer)-1], err.Error())] = 0

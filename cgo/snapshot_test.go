@@ -111,20 +111,26 @@ func (s *replicaSource) manifest() *manifest.Manifest {
 		return publishtest.PutAll(s.store.Targets[0], objects)
 	}
 	var chunks []chunkstore.Hashed
+	var indexes []int // theirs
 	for i := range m.Chunks() {
 		chunk := bytes.Clone(file[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)])
 		if i == 0 {
 			// What is inline must not be read from here.
 			clear(chunk[:min(page, len(chunk))*len(m.Inline)])
 		}
-		chunks = append(chunks, chunkstore.Hash(chunkstore.Plain{}, chunk))
+		h := chunkstore.Hash(chunkstore.Plain{}, chunk)
+		if h.ID() == chunkstore.ZeroID {
+			tree.Set(i, chunkstore.Ref{ID: h.ID()})
+		} else {
+			chunks, indexes = append(chunks, h), append(indexes, i)
+		}
 	}
 	places, err := put(chunks)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for i, place := range places {
-		tree.Set(i, chunkstore.Ref{ID: chunks[i].ID(), Place: place})
+	for k, place := range places {
+		tree.Set(indexes[k], chunkstore.Ref{ID: chunks[k].ID(), Place: place})
 	}
 	m.Levels, m.Top, m.Patches, err = tree.Pack(context.Background(), 256, nil, put)
 	if err != nil {
@@ -324,8 +330,8 @@ func TestReplicaPragmas(t *testing.T) {
 
 	// What SQLite takes for no boolean is none, and changes nothing.
 	for _, arg := range []string{"maybe", "3", "foo", "nonsense"} {
-		sh.want("pragma verneuil_snapshot_refresh="+arg, `.*"`+arg+`" is no boolean.*`)
-		sh.want("pragma verneuil_snapshot_auto_refresh="+arg, `.*"`+arg+`" is no boolean.*`)
+		sh.want("pragma verneuil_snapshot_refresh="+arg, `.*"`+arg+`" is not a boolean.*`)
+		sh.want("pragma verneuil_snapshot_auto_refresh="+arg, `.*"`+arg+`" is not a boolean.*`)
 	}
 	sh.want("pragma verneuil_snapshot_auto_refresh", "0")
 	sh.want(".vfsname", "verneuil_snapshot")
@@ -449,7 +455,7 @@ func TestReplicaAutoRefresh(t *testing.T) {
 		}
 	}
 	sh.want(".open "+replicaURI+"&auto_refresh=1&immutable=1",
-		".*auto_refresh=1 beside immutable=1.*unable to open.*")
+		".*auto_refresh=1 excludes immutable=1.*unable to open.*")
 }
 
 // A replica file opens as a replica by its path alone, through the default VFS, if the

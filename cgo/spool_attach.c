@@ -117,10 +117,9 @@ static char *descriptorsShort(void) {
   if (fd >= 0) close(fd);
   int isShort = fd < 0 ? rc == EMFILE || rc == EINVAL : (rlim_t)fd > r.rlim_cur / 4 * 3;
   if (!isShort && (rlim_t)(nSpool + 1) * SPOOL_FDS <= r.rlim_cur / 2) return 0;
-  return sqlite3_mprintf("%d databases are replicated, and of the %lld descriptors that the "
-                         "process may have "
-                         "(RLIMIT_NOFILE) too few are left for another: raise the limit (ulimit "
-                         "-n)", nSpool, (sqlite3_int64)r.rlim_cur);
+  return sqlite3_mprintf("%d databases are replicated, and too few of the process's %lld "
+                         "descriptors (RLIMIT_NOFILE) are left for another: raise the limit "
+                         "(ulimit -n)", nSpool, (sqlite3_int64)r.rlim_cur);
 }
 
 /* The Spool of a file, with one more reference. If there is none: pNew, which is added to the list,
@@ -162,7 +161,7 @@ Spool *spoolAttach(const char *zPath, const FileIdentity *pId, char **pzErr) {
   const char *zWhy;
   Spool *p;
   if (strlen(zPath) > SPOOL_PATH_MAX - 1) {
-    *pzErr = sqlite3_mprintf("path longer than %d bytes", SPOOL_PATH_MAX - 1);
+    *pzErr = sqlite3_mprintf("its path is longer than %d bytes", SPOOL_PATH_MAX - 1);
     return 0;
   }
   if (!(p = findSpool(zPath, pId, pzErr))) return 0;

@@ -71,14 +71,14 @@ static const char *distrust(const char *z, int shared) {
     return shared ? "replication_spooling_dir is a symbolic link" : "it is a symbolic link";
   if (!S_ISDIR(s.st_mode)) return strerror(ENOTDIR);
   if (s.st_uid != geteuid() && !(shared && s.st_uid == 0))
-    return shared ? "replication_spooling_dir belongs to another user: name one of this user's, "
-                    "or let root make it for all (mode 1777)"
+    return shared ? "replication_spooling_dir belongs to another user: name one that this user "
+                    "owns, or let root make it for everybody (mode 1777)"
                   : "it belongs to another user, who opened the database first: that user's "
                     "processes replicate it";
-  if (!shared && s.st_mode & 022) return "it may be written to by other users";
+  if (!shared && s.st_mode & 022) return "other users may write to it";
   if (shared && s.st_mode & 022 && !(s.st_mode & S_ISVTX))
-    return "replication_spooling_dir may be written to by other users, who could replace what is "
-           "in it: chmod +t, or go-w";
+    return "other users may write to replication_spooling_dir, and could replace what is in it: "
+           "chmod +t or go-w it";
   return 0;
 }
 
@@ -90,8 +90,7 @@ static const char *distrustAbove(char *z) {
   for (char *p = strrchr(z, '/'); p && !zWhy; p = p == z ? 0 : strrchr(z, '/')) {
     if (p > z) *p = 0;
     if (!stat(p > z ? z : "/", &s) && s.st_mode & 02 && !(s.st_mode & S_ISVTX))
-      zWhy = "a directory above replication_spooling_dir may be written to by anybody: chmod +t, "
-             "or o-w";
+      zWhy = "anybody may write to a directory above replication_spooling_dir: chmod +t or o-w it";
   }
   return zWhy;
 }

@@ -29,8 +29,8 @@ static void lose(Spool *p, SpoolTxn *t, uint32_t cause, int rc) {
   segmentsRemove(p, last, head);
   if (rc && rc != p->lossTold) {
     verneuilLogOf(VERNEUIL_WARN, p->zPath,
-                  "the log in %s cannot be written: %s: commits are not recorded, and the database "
-                  "is copied anew when they are", p->zDir, strerror(rc));
+                  "the log in %s cannot be written: %s: commits are not recorded; the database is "
+                  "copied once they are again", p->zDir, strerror(rc));
     p->lossTold = rc;
   }
 }

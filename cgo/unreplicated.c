@@ -104,8 +104,8 @@ void notReplicatedAt(int level, const char *zPath, const char *zReason) {
   int isFull;
   if (!note(level, zPath, zReason, &isFull)) return;
   if (isFull)
-    verneuilLogOf(level, zPath, "not replicated, and there are too many of its kind to name more: "
-                                "%s", zReason);
+    verneuilLogOf(level, zPath, "not replicated, and too many are not for the log to name more: %s",
+                  zReason);
   else verneuilLogOf(level, zPath, "not replicated: %s", zReason);
 }
 

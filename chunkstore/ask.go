@@ -23,8 +23,8 @@ type answer[T any] struct {
 	err    error
 }
 
-// ask calls get, which gets about so many bytes, with all, until one answers or all have failed: the
-// next one when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
+// ask calls get, which gets about so many bytes, with all, until one answers or all have failed:
+// the next one when one fails, or is slow. The first answer counts, and ErrUnmodified is one. What
 // is still asked then is told to end. Targets that lately failed are asked last.
 func ask[T any](ctx context.Context, s *Store, all []*Target, bytes int64,
 	get func(context.Context, *Target) (T, error)) (T, *Target, error) {

@@ -61,8 +61,8 @@
 //
 // All attempts of a request together have [Options].Timeout, the wait for our own limiter not
 // counted; then it is [ErrNoAnswer]. After two seconds without an answer to an attempt (a
-// directory: ten) the log says once what is waited for, until the store answers again: [Watch]. That
-// is for a body of 64 KiB or less; for each MiB more both have as much again.
+// directory: ten) the log says once what is waited for, until the store answers again: [Watch].
+// That is for a body of 64 KiB or less; for each MiB more both have as much again.
 //
 // # Batches
 //

@@ -86,11 +86,15 @@ func TestI1DamagedObjects(t *testing.T) {
 		"raw, too long": append(header(0), make([]byte, chunkstore.ChunkBytes+1)...),
 		"zstd bomb":     encoder.EncodeAll(make([]byte, 100<<20), header(1)),
 		"two frames":    append(append(header(1), half...), half...),
+		"a little long": encoder.EncodeAll(storetest.Text(2, chunkstore.ChunkBytes+8), header(1)),
 	}
 	for name, damaged := range cases {
-		if got, err := (chunkstore.Plain{}).Open(nil, id, damaged); !errors.Is(err,
-			chunkstore.ErrCorrupt) {
-			t.Errorf("%s: %d bytes, error %v; want ErrCorrupt", name, len(got), err)
+		for _, buf := range [][]byte{nil, make([]byte, 0, chunkstore.ChunkBytes),
+			make([]byte, 0, chunkstore.OpenBytes), make([]byte, 0, 1<<20)} {
+			got, err := (chunkstore.Plain{}).Open(buf, id, damaged)
+			if !errors.Is(err, chunkstore.ErrCorrupt) {
+				t.Errorf("%s: %d bytes, error %v; want ErrCorrupt", name, len(got), err)
+			}
 		}
 	}
 }

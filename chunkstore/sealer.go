@@ -15,8 +15,8 @@ type Sealer interface {
 	Seal(dst []byte, id ID, plain []byte) []byte
 	// Open returns the plain bytes of what is stored under id. It fails with [ErrCorrupt] if stored
 	// is no such object (I1). The result is never longer than [ChunkBytes], whatever stored
-	// claims. It may lie in stored, or else in buf, if that has a capacity of [ChunkBytes]; a nil
-	// buf is for who wants to keep it.
+	// claims. It may lie in stored, or else in buf, if that has a capacity of [ChunkBytes], or
+	// better [OpenBytes]; a nil buf is for who wants to keep it.
 	Open(buf []byte, id ID, stored []byte) (plain []byte, err error)
 	// BytesMax bounds what Seal appends.
 	BytesMax() int64

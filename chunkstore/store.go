@@ -19,10 +19,11 @@ type Options struct {
 	Sealer         Sealer       // of what targets and caches hold; nil: [Plain]
 
 	// Timeout is how long a store may take to answer one request, retries included, but not the
-	// wait for the limiter; 0: 30 s. A request that moves more than 64 KiB has as much
-	// again for each MiB more, also before it is called silent, or slow. Directories are only watched, but for the wait for another
-	// process' lock: a call to the kernel ends when the file system likes. Of a request that has no
-	// answer for two seconds Log is told, at level warn, and when the store answers again.
+	// wait for the limiter; 0: 30 s. One that moves more than 64 KiB has as much again for each MiB
+	// more, also before it is called silent, or slow. Directories are only watched, but for the
+	// wait for another process' lock: a call to the kernel ends when the file system likes. Of a
+	// request that has no answer for two seconds Log is told, at level warn, and when the store
+	// answers again.
 	Timeout time.Duration
 
 	SilentAfter time.Duration // after which Log is told of a request without an answer; 0: 2 s

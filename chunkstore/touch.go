@@ -56,7 +56,7 @@ func (t *Target) TouchPack(ctx context.Context, name Digest) error {
 
 // openAll fails with ErrCorrupt unless each of a pack's pieces is what its ID says.
 func (t *Target) openAll(pieces []Piece) error {
-	buf := make([]byte, 0, ChunkBytes)
+	buf := make([]byte, 0, OpenBytes)
 	for k, piece := range pieces {
 		if _, err := t.Sealer.Open(buf, piece.ID, piece.Stored); err != nil {
 			return fmt.Errorf("object %d of %d, %v: %w", k+1, len(pieces), piece.ID, err)

@@ -27,7 +27,7 @@ func benchTree(b *testing.B, s *store, gib int, sparse bool) *Tree {
 func benchPack(b *testing.B, s *store, tree *Tree) *Manifest {
 	m := &Manifest{FileBytes: int64(tree.Len()) * chunkstore.ChunkBytes, PageBytes: 4096}
 	var err error
-	m.Levels, m.Top, m.Patches, err = tree.Pack(b.Context(), 72, nil, s.putter())
+	m.Levels, m.Top, m.Patches, err = tree.Pack(b.Context(), 48, nil, s.putter())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -98,8 +98,9 @@ func (t *tableReader) end() error {
 
 // placeIn returns the place that b is, where names are the packs.
 func placeIn(names, b []byte) chunkstore.Place {
+	k := int(binary.BigEndian.Uint16(b))
 	return chunkstore.Place{
-		Pack:   chunkstore.Digest(names[int(binary.BigEndian.Uint16(b))*digestBytes:][:digestBytes]),
+		Pack:   chunkstore.Digest(names[k*digestBytes:][:digestBytes]),
 		Offset: binary.BigEndian.Uint32(b[2:]), Bytes: binary.BigEndian.Uint32(b[6:]),
 	}
 }

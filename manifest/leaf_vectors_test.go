@@ -110,6 +110,8 @@ func leafVectors(t *testing.T) map[string]leafVector {
 	} {
 		vectors["malformed-"+name] = leafVector{1, 70, true, change(bytes.Clone(leaf.plain))}
 	}
+	vectors["malformed-all-zeros-unplaced"] = leafVector{1, 70, false,
+		vectors["malformed-all-zeros"].plain}
 	vectors["malformed-placed"] = leafVector{1, 70, false, leaf.plain}
 	return vectors
 }

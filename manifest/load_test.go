@@ -134,7 +134,8 @@ func TestLookupSharesFailures(t *testing.T) {
 func TestLookupDoesNotShareTheFailureOfOthers(t *testing.T) {
 	m, s := bigTree(t)
 	tree := m.Tree(chunkstore.Plain{})
-	if _, err := tree.Lookup(t.Context(), 69993, s.fetch); err != nil { // the node, and the last leaf
+	// the node, and the last leaf
+	if _, err := tree.Lookup(t.Context(), 69993, s.fetch); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -305,7 +306,8 @@ func TestPackRefusesAMixedTree(t *testing.T) {
 				other := newStore(!s.placed)
 				tree.Set(7, other.ref(7))
 				for _, put := range []Put{s.putter(), other.putter()} {
-					if _, _, _, err := tree.Pack(t.Context(), patchesMax, s.fetch, put); err == nil {
+					_, _, _, err := tree.Pack(t.Context(), patchesMax, s.fetch, put)
+					if err == nil {
 						t.Errorf("placed %v, %d chunks, %d patches: packed", s.placed, chunks,
 							patchesMax)
 					}
@@ -348,6 +350,40 @@ func TestEqualTreesShareTheirPacks(t *testing.T) {
 	for name := range one.packs {
 		if other.packs[name] == nil {
 			t.Errorf("pack %v has another name", name)
+		}
+	}
+}
+
+// TestLostIsPutAnew: leaves and nodes that stand in a lost pack are put anew, by a clone, too,
+// which is what a writer packs; and a leaf that is written anyway takes its patches in.
+func TestLostIsPutAnew(t *testing.T) {
+	m, s := bigTree(t)
+	tree := m.Tree(chunkstore.Plain{})
+	if err := tree.Load(t.Context(), s.fetch); err != nil {
+		t.Fatal(err)
+	}
+	leaf := objectsOf(tree)[3] // of chunk 1,540 among others, which stands in no such pack
+	lost := map[chunkstore.Digest]bool{leaf.Place.Pack: true}
+	if chunks := tree.Lost(lost); chunks != nil {
+		t.Errorf("chunks %v are lost with leaves", chunks)
+	}
+	tree.Set(1540, testRef(1<<20))
+	clone := tree.Clone()
+	for _, tree := range []*Tree{clone, tree} {
+		s.forgetCalls()
+		m := s.pack(t, tree, 72)
+		if len(m.Patches) != 0 || len(s.puts) != 2 || len(s.puts[0]) != 64 ||
+			len(s.puts[1]) != 1 {
+			t.Errorf("%d patches, %d leaves and nodes put", len(m.Patches), len(s.puts))
+		}
+		for _, ref := range objectsOf(tree) {
+			if lost[ref.Place.Pack] {
+				t.Errorf("%v still stands in the lost pack", ref.ID)
+			}
+		}
+		s.forgetCalls()
+		if s.pack(t, tree, 72); len(s.puts) != 0 {
+			t.Error("put anew once more")
 		}
 	}
 }

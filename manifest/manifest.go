@@ -18,7 +18,7 @@ const (
 	// BytesMax bounds a stored manifest and its plain body. Inline pages are what
 	// makes one large; the tree's share is 5 KiB for the top and 90 bytes per
 	// patch. It also bounds what a hostile body can make Decode allocate: some
-	// 60 bytes for each of its own.
+	// 70 bytes for each of its own.
 	BytesMax = 1 << 20
 
 	// fileBytesMax is SQLite's limit: pages of 64 KiB. So chunks can be counted in 32 bits.

@@ -29,23 +29,21 @@ type Put func(objects []chunkstore.Hashed) ([]chunkstore.Place, error)
 // are left, leaves are rewritten too, those with most patches first, until three quarters of that
 // many remain.
 //
-// Callers pass 72. A patch costs 39 bytes in every manifest as long as it stays, a
-// rewritten leaf one request and 16 KiB, and from 2 GiB up a node as well, which the
-// leaves of one cut share. Of the L leaves of a database the most-patched one holds at
-// least 72/L patches when it is rewritten. However scattered the changes, a changed chunk
-// never pays for more than a leaf and its share of a node: (BenchmarkCut,
-// 16 changes a cut: 3.3 KiB of leaves and nodes per change at 1 GiB, 13 at 8 GiB, 17 at
-// 100 GiB; the chunk itself is 64 before compression).
-// More patches would lengthen every manifest, of a busy small database, too, to save
-// leaves of large ones: 72 keep it near 3 KB without its inline pages.
+// Callers pass 48. A patch costs 46 bytes in every manifest as long as it stays, and 32 for its
+// pack, which it shares with what was put with it. Rewritten leaves cost one request
+// together, and 21 KiB each or more; and from 2 GiB up another request and the nodes above them.
+// Of the L leaves of a database the most-patched one holds at least 48/L patches when it is
+// rewritten. However scattered the changes, a changed chunk never pays for more than a leaf and
+// its share of a node (BenchmarkCut, 16 changes a cut: 6 KiB of leaves and nodes per change at
+// 1 GiB, 19 at 8 GiB, 24 at 100 GiB; the chunk itself is 64 before compression).
+// More patches lengthen every manifest, of a busy small database, too: 72 make those of scattered
+// inserts 12 to 18 % longer, for 0 to 2 % fewer requests (replicate/cutter's BenchmarkBudget).
 func (t *Tree) Pack(ctx context.Context, patchesMax int, fetch Fetch, put Put) (
 	levels int, top []chunkstore.Ref, patches []Patch, err error,
 ) {
 	levels = levelsFor(t.chunks)
-	b := builder{
-		Tree: t, levels: levels, fold: t.leavesToFold(levels, patchesMax), put: put,
-		made: make([][]*draft, levels+2),
-	}
+	b := builder{Tree: t, levels: levels, put: put, made: make([][]*draft, levels+2)}
+	b.fold = b.leavesToFold(patchesMax)
 	if fetch != nil {
 		if err := b.load(ctx, fetch); err != nil {
 			return 0, nil, nil, fmt.Errorf("pack: %w", err)
@@ -85,13 +83,13 @@ func allZeros(refs []chunkstore.Ref) bool {
 // leaves: those that cannot be kept as they are, and, if more than patchesMax patches
 // remain, the most-patched ones. Among leaves with as many patches, those go together
 // that share a node, as that is rewritten, too, and nodes with most patches go first.
-func (t *Tree) leavesToFold(levels, patchesMax int) []int {
+func (b *builder) leavesToFold(patchesMax int) []int {
 	var fold, kept []int
-	left := t.patched
-	for leaf, patches := range t.patches {
+	left := b.patched
+	for leaf, patches := range b.patches {
 		start := leaf * fanout
-		keeps := t.keeps(1, start, min(start+fanout, t.chunks))
-		if levels == 0 || !keeps || len(t.lost) > 0 && t.lost[t.stored(1, start)] {
+		keeps := b.keeps(1, start, min(start+fanout, b.chunks))
+		if b.levels == 0 || !keeps || len(b.lost) > 0 && b.lost[b.stored(1, start)] {
 			fold = append(fold, leaf)
 			left -= len(patches)
 		} else {
@@ -104,18 +102,18 @@ func (t *Tree) leavesToFold(levels, patchesMax int) []int {
 	}
 	nodes := make(map[int]int) // patches in all
 	for _, leaf := range kept {
-		nodes[leaf/fanout] += len(t.patches[leaf])
+		nodes[leaf/fanout] += len(b.patches[leaf])
 	}
-	slices.SortFunc(kept, func(a, b int) int {
-		return cmp.Or(cmp.Compare(len(t.patches[b]), len(t.patches[a])),
-			cmp.Compare(nodes[b/fanout], nodes[a/fanout]), cmp.Compare(a, b))
+	slices.SortFunc(kept, func(x, y int) int {
+		return cmp.Or(cmp.Compare(len(b.patches[y]), len(b.patches[x])),
+			cmp.Compare(nodes[y/fanout], nodes[x/fanout]), cmp.Compare(x, y))
 	})
 	for _, leaf := range kept {
 		if left <= max(patchesMax*3/4, 0) {
 			break
 		}
 		fold = append(fold, leaf)
-		left -= len(t.patches[leaf])
+		left -= len(b.patches[leaf])
 	}
 	slices.Sort(fold)
 	return fold
@@ -123,14 +121,14 @@ func (t *Tree) leavesToFold(levels, patchesMax int) []int {
 
 // keeps reports whether the last Pack had an object, or zeros, for exactly the chunks from
 // start to end, and they are still valid throughout.
-func (t *Tree) keeps(height, start, end int) bool {
-	return height < t.root.height && end <= t.valid &&
-		min(start+span(height), t.root.chunks) == end
+func (b *builder) keeps(height, start, end int) bool {
+	return height < b.root.height && end <= b.valid &&
+		min(start+span(height), b.root.chunks) == end
 }
 
 // stored returns the object that keeps says is there, if it is not zeros.
-func (t *Tree) stored(height, start int) *object {
-	o := t.root
+func (b *builder) stored(height, start int) *object {
+	o := b.root
 	for o != nil && o.height > height {
 		o = o.loaded().kids[kidOf(o.height, start)]
 	}
@@ -139,11 +137,11 @@ func (t *Tree) stored(height, start int) *object {
 
 // zeros reports whether the last Pack has zeros from start to end, without a look at more than
 // one object of each height.
-func (t *Tree) zeros(height, start int) bool {
-	if start >= t.valid {
+func (b *builder) zeros(height, start int) bool {
+	if start >= b.valid {
 		return true
 	}
-	return height < t.root.height && t.stored(height, start) == nil
+	return height < b.root.height && b.stored(height, start) == nil
 }
 
 // draft is an object of a new version, without a Ref as yet.
@@ -197,8 +195,7 @@ func (b *builder) load(ctx context.Context, fetch Fetch) error {
 // opens reports whether build has to look into o, whose first chunk is start.
 func (b *builder) opens(o *object, start int) bool {
 	end := min(start+span(o.height), b.chunks)
-	return o.height > b.levels || !b.keeps(o.height, start, end) || b.lost[o] ||
-		b.folds(start, end)
+	return !b.keeps(o.height, start, end) || b.folds(start, end) // what is lost is loaded
 }
 
 // unfolded returns the patches that stay, ascending.

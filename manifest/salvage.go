@@ -18,7 +18,7 @@ func (t *Tree) Salvage(ctx context.Context, fetch Fetch) (lost, err error) {
 				return nil, err
 			}
 		}
-		objects = slices.DeleteFunc(objects, func(o *object) bool { return o.content.Load() == nil })
+		objects = slices.DeleteFunc(objects, (*object).missing)
 	}
 	if lost != nil {
 		if t.lost == nil {
@@ -46,6 +46,8 @@ func loadEach(ctx context.Context, objects []*object, fetch Fetch, lost *error) 
 	return loadEach(ctx, objects[half:], fetch, lost)
 }
 
+func (o *object) missing() bool { return o.content.Load() == nil }
+
 // salvage returns what is left of o, which is loaded: o itself, if all below it is.
 func (t *Tree) salvage(o *object) *object {
 	c := o.content.Load()
@@ -55,7 +57,7 @@ func (t *Tree) salvage(o *object) *object {
 		if kid == nil {
 			continue
 		}
-		if kid.content.Load() == nil {
+		if kid.missing() {
 			kids[k], refs[k] = nil, zeroRef
 		} else {
 			kids[k] = t.salvage(kid)

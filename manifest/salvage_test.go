@@ -31,7 +31,8 @@ func TestSalvage(t *testing.T) {
 		left := m.Tree(chunkstore.Plain{})
 		lost, err := left.Salvage(t.Context(), s.fetch)
 		if err != nil || (lost != nil) != (len(s.packs) < len(names)) {
-			t.Fatalf("seed %d: lost %v, %v; %d packs of %d", seed, lost, err, len(s.packs), len(names))
+			t.Fatalf("seed %d: lost %v, %v; %d packs of %d", seed, lost, err, len(s.packs),
+				len(names))
 		}
 		asked := m.Tree(chunkstore.Plain{})
 		model := make([]chunkstore.Ref, asked.Len())

@@ -100,12 +100,12 @@ func (t *Tree) Unplaced() *Tree {
 			patches[k].Place = chunkstore.Place{}
 		}
 	}
-	c.root, c.lost = t.unplaced(t.root, make(map[*object]*object)), nil
+	c.root, c.lost = unplaced(t.sealer, t.root, make(map[*object]*object)), nil
 	return c
 }
 
 // unplaced returns what o, and all below it, is without places. done has what is made already.
-func (t *Tree) unplaced(o *object, done map[*object]*object) *object {
+func unplaced(s chunkstore.Sealer, o *object, done map[*object]*object) *object {
 	if o == nil || done[o] != nil {
 		return done[o]
 	}
@@ -115,13 +115,13 @@ func (t *Tree) unplaced(o *object, done map[*object]*object) *object {
 		refs[k].Place = chunkstore.Place{}
 	}
 	for k, kid := range c.kids {
-		if kids[k] = t.unplaced(kid, done); kid != nil {
+		if kids[k] = unplaced(s, kid, done); kid != nil {
 			refs[k] = kids[k].ref
 		}
 	}
 	e := newEntries(refs)
 	u := &object{height: o.height, chunks: o.chunks}
-	u.ref.ID = t.sealer.Identify(e.plain)
+	u.ref.ID = s.Identify(e.plain)
 	u.content.Store(&content{e, kids})
 	done[o] = u
 	return u

@@ -149,7 +149,7 @@ func malformedBodies(t *testing.T) map[string][]byte {
 		b = field(b, 13, append(one[:], other[:]...))
 		return field(field(b, 23, packs), 24, places)
 	}
-	place := func(pack byte, size byte) []byte { return []byte{0, pack, 0, 0, 0, 80, 0, 0, 0, size} }
+	place := func(pack, size byte) []byte { return []byte{0, pack, 0, 0, 0, 80, 0, 0, 0, size} }
 	places := func(a, b byte) []byte { return append(place(a, 9), place(b, 9)...) }
 	if _, err := Decode(chunkstore.Plain{}, sealedBody(two(names(2), places(0, 1)))); err != nil {
 		t.Fatal(err) // what the others are derived from

@@ -62,7 +62,8 @@
 //	    when it returns.
 //	I4  Nothing is put that the target is known to have: a replicator that knows nothing
 //	    of a target first reads its manifest, and compares IDs. What no manifest names
-//	    counts for a day, if it is in the spool's journal.
+//	    counts for a day, if it is in the spool's journal. What a version names has places of
+//	    its own in each target (replicate/courier).
 //	I5  A manifest is put with If-Match of the ETag that we last wrote or read, or with
 //	    If-None-Match. A conflict stops the replicator for that target, loudly, unless
 //	    the manifest found is our past: of an earlier epoch of our lineage, or one of our
@@ -73,9 +74,9 @@
 //	    object could not be made any more.
 //	I8  What a cut says of a chunk is what its bytes hash to when they are pushed, or the
 //	    push fails, and the mirror is compared with the database and hashed again.
-//	I9  No object that the newest version in a target names gets so old there that a rule
-//	    may remove it (replicate/patrol, P1). One that the patrol finds gone is put again,
-//	    and no flush succeeds before it is.
+//	I9  No pack that the newest version in a target names gets so old there that a rule
+//	    may remove it (replicate/patrol, P1). What stood in one that the patrol finds gone is put
+//	    again, and no flush succeeds before it is.
 //	I10 A push does not wait for the patrol. With one that is late it shares the rate, as
 //	    with one more request of its own at a time.
 //

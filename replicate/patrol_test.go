@@ -164,17 +164,7 @@ func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 			t.Error("chunk 2 is not described by inline pages")
 		}
 	})
-	tree := w.tree(0)
-	gone := []chunkstore.Digest{tree.At(2).Place.Pack, tree.At(70).Place.Pack}
-	for ref := range tree.Objects() {
-		if leaf {
-			gone = append(gone, ref.Place.Pack)
-		}
-	}
-	if leaf && len(gone) == 2 {
-		t.Error("there is no leaf")
-	}
-	w.drop(0, gone...)
+	gone := w.dropSome(leaf)
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" {
 			return errInjected
@@ -207,8 +197,8 @@ func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 	if packObjects == 1 {
 		least-- // chunk 2 has another object by then, and nobody may need the one that is gone
 	}
-	if leaf && restart { // the contact has found that the leaf cannot be read: all below it is put
-		least, most = 0, 0
+	if leaf && restart { // the contact knows of the leaf's pack only, and puts all below it
+		least, most = 1, 1
 	} else if restart {
 		most = least
 	}
@@ -217,6 +207,24 @@ func patrolHeals(t *testing.T, packObjects int, leaf, restart bool) {
 		t.Errorf("%d packs were gone; status %+v", len(gone), targets)
 	}
 	stop()
+}
+
+// dropSome removes packs from the first target: of chunk 2, of chunk 70, and, if leaf says so, of
+// the leaf.
+func (w *world) dropSome(leaf bool) []chunkstore.Digest {
+	w.Helper()
+	tree := w.tree(0)
+	gone := []chunkstore.Digest{tree.At(2).Place.Pack, tree.At(70).Place.Pack}
+	for ref := range tree.Objects() {
+		if leaf {
+			gone = append(gone, ref.Place.Pack)
+		}
+	}
+	if leaf && len(gone) == 2 {
+		w.Error("there is no leaf")
+	}
+	w.drop(0, gone...)
+	return gone
 }
 
 // tree is that of the version which target k has, loaded.
@@ -273,6 +281,38 @@ func TestPatrolAfterConflict(t *testing.T) {
 	w.equal(0, "after the patrol")
 	if healed := r.Status().Targets[0].Healed; healed != 1 || conflicts != 1 {
 		t.Errorf("%d conflicts, %d healed", conflicts, healed)
+	}
+}
+
+// TestFlushAfterLossAndConflict: what is known to be gone is not forgotten when a push that was to
+// put it again meets a conflict, and the manifest, which names it, is read anew.
+func TestFlushAfterLossAndConflict(t *testing.T) {
+	for range 3 { // a sample of what is there may find it
+		w := newPatrolledWorld(t, 1)
+		w.fillChunks(200)
+		r := w.replicator()
+		stop := w.run(r)
+		w.mustFlush(r)
+		w.pass(r, 0)
+		name := w.tree(0).At(77).Place.Pack
+		w.drop(0, name)
+		met := make(chan struct{})
+		conflicts := 0 // the bucket's mu is held
+		w.manifests[0].setFault(func(op, _ string) error {
+			if op != "put" || conflicts > 0 {
+				return nil
+			}
+			conflicts++
+			w.drop(0, name) // and somebody takes it away again
+			close(met)
+			return chunkstore.ErrConflict
+		})
+		w.clock.add(testPatrolPeriod)
+		w.look(r, func(*loop) {})
+		<-met
+		w.mustFlush(r)
+		w.equal(0, "after a loss and a conflict")
+		stop()
 	}
 }
 

@@ -123,6 +123,7 @@ func TestFaultsByNthCallOfLosingTargets(t *testing.T) {
 	for n := 1; ; n++ {
 		w := newWorld(t, 1, 1) // always the same calls
 		w.losing()
+		w.watch()
 		var mu sync.Mutex
 		count := 0
 		fault := func(op, key string) error {

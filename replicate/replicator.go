@@ -34,7 +34,7 @@ type Options struct {
 
 	ManifestInterval time.Duration // between manifests of this database; 0: 1 s
 	Concurrency      int           // uploads at once, for each target; 0: 8
-	PatrolPeriod     time.Duration // in which each object that a version names is touched; 0: never
+	PatrolPeriod     time.Duration // in which each pack that a version names is touched; 0: never
 
 	// OpenSource opens the database. It is called for each base copy, as another file
 	// may stand at the path by then.

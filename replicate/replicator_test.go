@@ -130,6 +130,7 @@ var deathPoints = []string{"loop", "apply", "copy", "copied", "save", "saved"}
 func propertyRun(t *testing.T, seed uint64) {
 	w := newWorld(t, seed, 1+int(seed%2))
 	w.page = []int{4096, 4096, 4096, 512, 65536, 1024}[seed%6]
+	w.watch()
 	w.sp.State().LogAllowance = 2 << 20
 	pages := []int{20, 300, 1200, 2000, 30, 300}[seed%6]
 	if seed%4 < 2 {
@@ -142,6 +143,7 @@ func propertyRun(t *testing.T, seed uint64) {
 		o.fault = func(point string) bool {
 			return point == at.Load().(string) && deadline.Add(-1) == 0
 		}
+		o.packObjects = []int{0, 1, 3, 0, 16, 5}[seed%6]
 	}
 	r := w.replicator()
 	stop := w.run(r)
@@ -302,6 +304,7 @@ func TestFaultsByNthCall(t *testing.T) {
 		}
 		w.chunks[0].setFault(fault)
 		w.manifests[0].setFault(fault)
+		w.watch()
 		r := w.replicator()
 		stop := w.run(r)
 		for range 4 {

@@ -3,18 +3,14 @@ package replicate
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,161 +22,6 @@ import (
 	"verneuil/spool/spooltest"
 	"verneuil/spool/sqlitefile"
 )
-
-// memoryBucket is a bucket in memory, with a count of calls and a fault.
-type memoryBucket struct {
-	name string
-
-	mu      sync.Mutex
-	objects map[string][]byte
-	marker  map[string][]byte // the bucket's own object, which is none of objects
-	puts    int
-	gets    int
-	marks   int                        // calls that are about its marker, which are no puts or gets
-	touched []string                   // keys
-	fault   func(op, key string) error // nil: none
-}
-
-func newMemoryBucket(name string) *memoryBucket {
-	return &memoryBucket{name: name, objects: make(map[string][]byte),
-		marker: make(map[string][]byte)}
-}
-
-func etagOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8])
-}
-
-// of returns where an object called key lies.
-func (b *memoryBucket) of(key string) map[string][]byte {
-	if key == chunkstore.MarkerKey {
-		return b.marker
-	}
-	return b.objects
-}
-
-// empty removes all that the bucket holds, as its owner might.
-func (b *memoryBucket) empty() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	clear(b.objects)
-	clear(b.marker)
-}
-
-func (b *memoryBucket) enter(op, key string) error {
-	if key == chunkstore.MarkerKey {
-		op = "mark"
-	}
-	switch op {
-	case "mark":
-		b.marks++
-	case "put":
-		b.puts++
-	case "touch":
-		b.touched = append(b.touched, key)
-	default:
-		b.gets++
-	}
-	if b.fault != nil {
-		return b.fault(op, key)
-	}
-	return nil
-}
-
-func (b *memoryBucket) Get(_ context.Context, key string,
-	o chunkstore.GetOptions) (chunkstore.Object, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.enter("get", key); err != nil {
-		return chunkstore.Object{}, err
-	}
-	body, ok := b.of(key)[key]
-	if !ok {
-		return chunkstore.Object{}, chunkstore.ErrAbsent
-	}
-	if o.IfNoneMatch == etagOf(body) {
-		return chunkstore.Object{}, chunkstore.ErrUnmodified
-	}
-	if end := o.Offset + o.Length; o.Length > 0 && end > int64(len(body)) {
-		return chunkstore.Object{}, chunkstore.ErrCorrupt
-	} else if o.Length > 0 {
-		part := bytes.Clone(body[o.Offset:end])
-		return chunkstore.Object{Key: key, Body: part, Bytes: o.Length}, nil
-	}
-	return chunkstore.Object{Key: key, Body: bytes.Clone(body), Bytes: int64(len(body)),
-		ETag: etagOf(body)}, nil
-}
-
-func (b *memoryBucket) Put(_ context.Context, key string, body []byte,
-	c chunkstore.Condition) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.enter("put", key); err != nil {
-		return "", err
-	}
-	old, ok := b.of(key)[key]
-	if c.IfNone && ok || c.IfMatch != "" && (!ok || etagOf(old) != c.IfMatch) {
-		return "", chunkstore.ErrConflict
-	}
-	b.of(key)[key] = bytes.Clone(body)
-	return etagOf(body), nil
-}
-
-func (b *memoryBucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
-	o, err := b.Get(ctx, key, chunkstore.GetOptions{})
-	o.Body = nil
-	return o, err
-}
-
-func (b *memoryBucket) List(_ context.Context, prefix string,
-	yield func(chunkstore.Object) bool) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.fault != nil {
-		if err := b.fault("list", prefix); err != nil {
-			return err
-		}
-	}
-	for key := range b.objects {
-		if strings.HasPrefix(key, prefix) && !yield(chunkstore.Object{Key: key}) {
-			return nil
-		}
-	}
-	return nil
-}
-
-func (b *memoryBucket) Delete(_ context.Context, key string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.objects, key)
-	return nil
-}
-
-func (b *memoryBucket) Touch(_ context.Context, key string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.enter("touch", key); err != nil {
-		return err
-	}
-	if b.of(key)[key] == nil {
-		return chunkstore.ErrAbsent
-	}
-	return nil
-}
-
-func (b *memoryBucket) String() string { return b.name }
-
-func (b *memoryBucket) calls() (puts, gets int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.puts, b.gets
-}
-
-func (b *memoryBucket) setFault(f func(op, key string) error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.fault = f
-}
 
 // fileSource is a Source of a plain file.
 type fileSource struct {
@@ -467,66 +308,6 @@ func (w *world) restored(k int) (*manifest.Manifest, []byte) {
 		w.Fatalf("target %d: %v", k, err)
 	}
 	return m, b
-}
-
-// copied is a target that has what target k has, and whose requests nobody counts.
-func (w *world) copied(k int) *chunkstore.Target {
-	b := newMemoryBucket("copy")
-	w.chunks[k].mu.Lock()
-	defer w.chunks[k].mu.Unlock()
-	maps.Copy(b.objects, w.chunks[k].objects)
-	return chunkstore.NewTarget("copy", b, b)
-}
-
-// contents returns the database whose version m is, with what t has.
-func contents(m *manifest.Manifest, t *chunkstore.Target) (b []byte, err error) {
-	tree := m.Tree(t.Sealer)
-	if err := tree.Load(context.Background(), t.GetObjects); err != nil {
-		return nil, err
-	}
-	for i := range m.Chunks() {
-		base, err := t.GetObject(context.Background(), tree.At(i))
-		if err != nil {
-			return nil, fmt.Errorf("chunk %d: %w", i, err)
-		}
-		b = append(b, m.Overlay(i, base)...)
-	}
-	return b, nil
-}
-
-// packs returns which objects stand in each pack of target k, and checks that they are whole.
-func (w *world) packs(k int) map[string][]chunkstore.ID {
-	w.Helper()
-	packs := make(map[string][]chunkstore.ID)
-	t := w.copied(k)
-	for _, key := range w.chunkKeys(k) {
-		name, err := chunkstore.ParseDigest(key)
-		if err != nil {
-			w.Fatal(err)
-		}
-		pieces, err := t.GetPack(context.Background(), name)
-		if err != nil {
-			w.Fatal(err)
-		}
-		for _, p := range pieces {
-			if _, err := t.Sealer.Open(nil, p.ID, p.Stored); err != nil {
-				w.Errorf("object %v in pack %v: %v", p.ID, name, err)
-			}
-			packs[key] = append(packs[key], p.ID)
-		}
-	}
-	return packs
-}
-
-// objects returns how many objects stand in the packs of target k that are not among old.
-func (w *world) objects(k int, old map[string][]chunkstore.ID) (n int) {
-	w.Helper()
-	for key, ids := range w.packs(k) {
-		if old[key] == nil {
-			n += len(ids)
-		}
-	}
-	return n
 }
 
 // equal checks that target k has the database as it is.

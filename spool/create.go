@@ -20,8 +20,8 @@ const (
 	createTries    = 3
 )
 
-// identity says which file stands at a path: a reused inode number has another
-// birth time.
+// identity says which file is at a path: a file with a reused inode number has another birth
+// time.
 type identity struct{ dev, ino, birth uint64 }
 
 func fileIdentity(path string) (identity, error) {
@@ -36,12 +36,11 @@ func fileIdentity(path string) (identity, error) {
 	return id, nil
 }
 
-// Create finds or makes the spool under root of the database at dbPath, a
-// canonical absolute path, as a recorder does when it attaches (cgo,
-// spool_state.c): a state of another boot, of another path, or of another file
-// that stood at the path is lost, and replaced. root and what is missing above it
-// are made with permissions. What [Trust] says of the directory counts, here and in
-// [Open].
+// Create finds or makes the spool under root for the database at dbPath, a canonical absolute
+// path. It does what a recorder does when it attaches (cgo, spool_state.c): a state is lost, and is
+// replaced, if it is from another boot, or belongs to another path or to another file that was at
+// the path. Create makes root, and directories that are missing above it, with permissions. Create
+// and [Open] fail if [Trust] does.
 func Create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	s, err := create(root, dbPath, permissions)
 	for try := 1; errors.Is(err, fs.ErrNotExist) && try < createTries; try++ { // see removeRemains
@@ -98,11 +97,11 @@ func create(root, dbPath string, permissions fs.FileMode) (*Spool, error) {
 	return s, err
 }
 
-// identity says which file the spool is of.
+// identity says which file the spool belongs to.
 func (s *Spool) identity() identity { return identity{s.state.Dev, s.state.Ino, s.state.Birth} }
 
-// Replaced reports whether another file stands at the path than the spool is of. It
-// marks the state as lost then.
+// Replaced reports whether another file than the spool's is at the path. If so, it marks the state
+// as lost.
 func (s *Spool) Replaced() (bool, error) {
 	id, err := fileIdentity(s.Path())
 	if err != nil || id == s.identity() {
@@ -112,9 +111,8 @@ func (s *Spool) Replaced() (bool, error) {
 	return true, nil
 }
 
-// firstSegment is the number of a new state's first segment: the time, and beyond what
-// handles of the state before may write yet, so that none of an older state is ever
-// taken for ours.
+// firstSegment is the number of a new state's first segment: the time, but beyond the segments that
+// handles of the state before may still write, so that none of those is ever taken for ours.
 func firstSegment(old *State) uint32 {
 	first := uint32(time.Now().Unix())
 	if old != nil {
@@ -144,18 +142,18 @@ func lockAttach(dir string) (unlock func(), err error) {
 		<-ticker.C
 	}
 	return func() {
-		// A child that was forked meanwhile has the descriptor too
+		// A child that was forked meanwhile has the descriptor, too
 		unix.Flock(int(f.Fd()), unix.LOCK_UN)
 		f.Close()
 	}, nil
 }
 
-// makeState makes a new state, whole before it has its name; old is the one before,
+// makeState makes a new state, which is complete before it gets its name. old is the state before,
 // or nil.
 func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 	name := filepath.Join(dir, "state.new")
-	// Not O_TRUNC: if the directory was emptied, somebody else may hold another attach
-	// lock, and have the file of this name mapped.
+	// Not O_TRUNC: if the directory was emptied, another process may hold an attach lock of its
+	// own, and have the file of this name mapped.
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -192,7 +190,7 @@ func makeState(dir, dbPath string, id identity, old *State) (*Spool, error) {
 		return nil, err
 	}
 	if !s.Current() {
-		return nil, fmt.Errorf("somebody else makes a state at the same time")
+		return nil, fmt.Errorf("another process makes a state at the same time")
 	}
 	return s, nil
 }

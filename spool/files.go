@@ -14,8 +14,8 @@ import (
 	"verneuil/chunkstore"
 )
 
-// WriteFile makes b the contents of the file called name in the spool, whole or
-// not at all. Like everything in a spool it is not fsynced.
+// WriteFile makes b the contents of the file called name in the spool, completely or not at all.
+// Like everything in a spool, it is not fsynced.
 func (s *Spool) WriteFile(name string, b []byte) error { return writeFile(s.dir, name, b) }
 
 // ReadFile reads the file called name in the spool, of at most bytesMax bytes.
@@ -24,7 +24,7 @@ func (s *Spool) ReadFile(name string, bytesMax int64) ([]byte, error) {
 }
 
 // OpenFile opens the file called name in the spool, one of the replicator's, with flags as for
-// [os.OpenFile]. Whatever else bears its name is removed. The caller closes it.
+// [os.OpenFile]. If something else has that name, it is removed. The caller closes the file.
 func (s *Spool) OpenFile(name string, flags int) (*os.File, error) {
 	return openOrReplace(filepath.Join(s.dir, name), flags)
 }
@@ -44,10 +44,10 @@ func putInPlace(f *os.File, name string, b []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	// a rename over a file makes ext4 begin to write the new one out, for the sake of who does not
-	// fsync (ext4_rename); an exchange does not
+	// If a rename replaces a file, ext4 begins to write the new one to disk, for the sake of
+	// programs that do not fsync (ext4_rename). An exchange does not cause that.
 	if unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_EXCHANGE) == nil {
-		_ = os.RemoveAll(f.Name()) // it is in place, whatever becomes of what stood there
+		_ = os.RemoveAll(f.Name()) // b is in place, whatever becomes of the old file
 		return nil
 	}
 	err = os.Rename(f.Name(), name)
@@ -80,12 +80,11 @@ func readFile(dir, name string, bytesMax int64) ([]byte, error) {
 	return b[:n], err
 }
 
-// PutPrefix is how the names of files begin that say what a target has durably: see package
-// courier.
+// PutPrefix begins the names of the files that say what a target has durably: see package courier.
 const PutPrefix = "put."
 
-// ResetIfOld empties the replicator's files if they date from another boot: nothing
-// of them was fsynced. The caller holds the lock, and has them not open.
+// ResetIfOld empties the replicator's files if they are from another boot: none of them was
+// fsynced. The caller holds the lock, and has none of them open.
 func (s *Spool) ResetIfOld() error {
 	boot := bootID()
 	if b, err := s.ReadFile("boot", 64); err == nil && string(b) == string(boot[:]) {
@@ -113,8 +112,8 @@ func (s *Spool) ResetIfOld() error {
 	return nil
 }
 
-// Complete reports whether the files are there that a successor needs, or a process that asks
-// for a flush.
+// Complete reports whether the files exist that a successor needs, or a process that asks for a
+// flush.
 func (s *Spool) Complete() bool {
 	for _, name := range []string{"source.json", "boot", "tree"} {
 		if _, err := os.Lstat(filepath.Join(s.dir, name)); errors.Is(err, fs.ErrNotExist) {
@@ -124,8 +123,8 @@ func (s *Spool) Complete() bool {
 	return true
 }
 
-// KeepBoot says again which boot the replicator's files are of: this one. The caller holds the
-// lock since [Spool.ResetIfOld].
+// KeepBoot notes again that the replicator's files are from this boot. The caller has held the lock
+// since [Spool.ResetIfOld].
 func (s *Spool) KeepBoot() error {
 	boot := bootID()
 	return s.WriteFile("boot", boot[:])

@@ -13,10 +13,10 @@ import (
 const (
 	SegmentHeaderBytes = 64
 	FrameHeaderBytes   = 64
-	SegmentBytes       = 1 << 20 // of the segments that recorders make
+	SegmentBytes       = 1 << 20 // size of the segments that recorders make
 
-	// segmentBytesMax bounds what a segment's header may claim, and so what a frame may: a
-	// reader has one in memory.
+	// segmentBytesMax bounds the size that a segment's header may claim, and so that of a frame: a
+	// reader has one frame in memory.
 	segmentBytesMax = SegmentBytes
 
 	segmentMagic = "VRNLOG01"
@@ -44,12 +44,12 @@ type Frame struct {
 	Generation uint64 // at the time of writing
 
 	Offset int64  // write: where in the database
-	Data   []byte // write: the bytes; they are the decoder's input
+	Data   []byte // write: the bytes, a part of the decoder's input
 
 	Size int64 // truncate, commit: the database's length
 
-	// commit: the database's version, 0 unknown; if After is 0, Before is a WAL position (see
-	// doc.go)
+	// commit: the database's version before and after, 0 unknown; if After is 0, Before is a
+	// position in the WAL (see doc.go)
 	Before, After uint64
 	TimeNS        int64 // commit: Unix time
 }
@@ -59,8 +59,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // pad8 rounds up to a multiple of 8.
 func pad8(n int) int { return (n + 7) &^ 7 }
 
-// frameLength returns the length of the frame that begins with header, which has
-// at least FrameHeaderBytes bytes, if it can be one; it does not look further.
+// frameLength returns the length of the frame that begins with header, of at least FrameHeaderBytes
+// bytes. It checks only that there can be such a frame.
 func frameLength(header []byte) (int, error) {
 	if magic := binary.LittleEndian.Uint32(header); magic != frameMagic {
 		return 0, fmt.Errorf("%w: frame's magic is %08x", chunkstore.ErrCorrupt, magic)
@@ -76,19 +76,20 @@ func frameLength(header []byte) (int, error) {
 // Data of the frame is a part of b. Errors wrap [chunkstore.ErrCorrupt].
 func DecodeFrame(b []byte) (Frame, int, error) {
 	if len(b) < FrameHeaderBytes {
-		return Frame{}, 0, fmt.Errorf("%w: frame cut at %d bytes", chunkstore.ErrCorrupt, len(b))
+		return Frame{}, 0, fmt.Errorf("%w: frame truncated at %d bytes", chunkstore.ErrCorrupt,
+			len(b))
 	}
 	n, err := frameLength(b)
 	if err != nil {
 		return Frame{}, 0, err
 	}
 	if n > len(b) {
-		return Frame{}, 0, fmt.Errorf("%w: frame of %d bytes cut at %d", chunkstore.ErrCorrupt, n,
-			len(b))
+		return Frame{}, 0, fmt.Errorf("%w: frame of %d bytes truncated at %d",
+			chunkstore.ErrCorrupt, n, len(b))
 	}
 	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
 	if crc := crc32.Checksum(b[8:n], castagnoli); crc != binary.LittleEndian.Uint32(b[4:]) {
-		return Frame{}, 0, fmt.Errorf("%w: frame's checksum", chunkstore.ErrCorrupt)
+		return Frame{}, 0, fmt.Errorf("%w: frame has a wrong checksum", chunkstore.ErrCorrupt)
 	}
 	f := Frame{Kind: Kind(binary.LittleEndian.Uint32(b[12:])), Sequence: u64(16),
 		Generation: u64(24)}

@@ -10,12 +10,12 @@ import (
 	"syscall"
 )
 
-// Somebody may put something else where a file of ours is to be: a directory, a link, a
-// FIFO, a file of another user's, one that has another name, too. None of ours waits for such a
-// thing (files are opened with O_NONBLOCK and O_NOFOLLOW), and all of them can be made again.
+// Somebody may put something else in the place of a file of ours: a directory, a link, a FIFO, a
+// file that belongs to another user, a file that has a second name. We never wait for such a thing
+// (files are opened with O_NONBLOCK and O_NOFOLLOW), and all of our files can be made again.
 
-// RemoveJunk removes from the spool's directory what bears a name of ours and is not
-// what we would have made. The caller holds the lock, and has nothing else open.
+// RemoveJunk removes from the spool's directory what has a name of ours but was not made by us. The
+// caller holds the lock, and has no other file open.
 func (s *Spool) RemoveJunk() error {
 	err := removeJunk(s.dir, func(name string) (want fs.FileMode, ok bool) {
 		switch {
@@ -37,8 +37,8 @@ func (s *Spool) RemoveJunk() error {
 	return nil
 }
 
-// isFileOfReplicator reports whether a file of that name is a regular one that nobody
-// but the holder of the lock makes or opens for long.
+// isFileOfReplicator reports whether name is that of a regular file which only the holder of the
+// lock makes, or keeps open for long.
 func isFileOfReplicator(name string) bool {
 	for _, prefix := range []string{"log.", "free.", PutPrefix, "source.json"} {
 		if strings.HasPrefix(name, prefix) {
@@ -53,7 +53,7 @@ func isFileOfReplicator(name string) bool {
 	return false
 }
 
-// removeJunk removes the entries of dir that are not of the type that want says.
+// removeJunk removes the entries of dir whose type is not the one that want returns.
 func removeJunk(dir string, want func(name string) (fs.FileMode, bool)) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -82,7 +82,7 @@ func removeJunk(dir string, want func(name string) (fs.FileMode, bool)) error {
 	return nil
 }
 
-// openOrReplace opens a file of ours, in the place of whatever else bears its name.
+// openOrReplace opens a file of ours. It first removes anything else that has its name.
 func openOrReplace(name string, flags int) (*os.File, error) {
 	flags |= syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	f, err := os.OpenFile(name, flags, 0o600)
@@ -92,8 +92,8 @@ func openOrReplace(name string, flags int) (*os.File, error) {
 	return f, err
 }
 
-// replaceable reports whether opening or replacing name failed because of what is
-// there that is not ours, and is gone now.
+// replaceable reports whether opening or replacing name failed because something that is not ours
+// was there, and removes that.
 func replaceable(name string, err error) bool {
 	if err == nil {
 		return false

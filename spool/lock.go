@@ -19,35 +19,35 @@ var ErrLocked = errors.New("another process replicates this spool")
 // lockKey is a lock file's device and inode.
 type lockKey struct{ dev, ino uint64 }
 
-// held are the locks that this process has, by their files. The kernel's locks
-// are per process, and any close of any descriptor of the file would drop them:
-// a file in here is neither locked nor opened again. (flock has neither trouble, but a
-// forked child would keep the lock when its parent is dead, and replicates nothing.)
+// held has the locks of this process, by their files. The kernel's locks belong to a process, and
+// are dropped when any descriptor of the file is closed. So a file in held is neither locked nor
+// opened again. (flock has neither problem. But a forked child would keep the lock after its
+// parent's death, and a child does not replicate.)
 //
-// Another copy of this library in the process, with a SQLite library of its own, has its
-// own held. What it has locked shows when an open file description asks ([lockFile.holder]).
+// Another copy of this library in the process, with a SQLite library of its own, has a held of its
+// own. A query by an open file description shows what it has locked ([lockFile.holder]).
 var held = struct {
 	sync.Mutex
 	locks map[lockKey]*Lock
-	kept  map[lockKey]*lockFile // whose closing would drop a lock of another copy
+	kept  map[lockKey]*lockFile // closing these would drop a lock of another copy
 }{locks: make(map[lockKey]*Lock), kept: make(map[lockKey]*lockFile)}
 
-// ErrTaken: the lock, or what it is a lock of, was removed or replaced while we held it.
+// ErrTaken: the lock's file, or the spool, was removed or replaced while we held the lock.
 var ErrTaken = errors.New("the spool's lock was taken away")
 
 // Lock is a spool's replicator lock, held.
 type Lock struct {
 	spool  *Spool
 	file   *lockFile
-	more   []*lockFile // the same file, opened before that was known: closed when it is unlocked
+	more   []*lockFile // the same file, opened before we knew that; closed by Unlock
 	dir    *os.File
 	dirKey lockKey
 	pid    int
 	token  Token
 }
 
-// TryLock takes the spool's lock and stores our token as the replicator's, or
-// fails with ErrLocked at once. The kernel gives it back when the process ends.
+// TryLock takes the spool's lock and stores our token as the replicator's, or fails with ErrLocked
+// at once. The kernel drops the lock when the process ends.
 func (s *Spool) TryLock() (*Lock, error) {
 	l, err := s.tryLock()
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Spool) tryLock() (*Lock, error) {
 	return l, nil
 }
 
-// lockDir locks the spool's directory, after the file of that key: see doc.go.
+// lockDir locks the spool's directory, after the lock file with that key: see doc.go.
 func (s *Spool) lockDir(key lockKey) (*os.File, error) {
 	dir, err := os.OpenFile(s.dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Spool) lockDir(key lockKey) (*os.File, error) {
 		dir.Close()
 		return nil, ErrLocked
 	}
-	return dir, nil // a file system that cannot lock directories is left with the file
+	return dir, nil // on a file system that cannot lock directories, only the file is locked
 }
 
 // keyOf returns the device and inode of an open file.
@@ -120,8 +120,8 @@ func keyOf(f *os.File) (lockKey, error) {
 	return lockKey{uint64(st.Dev), st.Ino}, nil
 }
 
-// Held proves that the lock is still ours, and a lock of what stands at the spool's path: nil,
-// or an error that wraps [ErrTaken]. Any goroutine may ask.
+// Held checks that the lock is still ours, and that it is the lock of the spool at its path. Its
+// error wraps [ErrTaken]. Any goroutine may call it.
 func (l *Lock) Held() error {
 	if token := Token(l.spool.state.Replicator.Load()); token != l.token {
 		return fmt.Errorf("%w: process %d replicates", ErrTaken, token.PID())
@@ -134,7 +134,7 @@ func (l *Lock) Held() error {
 		var st unix.Stat_t
 		err := unix.Lstat(o.name, &st)
 		if err == unix.EACCES {
-			// We have become another user: what was removed has no link any more
+			// We have become another user. A file that was removed has no link any more
 			if err = unix.Fstat(int(o.file.Fd()), &st); err == nil && st.Nlink == 0 {
 				err = unix.ENOENT
 			}
@@ -142,7 +142,7 @@ func (l *Lock) Held() error {
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrTaken, o.name, err)
 		} else if o.key != (lockKey{uint64(st.Dev), st.Ino}) {
-			return fmt.Errorf("%w: another file stands at %s", ErrTaken, o.name)
+			return fmt.Errorf("%w: another file is at %s", ErrTaken, o.name)
 		}
 	}
 	if pid, err := l.file.holder(); err != nil || pid != l.pid {
@@ -151,8 +151,9 @@ func (l *Lock) Held() error {
 	return nil
 }
 
-// Refresh makes the times of the spool's files new, for cleaners by age; but for those of the
-// mirror, which are told apart by theirs (Refresh in replicate/mirror).
+// Refresh updates the times of the spool's files, so that a cleaner that goes by age spares them.
+// It leaves out the mirror's files, which we recognize by their times (Refresh in
+// replicate/mirror).
 func (l *Lock) Refresh() {
 	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
 	touch := func(name string) {
@@ -169,9 +170,9 @@ func (l *Lock) Refresh() {
 	}
 }
 
-// Served reports whether a replicator, of whatever process, has the spool's lock. The
-// token in the state does not tell: a process that has become another program by exec
-// keeps its number and its start time, and has lost the lock.
+// Served reports whether a replicator of any process has the spool's lock. The token in the state
+// does not tell: a process that executes another program keeps its number and its start time, but
+// has lost the lock.
 func (s *Spool) Served() (bool, error) {
 	held.Lock()
 	defer held.Unlock()
@@ -185,7 +186,7 @@ func (s *Spool) Served() (bool, error) {
 	pid, err := f.holder()
 	f.letGo(pid)
 	if err == nil && pid == 0 && s.state.LockIno.Load() != f.key.ino {
-		// The holder's may have been removed
+		// The file that the holder has locked may have been removed
 		var dir *os.File
 		if dir, err = s.lockDir(f.key); errors.Is(err, ErrLocked) {
 			return true, nil
@@ -199,14 +200,14 @@ func (s *Spool) Served() (bool, error) {
 	return pid != 0, nil
 }
 
-// lockFile is a spool's file lock, open. held is locked while it is in use.
+// lockFile is a spool's lock file, open. The caller has locked held while it uses one.
 type lockFile struct {
 	*os.File
 	key lockKey
 }
 
-// openLock opens the file, or finds it open. It fails with ErrLocked if this process
-// has locked it. A file that may be locked by it is not opened.
+// openLock opens the lock file, or finds it open. It fails with ErrLocked if this process has
+// locked it: then the file must not be opened.
 func (s *Spool) openLock() (*lockFile, error) {
 	name := filepath.Join(s.dir, "lock")
 	var st unix.Stat_t
@@ -232,17 +233,17 @@ func (s *Spool) openLock() (*lockFile, error) {
 		return nil, err
 	}
 	f := &lockFile{file, key}
-	if l := held.locks[key]; l != nil { // it was moved here between the two looks
+	if l := held.locks[key]; l != nil { // it was moved here after the first look
 		l.more = append(l.more, f)
 		return nil, ErrLocked
 	}
 	return f, nil
 }
 
-// holder returns the number of the process that has the file locked, 0 if none has,
-// -1 if it has none here.
+// holder returns the number of the process that has the file locked: 0 if none has, -1 if that
+// process has no number here.
 func (f *lockFile) holder() (pid int, err error) {
-	// As the owner of an open file description we are told of locks of our own process.
+	// A query by an open file description also shows the locks of our own process.
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
 		return 0, &fs.PathError{Op: "look at lock", Path: f.Name(), Err: err}
@@ -256,7 +257,7 @@ func (f *lockFile) holder() (pid int, err error) {
 	return int(lock.Pid), nil
 }
 
-// letGo closes the file, unless that would drop a lock that our own process, pid then, has.
+// letGo closes the file, unless our own process (pid) holds a lock that this would drop.
 func (f *lockFile) letGo(pid int) {
 	if pid == os.Getpid() {
 		held.kept[f.key] = f
@@ -266,7 +267,7 @@ func (f *lockFile) letGo(pid int) {
 	f.Close()
 }
 
-// Unlock gives the lock back.
+// Unlock releases the lock.
 func (l *Lock) Unlock() {
 	held.Lock()
 	defer held.Unlock()

@@ -25,8 +25,8 @@ type Applier interface {
 	Truncate(size int64) error
 }
 
-// Reader reads the transactions of a stretch of the changelog, all of it
-// published. It is for one goroutine. Close it.
+// Reader reads the transactions of a published stretch of the changelog. It is for one goroutine.
+// The caller closes it.
 //
 // Segments are read with pread while recorders write later parts of them through
 // mappings: Linux keeps the two coherent, and what is published does not change (I1).
@@ -40,8 +40,7 @@ type Reader struct {
 	scratch []byte
 }
 
-// NewReader returns a reader of the changelog in dir from one transaction
-// boundary to another.
+// NewReader returns a reader of the changelog in dir, from one transaction boundary to another.
 func NewReader(dir string, from, to Position) *Reader {
 	return &Reader{dir: dir, at: from, to: to, scratch: make([]byte, windowBytes)}
 }
@@ -59,9 +58,9 @@ func (r *Reader) Close() error {
 	return err
 }
 
-// Next applies one transaction to a and returns its commit frame; io.EOF where
-// the stretch ends. After any other error a may have a part of a transaction.
-// Errors about the log wrap [chunkstore.ErrCorrupt]; a's are a's.
+// Next applies one transaction to a, and returns its commit frame; io.EOF at the end of the
+// stretch. After any other error, a may have a part of a transaction. Errors about the log wrap
+// [chunkstore.ErrCorrupt]; those of a are returned as they are.
 func (r *Reader) Next(a Applier) (Frame, error) {
 	if r.at == r.to {
 		return Frame{}, io.EOF
@@ -97,8 +96,8 @@ func (r *Reader) Next(a Applier) (Frame, error) {
 	}
 }
 
-// frame returns the next frame that is not an end of segment, and steps over it.
-// Its data stands until the next call.
+// frame returns the next frame that is not an end of segment, and moves past it. Its data is valid
+// until the next call.
 func (r *Reader) frame() (Frame, error) {
 	for {
 		if r.at >= r.to {
@@ -174,7 +173,7 @@ func (r *Reader) open() error {
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
 		f.Close()
-		return fmt.Errorf("%w: a published segment is no file", chunkstore.ErrCorrupt)
+		return fmt.Errorf("%w: a published segment is not a regular file", chunkstore.ErrCorrupt)
 	}
 	var header [SegmentHeaderBytes]byte
 	if err == nil {
@@ -197,10 +196,10 @@ func (r *Reader) open() error {
 	return nil
 }
 
-// bytes returns n bytes of the segment from off. They stand until the next call.
+// bytes returns n bytes of the segment from off. They are valid until the next call.
 func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 	if off < r.start || off+int64(n) > r.start+int64(len(r.window)) {
-		// Beyond the published end bytes may yet change: do not keep them.
+		// Bytes beyond the published end may still change: do not keep them.
 		end := r.size
 		if r.at.Segment() == r.to.Segment() {
 			end = min(end, int64(r.to.Offset()))
@@ -216,7 +215,7 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 		if _, err := r.file.ReadAt(window, off); err != nil {
 			r.window = nil
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("%w: segment was cut", chunkstore.ErrCorrupt)
+				err = fmt.Errorf("%w: segment was truncated", chunkstore.ErrCorrupt)
 			}
 			return nil, err
 		}
@@ -226,14 +225,14 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 	return r.window[at : at+int64(n) : at+int64(n)], nil
 }
 
-// freeFiles is how many consumed segments are kept, for recorders to use again: a
-// new segment costs them a millisecond (cgo/spool.h has the same number). There are as many
-// as the replicator was ever behind: one or two, and 16 if hundreds of MB a second are written.
+// freeFiles is how many consumed segments are kept for recorders to use again: a new segment costs
+// them a millisecond (cgo/spool.h has the same number). There are as many as the replicator has
+// ever lagged behind: one or two, and 16 if hundreds of MB a second are written.
 const freeFiles = 16
 
-// Trim frees the segments from that of from to the one before that of tail, which the
-// replicator has published before (I1), and removes those below from: they are of an
-// older state, and some handle may yet write to them. A segment that is gone is no error.
+// Trim frees the segments from from's to the last one before tail's; the replicator has published
+// tail before (I1). It removes the segments below from's: they belong to an older state, and some
+// handle may still write to them. A segment that is gone is not an error.
 func Trim(dir string, from, tail Position) error {
 	segments, err := segments(dir)
 	if err != nil {
@@ -254,8 +253,8 @@ func Trim(dir string, from, tail Position) error {
 	return nil
 }
 
-// free renames a segment so that a recorder can take it, or removes it if there
-// are enough of them, or it is of another size.
+// free renames a segment so that a recorder can take it. If there are enough of them, or if it has
+// another size, free removes it.
 func free(dir, segment string) error {
 	st, err := os.Lstat(segment)
 	if err == nil && st.Mode().IsRegular() && st.Size() == SegmentBytes {
@@ -272,7 +271,7 @@ func free(dir, segment string) error {
 	return os.RemoveAll(segment)
 }
 
-// LogBytes returns how much disk the segments take, without free ones.
+// LogBytes returns how much disk space the segments take, without the free ones.
 func LogBytes(dir string) (int64, error) {
 	segments, err := segments(dir)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// nameBytesMax bounds the readable part of a spool's name; the hash that follows
-// tells names apart whose ends are the same.
+// nameBytesMax bounds the readable part of a spool's name; the hash after it distinguishes names
+// with the same end.
 const nameBytesMax = 100
 
 // Name returns the name of the spool's directory for the database at dbPath, a

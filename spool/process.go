@@ -17,7 +17,7 @@ import (
 )
 
 // Token names a process in the state page: 10 bits of its PID namespace, 22 of its number there
-// (which the kernel bounds so), 32 of its start time. 0 is no process.
+// (the kernel has no larger ones), 32 of its start time. 0 is no process.
 type Token uint64
 
 const (
@@ -28,11 +28,11 @@ const (
 // PID returns the process's number, in its namespace.
 func (t Token) PID() int { return int(t >> 32 & (1<<pidBits - 1)) }
 
-// namespace returns what tells PID namespaces apart: containers that share a spool may
-// have processes of the same number and start time.
+// namespace returns the bits that distinguish PID namespaces: containers that share a spool may
+// have processes with the same number and start time.
 func (t Token) namespace() uint64 { return uint64(t) >> (32 + pidBits) }
 
-// ownNamespace is the one of this process, 0 where it cannot be told.
+// ownNamespace returns those of this process, 0 if they cannot be read.
 func ownNamespace() uint64 {
 	var st unix.Stat_t
 	if unix.Stat("/proc/self/ns/pid", &st) != nil {
@@ -64,10 +64,9 @@ func makeToken(namespace uint64, pid int, start uint64) Token {
 	return Token(namespace<<(32+pidBits) | uint64(pid)<<32 | start&0xffffffff)
 }
 
-// Alive reports whether the process still runs, as far as its number tells: of one of another PID
-// namespace it tells nothing, and only the kernel's locks do. A process that cannot be looked
-// at counts as alive: what depends on its death can wait. So does a zombie whose
-// number is not free yet, but not one that has ended.
+// Alive reports whether the process still runs, as far as its number tells. About a process in
+// another PID namespace it tells nothing: only the kernel's locks do. A process whose state cannot
+// be read counts as alive: what depends on its death can wait. A zombie counts as dead.
 func (t Token) Alive() bool {
 	if t == 0 || t.namespace() != ownNamespace() {
 		return false
@@ -104,14 +103,14 @@ func processStart(pid int) (start uint64, state byte, err error) {
 	return start, fields[0][0], nil
 }
 
-// bootID is the kernel's; all zeros where it says none. Then there is no state that is valid.
+// bootID returns the kernel's boot ID; all zeros if it cannot be read. Then no state is valid.
 func bootID() (id [16]byte) {
 	if known := knownBootID.Load(); known != nil {
 		return *known
 	}
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return id // descriptors may have run out: another time
+		return id // descriptors may have run out: the next call tries again
 	}
 	b, _ := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
 	copy(id[:], b)

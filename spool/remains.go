@@ -13,18 +13,18 @@ import (
 	"verneuil/chunkstore"
 )
 
-// A spool outlives its database if that is deleted or renamed. What it has is sent as far as
-// it can be, and then the spool is removed: by [Sweep], which processes call now and then.
+// A spool outlives its database if that is deleted or renamed. As much as possible of what it has
+// is sent. Then [Sweep], which processes call now and then, removes it.
 
 const (
-	// sentKept is how long a spool stays of which everything was sent. The database may be back
-	// soon: where it is replaced, and where its file system is not mounted just now. Then a spool
-	// that was removed costs a comparison with the target.
+	// sentKept is how long a spool stays if everything was sent. The database may soon be back: it
+	// may be about to be replaced, or its file system may not be mounted just now. If the spool was
+	// removed, that costs a comparison with the target.
 	sentKept = 10 * time.Minute
-	// unsentKept is how long one stays of which something was not: for people to learn of it.
+	// unsentKept is how long a spool stays if something was not sent, so that people learn of it.
 	unsentKept = 7 * 24 * time.Hour
 
-	// deletedName is an empty file in the spool, as old as Sweep knows of the deletion.
+	// deletedName is an empty file in the spool. Its mtime is when Sweep first saw the deletion.
 	deletedName = "deleted"
 )
 
@@ -33,13 +33,13 @@ type Remains struct {
 	Path   string    // where the database was
 	Sent   bool      // every target has all that was published
 	Unsent uint64    // transactions that not every target has
-	Lost   bool      // these cannot be sent any more: it would take the database
-	Last   time.Time // when the last transaction was published; zero: none was
+	Lost   bool      // these cannot be sent any more, as that would need the database
+	Last   time.Time // when the last transaction was published; zero: there was none
 }
 
-// RemainsOf looks at the spool in dir, of this boot or an earlier one. It returns nil if its
-// database has not been deleted, or if that cannot be told. It fails with fs.ErrNotExist if
-// there is no spool.
+// RemainsOf looks at the spool in dir, from this boot or an earlier one. It returns nil if the
+// database has not been deleted, or if it cannot tell. It fails with fs.ErrNotExist if there is no
+// spool.
 func RemainsOf(dir string) (*Remains, error) {
 	st, err := peekState(dir)
 	if err != nil {
@@ -62,8 +62,8 @@ func RemainsOf(dir string) (*Remains, error) {
 	return r, nil
 }
 
-// peekState reads the state in dir, which may date from an earlier boot, but describes the
-// database that dir is named after. It returns a copy.
+// peekState returns a copy of the state in dir. It may be from an earlier boot, but it must
+// describe the database that dir is named after.
 func peekState(dir string) (*State, error) {
 	if err := Trust(dir); err != nil {
 		return nil, err
@@ -80,14 +80,14 @@ func peekState(dir string) (*State, error) {
 		return nil, err
 	}
 	if Name(s.Path()) != filepath.Base(dir) {
-		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, s.Path())
+		return nil, fmt.Errorf("%w: it belongs to %q", chunkstore.ErrCorrupt, s.Path())
 	}
 	return s, nil
 }
 
 // Sweep removes the spool in dir if its database was deleted a while ago: ten minutes after the
-// first call that finds it deleted if everything was sent, seven days after it if not. A spool that
-// is replicated, or attached to meanwhile, stays.
+// first call that finds it deleted, or seven days after that if something was not sent. A spool
+// stays if somebody replicates it, or attaches to it meanwhile.
 func Sweep(dir string, now time.Time) (removed bool, err error) {
 	mark := filepath.Join(dir, deletedName)
 	r, err := RemainsOf(dir)
@@ -126,12 +126,12 @@ func Sweep(dir string, now time.Time) (removed bool, err error) {
 var errInUse = errors.New("it is in use")
 
 // removeRemains removes the spool in dir, if nobody replicates it, and its database is still
-// deleted. The state is removed last, so that what a kill leaves is found again. A process
-// that waits for the attach lock meanwhile finds no directory when it gets it, and starts
+// deleted. It removes the state last, so that the next Sweep finds what a kill leaves. A process
+// that waits for the attach lock meanwhile finds no directory when it gets the lock, and starts
 // again.
 func removeRemains(dir string) error {
 	var live *State
-	if s, err := Open(dir); err == nil { // of an earlier boot there is no replicator
+	if s, err := Open(dir); err == nil { // a spool from an earlier boot has no replicator
 		lock, err := s.TryLock()
 		if err != nil {
 			return err

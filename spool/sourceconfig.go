@@ -43,7 +43,7 @@ func ReadSourceConfig(dir string) (SourceConfig, error) {
 	}
 	c, err := ParseSourceConfig(b)
 	if err == nil && filepath.Base(dir) != Name(c.Path) {
-		err = fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, c.Path)
+		err = fmt.Errorf("%w: it belongs to %q", chunkstore.ErrCorrupt, c.Path)
 	}
 	if err != nil {
 		return SourceConfig{}, fmt.Errorf("read source.json of %s: %w", dir, err)
@@ -72,7 +72,7 @@ func ParseSourceConfig(b []byte) (SourceConfig, error) {
 		return SourceConfig{}, fmt.Errorf("%w: text after the object", chunkstore.ErrCorrupt)
 	}
 	if !filepath.IsAbs(c.Path) || c.Host == "" {
-		return SourceConfig{}, fmt.Errorf("%w: it names no absolute path and host",
+		return SourceConfig{}, fmt.Errorf("%w: it lacks an absolute path or a host",
 			chunkstore.ErrCorrupt)
 	}
 	for i, t := range c.Targets {

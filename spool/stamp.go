@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stamp is what a file is like, as far as can be told without reading it. Whatever writes to
-// the file changes its ctime, which nobody can set; see "Foreign writes" in doc.go for what
-// may hide a write all the same.
+// Stamp describes a file as well as can be done without reading it. Every write to the file changes
+// its ctime, which nobody can set; "Foreign writes" in doc.go says what may hide a write all the
+// same.
 type Stamp struct {
 	Dev   uint64 `json:"dev"`
 	Ino   uint64 `json:"ino"`
@@ -20,7 +20,7 @@ type Stamp struct {
 	Ctime int64  `json:"ctime"`
 }
 
-// StampOf looks at the file at path: on a network file system, at what the server has.
+// StampOf returns the stamp of the file at path. On a network file system it asks the server.
 func StampOf(path string) (Stamp, error) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_FORCE_SYNC,
@@ -40,8 +40,8 @@ func StampOf(path string) (Stamp, error) {
 
 func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*int64(time.Second) + int64(t.Nsec) }
 
-// Sum is the stamp as the state page has it, never 0; stampOf in cgo/spool_stamp.c makes the same.
-// The device and the birth time are the state's own already.
+// Sum returns the stamp as the state page has it, never 0; stampOf in cgo/spool_stamp.c computes
+// the same. It leaves out the device and the birth time, which the state has anyway.
 func (s Stamp) Sum() uint64 {
 	var h uint64
 	for _, x := range []uint64{s.Ino, uint64(s.Bytes), uint64(s.Mtime), uint64(s.Ctime)} {
@@ -52,18 +52,19 @@ func (s Stamp) Sum() uint64 {
 }
 
 const (
-	// grainFine is longer than the tick of a kernel's clock, which files' times go by before
-	// Linux 6.13, and on other file systems than ext4, XFS, Btrfs and tmpfs since.
+	// grainFine is longer than a tick of the kernel's clock, by which files' times advance before
+	// Linux 6.13, and since then on file systems other than ext4, XFS, Btrfs and tmpfs.
 	grainFine = 20 * time.Millisecond
-	// grainCoarse is that of FAT, the longest; ext4 with inodes of 128 bytes has one second.
+	// grainCoarse is the step of FAT's times, the longest; ext4 with inodes of 128 bytes has one
+	// second.
 	grainCoarse = 2 * time.Second
 )
 
-// Coarse reports whether the file's times are of whole seconds: then there is nothing
-// that tells of a write in the second of the last one.
+// Coarse reports whether the file's times are in whole seconds: then nothing shows a write in the
+// same second as the last one.
 func (s Stamp) Coarse() bool { return s.Ctime%int64(time.Second) == 0 }
 
-// Grain is how long after its last change the file may change without another time.
+// Grain returns for how long after its last change the file may change again and keep its time.
 func (s Stamp) Grain() time.Duration {
 	if s.Coarse() {
 		return grainCoarse + grainFine
@@ -71,8 +72,8 @@ func (s Stamp) Grain() time.Duration {
 	return grainFine
 }
 
-// Age is how long before now the file was changed last. (A time in the future, after the clock was
-// set back, tells as much as it can: who writes now does not leave that one.)
+// Age returns how long before now the file was last changed. (If the clock was set back, the time
+// may be in the future. Then the distance tells as much: a write now does not leave that time.)
 func (s Stamp) Age(now time.Time) time.Duration {
 	age := now.Sub(time.Unix(0, s.Ctime))
 	if age < 0 {
@@ -86,15 +87,15 @@ func (s Stamp) String() string {
 		time.Unix(0, s.Ctime).UTC().Format(time.RFC3339Nano))
 }
 
-// Leave notes, for a recorder, that it leaves the database's file like this.
+// Leave notes, for a recorder, the stamp with which it leaves the database's file.
 func (s *State) Leave(stamp Stamp, by Token) {
 	s.DBStamp.Store(stamp.Sum())
 	s.StampedBy.Store(uint64(by))
 }
 
-// AsLeft reports whether the database's file is what the last recorder has left. It is sure unless
-// a write after that may have left the same coarse times: a recorder that has the database open
-// since would know, and so does a base copy that has settled it.
+// AsLeft reports whether the database's file is as the last recorder left it. The answer is sure
+// unless a later write may have left the same coarse times. Even then it is sure if a recorder has
+// had the database open since, or if a base copy has settled the stamp.
 func (s *State) AsLeft(stamp Stamp) (same, sure bool) {
 	sum := stamp.Sum()
 	same = s.DBStamp.Load() == sum

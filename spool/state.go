@@ -27,8 +27,8 @@ const (
 	// FlagLost in State.Flags tells recorders to attach again.
 	FlagLost = 1
 
-	// FlagUndone in State.Flags: in the WAL of the published salts, frames beyond the
-	// published ones may be valid though their commit has failed.
+	// FlagUndone in State.Flags: in the WAL with the published salts, frames beyond the published
+	// ones may be valid although their commit has failed.
 	FlagUndone = 2
 
 	// NoMirror as State.MirrorGeneration: the mirror belongs to no generation. They
@@ -57,7 +57,7 @@ const (
 
 var causes = [...]string{
 	CauseNew:      "new spool",
-	CauseReplaced: "another file stands at the database's path",
+	CauseReplaced: "another file is at the database's path",
 	CauseForeign:  "somebody wrote without the extension",
 	CauseCrash:    "a process died in the middle of a transaction",
 	CauseLogFull:  "the changelog outgrew its allowance",
@@ -75,13 +75,12 @@ func (c Cause) String() string {
 	return fmt.Sprintf("cause %d", uint32(c))
 }
 
-// DatabaseVersion returns what [State.DBVersion] is for a database with that change counter (0: not
-// known).
+// DatabaseVersion returns the value of [State.DBVersion] for a database with that change counter.
 func DatabaseVersion(changeCounter uint32) uint64 { return 1<<32 | uint64(changeCounter) }
 
 // State is the state page, mapped and shared with every process that writes the
 // database. doc.go says what each field means and who stores it (I2). It is valid
-// as long as the [Spool] that it is of is reachable.
+// as long as its [Spool] is reachable.
 type State struct {
 	Magic            [8]byte
 	Version          uint32
@@ -140,20 +139,20 @@ var _ = [1]struct{}{}[unsafe.Sizeof(State{})-stateBytes] // one page, or this do
 // Head returns the end of the published log.
 func (s *State) Head() Position { return Position(s.head.Load()) }
 
-// SetHead publishes: for whoever holds SQLite's write lock.
+// SetHead publishes the log up to p. Only the holder of SQLite's write lock may call it.
 func (s *State) SetHead(p Position) { s.head.Store(uint64(p)) }
 
-// Tail returns the position before which everything is applied.
+// Tail returns the position up to which everything has been applied.
 func (s *State) Tail() Position { return Position(s.tail.Load()) }
 
-// SetTail frees what is before p: for the replicator.
+// SetTail frees what is before p. Only the replicator may call it.
 func (s *State) SetTail(p Position) { s.tail.Store(uint64(p)) }
 
-// Cause returns why the generation was raised last.
+// Cause returns why the generation was last raised.
 func (s *State) Cause() Cause { return Cause(s.cause.Load()) }
 
-// Raise raises the generation: the mirror can no longer be brought up to date by
-// the log alone. Any process may.
+// Raise raises the generation: the log alone can no longer bring the mirror up to date. Any process
+// may call it.
 func (s *State) Raise(c Cause) {
 	s.cause.Store(uint32(c))
 	s.Generation.Add(1)
@@ -165,7 +164,7 @@ func (s *State) Lost() bool { return s.Flags.Load()&FlagLost != 0 }
 // Undone reports whether [FlagUndone] is set.
 func (s *State) Undone() bool { return s.Flags.Load()&FlagUndone != 0 }
 
-// SetLost tells recorders to attach anew.
+// SetLost tells recorders to attach again.
 func (s *State) SetLost() { s.Flags.Or(FlagLost) }
 
 // Path returns the canonical path of the database.
@@ -181,14 +180,14 @@ func (s *State) validate() error {
 	case err != nil:
 		return err
 	case s.BootID == [16]byte{}:
-		return fmt.Errorf("%w: state of no boot: is /proc mounted?", chunkstore.ErrCorrupt)
+		return fmt.Errorf("%w: state names no boot: is /proc mounted?", chunkstore.ErrCorrupt)
 	case s.BootID != bootID():
-		return fmt.Errorf("%w: state is of another boot", chunkstore.ErrCorrupt)
+		return fmt.Errorf("%w: state is from another boot", chunkstore.ErrCorrupt)
 	}
 	return nil
 }
 
-// validateFormat checks that the page is a state, of whatever boot.
+// validateFormat checks that the page is a state, from whatever boot.
 func (s *State) validateFormat() error {
 	switch {
 	case string(s.Magic[:]) != stateMagic:
@@ -201,8 +200,8 @@ func (s *State) validateFormat() error {
 	return nil
 }
 
-// Spool is one database's spool, open in this process. It is safe for concurrent
-// use; what its files and its state allow to whom, doc.go says.
+// Spool is one database's spool, open in this process. It is safe for concurrent use; doc.go says
+// who may do what with its files and its state.
 type Spool struct {
 	dir   string
 	state *State
@@ -210,9 +209,8 @@ type Spool struct {
 	dev   uint64
 }
 
-// Open opens the spool in dir, which a recorder or [Create] has made. It fails with
-// fs.ErrNotExist if there is none, and with [chunkstore.ErrCorrupt] if it does not date from
-// this boot.
+// Open opens the spool in dir, which a recorder or [Create] has made. It fails with fs.ErrNotExist
+// if there is none, and with [chunkstore.ErrCorrupt] if it is not from this boot.
 func Open(dir string) (*Spool, error) {
 	err := Trust(dir)
 	var s *Spool
@@ -256,7 +254,7 @@ func mapState(dir string, f *os.File) (*Spool, error) {
 		unix.Munmap(page)
 		return nil, err
 	}
-	// Not in a Close: a status may be asked for at any time.
+	// Not in Close: somebody may ask for a status at any time.
 	runtime.AddCleanup(s, func(page []byte) { unix.Munmap(page) }, page)
 	return s, nil
 }
@@ -267,15 +265,15 @@ func (s *Spool) Dir() string { return s.dir }
 // Path returns the canonical path of the database.
 func (s *Spool) Path() string { return s.state.Path() }
 
-// State returns the state page. Keep s reachable as long as it is used.
+// State returns the state page. Keep s reachable as long as you use it.
 func (s *Spool) State() *State { return s.state }
 
-// Close is for symmetry: the spool holds nothing but a page, which goes with it.
+// Close does nothing: the spool holds only a page, which is unmapped when s is unreachable.
 func (s *Spool) Close() error { return nil }
 
-// Current reports whether the state's file is still the one in the directory, and not lost. If the
-// spool was deleted or replaced, or the page written over, it marks the state as lost, so that
-// recorders attach again.
+// Current reports whether the state's file is still the one in the directory, and is not lost. If
+// the spool was deleted or replaced, or the page was overwritten, it marks the state as lost, so
+// that recorders attach again.
 func (s *Spool) Current() bool {
 	defer runtime.KeepAlive(s)
 	var st unix.Stat_t

@@ -15,8 +15,8 @@ import (
 // have one open for reading.
 type Wake struct{ file *os.File }
 
-// OpenWake opens the spool's FIFO, and makes it if it is not there; for reading and writing, so
-// that it never ends, and nonblocking, so that a wait costs a goroutine and no thread.
+// OpenWake opens the spool's FIFO, and makes it if it does not exist. It opens it for reading and
+// writing, so that it never ends, and nonblocking, so that a wait takes a goroutine and no thread.
 func (s *Spool) OpenWake() (*Wake, error) {
 	name := filepath.Join(s.dir, "wake")
 	if err := unix.Mkfifo(name, 0o600); err != nil && err != unix.EEXIST {
@@ -31,7 +31,7 @@ func (s *Spool) OpenWake() (*Wake, error) {
 		err = fmt.Errorf("%s is not a FIFO", f.Name())
 	}
 	if err == nil {
-		err = f.SetReadDeadline(time.Time{}) // says whether the poller has it
+		err = f.SetReadDeadline(time.Time{}) // fails unless the poller has it
 	}
 	if err != nil {
 		f.Close()
@@ -40,15 +40,15 @@ func (s *Spool) OpenWake() (*Wake, error) {
 	return &Wake{f}, nil
 }
 
-// Wait returns when somebody has woken us, and eats what was written. It fails
-// with os.ErrClosed after Close.
+// Wait returns when somebody has woken us, and consumes what was written. It fails with
+// os.ErrClosed after Close.
 func (w *Wake) Wait() error {
 	var b [4096]byte
 	_, err := w.file.Read(b[:])
 	return err
 }
 
-// Current reports whether it is the one that recorders find.
+// Current reports whether recorders find this FIFO at its path.
 func (w *Wake) Current() bool {
 	ours, err := w.file.Stat()
 	if err != nil {
@@ -61,10 +61,9 @@ func (w *Wake) Current() bool {
 // Close ends a Wait.
 func (w *Wake) Close() error { return w.file.Close() }
 
-// Wake wakes the replicator, wherever it runs, armed or not. It is no error if
-// there is none.
+// Wake wakes the replicator, wherever it runs, armed or not. It is not an error if there is none.
 func (s *Spool) Wake() error {
-	// For reading too: a FIFO that has a reader never raises SIGPIPE.
+	// For reading, too: a FIFO that has a reader never raises SIGPIPE.
 	fd, err := unix.Open(filepath.Join(s.dir, "wake"),
 		unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err == nil {

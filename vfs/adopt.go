@@ -11,9 +11,9 @@ import (
 // adoptInterval is how often a process looks for spools that nobody serves.
 const adoptInterval = time.Minute
 
-// adoption is what a process does for spools that it has not open: of databases whose processes
-// are gone it sends the data, and of those that were deleted it removes the spools. Its two loops
-// run for as long as the process lives. It has no state of its own.
+// adoption is what a process does for spools that it does not have open. It sends the data of
+// databases whose processes are gone, and removes the spools of databases that were deleted. Its
+// two loops run as long as the process lives. It has no state of its own.
 type adoption struct {
 	root     string // of the spools
 	services *services
@@ -36,14 +36,14 @@ func (a *adoption) adopt() {
 	}
 }
 
-// sweep removes the spools under root of databases that were deleted a while ago. It asks for the
-// files at paths that may be of file systems that hang: so it is not adopt that does it.
+// sweep removes the spools under root whose databases were deleted a while ago. It looks at paths
+// that may be on file systems that hang, so adopt does not do this.
 func (a *adoption) sweep() {
 	defer a.panics.caught("sweep")
 	for {
 		for _, dir := range a.spools() {
 			if removed, err := spool.Sweep(dir, time.Now()); removed {
-				a.log.Info("the spool of a database that was deleted is removed", "spool", dir)
+				a.log.Info("the spool of a deleted database was removed", "spool", dir)
 			} else if err != nil {
 				a.log.Debug("sweep", "spool", dir, "error", err)
 			}
@@ -61,8 +61,8 @@ func (a *adoption) spools() (dirs []string) {
 	return dirs
 }
 
-// orphan reports whether the spool in dir has data that was not sent, and no process
-// that would send it. Without the database, a mirror that is stale is no such data.
+// orphan reports whether the spool in dir has unsent data, and no process that would send it. A
+// stale mirror without its database is not such data.
 func orphan(dir string) bool {
 	sp, err := spool.Open(dir)
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// calmPeriod is how often the log says the same of the same thing, at most.
+// calmPeriod is the shortest time after which the log says the same about the same thing again.
 const calmPeriod = time.Minute
 
-// calmMost bounds how many things are remembered; of more, all are forgotten.
+// calmMost bounds how many things are remembered; beyond that, all are forgotten.
 const calmMost = 4096
 
-// calm is a handler that keeps warnings and errors from filling the log, whoever repeats them: of
-// one message on one database, target, spool or source it lets one pass in calmPeriod; the next
-// one says how many were held back. Whoever wants all of them sets the level to info or debug.
+// calm is a handler that keeps repeated warnings and errors from filling the log. It lets a message
+// about one database, target, spool or source pass once in calmPeriod; the next one says how many
+// were held back. At level info or debug, all of them pass.
 type calm struct {
 	slog.Handler
 	now    func() time.Time
@@ -24,7 +24,7 @@ type calm struct {
 	passed *passed
 }
 
-// passed is what a calm handler and those derived of it share.
+// passed is what a calm handler and those derived from it share.
 type passed struct {
 	mu sync.Mutex
 	of map[string]*repeated
@@ -39,7 +39,7 @@ func newCalm(h slog.Handler, now func() time.Time) slog.Handler {
 	return calm{Handler: h, now: now, passed: &passed{of: make(map[string]*repeated)}}
 }
 
-// about returns what identifies the thing that an attribute names; empty: it does not.
+// about returns what identifies the thing that an attribute names; empty: it names none.
 func about(a slog.Attr) string {
 	switch a.Key {
 	case "database", "target", "spool", "source", "in":

@@ -6,11 +6,11 @@ import (
 	"verneuil/spool"
 )
 
-// children are those that were forked from this process and have replicated databases open. They
-// record what they commit, but cannot run Go. They say which databases they have open (cgo,
-// children.h), and those are served here as if this process had them open; those of a child that
-// has died, until that is noticed. It is safe for concurrent use; its mutex is taken before that
-// of services.
+// children holds the processes that were forked from this one and have replicated databases open.
+// They record what they commit, but cannot run Go. They tell us which databases they have open
+// (cgo, children.h), and we serve these as if this process had them open. If a child has died, we
+// serve them until we notice. It is safe for concurrent use; its mutex is taken before that of
+// services.
 type children struct {
 	services *services
 
@@ -21,8 +21,7 @@ type children struct {
 // openings counts a child's connections, by the directory of the spool.
 type openings map[string]int
 
-// note takes down that child has opened a connection to the database of the spool dir, or closed
-// one.
+// note records that child has opened or closed a connection to the database of the spool dir.
 func (c *children) note(child spool.Token, dir string, opened bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,7 +45,7 @@ func (c *children) note(child spool.Token, dir string, opened bool) {
 	}
 }
 
-// forgetDead closes what children had open that are dead.
+// forgetDead closes what dead children had open.
 func (c *children) forgetDead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -62,7 +62,7 @@ type LoadingPolicy struct {
 // and a mistaken @/dev/zero ends.
 const configBytesMax = 1 << 20
 
-// backgroundCallsPerSecond is what replication spends if api_calls_per_second is not set.
+// backgroundCallsPerSecond is the rate of replication if api_calls_per_second is not set.
 const backgroundCallsPerSecond = 30
 
 // downloadConcurrency: at 30 ms for a request, 32 at a time are at most 70 MB of plain
@@ -80,10 +80,9 @@ func defaultConfig() *Config {
 	}
 }
 
-// ParseConfig reads a configuration: JSON, or @ and the path of a file that
-// holds it. Empty text gives the defaults. Directories are made absolute here, once: see [base].
-// Whatever it does not know or cannot be meant is an error
-// that names the key's path, or the line and column where the JSON breaks.
+// ParseConfig reads a configuration: JSON text, or @ and the path of a JSON file. Empty text gives
+// the defaults. It makes directories absolute: see [base]. An unknown key or an impossible value is
+// an error that names the key's path; malformed JSON is an error that names the line and column.
 func ParseConfig(text string) (*Config, error) {
 	source, from := "configuration", base("")
 	text = strings.TrimSpace(text)
@@ -104,7 +103,7 @@ func ParseConfig(text string) (*Config, error) {
 		}
 		source = "configuration " + path
 	} else if text[0] != '{' {
-		const message = "configuration: neither a JSON object nor @ and a file's path: %.60q"
+		const message = "configuration: want a JSON object, or @ and a file's path: %.60q"
 		return nil, fmt.Errorf(message, text)
 	}
 	value, err := parseJSON(text)
@@ -141,17 +140,16 @@ func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.S
 		c.UploadConcurrency)
 }
 
-// OpenForegroundStore is OpenStore for what somebody waits for: commands, and the
-// reads of a replica. Unless api_calls_per_second is set, only the stores' own
-// limits bound its rate.
+// OpenForegroundStore is OpenStore for requests that somebody waits for: commands, and the reads of
+// a replica. Unless api_calls_per_second is set, only the stores' own limits bound its rate.
 func (c *Config) OpenForegroundStore(
 	ctx context.Context, log *slog.Logger,
 ) (*chunkstore.Store, error) {
 	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
 }
 
-// DownloadConcurrency is how many requests at a time restore and verify make, which
-// mostly wait: upload_concurrency if that is more.
+// DownloadConcurrency is how many requests restore and verify make at a time. Mostly they wait. It
+// is upload_concurrency if that is more.
 func (c *Config) DownloadConcurrency() int { return max(c.UploadConcurrency, downloadConcurrency) }
 
 func (c *Config) openStore(
@@ -165,7 +163,7 @@ func (c *Config) openStore(
 	})
 }
 
-// Host returns the source's name in manifests: hostname, else the machine's.
+// Host returns the source's name in manifests: hostname, or else the machine's name.
 func (c *Config) Host() string {
 	if c.Hostname != "" {
 		return c.Hostname
@@ -176,7 +174,7 @@ func (c *Config) Host() string {
 	return "localhost"
 }
 
-// sendsTo returns how many targets are no caches.
+// sendsTo returns how many targets are not caches.
 func (c *Config) sendsTo() (n int) {
 	for _, t := range c.Targets {
 		if _, ok := t.(chunkstore.TargetOpener); ok {
@@ -238,7 +236,7 @@ func (c *Config) readHostname(at string, value any) error {
 	}
 	if strings.ContainsFunc(c.Hostname,
 		func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
-		return fmt.Errorf("%s: %q holds a blank, a slash or a control character", at, c.Hostname)
+		return fmt.Errorf("%s: %q contains a blank, a slash or a control character", at, c.Hostname)
 	}
 	if len(c.Hostname) > 255 {
 		return fmt.Errorf("%s: longer than 255 bytes", at)
@@ -285,13 +283,13 @@ func (p *LoadingPolicy) readPartial(at string, value any) error {
 		p.MaxChunks = max(partialMaxDefault, p.MinChunks)
 	}
 	if p.MinChunks > p.MaxChunks {
-		return fmt.Errorf("%s: min is %d, more than max, which is %d", at, p.MinChunks, p.MaxChunks)
+		return fmt.Errorf("%s: min is %d, which is more than max, %d", at, p.MinChunks, p.MaxChunks)
 	}
 	return nil
 }
 
-// permissions accepts a mode as JSON's decimal number (448) or, easier on the
-// eye, as an octal string ("0700"). The owner always keeps all rights.
+// permissions accepts a mode as a decimal JSON number (448), or, easier to read, as an octal string
+// ("0700"). The owner always keeps all rights.
 func permissions(dst *fs.FileMode) reader {
 	return func(at string, value any) error {
 		var mode int64

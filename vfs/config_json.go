@@ -14,7 +14,7 @@ import (
 // encoding/json cannot say which key is wrong, lets a second value for a key
 // win silently, and matches keys whatever their case. So the configuration is
 // parsed into a tree that keeps the members of objects in order, and read from
-// that by tables of typed readers, each of which knows where it stands.
+// that by tables of typed readers, each of which knows its place in the tree.
 
 // A JSON value is nil, bool, string, json.Number, object or array.
 type (
@@ -55,8 +55,8 @@ func parseJSON(text string) (any, error) {
 	if !utf8.ValidString(text) {
 		return nil, errors.New("not UTF-8")
 	}
-	// Whole and well-formed first, with the place of what is not: after that
-	// the token stream below cannot surprise.
+	// First check that the text is complete and well-formed, and say where it is not. After that,
+	// the token stream below has no errors.
 	var raw json.RawMessage
 	if err := json.Unmarshal([]byte(text), &raw); err != nil {
 		var syntax *json.SyntaxError
@@ -122,8 +122,8 @@ func parseValue(decoder *json.Decoder, at string) (any, error) {
 	return token, nil
 }
 
-// readObject reads each member of value by its reader. A null stands for an
-// object without members.
+// readObject reads each member of value with its reader. A null counts as an object without
+// members.
 func readObject(at string, value any, readers fields) error {
 	members, ok := value.(object)
 	if !ok && value != nil {
@@ -162,7 +162,7 @@ func list(read reader) reader {
 	}
 }
 
-// The scalar readers take null as "not given": the default stands.
+// The scalar readers take null as "not given": the default stays.
 
 func text(dst *string) reader {
 	return func(at string, value any) error {

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// base is what relative directories of a configuration are relative to: the directory of its
-// file. It is empty if there is no file: then they are refused, as processes with other working
-// directories would mean other places. For the same reason no environment variable is expanded,
-// and none is taken for a directory's name; "~/" is the home directory of the process's user.
+// base is the directory of the configuration's file, to which its relative directories are
+// relative. It is empty if there is no file. Then relative directories are refused, as they would
+// mean another place in a process with another working directory. For the same reason, environment
+// variables are refused, not expanded. "~/" is the home directory of the process's user.
 type base string
 
 // variable is what a shell would expand.
@@ -28,12 +28,12 @@ func (b base) directory(dst *string) reader {
 		case path == "":
 			return fmt.Errorf("%s: empty", at)
 		case strings.ContainsRune(path, 0):
-			return fmt.Errorf("%s: %q holds a NUL", at, path)
+			return fmt.Errorf("%s: %q contains a NUL", at, path)
 		case strings.Contains(path, "://"):
 			return fmt.Errorf("%s: %q is a URL: want a directory", at, path)
 		case variable.MatchString(path):
 			return fmt.Errorf("%s: %q: variables are not expanded: "+
-				"write the path out, or begin it with ~/", at, path)
+				"write out the path, or begin it with ~/", at, path)
 		}
 		path, err := expandHome(path)
 		if err != nil {
@@ -58,12 +58,12 @@ func expandHome(path string) (string, error) {
 		return path, nil
 	}
 	if rest != "" && rest[0] != '/' {
-		return "", fmt.Errorf("%q: only ~/ is expanded: write other users' directories out, "+
-			"and put ./ before a name that begins so", path)
+		return "", fmt.Errorf("%q: only ~/ is expanded: write out another user's directory, "+
+			"or put ./ before a name that begins with ~", path)
 	}
 	home, err := os.UserHomeDir()
 	if err != nil || !filepath.IsAbs(home) {
-		return "", fmt.Errorf("%q: HOME names no directory: write the path out", path)
+		return "", fmt.Errorf("%q: HOME names no directory: write out the path", path)
 	}
 	return home + rest, nil
 }

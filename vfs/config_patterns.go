@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Patterns say which databases the default VFS replicates, by their paths: those that a
-// pattern of Include matches, or all if there is none, but for those that one of Exclude matches.
-// What is made as a copy (VACUUM INTO, the backup API) is replicated only if Include says so. A
-// pattern is one of SQLite's GLOB: "*" stands for any characters, slashes too, "?" for one,
-// "[a-z]" for one of a set. A pattern without a slash is matched with the file's name, any other
-// with the whole path, which is absolute and without symbolic links.
+// Patterns say by their paths which databases the default VFS replicates: those that match a
+// pattern of Include (all, if it is empty) and no pattern of Exclude. A copy (by VACUUM INTO, or
+// the backup API) is replicated only if Include names it. Patterns are those of SQLite's GLOB: "*"
+// stands for any characters, also slashes; "?" for one; "[a-z]" for one of a set. A pattern without
+// a slash is matched with the file's name, any other with the whole path, which is absolute and has
+// no symbolic links.
 type Patterns struct {
 	Include, Exclude []string
 }
@@ -21,7 +21,7 @@ func (c *Config) readMakeDefault(at string, value any) error {
 	members, ok := value.(object)
 	if !ok {
 		if err := boolean(&c.MakeDefault)(at, value); err != nil {
-			return wrongType(at, value, "true or false, or an object of include and exclude")
+			return wrongType(at, value, "true, false, or an object with include and exclude")
 		}
 		return nil
 	}
@@ -51,15 +51,15 @@ func pattern(dst *[]string) reader {
 	}
 }
 
-// checkGlob refuses what would match nothing.
+// checkGlob refuses a pattern that can match nothing.
 func checkGlob(glob string) error {
 	switch {
 	case glob == "":
 		return errors.New("empty")
 	case strings.ContainsRune(glob, 0):
-		return errors.New("holds a NUL")
+		return errors.New("contains a NUL")
 	case strings.Contains(glob, "/") && !strings.ContainsAny(glob[:1], "/*?[~"):
-		return errors.New("paths are absolute: begin it with / or */, or leave the directory out")
+		return errors.New("paths are absolute: begin it with / or */, or leave out the directory")
 	}
 	for rest := glob; ; {
 		_, set, found := strings.Cut(rest, "[")

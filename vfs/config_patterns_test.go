@@ -30,7 +30,7 @@ func TestMakeDefaultPatterns(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ text, want string }{
-		{`{"make_default": 1}`, "make_default: is a number, want true or false, or an object"},
+		{`{"make_default": 1}`, "make_default: is a number, want true, false, or an object"},
 		{`{"make_default": {"includes": []}}`,
 			"make_default.includes: unknown key; known here: exclude, include"},
 		{`{"make_default": {"include": "*.db"}}`,
@@ -43,7 +43,7 @@ func TestMakeDefaultPatterns(t *testing.T) {
 		{`{"make_default": {"exclude": ["[]"]}}`, "a [ without its ]"},
 		{`{"make_default": {"exclude": ["x[^"]}}`, "a [ without its ]"},
 		{`{"make_default": {"include": ["~other/x.db"]}}`, "only ~/ is expanded"},
-		{"{\"make_default\": {\"include\": [\"a\\u0000b\"]}}", "holds a NUL"},
+		{"{\"make_default\": {\"include\": [\"a\\u0000b\"]}}", "contains a NUL"},
 	} {
 		if _, err := vfs.ParseConfig(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error that says %q", c.text, err, c.want)

@@ -9,7 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 
-	// The providers of targets and caches: each registers what it can be configured with.
+	// The providers of targets and caches: each registers its configuration.
 	_ "verneuil/chunkstore/cache"
 	_ "verneuil/chunkstore/dir"
 	_ "verneuil/chunkstore/s3"
@@ -61,8 +61,8 @@ func (b base) membersOf(target chunkstore.TargetConfig) fields {
 	return readers
 }
 
-// memberOf returns the reader that stores to dst, of which tag tells more than its type. A tag or a
-// type that makes no sense is a mistake of the provider's, which its first use shows.
+// memberOf returns the reader that stores to dst; tag says more about it than its type does. A tag
+// or type that makes no sense is a mistake in the provider, which its first use shows.
 func (b base) memberOf(dst any, tag string) reader {
 	switch dst := dst.(type) {
 	case *string:
@@ -82,7 +82,7 @@ func (b base) memberOf(dst any, tag string) reader {
 	panic(fmt.Sprintf("a provider's member is a %T", dst))
 }
 
-// limits parses LOW..HIGH, of which HIGH may be missing.
+// limits parses LOW..HIGH; HIGH may be missing.
 func limits(tag string) (low, high int64) {
 	least, greatest, _ := strings.Cut(tag, "..")
 	low, err := strconv.ParseInt(least, 10, 64)

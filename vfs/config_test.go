@@ -161,7 +161,7 @@ func TestParseConfigDirectories(t *testing.T) {
 		{"spool", inline, `"spool" is relative, and there is no configuration file`},
 		{"../spool", inline, "begin it with / or ~/"},
 		{"$HOME/spool", inFile | inline, `"$HOME/spool": variables are not expanded: ` +
-			`write the path out, or begin it with ~/`},
+			`write out the path, or begin it with ~/`},
 		{"${SPOOL}", inFile | inline, "variables are not expanded"},
 		{"/srv/$SPOOL/x", inFile | inline, "variables are not expanded"},
 		{"/srv/$(hostname)", inFile | inline, "variables are not expanded"},
@@ -251,8 +251,8 @@ var configErrors = []struct{ text, want string }{
 	{`{"hostname": "h"`, "line 1, column 16: unexpected end"},
 	{`{} {}`, "line 1, column 4: "},
 	{`/tmp/verneuil.json`,
-		`neither a JSON object nor @ and a file's path: "/tmp/verneuil.json"`},
-	{`[]`, "neither a JSON object"},
+		`want a JSON object, or @ and a file's path: "/tmp/verneuil.json"`},
+	{`[]`, "want a JSON object"},
 	{`@/nonexistent/verneuil.json`, "/nonexistent/verneuil.json: no such file"},
 	{`@`, "configuration: "},
 	{"@/dev/zero", "/dev/zero: longer than"},
@@ -269,7 +269,7 @@ var configErrors = []struct{ text, want string }{
 	{`{"snapshot_loading_policy": {"partial": {"mid": 1}}}`,
 		"snapshot_loading_policy.partial.mid: unknown key"},
 	// Wrong types.
-	{`{"make_default": 1}`, "make_default: is a number, want true or false"},
+	{`{"make_default": 1}`, "make_default: is a number, want true, false, or an object"},
 	{`{"tempdir": {}}`, "tempdir: is an object, want a string"},
 	{`{"replication_targets": {}}`, "replication_targets: is an object, want an array"},
 	{`{"replication_targets": ["dir"]}`, "replication_targets[0]: is a string, want an object"},
@@ -290,7 +290,7 @@ var configErrors = []struct{ text, want string }{
 	{`{"snapshot_read_deadline_ms": 0}`, "snapshot_read_deadline_ms: 0, want 1 to"},
 	{`{"store_timeout_ms": 0}`, "store_timeout_ms: 0, want 1 to"},
 	{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
-	{`{"hostname": "a b"}`, `hostname: "a b" holds a blank`},
+	{`{"hostname": "a b"}`, `hostname: "a b" contains a blank`},
 	{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},
 	{`{"tempdir": "/a\u0000b"}`, "tempdir: "},
 	{`{"replication_spooling_dir_permissions": 512}`,
@@ -300,7 +300,7 @@ var configErrors = []struct{ text, want string }{
 	{`{"snapshot_loading_policy": "partial"}`, `snapshot_loading_policy: "partial", want`},
 	{`{"snapshot_loading_policy": {}}`, `snapshot_loading_policy: has no keys`},
 	{`{"snapshot_loading_policy": {"partial": {"min": 9, "max": 3}}}`,
-		"snapshot_loading_policy.partial: min is 9, more than max"},
+		"snapshot_loading_policy.partial: min is 9, which is more than max, 3"},
 	// Targets.
 	{`{"replication_targets": [{}]}`,
 		"replication_targets[0]: has 0 keys (none), " +

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// drain sends what a closed database has left, at its pace, and stops its replicator. What was
-// written by connections that came and went meanwhile it sends too, and what other processes
-// leave to this one. Of a database that was deleted it sends what the spool has, if that is any
-// use without the file: else the replicators of a program that makes and deletes databases would
-// stay for good. One goroutine runs it for each service that drains.
+// drain sends what a closed database has left, at its pace, and stops its replicator. It also sends
+// what connections that came and went meanwhile have written, and what other processes leave to
+// this one. If the database was deleted, it sends what the spool has, if that is of use without the
+// file; otherwise it gives up, or the replicators of a program that makes and deletes databases
+// would stay for good. One goroutine runs it for each service that drains.
 func (s *services) drain(dir string, sv *service) {
 	defer s.panics.caught("drain " + dir)
 	for {
@@ -76,7 +76,7 @@ func deleted(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// exit sends what the process has not sent, until ctx ends, and logs what stays behind.
+// exit sends what the process has not sent, until ctx ends, and logs what is left.
 func (s *services) exit(ctx context.Context) {
 	s.mu.Lock()
 	var dirs []string
@@ -115,7 +115,7 @@ func (s *services) leave(ctx context.Context, dir string) error {
 	return err
 }
 
-// unsent are the spools that a process leaves with data in them.
+// unsent is the list of spools that a process leaves with data in them.
 type unsent struct {
 	mu    sync.Mutex
 	dirs  []string
@@ -129,7 +129,7 @@ func (u *unsent) add(dir string, err error) {
 	u.error = cmp.Or(u.error, err)
 }
 
-// tell says so in one line: a process may have thousands.
+// tell logs them in one line: a process may have thousands.
 func (u *unsent) tell(log *slog.Logger) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

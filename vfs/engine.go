@@ -121,12 +121,12 @@ func (e *Engine) ReadStore() (*chunkstore.Store, error) { return e.stores.forRea
 // Store returns the store that the process replicates to, opened at the first call.
 func (e *Engine) Store() (*chunkstore.Store, error) { return e.stores.forWriting() }
 
-// Opened sees to it that somebody replicates the database whose spool is dir. It is
-// called at the first connection of several, before that can take any lock of SQLite's, and
-// Closed after the last has given up its own. It may wait while a file is closed.
+// Opened makes sure that somebody replicates the database whose spool is dir. It is called for the
+// first of several connections, before that can take any lock of SQLite's; Closed is called after
+// the last connection has given up its locks. Opened may wait while a file is being closed.
 func (e *Engine) Opened(dir string) { e.services.openAfterClosing(dir) }
 
-// Closed is Opened's opposite. The spool is served until its data is sent.
+// Closed is the opposite of Opened. The spool is served until its data is sent.
 func (e *Engine) Closed(dir string) { e.services.closed(dir) }
 
 // Woken tells the replicators of this process that a recorder of it has woken one.
@@ -155,16 +155,16 @@ func (e *Engine) Flush(dir string, timeout time.Duration) error {
 		err = r.Flush(ctx)
 	}
 	if err != nil {
-		// Whoever asked is told; of targets that fail, so is the log.
+		// The caller gets the error; targets that fail are also in the log.
 		e.log.Info("flush", "spool", dir, "error", err)
 	}
 	return err
 }
 
 // Validate compares the mirror of the spool dir with its database, whose write
-// lock the caller holds. What differs is logged, returned, and stays in the status. That the
-// mirror cannot be brought up to date while the lock is held is no difference: it is counted.
-// It may block for minutes.
+// lock the caller holds. A difference is logged, returned, and kept in the status. If the mirror
+// cannot be brought up to date while the lock is held, that is not a difference: it is counted.
+// Validate may block for minutes.
 func (e *Engine) Validate(dir string) error {
 	if e.checks.rests(dir) {
 		return nil
@@ -179,8 +179,8 @@ func (e *Engine) Validate(dir string) error {
 	return e.checks.count(dir, time.Since(start), err)
 }
 
-// Exit gives unsent data at most timeout to leave, or store_timeout_ms if that is less. What
-// another process replicates it leaves to that one. It blocks until then.
+// Exit sends unsent data, for at most timeout, or store_timeout_ms if that is less, and blocks
+// until then. It leaves to other processes what they replicate.
 func (e *Engine) Exit(timeout time.Duration) {
 	e.checks.report()
 	timeout = min(timeout, e.cfg.StoreTimeout)
@@ -192,7 +192,7 @@ func (e *Engine) Exit(timeout time.Duration) {
 // Panicked records a panic that was kept from the host.
 func (e *Engine) Panicked(what string, p any) { e.panics.add(what, p) }
 
-// panics are those that were kept from the host. It is safe for concurrent use.
+// panics lists the panics that were kept from the host. It is safe for concurrent use.
 type panics struct {
 	log *slog.Logger
 
@@ -207,7 +207,8 @@ func (s *panics) add(what string, p any) {
 	s.seen = append(s.seen, fmt.Sprintf("%s: %v", what, p))
 }
 
-// caught is to be deferred by a goroutine of ours: a panic ends it, and not the host.
+// caught must be deferred by each goroutine of ours: a panic then ends the goroutine, and not the
+// host.
 func (s *panics) caught(what string) {
 	if p := recover(); p != nil {
 		s.add(what, p)

@@ -12,9 +12,8 @@ import (
 )
 
 // LevelFromEnv returns the log level that the environment asks for:
-// VERNEUIL_LOG, else RUST_LOG, else "warn". RUST_LOG is shared with other
-// programs and may hold a list such as "hyper=warn,info": of that, the entry for
-// verneuil or for everything counts.
+// VERNEUIL_LOG, else RUST_LOG, else "warn". Other programs use RUST_LOG, too, and it may contain a
+// list such as "hyper=warn,info": the entry for verneuil, or for everything, counts.
 func LevelFromEnv() string {
 	if level := getenv("VERNEUIL_LOG"); level != "" {
 		return level
@@ -33,9 +32,9 @@ func LevelFromEnv() string {
 }
 
 // Stderr writes to the process's stderr. Package cgo replaces it before the engine starts: in
-// a host, Go's threads have descriptors of their own. os.Stderr would end the host if that
-// is a pipe which nobody reads (os, epipecheck). If the pipe is full, it does not wait: the line
-// is lost.
+// a host, Go's threads have descriptors of their own. If stderr is a pipe that nobody reads,
+// os.Stderr would end the host (os, epipecheck). If the pipe is full, Stderr does not wait: the
+// line is lost.
 var Stderr = func(b []byte) {
 	if n, err := unix.Poll([]unix.PollFd{{Fd: 2, Events: unix.POLLOUT}}, 0); n == 0 && err == nil {
 		return
@@ -56,7 +55,7 @@ func (hostStderr) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// lines writes lines that say whose they are: a host's stderr is everybody's.
+// lines writes lines that begin with our name: everybody writes to a host's stderr.
 type lines struct{ w io.Writer }
 
 // Write gets a line at a time from slog's handler, and passes it on in one piece.
@@ -67,7 +66,7 @@ func (l lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// inUTC has the C side's time, which asks for no time zone (cgo/log.c).
+// inUTC writes times as the C side does, which does not ask for the time zone (cgo/log.c).
 func inUTC(groups []string, a slog.Attr) slog.Attr {
 	if a.Key == slog.TimeKey && len(groups) == 0 {
 		a.Value = slog.TimeValue(a.Value.Time().UTC())

@@ -9,8 +9,8 @@ import (
 	"verneuil/replicate/replica"
 )
 
-// replicas are the sources that this process reads replicas of: made when the first is opened,
-// and kept for as long as the process lives. It is safe for concurrent use.
+// replicas holds the sources of which this process reads replicas. It is made when the first
+// replica is opened, and kept as long as the process lives. It is safe for concurrent use.
 type replicas struct {
 	open func() (*replica.Set, error)
 	set  atomic.Pointer[replica.Set] // what open has returned
@@ -35,7 +35,7 @@ func newReplicas(e *Engine) *replicas {
 	return r
 }
 
-// status returns what verneuil_status() shows: an empty list if there are none.
+// status returns what verneuil_status() shows: an empty list if there are no replicas.
 func (r *replicas) status() []replica.Status {
 	if set := r.set.Load(); set != nil {
 		return set.Status()

@@ -21,7 +21,7 @@ var secure = sync.OnceValue(func() bool {
 	return err != nil && (os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid())
 })
 
-// getenv is os.Getenv, but for a program that must not obey its caller.
+// getenv is os.Getenv, except in a program that must not obey its caller.
 func getenv(name string) string {
 	if secure() {
 		return ""

@@ -14,10 +14,10 @@ import (
 	"verneuil/spool"
 )
 
-// retryInterval is the pause before a spool that could not be served is tried again.
+// retryInterval is the pause after which we try again to serve a spool.
 const retryInterval = 5 * time.Second
 
-// services are the spools that this process serves, or stands by for. It is safe for concurrent
+// services holds the spools that this process serves, or stands by for. It is safe for concurrent
 // use.
 type services struct {
 	cfg     *Config
@@ -31,7 +31,7 @@ type services struct {
 	of map[string]*service // by the directory of the spool
 }
 
-// serviceState is what is to become of a service.
+// serviceState is the state of a service.
 type serviceState int
 
 // The states of a service, and the functions that take it from one to another:
@@ -50,8 +50,8 @@ const (
 	gone                  // all is sent: its replicator ends
 )
 
-// service is one spool that is served. A goroutine of its own runs its replicators. All but cancel
-// and done is guarded by services.mu.
+// service is one spool that is served. A goroutine of its own runs its replicators. services.mu
+// guards all fields but cancel and done.
 type service struct {
 	state  serviceState
 	opens  int // connections of this process and its children
@@ -63,8 +63,8 @@ type service struct {
 	err    error                 // why it could not
 }
 
-// openAfterClosing is open, once no file of the database is being closed: that would drop the
-// locks that the connection is about to take.
+// openAfterClosing waits until no file of the database is being closed, as that would drop the
+// locks that the connection is about to take. Then it does what open does.
 func (s *services) openAfterClosing(dir string) {
 	s.files.useAfterClosing(dir)
 	defer s.files.drop(dir)
@@ -78,7 +78,7 @@ func (s *services) open(dir string) {
 	s.serveLocked(dir).opens++
 }
 
-// closed counts one connection less.
+// closed counts one connection fewer.
 func (s *services) closed(dir string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +131,7 @@ func (s *services) serveLocked(dir string) *service {
 	return sv
 }
 
-// serve runs the spool's replicator until ctx ends, and tries anew when it fails.
+// serve runs the spool's replicator until ctx ends, and tries again when it fails.
 func (s *services) serve(ctx context.Context, dir string, sv *service) {
 	defer close(sv.done)
 	defer s.files.leave(dir)
@@ -139,7 +139,7 @@ func (s *services) serve(ctx context.Context, dir string, sv *service) {
 	for ctx.Err() == nil {
 		err := s.replicateOnce(ctx, dir, sv)
 		if err != nil && ctx.Err() == nil && err.Error() != told {
-			s.log.Error("replication stopped; it is tried again", "spool", dir, "error", err)
+			s.log.Error("replication stopped; trying again", "spool", dir, "error", err)
 			told = err.Error()
 		}
 		s.mu.Lock()
@@ -200,8 +200,8 @@ func (s *services) options(
 	}
 }
 
-// replicator returns the running replicator of dir; one that has just been
-// started is waited for, until ctx ends.
+// replicator returns the running replicator of dir. If it has just been started, replicator waits
+// for it until ctx ends.
 func (s *services) replicator(ctx context.Context, dir string) (*replicate.Replicator, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -8,17 +8,17 @@ import (
 	"verneuil/replicate/mirror"
 )
 
-// sourceFiles are the live database files that the services' replicators read. Closing one
-// would drop the locks of this process's connections to the file: so none is closed while its
-// database is open here, nor while anybody else has the file open, perhaps by another VFS of this
-// process. It is safe for concurrent use, and looks at no file under its mutex.
+// sourceFiles holds the live database files that the services' replicators read. Closing one would
+// drop the locks that this process's connections have on the file. So a file stays open while its
+// database is open here, and while anybody else has it open, perhaps through another VFS of this
+// process. sourceFiles is safe for concurrent use, and looks at no file under its mutex.
 type sourceFiles struct {
 	mu sync.Mutex
 	of map[string]*databaseFiles // by the directory of the spool
 }
 
-// databaseFiles are those of one database: several, if the file at its path was replaced. Its
-// fields are guarded by sourceFiles.mu.
+// databaseFiles holds the files of one database: several, if the file at its path was replaced.
+// sourceFiles.mu guards its fields.
 type databaseFiles struct {
 	users   int // services, and connections that are being opened
 	open    []*source
@@ -35,8 +35,8 @@ func (s *source) Close() error { return nil }
 
 func newSourceFiles() *sourceFiles { return &sourceFiles{of: make(map[string]*databaseFiles)} }
 
-// use keeps the files of dir from being closed until [sourceFiles.leave], or drop. What is being
-// closed at the moment is closed all the same.
+// use keeps the files of dir from being closed until [sourceFiles.leave], or drop. It does not stop
+// a close that has begun.
 func (f *sourceFiles) use(dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,7 +50,7 @@ func (f *sourceFiles) useLocked(dir string) {
 	f.of[dir].users++
 }
 
-// useAfterClosing is use, once no file of dir is being closed.
+// useAfterClosing waits until no file of dir is being closed, and then does what use does.
 func (f *sourceFiles) useAfterClosing(dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,7 +63,7 @@ func (f *sourceFiles) useAfterClosing(dir string) {
 	f.useLocked(dir)
 }
 
-// drop is the opposite of use where a service uses the files as well.
+// drop is the opposite of use if a service uses the files as well.
 func (f *sourceFiles) drop(dir string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -116,14 +116,14 @@ func (f *sourceFiles) find(dir string, now os.FileInfo) *source {
 	return nil
 }
 
-// leftMost is how many files may stay open because somebody else has them open. Of more,
-// those are closed that nobody has locked.
+// leftMost is how many files may stay open because somebody else has them open. If there are more,
+// those that nobody has locked are closed.
 const leftMost = 64
 
-// leave is called by a service of dir that ends. It closes the files that no service of this
-// process needs, of all databases, and that nobody else has open: whose locks would be dropped,
-// also those that are taken between a look at them and the close. Whoever opens a database
-// meanwhile waits ([sourceFiles.useAfterClosing]), for the files of that database alone.
+// leave is called by a service of dir that ends. It closes the files of all databases that no
+// service of this process needs, and that nobody else has open: a close would drop the other one's
+// locks, even those that it takes between our look at them and the close. Whoever opens a database
+// meanwhile waits ([sourceFiles.useAfterClosing]), but only for the files of that database.
 func (f *sourceFiles) leave(dir string) {
 	f.mu.Lock()
 	f.of[dir].users--
@@ -141,8 +141,8 @@ func (f *sourceFiles) leave(dir string) {
 	}
 }
 
-// closeLeft closes what files are left of dir, of those in use also the ones that nobody has
-// locked if there are tooMany. It returns how many it closed.
+// closeLeft closes the files that are left of dir. If there are tooMany, it also closes those that
+// others have open but nobody has locked. It returns how many it closed.
 func (f *sourceFiles) closeLeft(dir string, tooMany bool) int {
 	f.mu.Lock()
 	d := f.of[dir]

@@ -10,11 +10,11 @@ import (
 	"verneuil/replicate/replica"
 )
 
-// errNoTargets: databases are opened through the writer VFS, which has nowhere to send.
-var errNoTargets = errors.New("replication_targets: no s3 or dir target")
+// errNoTargets: databases are opened through the writer VFS, but there is nowhere to send them.
+var errNoTargets = errors.New("replication_targets names no s3 or dir target")
 
-// problem returns what keeps the process's databases from being replicated. The
-// recorder's own reason is opening: why it opened one without a spool.
+// problem returns what keeps the process's databases from being replicated. opening is the
+// recorder's reason: why it opened a database without a spool.
 func (e *Engine) problem(opening string) string {
 	store, storeErr := e.stores.written()
 	errs := []error{e.cfgErr, storeErr}
@@ -37,7 +37,7 @@ type databaseStatus struct {
 	*replicate.Status
 }
 
-// status returns the databases that the process serves, in no order.
+// status returns the databases that the process serves, in no particular order.
 func (s *services) status() []databaseStatus {
 	databases := []databaseStatus{}
 	running := make(map[int]*replicate.Replicator)
@@ -60,9 +60,9 @@ func (s *services) status() []databaseStatus {
 	return databases
 }
 
-// Status returns verneuil_status()'s JSON object. opening is why the recorder has last
-// opened a database without replication, empty if it has not; list is the JSON array of
-// the databases that are not replicated, with reasons, empty if there is no memory for it.
+// Status returns verneuil_status()'s JSON object. opening is why the recorder last opened a
+// database without replication; empty if it has not. list is the JSON array of the databases that
+// are not replicated, with reasons; empty if there is no memory for it.
 func (e *Engine) Status(opening, list string) []byte {
 	status := struct {
 		Program   string           `json:"program"`

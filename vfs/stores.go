@@ -9,9 +9,9 @@ import (
 	"verneuil/chunkstore"
 )
 
-// stores are what the process replicates to, and what its replicas read from: each is opened at
-// its first use. They are two, so that replicas do not spend the replicators' tokens. It is safe
-// for concurrent use.
+// stores holds the store that the process replicates to, and the one that its replicas read from.
+// Each is opened at its first use. There are two, so that replicas do not spend the replicators'
+// tokens. It is safe for concurrent use.
 type stores struct {
 	cfg    *Config
 	cfgErr error
@@ -20,8 +20,8 @@ type stores struct {
 	read    func() (*chunkstore.Store, error)
 	reading atomic.Pointer[chunkstore.Store] // what read has returned
 
-	// opening is held while the store is opened, by replicators alone: a directory that is a
-	// target may be on a disk that does not answer.
+	// opening is held while the store is opened, and only replicators take it: a target may be a
+	// directory on a disk that does not answer.
 	opening  sync.Mutex
 	mu       sync.Mutex
 	write    *chunkstore.Store
@@ -61,8 +61,8 @@ func (s *stores) forWriting() (*chunkstore.Store, error) {
 	return store, err
 }
 
-// written returns what forWriting has returned; nil and no error before its first call. It waits
-// for nothing.
+// written returns what forWriting has returned; nil and no error before its first call. It does not
+// wait.
 func (s *stores) written() (*chunkstore.Store, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,18 +12,18 @@ import (
 	"verneuil/replicate/mirror"
 )
 
-// validateTimeout is for one comparison; with a database of gigabytes it begins with a copy.
+// validateTimeout bounds one comparison; for a database of gigabytes that begins with a copy.
 const validateTimeout = 5 * time.Minute
 
-// When a database's comparisons have taken validateBudget, each is followed by a time
-// validateRest as long in which commits are passed over: else a test that commits ten thousand
-// times to a large database would never end.
+// When the comparisons of a database have taken validateBudget, each is followed by a rest,
+// validateRest times as long, in which commits are not compared. Otherwise a test that commits ten
+// thousand times to a large database would never end.
 const (
 	validateBudget = 10 * time.Second
 	validateRest   = 3
 )
 
-// validations are the comparisons of this process. It is safe for concurrent use.
+// validations holds the comparisons of this process. It is safe for concurrent use.
 type validations struct {
 	log *slog.Logger
 
@@ -32,23 +32,23 @@ type validations struct {
 	times map[string]*validationTime // by the directory of the spool; nil: nothing was to be done
 }
 
-// validation counts what has become of the commits that were to be validated. Of what
-// did not happen nobody may think that it succeeded.
+// validation counts what became of the commits that were to be validated. Nobody may think that a
+// comparison succeeded which did not happen.
 type validation struct {
 	// Equal: the mirror was the database.
 	Equal int `json:"equal"`
 	// Elsewhere: another process replicates, and checks its own commits.
 	Elsewhere int `json:"elsewhere,omitempty"`
-	// Rested: it was passed over, as those before took long.
+	// Rested: it was not compared, because the comparisons before took long.
 	Rested int `json:"rested,omitempty"`
 	// Unsettled: the mirror could not be brought up to date at that moment.
 	Unsettled int `json:"unsettled,omitempty"`
-	// Reason is that of the last unsettled one.
+	// Reason is why the last unsettled one was unsettled.
 	Reason   string   `json:"reason,omitempty"`
 	Failures []string `json:"failures,omitempty"`
 }
 
-// validationTime is what one database's comparisons have taken.
+// validationTime is how long one database's comparisons have taken.
 type validationTime struct {
 	spent time.Duration
 	rests time.Time // until then commits are passed over
@@ -102,7 +102,7 @@ func (v *validations) ofLocked(dir string) *validationTime {
 	return v.times[dir]
 }
 
-// rests reports whether a commit to the database of dir is passed over.
+// rests reports whether a commit to the database of dir is not to be compared.
 func (v *validations) rests(dir string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -113,8 +113,8 @@ func (v *validations) rests(dir string) bool {
 	return over
 }
 
-// report says so, at the end of the process, if there was something to validate
-// and nothing could be.
+// report logs, at the end of the process, if there was something to validate and nothing could be
+// validated.
 func (v *validations) report() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

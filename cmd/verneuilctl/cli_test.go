@@ -252,8 +252,8 @@ func (s *site) sum(path string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// chunks returns the files of the chunk bucket of a dir target.
-func (s *site) chunks() []string { return s.files("store/chunks") }
+// packs returns the files of the chunk bucket of a dir target.
+func (s *site) packs() []string { return s.files("store/chunks") }
 
 // files returns the regular files below name, those of the store itself excepted.
 func (s *site) files(name string) []string {

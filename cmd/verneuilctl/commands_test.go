@@ -63,7 +63,7 @@ func TestFlushNothing(t *testing.T) {
 	refuse(t, 1, []string{"flush " + s.path("none"), "no such file"}, "flush", s.path("none"))
 	refuse(t, 1, []string{"flush " + s.dir, "is it a replication_spooling_dir?", "--allow-empty"},
 		"flush", s.dir)
-	refuse(t, 1, []string{"flush /etc: no database's spool"}, "flush", "/etc")
+	refuse(t, 1, []string{"flush /etc: it contains no spools"}, "flush", "/etc")
 	refuse(t, 1, []string{"SPOOLDIR", "--config"}, "flush")
 	db := s.database("d.db", 10000)
 	refuse(t, 1, []string{"flush " + db, "--config"}, "flush", db)
@@ -293,7 +293,7 @@ func TestLs(t *testing.T) {
 				"minio": "chunks"}[name]); len(rows) != 4 {
 				t.Errorf("ls of a part of the name: %q", rows)
 			}
-			refuse(t, 1, []string{"ls none", "no target"}, "-c", s.config(), "ls", "none")
+			refuse(t, 1, []string{"ls none", "nor a target"}, "-c", s.config(), "ls", "none")
 			if name == "dir" {
 				testLsDirectory(t, s)
 			} else {

@@ -27,12 +27,12 @@ func configCommand(g *global) *cobra.Command {
 	var write, asJSON bool
 	check := &cobra.Command{
 		Use:   "check [--write]",
-		Short: "Check the configuration, and that what it names is there",
-		Long: `Read the configuration, look for the directories that it names, and ask each target
-for an object. With --write, put an object into each target's chunks and manifests, get it,
-and delete it again: that proves the rights that replication needs. One line for each is
-printed; the exit code is 1 if one of them failed. Where versions are kept, those objects are
-kept as old ones.`,
+		Short: "Check the configuration, its directories and its targets",
+		Long: `Read the configuration, check the directories that it names, and ask each target for an
+object. With --write, put an object into each target's chunks and manifests, get it, and
+delete it again: this proves that we have the permissions that replication needs. (A bucket
+that keeps versions keeps these objects as old versions.) Prints a line for each check; the
+exit code is 1 if a check fails.`,
 		Args: atMost(0),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return fail(checkConfig(command.Context(), g, write, asJSON), "config check")
@@ -121,12 +121,12 @@ func wrapped(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// checkSpools fails if spools could not be in dir, or would not be trusted.
+// checkSpools fails if dir cannot hold spools, or if they would not be trusted.
 func checkSpools(dir string) error {
 	if err := checkDirectory(dir); err != nil {
 		return err
 	}
-	// There is no spool: speak of the directory.
+	// No spool has this name: Trust checks only the directory above it.
 	err := spool.Trust(filepath.Join(dir, "none"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -134,7 +134,7 @@ func checkSpools(dir string) error {
 	var at unix.Statfs_t
 	if err := unix.Statfs(dir, &at); err == nil && overNetwork(at.Type) {
 		return fmt.Errorf("%s is on a network file system: "+
-			"processes share it by memory, which must be one machine's", dir)
+			"processes share its files in memory, so it must be on a local one", dir)
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func overNetwork(fileSystem int64) bool {
 	return false
 }
 
-// checkDirectory fails if we could not make dir, or files in it.
+// checkDirectory fails if we cannot make dir, or files in it.
 func checkDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
@@ -160,7 +160,7 @@ func checkDirectory(dir string) error {
 		return fmt.Errorf("%s is not a directory", dir)
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("%s may not be written to: %w", dir, err)
+		return fmt.Errorf("%s is not writable: %w", dir, err)
 	}
 	return nil
 }
@@ -174,8 +174,8 @@ func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
 		}
 		return err
 	}
-	// One key, so that versions of no more than one are kept; and an ID, which the directory
-	// of chunks wants.
+	// Always the same key, so that no more than one object's versions are kept; and an ID, as a
+	// directory of chunks takes no other keys.
 	body := []byte("verneuilctl config check")
 	key := chunkstore.Sum(body).String()
 	if _, err := b.Put(ctx, key, body, chunkstore.Condition{}); err != nil {
@@ -183,7 +183,7 @@ func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
 	}
 	_, err := b.Get(ctx, key, chunkstore.GetOptions{})
 	if deleteErr := b.Delete(context.WithoutCancel(ctx), key); deleteErr != nil {
-		err = errors.Join(err, fmt.Errorf("object %s is left behind: %w", key, deleteErr))
+		err = errors.Join(err, fmt.Errorf("object %s was not deleted: %w", key, deleteErr))
 	}
 	return err
 }

@@ -179,8 +179,8 @@ func explainOpen(path string, failed error) error {
 		return failed
 	}
 	if encoding := sqlitefile.Header(header).TextEncoding(); encoding > 3 {
-		return fmt.Errorf("%w: the header is damaged: its text encoding (offset 56) is %d; "+
-			"SQLite knows 1, 2 and 3", failed, encoding)
+		return fmt.Errorf("%w: the header is damaged: its text encoding (offset 56) is %d, "+
+			"not 1, 2 or 3", failed, encoding)
 	}
 	return failed
 }
@@ -265,18 +265,17 @@ func (p *pinned) overlayWAL() error {
 		return fmt.Errorf("%s: %w", p.wal.Name(), err)
 	}
 	if frames != 0 && view.Frames != frames {
-		return fmt.Errorf("%s: %d frames, but the wal-index says %d", p.wal.Name(), view.Frames,
-			frames)
+		return fmt.Errorf("%s has %d committed frames, but its wal-index counts %d",
+			p.wal.Name(), view.Frames, frames)
 	}
 	if view.Frames == 0 {
 		return nil
 	}
 	size := int64(view.Pages) * int64(view.PageBytes)
 	if size > sqlitefile.WALSizeMax(p.size, view.Frames, view.PageBytes) {
-		return fmt.Errorf("%s is damaged: its last commit says that the database has %d bytes: "+
-			"more than there are in it and the file; "+
-			"SQLite refuses to checkpoint it (recover what there is with .recover of the sqlite3 "+
-			"shell)", p.wal.Name(), size)
+		return fmt.Errorf("%s is damaged: its last commit gives the database %d bytes, more than "+
+			"it and the file contain, and SQLite refuses to checkpoint it "+
+			"(recover what is left with .recover in the sqlite3 shell)", p.wal.Name(), size)
 	}
 	p.view, p.size = view, size
 	return nil

@@ -35,15 +35,18 @@ func flushCommand(g *global) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "flush [SPOOLDIR | DB]",
 		Short: "Send everything that is left in a spooling directory",
-		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir, or of
-one database in it: DB's. Without either, in that of the configuration. Each spool remembers
-its targets, so SPOOLDIR needs no configuration, unless a crash came before it was told
-them, or has damaged what it was told; credentials come from the environment.
-Prints the databases. Succeeds only when every target has everything. Of one that was deleted
-it says so; a spool that is sent is removed some ten minutes after that was first seen.
+		Long: `Send what applications have left in SPOOLDIR, their replication_spooling_dir. With DB,
+send what they have left of that database; without an argument, take the spooling directory
+from the configuration. Each spool remembers its targets, so SPOOLDIR needs no configuration,
+unless a crash has damaged the spool, or came before it was told its targets. Credentials
+come from the environment.
 
-A directory without any database's spool is an error, as its name may be mistyped. It is
-none with --allow-empty.`,
+Prints each database that was sent. Succeeds only if every target has everything. If a
+database was deleted, the line says so; its spool is removed some ten minutes after this was
+first noticed, if everything was sent.
+
+A directory without spools is an error, as its name may be mistyped; --allow-empty permits
+it.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) (err error) {
 			if len(args) > 0 || path != "" {
@@ -58,14 +61,15 @@ none with --allow-empty.`,
 			return fail(flush(command.Context(), g, path, flags), doing...)
 		},
 	}
-	command.Flags().StringVarP(&path, "source-path", "s", "", "DB")
+	command.Flags().StringVarP(&path, "source-path", "s", "",
+		"the database, as with DB")
 	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false,
-		"a directory without any database's spool is no error")
+		"accept a directory without spools")
 	command.Flags().BoolVar(&flags.asJSON, "json", false, "print one JSON object per database")
 	return command
 }
 
-// flush flushes each spool that path stands for, and says so.
+// flush flushes each spool that path stands for, and prints the results.
 func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	dirs, err := g.spools(path)
 	if o.allowEmpty && (errors.Is(err, errNoSpools) || errors.Is(err, fs.ErrNotExist)) {
@@ -113,8 +117,7 @@ func (f *flushed) print(asJSON bool) (err error) {
 	return err
 }
 
-// flush sends what the spool has. If the database was deleted, all that there was to send is
-// in the spool, or lost.
+// flush sends what the spool has. If the database was deleted, what is not in the spool is lost.
 func (f *flushed) flush(ctx context.Context, g *global) (err error) {
 	f.name = f.dir
 	remains, err := spool.RemainsOf(f.dir)
@@ -139,26 +142,27 @@ func (f *flushed) flush(ctx context.Context, g *global) (err error) {
 	return errors.Join(errDeleted(remains, f.dir), err)
 }
 
-// errDeleted says what the targets lack of a database that was deleted.
+// errDeleted says what some target lacks of a database that was deleted.
 func errDeleted(r *spool.Remains, dir string) error {
-	lacks := "its last state"
+	unsent := "its last state"
 	if r.Unsent > 0 {
-		lacks = fmt.Sprintf("%d transaction(s), the last of %s", r.Unsent,
+		unsent = fmt.Sprintf("%d transaction(s), the last of %s", r.Unsent,
 			r.Last.UTC().Format(time.RFC3339))
 	}
 	if !r.Lost {
-		return fmt.Errorf("deleted, or moved; not sent, though it can be: %s", lacks)
+		return fmt.Errorf("the database was deleted or moved, and was not sent completely yet; "+
+			"unsent: %s", unsent)
 	}
-	return fmt.Errorf("deleted, or moved, before everything was sent; in no target, "+
-		"and not to be had without the file: %s; "+
-		"this is said for seven days, or until you remove %s", lacks, dir)
+	return fmt.Errorf("the database was deleted or moved before everything was sent; "+
+		"unsent, and lost without the file: %s; "+
+		"flush repeats this for seven days, or until you remove %s", unsent, dir)
 }
 
-var errNoSpools = errors.New("no database's spool is in it: is it a replication_spooling_dir? " +
-	"(if it is, and nothing was written yet: --allow-empty)")
+var errNoSpools = errors.New("it contains no spools: is it a replication_spooling_dir? " +
+	"(if it is, and nothing was written yet, give --allow-empty)")
 
-// spools returns the spools that flush is to send: of the database at path, or those
-// in a spooling directory, which is that of the configuration if path is empty, or one spool.
+// spools returns the spools that flush has to send. path is a database, a spooling directory, or
+// one spool; if it is empty, the configuration names the spooling directory.
 func (g *global) spools(path string) ([]string, error) {
 	if path == "" {
 		config, err := g.parse()
@@ -206,7 +210,8 @@ func (g *global) spoolOf(path string) ([]string, error) {
 	dir := spool.Dir(root, path)
 	if !isSpool(dir) {
 		return nil, fmt.Errorf("the database has no spool in %s: "+
-			"no program has written it with this configuration since the machine was started", root)
+			"no program has written to it with this configuration since the machine was started",
+			root)
 	}
 	return []string{dir}, nil
 }
@@ -226,8 +231,8 @@ func spoolsBelow(root string) ([]string, error) {
 	return dirs, nil
 }
 
-// isSpool reports whether a recorder or a sync has made dir, or we may not look into it, as it
-// is another user's.
+// isSpool reports whether a recorder or a sync has made dir. It also does so if dir belongs to
+// another user, so that we may not look into it.
 func isSpool(dir string) bool {
 	for _, name := range []string{"source.json", "state"} {
 		_, err := os.Lstat(filepath.Join(dir, name))
@@ -238,14 +243,15 @@ func isSpool(dir string) bool {
 	return false
 }
 
-// flushSpool returns the database's path, or the spool's if the spool does not name one.
+// flushSpool flushes the spool in dir. It returns the database's path, or dir if the spool does not
+// name one.
 func flushSpool(ctx context.Context, g *global, dir string) (name string, err error) {
 	source, err := spool.ReadSourceConfig(dir)
 	if err != nil {
 		configured, ok := g.source(dir)
 		if !ok {
-			return dir, fmt.Errorf("the spool does not say where to send to (VERNEUIL_CONFIG "+
-				"can, if this is below its replication_spooling_dir): %w", err)
+			return dir, fmt.Errorf("the spool does not name its targets (give the configuration "+
+				"whose replication_spooling_dir it is in): %w", err)
 		}
 		source = configured
 	}
@@ -332,7 +338,7 @@ func (f *flushing) rollBack(ctx context.Context) (wal bool, err error) {
 		switch {
 		case errors.As(err, &e) && e.Code == sqlite3.ErrBusy:
 		case errors.Is(err, errEncrypted):
-			// Its writer lives, or the replicator waits for who rolls it back
+			// Its writer lives, or the replicator waits until somebody rolls it back
 		case err != nil:
 			return false, explainOpen(path, err)
 		}
@@ -369,12 +375,12 @@ func (f *flushing) sync(ctx context.Context) (err error) {
 	return err
 }
 
-// replicate does what the application's replicator would: it drains the spool, or has the
-// process do so that serves it.
+// replicate does what the application's replicator would do: it drains the spool, or lets the
+// process that serves it do so.
 func (f *flushing) replicate(ctx context.Context) error {
 	sp, err := spool.Open(f.dir)
 	if err != nil {
-		// It dates from another boot, and is void. The database has everything.
+		// It is from another boot, and void. The database has everything.
 		if sp, err = spool.Create(filepath.Dir(f.dir), f.source.Path, 0o700); err != nil {
 			return err
 		}

@@ -10,15 +10,16 @@ import (
 	"verneuil/spool/sqlitefile"
 )
 
-// Stock SQLite must not recover a database that is encrypted. To it the checksums of the pages
-// in a hot journal, or of the frames of a WAL, are wrong. It takes the journal for torn at its
-// very beginning, rolls nothing back, and deletes it, so that half a transaction stays for
-// good. It takes nothing from the WAL, and deletes that. So before SQLite is allowed to recover
-// a database, checkOwn looks whether what is there is SQLite's own.
+// Stock SQLite must not recover an encrypted database. To SQLite, the checksums of the pages in its
+// hot journal, or of the frames in its WAL, are wrong. It considers the journal torn at its very
+// beginning, rolls nothing back, and deletes it, so that half a transaction stays for good. It
+// takes nothing from the WAL, and deletes that. So before SQLite may recover a database, checkOwn
+// checks that SQLite itself wrote these files.
 
-var errEncrypted = errors.New("encrypted, or not SQLite's: only its application can open it")
+var errEncrypted = errors.New(
+	"encrypted, or not written by SQLite: only its application can open it")
 
-// checkOwn fails if stock SQLite, by recovering the database at path, could destroy what only
+// checkOwn fails if stock SQLite could, by recovering the database at path, destroy what only
 // another program can read. This process has no SQLite connection to it.
 func checkOwn(path string) error {
 	own, err := ownFile(path, sqlitefile.OwnDatabase)
@@ -29,7 +30,7 @@ func checkOwn(path string) error {
 		own, err = ownFile(path+"-wal", sqlitefile.OwnWAL)
 	}
 	if err == nil && !own {
-		err = fmt.Errorf("%w: let it roll back, or recover, what an end in the middle has left",
+		err = fmt.Errorf("%w: open it there, to roll back or recover what a crash has left",
 			errEncrypted)
 	}
 	return err
@@ -47,7 +48,7 @@ func ownFile(path string, own func(io.ReaderAt) (bool, error)) (bool, error) {
 	return is, errors.Join(err, f.Close())
 }
 
-// readStart reads the first n bytes of a file, or what there is of them; of none if it is missing.
+// readStart reads the first n bytes of a file, or fewer if it is shorter; none if it is missing.
 func readStart(path string, n int) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -177,11 +177,11 @@ func TestForeignSpools(t *testing.T) {
 		"at most 1048576": func() error {
 			return os.WriteFile(name, make([]byte, 2<<20), 0o600)
 		},
-		"it is of \"" + third + "\"": replaced(bad, third),
-		"no absolute path":           replaced(bad, "../bad.db"),
-		"zero byte":                  replaced("/store", "/store\\u0000/x"),
-		"targets[0].dir.path":        replaced(s.path("store"), ""),
-		"targets[0].ftp: unknown":    replaced("\"dir\"", "\"ftp\""),
+		"it belongs to \"" + third + "\"": replaced(bad, third),
+		"lacks an absolute path":          replaced(bad, "../bad.db"),
+		"zero byte":                       replaced("/store", "/store\\u0000/x"),
+		"targets[0].dir.path":             replaced(s.path("store"), ""),
+		"targets[0].ftp: unknown":         replaced("\"dir\"", "\"ftp\""),
 	} {
 		if err := errors.Join(os.RemoveAll(name), plant()); err != nil {
 			t.Fatal(err)
@@ -248,8 +248,8 @@ func TestForeignStore(t *testing.T) {
 			replace(s.files("cache")) // the store has it
 			must(t, "-c", s.config(), "restore", "--force", "-s", db, "-o", s.path("out.db"))
 			replace(s.files("cache"))
-			chunk := s.chunks()[0]
-			replace(s.chunks())
+			chunk := s.packs()[0]
+			replace(s.packs())
 			refuse(t, 1, []string{filepath.Base(chunk)[:1], "corrupt"}, "-c", s.config(), "restore",
 				"--force", "-s", db, "-o", s.path("none.db"))
 			r := ctl(t, "-c", s.config(), "verify", "--read")

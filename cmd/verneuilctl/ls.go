@@ -23,8 +23,8 @@ import (
 	"verneuil/replicate/upkeep"
 )
 
-// versionsCounted bounds how many versions of a database are counted: a request each
-// 1,000, and a busy database has thousands a day.
+// versionsCounted bounds how many versions of a database are counted: each 1,000 take a request,
+// and a busy database has thousands a day.
 const versionsCounted = 1000
 
 // lsFlags are the flags of ls.
@@ -41,11 +41,11 @@ func lsCommand(g *global) *cobra.Command {
 		Aliases:    []string{"list"},
 		SuggestFor: []string{"databases", "list-databases", "generations"},
 		Short:      "List the databases that a target holds",
-		Long: `List the databases of which the targets have a version, or only TARGET: a directory, or
-s3://BUCKET.REGION[.ENDPOINT][/PREFIX] with the bucket of the manifests, which need not be in
-the configuration, or a part of the name of one that is. Of each: its
-host, its path, its size, how many versions are kept, and how long ago the target got the
-newest one. It takes two requests per database.`,
+		Long: `List the databases in all targets of the configuration, or in TARGET: a part of the name
+of a target of the configuration, or any directory, or any bucket of manifests, given as
+s3://BUCKET.REGION[.ENDPOINT][/PREFIX]. For each database it prints the host, the path, the
+size, how many versions are kept, and how long ago the target got the newest one. It makes
+two requests per database.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			target := strings.Join(args, "")
@@ -55,13 +55,13 @@ newest one. It takes two requests per database.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.host, "hostname", "", "only databases of this host")
-	flags.StringVarP(&o.path, "source-path", "s", "", "only databases of this path")
-	flags.BoolVar(&o.allowEmpty, "allow-empty", false, "no database is no error")
+	flags.StringVarP(&o.path, "source-path", "s", "", "only databases with this path")
+	flags.BoolVar(&o.allowEmpty, "allow-empty", false, "accept a target without databases")
 	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per line")
 	return command
 }
 
-// held is what ls tells of one database in one target.
+// held is what ls prints about one database in one target.
 type held struct {
 	locate.Holding
 	target   *chunkstore.Target
@@ -100,13 +100,13 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 		return err
 	}
 	if len(all) == 0 && len(failed) == 0 && !o.allowEmpty {
-		return errors.New("no database is there (if that is right: --allow-empty)")
+		return errors.New("no database found (if that is right, give --allow-empty)")
 	}
 	return errors.Join(failed...)
 }
 
-// unconfigured returns the target that name is, which need not be in the configuration; nil:
-// none.
+// unconfigured returns the target that name stands for by itself, without the configuration; nil:
+// there is none.
 func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
 	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
@@ -139,7 +139,7 @@ func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Sto
 	return nil, nil
 }
 
-// targets returns those that name stands for; the caller closes the store.
+// targets returns the targets that name stands for; the caller closes the store.
 func (g *global) targets(
 	ctx context.Context, name string,
 ) (*chunkstore.Store, []*chunkstore.Target, error) {
@@ -161,7 +161,7 @@ func (g *global) targets(
 		return !strings.Contains(t.Name, name)
 	})
 	if len(targets) == 0 {
-		err := fmt.Errorf("no directory, and no target of the configuration: it has %s",
+		err := fmt.Errorf("neither a directory nor a target of the configuration, which has %s",
 			strings.Join(names, ", "))
 		return nil, nil, errors.Join(err, s.Close())
 	}

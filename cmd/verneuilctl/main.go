@@ -1,10 +1,9 @@
-// Verneuilctl is the operator's command line: it backs up, restores, flushes and
-// looks at databases that are replicated, or that are to be.
+// Verneuilctl is the operator's command line: it backs up, restores, flushes and inspects databases
+// that are, or will be, replicated.
 //
-// Output that a program may want goes to stdout; messages and progress go to
-// stderr. Exit codes: 0 done, 1 failed, 2 called wrongly, 128 and the signal's number
-// interrupted: 130 by Ctrl-C. main.go holds the commands' common ground, each other file
-// one command or what it rests on.
+// Output that a program may want goes to stdout; messages and progress go to stderr. Exit codes: 0
+// done, 1 failed, 2 wrong usage, 128 plus the signal's number interrupted (130 by Ctrl-C). main.go
+// has what the commands share; each other file has one command, or something that commands use.
 package main
 
 import (
@@ -14,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -25,17 +23,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/restore"
 	"verneuil/vfs"
 )
 
-func main() {
-	// Chunks come and go, and little stays: to collect less often costs 25 MiB, and saves a
-	// fifth of a restore's processor time.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
-	os.Exit(run(os.Args[1:]))
-}
+func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	ctx, interrupt := untilInterrupted()
@@ -48,7 +40,11 @@ func run(args []string) int {
 	if failed := (*failure)(nil); errors.As(err, &failed) {
 		code := 1
 		if ctx.Err() != nil {
-			failed.err, code = errors.New("interrupted"), 128+int(interrupt.Load())
+			message := "interrupted"
+			if unfinished := (*restore.UnfinishedError)(nil); errors.As(err, &unfinished) {
+				message += "; " + unfinished.Remains()
+			}
+			failed.err, code = errors.New(message), 128+int(interrupt.Load())
 		}
 		fmt.Fprintf(os.Stderr, "verneuilctl: %s\n", oneLine(failed.Error()))
 		return code
@@ -59,8 +55,8 @@ func run(args []string) int {
 }
 
 // untilInterrupted returns a context that the first interrupt ends, and the signal's number
-// once it has: the command then removes its temporary files. A second interrupt ends the
-// process at once.
+// once it has: the command then removes its temporary files, or says what it leaves. A second
+// interrupt ends the process at once.
 func untilInterrupted() (context.Context, *atomic.Int32) {
 	ctx, cancel := context.WithCancel(context.Background())
 	number := new(atomic.Int32)
@@ -83,7 +79,7 @@ type failure struct {
 	err   error
 }
 
-// Error says what was being done, and says it once even if err begins with that.
+// Error says what was being done, and says it only once if err begins with that, too.
 func (f *failure) Error() string {
 	command, _, _ := strings.Cut(f.doing, " ")
 	message := strings.TrimPrefix(f.err.Error(), f.doing+": ")
@@ -100,8 +96,8 @@ func fail(err error, doing ...string) error {
 	return &failure{strings.Join(doing, " "), err}
 }
 
-// oneLine joins the lines of a message: errors.Join and some libraries make several. Names in
-// it may come from anybody: they must not control the terminal.
+// oneLine joins the lines of a message: errors.Join and some libraries make several. It escapes
+// control characters: anybody may have chosen a name in it, which must not control the terminal.
 func oneLine(message string) string {
 	var lines []string
 	for line := range strings.Lines(message) {
@@ -137,8 +133,8 @@ func rootCommand() *cobra.Command {
 opens their replicas.
 
 SOURCE is a database's path, or the URI of its manifest: see --source-path and --manifest.
-The configuration is a file with JSON, or JSON itself; the environment's VERNEUIL_CONFIG
-has an @ before the file's path.`,
+The configuration is a JSON file, or JSON text. In the environment's VERNEUIL_CONFIG an @
+stands before a file's path.`,
 		Version:       vfs.Program,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -187,13 +183,13 @@ func unknownCommand(root *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q%s", args[0], didYouMean("", root.SuggestionsFor(args[0])))
 }
 
-// unknownFlag adds to the error about an unknown flag what may have been meant.
+// unknownFlag adds to the error about an unknown flag which flag may have been meant.
 func unknownFlag(command *cobra.Command, err error) error {
 	unknown := (*pflag.NotExistError)(nil)
 	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
 		return err
 	}
-	// cobra compares names of commands only: so the flags are commands for a moment.
+	// cobra suggests only names of commands, so the flags become commands for a moment.
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	command.Flags().VisitAll(func(f *pflag.Flag) {
 		flags.AddCommand(&cobra.Command{Use: f.Name, Hidden: f.Hidden,
@@ -279,10 +275,10 @@ func (g *global) open(ctx context.Context) (*session, error) {
 
 func (s *session) Close() error { return s.store.Close() }
 
-// errNoTargets is the answer where a command needs somewhere to write or read.
+// errNoTargets is the error of a command that needs a target.
 func (g *global) errNoTargets() error {
 	if g.text() == "" {
 		return errors.New("no configuration: give --config FILE or set VERNEUIL_CONFIG to @FILE")
 	}
-	return errors.New("configuration: replication_targets has no s3 or dir entry")
+	return errors.New("configuration: replication_targets names no s3 or dir target")
 }

@@ -24,10 +24,10 @@ func printJSON(value any) error {
 	return out.Encode(value)
 }
 
-// humanBytes returns a size for people.
+// humanBytes formats a size for people.
 func humanBytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 
-// output is the file that a command writes, whole or not at all.
+// output is the file that a command writes, completely or not at all.
 type output struct {
 	file  string // empty: stdout
 	force bool   // replace what is there
@@ -36,11 +36,11 @@ type output struct {
 // flags adds --out and --force.
 func (o *output) flags(command *cobra.Command) {
 	command.Flags().StringVarP(&o.file, "out", "o", "", "the file to write (default: stdout)")
-	command.Flags().BoolVar(&o.force, "force", false, "replace the file if there is one")
+	command.Flags().BoolVar(&o.force, "force", false, "replace an existing file")
 }
 
-// check fails if there is something in the file already: before all the work, and again
-// when it is done.
+// check fails if the file exists and may not be replaced. It is called before all the work, and
+// again after it.
 func (o *output) check() error {
 	if o.file == "" {
 		return nil
@@ -48,7 +48,7 @@ func (o *output) check() error {
 	return o.refused(restore.Replaceable(o.file, o.force))
 }
 
-// refused names the remedy.
+// refused adds the remedy to err.
 func (o *output) refused(err error) error {
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w (--force replaces it)", err)
@@ -56,8 +56,8 @@ func (o *output) refused(err error) error {
 	return err
 }
 
-// write writes the file so that it appears whole or not at all: temporary file, fsync,
-// rename, fsync of the directory.
+// write writes the file so that it appears completely or not at all: temporary file, fsync, rename,
+// fsync of the directory.
 func (o *output) write(content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(o.file), ".verneuilctl-*")
 	if err != nil {

@@ -53,7 +53,7 @@ func sourceName(host, path, localHost string) (string, string, error) {
 		return host, canonical, err
 	}
 	if !filepath.IsAbs(path) {
-		return "", "", fmt.Errorf("source path %s: on another host it must be absolute", path)
+		return "", "", fmt.Errorf("source path %s: on another host, a path must be absolute", path)
 	}
 	return host, path, nil
 }
@@ -62,7 +62,7 @@ func sourceName(host, path, localHost string) (string, string, error) {
 func onePath(flag string, args []string) (string, error) {
 	switch {
 	case len(args) > 0 && flag != "":
-		return "", fmt.Errorf("%s and --source-path are the same: give one", args[0])
+		return "", fmt.Errorf("%s and --source-path both name the database: give one", args[0])
 	case len(args) > 0:
 		return args[0], nil
 	case flag == "":

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows bytes done, rate and time left on stderr while a command works, on one
-// line that is gone afterwards, if stderr is a terminal; in a pipe it is silent. It is not
-// safe for concurrent use. The zero value is ready.
+// progress shows on stderr, while a command works, how many bytes are done, the rate, and the time
+// left. It uses one line of the terminal, and clears it at the end; in a pipe it is silent. It is
+// not safe for concurrent use. The zero value is ready.
 type progress struct {
 	phase       string
 	done, total int64
@@ -22,13 +22,13 @@ type progress struct {
 	shown       bool
 }
 
-// quietFor is how long a phase takes before it is shown: the rate of a shorter one means nothing.
+// quietFor is how long a phase lasts before it is shown: the rate of a shorter one means nothing.
 const quietFor = 500 * time.Millisecond
 
 // phases names the phases of package replicate for people.
 var phases = map[string]string{"copy": "reading", "copy and push": "uploading", "push": "uploading"}
 
-// set notes how many bytes are done, and of how many. total may grow.
+// set notes how many bytes of total are done. total may grow.
 func (p *progress) set(phase string, done, total int64) {
 	if !isTerminal(os.Stderr) {
 		return

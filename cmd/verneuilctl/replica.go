@@ -21,14 +21,15 @@ func replicaCommand(g *global) *cobra.Command {
 		Use:   "replica SOURCE FILE",
 		Short: "Write a small file that opens as a replica of a database",
 		Long: `Write FILE, a few lines of text that name the database SOURCE. A program that opens FILE
-gets a read replica, also where it can give no URI: through the VFS verneuil_snapshot, or,
-if its configuration has "make_default": true and "replica_files": true, by the path alone.
-It reads from the targets of its own configuration.`,
+gets a read replica, even if it cannot use URIs: it opens FILE with the VFS
+verneuil_snapshot, or by its path alone if its configuration has "make_default": true and
+"replica_files": true. It reads from the targets of its own configuration.`,
 		Args: atMost(2),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) > 0 && (len(args) == 2 || from.uri != "" || from.sourcePath != "") {
 				if out.file != "" {
-					return fmt.Errorf("FILE %s and --out are the same: give one", args[len(args)-1])
+					return fmt.Errorf("FILE %s and --out both name the output: give one",
+						args[len(args)-1])
 				}
 				args, out.file = args[:len(args)-1], args[len(args)-1]
 			}
@@ -49,7 +50,7 @@ It reads from the targets of its own configuration.`,
 	from.flags(command)
 	out.flags(command)
 	command.Flags().BoolVar(&follow, "auto-refresh", true,
-		"whether replicas follow their source (default: as their configuration has it)")
+		"whether replicas follow their source (default: as their configuration says)")
 	command.Flags().BoolVar(&asJSON, "json", false, "print as JSON what was written")
 	return command
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
+	"verneuil/chunkstore"
+	"verneuil/replicate/locate"
 	"verneuil/replicate/restore"
 )
 
@@ -26,7 +29,10 @@ func restoreCommand(g *global) *cobra.Command {
 it, and write it to FILE, which appears whole or not at all; without --out, to stdout.
 
 A file that is there is replaced only with --force, and never while a process has it open,
-or while it has a journal or a WAL, which SQLite would replay on what is restored.`,
+or while it has a journal or a WAL, which SQLite would replay on what is restored.
+
+A restore to FILE that is interrupted leaves what it has beside FILE, and says where. The next
+restore to FILE checks it, and fetches only the rest, also of another version.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := from.of(args); err != nil {
@@ -49,6 +55,10 @@ or while it has a journal or a WAL, which SQLite would replay on what is restore
 	return command
 }
 
+// restoreMemory is how much memory a restore may take before garbage is collected more often than
+// it is else: twice what it needs at a time. With the program itself that is less than 150 MiB.
+const restoreMemory = 112 << 20
+
 func restoreVersion(ctx context.Context, g *global, from *origin, out *output, asJSON bool) error {
 	s, found, err := from.fetchFor(ctx, g, out)
 	if err != nil {
@@ -59,21 +69,28 @@ func restoreVersion(ctx context.Context, g *global, from *origin, out *output, a
 	if len(s.store.Targets) == 0 && m.Chunks() > 0 {
 		return g.errNoTargets()
 	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(restoreMemory)
+	}
 	bar := &progress{}
 	defer bar.end()
 	options := restore.Options{
-		Manifest:    m,
-		Fetch:       s.store.GetChunkAlone,
-		Sealer:      s.store.Sealer(),
+		Store:       s.store,
 		Concurrency: s.config.DownloadConcurrency(),
 		Progress:    func(done, total int64) { bar.set("restore", done, total) },
 		Replace:     out.force,
 	}
-	if out.file == "" {
-		return restoreToStdout(ctx, options)
-	}
-	if err := out.refused(restore.File(ctx, out.file, options)); err != nil {
+	if err := restoreFound(ctx, s, from, found, func(f locate.Found) error {
+		options.Manifest, options.From = f.Manifest, f.From
+		if out.file == "" {
+			return restoreToStdout(ctx, options)
+		}
+		return out.refused(restore.File(ctx, out.file, options))
+	}); err != nil {
 		return err
+	}
+	if out.file == "" {
+		return nil
 	}
 	bar.summary("restored %s", humanBytes(m.FileBytes))
 	if !asJSON {
@@ -83,6 +100,32 @@ func restoreVersion(ctx context.Context, g *global, from *origin, out *output, a
 		"file": out.file, "host": m.Host, "path": m.Path, "file_bytes": m.FileBytes,
 		"epoch": m.Epoch, "sequence": m.Sequence, "time": m.Time.UTC(),
 	})
+}
+
+// restoreFound has do restore the version that was found, or, where its target cannot give all of
+// it, the same version as another target has it, perhaps in other packs. It says what to do if
+// none has all.
+func restoreFound(ctx context.Context, s *session, from *origin, found locate.Found,
+	do func(locate.Found) error) error {
+	err := do(found)
+	if !errors.Is(err, restore.ErrSource) || ctx.Err() != nil {
+		return err
+	}
+	locator, locateErr := from.locate(s)
+	if locateErr != nil {
+		return errors.Join(err, locateErr)
+	}
+	for _, twin := range locator.Twins(ctx, found) {
+		s.log.Warn("restoring from another target", "target", twin.From.Name, "error", err)
+		if twinErr := do(twin); !errors.Is(twinErr, restore.ErrSource) {
+			return twinErr
+		}
+	}
+	if chunkstore.IsFault(err) {
+		err = fmt.Errorf("%w. A sync on the database's host puts again what is missing; an older "+
+			"version may not need it (versions, --at)", err)
+	}
+	return err
 }
 
 // restoreToStdout assembles the database in a file without a name first: chunks

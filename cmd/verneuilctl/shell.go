@@ -32,8 +32,8 @@ func shellCommand(g *global) *cobra.Command {
 		Long: `Run the sqlite3 shell with the extension loaded and the replica of a database open.
 ARGUMENTS go to sqlite3: options, or SQL to run instead of reading it from stdin.`,
 		RunE: func(command *cobra.Command, args []string) error {
-			// What stands before the dashes is ours, and without them the first argument, unless a
-			// flag names the source.
+			// Arguments before the dashes are ours. Without dashes, the first argument is ours,
+			// unless a flag names the source.
 			own := command.ArgsLenAtDash()
 			if own < 0 && from.uri == "" && from.sourcePath == "" {
 				own = min(len(args), 1)
@@ -58,13 +58,13 @@ ARGUMENTS go to sqlite3: options, or SQL to run instead of reading it from stdin
 	return command
 }
 
-// shell replaces this process by sqlite3, once it knows that there is a replica to
-// open. An older version has no URI: there it waits, to remove the manifest's file.
+// shell replaces this process by sqlite3, once it knows that there is a replica to open. An older
+// version has no URI: then shell waits, so that it can remove the manifest's file.
 func shell(ctx context.Context, g *global, from *origin, executable, library string,
 	args []string) error {
 	program, err := exec.LookPath(executable)
 	if err != nil {
-		return fmt.Errorf("sqlite3 shell: %w (install it, or name it by --executable)", err)
+		return fmt.Errorf("sqlite3 shell: %w (install it, or name it with --executable)", err)
 	}
 	if library, err = findLibrary(library); err != nil {
 		return err
@@ -82,8 +82,8 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	if err != nil {
 		return err
 	}
-	// The first argument that is no option is the file to open, so that SQL
-	// among args is not mistaken for it; .open then closes it.
+	// sqlite3 opens its first argument that is not an option. With :memory: there, it does not
+	// mistake SQL among args for that; .open then closes it.
 	argv := func(uri string) []string {
 		return append([]string{executable, ":memory:",
 			"-cmd", ".load " + shellQuote(library) + " " + entryPoint,
@@ -106,7 +106,7 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 	return fmt.Errorf("%s: %w", program, syscall.Exec(program, argv(uri), env))
 }
 
-// runWith runs a program that is given a file of that content, which is gone afterwards.
+// runWith runs a program with the name of a file that has that content, and removes the file.
 func runWith(content []byte, run func(name string) *exec.Cmd) error {
 	dir, err := os.MkdirTemp("", "verneuilctl-shell-*")
 	if err != nil {
@@ -153,7 +153,7 @@ func findLibrary(named string) (string, error) {
 		self, err = filepath.EvalSymlinks(self)
 	}
 	if err != nil {
-		return "", fmt.Errorf("extension: find it beside this program: %w", err)
+		return "", fmt.Errorf("extension: look beside this program: %w", err)
 	}
 	dir := filepath.Dir(self)
 	for _, path := range []string{filepath.Join(dir, libraryName),
@@ -164,6 +164,6 @@ func findLibrary(named string) (string, error) {
 			return "", fmt.Errorf("extension: %w", err)
 		}
 	}
-	return "", fmt.Errorf("extension: no %s in %s or %s: name it by --vfs", libraryName, dir,
+	return "", fmt.Errorf("extension: no %s in %s or %s: name it with --vfs", libraryName, dir,
 		filepath.Join(dir, "..", "lib"))
 }

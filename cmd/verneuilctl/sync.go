@@ -23,8 +23,8 @@ func syncCommand(g *global) *cobra.Command {
 		SuggestFor: []string{"backup", "push", "snapshot"},
 		Short:      "Back up a database as it is now",
 		Long: `Back up the database DB, as of its last commit, to every target, and print the name
-of its manifest. Only what the targets do not have is sent. Writers wait while
-the database is read.`,
+of its manifest. Sends only what the targets do not have. Writers wait while the
+database is read.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) (err error) {
 			if path, err = onePath(path, args); err != nil {
@@ -34,9 +34,9 @@ the database is read.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringVarP(&path, "source-path", "s", "", "DB")
+	flags.StringVarP(&path, "source-path", "s", "", "the database, as with DB")
 	flags.BoolVar(&rewrite, "optimize", false,
-		"then rewrite it with pages of 64 KiB, a chunk's size (VACUUM), and back that up")
+		"then rewrite it with pages of 64 KiB, the size of a chunk (VACUUM), and back it up again")
 	flags.BoolVar(&asJSON, "json", false, "print as JSON what was done")
 	return command
 }

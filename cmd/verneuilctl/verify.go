@@ -30,8 +30,8 @@ func verifyCommand(g *global) *cobra.Command {
 		SuggestFor: []string{"check", "fsck"},
 		Short:      "Check that targets have all that their newest versions name",
 		Long: `In each target, walk the newest version of a database, or of every database in it,
-and look for every leaf, node and chunk that it names. What is missing or damaged is
-printed, one line each, and the exit code is 1. Leaves and nodes are read and checked
+and look for every leaf, node and pack of chunks that it names. What is missing or damaged
+is printed, one line each, and the exit code is 1. Leaves and nodes are read and checked
 against their hashes; with --read, chunks are too. With --touch, what is there is made
 as young as if it had just been put, for a store whose objects expire: replication does
 that for databases that are open, every patrol_days.
@@ -39,7 +39,8 @@ that for databases that are open, every patrol_days.
 A target without any database is an error, as its name may be mistyped: a check that has
 looked at nothing must not succeed. It is none with --allow-empty.
 
-A manifest given by --manifest (but verneuil://) is looked for in each target.`,
+What a manifest given by --manifest (but verneuil://) names is looked for in each target;
+in one that has the same version, what that one's manifest names.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			what := "every database"
@@ -138,7 +139,13 @@ func (v *verification) run(ctx context.Context) error {
 	case v.locator.Named():
 		return v.named(ctx, v.locator.Key())
 	}
-	return v.version(ctx, v.locator.String(), v.manifest)
+	m := v.manifest
+	// Each target has a version in packs of its own.
+	own, err := v.verifier.Named(ctx, manifest.Name(m.Host, m.Path))
+	if err == nil && own.Cut == m.Cut {
+		m = own
+	}
+	return v.version(ctx, v.locator.String(), m)
 }
 
 func (v *verification) all(ctx context.Context) error {

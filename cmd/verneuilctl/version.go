@@ -28,6 +28,6 @@ func versionCommand() *cobra.Command {
 		},
 	}
 	command.Flags().BoolVar(&asJSON, "json", false,
-		"print it, and those of Go and of the SQLite within, as JSON")
+		"print the versions of verneuilctl, Go and the SQLite within as JSON")
 	return command
 }

@@ -22,11 +22,11 @@ func versionsCommand(g *global) *cobra.Command {
 		Use:        "versions SOURCE",
 		SuggestFor: []string{"history", "log", "snapshots"},
 		Short:      "List the versions of a database that the targets keep",
-		Long: `List what restore, manifest and shell can go back to by --version-id or --at, the
-newest first: when the target got each version, its ID, the size of its manifest, and
-the target. An S3 bucket keeps them if its versioning is on, and as long as its
-lifecycle rules say; a directory keeps the last 1,000, and of those before the last
-of each hour, and after 30 days of each day.`,
+		Long: `List the versions that restore, manifest and shell can go back to with --version-id or
+--at, newest first: when the target got each version, its ID, the size of its manifest,
+and the target. An S3 bucket keeps versions if its versioning is on, as long as its
+lifecycle rules say. A directory keeps the last 1,000; of older ones it keeps the last of
+each hour, and after 30 days the last of each day.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := from.of(args); err != nil {
@@ -40,12 +40,12 @@ of each hour, and after 30 days of each day.`,
 		},
 	}
 	from.flags(command)
-	command.Flags().IntVarP(&limit, "limit", "n", 100, "list at most so many; 0: all")
+	command.Flags().IntVarP(&limit, "limit", "n", 100, "list at most this many; 0: all")
 	command.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	return command
 }
 
-// listVersions prints what it found even if a target could not be asked.
+// listVersions prints what it found, even if a target did not answer.
 func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSON bool) error {
 	s, err := g.open(ctx)
 	if err != nil {

@@ -16,7 +16,7 @@ type change struct {
 	moved  map[int]chunkstore.Ref
 
 	parcels [][]missingChunk
-	places  [][]chunkstore.Place               // of parcels; each is one goroutine's before packing.settle
+	places  [][]chunkstore.Place               // of parcels, when packing has settled
 	there   map[chunkstore.ID]chunkstore.Place // what no manifest names: leaves and nodes may be
 }
 

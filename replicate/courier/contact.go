@@ -71,8 +71,9 @@ type finding struct {
 	tree     *manifest.Tree             // its, with places; nil if that is damaged, or in vain
 	names    *manifest.Tree             // one that names the same, and is loaded; nil with tree
 	ids      identities                 // of the buckets
-	vain     bool                       // manifest names what this chunk bucket never had, or has lost
+	vain     bool                       // this chunk bucket never had what tree names, or not now
 	gone     map[chunkstore.Digest]bool // packs that tree names, and that are not there
+	torn     map[chunkstore.Digest]bool // packs whose leaves or nodes tree has lost
 }
 
 // whole reports whether a version was found of which all leaves and nodes are there, as far as they
@@ -94,7 +95,7 @@ func newContact(c *Courier, f *feed) *contact {
 	o, now := &c.office.o, c.office.now()
 	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
 	a := &contact{
-		t: c.Target, key: c.office.key, at: now, ours: c.own(), had: c.had(),
+		t: c.Target, key: c.office.key, at: now, ours: ownOf(c), had: hadOf(c),
 		known: c.ids, guarded: c.ack.Guarded,
 		all:   c.belief.all || len(c.stock.lost) > 0,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
@@ -107,8 +108,8 @@ func newContact(c *Courier, f *feed) *contact {
 	return a
 }
 
-// own returns our last version.
-func (c *Courier) own() own {
+// ownOf returns our last version.
+func ownOf(c *Courier) own {
 	ours, last := own{chunksMax: chunksMax(c.office)}, c.office.cutter.Last()
 	if last != nil && last.Manifest.Cut != noCut {
 		ours.cut = last.Manifest.Cut
@@ -119,8 +120,8 @@ func (c *Courier) own() own {
 	return ours
 }
 
-// had returns what the target had when we last knew it; in this process, or another.
-func (c *Courier) had() had {
+// hadOf returns what the target had when we last knew it; in this process, or another.
+func hadOf(c *Courier) had {
 	s, last := &c.stock, c.office.cutter.Last()
 	switch {
 	case s.version != nil:
@@ -306,7 +307,11 @@ func (a *contact) loadTree(ctx context.Context) error {
 	}
 	fetch := func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
 		a.uploads.calls.Add(1)
-		return a.t.GetObjects(ctx, refs)
+		plain, err := a.t.GetObjects(ctx, refs)
+		if len(refs) == 1 && chunkstore.IsFault(err) {
+			note(&f.torn, refs[0].Place.Pack)
+		}
+		return plain, err
 	}
 	lost, err := f.tree.Salvage(ctx, fetch)
 	if err != nil {

@@ -2,6 +2,7 @@ package courier
 
 import (
 	"errors"
+	"maps"
 	"time"
 
 	"verneuil/chunkstore"
@@ -147,7 +148,13 @@ func (c *Courier) compare() {
 	for i := range s.missing {
 		c.office.cutter.StoreWholeIfInline(i)
 	}
-	c.lose(found.gone)
+	c.beat.lose(found.gone)
+	maps.DeleteFunc(found.torn, func(name chunkstore.Digest, _ bool) bool {
+		return found.gone[name]
+	})
+	if len(found.torn) > 0 {
+		c.beat.Missed(len(found.torn), c.office.o.Serial.Next())
+	}
 }
 
 // unsay takes back that the target has what it had taken.

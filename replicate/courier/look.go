@@ -45,8 +45,24 @@ type belief struct {
 	err     error  // of it
 }
 
-// suspect takes back all belief.
-func (b *belief) suspect() { *b = belief{of: b.of, looking: b.looking, all: true} }
+// suspect has the next contact ask for all that the target's version names.
+func (b *belief) suspect(found string) {
+	c := b.of
+	c.log().Error("target is not what it was: all of it is looked at",
+		"target", c.Name, "found", found)
+	*b = belief{of: c, looking: b.looking, all: true}
+	b.doubt()
+}
+
+// doubt has the target contacted anew, at once or when the push is over.
+func (b *belief) doubt() {
+	switch c := b.of; c.state {
+	case Idle:
+		c.state = Strange
+	case Pushing:
+		c.state = Doubted
+	}
+}
 
 // lookedAt notes a look of that time that found all well.
 func (b *belief) lookedAt(at time.Time, store, manifest, sample bool) {
@@ -186,7 +202,7 @@ func (b *belief) looked(l *look, err error) {
 		c.log().Error("target is not what it was: all of it is looked at",
 			"target", c.Name, "found", l.unlike)
 		*b = belief{of: c, all: b.all || l.sample != nil && l.sample.gone > 0}
-		c.doubt()
+		b.doubt()
 	default:
 		b.lookedAt(l.at, l.store, l.key != "", l.sample != nil)
 	}

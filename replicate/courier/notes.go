@@ -7,7 +7,7 @@ import (
 	"verneuil/spool"
 )
 
-// notes keep which objects a target has durably, and where, although no manifest says so: also for a
+// notes keep which objects a target has durably, and where, although no manifest says so: for a
 // successor, as long as the target's chunk bucket is the same.
 type notes struct {
 	sp      *spool.Spool

@@ -26,7 +26,7 @@ type Options struct {
 
 	Host    string        // under whose name the database is
 	Uploads Uploads       // how objects are put
-	Patrol  time.Duration // in which each object that a version names is touched; 0: never
+	Patrol  time.Duration // in which each pack that a version names is touched; 0: never
 	Still   bool          // the database does not change (Sync): every target is looked at anew
 
 	Clock   func() time.Time

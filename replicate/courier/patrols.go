@@ -102,9 +102,9 @@ func (b *beat) done(slice *patrol.Slice, err error) {
 		err = context.Canceled // we are ending, not the target
 	}
 	b.Done(slice, c.office.now(), err)
-	c.lose(slice.Gone())
+	b.lose(slice.Gone())
 	if unread := slice.Unread(); unread != nil {
-		c.suspect(unreadTree + unread.Error())
+		c.belief.suspect(unreadTree + unread.Error())
 	}
 	c.office.savePatrols()
 }
@@ -112,12 +112,13 @@ func (b *beat) done(slice *patrol.Slice, err error) {
 // lose notes packs that the target has not got, although its manifest names them. It is behind,
 // then: a push puts anew what stood there. A chunk that differs from its object by inline pages
 // cannot be had again: the next version stores it whole (I7).
-func (c *Courier) lose(gone map[chunkstore.Digest]bool) {
+func (b *beat) lose(gone map[chunkstore.Digest]bool) {
+	c := b.of
 	if len(gone) == 0 {
 		return
 	}
 	if !c.stock.tree.Loaded() {
-		c.suspect("packs are gone")
+		c.belief.suspect("packs are gone")
 		return
 	}
 	packs, chunks := c.stock.lose(gone, c.office.cutter.Last().Tree)
@@ -127,7 +128,7 @@ func (c *Courier) lose(gone map[chunkstore.Digest]bool) {
 	if packs == 0 && len(chunks) == 0 {
 		return // the version that named them is gone, too
 	}
-	c.beat.Missed(packs, c.office.o.Serial.Next())
+	b.Missed(packs, c.office.o.Serial.Next())
 	c.unsay() // I9: a flush waits until they are there
 	c.log().Error("packs were gone from the target, which its newest version names; "+
 		"what stood there is put again",
@@ -135,15 +136,15 @@ func (c *Courier) lose(gone map[chunkstore.Digest]bool) {
 }
 
 // loseAgain notes of the version that a push has just put what was found to be gone meanwhile.
-func (c *Courier) loseAgain() {
-	s := &c.stock
+func (b *beat) loseAgain() {
+	c, s := b.of, &b.of.stock
 	again := s.since
 	s.lost, s.since = nil, nil
 	if len(again) == 0 {
 		return
 	}
 	if !s.tree.Loaded() {
-		c.suspect("packs are gone")
+		c.belief.suspect("packs are gone")
 		return
 	}
 	_, chunks := s.lose(again, c.office.cutter.Last().Tree)
@@ -154,24 +155,6 @@ func (c *Courier) loseAgain() {
 
 // unreadTree says, before an error, what was found of a target.
 const unreadTree = "a leaf or node of its version's tree cannot be read: "
-
-// suspect has the next contact ask for all that the target's version names.
-func (c *Courier) suspect(found string) {
-	c.log().Error("target is not what it was: all of it is looked at",
-		"target", c.Name, "found", found)
-	c.belief.suspect()
-	c.doubt()
-}
-
-// doubt has the target contacted anew, at once or when the push is over.
-func (c *Courier) doubt() {
-	switch c.state {
-	case Idle:
-		c.state = Strange
-	case Pushing:
-		c.state = Doubted
-	}
-}
 
 // heal takes note of a push that has put all that was missing when it began.
 func (c *Courier) heal() {

@@ -270,7 +270,7 @@ func (c *Courier) pushed(p *push, err error) {
 		c.state, c.stock.holds, c.stock.version, c.ack.ETag = Strange, noCut, nil, ""
 		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
 	case p.unread && chunkstore.IsFault(err):
-		c.suspect(unreadTree + err.Error())
+		c.belief.suspect(unreadTree + err.Error())
 		c.surprised(err)
 	case err != nil:
 		c.fail(err)
@@ -297,9 +297,10 @@ func (c *Courier) took(p *push) {
 	c.trouble.err, c.trouble.surprises = nil, 0
 	c.well()
 	s := &c.stock
-	s.exists, s.etag, s.holds, s.point, s.taken = true, p.etag, p.version.Cut, p.point, c.office.now()
+	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
+	s.point, s.taken = p.point, c.office.now()
 	c.belief.lookedAt(s.taken, false, true, false)
-	c.loseAgain()
+	c.beat.loseAgain()
 	c.heal()
 	c.office.saveAcks()
 	c.log().Info("pushed", "target", c.Name, "sequence", p.point.Sequence,

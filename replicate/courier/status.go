@@ -20,10 +20,10 @@ type Status struct {
 	// our name may not be noticed.
 	Unguarded bool `json:"unguarded,omitempty"`
 
-	// Patrolled: each object was touched, or put, in the round that ended then; zero: none has
+	// Patrolled: each pack was touched, or put, in the round that ended then; zero: none has
 	// ended yet.
 	Patrolled   time.Time `json:"patrolled,omitzero"`
-	Healed      int       `json:"healed"` // objects that were gone, and were put again
+	Healed      int       `json:"healed"` // packs that were gone, and what stood there put again
 	PatrolError string    `json:"patrol_error,omitempty"`
 }
 

@@ -109,7 +109,8 @@ func (s *stock) lose(gone map[chunkstore.Digest]bool, last *manifest.Tree) (
 	for _, i := range s.tree.Lost(gone) {
 		_, missing := s.missing[i]
 		_, moved := s.moved[i]
-		if !missing && !moved && i < s.least {
+		// While a push is under way, a chunk may have its object from that, or be cut off by it.
+		if !missing && !moved && i < s.least && s.tree.At(i).ID == last.At(i).ID {
 			chunks = append(chunks, i)
 		}
 	}

@@ -9,14 +9,14 @@ import (
 	"verneuil/spool/sqlitefile"
 )
 
-// What a small transaction costs. A chunk that changed is put whole, for one request
-// and some 50 KB, and then its ID stands in every manifest as a patch (39 bytes, that
-// do not compress) until a leaf is rewritten, for one request and 16 KB. Or the
-// sectors that differ travel in every manifest until the chunk is put: for nothing
+// What a small transaction costs. Chunks that changed are put whole, for one request
+// and some 50 KB each, and then stand in every manifest as patches (46 bytes, that
+// do not compress, and 32 for the pack) until leaves are rewritten, for one request and 21 KB each.
+// Or the sectors that differ travel in every manifest until the chunk is put: for nothing
 // but their own bytes, a few hundred for an updated row.
 //
-// Where the same pages change again and again, inline sectors save one request per
-// commit. Where changes are scattered they save none, since each chunk is put in the
+// Where the same pages change again and again, inline sectors save a chunk and one request per
+// commit. Where changes are scattered they save no chunk, since each is put in the
 // end; but then they can be put together, so that most commits are one request and
 // have the lag of one. So the sectors gather until they outgrow InlineBytesMax; then
 // chunks that changed only once are put together, at most InlineBatch if that is
@@ -25,16 +25,13 @@ import (
 //
 // A cut of many transactions changes many chunks, and may carry more: for each chunk
 // beyond inlineChunksFew another inlineBytesPerChunk, up to inlineBytesLimit. Such a
-// manifest is long, but still one request, where putting the chunks would be one for
-// each, of which most are put again soon: with a hundred random updates to a version, a database of
-// 4 MB takes 3.5 requests and 0.4 MB for each, where a limit of 128 KiB took 24 and 1.2 MB. Where
-// changes are so scattered that no chunk comes again (200 MB), nothing is lost but that
-// readers fetch 350 KB for a version.
+// manifest is long, but still one request, where putting the chunks would be 50 KB for
+// each, of which most are put again soon.
 //
 // BenchmarkBudget has the figures, from 200 MB to 1 TB and for scattered, skewed, hot
-// and appending loads: the median commit is one request, its manifest under 8 KB; on
-// average there are about as many requests as there were with 32 KiB of whole pages, that were
-// put one by one. (Fewer would take an object that holds pages of several chunks.)
+// and appending loads, a commit to a version: the median commit is one request, its manifest
+// under 8 KB, and on average it is 1.0 to 1.5 requests. (Where chunks were put one by one, it was
+// 1.0 to 6.5 up to 10 GB.)
 const (
 	// InlineBytesMax bounds what inline sectors and root pages take in a manifest,
 	// compressed one by one. Of page 1's sectors nothing counts.
@@ -43,9 +40,9 @@ const (
 	// and its indexes.
 	inlineChunksFew = 4
 	// InlineBatch is how many chunks are put together for the sake of the next cuts: as
-	// many as the default rate of calls allows in a second, which they hold this cut up.
-	InlineBatch = 30
-	// inlineBytesPerChunk is what a request for a chunk may cost in a manifest: all the
+	// many as one request takes. They hold this cut up.
+	InlineBatch = chunkstore.PackMax
+	// inlineBytesPerChunk is what a chunk that is not put may cost in a manifest: all the
 	// versions that it waits for cost a part of it each.
 	inlineBytesPerChunk = 16 << 10
 	// inlineBytesLimit bounds what readers fetch anew for each version.
@@ -58,7 +55,7 @@ const (
 	// inlineChunkMax is how many bytes of a chunk travel inline at most, before compression.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// PatchesMax is explained at [manifest.Tree.Pack].
-	PatchesMax = 72
+	PatchesMax = 48
 )
 
 // plan says how a cut describes each chunk that differs from its object: by a

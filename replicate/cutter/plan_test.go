@@ -71,12 +71,11 @@ func (l load) many(k int) load {
 type budgetRun struct {
 	rng   *rand.Rand
 	tree  *manifest.Tree
-	known map[chunkstore.ID]bool
 	diffs map[int]*budgetDiff
-	next  uint64
+	whole []int // chunks that are stored anew by the commit
 
 	requests, manifests []int
-	bytes               int
+	puts, bytes         int // of packs
 }
 
 type budgetDiff struct {
@@ -115,14 +114,14 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		d.packed = len(chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
 			body)) + inlineOverhead*len(d.sectors)
 	}
-	requests := 1
+	r.puts, r.whole = 0, nil
 	var warm []candidate
 	for i, d := range r.diffs {
 		if d.changed = d.stamp == uint64(n); !d.changed {
 			d.inVain += d.packed
 		}
 		if d.plain > inlineChunkMax || d.inVain > chunkstore.ChunkBytes {
-			requests += r.put(i)
+			r.whole = append(r.whole, i)
 		} else {
 			warm = append(warm, d.candidate)
 		}
@@ -131,8 +130,9 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	slices.SortFunc(warm, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
 	for _, c := range warm[fit(warm, 0,
 		func(c candidate) int { return r.diffs[c.index].packed }):] {
-		requests += r.put(c.index)
+		r.whole = append(r.whole, c.index)
 	}
+	r.putChunks()
 	m := &manifest.Manifest{
 		Host: "bench", Path: "/srv/data/app.db", Program: "verneuil", PageBytes: 4096,
 		FileBytes: int64(r.tree.Len()) * chunkstore.ChunkBytes,
@@ -151,7 +151,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	slices.SortFunc(m.Inline,
 		func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
 	var err error
-	m.Levels, m.Top, m.Patches, err = r.tree.Pack(context.Background(), PatchesMax, nil, nil)
+	m.Levels, m.Top, m.Patches, err = r.tree.Pack(context.Background(), PatchesMax, nil, r.put)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -159,33 +159,45 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	requests += r.objects()
-	r.requests, r.manifests = append(r.requests, requests), append(r.manifests, len(encoded))
+	r.requests, r.manifests = append(r.requests, 1+r.puts), append(r.manifests, len(encoded))
 	r.bytes += len(encoded)
 }
 
-// put stores chunk i anew.
-func (r *budgetRun) put(i int) (requests int) {
-	delete(r.diffs, i)
-	var id chunkstore.ID
-	for k := 0; k < len(id); k += 8 {
-		binary.LittleEndian.PutUint64(id[k:], r.rng.Uint64())
-	}
-	r.tree.Set(i, chunkstore.Ref{ID: id})
-	r.bytes += chunkstore.ChunkBytes * 3 / 4
-	return 1
-}
-
-// objects stores leaves and nodes anew.
-func (r *budgetRun) objects() (requests int) {
-	for ref, plain := range r.tree.Objects() {
-		if !r.known[ref.ID] {
-			r.known[ref.ID] = true
-			requests++
-			r.bytes += len(plain)
+// putChunks stores what is whole, in packs.
+func (r *budgetRun) putChunks() {
+	slices.Sort(r.whole)
+	for group := range slices.Chunk(r.whole, chunkstore.PackMax) {
+		ref := chunkstore.Ref{Place: chunkstore.Place{Bytes: chunkstore.ChunkBytes * 3 / 4}}
+		r.puts++
+		r.draw(ref.Place.Pack[:])
+		for _, i := range group {
+			delete(r.diffs, i)
+			r.draw(ref.ID[:])
+			r.tree.Set(i, ref)
+			r.bytes += int(ref.Place.Bytes)
+			ref.Place.Offset += ref.Place.Bytes
 		}
 	}
-	return requests
+}
+
+func (r *budgetRun) draw(b []byte) {
+	for k := 0; k < len(b); k += 8 {
+		binary.LittleEndian.PutUint64(b[k:], r.rng.Uint64())
+	}
+}
+
+// put is a [manifest.Put] of leaves and nodes.
+func (r *budgetRun) put(objects []chunkstore.Hashed) (places []chunkstore.Place, err error) {
+	for part := range slices.Chunk(objects, chunkstore.PackMax) {
+		var p chunkstore.Pack
+		for _, h := range part {
+			p.Seal(chunkstore.Plain{}, h)
+		}
+		stored, _, at := p.Encode()
+		r.puts, r.bytes = r.puts+1, r.bytes+len(stored)
+		places = append(places, at...)
+	}
+	return places, nil
 }
 
 // BenchmarkBudget is what plan.go and manifest's Pack are tuned by: requests and
@@ -206,12 +218,11 @@ func BenchmarkBudget(b *testing.B) {
 				r := &budgetRun{
 					rng: rand.New(rand.NewPCG(1, 2)), tree: manifest.NewTree(chunkstore.Plain{},
 						size.chunks),
-					known: make(map[chunkstore.ID]bool), diffs: make(map[int]*budgetDiff),
+					diffs: make(map[int]*budgetDiff),
 				}
-				if _, _, _, err := r.tree.Pack(b.Context(), PatchesMax, nil, nil); err != nil {
+				if _, _, _, err := r.tree.Pack(b.Context(), PatchesMax, nil, r.put); err != nil {
 					b.Fatal(err)
 				}
-				r.objects()
 				r.bytes = 0
 				for n := range b.N {
 					r.commit(b, n+1,

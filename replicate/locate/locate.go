@@ -144,6 +144,10 @@ func Redacted(uri string) string {
 // several targets may answer, of which one may lag.
 func (l *Locator) Named() bool { return l.key != "" }
 
+// Targets returns those that may have the manifest, if the source is [Locator.Named]. It is not the
+// caller's to change.
+func (l *Locator) Targets() []*chunkstore.Target { return l.targets }
+
 // Key returns the manifest's key in each target, if the source is [Locator.Named].
 func (l *Locator) Key() string { return l.key }
 
@@ -174,7 +178,10 @@ func (l *Locator) FetchNewest(ctx context.Context) (newest Found, failed, err er
 	defer cancel()
 	answers := make(chan answer, len(l.targets))
 	for _, t := range l.targets {
-		go func() { answers <- l.fetchOf(ctx, t) }()
+		go func() {
+			f, err := l.FetchFrom(ctx, t)
+			answers <- answer{f, err}
+		}()
 	}
 	late := time.NewTimer(l.timeout)
 	defer late.Stop()
@@ -212,16 +219,31 @@ func (l *Locator) FetchNewest(ctx context.Context) (newest Found, failed, err er
 	return Found{}, nil, fmt.Errorf("manifest %s: object %s: %w", l, l.key, failed)
 }
 
+// Twins returns the version that f is as other targets have it, if it is their newest, too: it may
+// stand there in other packs. What cannot be read is left out.
+func (l *Locator) Twins(ctx context.Context, f Found) (twins []Found) {
+	for _, t := range l.targets {
+		if t == f.From {
+			continue
+		}
+		if twin, err := l.FetchFrom(ctx, t); err == nil && twin.Manifest.Cut == f.Manifest.Cut {
+			twins = append(twins, twin)
+		}
+	}
+	return twins
+}
+
 // answer is what one target says.
 type answer struct {
 	Found
 	err error
 }
 
-func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a answer) {
+// FetchFrom is Fetch of the newest version that t has, which is one of [Locator.Targets].
+func (l *Locator) FetchFrom(ctx context.Context, t *chunkstore.Target) (f Found, err error) {
 	defer func() {
 		if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
-			a.err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
 	o, err := t.GetManifest(
@@ -229,15 +251,15 @@ func (l *Locator) fetchOf(ctx context.Context, t *chunkstore.Target) (a answer) 
 		l.key,
 		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
 		func(body []byte) (err error) {
-			a.Manifest, err = l.decode(body)
+			f.Manifest, err = l.decode(body)
 			return err
 		},
 	)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", t.Name, err)
+		return Found{}, fmt.Errorf("%s: %w", t.Name, err)
 	}
-	a.Stored, a.ETag, a.From, a.err = o.Body, o.ETag, t, err
-	return a
+	f.Stored, f.ETag, f.From = o.Body, o.ETag, t
+	return f, nil
 }
 
 // decode is manifest.Decode, but that a host's database has no other's manifest.

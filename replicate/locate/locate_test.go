@@ -460,6 +460,35 @@ func TestFetchNewest(t *testing.T) {
 	}
 }
 
+// TestTwins: the same version is found in the other targets, and what is none is left out.
+func TestTwins(t *testing.T) {
+	key := manifest.Name("h", "/db")
+	cut := func(cut byte) *manifest.Manifest {
+		return &manifest.Manifest{Host: "h", Path: "/db", Sequence: 7, Cut: [16]byte{cut},
+			Time: time.Unix(1700000000, 0)}
+	}
+	damaged := &manifest.Manifest{Host: "other", Path: "/db", Cut: [16]byte{1}}
+	store := storeOf(t, key, []*manifest.Manifest{cut(1), cut(2), nil, cut(1), damaged, cut(1)})
+	locator, err := Parse("verneuil://h/db", "", store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twins := locator.Twins(t.Context(), Found{Manifest: cut(1), From: store.Targets[3]})
+	if len(twins) != 2 || twins[0].From != store.Targets[0] || twins[1].From != store.Targets[5] {
+		t.Errorf("twins: %+v", twins)
+	}
+	file := filepath.Join(t.TempDir(), "manifest")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if locator, err = Parse(file, "", store); err != nil {
+		t.Fatal(err)
+	}
+	if twins := locator.Twins(t.Context(), Found{Manifest: cut(1)}); twins != nil {
+		t.Errorf("twins of a file: %+v", twins)
+	}
+}
+
 // manyVersions is a bucket that lists as many versions of each key as are wanted, one per second.
 type manyVersions struct {
 	chunkstore.Bucket

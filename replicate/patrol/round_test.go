@@ -39,7 +39,7 @@ func (b *touches) Get(ctx context.Context, key string,
 	return b.Bucket.Get(ctx, key, o)
 }
 
-// patrolled is a target with a version of 1 GiB, whose chunks stand in full packs.
+// patrolled is a target with a version of 256 MiB, whose chunks stand in full packs.
 type patrolled struct {
 	*testing.T
 	target *chunkstore.Target
@@ -50,7 +50,7 @@ type patrolled struct {
 }
 
 func newPatrolled(t *testing.T) *patrolled {
-	const chunks = 16384
+	const chunks = 4096
 	target := storetest.Open(t, &dir.Config{Path: t.TempDir()}).Targets[0]
 	w := &patrolled{T: t, target: target, packs: map[string]bool{chunkstore.MarkerKey: true}}
 	if _, err := chunkstore.Identify(t.Context(), target.Chunks); err != nil {

@@ -84,10 +84,12 @@ func (s *snapshot) loadAhead(wants []want) int {
 		}
 	}
 	if n > 0 {
+		all := s.f.all
 		s.retain()
 		go func() {
+			defer all.leave(n) // last: Close waits until s is given back
 			defer s.release()
-			ctx, cancel := context.WithTimeout(s.f.all.ctx, s.f.all.options.Store.Options().Timeout)
+			ctx, cancel := context.WithTimeout(all.ctx, all.options.Store.Options().Timeout)
 			defer cancel()
 			var group sync.WaitGroup
 			for _, p := range parcels(ctx, s, wants[:n]) {
@@ -112,7 +114,8 @@ func parcels(ctx context.Context, s *snapshot, wants []want) (all []*parcel) {
 	for k, w := range wants {
 		chunks[k] = w.chunk
 	}
-	refs, err := s.tree.refsAhead(ctx, chunks)
+	t := s.sources.best.Load()
+	refs, err := t.refsAhead(ctx, chunks)
 	if err != nil {
 		return []*parcel{{batch{s: s}, wants}}
 	}
@@ -121,7 +124,7 @@ func parcels(ctx context.Context, s *snapshot, wants []want) (all []*parcel) {
 		pack := refs[k].Place.Pack
 		p := byPack[pack]
 		if p == nil {
-			p = &parcel{batch: batch{s: s}}
+			p = &parcel{batch: batch{s: s, from: t.from}}
 			byPack[pack], all = p, append(all, p)
 		}
 		p.chunks, p.refs = append(p.chunks, w.chunk), append(p.refs, refs[k])
@@ -136,7 +139,7 @@ func (p *parcel) run(ctx context.Context) {
 	defer func() {
 		for _, w := range p.wants {
 			p.s.table.forget(w.chunk)
-			p.s.f.all.leaveAhead()
+			p.s.f.all.makeRoom(1)
 		}
 	}()
 	var err error
@@ -154,6 +157,7 @@ func (p *parcel) run(ctx context.Context) {
 // batch is chunks of one version that are loaded together, and their objects.
 type batch struct {
 	s      *snapshot
+	from   *chunkstore.Target // that has the objects; nil: any
 	chunks []int
 	refs   []chunkstore.Ref
 }
@@ -178,7 +182,7 @@ func (b *batch) load(ctx context.Context) error {
 		}
 	}
 	entries, err := slots.acquireAll(ctx, keys, func(missing []int) ([][]byte, error) {
-		these := &batch{s: b.s}
+		these := &batch{s: b.s, from: b.from}
 		for _, k := range missing {
 			these.chunks = append(these.chunks, b.chunks[wanted[k]])
 			these.refs = append(these.refs, b.refs[wanted[k]])
@@ -207,7 +211,7 @@ func (b *batch) fetch() ([][]byte, error) {
 	}
 	data := make([][]byte, len(b.chunks))
 	if len(objects) > 0 {
-		plain, err := s.f.fetchObjects(s.from, objects)
+		plain, err := s.f.fetchObjects(b.from, objects)
 		if err != nil {
 			return nil, err
 		}

@@ -9,8 +9,9 @@
 //	leaf       a small cache, by ID, as versions share most of them
 //
 // What lies together in a pack is fetched together: one request for all chunks that are wanted of
-// a pack at a time, unless far apart. The target that a version's manifest came from is asked
-// first, as another one may have the same chunks in other packs.
+// a pack at a time, unless far apart. What a manifest names lies in packs of the target that it
+// came from. Where that fails, or is slow, another target's manifest is asked in which pack of its
+// own the same chunk is (sources.go).
 //
 // A [Reader] is one connection's place: the snapshot that it reads, and holds. It reads
 // from the slot file without Go if it can (cgo/snapshot.c); else [Reader.Read] fetches
@@ -56,6 +57,7 @@
 //	    its version was written later.
 //	F5  No read waits longer than the deadline, and none waits for a refresh. None fails
 //	    because of a chunk that it does not need, and that was fetched together with its own.
+//	    Nor does one fail because one target does, if another has the chunk that can be asked.
 //	F6  Nothing is written to a target: credentials that get objects are enough.
 //	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
 //	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.

@@ -151,7 +151,7 @@ func (f *follower) fetchNewest() (err error) {
 	if !f.all.enter() {
 		return errClosed
 	}
-	defer f.all.leave()
+	defer f.all.leave(1)
 	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
 	defer cancel()
 	prev := f.latest()
@@ -218,7 +218,7 @@ func (f *follower) install(s *snapshot) {
 
 // poll asks the source again and again, until ctx ends.
 func (f *follower) poll(ctx context.Context) {
-	defer f.all.leave()
+	defer f.all.leave(1)
 	pause := f.all.options.PollInterval
 	var failed string // the kind of the error that was told; empty: none
 	for {

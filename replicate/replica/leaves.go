@@ -8,6 +8,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/locate"
 )
 
 const (
@@ -25,10 +26,15 @@ const (
 type tree struct {
 	f    *follower
 	m    *manifest.Manifest
-	from *chunkstore.Target
+	from *chunkstore.Target // that has it; nil: the source is one object
 	tree *manifest.Tree
 
 	fetched atomic.Int64 // leaves that were missing when somebody read
+}
+
+func newTree(f *follower, found locate.Found) *tree {
+	m := found.Manifest
+	return &tree{f: f, m: m, from: found.From, tree: m.Tree(f.all.options.Store.Sealer())}
 }
 
 // refs returns where chunks are, in their order.
@@ -78,11 +84,8 @@ func (t *tree) fetchInBackground(refs []chunkstore.Ref) {
 		return
 	}
 	go func() {
-		defer func() {
-			for range n {
-				t.f.all.leaveAhead()
-			}
-		}()
+		defer t.f.all.leave(n)
+		defer t.f.all.makeRoom(n)
 		var err error
 		defer recoverTo(&err)
 		_, err = t.fetch(t.f.all.ctx, refs[:n]) // nobody's error
@@ -212,7 +215,7 @@ func (f *follower) fetchEntered(
 	if !f.all.enter() {
 		return nil, errClosed
 	}
-	defer f.all.leave()
+	defer f.all.leave(1)
 	return f.fetchObjects(in, refs)
 }
 

@@ -43,9 +43,11 @@ func (s *snapshot) demandAll(ctx context.Context, from, to int) error {
 		chunks = append(chunks, i)
 	}
 	within, cancel := context.WithTimeout(ctx, s.f.all.options.Deadline/demandTries)
-	refs, err := s.tree.refs(within, chunks)
+	t := s.sources.best.Load()
+	refs, err := t.refs(within, chunks)
 	if err == nil {
-		_ = (&batch{s, chunks, refs}).load(within) // what is missing then is asked for by itself
+		// What is missing then is asked for by itself.
+		_ = (&batch{s, t.from, chunks, refs}).load(within)
 	}
 	cancel()
 	for _, i := range chunks {

@@ -245,10 +245,11 @@ func (all *Set) enter() bool {
 	return true
 }
 
-func (all *Set) leave() { all.working.Done() }
+// leave undoes n times enter.
+func (all *Set) leave(n int) { all.working.Add(-n) }
 
-// enterAhead is enter for n chunks that are fetched ahead. It returns of how many of them
-// [Set.leaveAhead] is to be called: there may be room for fewer, or none.
+// enterAhead is enter for each of n chunks that are fetched ahead. It returns for how many there
+// was room: for each of them makeRoom is called when it has come or failed, and then leave.
 func (all *Set) enterAhead(n int) (entered int) {
 	for entered < n {
 		select {
@@ -265,9 +266,11 @@ func (all *Set) enterAhead(n int) (entered int) {
 	return entered
 }
 
-func (all *Set) leaveAhead() {
-	<-all.ahead
-	all.leave()
+// makeRoom says that n chunks are not fetched ahead any more.
+func (all *Set) makeRoom(n int) {
+	for range n {
+		<-all.ahead
+	}
 }
 
 // SlotsInUse returns how many chunks are loaded, those that versions share counted once.

@@ -26,7 +26,7 @@ type snapshot struct {
 	m       *manifest.Manifest
 	etag    string
 	from    *chunkstore.Target // nil: the source is one object
-	tree    tree
+	sources sources
 	table   *table
 	refs    atomic.Int64
 	present atomic.Int64 // chunks that are there
@@ -46,8 +46,8 @@ func newSnapshot(f *follower, found locate.Found, checked time.Time) (*snapshot,
 	}
 	s := &snapshot{
 		f: f, m: m, etag: found.ETag, from: found.From, table: t,
-		tree: tree{f: f, m: m, from: found.From, tree: m.Tree(all.options.Store.Sealer())},
 	}
+	s.sources.init(s, found)
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
@@ -109,14 +109,7 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 	if s.table.here(i) {
 		return nil
 	}
-	refs, err := s.tree.refsAhead(ctx, []int{i})
-	for err == nil && !s.table.here(i) {
-		err = (&batch{s, []int{i}, refs}).load(ctx)
-		if errors.Is(err, errTogether) && ctx.Err() == nil {
-			err = nil // another chunk may be to blame: once more, by itself
-		}
-	}
-	if err != nil {
+	if err := s.sources.load(ctx, i); err != nil {
 		return fmt.Errorf("chunk %d: %w", i, err)
 	}
 	return nil
@@ -179,11 +172,11 @@ func (s *snapshot) carry(ctx context.Context, prev *snapshot) error {
 			chunks = append(chunks, i)
 		}
 	}
-	before, err := prev.tree.refs(ctx, chunks)
+	before, err := prev.sources.best.Load().refs(ctx, chunks)
 	if err != nil {
 		return err
 	}
-	now, err := s.tree.refs(ctx, chunks)
+	now, err := s.sources.own.refs(ctx, chunks)
 	if err != nil {
 		return err
 	}

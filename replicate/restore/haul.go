@@ -32,7 +32,7 @@ func (r *run) bring(ctx context.Context, h *haul) error {
 				return r.open(ctx, h.wants[k].Ref, pieces, buf)
 			})
 		case !errors.Is(err, chunkstore.ErrCorrupt):
-			return fmt.Errorf("chunk %d: %w", h.wants[0].chunks[0], err)
+			return h.failed(err)
 		} // else its list is damaged: perhaps nothing is that the file needs
 	}
 	refs := make([]chunkstore.Ref, len(h.wants))
@@ -41,9 +41,14 @@ func (r *run) bring(ctx context.Context, h *haul) error {
 	}
 	plain, err := r.Store.GetObjects(ctx, r.From, refs)
 	if err != nil {
-		return fmt.Errorf("chunk %d: %w", h.wants[0].chunks[0], err)
+		return h.failed(err)
 	}
 	return r.put(ctx, h, func(k int, _ []byte) ([]byte, error) { return plain[k], nil })
+}
+
+// failed says that h could not be fetched.
+func (h *haul) failed(err error) error {
+	return &sidedError{fmt.Errorf("chunk %d: %w", h.wants[0].chunks[0], err), ErrSource}
 }
 
 // open returns the plain bytes of ref, which stands in a pack with these pieces; they may lie in
@@ -106,7 +111,7 @@ func (r *run) put(ctx context.Context, h *haul,
 				err = fmt.Errorf("%d bytes: %w", len(plain), chunkstore.ErrCorrupt)
 			}
 			if err != nil {
-				return fmt.Errorf("chunk %d (%v): %w", p.chunk, w.ID, err)
+				return &sidedError{fmt.Errorf("chunk %d (%v): %w", p.chunk, w.ID, err), ErrSource}
 			}
 			if len(w.chunks) > 1 {
 				again[p.want] = plain

@@ -53,15 +53,6 @@ func (e *UnfinishedError) Remains() string {
 
 func (e *UnfinishedError) Unwrap() error { return e.Err }
 
-// errWrite: a file that is being restored could not be written.
-var errWrite = errors.New("write")
-
-func writeError(err error) error { return &failedWriteError{err} }
-
-type failedWriteError struct{ error }
-
-func (e *failedWriteError) Unwrap() []error { return []error{e.error, errWrite} }
-
 // openPart opens the part file of path: the one of those that earlier restores have left that has
 // most, else a new one. It removes the others of them, and what restores to other files have left
 // in the directory long ago.

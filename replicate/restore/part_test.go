@@ -262,7 +262,7 @@ func TestR5DamagedPartFiles(t *testing.T) {
 
 // pageAt is an inline page in chunk i of c, which its file has.
 func pageAt(c *version, i int) (p manifest.Page) {
-	p = manifest.Page{Offset: int64(i)*chunkstore.ChunkBytes + 1024, Data: bytes.Repeat([]byte{7}, 512)}
+	p.Offset, p.Data = int64(i)*chunkstore.ChunkBytes+1024, bytes.Repeat([]byte{7}, 512)
 	copy(c.file[p.Offset:], p.Data)
 	return p
 }
@@ -498,7 +498,8 @@ func TestKilled(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$")
 		cmd.Env = append(os.Environ(), "RESTORE_DIES_AT="+strconv.Itoa(n), "RESTORE_TO="+path)
 		out, err := cmd.CombinedOutput()
-		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
+		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if status.Signal() != syscall.SIGKILL {
 			t.Fatalf("at %d: %v: %s", n, err, out)
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

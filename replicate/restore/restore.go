@@ -3,6 +3,7 @@ package restore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,6 +36,22 @@ const (
 // the database. Only tests change it.
 var windowChunks = 32 * 512
 
+// ErrSource: a restore failed because it could not get something, not because of the file.
+var ErrSource = errors.New("no target can give all that is needed")
+
+// errWrite: a file that is being restored could not be written.
+var errWrite = errors.New("the file cannot be written")
+
+// sidedError is error, and of that side.
+type sidedError struct {
+	error
+	side error
+}
+
+func (e *sidedError) Unwrap() []error { return []error{e.error, e.side} }
+
+func writeError(err error) error { return &sidedError{err, errWrite} }
+
 // Options say what to restore, and from where.
 type Options struct {
 	Manifest *manifest.Manifest // placed
@@ -55,7 +72,8 @@ type Options struct {
 // To writes the version that o.Manifest describes to w, which must be a new
 // file of Manifest.FileBytes zeros: chunks of zeros are not written. Nothing is
 // flushed. The first error ends it, after the requests that are under way; it
-// names the chunk, leaf or node, and the pack. Every byte is verified (R5).
+// names the chunk, leaf or node, and the pack, and is [ErrSource] if it is not w's. Every byte is
+// verified (R5).
 func To(ctx context.Context, w io.WriterAt, o Options) error {
 	if f, ok := w.(*os.File); ok {
 		w = &pacedFile{File: f}
@@ -190,7 +208,7 @@ func (r *run) window(ctx context.Context, start, end int) (hauls []*haul, err er
 			return r.Store.GetObjects(ctx, r.From, refs)
 		})
 	if err != nil {
-		return nil, err
+		return nil, &sidedError{err, ErrSource}
 	}
 	right, err := r.verify(ctx, start, refs)
 	if err != nil {

@@ -236,6 +236,9 @@ func TestFileOfDamagedVersions(t *testing.T) {
 			errors.Is(err, chunkstore.ErrAbsent) {
 			t.Fatalf("%s: %v, want %v", what, err, want)
 		}
+		if !errors.Is(err, ErrSource) {
+			t.Errorf("%s: %v is not the source's", what, err)
+		}
 		for _, name := range names {
 			if !strings.Contains(err.Error(), name) {
 				t.Fatalf("%s: %v, which does not name %s", what, err, name)
@@ -295,9 +298,11 @@ func TestDamageThatDoesNotMatter(t *testing.T) {
 	other.objects = whole
 	o.Store = chunkstore.NewStore(c.target, other.target)
 	for what, damage := range map[string]func(pack string, good []byte){
-		"gone":          func(pack string, _ []byte) { delete(c.objects, pack) },
-		"truncated":     func(pack string, good []byte) { c.objects[pack] = good[:len(good)/2] },
-		"damaged in it": func(pack string, good []byte) { c.objects[pack] = flip(good, len(good)-9) },
+		"gone":      func(pack string, _ []byte) { delete(c.objects, pack) },
+		"truncated": func(pack string, good []byte) { c.objects[pack] = good[:len(good)/2] },
+		"damaged in it": func(pack string, good []byte) {
+			c.objects[pack] = flip(good, len(good)-9)
+		},
 	} {
 		for pack, good := range whole {
 			damage(pack, good)
@@ -427,7 +432,8 @@ func TestReportsTheNthFailedWrite(t *testing.T) {
 			}
 			return
 		}
-		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "chunk ") {
+		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrSource) ||
+			!strings.Contains(err.Error(), "chunk ") {
 			t.Fatal(err)
 		}
 	}

@@ -3,9 +3,9 @@
 //
 // A [Verifier] proves that a target can give every byte of a version: it gets leaves and nodes,
 // and looks for the packs in which chunks stand, or reads and hashes the chunks, too. A pack is
-// looked for, or touched, by one request, and read by one or two; what versions share is looked at
-// once. It changes nothing, but that it may touch what it finds, so that a rule by which old
-// objects expire does not reach it.
+// looked for, or touched, by one request, and read by one or two for each GiB of the file that
+// names it; what versions share is looked at once. It changes nothing, but that it may touch what
+// it finds, so that a rule by which old objects expire does not reach it.
 //
 // # Beliefs
 //

@@ -146,7 +146,7 @@ func (p *pack) read(ctx context.Context, t *chunkstore.Target, refs []chunkstore
 
 // open opens the pieces of the pack that refs name.
 func (p *pack) open(s chunkstore.Sealer, pieces []chunkstore.Piece, refs []chunkstore.Ref) {
-	buf := make([]byte, 0, chunkstore.ChunkBytes)
+	buf := make([]byte, 0, chunkstore.OpenBytes)
 	for _, ref := range refs {
 		k, found := slices.BinarySearchFunc(pieces, ref.Place.Offset,
 			func(piece chunkstore.Piece, offset uint32) int {

@@ -22,6 +22,9 @@ const (
 	readsAtOnce = 8
 	// leafChunks is how many chunks a leaf has, at most.
 	leafChunks = 512
+	// windowChunks is how many chunks are looked at together: 32 leaves, 1 GiB. A pack whose chunks
+	// stand in two windows is read for each; in return memory grows only with distinct objects.
+	windowChunks = 32 * leafChunks
 )
 
 // Verifier checks that a target can give every byte of the versions in it. What
@@ -82,33 +85,44 @@ func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, e
 }
 
 // Verify looks for all that m names: it gets the leaves and nodes, and looks for each pack once, or
-// reads from it what m names. It returns what is dangling or damaged, in the order of the file, one
-// error each, which names the pack that is gone, or the object that is damaged in one, and wraps
-// [chunkstore.ErrAbsent] or [chunkstore.ErrCorrupt]. err is why it could not look.
+// reads from it what m names, once for each window of the file. It returns what is dangling or
+// damaged, in the order of the file, one error each, which names the pack that is gone, or the
+// object that is damaged in one, and wraps [chunkstore.ErrAbsent] or [chunkstore.ErrCorrupt]. err
+// is why it could not look.
 func (v *Verifier) Verify(ctx context.Context, m *manifest.Manifest) (faults []error, err error) {
 	if v.o.Touch {
 		if err := v.target.TouchIdentity(ctx); err != nil && !chunkstore.IsFault(err) {
 			return nil, err
 		}
 	}
-	w := &survey{Verifier: v, m: m, names: make(map[chunkstore.Digest]*named)}
-	if err := w.gather(ctx); err != nil {
-		return w.faults(), err
+	w := &survey{Verifier: v, m: m, tree: m.Tree(v.target.Sealer)}
+	for start := 0; start < m.Chunks(); start += windowChunks {
+		w.start = start
+		err := w.gather(ctx, min(start+windowChunks, m.Chunks()))
+		if err == nil {
+			err = w.check(ctx)
+		}
+		faults = append(faults, w.faults()...)
+		if err != nil {
+			return faults, err
+		}
 	}
-	err = w.check(ctx)
-	return w.faults(), err
+	return faults, nil
 }
 
-// survey is the verification of one version.
+// survey is the verification of one version, window by window.
 type survey struct {
 	*Verifier
-	m       *manifest.Manifest
-	names   map[chunkstore.Digest]*named
-	refs    map[int]chunkstore.Ref // of the chunks that the packs have, unless tree is loaded
-	tree    *manifest.Tree         // loaded, unless a leaf or node is gone
-	zeros   int                    // chunks that need no pack
-	trees   []chunkstore.Ref       // leaves and nodes that were read
-	missing []fault                // leaves and nodes that are gone
+	m    *manifest.Manifest
+	tree *manifest.Tree
+	done int64 // chunks that were looked at
+
+	// of the window
+	start   int                          // its first chunk
+	refs    []chunkstore.Ref             // what the version has for its chunks; zero: unknown
+	names   map[chunkstore.Digest]*named // what they stand in, and leaves and nodes
+	trees   []chunkstore.Ref             // leaves and nodes that were read
+	missing []fault                      // leaves and nodes that are gone
 }
 
 // named is a pack of the version, and the chunks that it has of it, in their order.
@@ -123,17 +137,25 @@ type fault struct {
 	err   error
 }
 
-// gather finds out what the version names.
-func (w *survey) gather(ctx context.Context) error {
-	tree := w.m.Tree(w.target.Sealer)
-	err := tree.Load(ctx, w.fetch)
-	switch {
-	case chunkstore.IsFault(err):
-		err = w.gatherSome(ctx, tree)
-	case err == nil:
-		w.tree = tree
-		for i := range tree.Len() {
-			w.name(i, tree.At(i))
+// gather finds out what the version names for the window, which ends before end.
+func (w *survey) gather(ctx context.Context, end int) (err error) {
+	w.names, w.trees, w.missing = make(map[chunkstore.Digest]*named), nil, nil
+	chunks := make([]int, end-w.start)
+	for k := range chunks {
+		chunks[k] = w.start + k
+	}
+	w.tree.Forget(w.start)
+	if w.refs, err = w.tree.LookupAll(ctx, chunks, w.fetch); chunkstore.IsFault(err) {
+		err = w.gatherSome(ctx, end)
+	}
+	for k, ref := range w.refs {
+		switch ref.ID {
+		case chunkstore.ID{}:
+		case chunkstore.ZeroID:
+			w.done++
+		default:
+			n := w.nameObject(ref)
+			n.chunks = append(n.chunks, w.start+k)
 		}
 	}
 	for _, ref := range w.trees {
@@ -142,46 +164,31 @@ func (w *survey) gather(ctx context.Context) error {
 	return err
 }
 
-// gatherSome is gather of a tree of which some leaves or nodes are gone: each of them is named, and
-// what the others, and patches, name is found.
-func (w *survey) gatherSome(ctx context.Context, tree *manifest.Tree) error {
-	w.refs = make(map[int]chunkstore.Ref)
-	patches := w.m.Patches
-	name := func(i int, ref chunkstore.Ref) {
-		if _, done := w.refs[i]; !done {
-			w.refs[i] = ref
-			w.name(i, ref)
+// gatherSome finds out what there is where some leaves or nodes are gone: each of them is named,
+// and what the others, and patches, name is found.
+func (w *survey) gatherSome(ctx context.Context, end int) error {
+	w.refs = make([]chunkstore.Ref, end-w.start)
+	// What patches name can be looked for also without the leaf.
+	for _, p := range w.m.Patches {
+		if w.start <= p.Index && p.Index < end {
+			w.refs[p.Index-w.start] = p.Ref
 		}
 	}
-	for start := 0; start < w.m.Chunks(); start += leafChunks {
-		end := min(start+leafChunks, w.m.Chunks())
-		tree.Forget(start)
-		// What patches name can be looked for also without the leaf.
-		for ; len(patches) > 0 && patches[0].Index < end; patches = patches[1:] {
-			name(patches[0].Index, patches[0].Ref)
-		}
-		for i := start; i < end; i++ {
-			ref, err := tree.Lookup(ctx, i, w.fetch)
+	for leaf := w.start; leaf < end; leaf += leafChunks {
+		last := min(leaf+leafChunks, end) - 1
+		for i := leaf; i <= last; i++ {
+			ref, err := w.tree.Lookup(ctx, i, w.fetch)
 			if chunkstore.IsFault(err) {
-				err = fmt.Errorf("chunks %d to %d: %w", i, end-1, err)
+				err = fmt.Errorf("chunks %d to %d: %w", i, last, err)
 				w.missing = append(w.missing, fault{i, err})
 				break
 			} else if err != nil {
 				return err
 			}
-			name(i, ref)
+			w.refs[i-w.start] = ref
 		}
 	}
 	return nil
-}
-
-func (w *survey) name(i int, ref chunkstore.Ref) {
-	if ref.ID == chunkstore.ZeroID {
-		w.zeros++
-		return
-	}
-	n := w.nameObject(ref)
-	n.chunks = append(n.chunks, i)
 }
 
 // nameObject notes that the version has something in ref's pack.
@@ -197,14 +204,6 @@ func (w *survey) nameObject(ref chunkstore.Ref) *named {
 		w.names[ref.Place.Pack] = n
 	}
 	return n
-}
-
-// ref returns what the version has for chunk i.
-func (w *survey) ref(i int) chunkstore.Ref {
-	if w.tree == nil {
-		return w.refs[i]
-	}
-	return w.tree.At(i)
 }
 
 // fetch is a [manifest.Fetch] of leaves and nodes. One that is known to be bad is
@@ -236,7 +235,7 @@ func (w *survey) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, er
 	return plain, err
 }
 
-// check looks at the packs, in the order in which the file has need of them.
+// check looks at the window's packs, in the order in which the file has need of them.
 func (w *survey) check(ctx context.Context) error {
 	all := make([]*named, 0, len(w.names))
 	for _, n := range w.names {
@@ -249,12 +248,11 @@ func (w *survey) check(ctx context.Context) error {
 		return n.chunks[0]
 	}
 	slices.SortFunc(all, func(a, b *named) int { return cmp.Compare(first(a), first(b)) })
-	done := int64(w.zeros)
 	progress := func(chunks int) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		done += int64(chunks)
-		w.o.Progress(min(done*chunkstore.ChunkBytes, w.m.FileBytes), w.m.FileBytes)
+		w.done += int64(chunks)
+		w.o.Progress(min(w.done*chunkstore.ChunkBytes, w.m.FileBytes), w.m.FileBytes)
 	}
 	progress(0)
 	group, ctx := errgroup.WithContext(ctx)
@@ -262,7 +260,7 @@ func (w *survey) check(ctx context.Context) error {
 	for _, n := range all {
 		refs := make([]chunkstore.Ref, len(n.chunks))
 		for k, i := range n.chunks {
-			refs[k] = w.ref(i)
+			refs[k] = w.refs[i-w.start]
 		}
 		fresh := n.fresh(refs)
 		w.objects += len(fresh)
@@ -277,7 +275,7 @@ func (w *survey) check(ctx context.Context) error {
 	return group.Wait()
 }
 
-// faults returns what was found, in the order of the file.
+// faults returns what was found in the window, in the order of the file.
 func (w *survey) faults() (errs []error) {
 	all := w.missing
 	for _, n := range w.names {
@@ -289,7 +287,7 @@ func (w *survey) faults() (errs []error) {
 			all = append(all, fault{-1, fmt.Errorf("leaves or nodes: %w", n.fault)})
 		}
 		for _, i := range n.chunks {
-			if err := n.damaged[w.ref(i)]; err != nil {
+			if err := n.damaged[w.refs[i-w.start]]; err != nil {
 				all = append(all, fault{i, fmt.Errorf("chunk %d: %w", i, err)})
 			}
 		}

@@ -77,7 +77,7 @@ func worldOfLevels(t *testing.T) *world {
 	tree := manifest.NewTree(w.target.Sealer, chunks)
 	var at []int
 	var objects [][]byte
-	for i := 5; i < chunks; i += 5000 {
+	for i := 5; i < chunks; i += 9000 {
 		at, objects = append(at, i), append(objects, storetest.Text(uint64(i), 500))
 	}
 	for k, ref := range w.put(3, objects...) {

@@ -20,8 +20,8 @@
 //
 // # Invariants
 //
-//	V1  A version that a Follower returns is the checkpoint's, or what the records up to one make of
-//	    it, all in order (H5 of package manifest/history).
+//	V1  A version that a Follower returns is the checkpoint's, or what the records up to one make
+//	    of it, all in order (H5 of package manifest/history).
 //	V2  What is named by a version is in the target: its writer saw to it (I1 of package
 //	    replicate).
 //

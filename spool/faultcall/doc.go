@@ -1,15 +1,14 @@
-// Package faultcall runs a program and lets a test decide what becomes of each of
-// its system calls on files: that it fails, that a write is short, or that the
-// process dies before it. The program is the real one, with all of its threads, C and
-// Go alike, and has no code for it.
+// Package faultcall runs a program and lets a test decide what happens to each of its system calls
+// on files: the call fails, a write is short, or the process dies before the call. It runs the real
+// program with all of its threads, C and Go alike; the program needs no code for this.
 //
-// How: a seccomp filter makes the kernel ask a supervisor, which is a goroutine of the
-// test, about these calls (seccomp_unotify(2)). So they are counted over all threads and in
-// one order, and a call costs microseconds. Linux 5.19 or later, no privileges.
+// A seccomp filter makes the kernel ask a supervisor about these calls (seccomp_unotify(2)); the
+// supervisor is a goroutine of the test. So the calls of all threads are counted in one order, and
+// a call costs microseconds. This needs Linux 5.19 or later, and no privileges.
 //
-// What it cannot do: writes to mapped files are no calls (mapping them is one, and so is
-// madvise(2) that populates the mapping; it has no path); close is not asked about, as an
-// error of it would leak what the kernel gives back in truth.
+// Two things are left out. A write to a mapped file is not a call (mapping is one, and so is the
+// madvise(2) that populates the mapping, which has no path). And close is not asked about: if it
+// reported an error, the program would keep a descriptor that the kernel has in fact released.
 //
-// The filter is installed by the test's own binary, run again, in this package's init.
+// The test's own binary, run again, installs the filter in this package's init.
 package faultcall

@@ -17,13 +17,13 @@ import (
 // Call is one system call that is about to happen.
 type Call struct {
 	Name  string // such as "openat"
-	Path  string // of the file that it is about, as far as that can be told
+	Path  string // of the file that it is about, if that is known
 	Flags int    // of an openat
 }
 
 func (c Call) String() string { return c.Name + " " + c.Path }
 
-// Verdict says what becomes of a call; the zero value lets it pass.
+// Verdict says what happens to a call; the zero value lets it pass.
 type Verdict struct {
 	Err   syscall.Errno // it fails with this, and is not carried out
 	Short bool          // a write writes half; anything else passes
@@ -42,8 +42,8 @@ type Program struct {
 	missed bool  // see Missed
 }
 
-// Start starts cmd, and asks decide about every call on files that it, or a process
-// that it forks, is about to make. decide is called by one goroutine at a time.
+// Start starts cmd, and asks decide about every call on files that cmd, or a process that it forks,
+// is about to make. Only one goroutine at a time calls decide.
 func Start(cmd *exec.Cmd, decide func(Call) Verdict) (*Program, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -99,8 +99,8 @@ func (p *Program) PID() int { return p.cmd.Process.Pid }
 // Kill kills the program, if it has not ended.
 func (p *Program) Kill() { p.cmd.Process.Kill() }
 
-// Missed reports whether a call was gone already, as its process was ending or as a signal
-// interrupted it, when the process was to be killed before it: it may have ended by itself.
+// Missed reports whether a call was already gone when its process was to be killed before it: the
+// process was ending, or a signal interrupted the call. The process may have ended by itself.
 func (p *Program) Missed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +145,7 @@ func (p *Program) supervise() {
 			return
 		}
 		if poll[0].Revents&unix.POLLIN == 0 {
-			return // nobody is left who could ask
+			return // no process is left that could ask
 		}
 		var n notification
 		if err := ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); err != nil {
@@ -179,7 +179,7 @@ func (p *Program) answer(n *notification) {
 	default:
 		a.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
 	}
-	// ENOENT: the call was interrupted, and will be asked about again, or it died.
+	// ENOENT: the call was interrupted, and we will be asked again; or the process died.
 	err := ioctl(p.listen, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&a))
 	if err != nil && err != unix.ENOENT {
 		p.fail(err)
@@ -194,7 +194,7 @@ func ioctl(fd int, request uint, arg unsafe.Pointer) error {
 	return nil
 }
 
-// groupOf returns the process that a thread is of.
+// groupOf returns the process that a thread belongs to.
 func groupOf(tid uint32) int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
 	for line := range strings.Lines(string(status)) {
@@ -223,13 +223,13 @@ func (n *notification) call() Call {
 	return c
 }
 
-// link returns the path of the file that a descriptor is of.
+// link returns the path of a descriptor's file.
 func (n *notification) link(fd uint64) string {
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", n.pid, int32(fd)))
 	return strings.TrimSuffix(path, " (deleted)")
 }
 
-// at returns the path that a *at call names by a directory and a pointer.
+// at returns the path that an *at call gives as a directory and a pointer.
 func (n *notification) at(dir, pointer uint64) string {
 	path := n.text(pointer)
 	switch {
@@ -242,11 +242,11 @@ func (n *notification) at(dir, pointer uint64) string {
 	return filepath.Join(cwd, path)
 }
 
-// text returns the string at an address of the process, empty if it cannot be read.
+// text returns the string at an address of the process; empty if it cannot be read.
 func (n *notification) text(address uint64) string {
 	var b []byte
 	for len(b) < unix.PathMax {
-		page := 4096 - int(address%4096) // what follows may not be mapped
+		page := 4096 - int(address%4096) // the next page may not be mapped
 		piece := n.memory(address, page)
 		if end := strings.IndexByte(string(piece), 0); end >= 0 {
 			return string(append(b, piece[:end]...))
@@ -269,7 +269,7 @@ func (n *notification) memory(address uint64, length int) []byte {
 	return b
 }
 
-// short writes half of what a write would, in the program's place.
+// short writes half of the bytes of a write, in place of the program.
 func (n *notification) short(a *answer) bool {
 	length := int(n.args[2])
 	if n.nr != unix.SYS_WRITE && n.nr != unix.SYS_PWRITE64 || length < 2 {

@@ -42,7 +42,7 @@ func launch(socket int, program string) error {
 	oob, text := unix.UnixRights(0), []byte{0}
 	iov := unix.Iovec{Base: &text[0], Len: 1}
 	message := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &oob[0], Controllen: uint64(len(oob))}
-	// Nothing may be asked in between, as nobody answers yet: not even by Go's runtime.
+	// No call may be asked about in between, as nobody answers yet: not even one of Go's runtime.
 	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags,
 		uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
@@ -58,7 +58,7 @@ func launch(socket int, program string) error {
 	return unix.Exec(program, os.Args, os.Environ())
 }
 
-// call says where the arguments of a system call are that name its file; -1: none.
+// call says which arguments of a system call name its file; -1: none.
 type call struct {
 	name          string
 	fd, dir, path int
@@ -112,7 +112,7 @@ const (
 	auditArch  = 0xc000003e // x86-64
 )
 
-// filter asks about calls, and lets everything else pass.
+// filter returns a program that asks about these calls, and lets everything else pass.
 func filter() []unix.SockFilter {
 	load := func(offset uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
@@ -126,10 +126,10 @@ func filter() []unix.SockFilter {
 	f := []unix.SockFilter{
 		load(offsetArch), equal(auditArch, 1, 0), result(unix.SECCOMP_RET_ALLOW), load(offsetNR),
 	}
-	f = append(f, // memory without a file is not asked about
+	f = append(f, // do not ask about memory without a file
 		equal(unix.SYS_MMAP, 0, 4), load(offsetFD), equal(0xffffffff, 1, 0),
 		result(unix.SECCOMP_RET_USER_NOTIF), result(unix.SECCOMP_RET_ALLOW))
-	f = append(f, // nor advice that reads and writes nothing
+	f = append(f, // nor about advice that reads and writes nothing
 		equal(unix.SYS_MADVISE, 0, 4), load(offsetHow), equal(unix.MADV_POPULATE_WRITE, 0, 1),
 		result(unix.SECCOMP_RET_USER_NOTIF), result(unix.SECCOMP_RET_ALLOW))
 	for nr := range calls {

@@ -8,7 +8,7 @@ import (
 // databaseHeaderBytes is the length of the header that page 1 begins with.
 const databaseHeaderBytes = 100
 
-// SchemaPage returns page 1 from its b-tree header on: with one table for each of roots, and a view
+// SchemaPage returns page 1 from its b-tree header on, with a table for each of roots, and a view
 // for each 0.
 func SchemaPage(pageBytes int, roots ...uint32) []byte {
 	page := make([]byte, pageBytes)

@@ -7,22 +7,23 @@ import (
 	"slices"
 )
 
-// Script is what the recorder of a database in WAL mode will do, step by step, so that a
-// replicator can be let in between. It is one goroutine's.
+// Script is what the recorder of a database in WAL mode will do, step by step, so that a replicator
+// can work between the steps. It is not safe for concurrent use.
 type Script struct {
 	WAL       *WAL
 	Steps     []func() error // that are left
-	Committed [][]byte       // the database before all of them, and after each commit, in order
-	Published int            // of Committed: the last one that is
+	Committed [][]byte       // the database before all steps, and after each commit, in order
+	Published int            // index in Committed of the last one that is published
 }
 
-// The databases of scripts are small ones.
+// The databases of scripts are small.
 const (
 	ScriptPageBytes = 512
 	ScriptPages     = 8
 )
 
-// NewScript makes w's database one in WAL mode, of ScriptPages, and returns a script without steps.
+// NewScript puts w's database into WAL mode, with ScriptPages pages, and returns a script without
+// steps.
 func NewScript(w *Writer) (*Script, error) {
 	image := bytes.Repeat([]byte{0xa5}, ScriptPages*ScriptPageBytes)
 	copy(image, "SQLite format 3\x00")
@@ -34,8 +35,8 @@ func NewScript(w *Writer) (*Script, error) {
 	return &Script{WAL: NewWAL(w, ScriptPageBytes), Committed: [][]byte{image}}, nil
 }
 
-// Commit adds the two steps of a transaction that fills pages with a byte: it commits, and then
-// it is published.
+// Commit adds the two steps of a transaction that fills pages with a byte: the commit, and its
+// publication.
 func (s *Script) Commit(fill byte, pgnos ...uint32) {
 	s.Steps = append(s.Steps, func() error {
 		image := slices.Clone(s.Committed[len(s.Committed)-1])
@@ -63,7 +64,7 @@ func (s *Script) Reset() {
 	s.Begin()
 }
 
-// Step does the next n steps, or as many as there are.
+// Step does the next n steps, or fewer if fewer are left.
 func (s *Script) Step(n int) error {
 	for ; n > 0 && len(s.Steps) > 0; n-- {
 		step := s.Steps[0]
@@ -78,8 +79,8 @@ func (s *Script) Step(n int) error {
 // All does all steps that are left.
 func (s *Script) All() error { return s.Step(len(s.Steps)) }
 
-// Find reports whether image is the database after a commit, not an earlier one than that, counted
-// from 0: before all of them.
+// Find reports whether image is the database after commit number least or a later one. Number 0 is
+// the database before all commits.
 func (s *Script) Find(image []byte, least int) bool {
 	return slices.ContainsFunc(s.Committed[least:], func(b []byte) bool {
 		return bytes.Equal(b, image)

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Seeds returns which seeds to run: those, or what VERNEUIL_TEST_SEEDS says, as "6-600".
+// Seeds returns the range of seeds to run: from and to, or what VERNEUIL_TEST_SEEDS says, as
+// "6-600".
 func Seeds(t testing.TB, from, to uint64) (uint64, uint64) {
 	t.Helper()
 	if seeds := os.Getenv("VERNEUIL_TEST_SEEDS"); seeds != "" {

@@ -15,11 +15,10 @@ const (
 	walFormatVersion = 3007000
 )
 
-// WAL is a database's write-ahead log, its wal-index, and the recorder of both
-// (cgo/spool_wal.c). What SQLite and the recorder do in one go is several methods
-// here, so that a replicator can be let in between. A commit is Append and then
-// Publish; a reset is Checkpoint, Copy, Restart and then Renew, and the first WAL of
-// a database needs the last two only.
+// WAL is a database's write-ahead log, its wal-index, and the recorder of both (cgo/spool_wal.c).
+// What SQLite and the recorder do at once is split into several methods here, so that a replicator
+// can work in between. A commit is Append and then Publish. A reset is Checkpoint, Copy, Restart
+// and then Renew; the first WAL of a database needs only the last two.
 type WAL struct {
 	w         *Writer
 	pageBytes int
@@ -35,13 +34,13 @@ type WALFrame struct {
 	Page []byte
 }
 
-// NewWAL returns the log of w's database, which is in WAL mode and has no WAL yet.
+// NewWAL returns the WAL of w's database, which is in WAL mode and has no WAL yet.
 func NewWAL(w *Writer, pageBytes int) *WAL {
 	return &WAL{w: w, pageBytes: pageBytes, salts: 0x1000<<32 | 0xabcdef01}
 }
 
-// Append commits a transaction after which the database has that many pages: its
-// frames, and then the wal-index. Nothing is published.
+// Append commits a transaction after which the database has that many pages: it writes the frames,
+// and then the wal-index. It publishes nothing.
 func (l *WAL) Append(pages uint32, frames ...WALFrame) error {
 	var b []byte
 	at := walHeaderBytes + int64(len(l.frames))*int64(walFrameBytes+l.pageBytes)
@@ -65,7 +64,7 @@ func (l *WAL) Append(pages uint32, frames ...WALFrame) error {
 	return l.index()
 }
 
-// Publish says that what was appended is committed (walUnlock).
+// Publish publishes what was appended (walUnlock).
 func (l *WAL) Publish() {
 	st := l.w.Spool.State()
 	st.WALSum.Store(uint64(l.s1)<<32 | uint64(l.s2))
@@ -93,8 +92,8 @@ func (l *WAL) Checkpoint() error {
 	return nil
 }
 
-// Copy is copy on reset (walBeforeReset): what the replicator has not consumed
-// becomes one transaction of the log, with each page once.
+// Copy does copy on reset (walBeforeReset): what the replicator has not consumed becomes one
+// transaction of the changelog, with each page once.
 func (l *WAL) Copy() {
 	st := l.w.Spool.State()
 	first := 0
@@ -117,8 +116,8 @@ func (l *WAL) Copy() {
 	st.DBSize.Store(-1)
 }
 
-// Restart begins the next WAL: first in the wal-index, as SQLite does (walRestartHdr),
-// then in the file, over the frames that stand there.
+// Restart begins the next WAL: first in the wal-index, as SQLite does (walRestartHdr), then in the
+// file, over the old frames.
 func (l *WAL) Restart() error {
 	l.salts += 1 << 32
 	l.frames = nil
@@ -146,10 +145,10 @@ func (l *WAL) Renew() error {
 	return nil
 }
 
-// position is the state's of the last frame.
+// position returns the last frame's position, as the state page has it.
 func (l *WAL) position() uint64 { return l.salts>>32<<32 | uint64(len(l.frames)) }
 
-// index writes the header of the wal-index, twice, and that nothing is backfilled.
+// index writes the header of the wal-index, twice, and says there that nothing is backfilled.
 func (l *WAL) index() error {
 	native := binary.NativeEndian
 	h := make([]byte, 48)
@@ -177,7 +176,7 @@ func (l *WAL) write(suffix string, b []byte, at int64) error {
 	return err
 }
 
-// sum goes on with the checksum that WALs and wal-indexes have.
+// sum continues the checksum of a WAL or wal-index.
 func sum(s1, s2 uint32, b []byte, order binary.ByteOrder) (uint32, uint32) {
 	for ; len(b) >= 8; b = b[8:] {
 		s1 += order.Uint32(b) + s2

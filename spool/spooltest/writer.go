@@ -1,6 +1,5 @@
-// Package spooltest writes spools as a recorder does (cgo/spool_log.c), in Go:
-// for tests, and as an executable specification of the writer's side of the
-// protocol.
+// Package spooltest writes spools as a recorder does (cgo/spool_log.c), in Go. It is for tests, and
+// is an executable specification of the writer's side of the protocol.
 package spooltest
 
 import (
@@ -13,8 +12,8 @@ import (
 	"verneuil/spool"
 )
 
-// Writer is a database file and its recorder. It stands for the holder of
-// SQLite's write lock: one at a time may be in a transaction.
+// Writer is a database file and its recorder. It plays the holder of SQLite's write lock: only one
+// at a time may be in a transaction.
 type Writer struct {
 	Spool        *spool.Spool
 	File         *os.File
@@ -40,7 +39,7 @@ func NewWriter(s *spool.Spool) (*Writer, error) {
 	return &Writer{Spool: s, File: f, SegmentBytes: spool.SegmentBytes, Token: token}, nil
 }
 
-// version is the change counter of the header, + 1<<32.
+// version returns the change counter of the header, + 1<<32.
 func (w *Writer) version() uint64 {
 	var b [4]byte
 	if _, err := w.File.ReadAt(b[:], 24); err != nil {
@@ -74,7 +73,7 @@ func (w *Writer) Begin() {
 	w.beginCopy(version)
 }
 
-// look is the recorder's first look (stampForeign).
+// look compares the stamp, as a recorder first does (stampForeign).
 func (w *Writer) look() {
 	st := w.Spool.State()
 	stamp, err := spool.StampOf(w.Spool.Path())
@@ -86,7 +85,7 @@ func (w *Writer) look() {
 	}
 }
 
-// Leave says what the file is like now that a recorder has written (stampLeave).
+// Leave stores the file's stamp after a recorder has written (stampLeave).
 func (w *Writer) Leave() {
 	st := w.Spool.State()
 	stamp, err := spool.StampOf(w.Spool.Path())
@@ -124,7 +123,7 @@ func (w *Writer) Truncate(size int64) error {
 	return err
 }
 
-// Lose makes the rest of the transaction go unrecorded (I5).
+// Lose leaves the rest of the transaction unrecorded (I5).
 func (w *Writer) Lose(c spool.Cause) {
 	if w.active && !w.lost {
 		w.lost = true
@@ -132,7 +131,7 @@ func (w *Writer) Lose(c spool.Cause) {
 	}
 }
 
-// Commit ends the transaction, as a rollback does that wrote.
+// Commit ends the transaction. A rollback that has written ends in the same way.
 func (w *Writer) Commit() { w.finish(w.version(), w.size()) }
 
 // finish publishes the transaction, after which the database has that version and size.
@@ -168,8 +167,8 @@ func (w *Writer) wake() {
 	}
 }
 
-// Abandon forgets the transaction as a killed process does: writing stays set,
-// and garbage stands behind head.
+// Abandon drops the transaction as a killed process does: writing stays set, and garbage stays
+// beyond head.
 func (w *Writer) Abandon() { w.active = false }
 
 // append writes a frame at the private end of the log.
@@ -192,7 +191,7 @@ func (w *Writer) append(f spool.Frame) {
 	w.end += spool.Position(len(b))
 }
 
-// room sees to it that n bytes fit at the private end, in a segment that exists.
+// room makes sure that n bytes fit at the private end, in a segment that exists.
 func (w *Writer) room(n int) error {
 	st := w.Spool.State()
 	if w.end.Offset() == spool.SegmentHeaderBytes {

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// The types of b-tree pages that are told apart here, and the lengths of the headers that they
-// begin with (file format, section 1.6).
+// The types of b-tree pages that we distinguish here, and the lengths of the headers at their
+// beginning (file format, section 1.6).
 const (
 	indexInterior = 2
 	tableInterior = 5
@@ -16,16 +16,16 @@ const (
 	leafHeaderBytes     = 8
 )
 
-// IsInterior reports whether a page that begins with this byte (on page 1: whose b-tree header,
-// after the database header, does) is an interior page, of a table or of an index. Pages that are
-// not of a b-tree may begin with any byte.
+// IsInterior reports whether a page that begins with this byte is an interior page of a table or an
+// index. (On page 1 it is the first byte after the database header.) Pages that are not part of a
+// b-tree may begin with any byte.
 func IsInterior(pageType byte) bool {
 	return pageType == indexInterior || pageType == tableInterior
 }
 
 // Children returns the children of a b-tree page in the order of their keys; nil if it is not an
-// interior page (section 1.6). first says that it is page 1. All children are within the file's
-// pages, and none is page 1.
+// interior page (section 1.6). first says that it is page 1; pages is the size of the file. It
+// returns only children from 2 to pages, or nil.
 func Children(page []byte, first bool, pages int64) []uint32 {
 	header := 0
 	if first {
@@ -53,9 +53,9 @@ func Children(page []byte, first bool, pages int64) []uint32 {
 	return children
 }
 
-// SchemaRoots returns the root pages, in order and at most max of them, that page 1 names if it
-// holds all of sqlite_schema; none if the schema is larger (sections 1.6, 2.1 and 2.6). They are
-// not compared with the file's size: any number from 2 may be among them.
+// SchemaRoots returns the root pages that page 1 names, in order, and at most max of them; none if
+// sqlite_schema does not fit into page 1 (sections 1.6, 2.1 and 2.6). It does not compare them with
+// the size of the file: they may be any numbers from 2.
 func SchemaRoots(page []byte, max int) (roots []uint32) {
 	for _, row := range schemaRows(page, HeaderBytes) {
 		if len(roots) < max {
@@ -73,7 +73,7 @@ type schemaEntry struct {
 }
 
 // schemaRows returns the rows on a page of sqlite_schema whose b-tree header begins at header, in
-// order; none if it is no leaf. Cells that cannot be read are left out.
+// order; none if the page is not a leaf. It leaves out cells that it cannot read.
 func schemaRows(page []byte, header int) (rows []schemaEntry) {
 	if len(page) < header+leafHeaderBytes || page[header] != tableLeaf {
 		return nil
@@ -90,15 +90,15 @@ func schemaRows(page []byte, header int) (rows []schemaEntry) {
 }
 
 // readSchemaRow reads the first, third and fourth column of the row in a cell of sqlite_schema.
-// Views and triggers have no root page. The row's SQL may go on in other pages; that does not
-// matter, as it comes last.
+// Views and triggers have no root page. The row's SQL may continue on other pages; it comes last,
+// so that does not matter.
 func readSchemaRow(cell []byte) (row schemaEntry, ok bool) {
 	_, cell = varint(cell)    // the payload's length
 	_, cell = varint(cell)    // rowid
 	at, types := varint(cell) // where the columns begin
 	var texts [3]string
 	for k := range texts {
-		var text uint64 // its length, times 2, and 13
+		var text uint64 // its length times 2, plus 13
 		text, types = varint(types)
 		if at > uint64(len(cell)) || text < 13 || text > math.MaxUint16 {
 			return schemaEntry{}, false

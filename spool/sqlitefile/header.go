@@ -9,13 +9,12 @@ import (
 const (
 	// HeaderBytes is the length of the database header (file format, section 1.3).
 	HeaderBytes = 100
-	// Magic is what a database file begins with.
+	// Magic begins a database file.
 	Magic = "SQLite format 3\x00"
 )
 
-// Header is the first bytes of a database file: zeros where the file is shorter. Two headers are
-// equal if all of their bytes are. The numbers that its methods return mean something only if
-// [Header.IsDatabase] is true.
+// Header is the first bytes of a database file, with zeros where the file is shorter. The numbers
+// that its methods return mean something only if [Header.IsDatabase] is true.
 type Header [HeaderBytes]byte
 
 // ReadHeader reads the header of the file in r. A file that cannot be read has a header of zeros.
@@ -27,7 +26,7 @@ func ReadHeader(r io.ReaderAt) (h Header) {
 // IsDatabase reports whether the header begins with [Magic].
 func (h Header) IsDatabase() bool { return string(h[:len(Magic)]) == Magic }
 
-// PageBytes returns the page size, 512 to 65,536 (section 1.3.2); 0 if this is no database.
+// PageBytes returns the page size, 512 to 65,536 (section 1.3.2); 0 if this is not a database.
 func (h Header) PageBytes() int {
 	n := int(binary.BigEndian.Uint16(h[16:]))
 	if n == 1 {
@@ -42,7 +41,7 @@ func (h Header) PageBytes() int {
 // validPageBytes reports whether n is a power of two from 512 to 65,536.
 func validPageBytes(n uint32) bool { return n >= 512 && n <= 65536 && n&(n-1) == 0 }
 
-// What the file format versions, at offsets 18 (write) and 19 (read), say (section 1.3.3).
+// The file format versions at offsets 18 (write) and 19 (read) (section 1.3.3).
 const (
 	formatRollback = 1
 	formatWAL      = 2
@@ -53,8 +52,8 @@ func (h Header) WAL() bool {
 	return h.IsDatabase() && (h[18] == formatWAL || h[19] == formatWAL)
 }
 
-// LeaveWAL makes a header that says WAL mode say rollback mode. A format version that is neither
-// stays: SQLite refuses the file.
+// LeaveWAL changes a header in WAL mode to rollback mode. A format version that is neither stays as
+// it is: SQLite refuses such a file.
 func (h *Header) LeaveWAL() {
 	for i := 18; i <= 19; i++ {
 		if h[i] == formatWAL {
@@ -68,7 +67,7 @@ func (h *Header) LeaveWAL() {
 func (h Header) ChangeCounter() uint32 { return binary.BigEndian.Uint32(h[24:]) }
 
 // SetChangeCounter changes the counter. The file's size at offset 28 is valid only if the counter
-// equals version-valid-for (btree.c, lockBtree): whether it does stays as it was.
+// equals version-valid-for (btree.c, lockBtree). If it is valid, it stays so; if not, likewise.
 func (h *Header) SetChangeCounter(counter uint32) {
 	validFor := counter
 	if h.ChangeCounter() != binary.BigEndian.Uint32(h[92:]) {
@@ -88,9 +87,9 @@ func (h *Header) SetSchemaCookie(cookie uint32) { binary.BigEndian.PutUint32(h[4
 // SQLite refuses to open any other.
 func (h Header) TextEncoding() uint32 { return binary.BigEndian.Uint32(h[56:]) }
 
-// OwnDatabase reports whether stock SQLite takes the file in r for a database, of which it recovers
-// what a journal or WAL has. Zeros are those of a transaction that has not come to page 1, and a
-// file of one byte is an empty one (os_unix.c, unixFileSize).
+// OwnDatabase reports whether stock SQLite takes the file in r for a database, so that it recovers
+// what a journal or WAL has. Zeros count: a transaction may not have reached page 1 yet. A file of
+// one byte counts as empty (os_unix.c, unixFileSize).
 func OwnDatabase(r io.ReaderAt) (bool, error) {
 	b, err := readStart(r, int64(len(Magic)))
 	zeros := bytes.Count(b, []byte{0}) == len(b)

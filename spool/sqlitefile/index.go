@@ -9,28 +9,28 @@ import (
 // indexLeaf is the type of an index's leaf page (file format, section 1.6).
 const indexLeaf = 10
 
-// IndexEntry is what an index on an ordinary table says of one of the table's rows.
+// IndexEntry is what an index on an ordinary table says about one row of the table.
 type IndexEntry struct {
 	Rowid int64
-	Same  bool // all columns but the rowid are as in the entry before
+	Same  bool // all columns but the rowid equal those of the entry before
 }
 
-// IsIndexLeaf reports whether a page that begins with this byte is a leaf of an index. Pages
-// that are not of a b-tree may begin with any byte.
+// IsIndexLeaf reports whether a page that begins with this byte is a leaf of an index. Pages that
+// are not part of a b-tree may begin with any byte.
 func IsIndexLeaf(pageType byte) bool { return pageType == indexLeaf }
 
-// IsTable reports whether a page that begins with this byte is a table's, leaf or interior.
+// IsTable reports whether a page that begins with this byte is a leaf or interior page of a table.
 func IsTable(pageType byte) bool { return pageType == tableInterior || pageType == tableLeaf }
 
-// IndexEntries returns the entries of a leaf page of an index, in order; nil if it is not one
-// (sections 1.6 and 2.3 to 2.5). usable is the page's size without its reserved bytes. Of a long
-// key a part is in other pages, with the rowid: such an entry is left out.
+// IndexEntries returns the entries of a leaf page of an index, in order; nil if the page is not one
+// (sections 1.6 and 2.3 to 2.5). usable is the page's size without its reserved bytes. It leaves
+// out entries with long keys, whose rowid is on another page.
 func IndexEntries(page []byte, usable int) (entries []IndexEntry) {
 	cells, ok := cellPointers(page, 0, leafHeaderBytes)
 	if !ok || page[0] != indexLeaf || usable > len(page) || usable < 480 {
 		return nil
 	}
-	local := (usable-12)*64/255 - 23 // the longest payload without another page
+	local := (usable-12)*64/255 - 23 // the longest payload that needs no other page
 	var before []byte
 	for k := range len(cells) / 2 {
 		at := int(binary.BigEndian.Uint16(cells[2*k:]))
@@ -53,7 +53,7 @@ func IndexEntries(page []byte, usable int) (entries []IndexEntry) {
 	return entries
 }
 
-// cellPointers returns the array of a b-tree page whose header begins at header.
+// cellPointers returns the cell pointer array of a b-tree page whose header begins at header.
 func cellPointers(page []byte, header, headerLength int) ([]byte, bool) {
 	if len(page) < header+headerLength {
 		return nil, false
@@ -66,7 +66,7 @@ func cellPointers(page []byte, header, headerLength int) ([]byte, bool) {
 	return pointers[:n], true
 }
 
-// splitKey parts a record into what stands before its last column, which must be an integer.
+// splitKey splits a record into its last column, which must be an integer, and all before it.
 func splitKey(record []byte) (key string, rowid int64, ok bool) {
 	headerLength, rest := varint(record)
 	start := len(record) - len(rest)
@@ -100,7 +100,7 @@ func splitKey(record []byte) (key string, rowid int64, ok bool) {
 	return string(types[:lastAt]) + "|" + string(body[:len(body)-n]), rowid, true
 }
 
-// integerBytes returns how long an integer of a serial type is (section 2.1).
+// integerBytes returns the length of an integer with this serial type (section 2.1).
 func integerBytes(serial uint64) (int, bool) {
 	switch {
 	case 1 <= serial && serial <= 4:
@@ -117,12 +117,12 @@ func integerBytes(serial uint64) (int, bool) {
 
 // TableNode is an interior page of a table.
 type TableNode struct {
-	keys     []int64 // the greatest rowid below each child but the last
+	keys     []int64 // the largest rowid below each child but the last
 	children []uint32
 }
 
-// ReadTableNode reads an interior page of a table; nil if it is none, or damaged. first says
-// that it is page 1; children lie within the file's pages.
+// ReadTableNode reads an interior page of a table; nil if the page is not one, or is damaged. first
+// says that it is page 1; pages is the size of the file, within which children must be.
 func ReadTableNode(page []byte, first bool, pages int64) *TableNode {
 	header := 0
 	if first {
@@ -137,20 +137,20 @@ func ReadTableNode(page []byte, first bool, pages int64) *TableNode {
 		return nil
 	}
 	for k := range len(n.children) - 1 {
-		at := int(binary.BigEndian.Uint16(cells[2*k:])) // Children has looked at it
+		at := int(binary.BigEndian.Uint16(cells[2*k:])) // Children has checked it
 		key, _ := varint(page[at+4:])
 		n.keys = append(n.keys, int64(key))
 	}
 	return n
 }
 
-// Child returns the page below n that has rowid, if any has.
+// Child returns the child of n under which rowid is, if it exists.
 func (n *TableNode) Child(rowid int64) uint32 {
 	return n.children[sort.Search(len(n.keys), func(k int) bool { return n.keys[k] >= rowid })]
 }
 
-// IndexRoots maps the root page of each index that pages of sqlite_schema name to that of its
-// table, if they name that, too. They are page 1, or leaves of the schema.
+// IndexRoots maps the root page of each index that the given pages of sqlite_schema name to the
+// root page of its table, if they name that, too. The pages are page 1, or leaves of the schema.
 func IndexRoots(pages ...[]byte) map[uint32]uint32 {
 	tables := map[string]uint32{}
 	var indexes []schemaEntry

@@ -14,11 +14,11 @@ const (
 	journalMagic = "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 )
 
-// JournalMayBeLive reports whether a rollback journal that begins with header, or with what there
-// is of it, may belong to a transaction that lives, or that died. It is not if it is empty
-// (TRUNCATE), or begins with zeros: so does one in PERSIST mode after its transaction, and every
-// journal before its first sync, until which nothing is written to the database. Whose journal it
-// is does not matter: one that another program has encrypted counts.
+// JournalMayBeLive reports whether a rollback journal that begins with header, which may be cut
+// short, may belong to a transaction that is running, or that has died. It cannot if it is empty
+// (TRUNCATE), or begins with zeros. PERSIST mode leaves zeros after a transaction; every journal
+// begins with zeros until its first sync, before which nothing is written to the database. It does
+// not matter who wrote the journal: one that another program has encrypted counts.
 func JournalMayBeLive(header []byte) bool {
 	return len(header) >= len(journalMagic) &&
 		[len(journalMagic)]byte(header) != [len(journalMagic)]byte{}
@@ -44,10 +44,10 @@ func journalSum(nonce uint32, page []byte) uint32 {
 	return nonce
 }
 
-// OwnJournal reports whether stock SQLite wrote the rollback journal in r, as far as recovery
-// looks: false if its first page has not its checksum, so that SQLite would take the journal for
-// torn at its very beginning. A journal of which SQLite would roll nothing back anyway counts as
-// its own.
+// OwnJournal reports whether stock SQLite wrote the rollback journal in r, as far as recovery can
+// tell. It is false if the checksum of the first page is wrong, so that SQLite would consider the
+// journal torn at its very beginning. A journal from which SQLite would roll back nothing anyway
+// counts as its own.
 func OwnJournal(r io.ReaderAt) (bool, error) {
 	header, err := readStart(r, JournalHeaderBytes)
 	if err != nil {
@@ -65,7 +65,7 @@ func OwnJournal(r io.ReaderAt) (bool, error) {
 	return journalSum(nonce, page) == binary.BigEndian.Uint32(b[sectorBytes+4+pageBytes:]), nil
 }
 
-// readStart reads the first n bytes of r, or as many as there are.
+// readStart reads the first n bytes of r, or fewer if r is shorter.
 func readStart(r io.ReaderAt, n int64) ([]byte, error) {
 	b := make([]byte, n)
 	k, err := r.ReadAt(b, 0)

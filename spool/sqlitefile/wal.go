@@ -17,8 +17,8 @@ const (
 	walFormatVersion = 3007000
 )
 
-// ErrNoWAL: the file is no WAL that recovery would read a frame from: empty,
-// shorter than a header, or with a damaged header. To SQLite that is no error.
+// ErrNoWAL: recovery would read no frame from the file: it is empty, shorter than a header, or has
+// a damaged header. To SQLite that is not an error.
 var ErrNoWAL = errors.New("no valid WAL header")
 
 // WALFrame is one valid frame of a WAL.
@@ -28,20 +28,20 @@ type WALFrame struct {
 	Offset int64  // of the page's bytes in the WAL
 }
 
-// WALReader reads the frames of a WAL in order and verifies their salts and
-// running checksums. It is not safe for concurrent use.
+// WALReader reads the frames of a WAL in order, and verifies their salts and running checksums. It
+// is not safe for concurrent use.
 type WALReader struct {
 	PageBytes int
 	Salts     uint64 // salt-1<<32 | salt-2, as in the state page
 
-	// Committed is up to which frame the caller knows that they are committed: these are
-	// taken as SQLite's readers take them, who go by the wal-index and look at no
-	// checksum. SQLite (3.40; newer ones do not) leaves committed frames without valid checksums
-	// if a transaction writes over frames that it has spilled, goes back to a savepoint
-	// before them, and commits (wal.c, sqlite3WalSavepointUndo leaves iReCksum as it is).
+	// Committed is how many frames the caller knows to be committed. The reader accepts these
+	// without valid checksums, as SQLite's readers do, which rely on the wal-index and check none.
+	// SQLite (3.40; newer ones do not) leaves committed frames without valid checksums if a
+	// transaction overwrites frames that it has spilled, goes back to a savepoint before them, and
+	// commits (wal.c: sqlite3WalSavepointUndo leaves iReCksum as it is).
 	Committed int
-	// Unsummed counts the frames that were taken so. The caller sees to it that they were not
-	// written over while they were read: then the WAL's header would be another.
+	// Unsummed counts the frames that were accepted so. The caller makes sure that nobody overwrote
+	// them while they were read: the WAL's header would be another one then.
 	Unsummed int
 
 	r      io.ReaderAt
@@ -51,8 +51,8 @@ type WALReader struct {
 	buf    []byte
 }
 
-// NewWALReader verifies the header of the WAL in r. The error wraps [ErrNoWAL] if
-// there is none; any other error is r's.
+// NewWALReader verifies the header of the WAL in r. The error wraps [ErrNoWAL] if there is no valid
+// one; any other error is r's.
 func NewWALReader(r io.ReaderAt) (*WALReader, error) {
 	var header [walHeaderBytes]byte
 	if n, err := r.ReadAt(header[:], 0); n < len(header) {
@@ -90,8 +90,8 @@ func NewWALReader(r io.ReaderAt) (*WALReader, error) {
 	return w, nil
 }
 
-// Continue reads on in r, which has the same WAL, or so the caller hopes. It returns
-// false, and does nothing, if its salts say that it has not.
+// Continue lets w read on in r, which should have the same WAL. It returns false, and does nothing,
+// if r has other salts.
 func (w *WALReader) Continue(r io.ReaderAt) bool {
 	other, err := NewWALReader(r)
 	if err != nil || other.Salts != w.Salts || other.PageBytes != w.PageBytes {
@@ -104,25 +104,24 @@ func (w *WALReader) Continue(r io.ReaderAt) bool {
 // Frames returns how many frames have been read.
 func (w *WALReader) Frames() int { return w.frames }
 
-// Fork returns a reader that goes on from where w is. It reads again what w reads from now
-// on.
+// Fork returns a reader that continues from where w is. It reads again what w reads from now on.
 func (w *WALReader) Fork() *WALReader {
 	f := *w
 	f.buf = make([]byte, len(w.buf))
 	return &f
 }
 
-// Agrees reports whether w and other have read as many frames, with the same running
-// checksum. What was read unsummed (see [WALReader.Unsummed]) is not in it.
+// Agrees reports whether w and other have read the same number of frames, with the same running
+// checksum. The checksum does not cover frames that were read unsummed (see [WALReader.Unsummed]).
 func (w *WALReader) Agrees(other *WALReader) bool {
 	return w.frames == other.frames && w.s1 == other.s1 && w.s2 == other.s2
 }
 
-// Sum is the running checksum as it stands in the last frame that was read: s1<<32 | s2.
+// Sum returns the running checksum in the last frame that was read: s1<<32 | s2.
 func (w *WALReader) Sum() uint64 { return uint64(w.s1)<<32 | uint64(w.s2) }
 
-// Stands reports whether that frame is still where it was: an older WAL that was put back in place
-// has the same salts.
+// Stands reports whether that frame is still in its place. Salts do not show this: an older copy of
+// the WAL that was put back has the same ones.
 func (w *WALReader) Stands() (bool, error) {
 	if w.frames == 0 {
 		return true, nil
@@ -131,8 +130,8 @@ func (w *WALReader) Stands() (bool, error) {
 	return sum == w.Sum(), err
 }
 
-// SumAt returns what [WALReader.Sum] was after frame n, counted from 1, by what stands there now; 0
-// if there is no such frame.
+// SumAt returns the running checksum that frame n, counted from 1, has now; 0 if there is no such
+// frame.
 func (w *WALReader) SumAt(n int) (uint64, error) {
 	var b [8]byte
 	k, err := w.r.ReadAt(b[:], walHeaderBytes+int64(n-1)*int64(len(w.buf))+16)
@@ -144,9 +143,9 @@ func (w *WALReader) SumAt(n int) (uint64, error) {
 	return binary.BigEndian.Uint64(b[:]), nil
 }
 
-// Next returns the next frame. It is io.EOF at the end of the valid frames: where
-// the file ends, where older frames begin, or where a frame is torn. A later call may
-// find that a writer has added frames. The page's bytes are [WALReader.Page].
+// Next returns the next frame. It fails with io.EOF at the end of the valid frames: where the file
+// ends, where older frames begin, or where a frame is torn. A later call may find that a writer has
+// added frames. [WALReader.Page] returns the page's bytes.
 func (w *WALReader) Next() (WALFrame, error) {
 	at := walHeaderBytes + int64(w.frames)*int64(len(w.buf))
 	if n, err := w.r.ReadAt(w.buf, at); n < len(w.buf) {
@@ -157,7 +156,7 @@ func (w *WALReader) Next() (WALFrame, error) {
 	}
 	pgno, salts := binary.BigEndian.Uint32(w.buf[0:]), binary.BigEndian.Uint64(w.buf[8:])
 	committed := w.frames < w.Committed
-	// Without salts are frames whose checksums SQLite meant to make at the commit.
+	// Frames whose checksums SQLite meant to compute at the commit have no salts.
 	if pgno == 0 || salts != w.Salts && !(committed && salts == 0) {
 		return WALFrame{}, io.EOF
 	}
@@ -171,25 +170,27 @@ func (w *WALReader) Next() (WALFrame, error) {
 			return WALFrame{}, io.EOF
 		}
 		w.Unsummed++
-		w.s1, w.s2 = sum1, sum2 // what SQLite goes on from
+		w.s1, w.s2 = sum1, sum2 // SQLite continues from these
 	}
 	w.frames++
 	return WALFrame{Pgno: pgno, Commit: binary.BigEndian.Uint32(w.buf[4:]),
 		Offset: at + walFrameBytes}, nil
 }
 
-// NextCommit reads on to the next commit frame, and returns it: what was read up to there is
-// committed. Everybody who wants to know which frames of a WAL are committed asks here.
-// Callers differ in what else they know:
+// NextCommit reads up to the next commit frame, and returns it: the frames up to there are
+// committed. This is the one place that decides which frames of a WAL are committed. Callers differ
+// in what else they know:
 //
-//   - By the WAL alone, all are that are valid up to the last commit: most is [AllFrames]. That is
-//     what SQLite's recovery takes. But it may be more than SQLite's readers see: a commit frame
-//     whose wal-index was never written, or that is about to be written over.
-//   - Where the wal-index, or a recorder, has said how many frames are committed, these are, valid
-//     or not ([WALReader.Committed]), and no other: most is their number, too.
+//   - If a caller has only the WAL, all valid frames up to the last commit count: most is
+//     [AllFrames]. SQLite's recovery takes these. They may be more than SQLite's readers see: the
+//     wal-index may never have been written for a commit frame, or the frame is about to be
+//     overwritten.
+//   - If the wal-index, or a recorder, has said how many frames are committed, these count, valid
+//     or
+//     not ([WALReader.Committed]), and no others: most is their number, too.
 //
-// frame is called with each frame when it is read, before it is known whether a commit follows; the
-// page's bytes are [WALReader.Page]. Its error ends the reading, and is returned as it is.
+// NextCommit calls frame for each frame when it is read, before it knows whether a commit follows;
+// [WALReader.Page] returns the page's bytes. An error of frame ends the reading, and is returned.
 // NextCommit fails with io.EOF if no commit follows up to frame most, counted from 1.
 func (w *WALReader) NextCommit(most int, frame func(WALFrame) error) (WALFrame, error) {
 	for w.frames < most {
@@ -204,11 +205,11 @@ func (w *WALReader) NextCommit(most int, frame func(WALFrame) error) (WALFrame, 
 	return WALFrame{}, io.EOF
 }
 
-// AllFrames is a number of frames that no WAL has.
+// AllFrames is more frames than any WAL has.
 const AllFrames = math.MaxInt
 
-// Page returns the page of the frame that Next returned last. It is valid until
-// the next call of Next.
+// Page returns the page in the frame that Next returned last. It is valid until the next call of
+// Next.
 func (w *WALReader) Page() []byte { return w.buf[walFrameBytes:] }
 
 // sum adds b, a multiple of 8 bytes, to the running checksum.
@@ -225,9 +226,9 @@ func (w *WALReader) sum(b []byte) {
 	w.s1, w.s2 = s1, s2
 }
 
-// OwnWAL reports whether stock SQLite wrote the WAL in r, as far as recovery looks: false if its
-// first frame, which has its header's salts, has not its checksum, so that SQLite would take
-// nothing of it. A WAL of which it would take nothing anyway counts as its own.
+// OwnWAL reports whether stock SQLite wrote the WAL in r, as far as recovery can tell. It is false
+// if the first frame has the header's salts, but a wrong checksum, so that SQLite would take
+// nothing from it. A WAL from which it would take nothing anyway counts as its own.
 func OwnWAL(r io.ReaderAt) (bool, error) {
 	b, err := readStart(r, walHeaderBytes+walFrameBytes)
 	if err != nil || len(b) < walHeaderBytes+walFrameBytes ||

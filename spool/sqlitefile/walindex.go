@@ -7,10 +7,10 @@ import (
 	"io"
 )
 
-// WALIndex is the header of a wal-index, the -shm file: what its writers have
-// published as committed.
+// WALIndex is the header of a wal-index, the -shm file. It says what writers have published as
+// committed.
 type WALIndex struct {
-	PageBytes  int // 0 only where Frames is
+	PageBytes  int // 0 only if Frames is
 	Salts      uint64
 	Frames     int    // mxFrame: valid, committed frames
 	Pages      uint32 // size of the database at that commit
@@ -22,16 +22,15 @@ const walIndexHeaderBytes = 48
 
 // ReadWALIndex reads the header of the wal-index in r, usually a -shm file.
 //
-// A WAL alone does not tell its last commit: after a spill SQLite rewrites
-// frames that are already written, commit frame included, and a commit whose
-// fsync failed is rolled back. The wal-index says it: SQLite writes its header last.
-// The header stands there twice, and like SQLite's own readers (walIndexTryHdr in
-// wal.c) this one takes it if both are equal and their checksum is right; else
-// the error wraps [ErrWALBusy] and the caller tries again.
+// A WAL alone does not tell its last commit: after a spill SQLite rewrites frames that it has
+// already written, the commit frame included; and a commit whose fsync fails is rolled back. The
+// wal-index tells it, as SQLite writes its header last. The header is there twice. Like SQLite's
+// own readers (walIndexTryHdr in wal.c), ReadWALIndex accepts it if both copies are equal and their
+// checksum is right; otherwise the error wraps [ErrWALBusy], and the caller tries again.
 //
-// Order of reading: header, nBackfill, header. A writer that restarts the WAL
-// stores its header (mxFrame 0) before it sets nBackfill to 0, so Backfilled is
-// never too small for Frames; it may be larger, which means the same as equal.
+// It reads the header, then nBackfill, then the header again. A writer that restarts the WAL stores
+// its header (mxFrame 0) before it sets nBackfill to 0, so Backfilled is never too small for
+// Frames. It may be larger, which means the same as equal.
 func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
 	var before, after [2 * walIndexHeaderBytes]byte
 	var backfill [4]byte
@@ -77,7 +76,7 @@ func ReadWALIndex(r io.ReaderAt) (WALIndex, error) {
 	}, nil
 }
 
-// ErrWALBusy: a writer was in the middle of changing the wal-index.
+// ErrWALBusy: a writer was changing the wal-index.
 var ErrWALBusy = errors.New("being written")
 
 func nativeOrder() binary.ByteOrder {

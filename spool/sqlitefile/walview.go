@@ -6,20 +6,20 @@ import (
 	"slices"
 )
 
-// walSlackBytes is what SQLite allows for besides: the page with its lock bytes.
+// walSlackBytes is what SQLite allows in addition: the page with its lock bytes.
 const walSlackBytes = 65536
 
-// WALSizeMax returns how long a database can be at most, whose file has fileBytes bytes, and
-// whose WAL has so many frames: it grows by no page that has no frame, but the one with
-// SQLite's lock bytes. A WAL whose commit says more is damaged: SQLite does not checkpoint
-// it, but answers SQLITE_CORRUPT (wal.c, walCheckpoint). So does what we make of it end here,
-// before room is made for what is not there.
+// WALSizeMax returns how long a database can be at most if its file has fileBytes bytes and its WAL
+// has that many frames: each page by which it grows has a frame, except the page with SQLite's lock
+// bytes. A WAL whose commit claims more is damaged: SQLite does not checkpoint it, but returns
+// SQLITE_CORRUPT (wal.c, walCheckpoint). We refuse it, too, before we make room for pages that do
+// not exist.
 func WALSizeMax(fileBytes int64, frames, pageBytes int) int64 {
 	return fileBytes + walSlackBytes + int64(frames)*int64(pageBytes)
 }
 
-// WALView says where the newest committed version of each page stands in a WAL.
-// It is not changed once built. It takes 8 bytes of memory for each frame.
+// WALView says where a WAL has the newest committed version of each page. It does not change once
+// it is built. It takes 8 bytes of memory for each frame.
 type WALView struct {
 	PageBytes int
 	Salts     uint64
@@ -31,10 +31,10 @@ type WALView struct {
 // walPlace is a page's newest frame.
 type walPlace struct{ pgno, frame uint32 }
 
-// NewWALView reads r up to its last commit, or up to frame framesMax (counted
-// from 1; 0: no limit), whichever comes first. A WAL without a commit gives a view
-// of no frames. That framesMax frames are committed the caller knows (see
-// [WALReader.Committed]), and that none is written over meanwhile.
+// NewWALView reads r up to its last commit, or up to frame framesMax (counted from 1; 0: no limit),
+// whichever comes first. A WAL without a commit gives a view of no frames. The caller knows that
+// framesMax frames are committed (see [WALReader.Committed]), and that nobody overwrites them
+// meanwhile.
 func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 	w, err := NewWALReader(r)
 	if err != nil {
@@ -63,8 +63,8 @@ func NewWALView(r io.ReaderAt, framesMax int) (*WALView, error) {
 	return v, nil
 }
 
-// Offset returns where in the WAL the bytes of page pgno begin, and false if the
-// database file's own are the newest.
+// Offset returns where in the WAL the bytes of page pgno begin, and false if the database file has
+// the newest ones.
 func (v *WALView) Offset(pgno uint32) (int64, bool) {
 	i, ok := slices.BinarySearchFunc(v.newest, pgno, func(p walPlace, pgno uint32) int {
 		return cmp.Compare(p.pgno, pgno)

@@ -72,7 +72,7 @@ func TestDeletedUnsent(t *testing.T) {
 			shell.EndsWith(0)
 			want := s.Stock("a.db", "select count(*), sum(length(b)) from t")
 			harness.Must(t, os.Remove(s.Path("a.db")))
-			flushesDeleted(s, 1, "not sent, though it can be: ")
+			flushesDeleted(s, 1, "was not sent completely yet; unsent: ")
 			harness.Must(t, os.Remove(s.Path("store")))
 			harness.Must(t, os.Rename(s.Path("away"), s.Path("store")))
 			flushesDeleted(s, 0, ": deleted, everything was sent\n")
@@ -94,7 +94,7 @@ func TestDeletedLost(t *testing.T) {
 		copy(b[128:136], make([]byte, 8))
 		return b
 	})
-	flushesDeleted(s, 1, "not to be had without the file: ")
+	flushesDeleted(s, 1, "unsent, and lost without the file: ")
 	flushesDeleted(s, 1, "or until you remove "+s.Path("spool"))
 	harness.Must(t, os.RemoveAll(spools(s)[0]))
 }

@@ -1,10 +1,12 @@
 package faults_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,55 +156,81 @@ func remove(s *harness.Site, pattern string) {
 	}
 }
 
-// loseOne takes away one of the chunks: one that the newest version names.
-func loseOne(s *harness.Site, chunks []string) {
+// loseOne takes away one of the packs: one that the newest version names.
+func loseOne(s *harness.Site, packs []string) {
 	s.T.Helper()
 	ctl := harness.Built(s.T, "VERNEUIL_CTL")
-	for _, name := range chunks {
+	for _, name := range packs {
 		harness.Must(s.T, os.Rename(name, name+"x"))
 		if r := harness.Run(s.T, nil, ctl, "-c", s.Config(), "verify"); r.Code == 1 {
 			return
 		}
 		harness.Must(s.T, os.Rename(name+"x", name))
 	}
-	s.T.Fatal("the version names none of the chunks")
+	s.T.Fatal("the version names none of the packs")
 }
 
 // TestPatrol: what a target has lost is put again, and what a version names is made young,
 // when a database is open whose patrol is late.
 func TestPatrol(t *testing.T) {
-	s := harness.DirSite(t)
-	shell := s.Written("a.db", "wal")
-	shell.Flush()
-	shell.EndsWith(0)
-	chunks, err := filepath.Glob(s.Path("store/chunks/??/*"))
-	if err != nil || len(chunks) < 4 {
-		t.Fatalf("chunks %q, %v", chunks, err)
-	}
-	old := time.Now().Add(-40 * 24 * time.Hour).Truncate(time.Second)
-	for _, name := range chunks {
-		if err := os.Chtimes(name, old, old); err != nil {
-			t.Fatal(err)
-		}
+	t.Run("chunks", func(t *testing.T) { patrols(t, false) })
+	t.Run("leaf", func(t *testing.T) { patrols(t, true) })
+}
+
+// makePatrolLate has the files of packs, and the note of the last patrol, be of long ago, and
+// returns when that was.
+func makePatrolLate(s *harness.Site, packs []string) (old time.Time) {
+	s.T.Helper()
+	old = time.Now().Add(-40 * 24 * time.Hour).Truncate(time.Second)
+	for _, name := range packs {
+		harness.Must(s.T, os.Chtimes(name, old, old))
 	}
 	if out := s.Ctl("verify"); !strings.Contains(out, "missing or damaged: 0") {
-		t.Fatal(out)
+		s.T.Fatal(out)
 	}
 	store := s.Path("store")
 	spools, err := filepath.Glob(s.Path("spool/*/state"))
 	if err != nil || len(spools) != 1 {
-		t.Fatalf("spools %q, %v", spools, err)
+		s.T.Fatalf("spools %q, %v", spools, err)
 	}
 	target := "directory " + store + " | directory " + store + "/chunks | directory " + store +
 		"/manifests"
 	note, err := json.Marshal(map[string]any{target: map[string]any{"until": old, "since": old}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	harness.Must(s.T, err)
 	s.Write(strings.TrimPrefix(filepath.Dir(spools[0]), s.Dir+"/")+"/patrol.json", note)
-	loseOne(s, chunks)
+	return old
+}
+
+// patrols loses a pack of chunks, or the one with the only leaf. Without the leaf nobody knows what
+// else there is to touch: the patrol waits until it is put again.
+func patrols(t *testing.T, leaf bool) {
+	s := harness.DirSite(t)
+	shell := s.Written("a.db", "wal")
+	for range 3 { // a pack has 4 MiB of a database
+		shell.Must("insert into t(b) values(randomblob(4000000));")
+	}
+	shell.Flush()
+	shell.EndsWith(0)
+	packs, err := filepath.Glob(s.Path("store/chunks/??/*"))
+	if err != nil || len(packs) < 4 {
+		t.Fatalf("packs %q, %v", packs, err)
+	}
+	size := func(name string) int64 {
+		info, err := os.Stat(name)
+		harness.Must(t, err)
+		return info.Size()
+	}
+	slices.SortFunc(packs, func(a, b string) int {
+		if leaf { // it is the smallest of those that the version names
+			a, b = b, a
+		}
+		return cmp.Compare(size(b), size(a))
+	})
+	old := makePatrolLate(s, packs)
+	loseOne(s, packs)
+	began := time.Now()
 	shell = s.Shell("a.db")
-	shell.Want("select count(*) from t;", "1")
+	shell.Want("select count(*) from t;", "4")
 	var status struct {
 		Databases []struct {
 			Targets []struct {
@@ -213,8 +241,11 @@ func TestPatrol(t *testing.T) {
 	}
 	harness.Until(t, "the patrol ends", func() bool {
 		shell.Status(&status)
-		return len(status.Databases) == 1 && len(status.Databases[0].Targets) == 1 &&
-			status.Databases[0].Targets[0].Patrolled.After(old)
+		if len(status.Databases) != 1 || len(status.Databases[0].Targets) != 1 {
+			return false
+		}
+		target := status.Databases[0].Targets[0]
+		return leaf && target.Healed > 0 || target.Patrolled.After(began)
 	})
 	shell.Flush()
 	shell.Status(&status)
@@ -223,14 +254,18 @@ func TestPatrol(t *testing.T) {
 	}
 	// lost is there again, or, where it was overridden by inline pages, its successor
 	s.Ctl("verify")
+	if leaf { // where its chunks stood was lost with it: they are put again, in other packs
+		packs, err = filepath.Glob(s.Path("store/chunks/??/*"))
+		harness.Must(t, err)
+	}
 	young := 0
-	for _, name := range chunks {
+	for _, name := range packs {
 		if info, err := os.Stat(name); err == nil && info.ModTime().After(old) {
 			young++
 		}
 	}
 	if young < 2 {
-		t.Errorf("%d of %d objects are young", young, len(chunks))
+		t.Errorf("%d of %d packs are young", young, len(packs))
 	}
 	shell.EndsWith(0)
 	s.MustEqual("a.db")

@@ -17,7 +17,7 @@ func TestLevelsOfBothSides(t *testing.T) {
 	s.Configure(map[string]any{"make_default": map[string]any{"exclude": []string{"not.db"}}})
 	uri := ".open file:verneuil://h/a.db?vfs=verneuil_snapshot&immutable=1&auto_refresh=1"
 	lines := map[slog.Level]string{ // what C says at each, of what happens below
-		slog.LevelError: "auto_refresh=1 beside immutable=1",
+		slog.LevelError: "auto_refresh=1 excludes immutable=1",
 		slog.LevelInfo:  "make_default's exclude",
 	}
 	for _, env := range [][2]string{

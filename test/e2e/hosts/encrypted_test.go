@@ -114,10 +114,10 @@ func encrypts(t *testing.T, journal string, above bool, header string) {
 		}
 		count := shell.Ask("select count(*) from t;")
 		if said := strings.Contains(shell.Ask("select verneuil_status();"),
-			"stores other bytes"); said == above {
+			"does not store the bytes"); said == above {
 			t.Errorf("verneuil_status() says that it is not replicated: %v", said)
 		}
-		if n := strings.Count(shell.Stderr(), "stores other bytes"); n != 1 && !above ||
+		if n := strings.Count(shell.Stderr(), "does not store the bytes"); n != 1 && !above ||
 			n != 0 && above {
 			t.Errorf("it is said %d times: %s", n, shell.Stderr())
 		}

@@ -63,8 +63,8 @@ func TestTwoLibraries(t *testing.T) {
 			if r.Code != 0 || r.Stderr != "" {
 				t.Fatalf("python: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 			}
-			const told = ": error during initialization: verneuil is loaded into another SQLite " +
-				"library of this process; python's flush answers "
+			const told = ": error during initialization: verneuil is already loaded into " +
+				"another SQLite library of this process; python's flush answers "
 			switch said := strings.TrimSpace(r.Stdout); {
 			case copies == 2 && said == "python: nothing; python's flush answers 1", copies == 2 &&
 				said == "other: nothing; python's flush answers 1":
@@ -142,8 +142,8 @@ func TestTwoCopies(t *testing.T) {
 	h.Must(".open " + s.Path("a.db"))
 	h.Must("create table t(b)")
 	h.Want(".copy "+second,
-		"error during initialization: a VFS called verneuil is there already, "+
-			"of another copy of this library")
+		"error during initialization: another copy of this library has registered "+
+			"a VFS called verneuil already")
 	h.Must("insert into t values(randomblob(100000))")
 	h.Flush()
 	h.EndsWith(0)

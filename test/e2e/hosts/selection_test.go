@@ -81,7 +81,7 @@ func TestCopies(t *testing.T) {
 			}
 			for _, how := range []string{"VACUUM INTO", "the backup API"} {
 				if !strings.Contains(shell.Stderr(),
-					"level=INFO msg=\"not replicated: it is a copy, made by "+how) {
+					"level=INFO msg=\"not replicated: it is a copy made by "+how) {
 					t.Errorf("it is not said of what %s makes: %s", how, shell.Stderr())
 				}
 			}

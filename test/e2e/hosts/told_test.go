@@ -207,8 +207,9 @@ func TestFlushFunction(t *testing.T) {
 	shell.Must("attach ':memory:' as memory;")
 	shell.Must("create temp table u(b);")
 	for schema, want := range map[string]string{"stock": "vfs=unix",
-		"memory": "in memory, or temporary", "temp": "in memory, or temporary",
-		"none": "no such database: none"} {
+		"memory": "an in-memory or temporary database",
+		"temp":   "an in-memory or temporary database",
+		"none":   "no such database: none"} {
 		before := len(shell.Stderr())
 		answer := shell.Ask("select verneuil_flush('" + schema + "');")
 		if said := shell.Stderr()[before:]; answer != "" || !strings.Contains(said, want) {

@@ -47,7 +47,7 @@ func TestPlantedSpool(t *testing.T) {
 		"open to others": {func(s *harness.Site, _,
 			spool string) {
 			harness.Must(s.T, os.Chmod(spool, 0o777))
-		}, "may be written to by other users", false},
+		}, "other users may write to", false},
 		"another user's root": {func(s *harness.Site, root, _ string) {
 			harness.Must(s.T, os.Chown(root, harness.Nobody, harness.Nobody))
 		}, "replication_spooling_dir belongs to another user", true},

@@ -2,11 +2,14 @@ package stores_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,11 +45,11 @@ type tampering struct {
 const tamperedBytesMax = 200 << 20
 
 // tampered is a store, and what there is to put into it. A is chunk 30 of the newest
-// version, B chunk 31, and leaf the only leaf.
+// version, B chunk 31 in the same pack, and leaf the only leaf, in another.
 type tampered struct {
 	*harness.Site
 	key         string
-	a, b, leaf  string            // IDs
+	a, b, leaf  chunkstore.Ref
 	manifests   map[string][]byte // old, new, other lineage, other host, other database
 	application string            // what it writes
 }
@@ -85,10 +88,19 @@ func newTampered(t *testing.T) *tampered {
 	if m.Levels != 1 || len(m.Top) != 1 {
 		t.Fatalf("%d levels, %d on top", m.Levels, len(m.Top))
 	}
-	w.leaf = m.Top[0].String()
-	leaf, err := chunkstore.Plain{}.Open(m.Top[0], w.read(w.object(w.leaf)))
+	w.leaf = m.Top[0]
+	tree := m.Tree(chunkstore.Plain{})
+	refs, err := tree.LookupAll(t.Context(), []int{30, 31},
+		func(_ context.Context, refs []chunkstore.Ref) (plain [][]byte, err error) {
+			leaf, err := chunkstore.Plain{}.Open(nil, refs[0].ID, w.stored(refs[0]))
+			return [][]byte{leaf}, err
+		})
 	harness.Must(t, err)
-	w.a, w.b = chunkstore.ID(leaf[30*32:31*32]).String(), chunkstore.ID(leaf[31*32:32*32]).String()
+	w.a, w.b = refs[0], refs[1]
+	if w.a.Place.Pack != w.b.Place.Pack || w.a.Place.Pack == w.leaf.Place.Pack ||
+		w.a.Place.Bytes != w.b.Place.Bytes {
+		t.Fatalf("two chunks and a leaf stand at %v, %v and %v", w.a, w.b, w.leaf)
+	}
 	harness.Must(t, os.Mkdir(w.Path("base"), 0o700))
 	w.cp("store", "spool", "a.db", "base")
 	return w
@@ -124,15 +136,68 @@ func (w *tampered) read(name string) []byte {
 	return b
 }
 
-// object is the file of a chunk or leaf.
-func (w *tampered) object(id string) string { return "store/chunks/" + id[:2] + "/" + id }
+// pack is the file of a pack.
+func (w *tampered) pack(name chunkstore.Digest) string {
+	return "store/chunks/" + name.String()[:2] + "/" + name.String()
+}
 
-// put stores a leaf or chunk under its own ID.
-func (w *tampered) put(plain []byte) chunkstore.ID {
-	id := chunkstore.Plain{}.Identify(plain)
-	harness.Must(w.T, os.MkdirAll(filepath.Dir(w.Path(w.object(id.String()))), 0o700))
-	w.Write(w.object(id.String()), chunkstore.Plain{}.Seal(chunkstore.ID{}, plain))
-	return id
+// stored is what stands where ref says.
+func (w *tampered) stored(ref chunkstore.Ref) []byte {
+	return w.read(w.pack(ref.Place.Pack))[ref.Place.Offset:][:ref.Place.Bytes]
+}
+
+// in overwrites what stands where ref says, as far as b goes and there is room.
+func (w *tampered) in(ref chunkstore.Ref, b []byte) {
+	pack := w.read(w.pack(ref.Place.Pack))
+	copy(pack[ref.Place.Offset:][:ref.Place.Bytes], b)
+	w.Write(w.pack(ref.Place.Pack), pack)
+}
+
+// put stores leaves, nodes or chunks in a pack, under their own IDs.
+func (w *tampered) put(plain ...[]byte) (refs []chunkstore.Ref) {
+	p := &chunkstore.Pack{}
+	for _, b := range plain {
+		refs = append(refs, chunkstore.Ref{ID: chunkstore.Plain{}.Identify(b)})
+		p.Seal(chunkstore.Plain{}, chunkstore.Hash(chunkstore.Plain{}, b))
+	}
+	stored, name, places := p.Encode()
+	for k := range refs {
+		refs[k].Place = places[k]
+	}
+	harness.Must(w.T, os.MkdirAll(filepath.Dir(w.Path(w.pack(name))), 0o700))
+	w.Write(w.pack(name), stored)
+	return refs
+}
+
+// entries is a leaf or node, plain.
+func entries(refs []chunkstore.Ref) []byte {
+	ids, packs, places := parts(refs)
+	b := binary.BigEndian.AppendUint16(nil, uint16(len(packs)/32))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(refs)))
+	return append(append(append(b, packs...), ids...), places...)
+}
+
+// parts are IDs, packs and places as leaves, nodes and manifests have them.
+func parts(refs []chunkstore.Ref) (ids, packs, places []byte) {
+	index := map[chunkstore.Digest]uint16{}
+	for _, ref := range refs {
+		k, ok := index[ref.Place.Pack]
+		if !ok {
+			k = uint16(len(index))
+			index[ref.Place.Pack] = k
+			packs = append(packs, ref.Place.Pack[:]...)
+		}
+		ids = append(ids, ref.ID[:]...)
+		places = binary.BigEndian.AppendUint16(places, k)
+		places = binary.BigEndian.AppendUint32(places, ref.Place.Offset)
+		places = binary.BigEndian.AppendUint32(places, ref.Place.Bytes)
+	}
+	return ids, packs, places
+}
+
+// repeated is n times ref.
+func repeated(ref chunkstore.Ref, n int) []chunkstore.Ref {
+	return slices.Repeat([]chunkstore.Ref{ref}, n)
 }
 
 // manifest puts that in the place of the newest one.
@@ -156,172 +221,7 @@ func (w *tampered) forged(change func(m *manifestpb.Manifest)) {
 	body, err := proto.Marshal(&m)
 	harness.Must(w.T, err)
 	sum := chunkstore.Sum(body)
-	w.manifest(append(append([]byte("VRNM\x02\x00\x00\x00"), sum[:]...), body...))
-}
-
-// bomb is a zstd frame of so many bytes, in blocks of 64 KiB.
-func bomb(blocks int) []byte {
-	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 6 << 3} // of unknown size, window of 64 KiB
-	for i := range blocks {
-		last := uint32(0)
-		if i == blocks-1 {
-			last = 1
-		}
-		header := last | 1<<1 | 1<<16<<3 // one byte, repeated
-		b = append(b, byte(header), byte(header>>8), byte(header>>16), 'x')
-	}
-	return b
-}
-
-// declared is a zstd frame that says it has so many bytes.
-func declared(n uint64) []byte {
-	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 3<<6 | 1<<5}
-	for k := range 8 {
-		b = append(b, byte(n>>(8*k)))
-	}
-	return append(b, 1|1<<1, 0, 8, 'x') // 65,536 of them
-}
-
-func (w *tampered) longObject(name string, bytes int64) {
-	w.Write(name, []byte("VRNC\x01\x01\x00\x00"))
-	harness.Must(w.T, os.Truncate(w.Path(name), bytes))
-}
-
-// tamperings: A and B, LEAF and KEY stand for what they are called in the store.
-func tamperings() []tampering { return append(tamperedObjects(), tamperedManifests()...) }
-
-// ofObject is a tampering with the object that id stands for.
-func ofObject(name, id string, put func(w *tampered)) tampering {
-	return tampering{false, name, put, id + "|corrupt", id + "|corrupt", id + "|corrupt",
-		"=new", "damaged"}
-}
-
-// damaged is one after which a manifest is none.
-func damaged(name string, put func(w *tampered)) tampering {
-	return tampering{false, name, put, "KEY|corrupt", "KEY|corrupt", "KEY|corrupt",
-		"KEY|corrupt", "1"}
-}
-
-// forged is one in which a manifest says what cannot be.
-func forged(name string, change func(m *manifestpb.Manifest)) tampering {
-	return damaged(name, func(w *tampered) { w.forged(change) })
-}
-
-// anothers is one in which a manifest stands that is of something else.
-func anothers(name, of string) tampering {
-	return tampering{false, name + "'s manifest",
-		func(w *tampered) { w.manifest(w.manifests[name]) },
-		"KEY|" + of, "KEY|" + of, "KEY|" + of, "KEY|" + of, of}
-}
-
-// long makes it one that only make crash takes.
-func long(c tampering) tampering {
-	c.long = true
-	return c
-}
-
-// objectHeader is what an object begins with.
-const objectHeader = "VRNC\x01\x01\x00\x00"
-
-func tamperedObjects() []tampering {
-	return []tampering{
-		ofObject("a chunk's body under another's key", "B",
-			func(w *tampered) { w.copy(w.object(w.a), w.object(w.b)) }),
-		long(ofObject("a leaf's body under a chunk's key", "B",
-			func(w *tampered) { w.copy(w.object(w.leaf), w.object(w.b)) })),
-		ofObject("a chunk's body under a leaf's key", "LEAF",
-			func(w *tampered) { w.copy(w.object(w.b), w.object(w.leaf)) }),
-		long(ofObject("a leaf that names itself", "LEAF", func(w *tampered) {
-			id, err := chunkstore.ParseID(w.leaf)
-			harness.Must(w.T, err)
-			w.Write(w.object(w.leaf), chunkstore.Plain{}.Seal(chunkstore.ID{},
-				bytes.Repeat(id[:], 70)))
-		})),
-		long(ofObject("a manifest under a chunk's key", "B",
-			func(w *tampered) { w.Write(w.object(w.b), w.manifests["new"]) })),
-		ofObject("a chunk of 1 GiB", "B", func(w *tampered) { w.longObject(w.object(w.b), 1<<30) }),
-		long(ofObject("a leaf of 1 GiB", "LEAF", func(w *tampered) {
-			w.longObject(w.object(w.leaf),
-				1<<30)
-		})),
-		long(ofObject("a bomb for a chunk", "B", func(w *tampered) {
-			w.Write(w.object(w.b),
-				append([]byte(objectHeader), bomb(16000)...))
-		})),
-		ofObject("a chunk that says it is of 10 GB", "B",
-			func(w *tampered) {
-				w.Write(w.object(w.b),
-					append([]byte(objectHeader), declared(10<<30)...))
-			}),
-		long(ofObject("a bomb for a leaf", "LEAF", func(w *tampered) {
-			w.Write(w.object(w.leaf),
-				append([]byte(objectHeader), bomb(16000)...))
-		})),
-	}
-}
-
-func tamperedManifests() []tampering {
-	return []tampering{
-		{false, "an old manifest", func(w *tampered) { w.manifest(w.manifests["old"]) }, "=old",
-			"ok", "=old", "=new", "1"},
-		{false, "another lineage's manifest",
-			func(w *tampered) { w.manifest(w.manifests["other lineage"]) },
-			"=other", "ok", "=other", "=other", "another lineage"},
-		anothers("other database", "it is of "), long(anothers("other host", "it is of ")),
-		long(damaged("a chunk under the manifest's key",
-			func(w *tampered) { w.manifest(w.read(w.object(w.b))) })),
-		damaged("a manifest of 100 MiB", func(w *tampered) {
-			w.longObject("store/manifests/"+w.key,
-				100<<20)
-		}),
-		damaged("a bomb for a manifest", func(w *tampered) {
-			w.manifest(append(append([]byte("VRNM\x02\x01\x00\x00"), make([]byte, 32)...),
-				bomb(10<<30>>16)...))
-		}),
-		forged("a file of 2^60 bytes", func(m *manifestpb.Manifest) { m.FileBytes = 1 << 60 }),
-		long(forged("pages of 0 bytes", func(m *manifestpb.Manifest) { m.PageBytes = 0 })),
-		long(forged("pages of 3 bytes", func(m *manifestpb.Manifest) { m.PageBytes = 3 })),
-		long(forged("more leaves than chunks",
-			func(m *manifestpb.Manifest) { m.Top = bytes.Repeat(m.Top, 60) })),
-		long(forged("levels above levels", func(m *manifestpb.Manifest) { m.Levels = 1 << 31 })),
-		long(forged("a patch beyond the end", func(m *manifestpb.Manifest) {
-			m.Patches = append(m.Patches, &manifestpb.Patch{ChunkIndex: 1 << 40, Id: m.Top[:32]})
-		})),
-		{false, "281 TB of one chunk", func(w *tampered) { w.forged(w.huge) }, "too large", "",
-			"error near line", "error near line", "newer than our"},
-	}
-}
-
-// huge makes a version of half the greatest length, of four objects.
-func (w *tampered) huge(m *manifestpb.Manifest) {
-	id, err := chunkstore.ParseID(w.b)
-	harness.Must(w.T, err)
-	for range 3 {
-		id = w.put(bytes.Repeat(id[:], 512))
-	}
-	m.FileBytes, m.Levels, m.Top, m.Patches = 1<<47, 3, bytes.Repeat(id[:], 16), nil
-}
-
-// folded makes a version of 256 GiB, 16 nodes of the same 512 leaves in other orders: each
-// leaf is met 16 times.
-func (w *tampered) folded(m *manifestpb.Manifest) {
-	a, err := chunkstore.ParseID(w.a)
-	harness.Must(w.T, err)
-	b, err := chunkstore.ParseID(w.b)
-	harness.Must(w.T, err)
-	leaves := make([]byte, 0, 512*32)
-	for k := range 512 {
-		leaf := bytes.Repeat(a[:], 512)
-		copy(leaf[k*32:], b[:])
-		id := w.put(leaf)
-		leaves = append(leaves, id[:]...)
-	}
-	m.Top, m.Patches = nil, nil
-	for k := range 16 {
-		id := w.put(append(bytes.Clone(leaves[k*32:]), leaves[:k*32]...))
-		m.Top = append(m.Top, id[:]...)
-	}
-	m.FileBytes, m.Levels = 16<<34, 2
+	w.manifest(append(append([]byte("VRNM\x03\x00\x00\x00"), sum[:]...), body...))
 }
 
 // TestTampered: whatever somebody puts into the store, nobody is shown what never was, and
@@ -387,10 +287,11 @@ func TestTampered(t *testing.T) {
 // says checks that what is said holds each of the parts of want.
 func (w *tampered) says(who, said, want string) {
 	w.T.Helper()
-	for _, part := range strings.Split(strings.NewReplacer("KEY", w.key, "LEAF",
-		w.leaf).Replace(want), "|") {
-		part = map[string]string{"A": w.a,
-			"B": w.b}[part] + strings.TrimPrefix(strings.TrimPrefix(part, "A"), "B")
+	for _, part := range strings.Split(want, "|") {
+		if name, ok := map[string]string{"A": w.a.ID.String(), "B": w.b.ID.String(),
+			"LEAF": w.leaf.ID.String(), "PACK": w.b.Place.Pack.String(), "KEY": w.key}[part]; ok {
+			part = name
+		}
 		if !strings.Contains(said, part) {
 			w.T.Errorf("%s: does not say %q: %.1000s", who, part, said)
 		}
