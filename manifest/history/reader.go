@@ -66,7 +66,8 @@ type Reader struct {
 	seen uint64        // its number
 	sure time.Duration // when no checkpoint was beyond at
 
-	window int // of windows, for the next read
+	window int  // of windows, for the next read
+	looked bool // since r was at the end, or at a checkpoint
 }
 
 // Options of a [Reader] and a [Writer].
@@ -124,7 +125,7 @@ func (r *Reader) At() Position { return r.at }
 func (r *Reader) jump(c *Checkpoint, etag string, began time.Duration) {
 	r.log, r.at = r.store.Log(c.Lineage), c.Position
 	r.etag, r.seen, r.sure = etag, c.Number, began
-	r.window = afterCheckpoint
+	r.window, r.looked = afterCheckpoint, true
 }
 
 // look asks for the newest checkpoint. It returns it if r must go on from there: it
@@ -149,7 +150,7 @@ func (r *Reader) Next(ctx context.Context) (Step, error) {
 	if r.at.Lineage == [16]byte{} {
 		return r.another(ctx)
 	}
-	if r.window == len(windows)-1 && r.grace > 0 { // far behind
+	if r.window == len(windows)-1 && !r.looked { // far behind
 		if c, err := r.goOn(ctx); c != nil || err != nil {
 			return Step{Checkpoint: c}, err
 		}
@@ -172,8 +173,8 @@ func (r *Reader) Next(ctx context.Context) (Step, error) {
 		return Step{}, broken
 	}
 	r.at = at
-	if len(stored) < limit {
-		r.window = 0
+	if len(stored) < limit { // at the end
+		r.window, r.looked = 0, false
 	} else {
 		r.window = min(r.window+1, len(windows)-1)
 	}
@@ -190,7 +191,7 @@ func (r *Reader) goOn(ctx context.Context) (*Checkpoint, error) {
 	if c != nil {
 		r.jump(c, etag, began)
 	} else {
-		r.sure = began
+		r.sure, r.looked = began, true
 	}
 	return c, nil
 }

@@ -25,16 +25,14 @@ type Locator struct {
 	uri string // in one form for all ways of writing it
 	key string // of the manifest of a host's database; empty: it is one object
 
-	// get returns the stored manifest, and which target has answered; nil: the source is one
-	// object.
-	get func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error)
+	// object returns the stored manifest of a source that is one object; nil: it is none.
+	object func(ctx context.Context, etag string) (body []byte, newest string, err error)
 
 	sealer chunkstore.Sealer
 
 	autoRefresh *bool // as a replica file wants it; nil: it does not say, or there is none
 
-	targets []*chunkstore.Target // that may have the manifest of a host's database
-	timeout time.Duration        // of what waits for an answer
+	store *chunkstore.Store // nil: there is none
 
 	// The buckets that have the manifest, and its key in them; nil: it is in none.
 	buckets func() ([]manifests, string, error)
@@ -44,17 +42,6 @@ type Locator struct {
 type manifests struct {
 	chunkstore.Bucket
 	target *chunkstore.Target
-}
-
-// Found is a manifest that a [Locator] has found.
-type Found struct {
-	Manifest *manifest.Manifest
-	Stored   []byte // its stored form
-	ETag     string // of it, for the next [Locator.Fetch]; empty of an earlier version
-
-	// From is the target that has it, and what it names: another target may have the same version
-	// in other packs. nil: the source is one object, which does not say where the packs are.
-	From *chunkstore.Target
 }
 
 // Parse understands, without a request to a store, these forms of uri:
@@ -71,7 +58,7 @@ type Found struct {
 func Parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 	l, err := parse(uri, localHost, store)
 	if l != nil {
-		l.sealer = store.Sealer()
+		l.sealer, l.store = store.Sealer(), store
 	}
 	return l, err
 }
@@ -91,16 +78,16 @@ func parse(uri, localHost string, store *chunkstore.Store) (*Locator, error) {
 		timeout := store.Options().Timeout
 		return &Locator{
 			uri: uri,
-			get: func(
+			object: func(
 				ctx context.Context, etag string,
-			) (o chunkstore.Object, _ *chunkstore.Target, err error) {
+			) (body []byte, newest string, err error) {
 				bounded, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
-				o.Body, o.ETag, err = getHTTP(bounded, uri, etag)
+				body, newest, err = getHTTP(bounded, uri, etag)
 				if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 					err = fmt.Errorf("%w in %v", chunkstore.ErrNoAnswer, timeout)
 				}
-				return o, nil, err
+				return body, newest, err
 			},
 		}, nil
 	}
@@ -146,141 +133,15 @@ func (l *Locator) Named() bool { return l.key != "" }
 
 // Targets returns those that may have the manifest, if the source is [Locator.Named]. It is not the
 // caller's to change.
-func (l *Locator) Targets() []*chunkstore.Target { return l.targets }
+func (l *Locator) Targets() []*chunkstore.Target {
+	if !l.Named() {
+		return nil
+	}
+	return l.store.Targets
+}
 
 // Key returns the manifest's key in each target, if the source is [Locator.Named].
 func (l *Locator) Key() string { return l.key }
-
-// Fetch returns the source's manifest, decoded. If etag, from an earlier call, still stands,
-// it fails with [chunkstore.ErrUnmodified]. Other errors wrap ErrAbsent, ErrCorrupt, or are worth
-// a later try; all name the source.
-func (l *Locator) Fetch(ctx context.Context, etag string) (Found, error) {
-	o, from, err := l.get(ctx, etag)
-	f := Found{Stored: o.Body, ETag: o.ETag, From: from}
-	if err == nil {
-		f.Manifest, err = manifest.Decode(l.sealer, o.Body)
-	}
-	if err != nil {
-		return Found{}, fmt.Errorf("manifest %s: %w", l, err)
-	}
-	return f, nil
-}
-
-// FetchNewest is Fetch of the newest version that any target has, where there are several: one that
-// was down for a while may have an older one than the others. failed says which
-// targets could not be asked, or have a damaged one; it is an error only if no other has any.
-func (l *Locator) FetchNewest(ctx context.Context) (newest Found, failed, err error) {
-	if len(l.targets) < 2 {
-		newest, err = l.Fetch(ctx, "")
-		return newest, nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answers := make(chan answer, len(l.targets))
-	for _, t := range l.targets {
-		go func() {
-			f, err := l.FetchFrom(ctx, t)
-			answers <- answer{f, err}
-		}()
-	}
-	late := time.NewTimer(l.timeout)
-	defer late.Stop()
-	var failures []error
-	absent := 0
-	for open := len(l.targets); open > 0; {
-		select {
-		case a := <-answers:
-			open--
-			switch {
-			case errors.Is(a.err, chunkstore.ErrAbsent):
-				absent++
-			case a.err != nil:
-				failures = append(failures, a.err)
-			case newest.Manifest == nil ||
-				a.Manifest.Head().Supersedes(newest.Manifest.Head()):
-				newest = a.Found
-			}
-		case <-late.C: // a directory may be on a disk that hangs
-			failures = append(
-				failures,
-				fmt.Errorf("%d of %d targets have not answered in %v", open, len(l.targets),
-					l.timeout),
-			)
-			open = 0
-		}
-	}
-	failed = errors.Join(failures...)
-	switch {
-	case newest.Manifest != nil:
-		return newest, failed, nil
-	case absent == len(l.targets):
-		failed = chunkstore.ErrAbsent
-	}
-	return Found{}, nil, fmt.Errorf("manifest %s: object %s: %w", l, l.key, failed)
-}
-
-// Twins returns the version that f is as other targets have it, if it is their newest, too: it may
-// stand there in other packs. What cannot be read is left out.
-func (l *Locator) Twins(ctx context.Context, f Found) (twins []Found) {
-	for _, t := range l.targets {
-		if t == f.From {
-			continue
-		}
-		if twin, err := l.FetchFrom(ctx, t); err == nil && twin.Manifest.Cut == f.Manifest.Cut {
-			twins = append(twins, twin)
-		}
-	}
-	return twins
-}
-
-// answer is what one target says.
-type answer struct {
-	Found
-	err error
-}
-
-// FetchFrom is Fetch of the newest version that t has, which is one of [Locator.Targets].
-func (l *Locator) FetchFrom(ctx context.Context, t *chunkstore.Target) (f Found, err error) {
-	defer func() {
-		if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	o, err := t.GetManifest(
-		ctx,
-		l.key,
-		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
-		func(body []byte) (err error) {
-			f.Manifest, err = l.decode(body)
-			return err
-		},
-	)
-	if err != nil {
-		return Found{}, fmt.Errorf("%s: %w", t.Name, err)
-	}
-	f.Stored, f.ETag, f.From = o.Body, o.ETag, t
-	return f, nil
-}
-
-// decode is manifest.Decode, but that a host's database has no other's manifest.
-func (l *Locator) decode(stored []byte) (*manifest.Manifest, error) {
-	if l.Named() {
-		return DecodeNamed(l.sealer, l.key, stored)
-	}
-	return manifest.Decode(l.sealer, stored)
-}
-
-// DecodeNamed decodes the manifest that stands under key in a target, which must be that of the
-// database that it speaks of. Errors wrap ErrCorrupt.
-func DecodeNamed(
-	s chunkstore.Sealer, key string, stored []byte,
-) (*manifest.Manifest, error) {
-	m, err := manifest.Decode(s, stored)
-	if err == nil && manifest.Name(m.Host, m.Path) != key {
-		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
-	}
-	return m, err
-}
 
 func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, error) {
 	host, path, ok := strings.Cut(rest, "/")
@@ -295,27 +156,11 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	if store == nil || len(store.Targets) == 0 {
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
-	l.targets, l.timeout = store.Targets, store.Options().Timeout
 	l.buckets = func() (all []manifests, key string, err error) {
 		for _, t := range store.Targets {
 			all = append(all, manifests{t.Manifests, t})
 		}
 		return all, l.key, nil
-	}
-	l.get = func(ctx context.Context, etag string) (chunkstore.Object, *chunkstore.Target, error) {
-		o, t, err := store.GetManifest(
-			ctx,
-			l.key,
-			chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax},
-			func(body []byte) error {
-				_, err := l.decode(body)
-				return err
-			},
-		)
-		if err != nil {
-			return o, t, fmt.Errorf("object %s: %w", l.key, err)
-		}
-		return o, t, nil
 	}
 	return l, nil
 }
@@ -341,15 +186,16 @@ func locateObject(uri string, o chunkstore.Options) (*Locator, error) {
 		bucket, err := open()
 		return []manifests{{bucket, nil}}, at.Key, err
 	}
-	l.get = func(
+	l.object = func(
 		ctx context.Context, etag string,
-	) (o chunkstore.Object, _ *chunkstore.Target, err error) {
+	) (body []byte, newest string, err error) {
 		bucket, err := open()
-		if err == nil {
-			o, err = bucket.Get(ctx, at.Key,
-				chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		if err != nil {
+			return nil, "", err
 		}
-		return o, nil, err
+		o, err := bucket.Get(ctx, at.Key,
+			chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: manifest.BytesMax})
+		return o.Body, o.ETag, err
 	}
 	return l, nil
 }
@@ -407,11 +253,8 @@ func locateFile(path, localHost string, store *chunkstore.Store) (*Locator, erro
 	}
 	return &Locator{
 		uri: "file://" + path,
-		get: func(
-			_ context.Context, etag string,
-		) (o chunkstore.Object, _ *chunkstore.Target, err error) {
-			o.Body, o.ETag, err = getFile(path, etag)
-			return o, nil, err
+		object: func(_ context.Context, etag string) (body []byte, newest string, err error) {
+			return getFile(path, etag)
 		},
 	}, nil
 }

@@ -80,7 +80,7 @@ func TestRedacted(t *testing.T) {
 		if err == nil && strings.HasPrefix(uri, "https") {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // no request is sent
-			_, err = l.Fetch(ctx, "")
+			_, err = l.Fetch(ctx)
 		}
 		for _, secret := range []string{"secret", "ecret@", "ret@"} {
 			if err != nil && strings.Contains(err.Error(), secret) {
@@ -127,25 +127,30 @@ func FuzzLocate(f *testing.F) {
 	})
 }
 
-// checkLocator wants l to find m, then to say that its ETag stands.
-func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) (etag string) {
+func encode(t *testing.T, m *manifest.Manifest) []byte {
 	t.Helper()
-	got, err := l.Fetch(context.Background(), "")
+	b, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := m.Encode(chunkstore.Plain{})
+	return b
+}
+
+// checkLocator wants l to find m, then that that is no news.
+func checkLocator(t *testing.T, l *Locator, m *manifest.Manifest) Found {
+	t.Helper()
+	got, err := l.Fetch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Manifest.Sequence != m.Sequence || !bytes.Equal(got.Stored, want) {
+	if !bytes.Equal(encode(t, got.Manifest), encode(t, m)) || got.Bytes == 0 {
 		t.Errorf("%s: sequence %d, want %d", l, got.Manifest.Sequence, m.Sequence)
 	}
-	if _, err := l.Fetch(context.Background(), got.ETag); !errors.Is(err,
-		chunkstore.ErrUnmodified) {
-		t.Errorf("%s: %v, want %v", l, err, chunkstore.ErrUnmodified)
+	again, news, err := l.FetchFrom(t.Context(), got)
+	if err != nil || news || again.Bytes != 0 || again.Manifest.Cut != m.Cut || again.More {
+		t.Errorf("%s: news %t, %v, %+v", l, news, err, again)
 	}
-	return got.ETag
+	return again
 }
 
 func TestLocateNamed(t *testing.T) {
@@ -154,13 +159,13 @@ func TestLocateNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
+	if _, err := l.Fetch(t.Context()); !errors.Is(err, chunkstore.ErrAbsent) ||
 		!strings.Contains(err.Error(), "verneuil://h/db") {
 		t.Errorf("nothing published: %v", err)
 	}
-	etag := checkLocator(t, l, p.Publish(publishtest.Stamped(3, 1)))
+	first := checkLocator(t, l, p.Publish(publishtest.Stamped(3, 1)))
 	m := p.Publish(publishtest.Stamped(3, 2))
-	if got, err := l.Fetch(context.Background(), etag); err != nil ||
+	if got, news, err := l.FetchFrom(t.Context(), first); err != nil || !news ||
 		got.Manifest.Sequence != m.Sequence {
 		t.Errorf("after a change: %v", err)
 	}
@@ -191,14 +196,14 @@ func TestLocateFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		os.Remove(path)
-		if _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
+		if _, err := l.Fetch(t.Context()); !errors.Is(err,
 			chunkstore.ErrAbsent) {
 			t.Errorf("no file: %v", err)
 		}
 		write(raw(), time.Hour)
-		etag := checkLocator(t, l, &p.Newest)
+		first := checkLocator(t, l, &p.Newest)
 		write(raw(), 2*time.Hour)
-		if got, err := l.Fetch(context.Background(), etag); err != nil ||
+		if got, news, err := l.FetchFrom(t.Context(), first); err != nil || !news ||
 			got.Manifest.Sequence != p.Newest.Sequence {
 			t.Errorf("a file that was replaced: %v", err)
 		}
@@ -208,7 +213,7 @@ func TestLocateFile(t *testing.T) {
 			"long": make([]byte, manifest.BytesMax+1),
 		} {
 			write(bad, time.Hour)
-			if _, err := l.Fetch(context.Background(), ""); !errors.Is(err,
+			if _, err := l.Fetch(t.Context()); !errors.Is(err,
 				chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s file: %v, want %v", what, err, chunkstore.ErrCorrupt)
 			}
@@ -218,7 +223,7 @@ func TestLocateFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrCorrupt) {
+	if _, err := l.Fetch(t.Context()); !errors.Is(err, chunkstore.ErrCorrupt) {
 		t.Errorf("a directory: %v", err)
 	}
 }
@@ -258,7 +263,7 @@ func TestLocateHTTP(t *testing.T) {
 			checkLocator(t, l, m)
 			continue
 		}
-		_, err = l.Fetch(context.Background(), "")
+		_, err = l.Fetch(t.Context())
 		if err == nil || want != nil && !errors.Is(err, want) ||
 			!strings.Contains(err.Error(), server.URL+path) {
 			t.Errorf("%s: %v, want %v", path, err, want)
@@ -303,7 +308,7 @@ func TestLocateS3(t *testing.T) {
 	if l, err = Parse(at+"none", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Fetch(context.Background(), ""); !errors.Is(err, chunkstore.ErrAbsent) ||
+	if _, err := l.Fetch(t.Context()); !errors.Is(err, chunkstore.ErrAbsent) ||
 		!strings.Contains(err.Error(), at+"none") {
 		t.Errorf("no object: %v", err)
 	}
@@ -352,7 +357,7 @@ func TestLocateAnothersManifest(t *testing.T) {
 	for _, bad := range [][]byte{wrong, right[:len(right)-1], nil} {
 		put(0, bad)
 		put(1, bad)
-		_, err = l.Fetch(t.Context(), "")
+		_, err = l.Fetch(t.Context())
 		if !errors.Is(err, chunkstore.ErrCorrupt) || !strings.Contains(err.Error(), l.Key()) ||
 			!strings.Contains(err.Error(), store.Targets[1].Name) {
 			t.Errorf("%v", err)
@@ -364,7 +369,7 @@ func TestLocateAnothersManifest(t *testing.T) {
 		}
 		put(1, right)
 		put(0, bad) // so that it is the newer one
-		found, err := l.Fetch(t.Context(), "")
+		found, err := l.Fetch(t.Context())
 		if err != nil || found.Manifest.Host != "h" || found.From != store.Targets[1] {
 			t.Errorf("%+v, %v", found, err)
 		}
@@ -499,6 +504,12 @@ type manyVersions struct {
 
 func (b *manyVersions) String() string { return "many versions" }
 
+func (b *manyVersions) Get(
+	context.Context, string, chunkstore.GetOptions,
+) (chunkstore.Object, error) {
+	return chunkstore.Object{}, chunkstore.ErrAbsent
+}
+
 func (b *manyVersions) ListVersions(
 	_ context.Context, key string, yield func(chunkstore.Object) bool,
 ) error {
@@ -530,7 +541,9 @@ func TestVersionsAreListedAsFarAsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &manyVersions{newest: time.Unix(1e9, 0), body: body}
-	l, err := Parse("verneuil://h/db", "", chunkstore.NewStore(chunkstore.NewTarget("t", nil, b)))
+	chunks := publishtest.New(t).Target.Chunks
+	l, err := Parse("verneuil://h/db", "",
+		chunkstore.NewStore(chunkstore.NewTarget("t", chunks, b)))
 	if err != nil {
 		t.Fatal(err)
 	}

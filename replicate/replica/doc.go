@@ -4,7 +4,7 @@
 // There is one [Set] per process. In it one follower per source, which all connections share
 // that read the source ([Set.Open]). What a follower fetches goes
 //
-//	manifest   a snapshot: an immutable version, with a table chunk -> slot
+//	version    a snapshot: an immutable version, with a table chunk -> slot
 //	chunk      a slot of the slot file, once for all versions and sources that have it
 //	leaf       a small cache, by ID, as versions share most of them
 //
@@ -18,7 +18,9 @@
 // the chunk. All who miss a chunk share one fetch. It is repeated with pauses until
 // the deadline, and ends at once if the host interrupts the connection.
 //
-// A refresh asks for the manifest with the ETag of the last one. A new version is built
+// A refresh asks for the next record of the database's history, by one request, which as a rule
+// there is not; for more at once while there are more; and for the manifest where it is in no
+// history, or is far ahead (package locate). A new version is built
 // beside the newest: chunks that are the same, or that inline pages make of what is
 // loaded, it takes over without a request, so that a small commit costs its manifest
 // and nothing else. Then it becomes the newest, and a connection moves on when it

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -31,6 +30,7 @@ type follower struct {
 	all      *Set
 	locator  *locate.Locator
 	fetched  atomic.Int64 // bytes of objects
+	found    locate.Found // newest's; whoever makes the fetch under way has it
 	leaves   leafCache
 	interior families
 	cookies  cookies
@@ -154,44 +154,53 @@ func (f *follower) fetchNewest() (err error) {
 	defer f.all.leave(1)
 	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
 	defer cancel()
+	for {
+		if more, err := f.fetchSome(ctx); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// fetchSome makes the newest version that it finds f.newest. There may be a newer one if more.
+func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	prev := f.latest()
-	etag := ""
 	if prev != nil {
 		defer prev.release()
-		etag = prev.etag
 	}
 	began := time.Now()
-	found, err := f.locator.Fetch(ctx, etag)
-	if prev != nil && errors.Is(err, chunkstore.ErrUnmodified) {
-		prev.checked.Store(began.UnixNano())
-		return nil
-	}
+	found, news, err := f.locator.FetchFrom(ctx, f.found)
 	if err != nil {
-		return err
+		return false, err
 	}
-	f.fetched.Add(int64(len(found.Stored)))
+	f.fetched.Add(found.Bytes)
+	if prev != nil && !news {
+		prev.checked.Store(began.UnixNano())
+		f.found = found
+		return found.More, nil
+	}
 	m := found.Manifest
 	if prev != nil && f.locator.Named() && lags(m, found.From, prev) {
 		// Another target answered than last time, one that lags: what it has is no news.
 		f.all.log.Info("replica ignores an older version", "source", f.locator, "have",
 			prev.m.Sequence, "found", m.Sequence)
-		return nil
+		return false, nil
 	}
 	v, err := newSnapshot(f, found, began)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.locator, err)
+		return false, fmt.Errorf("%s: %w", f.locator, err)
 	}
 	if err := v.begin(ctx, prev); err != nil {
 		v.release()
-		return fmt.Errorf("%s: %w", f.locator, err)
+		return false, fmt.Errorf("%s: %w", f.locator, err)
 	}
 	if prev != nil {
 		v.replace(prev)
 	}
 	f.install(v)
+	f.found = found
 	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence,
 		"chunks", v.present.Load(), "of", m.Chunks())
-	return nil
+	return found.More, nil
 }
 
 // lags reports whether m, which from has, is no successor of prev. In one lineage versions are

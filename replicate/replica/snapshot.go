@@ -24,7 +24,6 @@ import (
 type snapshot struct {
 	f       *follower
 	m       *manifest.Manifest
-	etag    string
 	from    *chunkstore.Target // nil: the source is one object
 	sources sources
 	table   *table
@@ -45,7 +44,7 @@ func newSnapshot(f *follower, found locate.Found, checked time.Time) (*snapshot,
 		return nil, err
 	}
 	s := &snapshot{
-		f: f, m: m, etag: found.ETag, from: found.From, table: t,
+		f: f, m: m, from: found.From, table: t,
 	}
 	s.sources.init(s, found)
 	s.refs.Store(1)

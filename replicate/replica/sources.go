@@ -150,11 +150,11 @@ func (f *sources) tree(
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	at := time.Now()
-	found, err := f.s.f.locator.FetchFrom(ctx, target)
+	found, err := f.s.f.locator.FetchOf(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	f.s.f.fetched.Add(int64(len(found.Stored)))
+	f.s.f.fetched.Add(found.Bytes)
 	t := newTree(f.s.f, found)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
-	"verneuil/replicate/locate"
+	"verneuil/replicate/versions"
 )
 
 const (
@@ -68,20 +68,14 @@ func (v *Verifier) Objects() int { return v.objects }
 // Packs returns how many packs were looked at.
 func (v *Verifier) Packs() int { return len(v.packs) }
 
-// Named returns the manifest that the target has under key, which must be the one
-// of the database that it speaks of.
+// Named returns the newest version that the target has of the database whose manifest has that key,
+// which must be the one of the database that it speaks of.
 func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, error) {
-	var m *manifest.Manifest
-	_, err := v.target.GetManifest(
-		ctx,
-		key,
-		chunkstore.GetOptions{BytesMax: manifest.BytesMax},
-		func(body []byte) (err error) {
-			m, err = locate.DecodeNamed(v.target.Sealer, key, body)
-			return err
-		},
-	)
-	return m, err
+	f, err := versions.OpenNewest(ctx, v.target, key)
+	if err != nil {
+		return nil, err
+	}
+	return f.Newest(), nil
 }
 
 // Verify looks for all that m names: it gets the leaves and nodes, and looks for each pack once, or

@@ -36,7 +36,7 @@ var doors = map[string][]string{
 		"spool", "manifest", "chunkstore",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
 	},
-	"replicate/upkeep": {"replicate/locate", "manifest", "chunkstore"},
+	"replicate/upkeep": {"replicate/versions", "manifest", "chunkstore"},
 	"replicate/restore": {
 		"replicate/mirror", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/objectfile",
 	},
@@ -58,7 +58,7 @@ var doors = map[string][]string{
 	"replicate/errands": {},
 	"replicate/backoff": {},
 	// s3: of URIs
-	"replicate/locate":    {"spool/sqlitefile", "manifest", "chunkstore"},
+	"replicate/locate":    {"replicate/versions", "spool/sqlitefile", "manifest", "chunkstore"},
 	"spool":               {"chunkstore"},
 	"spool/sqlitefile":    {},
 	"replicate/versions":  {"manifest", "manifest/history", "chunkstore"},
