@@ -16,6 +16,8 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/versions"
 )
 
 // seen says that a commit was visible at a time.
@@ -24,14 +26,15 @@ type seen struct {
 	at     time.Time
 }
 
-// watcher sees our manifests when they arrive at the server.
+// watcher sees our versions when they arrive at the server.
 type watcher struct {
 	store *chunkstore.Store
-	next  chan struct{} // not empty if a manifest has arrived since it was emptied
+	next  chan struct{} // not empty if a version has arrived since it was emptied
 
-	mu  sync.Mutex
-	all []seen
-	err error
+	mu     sync.Mutex
+	newest *manifest.Manifest
+	all    []seen
+	err    error
 }
 
 func newWatcher(s *server, bucket string, c *counter) (*watcher, error) {
@@ -41,17 +44,55 @@ func newWatcher(s *server, bucket string, c *counter) (*watcher, error) {
 	}
 	w := &watcher{store: store, next: make(chan struct{}, 1)}
 	c.watch(func(key string, _, end time.Time, body []byte) {
-		if strings.Contains(key, "-manifests/") && path.Base(key) != chunkstore.MarkerKey {
-			w.manifest(end, body)
+		name := path.Base(key)
+		switch {
+		case strings.HasPrefix(name, chunkstore.LogKeyPrefix):
+			w.arrived(end, func() (*manifest.Manifest, error) { return w.fold(name, body) })
+		case strings.Contains(key, "-manifests/") && name != chunkstore.MarkerKey:
+			w.arrived(end, func() (*manifest.Manifest, error) {
+				return manifest.Decode(w.store.Sealer(), body)
+			})
 		}
 	})
 	return w, nil
 }
 
-func (w *watcher) manifest(at time.Time, body []byte) {
-	commit, err := userVersion(w.store, body)
+// fold returns the version that a record makes of the newest. The caller holds mu.
+func (w *watcher) fold(name string, body []byte) (*manifest.Manifest, error) {
+	if w.newest == nil {
+		return nil, fmt.Errorf("%s came before a manifest", name)
+	}
+	record, err := history.Decode(w.newest.At.Number+1, body)
+	if err != nil {
+		return nil, err
+	}
+	m, err := versions.Fold(w.store.Sealer(), w.newest, record)
+	if err != nil {
+		return nil, err
+	}
+	next := *m
+	next.At, err = w.newest.At.After(record)
+	return &next, err
+}
+
+// arrived notes the version that read returns, unless it is a checkpoint of what came before.
+func (w *watcher) arrived(at time.Time, read func() (*manifest.Manifest, error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	m, err := read()
+	if err != nil {
+		w.err = err
+		return
+	}
+	was := w.newest
+	if was != nil && m.At.Lineage == was.At.Lineage && m.At.Number < was.At.Number {
+		return
+	}
+	w.newest = m
+	if was != nil && m.Cut == was.Cut {
+		return
+	}
+	commit, err := userVersion(w.store, m)
 	if err != nil {
 		w.err = err
 		return
@@ -69,12 +110,11 @@ func (w *watcher) seen() ([]seen, error) {
 	return w.all, w.err
 }
 
-// userVersion is the number of the last commit that a manifest has: see host rate.
-func userVersion(store *chunkstore.Store, body []byte) (uint32, error) {
+// userVersion is the number of the last commit that a version has: see host rate.
+func userVersion(store *chunkstore.Store, m *manifest.Manifest) (uint32, error) {
 	const at = 60 // in the header of a database
-	m, err := manifest.Decode(store.Sealer(), body)
-	if err != nil || m.FileBytes == 0 {
-		return 0, err
+	if m.FileBytes == 0 {
+		return 0, nil
 	}
 	if in := m.InlineOf(0); len(in) > 0 && in[0].Offset == 0 {
 		return binary.BigEndian.Uint32(in[0].Data[at:]), nil
@@ -136,7 +176,7 @@ type rateResult struct {
 	contestant
 	rate     float64
 	commits  int
-	versions int       // manifests or LTX files
+	versions int       // versions of ours, or LTX files
 	stored   []float64 // ms from commit to the target
 	read     []float64 // ms from commit to a refreshed replica's read
 	// ms of a raw PUT and GET meanwhile, at a commit a second: see [commitRun.trips]

@@ -85,6 +85,14 @@ type Page struct {
 	Data   []byte
 }
 
+// Alone returns the version as one that is in no history, and is what it is wherever it stands. It
+// shares memory with m.
+func (m *Manifest) Alone() *Manifest {
+	alone := *m
+	alone.At = history.Position{}
+	return &alone
+}
+
 // Chunks returns the number of chunks that the file has.
 func (m *Manifest) Chunks() int {
 	return int((m.FileBytes + chunkstore.ChunkBytes - 1) / chunkstore.ChunkBytes)

@@ -51,7 +51,7 @@ func TestDirShelves(t *testing.T) {
 	for _, key := range keys[1:] {
 		storetest.MustPut(t, target.Chunks, key, key, chunkstore.Condition{})
 	}
-	for _, bad := range []string{"kept-", "kept-a", "kept--1", "kept-a-", "kept", "log-", "log-a-"} {
+	for _, bad := range []string{"kept-", "kept-a", "kept--1", "kept-a-", "kept", "log-a-"} {
 		_, err := target.Chunks.Put(t.Context(), bad, nil, chunkstore.Condition{})
 		if err == nil {
 			t.Errorf("key %q was taken", bad)

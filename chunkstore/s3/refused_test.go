@@ -167,6 +167,22 @@ func TestS3SignatureIsNoRemedy(t *testing.T) {
 	}
 }
 
+// TestS3Denied: what may be the answer to who may not list, where there is no such object, is told
+// from other refusals.
+func TestS3Denied(t *testing.T) {
+	for code, want := range map[string]bool{
+		"AccessDenied": true, "SignatureDoesNotMatch": false, "RequestTimeTooSkewed": false,
+	} {
+		s, _ := openFake(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
+			answerError(w, 403, code)
+		})
+		_, err := s.Targets[0].Chunks.Get(t.Context(), "k", chunkstore.GetOptions{})
+		if errors.Is(err, chunkstore.ErrDenied) != want || errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
 // TestS3BucketsWithoutConditions: buckets are made on demand also where a store refuses conditions
 // before it looks for the bucket, and bodies that are not signed, too.
 func TestS3BucketsWithoutConditions(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
+	"verneuil/replicate/versions"
 )
 
 // origin says which manifest a command is about: by URI, or by host and path; the
@@ -272,11 +273,14 @@ func showManifest(ctx context.Context, g *global, from *origin, out *output, asJ
 		return err
 	}
 	defer s.Close()
-	raw := found.Stored
+	var raw []byte
 	if asJSON {
-		if raw, err = describe(found.Manifest); err != nil {
-			return err
-		}
+		raw, err = describe(found.Manifest)
+	} else {
+		raw, err = found.Manifest.Alone().Encode(s.store.Sealer())
+	}
+	if err != nil {
+		return err
 	}
 	if out.file != "" {
 		return out.write(raw)
@@ -321,6 +325,7 @@ func describe(m *manifest.Manifest) ([]byte, error) {
 		Epoch         uint64  `json:"epoch"`
 		Sequence      uint64  `json:"sequence"`
 		Cut           string  `json:"cut"`
+		VersionID     string  `json:"version_id,omitempty"` // none: it is in no history
 		Time          string  `json:"time"`
 		SourceCtime   string  `json:"source_ctime"`
 		FileBytes     int64   `json:"file_bytes"`
@@ -340,6 +345,9 @@ func describe(m *manifest.Manifest) ([]byte, error) {
 		FileBytes:   m.FileBytes, PageBytes: m.PageBytes, ChangeCounter: m.ChangeCounter,
 		Chunks: m.Chunks(), Levels: m.Levels,
 		Top: []entry{}, Patches: []patch{}, InlinePages: []page{},
+	}
+	if m.At.Lineage != [16]byte{} {
+		text.VersionID = versions.IDOf(m.At).String()
 	}
 	for _, ref := range m.Top {
 		text.Top = append(text.Top, entryOf(ref))

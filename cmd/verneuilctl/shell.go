@@ -98,7 +98,11 @@ func shell(ctx context.Context, g *global, from *origin, executable, library str
 		env = setenv(env, "VERNEUIL_LOG", g.level)
 	}
 	if from.past() {
-		return runWith(found.Stored, func(name string) *exec.Cmd {
+		stored, err := found.Manifest.Alone().Encode(s.store.Sealer())
+		if err != nil {
+			return err
+		}
+		return runWith(stored, func(name string) *exec.Cmd {
 			return &exec.Cmd{Path: program, Args: argv(name), Env: env, Stdin: os.Stdin,
 				Stdout: os.Stdout, Stderr: os.Stderr}
 		})

@@ -78,7 +78,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 			return err
 		}
 		if !v.locator.Named() {
-			found, err := v.locator.Fetch(ctx, "")
+			found, err := v.locator.Fetch(ctx)
 			if err != nil {
 				return err
 			}

@@ -256,8 +256,8 @@ func follow(p Position, stored [][]byte) (Position, []*Record, error) {
 }
 
 // After returns the position of r, which was encoded or decoded, and must be the successor of what
-// stands at p (H4). It fails with [chunkstore.ErrCorrupt]. Who reads what is past, below a checkpoint,
-// believes it only if it leads to one: see the rules above.
+// stands at p (H4). It fails with [chunkstore.ErrCorrupt]. Who reads what is past, below a
+// checkpoint, believes it only if it leads there.
 func (p Position) After(r *Record) (Position, error) {
 	err := p.step(r)
 	return p, err

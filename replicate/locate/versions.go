@@ -47,7 +47,7 @@ func (l *Locator) Versions(ctx context.Context, most int) ([]Version, error) {
 	for _, bucket := range buckets {
 		some, err := bucket.list(ctx, key, most)
 		failed = append(failed, err)
-		if bucket.target != nil {
+		if bucket.target != nil && err == nil {
 			kept, err := versions.ListKept(ctx, bucket.target, key)
 			failed = append(failed, err)
 			some = append(some, bucket.kept(key, kept)...)

@@ -30,7 +30,6 @@ type follower struct {
 	all      *Set
 	locator  *locate.Locator
 	fetched  atomic.Int64 // bytes of objects
-	found    locate.Found // newest's; whoever makes the fetch under way has it
 	leaves   leafCache
 	interior families
 	cookies  cookies
@@ -47,10 +46,12 @@ type follower struct {
 	lastError error // of the last fetch of a manifest or chunk, nil if it did not fail
 }
 
-// flights are a follower's fetches of the manifest, guarded by its mu.
+// flights are a follower's fetches of the newest version, guarded by its mu.
 type flights struct {
 	now    *flight // under way
 	queued *flight // the one to follow it
+	// found is what the newest version was made of. It belongs to who makes the fetch under way.
+	found locate.Found
 }
 
 // polling is whether a follower asks again and again, guarded by its mu.
@@ -168,14 +169,14 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 		defer prev.release()
 	}
 	began := time.Now()
-	found, news, err := f.locator.FetchFrom(ctx, f.found)
+	found, news, err := f.locator.FetchFrom(ctx, f.flights.found)
 	if err != nil {
 		return false, err
 	}
 	f.fetched.Add(found.Bytes)
 	if prev != nil && !news {
 		prev.checked.Store(began.UnixNano())
-		f.found = found
+		f.flights.found = found
 		return found.More, nil
 	}
 	m := found.Manifest
@@ -197,7 +198,7 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 		v.replace(prev)
 	}
 	f.install(v)
-	f.found = found
+	f.flights.found = found
 	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence,
 		"chunks", v.present.Load(), "of", m.Chunks())
 	return found.More, nil

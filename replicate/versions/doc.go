@@ -24,6 +24,8 @@
 //	    of it, all in order (H5 of package manifest/history).
 //	V2  What is named by a version is in the target: its writer saw to it (I1 of package
 //	    replicate).
+//	V3  A version of the past is a checkpoint's that is kept, or what records make of it that lead
+//	    on to the next checkpoint, or after the last one, to the end of the log.
 //
 // A Follower is one goroutine's. The package imports manifest, manifest/history and chunkstore.
 package versions

@@ -24,7 +24,7 @@ var doors = map[string][]string{
 		"replicate/restore",
 		"replicate",
 		"replicate/mirror",
-		"replicate/locate",
+		"replicate/locate", "replicate/versions",
 		"spool", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/dir",
 	},
 	"cgo": {"vfs", "replicate/replica"}, // the readers, which C serves
@@ -73,7 +73,8 @@ var doors = map[string][]string{
 	"chunkstore":            {},
 
 	// programs beside the product
-	"bench":             {"manifest", "chunkstore", "chunkstore/s3"},
+	"bench": {"replicate/versions", "manifest", "manifest/history", "chunkstore",
+		"chunkstore/s3"},
 	"examples/go":       {"cgo"},
 	"test/sqlite":       {},
 	"test/hosts/goload": {"test/hosts/gowork"},
