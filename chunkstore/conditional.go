@@ -16,15 +16,24 @@ type Conditional interface {
 // ProveConditions is that of the bucket of manifests, with its marker, which must be there. What is
 // no [Conditional] keeps them itself.
 func (t *Target) ProveConditions(ctx context.Context, manifests Identity) (kept bool, err error) {
-	c, ok := t.Manifests.(Conditional)
+	return prove(ctx, t.Manifests, manifests)
+}
+
+func prove(ctx context.Context, b Bucket, id Identity) (kept bool, err error) {
+	c, ok := b.(Conditional)
 	if !ok {
 		return true, nil
 	}
-	body, err := encodeMarker(manifests)
+	body, err := encodeMarker(id)
 	if err != nil {
 		return false, err
 	}
 	return c.ProveConditions(ctx, MarkerKey, body)
+}
+
+// ProveLog is ProveConditions of the bucket of chunks, where logs are ([NewBucketLog]).
+func (t *Target) ProveLog(ctx context.Context, chunks Identity) (kept bool, err error) {
+	return prove(ctx, t.Chunks, chunks)
 }
 
 // Unguarded reports whether a second writer under one name may not be noticed, as the store does

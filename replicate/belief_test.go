@@ -161,9 +161,9 @@ func TestFlushAsksTheTarget(t *testing.T) {
 	marks := w.chunks[0].marks
 	clock.by.Add(int64(time.Minute))
 	w.mustFlush(r)
-	if p, g := w.putsAndGets(0); p != puts || g != gets+1 || w.chunks[0].marks != marks+1 {
-		t.Errorf("%d puts, %d gets, %d looks at the marker; want the manifest and the marker",
-			p-puts, g-gets, w.chunks[0].marks-marks)
+	if p, g := w.putsAndGets(0); p != puts || g != gets+2 || w.chunks[0].marks != marks+1 {
+		t.Errorf("%d puts, %d gets, %d looks at the marker; want the manifest, the absence of a "+
+			"record and the marker", p-puts, g-gets, w.chunks[0].marks-marks)
 	}
 	outage := func(string, string) error { return errInjected }
 	w.chunks[0].setFault(outage)

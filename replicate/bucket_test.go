@@ -27,6 +27,11 @@ type memoryBucket struct {
 	touched []string                   // keys
 	fault   func(op, key string) error // nil: none
 	stored  func(body []byte) error    // is told of what was put, and may lose the answer; or nil
+
+	// versions is the bucket of manifests of a bucket of chunks: there requests for records are
+	// counted, and fail, as they are what tells of versions. Fences are no puts.
+	versions *memoryBucket
+	fences   int
 }
 
 func newMemoryBucket(name string) *memoryBucket {
@@ -55,6 +60,26 @@ func (b *memoryBucket) empty() {
 	clear(b.marker)
 }
 
+// counts returns the bucket where requests for key are counted, and fail.
+func (b *memoryBucket) counts(key string) *memoryBucket {
+	if b.versions != nil && strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+		return b.versions
+	}
+	return b
+}
+
+// begin counts a request.
+func (b *memoryBucket) begin(op, key string, body []byte) error {
+	b = b.counts(key)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if bytes.HasPrefix(body, []byte("VRNL")) && body[5]&1 != 0 {
+		b.fences++
+		b.puts--
+	}
+	return b.enter(op, key)
+}
+
 func (b *memoryBucket) enter(op, key string) error {
 	if key == chunkstore.MarkerKey {
 		op = "mark"
@@ -77,9 +102,10 @@ func (b *memoryBucket) enter(op, key string) error {
 
 func (b *memoryBucket) Get(_ context.Context, key string,
 	o chunkstore.GetOptions) (chunkstore.Object, error) {
+	err := b.begin("get", key, nil)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.enter("get", key); err != nil {
+	if err != nil {
 		return chunkstore.Object{}, err
 	}
 	body, ok := b.of(key)[key]
@@ -101,22 +127,29 @@ func (b *memoryBucket) Get(_ context.Context, key string,
 
 func (b *memoryBucket) Put(_ context.Context, key string, body []byte,
 	c chunkstore.Condition) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.enter("put", key); err != nil {
+	if err := b.begin("put", key, body); err != nil {
 		return "", err
 	}
-	old, ok := b.of(key)[key]
-	if c.IfNone && ok || c.IfMatch != "" && (!ok || etagOf(old) != c.IfMatch) {
-		return "", chunkstore.ErrConflict
+	if err := b.place(key, body, c); err != nil {
+		return "", err
 	}
-	b.of(key)[key] = bytes.Clone(body)
-	if b.stored != nil && key != chunkstore.MarkerKey {
-		if err := b.stored(body); err != nil {
+	if stored := b.counts(key).stored; stored != nil && key != chunkstore.MarkerKey {
+		if err := stored(body); err != nil {
 			return "", err
 		}
 	}
 	return etagOf(body), nil
+}
+
+func (b *memoryBucket) place(key string, body []byte, c chunkstore.Condition) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old, ok := b.of(key)[key]
+	if c.IfNone && ok || c.IfMatch != "" && (!ok || etagOf(old) != c.IfMatch) {
+		return chunkstore.ErrConflict
+	}
+	b.of(key)[key] = bytes.Clone(body)
+	return nil
 }
 
 func (b *memoryBucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
@@ -177,11 +210,14 @@ func (b *memoryBucket) setFault(f func(op, key string) error) {
 
 // copied is a target that has what target k has, and whose requests nobody counts.
 func (w *world) copied(k int) *chunkstore.Target {
-	b := newMemoryBucket("copy")
-	w.chunks[k].mu.Lock()
-	defer w.chunks[k].mu.Unlock()
-	maps.Copy(b.objects, w.chunks[k].objects)
-	return chunkstore.NewTarget("copy", b, b)
+	var copies [2]*memoryBucket
+	for n, b := range []*memoryBucket{w.chunks[k], w.manifests[k]} {
+		copies[n] = newMemoryBucket("copy")
+		b.mu.Lock()
+		maps.Copy(copies[n].objects, b.objects)
+		b.mu.Unlock()
+	}
+	return chunkstore.NewTarget("copy", copies[0], copies[1])
 }
 
 // contents returns the database whose version m is, with what t has.
@@ -200,16 +236,16 @@ func contents(m *manifest.Manifest, t *chunkstore.Target) (b []byte, err error) 
 	return b, nil
 }
 
-// watch has whatever manifest is put to a target checked: all that it names is durable there (I1).
+// watch has whatever version is put to a target checked: all that it names is durable there (I1).
 func (w *world) watch() {
 	for k, b := range w.manifests {
-		b.stored = func(body []byte) error {
-			m, err := manifest.Decode(chunkstore.Plain{}, body)
+		b.stored = func([]byte) error {
+			m, err := newest(w.copied(k), w.db)
 			if err == nil {
 				_, err = contents(m, w.copied(k))
 			}
 			if err != nil {
-				w.Errorf("target %d was put a manifest: %v", k, err)
+				w.Errorf("target %d was put a version: %v", k, err)
 			}
 			return nil
 		}

@@ -11,7 +11,6 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/dir"
-	"verneuil/manifest"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
 	"verneuil/test/crash"
@@ -126,17 +125,11 @@ func TestCrash(t *testing.T) {
 // sameInDir compares a store with the database.
 func (w *world) sameInDir(store *chunkstore.Store, what string) {
 	w.Helper()
-	ctx := context.Background()
-	o, target, err := store.GetManifest(ctx, manifest.Name("host", w.db), chunkstore.GetOptions{},
-		func([]byte) error { return nil })
+	m, err := newest(store.Targets[0], w.db)
 	if err != nil {
 		w.Fatal(err)
 	}
-	m, err := manifest.Decode(chunkstore.Plain{}, o.Body)
-	if err != nil {
-		w.Fatal(err)
-	}
-	b, err := contents(m, target)
+	b, err := contents(m, store.Targets[0])
 	if err != nil {
 		w.Fatal(err)
 	}

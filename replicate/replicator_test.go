@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/courier"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
@@ -51,6 +52,8 @@ func TestSmallCommitIsOnePut(t *testing.T) {
 		w.write(n, w.pageOf(n, 0, byte(n)))
 	}
 	w.commit()
+	w.mustFlush(r)
+	w.transact(50) // which takes the history over
 	w.mustFlush(r)
 	for range 3 {
 		puts, gets := w.putsAndGets(0)
@@ -433,6 +436,7 @@ func TestI5Conflict(t *testing.T) {
 // damaged one; and what is gone is put anew.
 func TestStaleAndDamagedManifest(t *testing.T) {
 	w := newWorld(t, 6, 1)
+	clock := w.withClock()
 	r := w.replicator()
 	stop := w.run(r)
 	w.transact(50)
@@ -452,6 +456,7 @@ func TestStaleAndDamagedManifest(t *testing.T) {
 		change()
 		w.chunks[0].mu.Unlock()
 		w.manifests[0].mu.Unlock()
+		clock.by.Add(int64(2 * courier.FlushTrust))
 		w.transact(50)
 		w.mustFlush(r)
 		w.equal(0, name)

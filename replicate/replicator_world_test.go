@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/mirror"
+	"verneuil/replicate/versions"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
 	"verneuil/spool/sqlitefile"
@@ -76,6 +79,7 @@ func newWorld(t testing.TB, seed uint64, targets int) *world {
 	for k := range targets {
 		w.chunks = append(w.chunks, newMemoryBucket(fmt.Sprint("chunks ", k)))
 		w.manifests = append(w.manifests, newMemoryBucket(fmt.Sprint("manifests ", k)))
+		w.chunks[k].versions = w.manifests[k]
 	}
 	if err := os.WriteFile(w.db, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -293,16 +297,7 @@ func (w *world) database() []byte {
 // restored is the database as target k has it.
 func (w *world) restored(k int) (*manifest.Manifest, []byte) {
 	w.Helper()
-	w.manifests[k].mu.Lock()
-	body := bytes.Clone(w.manifests[k].objects[manifest.Name("host", w.db)])
-	w.manifests[k].mu.Unlock()
-	if body == nil {
-		w.Fatalf("target %d has no manifest", k)
-	}
-	m, err := manifest.Decode(chunkstore.Plain{}, body)
-	if err != nil {
-		w.Fatal(err)
-	}
+	m := w.manifest(k)
 	b, err := contents(m, w.copied(k))
 	if err != nil {
 		w.Fatalf("target %d: %v", k, err)
@@ -344,7 +339,9 @@ func (w *world) chunkKeys(k int) []string {
 	defer w.chunks[k].mu.Unlock()
 	var keys []string
 	for key := range w.chunks[k].objects {
-		keys = append(keys, key)
+		if !strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+			keys = append(keys, key)
+		}
 	}
 	slices.Sort(keys)
 	return keys
@@ -391,17 +388,45 @@ func (w *world) flipMirror(off int64) {
 	}
 }
 
-// manifest is what target k has.
+// manifest is what target k has: the newest version, records folded in.
 func (w *world) manifest(k int) *manifest.Manifest {
+	w.Helper()
+	m, err := newest(w.copied(k), w.db)
+	if err != nil {
+		w.Fatalf("target %d: %v", k, err)
+	}
+	return m
+}
+
+// checkpoint is the manifest that target k has, without the records after it.
+func (w *world) checkpoint(k int) *manifest.Manifest {
 	w.Helper()
 	w.manifests[k].mu.Lock()
 	defer w.manifests[k].mu.Unlock()
-	body := w.manifests[k].objects[manifest.Name("host", w.db)]
-	m, err := manifest.Decode(chunkstore.Plain{}, body)
+	m, err := manifest.Decode(chunkstore.Plain{},
+		w.manifests[k].objects[manifest.Name("host", w.db)])
 	if err != nil {
-		w.Fatal(err)
+		w.Fatalf("target %d: %v", k, err)
 	}
 	return m
+}
+
+// newest returns the newest version of the database at path that t has.
+func newest(t *chunkstore.Target, path string) (*manifest.Manifest, error) {
+	f, err := versions.OpenNewest(context.Background(), t, manifest.Name("host", path))
+	if err != nil {
+		return nil, err
+	}
+	return f.Newest(), nil
+}
+
+// loseRecords takes all records away from target k.
+func (w *world) loseRecords(k int) {
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	maps.DeleteFunc(w.chunks[k].objects, func(key string, _ []byte) bool {
+		return strings.HasPrefix(key, chunkstore.LogKeyPrefix)
+	})
 }
 
 // loseSpool takes the spool away at once, as a removal that nobody races with.

@@ -40,7 +40,7 @@ type SyncOptions struct {
 // SyncResult says what a [Sync] has done.
 type SyncResult struct {
 	Name     string // the manifest's key
-	Uploaded bool   // something was: a manifest at least
+	Uploaded bool   // something was: a version at least
 	Chunks   int    // chunks put, over all targets
 	Bytes    int64  // sent, over all targets
 	Calls    int64  // requests sent
@@ -91,7 +91,7 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	}
 	result := SyncResult{Name: r.Name(), Other: y.other}
 	c := &r.sent
-	result.Uploaded = c.Manifests.Load() > 0
+	result.Uploaded = c.Manifests.Load()+c.Records.Load() > 0
 	result.Chunks, result.Bytes = int(c.Chunks.Load()), c.Bytes.Load()
 	result.Calls = o.Store.Calls() - calls
 	return result, nil

@@ -202,30 +202,44 @@ func (r *Reader) another(ctx context.Context) (Step, error) {
 	return Step{Checkpoint: c, End: c == nil || c.Lineage == [16]byte{}}, err
 }
 
-// Check asks the store whether what r has read is the end of the history, as it was. It fails with
-// ErrBehind if it is not: there is more, or something else, or what was read is gone.
-func (r *Reader) Check(ctx context.Context) error {
+// Look asks the store whether the newest checkpoint is of what r has read. It fails with ErrBehind
+// if it is not: it has more, or is another history's, or is gone, which also is an ErrAbsent.
+func (r *Reader) Look(ctx context.Context) error {
 	c, _, err := r.look(ctx)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
-		return fmt.Errorf("%w: the checkpoint is gone", ErrBehind)
+		return fmt.Errorf("%w: the checkpoint is gone: %w", ErrBehind, err)
 	case err != nil:
 		return err
 	case c != nil:
 		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
-	case r.at.Number == 0:
-		return nil
 	}
-	stored, err := r.log.Read(ctx, r.at.Number, 2)
+	return nil
+}
+
+// Check asks the store whether what r has read is the end of the history, as it was. It fails with
+// ErrBehind if it is not: there is more, or something else, or what was read is gone.
+func (r *Reader) Check(ctx context.Context) error {
+	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
+		return err
+	}
+	from := r.at.Number
+	had := r.seen < r.at.Number // else a checkpoint has it, and it may have been trimmed
+	if !had {
+		from++
+	}
+	stored, err := r.log.Read(ctx, from, 2)
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
-	if len(stored) != 1 {
-		return fmt.Errorf("%w: %d records from number %d on", ErrBehind, len(stored), r.at.Number)
+	if had != (len(stored) == 1) || len(stored) > 1 {
+		return fmt.Errorf("%w: %d records from number %d on", ErrBehind, len(stored), from)
 	}
-	last, err := Decode(r.at.Number, stored[0])
-	if err != nil || last.digest != r.at.Digest {
-		return fmt.Errorf("%w: record %d is another", ErrBehind, r.at.Number)
+	if had {
+		last, err := Decode(from, stored[0])
+		if err != nil || last.digest != r.at.Digest {
+			return fmt.Errorf("%w: record %d is another", ErrBehind, from)
+		}
 	}
 	return nil
 }

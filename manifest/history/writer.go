@@ -58,6 +58,8 @@ type Saved struct {
 	Position
 	Name    [16]byte // of the writer
 	Pending []byte   // the stored form of the record that is not settled; nil: there is none
+	ETag    string   // of the newest checkpoint that was seen; empty: not known
+	Seen    uint64   // its number
 }
 
 // Create begins a history, whose lineage nobody has used, with a checkpoint at number 0, in the
@@ -91,7 +93,7 @@ func NewWriter(r *Reader) *Writer {
 func Resume(store Store, o Options, saved Saved) (*Writer, error) {
 	r := newReader(store, o)
 	r.log, r.at = store.Log(saved.Lineage), saved.Position
-	r.sure = r.now() - r.grace
+	r.etag, r.seen, r.sure = saved.ETag, saved.Seen, r.now()-r.grace
 	w := &Writer{reader: r, name: saved.Name, state: Owning, doubt: true}
 	if saved.Pending == nil {
 		if saved.Released {
@@ -111,11 +113,12 @@ func Resume(store Store, o Options, saved Saved) (*Writer, error) {
 	return w, nil
 }
 
-// Save returns what w can be made of again, by [Resume]; ok is false if it is Following. Who means
-// to resume saves w after each Claim and Prepare, before it settles, and after each Settle: else a
-// successor takes what w has appended for another's.
+// Save returns what w can be made of again, by [Resume]; ok is false if somebody else may own the
+// history. Who means to resume saves w after each Claim and Prepare, before it settles, and after
+// each Settle: else a successor takes what w has appended for another's.
 func (w *Writer) Save() (saved Saved, ok bool) {
-	return Saved{w.reader.at, w.name, w.stored}, w.state != Following
+	r := w.reader
+	return Saved{r.at, w.name, w.stored, r.etag, r.seen}, w.state != Following || r.at.Released
 }
 
 // State returns where w stands.
@@ -124,7 +127,7 @@ func (w *Writer) State() State { return w.state }
 // Name returns what w's records are signed with.
 func (w *Writer) Name() [16]byte { return w.name }
 
-// Reader returns what w reads with. Only Check, ETag and Seen may be called.
+// Reader returns what w reads with. Only Clone, Look, Check, ETag and Seen may be called.
 func (w *Writer) Reader() *Reader { return w.reader }
 
 // At returns how far w has read and written. The caller may not change it.
@@ -280,10 +283,13 @@ func (w *Writer) append(ctx context.Context) (there, created bool, err error) {
 }
 
 // beyond returns the newest checkpoint, if it has more than what w has read and written, or is of
-// another history; else nil. It fails with ErrUnsettled.
+// another history; else nil. It fails with ErrUnsettled, and with ErrBehind if there is none, or
+// one that cannot be read: then w's history is over.
 func (w *Writer) beyond(ctx context.Context) (*Checkpoint, error) {
 	c, _, err := w.reader.look(ctx)
-	if err != nil {
+	if chunkstore.IsFault(err) {
+		return nil, fmt.Errorf("%w: %w", ErrBehind, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	return c, nil

@@ -17,10 +17,17 @@ type ack struct {
 	identities
 	Store  time.Time `json:"store_seen,omitzero"`
 	Sample time.Time `json:"sample_seen,omitzero"`
-
-	// Guarded: the bucket of manifests was seen to refuse Puts whose conditions do not hold.
-	Guarded bool `json:"guarded,omitempty"`
+	guards
 }
+
+// guards say which buckets were seen to refuse Puts whose conditions do not hold.
+type guards struct {
+	Guarded bool `json:"guarded,omitempty"` // that of manifests
+	Logged  bool `json:"logged,omitempty"`  // that of chunks, which may have a log, then
+}
+
+// keepLogs reports whether there can be histories.
+func (g guards) keepLogs() bool { return g.Guarded && g.Logged }
 
 // noCut is the Cut of no version.
 var noCut [16]byte
@@ -46,8 +53,8 @@ func (o *Office) loadAcks() {
 			c.ack.Cut, c.ack.ETag = "", ""
 		}
 		if !c.ack.Store.After(now) && !c.ack.Sample.After(now) { // else the clock was set back
-			c.belief.lookedAt(c.ack.Store, true, false, false)
-			c.belief.lookedAt(c.ack.Sample, false, false, true)
+			c.belief.lookedAt(c.ack.Store, seen{store: true})
+			c.belief.lookedAt(c.ack.Sample, seen{sample: true})
 		}
 	}
 }

@@ -36,26 +36,36 @@ func (s *stock) change(last *manifest.Tree, packObjects int) change {
 // all returns the missing objects.
 func (c *change) all() []missingChunk { return slices.Concat(c.parcels...) }
 
-// apply changes the tree, now that the places of all parcels are known.
-func (c *change) apply() {
-	c.tree.Resize(c.least)
-	c.tree.Resize(c.chunks)
+// patches returns what the tree is changed to, ascending.
+func (c *change) patches() []manifest.Patch {
+	patches := make([]manifest.Patch, 0, len(c.moved))
 	for i, ref := range c.moved {
-		c.tree.Set(i, ref)
+		patches = append(patches, manifest.Patch{Index: i, Ref: ref})
 	}
 	for k, chunks := range c.parcels {
 		for n, m := range chunks {
 			for _, i := range m.indexes {
-				c.tree.Set(i, chunkstore.Ref{ID: m.id, Place: c.places[k][n]})
+				ref := chunkstore.Ref{ID: m.id, Place: c.places[k][n]}
+				patches = append(patches, manifest.Patch{Index: i, Ref: ref})
 			}
 		}
+	}
+	slices.SortFunc(patches, func(a, b manifest.Patch) int { return a.Index - b.Index })
+	return patches
+}
+
+// apply changes the tree, now that the places of all parcels are known.
+func (c *change) apply() {
+	c.tree.Resize(c.least)
+	c.tree.Resize(c.chunks)
+	for _, p := range c.patches() {
+		c.tree.Set(p.Index, p.Ref)
 	}
 }
 
 // took notes what a push has made durable; and if the target has taken its version, that it has
 // that version's tree. It returns how many chunks are durable.
 func (s *stock) took(p *push) (chunks int) {
-	named := p.etag != ""
 	for _, m := range p.change.all() {
 		place, ok := p.durable[m.id]
 		if !ok {
@@ -67,19 +77,16 @@ func (s *stock) took(p *push) (chunks int) {
 				continue // it has changed since
 			}
 			s.found(i, chunkstore.Ref{ID: m.id, Place: place})
-			if named && i < s.least {
-				delete(s.moved, i)
-			}
 		}
 	}
-	if !named {
+	if !p.named {
 		s.add(p.durable)
 		s.least = min(s.least, p.change.least)
 		return chunks
 	}
 	s.version, s.tree = &p.version, p.change.tree
-	for i, ref := range p.change.moved {
-		if s.moved[i] == ref && i < s.least {
+	for _, patch := range p.change.patches() {
+		if i := patch.Index; s.moved[i] == patch.Ref && i < s.least {
 			delete(s.moved, i)
 		}
 	}

@@ -2,7 +2,6 @@ package courier
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,6 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/errands"
 	"verneuil/spool"
@@ -27,17 +27,17 @@ const epochMax = 1 << 32
 // contact is a look at what a target has under our name, on its way. It shares nothing that
 // changes.
 type contact struct {
-	t    *chunkstore.Target
-	key  string
-	at   time.Time
-	ours own
-	had  had
+	t     *chunkstore.Target
+	shelf *shelf
+	at    time.Time
+	ours  own
+	had   had
 
-	known   identities // of the buckets, as last seen
-	fresh   bool       // the target was looked at lately: that it has ours will do
-	all     bool       // something is gone: all is asked for
-	guarded bool       // see ack
-	notes   notes      // of what was put to known
+	known identities // of the buckets, as last seen
+	fresh bool       // the target was looked at lately: that it has ours will do
+	all   bool       // something is gone: all is asked for
+	guards
+	notes notes // of what was put to known
 
 	uploads   *uploads
 	feed      *feed                              // nil: nothing is put ahead
@@ -59,21 +59,24 @@ type had struct {
 	etag     string             // of a manifest; empty: not known
 	manifest *manifest.Manifest // nil: it has to be read
 	tree     *manifest.Tree     // its, with places
+	writer   *history.Writer    // at manifest, once it is settled; nil: there is none
 }
 
 // finding is what a contact has found.
 type finding struct {
 	exists   bool   // there is a manifest
 	etag     string // of it
-	same     bool   // it is our last version
+	same     bool   // its version, records folded in, is our last one
 	damaged  error
-	manifest *manifest.Manifest         // nil if there is none, or a damaged one
+	foreign  error                      // it is another database's
+	manifest *manifest.Manifest         // with records; nil if there is none, or a damaged one
 	tree     *manifest.Tree             // its, with places; nil if that is damaged, or in vain
 	names    *manifest.Tree             // one that names the same, and is loaded; nil with tree
 	ids      identities                 // of the buckets
 	vain     bool                       // this chunk bucket never had what tree names, or not now
 	gone     map[chunkstore.Digest]bool // packs that tree names, and that are not there
 	torn     map[chunkstore.Digest]bool // packs whose leaves or nodes tree has lost
+	trail
 }
 
 // whole reports whether a version was found of which all leaves and nodes are there, as far as they
@@ -95,8 +98,8 @@ func newContact(c *Courier, f *feed) *contact {
 	o, now := &c.office.o, c.office.now()
 	seen := now.Sub(c.belief.store) < QuietTrust && now.Sub(c.belief.sample) < PauseTrust
 	a := &contact{
-		t: c.Target, key: c.office.key, at: now, ours: ownOf(c), had: hadOf(c),
-		known: c.ids, guarded: c.ack.Guarded,
+		t: c.Target, at: now, ours: ownOf(c), had: hadOf(c),
+		known: c.ids, guards: c.ack.guards, shelf: c.shelf,
 		all:   c.belief.all || len(c.stock.lost) > 0,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
 		found: finding{ids: c.ids},
@@ -124,8 +127,10 @@ func ownOf(c *Courier) own {
 func hadOf(c *Courier) had {
 	s, last := &c.stock, c.office.cutter.Last()
 	switch {
+	case s.unsettled != nil:
+		return had{s.etag, &s.unsettled.version, s.unsettled.change.tree.Clone(), s.writer}
 	case s.version != nil:
-		return had{s.etag, s.version, s.tree.Clone()}
+		return had{s.etag, s.version, s.tree.Clone(), s.writer}
 	case last != nil && c.ack.Cut == cutName(last.Manifest.Cut):
 		return had{etag: c.ack.ETag}
 	}
@@ -185,15 +190,15 @@ func (a *contact) openNotes() (err error) {
 	return err
 }
 
-// look reads the manifest, the identity of the buckets, and the tree, and asks for some of what
-// it names.
+// look finds out which version there is, reads the identity of the buckets, and the tree, and asks
+// for some of what it names.
 func (a *contact) look(ctx context.Context) error {
 	release, err := a.t.Slot(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := a.lookAtManifest(ctx); err != nil {
+	if err := a.lookAtVersion(ctx); err != nil {
 		return err
 	}
 	if !a.fresh {
@@ -217,70 +222,6 @@ func (a *contact) look(ctx context.Context) error {
 		return nil
 	}
 	return a.probe(ctx)
-}
-
-// lookAtManifest reads it.
-func (a *contact) lookAtManifest(ctx context.Context) error {
-	f := &a.found
-	options := chunkstore.GetOptions{BytesMax: 2 * manifest.BytesMax}
-	if a.had.manifest != nil {
-		options.IfNoneMatch = a.had.etag
-	}
-	a.uploads.calls.Add(1)
-	o, err := a.t.GetManifest(ctx, a.key, options, a.decode)
-	switch {
-	case errors.Is(err, chunkstore.ErrUnmodified):
-		f.etag, f.manifest, f.tree = a.had.etag, a.had.manifest, a.had.tree
-		if f.tree.Loaded() {
-			f.names = f.tree
-		}
-		err = nil
-	case err == nil:
-		f.etag, f.tree = o.ETag, f.manifest.Tree(a.t.Sealer)
-	}
-	if err == nil {
-		f.exists = true
-		if f.same = a.ours.cut != noCut && f.manifest.Cut == a.ours.cut; f.same && f.names == nil {
-			f.names = a.ours.tree
-		}
-		a.fresh = a.fresh && f.same && f.etag == a.had.etag
-		return nil
-	}
-	a.fresh = false
-	switch {
-	case errors.Is(err, chunkstore.ErrAbsent):
-		return nil
-	case errors.Is(err, manifest.ErrNewer):
-		return fmt.Errorf("look at manifest: %w", err) // not ours to replace (I5)
-	case !errors.Is(err, chunkstore.ErrCorrupt):
-		return fmt.Errorf("look at manifest: %w", err)
-	}
-	f.manifest, f.damaged = nil, err
-	if o.ETag == "" { // it is too long to be read, or no object at all
-		a.uploads.calls.Add(1)
-		o, err = a.t.Manifests.Stat(ctx, a.key)
-		if errors.Is(err, chunkstore.ErrAbsent) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("look at manifest: %w", err)
-		}
-	}
-	f.exists, f.etag = true, o.ETag
-	return nil
-}
-
-// decode takes the stored manifest.
-func (a *contact) decode(body []byte) error {
-	m, err := manifest.Decode(a.t.Sealer, body)
-	switch {
-	case err != nil:
-	case m.Epoch > epochMax:
-		err = fmt.Errorf("%w: epoch %d", chunkstore.ErrCorrupt, m.Epoch)
-	case !placed(m):
-		err = fmt.Errorf("%w: it does not say where its objects stand", chunkstore.ErrCorrupt)
-	}
-	a.found.manifest = m
-	return err
 }
 
 // placed reports whether m says where what it names stands.
@@ -337,8 +278,13 @@ func (a *contact) identify(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if !a.guarded {
-		a.guarded, err = a.t.ProveConditions(ctx, ids.Manifests)
+	if !a.Guarded {
+		if a.Guarded, err = a.t.ProveConditions(ctx, ids.Manifests); err != nil {
+			return err
+		}
+	}
+	if !a.Logged || ids.Chunks != a.known.Chunks {
+		a.Logged, err = a.t.ProveLog(ctx, ids.Chunks)
 	}
 	return err
 }
@@ -365,7 +311,10 @@ func (a *contact) probe(ctx context.Context) error {
 // contacted takes a contact's result.
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
-	c.calls += a.uploads.calls.Load()
+	c.shelf.calls.Add(a.uploads.calls.Load())
+	if a.found.beaten {
+		c.stock.story, c.stock.version = story{}, nil
+	}
 	a.meet(c)
 	if a.put != nil {
 		c.stock.add(a.put)
@@ -389,6 +338,8 @@ func (c *Courier) contacted(a *contact, err error) {
 	a.noteSeen(c)
 	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.stock.version, c.found = f.exists, f.etag, nil, f
+	c.stock.story = f.story(c.ack.keepLogs())
+	c.stock.signs(c.stock.writer)
 	if f.whole() {
 		c.stock.version = f.manifest
 	}
@@ -438,24 +389,27 @@ func (a *contact) meet(c *Courier) {
 	case !a.found.exists && c.ack.Cut != "":
 		c.log().Error("target's manifest is gone: everything is put again", "target", c.Name)
 	}
-	c.ids, c.ack.Guarded = is, a.guarded
+	c.ids, c.ack.guards = is, a.guards
 }
 
 // judge decides whether what the courier's target has under our name is our past (I5). A newcomer
 // is the successor of whatever it finds.
 func (f *finding) judge(c *Courier) error {
-	m, o, cutter := f.manifest, &c.office.o, c.office.cutter
-	if m == nil || f.same {
+	m, cutter := f.manifest, c.office.cutter
+	switch {
+	case f.foreign != nil:
+		return fmt.Errorf("%w: %w", chunkstore.ErrConflict, f.foreign)
+	case m == nil:
 		return nil
-	}
-	who := fmt.Sprintf("version %d of epoch %d by %s", m.Sequence, m.Epoch, m.Program)
-	if m.Host != o.Host || m.Path != o.Spool.Path() {
-		return fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
-	}
-	if c.newcomer() {
+	case c.stock.overruled(m.At, f.fence):
+		return fmt.Errorf("%w: %s has taken over", chunkstore.ErrConflict, f.who(c))
+	case f.same:
+		return nil
+	case c.newcomer():
 		cutter.Follow(m.Head())
 		return nil
 	}
+	who := fmt.Sprintf("version %d of epoch %d by %s", m.Sequence, m.Epoch, f.who(c))
 	own := cutter.Head()
 	wrote := cutter.Wrote(m.Sequence, m.Cut) || c.ack.Cut == cutName(m.Cut)
 	why := ""
@@ -474,12 +428,22 @@ func (f *finding) judge(c *Courier) error {
 	return fmt.Errorf("%w: %s %s", chunkstore.ErrConflict, who, why)
 }
 
+// who says who writes the version that was found, as far as that is known.
+func (f *finding) who(c *Courier) string {
+	if f.fence != nil && !c.stock.names[f.fence.Writer] {
+		if owner, err := manifest.DecodeOwner(c.Sealer, f.fence.Body); err == nil {
+			return owner.String()
+		}
+	}
+	return f.manifest.Program
+}
+
 // noteSeen tells the courier what was seen.
 func (a *contact) noteSeen(c *Courier) {
 	if !a.fresh {
 		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
 	}
-	c.belief.lookedAt(a.at, !a.fresh, true, !a.fresh)
+	c.belief.lookedAt(a.at, seen{!a.fresh, true, true, !a.fresh})
 	c.belief.all = c.belief.all && !a.all
 	c.office.cutter.AddStore(c.ids.Chunks)
 }

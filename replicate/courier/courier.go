@@ -84,7 +84,7 @@ type Courier struct {
 	beat    beat
 	attempt uint64 // the serial of the last contact or push
 	pushing *push  // under way
-	calls   int64  // of the target, by what has ended
+	shelf   *shelf
 }
 
 // trouble is why a target does not take what we have for it.

@@ -8,6 +8,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
 )
 
 // What a courier believes of its target, it was told at some moment; see "Beliefs" in doc.go.
@@ -36,7 +37,8 @@ type belief struct {
 	of *Courier
 
 	store    time.Time // its chunk bucket had the identity that we know
-	manifest time.Time // it had the manifest that we know
+	manifest time.Time // it had the manifest that we know, or another checkpoint of its history
+	log      time.Time // the history ended where we know; or it had that manifest, and has none
 	sample   time.Time // it had all of some objects, picked at random
 
 	looking bool
@@ -64,12 +66,15 @@ func (b *belief) doubt() {
 	}
 }
 
-// lookedAt notes a look of that time that found all well.
-func (b *belief) lookedAt(at time.Time, store, manifest, sample bool) {
+// seen says what was found to be as it was.
+type seen struct{ store, manifest, log, sample bool }
+
+// lookedAt notes what was seen at that time.
+func (b *belief) lookedAt(at time.Time, s seen) {
 	for _, w := range []struct {
 		seen bool
 		time *time.Time
-	}{{store, &b.store}, {manifest, &b.manifest}, {sample, &b.sample}} {
+	}{{s.store, &b.store}, {s.manifest, &b.manifest}, {s.log, &b.log}, {s.sample, &b.sample}} {
 		if w.seen && at.After(*w.time) {
 			*w.time = at
 		}
@@ -78,17 +83,21 @@ func (b *belief) lookedAt(at time.Time, store, manifest, sample bool) {
 
 // covers reports whether what is known of the target is young enough for a flush.
 func (b *belief) covers(w Want) bool {
-	return !b.store.Before(w.Since) && !b.manifest.Before(w.Since) &&
+	return !b.store.Before(w.Since) && !b.manifest.Before(w.Since) && !b.log.Before(w.Since) &&
 		!b.sample.Before(w.Since.Add(-PauseTrust))
 }
 
 // lookFor begins a look at what was not seen since then.
 func (b *belief) lookFor(since time.Time) {
-	quiet := !b.of.state.Busy() && !b.of.Behind() // else a push will see the manifest
-	store, manifest := b.store.Before(since), b.manifest.Before(since) && quiet
-	sample := b.sample.Before(since.Add(-PauseTrust))
-	if store || manifest || sample {
-		b.look(store, manifest, sample)
+	quiet := !b.of.state.Busy() && !b.of.Behind() // else a push will see what is there
+	s := seen{
+		store:    b.store.Before(since),
+		manifest: b.manifest.Before(since) && (quiet || b.of.stock.mark != nil),
+		log:      b.log.Before(since) && quiet,
+		sample:   b.sample.Before(since.Add(-PauseTrust)),
+	}
+	if s != (seen{}) {
+		b.look(s)
 	}
 }
 
@@ -96,21 +105,26 @@ func (b *belief) lookFor(since time.Time) {
 func (b *belief) lookAfterPause() {
 	since := b.of.office.now().Add(-PauseTrust)
 	if !b.looking && (b.store.Before(since) || b.sample.Before(since)) {
-		b.look(true, false, true)
+		b.look(seen{store: true, manifest: b.of.stock.mark != nil, sample: true})
 	}
 }
 
 // look asks the target in the background whether it is still what we take it for.
-func (b *belief) look(store, manifest, sample bool) {
+func (b *belief) look(want seen) {
 	b.looking = true
 	c, o := b.of, b.of.office
 	l := &look{
-		t: c.Target, serial: o.o.Serial.Next(), at: o.now(), known: c.ids.Chunks, store: store,
+		t: c.Target, serial: o.o.Serial.Next(), at: o.now(), known: c.ids.Chunks,
+		shelf: c.shelf, attempt: c.attempt,
 	}
-	if manifest {
-		l.key, l.etag = o.key, c.stock.etag
+	if want.manifest || want.log {
+		if l.etag = c.stock.etag; c.stock.mark != nil {
+			l.mark = c.stock.mark.Clone()
+		} else {
+			want.manifest, want.log = true, true
+		}
 	}
-	if sample {
+	if l.want = want; want.sample {
 		l.sample = newSample(c)
 	}
 	o.o.Errands.Go(l.run, func(err error) { b.looked(l, err) })
@@ -118,18 +132,21 @@ func (b *belief) look(store, manifest, sample bool) {
 
 // look is one, on its way. It shares nothing that changes.
 type look struct {
-	t      *chunkstore.Target
-	serial uint64
-	at     time.Time
-	known  chunkstore.Identity
-	store  bool
-	key    string // of the manifest; empty: it is not asked for
-	etag   string
-	sample *sample // nil: none is taken
+	t       *chunkstore.Target
+	serial  uint64
+	at      time.Time
+	attempt uint64 // the courier's last one, when it began
+	known   chunkstore.Identity
+	want    seen
+	shelf   *shelf
+	mark    *history.Reader // what the history is to be; nil: there is none
+	etag    string          // of the manifest then
+	sample  *sample         // nil: none is taken
 
 	calls   int64
 	unlike  string // what is not as it was; empty: all is
-	changed bool   // it is the manifest
+	changed bool   // it is the manifest, or the history
+	gone    bool   // it is the manifest, which is gone
 }
 
 func (l *look) run(ctx context.Context) error {
@@ -138,7 +155,7 @@ func (l *look) run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if l.store {
+	if l.want.store {
 		l.calls++
 		id, err := chunkstore.ReadIdentity(ctx, l.t.Chunks)
 		switch {
@@ -150,8 +167,8 @@ func (l *look) run(ctx context.Context) error {
 			l.unlike = fmt.Sprintf("the chunk bucket's identity is %q, and was %q", id, l.known)
 		}
 	}
-	if l.key != "" && l.unlike == "" {
-		if err := l.lookAtManifest(ctx); err != nil {
+	if (l.want.manifest || l.want.log) && l.unlike == "" {
+		if err := l.lookAtVersion(ctx); err != nil {
 			return err
 		}
 	}
@@ -169,41 +186,72 @@ func (l *look) run(ctx context.Context) error {
 	return nil
 }
 
-// lookAtManifest asks whether it has changed.
-func (l *look) lookAtManifest(ctx context.Context) error {
-	l.calls++
-	options := chunkstore.GetOptions{IfNoneMatch: l.etag, BytesMax: 2 * manifest.BytesMax}
-	_, err := l.t.Manifests.Get(ctx, l.key, options)
+// lookAtVersion asks whether it is the one that it was.
+func (l *look) lookAtVersion(ctx context.Context) (err error) {
 	switch {
-	case errors.Is(err, chunkstore.ErrUnmodified):
+	case l.mark == nil:
+		err = l.lookAtManifest(ctx)
+	case l.want.log:
+		err = l.mark.Check(ctx)
+	default:
+		err = l.mark.Look(ctx)
+	}
+	switch {
+	case err == nil:
 	case errors.Is(err, chunkstore.ErrAbsent):
-		l.unlike, l.changed = "the manifest is gone", true
-	case err == nil, errors.Is(err, chunkstore.ErrCorrupt):
-		l.unlike, l.changed = "the manifest is another", true
+		l.unlike, l.changed, l.gone = "the manifest is gone", true, true
+	case errors.Is(err, history.ErrBehind), chunkstore.IsFault(err):
+		l.unlike, l.changed = "the newest version is another: "+err.Error(), true
 	default:
 		return fmt.Errorf("look for manifest: %w", err)
 	}
 	return nil
 }
 
+// lookAtManifest fails with [history.ErrBehind] if the manifest is another.
+func (l *look) lookAtManifest(ctx context.Context) error {
+	l.calls++
+	options := chunkstore.GetOptions{IfNoneMatch: l.etag, BytesMax: 2 * manifest.BytesMax}
+	_, err := l.t.Manifests.Get(ctx, l.shelf.key, options)
+	if errors.Is(err, chunkstore.ErrUnmodified) {
+		return nil
+	} else if err == nil {
+		err = history.ErrBehind
+	}
+	return err
+}
+
+// moved reports whether what l has found to have changed may be what we have put meanwhile.
+func (l *look) moved(c *Courier) bool {
+	now := c.stock.mark
+	switch {
+	case !l.changed:
+		return false
+	case l.mark == nil || now == nil:
+		return c.state.Busy() || c.stock.etag != l.etag
+	case l.gone:
+		return now.At().Lineage != l.mark.At().Lineage
+	}
+	return c.attempt != l.attempt || now.At().Number != l.mark.At().Number
+}
+
 // looked takes a look's result. What is not as it was, is found out by a contact.
 func (b *belief) looked(l *look, err error) {
 	c := b.of
 	b.looking = false
-	c.calls += l.calls
+	c.shelf.calls.Add(l.calls)
 	switch {
 	case c.office.o.Errands.Ending():
 	case err != nil:
 		b.failed, b.err = l.serial, err
 		c.log().Info("look at target failed", "target", c.Name, "error", err)
-	case l.changed && (c.state.Busy() || c.stock.etag != l.etag):
-		// a push of ours has changed it meanwhile
+	case l.moved(c):
 	case l.unlike != "":
 		c.log().Error("target is not what it was: all of it is looked at",
 			"target", c.Name, "found", l.unlike)
 		*b = belief{of: c, all: b.all || l.sample != nil && l.sample.gone > 0}
 		b.doubt()
 	default:
-		b.lookedAt(l.at, l.store, l.key != "", l.sample != nil)
+		b.lookedAt(l.at, l.want)
 	}
 }

@@ -53,8 +53,9 @@ type Uploads struct {
 	Progress func(phase string, done, total int64)
 }
 
-// Sent counts what was sent, to all targets.
-type Sent struct{ Manifests, Chunks, Bytes atomic.Int64 }
+// Sent counts what was sent, to all targets. Manifests are checkpoints, and versions where there
+// is no history.
+type Sent struct{ Manifests, Records, Chunks, Bytes atomic.Int64 }
 
 // Serial numbers requests and attempts, in their order. It is one goroutine's.
 type Serial struct{ last uint64 }
@@ -79,7 +80,7 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 	office := &Office{o: o, key: manifest.Name(o.Host, o.Spool.Path())}
 	for _, t := range targets {
 		c := &Courier{
-			Target: t, office: office, id: TargetID(t),
+			Target: t, office: office, id: TargetID(t), shelf: newShelf(t, office.key),
 			stock: stock{
 				missing: make(map[int]chunkstore.ID), moved: make(map[int]chunkstore.Ref),
 				notes: notes{sp: o.Spool, target: TargetID(t)},
@@ -186,7 +187,7 @@ func (o *Office) Adopt(ctx context.Context) error {
 		past = &cutter.Past{
 			Manifest: best.found.manifest, Tree: best.found.tree,
 			Object: func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
-				best.calls++
+				best.shelf.calls.Add(1)
 				return best.GetObjects(ctx, refs)
 			},
 		}

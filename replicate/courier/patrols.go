@@ -97,7 +97,7 @@ func (b *beat) slice(now time.Time) {
 // done takes a slice's result.
 func (b *beat) done(slice *patrol.Slice, err error) {
 	c := b.of
-	c.calls += slice.Calls()
+	c.shelf.calls.Add(slice.Calls())
 	if c.office.o.Errands.Ending() {
 		err = context.Canceled // we are ending, not the target
 	}

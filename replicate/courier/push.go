@@ -10,20 +10,19 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
 // push is the last version on its way to one target. It shares nothing that changes but the view,
-// and what is guarded by mu.
+// the target's writer, and what is guarded by mu.
 type push struct {
 	t       *chunkstore.Target
-	key     string
-	version manifest.Manifest // without a tree: to be put with the target's
+	version manifest.Manifest // the target's, once it is described
 	point   spool.Point       // what it includes
-	cond    chunkstore.Condition
-	prove   func() error // that the spool is ours
+	delivery
 
 	change   change
 	view     *mirror.View
@@ -31,8 +30,7 @@ type push struct {
 	progress progress
 
 	left    atomic.Int64                       // chunks
-	etag    string                             // of the manifest that was put
-	durable map[chunkstore.ID]chunkstore.Place // what was put before it
+	durable map[chunkstore.ID]chunkstore.Place // what was put before the target was told
 	unread  bool                               // a leaf or node of the target's tree cannot be read
 
 	unlike unlike
@@ -65,6 +63,11 @@ func (c *Courier) push(point spool.Point) {
 	c.begin(Pushing)
 	c.beat.StepAside() // I10
 	c.belief.lookAfterPause()
+	if p := c.stock.unsettled; p != nil {
+		c.pushing = p
+		c.office.o.Errands.Go(p.deliver, func(err error) { c.pushed(p, err) })
+		return
+	}
 	p := newPush(c, point)
 	c.pushing = p
 	c.office.o.Errands.Go(func(ctx context.Context) error {
@@ -76,8 +79,7 @@ func (c *Courier) push(point spool.Point) {
 func newPush(c *Courier, point spool.Point) *push {
 	o, last := &c.office.o, c.office.cutter.Last()
 	p := &push{
-		t: c.Target, key: c.office.key, version: *last.Manifest, point: point, prove: o.Prove,
-		cond:    chunkstore.Condition{IfMatch: c.stock.etag, IfNone: !c.stock.exists}, // I5
+		t: c.Target, version: *last.Manifest, point: point, delivery: c.delivery(),
 		uploads: c.uploads(),
 	}
 	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
@@ -93,7 +95,7 @@ func newPush(c *Courier, point spool.Point) *push {
 	return p
 }
 
-// run puts chunks, leaves and nodes, makes them durable, and puts the manifest (I1).
+// run puts chunks, leaves and nodes, makes them durable, and tells the target of the version (I1).
 func (p *push) run(ctx context.Context) error {
 	err := p.putPacks(ctx)
 	var finishErr error
@@ -101,26 +103,7 @@ func (p *push) run(ctx context.Context) error {
 	if err = errors.Join(err, finishErr); err != nil {
 		return err
 	}
-	encoded, err := p.version.Encode(p.t.Sealer)
-	if err != nil {
-		return err
-	}
-	release, err := p.t.Slot(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := p.prove(); err != nil {
-		return err
-	}
-	p.uploads.calls.Add(1)
-	etag, err := p.t.Manifests.Put(ctx, p.key, encoded, p.cond)
-	if err != nil {
-		return fmt.Errorf("put manifest: %w", err)
-	}
-	p.uploads.bytes.Add(int64(len(encoded)))
-	p.etag = etag
-	return nil
+	return p.deliver(ctx)
 }
 
 // putPacks puts chunks, leaves and nodes, and fills in the tree of the version. Where an object
@@ -142,7 +125,7 @@ func (p *push) putPacks(ctx context.Context) error {
 	}
 	var err error
 	if packs.settle() {
-		err = p.pack(packs)
+		err = p.describe(packs)
 	}
 	if putErr := packs.wait(); putErr != nil {
 		return putErr
@@ -188,15 +171,25 @@ func (u *unlike) add(chunks []int) {
 // errUnput: a leaf or node was not put; another error says why.
 var errUnput = errors.New("not put")
 
-// pack makes the version's tree, and begins to put its new leaves and nodes.
-func (p *push) pack(packs *packing) (err error) {
+// describe makes the version as the target is told of it: as a step from the one that it has, or
+// whole, with a tree whose new leaves and nodes it begins to put.
+func (p *push) describe(packs *packing) (err error) {
 	p.change.apply()
+	if p.base != nil {
+		err := p.step()
+		if !errors.Is(err, manifest.ErrTooLong) {
+			return err
+		}
+	}
 	v := &p.version
 	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax, p.fetch,
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
 			return p.putObjects(packs, objects)
 		})
-	return wrap(err, "put tree")
+	if err != nil {
+		return wrap(err, "put tree")
+	}
+	return p.whole()
 }
 
 // fetch gets leaves and nodes that the target has.
@@ -256,18 +249,22 @@ func (c *Courier) pushed(p *push, err error) {
 	} else {
 		c.state = Strange
 	}
-	c.calls += p.uploads.calls.Load()
+	c.shelf.calls.Add(p.uploads.calls.Swap(0))
 	p.uploads.count(c.office.o.Sent, c.stock.took(p))
 	c.office.doubtMirror(p.unlike.chunks)
-	if p.etag != "" {
-		c.office.o.Sent.Manifests.Add(1)
-	}
+	c.stock.unsettled = nil
 	switch {
-	case errors.Is(err, chunkstore.ErrConflict):
+	case errors.Is(err, history.ErrUnsettled):
+		if p.prepared {
+			c.stock.unsettled, p.durable = p, nil // that is noted
+		}
+		c.fail(err)
+	case conflict(err):
 		// Another writer, or a push of ours that had been given up; look again.
 		c.log().Info("target's manifest was changed by another writer",
 			"target", c.Name, "error", err)
 		c.state, c.stock.holds, c.stock.version, c.ack.ETag = Strange, noCut, nil, ""
+		c.stock.story = story{}
 		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
 	case p.unread && chunkstore.IsFault(err):
 		c.belief.suspect(unreadTree + err.Error())
@@ -299,12 +296,13 @@ func (c *Courier) took(p *push) {
 	s := &c.stock
 	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
 	s.point, s.taken = p.point, c.office.now()
-	c.belief.lookedAt(s.taken, false, true, false)
+	c.delivered(&p.delivery)
+	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
 	c.beat.loseAgain()
 	c.heal()
 	c.office.saveAcks()
 	c.log().Info("pushed", "target", c.Name, "sequence", p.point.Sequence,
-		"chunks", len(p.change.all()), "bytes", p.uploads.bytes.Load())
+		"chunks", len(p.change.all()))
 }
 
 // doubtMirror has the mirror compared with the database, and these chunks made anew. Views keep

@@ -41,7 +41,7 @@ func (o *Office) Status(published spool.Point) (targets []Status, behind bool) {
 func statusOf(c *Courier) Status {
 	s := Status{
 		Name: c.Name, Sequence: c.stock.point.Sequence, Manifest: c.stock.taken,
-		Backlog: len(c.stock.missing), Calls: c.calls,
+		Backlog: len(c.stock.missing), Calls: c.shelf.calls.Load(),
 		Busy: c.state.Busy(), Stopped: c.state == Stopped, Unguarded: c.Unguarded(),
 		Patrolled: c.beat.RoundEnded(), Healed: c.beat.Healed(),
 	}

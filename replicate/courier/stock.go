@@ -17,13 +17,15 @@ type stock struct {
 	point  spool.Point // what it is known to include
 	taken  time.Time   // when it took a manifest last; zero: not yet
 
-	// version is that manifest; nil: there is none, or not all of it is there. tree is its tree,
-	// with places, or what is left of that; its leaves and nodes may be left in the target. Nil
+	// version is that manifest, with the records after it; nil: there is none, or not all of it is
+	// there. tree is its tree, with places, or what is left of that; its leaves and nodes may be left in the target. Nil
 	// before the first contact.
 	version *manifest.Manifest
 	tree    *manifest.Tree
-	lost    map[chunkstore.Digest]bool // packs that tree names, and that are gone
-	since   map[chunkstore.Digest]bool // those of which that was found since the last push began
+	story
+	signature
+	lost  map[chunkstore.Digest]bool // packs that tree names, and that are gone
+	since map[chunkstore.Digest]bool // those of which that was found since the last push began
 
 	// Every chunk for which the last version's tree has another object than tree is in missing or
 	// in moved, or was cut off meanwhile: least is the fewest chunks that the last version has had

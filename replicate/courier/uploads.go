@@ -149,7 +149,7 @@ func (u *uploads) finish() (durable map[chunkstore.ID]chunkstore.Place, err erro
 // count adds what was sent, so many chunks among it.
 func (u *uploads) count(sent *Sent, chunks int) {
 	sent.Chunks.Add(int64(chunks))
-	sent.Bytes.Add(u.bytes.Load())
+	sent.Bytes.Add(u.bytes.Swap(0))
 }
 
 // sealing bounds, for all databases of the process, the objects that are sealed at a time: more of

@@ -3,6 +3,7 @@ package versions
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +31,8 @@ type Follower struct {
 	store  history.Store
 	reader *history.Reader // nil: it begins anew
 	newest *manifest.Manifest
-	read   int64 // bytes
+	fence  *history.Record // the last one that was read since the checkpoint; nil: none
+	read   int64           // bytes
 
 	each func(*manifest.Manifest) error // is asked of each version before it is; nil: all may be
 }
@@ -38,7 +40,12 @@ type Follower struct {
 // Open reads the newest checkpoint of the database whose manifest has that key in t; Next reads
 // what comes after it. It fails with [chunkstore.ErrAbsent] if there is none, and with ErrCorrupt.
 func Open(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
-	f := &Follower{sealer: t.Sealer, store: NewStore(t, key)}
+	return OpenIn(ctx, t.Sealer, NewStore(t, key))
+}
+
+// OpenIn is Open of a store as [NewStore] makes it, all of which s has sealed.
+func OpenIn(ctx context.Context, s chunkstore.Sealer, store history.Store) (*Follower, error) {
+	f := &Follower{sealer: s, store: store}
 	if err := f.open(ctx); err != nil {
 		return nil, err
 	}
@@ -70,6 +77,9 @@ func (f *Follower) open(ctx context.Context) error {
 
 // Newest returns the newest version that was read. It must not be changed.
 func (f *Follower) Newest() *manifest.Manifest { return f.newest }
+
+// Fence returns the last takeover that was read since the newest checkpoint; nil: there was none.
+func (f *Follower) Fence() *history.Record { return f.fence }
 
 // Read returns how many bytes of checkpoints and records were read.
 func (f *Follower) Read() int64 { return f.read }
@@ -116,8 +126,12 @@ func (f *Follower) Some(ctx context.Context) (news, end bool, err error) {
 	return !same(was, f.newest), end, err
 }
 
-// same reports whether two are one version.
-func same(a, b *manifest.Manifest) bool { return a.Cut == b.Cut && a.Sequence == b.Sequence }
+// same reports whether two are one version, and what they name stands in the same places: where
+// something was lost, it is put elsewhere.
+func same(a, b *manifest.Manifest) bool {
+	return a.Cut == b.Cut && a.Sequence == b.Sequence && slices.Equal(a.Top, b.Top) &&
+		slices.Equal(a.Patches, b.Patches)
+}
 
 // Clone returns a follower that is where f is, and goes on by itself.
 func (f *Follower) Clone() *Follower {
@@ -149,6 +163,9 @@ func (f *Follower) fold(step history.Step) error {
 		if err := f.put(&next, len(r.Body)); err != nil {
 			return err
 		}
+		if r.Fence {
+			f.fence = r
+		}
 	}
 	return nil
 }
@@ -170,6 +187,7 @@ func (f *Follower) take(c *history.Checkpoint) error {
 	if err != nil {
 		return err
 	}
+	f.fence = nil
 	return f.put(m, len(c.Body))
 }
 

@@ -3,6 +3,7 @@ package versions
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"verneuil/chunkstore"
@@ -16,9 +17,12 @@ type store struct {
 	key string
 }
 
+// ErrAnother: the manifest is another database's. What wraps it wraps [chunkstore.ErrCorrupt], too.
+var ErrAnother = errors.New("the manifest is another database's")
+
 // NewStore returns the [history.Store] of the database whose manifest has that key in t. The Body
-// of a checkpoint is the manifest, as stored; its At is the checkpoint's Position. A manifest of
-// another database is corrupt.
+// of a checkpoint is the manifest, as stored; its At is the checkpoint's Position. Newest returns
+// the ETag also of what it cannot read, if it is known.
 func NewStore(t *chunkstore.Target, key string) history.Store { return store{t, key} }
 
 func (s store) Log(lineage [16]byte) chunkstore.Log {
@@ -34,7 +38,7 @@ func (s store) Newest(ctx context.Context, etag string) (*history.Checkpoint, st
 			return err
 		})
 	if err != nil {
-		return nil, "", err
+		return nil, o.ETag, err
 	}
 	return &history.Checkpoint{Position: m.At, Body: o.Body}, o.ETag, nil
 }
@@ -47,11 +51,12 @@ func (s store) Replace(
 }
 
 // Decode decodes the manifest that stands under key in a target, which must be that of the database
-// that it speaks of. Errors wrap [chunkstore.ErrCorrupt].
+// that it speaks of: else it fails with [ErrAnother]. All errors wrap [chunkstore.ErrCorrupt].
 func Decode(s chunkstore.Sealer, key string, stored []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Decode(s, stored)
 	if err == nil && manifest.Name(m.Host, m.Path) != key {
-		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
+		return nil, fmt.Errorf("%w: %w: it is of %q", chunkstore.ErrCorrupt, ErrAnother,
+			m.Host+":"+m.Path)
 	}
 	return m, err
 }
