@@ -338,6 +338,9 @@ func (c *Courier) contacted(a *contact, err error) {
 	a.noteSeen(c)
 	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.stock.version, c.found = f.exists, f.etag, nil, f
+	if f.writer == nil || f.writer != a.had.writer {
+		c.forgetHistory()
+	}
 	c.stock.story = f.story(c.ack.keepLogs())
 	c.stock.signs(c.stock.writer)
 	if f.whole() {
@@ -443,7 +446,8 @@ func (a *contact) noteSeen(c *Courier) {
 	if !a.fresh {
 		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
 	}
-	c.belief.lookedAt(a.at, seen{!a.fresh, true, true, !a.fresh})
+	asked := !a.fresh || a.found.writer == nil
+	c.belief.lookedAt(a.at, seen{!a.fresh, asked, asked, !a.fresh})
 	c.belief.all = c.belief.all && !a.all
 	c.office.cutter.AddStore(c.ids.Chunks)
 }

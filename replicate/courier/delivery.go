@@ -19,6 +19,7 @@ type delivery struct {
 	story              // what the push began with
 	logs  bool         // the target can have a history
 	prove func() error // that the spool is ours
+	note  func(w *history.Writer, version []byte)
 	owner manifest.Owner
 
 	base *manifest.Manifest // what the version is a step from; nil: it is told whole
@@ -26,6 +27,7 @@ type delivery struct {
 	body []byte // of the record, or the manifest
 
 	prepared bool   // the record was, that has the version
+	next     []byte // the version, to be noted; nil: it is too long
 	named    bool   // the target has the version
 	etag     string // of the manifest that it has then
 	looked   bool   // that this is there was seen
@@ -41,6 +43,12 @@ func (c *Courier) delivery() delivery {
 			Host: o.Host, Program: c.office.cutter.Last().Manifest.Program, PID: os.Getpid(),
 			Since: c.office.now(),
 		},
+	}
+	chunks := c.ids.Chunks
+	d.note = func(w *history.Writer, version []byte) {
+		if err := c.diary().write(w, chunks, version); err != nil {
+			c.log().Warn("journal", "error", err)
+		}
 	}
 	if s.writer != nil && len(s.lost) == 0 {
 		d.base = s.version
@@ -110,26 +118,39 @@ func (p *push) deliver(ctx context.Context) (err error) {
 // append appends a record that has the version, and first takes the history over, if it is
 // nobody's or another's.
 func (p *push) append(ctx context.Context) error {
-	if err := take(ctx, p.writer, p); err != nil {
-		return err
+	w := p.writer
+	if w.State() == history.Following {
+		body, err := p.owner.Encode(p.t.Sealer)
+		if err != nil {
+			return err
+		}
+		w.Claim(body)
+		p.note(w, p.encoded(p.base))
+	}
+	if err := w.Settle(ctx); err != nil {
+		return wrap(err, "take the history over")
 	}
 	if err := p.prove(); err != nil {
 		return err
 	}
-	if err := p.writer.Prepare(p.body, false); err != nil {
+	if err := w.Prepare(p.body, false); err != nil {
 		return err
 	}
-	p.prepared = true
+	p.prepared, p.next = true, p.encoded(&p.version)
+	p.note(w, p.next)
 	return p.settle(ctx)
 }
 
-// take has w own its history.
-func take(ctx context.Context, w *history.Writer, p *push) error {
-	body, err := p.owner.Encode(p.t.Sealer)
-	if err != nil {
-		return err
+// encoded returns what is noted of a version; nil: nothing can be.
+func (p *push) encoded(m *manifest.Manifest) []byte {
+	if m == nil {
+		return nil
 	}
-	return wrap(w.Take(ctx, body), "take the history over")
+	encoded, err := m.Encode(p.t.Sealer)
+	if err != nil { // it is too long, with all its patches
+		return nil
+	}
+	return encoded
 }
 
 // settle finds out whether the record that was prepared is in the history, and appends it.
@@ -138,13 +159,18 @@ func (p *push) settle(ctx context.Context) error {
 		return wrap(err, "append to the history")
 	}
 	p.version.At, p.etag = p.writer.At(), p.writer.Reader().ETag()
+	p.note(p.writer, p.next)
 	return nil
 }
 
 // begin begins a history. Who owns the one that it replaces is refused from then on.
 func (p *push) begin(ctx context.Context) error {
 	if p.before != nil {
-		if err := take(ctx, p.before, p); err != nil {
+		body, err := p.owner.Encode(p.t.Sealer)
+		if err == nil {
+			err = wrap(p.before.Take(ctx, body), "take the history over")
+		}
+		if err != nil {
 			return err
 		}
 		if err := p.prove(); err != nil {
@@ -157,6 +183,7 @@ func (p *push) begin(ctx context.Context) error {
 		return err
 	}
 	p.etag, p.writer = r.ETag(), history.NewWriter(r)
+	p.note(p.writer, p.body)
 	return nil
 }
 

@@ -265,6 +265,7 @@ func (c *Courier) pushed(p *push, err error) {
 			"target", c.Name, "error", err)
 		c.state, c.stock.holds, c.stock.version, c.ack.ETag = Strange, noCut, nil, ""
 		c.stock.story = story{}
+		c.forgetHistory()
 		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
 	case p.unread && chunkstore.IsFault(err):
 		c.belief.suspect(unreadTree + err.Error())
