@@ -339,7 +339,7 @@ func (w *world) chunkKeys(k int) []string {
 	defer w.chunks[k].mu.Unlock()
 	var keys []string
 	for key := range w.chunks[k].objects {
-		if !strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+		if !isOfHistory(key) {
 			keys = append(keys, key)
 		}
 	}

@@ -223,12 +223,12 @@ func (r *Reader) Check(ctx context.Context) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
 	}
-	from := r.at.Number
+	from, limit := r.at.Number, 2
 	had := r.seen < r.at.Number // else a checkpoint has it, and it may have been trimmed
 	if !had {
-		from++
+		from, limit = from+1, 1
 	}
-	stored, err := r.log.Read(ctx, from, 2)
+	stored, err := r.log.Read(ctx, from, limit)
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}

@@ -19,6 +19,7 @@ type ack struct {
 	Manifest time.Time `json:"manifest_seen,omitzero"`
 	Log      time.Time `json:"log_seen,omitzero"`
 	Sample   time.Time `json:"sample_seen,omitzero"`
+	Kept     time.Time `json:"kept,omitzero"` // when a checkpoint was, to go back to
 	guards
 }
 

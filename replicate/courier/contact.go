@@ -311,6 +311,10 @@ func (a *contact) probe(ctx context.Context) error {
 // contacted takes a contact's result.
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
+	defer c.checkpointed()
+	if c.saving != nil {
+		c.saving.stale = true
+	}
 	c.shelf.calls.Add(a.uploads.calls.Load())
 	if a.found.beaten {
 		c.stock.story, c.stock.version = story{}, nil
@@ -335,6 +339,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	}
 	a.elsewhere.say(c)
 	c.state, c.met, c.trouble.err = Idle, true, nil
+	c.saver.since = a.at
 	a.noteSeen(c)
 	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.stock.version, c.found = f.exists, f.etag, nil, f

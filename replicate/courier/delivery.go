@@ -16,10 +16,10 @@ import (
 // its history, by the first checkpoint of one, or, where it can have none, by a manifest.
 type delivery struct {
 	shelf *shelf
-	story              // what the push began with
-	logs  bool         // the target can have a history
-	prove func() error // that the spool is ours
-	note  func(w *history.Writer, version []byte)
+	story                                         // what the push began with
+	logs  bool                                    // the target can have a history
+	prove func() error                            // that the spool is ours
+	note  func(w *history.Writer, version []byte) // for the next process
 	owner manifest.Owner
 
 	base *manifest.Manifest // what the version is a step from; nil: it is told whole
@@ -37,18 +37,12 @@ type delivery struct {
 func (c *Courier) delivery() delivery {
 	s, o := &c.stock, &c.office.o
 	d := delivery{
-		shelf: c.shelf, story: s.story, logs: c.ack.keepLogs(), prove: o.Prove,
+		shelf: c.shelf, story: s.story, logs: c.ack.keepLogs(), prove: o.Prove, note: c.noting(),
 		cond: chunkstore.Condition{IfMatch: s.etag, IfNone: !s.exists}, // I5
 		owner: manifest.Owner{
 			Host: o.Host, Program: c.office.cutter.Last().Manifest.Program, PID: os.Getpid(),
 			Since: c.office.now(),
 		},
-	}
-	chunks := c.ids.Chunks
-	d.note = func(w *history.Writer, version []byte) {
-		if err := c.diary().write(w, chunks, version); err != nil {
-			c.log().Warn("journal", "error", err)
-		}
 	}
 	if s.writer != nil && len(s.lost) == 0 {
 		d.base = s.version
@@ -125,7 +119,7 @@ func (p *push) append(ctx context.Context) error {
 			return err
 		}
 		w.Claim(body)
-		p.note(w, p.encoded(p.base))
+		p.note(w, encodedFor(p.t, p.base))
 	}
 	if err := w.Settle(ctx); err != nil {
 		return wrap(err, "take the history over")
@@ -136,17 +130,17 @@ func (p *push) append(ctx context.Context) error {
 	if err := w.Prepare(p.body, false); err != nil {
 		return err
 	}
-	p.prepared, p.next = true, p.encoded(&p.version)
+	p.prepared, p.next = true, encodedFor(p.t, &p.version)
 	p.note(w, p.next)
 	return p.settle(ctx)
 }
 
-// encoded returns what is noted of a version; nil: nothing can be.
-func (p *push) encoded(m *manifest.Manifest) []byte {
+// encodedFor returns what is noted of a version in t; nil: nothing can be.
+func encodedFor(t *chunkstore.Target, m *manifest.Manifest) []byte {
 	if m == nil {
 		return nil
 	}
-	encoded, err := m.Encode(p.t.Sealer)
+	encoded, err := m.Encode(t.Sealer)
 	if err != nil { // it is too long, with all its patches
 		return nil
 	}
@@ -176,6 +170,10 @@ func (p *push) begin(ctx context.Context) error {
 		if err := p.prove(); err != nil {
 			return err
 		}
+	}
+	p.shelf.calls.Add(1)
+	if err := versions.Keep(ctx, p.t, p.shelf.key, p.version.At, p.body); err != nil {
+		return err
 	}
 	r, err := history.Create(ctx, p.shelf, versions.Options(), p.version.At.Lineage, p.body,
 		p.cond.IfMatch)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -32,6 +31,7 @@ type push struct {
 	left    atomic.Int64                       // chunks
 	durable map[chunkstore.ID]chunkstore.Place // what was put before the target was told
 	unread  bool                               // a leaf or node of the target's tree cannot be read
+	packed  bool                               // the version has a top of its own
 
 	unlike unlike
 }
@@ -168,9 +168,6 @@ func (u *unlike) add(chunks []int) {
 	u.chunks = append(u.chunks, chunks...)
 }
 
-// errUnput: a leaf or node was not put; another error says why.
-var errUnput = errors.New("not put")
-
 // describe makes the version as the target is told of it: as a step from the one that it has, or
 // whole, with a tree whose new leaves and nodes it begins to put.
 func (p *push) describe(packs *packing) (err error) {
@@ -182,63 +179,16 @@ func (p *push) describe(packs *packing) (err error) {
 		}
 	}
 	v := &p.version
-	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax, p.fetch,
+	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax,
+		p.uploads.fetching(&p.unread),
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
-			return p.putObjects(packs, objects)
+			return packs.putObjects(objects, p.change.there)
 		})
 	if err != nil {
 		return wrap(err, "put tree")
 	}
+	p.packed = true
 	return p.whole()
-}
-
-// fetch gets leaves and nodes that the target has.
-func (p *push) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
-	release, err := p.t.Slot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	p.uploads.calls.Add(1)
-	plain, err := p.t.GetObjects(ctx, refs)
-	p.unread = p.unread || chunkstore.IsFault(err)
-	return plain, err
-}
-
-// putObjects begins to put leaves or nodes that the target has not got, and returns the places of
-// all.
-func (p *push) putObjects(
-	packs *packing, objects []chunkstore.Hashed,
-) ([]chunkstore.Place, error) {
-	places := make([]chunkstore.Place, len(objects))
-	var fresh []int // in objects
-	for k, h := range objects {
-		place, ok := p.change.there[h.ID()]
-		if places[k] = place; !ok {
-			fresh = append(fresh, k)
-		}
-	}
-	for some := range slices.Chunk(fresh, p.uploads.how.PackObjects) {
-		packs.add(parcel{
-			fill: func(pack *chunkstore.Pack) (ids []chunkstore.ID, err error) {
-				for _, k := range some {
-					_ = inTurn(func() error { pack.Seal(p.t.Sealer, objects[k]); return nil })
-					ids = append(ids, objects[k].ID())
-				}
-				return ids, nil
-			},
-			placed: func(of []chunkstore.Place) {
-				for n, k := range some {
-					places[k] = of[n]
-				}
-			},
-			put: func() {},
-		})
-	}
-	if !packs.settle() {
-		return nil, errUnput
-	}
-	return places, nil
 }
 
 // pushed takes a push's result.
@@ -275,6 +225,7 @@ func (c *Courier) pushed(p *push, err error) {
 	default:
 		c.took(p)
 	}
+	c.checkpointed()
 }
 
 // surprised notes that a push has found the target to be another than a contact had. It has failed
@@ -298,6 +249,7 @@ func (c *Courier) took(p *push) {
 	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
 	s.point, s.taken = p.point, c.office.now()
 	c.delivered(&p.delivery)
+	c.noteStep(p)
 	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
 	c.beat.loseAgain()
 	c.heal()

@@ -140,6 +140,17 @@ func (c *Courier) resume() {
 
 func (c *Courier) diary() diary { return newDiary(c.office.o.Spool, c.id) }
 
+// noting returns what keeps, for the next process, where a writer stands, and what version, encoded,
+// the history has once what is pending is settled.
+func (c *Courier) noting() func(w *history.Writer, version []byte) {
+	chunks := c.ids.Chunks
+	return func(w *history.Writer, version []byte) {
+		if err := c.diary().write(w, chunks, version); err != nil {
+			c.log().Warn("journal", "error", err)
+		}
+	}
+}
+
 // forgetHistory: somebody else may write it, or it is another one.
 func (c *Courier) forgetHistory() {
 	if err := c.diary().forget(); err != nil {
