@@ -144,7 +144,8 @@ func (b *memoryBucket) Put(_ context.Context, key string, body []byte,
 	if err := b.place(key, body, c); err != nil {
 		return "", err
 	}
-	if stored := b.counts(key).stored; stored != nil && key != chunkstore.MarkerKey {
+	if stored := b.counts(key).stored; stored != nil && key != chunkstore.MarkerKey &&
+		!strings.HasPrefix(key, chunkstore.KeptKeyPrefix) {
 		if err := stored(body); err != nil {
 			return "", err
 		}

@@ -420,6 +420,18 @@ func newest(t *chunkstore.Target, path string) (*manifest.Manifest, error) {
 	return f.Newest(), nil
 }
 
+// records returns how many records target k has, fences among them.
+func (w *world) records(k int) (n int) {
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	for key := range w.chunks[k].objects {
+		if strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+			n++
+		}
+	}
+	return n
+}
+
 // loseRecords takes all records away from target k.
 func (w *world) loseRecords(k int) {
 	w.chunks[k].mu.Lock()
