@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -33,8 +34,18 @@ func (s *stock) change(last *manifest.Tree, packObjects int) change {
 	return c
 }
 
-// all returns the missing objects.
-func (c *change) all() []missingChunk { return slices.Concat(c.parcels...) }
+// all yields the missing objects.
+func (c *change) all() iter.Seq[missingChunk] {
+	return func(yield func(missingChunk) bool) {
+		for _, chunks := range c.parcels {
+			for _, m := range chunks {
+				if !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // apply changes the tree, now that the places of all parcels are known.
 func (c *change) apply() {
@@ -56,7 +67,7 @@ func (c *change) apply() {
 // that version's tree. It returns how many chunks are durable.
 func (s *stock) took(p *push) (chunks int) {
 	named := p.etag != ""
-	for _, m := range p.change.all() {
+	for m := range p.change.all() {
 		place, ok := p.durable[m.id]
 		if !ok {
 			continue
