@@ -36,6 +36,8 @@
 //	                     miss (interior.go)
 //	a query by an index  the rows that the index's leaf names next: those of the same key
 //	                     at once, the others from the second row on (rows.go)
+//	a full-text search   the pages of all segments that may have the term, when the page of the
+//	                     first one is known (terms.go)
 //	the tree of chunks   all its leaves with the second, if there are at most 320 KiB of them, or
 //	                     with the third, if there are at most 32 (leaves.go)
 //	a refresh            what replaces loaded chunks

@@ -115,6 +115,7 @@ func (r *Reader) lookAround(p []byte, off int64) {
 		r.noteIndexLeaf(p, page)
 	case sqlitefile.IsTable(p[0]):
 		r.noteTablePage(page, !sqlitefile.IsInterior(p[0]))
+		r.noteTermPage(p, page)
 	}
 	siblings, n := r.f.interior.missed(page, sqlitefile.IsInterior(p[0]))
 	r.prefetchPages(siblings, min(n, r.guesses.hope()))
