@@ -137,16 +137,16 @@ func TestLostAnswer(t *testing.T) {
 		w.mustFlush(r)
 		lost := 0 // the bucket's mu is held
 		w.manifests[0].stored = func([]byte) error {
-			lost++
-			return errInjected
+			if lost++; lost == 1 {
+				return errInjected
+			}
+			return nil
 		}
 		w.transact(400)
-		if err := w.flush(r); !errors.Is(err, errInjected) {
+		// The commit's own push may have lost its answer before the flush was asked for.
+		if err := w.flush(r); err != nil && !errors.Is(err, errInjected) {
 			t.Fatalf("flush: %v", err)
 		}
-		w.manifests[0].mu.Lock()
-		w.manifests[0].stored = nil
-		w.manifests[0].mu.Unlock()
 		if restart {
 			stop()
 			r = w.replicator()
