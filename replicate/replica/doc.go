@@ -28,9 +28,9 @@
 //
 // What is fetched before it is asked for, at most 160 chunks at a time in a process:
 //
-//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read, then as many
-//	                     as were read, to 128: two packs. Half of them are read when more are
-//	                     asked for (reader.go)
+//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read, then a third
+//	                     of what was read, to 128: two packs. Half of them are read when more
+//	                     are asked for (reader.go)
 //	a scan of a b-tree   the next children of the page above, likewise
 //	lookups              siblings of interior pages that are missed, not on the first
 //	                     miss (interior.go)
