@@ -83,15 +83,14 @@ func newPush(c *Courier, point spool.Point) *push {
 		uploads: c.uploads(),
 	}
 	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
-	chunks := p.change.all()
-	first := make([]int, len(chunks))
-	for k, m := range chunks {
-		first[k] = m.indexes[0]
+	var first []int
+	for m := range p.change.all() {
+		first = append(first, m.indexes[0])
 	}
 	p.view = o.Tracker.Mirror().View(first)
-	p.left.Store(int64(len(chunks)))
+	p.left.Store(int64(len(first)))
 	p.progress.tell = o.Uploads.Progress
-	p.progress.total = int64(len(chunks)) * chunkstore.ChunkBytes
+	p.progress.total = int64(len(first)) * chunkstore.ChunkBytes
 	return p
 }
 
@@ -200,7 +199,8 @@ func (c *Courier) pushed(p *push, err error) {
 		c.state = Strange
 	}
 	c.shelf.calls.Add(p.uploads.calls.Swap(0))
-	p.uploads.count(c.office.o.Sent, c.stock.took(p))
+	chunks := c.stock.took(p)
+	p.uploads.count(c.office.o.Sent, chunks)
 	c.office.doubtMirror(p.unlike.chunks)
 	c.stock.unsettled = nil
 	switch {
@@ -223,7 +223,7 @@ func (c *Courier) pushed(p *push, err error) {
 	case err != nil:
 		c.fail(err)
 	default:
-		c.took(p)
+		c.took(p, chunks)
 	}
 	c.checkpointed()
 }
@@ -237,8 +237,8 @@ func (c *Courier) surprised(err error) {
 	}
 }
 
-// took notes that the target has taken a version.
-func (c *Courier) took(p *push) {
+// took notes that the target has taken a version, and so many chunks for it.
+func (c *Courier) took(p *push, chunks int) {
 	if err := c.stock.named(p.uploads.runs); err != nil {
 		c.log().Warn("journal", "error", err)
 	}
@@ -255,7 +255,7 @@ func (c *Courier) took(p *push) {
 	c.heal()
 	c.office.saveAcks()
 	c.log().Info("pushed", "target", c.Name, "sequence", p.point.Sequence,
-		"chunks", len(p.change.all()))
+		"chunks", chunks)
 }
 
 // doubtMirror has the mirror compared with the database, and these chunks made anew. Views keep
