@@ -1,13 +1,14 @@
 package chunkstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -22,6 +23,8 @@ const (
 
 	// logReaders is how many records are asked for at a time.
 	logReaders = 64
+	// logDeleters is how many are deleted at a time.
+	logDeleters = 16
 )
 
 // ErrUnguarded: the store does not create an object on the condition that there is none.
@@ -31,8 +34,7 @@ var ErrUnguarded = errors.New("the store does not keep the condition If-None-Mat
 type bucketLog struct {
 	bucket   Bucket
 	name     string
-	mu       sync.Mutex
-	readable bool // objects of the bucket may be read
+	readable atomic.Bool // objects of the bucket may be read
 }
 
 // NewBucketLog returns the log called name, of letters and digits, in a bucket of chunks. It asks
@@ -119,15 +121,13 @@ func (l *bucketLog) get(ctx context.Context, n uint64) ([]byte, error) {
 // denied is what a record is about which the store said no more than denied: absent, if objects of
 // the bucket may be read at all. The bucket's marker shows that, once.
 func (l *bucketLog) denied(ctx context.Context, denied error) error {
-	l.mu.Lock() // all who are denied wait for the first
-	defer l.mu.Unlock()
-	if l.readable {
+	if l.readable.Load() {
 		return nil
 	}
 	if _, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err != nil {
 		return denied
 	}
-	l.readable = true
+	l.readable.Store(true)
 	return nil
 }
 
@@ -146,13 +146,27 @@ func (l *bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) erro
 		}
 		return e.Number < before
 	})
-	for _, n := range old {
-		if err == nil {
-			err = l.bucket.Delete(ctx, l.key(n))
-		}
+	if err == nil {
+		err = l.remove(ctx, old)
 	}
 	if err != nil {
 		return fmt.Errorf("trim %v: %w", l, err)
 	}
 	return nil
+}
+
+// remove deletes records, several at a time: a busy database makes 86,400 a day.
+func (l *bucketLog) remove(ctx context.Context, numbers []uint64) error {
+	group, each := errgroup.WithContext(ctx)
+	group.SetLimit(logDeleters)
+	for _, n := range numbers {
+		if each.Err() != nil {
+			break
+		}
+		group.Go(func() (err error) {
+			defer recovered(&err)
+			return l.bucket.Delete(each, l.key(n))
+		})
+	}
+	return cmp.Or(group.Wait(), ctx.Err())
 }

@@ -17,3 +17,12 @@ type Versioned interface {
 	// it no more, or never had it.
 	GetVersion(ctx context.Context, key, version string, opts GetOptions) (Object, error)
 }
+
+// Forgetter is a [Versioned] that keeps what was replaced by a rule of its own, and for which
+// nobody else sets one.
+type Forgetter interface {
+	Versioned
+	// ForgetVersion removes a version that was replaced; it is no error if there is none. The
+	// present object stays.
+	ForgetVersion(ctx context.Context, key, version string) error
+}

@@ -138,8 +138,7 @@ func (y *syncing) here(ctx context.Context, lock *spool.Lock) error {
 	for {
 		now := y.look()
 		if now.loop != nil {
-			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust,
-				tidy: courier.SyncRecords})
+			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust})
 			cancel()
 			if end := <-served; moved {
 				err = end

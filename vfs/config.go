@@ -39,6 +39,7 @@ type Config struct {
 	ManifestInterval  time.Duration // at most one manifest per database in this time
 	UploadConcurrency int
 	PatrolDays        int           // 0: never
+	HistoryHours      int           // how far back verneuilctl gc leaves every version
 	StoreTimeout      time.Duration // of one request to a store, and of what waits for nothing else
 }
 
@@ -76,6 +77,7 @@ func defaultConfig() *Config {
 		ManifestInterval:       time.Second,
 		UploadConcurrency:      8,
 		PatrolDays:             7,
+		HistoryHours:           24,
 		StoreTimeout:           30 * time.Second,
 	}
 }
@@ -220,6 +222,7 @@ func (c *Config) read(value any, from base) error {
 		"upload_concurrency":        integer(&c.UploadConcurrency, 1, 1024),
 		"store_timeout_ms":          integer(&timeoutMS, 1, int64(24*time.Hour/time.Millisecond)),
 		"patrol_days":               integer(&c.PatrolDays, 0, 36500),
+		"history_hours":             integer(&c.HistoryHours, 1, 876000),
 	})
 	if err == nil {
 		err = chunkstore.ValidateTargets("replication_targets", c.Targets)

@@ -28,6 +28,7 @@ func TestParseConfigDefaults(t *testing.T) {
 			UploadConcurrency:      8,
 			SnapshotReadDeadline:   30 * time.Second,
 			PatrolDays:             7,
+			HistoryHours:           24,
 			StoreTimeout:           30 * time.Second,
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -59,6 +60,7 @@ const everyKey = `{
 	"manifest_interval_ms": 250,
 	"upload_concurrency": 3,
 	"patrol_days": 0,
+	"history_hours": 48,
 	"store_timeout_ms": 1250
 }`
 
@@ -84,6 +86,7 @@ func TestParseConfigEveryKey(t *testing.T) {
 		APICallsPerSecond:     0.5,
 		ManifestInterval:      250 * time.Millisecond,
 		UploadConcurrency:     3,
+		HistoryHours:          48,
 		StoreTimeout:          1250 * time.Millisecond,
 	}
 	path := filepath.Join(t.TempDir(), "verneuil.json")
@@ -290,6 +293,7 @@ var configErrors = []struct{ text, want string }{
 	{`{"snapshot_read_deadline_ms": 0}`, "snapshot_read_deadline_ms: 0, want 1 to"},
 	{`{"store_timeout_ms": 0}`, "store_timeout_ms: 0, want 1 to"},
 	{`{"patrol_days": -1}`, "patrol_days: -1, want 0 to"},
+	{`{"history_hours": 0}`, "history_hours: 0, want 1 to"},
 	{`{"hostname": "a b"}`, `hostname: "a b" contains a blank`},
 	{`{"replication_spooling_dir": ""}`, "replication_spooling_dir: empty"},
 	{`{"tempdir": "/a\u0000b"}`, "tempdir: "},
@@ -358,7 +362,7 @@ func FuzzParseConfig(f *testing.F) {
 			}
 		}
 		if c.APICallsPerSecond < 0 || c.ManifestInterval <= 0 || c.SnapshotReadDeadline <= 0 ||
-			c.UploadConcurrency < 1 || c.PatrolDays < 0 {
+			c.UploadConcurrency < 1 || c.PatrolDays < 0 || c.HistoryHours < 1 {
 			t.Errorf("pacing out of bounds: %+v", c)
 		}
 		if p := c.SnapshotLoadingPolicy; p.MinChunks < 0 || p.MinChunks > p.MaxChunks {

@@ -76,16 +76,12 @@ func (b *bucket) listVersions(ctx context.Context, key string,
 }
 
 func (b *bucket) GetVersion(ctx context.Context, key, version string,
-	opts chunkstore.GetOptions) (chunkstore.Object, error) {
-	o, err := b.getVersion(ctx, key, version, opts)
-	if err != nil {
-		return chunkstore.Object{}, b.wrap("get version "+version+" of", key, err)
-	}
-	return o, nil
-}
-
-func (b *bucket) getVersion(ctx context.Context, key, version string,
 	opts chunkstore.GetOptions) (o chunkstore.Object, err error) {
+	defer func() {
+		if err != nil {
+			o, err = chunkstore.Object{}, b.wrap("get version "+version+" of", key, err)
+		}
+	}()
 	modified, ok := versionTime(version)
 	if !ok {
 		return chunkstore.Object{}, fmt.Errorf(
@@ -111,4 +107,17 @@ func (b *bucket) getVersion(ctx context.Context, key, version string,
 		return chunkstore.Object{}, chunkstore.ErrUnmodified
 	}
 	return o, nil
+}
+
+// ForgetVersion removes the version from the history: the present object has a file of its own.
+func (b *bucket) ForgetVersion(ctx context.Context, key, version string) error {
+	_, ended, err := b.beginAt(ctx, "forget a version of", key)
+	if err != nil {
+		return b.wrap("forget version "+version+" of", key, err)
+	}
+	defer ended()
+	if _, ok := versionTime(version); ok {
+		err = objectfile.IgnoreAbsent(os.Remove(filepath.Join(b.historyDir(key), version)))
+	}
+	return b.wrap("forget version "+version+" of", key, err)
 }

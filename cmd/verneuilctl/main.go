@@ -168,7 +168,7 @@ stands before a file's path.`,
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
-		shellCommand(g), replicaCommand(g),
+		gcCommand(g), shellCommand(g), replicaCommand(g),
 		configCommand(g), versionCommand(),
 	)
 	return root

@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -44,26 +45,7 @@ type pieceChunk struct {
 type aheadChunk struct {
 	ready  chan struct{} // closed when the rest is set, or the chunk could not be sealed
 	id     chunkstore.ID
-	stored *[]byte // one of sealBuffers; nil: zeros, or it is not sealed
-}
-
-// aheadGroup is what one pack is made of, for each target that takes it.
-type aheadGroup struct {
-	chunks []*aheadChunk
-	users  atomic.Int32 // that may still read what is sealed
-}
-
-// release gives up what is sealed, if nobody else needs it: it is in a pack, or in none.
-func (g *aheadGroup) release() {
-	if g.users.Add(-1) > 0 {
-		return
-	}
-	for _, c := range g.chunks {
-		if c.stored != nil {
-			sealBuffers.Put(c.stored)
-			c.stored = nil
-		}
-	}
+	stored []byte // nil: zeros, or it is not sealed
 }
 
 // ahead takes the pieces of a base copy. It is the goroutine's that owns the office.
@@ -80,8 +62,8 @@ type ahead struct {
 
 // feed brings groups of chunks to a target's contact.
 type feed struct {
-	groups  chan *aheadGroup // closed at the end of the copy
-	refused chan struct{}    // closed when the contact takes no more
+	groups  chan []*aheadChunk // closed at the end of the copy
+	refused chan struct{}      // closed when the contact takes no more
 }
 
 // Ahead begins to look at targets that are not known, and returns what takes the pieces of a base
@@ -91,7 +73,7 @@ func (o *Office) Ahead() mirror.Taker {
 	a.work.SetLimit(runtime.GOMAXPROCS(0))
 	for _, c := range o.couriers {
 		if c.state == Strange && c.Ready() {
-			f := &feed{groups: make(chan *aheadGroup, 1), refused: make(chan struct{})}
+			f := &feed{groups: make(chan []*aheadChunk, 1), refused: make(chan struct{})}
 			a.feeds = append(a.feeds, f)
 			c.contact(f)
 		}
@@ -157,7 +139,7 @@ func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int
 	return a.taken
 }
 
-// sealBuffers are for stored forms.
+// sealBuffers are for stored forms, before it is known how long they are.
 var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // hash computes a chunk's ID, and seals it if sealed is not nil.
@@ -169,7 +151,8 @@ func (p *piece) hash(s chunkstore.Sealer, b []byte, sealed *aheadChunk) {
 	}
 	buf := sealBuffers.Get().(*[]byte)
 	*buf = s.Seal((*buf)[:0], id, b)
-	sealed.id, sealed.stored = id, buf
+	sealed.id, sealed.stored = id, bytes.Clone(*buf)
+	sealBuffers.Put(buf)
 }
 
 // wanted reports whether a target may take what is copied.
@@ -187,23 +170,18 @@ func (a *ahead) wanted() bool {
 // offer brings the group, which is complete, to the contacts. Only a single target may make the
 // copy wait (I3).
 func (a *ahead) offer(ctx context.Context) {
-	group := &aheadGroup{chunks: a.group}
-	if a.group = nil; len(group.chunks) == 0 {
+	group := a.group
+	if a.group = nil; len(group) == 0 {
 		return
 	}
 	a.taken = false
-	group.users.Store(int32(len(a.feeds)))
 	for _, f := range a.feeds {
-		if f.offer(ctx, group, len(a.office.couriers) == 1) {
-			a.taken = true
-		} else {
-			group.users.Add(-1)
-		}
+		a.taken = f.offer(ctx, group, len(a.office.couriers) == 1) || a.taken
 	}
 }
 
 // offer brings a group to the contact, and waits for it if wait says so.
-func (f *feed) offer(ctx context.Context, group *aheadGroup, wait bool) bool {
+func (f *feed) offer(ctx context.Context, group []*aheadChunk, wait bool) bool {
 	select {
 	case <-f.refused:
 		return false
@@ -238,8 +216,8 @@ func (a *contact) putAhead(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range a.uploads.how.Concurrency {
 		group.Go(errands.Guarded(func() error {
-			for group := range a.feed.groups {
-				if err := a.putGroup(groupCtx, group); err != nil {
+			for chunks := range a.feed.groups {
+				if err := a.putGroup(groupCtx, chunks); err != nil {
 					return err
 				}
 			}
@@ -252,9 +230,9 @@ func (a *contact) putAhead(ctx context.Context) error {
 	return errors.Join(err, finishErr)
 }
 
-// putGroup makes a pack of a group and puts it.
-func (a *contact) putGroup(ctx context.Context, group *aheadGroup) error {
-	for _, c := range group.chunks {
+// putGroup makes a pack of chunks and puts it.
+func (a *contact) putGroup(ctx context.Context, chunks []*aheadChunk) error {
+	for _, c := range chunks {
 		select {
 		case <-c.ready:
 		case <-ctx.Done():
@@ -268,15 +246,14 @@ func (a *contact) putGroup(ctx context.Context, group *aheadGroup) error {
 	defer release()
 	pack := packMemory.Get().(*chunkstore.Pack)
 	var refs []chunkstore.Ref
-	seen := make(map[chunkstore.ID]bool, len(group.chunks))
-	for _, c := range group.chunks {
+	seen := make(map[chunkstore.ID]bool, len(chunks))
+	for _, c := range chunks {
 		if _, there := a.notes.put[c.id]; c.stored != nil && !there && !seen[c.id] {
 			seen[c.id] = true
-			pack.Add(c.id, *c.stored)
+			pack.Add(c.id, c.stored)
 			refs = append(refs, chunkstore.Ref{ID: c.id})
 		}
 	}
-	group.release()
 	if len(refs) == 0 {
 		recycle(pack)
 		return nil

@@ -31,7 +31,8 @@ type snapshot struct {
 	present atomic.Int64 // chunks that are there
 	checked atomic.Int64 // when the last fetch that found it the newest began, Unix ns
 	header  sync.Once
-	schema  schema
+	schema  sync.Once
+	roots   map[uint32]uint32 // of indexes: their tables'; see indexRoots
 }
 
 // newSnapshot opens what was found, with one reference and no chunk.

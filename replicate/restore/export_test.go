@@ -26,7 +26,6 @@ var Unlocked = unlocked
 const (
 	FetchedBytesMax = fetchedBytesMax
 	PartWorth       = partWorth
-	RunChunks       = runChunks
 )
 
 // SetWindow makes the windows n chunks large until the test ends.

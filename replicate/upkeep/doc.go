@@ -7,6 +7,69 @@
 // names it; what versions share is looked at once. It changes nothing, but that it may touch what
 // it finds, so that a rule by which old objects expire does not reach it.
 //
+// [Collect] deletes what nobody needs any more of targets that share a bucket of chunks.
+//
+// # What is collected
+//
+// Let now be the time by the store's clock, or earlier. "Recent" is less than history_hours + 1 h
+// ago. What stays, and is live:
+//
+//   - the newest version of every database: its newest checkpoint, and the records after it,
+//     folded;
+//   - every version of a manifest that its bucket keeps. A directory keeps versions for ever by
+//     itself: there, those that are recent, the last one before, and the first of each day (UTC) of
+//     the last week;
+//   - of the checkpoints that are kept, in each database likewise; and of each lineage that is the
+//     newest, or of which something is recent, the last one before: its base;
+//   - the records after a base, or, without one, the last ones without a hole between them;
+//   - if one host is named, all checkpoints, versions and records of others.
+//
+// A pack goes if nothing live names it, and it was put, or touched, more than history_hours + 26 h
+// ago: history_hours + 1 h, for which records name it; 24 h, in which a writer believes that it is
+// there without a version that names it (package replicate/courier); 1 h for the push. A record
+// goes if its number is below the base, and below the newest checkpoint: the one that this
+// checkpoint ends with stays, as readers ask for it. A fence that the newest version lists never
+// goes. Of a history that was replaced, or whose database is gone, all records go if none of them
+// is recent, and it has no base. Anything else in a bucket is left alone.
+//
+// # Invariants of collecting
+//
+//	G1  A version that stays, or that records make of one, restores byte for byte.
+//	G2  Who has read the newest version before something goes, and who writes the next one, finds
+//	    all that he asks for.
+//	G3  A pack is not deleted that was put or touched since it was listed.
+//	G4  Packs go last: a version that is there has its packs, also where a run ends half-way.
+//	G5  Unless all that names packs was read, nothing goes: a list that fails, a manifest that is
+//	    damaged, or of a later program, a leaf that is gone.
+//	G6  No collector hinders another, or a writer.
+//
+// Why nobody can name a pack P that goes. Whoever puts a version has its packs from three sources.
+// (a) He has put P himself. That was more than 26 h ago, and so is longer ago than he believes in
+// it. (b) P stands in the version before, which was the newest one. If it still was when it was
+// read here, P is live. If another one had replaced it already, his version is refused (package
+// manifest/history), or is the same lineage's and names only what its own version before does. (c)
+// He puts P again, with the same bytes: then it is young, or is put anew (G3). A reader is at a
+// version that was the newest: in a history it is one that stays, or its record is. Let such a
+// version be what the records up to r make of the checkpoint K. If r is recent, and P was named by
+// r or by a recent record before it, P was put at most 25 h before that, and is young. If P was
+// named by a record before since, that one lies behind the base, and was read here. Otherwise P
+// stands in the base's tree, which is live. Where there is no history, the version before the
+// newest is not known. If the newest is younger than 20 minutes, deleting waits that long: who had
+// the version before has moved on by then, as readers look every few seconds.
+//
+// Records: T1 holds, as the newest version lists the fences. T5 demands that a checkpoint which has
+// what goes was the newest one 20 minutes ago. Witnesses are the time at which the present one was
+// put, or a version that its bucket keeps. Else all deleting waits for 20 minutes after the newest
+// checkpoints were read. A checkpoint that is kept is none: it is put before it becomes the
+// newest one, which it may never have become.
+//
+// Requests: a list of each bucket, 1,000 keys each; for each database a GET, HEAD and those of a
+// reader of records; a GET for each version that stays; the leaves of the first version, 64 in a
+// range of a pack, and of the others those that differ; one for 64 records or less. To delete a
+// pack takes a HEAD and a DELETE. Memory: some 100 bytes for each pack that is live, and 150 for
+// each leaf (100 GB: 25,000 and 3,200, or 3 MB), 40 for each pack that goes, 150 for each version
+// and lineage; and of leaves 64 at a time for each request that runs.
+//
 // # Beliefs
 //
 // What is concluded, the witness that it is drawn from, what defeats the witness, and what happens
@@ -16,4 +79,25 @@
 //	         without Read: its pack begins as one, and does not end before the chunk, or was
 //	         touched. Damage in the pack, or another pack of that name, defeats it: Read finds it.
 //	         With Read: bytes of the pack, at the place that the version names, have its ID
+//	something is old
+//	         Modified of a list, and now: the newest Modified of manifests and kept checkpoints,
+//	         or this machine's clock if that is before it. A directory that machines write to
+//	         whose clocks differ by more than an hour defeats it. Where nobody writes, time
+//	         stands still: what the last two days have left stays
+//	nobody names a pack but those who were read
+//	         all manifests of the bucket of manifests, whose identity of chunks is this bucket's.
+//	         A second bucket of manifests for one of chunks, which is not in the configuration,
+//	         defeats it. So does a manifest that somebody puts back from a copy of his own; and a
+//	         database whose manifest was deleted has no version any more, also where the bucket
+//	         keeps some
+//	a writer has named what it put, or will put it again
+//	         26 h, and history_hours. A first upload that takes longer defeats it, and a process
+//	         that slept that long within a push. Its version lacks packs: a look, the patrol and
+//	         verify find out, and the replicator puts them again
+//	a pack was not put again since
+//	         a Stat before each Delete. A writer who puts the very same 64 objects, which nobody
+//	         has named for days, in the milliseconds between the two, defeats it, as stores have
+//	         no condition for that. It is found out in the same way
+//	nobody can append a record that was trimmed
+//	         T5's 20 minutes, by a timer that stops while the machine sleeps, so that it is longer
 package upkeep

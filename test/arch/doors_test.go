@@ -36,7 +36,9 @@ var doors = map[string][]string{
 		"spool", "manifest", "chunkstore",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
 	},
-	"replicate/upkeep": {"replicate/versions", "manifest", "chunkstore"},
+	"replicate/upkeep": {
+		"replicate/versions", "manifest", "manifest/history", "chunkstore",
+	},
 	"replicate/restore": {
 		"replicate/mirror", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/objectfile",
 	},

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"verneuil/chunkstore"
+	"verneuil/replicate/upkeep"
+)
+
+func gcCommand(g *global) *cobra.Command {
+	var (
+		o      upkeep.CollectOptions
+		asJSON bool
+	)
+	command := &cobra.Command{
+		Use:        "gc [--delete] [--host H]",
+		SuggestFor: []string{"collect", "prune", "clean", "cleanup", "expire", "vacuum"},
+		Short:      "Delete what no version needs any more",
+		Long: `In each target, find the packs of chunks that no version names, and the checkpoints
+and records that are only for versions older than history_hours (24), and print how many there are,
+and how many bytes. Only with --delete are they deleted. What stays: the newest version of every
+database, each version that is not older than history_hours, one of each day of the last week,
+and every version of a manifest that a bucket keeps. A pack that no version names stays
+for history_hours and 26 hours more, as it may be of a version that is on its way.
+
+Databases may be written to and read meanwhile. If one was written to in the last 20
+minutes, --delete may first wait for 20 minutes, so that nobody misses what it deletes.
+
+With --host, only the checkpoints, versions and records of this host's databases are deleted.
+Packs may be shared by all databases of a bucket: those are deleted that no host needs.
+
+If a manifest, or a leaf of one, is missing or damaged, nothing is deleted in that target, and
+the exit code is 1. The credentials need the rights to get, list (also versions, in S3) and delete;
+those of writers and readers do not need the last.`,
+		Args: atMost(0),
+		RunE: func(command *cobra.Command, _ []string) error {
+			return fail(gc(command.Context(), g, o, asJSON), "gc")
+		},
+	}
+	flags := command.Flags()
+	flags.BoolVar(&o.Delete, "delete", false, "delete it (default: only print what would be)")
+	flags.StringVar(&o.Host, "host", "", "only what databases of this host have kept")
+	flags.BoolVar(&asJSON, "json", false, "print one JSON object per line")
+	return command
+}
+
+func gc(ctx context.Context, g *global, o upkeep.CollectOptions, asJSON bool) error {
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if len(s.store.Targets) == 0 {
+		return g.errNoTargets()
+	}
+	o.History = time.Duration(s.config.HistoryHours) * time.Hour
+	o.Concurrency = s.config.DownloadConcurrency()
+	var failed []error
+	for _, targets := range byChunks(s.store.Targets) {
+		var names []string
+		for _, t := range targets {
+			names = append(names, t.Name)
+		}
+		name := strings.Join(names, ", ")
+		found, err := upkeep.Collect(ctx, targets, o)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := printCollected(name, found, o.Delete, asJSON, err); err != nil {
+			return err
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// byChunks puts targets together that have the same bucket of chunks.
+func byChunks(targets []*chunkstore.Target) (groups [][]*chunkstore.Target) {
+	index := make(map[string]int)
+	for _, t := range targets {
+		name := t.Chunks.String()
+		k, ok := index[name]
+		if !ok {
+			k = len(groups)
+			index[name] = k
+			groups = append(groups, nil)
+		}
+		groups[k] = append(groups[k], t)
+	}
+	return groups
+}
+
+// printCollected prints what was found, or deleted, in a target; after an error, only what had been
+// deleted before.
+func printCollected(
+	name string, c *upkeep.Collected, deleted, asJSON bool, failed error,
+) error {
+	some := c.Packs.Objects+c.Checkpoints.Objects+c.Versions.Objects+c.Records.Objects > 0
+	if failed != nil && !(deleted && some) {
+		return nil
+	}
+	if asJSON {
+		return printJSON(struct {
+			Target  string `json:"target"`
+			Deleted bool   `json:"deleted"`
+			Whole   bool   `json:"whole"`
+			*upkeep.Collected
+		}{name, deleted, failed == nil, c})
+	}
+	verb := "would delete"
+	if deleted {
+		verb = "deleted"
+	}
+	what := func(a upkeep.Amount, noun string) string {
+		return fmt.Sprintf("%d %s (%s)", a.Objects, noun, humanBytes(a.Bytes))
+	}
+	fmt.Printf("%s: %s %s, %s, %s, %s\n", oneLine(name), verb, what(c.Packs, "packs"),
+		what(c.Checkpoints, "checkpoints"), what(c.Versions, "versions"),
+		what(c.Records, "records"))
+	_, err := fmt.Printf("%s: %d databases; packs in use: %s; too young to go: %s\n",
+		oneLine(name), c.Databases, what(c.Live, "packs"), what(c.Young, "packs"))
+	return err
+}

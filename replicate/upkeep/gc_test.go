@@ -1,0 +1,101 @@
+package upkeep_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestG1AnyVersionOfTheHistoryRestores: random histories, collected at random moments: each version
+// that was the newest one within history_hours restores, nothing young goes, and garbage goes
+// in the end.
+func TestG1AnyVersionOfTheHistoryRestores(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			w := newGCWorld(t, seed)
+			w.begin()
+			young := map[string]time.Time{}
+			deleted := 0
+			for range 120 {
+				w.step()
+				if w.rng.IntN(8) == 0 {
+					young[w.stray()] = w.clock.Now()
+				}
+				if w.rng.IntN(6) > 0 {
+					continue
+				}
+				dry := w.collect(false)
+				found := w.collect(true)
+				if *found != *dry {
+					t.Fatalf("seed %d: would delete %+v, deleted %+v", seed, *dry, *found)
+				}
+				deleted += found.Packs.Objects
+				w.check()
+				there := w.chunks.keys(t, "")
+				for key, at := range young {
+					if !there[key] && w.clock.Now().Sub(at) < historyHours+25*time.Hour {
+						t.Fatalf("seed %d: a pack was deleted that was put %v ago", seed,
+							w.clock.Now().Sub(at))
+					}
+				}
+			}
+			if deleted == 0 {
+				t.Errorf("seed %d: nothing was ever deleted", seed)
+			}
+			w.garbageGoes()
+			if !bytes.Equal(w.restore(), w.file) {
+				t.Errorf("seed %d: the newest version has other bytes", seed)
+			}
+		})
+	}
+}
+
+// step is something that a writer does, and time that passes.
+func (w *gcWorld) step() {
+	w.t.Helper()
+	switch n := w.rng.IntN(100); {
+	case n < 60:
+		w.write(1 + w.rng.IntN(3))
+	case n < 63:
+		w.write(60)
+	case n < 66:
+		w.file = w.file[:len(w.file)/2+w.rng.IntN(1<<20)&^4095]
+		w.write(1)
+		w.file = append(w.file, make([]byte, 90<<16-len(w.file))...)
+	case n < 70:
+		w.takeOver()
+	case n < 73:
+		w.begin()
+	case n < 96:
+		w.checkpoint()
+	default:
+		w.clock.advance(time.Duration(w.rng.Int64N(int64(60 * time.Hour))))
+	}
+	if w.rng.IntN(3) == 0 {
+		w.clock.advance(time.Duration(w.rng.Int64N(int64(5 * time.Hour))))
+	} else {
+		w.clock.advance(time.Duration(w.rng.Int64N(int64(5 * time.Minute))))
+	}
+}
+
+// garbageGoes has two weeks pass, and fails unless all that is left then is of use.
+func (w *gcWorld) garbageGoes() {
+	w.t.Helper()
+	for range 15 {
+		w.clock.advance(24 * time.Hour)
+		w.write(1)
+		w.clock.advance(time.Minute)
+		w.checkpoint()
+	}
+	w.collect(true)
+	packs, kept, records := w.counts()
+	if kept > 9 || records > 20+len(w.Newest.At.Fences) {
+		w.t.Errorf("%d checkpoints and %d records are left", kept, records)
+	}
+	// 90 chunks, a pack each at most, and those of the last week, with their leaves.
+	if packs > 90+3*9 {
+		w.t.Errorf("%d packs are left", packs)
+	}
+}
