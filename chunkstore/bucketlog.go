@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -34,7 +34,8 @@ var ErrUnguarded = errors.New("the store does not keep the condition If-None-Mat
 type bucketLog struct {
 	bucket   Bucket
 	name     string
-	readable atomic.Bool // objects of the bucket may be read
+	mu       sync.Mutex
+	readable bool // objects of the bucket may be read
 }
 
 // NewBucketLog returns the log called name, of letters and digits, in a bucket of chunks. It asks
@@ -121,13 +122,15 @@ func (l *bucketLog) get(ctx context.Context, n uint64) ([]byte, error) {
 // denied is what a record is about which the store said no more than denied: absent, if objects of
 // the bucket may be read at all. The bucket's marker shows that, once.
 func (l *bucketLog) denied(ctx context.Context, denied error) error {
-	if l.readable.Load() {
+	l.mu.Lock() // all who are denied wait for the first
+	defer l.mu.Unlock()
+	if l.readable {
 		return nil
 	}
 	if _, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err != nil {
 		return denied
 	}
-	l.readable.Store(true)
+	l.readable = true
 	return nil
 }
 

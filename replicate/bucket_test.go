@@ -28,10 +28,12 @@ type memoryBucket struct {
 	fault   func(op, key string) error // nil: none
 	stored  func(body []byte) error    // is told of what was put, and may lose the answer; or nil
 
-	// versions is the bucket of manifests of a bucket of chunks: there requests for records are
-	// counted, and fail, as they are what tells of versions. Fences are no puts.
+	// versions is the bucket of manifests of a bucket of chunks: there requests for records, and
+	// checkpoints that are kept, are counted, and fail, as they are what tells of versions. Fences
+	// and what is kept are no puts.
 	versions *memoryBucket
 	fences   int
+	kept     int
 }
 
 func newMemoryBucket(name string) *memoryBucket {
@@ -62,10 +64,16 @@ func (b *memoryBucket) empty() {
 
 // counts returns the bucket where requests for key are counted, and fail.
 func (b *memoryBucket) counts(key string) *memoryBucket {
-	if b.versions != nil && strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+	if b.versions != nil && isOfHistory(key) {
 		return b.versions
 	}
 	return b
+}
+
+// isOfHistory reports whether key is that of a record, or of a checkpoint that is kept.
+func isOfHistory(key string) bool {
+	return strings.HasPrefix(key, chunkstore.LogKeyPrefix) ||
+		strings.HasPrefix(key, chunkstore.KeptKeyPrefix)
 }
 
 // begin counts a request.
@@ -75,6 +83,9 @@ func (b *memoryBucket) begin(op, key string, body []byte) error {
 	defer b.mu.Unlock()
 	if bytes.HasPrefix(body, []byte("VRNL")) && body[5]&1 != 0 {
 		b.fences++
+		b.puts--
+	} else if op == "put" && strings.HasPrefix(key, chunkstore.KeptKeyPrefix) {
+		b.kept++
 		b.puts--
 	}
 	return b.enter(op, key)
@@ -133,7 +144,8 @@ func (b *memoryBucket) Put(_ context.Context, key string, body []byte,
 	if err := b.place(key, body, c); err != nil {
 		return "", err
 	}
-	if stored := b.counts(key).stored; stored != nil && key != chunkstore.MarkerKey {
+	if stored := b.counts(key).stored; stored != nil && key != chunkstore.MarkerKey &&
+		!strings.HasPrefix(key, chunkstore.KeptKeyPrefix) {
 		if err := stored(body); err != nil {
 			return "", err
 		}

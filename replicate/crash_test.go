@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -57,23 +58,28 @@ func TestCrashChild(t *testing.T) {
 	if _, err := fmt.Sscan(os.Getenv(crashEnv), &dir, &seed, &point, &passes); err != nil {
 		t.Skip("only as a child of TestCrash")
 	}
-	w, _ := crashWorld(t, dir, seed, false)
-	options := w.options
-	w.options = func(o *Options) {
-		options(o)
-		o.fault = func(at string) bool {
-			if at == point {
-				if passes--; passes <= 0 {
-					syscall.Kill(os.Getpid(), syscall.SIGKILL)
-				}
+	w, store := crashWorld(t, dir, seed, false)
+	var mu sync.Mutex
+	pass := func(at string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if at == point {
+			if passes--; passes <= 0 {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
-			return false
 		}
+		return false
+	}
+	target := store.Targets[0]
+	w.options = func(o *Options) {
+		o.Store = chunkstore.NewStore(chunkstore.NewTarget(target.Name,
+			deadlyBucket{target.Chunks, pass}, deadlyBucket{target.Manifests, pass}))
+		o.fault, o.runObjects, o.packObjects = pass, 8, 3
 	}
 	r := w.replicator()
 	w.run(r)
 	for {
-		w.transact(600)
+		w.transact(1600)
 		switch w.rand.IntN(6) {
 		case 0:
 			w.sp.State().Raise(spool.CauseForeign)
@@ -81,6 +87,43 @@ func TestCrashChild(t *testing.T) {
 			w.mustFlush(r)
 		}
 	}
+}
+
+// deadlyBucket has a process pass named points before and after what it puts.
+type deadlyBucket struct {
+	chunkstore.Bucket
+	pass func(point string) bool
+}
+
+func (b deadlyBucket) Put(ctx context.Context, key string, body []byte,
+	c chunkstore.Condition) (string, error) {
+	b.pass("manifest")
+	etag, err := b.Bucket.Put(ctx, key, body, c)
+	b.pass("put")
+	return etag, err
+}
+
+func (b deadlyBucket) Batch() chunkstore.Batch {
+	return deadlyBatch{chunkstore.BatchOf(b.Bucket), b.pass}
+}
+
+type deadlyBatch struct {
+	chunkstore.Batch
+	pass func(point string) bool
+}
+
+func (b deadlyBatch) Put(ctx context.Context, key string, body []byte) error {
+	b.pass("pack")
+	err := b.Batch.Put(ctx, key, body)
+	b.pass("packed")
+	return err
+}
+
+func (b deadlyBatch) Sync(ctx context.Context) error {
+	b.pass("sync")
+	err := b.Batch.Sync(ctx)
+	b.pass("synced")
+	return err
 }
 
 // TestCrash kills a process that writes and replicates, at named points of the
@@ -94,7 +137,7 @@ func TestCrash(t *testing.T) {
 	}
 	w.w.File.Close()
 	points := []string{"loop", "apply", "copied", "save", "saved", "apply", "saved", "save",
-		"copied", "loop"}
+		"copied", "loop", "pack", "packed", "sync", "synced", "manifest", "put"}
 	for n, point := range points {
 		ctx, cancel := context.WithTimeout(t.Context(), hangs)
 		child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$")

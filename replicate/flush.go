@@ -31,6 +31,7 @@ func (r *Replicator) Drain(ctx context.Context) error {
 type manner struct {
 	trust time.Duration // what was seen of a target so long ago is believed
 	slow  bool          // at the pace of versions
+	tidy  int           // so many records may not be without a checkpoint; 0: any number
 }
 
 func (r *Replicator) flush(ctx context.Context, how manner) error {
@@ -78,7 +79,7 @@ func (r *Replicator) flushOnce(
 func (r *Replicator) Leave(ctx context.Context) error {
 	r.leaving.Store(true)
 	r.Retire()
-	return r.flush(ctx, manner{trust: courier.QuietTrust})
+	return r.flush(ctx, manner{trust: courier.QuietTrust, tidy: courier.LeaveRecords})
 }
 
 // Retire says that the replicator may end, although others still write: whoever leaves his
@@ -117,6 +118,7 @@ func (r *Replicator) ServedElsewhere() bool {
 // flush flushes with the loop that we are. moved says that it has ended first.
 func (l *loop) flush(ctx context.Context, how manner) (moved bool, err error) {
 	f := &flush{done: make(chan error, 1), ctx: ctx, slow: how.slow}
+	f.Records = how.tidy
 	if asked, err := l.errands.Ask(ctx, func() { l.flushes.add(f, how.trust) }); !asked {
 		return err == nil, err
 	}

@@ -266,6 +266,7 @@ func (l *loop) round(ctx context.Context) (end ending, err error) {
 func (l *loop) distribute() error {
 	l.office.Contact()
 	l.office.TakeHashes()
+	l.office.Checkpoint(l.flushes.wants())
 	if !l.tracker.Current() { // I2: else it is no state that the database had
 		return nil
 	}

@@ -339,7 +339,7 @@ func (w *world) chunkKeys(k int) []string {
 	defer w.chunks[k].mu.Unlock()
 	var keys []string
 	for key := range w.chunks[k].objects {
-		if !strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+		if !isOfHistory(key) {
 			keys = append(keys, key)
 		}
 	}
@@ -418,6 +418,18 @@ func newest(t *chunkstore.Target, path string) (*manifest.Manifest, error) {
 		return nil, err
 	}
 	return f.Newest(), nil
+}
+
+// records returns how many records target k has, fences among them.
+func (w *world) records(k int) (n int) {
+	w.chunks[k].mu.Lock()
+	defer w.chunks[k].mu.Unlock()
+	for key := range w.chunks[k].objects {
+		if strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // loseRecords takes all records away from target k.

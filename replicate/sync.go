@@ -138,7 +138,8 @@ func (y *syncing) here(ctx context.Context, lock *spool.Lock) error {
 	for {
 		now := y.look()
 		if now.loop != nil {
-			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust})
+			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust,
+				tidy: courier.SyncRecords})
 			cancel()
 			if end := <-served; moved {
 				err = end

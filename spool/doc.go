@@ -36,6 +36,7 @@
 //	targets.json for each target: the ETag and Cut of the manifest that it last took, and the
 //	             identities of its buckets and when they were seen
 //	put.<16 hex> where objects are that no manifest names yet: see replicate/courier
+//	history.<16 hex> how far a target's history goes, and who writes it: likewise
 //	patrol.json  until when the objects of each target have been touched; valid after a reboot,
 //	             too
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync

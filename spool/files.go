@@ -83,6 +83,10 @@ func readFile(dir, name string, bytesMax int64) ([]byte, error) {
 // PutPrefix begins the names of the files that say what a target has durably: see package courier.
 const PutPrefix = "put."
 
+// HistoryPrefix is how the names of files begin that say how far a target's history goes: see
+// package courier.
+const HistoryPrefix = "history."
+
 // ResetIfOld empties the replicator's files if they are from another boot: none of them was
 // fsynced. The caller holds the lock, and has none of them open.
 func (s *Spool) ResetIfOld() error {
@@ -97,7 +101,7 @@ func (s *Spool) ResetIfOld() error {
 		return fmt.Errorf("reset spool: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), PutPrefix) {
+		if strings.HasPrefix(e.Name(), PutPrefix) || strings.HasPrefix(e.Name(), HistoryPrefix) {
 			names = append(names, e.Name())
 		}
 	}

@@ -40,7 +40,7 @@ func (s *Spool) RemoveJunk() error {
 // isFileOfReplicator reports whether name is that of a regular file which only the holder of the
 // lock makes, or keeps open for long.
 func isFileOfReplicator(name string) bool {
-	for _, prefix := range []string{"log.", "free.", PutPrefix, "source.json"} {
+	for _, prefix := range []string{"log.", "free.", PutPrefix, HistoryPrefix, "source.json"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

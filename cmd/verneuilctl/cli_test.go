@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,7 +254,15 @@ func (s *site) sum(path string) string {
 }
 
 // packs returns the files of the chunk bucket of a dir target.
-func (s *site) packs() []string { return s.files("store/chunks") }
+func (s *site) packs() []string { return s.packsIn("store/chunks") }
+
+// packsIn returns the packs in a bucket of chunks.
+func (s *site) packsIn(chunks string) []string {
+	return slices.DeleteFunc(s.files(chunks), func(name string) bool {
+		return strings.HasPrefix(name, s.path(chunks+"/logs/")) ||
+			strings.HasPrefix(name, s.path(chunks+"/kept/"))
+	})
+}
 
 // files returns the regular files below name, those of the store itself excepted.
 func (s *site) files(name string) []string {

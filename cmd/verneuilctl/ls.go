@@ -20,7 +20,7 @@ import (
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
-	"verneuil/replicate/upkeep"
+	"verneuil/replicate/versions"
 )
 
 // versionsCounted bounds how many versions of a database are counted: each 1,000 take a request,
@@ -44,8 +44,8 @@ func lsCommand(g *global) *cobra.Command {
 		Long: `List the databases in all targets of the configuration, or in TARGET: a part of the name
 of a target of the configuration, or any directory, or any bucket of manifests, given as
 s3://BUCKET.REGION[.ENDPOINT][/PREFIX]. For each database it prints the host, the path, the
-size, how many versions are kept, and how long ago the target got the newest one. It makes
-two requests per database.`,
+size, how many manifests are kept, and how long ago the target got the newest one. What came
+after that stands in records, which are not read. It makes two requests per database.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			target := strings.Join(args, "")
@@ -196,10 +196,11 @@ func inventory(ctx context.Context, t *chunkstore.Target, o lsFlags) ([]held, er
 	return all, err
 }
 
-// look reads the newest version, and counts those that are kept.
+// look reads the newest manifest, and counts those that are kept.
 func (h *held) look(ctx context.Context) {
-	h.manifest, h.err = upkeep.NewVerifier(h.target, upkeep.VerifyOptions{}).Named(ctx, h.Key)
-	if h.err == nil {
+	follower, err := versions.Open(ctx, h.target, h.Key)
+	if h.err = err; err == nil {
+		h.manifest = follower.Newest()
 		h.Host, h.Path = h.manifest.Host, h.manifest.Path
 	}
 	versioned, ok := h.target.Manifests.(chunkstore.Versioned)
@@ -207,7 +208,7 @@ func (h *held) look(ctx context.Context) {
 		h.versions = 1
 		return
 	}
-	err := versioned.ListVersions(ctx, h.Key, func(chunkstore.Object) bool {
+	err = versioned.ListVersions(ctx, h.Key, func(chunkstore.Object) bool {
 		h.versions++
 		return h.versions < versionsCounted
 	})

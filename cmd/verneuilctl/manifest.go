@@ -246,8 +246,8 @@ func manifestCommand(g *global) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "manifest SOURCE",
 		Short: "Fetch a manifest of a database",
-		Long: `Fetch the newest manifest of the database SOURCE, or an older one, as it is stored,
-or with --json as text for people.`,
+		Long: `Fetch the manifest of the newest version of the database SOURCE, or of an older one. It
+opens and restores by itself: what records say is in it. With --json, show it to people.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := from.of(args); err != nil {

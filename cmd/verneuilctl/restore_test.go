@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/faultproxy"
 )
 
 // TestRestoreGoesOn: a restore that fails in the end says what it leaves, and what to do; the next
@@ -57,6 +61,58 @@ func TestRestoreGoesOn(t *testing.T) {
 	}
 	if left, err := os.ReadDir(s.path("here")); err != nil || len(left) != 1 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestRestoreInterrupted: Ctrl-C in the midst of a restore says what it leaves, and the next one
+// asks for less.
+func TestRestoreInterrupted(t *testing.T) {
+	s := minioSite(t)
+	s3 := s.target["s3"].(map[string]any)
+	proxy := faultproxy.Start(t, s3["endpoint"].(string))
+	s3["endpoint"] = proxy.URL
+	s.configure(nil)
+	db := s.database("d.db", 80<<20)
+	must(t, "-c", s.config(), "sync", db)
+	last := s.lastPack(db)
+	asked := make(chan struct{}, 1)
+	proxy.Set(func(_ int, r *http.Request) (f faultproxy.Fault) {
+		if strings.Contains(r.URL.Path, last) {
+			select {
+			case asked <- struct{}{}:
+			default: // it asks again
+			}
+			f.Hold = make(chan struct{})
+		}
+		return f
+	})
+	out := s.path("out.db")
+	argv := ctlCommand("-c", s.config(), "restore", db, "-o", out)
+	command := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if err := command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err := command.Wait()
+	all := proxy.Requests()
+	if command.ProcessState.ExitCode() != 130 ||
+		!strings.Contains(stderr.String(), ": interrupted; ") ||
+		!strings.Contains(stderr.String(), " MiB are in "+s.path(".verneuil-restore-")) {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	proxy.Set(nil)
+	must(t, "-c", s.config(), "restore", db, "-o", out)
+	if s.sum(out) != s.sum(db) {
+		t.Error("the restored database differs")
+	}
+	s.noLeftovers("")
+	if again := proxy.Requests(); again > all-8 {
+		t.Errorf("%d requests, and %d before: nine packs were written", again, all)
 	}
 }
 

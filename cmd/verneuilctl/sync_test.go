@@ -173,7 +173,7 @@ func TestSyncTwoTargets(t *testing.T) {
 	}
 	// Either target alone restores it; what one lacks comes from the other. That one has it in
 	// another pack: the first target had one chunk before the copy ended.
-	for _, name := range append(s.packs(), s.files("second/chunks")...) {
+	for _, name := range append(s.packs(), s.packsIn("second/chunks")...) {
 		was, err := os.ReadFile(name)
 		if err := errors.Join(err, os.Remove(name)); err != nil {
 			t.Fatal(err)

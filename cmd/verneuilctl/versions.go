@@ -30,10 +30,10 @@ the last of them, their IDs, their size, and the target. Between these two, ever
 a version's ID: LINEAGE-NUMBER. Then the versions that are kept as manifests, newest first:
 when the target got each of them, its ID, the size of its manifest, and the target.
 
-Replication keeps a manifest every ten minutes while it writes, and gc removes what is older
-than history_hours. Besides, an S3 bucket keeps versions if its versioning is on, as long as
-its lifecycle rules say. A directory keeps the last 1,000; of older ones it keeps the last
-of each hour, and after 30 days the last of each day.`,
+Replication keeps a manifest every ten minutes while it writes. Besides, an S3 bucket keeps
+versions of the manifest if its versioning is on, as long as its lifecycle rules say. A
+directory keeps the last 1,000; of older ones it keeps the last of each hour, and after 30
+days the last of each day.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := from.of(args); err != nil {

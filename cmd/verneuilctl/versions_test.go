@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"verneuil/chunkstore/miniotest"
+	"verneuil/replicate/versions"
 )
 
 // TestVersions goes back in time on both kinds of target, and in one bucket.
@@ -39,47 +42,107 @@ func testVersions(t *testing.T, s *site) {
 		must(t, "-c", config, "sync", db)
 	}
 
-	type version struct {
-		Stored time.Time
-		ID     string `json:"version_id"`
-	}
-	var versions []version
-	for line := range strings.Lines(must(t, "-c", config, "versions", "-s", db, "--json")) {
-		var v version
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
-			t.Fatal(err)
-		}
-		versions = append(versions, v)
-	}
-	if len(versions) != len(sums) {
-		t.Fatalf("%d versions after %d syncs: %v", len(versions), len(sums), versions)
-	}
-	for i, v := range versions {
-		want := sums[len(sums)-1-i]
-		must(t, "-c", config, "restore", "--force", "-s", db, "--version-id", v.ID, "-o",
+	// Each version can be had, by its ID in the log, in the bucket, or of what is kept.
+	there := listed(t, s, db)
+	found := map[string]bool{}
+	for _, id := range there.ids {
+		must(t, "-c", config, "restore", "--force", "-s", db, "--version-id", id, "-o",
 			s.path("old.db"))
-		if got := s.sum(s.path("old.db")); got != want {
-			t.Errorf("version %d (%v): the restored file differs", i, v)
+		sum := s.sum(s.path("old.db"))
+		n := slices.Index(sums, sum)
+		if n < 0 {
+			t.Fatalf("version %s: the restored file is none that there was", id)
 		}
-		rows := must(t, "-c", config, "shell", "-s", db, "--vfs", library(t), "--version-id", v.ID,
+		found[sum] = true
+		rows := must(t, "-c", config, "shell", "-s", db, "--vfs", library(t), "--version-id", id,
 			"--", "select count(*) from t")
-		if want := string(rune('0'+len(sums)-i)) + "\n"; rows != want {
-			t.Errorf("version %d in the shell: %q rows, want %q", i, rows, want)
+		if want := string(rune('1'+n)) + "\n"; rows != want {
+			t.Errorf("version %s in the shell: %q rows, want %q", id, rows, want)
 		}
+		s.standsAlone(db, id, sum)
+	}
+	if len(found) != len(sums) {
+		t.Errorf("%d of %d versions are there: %+v", len(found), len(sums), there)
 	}
 
 	// By time: S3's is of whole seconds, in which several versions may fall.
-	newest := versions[0].Stored.Format(time.RFC3339Nano)
+	newest := there.newest.Format(time.RFC3339Nano)
 	must(t, "-c", config, "restore", "--force", "-s", db, "--at", newest, "-o", s.path("old.db"))
 	if s.sum(s.path("old.db")) != sums[len(sums)-1] {
 		t.Error("--at the time of the newest version restores another")
 	}
 	text := must(t, "-c", config, "versions", "-s", db, "-n", "1")
-	if !strings.HasPrefix(text, newest+"  "+versions[0].ID+" ") || strings.Count(text, "\n") != 1 {
+	if lines := strings.Split(text, "\n"); len(lines) != 4 || lines[1] != "" ||
+		!strings.Contains(lines[0], " to "+newest+"  ") {
 		t.Errorf("versions prints %q", text)
 	}
 
-	testNoVersion(t, s, db, versions[len(versions)-1].Stored, newest)
+	testNoVersion(t, s, db, there.oldest, newest)
+}
+
+// standsAlone: the manifest that is written of a version opens and restores by itself.
+func (s *site) standsAlone(db, id, want string) {
+	s.t.Helper()
+	file, out := s.path("alone.manifest"), s.path("alone.db")
+	must(s.t, "-c", s.config(), "manifest", "--force", "-s", db, "--version-id", id, "-o", file)
+	must(s.t, "-c", s.config(), "restore", "--force", "-m", file, "-o", out)
+	if s.sum(out) != want {
+		s.t.Errorf("version %s: its manifest restores another", id)
+	}
+	written, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if again := must(s.t, "-c", s.config(), "manifest", "-m", file); again != string(written) {
+		s.t.Errorf("version %s: its manifest is not taken as it is", id)
+	}
+}
+
+// listing is what the command versions lists.
+type listing struct {
+	ids            []string
+	oldest, newest time.Time // of what it says when it was stored
+}
+
+func listed(t *testing.T, s *site, db string) (all listing) {
+	t.Helper()
+	note := func(at time.Time) {
+		if all.oldest.IsZero() || at.Before(all.oldest) {
+			all.oldest = at
+		}
+		if at.After(all.newest) {
+			all.newest = at
+		}
+	}
+	ranges := 0
+	for line := range strings.Lines(must(t, "-c", s.config(), "versions", "-s", db, "--json")) {
+		var v struct {
+			Stored time.Time
+			ID     string `json:"version_id"`
+			First  string `json:"first_version_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatal(err)
+		}
+		note(v.Stored)
+		if v.First == "" {
+			all.ids = append(all.ids, v.ID)
+			continue
+		}
+		ranges++
+		first, ok := versions.ParseID(v.First)
+		last, ok2 := versions.ParseID(v.ID)
+		if !ok || !ok2 || first.Lineage != last.Lineage || first.Number != 1 {
+			t.Fatalf("%s", line)
+		}
+		for id := first; id.Number <= last.Number; id.Number++ {
+			all.ids = append(all.ids, id.String())
+		}
+	}
+	if ranges != 1 {
+		t.Errorf("%d ranges of records", ranges)
+	}
+	return all
 }
 
 // testNoVersion asks for versions that are not there: of a database of which the oldest one was

@@ -20,7 +20,7 @@ const Grace = 10 * time.Minute
 // more than all but the last of them looks for a checkpoint first, which is nearer to the end.
 var windows = [...]int{1, 1, 4, 16, 64}
 
-// afterCheckpoint is the window for who has just read a checkpoint.
+// afterCheckpoint is the window for who has just read a checkpoint, and reads ahead.
 const afterCheckpoint = 3
 
 // Position is how far a history goes.
@@ -66,6 +66,7 @@ type Reader struct {
 	seen uint64        // its number
 	sure time.Duration // when no checkpoint was beyond at
 
+	ahead  bool
 	window int  // of windows, for the next read
 	looked bool // since r was at the end, or at a checkpoint
 }
@@ -77,6 +78,9 @@ type Options struct {
 	Grace time.Duration
 	// Now is a clock of which only differences count. It is required if Grace is not 0.
 	Now func() time.Duration
+	// Ahead: after a checkpoint, 16 records are asked for at once, whether or not they are there:
+	// for who waits for the newest version, and rarely reads a checkpoint.
+	Ahead bool
 }
 
 // Step is what is new in a history: first the checkpoint, if there is one, in place of all that
@@ -105,7 +109,7 @@ func Open(ctx context.Context, store Store, o Options) (*Reader, *Checkpoint, er
 }
 
 func newReader(store Store, o Options) *Reader {
-	r := &Reader{store: store, grace: o.Grace, now: o.Now}
+	r := &Reader{store: store, grace: o.Grace, now: o.Now, ahead: o.Ahead}
 	if r.now == nil {
 		r.now = func() time.Duration { return 0 }
 	}
@@ -125,7 +129,10 @@ func (r *Reader) At() Position { return r.at }
 func (r *Reader) jump(c *Checkpoint, etag string, began time.Duration) {
 	r.log, r.at = r.store.Log(c.Lineage), c.Position
 	r.etag, r.seen, r.sure = etag, c.Number, began
-	r.window, r.looked = afterCheckpoint, true
+	r.window, r.looked = 0, true
+	if r.ahead {
+		r.window = afterCheckpoint
+	}
 }
 
 // look asks for the newest checkpoint. It returns it if r must go on from there: it
@@ -223,12 +230,12 @@ func (r *Reader) Check(ctx context.Context) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
 	}
-	from := r.at.Number
+	from, limit := r.at.Number, 2
 	had := r.seen < r.at.Number // else a checkpoint has it, and it may have been trimmed
 	if !had {
-		from++
+		from, limit = from+1, 1
 	}
-	stored, err := r.log.Read(ctx, from, 2)
+	stored, err := r.log.Read(ctx, from, limit)
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}

@@ -15,8 +15,11 @@ type ack struct {
 	ETag string `json:"etag,omitempty"`
 	Cut  string `json:"cut,omitempty"` // in hex
 	identities
-	Store  time.Time `json:"store_seen,omitzero"`
-	Sample time.Time `json:"sample_seen,omitzero"`
+	Store    time.Time `json:"store_seen,omitzero"`
+	Manifest time.Time `json:"manifest_seen,omitzero"`
+	Log      time.Time `json:"log_seen,omitzero"`
+	Sample   time.Time `json:"sample_seen,omitzero"`
+	Kept     time.Time `json:"kept,omitzero"` // when a checkpoint was, to go back to
 	guards
 }
 
@@ -52,9 +55,18 @@ func (o *Office) loadAcks() {
 		if last == nil { // it may have been another host's manifest
 			c.ack.Cut, c.ack.ETag = "", ""
 		}
-		if !c.ack.Store.After(now) && !c.ack.Sample.After(now) { // else the clock was set back
-			c.belief.lookedAt(c.ack.Store, seen{store: true})
-			c.belief.lookedAt(c.ack.Sample, seen{sample: true})
+		if last != nil {
+			c.resume()
+		}
+		a := &c.ack
+		if a.Store.After(now) || a.Sample.After(now) {
+			continue // the clock was set back
+		}
+		c.belief.lookedAt(a.Store, seen{store: true})
+		c.belief.lookedAt(a.Sample, seen{sample: true})
+		if c.stock.writer != nil && !a.Manifest.After(now) && !a.Log.After(now) {
+			c.belief.lookedAt(a.Manifest, seen{manifest: true})
+			c.belief.lookedAt(a.Log, seen{log: true})
 		}
 	}
 }
@@ -66,7 +78,9 @@ func (o *Office) saveAcks() {
 			c.ack.ETag, c.ack.Cut = c.stock.etag, cutName(c.stock.holds)
 		}
 		if c.ids != (identities{}) {
-			c.ack.identities, c.ack.Store, c.ack.Sample = c.ids, c.belief.store, c.belief.sample
+			b := &c.belief
+			c.ack.identities, c.ack.Store, c.ack.Sample = c.ids, b.store, b.sample
+			c.ack.Manifest, c.ack.Log = b.manifest, b.log
 			acks[c.id] = c.ack
 		}
 	}

@@ -1,7 +1,6 @@
 package courier
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -45,7 +44,26 @@ type pieceChunk struct {
 type aheadChunk struct {
 	ready  chan struct{} // closed when the rest is set, or the chunk could not be sealed
 	id     chunkstore.ID
-	stored []byte // nil: zeros, or it is not sealed
+	stored *[]byte // one of sealBuffers; nil: zeros, or it is not sealed
+}
+
+// aheadGroup is what one pack is made of, for each target that takes it.
+type aheadGroup struct {
+	chunks []*aheadChunk
+	users  atomic.Int32 // that may still read what is sealed
+}
+
+// release gives up what is sealed, if nobody else needs it: it is in a pack, or in none.
+func (g *aheadGroup) release() {
+	if g.users.Add(-1) > 0 {
+		return
+	}
+	for _, c := range g.chunks {
+		if c.stored != nil {
+			sealBuffers.Put(c.stored)
+			c.stored = nil
+		}
+	}
 }
 
 // ahead takes the pieces of a base copy. It is the goroutine's that owns the office.
@@ -62,8 +80,8 @@ type ahead struct {
 
 // feed brings groups of chunks to a target's contact.
 type feed struct {
-	groups  chan []*aheadChunk // closed at the end of the copy
-	refused chan struct{}      // closed when the contact takes no more
+	groups  chan *aheadGroup // closed at the end of the copy
+	refused chan struct{}    // closed when the contact takes no more
 }
 
 // Ahead begins to look at targets that are not known, and returns what takes the pieces of a base
@@ -73,7 +91,7 @@ func (o *Office) Ahead() mirror.Taker {
 	a.work.SetLimit(runtime.GOMAXPROCS(0))
 	for _, c := range o.couriers {
 		if c.state == Strange && c.Ready() {
-			f := &feed{groups: make(chan []*aheadChunk, 1), refused: make(chan struct{})}
+			f := &feed{groups: make(chan *aheadGroup, 1), refused: make(chan struct{})}
 			a.feeds = append(a.feeds, f)
 			c.contact(f)
 		}
@@ -139,7 +157,7 @@ func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int
 	return a.taken
 }
 
-// sealBuffers are for stored forms, before it is known how long they are.
+// sealBuffers are for stored forms.
 var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // hash computes a chunk's ID, and seals it if sealed is not nil.
@@ -151,8 +169,7 @@ func (p *piece) hash(s chunkstore.Sealer, b []byte, sealed *aheadChunk) {
 	}
 	buf := sealBuffers.Get().(*[]byte)
 	*buf = s.Seal((*buf)[:0], id, b)
-	sealed.id, sealed.stored = id, bytes.Clone(*buf)
-	sealBuffers.Put(buf)
+	sealed.id, sealed.stored = id, buf
 }
 
 // wanted reports whether a target may take what is copied.
@@ -170,18 +187,23 @@ func (a *ahead) wanted() bool {
 // offer brings the group, which is complete, to the contacts. Only a single target may make the
 // copy wait (I3).
 func (a *ahead) offer(ctx context.Context) {
-	group := a.group
-	if a.group = nil; len(group) == 0 {
+	group := &aheadGroup{chunks: a.group}
+	if a.group = nil; len(group.chunks) == 0 {
 		return
 	}
 	a.taken = false
+	group.users.Store(int32(len(a.feeds)))
 	for _, f := range a.feeds {
-		a.taken = f.offer(ctx, group, len(a.office.couriers) == 1) || a.taken
+		if f.offer(ctx, group, len(a.office.couriers) == 1) {
+			a.taken = true
+		} else {
+			group.users.Add(-1)
+		}
 	}
 }
 
 // offer brings a group to the contact, and waits for it if wait says so.
-func (f *feed) offer(ctx context.Context, group []*aheadChunk, wait bool) bool {
+func (f *feed) offer(ctx context.Context, group *aheadGroup, wait bool) bool {
 	select {
 	case <-f.refused:
 		return false
@@ -216,8 +238,8 @@ func (a *contact) putAhead(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range a.uploads.how.Concurrency {
 		group.Go(errands.Guarded(func() error {
-			for chunks := range a.feed.groups {
-				if err := a.putGroup(groupCtx, chunks); err != nil {
+			for group := range a.feed.groups {
+				if err := a.putGroup(groupCtx, group); err != nil {
 					return err
 				}
 			}
@@ -230,9 +252,9 @@ func (a *contact) putAhead(ctx context.Context) error {
 	return errors.Join(err, finishErr)
 }
 
-// putGroup makes a pack of chunks and puts it.
-func (a *contact) putGroup(ctx context.Context, chunks []*aheadChunk) error {
-	for _, c := range chunks {
+// putGroup makes a pack of a group and puts it.
+func (a *contact) putGroup(ctx context.Context, group *aheadGroup) error {
+	for _, c := range group.chunks {
 		select {
 		case <-c.ready:
 		case <-ctx.Done():
@@ -246,14 +268,15 @@ func (a *contact) putGroup(ctx context.Context, chunks []*aheadChunk) error {
 	defer release()
 	pack := packMemory.Get().(*chunkstore.Pack)
 	var refs []chunkstore.Ref
-	seen := make(map[chunkstore.ID]bool, len(chunks))
-	for _, c := range chunks {
+	seen := make(map[chunkstore.ID]bool, len(group.chunks))
+	for _, c := range group.chunks {
 		if _, there := a.notes.put[c.id]; c.stored != nil && !there && !seen[c.id] {
 			seen[c.id] = true
-			pack.Add(c.id, c.stored)
+			pack.Add(c.id, *c.stored)
 			refs = append(refs, chunkstore.Ref{ID: c.id})
 		}
 	}
+	group.release()
 	if len(refs) == 0 {
 		recycle(pack)
 		return nil

@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -33,8 +34,18 @@ func (s *stock) change(last *manifest.Tree, packObjects int) change {
 	return c
 }
 
-// all returns the missing objects.
-func (c *change) all() []missingChunk { return slices.Concat(c.parcels...) }
+// all yields the missing objects.
+func (c *change) all() iter.Seq[missingChunk] {
+	return func(yield func(missingChunk) bool) {
+		for _, chunks := range c.parcels {
+			for _, m := range chunks {
+				if !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // patches returns what the tree is changed to, ascending.
 func (c *change) patches() []manifest.Patch {
@@ -66,7 +77,7 @@ func (c *change) apply() {
 // took notes what a push has made durable; and if the target has taken its version, that it has
 // that version's tree. It returns how many chunks are durable.
 func (s *stock) took(p *push) (chunks int) {
-	for _, m := range p.change.all() {
+	for m := range p.change.all() {
 		place, ok := p.durable[m.id]
 		if !ok {
 			continue

@@ -311,6 +311,10 @@ func (a *contact) probe(ctx context.Context) error {
 // contacted takes a contact's result.
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
+	defer c.checkpointed()
+	if c.saving != nil {
+		c.saving.stale = true
+	}
 	c.shelf.calls.Add(a.uploads.calls.Load())
 	if a.found.beaten {
 		c.stock.story, c.stock.version = story{}, nil
@@ -335,9 +339,13 @@ func (c *Courier) contacted(a *contact, err error) {
 	}
 	a.elsewhere.say(c)
 	c.state, c.met, c.trouble.err = Idle, true, nil
+	c.saver.since = a.at
 	a.noteSeen(c)
 	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.stock.version, c.found = f.exists, f.etag, nil, f
+	if f.writer == nil || f.writer != a.had.writer {
+		c.forgetHistory()
+	}
 	c.stock.story = f.story(c.ack.keepLogs())
 	c.stock.signs(c.stock.writer)
 	if f.whole() {
@@ -443,7 +451,8 @@ func (a *contact) noteSeen(c *Courier) {
 	if !a.fresh {
 		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
 	}
-	c.belief.lookedAt(a.at, seen{!a.fresh, true, true, !a.fresh})
+	asked := !a.fresh || a.found.writer == nil
+	c.belief.lookedAt(a.at, seen{!a.fresh, asked, asked, !a.fresh})
 	c.belief.all = c.belief.all && !a.all
 	c.office.cutter.AddStore(c.ids.Chunks)
 }

@@ -82,9 +82,15 @@ type Courier struct {
 	belief  belief
 	trouble trouble
 	beat    beat
+	shelf   *shelf
+	work
+	saver
+}
+
+// work is what is done at a target.
+type work struct {
 	attempt uint64 // the serial of the last contact or push
 	pushing *push  // under way
-	shelf   *shelf
 }
 
 // trouble is why a target does not take what we have for it.

@@ -16,9 +16,10 @@ import (
 // its history, by the first checkpoint of one, or, where it can have none, by a manifest.
 type delivery struct {
 	shelf *shelf
-	story              // what the push began with
-	logs  bool         // the target can have a history
-	prove func() error // that the spool is ours
+	story                                         // what the push began with
+	logs  bool                                    // the target can have a history
+	prove func() error                            // that the spool is ours
+	note  func(w *history.Writer, version []byte) // for the next process
 	owner manifest.Owner
 
 	base *manifest.Manifest // what the version is a step from; nil: it is told whole
@@ -26,6 +27,7 @@ type delivery struct {
 	body []byte // of the record, or the manifest
 
 	prepared bool   // the record was, that has the version
+	next     []byte // the version, to be noted; nil: it is too long
 	named    bool   // the target has the version
 	etag     string // of the manifest that it has then
 	looked   bool   // that this is there was seen
@@ -35,7 +37,7 @@ type delivery struct {
 func (c *Courier) delivery() delivery {
 	s, o := &c.stock, &c.office.o
 	d := delivery{
-		shelf: c.shelf, story: s.story, logs: c.ack.keepLogs(), prove: o.Prove,
+		shelf: c.shelf, story: s.story, logs: c.ack.keepLogs(), prove: o.Prove, note: c.noting(),
 		cond: chunkstore.Condition{IfMatch: s.etag, IfNone: !s.exists}, // I5
 		owner: manifest.Owner{
 			Host: o.Host, Program: c.office.cutter.Last().Manifest.Program, PID: os.Getpid(),
@@ -110,26 +112,39 @@ func (p *push) deliver(ctx context.Context) (err error) {
 // append appends a record that has the version, and first takes the history over, if it is
 // nobody's or another's.
 func (p *push) append(ctx context.Context) error {
-	if err := take(ctx, p.writer, p); err != nil {
-		return err
+	w := p.writer
+	if w.State() == history.Following {
+		body, err := p.owner.Encode(p.t.Sealer)
+		if err != nil {
+			return err
+		}
+		w.Claim(body)
+		p.note(w, encodedFor(p.t, p.base))
+	}
+	if err := w.Settle(ctx); err != nil {
+		return wrap(err, "take the history over")
 	}
 	if err := p.prove(); err != nil {
 		return err
 	}
-	if err := p.writer.Prepare(p.body, false); err != nil {
+	if err := w.Prepare(p.body, false); err != nil {
 		return err
 	}
-	p.prepared = true
+	p.prepared, p.next = true, encodedFor(p.t, &p.version)
+	p.note(w, p.next)
 	return p.settle(ctx)
 }
 
-// take has w own its history.
-func take(ctx context.Context, w *history.Writer, p *push) error {
-	body, err := p.owner.Encode(p.t.Sealer)
-	if err != nil {
-		return err
+// encodedFor returns what is noted of a version in t; nil: nothing can be.
+func encodedFor(t *chunkstore.Target, m *manifest.Manifest) []byte {
+	if m == nil {
+		return nil
 	}
-	return wrap(w.Take(ctx, body), "take the history over")
+	encoded, err := m.Encode(t.Sealer)
+	if err != nil { // it is too long, with all its patches
+		return nil
+	}
+	return encoded
 }
 
 // settle finds out whether the record that was prepared is in the history, and appends it.
@@ -138,18 +153,27 @@ func (p *push) settle(ctx context.Context) error {
 		return wrap(err, "append to the history")
 	}
 	p.version.At, p.etag = p.writer.At(), p.writer.Reader().ETag()
+	p.note(p.writer, p.next)
 	return nil
 }
 
 // begin begins a history. Who owns the one that it replaces is refused from then on.
 func (p *push) begin(ctx context.Context) error {
 	if p.before != nil {
-		if err := take(ctx, p.before, p); err != nil {
+		body, err := p.owner.Encode(p.t.Sealer)
+		if err == nil {
+			err = wrap(p.before.Take(ctx, body), "take the history over")
+		}
+		if err != nil {
 			return err
 		}
 		if err := p.prove(); err != nil {
 			return err
 		}
+	}
+	p.shelf.calls.Add(1)
+	if err := versions.Keep(ctx, p.t, p.shelf.key, p.version.At, p.body); err != nil {
+		return err
 	}
 	r, err := history.Create(ctx, p.shelf, versions.Options(), p.version.At.Lineage, p.body,
 		p.cond.IfMatch)
@@ -157,6 +181,7 @@ func (p *push) begin(ctx context.Context) error {
 		return err
 	}
 	p.etag, p.writer = r.ETag(), history.NewWriter(r)
+	p.note(p.writer, p.body)
 	return nil
 }
 

@@ -46,7 +46,8 @@
 //	    leaves and nodes are put anew (manifest.Tree.Lost). Found gone while a push is under way,
 //	    it is taken for gone again when that has succeeded.
 //	Q5  Of packs that are sealed or put there are no more than the target has slots, for all
-//	    databases of the process; a base copy has two more.
+//	    databases of the process. A base copy has two more that are sealed, and while others
+//	    have the slots, one for each of its own puts.
 //
 // # Beliefs
 //

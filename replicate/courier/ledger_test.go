@@ -2,6 +2,7 @@ package courier
 
 import (
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -155,4 +156,62 @@ func TestHollowLedger(t *testing.T) {
 	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
 		t.Errorf("%d bytes were allocated", n)
 	}
+}
+
+// FuzzLedger: whatever a ledger's file is, it is read, or refused, without harm, and what is noted
+// behind it counts.
+func FuzzLedger(f *testing.F) {
+	root := f.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a.db"), nil, 0o600); err != nil {
+		f.Fatal(err)
+	}
+	sp, err := spool.Create(root, filepath.Join(root, "a.db"), 0o700)
+	if err != nil {
+		f.Fatal(err)
+	}
+	now := time.Unix(1_700_000_000, 5)
+	l := ledgerOf(sp, "a target")
+	if err := l.Note([]chunkstore.Ref{ledgerRef(1), ledgerRef(2), ledgerRef(3)}, now); err != nil {
+		f.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(l.name)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:len(whole)-1])
+	f.Add([]byte(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= putHeaderBytes { // or hardly anything gets past the sum
+			block := b[:min(len(b), putHeaderBytes+int(binary.LittleEndian.Uint32(b[4:])))]
+			binary.LittleEndian.PutUint32(block[16:], putSum(block))
+		}
+		if err := os.WriteFile(l.name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, err := l.Load(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Note([]chunkstore.Ref{ledgerRef(200)}, now); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		after, err := l.Load(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before == nil {
+			before = make(map[chunkstore.ID]chunkstore.Place)
+		}
+		before[ledgerID(200)] = ledgerRef(200).Place
+		if !maps.Equal(before, after) {
+			t.Errorf("%d objects, and after one more %d", len(before), len(after))
+		}
+	})
 }

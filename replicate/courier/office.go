@@ -86,6 +86,7 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 				notes: notes{sp: o.Spool, target: TargetID(t)},
 			},
 			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
+			saver:   saver{pause: backoff.Backoff{First: retryFirst, Most: retryMost}},
 		}
 		c.belief.of = c
 		c.beat = beat{c, patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log })}

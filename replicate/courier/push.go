@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -32,6 +31,7 @@ type push struct {
 	left    atomic.Int64                       // chunks
 	durable map[chunkstore.ID]chunkstore.Place // what was put before the target was told
 	unread  bool                               // a leaf or node of the target's tree cannot be read
+	packed  bool                               // the version has a top of its own
 
 	unlike unlike
 }
@@ -83,15 +83,14 @@ func newPush(c *Courier, point spool.Point) *push {
 		uploads: c.uploads(),
 	}
 	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
-	chunks := p.change.all()
-	first := make([]int, len(chunks))
-	for k, m := range chunks {
-		first[k] = m.indexes[0]
+	var first []int
+	for m := range p.change.all() {
+		first = append(first, m.indexes[0])
 	}
 	p.view = o.Tracker.Mirror().View(first)
-	p.left.Store(int64(len(chunks)))
+	p.left.Store(int64(len(first)))
 	p.progress.tell = o.Uploads.Progress
-	p.progress.total = int64(len(chunks)) * chunkstore.ChunkBytes
+	p.progress.total = int64(len(first)) * chunkstore.ChunkBytes
 	return p
 }
 
@@ -168,9 +167,6 @@ func (u *unlike) add(chunks []int) {
 	u.chunks = append(u.chunks, chunks...)
 }
 
-// errUnput: a leaf or node was not put; another error says why.
-var errUnput = errors.New("not put")
-
 // describe makes the version as the target is told of it: as a step from the one that it has, or
 // whole, with a tree whose new leaves and nodes it begins to put.
 func (p *push) describe(packs *packing) (err error) {
@@ -182,63 +178,16 @@ func (p *push) describe(packs *packing) (err error) {
 		}
 	}
 	v := &p.version
-	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax, p.fetch,
+	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax,
+		p.uploads.fetching(&p.unread),
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
-			return p.putObjects(packs, objects)
+			return packs.putObjects(objects, p.change.there)
 		})
 	if err != nil {
 		return wrap(err, "put tree")
 	}
+	p.packed = true
 	return p.whole()
-}
-
-// fetch gets leaves and nodes that the target has.
-func (p *push) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
-	release, err := p.t.Slot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	p.uploads.calls.Add(1)
-	plain, err := p.t.GetObjects(ctx, refs)
-	p.unread = p.unread || chunkstore.IsFault(err)
-	return plain, err
-}
-
-// putObjects begins to put leaves or nodes that the target has not got, and returns the places of
-// all.
-func (p *push) putObjects(
-	packs *packing, objects []chunkstore.Hashed,
-) ([]chunkstore.Place, error) {
-	places := make([]chunkstore.Place, len(objects))
-	var fresh []int // in objects
-	for k, h := range objects {
-		place, ok := p.change.there[h.ID()]
-		if places[k] = place; !ok {
-			fresh = append(fresh, k)
-		}
-	}
-	for some := range slices.Chunk(fresh, p.uploads.how.PackObjects) {
-		packs.add(parcel{
-			fill: func(pack *chunkstore.Pack) (ids []chunkstore.ID, err error) {
-				for _, k := range some {
-					_ = inTurn(func() error { pack.Seal(p.t.Sealer, objects[k]); return nil })
-					ids = append(ids, objects[k].ID())
-				}
-				return ids, nil
-			},
-			placed: func(of []chunkstore.Place) {
-				for n, k := range some {
-					places[k] = of[n]
-				}
-			},
-			put: func() {},
-		})
-	}
-	if !packs.settle() {
-		return nil, errUnput
-	}
-	return places, nil
 }
 
 // pushed takes a push's result.
@@ -250,7 +199,8 @@ func (c *Courier) pushed(p *push, err error) {
 		c.state = Strange
 	}
 	c.shelf.calls.Add(p.uploads.calls.Swap(0))
-	p.uploads.count(c.office.o.Sent, c.stock.took(p))
+	chunks := c.stock.took(p)
+	p.uploads.count(c.office.o.Sent, chunks)
 	c.office.doubtMirror(p.unlike.chunks)
 	c.stock.unsettled = nil
 	switch {
@@ -265,6 +215,7 @@ func (c *Courier) pushed(p *push, err error) {
 			"target", c.Name, "error", err)
 		c.state, c.stock.holds, c.stock.version, c.ack.ETag = Strange, noCut, nil, ""
 		c.stock.story = story{}
+		c.forgetHistory()
 		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
 	case p.unread && chunkstore.IsFault(err):
 		c.belief.suspect(unreadTree + err.Error())
@@ -272,8 +223,9 @@ func (c *Courier) pushed(p *push, err error) {
 	case err != nil:
 		c.fail(err)
 	default:
-		c.took(p)
+		c.took(p, chunks)
 	}
+	c.checkpointed()
 }
 
 // surprised notes that a push has found the target to be another than a contact had. It has failed
@@ -285,8 +237,8 @@ func (c *Courier) surprised(err error) {
 	}
 }
 
-// took notes that the target has taken a version.
-func (c *Courier) took(p *push) {
+// took notes that the target has taken a version, and so many chunks for it.
+func (c *Courier) took(p *push, chunks int) {
 	if err := c.stock.named(p.uploads.runs); err != nil {
 		c.log().Warn("journal", "error", err)
 	}
@@ -297,12 +249,13 @@ func (c *Courier) took(p *push) {
 	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
 	s.point, s.taken = p.point, c.office.now()
 	c.delivered(&p.delivery)
+	c.noteStep(p)
 	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
 	c.beat.loseAgain()
 	c.heal()
 	c.office.saveAcks()
 	c.log().Info("pushed", "target", c.Name, "sequence", p.point.Sequence,
-		"chunks", len(p.change.all()))
+		"chunks", chunks)
 }
 
 // doubtMirror has the mirror compared with the database, and these chunks made anew. Views keep

@@ -16,6 +16,9 @@ type Status struct {
 	Busy     bool      `json:"busy"`
 	Stopped  bool      `json:"stopped"` // another writer uses our name
 	Error    string    `json:"error,omitempty"`
+	// Records are those after the newest checkpoint. Bounded, unless there is a CheckpointError.
+	Records         int    `json:"records"`
+	CheckpointError string `json:"checkpoint_error,omitempty"`
 	// Unguarded: the store does not keep the conditions of writes, so that a second writer under
 	// our name may not be noticed.
 	Unguarded bool `json:"unguarded,omitempty"`
@@ -44,6 +47,9 @@ func statusOf(c *Courier) Status {
 		Backlog: len(c.stock.missing), Calls: c.shelf.calls.Load(),
 		Busy: c.state.Busy(), Stopped: c.state == Stopped, Unguarded: c.Unguarded(),
 		Patrolled: c.beat.RoundEnded(), Healed: c.beat.Healed(),
+	}
+	if s.Records = c.unsaved(); c.saver.err != nil {
+		s.CheckpointError = c.saver.err.Error()
 	}
 	if err := c.beat.Err(); err != nil {
 		s.PatrolError = err.Error()

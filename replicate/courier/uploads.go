@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/replicate/errands"
 )
 
@@ -257,4 +259,59 @@ func (p *packing) wait() error {
 		return err
 	}
 	return p.outer.Err()
+}
+
+// fetching returns what gets leaves and nodes that the target has. unread is set if one cannot be
+// read.
+func (u *uploads) fetching(unread *bool) manifest.Fetch {
+	return func(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+		release, err := u.t.Slot(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		u.calls.Add(1)
+		plain, err := u.t.GetObjects(ctx, refs)
+		*unread = *unread || chunkstore.IsFault(err)
+		return plain, err
+	}
+}
+
+// errUnput: a leaf or node was not put; another error says why.
+var errUnput = errors.New("not put")
+
+// putObjects begins to put leaves or nodes, but for those that are there, and returns the places of
+// all.
+func (p *packing) putObjects(
+	objects []chunkstore.Hashed, there map[chunkstore.ID]chunkstore.Place,
+) ([]chunkstore.Place, error) {
+	places := make([]chunkstore.Place, len(objects))
+	var fresh []int // in objects
+	for k, h := range objects {
+		place, ok := there[h.ID()]
+		if places[k] = place; !ok {
+			fresh = append(fresh, k)
+		}
+	}
+	for some := range slices.Chunk(fresh, p.how.PackObjects) {
+		p.add(parcel{
+			fill: func(pack *chunkstore.Pack) (ids []chunkstore.ID, err error) {
+				for _, k := range some {
+					_ = inTurn(func() error { pack.Seal(p.t.Sealer, objects[k]); return nil })
+					ids = append(ids, objects[k].ID())
+				}
+				return ids, nil
+			},
+			placed: func(of []chunkstore.Place) {
+				for n, k := range some {
+					places[k] = of[n]
+				}
+			},
+			put: func() {},
+		})
+	}
+	if !p.settle() {
+		return nil, errUnput
+	}
+	return places, nil
 }

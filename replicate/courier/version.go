@@ -155,7 +155,7 @@ func (a *contact) follow(ctx context.Context, from *versions.Follower) (err erro
 	case !placed(m):
 		return fmt.Errorf("%w: it does not say where its objects stand", chunkstore.ErrCorrupt)
 	}
-	if a.had.manifest != nil && a.had.etag == from.Reader().ETag() && m.At.Lineage == noLineage {
+	if a.had.is(m, from.Reader().ETag()) {
 		a.keep(a.had.manifest, a.had.tree) // which may be loaded
 	} else {
 		a.keep(m, m.Tree(a.t.Sealer))
@@ -171,6 +171,19 @@ func (a *contact) follow(ctx context.Context, from *versions.Follower) (err erro
 		f.fence = a.fence(ctx, m.At, m.At.Fences[n-1])
 	}
 	return nil
+}
+
+// is reports whether the target has m, a manifest of that ETag, with the same records, when h was
+// what it had.
+func (h *had) is(m *manifest.Manifest, etag string) bool {
+	switch {
+	case h.manifest == nil:
+		return false
+	case m.At.Lineage == noLineage:
+		return h.etag == etag
+	}
+	at := h.manifest.At
+	return at.Lineage == m.At.Lineage && at.Number == m.At.Number && at.Digest == m.At.Digest
 }
 
 // fence returns the takeover of that number; nil: it cannot be read. It only serves to tell who it

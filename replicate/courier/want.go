@@ -14,6 +14,9 @@ type Want struct {
 	Point  spool.Point // what it has to include
 	Serial uint64      // when the flush was asked for: what failed later, it is told
 	Since  time.Time   // what is believed of a target must not be older
+	// Records, if not 0, is how many records there may not be after the newest checkpoint, unless
+	// one has failed since the flush was asked for.
+	Records int
 }
 
 // Outcome reports whether a flush has ended (I6), and how: with an error only when every target
@@ -43,7 +46,7 @@ func (c *Courier) outcome(w Want) (done bool, err error) {
 	has := c.stock.point.Covers(w.Point) && c.state != Asking && c.state != Doubted
 	switch {
 	case has && c.belief.covers(w):
-		return true, nil
+		return !c.untidy(w), nil
 	case has && c.state.Known() && c.belief.failed > w.Serial:
 		return true, c.belief.err
 	case c.state == Stopped:

@@ -83,7 +83,7 @@ func goOn(
 	f.From = t
 	if prev.From != t || prev.follower == nil {
 		f.news = true
-		if f.follower, err = versions.OpenNewest(ctx, t, key); err != nil {
+		if f.follower, err = versions.OpenToRead(ctx, t, key); err != nil {
 			return fetched{}, err
 		}
 		f.Manifest, f.Bytes = f.follower.Newest(), f.follower.Read()

@@ -383,3 +383,48 @@ func TestClockAhead(t *testing.T) {
 		}
 	}
 }
+
+// getsOnly is a bucket whose credentials may get objects, and do nothing else: what is absent is
+// denied then, as AWS does it.
+type getsOnly struct{ chunkstore.Bucket }
+
+func (b getsOnly) Get(
+	ctx context.Context, key string, o chunkstore.GetOptions,
+) (chunkstore.Object, error) {
+	object, err := b.Bucket.Get(ctx, key, o)
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		err = chunkstore.ErrDenied
+	}
+	return object, err
+}
+
+func (b getsOnly) List(context.Context, string, func(chunkstore.Object) bool) error {
+	return chunkstore.ErrDenied
+}
+
+// TestGetsOnly: the right to get objects is enough to follow a database.
+func TestGetsOnly(t *testing.T) {
+	p := publishtest.New(t)
+	if _, err := chunkstore.Identify(t.Context(), p.Target.Chunks); err != nil {
+		t.Fatal(err)
+	}
+	p.Records()
+	p.Publish(publishtest.Stamped(40, 1), 0)
+	store := chunkstore.NewStore(chunkstore.NewTarget("t", getsOnly{p.Target.Chunks},
+		getsOnly{p.Target.Manifests}))
+	l, err := Parse(p.URI(), "", store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := count(p)
+	f := next(t, l, p, Found{}, true, false)
+	c.want(t, "open", 1, 16+1) // and the marker, once
+	p.Publish(publishtest.Stamped(40, 2), 0)
+	c.want(t, "publish, and look", 1, 0)
+	f = next(t, l, p, f, false, true) // the fence
+	f = next(t, l, p, f, true, false)
+	f = next(t, l, p, f, false, false)
+	p.Publish(publishtest.Stamped(40, 3), 0)
+	f = next(t, l, p, f, true, true)
+	next(t, l, p, f, false, false)
+}

@@ -30,14 +30,16 @@
 //
 // What is fetched before it is asked for, at most 160 chunks at a time in a process:
 //
-//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read, then as many
-//	                     as were read, to 128: two packs. Half of them are read when more are
-//	                     asked for (reader.go)
+//	a sequential read    the next chunks, 1, 2, 4 to 32 beyond the one that is read, then a third
+//	                     of what was read, to 128: two packs. Half of them are read when more
+//	                     are asked for (reader.go)
 //	a scan of a b-tree   the next children of the page above, likewise
 //	lookups              siblings of interior pages that are missed, not on the first
 //	                     miss (interior.go)
 //	a query by an index  the rows that the index's leaf names next: those of the same key
 //	                     at once, the others from the second row on (rows.go)
+//	a full-text search   the pages of all segments that may have the term, when the page of the
+//	                     first one is known (terms.go)
 //	the tree of chunks   all its leaves with the second, if there are at most 320 KiB of them, or
 //	                     with the third, if there are at most 32 (leaves.go)
 //	a refresh            what replaces loaded chunks

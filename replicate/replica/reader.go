@@ -17,7 +17,8 @@ const (
 	// comingMax bounds how many chunks a process has on their way before they are asked for: those
 	// of a scan, and as many as the guesses of another query.
 	comingMax = aheadMax + aheadBlind
-	// aheadBlind is how far read-ahead goes at once; beyond that, as far as has been read.
+	// aheadBlind is how far read-ahead goes at once; beyond that, a third of what has been read: a
+	// scan ends somewhere, and what is there in vain then shall be little beside it.
 	aheadBlind = 32
 	// streamsMax is how many sequential reads a reader tells apart: a scan reads
 	// leaves in order and interior pages in between, and a join scans several tables.
@@ -115,6 +116,7 @@ func (r *Reader) lookAround(p []byte, off int64) {
 		r.noteIndexLeaf(p, page)
 	case sqlitefile.IsTable(p[0]):
 		r.noteTablePage(page, !sqlitefile.IsInterior(p[0]))
+		r.noteTermPage(p, page)
 	}
 	siblings, n := r.f.interior.missed(page, sqlitefile.IsInterior(p[0]))
 	r.prefetchPages(siblings, min(n, r.guesses.hope()))
@@ -155,7 +157,7 @@ func (r *Reader) lookAhead(i int) {
 
 // widen prefetches more for t, whose last chunk is read.
 func (r *Reader) widen(t *stream) {
-	t.ahead = min(max(1, 2*t.ahead), max(aheadBlind, min(t.last-t.first, aheadMax)))
+	t.ahead = min(max(1, 2*t.ahead), max(aheadBlind, min((t.last-t.first)/3, aheadMax)))
 	end := min(t.last+1+t.ahead, len(r.s.table.entries))
 	// As a rule a pack has the chunks from one multiple of its size to the next.
 	if whole := end - end%chunkstore.PackMax; whole > t.end && whole-t.last > t.ahead/2 {

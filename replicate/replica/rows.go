@@ -2,6 +2,7 @@ package replica
 
 import (
 	"slices"
+	"sync"
 
 	"verneuil/chunkstore"
 	"verneuil/spool/sqlitefile"
@@ -40,7 +41,7 @@ func (r *Reader) noteIndexLeaf(p []byte, page uint32) {
 		return
 	}
 	root := r.f.interior.root(page)
-	table, ok := r.s.indexRoots()[root]
+	table, ok := r.s.roots().index[root]
 	if !ok {
 		return
 	}
@@ -196,6 +197,22 @@ func (w *rowWalk) missing(root uint32, rowid int64) (page uint32, depth int) {
 	return 0, 0
 }
 
+// leaf returns the page at the end of the way from root to a row; 0 if it is not here.
+func (w *rowWalk) leaf(root uint32, rowid int64) uint32 {
+	page := root
+	for range depthMax {
+		n, here := w.node(page)
+		if !here {
+			return 0
+		}
+		if n == nil {
+			return page
+		}
+		page = n.Child(rowid)
+	}
+	return 0
+}
+
 // passes returns how far below root page is on the way to a row; -1 if it is not.
 func (w *rowWalk) passes(root uint32, rowid int64, page uint32) int {
 	at := root
@@ -253,10 +270,17 @@ func (s *snapshot) usable() int {
 	return s.m.PageBytes - int(s.table.head.header[reserved])
 }
 
-// indexRoots maps the root of each index to that of its table, as far as the schema is there: when
-// an index is read, it is.
-func (s *snapshot) indexRoots() map[uint32]uint32 {
-	s.schema.Do(func() {
+// schema is what the schema says of the roots of b-trees. It is read once, when an index is read:
+// then it is there.
+type schema struct {
+	once  sync.Once
+	index map[uint32]uint32          // of indexes: their tables' roots
+	fts5  map[uint32]sqlitefile.FTS5 // full-text indexes, by the root of their data
+}
+
+// roots returns what the schema says, as far as it is there.
+func (s *snapshot) roots() *schema {
+	s.schema.once.Do(func() {
 		first := s.pageIfHere(1)
 		if first == nil {
 			return
@@ -267,7 +291,11 @@ func (s *snapshot) indexRoots() map[uint32]uint32 {
 				pages = append(pages, p)
 			}
 		}
-		s.roots = sqlitefile.IndexRoots(pages...)
+		s.schema.index = sqlitefile.IndexRoots(pages...)
+		s.schema.fts5 = map[uint32]sqlitefile.FTS5{}
+		for _, f := range sqlitefile.FTS5Roots(pages...) {
+			s.schema.fts5[f.Data] = f
+		}
 	})
-	return s.roots
+	return &s.schema
 }

@@ -31,8 +31,7 @@ type snapshot struct {
 	present atomic.Int64 // chunks that are there
 	checked atomic.Int64 // when the last fetch that found it the newest began, Unix ns
 	header  sync.Once
-	schema  sync.Once
-	roots   map[uint32]uint32 // of indexes: their tables'; see indexRoots
+	schema  schema
 }
 
 // newSnapshot opens what was found, with one reference and no chunk.

@@ -26,6 +26,7 @@ var Unlocked = unlocked
 const (
 	FetchedBytesMax = fetchedBytesMax
 	PartWorth       = partWorth
+	RunChunks       = runChunks
 )
 
 // SetWindow makes the windows n chunks large until the test ends.

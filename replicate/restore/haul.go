@@ -14,7 +14,7 @@ import (
 func (r *run) work(ctx context.Context) error {
 	for h := range r.hauls {
 		err := r.bring(ctx, h)
-		r.room.Release(h.bytes())
+		r.room.Release(h.bytes(r.byChunk(h)))
 		if err != nil {
 			return err
 		}
@@ -24,7 +24,7 @@ func (r *run) work(ctx context.Context) error {
 
 // bring fetches h, and writes it.
 func (r *run) bring(ctx context.Context, h *haul) error {
-	if h.whole() && !r.Store.Cached() {
+	if r.byChunk(h) {
 		pieces, err := r.Store.GetPack(ctx, r.From, h.pack)
 		switch {
 		case err == nil:

@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	. "verneuil/replicate/restore"
+	"verneuil/test/crash"
 )
 
 // parts returns the part files in the directory of path.
@@ -466,30 +467,40 @@ func TestFullestPartFile(t *testing.T) {
 	}
 }
 
+// TestMain has TestKilled die at each step where crash tests are chosen.
+func TestMain(m *testing.M) {
+	os.Exit(crash.Main(m, TestKilled, TestReportsTheNthFailedWrite))
+}
+
+// A restore of killedPacks has a step for the request for the leaf, and for each pack one for the
+// request and one for each of the runs that are written.
+const (
+	killedPacks = 7
+	packSteps   = 1 + chunkstore.PackMax/RunChunks
+	killedSteps = 1 + killedPacks*packSteps
+)
+
 // TestKilled: a restore may be killed at any step; the next one goes on, and the file is never
 // there and not whole.
 func TestKilled(t *testing.T) {
-	const packs = 7
-	c := newNoise(t, packs*chunkstore.PackMax, nil)
+	c := newNoise(t, killedPacks*chunkstore.PackMax, nil)
 	if at := os.Getenv("RESTORE_DIES_AT"); at != "" {
 		n, err := strconv.Atoi(at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		die := func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) }
-		c.before = func(call int, _ string) error {
-			if call == n {
-				die()
-			}
-			return nil
-		}
 		o := c.options()
 		o.Concurrency = 1
-		o.Progress = func(done, total int64) {
-			if done == total && n == packs+2 {
-				die() // before the file is flushed, and has its name
+		step := func() {
+			if n--; n == 0 {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
 		}
+		c.before = func(int, string) error {
+			step()
+			return nil
+		}
+		o.Progress = func(int64, int64) { step() }
 		t.Fatal(File(t.Context(), os.Getenv("RESTORE_TO"), o), "and lives")
 	}
 	path := filepath.Join(t.TempDir(), "out.db")
@@ -506,19 +517,22 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("killed at %d: the file is there: %v", n, err) // R1
 		}
 	}
-	for n := 1; n <= packs+2; n++ {
+	stride := 5
+	if crash.Chosen() {
+		stride = 1
+	}
+	for n := 1; n <= killedSteps; n += stride {
 		die(n)
-		// The request for the leaf; the one of the pack before the last may be answered, and not
-		// written.
-		if got, most := resumed(t, c, path), 1+packs-max(0, n-2)+1; got > most {
-			t.Errorf("killed at request %d: resumed with %d, want at most %d", n, got, most)
+		whole := max(0, n-2) / packSteps // packs that were written
+		if got, most := resumed(t, c, path), 1+killedPacks-whole; got > most {
+			t.Errorf("killed at step %d: resumed with %d requests, want at most %d", n, got, most)
 		}
 	}
-	// Killed, resumed and killed.
-	die(5)
-	die(3)
-	die(2)
-	if got := resumed(t, c, path); got > 1+packs-4+1 {
+	// Killed, resumed and killed: three packs, then one, and one.
+	for _, n := range []int{2 + 3*packSteps, 2 + packSteps + 1, 2 + packSteps + 1} {
+		die(n)
+	}
+	if got := resumed(t, c, path); got > 1+killedPacks-5 {
 		t.Errorf("killed three times, resumed with %d requests", got)
 	}
 }

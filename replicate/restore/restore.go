@@ -132,6 +132,10 @@ type want struct {
 	chunks []int
 }
 
+// byChunk reports whether h is fetched as a whole pack, which is opened chunk by chunk. Where there
+// are caches, they have a say for each chunk.
+func (r *run) byChunk(h *haul) bool { return h.whole() && !r.Store.Cached() }
+
 // haul is what is wanted of a pack, in the order of the file: all of it, or what one request
 // for a part of the pack brings.
 type haul struct {
@@ -142,16 +146,19 @@ type haul struct {
 // whole reports whether the pack is worth fetching as a whole.
 func (h *haul) whole() bool { return len(h.wants) >= wholeFrom }
 
-// bytes bounds the memory that h takes: what is fetched, and, of a part, what is opened of it.
-func (h *haul) bytes() int64 {
-	start, end := h.wants[0].Place.Offset, uint32(0)
+// bytes bounds the memory that h takes: what is fetched, and, unless it is a whole pack that is
+// opened chunk by chunk, what is opened of it.
+func (h *haul) bytes(byChunk bool) int64 {
+	start, end := int64(h.wants[0].Place.Offset), int64(0)
 	for _, w := range h.wants {
-		start, end = min(start, w.Place.Offset), max(end, w.Place.Offset+w.Place.Bytes)
+		start = min(start, int64(w.Place.Offset))
+		end = max(end, int64(w.Place.Offset)+int64(w.Place.Bytes))
 	}
-	if h.whole() {
-		return min(int64(end), fetchedBytesMax)
+	n := end
+	if !byChunk {
+		n = end - start + int64(len(h.wants))*chunkstore.ChunkBytes
 	}
-	return min(int64(end-start)+int64(len(h.wants))*chunkstore.ChunkBytes, fetchedBytesMax)
+	return min(n, fetchedBytesMax)
 }
 
 // requests returns h, or if it is not fetched whole, what each request for a part of it brings.
@@ -182,7 +189,7 @@ func (r *run) plan(ctx context.Context) error {
 			return err
 		}
 		for _, h := range hauls {
-			if err := r.room.Acquire(ctx, h.bytes()); err != nil {
+			if err := r.room.Acquire(ctx, h.bytes(r.byChunk(h))); err != nil {
 				return err
 			}
 			select {

@@ -34,7 +34,8 @@ type Follower struct {
 	fence  *history.Record // the last one that was read since the checkpoint; nil: none
 	read   int64           // bytes
 
-	each func(*manifest.Manifest) error // is asked of each version before it is; nil: all may be
+	ahead bool                           // as history's Options have it
+	each  func(*manifest.Manifest) error // is asked of each version before it is; nil: all may be
 }
 
 // Open reads the newest checkpoint of the database whose manifest has that key in t; Next reads
@@ -47,6 +48,19 @@ func Open(ctx context.Context, t *chunkstore.Target, key string) (*Follower, err
 func OpenIn(ctx context.Context, s chunkstore.Sealer, store history.Store) (*Follower, error) {
 	f := &Follower{sealer: s, store: store}
 	if err := f.open(ctx); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenToRead is [OpenNewest] for who waits for it: it takes fewer round trips, and more requests.
+func OpenToRead(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
+	f := &Follower{sealer: t.Sealer, store: NewStore(t, key), ahead: true}
+	err := f.open(ctx)
+	if err == nil {
+		_, err = f.Next(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -65,7 +79,9 @@ func OpenNewest(ctx context.Context, t *chunkstore.Target, key string) (*Followe
 }
 
 func (f *Follower) open(ctx context.Context) error {
-	r, c, err := history.Open(ctx, f.store, Options())
+	o := Options()
+	o.Ahead = f.ahead
+	r, c, err := history.Open(ctx, f.store, o)
 	if err == nil {
 		err = f.take(c)
 	}

@@ -2,6 +2,7 @@ package sqlitefile
 
 import (
 	"encoding/binary"
+	"iter"
 	"math"
 	"sort"
 )
@@ -87,16 +88,7 @@ func splitKey(record []byte) (key string, rowid int64, ok bool) {
 	if !ok || n > len(body) {
 		return "", 0, false
 	}
-	value := body[len(body)-n:]
-	switch {
-	case last == 9:
-		rowid = 1
-	case n > 0:
-		rowid = int64(int8(value[0]))
-		for _, b := range value[1:] {
-			rowid = rowid<<8 | int64(b)
-		}
-	}
+	rowid = integerOf(last, body[len(body)-n:])
 	return string(types[:lastAt]) + "|" + string(body[:len(body)-n]), rowid, true
 }
 
@@ -152,27 +144,39 @@ func (n *TableNode) Child(rowid int64) uint32 {
 // IndexRoots maps the root page of each index that the given pages of sqlite_schema name to the
 // root page of its table, if they name that, too. The pages are page 1, or leaves of the schema.
 func IndexRoots(pages ...[]byte) map[uint32]uint32 {
-	tables := map[string]uint32{}
-	var indexes []schemaEntry
-	for _, page := range pages {
-		header := 0
-		if string(page[:min(len(page), len(Magic))]) == Magic {
-			header = HeaderBytes
-		}
-		for _, row := range schemaRows(page, header) {
-			switch row.kind {
-			case "table":
-				tables[row.table] = row.root
-			case "index":
-				indexes = append(indexes, row)
-			}
-		}
-	}
-	roots := map[uint32]uint32{}
-	for _, i := range indexes {
-		if root, ok := tables[i.table]; ok {
-			roots[i.root] = root
+	tables, roots := tableRoots(pages), map[uint32]uint32{}
+	for row := range schemaEntries(pages) {
+		if root, ok := tables[row.table]; ok && row.kind == "index" {
+			roots[row.root] = root
 		}
 	}
 	return roots
+}
+
+// tableRoots returns the root pages of tables, by their names.
+func tableRoots(pages [][]byte) map[string]uint32 {
+	tables := map[string]uint32{}
+	for row := range schemaEntries(pages) {
+		if row.kind == "table" {
+			tables[row.table] = row.root
+		}
+	}
+	return tables
+}
+
+// schemaEntries yields the rows on pages of sqlite_schema.
+func schemaEntries(pages [][]byte) iter.Seq[schemaEntry] {
+	return func(yield func(schemaEntry) bool) {
+		for _, page := range pages {
+			header := 0
+			if string(page[:min(len(page), len(Magic))]) == Magic {
+				header = HeaderBytes
+			}
+			for _, row := range schemaRows(page, header) {
+				if !yield(row) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -128,17 +128,29 @@ func TestKillsOfReplicator(t *testing.T) {
 }
 
 // TestKillsOfCommands: verneuilctl sync, flush and restore die before whatever call
-// they make. Who comes next does it all.
+// they make. Who comes next does it all. "packs" says that the database fills several: of these
+// some are there then, put or restored, and some are not.
 func TestKillsOfCommands(t *testing.T) {
 	first, step := harness.Stride(t, 173)
 	for name, argv := range map[string][]string{
-		"sync":    {"sync", "a.db"},
-		"flush":   {"flush", "spool"},
-		"restore": {"restore", "--force", "-s", "a.db", "-o", "out.db"},
+		"sync":           {"sync", "a.db"},
+		"flush":          {"flush", "spool"},
+		"restore":        {"restore", "--force", "-s", "a.db", "-o", "out.db"},
+		"sync, packs":    {"sync", "a.db"},
+		"flush, packs":   {"flush", "spool"},
+		"restore, packs": {"restore", "--force", "-s", "a.db", "-o", "out.db"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, first, step := harness.DirSite(t), first, step
-			if name == "restore" { // it makes fewer
+			command, packs := strings.CutSuffix(name, ", packs")
+			var more []string
+			switch {
+			case packs && command == "restore": // less than 16 MiB are not kept for the next one
+				more = []string{"insert into t(b) values(randomblob(30000000));"}
+			case packs:
+				more = []string{"insert into t(b) values(randomblob(9000000));"}
+			}
+			if command == "restore" { // it makes fewer
 				first, step = max(first/8, 1), max(step/8, 1)
 			}
 			for i, arg := range argv {
@@ -149,21 +161,22 @@ func TestKillsOfCommands(t *testing.T) {
 			argv := append([]string{harness.Built(t, "VERNEUIL_CTL"), "-c", s.Config()}, argv...)
 			for n := 0; ; n++ {
 				anew(s)
-				unsent(s, []string{"wal", "delete", "persist", "wal+exclusive"}[n%4])
+				unsent(s, []string{"wal", "delete", "persist", "wal+exclusive"}[n%4], more...)
 				sum := s.Stock("a.db", sums) + "\n"
-				if name == "restore" {
+				if command == "restore" {
 					recovers(s, words("preparation"), sum)
 				}
 				r := kill(s, first+n*step, n/4%2 == 1)
 				r.mustHaveDied(r.run("", argv...))
-				if out := s.Path("out.db"); name == "restore" {
+				if out := s.Path("out.db"); command == "restore" {
 					_, err := os.Stat(out)
 					if err == nil {
 						s.Same(out, s.Path("a.db")) // whole, or not there
 					} else if r.struck == "" {
 						t.Fatal(err)
 					}
-					s.Ctl(argv[3:]...) // the next one removes what this one has left
+					s.Ctl(argv[3:]...) // the next one uses, or removes, what this one has left
+					s.Same(out, s.Path("a.db"))
 					left, err := filepath.Glob(s.Path(".verneuil*"))
 					if err != nil || len(left) > 0 {
 						t.Fatalf("%v: left: %q, %v", r, left, err)
@@ -179,10 +192,12 @@ func TestKillsOfCommands(t *testing.T) {
 	}
 }
 
-// unsent leaves a spool with commits that were not sent: the process that had it is dead.
-func unsent(s *harness.Site, journal string) {
+// unsent leaves a spool with commits that were not sent, more among them: the process that had it
+// is dead.
+func unsent(s *harness.Site, journal string, more ...string) {
 	s.T.Helper()
-	lines := append(workload(journal),
+	lines := append(workload(journal), more...)
+	lines = append(lines,
 		"insert into t(b) values('unsent'); update t set b = 'unsent' where a % 5 = 0;")
 	calm(s).run(script(s, "a.db", lines, true)+".shell kill -9 $PPID\n", harness.SQLiteShell(s.T),
 		"-batch")

@@ -88,6 +88,7 @@ type storeWorld struct {
 	endpoint string
 	proxy    *faultproxy.Proxy
 	second   bool // a second target, in which nothing fails
+	rows     int  // of the database
 	trials   int  // so far: each has buckets of its own
 	journal  string
 	fds      int // of a host, when nothing fails
@@ -105,14 +106,15 @@ type storeCase struct {
 	name   string
 	short  bool                       // taken in the short form
 	second bool                       // there is a second target, in which nothing fails
+	rows   int                        // of the database: see written
 	begin  func(w *storeWorld)        // before; nothing fails
 	act    func(w *storeWorld) string // what it returns is the same whenever nothing failed
 	after  func(w *storeWorld)        // nothing fails any more
 }
 
-func newStoreWorld(t *testing.T, endpoint, dir string, second bool) *storeWorld {
+func newStoreWorld(t *testing.T, endpoint, dir string, c storeCase) *storeWorld {
 	w := &storeWorld{Site: &harness.Site{T: t, Dir: dir}, endpoint: endpoint,
-		proxy: faultproxy.Start(t, endpoint), second: second}
+		proxy: faultproxy.Start(t, endpoint), second: c.second, rows: c.rows}
 	harness.Must(t, os.Mkdir(dir, 0o700))
 	w.proxy.After(func(r *http.Request) {
 		if r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/manifests-") &&
@@ -302,7 +304,7 @@ func TestStoreFaults(t *testing.T) {
 			worlds := make(chan *storeWorld, storeWorkers)
 			for i := range storeWorkers {
 				worlds <- newStoreWorld(t, endpoint,
-					filepath.Join(dir, fmt.Sprintf("w%d-%d", k, i)), c.second)
+					filepath.Join(dir, fmt.Sprintf("w%d-%d", k, i)), c)
 			}
 			w := <-worlds
 			requests := c.calm(t, w)

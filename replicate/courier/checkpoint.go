@@ -1,0 +1,258 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/backoff"
+	"verneuil/replicate/cutter"
+	"verneuil/replicate/versions"
+)
+
+// When a history gets a checkpoint: it bounds what a reader has to read that begins there.
+const (
+	checkpointRecords = 64
+	checkpointBytes   = 1 << 20
+	// checkpointPause after the last record, it gets one however few there are: what a database
+	// has that is idle is one object, and need not be anything else.
+	checkpointPause = 10 * time.Second
+	// keepInterval is the least time between two checkpoints that are kept, to go back to.
+	keepInterval = 10 * time.Minute
+
+	// LeaveRecords and SyncRecords are for a [Want]: of a process that ends, as its successor may
+	// not live longer, and of a Sync, which is alone.
+	LeaveRecords = checkpointRecords
+	SyncRecords  = 16
+)
+
+// saver puts checkpoints of a target's history, in the background.
+type saver struct {
+	saving *saving   // under way, or to be taken when the push is over; nil: none is
+	since  time.Time // the last contact
+	bytes  int64     // of records since the last checkpoint was begun
+	err    error     // of the last attempt; nil: it has not failed
+	failed uint64    // its serial
+	retry  time.Time
+	pause  backoff.Backoff
+}
+
+// saving is a checkpoint on its way. It shares nothing that changes, but what is tallied.
+type saving struct {
+	shelf   *shelf
+	t       *chunkstore.Target
+	story   *history.Saving
+	tree    *manifest.Tree    // its own
+	version manifest.Manifest // at last, that of the checkpoint
+	uploads *uploads
+	prove   func() error
+	keep    bool // to go back to
+	serial  uint64
+	bytes   int64 // of records that it has, about
+
+	unread bool // a leaf or node of the target's tree cannot be read
+	ended  bool
+	err    error // then
+
+	// What pushes have made of the version meanwhile; stale: more than that.
+	steps []step
+	stale bool
+}
+
+// step is what a push has made of a target's tree.
+type step struct {
+	least, chunks int
+	patches       []manifest.Patch
+}
+
+// unsaved returns how many records the target has after the newest checkpoint.
+func (c *Courier) unsaved() int {
+	mark := c.stock.mark
+	if mark == nil {
+		return 0
+	}
+	return int(mark.At().Number - mark.Seen())
+}
+
+// checkpointDue returns when a checkpoint is to be put, where records may not be as many as tidy;
+// 0: no more than as a rule. ok is false while there is nothing to be put, or not now.
+func (c *Courier) checkpointDue(tidy int) (at time.Time, ok bool) {
+	s, n := &c.stock, c.unsaved()
+	if c.state != Idle || c.saving != nil || n == 0 || s.version == nil || len(s.lost) > 0 ||
+		s.writer == nil || s.writer.State() != history.Owning {
+		return at, false
+	}
+	if n < checkpointRecords && c.bytes < checkpointBytes && (tidy == 0 || n < tidy) {
+		if at = s.taken; c.since.After(at) {
+			at = c.since
+		}
+		if at = at.Add(checkpointPause); c.Behind() {
+			return at, false // a push comes first
+		}
+	}
+	if c.saver.err != nil && c.retry.After(at) && tidy == 0 {
+		at = c.retry
+	}
+	return at, true
+}
+
+// Checkpoint begins what checkpoints are due; wants are those of the flushes that wait.
+func (o *Office) Checkpoint(wants []Want) {
+	for _, c := range o.couriers {
+		tidy := 0
+		for _, w := range wants {
+			if w.Records > 0 && (tidy == 0 || w.Records < tidy) && c.saver.failed <= w.Serial {
+				tidy = w.Records
+			}
+		}
+		if at, ok := c.checkpointDue(tidy); ok && !at.After(o.now()) {
+			c.checkpoint()
+		}
+	}
+}
+
+// untidy reports whether w waits for a checkpoint.
+func (c *Courier) untidy(w Want) bool {
+	return w.Records > 0 && c.unsaved() >= w.Records && c.saver.failed <= w.Serial &&
+		c.stock.writer != nil && c.state.Known()
+}
+
+// checkpoint begins to put a checkpoint of what the target has.
+func (c *Courier) checkpoint() {
+	s, o := &c.stock, &c.office.o
+	v := &saving{
+		shelf: c.shelf, t: c.Target, story: s.writer.Saving(), tree: s.tree.Clone(),
+		version: *s.version, uploads: c.uploads(), prove: o.Prove, serial: o.Serial.Next(),
+		bytes: c.bytes,
+	}
+	age := c.office.now().Sub(c.ack.Kept)
+	v.keep = age >= keepInterval || age < 0
+	c.saving, c.bytes = v, 0
+	o.Errands.Go(v.run, func(err error) {
+		v.ended, v.err = true, err
+		c.checkpointed()
+	})
+}
+
+// run puts leaves and nodes, makes them durable, and puts the checkpoint (I1).
+func (v *saving) run(ctx context.Context) error {
+	packs := v.uploads.packing(ctx)
+	m := &v.version
+	var err error
+	m.Levels, m.Top, m.Patches, err = v.tree.Pack(packs.ctx, cutter.PatchesMax,
+		v.uploads.fetching(&v.unread),
+		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
+			return packs.putObjects(objects, nil)
+		})
+	err = wrap(err, "put tree")
+	if putErr := packs.wait(); putErr != nil {
+		err = putErr
+	}
+	_, finishErr := v.uploads.finish()
+	if err = errors.Join(err, finishErr); err != nil {
+		return err
+	}
+	m.Earlier, m.At = nil, v.story.Position
+	if v.story.Body, err = m.Encode(v.t.Sealer); err != nil {
+		return err
+	}
+	release, err := v.t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := v.prove(); err != nil {
+		return err
+	}
+	if v.keep {
+		v.shelf.calls.Add(1)
+		if err := versions.Keep(ctx, v.t, v.shelf.key, m.At, v.story.Body); err != nil {
+			return err
+		}
+		v.uploads.bytes.Add(int64(len(v.story.Body)))
+	}
+	if err := v.story.Run(ctx); err != nil {
+		return err
+	}
+	v.uploads.bytes.Add(int64(len(v.story.Body)))
+	return nil
+}
+
+// noteStep notes for the checkpoint under way that the target has taken a version.
+func (c *Courier) noteStep(p *push) {
+	if !p.prepared {
+		c.ack.Kept, c.bytes = c.office.now(), 0
+	} else {
+		c.bytes += int64(len(p.body))
+	}
+	switch v := c.saving; {
+	case v == nil:
+	case p.packed || !p.prepared:
+		v.stale = true
+	default:
+		v.steps = append(v.steps, step{p.change.least, p.change.chunks, p.change.patches()})
+	}
+}
+
+// checkpointed takes the result of the checkpoint under way, if it has ended, and no push needs the
+// target's history.
+func (c *Courier) checkpointed() {
+	v := c.saving
+	if v == nil || !v.ended || c.state.Busy() {
+		return
+	}
+	c.saving = nil
+	c.shelf.calls.Add(v.uploads.calls.Swap(0))
+	v.uploads.count(c.office.o.Sent, 0)
+	switch {
+	case v.err == nil:
+		c.replaced(v)
+	case c.office.o.Errands.Ending():
+	default:
+		c.bytes += v.bytes
+		wait := c.pause.Next()
+		c.saver.err, c.saver.failed = v.err, c.office.o.Serial.Next()
+		c.retry = c.office.now().Add(wait)
+		c.log().Info("checkpoint failed", "target", c.Name, "error", v.err, "retry_in", wait)
+		if v.unread && chunkstore.IsFault(v.err) {
+			c.belief.suspect(unreadTree + v.err.Error())
+		} else if conflict(v.err) || chunkstore.IsFault(v.err) {
+			c.belief.doubt()
+		}
+	}
+}
+
+// replaced takes note that v is the newest checkpoint.
+func (c *Courier) replaced(v *saving) {
+	s, now := &c.stock, c.office.now()
+	c.saver.err, c.retry = nil, time.Time{}
+	c.pause.Reset()
+	c.office.o.Sent.Manifests.Add(1)
+	if v.keep {
+		c.ack.Kept = now
+	}
+	if s.writer == nil || s.writer.At().Lineage != v.story.Lineage {
+		return
+	}
+	s.writer.Put(v.story)
+	s.etag, s.mark = s.writer.Reader().ETag(), s.writer.Reader().Clone()
+	c.belief.lookedAt(now, seen{manifest: true})
+	if !v.stale && s.version != nil && len(s.lost) == 0 {
+		for _, step := range v.steps {
+			v.tree.Resize(step.least)
+			v.tree.Resize(step.chunks)
+			for _, p := range step.patches {
+				v.tree.Set(p.Index, p.Ref)
+			}
+		}
+		m := *s.version
+		v.tree.Describe(&m)
+		s.tree, s.version = v.tree, &m
+	}
+	c.noting()(s.writer, encodedFor(c.Target, s.version))
+	c.office.saveAcks()
+	c.log().Info("checkpoint", "target", c.Name, "record", v.story.Number, "kept", v.keep)
+}
