@@ -47,7 +47,8 @@ func crashWorld(t testing.TB, top string, seed uint64, first bool) (*world, *chu
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(crash.Main(m, TestCrash, TestFaultsByNthCall, TestFaultsByNthCallOfLosingTargets))
+	os.Exit(crash.Main(m, TestCrash, TestFaultsByNthCall, TestFaultsByNthCallOfLosingTargets,
+		TestHistoryFaultsByNthCall, TestHistoryKilled))
 }
 
 // TestCrashChild is the child: it works until it kills itself.

@@ -55,7 +55,8 @@
 //
 // # Invariants
 //
-//	I1  A manifest is put only after everything that it names is durable in that target.
+//	I1  A record, or a manifest, is put only after everything that it names is durable in that
+//	    target.
 //	I2  A manifest is a transaction boundary of the database (spool I4).
 //	I3  Targets do not wait for each other; a target that fails keeps its own backlog,
 //	    as the set of chunk indexes that it has not got, and gets the newest version
@@ -64,7 +65,8 @@
 //	    of a target first reads its manifest, and compares IDs. What no manifest names
 //	    counts for a day, if it is in the spool's journal. What a version names has places of
 //	    its own in each target (replicate/courier).
-//	I5  A manifest is put with If-Match of the ETag that we last wrote or read, or with
+//	I5  A record is put with If-None-Match, at the number after the last one that we read or
+//	    wrote, and a manifest with If-Match of the ETag that we last wrote or read, or with
 //	    If-None-Match. A conflict stops the replicator for that target, loudly, unless
 //	    the manifest found is our past: of an earlier epoch of our lineage, or one of our
 //	    epoch that this very spool has cut (manifest.Head has the rules).

@@ -401,14 +401,17 @@ func (w *world) manifest(k int) *manifest.Manifest {
 // checkpoint is the manifest that target k has, without the records after it.
 func (w *world) checkpoint(k int) *manifest.Manifest {
 	w.Helper()
-	w.manifests[k].mu.Lock()
-	defer w.manifests[k].mu.Unlock()
-	m, err := manifest.Decode(chunkstore.Plain{},
-		w.manifests[k].objects[manifest.Name("host", w.db)])
+	return w.checkpointIn(w.copied(k))
+}
+
+// checkpointIn is the manifest that t has.
+func (w *world) checkpointIn(t *chunkstore.Target) *manifest.Manifest {
+	w.Helper()
+	f, err := versions.Open(context.Background(), t, manifest.Name("host", w.db))
 	if err != nil {
-		w.Fatalf("target %d: %v", k, err)
+		w.Fatal(err)
 	}
-	return m
+	return f.Newest()
 }
 
 // newest returns the newest version of the database at path that t has.

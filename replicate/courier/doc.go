@@ -4,15 +4,44 @@
 //
 // # Contact, push, look
 //
-// A contact reads the manifest that a target has under our name. It is the last version of ours,
-// or our past, whose tree is read, too, or another writer's, which stops the courier (I5). A target
-// that has nothing can be given, at its contact, what a base copy is just reading ([Office.Ahead]).
+// A contact reads the newest version that a target has under our name, records folded in
+// (replicate/versions). It is the last version of ours, or our past, whose tree is read, too, or
+// another writer's, which stops the courier (I5). A target that has nothing can be given, at its
+// contact, what a base copy is just reading ([Office.Ahead]).
 //
-// A push puts what is missing, in packs: chunks, leaves and nodes, in runs that are made durable;
-// then the manifest. What a long push has put is noted in the spool, run by run, until a manifest
-// names it: a push that was interrupted goes on, also in another process (uploads.go).
+// A push puts what is missing, in packs: chunks, in runs that are made durable; then it tells the
+// target of the version. What a long push has put is noted in the spool, run by run, until a
+// version names it: a push that was interrupted goes on, also in another process (uploads.go).
 //
 // A look asks whether a target is still what it was taken for.
+//
+// # History
+//
+// A target that was seen to keep the conditions of Puts, in both of its buckets, has a history of
+// the database (package manifest/history). Then a push ends in a record of the step from the
+// version that is there to the next one. Where that is too long, or the tree has lost something,
+// leaves and nodes are put, and the record has all of the next version. A target that has no
+// version, or one of which the history cannot be gone on with, is given a manifest that begins a
+// new one: a fresh log has no remains. Of the history that it replaces the end is taken over first,
+// so that whoever owns that, and sleeps, is refused.
+//
+// Whoever appends first takes the history over, by a fence that says who he is. What a writer is
+// made of again is noted in the spool (saved.go), before a record is appended and after that: so
+// the next process of this spool goes on without a fence, and without a request before its first
+// record.
+//
+// A record of which the answer was lost is unsettled: the push goes on with that question, and no
+// other one begins. It is settled by the next attempt, or by the contact of the next process.
+//
+// A checkpoint is put in the background (checkpoint.go): after 64 records or 1 MiB, when nothing
+// followed the last record for ten seconds, at the end of a process that leaves 64 of them, or of a
+// Sync that leaves 16. It puts leaves and nodes, and then the manifest. Pushes go on meanwhile;
+// what they do to the tree is done again to the checkpoint's, which takes the place of theirs. One
+// in ten minutes is put beside the manifest, too, and first, to go back to.
+//
+// Nothing is deleted here.
+//
+// A target that keeps no conditions has no history: there each version is a manifest, as a whole.
 //
 // The patrol touches the packs that the newest version in a target names, so that a rule by which
 // old objects expire does not reach them (package patrol). What stood in one that is gone is put
@@ -37,15 +66,19 @@
 // (judge, and the condition of a push), I7 (lose, compare), I8 (sealChunks) and I10 (a push has the
 // patrol step aside). And:
 //
-//	Q1  stock.tree says nothing that the manifest does not which the target has under stock.etag.
-//	Q2  A manifest is put with the tree that stock.tree is after change.apply: each object that it
-//	    names, the manifest before it names in the same place, or the journal of puts did, or
-//	    this push has put it there durably.
-//	Q3  That tree names the same object for each chunk as the version's own does.
-//	Q4  Of a pack that is gone, nothing is named by the next manifest: its chunks are missing, its
-//	    leaves and nodes are put anew (manifest.Tree.Lost). Found gone while a push is under way,
-//	    it is taken for gone again when that has succeeded.
-//	Q5  Of packs that are sealed or put there are no more than the target has slots, for all
+//	Q1  stock.tree says nothing that stock.version does not, which is what the target's checkpoint
+//	    and records make, or its manifest; stock.mark is at its end.
+//	Q2  A target is told of a version with the tree that stock.tree is after change.apply: each
+//	    object that it names, the version before it names in the same place, or the journal of
+//	    puts did, or this push has put it there durably.
+//	Q3  That tree names the same object for each chunk as the version's own does. The step names
+//	    all chunks for which it has another than the tree before, and how short the database was.
+//	Q4  Of a pack that is gone, nothing is named by the next version, which is told as a whole:
+//	    its chunks are missing, its leaves and nodes are put anew (manifest.Tree.Lost). Found
+//	    gone while a push is under way, it is taken for gone again when that has succeeded.
+//	Q5  No record is prepared while one is unsettled, and no checkpoint is begun of a history that
+//	    we do not own. A checkpoint is of a version that the history has.
+//	Q6  Of packs that are sealed or put there are no more than the target has slots, for all
 //	    databases of the process. A base copy has two more that are sealed, and while others
 //	    have the slots, one for each of its own puts.
 //
@@ -69,15 +102,29 @@
 // in those that are gone is put again; no flush succeeds before that. If a leaf cannot be
 // read, nobody knows where what it names stands: all of that is put again.
 //
-// A target has our version ("sent"). Witness: its answer to our conditional Put, or to a Get with
-// the ETag that it gave, or a manifest with the version's Cut: a number drawn at random when it
-// was cut, so that it is known again in whatever places it was put. (Who forges that may write to
-// the bucket.) It is believed while we push (the next Put has that ETag as its
-// condition); a flush believes it, and the chunk bucket's identity, for a second,
-// and else asks again: two requests, and three for objects if none was asked for in ten minutes.
-// At the end of a process, or of the last connection, nobody has asked: then a minute.
-// What a target has, and when that was seen, stands in targets.json for the next office. Defeated
-// by: whoever deletes or replaces things within that time. An idle database asks nothing.
+// A target has our version ("sent"). Witness: an answer to our Append, or to our conditional Put;
+// or a look that finds our checkpoint, our last record and none after it; or a version with its
+// Cut: a number drawn at random when it was cut, so that it is known again in whatever places it
+// was put. (Who forges that may write to the bucket.) It is believed while we push: the next number
+// of the log, or that ETag, is the condition. A record says nothing of the checkpoint that it
+// follows, so a flush looks for that. It believes what was seen, and the chunk bucket's identity,
+// for a second, and else asks again: two to four requests, and three for objects if none was asked
+// for in ten minutes. At the end of a process, or of the last connection, nobody has asked: then a minute.
+// What a target has, and when that was seen, stands in targets.json and history.<…> for the next
+// office. Defeated by: whoever deletes or replaces things within that time: a checkpoint that is
+// gone is found by the next one, or by a push after ten minutes. An idle database asks nothing.
+//
+// The history goes on where the last process of this spool left it. Witness: the file history.<…>
+// of this boot, and that the log is in the bucket that has the identity which it names. Defeated by:
+// an older file, as of a disk or a machine that was cloned or put back, which is a copy of our
+// writer: the first of the copies has the next number, and the other one is refused, and finds that
+// the version there is not its own; a file that is torn, or gone, costs a fence.
+//
+// Another one has taken the history over. Witness: that we had appended in this process, and now it
+// has a higher epoch, by a fence that no writer of this courier has signed. Then the courier stops,
+// also if nothing but the fence is there: who puts that is about to put versions. A process that
+// begins cannot know whose a fence is; it judges by the version. Defeated by: nobody who does not
+// write to the bucket.
 //
 // A version in a target is ours. Witness: its Cut, among those of the last 4,096 of this spool
 // (noted before a cut is saved, and so before it is put), or as the one that the target took last
