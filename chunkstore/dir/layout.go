@@ -56,12 +56,12 @@ func (b *objects) place(key string) (string, error) {
 	if record, ok := strings.CutPrefix(key, chunkstore.LogKeyPrefix); ok {
 		log, number, ok := strings.Cut(record, "-")
 		if !ok || log == "" || number == "" {
-			return "", fmt.Errorf("key %q of the chunk bucket is no record's", key)
+			return "", fmt.Errorf("key %q of the chunk bucket is not that of a record", key)
 		}
 		return filepath.Join(b.root, logsName, log, number), nil
 	}
 	if name, err := chunkstore.ParseDigest(key); err != nil || name.String() != key {
-		return "", fmt.Errorf("key %q of the chunk bucket is no pack's name", key)
+		return "", fmt.Errorf("key %q of the chunk bucket is not the name of a pack", key)
 	}
 	return filepath.Join(b.root, key[:2], key), nil
 }

@@ -450,7 +450,7 @@ func (f *finding) judge(c *Courier) error {
 	}
 	who := fmt.Sprintf("version %d of epoch %d by %s", m.Sequence, m.Epoch, m.Program)
 	if m.Host != o.Host || m.Path != o.Spool.Path() {
-		return fmt.Errorf("%w: it is of %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
+		return fmt.Errorf("%w: it belongs to %s:%s", chunkstore.ErrConflict, m.Host, m.Path)
 	}
 	if c.newcomer() {
 		cutter.Follow(m.Head())

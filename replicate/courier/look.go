@@ -48,7 +48,7 @@ type belief struct {
 // suspect has the next contact ask for all that the target's version names.
 func (b *belief) suspect(found string) {
 	c := b.of
-	c.log().Error("target is not what it was: all of it is looked at",
+	c.log().Error("target is not as it was: all of it is checked",
 		"target", c.Name, "found", found)
 	*b = belief{of: c, looking: b.looking, all: true}
 	b.doubt()
@@ -199,7 +199,7 @@ func (b *belief) looked(l *look, err error) {
 	case l.changed && (c.state.Busy() || c.stock.etag != l.etag):
 		// a push of ours has changed it meanwhile
 	case l.unlike != "":
-		c.log().Error("target is not what it was: all of it is looked at",
+		c.log().Error("target is not as it was: all of it is checked",
 			"target", c.Name, "found", l.unlike)
 		*b = belief{of: c, all: b.all || l.sample != nil && l.sample.gone > 0}
 		b.doubt()

@@ -277,7 +277,7 @@ func DecodeNamed(
 ) (*manifest.Manifest, error) {
 	m, err := manifest.Decode(s, stored)
 	if err == nil && manifest.Name(m.Host, m.Path) != key {
-		return nil, fmt.Errorf("%w: it is of %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
+		return nil, fmt.Errorf("%w: it belongs to %q", chunkstore.ErrCorrupt, m.Host+":"+m.Path)
 	}
 	return m, err
 }
