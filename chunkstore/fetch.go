@@ -190,7 +190,7 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 	for _, k := range wanted {
 		p := f.refs[k].Place
 		if p.Bytes == 0 || p.Offset == 0 || int64(p.Offset)+int64(p.Bytes) > bytesMax {
-			return nil, fmt.Errorf("get object %v: %w: %d bytes from %d in pack %v are no place",
+			return nil, fmt.Errorf("get object %v: %w: a place of %d bytes from %d in pack %v",
 				f.refs[k].ID, ErrCorrupt, p.Bytes, p.Offset, p.Pack)
 		}
 	}

@@ -48,10 +48,10 @@ func (id *Identity) UnmarshalText(text []byte) error {
 		}
 	}
 	if len(digits) != hex.EncodedLen(len(id)) {
-		return fmt.Errorf("identity %q is no UUID", text)
+		return fmt.Errorf("identity %q is not a UUID", text)
 	}
 	if _, err := hex.Decode(id[:], digits); err != nil {
-		return fmt.Errorf("identity %q is no UUID", text)
+		return fmt.Errorf("identity %q is not a UUID", text)
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func encodeMarker(id Identity) ([]byte, error) {
 }
 
 // ErrNewerStore: a later program has written to the bucket, in a form that this one does not know.
-var ErrNewerStore = errors.New("a newer program's bucket")
+var ErrNewerStore = errors.New("the bucket of a newer program")
 
 // ReadIdentity returns the identity of b; zero if it has none. A marker that is damaged is an error
 // that wraps [ErrCorrupt].

@@ -21,7 +21,7 @@ const (
 
 // ErrNewer: a newer program wrote the manifest. It may be whole: whoever cannot
 // read it must not replace it.
-var ErrNewer = errors.New("a newer program's")
+var ErrNewer = errors.New("written by a newer program")
 
 // ErrTooLong: what is to be stored is longer than a manifest, or a record, may be.
 var ErrTooLong = errors.New("too long")

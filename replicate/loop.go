@@ -430,7 +430,7 @@ func (l *loop) restore() {
 		err = errors.Join(err, l.tenure.sp.WriteSourceConfig(*l.r.source))
 	}
 	if err != nil {
-		l.log().Warn("a file of the spool is missing, and cannot be made anew", "error", err)
+		l.log().Warn("a file of the spool is missing, and cannot be made again", "error", err)
 	}
 }
 

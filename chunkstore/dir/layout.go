@@ -64,13 +64,13 @@ func (b *objects) place(key string) (string, error) {
 		if rest, ok := strings.CutPrefix(key, shelf.prefix); ok {
 			dir, file, ok := strings.Cut(rest, "-")
 			if !ok || dir == "" || file == "" {
-				return "", fmt.Errorf("key %q of the chunk bucket is no record's", key)
+				return "", fmt.Errorf("key %q of the chunk bucket is not that of a record", key)
 			}
 			return filepath.Join(b.root, shelf.name, dir, file), nil
 		}
 	}
 	if name, err := chunkstore.ParseDigest(key); err != nil || name.String() != key {
-		return "", fmt.Errorf("key %q of the chunk bucket is no pack's name", key)
+		return "", fmt.Errorf("key %q of the chunk bucket is not the name of a pack", key)
 	}
 	return filepath.Join(b.root, key[:2], key), nil
 }

@@ -47,8 +47,8 @@ func (o *origin) flags(command *cobra.Command) {
 func (o *origin) flagsOfPast(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVar(&o.version, "version-id", "",
-		"a version that the command versions lists (default: the newest)")
-	flags.StringVar(&o.at, "at", "", "the version of that time: 2006-01-02T15:04:05Z, "+
+		"the ID of a version, from the command versions (default: the newest)")
+	flags.StringVar(&o.at, "at", "", "the version at that time: 2006-01-02T15:04:05Z, "+
 		"or 2006-01-02 15:04:05 in local time")
 }
 
@@ -62,7 +62,7 @@ func (o *origin) take(args []string) error {
 		return nil
 	}
 	if o.uri != "" || o.sourcePath != "" {
-		return fmt.Errorf("SOURCE %s and --manifest or --source-path are the same: give one",
+		return fmt.Errorf("SOURCE %s and --manifest or --source-path both name it: give one",
 			args[0])
 	}
 	if schemeOf(args[0]) != "" {
@@ -233,8 +233,8 @@ func parseTime(text string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--at %q is no time: want 2006-01-02T15:04:05Z or 2006-01-02 "+
-		"15:04:05", text)
+	return time.Time{}, fmt.Errorf("--at %q is not a time: want 2006-01-02T15:04:05Z or "+
+		"2006-01-02 15:04:05", text)
 }
 
 func manifestCommand(g *global) *cobra.Command {

@@ -30,17 +30,17 @@ func verifyCommand(g *global) *cobra.Command {
 		SuggestFor: []string{"check", "fsck"},
 		Short:      "Check that targets have all that their newest versions name",
 		Long: `In each target, walk the newest version of a database, or of every database in it,
-and look for every leaf, node and pack of chunks that it names. What is missing or damaged
-is printed, one line each, and the exit code is 1. Leaves and nodes are read and checked
-against their hashes; with --read, chunks are too. With --touch, what is there is made
-as young as if it had just been put, for a store whose objects expire: replication does
-that for databases that are open, every patrol_days.
+and look for every leaf, node and pack of chunks that it names. Prints a line for each that
+is missing or damaged; the exit code is 1 then. Leaves and nodes are read and checked
+against their hashes; with --read, chunks are, too. With --touch, objects become as young
+as if they had just been put, for a store whose objects expire. Replication does that every
+patrol_days for databases that are open.
 
-A target without any database is an error, as its name may be mistyped: a check that has
-looked at nothing must not succeed. It is none with --allow-empty.
+A target without databases is an error, as its name may be mistyped: a check that has
+looked at nothing must not succeed. --allow-empty permits it.
 
-What a manifest given by --manifest (but verneuil://) names is looked for in each target;
-in one that has the same version, what that one's manifest names.`,
+With --manifest (other than verneuil://), each target is searched for what that manifest
+names, or, if it has the same version, for what its own manifest of that version names.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			what := "every database"
@@ -57,7 +57,7 @@ in one that has the same version, what that one's manifest names.`,
 	command.Flags().BoolVar(&flags.Read, "read", false, "read every chunk and check its hash")
 	command.Flags().BoolVar(&flags.Touch, "touch", false, "keep what is named from expiring")
 	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false,
-		"a target without any database is no error")
+		"accept a target without databases")
 	command.Flags().BoolVar(&flags.asJSON, "json", false,
 		"print one JSON object per line, the last with the sums")
 	return command

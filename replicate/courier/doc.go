@@ -134,7 +134,7 @@
 // writer's, and stops the courier, loudly; a spool whose file of them is gone takes over, as one
 // without a cut.
 //
-// A target is well again, says the log. Witness: it has taken the last version of the database that
+// A target works again, says the log. Witness: it has taken the last version of the database that
 // had failed, or shows that it has it. That it answers at all is no witness: it may let us read,
 // and not write.
 //

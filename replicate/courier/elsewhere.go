@@ -36,8 +36,8 @@ func (e *elsewhere) say(c *Courier) {
 	c.office.saidElsewhere = true
 	const most = 5
 	some := e.hosts[:min(len(e.hosts), most)]
-	c.log().Warn("no version of this path under this host: it begins anew, but there are "+
-		"versions of it under other hosts (where the host name changes, as a container's does, "+
+	c.log().Warn("this host has no version of this path, so a new history begins; but other "+
+		"hosts have versions of it (if the host's name changes, as a container's does, "+
 		"set hostname in the configuration)",
 		"target", c.Name, "host", e.host, "others", some, "more", len(e.hosts)-len(some))
 }

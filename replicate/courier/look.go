@@ -50,7 +50,7 @@ type belief struct {
 // suspect has the next contact ask for all that the target's version names.
 func (b *belief) suspect(found string) {
 	c := b.of
-	c.log().Error("target is not what it was: all of it is looked at",
+	c.log().Error("target is not as it was: all of it is checked",
 		"target", c.Name, "found", found)
 	*b = belief{of: c, looking: b.looking, all: true}
 	b.doubt()
@@ -247,7 +247,7 @@ func (b *belief) looked(l *look, err error) {
 		c.log().Info("look at target failed", "target", c.Name, "error", err)
 	case l.moved(c):
 	case l.unlike != "":
-		c.log().Error("target is not what it was: all of it is looked at",
+		c.log().Error("target is not as it was: all of it is checked",
 			"target", c.Name, "found", l.unlike)
 		*b = belief{of: c, all: b.all || l.sample != nil && l.sample.gone > 0}
 		b.doubt()

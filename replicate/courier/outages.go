@@ -60,7 +60,7 @@ func (o *Outages) failed(
 	if u.untold > 0 {
 		attributes = append(attributes, "failed_before", u.untold)
 	}
-	log.Warn("target failed: what is committed waits in the spool, and it is tried again",
+	log.Warn("target failed; commits wait in the spool, and will be sent when it works again",
 		attributes...)
 	u.kind, u.told, u.isTold, u.untold = kind, now, true, 0
 }
@@ -85,7 +85,7 @@ func (o *Outages) succeeded(
 		return
 	}
 	u.isTold = false
-	log.Warn("target is well again", "target", t.Name,
+	log.Warn("target works again", "target", t.Name,
 		"after", now.Sub(u.since).Round(time.Second), "databases", u.most)
 }
 

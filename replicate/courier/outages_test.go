@@ -39,7 +39,7 @@ func TestOutages(t *testing.T) {
 		o.failed(log, now, target, fmt.Sprint("database", i%10), refused(i))
 	}
 	o.failed(log, now, other, "database1", refused(1))
-	said(`failed: what is committed waits`, `target=two`)
+	said(`failed; commits wait`, `target=two`)
 	o.failed(log, now, target, "database1", errors.New("NoSuchBucket"))
 	said() // within a minute
 	now = now.Add(2 * outageQuiet)
@@ -49,7 +49,7 @@ func TestOutages(t *testing.T) {
 		o.succeeded(log, now, target, fmt.Sprint("database", i))
 		o.succeeded(log, now, target, fmt.Sprint("database", i))
 	}
-	said(`msg="target is well again" target=one after=2m0s databases=10`)
+	said(`msg="target works again" target=one after=2m0s databases=10`)
 	for range 5 { // it comes and goes
 		o.failed(log, now, target, "database1", refused(1))
 		o.succeeded(log, now, target, "database1")

@@ -56,7 +56,7 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 			got, err := past.Object(ctx, []chunkstore.Ref{ref})
 			if err != nil {
 				c.o.Log.Warn("object of a version to take over was not read: "+
-					"its chunk is stored anew", "error", err)
+					"its chunk is stored again", "error", err)
 				continue
 			}
 			base = got[0]

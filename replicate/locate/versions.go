@@ -156,9 +156,9 @@ func (l *Locator) FetchAt(ctx context.Context, t time.Time) (found Found, err er
 	if err := errors.Join(failed...); err != nil {
 		return Found{}, err
 	}
-	has := "there is none at all"
+	has := "there are no versions"
 	if !oldest.IsZero() {
-		has = "the oldest is of " + oldest.UTC().Format(time.RFC3339Nano)
+		has = "the oldest is from " + oldest.UTC().Format(time.RFC3339Nano)
 	}
 	return Found{}, fmt.Errorf("manifest %s at %s: %w: %s", l, t.UTC().Format(time.RFC3339Nano),
 		ErrNoVersion, has)

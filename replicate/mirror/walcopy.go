@@ -69,9 +69,9 @@ func (c *copying) finishWAL(ctx context.Context) error {
 		return fmt.Errorf("look at database: %w", err)
 	}
 	if c.wal.applied > 0 && !c.wal.fits(c.wal.size, c.wal.applied) {
-		return fmt.Errorf("%w: its last commit says that the database has %d bytes: "+
-			"more than there are in it and the file; SQLite refuses to checkpoint it "+
-			"(recover what there is with .recover of the sqlite3 shell)",
+		return fmt.Errorf("%w: its last commit gives the database %d bytes, more than it and "+
+			"the file contain, and SQLite refuses to checkpoint it "+
+			"(recover what is left with .recover in the sqlite3 shell)",
 			errImpossibleWAL, c.wal.size)
 	}
 	fileBytes := size

@@ -240,7 +240,7 @@ func (f *follower) poll(ctx context.Context) {
 			}
 		} else if ctx.Err() == nil {
 			if kind := chunkstore.ErrorKind(err); kind != failed {
-				f.all.log.Warn("replica could not be refreshed; it is tried again",
+				f.all.log.Warn("replica could not be refreshed; trying again",
 					"source", f.locator, "error", err)
 				failed = kind
 			}

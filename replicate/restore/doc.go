@@ -10,8 +10,8 @@
 // in one pack are fetched together: in one request for the whole pack where half of it or more is
 // of use, else in ranges ([chunkstore.Store.GetObjects]). Packs are fetched in the order in which
 // the file begins to need them, many at a time. As many as there are processors are opened at
-// once; neighbouring chunks are written by one system call. Chunks of zeros are not written: they
-// are holes.
+// once; neighbouring chunks are written by one system call, past the page cache if the file is
+// large. Chunks of zeros are not written: they are holes.
 //
 // # Part files
 //

@@ -1,6 +1,10 @@
 package restore
 
-import "testing"
+import (
+	"io"
+	"os"
+	"testing"
+)
 
 // LockPart locks a restore's new part file.
 var LockPart = lockPart
@@ -28,6 +32,16 @@ const (
 	PartWorth       = partWorth
 	RunChunks       = runChunks
 )
+
+// SetDirect has files of n bytes or more written directly until the test ends.
+func SetDirect(t testing.TB, n int64) {
+	was := directFrom
+	directFrom = n
+	t.Cleanup(func() { directFrom = was })
+}
+
+// Paced is what writes to f, and directly to direct.
+func Paced(f, direct *os.File) io.WriterAt { return &pacedFile{File: f, direct: direct} }
 
 // SetWindow makes the windows n chunks large until the test ends.
 func SetWindow(t testing.TB, n int) {

@@ -67,16 +67,19 @@ func (r *run) open(ctx context.Context, ref chunkstore.Ref, pieces []chunkstore.
 	return r.Store.GetObject(ctx, r.From, ref)
 }
 
-// desk is where neighbouring chunks are opened.
-type desk [runChunks][]byte
+// desk is where neighbouring chunks are opened, one after the other.
+type desk []byte
 
-func newDesk() *desk {
-	all := make([]byte, runChunks*chunkstore.ChunkBytes)
-	d := new(desk)
-	for k := range d {
-		d[k] = all[k*chunkstore.ChunkBytes:][:0:chunkstore.ChunkBytes]
-	}
-	return d
+// newDesk returns a desk that begins at a multiple of [directAlign], as Go's large objects do.
+func newDesk() desk { return make(desk, runChunks*chunkstore.ChunkBytes+openSpare) }
+
+// openSpare is what a decoder may write too far: into the next slot, which is filled later.
+const openSpare = chunkstore.OpenBytes - chunkstore.ChunkBytes
+
+// slot returns the k-th chunk's place, empty.
+func (d desk) slot(k int) []byte {
+	at := k * chunkstore.ChunkBytes
+	return d[at : at : at+chunkstore.OpenBytes]
 }
 
 // put writes what h wants, of which open returns the k-th one's plain bytes, in buf or anywhere
@@ -103,7 +106,7 @@ func (r *run) put(ctx context.Context, h *haul,
 			}
 			var buf []byte
 			if len(w.chunks) == 1 {
-				buf = run.desk[len(run.bytes)]
+				buf = run.desk.slot(run.chunks)
 			}
 			var err error
 			if plain, err = open(p.want, buf); err == nil && (len(plain) == 0 ||
@@ -120,7 +123,7 @@ func (r *run) put(ctx context.Context, h *haul,
 		if len(r.Manifest.InlineOf(p.chunk)) > 0 || len(plain) != r.Manifest.ChunkBytes(p.chunk) {
 			plain = r.Manifest.Overlay(p.chunk, plain)
 		}
-		run.bytes = append(run.bytes, plain)
+		run.add(plain)
 	}
 	return run.flush()
 }
@@ -142,15 +145,16 @@ func (h *haul) order() []placing {
 
 // chunkRun is neighbouring chunks that are written together.
 type chunkRun struct {
-	run   *run
-	desk  *desk
-	first int // chunk
-	bytes [][]byte
+	run    *run
+	desk   desk
+	first  int // chunk
+	chunks int
+	bytes  int
 }
 
 // before makes room for chunk i, which is to be added: what is no neighbour of it is written.
 func (c *chunkRun) before(i int) error {
-	if len(c.bytes) == runChunks || i != c.first+len(c.bytes) {
+	if c.chunks == runChunks || i != c.first+c.chunks {
 		if err := c.flush(); err != nil {
 			return err
 		}
@@ -159,19 +163,27 @@ func (c *chunkRun) before(i int) error {
 	return nil
 }
 
+// add puts a chunk at the run's end, in its slot if it is not there. All but the file's last chunk
+// fill theirs.
+func (c *chunkRun) add(plain []byte) {
+	slot := c.desk.slot(c.chunks)[:len(plain)]
+	if &slot[0] != &plain[0] {
+		copy(slot, plain)
+	}
+	c.chunks++
+	c.bytes += len(plain)
+}
+
 // flush writes what the run has.
 func (c *chunkRun) flush() error {
-	if len(c.bytes) == 0 {
+	if c.chunks == 0 {
 		return nil
 	}
-	if err := writeAll(c.run.w, c.bytes, chunkAt(c.first)); err != nil {
+	if _, err := c.run.w.WriteAt(c.desk[:c.bytes], chunkAt(c.first)); err != nil {
 		return fmt.Errorf("chunk %d: %w", c.first, writeError(err))
 	}
-	n := 0
-	for _, b := range c.bytes {
-		n += len(b)
-	}
-	c.bytes = c.bytes[:0]
+	n := c.bytes
+	c.chunks, c.bytes = 0, 0
 	c.run.advance(n)
 	return nil
 }

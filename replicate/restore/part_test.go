@@ -483,6 +483,7 @@ const (
 // TestKilled: a restore may be killed at any step; the next one goes on, and the file is never
 // there and not whole.
 func TestKilled(t *testing.T) {
+	SetDirect(t, 0)
 	c := newNoise(t, killedPacks*chunkstore.PackMax, nil)
 	if at := os.Getenv("RESTORE_DIES_AT"); at != "" {
 		n, err := strconv.Atoi(at)

@@ -76,7 +76,7 @@ type Options struct {
 // verified (R5).
 func To(ctx context.Context, w io.WriterAt, o Options) error {
 	if f, ok := w.(*os.File); ok {
-		w = &pacedFile{File: f}
+		w = &pacedFile{File: f} // not directly: it is read at once, perhaps
 	}
 	return restoreTo(ctx, w, nil, o)
 }
@@ -91,7 +91,7 @@ func restoreTo(ctx context.Context, w io.WriterAt, kept *os.File, o Options) err
 		tree:    o.Manifest.Tree(o.Store.Sealer()),
 		room:    semaphore.NewWeighted(fetchedBytesMax),
 		hauls:   make(chan *haul),
-		desks:   make(chan *desk, runtime.GOMAXPROCS(0)),
+		desks:   make(chan desk, runtime.GOMAXPROCS(0)),
 	}
 	for range cap(r.desks) {
 		r.desks <- newDesk()
@@ -120,7 +120,7 @@ type run struct {
 	tree  *manifest.Tree
 	room  *semaphore.Weighted // bytes that may be fetched (R4)
 	hauls chan *haul
-	desks chan *desk // one for each processor
+	desks chan desk // one for each processor
 
 	mu   sync.Mutex // also held while Progress runs
 	done int64

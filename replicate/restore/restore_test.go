@@ -31,6 +31,7 @@ func TestFile(t *testing.T) {
 			if chunks == 1024 && concurrency != 3 {
 				continue
 			}
+			SetDirect(t, int64(concurrency)<<20) // 0: each file
 			t.Run(fmt.Sprintf("%d chunks, concurrency %d", chunks, concurrency),
 				func(t *testing.T) { testFile(t, newVersion(t, chunks), concurrency) })
 		}
@@ -82,6 +83,35 @@ func mustHold(t *testing.T, path string, content []byte) {
 	}
 	if names, err := os.ReadDir(filepath.Dir(path)); err != nil || len(names) != 1 {
 		t.Errorf("%v, %v; want the file alone", names, err)
+	}
+}
+
+// TestDirect: what cannot be written directly is written as usual.
+func TestDirect(t *testing.T) {
+	c := newVersion(t, 300)
+	path := filepath.Join(t.TempDir(), "out.db")
+	for what, flag := range map[string]int{
+		"it may only be read": os.O_RDONLY, "direct": os.O_WRONLY | unix.O_DIRECT,
+		"not direct": os.O_WRONLY,
+	} {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		direct, err := os.OpenFile(path, flag, 0)
+		if errors.Is(err, unix.EINVAL) {
+			continue // the file system has none
+		}
+		if err := errors.Join(err, f.Truncate(c.m.FileBytes)); err != nil {
+			t.Fatal(err)
+		}
+		if err := To(t.Context(), Paced(f, direct), c.options()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if err := errors.Join(direct.Close(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		mustHold(t, path, c.file)
 	}
 }
 
@@ -427,7 +457,7 @@ func TestReportsTheNthFailedWrite(t *testing.T) {
 		w.left.Store(n)
 		err := To(t.Context(), w, c.options())
 		if err == nil {
-			if n < 40 {
+			if n < 20 {
 				t.Fatalf("only %d writes", n)
 			}
 			return

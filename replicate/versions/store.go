@@ -55,7 +55,7 @@ func (s store) Replace(
 func Decode(s chunkstore.Sealer, key string, stored []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Decode(s, stored)
 	if err == nil && manifest.Name(m.Host, m.Path) != key {
-		return nil, fmt.Errorf("%w: %w: it is of %q", chunkstore.ErrCorrupt, ErrAnother,
+		return nil, fmt.Errorf("%w: %w: it belongs to %q", chunkstore.ErrCorrupt, ErrAnother,
 			m.Host+":"+m.Path)
 	}
 	return m, err

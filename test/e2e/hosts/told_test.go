@@ -236,7 +236,7 @@ func TestOutageIsTold(t *testing.T) {
 			shell.Want(fmt.Sprintf("select verneuil_flush('d%d');", i), "0")
 		}
 	}
-	const begins, ends = "level=WARN msg=\"target failed", "level=WARN msg=\"target is well again\""
+	const begins, ends = "level=WARN msg=\"target failed", "level=WARN msg=\"target works again\""
 	if said := shell.Stderr(); strings.Count(said, "\n") != 1 || !strings.Contains(said, begins) ||
 		!strings.Contains(said, "not a directory") {
 		t.Errorf("want one line that says %s: %s", begins, said)

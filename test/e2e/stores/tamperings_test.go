@@ -129,7 +129,8 @@ func tamperedManifests() []tampering {
 		{false, "another lineage's manifest",
 			func(w *tampered) { w.manifest(w.manifests["other lineage"]) },
 			"=other", "ok", "=other", "=other", "another lineage"},
-		anothers("other database", "it is of "), long(anothers("other host", "it is of ")),
+		anothers("other database", "it belongs to "),
+		long(anothers("other host", "it belongs to ")),
 		long(damaged("a pack under the manifest's key",
 			func(w *tampered) { w.manifest(w.read(w.pack(w.b.Place.Pack))) })),
 		damaged("a manifest of 100 MiB", func(w *tampered) {
