@@ -180,7 +180,9 @@ func TestDiary(t *testing.T) {
 	}{
 		"as it was": {func(*world, string, []byte) {}, 0},
 		"gone":      {func(w *world, name string, _ []byte) { os.Remove(name) }, 1},
-		"old":       {func(w *world, name string, old []byte) { os.WriteFile(name, old, 0o600) }, 1},
+		"old": {func(w *world, name string, old []byte) {
+			os.WriteFile(name, old, 0o600)
+		}, 1},
 		"cut": {func(w *world, name string, _ []byte) {
 			os.Truncate(name, 100)
 		}, 1},
@@ -334,6 +336,24 @@ func TestShortProcessesCheckpoint(t *testing.T) {
 		t.Error("no checkpoint")
 	}
 	w.equal(0, "at last")
+}
+
+// TestSyncOfOthersRecords: a Sync that finds nothing to send does not wait for a checkpoint of a
+// history that it does not own.
+func TestSyncOfOthersRecords(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	r := w.replicator()
+	stop := w.run(r)
+	for range 30 {
+		w.transact(50)
+		w.mustFlush(r)
+	}
+	stop()
+	w.loseSpool()
+	w.attach()
+	if result := w.mustSync("without a spool", nil); result.Uploaded || w.records(0) != 30 {
+		t.Errorf("%+v, %d records", result, w.records(0))
+	}
 }
 
 // TestSyncLeavesFewRecords: so it is with Syncs, of which one in 16 puts a checkpoint.

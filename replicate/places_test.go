@@ -261,8 +261,8 @@ func TestOtherPlacesAreOurs(t *testing.T) {
 	w.equal(0, "with other places")
 }
 
-// TestLeafThatIsGone: a checkpoint that needs a leaf of the target's tree which cannot be read puts anew
-// what is below it, and says so.
+// TestLeafThatIsGone: where a checkpoint needs a leaf of the target's tree which cannot be read,
+// what is below it is put anew, and that is said.
 func TestLeafThatIsGone(t *testing.T) {
 	for _, damaged := range []bool{false, true} {
 		t.Run(fmt.Sprint("damaged ", damaged), func(t *testing.T) {

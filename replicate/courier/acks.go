@@ -56,7 +56,7 @@ func (o *Office) loadAcks() {
 			c.ack.Cut, c.ack.ETag = "", ""
 		}
 		if last != nil {
-			c.resume()
+			resume(c)
 		}
 		a := &c.ack
 		if a.Store.After(now) || a.Sample.After(now) {

@@ -31,6 +31,7 @@ const (
 
 // saver puts checkpoints of a target's history, in the background.
 type saver struct {
+	of     *Courier
 	saving *saving   // under way, or to be taken when the push is over; nil: none is
 	since  time.Time // the last contact
 	bytes  int64     // of records since the last checkpoint was begun
@@ -68,33 +69,25 @@ type step struct {
 	patches       []manifest.Patch
 }
 
-// unsaved returns how many records the target has after the newest checkpoint.
-func (c *Courier) unsaved() int {
-	mark := c.stock.mark
-	if mark == nil {
-		return 0
-	}
-	return int(mark.At().Number - mark.Seen())
-}
-
-// checkpointDue returns when a checkpoint is to be put, where records may not be as many as tidy;
+// due returns when a checkpoint is to be put, where records may not be as many as tidy;
 // 0: no more than as a rule. ok is false while there is nothing to be put, or not now.
-func (c *Courier) checkpointDue(tidy int) (at time.Time, ok bool) {
-	s, n := &c.stock, c.unsaved()
-	if c.state != Idle || c.saving != nil || n == 0 || s.version == nil || len(s.lost) > 0 ||
+func (b *saver) due(tidy int) (at time.Time, ok bool) {
+	c := b.of
+	s, n := &c.stock, c.stock.unsaved()
+	if c.state != Idle || b.saving != nil || n == 0 || s.version == nil || len(s.lost) > 0 ||
 		s.writer == nil || s.writer.State() != history.Owning {
 		return at, false
 	}
-	if n < checkpointRecords && c.bytes < checkpointBytes && (tidy == 0 || n < tidy) {
-		if at = s.taken; c.since.After(at) {
-			at = c.since
+	if n < checkpointRecords && b.bytes < checkpointBytes && (tidy == 0 || n < tidy) {
+		if at = s.taken; b.since.After(at) {
+			at = b.since
 		}
 		if at = at.Add(checkpointPause); c.Behind() {
 			return at, false // a push comes first
 		}
 	}
-	if c.saver.err != nil && c.retry.After(at) && tidy == 0 {
-		at = c.retry
+	if b.err != nil && b.retry.After(at) && tidy == 0 {
+		at = b.retry
 	}
 	return at, true
 }
@@ -108,32 +101,37 @@ func (o *Office) Checkpoint(wants []Want) {
 				tidy = w.Records
 			}
 		}
-		if at, ok := c.checkpointDue(tidy); ok && !at.After(o.now()) {
-			c.checkpoint()
+		if at, ok := c.saver.due(tidy); ok && !at.After(o.now()) {
+			c.saver.begin()
 		}
 	}
 }
 
-// untidy reports whether w waits for a checkpoint.
-func (c *Courier) untidy(w Want) bool {
-	return w.Records > 0 && c.unsaved() >= w.Records && c.saver.failed <= w.Serial &&
-		c.stock.writer != nil && c.state.Known()
+// untidy reports whether w waits for a checkpoint. Of a history that is not ours there is none to
+// wait for.
+func (b *saver) untidy(w Want) bool {
+	if w.Records == 0 || b.of.stock.unsaved() < w.Records || b.failed > w.Serial {
+		return false
+	}
+	_, due := b.due(w.Records)
+	return due || b.saving != nil
 }
 
-// checkpoint begins to put a checkpoint of what the target has.
-func (c *Courier) checkpoint() {
+// begin begins to put a checkpoint of what the target has.
+func (b *saver) begin() {
+	c := b.of
 	s, o := &c.stock, &c.office.o
 	v := &saving{
 		shelf: c.shelf, t: c.Target, story: s.writer.Saving(), tree: s.tree.Clone(),
 		version: *s.version, uploads: c.uploads(), prove: o.Prove, serial: o.Serial.Next(),
-		bytes: c.bytes,
+		bytes: b.bytes,
 	}
 	age := c.office.now().Sub(c.ack.Kept)
 	v.keep = age >= keepInterval || age < 0
-	c.saving, c.bytes = v, 0
+	b.saving, b.bytes = v, 0
 	o.Errands.Go(v.run, func(err error) {
 		v.ended, v.err = true, err
-		c.checkpointed()
+		b.take()
 	})
 }
 
@@ -182,13 +180,14 @@ func (v *saving) run(ctx context.Context) error {
 }
 
 // noteStep notes for the checkpoint under way that the target has taken a version.
-func (c *Courier) noteStep(p *push) {
+func (b *saver) noteStep(p *push) {
+	c := b.of
 	if !p.prepared {
-		c.ack.Kept, c.bytes = c.office.now(), 0
+		c.ack.Kept, b.bytes = c.office.now(), 0
 	} else {
-		c.bytes += int64(len(p.body))
+		b.bytes += int64(len(p.body))
 	}
-	switch v := c.saving; {
+	switch v := b.saving; {
 	case v == nil:
 	case p.packed || !p.prepared:
 		v.stale = true
@@ -197,25 +196,26 @@ func (c *Courier) noteStep(p *push) {
 	}
 }
 
-// checkpointed takes the result of the checkpoint under way, if it has ended, and no push needs the
+// take takes the result of the checkpoint under way, if it has ended, and no push needs the
 // target's history.
-func (c *Courier) checkpointed() {
-	v := c.saving
+func (b *saver) take() {
+	c := b.of
+	v := b.saving
 	if v == nil || !v.ended || c.state.Busy() {
 		return
 	}
-	c.saving = nil
+	b.saving = nil
 	c.shelf.calls.Add(v.uploads.calls.Swap(0))
 	v.uploads.count(c.office.o.Sent, 0)
 	switch {
 	case v.err == nil:
-		c.replaced(v)
+		b.replaced(v)
 	case c.office.o.Errands.Ending():
 	default:
-		c.bytes += v.bytes
-		wait := c.pause.Next()
-		c.saver.err, c.saver.failed = v.err, c.office.o.Serial.Next()
-		c.retry = c.office.now().Add(wait)
+		b.bytes += v.bytes
+		wait := b.pause.Next()
+		b.err, b.failed = v.err, c.office.o.Serial.Next()
+		b.retry = c.office.now().Add(wait)
 		c.log().Info("checkpoint failed", "target", c.Name, "error", v.err, "retry_in", wait)
 		if v.unread && chunkstore.IsFault(v.err) {
 			c.belief.suspect(unreadTree + v.err.Error())
@@ -226,10 +226,11 @@ func (c *Courier) checkpointed() {
 }
 
 // replaced takes note that v is the newest checkpoint.
-func (c *Courier) replaced(v *saving) {
+func (b *saver) replaced(v *saving) {
+	c := b.of
 	s, now := &c.stock, c.office.now()
-	c.saver.err, c.retry = nil, time.Time{}
-	c.pause.Reset()
+	b.err, b.retry = nil, time.Time{}
+	b.pause.Reset()
 	c.office.o.Sent.Manifests.Add(1)
 	if v.keep {
 		c.ack.Kept = now
@@ -252,7 +253,7 @@ func (c *Courier) replaced(v *saving) {
 		v.tree.Describe(&m)
 		s.tree, s.version = v.tree, &m
 	}
-	c.noting()(s.writer, encodedFor(c.Target, s.version))
+	diaryOf(c).note(s.writer, encodedFor(c.Target, s.version))
 	c.office.saveAcks()
 	c.log().Info("checkpoint", "target", c.Name, "record", v.story.Number, "kept", v.keep)
 }

@@ -311,9 +311,9 @@ func (a *contact) probe(ctx context.Context) error {
 // contacted takes a contact's result.
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
-	defer c.checkpointed()
-	if c.saving != nil {
-		c.saving.stale = true
+	defer c.saver.take()
+	if c.saver.saving != nil {
+		c.saver.saving.stale = true
 	}
 	c.shelf.calls.Add(a.uploads.calls.Load())
 	if a.found.beaten {
@@ -344,7 +344,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	c.beat.begin(f.manifest)
 	c.stock.exists, c.stock.etag, c.stock.version, c.found = f.exists, f.etag, nil, f
 	if f.writer == nil || f.writer != a.had.writer {
-		c.forgetHistory()
+		diaryOf(c).drop()
 	}
 	c.stock.story = f.story(c.ack.keepLogs())
 	c.stock.signs(c.stock.writer)

@@ -83,8 +83,8 @@ type Courier struct {
 	trouble trouble
 	beat    beat
 	shelf   *shelf
+	saver   saver
 	work
-	saver
 }
 
 // work is what is done at a target.

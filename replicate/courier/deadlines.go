@@ -19,7 +19,7 @@ func (o *Office) Deadlines(current, due bool, cut time.Time) (at []time.Time) {
 		case failed && c.Behind():
 			at = append(at, c.trouble.retry)
 		}
-		if next, ok := c.checkpointDue(0); ok {
+		if next, ok := c.saver.due(0); ok {
 			at = append(at, next)
 		}
 		if next, ok := c.PatrolDue(); ok {

@@ -16,10 +16,10 @@ import (
 // its history, by the first checkpoint of one, or, where it can have none, by a manifest.
 type delivery struct {
 	shelf *shelf
-	story                                         // what the push began with
-	logs  bool                                    // the target can have a history
-	prove func() error                            // that the spool is ours
-	note  func(w *history.Writer, version []byte) // for the next process
+	story              // what the push began with
+	logs  bool         // the target can have a history
+	prove func() error // that the spool is ours
+	diary diary        // for the next process
 	owner manifest.Owner
 
 	base *manifest.Manifest // what the version is a step from; nil: it is told whole
@@ -33,11 +33,11 @@ type delivery struct {
 	looked   bool   // that this is there was seen
 }
 
-// delivery returns how the target is told of the last version.
-func (c *Courier) delivery() delivery {
+// newDelivery returns how the target is told of the last version.
+func newDelivery(c *Courier) delivery {
 	s, o := &c.stock, &c.office.o
 	d := delivery{
-		shelf: c.shelf, story: s.story, logs: c.ack.keepLogs(), prove: o.Prove, note: c.noting(),
+		shelf: c.shelf, story: s.story, logs: c.ack.keepLogs(), prove: o.Prove, diary: diaryOf(c),
 		cond: chunkstore.Condition{IfMatch: s.etag, IfNone: !s.exists}, // I5
 		owner: manifest.Owner{
 			Host: o.Host, Program: c.office.cutter.Last().Manifest.Program, PID: os.Getpid(),
@@ -119,7 +119,7 @@ func (p *push) append(ctx context.Context) error {
 			return err
 		}
 		w.Claim(body)
-		p.note(w, encodedFor(p.t, p.base))
+		p.diary.note(w, encodedFor(p.t, p.base))
 	}
 	if err := w.Settle(ctx); err != nil {
 		return wrap(err, "take the history over")
@@ -131,7 +131,7 @@ func (p *push) append(ctx context.Context) error {
 		return err
 	}
 	p.prepared, p.next = true, encodedFor(p.t, &p.version)
-	p.note(w, p.next)
+	p.diary.note(w, p.next)
 	return p.settle(ctx)
 }
 
@@ -153,7 +153,7 @@ func (p *push) settle(ctx context.Context) error {
 		return wrap(err, "append to the history")
 	}
 	p.version.At, p.etag = p.writer.At(), p.writer.Reader().ETag()
-	p.note(p.writer, p.next)
+	p.diary.note(p.writer, p.next)
 	return nil
 }
 
@@ -181,7 +181,7 @@ func (p *push) begin(ctx context.Context) error {
 		return err
 	}
 	p.etag, p.writer = r.ETag(), history.NewWriter(r)
-	p.note(p.writer, p.body)
+	p.diary.note(p.writer, p.body)
 	return nil
 }
 
@@ -193,8 +193,8 @@ func (p *push) put(ctx context.Context) error {
 	return wrap(err, "put manifest")
 }
 
-// delivered takes note that the target has taken a version.
-func (c *Courier) delivered(d *delivery) {
+// taken tells c that the target has taken the version.
+func (d *delivery) taken(c *Courier) {
 	s := &c.stock
 	if d.prepared {
 		c.office.o.Sent.Records.Add(1)

@@ -109,14 +109,15 @@
 // of the log, or that ETag, is the condition. A record says nothing of the checkpoint that it
 // follows, so a flush looks for that. It believes what was seen, and the chunk bucket's identity,
 // for a second, and else asks again: two to four requests, and three for objects if none was asked
-// for in ten minutes. At the end of a process, or of the last connection, nobody has asked: then a minute.
-// What a target has, and when that was seen, stands in targets.json and history.<…> for the next
-// office. Defeated by: whoever deletes or replaces things within that time: a checkpoint that is
-// gone is found by the next one, or by a push after ten minutes. An idle database asks nothing.
+// for in ten minutes. At the end of a process, or of the last connection, nobody has asked: then a
+// minute. What a target has, and when that was seen, stands in targets.json and history.<…> for
+// the next office. Defeated by: whoever deletes or replaces things within that time: a checkpoint
+// that is gone is found by the next one, or by a push after ten minutes. An idle database asks
+// nothing.
 //
 // The history goes on where the last process of this spool left it. Witness: the file history.<…>
-// of this boot, and that the log is in the bucket that has the identity which it names. Defeated by:
-// an older file, as of a disk or a machine that was cloned or put back, which is a copy of our
+// of this boot, and that the log is in the bucket that has the identity which it names. Defeated
+// by: an older file, as of a disk or a machine that was cloned or put back, which is a copy of our
 // writer: the first of the copies has the next number, and the other one is refused, and finds that
 // the version there is not its own; a file that is torn, or gone, costs a fence.
 //
@@ -144,6 +145,6 @@
 // they share nothing that changes, and their results are taken by that goroutine. [Outages] and
 // [Sent] are safe for concurrent use.
 //
-// The package imports replicate's cutter, mirror, patrol, locate, errands and backoff, and spool,
-// manifest and chunkstore.
+// The package imports replicate's cutter, mirror, patrol, locate, versions, errands and backoff,
+// and spool, manifest, manifest/history and chunkstore.
 package courier

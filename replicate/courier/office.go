@@ -88,7 +88,7 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
 			saver:   saver{pause: backoff.Backoff{First: retryFirst, Most: retryMost}},
 		}
-		c.belief.of = c
+		c.belief.of, c.saver.of = c, c
 		c.beat = beat{c, patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log })}
 		office.couriers = append(office.couriers, c)
 	}
@@ -99,7 +99,7 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 func (o *Office) Open(makes *cutter.Cutter) {
 	o.cutter = makes
 	o.loadAcks()
-	o.loadPatrols()
+	loadPatrols(o)
 }
 
 // TargetID names a target in the spool.

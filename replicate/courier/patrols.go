@@ -16,7 +16,7 @@ import (
 // What an office does for the patrols of its targets: it tells them the time, what else there
 // is to send, and what the last version is made of; and it puts again what they find gone.
 
-func (o *Office) loadPatrols() {
+func loadPatrols(o *Office) {
 	notes := patrol.ReadNotes(o.o.Spool)
 	for _, c := range o.couriers {
 		if n, ok := notes[c.id]; ok {

@@ -79,7 +79,7 @@ func (c *Courier) push(point spool.Point) {
 func newPush(c *Courier, point spool.Point) *push {
 	o, last := &c.office.o, c.office.cutter.Last()
 	p := &push{
-		t: c.Target, version: *last.Manifest, point: point, delivery: c.delivery(),
+		t: c.Target, version: *last.Manifest, point: point, delivery: newDelivery(c),
 		uploads: c.uploads(),
 	}
 	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
@@ -215,7 +215,7 @@ func (c *Courier) pushed(p *push, err error) {
 			"target", c.Name, "error", err)
 		c.state, c.stock.holds, c.stock.version, c.ack.ETag = Strange, noCut, nil, ""
 		c.stock.story = story{}
-		c.forgetHistory()
+		diaryOf(c).drop()
 		c.surprised(err) // what was looked at meanwhile was ours: the store contradicts itself
 	case p.unread && chunkstore.IsFault(err):
 		c.belief.suspect(unreadTree + err.Error())
@@ -225,7 +225,7 @@ func (c *Courier) pushed(p *push, err error) {
 	default:
 		c.took(p, chunks)
 	}
-	c.checkpointed()
+	c.saver.take()
 }
 
 // surprised notes that a push has found the target to be another than a contact had. It has failed
@@ -248,8 +248,8 @@ func (c *Courier) took(p *push, chunks int) {
 	s := &c.stock
 	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
 	s.point, s.taken = p.point, c.office.now()
-	c.delivered(&p.delivery)
-	c.noteStep(p)
+	p.delivery.taken(c)
+	c.saver.noteStep(p)
 	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
 	c.beat.loseAgain()
 	c.heal()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -24,8 +25,10 @@ import (
 //
 // An old one is a copy of our writer: such ones do no harm (T4 of package manifest/history).
 type diary struct {
-	sp   *spool.Spool
-	name string
+	sp     *spool.Spool
+	log    *slog.Logger
+	name   string
+	chunks chunkstore.Identity // of the bucket that has the log
 }
 
 // diaryBytesMax bounds the file: a record, and a manifest, in base64.
@@ -44,24 +47,31 @@ type entry struct {
 	Pending  []byte              `json:"pending,omitempty"` // the record that is not settled
 	ETag     string              `json:"etag"`
 	Seen     uint64              `json:"seen"`
-	Version  []byte              `json:"version"` // as it is with Pending, as stored, but for its At
+	Version  []byte              `json:"version"` // with Pending, as stored, but for its At
 }
 
-func newDiary(sp *spool.Spool, target string) diary {
-	sum := chunkstore.Sum([]byte(target))
-	return diary{sp, spool.HistoryPrefix + hex.EncodeToString(sum[:8])}
+func diaryOf(c *Courier) diary {
+	sum := chunkstore.Sum([]byte(c.id))
+	name := spool.HistoryPrefix + hex.EncodeToString(sum[:8])
+	return diary{c.office.o.Spool, c.log(), name, c.ids.Chunks}
 }
 
-// write keeps where w stands, with the log in a bucket of that identity; version, encoded, is what
-// the history has once what is pending is settled. Where somebody else may own the history, nothing
-// is kept.
-func (d diary) write(w *history.Writer, chunks chunkstore.Identity, version []byte) error {
+// note is write, which may fail.
+func (d diary) note(w *history.Writer, version []byte) {
+	if err := d.write(w, version); err != nil {
+		d.log.Warn("journal", "error", err)
+	}
+}
+
+// write keeps where w stands; version, encoded, is what the history has once what is pending is
+// settled; nil: it is too long to be kept. Where somebody else may own the history, nothing is.
+func (d diary) write(w *history.Writer, version []byte) error {
 	saved, ok := w.Save()
 	if !ok || version == nil {
 		return d.forget()
 	}
 	b, err := json.Marshal(entry{
-		Chunks: chunks, Lineage: saved.Lineage[:], Number: saved.Number, Epoch: saved.Epoch,
+		Chunks: d.chunks, Lineage: saved.Lineage[:], Number: saved.Number, Epoch: saved.Epoch,
 		Digest: saved.Digest[:], Released: saved.Released, Fences: saved.Fences,
 		Name: saved.Name[:], Pending: saved.Pending, ETag: saved.ETag, Seen: saved.Seen,
 		Version: version,
@@ -76,6 +86,13 @@ func (d diary) write(w *history.Writer, chunks chunkstore.Identity, version []by
 	return nil
 }
 
+// drop is forget, which may fail.
+func (d diary) drop() {
+	if err := d.forget(); err != nil {
+		d.log.Warn("journal", "error", err)
+	}
+}
+
 // forget removes what is kept.
 func (d diary) forget() error {
 	err := os.RemoveAll(filepath.Join(d.sp.Dir(), d.name))
@@ -86,8 +103,8 @@ func (d diary) forget() error {
 }
 
 // read returns the writer that was kept, and the version that the history has once that is
-// settled, if the log is in a bucket of that identity.
-func (d diary) read(shelf *shelf, s chunkstore.Sealer, chunks chunkstore.Identity) (
+// settled, if the log is in the bucket where it was.
+func (d diary) read(shelf *shelf, s chunkstore.Sealer) (
 	*history.Writer, *manifest.Manifest, error,
 ) {
 	b, err := d.sp.ReadFile(d.name, diaryBytesMax)
@@ -100,7 +117,7 @@ func (d diary) read(shelf *shelf, s chunkstore.Sealer, chunks chunkstore.Identit
 	} else if err := json.Unmarshal(b[n:], &e); err != nil {
 		return nil, nil, fmt.Errorf("%w: %s: %w", chunkstore.ErrCorrupt, d.name, err)
 	}
-	if e.Chunks != chunks || chunks == (chunkstore.Identity{}) {
+	if e.Chunks != d.chunks || d.chunks == (chunkstore.Identity{}) {
 		return nil, nil, fmt.Errorf("%w: %s is of another bucket", chunkstore.ErrCorrupt, d.name)
 	}
 	if len(e.Lineage) != 16 || len(e.Digest) != 32 || len(e.Name) != 16 {
@@ -121,11 +138,11 @@ func (d diary) read(shelf *shelf, s chunkstore.Sealer, chunks chunkstore.Identit
 }
 
 // resume begins where the last process was in the target's history.
-func (c *Courier) resume() {
+func resume(c *Courier) {
 	if !c.ack.keepLogs() {
 		return
 	}
-	w, m, err := c.diary().read(c.shelf, c.Sealer, c.ids.Chunks)
+	w, m, err := diaryOf(c).read(c.shelf, c.Sealer)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			c.log().Info("what was noted of a target's history is of no use",
@@ -136,24 +153,4 @@ func (c *Courier) resume() {
 	s := &c.stock
 	s.exists, s.etag, s.version, s.tree = true, w.Reader().ETag(), m, m.Tree(c.Sealer)
 	s.writer = w
-}
-
-func (c *Courier) diary() diary { return newDiary(c.office.o.Spool, c.id) }
-
-// noting returns what keeps, for the next process, where a writer stands, and what version, encoded,
-// the history has once what is pending is settled.
-func (c *Courier) noting() func(w *history.Writer, version []byte) {
-	chunks := c.ids.Chunks
-	return func(w *history.Writer, version []byte) {
-		if err := c.diary().write(w, chunks, version); err != nil {
-			c.log().Warn("journal", "error", err)
-		}
-	}
-}
-
-// forgetHistory: somebody else may write it, or it is another one.
-func (c *Courier) forgetHistory() {
-	if err := c.diary().forget(); err != nil {
-		c.log().Warn("journal", "error", err)
-	}
 }

@@ -48,7 +48,7 @@ func statusOf(c *Courier) Status {
 		Busy: c.state.Busy(), Stopped: c.state == Stopped, Unguarded: c.Unguarded(),
 		Patrolled: c.beat.RoundEnded(), Healed: c.beat.Healed(),
 	}
-	if s.Records = c.unsaved(); c.saver.err != nil {
+	if s.Records = c.stock.unsaved(); c.saver.err != nil {
 		s.CheckpointError = c.saver.err.Error()
 	}
 	if err := c.beat.Err(); err != nil {

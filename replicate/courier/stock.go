@@ -18,8 +18,8 @@ type stock struct {
 	taken  time.Time   // when it took a manifest last; zero: not yet
 
 	// version is that manifest, with the records after it; nil: there is none, or not all of it is
-	// there. tree is its tree, with places, or what is left of that; its leaves and nodes may be left in the target. Nil
-	// before the first contact.
+	// there. tree is its tree, with places, or what is left of that; its leaves and nodes may be
+	// left in the target. Nil before the first contact, but for what the last process has noted.
 	version *manifest.Manifest
 	tree    *manifest.Tree
 	story

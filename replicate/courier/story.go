@@ -25,6 +25,14 @@ type story struct {
 	unsettled *push
 }
 
+// unsaved returns how many records the target has after the newest checkpoint.
+func (s *story) unsaved() int {
+	if s.mark == nil {
+		return 0
+	}
+	return int(s.mark.At().Number - s.mark.Seen())
+}
+
 // signature tells our records from others'.
 type signature struct {
 	names   map[[16]byte]bool // of all writers that this courier has made

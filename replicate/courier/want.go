@@ -46,7 +46,7 @@ func (c *Courier) outcome(w Want) (done bool, err error) {
 	has := c.stock.point.Covers(w.Point) && c.state != Asking && c.state != Doubted
 	switch {
 	case has && c.belief.covers(w):
-		return !c.untidy(w), nil
+		return !c.saver.untidy(w), nil
 	case has && c.state.Known() && c.belief.failed > w.Serial:
 		return true, c.belief.err
 	case c.state == Stopped:

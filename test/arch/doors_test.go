@@ -49,9 +49,9 @@ var doors = map[string][]string{
 		"spool", "spool/sqlitefile", "manifest", "chunkstore",
 	},
 	"replicate/courier": {
-		"replicate/cutter", "replicate/mirror", "replicate/patrol",
+		"replicate/cutter", "replicate/mirror", "replicate/patrol", "replicate/versions",
 		"replicate/locate", "replicate/errands", "replicate/backoff",
-		"spool", "manifest", "chunkstore",
+		"spool", "manifest", "manifest/history", "chunkstore",
 	},
 	"replicate/cutter": {"replicate/mirror", "replicate/errands",
 		"spool", "spool/sqlitefile", "manifest", "chunkstore"},
