@@ -280,7 +280,8 @@ func (c *worldChild) kill() {
 	c.command.Wait()
 }
 
-// spoil has one request in ten fail, in all ways in turn.
+// spoil has one request in ten fail, in all ways in turn; but that a record is not denied, which is
+// what who may not list is told if there is none.
 func spoil(rng *rand.Rand) faultproxy.Plan {
 	return func(n int, r *http.Request) faultproxy.Fault {
 		if rng.IntN(10) > 0 {
@@ -292,7 +293,11 @@ func spoil(rng *rand.Rand) faultproxy.Plan {
 			{Reset: true}, {Lose: true}, {Cut: true}, {Flip: true}, {Hold: late},
 		}
 		time.AfterFunc(30*time.Millisecond, func() { close(late) })
-		return faults[rng.IntN(len(faults))]
+		fault := faults[rng.IntN(len(faults))]
+		if fault.Status == 403 && strings.Contains(r.URL.Path, "/"+chunkstore.LogKeyPrefix) {
+			fault.Status = 500
+		}
+		return fault
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,10 +33,11 @@ var ErrUnguarded = errors.New("the store does not keep the condition If-None-Mat
 
 // bucketLog is a log of which each record is an object: log-<name>-<number, 16 hex digits>.
 type bucketLog struct {
-	bucket   Bucket
-	name     string
-	mu       sync.Mutex
-	readable bool // objects of the bucket may be read
+	bucket Bucket
+	name   string
+	mu     sync.Mutex
+	known  bool // whether absent objects are denied
+	hidden bool // they are
 }
 
 // NewBucketLog returns the log called name, of letters and digits, in a bucket of chunks. It asks
@@ -119,18 +121,23 @@ func (l *bucketLog) get(ctx context.Context, n uint64) ([]byte, error) {
 	return o.Body, nil
 }
 
-// denied is what a record is about which the store said no more than denied: absent, if objects of
-// the bucket may be read at all. The bucket's marker shows that, once.
+// denied is what is known of a record of which the store has said no more than denied: nil if that
+// means that it is absent. So it is if the bucket's marker may be read, and an object that is absent
+// for sure is denied, too: that is asked once.
 func (l *bucketLog) denied(ctx context.Context, denied error) error {
 	l.mu.Lock() // all who are denied wait for the first
 	defer l.mu.Unlock()
-	if l.readable {
-		return nil
+	if !l.known {
+		if _, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err != nil {
+			return denied
+		}
+		_, err := l.bucket.Get(ctx, l.key(math.MaxUint64), GetOptions{BytesMax: RecordBytesMax})
+		l.known = errors.Is(err, ErrDenied) || errors.Is(err, ErrAbsent)
+		l.hidden = errors.Is(err, ErrDenied)
 	}
-	if _, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err != nil {
+	if !l.hidden {
 		return denied
 	}
-	l.readable = true
 	return nil
 }
 

@@ -50,7 +50,8 @@ func TestOneBucket(t *testing.T) {
 				t.Errorf("%q: restore %s: the file differs", layout.name, from)
 			}
 		}
-		if got := must(t, "-c", config, "versions", "-s", db); strings.Count(got, "\n") != 1 {
+		// The newest manifest, and that it is kept.
+		if got := must(t, "-c", config, "versions", "-s", db); strings.Count(got, "\n") != 2 {
 			t.Errorf("%q: versions: %q", layout.name, got)
 		}
 		rows := must(t, "-c", config, "shell", "-m", uri, "--vfs", library(t), "--",

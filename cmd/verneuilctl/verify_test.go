@@ -111,7 +111,7 @@ func TestVerifyTouches(t *testing.T) {
 	}
 	old := time.Now().Add(-40 * 24 * time.Hour)
 	for _, args := range []string{"--touch", "--touch --read", "--read"} {
-		named := append(s.files("store/chunks"), s.path("store/chunks/"+chunkstore.MarkerKey))
+		named := append(s.packs(), s.path("store/chunks/"+chunkstore.MarkerKey))
 		for _, name := range named {
 			if err := os.Chtimes(name, old, old); err != nil {
 				t.Fatal(err)

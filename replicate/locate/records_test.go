@@ -418,7 +418,7 @@ func TestGetsOnly(t *testing.T) {
 	}
 	c := count(p)
 	f := next(t, l, p, Found{}, true, false)
-	c.want(t, "open", 1, 16+1) // and the marker, once
+	c.want(t, "open", 1, 16+2) // and what tells that denied is absent, once
 	p.Publish(publishtest.Stamped(40, 2), 0)
 	c.want(t, "publish, and look", 1, 0)
 	f = next(t, l, p, f, false, true) // the fence
