@@ -34,7 +34,7 @@ func TestTwoLiveWriters(t *testing.T) {
 			second.Flush()
 			s.MustEqual("a.db")
 
-			first.Must("update t set b = 'first again' where a = 1;")
+			first.Ask("update t set b = 'first again' where a = 1;") // the log may say it at once
 			if got := first.Ask("pragma verneuil_flush_replication_data;"); got != "0" {
 				t.Errorf("flush of the first one: %q", got)
 			}
