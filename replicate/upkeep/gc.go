@@ -16,7 +16,7 @@ import (
 
 const (
 	// putTrust is for how long a writer believes that a target has a pack which no version names
-	// (package replicate/courier).
+	// (package replicate/courier, which counts on twice that: its push takes time, too).
 	putTrust = 24 * time.Hour
 	// gcSlack is how much longer than it must all is kept: for a push, and for a restore, that
 	// is under way.
@@ -131,7 +131,8 @@ func (c *collection) since() time.Time { return c.now.Add(-c.o.History - gcSlack
 // young reports whether somebody may yet name a pack that was put at t, or a record may that is
 // younger than since.
 func (c *collection) young(t time.Time) bool {
-	return !t.Before(c.since().Add(-putTrust - gcSlack))
+	named := max(c.o.History+gcSlack, putTrust)
+	return !t.Before(c.now.Add(-named - putTrust - gcSlack))
 }
 
 func (c *collection) run(ctx context.Context) error {

@@ -307,6 +307,11 @@ func TestWaits(t *testing.T) {
 		t.Error("waited, though the checkpoint is an hour old")
 	}
 	w.check()
+	w.clock.advance(2 * historyHours)
+	other.write(1)
+	other.checkpoint()
+	w.collect(true) // all records are old, and the last one stays
+	w.check()
 	if err := canceled(t, w); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
@@ -327,6 +332,26 @@ func canceled(t *testing.T, w *gcWorld) error {
 		t.Error("something was deleted after an interrupt")
 	}
 	return err
+}
+
+// TestYoung: what a writer may yet name stays for two days, however short the history is.
+func TestYoung(t *testing.T) {
+	w := newGCWorld(t, 13)
+	w.begin()
+	stray, o := w.stray(), w.options(true)
+	o.History = time.Hour
+	for k, after := range []time.Duration{48 * time.Hour, 2 * time.Hour} {
+		w.clock.advance(after)
+		w.write(1)
+		w.checkpoint()
+		_, err := upkeep.Collect(t.Context(), []*chunkstore.Target{w.Target}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if there := w.chunks.keys(t, "")[stray]; there != (k == 0) {
+			t.Errorf("the pack is there: %v, step %d", there, k)
+		}
+	}
 }
 
 // TestHost: with a host, another host's past stays, and the packs that it needs.

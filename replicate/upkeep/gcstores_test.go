@@ -159,38 +159,9 @@ func TestForgetsVersions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list := func() (all []time.Time) {
-		bucket := w.Target.Manifests.(chunkstore.Versioned)
-		err := bucket.ListVersions(t.Context(), w.Key(), func(o chunkstore.Object) bool {
-			all = append(all, o.Modified.UTC())
-			stored, err := bucket.GetVersion(t.Context(), w.Key(), o.Version,
-				chunkstore.GetOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			m, err := manifest.Decode(w.Target.Sealer, stored.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, tree := 0, m.Tree(w.Target.Sealer); i < tree.Len(); i++ {
-				ref, err := tree.Lookup(t.Context(), i, w.Target.GetObjects)
-				if err == nil {
-					_, err = w.Target.StatPack(t.Context(), ref.Place.Pack)
-				}
-				if err != nil {
-					t.Fatalf("version %s, chunk %d: %v", o.Version, i, err)
-				}
-			}
-			return true
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return all
-	}
-	before := list()
+	before := w.versions()
 	found := w.collect(true)
-	after := list()
+	after := w.versions()
 	// The newest is 8 hours before now. Recent: 25 hours, with it 4. The one before them; and the
 	// first of 7 days, of which one is 8 hours after the week began, and one is recent.
 	if len(before) != 59 || found.Versions.Objects != len(before)-len(after) || len(after) != 11 {
@@ -206,4 +177,38 @@ func TestForgetsVersions(t *testing.T) {
 	if !bytes.Equal(w.restore(), w.file) {
 		t.Error("the newest version has other bytes")
 	}
+}
+
+// versions returns of when the versions are that the bucket keeps of the manifest, and fails unless
+// the packs of each are there.
+func (w *gcWorld) versions() (all []time.Time) {
+	t := w.t
+	t.Helper()
+	bucket := w.Target.Manifests.(chunkstore.Versioned)
+	err := bucket.ListVersions(t.Context(), w.Key(), func(o chunkstore.Object) bool {
+		all = append(all, o.Modified.UTC())
+		stored, err := bucket.GetVersion(t.Context(), w.Key(), o.Version,
+			chunkstore.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := manifest.Decode(w.Target.Sealer, stored.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, tree := 0, m.Tree(w.Target.Sealer); i < tree.Len(); i++ {
+			ref, err := tree.Lookup(t.Context(), i, w.Target.GetObjects)
+			if err == nil {
+				_, err = w.Target.StatPack(t.Context(), ref.Place.Pack)
+			}
+			if err != nil {
+				t.Fatalf("version %s, chunk %d: %v", o.Version, i, err)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

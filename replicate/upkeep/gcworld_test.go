@@ -250,9 +250,17 @@ func (w *gcWorld) collect(del bool) *upkeep.Collected {
 	return found
 }
 
-// check has every version restored that was the newest one in the last history_hours.
+// check has every version restored that was the newest one in the last history_hours, and has a
+// reader look whether what it has read is still the end.
 func (w *gcWorld) check() {
 	w.t.Helper()
+	f, err := versions.OpenNewest(w.t.Context(), w.Target, w.Key())
+	if err == nil {
+		err = f.Reader().Check(w.t.Context())
+	}
+	if err != nil {
+		w.t.Fatalf("the newest version: %v", err)
+	}
 	past, err := versions.OpenPast(w.t.Context(), w.Target, w.Key())
 	if err != nil {
 		w.t.Fatal(err)
