@@ -11,12 +11,15 @@ import (
 // unguarded is a bucket of a store that does not keep the conditions of Puts.
 type unguarded struct{ *memoryBucket }
 
-func (unguarded) ProveConditions(context.Context, string, []byte) (bool, error) { return false, nil }
-func (unguarded) Unguarded() bool                                               { return true }
+func (unguarded) ProveConditions(context.Context, string, []byte) (bool, error) {
+	return false, nil
+}
 
-// TestNoHistoryWithoutConditions: in a store that does not keep the conditions of Puts, each version
-// is a manifest, whichever of its buckets it is that does not; and where it keeps them again, or no
-// more, the database goes on there.
+func (unguarded) Unguarded() bool { return true }
+
+// TestNoHistoryWithoutConditions: in a store that does not keep the conditions of Puts, each
+// version is a manifest, whichever of its buckets it is that does not; and where it keeps them
+// again, or no more, the database goes on there.
 func TestNoHistoryWithoutConditions(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.watch()
