@@ -121,17 +121,18 @@ func (l *bucketLog) get(ctx context.Context, n uint64) ([]byte, error) {
 	return o.Body, nil
 }
 
-// denied is what is known of a record of which the store has said no more than denied: nil if that
-// means that it is absent. So it is if the bucket's marker may be read, and an object that is absent
-// for sure is denied, too: that is asked once.
+// denied is what is known of a record of which the store has said no more than denied: nil if
+// that means that it is absent. So it is if the bucket's marker may be read, and an object that is
+// absent for sure is denied, too: that is asked once.
 func (l *bucketLog) denied(ctx context.Context, denied error) error {
 	l.mu.Lock() // all who are denied wait for the first
 	defer l.mu.Unlock()
 	if !l.known {
-		if _, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err != nil {
+		_, err := l.bucket.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax})
+		if err != nil {
 			return denied
 		}
-		_, err := l.bucket.Get(ctx, l.key(math.MaxUint64), GetOptions{BytesMax: RecordBytesMax})
+		_, err = l.bucket.Get(ctx, l.key(math.MaxUint64), GetOptions{BytesMax: RecordBytesMax})
 		l.known = errors.Is(err, ErrDenied) || errors.Is(err, ErrAbsent)
 		l.hidden = errors.Is(err, ErrDenied)
 	}

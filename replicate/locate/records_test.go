@@ -329,7 +329,7 @@ func TestPast(t *testing.T) {
 		}
 	}
 	_, err = l.FetchAt(t.Context(), all[0].at)
-	if !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), "the oldest is of 2023-") {
+	if !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), "the oldest is from 2023-") {
 		t.Errorf("before the first: %v", err)
 	}
 	none := versions.ID{Lineage: p.ID().Lineage, Number: 99}
