@@ -142,11 +142,16 @@ func (f *families) root(page uint32) uint32 {
 }
 
 // after returns the page that follows page below the same parent; 0 if none is known.
-func (f *families) after(page uint32) uint32 {
+func (f *families) after(page uint32) uint32 { return f.beside(page, 1) }
+
+// before returns the page that page follows below the same parent; 0 if none is known.
+func (f *families) before(page uint32) uint32 { return f.beside(page, -1) }
+
+func (f *families) beside(page uint32, by int) uint32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if m, k := f.parent(page); m != nil && k+1 < len(m.children) {
-		return m.children[k+1]
+	if m, k := f.parent(page); m != nil && 0 <= k+by && k+by < len(m.children) {
+		return m.children[k+by]
 	}
 	return 0
 }

@@ -13,7 +13,9 @@ import (
 // when one is missed, it is remembered, as a scan. When a page of its table is missed that has one
 // of its rows, the pages of the rows after that are fetched, through the table's interior pages:
 // those of rows with the same key at once, and others from the second miss on, as far as there
-// is room for guesses. When half of them are read, the next ones are fetched.
+// is room for guesses. When half of them are read, the next ones are fetched. Below an interior
+// page there are many rows, of which the leaf may name several: then the table's leaf is awaited.
+// A scan may go up or down: the second miss shows it.
 
 const (
 	// scansMax is how many indexes a query goes through at a time.
@@ -28,10 +30,12 @@ type indexScan struct {
 	table   uint32 // root page of its table
 	leaf    uint32 // the last one of which entries has the entries
 	entries []sqlitefile.IndexEntry
-	misses  int // of pages of the table
-	depth   int // of the table's leaves below its root; 0: not known
-	at      int // entry whose row was missed last
-	next    int // entry whose row was not looked for yet
+	down    bool // it goes from the last entry to the first: so entries are turned round
+	misses  int  // of pages of the table
+	passed  int  // misses of which it was not sure which entry they were for
+	depth   int  // of the table's leaves below its root; 0: not known
+	at      int  // entry whose row was missed last
+	next    int  // entry whose row was not looked for yet
 }
 
 // noteIndexLeaf is told of a page that was missed: p, whose number is page.
@@ -48,8 +52,14 @@ func (r *Reader) noteIndexLeaf(p []byte, page uint32) {
 	scan := &indexScan{root: root, table: table, leaf: page, entries: entries}
 	k := slices.IndexFunc(r.scans, func(old *indexScan) bool { return old.root == root })
 	if k >= 0 {
-		if old := r.scans[k]; r.f.interior.after(old.leaf) == page {
-			scan.misses, scan.depth = old.misses, old.depth // it goes on
+		old := r.scans[k]
+		up, down := r.f.interior.after(old.leaf) == page, r.f.interior.after(page) == old.leaf
+		if up && !old.down || down && old.down { // it goes on
+			scan.misses, scan.depth = old.misses, old.depth
+			if old.down {
+				scan.turn()
+				scan.at, scan.next = 0, 0
+			}
 		}
 		r.scans = slices.Delete(r.scans, k, k+1)
 	} else if len(r.scans) == scansMax {
@@ -66,18 +76,78 @@ func (r *Reader) noteTablePage(page uint32, leaf bool) {
 			continue
 		}
 		walk := newRowWalk(r.s)
-		for k := scan.at; k < min(len(scan.entries), scan.at+rowsMax); k++ {
-			if depth := walk.passes(scan.table, scan.entries[k].Rowid, page); depth >= 0 {
-				if leaf {
-					scan.depth = depth
-				}
-				scan.at, scan.next = k, max(scan.next, k+1)
-				scan.misses++
-				r.launch(scan, walk)
-				return
-			}
+		if scan.misses == 1 && scan.turns(walk, page) {
+			scan.turn()
+		}
+		k, depth, sure := scan.find(walk, page)
+		if k < 0 {
+			continue
+		}
+		if !leaf && !sure && scan.passed == 0 {
+			scan.passed++ // the leaf comes next, and says more
+			return
+		}
+		if leaf {
+			scan.depth = depth
+		}
+		scan.at, scan.next = k, max(scan.next, k+1)
+		scan.misses++
+		r.launch(scan, walk)
+		return
+	}
+}
+
+// turns reports whether page, on the way to the second row that was missed, is nearer before the
+// first one than after it.
+func (scan *indexScan) turns(walk *rowWalk, page uint32) bool {
+	passes := func(k int) bool {
+		return 0 <= k && k < len(scan.entries) &&
+			walk.passes(scan.table, scan.entries[k].Rowid, page) >= 0
+	}
+	for far := range min(len(scan.entries), rowsMax) {
+		if passes(scan.at + far) {
+			return false
+		} else if passes(scan.at - far) {
+			return true
 		}
 	}
+	return false
+}
+
+// turn turns the scan round.
+func (scan *indexScan) turn() {
+	n := len(scan.entries)
+	turned := make([]sqlitefile.IndexEntry, n)
+	for k, e := range scan.entries {
+		turned[n-1-k] = sqlitefile.IndexEntry{
+			Rowid: e.Rowid, Same: k+1 < n && scan.entries[k+1].Same,
+		}
+	}
+	scan.entries, scan.down = turned, !scan.down
+	scan.at = n - 1 - scan.at
+	scan.next = scan.at + 1
+}
+
+// find returns the first entry from the last one on whose row is below page, or on it, and how far
+// below the root that is; -1 if there is none. sure says that it is the one that is read: there
+// is none with another key, or the scan was found before.
+func (scan *indexScan) find(walk *rowWalk, page uint32) (k, depth int, sure bool) {
+	k, other := -1, false
+	for n := scan.at; n < min(len(scan.entries), scan.at+rowsMax); n++ {
+		other = other || !scan.entries[n].Same
+		at := walk.passes(scan.table, scan.entries[n].Rowid, page)
+		switch {
+		case at < 0:
+		case k < 0:
+			k, depth, other = n, at, false
+			if scan.misses > 0 {
+				return k, depth, true
+			}
+		case other:
+			return k, depth, false
+		}
+	}
+	return k, depth, true
 }
 
 // launchMore goes on with the newest scan, if half of what may be guessed is used up.
@@ -91,7 +161,7 @@ func (r *Reader) launchMore() {
 func (r *Reader) launch(scan *indexScan, walk *rowWalk) {
 	var waves []*wave
 	for room, n := r.guesses.room(), 0; room > 0 && n < rowsMax; n++ {
-		if scan.next == len(scan.entries) && !r.extend(scan) {
+		if scan.next == len(scan.entries) && (scan.misses < 2 || !r.extend(scan)) {
 			break
 		}
 		entry := scan.entries[scan.next]
@@ -139,14 +209,20 @@ type wave struct {
 // extend adds the entries of the next leaf of the index, if that is there.
 func (r *Reader) extend(scan *indexScan) bool {
 	next := r.f.interior.after(scan.leaf)
+	if scan.down {
+		next = r.f.interior.before(scan.leaf)
+	}
 	page := r.s.pageIfHere(next)
 	if page == nil {
 		return false
 	}
-	entries := sqlitefile.IndexEntries(page, r.s.usable())
-	scan.entries = append(slices.Clone(scan.entries[scan.at:]), entries...)
+	more := indexScan{entries: sqlitefile.IndexEntries(page, r.s.usable())}
+	if scan.down {
+		more.turn()
+	}
+	scan.entries = append(slices.Clone(scan.entries[scan.at:]), more.entries...)
 	scan.leaf, scan.next, scan.at = next, scan.next-scan.at, 0
-	return len(entries) > 0
+	return len(more.entries) > 0
 }
 
 // below returns what to load for rows whose interior page has come, and for which there is room

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,7 +51,9 @@ func indexed(t *testing.T) (file []byte, table, index uint32) {
 // query reads what SQLite would for the rows of n index entries, waiting until all that is fetched
 // ahead has come. It returns how often it had to wait, and how many chunks it needs. The roots
 // travel inline.
-func query(t *testing.T, all *Set, r *Reader, table, index uint32, n int) (waits, needed int) {
+func query(
+	t *testing.T, all *Set, r *Reader, table, index uint32, n int, down bool,
+) (waits, needed int) {
 	t.Helper()
 	chunks := map[uint32]bool{}
 	tick := time.NewTicker(time.Millisecond)
@@ -84,6 +87,9 @@ func query(t *testing.T, all *Set, r *Reader, table, index uint32, n int) (waits
 	if len(entries) < n {
 		t.Fatalf("%d entries in a leaf", len(entries))
 	}
+	if down {
+		slices.Reverse(entries)
+	}
 	for _, e := range entries[:n] {
 		for page := table; ; {
 			node := sqlitefile.ReadTableNode(read(page), false, pages)
@@ -101,23 +107,31 @@ func TestRowsAhead(t *testing.T) {
 	file, table, index := indexed(t)
 	for _, c := range []struct {
 		rows, waitsMax int
+		down           bool
 	}{
-		{1, 4},
-		{10, 7}, // about one key: its rows are known with the first
-		{100, 14},
+		{1, 4, false},
+		{10, 7, false}, // about one key: its rows are known with the first
+		{100, 14, false},
+		{1, 4, true},
+		{10, 7, true},
+		{100, 14, true},
 	} {
 		p := newSource(t)
 		root := func(page uint32) int64 { return int64(page-1) * publishtest.PageBytes }
 		p.Publish(file, 0, root(table), root(index))
 		all := p.follow(Options{})
-		waits, needed := query(t, all, p.open(all), table, index, c.rows)
+		waits, needed := query(t, all, p.open(all), table, index, c.rows, c.down)
 		gets := p.Hooks.Objects() - 1 // without the leaf of the tree
 		t.Logf("%d rows: %d chunks needed, %d fetched in %d requests, %d waits",
 			c.rows, needed, gets, p.Hooks.Gets()-1, waits)
 		if waits > c.waitsMax {
 			t.Errorf("%d rows: waited %d times, at most %d wanted", c.rows, waits, c.waitsMax)
 		}
-		if vainMax := 8 + needed/3; gets-needed > vainMax {
+		vainMax := 8 + needed/3
+		if c.rows == 1 {
+			vainMax = 4 // of the rows with the same key, that nobody reads here
+		}
+		if gets-needed > vainMax {
 			t.Errorf("%d rows: %d chunks needed, %d fetched, at most %d more wanted",
 				c.rows, needed, gets, vainMax)
 		}

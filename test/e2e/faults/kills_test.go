@@ -150,8 +150,11 @@ func TestKillsOfCommands(t *testing.T) {
 			case packs:
 				more = []string{"insert into t(b) values(randomblob(9000000));"}
 			}
-			if command == "restore" { // it makes fewer
+			switch name { // it makes fewer
+			case "restore":
 				first, step = max(first/8, 1), max(step/8, 1)
+			case "restore, packs":
+				first, step = max(first/2, 1), max(step/2, 1)
 			}
 			for i, arg := range argv {
 				if i > 0 && arg[0] != '-' {
