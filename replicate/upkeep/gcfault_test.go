@@ -222,10 +222,11 @@ func TestG3PutAgain(t *testing.T) {
 	w.checkpoint()
 	w.clock.advance(3 * historyHours)
 	w.write(1)
+	w.checkpoint()
 	again := false
 	o := w.options(true)
 	o.Wait = func(context.Context, time.Duration) error {
-		again = true
+		again = w.chunks.keys(t, "")[first.Place.Pack.String()]
 		w.file[5*chunkstore.ChunkBytes+100] = 77
 		w.Publish(w.file)
 		return nil
@@ -307,11 +308,20 @@ func TestWaits(t *testing.T) {
 		t.Error("waited, though the checkpoint is an hour old")
 	}
 	w.check()
+	w.clock.advance(time.Hour)
+	reader, err := versions.OpenNewest(t.Context(), w.Target, w.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.checkpoint()
 	w.clock.advance(2 * historyHours)
 	other.write(1)
 	other.checkpoint()
-	w.collect(true) // all records are old, and the last one stays
+	w.collect(true) // all records are old
 	w.check()
+	if err := reader.Reader().Check(t.Context()); err != nil {
+		t.Errorf("a reader that has read the last record: %v", err)
+	}
 	if err := canceled(t, w); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}

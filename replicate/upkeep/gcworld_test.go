@@ -250,8 +250,8 @@ func (w *gcWorld) collect(del bool) *upkeep.Collected {
 	return found
 }
 
-// check has every version restored that was the newest one in the last history_hours, and has a
-// reader look whether what it has read is still the end.
+// check has every version restored that was the newest one in the last history_hours, and every
+// checkpoint that is kept, and has a reader look whether what it has read is still the end.
 func (w *gcWorld) check() {
 	w.t.Helper()
 	f, err := versions.OpenNewest(w.t.Context(), w.Target, w.Key())
@@ -276,6 +276,17 @@ func (w *gcWorld) check() {
 				w.clock.Now().Sub(v.since), err)
 		}
 		w.whole(m, v, packs)
+	}
+	for _, k := range past.Kept() {
+		m, err := versions.GetKept(w.t.Context(), w.Target, w.Key(), k.ID)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, v := range w.past {
+			if v.id == k.ID {
+				w.whole(m, v, packs)
+			}
+		}
 	}
 }
 
