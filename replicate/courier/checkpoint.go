@@ -187,13 +187,35 @@ func (b *saver) noteStep(p *push) {
 	} else {
 		b.bytes += int64(len(p.body))
 	}
-	switch v := b.saving; {
-	case v == nil:
-	case p.packed || !p.prepared:
-		v.stale = true
-	default:
+	if b.saving != nil {
+		b.saving.note(p)
+	}
+}
+
+// note notes that the target has taken a version since v was begun.
+func (v *saving) note(p *push) {
+	if p.packed {
+		v.stale = true // the tree is newer than v's
+	} else {
 		v.steps = append(v.steps, step{p.change.least, p.change.chunks, p.change.patches()})
 	}
+}
+
+// adopt makes v's tree, with what pushes have done meanwhile, the target's.
+func (v *saving) adopt(s *stock) {
+	if v.stale || s.version == nil || len(s.lost) > 0 {
+		return
+	}
+	for _, step := range v.steps {
+		v.tree.Resize(step.least)
+		v.tree.Resize(step.chunks)
+		for _, p := range step.patches {
+			v.tree.Set(p.Index, p.Ref)
+		}
+	}
+	m := *s.version
+	v.tree.Describe(&m)
+	s.tree, s.version = v.tree, &m
 }
 
 // take takes the result of the checkpoint under way, if it has ended, and no push needs the
@@ -241,18 +263,7 @@ func (b *saver) replaced(v *saving) {
 	s.writer.Put(v.story)
 	s.etag, s.mark = s.writer.Reader().ETag(), s.writer.Reader().Clone()
 	c.belief.lookedAt(now, seen{manifest: true})
-	if !v.stale && s.version != nil && len(s.lost) == 0 {
-		for _, step := range v.steps {
-			v.tree.Resize(step.least)
-			v.tree.Resize(step.chunks)
-			for _, p := range step.patches {
-				v.tree.Set(p.Index, p.Ref)
-			}
-		}
-		m := *s.version
-		v.tree.Describe(&m)
-		s.tree, s.version = v.tree, &m
-	}
+	v.adopt(s)
 	diaryOf(c).note(s.writer, encodedFor(c.Target, s.version))
 	c.office.saveAcks()
 	c.log().Info("checkpoint", "target", c.Name, "record", v.story.Number, "kept", v.keep)

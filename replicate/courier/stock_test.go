@@ -30,6 +30,7 @@ type stockModel struct {
 	pushed *manifest.Tree // the last version's when it began
 	harmed bool           // packs were lost since
 	torn   bool           // leaves of the target's version are gone
+	saving *saving        // a checkpoint under way, packed
 }
 
 func newStockModel(t *testing.T, seed uint64) *stockModel {
@@ -110,6 +111,9 @@ func (m *stockModel) begin() {
 	m.push = &push{change: m.stock.change(m.last, []int{1, 4, 64}[m.rand.IntN(3)])}
 	m.push.version.FileBytes = int64(m.last.Len()) * chunkstore.ChunkBytes
 	m.push.version.PageBytes = 4096
+	if len(m.stock.lost) == 0 && !m.torn {
+		m.push.base = m.stock.version
+	}
 	m.pushed, m.harmed = m.last.Clone(), false
 }
 
@@ -134,22 +138,19 @@ func (m *stockModel) end(what string) {
 	}
 	if !fails {
 		c.apply()
-		var err error
-		v := &p.version
-		v.Levels, v.Top, v.Patches, err = c.tree.Pack(m.Context(), 72, m.fetch,
-			func(objects []chunkstore.Hashed) (places []chunkstore.Place, err error) {
-				for some := range slices.Chunk(objects, 64) {
-					places = append(places, m.packObjects(some)...)
-				}
-				return places, nil
-			})
-		if err != nil {
-			m.Fatalf("%s: %v", what, err)
+		if p.base != nil && m.rand.IntN(4) > 0 {
+			m.step(what, p)
+		} else {
+			m.packTree(what, c.tree, &p.version)
+			p.packed = true
 		}
-		p.etag = "it was put"
-		m.manifest(what, v)
+		p.named = true
+		m.manifest(what, &p.version)
 	}
 	m.stock.took(p)
+	if m.saving != nil && !fails {
+		m.saving.note(p)
+	}
 	if !fails {
 		m.stock.put, m.torn = nil, false
 		again := m.stock.since
@@ -157,6 +158,56 @@ func (m *stockModel) end(what string) {
 		if len(again) > 0 {
 			m.stock.lose(again, m.last)
 		}
+	}
+}
+
+// step makes p's version by a record.
+func (m *stockModel) step(what string, p *push) {
+	m.Helper()
+	step := p.base.StepTo(&p.version, p.change.patches(), p.change.least)
+	body, err := step.Encode(chunkstore.Plain{})
+	if err == nil {
+		step, err = manifest.DecodeStep(chunkstore.Plain{}, body)
+	}
+	var next *manifest.Manifest
+	if err == nil {
+		next, err = p.base.Apply(step)
+	}
+	if err != nil {
+		m.Fatalf("%s: %v", what, err)
+	}
+	p.version = *next
+}
+
+// packTree puts leaves and nodes, and has v say what the tree is.
+func (m *stockModel) packTree(what string, tree *manifest.Tree, v *manifest.Manifest) {
+	m.Helper()
+	var err error
+	v.Earlier = nil
+	v.Levels, v.Top, v.Patches, err = tree.Pack(m.Context(), 72, m.fetch,
+		func(objects []chunkstore.Hashed) (places []chunkstore.Place, err error) {
+			for some := range slices.Chunk(objects, 64) {
+				places = append(places, m.packObjects(some)...)
+			}
+			return places, nil
+		})
+	if err != nil {
+		m.Fatalf("%s: %v", what, err)
+	}
+}
+
+// checkpoint begins a checkpoint, or has the stock take one that was begun, if nothing was lost
+// since.
+func (m *stockModel) checkpoint(what string) {
+	m.Helper()
+	v := m.saving
+	if v == nil && m.stock.version != nil && len(m.stock.lost) == 0 && !m.torn {
+		v = &saving{tree: m.stock.tree.Clone(), version: *m.stock.version}
+		m.packTree(what, v.tree, &v.version)
+		m.saving = v
+	} else if v != nil && m.push == nil {
+		m.saving = nil
+		v.adopt(&m.stock)
 	}
 }
 
@@ -228,6 +279,9 @@ func (m *stockModel) lose() {
 		}
 	}
 	m.harmed = true
+	if m.saving != nil {
+		m.saving.stale = true
+	}
 	if m.stock.tree.Loaded() {
 		m.stock.lose(gone, m.last)
 		return
@@ -247,6 +301,9 @@ func (m *stockModel) contact() {
 	maps.DeleteFunc(m.stock.put, func(_ chunkstore.ID, p chunkstore.Place) bool {
 		return absent(p.Pack)
 	})
+	if m.saving != nil {
+		m.saving.stale = true
+	}
 	m.stock.tree = left
 	m.stock.compare(m.last, left)
 	gone := packsOf(left)
@@ -263,7 +320,7 @@ func TestStock(t *testing.T) {
 		lossy := seed%4 == 3
 		for step := range 120 {
 			what := fmt.Sprintf("seed %d, step %d", seed, step)
-			switch a := m.rand.IntN(10); {
+			switch a := m.rand.IntN(12); {
 			case a < 4:
 				m.cut()
 			case a == 4 && lossy && (m.push == nil || m.stock.tree.Loaded()):
@@ -272,8 +329,10 @@ func TestStock(t *testing.T) {
 				!m.torn:
 				// leaves are left in the target
 				m.stock.tree = m.stock.version.Tree(chunkstore.Plain{})
-			case a == 6 && m.push == nil && m.stock.version != nil:
+			case a == 6 && m.push == nil && m.stock.version != nil && m.rand.IntN(3) == 0:
 				m.contact()
+			case a == 7 || a == 8:
+				m.checkpoint(what)
 			case m.push == nil:
 				m.begin()
 			default:
