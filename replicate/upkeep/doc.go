@@ -28,9 +28,9 @@
 // ago, and more than 49 h: history_hours + 1 h, for which records name it; 24 h, in which a writer
 // believes that it is there without a version that names it (package replicate/courier); 1 h for
 // the push. A record goes if its number is below the base, and below the newest checkpoint: the
-// one that this checkpoint ends with stays, as readers ask for it. A fence that the newest version
-// lists never goes. Of a history that was replaced, or whose database is gone, all records go if
-// none of them is recent, and it has no base. Anything else in a bucket is left alone.
+// one that this checkpoint ends with stays, though nobody has to find it. A fence that the newest
+// version lists never goes. Of a history that was replaced, or whose database is gone, all records
+// go if none of them is recent, and it has no base. Anything else in a bucket is left alone.
 //
 // # Invariants of collecting
 //
