@@ -212,7 +212,7 @@ func (r *Reader) another(ctx context.Context) (Step, error) {
 // Look asks the store whether the newest checkpoint is of what r has read. It fails with ErrBehind
 // if it is not: it has more, or is another history's, or is gone, which also is an ErrAbsent.
 func (r *Reader) Look(ctx context.Context) error {
-	c, _, err := r.look(ctx)
+	c, err := r.lookAgain(ctx)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
 		return fmt.Errorf("%w: the checkpoint is gone: %w", ErrBehind, err)
@@ -222,6 +222,18 @@ func (r *Reader) Look(ctx context.Context) error {
 		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
 	}
 	return nil
+}
+
+// lookAgain is look of who would go on from where he is. It fails with ErrBehind if the checkpoint
+// that was seen has made place for one that is no newer: that is none of the history's (T3).
+func (r *Reader) lookAgain(ctx context.Context) (*Checkpoint, error) {
+	etag, seen := r.etag, r.seen
+	c, _, err := r.look(ctx)
+	if err == nil && c == nil && etag != "" && r.etag != etag && r.seen <= seen {
+		return nil, fmt.Errorf("%w: another checkpoint at %d is in the place of that at %d",
+			ErrBehind, r.seen, seen)
+	}
+	return c, err
 }
 
 // Check asks the store whether what r has read is the end of the history, as it was. It fails with

@@ -286,8 +286,10 @@ func (w *Writer) append(ctx context.Context) (there, created bool, err error) {
 // another history; else nil. It fails with ErrUnsettled, and with ErrBehind if there is none, or
 // one that cannot be read: then w's history is over.
 func (w *Writer) beyond(ctx context.Context) (*Checkpoint, error) {
-	c, _, err := w.reader.look(ctx)
-	if chunkstore.IsFault(err) {
+	c, err := w.reader.lookAgain(ctx)
+	if errors.Is(err, ErrBehind) {
+		return nil, err
+	} else if chunkstore.IsFault(err) {
 		return nil, fmt.Errorf("%w: %w", ErrBehind, err)
 	} else if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsettled, err)

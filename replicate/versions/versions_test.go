@@ -162,6 +162,9 @@ func TestWithoutHistory(t *testing.T) {
 	w.last.At, w.last.Cut = history.Position{Lineage: [16]byte{7}, Released: true}, [16]byte{8}
 	put()
 	w.wantNext(f, true)
+	other, err := OpenNewest(t.Context(), w.to, w.key)
+	w.must(err)
+	w.w = history.NewWriter(other.Reader()) // as another one's checkpoint is there
 	w.next(4)
 	w.wantNext(f, true)
 	w.last.At, w.last.Cut = history.Position{}, [16]byte{6}
