@@ -13,7 +13,8 @@ static sqlite3_vfs *own(void) { return sqlite3_vfs_find("unix-none"); }
 
 int belowIsOwn(const sqlite3_vfs *pVfs) {
   const sqlite3_vfs *pOwn = own();
-  return pOwn && pVfs->xOpen == pOwn->xOpen;
+  /* another thread may be hooking pVfs (recorderHookDefault) */
+  return pOwn && __atomic_load_n(&pVfs->xOpen, __ATOMIC_ACQUIRE) == pOwn->xOpen;
 }
 
 /* SQLite3MultipleCiphers encrypts the frames of a WAL only if the database's methods are its own,

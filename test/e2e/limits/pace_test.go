@@ -2,19 +2,24 @@ package limits_test
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 
 	"verneuil/spool"
 	"verneuil/test/e2e/harness"
 )
 
-// versions returns how many versions of the database its target has.
+// versions returns the number of the newest version that the target has of the database.
 func versions(s *harness.Site, db string) int {
 	s.T.Helper()
-	return strings.Count(s.Ctl("versions", "-s", s.Path(db)), "\n")
+	var newest struct{ Sequence int }
+	text := s.Ctl("manifest", "--json", "-s", s.Path(db))
+	if err := json.Unmarshal([]byte(text), &newest); err != nil {
+		s.T.Fatalf("%v: %s", err, text)
+	}
+	return newest.Sequence
 }
 
 // replicator returns the process that replicates the site's only spool.
