@@ -50,8 +50,9 @@ type contact struct {
 // own is our last version, as it is known again in a target. Without one, cut is zero.
 type own struct {
 	cut       [16]byte
-	tree      *manifest.Tree // what it names, loaded, without places; nil: the cutter has another
-	chunksMax int            // of another version whose tree is loaded
+	manifest  *manifest.Manifest // of that cut, without places
+	tree      *manifest.Tree     // its, loaded, without places; nil: the cutter has another
+	chunksMax int                // of another version whose tree is loaded
 }
 
 // had is what a target had when we last knew it.
@@ -67,6 +68,7 @@ type finding struct {
 	exists   bool   // there is a manifest
 	etag     string // of it
 	same     bool   // its version, records folded in, is our last one
+	proved   bool   // it is what we put, or saw there
 	damaged  error
 	foreign  error                      // it is another database's
 	manifest *manifest.Manifest         // with records; nil if there is none, or a damaged one
@@ -115,7 +117,7 @@ func newContact(c *Courier, f *feed) *contact {
 func ownOf(c *Courier) own {
 	ours, last := own{chunksMax: chunksMax(c.office)}, c.office.cutter.Last()
 	if last != nil && last.Manifest.Cut != noCut {
-		ours.cut = last.Manifest.Cut
+		ours.cut, ours.manifest = last.Manifest.Cut, last.Manifest
 		if c.office.cutter.State() == cutter.Saved {
 			ours.tree = last.Tree.Clone()
 		}
@@ -217,6 +219,7 @@ func (a *contact) look(ctx context.Context) error {
 		if err := a.loadTree(ctx); err != nil {
 			return err
 		}
+		f.same = f.same && f.names != nil && (f.proved || a.asOurs())
 	}
 	if f.tree == nil || a.fresh {
 		return nil
@@ -240,7 +243,7 @@ func (a *contact) loadTree(ctx context.Context) error {
 	if f.tree == nil {
 		return nil
 	}
-	if !f.same && f.manifest.Chunks() > a.ours.chunksMax {
+	if !(f.same && f.proved) && f.manifest.Chunks() > a.ours.chunksMax {
 		f.damaged = fmt.Errorf("%w: a database of %d bytes",
 			chunkstore.ErrCorrupt, f.manifest.FileBytes)
 		f.tree, f.names = nil, nil

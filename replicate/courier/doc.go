@@ -135,6 +135,11 @@
 // writer's, and stops the courier, loudly; a spool whose file of them is gone takes over, as one
 // without a cut.
 //
+// A target has what our last version names ("same"). Witness: the target was last known to have it,
+// and has the checkpoint of that ETag, and the record of that digest. Its Cut alone is no witness:
+// who may write to the bucket can put another content under it. Then the content is compared,
+// chunk by chunk, and what differs is put again.
+//
 // A target works again, says the log. Witness: it has taken the last version of the database that
 // had failed, or shows that it has it. That it answers at all is no witness: it may let us read,
 // and not write.

@@ -1,9 +1,11 @@
 package courier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -34,11 +36,30 @@ func (a *contact) lookAtVersion(ctx context.Context) error {
 		return nil
 	}
 	f.same = a.ours.cut != noCut && f.manifest.Cut == a.ours.cut
-	if f.same && f.names == nil {
+	f.proved = f.proved || known || a.unchanged()
+	if f.same && f.proved && f.names == nil {
 		f.names = a.ours.tree
 	}
 	a.fresh = a.fresh && f.same && f.damaged == nil && (known || a.unchanged())
 	return nil
+}
+
+// asOurs reports whether what was found, and is not proved to be what we put, is our last version
+// all the same. Its Cut says so, which is no proof: who may write to the bucket can forge it.
+func (a *contact) asOurs() bool {
+	m, ours := a.found.manifest, a.ours.manifest
+	if a.ours.tree == nil || m.FileBytes != ours.FileBytes || m.PageBytes != ours.PageBytes ||
+		!slices.EqualFunc(m.Inline, ours.Inline, func(a, b manifest.Page) bool {
+			return a.Offset == b.Offset && bytes.Equal(a.Data, b.Data)
+		}) {
+		return false
+	}
+	for i := range a.ours.tree.Len() {
+		if a.found.names.At(i).ID != a.ours.tree.At(i).ID {
+			return false
+		}
+	}
+	return true
 }
 
 // noLineage is that of a manifest which is in no history.
@@ -55,6 +76,9 @@ func (a *contact) asItWas(ctx context.Context) (known bool, err error) {
 	w, m := a.had.writer, a.had.manifest
 	if w == nil || a.all {
 		return false, nil
+	}
+	if etag := w.Reader().ETag(); etag != "" {
+		a.had.etag = etag // before it is asked again
 	}
 	err = w.Settle(ctx)
 	if ours := a.ours.cut != noCut && m.Cut == a.ours.cut; err == nil && !(a.fresh && ours) {
@@ -156,6 +180,7 @@ func (a *contact) follow(ctx context.Context, from *versions.Follower) (err erro
 		return fmt.Errorf("%w: it does not say where its objects stand", chunkstore.ErrCorrupt)
 	}
 	if a.had.is(m, from.Reader().ETag()) {
+		f.proved = true
 		a.keep(a.had.manifest, a.had.tree) // which may be loaded
 	} else {
 		a.keep(m, m.Tree(a.t.Sealer))
@@ -176,11 +201,10 @@ func (a *contact) follow(ctx context.Context, from *versions.Follower) (err erro
 // is reports whether the target has m, a manifest of that ETag, with the same records, when h was
 // what it had.
 func (h *had) is(m *manifest.Manifest, etag string) bool {
-	switch {
-	case h.manifest == nil:
-		return false
-	case m.At.Lineage == noLineage:
-		return h.etag == etag
+	if h.manifest == nil || h.etag != etag {
+		return false // a checkpoint that somebody else has put says what he likes
+	} else if m.At.Lineage == noLineage {
+		return true
 	}
 	at := h.manifest.At
 	return at.Lineage == m.At.Lineage && at.Number == m.At.Number && at.Digest == m.At.Digest

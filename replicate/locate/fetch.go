@@ -40,6 +40,16 @@ func (l *Locator) Fetch(ctx context.Context) (Found, error) {
 	return f, err
 }
 
+// Doubted returns f for a FetchFrom that shall not only ask for what comes after it, but also
+// whether it is still of the history that the target has.
+func (f Found) Doubted() Found {
+	if f.follower != nil {
+		f.follower = f.follower.Clone()
+		f.follower.Doubt()
+	}
+	return f
+}
+
 // FetchFrom returns the source's newest version; prev is what it has found before, or zero. news
 // says whether it is another version than prev's; if not, the next call should have found
 // nevertheless. Of a host's database the first target that answers is believed, which may lag

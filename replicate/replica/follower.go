@@ -52,6 +52,7 @@ type flights struct {
 	queued *flight // the one to follow it
 	// found is what the newest version was made of. It belongs to who makes the fetch under way.
 	found locate.Found
+	doubt bool // of found, by who forces a refresh
 }
 
 // polling is whether a follower asks again and again, guarded by its mu.
@@ -106,7 +107,8 @@ func (f *follower) latest() *snapshot {
 }
 
 // refresh asks the source for its newest version, and waits for the answer. A
-// fetch under way will do, unless force: then one that begins after the call.
+// fetch under way will do, unless force: then one that begins after the call, and that asks for the
+// checkpoint, too, which a history may have been begun anew with.
 func (f *follower) refresh(ctx context.Context, force bool) error {
 	fl := f.request(force)
 	select {
@@ -121,6 +123,7 @@ func (f *follower) refresh(ctx context.Context, force bool) error {
 func (f *follower) request(force bool) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.flights.doubt = f.flights.doubt || force
 	switch {
 	case f.flights.now == nil:
 		f.flights.now = &flight{done: make(chan struct{})}
@@ -155,6 +158,11 @@ func (f *follower) fetchNewest() (err error) {
 	defer f.all.leave(1)
 	ctx, cancel := context.WithTimeout(f.all.ctx, f.all.options.Store.Options().Timeout)
 	defer cancel()
+	f.mu.Lock()
+	if f.flights.doubt {
+		f.flights.doubt, f.flights.found = false, f.flights.found.Doubted()
+	}
+	f.mu.Unlock()
 	for {
 		if more, err := f.fetchSome(ctx); err != nil || !more {
 			return err

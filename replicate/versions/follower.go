@@ -2,6 +2,7 @@ package versions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -34,6 +35,7 @@ type Follower struct {
 	fence  *history.Record // the last one that was read since the checkpoint; nil: none
 	read   int64           // bytes
 
+	doubt bool                           // see Doubt
 	ahead bool                           // as history's Options have it
 	each  func(*manifest.Manifest) error // is asked of each version before it is; nil: all may be
 }
@@ -117,8 +119,20 @@ func (f *Follower) Next(ctx context.Context) (news bool, err error) {
 	}
 }
 
+// Doubt has the next call ask whether the checkpoint is still one of the history that was read, and
+// else read anew what stands there. Without it, that is found out within [history.Grace].
+func (f *Follower) Doubt() { f.doubt = true }
+
 // next takes over some of what is new, and reports whether that is all.
 func (f *Follower) next(ctx context.Context) (end bool, err error) {
+	if f.doubt && f.reader != nil && f.newest.At.Lineage != [16]byte{} { // else it is asked anyway
+		if err := f.reader.Look(ctx); errors.Is(err, history.ErrBehind) {
+			f.reader = nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	f.doubt = false
 	if f.reader == nil {
 		if err := f.open(ctx); err != nil {
 			return false, err

@@ -18,10 +18,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
 	"verneuil/manifest/manifestpb"
+	"verneuil/replicate/versions"
 	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
@@ -80,9 +82,19 @@ func newTampered(t *testing.T) *tampered {
 			"' where a = 1; update t set b = randomblob(9000) where a = 250;")
 		shell.Flush()
 		w.copy("a.db", state+".db")
-		w.manifests[state] = w.read("store/manifests/" + w.key)
+		w.manifests[state] = w.checkpoint(db)
+	}
+	for k := range 16 { // so many records are worth a checkpoint, at the end of a sync
+		shell.Must(fmt.Sprintf("update t set b = 'other %d' where a = 2;", k))
+		shell.Flush()
 	}
 	shell.EndsWith(0)
+	w.Ctl("sync", db)
+	w.copy("a.db", "new.db")
+	w.manifests["new"] = w.read("store/manifests/" + w.key)
+	if newest := w.checkpoint(db); !bytes.Equal(newest, w.manifests["new"]) {
+		t.Fatal("a sync has put no checkpoint of the newest version")
+	}
 	m, err := manifest.Decode(chunkstore.Plain{}, w.manifests["new"])
 	harness.Must(t, err)
 	if m.Levels != 1 || len(m.Top) != 1 {
@@ -104,6 +116,19 @@ func newTampered(t *testing.T) *tampered {
 	harness.Must(t, os.Mkdir(w.Path("base"), 0o700))
 	w.cp("store", "spool", "a.db", "base")
 	return w
+}
+
+// checkpoint returns a manifest of the newest version, as a checkpoint has it.
+func (w *tampered) checkpoint(db string) []byte {
+	w.T.Helper()
+	config := &dir.Config{Path: w.Path("store")}
+	target, err := config.Open(chunkstore.NewLimiter(-1, 0), chunkstore.Options{}.WithDefaults())
+	harness.Must(w.T, err)
+	f, err := versions.OpenNewest(w.T.Context(), target, manifest.Name(harness.Hostname, db))
+	harness.Must(w.T, err)
+	stored, err := f.Newest().Encode(chunkstore.Plain{})
+	harness.Must(w.T, err)
+	return stored
 }
 
 // reset undoes what has been done to store, spool and database.
@@ -476,7 +501,15 @@ func TestRolledBackS3(t *testing.T) {
 		replica.Want("select b from t where a = 1;", "before it is "+i)
 		// the log says what is wrong
 		shell.Ask("update t set b = 'after it was " + i + "' where a = 1;")
-		shell.Flush()
+		harness.Until(t, "a flush has seen it, and there is another manifest", func() bool {
+			shell.Flush()
+			now, err := store.Manifests.Get(t.Context(), key, chunkstore.GetOptions{})
+			if err != nil || bytes.Equal(now.Body, old.Body) {
+				return false
+			}
+			_, err = manifest.Decode(chunkstore.Plain{}, now.Body)
+			return err == nil
+		})
 		replica.Ask("pragma verneuil_snapshot_refresh = 2;")
 		replica.Want("select b from t where a = 1;", "after it was "+i)
 	}
