@@ -19,6 +19,7 @@ import (
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/replicate/restore"
+	"verneuil/replicate/versions"
 	"verneuil/test/crash"
 )
 
@@ -119,17 +120,12 @@ func restored(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	o, _, err := store.GetManifest(t.Context(), manifest.Name(testHost, path),
-		chunkstore.GetOptions{}, func([]byte) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := manifest.Decode(chunkstore.Plain{}, o.Body)
+	f, err := versions.OpenNewest(t.Context(), store.Targets[0], manifest.Name(testHost, path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "restored.db")
-	err = restore.File(t.Context(), out, restore.Options{Manifest: m, Store: store})
+	err = restore.File(t.Context(), out, restore.Options{Manifest: f.Newest(), Store: store})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"verneuil/chunkstore"
@@ -65,13 +66,13 @@ type guarded struct {
 	chunkstore.Bucket
 	all  bool   // objects that are there are denied, too
 	key  string // only this one is, and what is absent is absent
-	gets int
+	gets atomic.Int64
 }
 
 func (g *guarded) Get(
 	ctx context.Context, key string, o chunkstore.GetOptions,
 ) (chunkstore.Object, error) {
-	g.gets++
+	g.gets.Add(1)
 	object, err := g.Bucket.Get(ctx, key, o)
 	if g.key != "" && key != g.key {
 		return object, err
@@ -99,14 +100,15 @@ func TestDeniedRecord(t *testing.T) {
 	g.all = true
 	_, err = log.Read(t.Context(), 1, 1)
 	storetest.MustBe(t, err, chunkstore.ErrDenied)
-	g.all, g.gets = false, 0
+	g.all = false
+	g.gets.Store(0)
 	for range 3 {
 		if got, err := log.Read(t.Context(), 2, 1); err != nil || len(got) != 0 {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	if got, err := log.Read(t.Context(), 1, 9); err != nil || len(got) != 1 || g.gets != 3+2+9 {
-		t.Errorf("%q, %v, %d requests", got, err, g.gets)
+	if got, err := log.Read(t.Context(), 1, 9); err != nil || len(got) != 1 || g.gets.Load() != 3+2+9 {
+		t.Errorf("%q, %v, %d requests", got, err, g.gets.Load())
 	}
 
 	// Where the store says of others that they are absent, a record that is denied may be there.
@@ -116,7 +118,7 @@ func TestDeniedRecord(t *testing.T) {
 		_, err = log.Read(t.Context(), 1, 1)
 		storetest.MustBe(t, err, chunkstore.ErrDenied)
 	}
-	if g.gets != 3+2 {
-		t.Errorf("%d requests", g.gets)
+	if n := g.gets.Load(); n != 3+2 {
+		t.Errorf("%d requests", n)
 	}
 }
