@@ -107,7 +107,8 @@ func TestDeniedRecord(t *testing.T) {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	if got, err := log.Read(t.Context(), 1, 9); err != nil || len(got) != 1 || g.gets.Load() != 3+2+9 {
+	got, err := log.Read(t.Context(), 1, 9)
+	if err != nil || len(got) != 1 || g.gets.Load() != 3+2+9 {
 		t.Errorf("%q, %v, %d requests", got, err, g.gets.Load())
 	}
 

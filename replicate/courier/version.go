@@ -36,7 +36,7 @@ func (a *contact) lookAtVersion(ctx context.Context) error {
 		return nil
 	}
 	f.same = a.ours.cut != noCut && f.manifest.Cut == a.ours.cut
-	f.proved = f.proved || known || a.unchanged()
+	f.proved = f.proved || known || a.unchanged() || a.asPut()
 	if f.same && f.proved && f.names == nil {
 		f.names = a.ours.tree
 	}
@@ -68,6 +68,14 @@ var noLineage [16]byte
 // unchanged reports whether what was found is what the target had, where it has no history.
 func (a *contact) unchanged() bool {
 	return a.found.manifest.At.Lineage == noLineage && a.found.etag == a.had.etag
+}
+
+// asPut reports whether what was found is the very manifest that the target took last, and no
+// record came after it.
+func (a *contact) asPut() bool {
+	f := &a.found
+	return f.writer != nil && f.etag != "" && f.etag == a.had.etag &&
+		f.writer.Reader().Seen() == f.manifest.At.Number
 }
 
 // asItWas finds out whether the history goes as far as when we last knew it, and no further. What
