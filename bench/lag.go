@@ -66,13 +66,7 @@ func (w *watcher) fold(name string, body []byte) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := versions.Fold(w.store.Sealer(), w.newest, record)
-	if err != nil {
-		return nil, err
-	}
-	next := *m
-	next.At, err = w.newest.At.After(record)
-	return &next, err
+	return versions.Fold(w.store.Sealer(), w.newest, record)
 }
 
 // arrived notes the version that read returns, unless it is a checkpoint of what came before.

@@ -1,8 +1,10 @@
 package chunkstore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // A pack is one object that holds several, each sealed by itself: a request has its price whatever
@@ -154,6 +156,17 @@ func checkPackHeader(stored []byte) error {
 			stored[4], packVersion, ErrCorrupt)
 	}
 	return nil
+}
+
+// FindPiece returns the piece of a pack that ref names; pieces are those of [DecodePack]. ok is
+// false if another object, or none, stands there.
+func FindPiece(pieces []Piece, ref Ref) (piece Piece, ok bool) {
+	k, found := slices.BinarySearchFunc(pieces, ref.Place.Offset,
+		func(p Piece, offset uint32) int { return cmp.Compare(p.Offset, offset) })
+	if !found || pieces[k].ID != ref.ID || pieces[k].Place != ref.Place {
+		return Piece{}, false
+	}
+	return pieces[k], true
 }
 
 // DecodePack returns what a stored pack called name holds, without opening it. It fails with

@@ -176,6 +176,17 @@ func (m *Manifest) validateTop() error {
 	return nil
 }
 
+// CheckPlaced fails with [chunkstore.ErrCorrupt] if m does not say of all that its top and patches
+// name where it stands: then it is none that a target has.
+func (m *Manifest) CheckPlaced() error {
+	for _, ref := range m.refs() {
+		if ref.ID != chunkstore.ZeroID && ref.Place == (chunkstore.Place{}) {
+			return fmt.Errorf("object %v has no place: %w", ref.ID, chunkstore.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
 // refs returns what top and patches name, in this order.
 func (m *Manifest) refs() []chunkstore.Ref {
 	refs := slices.Clone(m.Top)

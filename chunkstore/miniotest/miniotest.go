@@ -37,13 +37,7 @@ const (
 func Start(tb testing.TB) (endpoint string) {
 	tb.Helper()
 	program := find(tb)
-	tb.Setenv("AWS_ACCESS_KEY_ID", AccessKey)
-	tb.Setenv("AWS_SECRET_ACCESS_KEY", SecretKey)
-	tb.Setenv("AWS_SESSION_TOKEN", "")
-	tb.Setenv("AWS_PROFILE", "")
-	tb.Setenv("AWS_CONFIG_FILE", os.DevNull)
-	tb.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
-	tb.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	setCredentials(tb)
 	var err error
 	for range startTries {
 		var s *Server
@@ -54,6 +48,18 @@ func Start(tb testing.TB) (endpoint string) {
 	}
 	tb.Fatalf("start MinIO: %v", err)
 	return ""
+}
+
+// setCredentials sets those of the servers for the test, and hides the user's AWS profile from it.
+func setCredentials(tb testing.TB) {
+	tb.Helper()
+	tb.Setenv("AWS_ACCESS_KEY_ID", AccessKey)
+	tb.Setenv("AWS_SECRET_ACCESS_KEY", SecretKey)
+	tb.Setenv("AWS_SESSION_TOKEN", "")
+	tb.Setenv("AWS_PROFILE", "")
+	tb.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	tb.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+	tb.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 }
 
 // Server is a running MinIO, for tests that stop and restart it.
@@ -68,23 +74,35 @@ type Server struct {
 // and returns when it serves.
 func StartAt(program, storage string, port int) (*Server, error) {
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	s := &Server{Endpoint: "http://" + address, exited: make(chan struct{})}
-	s.command = exec.Command(program, "server", "--quiet", "--address", address,
+	command := exec.Command(program, "server", "--quiet", "--address", address,
 		"--console-address", "127.0.0.1:0", storage)
-	s.command.Env = append(os.Environ(), "MINIO_ROOT_USER="+AccessKey,
+	command.Env = append(os.Environ(), "MINIO_ROOT_USER="+AccessKey,
 		"MINIO_ROOT_PASSWORD="+SecretKey,
 		"MINIO_UPDATE=off", "MINIO_CI_CD=1") // CI_CD: it refuses a root disk otherwise
-	s.command.Stdout, s.command.Stderr = &s.output, &s.output
+	return serve(command, address, "/minio/health/ready", func(status int) bool {
+		return status == http.StatusOK
+	})
+}
+
+// serve starts a server, which serves at address, and returns when a GET of path has a status that
+// is ready.
+func serve(
+	command *exec.Cmd, address, path string, ready func(status int) bool,
+) (*Server, error) {
+	s := &Server{
+		Endpoint: "http://" + address, command: command, exited: make(chan struct{}),
+	}
+	command.Stdout, command.Stderr = &s.output, &s.output
 	// a test that is killed leaves nothing running
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := startWithThread(s.command); err != nil {
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := startWithThread(command); err != nil {
 		return nil, err
 	}
 	go func() {
-		s.command.Wait() // ends with an error when we kill it
+		command.Wait() // ends with an error when we kill it
 		close(s.exited)
 	}()
-	if err := s.waitReady(); err != nil {
+	if err := s.wait(path, ready); err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("%w\n%s", err, &s.output)
 	}
@@ -105,16 +123,16 @@ func startWithThread(c *exec.Cmd) error {
 	return <-started
 }
 
-func (s *Server) waitReady() error {
+func (s *Server) wait(path string, ready func(status int) bool) error {
 	client := http.Client{Timeout: 5 * time.Second}
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	var last error
 	for range readyTries {
-		response, err := client.Get(s.Endpoint + "/minio/health/ready")
+		response, err := client.Get(s.Endpoint + path)
 		if err == nil {
 			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
+			if ready(response.StatusCode) {
 				return nil
 			}
 			err = errors.New(response.Status)

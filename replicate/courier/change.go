@@ -18,6 +18,7 @@ type change struct {
 
 	parcels [][]missingChunk
 	places  [][]chunkstore.Place               // of parcels, when packing has settled
+	patches []manifest.Patch                   // what the tree is changed to, ascending: see apply
 	there   map[chunkstore.ID]chunkstore.Place // what no manifest names: leaves and nodes may be
 }
 
@@ -47,8 +48,8 @@ func (c *change) all() iter.Seq[missingChunk] {
 	}
 }
 
-// patches returns what the tree is changed to, ascending.
-func (c *change) patches() []manifest.Patch {
+// apply changes the tree, now that the places of all parcels are known, and notes by what patches.
+func (c *change) apply() {
 	patches := make([]manifest.Patch, 0, len(c.moved))
 	for i, ref := range c.moved {
 		patches = append(patches, manifest.Patch{Index: i, Ref: ref})
@@ -62,16 +63,12 @@ func (c *change) patches() []manifest.Patch {
 		}
 	}
 	slices.SortFunc(patches, func(a, b manifest.Patch) int { return a.Index - b.Index })
-	return patches
-}
-
-// apply changes the tree, now that the places of all parcels are known.
-func (c *change) apply() {
 	c.tree.Resize(c.least)
 	c.tree.Resize(c.chunks)
-	for _, p := range c.patches() {
+	for _, p := range patches {
 		c.tree.Set(p.Index, p.Ref)
 	}
+	c.patches = patches
 }
 
 // took notes what a push has made durable; and if the target has taken its version, that it has
@@ -96,7 +93,7 @@ func (s *stock) took(p *push) (chunks int) {
 		return chunks
 	}
 	s.version, s.tree = &p.version, p.change.tree
-	for _, patch := range p.change.patches() {
+	for _, patch := range p.change.patches {
 		if i := patch.Index; s.moved[i] == patch.Ref && i < s.least {
 			delete(s.moved, i)
 		}

@@ -197,7 +197,7 @@ func (v *saving) note(p *push) {
 	if p.packed {
 		v.stale = true // the tree is newer than v's
 	} else {
-		v.steps = append(v.steps, step{p.change.least, p.change.chunks, p.change.patches()})
+		v.steps = append(v.steps, step{p.change.least, p.change.chunks, p.change.patches})
 	}
 }
 

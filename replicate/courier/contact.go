@@ -227,15 +227,6 @@ func (a *contact) look(ctx context.Context) error {
 	return a.probe(ctx)
 }
 
-// placed reports whether m says where what it names stands.
-func placed(m *manifest.Manifest) bool {
-	lies := func(ref chunkstore.Ref) bool {
-		return ref.ID != chunkstore.ZeroID && ref.Place == chunkstore.Place{}
-	}
-	return !slices.ContainsFunc(m.Top, lies) &&
-		!slices.ContainsFunc(m.Patches, func(p manifest.Patch) bool { return lies(p.Ref) })
-}
-
 // loadTree loads the tree of the version that was found. What is below a leaf or node that is
 // damaged, or gone, counts for zeros: so it is missing.
 func (a *contact) loadTree(ctx context.Context) error {

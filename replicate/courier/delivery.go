@@ -52,7 +52,7 @@ func newDelivery(c *Courier) delivery {
 
 // step makes the version a step from what the target has. It fails with [manifest.ErrTooLong].
 func (p *push) step() error {
-	step := p.base.StepTo(&p.version, p.change.patches(), p.change.least)
+	step := p.base.StepTo(&p.version, p.change.patches, p.change.least)
 	body, err := step.Encode(p.t.Sealer)
 	if err != nil {
 		return err

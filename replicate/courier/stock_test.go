@@ -164,7 +164,7 @@ func (m *stockModel) end(what string) {
 // step makes p's version by a record.
 func (m *stockModel) step(what string, p *push) {
 	m.Helper()
-	step := p.base.StepTo(&p.version, p.change.patches(), p.change.least)
+	step := p.base.StepTo(&p.version, p.change.patches, p.change.least)
 	body, err := step.Encode(chunkstore.Plain{})
 	if err == nil {
 		step, err = manifest.DecodeStep(chunkstore.Plain{}, body)

@@ -181,11 +181,10 @@ func (a *contact) follow(ctx context.Context, from *versions.Follower) (err erro
 		return err
 	}
 	f, m := &a.found, from.Newest()
-	switch {
-	case m.Epoch > epochMax:
+	if m.Epoch > epochMax {
 		return fmt.Errorf("%w: epoch %d", chunkstore.ErrCorrupt, m.Epoch)
-	case !placed(m):
-		return fmt.Errorf("%w: it does not say where its objects stand", chunkstore.ErrCorrupt)
+	} else if err := m.CheckPlaced(); err != nil {
+		return err
 	}
 	if a.had.is(m, from.Reader().ETag()) {
 		f.proved = true

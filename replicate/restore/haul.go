@@ -56,10 +56,8 @@ func (h *haul) failed(err error) error {
 // helps.
 func (r *run) open(ctx context.Context, ref chunkstore.Ref, pieces []chunkstore.Piece,
 	buf []byte) ([]byte, error) {
-	k, found := slices.BinarySearchFunc(pieces, ref.Place.Offset,
-		func(p chunkstore.Piece, offset uint32) int { return cmp.Compare(p.Offset, offset) })
-	if found && pieces[k].ID == ref.ID && pieces[k].Place == ref.Place {
-		plain, err := r.Store.Sealer().Open(buf, ref.ID, pieces[k].Stored)
+	if piece, ok := chunkstore.FindPiece(pieces, ref); ok {
+		plain, err := r.Store.Sealer().Open(buf, ref.ID, piece.Stored)
 		if err == nil {
 			return plain, nil
 		}

@@ -9,6 +9,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/versions"
 )
 
 // live is the packs that versions name. It is safe for concurrent use.
@@ -48,33 +49,12 @@ func (l *live) known(n manifest.Node) bool {
 
 // name makes all that m names live.
 func (l *live) name(ctx context.Context, t *chunkstore.Target, m *manifest.Manifest) error {
-	if err := placed(m.Top, m.Patches); err != nil {
+	if err := m.CheckPlaced(); err != nil { // nobody would know what must stay
 		return err
 	}
 	err := m.Tree(t.Sealer).Packs(ctx, t.GetObjects, l.known, l.add)
 	if err != nil {
 		return fmt.Errorf("version %d: %w", m.Sequence, err)
-	}
-	return nil
-}
-
-// placed fails if something has no place: then nobody knows what must stay.
-func placed(top []chunkstore.Ref, patches []manifest.Patch) error {
-	check := func(ref chunkstore.Ref) error {
-		if ref.ID != chunkstore.ZeroID && ref.Place == (chunkstore.Place{}) {
-			return fmt.Errorf("object %v has no place: %w", ref.ID, chunkstore.ErrCorrupt)
-		}
-		return nil
-	}
-	for _, ref := range top {
-		if err := check(ref); err != nil {
-			return err
-		}
-	}
-	for _, p := range patches {
-		if err := check(p.Ref); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -91,7 +71,7 @@ func (l *live) record(ctx context.Context, t *chunkstore.Target, r *history.Reco
 	if step.Whole {
 		return l.name(ctx, t, step.Next)
 	}
-	if err := placed(nil, step.Next.Patches); err != nil {
+	if err := step.Next.CheckPlaced(); err != nil {
 		return err
 	}
 	for _, p := range step.Next.Patches {
@@ -102,35 +82,22 @@ func (l *live) record(ctx context.Context, t *chunkstore.Target, r *history.Reco
 	return nil
 }
 
-// recordsAtOnce is how many records are read at a time.
-const recordsAtOnce = 64
-
 // records makes live what the records of a log from on name, before the one called end, as far as
 // none is missing: what is behind a hole leads on from nothing.
 func (l *live) records(
 	ctx context.Context, t *chunkstore.Target, log chunkstore.Log, from, end uint64,
 ) error {
-	for from < end {
-		n := int(min(end-from, recordsAtOnce))
-		stored, err := log.Read(ctx, from, n)
+	_, err := versions.EachRecord(ctx, log, from, end-1, func(n uint64, b []byte) error {
+		r, err := history.Decode(n, b)
+		if err == nil {
+			err = l.record(ctx, t, r)
+		}
 		if err != nil {
-			return fmt.Errorf("read %v: %w", log, err)
+			return fmt.Errorf("record %d of %v: %w", n, log, err)
 		}
-		for k, b := range stored {
-			r, err := history.Decode(from+uint64(k), b)
-			if err == nil {
-				err = l.record(ctx, t, r)
-			}
-			if err != nil {
-				return fmt.Errorf("record %d of %v: %w", from+uint64(k), log, err)
-			}
-		}
-		if len(stored) < n {
-			return nil
-		}
-		from += uint64(n)
-	}
-	return nil
+		return nil
+	})
+	return err
 }
 
 // gone reports whether err is that there is no such object.

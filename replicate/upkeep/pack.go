@@ -148,14 +148,11 @@ func (p *pack) read(ctx context.Context, t *chunkstore.Target, refs []chunkstore
 func (p *pack) open(s chunkstore.Sealer, pieces []chunkstore.Piece, refs []chunkstore.Ref) {
 	buf := make([]byte, 0, chunkstore.OpenBytes)
 	for _, ref := range refs {
-		k, found := slices.BinarySearchFunc(pieces, ref.Place.Offset,
-			func(piece chunkstore.Piece, offset uint32) int {
-				return cmp.Compare(piece.Offset, offset)
-			})
-		if !found || pieces[k].ID != ref.ID || pieces[k].Place != ref.Place {
+		piece, ok := chunkstore.FindPiece(pieces, ref)
+		if !ok {
 			p.note(ref, fmt.Errorf("object %v: %w: it does not stand at %d in pack %v",
 				ref.ID, chunkstore.ErrCorrupt, ref.Place.Offset, p.name))
-		} else if _, err := s.Open(buf, ref.ID, pieces[k].Stored); err != nil {
+		} else if _, err := s.Open(buf, ref.ID, piece.Stored); err != nil {
 			p.note(ref, fmt.Errorf("object %v in pack %v: %w", ref.ID, p.name, err))
 		}
 	}

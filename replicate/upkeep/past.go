@@ -62,8 +62,7 @@ func (c *collection) list(ctx context.Context) error {
 		err := t.Manifests.List(ctx, "", func(o chunkstore.Object) bool {
 			if _, ok := manifest.ParseName(o.Key); ok {
 				d := &database{target: t, key: o.Key}
-				prefix, _, _ := versions.ParseKept(versions.KeptKey(o.Key, versions.ID{}))
-				byPrefix[prefix] = d
+				byPrefix[versions.KeptPrefix(o.Key)] = d
 				c.databases = append(c.databases, d)
 				newest = later(newest, o.Modified)
 			}

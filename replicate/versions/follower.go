@@ -55,22 +55,18 @@ func OpenIn(ctx context.Context, s chunkstore.Sealer, store history.Store) (*Fol
 	return f, nil
 }
 
-// OpenToRead is [OpenNewest] for who waits for it: it takes fewer round trips, and more requests.
-func OpenToRead(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
-	f := &Follower{sealer: t.Sealer, store: NewStore(t, key), ahead: true}
-	err := f.open(ctx)
-	if err == nil {
-		_, err = f.Next(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
 // OpenNewest is Open and Next: it reads the newest version.
 func OpenNewest(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
-	f, err := Open(ctx, t, key)
+	return openNewest(ctx, &Follower{sealer: t.Sealer, store: NewStore(t, key)})
+}
+
+// OpenToRead is [OpenNewest] for who waits for it: it takes fewer round trips, and more requests.
+func OpenToRead(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
+	return openNewest(ctx, &Follower{sealer: t.Sealer, store: NewStore(t, key), ahead: true})
+}
+
+func openNewest(ctx context.Context, f *Follower) (*Follower, error) {
+	err := f.open(ctx)
 	if err == nil {
 		_, err = f.Next(ctx)
 	}
@@ -180,17 +176,11 @@ func (f *Follower) fold(step history.Step) error {
 		}
 	}
 	for _, r := range step.Records {
-		at, err := f.newest.At.After(r)
-		if err != nil {
-			return err
-		}
 		m, err := Fold(f.sealer, f.newest, r)
 		if err != nil {
 			return err
 		}
-		next := *m
-		next.At = at
-		if err := f.put(&next, len(r.Body)); err != nil {
+		if err := f.put(m, len(r.Body)); err != nil {
 			return err
 		}
 		if r.Fence {
@@ -221,22 +211,27 @@ func (f *Follower) take(c *history.Checkpoint) error {
 	return f.put(m, len(c.Body))
 }
 
-// Fold returns the version that a record makes of m, with the At of m: m itself if the record is a
-// fence, or says nothing new. It fails with [chunkstore.ErrCorrupt].
+// Fold returns the version that the history has with r, the record after those that m has: m with
+// another At, if r is a fence, or says nothing new. It fails with [chunkstore.ErrCorrupt].
 func Fold(
 	s chunkstore.Sealer, m *manifest.Manifest, r *history.Record,
 ) (*manifest.Manifest, error) {
-	if r.Fence || len(r.Body) == 0 {
-		return m, nil
-	}
-	step, err := manifest.DecodeStep(s, r.Body)
+	at, err := m.At.After(r)
 	if err != nil {
-		return nil, fmt.Errorf("record %d: %w", r.Number, err)
+		return nil, err
 	}
-	next, err := m.Apply(step)
-	if err != nil {
-		return nil, fmt.Errorf("record %d: %w", r.Number, err)
+	next := *m
+	if !r.Fence && len(r.Body) > 0 {
+		step, err := manifest.DecodeStep(s, r.Body)
+		var made *manifest.Manifest
+		if err == nil {
+			made, err = m.Apply(step)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", r.Number, err)
+		}
+		next = *made
 	}
-	next.At = m.At
-	return next, nil
+	next.At = at
+	return &next, nil
 }

@@ -44,20 +44,20 @@ func ParseID(text string) (id ID, ok bool) {
 	return id, id.String() == text
 }
 
-// keptPrefix begins the keys of the checkpoints that are kept of the database whose manifest has
+// KeptPrefix begins the keys of the checkpoints that are kept of the database whose manifest has
 // that key.
-func keptPrefix(key string) string {
+func KeptPrefix(key string) string {
 	sum := blake3.Sum256([]byte(key))
 	return fmt.Sprintf("%s%x-", chunkstore.KeptKeyPrefix, sum[:16])
 }
 
 // KeptKey returns the key, in the chunk bucket, of the checkpoint id that is kept of the database
 // whose manifest has that key.
-func KeptKey(key string, id ID) string { return keptPrefix(key) + id.String() }
+func KeptKey(key string, id ID) string { return KeptPrefix(key) + id.String() }
 
 // ParseKept returns which version has the key kept, and what its database's keys begin with.
 func ParseKept(kept string) (prefix string, id ID, ok bool) {
-	at := len(keptPrefix(""))
+	at := len(KeptPrefix(""))
 	if len(kept) < at || !strings.HasPrefix(kept, chunkstore.KeptKeyPrefix) {
 		return "", ID{}, false
 	}
@@ -87,7 +87,7 @@ type Kept struct {
 // ListKept returns the checkpoints that t keeps of the database whose manifest has that key, in the
 // order of their keys: of each lineage in the order of their numbers.
 func ListKept(ctx context.Context, t *chunkstore.Target, key string) (all []Kept, err error) {
-	prefix := keptPrefix(key)
+	prefix := KeptPrefix(key)
 	err = t.Chunks.List(ctx, prefix, func(o chunkstore.Object) bool {
 		if id, ok := ParseID(strings.TrimPrefix(o.Key, prefix)); ok {
 			all = append(all, Kept{id, o.Modified, o.Bytes})

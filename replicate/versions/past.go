@@ -184,25 +184,40 @@ type walk struct {
 // to goes on to the record called number, and reports whether it and all that are before it are
 // there. To the end of the log it goes on only as far as within.
 func (w *walk) to(ctx context.Context, s chunkstore.Sealer, number uint64) (whole bool, err error) {
-	for w.m.At.Number < number {
-		n := int(min(number-w.m.At.Number, pastRecords))
-		stored, err := w.log.Read(ctx, w.m.At.Number+1, n)
-		if err != nil {
-			return false, fmt.Errorf("read the log: %w", err)
-		}
-		for _, b := range stored {
+	whole, err = EachRecord(ctx, w.log, w.m.At.Number+1, number,
+		func(_ uint64, stored []byte) error {
 			if w.beyond && number == endOfLog {
-				return false, nil
+				return errBeyond
 			}
-			if err := w.step(s, b); errors.Is(err, errBroken) {
-				return false, nil
-			} else if err != nil {
+			return w.step(s, stored)
+		})
+	if errors.Is(err, errBroken) || errors.Is(err, errBeyond) {
+		return false, nil
+	}
+	return whole, err
+}
+
+// EachRecord calls f with the records of a log from number from, 1 or more, to last, in order, as
+// far as none is missing, until f fails. whole says that all were there. It reads 64 at a time.
+func EachRecord(
+	ctx context.Context, log chunkstore.Log, from, last uint64,
+	f func(n uint64, stored []byte) error,
+) (whole bool, err error) {
+	for from <= last {
+		n := int(min(last-from+1, pastRecords))
+		stored, err := log.Read(ctx, from, n)
+		if err != nil {
+			return false, fmt.Errorf("read %v: %w", log, err)
+		}
+		for k, b := range stored {
+			if err := f(from+uint64(k), b); err != nil {
 				return false, err
 			}
 		}
 		if len(stored) < n {
 			return false, nil
 		}
+		from += uint64(n)
 	}
 	return true, nil
 }
@@ -219,16 +234,13 @@ func (w *walk) step(s chunkstore.Sealer, stored []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
-	m := *w.m
-	if !w.beyond { // else only whether it leads on matters
-		next, err := Fold(s, w.m, r)
-		if err != nil {
-			return err
-		}
-		m = *next
+	if w.beyond { // only whether it leads on matters
+		m := *w.m
+		m.At = at
+		w.m = &m
+	} else if w.m, err = Fold(s, w.m, r); err != nil {
+		return err
 	}
-	m.At = at
-	w.m = &m
 	if w.beyond = w.beyond || !w.within(w.m); !w.beyond {
 		w.last = w.m
 	}
