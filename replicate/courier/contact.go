@@ -61,6 +61,7 @@ type had struct {
 	manifest *manifest.Manifest // nil: it has to be read
 	tree     *manifest.Tree     // its, with places
 	writer   *history.Writer    // at manifest, once it is settled; nil: there is none
+	lineage  [16]byte           // of the history that it was in; zero: not known, or none
 }
 
 // finding is what a contact has found.
@@ -128,15 +129,17 @@ func ownOf(c *Courier) own {
 // hadOf returns what the target had when we last knew it; in this process, or another.
 func hadOf(c *Courier) had {
 	s, last := &c.stock, c.office.cutter.Last()
+	h := had{lineage: s.current}
 	switch {
 	case s.unsettled != nil:
-		return had{s.etag, &s.unsettled.version, s.unsettled.change.tree.Clone(), s.writer}
+		h.etag, h.manifest, h.writer = s.etag, &s.unsettled.version, s.writer
+		h.tree = s.unsettled.change.tree.Clone()
 	case s.version != nil:
-		return had{s.etag, s.version, s.tree.Clone(), s.writer}
+		h.etag, h.manifest, h.writer, h.tree = s.etag, s.version, s.writer, s.tree.Clone()
 	case last != nil && c.ack.Cut == cutName(last.Manifest.Cut):
-		return had{etag: c.ack.ETag}
+		h.etag = c.ack.ETag
 	}
-	return had{}
+	return h
 }
 
 // newcomer reports whether whatever the target has under our name is our past: the spool knew of

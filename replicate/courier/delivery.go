@@ -205,7 +205,7 @@ func (d *delivery) taken(c *Courier) {
 	s.signs(d.writer)
 	s.story = story{writer: d.writer}
 	if d.writer != nil {
-		s.mark = d.writer.Reader().Clone()
+		s.mark, s.current = d.writer.Reader().Clone(), d.writer.At().Lineage
 	}
 }
 

@@ -152,5 +152,5 @@ func resume(c *Courier) {
 	}
 	s := &c.stock
 	s.exists, s.etag, s.version, s.tree = true, w.Reader().ETag(), m, m.Tree(c.Sealer)
-	s.writer = w
+	s.writer, s.current = w, w.At().Lineage
 }

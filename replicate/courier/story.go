@@ -38,6 +38,7 @@ type signature struct {
 	names   map[[16]byte]bool // of all writers that this courier has made
 	lineage [16]byte          // of the history that one of them has appended to last
 	epoch   uint64            // in which it did
+	current [16]byte          // lineage of the history that has taken a version of ours last
 }
 
 // signs notes that w appends for this courier; it may be nil.

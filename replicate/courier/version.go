@@ -196,6 +196,9 @@ func (a *contact) follow(ctx context.Context, from *versions.Follower) (err erro
 		return err
 	}
 	f.writer, f.fence = history.NewWriter(from.Reader()), from.Fence()
+	// Where another history stands than ours, somebody has put it there, perhaps without all of its
+	// records; and after those there may be others of it.
+	f.holed = a.had.lineage != noLineage && a.had.lineage != m.At.Lineage
 	if had := a.had.writer; had != nil && had.At().Lineage == m.At.Lineage {
 		f.holed = had.At().Number > m.At.Number
 	}
