@@ -27,15 +27,23 @@ var doors = map[string][]string{
 		"replicate/locate", "replicate/versions",
 		"spool", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/dir",
 	},
-	"cgo": {"vfs", "replicate/replica"}, // the readers, which C serves
+	// the readers and writers, which C serves
+	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose"},
 	"vfs": {
-		"replicate/replica",
+		"replicate/replica", "replicate/remote",
 		"replicate",
 		"replicate/courier",
 		"replicate/mirror",
 		"spool", "manifest", "chunkstore",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
 	},
+	"replicate/remote": {
+		"replicate/remote/compose", "replicate/remote/machine", "replicate/replica",
+		"replicate/locate", "replicate/versions", "replicate/backoff",
+		"manifest", "manifest/history", "chunkstore",
+	},
+	"replicate/remote/compose": {"manifest", "manifest/history", "chunkstore"},
+	"replicate/remote/machine": {},
 	"replicate/upkeep": {
 		"replicate/versions", "manifest", "manifest/history", "chunkstore",
 	},

@@ -1,0 +1,25 @@
+// Package compose makes versions of what transactions have written.
+package compose
+
+import "context"
+
+// BlockBytes is the length of a block, and what its offset is a multiple of.
+const BlockBytes = 4096
+
+// Change is what a transaction has written.
+type Change struct {
+	Bytes   int64   // the file's length after it
+	Offsets []int64 // of the blocks that were written: ascending, and below Bytes
+	// Read fills block, which is BlockBytes long, with block k. Of the last block of the file only
+	// what is in the file counts.
+	Read func(k int, block []byte) error
+}
+
+// Base reads the version that a change was made on.
+type Base interface {
+	// ReadBase fills p with the bytes at off; beyond the version's end these are zeros. It may
+	// wait for the store.
+	ReadBase(ctx context.Context, p []byte, off int64) error
+	// Cached reports whether ReadBase of n bytes at off would not wait.
+	Cached(off int64, n int) bool
+}

@@ -1,0 +1,2 @@
+// Package remote is databases that live in a store.
+package remote
