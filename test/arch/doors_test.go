@@ -43,7 +43,7 @@ var doors = map[string][]string{
 		"manifest", "manifest/history", "chunkstore",
 	},
 	"replicate/remote/compose": {"manifest", "manifest/history", "chunkstore"},
-	"replicate/remote/machine": {},
+	"replicate/remote/machine": {"chunkstore"},
 	"replicate/upkeep": {
 		"replicate/versions", "manifest", "manifest/history", "chunkstore",
 	},

@@ -1,0 +1,291 @@
+package machine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+)
+
+const (
+	pageBytes   = 4096
+	headerBytes = 56
+	slotMagic   = "VRMS"
+	slotVersion = 1
+
+	// StateBytesMax bounds a state: a record of RecordBytesMax in base64, and half as much again.
+	StateBytesMax = 2 * chunkstore.RecordBytesMax
+	// SlotBytes is from slot 0 to slot 1.
+	SlotBytes = headerBytes + StateBytesMax
+)
+
+// File is one opening of the file of a database. It is safe for concurrent use. A child that was
+// forked must not use it.
+type File struct {
+	place place
+	page  *Page // L4
+
+	mu      sync.Mutex
+	f       *os.File
+	held    bool  // the lock is
+	private error // why f is nobody else's; nil: it is the path's
+}
+
+// Open opens the file of the database with that name in dir, and makes it if it is not there. If
+// that cannot be done, the File is private: it does all that a file does, for nobody else, and
+// [File.Private] says why. It fails if there is no memory for that.
+func Open(dir, name string) (*File, error) {
+	f := &File{}
+	var err error
+	if f.place, err = placeOf(dir, name); err != nil {
+		err = f.alone(err)
+	} else if err = f.open(); err == nil && f.private == nil {
+		f.place.tidy()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the file by which processes share a lease: %w", err)
+	}
+	return f, nil
+}
+
+// Page returns the page, which is at the same place until Close.
+func (f *File) Page() *Page { return f.page }
+
+// Private returns why no other process shares f; nil if they can.
+func (f *File) Private() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.private
+}
+
+// open makes the path's file the one that is open, or a private one.
+func (f *File) open() error {
+	file, err := f.place.open()
+	if err == nil {
+		if err = f.use(file); err != nil {
+			file.Close()
+		}
+	}
+	if err != nil {
+		return f.alone(err)
+	}
+	f.private = nil
+	return nil
+}
+
+// alone makes the open file one that nobody else finds, for that reason.
+func (f *File) alone(reason error) error {
+	fd, err := unix.MemfdCreate("verneuil-remote", unix.MFD_CLOEXEC)
+	if err != nil {
+		return errors.Join(reason, err)
+	}
+	file := os.NewFile(uintptr(fd), "verneuil-remote")
+	if err := f.use(file); err != nil {
+		file.Close()
+		return errors.Join(reason, err)
+	}
+	f.private = reason
+	return nil
+}
+
+// use allocates and maps the page of file, in the place of that which was mapped (L4).
+func (f *File) use(file *os.File) error {
+	fd := int(file.Fd())
+	if err := unix.Fallocate(fd, 0, 0, pageBytes); errors.Is(err, unix.EOPNOTSUPP) {
+		// Others may have begun to use it. Zeros are no promise, and no state.
+		if _, err := file.WriteAt(make([]byte, pageBytes), 0); err != nil {
+			return fmt.Errorf("allocate the page: %w", err)
+		}
+	} else if err != nil {
+		return fmt.Errorf("allocate the page of %s: %w", file.Name(), err)
+	}
+	flags := unix.MAP_SHARED
+	if f.page != nil {
+		flags |= unix.MAP_FIXED
+	}
+	at, err := unix.MmapPtr(fd, 0, unsafe.Pointer(f.page), pageBytes,
+		unix.PROT_READ|unix.PROT_WRITE, flags)
+	if err != nil {
+		return fmt.Errorf("map %s: %w", file.Name(), err)
+	}
+	if f.f != nil {
+		f.f.Close()
+	}
+	f.f, f.page = file, (*Page)(at)
+	return nil
+}
+
+// Renew moves f to the path's file, if that is another one by now: the page promises nothing
+// then, and there is no state. It does nothing while f has the lock.
+func (f *File) Renew() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.renew()
+}
+
+func (f *File) renew() error {
+	if f.held || f.private != nil || f.place.has(f.f) {
+		return nil
+	}
+	return f.open()
+}
+
+// TryLock takes the lock if nobody has it, and reports whether it did so. f itself counts as
+// somebody. First f moves to the path's file, if that is another one.
+func (f *File) TryLock() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.held {
+		return false, nil
+	}
+	for range 8 {
+		if err := f.renew(); err != nil {
+			return false, err
+		}
+		err := f.flock(unix.F_WRLCK)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			return false, nil
+		} else if err != nil {
+			return false, fmt.Errorf("lock %s: %w", f.f.Name(), err)
+		}
+		if f.private != nil || f.place.has(f.f) {
+			f.held = true
+			return true, nil
+		}
+		f.flock(unix.F_UNLCK)
+	}
+	return false, fmt.Errorf("lock %s: it is removed again and again", f.f.Name())
+}
+
+// Unlock gives the lock back, if f has it.
+func (f *File) Unlock() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unlock()
+}
+
+// unlock: to close the file is not enough, as a forked child may have it, too.
+func (f *File) unlock() {
+	if f.held {
+		f.flock(unix.F_UNLCK) // cannot fail: nothing is allocated for all of a range
+		f.held = false
+	}
+}
+
+func (f *File) flock(kind int16) error {
+	return unix.FcntlFlock(f.f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
+}
+
+// Break gives the path a new file, if f's lock is somebody else's, and the path still leads to
+// f's. It is for who has found the holder dead by the log, and yet the lock taken. The holder, if
+// it is alive, finds out by the log.
+func (f *File) Break() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.held || f.private != nil {
+		return nil
+	}
+	if f.place.has(f.f) {
+		err := os.Remove(filepath.Join(f.place.dir, f.place.name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("give up a lock that nobody gives back: %w", err)
+		}
+	}
+	return f.renew()
+}
+
+// Load returns the state; ok is false if there is none. f must have the lock.
+func (f *File) Load() (state []byte, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sequence := f.page.sequence.Load()
+	if !f.held || sequence == 0 {
+		return nil, false
+	}
+	slot := pageBytes + int64(sequence&1)*SlotBytes
+	header := make([]byte, headerBytes)
+	if _, err := f.f.ReadAt(header, slot); err != nil {
+		return nil, false
+	}
+	length := binary.LittleEndian.Uint64(header[16:])
+	if length > StateBytesMax {
+		return nil, false
+	}
+	state = make([]byte, length)
+	if _, err := f.f.ReadAt(state, slot+headerBytes); err != nil && length > 0 {
+		return nil, false
+	}
+	if string(header) != string(f.header(sequence, state)) { // L2
+		return nil, false
+	}
+	return state, true
+}
+
+// Store replaces the state. After an error there is none (L2). f must have the lock.
+func (f *File) Store(state []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.held {
+		return errors.New("store a state without the lock")
+	}
+	err := f.store(state)
+	if err != nil {
+		f.page.sequence.Store(0)
+		return fmt.Errorf("store a state for the next process: %w", err)
+	}
+	return nil
+}
+
+func (f *File) store(state []byte) error {
+	if len(state) > StateBytesMax {
+		return fmt.Errorf("it has %d bytes; at most %d", len(state), StateBytesMax)
+	}
+	sequence := f.page.sequence.Load() + 1
+	slot := pageBytes + int64(sequence&1)*SlotBytes
+	whole := append(f.header(sequence, state), state...)
+	if _, err := f.f.WriteAt(whole, slot); err != nil {
+		return err
+	}
+	f.page.sequence.Store(sequence) // it counts
+	return nil
+}
+
+// Clear removes the state. f must have the lock.
+func (f *File) Clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.held {
+		f.page.sequence.Store(0)
+	}
+}
+
+// header is that of the slot that has state.
+func (f *File) header(sequence uint64, state []byte) []byte {
+	h := make([]byte, 0, headerBytes+len(f.place.name)+len(state))
+	h = binary.LittleEndian.AppendUint32(append(h, slotMagic...), slotVersion)
+	h = binary.LittleEndian.AppendUint64(h, sequence)
+	h = binary.LittleEndian.AppendUint64(h, uint64(len(state)))
+	n := len(h)
+	sum := chunkstore.Sum(append(append(h, f.place.name...), state...))
+	return append(h[:n], sum[:]...)
+}
+
+// Close gives the lock back. Nobody may use the page any more.
+func (f *File) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.f == nil {
+		return
+	}
+	f.unlock()
+	unix.MunmapPtr(unsafe.Pointer(f.page), pageBytes)
+	f.f.Close()
+	f.f, f.page = nil, nil
+}
