@@ -16,7 +16,7 @@ import (
 // When a history gets a checkpoint: it bounds what a reader has to read that begins there.
 const (
 	checkpointRecords = 64
-	checkpointBytes   = 1 << 20
+	checkpointBytes   = 512 << 10
 	// checkpointPause after the last record, it gets one however few there are: what a database
 	// has that is idle is one object, and need not be anything else.
 	checkpointPause = 10 * time.Second

@@ -33,7 +33,7 @@
 // A record of which the answer was lost is unsettled: the push goes on with that question, and no
 // other one begins. It is settled by the next attempt, or by the contact of the next process.
 //
-// A checkpoint is put in the background (checkpoint.go): after 64 records or 1 MiB, when nothing
+// A checkpoint is put in the background (checkpoint.go): after 64 records or 512 KiB, when nothing
 // followed the last record for ten seconds, at the end of a process that leaves 64 of them, or of a
 // Sync that leaves 16. It puts leaves and nodes, and then the manifest. Pushes go on meanwhile;
 // what they do to the tree is done again to the checkpoint's, which takes the place of theirs. One

@@ -29,7 +29,7 @@ type Contents interface {
 	// Diffs returns the indexes of the chunks that may differ, ascending.
 	Diffs() []int
 	// Diff says how chunk i differs; nil: it is as its object. The cutter sets its fields Hash,
-	// Hashed and Carried, and where an object is not the chunk's, its sectors.
+	// Hashed, and where an object is not the chunk's, its sectors.
 	Diff(i int) *mirror.Diff
 	// NoteSaved notes how chunk i is described by a version that is saved: as its object (same), or
 	// by what its Diff says.

@@ -9,44 +9,52 @@ import (
 	"verneuil/spool/sqlitefile"
 )
 
-// What a small transaction costs. Chunks that changed are put whole, for one request
-// and some 50 KB each, and then stand in every manifest as patches (46 bytes, that
-// do not compress, and 32 for the pack) until leaves are rewritten, for one request and 21 KB each.
-// Or the sectors that differ travel in every manifest until the chunk is put: for nothing
-// but their own bytes, a few hundred for an updated row.
+// What a small transaction costs. A chunk that changed is put whole, for a part of a request and
+// some 50 KB, and then its name and place stand in the record (46 bytes, that do not compress, and
+// 32 for the pack), and a leaf is rewritten at the next checkpoint, which is 21 KB. Or
+// the sectors that differ travel inline: a record has those that are new, each of a few hundred
+// bytes, and a checkpoint has all of them.
 //
-// Where the same pages change again and again, inline sectors save a chunk and one request per
-// commit. Where changes are scattered they save no chunk, since each is put in the
-// end; but then they can be put together, so that most commits are one request and
-// have the lag of one. So the sectors gather until they outgrow InlineBytesMax; then
-// chunks that changed only once are put together, at most InlineBatch if that is
-// enough, and the warmest of the others stay, up to half of it. A larger budget
-// lengthens all manifests, and makes rarer, but larger, bursts.
+// So what travels inline costs nothing more until the next checkpoint, after 64 records, say. It is
+// bounded by what a reader fetches who opens the database, as a checkpoint is the first thing that
+// he needs, and by what the writer notes of each version in the spool. Where the
+// same pages change again and again, inline sectors save a chunk and a request for each commit.
+// Where changes are scattered they save no chunk, as each is put in the end; but then a request
+// puts many of them, and most commits have the lag of one request. So the sectors gather until they
+// outgrow InlineBytesMax; then chunks that changed only once are put together, at most InlineBatch
+// if that is enough, and the warmest of the others stay, up to half of it.
 //
 // A cut of many transactions changes many chunks, and may carry more: for each chunk
-// beyond inlineChunksFew another inlineBytesPerChunk, up to inlineBytesLimit. Such a
-// manifest is long, but still one request, where putting the chunks would be 50 KB for
-// each, of which most are put again soon.
+// beyond inlineChunksFew another inlineBytesPerChunk, up to inlineBytesLimit. To put those chunks
+// would be 50 KB for each, of which most are put again soon.
 //
-// BenchmarkBudget has the figures, from 200 MB to 1 TB and for scattered, skewed, hot
-// and appending loads, a commit to a version: the median commit is one request, its manifest
-// under 8 KB, and on average it is 1.0 to 1.5 requests. (Where chunks were put one by one, it was
-// 1.0 to 6.5 up to 10 GB.)
+// BenchmarkBudget has the figures: requests and KB sent for a commit that is pushed by itself, and
+// what a reader fetches on average, in KB, to open the database after it (the checkpoint and the
+// records that follow it), for databases of 4 MB to 10 GB, by InlineBytesMax:
+//
+//	                          6 KiB            16 KiB           32 KiB           64 KiB
+//	scattered updates         1.09-1.11 50 27  1.05-1.07 49 33  1.03-1.06 48 43  1.02-1.06 46 72
+//	inserts, 2 random indexes 1.32-1.44 150 58 1.18-1.20 150 73 1.12-1.13 150 87 1.06-1.11 149 108
+//	20 hot pages              1.09 31 25       1.04 15 31       1.02 5 40        1.02 1 55
+//	append, 1 random index    1.17-1.20 52 50  1.08-1.10 52 57  1.05-1.07 52 67  1.03-1.07 50 88
+//
+// With 100 scattered commits in a version, on 4 MB: inlineBytesLimit of 128 KiB 1.34 requests and
+// 689 KB, open 327 KB; 256 KiB 1.17, 328, 370; 384 KiB 1.14, 226, 493. On 10 GB it makes
+// no difference: each chunk is put after one change.
 const (
-	// InlineBytesMax bounds what inline sectors and root pages take in a manifest,
+	// InlineBytesMax bounds what inline sectors and root pages take in a version,
 	// compressed one by one. Of page 1's sectors nothing counts.
-	InlineBytesMax = 6 << 10
+	InlineBytesMax = 32 << 10
 	// inlineChunksFew is how many chunks a small transaction changes: those of a table
 	// and its indexes.
 	inlineChunksFew = 4
 	// InlineBatch is how many chunks are put together for the sake of the next cuts: as
 	// many as one request takes. They hold this cut up.
 	InlineBatch = chunkstore.PackMax
-	// inlineBytesPerChunk is what a chunk that is not put may cost in a manifest: all the
-	// versions that it waits for cost a part of it each.
+	// inlineBytesPerChunk is what a chunk that is not put may cost in a checkpoint.
 	inlineBytesPerChunk = 16 << 10
-	// inlineBytesLimit bounds what readers fetch anew for each version.
-	inlineBytesLimit = 384 << 10
+	// inlineBytesLimit bounds the same for a cut of everything.
+	inlineBytesLimit = 256 << 10
 	// inlinePlainRatio bounds the same before compression, which readers have in
 	// memory, to that many times as much, and inlinePlainLimit to what leaves room in
 	// manifest.BytesMax.
@@ -86,7 +94,7 @@ const pageBytesDefault = 4096
 //     again behind it when the file grows,
 //   - more than a quarter of it differs, or it is not made of whole sectors,
 //   - a target has not got its object: then nobody could make it any more,
-//   - its sectors have been carried for as many bytes as an object would have cost,
+//   - much of it differs, and others are stored anew: one request puts them all,
 //   - or the inline budget is outgrown, and others are warmer.
 //
 // Page 1, which changes with every commit, always travels inline, and whole: it is what
@@ -103,7 +111,7 @@ func (c *planner) plan() *plan {
 	if inlineOK && c.db.Size() > 0 {
 		first := min(p.pageBytes, c.db.chunkBytes(0))
 		r := c.takeRoots(p.pageBytes)
-		p.pages = append([]pageRange{{0, first}}, r.pages...)
+		p.pages = append(inSectors(0, first), r.pages...)
 		taken = r.packed
 		p.first = first == c.db.chunkBytes(0)
 		if d := c.db.Diff(0); d != nil && d.Changed {
@@ -131,6 +139,7 @@ func (c *planner) plan() *plan {
 		}
 	}
 	n := fit(warm, taken, c.packed)
+	n = goAlong(warm, n, len(p.whole))
 	for k, one := range warm {
 		if k < n {
 			p.inline = append(p.inline, one.index)
@@ -148,7 +157,7 @@ func (c *planner) plan() *plan {
 // overridable reports whether chunk i may keep its object, with pages inline.
 func (c *planner) overridable(i int) bool {
 	d := c.db.Diff(i)
-	if d.Whole || c.whole[i] || d.Carried >= chunkstore.ChunkBytes {
+	if d.Whole || c.whole[i] {
 		return false
 	}
 	ends := (c.db.chunkBytes(i) + sectorBytes - 1) / sectorBytes
@@ -194,10 +203,19 @@ func (c *planner) candidate(i int, always []pageRange) candidate {
 			k++
 		}
 		bytes := (k - from) * sectorBytes
-		one.runs = append(one.runs, pageRange{start + int64(from)*sectorBytes, bytes})
+		one.runs = append(one.runs, inSectors(start+int64(from)*sectorBytes, bytes)...)
 		one.plain += bytes
 	}
 	return one
+}
+
+// inSectors returns so many bytes as sectors: a record has those that have changed, and not all of
+// what stands beside them.
+func inSectors(off int64, bytes int) (sectors []pageRange) {
+	for end := off + int64(bytes); off < end; off += sectorBytes {
+		sectors = append(sectors, pageRange{off, sectorBytes})
+	}
+	return sectors
 }
 
 // fit sorts c, the warmest first, and returns how many of them travel inline, where
@@ -217,6 +235,19 @@ func fit(c []candidate, taken int, packed func(candidate) int) int {
 		hot = c[:cold]
 	}
 	return min(n, max(within(hot, budget/2, packed), len(c)-InlineBatch))
+}
+
+// goAlong has chunks of which much differs put with others that are, if there are any: so many, and
+// all but the first n of c. It sorts the first n, and returns how many of them stay inline. A pack
+// has room for them, and soon each would cost one of its own.
+func goAlong(c []candidate, n, whole int) (stay int) {
+	whole += len(c) - n
+	room := (chunkstore.PackMax - whole%chunkstore.PackMax) % chunkstore.PackMax
+	slices.SortFunc(c[:n], func(a, b candidate) int { return cmp.Compare(a.plain, b.plain) })
+	for ; room > 0 && n > 0 && c[n-1].plain > inlineChunkMax/2; room-- {
+		n--
+	}
+	return n
 }
 
 // inlineBudget returns how many bytes of c may travel inline, compressed.
@@ -258,12 +289,9 @@ type planner struct {
 func (c *planner) noteCarried(p *plan) {
 	carried := make(map[int]carriage, len(p.inline))
 	for _, i := range p.inline {
-		was, d := c.carried[i], c.db.Diff(i)
-		if d.Changed {
+		was := c.carried[i]
+		if c.db.Diff(i).Changed {
 			was.changes++
-			d.Carried = 0
-		} else {
-			d.Carried += was.packed
 		}
 		carried[i] = was
 	}

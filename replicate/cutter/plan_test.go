@@ -74,14 +74,21 @@ type budgetRun struct {
 	diffs map[int]*budgetDiff
 	whole []int // chunks that are stored anew by the commit
 
-	requests, manifests []int
-	puts, bytes         int // of packs
+	last    *manifest.Manifest
+	patches []manifest.Patch // of the commit
+
+	saved               int // bytes of the last checkpoint
+	behind, behindBytes int // records after it
+
+	requests, records []int
+	puts, bytes       int // of packs and checkpoints
+	opens             int // the sum of what a reader would fetch after each commit to have it
 }
 
 type budgetDiff struct {
 	candidate
-	sectors        map[int][]byte
-	packed, inVain int
+	sectors map[int][]byte
+	packed  int
 }
 
 // row returns a sector after an update: half of it compresses.
@@ -105,7 +112,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		if d.stamp != uint64(n) {
 			d.changes++
 		}
-		d.sectors[at], d.stamp, d.inVain = r.row(), uint64(n), 0
+		d.sectors[at], d.stamp = r.row(), uint64(n)
 		d.plain = len(d.sectors) * sectorBytes
 		var body []byte
 		for _, at := range slices.Sorted(maps.Keys(d.sectors)) {
@@ -114,13 +121,11 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		d.packed = len(chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
 			body)) + inlineOverhead*len(d.sectors)
 	}
-	r.puts, r.whole = 0, nil
+	r.puts, r.whole, r.patches = 0, nil, nil
 	var warm []candidate
 	for i, d := range r.diffs {
-		if d.changed = d.stamp == uint64(n); !d.changed {
-			d.inVain += d.packed
-		}
-		if d.plain > inlineChunkMax || d.inVain > chunkstore.ChunkBytes {
+		d.changed = d.stamp == uint64(n)
+		if d.plain > inlineChunkMax {
 			r.whole = append(r.whole, i)
 		} else {
 			warm = append(warm, d.candidate)
@@ -128,18 +133,41 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	}
 	// maps have no order
 	slices.SortFunc(warm, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
-	for _, c := range warm[fit(warm, 0,
-		func(c candidate) int { return r.diffs[c.index].packed }):] {
+	stay := fit(warm, 0, func(c candidate) int { return r.diffs[c.index].packed })
+	for _, c := range warm[goAlong(warm, stay, len(r.whole)):] {
 		r.whole = append(r.whole, c.index)
 	}
 	r.putChunks()
+	next := r.version()
+	step := r.last.StepTo(next, r.patches, r.tree.Len())
+	body, err := step.Encode(chunkstore.Plain{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.last = next
+	r.behind, r.behindBytes = r.behind+1, r.behindBytes+len(body)
+	if r.behind >= 64 || r.behindBytes >= 1<<19 { // as package courier
+		r.checkpoint(b)
+	}
+	r.requests, r.records = append(r.requests, 1+r.puts), append(r.records, len(body))
+	r.bytes += len(body)
+	r.opens += r.saved + r.behindBytes
+}
+
+// version returns the version that the database is, but for its tree.
+func (r *budgetRun) version() *manifest.Manifest {
 	m := &manifest.Manifest{
 		Host: "bench", Path: "/srv/data/app.db", Program: "verneuil", PageBytes: 4096,
 		FileBytes: int64(r.tree.Len()) * chunkstore.ChunkBytes,
-		Inline:    []manifest.Page{{Data: make([]byte, 4096)}},
 	}
-	for k := range 40 { // a schema of 640 bytes that do not compress
-		binary.LittleEndian.PutUint64(m.Inline[0].Data[k*16:], r.rng.Uint64())
+	first := make([]byte, 4096)
+	for k := range 40 { // a schema of 640 bytes, half of which compress, and a change counter
+		binary.LittleEndian.PutUint64(first[k*16:], uint64(k)*0x9e3779b97f4a7c15)
+	}
+	binary.LittleEndian.PutUint64(first[24:], uint64(len(r.requests)))
+	for _, page := range inSectors(0, len(first)) {
+		b := first[page.off:][:page.bytes]
+		m.Inline = append(m.Inline, manifest.Page{Offset: page.off, Data: b})
 	}
 	for _, d := range r.diffs {
 		for at, b := range d.sectors {
@@ -150,6 +178,12 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	}
 	slices.SortFunc(m.Inline,
 		func(a, b manifest.Page) int { return cmp.Compare(a.Offset, b.Offset) })
+	return m
+}
+
+// checkpoint puts leaves, and a manifest.
+func (r *budgetRun) checkpoint(b *testing.B) {
+	m := *r.last
 	var err error
 	m.Levels, m.Top, m.Patches, err = r.tree.Pack(context.Background(), PatchesMax, nil, r.put)
 	if err != nil {
@@ -159,8 +193,9 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r.requests, r.manifests = append(r.requests, 1+r.puts), append(r.manifests, len(encoded))
+	r.puts++
 	r.bytes += len(encoded)
+	r.saved, r.behind, r.behindBytes = len(encoded), 0, 0
 }
 
 // putChunks stores what is whole, in packs.
@@ -174,6 +209,7 @@ func (r *budgetRun) putChunks() {
 			delete(r.diffs, i)
 			r.draw(ref.ID[:])
 			r.tree.Set(i, ref)
+			r.patches = append(r.patches, manifest.Patch{Index: i, Ref: ref})
 			r.bytes += int(ref.Place.Bytes)
 			ref.Place.Offset += ref.Place.Bytes
 		}
@@ -223,13 +259,15 @@ func BenchmarkBudget(b *testing.B) {
 				if _, _, _, err := r.tree.Pack(b.Context(), PatchesMax, nil, r.put); err != nil {
 					b.Fatal(err)
 				}
+				r.last = r.version()
+				r.checkpoint(b)
 				r.bytes = 0
 				for n := range b.N {
 					r.commit(b, n+1,
 						l.sectors(r.rng, n, size.chunks*chunkstore.ChunkBytes/sectorBytes))
 				}
 				slices.Sort(r.requests)
-				slices.Sort(r.manifests)
+				slices.Sort(r.records)
 				sum := 0
 				for _, n := range r.requests {
 					sum += n
@@ -237,8 +275,9 @@ func BenchmarkBudget(b *testing.B) {
 				b.ReportMetric(float64(sum)/float64(b.N), "req/commit")
 				b.ReportMetric(float64(r.requests[b.N/2]), "req-median")
 				b.ReportMetric(float64(r.requests[b.N*99/100]), "req-p99")
-				b.ReportMetric(float64(r.manifests[b.N/2]), "manifest-B")
-				b.ReportMetric(float64(r.manifests[b.N*99/100]), "manifest-p99-B")
+				b.ReportMetric(float64(r.records[b.N/2]), "record-B")
+				b.ReportMetric(float64(r.records[b.N*99/100]), "record-p99-B")
+				b.ReportMetric(float64(r.opens)/float64(b.N), "open-B")
 				b.ReportMetric(float64(r.bytes)/float64(b.N), "B/commit")
 				b.ReportMetric(0, "ns/op")
 			})
@@ -248,10 +287,11 @@ func BenchmarkBudget(b *testing.B) {
 
 // fit keeps what changes again and again, and lets everything else go at once.
 func TestFit(t *testing.T) {
+	const sixth = InlineBytesMax / 6
 	packed := func(c candidate) int { return c.plain }
 	make := func(changes ...int) (c []candidate) {
 		for k, n := range changes {
-			c = append(c, candidate{index: k, stamp: uint64(k), changes: n, plain: 1024})
+			c = append(c, candidate{index: k, stamp: uint64(k), changes: n, plain: sixth})
 		}
 		return c
 	}
@@ -278,14 +318,15 @@ func TestFit(t *testing.T) {
 		}
 	}
 	sparse := make(2, 2)
-	sparse[0].plain, sparse[1].plain = 30<<10+1, 30<<10
+	half := InlineBytesMax * inlinePlainRatio / 2
+	sparse[0].plain, sparse[1].plain = half+1, half
 	if n := fit(sparse, 0, func(candidate) int { return 20 }); n != 1 {
 		t.Errorf("%d travel inline, of more plain bytes than are allowed", n)
 	}
-	if n := fit(make(2, 2, 2, 2, 2, 2), 1024, packed); n != 2 {
-		t.Errorf("%d of 6 travel inline where root pages take 1 KiB", n)
+	if n := fit(make(2, 2, 2, 2, 2, 2), sixth, packed); n != 2 {
+		t.Errorf("%d of 6 travel inline where root pages take a sixth", n)
 	}
-	busy := make(slices.Repeat([]int{1}, 60)...)
+	busy := make(slices.Repeat([]int{1}, 40)...)
 	for k := range busy {
 		busy[k].changed = k < 20
 	}
@@ -294,5 +335,37 @@ func TestFit(t *testing.T) {
 	}
 	if budget := inlineBudget(slices.Repeat(busy, 100)); budget != inlineBytesLimit {
 		t.Errorf("budget %d of a cut of everything", budget)
+	}
+}
+
+// goAlong fills the pack that is put anyway with what has much inline, and makes none for it.
+func TestGoAlong(t *testing.T) {
+	all := func() (c []candidate) {
+		for k, part := range []int{1, 9, 3, 8, 2, 7} { // tenths of what a chunk may have
+			c = append(c, candidate{index: k, plain: inlineChunkMax / 10 * part})
+		}
+		return c
+	}
+	for _, test := range []struct{ n, whole, stay int }{
+		{6, 0, 6},                          // nothing is put
+		{6, 1, 3},                          // a pack is
+		{5, 0, 3},                          // likewise
+		{6, chunkstore.PackMax - 2, 4},     // it has room for two
+		{6, chunkstore.PackMax, 6},         // for none
+		{6, 2*chunkstore.PackMax - 1, 5},   // the second one has, for one
+		{3, 0, 2}, {2, 1, 1}, {0, 1000, 0}, // those after n go anyway
+	} {
+		c := all()
+		stay := goAlong(c, test.n, test.whole)
+		if stay != test.stay {
+			t.Errorf("%v: %d stay", test, stay)
+		}
+		for _, left := range c[:stay] {
+			for _, gone := range c[stay:test.n] {
+				if left.plain > gone.plain {
+					t.Errorf("%v: %d stays, and %d goes", test, left.index, gone.index)
+				}
+			}
+		}
 	}
 }

@@ -16,7 +16,6 @@ type Diff struct {
 	Whole   bool // anywhere: Sectors does not tell
 	Sectors [2]uint64
 	Stamp   uint64 // grows with each change
-	Carried int    // bytes that cuts carried inline although they were unchanged
 
 	Hashed bool // Hash is the ID of the chunk as it is now
 	Hash   chunkstore.ID
