@@ -40,6 +40,13 @@
 // back. They append as one and the same writer, so that no fence lies between them. Who of them is
 // first has the number; the others conflict, and are told.
 //
+// Processes of one boot of one machine hand a writer on by a file, under a lock (package
+// replicate/remote/machine). They share a clock, CLOCK_BOOTTIME, so that no look is needed
+// (ResumeSure). That is right even of an old copy of the file: within [Grace] of the moment of
+// which it knows, nothing that it has not read was trimmed (T5), so what it creates is new, and
+// what it finds is there. To copy a machine with its memory copies the clock with what is known
+// by it, as it does for a writer in memory; then the clock must go on to be one that does not stop.
+//
 // # Where create-once can lie
 //
 // A number that was trimmed can be created again, by a request that slept long enough, or by a
@@ -56,7 +63,8 @@
 //	T3  A checkpoint is replaced only by one with a higher number, on the condition that it is the
 //	    one that was read.
 //	T4  A writer believes that a record of its own is in the history if it is sure, and has not
-//	    been resumed since it last created one; else after a look.
+//	    been resumed since it last created one; else after a look. If it was resumed on the
+//	    clock that it had, the moment of which it knows counts on: it is sure as it was.
 //	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
 //	    nothing is trimmed that he has not read.
 //

@@ -79,6 +79,7 @@ const (
 	withoutT2Refused
 	withoutT3
 	withoutT4
+	withoutT4Sure // a copy is sure from when it was resumed on, and not from when it was made
 	withoutT5
 )
 
@@ -369,7 +370,7 @@ func (w *world) heir(a *actor) {
 			continue
 		}
 		s := w.saves[a.rng.Intn(len(w.saves))]
-		writer, err := Resume(a, w.options(), s.Saved)
+		writer, err := w.resume(a, s.Saved)
 		if err != nil {
 			w.violate("resume: %v", err)
 			return
@@ -385,6 +386,16 @@ func (w *world) heir(a *actor) {
 			w.work(a, writer, &c)
 		}
 	}
+}
+
+// resume: the copies have one clock, so that each may be as sure as it was.
+func (w *world) resume(a *actor, saved Saved) (*Writer, error) {
+	if w.fault == withoutT4Sure {
+		saved.Sure, saved.Doubt = time.Duration(w.steps), false
+	} else if a.rng.Intn(2) == 0 {
+		return Resume(a, w.options(), saved)
+	}
+	return ResumeSure(a, w.options(), saved)
 }
 
 func (w *world) options() Options {
@@ -449,6 +460,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 		withoutT2Refused: {"T2 of a writer that is refused", 82_600},
 		withoutT3:        {"T3", 1},
 		withoutT4:        {"T4", 1},
+		withoutT4Sure:    {"T4 of a copy", 1},
 		withoutT5:        {"T5", 1},
 	} {
 		t.Run(c.rule, func(t *testing.T) {

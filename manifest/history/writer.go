@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"verneuil/chunkstore"
 )
@@ -60,6 +61,10 @@ type Saved struct {
 	Pending []byte   // the stored form of the record that is not settled; nil: there is none
 	ETag    string   // of the newest checkpoint that was seen; empty: not known
 	Seen    uint64   // its number
+
+	// What only [ResumeSure] believes.
+	Sure  time.Duration // when no checkpoint was beyond Position, by the writer's clock
+	Doubt bool          // a copy of the writer may have gone on
 }
 
 // Create begins a history, whose lineage nobody has used, with a checkpoint at number 0, in the
@@ -113,12 +118,24 @@ func Resume(store Store, o Options, saved Saved) (*Writer, error) {
 	return w, nil
 }
 
+// ResumeSure is Resume by a process that has the writer's clock ([Options].Now), so that it is as
+// sure as the writer was, and goes on without a look as long as the writer would have (T4).
+func ResumeSure(store Store, o Options, saved Saved) (*Writer, error) {
+	w, err := Resume(store, o, saved)
+	if err == nil && o.Grace > 0 {
+		w.doubt, w.reader.sure = saved.Doubt, saved.Sure
+	}
+	return w, err
+}
+
 // Save returns what w can be made of again, by [Resume]; ok is false if somebody else may own the
 // history. Who means to resume saves w after each Claim and Prepare, before it settles, and after
 // each Settle: else a successor takes what w has appended for another's.
 func (w *Writer) Save() (saved Saved, ok bool) {
 	r := w.reader
-	return Saved{r.at, w.name, w.stored, r.etag, r.seen}, w.state != Following || r.at.Released
+	saved = Saved{Position: r.at, Name: w.name, Pending: w.stored, ETag: r.etag, Seen: r.seen,
+		Sure: r.sure, Doubt: w.doubt}
+	return saved, w.state != Following || r.at.Released
 }
 
 // State returns where w stands.
