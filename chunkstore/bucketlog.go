@@ -19,6 +19,11 @@ const (
 	LogKeyPrefix = "log-"
 	// KeptKeyPrefix begins the keys of checkpoints that are kept, likewise: see package versions.
 	KeptKeyPrefix = "kept-"
+	// LeaseKeyPrefix begins the keys by which the holders of databases that live in a store show
+	// that they are alive, and WantKeyPrefix those by which others ask them for one: see package
+	// versions.
+	LeaseKeyPrefix = "lease-"
+	WantKeyPrefix  = "want-" // see LeaseKeyPrefix
 	// RecordBytesMax bounds a record: 4 MiB. It is what a reader allocates for one.
 	RecordBytesMax = 4 << 20
 
@@ -27,9 +32,6 @@ const (
 	// logDeleters is how many are deleted at a time.
 	logDeleters = 16
 )
-
-// ErrUnguarded: the store does not create an object on the condition that there is none.
-var ErrUnguarded = errors.New("the store does not keep the condition If-None-Match: *")
 
 // bucketLog is a log of which each record is an object: log-<name>-<number, 16 hex digits>.
 type bucketLog struct {

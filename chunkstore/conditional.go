@@ -1,6 +1,16 @@
 package chunkstore
 
-import "context"
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// ErrUnguarded: the store does not create an object on the condition that there is none.
+var ErrUnguarded = errors.New("the store does not keep the condition If-None-Match: *")
 
 // Conditional is a [Bucket] whose conditions somebody else keeps, or not.
 type Conditional interface {
@@ -34,6 +44,83 @@ func prove(ctx context.Context, b Bucket, id Identity) (kept bool, err error) {
 // ProveLog is ProveConditions of the bucket of chunks, where logs are ([NewBucketLog]).
 func (t *Target) ProveLog(ctx context.Context, chunks Identity) (kept bool, err error) {
 	return prove(ctx, t.Chunks, chunks)
+}
+
+// Buckets are the identities of a target's two.
+type Buckets struct{ Chunks, Manifests Identity }
+
+// Prove finds out whether databases can live in t: each bucket gets an [Identity] if it has none,
+// and is asked whether it keeps conditions. Of a process that has asked before, that takes a
+// request for each bucket. The caller needs the right to write. It fails with [ErrUnguarded], which
+// says what to do.
+func (t *Target) Prove(ctx context.Context) (ids Buckets, err error) {
+	for _, b := range []struct {
+		Bucket
+		id *Identity
+	}{{t.Chunks, &ids.Chunks}, {t.Manifests, &ids.Manifests}} {
+		if *b.id, err = Identify(ctx, b.Bucket); err != nil {
+			return Buckets{}, err
+		}
+		kept, err := prove(ctx, b.Bucket, *b.id)
+		if err == nil && !kept {
+			err = unguarded(b.Bucket)
+		}
+		if err != nil {
+			return Buckets{}, err
+		}
+	}
+	return ids, nil
+}
+
+func unguarded(b Bucket) error {
+	return fmt.Errorf("%v: %w: two machines could both commit, and one would lose what it "+
+		"committed. Databases can live in AWS S3, MinIO, a directory, and Ceph in a bucket "+
+		"without versioning; to this store, replicate local databases", b, ErrUnguarded)
+}
+
+// createRacers is how many try to create one object at once.
+const createRacers = 8
+
+// ProveCreates has the bucket of chunks create one object several times at once, in the way that
+// records are, after [Target.Prove]. It fails with [ErrUnguarded] if it does not say of exactly one
+// that it was the first, or then has another one's: some stores look first, and then write. It
+// takes ten requests. A store may pass by chance; one that is right never fails.
+func (t *Target) ProveCreates(ctx context.Context) error {
+	var random [16]byte
+	rand.Read(random[:]) // never fails
+	key := WantKeyPrefix + hex.EncodeToString(random[:])
+	var racers sync.WaitGroup
+	errs := make([]error, createRacers)
+	for i := range errs {
+		racers.Go(func() {
+			defer recovered(&errs[i])
+			_, errs[i] = t.Chunks.Put(ctx, key, []byte{byte(i)}, Condition{IfNone: true})
+		})
+	}
+	racers.Wait()
+	o, err := t.Chunks.Get(ctx, key, GetOptions{})
+	deleted := t.Chunks.Delete(context.WithoutCancel(ctx), key)
+	if deleted != nil && !errors.Is(deleted, ErrDenied) { // writers need no right to delete
+		return fmt.Errorf("probe: %w", deleted)
+	}
+	first := -1
+	for i, e := range errs {
+		switch {
+		case e == nil && first < 0:
+			first = i
+		case e == nil:
+			return unguarded(t.Chunks)
+		case !errors.Is(e, ErrConflict):
+			return fmt.Errorf("probe: %w", e)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("probe: %w", err)
+	case first < 0 || len(o.Body) != 1 || int(o.Body[0]) != first:
+		return unguarded(t.Chunks)
+	}
+	return nil
 }
 
 // Unguarded reports whether a second writer under one name may not be noticed, as the store does

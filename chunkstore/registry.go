@@ -138,37 +138,52 @@ func (c *TargetConfigs) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// ValidateTargets is [TargetConfig.Validate] for a whole list, of which no two may use one place
-// for manifests: they would take each other for another writer. Nor may one keep its chunks where
-// another has its manifests. at names the list.
-func ValidateTargets(at string, cfgs []TargetConfig) error {
-	manifestsOf := make(map[string]int)
-	chunksOf := make(map[string]int)
+// Entry is the configuration of a target or cache, and where it stands, such as
+// "replication_targets[1]".
+type Entry struct {
+	At     string
+	Config TargetConfig
+}
+
+// Entries returns the members of a list, which at names.
+func Entries(at string, cfgs []TargetConfig) []Entry {
+	entries := make([]Entry, len(cfgs))
 	for i, c := range cfgs {
-		here := fmt.Sprintf("%s[%d]", at, i)
-		if err := c.Validate(here + "." + c.Kind()); err != nil {
+		entries[i] = Entry{fmt.Sprintf("%s[%d]", at, i), c}
+	}
+	return entries
+}
+
+// ValidateEntries is [TargetConfig.Validate] for several, of which no two may use one place
+// for manifests: they would take each other for another writer. Nor may one keep its chunks where
+// another has its manifests.
+func ValidateEntries(entries []Entry) error {
+	manifestsOf := make(map[string]string)
+	chunksOf := make(map[string]string)
+	for _, e := range entries {
+		if err := e.Config.Validate(e.At + "." + e.Config.Kind()); err != nil {
 			return err
 		}
-		target, ok := c.(TargetOpener)
+		target, ok := e.Config.(TargetOpener)
 		if !ok {
 			continue
 		}
 		chunks, manifests := target.Places()
 		for _, clash := range []struct {
 			place string
-			known map[string]int
+			known map[string]string
 			what  string
 		}{
-			{manifests, manifestsOf, "is the same place as %s[%d]"},
-			{manifests, chunksOf, "keeps its manifests where %s[%d] has its chunks"},
-			{chunks, manifestsOf, "keeps its chunks where %s[%d] has its manifests"},
+			{manifests, manifestsOf, "is the same place as %s"},
+			{manifests, chunksOf, "keeps its manifests where %s has its chunks"},
+			{chunks, manifestsOf, "keeps its chunks where %s has its manifests"},
 		} {
-			if j, ok := clash.known[clash.place]; ok {
+			if other, ok := clash.known[clash.place]; ok {
 				return fmt.Errorf("%s: "+clash.what+": give it another bucket, prefix or path",
-					here, at, j)
+					e.At, other)
 			}
 		}
-		manifestsOf[manifests], chunksOf[chunks] = i, i
+		manifestsOf[manifests], chunksOf[chunks] = e.At, e.At
 	}
 	return nil
 }

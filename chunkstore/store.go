@@ -64,19 +64,24 @@ type Store struct {
 	options Options
 }
 
-// Open checks cfgs, and makes what they describe. It sends no request, reads no
+// Open is [OpenEntries] of a configuration's replication_targets.
+func Open(ctx context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
+	return OpenEntries(ctx, Entries("replication_targets", cfgs), o)
+}
+
+// OpenEntries checks entries, and makes what they describe. It sends no request, reads no
 // credentials and makes no directory: that happens at the first use. Without
 // targets a Store is of little use, but legal.
-func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
+func OpenEntries(_ context.Context, entries []Entry, o Options) (*Store, error) {
 	o = o.WithDefaults()
-	if err := ValidateTargets("replication_targets", cfgs); err != nil {
+	if err := ValidateEntries(entries); err != nil {
 		return nil, err
 	}
 	s := &Store{limit: NewLimiter(o.CallsPerSecond, o.Burst), options: o}
 	var readers []Cache
-	for i, c := range cfgs {
+	for _, e := range entries {
 		err := errors.New("neither a target nor a cache")
-		switch c := c.(type) {
+		switch c := e.Config.(type) {
 		case TargetOpener:
 			var target *Target
 			if target, err = c.Open(s.limit, o); err == nil {
@@ -92,7 +97,7 @@ func Open(_ context.Context, cfgs []TargetConfig, o Options) (*Store, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("replication_targets[%d].%s.%w", i, c.Kind(), err)
+			return nil, fmt.Errorf("%s.%s.%w", e.At, e.Config.Kind(), err)
 		}
 	}
 	for _, t := range s.Targets {

@@ -41,6 +41,8 @@ type Config struct {
 	PatrolDays        int           // 0: never
 	HistoryHours      int           // how far back verneuilctl gc leaves every version
 	StoreTimeout      time.Duration // of one request to a store, and of what waits for nothing else
+
+	Remote Remote // of databases that live in a store
 }
 
 // LoadingMode says how much of a database a replica fetches when it is opened.
@@ -66,6 +68,8 @@ const configBytesMax = 1 << 20
 // backgroundCallsPerSecond is the rate of replication if api_calls_per_second is not set.
 const backgroundCallsPerSecond = 30
 
+const day = 24 * time.Hour
+
 // downloadConcurrency: at 30 ms for a request, 32 at a time are at most 70 MB of plain
 // chunks a second.
 const downloadConcurrency = 32
@@ -79,6 +83,13 @@ func defaultConfig() *Config {
 		PatrolDays:             7,
 		HistoryHours:           24,
 		StoreTimeout:           30 * time.Second,
+		Remote: Remote{
+			LeaseTimeout:   10 * time.Second,
+			LeaseRenewal:   2 * time.Second,
+			LeaseLinger:    time.Second,
+			Deadline:       30 * time.Second,
+			CommitInterval: 100 * time.Millisecond,
+		},
 	}
 }
 
@@ -157,12 +168,18 @@ func (c *Config) DownloadConcurrency() int { return max(c.UploadConcurrency, dow
 func (c *Config) openStore(
 	ctx context.Context, log *slog.Logger, callsPerSecond float64, concurrency int,
 ) (*chunkstore.Store, error) {
-	return chunkstore.Open(ctx, c.Targets, chunkstore.Options{
+	return chunkstore.Open(ctx, c.Targets, c.storeOptions(log, callsPerSecond, concurrency))
+}
+
+func (c *Config) storeOptions(
+	log *slog.Logger, callsPerSecond float64, concurrency int,
+) chunkstore.Options {
+	return chunkstore.Options{
 		CallsPerSecond: callsPerSecond,
 		Concurrency:    concurrency,
 		Timeout:        c.StoreTimeout,
 		Log:            log,
-	})
+	}
 }
 
 // Host returns the source's name in manifests: hostname, or else the machine's name.
@@ -202,34 +219,40 @@ func (c *Config) Source(path string) spool.SourceConfig {
 
 // read reads the table of keys.
 func (c *Config) read(value any, from base) error {
-	intervalMS := int64(c.ManifestInterval / time.Millisecond)
-	timeoutMS := int64(c.StoreTimeout / time.Millisecond)
-	deadlineMS := int64(c.SnapshotReadDeadline / time.Millisecond)
 	err := readObject("", value, fields{
 		"make_default":                         c.readMakeDefault,
 		"tempdir":                              from.directory(&c.TempDir),
 		"replication_spooling_dir":             from.directory(&c.ReplicationSpoolingDir),
 		"replication_spooling_dir_permissions": permissions(&c.SpoolingDirPermissions),
-		"replication_targets": list(
-			func(at string, value any) error { return c.readTarget(at, value, from) }),
+		"replication_targets": list(from.target(func(_ string, t chunkstore.TargetConfig) error {
+			c.Targets = append(c.Targets, t)
+			return nil
+		})),
 		"snapshot_loading_policy":   c.SnapshotLoadingPolicy.read,
 		"snapshot_auto_refresh":     boolean(&c.SnapshotAutoRefresh),
 		"replica_files":             boolean(&c.ReplicaFiles),
-		"snapshot_read_deadline_ms": integer(&deadlineMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"snapshot_read_deadline_ms": milliseconds(&c.SnapshotReadDeadline, 1, day),
 		"hostname":                  c.readHostname,
 		"api_calls_per_second":      positive(&c.APICallsPerSecond, 1e6),
-		"manifest_interval_ms":      integer(&intervalMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"manifest_interval_ms":      milliseconds(&c.ManifestInterval, 1, day),
 		"upload_concurrency":        integer(&c.UploadConcurrency, 1, 1024),
-		"store_timeout_ms":          integer(&timeoutMS, 1, int64(24*time.Hour/time.Millisecond)),
+		"store_timeout_ms":          milliseconds(&c.StoreTimeout, 1, day),
 		"patrol_days":               integer(&c.PatrolDays, 0, 36500),
 		"history_hours":             integer(&c.HistoryHours, 1, 876000),
+
+		"stores":                    c.Remote.readStores(from),
+		"lease_timeout_ms":          milliseconds(&c.Remote.LeaseTimeout, 100, day),
+		"lease_renewal_ms":          milliseconds(&c.Remote.LeaseRenewal, 10, day),
+		"lease_linger_ms":           milliseconds(&c.Remote.LeaseLinger, 0, day),
+		"remote_deadline_ms":        milliseconds(&c.Remote.Deadline, 100, day),
+		"remote_commit_interval_ms": milliseconds(&c.Remote.CommitInterval, 1, day),
 	})
 	if err == nil {
-		err = chunkstore.ValidateTargets("replication_targets", c.Targets)
+		err = chunkstore.ValidateEntries(chunkstore.Entries("replication_targets", c.Targets))
 	}
-	c.ManifestInterval = time.Duration(intervalMS) * time.Millisecond
-	c.SnapshotReadDeadline = time.Duration(deadlineMS) * time.Millisecond
-	c.StoreTimeout = time.Duration(timeoutMS) * time.Millisecond
+	if err == nil {
+		err = c.Remote.validate()
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -208,6 +209,16 @@ func integer[T int | int64](dst *T, low, high int64) reader {
 		}
 		*dst = T(n)
 		return nil
+	}
+}
+
+// milliseconds reads a whole number of milliseconds; low is one, and high is not.
+func milliseconds(dst *time.Duration, low int64, high time.Duration) reader {
+	return func(at string, value any) error {
+		n := dst.Milliseconds()
+		err := integer(&n, low, high.Milliseconds())(at, value)
+		*dst = time.Duration(n) * time.Millisecond
+		return err
 	}
 }
 

@@ -15,34 +15,35 @@ import (
 	_ "verneuil/chunkstore/s3"
 )
 
-// readTarget reads one entry of replication_targets: an object with one member, whose name is the
-// kind of a registered provider.
-func (c *Config) readTarget(at string, value any, from base) error {
-	members, ok := value.(object)
-	if !ok {
-		return wrongType(at, value, "an object")
+// target reads the configuration of a target or cache, and gives it to take, with its path: an
+// object with one member, whose name is the kind of a registered provider.
+func (b base) target(take func(at string, t chunkstore.TargetConfig) error) reader {
+	return func(at string, value any) error {
+		members, ok := value.(object)
+		if !ok {
+			return wrongType(at, value, "an object")
+		}
+		kinds := strings.Join(chunkstore.Kinds(), ", ")
+		if len(members) != 1 {
+			return fmt.Errorf("%s: has %d keys (%s), want exactly one of %s", at, len(members),
+				members.keys(), kinds)
+		}
+		kind := members[0]
+		at = join(at, kind.key)
+		target, known := chunkstore.NewConfig(kind.key)
+		if !known {
+			return fmt.Errorf("%s: unknown kind of target, want one of %s", at, kinds)
+		}
+		if err := readObject(at, kind.value, b.membersOf(target)); err != nil {
+			return err
+		}
+		// A null where an object belongs reads as "nothing given": Validate
+		// names what is missing.
+		if err := target.Validate(at); err != nil {
+			return err
+		}
+		return take(at, target)
 	}
-	kinds := strings.Join(chunkstore.Kinds(), ", ")
-	if len(members) != 1 {
-		return fmt.Errorf("%s: has %d keys (%s), want exactly one of %s", at, len(members),
-			members.keys(), kinds)
-	}
-	kind := members[0]
-	at = join(at, kind.key)
-	target, known := chunkstore.NewConfig(kind.key)
-	if !known {
-		return fmt.Errorf("%s: unknown kind of target, want one of %s", at, kinds)
-	}
-	if err := readObject(at, kind.value, from.membersOf(target)); err != nil {
-		return err
-	}
-	// A null where an object belongs reads as "nothing given": Validate
-	// names what is missing.
-	if err := target.Validate(at); err != nil {
-		return err
-	}
-	c.Targets = append(c.Targets, target)
-	return nil
 }
 
 // membersOf returns the readers of target's members, by the tags that [chunkstore.TargetConfig]

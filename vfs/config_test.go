@@ -1,10 +1,13 @@
 package vfs_test
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"verneuil/chunkstore/cache"
 	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/s3"
+	"verneuil/chunkstore/storetest"
 	"verneuil/vfs"
 )
 
@@ -30,6 +34,13 @@ func TestParseConfigDefaults(t *testing.T) {
 			PatrolDays:             7,
 			HistoryHours:           24,
 			StoreTimeout:           30 * time.Second,
+			Remote: vfs.Remote{
+				LeaseTimeout:   10 * time.Second,
+				LeaseRenewal:   2 * time.Second,
+				LeaseLinger:    time.Second,
+				Deadline:       30 * time.Second,
+				CommitInterval: 100 * time.Millisecond,
+			},
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("ParseConfig(%q) = %+v, want %+v", text, got, want)
@@ -61,7 +72,16 @@ const everyKey = `{
 	"upload_concurrency": 3,
 	"patrol_days": 0,
 	"history_hours": 48,
-	"store_timeout_ms": 1250
+	"store_timeout_ms": 1250,
+	"stores": {
+		"main": {"s3": {"region": "us-east-2", "bucket": "b", "prefix": "app/"}},
+		"nas_1.x-y": {"dir": {"path": "/srv/nas"}}
+	},
+	"lease_timeout_ms": 5000,
+	"lease_renewal_ms": 2500,
+	"lease_linger_ms": 0,
+	"remote_deadline_ms": 7000,
+	"remote_commit_interval_ms": 20
 }`
 
 func TestParseConfigEveryKey(t *testing.T) {
@@ -88,6 +108,16 @@ func TestParseConfigEveryKey(t *testing.T) {
 		UploadConcurrency:     3,
 		HistoryHours:          48,
 		StoreTimeout:          1250 * time.Millisecond,
+		Remote: vfs.Remote{
+			Stores: map[string]chunkstore.TargetConfig{
+				"main":      &s3.Config{Region: "us-east-2", Bucket: "b", Prefix: "app/"},
+				"nas_1.x-y": &dir.Config{Path: "/srv/nas"},
+			},
+			LeaseTimeout:   5 * time.Second,
+			LeaseRenewal:   2500 * time.Millisecond,
+			Deadline:       7 * time.Second,
+			CommitInterval: 20 * time.Millisecond,
+		},
 	}
 	path := filepath.Join(t.TempDir(), "verneuil.json")
 	if err := os.WriteFile(path, []byte(everyKey), 0o600); err != nil {
@@ -131,6 +161,7 @@ var directories = map[string]string{
 	"tempdir":                  `{"tempdir": %q}`,
 	"replication_targets[0].dir.path": `{"replication_targets": [
 		{"dir": {"path": %q}}]}`,
+	"stores.a.dir.path": `{"stores": {"a": {"dir": {"path": %q}}}}`,
 	"replication_targets[0].local.directory": `{"replication_targets": [
 		{"local": {"directory": %q, "num_shards": 1, "capacity": 9}}]}`,
 	"replication_targets[0].read_only.directory": `{"replication_targets": [
@@ -223,7 +254,7 @@ func TestParseConfigHome(t *testing.T) {
 // onlyDirectory returns the one directory that c names.
 func onlyDirectory(c *vfs.Config) string {
 	dirs := c.TempDir + c.ReplicationSpoolingDir
-	for _, t := range c.Targets {
+	for _, t := range append(slices.Collect(maps.Values(c.Remote.Stores)), c.Targets...) {
 		switch t := t.(type) {
 		case *dir.Config:
 			dirs += t.Path
@@ -327,6 +358,59 @@ var configErrors = []struct{ text, want string }{
 	{`{"replication_targets": [{"local": ` +
 		`{"directory": "/c", "num_shards": 1, "capacity": 0}}]}`,
 		"replication_targets[0].local.capacity: 0"},
+	// Stores.
+	{`{"stores": []}`, "stores: is an array, want an object"},
+	{`{"stores": {"a/b": {"dir": {"path": "/x"}}}}`,
+		`stores.a/b: "a/b" cannot be the name of a store: want letters`},
+	{`{"stores": {"": {"dir": {"path": "/x"}}}}`, `"" cannot be the name of a store`},
+	{`{"stores": {"..": {"dir": {"path": "/x"}}}}`, `stores...: ".." cannot be the name`},
+	{`{"stores": {"ä": {"dir": {"path": "/x"}}}}`, `"ä" cannot be the name of a store`},
+	{`{"stores": {"` + strings.Repeat("a", 101) + `": {}}}`, "longer than 100 bytes"},
+	{`{"stores": {"a": {"dir": {"path": "/x"}}, "a": {}}}`, "stores.a: given twice"},
+	{`{"stores": {"a": {}}}`, "stores.a: has 0 keys (none), want exactly one of dir"},
+	{`{"stores": {"a": {"dir": {}}}}`, "stores.a.dir.path: missing"},
+	{`{"stores": {"a": {"s3": {"region": "r"}}}}`, "stores.a.s3.bucket: missing"},
+	{`{"stores": {"a": {"read_only": {"directory": "/c", "num_shards": 1}}}}`,
+		"stores.a.read_only: is a cache: want a store"},
+	{`{"stores": {"b": {"dir": {"path": "/x"}}, "a": {"dir": {"path": "/x"}}}}`,
+		"stores.b: is the same place as stores.a"},
+	{`{"lease_timeout_ms": 99}`, "lease_timeout_ms: 99, want 100 to"},
+	{`{"lease_renewal_ms": 5001}`,
+		"lease_renewal_ms: 5001 is more than half of lease_timeout_ms, 10000"},
+	{`{"lease_linger_ms": -1}`, "lease_linger_ms: -1, want 0 to"},
+	{`{"remote_deadline_ms": 100, "remote_commit_interval_ms": 101}`,
+		"remote_commit_interval_ms: 101 is more than remote_deadline_ms, 100"},
+}
+
+// TestOpenNamedStore: a store has the one target that its name stands for, and the caches of the
+// configuration; who names another one is told which there are.
+func TestOpenNamedStore(t *testing.T) {
+	dirs := t.TempDir()
+	c, err := vfs.ParseConfig(fmt.Sprintf(`{
+		"stores": {"b": {"dir": {"path": %q}}, "a": {"dir": {"path": "%[1]s/a"}}},
+		"replication_targets": [{"dir": {"path": "%[1]s/target"}},
+			{"local": {"directory": "%[1]s/cache", "num_shards": 1, "capacity": 9}}]}`, dirs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := c.OpenNamedStore(t.Context(), "a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(store.Targets) != 1 || store.Targets[0].Name != "directory "+dirs+"/a" {
+		t.Errorf("targets: %+v", store.Targets)
+	}
+	refs := storetest.PutObjects(t, store.Targets[0], []byte("chunk"))
+	if _, err := store.GetObject(t.Context(), store.Targets[0], refs[0]); err != nil {
+		t.Error(err)
+	}
+	if cached := storetest.FilesIn(t, dirs+"/cache"); len(cached) == 0 {
+		t.Error("what was read is not in the cache")
+	}
+	_, err = c.OpenNamedStore(t.Context(), "c", nil)
+	if !errors.Is(err, vfs.ErrNoStore) || !strings.Contains(err.Error(), "has a, b") {
+		t.Errorf("a store that is not there: %v", err)
+	}
 }
 
 func TestParseConfigErrors(t *testing.T) {

@@ -47,11 +47,13 @@ func TestDirShelves(t *testing.T) {
 	root := t.TempDir()
 	target := storetest.Open(t, dirTarget(root)).Targets[0]
 	pack := storetest.PutObjects(t, target, []byte("chunk"))[0].Place.Pack.String()
-	keys := []string{pack, "kept-aa-1-2", "kept-aa-1-3", "kept-ab-0-9", "log-a-1", "log-a1-0"}
+	keys := []string{pack, "kept-aa-1-2", "kept-aa-1-3", "kept-ab-0-9", "lease-a", "lease-aa",
+		"log-a-1", "log-a1-0", "want-aa"}
 	for _, key := range keys[1:] {
 		storetest.MustPut(t, target.Chunks, key, key, chunkstore.Condition{})
 	}
-	for _, bad := range []string{"kept-", "kept-a", "kept--1", "kept-a-", "kept", "log-a-"} {
+	for _, bad := range []string{"kept-", "kept-a", "kept--1", "kept-a-", "kept", "log-a-",
+		"lease-", "lease", "lease-a-b", "want-", "want-" + strings.Repeat("a", 300)} {
 		_, err := target.Chunks.Put(t.Context(), bad, nil, chunkstore.Condition{})
 		if err == nil {
 			t.Errorf("key %q was taken", bad)
@@ -59,7 +61,8 @@ func TestDirShelves(t *testing.T) {
 	}
 	for prefix, want := range map[string][]string{
 		"": keys, "kept-": keys[1:4], "kept-aa-": keys[1:3], "kept-aa-1-3": keys[2:3],
-		"log-": keys[4:], "log-a-": keys[4:5], pack[:2]: keys[:1], "k": keys[1:4], "kept-b": nil,
+		"log-": keys[6:8], "log-a-": keys[6:7], pack[:2]: keys[:1], "k": keys[1:4], "kept-b": nil,
+		"l": keys[4:8], "lease-": keys[4:6], "lease-aa": keys[5:6], "want-": keys[8:],
 	} {
 		var got []string
 		err := target.Chunks.List(t.Context(), prefix, func(o chunkstore.Object) bool {
@@ -78,8 +81,10 @@ func TestDirShelves(t *testing.T) {
 			t.Errorf("%q: the first is %q, %v", prefix, got, err)
 		}
 	}
-	if _, err := os.Stat(root + "/chunks/kept/aa/1-3"); err != nil {
-		t.Error(err)
+	for _, name := range []string{"kept/aa/1-3", "leases/aa", "wants/aa"} {
+		if _, err := os.Stat(root + "/chunks/" + name); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -25,10 +25,16 @@ const (
 
 // shelves are the directories of the chunk bucket that hold something else than packs, in the order
 // of the keys, which come after all packs'. No pack's directory is called so. A key is the shelf's
-// prefix, the name of a directory, a dash, and the name of a file.
-var shelves = []struct{ prefix, name string }{
-	{chunkstore.KeptKeyPrefix, "kept"},
-	{chunkstore.LogKeyPrefix, "logs"},
+// prefix, the name of a directory, a dash, and the name of a file; of a flat one, the prefix and
+// the name of a file.
+var shelves = []struct {
+	prefix, name string
+	flat         bool
+}{
+	{chunkstore.KeptKeyPrefix, "kept", false},
+	{chunkstore.LeaseKeyPrefix, "leases", true},
+	{chunkstore.LogKeyPrefix, "logs", false},
+	{chunkstore.WantKeyPrefix, "wants", true},
 }
 
 const (
@@ -62,8 +68,11 @@ func (b *objects) place(key string) (string, error) {
 	}
 	for _, shelf := range shelves {
 		if rest, ok := strings.CutPrefix(key, shelf.prefix); ok {
+			if shelf.flat && rest != "" && !strings.Contains(rest, "-") && len(rest) < pieceBytes {
+				return filepath.Join(b.root, shelf.name, rest), nil
+			}
 			dir, file, ok := strings.Cut(rest, "-")
-			if !ok || dir == "" || file == "" {
+			if shelf.flat || !ok || dir == "" || file == "" {
 				return "", fmt.Errorf("key %q of the chunk bucket is not that of a record", key)
 			}
 			return filepath.Join(b.root, shelf.name, dir, file), nil
@@ -119,7 +128,11 @@ func (b *objects) walk(ctx context.Context, prefix string,
 		if !samePath(shelf.prefix, prefix) {
 			continue
 		}
-		more, err := walkShelf(ctx, filepath.Join(b.root, shelf.name), shelf.prefix, prefix, yield)
+		walk := walkShelf
+		if shelf.flat {
+			walk = walkFiles
+		}
+		more, err := walk(ctx, filepath.Join(b.root, shelf.name), shelf.prefix, prefix, yield)
 		if !more || err != nil {
 			return err
 		}

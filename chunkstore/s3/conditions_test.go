@@ -140,6 +140,7 @@ func TestS3Conditions(t *testing.T) {
 				strings.Count(log(), c.says) != 1 && c.says != "" {
 				t.Errorf("log: %s", log())
 			}
+			mustProve(t, target, c.kept && c.says == "")
 			if target.Unguarded() != (c.says != "") {
 				t.Errorf("unguarded: %v", target.Unguarded())
 			}
@@ -147,5 +148,48 @@ func TestS3Conditions(t *testing.T) {
 				t.Errorf("the marker is %v, and was %v; %v", now, id, err)
 			}
 		})
+	}
+}
+
+// mustProve: databases can live in target, if fit, or it is said what to do.
+func mustProve(t *testing.T, target *chunkstore.Target, fit bool) {
+	t.Helper()
+	_, err := target.Prove(t.Context())
+	if fit != (err == nil) || !fit && (!errors.Is(err, chunkstore.ErrUnguarded) ||
+		!strings.Contains(err.Error(), "replicate local databases")) {
+		t.Errorf("databases can live there (want %v): %v", fit, err)
+	}
+}
+
+// TestS3Creates: a store that looks for an object, and then writes it, is found out, although it
+// keeps conditions of one request after the other.
+func TestS3Creates(t *testing.T) {
+	s := &smallStore{keeps: keeps, objects: map[string][]byte{}}
+	target, _ := s.open(t)
+	if _, err := target.Prove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.ProveCreates(t.Context()); err != nil {
+		t.Errorf("a store that is right: %v", err)
+	}
+	second, looks := make(chan struct{}), 0
+	s.keeps = func(r *http.Request, etag string, exists bool) int {
+		if !strings.Contains(r.URL.Path, chunkstore.WantKeyPrefix) {
+			return keeps(r, etag, exists)
+		}
+		switch looks++; looks { // two look before either writes
+		case 1:
+			s.mu.Unlock()
+			<-second
+			s.mu.Lock()
+			return 0
+		case 2:
+			close(second)
+			return 0
+		}
+		return keeps(r, etag, exists)
+	}
+	if err := target.ProveCreates(t.Context()); !errors.Is(err, chunkstore.ErrUnguarded) {
+		t.Errorf("a store that looks and then writes: %v", err)
 	}
 }

@@ -77,7 +77,7 @@
 //	a key in a list is of this target, and of its kind
 //	         it begins with the target's prefix for that kind, and has no slash after it. Another
 //	         configuration that keeps its chunks there defeats it: of one configuration that is
-//	         refused ([chunkstore.ValidateTargets]), else verify calls them damaged manifests
+//	         refused ([chunkstore.ValidateEntries]), else verify calls them damaged manifests
 //	a conflict is not with ourselves
 //	         the first attempt was answered. After a lost answer the object is read: ours is no
 //	         conflict

@@ -30,6 +30,25 @@ func Target(t *testing.T, target *chunkstore.Target) {
 	t.Run("lacking", func(t *testing.T) { testLacking(t, target) })
 	t.Run("batch", func(t *testing.T) { testBatch(t, target) })
 	t.Run("touch", func(t *testing.T) { testTouch(t, target) })
+	t.Run("prove", func(t *testing.T) { testProve(t, target) })
+}
+
+// testProve: databases can live in each target of ours, and the probe leaves no object.
+func testProve(t *testing.T, target *chunkstore.Target) {
+	ids, err := target.Prove(t.Context())
+	if err != nil || ids.Chunks == ids.Manifests || ids.Chunks == (chunkstore.Identity{}) ||
+		ids.Manifests == (chunkstore.Identity{}) {
+		t.Errorf("identities %v, %v", ids, err)
+	}
+	if again, err := target.Prove(t.Context()); err != nil || again != ids {
+		t.Errorf("identities %v, and then %v, %v", ids, again, err)
+	}
+	if err := target.ProveCreates(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if left := Listed(t, target.Chunks, chunkstore.WantKeyPrefix, 1); len(left) > 0 {
+		t.Errorf("the probe leaves %v", left)
+	}
 }
 
 // PackOf returns a pack of objects, which s has sealed, and refs to them without places.

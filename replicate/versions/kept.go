@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
@@ -47,8 +45,7 @@ func ParseID(text string) (id ID, ok bool) {
 // KeptPrefix begins the keys of the checkpoints that are kept of the database whose manifest has
 // that key.
 func KeptPrefix(key string) string {
-	sum := blake3.Sum256([]byte(key))
-	return fmt.Sprintf("%s%x-", chunkstore.KeptKeyPrefix, sum[:16])
+	return chunkstore.KeptKeyPrefix + databaseOf(key) + "-"
 }
 
 // KeptKey returns the key, in the chunk bucket, of the checkpoint id that is kept of the database
