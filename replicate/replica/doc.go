@@ -68,7 +68,32 @@
 //	F8  Two versions show SQLite the same schema cookie only if the writer has followed every
 //	    transaction between them, and the file's own cookie is the same.
 //
+// # What is derived
+//
+// Who writes to a database in a store makes its next version here, before the store has it: he
+// derives it ([Reader.Derive]) of the one that he has changed. It shares with that all that was not
+// changed. It is nobody's newest version until it is published. Until then it is read by who was
+// moved to it, and versions are derived of it in turn. What is never published goes when the last
+// who holds it gives it back.
+//
+//	D1  A derived version is its manifest's: it shows the bytes that the same version shows that
+//	    is fetched from the store.
+//	D2  Nobody is shown a derived version before it is published, but who was moved to it.
+//	D3  Two versions of a source are shown with one change counter only if their content is
+//	    the same, also where one of them failed. A source that is fed takes its counters in
+//	    strides, so that what SQLite has counted up itself can be shown as it is.
+//	D4  Of a source that is fed the file's own schema cookie is shown, if none of another
+//	    schema was shown with it before. Else it is one that no version was shown with, and
+//	    a fresh change counter, so that who writes next writes back what all were shown.
+//	D5  The newest version goes forward: neither what is published nor what was fetched meanwhile
+//	    takes the place of a later one of its lineage.
+//
 // # Beliefs
+//
+// What was derived here, and has the lineage, epoch, sequence and Cut of what the source says is
+// its newest version, is that version. Witness: the Cut, 128 bits that were drawn here at random.
+// Defeated by who rewrites the store's history on purpose. Then this process goes on with what it
+// wrote, until there is another version, whose chunks are compared by their IDs.
 //
 // The schema that a replica's connection has parsed is still right. Witness: the file's own
 // schema cookie, as long as Continuity says that the writer has followed every transaction

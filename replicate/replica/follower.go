@@ -24,16 +24,45 @@ const fetchDeadline = 30 * time.Second
 // connection opens it.
 const freshFor = time.Second
 
+// Source is what a follower asks for versions. [locate.Locator] is one. It is safe for concurrent
+// use.
+type Source interface {
+	// URI is the source's, in one form for all ways of writing it. It may hold secrets.
+	URI() string
+	// String is the URI for people and logs.
+	String() string
+	// Named reports whether several targets may answer, of which one may lag.
+	Named() bool
+	// FetchFrom returns the newest version. prev is what it has returned before, or zero, or what
+	// another Source of the same URI has. news: it is another version than prev's. It is called
+	// by one goroutine at a time. What it returns does not change. An error that wraps
+	// [chunkstore.ErrAbsent] or [chunkstore.ErrCorrupt] is final.
+	FetchFrom(ctx context.Context, prev locate.Found) (found locate.Found, news bool, err error)
+	// AutoRefresh is what the source says of it; nil: nothing.
+	AutoRefresh() *bool
+}
+
+// elsewhere is a [Source] that several targets may have.
+type elsewhere interface {
+	// Targets returns them.
+	Targets() []*chunkstore.Target
+	// FetchOf returns the newest version that t has.
+	FetchOf(ctx context.Context, t *chunkstore.Target) (locate.Found, error)
+}
+
 // follower keeps the versions of one source for all readers of this process. It
 // polls the source while a reader wants auto refresh, and only then.
 type follower struct {
 	all      *Set
-	locator  *locate.Locator
+	source   Source
 	fetched  atomic.Int64 // bytes of objects
 	leaves   leafCache
 	interior families
-	cookies  cookies
-	shared   []byte // one page for C, which begins with the change counter of newest
+	shown    struct {
+		counters
+		cookies
+	}
+	shared []byte // one page for C, which begins with the change counter of newest
 
 	readers int         // guarded by all.mu
 	linger  *time.Timer // guarded by all.mu; set while readers is 0
@@ -48,6 +77,7 @@ type follower struct {
 
 // flights are a follower's fetches of the newest version, guarded by its mu.
 type flights struct {
+	asked  Source  // who is asked: the follower's, or a later one of the same URI
 	now    *flight // under way
 	queued *flight // the one to follow it
 	// found is what the newest version was made of. It belongs to who makes the fetch under way.
@@ -67,16 +97,18 @@ type flight struct {
 	err  error
 }
 
-func newFollower(all *Set, locator *locate.Locator) (*follower, error) {
+func newFollower(all *Set, s Source, fed bool) (*follower, error) {
 	shared, err := anonymous(unix.Getpagesize(), unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, err
 	}
-	return &follower{
-		all:     all,
-		locator: locator,
-		shared:  shared,
-	}, nil
+	f := &follower{all: all, source: s, shared: shared}
+	f.flights.asked, f.shown.fed = s, fed
+	f.shown.given, f.shown.stride = &all.counter, 1
+	if fed {
+		f.shown.stride = fedStride
+	}
+	return f, nil
 }
 
 // newestCounter is the change counter of the newest version, where C sees it.
@@ -177,37 +209,40 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 		defer prev.release()
 	}
 	began := time.Now()
-	found, news, err := f.locator.FetchFrom(ctx, f.flights.found)
+	f.mu.Lock()
+	asked := f.flights.asked
+	f.mu.Unlock()
+	found, news, err := asked.FetchFrom(ctx, f.flights.found)
 	if err != nil {
 		return false, err
 	}
 	f.fetched.Add(found.Bytes)
-	if prev != nil && !news {
+	if prev != nil && (!news || prev.is(found.Manifest)) {
 		prev.checked.Store(began.UnixNano())
 		f.flights.found = found
 		return found.More, nil
 	}
 	m := found.Manifest
-	if prev != nil && f.locator.Named() && lags(m, found.From, prev) {
+	if prev != nil && (f.source.Named() || f.shown.fed) && lags(m, found.From, prev) {
 		// Another target answered than last time, one that lags: what it has is no news.
-		f.all.log.Info("replica ignores an older version", "source", f.locator, "have",
+		f.all.log.Info("replica ignores an older version", "source", f.source, "have",
 			prev.m.Sequence, "found", m.Sequence)
 		return false, nil
 	}
-	v, err := newSnapshot(f, found, began)
+	v, err := newSnapshot(f, found, began, f.shown.fresh())
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", f.locator, err)
+		return false, fmt.Errorf("%s: %w", f.source, err)
 	}
 	if err := v.begin(ctx, prev); err != nil {
 		v.release()
-		return false, fmt.Errorf("%s: %w", f.locator, err)
+		return false, fmt.Errorf("%s: %w", f.source, err)
 	}
 	if prev != nil {
 		v.replace(prev)
 	}
-	f.install(v)
+	f.install(v, prev)
 	f.flights.found = found
-	f.all.log.Debug("replica has a new version", "source", f.locator, "sequence", m.Sequence,
+	f.all.log.Debug("replica has a new version", "source", f.source, "sequence", m.Sequence,
 		"chunks", v.present.Load(), "of", m.Chunks())
 	return found.More, nil
 }
@@ -219,14 +254,20 @@ func lags(m *manifest.Manifest, from *chunkstore.Target, prev *snapshot) bool {
 	return prev.m.Head().Supersedes(m.Head()) && (m.Lineage == prev.m.Lineage || from != prev.from)
 }
 
-// install makes s the newest, and takes the caller's reference.
-func (f *follower) install(s *snapshot) {
+// install makes s, which was made when prev was the newest, the newest, unless one was published
+// meanwhile that is not older (D5). It takes the caller's reference.
+func (f *follower) install(s, prev *snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.dropped {
+	if now := f.newest; f.dropped || now != prev && (now.is(s.m) || lags(s.m, s.from, now)) {
 		s.release()
 		return
 	}
+	f.installLocked(s)
+}
+
+// installLocked is install by who holds f.mu, into one that is not dropped.
+func (f *follower) installLocked(s *snapshot) {
 	if f.newest != nil {
 		f.newest.release()
 	}
@@ -243,13 +284,13 @@ func (f *follower) poll(ctx context.Context) {
 		if err := f.refresh(ctx, false); err == nil {
 			pause = f.all.options.PollInterval
 			if failed != "" {
-				f.all.log.Warn("replica is refreshed again", "source", f.locator)
+				f.all.log.Warn("replica is refreshed again", "source", f.source)
 				failed = ""
 			}
 		} else if ctx.Err() == nil {
 			if kind := chunkstore.ErrorKind(err); kind != failed {
 				f.all.log.Warn("replica could not be refreshed; trying again",
-					"source", f.locator, "error", err)
+					"source", f.source, "error", err)
 				failed = kind
 			}
 			pause = min(2*pause, max(fetchDeadline, f.all.options.PollInterval))

@@ -61,7 +61,7 @@ func (r *Reader) Size() int64 { return r.s.m.FileBytes }
 func (r *Reader) Sequence() uint64 { return r.s.m.Sequence }
 
 // Source names what is read, for messages.
-func (r *Reader) Source() string { return r.f.locator.String() }
+func (r *Reader) Source() string { return r.f.source.String() }
 
 // Checked is the local time at which the last fetch began that found this version
 // to be the source's newest.
@@ -177,11 +177,16 @@ func (r *Reader) Adopt() bool {
 		s.release()
 		return false
 	}
+	r.move(s)
+	return true
+}
+
+// move has r read s, of which it takes the caller's reference.
+func (r *Reader) move(s *snapshot) {
 	r.s.release()
 	r.s = s
 	r.streams, r.scans = [streamsMax]stream{}, nil
 	r.guesses.forget()
-	return true
 }
 
 // Refresh asks the source for its newest version and moves on to it. A fetch that

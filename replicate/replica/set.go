@@ -102,7 +102,7 @@ type Set struct {
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	byURI map[string]*follower
+	feeds map[feed]*follower
 
 	gate    sync.Mutex
 	closed  bool           // guarded by gate
@@ -122,7 +122,7 @@ func NewSet(o Options) (*Set, error) {
 		options: o,
 		log:     o.Log,
 		slots:   s,
-		byURI:   map[string]*follower{},
+		feeds:   map[feed]*follower{},
 		ahead:   make(chan struct{}, comingMax),
 	}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
@@ -134,11 +134,11 @@ func NewSet(o Options) (*Set, error) {
 // source that is open already is asked again, unless it was just now; if it does
 // not answer then, what is known will do.
 func (all *Set) Open(ctx context.Context, uri string) (*Reader, error) {
-	locator, err := locate.Parse(uri, all.options.Host, all.options.Store)
+	source, err := locate.Parse(uri, all.options.Host, all.options.Store)
 	if err != nil {
 		return nil, err
 	}
-	f, err := all.follow(locator)
+	f, err := all.follow(source, false)
 	if err != nil {
 		return nil, err
 	}
@@ -156,28 +156,68 @@ func (all *Set) Open(ctx context.Context, uri string) (*Reader, error) {
 			return nil, err
 		}
 		if err != nil {
-			all.log.Warn("replica opens with what it has", "source", locator, "sequence",
+			all.log.Warn("replica opens with what it has", "source", source, "sequence",
 				s.m.Sequence, "error", err)
 		}
 	}
-	r := &Reader{f: f, s: s, wantsAuto: all.options.AutoRefresh}
-	if auto := locator.AutoRefresh(); auto != nil {
-		r.wantsAuto = *auto
-	}
-	return r, nil
+	return newReader(f, s), nil
 }
 
-// follow returns the follower of locator's source, counting one more reader.
-func (all *Set) follow(locator *locate.Locator) (*follower, error) {
+// OpenFrom returns a reader of the newest version that s has, which is asked after the call has
+// begun, also where it is open already. Sources of one URI are one source: the one that was given
+// last is asked. It is fed: see [Reader.Derive].
+func (all *Set) OpenFrom(ctx context.Context, s Source) (*Reader, error) {
+	f, err := all.follow(s, true)
+	if err != nil {
+		return nil, err
+	}
+	err = f.refresh(ctx, true)
+	newest := f.latest()
+	if err == nil && newest == nil {
+		err = errClosed
+	}
+	if err != nil {
+		if newest != nil {
+			newest.release()
+		}
+		all.unfollow(f)
+		return nil, err
+	}
+	return newReader(f, newest), nil
+}
+
+// newReader takes the caller's reference to s.
+func newReader(f *follower, s *snapshot) *Reader {
+	r := &Reader{f: f, s: s, wantsAuto: f.all.options.AutoRefresh}
+	if auto := f.source.AutoRefresh(); auto != nil {
+		r.wantsAuto = *auto
+	}
+	return r
+}
+
+// feed is what a follower is known by: those that are fed are none of the others.
+type feed struct {
+	uri string
+	fed bool
+}
+
+// follow returns the follower of s, counting one more reader.
+func (all *Set) follow(s Source, fed bool) (*follower, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	f := all.byURI[locator.URI()]
+	key := feed{s.URI(), fed}
+	f := all.feeds[key]
 	if f == nil {
 		var err error
-		if f, err = newFollower(all, locator); err != nil {
+		if f, err = newFollower(all, s, fed); err != nil {
 			return nil, err
 		}
-		all.byURI[locator.URI()] = f
+		all.feeds[key] = f
+	}
+	if fed {
+		f.mu.Lock()
+		f.flights.asked = s
+		f.mu.Unlock()
 	}
 	if f.linger != nil {
 		f.linger.Stop()
@@ -209,8 +249,8 @@ func (all *Set) unfollow(f *follower) {
 }
 
 func (all *Set) forgetLocked(f *follower) {
-	if all.byURI[f.locator.URI()] == f {
-		delete(all.byURI, f.locator.URI())
+	if key := (feed{f.source.URI(), f.shown.fed}); all.feeds[key] == f {
+		delete(all.feeds, key)
 		f.drop()
 	}
 }
@@ -225,7 +265,7 @@ func (all *Set) Close() error {
 	all.working.Wait()
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	for _, f := range all.byURI {
+	for _, f := range all.feeds {
 		if f.linger != nil {
 			f.linger.Stop()
 		}

@@ -30,24 +30,21 @@ type snapshot struct {
 	refs    atomic.Int64
 	present atomic.Int64 // chunks that are there
 	checked atomic.Int64 // when the last fetch that found it the newest began, Unix ns
+	derived bool         // it was made here: the store may not have it, nor ever get it
 	header  sync.Once
 	schema  schema
+	cookie  atomic.Pointer[fileCookie] // nil: the header is not shown yet, or is no database's
 }
 
 // newSnapshot opens what was found, with one reference and no chunk.
-func newSnapshot(f *follower, found locate.Found, checked time.Time) (*snapshot, error) {
-	all, m := f.all, found.Manifest
-	t, err := newTable(m.FileBytes, m.Chunks(), all.counter.Add(1),
-		unsafe.Pointer(all.slots.extents))
+func newSnapshot(
+	f *follower, found locate.Found, checked time.Time, counter uint32,
+) (*snapshot, error) {
+	s, err := newBare(f, found, checked, counter)
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{
-		f: f, m: m, from: found.From, table: t,
-	}
-	s.sources.init(s, found)
-	s.refs.Store(1)
-	s.checked.Store(checked.UnixNano())
+	m := s.m
 	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
 	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 &&
 		len(pages[0].Data) >= sqlitefile.HeaderBytes {
@@ -61,11 +58,34 @@ func newSnapshot(f *follower, found locate.Found, checked time.Time) (*snapshot,
 	return s, nil
 }
 
+// newBare is newSnapshot of one whose header is not shown yet.
+func newBare(
+	f *follower, found locate.Found, checked time.Time, counter uint32,
+) (*snapshot, error) {
+	m := found.Manifest
+	t, err := newTable(m.FileBytes, m.Chunks(), counter, unsafe.Pointer(f.all.slots.extents))
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{f: f, m: m, from: found.From, table: t}
+	s.sources.init(s, found)
+	s.refs.Store(1)
+	s.checked.Store(checked.UnixNano())
+	return s, nil
+}
+
 // fresh reports whether the source was asked within freshFor before now; not if it was after
 // now, as the clock was set back.
 func (s *snapshot) fresh(now time.Time) bool {
 	age := now.UnixNano() - s.checked.Load()
 	return 0 <= age && age <= int64(freshFor)
+}
+
+// is reports whether m, which the source has, is s, which was made here.
+func (s *snapshot) is(m *manifest.Manifest) bool {
+	now, own := m.Head(), s.m.Head()
+	now.Time, own.Time = time.Time{}, time.Time{}
+	return s.derived && now == own && m.Cut == s.m.Cut && m.Cut != [16]byte{}
 }
 
 func (s *snapshot) retain() { s.refs.Add(1) }
@@ -79,7 +99,7 @@ func (s *snapshot) release() {
 }
 
 func (s *snapshot) String() string {
-	return fmt.Sprintf("version %d of %s", s.m.Sequence, s.f.locator)
+	return fmt.Sprintf("version %d of %s", s.m.Sequence, s.f.source)
 }
 
 // key names the bytes of chunk i, whose object is id: what must be equal for two
@@ -115,7 +135,16 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 
 // setHeader shows SQLite first, the first bytes of the file.
 func (s *snapshot) setHeader(first []byte) {
-	s.table.setHeader(first, func(cookie uint32) uint32 { return s.f.cookies.show(s.m, cookie) })
+	s.table.setHeader(first, func(cookie uint32) uint32 {
+		var shown uint32
+		if s.derived {
+			shown = s.f.shown.derive(nil, cookie)
+		} else {
+			shown = s.f.shown.cookies.show(s.m, cookie)
+		}
+		s.cookie.Store(&fileCookie{cookie, shown})
+		return shown
+	})
 }
 
 // pageAt returns the number of the page at off.

@@ -41,9 +41,11 @@ func (f *sources) init(s *snapshot, found locate.Found) {
 	f.s, f.own = s, newTree(s.f, found)
 	f.best.Store(f.own)
 	f.found = map[*chunkstore.Target]otherTree{found.From: {tree: f.own}}
-	for _, t := range s.f.locator.Targets() {
-		if t != found.From {
-			f.others = append(f.others, t)
+	if where, ok := s.f.source.(elsewhere); ok {
+		for _, t := range where.Targets() {
+			if t != found.From {
+				f.others = append(f.others, t)
+			}
 		}
 	}
 }
@@ -150,7 +152,7 @@ func (f *sources) tree(
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	at := time.Now()
-	found, err := f.s.f.locator.FetchOf(ctx, target)
+	found, err := f.s.f.source.(elsewhere).FetchOf(ctx, target)
 	if err != nil {
 		return nil, err
 	}

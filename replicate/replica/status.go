@@ -30,8 +30,8 @@ type Status struct {
 func (all *Set) Status() []Status {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	list := make([]Status, 0, len(all.byURI))
-	for _, f := range all.byURI {
+	list := make([]Status, 0, len(all.feeds))
+	for _, f := range all.feeds {
 		list = append(list, f.statusLocked(time.Now()))
 	}
 	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.URI, b.URI) })
@@ -43,7 +43,7 @@ func (f *follower) statusLocked(now time.Time) Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	st := Status{
-		URI:          f.locator.String(),
+		URI:          f.source.String(),
 		Readers:      f.readers,
 		AutoRefresh:  f.polling.readers,
 		BytesFetched: f.fetched.Load(),
