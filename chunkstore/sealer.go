@@ -40,6 +40,17 @@ type Hashed struct {
 // with that Sealer may be given the result.
 func Hash(s Sealer, plain []byte) Hashed { return Hashed{s.Identify(plain), plain} }
 
+// HashChunk hashes what a tree has for a chunk: zeros of any length are a whole chunk of them. Any
+// goroutine may call it. It keeps b where [Hash] does.
+func HashChunk(s Sealer, b []byte) Hashed {
+	for _, c := range b {
+		if c != 0 {
+			return Hash(s, b)
+		}
+	}
+	return Zeros
+}
+
 // Zeros is the chunk of zero bytes, which needs no hash.
 var Zeros = Hashed{ZeroID, make([]byte, ChunkBytes)}
 

@@ -146,7 +146,7 @@ func (a *ahead) Take(ctx context.Context, copied *mirror.Piece, off int64, n int
 			}
 		}()
 		for k, c := range p.chunks {
-			_ = inTurn(func() error {
+			_ = chunkstore.InTurn(func() error {
 				p.hash(a.office.o.Sealer, copied.Bytes()[c.from:c.to], sealed[k])
 				return nil
 			})
@@ -162,7 +162,7 @@ var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // hash computes a chunk's ID, and seals it if sealed is not nil.
 func (p *piece) hash(s chunkstore.Sealer, b []byte, sealed *aheadChunk) {
-	id := cutter.HashChunk(s, b).ID()
+	id := chunkstore.HashChunk(s, b).ID()
 	p.ids = append(p.ids, id)
 	if sealed == nil || id == chunkstore.ZeroID {
 		return
@@ -266,7 +266,7 @@ func (a *contact) putGroup(ctx context.Context, group *aheadGroup) error {
 		return err
 	}
 	defer release()
-	pack := packMemory.Get().(*chunkstore.Pack)
+	pack := chunkstore.NewPack()
 	var refs []chunkstore.Ref
 	seen := make(map[chunkstore.ID]bool, len(group.chunks))
 	for _, c := range group.chunks {
@@ -278,14 +278,18 @@ func (a *contact) putGroup(ctx context.Context, group *aheadGroup) error {
 	}
 	group.release()
 	if len(refs) == 0 {
-		recycle(pack)
+		pack.Recycle()
 		return nil
 	}
 	_, _, places := pack.Encode()
 	for k := range refs {
 		refs[k].Place = places[k]
 	}
-	return a.uploads.put(ctx, pack, refs)
+	if err := a.uploads.put(ctx, pack, refs); err != nil {
+		return err
+	}
+	pack.Recycle()
+	return nil
 }
 
 // TakeHashes takes what was hashed ahead, of chunks that are as they were.

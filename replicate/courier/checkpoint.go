@@ -140,13 +140,13 @@ func (v *saving) run(ctx context.Context) error {
 	packs := v.uploads.packing(ctx)
 	m := &v.version
 	var err error
-	m.Levels, m.Top, m.Patches, err = v.tree.Pack(packs.ctx, cutter.PatchesMax,
+	m.Levels, m.Top, m.Patches, err = v.tree.Pack(packs.Context(), cutter.PatchesMax,
 		v.uploads.fetching(&v.unread),
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
-			return packs.putObjects(objects, nil)
+			return packs.PutObjects(objects, nil)
 		})
 	err = wrap(err, "put tree")
-	if putErr := packs.wait(); putErr != nil {
+	if putErr := packs.Wait(); putErr != nil {
 		err = putErr
 	}
 	_, finishErr := v.uploads.finish()

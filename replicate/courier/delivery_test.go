@@ -60,7 +60,7 @@ func TestTooLongAStep(t *testing.T) {
 	if err := p.describe(packs); err != nil {
 		t.Fatal(err)
 	}
-	if err := packs.wait(); err != nil {
+	if err := packs.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	step, err := manifest.DecodeStep(target.Sealer, p.body)

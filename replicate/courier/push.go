@@ -111,22 +111,22 @@ func (p *push) run(ctx context.Context) error {
 func (p *push) putPacks(ctx context.Context) error {
 	packs := p.uploads.packing(ctx)
 	for k, chunks := range p.change.parcels {
-		packs.add(parcel{
-			fill: func(pack *chunkstore.Pack) ([]chunkstore.ID, error) {
+		packs.Add(chunkstore.Parcel{
+			Fill: func(pack *chunkstore.Pack) ([]chunkstore.ID, error) {
 				return p.sealChunks(pack, chunks)
 			},
-			placed: func(places []chunkstore.Place) { p.change.places[k] = places },
-			put: func() {
+			Placed: func(places []chunkstore.Place) { p.change.places[k] = places },
+			Put: func() {
 				p.left.Add(int64(-len(chunks)))
 				p.progress.add(int64(len(chunks)) * chunkstore.ChunkBytes)
 			},
 		})
 	}
 	var err error
-	if packs.settle() {
+	if packs.Settle() {
 		err = p.describe(packs)
 	}
-	if putErr := packs.wait(); putErr != nil {
+	if putErr := packs.Wait(); putErr != nil {
 		return putErr
 	}
 	return err
@@ -142,7 +142,7 @@ func (p *push) sealChunks(
 	defer chunkBuffers.Put(buf)
 	for _, m := range chunks {
 		i := m.indexes[0]
-		err := inTurn(func() error {
+		err := chunkstore.InTurn(func() error {
 			b, err := p.view.Chunk(i, buf[:])
 			if err == nil {
 				err = pack.SealChecked(p.t.Sealer, m.id, b)
@@ -169,7 +169,7 @@ func (u *unlike) add(chunks []int) {
 
 // describe makes the version as the target is told of it: as a step from the one that it has, or
 // whole, with a tree whose new leaves and nodes it begins to put.
-func (p *push) describe(packs *packing) (err error) {
+func (p *push) describe(packs *chunkstore.Packing) (err error) {
 	p.change.apply()
 	if p.base != nil {
 		err := p.step()
@@ -178,10 +178,10 @@ func (p *push) describe(packs *packing) (err error) {
 		}
 	}
 	v := &p.version
-	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.ctx, cutter.PatchesMax,
+	v.Levels, v.Top, v.Patches, err = p.change.tree.Pack(packs.Context(), cutter.PatchesMax,
 		p.uploads.fetching(&p.unread),
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
-			return packs.putObjects(objects, p.change.there)
+			return packs.PutObjects(objects, p.change.there)
 		})
 	if err != nil {
 		return wrap(err, "put tree")

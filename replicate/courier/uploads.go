@@ -4,13 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -68,8 +64,7 @@ func (c *Courier) uploads() *uploads {
 // packObjects returns how many objects a pack has at most.
 func (u Uploads) packObjects() int { return cmp.Or(u.PackObjects, chunkstore.PackMax) }
 
-// put puts a pack, which has the objects refs, and which nobody may use afterwards. It is durable
-// if finish says so.
+// put puts a pack, which has the objects refs. It is durable if finish says so.
 func (u *uploads) put(ctx context.Context, pack *chunkstore.Pack, refs []chunkstore.Ref) error {
 	r, err := u.join(len(refs))
 	if err != nil {
@@ -81,7 +76,6 @@ func (u *uploads) put(ctx context.Context, pack *chunkstore.Pack, refs []chunkst
 	if err != nil {
 		return err
 	}
-	recycle(pack)
 	u.bytes.Add(int64(n))
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,111 +148,9 @@ func (u *uploads) count(sent *Sent, chunks int) {
 	sent.Bytes.Add(u.bytes.Swap(0))
 }
 
-// sealing bounds, for all databases of the process, the objects that are sealed at a time: more of
-// them than processors would cost memory and save no time.
-var sealing = make(chan struct{}, runtime.GOMAXPROCS(0))
-
-// inTurn has f seal an object.
-func inTurn(f func() error) error {
-	sealing <- struct{}{}
-	defer func() { <-sealing }()
-	return f()
-}
-
-// packMemory has the memory of packs that were put, some MiB each.
-var packMemory = sync.Pool{New: func() any { return new(chunkstore.Pack) }}
-
-// recycle is given a pack that nobody needs any more.
-func recycle(pack *chunkstore.Pack) {
-	pack.Reset()
-	packMemory.Put(pack)
-}
-
-// packing puts several packs at once, while they are made. Each has a slot of the target before it
-// has a goroutine, and memory: a process with a thousand busy databases makes no more requests at a
-// time, nor needs more memory for them, than with one.
-type packing struct {
-	*uploads
-	outer    context.Context
-	group    *errgroup.Group
-	ctx      context.Context // ends when a put fails, or outer
-	unsealed sync.WaitGroup
-	failed   atomic.Bool // a pack was not made
-}
-
-func (u *uploads) packing(ctx context.Context) *packing {
-	p := &packing{uploads: u, outer: ctx}
-	p.group, p.ctx = errgroup.WithContext(ctx)
-	p.group.SetLimit(u.how.Concurrency)
-	return p
-}
-
-// parcel is what makes a pack.
-type parcel struct {
-	// fill seals what the pack has, and returns the IDs.
-	fill func(pack *chunkstore.Pack) ([]chunkstore.ID, error)
-	// placed is told where they stand, before the pack is put; put, that it was. Both are called in
-	// a goroutine.
-	placed func(places []chunkstore.Place)
-	put    func()
-}
-
-// add begins to make a pack. It does nothing once a put has failed.
-func (p *packing) add(c parcel) {
-	release, err := p.t.Slot(p.ctx)
-	if err != nil {
-		return
-	}
-	p.unsealed.Add(1)
-	p.group.Go(errands.Guarded(func() error {
-		defer release()
-		pack := packMemory.Get().(*chunkstore.Pack)
-		refs, err := p.fill(c, pack)
-		if err == nil {
-			err = p.uploads.put(p.ctx, pack, refs)
-		}
-		if err == nil {
-			c.put()
-		}
-		return err
-	}))
-}
-
-// fill fills a pack.
-func (p *packing) fill(c parcel, pack *chunkstore.Pack) (refs []chunkstore.Ref, err error) {
-	made := false
-	defer func() {
-		if !made {
-			p.failed.Store(true)
-		}
-		p.unsealed.Done()
-	}()
-	ids, err := c.fill(pack)
-	if err != nil {
-		return nil, err
-	}
-	_, _, places := pack.Encode()
-	for k, id := range ids {
-		refs = append(refs, chunkstore.Ref{ID: id, Place: places[k]})
-	}
-	c.placed(places)
-	made = true
-	return refs, nil
-}
-
-// settle waits until all packs are sealed, so that it is known where all objects stand. It reports
-// whether they are: else wait says why not.
-func (p *packing) settle() (ok bool) {
-	p.unsealed.Wait()
-	return !p.failed.Load() && p.ctx.Err() == nil
-}
-
-// wait waits until all packs are put, or one has failed.
-func (p *packing) wait() error {
-	if err := p.group.Wait(); err != nil {
-		return err
-	}
-	return p.outer.Err()
+// packing returns what puts packs while they are made.
+func (u *uploads) packing(ctx context.Context) *chunkstore.Packing {
+	return u.t.Packing(ctx, u.how.Concurrency, u.how.PackObjects, u.put)
 }
 
 // fetching returns what gets leaves and nodes that the target has. unread is set if one cannot be
@@ -275,43 +167,4 @@ func (u *uploads) fetching(unread *bool) manifest.Fetch {
 		*unread = *unread || chunkstore.IsFault(err)
 		return plain, err
 	}
-}
-
-// errUnput: a leaf or node was not put; another error says why.
-var errUnput = errors.New("not put")
-
-// putObjects begins to put leaves or nodes, but for those that are there, and returns the places of
-// all.
-func (p *packing) putObjects(
-	objects []chunkstore.Hashed, there map[chunkstore.ID]chunkstore.Place,
-) ([]chunkstore.Place, error) {
-	places := make([]chunkstore.Place, len(objects))
-	var fresh []int // in objects
-	for k, h := range objects {
-		place, ok := there[h.ID()]
-		if places[k] = place; !ok {
-			fresh = append(fresh, k)
-		}
-	}
-	for some := range slices.Chunk(fresh, p.how.PackObjects) {
-		p.add(parcel{
-			fill: func(pack *chunkstore.Pack) (ids []chunkstore.ID, err error) {
-				for _, k := range some {
-					_ = inTurn(func() error { pack.Seal(p.t.Sealer, objects[k]); return nil })
-					ids = append(ids, objects[k].ID())
-				}
-				return ids, nil
-			},
-			placed: func(of []chunkstore.Place) {
-				for n, k := range some {
-					places[k] = of[n]
-				}
-			},
-			put: func() {},
-		})
-	}
-	if !p.settle() {
-		return nil, errUnput
-	}
-	return places, nil
 }

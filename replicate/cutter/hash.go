@@ -60,21 +60,10 @@ func (c contents) hashAt(i int) (id chunkstore.ID, err error) {
 	if err != nil {
 		return chunkstore.ZeroID, err
 	}
-	return HashChunk(c.sealer, b).ID(), nil
+	return chunkstore.HashChunk(c.sealer, b).ID(), nil
 }
 
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
-
-// HashChunk hashes what a tree has for a chunk: zeros of any length are a whole chunk of them. Any
-// goroutine may call it. It keeps b where [chunkstore.Hash] does.
-func HashChunk(s chunkstore.Sealer, b []byte) chunkstore.Hashed {
-	for _, c := range b {
-		if c != 0 {
-			return chunkstore.Hash(s, b)
-		}
-	}
-	return chunkstore.Zeros
-}
 
 // prehash hashes most of what has to be hashed, and calls [Options.Meanwhile] in between: a cut
 // after a base copy must not make the changelog outgrow its allowance.

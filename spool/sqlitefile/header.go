@@ -77,6 +77,13 @@ func (h *Header) SetChangeCounter(counter uint32) {
 	binary.BigEndian.PutUint32(h[92:], validFor)
 }
 
+// Pages returns how many pages the database has, where the header says so as SQLite believes it
+// (btree.c, lockBtree): else ok is false, and it has those of the file.
+func (h Header) Pages() (n uint32, ok bool) {
+	n = binary.BigEndian.Uint32(h[28:])
+	return n, n != 0 && h.ChangeCounter() == binary.BigEndian.Uint32(h[92:])
+}
+
 // SchemaCookie returns the number that changes with the schema (section 1.3.9).
 func (h Header) SchemaCookie() uint32 { return binary.BigEndian.Uint32(h[40:]) }
 
