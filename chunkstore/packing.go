@@ -48,9 +48,8 @@ type Packing struct {
 	failed   atomic.Bool // a pack was not made
 }
 
-// Packing returns what puts packs to t by put, at most so many at once. put is told what a pack has;
-// it is called by several goroutines. Packs that [Packing.PutObjects] makes have at most most
-// objects.
+// Packing returns what puts packs to t by put, at most so many at once. put is told what a pack
+// has; several goroutines call it. Packs that [Packing.PutObjects] makes have at most most objects.
 func (t *Target) Packing(
 	ctx context.Context, concurrency, most int,
 	put func(ctx context.Context, pack *Pack, refs []Ref) error,

@@ -42,7 +42,7 @@ var doors = map[string][]string{
 		"replicate/locate", "replicate/versions", "replicate/backoff",
 		"manifest", "manifest/history", "chunkstore",
 	},
-	"replicate/remote/compose": {"manifest", "manifest/history", "chunkstore"},
+	"replicate/remote/compose": {"spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate/remote/machine": {"chunkstore"},
 	"replicate/upkeep": {
 		"replicate/versions", "manifest", "manifest/history", "chunkstore",

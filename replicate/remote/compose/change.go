@@ -1,4 +1,3 @@
-// Package compose makes versions of what transactions have written.
 package compose
 
 import "context"
@@ -6,7 +5,9 @@ import "context"
 // BlockBytes is the length of a block, and what its offset is a multiple of.
 const BlockBytes = 4096
 
-// Change is what a transaction has written.
+// Change is what a transaction has written. What lies in no block is as it was, and zeros where the
+// file was shorter. A file that was cut off meanwhile, and has grown again, has blocks wherever it
+// is zeros now and was not.
 type Change struct {
 	Bytes   int64   // the file's length after it
 	Offsets []int64 // of the blocks that were written: ascending, and below Bytes

@@ -1,0 +1,75 @@
+package compose
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"verneuil/manifest"
+)
+
+// Draft is a version on its way into the log, and how it comes of another one, its base. It does
+// not change.
+type Draft struct {
+	// Version is the version, without a position. What it names is durable.
+	Version *manifest.Manifest
+	// Whole says that Version has a tree of its own: the step to it is a whole version.
+	Whole bool
+	// Changed are the chunks whose object has changed since the base, ascending.
+	Changed []manifest.Patch
+	// Shortest is the least number of chunks since the base.
+	Shortest int
+	// Chunks are the plain bytes of new objects of Changed, by chunk. Some, or all, may be missing.
+	Chunks map[int][]byte
+}
+
+// describe makes next d's version, which comes after base.
+func (d *Draft) describe(base, next *manifest.Manifest) (err error) {
+	step := next.WholeStep()
+	if !d.Whole {
+		step = base.StepTo(next, d.Changed, d.Shortest)
+	}
+	d.Version, err = base.Apply(step) // C3
+	return err
+}
+
+// Join returns the draft of b's version that has a's base, where a's version is b's base (C4). One
+// that is nil is none. It shares memory with both.
+func Join(a, b *Draft) *Draft {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	d := &Draft{
+		Version: b.Version, Whole: a.Whole || b.Whole, Shortest: min(a.Shortest, b.Shortest),
+		Chunks: make(map[int][]byte),
+	}
+	rest := b.Changed
+	for _, p := range a.Changed {
+		for len(rest) > 0 && rest[0].Index < p.Index {
+			d.Changed, rest = append(d.Changed, rest[0]), rest[1:]
+		}
+		if p.Index >= b.Shortest || len(rest) > 0 && rest[0].Index == p.Index {
+			continue
+		}
+		d.Changed = append(d.Changed, p)
+		if chunk, ok := a.Chunks[p.Index]; ok {
+			d.Chunks[p.Index] = chunk
+		}
+	}
+	d.Changed = slices.Concat(d.Changed, rest)
+	maps.Copy(d.Chunks, b.Chunks)
+	if len(d.Chunks) > chunksKept {
+		d.Chunks = nil
+	}
+	return d
+}
+
+// Step encodes what leads from base, d's base, to d's version: the body of the record. It fails
+// with [manifest.ErrTooLong] if drafts were joined of which fewer should have been.
+func (c *Composer) Step(base *manifest.Manifest, d *Draft) (body []byte, err error) {
+	step := d.Version.WholeStep()
+	if !d.Whole {
+		step = base.StepTo(d.Version, d.Changed, d.Shortest)
+	}
+	return step.Encode(c.o.Target.Sealer)
+}

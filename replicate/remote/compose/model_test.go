@@ -1,0 +1,369 @@
+package compose_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate/remote/compose"
+)
+
+// content reads a version as a replica does: objects, with inline pages over them.
+func content(t testing.TB, target *chunkstore.Target, m *manifest.Manifest) []byte {
+	t.Helper()
+	tree := m.Tree(target.Sealer)
+	var all []byte
+	for i := range m.Chunks() {
+		ref, err := tree.Lookup(context.Background(), i, target.GetObjects)
+		must(t, err)
+		var object []byte
+		if ref.ID != chunkstore.ZeroID {
+			object, err = target.GetObject(context.Background(), ref)
+			must(t, err)
+		}
+		all = append(all, m.Overlay(i, object)...)
+	}
+	return all
+}
+
+// file is a version of a file, and who reads it as [compose.Base].
+type file struct {
+	bytes  []byte
+	cached func(off int64, n int) bool // nil: all is
+	reads  int
+}
+
+func (f *file) ReadBase(_ context.Context, p []byte, off int64) error {
+	f.reads++
+	clear(p)
+	if off < int64(len(f.bytes)) {
+		copy(p, f.bytes[off:])
+	}
+	return nil
+}
+
+func (f *file) Cached(off int64, n int) bool {
+	if off < 0 || n <= 0 || off+int64(n) > int64(len(f.bytes)) {
+		panic(fmt.Sprintf("%d bytes at %d of %d", n, off, len(f.bytes)))
+	}
+	return f.cached == nil || f.cached(off, n)
+}
+
+// change is a [compose.Change] with its blocks.
+type change struct {
+	bytes  int64
+	blocks map[int64][]byte
+}
+
+func (c *change) asChange() compose.Change {
+	offsets := slices.Sorted(maps.Keys(c.blocks))
+	return compose.Change{Bytes: c.bytes, Offsets: offsets, Read: func(k int, p []byte) error {
+		if len(p) != compose.BlockBytes {
+			return fmt.Errorf("block of %d bytes", len(p))
+		}
+		copy(p, c.blocks[offsets[k]])
+		return nil
+	}}
+}
+
+// apply returns what c makes of base.
+func (c *change) apply(base []byte) []byte {
+	is := make([]byte, c.bytes)
+	copy(is, base)
+	for off, block := range c.blocks {
+		copy(is[off:], block)
+	}
+	return is
+}
+
+// noise fills b, compressibly at times.
+func noise(rng *rand.Rand, b []byte) {
+	if rng.IntN(8) == 0 {
+		clear(b)
+		return
+	}
+	for i := range b {
+		b[i] = byte(rng.Uint32() & 15)
+	}
+}
+
+// header makes b begin as that of a database.
+func header(b []byte, pageBytes int, pages, counter uint32, valid bool) {
+	copy(b, "SQLite format 3\x00")
+	binary.BigEndian.PutUint16(b[16:], uint16(pageBytes))
+	if pageBytes == 65536 {
+		binary.BigEndian.PutUint16(b[16:], 1)
+	}
+	b[18], b[19] = 1, 1
+	binary.BigEndian.PutUint32(b[24:], counter)
+	binary.BigEndian.PutUint32(b[28:], pages)
+	binary.BigEndian.PutUint32(b[92:], counter)
+	if !valid {
+		binary.BigEndian.PutUint32(b[92:], counter+1)
+	}
+}
+
+// model is a database, and what is stored of it.
+type model struct {
+	t         testing.TB
+	rng       *rand.Rand
+	c         *compose.Composer
+	target    *chunkstore.Target
+	budgets   compose.Budgets
+	pageBytes int
+	counter   uint32
+
+	newest *manifest.Manifest
+	bytes  []byte
+
+	joined *compose.Draft // of versions since joinedOn
+	onto   *manifest.Manifest
+
+	folded *compose.Folded
+	from   *manifest.Manifest // that a checkpoint is being made of
+	packed *manifest.Manifest // the checkpoint
+}
+
+func newModel(t testing.TB, rng *rand.Rand) *model {
+	w := &model{t: t, rng: rng, target: newTarget(newBucket()), newest: new(manifest.Manifest)}
+	w.budgets = compose.Budgets{
+		Record: 4096 * (1 + rng.IntN(40)), Soft: 4096 * (1 + rng.IntN(60)),
+		Patches: 1 + rng.IntN(60),
+	}
+	w.budgets.Hard = w.budgets.Soft + 4096*rng.IntN(60)
+	w.c = compose.New(compose.Options{Target: w.target, Program: "test", Budgets: w.budgets})
+	w.pageBytes = 512 << rng.IntN(8)
+	w.onto = w.newest
+	return w
+}
+
+// write makes a random change.
+func (w *model) write() *change {
+	rng := w.rng
+	pages := func(most int) int64 { return int64(rng.IntN(most+1)) * int64(w.pageBytes) }
+	is := int64(len(w.bytes))
+	switch rng.IntN(6) {
+	case 0, 1:
+		is += pages(1 + 40000/w.pageBytes)
+	case 2:
+		is = max(is-pages(1+100000/w.pageBytes), 0)
+	case 3:
+		is += pages(1 + 400000/w.pageBytes)
+	case 4:
+		if rng.IntN(8) == 0 {
+			is = pages(1 + 3000000/w.pageBytes)
+		}
+	}
+	is = max(is, int64(w.pageBytes))
+	c := &change{bytes: is, blocks: make(map[int64][]byte)}
+	base := &file{bytes: w.bytes}
+	blocks := int(is+compose.BlockBytes-1) / compose.BlockBytes
+	write := func(k int) {
+		block := make([]byte, compose.BlockBytes)
+		off := int64(k) * compose.BlockBytes
+		must(w.t, base.ReadBase(context.Background(), block, off))
+		if rng.IntN(6) > 0 {
+			noise(rng, block)
+		}
+		if end := is - off; end < int64(len(block)) { // what is beyond does not count
+			noise(rng, block[end:])
+		}
+		c.blocks[off] = block
+	}
+	for range rng.IntN(6) {
+		write(rng.IntN(blocks))
+	}
+	for range rng.IntN(3) * rng.IntN(2) {
+		from := rng.IntN(blocks)
+		for k := from; k < min(blocks, from+rng.IntN(60)); k++ {
+			write(k)
+		}
+	}
+	if grown := int(int64(len(w.bytes)) / compose.BlockBytes); rng.IntN(2) == 0 {
+		for k := grown; k < blocks; k++ { // as SQLite does, with holes
+			if rng.IntN(5) > 0 {
+				write(k)
+			}
+		}
+	}
+	write(0)
+	w.counter++
+	header(c.blocks[0], w.pageBytes, uint32(is/int64(w.pageBytes)), w.counter, rng.IntN(3) > 0)
+	return c
+}
+
+// commit composes a version of a random change, and checks it.
+func (w *model) commit() {
+	w.t.Helper()
+	c := w.write()
+	want := c.apply(w.bytes)
+	if w.rng.IntN(4) == 0 && len(want) > 4*w.pageBytes { // VACUUM cuts it off later
+		least := int64(w.pageBytes) * (1 + w.rng.Int64N(int64(len(want)/w.pageBytes)-1))
+		w.counter++
+		header(c.blocks[0], w.pageBytes, uint32(least/int64(w.pageBytes)), w.counter, true)
+		want = c.apply(w.bytes)[:least]
+	}
+	base := &file{bytes: w.bytes}
+	if w.rng.IntN(3) == 0 {
+		base.cached = func(int64, int) bool { return w.rng.IntN(2) == 0 }
+	}
+	d, err := w.c.Compose(context.Background(), w.newest, c.asChange(), base)
+	must(w.t, err)
+	if d == nil {
+		w.t.Fatal("page 1 has changed, and there is no version")
+	}
+	w.took(d, want)
+	if d.Version.ChangeCounter != w.counter || d.Version.PageBytes != w.pageBytes {
+		w.t.Fatalf("counter %d, pages of %d bytes, want %d and %d", d.Version.ChangeCounter,
+			d.Version.PageBytes, w.counter, w.pageBytes)
+	}
+}
+
+// took checks a draft over the newest version, which it replaces.
+func (w *model) took(d *compose.Draft, want []byte) {
+	w.t.Helper()
+	m := d.Version
+	if m.Sequence != w.newest.Sequence+1 || m.Cut == w.newest.Cut {
+		w.t.Fatalf("sequence %d after %d", m.Sequence, w.newest.Sequence)
+	}
+	w.same(m, want)
+	w.steps(w.newest, d)
+	inline := 0
+	for _, p := range m.Inline {
+		if p.Offset >= int64(max(w.pageBytes, compose.BlockBytes)) {
+			inline += len(p.Data)
+		}
+	}
+	if inline > max(w.budgets.Hard, 1) {
+		w.t.Fatalf("%d bytes inline, at most %d are allowed", inline, w.budgets.Hard)
+	}
+	tree := m.Tree(w.target.Sealer)
+	for i, chunk := range d.Chunks {
+		ref, err := tree.Lookup(context.Background(), i, w.target.GetObjects)
+		must(w.t, err)
+		if chunkstore.HashChunk(w.target.Sealer, chunk).ID() != ref.ID {
+			w.t.Fatalf("chunk %d is not what the tree has", i)
+		}
+	}
+	w.joined = compose.Join(w.joined, d)
+	w.newest, w.bytes = m, want
+}
+
+// steps checks what the record of d says (C3).
+func (w *model) steps(base *manifest.Manifest, d *compose.Draft) {
+	w.t.Helper()
+	body, err := w.c.Step(base, d)
+	must(w.t, err)
+	step, err := manifest.DecodeStep(w.target.Sealer, body)
+	must(w.t, err)
+	next, err := base.Apply(step)
+	must(w.t, err)
+	equal(w.t, next, d.Version)
+}
+
+// equal checks that two manifests are the same when they are stored.
+func equal(t testing.TB, a, b *manifest.Manifest) {
+	t.Helper()
+	x, err := a.Encode(chunkstore.Plain{})
+	must(t, err)
+	y, err := b.Encode(chunkstore.Plain{})
+	must(t, err)
+	if !bytes.Equal(x, y) {
+		t.Fatalf("\n%+v is not\n%+v", a, b)
+	}
+}
+
+func (w *model) same(m *manifest.Manifest, want []byte) {
+	w.t.Helper()
+	if m.FileBytes != int64(len(want)) {
+		w.t.Fatalf("%d bytes, want %d", m.FileBytes, len(want))
+	}
+	got := content(w.t, w.target, m)
+	if !bytes.Equal(got, want) {
+		for i := range got {
+			if got[i] != want[i] {
+				w.t.Fatalf("byte %d of %d is %d, want %d (chunk %d, block %d)", i, len(got), got[i],
+					want[i], i/chunkstore.ChunkBytes, i/compose.BlockBytes)
+			}
+		}
+	}
+}
+
+func (w *model) join() {
+	w.t.Helper()
+	if w.joined != nil {
+		w.steps(w.onto, w.joined)
+		if !reflect.DeepEqual(w.joined.Version, w.newest) {
+			w.t.Fatal("joined drafts do not lead to the newest version")
+		}
+	}
+	w.joined, w.onto = nil, w.newest
+}
+
+func (w *model) fold() {
+	w.t.Helper()
+	if w.folded == nil {
+		var err error
+		w.folded, err = w.c.Fold(context.Background(), w.newest, &file{bytes: w.bytes})
+		must(w.t, err)
+		return
+	}
+	if d := w.folded.Onto(w.newest); d != nil {
+		w.took(d, w.bytes)
+	}
+	w.folded = nil
+}
+
+func (w *model) checkpoint() {
+	w.t.Helper()
+	if w.packed == nil {
+		packed, err := w.c.Checkpoint(context.Background(), w.newest, nil)
+		must(w.t, err)
+		if packed.Earlier != nil || len(packed.Patches) > 48 {
+			w.t.Fatal("a checkpoint has no tree of its own")
+		}
+		w.same(packed, w.bytes)
+		w.from, w.packed = w.newest, packed
+		return
+	}
+	w.join()
+	moved := compose.Rebase(w.from, w.packed, w.newest)
+	w.same(moved, w.bytes)
+	if len(moved.Patches) > len(w.newest.Patches)+48 {
+		w.t.Fatalf("%d patches became %d", len(w.newest.Patches), len(moved.Patches))
+	}
+	w.newest, w.onto, w.packed = moved, moved, nil
+}
+
+func (w *model) run(n int) {
+	w.t.Helper()
+	for range n {
+		switch w.rng.IntN(10) {
+		case 0:
+			w.fold()
+		case 1:
+			w.checkpoint()
+		case 2:
+			w.join()
+		default:
+			w.commit()
+		}
+	}
+}
+
+// TestVersionsAreWhatWasWritten: C1, C3, C4 and C5, for random changes of all kinds.
+func TestVersionsAreWhatWasWritten(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			newModel(t, rand.New(rand.NewPCG(seed, 1))).run(40)
+		})
+	}
+}
