@@ -128,12 +128,26 @@ func (c *Config) OpenNamedStore(
 	if !c.Remote.Has(name) {
 		return nil, c.Remote.Missing(name)
 	}
+	return chunkstore.OpenEntries(ctx, c.entries(name),
+		c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency()))
+}
+
+// entries returns the store of that name, and the caches.
+func (c *Config) entries(name string) []chunkstore.Entry {
 	entries := []chunkstore.Entry{c.Remote.entry(name)}
 	for _, e := range chunkstore.Entries("replication_targets", c.Targets) {
 		if _, ok := e.Config.(chunkstore.CacheOpener); ok {
 			entries = append(entries, e)
 		}
 	}
-	return chunkstore.OpenEntries(ctx, entries,
-		c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency()))
+	return entries
+}
+
+// TargetsOf returns what a configuration would have as replication_targets to which that store is
+// the only target: it, and the caches.
+func (c *Config) TargetsOf(name string) (targets chunkstore.TargetConfigs) {
+	for _, e := range c.entries(name) {
+		targets = append(targets, e.Config)
+	}
+	return targets
 }

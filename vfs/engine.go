@@ -118,6 +118,15 @@ func (e *Engine) Host() string { return e.cfg.Host() }
 // the first call.
 func (e *Engine) ReadStore() (*chunkstore.Store, error) { return e.stores.forReading() }
 
+// NamedStore returns the store of that name, which databases live in, opened at the first call;
+// of the empty name, [Engine.ReadStore]'s. It fails with [ErrNoStore].
+func (e *Engine) NamedStore(name string) (*chunkstore.Store, error) {
+	if name == "" {
+		return e.ReadStore()
+	}
+	return e.stores.ofName(name)
+}
+
 // Store returns the store that the process replicates to, opened at the first call.
 func (e *Engine) Store() (*chunkstore.Store, error) { return e.stores.forWriting() }
 

@@ -2,18 +2,24 @@ package vfs
 
 import (
 	"context"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"verneuil/replicate/locate"
 	"verneuil/replicate/replica"
 )
 
-// replicas holds the sources of which this process reads replicas. It is made when the first
-// replica is opened, and kept as long as the process lives. It is safe for concurrent use.
+// replicas holds the sources of which this process reads replicas: a set for those in the targets
+// of replication, and one for each store that databases live in. A set is made when the first of
+// its replicas is opened, and kept as long as the process lives. It is safe for concurrent use.
 type replicas struct {
-	open func() (*replica.Set, error)
-	set  atomic.Pointer[replica.Set] // what open has returned
+	make func(store string) (*replica.Set, error)
+
+	mu   sync.Mutex
+	sets map[string]*replicaSet // by the store's name; empty: the targets of replication
 
 	// ballast is never touched, so it costs address space and no memory. It keeps the
 	// collector from running after every 2 MiB, which is 10 chunks, as it would with a
@@ -21,47 +27,86 @@ type replicas struct {
 	// in pieces because the runtime clears a span whole if any of it was in use before
 	// (allocNeedsZero in runtime/mheap.go): 36 ms and 32 MiB, when the replica is opened.
 	ballast [32][]byte
+	weigh   sync.Once
 }
 
-// newReplicas returns those of e, which are not made yet. If they cannot be made, the same error
-// is returned each time.
+// takeBallast makes the ballast. The collector runs once, after its last piece.
+func (r *replicas) takeBallast() {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	for i := range r.ballast {
+		r.ballast[i] = make([]byte, 1<<20)
+	}
+}
+
+// replicaSet is one that is made once. If it cannot be made, the same error is returned each time.
+type replicaSet struct {
+	open func() (*replica.Set, error)
+	set  atomic.Pointer[replica.Set] // what open has returned
+}
+
+// newReplicas returns those of e, which are not made yet.
 func newReplicas(e *Engine) *replicas {
-	r := &replicas{}
-	r.open = sync.OnceValues(func() (*replica.Set, error) {
-		set, err := e.newReplicaSet()
-		r.set.Store(set)
-		return set, err
-	})
-	return r
+	return &replicas{make: e.newReplicaSet, sets: make(map[string]*replicaSet)}
+}
+
+// in returns the set of that store.
+func (r *replicas) in(store string) (*replica.Set, error) {
+	r.mu.Lock()
+	s := r.sets[store]
+	if s == nil {
+		s = &replicaSet{}
+		s.open = sync.OnceValues(func() (*replica.Set, error) {
+			set, err := r.make(store)
+			s.set.Store(set)
+			return set, err
+		})
+		r.sets[store] = s
+	}
+	r.mu.Unlock()
+	return s.open()
 }
 
 // status returns what verneuil_status() shows: an empty list if there are no replicas.
 func (r *replicas) status() []replica.Status {
-	if set := r.set.Load(); set != nil {
-		return set.Status()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := []replica.Status{}
+	for _, name := range slices.Sorted(maps.Keys(r.sets)) {
+		if set := r.sets[name].set.Load(); set != nil {
+			all = append(all, set.Status()...)
+		}
 	}
-	return []replica.Status{}
+	return all
 }
 
 // OpenReplica returns a reader of the newest version of the source that uri names; see
-// [replica.Set.Open]. It may wait for the network.
+// [replica.Set.Open]. What SQLite calls /STORE/any/path.db is the database that lives in that
+// store, if there is one of that name. It may wait for the network.
 func (e *Engine) OpenReplica(ctx context.Context, uri string) (*replica.Reader, error) {
-	set, err := e.replicas.open()
+	address, inStore, err := locate.ParseAddress(uri, e.cfg.Remote.Has)
 	if err != nil {
 		return nil, err
 	}
-	return set.Open(ctx, uri)
+	set, err := e.replicas.in(address.Store)
+	if err != nil {
+		return nil, err
+	}
+	if !inStore {
+		return set.Open(ctx, uri)
+	}
+	store, err := e.NamedStore(address.Store)
+	if err != nil {
+		return nil, err
+	}
+	return set.OpenLocated(ctx, locate.InStore(address, store))
 }
 
-func (e *Engine) newReplicaSet() (*replica.Set, error) {
-	store, err := e.ReadStore()
+func (e *Engine) newReplicaSet(name string) (*replica.Set, error) {
+	store, err := e.NamedStore(name)
 	if err != nil {
 		return nil, err
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // one collection, after the last piece
-	for i := range e.replicas.ballast {
-		e.replicas.ballast[i] = make([]byte, 1<<20)
-	}
+	e.replicas.weigh.Do(e.replicas.takeBallast)
 	policy := e.cfg.SnapshotLoadingPolicy
 	return replica.NewSet(replica.Options{
 		Store:   store,

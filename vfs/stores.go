@@ -9,9 +9,9 @@ import (
 	"verneuil/chunkstore"
 )
 
-// stores holds the store that the process replicates to, and the one that its replicas read from.
-// Each is opened at its first use. There are two, so that replicas do not spend the replicators'
-// tokens. It is safe for concurrent use.
+// stores holds the store that the process replicates to, the one that its replicas read from, and
+// those that databases live in. Each is opened at its first use. The first two have the same
+// targets: so replicas do not spend the replicators' tokens. It is safe for concurrent use.
 type stores struct {
 	cfg    *Config
 	cfgErr error
@@ -26,6 +26,7 @@ type stores struct {
 	mu       sync.Mutex
 	write    *chunkstore.Store
 	writeErr error
+	named    map[string]*chunkstore.Store // those that databases live in, once they are opened
 }
 
 func newStores(cfg *Config, cfgErr error, log *slog.Logger) *stores {
@@ -61,6 +62,27 @@ func (s *stores) forWriting() (*chunkstore.Store, error) {
 	return store, err
 }
 
+// ofName returns the store of that name.
+func (s *stores) ofName(name string) (*chunkstore.Store, error) {
+	if s.cfgErr != nil {
+		return nil, s.cfgErr
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if store := s.named[name]; store != nil {
+		return store, nil
+	}
+	store, err := s.cfg.OpenNamedStore(context.Background(), name, s.log)
+	if err != nil {
+		return nil, err
+	}
+	if s.named == nil {
+		s.named = make(map[string]*chunkstore.Store)
+	}
+	s.named[name] = store
+	return store, nil
+}
+
 // written returns what forWriting has returned; nil and no error before its first call. It does not
 // wait.
 func (s *stores) written() (*chunkstore.Store, error) {
@@ -75,6 +97,11 @@ func (s *stores) calls() (n int64) {
 		n += store.Calls()
 	}
 	if store := s.reading.Load(); store != nil {
+		n += store.Calls()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, store := range s.named {
 		n += store.Calls()
 	}
 	return n

@@ -97,13 +97,17 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 			printed = append(printed, tell(t.Kind(), dir, err))
 		}
 	}
-	if len(s.store.Targets) == 0 {
+	if len(s.store.Targets) == 0 && len(s.config.Remote.Stores) == 0 {
 		printed = append(printed, tell("replication_targets", "", g.errNoTargets()))
 	}
 	for _, t := range s.store.Targets {
 		printed = append(printed,
 			tell(t.Name, "chunks", wrapped("chunks", checkBucket(ctx, t.Chunks, write))),
 			tell(t.Name, "manifests", wrapped("manifests", checkBucket(ctx, t.Manifests, write))))
+	}
+	for _, name := range s.config.Remote.Names() {
+		about, err := s.checkStore(ctx, name, write)
+		printed = append(printed, tell("store "+name, about, err))
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -112,6 +116,29 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 		return errors.Join(append(printed, fmt.Errorf("failed checks: %d", failed))...)
 	}
 	return errors.Join(printed...)
+}
+
+// checkStore checks a store that databases live in; with write, whether they can live there.
+func (s *session) checkStore(ctx context.Context, name string, write bool) (string, error) {
+	store, err := s.config.OpenNamedStore(ctx, name, s.log)
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	t := store.Targets[0]
+	err = errors.Join(wrapped("chunks", checkBucket(ctx, t.Chunks, write)),
+		wrapped("manifests", checkBucket(ctx, t.Manifests, write)))
+	if err == nil && write {
+		if _, err = t.Prove(ctx); err == nil {
+			err = t.ProveCreates(ctx)
+		}
+	}
+	about := t.Name
+	if info, statErr := os.Stat("/" + name); statErr == nil && info.IsDir() {
+		about += "; file:///" + name + "/… names its databases, and not files in the directory /" +
+			name
+	}
+	return about, err
 }
 
 func wrapped(what string, err error) error {

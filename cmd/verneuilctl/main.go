@@ -130,9 +130,10 @@ func rootCommand() *cobra.Command {
 		Use:   "verneuilctl",
 		Short: "Back up, restore and query replicated SQLite databases",
 		Long: `verneuilctl backs up SQLite databases to S3 (or a directory), restores them, and
-opens their replicas.
+opens their replicas. It also looks after databases that live in a store.
 
-SOURCE is a database's path, or the URI of its manifest: see --source-path and --manifest.
+SOURCE is a database's path, or the URI of its manifest: see --source-path and --manifest; or
+file:///STORE/any/path.db, a database that lives in a store of the configuration.
 The configuration is a JSON file, or JSON text. In the environment's VERNEUIL_CONFIG an @
 stands before a file's path.`,
 		Version:       vfs.Program,
@@ -168,7 +169,7 @@ stands before a file's path.`,
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
-		gcCommand(g), shellCommand(g), replicaCommand(g),
+		gcCommand(g), shellCommand(g), replicaCommand(g), exportCommand(g),
 		configCommand(g), versionCommand(),
 	)
 	return root
@@ -256,7 +257,8 @@ func (g *global) logger() (*slog.Logger, error) {
 // session is what most commands need.
 type session struct {
 	config *vfs.Config
-	store  *chunkstore.Store
+	store  *chunkstore.Store // of the targets of replication, or the one that databases live in
+	name   string            // of the latter in the configuration; empty: it is the former
 	log    *slog.Logger
 }
 
@@ -270,7 +272,23 @@ func (g *global) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	return &session{config, store, g.log}, nil
+	return &session{config, store, "", g.log}, nil
+}
+
+// openNamed is open of a store that databases live in; of the targets if name is empty.
+func (g *global) openNamed(ctx context.Context, name string) (*session, error) {
+	if name == "" {
+		return g.open(ctx)
+	}
+	config, err := g.parse()
+	if err != nil {
+		return nil, err
+	}
+	store, err := config.OpenNamedStore(ctx, name, g.log)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return &session{config, store, name, g.log}, nil
 }
 
 func (s *session) Close() error { return s.store.Close() }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -29,6 +30,7 @@ type origin struct {
 	version    string
 	at         string
 	time       time.Time // what at says, once checked
+	store      string    // that a manifest's object stands for, or that its database lives in
 }
 
 // flags adds --manifest, --hostname and --source-path. The command's one argument may take
@@ -37,7 +39,9 @@ func (o *origin) flags(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVarP(&o.uri, "manifest", "m", "",
 		"a manifest: its file, file://, http(s)://, s3://bucket.region[.endpoint]/key, "+
-			"verneuil://host/path")
+			"verneuil://host/path; or file:///STORE/path")
+	flags.StringVar(&o.store, "store", "",
+		"a store of the configuration, which has what a manifest's file names")
 	flags.StringVar(&o.host, "hostname", "", "the source's host (default: "+
 		"hostname of the configuration, else this machine's)")
 	flags.StringVarP(&o.sourcePath, "source-path", "s", "", "the database's path on the source")
@@ -87,6 +91,8 @@ func (o *origin) check() (err error) {
 		return errors.New("which database? give SOURCE, --source-path or --manifest")
 	case o.uri != "" && (o.sourcePath != "" || o.host != ""):
 		return errors.New("--manifest excludes --hostname and --source-path")
+	case o.uri == "" && o.store != "":
+		return errors.New("name a database that lives in a store by file:///" + o.store + "/path")
 	}
 	return nil
 }
@@ -110,9 +116,39 @@ func (o *origin) String() string {
 	return o.sourcePath
 }
 
+// open opens what the origin is in: a store that databases live in, or the targets of replication.
+func (o *origin) open(ctx context.Context, g *global) (*session, error) {
+	address, inStore, err := o.address(g)
+	if err != nil {
+		return nil, err
+	}
+	if inStore && o.store != "" && o.store != address.Store {
+		return nil, fmt.Errorf("--store %s, and %v is in another", o.store, address)
+	}
+	return g.openNamed(ctx, cmp.Or(address.Store, o.store))
+}
+
+// address returns where the database lives; ok is false if it is in no store.
+func (o *origin) address(g *global) (a locate.Address, ok bool, err error) {
+	if !strings.HasPrefix(o.uri, "file:") {
+		return a, false, nil
+	}
+	config, err := g.parse()
+	if err != nil {
+		return a, false, err
+	}
+	return locate.ParseAddressURI(o.uri, config.Remote.Has)
+}
+
 // locate finds the manifest's place. A path of this machine is made canonical,
 // as SQLite does; another host's is taken as it is.
 func (o *origin) locate(s *session) (*locate.Locator, error) {
+	if s.name != "" {
+		address, inStore, err := locate.ParseAddressURI(o.uri, s.config.Remote.Has)
+		if inStore || err != nil {
+			return locate.InStore(address, s.store), err
+		}
+	}
 	uri, err := o.resolve(s.config.Host())
 	if err != nil {
 		return nil, err
@@ -165,11 +201,20 @@ func (o *origin) fetchFrom(ctx context.Context, s *session,
 // of that host.
 func (s *session) explain(ctx context.Context, locator *locate.Locator, err error) error {
 	absent := errors.Is(err, chunkstore.ErrAbsent) || errors.Is(err, locate.ErrNoVersion)
-	if !absent || !locator.Named() {
+	switch name, isFile := strings.CutPrefix(locator.String(), "file:///"); {
+	case !absent:
+		return err
+	case !locator.Named() && isFile && len(s.config.Remote.Stores) > 0:
+		first, _, _ := strings.Cut(name, "/")
+		return fmt.Errorf("%w, and %w", err, s.config.Remote.Missing(first))
+	case !locator.Named():
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, explainTime)
 	defer cancel()
+	if s.name != "" {
+		return s.explainIn(ctx, locator, err)
+	}
 	host, path, _ := strings.Cut(strings.TrimPrefix(locator.String(), "verneuil://"), "/")
 	path = "/" + path
 	var hosts, paths []string
@@ -185,6 +230,22 @@ func (s *session) explain(ctx context.Context, locator *locate.Locator, err erro
 		return fmt.Errorf("%w; of host %s there is %s", err, host, few(paths))
 	}
 	return fmt.Errorf("%w (verneuilctl ls lists what there is)", err)
+}
+
+// explainIn is explain of a database that lives in a store.
+func (s *session) explainIn(ctx context.Context, locator *locate.Locator, err error) error {
+	var paths []string
+	for _, t := range s.store.Targets {
+		locate.FirstHoldings(ctx, t, "", func(h locate.Holding) {
+			if h.Host == "" && h.Whole && h.Key != locator.Key() {
+				paths = append(paths, h.Path)
+			}
+		})
+	}
+	if len(paths) == 0 {
+		return fmt.Errorf("%w; no database lives in the store %s", err, s.name)
+	}
+	return fmt.Errorf("%w; in the store %s there is %s", err, s.name, few(paths))
 }
 
 // explainTime bounds what is looked for to explain an error.
@@ -209,7 +270,7 @@ func (o *origin) fetchFor(ctx context.Context, g *global,
 	if err := out.check(); err != nil {
 		return nil, locate.Found{}, err
 	}
-	s, err := g.open(ctx)
+	s, err := o.open(ctx, g)
 	if err != nil {
 		return nil, locate.Found{}, err
 	}

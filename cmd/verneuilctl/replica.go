@@ -67,6 +67,10 @@ func replica(ctx context.Context, g *global, from *origin, out *output, file loc
 	if err != nil {
 		return err
 	}
+	if s.name != "" {
+		return fmt.Errorf("a replica file names a database in the reader's own targets, and this "+
+			"one lives in a store: open %v with vfs=verneuil_snapshot", from)
+	}
 	if !locator.Named() {
 		return errors.New("a replica file names a database in the reader's own targets: " +
 			"give its path or verneuil://HOST/PATH")

@@ -55,6 +55,40 @@ restore to FILE checks it, and fetches only the rest, also of another version.`,
 	return command
 }
 
+func exportCommand(g *global) *cobra.Command {
+	var (
+		from   origin
+		out    output
+		asJSON bool
+	)
+	command := &cobra.Command{
+		Use:   "export SOURCE FILE",
+		Short: "Write a database that lives in a store to a file",
+		Long: `Write the newest version of the database SOURCE, such as file:///STORE/path.db, to FILE,
+which appears whole or not at all: what restore SOURCE --out FILE does. The database may be
+written to meanwhile.`,
+		Args: atMost(2),
+		RunE: func(command *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				args, out.file = args[:1], args[1]
+			}
+			if err := from.of(args); err != nil {
+				return err
+			}
+			if out.file == "" {
+				return errors.New("which file? give FILE")
+			}
+			return fail(restoreVersion(command.Context(), g, &from, &out, asJSON), "export",
+				from.String())
+		},
+	}
+	from.flags(command)
+	from.flagsOfPast(command)
+	command.Flags().BoolVar(&out.force, "force", false, "replace an existing file")
+	command.Flags().BoolVar(&asJSON, "json", false, "print as JSON what was written")
+	return command
+}
+
 // restoreMemory is how much memory a restore may take before garbage is collected more often than
 // it is else: twice what it needs at a time. With the program itself that is less than 150 MiB.
 const restoreMemory = 112 << 20
@@ -121,7 +155,7 @@ func restoreFound(ctx context.Context, s *session, from *origin, found locate.Fo
 			return twinErr
 		}
 	}
-	if chunkstore.IsFault(err) {
+	if chunkstore.IsFault(err) && s.name == "" {
 		err = fmt.Errorf("%w. A sync on the database's host puts again what is missing; an older "+
 			"version may not need it (versions, --at)", err)
 	}

@@ -29,7 +29,8 @@ func verifyCommand(g *global) *cobra.Command {
 		Use:        "verify [SOURCE] [--read] [--touch]",
 		SuggestFor: []string{"check", "fsck"},
 		Short:      "Check that targets have all that their newest versions name",
-		Long: `In each target, walk the newest version of a database, or of every database in it,
+		Long: `In each target, or in the store that --store names or SOURCE lives in, walk the newest
+version of a database, or of every database in it,
 and look for every leaf, node and pack of chunks that it names. Prints a line for each that
 is missing or damaged; the exit code is 1 then. Leaves and nodes are read and checked
 against their hashes; with --read, chunks are, too. With --touch, objects become as young
@@ -44,7 +45,7 @@ names, or, if it has the same version, for what its own manifest of that version
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			what := "every database"
-			if len(args) > 0 || from != (origin{}) {
+			if len(args) > 0 || from != (origin{store: from.store}) {
 				if err := from.of(args); err != nil {
 					return err
 				}
@@ -64,7 +65,7 @@ names, or, if it has the same version, for what its own manifest of that version
 }
 
 func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
-	s, err := g.open(ctx)
+	s, err := from.open(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 		return g.errNoTargets()
 	}
 	v := &verification{origin: from, asJSON: o.asJSON}
-	if *from != (origin{}) {
+	if *from != (origin{store: from.store}) {
 		if v.locator, err = from.locate(s); err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ days the last of each day.`,
 
 // listVersions prints what it found, even if a target did not answer.
 func listVersions(ctx context.Context, g *global, from *origin, limit int, asJSON bool) error {
-	s, err := g.open(ctx)
+	s, err := from.open(ctx, g)
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,9 @@
 // It is what replicas and restores begin with: [Parse] understands the ways to name a source, a
 // [Locator] gets its newest version, an earlier one, or that of a point in time: a manifest, with
 // records folded in where there are any (package versions). A [ReplicaFile] is a file that names a
-// source. The package knows the buckets of a store, and gets objects and lists only: nothing is
-// written to a target. The newest version costs no list.
+// source. An [Address] names a database that lives in a store; [InStore] finds it like a host's,
+// under the name of no host. The package knows the buckets of a store, and gets objects and lists
+// only: nothing is written to a target. The newest version costs no list.
 //
 // Every version that it returns is made of what was decoded, which checks hashes, and belongs to
 // the database that was asked for, if that was named by host and path. A target that has another

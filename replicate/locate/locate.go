@@ -152,17 +152,21 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		host = localHost
 	}
 	path = "/" + path
-	l := &Locator{uri: "verneuil://" + host + path, key: manifest.Name(host, path)}
+	l := named("verneuil://"+host+path, manifest.Name(host, path), store)
 	if store == nil || len(store.Targets) == 0 {
 		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
 	}
-	l.buckets = func() (all []manifests, key string, err error) {
+	return l, nil
+}
+
+// named returns the locator of the database whose manifest has that key in the targets of store.
+func named(uri, key string, store *chunkstore.Store) *Locator {
+	return &Locator{uri: uri, key: key, buckets: func() (all []manifests, _ string, err error) {
 		for _, t := range store.Targets {
 			all = append(all, manifests{t.Manifests, t})
 		}
-		return all, l.key, nil
-	}
-	return l, nil
+		return all, key, nil
+	}}
 }
 
 // locateObject returns the locator of one object, of a provider's scheme; nil: no provider has it.

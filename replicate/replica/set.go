@@ -138,6 +138,11 @@ func (all *Set) Open(ctx context.Context, uri string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	return all.OpenLocated(ctx, source)
+}
+
+// OpenLocated is Open of a source that was located, in the set's store.
+func (all *Set) OpenLocated(ctx context.Context, source *locate.Locator) (*Reader, error) {
 	f, err := all.follow(source, false)
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ var doors = map[string][]string{
 	// the readers and writers, which C serves
 	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose"},
 	"vfs": {
-		"replicate/replica", "replicate/remote",
+		"replicate/replica", "replicate/remote", "replicate/locate",
 		"replicate",
 		"replicate/courier",
 		"replicate/mirror",
