@@ -14,10 +14,13 @@ const BodyBytesMax = 1<<20 - bodyHeaderBytes - 5
 const bodyHeaderBytes = 35
 
 // bodyEncoder and bodyDecoder are made at first use: they hold buffers, and EncodeAll and
-// DecodeAll may be called concurrently.
+// DecodeAll may be called concurrently. A body is rows and names, which hardly get any smaller by
+// more effort: of a record of 109 KB the fastest level makes 60.4 KB in 0.35 ms, the
+// default one 60.2 KB in 1.9 ms.
 var (
 	bodyEncoder = sync.OnceValue(func() *zstd.Encoder {
 		return must(zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20),
 			zstd.WithLowerEncoderMem(true)))
 	})
@@ -40,8 +43,7 @@ func (Plain) SealBody(body []byte) []byte {
 	if packed := bodyEncoder().EncodeAll(body, nil); len(packed) < len(body) {
 		return append(stored, packed...)
 	}
-	stored[0] = objectCodecRaw
-	return append(stored, body...)
+	return rawBody(body, sum)
 }
 
 // OpenBody decompresses stored, and checks its digest: see [Sealer].
@@ -74,4 +76,20 @@ func (Plain) OpenBody(stored []byte) ([]byte, error) {
 		return nil, corrupt("checksum does not match")
 	}
 	return body, nil
+}
+
+// Unpacked is a Sealer that leaves bodies as they are, with their digest: for what stays on this
+// machine, beside the database itself, and is written often.
+type Unpacked struct{ Sealer }
+
+// SealBody puts body's digest before it: see [Sealer].
+func (Unpacked) SealBody(body []byte) []byte { return rawBody(body, Sum(body)) }
+
+// OpenBody checks the digest of stored: see [Sealer].
+func (Unpacked) OpenBody(stored []byte) ([]byte, error) { return Plain{}.OpenBody(stored) }
+
+func rawBody(body []byte, sum Digest) []byte {
+	stored := make([]byte, 0, bodyHeaderBytes+len(body))
+	stored = append(append(stored, objectCodecRaw, 0, 0), sum[:]...)
+	return append(stored, body...)
 }

@@ -186,6 +186,7 @@ func TestDiary(t *testing.T) {
 		"cut": {func(w *world, name string, _ []byte) {
 			os.Truncate(name, 100)
 		}, 1},
+		"cut short": {shorten, 0},
 		"torn": {func(w *world, name string, _ []byte) {
 			b, err := os.ReadFile(name)
 			if err != nil {
@@ -240,6 +241,18 @@ func TestDiary(t *testing.T) {
 				t.Errorf("%d takeovers are listed, want %d", n, c.fences)
 			}
 		})
+	}
+}
+
+// shorten cuts a diary to before it was known that the last record is there.
+func shorten(w *world, name string, _ []byte) {
+	w.Helper()
+	info, err := os.Stat(name)
+	if err == nil {
+		err = os.Truncate(name, info.Size()-1)
+	}
+	if err != nil {
+		w.Fatal(err)
 	}
 }
 

@@ -264,7 +264,11 @@ func (b *saver) replaced(v *saving) {
 	s.etag, s.mark = s.writer.Reader().ETag(), s.writer.Reader().Clone()
 	c.belief.lookedAt(now, seen{manifest: true})
 	v.adopt(s)
-	diaryOf(c).note(s.writer, encodedFor(c.Target, s.version))
+	after := s.version
+	if s.unsettled != nil {
+		after = &s.unsettled.version
+	}
+	diaryOf(c).note(s.writer, s.version, after)
 	c.office.saveAcks()
 	c.log().Info("checkpoint", "target", c.Name, "record", v.story.Number, "kept", v.keep)
 }

@@ -91,6 +91,7 @@ type Courier struct {
 type work struct {
 	attempt uint64 // the serial of the last contact or push
 	pushing *push  // under way
+	diary   *diary // of the target's history; nil: see diaryOf
 }
 
 // trouble is why a target does not take what we have for it.

@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -19,7 +20,7 @@ type delivery struct {
 	story              // what the push began with
 	logs  bool         // the target can have a history
 	prove func() error // that the spool is ours
-	diary diary        // for the next process
+	diary *diary       // for the next process
 	owner manifest.Owner
 
 	base *manifest.Manifest // what the version is a step from; nil: it is told whole
@@ -27,7 +28,6 @@ type delivery struct {
 	body []byte // of the record, or the manifest
 
 	prepared bool   // the record was, that has the version
-	next     []byte // the version, to be noted; nil: it is too long
 	named    bool   // the target has the version
 	etag     string // of the manifest that it has then
 	looked   bool   // that this is there was seen
@@ -119,7 +119,7 @@ func (p *push) append(ctx context.Context) error {
 			return err
 		}
 		w.Claim(body)
-		p.diary.note(w, encodedFor(p.t, p.base))
+		p.diary.note(w, p.base, p.base)
 	}
 	if err := w.Settle(ctx); err != nil {
 		return wrap(err, "take the history over")
@@ -130,21 +130,9 @@ func (p *push) append(ctx context.Context) error {
 	if err := w.Prepare(p.body, false); err != nil {
 		return err
 	}
-	p.prepared, p.next = true, encodedFor(p.t, &p.version)
-	p.diary.note(w, p.next)
+	p.prepared = true
+	p.diary.note(w, cmp.Or(p.base, &p.version), &p.version)
 	return p.settle(ctx)
-}
-
-// encodedFor returns what is noted of a version in t; nil: nothing can be.
-func encodedFor(t *chunkstore.Target, m *manifest.Manifest) []byte {
-	if m == nil {
-		return nil
-	}
-	encoded, err := m.Encode(t.Sealer)
-	if err != nil { // it is too long, with all its patches
-		return nil
-	}
-	return encoded
 }
 
 // settle finds out whether the record that was prepared is in the history, and appends it.
@@ -153,7 +141,7 @@ func (p *push) settle(ctx context.Context) error {
 		return wrap(err, "append to the history")
 	}
 	p.version.At, p.etag = p.writer.At(), p.writer.Reader().ETag()
-	p.diary.note(p.writer, p.next)
+	p.diary.note(p.writer, &p.version, &p.version)
 	return nil
 }
 
@@ -181,7 +169,7 @@ func (p *push) begin(ctx context.Context) error {
 		return err
 	}
 	p.etag, p.writer = r.ETag(), history.NewWriter(r)
-	p.diary.note(p.writer, p.body)
+	p.diary.note(p.writer, &p.version, &p.version)
 	return nil
 }
 

@@ -36,7 +36,7 @@ func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
 
 // adoptFrom makes a past version the last one, and finds out how the contents differ.
 func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
-	m, encoded, tree, err := c.unplaced(ctx, past)
+	m, tree, err := c.unplaced(ctx, past)
 	if err != nil {
 		return err
 	}
@@ -69,10 +69,10 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 	if err := c.o.Prove(); err != nil {
 		return err
 	}
-	if err := c.o.Files.Save(m, encoded, tree.Objects()); err != nil {
+	if err := c.o.Files.Save(m, tree.Objects()); err != nil {
 		return err
 	}
-	c.state, c.last = Saved, Version{m, encoded, tree}
+	c.state, c.last = Saved, Version{m, tree}
 	c.head.Lineage = m.Lineage
 	c.head.Epoch++
 	var same []int
@@ -93,19 +93,15 @@ func (c *Cutter) adoptFrom(ctx context.Context, past *Past) error {
 
 // unplaced returns past as it is saved here, where nobody knows places: with the same Cut.
 func (c *Cutter) unplaced(ctx context.Context, past *Past) (
-	*manifest.Manifest, []byte, *manifest.Tree, error,
+	*manifest.Manifest, *manifest.Tree, error,
 ) {
 	m, tree := *past.Manifest, past.Tree.Unplaced()
 	m.Earlier, m.At = nil, new(manifest.Manifest).At // those of the target
 	var err error
 	if m.Levels, m.Top, m.Patches, err = tree.Pack(ctx, PatchesMax, nil, nil); err != nil {
-		return nil, nil, nil, fmt.Errorf("adopt: %w", err)
+		return nil, nil, fmt.Errorf("adopt: %w", err)
 	}
-	encoded, err := m.Encode(c.o.Sealer)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("adopt: %w", err)
-	}
-	return &m, encoded, tree, nil
+	return &m, tree, nil
 }
 
 // relate expresses chunk i by how it differs from what the adopted version has,

@@ -32,6 +32,29 @@ func (c contents) chunk(i int, buf []byte) ([]byte, error) {
 	return b, nil
 }
 
+// inline reads pages, ascending: those that stand side by side at once.
+func (c contents) inline(pages []pageRange) ([]manifest.Page, error) {
+	all := make([]manifest.Page, 0, len(pages))
+	for len(pages) > 0 {
+		off, end, n := pages[0].off, pages[0].off, 0
+		for n < len(pages) && pages[n].off == end && end-off < chunkstore.ChunkBytes {
+			end += int64(pages[n].bytes)
+			n++
+		}
+		b := make([]byte, end-off)
+		if _, err := c.ReadAt(b, off); err != nil {
+			return nil, fmt.Errorf("inline pages at %d: %w", off, err)
+		}
+		for _, page := range pages[:n] {
+			at := page.off - off
+			data := b[at : at+int64(page.bytes) : at+int64(page.bytes)]
+			all = append(all, manifest.Page{Offset: page.off, Data: data})
+		}
+		pages = pages[n:]
+	}
+	return all, nil
+}
+
 // overlaidBy reports whether the inline pages that m has in chunk i are what the contents have.
 func (c contents) overlaidBy(m *manifest.Manifest, i int) bool {
 	for _, p := range m.InlineOf(i) {

@@ -69,7 +69,7 @@ func (c *Cutter) describe(p *plan) (whole map[int]bool, changed bool) {
 
 // save makes what p plans, over the tree, the saved version (C3).
 func (c *Cutter) save(ctx context.Context, p *plan) error {
-	m, encoded, err := c.encode(ctx, p)
+	m, err := c.manifest(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -79,13 +79,13 @@ func (c *Cutter) save(ctx context.Context, p *plan) error {
 	if err := c.o.Prove(); err != nil {
 		return err
 	}
-	if err := c.o.Files.Save(m, encoded, c.last.Tree.Objects()); err != nil {
+	if err := c.o.Files.Save(m, c.last.Tree.Objects()); err != nil {
 		return err
 	}
 	if err := c.fault("saved"); err != nil {
 		return err
 	}
-	c.state, c.last.Manifest, c.last.Encoded = Saved, m, encoded
+	c.state, c.last.Manifest = Saved, m
 	c.head.Sequence = m.Sequence
 	return nil
 }
@@ -120,33 +120,24 @@ func (c *Cutter) noteSaved(p *plan, whole map[int]bool) error {
 	return c.db.Cleared(diffs)
 }
 
-// encode makes the manifest of the cut that p plans.
-func (c *Cutter) encode(ctx context.Context, p *plan) (*manifest.Manifest, []byte, error) {
+// manifest makes the manifest of the cut that p plans.
+func (c *Cutter) manifest(ctx context.Context, p *plan) (m *manifest.Manifest, err error) {
 	h := sqlitefile.ReadHeader(c.db)
-	m := &manifest.Manifest{
+	m = &manifest.Manifest{
 		Lineage: c.head.Lineage, Epoch: c.head.Epoch, Sequence: c.head.Sequence + 1,
 		FileBytes: c.db.Size(), PageBytes: p.pageBytes, ChangeCounter: h.ChangeCounter(),
 	}
 	rand.Read(m.Cut[:]) // never fails
 	c.o.Sign(m)
-	for _, page := range p.pages {
-		b := make([]byte, page.bytes)
-		if _, err := c.db.ReadAt(b, page.off); err != nil {
-			return nil, nil, fmt.Errorf("inline page at %d: %w", page.off, err)
-		}
-		m.Inline = append(m.Inline, manifest.Page{Offset: page.off, Data: b})
+	if m.Inline, err = c.db.inline(p.pages); err != nil {
+		return nil, err
 	}
 	m.Stores = c.o.Audience.Stores()
-	var err error
 	m.Levels, m.Top, m.Patches, err = c.last.Tree.Pack(ctx, PatchesMax, nil, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cut: %w", err)
+		return nil, fmt.Errorf("cut: %w", err)
 	}
-	encoded, err := m.Encode(c.o.Sealer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode manifest: %w", err)
-	}
-	return m, encoded, nil
+	return m, nil
 }
 
 // newLineage names a chain of versions.

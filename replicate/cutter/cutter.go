@@ -99,7 +99,6 @@ const (
 // Version is what was cut. Nothing of it has places: a target gives it those.
 type Version struct {
 	Manifest *manifest.Manifest // of an unsaved beginning: empty
-	Encoded  []byte             // the manifest as it is saved; nil: nothing was saved yet
 	Tree     *manifest.Tree     // the manifest's, or a newer one if the cutter is Unsaved
 }
 
@@ -132,10 +131,6 @@ func (c *Cutter) Load(ctx context.Context, host, path string) error {
 	if err == nil && (m.Host != host || m.Path != path) {
 		err = fmt.Errorf("%w: saved cut is of %s:%s", fs.ErrNotExist, m.Host, m.Path)
 	}
-	var encoded []byte
-	if err == nil {
-		encoded, err = m.Encode(c.o.Sealer)
-	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, chunkstore.ErrCorrupt) &&
 			!errors.Is(err, chunkstore.ErrAbsent) {
@@ -145,7 +140,7 @@ func (c *Cutter) Load(ctx context.Context, host, path string) error {
 		c.last.Tree = manifest.NewTree(c.o.Sealer, c.db.chunks())
 		return c.db.MarkAll()
 	}
-	c.state, c.last, c.head = Saved, Version{m, encoded, tree}, m.Head()
+	c.state, c.last, c.head = Saved, Version{m, tree}, m.Head()
 	for _, p := range m.Inline {
 		c.db.Carry(p.Offset, int64(len(p.Data)))
 	}

@@ -27,7 +27,7 @@
 //	C4  What differs from the last version stays noted until the next one is saved.
 //
 // A Cutter belongs to one goroutine. What [Cutter.Last] returns may be read by it alone, but for
-// the encoded manifest, which nobody changes, and clones of the tree.
+// clones of the tree.
 //
 // The package imports manifest, chunkstore, spool (the files of the saved cut), replicate/errands
 // (panics made errors) and replicate/mirror

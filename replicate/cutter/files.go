@@ -24,7 +24,7 @@ const (
 	drawnBytes = 16 // manifest.Manifest.Cut
 )
 
-// Files keep the last cut: its manifest in the file cut, and the leaves and
+// Files keep the last cut: its manifest, not compressed, in the file cut, and the leaves and
 // nodes of its tree under their IDs in the directory tree, all without places. The file cuts has
 // [manifest.Manifest.Cut] of each of the last 4,096: at 16 times its sequence modulo 4,096. Zeros
 // there are none. The rename of cut is
@@ -100,7 +100,7 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
-	m, err := manifest.Decode(c.sealer, b)
+	m, err := manifest.Decode(chunkstore.Unpacked{Sealer: c.sealer}, b)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
@@ -141,10 +141,12 @@ func (c *Files) object(id chunkstore.ID) ([]byte, error) {
 	return b, nil
 }
 
-// Save makes m, which is encoded so, with the leaves and nodes that it names, the saved cut.
-func (c *Files) Save(
-	m *manifest.Manifest, encoded []byte, objects iter.Seq2[chunkstore.Ref, []byte],
-) error {
+// Save makes m, with the leaves and nodes that it names, the saved cut.
+func (c *Files) Save(m *manifest.Manifest, objects iter.Seq2[chunkstore.Ref, []byte]) error {
+	encoded, err := m.Encode(chunkstore.Unpacked{Sealer: c.sealer})
+	if err != nil {
+		return fmt.Errorf("save cut: %w", err)
+	}
 	stale := c.have
 	have := make(map[chunkstore.ID]bool, len(stale))
 	for ref, plain := range objects {

@@ -42,10 +42,10 @@ func TestFiles(t *testing.T) {
 	cut := func(sequence uint64) *manifest.Manifest {
 		return &manifest.Manifest{Sequence: sequence, Cut: [16]byte{byte(sequence)}}
 	}
-	if err := c.Save(cut(1), []byte("1"), objects("a", "b")); err != nil {
+	if err := c.Save(cut(1), objects("a", "b")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Save(cut(2), []byte("2"), objects("b", "c")); err != nil {
+	if err := c.Save(cut(2), objects("b", "c")); err != nil {
 		t.Fatal(err)
 	}
 	if c, err = OpenFiles(s, chunkstore.Plain{}); err != nil {

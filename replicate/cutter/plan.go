@@ -143,7 +143,9 @@ func (c *planner) plan() *plan {
 	for k, one := range warm {
 		if k < n {
 			p.inline = append(p.inline, one.index)
-			p.pages = append(p.pages, one.runs...)
+			for _, run := range one.runs {
+				p.pages = append(p.pages, inSectors(run.off, run.bytes)...)
+			}
 		} else {
 			p.whole = append(p.whole, one.index)
 		}
@@ -203,7 +205,7 @@ func (c *planner) candidate(i int, always []pageRange) candidate {
 			k++
 		}
 		bytes := (k - from) * sectorBytes
-		one.runs = append(one.runs, inSectors(start+int64(from)*sectorBytes, bytes)...)
+		one.runs = append(one.runs, pageRange{start + int64(from)*sectorBytes, bytes})
 		one.plain += bytes
 	}
 	return one
@@ -300,33 +302,35 @@ func (c *planner) noteCarried(p *plan) {
 
 // carriage is what a planner remembers of a chunk that travels inline.
 type carriage struct {
-	changes int    // see candidate
-	stamp   uint64 // of the change that packed is of
-	packed  int    // bytes; 0: not known
+	changes int // see candidate
+	// How many bytes differed when they were packed last, and what they took then; 0: not known.
+	plain, packed int
 }
 
 // inlineOverhead is what offset and length of an inline page take.
 const inlineOverhead = 12
 
-// packed returns what a candidate takes in a manifest. Contents that cannot be read are the
-// cut's to report.
+// packed returns what a candidate takes in a manifest, about: while it has grown to less than twice
+// its size, as much for each byte as before. Contents that cannot be read are the cut's to report.
 func (c *planner) packed(of candidate) int {
 	known := c.carried[of.index]
-	if known.packed > 0 && known.stamp == of.stamp {
-		return known.packed
-	}
-	b := make([]byte, 0, of.plain)
-	for _, run := range of.runs {
-		at := len(b)
-		b = b[:at+run.bytes]
-		if _, err := c.db.ReadAt(b[at:], run.off); err != nil {
-			return of.plain
+	if known.plain < of.plain/2+1 || known.plain > 2*of.plain {
+		b := make([]byte, 0, of.plain)
+		for _, run := range of.runs {
+			at := len(b)
+			b = b[:at+run.bytes]
+			if _, err := c.db.ReadAt(b[at:], run.off); err != nil {
+				return of.plain
+			}
 		}
+		known.plain = of.plain
+		known.packed = c.db.sealedBytes(b) + inlineOverhead*of.plain/sectorBytes
+		c.carried[of.index] = known
 	}
-	known.stamp = of.stamp
-	known.packed = c.db.sealedBytes(b) + inlineOverhead*len(of.runs)
-	c.carried[of.index] = known
-	return known.packed
+	if known.plain == 0 {
+		return 0
+	}
+	return known.packed * of.plain / known.plain
 }
 
 // NeedsObject reports whether a chunk that differs so is stored anew by the next version, whatever
