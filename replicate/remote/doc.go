@@ -1,2 +1,86 @@
-// Package remote is databases that live in a store.
+// Package remote is databases that live in a store: several machines open them, one at a time
+// writes, any number read.
+//
+// There is one [Set] per process, in it one database for each that is open, and a [Conn] for each
+// handle of SQLite's. What is stored is what replication stores (packs, records, checkpoints;
+// packages manifest and manifest/history), under a key without a host. A transaction is one record,
+// or a part of one.
+//
+//	conn.go        a handle: the version that it reads, what it may write
+//	story.go       how far this process has come in the history: reading on, appending
+//	lease.go       who of several machines, and of the processes of one, may write
+//	queue.go       commits on their way into the log
+//	checkpoint.go  checkpoints, in the background
+//
+// # A transaction
+//
+// Share moves a handle to the newest version. Reserve takes the right to write, which is the lease
+// of this machine and, in it, the one place of a writer in this process. Commit makes the next
+// version of what was written (package compose), and puts it at the end of the queue: the handle
+// reads it from then on. Wait waits until it is durable. While it does, another handle of the
+// process may write on top of it: its record cannot exist without the first one's. All that is in
+// the queue goes into one record (group commit). If an append fails, all that stands behind it
+// fails with it.
+//
+// Handles of this process read what is durable, but for the one that made the version, and for who
+// is about to write on top of it.
+//
+// # The lease
+//
+// It keeps a second writer from throwing the first one out. Nothing depends on it but progress, and
+// what a holder may believe without a request.
+//
+// Between machines, it is the log. Who writes has appended the last fence, and gives the history
+// back by a release. A writer that finds the history owned waits, and watches: while the log grows,
+// or the heartbeat changes, the owner lives. If neither did for the lease's timeout, by the
+// watcher's clock, he takes over by a fence. He asks for the lease by an object called want-…,
+// which the owner looks for four times a second while he holds it.
+//
+// Between processes of one machine it is a file (package machine): its lock is the right to write,
+// held for as long as a transaction is open or not durable yet, and what it holds is the writer
+// ([history.Saved]), which the next process resumes. So the machine is one writer. The file's page
+// says until when its version is known to be the newest: then no process of the machine asks.
+//
+// A holder gives the lease back when nothing was written for the linger time, or at once when
+// another machine wants it and no transaction is open.
+//
+// # Invariants
+//
+//	R1  A record is created once; every reader that reads number n reads the same bytes (H1).
+//	R2  Wait returned nil: the transaction is in the log, and in every later version.
+//	R3  Commit or Wait failed: none of the transaction is in any version; or the error is
+//	    ErrUnknown, and the next transaction begins by reading what is really there.
+//	R4  Between Share and the end of its transaction a handle reads one version, whole.
+//	R5  After a fence of epoch e no record of a lower epoch is appended (H4).
+//	R6  What a record or a checkpoint names is durable before it is appended or put.
+//	R7  R1 to R6 hold whatever leases, locks and clocks do.
+//	R8  Reading takes no right to write to the store.
+//	R9  A writer that waits gets the database within the lease's timeout and a request after its
+//	    owner has died, whoever that was.
+//	R10 A version that Share moves to has all that Wait had answered for, anywhere, when Share
+//	    began: it is the end of the log, as asked for after that, or the machine's file promises
+//	    that nobody else can have gone on. That takes clocks that run alike. (On the holder's
+//	    machine a record that is just being appended is not seen before Wait has answered, though
+//	    another machine may have read it by then.)
+//
+// # Beliefs
+//
+// The version of this machine is the newest ("until"). Witness: our record, or our heartbeat, of
+// which the request began less than the lease's timeout ago. Defeated by: a clock that runs faster
+// elsewhere, by more than the timeout has room for, and by verneuilctl lock break: then a reader
+// may see for so long what was the newest version before. A commit is refused by the log.
+//
+// The owner of the history is dead. Witness: neither its log nor its heartbeat have changed for the
+// lease's timeout between two looks of ours. Defeated by: an owner that was frozen, or cut off: it
+// finds the fence at its next commit, of which nothing is stored.
+//
+// Nobody of this machine has written since we did. Witness: the file has our writer, at the record
+// where we are, read under its lock. Defeated by: a file that somebody deleted: then two processes
+// of the machine are two writers, and the log decides as between machines.
+//
+// # Concurrency
+//
+// A Set is safe for concurrent use, a Conn is one goroutine's. The history is read and written by
+// who has the database's pen. Order: pen, then the machine file's lock, then mu. Requests are sent
+// with the pen, never with mu. A Set's mu is the last.
 package remote

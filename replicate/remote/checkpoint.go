@@ -1,0 +1,199 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/versions"
+)
+
+// When a history gets a checkpoint: as replication's does (replicate/courier).
+const (
+	checkpointRecords = 64
+	checkpointBytes   = 1 << 20
+	checkpointPause   = 10 * time.Second
+	// keepInterval is the least time between two checkpoints that are kept, to go back to.
+	keepInterval = 10 * time.Minute
+	// saverRetry is for how long nothing is tried after a checkpoint that failed.
+	saverRetry = 10 * time.Second
+)
+
+// saver puts checkpoints, and has inline pages folded into chunks. It is guarded by database.mu.
+type saver struct {
+	d       *database
+	running bool
+	bytes   int           // of records since the last checkpoint began
+	kept    time.Duration // when a checkpoint was; 0: none, as far as is known
+	retry   time.Duration // not before
+	idle    *time.Timer
+	folding bool
+	folded  *compose.Folded // goes with the next record
+}
+
+// appended notes that a record of so many bytes was appended. The caller has the pen.
+func (b *saver) appended(d *database, bytes int) {
+	m := d.story.m
+	records := m.At.Number - d.story.w.Reader().Seen()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b.bytes += bytes
+	if b.idle == nil {
+		b.idle = time.AfterFunc(checkpointPause, func() { b.begin(d) })
+	} else {
+		b.idle.Reset(checkpointPause)
+	}
+	if !b.running && d.now() >= b.retry &&
+		(records >= checkpointRecords || b.bytes >= checkpointBytes) {
+		b.running = true
+		d.set.run("put a checkpoint", d, b.checkpoint)
+	}
+	if !b.folding && b.folded == nil && d.composer.Wants(m) {
+		b.folding = true
+		d.set.run("fold inline pages", d, func(ctx context.Context) { b.fold(ctx, m) })
+	}
+}
+
+// begin begins a checkpoint, unless one is under way.
+func (b *saver) begin(d *database) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !b.running {
+		b.running = true
+		d.set.run("put a checkpoint", d, b.checkpoint)
+	}
+}
+
+// fold moves inline pages of m into chunks.
+func (b *saver) fold(ctx context.Context, m *manifest.Manifest) {
+	d := b.d
+	folded, err := b.foldFrom(ctx, m)
+	if err != nil {
+		d.log.Info("inline pages were not folded", "error", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b.folding, b.folded = false, folded
+}
+
+func (b *saver) foldFrom(ctx context.Context, m *manifest.Manifest) (*compose.Folded, error) {
+	d := b.d
+	r, err := d.shop.replicas.OpenFrom(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if r.Manifest().Cut != m.Cut {
+		m = r.Manifest()
+	}
+	return d.composer.Fold(ctx, m, r)
+}
+
+// checkpoint puts a checkpoint of the newest version.
+func (b *saver) checkpoint(ctx context.Context) {
+	d := b.d
+	err := b.putCheckpoint(ctx)
+	if err != nil {
+		d.log.Info("checkpoint failed", "error", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b.running = false; err != nil {
+		b.retry = d.now() + saverRetry
+		b.idle.Reset(saverRetry)
+	}
+}
+
+func (b *saver) putCheckpoint(ctx context.Context) error {
+	d := b.d
+	saving, m, line, err := b.beginCheckpoint(ctx)
+	if err != nil || saving == nil {
+		return err
+	}
+	packed, err := d.composer.Checkpoint(ctx, m, nil)
+	if err != nil {
+		return err
+	}
+	if saving.Body, err = packed.Encode(d.shop.t.Sealer); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	now := d.now()
+	keep := b.kept == 0 || now-b.kept >= keepInterval
+	d.mu.Unlock()
+	if keep {
+		if err := versions.Keep(ctx, d.shop.t, d.key, packed.At, saving.Body); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		b.kept = now
+		d.mu.Unlock()
+	}
+	if err := saving.Run(ctx); err != nil {
+		return err
+	}
+	d.log.Debug("checkpoint", "record", packed.At.Number, "kept", keep)
+	return b.endCheckpoint(ctx, saving, packed, line)
+}
+
+// beginCheckpoint returns what a checkpoint is to be made of; nil: there is nothing new.
+func (b *saver) beginCheckpoint(ctx context.Context) (
+	*history.Saving, *manifest.Manifest, int, error,
+) {
+	d := b.d
+	if err := d.take(ctx); err != nil {
+		return nil, nil, 0, err
+	}
+	defer d.give()
+	s := &d.story
+	if s.w == nil || s.w.State() == history.Unsettled || s.w.Reader().Seen() >= s.w.At().Number {
+		return nil, nil, 0, nil
+	}
+	s.since = nil
+	d.mu.Lock()
+	b.bytes = 0
+	d.mu.Unlock()
+	return s.w.Saving(), s.m, s.line, nil
+}
+
+// endCheckpoint has what goes on from a checkpoint stand on its tree.
+func (b *saver) endCheckpoint(
+	ctx context.Context, saving *history.Saving, packed *manifest.Manifest, line int,
+) error {
+	d := b.d
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	s := &d.story
+	if s.w == nil || s.w.At().Lineage != saving.Lineage {
+		return nil
+	}
+	s.w.Put(saving)
+	if s.line != line || s.m.At.Number < saving.Number {
+		return nil
+	}
+	m := packed
+	for _, step := range s.since {
+		next, err := m.Apply(step)
+		if err != nil {
+			return err
+		}
+		m = next
+	}
+	if m.Cut != s.m.Cut || m.FileBytes != s.m.FileBytes {
+		return errors.New("the checkpoint's tree leads elsewhere")
+	}
+	next := *m
+	next.At = s.m.At
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.queue.rebase(&next); err != nil {
+		return err
+	}
+	s.m = &next
+	return nil
+}

@@ -1,0 +1,380 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"unsafe"
+
+	"verneuil/manifest"
+	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/replica"
+)
+
+// Conn is one open handle on a database, at one version. It is used by one goroutine at a time.
+type Conn struct {
+	d    *database
+	r    *replica.Reader
+	mode Mode
+
+	at  *entry   // what c reads, if it was committed by this process; nil: it came from the store
+	cut [16]byte // of what c reads
+
+	base     *manifest.Manifest // what c's next commit is made on, while it has reserved
+	onto     *entry             // that it stands on; nil: it is durable
+	wantsTip bool               // c is about to write on what is not durable yet
+
+	// Of a commit that Wait has not ended: where c goes back to if it fails.
+	mine   *entry
+	before place
+}
+
+// place is what a handle reads.
+type place struct {
+	v   *replica.Version
+	at  *entry
+	cut [16]byte
+}
+
+// arrive notes what c reads, which came from the store.
+func (c *Conn) arrive() {
+	c.at, c.cut = nil, c.r.Manifest().Cut
+}
+
+// Table is what C reads: the address of the table of the version that c reads. It stays valid until
+// c moves on or closes.
+func (c *Conn) Table() unsafe.Pointer { return c.r.Table() }
+
+// Newest is the address of an atomic uint32: the change counter of the newest version that is
+// known and durable. It stays valid until c closes.
+func (c *Conn) Newest() unsafe.Pointer { return c.r.Newest() }
+
+// Number is what the page at Lease has while the version that c reads is the newest; 0: it is not
+// the newest that is known, or is not durable yet.
+func (c *Conn) Number() uint64 {
+	if at := c.d.story.seen.Load(); at != nil && at.m.Cut == c.cut {
+		return stamp(at.m.At)
+	}
+	return 0
+}
+
+// Size is the length of the file at the version that c reads.
+func (c *Conn) Size() int64 { return c.r.Size() }
+
+// Lease is the address of a [machine.Page]: before its time is over, the version with its number is
+// the newest, and nobody need be asked. It stays valid until c closes.
+func (c *Conn) Lease() unsafe.Pointer { return unsafe.Pointer(c.d.lease.file.Page()) }
+
+// Checked is the address of an atomic uint64: the time, by CLOCK_BOOTTIME in nanoseconds, at which
+// the last look began that found the newest known version to be the newest. It stays valid until c
+// closes.
+func (c *Conn) Checked() unsafe.Pointer { return unsafe.Pointer(&c.d.checked) }
+
+// Share moves c to the newest version, as a read transaction begins. It may ask the store.
+func (c *Conn) Share(ctx context.Context) error {
+	d := c.d
+	if c.stays() {
+		return nil
+	}
+	// What is promised now has all that was answered for; what is published is no older.
+	page := d.lease.file.Page()
+	if d.now() < page.Until() {
+		c.Adopt()
+		if page.Newest(c.Number(), d.now()) {
+			return nil
+		}
+	}
+	if err := c.r.Refresh(ctx, true); err != nil {
+		return d.wrap(err)
+	}
+	c.arrive()
+	return nil
+}
+
+// stays moves c to the end of what is queued, if it is to write there, or has written there.
+func (c *Conn) stays() bool {
+	d := c.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	tip := d.queue.tip()
+	if tip == nil || tip.v == nil {
+		return false
+	}
+	if !c.wantsTip {
+		if c.at == nil {
+			return false
+		}
+		if done, _ := c.at.ended(); done {
+			return false
+		}
+	}
+	c.wantsTip = false
+	if c.at != tip {
+		c.r.MoveTo(tip.v)
+		c.at, c.cut = tip, tip.m.Cut
+	}
+	return true
+}
+
+// Adopt moves on to the newest version that is known, and reports whether that is another one. It
+// never waits for the store.
+func (c *Conn) Adopt() bool {
+	if !c.r.Adopt() {
+		return false
+	}
+	c.arrive()
+	return true
+}
+
+// Reserve has c write, alone, until Unreserve. It fails with [ErrBusy], [ErrStale] and
+// [ErrReadOnly], at once; only the lease itself may be waited for, where it is free.
+func (c *Conn) Reserve(ctx context.Context) error {
+	d := c.d
+	if c.mode.ReadOnly {
+		return d.wrap(ErrReadOnly)
+	}
+	onto, err := c.enter(ctx)
+	if err != nil {
+		return d.wrap(err)
+	} else if onto != nil {
+		return nil
+	}
+	if err = d.lease.hold(ctx); err == nil {
+		err = c.found(ctx)
+	}
+	if err != nil {
+		c.Unreserve()
+		return d.wrap(err)
+	}
+	return nil
+}
+
+// enter takes the place of the writer in this process. onto is what is queued, that c stands on;
+// nil: the lease is to be seen to.
+func (c *Conn) enter(ctx context.Context) (onto *entry, err error) {
+	d := c.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.users.leaving != nil {
+		left := d.users.leaving
+		d.mu.Unlock()
+		select {
+		case <-left:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		d.mu.Lock()
+		if err != nil {
+			return nil, err
+		}
+	}
+	if d.users.writer != nil && d.users.writer != c {
+		return nil, fmt.Errorf("%w: another connection of this process", ErrBusy)
+	}
+	tip, now := d.queue.tip(), d.now()
+	if tip == nil {
+		d.users.writer = c
+		return nil, nil
+	}
+	k := &d.lease.keeper
+	if wanted := d.lease.file.Page().Wanted(); k.since != 0 && now-k.since > politeTime &&
+		wanted > 0 && now-wanted < politeTime {
+		return nil, fmt.Errorf("%w: another process of this machine goes first", ErrBusy)
+	}
+	if c.at != tip && c.cut != tip.m.Cut {
+		c.wantsTip = true
+		return nil, ErrStale
+	}
+	d.users.writer = c
+	c.base, c.onto = tip.m, tip
+	return tip, nil
+}
+
+// found takes the newest version, which is durable, for what c writes on. It fails with ErrStale if
+// c reads another.
+func (c *Conn) found(ctx context.Context) error {
+	d := c.d
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	if d.story.m.Cut != c.cut {
+		return ErrStale
+	}
+	c.base, c.onto = d.story.m, nil
+	return nil
+}
+
+// Commit has the change that was made to the version that c reads become the next version, which
+// c reads from then on, if moved: else there was no change. The version is durable when Wait says
+// so. pass: c's owner calls Unreserve before it writes again, so that others of this process may
+// write on top of it at once. After an error nothing is committed.
+func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved bool, err error) {
+	d := c.d
+	if c.base == nil {
+		return false, d.wrap(fmt.Errorf("%w: this connection has not reserved", ErrLost))
+	}
+	if err := c.settled(ctx); err != nil {
+		return false, d.wrap(err)
+	}
+	draft, err := d.composer.Compose(ctx, c.base, ch, c.r)
+	if err != nil || draft == nil {
+		return false, d.wrap(err)
+	}
+	v, err := c.r.Derive(ctx, draft.Version, draft.Version.ChangeCounter, draft.Chunks)
+	if err != nil {
+		return false, d.wrap(err)
+	}
+	e := &entry{
+		draft: draft, m: draft.Version, v: v, done: make(chan struct{}),
+		step: draft.Version.WholeStep(),
+	}
+	if !draft.Whole {
+		e.step = c.base.StepTo(draft.Version, draft.Changed, draft.Shortest)
+	}
+	c.before = place{c.r.Version(), c.at, c.cut}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c.onto != nil {
+		if _, err := c.onto.ended(); err != nil {
+			v.Release()
+			c.forgetBefore()
+			return false, d.wrap(err)
+		}
+	}
+	c.r.MoveTo(v)
+	c.at, c.cut, c.mine = e, e.m.Cut, e
+	c.base, c.onto = e.m, e
+	d.queue.push(e)
+	if pass {
+		d.users.writer = nil
+		c.base, c.onto = nil, nil
+	}
+	return true, nil
+}
+
+// settled forgets an earlier commit of c, at synchronous=OFF, waits until there is room in the
+// queue, and takes what c writes on in its newest form. It fails if that has failed.
+func (c *Conn) settled(ctx context.Context) error {
+	c.forgetBefore()
+	d := c.d
+	d.mu.Lock()
+	full := len(d.queue.entries) >= queueMax
+	d.mu.Unlock()
+	if full {
+		if err := d.queue.drain(ctx); err != nil {
+			return err
+		}
+	}
+	if c.onto == nil {
+		return nil
+	}
+	if done, err := c.onto.ended(); err != nil {
+		return err
+	} else if done {
+		return c.found(ctx)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.base = c.onto.m
+	return nil
+}
+
+// Wait waits until what c has committed is durable. It fails with [ErrLost] and [ErrUnknown]: then
+// c reads what it has read before, until Share.
+func (c *Conn) Wait(ctx context.Context) error {
+	e, d := c.mine, c.d
+	if e == nil {
+		return nil
+	}
+	d.mu.Lock()
+	d.queue.start()
+	d.mu.Unlock()
+	select {
+	case <-e.done:
+	case <-d.set.ctx.Done():
+		c.back()
+		return d.wrap(ErrUnknown)
+	case <-ctx.Done():
+		// It goes on: what becomes of it is not known.
+		c.back()
+		return d.wrap(fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx)))
+	}
+	c.mine = nil
+	if e.err != nil {
+		c.back()
+		return d.wrap(e.err)
+	}
+	c.forgetBefore()
+	return nil
+}
+
+// back has c read what it has read before its commit, and write no more.
+func (c *Conn) back() {
+	b := c.before
+	if b.v != nil {
+		c.r.MoveTo(b.v)
+		c.at, c.cut = b.at, b.cut
+	}
+	c.mine = nil
+	c.forgetBefore()
+	c.base, c.onto = nil, nil
+}
+
+func (c *Conn) forgetBefore() {
+	if c.before.v != nil {
+		c.before.v.Release()
+	}
+	c.before, c.mine = place{}, nil
+}
+
+// Unreserve ends what Reserve has begun.
+func (c *Conn) Unreserve() {
+	d := c.d
+	c.base, c.onto = nil, nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.users.writer == c {
+		d.users.writer = nil
+		d.lease.rest()
+	}
+}
+
+// Read fills p with the bytes at off, all of which lie in the file, fetching what is not there.
+func (c *Conn) Read(ctx context.Context, p []byte, off int64) error { return c.r.Read(ctx, p, off) }
+
+// Ahead is called by a reader that comes to a marked chunk: time to fetch more.
+func (c *Conn) Ahead(i int) { c.r.Ahead(i) }
+
+// Release gives the lease back now. It fails with [ErrBusy] if this process writes.
+func (c *Conn) Release(ctx context.Context) error {
+	d := c.d
+	if err := d.queue.drain(ctx); err != nil {
+		return d.wrap(err)
+	}
+	if at := d.story.seen.Load(); at == nil || !at.holder {
+		return nil
+	}
+	if !d.lease.release(ctx) {
+		return d.wrap(fmt.Errorf("%w: the lease is in use", ErrBusy))
+	}
+	return nil
+}
+
+// Refresh asks the store for the newest version, also where nobody need be asked, and moves on.
+func (c *Conn) Refresh(ctx context.Context) error {
+	if err := c.r.Refresh(ctx, true); err != nil {
+		return c.d.wrap(err)
+	}
+	c.arrive()
+	return nil
+}
+
+// Close gives up the version, and what was reserved.
+func (c *Conn) Close() {
+	c.Unreserve()
+	c.forgetBefore()
+	c.r.Close()
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	c.d.users.conns--
+}

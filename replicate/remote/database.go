@@ -1,0 +1,214 @@
+package remote
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/locate"
+	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/remote/machine"
+)
+
+// database is one database that this process has open. It is what its replicas are fed by
+// (replica.Source).
+type database struct {
+	set      *Set
+	shop     *shop
+	path     string // in the store
+	key      string // of its manifest
+	log      *slog.Logger
+	composer *compose.Composer
+
+	checked atomic.Uint64 // see Conn.Checked
+
+	pen   chan struct{} // has one element, which who takes it holds
+	story story         // of who has the pen
+
+	// mu guards what follows, but for what is said to be of who has the pen.
+	mu    sync.Mutex
+	users users
+	queue queue
+	lease lease
+	saver saver
+	last  error // of the last commit that failed; nil: it did not
+}
+
+// writing reports whether a handle has reserved, or something is not durable yet. It is called with
+// mu.
+func (d *database) writing() bool {
+	return d.users.writer != nil || len(d.queue.entries) > 0 || d.queue.flush.running
+}
+
+// users are a database's handles.
+type users struct {
+	conns   int
+	writer  *Conn         // has reserved; nil: nobody
+	leaving chan struct{} // the lease is being given back, until it is closed; nil: it is not
+}
+
+func newDatabase(s *Set, h *shop, path string) (*database, error) {
+	key := manifest.Name("", path)
+	t := h.t
+	d := &database{
+		set: s, shop: h, path: path, key: key,
+		log: s.o.Log.With("database", "/"+h.name+path),
+		composer: compose.New(compose.Options{
+			Target: t, Program: s.o.Program, Fetch: func(
+				ctx context.Context, refs []chunkstore.Ref,
+			) ([][]byte, error) {
+				return h.store.GetObjects(ctx, t, refs)
+			},
+		}),
+		pen: make(chan struct{}, 1),
+	}
+	// The store's name is the user's: two may have the same name, or one two names, in turn.
+	of := chunkstore.Sum([]byte(t.Chunks.String() + "\n" + t.Manifests.String() + "\n" + key))
+	file, err := machine.Open(s.o.TempDir, hex.EncodeToString(of[:16]))
+	if err != nil {
+		return nil, err
+	}
+	if err := file.Private(); err != nil {
+		d.log.Info("the lease is not shared with other processes", "error", err)
+	}
+	d.story.d, d.queue.d, d.saver.d = d, d, d
+	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key}}
+	d.give()
+	return d, nil
+}
+
+// now is a clock that all processes of the machine share.
+func (d *database) now() time.Duration { return d.set.o.History.Now() }
+
+// take waits for the pen.
+func (d *database) take(ctx context.Context) error {
+	select {
+	case <-d.pen:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// give gives the pen back.
+func (d *database) give() { d.pen <- struct{}{} }
+
+// wrap says which database it is.
+func (d *database) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("/%s%s: %w", d.shop.name, d.path, err)
+}
+
+// URI is one form for all ways to write it.
+func (d *database) URI() string { return "file:///" + d.shop.name + d.path }
+
+// String is the URI.
+func (d *database) String() string { return d.URI() }
+
+// Named is false: no other target has the database.
+func (d *database) Named() bool { return false }
+
+// AutoRefresh is what each Conn says by itself.
+func (d *database) AutoRefresh() *bool { return nil }
+
+// FetchFrom returns the newest version, as of a moment after the call began.
+func (d *database) FetchFrom(
+	ctx context.Context, prev locate.Found,
+) (found locate.Found, news bool, err error) {
+	if err := d.take(ctx); err != nil {
+		return locate.Found{}, false, err
+	}
+	defer d.give()
+	began := d.now()
+	if err := d.story.newest(ctx); err != nil {
+		return locate.Found{}, false, d.wrap(err)
+	}
+	d.checked.Store(uint64(began))
+	m := d.story.m
+	news = prev.Manifest == nil || prev.Manifest.Cut != m.Cut ||
+		prev.Manifest.At.Lineage != m.At.Lineage
+	return locate.Found{Manifest: m, From: d.shop.t}, news, nil
+}
+
+// open reads what is there, and makes it if need be.
+func (d *database) open(ctx context.Context, m Mode) error {
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	err := d.story.open(ctx)
+	if errors.Is(err, chunkstore.ErrAbsent) && m.Create && !m.ReadOnly {
+		if err = d.shop.prove(ctx); err == nil {
+			err = d.create(ctx)
+		}
+	}
+	return err
+}
+
+// create begins the history of an empty database.
+func (d *database) create(ctx context.Context) error {
+	m := manifest.Manifest{
+		Path: d.path, Program: d.set.o.Program, Epoch: 1, Sequence: 1,
+		Stores: []chunkstore.Identity{d.shop.chunks}, Time: time.Now(),
+		At: history.Position{Released: true},
+	}
+	var continuity [8]byte
+	for _, random := range [][]byte{m.Lineage[:], m.Cut[:], m.At.Lineage[:], continuity[:]} {
+		rand.Read(random) // never fails: crypto/rand
+	}
+	m.Continuity = binary.BigEndian.Uint64(continuity[:]) | 1
+	if err := d.story.create(ctx, &m); err != nil {
+		return err
+	}
+	d.log.Info("database created")
+	return nil
+}
+
+// owner is this process, for others to read.
+func (d *database) owner() manifest.Owner {
+	return manifest.Owner{
+		Host: d.set.o.Host, Program: d.set.o.Program, PID: os.Getpid(), Since: d.set.began,
+	}
+}
+
+// stamp names the version at p in the machine's page. It is never 0.
+func stamp(p history.Position) uint64 {
+	return max(1, binary.BigEndian.Uint64(p.Lineage[:8])+p.Number)
+}
+
+// current reports whether the version at p is promised to be the newest.
+func (d *database) current(p history.Position) bool {
+	return d.lease.file.Page().Newest(stamp(p), d.now())
+}
+
+func (d *database) status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Status{
+		Store: d.shop.name, Path: d.path, Handles: d.users.conns, Pending: len(d.queue.entries),
+	}
+	if d.queue.failed != nil {
+		s.Error = d.queue.failed.Error()
+	}
+	if at := d.story.seen.Load(); at != nil {
+		s.Record, s.Version, s.Bytes = at.m.At.Number, at.m.Sequence, at.m.FileBytes
+		s.Epoch, s.Holder = at.m.At.Epoch, at.holder
+		if s.Holder {
+			s.LeaseAge = (d.now() - at.sign).Seconds()
+		}
+	}
+	return s
+}

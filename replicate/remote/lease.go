@@ -1,0 +1,567 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/remote/machine"
+	"verneuil/replicate/versions"
+)
+
+const (
+	// lookInterval is how often the holder looks for a want, and who waits for a holder's signs.
+	lookInterval = 250 * time.Millisecond
+	// yieldTime is for how long who has given the lease to another machine lets that one go first.
+	yieldTime = 3 * lookInterval
+	// politeTime is for how long a process of this machine goes on writing while another one waits.
+	politeTime = 100 * time.Millisecond
+)
+
+// beats are the two small objects beside a history by which machines are polite: the holder's
+// heartbeat, and what a waiting one wants. Nothing depends on them but progress.
+type beats struct {
+	bucket chunkstore.Bucket
+	sealer chunkstore.Sealer
+	key    string // of the database's manifest
+}
+
+// kind is what a beat is for, as which of an object's keys it has.
+type kind func(key string) string
+
+// beat is what either holds.
+type beat struct {
+	Epoch   uint64    `json:"epoch"` // of the holder
+	Host    string    `json:"host"`  // of who has put it
+	Program string    `json:"program"`
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`
+	Count   uint64    `json:"count"` // no two are the same
+}
+
+const beatBytesMax = 4096
+
+func beatOf(o manifest.Owner, epoch, count uint64) beat {
+	return beat{epoch, o.Host, o.Program, o.PID, o.Since, count}
+}
+
+func (b beat) owner() manifest.Owner {
+	return manifest.Owner{Host: b.Host, Program: b.Program, PID: b.PID, Since: b.Since}
+}
+
+func (s beats) put(ctx context.Context, of kind, b beat) error {
+	body, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	_, err = s.bucket.Put(ctx, of(s.key), s.sealer.SealBody(body), chunkstore.Condition{})
+	return err
+}
+
+// get returns what is there, unless that has the given ETag. ok is false if there is nothing new.
+func (s beats) get(
+	ctx context.Context, of kind, etag string,
+) (b beat, newest string, ok bool) {
+	o, err := s.bucket.Get(ctx, of(s.key),
+		chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: beatBytesMax})
+	if err != nil {
+		return beat{}, etag, false
+	}
+	if body, err := s.sealer.OpenBody(o.Body); err != nil || json.Unmarshal(body, &b) != nil {
+		b = beat{}
+	}
+	return b, o.ETag, true
+}
+
+// lease is the right to write. It is guarded by database.mu; file and beats do not change.
+type lease struct {
+	d      *database
+	file   *machine.File
+	beats  beats
+	keeper keeper
+	watch  watch
+}
+
+// hold has this process hold the machine's lock, and the lease. The caller is d.users.writer.
+func (l *lease) hold(ctx context.Context) error {
+	d := l.d
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	if err := d.story.open(ctx); err != nil {
+		return err
+	}
+	if err := l.lock(); err != nil {
+		return err
+	}
+	if err := l.own(ctx); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !l.keeper.running {
+		l.keeper.running = true
+		d.set.run("keep a lease", d, l.keep)
+	}
+	return nil
+}
+
+// lock has this process hold the machine's lock, until rest. The caller is d.users.writer.
+func (l *lease) lock() error {
+	d := l.d
+	page, now := l.file.Page(), d.now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k := &l.keeper
+	if k.since != 0 {
+		return nil
+	}
+	polite := now-page.Wanted() < politeTime && page.Wanted() > 0 && now-k.used < politeTime/4
+	if !polite {
+		locked, err := l.file.TryLock()
+		if err != nil {
+			return err
+		} else if locked {
+			k.since = max(now, 1)
+			return nil
+		}
+	}
+	page.Want(now)
+	return fmt.Errorf("%w: another process of this machine", ErrBusy)
+}
+
+// own sees to it that s's writer owns the history, and that what was read is its end. The machine's
+// lock is held.
+func (l *lease) own(ctx context.Context) error {
+	d := l.d
+	s := &d.story
+	n := s.noted()
+	if n != nil && !n.is(s.w) {
+		ok, err := s.resume(ctx, n)
+		if err != nil {
+			return err
+		} else if !ok {
+			s.fall()
+		}
+	}
+	if s.w.State() == history.Owning {
+		if d.current(s.w.At()) {
+			return nil
+		}
+		err := s.w.Reader().Check(ctx)
+		if err == nil {
+			if n == nil { // the file is new
+				s.note()
+			}
+			return nil
+		} else if !errors.Is(err, history.ErrBehind) {
+			return err
+		}
+		s.fall()
+	}
+	if err := s.read(ctx, 0); err != nil {
+		return err
+	}
+	return l.claim(ctx)
+}
+
+// fall notes that the history is not this machine's any more.
+func (s *story) fall() {
+	s.w.Abandon()
+	s.last = nil
+	s.note()
+	s.show()
+}
+
+// claim takes the history over from where it was read to, if nobody owns it, or its owner is dead,
+// or was this process.
+func (l *lease) claim(ctx context.Context) error {
+	d := l.d
+	s := &d.story
+	at := s.w.At()
+	free := at.Released || at.Number == 0 || s.by == s.w.Name()
+	d.mu.Lock()
+	dead := l.watch.dead(at)
+	if free && l.keeper.yields(at, d.now()) {
+		d.mu.Unlock()
+		return fmt.Errorf("%w: another machine, which waits, goes first", ErrBusy)
+	}
+	if !free && !dead {
+		err := l.watch.busy(s.owner)
+		l.watch.ask(d)
+		d.mu.Unlock()
+		return err
+	}
+	d.mu.Unlock()
+	if err := d.shop.prove(ctx); err != nil {
+		return err
+	}
+	if !free {
+		d.log.Warn("taking over from an owner that shows no sign of life", "epoch", at.Epoch,
+			"owner", s.owner, "timeout", d.set.o.LeaseTimeout)
+	}
+	owner := d.owner()
+	body, err := owner.Encode(d.shop.t.Sealer)
+	if err != nil {
+		return err
+	}
+	s.w.Claim(body)
+	err = s.settle(ctx)
+	switch {
+	case errors.Is(err, history.ErrBehind):
+		if err := s.read(ctx, 0); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: another one was faster", ErrBusy)
+	case err != nil:
+		return err
+	}
+	s.owner = &owner
+	s.moved(s.m)
+	return nil
+}
+
+// moved notes that m is the version with the record that was just appended.
+func (s *story) moved(m *manifest.Manifest) {
+	next := *m
+	next.At = s.w.At()
+	s.m = &next
+	s.note()
+	s.alive()
+}
+
+// keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.
+type keeper struct {
+	running bool
+	since   time.Duration // when the machine's lock was taken; 0: it is not held
+	used    time.Duration // when it was last held
+	wanted  bool          // by another machine: the next record gives the history back
+	yield   time.Duration // until then another machine goes first, where the history was
+	at      uint64        // at this record
+	etag    string        // of the want that was last seen
+	count   uint64        // of heartbeats
+}
+
+// yields reports whether another machine goes first.
+func (k *keeper) yields(at history.Position, now time.Duration) bool {
+	return at.Number == k.at && now < k.yield
+}
+
+// rest gives the machine's lock back if nothing needs it. It is called with mu.
+func (l *lease) rest() {
+	d := l.d
+	if d.writing() || l.keeper.since == 0 {
+		return
+	}
+	l.keeper.since, l.keeper.used = 0, d.now()
+	l.file.Unlock()
+}
+
+// keep looks after the lease until it is given back, or lost.
+func (l *lease) keep(ctx context.Context) {
+	d := l.d
+	o := &d.set.o
+	pause := min(lookInterval, o.LeaseLinger, o.LeaseRenewal)
+	for l.tend(ctx) && rest(ctx, pause) {
+	}
+}
+
+// rest waits, and reports whether ctx goes on.
+func rest(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// tend does what is due for the lease, and reports whether it is to be called again.
+func (l *lease) tend(ctx context.Context) (again bool) {
+	d := l.d
+	o := &d.set.o
+	ctx, cancel := context.WithTimeout(ctx, o.Deadline)
+	defer cancel()
+	at := d.story.seen.Load()
+	if at == nil || !at.holder {
+		return l.retire()
+	}
+	wanted := l.wanted(ctx, at.m.At.Epoch)
+	now := d.now()
+	d.mu.Lock()
+	k := &l.keeper
+	k.wanted = k.wanted || wanted
+	busy := d.writing()
+	due := !busy && (k.wanted || now-k.used >= o.LeaseLinger)
+	d.mu.Unlock()
+	if due {
+		return !l.release(ctx)
+	}
+	if now-at.sign >= o.LeaseRenewal {
+		l.renew(ctx, at)
+	}
+	return true
+}
+
+// retire ends the keeper, unless the lease is held again.
+func (l *lease) retire() (again bool) {
+	d := l.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at := d.story.seen.Load(); at != nil && at.holder || l.keeper.since != 0 {
+		return true
+	}
+	l.keeper.running, l.keeper.wanted = false, false
+	return false
+}
+
+// wanted reports whether another machine wants the lease of that epoch.
+func (l *lease) wanted(ctx context.Context, epoch uint64) bool {
+	d := l.d
+	d.mu.Lock()
+	etag := l.keeper.etag
+	d.mu.Unlock()
+	b, etag, ok := l.beats.get(ctx, versions.WantKey, etag)
+	d.mu.Lock()
+	l.keeper.etag = etag
+	d.mu.Unlock()
+	return ok && b.Epoch == epoch
+}
+
+// renew shows a sign of life.
+func (l *lease) renew(ctx context.Context, at *sight) {
+	d := l.d
+	began := d.now()
+	d.mu.Lock()
+	l.keeper.count++
+	b := beatOf(d.owner(), at.m.At.Epoch, uint64(began)+l.keeper.count)
+	d.mu.Unlock()
+	if err := l.beats.put(ctx, versions.LeaseKey, b); err != nil {
+		d.log.Info("the lease was not renewed", "error", err)
+		return
+	}
+	if err := d.take(ctx); err != nil {
+		return
+	}
+	defer d.give()
+	// Only who has the machine's lock knows that nobody of the machine has gone on.
+	d.mu.Lock()
+	held := l.keeper.since != 0
+	d.mu.Unlock()
+	s := &d.story
+	if s.w == nil || s.w.State() != history.Owning || s.w.At().Epoch != b.Epoch {
+		return
+	}
+	if !held {
+		if locked, err := l.file.TryLock(); err != nil || !locked {
+			return
+		}
+		defer l.file.Unlock()
+		if n := s.noted(); n == nil || !n.is(s.w) {
+			return
+		}
+	}
+	s.sign = began
+	s.alive()
+}
+
+// release gives the history back, unless somebody of this machine writes. It reports whether this
+// process has it no more, or need not look after it.
+func (l *lease) release(ctx context.Context) (done bool) {
+	d := l.d
+	d.mu.Lock()
+	if d.writing() || d.users.leaving != nil {
+		d.mu.Unlock()
+		return false
+	}
+	left := make(chan struct{})
+	d.users.leaving = left
+	wanted := l.keeper.wanted
+	d.mu.Unlock()
+	err := l.giveBack(ctx, wanted)
+	d.mu.Lock()
+	d.users.leaving = nil
+	close(left)
+	d.mu.Unlock()
+	if err != nil {
+		d.log.Info("the lease was not given back", "error", err)
+	}
+	return !l.retire()
+}
+
+// giveBack appends a record that gives the history back, for another machine if wanted.
+func (l *lease) giveBack(ctx context.Context, wanted bool) error {
+	d := l.d
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	locked, err := l.file.TryLock()
+	if err != nil || !locked { // another process writes, and looks after the lease
+		if d.story.w != nil && d.story.w.State() == history.Owning {
+			d.story.w.Abandon()
+			d.story.show()
+		}
+		return err
+	}
+	defer l.file.Unlock()
+	s := &d.story
+	if n := s.noted(); s.w == nil || s.w.State() != history.Owning || n != nil && !n.is(s.w) {
+		if s.w != nil && s.w.State() == history.Owning {
+			s.w.Abandon()
+			s.show()
+		}
+		return nil // the same
+	}
+	if err := s.w.Prepare(nil, true); err != nil {
+		return err
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	l.gone(wanted)
+	s.moved(s.m)
+	return nil
+}
+
+// gone notes that the history was given back, for another machine if wanted.
+func (l *lease) gone(wanted bool) {
+	d := l.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.keeper.wanted = false
+	if wanted {
+		l.keeper.yield, l.keeper.at = d.now()+yieldTime, d.story.w.At().Number
+	}
+}
+
+// leave is release at the end of the process, after what is not durable.
+func (l *lease) leave(ctx context.Context) error {
+	d := l.d
+	if err := d.queue.drain(ctx); err != nil {
+		return err
+	}
+	if at := d.story.seen.Load(); at == nil || !at.holder {
+		return nil
+	}
+	l.release(ctx)
+	return nil
+}
+
+// watch looks for signs of life of the owner, for who waits. It is guarded by database.mu.
+type watch struct {
+	running bool
+	asked   time.Duration // when somebody last wanted to write
+	at      history.Position
+	etag    string        // of the heartbeat
+	beat    *beat         // nil: none was seen
+	since   time.Duration // when at or the heartbeat were last seen to be others than before
+	looked  time.Duration // when a look began that saw no change for the lease's timeout
+	wants   uint64        // the epoch that was asked for
+}
+
+// dead reports whether the owner of the history at that position shows no sign of life.
+func (w *watch) dead(at history.Position) bool {
+	return w.running && w.looked > 0 && w.at.Digest == at.Digest && w.at.Lineage == at.Lineage
+}
+
+// busy says who holds the lease.
+func (w *watch) busy(owner *manifest.Owner) error {
+	if owner == nil && w.beat != nil {
+		o := w.beat.owner()
+		owner = &o
+	}
+	if owner == nil {
+		return fmt.Errorf("%w: another machine", ErrBusy)
+	}
+	return fmt.Errorf("%w: %s", ErrBusy, owner)
+}
+
+// ask has the owner watched. It is called with mu.
+func (w *watch) ask(d *database) {
+	w.asked = d.now()
+	if !w.running {
+		*w = watch{running: true, asked: w.asked}
+		d.set.run("watch a lease", d, d.lease.watchOwner)
+	}
+}
+
+// watchOwner watches the owner for as long as somebody wants to write.
+func (l *lease) watchOwner(ctx context.Context) {
+	for l.lookAt(ctx) && rest(ctx, lookInterval) {
+	}
+}
+
+// lookAt looks for the owner's signs of life, and reports whether to go on.
+func (l *lease) lookAt(ctx context.Context) (again bool) {
+	d := l.d
+	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
+	defer cancel()
+	began := d.now()
+	d.mu.Lock()
+	etag := l.watch.etag
+	d.mu.Unlock()
+	at, owned, err := l.readOn(ctx)
+	if err != nil {
+		d.log.Info("waiting for the lease", "error", err)
+	}
+	found, etag, changed := l.beats.get(ctx, versions.LeaseKey, etag)
+	now := d.now()
+	d.mu.Lock()
+	w := &l.watch
+	if w.etag = etag; changed && found.Epoch == at.Epoch {
+		w.beat = &found
+	}
+	timeout := d.set.o.LeaseTimeout
+	switch {
+	case err != nil: // nothing was seen
+	case changed || at.Digest != w.at.Digest || at.Lineage != w.at.Lineage || w.since == 0:
+		w.at, w.since, w.looked = at, now, 0
+	case began-w.since >= timeout:
+		w.looked = began
+	}
+	if err == nil && !owned || now-w.asked > 2*timeout {
+		w.running = false
+	}
+	again = w.running
+	want := again && err == nil && w.wants != at.Epoch
+	if want {
+		w.wants = at.Epoch
+	}
+	d.mu.Unlock()
+	if want {
+		b := beatOf(d.owner(), at.Epoch, uint64(now))
+		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
+			d.log.Info("the lease could not be asked for", "error", err)
+		}
+	}
+	return again
+}
+
+// readOn reads to the end of the history, and says whether another one owns it.
+func (l *lease) readOn(ctx context.Context) (at history.Position, owned bool, err error) {
+	d := l.d
+	if err := d.take(ctx); err != nil {
+		return history.Position{}, false, err
+	}
+	defer d.give()
+	s := &d.story
+	if err := s.open(ctx); err != nil {
+		return history.Position{}, false, err
+	}
+	if s.w.State() == history.Following {
+		if err := s.read(ctx, 0); err != nil {
+			return history.Position{}, false, err
+		}
+	}
+	at = s.w.At()
+	return at, s.w.State() == history.Following && !at.Released, nil
+}

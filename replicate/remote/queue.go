@@ -1,0 +1,326 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/replica"
+)
+
+// entry is a commit on its way into the log.
+type entry struct {
+	draft *compose.Draft
+	step  *manifest.Step     // to the version from the one before
+	m     *manifest.Manifest // the version
+	done  chan struct{}      // closed when err is set
+	err   error              // nil: it is durable
+
+	v *replica.Version // guarded by database.mu; nil: nobody else will read it
+}
+
+// ended reports whether e has ended, and how.
+func (e *entry) ended() (bool, error) {
+	select {
+	case <-e.done:
+		return true, e.err
+	default:
+		return false, nil
+	}
+}
+
+// queueMax bounds what is committed and not durable; then Commit waits.
+const queueMax = 1024
+
+// queue is what was committed and is not durable yet, in order. It is guarded by database.mu.
+type queue struct {
+	d       *database
+	entries []*entry
+	flush   flushing
+	failed  error // what the last commit failed with; nil: it did not
+}
+
+// flushing is the appending of what is queued. It is guarded by database.mu.
+type flushing struct {
+	running bool
+	last    *entry      // of the record that is being appended
+	due     *time.Timer // starts it, at synchronous=OFF
+}
+
+// tip returns the last entry of the queue; nil: there is none. It is called with mu.
+func (q *queue) tip() *entry {
+	if len(q.entries) == 0 {
+		return nil
+	}
+	return q.entries[len(q.entries)-1]
+}
+
+// push puts e at the end of the queue. It is called with mu.
+func (q *queue) push(e *entry) {
+	d := q.d
+	if was := q.tip(); was != nil && was.v != nil && was != q.flush.last {
+		was.v.Release() // the next version is read instead
+		was.v = nil
+	}
+	q.entries = append(q.entries, e)
+	if q.flush.due == nil && !q.flush.running {
+		q.flush.due = time.AfterFunc(d.set.o.CommitInterval, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			q.start()
+		})
+	}
+}
+
+// start begins to append what is queued. It is called with mu.
+func (q *queue) start() {
+	d := q.d
+	if q.flush.due != nil {
+		q.flush.due.Stop()
+		q.flush.due = nil
+	}
+	if !q.flush.running && len(q.entries) > 0 {
+		q.flush.running = true
+		d.set.run("append to a log", d, q.appendAll)
+	}
+}
+
+// appendAll appends what is queued, until there is nothing.
+func (q *queue) appendAll(ctx context.Context) {
+	d := q.d
+	for {
+		d.mu.Lock()
+		if len(q.entries) == 0 {
+			q.flush.running = false
+			d.lease.rest()
+			d.mu.Unlock()
+			return
+		}
+		d.mu.Unlock()
+		q.appendSome(ctx)
+	}
+}
+
+// appendSome appends one record of what is queued, or fails all of it.
+func (q *queue) appendSome(ctx context.Context) {
+	d := q.d
+	if err := d.take(ctx); err != nil {
+		q.fail(err)
+		return
+	}
+	defer d.give()
+	s := &d.story
+	if s.w == nil || s.w.State() != history.Owning {
+		q.fail(fmt.Errorf("%w: %s", ErrLost, s.taker()))
+		return
+	}
+	batch, body, err := q.join()
+	if err != nil {
+		q.fail(err)
+		return
+	}
+	d.mu.Lock()
+	release := d.lease.keeper.wanted && d.users.writer == nil && d.users.leaving == nil &&
+		len(batch) == len(q.entries)
+	var left chan struct{}
+	if release {
+		left = make(chan struct{})
+		d.users.leaving = left
+	}
+	d.mu.Unlock()
+	if err = s.w.Prepare(body, release); err == nil {
+		err = s.settle(ctx)
+	}
+	if err == nil {
+		err = q.appended(batch, body)
+		if release {
+			d.lease.gone(true)
+		}
+	} else if err = q.explain(ctx, batch, err); err == nil {
+		q.publish(batch)
+		answer(batch)
+	}
+	if err != nil {
+		q.fail(err)
+	}
+	if release {
+		d.mu.Lock()
+		d.users.leaving = nil
+		close(left)
+		d.mu.Unlock()
+	}
+}
+
+// join returns how much of the queue fits in a record, and its body. What was folded meanwhile goes
+// with it.
+func (q *queue) join() (batch []*entry, body []byte, err error) {
+	d := q.d
+	var first *compose.Draft
+	d.mu.Lock()
+	if folded := d.saver.folded; folded != nil {
+		d.saver.folded = nil
+		if first = folded.Onto(d.story.m); first != nil {
+			err = q.rebase(first.Version)
+		}
+	}
+	batch = slices.Clone(q.entries)
+	q.flush.last = batch[len(batch)-1]
+	d.mu.Unlock()
+	for err == nil {
+		joined := first
+		for _, e := range batch {
+			joined = compose.Join(joined, e.draft)
+		}
+		body, err = d.composer.Step(d.story.m, joined)
+		if !errors.Is(err, manifest.ErrTooLong) || len(batch) == 1 && first == nil {
+			break
+		}
+		err = nil
+		if len(batch) > 1 {
+			batch = batch[:len(batch)/2]
+		} else { // what was folded does not fit: another time
+			first = nil
+			d.mu.Lock()
+			err = q.rebase(d.story.m)
+			d.mu.Unlock()
+		}
+	}
+	return batch, body, err
+}
+
+// rebase makes what is queued anew, on base: a version that is the same as the one before the
+// queue, and has it in other places. It is called with mu.
+func (q *queue) rebase(base *manifest.Manifest) error {
+	for _, e := range q.entries {
+		m, err := base.Apply(e.step)
+		if err != nil {
+			return err
+		}
+		draft := *e.draft
+		draft.Version, e.m, base = m, m, m
+		e.draft = &draft
+	}
+	return nil
+}
+
+// appended takes note that batch is in the log, as one record.
+func (q *queue) appended(batch []*entry, body []byte) error {
+	d := q.d
+	s := &d.story
+	step, err := manifest.DecodeStep(d.shop.t.Sealer, body)
+	var m *manifest.Manifest
+	if err == nil {
+		m, err = s.m.Apply(step)
+	}
+	if err != nil { // it was made a moment ago
+		s.w = nil
+		return err
+	}
+	s.since = append(s.since, step)
+	q.publish(batch) // before the page says that there is a newer version
+	s.moved(m)
+	answer(batch) // after it has
+	d.saver.appended(d, len(body))
+	return nil
+}
+
+// answer tells who waits that batch is durable.
+func answer(batch []*entry) {
+	for _, e := range batch {
+		close(e.done)
+	}
+}
+
+// publish takes batch, which is durable, from the queue, and has readers find its version.
+func (q *queue) publish(batch []*entry) {
+	d := q.d
+	last := batch[len(batch)-1]
+	d.mu.Lock()
+	v := last.v
+	for _, e := range batch {
+		if e != last && e.v != nil {
+			e.v.Release()
+		}
+		e.v = nil
+	}
+	q.entries, q.failed = slices.Clone(q.entries[len(batch):]), nil
+	d.mu.Unlock()
+	if v != nil {
+		v.Publish()
+		v.Release()
+	}
+	d.checked.Store(uint64(d.story.sign))
+}
+
+// explain says what became of batch, of which the append has failed with err: nil if it is in the
+// log nevertheless.
+func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
+	d := q.d
+	s := &d.story
+	d.lease.file.Page().Withdraw()
+	if errors.Is(err, history.ErrUnsettled) {
+		return fmt.Errorf("%w: no answer within %v: %w", ErrUnknown, d.set.o.Deadline, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
+	defer cancel()
+	behind := errors.Is(err, history.ErrBehind)
+	readErr := s.read(ctx, 0)
+	switch {
+	case behind && readErr == nil && s.cuts[batch[len(batch)-1].m.Cut]:
+		return nil // a copy of this writer, or a request of ours that slept, has appended it
+	case behind && (readErr != nil || s.jumped):
+		return fmt.Errorf("%w: the history has gone on", errors.Join(ErrUnknown, ErrLost))
+	case errors.Is(err, history.ErrFenced), behind:
+		return fmt.Errorf("%w: %s", ErrLost, s.taker())
+	}
+	return err
+}
+
+// taker says who has taken the history over.
+func (s *story) taker() string {
+	if s.owner == nil {
+		return "another process or machine"
+	}
+	return s.owner.String()
+}
+
+// fail ends all that is queued with err.
+func (q *queue) fail(err error) {
+	d := q.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q.failed = err
+	d.log.Error("commits have failed", "count", len(q.entries), "error", err)
+	for _, e := range q.entries {
+		if e.v != nil {
+			e.v.Release()
+			e.v = nil
+		}
+		e.err = err
+		close(e.done)
+	}
+	q.entries = nil
+}
+
+// drain appends what is queued, until ctx ends.
+func (q *queue) drain(ctx context.Context) error {
+	d := q.d
+	d.mu.Lock()
+	e := q.tip()
+	q.start()
+	d.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	select {
+	case <-e.done:
+		return e.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

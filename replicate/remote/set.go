@@ -1,0 +1,317 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest/history"
+	"verneuil/replicate/replica"
+	"verneuil/replicate/versions"
+)
+
+// What a [Conn] answers; test with errors.Is. All messages name the database.
+var (
+	// ErrBusy: another connection, process or machine writes. Who that is stands in the message.
+	ErrBusy = errors.New("another one writes")
+	// ErrStale: the version that is read is not the newest, so that nothing can be written on it.
+	ErrStale = errors.New("the version that is read is not the newest any more")
+	// ErrReadOnly: the database was opened for reading.
+	ErrReadOnly = errors.New("opened for reading only")
+	// ErrLost: another one has taken over. Nothing of the transaction is in the store.
+	ErrLost = errors.New("another one has taken the database over")
+	// ErrUnknown: the store has not said whether it has the transaction. The next one finds out.
+	ErrUnknown = errors.New("it is not known whether the store has the transaction")
+	// ErrNoStore: there is no store of that name.
+	ErrNoStore = errors.New("no such store")
+)
+
+// Options are the settings of a [Set].
+type Options struct {
+	// Open returns the store of that name, which has one target. It is called once for each.
+	Open func(ctx context.Context, store string) (*chunkstore.Store, error)
+	Has  func(store string) bool // there is one of that name
+	// Replicas makes what versions in a store are read with.
+	Replicas func(store *chunkstore.Store) (*replica.Set, error)
+
+	TempDir string // of the files that processes share; absolute
+	Host    string // of this machine, for others to read
+	Program string // with its version
+
+	LeaseTimeout   time.Duration // a holder that shows no sign of life for so long is dead
+	LeaseRenewal   time.Duration // a holder that has nothing to write shows one so often
+	LeaseLinger    time.Duration // a holder gives the lease back so long after its last commit
+	Deadline       time.Duration // of a commit that the store does not answer
+	CommitInterval time.Duration // at synchronous=OFF, what was committed is appended so often
+	Log            *slog.Logger  // nil: silent
+
+	// History are what histories are read and written with; zero: versions.Options. Its Now is
+	// CLOCK_BOOTTIME, which all processes of a machine share.
+	History history.Options
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, otherwise time.Duration) {
+		if *d <= 0 {
+			*d = otherwise
+		}
+	}
+	def(&o.LeaseTimeout, 10*time.Second)
+	def(&o.LeaseRenewal, 2*time.Second)
+	def(&o.LeaseLinger, time.Second)
+	def(&o.Deadline, 30*time.Second)
+	def(&o.CommitInterval, 100*time.Millisecond)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.History.Now == nil {
+		o.History = versions.Options()
+	}
+	return o
+}
+
+// Mode is how a database is opened.
+type Mode struct {
+	ReadOnly bool
+	Create   bool // if it is not there
+	// Follow: new versions are looked for in the background, and not before each transaction.
+	Follow bool
+}
+
+// Set is the databases in stores that a process has open. It is safe for concurrent use. What it
+// has opened it keeps for as long as the process lives.
+type Set struct {
+	o       Options
+	began   time.Time       // for others to read
+	ctx     context.Context // of what goes on in the background; ends with Close
+	cancel  context.CancelFunc
+	working sync.WaitGroup // Add is guarded by mu
+
+	mu        sync.Mutex
+	stores    map[string]*shop
+	databases map[string]*database
+}
+
+// shop is a store that is open.
+type shop struct {
+	name     string
+	store    *chunkstore.Store
+	t        *chunkstore.Target // its only one
+	replicas *replica.Set
+
+	proving sync.Mutex
+	proved  bool                // it keeps what a writer needs
+	chunks  chunkstore.Identity // of its bucket of chunks, then
+}
+
+// NewSet makes an empty set. It asks nobody.
+func NewSet(o Options) (*Set, error) {
+	s := &Set{
+		o: o.withDefaults(), began: time.Now(), stores: make(map[string]*shop),
+		databases: make(map[string]*database),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// run has f run in the background for d, until Close. No panic of it ends the host.
+func (s *Set) run(what string, d *database, f func(ctx context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return
+	}
+	s.working.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				d.log.Error("panic", "in", what, "value", fmt.Sprint(p), "stack",
+					string(debug.Stack()))
+			}
+		}()
+		f(s.ctx)
+	})
+}
+
+// Close ends what goes on in the background, as if the process died, and waits for that. What is
+// not durable is lost. A process need not call it.
+func (s *Set) Close() {
+	s.cancel()
+	s.mu.Lock() // no more is begun
+	s.mu.Unlock()
+	s.working.Wait()
+}
+
+// Has reports whether there is a store of that name.
+func (s *Set) Has(store string) bool { return s.o.Has(store) }
+
+// splitName splits /STORE/any/path.db. path begins with a slash.
+func splitName(name string) (store, path string, err error) {
+	rest, rooted := strings.CutPrefix(name, "/")
+	store, path, found := strings.Cut(rest, "/")
+	if !rooted || !found || store == "" || path == "" {
+		return "", "", fmt.Errorf("%q names no database in a store: want /STORE/any/path.db", name)
+	}
+	return store, "/" + path, nil
+}
+
+// shop returns the store of that name, open.
+func (s *Set) shop(ctx context.Context, name string) (*shop, error) {
+	if !s.o.Has(name) {
+		return nil, fmt.Errorf("%w: %q is not among \"stores\" in the configuration", ErrNoStore,
+			name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.stores[name]; h != nil {
+		return h, nil
+	}
+	store, err := s.o.Open(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", name, err)
+	}
+	if len(store.Targets) != 1 {
+		return nil, fmt.Errorf("store %q has %d targets, want one", name, len(store.Targets))
+	}
+	replicas, err := s.o.Replicas(store)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", name, err)
+	}
+	h := &shop{name: name, store: store, t: store.Targets[0], replicas: replicas}
+	s.stores[name] = h
+	return h, nil
+}
+
+// prove fails if the store does not keep what a writer relies on: that an object is created once.
+func (h *shop) prove(ctx context.Context) error {
+	h.proving.Lock()
+	defer h.proving.Unlock()
+	if h.proved {
+		return nil
+	}
+	ids, err := h.t.Prove(ctx)
+	if err != nil {
+		return fmt.Errorf("store %q: %w", h.name, err)
+	}
+	h.chunks, h.proved = ids.Chunks, true
+	return nil
+}
+
+// Open opens the database name, which is /STORE/any/path.db. It fails with
+// [chunkstore.ErrAbsent] if it is not there, unless it is to be created.
+func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
+	d, err := s.database(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.open(ctx, m); err != nil {
+		return nil, d.wrap(err)
+	}
+	r, err := d.shop.replicas.OpenFrom(ctx, d)
+	if err != nil {
+		return nil, d.wrap(err)
+	}
+	c := &Conn{d: d, r: r, mode: m}
+	c.arrive()
+	if m.Follow {
+		r.SetAuto(true)
+	}
+	d.mu.Lock()
+	d.users.conns++
+	d.mu.Unlock()
+	return c, nil
+}
+
+// database returns that of the name.
+func (s *Set) database(ctx context.Context, name string) (*database, error) {
+	store, path, err := splitName(name)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.shop(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.databases[name]
+	if d == nil {
+		if d, err = newDatabase(s, h, path); err != nil {
+			return nil, err
+		}
+		s.databases[name] = d
+	}
+	return d, nil
+}
+
+// Exists reports whether the database name is there.
+func (s *Set) Exists(ctx context.Context, name string) (bool, error) {
+	d, err := s.database(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	if err := d.take(ctx); err != nil {
+		return false, d.wrap(err)
+	}
+	defer d.give()
+	err = d.story.open(ctx)
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		return false, nil
+	}
+	return err == nil, d.wrap(err)
+}
+
+// all returns the databases, by name.
+func (s *Set) all() []*database {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*database
+	for _, d := range s.databases {
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b *database) int { return strings.Compare(a.URI(), b.URI()) })
+	return all
+}
+
+// Exit appends what is not durable yet, and gives leases back, until ctx ends.
+func (s *Set) Exit(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, d := range s.all() {
+		all.Go(func() {
+			if err := d.lease.leave(ctx); err != nil {
+				d.log.Warn("the lease was not given back", "error", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Status describes one database.
+type Status struct {
+	Store    string  `json:"store"`
+	Path     string  `json:"path"`
+	Handles  int     `json:"handles"`
+	Record   uint64  `json:"record"`  // the last one that was read or appended
+	Version  uint64  `json:"version"` // that it makes
+	Bytes    int64   `json:"file_bytes"`
+	Holder   bool    `json:"holder"` // this machine holds the lease
+	Epoch    uint64  `json:"epoch"`
+	LeaseAge float64 `json:"lease_age_seconds"` // since the last sign of life, if Holder
+	Pending  int     `json:"pending"`           // commits that are not durable yet
+	Error    string  `json:"last_error,omitempty"`
+}
+
+// Status lists the databases that were opened, by store and path.
+func (s *Set) Status() []Status {
+	list := []Status{}
+	for _, d := range s.all() {
+		list = append(list, d.status())
+	}
+	return list
+}

@@ -1,0 +1,339 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/backoff"
+	"verneuil/replicate/versions"
+)
+
+// story is how far this process has come in the history. It is used with the pen.
+type story struct {
+	d  *database
+	w  *history.Writer    // nil: it begins at the newest checkpoint
+	m  *manifest.Manifest // the version at w.At()
+	by [16]byte           // whose the last record is; zero: not known
+	// owner is who has appended the last fence; nil: not known.
+	owner *manifest.Owner
+	// cuts are those of versions that were read by the last call of read.
+	cuts   map[[16]byte]bool
+	jumped bool // that call has read a checkpoint
+	// last is the stored form of the record at w.At(), if it is ours, and short.
+	last []byte
+	// since are the steps since the checkpoint under way began, in this line of versions: another
+	// one begins where others have written.
+	since []*manifest.Step
+	line  int
+	sign  time.Duration // when our last sign of life began
+
+	seen atomic.Pointer[sight]
+}
+
+// sight is what the status shows of a story.
+type sight struct {
+	m      *manifest.Manifest
+	holder bool
+	sign   time.Duration
+}
+
+// lastBytesMax bounds the record that is passed on to the next process of the machine.
+const lastBytesMax = 64 << 10
+
+func (s *story) store() history.Store { return versions.NewStore(s.d.shop.t, s.d.key) }
+
+// open reads the newest version, if none was read yet.
+func (s *story) open(ctx context.Context) error {
+	if s.w != nil {
+		return nil
+	}
+	o := s.d.set.o.History
+	o.Ahead = true
+	r, c, err := history.Open(ctx, s.store(), o)
+	if err != nil {
+		return err
+	}
+	if err := s.begin(c); err != nil {
+		return err
+	}
+	s.w = history.NewWriter(r)
+	return s.read(ctx, 0)
+}
+
+// begin makes c's version the one that was read.
+func (s *story) begin(c *history.Checkpoint) error {
+	m, err := versions.Decode(s.d.shop.t.Sealer, s.d.key, c.Body)
+	if err == nil && c.Lineage == [16]byte{} {
+		err = fmt.Errorf("the manifest is in no history, as of a store that keeps no conditions: "+
+			"import it anew: %w", chunkstore.ErrCorrupt)
+	}
+	if err != nil {
+		return err
+	}
+	s.m, s.by, s.owner, s.last = m, [16]byte{}, nil, nil
+	s.line++
+	return nil
+}
+
+// create begins a history with m.
+func (s *story) create(ctx context.Context, m *manifest.Manifest) error {
+	body, err := m.Encode(s.d.shop.t.Sealer)
+	if err == nil {
+		err = versions.Keep(ctx, s.d.shop.t, s.d.key, m.At, body)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := history.Create(ctx, s.store(), s.d.set.o.History, m.At.Lineage, body, "")
+	if errors.Is(err, chunkstore.ErrConflict) { // somebody else was faster
+		return s.open(ctx)
+	} else if err != nil {
+		return err
+	}
+	s.w, s.m = history.NewWriter(r), m
+	s.show()
+	return nil
+}
+
+// show has the status show where s is.
+func (s *story) show() {
+	s.seen.Store(&sight{s.m, s.w.State() == history.Owning, s.sign})
+}
+
+// newest reads on to the end of the history, or proves that it is there.
+func (s *story) newest(ctx context.Context) error {
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	d := s.d
+	if s.w.State() == history.Unsettled {
+		return ErrUnknown // who has left it so is about to give it up
+	}
+	if d.current(s.w.At()) {
+		return nil
+	}
+	page := d.lease.file.Page()
+	if s.w.State() == history.Owning {
+		// Another process of this machine goes on, or our lease is over.
+		local := d.now() < page.Until() && page.Number() != stamp(s.w.At())
+		if !local {
+			err := s.w.Reader().Check(ctx)
+			if err == nil {
+				return nil
+			} else if !errors.Is(err, history.ErrBehind) {
+				return err
+			}
+		}
+		s.w.Abandon()
+	}
+	return s.read(ctx, 0)
+}
+
+// read reads what others have appended: up to the record upTo, if that is not 0, or to the end.
+func (s *story) read(ctx context.Context, upTo uint64) error {
+	s.cuts, s.jumped = make(map[[16]byte]bool), false
+	defer s.show()
+	for upTo == 0 || s.w.At().Number < upTo {
+		step, err := s.w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.fold(step); err != nil {
+			s.w = nil // it has read what we have not
+			return err
+		}
+		if step.Empty() || step.End {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fold makes step's version the one that was read.
+func (s *story) fold(step history.Step) error {
+	if step.Checkpoint != nil {
+		s.jumped = true
+		if err := s.begin(step.Checkpoint); err != nil {
+			return err
+		}
+	}
+	for _, r := range step.Records {
+		if err := s.foldRecord(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldRecord makes the version of r, the next record, the one that was read.
+func (s *story) foldRecord(r *history.Record) error {
+	m, err := versions.Fold(s.d.shop.t.Sealer, s.m, r)
+	if err != nil {
+		return err
+	}
+	if r.Fence {
+		s.owner = nil
+		if o, err := manifest.DecodeOwner(s.d.shop.t.Sealer, r.Body); err == nil {
+			s.owner = &o
+		}
+	}
+	s.m, s.by, s.last = m, r.Writer, nil
+	s.cuts[m.Cut] = true
+	s.line++
+	return nil
+}
+
+// settle appends what was prepared, asks again while the answer is lost, and gives up when the
+// deadline has passed: then the error wraps ErrUnsettled, and the history is given up. What is
+// prepared is noted in the machine's file before, and what came of it after that.
+func (s *story) settle(ctx context.Context) error {
+	d := s.d
+	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
+	defer cancel()
+	s.note()
+	began, saved := d.now(), history.Saved{}
+	if saved, _ = s.w.Save(); len(saved.Pending) > lastBytesMax {
+		saved.Pending = nil
+	}
+	pause := backoff.Backoff{First: 20 * time.Millisecond, Most: 2 * time.Second}
+	err := s.w.Settle(ctx)
+	for errors.Is(err, history.ErrUnsettled) && ctx.Err() == nil {
+		d.log.Info("the store has not answered; asking again", "error", err)
+		timer := time.NewTimer(pause.Next())
+		select {
+		case <-timer.C:
+			err = s.w.Settle(ctx)
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+	if err != nil {
+		s.w.Abandon()
+		s.last = nil
+		s.note()
+		s.show()
+		return err
+	}
+	s.by, s.last, s.sign = s.w.Name(), saved.Pending, began
+	return nil
+}
+
+// alive promises, after a record or a heartbeat that began then, that the version is the newest.
+func (s *story) alive() {
+	d := s.d
+	if s.w.State() == history.Owning {
+		d.lease.file.Page().Promise(stamp(s.w.At()), s.sign+d.set.o.LeaseTimeout)
+	} else {
+		d.lease.file.Page().Withdraw()
+	}
+	s.show()
+}
+
+// state is what the machine's file holds: the writer, for the next process.
+type state struct {
+	history.Saved
+	Last []byte        // the stored form of the record at the position; nil: it is in the log only
+	Sign time.Duration // when the last sign of life began
+}
+
+// note keeps the writer in the machine's file, whose lock is held; nothing, if it does not own the
+// history.
+func (s *story) note() {
+	saved, ok := s.w.Save()
+	if !ok || saved.Released && saved.Pending == nil {
+		s.d.lease.file.Page().Withdraw()
+		s.d.lease.file.Clear()
+		return
+	}
+	b, err := json.Marshal(state{saved, s.last, s.sign})
+	if err == nil {
+		err = s.d.lease.file.Store(b)
+	}
+	if err != nil {
+		s.d.lease.file.Clear()
+		s.d.log.Info("the lease is not passed on to other processes", "error", err)
+	}
+}
+
+// noted returns what the machine's file holds; nil: nothing, or nothing of use.
+func (s *story) noted() *state {
+	b, ok := s.d.lease.file.Load()
+	if !ok {
+		return nil
+	}
+	n := new(state)
+	if err := json.Unmarshal(b, n); err != nil {
+		s.d.log.Info("what the machine's file holds is of no use", "error", err)
+		return nil
+	}
+	return n
+}
+
+// is reports whether nobody of this machine has written since w did.
+func (n *state) is(w *history.Writer) bool {
+	return w.State() == history.Owning && n.Name == w.Name() && n.Pending == nil &&
+		n.Digest == w.At().Digest && n.Lineage == w.At().Lineage && n.Number == w.At().Number
+}
+
+// resume goes on as the writer n, which another process of this machine has been. ok is false if
+// the history has gone on without it.
+func (s *story) resume(ctx context.Context, n *state) (ok bool, err error) {
+	if s.w.State() == history.Owning {
+		s.w.Abandon()
+	}
+	if ok, err = s.reach(ctx, n); !ok || err != nil {
+		return false, err
+	}
+	w, err := history.ResumeSure(s.store(), s.d.set.o.History, n.Saved)
+	if err != nil {
+		s.w = nil
+		return false, err
+	}
+	s.w, s.by, s.last, s.sign = w, n.Name, n.Last, n.Sign
+	if n.Pending == nil {
+		s.show()
+		return true, nil
+	}
+	// It died, and has told nobody how that ended.
+	r, err := history.Decode(n.Number+1, n.Pending)
+	if err == nil {
+		err = s.settle(ctx)
+	}
+	switch {
+	case errors.Is(err, history.ErrFenced), errors.Is(err, history.ErrBehind):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	if err := s.foldRecord(r); err != nil {
+		s.w = nil
+		return false, err
+	}
+	s.note()
+	s.alive()
+	return s.w.State() == history.Owning, nil
+}
+
+// reach reads on to where n is. ok is false if the history is not there any more.
+func (s *story) reach(ctx context.Context, n *state) (ok bool, err error) {
+	at := s.w.At()
+	if n.Last != nil && n.Lineage == at.Lineage && n.Number == at.Number+1 {
+		if r, err := history.Decode(n.Number, n.Last); err == nil {
+			if after, err := at.After(r); err == nil && after.Digest == n.Digest {
+				return true, s.foldRecord(r)
+			}
+		}
+	}
+	if err := s.read(ctx, n.Number); err != nil {
+		return false, err
+	}
+	at = s.w.At()
+	return n.Lineage == at.Lineage && n.Number == at.Number && n.Digest == at.Digest, nil
+}
