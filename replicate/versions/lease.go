@@ -1,11 +1,16 @@
 package versions
 
 import (
+	"context"
+	"encoding/hex"
 	"fmt"
+	"sort"
 
 	"github.com/zeebo/blake3"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
 )
 
 // databaseHex is the length of what stands for a database in a key.
@@ -23,3 +28,44 @@ func LeaseKey(key string) string { return chunkstore.LeaseKeyPrefix + databaseOf
 
 // WantKey returns the key of the object by which others ask the holder for the database, likewise.
 func WantKey(key string) string { return chunkstore.WantKeyPrefix + databaseOf(key) }
+
+// OwnerAt returns who owns, or last owned, the history in t that goes so far: who has put the last
+// fence. It is looked for in the log, by a few records: epochs only grow. ok is false if it is not
+// there any more.
+func OwnerAt(
+	ctx context.Context, t *chunkstore.Target, at history.Position,
+) (owner manifest.Owner, ok bool, err error) {
+	log := chunkstore.NewBucketLog(t.Chunks, hex.EncodeToString(at.Lineage[:]))
+	var first *history.Record    // of the epoch, that was found
+	has := func(n uint64) bool { // record n, and it is of the epoch
+		var found [][]byte
+		if n == 0 || err != nil {
+			return false
+		}
+		if found, err = log.Read(ctx, n, 1); err != nil || len(found) == 0 {
+			return false
+		}
+		var r *history.Record
+		if r, err = history.Decode(n, found[0]); err != nil || r.Epoch != at.Epoch {
+			return false
+		}
+		if first == nil || n < first.Number {
+			first = r
+		}
+		return true
+	}
+	low, high := uint64(0), at.Number // the first is in (low, high], if it is there
+	for step := uint64(1); high > step; step *= 2 {
+		if !has(high - step) {
+			low = high - step
+			break
+		}
+		high -= step
+	}
+	sort.Search(int(high-low), func(k int) bool { return has(low + 1 + uint64(k)) })
+	if err != nil || first == nil || !first.Fence {
+		return manifest.Owner{}, false, err
+	}
+	owner, err = manifest.DecodeOwner(t.Sealer, first.Body)
+	return owner, err == nil, err
+}

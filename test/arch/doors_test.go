@@ -43,6 +43,10 @@ var doors = map[string][]string{
 		"manifest", "manifest/history", "chunkstore",
 	},
 	"replicate/remote/compose": {"spool/sqlitefile", "manifest", "chunkstore"},
+	"replicate/remote/deposit": {
+		"replicate/remote/compose", "replicate/versions", "spool/sqlitefile",
+		"manifest", "manifest/history", "chunkstore",
+	},
 	"replicate/remote/machine": {"chunkstore"},
 	"replicate/upkeep": {
 		"replicate/versions", "manifest", "manifest/history", "chunkstore",

@@ -1,0 +1,35 @@
+// Package deposit puts a whole database into a store, where it lives from then on: an empty one, or
+// a copy of a file. It makes it with what transactions are made with (package compose), as one
+// transaction that writes every page.
+//
+// # Order
+//
+//  1. The store keeps what a writer relies on: it is asked, by [chunkstore.Target.Prove] and
+//     ProveCreates.
+//  2. The packs are put, and then leaves and nodes of a tree.
+//  3. A new database: the checkpoint is kept, to be gone back to, and becomes the newest one on
+//     the condition that there is none.
+//     One that is there: its history is taken over by a fence, where nobody holds it; the version
+//     is appended as the next one, and put as a checkpoint; the history is given back.
+//
+// # Invariants
+//
+//	D1  Nobody sees a part of the copy. Whatever fails before step 3 leaves packs that nothing
+//	    names.
+//	D2  A database that is there is not replaced without being told to; and then all versions of
+//	    it stay, to be gone back to.
+//	D3  Who has the old version in SQLite's cache does not take it for the new one: as with
+//	    SQLite's backup API, the schema cookie and the change counter are the old ones, plus one.
+//
+// # Beliefs
+//
+// The source does not change. Witness: the caller holds a read lock of SQLite's, or nobody else
+// knows the file.
+//
+// Nobody writes to the database that is replaced. Witness: its history is given back, and is taken
+// over here, by a fence. Who takes it over in turn is ahead of us: the append is refused, and
+// nothing is replaced.
+//
+// The history was begun, if the answer to that was lost. Witness: the newest checkpoint has the
+// lineage that was drawn here.
+package deposit
