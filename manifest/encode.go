@@ -109,7 +109,7 @@ func (m *Manifest) message() *manifestpb.Manifest {
 			Digest: m.At.Digest[:], Released: m.At.Released, Fences: m.At.Fences,
 		}
 	}
-	isPlaced, _ := placed(m.refs()) // the caller has validated m
+	isPlaced, _ := m.placed() // the caller has validated m
 	var packs table
 	for _, ref := range m.Top {
 		msg.Top = append(msg.Top, ref.ID[:]...)

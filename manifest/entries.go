@@ -107,23 +107,39 @@ func placeIn(names, b []byte) chunkstore.Place {
 
 // placed reports whether refs have places; zeros have none, and count for neither. It fails if
 // they are mixed, or if zeros have one.
-func placed(refs []chunkstore.Ref) (placed bool, err error) {
-	unplaced := false
-	for _, ref := range refs {
-		has := ref.Place != chunkstore.Place{}
-		switch {
-		case has && ref.ID == chunkstore.ZeroID:
-			return false, errors.New("zeros have a place")
-		case has && ref.Place.Bytes == 0:
-			return false, fmt.Errorf("object %v has a place of no bytes", ref.ID)
-		case ref.ID != chunkstore.ZeroID:
-			placed, unplaced = placed || has, unplaced || !has
+func placed(refs []chunkstore.Ref) (bool, error) {
+	var all placing
+	for k := range refs {
+		if err := all.add(&refs[k]); err != nil {
+			return false, err
 		}
 	}
-	if placed && unplaced {
+	return all.end()
+}
+
+// placing finds out whether refs have places. Its zero value has seen none.
+type placing struct{ placed, unplaced bool }
+
+func (p *placing) add(ref *chunkstore.Ref) error {
+	has := ref.Place != chunkstore.Place{}
+	switch {
+	case has && ref.ID == chunkstore.ZeroID:
+		return errors.New("zeros have a place")
+	case has && ref.Place.Bytes == 0:
+		return fmt.Errorf("object %v has a place of no bytes", ref.ID)
+	case has:
+		p.placed = true
+	case ref.ID != chunkstore.ZeroID:
+		p.unplaced = true
+	}
+	return nil
+}
+
+func (p *placing) end() (placed bool, err error) {
+	if p.placed && p.unplaced {
 		return false, errMixed
 	}
-	return placed, nil
+	return p.placed, nil
 }
 
 // entries are those of a leaf or node, in its stored form (doc.go). Immutable.

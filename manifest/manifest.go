@@ -6,7 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
+	"iter"
 	"sort"
 	"time"
 
@@ -150,7 +150,7 @@ func (m *Manifest) validate() error {
 		}
 		last = p.Index
 	}
-	if _, err := placed(m.refs()); err != nil {
+	if _, err := m.placed(); err != nil {
 		return err
 	}
 	return m.validateInline()
@@ -179,7 +179,7 @@ func (m *Manifest) validateTop() error {
 // CheckPlaced fails with [chunkstore.ErrCorrupt] if m does not say of all that its top and patches
 // name where it stands: then it is none that a target has.
 func (m *Manifest) CheckPlaced() error {
-	for _, ref := range m.refs() {
+	for ref := range m.refs() {
 		if ref.ID != chunkstore.ZeroID && ref.Place == (chunkstore.Place{}) {
 			return fmt.Errorf("object %v has no place: %w", ref.ID, chunkstore.ErrCorrupt)
 		}
@@ -187,13 +187,31 @@ func (m *Manifest) CheckPlaced() error {
 	return nil
 }
 
-// refs returns what top and patches name, in this order.
-func (m *Manifest) refs() []chunkstore.Ref {
-	refs := slices.Clone(m.Top)
-	for _, p := range m.Patches {
-		refs = append(refs, p.Ref)
+// placed is [placed] of what top and patches name.
+func (m *Manifest) placed() (bool, error) {
+	var all placing
+	for ref := range m.refs() {
+		if err := all.add(ref); err != nil {
+			return false, err
+		}
 	}
-	return refs
+	return all.end()
+}
+
+// refs yields what top and patches name, in this order.
+func (m *Manifest) refs() iter.Seq[*chunkstore.Ref] {
+	return func(yield func(*chunkstore.Ref) bool) {
+		for k := range m.Top {
+			if !yield(&m.Top[k]) {
+				return
+			}
+		}
+		for k := range m.Patches {
+			if !yield(&m.Patches[k].Ref) {
+				return
+			}
+		}
+	}
 }
 
 func (m *Manifest) validateInline() error {

@@ -206,8 +206,11 @@ func (b *builder) unfolded() (patches []Patch, err error) {
 		}
 	}
 	slices.SortFunc(patches, func(a, b Patch) int { return cmp.Compare(a.Index, b.Index) })
-	m := Manifest{Patches: patches}
-	return patches, b.check(m.refs())
+	refs := make([]chunkstore.Ref, len(patches))
+	for k, p := range patches {
+		refs[k] = p.Ref
+	}
+	return patches, b.check(refs)
 }
 
 // store makes the objects of the new version, stores them, and returns its root.

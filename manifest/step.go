@@ -130,17 +130,19 @@ func override[T any, K cmp.Ordered](from, over []T, key func(T) K) (to []T) {
 	if len(over) == 0 {
 		return slices.Clip(from)
 	}
-	for len(from) > 0 || len(over) > 0 {
-		if len(over) == 0 || len(from) > 0 && key(from[0]) < key(over[0]) {
-			to, from = append(to, from[0]), from[1:]
-			continue
+	to = make([]T, 0, len(from)+len(over))
+	for len(over) > 0 {
+		n := 0
+		for n < len(from) && key(from[n]) < key(over[0]) {
+			n++
 		}
-		if len(from) > 0 && key(from[0]) == key(over[0]) {
+		if to, from = append(to, from[:n]...), from[n:]; len(from) > 0 &&
+			key(from[0]) == key(over[0]) {
 			from = from[1:]
 		}
 		to, over = append(to, over[0]), over[1:]
 	}
-	return to
+	return slices.Clip(append(to, from...))
 }
 
 // Encode returns the body of the record that holds s, which sl seals. With [chunkstore.Plain],

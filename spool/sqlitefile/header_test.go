@@ -23,6 +23,22 @@ func TestHeaderPageBytes(t *testing.T) {
 	}
 }
 
+func TestHeaderPages(t *testing.T) {
+	var h sqlitefile.Header
+	h[31], h[27], h[95] = 7, 3, 3
+	if n, ok := h.Pages(); n != 7 || !ok {
+		t.Errorf("%d pages, %v", n, ok)
+	}
+	h[95] = 4 // an old program wrote last
+	if _, ok := h.Pages(); ok {
+		t.Error("a page count that is not valid is believed")
+	}
+	h[95], h[31] = 3, 0
+	if _, ok := h.Pages(); ok {
+		t.Error("no pages are believed")
+	}
+}
+
 // FuzzOwn: whatever stands there, it is looked at without a panic.
 func FuzzOwn(f *testing.F) {
 	f.Add([]byte(sqlitefile.Magic))

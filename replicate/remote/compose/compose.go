@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"sync"
 	"time"
 
 	"verneuil/chunkstore"
@@ -76,7 +77,12 @@ func New(o Options) *Composer {
 func (c *Composer) Compose(
 	ctx context.Context, base *manifest.Manifest, ch Change, b Base,
 ) (*Draft, error) {
-	w := &work{c: c, ctx: ctx, base: base, change: ch, from: b}
+	scratch := scratches.Get().(*[2 * BlockBytes]byte)
+	defer scratches.Put(scratch)
+	w := &work{
+		c: c, ctx: ctx, base: base, change: ch, from: b,
+		block: scratch[:BlockBytes:BlockBytes], was: scratch[BlockBytes:],
+	}
 	if err := w.look(); err != nil || !w.changed() {
 		return nil, err
 	}
@@ -96,6 +102,8 @@ func (c *Composer) Compose(
 	}
 	return d, d.describe(base, next)
 }
+
+var scratches = sync.Pool{New: func() any { return new([2 * BlockBytes]byte) }}
 
 // successor returns the version after m, with the same content, but without a tree.
 func (c *Composer) successor(m *manifest.Manifest) *manifest.Manifest {

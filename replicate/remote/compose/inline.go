@@ -21,12 +21,10 @@ func pinned(pageBytes int, fileBytes int64) int64 {
 	return min(blocks, fileBytes)
 }
 
-// bytesOf returns how many bytes of pages begin at from or later.
+// bytesOf returns how many bytes of pages lie beyond from.
 func bytesOf(pages []manifest.Page, from int64) (n int) {
 	for _, p := range pages {
-		if p.Offset >= from {
-			n += len(p.Data)
-		}
+		n += max(0, len(p.Data)-int(max(0, from-p.Offset)))
 	}
 	return n
 }

@@ -58,7 +58,6 @@ func (w *work) look() error {
 		}
 	}
 	w.kept = make(map[int][]byte)
-	w.block, w.was = make([]byte, BlockBytes), make([]byte, BlockBytes)
 	if err := w.readHeader(); err != nil {
 		return err
 	}
