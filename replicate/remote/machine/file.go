@@ -201,6 +201,25 @@ func (f *File) Break() error {
 	return f.renew()
 }
 
+// ErrLeft is why a File is private after [File.Leave].
+var ErrLeft = errors.New("this process shares the file no more")
+
+// Leave gives the lock back, and makes f private: the page stays where it is, and promises nothing.
+// Others find the state that was stored last. It fails if there is no memory for that; then the
+// lock is given back all the same.
+func (f *File) Leave() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.f == nil {
+		return nil
+	}
+	f.unlock()
+	if err := f.alone(ErrLeft); err != nil {
+		return fmt.Errorf("leave the file that processes share: %w", err)
+	}
+	return nil
+}
+
 // Load returns the state; ok is false if there is none. f must have the lock.
 func (f *File) Load() (state []byte, ok bool) {
 	f.mu.Lock()

@@ -296,6 +296,28 @@ func TestBreak(t *testing.T) {
 	has(t, a, nil)
 }
 
+// TestLeave: who leaves takes nothing along but what works for itself.
+func TestLeave(t *testing.T) {
+	dir := t.TempDir()
+	a, b := shared(t, dir), shared(t, dir)
+	locks(t, a, true)
+	must(t, a.Store(stateOf(1)))
+	a.Page().Promise(3, time.Hour)
+	page := a.Page()
+	must(t, a.Leave())
+	if a.Private() == nil || a.Page() != page || page.Newest(3, 0) {
+		t.Fatal("a is there still")
+	}
+	locks(t, a, true)
+	has(t, a, nil)
+	page.Promise(4, time.Hour)
+	locks(t, b, true)
+	has(t, b, stateOf(1))
+	if !b.Page().Newest(3, 0) || b.Page().Newest(4, 0) {
+		t.Fatal("two pages are one")
+	}
+}
+
 // TestBoots: another boot's file is not found, and is removed when it is old.
 func TestBoots(t *testing.T) {
 	dir := t.TempDir()
