@@ -1,0 +1,141 @@
+package remote
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"verneuil/chunkstore"
+)
+
+var (
+	schedules = flag.Int("schedules", 1000, "how many schedules the simulation runs")
+	seed      = flag.Int64("seed", 0, "run the one schedule of this seed")
+	firstSeed = flag.Int64("first", 1, "the first seed")
+)
+
+// broken are rules that are left out, so that the simulation shows that it would find that.
+type broken struct {
+	overstay time.Duration // who reads believes a promise for so much longer
+}
+
+// operation is one transaction, as its client saw it.
+type operation struct {
+	actor     *actor
+	call, ret int64
+	list      []uint32     // what it read
+	tx        *transaction // what it wrote on that; nil: nothing
+}
+
+func (w *world) note(o operation) {
+	o.ret = w.ticks.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	// A version that is not answered for yet may be seen here and not there (R10).
+	if o.tx == nil && len(o.list) <= w.known || o.tx != nil && o.tx.outcome != refused {
+		w.operations = append(w.operations, o)
+	}
+}
+
+// warm makes what is shared by all bubbles before there are any: it has channels.
+var warm = sync.OnceFunc(func() {
+	plain, sealer := make([]byte, 1000), chunkstore.Plain{}
+	_, bodyErr := sealer.OpenBody(sealer.SealBody(plain))
+	id := sealer.Identify(plain)
+	if _, err := sealer.Open(nil, id, sealer.Seal(nil, id, plain)); err != nil || bodyErr != nil {
+		panic(errors.Join(err, bodyErr))
+	}
+})
+
+// bubble runs one schedule, and returns what was found.
+func bubble(t *testing.T, seed int64, b broken) (w *world) {
+	t.Helper()
+	warm()
+	t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, uint64(seed))
+		synctest.Test(t, func(t *testing.T) { w = simulate(t, seed, b) })
+		if w != nil && len(w.violations) == 0 && !w.drift && !w.linearizable() {
+			w.violations = append(w.violations, "the history is not linearizable")
+		}
+	})
+	return w
+}
+
+// key makes a state for porcupine of a list.
+func key(list []uint32) string { return fmt.Sprint(list) }
+
+// linearizable asks a checker that knows nothing of logs: each transaction read a list, and, if
+// it wrote, appended itself.
+func (w *world) linearizable() bool {
+	model := porcupine.NondeterministicModel{
+		Init: func() []any { return []any{key(nil)} },
+		Step: func(state, input, output any) []any {
+			o := input.(operation)
+			same := state == key(o.list)
+			switch {
+			case o.tx == nil && same:
+				return []any{state}
+			case o.tx == nil:
+				return nil
+			}
+			next := key(append(o.list[:len(o.list):len(o.list)], o.tx.id))
+			switch {
+			case o.tx.outcome == committed && same:
+				return []any{next}
+			case o.tx.outcome == committed:
+				return nil
+			case same: // nobody knows
+				return []any{state, next}
+			}
+			return []any{state}
+		},
+	}
+	var all []porcupine.Operation
+	clients := map[*actor]int{}
+	for _, o := range w.operations {
+		if _, ok := clients[o.actor]; !ok {
+			clients[o.actor] = len(clients)
+		}
+		if o.tx != nil && o.tx.outcome == unknown {
+			o.ret = 1 << 60
+		}
+		all = append(all, porcupine.Operation{ClientId: clients[o.actor], Input: o, Call: o.call,
+			Return: o.ret})
+	}
+	return porcupine.CheckOperations(model.ToModel(), all)
+}
+
+func TestSimulation(t *testing.T) {
+	if *seed != 0 {
+		w := bubble(t, *seed, broken{})
+		t.Logf("%+v\n%v", w.counts, w.violations)
+		return
+	}
+	var all counts
+	requests := int64(0)
+	for s := range int64(*schedules) {
+		w := bubble(t, *firstSeed+s, broken{})
+		if w == nil {
+			t.Fatalf("seed %d", *firstSeed+s)
+		}
+		all.add(w.counts)
+		requests += w.requests.Load()
+		for _, v := range w.violations {
+			t.Errorf("seed %d: %s", *firstSeed+s, v)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	if all.Acked < *schedules {
+		t.Errorf("nothing happens: %+v", all)
+	}
+	t.Logf("%d schedules, %d requests: %+v", *schedules, requests, all)
+}

@@ -1,0 +1,259 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/remote/machine"
+)
+
+// actor is one thread of a process, with a connection.
+type actor struct {
+	p    *process
+	rng  *rand.Rand
+	c    *Conn
+	mode Mode
+	off  bool // synchronous=OFF
+	seen int  // the longest list that it has read from a durable version
+}
+
+// work does what an application does: it opens the database, reads and writes a few times, and
+// closes it.
+func (a *actor) work() {
+	ctx := context.Background()
+	for range 1 + a.rng.IntN(2) {
+		if a.rest(ctx) != nil {
+			return
+		}
+		a.mode, a.seen = Mode{ReadOnly: a.rng.IntN(4) == 0}, 0
+		a.off = a.rng.IntN(6) == 0
+		a.mode.Follow = a.mode.ReadOnly && a.rng.IntN(2) == 0
+		c, err := a.p.set.Open(ctx, simName, a.mode)
+		if err != nil {
+			continue
+		}
+		a.c = c
+		for range 2 + a.rng.IntN(6) {
+			if a.rest(ctx) != nil {
+				break
+			}
+			if a.mode.ReadOnly || a.rng.IntN(3) == 0 {
+				a.read(ctx)
+			} else {
+				a.write(ctx)
+			}
+		}
+		c.Close()
+		if a.p.killed() {
+			return
+		}
+	}
+}
+
+// rest is the time between two transactions. It fails if the process was killed.
+func (a *actor) rest(ctx context.Context) error {
+	scale := []time.Duration{0, 0, 0, 50 * time.Millisecond, 2 * time.Second, 15 * time.Second,
+		3 * time.Minute}[a.rng.IntN(7)]
+	return a.p.sleep(ctx, time.Duration(a.rng.ExpFloat64()*float64(scale)))
+}
+
+// begin is what C does at the beginning of a transaction.
+func (a *actor) begin(ctx context.Context) error {
+	if a.mode.Follow {
+		a.c.Adopt()
+		return nil
+	}
+	w, number := a.p.w, a.c.Number()
+	if page := (*machine.Page)(a.c.Lease()); number != 0 &&
+		page.Newest(number, a.p.h.now()-w.broken.overstay) {
+		w.mu.Lock()
+		w.counts.Fast++
+		w.mu.Unlock()
+		return nil
+	}
+	return a.c.Share(ctx)
+}
+
+// list reads the version that is open.
+func (a *actor) list(ctx context.Context) ([]uint32, error) {
+	return a.p.w.whole(a.c.r.Size(), func(p []byte, off int64) error {
+		return a.c.Read(ctx, p, off)
+	})
+}
+
+// view is begin and list, and checks what was read. It returns what no later read may lack.
+func (a *actor) view(ctx context.Context) (list []uint32, err error) {
+	w := a.p.w
+	w.mu.Lock()
+	least := w.known
+	w.mu.Unlock()
+	if err = a.begin(ctx); err != nil {
+		return nil, err
+	}
+	m := a.c.r.Manifest()
+	list, err = a.list(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if tear := (torn{}); errors.As(err, &tear) {
+		w.violate("R4: process %d, version %d: %v", a.p.id, m.Sequence, err)
+	}
+	if err != nil || a.p.killed() {
+		return nil, errors.Join(err, errDead)
+	}
+	w.counts.Reads++
+	stored, durable := w.lists[m.Cut]
+	if !durable { // it is of this process alone, so far
+		w.counts.Dirty++
+		return list, nil
+	}
+	switch {
+	case !slices.Equal(list, stored):
+		w.violate("R4: process %d has %v, the version %v", a.p.id, list, stored)
+		return list, nil
+	case len(list) < a.seen:
+		w.violate("R4: process %d went back from %d transactions to %d", a.p.id, a.seen, len(list))
+	case len(list) < least && !a.mode.Follow && !w.drift:
+		w.violate("R2: process %d read %d transactions of %d", a.p.id, len(list), least)
+	}
+	a.seen = len(list)
+	return list, nil
+}
+
+// read is a transaction that reads.
+func (a *actor) read(ctx context.Context) {
+	call := a.p.w.ticks.Add(1)
+	list, err := a.view(ctx)
+	if err == nil && !a.mode.Follow {
+		a.p.w.note(operation{actor: a, call: call, list: list})
+	}
+}
+
+// write is a transaction that writes; done says whether it was committed.
+func (a *actor) write(ctx context.Context) (done bool, err error) {
+	w := a.p.w
+	call := w.ticks.Add(1)
+	list, err := a.view(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err = a.c.Reserve(ctx); err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case errors.Is(err, ErrBusy):
+			w.counts.Busy++
+		case errors.Is(err, ErrStale):
+			w.counts.Stale++
+		case a.p.killed() || errors.Is(err, errLost) || errors.Is(err, context.DeadlineExceeded):
+		default:
+			w.violate("process %d reserves: %v", a.p.id, err)
+		}
+		return false, err
+	}
+	defer a.c.Unreserve()
+	for a.rng.IntN(3) > 0 || a.rest(ctx) == nil {
+		again := a.rng.IntN(4) == 0
+		tx := w.begin(a.rng, list)
+		tx.outcome, err = a.commit(ctx, tx, list, !again)
+		w.note(operation{actor: a, call: call, list: list, tx: tx})
+		if !again || err != nil {
+			return tx.outcome == committed, err
+		}
+		list, call = append(slices.Clip(list), tx.id), w.ticks.Add(1)
+	}
+	return false, errDead
+}
+
+// begin draws a transaction that is made on list.
+func (w *world) begin(rng *rand.Rand, list []uint32) *transaction {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tx := &transaction{id: uint32(len(w.txs) + 1), length: 1}
+	if len(list) > 0 {
+		tx.length = w.txs[list[len(list)-1]-1].length
+	}
+	switch rng.IntN(8) {
+	case 0, 1, 2:
+		tx.length += rng.IntN(12)
+	case 3:
+		tx.length = 1 + rng.IntN(tx.length)
+	}
+	most := 4
+	if rng.IntN(12) == 0 {
+		tx.length, most = max(tx.length, 70), 200 // too many to travel inline
+	}
+	chosen := map[int]bool{}
+	for range rng.IntN(most) {
+		if tx.length > 1 {
+			chosen[1+rng.IntN(tx.length-1)] = true
+		}
+	}
+	for b := range chosen {
+		tx.blocks = append(tx.blocks, b)
+	}
+	slices.Sort(tx.blocks)
+	w.txs = append(w.txs, tx)
+	return tx
+}
+
+// commit is what C does at COMMIT.
+func (a *actor) commit(
+	ctx context.Context, tx *transaction, list []uint32, pass bool,
+) (o outcome, err error) {
+	w := a.p.w
+	list = append(slices.Clip(list), tx.id)
+	written := append([]int{0}, tx.blocks...)
+	ch := compose.Change{Bytes: int64(tx.length) * block}
+	for _, b := range written {
+		ch.Offsets = append(ch.Offsets, int64(b)*block)
+	}
+	ch.Read = func(k int, p []byte) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.fill(p, written[k], tx.id, list)
+		return nil
+	}
+	o = refused
+	moved, err := a.c.Commit(ctx, ch, pass)
+	if err == nil && a.off {
+		o = unknown
+	} else if err == nil {
+		if o, err = committed, a.c.Wait(ctx); err != nil {
+			o = unknown
+			if errors.Is(err, ErrLost) && !errors.Is(err, ErrUnknown) {
+				o = refused
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.p.killed() {
+		return unknown, errDead
+	}
+	switch {
+	case o != unknown && err == nil && !moved:
+		w.violate("transaction %d of process %d changed nothing", tx.id, a.p.id)
+	case err != nil && o == unknown && !errors.Is(err, ErrUnknown):
+		w.violate("process %d waits: %v", a.p.id, err)
+	case o == refused && tx.appended:
+		w.violate("R3: transaction %d is in the log, and was refused: %v", tx.id, err)
+	case o == committed && !tx.appended:
+		w.violate("R2: transaction %d is not in the log", tx.id)
+	case o == committed:
+		w.known = max(w.known, slices.Index(w.list(), tx.id)+1)
+	}
+	tx.outcome = o
+	switch o {
+	case committed:
+		w.counts.Acked++
+	case refused:
+		w.counts.Refused++
+	default:
+		w.counts.Unknown++
+	}
+	return o, err
+}

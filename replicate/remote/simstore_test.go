@@ -1,0 +1,314 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+// memory is what the simulated store holds, without faults: two buckets.
+type memory struct {
+	mu      sync.Mutex
+	buckets map[string]map[string]chunkstore.Object // by name, by key
+	etags   int
+	// put is told of each object that was stored, with mu held; had says that the key had one.
+	put func(bucket, key string, body []byte, had bool)
+}
+
+func newMemory() *memory {
+	return &memory{buckets: map[string]map[string]chunkstore.Object{"c": {}, "m": {}}}
+}
+
+// bucket is one of memory's, as somebody sees it whom nothing happens to.
+type bucket struct {
+	*memory
+	name string
+	held bool // mu is
+}
+
+func (b bucket) lock() (unlock func()) {
+	if b.held {
+		return func() {}
+	}
+	b.mu.Lock()
+	return b.mu.Unlock
+}
+
+var _ chunkstore.Bucket = bucket{}
+
+func (b bucket) String() string { return "simulated bucket " + b.name }
+
+func (b bucket) Get(
+	_ context.Context, key string, o chunkstore.GetOptions,
+) (chunkstore.Object, error) {
+	defer b.lock()()
+	found, ok := b.buckets[b.name][key]
+	switch {
+	case !ok:
+		return found, fmt.Errorf("get %s: %w", key, chunkstore.ErrAbsent)
+	case o.IfNoneMatch != "" && o.IfNoneMatch == found.ETag:
+		return chunkstore.Object{}, chunkstore.ErrUnmodified
+	case o.Length > 0:
+		if o.Offset+o.Length > found.Bytes {
+			return chunkstore.Object{}, chunkstore.ErrCorrupt
+		}
+		found.Body, found.ETag = found.Body[o.Offset:o.Offset+o.Length], ""
+	case found.Bytes > o.Limit():
+		return chunkstore.Object{}, chunkstore.ErrCorrupt
+	}
+	found.Body = slices.Clone(found.Body)
+	return found, nil
+}
+
+func (b bucket) Put(
+	_ context.Context, key string, body []byte, cond chunkstore.Condition,
+) (string, error) {
+	defer b.lock()()
+	var present *chunkstore.Object
+	if o, ok := b.buckets[b.name][key]; ok {
+		present = &o
+	}
+	if err := cond.Check(present); err != nil {
+		return "", err
+	}
+	b.etags++
+	o := chunkstore.Object{Key: key, Body: slices.Clone(body), Bytes: int64(len(body)),
+		ETag: fmt.Sprintf("%q", fmt.Sprint(b.etags)), Modified: time.Now()}
+	b.buckets[b.name][key] = o
+	if b.memory.put != nil {
+		b.memory.put(b.name, key, o.Body, present != nil)
+	}
+	return o.ETag, nil
+}
+
+func (b bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+	o, err := b.Get(ctx, key, chunkstore.GetOptions{BytesMax: 1 << 40})
+	o.Body = nil
+	return o, err
+}
+
+func (b bucket) List(
+	_ context.Context, prefix string, yield func(chunkstore.Object) bool,
+) error {
+	unlock := b.lock()
+	var all []chunkstore.Object
+	for key, o := range b.buckets[b.name] {
+		if strings.HasPrefix(key, prefix) && key != chunkstore.MarkerKey {
+			o.Body = nil
+			all = append(all, o)
+		}
+	}
+	unlock()
+	slices.SortFunc(all, func(a, b chunkstore.Object) int { return strings.Compare(a.Key, b.Key) })
+	for _, o := range all {
+		if !yield(o) {
+			break
+		}
+	}
+	return nil
+}
+
+func (b bucket) Delete(_ context.Context, key string) error {
+	defer b.lock()()
+	delete(b.buckets[b.name], key)
+	return nil
+}
+
+// target is the store without faults.
+func (m *memory) target() *chunkstore.Target {
+	return chunkstore.NewTarget("simulated", bucket{m, "c", false}, bucket{m, "m", false})
+}
+
+var (
+	errLost = errors.New("the simulated connection was reset")
+	errDead = errors.New("the simulated process was killed")
+)
+
+// line is how one process reaches the store. What becomes of a request depends on the seed, on who
+// asks what, and on how often he did: not on the order in which goroutines run.
+type line struct {
+	b bucket
+	p *process
+}
+
+var _ chunkstore.Bucket = line{}
+
+func (l line) String() string { return l.b.String() }
+
+// fate is what becomes of a request.
+type fate struct {
+	to, back time.Duration // how long it travels
+	lost     bool          // there is no answer
+	never    bool          // it is not carried out, or not before the answer
+	refused  bool          // S3 says 409 to one of two that it carries out at once
+	ghosts   []time.Duration
+}
+
+// fateOf draws one. Of 100 requests of a process in a bad time, 16 have some trouble.
+func (p *process) fateOf(request, key string) fate {
+	kind := request + " " + kindOf(key)
+	p.mu.Lock()
+	p.asked[kind]++
+	n := p.asked[kind]
+	p.mu.Unlock()
+	h := fnv.New64a()
+	fmt.Fprint(h, p.w.seed, p.id, kind, n)
+	rng := rand.New(rand.NewPCG(h.Sum64(), 0))
+	if p.w.calm.Load() {
+		return fate{to: p.w.latency, back: p.w.latency}
+	}
+	f := fate{to: travels(rng, p.w.latency), back: travels(rng, p.w.latency)}
+	roll := rng.IntN(100)
+	later := func() time.Duration {
+		return time.Duration(rng.ExpFloat64() * float64(ghostScales[rng.IntN(len(ghostScales))]))
+	}
+	switch {
+	case roll >= p.w.trouble:
+	case roll%6 == 0:
+		f.lost = true // after it was carried out
+	case roll%6 == 1:
+		f.lost, f.never = true, true
+	case roll%6 == 2:
+		f.lost, f.never, f.ghosts = true, true, []time.Duration{later()}
+	case roll%6 == 3:
+		f.ghosts = []time.Duration{later()}
+	case roll%6 == 4:
+		f.back += later() / 4
+	default:
+		f.refused = true
+	}
+	return f
+}
+
+// ghostScales are how long a request may be on its way that nobody waits for any more.
+var ghostScales = []time.Duration{100 * time.Millisecond, 2 * time.Second, 30 * time.Second,
+	15 * time.Minute}
+
+// travels is a time around mean, now and then much longer.
+func travels(rng *rand.Rand, mean time.Duration) time.Duration {
+	d := rng.ExpFloat64() * float64(mean)
+	if rng.IntN(50) == 0 {
+		d *= 40
+	}
+	return time.Duration(d)
+}
+
+func kindOf(key string) string {
+	kind, _, found := strings.Cut(key, "-")
+	if !found {
+		return "pack"
+	}
+	return kind
+}
+
+// ask sends a request of p's, which carry carries out. It may do so later, or twice, also after
+// ask has returned. carry's result is that of its first time, if it was in time.
+func ask[T any](
+	ctx context.Context, l line, request, key string, carry func() (T, error),
+) (T, error) {
+	p, w := l.p, l.p.w
+	type answer struct {
+		v   T
+		err error
+	}
+	var none T
+	if err := p.runs(ctx); err != nil {
+		return none, err
+	}
+	w.requests.Add(1)
+	f := p.fateOf(request, key)
+	if request == "get" || request == "list" || request == "stat" {
+		f.ghosts = nil // nobody sees it if that comes later
+	}
+	for _, after := range f.ghosts {
+		w.later(f.to+after, func() { carry() })
+	}
+	done := make(chan answer, 1)
+	w.later(f.to, func() {
+		if f.never {
+			close(done)
+			return
+		}
+		if f.refused && request == "put if" {
+			done <- answer{err: chunkstore.ErrConflict}
+			return
+		}
+		v, err := carry()
+		done <- answer{v, err}
+	})
+	select {
+	case <-ctx.Done():
+		return none, fmt.Errorf("%s %s: %w", request, key, ctx.Err())
+	case <-p.dead:
+		return none, errDead
+	case a, ok := <-done:
+		if err := p.sleep(ctx, f.back); err != nil {
+			return none, err
+		}
+		if !ok || f.lost {
+			return none, fmt.Errorf("%s %s: %w", request, key, errLost)
+		}
+		if err := p.runs(ctx); err != nil { // it reads the answer when it is awake
+			return none, err
+		}
+		return a.v, a.err
+	}
+}
+
+func (l line) Get(
+	ctx context.Context, key string, o chunkstore.GetOptions,
+) (chunkstore.Object, error) {
+	return ask(ctx, l, "get", key, func() (chunkstore.Object, error) {
+		return l.b.Get(ctx, key, o)
+	})
+}
+
+func (l line) Put(
+	ctx context.Context, key string, body []byte, cond chunkstore.Condition,
+) (string, error) {
+	body = slices.Clone(body)
+	request := "put"
+	if cond != (chunkstore.Condition{}) {
+		request = "put if"
+	}
+	return ask(ctx, l, request, key, func() (string, error) {
+		return l.b.Put(ctx, key, body, cond)
+	})
+}
+
+func (l line) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
+	return ask(ctx, l, "stat", key, func() (chunkstore.Object, error) { return l.b.Stat(ctx, key) })
+}
+
+func (l line) Delete(ctx context.Context, key string) error {
+	_, err := ask(ctx, l, "delete", key, func() (struct{}, error) {
+		return struct{}{}, l.b.Delete(ctx, key)
+	})
+	return err
+}
+
+func (l line) List(
+	ctx context.Context, prefix string, yield func(chunkstore.Object) bool,
+) error {
+	all, err := ask(ctx, l, "list", prefix, func() (all []chunkstore.Object, err error) {
+		err = l.b.List(ctx, prefix, func(o chunkstore.Object) bool {
+			all = append(all, o)
+			return true
+		})
+		return all, err
+	})
+	for _, o := range all {
+		if err != nil || !yield(o) {
+			break
+		}
+	}
+	return err
+}

@@ -1,0 +1,445 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest/history"
+	"verneuil/replicate/replica"
+)
+
+// world is one schedule: a store, machines, and processes on them, whose code is the real one. It
+// runs in a bubble, so that time is not the machine's, and passes when all wait.
+type world struct {
+	*memory
+	settings
+
+	seed  int64
+	rng   *rand.Rand // of who sets the world up, and harms it
+	dir   string
+	began time.Time
+
+	traffic
+	ticks atomic.Int64 // orders what happened
+
+	mu sync.Mutex
+	truth
+	found
+	txs []*transaction
+}
+
+// traffic is what goes to the store.
+type traffic struct {
+	calm     atomic.Bool // nothing happens to requests any more
+	requests atomic.Int64
+	under    sync.WaitGroup // requests that are under way
+}
+
+// found is what is known of a world in the end.
+type found struct {
+	operations []operation
+	violations []string
+	recreated  int // records that were created anew below the end
+	counts     counts
+}
+
+// settings are drawn from the seed.
+type settings struct {
+	latency  time.Duration // of a request, one way, on average
+	trouble  int           // of 100 requests, so many have some
+	drift    bool          // clocks run apart
+	machines int
+	lease    Options
+	broken   broken // what is left out
+}
+
+// counts says what happened in a world, so that a test sees whether it is worth anything.
+type counts struct {
+	Acked, Refused, Unknown, Busy, Stale, Reads, Fast, Dirty, Kills, Sleeps, Epochs int
+}
+
+func (c *counts) add(o counts) {
+	c.Acked, c.Refused, c.Unknown = c.Acked+o.Acked, c.Refused+o.Refused, c.Unknown+o.Unknown
+	c.Busy, c.Stale, c.Reads = c.Busy+o.Busy, c.Stale+o.Stale, c.Reads+o.Reads
+	c.Fast, c.Dirty, c.Kills = c.Fast+o.Fast, c.Dirty+o.Dirty, c.Kills+o.Kills
+	c.Sleeps, c.Epochs = c.Sleeps+o.Sleeps, c.Epochs+o.Epochs
+}
+
+// violate notes what must not be. mu is held.
+func (w *world) violate(format string, args ...any) {
+	w.violations = append(w.violations, fmt.Sprintf("%v: ", w.now().Round(time.Millisecond))+
+		fmt.Sprintf(format, args...))
+}
+
+func (w *world) now() time.Duration { return time.Since(w.began) }
+
+// later runs f in its time.
+func (w *world) later(after time.Duration, f func()) {
+	w.under.Add(1)
+	time.AfterFunc(after, func() {
+		defer w.under.Done()
+		f()
+	})
+}
+
+// host is a machine: a directory, and a clock.
+type host struct {
+	w      *world
+	id     int
+	dir    string
+	offset time.Duration
+	rate   float64
+}
+
+func (w *world) newHost() *host {
+	h := &host{w: w, id: w.machines, dir: fmt.Sprintf("%s/%d", w.dir, w.machines), rate: 1,
+		offset: time.Duration(1 + w.rng.Int64N(int64(1000*time.Hour)))}
+	w.machines++
+	if w.drift {
+		h.rate = 0.8 + 0.45*w.rng.Float64()
+	}
+	if err := os.Mkdir(h.dir, 0o700); err != nil {
+		panic(err)
+	}
+	return h
+}
+
+// now is CLOCK_BOOTTIME of the machine.
+func (h *host) now() time.Duration {
+	return h.offset + time.Duration(float64(h.w.now())*h.rate)
+}
+
+// process is one that uses the library.
+type process struct {
+	w    *world
+	h    *host
+	id   int
+	set  *Set
+	dead chan struct{}
+
+	mu    sync.Mutex
+	asked map[string]int
+	awake chan struct{} // closed when it is
+}
+
+func (w *world) newProcess(h *host, id int) *process {
+	<-time.After(time.Millisecond) // no two begin at one time
+	awake := make(chan struct{})
+	close(awake)
+	p := &process{w: w, h: h, id: id, dead: make(chan struct{}), asked: map[string]int{},
+		awake: awake}
+	o := w.lease
+	o.Open = func(context.Context, string) (*chunkstore.Store, error) {
+		target := chunkstore.NewTarget("simulated", line{bucket{w.memory, "c", false}, p},
+			line{bucket{w.memory, "m", false}, p})
+		target.Bound(8)
+		return chunkstore.NewStore(target), nil
+	}
+	o.Has = func(store string) bool { return store == simStore }
+	o.TempDir, o.Host, o.Program = h.dir, fmt.Sprint("host", h.id), "simulation"
+	o.History = history.Options{Grace: history.Grace, Now: h.now}
+	o.Replicas = func(s *chunkstore.Store) (*replica.Set, error) {
+		return replica.NewSet(replica.Options{Store: s, TempDir: h.dir, Host: o.Host})
+	}
+	set, err := NewSet(o)
+	if err != nil {
+		panic(err)
+	}
+	p.set = set
+	return p
+}
+
+func (p *process) killed() bool {
+	select {
+	case <-p.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// runs waits until p is awake. It fails if p was killed, or ctx ends.
+func (p *process) runs(ctx context.Context) error {
+	p.mu.Lock()
+	awake := p.awake
+	p.mu.Unlock()
+	select {
+	case <-p.dead:
+		return errDead
+	default:
+	}
+	select {
+	case <-awake:
+		return ctx.Err()
+	case <-p.dead:
+		return errDead
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sleep is runs after a pause.
+func (p *process) sleep(ctx context.Context, d time.Duration) error {
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-p.dead:
+		return errDead
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return p.runs(ctx)
+}
+
+// stop has p sleep for d, as with SIGSTOP.
+func (p *process) stop(d time.Duration) {
+	awake := make(chan struct{})
+	p.mu.Lock()
+	p.awake = awake
+	p.mu.Unlock()
+	p.w.later(d, func() { close(awake) })
+}
+
+// kill ends p: nobody hears of it again, but for requests that are under way, and the kernel gives
+// its locks back. Its goroutines go on until they notice, and share nothing with anybody.
+func (p *process) kill() {
+	close(p.dead)
+	for _, d := range p.set.all() {
+		if err := d.lease.file.Leave(); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// harm kills and stops processes, and starts others, until all of the work is done.
+func (w *world) harm(done <-chan struct{}, processes []*process, start func(*host)) {
+	alive := slices.Clone(processes)
+	for n := w.rng.IntN(6); n > 0; n-- {
+		select {
+		case <-done:
+			return
+		case <-time.After(travels(w.rng, 8*time.Second)):
+		}
+		i := w.rng.IntN(len(alive))
+		p := alive[i]
+		w.mu.Lock()
+		switch w.rng.IntN(3) {
+		case 0:
+			w.counts.Kills++
+			w.mu.Unlock()
+			p.kill()
+			alive = slices.Delete(alive, i, i+1)
+			start(p.h)
+		default:
+			w.counts.Sleeps++
+			w.mu.Unlock()
+			p.stop(time.Duration(w.rng.ExpFloat64() *
+				float64(ghostScales[w.rng.IntN(len(ghostScales))])))
+		}
+		if len(alive) == 0 {
+			return
+		}
+	}
+}
+
+// simulate runs the schedule of a seed, and returns what it has found.
+func simulate(t *testing.T, seed int64, b broken) *world {
+	rng := rand.New(rand.NewPCG(uint64(seed), 0))
+	dir, err := os.MkdirTemp(simDir(), "sim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	w := &world{memory: newMemory(), seed: seed, rng: rng, dir: dir, began: time.Now()}
+	w.memory.put, w.objects = w.stored, map[chunkstore.ID][]byte{}
+	w.lists = map[[16]byte][]uint32{}
+	w.settings = settings{
+		latency: []time.Duration{time.Millisecond, 20 * time.Millisecond,
+			300 * time.Millisecond}[rng.IntN(3)],
+		trouble: []int{0, 6, 16, 40}[rng.IntN(4)],
+		drift:   rng.IntN(3) == 0,
+		lease: Options{LeaseTimeout: 10 * time.Second, LeaseRenewal: 2 * time.Second,
+			LeaseLinger:    []time.Duration{time.Second, 20 * time.Second}[rng.IntN(2)],
+			Deadline:       30 * time.Second,
+			CommitInterval: 100 * time.Millisecond},
+		broken: b,
+	}
+	w.live()
+	<-time.After(time.Hour) // goroutines that are idle end
+	return w
+}
+
+// live lets processes work until all have done so; then a last one must get the database.
+func (w *world) live() {
+	first := w.newProcess(w.newHost(), 0)
+	w.create(first)
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	processes := []*process{first}
+	next := 1
+	start := func(h *host) {
+		mu.Lock()
+		p := w.newProcess(h, next)
+		next++
+		processes = append(processes, p)
+		mu.Unlock()
+		for k := 1 + w.rng.IntN(2); k > 0; k-- {
+			a := &actor{p: p, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0))}
+			work.Go(a.work)
+		}
+	}
+	for range 1 + w.rng.IntN(3) {
+		h := w.newHost()
+		for range 1 + w.rng.IntN(2) {
+			start(h)
+		}
+	}
+	done, harmed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(harmed)
+		w.harm(done, slices.Clone(processes), start)
+	}()
+	work.Wait()
+	close(done)
+	<-harmed
+	work.Wait() // of those who were started last
+	w.end(processes)
+}
+
+// create makes the database, which may take several tries.
+func (w *world) create(p *process) {
+	for range 10_000 {
+		c, err := p.set.Open(context.Background(), simName, Mode{Create: true})
+		if err == nil {
+			c.Close()
+			return
+		}
+		<-time.After(time.Second)
+	}
+	panic("the database cannot be created")
+}
+
+// end checks what must hold when nothing more happens.
+func (w *world) end(processes []*process) {
+	w.calm.Store(true)
+	died := w.now()
+	if w.rng.IntN(2) == 0 {
+		for _, p := range processes {
+			if !p.killed() {
+				p.kill()
+			}
+		}
+	}
+	h := w.newHost()
+	h.rate = 1
+	last := w.newProcess(h, 1_000_000)
+	w.takes(last, died)
+	w.under.Wait() // ghosts
+	w.reads(last)
+	all := append(processes, last)
+	for _, p := range all {
+		w.exit(p)
+	}
+	<-time.After(time.Hour) // what nobody waits for ends
+	for _, p := range all {
+		p.close()
+	}
+	w.under.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, tx := range w.txs {
+		if tx.outcome == committed && !slices.Contains(w.list(), tx.id) {
+			w.violate("R2: transaction %d is lost", tx.id)
+		}
+	}
+	w.counts.Epochs = w.epochs
+}
+
+// exit ends p, as exit(3) does if it lives.
+func (w *world) exit(p *process) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if p.killed() {
+		cancel()
+	}
+	p.set.Exit(ctx)
+	if !p.killed() {
+		p.kill()
+	}
+	p.set.Close()
+}
+
+// close gives up what p has in this one.
+func (p *process) close() {
+	for _, h := range p.set.stores {
+		if err := h.replicas.Close(); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// takes: R9.
+func (w *world) takes(p *process, from time.Duration) {
+	a := &actor{p: p, rng: rand.New(rand.NewPCG(1, 0))}
+	ctx := context.Background()
+	c, err := p.set.Open(ctx, simName, Mode{})
+	if err != nil {
+		w.mu.Lock()
+		w.violate("R9: the last one cannot open: %v", err)
+		w.mu.Unlock()
+		return
+	}
+	defer c.Close()
+	a.c = c
+	// Clocks run apart by less than 1/3; an attempt takes a few requests.
+	most := w.lease.LeaseTimeout*3/2 + 100*w.latency + 5*time.Second
+	for {
+		tries := w.now()
+		done, err := a.write(ctx)
+		if done {
+			return
+		}
+		if w.now()-from > most {
+			w.mu.Lock()
+			w.violate("R9: waited from %v to %v, last tried at %v: %v", from, w.now(), tries, err)
+			w.mu.Unlock()
+			return
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// reads: what is there in the end is what has been committed.
+func (w *world) reads(p *process) {
+	c, err := p.set.Open(context.Background(), simName, Mode{ReadOnly: true})
+	var list []uint32
+	if err == nil {
+		defer c.Close()
+		a := &actor{p: p, c: c}
+		if err = c.Share(context.Background()); err == nil {
+			list, err = a.list(context.Background())
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil || !slices.Equal(list, w.list()) {
+		w.violate("R2: in the end there is %v (%v), and the log has %v", list, err, w.list())
+	}
+}
+
+// simDir is where machines keep their files: in memory, if there is such a directory.
+func simDir() string {
+	if err := os.MkdirAll("/dev/shm", 0o777); err == nil {
+		return "/dev/shm"
+	}
+	return ""
+}
