@@ -96,7 +96,8 @@ func (c *Conn) stays() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	tip := d.queue.tip()
-	if tip == nil || tip.v == nil {
+	if tip == nil {
+		c.wantsTip = false
 		return false
 	}
 	if !c.wantsTip {

@@ -219,7 +219,7 @@ func (q *queue) appended(batch []*entry, body []byte) error {
 	}
 	if err != nil { // it was made a moment ago
 		s.w = nil
-		return err
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	s.since = append(s.since, step)
 	q.publish(batch) // before the page says that there is a newer version
