@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,38 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 
 // Next returns what is new since the last call: at most 64 records. An empty step means that r is
 // at the end, as End does: else there may be more. After an error r is where it was.
-func (r *Reader) Next(ctx context.Context) (Step, error) {
+func (r *Reader) Next(ctx context.Context) (Step, error) { return r.next(ctx, 1) }
+
+// LookAndNext is Look and Next, both at once: it is for who wants the newest version now, and takes
+// one round trip as a rule, also where one record is new. It fails as they do.
+func (r *Reader) LookAndNext(ctx context.Context) (Step, error) {
+	ahead := r.Clone()
+	var step Step
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		step, err = ahead.next(ctx, 2)
+	}()
+	lookErr := r.Look(ctx)
+	<-done
+	if lookErr != nil || err != nil {
+		return Step{}, cmp.Or(lookErr, err)
+	}
+	if r.seen >= ahead.seen {
+		ahead.etag, ahead.seen = r.etag, r.seen
+	}
+	*r = *ahead
+	return step, nil
+}
+
+// next is Next that asks for so many records at least.
+func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	if r.at.Lineage == [16]byte{} {
 		return r.another(ctx)
 	}
@@ -162,7 +194,7 @@ func (r *Reader) Next(ctx context.Context) (Step, error) {
 			return Step{Checkpoint: c}, err
 		}
 	}
-	began, limit := r.now(), windows[r.window]
+	began, limit := r.now(), max(windows[r.window], least)
 	stored, err := r.log.Read(ctx, r.at.Number+1, limit)
 	if err != nil {
 		return Step{}, fmt.Errorf("read the log: %w", err)

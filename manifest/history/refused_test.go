@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
 )
@@ -136,5 +137,83 @@ func TestRefusedByAFenceThatSlept(t *testing.T) {
 	}
 	if err := sleeper.Append(ctx, []byte("x"), false); !errors.Is(err, ErrBehind) {
 		t.Errorf("who slept appends: %v", err)
+	}
+}
+
+// togetherStore answers no request before it has another one.
+type togetherStore struct {
+	*plainStore
+	meet chan struct{}
+}
+
+func (s *togetherStore) Newest(ctx context.Context, etag string) (*Checkpoint, string, error) {
+	s.meet <- struct{}{}
+	return s.plainStore.Newest(ctx, etag)
+}
+
+func (s *togetherStore) Log(lineage [16]byte) chunkstore.Log {
+	return togetherLog{s.plainStore.Log(lineage), s.meet}
+}
+
+type togetherLog struct {
+	chunkstore.Log
+	meet chan struct{}
+}
+
+func (l togetherLog) Read(ctx context.Context, from uint64, limit int) ([][]byte, error) {
+	<-l.meet
+	return l.Log.Read(ctx, from, limit)
+}
+
+// TestLookAndNext: who looks asks for records at the same time, and is at the end with one round;
+// where the checkpoint is another, or a record damaged, he is where he was.
+func TestLookAndNext(t *testing.T) {
+	s := &plainStore{log: map[uint64][]byte{}}
+	if _, err := Create(t.Context(), s, Options{}, [16]byte{1}, nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	w := follower(t, s)
+	if err := w.Take(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Grace: Grace, Now: func() time.Duration { return 0 }}
+	r, _, err := Open(t.Context(), s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for step, err := r.Next(t.Context()); !step.End; step, err = r.Next(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := &togetherStore{s, make(chan struct{})}
+	r.store, r.log = both, both.Log([16]byte{1})
+	for n := range 3 { // none, one, two that are new
+		for range n {
+			if err := w.Append(t.Context(), []byte{1}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step, err := r.LookAndNext(t.Context())
+		if err != nil || len(step.Records) != n || step.End != (n < 2) {
+			t.Errorf("%d new: %+v, %v", n, step, err)
+		}
+	}
+	if err := w.Checkpoint(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	step, err := r.LookAndNext(t.Context())
+	if err != nil || !step.Empty() || r.Seen() != w.At().Number || r.ETag() != fmt.Sprint(s.etag) {
+		t.Errorf("checkpoint of what was read: %+v, %v, at %d", step, err, r.Seen())
+	}
+	at := r.At().Number
+	r.store, r.log = s, s.Log([16]byte{1}) // a damaged record has it look again
+	s.log[at+1] = []byte("damaged")
+	if _, err := r.LookAndNext(t.Context()); !errors.Is(err, chunkstore.ErrCorrupt) {
+		t.Errorf("a damaged record: %v", err)
+	}
+	s.cp.Lineage, s.etag = [16]byte{2}, s.etag+1
+	if _, err := r.LookAndNext(t.Context()); !errors.Is(err, ErrBehind) || r.At().Number != at {
+		t.Errorf("another history: %v, at %d", err, r.At().Number)
 	}
 }

@@ -121,20 +121,24 @@ func (f *Follower) Doubt() { f.doubt = true }
 
 // next takes over some of what is new, and reports whether that is all.
 func (f *Follower) next(ctx context.Context) (end bool, err error) {
+	next := (*history.Reader).Next
 	if f.doubt && f.reader != nil && f.newest.At.Lineage != [16]byte{} { // else it is asked anyway
-		if err := f.reader.Look(ctx); errors.Is(err, history.ErrBehind) {
-			f.reader = nil
-		} else if err != nil {
-			return false, err
-		}
+		next = (*history.Reader).LookAndNext
 	}
 	f.doubt = false
+	var step history.Step
+	if f.reader != nil {
+		step, err = next(f.reader, ctx)
+		if errors.Is(err, history.ErrBehind) {
+			f.reader = nil
+		}
+	}
 	if f.reader == nil {
 		if err := f.open(ctx); err != nil {
 			return false, err
 		}
+		step, err = f.reader.Next(ctx)
 	}
-	step, err := f.reader.Next(ctx)
 	if err != nil || step.Empty() {
 		return true, err
 	}
