@@ -59,18 +59,34 @@ static void entryAwait(_Atomic uint64_t *pEntry, uint64_t entry) {
   }
 }
 
-/* The entry of a chunk, after what its marks ask for (T5). */
-static uint64_t entryOf(VersionTable *t, uint32_t iChunk, const VersionOwner *pCalls, void *pOwner) {
-  _Atomic uint64_t *pEntry = &t->aEntry[iChunk];
-  uint64_t entry = atomic_load_explicit(pEntry, memory_order_acquire); /* T1 */
-  if ((entry & ENTRY_AHEAD) &&
-      (atomic_fetch_and_explicit(pEntry, ~ENTRY_AHEAD, memory_order_relaxed) & ENTRY_AHEAD))
+/* Tells Go that a reader has come to a marked chunk (T5). */
+static void entryAhead(_Atomic uint64_t *pEntry, uint32_t iChunk, const VersionOwner *pCalls, void *pOwner) {
+  if (atomic_fetch_and_explicit(pEntry, ~ENTRY_AHEAD, memory_order_relaxed) & ENTRY_AHEAD)
     pCalls->xAhead(pOwner, iChunk);
-  if (entry & ENTRY_COMING) {
-    entryAwait(pEntry, entry & ~ENTRY_AHEAD);
-    entry = atomic_load_explicit(pEntry, memory_order_acquire);
+}
+
+/* The pages that lie over a chunk which is PATCHED. */
+static const VersionPatch *patchOf(const VersionTable *t, uint32_t iChunk) {
+  const VersionPatch *p = t->aPatch;
+  for (uint32_t n = t->nPatch; n > 1;) {
+    uint32_t half = n / 2;
+    if (p[half].iChunk <= iChunk) p += half;
+    n -= half;
   }
-  return entry;
+  return p;
+}
+
+/* Copies what p has of n bytes at offset iOfst of its chunk. Returns how much that is. */
+static uint32_t patchCopy(const VersionPatch *p, uint32_t iOfst, unsigned char *z, uint32_t n) {
+  uint32_t copied = 0;
+  for (const VersionRun *r = p->aRun, *pEnd = r + p->nRun; r < pEnd && r->iOfst < iOfst + n; r++) {
+    uint32_t from = r->iOfst > iOfst ? r->iOfst : iOfst;
+    uint32_t to = r->iOfst + r->n < iOfst + n ? r->iOfst + r->n : iOfst + n;
+    if (from >= to) continue;
+    memcpy(z + (from - iOfst), r->a + (from - r->iOfst), to - from);
+    copied += to - from;
+  }
+  return copied;
 }
 
 /* Copies n bytes from offset iOfst of the chunk that an entry names. Returns SQLITE_OK, or
@@ -95,6 +111,31 @@ static int entryCopy(const VersionTable *t, uint64_t entry, uint32_t iOfst, void
   return SQLITE_OK;
 }
 
+/* Reads n bytes at offset iOfst of one chunk. */
+static int chunkRead(VersionTable *t, uint32_t iChunk, uint32_t iOfst, unsigned char *z, uint32_t n,
+                     const VersionOwner *pCalls, void *pOwner) {
+  VersionPart *pPart = atomic_load_explicit(&t->apPart[iChunk / VERSION_PART_CHUNKS], memory_order_acquire);
+  _Atomic uint64_t *pEntry = pPart ? &pPart->aEntry[iChunk % VERSION_PART_CHUNKS] : 0;
+  uint64_t entry = pEntry ? atomic_load_explicit(pEntry, memory_order_acquire) : 0; /* T1 */
+  const VersionPatch *pPatch = 0;
+  if (entry & ENTRY_MARKS) {
+    if (entry & ENTRY_AHEAD) entryAhead(pEntry, iChunk, pCalls, pOwner);
+    if (entry & ENTRY_PATCHED) { /* T6 */
+      pPatch = patchOf(t, iChunk);
+      if (patchCopy(pPatch, iOfst, z, n) == n) return SQLITE_OK;
+    }
+    if (entry & ENTRY_COMING) {
+      entryAwait(pEntry, entry & ~ENTRY_AHEAD);
+      entry = atomic_load_explicit(pEntry, memory_order_acquire);
+    }
+  }
+  int rc = entryCopy(t, entry, iOfst, z, n);
+  if (rc == SQLITE_NOTFOUND || rc == SQLITE_LOCKED)
+    return pCalls->xMissing(pOwner, z, (int)n, (int64_t)iChunk * VERSION_CHUNK_BYTES + iOfst, rc == SQLITE_LOCKED);
+  if (pPatch) patchCopy(pPatch, iOfst, z, n);
+  return rc;
+}
+
 int versionRead(VersionTable *t, void *pBuf, int iAmt, int64_t iOfst, const VersionOwner *pCalls, void *pOwner) {
   unsigned char *z = pBuf;
   int rc = SQLITE_OK;
@@ -109,9 +150,7 @@ int versionRead(VersionTable *t, void *pBuf, int iAmt, int64_t iOfst, const Vers
     uint32_t iChunk = (uint32_t)(at / VERSION_CHUNK_BYTES), within = (uint32_t)(at % VERSION_CHUNK_BYTES);
     int k = VERSION_CHUNK_BYTES - within;
     if (k > n - done) k = n - done;
-    int rcCopy = entryCopy(t, entryOf(t, iChunk, pCalls, pOwner), within, z + done, k);
-    if (rcCopy == SQLITE_NOTFOUND || rcCopy == SQLITE_LOCKED)
-      rcCopy = pCalls->xMissing(pOwner, z + done, k, at, rcCopy == SQLITE_LOCKED);
+    int rcCopy = chunkRead(t, iChunk, within, z + done, (uint32_t)k, pCalls, pOwner);
     if (rcCopy != SQLITE_OK) return rcCopy;
     done += k;
   }

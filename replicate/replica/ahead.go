@@ -43,7 +43,7 @@ func (r *Reader) prefetchPages(pages []uint32, n int) {
 			break
 		}
 		i := r.s.chunkOf(page)
-		if i >= len(r.s.table.entries) {
+		if i >= r.s.table.chunks() {
 			break
 		}
 		if e := r.s.table.entry(i); !e.here() && !missing[i] {
@@ -60,7 +60,10 @@ func (r *Reader) prefetchPages(pages []uint32, n int) {
 // likely to be read again. The bound is what may be under way at a time.
 func (s *snapshot) replace(prev *snapshot) {
 	var wants []want
-	for i := range min(len(s.table.entries), len(prev.table.entries)) {
+	for i := range min(s.table.chunks(), prev.table.chunks()) {
+		if k := i / partChunks; s.table.parts[k].Load() == prev.table.parts[k].Load() {
+			continue
+		}
 		if prev.table.here(i) && !s.table.here(i) && len(wants) < comingMax {
 			wants = append(wants, want{chunk: i})
 		}
@@ -114,7 +117,7 @@ func parcels(ctx context.Context, s *snapshot, wants []want) (all []*parcel) {
 	for k, w := range wants {
 		chunks[k] = w.chunk
 	}
-	t := s.sources.best.Load()
+	t := s.sources.newest()
 	refs, err := t.refsAhead(ctx, chunks)
 	if err != nil {
 		return []*parcel{{batch{s: s}, wants}}
@@ -169,16 +172,21 @@ func (b *batch) load(ctx context.Context) error {
 	var wanted []int // indexes in b
 	var keys []slotKey
 	for n, i := range b.chunks {
+		if b.s.complete(i) {
+			continue
+		}
+		if err := b.s.table.makePart(i); err != nil {
+			return err
+		}
 		switch {
-		case b.s.table.here(i):
-		case b.refs[n].ID == chunkstore.ZeroID && len(b.s.m.InlineOf(i)) == 0:
+		case b.refs[n].ID == chunkstore.ZeroID:
 			e, err := slots.zeros()
 			if err != nil {
 				return err
 			}
 			b.s.put(i, e)
 		default:
-			wanted, keys = append(wanted, n), append(keys, b.s.key(i, b.refs[n].ID))
+			wanted, keys = append(wanted, n), append(keys, slotKey(b.refs[n].ID))
 		}
 	}
 	entries, err := slots.acquireAll(ctx, keys, func(missing []int) ([][]byte, error) {
@@ -197,34 +205,17 @@ func (b *batch) load(ctx context.Context) error {
 	return err
 }
 
-// fetch returns the bytes of all chunks: it gets the objects that they need.
+// fetch gets the objects of all chunks.
 func (b *batch) fetch() ([][]byte, error) {
 	s := b.s
-	var needed []int // indexes in b
-	var objects []chunkstore.Ref
-	for n, i := range b.chunks {
-		start := int64(i) * chunkstore.ChunkBytes
-		if b.refs[n].ID != chunkstore.ZeroID &&
-			!covered(s.m.InlineOf(i), start, start+int64(s.m.ChunkBytes(i))) {
-			needed, objects = append(needed, n), append(objects, b.refs[n])
-		}
-	}
-	data := make([][]byte, len(b.chunks))
-	if len(objects) > 0 {
-		plain, err := s.f.fetchObjects(b.from, objects)
-		if err != nil {
-			return nil, err
-		}
-		for k, n := range needed {
-			data[n] = plain[k]
-		}
-	}
-	for n, i := range b.chunks {
-		if len(s.m.InlineOf(i)) > 0 || len(data[n]) != s.m.ChunkBytes(i) {
-			data[n] = s.m.Overlay(i, data[n])
+	data, err := s.f.fetchObjects(b.from, b.refs)
+	for n, plain := range data {
+		i := b.chunks[n]
+		if len(s.m.InlineOf(i)) > 0 {
+			plain = s.m.Overlay(i, plain)
 		}
 		first := s.pageAt(int64(i) * chunkstore.ChunkBytes)
-		s.f.interior.note(data[n], s.m.PageBytes, first, s.pages())
+		s.f.interior.note(plain, s.m.PageBytes, first, s.pages())
 	}
-	return data, nil
+	return data, err
 }

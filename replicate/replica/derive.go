@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -37,31 +36,30 @@ func (r *Reader) Derive(
 ) (v *Version, err error) {
 	defer recoverTo(&err)
 	f, prev := r.f, r.s
-	first, cookie := headerOf(m, chunks), (*fileCookie)(nil)
-	if h := (*sqlitefile.Header)(nil); len(first) >= len(h) {
-		h = (*sqlitefile.Header)(first)
-		if h.IsDatabase() {
-			own := h.SchemaCookie()
-			cookie = &fileCookie{own, f.shown.derive(prev.cookie.Load(), own)}
-		}
-	}
+	first, cookie := f.shown.headerOf(prev, m, chunks)
 	if cookie == nil || cookie.file != cookie.shown {
 		counter = 0 // the writer, too, must see what is shown
 	}
-	s, err := newBare(f, locate.Found{Manifest: m, From: prev.from}, time.Now(),
+	s, err := newSnapshot(f, locate.Found{Manifest: m, From: prev.from}, time.Now(),
 		f.shown.after(r.Counter(), counter))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.source, err)
 	}
-	s.derived = true
+	s.derived, s.of = true, prev.cookie.Load()
 	if cookie != nil {
 		s.header.Do(func() {
 			s.table.setHeader(first, func(uint32) uint32 { return cookie.shown })
 			s.cookie.Store(cookie)
 		})
 	}
-	if err = s.carry(ctx, prev); err == nil {
-		err = take(ctx, s, chunks)
+	h := heir{s, prev}
+	carried, err := h.fill()
+	if err == nil {
+		s.showHeader(s.table.entry(0))
+		err = take(s, chunks)
+	}
+	if err == nil && !carried {
+		err = h.carry(ctx)
 	}
 	if err != nil {
 		s.release()
@@ -70,31 +68,40 @@ func (r *Reader) Derive(
 	return &Version{s: s}, nil
 }
 
-// headerOf returns the first bytes of m if they are known without a fetch; nil: they are not.
-func headerOf(m *manifest.Manifest, chunks map[int][]byte) []byte {
+// headerOf returns the first bytes of m, which is derived of prev, and its cookie, if they are new,
+// and can be had without a fetch; nil: they cannot, or are no database's.
+func (h *shownHeaders) headerOf(
+	prev *snapshot, m *manifest.Manifest, chunks map[int][]byte,
+) ([]byte, *fileCookie) {
 	first := chunks[0]
 	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 {
 		first = pages[0].Data
 	}
 	if len(first) < sqlitefile.HeaderBytes {
-		return nil
+		return nil, nil
 	}
-	return first[:sqlitefile.HeaderBytes]
+	first = first[:sqlitefile.HeaderBytes]
+	header := (*sqlitefile.Header)(first)
+	if !header.IsDatabase() {
+		return nil, nil
+	}
+	own := header.SchemaCookie()
+	return first, &fileCookie{own, h.cookies.derive(prev.cookie.Load(), own)}
 }
 
-// take loads chunks of s whose objects' bytes are given.
-func take(ctx context.Context, s *snapshot, chunks map[int][]byte) error {
-	for _, i := range slices.Sorted(maps.Keys(chunks)) {
-		if i >= s.m.Chunks() || s.table.here(i) {
-			continue
+// take loads chunks whose objects are new, and whose bytes are given.
+func take(s *snapshot, chunks map[int][]byte) error {
+	for i, data := range chunks {
+		k, found := slices.BinarySearchFunc(s.m.Patches, i, func(p manifest.Patch, i int) int {
+			return p.Index - i
+		})
+		if !found || s.table.here(i) {
+			continue // it is fetched when it is read
 		}
-		refs, err := s.sources.own.refs(ctx, []int{i})
-		if err != nil {
+		if err := s.table.makePart(i); err != nil {
 			return err
 		}
-		e, err := s.f.all.slots.acquire(ctx, s.key(i, refs[0].ID), func() ([]byte, error) {
-			return s.m.Overlay(i, chunks[i]), nil
-		})
+		e, err := s.f.all.slots.store(slotKey(s.m.Patches[k].ID), data)
 		if err != nil {
 			return err
 		}

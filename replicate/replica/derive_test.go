@@ -66,18 +66,20 @@ func (f *fed) open(all *Set) *Reader {
 
 const block = 4096
 
-// successor is file after base, whose bytes were old: what differs travels inline, or if !inline in
-// new objects, whose bytes are returned.
+// successor is file after base, whose bytes were old, of which only the first so many were there in
+// between: what differs travels inline, or if !inline in new objects, whose bytes are returned.
 func (f *fed) successor(
-	base *manifest.Manifest, old, file []byte, inline bool,
+	base *manifest.Manifest, old, file []byte, shortest int, inline bool,
 ) (*manifest.Manifest, map[int][]byte) {
 	f.t.Helper()
 	next := *base
 	next.Sequence++
 	binary.BigEndian.PutUint64(next.Cut[:], rand.Uint64())
 	next.FileBytes, next.Inline = int64(len(file)), nil
+	shortest = min(shortest, len(old), len(file))
+	old = old[:shortest]
 	for _, p := range base.Inline {
-		if p.Offset+int64(len(p.Data)) <= next.FileBytes {
+		if p.Offset+int64(len(p.Data)) <= int64(shortest) {
 			next.Inline = append(next.Inline, p)
 		}
 	}
@@ -108,6 +110,11 @@ func (f *fed) successor(
 			return int(p.Offset/chunkstore.ChunkBytes) == i
 		})
 		chunks[i] = bytes.Clone(file[start:end])
+		if bytes.Equal(chunks[i], make([]byte, len(chunks[i]))) {
+			changed = append(changed, manifest.Patch{Index: i,
+				Ref: chunkstore.Ref{ID: chunkstore.ZeroID}})
+			continue
+		}
 		object := chunkstore.Hash(f.Target.Sealer, chunks[i])
 		places, err := publishtest.PutAll(f.Target, []chunkstore.Hashed{object})
 		if err != nil {
@@ -116,7 +123,8 @@ func (f *fed) successor(
 		changed = append(changed, manifest.Patch{Index: i,
 			Ref: chunkstore.Ref{ID: object.ID(), Place: places[0]}})
 	}
-	m, err := base.Apply(base.StepTo(&next, changed, min(next.Chunks(), base.Chunks())))
+	least := (shortest + chunkstore.ChunkBytes - 1) / chunkstore.ChunkBytes
+	m, err := base.Apply(base.StepTo(&next, changed, least))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -169,7 +177,7 @@ func TestDerive(t *testing.T) {
 		old := bytes.Clone(file)
 		count(file, r.Counter()+1)
 		copy(file[40*testPage+300:], "changed")
-		m, chunks := f.successor(r.Manifest(), old, file, inline)
+		m, chunks := f.successor(r.Manifest(), old, file, len(old), inline)
 		v, err := r.Derive(t.Context(), m, r.Counter()+1, chunks)
 		if err != nil {
 			t.Fatal(err)

@@ -4,8 +4,10 @@
 // There is one [Set] per process. In it one follower per source, which all connections share
 // that read the source ([Set.Open]). What a follower fetches goes
 //
-//	version    a snapshot: an immutable version, with a table chunk -> slot
+//	version    a snapshot: an immutable version, with a table chunk -> slot, in parts that
+//	           versions share where they are the same (inherit.go)
 //	chunk      a slot of the slot file, once for all versions and sources that have it
+//	inline     pages of a version: a patch, which lies over the slots (patch.go)
 //	leaf       a small cache, by ID, as versions share most of them
 //
 // What lies together in a pack is fetched together: one request for all chunks that are wanted of
@@ -21,9 +23,9 @@
 // A refresh asks for the next record of the database's history, by one request, which as a rule
 // there is not; for more at once while there are more; and for the manifest where it is in no
 // history, or is far ahead (package locate). A new version is built
-// beside the newest: chunks that are the same, or that inline pages make of what is
-// loaded, it takes over without a request, so that a small commit costs its manifest
-// and nothing else. Then it becomes the newest, and a connection moves on when it
+// beside the newest: chunks that are the same it takes over without a request, so that
+// a small commit costs its manifest and nothing else; and some microseconds, however large
+// the database is. Then it becomes the newest, and a connection moves on when it
 // is told to, or with auto refresh at the start of its next transaction. What was
 // loaded and has changed is fetched in the background. A source is polled only while
 // a connection wants auto refresh.
@@ -52,8 +54,8 @@
 // # Invariants
 //
 //	F1  A reader sees the bytes of one version until it is told to move on.
-//	F2  A slot keeps its bytes for as long as a version refers to it, and every byte in
-//	    it was verified: by its chunk's ID, or by the manifest's checksum.
+//	F2  A slot keeps its bytes for as long as a part of a version's table refers to it, and they
+//	    were verified by the chunk's ID, or come from who has derived a version with it.
 //	F3  A version becomes the newest whole: with all that its predecessor had loaded and
 //	    it still has. A fetch that fails changes nothing.
 //	F4  Versions of one lineage are followed forwards only, also when another target
@@ -104,5 +106,6 @@
 // # Concurrency
 //
 // A Set, its followers and its slot file are safe for concurrent use. A Reader is used by one
-// goroutine at a time. Lock order: Set.mu, follower.mu, gate, slots.mu.
+// goroutine at a time. Lock order: Set.mu, follower.mu, gate, slots.mu,
+// memory.mu.
 package replica

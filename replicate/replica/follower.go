@@ -58,11 +58,8 @@ type follower struct {
 	fetched  atomic.Int64 // bytes of objects
 	leaves   leafCache
 	interior families
-	shown    struct {
-		counters
-		cookies
-	}
-	shared []byte // one page for C, which begins with the change counter of newest
+	shown    shownHeaders
+	shared   []byte // one page for C, which begins with the change counter of newest
 
 	readers int         // guarded by all.mu
 	linger  *time.Timer // guarded by all.mu; set while readers is 0
@@ -73,6 +70,12 @@ type follower struct {
 	flights   flights
 	polling   polling
 	lastError error // of the last fetch of a manifest or chunk, nil if it did not fail
+}
+
+// shownHeaders are what makes the headers of a source's versions, as SQLite is shown them.
+type shownHeaders struct {
+	counters
+	cookies
 }
 
 // flights are a follower's fetches of the newest version, guarded by its mu.
@@ -233,7 +236,16 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.source, err)
 	}
-	if err := v.begin(ctx, prev); err != nil {
+	h := heir{v, prev}
+	carried, err := h.fill()
+	if err == nil && !carried {
+		err = h.carry(ctx)
+	}
+	if err == nil {
+		v.showHeader(v.table.entry(0))
+		err = v.begin()
+	}
+	if err != nil {
 		v.release()
 		return false, fmt.Errorf("%s: %w", f.source, err)
 	}
@@ -243,7 +255,7 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	f.install(v, prev)
 	f.flights.found = found
 	f.all.log.Debug("replica has a new version", "source", f.source, "sequence", m.Sequence,
-		"chunks", v.present.Load(), "of", m.Chunks())
+		"chunks", v.table.present(), "of", m.Chunks())
 	return found.More, nil
 }
 

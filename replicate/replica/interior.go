@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"verneuil/manifest"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -53,6 +54,16 @@ func (f *families) note(chunk []byte, pageBytes int, first uint32, pages int64) 
 		if children := sqlitefile.Children(chunk[at:at+pageBytes], page == 1, pages); len(
 			children) > 1 {
 			f.add(&family{page: page, children: children, last: -siblingsReach})
+		}
+	}
+}
+
+// noteInline notes which inline pages of m are interior pages: of a root no chunk may be fetched
+// that would be noted.
+func (f *families) noteInline(m *manifest.Manifest, pages []manifest.Page) {
+	for _, p := range pages {
+		if n := int64(m.PageBytes); n > 0 && p.Offset%n == 0 {
+			f.note(p.Data, m.PageBytes, uint32(p.Offset/n)+1, m.FileBytes/n)
 		}
 	}
 }

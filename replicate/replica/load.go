@@ -13,14 +13,8 @@ import (
 	"verneuil/chunkstore"
 )
 
-// begin brings to a new version what it shares with prev (which may be nil), and
-// what the loading policy wants at once.
-func (s *snapshot) begin(ctx context.Context, prev *snapshot) error {
-	if prev != nil {
-		if err := s.carry(ctx, prev); err != nil {
-			return err
-		}
-	}
+// begin brings to a new version what the loading policy wants at once.
+func (s *snapshot) begin() error {
 	n := s.f.all.options.Loading.first(s.m.Chunks())
 	if n == 0 {
 		return nil
@@ -43,7 +37,7 @@ func (s *snapshot) demandAll(ctx context.Context, from, to int) error {
 		chunks = append(chunks, i)
 	}
 	within, cancel := context.WithTimeout(ctx, s.f.all.options.Deadline/demandTries)
-	t := s.sources.best.Load()
+	t := s.sources.newest()
 	refs, err := t.refs(within, chunks)
 	if err == nil {
 		// What is missing then is asked for by itself.

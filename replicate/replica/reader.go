@@ -75,7 +75,7 @@ func (r *Reader) SourceCtime() time.Time { return r.s.m.SourceCtime }
 func (r *Reader) Read(ctx context.Context, p []byte, off int64) error {
 	for len(p) > 0 {
 		i := int(off / chunkstore.ChunkBytes)
-		if off < 0 || i >= len(r.s.table.entries) {
+		if off < 0 || i >= r.s.table.chunks() {
 			return fmt.Errorf("read at %d of %s: beyond its %d bytes", off, r.s, r.s.m.FileBytes)
 		}
 		n := min(len(p), int(chunkstore.ChunkBytes-off%chunkstore.ChunkBytes))
@@ -158,7 +158,7 @@ func (r *Reader) lookAhead(i int) {
 // widen prefetches more for t, whose last chunk is read.
 func (r *Reader) widen(t *stream) {
 	t.ahead = min(max(1, 2*t.ahead), max(aheadBlind, min((t.last-t.first)/3, aheadMax)))
-	end := min(t.last+1+t.ahead, len(r.s.table.entries))
+	end := min(t.last+1+t.ahead, r.s.table.chunks())
 	// As a rule a pack has the chunks from one multiple of its size to the next.
 	if whole := end - end%chunkstore.PackMax; whole > t.end && whole-t.last > t.ahead/2 {
 		end = whole

@@ -95,6 +95,7 @@ type Set struct {
 	options Options
 	log     *slog.Logger
 	slots   *slots
+	memory  memory        // of tables
 	counter atomic.Uint32 // the last change counter given out
 	ahead   chan struct{} // holds a token for each chunk that is fetched ahead
 
@@ -276,6 +277,7 @@ func (all *Set) Close() error {
 		}
 		all.forgetLocked(f)
 	}
+	all.memory.close()
 	return all.slots.close()
 }
 

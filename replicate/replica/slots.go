@@ -63,16 +63,18 @@ const (
 	// entryAwaited, which C adds to entryComing, says that somebody does: on the futex at
 	// the entry's address, which is its lower half.
 	entryAwaited entry = 1 << 29
+	// entryPatched says that the chunk has inline pages, which lie over what the slot has. It is
+	// so from the beginning, whether the chunk is there or not.
+	entryPatched entry = 1 << 28
 
-	entryMarks = entryAhead | entryComing | entryAwaited
+	entryMarks = entryAhead | entryComing | entryAwaited | entryPatched
 )
 
 func (e entry) here() bool         { return e.generation() != 0 }
 func (e entry) slot() uint32       { return uint32(e &^ entryMarks) }
 func (e entry) generation() uint32 { return uint32(e >> 32) }
 
-// slotKey names a slot's bytes: the ID of a whole chunk without inline pages, else
-// a hash of all that makes the bytes (see version.key).
+// slotKey names a slot's bytes: the ID of a chunk's object. Inline pages lie elsewhere (patch).
 type slotKey [32]byte
 
 var (
@@ -230,6 +232,27 @@ func (s *slots) lookup(key slotKey) (entry, bool) {
 	return s.entryOf(slot), true
 }
 
+// store is acquire of what the caller has: data, which is copied.
+func (s *slots) store(key slotKey, data []byte) (entry, error) {
+	if e, ok := s.lookup(key); ok {
+		return e, nil
+	}
+	f := &fill{done: make(chan struct{}), waiters: 1}
+	s.fill(key, f, data, nil)
+	return f.entry, f.err
+}
+
+// shareAll takes one more reference to each of entries that is there, which the caller holds.
+func (s *slots) shareAll(entries *[partChunks]atomic.Uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range entries {
+		if e := entry(entries[k].Load()); e.here() {
+			s.info[e.slot()].refs++
+		}
+	}
+}
+
 // share takes one more reference to an entry that the caller holds.
 func (s *slots) share(e entry) {
 	s.mu.Lock()
@@ -342,7 +365,7 @@ func (s *slots) write(data []byte) (slot uint32, err error) {
 		return 0, err
 	}
 	if len(data) < slotBytes { // a reused slot may hold anything
-		data = append(data, make([]byte, slotBytes-len(data))...)
+		data = append(data[:len(data):len(data)], make([]byte, slotBytes-len(data))...)
 	}
 	if _, err := file.WriteAt(data, int64(slot)*slotBytes); err != nil {
 		s.mu.Lock()

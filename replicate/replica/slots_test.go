@@ -48,7 +48,14 @@ func TestLayout(t *testing.T) {
 		"extents":     {unsafe.Offsetof(h.extents), 16},
 		"headerBytes": {unsafe.Offsetof(h.headerBytes), 24},
 		"header":      {unsafe.Offsetof(h.header), 28},
-		"entries":     {unsafe.Sizeof(h), 128},
+		"patches":     {unsafe.Offsetof(h.patches), 128},
+		"patched":     {unsafe.Offsetof(h.patched), 136},
+		"parts":       {unsafe.Sizeof(h), 144},
+		"row.run":     {unsafe.Offsetof(patchRow{}.run), 8},
+		"row":         {unsafe.Sizeof(patchRow{}), 16},
+		"run.n":       {unsafe.Offsetof(patchRun{}.n), 4},
+		"run.data":    {unsafe.Offsetof(patchRun{}.data), 8},
+		"run":         {unsafe.Sizeof(patchRun{}), 16},
 		"extent":      {unsafe.Sizeof(extent{}), 40},
 	} {
 		if o[0] != o[1] {
@@ -77,7 +84,8 @@ func TestCConstants(t *testing.T) {
 		"VERSION_CHUNK_BYTES": slotBytes, "VERSION_EXTENT_SLOTS": extentSlots,
 		"VERSION_HEADER_BYTES": uint64(len(tableHead{}.header)),
 		"ENTRY_AHEAD":          uint64(entryAhead), "ENTRY_COMING": uint64(entryComing),
-		"ENTRY_AWAITED": uint64(entryAwaited),
+		"ENTRY_AWAITED": uint64(entryAwaited), "ENTRY_PATCHED": uint64(entryPatched),
+		"VERSION_PART_CHUNKS": partChunks,
 	}; !maps.Equal(inC, want) {
 		t.Errorf("cgo/versiontable.h has %v, Go %v", inC, want)
 	}

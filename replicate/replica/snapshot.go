@@ -2,15 +2,12 @@ package replica
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
-
-	"github.com/zeebo/blake3"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -28,47 +25,26 @@ type snapshot struct {
 	sources sources
 	table   *table
 	refs    atomic.Int64
-	present atomic.Int64 // chunks that are there
 	checked atomic.Int64 // when the last fetch that found it the newest began, Unix ns
 	derived bool         // it was made here: the store may not have it, nor ever get it
+	of      *fileCookie  // of the version that it was derived of; nil: not known
 	header  sync.Once
 	schema  schema
 	cookie  atomic.Pointer[fileCookie] // nil: the header is not shown yet, or is no database's
 }
 
-// newSnapshot opens what was found, with one reference and no chunk.
+// newSnapshot opens what was found, with one reference and an empty table.
 func newSnapshot(
 	f *follower, found locate.Found, checked time.Time, counter uint32,
 ) (*snapshot, error) {
-	s, err := newBare(f, found, checked, counter)
-	if err != nil {
-		return nil, err
-	}
-	m := s.m
-	// Page 1 travels inline as a rule: then a query's first reads cost no chunk.
-	if pages := m.InlineOf(0); len(pages) > 0 && pages[0].Offset == 0 &&
-		len(pages[0].Data) >= sqlitefile.HeaderBytes {
-		s.header.Do(func() { s.setHeader(pages[0].Data) })
-	}
-	for _, p := range m.Inline { // roots, of which no chunk is fetched that would be noted
-		if p.Offset%int64(m.PageBytes) == 0 {
-			f.interior.note(p.Data, m.PageBytes, s.pageAt(p.Offset), m.FileBytes/int64(m.PageBytes))
-		}
-	}
-	return s, nil
-}
-
-// newBare is newSnapshot of one whose header is not shown yet.
-func newBare(
-	f *follower, found locate.Found, checked time.Time, counter uint32,
-) (*snapshot, error) {
 	m := found.Manifest
-	t, err := newTable(m.FileBytes, m.Chunks(), counter, unsafe.Pointer(f.all.slots.extents))
+	t, err := newTable(&f.all.memory, m.FileBytes, m.Chunks(), counter,
+		unsafe.Pointer(f.all.slots.extents))
 	if err != nil {
 		return nil, err
 	}
 	s := &snapshot{f: f, m: m, from: found.From, table: t}
-	s.sources.init(s, found)
+	s.sources.s, s.sources.found = s, found
 	s.refs.Store(1)
 	s.checked.Store(checked.UnixNano())
 	return s, nil
@@ -94,37 +70,17 @@ func (s *snapshot) release() {
 	if s.refs.Add(-1) > 0 {
 		return
 	}
-	s.f.all.slots.release(s.table.all())
-	s.table.free()
+	s.table.free(s.f.all.slots)
 }
 
 func (s *snapshot) String() string {
 	return fmt.Sprintf("version %d of %s", s.m.Sequence, s.f.source)
 }
 
-// key names the bytes of chunk i, whose object is id: what must be equal for two
-// versions to share a slot.
-func (s *snapshot) key(i int, id chunkstore.ID) slotKey {
-	pages, n := s.m.InlineOf(i), s.m.ChunkBytes(i)
-	if len(pages) == 0 && n == slotBytes {
-		return slotKey(id)
-	}
-	h := blake3.NewDeriveKey("verneuil replica slot")
-	h.Write(id[:])
-	number := func(u uint64) { h.Write(binary.LittleEndian.AppendUint64(nil, u)) }
-	number(uint64(n))
-	for _, p := range pages {
-		number(uint64(p.Offset % chunkstore.ChunkBytes))
-		number(uint64(len(p.Data)))
-		h.Write(p.Data)
-	}
-	return slotKey(h.Sum(nil))
-}
-
 // load brings chunk i in, if it is not there. The caller holds a reference. One
 // attempt is made; ctx bounds the wait, not a fetch that others share.
 func (s *snapshot) load(ctx context.Context, i int) error {
-	if s.table.here(i) {
+	if s.complete(i) {
 		return nil
 	}
 	if err := s.sources.load(ctx, i); err != nil {
@@ -133,12 +89,19 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 	return nil
 }
 
+// complete reports whether chunk i is there, or inline pages are all of it.
+func (s *snapshot) complete(i int) bool {
+	start := int64(i) * chunkstore.ChunkBytes
+	return s.table.here(i) ||
+		covered(s.m.InlineOf(i), start, start+int64(s.m.ChunkBytes(i)))
+}
+
 // setHeader shows SQLite first, the first bytes of the file.
 func (s *snapshot) setHeader(first []byte) {
 	s.table.setHeader(first, func(cookie uint32) uint32 {
 		var shown uint32
 		if s.derived {
-			shown = s.f.shown.derive(nil, cookie)
+			shown = s.f.shown.derive(s.of, cookie)
 		} else {
 			shown = s.f.shown.cookies.show(s.m, cookie)
 		}
@@ -150,19 +113,23 @@ func (s *snapshot) setHeader(first []byte) {
 // pageAt returns the number of the page at off.
 func (s *snapshot) pageAt(off int64) uint32 { return uint32(off/int64(s.m.PageBytes)) + 1 }
 
-// put publishes e, which the caller held, as chunk i.
+// showHeader shows the header, if the first bytes of the file are there: e is the entry of chunk 0.
+func (s *snapshot) showHeader(e entry) {
+	if s.table.chunks() == 0 {
+		return
+	}
+	first := make([]byte, min(sqlitefile.HeaderBytes, s.m.ChunkBytes(0)))
+	if ok, err := s.readAs(first, 0, 0, e); ok && err == nil { // we hold e: it cannot fail
+		s.header.Do(func() { s.setHeader(first) })
+	}
+}
+
+// put publishes e, which the caller held, as chunk i, for which there is a part.
 func (s *snapshot) put(i int, e entry) {
 	if i == 0 {
-		s.header.Do(func() {
-			first := make([]byte, min(sqlitefile.HeaderBytes, s.m.ChunkBytes(0)))
-			if s.f.all.slots.copyOut(first, e, 0) == nil { // we hold e: it cannot fail
-				s.setHeader(first)
-			}
-		})
+		s.showHeader(e)
 	}
-	if s.table.publish(i, e) {
-		s.present.Add(1)
-	} else { // another goroutine was faster
+	if !s.table.publish(i, e) { // another goroutine was faster
 		s.f.all.slots.release([]entry{e})
 	}
 }
@@ -170,81 +137,29 @@ func (s *snapshot) put(i int, e entry) {
 // readAt copies len(p) bytes at off, which lie in chunk i, if the chunk or inline
 // pages that cover them are there.
 func (s *snapshot) readAt(p []byte, i int, off int64) (bool, error) {
-	start := int64(i) * chunkstore.ChunkBytes
-	if e := s.table.entry(i); e.here() {
-		if err := s.f.all.slots.copyOut(p, e, int(off-start)); err != nil {
-			return false, fmt.Errorf("chunk %d of %s: %w", i, s, err)
-		}
-	} else if pages := s.m.InlineOf(i); covered(pages, off, off+int64(len(p))) {
-		for _, page := range pages {
-			overlap(p, off, page.Data, page.Offset)
-		}
-	} else {
-		return false, nil
-	}
-	if n := s.table.head.headerBytes.Load(); off < int64(n) {
+	ok, err := s.readAs(p, i, off, s.table.entry(i))
+	if n := s.table.head.headerBytes.Load(); ok && off < int64(n) {
 		copy(p, s.table.head.header[off:n])
 	}
-	return true, nil
+	return ok, err
 }
 
-// carry brings to s, the successor of prev, every chunk of prev that s has too, or
-// that inline pages make of it, without fetching chunks. Leaves that s needs to
-// say so are fetched. The caller holds both.
-func (s *snapshot) carry(ctx context.Context, prev *snapshot) error {
-	slots := s.f.all.slots
-	var chunks []int
-	for i := range min(len(s.table.entries), len(prev.table.entries)) {
-		if prev.table.here(i) {
-			chunks = append(chunks, i)
-		}
-	}
-	before, err := prev.sources.best.Load().refs(ctx, chunks)
-	if err != nil {
-		return err
-	}
-	now, err := s.sources.own.refs(ctx, chunks)
-	if err != nil {
-		return err
-	}
-	for n, i := range chunks {
-		if now[n].ID != before[n].ID {
-			continue
-		}
-		e := prev.table.entry(i) &^ entryAhead
-		key := s.key(i, now[n].ID)
-		if key == prev.key(i, before[n].ID) {
-			slots.share(e)
-			s.put(i, e)
-		} else if s.overlays(prev, i) {
-			e, err := slots.acquire(ctx, key, func() ([]byte, error) {
-				chunk := make([]byte, prev.m.ChunkBytes(i))
-				if err := slots.copyOut(chunk, e, 0); err != nil {
-					return nil, err
-				}
-				return s.m.Overlay(i, chunk), nil
-			})
-			if err != nil {
-				return err
-			}
-			s.put(i, e)
-		}
-	}
-	return nil
-}
-
-// overlays reports whether chunk i of s is that of prev with s's inline pages on
-// it, given that both stand on the same object.
-func (s *snapshot) overlays(prev *snapshot, i int) bool {
+// readAs is readAt of what the file itself has, where e is the entry of chunk i.
+func (s *snapshot) readAs(p []byte, i int, off int64, e entry) (bool, error) {
 	pages := s.m.InlineOf(i)
-	for _, p := range prev.m.InlineOf(i) {
-		if !covered(pages, p.Offset, p.Offset+int64(len(p.Data))) {
-			return false // s shows the object's own bytes here
+	if !covered(pages, off, off+int64(len(p))) {
+		if !e.here() {
+			return false, nil
+		}
+		within := int(off - int64(i)*chunkstore.ChunkBytes)
+		if err := s.f.all.slots.copyOut(p, e, within); err != nil {
+			return false, fmt.Errorf("chunk %d of %s: %w", i, s, err)
 		}
 	}
-	// Where the chunk has grown, prev's bytes are cut, and the object may go on.
-	start := int64(i) * chunkstore.ChunkBytes
-	return covered(pages, start+int64(prev.m.ChunkBytes(i)), start+int64(s.m.ChunkBytes(i)))
+	for _, page := range pages {
+		overlap(p, off, page.Data, page.Offset)
+	}
+	return true, nil
 }
 
 // covered reports whether pages, which are in order, cover the file from..to.

@@ -18,13 +18,16 @@ import (
 // where they have the chunk: as long as they are of the same cut, or name an object with the ID
 // that this version has, it is the right one.
 type sources struct {
-	s      *snapshot
-	own    *tree
+	s     *snapshot
+	found locate.Found
+
+	once   sync.Once            // has made what follows: who has all chunks needs it not
+	tree   *tree                // the version's own
 	best   atomic.Pointer[tree] // of the same cut: own, or another target's that answered last
 	others []*chunkstore.Target // besides own's
 
 	mu      sync.Mutex
-	found   map[*chunkstore.Target]otherTree
+	trees   map[*chunkstore.Target]otherTree
 	patient time.Time // until then the best is waited for alone, if it is slow
 }
 
@@ -37,17 +40,27 @@ type otherTree struct {
 // errElsewhere: another target has no such chunk.
 var errElsewhere = fmt.Errorf("in another version: %w", chunkstore.ErrAbsent)
 
-func (f *sources) init(s *snapshot, found locate.Found) {
-	f.s, f.own = s, newTree(s.f, found)
-	f.best.Store(f.own)
-	f.found = map[*chunkstore.Target]otherTree{found.From: {tree: f.own}}
-	if where, ok := s.f.source.(elsewhere); ok {
-		for _, t := range where.Targets() {
-			if t != found.From {
-				f.others = append(f.others, t)
+// own returns the version's tree.
+func (f *sources) own() *tree {
+	f.once.Do(func() {
+		f.tree = newTree(f.s.f, f.found)
+		f.best.Store(f.tree)
+		f.trees = map[*chunkstore.Target]otherTree{f.found.From: {tree: f.tree}}
+		if where, ok := f.s.f.source.(elsewhere); ok {
+			for _, t := range where.Targets() {
+				if t != f.found.From {
+					f.others = append(f.others, t)
+				}
 			}
 		}
-	}
+	})
+	return f.tree
+}
+
+// newest returns the tree of the same cut that is asked first.
+func (f *sources) newest() *tree {
+	f.own()
+	return f.best.Load()
 }
 
 // patience is how long a slow target is waited for alone, where no other one could help.
@@ -55,7 +68,7 @@ const patience = 15 * time.Second
 
 // load is load of chunk i from whoever has it.
 func (f *sources) load(ctx context.Context, i int) error {
-	best := f.best.Load()
+	best := f.newest()
 	if len(f.others) == 0 {
 		return f.from(ctx, i, best)
 	}
@@ -71,11 +84,11 @@ func (f *sources) load(ctx context.Context, i int) error {
 		return err
 	}
 	var unknown error // of a target that may have it
-	for _, target := range append([]*chunkstore.Target{f.own.from}, f.others...) {
+	for _, target := range append([]*chunkstore.Target{f.own().from}, f.others...) {
 		if target == best.from {
 			continue
 		}
-		t, otherErr := f.tree(ctx, limit, target)
+		t, otherErr := f.treeOf(ctx, limit, target)
 		if otherErr == nil {
 			otherErr = f.within(ctx, limit, true, i, t)
 		}
@@ -121,11 +134,11 @@ func (f *sources) from(ctx context.Context, i int, t *tree) error {
 	refs, err := t.refsAhead(ctx, []int{i})
 	if err == nil && !f.same(t) {
 		var own []chunkstore.Ref
-		if own, err = f.own.refs(ctx, []int{i}); err == nil && own[0].ID != refs[0].ID {
+		if own, err = f.own().refs(ctx, []int{i}); err == nil && own[0].ID != refs[0].ID {
 			err = errElsewhere
 		}
 	}
-	for err == nil && !f.s.table.here(i) {
+	for err == nil && !f.s.complete(i) {
 		err = (&batch{f.s, t.from, []int{i}, refs}).load(ctx)
 		if errors.Is(err, errTogether) && ctx.Err() == nil {
 			err = nil // another chunk may be to blame: once more, by itself
@@ -136,15 +149,15 @@ func (f *sources) from(ctx context.Context, i int, t *tree) error {
 
 // same reports whether t is of the same cut as the version.
 func (f *sources) same(t *tree) bool {
-	return t == f.own || t.m.Cut == f.s.m.Cut && t.m.Cut != [16]byte{}
+	return t == f.own() || t.m.Cut == f.s.m.Cut && t.m.Cut != [16]byte{}
 }
 
-// tree returns that of the newest version that target has, or had just now.
-func (f *sources) tree(
+// treeOf returns that of the newest version that target has, or had just now.
+func (f *sources) treeOf(
 	ctx context.Context, limit time.Duration, target *chunkstore.Target,
 ) (*tree, error) {
 	f.mu.Lock()
-	known := f.found[target]
+	known := f.trees[target]
 	f.mu.Unlock()
 	if known.tree != nil && (f.same(known.tree) || time.Since(known.at) < freshFor) {
 		return known.tree, nil
@@ -160,6 +173,6 @@ func (f *sources) tree(
 	t := newTree(f.s.f, found)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.found[target] = otherTree{t, at}
+	f.trees[target] = otherTree{t, at}
 	return t, nil
 }

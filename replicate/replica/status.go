@@ -54,7 +54,7 @@ func (f *follower) statusLocked(now time.Time) Status {
 	if s := f.newest; s != nil {
 		m := s.m
 		st.Host, st.Path, st.Epoch, st.Sequence = m.Host, m.Path, m.Epoch, m.Sequence
-		st.FileBytes, st.Chunks, st.ChunksPresent = m.FileBytes, m.Chunks(), s.present.Load()
+		st.FileBytes, st.Chunks, st.ChunksPresent = m.FileBytes, m.Chunks(), s.table.present()
 		st.Fetched = time.Unix(0, s.checked.Load())
 		st.FetchAge = now.Sub(st.Fetched).Seconds()
 		if st.SourceTime = m.Time; !m.Time.IsZero() {

@@ -8,11 +8,13 @@ import (
 // TestExpectedChunk: what is said of a chunk before it comes is kept when it comes, and
 // gone when it does not.
 func TestExpectedChunk(t *testing.T) {
-	tab, err := newTable(3*slotBytes, 3, 1, nil)
+	tab, err := newTable(&memory{}, 3*slotBytes, 3, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tab.free()
+	if err := tab.makePart(2); err != nil {
+		t.Fatal(err)
+	}
 	const e = entry(7<<32 | 5)
 
 	if !tab.expect(0) || tab.expect(0) {
@@ -47,11 +49,13 @@ func TestExpectedChunk(t *testing.T) {
 
 // TestExpectedAtOnce: of many who expect, publish and forget one chunk, one publishes.
 func TestExpectedAtOnce(t *testing.T) {
-	tab, err := newTable(slotBytes, 1, 1, nil)
+	tab, err := newTable(&memory{}, slotBytes, 1, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tab.free()
+	if err := tab.makePart(0); err != nil {
+		t.Fatal(err)
+	}
 	var all sync.WaitGroup
 	published := make([]bool, 8)
 	for k := range published {

@@ -139,7 +139,7 @@ func lookUpTerms(g *guesses, lookups []termLookup) (wants []want) {
 		}
 		g.guess(i)
 		wants = append(wants, want{i, g, func() []want {
-			if !s.table.here(i) {
+			if !s.complete(i) {
 				return nil
 			}
 			return lookUpTerms(g, theirs)

@@ -128,13 +128,40 @@ static SlotExtent aExtent[EXTENTS];
 static uint32_t nSlot = 1;          /* slot 0 is the chunk of zeros */
 static _Atomic uint32_t newest = 1; /* its counter */
 
-static VersionTable *newTable(int64_t nByte, uint32_t iCounter) {
+/* Lays the first bytes of a table's last chunk, as the file has them, over its slot. */
+static void newPatch(VersionTable *t, int fd) {
+  uint32_t iChunk = t->nChunk - 1;
+  VersionRun *pRun = calloc(1, sizeof *pRun);
+  VersionPatch *pPatch = calloc(1, sizeof *pPatch);
+  unsigned char *a = malloc(4096);
+  off_t iOfst = (off_t)iChunk * VERSION_CHUNK_BYTES;
+  *pRun = (VersionRun){0, (uint32_t)pread(fd, a, 4096, iOfst), a};
+  *pPatch = (VersionPatch){iChunk, 1, pRun};
+  atomic_store(&t->apPart[iChunk / VERSION_PART_CHUNKS]->aEntry[iChunk % VERSION_PART_CHUNKS], ENTRY_PATCHED);
+  t->aPatch = pPatch;
+  t->nPatch = 1;
+}
+
+static void freeTable(VersionTable *t) {
+  for (uint32_t i = 0; i < t->nChunk; i += VERSION_PART_CHUNKS) free(t->apPart[i / VERSION_PART_CHUNKS]);
+  if (t->nPatch) {
+    free((void *)t->aPatch->aRun->a);
+    free((void *)t->aPatch->aRun);
+    free((void *)t->aPatch);
+  }
+  free(t);
+}
+
+static VersionTable *newTable(int fd, int64_t nByte, uint32_t iCounter) {
   uint32_t nChunk = (uint32_t)((nByte + VERSION_CHUNK_BYTES - 1) / VERSION_CHUNK_BYTES);
-  VersionTable *t = calloc(1, sizeof *t + nChunk * sizeof t->aEntry[0]);
+  uint32_t nPart = (nChunk + VERSION_PART_CHUNKS - 1) / VERSION_PART_CHUNKS;
+  VersionTable *t = calloc(1, sizeof *t + nPart * sizeof t->apPart[0]);
   t->nByte = (uint64_t)nByte;
   t->nChunk = nChunk;
   t->iCounter = iCounter;
   t->aExtent = aExtent;
+  for (uint32_t i = 0; i < nPart; i++) t->apPart[i] = calloc(1, sizeof(VersionPart));
+  if (nChunk > 1) newPatch(t, fd);
   return t;
 }
 
@@ -171,7 +198,7 @@ int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
   pthread_mutex_lock(&mu);
   makeExtents();
   pthread_mutex_unlock(&mu);
-  for (int i = 0; i < 2; i++) r->aVersion[i] = newTable(s.st_size, (uint32_t)i + 1);
+  for (int i = 0; i < 2; i++) r->aVersion[i] = newTable(fd, s.st_size, (uint32_t)i + 1);
   *pOpened = (SnapshotOpened){(uintptr_t)r, r->aVersion[0], 0, &newest};
   return 0;
 }
@@ -179,7 +206,7 @@ int goSnapshotOpen(char *zUri, SnapshotOpened *pOpened, char *zErr, int nErr) {
 void goSnapshotClose(uintptr_t h) {
   Reader *r = (Reader *)h;
   close(r->fd);
-  for (int i = 0; i < 2; i++) free(r->aVersion[i]);
+  for (int i = 0; i < 2; i++) freeTable(r->aVersion[i]);
   free(r);
 }
 
@@ -204,7 +231,8 @@ int goSnapshotRead(uintptr_t h, void *pBuf, int nByte, int64_t iOfst, void *ppDb
   if (!slot) return SQLITE_OK;
   if (pwrite(slotFd, a, sizeof a, (off_t)slot * VERSION_CHUNK_BYTES) != sizeof a) return SQLITE_IOERR_READ;
   if (iChunk == 0) setHeader(t, a);
-  atomic_store(&t->aEntry[iChunk], (uint64_t)1 << 32 | ENTRY_AHEAD | slot);
+  VersionPart *pPart = t->apPart[iChunk / VERSION_PART_CHUNKS];
+  atomic_fetch_or(&pPart->aEntry[iChunk % VERSION_PART_CHUNKS], (uint64_t)1 << 32 | ENTRY_AHEAD | slot);
   return SQLITE_OK;
 }
 
