@@ -88,6 +88,12 @@ func TestRebaseOfStrangers(t *testing.T) {
 	if _, ok := of(1, 90, 7, 8).Rebase(of(1, 90, 7), to); !ok {
 		t.Error("not rebased")
 	}
+	// Cut off, and put again as it was: nothing from 40 on is what the checkpoint has
+	moved, ok := of(1, 40, 7, 60).Rebase(of(1, 90, 7, 60), to)
+	if !ok || *moved.Earlier != (Extent{chunks, 40}) || len(moved.Patches) != 1 ||
+		moved.Patches[0].Index != 60 {
+		t.Errorf("%+v", moved)
+	}
 	short := *to
 	short.FileBytes -= chunkstore.ChunkBytes
 	if _, ok := of(1, 90, 7, 8).Rebase(of(1, 90, 7), &short); ok {

@@ -18,8 +18,9 @@ type Change struct {
 
 // Base reads the version that a change was made on.
 type Base interface {
-	// ReadBase fills p with the bytes at off; beyond the version's end these are zeros. It may
-	// wait for the store.
+	// ReadBase fills p with the bytes at off, as SQLite is shown them; beyond the version's end
+	// these are zeros. The header's change counter and schema cookie may be others than are stored.
+	// It may wait for the store.
 	ReadBase(ctx context.Context, p []byte, off int64) error
 	// Cached reports whether ReadBase of n bytes at off would not wait.
 	Cached(off int64, n int) bool

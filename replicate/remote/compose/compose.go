@@ -91,7 +91,7 @@ func (c *Composer) Compose(
 	}
 	next := c.successor(base)
 	next.FileBytes, next.PageBytes = w.bytes, pageBytes(w.header, w.bytes)
-	next.ChangeCounter, next.Inline = w.header.ChangeCounter(), w.inline
+	next.ChangeCounter, next.Inline = w.counter(), w.inline
 	d := &Draft{Shortest: min(base.Chunks(), next.Chunks())}
 	p := c.packing(ctx)
 	for _, chunks := range w.parcels() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,7 +41,9 @@ func TestC1NothingChanged(t *testing.T) {
 	puts := b.puts
 	again := &change{bytes: int64(len(was)), blocks: make(map[int64][]byte)}
 	for off := int64(0); off < again.bytes; off += compose.BlockBytes {
-		again.blocks[off] = bytes.Clone(was[off:][:compose.BlockBytes])
+		block := make([]byte, compose.BlockBytes) // as SQLite was shown it
+		must(t, (&file{bytes: was}).ReadBase(t.Context(), block, off))
+		again.blocks[off] = block
 	}
 	again.blocks[0][18], again.blocks[0][19] = 2, 2 // it is stored in rollback mode
 	d, err := c.Compose(context.Background(), base, again.asChange(), &file{bytes: was})
@@ -158,12 +161,29 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) file() *file { return &file{bytes: w.bytes} }
 
+// write changes blocks, and cuts the file off where w.bytes end.
+func (w *world) write(t testing.TB, blocks ...int64) {
+	t.Helper()
+	ch := &change{bytes: int64(len(w.bytes)), blocks: make(map[int64][]byte)}
+	for _, k := range blocks {
+		block := bytes.Repeat([]byte{byte(k) + w.bytes[k*4096+4000] + 1}, compose.BlockBytes)
+		if k == 0 {
+			copy(block, w.bytes[:100])
+			header(block, 4096, uint32(len(w.bytes)/4096), uint32(block[4000]), true)
+		}
+		ch.blocks[k*compose.BlockBytes] = block
+	}
+	d, err := w.c.Compose(t.Context(), w.base, ch.asChange(), w.file())
+	must(t, err)
+	w.base, w.bytes = d.Version, ch.apply(w.bytes)
+}
+
 // all is a change of all blocks but the first; w.bytes are what it makes.
 func (w *world) all() *change {
 	ch := &change{bytes: int64(len(w.bytes)), blocks: make(map[int64][]byte)}
 	for off := int64(compose.BlockBytes); off < ch.bytes; off += compose.BlockBytes {
 		block := make([]byte, compose.BlockBytes)
-		binary.BigEndian.PutUint64(block, uint64(off))
+		binary.BigEndian.PutUint64(block, binary.BigEndian.Uint64(w.bytes[off:])+uint64(off))
 		ch.blocks[off] = block
 	}
 	w.bytes = ch.apply(w.bytes)
@@ -292,25 +312,11 @@ func TestBudgetsFit(t *testing.T) {
 // TestC5FoldWhileOthersWrite: what has changed since is left; page 1 does not matter.
 func TestC5FoldWhileOthersWrite(t *testing.T) {
 	w := newWorld(t)
-	write := func(blocks ...int64) {
-		ch := &change{bytes: int64(len(w.bytes)), blocks: make(map[int64][]byte)}
-		for _, k := range blocks {
-			block := bytes.Repeat([]byte{byte(k) + w.bytes[k*4096+4000]}, compose.BlockBytes)
-			if k == 0 {
-				copy(block, w.bytes[:100])
-				header(block, 4096, uint32(len(w.bytes)/4096), uint32(block[4000]), true)
-			}
-			ch.blocks[k*compose.BlockBytes] = block
-		}
-		d, err := w.c.Compose(t.Context(), w.base, ch.asChange(), w.file())
-		must(t, err)
-		w.base, w.bytes = d.Version, ch.apply(w.bytes)
-	}
-	write(0, 3, 40, 41) // chunks 0 and 2
+	w.write(t, 0, 3, 40, 41) // chunks 0 and 2
 	before := w.base
 	f, err := w.c.Fold(t.Context(), before, w.file())
 	must(t, err)
-	write(0, 41, 16*7+1) // page 1, chunk 2 again, chunk 7, which has had none
+	w.write(t, 0, 41, 16*7+1) // page 1, chunk 2 again, chunk 7, which has had none
 	d := f.Onto(w.base)
 	if d == nil {
 		t.Fatal("nothing was folded")
@@ -327,6 +333,105 @@ func TestC5FoldWhileOthersWrite(t *testing.T) {
 	}
 	if again := f.Onto(d.Version); again != nil {
 		t.Fatal("folded twice")
+	}
+}
+
+// TestC5FoldsOfOtherVersions: chunks are left that look as they did, but have other objects, or
+// show more of them.
+func TestC5FoldsOfOtherVersions(t *testing.T) {
+	w := newWorld(t)
+	w.bytes = w.bytes[:len(w.bytes)-3*compose.BlockBytes] // the last chunk has an inline page
+	w.write(t, 0, 3, 99*16+5)
+	f, err := w.c.Fold(t.Context(), w.base, w.file())
+	must(t, err)
+	const chunk = 2
+	folds := func(m *manifest.Manifest, i int) bool {
+		d := f.Onto(m)
+		return d != nil && slices.ContainsFunc(d.Changed, func(p manifest.Patch) bool {
+			return p.Index == i
+		})
+	}
+	if !folds(w.base, chunk) || !folds(w.base, 99) || !folds(w.base, 0) {
+		t.Fatal("not folded")
+	}
+	other := *w.base
+	other.Patches = slices.Clone(other.Patches)
+	other.Patches[chunk].Ref = other.Patches[chunk+1].Ref
+	if folds(&other, chunk) || !folds(&other, chunk+2) {
+		t.Error("the chunk's object is another")
+	}
+	longer := *w.base
+	longer.FileBytes += compose.BlockBytes
+	if folds(&longer, 99) {
+		t.Error("the chunk is longer")
+	}
+	packed, err := w.c.Checkpoint(t.Context(), w.base, nil)
+	must(t, err)
+	if folds(packed, chunk) {
+		t.Error("the version has another tree")
+	}
+	bare := *w.base
+	bare.Inline = bare.Inline[1:]
+	if bare.Inline[0].Offset == 0 || folds(&bare, 0) {
+		t.Error("page 1 is not inline")
+	}
+	f, err = w.c.Fold(t.Context(), packed, w.file())
+	must(t, err)
+	if !folds(packed, chunk) {
+		t.Fatal("not folded")
+	}
+	other = *packed
+	other.Top = slices.Clone(other.Top)
+	other.Top[0].Place.Offset++
+	if folds(&other, chunk) {
+		t.Error("the version has another tree")
+	}
+}
+
+// TestPageOneStaysInline: also where its chunk gets a new object, and where another program has
+// left it in one.
+func TestPageOneStaysInline(t *testing.T) {
+	w := newWorld(t)
+	first := func() []byte {
+		t.Helper()
+		if p := w.base.Inline[0]; p.Offset == 0 && len(p.Data) == compose.BlockBytes {
+			return p.Data
+		}
+		t.Fatal("page 1 is not inline")
+		return nil
+	}
+	first()
+	was := w.base.ChangeCounter
+	before := w.file()
+	d, err := w.c.Compose(t.Context(), w.base, w.all().asChange(), before)
+	must(t, err)
+	w.base = d.Version
+	if d.Changed[0].Index != 0 || d.Version.ChangeCounter != was {
+		t.Fatalf("chunk 0 has no new object, or the counter %d", d.Version.ChangeCounter)
+	}
+	if !bytes.Equal(first(), w.bytes[:compose.BlockBytes]) {
+		t.Fatal("page 1 is what the base's reader shows")
+	}
+	w = newWorld(t)
+	bare := *w.base
+	bare.Inline = bare.Inline[1:] // the object has it, too
+	w.base = &bare
+	before = w.file()
+	d, err = w.c.Compose(t.Context(), w.base, w.all().asChange(), before)
+	must(t, err)
+	if got := content(t, w.target, d.Version); !bytes.Equal(got, w.bytes) {
+		t.Fatal("what a reader shows of page 1 was put")
+	}
+	w.base = d.Version
+	shown := make([]byte, compose.BlockBytes)
+	must(t, w.file().ReadBase(t.Context(), shown, 0))
+	ch := &change{bytes: int64(len(w.bytes)), blocks: map[int64][]byte{0: shown}}
+	ch.blocks[compose.BlockBytes] = bytes.Repeat([]byte{9}, compose.BlockBytes)
+	d, err = w.c.Compose(t.Context(), w.base, ch.asChange(), w.file())
+	must(t, err)
+	w.base = d.Version
+	if !bytes.Equal(first(), shown) {
+		t.Fatal("page 1 is not what was written")
 	}
 }
 

@@ -17,7 +17,7 @@
 //	would pass 832 KiB          less than 512 KiB             with what they had inline
 //
 // Fold moves inline pages into new objects, in the background, when there are 512 KiB of them.
-// Page 1 always stays inline, as readers begin with it; it counts for nothing in the budgets.
+// Page 1 is always inline, as readers begin with it; it counts for nothing in the budgets.
 //
 // A version has its objects as patches over the tree of an earlier one. A checkpoint has a tree of
 // its own; so has a version that would have more than 1,024 patches, as each commit after it costs
@@ -43,11 +43,16 @@
 //	C6  Memory is bounded, however large a change is: 64 MiB of chunks in a draft; 4 MiB for each
 //	    pack that is being put; some 100 bytes for each chunk that changes.
 //
+//	C7  Page 1 is inline in every version that Compose makes of one where it is, or of a change
+//	    that has it. Chunk 0 gets an object only then, and not if page 1 is all of it: readers
+//	    show SQLite another change counter than is stored (package replica), and what they show
+//	    comes into no version unless SQLite wrote it.
+//
 // # Beliefs
 //
 // A block that equals the base's did not change. Witness: the bytes. What is not cached is not
 // compared, and counts as changed: a version may come of a rollback, which says nothing new.
 //
-// The base's reader reads the base. Witness: the caller. What a partly changed chunk has besides
-// the change, and what Fold puts, comes from there.
+// The base's reader reads the base, as SQLite is shown it. Witness: the caller. What a partly
+// changed chunk has besides the change, and what Fold puts, comes from there.
 package compose

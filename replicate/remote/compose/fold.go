@@ -26,7 +26,8 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 	var chunks []int
 	for _, p := range m.Inline {
 		i := int(p.Offset / chunkstore.ChunkBytes)
-		if n := len(chunks); p.Offset >= end && (n == 0 || chunks[n-1] != i) {
+		n := len(chunks)
+		if p.Offset+int64(len(p.Data)) > end && (n == 0 || chunks[n-1] != i) {
 			chunks = append(chunks, i)
 		}
 	}
@@ -99,23 +100,16 @@ func (f *Folded) same(m *manifest.Manifest, i int) bool {
 		return false
 	}
 	was, is := f.from.InlineOf(i), m.InlineOf(i)
-	if end := pinned(m.PageBytes, m.FileBytes); i == 0 && covers(is, end) {
-		was, is = beyond(was, end), beyond(is, end) // whatever the object has for page 1
+	if i == 0 { // whatever the object has for page 1
+		end := pinned(m.PageBytes, m.FileBytes)
+		if !covers(is, 0, end) {
+			return false
+		}
+		was, is = beyond(was, end), beyond(is, end)
 	}
 	return slices.EqualFunc(was, is, func(a, b manifest.Page) bool {
 		return a.Offset == b.Offset && bytes.Equal(a.Data, b.Data)
 	})
-}
-
-// covers reports whether pages, which begin with the file's first, leave nothing out before end.
-func covers(pages []manifest.Page, end int64) bool {
-	at := int64(0)
-	for _, p := range pages {
-		if p.Offset == at {
-			at += int64(len(p.Data))
-		}
-	}
-	return at >= end
 }
 
 // beyond returns those of pages that do not end before end.

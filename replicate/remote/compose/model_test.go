@@ -14,6 +14,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/remote/compose"
+	"verneuil/spool/sqlitefile"
 )
 
 // content reads a version as a replica does: objects, with inline pages over them.
@@ -38,14 +39,19 @@ func content(t testing.TB, target *chunkstore.Target, m *manifest.Manifest) []by
 type file struct {
 	bytes  []byte
 	cached func(off int64, n int) bool // nil: all is
-	reads  int
+	plain  bool                        // the header is shown as it is stored
 }
 
 func (f *file) ReadBase(_ context.Context, p []byte, off int64) error {
-	f.reads++
 	clear(p)
 	if off < int64(len(f.bytes)) {
 		copy(p, f.bytes[off:])
+	}
+	if h := (*sqlitefile.Header)(nil); off == 0 && len(p) >= len(h) && !f.plain {
+		if h = (*sqlitefile.Header)(p); h.IsDatabase() { // as a replica shows it
+			h.SetChangeCounter(h.ChangeCounter() + 1000)
+			h.SetSchemaCookie(h.SchemaCookie() + 3)
+		}
 	}
 	return nil
 }
@@ -180,7 +186,7 @@ func (w *model) write() *change {
 	rng := w.rng
 	is := w.size()
 	c := &change{bytes: is, blocks: make(map[int64][]byte)}
-	base := &file{bytes: w.bytes}
+	base := &file{bytes: w.bytes, plain: true}
 	blocks := int(is+compose.BlockBytes-1) / compose.BlockBytes
 	if blocks == 0 {
 		return c
@@ -336,6 +342,10 @@ func (w *model) took(d *compose.Draft, want []byte) {
 	most := max(w.budgets.Hard, w.excess)
 	if n := bytesInline(m, w.pageBytes); n > most {
 		w.t.Fatalf("%d bytes inline, at most %d are allowed", n, most)
+	}
+	if p := m.Inline; !w.raw && len(want) > 0 && (len(p) == 0 || p[0].Offset != 0 ||
+		len(p[0].Data) < 512) {
+		w.t.Fatal("page 1 is not inline")
 	}
 	tree := m.Tree(w.target.Sealer)
 	for i, chunk := range d.Chunks {

@@ -146,7 +146,6 @@ func (p *packing) finish(d *Draft, base, next *manifest.Manifest) (err error) {
 		return nil
 	}
 	tree := base.Tree(p.c.o.Target.Sealer)
-	tree.Resize(d.Shortest)
 	tree.Resize(next.Chunks())
 	for _, patch := range d.Changed {
 		tree.Set(patch.Index, patch.Ref)

@@ -34,6 +34,14 @@ type work struct {
 	chunks []int           // that get a new object, ascending
 }
 
+// counter returns the version's change counter.
+func (w *work) counter() uint32 {
+	if len(w.touched) > 0 && w.touched[0].index == 0 && w.touched[0].mask&1 != 0 {
+		return w.header.ChangeCounter()
+	}
+	return w.base.ChangeCounter
+}
+
 // touched is a chunk that changes.
 type touched struct {
 	index       int
@@ -81,7 +89,25 @@ func (w *work) look() error {
 	}
 	w.touched = slices.DeleteFunc(w.touched, func(t touched) bool { return t.mask == 0 })
 	w.lookAtEnds()
+	if w.changed() {
+		w.lookAtPageOne()
+	}
 	return nil
+}
+
+// lookAtPageOne has blocks of page 1 travel inline that did not, though they are as they were.
+func (w *work) lookAtPageOne() {
+	for k, off := range w.change.Offsets {
+		if off >= w.pinned() {
+			return
+		}
+		if covers(w.base.Inline, off, min(off+BlockBytes, w.bytes)) {
+			continue
+		}
+		t := w.touch(0)
+		t.mask |= 1 << (off / BlockBytes)
+		t.last = max(t.last, k+1) // and first is 0
+	}
 }
 
 // readHeader reads the header, and so the file's length.
@@ -316,8 +342,8 @@ func (w *work) layOver() error {
 	for k := range w.touched {
 		t := &w.touched[k]
 		end := chunkSpan(t.index, w.bytes).to
-		if t.index == 0 && end == pinned && !t.forced {
-			t.whole = false // page 1 is all of it
+		if t.index == 0 && !t.forced && (end == pinned || !w.pageOneInline()) {
+			t.whole = false
 		}
 		if t.whole {
 			w.chunks = append(w.chunks, t.index)
@@ -337,6 +363,17 @@ func (w *work) layOver() error {
 	whole := func(t touched) bool { return t.whole }
 	w.inline = lay(w.base.Inline, w.cuts(whole), fresh)
 	return nil
+}
+
+// pageOneInline reports whether the version has all of page 1 inline (C7).
+func (w *work) pageOneInline() bool {
+	for off := int64(0); off < w.pinned(); off += BlockBytes {
+		changed := w.touched[0].mask&(1<<(off/BlockBytes)) != 0
+		if !changed && !covers(w.base.Inline, off, min(off+BlockBytes, w.bytes)) {
+			return false
+		}
+	}
+	return true
 }
 
 // zeroBlock is what gaps are filled with.
