@@ -9,6 +9,7 @@
 //	conn.go        a handle: the version that it reads, what it may write
 //	story.go       how far this process has come in the history: reading on, appending
 //	lease.go       who of several machines, and of the processes of one, may write
+//	watch.go       whether the owner lives
 //	queue.go       commits on their way into the log
 //	checkpoint.go  checkpoints, in the background
 //
@@ -35,6 +36,11 @@
 // or the heartbeat changes, the owner lives. If neither did for the lease's timeout, by the
 // watcher's clock, he takes over by a fence. He asks for the lease by an object called want-…,
 // which the owner looks for four times a second while he holds it.
+//
+// A heartbeat says that its writer lives, and nothing of the log. It prolongs a promise (see below)
+// only if its answer comes while the promise holds: then whoever goes by older signs looks once
+// more before he takes over, and sees it. After that only a record renews the promise, which keeps
+// out a fence that is on its way.
 //
 // Between processes of one machine it is a file (package machine): its lock is the right to write,
 // held for as long as a transaction is open or not durable yet, and what it holds is the writer
@@ -77,6 +83,11 @@
 // Nobody of this machine has written since we did. Witness: the file has our writer, at the record
 // where we are, read under its lock. Defeated by: a file that somebody deleted: then two processes
 // of the machine are two writers, and the log decides as between machines.
+//
+// Who has the machine's lock lives. Witness: the kernel gives it back when a process ends. Defeated
+// by: a process that was stopped, and a child that was forked and shares the lock. Who finds the
+// lock taken for long watches the history as another machine would, and gives the lock up with the
+// file (machine.Break) when there is no sign of life: then the log decides.
 //
 // # Concurrency
 //

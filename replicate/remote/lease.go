@@ -21,6 +21,9 @@ const (
 	yieldTime = 3 * lookInterval
 	// politeTime is for how long a process of this machine goes on writing while another one waits.
 	politeTime = 100 * time.Millisecond
+	// stuckTime is after how long the holder of the machine's lock is watched: one that lives gives
+	// it on in less, as a rule, and to watch it takes requests.
+	stuckTime = time.Second
 )
 
 // beats are the two small objects beside a history by which machines are polite: the holder's
@@ -64,18 +67,22 @@ func (s beats) put(ctx context.Context, of kind, b beat) error {
 }
 
 // get returns what is there, unless that has the given ETag. ok is false if there is nothing new.
+// After an error nothing is known.
 func (s beats) get(
 	ctx context.Context, of kind, etag string,
-) (b beat, newest string, ok bool) {
+) (b beat, newest string, ok bool, err error) {
 	o, err := s.bucket.Get(ctx, of(s.key),
 		chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: beatBytesMax})
-	if err != nil {
-		return beat{}, etag, false
+	switch {
+	case errors.Is(err, chunkstore.ErrUnmodified), errors.Is(err, chunkstore.ErrAbsent):
+		return beat{}, etag, false, nil
+	case err != nil:
+		return beat{}, etag, false, err
 	}
 	if body, err := s.sealer.OpenBody(o.Body); err != nil || json.Unmarshal(body, &b) != nil {
 		b = beat{}
 	}
-	return b, o.ETag, true
+	return b, o.ETag, true, nil
 }
 
 // lease is the right to write. It is guarded by database.mu; file and beats do not change.
@@ -124,16 +131,39 @@ func (l *lease) lock() error {
 	}
 	polite := now-page.Wanted() < politeTime && page.Wanted() > 0 && now-k.used < politeTime/4
 	if !polite {
-		locked, err := l.file.TryLock()
+		locked, err := l.tryLock()
 		if err != nil {
 			return err
 		} else if locked {
 			k.since = max(now, 1)
+			k.blocked, k.stuck = 0, 0
 			return nil
+		}
+		if k.blocked == 0 || now-k.stuck > 2*d.set.o.LeaseTimeout {
+			k.blocked = now
+		}
+		if k.stuck = now; now-k.blocked >= stuckTime {
+			l.watch.ask(d)
 		}
 	}
 	page.Want(now)
 	return fmt.Errorf("%w: another process of this machine", ErrBusy)
+}
+
+// tryLock takes the machine's lock, if it is free, or if who has it shows no sign of life, which is
+// a process that was stopped, or one that has left the lock to a forked child. Then the others get
+// another lock, and the log decides between the two. It is called with the pen, and mu.
+func (l *lease) tryLock() (locked bool, err error) {
+	locked, err = l.file.TryLock()
+	if locked || err != nil || !l.watch.dead(l.d.story.w.At()) {
+		return locked, err
+	}
+	l.d.log.Warn("giving up a lock whose holder shows no sign of life", "file", l.file.Name(),
+		"timeout", l.d.set.o.LeaseTimeout)
+	if err := l.file.Break(); err != nil {
+		return false, err
+	}
+	return l.file.TryLock()
 }
 
 // own sees to it that s's writer owns the history, and that what was read is its end. The machine's
@@ -142,7 +172,9 @@ func (l *lease) own(ctx context.Context) error {
 	d := l.d
 	s := &d.story
 	n := s.noted()
+	ours := s.w.Name() // the machine's writer, whose lock this process has
 	if n != nil && !n.is(s.w) {
+		ours = n.Name
 		ok, err := s.resume(ctx, n)
 		if err != nil {
 			return err
@@ -168,7 +200,7 @@ func (l *lease) own(ctx context.Context) error {
 	if err := s.read(ctx, 0); err != nil {
 		return err
 	}
-	return l.claim(ctx)
+	return l.claim(ctx, ours)
 }
 
 // fall notes that the history is not this machine's any more.
@@ -180,12 +212,12 @@ func (s *story) fall() {
 }
 
 // claim takes the history over from where it was read to, if nobody owns it, or its owner is dead,
-// or was this process.
-func (l *lease) claim(ctx context.Context) error {
+// or was this process, or ours.
+func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	d := l.d
 	s := &d.story
 	at := s.w.At()
-	free := at.Released || at.Number == 0 || s.by == s.w.Name()
+	free := at.Released || at.Number == 0 || s.by == s.w.Name() || s.by == ours
 	d.mu.Lock()
 	dead := l.watch.dead(at)
 	if free && l.keeper.yields(at, d.now()) {
@@ -241,6 +273,8 @@ type keeper struct {
 	running bool
 	since   time.Duration // when the machine's lock was taken; 0: it is not held
 	used    time.Duration // when it was last held
+	blocked time.Duration // when it was first found taken since; 0: it was not
+	stuck   time.Duration // when it was last found taken, likewise
 	wanted  bool          // by another machine: the next record gives the history back
 	yield   time.Duration // until then another machine goes first, where the history was
 	at      uint64        // at this record
@@ -329,7 +363,7 @@ func (l *lease) wanted(ctx context.Context, epoch uint64) bool {
 	d.mu.Lock()
 	etag := l.keeper.etag
 	d.mu.Unlock()
-	b, etag, ok := l.beats.get(ctx, versions.WantKey, etag)
+	b, etag, ok, _ := l.beats.get(ctx, versions.WantKey, etag) // else the next time
 	d.mu.Lock()
 	l.keeper.etag = etag
 	d.mu.Unlock()
@@ -369,8 +403,14 @@ func (l *lease) renew(ctx context.Context, at *sight) {
 			return
 		}
 	}
-	s.sign = began
-	s.alive()
+	// An answer that comes after the promise's end prolongs nothing: somebody who saw no sign until
+	// then may have a fence under way, which only a record of ours would keep out.
+	promised := d.current(s.w.At())
+	if s.sign = began; promised {
+		s.alive()
+	} else {
+		s.show()
+	}
 }
 
 // release gives the history back, unless somebody of this machine writes. It reports whether this
@@ -454,114 +494,4 @@ func (l *lease) leave(ctx context.Context) error {
 	}
 	l.release(ctx)
 	return nil
-}
-
-// watch looks for signs of life of the owner, for who waits. It is guarded by database.mu.
-type watch struct {
-	running bool
-	asked   time.Duration // when somebody last wanted to write
-	at      history.Position
-	etag    string        // of the heartbeat
-	beat    *beat         // nil: none was seen
-	since   time.Duration // when at or the heartbeat were last seen to be others than before
-	looked  time.Duration // when a look began that saw no change for the lease's timeout
-	wants   uint64        // the epoch that was asked for
-}
-
-// dead reports whether the owner of the history at that position shows no sign of life.
-func (w *watch) dead(at history.Position) bool {
-	return w.running && w.looked > 0 && w.at.Digest == at.Digest && w.at.Lineage == at.Lineage
-}
-
-// busy says who holds the lease.
-func (w *watch) busy(owner *manifest.Owner) error {
-	if owner == nil && w.beat != nil {
-		o := w.beat.owner()
-		owner = &o
-	}
-	if owner == nil {
-		return fmt.Errorf("%w: another machine", ErrBusy)
-	}
-	return fmt.Errorf("%w: %s", ErrBusy, owner)
-}
-
-// ask has the owner watched. It is called with mu.
-func (w *watch) ask(d *database) {
-	w.asked = d.now()
-	if !w.running {
-		*w = watch{running: true, asked: w.asked}
-		d.set.run("watch a lease", d, d.lease.watchOwner)
-	}
-}
-
-// watchOwner watches the owner for as long as somebody wants to write.
-func (l *lease) watchOwner(ctx context.Context) {
-	for l.lookAt(ctx) && rest(ctx, lookInterval) {
-	}
-}
-
-// lookAt looks for the owner's signs of life, and reports whether to go on.
-func (l *lease) lookAt(ctx context.Context) (again bool) {
-	d := l.d
-	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
-	defer cancel()
-	began := d.now()
-	d.mu.Lock()
-	etag := l.watch.etag
-	d.mu.Unlock()
-	at, owned, err := l.readOn(ctx)
-	if err != nil {
-		d.log.Info("waiting for the lease", "error", err)
-	}
-	found, etag, changed := l.beats.get(ctx, versions.LeaseKey, etag)
-	now := d.now()
-	d.mu.Lock()
-	w := &l.watch
-	if w.etag = etag; changed && found.Epoch == at.Epoch {
-		w.beat = &found
-	}
-	timeout := d.set.o.LeaseTimeout
-	switch {
-	case err != nil: // nothing was seen
-	case changed || at.Digest != w.at.Digest || at.Lineage != w.at.Lineage || w.since == 0:
-		w.at, w.since, w.looked = at, now, 0
-	case began-w.since >= timeout:
-		w.looked = began
-	}
-	if err == nil && !owned || now-w.asked > 2*timeout {
-		w.running = false
-	}
-	again = w.running
-	want := again && err == nil && w.wants != at.Epoch
-	if want {
-		w.wants = at.Epoch
-	}
-	d.mu.Unlock()
-	if want {
-		b := beatOf(d.owner(), at.Epoch, uint64(now))
-		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
-			d.log.Info("the lease could not be asked for", "error", err)
-		}
-	}
-	return again
-}
-
-// readOn reads to the end of the history, and says whether another one owns it.
-func (l *lease) readOn(ctx context.Context) (at history.Position, owned bool, err error) {
-	d := l.d
-	if err := d.take(ctx); err != nil {
-		return history.Position{}, false, err
-	}
-	defer d.give()
-	s := &d.story
-	if err := s.open(ctx); err != nil {
-		return history.Position{}, false, err
-	}
-	if s.w.State() == history.Following {
-		if err := s.read(ctx, 0); err != nil {
-			return history.Position{}, false, err
-		}
-	}
-	at = s.w.At()
-	return at, s.w.State() == history.Following && !at.Released, nil
 }

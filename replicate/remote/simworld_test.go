@@ -40,7 +40,7 @@ type world struct {
 type traffic struct {
 	calm     atomic.Bool // nothing happens to requests any more
 	requests atomic.Int64
-	under    sync.WaitGroup // requests that are under way
+	under    atomic.Int64 // requests that are under way
 }
 
 // found is what is known of a world in the end.
@@ -85,9 +85,16 @@ func (w *world) now() time.Duration { return time.Since(w.began) }
 func (w *world) later(after time.Duration, f func()) {
 	w.under.Add(1)
 	time.AfterFunc(after, func() {
-		defer w.under.Done()
+		defer w.under.Add(-1)
 		f()
 	})
+}
+
+// arrive waits until all requests have been carried out that are under way.
+func (w *world) arrive() {
+	for w.under.Load() > 0 {
+		<-time.After(10 * time.Second)
+	}
 }
 
 // host is a machine: a directory, and a clock.
@@ -331,19 +338,30 @@ func (w *world) create(p *process) {
 // end checks what must hold when nothing more happens.
 func (w *world) end(processes []*process) {
 	w.calm.Store(true)
-	died := w.now()
-	if w.rng.IntN(2) == 0 {
-		for _, p := range processes {
-			if !p.killed() {
-				p.kill()
-			}
+	harm := w.rng.IntN(4)
+	for _, p := range processes {
+		if p.killed() {
+			continue
+		}
+		if harm > 0 {
+			w.reserves(p)
+		}
+		switch harm {
+		case 1:
+			p.kill()
+		case 2:
+			p.stop(2 * time.Hour)
+		case 3: // its locks stay, as if a child had them
+			close(p.dead)
 		}
 	}
-	h := w.newHost()
-	h.rate = 1
+	h := processes[w.rng.IntN(len(processes))].h
+	if w.rng.IntN(3) == 0 {
+		h = w.newHost()
+	}
 	last := w.newProcess(h, 1_000_000)
-	w.takes(last, died)
-	w.under.Wait() // ghosts
+	w.takes(last, w.now())
+	w.arrive()
 	w.reads(last)
 	all := append(processes, last)
 	for _, p := range all {
@@ -353,7 +371,7 @@ func (w *world) end(processes []*process) {
 	for _, p := range all {
 		p.close()
 	}
-	w.under.Wait()
+	w.arrive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, tx := range w.txs {
@@ -362,6 +380,22 @@ func (w *world) end(processes []*process) {
 		}
 	}
 	w.counts.Epochs = w.epochs
+}
+
+// reserves leaves a transaction of p's open, if it can have one.
+func (w *world) reserves(p *process) {
+	ctx := context.Background()
+	a := &actor{p: p, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0))}
+	var err error
+	if a.c, err = p.set.Open(ctx, simName, Mode{}); err != nil {
+		return
+	}
+	list, err := a.view(ctx)
+	if err != nil || a.c.Reserve(ctx) != nil || w.rng.IntN(2) == 0 {
+		return
+	}
+	a.off = true // its commit may be under way
+	a.commit(ctx, w.begin(a.rng, list), list, w.rng.IntN(2) == 0)
 }
 
 // exit ends p, as exit(3) does if it lives.
@@ -380,6 +414,9 @@ func (w *world) exit(p *process) {
 
 // close gives up what p has in this one.
 func (p *process) close() {
+	for _, d := range p.set.all() {
+		d.lease.file.Close()
+	}
 	for _, h := range p.set.stores {
 		if err := h.replicas.Close(); err != nil {
 			panic(err)

@@ -58,6 +58,9 @@ func Open(dir, name string) (*File, error) {
 // Page returns the page, which is at the same place until Close.
 func (f *File) Page() *Page { return f.page }
 
+// Name is the path, for messages.
+func (f *File) Name() string { return filepath.Join(f.place.dir, f.place.name) }
+
 // Private returns why no other process shares f; nil if they can.
 func (f *File) Private() error {
 	f.mu.Lock()

@@ -1,0 +1,127 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/versions"
+)
+
+// watch looks for signs of life of the owner, for who waits. It is guarded by database.mu.
+type watch struct {
+	running bool
+	asked   time.Duration // when somebody last wanted to write
+	at      history.Position
+	etag    string        // of the heartbeat
+	beat    *beat         // nil: none was seen
+	since   time.Duration // when at or the heartbeat were last seen to be others than before
+	looked  time.Duration // when a look began that saw no change for the lease's timeout
+	wants   uint64        // the epoch that was asked for
+}
+
+// dead reports whether the owner of the history at that position shows no sign of life.
+func (w *watch) dead(at history.Position) bool {
+	return w.running && w.looked > 0 && w.is(at)
+}
+
+// is reports whether the end of the history was at that position when w last looked.
+func (w *watch) is(at history.Position) bool {
+	return w.since > 0 && w.at.Digest == at.Digest && w.at.Lineage == at.Lineage
+}
+
+// busy says who holds the lease.
+func (w *watch) busy(owner *manifest.Owner) error {
+	if owner == nil && w.beat != nil {
+		o := w.beat.owner()
+		owner = &o
+	}
+	if owner == nil {
+		return fmt.Errorf("%w: another machine", ErrBusy)
+	}
+	return fmt.Errorf("%w: %s", ErrBusy, owner)
+}
+
+// ask has the owner watched. It is called with mu.
+func (w *watch) ask(d *database) {
+	w.asked = d.now()
+	if !w.running {
+		*w = watch{running: true, asked: w.asked}
+		d.set.run("watch a lease", d, d.lease.watchOwner)
+	}
+}
+
+// watchOwner watches the owner for as long as somebody wants to write.
+func (l *lease) watchOwner(ctx context.Context) {
+	for l.lookAt(ctx) && rest(ctx, lookInterval) {
+	}
+}
+
+// lookAt looks for the owner's signs of life, and reports whether to go on.
+func (l *lease) lookAt(ctx context.Context) (again bool) {
+	d := l.d
+	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
+	defer cancel()
+	began := d.now()
+	d.mu.Lock()
+	etag := l.watch.etag
+	d.mu.Unlock()
+	at, owned, err := l.readOn(ctx)
+	found, etag, changed, beatErr := l.beats.get(ctx, versions.LeaseKey, etag)
+	if err == nil {
+		err = beatErr
+	}
+	if err != nil {
+		d.log.Info("waiting for the lease", "error", err)
+	}
+	now := d.now()
+	d.mu.Lock()
+	w := &l.watch
+	if w.etag = etag; changed && found.Epoch == at.Epoch {
+		w.beat = &found
+	}
+	timeout := d.set.o.LeaseTimeout
+	if err == nil && !w.is(at) {
+		w.at, changed = at, true
+	}
+	switch {
+	case changed:
+		w.since, w.looked = now, 0
+	case err == nil && began-w.since >= timeout:
+		w.looked = began
+	}
+	stuck := l.keeper.stuck > 0 && now-l.keeper.stuck <= 2*timeout
+	if err == nil && !owned && !stuck || now-w.asked > 2*timeout {
+		w.running = false
+	}
+	again = w.running
+	want := again && err == nil && w.wants != at.Epoch
+	if want {
+		w.wants = at.Epoch
+	}
+	d.mu.Unlock()
+	if want {
+		b := beatOf(d.owner(), at.Epoch, uint64(now))
+		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
+			d.log.Info("the lease could not be asked for", "error", err)
+		}
+	}
+	return again
+}
+
+// readOn reads to the end of the history, and says whether another one owns it.
+func (l *lease) readOn(ctx context.Context) (at history.Position, owned bool, err error) {
+	d := l.d
+	if err := d.take(ctx); err != nil {
+		return history.Position{}, false, err
+	}
+	defer d.give()
+	s := &d.story
+	if err := s.newest(ctx); err != nil {
+		return history.Position{}, false, err
+	}
+	at = s.w.At()
+	return at, s.w.State() == history.Following && !at.Released, nil
+}
