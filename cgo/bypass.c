@@ -21,13 +21,17 @@ static const char *nameOf(const sqlite3_vfs *pVfs) {
   return pVfs && pVfs->zName ? pVfs->zName : "";
 }
 
-/* Is it a replica, perhaps one that was opened as a file (replica_files)? */
-static int isReplica(sqlite3 *db, const char *zSchema) {
+/* Why nobody need replicate it: it may be a replica, perhaps one that was opened as a file
+** (replica_files), or live in a store. NULL: somebody might. */
+static const char *needless(sqlite3 *db, const char *zSchema) {
+  const char *zWhy = 0;
   char *z = 0;
-  int is = sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFSNAME, &z) == SQLITE_OK && z &&
-      !strcmp(z, "verneuil_snapshot");
+  if (sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFSNAME, &z) == SQLITE_OK && z) {
+    if (!strcmp(z, "verneuil_snapshot")) zWhy = "it is a replica";
+    if (!strcmp(z, "verneuil_remote")) zWhy = "it lives in a store, and its commits are there";
+  }
   sqlite3_free(z);
-  return is;
+  return zWhy;
 }
 
 /* The path of the database's file; NULL: it is in memory, or temporary. */
@@ -59,7 +63,8 @@ static char *why(const sqlite3_vfs *pVfs, const char *zPath) {
 char *bypassWhy(sqlite3 *db, const char *zSchema) {
   const char *zPath = pathOf(db, zSchema);
   if (!zPath) return sqlite3_mprintf("it is an in-memory or temporary database");
-  if (isReplica(db, zSchema)) return sqlite3_mprintf("it is a replica");
+  const char *zNeedless = needless(db, zSchema);
+  if (zNeedless) return sqlite3_mprintf("%s", zNeedless);
   char *z = notReplicatedWhy(zPath);
   return z ? z : why(vfsOf(db, zSchema), zPath);
 }
@@ -80,7 +85,7 @@ void bypassTell(sqlite3 *db, int isLoading) {
   const sqlite3_vfs *pVfs = vfsOf(db, "main");
   const char *zPath = pathOf(db, "main");
   RecorderQuestion question = {0};
-  if (!zPath || isReplica(db, "main") || sqlite3_db_readonly(db, "main") == 1 ||
+  if (!zPath || needless(db, "main") || sqlite3_db_readonly(db, "main") == 1 ||
       recorderAsk(db, "main", &question))
     return;
   char *z = why(pVfs, zPath);

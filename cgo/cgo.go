@@ -47,7 +47,7 @@ func goReady() {}
 var settings = sync.OnceValue(func() vfs.Settings {
 	s := vfs.Process().Settings()
 	if s.Err == nil && s.SpoolingDir != "" {
-		hearBells()
+		bells()
 		hearChildren()
 	}
 	return s

@@ -1,8 +1,9 @@
-// Package cgo is the only one with import "C". It has the writer VFS, the replica VFS, the SQL
-// functions, the late start of the Go runtime, and the few Go functions that C calls.
+// Package cgo is the only one with import "C". It has the writer VFS, the replica VFS, that of
+// databases that live in a store, the SQL functions, the late start of the Go runtime, and the few
+// Go functions that C calls.
 //
-// C forwards and records, Go decides. Nothing on the commit path, or on the path of a cached read,
-// enters Go. Every exported Go function recovers: no panic crosses into the host.
+// C forwards and records, Go decides. Nothing on the writer VFS's commit path, or on the path of a
+// cached read, enters Go. Every exported Go function recovers: no panic crosses into the host.
 //
 // # The C files
 //
@@ -13,7 +14,10 @@
 //	bypass                       databases that are opened without us
 //	recorder*                    the writer VFS (recorder_methods.c lists its files)
 //	snapshot                     the replica VFS
+//	remote*                      the VFS of databases that live in a store
 //	versiontable                 reads a version, without Go
+//	overlay                      what a transaction has written on top of one
+//	spill                        what of that does not fit into memory
 //	spool*                       the recorder's side of the protocol of package spool
 //	below, selection, children   the VFS below; which databases; what forked children tell
 //	unreplicated                 what is not replicated, and why

@@ -8,6 +8,7 @@
 #include "gort.h"
 #include "log.h"
 #include "recorder.h"
+#include "remote.h"
 #include "unreplicated.h"
 #include "version.h"
 SQLITE_EXTENSION_INIT3
@@ -54,16 +55,17 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   else sqlite3_result_error_nomem(ctx);
 }
 
-/* Counts of the writer VFS's methods; times are sampled. */
+/* Counts and times of the methods of the writer VFS and of the remote one; the times of those that
+** are quick are sampled. */
 static void perfFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   (void)argc;
   (void)argv;
-  char *z = recorderPerf();
-  if (!z) {
-    sqlite3_result_error_nomem(ctx);
-    return;
-  }
-  sqlite3_result_text(ctx, sqlite3_mprintf("{\"libverneuil_vfs\":%z}", z), -1, sqlite3_free);
+  char *z = recorderPerf(), *zRemote = remotePerf();
+  if (z && zRemote) z = sqlite3_mprintf("{\"libverneuil_vfs\":%z,\"verneuil_remote\":%s}", z, zRemote);
+  else sqlite3_free(z), z = 0;
+  sqlite3_free(zRemote);
+  if (z) sqlite3_result_text(ctx, z, -1, sqlite3_free);
+  else sqlite3_result_error_nomem(ctx);
 }
 
 /* verneuil_flush(SCHEMA): pushes what is committed in a database of the connection, main if it is

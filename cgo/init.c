@@ -11,6 +11,7 @@
 #include "functions.h"
 #include "log.h"
 #include "recorder.h"
+#include "remote.h"
 #include "snapshot.h"
 #include "wake.h"
 SQLITE_EXTENSION_INIT3
@@ -45,8 +46,9 @@ static int registerVfs(char **pzErr) {
   sqlite3_vfs *pDefault = sqlite3_vfs_find(0);
   int hooks = verneuilConfig.makeDefault && !belowIsCipher(pDefault) && recorderHookDefault();
   int takesOver = verneuilConfig.makeDefault && !hooks && pDefault == verneuilBase;
-  int isNew = !pMine || !sqlite3_vfs_find("verneuil_snapshot");
+  int isNew = !pMine || !sqlite3_vfs_find("verneuil_snapshot") || !sqlite3_vfs_find("verneuil_remote");
   if (isNew) rc = snapshotRegister();
+  if (isNew && rc == SQLITE_OK) rc = remoteRegister();
   if (rc == SQLITE_OK && (isNew || takesOver)) rc = recorderRegister(takesOver); /* next after the default */
   if (rc == SQLITE_OK && verneuilConfig.makeDefault && belowIsCipher(pDefault)) rc = ciphersDefault(pDefault);
   if (rc != SQLITE_OK) *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");

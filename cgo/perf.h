@@ -1,8 +1,9 @@
 /*
 ** How often each method of a file is called, and how long that takes: verneuil_perf().
 **
-** All calls are counted; one in PERF_SAMPLE is timed, and stands for all. Only the thread that
-** uses a file counts, so that no counter needs a locked instruction; any thread may read them.
+** All calls are counted; of those that are quick one in PERF_SAMPLE is timed, and stands for all.
+** Only the thread that uses a file counts, so that no counter needs a locked instruction; any
+** thread may read them.
 */
 #ifndef VERNEUIL_PERF_H
 #define VERNEUIL_PERF_H
@@ -14,7 +15,8 @@
 
 enum {
   OP_CLOSE, OP_READ, OP_WRITE, OP_TRUNCATE, OP_SYNC, OP_FILESIZE, OP_LOCK, OP_UNLOCK,
-  OP_CHECKRESERVED, OP_FILECONTROL, OP_SHMMAP, OP_SHMLOCK, OP_FETCH, OP_N
+  OP_CHECKRESERVED, OP_FILECONTROL, OP_SHMMAP, OP_SHMLOCK, OP_FETCH, OP_N,
+  OP_OPEN = OP_N, OP_REMOTE_N /* of verneuil_remote */
 };
 
 typedef struct Perf {
@@ -23,27 +25,31 @@ typedef struct Perf {
 #define PERF_GET(x) atomic_load_explicit(&(x), memory_order_relaxed)
 #define PERF_ADD(x, k) atomic_store_explicit(&(x), PERF_GET(x) + (k), memory_order_relaxed)
 
-/* Forwards a call of the file p to the base's method, counted and now and then timed. The
-** compiler sees one increment and one test on the way of every call. */
-#define FORWARD(p, op, rc, call)                      \
+/* Counts a call, and times one in nSample. The compiler sees one increment and one test on the
+** way of every call. */
+#define PERF_CALL(pCounter, nSample, rc, call)        \
   do {                                                \
-    Perf *pPerf = &(p)->aPerf[op];                    \
+    Perf *pPerf = pCounter;                           \
     uint64_t nBefore = PERF_GET(pPerf->n);            \
     PERF_ADD(pPerf->n, 1);                            \
-    if (nBefore % PERF_SAMPLE) {                      \
-      rc = (p)->pBase->call;                          \
+    if (nBefore % (nSample)) {                        \
+      rc = call;                                      \
     } else {                                          \
       int64_t t0 = clockMonotonic();                  \
-      rc = (p)->pBase->call;                          \
+      rc = call;                                      \
       PERF_ADD(pPerf->ns, (uint64_t)(clockMonotonic() - t0)); \
       PERF_ADD(pPerf->nTimed, 1);                     \
     }                                                 \
   } while (0)
 
-/* Adds the counters of a to aSum; both have OP_N. The caller keeps others from adding to aSum. */
-void perfAdd(Perf *aSum, Perf *a);
+/* Forwards a call of the file p to the base's method, counted and now and then timed. */
+#define FORWARD(p, op, rc, call) PERF_CALL(&(p)->aPerf[op], PERF_SAMPLE, rc, (p)->pBase->call)
 
-/* The OP_N counters as a JSON object; sqlite3_malloc'd, NULL without memory. */
-char *perfJson(Perf *a);
+/* Adds n counters to those of aSum. The caller keeps others from adding to aSum. */
+void perfAdd(Perf *aSum, Perf *a, int n);
+
+/* The n counters, by the numbers of their methods, as a JSON object; sqlite3_malloc'd, NULL without
+** memory. */
+char *perfJson(Perf *a, int n);
 
 #endif

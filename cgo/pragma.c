@@ -15,6 +15,8 @@ static const struct {
   [PRAGMA_AUTO] = {"verneuil_snapshot_auto_refresh", BY_REPLICA},
   [PRAGMA_CTIME] = {"verneuil_snapshot_ctime", BY_REPLICA},
   [PRAGMA_UPDATED] = {"verneuil_snapshot_updated", BY_REPLICA},
+  [PRAGMA_REMOTE_REFRESH] = {"verneuil_remote_refresh", BY_REMOTE},
+  [PRAGMA_REMOTE_RELEASE] = {"verneuil_remote_release", BY_REMOTE},
 };
 
 int pragmaOf(const char *zName, int by) {

@@ -11,11 +11,12 @@ enum {
   PRAGMA_OTHER,                    /* none of ours, or not of this VFS */
   PRAGMA_FLUSH,                    /* the recorder's */
   PRAGMA_REFRESH, PRAGMA_RELOAD, PRAGMA_AUTO, PRAGMA_CTIME, PRAGMA_UPDATED, /* a replica's */
+  PRAGMA_REMOTE_REFRESH, PRAGMA_REMOTE_RELEASE, /* of a database in a store */
   PRAGMA_N
 };
 
 /* Who answers. */
-enum { BY_RECORDER = 1, BY_REPLICA = 2 };
+enum { BY_RECORDER = 1, BY_REPLICA = 2, BY_REMOTE = 4 };
 
 /* Which pragma of those that a file of that VFS answers has that name. */
 int pragmaOf(const char *zName, int by);

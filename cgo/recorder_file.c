@@ -105,7 +105,7 @@ void recorderForget(RecorderFile *p) {
   Quiet q = quietLock(&mu);
   *p->ppPrev = p->pNext;
   if (p->pNext) p->pNext->ppPrev = p->ppPrev;
-  perfAdd(aClosed, p->aPerf);
+  perfAdd(aClosed, p->aPerf, OP_N);
   quietUnlock(&mu, q);
   belowClose(p->pRaw);
   sqlite3_free(p->zWhy);
@@ -216,10 +216,10 @@ int recorderExcludes(void) {
 char *recorderPerf(void) {
   Perf a[OP_N] = {{0}};
   Quiet q = quietLock(&mu);
-  perfAdd(a, aClosed);
-  for (RecorderFile *p = pFiles; p; p = p->pNext) perfAdd(a, p->aPerf);
+  perfAdd(a, aClosed, OP_N);
+  for (RecorderFile *p = pFiles; p; p = p->pNext) perfAdd(a, p->aPerf, OP_N);
   quietUnlock(&mu, q);
-  return perfJson(a);
+  return perfJson(a, OP_N);
 }
 
 /* ---- fork(): in a child, what a handle of its parent does is not recorded ---- */

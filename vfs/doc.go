@@ -12,6 +12,7 @@
 //	children     what forked children, which cannot run Go, have open
 //	adoption     spools that nobody serves, and those of databases that were deleted
 //	replicas     the sources that are read
+//	remotes      the databases in stores
 //	validations  what VERNEUIL_VALIDATE=1 has found
 //	panics       panics that were kept from the host
 //

@@ -20,9 +20,9 @@ import (
 const Program = "verneuil-go 0.1.0"
 
 // Engine is what one process runs for its databases: a replicator for each spool that it has
-// open, the replicas that it reads, and the stores of both. All methods may be called
-// from any thread, and return quickly unless they say otherwise. Its parts have mutexes of their
-// own; they are taken in the order children, services, sourceFiles.
+// open, the replicas that it reads, the databases in stores, and the stores of all. All methods
+// may be called from any thread, and return quickly unless they say otherwise. Its parts have
+// mutexes of their own; they are taken in the order children, services, sourceFiles.
 type Engine struct {
 	cfg      *Config
 	cfgErr   error // the configuration is broken: cfg is the default
@@ -31,6 +31,7 @@ type Engine struct {
 	services *services
 	children *children
 	replicas *replicas
+	remotes  *remotes
 	checks   *validations
 	panics   *panics
 }
@@ -65,6 +66,7 @@ func newEngine(cfg *Config, cfgErr error, log *slog.Logger) *Engine {
 	}
 	e.children = &children{services: e.services, of: make(map[spool.Token]openings)}
 	e.replicas = newReplicas(e)
+	e.remotes = newRemotes(e)
 	return e
 }
 
@@ -189,13 +191,20 @@ func (e *Engine) Validate(dir string) error {
 }
 
 // Exit sends unsent data, for at most timeout, or store_timeout_ms if that is less, and blocks
-// until then. It leaves to other processes what they replicate.
+// until then. It leaves to other processes what they replicate, and gives back the leases of
+// databases in stores.
 func (e *Engine) Exit(timeout time.Duration) {
 	e.checks.report()
 	timeout = min(timeout, e.cfg.StoreTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer e.panics.caught("exit")
+		e.remotes.exit(ctx)
+	})
 	e.services.exit(ctx)
+	wg.Wait()
 }
 
 // Panicked records a panic that was kept from the host.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"verneuil/chunkstore"
 	"verneuil/replicate/locate"
 	"verneuil/replicate/replica"
 )
@@ -107,8 +108,13 @@ func (e *Engine) newReplicaSet(name string) (*replica.Set, error) {
 		return nil, err
 	}
 	e.replicas.weigh.Do(e.replicas.takeBallast)
+	return replica.NewSet(e.replicaOptions(store))
+}
+
+// replicaOptions are those with which versions in store are read.
+func (e *Engine) replicaOptions(store *chunkstore.Store) replica.Options {
 	policy := e.cfg.SnapshotLoadingPolicy
-	return replica.NewSet(replica.Options{
+	return replica.Options{
 		Store:   store,
 		Host:    e.Host(),
 		TempDir: e.cfg.TempDir,
@@ -122,5 +128,5 @@ func (e *Engine) newReplicaSet(name string) (*replica.Set, error) {
 		PollInterval: e.cfg.ManifestInterval,
 		Deadline:     e.cfg.SnapshotReadDeadline,
 		Log:          e.log,
-	})
+	}
 }

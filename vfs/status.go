@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"verneuil/replicate"
+	"verneuil/replicate/remote"
 	"verneuil/replicate/replica"
 )
 
@@ -73,6 +74,7 @@ func (e *Engine) Status(opening, list string) []byte {
 		Databases []databaseStatus `json:"databases"`
 		Not       json.RawMessage  `json:"not_replicated"`
 		Replicas  []replica.Status `json:"replicas"`
+		Remotes   []remote.Status  `json:"remotes"`
 		Validated *validation      `json:"validation,omitempty"`
 		Panics    []string         `json:"panics,omitempty"`
 	}{
@@ -84,6 +86,7 @@ func (e *Engine) Status(opening, list string) []byte {
 		Databases: e.services.status(),
 		Not:       json.RawMessage(cmp.Or(list, "[]")),
 		Replicas:  e.replicas.status(),
+		Remotes:   e.remotes.status(),
 		Validated: e.checks.status(),
 		Panics:    e.panics.all(),
 	}

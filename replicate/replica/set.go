@@ -70,13 +70,13 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.TempDir == "" {
-		o.TempDir = tempDir()
+		o.TempDir = TempDir()
 	}
 	return o
 }
 
-// tempDir is SQLite's choice (os_unix.c, unixTempFileDir).
-func tempDir() string {
+// TempDir is SQLite's choice (os_unix.c, unixTempFileDir).
+func TempDir() string {
 	dirs := []string{
 		os.Getenv("SQLITE_TMPDIR"), os.Getenv("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp",
 	}

@@ -393,7 +393,7 @@ func (s *slots) growLocked() (err error) {
 		return errors.New("a terabyte of chunks is in use")
 	}
 	if s.file == nil {
-		if s.file, err = unlinkedFile(s.dir); err != nil {
+		if s.file, err = UnlinkedFile(s.dir); err != nil {
 			return err
 		}
 	}
@@ -558,14 +558,14 @@ func anonymous(n, flags int) ([]byte, error) {
 	return memory, nil
 }
 
-// unlinkedFile makes a file in dir that has no name and goes with its last descriptor.
-func unlinkedFile(dir string) (*os.File, error) {
+// UnlinkedFile makes a file in dir that has no name and goes with its last descriptor.
+func UnlinkedFile(dir string) (*os.File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err == nil {
 		return keep(fd, dir)
 	}
 	// Not every file system has O_TMPFILE; what else is wrong will show here too.
-	f, err := os.CreateTemp(dir, "verneuil-slots-*")
+	f, err := os.CreateTemp(dir, "verneuil-*")
 	if err != nil {
 		return nil, err
 	}
@@ -590,5 +590,5 @@ func keep(fd int, dir string) (*os.File, error) {
 			return nil, os.NewSyscallError("fcntl", err)
 		}
 	}
-	return os.NewFile(uintptr(fd), dir+"/(verneuil slots)"), nil
+	return os.NewFile(uintptr(fd), dir+"/(verneuil)"), nil
 }

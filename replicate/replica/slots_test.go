@@ -371,7 +371,7 @@ func TestSlotsWriteFails(t *testing.T) {
 	}
 	free := len(s.free)
 	file := s.file
-	read, err := unlinkedFile(s.dir)
+	read, err := UnlinkedFile(s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

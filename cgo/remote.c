@@ -1,0 +1,366 @@
+/*
+** The remote VFS, "verneuil_remote": a database that lives in a store. This file has the methods of
+** the database; remote_control.c has its file controls and pragmas, remote_private.c its journals,
+** remote_vfs.c its name.
+**
+** A handle reads one version of the database from the slot file, without Go and without a lock, as
+** a replica does (snapshot.c, versiontable.h). A write transaction puts its pages into an overlay
+** on top of that version (overlay.h). Its commit hands the overlay to Go (remote.go), which makes
+** the next version of it (replicate/remote), and appends that to the database's log in the store.
+**
+** M1  A handle's pTable changes only while it holds no lock, so that a read transaction sees one
+**     version; and by what it has committed itself, which is what SQLite's page cache has. If that
+**     then fails to become durable, pTable goes back to the version below.
+** M2  The version that a handle reads under SHARED was the newest at a moment within xLock: by the
+**     lease's page, or because Go has asked; but for staleness_ms and mode=ro, which say how old it
+**     may be, and immutable=1. No version becomes the newest by another's commit while a handle has
+**     RESERVED; so what is committed was made on top of the newest.
+** M3  Nothing leaves the overlay but at SQLITE_FCNTL_SYNC, which the pager sends once all pages are
+**     written and before it finalizes the journal, in all journal modes and at synchronous=OFF, too
+**     (pager.c, sqlite3PagerSync); and, in WAL mode, with a commit frame (W1). At xSync, or with
+**     that frame, it is durable. An error of either is the error of COMMIT, and SQLite rolls back.
+** M4  What SQLite writes to roll back is never committed. After an error the overlay is empty, and
+**     takes nothing until SQLite has finished: the next SYNC, lock or unlock, or read, as a
+**     playback reads no page of the database (pager.c, pager_playback_one_page). Only one case
+**     goes to Go: what was spilled and rolled back without an error, which it finds to be equal.
+** M5  Go is called only after verneuilGo() has said 1. A child that was forked gets an error at its
+**     first lock, also where nothing need be asked.
+** M6  Two versions show different change counters, so SQLite drops its page cache with the version
+**     (snapshot.c, S2), except for what this handle has committed.
+**
+** No lock is waited for here: SQLite's busy handler does that. PENDING and EXCLUSIVE need none:
+** readers have their versions.
+*/
+#include "remote_file.h"
+#include "gort.h"
+#include "log.h"
+#include "remote_goexports.h"
+SQLITE_EXTENSION_INIT3
+#include <stdlib.h>
+#include <string.h>
+
+int remoteGo(const RemoteFile *p) {
+  if (verneuilGo()) return 1;
+  const char *z = verneuilRefused();
+  verneuilLogOf(VERNEUIL_ERROR, p->zName, "remote: %s",
+                z ? z : "this process was forked from the one that has opened the database: open it here again, in a process that is not forked from one that uses it");
+  return 0;
+}
+
+void remoteMoved(RemoteFile *p, const RemotePlace *pPlace) {
+  if (!pPlace->pTable) return; /* a panic was caught */
+  p->pTable = pPlace->pTable;
+  p->iNumber = pPlace->iNumber;
+}
+
+/* A file of one byte is an empty database, as it is to SQLite (os_unix.c, unixFileSize). */
+static int64_t versionBytes(const RemoteFile *p) { return p->pTable->nByte == 1 ? 0 : (int64_t)p->pTable->nByte; }
+
+static int hasWritten(const RemoteFile *p) { return p->pOverlay && overlayIsUsed(p->pOverlay); }
+
+/* Nothing is written any more. */
+static void dropWritten(RemoteFile *p) {
+  if (p->pOverlay) overlayClear(p->pOverlay, versionBytes(p));
+  p->eFormatNew = p->eFormat;
+}
+
+/*
+** Reading
+*/
+
+static void remoteAhead(void *pOwner, uint32_t iChunk) {
+  if (verneuilGo()) goRemoteAhead(((RemoteFile *)pOwner)->hConn, iChunk);
+}
+
+static int remoteMissing(void *pOwner, void *pBuf, int n, int64_t iOfst, int isGone) {
+  RemoteFile *p = pOwner;
+  (void)isGone;                    /* only in a child, which remoteGo() refuses */
+  return remoteGo(p) ? goRemoteRead(p->hConn, pBuf, n, iOfst, p->ppDb) : SQLITE_IOERR_READ;
+}
+
+static int belowRead(void *pOwner, void *pBuf, int n, int64_t iOfst) {
+  static const VersionOwner calls = {remoteAhead, remoteMissing};
+  return versionRead(((RemoteFile *)pOwner)->pTable, pBuf, n, iOfst, &calls, pOwner);
+}
+
+OverlayBelow remoteBelow(RemoteFile *p) { return (OverlayBelow){belowRead, p}; }
+
+static int readAny(RemoteFile *p, void *pBuf, int iAmt, sqlite3_int64 iOfst) {
+  int rc;
+  p->isFailed = 0; /* M4 */
+  if (hasWritten(p)) {
+    OverlayBelow below = remoteBelow(p);
+    rc = overlayRead(p->pOverlay, pBuf, iAmt, iOfst, &below);
+  } else {
+    rc = belowRead(p, pBuf, iAmt, iOfst);
+  }
+  if (p->eFormatNew == 2 && iOfst <= 18 && iOfst + iAmt >= 20 && rc == SQLITE_OK)
+    memset((char *)pBuf + (18 - iOfst), 2, 2); /* W2 */
+  return rc;
+}
+
+static int remoteRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64 iOfst) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_READ], PERF_SAMPLE, rc, readAny(p, pBuf, iAmt, iOfst));
+  return rc;
+}
+
+static int remoteFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_FILESIZE], PERF_SAMPLE, rc, SQLITE_OK);
+  *pSize = hasWritten(p) ? overlaySize(p->pOverlay) : versionBytes(p);
+  return rc;
+}
+
+/*
+** Locks
+*/
+
+/* Has a look that began so recently found the newest known version to be the newest? */
+static int isFresh(const RemoteFile *p) {
+  uint64_t checked = p->staleness ? atomic_load_explicit(p->pChecked, memory_order_acquire) : 0;
+  return checked && clockNs(CLOCK_BOOTTIME) - (int64_t)checked < p->staleness;
+}
+
+/* Does the machine's lease promise that the version is the newest? */
+static int isPromised(const RemoteFile *p) {
+  if (!p->iNumber || !p->pLease) return 0;
+  int64_t until = atomic_load_explicit(&p->pLease->until, memory_order_acquire);
+  return until && atomic_load_explicit(&p->pLease->iNumber, memory_order_acquire) == p->iNumber &&
+         clockNs(CLOCK_BOOTTIME) < until;
+}
+
+/* Moves to a version that may be read under a new SHARED lock (M2). */
+static int share(RemoteFile *p) {
+  RemotePlace place = {0};
+  int rc = SQLITE_OK;
+  if (p->isPinned || isPromised(p)) return SQLITE_OK;
+  if (p->isFollowing || isFresh(p)) {
+    if (atomic_load_explicit(p->pNewest, memory_order_relaxed) == p->pTable->iCounter) return SQLITE_OK;
+    if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
+    goRemoteAdopt(p->hConn, &place);
+  } else {
+    if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
+    rc = goRemoteShare(p->hConn, p->ppDb, &place);
+  }
+  remoteMoved(p, &place);
+  return rc;
+}
+
+/* Gives up what reserve() has taken. */
+static void unreserve(RemoteFile *p) {
+  RemotePlace place = {0};
+  p->mayWrite = 0;
+  if (!p->isReserved) return;
+  p->isReserved = 0;
+  if (!verneuilGo()) return;
+  goRemoteUnreserve(p->hConn, &place);
+  remoteMoved(p, &place);
+}
+
+/* Takes the right to write. */
+static int reserve(RemoteFile *p) {
+  RemotePlace place = {0};
+  if (p->isReadOnly) return SQLITE_READONLY;
+  unreserve(p);
+  if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
+  int rc = goRemoteReserve(p->hConn, p->ppDb, &place);
+  remoteMoved(p, &place);
+  p->isReserved = p->mayWrite = rc == SQLITE_OK;
+  return rc;
+}
+
+static int lockAny(RemoteFile *p, int eLock) {
+  int rc = SQLITE_OK;
+  if (verneuilForked() && !remoteGo(p)) return SQLITE_IOERR_LOCK; /* M5 */
+  p->isFailed = 0;
+  if (p->eLock == SQLITE_LOCK_NONE) rc = share(p);
+  if (rc == SQLITE_OK && p->eLock == SQLITE_LOCK_NONE) p->eLock = SQLITE_LOCK_SHARED;
+  if (rc == SQLITE_OK && eLock >= SQLITE_LOCK_RESERVED && !p->mayWrite) rc = reserve(p);
+  if (rc == SQLITE_OK && eLock > p->eLock) p->eLock = eLock;
+  return rc;
+}
+
+static int remoteLock(sqlite3_file *pFile, int eLock) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_LOCK], 1, rc, lockAny(p, eLock));
+  return rc;
+}
+
+static int unlockAny(RemoteFile *p, int eLock) {
+  p->isFailed = 0;
+  if (eLock < SQLITE_LOCK_RESERVED && p->eLock >= SQLITE_LOCK_RESERVED) {
+    dropWritten(p);
+    unreserve(p);
+    p->hasUnlocked = 1;
+  }
+  if (eLock < p->eLock) p->eLock = eLock;
+  return SQLITE_OK;
+}
+
+static int remoteUnlock(sqlite3_file *pFile, int eLock) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_UNLOCK], 1, rc, unlockAny(p, eLock));
+  return rc;
+}
+
+/* Only asked by those who have found a journal. */
+static int remoteCheckReservedLock(sqlite3_file *pFile, int *pResOut) {
+  PERF_CALL(&((RemoteFile *)pFile)->aPerf[OP_CHECKRESERVED], 1, *pResOut, 0);
+  return SQLITE_OK;
+}
+
+/*
+** Writing
+*/
+
+int remoteBeginWrite(RemoteFile *p) {
+  if (p->isReadOnly) return SQLITE_READONLY;
+  /* Under an EXCLUSIVE lock that is kept, SQLite asks for no other after a commit. */
+  if (!p->mayWrite) {
+    int rc = reserve(p);
+    if (rc != SQLITE_OK) return rc;
+  }
+  if (!p->pOverlay && !(p->pOverlay = overlayNew())) return SQLITE_NOMEM;
+  if (!overlayIsUsed(p->pOverlay)) overlayClear(p->pOverlay, versionBytes(p));
+  return SQLITE_OK;
+}
+
+static int writeAny(RemoteFile *p, const void *pBuf, int iAmt, sqlite3_int64 iOfst) {
+  if (p->isFailed) return SQLITE_OK; /* M4 */
+  if (p->pWal) return SQLITE_OK;     /* W1: a WAL checkpoint */
+  OverlayBelow below = remoteBelow(p);
+  int rc = remoteBeginWrite(p);
+  if (rc == SQLITE_OK) rc = overlayWrite(p->pOverlay, pBuf, iAmt, iOfst, &below);
+  if (rc == SQLITE_OK && iOfst <= 18 && iOfst + iAmt >= 20) p->eFormatNew = ((const unsigned char *)pBuf)[18 - iOfst];
+  return rc;
+}
+
+static int remoteWrite(sqlite3_file *pFile, const void *pBuf, int iAmt, sqlite3_int64 iOfst) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_WRITE], PERF_SAMPLE, rc, writeAny(p, pBuf, iAmt, iOfst));
+  return rc;
+}
+
+static int truncateAny(RemoteFile *p, sqlite3_int64 size) {
+  if (p->isFailed || p->pWal) return SQLITE_OK; /* as above */
+  if (!hasWritten(p) && size == versionBytes(p)) return SQLITE_OK; /* after a commit */
+  OverlayBelow below = remoteBelow(p);
+  int rc = remoteBeginWrite(p);
+  return rc == SQLITE_OK ? overlayTruncate(p->pOverlay, size, &below) : rc;
+}
+
+static int remoteTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_TRUNCATE], 1, rc, truncateAny(p, size));
+  return rc;
+}
+
+/*
+** Committing (M3)
+*/
+
+int64_t remoteBlock(const void *pOverlay, int64_t iOfst, void *pBlock) {
+  int64_t iSpill = -1;
+  const void *z = overlayFind(pOverlay, iOfst, &iSpill);
+  if (z) memcpy(pBlock, z, OVERLAY_BLOCK_BYTES);
+  return iSpill;
+}
+
+uintptr_t remoteSpill(const void *pOverlay) { return overlaySpill(pOverlay); }
+
+/* A commit has failed. */
+static int failed(RemoteFile *p, int rc) {
+  dropWritten(p);
+  p->isFailed = 1;
+  p->isPending = p->mayWrite = 0;
+  return rc;
+}
+
+int remoteCommit(RemoteFile *p, int pass) {
+  RemotePlace place = {0};
+  RemoteChange change = {.nByte = overlaySize(p->pOverlay), .pOverlay = p->pOverlay, .pass = pass};
+  if (!remoteGo(p)) return failed(p, SQLITE_IOERR_WRITE);
+  if (!(change.aOffset = overlayBlocks(p->pOverlay, &change.nBlock))) return failed(p, SQLITE_IOERR_NOMEM);
+  int rc = goRemoteCommit(p->hConn, &change, p->ppDb, &place);
+  free(change.aOffset);
+  remoteMoved(p, &place); /* M1 */
+  if (rc != SQLITE_OK) return failed(p, rc);
+  p->eFormat = p->eFormatNew;
+  dropWritten(p);
+  p->isPending = 1;
+  p->hasUnlocked = 0;
+  if (pass) p->mayWrite = 0;
+  return SQLITE_OK;
+}
+
+int remoteWait(RemoteFile *p) {
+  RemotePlace place = {0};
+  if (!p->isPending) return SQLITE_OK;
+  if (!remoteGo(p)) return failed(p, SQLITE_IOERR_FSYNC);
+  int rc = goRemoteWait(p->hConn, p->ppDb, &place);
+  remoteMoved(p, &place); /* M1 */
+  p->isPending = 0;
+  return rc == SQLITE_OK ? rc : failed(p, rc);
+}
+
+/* In WAL mode this is a checkpoint's, of what is durable. */
+static int remoteSync(sqlite3_file *pFile, int flags) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  (void)flags;
+  PERF_CALL(&p->aPerf[OP_SYNC], 1, rc, remoteWait(p));
+  return rc;
+}
+
+/*
+** The other methods
+*/
+
+static int closeAny(RemoteFile *p) {
+  overlayFree(p->pOverlay);
+  if (verneuilGo()) goRemoteClose(p->hConn);
+  return SQLITE_OK;
+}
+
+static int remoteClose(sqlite3_file *pFile) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_CLOSE], 1, rc, closeAny(p));
+  remoteFileRemove(p);
+  return rc;
+}
+
+static int remoteSectorSize(sqlite3_file *pFile) {
+  (void)pFile;
+  return 4096;
+}
+
+/* Not BATCH_ATOMIC: what it would save, a journal, is in memory here. */
+static int remoteDeviceCharacteristics(sqlite3_file *pFile) {
+  (void)pFile;
+  return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+}
+
+const sqlite3_io_methods remoteMethods = {
+  1,                               /* no shared memory, so SQLite wants a WAL only under locking_mode=exclusive; no xFetch */
+  remoteClose,
+  remoteRead,
+  remoteWrite,
+  remoteTruncate,
+  remoteSync,
+  remoteFileSize,
+  remoteLock,
+  remoteUnlock,
+  remoteCheckReservedLock,
+  remoteFileControl,
+  remoteSectorSize,
+  remoteDeviceCharacteristics,
+  0, 0, 0, 0, 0, 0
+};

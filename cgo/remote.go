@@ -1,0 +1,307 @@
+package cgo
+
+/*
+#include <stdlib.h>
+#include "descriptors.h"
+#include "remote.h"
+#include "spill.h"
+
+static inline int noteSpill(int fd, Spill *p) {
+	Ours ours;
+	if (descriptorsNote(fd, &ours)) return -1;
+	p->fdGo = fd;
+	p->dev = ours.dev;
+	p->ino = ours.ino;
+	return 0;
+}
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	rt "runtime/cgo"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"verneuil/replicate/remote"
+	"verneuil/replicate/remote/compose"
+	"verneuil/vfs"
+)
+
+// remoteConn is a handle's connection, with its database's name for the log.
+type remoteConn struct {
+	*remote.Conn
+	name string
+}
+
+func conn(h C.uintptr_t) remoteConn { return rt.Handle(h).Value().(remoteConn) }
+
+// place tells C where the connection is.
+func (c remoteConn) place(out *C.RemotePlace) {
+	*out = C.RemotePlace{pTable: c.Table(), iNumber: C.uint64_t(c.Number())}
+}
+
+// bells are heard from the first database on, so that the process's end is not missed.
+var bells = sync.OnceFunc(hearBells)
+
+// remoteCodes are the result codes of what the connection of a remote database answers. What is not
+// here, or was not an answer of the database, is the default of the method that it is for.
+var remoteCodes = []struct {
+	err error
+	rc  C.int
+}{
+	{errInterrupted, C.SQLITE_INTERRUPT},
+	{remote.ErrBusy, C.SQLITE_BUSY},
+	{remote.ErrStale, C.SQLITE_BUSY_SNAPSHOT},
+	{remote.ErrReadOnly, C.SQLITE_READONLY},
+	{syscall.ENOSPC, C.SQLITE_FULL},
+}
+
+// codeOf returns the result code of err, whose default is otherwise.
+func codeOf(err error, otherwise C.int) C.int {
+	if err == nil {
+		return C.SQLITE_OK
+	}
+	for _, c := range remoteCodes {
+		if errors.Is(err, c.err) {
+			return c.rc
+		}
+	}
+	return otherwise
+}
+
+// tell logs err, which kept the host from what, and returns its result code. A conflict is no
+// error: SQLite's busy handler asks again, many times a second.
+func (c remoteConn) tell(what string, err error, otherwise C.int) C.int {
+	rc := codeOf(err, otherwise)
+	switch rc {
+	case C.SQLITE_OK, C.SQLITE_INTERRUPT, C.SQLITE_READONLY:
+	case C.SQLITE_BUSY, C.SQLITE_BUSY_SNAPSHOT:
+		vfs.Process().Log().Info("remote: cannot "+what+" now", "db", c.name, "reason", err)
+	default:
+		vfs.Process().Log().Error("remote: cannot "+what, "db", c.name, "error", err)
+	}
+	return rc
+}
+
+// commitCode is codeOf for COMMIT, which must not say SQLITE_BUSY: SQLite would leave the
+// transaction open, to commit it once more (vdbeaux.c, sqlite3VdbeHalt).
+func commitCode(rc C.int) C.int {
+	switch rc {
+	case C.SQLITE_BUSY, C.SQLITE_BUSY_SNAPSHOT, C.SQLITE_READONLY:
+		return C.SQLITE_IOERR_FSYNC
+	}
+	return rc
+}
+
+// waiting runs f, which may wait until the host interrupts the connection at db.
+func waiting(db unsafe.Pointer, f func(ctx context.Context) error) error {
+	ctx, end := untilInterrupted(db)
+	defer end()
+	err := f(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) &&
+		!errors.Is(err, remote.ErrUnknown) && !errors.Is(err, remote.ErrLost) {
+		return fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	return err
+}
+
+//export goRemoteStores
+func goRemoteStores() (list **C.char) {
+	defer guard("list the stores")
+	return stringList(vfs.Process().RemoteStores())
+}
+
+//export goRemoteOpen
+func goRemoteOpen(zName *C.char, m *C.RemoteMode, out *C.RemoteOpened) (rc C.int) {
+	rc = C.SQLITE_CANTOPEN
+	defer guard("open a database in a store")
+	bells()
+	name := C.GoString(zName)
+	r, err := vfs.Process().OpenRemote(context.Background(), name, remote.Mode{
+		ReadOnly: m.readOnly != 0, Create: m.create != 0, Follow: m.follow != 0,
+	})
+	c := remoteConn{r, name}
+	if err != nil {
+		return c.tell("open the database", err, C.SQLITE_CANTOPEN)
+	}
+	*out = C.RemoteOpened{
+		pNewest: c.Newest(), pLease: c.Lease(), pChecked: c.Checked(),
+		hConn: C.uintptr_t(rt.NewHandle(c)),
+	}
+	c.place(&out.place)
+	return C.SQLITE_OK
+}
+
+//export goRemoteExists
+func goRemoteExists(zName *C.char, out *C.int) (rc C.int) {
+	rc = C.SQLITE_IOERR_ACCESS
+	defer guard("look for a database in a store")
+	name := C.GoString(zName)
+	exists, err := vfs.Process().RemoteExists(context.Background(), name)
+	*out = C.int(b2i(exists))
+	return remoteConn{nil, name}.tell("look for the database", err, rc)
+}
+
+//export goRemoteClose
+func goRemoteClose(h C.uintptr_t) {
+	defer guard("close a database in a store")
+	c := conn(h)
+	rt.Handle(h).Delete()
+	c.Close()
+}
+
+//export goRemoteRead
+func goRemoteRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t,
+	db unsafe.Pointer) (rc C.int) {
+	rc = C.SQLITE_IOERR_READ
+	defer guard("read from a database in a store")
+	c := conn(h)
+	err := waiting(db, func(ctx context.Context) error {
+		return c.Read(ctx, unsafe.Slice((*byte)(p), int(n)), int64(off))
+	})
+	return c.tell("read", err, rc)
+}
+
+//export goRemoteAhead
+func goRemoteAhead(h C.uintptr_t, chunk C.uint32_t) {
+	defer guard("read ahead in a database in a store")
+	conn(h).Ahead(int(chunk))
+}
+
+//export goRemoteShare
+func goRemoteShare(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.int) {
+	rc = C.SQLITE_IOERR_LOCK
+	defer guard("share a database in a store")
+	c := conn(h)
+	defer c.place(out)
+	return c.tell("begin a transaction", waiting(db, c.Share), rc)
+}
+
+//export goRemoteAdopt
+func goRemoteAdopt(h C.uintptr_t, out *C.RemotePlace) {
+	defer guard("adopt a version of a database in a store")
+	c := conn(h)
+	defer c.place(out)
+	c.Adopt()
+}
+
+//export goRemoteReserve
+func goRemoteReserve(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.int) {
+	rc = C.SQLITE_IOERR_LOCK
+	defer guard("reserve a database in a store")
+	c := conn(h)
+	defer c.place(out)
+	return c.tell("begin to write", waiting(db, c.Reserve), rc)
+}
+
+//export goRemoteUnreserve
+func goRemoteUnreserve(h C.uintptr_t, out *C.RemotePlace) {
+	defer guard("end writing to a database in a store")
+	c := conn(h)
+	defer c.place(out)
+	c.Unreserve()
+}
+
+// change describes what C's overlay has. It is good until C's call returns.
+func change(p *C.RemoteChange) compose.Change {
+	offsets := make([]int64, int(p.nBlock))
+	copy(offsets, unsafe.Slice((*int64)(unsafe.Pointer(p.aOffset)), len(offsets)))
+	overlay := p.pOverlay
+	return compose.Change{
+		Bytes:   int64(p.nByte),
+		Offsets: offsets,
+		Read: func(k int, block []byte) error {
+			_ = block[compose.BlockBytes-1]
+			at := C.remoteBlock(overlay, C.int64_t(offsets[k]), unsafe.Pointer(&block[0]))
+			if at < 0 {
+				return nil
+			}
+			f := rt.Handle(C.remoteSpill(overlay)).Value().(*os.File)
+			if _, err := f.ReadAt(block[:compose.BlockBytes], int64(at)); err != nil {
+				return fmt.Errorf("read what the transaction has written: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+//export goRemoteCommit
+func goRemoteCommit(h C.uintptr_t, p *C.RemoteChange, db unsafe.Pointer,
+	out *C.RemotePlace) (rc C.int) {
+	rc = C.SQLITE_IOERR_WRITE
+	defer guard("commit to a database in a store")
+	c := conn(h)
+	defer c.place(out)
+	err := waiting(db, func(ctx context.Context) error {
+		_, err := c.Commit(ctx, change(p), p.pass != 0)
+		return err
+	})
+	return commitCode(c.tell("commit", err, rc))
+}
+
+//export goRemoteWait
+func goRemoteWait(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.int) {
+	rc = C.SQLITE_IOERR_FSYNC
+	defer guard("make a commit durable in a store")
+	c := conn(h)
+	defer c.place(out)
+	return commitCode(c.tell("commit", waiting(db, c.Wait), rc))
+}
+
+// complain logs err like tell, and gives C a copy of its text.
+func (c remoteConn) complain(what string, err error, zErr **C.char) C.int {
+	if err == nil {
+		return C.SQLITE_OK
+	}
+	*zErr = C.CString(err.Error())
+	return c.tell(what, err, C.SQLITE_ERROR)
+}
+
+//export goRemoteRefresh
+func goRemoteRefresh(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace,
+	zErr **C.char) (rc C.int) {
+	rc = C.SQLITE_ERROR
+	defer guard("refresh a database in a store")
+	c := conn(h)
+	defer c.place(out)
+	return c.complain("refresh", waiting(db, c.Refresh), zErr)
+}
+
+//export goRemoteRelease
+func goRemoteRelease(h C.uintptr_t, db unsafe.Pointer, zErr **C.char) (rc C.int) {
+	rc = C.SQLITE_ERROR
+	defer guard("give the lease of a database in a store back")
+	c := conn(h)
+	return c.complain("give the lease back", waiting(db, c.Release), zErr)
+}
+
+//export goSpillOpen
+func goSpillOpen(p *C.Spill) (failed C.int) {
+	failed = 1
+	defer guard("make a temporary file")
+	f, err := vfs.Process().TempFile()
+	if err == nil && C.noteSpill(C.int(f.Fd()), p) != 0 {
+		f.Close()
+		err = errors.New("fstat")
+	}
+	if err != nil {
+		vfs.Process().Log().Error("remote: a transaction that does not fit into memory needs a "+
+			"file in tempdir", "error", err)
+		return failed
+	}
+	p.hFile = C.uintptr_t(rt.NewHandle(f))
+	return 0
+}
+
+//export goSpillClose
+func goSpillClose(h C.uintptr_t) {
+	defer guard("close a temporary file")
+	f := rt.Handle(h).Value().(*os.File)
+	rt.Handle(h).Delete()
+	f.Close()
+}

@@ -1,0 +1,51 @@
+/*
+** The VFS "verneuil_remote", whose databases live in a store, and what Go tells it of a handle.
+*/
+#ifndef VERNEUIL_REMOTE_H
+#define VERNEUIL_REMOTE_H
+#include <stdint.h>
+#include "verneuil.h"
+
+/* What Go says of a handle after each call that may have moved it. (No types with atomics: cgo
+** cannot read those.) */
+typedef struct RemotePlace {
+  void *pTable;                    /* the VersionTable of the version that is read; stays until it moves on */
+  uint64_t iNumber;                /* of the record by which that became durable; 0: it is not, or nobody knows */
+} RemotePlace;
+
+/* What Go says of a handle once. All stays until it is closed. */
+typedef struct RemoteOpened {
+  uintptr_t hConn;                 /* Go's handle */
+  void *pNewest;                   /* _Atomic uint32_t: iCounter of the newest known version */
+  void *pLease;                    /* RemoteLease */
+  void *pChecked;                  /* _Atomic uint64_t: CLOCK_BOOTTIME in ns of the last look */
+  RemotePlace place;
+} RemoteOpened;
+
+/* How a database is opened. */
+typedef struct RemoteMode {
+  int readOnly, create, follow;
+} RemoteMode;
+
+/* What a transaction has written. */
+typedef struct RemoteChange {
+  int64_t nByte;                   /* the file's length after it */
+  int64_t nBlock;
+  int64_t *aOffset;                /* of the blocks, ascending */
+  const void *pOverlay;            /* where they are */
+  int pass;                        /* others of this process may write on top of it at once */
+} RemoteChange;
+
+/* Copies a block to memory, or says where it is in the spill file: -1 if it is in memory. */
+int64_t remoteBlock(const void *pOverlay, int64_t iOfst, void *pBlock);
+
+/* Go's handle of the spill file; 0: there is none. */
+uintptr_t remoteSpill(const void *pOverlay);
+
+/* Registers the VFS "verneuil_remote", never as the default. */
+int remoteRegister(void);
+
+/* What verneuil_perf() shows of it: a JSON object; sqlite3_malloc'd. NULL: no memory. */
+char *remotePerf(void);
+
+#endif

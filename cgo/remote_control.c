@@ -1,0 +1,113 @@
+/*
+** File controls of a database in a store, and its pragmas.
+*/
+#include "remote_file.h"
+#include "pragma.h"
+#include "remote_goexports.h"
+SQLITE_EXTENSION_INIT3
+#include <stdlib.h>
+
+/* SQLITE_FCNTL_EXTERNAL_READER and sqlite3_txn_state() came with 3.34, sqlite3_db_name() with 3.39. */
+#define HAS_DB_NAME 3039000
+
+/* The index of the database "temp" in a connection. */
+#define TEMP_SCHEMA 1
+
+/* Is this the only database that the connection's transaction has written to? If another one fails,
+** this one is to be rolled back after its SYNC (vdbeaux.c, vdbeCommit). */
+static int isAlone(const RemoteFile *p) {
+  sqlite3 *db = p->ppDb ? *p->ppDb : 0;
+  const char *zSchema;
+  int nWriting = 0;
+  if (!db || sqlite3_libversion_number() < HAS_DB_NAME) return 0;
+  for (int i = 0; (zSchema = sqlite3_db_name(db, i)) != 0; i++)
+    if (i != TEMP_SCHEMA && sqlite3_txn_state(db, zSchema) == SQLITE_TXN_WRITE) nWriting++;
+  return nWriting <= 1;
+}
+
+/* All pages are written: the transaction commits, or was rolled back (M3, M4). Others may write on
+** top of it before it is durable if SQLite is going to unlock, whatever happens: not under
+** locking_mode=exclusive, of which an attached database hears only by not being unlocked. */
+static int syncAny(RemoteFile *p, const char *zSuper) {
+  int isPlayedBack = p->isFailed;
+  p->isFailed = 0;
+  if (isPlayedBack || p->pWal || !p->pOverlay || !overlayIsUsed(p->pOverlay)) return SQLITE_OK;
+  return remoteCommit(p, !zSuper && p->hasUnlocked && !p->hasLockingMode && isAlone(p));
+}
+
+/* Pragmas of ours change no open transaction. */
+static char *heldBy(const RemoteFile *p) {
+  if (p->isPinned) return sqlite3_mprintf("the database is open with immutable=1 or nolock=1, and stays at its version");
+  if (p->eLock != SQLITE_LOCK_NONE) return sqlite3_mprintf("a transaction is open on the database, or locking_mode=exclusive keeps its lock");
+  return 0;
+}
+
+static int pragmaOurs(RemoteFile *p, int pragma, char **pzOut) {
+  RemotePlace place = {0};
+  char *z = 0;
+  if ((*pzOut = heldBy(p)) != 0) return SQLITE_LOCKED;
+  if (!remoteGo(p)) return SQLITE_ERROR;
+  int rc = pragma == PRAGMA_REMOTE_REFRESH ? goRemoteRefresh(p->hConn, p->ppDb, &place, &z)
+                                           : goRemoteRelease(p->hConn, p->ppDb, &z);
+  remoteMoved(p, &place);
+  *pzOut = sqlite3_mprintf("%s", z ? z : "ok");
+  free(z);
+  return *pzOut ? rc : SQLITE_NOMEM;
+}
+
+static int pragmaAny(RemoteFile *p, char **azArg) {
+  int pragma = pragmaOf(azArg[1], BY_REMOTE);
+  if (pragma != PRAGMA_OTHER) return pragmaOurs(p, pragma, &azArg[0]);
+  if (azArg[2] && !sqlite3_stricmp(azArg[1], "locking_mode")) p->hasLockingMode = 1;
+  if (azArg[2] && !sqlite3_stricmp(azArg[1], "synchronous")) p->isUnsynced = booleanOf(azArg[2]) == 0;
+  return SQLITE_NOTFOUND;
+}
+
+/* A flag that a file control sets, if it is not negative, and then tells. */
+static int flagAny(int *pFlag, int *pArg) {
+  if (*pArg >= 0) *pFlag = *pArg != 0;
+  *pArg = *pFlag;
+  return SQLITE_OK;
+}
+
+static int controlAny(RemoteFile *p, int op, void *pArg) {
+  int one = 1;
+  switch (op) {
+    case SQLITE_FCNTL_SYNC:
+      return syncAny(p, pArg);
+    case SQLITE_FCNTL_PRAGMA:
+      return pragmaAny(p, pArg);
+    case SQLITE_FCNTL_VFSNAME:
+      *(char **)pArg = sqlite3_mprintf("verneuil_remote");
+      return *(char **)pArg ? SQLITE_OK : SQLITE_NOMEM;
+    case SQLITE_FCNTL_LOCKSTATE:
+      *(int *)pArg = p->eLock;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_LAST_ERRNO:
+      *(int *)pArg = 0;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_PDB: /* once, from sqlite3BtreeOpen(): where the connection is found, also in a shared cache */
+      p->ppDb = pArg;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_HAS_MOVED:
+    case SQLITE_FCNTL_EXTERNAL_READER:
+      *(int *)pArg = 0;
+      return SQLITE_OK;
+    case SQLITE_FCNTL_PERSIST_WAL:
+      return flagAny(&p->persistsWal, pArg);
+    case SQLITE_FCNTL_POWERSAFE_OVERWRITE: /* which it is, whoever says otherwise */
+      *(int *)pArg = -1;
+      return flagAny(&one, pArg);
+    case SQLITE_FCNTL_SIZE_HINT:
+    case SQLITE_FCNTL_CHUNK_SIZE:
+      return SQLITE_OK;
+  }
+  return SQLITE_NOTFOUND;
+}
+
+int remoteFileControl(sqlite3_file *pFile, int op, void *pArg) {
+  RemoteFile *p = (RemoteFile *)pFile;
+  int rc;
+  PERF_CALL(&p->aPerf[OP_FILECONTROL], 1, rc, controlAny(p, op, pArg));
+  return rc;
+}

@@ -1,0 +1,63 @@
+/*
+** The list of the open handles of databases in a store. While its mutex is held, nothing is called
+** that waits.
+*/
+#define _GNU_SOURCE
+#include "remote_file.h"
+#include "quiet.h"
+SQLITE_EXTENSION_INIT3
+#include <pthread.h>
+#include <string.h>
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static RemoteFile *pFiles;
+static Perf aClosed[OP_REMOTE_N];  /* sums of the handles that were closed */
+
+static Quiet forking;
+static void beforeFork(void) { forking = quietLock(&mu); }
+static void parentOfFork(void) { quietUnlock(&mu, forking); }
+static void childOfFork(void) {
+  pthread_mutex_init(&mu, 0);
+  quietEnd(forking);
+}
+
+__attribute__((constructor)) static void remoteFileLoad(void) {
+  pthread_atfork(beforeFork, parentOfFork, childOfFork);
+}
+
+void remoteFileAdd(RemoteFile *p) {
+  Quiet q = quietLock(&mu);
+  p->pNext = pFiles;
+  p->ppPrev = &pFiles;
+  if (pFiles) pFiles->ppPrev = &p->pNext;
+  pFiles = p;
+  quietUnlock(&mu, q);
+}
+
+void remoteFileRemove(RemoteFile *p) {
+  Quiet q = quietLock(&mu);
+  *p->ppPrev = p->pNext;
+  if (p->pNext) p->pNext->ppPrev = p->ppPrev;
+  perfAdd(aClosed, p->aPerf, OP_REMOTE_N);
+  quietUnlock(&mu, q);
+}
+
+/* A WAL is opened under EXCLUSIVE (pager.c, pagerOpenWal), which one handle of a database has. */
+RemoteFile *remoteFileOfWal(const char *zWal) {
+  size_t n = strlen(zWal) - strlen("-wal");
+  Quiet q = quietLock(&mu);
+  RemoteFile *p = pFiles;
+  while (p && !(p->isReserved && p->eLock == SQLITE_LOCK_EXCLUSIVE && strlen(p->zName) == n && !memcmp(p->zName, zWal, n)))
+    p = p->pNext;
+  quietUnlock(&mu, q);
+  return p;
+}
+
+char *remotePerf(void) {
+  Perf a[OP_REMOTE_N] = {{0}};
+  Quiet q = quietLock(&mu);
+  perfAdd(a, aClosed, OP_REMOTE_N);
+  for (RemoteFile *p = pFiles; p; p = p->pNext) perfAdd(a, p->aPerf, OP_REMOTE_N);
+  quietUnlock(&mu, q);
+  return perfJson(a, OP_REMOTE_N);
+}

@@ -1,0 +1,95 @@
+/*
+** The open handles of databases in a store, and their private files.
+*/
+#ifndef VERNEUIL_REMOTE_FILE_H
+#define VERNEUIL_REMOTE_FILE_H
+#include "overlay.h"
+#include "perf.h"
+#include "remote.h"
+#include "versiontable.h"
+
+#define REMOTE_PATH_MAX 4096       /* bytes of a name, the 0 at its end included */
+
+/* The page that the processes of a machine share (replicate/remote/machine): until then, by
+** CLOCK_BOOTTIME in ns, the version of that record is the newest. `until` is loaded first. */
+typedef struct RemoteLease {
+  _Atomic int64_t until;
+  _Atomic uint64_t iNumber;
+} RemoteLease;
+
+typedef struct PrivateFile PrivateFile;
+typedef struct RemoteFile RemoteFile;
+struct RemoteFile {
+  sqlite3_file base;
+  uintptr_t hConn;                 /* Go's handle */
+  VersionTable *pTable;            /* the version that is read (M1) */
+  uint64_t iNumber;                /* of its record; 0: not known */
+  const _Atomic uint32_t *pNewest; /* iCounter of the newest known version */
+  const RemoteLease *pLease;
+  const _Atomic uint64_t *pChecked; /* when the last look began */
+  int64_t staleness;               /* ns: what was the newest so long ago is good enough */
+  const char *zName;               /* as SQLite has passed it */
+  sqlite3 **ppDb;                  /* the connection that uses it, as SQLite keeps it up to date; may be NULL */
+  Overlay *pOverlay;               /* what is written, and not committed; NULL: nothing ever was */
+  PrivateFile *pWal;               /* its WAL, while that is open (W1) */
+  int eLock;                       /* SQLite's lock */
+  int isReadOnly;                  /* opened so */
+  int isFollowing;                 /* mode=ro without staleness_ms: new versions come in the background */
+  int isPinned;                    /* immutable=1 or nolock=1: no locks will come */
+  int isReserved;                  /* Go has granted RESERVED, and is to hear when it ends */
+  int mayWrite;                    /* and no commit has given that up since */
+  int isPending;                   /* a commit has not been waited for */
+  int isFailed;                    /* a commit has failed, and is being rolled back (M4) */
+  int hasUnlocked;                 /* since it committed last */
+  int hasLockingMode;              /* PRAGMA locking_mode was seen */
+  int isUnsynced;                  /* PRAGMA synchronous=OFF was seen */
+  int persistsWal;                 /* SQLITE_FCNTL_PERSIST_WAL */
+  int eFormat, eFormatNew;         /* bytes 18 and 19 of the header: committed, and written (W2) */
+  Perf aPerf[OP_REMOTE_N];
+  RemoteFile *pNext, **ppPrev;     /* all open handles */
+};
+
+/* ---- the list (remote_file.c) ---- */
+
+void remoteFileAdd(RemoteFile *p);
+void remoteFileRemove(RemoteFile *p);
+
+/* The handle that writes the database whose WAL has that name; NULL: there is none. */
+RemoteFile *remoteFileOfWal(const char *zWal);
+
+/* ---- the database (remote.c) ---- */
+
+extern const sqlite3_io_methods remoteMethods;
+
+/* 1: Go may be called for p. 0: it may not, and why is in the log. */
+int remoteGo(const RemoteFile *p);
+
+/* p is there now. */
+void remoteMoved(RemoteFile *p, const RemotePlace *pPlace);
+
+/* What lies below p's overlay. */
+OverlayBelow remoteBelow(RemoteFile *p);
+
+/* Sees to it that p may write, and that what it writes has a place: the overlay is over the version
+** that is read. An SQLite result code. */
+int remoteBeginWrite(RemoteFile *p);
+
+/* Commits what is in the overlay, and empties it. pass: see RemoteChange. An SQLite result code. */
+int remoteCommit(RemoteFile *p, int pass);
+
+/* Waits until what was committed is durable. An SQLite result code. */
+int remoteWait(RemoteFile *p);
+
+int remoteFileControl(sqlite3_file *pFile, int op, void *pArg);
+
+/* ---- names (remote_vfs.c) ---- */
+
+/* Does the name, as xFullPathname has made it, belong to a database in a store? */
+int remoteIsName(const char *zName);
+
+/* ---- journals and WALs (remote_private.c) ---- */
+
+int privateOpen(const char *zName, sqlite3_file *pFile, int flags);
+int privateFileBytes(void);
+
+#endif
