@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +17,14 @@ import (
 func gcCommand(g *global) *cobra.Command {
 	var (
 		o      upkeep.CollectOptions
+		store  string
 		asJSON bool
 	)
 	command := &cobra.Command{
-		Use:        "gc [--delete] [--host H]",
+		Use:        "gc [--delete] [--host H] [--store STORE]",
 		SuggestFor: []string{"collect", "prune", "clean", "cleanup", "expire", "vacuum"},
 		Short:      "Delete what no version needs any more",
-		Long: `In each target, find the packs of chunks that no version names, and the checkpoints
+		Long: `In each target and store of the configuration, or in STORE, find the packs of chunks that no version names, and the checkpoints
 and records that are only for versions older than history_hours (24), and print how many there are,
 and how many bytes. Only with --delete are they deleted. What stays: the newest version of every
 database, each version that is not older than history_hours, one of each day of the last week,
@@ -35,34 +37,47 @@ minutes, --delete may first wait for 20 minutes, so that nobody misses what it d
 With --host, only the checkpoints, versions and records of this host's databases are deleted.
 Packs may be shared by all databases of a bucket: those are deleted that no host needs.
 
+With --delete, a database in a store whose holder has shown no sign of life for an hour is
+taken from him: what he had not committed is lost, should he wake up.
+
 If a manifest, or a leaf of one, is missing or damaged, nothing is deleted in that target, and
 the exit code is 1. The credentials need the rights to get, list (also versions, in S3) and delete;
 those of writers and readers do not need the last.`,
 		Args: atMost(0),
 		RunE: func(command *cobra.Command, _ []string) error {
-			return fail(gc(command.Context(), g, o, asJSON), "gc")
+			return fail(gc(command.Context(), g, o, store, asJSON), "gc")
 		},
 	}
 	flags := command.Flags()
 	flags.BoolVar(&o.Delete, "delete", false, "delete it (default: only print what would be)")
 	flags.StringVar(&o.Host, "host", "", "only what databases of this host have kept")
+	flags.StringVar(&store, "store", "", "only what lies in the bucket of this store")
 	flags.BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	return command
 }
 
-func gc(ctx context.Context, g *global, o upkeep.CollectOptions, asJSON bool) error {
+func gc(
+	ctx context.Context, g *global, o upkeep.CollectOptions, store string, asJSON bool,
+) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if len(s.store.Targets) == 0 {
+	targets, only, err := s.everywhere(ctx, store)
+	if err != nil {
+		return err
+	}
+	if len(targets) == 0 {
 		return g.errNoTargets()
 	}
 	o.History = time.Duration(s.config.HistoryHours) * time.Hour
-	o.Concurrency = s.config.DownloadConcurrency()
+	o.Concurrency, o.Owner = s.config.DownloadConcurrency(), s.owner()
 	var failed []error
-	for _, targets := range byChunks(s.store.Targets) {
+	for _, targets := range byChunks(targets) {
+		if only != nil && targets[0].Chunks.String() != only.Chunks.String() {
+			continue
+		}
 		var names []string
 		for _, t := range targets {
 			names = append(names, t.Name)
@@ -80,6 +95,35 @@ func gc(ctx context.Context, g *global, o upkeep.CollectOptions, asJSON bool) er
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// everywhere returns the targets, and those of the stores, where they are another place; only is
+// that of store, if that is not empty. Who collects in one bucket of chunks must know all that
+// name something in it.
+func (s *session) everywhere(
+	ctx context.Context, store string,
+) (all []*chunkstore.Target, only *chunkstore.Target, err error) {
+	if store != "" && !s.config.Remote.Has(store) {
+		return nil, nil, s.config.Remote.Missing(store)
+	}
+	all = slices.Clone(s.store.Targets)
+	for _, name := range s.config.Remote.Names() {
+		opened, err := s.config.OpenNamedStore(ctx, name, s.log)
+		if err != nil {
+			return nil, nil, err
+		}
+		t := opened.Targets[0]
+		if name == store {
+			only = t
+		}
+		if !slices.ContainsFunc(all, func(other *chunkstore.Target) bool {
+			return other.Chunks.String() == t.Chunks.String() &&
+				other.Manifests.String() == t.Manifests.String()
+		}) {
+			all = append(all, t)
+		}
+	}
+	return all, only, nil
 }
 
 // byChunks puts targets together that have the same bucket of chunks.
@@ -103,8 +147,7 @@ func byChunks(targets []*chunkstore.Target) (groups [][]*chunkstore.Target) {
 func printCollected(
 	name string, c *upkeep.Collected, deleted, asJSON bool, failed error,
 ) error {
-	some := c.Packs.Objects+c.Checkpoints.Objects+c.Versions.Objects+c.Records.Objects > 0
-	if failed != nil && !(deleted && some) {
+	if failed != nil && !(deleted && c.Objects() > 0) {
 		return nil
 	}
 	if asJSON {
@@ -122,9 +165,13 @@ func printCollected(
 	what := func(a upkeep.Amount, noun string) string {
 		return fmt.Sprintf("%d %s (%s)", a.Objects, noun, humanBytes(a.Bytes))
 	}
-	fmt.Printf("%s: %s %s, %s, %s, %s\n", oneLine(name), verb, what(c.Packs, "packs"),
+	leases := ""
+	if c.Leases.Objects > 0 {
+		leases = ", " + what(c.Leases, "leases")
+	}
+	fmt.Printf("%s: %s %s, %s, %s, %s%s\n", oneLine(name), verb, what(c.Packs, "packs"),
 		what(c.Checkpoints, "checkpoints"), what(c.Versions, "versions"),
-		what(c.Records, "records"))
+		what(c.Records, "records"), leases)
 	_, err := fmt.Printf("%s: %d databases; packs in use: %s; too young to go: %s\n",
 		oneLine(name), c.Databases, what(c.Live, "packs"), what(c.Young, "packs"))
 	return err

@@ -169,7 +169,8 @@ stands before a file's path.`,
 	root.AddCommand(
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
-		gcCommand(g), shellCommand(g), replicaCommand(g), exportCommand(g),
+		gcCommand(g), shellCommand(g), replicaCommand(g),
+		createCommand(g), importCommand(g), exportCommand(g),
 		configCommand(g), versionCommand(),
 	)
 	return root

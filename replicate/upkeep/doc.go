@@ -30,7 +30,9 @@
 // the push. A record goes if its number is below the base, and below the newest checkpoint: the
 // one that this checkpoint ends with stays, though nobody has to find it. A fence that the newest
 // version lists never goes. Of a history that was replaced, or whose database is gone, all records
-// go if none of them is recent, and it has no base. Anything else in a bucket is left alone.
+// go if none of them is recent, and it has no base. The leases of databases in stores of which
+// there is no manifest go when they are as old as a pack that goes. Anything else in a bucket is
+// left alone.
 //
 // # Invariants of collecting
 //
@@ -42,6 +44,17 @@
 //	G5  Unless all that names packs was read, nothing goes: a list that fails, a manifest that is
 //	    damaged, or of a later program, a leaf that is gone.
 //	G6  No collector hinders another, or a writer.
+//	G7  Who holds a database that lives in a store, and slept for long, cannot append a record
+//	    whose packs are gone.
+//
+// G7: Of a database that a host replicates the host has a copy, and puts again what is missing; one
+// that lives in a store is nowhere else. Its holder puts packs, and then appends the record that
+// names them. He may sleep in between for any time, and nobody need have taken over. So before
+// anything is read to be kept, a collector that is to delete takes such a database over from a
+// holder whose last record and last heartbeat are more than an hour old, and gives it back: the
+// record of a sleeper is refused. If he was faster, it is read. A holder who lived an hour ago has
+// put what no version names at most that long before, and the time that one transaction takes: it
+// is young.
 //
 // Why nobody can name a pack P that goes. Whoever puts a version has its packs from three sources.
 // (a) He has put P himself. That was more than 26 h ago, and so is longer ago than he believes in

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/manifest/history"
 )
 
@@ -33,6 +34,8 @@ type CollectOptions struct {
 	History time.Duration // how far back each version stays
 	Host    string        // only its checkpoints, versions and records go; empty: all hosts'
 	Delete  bool          // else nothing is changed
+	// Owner is who collects, for those to read whose database is taken from them (G7).
+	Owner manifest.Owner
 	// Concurrency is how many requests run at a time; 0: 32.
 	Concurrency int
 
@@ -60,9 +63,16 @@ type Collected struct {
 	Checkpoints Amount `json:"checkpoints"` // that were kept, and are too old
 	Versions    Amount `json:"versions"`    // of manifests, likewise
 	Records     Amount `json:"records"`     // that a checkpoint has which is too old
+	Leases      Amount `json:"leases"`      // of databases that are gone
 
 	Live  Amount `json:"live"`  // packs that versions name
 	Young Amount `json:"young"` // packs that none names, and which are too young to go
+}
+
+// Objects returns how many objects nobody needs.
+func (c *Collected) Objects() int {
+	return c.Packs.Objects + c.Checkpoints.Objects + c.Versions.Objects + c.Records.Objects +
+		c.Leases.Objects
 }
 
 // Collect finds what nobody needs of what targets hold, which have one bucket of chunks in common,
@@ -80,10 +90,11 @@ func Collect(
 	}
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), requestsAtOnce)
 	c := &collection{o: o, targets: targets, chunks: targets[0].Chunks, live: newLive()}
+	c.leases.c = c
 	err := c.run(ctx)
 	if errors.Is(err, chunkstore.ErrDenied) {
-		err = fmt.Errorf("%w (the credentials must allow to get and to list, "+
-			"and, with --delete, to delete)", err)
+		err = fmt.Errorf("%w (the credentials must allow to get and to list, and, with --delete, "+
+			"to delete; to put, where the holder of a database in a store has died)", err)
 	}
 	return &c.found, err
 }
@@ -114,6 +125,7 @@ type collection struct {
 
 	wait    bool // what was read may be too fresh to delete by at once
 	garbage []garbage
+	leases  leases
 
 	mu    sync.Mutex // of found
 	found Collected
@@ -137,7 +149,7 @@ func (c *collection) young(t time.Time) bool {
 
 func (c *collection) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		c.list, c.readNewest, c.readLogs, c.choose, c.readRest, c.plan, c.listPacks,
+		c.list, c.readNewest, c.readLogs, c.choose, c.readRest, c.plan, c.leases.list, c.listPacks,
 	} {
 		if err := step(ctx); err != nil {
 			c.found = Collected{} // nothing was deleted
@@ -197,10 +209,8 @@ func (c *collection) listPacks(ctx context.Context) error {
 func (c *collection) delete(ctx context.Context) error {
 	found := c.found
 	c.found.Packs, c.found.Checkpoints = Amount{}, Amount{}
-	c.found.Versions, c.found.Records = Amount{}, Amount{}
-	nothing := found.Packs.Objects+found.Checkpoints.Objects+found.Versions.Objects+
-		found.Records.Objects == 0
-	if nothing {
+	c.found.Versions, c.found.Records, c.found.Leases = Amount{}, Amount{}, Amount{}
+	if found.Objects() == 0 {
 		return nil
 	}
 	if c.wait {
@@ -209,7 +219,7 @@ func (c *collection) delete(ctx context.Context) error {
 		}
 	}
 	for _, step := range []func(context.Context) error{
-		c.deleteKept, c.trim, c.deletePacks,
+		c.deleteKept, c.trim, c.leases.delete, c.deletePacks,
 	} {
 		if err := step(ctx); err != nil {
 			return err

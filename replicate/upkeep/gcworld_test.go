@@ -47,6 +47,7 @@ type clocked struct {
 	put      map[string]time.Time
 	requests map[string]int                 // by verb; a list counts for each 1,000 keys
 	fail     func(verb, key string) error   // of a request; nil: none does
+	before   func(verb, key string)         // each request, without the lock; nil: nothing
 	lose     bool                           // Puts, and say that they were done
 	listed   func(o chunkstore.Object) bool // false: the list ends there, with an error
 }
@@ -56,6 +57,9 @@ func newClocked(b chunkstore.Bucket, c *clock) *clocked {
 }
 
 func (b *clocked) called(verb, key string) error {
+	if b.before != nil {
+		b.before(verb, key)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests[verb]++

@@ -163,6 +163,9 @@ func (c *collection) readHead(
 	if _, err := f.Next(ctx); err != nil {
 		return err
 	}
+	if err := c.leases.fenceSleeper(ctx, d, f); err != nil {
+		return err
+	}
 	if m = f.Newest(); m.At.Lineage != [16]byte{} {
 		d.head = m.At
 	}

@@ -29,6 +29,9 @@ func LeaseKey(key string) string { return chunkstore.LeaseKeyPrefix + databaseOf
 // WantKey returns the key of the object by which others ask the holder for the database, likewise.
 func WantKey(key string) string { return chunkstore.WantKeyPrefix + databaseOf(key) }
 
+// RecordKey returns the key, in the chunk bucket, of the last record of the version id.
+func RecordKey(id ID) string { return chunkstore.LogKeyPrefix + id.String() }
+
 // OwnerAt returns who owns, or last owned, the history in t that goes so far: who has put the last
 // fence. It is looked for in the log, by a few records: epochs only grow. ok is false if it is not
 // there any more.

@@ -64,6 +64,10 @@ func Put(ctx context.Context, o Options, src Source) (*manifest.Manifest, error)
 	return m, err
 }
 
+// copyMax is how long a copy may take. Packs that nothing names are collected after two days
+// (package upkeep), and this process may have slept.
+const copyMax = 24 * time.Hour
+
 // deposit is one on its way.
 type deposit struct {
 	o        Options
@@ -150,6 +154,8 @@ func (d *deposit) copy(
 		}
 		return nil
 	}
+	clock := versions.Options().Now
+	began := clock()
 	draft, err := d.composer.Compose(ctx, empty, ch, zeros{})
 	if err != nil || draft == nil {
 		return empty, err
@@ -157,6 +163,10 @@ func (d *deposit) copy(
 	m := draft.Version
 	if !draft.Whole {
 		m, err = d.composer.Checkpoint(ctx, m, nil)
+	}
+	if err == nil && clock()-began > copyMax {
+		err = fmt.Errorf("the copy took more than %v, so that its beginning may have been "+
+			"collected: try again", copyMax)
 	}
 	return m, err
 }
