@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"verneuil/manifest"
@@ -32,6 +31,8 @@ type saver struct {
 	idle    *time.Timer
 	folding bool
 	folded  *compose.Folded // goes with the next record
+	// What the last checkpoint was made of, and what it is
+	from, packed *manifest.Manifest
 }
 
 // appended notes that a record of so many bytes was appended. The caller has the pen.
@@ -77,6 +78,9 @@ func (b *saver) fold(ctx context.Context, m *manifest.Manifest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b.folding, b.folded = false, folded
+	if b.from != nil { // which may have been put meanwhile
+		b.folded = folded.Rebase(b.from, b.packed)
+	}
 }
 
 func (b *saver) foldFrom(ctx context.Context, m *manifest.Manifest) (*compose.Folded, error) {
@@ -109,7 +113,7 @@ func (b *saver) checkpoint(ctx context.Context) {
 
 func (b *saver) putCheckpoint(ctx context.Context) error {
 	d := b.d
-	saving, m, line, err := b.beginCheckpoint(ctx)
+	saving, m, err := b.beginCheckpoint(ctx)
 	if err != nil || saving == nil {
 		return err
 	}
@@ -136,32 +140,31 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 		return err
 	}
 	d.log.Debug("checkpoint", "record", packed.At.Number, "kept", keep)
-	return b.endCheckpoint(ctx, saving, packed, line)
+	return b.endCheckpoint(ctx, saving, m, packed)
 }
 
 // beginCheckpoint returns what a checkpoint is to be made of; nil: there is nothing new.
 func (b *saver) beginCheckpoint(ctx context.Context) (
-	*history.Saving, *manifest.Manifest, int, error,
+	*history.Saving, *manifest.Manifest, error,
 ) {
 	d := b.d
 	if err := d.take(ctx); err != nil {
-		return nil, nil, 0, err
+		return nil, nil, err
 	}
 	defer d.give()
 	s := &d.story
 	if s.w == nil || s.w.State() == history.Unsettled || s.w.Reader().Seen() >= s.w.At().Number {
-		return nil, nil, 0, nil
+		return nil, nil, nil
 	}
-	s.since = nil
 	d.mu.Lock()
 	b.bytes = 0
 	d.mu.Unlock()
-	return s.w.Saving(), s.m, s.line, nil
+	return s.w.Saving(), s.m, nil
 }
 
-// endCheckpoint has what goes on from a checkpoint stand on its tree.
+// endCheckpoint has what goes on from a checkpoint, which packed is, of m, stand on its tree.
 func (b *saver) endCheckpoint(
-	ctx context.Context, saving *history.Saving, packed *manifest.Manifest, line int,
+	ctx context.Context, saving *history.Saving, m, packed *manifest.Manifest,
 ) error {
 	d := b.d
 	if err := d.take(ctx); err != nil {
@@ -173,27 +176,13 @@ func (b *saver) endCheckpoint(
 		return nil
 	}
 	s.w.Put(saving)
-	if s.line != line || s.m.At.Number < saving.Number {
-		return nil
-	}
-	m := packed
-	for _, step := range s.since {
-		next, err := m.Apply(step)
-		if err != nil {
-			return err
-		}
-		m = next
-	}
-	if m.Cut != s.m.Cut || m.FileBytes != s.m.FileBytes {
-		return errors.New("the checkpoint's tree leads elsewhere")
-	}
-	next := *m
-	next.At = s.m.At
+	next := compose.Rebase(m, packed, s.m)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.queue.rebase(&next); err != nil {
+	if err := d.queue.rebase(next); err != nil {
 		return err
 	}
-	s.m = &next
+	s.m, b.from, b.packed = next, m, packed
+	b.folded = b.folded.Rebase(m, packed)
 	return nil
 }

@@ -221,7 +221,6 @@ func (q *queue) appended(batch []*entry, body []byte) error {
 		s.w = nil
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	s.since = append(s.since, step)
 	q.publish(batch) // before the page says that there is a newer version
 	s.moved(m)
 	answer(batch) // after it has

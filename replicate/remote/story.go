@@ -28,11 +28,7 @@ type story struct {
 	jumped bool // that call has read a checkpoint
 	// last is the stored form of the record at w.At(), if it is ours, and short.
 	last []byte
-	// since are the steps since the checkpoint under way began, in this line of versions: another
-	// one begins where others have written.
-	since []*manifest.Step
-	line  int
-	sign  time.Duration // when our last sign of life began
+	sign time.Duration // when our last sign of life began
 
 	seen atomic.Pointer[sight]
 }
@@ -78,7 +74,6 @@ func (s *story) begin(c *history.Checkpoint) error {
 		return err
 	}
 	s.m, s.by, s.owner, s.last = m, [16]byte{}, nil, nil
-	s.line++
 	return nil
 }
 
@@ -186,7 +181,6 @@ func (s *story) foldRecord(r *history.Record) error {
 	}
 	s.m, s.by, s.last = m, r.Writer, nil
 	s.cuts[m.Cut] = true
-	s.line++
 	return nil
 }
 

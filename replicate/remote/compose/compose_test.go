@@ -388,6 +388,50 @@ func TestC5FoldsOfOtherVersions(t *testing.T) {
 	}
 }
 
+// TestC5FoldThroughCheckpoints: what is folded while a checkpoint is put, or before or after it was
+// begun, serves versions that stand on that.
+func TestC5FoldThroughCheckpoints(t *testing.T) {
+	for name, steps := range map[string]string{
+		"folded before": "fwcwe", "folded after": "cwfwe", "folded at it": "fce", "two": "fcwewce",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var f *compose.Folded
+			var from, packed *manifest.Manifest
+			var err error
+			block := int64(5) // of chunk 0, then of the others that have inline pages
+			for _, step := range steps {
+				switch step {
+				case 'f':
+					f, err = w.c.Fold(t.Context(), w.base, w.file())
+				case 'w':
+					w.write(t, block, block+16)
+					block += 32
+				case 'c':
+					from = w.base
+					packed, err = w.c.Checkpoint(t.Context(), from, nil)
+				case 'e':
+					was := w.base
+					w.base = compose.Rebase(from, packed, w.base)
+					if w.base == was {
+						t.Fatal("not rebased")
+					}
+					f = f.Rebase(from, packed)
+				}
+				must(t, err)
+			}
+			inline := len(w.base.Inline)
+			d := f.Onto(w.base)
+			if d == nil || inline-len(d.Version.Inline) < 40 {
+				t.Fatalf("%d pages were inline, and after a fold %+v", inline, d)
+			}
+			if got := content(t, w.target, d.Version); !bytes.Equal(got, w.bytes) {
+				t.Fatal("other bytes")
+			}
+		})
+	}
+}
+
 // TestPageOneStaysInline: also where its chunk gets a new object, and where another program has
 // left it in one.
 func TestPageOneStaysInline(t *testing.T) {

@@ -56,7 +56,7 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 // Onto returns the version after m that has the folded chunks in place of their inline pages: its
 // content is m's. m is the version that was folded, or came of it. Chunks of which anything is
 // described differently meanwhile are left. It returns nil if all are: so it is if m has a tree of
-// its own meanwhile, or was rebased.
+// its own meanwhile, or was rebased and f was not.
 func (f *Folded) Onto(m *manifest.Manifest) *Draft {
 	if !m.SharesTop(f.from) {
 		return nil
@@ -89,14 +89,42 @@ func (f *Folded) Onto(m *manifest.Manifest) *Draft {
 	return d
 }
 
-// same reports whether chunk i of m has the same bytes as that of the version that was folded, but
-// for page 1: it is described so (C5).
-func (f *Folded) same(m *manifest.Manifest, i int) bool {
-	if i >= m.Chunks() || m.ChunkBytes(i) > f.from.ChunkBytes(i) {
+// Rebase returns f as it is for versions that Rebase makes of m and packed: what [Rebase] says of
+// newest holds for the version that was folded, which may have come before m. nil stays nil.
+func (f *Folded) Rebase(m, packed *manifest.Manifest) *Folded {
+	if f == nil || !m.SharesTop(f.from) {
+		return f
+	}
+	g := *f
+	if moved, ok := f.from.Rebase(m, packed); ok {
+		g.from = moved
+		return &g
+	}
+	// What m has as f has it, packed has, too.
+	g.of.Changed = slices.DeleteFunc(slices.Clone(f.of.Changed), func(p manifest.Patch) bool {
+		return !f.sameObject(m, p.Index)
+	})
+	from := *f.from
+	from.Levels, from.Top, from.Patches = packed.Levels, packed.Top, packed.Patches
+	from.Earlier = &manifest.Extent{Chunks: packed.Chunks(), Valid: packed.Chunks()}
+	g.from = &from
+	return &g
+}
+
+// sameObject reports whether chunk i of m is described as that of the version that was folded.
+func (f *Folded) sameObject(m *manifest.Manifest, i int) bool {
+	if i >= m.Chunks() {
 		return false
 	}
 	ref, known := f.from.Described(i)
-	if now, ok := m.Described(i); now != ref || ok != known {
+	now, ok := m.Described(i)
+	return now == ref && ok == known
+}
+
+// same reports whether chunk i of m has the same bytes as that of the version that was folded, but
+// for page 1: it is described so (C5).
+func (f *Folded) same(m *manifest.Manifest, i int) bool {
+	if !f.sameObject(m, i) || m.ChunkBytes(i) > f.from.ChunkBytes(i) {
 		return false
 	}
 	was, is := f.from.InlineOf(i), m.InlineOf(i)

@@ -442,7 +442,9 @@ func (w *model) save() {
 	if len(moved.Patches) > len(w.newest.Patches)+48 {
 		w.t.Fatalf("%d patches became %d", len(w.newest.Patches), len(moved.Patches))
 	}
-	w.newest, w.onto, w.checkpoint.packed = moved, moved, nil
+	w.newest, w.onto = moved, moved
+	w.folded = w.folded.Rebase(w.checkpoint.from, w.checkpoint.packed)
+	w.checkpoint.packed = nil
 }
 
 func (w *model) run(n int) {
