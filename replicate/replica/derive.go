@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -92,20 +91,13 @@ func (h *shownHeaders) headerOf(
 // take loads chunks whose objects are new, and whose bytes are given.
 func take(s *snapshot, chunks map[int][]byte) error {
 	for i, data := range chunks {
-		k, found := slices.BinarySearchFunc(s.m.Patches, i, func(p manifest.Patch, i int) int {
-			return p.Index - i
-		})
+		ref, found := patchOf(s.m, i)
 		if !found || s.table.here(i) {
 			continue // it is fetched when it is read
 		}
-		if err := s.table.makePart(i); err != nil {
+		if err := store(s, i, slotKey(ref.ID), data); err != nil {
 			return err
 		}
-		e, err := s.f.all.slots.store(slotKey(s.m.Patches[k].ID), data)
-		if err != nil {
-			return err
-		}
-		s.put(i, e)
 	}
 	return nil
 }

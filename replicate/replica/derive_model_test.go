@@ -100,7 +100,7 @@ func (m *model) derive(k int) error {
 	var chunks map[int][]byte
 	e.file, shortest = m.change(of.file, counter+1, cookie)
 	inline := m.rng.IntN(3) > 0 && inlineBytes(of.m) < 1<<20
-	e.m, chunks = m.successor(of.m, of.file, e.file, shortest, inline)
+	e.m, chunks = m.successor(r.Manifest(), of.file, e.file, shortest, inline)
 	if m.rng.IntN(4) == 0 {
 		chunks = nil
 	}
@@ -181,6 +181,74 @@ func (m *model) another(k int) error {
 	return m.readers[k].Refresh(context.Background(), true)
 }
 
+// restate has reader k go on with another description of its version.
+func (m *model) restate(k int) error {
+	r, e := m.readers[k], *m.at[k]
+	before, gets := r.Counter(), m.Hooks.Gets()
+	e.m = r.Manifest()
+	cached := func() (n int) {
+		for page := range len(e.file) / block {
+			if r.Cached(int64(page*block), block) {
+				n++
+			}
+		}
+		return n
+	}
+	had, how := cached(), m.rng.IntN(3)
+	if how > 0 {
+		e.m = m.folded(e.m, e.file)
+	}
+	if how < 2 {
+		e.m = m.packed(e.m)
+		gets = m.Hooks.Gets()
+	}
+	if err := r.Restate(e.m); err != nil {
+		return err
+	}
+	// Of what is folded, and in a tree that is not there, it is not known in which object it is.
+	// What is folded, and was not all there, is not there.
+	if n := cached(); how == 0 && n < had {
+		return fmt.Errorf("%d pages are there, which were %d", n, had)
+	}
+	if r.Manifest() != e.m || r.Counter() != before || m.Hooks.Gets() > gets {
+		return fmt.Errorf("restated as another version, or by a request")
+	}
+	return nil
+}
+
+// folded is m, whose bytes are file, with all inline pages but page 1 in chunks.
+func (m *model) folded(of *manifest.Manifest, file []byte) *manifest.Manifest {
+	next := *of
+	next.Inline = nil
+	var changed []manifest.Patch
+	for _, p := range of.Inline {
+		i := int(p.Offset / chunkstore.ChunkBytes)
+		if p.Offset == 0 { // as compose leaves it
+			next.Inline = append(next.Inline, p)
+			continue
+		}
+		start := i * chunkstore.ChunkBytes
+		object := chunkstore.Hash(m.Target.Sealer, file[start:start+of.ChunkBytes(i)])
+		places, err := publishtest.PutAll(m.Target, []chunkstore.Hashed{object})
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		ref := chunkstore.Ref{ID: object.ID(), Place: places[0]}
+		if object.ID() == chunkstore.ZeroID {
+			ref.Place = chunkstore.Place{}
+		}
+		if n := len(changed); n > 0 && changed[n-1].Index == i {
+			continue
+		}
+		changed = append(changed, manifest.Patch{Index: i, Ref: ref})
+	}
+	folded, err := of.Apply(of.StepTo(&next, changed, of.Chunks()))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return folded
+}
+
 // check compares some of what reader k sees, as Go and as C read it.
 func (m *model) check(k int) error {
 	r, e := m.readers[k], m.at[k]
@@ -254,7 +322,7 @@ func TestDeriveModel(t *testing.T) {
 		for step := range steps {
 			k := m.rng.IntN(len(m.readers))
 			var err error
-			what := m.rng.IntN(10)
+			what := m.rng.IntN(11)
 			switch what {
 			case 0, 1, 2, 3:
 				err = m.derive(k)
@@ -273,6 +341,8 @@ func TestDeriveModel(t *testing.T) {
 			case 9:
 				err = m.readers[k].Refresh(context.Background(), m.rng.IntN(2) == 0)
 				m.at[k] = m.newest
+			case 10:
+				err = m.restate(k)
 			}
 			if err == nil {
 				err = m.check(k)

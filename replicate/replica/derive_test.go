@@ -21,7 +21,7 @@ type fed struct {
 	*source
 	mu     sync.Mutex
 	newest *manifest.Manifest
-	asked  int
+	hold   func() // called when the newest version is found; nil: nothing
 }
 
 // newFed returns a source whose first version is file, where inline pages are at those offsets.
@@ -41,9 +41,12 @@ func (f *fed) FetchFrom(
 	_ context.Context, prev locate.Found,
 ) (found locate.Found, news bool, err error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.asked++
-	return locate.Found{Manifest: f.newest, From: f.Target}, prev.Manifest != f.newest, nil
+	newest, hold := f.newest, f.hold
+	f.mu.Unlock()
+	if hold != nil {
+		hold()
+	}
+	return locate.Found{Manifest: newest, From: f.Target}, prev.Manifest != newest, nil
 }
 
 // set makes m what the source says is its newest version.
@@ -92,6 +95,8 @@ func (f *fed) successor(
 	}
 	chunks := map[int][]byte{}
 	var changed []manifest.Patch
+	var objects []chunkstore.Hashed
+	var put []int // indexes in changed
 	for i := range next.Chunks() {
 		start := i * chunkstore.ChunkBytes
 		end := start + next.ChunkBytes(i)
@@ -116,12 +121,15 @@ func (f *fed) successor(
 			continue
 		}
 		object := chunkstore.Hash(f.Target.Sealer, chunks[i])
-		places, err := publishtest.PutAll(f.Target, []chunkstore.Hashed{object})
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		changed = append(changed, manifest.Patch{Index: i,
-			Ref: chunkstore.Ref{ID: object.ID(), Place: places[0]}})
+		put, objects = append(put, len(changed)), append(objects, object)
+		changed = append(changed, manifest.Patch{Index: i, Ref: chunkstore.Ref{ID: object.ID()}})
+	}
+	places, err := publishtest.PutAll(f.Target, objects)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for k, place := range places {
+		changed[put[k]].Place = place
 	}
 	least := (shortest + chunkstore.ChunkBytes - 1) / chunkstore.ChunkBytes
 	m, err := base.Apply(base.StepTo(&next, changed, least))
@@ -214,5 +222,56 @@ func TestDerive(t *testing.T) {
 			t.Errorf("a refresh moved to %d from what was published as %d: %v", other.Counter(),
 				r.Counter(), err)
 		}
+	}
+}
+
+// D5: what is published while a fetch is under way stays the newest version where the fetch finds
+// an older one, or the same. What was overtaken is not published any more.
+func TestD5NewestGoesForward(t *testing.T) {
+	file := publishtest.Stamped(50*16, 1)
+	f := newFed(t, file, 0)
+	all := f.follow(Options{})
+	r, other := f.open(all), f.open(all)
+	next := func() *Version {
+		t.Helper()
+		old := bytes.Clone(file)
+		count(file, r.Counter()+1)
+		m, _ := f.successor(r.Manifest(), old, file, len(file), true)
+		v, err := r.Derive(t.Context(), m, r.Counter()+1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(v.Release)
+		r.MoveTo(v)
+		return v
+	}
+	first, second, third := next(), next(), next()
+	for _, found := range []*Version{first, second} {
+		asked, answer := make(chan struct{}), make(chan struct{})
+		f.set(found.Manifest())
+		f.hold = func() {
+			asked <- struct{}{}
+			<-answer
+		}
+		end := other.BeginRefresh(true)
+		<-asked
+		second.Publish()
+		close(answer)
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		if other.Sequence() != second.Manifest().Sequence || other.Counter() != second.Counter() {
+			t.Fatalf("at version %d with counter %d, want %d with %d", other.Sequence(),
+				other.Counter(), second.Manifest().Sequence, second.Counter())
+		}
+	}
+	f.hold = nil
+	first.Publish()
+	if other.Adopt() {
+		t.Errorf("back at version %d", other.Sequence())
+	}
+	third.Publish()
+	if !other.Adopt() || other.Counter() != third.Counter() {
+		t.Errorf("at version %d, not at the third", other.Sequence())
 	}
 }

@@ -1,0 +1,96 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/replicate/locate"
+)
+
+// Restate has r go on with m, which is the version that r reads, described otherwise: on another
+// tree, after a checkpoint, or with inline pages in chunks. What is shown stays the same, and so
+// does the change counter. It makes no request, and costs as much as [Reader.Derive], which does
+// not if its m stands on another tree than the version that r reads. On an error r stays as it is.
+func (r *Reader) Restate(m *manifest.Manifest) (err error) {
+	defer recoverTo(&err)
+	prev := r.s
+	if prev.m == m {
+		return nil
+	}
+	if prev.m.Cut != m.Cut || prev.m.FileBytes != m.FileBytes {
+		return fmt.Errorf("%s: version %d described as another one", r.f.source, prev.m.Sequence)
+	}
+	s, err := newSnapshot(r.f, locate.Found{Manifest: m, From: prev.from},
+		time.Unix(0, prev.checked.Load()), r.Counter())
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.f.source, err)
+	}
+	s.derived, s.of = prev.derived, prev.of
+	if n := prev.table.head.headerBytes.Load(); n > 0 {
+		s.header.Do(func() {
+			copy(s.table.head.header[:], prev.table.head.header[:n])
+			s.cookie.Store(prev.cookie.Load())
+			s.table.head.headerBytes.Store(n)
+		})
+	}
+	folded := inlineChanges(prev.m.Inline, m.Inline)
+	h := heir{s, prev}
+	if err = h.inherit(&changes{objects: folded, inline: folded}); err == nil {
+		s.showHeader(s.table.entry(0))
+		err = h.refold(folded)
+	}
+	if err != nil {
+		s.release()
+		return fmt.Errorf("%s: %w", r.f.source, err)
+	}
+	r.move(s)
+	return nil
+}
+
+// refold has h show chunks that have the same bytes as before, in new objects that patches name.
+// Where an object lies below inline pages, or was not made of these bytes after all, nobody else is
+// to get them: they are no slot of the object's ID.
+func (h heir) refold(chunks []int) error {
+	for _, i := range chunks {
+		ref, found := patchOf(h.s.m, i)
+		data := make([]byte, h.s.m.ChunkBytes(i))
+		there, err := h.prev.readAs(data, i, int64(i)*slotBytes, h.prev.table.entry(i))
+		if err != nil {
+			return err
+		}
+		if !found || !there {
+			continue // it is fetched when it is read
+		}
+		key := slotKey(chunkstore.Sum(append(ref.ID[:], h.s.m.Cut[:]...)))
+		if err := store(h.s, i, key, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// patchOf returns what a patch of m says of chunk i, if there is one.
+func patchOf(m *manifest.Manifest, i int) (ref chunkstore.Ref, found bool) {
+	k, found := slices.BinarySearchFunc(m.Patches, i, func(p manifest.Patch, i int) int {
+		return p.Index - i
+	})
+	if found {
+		ref = m.Patches[k].Ref
+	}
+	return ref, found
+}
+
+// store shows chunk i of s, whose bytes are data, in the slot of key.
+func store(s *snapshot, i int, key slotKey, data []byte) error {
+	if err := s.table.makePart(i); err != nil {
+		return err
+	}
+	e, err := s.f.all.slots.store(key, data)
+	if err == nil {
+		s.put(i, e)
+	}
+	return err
+}
