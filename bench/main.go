@@ -98,6 +98,7 @@ var parts = []part{
 	{"growth", "The same one-row commit on databases of all sizes", partGrowth, 10, 45},
 	{"replica", "Replica", partReplica, 12, 60},
 	{"bulk", "Sync and restore", partBulk, 14, 260},
+	{"remote", "Databases in a store", partRemote, 40, 60},
 	{"rust", "Commits: the original Verneuil", partRust, 7, 45},
 	{"litestream", "Replicas: Litestream's VFS", partLitestreamVFS, 8, 45},
 }

@@ -146,6 +146,10 @@ int main(int argc, char **argv) {
       {"follow", 3, follow_main, "LIBRARY URI UNTIL"},
       {"query", -1, query_main, "LIBRARY|- VFS URI SQL..."},
       {"compare", 5, compare_main, "LIBRARY URI LOCAL SECONDS SQL"},
+      {"each", 5, each_main, "LIBRARY|- VFS DATABASE SQL N"},
+      {"crowd", 5, crowd_main, "LIBRARY VFS DATABASE THREADS N"},
+      {"turns", 5, turns_main, "LIBRARY DATABASE N TEMP TEMP"},
+      {"takeover", 4, takeover_main, "LIBRARY DATABASE TEMP TEMP"},
   };
   for (unsigned i = 0; argc > 1 && i < sizeof a / sizeof *a; i++)
     if (!strcmp(argv[1], a[i].zName) && (a[i].nArg < 0 ? argc > 4 : argc == a[i].nArg + 2)) return a[i].xMain(argv + 2);

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// remotes measures databases that live in one store.
+type remotes struct {
+	*bench
+	name  string // of the store, for the tables
+	dir   string
+	env   []string
+	calls func() calls // so far; nil: nobody counts
+	put   []float64    // µs of PUTs of as many bytes as a commit's record has, one by one
+	far   bool         // each request takes farAway longer
+}
+
+// recordBytes is about what the record of a one-row commit has: two pages, compressed.
+const recordBytes = 1200
+
+// partRemote measures verneuil_remote on each kind of store.
+func partRemote(b *bench) error {
+	b.report.text("A database that lives in the store (vfs=verneuil_remote): one-row commits at " +
+		"synchronous=FULL, beside a PUT of as many bytes, one after the other, to the same server. " +
+		"Turns: two processes that commit in turns. Takeover: from SIGKILL of the process that " +
+		"holds the lease, in a transaction, to the commit of another machine that waits; the " +
+		"lease's timeout is 3 s here.")
+	var rows []row
+	for _, kind := range []struct {
+		name  string
+		delay time.Duration
+	}{{"dir", 0}, {"minio", 0}, {"versitygw", 0}, {"minio", farAway}} {
+		r, err := b.remoteOf(kind.name, kind.delay)
+		if err != nil {
+			b.report.text("%s was left out: %v.", kind.name, err)
+			continue
+		}
+		rows = append(rows, r)
+	}
+	b.report.table([]string{"store", "raw PUT, ms", "commit p50, ms", "p99", "x raw PUT",
+		"requests a commit", "16 threads, x one", "OFF, commits/s", "x stock",
+		"turns on one machine, ms", "requests", "on two", "requests", "takeover, s"}, rows)
+	return nil
+}
+
+// remoteOf measures one store: a line of the table.
+func (b *bench) remoteOf(kind string, delay time.Duration) (row, error) {
+	dir, remove, err := b.fresh("remote-" + kind)
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	r := &remotes{bench: b, name: kind, dir: dir, far: delay > 0}
+	target := dirTarget(filepath.Join(dir, "store"))
+	if kind != "dir" {
+		s, err := b.serve(kind, filepath.Join(dir, kind))
+		if err != nil {
+			return nil, err
+		}
+		defer s.stop()
+		c, err := count(s)
+		if err != nil {
+			return nil, err
+		}
+		defer c.stop()
+		c.delay, r.calls = delay, c.now
+		target = s3Target(c.endpoint, "remote")
+		if delay > 0 {
+			r.name = fmt.Sprintf("%s, %.0f ms further away", kind, delay.Seconds()*1e3)
+		}
+		if err := r.rawPuts(c.endpoint); err != nil {
+			return nil, err
+		}
+	}
+	r.env, err = configure(dir, dirTarget(filepath.Join(dir, "unused")), object{
+		"stores": object{"s": target}, "lease_timeout_ms": 3000, "lease_renewal_ms": 1000})
+	if err != nil {
+		return nil, err
+	}
+	return r.measure()
+}
+
+// rawPuts measures PUTs by the plainest client.
+func (r *remotes) rawPuts(endpoint string) error {
+	client := newRaw(endpoint)
+	if err := client.bucket(r.ctx, tripsBucket); err != nil {
+		return err
+	}
+	for i := range r.commits() {
+		put, _, err := client.roundTrip(r.ctx, client, i, recordBytes)
+		if err != nil {
+			return err
+		}
+		r.put = append(r.put, put*1e6)
+	}
+	return nil
+}
+
+// commits is how many are measured one by one.
+func (r *remotes) commits() int {
+	if r.far {
+		return 60
+	}
+	return 300
+}
+
+func remoteURI(name string) string { return "file:///s/" + name + "?vfs=verneuil_remote" }
+
+// asked is what the host prints, and how many requests it has sent.
+func (r *remotes) asked(args ...string) (line []float64, requests float64, err error) {
+	var before calls
+	if r.calls != nil {
+		before = r.calls()
+	}
+	lines, err := r.ask(r.env, args...)
+	if err == nil && len(lines) == 0 {
+		err = fmt.Errorf("host %s: no answer", args[0])
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.calls != nil {
+		requests = float64(r.calls().minus(before).all())
+	}
+	return lines[0], requests, nil
+}
+
+func (r *remotes) measure() (row, error) {
+	n := strconv.Itoa(r.commits())
+	each := func(name, sql, n string) ([]float64, float64, error) {
+		return r.asked("each", r.lib, "verneuil_remote", remoteURI(name), sql, n)
+	}
+	one, requests, err := each("each.db", "pragma synchronous=full", n)
+	if err != nil {
+		return nil, err
+	}
+	perCommit := requests / (float64(r.commits()) * 1.1)
+	const threads = 16
+	crowd, _, err := r.asked("crowd", r.lib, "verneuil_remote", remoteURI("crowd.db"),
+		strconv.Itoa(threads), n)
+	if err != nil {
+		return nil, err
+	}
+	off, _, err := each("off.db", "pragma synchronous=off", "3000")
+	if err != nil {
+		return nil, err
+	}
+	stock, _, err := r.asked("each", "-", "unix", filepath.Join(r.dir, "stock.db"),
+		"pragma synchronous=off", "3000")
+	if err != nil {
+		return nil, err
+	}
+	line := row{r.name, "-", one[0] / 1e3, one[1] / 1e3, "-", "-", over(crowd[0], 1e6/one[2]),
+		1e6 / off[2], over(stock[2], off[2])}
+	if r.calls != nil {
+		put := percentile(r.put, 0.5)
+		line[1], line[4], line[5] = put/1e3, over(one[0], put), perCommit
+		r.report.aim(aim{What: "remote: a commit / a raw PUT, " + r.name, Aim: 1.15,
+			Got: single(over(one[0], put))})
+	}
+	r.report.aim(aim{What: "remote: 16 threads' commits / one thread's, " + r.name, Aim: 8,
+		AtLeast: true, Got: single(over(crowd[0], 1e6/one[2]))})
+	r.report.aim(aim{What: "remote: synchronous=OFF / stock SQLite's, " + r.name, Aim: 0.5,
+		AtLeast: true, Got: single(over(stock[2], off[2]))})
+	return r.others(line)
+}
+
+// others adds what several processes do to line.
+func (r *remotes) others(line row) (row, error) {
+	temp := []string{filepath.Join(r.dir, "temp-0"), filepath.Join(r.dir, "temp-1")}
+	for _, t := range temp {
+		if err := os.MkdirAll(t, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	const turns = 40
+	for i, aimed := range []float64{2, 4} {
+		took, requests, err := r.asked("turns", r.lib, remoteURI(fmt.Sprintf("turns%d.db", i)),
+			strconv.Itoa(turns), temp[0], temp[i])
+		if err != nil {
+			return nil, err
+		}
+		line = append(line, took[0]/1e3, "-")
+		if r.calls != nil {
+			line[len(line)-1] = requests / (turns + 4)
+			r.report.aim(aim{What: fmt.Sprintf("remote: requests of a turn on %d machines, %s",
+				i+1, r.name), Aim: aimed, Got: single(requests / (turns + 4))})
+		}
+	}
+	took, _, err := r.asked("takeover", r.lib, remoteURI("takeover.db"), temp[0], temp[1])
+	if err != nil {
+		return nil, err
+	}
+	return append(line, took[0]), nil
+}
