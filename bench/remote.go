@@ -25,7 +25,7 @@ const recordBytes = 1200
 // partRemote measures verneuil_remote on each kind of store.
 func partRemote(b *bench) error {
 	b.report.text("A database that lives in the store (vfs=verneuil_remote): one-row commits at " +
-		"synchronous=FULL, beside a PUT of as many bytes, one after the other, to the same server. " +
+		"synchronous=FULL, beside a PUT of as many bytes, one by one, to the same server. " +
 		"Turns: two processes that commit in turns. Takeover: from SIGKILL of the process that " +
 		"holds the lease, in a transaction, to the commit of another machine that waits; the " +
 		"lease's timeout is 3 s here.")

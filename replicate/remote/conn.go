@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"verneuil/manifest"
@@ -19,9 +20,10 @@ type Conn struct {
 	at  *entry   // what c reads, if it was committed by this process; nil: it came from the store
 	cut [16]byte // of what c reads
 
-	base     *manifest.Manifest // what c's next commit is made on, while it has reserved
-	onto     *entry             // that it stands on; nil: it is durable
-	wantsTip bool               // c is about to write on what is not durable yet
+	base *manifest.Manifest // what c's next commit is made on, while it has reserved
+	onto *entry             // that it stands on; nil: it is durable
+	// wanted is when c last could not reserve: it is about to try again, on the newest version.
+	wanted time.Duration
 
 	// Of a commit that Wait has not ended: where c goes back to if it fails.
 	mine   *entry
@@ -69,10 +71,16 @@ func (c *Conn) Lease() unsafe.Pointer { return unsafe.Pointer(c.d.lease.file.Pag
 // closes.
 func (c *Conn) Checked() unsafe.Pointer { return unsafe.Pointer(&c.d.checked) }
 
-// Share moves c to the newest version, as a read transaction begins. It may ask the store.
+// Share moves c to the newest version, as a read transaction begins. It may ask the store. If c
+// could not reserve a moment ago, it waits a moment for its turn, and gets the place of the writer.
 func (c *Conn) Share(ctx context.Context) error {
 	d := c.d
-	if c.stays() {
+	wants := c.wanted > 0 && d.now()-c.wanted < wantTime
+	c.wanted = 0
+	if wants {
+		d.users.await(ctx, c)
+	}
+	if c.stays(wants) {
 		return nil
 	}
 	// What is promised now has all that was answered for; what is published is no older.
@@ -90,17 +98,16 @@ func (c *Conn) Share(ctx context.Context) error {
 	return nil
 }
 
-// stays moves c to the end of what is queued, if it is to write there, or has written there.
-func (c *Conn) stays() bool {
+// stays moves c to the end of what is queued, if it is about to write there, or has written there.
+func (c *Conn) stays(wants bool) bool {
 	d := c.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	tip := d.queue.tip()
 	if tip == nil {
-		c.wantsTip = false
 		return false
 	}
-	if !c.wantsTip {
+	if !wants || d.users.writer != c {
 		if c.at == nil {
 			return false
 		}
@@ -108,7 +115,6 @@ func (c *Conn) stays() bool {
 			return false
 		}
 	}
-	c.wantsTip = false
 	if c.at != tip {
 		c.r.MoveTo(tip.v)
 		c.at, c.cut = tip, tip.m.Cut
@@ -134,16 +140,14 @@ func (c *Conn) Reserve(ctx context.Context) error {
 		return d.wrap(ErrReadOnly)
 	}
 	onto, err := c.enter(ctx)
-	if err != nil {
-		return d.wrap(err)
-	} else if onto != nil {
-		return nil
-	}
-	if err = d.lease.hold(ctx); err == nil {
-		err = c.found(ctx)
+	if err == nil && onto == nil {
+		if err = d.lease.hold(ctx); err == nil {
+			err = c.found(ctx)
+		}
 	}
 	if err != nil {
 		c.Unreserve()
+		c.wanted = max(d.now(), 1)
 		return d.wrap(err)
 	}
 	return nil
@@ -168,12 +172,11 @@ func (c *Conn) enter(ctx context.Context) (onto *entry, err error) {
 			return nil, err
 		}
 	}
-	if d.users.writer != nil && d.users.writer != c {
+	if !d.users.enter(c) {
 		return nil, fmt.Errorf("%w: another connection of this process", ErrBusy)
 	}
 	tip, now := d.queue.tip(), d.now()
 	if tip == nil {
-		d.users.writer = c
 		return nil, nil
 	}
 	k := &d.lease.keeper
@@ -182,10 +185,8 @@ func (c *Conn) enter(ctx context.Context) (onto *entry, err error) {
 		return nil, fmt.Errorf("%w: another process of this machine goes first", ErrBusy)
 	}
 	if c.at != tip && c.cut != tip.m.Cut {
-		c.wantsTip = true
 		return nil, ErrStale
 	}
-	d.users.writer = c
 	c.base, c.onto = tip.m, tip
 	return tip, nil
 }
@@ -247,7 +248,7 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved 
 	c.base, c.onto = e.m, e
 	d.queue.push(e)
 	if pass {
-		d.users.writer = nil
+		d.users.leave(c)
 		c.base, c.onto = nil, nil
 	}
 	return true, nil
@@ -334,8 +335,7 @@ func (c *Conn) Unreserve() {
 	c.base, c.onto = nil, nil
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.users.writer == c {
-		d.users.writer = nil
+	if d.users.leave(c) {
 		d.lease.rest()
 	}
 }

@@ -48,14 +48,7 @@ type database struct {
 // writing reports whether a handle has reserved, or something is not durable yet. It is called with
 // mu.
 func (d *database) writing() bool {
-	return d.users.writer != nil || len(d.queue.entries) > 0 || d.queue.flush.running
-}
-
-// users are a database's handles.
-type users struct {
-	conns   int
-	writer  *Conn         // has reserved; nil: nobody
-	leaving chan struct{} // the lease is being given back, until it is closed; nil: it is not
+	return !d.users.free() || len(d.queue.entries) > 0 || d.queue.flush.running
 }
 
 func newDatabase(s *Set, h *shop, path string) (*database, error) {
@@ -82,7 +75,7 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 	if err := file.Private(); err != nil {
 		d.log.Info("the lease is not shared with other processes", "error", err)
 	}
-	d.story.d, d.queue.d, d.saver.d = d, d, d
+	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
 	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key}}
 	d.give()
 	return d, nil

@@ -331,6 +331,7 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	wanted := l.wanted(ctx, at.m.At.Epoch)
 	now := d.now()
 	d.mu.Lock()
+	l.rest() // a handle may have let its turn pass
 	k := &l.keeper
 	k.wanted = k.wanted || wanted
 	busy := d.writing()

@@ -125,7 +125,7 @@ func (q *queue) appendSome(ctx context.Context) {
 		return
 	}
 	d.mu.Lock()
-	release := d.lease.keeper.wanted && d.users.writer == nil && d.users.leaving == nil &&
+	release := d.lease.keeper.wanted && d.users.free() && d.users.leaving == nil &&
 		len(batch) == len(q.entries)
 	var left chan struct{}
 	if release {

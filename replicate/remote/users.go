@@ -1,0 +1,102 @@
+package remote
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	// wantTime is for how long a handle that could not reserve is taken for one that tries again:
+	// SQLite's busy handler sleeps for at most 100 ms.
+	wantTime = 250 * time.Millisecond
+	// turnTime is for how long such a handle waits for its turn, before SQLite sleeps again.
+	turnTime = 25 * time.Millisecond
+	// heldTime is for how long a handle whose turn has come need not reserve before another one may
+	// take its place.
+	heldTime = 10 * time.Millisecond
+)
+
+// users are a database's handles, of which one at a time may write: it has the place of the writer.
+// Those that wait for it get it in order. It is guarded by database.mu.
+type users struct {
+	d       *database
+	conns   int
+	writer  *Conn         // has the place; nil: nobody
+	held    time.Duration // it was given the place then, and has not reserved; 0: it has
+	line    []*turn
+	leaving chan struct{} // the lease is being given back, until it is closed; nil: it is not
+}
+
+// turn is that of a handle that waits.
+type turn struct {
+	c    *Conn
+	came chan struct{} // closed when c has the place
+}
+
+// enter gives c the place of the writer, for good, and reports whether it did so.
+func (u *users) enter(c *Conn) bool {
+	if u.writer != c && u.free() && len(u.line) == 0 {
+		u.writer = c
+	}
+	if u.writer == c {
+		u.held = 0
+	}
+	return u.writer == c
+}
+
+// free reports whether nobody has the place, or need have it.
+func (u *users) free() bool {
+	return u.writer == nil || u.held > 0 && u.d.now()-u.held > heldTime
+}
+
+// leave takes the place from c, and gives it to the next one who waits. It reports whether c had
+// it, and nobody waits.
+func (u *users) leave(c *Conn) (last bool) {
+	if u.writer != c {
+		return false
+	}
+	u.writer, u.held = nil, 0
+	u.next()
+	return u.writer == nil
+}
+
+// next gives the place to the first one who waits.
+func (u *users) next() {
+	if len(u.line) > 0 {
+		first := u.line[0]
+		u.line = u.line[1:]
+		u.writer, u.held = first.c, max(u.d.now(), 1)
+		close(first.came)
+	}
+}
+
+// await waits a moment until c has the place of the writer. It is called without mu.
+func (u *users) await(ctx context.Context, c *Conn) {
+	t := &turn{c, make(chan struct{})}
+	u.d.mu.Lock()
+	if u.writer != c {
+		u.line = append(u.line, t)
+	}
+	if u.free() {
+		u.next()
+	}
+	has := u.writer == c
+	u.d.mu.Unlock()
+	if has {
+		return
+	}
+	timer := time.NewTimer(turnTime)
+	defer timer.Stop()
+	select {
+	case <-t.came:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	u.d.mu.Lock()
+	defer u.d.mu.Unlock()
+	u.line = slices.DeleteFunc(u.line, func(o *turn) bool { return o == t })
+	if u.writer != c && u.free() {
+		u.next()
+	}
+}
