@@ -449,8 +449,8 @@ func TestRequests(t *testing.T) {
 	clear(w.manifests.requests)
 	w.collect(false)
 	pages := func(n int) int { return n/1000 + 1 }
-	// of packs, checkpoints, all logs, and the one that is trimmed
-	most := pages(packs) + pages(kept) + 2*pages(records)
+	// of packs, checkpoints, all logs, and the one that is trimmed; heartbeats and wants
+	most := pages(packs) + pages(kept) + 2*pages(records) + 2
 	if n := w.chunks.requests["list"]; n > most {
 		t.Errorf("%d lists for %d packs, %d checkpoints and %d records, want at most %d", n, packs,
 			kept, records, most)
