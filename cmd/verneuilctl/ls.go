@@ -30,6 +30,7 @@ const versionsCounted = 1000
 // lsFlags are the flags of ls.
 type lsFlags struct {
 	host, path string
+	store      string
 	allowEmpty bool
 	asJSON     bool
 }
@@ -37,7 +38,7 @@ type lsFlags struct {
 func lsCommand(g *global) *cobra.Command {
 	var o lsFlags
 	command := &cobra.Command{
-		Use:        "ls [TARGET]",
+		Use:        "ls [TARGET|file:///STORE]",
 		Aliases:    []string{"list"},
 		SuggestFor: []string{"databases", "list-databases", "generations"},
 		Short:      "List the databases that a target holds",
@@ -45,17 +46,30 @@ func lsCommand(g *global) *cobra.Command {
 of a target of the configuration, or any directory, or any bucket of manifests, given as
 s3://BUCKET.REGION[.ENDPOINT][/PREFIX]. For each database it prints the host, the path, the
 size, how many manifests are kept, and how long ago the target got the newest one. What came
-after that stands in records, which are not read. It makes two requests per database.`,
+after that stands in records, which are not read. It makes two requests per database.
+
+Of a store that databases live in it lists these: their path and size, how long ago the store
+got the newest version, and who holds the database.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			target := strings.Join(args, "")
 			doing := append([]string{"ls"}, args...)
+			if name, ok := storeOf(target); ok && o.store == "" {
+				o.store, target = name, ""
+			}
+			if o.store != "" {
+				if target != "" || o.host != "" {
+					return errors.New("--store excludes TARGET and --hostname")
+				}
+				return fail(lsStore(command.Context(), g, o.store, o), doing...)
+			}
 			return fail(ls(command.Context(), g, target, o), doing...)
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.host, "hostname", "", "only databases of this host")
 	flags.StringVarP(&o.path, "source-path", "s", "", "only databases with this path")
+	flags.StringVar(&o.store, "store", "", "the databases that live in this store")
 	flags.BoolVar(&o.allowEmpty, "allow-empty", false, "accept a target without databases")
 	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per line")
 	return command

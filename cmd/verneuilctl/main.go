@@ -170,7 +170,7 @@ stands before a file's path.`,
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
 		gcCommand(g), shellCommand(g), replicaCommand(g),
-		createCommand(g), importCommand(g), exportCommand(g),
+		createCommand(g), importCommand(g), exportCommand(g), lockCommand(g),
 		configCommand(g), versionCommand(),
 	)
 	return root

@@ -24,7 +24,7 @@ var doors = map[string][]string{
 		"replicate/restore",
 		"replicate",
 		"replicate/mirror",
-		"replicate/remote/deposit",
+		"replicate/remote", "replicate/remote/deposit",
 		"replicate/locate", "replicate/versions",
 		"spool", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/dir",
 	},

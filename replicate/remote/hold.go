@@ -1,0 +1,141 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/manifest"
+	"verneuil/manifest/history"
+	"verneuil/replicate/versions"
+)
+
+// Hold says who holds a database, as far as the store knows. A holder need not be alive: see Sign.
+type Hold struct {
+	Held   bool
+	Owner  *manifest.Owner // who holds it, or did last; nil: not known
+	Epoch  uint64          // of the last takeover; 0: there was none
+	Record uint64          // number of the last record; 0: there is none
+	// Appended is when the store got the last record, and Beat when it got the holder's last
+	// heartbeat; both by the store's clock, and zero if there is none.
+	Appended, Beat time.Time
+	Wanted         *manifest.Owner // who asks the holder for it; nil: nobody
+	Version        *manifest.Manifest
+}
+
+// Sign returns when the holder last showed that it lives; zero: it has not.
+func (h *Hold) Sign() time.Time {
+	if h.Beat.After(h.Appended) {
+		return h.Beat
+	}
+	return h.Appended
+}
+
+// Inspect finds out who holds the database whose manifest has that key in t. It writes nothing, and
+// fails with [chunkstore.ErrAbsent] if there is none.
+func Inspect(ctx context.Context, t *chunkstore.Target, key string) (*Hold, error) {
+	f, err := versions.OpenToRead(ctx, t, key)
+	if err != nil {
+		return nil, err
+	}
+	return inspect(ctx, t, key, f.Newest())
+}
+
+func inspect(
+	ctx context.Context, t *chunkstore.Target, key string, m *manifest.Manifest,
+) (*Hold, error) {
+	at := m.At
+	if at.Lineage == [16]byte{} {
+		return nil, errors.New("it is in no history: it does not live in the store")
+	}
+	h := &Hold{Held: !at.Released, Epoch: at.Epoch, Record: at.Number, Version: m}
+	for key, stored := range map[string]*time.Time{
+		versions.RecordKey(versions.IDOf(at)): &h.Appended, versions.LeaseKey(key): &h.Beat,
+	} {
+		o, err := t.Chunks.Stat(ctx, key)
+		if err != nil && !errors.Is(err, chunkstore.ErrAbsent) {
+			return nil, err
+		}
+		*stored = o.Modified
+	}
+	beats := beats{t.Chunks, t.Sealer, key}
+	holder, _, beaten, err := beats.get(ctx, versions.LeaseKey, "")
+	if err != nil {
+		return nil, err
+	}
+	if beaten && holder.Epoch == at.Epoch {
+		o := holder.owner()
+		h.Owner = &o
+	} else {
+		h.Beat = time.Time{} // of another holder
+	}
+	waiting, _, wanted, err := beats.get(ctx, versions.WantKey, "")
+	if err != nil {
+		return nil, err
+	}
+	if wanted && h.Held && waiting.Epoch == at.Epoch {
+		o := waiting.owner()
+		h.Wanted = &o
+	}
+	if h.Owner == nil && at.Epoch > 0 {
+		o, ok, err := versions.OwnerAt(ctx, t, at)
+		if ok {
+			h.Owner = &o
+		} else if err != nil {
+			return nil, fmt.Errorf("look for the last takeover: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// breakTries bounds how often a database is taken from a holder that goes on writing.
+const breakTries = 20
+
+// Break takes the database whose manifest has that key in t from whoever holds it, in the name of
+// owner, and gives it back at once: whoever wants it may take it. It returns who held it; nobody
+// did if not Held, and then nothing was done. The holder loses what it has not committed.
+func Break(
+	ctx context.Context, t *chunkstore.Target, key string, owner manifest.Owner,
+) (*Hold, error) {
+	body, err := owner.Encode(t.Sealer)
+	if err != nil {
+		return nil, err
+	}
+	f, err := versions.OpenNewest(ctx, t, key)
+	if err != nil {
+		return nil, err
+	}
+	was, err := inspect(ctx, t, key, f.Newest())
+	if err != nil {
+		return nil, err
+	}
+	for range breakTries {
+		if f.Newest().At.Released {
+			return was, nil
+		}
+		w := history.NewWriter(f.Clone().Reader())
+		err = w.Take(ctx, body)
+		if err == nil {
+			return was, giveBack(ctx, w)
+		} else if !errors.Is(err, history.ErrBehind) && !errors.Is(err, history.ErrUnsettled) {
+			return was, err
+		}
+		if _, err := f.Next(ctx); err != nil {
+			return was, err
+		}
+	}
+	return was, fmt.Errorf("it was not taken: %w", err)
+}
+
+// giveBack ends what w owns. Who has taken it over in turn has it.
+func giveBack(ctx context.Context, w *history.Writer) error {
+	err := w.Append(ctx, nil, true)
+	if errors.Is(err, history.ErrFenced) || errors.Is(err, history.ErrBehind) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("it was taken, but not given back: %w", err)
+	}
+	return nil
+}
