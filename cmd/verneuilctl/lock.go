@@ -146,7 +146,11 @@ func (d inStore) json(h *remote.Hold) map[string]any {
 		"database": d.address.String(), "store": d.address.Store, "path": d.address.Path,
 		"held": h.Held, "epoch": h.Epoch, "record": h.Record,
 	}
-	for name, o := range map[string]*manifest.Owner{"holder": h.Owner, "wanted_by": h.Wanted} {
+	by := "holder"
+	if !h.Held {
+		by = "last_holder"
+	}
+	for name, o := range map[string]*manifest.Owner{by: h.Owner, "wanted_by": h.Wanted} {
 		if o != nil {
 			line[name] = map[string]any{"host": o.Host, "pid": o.PID, "program": o.Program,
 				"since": o.Since.UTC()}
