@@ -129,6 +129,16 @@ func (p *Pack) Encode() (stored []byte, name Digest, places []Place) {
 	return stored, name, places
 }
 
+// each calls f with what p has, in its order.
+func (p *Pack) each(f func(id ID, stored []byte)) {
+	rest := p.body[min(len(p.body), packListMax):]
+	for k, id := range p.ids {
+		n := p.sizes[k]
+		f(id, rest[:n:n])
+		rest = rest[n:]
+	}
+}
+
 // encode is Encode of a pack that may have too many objects, or none.
 func (p *Pack) encode() (stored []byte, name Digest, places []Place, err error) {
 	if len(p.ids) == 0 || len(p.ids) > PackMax {

@@ -153,6 +153,14 @@ func (s *Store) filled() FilledCache {
 	return filled
 }
 
+// Fill puts what p has into the cache that s fills, if there is one: for who has put it to a
+// target, and will read it.
+func (s *Store) Fill(p *Pack) {
+	if filled := s.filled(); filled != nil {
+		p.each(filled.Put)
+	}
+}
+
 // FromAny returns what get returns of the first target of s that has it, and that target. The next
 // one is asked when one fails, or is slow; those that lately failed are asked last. get may be
 // called for several at once, whose context ends when one has answered. It fails with ErrUnmodified

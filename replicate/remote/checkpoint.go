@@ -117,7 +117,7 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 	if err != nil || saving == nil {
 		return err
 	}
-	packed, err := d.composer.Checkpoint(ctx, m, nil)
+	packed, err := d.composer.Checkpoint(ctx, m)
 	if err != nil {
 		return err
 	}

@@ -58,11 +58,7 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		set: s, shop: h, path: path, key: key,
 		log: s.o.Log.With("database", "/"+h.name+path),
 		composer: compose.New(compose.Options{
-			Target: t, Program: s.o.Program, Fetch: func(
-				ctx context.Context, refs []chunkstore.Ref,
-			) ([][]byte, error) {
-				return h.store.GetObjects(ctx, t, refs)
-			},
+			Target: t, Program: s.o.Program, Store: h.store,
 		}),
 		pen: make(chan struct{}, 1),
 	}

@@ -7,14 +7,13 @@ import (
 )
 
 // Checkpoint returns m with a tree of its own, as a checkpoint has it. Its new leaves and nodes are
-// durable on return (C2). fetch gets those of m's tree that it has to read; nil: [Options].Fetch
-// does. It fails as fetch and the target do.
+// durable on return (C2). It fails as the store does.
 func (c *Composer) Checkpoint(
-	ctx context.Context, m *manifest.Manifest, fetch manifest.Fetch,
+	ctx context.Context, m *manifest.Manifest,
 ) (*manifest.Manifest, error) {
 	packed := *m
-	p := c.packing(ctx)
-	err := p.putTree(m.Tree(c.o.Target.Sealer), &packed, fetch)
+	p := c.packing(ctx, 0)
+	err := p.putTree(m.Tree(c.o.Target.Sealer), &packed)
 	if err = p.end(err); err != nil {
 		return nil, err
 	}

@@ -16,8 +16,9 @@ import (
 type Options struct {
 	Target  *chunkstore.Target // that packs are put to
 	Program string             // with its version
-	// Fetch gets leaves and nodes of the database's tree; nil: from Target.
-	Fetch manifest.Fetch
+	// Store has Target, and caches: leaves and nodes of trees are got from there, and what is put
+	// fills the cache that it fills, but for changes of more than 64 MiB. nil: there are no caches.
+	Store *chunkstore.Store
 	Now   func() time.Time // nil: the system's
 	// Concurrency is how many packs of one version are put at once; 0: 8. Each takes some 4 MiB.
 	Concurrency int
@@ -57,6 +58,9 @@ func New(o Options) *Composer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Store == nil {
+		o.Store = chunkstore.NewStore(o.Target)
+	}
 	o.Concurrency = cmp.Or(o.Concurrency, concurrencyDefault)
 	b := &o.Budgets
 	b.Record, b.Soft = cmp.Or(b.Record, recordBudget), cmp.Or(b.Soft, softBudget)
@@ -93,9 +97,9 @@ func (c *Composer) Compose(
 	next.FileBytes, next.PageBytes = w.bytes, pageBytes(w.header, w.bytes)
 	next.ChangeCounter, next.Inline = w.counter(), w.inline
 	d := &Draft{Shortest: min(base.Chunks(), next.Chunks())}
-	p := c.packing(ctx)
+	p := c.packing(ctx, len(w.chunks))
 	for _, chunks := range w.parcels() {
-		p.add(w.read, chunks, len(w.chunks) <= chunksKept)
+		p.add(w.read, chunks)
 	}
 	if err := p.finish(d, base, next); err != nil {
 		return nil, err

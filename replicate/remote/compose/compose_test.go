@@ -82,7 +82,7 @@ func TestC2FailedPutsNameNothing(t *testing.T) {
 			return version(f.Onto(w.base)), err
 		},
 		"Checkpoint": func(w *world) (*manifest.Manifest, error) {
-			return w.c.Checkpoint(context.Background(), w.base, nil)
+			return w.c.Checkpoint(context.Background(), w.base)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -365,7 +365,7 @@ func TestC5FoldsOfOtherVersions(t *testing.T) {
 	if folds(&longer, 99) {
 		t.Error("the chunk is longer")
 	}
-	packed, err := w.c.Checkpoint(t.Context(), w.base, nil)
+	packed, err := w.c.Checkpoint(t.Context(), w.base)
 	must(t, err)
 	if folds(packed, chunk) {
 		t.Error("the version has another tree")
@@ -409,7 +409,7 @@ func TestC5FoldThroughCheckpoints(t *testing.T) {
 					block += 32
 				case 'c':
 					from = w.base
-					packed, err = w.c.Checkpoint(t.Context(), from, nil)
+					packed, err = w.c.Checkpoint(t.Context(), from)
 				case 'e':
 					was := w.base
 					w.base = compose.Rebase(from, packed, w.base)

@@ -34,7 +34,7 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 	if len(chunks) == 0 {
 		return nil, nil
 	}
-	p := c.packing(ctx)
+	p := c.packing(ctx, len(chunks))
 	for _, some := range parcels(chunks) {
 		p.add(func(ctx context.Context, i int, buf []byte) ([]byte, error) {
 			chunk := buf[:m.ChunkBytes(i)]
@@ -42,7 +42,7 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 				return nil, fmt.Errorf("fold: read chunk %d: %w", i, err)
 			}
 			return chunk, nil
-		}, some, len(chunks) <= chunksKept)
+		}, some)
 	}
 	if p.packs.Settle() {
 		p.describe(&f.of)

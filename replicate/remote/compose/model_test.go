@@ -20,19 +20,7 @@ import (
 // content reads a version as a replica does: objects, with inline pages over them.
 func content(t testing.TB, target *chunkstore.Target, m *manifest.Manifest) []byte {
 	t.Helper()
-	tree := m.Tree(target.Sealer)
-	var all []byte
-	for i := range m.Chunks() {
-		ref, err := tree.Lookup(context.Background(), i, target.GetObjects)
-		must(t, err)
-		var object []byte
-		if ref.ID != chunkstore.ZeroID {
-			object, err = target.GetObject(context.Background(), ref)
-			must(t, err)
-		}
-		all = append(all, m.Overlay(i, object)...)
-	}
-	return all
+	return contentBy(t, target.GetObjects, m)
 }
 
 // file is a version of a file, and who reads it as [compose.Base].
@@ -427,7 +415,7 @@ func (w *model) fold() {
 func (w *model) save() {
 	w.t.Helper()
 	if w.checkpoint.packed == nil {
-		packed, err := w.c.Checkpoint(context.Background(), w.newest, nil)
+		packed, err := w.c.Checkpoint(context.Background(), w.newest)
 		must(w.t, err)
 		if packed.Earlier != nil || len(packed.Patches) > 48 {
 			w.t.Fatal("a checkpoint has no tree of its own")

@@ -44,6 +44,7 @@ type packing struct {
 	batch *chunkstore.PackBatch // nil: nothing is put yet
 	packs *chunkstore.Packing
 	made  []*parcel
+	large bool       // what is put is not kept: it would take the place of all else
 	mu    sync.Mutex // of who reads
 }
 
@@ -55,7 +56,10 @@ type parcel struct {
 	plain  [][]byte                         // nil: they are not kept
 }
 
-func (c *Composer) packing(ctx context.Context) *packing { return &packing{c: c, ctx: ctx} }
+// packing puts packs of so many chunks.
+func (c *Composer) packing(ctx context.Context, chunks int) *packing {
+	return &packing{c: c, ctx: ctx, large: chunks > chunksKept}
+}
 
 func (p *packing) begin() {
 	if p.batch != nil {
@@ -65,6 +69,9 @@ func (p *packing) begin() {
 	p.packs = p.c.o.Target.Packing(p.ctx, p.c.o.Concurrency, chunkstore.PackMax,
 		func(ctx context.Context, pack *chunkstore.Pack, _ []chunkstore.Ref) error {
 			_, _, err := p.batch.Put(ctx, pack)
+			if err == nil && !p.large {
+				p.c.o.Store.Fill(pack)
+			}
 			return err
 		})
 }
@@ -73,7 +80,7 @@ func (p *packing) begin() {
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
 
 // add begins to put a pack of chunks.
-func (p *packing) add(from read, chunks []int, keep bool) {
+func (p *packing) add(from read, chunks []int) {
 	p.begin()
 	of := &parcel{chunks: chunks, refs: make(map[chunkstore.ID]chunkstore.Ref)}
 	p.made = append(p.made, of)
@@ -87,7 +94,7 @@ func (p *packing) add(from read, chunks []int, keep bool) {
 				if err != nil {
 					return nil, err
 				}
-				if keep {
+				if !p.large {
 					of.plain = append(of.plain, slices.Clone(plain))
 				}
 				_ = chunkstore.InTurn(func() error {
@@ -151,17 +158,14 @@ func (p *packing) finish(d *Draft, base, next *manifest.Manifest) (err error) {
 		tree.Set(patch.Index, patch.Ref)
 	}
 	d.Whole = true
-	return p.putTree(tree, next, nil)
+	return p.putTree(tree, next)
 }
 
 // putTree gives m the tree, and begins to put its new leaves and nodes.
-func (p *packing) putTree(tree *manifest.Tree, m *manifest.Manifest, fetch manifest.Fetch) error {
+func (p *packing) putTree(tree *manifest.Tree, m *manifest.Manifest) error {
 	p.begin()
-	if fetch == nil {
-		fetch = p.c.fetch
-	}
 	var err error
-	m.Levels, m.Top, m.Patches, err = tree.Pack(p.packs.Context(), patchesMax, fetch,
+	m.Levels, m.Top, m.Patches, err = tree.Pack(p.packs.Context(), patchesMax, p.c.fetch,
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
 			return p.packs.PutObjects(objects, nil)
 		})
@@ -208,13 +212,10 @@ func (p *packing) describe(d *Draft) {
 
 // fetch gets leaves and nodes.
 func (c *Composer) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
-	if c.o.Fetch != nil {
-		return c.o.Fetch(ctx, refs)
-	}
 	release, err := c.o.Target.Slot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	return c.o.Target.GetObjects(ctx, refs)
+	return c.o.Store.GetObjects(ctx, c.o.Target, refs)
 }

@@ -162,7 +162,7 @@ func (d *deposit) copy(
 	}
 	m := draft.Version
 	if !draft.Whole {
-		m, err = d.composer.Checkpoint(ctx, m, nil)
+		m, err = d.composer.Checkpoint(ctx, m)
 	}
 	if err == nil && clock()-began > copyMax {
 		err = fmt.Errorf("the copy took more than %v, so that its beginning may have been "+
