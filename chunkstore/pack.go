@@ -38,6 +38,12 @@ type Place struct {
 	Offset, Bytes uint32 // in the pack
 }
 
+// ObjectsMax returns how many objects p's pack has at most: their list stands before them all. That
+// is how many it has, if p is the place of the first one.
+func (p Place) ObjectsMax() int {
+	return max(0, min(PackMax, (int(p.Offset)-packHeaderBytes)/packEntryBytes))
+}
+
 // Ref names an object, and says where it stands in a target. Where its Place is zero, that is not
 // said: the object is known here, or lies nowhere yet. [ZeroID] lies nowhere and needs no Place. A
 // Place is the same in each target that has the pack. Refs are compared with ==, and are equal when
@@ -56,6 +62,9 @@ type Pack struct {
 
 // packListMax is how long the list of a pack is at most, with its header.
 const packListMax = packHeaderBytes + packEntryBytes*PackMax
+
+// PackListBytes returns how long the list of a pack of so many objects is, with its header.
+func PackListBytes(objects int) int64 { return packHeaderBytes + packEntryBytes*int64(objects) }
 
 // packBytesMax bounds a pack of objects that s has sealed: 4 MiB and a little.
 func packBytesMax(s Sealer) int64 { return packListMax + PackMax*s.BytesMax() }

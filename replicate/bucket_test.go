@@ -130,7 +130,7 @@ func (b *memoryBucket) Get(_ context.Context, key string,
 		return chunkstore.Object{}, chunkstore.ErrCorrupt
 	} else if o.Length > 0 {
 		part := bytes.Clone(body[o.Offset:end])
-		return chunkstore.Object{Key: key, Body: part, Bytes: o.Length}, nil
+		return chunkstore.Object{Key: key, Body: part, Bytes: int64(len(body))}, nil
 	}
 	return chunkstore.Object{Key: key, Body: bytes.Clone(body), Bytes: int64(len(body)),
 		ETag: etagOf(body)}, nil

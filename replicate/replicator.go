@@ -65,6 +65,7 @@ type hooks struct {
 	clock       clock
 	runObjects  int               // see courier.Uploads
 	packObjects int               // likewise
+	repackAfter int               // likewise
 	fault       func(string) bool // die here?
 }
 

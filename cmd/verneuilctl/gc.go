@@ -172,7 +172,8 @@ func printCollected(
 	fmt.Printf("%s: %s %s, %s, %s, %s%s\n", oneLine(name), verb, what(c.Packs, "packs"),
 		what(c.Checkpoints, "checkpoints"), what(c.Versions, "versions"),
 		what(c.Records, "records"), leases)
-	_, err := fmt.Printf("%s: %d databases; packs in use: %s; too young to go: %s\n",
-		oneLine(name), c.Databases, what(c.Live, "packs"), what(c.Young, "packs"))
+	_, err := fmt.Printf("%s: %d databases; packs in use: %s, of which %s are dead; "+
+		"too young to go: %s\n", oneLine(name), c.Databases, what(c.Live, "packs"),
+		humanBytes(c.DeadBytes), what(c.Young, "packs"))
 	return err
 }

@@ -19,7 +19,8 @@ type ack struct {
 	Manifest time.Time `json:"manifest_seen,omitzero"`
 	Log      time.Time `json:"log_seen,omitzero"`
 	Sample   time.Time `json:"sample_seen,omitzero"`
-	Kept     time.Time `json:"kept,omitzero"` // when a checkpoint was, to go back to
+	Kept     time.Time `json:"kept,omitzero"`    // when a checkpoint was, to go back to
+	Turned   int       `json:"turned,omitempty"` // chunks, since the last census (repack.go)
 	guards
 }
 

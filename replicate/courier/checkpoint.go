@@ -46,12 +46,12 @@ type saving struct {
 	shelf   *shelf
 	t       *chunkstore.Target
 	story   *history.Saving
-	tree    *manifest.Tree    // its own
-	version manifest.Manifest // at last, that of the checkpoint
+	tree    *manifest.Tree             // its own
+	renew   map[chunkstore.Digest]bool // packs whose leaves and nodes are put anew
+	version manifest.Manifest          // at last, that of the checkpoint
 	uploads *uploads
 	prove   func() error
-	keep    bool // to go back to
-	serial  uint64
+	keep    bool  // to go back to
 	bytes   int64 // of records that it has, about
 
 	unread bool // a leaf or node of the target's tree cannot be read
@@ -92,7 +92,8 @@ func (b *saver) due(tidy int) (at time.Time, ok bool) {
 	return at, true
 }
 
-// Checkpoint begins what checkpoints are due; wants are those of the flushes that wait.
+// Checkpoint begins what checkpoints are due, and with them repacks their targets; wants are those
+// of the flushes that wait.
 func (o *Office) Checkpoint(wants []Want) {
 	for _, c := range o.couriers {
 		tidy := 0
@@ -101,15 +102,21 @@ func (o *Office) Checkpoint(wants []Want) {
 				tidy = w.Records
 			}
 		}
-		if at, ok := c.saver.due(tidy); ok && !at.After(o.now()) {
+		at, due := c.saver.due(tidy)
+		due = due && !at.After(o.now())
+		c.repack.goOn(due)
+		if due && !(tidy > 0 && c.repack.unfinished()) {
 			c.saver.begin()
 		}
 	}
 }
 
-// untidy reports whether w waits for a checkpoint. Of a history that is not ours there is none to
-// wait for.
+// untidy reports whether w waits for a checkpoint, or for what is repacked with one. Of a history
+// that is not ours there is none to wait for.
 func (b *saver) untidy(w Want) bool {
+	if w.Records > 0 && b.of.repack.unfinished() {
+		return true
+	}
 	if w.Records == 0 || b.of.stock.unsaved() < w.Records || b.failed > w.Serial {
 		return false
 	}
@@ -123,9 +130,10 @@ func (b *saver) begin() {
 	s, o := &c.stock, &c.office.o
 	v := &saving{
 		shelf: c.shelf, t: c.Target, story: s.writer.Saving(), tree: s.tree.Clone(),
-		version: *s.version, uploads: c.uploads(), prove: o.Prove, serial: o.Serial.Next(),
-		bytes: b.bytes,
+		version: *s.version, uploads: c.uploads(), prove: o.Prove,
+		bytes: b.bytes, renew: c.repack.renew,
 	}
+	c.repack.renew = nil
 	age := c.office.now().Sub(c.ack.Kept)
 	v.keep = age >= keepInterval || age < 0
 	b.saving, b.bytes = v, 0
@@ -137,11 +145,16 @@ func (b *saver) begin() {
 
 // run puts leaves and nodes, makes them durable, and puts the checkpoint (I1).
 func (v *saving) run(ctx context.Context) error {
+	fetch := v.uploads.fetching(&v.unread)
+	if len(v.renew) > 0 {
+		if err := v.tree.Renew(ctx, v.renew, fetch); err != nil {
+			return wrap(err, "put tree")
+		}
+	}
 	packs := v.uploads.packing(ctx)
 	m := &v.version
 	var err error
-	m.Levels, m.Top, m.Patches, err = v.tree.Pack(packs.Context(), cutter.PatchesMax,
-		v.uploads.fetching(&v.unread),
+	m.Levels, m.Top, m.Patches, err = v.tree.Pack(packs.Context(), cutter.PatchesMax, fetch,
 		func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
 			return packs.PutObjects(objects, nil)
 		})

@@ -308,6 +308,7 @@ func (a *contact) probe(ctx context.Context) error {
 // contacted takes a contact's result.
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
+	c.repack.forget()
 	defer c.saver.take()
 	if c.saver.saving != nil {
 		c.saver.saving.stale = true

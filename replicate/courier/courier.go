@@ -92,6 +92,7 @@ type work struct {
 	attempt uint64 // the serial of the last contact or push
 	pushing *push  // under way
 	diary   *diary // of the target's history; nil: see diaryOf
+	repack  repack
 }
 
 // trouble is why a target does not take what we have for it.

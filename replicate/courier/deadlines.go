@@ -16,11 +16,14 @@ func (o *Office) Deadlines(current, due bool, cut time.Time) (at []time.Time) {
 			at = append(at, c.trouble.retry)
 		case due:
 			at = append(at, cut)
-		case failed && c.Behind():
+		case failed && (c.Behind() || len(c.stock.moved) > 0):
 			at = append(at, c.trouble.retry)
 		}
 		if next, ok := c.saver.due(0); ok {
 			at = append(at, next)
+		}
+		if len(c.repack.moves) > 0 && c.office.now().Before(c.repack.retry) {
+			at = append(at, c.repack.retry)
 		}
 		if next, ok := c.PatrolDue(); ok {
 			at = append(at, next)

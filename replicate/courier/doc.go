@@ -47,6 +47,29 @@
 // old objects expire does not reach them (package patrol). What stood in one that is gone is put
 // again.
 //
+// # Repacking
+//
+// A pack goes only when nothing names it (package upkeep). So one of which a single chunk is left
+// would stay, for 64 that are dead. What is alive of packs that are mostly dead, less than a
+// quarter of their objects and bytes, is put into new ones (repack.go): from the mirror, or where
+// inline pages make the difference, from the target. When that is durable, the stock notes that
+// these objects stand elsewhere, too, as it does of what a push has put that failed. The next
+// version says so, or, if there is none, the last one is told again, by one record. So a
+// checkpoint, and who folds records, have the new places or the old ones, as after any push, and a
+// version has its content whichever of them it has. Leaves and nodes are put anew by the next
+// checkpoint.
+//
+// What is mostly dead is found out by a census, which goes through the tree twice, without keeping
+// it. It begins with a checkpoint, and only when 512 chunks, and an eighth of all, have got another
+// place since the last one, as nothing else can have killed chunks; the count is in targets.json.
+// So for each such chunk, which was put, 16 entries of the tree are looked at; if it is not loaded,
+// that is one request for 32 chunks at most. And one chunk is moved for eight, those of the packs
+// first of which least is alive. Where the live ones are a pack's first, their places do not say
+// how long it is: it is asked for, for at most as many packs as chunks may be moved. It needs 10
+// MiB of memory: of more than 128 Ki packs it counts a part that is drawn at random. All its
+// requests are patient. An idle database has no census. A process that ends waits for it only where
+// the database has at most 2 GiB.
+//
 // # Places
 //
 // A version that was cut says what a database is made of, and not where that stands. Each target
@@ -78,7 +101,9 @@
 //	    gone while a push is under way, it is taken for gone again when that has succeeded.
 //	Q5  No record is prepared while one is unsettled, and no checkpoint is begun of a history that
 //	    we do not own. A checkpoint is of a version that the history has.
-//	Q6  Of packs that are sealed or put there are no more than the target has slots, for all
+//	Q6  What is moved keeps its object. It is moved only while the tree has it where the census
+//	    saw it, and the last version has the same object: what a push changes is the push's.
+//	Q7  Of packs that are sealed or put there are no more than the target has slots, for all
 //	    databases of the process. A base copy has two more that are sealed, and while others
 //	    have the slots, one for each of its own puts.
 //
@@ -139,6 +164,11 @@
 // and has the checkpoint of that ETag, and the record of that digest. Its Cut alone is no witness:
 // who may write to the bucket can put another content under it. Then the content is compared,
 // chunk by chunk, and what differs is put again.
+//
+// A pack is mostly dead. Witness: the target's tree, as it was when the census began, and the
+// length that the store says, or the places. Defeated by: pushes since, which kill more; two chunks
+// of one object, which count twice; a store that says no length. Then something is moved that need
+// not be, or stays for longer.
 //
 // A target works again, says the log. Witness: it has taken the last version of the database that
 // had failed, or shows that it has it. That it answers at all is no witness: it may let us read,

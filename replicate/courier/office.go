@@ -47,6 +47,7 @@ type Uploads struct {
 	Concurrency int // at once, for each target
 	RunObjects  int // how many are made durable together; 0: 2,048
 	PackObjects int // how many a pack has at most; 0: [chunkstore.PackMax]
+	RepackAfter int // so many chunks got another place, a target may be repacked; 0: 512
 
 	// Progress is told how many bytes of a push are done, by calls that may come from several
 	// goroutines.
@@ -88,7 +89,8 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
 			saver:   saver{pause: backoff.Backoff{First: retryFirst, Most: retryMost}},
 		}
-		c.belief.of, c.saver.of = c, c
+		c.belief.of, c.saver.of, c.repack.of = c, c, c
+		c.repack.pause = backoff.Backoff{First: retryFirst, Most: retryMost}
 		c.beat = beat{c, patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log })}
 		office.couriers = append(office.couriers, c)
 	}
@@ -218,15 +220,17 @@ func (o *Office) AnyReady() bool {
 	})
 }
 
-// Push begins to push the last version to the targets that lack it, each by itself (I3). The
-// mirror is that version at this moment, and includes p. It notes of the other targets that they
-// include p.
+// Push begins to push the last version to the targets that lack it, or have to be told where it
+// stands, each by itself (I3). The mirror is that version at this moment, and includes p. It notes
+// of targets that have it that they include p.
 func (o *Office) Push(p spool.Point) {
 	for _, c := range o.couriers {
-		switch {
-		case !c.state.Known():
-		case !c.Behind():
+		has := c.state.Known() && !c.Behind()
+		if has {
 			c.stock.point = p
+		}
+		switch {
+		case !c.state.Known(), has && len(c.stock.moved) == 0:
 		case c.Ready():
 			c.push(p)
 		}

@@ -249,6 +249,7 @@ func (c *Courier) took(p *push, chunks int) {
 	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
 	s.point, s.taken = p.point, c.office.now()
 	p.delivery.taken(c)
+	c.ack.Turned += p.turned()
 	c.saver.noteStep(p)
 	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
 	c.beat.loseAgain()

@@ -31,6 +31,13 @@ type stockModel struct {
 	harmed bool           // packs were lost since
 	torn   bool           // leaves of the target's version are gone
 	saving *saving        // a checkpoint under way, packed
+	moving []moved        // put, and the stock is to be told
+}
+
+// moved is a chunk that stands in another place, too.
+type moved struct {
+	move
+	to chunkstore.Place
 }
 
 func newStockModel(t *testing.T, seed uint64) *stockModel {
@@ -104,6 +111,37 @@ func (m *stockModel) fetch(_ context.Context, refs []chunkstore.Ref) (plain [][]
 		plain = append(plain, b)
 	}
 	return plain, nil
+}
+
+// repack puts chunks of the target's version into a new pack, or tells the stock of some.
+func (m *stockModel) repack() {
+	tree := m.stock.tree
+	if len(m.moving) > 0 || tree.Len() == 0 {
+		for _, v := range m.moving {
+			m.stock.move(v.index, v.ref, v.to, m.last)
+		}
+		m.moving = nil
+		return
+	}
+	var ids []chunkstore.ID
+	seen := make(map[chunkstore.ID]bool)
+	for range 1 + m.rand.IntN(64) {
+		i := m.rand.IntN(tree.Len())
+		ref, known := tree.Peek(i)
+		if !known || ref.ID == chunkstore.ZeroID || m.target[ref.Place.Pack] == nil ||
+			seen[ref.ID] {
+			continue
+		}
+		seen[ref.ID] = true
+		m.moving, ids = append(m.moving, moved{move: move{i, ref}}), append(ids, ref.ID)
+	}
+	m.rand.Shuffle(len(ids), func(a, b int) {
+		ids[a], ids[b] = ids[b], ids[a]
+		m.moving[a], m.moving[b] = m.moving[b], m.moving[a]
+	})
+	for k, place := range m.pack(ids, nil) {
+		m.moving[k].to = place
+	}
 }
 
 // begin begins a push.
@@ -270,6 +308,7 @@ func (m *stockModel) manifest(what string, v *manifest.Manifest) {
 
 // lose removes packs from the target, and tells of it.
 func (m *stockModel) lose() {
+	m.moving = nil
 	gone := make(map[chunkstore.Digest]bool)
 	byName := func(a, b chunkstore.Digest) int { return bytes.Compare(a[:], b[:]) }
 	for _, name := range slices.SortedFunc(maps.Keys(m.target), byName) {
@@ -291,6 +330,7 @@ func (m *stockModel) lose() {
 
 // contact has the stock know only what the target shows.
 func (m *stockModel) contact() {
+	m.moving = nil
 	left := m.stock.version.Tree(chunkstore.Plain{})
 	lost, err := left.Salvage(m.Context(), m.fetch)
 	if err != nil {
@@ -320,7 +360,7 @@ func TestStock(t *testing.T) {
 		lossy := seed%4 == 3
 		for step := range 120 {
 			what := fmt.Sprintf("seed %d, step %d", seed, step)
-			switch a := m.rand.IntN(12); {
+			switch a := m.rand.IntN(13); {
 			case a < 4:
 				m.cut()
 			case a == 4 && lossy && (m.push == nil || m.stock.tree.Loaded()):
@@ -333,6 +373,8 @@ func TestStock(t *testing.T) {
 				m.contact()
 			case a == 7 || a == 8:
 				m.checkpoint(what)
+			case a == 12:
+				m.repack()
 			case m.push == nil:
 				m.begin()
 			default:

@@ -53,6 +53,7 @@ func (c *Courier) uploads() *uploads {
 	o, how := &c.office.o, c.office.o.Uploads
 	how.RunObjects = cmp.Or(how.RunObjects, runObjects)
 	how.PackObjects = how.packObjects()
+	how.RepackAfter = how.repackAfter()
 	return &uploads{
 		t: c.Target, journal: c.stock.journal, ctx: o.Errands.Context(), now: o.Clock,
 		how:     how,
@@ -63,6 +64,9 @@ func (c *Courier) uploads() *uploads {
 
 // packObjects returns how many objects a pack has at most.
 func (u Uploads) packObjects() int { return cmp.Or(u.PackObjects, chunkstore.PackMax) }
+
+// repackAfter returns how many chunks must have got another place before a target is repacked.
+func (u Uploads) repackAfter() int { return cmp.Or(u.RepackAfter, repackTurned) }
 
 // put puts a pack, which has the objects refs. It is durable if finish says so.
 func (u *uploads) put(ctx context.Context, pack *chunkstore.Pack, refs []chunkstore.Ref) error {

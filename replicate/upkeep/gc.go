@@ -67,6 +67,9 @@ type Collected struct {
 
 	Live  Amount `json:"live"`  // packs that versions name
 	Young Amount `json:"young"` // packs that none names, and which are too young to go
+	// DeadBytes are those of live packs that nobody needs: what stands there beside what versions
+	// name. The writer of a database puts the rest elsewhere where they are most of a pack.
+	DeadBytes int64 `json:"dead_bytes"`
 }
 
 // Objects returns how many objects nobody needs.
@@ -187,10 +190,12 @@ func (c *collection) listPacks(ctx context.Context) error {
 			return false
 		}
 		name, err := chunkstore.ParseDigest(o.Key)
+		bytes, live := c.live.has(name)
 		switch {
 		case err != nil:
-		case c.live.has(name):
+		case live:
 			c.found.Live.add(o.Bytes)
+			c.found.DeadBytes += max(0, o.Bytes-bytes)
 		case c.young(o.Modified):
 			c.found.Young.add(o.Bytes)
 		default:

@@ -82,6 +82,44 @@ func (w *gcWorld) step() {
 	}
 }
 
+// TestDeadBytes: what is left of a pack that a version needs little of is told.
+func TestDeadBytes(t *testing.T) {
+	w := newGCWorld(t, 1)
+	w.begin()
+	if found := w.collect(false); found.DeadBytes != 0 || found.Live.Objects == 0 {
+		t.Errorf("%d bytes are dead in %d packs of a new database", found.DeadBytes,
+			found.Live.Objects)
+	}
+	for i := 1; i < 90; i++ {
+		w.stamp(i)
+	}
+	w.write(0)
+	for range 12 { // the first version goes, and its packs stay for one chunk
+		w.clock.advance(24 * time.Hour)
+		w.write(1)
+		w.checkpoint()
+	}
+	w.collect(true)
+	named, bytes := map[string]bool{}, int64(0)
+	for _, v := range w.past[len(w.past)-9:] {
+		for _, ref := range v.refs {
+			named[ref.Place.Pack.String()] = true
+		}
+	}
+	for key := range w.chunks.keys(t, "") {
+		if named[key] {
+			o, err := w.chunks.Stat(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes += o.Bytes
+		}
+	}
+	if found := w.collect(false); found.DeadBytes == 0 || found.DeadBytes >= bytes {
+		t.Errorf("%d bytes are dead of %d", found.DeadBytes, bytes)
+	}
+}
+
 // garbageGoes has two weeks pass, and fails unless all that is left then is of use.
 func (w *gcWorld) garbageGoes() {
 	w.t.Helper()

@@ -1,9 +1,11 @@
 package upkeep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"verneuil/chunkstore"
@@ -15,26 +17,43 @@ import (
 // live is the packs that versions name. It is safe for concurrent use.
 type live struct {
 	mu    sync.Mutex
-	packs map[chunkstore.Digest]struct{}
+	packs map[chunkstore.Digest][]span
 	nodes map[manifest.Node]struct{} // leaves and nodes that were walked
 }
 
+// span is where an object stands in its pack that a version names.
+type span struct{ offset, bytes uint32 }
+
 func newLive() *live {
-	return &live{packs: make(map[chunkstore.Digest]struct{}),
+	return &live{packs: make(map[chunkstore.Digest][]span),
 		nodes: make(map[manifest.Node]struct{})}
 }
 
-func (l *live) has(pack chunkstore.Digest) bool {
+// has reports whether a version names pack, and how many bytes it has of what versions name, with
+// their entries in its list.
+func (l *live) has(pack chunkstore.Digest) (bytes int64, has bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, has := l.packs[pack]
-	return has
+	spans, has := l.packs[pack]
+	bytes = chunkstore.PackListBytes(len(spans))
+	for _, s := range spans {
+		bytes += int64(s.bytes)
+	}
+	return bytes, has
 }
 
-func (l *live) add(pack chunkstore.Digest) {
+// add notes that a version names an object, which stands there. Two that overlap are no objects of
+// one pack; then all the more stays.
+func (l *live) add(at chunkstore.Place) {
 	l.mu.Lock()
-	l.packs[pack] = struct{}{}
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	spans, s := l.packs[at.Pack], span{at.Offset, at.Bytes}
+	k, found := slices.BinarySearchFunc(spans, s, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.offset, b.offset), cmp.Compare(a.bytes, b.bytes))
+	})
+	if !found {
+		l.packs[at.Pack] = slices.Insert(spans, k, s)
+	}
 }
 
 // known notes a leaf or node, and reports whether it was noted before. (It may be that it is not
@@ -52,7 +71,8 @@ func (l *live) name(ctx context.Context, t *chunkstore.Target, m *manifest.Manif
 	if err := m.CheckPlaced(); err != nil { // nobody would know what must stay
 		return err
 	}
-	err := m.Tree(t.Sealer).Packs(ctx, t.GetObjects, l.known, l.add)
+	err := m.Tree(t.Sealer).Named(ctx, t.GetObjects, l.known,
+		func(n manifest.Named) { l.add(n.Place) })
 	if err != nil {
 		return fmt.Errorf("version %d: %w", m.Sequence, err)
 	}
@@ -76,7 +96,7 @@ func (l *live) record(ctx context.Context, t *chunkstore.Target, r *history.Reco
 	}
 	for _, p := range step.Next.Patches {
 		if p.ID != chunkstore.ZeroID {
-			l.add(p.Place.Pack)
+			l.add(p.Place)
 		}
 	}
 	return nil
