@@ -50,7 +50,12 @@ func (l *bucketLog) String() string { return fmt.Sprintf("log %s in %v", l.name,
 
 func (l *bucketLog) prefix() string { return LogKeyPrefix + l.name + "-" }
 
-func (l *bucketLog) key(n uint64) string { return fmt.Sprintf("%s%016x", l.prefix(), n) }
+func (l *bucketLog) key(n uint64) string { return recordKey(l.name, n) }
+
+// recordKey returns the key of record n of the log called name.
+func recordKey(name string, n uint64) string {
+	return fmt.Sprintf("%s%s-%016x", LogKeyPrefix, name, n)
+}
 
 // number returns which record has the key, which begins with prefix.
 func (l *bucketLog) number(key string) (n uint64, ok bool) {

@@ -17,20 +17,36 @@ type Toucher interface {
 
 // TouchIdentity makes the marker of the chunk bucket's identity young, as TouchPack does a pack.
 func (t *Target) TouchIdentity(ctx context.Context) error {
-	err := errors.ErrUnsupported
-	if toucher, ok := t.Chunks.(Toucher); ok {
-		err = toucher.Touch(ctx, MarkerKey)
-	}
-	if errors.Is(err, errors.ErrUnsupported) {
-		var o Object
-		if o, err = t.Chunks.Get(ctx, MarkerKey, GetOptions{BytesMax: markerBytesMax}); err == nil {
-			_, err = t.Chunks.Put(ctx, MarkerKey, o.Body, Condition{IfMatch: o.ETag})
-		}
-	}
-	if err != nil {
+	if err := touch(ctx, t.Chunks, MarkerKey, markerBytesMax); err != nil {
 		return fmt.Errorf("touch the identity of %v: %w", t.Chunks, err)
 	}
 	return nil
+}
+
+// TouchRecord makes record n of the log called name, as [NewBucketLog] has it, young, as TouchPack
+// does a pack. It fails with ErrAbsent.
+func (t *Target) TouchRecord(ctx context.Context, name string, n uint64) error {
+	if err := touch(ctx, t.Chunks, recordKey(name, n), RecordBytesMax); err != nil {
+		return fmt.Errorf("touch record %d of log %s: %w", n, name, err)
+	}
+	return nil
+}
+
+// touch makes an object of b young, which has so many bytes at most. Where that takes a put, nobody
+// else's is lost by it.
+func touch(ctx context.Context, b Bucket, key string, bytesMax int64) error {
+	err := errors.ErrUnsupported
+	if toucher, ok := b.(Toucher); ok {
+		err = toucher.Touch(ctx, key)
+	}
+	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, ErrAbsent) {
+		return err
+	}
+	o, err := b.Get(ctx, key, GetOptions{BytesMax: bytesMax})
+	if err == nil {
+		_, err = b.Put(ctx, key, o.Body, Condition{IfMatch: o.ETag})
+	}
+	return err
 }
 
 // TouchPack makes the pack called name as young as if it had just been put. It fails with

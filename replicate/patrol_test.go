@@ -11,6 +11,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/courier"
 	"verneuil/replicate/patrol"
 )
 
@@ -132,6 +133,52 @@ func TestPatrolTouchesAll(t *testing.T) {
 			t.Errorf("status %+v; the patrol is at %v", status, until)
 		}
 	}
+}
+
+// TestPatrolTouchesRecords: records after the newest checkpoint are touched once in a round,
+// however long there is no other one; one that is gone is noticed, and what it told is told again.
+func TestPatrolTouchesRecords(t *testing.T) {
+	w := newPatrolledWorld(t, 1)
+	w.fillChunks(20)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.manifests[0].setFault(func(op, key string) error {
+		if op == "put" && !isOfHistory(key) {
+			return errInjected
+		}
+		return nil
+	})
+	for range 5 {
+		w.transact(300)
+		w.mustFlush(r)
+	}
+	begun := w.pass(r, 0)
+	for until := begun; until.Sub(begun) < testPatrolPeriod*7/8; {
+		until = w.pass(r, testPatrolPeriod*7/8/16)
+	}
+	touched := w.touches(0)
+	var records []string
+	for _, key := range w.logKeys(0) {
+		if records = append(records, key); touched[key] == 0 || touched[key] > 2 {
+			t.Errorf("%s was touched %d times", key, touched[key])
+		}
+	}
+	if len(records) < 3 {
+		t.Fatalf("records %q", records)
+	}
+	if err := w.chunks[0].Delete(t.Context(), records[2]); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the record is missed", func() bool {
+		w.clock.add(testPatrolPeriod * 7 / 8 / 16)
+		missed := false
+		w.look(r, func(l *loop) { missed = l.office.Couriers()[0].State() != courier.Idle })
+		return missed
+	})
+	w.manifests[0].setFault(nil)
+	w.mustFlush(r)
+	w.equal(0, "after a record was lost")
 }
 
 // TestPatrolHeals: what is gone from a target, packs of a chunk, of a chunk that could not

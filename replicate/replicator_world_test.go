@@ -424,15 +424,19 @@ func newest(t *chunkstore.Target, path string) (*manifest.Manifest, error) {
 }
 
 // records returns how many records target k has, fences among them.
-func (w *world) records(k int) (n int) {
+func (w *world) records(k int) (n int) { return len(w.logKeys(k)) }
+
+// logKeys returns the keys of the records of target k, in their order.
+func (w *world) logKeys(k int) (keys []string) {
 	w.chunks[k].mu.Lock()
 	defer w.chunks[k].mu.Unlock()
 	for key := range w.chunks[k].objects {
 		if strings.HasPrefix(key, chunkstore.LogKeyPrefix) {
-			n++
+			keys = append(keys, key)
 		}
 	}
-	return n
+	slices.Sort(keys)
+	return keys
 }
 
 // loseRecords takes all records away from target k.

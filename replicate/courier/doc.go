@@ -43,9 +43,10 @@
 //
 // A target that keeps no conditions has no history: there each version is a manifest, as a whole.
 //
-// The patrol touches the packs that the newest version in a target names, so that a rule by which
-// old objects expire does not reach them (package patrol). What stood in one that is gone is put
-// again.
+// The patrol touches the packs that the newest version in a target names, the records after the
+// newest checkpoint, and fences, so that a rule by which old objects expire does not reach them
+// (package patrol). What stood in a pack that is gone is put again; without a record, a history is
+// begun anew.
 //
 // # Repacking
 //

@@ -3,6 +3,7 @@ package courier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"verneuil/manifest"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/patrol"
+	"verneuil/replicate/versions"
 )
 
 // What an office does for the patrols of its targets: it tells them the time, what else there
@@ -82,10 +84,12 @@ func (o *Office) Patrol() {
 func (b *beat) slice(now time.Time) {
 	c, e := b.of, b.of.office.o.Errands
 	slice := b.Start(e.Context(), now, func() patrol.Version {
-		return patrol.Version{
-			Tree: c.stock.tree.Clone(),
-			Lost: maps.Clone(c.stock.lost),
+		v := patrol.Version{Tree: c.stock.tree.Clone(), Lost: maps.Clone(c.stock.lost)}
+		if mark := c.stock.mark; mark != nil {
+			v.Log = versions.LogName(mark.At().Lineage)
+			v.Records = versions.Needed(mark.At(), mark.Seen())
 		}
+		return v
 	})
 	if slice == nil {
 		return
@@ -106,7 +110,17 @@ func (b *beat) done(slice *patrol.Slice, err error) {
 	if unread := slice.Unread(); unread != nil {
 		c.belief.suspect(unreadTree + unread.Error())
 	}
+	if b.needs(slice.Hole()) {
+		c.belief.suspect(fmt.Sprintf("record %d of its log is gone", slice.Hole().Number))
+	}
 	c.office.savePatrols()
+}
+
+// needs reports whether the target's version cannot do without the record that is gone.
+func (b *beat) needs(h patrol.Hole) bool {
+	mark := b.of.stock.mark
+	return h.Number > 0 && mark != nil && h.Log == versions.LogName(mark.At().Lineage) &&
+		h.Number > mark.Seen()
 }
 
 // lose notes packs that the target has not got, although its manifest names them. It is behind,

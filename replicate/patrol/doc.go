@@ -19,7 +19,8 @@
 // # Invariants
 //
 //	P1  While the target answers, and the rate suffices, no pack that its newest version
-//	    names gets older there than the period, or if the note was lost, than two.
+//	    names gets older there than the period, or if the note was lost, than two. Nor does a
+//	    record after the newest checkpoint, or a fence that no log may lose.
 //	P2  A target from which something is gone has the note of before that, until it is put
 //	    again: a successor finds it.
 //	P3  A patient slice never holds up a push: it ends after the request that is under way.

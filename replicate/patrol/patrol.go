@@ -176,6 +176,9 @@ func earlier(a, b time.Time) time.Time {
 type Version struct {
 	Tree *manifest.Tree             // with places; what is not loaded is fetched
 	Lost map[chunkstore.Digest]bool // packs that are known to be gone
+	// Log is the name of the log of which the version needs Records, too.
+	Log     string
+	Records []uint64
 }
 
 // Start returns the slice that is due, for [Slice.Run] and then [Patrol.Done]. It goes on with

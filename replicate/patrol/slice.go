@@ -3,6 +3,7 @@ package patrol
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -16,10 +17,24 @@ const slicePacks = 64
 // markerName stands for the marker of a chunk bucket's identity among the packs to be touched.
 var markerName = chunkstore.Sum([]byte(chunkstore.MarkerKey))
 
-// duePack is a pack, and when it is, or was, due.
+// duePack is a pack, or a record, and when it is, or was, due.
 type duePack struct {
-	name chunkstore.Digest
+	name chunkstore.Digest // of the pack; of a record, what stands for it
 	at   time.Time
+
+	log    string // of the record
+	record uint64 // 0: it is a pack
+}
+
+// touch fails with ErrAbsent or ErrCorrupt if it is gone.
+func (d duePack) touch(ctx context.Context, t *chunkstore.Target) error {
+	switch {
+	case d.record > 0:
+		return t.TouchRecord(ctx, d.log, d.record)
+	case d.name == markerName:
+		return t.TouchIdentity(ctx)
+	}
+	return t.TouchPack(ctx, d.name)
 }
 
 // Slice is a part of a patrol, on its way. It shares nothing that changes.
@@ -42,7 +57,14 @@ type Slice struct {
 
 	calls  int64
 	gone   map[chunkstore.Digest]bool
+	hole   Hole
 	unread error
+}
+
+// Hole is a record that is gone from a log.
+type Hole struct {
+	Log    string
+	Number uint64 // 0: none is
 }
 
 // Calls returns how many requests were sent, once Run has returned.
@@ -50,6 +72,9 @@ func (j *Slice) Calls() int64 { return j.calls }
 
 // Gone returns the packs that are absent or damaged, once Run has returned.
 func (j *Slice) Gone() map[chunkstore.Digest]bool { return j.gone }
+
+// Hole returns the last record that is absent, once Run has returned: it may have been trimmed.
+func (j *Slice) Hole() Hole { return j.hole }
 
 // Unread returns, once Run has returned, why a leaf or node of the version cannot be had: it is
 // absent or damaged, so that nobody knows what else is to be touched. Nil: all can.
@@ -72,15 +97,14 @@ func (j *Slice) Run() error {
 	for touched := 0; len(j.due) > 0 && touched < slicePacks && !j.yield.Load(); touched++ {
 		d := j.due[0]
 		j.calls++
-		if d.name == markerName {
-			// One that is gone is found by a look, and has all put again.
-			if err := j.t.TouchIdentity(j.ctx); err != nil && !chunkstore.IsFault(err) {
-				return err
-			}
-		} else if err := j.t.TouchPack(j.ctx, d.name); chunkstore.IsFault(err) {
-			j.gone[d.name] = true
-		} else if err != nil {
+		switch err := d.touch(j.ctx, j.t); {
+		case err == nil:
+		case !chunkstore.IsFault(err):
 			return err
+		case d.record > 0:
+			j.hole = Hole{d.log, d.record}
+		case d.name != markerName: // that one a look finds gone, and has all put again
+			j.gone[d.name] = true
 		}
 		j.due, j.until = j.due[1:], d.at
 	}
@@ -100,16 +124,23 @@ func (j *Slice) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, err
 func (j *Slice) find() []duePack {
 	var due []duePack
 	seen := make(map[chunkstore.Digest]bool)
-	look := func(name chunkstore.Digest) {
-		if seen[name] || j.version.Lost[name] {
-			return
+	add := func(d duePack) {
+		if d.at = nextDue(d.name, j.until, j.round); !d.at.After(j.end) {
+			due = append(due, d)
 		}
-		seen[name] = true
-		if at := nextDue(name, j.until, j.round); !at.After(j.end) {
-			due = append(due, duePack{name, at})
+	}
+	look := func(name chunkstore.Digest) {
+		if !seen[name] && !j.version.Lost[name] {
+			seen[name] = true
+			add(duePack{name: name})
 		}
 	}
 	look(markerName)
+	for _, n := range j.version.Records {
+		log := j.version.Log
+		name := chunkstore.Sum(binary.BigEndian.AppendUint64([]byte(log), n))
+		add(duePack{name: name, log: log, record: n})
+	}
 	for i := range j.version.Tree.Len() {
 		if ref := j.version.Tree.At(i); ref.ID != chunkstore.ZeroID {
 			look(ref.Place.Pack)

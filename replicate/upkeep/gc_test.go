@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/upkeep"
 )
 
 // TestG1AnyVersionOfTheHistoryRestores: random histories, collected at random moments: each version
@@ -117,6 +118,37 @@ func TestDeadBytes(t *testing.T) {
 	}
 	if found := w.collect(false); found.DeadBytes == 0 || found.DeadBytes >= bytes {
 		t.Errorf("%d bytes are dead of %d", found.DeadBytes, bytes)
+	}
+}
+
+// TestVerifyTouchesRecords: what makes the newest version of a checkpoint is touched with it, and
+// the fences that no log may lose.
+func TestVerifyTouchesRecords(t *testing.T) {
+	w := newGCWorld(t, 1)
+	w.begin()
+	w.takeOver() // from nobody
+	w.takeOver()
+	w.write(1)
+	w.checkpoint()
+	w.write(1)
+	w.write(1)
+	w.clock.advance(24 * time.Hour)
+	v := upkeep.NewVerifier(w.Target, upkeep.VerifyOptions{Touch: true})
+	if m, err := v.Named(t.Context(), w.Key()); err != nil || m.At.Number != 5 {
+		t.Fatal(m, err)
+	}
+	for n, want := range []bool{2: true, 4: true, 5: true} {
+		if n == 0 {
+			continue
+		}
+		key := fmt.Sprintf("log-%x-%016x", w.Newest.At.Lineage, n)
+		o, err := w.chunks.Stat(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if touched := o.Modified.Equal(w.clock.Now()); touched != want {
+			t.Errorf("record %d was touched: %v", n, touched)
+		}
 	}
 }
 

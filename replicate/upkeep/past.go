@@ -2,7 +2,6 @@ package upkeep
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -195,8 +194,7 @@ func (c *collection) readLogs(ctx context.Context) error {
 		}
 		l := c.lineages[id.Lineage]
 		if l == nil {
-			name := hex.EncodeToString(id.Lineage[:])
-			l = &lineage{log: chunkstore.NewBucketLog(c.chunks, name)}
+			l = &lineage{log: chunkstore.NewBucketLog(c.chunks, versions.LogName(id.Lineage))}
 			c.lineages[id.Lineage] = l
 		}
 		if l.since == 0 && id.Number != l.last+1 {

@@ -69,13 +69,29 @@ func (v *Verifier) Objects() int { return v.objects }
 func (v *Verifier) Packs() int { return len(v.packs) }
 
 // Named returns the newest version that the target has of the database whose manifest has that key,
-// which must be the one of the database that it speaks of.
+// which must be the one of the database that it speaks of. With Touch, it touches the records that
+// the version needs.
 func (v *Verifier) Named(ctx context.Context, key string) (*manifest.Manifest, error) {
 	f, err := versions.OpenNewest(ctx, v.target, key)
 	if err != nil {
 		return nil, err
 	}
-	return f.Newest(), nil
+	m := f.Newest()
+	if !v.o.Touch || m.At.Lineage == [16]byte{} {
+		return m, nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(v.o.Concurrency)
+	for _, n := range versions.Needed(m.At, f.Reader().Seen()) {
+		group.Go(func() error {
+			err := v.target.TouchRecord(ctx, versions.LogName(m.At.Lineage), n)
+			if gone(err) { // trimmed, as a checkpoint has it by now; it was read a moment ago
+				return nil
+			}
+			return err
+		})
+	}
+	return m, group.Wait()
 }
 
 // Verify looks for all that m names: it gets the leaves and nodes, and looks for each pack once, or

@@ -26,7 +26,28 @@ var ErrAnother = errors.New("the manifest is another database's")
 func NewStore(t *chunkstore.Target, key string) history.Store { return store{t, key} }
 
 func (s store) Log(lineage [16]byte) chunkstore.Log {
-	return chunkstore.NewBucketLog(s.t.Chunks, hex.EncodeToString(lineage[:]))
+	return chunkstore.NewBucketLog(s.t.Chunks, LogName(lineage))
+}
+
+// LogName returns the name of the log of a lineage.
+func LogName(lineage [16]byte) string { return hex.EncodeToString(lineage[:]) }
+
+// Needed returns the records that the version which stands at needs, where the newest checkpoint
+// has the number seen: those after it, and the fences, which no log may lose (T1 of package
+// history); ascending. Of what is in no history it is none.
+func Needed(at history.Position, seen uint64) (numbers []uint64) {
+	if at.Lineage == [16]byte{} {
+		return nil
+	}
+	for _, n := range at.Fences {
+		if n <= seen {
+			numbers = append(numbers, n)
+		}
+	}
+	for n := seen + 1; n <= at.Number; n++ {
+		numbers = append(numbers, n)
+	}
+	return numbers
 }
 
 func (s store) Newest(ctx context.Context, etag string) (*history.Checkpoint, string, error) {
