@@ -3,6 +3,7 @@ package replicate
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -90,6 +91,66 @@ func TestRootsTravel(t *testing.T) {
 	stop()
 }
 
+// parent returns an interior page of a table that has these two children.
+func (w *world) parent(left, right uint32) []byte {
+	page := make([]byte, w.page)
+	page[0], page[4] = 5, 1 // one cell
+	at := w.page - 5
+	binary.BigEndian.PutUint32(page[8:], right)
+	binary.BigEndian.PutUint16(page[5:], uint16(at))
+	binary.BigEndian.PutUint16(page[12:], uint16(at))
+	binary.BigEndian.PutUint32(page[at:], left)
+	page[at+4] = 9
+	return page
+}
+
+// The pages below a root travel, too, if all of them are interior, and fit.
+func TestChildrenOfRootsTravel(t *testing.T) {
+	w, _ := rooted(t)
+	r := w.replicator()
+	defer w.run(r)()
+	loud := func(n uint32, fill byte) []byte { // does not compress
+		page := w.parent(n, n+1)
+		rand.NewChaCha8([32]byte{fill}).Read(page[64 : w.page-64])
+		return page
+	}
+	for _, c := range []struct {
+		what     string
+		change   func()
+		children bool
+	}{
+		{"they are interior", func() {
+			w.write(299, w.parent(400, 500))
+			w.write(399, w.parent(401, 402))
+			w.write(499, w.parent(501, 502))
+		}, true},
+		{"one is a leaf", func() { w.write(499, w.pageOf(499, 0, 13)) }, false},
+		{"both are interior again", func() {
+			w.write(499, loud(501, 1))
+			w.write(299, w.parent(400, 500))
+		}, true},
+		{"they do not fit", func() {
+			w.roots = []uint32{300, 600, 700}
+			w.write(599, w.parent(601, 602))
+			w.write(600, loud(603, 2))
+			w.write(601, loud(604, 3))
+			w.write(699, w.parent(701, 702))
+			w.write(700, loud(703, 4))
+			w.write(701, loud(704, 5))
+		}, true},
+	} {
+		w.begin()
+		c.change()
+		w.commit()
+		w.mustFlush(r)
+		m := w.equal(0, c.what)
+		if !w.inlineAt(m, 300) || w.inlineAt(m, 400) != c.children ||
+			w.inlineAt(m, 500) != c.children || w.inlineAt(m, 701) || w.inlineAt(m, 702) {
+			t.Errorf("%s: want the root, and its children: %v", c.what, c.children)
+		}
+	}
+}
+
 // Roots that are as in their objects cost a spool that was lost, or a copy, nothing.
 func TestRootsAreTakenOver(t *testing.T) {
 	w, _ := rooted(t)
@@ -118,14 +179,15 @@ func TestRootCostsNoChunk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer all.Close()
+	_, before := w.chunks[0].calls()
 	reader, err := all.Open(context.Background(), "verneuil://host"+w.db)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	_, before := w.chunks[0].calls()
 	page, want := make([]byte, w.page), w.database()
-	for n, gets := range []int{300: 0, 301: 2} { // the next page takes its leaf and its chunk
+	// The leaf comes with the opening, sooner or later; the next page takes its chunk, too.
+	for n, gets := range []int{300: 1, 301: 2} {
 		if n < 300 {
 			continue
 		}
@@ -135,8 +197,9 @@ func TestRootCostsNoChunk(t *testing.T) {
 		if !bytes.Equal(page, want[(n-1)*w.page:][:w.page]) {
 			t.Errorf("page %d: other bytes", n)
 		}
-		if _, after := w.chunks[0].calls(); after-before != gets {
-			t.Errorf("page %d took %d gets, want %d", n, after-before, gets)
+		_, after := w.chunks[0].calls()
+		if got := after - before; got > gets || got < gets && n > 300 {
+			t.Errorf("page %d took %d gets, want %d", n, got, gets)
 		}
 	}
 	_, before = w.chunks[0].calls()

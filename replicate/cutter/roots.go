@@ -12,7 +12,8 @@ import (
 // of the tree that names the chunk, then the chunk, for one page that hardly ever
 // changes. So the interior root pages that the schema names travel inline, too, whole,
 // even where they are as in their chunk's object. (A root that is a leaf is all of its
-// table, and changes with it.)
+// table, and changes with it.) So do the pages below such a root, if they are interior, too, and
+// all of them fit: of a table of a GiB there are two or three, in chunks and leaves of their own.
 //
 // Such a page is some cells and free space. But free space holds what was there when
 // the tree grew, unless secure_delete cleared it: of rows that do not compress 3 to 4 KiB,
@@ -20,8 +21,10 @@ import (
 // for both.
 const (
 	// rootsBytesMax bounds what root pages take in a manifest, compressed one by
-	// one: one page of 4 KiB that does not compress, or many that do.
-	rootsBytesMax = 4<<10 + 64
+	// one: one page of 4 KiB that does not compress, or many that do; and childrenBytesMax what
+	// they take with those below.
+	rootsBytesMax    = 4<<10 + 64
+	childrenBytesMax = 12 << 10
 	// rootsPlainMax bounds the same before compression.
 	rootsPlainMax = 64 << 10
 	// rootsMax bounds how many tables and indexes are looked at, the oldest first.
@@ -58,23 +61,67 @@ func (c *planner) takeRoots(pageBytes int) roots {
 // findRoots looks at the pages that page 1 names.
 func (c *planner) findRoots(first []byte) roots {
 	r := roots{schema: first[sqlitefile.HeaderBytes:]}
-	page := make([]byte, len(first))
+	pages := c.db.Size() / int64(len(first))
 	plain := 0
+	var below [][]uint32
 	for _, root := range sqlitefile.SchemaRoots(first, rootsMax) {
-		off := (int64(root) - 1) * int64(len(page))
-		if off+int64(len(page)) > c.db.Size() || slices.Contains(r.named, off) {
+		off := (int64(root) - 1) * int64(len(first))
+		if off+int64(len(first)) > c.db.Size() || slices.Contains(r.named, off) {
 			continue
 		}
 		r.named = append(r.named, off)
-		_, err := c.db.ReadAt(page, off)
-		if err != nil || !sqlitefile.IsInterior(page[0]) || plain+len(page) > rootsPlainMax {
+		page, packed := c.interior(root, len(first))
+		if page == nil || plain+len(page) > rootsPlainMax || r.packed+packed > rootsBytesMax {
 			continue
 		}
-		if n := c.db.sealedBytes(page) + inlineOverhead; r.packed+n <= rootsBytesMax {
-			plain += len(page)
-			r.packed += n
-			r.pages = append(r.pages, pageRange{off, len(page)})
+		plain += len(page)
+		r.add(root, len(page), packed)
+		below = append(below, sqlitefile.Children(page, false, pages))
+	}
+	for _, children := range below {
+		if plain+len(children)*len(first) <= rootsPlainMax {
+			plain += c.addAll(&r, children, len(first))
 		}
 	}
 	return r
+}
+
+// add has a page travel that takes so many bytes.
+func (r *roots) add(page uint32, bytes, packed int) {
+	r.pages = append(r.pages, pageRange{(int64(page) - 1) * int64(bytes), bytes})
+	r.packed += packed
+}
+
+// addAll adds pages that are all interior, if they fit. It returns how many bytes that is.
+func (c *planner) addAll(r *roots, pages []uint32, pageBytes int) (plain int) {
+	all := 0
+	var sizes []int
+	for _, page := range pages {
+		off := (int64(page) - 1) * int64(pageBytes)
+		b, packed := c.interior(page, pageBytes)
+		if all += packed; b == nil || r.packed+all > childrenBytesMax ||
+			slices.Contains(r.named, off) {
+			return 0
+		}
+		sizes = append(sizes, packed)
+	}
+	for k, page := range pages {
+		r.named = append(r.named, (int64(page)-1)*int64(pageBytes))
+		r.add(page, pageBytes, sizes[k])
+	}
+	return len(pages) * pageBytes
+}
+
+// interior reads a page, and returns what it takes in a manifest; nil if it is not there, or is no
+// interior page.
+func (c *planner) interior(page uint32, pageBytes int) (b []byte, packed int) {
+	off := (int64(page) - 1) * int64(pageBytes)
+	if page < 2 || off+int64(pageBytes) > c.db.Size() {
+		return nil, 0
+	}
+	b = make([]byte, pageBytes)
+	if _, err := c.db.ReadAt(b, off); err != nil || !sqlitefile.IsInterior(b[0]) {
+		return nil, 0
+	}
+	return b, c.db.sealedBytes(b) + inlineOverhead
 }

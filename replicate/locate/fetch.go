@@ -25,6 +25,7 @@ type Found struct {
 
 	follower *versions.Follower // of From; nil: it is not followed there
 	object   *object            // nil: the source is a host's database
+	begun    func(*manifest.Manifest, *chunkstore.Target)
 }
 
 // object is what a source has that is one object.
@@ -47,6 +48,14 @@ func (f Found) Doubted() Found {
 		f.follower = f.follower.Clone()
 		f.follower.Doubt()
 	}
+	return f
+}
+
+// Announced returns f for a FetchFrom that calls begun with a checkpoint, and the target that has
+// it, before it asks for the records that follow: what the checkpoint names may be fetched
+// meanwhile. begun does not wait; several goroutines may call it.
+func (f Found) Announced(begun func(*manifest.Manifest, *chunkstore.Target)) Found {
+	f.begun = begun
 	return f
 }
 
@@ -93,7 +102,11 @@ func goOn(
 	f.From = t
 	if prev.From != t || prev.follower == nil {
 		f.news = true
-		if f.follower, err = versions.OpenToRead(ctx, t, key); err != nil {
+		var begun func(*manifest.Manifest)
+		if prev.begun != nil {
+			begun = func(m *manifest.Manifest) { prev.begun(m, t) }
+		}
+		if f.follower, err = versions.OpenToRead(ctx, t, key, begun); err != nil {
 			return fetched{}, err
 		}
 		f.Manifest, f.Bytes = f.follower.Newest(), f.follower.Read()

@@ -36,7 +36,7 @@ func (h *Hold) Sign() time.Time {
 // Inspect finds out who holds the database whose manifest has that key in t. It writes nothing, and
 // fails with [chunkstore.ErrAbsent] if there is none.
 func Inspect(ctx context.Context, t *chunkstore.Target, key string) (*Hold, error) {
-	f, err := versions.OpenToRead(ctx, t, key)
+	f, err := versions.OpenToRead(ctx, t, key, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -42,8 +42,9 @@
 //	                     at once, the others from the second row on (rows.go)
 //	a full-text search   the pages of all segments that may have the term, when the page of the
 //	                     first one is known (terms.go)
-//	the tree of chunks   all its leaves with the second, if there are at most 320 KiB of them, or
-//	                     with the third, if there are at most 32 (leaves.go)
+//	the tree of chunks   all its leaves beside the records that follow the checkpoint, if they
+//	                     are at most 96 KiB; with the second one, if they are at most
+//	                     320 KiB, or with the third, if they are at most 32 (leaves.go)
 //	a refresh            what replaces loaded chunks
 //	the loading policy   before the version can be read
 //

@@ -215,7 +215,11 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	f.mu.Lock()
 	asked := f.flights.asked
 	f.mu.Unlock()
-	found, news, err := asked.FetchFrom(ctx, f.flights.found)
+	from := f.flights.found
+	if prev == nil {
+		from = from.Announced(f.fetchLeaves)
+	}
+	found, news, err := asked.FetchFrom(ctx, from)
 	if err != nil {
 		return false, err
 	}

@@ -17,6 +17,9 @@ const (
 	// leavesAheadBytes bounds them, as they are stored, where they go with the second one, which a
 	// point lookup needs, too: 13, of 400 MB of a database, and not the 32 of a GiB.
 	leavesAheadBytes = 320 << 10
+	// leavesFirstBytes bounds them where they are fetched beside the records that follow a
+	// checkpoint, before anybody has read: 4, of 128 MiB of a database.
+	leavesFirstBytes = 96 << 10
 	// leavesMax bounds a leafCache: some 10 MiB, the leaves of 16 GiB. Trees hold their own.
 	leavesMax = 512
 )
@@ -62,12 +65,8 @@ func (t *tree) fetchAhead(ctx context.Context, refs []chunkstore.Ref) ([][]byte,
 	asked := int64(len(t.f.leaves.lacking(refs, nil)))
 	if asked > 0 && t.m.Levels == 1 && len(t.m.Top) <= leavesAhead {
 		others := t.f.leaves.lacking(t.m.Top, refs)
-		bytes := 0
-		for _, ref := range others {
-			bytes += int(ref.Place.Bytes)
-		}
 		least := int64(2)
-		if bytes > leavesAheadBytes {
+		if storedBytes(others) > leavesAheadBytes {
 			least = 3
 		}
 		if n := t.fetched.Add(asked); n >= least && n-asked < least {
@@ -75,6 +74,22 @@ func (t *tree) fetchAhead(ctx context.Context, refs []chunkstore.Ref) ([][]byte,
 		}
 	}
 	return t.fetch(ctx, refs)
+}
+
+func storedBytes(refs []chunkstore.Ref) (bytes int) {
+	for _, ref := range refs {
+		bytes += int(ref.Place.Bytes)
+	}
+	return bytes
+}
+
+// fetchLeaves fetches the leaves of m, which from has, in the background, if they are few: who
+// opens it reads, as a rule, and waits for records meanwhile.
+func (f *follower) fetchLeaves(m *manifest.Manifest, from *chunkstore.Target) {
+	if m.Levels == 1 && storedBytes(m.Top) <= leavesFirstBytes {
+		t := newTree(f, locate.Found{Manifest: m, From: from})
+		t.fetchInBackground(f.leaves.lacking(m.Top, nil))
+	}
 }
 
 // fetchInBackground fetches leaves, as many as there is room for.

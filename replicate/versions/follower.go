@@ -61,15 +61,29 @@ func OpenNewest(ctx context.Context, t *chunkstore.Target, key string) (*Followe
 }
 
 // OpenToRead is [OpenNewest] for who waits for it: it takes fewer round trips, and more requests.
-func OpenToRead(ctx context.Context, t *chunkstore.Target, key string) (*Follower, error) {
-	return openNewest(ctx, &Follower{sealer: t.Sealer, store: NewStore(t, key), ahead: true})
+// begun, which may be nil, is told the checkpoint before records are asked for. It does not wait.
+func OpenToRead(
+	ctx context.Context, t *chunkstore.Target, key string, begun func(*manifest.Manifest),
+) (*Follower, error) {
+	f := &Follower{sealer: t.Sealer, store: NewStore(t, key), ahead: true}
+	if err := f.open(ctx); err != nil {
+		return nil, err
+	}
+	if begun != nil {
+		begun(f.newest)
+	}
+	return goOn(ctx, f)
 }
 
 func openNewest(ctx context.Context, f *Follower) (*Follower, error) {
-	err := f.open(ctx)
-	if err == nil {
-		_, err = f.Next(ctx)
+	if err := f.open(ctx); err != nil {
+		return nil, err
 	}
+	return goOn(ctx, f)
+}
+
+func goOn(ctx context.Context, f *Follower) (*Follower, error) {
+	_, err := f.Next(ctx)
 	if err != nil {
 		return nil, err
 	}
