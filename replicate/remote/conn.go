@@ -51,8 +51,12 @@ func (c *Conn) Table() unsafe.Pointer { return c.r.Table() }
 func (c *Conn) Newest() unsafe.Pointer { return c.r.Newest() }
 
 // Number is what the page at Lease has while the version that c reads is the newest; 0: it is not
-// the newest that is known, or is not durable yet.
+// the newest that is known, or is not durable yet, or Share is to be called in any case, as c could
+// not reserve.
 func (c *Conn) Number() uint64 {
+	if c.wanted > 0 {
+		return 0
+	}
 	if at := c.d.story.seen.Load(); at != nil && at.m.Cut == c.cut {
 		return stamp(at.m.At)
 	}
