@@ -56,8 +56,8 @@ is taken for dead, and the next one who wants to write takes the database over.`
 		Long: `Take the database from whoever holds it, and give it back at once, so that the next one who
 wants to write need not wait until the holder is taken for dead. What he has committed
 stays. What he has not is lost: his next commit fails, once, and says who took over. He
-goes on at his next transaction, as anybody. Nothing is lost or damaged if he is alive; but
-then he, and not you, was the one to write.`,
+goes on at his next transaction, as anybody. On his own machine, others wait as before until
+he ends his transaction, or dies.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			return withDatabase(command.Context(), g, "lock break", args, func(
