@@ -36,6 +36,12 @@ const (
 // ends the server when the test ends.
 func Start(tb testing.TB) (endpoint string) {
 	tb.Helper()
+	return Run(tb).Endpoint
+}
+
+// Run is [Start] for a test that does more to the server.
+func Run(tb testing.TB) *Server {
+	tb.Helper()
 	program := find(tb)
 	setCredentials(tb)
 	var err error
@@ -43,11 +49,11 @@ func Start(tb testing.TB) (endpoint string) {
 		var s *Server
 		if s, err = StartAt(program, tb.TempDir(), freePort(tb)); err == nil {
 			tb.Cleanup(func() { s.Stop() })
-			return s.Endpoint
+			return s
 		}
 	}
 	tb.Fatalf("start MinIO: %v", err)
-	return ""
+	return nil
 }
 
 // setCredentials sets those of the servers for the test, and hides the user's AWS profile from it.
@@ -153,6 +159,9 @@ func (s *Server) Stop() {
 	s.command.Process.Kill()
 	<-s.exited
 }
+
+// Signal sends the server a signal, such as SIGSTOP.
+func (s *Server) Signal(signal os.Signal) error { return s.command.Process.Signal(signal) }
 
 // Find returns the program's path, or an error that says how to get one.
 func Find() (string, error) {
