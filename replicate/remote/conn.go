@@ -87,6 +87,7 @@ func (c *Conn) Share(ctx context.Context) error {
 	if c.stays(wants) {
 		return nil
 	}
+	d.queue.reveal(ctx)
 	// What is promised now has all that was answered for; what is published is no older.
 	page := d.lease.file.Page()
 	if d.now() < page.Until() {
@@ -261,9 +262,10 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved 
 // settled forgets an earlier commit of c, at synchronous=OFF, waits until there is room in the
 // queue, and takes what c writes on in its newest form. It fails if that has failed.
 func (c *Conn) settled(ctx context.Context) error {
-	c.forgetBefore()
 	d := c.d
 	d.mu.Lock()
+	d.queue.answered(c.mine)
+	c.forgetBefore()
 	full := len(d.queue.entries) >= queueMax
 	d.mu.Unlock()
 	if full {
@@ -339,6 +341,7 @@ func (c *Conn) Unreserve() {
 	c.base, c.onto = nil, nil
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.queue.answered(c.mine)
 	if d.users.leave(c) {
 		d.lease.rest()
 	}

@@ -24,7 +24,9 @@
 // fails with it.
 //
 // Handles of this process read what is durable, but for the one that made the version, and for who
-// is about to write on top of it.
+// is about to write on top of it. At synchronous=OFF nobody waits: COMMIT has answered, and another
+// handle has to read it. While there is such a commit the machine's page promises nothing, and the
+// handle's Share waits until it is durable, or has failed.
 //
 // # The lease
 //

@@ -42,7 +42,8 @@ type queue struct {
 	d       *database
 	entries []*entry
 	flush   flushing
-	failed  error // what the last commit failed with; nil: it did not
+	failed  error  // what the last commit failed with; nil: it did not
+	early   *entry // the last one that COMMIT has answered before it was durable; nil: none
 }
 
 // flushing is the appending of what is queued. It is guarded by database.mu.
@@ -74,6 +75,49 @@ func (q *queue) push(e *entry) {
 			defer d.mu.Unlock()
 			q.start()
 		})
+	}
+}
+
+// answered takes note that the owner of e goes on without waiting until it is durable: at
+// synchronous=OFF. Then other handles must ask before they take what they read for the newest. It
+// is called with mu.
+func (q *queue) answered(e *entry) {
+	if e == nil {
+		return
+	}
+	if done, _ := e.ended(); !done {
+		q.early = e
+		q.d.lease.file.Page().Withdraw()
+	}
+}
+
+// isEarly reports whether there is a commit that was answered, and is not durable. It is called
+// with mu.
+func (q *queue) isEarly() bool {
+	if q.early != nil {
+		if done, _ := q.early.ended(); done {
+			q.early = nil
+		}
+	}
+	return q.early != nil
+}
+
+// reveal waits until all that COMMIT has answered in this process is durable, or has failed, or
+// ctx ends: another handle reads it then.
+func (q *queue) reveal(ctx context.Context) {
+	d := q.d
+	d.mu.Lock()
+	e := q.early
+	early := q.isEarly()
+	if early {
+		q.start()
+	}
+	d.mu.Unlock()
+	if early {
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+		}
 	}
 }
 

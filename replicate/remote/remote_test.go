@@ -15,6 +15,7 @@ import (
 	"verneuil/chunkstore/dir"
 	"verneuil/replicate/remote"
 	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/remote/machine"
 	"verneuil/replicate/replica"
 )
 
@@ -154,6 +155,41 @@ func mustRead(t *testing.T, c *remote.Conn, want uint64) {
 	}
 	if err != nil || v != want {
 		t.Fatalf("read %d, %v; want %d", v, err, want)
+	}
+}
+
+// TestEarly: what nobody has waited for (synchronous=OFF) is read by other handles of the process
+// nevertheless, also by one that need ask nobody a moment before, and written on at once.
+func TestEarly(t *testing.T) {
+	o := machineOf(t, t.TempDir(), t.TempDir(), slog.New(slog.DiscardHandler))
+	o.CommitInterval = time.Hour
+	set := newSet(t, o)
+	c1, c2 := openIn(t, set, remote.Mode{Create: true}), openIn(t, set, remote.Mode{})
+	v := mustWrite(t, c1)
+	lease := (*machine.Page)(c2.Lease())
+	for range 3 {
+		mustRead(t, c2, v)
+		for _, c := range []*remote.Conn{c1, c2} {
+			if err := c.Share(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Reserve(t.Context()); err != nil {
+				t.Fatalf("cannot write: %v", err)
+			}
+			v++
+			change := compose.Change{
+				Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
+				Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
+			}
+			if _, err := c.Commit(t.Context(), change, true); err != nil {
+				t.Fatal(err)
+			}
+			c.Unreserve()
+			if lease.Until() != 0 {
+				t.Fatal("others are told that they read the newest version")
+			}
+		}
+		mustRead(t, c1, v)
 	}
 }
 

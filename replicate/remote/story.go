@@ -219,10 +219,14 @@ func (s *story) settle(ctx context.Context) error {
 	return nil
 }
 
-// alive promises, after a record or a heartbeat that began then, that the version is the newest.
+// alive promises, after a record or a heartbeat that began then, that the version is the newest,
+// unless COMMIT has answered for more.
 func (s *story) alive() {
 	d := s.d
-	if s.w.State() == history.Owning {
+	d.mu.Lock()
+	early := d.queue.isEarly()
+	defer d.mu.Unlock()
+	if s.w.State() == history.Owning && !early {
 		d.lease.file.Page().Promise(stamp(s.w.At()), s.sign+d.set.o.LeaseTimeout)
 	} else {
 		d.lease.file.Page().Withdraw()
