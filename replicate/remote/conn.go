@@ -223,6 +223,10 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved 
 	if err := c.settled(ctx); err != nil {
 		return false, d.wrap(err)
 	}
+	// What c reads may stand on another tree by now, or be folded.
+	if err := c.r.Restate(c.base); err != nil {
+		return false, d.wrap(err)
+	}
 	draft, err := d.composer.Compose(ctx, c.base, ch, c.r)
 	if err != nil || draft == nil {
 		return false, d.wrap(err)

@@ -1,9 +1,12 @@
 package remote_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultbucket"
 	"verneuil/replicate/remote"
+	"verneuil/replicate/remote/compose"
 )
 
 // counted counts the requests of a machine.
@@ -77,5 +81,76 @@ func TestRequests(t *testing.T) {
 		if want := []string{"put log"}; !slices.Equal(calls, want) {
 			t.Errorf("a transaction of the holder: %v, want %v", calls, want)
 		}
+	}
+}
+
+// TestCheckpointAsksNothing: after a checkpoint, and after inline pages were folded, transactions
+// go on without a request but their records, and all that was loaded is there.
+func TestCheckpointAsksNothing(t *testing.T) {
+	var c counted
+	o := c.of(machineOf(t, t.TempDir(), t.TempDir(), silent))
+	o.LeaseLinger, o.LeaseRenewal, o.LeaseTimeout = time.Hour, time.Hour, 2*time.Hour
+	conn := open(t, o, remote.Mode{Create: true})
+	rng := rand.New(rand.NewPCG(1, 1))
+	file := make([]byte, 200<<16) // its tree has leaves
+	commit := func(blocks ...int64) {
+		t.Helper()
+		mustShareToWrite(t, conn)
+		_, err := conn.Commit(t.Context(), compose.Change{
+			Bytes: int64(len(file)), Offsets: blocks,
+			Read: func(k int, b []byte) error { copy(b, file[blocks[k]:]); return nil },
+		}, true)
+		if err == nil {
+			err = conn.Wait(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Unreserve()
+	}
+	var all []int64
+	for off := int64(0); off < int64(len(file)); off += compose.BlockBytes {
+		binary.BigEndian.PutUint64(file[off+300:], rng.Uint64())
+		all = append(all, off)
+	}
+	copy(file, page(0, 1))
+	binary.BigEndian.PutUint32(file[28:], uint32(len(all)))
+	commit(all...)
+	got := make([]byte, compose.BlockBytes)
+	check := func(off int64) {
+		t.Helper()
+		if err := conn.Read(t.Context(), got, off); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got[100:], file[off:][100:compose.BlockBytes]) {
+			t.Fatalf("block %d is another one", off/compose.BlockBytes)
+		}
+	}
+	for _, off := range all {
+		check(off)
+	}
+	c.take()
+	for v := range uint64(400) {
+		off := all[1+rng.IntN(len(all)-1)]
+		binary.BigEndian.PutUint64(file[off+300:], rng.Uint64())
+		copy(file, page(0, v+2)[:100])
+		binary.BigEndian.PutUint32(file[28:], uint32(len(all)))
+		commit(0, off)
+		for range 20 {
+			check(all[rng.IntN(len(all))])
+		}
+	}
+	for _, off := range all {
+		check(off)
+	}
+	asked := 0
+	for _, call := range c.take() {
+		if kind, key, _ := strings.Cut(call, " "); kind == "get" && len(key) == 64 { // a pack
+			asked++
+		}
+	}
+	// Checkpoints read leaves of the one before. There is one each 64 records.
+	if asked > 400/64+1 {
+		t.Errorf("%d requests for packs", asked)
 	}
 }

@@ -12,12 +12,17 @@ import (
 
 // Restate has r go on with m, which is the version that r reads, described otherwise: on another
 // tree, after a checkpoint, or with inline pages in chunks. What is shown stays the same, and so
-// does the change counter. It makes no request, and costs as much as [Reader.Derive], which does
-// not if its m stands on another tree than the version that r reads. On an error r stays as it is.
+// does the change counter. It makes no request, and costs as much as [Reader.Derive], which is
+// dear where its m stands on another tree than the version that r reads. Of the same description r
+// keeps its own. On an error r stays as it is.
 func (r *Reader) Restate(m *manifest.Manifest) (err error) {
 	defer recoverTo(&err)
 	prev := r.s
 	if prev.m == m {
+		return nil
+	}
+	c, known := changesTo(prev.m, m)
+	if known && len(c.objects)+len(c.inline) == 0 {
 		return nil
 	}
 	if prev.m.Cut != m.Cut || prev.m.FileBytes != m.FileBytes {
@@ -36,11 +41,15 @@ func (r *Reader) Restate(m *manifest.Manifest) (err error) {
 			s.table.head.headerBytes.Store(n)
 		})
 	}
-	folded := inlineChanges(prev.m.Inline, m.Inline)
+	if !known {
+		c = &changes{inline: inlineChanges(prev.m.Inline, m.Inline)}
+	}
+	// Where pages are inline no more they are in another object.
+	c.objects = slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.objects, c.inline))))
 	h := heir{s, prev}
-	if err = h.inherit(&changes{objects: folded, inline: folded}); err == nil {
+	if err = h.inherit(c); err == nil {
 		s.showHeader(s.table.entry(0))
-		err = h.refold(folded)
+		err = h.refold(c.objects)
 	}
 	if err != nil {
 		s.release()
