@@ -155,6 +155,9 @@ func (l *lease) lock() error {
 // another lock, and the log decides between the two. It is called with the pen, and mu.
 func (l *lease) tryLock() (locked bool, err error) {
 	locked, err = l.file.TryLock()
+	if b := l.d.set.broken; b.keepsLocks || b.needsNoLock {
+		return locked || b.needsNoLock, err
+	}
 	if locked || err != nil || !l.watch.dead(l.d.story.w.At()) {
 		return locked, err
 	}
@@ -174,7 +177,9 @@ func (l *lease) own(ctx context.Context) error {
 	n := s.noted()
 	ours := s.w.Name() // the machine's writer, whose lock this process has
 	if n != nil && !n.is(s.w) {
-		ours = n.Name
+		if !d.set.broken.waitsForItself {
+			ours = n.Name
+		}
 		ok, err := s.resume(ctx, n)
 		if err != nil {
 			return err
@@ -219,7 +224,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	at := s.w.At()
 	free := at.Released || at.Number == 0 || s.by == s.w.Name() || s.by == ours
 	d.mu.Lock()
-	dead := l.watch.dead(at)
+	dead := l.watch.dead(at) || d.set.broken.takesAnyTime
 	if free && l.keeper.yields(at, d.now()) {
 		d.mu.Unlock()
 		return fmt.Errorf("%w: another machine, which waits, goes first", ErrBusy)
@@ -244,7 +249,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 		return err
 	}
 	s.w.Claim(body)
-	err = s.settle(ctx)
+	err = s.settle(ctx, false)
 	switch {
 	case errors.Is(err, history.ErrBehind):
 		if err := s.read(ctx, 0); err != nil {
@@ -406,7 +411,7 @@ func (l *lease) renew(ctx context.Context, at *sight) {
 	}
 	// An answer that comes after the promise's end prolongs nothing: somebody who saw no sign until
 	// then may have a fence under way, which only a record of ours would keep out.
-	promised := d.current(s.w.At())
+	promised := d.current(s.w.At()) || d.set.broken.renewsLapsed
 	if s.sign = began; promised {
 		s.alive()
 	} else {
@@ -465,7 +470,7 @@ func (l *lease) giveBack(ctx context.Context, wanted bool) error {
 	if err := s.w.Prepare(nil, true); err != nil {
 		return err
 	}
-	if err := s.settle(ctx); err != nil {
+	if err := s.settle(ctx, true); err != nil {
 		return err
 	}
 	l.gone(wanted)

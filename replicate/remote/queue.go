@@ -178,7 +178,7 @@ func (q *queue) appendSome(ctx context.Context) {
 	}
 	d.mu.Unlock()
 	if err = s.w.Prepare(body, release); err == nil {
-		err = s.settle(ctx)
+		err = s.settle(ctx, release)
 	}
 	if err == nil {
 		err = q.appended(batch, body)
@@ -306,7 +306,7 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 	d := q.d
 	s := &d.story
 	d.lease.file.Page().Withdraw()
-	if errors.Is(err, history.ErrUnsettled) {
+	if errors.Is(err, history.ErrUnsettled) && !d.set.broken.lostIsRefused {
 		return fmt.Errorf("%w: no answer within %v: %w", ErrUnknown, d.set.o.Deadline, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
@@ -318,7 +318,7 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 		return nil // a copy of this writer, or a request of ours that slept, has appended it
 	case behind && (readErr != nil || s.jumped):
 		return fmt.Errorf("%w: the history has gone on", errors.Join(ErrUnknown, ErrLost))
-	case errors.Is(err, history.ErrFenced), behind:
+	case errors.Is(err, history.ErrFenced), behind, d.set.broken.lostIsRefused:
 		return fmt.Errorf("%w: %s", ErrLost, s.taker())
 	}
 	return err

@@ -89,6 +89,7 @@ type Mode struct {
 // has opened it keeps for as long as the process lives.
 type Set struct {
 	o       Options
+	broken  broken          // nothing, but in tests
 	began   time.Time       // for others to read
 	ctx     context.Context // of what goes on in the background; ends with Close
 	cancel  context.CancelFunc

@@ -31,7 +31,7 @@ func (a *actor) work() {
 		}
 		a.mode, a.seen = Mode{ReadOnly: a.rng.IntN(4) == 0}, 0
 		a.off = a.rng.IntN(6) == 0
-		a.mode.Follow = a.mode.ReadOnly && a.rng.IntN(2) == 0
+		a.mode.Follow = a.mode.ReadOnly && !a.p.w.long && a.rng.IntN(2) == 0
 		c, err := a.p.set.Open(ctx, simName, a.mode)
 		if err != nil {
 			continue
@@ -58,6 +58,9 @@ func (a *actor) work() {
 func (a *actor) rest(ctx context.Context) error {
 	scale := []time.Duration{0, 0, 0, 50 * time.Millisecond, 2 * time.Second, 15 * time.Second,
 		3 * time.Minute}[a.rng.IntN(7)]
+	if a.p.w.long && a.rng.IntN(5) == 0 {
+		scale = 15 * time.Minute
+	}
 	return a.p.sleep(ctx, time.Duration(a.rng.ExpFloat64()*float64(scale)))
 }
 
@@ -69,7 +72,7 @@ func (a *actor) begin(ctx context.Context) error {
 	}
 	w, number := a.p.w, a.c.Number()
 	if page := (*machine.Page)(a.c.Lease()); number != 0 &&
-		page.Newest(number, a.p.h.now()-w.broken.overstay) {
+		page.Newest(number, a.p.h.now()-w.variant.overstay) {
 		w.mu.Lock()
 		w.counts.Fast++
 		w.mu.Unlock()
@@ -91,11 +94,14 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 	w.mu.Lock()
 	least := w.known
 	w.mu.Unlock()
+	w.trace("process %d %p begins", a.p.id, a.c)
 	if err = a.begin(ctx); err != nil {
 		return nil, err
 	}
 	m := a.c.r.Manifest()
 	list, err = a.list(ctx)
+	w.trace("process %d %p reads %x: %d, at least %d: %v", a.p.id, a.c, m.Cut[:2], len(list), least,
+		err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if tear := (torn{}); errors.As(err, &tear) {
@@ -116,7 +122,7 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 		return list, nil
 	case len(list) < a.seen:
 		w.violate("R4: process %d went back from %d transactions to %d", a.p.id, a.seen, len(list))
-	case len(list) < least && !a.mode.Follow && !w.drift:
+	case len(list) < least && !a.mode.Follow && w.timely():
 		w.violate("R2: process %d read %d transactions of %d", a.p.id, len(list), least)
 	}
 	a.seen = len(list)
@@ -246,6 +252,7 @@ func (a *actor) commit(
 	case o == committed:
 		w.known = max(w.known, slices.Index(w.list(), tx.id)+1)
 	}
+	w.trace("process %d %p has committed %d (off %v): %d, %v", a.p.id, a.c, tx.id, a.off, o, err)
 	tx.outcome = o
 	switch o {
 	case committed:

@@ -157,7 +157,7 @@ func (p *process) fateOf(request, key string) fate {
 	kind := request + " " + kindOf(key)
 	p.mu.Lock()
 	p.asked[kind]++
-	n := p.asked[kind]
+	n, deaf := p.asked[kind], p.w.now() < p.deaf
 	p.mu.Unlock()
 	h := fnv.New64a()
 	fmt.Fprint(h, p.w.seed, p.id, kind, n)
@@ -171,6 +171,8 @@ func (p *process) fateOf(request, key string) fate {
 		return time.Duration(rng.ExpFloat64() * float64(ghostScales[rng.IntN(len(ghostScales))]))
 	}
 	switch {
+	case deaf && kind == "get lease":
+		f.lost = true
 	case roll >= p.w.trouble:
 	case roll%6 == 0:
 		f.lost = true // after it was carried out
@@ -225,6 +227,7 @@ func ask[T any](
 	}
 	w.requests.Add(1)
 	f := p.fateOf(request, key)
+	w.trace("process %d: %s %s: %+v", p.id, request, key, f)
 	if request == "get" || request == "list" || request == "stat" {
 		f.ghosts = nil // nobody sees it if that comes later
 	}
@@ -267,6 +270,9 @@ func (l line) Get(
 	ctx context.Context, key string, o chunkstore.GetOptions,
 ) (chunkstore.Object, error) {
 	return ask(ctx, l, "get", key, func() (chunkstore.Object, error) {
+		if l.b.name == "m" && o.IfNoneMatch != "" && l.p.w.variant.looksNotAgain {
+			return chunkstore.Object{}, chunkstore.ErrUnmodified
+		}
 		return l.b.Get(ctx, key, o)
 	})
 }
@@ -280,6 +286,10 @@ func (l line) Put(
 		request = "put if"
 	}
 	return ask(ctx, l, request, key, func() (string, error) {
+		if l.p.w.variant.lazyPacks && kindOf(key) == "pack" {
+			l.p.w.later(5*time.Second, func() { l.b.Put(ctx, key, body, cond) })
+			return "", nil
+		}
 		return l.b.Put(ctx, key, body, cond)
 	})
 }

@@ -160,15 +160,17 @@ func (t torn) Error() string { return "torn: " + t.what }
 
 // truth is the history, as the store has seen it come about. w.mu guards it.
 type truth struct {
-	lineage  [16]byte
-	newest   *manifest.Manifest // of records
-	owner    [16]byte
-	versions [][]uint32 // the list of each version, by number
-	epochs   int
-	puts     uint64                // number of the last checkpoint
-	lists    map[[16]byte][]uint32 // of each version, by its cut
-	known    int                   // how long a list is all of which somebody was told is committed
-	objects  map[chunkstore.ID][]byte
+	lineage     [16]byte
+	newest      *manifest.Manifest // of records
+	owner       [16]byte
+	versions    [][]uint32 // the list of each version, by number
+	epochs      int
+	puts        uint64 // number of the last checkpoint
+	checkpoints []put
+	lists       map[[16]byte][]uint32 // of each version, by its cut
+	// known is how long a list is all of which somebody was told is committed.
+	known   int
+	objects map[chunkstore.ID][]byte
 }
 
 // list is that of the newest version.
@@ -223,6 +225,8 @@ func (w *world) checkpointed(body []byte) {
 		w.violate("R2: checkpoint %d has %v, not %v", n, list, w.versions[n])
 	default:
 		w.puts = n
+		w.trace("checkpoint %d", n)
+		w.checkpoints = append(w.checkpoints, put{n, w.now()})
 	}
 }
 
@@ -230,7 +234,7 @@ func (w *world) checkpointed(body []byte) {
 func (w *world) created(n uint64, stored []byte) {
 	r, err := history.Decode(n, stored)
 	if head := uint64(len(w.versions) - 1); n <= head {
-		w.recreated++ // it was trimmed: nobody may believe it
+		w.counts.Recreated++ // it was trimmed: nobody may believe it
 		return
 	} else if err != nil || n > head+1 {
 		w.violate("R1: record %d was created after %d: %v", n, head, err)
@@ -268,6 +272,8 @@ func (w *world) created(n uint64, stored []byte) {
 		}
 	}
 	w.newest, w.versions = next, append(w.versions, list)
+	w.trace("record %d by %x: %d transactions, fence %v, release %v", n, r.Writer[:2], len(list),
+		r.Fence, r.Release)
 	w.lists[next.Cut] = list
 }
 

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -47,7 +48,6 @@ type traffic struct {
 type found struct {
 	operations []operation
 	violations []string
-	recreated  int // records that were created anew below the end
 	counts     counts
 }
 
@@ -58,12 +58,30 @@ type settings struct {
 	drift    bool          // clocks run apart
 	machines int
 	lease    Options
-	broken   broken // what is left out
+	long     bool // some wait so long that records are trimmed meanwhile
+	variant  variant
+}
+
+// variant is what is left out, for the simulation to find.
+type variant struct {
+	broken                      // by the code
+	overstay      time.Duration // who reads believes a promise for so much longer
+	lazyPacks     bool          // packs are put after what names them
+	trimsFences   bool          // T1
+	trimsAtOnce   bool          // T5
+	collects      bool          // packs that no version names go at once
+	looksNotAgain bool          // T2: a look at the checkpoint finds none that is newer
+}
+
+// timely reports whether what is read must be the newest (R10).
+func (w *world) timely() bool {
+	return !w.drift && !w.variant.needsNoLock && !w.variant.takesAnyTime
 }
 
 // counts says what happened in a world, so that a test sees whether it is worth anything.
 type counts struct {
 	Acked, Refused, Unknown, Busy, Stale, Reads, Fast, Dirty, Kills, Sleeps, Epochs int
+	Trimmed, Recreated                                                              int // records
 }
 
 func (c *counts) add(o counts) {
@@ -71,6 +89,7 @@ func (c *counts) add(o counts) {
 	c.Busy, c.Stale, c.Reads = c.Busy+o.Busy, c.Stale+o.Stale, c.Reads+o.Reads
 	c.Fast, c.Dirty, c.Kills = c.Fast+o.Fast, c.Dirty+o.Dirty, c.Kills+o.Kills
 	c.Sleeps, c.Epochs = c.Sleeps+o.Sleeps, c.Epochs+o.Epochs
+	c.Trimmed, c.Recreated = c.Trimmed+o.Trimmed, c.Recreated+o.Recreated
 }
 
 // violate notes what must not be. mu is held.
@@ -94,6 +113,13 @@ func (w *world) later(after time.Duration, f func()) {
 func (w *world) arrive() {
 	for w.under.Load() > 0 {
 		<-time.After(10 * time.Second)
+	}
+}
+
+// trace tells what happens, where the schedule of one seed is run.
+func (w *world) trace(format string, args ...any) {
+	if *seed != 0 {
+		fmt.Fprintf(os.Stderr, "%v "+format+"\n", append([]any{w.now()}, args...)...)
 	}
 }
 
@@ -135,6 +161,7 @@ type process struct {
 	mu    sync.Mutex
 	asked map[string]int
 	awake chan struct{} // closed when it is
+	deaf  time.Duration // until then
 }
 
 func (w *world) newProcess(h *host, id int) *process {
@@ -143,6 +170,9 @@ func (w *world) newProcess(h *host, id int) *process {
 	close(awake)
 	p := &process{w: w, h: h, id: id, dead: make(chan struct{}), asked: map[string]int{},
 		awake: awake}
+	if w.variant.hearsNothing {
+		p.deafen(1000 * time.Hour)
+	}
 	o := w.lease
 	o.Open = func(context.Context, string) (*chunkstore.Store, error) {
 		target := chunkstore.NewTarget("simulated", line{bucket{w.memory, "c", false}, p},
@@ -152,7 +182,13 @@ func (w *world) newProcess(h *host, id int) *process {
 	}
 	o.Has = func(store string) bool { return store == simStore }
 	o.TempDir, o.Host, o.Program = h.dir, fmt.Sprint("host", h.id), "simulation"
+	if *seed != 0 {
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("process", id)
+	}
 	o.History = history.Options{Grace: history.Grace, Now: h.now}
+	if w.variant.trimsFences {
+		o.History.Grace = 0 // else T4 finds what T1 prevents, as long as clocks go on
+	}
 	o.Replicas = func(s *chunkstore.Store) (*replica.Set, error) {
 		return replica.NewSet(replica.Options{Store: s, TempDir: h.dir, Host: o.Host})
 	}
@@ -160,6 +196,7 @@ func (w *world) newProcess(h *host, id int) *process {
 	if err != nil {
 		panic(err)
 	}
+	set.broken = w.variant.broken
 	p.set = set
 	return p
 }
@@ -209,6 +246,7 @@ func (p *process) sleep(ctx context.Context, d time.Duration) error {
 
 // stop has p sleep for d, as with SIGSTOP.
 func (p *process) stop(d time.Duration) {
+	p.w.trace("stop %d for %v", p.id, d)
 	awake := make(chan struct{})
 	p.mu.Lock()
 	p.awake = awake
@@ -216,9 +254,18 @@ func (p *process) stop(d time.Duration) {
 	p.w.later(d, func() { close(awake) })
 }
 
+// deafen has p's looks at what machines say to each other fail for d.
+func (p *process) deafen(d time.Duration) {
+	p.w.trace("deafen %d for %v", p.id, d)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = p.w.now() + d
+}
+
 // kill ends p: nobody hears of it again, but for requests that are under way, and the kernel gives
 // its locks back. Its goroutines go on until they notice, and share nothing with anybody.
 func (p *process) kill() {
+	p.w.trace("kill %d", p.id)
 	close(p.dead)
 	for _, d := range p.set.all() {
 		if err := d.lease.file.Leave(); err != nil {
@@ -239,18 +286,24 @@ func (w *world) harm(done <-chan struct{}, processes []*process, start func(*hos
 		i := w.rng.IntN(len(alive))
 		p := alive[i]
 		w.mu.Lock()
-		switch w.rng.IntN(3) {
+		switch w.rng.IntN(4) {
 		case 0:
 			w.counts.Kills++
 			w.mu.Unlock()
 			p.kill()
 			alive = slices.Delete(alive, i, i+1)
 			start(p.h)
+		case 1:
+			w.mu.Unlock()
+			p.deafen(time.Duration(w.rng.ExpFloat64() * float64(20*time.Second)))
 		default:
 			w.counts.Sleeps++
 			w.mu.Unlock()
-			p.stop(time.Duration(w.rng.ExpFloat64() *
-				float64(ghostScales[w.rng.IntN(len(ghostScales))])))
+			d := w.rng.ExpFloat64() * float64(ghostScales[w.rng.IntN(len(ghostScales))])
+			if w.variant.trimsFences {
+				d *= 10
+			}
+			p.stop(time.Duration(d))
 		}
 		if len(alive) == 0 {
 			return
@@ -259,7 +312,7 @@ func (w *world) harm(done <-chan struct{}, processes []*process, start func(*hos
 }
 
 // simulate runs the schedule of a seed, and returns what it has found.
-func simulate(t *testing.T, seed int64, b broken) *world {
+func simulate(t *testing.T, seed int64, v variant) *world {
 	rng := rand.New(rand.NewPCG(uint64(seed), 0))
 	dir, err := os.MkdirTemp(simDir(), "sim")
 	if err != nil {
@@ -278,17 +331,29 @@ func simulate(t *testing.T, seed int64, b broken) *world {
 			LeaseLinger:    []time.Duration{time.Second, 20 * time.Second}[rng.IntN(2)],
 			Deadline:       30 * time.Second,
 			CommitInterval: 100 * time.Millisecond},
-		broken: b,
+		long:    rng.IntN(4) == 0,
+		variant: v,
 	}
+	w.favour()
 	w.live()
 	<-time.After(time.Hour) // goroutines that are idle end
 	return w
 }
 
+// favour makes the schedules of some variants such that what is left out matters more often.
+func (s *settings) favour() {
+	switch v := s.variant; {
+	case v.renewsLapsed:
+		s.latency = 300 * time.Millisecond
+	case v.trimsFences:
+		s.long = true
+	}
+}
+
 // live lets processes work until all have done so; then a last one must get the database.
 func (w *world) live() {
 	first := w.newProcess(w.newHost(), 0)
-	w.create(first)
+	first.create()
 	var work sync.WaitGroup
 	var mu sync.Mutex
 	processes := []*process{first}
@@ -315,15 +380,21 @@ func (w *world) live() {
 		defer close(harmed)
 		w.harm(done, slices.Clone(processes), start)
 	}()
+	trimmed := make(chan struct{})
+	go func() {
+		defer close(trimmed)
+		w.trim(done)
+	}()
 	work.Wait()
 	close(done)
+	<-trimmed
 	<-harmed
 	work.Wait() // of those who were started last
 	w.end(processes)
 }
 
 // create makes the database, which may take several tries.
-func (w *world) create(p *process) {
+func (p *process) create() {
 	for range 10_000 {
 		c, err := p.set.Open(context.Background(), simName, Mode{Create: true})
 		if err == nil {
@@ -344,7 +415,7 @@ func (w *world) end(processes []*process) {
 			continue
 		}
 		if harm > 0 {
-			w.reserves(p)
+			p.reserves()
 		}
 		switch harm {
 		case 1:
@@ -360,12 +431,12 @@ func (w *world) end(processes []*process) {
 		h = w.newHost()
 	}
 	last := w.newProcess(h, 1_000_000)
-	w.takes(last, w.now())
+	last.takes(w.now())
 	w.arrive()
-	w.reads(last)
+	last.reads()
 	all := append(processes, last)
 	for _, p := range all {
-		w.exit(p)
+		p.exit()
 	}
 	<-time.After(time.Hour) // what nobody waits for ends
 	for _, p := range all {
@@ -383,7 +454,8 @@ func (w *world) end(processes []*process) {
 }
 
 // reserves leaves a transaction of p's open, if it can have one.
-func (w *world) reserves(p *process) {
+func (p *process) reserves() {
+	w := p.w
 	ctx := context.Background()
 	a := &actor{p: p, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0))}
 	var err error
@@ -399,7 +471,7 @@ func (w *world) reserves(p *process) {
 }
 
 // exit ends p, as exit(3) does if it lives.
-func (w *world) exit(p *process) {
+func (p *process) exit() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if p.killed() {
@@ -425,7 +497,8 @@ func (p *process) close() {
 }
 
 // takes: R9.
-func (w *world) takes(p *process, from time.Duration) {
+func (p *process) takes(from time.Duration) {
+	w := p.w
 	a := &actor{p: p, rng: rand.New(rand.NewPCG(1, 0))}
 	ctx := context.Background()
 	c, err := p.set.Open(ctx, simName, Mode{})
@@ -445,7 +518,7 @@ func (w *world) takes(p *process, from time.Duration) {
 		if done {
 			return
 		}
-		if w.now()-from > most {
+		if w.now()-from > most && (w.timely() || w.drift) {
 			w.mu.Lock()
 			w.violate("R9: waited from %v to %v, last tried at %v: %v", from, w.now(), tries, err)
 			w.mu.Unlock()
@@ -456,7 +529,8 @@ func (w *world) takes(p *process, from time.Duration) {
 }
 
 // reads: what is there in the end is what has been committed.
-func (w *world) reads(p *process) {
+func (p *process) reads() {
+	w := p.w
 	c, err := p.set.Open(context.Background(), simName, Mode{ReadOnly: true})
 	var list []uint32
 	if err == nil {

@@ -187,8 +187,14 @@ func (s *story) foldRecord(r *history.Record) error {
 // settle appends what was prepared, asks again while the answer is lost, and gives up when the
 // deadline has passed: then the error wraps ErrUnsettled, and the history is given up. What is
 // prepared is noted in the machine's file before, and what came of it after that.
-func (s *story) settle(ctx context.Context) error {
+//
+// A record that gives the history back takes the promise back before: who reads it need not wait
+// for the lease's timeout.
+func (s *story) settle(ctx context.Context, release bool) error {
 	d := s.d
+	if release && !d.set.broken.leavesPromise {
+		d.lease.file.Page().Withdraw()
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
 	defer cancel()
 	s.note()
@@ -245,6 +251,9 @@ type state struct {
 // history.
 func (s *story) note() {
 	saved, ok := s.w.Save()
+	if s.d.set.broken.staysReleased {
+		saved.Released = false
+	}
 	if !ok || saved.Released && saved.Pending == nil {
 		s.d.lease.file.Page().Withdraw()
 		s.d.lease.file.Clear()
@@ -302,7 +311,7 @@ func (s *story) resume(ctx context.Context, n *state) (ok bool, err error) {
 	// It died, and has told nobody how that ended.
 	r, err := history.Decode(n.Number+1, n.Pending)
 	if err == nil {
-		err = s.settle(ctx)
+		err = s.settle(ctx, r.Release)
 	}
 	switch {
 	case errors.Is(err, history.ErrFenced), errors.Is(err, history.ErrBehind):

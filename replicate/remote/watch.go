@@ -70,7 +70,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 	d.mu.Unlock()
 	at, owned, err := l.readOn(ctx)
 	found, etag, changed, beatErr := l.beats.get(ctx, versions.LeaseKey, etag)
-	if err == nil {
+	if err == nil && !d.set.broken.hearsNothing {
 		err = beatErr
 	}
 	if err != nil {

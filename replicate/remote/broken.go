@@ -1,0 +1,15 @@
+package remote
+
+// broken are rules that are left out, so that this package's simulation shows that it finds that,
+// or that nothing depends on them but progress. Nobody else can set it.
+type broken struct {
+	lostIsRefused  bool // an answer that was lost is taken for a refusal
+	staysReleased  bool // who has given the history back goes on without a fence
+	leavesPromise  bool // a promise holds while the history is given back
+	renewsLapsed   bool // a heartbeat renews a promise that is over
+	hearsNothing   bool // a look at the heartbeat that fails has seen that there is no new one
+	keepsLocks     bool // a lock that nobody gives back is waited for
+	needsNoLock    bool // the machine's lock counts as taken (R7)
+	takesAnyTime   bool // every owner is taken for dead (R7)
+	waitsForItself bool // what this machine's writer has appended is another's
+}
