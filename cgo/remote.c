@@ -20,13 +20,30 @@
 **     (pager.c, sqlite3PagerSync); and, in WAL mode, with a commit frame (W1). At xSync, or with
 **     that frame, it is durable. An error of either is the error of COMMIT, and SQLite rolls back.
 ** M4  What SQLite writes to roll back is never committed. After an error the overlay is empty, and
-**     takes nothing until SQLite has finished: the next SYNC, lock or unlock, or read, as a
-**     playback reads no page of the database (pager.c, pager_playback_one_page). Only one case
-**     goes to Go: what was spilled and rolled back without an error, which it finds to be equal.
+**     takes nothing until SQLite has finished:
+**
+**         NONE --> FAILED     commit or wait fails, or the right to write is lost; SQLite plays its
+**                             journal back
+**         FAILED --> DROPPED  SYNC, which ends that, and is told to fail: the pager is in its error
+**                             state from there on, and drops all pages (pager.c, pager_unlock)
+**         any --> NONE        lock, unlock, and read: a playback reads no page of the database
+**                             (pager_playback_one_page)
+**
+**     Where a lock was kept, as locking_mode=exclusive does, the handle moves to the newest version
+**     if that read is the pager's look at the file's version: while it has a lock it looks only
+**     after an error, when it has no page left (M1; pager.c, sqlite3PagerSharedLock). Any other read
+**     leaves the handle where it is.
+**
+**     Only one case goes to Go: what was spilled and rolled back without an error, which it finds to
+**     be equal.
 ** M5  Go is called only after verneuilGo() has said 1. A child that was forked gets an error at its
 **     first lock, also where nothing need be asked.
 ** M6  Two versions show different change counters, so SQLite drops its page cache with the version
 **     (snapshot.c, S2), except for what this handle has committed.
+**
+** M7  What writes, syncs or cuts answers OK, SQLITE_FULL or an SQLITE_IOERR: after any other error of
+**     a rollback the pager would not be in its error state, and go on with half of it (pager.c,
+**     pager_error).
 **
 ** No lock is waited for here: SQLite's busy handler does that. PENDING and EXCLUSIVE need none:
 ** readers have their versions.
@@ -38,6 +55,10 @@
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
+
+/* What the pager reads of the header to learn whether the file has changed (Pager.dbFileVers). */
+#define VERSION_OFFSET 24
+#define VERSION_BYTES 16
 
 int remoteGo(const RemoteFile *p) {
   if (verneuilGo()) return 1;
@@ -85,9 +106,11 @@ static int belowRead(void *pOwner, void *pBuf, int n, int64_t iOfst) {
 
 OverlayBelow remoteBelow(RemoteFile *p) { return (OverlayBelow){belowRead, p}; }
 
+static int afterFailure(RemoteFile *p, int iAmt, sqlite3_int64 iOfst);
+
 static int readAny(RemoteFile *p, void *pBuf, int iAmt, sqlite3_int64 iOfst) {
-  int rc;
-  p->isFailed = 0; /* M4 */
+  int rc = p->eFailure ? afterFailure(p, iAmt, iOfst) : SQLITE_OK;
+  if (rc != SQLITE_OK) return rc;
   if (hasWritten(p)) {
     OverlayBelow below = remoteBelow(p);
     rc = overlayRead(p->pOverlay, pBuf, iAmt, iOfst, &below);
@@ -172,10 +195,22 @@ static int reserve(RemoteFile *p) {
   return rc;
 }
 
+/* SQLite reads again (M4). */
+static int afterFailure(RemoteFile *p, int iAmt, sqlite3_int64 iOfst) {
+  int looks = iOfst == VERSION_OFFSET && iAmt == VERSION_BYTES;
+  if (looks && p->eLock != SQLITE_LOCK_NONE) {
+    unreserve(p);
+    int rc = share(p);
+    if (rc != SQLITE_OK) return rc;
+  }
+  p->eFailure = FAILURE_NONE;
+  return SQLITE_OK;
+}
+
 static int lockAny(RemoteFile *p, int eLock) {
   int rc = SQLITE_OK;
   if (verneuilForked() && !remoteGo(p)) return SQLITE_IOERR_LOCK; /* M5 */
-  p->isFailed = 0;
+  p->eFailure = FAILURE_NONE;
   if (p->eLock == SQLITE_LOCK_NONE) rc = share(p);
   if (rc == SQLITE_OK && p->eLock == SQLITE_LOCK_NONE) p->eLock = SQLITE_LOCK_SHARED;
   if (rc == SQLITE_OK && eLock >= SQLITE_LOCK_RESERVED && !p->mayWrite) rc = reserve(p);
@@ -191,7 +226,7 @@ static int remoteLock(sqlite3_file *pFile, int eLock) {
 }
 
 static int unlockAny(RemoteFile *p, int eLock) {
-  p->isFailed = 0;
+  p->eFailure = FAILURE_NONE;
   if (eLock < SQLITE_LOCK_RESERVED && p->eLock >= SQLITE_LOCK_RESERVED) {
     dropWritten(p);
     unreserve(p);
@@ -218,12 +253,31 @@ static int remoteCheckReservedLock(sqlite3_file *pFile, int *pResOut) {
 ** Writing
 */
 
+/* The answer of what writes (M7). */
+static int hard(int rc) {
+  if (rc == SQLITE_OK || rc == SQLITE_FULL || (rc & 0xff) == SQLITE_IOERR) return rc;
+  return rc == SQLITE_NOMEM ? SQLITE_IOERR_NOMEM : SQLITE_IOERR_WRITE;
+}
+
+/* A commit has failed. */
+static int failed(RemoteFile *p, int rc) {
+  dropWritten(p);
+  p->eFailure = FAILURE_FAILED;
+  p->isPending = p->mayWrite = 0;
+  return rc;
+}
+
 int remoteBeginWrite(RemoteFile *p) {
   if (p->isReadOnly) return SQLITE_READONLY;
   /* Under an EXCLUSIVE lock that is kept, SQLite asks for no other after a commit. */
   if (!p->mayWrite) {
     int rc = reserve(p);
-    if (rc != SQLITE_OK) return rc;
+    if (rc != SQLITE_OK) {
+      verneuilLogOf(VERNEUIL_ERROR, p->zName, "remote: %s since this connection got the lock that it keeps (locking_mode=exclusive): %s",
+                    rc == SQLITE_BUSY ? "another one has taken the database over" : rc == SQLITE_BUSY_SNAPSHOT ? "another one has written" : "the lease was lost",
+                    p->pWal ? "in WAL mode it writes no more; open the database anew" : "begin the transaction again");
+      return failed(p, SQLITE_IOERR_LOCK);
+    }
   }
   if (!p->pOverlay && !(p->pOverlay = overlayNew())) return SQLITE_NOMEM;
   if (!overlayIsUsed(p->pOverlay)) overlayClear(p->pOverlay, versionBytes(p));
@@ -231,7 +285,7 @@ int remoteBeginWrite(RemoteFile *p) {
 }
 
 static int writeAny(RemoteFile *p, const void *pBuf, int iAmt, sqlite3_int64 iOfst) {
-  if (p->isFailed) return SQLITE_OK; /* M4 */
+  if (p->eFailure) return SQLITE_OK; /* M4 */
   if (p->pWal) return SQLITE_OK;     /* W1: a WAL checkpoint */
   OverlayBelow below = remoteBelow(p);
   int rc = remoteBeginWrite(p);
@@ -244,11 +298,11 @@ static int remoteWrite(sqlite3_file *pFile, const void *pBuf, int iAmt, sqlite3_
   RemoteFile *p = (RemoteFile *)pFile;
   int rc;
   PERF_CALL(&p->aPerf[OP_WRITE], PERF_SAMPLE, rc, writeAny(p, pBuf, iAmt, iOfst));
-  return rc;
+  return hard(rc);
 }
 
 static int truncateAny(RemoteFile *p, sqlite3_int64 size) {
-  if (p->isFailed || p->pWal) return SQLITE_OK; /* as above */
+  if (p->eFailure || p->pWal) return SQLITE_OK; /* as above */
   if (!hasWritten(p) && size == versionBytes(p)) return SQLITE_OK; /* after a commit */
   OverlayBelow below = remoteBelow(p);
   int rc = remoteBeginWrite(p);
@@ -259,7 +313,7 @@ static int remoteTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   RemoteFile *p = (RemoteFile *)pFile;
   int rc;
   PERF_CALL(&p->aPerf[OP_TRUNCATE], 1, rc, truncateAny(p, size));
-  return rc;
+  return hard(rc);
 }
 
 /*
@@ -275,14 +329,6 @@ int64_t remoteBlock(const void *pOverlay, int64_t iOfst, void *pBlock) {
 
 uintptr_t remoteSpill(const void *pOverlay) { return overlaySpill(pOverlay); }
 
-/* A commit has failed. */
-static int failed(RemoteFile *p, int rc) {
-  dropWritten(p);
-  p->isFailed = 1;
-  p->isPending = p->mayWrite = 0;
-  return rc;
-}
-
 int remoteCommit(RemoteFile *p, int pass) {
   RemotePlace place = {0};
   RemoteChange change = {.nByte = overlaySize(p->pOverlay), .pOverlay = p->pOverlay, .pass = pass};
@@ -291,7 +337,7 @@ int remoteCommit(RemoteFile *p, int pass) {
   int rc = goRemoteCommit(p->hConn, &change, p->ppDb, &place);
   free(change.aOffset);
   remoteMoved(p, &place); /* M1 */
-  if (rc != SQLITE_OK) return failed(p, rc);
+  if (rc != SQLITE_OK) return failed(p, hard(rc));
   p->eFormat = p->eFormatNew;
   dropWritten(p);
   p->isPending = 1;
@@ -316,7 +362,7 @@ static int remoteSync(sqlite3_file *pFile, int flags) {
   int rc;
   (void)flags;
   PERF_CALL(&p->aPerf[OP_SYNC], 1, rc, remoteWait(p));
-  return rc;
+  return hard(rc);
 }
 
 /*

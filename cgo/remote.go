@@ -88,16 +88,6 @@ func (c remoteConn) tell(what string, err error, otherwise C.int) C.int {
 	return rc
 }
 
-// commitCode is codeOf for COMMIT, which must not say SQLITE_BUSY: SQLite would leave the
-// transaction open, to commit it once more (vdbeaux.c, sqlite3VdbeHalt).
-func commitCode(rc C.int) C.int {
-	switch rc {
-	case C.SQLITE_BUSY, C.SQLITE_BUSY_SNAPSHOT, C.SQLITE_READONLY:
-		return C.SQLITE_IOERR_FSYNC
-	}
-	return rc
-}
-
 // waiting runs f, which may wait until the host interrupts the connection at db.
 func waiting(db unsafe.Pointer, f func(ctx context.Context) error) error {
 	ctx, end := untilInterrupted(db)
@@ -241,7 +231,7 @@ func goRemoteCommit(h C.uintptr_t, p *C.RemoteChange, db unsafe.Pointer,
 		_, err := c.Commit(ctx, change(p), p.pass != 0)
 		return err
 	})
-	return commitCode(c.tell("commit", err, rc))
+	return c.tell("commit", err, rc)
 }
 
 //export goRemoteWait
@@ -250,7 +240,7 @@ func goRemoteWait(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.in
 	defer guard("make a commit durable in a store")
 	c := conn(h)
 	defer c.place(out)
-	return commitCode(c.tell("commit", waiting(db, c.Wait), rc))
+	return c.tell("commit", waiting(db, c.Wait), rc)
 }
 
 // complain logs err like tell, and gives C a copy of its text.

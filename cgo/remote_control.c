@@ -29,9 +29,12 @@ static int isAlone(const RemoteFile *p) {
 ** top of it before it is durable if SQLite is going to unlock, whatever happens: not under
 ** locking_mode=exclusive, of which an attached database hears only by not being unlocked. */
 static int syncAny(RemoteFile *p, const char *zSuper) {
-  int isPlayedBack = p->isFailed;
-  p->isFailed = 0;
-  if (isPlayedBack || p->pWal || !p->pOverlay || !overlayIsUsed(p->pOverlay)) return SQLITE_OK;
+  if (p->eFailure) { /* M4 */
+    int rc = p->eFailure == FAILURE_FAILED ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+    p->eFailure = FAILURE_DROPPED;
+    return rc;
+  }
+  if (p->pWal || !p->pOverlay || !overlayIsUsed(p->pOverlay)) return SQLITE_OK;
   return remoteCommit(p, !zSuper && p->hasUnlocked && !p->hasLockingMode && isAlone(p));
 }
 

@@ -17,6 +17,10 @@ typedef struct RemoteLease {
   _Atomic uint64_t iNumber;
 } RemoteLease;
 
+/* After a commit that failed (M4). FAILED: SQLite rolls back. DROPPED: it was told that that
+** fails, too, so that it drops all pages that it has read. */
+enum { FAILURE_NONE, FAILURE_FAILED, FAILURE_DROPPED };
+
 typedef struct PrivateFile PrivateFile;
 typedef struct RemoteFile RemoteFile;
 struct RemoteFile {
@@ -39,7 +43,7 @@ struct RemoteFile {
   int isReserved;                  /* Go has granted RESERVED, and is to hear when it ends */
   int mayWrite;                    /* and no commit has given that up since */
   int isPending;                   /* a commit has not been waited for */
-  int isFailed;                    /* a commit has failed, and is being rolled back (M4) */
+  int eFailure;                    /* FAILURE_.. */
   int hasUnlocked;                 /* since it committed last */
   int hasLockingMode;              /* PRAGMA locking_mode was seen */
   int isUnsynced;                  /* PRAGMA synchronous=OFF was seen */

@@ -83,7 +83,7 @@ static int walCommit(PrivateFile *p, int64_t iFrame, uint32_t nPage) {
   if (rc == SQLITE_OK) rc = remoteCommit(pMain, 0);
   else if (pMain->pOverlay) overlayClear(pMain->pOverlay, 0);
   if (rc == SQLITE_OK && !pMain->isUnsynced) rc = remoteWait(pMain);
-  pMain->isFailed = 0;             /* SQLite writes nothing to roll back */
+  pMain->eFailure = FAILURE_NONE;  /* SQLite writes nothing to roll back */
   if (rc == SQLITE_OK) p->iCommitted = iFrame;
   return rc;
 }

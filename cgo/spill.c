@@ -19,14 +19,14 @@ static Ours oursOf(const Spill *p) { return (Ours){p->fdGo, p->dev, p->ino}; }
 int spillOpen(Spill *p) {
   *p = (Spill){.fd = -1};
   if (!verneuilGo()) return SQLITE_IOERR;
-  if (goSpillOpen(p)) return SQLITE_CANTOPEN; /* which has said why */
+  if (goSpillOpen(p)) return SQLITE_IOERR; /* which has said why */
   Ours ours = oursOf(p);
   p->fd = descriptorsSeparate() ? descriptorsOpen(&ours, O_RDWR) : p->fdGo;
   if (p->fd >= 0) return SQLITE_OK;
   verneuilLog(VERNEUIL_ERROR, "remote: a transaction that does not fit into memory needs a file in tempdir, which cannot be opened through /proc: %s",
               strerror(errno));
   spillClose(p);
-  return SQLITE_CANTOPEN;
+  return SQLITE_IOERR;
 }
 
 /* The host may have closed what we had open, and have another file under the number. */

@@ -431,6 +431,49 @@ def case_forked():
     db.close()
 
 
+def case_interrupted():
+    """An interrupt ends what waits, and what computes."""
+    name = new_name()
+    db, other = remote(name), remote(name)
+    db.execute("create table t(x)")
+    timer = threading.Timer(.2, db.interrupt)
+    timer.start()
+    fails("a statement", sqlite3.OperationalError, "interrupted",
+          lambda: db.execute("with recursive s(k) as (select 0 union all select k+1 from s) insert into t select k from s limit 1000000000"))
+    timer.join()
+    want("rolled back", one(db, "select count(*) from t"), 0)
+    want("no transaction", db.in_transaction, False)
+    db.execute("insert into t values(1)")
+    want("then", one(other, "select count(*) from t"), 1)
+    db.close()
+    other.close()
+
+
+def case_unsynced():
+    """At synchronous=OFF what COMMIT has answered is seen in this process at once, and by others
+    soon."""
+    name = new_name()
+    db, other = remote(name), remote(name)
+    db.execute("pragma synchronous=off")
+    db.execute("create table t(x)")
+    for k in range(50):
+        db.execute("insert into t values(?)", (k,))
+        want("another connection", one(other, "select count(*) from t"), k + 1)
+    db.close()
+    with contextlib.closing(remote(name)) as again:
+        want("opened anew", one(again, "select count(*) from t"), 50)
+    other.execute("pragma synchronous=off")
+    writers = [remote(name) for _ in range(4)]
+    for k in range(100):
+        db = writers[k % 4]
+        db.execute("pragma synchronous=off")
+        db.execute("insert into t values(1)")
+    for db in writers:
+        want("all", one(db, "select count(*) from t"), 150)
+        db.close()
+    other.close()
+
+
 def main():
     loader = load()
     os.makedirs(DIRECTORY, exist_ok=True)
