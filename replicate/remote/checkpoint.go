@@ -48,7 +48,8 @@ func (b *saver) appended(d *database, bytes int) {
 		b.idle.Reset(checkpointPause)
 	}
 	if !b.running && d.now() >= b.retry &&
-		(records >= checkpointRecords || b.bytes >= checkpointBytes) {
+		(records >= checkpointRecords || b.bytes >= checkpointBytes ||
+			d.composer.WantsCheckpoint(m)) {
 		b.running = true
 		d.set.run("put a checkpoint", d, b.checkpoint)
 	}

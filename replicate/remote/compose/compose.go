@@ -128,6 +128,12 @@ func pageBytes(h sqlitefile.Header, fileBytes int64) int {
 	return cmp.Or(h.PageBytes(), pageBytesDefault)
 }
 
+// WantsCheckpoint reports whether m has so many patches that a checkpoint is due, whatever records
+// there are: soon a commit would have to put a tree, and wait for it.
+func (c *Composer) WantsCheckpoint(m *manifest.Manifest) bool {
+	return len(m.Patches) > c.o.Budgets.Patches/2
+}
+
 // Wants reports whether m has so many inline pages that a Fold is due.
 func (c *Composer) Wants(m *manifest.Manifest) bool {
 	return bytesOf(m.Inline, pinned(m.PageBytes, m.FileBytes)) > c.o.Budgets.Soft
