@@ -383,3 +383,41 @@ func TestSyncLeavesFewRecords(t *testing.T) {
 		t.Error("no checkpoint")
 	}
 }
+
+// TestFencesAreBounded: processes that know nothing of the one before take the history over, one
+// after the other. There are never many of their fences; what is put is whole, and no object is
+// put twice.
+func TestFencesAreBounded(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.watch()
+	w.fillChunks(20)
+	lineages := make(map[[16]byte]bool)
+	var old map[string][]chunkstore.ID
+	for n := range 80 {
+		r := w.replicator()
+		stop := w.run(r)
+		w.begin()
+		w.write(1, w.pageOf(1, 0, byte(n)))
+		w.commit()
+		w.mustFlush(r)
+		stop()
+		at := w.manifest(0).At
+		lineages[at.Lineage] = true
+		if len(at.Fences) > 64 {
+			t.Fatalf("process %d: %d fences", n, len(at.Fences))
+		}
+		if n == 0 {
+			old = w.packs(0)
+		}
+		if err := os.Remove(w.diary()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(lineages) != 2 {
+		t.Errorf("%d histories", len(lineages))
+	}
+	if n := w.objects(0, old); n > 3 {
+		t.Errorf("%d objects were put again", n)
+	}
+	w.equal(0, "after 80 takeovers")
+}

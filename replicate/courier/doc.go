@@ -30,6 +30,12 @@
 // the next process of this spool goes on without a fence, and without a request before its first
 // record.
 //
+// A process that ends does not release the history: the next one goes on by what was noted, and
+// pays nothing. To have it released takes another request, or has to be in the last record, and
+// nobody knows which one that is; and then the next process pays a fence, which is one more. What
+// is not noted, as a spool was lost or the machine has booted, leaves a fence that stays (T1). Of
+// those a history has 64 at most: who would have to add to them begins a new one.
+//
 // A record of which the answer was lost is unsettled: the push goes on with that question, and no
 // other one begins. It is settled by the next attempt, or by the contact of the next process.
 //

@@ -10,6 +10,10 @@ import (
 	"verneuil/replicate/versions"
 )
 
+// fencesMax bounds the takeovers that a history lists from writers that had not released it: a
+// spool that was lost, or a boot, leaves one. Beyond that, a new one is begun.
+const fencesMax = 64
+
 // story is how it stands with the history that a target has. One that keeps no conditions has none:
 // then all of it is nil.
 type story struct {

@@ -240,7 +240,7 @@ func (f *finding) story(keepsLogs bool) (s story) {
 		return s
 	}
 	s.mark = f.writer.Reader().Clone()
-	if f.vain || f.holed || f.tree == nil {
+	if f.vain || f.holed || f.tree == nil || len(f.manifest.At.Fences) >= fencesMax {
 		s.before = history.NewWriter(s.mark.Clone())
 	} else {
 		s.writer = f.writer

@@ -86,7 +86,7 @@
 // pack takes a HEAD and a DELETE. Measured: 54 GETs and 4 lists for one version of 100 GB. Memory:
 // some 100 bytes for each pack that is live, 8 for each object there that a version names, and 150
 // for each leaf (100 GB: 25,000, 1.6 million and 3,200, or 16 MB), 40 for each pack that goes, 150
-// for each version and lineage; and of leaves 64 at a time, 1.5 MB, for each of up to 32 versions
+// for each version and lineage, 16 for each record that is too old; and of leaves 64 at a time, 1.5 MB, for each of up to 32 versions
 // that are read at once. Measured, with what Go had not given back yet, and without the objects:
 // 28 MB for one version of 100 GB.
 //

@@ -46,11 +46,18 @@ type lineage struct {
 	last   uint64   // the last record
 	base   *version // what all versions that are not too old are made from; nil: there is none
 	starts []uint64 // where old records begin that stay, ascending
+	listed []listed // the records before since, ascending
 
 	before uint64 // records below are to go, but for fences; 0: none
 	fences []uint64
 	old    Amount // these records
 	wait   bool   // they may not go at once
+}
+
+// listed is a record, in little memory: a busy database makes 86,400 a day.
+type listed struct {
+	number uint64
+	bytes  uint32 // at most [chunkstore.RecordBytesMax]
 }
 
 // list finds the databases, their checkpoints, and what time it is.
@@ -202,6 +209,9 @@ func (c *collection) readLogs(ctx context.Context) error {
 		}
 		if l.since == 0 && !o.Modified.Before(c.since()) {
 			l.since = id.Number
+		}
+		if l.since == 0 {
+			l.listed = append(l.listed, listed{id.Number, uint32(o.Bytes)})
 		}
 		l.last = id.Number
 		return ctx.Err() == nil
@@ -398,7 +408,7 @@ func (c *collection) readVersion(
 }
 
 // plan finds out which records are to go, and whether that takes a wait.
-func (c *collection) plan(ctx context.Context) error {
+func (c *collection) plan(context.Context) error {
 	for id, l := range c.lineages {
 		if l.log == nil {
 			continue
@@ -408,15 +418,12 @@ func (c *collection) plan(ctx context.Context) error {
 		} else {
 			c.planFormer(id, l)
 		}
-		err := l.log.List(ctx, 0, func(e chunkstore.LogEntry) bool {
-			if e.Number < l.before && !slices.Contains(l.fences, e.Number) {
-				l.old.add(e.Bytes)
+		for _, r := range l.listed {
+			if r.number < l.before && !slices.Contains(l.fences, r.number) {
+				l.old.add(int64(r.bytes))
 			}
-			return e.Number < l.before && ctx.Err() == nil
-		})
-		if err = orEnded(ctx, err); err != nil {
-			return fmt.Errorf("list records: %w", err)
 		}
+		l.listed = nil
 		if l.old.Objects == 0 {
 			l.before, l.wait = 0, false
 		}
