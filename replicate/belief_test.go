@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/replicate/courier"
 )
 
@@ -263,5 +264,39 @@ func TestIdentities(t *testing.T) {
 	if id, err := chunkstore.Identify(context.Background(), b); err != nil || id == first ||
 		id == (chunkstore.Identity{}) {
 		t.Errorf("a damaged one: %v, %v", id, err)
+	}
+}
+
+// TestOwnTakeover: a history is to be replaced, its end is taken over, and then the checkpoint turns
+// out to be another one: the fence that is found is our own, and nobody else's.
+func TestOwnTakeover(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := w.withClock()
+	r := w.replicator()
+	defer w.run(r)()
+	w.fillChunks(20)
+	w.mustFlush(r)
+	w.transact(300)
+	w.mustFlush(r)
+	m := *w.manifest(0)
+	m.Program = "a checkpoint that is on its way"
+	checkpoint, err := m.Encode(chunkstore.Plain{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fences atomic.Int64
+	w.manifests[0].stored = func(body []byte) error {
+		if bytes.HasPrefix(body, []byte("VRNL")) && body[5]&1 != 0 && fences.Add(1) == 1 {
+			return w.manifests[0].place(manifest.Name("host", w.db), checkpoint,
+				chunkstore.Condition{})
+		}
+		return nil
+	}
+	losses["the marker damaged, the rest gone"](w)
+	clock.by.Add(int64(2 * courier.PauseTrust))
+	w.mustFlush(r)
+	w.equal(0, "after a takeover from ourselves")
+	if fences.Load() == 0 {
+		t.Error("nothing was taken over")
 	}
 }

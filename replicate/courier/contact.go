@@ -346,6 +346,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	}
 	c.stock.story = f.story(c.ack.keepLogs())
 	c.stock.signs(c.stock.writer)
+	c.stock.signs(c.stock.before)
 	if f.whole() {
 		c.stock.version = f.manifest
 	}
