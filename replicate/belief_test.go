@@ -267,8 +267,8 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// TestOwnTakeover: a history is to be replaced, its end is taken over, and then the checkpoint turns
-// out to be another one: the fence that is found is our own, and nobody else's.
+// TestOwnTakeover: a history is to be replaced, its end is taken over, and then the checkpoint
+// turns out to be another one: the fence that is found is our own, and nobody else's.
 func TestOwnTakeover(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	clock := w.withClock()

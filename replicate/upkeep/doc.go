@@ -66,9 +66,11 @@
 // version be what the records up to r make of the checkpoint K. If r is recent, and P was named by
 // r or by a recent record before it, P was put at most 25 h before that, and is young. If P was
 // named by a record before since, that one lies behind the base, and was read here. Otherwise P
-// stands in the base's tree, which is live. Where there is no history, the version before the
-// newest is not known. If the newest is younger than 20 minutes, deleting waits that long: who had
-// the version before has moved on by then, as readers look every few seconds.
+// stands in the base's tree, which is live. But a checkpoint that was the newest one, and was not
+// kept, has leaves of its own; and where there is no history, the version before the newest is not
+// known. So if a newest checkpoint is younger than 20 minutes, and its bucket keeps no version
+// before it, deleting waits that long: who had the one before has moved on by then, as readers
+// look every few seconds.
 //
 // Writers put elsewhere what is alive of packs that are mostly dead (package replicate/courier).
 // That is told as any other place is, by a record. So the old pack is one that stands in the
@@ -86,9 +88,9 @@
 // pack takes a HEAD and a DELETE. Measured: 54 GETs and 4 lists for one version of 100 GB. Memory:
 // some 100 bytes for each pack that is live, 8 for each object there that a version names, and 150
 // for each leaf (100 GB: 25,000, 1.6 million and 3,200, or 16 MB), 40 for each pack that goes, 150
-// for each version and lineage, 16 for each record that is too old; and of leaves 64 at a time, 1.5 MB, for each of up to 32 versions
-// that are read at once. Measured, with what Go had not given back yet, and without the objects:
-// 28 MB for one version of 100 GB.
+// for each version and lineage, 16 for each record that is too old; and of leaves 64 at a time, 1.5
+// MB, for each of up to 32 versions that are read at once. Measured, with what Go had not given
+// back yet, and without the objects: 28 MB for one version of 100 GB.
 //
 // # Beliefs
 //

@@ -329,6 +329,36 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// TestG2UnkeptCheckpoint: a checkpoint was not kept, and was the newest one for days. Who has just
+// read it, and none of its leaves, finds these for 20 minutes after it was replaced.
+func TestG2UnkeptCheckpoint(t *testing.T) {
+	w := newGCWorld(t, 8)
+	w.begin()
+	w.write(80)
+	w.Checkpoint(false)
+	w.clock.advance(3 * 24 * time.Hour)
+	w.write(1)
+	f, err := versions.Open(t.Context(), w.Target, w.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(80)
+	w.checkpoint()
+	o, read := w.options(true), 0
+	o.Wait = func(ctx context.Context, _ time.Duration) error {
+		tree := f.Newest().Tree(w.Target.Sealer)
+		if err := tree.Load(ctx, w.Target.GetObjects); err != nil {
+			t.Errorf("a reader of the checkpoint before: %v", err)
+		}
+		read++
+		return nil
+	}
+	found, err := upkeep.Collect(t.Context(), []*chunkstore.Target{w.Target}, o)
+	if err != nil || read != 1 || found.Packs.Objects == 0 {
+		t.Errorf("%+v, %v; waited %d times", found, err, read)
+	}
+}
+
 // canceled collects with a context that ends while it waits.
 func canceled(t *testing.T, w *gcWorld) error {
 	w.age()

@@ -477,19 +477,21 @@ func (c *collection) planFormer(id [16]byte, l *lineage) {
 // settled reports whether what was put at t has been there long enough.
 func settled(now, t time.Time) bool { return !t.After(now.Add(-wait)) }
 
-// planVersions sums up which of d's versions are to go. Where a database has no past, a version
-// that was replaced a moment ago is not known, though readers may be at it: they get a wait.
+// planVersions sums up which of d's versions are to go. A newest checkpoint that was replaced a
+// moment ago is not known, unless it was kept, nor are its leaves, though readers may be at it:
+// they get a wait. The first one of a history has replaced none.
 func (c *collection) planVersions(d *database) {
-	plain := d.target != nil && d.head.Lineage == [16]byte{} && !settled(c.now, d.stored)
+	replaced := d.target != nil && (d.head.Lineage == [16]byte{} || d.checkpoint > 0) &&
+		!settled(c.now, d.stored)
 	for _, v := range d.versions {
 		switch {
 		case v.bucket != nil && !v.expired:
-			plain = false
+			replaced = false
 		case v.bucket != nil:
 			c.found.Versions.add(v.bytes)
 		case v.expired:
 			c.found.Checkpoints.add(v.bytes)
 		}
 	}
-	c.wait = c.wait || plain
+	c.wait = c.wait || replaced
 }
