@@ -195,5 +195,34 @@ func (r *remotes) others(line row) (row, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.reads(); err != nil {
+		return nil, err
+	}
 	return append(line, took[0]), nil
+}
+
+// reads measures what is read, of a database that was imported.
+func (r *remotes) reads() error {
+	local := filepath.Join(r.dir, "local.db")
+	if err := r.fill(local, r.replica); err != nil {
+		return err
+	}
+	if _, _, err := r.take(r.env, r.ctl, "import", local, "file:///s/read.db"); err != nil {
+		return err
+	}
+	if !r.far {
+		return r.compared(r.env, "database in the store ("+r.name+", mode=ro)",
+			remoteURI("read.db")+"&mode=ro", local)
+	}
+	lines, err := r.ask(r.env, "query", r.lib, "verneuil_remote",
+		remoteURI("read.db")+"&mode=ro", pointSQL)
+	if err != nil {
+		return err
+	}
+	trips := (lines[0][0] + lines[1][0]) / 1e6 / farAway.Seconds()
+	r.report.text("Cold, on %s: to open a database of %d MiB and find a row by its key takes "+
+		"%.1f x the time that a request takes longer.", r.name, r.replica, trips)
+	r.report.aim(aim{What: "remote: a cold first query, in round trips", Aim: 3,
+		Got: single(trips)})
+	return nil
 }

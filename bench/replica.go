@@ -93,29 +93,34 @@ func (r *readers) warm() error {
 	if err != nil {
 		return err
 	}
+	return r.compared(env, "replica", replicaURI(r.db), r.db)
+}
+
+// compared compares reads of uri, which is called what, with those of a local file that is the
+// same.
+func (b *bench) compared(env []string, what, uri, local string) error {
 	var rows []row
 	for i, k := range []struct{ name, sql string }{
 		{"point read, 10 pages of cache", "select s from t where id=?1"},
 		{"range of 1,000 rows", "select sum(length(s)) from t where id between ?1 and ?1+1000"},
 		{"scan, the whole table", "select sum(length(s)+length(b)) from t where n<>?1 or 1"},
 	} {
-		seconds := fmt.Sprint(3 * r.seconds)
-		lines, err := r.ask(env, "compare", r.lib, replicaURI(r.db), r.db, seconds, k.sql)
+		lines, err := b.ask(env, "compare", b.lib, uri, local, fmt.Sprint(3*b.seconds), k.sql)
 		if err != nil {
 			return err
 		}
-		var local, ours []float64
+		var stock, ours []float64
 		for _, line := range lines {
-			local, ours = append(local, line[1]), append(ours, line[2])
+			stock, ours = append(stock, line[1]), append(ours, line[2])
 		}
-		rows = append(rows, row{k.name, spreadOf(local).Median, spreadOf(ours).Median,
-			ratios(ours, local)})
+		rows = append(rows, row{k.name, spreadOf(stock).Median, spreadOf(ours).Median,
+			ratios(ours, stock)})
 		if i != 1 {
-			r.report.aim(aim{What: "warm replica to a local file, " + k.name, Aim: 1.05,
-				Got: ratios(ours, local)})
+			b.report.aim(aim{What: "warm " + what + " to a local file, " + k.name, Aim: 1.05,
+				Got: ratios(ours, stock)})
 		}
 	}
-	r.report.table([]string{"warm, in turns in one process", "local file us", "replica us", "x"},
+	b.report.table([]string{"warm, in turns in one process", "local file us", what + " us", "x"},
 		rows)
 	return nil
 }

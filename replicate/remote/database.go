@@ -122,7 +122,10 @@ func (d *database) FetchFrom(
 	}
 	defer d.give()
 	began := d.now()
-	if err := d.story.newest(ctx); err != nil {
+	if !d.story.fresh { // else Open has read it, and nobody has seen it yet
+		err = d.story.newest(ctx)
+	}
+	if d.story.fresh = false; err != nil {
 		return locate.Found{}, false, d.wrap(err)
 	}
 	d.checked.Store(uint64(began))
@@ -138,7 +141,9 @@ func (d *database) open(ctx context.Context, m Mode) error {
 		return err
 	}
 	defer d.give()
+	first := d.story.w == nil
 	err := d.story.open(ctx)
+	d.story.fresh = first && err == nil
 	if errors.Is(err, chunkstore.ErrAbsent) && m.Create && !m.ReadOnly {
 		if err = d.shop.prove(ctx); err == nil {
 			err = d.create(ctx)

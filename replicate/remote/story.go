@@ -30,6 +30,8 @@ type story struct {
 	last []byte
 	sign time.Duration // when our last sign of life began
 
+	fresh bool // it was read by an Open, of which the handle has not seen it yet
+
 	seen atomic.Pointer[sight]
 }
 
