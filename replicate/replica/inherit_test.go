@@ -2,7 +2,9 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -178,6 +180,48 @@ func TestInheritShrinks(t *testing.T) {
 		if n := r.s.table.present(); n != int64(chunks) || r.f.all.SlotsInUse() != chunks {
 			t.Errorf("%d chunks are there, of %d, and %d slots in use", n, chunks,
 				r.f.all.SlotsInUse())
+		}
+	}
+}
+
+// TestDeriveFails: where the slot file takes no more, a derivation fails, and leaves all as it was.
+func TestDeriveFails(t *testing.T) {
+	r := loaded(t, partChunks+50)
+	all := r.f.all
+	next := func() (*manifest.Manifest, map[int][]byte) {
+		m := *r.Manifest()
+		m.Sequence++
+		m.Patches = []manifest.Patch{{Index: 7, Ref: chunkstore.Ref{ID: chunkstore.ID{7}}},
+			{Index: partChunks + 7, Ref: chunkstore.Ref{ID: chunkstore.ID{8}}}}
+		return &m, map[int][]byte{7: make([]byte, 100), partChunks + 7: {1}}
+	}
+	slots, memory, counter := all.SlotsInUse(), all.MemoryInUse(), r.Counter()
+	file := all.slots.file
+	for _, mode := range []int{os.O_RDONLY, os.O_RDWR} {
+		f, err := os.OpenFile(os.DevNull, mode, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if mode == os.O_RDWR {
+			f = file
+		}
+		all.slots.file = f
+		m, chunks := next()
+		v, err := r.Derive(t.Context(), m, counter+1, chunks)
+		if failed := mode == os.O_RDONLY; failed != (err != nil) ||
+			failed && !errors.Is(err, errSlots) {
+			t.Fatalf("derived: %v", err)
+		}
+		if err == nil {
+			if r.MoveTo(v); r.s.table.present() != partChunks+50 || r.Counter() == counter {
+				t.Errorf("%d chunks, with counter %d", r.s.table.present(), r.Counter())
+			}
+			v.Release()
+		} else if r.Counter() != counter || all.SlotsInUse() != slots ||
+			all.MemoryInUse() != memory {
+			t.Errorf("%d slots and %d bytes in use, which were %d and %d", all.SlotsInUse(),
+				all.MemoryInUse(), slots, memory)
 		}
 	}
 }
