@@ -207,16 +207,16 @@ func (f *follower) fetchNewest() (err error) {
 
 // fetchSome makes the newest version that it finds f.newest. There may be a newer one if more.
 func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
-	prev := f.latest()
-	if prev != nil {
-		defer prev.release()
+	before := f.latest()
+	if before != nil {
+		defer before.release()
 	}
 	began := time.Now()
 	f.mu.Lock()
 	asked := f.flights.asked
 	f.mu.Unlock()
 	from := f.flights.found
-	if prev == nil {
+	if before == nil {
 		from = from.Announced(f.fetchLeaves)
 	}
 	found, news, err := asked.FetchFrom(ctx, from)
@@ -224,10 +224,17 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	f.fetched.Add(found.Bytes)
-	if prev != nil && (!news || prev.is(found.Manifest)) {
-		prev.checked.Store(began.UnixNano())
-		f.flights.found = found
-		return found.More, nil
+	prev := f.latest() // what was published meanwhile may be what was found
+	if prev != nil {
+		defer prev.release()
+		same := prev.is(found.Manifest)
+		if same || !news && prev == before {
+			prev.checked.Store(began.UnixNano())
+		}
+		if same || !news {
+			f.flights.found = found
+			return found.More, nil
+		}
 	}
 	m := found.Manifest
 	if prev != nil && (f.source.Named() || f.shown.fed) && lags(m, found.From, prev) {
@@ -253,10 +260,11 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 		v.release()
 		return false, fmt.Errorf("%s: %w", f.source, err)
 	}
-	if prev != nil {
+	v.retain() // it may be replaced at once
+	defer v.release()
+	if f.install(v, prev) && prev != nil {
 		v.replace(prev)
 	}
-	f.install(v, prev)
 	f.flights.found = found
 	f.all.log.Debug("replica has a new version", "source", f.source, "sequence", m.Sequence,
 		"chunks", v.table.present(), "of", m.Chunks())
@@ -271,15 +279,16 @@ func lags(m *manifest.Manifest, from *chunkstore.Target, prev *snapshot) bool {
 }
 
 // install makes s, which was made when prev was the newest, the newest, unless one was published
-// meanwhile that is not older (D5). It takes the caller's reference.
-func (f *follower) install(s, prev *snapshot) {
+// meanwhile that is not older (D5). It takes the caller's reference, and reports whether it did so.
+func (f *follower) install(s, prev *snapshot) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now := f.newest; f.dropped || now != prev && (now.is(s.m) || lags(s.m, s.from, now)) {
 		s.release()
-		return
+		return false
 	}
 	f.installLocked(s)
+	return true
 }
 
 // installLocked is install by who holds f.mu, into one that is not dropped.
