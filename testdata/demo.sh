@@ -50,6 +50,10 @@ ask() {
 close() {
   eval "exec {$1_in}>&- {$1_out}<&-"
 }
+wrong() {
+  echo "the demo went wrong: $1" >&2
+  exit 1
+}
 
 cat >verneuil.json <<JSON
 {
@@ -109,7 +113,38 @@ for pid in "${sessions[@]}"; do wait "$pid" || true; done # the refused write co
 sessions=()
 
 if [ "$last" != -2 ] || ! cmp -s test.db <(verneuilctl -c @verneuil.json restore --source-path test.db); then
-  echo "the demo went wrong: the replica is not the database" >&2
-  exit 1
+  wrong "the replica is not the database"
 fi
+
+chapter "A database that lives in the store: one shell writes, the other reads beside it"
+cat >remote.json <<JSON
+{ "stores": { "main": { "dir": { "path": "$dir/databases" } } }, "tempdir": "$dir" }
+JSON
+show "cat remote.json"
+show "verneuilctl -c @remote.json import test.db file:///main/app.db"
+open first "exec verneuilctl -c @remote.json shell file:///main/app.db"
+first_pid=${sessions[-1]}
+open second "verneuilctl -c @remote.json shell file:///main/app.db"
+ask first "create table t(x); insert into t values('first was here');"
+ask second "select * from t;"
+[ "$last" = "first was here" ] || wrong "the reader does not see what is committed"
+ask first "begin immediate; insert into t values('not committed');"
+ask second "select * from t;"
+ask second "insert into t values('second');"
+show "verneuilctl -c @remote.json lock info file:///main/app.db"
+
+chapter "The first is killed, in the middle of its transaction: the second takes over"
+show "kill -9 $first_pid   # the first shell"
+{ wait "$first_pid" || true; } 2>/dev/null # bash would say that it was killed
+sessions=("${sessions[@]:1}")
+ask second "pragma busy_timeout = 20000;"
+ask second "insert into t values('second took over');"
+ask second "select * from t;"
+[ "$last" = "second took over" ] || wrong "the second shell did not take over"
+close second
+for pid in "${sessions[@]}"; do wait "$pid" || true; done # the write that was refused
+sessions=()
+show "verneuilctl -c @remote.json ls file:///main"
+show "verneuilctl -c @remote.json export file:///main/app.db app.db"
+show "sqlite3 app.db 'select count(*) from random_data; select * from t;'"
 printf '\n%sThat is all. Everything was in %s, which goes now.%s\n' "$bold" "$dir" "$plain"

@@ -48,7 +48,38 @@ func TestSixtySeconds(t *testing.T) {
 		t.Fatal("the README has no commands to type")
 	}
 	text, _, _ = strings.Cut(text, "\n\nThe pragma")
-	dir := t.TempDir()
+	dir, printed := typed(t, build, text)
+	name, rest, _ := strings.Cut(printed, "\n")
+	if !strings.Contains(name, "-verneuil%3A") || rest != "1\n1\n" {
+		t.Errorf("it prints %q", printed)
+	}
+	out, err := exec.Command("sqlite3", filepath.Join(dir, "copy.db"),
+		"select * from t").CombinedOutput()
+	if err != nil || string(out) != "0\n" {
+		t.Errorf("copy.db: %s, %v", out, err)
+	}
+}
+
+// TestSixtyMore: so does what it has one type for a database that lives in the store.
+func TestSixtyMore(t *testing.T) {
+	build := built(t)
+	_, text, ok := strings.Cut(page(t, "README.md"), "lives in the store\n\n")
+	if !ok {
+		t.Fatal("the README has no commands to type")
+	}
+	text, _, _ = strings.Cut(text, "\n\nEach commit")
+	_, printed := typed(t, build, "export PATH=$PWD/build:$PATH\n"+text)
+	rows, list, _ := strings.Cut(printed, "\n")
+	if rows != "7" || !strings.Contains(list, "/app.db") || !strings.Contains(list, "nobody") {
+		t.Errorf("it prints %q", printed)
+	}
+}
+
+// typed runs what is typed in a new directory, which has a build, and returns the directory and
+// what was printed.
+func typed(t *testing.T, build, text string) (dir, printed string) {
+	t.Helper()
+	dir = t.TempDir()
 	if err := os.Symlink(build, filepath.Join(dir, "build")); err != nil {
 		t.Fatal(err)
 	}
@@ -61,15 +92,7 @@ func TestSixtySeconds(t *testing.T) {
 	if err := command.Run(); err != nil || stderr.Len() > 0 {
 		t.Fatalf("%v: %s%s", err, stdout.String(), stderr.String())
 	}
-	name, rest, _ := strings.Cut(stdout.String(), "\n")
-	if !strings.Contains(name, "-verneuil%3A") || rest != "1\n1\n" {
-		t.Errorf("it prints %q", stdout.String())
-	}
-	out, err := exec.Command("sqlite3", filepath.Join(dir, "copy.db"),
-		"select * from t").CombinedOutput()
-	if err != nil || string(out) != "0\n" {
-		t.Errorf("copy.db: %s, %v", out, err)
-	}
+	return dir, stdout.String()
 }
 
 // TestHosts: the programs in docs/hosts.md replicate.
