@@ -1,5 +1,5 @@
-"""A WSGI application whose every request is a commit. LIBRARY and DATABASE are in the
-environment. With OPENED it keeps a connection in the process that imports it, which under
+"""A WSGI application whose every request is a commit. LIBRARY and DATABASE, which
+may be a URI, are in the environment, and TIMEOUT, which is busy_timeout's in seconds. With OPENED it keeps a connection in the process that imports it, which under
 gunicorn --preload is the master.
 
 /       inserts a row and answers how many there are
@@ -18,7 +18,8 @@ loader.close()
 
 
 def connect():
-    connection = sqlite3.connect(os.environ["DATABASE"], timeout=60, isolation_level=None)
+    database, timeout = os.environ["DATABASE"], float(os.environ.get("TIMEOUT", "60"))
+    connection = sqlite3.connect(database, timeout=timeout, isolation_level=None, uri=database.startswith("file:"))
     connection.execute("create table if not exists t(a integer primary key, b)")
     return connection
 
