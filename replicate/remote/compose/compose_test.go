@@ -383,6 +383,20 @@ func TestPageOneStaysInline(t *testing.T) {
 	}
 }
 
+// TestHeaderWithoutPageSize: a file whose header has no valid page size is kept whole.
+func TestHeaderWithoutPageSize(t *testing.T) {
+	w := newWorld(t)
+	before := w.file()
+	first := bytes.Clone(w.bytes[:compose.BlockBytes])
+	first[16], first[17] = 0, 255
+	ch := &change{bytes: int64(len(w.bytes)), blocks: map[int64][]byte{0: first}}
+	d, err := w.c.Compose(t.Context(), w.base, ch.asChange(), before)
+	must(t, err)
+	if d.Version.FileBytes != int64(len(w.bytes)) {
+		t.Fatalf("of %d bytes %d are left", len(w.bytes), d.Version.FileBytes)
+	}
+}
+
 // TestChangesThatAreNone are refused, and nothing is put.
 func TestChangesThatAreNone(t *testing.T) {
 	c := compose.New(compose.Options{Target: newTarget(newBucket())})

@@ -124,7 +124,8 @@ func (w *work) readHeader() error {
 			return fmt.Errorf("compose: read header: %w", err)
 		}
 	}
-	if n, ok := w.header.Pages(); ok && w.header.IsDatabase() {
+	// Without a valid page size it is kept as it is: SQLite says that it is damaged.
+	if n, ok := w.header.Pages(); ok && w.header.PageBytes() > 0 {
 		w.bytes = min(w.bytes, int64(n)*int64(w.header.PageBytes()))
 	}
 	return nil
