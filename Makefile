@@ -205,11 +205,12 @@ bench-tools: minio ## what bench compares with, built once into .tools; what can
 sqlite-programs:
 	@CC="$(CC)" bash test/sqlite/fixture/build.sh $(TOOLS)/sqlite-test
 
-# The subset of test/sqlite/item.go, in about two minutes.
+# The subsets of test/sqlite/item.go, in about two minutes, and remote.go, in one.
 sqlite-short: all
 	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -timeout 2m
+	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test -short -remote -timeout 2m
 
-sqlite-test: all needs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v'
+sqlite-test: all needs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v', or -remote
 	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
 
 install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so

@@ -16,6 +16,10 @@
 // verneuilctl flush must be able to send what they have left, and verneuilctl verify
 // to find everything that the target's versions name.
 //
+// With -remote ours are databases that live in a store, a directory, by a VFS that remote.c in
+// fixture puts in the place of the default one; remote.go says which files are run, and why not the
+// others. In the end verneuilctl verify must find the store to be whole.
+//
 // What may differ is listed in exceptions.go, with the reason. The numbers of cases that make
 // the Nth malloc fail are not compared: they are how often malloc is called.
 //

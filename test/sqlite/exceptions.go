@@ -2,12 +2,15 @@ package main
 
 import "regexp"
 
-// exceptions are what may differ from stock, each with what it is about the test. The
-// expressions must match the whole.
-var exceptions = []struct {
+// statement is what may differ from stock, with what it is about the test. The expressions must
+// match the whole.
+type statement struct {
 	suite, file, what string // what: a case, or a problem
 	reason            string
-}{
+}
+
+// exceptions are what may differ where databases are files.
+var exceptions = []statement{
 	{`.*`, `oserror|misc7`, `\(Unfreed memory\)|.*oserror-1\.1\.3|level=ERROR .*(Too many open ` +
 		`files|are left for another).*`,
 		"it uses up the descriptors of the process, which the library needs, too: " +
@@ -65,7 +68,11 @@ var exceptions = []struct {
 
 // exception returns the reason why what may be so, or nothing.
 func exception(i item, what string) string {
-	for _, e := range exceptions {
+	list := exceptions
+	if i.remote {
+		list = remoteExceptions
+	}
+	for _, e := range list {
 		if matches(e.suite, i.suite) && matches(`(`+e.file+`)(\.test)?`, i.file) &&
 			matches(e.what, what) {
 			return e.reason

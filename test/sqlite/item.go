@@ -24,8 +24,9 @@ func (p programs) suites() string         { return filepath.Join(p.here, "suites
 
 // item is what is run twice and compared.
 type item struct {
-	suite string // of suites.tcl; mptest or threadtest3
-	file  string
+	suite  string // of suites.tcl; mptest or threadtest3
+	file   string
+	remote bool // the databases live in a store
 }
 
 func (i item) String() string { return i.suite + " " + i.file }
@@ -146,28 +147,38 @@ var threadtests = []string{
 }
 
 // items lists what there is to run.
-func items(ctx context.Context, p programs, short bool) ([]item, error) {
+func items(ctx context.Context, p programs, which selection) ([]item, error) {
 	all, err := list(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	var found []item
+	short := which.short
 	for _, i := range all {
+		if which.remote {
+			if i.remote = true; runRemote(i, short) {
+				found = append(found, i)
+			}
+			continue
+		}
 		if short && slices.Contains(shortSuites, i.suite) && shortFiles.MatchString(i.file) ||
 			!short && (runWhole(i) || runCut(i)) {
 			found = append(found, i)
 		}
 	}
+	if which.remote {
+		return found, nil
+	}
 	for _, script := range mptests {
 		for _, mode := range []string{"DELETE", "WAL", "PERSIST", "TRUNCATE"} {
 			if !short || script == "config02.test" && mode != "PERSIST" && mode != "TRUNCATE" {
-				found = append(found, item{"mptest", script + ":" + mode})
+				found = append(found, item{suite: "mptest", file: script + ":" + mode})
 			}
 		}
 	}
 	if !short {
 		for _, test := range threadtests {
-			found = append(found, item{"threadtest3", test})
+			found = append(found, item{suite: "threadtest3", file: test})
 		}
 	}
 	return found, nil
@@ -191,7 +202,7 @@ func list(ctx context.Context, p programs) ([]item, error) {
 	for lines.Scan() {
 		suite, file, ok := strings.Cut(lines.Text(), " ")
 		if ok && strings.HasSuffix(file, ".test") {
-			all = append(all, item{suite, file})
+			all = append(all, item{suite: suite, file: file})
 		}
 	}
 	slices.SortFunc(all, func(a, b item) int { return strings.Compare(a.String(), b.String()) })

@@ -25,6 +25,7 @@ func main() {
 		"`libraries` of the sanitizer that the extension is compiled with")
 	flag.DurationVar(&r.timeout, "timeout", 20*time.Minute, "for one process")
 	short := flag.Bool("short", false, "the subset that is part of make test")
+	remote := flag.Bool("remote", false, "the databases live in a store")
 	only := flag.String("only", "", "`regexp` of \"suite file\" to run")
 	jobs := flag.Int("j", runtime.NumCPU(), "items at a time")
 	outputs := flag.String("outputs", "", "`directory` for the outputs of items that are worse")
@@ -34,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &tally{w: os.Stdout, outputs: *outputs, verbose: *verbose, start: time.Now()}
-	ok, err := r.all(ctx, t, *short, *only, *jobs, *asRoot)
+	ok, err := r.all(ctx, t, selection{*short, *remote, *only}, *jobs, *asRoot)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sqlite-test:", err)
 	}
@@ -43,15 +44,21 @@ func main() {
 	}
 }
 
+// selection says which items are run.
+type selection struct {
+	short, remote bool
+	only          string
+}
+
 // all runs the items and prints what came of them. ok: none was worse.
-func (r *runner) all(ctx context.Context, t *tally, short bool, only string, jobs int,
+func (r *runner) all(ctx context.Context, t *tally, which selection, jobs int,
 	asRoot bool) (ok bool, err error) {
 	for _, path := range []*string{&r.root, &r.here, &r.lib, &r.ctl} {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return false, err
 		}
 	}
-	pattern, err := regexp.Compile(only)
+	pattern, err := regexp.Compile(which.only)
 	if err != nil {
 		return false, err
 	}
@@ -65,8 +72,13 @@ func (r *runner) all(ctx context.Context, t *tally, short bool, only string, job
 	if err := r.copyScripts(filepath.Join(r.work, "mptest")); err != nil {
 		return false, err
 	}
+	if which.remote {
+		if err := r.stored.prepare(ctx, r.here, r.work); err != nil {
+			return false, err
+		}
+	}
 	r.dropRoot(ctx, asRoot)
-	todo, err := items(ctx, r.programs, short)
+	todo, err := items(ctx, r.programs, which)
 	if err != nil {
 		return false, err
 	}

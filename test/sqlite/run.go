@@ -45,6 +45,7 @@ func (o outcome) killed() bool { return strings.HasPrefix(o.exit, "killed") }
 // runner runs items.
 type runner struct {
 	programs
+	stored   stored
 	lib, ctl string
 	work     string // where the directories of the runs are made
 	timeout  time.Duration
@@ -72,7 +73,13 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 	}
 	env := append(os.Environ(), "SUITE_SRC="+r.src(), "TMPDIR="+dir, "LC_ALL=C")
 	spool, store := filepath.Join(dir, "spool"), filepath.Join(dir, "store")
-	if ours {
+	if ours && r.stored.extension != "" {
+		more, err := r.stored.environment(r.lib, dir)
+		if err != nil {
+			return outcome{}, err
+		}
+		env = append(env, more...)
+	} else if ours {
 		env = append(env, "SUITE_EXTENSION="+r.lib, "VERNEUIL_VALIDATE=1", "VERNEUIL_LOG=error",
 			fmt.Sprintf(
 				`VERNEUIL_CONFIG={"make_default":true,"replication_spooling_dir":%q,"replication_targets":[{"dir":{"path":%q}}]}`,
@@ -96,7 +103,12 @@ func (r *runner) run(ctx context.Context, i item, ours bool) (outcome, error) {
 		}
 		o.problems = append(problems(stdout+stderr), lines...)
 		o.output += reports
-		if err := r.after(ctx, dir, env, spool, store, &o); err != nil {
+		if r.stored.extension != "" {
+			err = r.afterRemote(ctx, dir, env, &o)
+		} else {
+			err = r.after(ctx, dir, env, spool, store, &o)
+		}
+		if err != nil {
 			return outcome{}, err
 		}
 	}

@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
-	i := item{"quick", "select1.test"}
+	i := item{suite: "quick", file: "select1.test"}
 	ended := func(output string) outcome { return parse(output) }
 	for _, c := range []struct {
 		name        string
@@ -91,7 +91,7 @@ func TestCompare(t *testing.T) {
 // TestRepeatedCases: how many mallocs a run needs is no difference; that it never got
 // through without a failure is.
 func TestRepeatedCases(t *testing.T) {
-	i := item{"quick", "fts5fault3.test"}
+	i := item{suite: "quick", file: "fts5fault3.test"}
 	stock := parse("f-1-oom-transient.1... Ok\nf-1-oom-transient.2... " +
 		"Ok\nmallocA-2.persistent.7... Ok\nf-2-ioerr-transient.1... Ok\nx.crash-4.2.9.3... Ok\n")
 	for _, c := range []struct {
@@ -129,7 +129,7 @@ func TestExceptions(t *testing.T) {
 		{"dbstatus.test", "all-wal.dbstatus-4.2.1", true},
 		{"dbstatus.test", "all-wal.dbstatus-5.0", false},
 	} {
-		if got := exception(item{"quick", c.file}, c.what) != ""; got != c.want {
+		if got := exception(item{suite: "quick", file: c.file}, c.what) != ""; got != c.want {
 			t.Errorf("%s %s: %v", c.file, c.what, got)
 		}
 	}
@@ -140,13 +140,13 @@ func TestCut(t *testing.T) {
 		i    item
 		want bool
 	}{
-		{item{"quick", "json101.test"}, true},
-		{item{"all-wal", "fts3aa.test"}, true},
-		{item{"all-persist", "pager1.test"}, true},
-		{item{"mmap", "wal2.test"}, true},
-		{item{"all-persist", "json101.test"}, false},
-		{item{"all-persist", "where.test"}, false},
-		{item{"utf16", "pager1.test"}, false},
+		{item{suite: "quick", file: "json101.test"}, true},
+		{item{suite: "all-wal", file: "fts3aa.test"}, true},
+		{item{suite: "all-persist", file: "pager1.test"}, true},
+		{item{suite: "mmap", file: "wal2.test"}, true},
+		{item{suite: "all-persist", file: "json101.test"}, false},
+		{item{suite: "all-persist", file: "where.test"}, false},
+		{item{suite: "utf16", file: "pager1.test"}, false},
 	} {
 		if got := runWhole(c.i) || runCut(c.i); got != c.want {
 			t.Errorf("%v: %v", c.i, got)
