@@ -3,7 +3,9 @@ package remote_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -213,7 +215,7 @@ func (r *round) pause(least, most int) {
 
 // strike does one evil, and ends it.
 func (r *round) strike() error {
-	kinds := []func() error{r.killOne, r.killAtCall, r.stopOne}
+	kinds := []func() error{r.killOne, r.killAtCall, r.stopOne, r.clean}
 	if r.server != nil {
 		kinds = append(kinds, r.partition, r.loseAnswers, r.freeze)
 	}
@@ -277,6 +279,23 @@ func (r *round) stopOne() error {
 		syscall.Kill(c.pid, syscall.SIGCONT)
 	}
 	r.note("client %d goes on", c.number)
+	return nil
+}
+
+// clean deletes the file by which the processes of a machine share the lease, as a cleaner of /tmp
+// may.
+func (r *round) clean() error {
+	m := r.machines[r.rand.IntN(len(r.machines))]
+	files, err := filepath.Glob(filepath.Join(m.dir, "verneuil-remote-*", "*"))
+	if err != nil {
+		return err
+	}
+	r.note("%s is cleaned", filepath.Base(m.dir))
+	for _, file := range files {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
 }
 
