@@ -319,7 +319,7 @@ func (b *bench) lagTable(all []rateResult) {
 			float64(r.used.up) / n, r.cpu, over(r.cpu, base.cpu), over(r.latency, base.latency)})
 		if r.system == "verneuil" && r.interval == 1000 && r.put > 0 && len(r.read) > 0 {
 			v := spreadOf(r.read)
-			why := "the replica polls, with a request and a pause of 2 ms, and a commit is " +
+			why := "the replica polls, with a round trip and a pause of 2 ms, and a commit is " +
 				"written to the mirror and the spool before its PUT"
 			if r.server == "minio" {
 				why = "MinIO lets a GET that meets the PUT wait for up to 50 ms (see the table); " +

@@ -96,7 +96,7 @@ var parts = []part{
 	{"lag", "Lag, calls and processor time at a rate of commits", partLag, 25, 130},
 	{"bill", "API calls, bytes and the monthly bill", partBill, 11, 48},
 	{"growth", "The same one-row commit on databases of all sizes", partGrowth, 10, 45},
-	{"replica", "Replica", partReplica, 12, 60},
+	{"replica", "Replica", partReplica, 18, 75},
 	{"bulk", "Sync and restore", partBulk, 14, 260},
 	{"remote", "Databases in a store", partRemote, 40, 60},
 	{"rust", "Commits: the original Verneuil", partRust, 7, 45},

@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"fmt"
 	"maps"
+	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"verneuil/chunkstore"
 )
 
 const (
@@ -46,7 +51,7 @@ func partReplica(b *bench) error {
 	if r.objects, err = objects(b.ctx, r.server.endpoint, "r-chunks"); err != nil {
 		return err
 	}
-	b.report.text("A database of %s in MinIO (%d chunk objects, %.0f MB), "+
+	b.report.text("A database of %s in MinIO (%d packs, %.0f MB), "+
 		"which `host` reads through verneuil_snapshot. It is compared with a local copy, and with "+
 		"plain GETs of the same objects, 8 at a time.",
 		size(b.replica), len(r.objects), float64(sumSizes(r.objects))/1e6)
@@ -55,7 +60,8 @@ func partReplica(b *bench) error {
 		name string
 		run  func() error
 	}{{"warm reads", r.warm}, {"cold scan", r.coldScan}, {"first query", r.firstQuery},
-		{"refresh", r.refresh}, {"far away", r.far}, {"shared cache", r.shared}} {
+		{"refresh", r.refresh}, {"far away", r.far}, {"shared cache", r.shared},
+		{"cold queries beside a writer", r.beside}} {
 		if err := step.run(); err != nil {
 			failed = fmt.Errorf("%s: %w", step.name, err)
 			b.report.text("**%s failed: %v.**", step.name, err)
@@ -324,6 +330,81 @@ func (r *readers) far() error {
 		"time).",
 		farAway.Seconds()*1e3, short(first), first/1e3/farAway.Seconds(), short(scan),
 		float64(len(r.objects))*farAway.Seconds()/scan)
+	return nil
+}
+
+// besideRate is how many commits are made in a second while databases are opened.
+const besideRate = 100
+
+// beside opens the database and reads a row by its key, in processes with nothing cached, while
+// another one makes commits.
+func (r *readers) beside() error {
+	const wait = 3 // records before the first is opened
+	home := filepath.Join(r.dir, "beside")
+	written, err := count(r.server)
+	if err != nil {
+		return err
+	}
+	defer written.stop()
+	records := make(chan struct{}, 2*wait)
+	written.watch(func(key string, _, _ time.Time, _ []byte) {
+		if strings.HasPrefix(path.Base(key), chunkstore.LogKeyPrefix) && len(records) < wait {
+			records <- struct{}{} // one at a time, as a rule: there is room
+		}
+	})
+	env, err := configure(home, s3Target(written.endpoint, "beside"), nil)
+	if err != nil {
+		return err
+	}
+	db := filepath.Join(home, "a.db")
+	if err := r.copyFile(r.db, db); err != nil {
+		return err
+	}
+	p, err := r.launch(env, r.bench.host, "rate", r.lib, "verneuil", db, strconv.Itoa(besideRate),
+		"3600", filepath.Join(home, "commits"))
+	if err != nil {
+		return err
+	}
+	defer p.end(os.Kill)
+	for range wait {
+		select {
+		case <-records:
+		case <-p.ended:
+			return fmt.Errorf("host rate: %s", tail(p.stderr.String()))
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		}
+	}
+	var ms, trips, kb, gets []float64
+	for turn := range r.turns {
+		c, err := count(r.server)
+		if err != nil {
+			return err
+		}
+		c.delay = farAway
+		cold := filepath.Join(home, fmt.Sprintf("reader-%d", turn))
+		env, err := configure(cold, s3Target(c.endpoint, "beside"), object{"tempdir": cold})
+		var lines [][]float64
+		if err == nil {
+			lines, err = r.ask(env, "query", r.lib, "verneuil_snapshot", replicaURI(db), pointSQL)
+		}
+		c.stop()
+		if err != nil {
+			return err
+		}
+		used := c.now()
+		ms, trips = append(ms, (lines[0][0]+lines[1][0])/1e3), append(trips, float64(c.chain()))
+		kb, gets = append(kb, float64(used.down)/1e3), append(gets, float64(used.get))
+	}
+	r.report.text("While %d one-row commits a second are made, at the default interval: open "+
+		"and query by key, in a process with nothing cached, each request %.0f ms longer, take "+
+		"%s ms, %s requests (%s one after the other) and %s KB.", besideRate,
+		farAway.Seconds()*1e3, spreadOf(ms), spreadOf(gets), spreadOf(trips), spreadOf(kb))
+	r.report.aim(aim{What: "cold query by key beside a writer, round trips", Aim: 3,
+		Got: spreadOf(trips), Why: "the checkpoint, the records after it, a leaf of the tree, " +
+			"and a chunk for each level of the table below the root"})
+	r.report.aim(aim{What: "its KB", Aim: 256, Got: spreadOf(kb), Unit: "KB",
+		Why: "a checkpoint has up to 256 KiB inline, and up to 512 KiB of records follow it"})
 	return nil
 }
 

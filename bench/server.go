@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -157,6 +158,7 @@ type counter struct {
 
 	mu    sync.Mutex
 	total calls
+	spans []span // of requests that were delayed
 	onPut func(key string, begin, end time.Time, body []byte)
 }
 
@@ -201,9 +203,36 @@ func count(s *server) (*counter, error) {
 		}
 		time.Sleep(c.delay)
 		proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, what)))
+		if c.delay > 0 {
+			c.mu.Lock()
+			c.spans = append(c.spans, span{what.begin, time.Now()})
+			c.mu.Unlock()
+		}
 	})}
 	go c.server.Serve(l)
 	return c, nil
+}
+
+// span is how long a request took.
+type span struct{ begin, end time.Time }
+
+// chain returns how many of the requests that were delayed came one after the other: each began
+// after the one before had ended.
+func (c *counter) chain() (longest int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.SortFunc(c.spans, func(a, b span) int { return a.begin.Compare(b.begin) })
+	depth := make([]int, len(c.spans))
+	for k, s := range c.spans {
+		depth[k] = 1
+		for j := range k {
+			if !c.spans[j].end.After(s.begin) {
+				depth[k] = max(depth[k], depth[j]+1)
+			}
+		}
+		longest = max(longest, depth[k])
+	}
+	return longest
 }
 
 func (c *calls) add(r *http.Request) {
