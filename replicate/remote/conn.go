@@ -363,14 +363,30 @@ func (c *Conn) Release(ctx context.Context) error {
 	if err := d.queue.drain(ctx); err != nil {
 		return d.wrap(err)
 	}
-	if at := d.story.seen.Load(); at == nil || !at.holder {
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
+	defer cancel()
+	look := time.NewTicker(releaseLook)
+	defer look.Stop()
+	for {
+		if at := d.story.seen.Load(); at == nil || !at.holder || d.lease.release(ctx) {
+			return nil
+		}
+		d.mu.Lock()
+		writer := d.users.writer
+		d.mu.Unlock()
+		if writer != nil {
+			return d.wrap(fmt.Errorf("%w: another connection of this process", ErrBusy))
+		}
+		select { // what has just been appended is being cleared up, or the keeper gives it back
+		case <-look.C:
+		case <-ctx.Done():
+			return d.wrap(fmt.Errorf("%w: the lease is in use", ErrBusy))
+		}
 	}
-	if !d.lease.release(ctx) {
-		return d.wrap(fmt.Errorf("%w: the lease is in use", ErrBusy))
-	}
-	return nil
 }
+
+// releaseLook is how often Release looks whether the lease can be given back.
+const releaseLook = 5 * time.Millisecond
 
 // Refresh asks the store for the newest version, also where nobody need be asked, and moves on.
 func (c *Conn) Refresh(ctx context.Context) error {

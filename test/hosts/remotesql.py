@@ -98,8 +98,6 @@ class Both:
         want(f"{self.name}: the content", content(self.remote), content(self.stock))
         if self.remote.in_transaction or one(self.remote, "pragma locking_mode") == "exclusive":
             return
-        if one(self.remote, "pragma synchronous") == 0:  # others read what is in the store
-            want("release", one(self.remote, "pragma verneuil_remote_release"), "ok")
         with contextlib.closing(remote(self.name)) as other:
             want(f"{self.name}: what another connection reads", content(other), content(self.stock))
 
@@ -376,6 +374,38 @@ def case_locks():
     want("immutable still", one(pinned, "select count(*) from t"), 3)
     for db in (a, b, reading, pinned):
         db.close()
+
+
+def case_threads():
+    """Threads with a connection each write and read at once; every statement that had no error is
+    there in the end."""
+    name = new_name()
+    db = remote(name)
+    db.execute("create table t(thread, k, primary key(thread, k))")
+    wrong = []
+
+    def work(thread):
+        try:
+            mine = remote(name)
+            for k in range(25):
+                mine.execute("begin immediate")
+                mine.execute("insert into t values(?, ?)", (thread, k))
+                mine.execute("commit")
+                want("its own rows", one(mine, "select count(*) from t where thread=?", thread), k + 1)
+            mine.close()
+        except Exception as e:
+            wrong.append(e)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    want("errors", wrong, [])
+    want("rows", one(db, "select count(*) from t"), 200)
+    want("release", one(db, "pragma verneuil_remote_release"), "ok")
+    want("integrity_check", one(db, "pragma integrity_check"), "ok")
+    db.close()
 
 
 def case_names():

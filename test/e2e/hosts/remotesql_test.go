@@ -16,15 +16,16 @@ import (
 // test/hosts/remotesql.py. VERNEUIL_SEED sets the seed of the random workloads.
 func TestRemoteSQL(t *testing.T) {
 	harness.PythonCan(t, "import sqlite3; sqlite3.Connection.enable_load_extension")
-	all := []string{"journals", "attach", "copies", "spill", "locks", "names", "forked",
-		"interrupted"}
+	all := []string{"workloads", "journals", "attach", "copies", "spill", "locks", "names",
+		"forked", "interrupted", "unsynced", "threads"}
 	for _, store := range []struct {
 		name  string
 		site  func(t *testing.T) *harness.Site
 		cases []string
 	}{
 		{"dir", harness.DirSite, all},
-		{"s3", harness.MinioSite, []string{"attach", "copies", "locks"}},
+		{"s3", harness.MinioSite,
+			[]string{"workloads", "attach", "copies", "locks", "unsynced", "threads"}},
 	} {
 		t.Run(store.name, func(t *testing.T) {
 			s := store.site(t)
