@@ -34,8 +34,8 @@
 **     after an error, when it has no page left (M1; pager.c, sqlite3PagerSharedLock). Any other read
 **     leaves the handle where it is.
 **
-**     Only one case goes to Go: what was spilled and rolled back without an error, which it finds to
-**     be equal.
+**     What was spilled and is rolled back without an error is dropped, too (J3). Without a journal
+**     file (journal_mode=memory) that goes to Go, which leaves out what is equal.
 ** M5  Go is called only after verneuilGo() has said 1. A child that was forked gets an error at its
 **     first lock, also where nothing need be asked.
 ** M6  Two versions show different change counters, so SQLite drops its page cache with the version
@@ -79,8 +79,7 @@ static int64_t versionBytes(const RemoteFile *p) { return p->pTable->nByte == 1 
 
 static int hasWritten(const RemoteFile *p) { return p->pOverlay && overlayIsUsed(p->pOverlay); }
 
-/* Nothing is written any more. */
-static void dropWritten(RemoteFile *p) {
+void remoteDrop(RemoteFile *p) {
   if (p->pOverlay) overlayClear(p->pOverlay, versionBytes(p));
   p->eFormatNew = p->eFormat;
 }
@@ -228,7 +227,7 @@ static int remoteLock(sqlite3_file *pFile, int eLock) {
 static int unlockAny(RemoteFile *p, int eLock) {
   p->eFailure = FAILURE_NONE;
   if (eLock < SQLITE_LOCK_RESERVED && p->eLock >= SQLITE_LOCK_RESERVED) {
-    dropWritten(p);
+    remoteDrop(p);
     unreserve(p);
     p->hasUnlocked = 1;
   }
@@ -261,7 +260,7 @@ static int hard(int rc) {
 
 /* A commit has failed. */
 static int failed(RemoteFile *p, int rc) {
-  dropWritten(p);
+  remoteDrop(p);
   p->eFailure = FAILURE_FAILED;
   p->isPending = p->mayWrite = 0;
   return rc;
@@ -339,7 +338,7 @@ int remoteCommit(RemoteFile *p, int pass) {
   remoteMoved(p, &place); /* M1 */
   if (rc != SQLITE_OK) return failed(p, hard(rc));
   p->eFormat = p->eFormatNew;
-  dropWritten(p);
+  remoteDrop(p);
   p->isPending = 1;
   p->hasUnlocked = 0;
   if (pass) p->mayWrite = 0;

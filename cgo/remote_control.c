@@ -7,7 +7,7 @@
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
-/* SQLITE_FCNTL_EXTERNAL_READER and sqlite3_txn_state() came with 3.34, sqlite3_db_name() with 3.39. */
+/* sqlite3_txn_state() came with 3.34, sqlite3_db_name() with 3.39. */
 #define HAS_DB_NAME 3039000
 
 /* The index of the database "temp" in a connection. */
@@ -35,6 +35,10 @@ static int syncAny(RemoteFile *p, const char *zSuper) {
     return rc;
   }
   if (p->pWal || !p->pOverlay || !overlayIsUsed(p->pOverlay)) return SQLITE_OK;
+  if (p->pPlayed) { /* J3 */
+    remoteDrop(p);
+    return SQLITE_OK;
+  }
   return remoteCommit(p, !zSuper && p->hasUnlocked && !p->hasLockingMode && isAlone(p));
 }
 

@@ -9,6 +9,9 @@ SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <string.h>
 
+/* sqlite3_database_file_object() came with 3.32. */
+#define HAS_FILE_OBJECT 3032000
+
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static RemoteFile *pFiles;
 static Perf aClosed[OP_REMOTE_N];  /* sums of the handles that were closed */
@@ -42,15 +45,22 @@ void remoteFileRemove(RemoteFile *p) {
   quietUnlock(&mu, q);
 }
 
-/* A WAL is opened under EXCLUSIVE (pager.c, pagerOpenWal), which one handle of a database has. */
-RemoteFile *remoteFileOfWal(const char *zWal) {
-  size_t n = strlen(zWal) - strlen("-wal");
+/* Since 3.32 SQLite tells whose name it is. Where it does not, or tells another VFS's file above
+** ours: journals and WALs are opened by who writes (pager.c, pager_open_journal and pagerOpenWal). For
+** a moment that may seem to be two, as one commits and another one goes on; then it is unknown. */
+RemoteFile *remoteFileOf(const char *zName, const char *zEnd) {
+  const void *pOwn = sqlite3_libversion_number() >= HAS_FILE_OBJECT ? sqlite3_database_file_object(zName) : 0;
+  size_t n = strlen(zName) - strlen(zEnd);
+  RemoteFile *pExact = 0, *pWriting = 0;
+  int nWriting = 0;
   Quiet q = quietLock(&mu);
-  RemoteFile *p = pFiles;
-  while (p && !(p->isReserved && p->eLock == SQLITE_LOCK_EXCLUSIVE && strlen(p->zName) == n && !memcmp(p->zName, zWal, n)))
-    p = p->pNext;
+  for (RemoteFile *p = pFiles; p; p = p->pNext) {
+    if (strlen(p->zName) != n || memcmp(p->zName, zName, n)) continue;
+    if (p == pOwn) pExact = p;
+    if (p->mayWrite && p->eLock >= SQLITE_LOCK_RESERVED) pWriting = p, nWriting++;
+  }
   quietUnlock(&mu, q);
-  return p;
+  return pExact ? pExact : nWriting == 1 ? pWriting : 0;
 }
 
 char *remotePerf(void) {

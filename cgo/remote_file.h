@@ -36,6 +36,7 @@ struct RemoteFile {
   sqlite3 **ppDb;                  /* the connection that uses it, as SQLite keeps it up to date; may be NULL */
   Overlay *pOverlay;               /* what is written, and not committed; NULL: nothing ever was */
   PrivateFile *pWal;               /* its WAL, while that is open (W1) */
+  PrivateFile *pPlayed;            /* its journal, from when that is played back until it is finalized (J3) */
   int eLock;                       /* SQLite's lock */
   int isReadOnly;                  /* opened so */
   int isFollowing;                 /* mode=ro without staleness_ms: new versions come in the background */
@@ -58,8 +59,9 @@ struct RemoteFile {
 void remoteFileAdd(RemoteFile *p);
 void remoteFileRemove(RemoteFile *p);
 
-/* The handle that writes the database whose WAL has that name; NULL: there is none. */
-RemoteFile *remoteFileOfWal(const char *zWal);
+/* The handle whose journal or WAL SQLite opens by that name, which has zEnd behind the database's;
+** NULL: unknown. */
+RemoteFile *remoteFileOf(const char *zName, const char *zEnd);
 
 /* ---- the database (remote.c) ---- */
 
@@ -73,6 +75,9 @@ void remoteMoved(RemoteFile *p, const RemotePlace *pPlace);
 
 /* What lies below p's overlay. */
 OverlayBelow remoteBelow(RemoteFile *p);
+
+/* Nothing is written any more. */
+void remoteDrop(RemoteFile *p);
 
 /* Sees to it that p may write, and that what it writes has a place: the overlay is over the version
 ** that is read. An SQLite result code. */

@@ -19,6 +19,10 @@
 **     (pager.c, pager_playback), and here it never is.
 ** J2  A super-journal of ours names no database of another VFS. After a crash that one's VFS would look for a
 **     file of this name, find none, and take the transaction for committed.
+** J3  A playback begins with a look at the end of the journal, for the name of a super-journal
+**     (pager.c, readSuperJournal). The SYNC that follows it, before the journal is written, cut or
+**     closed, commits nothing: the database is what it was. (Pages that were free then have not been
+**     in the journal: what they hold counts for nothing.)
 */
 #include "remote_file.h"
 #include "bytes.h"
@@ -38,13 +42,24 @@ struct PrivateFile {
   sqlite3_file base;
   Overlay *pData;
   int eKind;
-  RemoteFile *pMain;               /* of a WAL: the database */
+  RemoteFile *pMain;               /* the handle of its database; NULL: unknown, or of a super-journal */
   int szPage;                      /* of a WAL */
   int64_t iCommitted;              /* the last frame that is committed; 0: none */
 };
 
+/* What the name of a super-journal is followed by: length, checksum and magic. */
+#define SUPER_TAIL_BYTES 16
+
 static int privateRead(sqlite3_file *pFile, void *pBuf, int iAmt, sqlite3_int64 iOfst) {
-  return overlayRead(((PrivateFile *)pFile)->pData, pBuf, iAmt, iOfst, 0);
+  PrivateFile *p = (PrivateFile *)pFile;
+  if (p->eKind == PRIVATE_JOURNAL && p->pMain && iAmt == 4 && iOfst == overlaySize(p->pData) - SUPER_TAIL_BYTES)
+    p->pMain->pPlayed = p; /* J3 */
+  return overlayRead(p->pData, pBuf, iAmt, iOfst, 0);
+}
+
+/* The journal is written, cut or closed: nothing is played back any more (J3). */
+static void notPlayed(PrivateFile *p) {
+  if (p->pMain && p->pMain->pPlayed == p) p->pMain->pPlayed = 0;
 }
 
 /*
@@ -118,6 +133,7 @@ static int privateWrite(sqlite3_file *pFile, const void *pBuf, int iAmt, sqlite3
   static const unsigned char aNone[sizeof aJournalMagic];
   PrivateFile *p = (PrivateFile *)pFile;
   int rc = SQLITE_OK;
+  notPlayed(p);
   if (p->eKind == PRIVATE_SUPER) rc = superNames(pBuf);
   if (p->eKind == PRIVATE_JOURNAL && iAmt == sizeof aJournalMagic && !memcmp(pBuf, aJournalMagic, iAmt)) pBuf = aNone; /* J1 */
   if (rc == SQLITE_OK) rc = overlayWrite(p->pData, pBuf, iAmt, iOfst, 0);
@@ -127,6 +143,7 @@ static int privateWrite(sqlite3_file *pFile, const void *pBuf, int iAmt, sqlite3
 
 static int privateTruncate(sqlite3_file *pFile, sqlite3_int64 size) {
   PrivateFile *p = (PrivateFile *)pFile;
+  notPlayed(p);
   if (size > 0) return overlayTruncate(p->pData, size, 0);
   overlayClear(p->pData, 0);
   return SQLITE_OK;
@@ -144,7 +161,8 @@ static int privateFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
 
 static int privateClose(sqlite3_file *pFile) {
   PrivateFile *p = (PrivateFile *)pFile;
-  if (p->pMain) p->pMain->pWal = 0;
+  notPlayed(p);
+  if (p->eKind == PRIVATE_WAL) p->pMain->pWal = 0;
   overlayFree(p->pData);
   return SQLITE_OK;
 }
@@ -198,9 +216,10 @@ int privateOpen(const char *zName, sqlite3_file *pFile, int flags) {
   PrivateFile *p = (PrivateFile *)pFile;
   memset(p, 0, sizeof *p);
   p->eKind = flags & SQLITE_OPEN_WAL ? PRIVATE_WAL : flags & SQLITE_OPEN_SUPER_JOURNAL ? PRIVATE_SUPER : PRIVATE_JOURNAL;
-  if (p->eKind == PRIVATE_WAL && !(p->pMain = remoteFileOfWal(zName))) return SQLITE_CANTOPEN;
+  if (p->eKind != PRIVATE_SUPER) p->pMain = remoteFileOf(zName, p->eKind == PRIVATE_WAL ? "-wal" : "-journal");
+  if (p->eKind == PRIVATE_WAL && !p->pMain) return SQLITE_CANTOPEN;
   if (!(p->pData = overlayNew())) return SQLITE_NOMEM;
-  if (p->pMain) p->pMain->pWal = p;
+  if (p->eKind == PRIVATE_WAL) p->pMain->pWal = p;
   pFile->pMethods = &privateMethods;
   return SQLITE_OK;
 }

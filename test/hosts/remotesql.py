@@ -6,6 +6,7 @@ are called case_…. Prints "ok", or what went wrong.
 """
 
 import contextlib
+import json
 import os
 import random
 import sqlite3
@@ -19,10 +20,10 @@ names = iter(range(1_000_000))
 
 
 def load():
-    loader = sqlite3.connect(":memory:")
-    loader.enable_load_extension(True)
-    loader.load_extension(LIBRARY)
-    return loader
+    db = sqlite3.connect(":memory:")
+    db.enable_load_extension(True)
+    db.load_extension(LIBRARY)
+    return db
 
 
 def uri(name, more=""):
@@ -60,6 +61,12 @@ def fails(what, kind, text, run):
             raise AssertionError(f"{what}: fails with {e!r}, want {text!r}") from e
         return
     raise AssertionError(f"{what}: does not fail")
+
+
+def version(name):
+    """The number of the version of a database that is open."""
+    status = json.loads(one(loader, "select verneuil_status()"))
+    return [d["version"] for d in status["remotes"] if d["path"] == f"{DIRECTORY}/{name}"]
 
 
 def content(db, schema="main"):
@@ -327,9 +334,13 @@ def case_spill():
     both.run("select count(*), sum(length(b)), max(hex(substr(b, 1000, 20))) from t")
     both.run("commit")
     both.compare()
+    both.run("delete from t where a % 5 = 0")  # free pages, which no journal has
+    before = version(both.name)
     both.run("begin")
     both.run("update t set b = zeroblob(100000)")
+    both.run("insert into t select a + 1000, zeroblob(20000) from t")
     both.run("rollback")
+    want("the version after a rollback", version(both.name), before)
     both.compare()
     both.run("delete from t where a > 5")
     both.run("vacuum")
@@ -505,11 +516,10 @@ def case_unsynced():
 
 
 def main():
-    loader = load()
     os.makedirs(DIRECTORY, exist_ok=True)
     globals()[f"case_{CASE}"]()
-    loader.close()
     print("ok")
 
 
+loader = load()
 main()
