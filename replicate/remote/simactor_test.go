@@ -13,12 +13,13 @@ import (
 
 // actor is one thread of a process, with a connection.
 type actor struct {
-	p    *process
-	rng  *rand.Rand
-	c    *Conn
-	mode Mode
-	off  bool // synchronous=OFF
-	seen int  // the longest list that it has read from a durable version
+	p       *process
+	rng     *rand.Rand
+	c       *Conn
+	mode    Mode
+	off     bool // synchronous=OFF
+	seen    int  // the longest list that it has read from a durable version
+	durable bool // what it read last is
 }
 
 // work does what an application does: it opens the database, reads and writes a few times, and
@@ -41,16 +42,40 @@ func (a *actor) work() {
 			if a.rest(ctx) != nil {
 				break
 			}
-			if a.mode.ReadOnly || a.rng.IntN(3) == 0 {
-				a.read(ctx)
-			} else {
-				a.write(ctx)
-			}
+			a.once(ctx)
 		}
 		c.Close()
 		if a.p.killed() {
 			return
 		}
+	}
+}
+
+// once runs one transaction, which may be interrupted, or says one of the pragmas.
+func (a *actor) once(ctx context.Context) {
+	if !a.p.w.rich {
+		if a.mode.ReadOnly || a.rng.IntN(3) == 0 {
+			a.read(ctx)
+		} else {
+			a.write(ctx)
+		}
+		return
+	}
+	if a.rng.IntN(8) == 0 {
+		var cancel context.CancelFunc
+		patience := time.Duration(a.rng.ExpFloat64() * float64(time.Second))
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	switch n := a.rng.IntN(24); {
+	case n == 0:
+		a.c.Release(ctx)
+	case n == 1:
+		a.c.Refresh(ctx)
+	case a.mode.ReadOnly || n < 9:
+		a.read(ctx)
+	default:
+		a.write(ctx)
 	}
 }
 
@@ -112,7 +137,7 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 	}
 	w.counts.Reads++
 	stored, durable := w.lists[m.Cut]
-	if !durable { // it is of this process alone, so far
+	if a.durable = durable; !durable { // it is of this process alone, so far
 		w.counts.Dirty++
 		return list, nil
 	}
@@ -133,7 +158,7 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 func (a *actor) read(ctx context.Context) {
 	call := a.p.w.ticks.Add(1)
 	list, err := a.view(ctx)
-	if err == nil && !a.mode.Follow {
+	if err == nil && !a.mode.Follow && a.durable {
 		a.p.w.note(operation{actor: a, call: call, list: list})
 	}
 }
@@ -189,6 +214,9 @@ func (w *world) begin(rng *rand.Rand, list []uint32) *transaction {
 		tx.length = 1 + rng.IntN(tx.length)
 	}
 	most := 4
+	if w.big {
+		tx.length, most = max(tx.length, 200), 60 // what is inline gets too much
+	}
 	if rng.IntN(12) == 0 {
 		tx.length, most = max(tx.length, 70), 200 // too many to travel inline
 	}

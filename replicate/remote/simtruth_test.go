@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -165,7 +166,8 @@ type truth struct {
 	owner       [16]byte
 	versions    [][]uint32 // the list of each version, by number
 	epochs      int
-	puts        uint64 // number of the last checkpoint
+	beaten      time.Duration // when a heartbeat last came
+	puts        uint64        // number of the last checkpoint
 	checkpoints []put
 	lists       map[[16]byte][]uint32 // of each version, by its cut
 	// known is how long a list is all of which somebody was told is committed.
@@ -183,6 +185,8 @@ func (w *world) stored(bucket, key string, body []byte, had bool) {
 	switch kind := kindOf(key); {
 	case bucket == "m" && key == manifest.Name("", simPath):
 		w.checkpointed(body)
+	case kind == "lease":
+		w.beaten = w.now()
 	case kind == "log":
 		if had {
 			w.violate("R1: %s was put again", key)

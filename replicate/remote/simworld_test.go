@@ -58,6 +58,8 @@ type settings struct {
 	drift    bool          // clocks run apart
 	machines int
 	lease    Options
+	rich     bool // transactions are interrupted, and there are pragmas
+	big      bool // transactions write much
 	long     bool // some wait so long that records are trimmed meanwhile
 	variant  variant
 }
@@ -334,6 +336,9 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		long:    rng.IntN(4) == 0,
 		variant: v,
 	}
+	if more := rand.New(rand.NewPCG(uint64(seed), 1)); v == (variant{}) {
+		w.rich, w.big = more.IntN(2) == 0, more.IntN(20) == 0
+	}
 	w.favour()
 	w.live()
 	<-time.After(time.Hour) // goroutines that are idle end
@@ -345,8 +350,43 @@ func (s *settings) favour() {
 	switch v := s.variant; {
 	case v.renewsLapsed:
 		s.latency = 300 * time.Millisecond
+	case v.collects:
+		s.big = true
 	case v.trimsFences:
 		s.long = true
+	}
+}
+
+// crew is a sync.WaitGroup that may be empty, and get more to wait for, while somebody waits.
+type crew struct {
+	mu   sync.Mutex
+	n    int
+	idle chan struct{} // closed, and another one, when n becomes 0
+}
+
+func (c *crew) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n += n; c.n == 0 {
+		close(c.idle)
+		c.idle = make(chan struct{})
+	}
+}
+
+func (c *crew) run(f func()) {
+	c.add(1)
+	go func() {
+		defer c.add(-1)
+		f()
+	}()
+}
+
+func (c *crew) wait() {
+	c.mu.Lock()
+	n, idle := c.n, c.idle
+	c.mu.Unlock()
+	if n > 0 {
+		<-idle
 	}
 }
 
@@ -354,7 +394,7 @@ func (s *settings) favour() {
 func (w *world) live() {
 	first := w.newProcess(w.newHost(), 0)
 	first.create()
-	var work sync.WaitGroup
+	work := crew{idle: make(chan struct{})}
 	var mu sync.Mutex
 	processes := []*process{first}
 	next := 1
@@ -366,7 +406,7 @@ func (w *world) live() {
 		mu.Unlock()
 		for k := 1 + w.rng.IntN(2); k > 0; k-- {
 			a := &actor{p: p, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0))}
-			work.Go(a.work)
+			work.run(a.work)
 		}
 	}
 	for range 1 + w.rng.IntN(3) {
@@ -385,11 +425,11 @@ func (w *world) live() {
 		defer close(trimmed)
 		w.trim(done)
 	}()
-	work.Wait()
+	work.wait()
 	close(done)
 	<-trimmed
 	<-harmed
-	work.Wait() // of those who were started last
+	work.wait() // of those who were started last
 	w.end(processes)
 }
 
@@ -514,6 +554,9 @@ func (p *process) takes(from time.Duration) {
 	most := w.lease.LeaseTimeout*3/2 + 100*w.latency + 5*time.Second
 	for {
 		tries := w.now()
+		w.mu.Lock()
+		from = max(from, w.beaten) // a heartbeat that was on its way
+		w.mu.Unlock()
 		done, err := a.write(ctx)
 		if done {
 			return

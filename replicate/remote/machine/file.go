@@ -121,7 +121,10 @@ func (f *File) use(file *os.File) error {
 	if f.f != nil {
 		f.f.Close()
 	}
-	f.f, f.page = file, (*Page)(at)
+	f.f = file
+	if f.page == nil { // else it is where it was, and others read f.page
+		f.page = (*Page)(at)
+	}
 	return nil
 }
 
