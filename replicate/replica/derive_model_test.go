@@ -216,6 +216,34 @@ func (m *model) restate(k int) error {
 	return nil
 }
 
+// fold has another process fold the inline pages of the newest version, and reader k find that.
+func (m *model) fold(k int) error {
+	m.readers[k].Adopt()
+	m.at[k] = m.newest
+	e := &edition{file: m.newest.file, of: m.newest}
+	folded := *m.folded(m.readers[k].Manifest(), e.file)
+	folded.Sequence++
+	binary.BigEndian.PutUint64(folded.Cut[:], m.rng.Uint64())
+	e.m = &folded
+	var cached []int64
+	for off := int64(chunkstore.ChunkBytes); off < int64(len(e.file)); off += block {
+		if m.readers[k].Cached(off-off%chunkstore.ChunkBytes, chunkstore.ChunkBytes) {
+			cached = append(cached, off)
+		}
+	}
+	m.set(e.m)
+	m.newest, m.made, m.at[k] = e, append(m.made, e), e
+	if err := m.readers[k].Refresh(context.Background(), true); err != nil {
+		return err
+	}
+	for _, off := range cached {
+		if !m.readers[k].Cached(off, block) {
+			return fmt.Errorf("page %d was there before pages were folded", off/block)
+		}
+	}
+	return nil
+}
+
 // folded is m, whose bytes are file, with all inline pages but page 1 in chunks.
 func (m *model) folded(of *manifest.Manifest, file []byte) *manifest.Manifest {
 	next := *of
@@ -322,7 +350,7 @@ func TestDeriveModel(t *testing.T) {
 		for step := range steps {
 			k := m.rng.IntN(len(m.readers))
 			var err error
-			what := m.rng.IntN(11)
+			what := m.rng.IntN(12)
 			switch what {
 			case 0, 1, 2, 3:
 				err = m.derive(k)
@@ -343,6 +371,8 @@ func TestDeriveModel(t *testing.T) {
 				m.at[k] = m.newest
 			case 10:
 				err = m.restate(k)
+			case 11:
+				err = m.fold(k)
 			}
 			if err == nil {
 				err = m.check(k)

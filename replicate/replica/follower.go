@@ -252,6 +252,9 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	if err == nil && !carried {
 		err = h.carry(ctx)
 	}
+	if err == nil && prev != nil {
+		err = h.unfetched()
+	}
 	if err == nil {
 		v.showHeader(v.table.entry(0))
 		err = v.begin()

@@ -81,6 +81,28 @@ func (h heir) refold(chunks []int) error {
 	return nil
 }
 
+// unfetched has h show chunks whose objects were made of what the version before shows there, as
+// where inline pages were folded: their IDs say so.
+func (h heir) unfetched() error {
+	sealer := h.s.f.all.options.Store.Sealer()
+	for _, p := range h.s.m.Patches {
+		i := p.Index
+		if h.s.table.here(i) || i >= h.prev.m.Chunks() || len(h.prev.m.InlineOf(i)) == 0 ||
+			h.prev.m.ChunkBytes(i) != h.s.m.ChunkBytes(i) {
+			continue
+		}
+		data := make([]byte, h.s.m.ChunkBytes(i))
+		there, err := h.prev.readAs(data, i, int64(i)*slotBytes, h.prev.table.entry(i))
+		if err == nil && there && sealer.Identify(data) == p.ID {
+			err = store(h.s, i, slotKey(p.ID), data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // patchOf returns what a patch of m says of chunk i, if there is one.
 func patchOf(m *manifest.Manifest, i int) (ref chunkstore.Ref, found bool) {
 	k, found := slices.BinarySearchFunc(m.Patches, i, func(p manifest.Patch, i int) int {
