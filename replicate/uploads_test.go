@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/faultbucket"
 	"verneuil/replicate/mirror"
 )
 
@@ -139,4 +142,85 @@ func TestSyncPutsAheadAndFails(t *testing.T) {
 	}
 	w.chunks[0].setFault(nil)
 	w.mustSync("again", nil)
+}
+
+// TestLongUpload: an upload that takes days has what it has put touched before it may be collected,
+// as no version names it yet.
+func TestLongUpload(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := new(movedClock)
+	var mu sync.Mutex
+	ages, touched := make(map[string]time.Time), 0
+	oldest := func() (age time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, at := range ages {
+			age = max(age, clock.now().Sub(at))
+		}
+		return age
+	}
+	plan := &faultbucket.Plan{OnCalled: func(verb, key string) {
+		if _, err := chunkstore.ParseDigest(key); err != nil || verb != "put" {
+			return
+		}
+		mu.Lock()
+		_, again := ages[key] // plan's bucket is touched by a put
+		mu.Unlock()
+		if !again { // an hour passes, in which all that is due is done
+			w.until("what is old is touched", func() bool { return oldest() < 24*time.Hour })
+			clock.by.Add(int64(time.Hour))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ages[key] = clock.now()
+		if again {
+			touched++
+		}
+	}}
+	w.options = func(o *Options) {
+		o.clock, o.runObjects, o.packObjects, o.Concurrency = clock, 2, 1, 1
+		o.Store = chunkstore.NewStore(plan.Target(w.store().Targets[0]))
+	}
+	w.fillChunks(80)
+	r := w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.equal(0, "after days")
+	if touched < 80 {
+		t.Errorf("%d packs were touched", touched)
+	}
+}
+
+// TestLongUploadLoses: an upload of which something is gone before it is named fails, and the next
+// one puts that again.
+func TestLongUploadLoses(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	clock := new(movedClock)
+	w.options = func(o *Options) {
+		o.clock, o.runObjects, o.packObjects, o.Concurrency = clock, 4, 1, 1
+	}
+	w.fillChunks(60)
+	n := 0
+	b := w.chunks[0]
+	b.setFault(func(op, key string) error { // under b.mu
+		if op == "put" {
+			if n++; n == 20 {
+				clear(b.objects)
+				clock.by.Add(int64(21 * time.Hour))
+			}
+		}
+		return nil
+	})
+	r := w.replicator()
+	defer w.run(r)()
+	failures := 0
+	for err := w.flush(r); err != nil; err = w.flush(r) {
+		if failures++; failures > 20 {
+			t.Fatal(err)
+		}
+	}
+	if failures == 0 {
+		t.Error("an upload of which packs were lost succeeded")
+	}
+	w.equal(0, "at last")
 }

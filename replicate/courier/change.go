@@ -88,7 +88,7 @@ func (s *stock) took(p *push) (chunks int) {
 		}
 	}
 	if !p.named {
-		s.add(p.durable)
+		s.add(p.durable, p.begun)
 		s.least = min(s.least, p.change.least)
 		return chunks
 	}

@@ -191,6 +191,7 @@ func (a *contact) openNotes() (err error) {
 	}
 	a.notes.journal = a.notes.of(met)
 	a.uploads.journal = a.notes.journal
+	a.notes.known = a.at
 	a.notes.put, err = a.notes.journal.Load(a.at)
 	return err
 }
@@ -319,7 +320,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	}
 	a.meet(c)
 	if a.put != nil {
-		c.stock.add(a.put)
+		c.stock.add(a.put, a.at)
 		a.uploads.count(c.office.o.Sent, len(a.put))
 	}
 	if err != nil {

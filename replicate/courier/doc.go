@@ -11,7 +11,9 @@
 //
 // A push puts what is missing, in packs: chunks, in runs that are made durable; then it tells the
 // target of the version. What a long push has put is noted in the spool, run by run, until a
-// version names it: a push that was interrupted goes on, also in another process (uploads.go).
+// version names it: a push that was interrupted goes on, also in another process (uploads.go). What
+// was put 20 hours ago, or is known since then, is touched, so that nobody collects it before it is
+// named (unnamed.go); if it is gone, the push fails, and it is put again.
 //
 // A look asks whether a target is still what it was taken for.
 //

@@ -2,6 +2,7 @@ package courier
 
 import (
 	"maps"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/spool"
@@ -14,6 +15,7 @@ type notes struct {
 	target  string  // its ID
 	journal *ledger // of put; nil before the first contact
 	put     map[chunkstore.ID]chunkstore.Place
+	known   time.Time // put is not older, or was in the journal then
 }
 
 // of returns the journal of what was put while the target's chunk bucket was that one.
@@ -27,9 +29,9 @@ func (n notes) clone() notes {
 }
 
 // add notes, for this office, objects that the target has durably.
-func (n *notes) add(put map[chunkstore.ID]chunkstore.Place) {
+func (n *notes) add(put map[chunkstore.ID]chunkstore.Place, known time.Time) {
 	if n.put == nil {
-		n.put = put
+		n.put, n.known = put, known
 	} else {
 		maps.Copy(n.put, put)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -21,6 +22,7 @@ type push struct {
 	t       *chunkstore.Target
 	version manifest.Manifest // the target's, once it is described
 	point   spool.Point       // what it includes
+	begun   time.Time
 	delivery
 
 	change   change
@@ -80,8 +82,9 @@ func newPush(c *Courier, point spool.Point) *push {
 	o, last := &c.office.o, c.office.cutter.Last()
 	p := &push{
 		t: c.Target, version: *last.Manifest, point: point, delivery: newDelivery(c),
-		uploads: c.uploads(),
+		uploads: c.uploads(), begun: c.office.now(),
 	}
+	p.uploads.keep(c.stock.put, c.stock.known)
 	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
 	var first []int
 	for m := range p.change.all() {
@@ -201,6 +204,9 @@ func (c *Courier) pushed(p *push, err error) {
 	c.shelf.calls.Add(p.uploads.calls.Swap(0))
 	chunks := c.stock.took(p)
 	p.uploads.count(c.office.o.Sent, chunks)
+	for _, i := range c.stock.unput(p.uploads.unnamed.gone) {
+		c.office.cutter.StoreWholeIfInline(i)
+	}
 	c.office.doubtMirror(p.unlike.chunks)
 	c.stock.unsettled = nil
 	switch {

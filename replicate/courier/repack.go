@@ -189,6 +189,7 @@ func (s *stock) move(i int, ref chunkstore.Ref, to chunkstore.Place, last *manif
 func (b *repack) moved(v *moving) {
 	c := b.of
 	last, n := c.office.cutter.Last().Tree, 0
+	c.stock.add(v.durable, c.office.now())
 	for _, m := range v.moves {
 		place, ok := v.durable[m.ref.ID]
 		if ok && c.stock.move(m.index, m.ref, place, last) {

@@ -36,11 +36,13 @@ type uploads struct {
 	durable map[chunkstore.ID]chunkstore.Place
 	err     error // of a Sync
 	syncs   sync.WaitGroup
+	unnamed unnamed
 }
 
 // run is a batch of a target's.
 type run struct {
 	batch *chunkstore.PackBatch
+	since time.Time
 	begun int
 	puts  sync.WaitGroup
 
@@ -95,7 +97,7 @@ func (u *uploads) join(objects int) (*run, error) {
 		return nil, u.err
 	}
 	if u.run == nil {
-		u.run = &run{batch: u.t.Batch()}
+		u.run = &run{batch: u.t.Batch(), since: u.now()}
 		u.runs++
 	}
 	r := u.run
@@ -133,6 +135,8 @@ func (u *uploads) sync(note bool) {
 		for _, ref := range r.put {
 			u.durable[ref.ID] = ref.Place
 		}
+		u.unnamed.add(r.put, r.since)
+		u.syncs.Go(func() { _ = u.touch() }) // it is tried again
 	})
 }
 
@@ -143,7 +147,8 @@ func (u *uploads) finish() (durable map[chunkstore.ID]chunkstore.Place, err erro
 	u.sync(u.runs > 1)
 	u.mu.Unlock()
 	u.syncs.Wait()
-	return u.durable, errors.Join(u.err, u.journal.Close())
+	touched := u.touch()
+	return u.durable, errors.Join(u.err, touched, u.journal.Close())
 }
 
 // count adds what was sent, so many chunks among it.

@@ -57,9 +57,10 @@
 // is young.
 //
 // Why nobody can name a pack P that goes. Whoever puts a version has its packs from three sources.
-// (a) He has put P himself. That was more than 26 h ago, and so is longer ago than he believes in
-// it. (b) P stands in the version before, which was the newest one. If it still was when it was
-// read here, P is live. If another one had replaced it already, his version is refused (package
+// (a) He has put P himself, or touched it since. That was more than 26 h ago, and so is longer ago
+// than he believes in it. (b) P stands in the version before, which was the newest one. If it still
+// was when it was read here, P is live. If another one had replaced it already, his version is
+// refused (package
 // manifest/history), or is the same lineage's and names only what its own version before does. (c)
 // He puts P again, with the same bytes: then it is young, or is put anew (G3). A reader is at a
 // version that was the newest: in a history it is one that stays, or its record is. Let such a
@@ -113,9 +114,10 @@
 //	         database whose manifest was deleted has no version any more, also where the bucket
 //	         keeps some
 //	a writer has named what it put, or will put it again
-//	         26 h, and history_hours, and 49 h at least. A first upload that takes longer defeats
-//	         it, and a process that slept that long within a push. Its version lacks packs: a
-//	         look, the patrol and verify find out, and the replicator puts them again
+//	         26 h, and history_hours, and 49 h at least: what it has put for longer than 20 h it
+//	         touches before it names it. A process that slept that long between the last touch
+//	         and the record defeats it. Its version lacks packs: a look, the patrol and verify
+//	         find out, and the replicator puts them again
 //	a pack was not put again since
 //	         a Stat before each Delete. A writer who puts the very same 64 objects, which nobody
 //	         has named for days, in the milliseconds between the two, defeats it, as stores have
