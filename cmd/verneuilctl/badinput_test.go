@@ -176,8 +176,11 @@ var damages = map[string]func(file string, b []byte) error{
 	"truncated": func(file string, b []byte) error {
 		return os.WriteFile(file, b[:len(b)/2], 0o600)
 	},
-	"flipped bit": func(file string, b []byte) error {
-		b[len(b)-9] ^= 0x20
+	// Several: of what zstd has packed there are single bits that make no difference.
+	"flipped bits": func(file string, b []byte) error {
+		for i := len(b) - 40; i < len(b)-8; i++ {
+			b[i] ^= 0x20
+		}
 		return os.WriteFile(file, b, 0o600)
 	},
 	"other content": func(file string, _ []byte) error {
@@ -249,7 +252,7 @@ func TestDamagedStore(t *testing.T) {
 					"--force", "-s", db, "-o", s.path("out.db"))
 				refuse(t, 1, []string{name, want}, "-c", s.config(), "restore", "--force", "-s", db)
 				s.noLeftovers("out.db")
-				s.mustFind(name, want, kind == "chunk" && damage == "flipped bit")
+				s.mustFind(name, want, kind == "chunk" && damage == "flipped bits")
 			})
 		}
 		if err := os.WriteFile(file, whole, 0o600); err != nil {
