@@ -87,6 +87,9 @@ func (c *Conn) Share(ctx context.Context) error {
 	if c.stays(wants) {
 		return nil
 	}
+	if wants && d.lease.await(ctx) && c.Number() != 0 {
+		return nil // the watch has asked meanwhile, and found nothing newer
+	}
 	d.queue.reveal(ctx)
 	// What is promised now has all that was answered for; what is published is no older.
 	page := d.lease.file.Page()

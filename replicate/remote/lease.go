@@ -202,8 +202,12 @@ func (l *lease) own(ctx context.Context) error {
 		}
 		s.fall()
 	}
-	if err := s.read(ctx, 0); err != nil {
-		return err
+	// A history that nobody owned when it was last read need not be read: the fence is refused if it
+	// has gone on.
+	if !s.w.At().Released {
+		if err := s.read(ctx, 0); err != nil {
+			return err
+		}
 	}
 	return l.claim(ctx, ours)
 }

@@ -42,6 +42,9 @@ type sight struct {
 	sign   time.Duration
 }
 
+// promisedMax bounds how far ahead a promise may be: another history's is farther.
+const promisedMax = 1 << 20
+
 // lastBytesMax bounds the record that is passed on to the next process of the machine.
 const lastBytesMax = 64 << 10
 
@@ -130,7 +133,19 @@ func (s *story) newest(ctx context.Context) error {
 		}
 		s.w.Abandon()
 	}
-	return s.read(ctx, 0)
+	return s.read(ctx, s.promised())
+}
+
+// promised returns the number of the record that the machine's page promises to be the newest; 0:
+// it promises nothing.
+func (s *story) promised() uint64 {
+	page, at := s.d.lease.file.Page(), s.w.At()
+	until := page.Until() // before the number, which may be that of a promise that is long over
+	ahead := page.Number() - stamp(at)
+	if s.d.now() >= until || ahead == 0 || ahead > promisedMax {
+		return 0
+	}
+	return at.Number + ahead
 }
 
 // read reads what others have appended: up to the record upTo, if that is not 0, or to the end.

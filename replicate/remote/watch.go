@@ -20,6 +20,8 @@ type watch struct {
 	since   time.Duration // when at or the heartbeat were last seen to be others than before
 	looked  time.Duration // when a look began that saw no change for the lease's timeout
 	wants   uint64        // the epoch that was asked for
+	seen    time.Duration // when the last look began that was answered
+	ended   chan struct{} // is closed when the next look has ended; nil: nobody waits for that
 }
 
 // dead reports whether the owner of the history at that position shows no sign of life.
@@ -48,8 +50,37 @@ func (w *watch) busy(owner *manifest.Owner) error {
 func (w *watch) ask(d *database) {
 	w.asked = d.now()
 	if !w.running {
-		*w = watch{running: true, asked: w.asked}
+		*w = watch{running: true, asked: w.asked, ended: w.ended}
 		d.set.run("watch a lease", d, d.lease.watchOwner)
+	}
+}
+
+// await waits, while the owner is watched, until a look has ended that began after the call, and
+// reports whether one was answered: then the story is the newest, and nobody need ask again.
+func (l *lease) await(ctx context.Context) (looked bool) {
+	d := l.d
+	began := d.now()
+	timer := time.NewTimer(3 * lookInterval)
+	defer timer.Stop()
+	for {
+		d.mu.Lock()
+		w := &l.watch
+		if looked = w.seen > began; looked || !w.running {
+			d.mu.Unlock()
+			return looked
+		}
+		if w.ended == nil {
+			w.ended = make(chan struct{})
+		}
+		ended := w.ended
+		d.mu.Unlock()
+		select {
+		case <-ended:
+		case <-timer.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -95,6 +126,13 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 	stuck := l.keeper.stuck > 0 && now-l.keeper.stuck <= 2*timeout
 	if err == nil && !owned && !stuck || now-w.asked > 2*timeout {
 		w.running = false
+	}
+	if err == nil {
+		w.seen = began
+	}
+	if w.ended != nil {
+		close(w.ended)
+		w.ended = nil
 	}
 	again = w.running
 	want := again && err == nil && w.wants != at.Epoch
