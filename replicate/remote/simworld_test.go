@@ -60,6 +60,7 @@ type settings struct {
 	lease    Options
 	rich     bool // transactions are interrupted, and there are pragmas
 	big      bool // transactions write much
+	held     bool // transactions stay open, and their processes are stopped, for about the timeout
 	long     bool // some wait so long that records are trimmed meanwhile
 	variant  variant
 }
@@ -279,7 +280,11 @@ func (p *process) kill() {
 // harm kills and stops processes, and starts others, until all of the work is done.
 func (w *world) harm(done <-chan struct{}, processes []*process, start func(*host)) {
 	alive := slices.Clone(processes)
-	for n := w.rng.IntN(6); n > 0; n-- {
+	n := w.rng.IntN(6)
+	if w.held {
+		n = 12
+	}
+	for ; n > 0; n-- {
 		select {
 		case <-done:
 			return
@@ -304,6 +309,8 @@ func (w *world) harm(done <-chan struct{}, processes []*process, start func(*hos
 			d := w.rng.ExpFloat64() * float64(ghostScales[w.rng.IntN(len(ghostScales))])
 			if w.variant.trimsFences {
 				d *= 10
+			} else if w.held {
+				d = (8 + 12*w.rng.Float64()) * float64(time.Second)
 			}
 			p.stop(time.Duration(d))
 		}
@@ -349,7 +356,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 func (s *settings) favour() {
 	switch v := s.variant; {
 	case v.renewsLapsed:
-		s.latency = 300 * time.Millisecond
+		s.held = true
 	case v.collects:
 		s.big = true
 	case v.trimsFences:

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -73,7 +74,9 @@ func (h heir) refold(chunks []int) error {
 		if !found || !there {
 			continue // it is fetched when it is read
 		}
-		key := slotKey(chunkstore.Sum(append(ref.ID[:], h.s.m.Cut[:]...)))
+		// Two chunks may have one object, and other pages inline.
+		name := binary.BigEndian.AppendUint64(append(ref.ID[:], h.s.m.Cut[:]...), uint64(i))
+		key := slotKey(chunkstore.Sum(name))
 		if err := store(h.s, i, key, data); err != nil {
 			return err
 		}
