@@ -202,8 +202,8 @@ func (l *lease) own(ctx context.Context) error {
 		}
 		s.fall()
 	}
-	// A history that nobody owned when it was last read need not be read: the fence is refused if it
-	// has gone on.
+	// A history that nobody owned when it was last read need not be read: the fence is refused if
+	// it has gone on.
 	if !s.w.At().Released {
 		if err := s.read(ctx, 0); err != nil {
 			return err
@@ -415,7 +415,7 @@ func (l *lease) renew(ctx context.Context, at *sight) {
 	}
 	// An answer that comes after the promise's end prolongs nothing: somebody who saw no sign until
 	// then may have a fence under way, which only a record of ours would keep out.
-	promised := d.current(s.w.At()) || d.set.broken.renewsLapsed
+	promised := d.current(s.w.At())
 	if s.sign = began; promised {
 		s.alive()
 	} else {

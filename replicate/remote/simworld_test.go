@@ -354,9 +354,8 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 
 // favour makes the schedules of some variants such that what is left out matters more often.
 func (s *settings) favour() {
+	s.held = *longHeld
 	switch v := s.variant; {
-	case v.renewsLapsed:
-		s.held = true
 	case v.collects:
 		s.big = true
 	case v.trimsFences:
@@ -595,12 +594,4 @@ func (p *process) reads() {
 	if err != nil || !slices.Equal(list, w.list()) {
 		w.violate("R2: in the end there is %v (%v), and the log has %v", list, err, w.list())
 	}
-}
-
-// simDir is where machines keep their files: in memory, if there is such a directory.
-func simDir() string {
-	if err := os.MkdirAll("/dev/shm", 0o777); err == nil {
-		return "/dev/shm"
-	}
-	return ""
 }
