@@ -118,6 +118,7 @@ check-c: modules
 # -count=1: go test's cache does not see that the library or the tool changed.
 unit: modules
 	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 75m ./...
+	$(GO) test -count=1 -timeout 30m -run 'TestSimulation|TestR7' ./replicate/remote
 
 sqlite3-shell:
 	@command -v sqlite3 >/dev/null && exit; \

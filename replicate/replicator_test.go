@@ -538,10 +538,20 @@ func TestReservedHeld(t *testing.T) {
 }
 
 // fakeClock runs as fast as it is asked: every wait is over at once.
-type fakeClock struct{ at time.Time }
+type fakeClock struct {
+	mu sync.Mutex // errands ask for the time, too
+	at time.Time
+}
 
-func (c *fakeClock) now() time.Time { return c.at }
+func (c *fakeClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
 func (c *fakeClock) after(d time.Duration) <-chan time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
 	ch := make(chan time.Time, 1)
 	ch <- c.at

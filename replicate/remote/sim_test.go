@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 1000, "how many schedules the simulation runs")
+	schedules = flag.Int("schedules", schedulesDefault, "how many schedules the simulation runs")
 	seed      = flag.Int64("seed", 0, "run the one schedule of this seed")
 	firstSeed = flag.Int64("first", 1, "the first seed")
 	longHeld  = flag.Bool("held", false, "in all schedules transactions stay open, and their "+
