@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "driver.h"
 #include "goexports.h"
+#include "remote_goexports.h"
 #include "snapshot_goexports.h"
 #include "spool.h"
 #include "sqlite3-binding.h"
@@ -273,3 +274,57 @@ void goSnapshotTimes(uintptr_t h, int bCtime, int64_t *pSeconds, int *pNanosecon
   *pSeconds = bCtime ? 1 : 2;
   *pNanoseconds = 3;
 }
+
+/* ---- databases in stores: there are no stores, so that nothing else is called ---- */
+
+char **goRemoteStores(void) { return 0; }
+
+static int unexpected(void) {
+  fprintf(stderr, "a database in a store, where there is no store\n");
+  abort();
+}
+
+int goRemoteOpen(char *zName, RemoteMode *pMode, RemoteOpened *pOpened) {
+  (void)zName, (void)pMode, (void)pOpened;
+  return unexpected();
+}
+
+int goRemoteExists(char *zName, int *pRes) {
+  (void)zName, (void)pRes;
+  return unexpected();
+}
+
+int goRemoteRead(uintptr_t hConn, void *pBuf, int nByte, int64_t iOfst, void *ppDb) {
+  (void)hConn, (void)pBuf, (void)nByte, (void)iOfst, (void)ppDb;
+  return unexpected();
+}
+
+int goRemoteShare(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) {
+  (void)hConn, (void)ppDb, (void)pPlace;
+  return unexpected();
+}
+
+int goRemoteReserve(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) { return goRemoteShare(hConn, ppDb, pPlace); }
+int goRemoteWait(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) { return goRemoteShare(hConn, ppDb, pPlace); }
+
+int goRemoteCommit(uintptr_t hConn, RemoteChange *pChange, void *ppDb, RemotePlace *pPlace) {
+  (void)pChange;
+  return goRemoteShare(hConn, ppDb, pPlace);
+}
+
+int goRemoteRefresh(uintptr_t hConn, void *ppDb, RemotePlace *pPlace, char **pzErr) {
+  (void)pzErr;
+  return goRemoteShare(hConn, ppDb, pPlace);
+}
+
+int goRemoteRelease(uintptr_t hConn, void *ppDb, char **pzErr) {
+  (void)hConn, (void)ppDb, (void)pzErr;
+  return unexpected();
+}
+
+void goRemoteClose(uintptr_t hConn) { (void)hConn, unexpected(); }
+void goRemoteAhead(uintptr_t hConn, uint32_t iChunk) { (void)hConn, (void)iChunk, unexpected(); }
+void goRemoteAdopt(uintptr_t hConn, RemotePlace *pPlace) { (void)hConn, (void)pPlace, unexpected(); }
+void goRemoteUnreserve(uintptr_t hConn, RemotePlace *pPlace) { (void)hConn, (void)pPlace, unexpected(); }
+int goSpillOpen(Spill *pSpill) { return (void)pSpill, unexpected(); }
+void goSpillClose(uintptr_t hFile) { (void)hFile, unexpected(); }
