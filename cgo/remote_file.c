@@ -9,9 +9,6 @@ SQLITE_EXTENSION_INIT3
 #include <pthread.h>
 #include <string.h>
 
-/* sqlite3_database_file_object() came with 3.32. */
-#define HAS_FILE_OBJECT 3032000
-
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static RemoteFile *pFiles;
 static Perf aClosed[OP_REMOTE_N];  /* sums of the handles that were closed */
@@ -45,22 +42,21 @@ void remoteFileRemove(RemoteFile *p) {
   quietUnlock(&mu, q);
 }
 
-/* Since 3.32 SQLite tells whose name it is. Where it does not, or tells another VFS's file above
-** ours: journals and WALs are opened by who writes (pager.c, pager_open_journal and pagerOpenWal). For
-** a moment that may seem to be two, as one commits and another one goes on; then it is unknown. */
+/* Journals and WALs are opened by who writes (pager.c, pager_open_journal and pagerOpenWal). For a
+** moment that may seem to be two, as one commits and another one goes on; then it is unknown. SQLite
+** would tell by sqlite3_database_file_object(), but only of a name of its own: of one that a VFS above
+** ours has made, it reads what is not there. */
 RemoteFile *remoteFileOf(const char *zName, const char *zEnd) {
-  const void *pOwn = sqlite3_libversion_number() >= HAS_FILE_OBJECT ? sqlite3_database_file_object(zName) : 0;
   size_t n = strlen(zName) - strlen(zEnd);
-  RemoteFile *pExact = 0, *pWriting = 0;
+  RemoteFile *pWriting = 0;
   int nWriting = 0;
   Quiet q = quietLock(&mu);
   for (RemoteFile *p = pFiles; p; p = p->pNext) {
     if (strlen(p->zName) != n || memcmp(p->zName, zName, n)) continue;
-    if (p == pOwn) pExact = p;
     if (p->mayWrite && p->eLock >= SQLITE_LOCK_RESERVED) pWriting = p, nWriting++;
   }
   quietUnlock(&mu, q);
-  return pExact ? pExact : nWriting == 1 ? pWriting : 0;
+  return nWriting == 1 ? pWriting : 0;
 }
 
 char *remotePerf(void) {

@@ -71,9 +71,10 @@ var remoteSuites = []string{"quick", "all-truncate", "all-persist", "all-exclusi
 
 // remoteExceptions are what may differ where databases live in a store, beside exceptions.
 var remoteExceptions = []statement{
-	{`.*`, `attach2|backup2|incrvacuum|savepoint|shared|shared3|tkt2409`, `.*(attach2-4\.|` +
-		`backup2-3\.1|incrvacuum-12\.3|savepoint-(5\.4|14|15)\.|shared-[0-9]\.(2\.4|10\.)|` +
-		`shared3-2\.8|tkt2409-[23]\.).*`,
+	{`.*`, `attach|attach2|backup2|incrvacuum|savepoint|shared|shared3|tkt2409`,
+		`.*(attach-(8\.[34]|10\.2)|attach2-4\.|` +
+			`backup2-3\.1|incrvacuum-12\.3|savepoint-(5\.4|14|15)\.|shared-[0-9]\.(2\.4|10\.)|` +
+			`shared3-2\.8|tkt2409-[23]\.).*`,
 		"it expects that a reader keeps a writer from committing, or that one from reading"},
 	{`.*`, `attach4|corruptL|e_vacuum|incrvacuum2|vacuum-into`, `.*(attach4-1\.5|corruptL-17\.|` +
 		`e_vacuum-1\.3\.3\.2|incrvacuum2-4\.|vacuum-into-600).*`,
