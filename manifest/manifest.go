@@ -85,6 +85,18 @@ type Page struct {
 	Data   []byte
 }
 
+// Covered reports whether pages, which are ascending, leave out nothing of the file between from
+// and to.
+func Covered(pages []Page, from, to int64) bool {
+	for _, p := range pages {
+		if from >= to || p.Offset > from {
+			break
+		}
+		from = max(from, p.Offset+int64(len(p.Data)))
+	}
+	return from >= to
+}
+
 // Alone returns the version as one that is in no history, and is what it is wherever it stands. It
 // shares memory with m.
 func (m *Manifest) Alone() *Manifest {

@@ -34,6 +34,11 @@ type Position struct {
 	Fences   []uint64 // of takeovers from writers that had not released, ascending (T1)
 }
 
+// Is reports whether p and o are the same place in one history.
+func (p Position) Is(o Position) bool {
+	return p.Lineage == o.Lineage && p.Number == o.Number && p.Digest == o.Digest
+}
+
 // Checkpoint is all that the records up to Number have made. Body is opaque. Without a Lineage it
 // is in no history, and all that there is: another one may replace it.
 type Checkpoint struct {

@@ -36,22 +36,25 @@ type saver struct {
 }
 
 // appended notes that a record of so many bytes was appended. The caller has the pen.
-func (b *saver) appended(d *database, bytes int) {
+func (b *saver) appended(bytes int) {
+	d := b.d
 	m := d.story.m
 	records := m.At.Number - d.story.w.Reader().Seen()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b.bytes += bytes
 	if b.idle == nil {
-		b.idle = time.AfterFunc(checkpointPause, func() { b.begin(d) })
+		b.idle = time.AfterFunc(checkpointPause, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			b.begin()
+		})
 	} else {
 		b.idle.Reset(checkpointPause)
 	}
-	if !b.running && d.now() >= b.retry &&
-		(records >= checkpointRecords || b.bytes >= checkpointBytes ||
-			d.composer.WantsCheckpoint(m)) {
-		b.running = true
-		d.set.run("put a checkpoint", d, b.checkpoint)
+	if d.now() >= b.retry && (records >= checkpointRecords || b.bytes >= checkpointBytes ||
+		d.composer.WantsCheckpoint(m)) {
+		b.begin()
 	}
 	if !b.folding && b.folded == nil && d.composer.Wants(m) {
 		b.folding = true
@@ -59,13 +62,11 @@ func (b *saver) appended(d *database, bytes int) {
 	}
 }
 
-// begin begins a checkpoint, unless one is under way.
-func (b *saver) begin(d *database) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// begin begins a checkpoint, unless one is under way. It is called with mu.
+func (b *saver) begin() {
 	if !b.running {
 		b.running = true
-		d.set.run("put a checkpoint", d, b.checkpoint)
+		b.d.set.run("put a checkpoint", b.d, b.checkpoint)
 	}
 }
 

@@ -239,11 +239,7 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved 
 		return false, d.wrap(err)
 	}
 	e := &entry{
-		draft: draft, m: draft.Version, v: v, done: make(chan struct{}),
-		step: draft.Version.WholeStep(),
-	}
-	if !draft.Whole {
-		e.step = c.base.StepTo(draft.Version, draft.Changed, draft.Shortest)
+		draft: draft, step: draft.Step(c.base), m: draft.Version, v: v, done: make(chan struct{}),
 	}
 	c.before = place{c.r.Version(), c.at, c.cut}
 	d.mu.Lock()
@@ -314,7 +310,6 @@ func (c *Conn) Wait(ctx context.Context) error {
 		c.back()
 		return d.wrap(fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx)))
 	}
-	c.mine = nil
 	if e.err != nil {
 		c.back()
 		return d.wrap(e.err)
@@ -330,11 +325,11 @@ func (c *Conn) back() {
 		c.r.MoveTo(b.v)
 		c.at, c.cut = b.at, b.cut
 	}
-	c.mine = nil
 	c.forgetBefore()
 	c.base, c.onto = nil, nil
 }
 
+// forgetBefore notes that c's last commit needs nothing more of c.
 func (c *Conn) forgetBefore() {
 	if c.before.v != nil {
 		c.before.v.Release()

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -42,7 +41,6 @@ type database struct {
 	queue queue
 	lease lease
 	saver saver
-	last  error // of the last commit that failed; nil: it did not
 }
 
 // writing reports whether a handle has reserved, or something is not durable yet. It is called with
@@ -154,17 +152,8 @@ func (d *database) open(ctx context.Context, m Mode) error {
 
 // create begins the history of an empty database.
 func (d *database) create(ctx context.Context) error {
-	m := manifest.Manifest{
-		Path: d.path, Program: d.set.o.Program, Epoch: 1, Sequence: 1,
-		Stores: []chunkstore.Identity{d.shop.chunks}, Time: time.Now(),
-		At: history.Position{Released: true},
-	}
-	var continuity [8]byte
-	for _, random := range [][]byte{m.Lineage[:], m.Cut[:], m.At.Lineage[:], continuity[:]} {
-		rand.Read(random) // never fails: crypto/rand
-	}
-	m.Continuity = binary.BigEndian.Uint64(continuity[:]) | 1
-	if err := d.story.create(ctx, &m); err != nil {
+	m := compose.First(d.path, d.set.o.Program, d.shop.chunks)
+	if err := d.story.create(ctx, m); err != nil {
 		return err
 	}
 	d.log.Info("database created")

@@ -432,15 +432,11 @@ func (l *lease) release(ctx context.Context) (done bool) {
 		d.mu.Unlock()
 		return false
 	}
-	left := make(chan struct{})
-	d.users.leaving = left
+	d.users.shut()
 	wanted := l.keeper.wanted
 	d.mu.Unlock()
 	err := l.giveBack(ctx, wanted)
-	d.mu.Lock()
-	d.users.leaving = nil
-	close(left)
-	d.mu.Unlock()
+	d.users.open()
 	if err != nil {
 		d.log.Info("the lease was not given back", "error", err)
 	}
@@ -454,22 +450,18 @@ func (l *lease) giveBack(ctx context.Context, wanted bool) error {
 		return err
 	}
 	defer d.give()
+	s := &d.story
 	locked, err := l.file.TryLock()
-	if err != nil || !locked { // another process writes, and looks after the lease
-		if d.story.w != nil && d.story.w.State() == history.Owning {
-			d.story.w.Abandon()
-			d.story.show()
-		}
+	if locked = locked && err == nil; locked {
+		defer l.file.Unlock()
+	}
+	if s.w == nil || s.w.State() != history.Owning {
 		return err
 	}
-	defer l.file.Unlock()
-	s := &d.story
-	if n := s.noted(); s.w == nil || s.w.State() != history.Owning || n != nil && !n.is(s.w) {
-		if s.w != nil && s.w.State() == history.Owning {
-			s.w.Abandon()
-			s.show()
-		}
-		return nil // the same
+	if !locked || s.goneOn() { // another process looks after the lease
+		s.w.Abandon()
+		s.show()
+		return err
 	}
 	if err := s.w.Prepare(nil, true); err != nil {
 		return err

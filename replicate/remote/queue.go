@@ -91,15 +91,15 @@ func (q *queue) answered(e *entry) {
 	}
 }
 
-// isEarly reports whether there is a commit that was answered, and is not durable. It is called
-// with mu.
-func (q *queue) isEarly() bool {
+// unsure returns the last commit that was answered, and is not durable; nil: there is none. It is
+// called with mu.
+func (q *queue) unsure() *entry {
 	if q.early != nil {
 		if done, _ := q.early.ended(); done {
 			q.early = nil
 		}
 	}
-	return q.early != nil
+	return q.early
 }
 
 // reveal waits until all that COMMIT has answered in this process is durable, or has failed, or
@@ -107,13 +107,12 @@ func (q *queue) isEarly() bool {
 func (q *queue) reveal(ctx context.Context) {
 	d := q.d
 	d.mu.Lock()
-	e := q.early
-	early := q.isEarly()
-	if early {
+	e := q.unsure()
+	if e != nil {
 		q.start()
 	}
 	d.mu.Unlock()
-	if early {
+	if e != nil {
 		select {
 		case <-e.done:
 		case <-ctx.Done():
@@ -163,7 +162,7 @@ func (q *queue) appendSome(ctx context.Context) {
 		q.fail(fmt.Errorf("%w: %s", ErrLost, s.taker()))
 		return
 	}
-	batch, body, err := q.join()
+	batch, step, body, err := q.join()
 	if err != nil {
 		q.fail(err)
 		return
@@ -171,17 +170,15 @@ func (q *queue) appendSome(ctx context.Context) {
 	d.mu.Lock()
 	release := d.lease.keeper.wanted && d.users.free() && d.users.leaving == nil &&
 		len(batch) == len(q.entries)
-	var left chan struct{}
 	if release {
-		left = make(chan struct{})
-		d.users.leaving = left
+		d.users.shut()
 	}
 	d.mu.Unlock()
 	if err = s.w.Prepare(body, release); err == nil {
 		err = s.settle(ctx, release)
 	}
 	if err == nil {
-		err = q.appended(batch, body)
+		err = q.appended(batch, step, len(body))
 		if release {
 			d.lease.gone(true)
 		}
@@ -193,16 +190,13 @@ func (q *queue) appendSome(ctx context.Context) {
 		q.fail(err)
 	}
 	if release {
-		d.mu.Lock()
-		d.users.leaving = nil
-		close(left)
-		d.mu.Unlock()
+		d.users.open()
 	}
 }
 
-// join returns how much of the queue fits in a record, and its body. What was folded meanwhile goes
-// with it.
-func (q *queue) join() (batch []*entry, body []byte, err error) {
+// join returns how much of the queue fits in a record, which step it is, and its body. What was
+// folded meanwhile goes with it.
+func (q *queue) join() (batch []*entry, step *manifest.Step, body []byte, err error) {
 	d := q.d
 	var first *compose.Draft
 	d.mu.Lock()
@@ -220,7 +214,8 @@ func (q *queue) join() (batch []*entry, body []byte, err error) {
 		for _, e := range batch {
 			joined = compose.Join(joined, e.draft)
 		}
-		body, err = d.composer.Step(d.story.m, joined)
+		step = joined.Step(d.story.m)
+		body, err = step.Encode(d.shop.t.Sealer)
 		if !errors.Is(err, manifest.ErrTooLong) || len(batch) == 1 && first == nil {
 			break
 		}
@@ -234,7 +229,7 @@ func (q *queue) join() (batch []*entry, body []byte, err error) {
 			d.mu.Unlock()
 		}
 	}
-	return batch, body, err
+	return batch, step, body, err
 }
 
 // rebase makes what is queued anew, on base: a version that is the same as the one before the
@@ -252,15 +247,11 @@ func (q *queue) rebase(base *manifest.Manifest) error {
 	return nil
 }
 
-// appended takes note that batch is in the log, as one record.
-func (q *queue) appended(batch []*entry, body []byte) error {
+// appended takes note that batch is in the log, as one record, of that step and so many bytes.
+func (q *queue) appended(batch []*entry, step *manifest.Step, bytes int) error {
 	d := q.d
 	s := &d.story
-	step, err := manifest.DecodeStep(d.shop.t.Sealer, body)
-	var m *manifest.Manifest
-	if err == nil {
-		m, err = s.m.Apply(step)
-	}
+	m, err := s.m.Apply(step)
 	if err != nil { // it was made a moment ago
 		s.w = nil
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
@@ -268,7 +259,7 @@ func (q *queue) appended(batch []*entry, body []byte) error {
 	q.publish(batch) // before the page says that there is a newer version
 	s.moved(m)
 	answer(batch) // after it has
-	d.saver.appended(d, len(body))
+	d.saver.appended(bytes)
 	return nil
 }
 

@@ -84,14 +84,7 @@ func (s *story) begin(c *history.Checkpoint) error {
 
 // create begins a history with m.
 func (s *story) create(ctx context.Context, m *manifest.Manifest) error {
-	body, err := m.Encode(s.d.shop.t.Sealer)
-	if err == nil {
-		err = versions.Keep(ctx, s.d.shop.t, s.d.key, m.At, body)
-	}
-	if err != nil {
-		return err
-	}
-	r, err := history.Create(ctx, s.store(), s.d.set.o.History, m.At.Lineage, body, "")
+	r, err := versions.Begin(ctx, s.d.shop.t, s.d.key, s.d.set.o.History, m)
 	if errors.Is(err, chunkstore.ErrConflict) { // somebody else was faster
 		return s.open(ctx)
 	} else if err != nil {
@@ -223,12 +216,8 @@ func (s *story) settle(ctx context.Context, release bool) error {
 	err := s.w.Settle(ctx)
 	for errors.Is(err, history.ErrUnsettled) && ctx.Err() == nil {
 		d.log.Info("the store has not answered; asking again", "error", err)
-		timer := time.NewTimer(pause.Next())
-		select {
-		case <-timer.C:
+		if rest(ctx, pause.Next()) {
 			err = s.w.Settle(ctx)
-		case <-ctx.Done():
-			timer.Stop()
 		}
 	}
 	if err != nil {
@@ -247,7 +236,7 @@ func (s *story) settle(ctx context.Context, release bool) error {
 func (s *story) alive() {
 	d := s.d
 	d.mu.Lock()
-	early := d.queue.isEarly()
+	early := d.queue.unsure() != nil
 	defer d.mu.Unlock()
 	if s.w.State() == history.Owning && !early {
 		d.lease.file.Page().Promise(stamp(s.w.At()), s.sign+d.set.o.LeaseTimeout)
@@ -300,10 +289,16 @@ func (s *story) noted() *state {
 	return n
 }
 
+// goneOn reports whether another process of this machine has written since s's writer did.
+func (s *story) goneOn() bool {
+	n := s.noted()
+	return n != nil && !n.is(s.w)
+}
+
 // is reports whether nobody of this machine has written since w did.
 func (n *state) is(w *history.Writer) bool {
 	return w.State() == history.Owning && n.Name == w.Name() && n.Pending == nil &&
-		n.Digest == w.At().Digest && n.Lineage == w.At().Lineage && n.Number == w.At().Number
+		n.Position.Is(w.At())
 }
 
 // resume goes on as the writer n, which another process of this machine has been. ok is false if
@@ -358,6 +353,5 @@ func (s *story) reach(ctx context.Context, n *state) (ok bool, err error) {
 	if err := s.read(ctx, n.Number); err != nil {
 		return false, err
 	}
-	at = s.w.At()
-	return n.Lineage == at.Lineage && n.Number == at.Number && n.Digest == at.Digest, nil
+	return n.Position.Is(s.w.At()), nil
 }

@@ -28,6 +28,18 @@ type users struct {
 	leaving chan struct{} // the lease is being given back, until it is closed; nil: it is not
 }
 
+// shut keeps handles from reserving until open: the lease is being given back. It is called with
+// mu.
+func (u *users) shut() { u.leaving = make(chan struct{}) }
+
+// open is called without mu.
+func (u *users) open() {
+	u.d.mu.Lock()
+	defer u.d.mu.Unlock()
+	close(u.leaving)
+	u.leaving = nil
+}
+
 // turn is that of a handle that waits.
 type turn struct {
 	c    *Conn

@@ -31,7 +31,7 @@ func (w *watch) dead(at history.Position) bool {
 
 // is reports whether the end of the history was at that position when w last looked.
 func (w *watch) is(at history.Position) bool {
-	return w.since > 0 && w.at.Digest == at.Digest && w.at.Lineage == at.Lineage
+	return w.since > 0 && w.at.Is(at)
 }
 
 // busy says who holds the lease.

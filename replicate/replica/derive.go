@@ -165,7 +165,7 @@ func (v *Version) Cached(off int64, n int) bool {
 	for off < end {
 		i := int(off / chunkstore.ChunkBytes)
 		next := min(int64(i+1)*chunkstore.ChunkBytes, end)
-		if !s.table.here(i) && !covered(s.m.InlineOf(i), off, next) {
+		if !s.table.here(i) && !manifest.Covered(s.m.InlineOf(i), off, next) {
 			return false
 		}
 		off = next

@@ -93,7 +93,7 @@ func (s *snapshot) load(ctx context.Context, i int) error {
 func (s *snapshot) complete(i int) bool {
 	start := int64(i) * chunkstore.ChunkBytes
 	return s.table.here(i) ||
-		covered(s.m.InlineOf(i), start, start+int64(s.m.ChunkBytes(i)))
+		manifest.Covered(s.m.InlineOf(i), start, start+int64(s.m.ChunkBytes(i)))
 }
 
 // setHeader shows SQLite first, the first bytes of the file.
@@ -147,7 +147,7 @@ func (s *snapshot) readAt(p []byte, i int, off int64) (bool, error) {
 // readAs is readAt of what the file itself has, where e is the entry of chunk i.
 func (s *snapshot) readAs(p []byte, i int, off int64, e entry) (bool, error) {
 	pages := s.m.InlineOf(i)
-	if !covered(pages, off, off+int64(len(p))) {
+	if !manifest.Covered(pages, off, off+int64(len(p))) {
 		if !e.here() {
 			return false, nil
 		}
@@ -160,17 +160,6 @@ func (s *snapshot) readAs(p []byte, i int, off int64, e entry) (bool, error) {
 		overlap(p, off, page.Data, page.Offset)
 	}
 	return true, nil
-}
-
-// covered reports whether pages, which are in order, cover the file from..to.
-func covered(pages []manifest.Page, from, to int64) bool {
-	for _, p := range pages {
-		if from >= to || p.Offset > from {
-			break
-		}
-		from = max(from, p.Offset+int64(len(p.Data)))
-	}
-	return from >= to
 }
 
 // overlap copies to dst, which stands at dstOff of the file, what src has of it.

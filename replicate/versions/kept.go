@@ -2,6 +2,7 @@ package versions
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -72,6 +73,25 @@ func Keep(
 		return fmt.Errorf("keep a checkpoint: %w", err)
 	}
 	return nil
+}
+
+// Begin begins a history of the database whose manifest has that key in t, which must have none: m
+// is its first version, kept, and the newest checkpoint. It fails as [history.Create]. m.At is the
+// beginning of a history of which nobody else has the lineage, also after an error: if the answer
+// was lost, that is how the history is known again.
+func Begin(
+	ctx context.Context, t *chunkstore.Target, key string, o history.Options, m *manifest.Manifest,
+) (*history.Reader, error) {
+	m.At = history.Position{Released: true}
+	rand.Read(m.At.Lineage[:]) // never fails: crypto/rand
+	body, err := m.Encode(t.Sealer)
+	if err == nil {
+		err = Keep(ctx, t, key, m.At, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return history.Create(ctx, NewStore(t, key), o, m.At.Lineage, body, "")
 }
 
 // Kept is a checkpoint that is kept, by what a list says.

@@ -23,13 +23,22 @@ type Draft struct {
 	Chunks map[int][]byte
 }
 
+// Step returns what leads from base, d's base, to d's version: the record has it. To encode it
+// fails with [manifest.ErrTooLong] if drafts were joined of which fewer should have been.
+func (d *Draft) Step(base *manifest.Manifest) *manifest.Step {
+	return d.stepTo(base, d.Version)
+}
+
+func (d *Draft) stepTo(base, next *manifest.Manifest) *manifest.Step {
+	if d.Whole {
+		return next.WholeStep()
+	}
+	return base.StepTo(next, d.Changed, d.Shortest)
+}
+
 // describe makes next d's version, which comes after base.
 func (d *Draft) describe(base, next *manifest.Manifest) (err error) {
-	step := next.WholeStep()
-	if !d.Whole {
-		step = base.StepTo(next, d.Changed, d.Shortest)
-	}
-	d.Version, err = base.Apply(step) // C3
+	d.Version, err = base.Apply(d.stepTo(base, next)) // C3
 	return err
 }
 
@@ -62,14 +71,4 @@ func Join(a, b *Draft) *Draft {
 		d.Chunks = nil
 	}
 	return d
-}
-
-// Step encodes what leads from base, d's base, to d's version: the body of the record. It fails
-// with [manifest.ErrTooLong] if drafts were joined of which fewer should have been.
-func (c *Composer) Step(base *manifest.Manifest, d *Draft) (body []byte, err error) {
-	step := d.Version.WholeStep()
-	if !d.Whole {
-		step = base.StepTo(d.Version, d.Changed, d.Shortest)
-	}
-	return step.Encode(c.o.Target.Sealer)
 }

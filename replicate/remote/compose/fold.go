@@ -130,7 +130,7 @@ func (f *Folded) same(m *manifest.Manifest, i int) bool {
 	was, is := f.from.InlineOf(i), m.InlineOf(i)
 	if i == 0 { // whatever the object has for page 1
 		end := pinned(m.PageBytes, m.FileBytes)
-		if !covers(is, 0, end) {
+		if !manifest.Covered(is, 0, end) {
 			return false
 		}
 		was, is = beyond(was, end), beyond(is, end)

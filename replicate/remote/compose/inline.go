@@ -29,17 +29,6 @@ func bytesOf(pages []manifest.Page, from int64) (n int) {
 	return n
 }
 
-// covers reports whether pages leave out nothing between from and to.
-func covers(pages []manifest.Page, from, to int64) bool {
-	for _, p := range pages {
-		if from >= to || p.Offset > from {
-			break
-		}
-		from = max(from, p.Offset+int64(len(p.Data)))
-	}
-	return from >= to
-}
-
 // lay returns what is left of pages where those of cut are gone, with fresh in between. All are
 // ascending, and do not overlap; cut has what fresh has. What is returned shares memory with both.
 func lay(pages []manifest.Page, cut []span, fresh []manifest.Page) []manifest.Page {

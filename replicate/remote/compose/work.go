@@ -101,7 +101,7 @@ func (w *work) lookAtPageOne() {
 		if off >= w.pinned() {
 			return
 		}
-		if covers(w.base.Inline, off, min(off+BlockBytes, w.bytes)) {
+		if manifest.Covered(w.base.Inline, off, min(off+BlockBytes, w.bytes)) {
 			continue
 		}
 		t := w.touch(0)
@@ -370,7 +370,7 @@ func (w *work) layOver() error {
 func (w *work) pageOneInline() bool {
 	for off := int64(0); off < w.pinned(); off += BlockBytes {
 		changed := w.touched[0].mask&(1<<(off/BlockBytes)) != 0
-		if !changed && !covers(w.base.Inline, off, min(off+BlockBytes, w.bytes)) {
+		if !changed && !manifest.Covered(w.base.Inline, off, min(off+BlockBytes, w.bytes)) {
 			return false
 		}
 	}

@@ -2,8 +2,6 @@ package deposit
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +90,7 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 	f, err := versions.OpenNewest(ctx, t, d.key)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
-		m, err := d.copy(ctx, New(d.o.Path, d.o.Owner.Program, d.chunks), src)
+		m, err := d.copy(ctx, src)
 		if err != nil {
 			return nil, err
 		}
@@ -105,33 +103,17 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 	if err := d.free(ctx, f.Newest().At); err != nil {
 		return nil, err
 	}
-	m, err := d.copy(ctx, New(d.o.Path, d.o.Owner.Program, d.chunks), src)
+	m, err := d.copy(ctx, src)
 	if err != nil {
 		return nil, err
 	}
 	return d.replace(ctx, f, m)
 }
 
-// New returns the first version of an empty database at path in a store, whose bucket of chunks
-// has that identity. It is in no history yet.
-func New(path, program string, chunks chunkstore.Identity) *manifest.Manifest {
-	m := &manifest.Manifest{
-		Path: path, Program: program, Epoch: 1, Sequence: 1,
-		Stores: []chunkstore.Identity{chunks}, Time: time.Now(),
-	}
-	var continuity [8]byte
-	for _, random := range [][]byte{m.Lineage[:], m.Cut[:], continuity[:]} {
-		rand.Read(random) // never fails
-	}
-	m.Continuity = binary.BigEndian.Uint64(continuity[:]) | 1 // all writes are transactions
-	return m
-}
-
-// copy puts what src has, and returns the version of it that comes after empty, with a tree of its
-// own; empty, if src is.
-func (d *deposit) copy(
-	ctx context.Context, empty *manifest.Manifest, src Source,
-) (*manifest.Manifest, error) {
+// copy puts what src has, and returns the version of it that comes after that of an empty database,
+// with a tree of its own; the latter, if src is empty.
+func (d *deposit) copy(ctx context.Context, src Source) (*manifest.Manifest, error) {
+	empty := compose.First(d.o.Path, d.o.Owner.Program, d.chunks)
 	size, err := src.Size()
 	if err != nil {
 		return nil, err
@@ -179,19 +161,8 @@ func (zeros) Cached(int64, int) bool                              { return false
 
 // begin begins the history of m.
 func (d *deposit) begin(ctx context.Context, m *manifest.Manifest) (*manifest.Manifest, error) {
-	next := *m
-	next.At = history.Position{Released: true}
-	rand.Read(next.At.Lineage[:]) // never fails
-	t := d.o.Target
-	body, err := next.Encode(t.Sealer)
-	if err != nil {
-		return nil, err
-	}
-	if err := versions.Keep(ctx, t, d.key, next.At, body); err != nil {
-		return nil, err
-	}
-	_, err = history.Create(ctx, versions.NewStore(t, d.key), versions.Options(),
-		next.At.Lineage, body, "")
+	next, t := *m, d.o.Target
+	_, err := versions.Begin(ctx, t, d.key, versions.Options(), &next)
 	if err == nil {
 		return &next, nil
 	}
