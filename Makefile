@@ -41,6 +41,11 @@ CGO            = CGO_ENABLED=1 CC="$(CC)" CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)
 # --wrap: what C calls of Go runs on threads of ours, and Go waits for threads (cgo/gort_threads.c).
 LINK = -s -w '-extldflags=-Wl,-T,$(CURDIR)/cgo/golazy.ld,--version-script=$(CURDIR)/cgo/exports.map,--wrap=crosscall2,--wrap=pthread_create'
 
+# What verneuilctl version says it was built from; empty outside of a checkout.
+COMMIT = $(shell git -C $(CURDIR) describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+
+SOURCE_DATE = $(shell git -C $(CURDIR) log -1 --format=%ct 2>/dev/null || date +%s)
+
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC)
@@ -49,7 +54,7 @@ TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneu
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
-.PHONY: all lib ctl modules toolchain deps needs test check check-format check-tidy check-c vet unit \
+.PHONY: all lib ctl ctl-files modules toolchain deps needs test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node ciphers demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
@@ -77,7 +82,7 @@ lib: modules
 
 ctl: modules
 	@mkdir -p $(BUILD)
-	$(CGO) $(GO) build -trimpath -ldflags "-s -w" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
+	$(CGO) $(GO) build -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
 deps: modules sqlite3-shell gunicorn minio node ciphers sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
 
@@ -214,10 +219,20 @@ sqlite-short: all
 sqlite-test: all needs ## SQLite's own tests with our VFS and with stock, compared, more than an hour; SQLITE_TEST='-only REGEXP -v', or -remote
 	$(TEST_ENV) $(GO) run ./test/sqlite -programs $(TOOLS)/sqlite-test $(SQLITE_TEST)
 
-install: all ## into PREFIX (/usr/local): bin/verneuilctl, lib/libverneuil_vfs.so
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib
+# What is made of the definitions of commands: manual pages, and completions of three shells.
+ctl-files: ctl
+	@rm -rf $(BUILD)/man $(BUILD)/completions && mkdir -p $(BUILD)/man $(BUILD)/completions
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(BUILD)/verneuilctl man $(BUILD)/man
+	@for shell in bash zsh fish; do $(BUILD)/verneuilctl completion $$shell > $(BUILD)/completions/$$shell || exit; done
+
+install: all ctl-files ## into PREFIX (/usr/local): verneuilctl, libverneuil_vfs.so, manual pages, completions
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 $(BUILD)/verneuilctl $(DESTDIR)$(PREFIX)/bin/verneuilctl
 	install -m 755 $(BUILD)/libverneuil_vfs.so $(DESTDIR)$(PREFIX)/lib/libverneuil_vfs.so
+	install -m 644 $(BUILD)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -D -m 644 $(BUILD)/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/verneuilctl
+	install -D -m 644 $(BUILD)/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_verneuilctl
+	install -D -m 644 $(BUILD)/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/verneuilctl.fish
 
 clean: ## remove build/
 	rm -rf $(BUILD)

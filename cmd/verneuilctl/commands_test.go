@@ -177,7 +177,7 @@ func TestJSON(t *testing.T) {
 		{"ls", "host path file_bytes versions stored age_seconds target"},
 		{"flush", "database spool flushed"},
 		{"config check", "what ok about"},
-		{"version", "version go sqlite"},
+		{"version", "version commit go platform sqlite formats"},
 	} {
 		args := strings.Fields(strings.NewReplacer("DB", db, "OUT",
 			s.path("out.db")).Replace(c.args))
@@ -381,9 +381,12 @@ func TestConfigCheck(t *testing.T) {
 }
 
 func TestVersionAndCompletion(t *testing.T) {
-	version := must(t, "version")
+	version, more, _ := strings.Cut(must(t, "version"), "\n")
+	if !strings.Contains(more, "commit") || !strings.Contains(more, "formats") {
+		t.Errorf("version: %q", more)
+	}
 	for _, flag := range []string{"--version", "-v"} {
-		if got := must(t, flag); got != version || version == "" {
+		if got := must(t, flag); got != version+"\n" || version == "" {
 			t.Errorf("%s: %q, version: %q", flag, got, version)
 		}
 	}

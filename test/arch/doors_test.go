@@ -26,7 +26,7 @@ var doors = map[string][]string{
 		"replicate/mirror",
 		"replicate/remote", "replicate/remote/deposit",
 		"replicate/locate", "replicate/versions",
-		"spool", "spool/sqlitefile", "manifest", "chunkstore", "chunkstore/dir",
+		"spool", "spool/sqlitefile", "manifest", "manifest/history", "chunkstore", "chunkstore/dir",
 	},
 	// the readers and writers, which C serves
 	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose"},

@@ -1,0 +1,4 @@
+package manifest
+
+// FormatVersion is that of the manifests that this package writes.
+const FormatVersion = version
