@@ -1,5 +1,5 @@
 /*
-** The SQL functions verneuil_flush(), verneuil_status(), verneuil_perf() and verneuil_version().
+** The SQL functions verneuil_flush(), verneuil_replicated(), verneuil_status(), verneuil_perf() and verneuil_version().
 */
 #include "functions.h"
 #include "bypass.h"
@@ -68,26 +68,41 @@ static void perfFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
   else sqlite3_result_error_nomem(ctx);
 }
 
-/* verneuil_flush(SCHEMA): pushes what is committed in a database of the connection, main if it is
-** not named or NULL. 1: every target has it, 0: not yet; an error where nobody replicates it. */
-static void flushFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+/* Asks who records a database of the connection, main if it is not named or NULL, for zFunction;
+** 0: the function has failed, and said why. */
+static int ask(sqlite3_context *ctx, const char *zFunction, int argc, sqlite3_value **argv, RecorderQuestion *p) {
   sqlite3 *db = sqlite3_context_db_handle(ctx);
   const char *zSchema = argc && sqlite3_value_type(argv[0]) != SQLITE_NULL ? (const char *)sqlite3_value_text(argv[0]) : "main";
-  RecorderQuestion question = {.flush = 1};
   sqlite3_vfs *pVfs;
   char *z = 0;
   if (!zSchema) {
     sqlite3_result_error_nomem(ctx);
-  } else if (recorderAsk(db, zSchema, &question) && !question.zWhy) {
-    sqlite3_result_int(ctx, question.isSent);
-  } else if (!question.zWhy && sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK) {
-    z = sqlite3_mprintf("verneuil_flush: no such database: %s", zSchema);
+    return 0;
+  }
+  if (recorderAsk(db, zSchema, p) && !p->zWhy) return 1;
+  if (!p->zWhy && sqlite3_file_control(db, zSchema, SQLITE_FCNTL_VFS_POINTER, &pVfs) != SQLITE_OK) {
+    z = sqlite3_mprintf("%s: no such database: %s", zFunction, zSchema);
   } else {
-    z = sqlite3_mprintf("verneuil_flush: database %s is not replicated: %z", zSchema,
-                        question.zWhy ? question.zWhy : bypassWhy(db, zSchema));
+    z = sqlite3_mprintf("%s: database %s is not replicated: %z", zFunction, zSchema,
+                        p->zWhy ? p->zWhy : bypassWhy(db, zSchema));
   }
   if (z) sqlite3_result_error(ctx, z, -1);
+  else sqlite3_result_error_nomem(ctx);
   sqlite3_free(z);
+  return 0;
+}
+
+/* verneuil_flush(SCHEMA): pushes what is committed. 1: every target has it, 0: not yet; an error where
+** nobody replicates it. */
+static void flushFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  RecorderQuestion question = {.flush = 1};
+  if (ask(ctx, "verneuil_flush", argc, argv, &question)) sqlite3_result_int(ctx, question.isSent);
+}
+
+/* verneuil_replicated(SCHEMA): 1, or an error that says why it is not. It waits for nothing. */
+static void replicatedFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
+  RecorderQuestion question = {.settle = 1};
+  if (ask(ctx, "verneuil_replicated", argc, argv, &question)) sqlite3_result_int(ctx, 1);
 }
 
 static void versionFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
@@ -99,8 +114,10 @@ static void versionFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv
 int verneuilFunctions(sqlite3 *db) {
   static const int flags = SQLITE_UTF8 | SQLITE_DIRECTONLY;
   int rc = sqlite3_create_function(db, "verneuil_status", 0, flags, 0, statusFunction, 0, 0);
-  for (int n = 0; n <= 1 && rc == SQLITE_OK; n++)
+  for (int n = 0; n <= 1 && rc == SQLITE_OK; n++) {
     rc = sqlite3_create_function(db, "verneuil_flush", n, flags, 0, flushFunction, 0, 0);
+    if (rc == SQLITE_OK) rc = sqlite3_create_function(db, "verneuil_replicated", n, flags, 0, replicatedFunction, 0, 0);
+  }
   if (rc == SQLITE_OK) rc = sqlite3_create_function(db, "verneuil_perf", 0, flags, 0, perfFunction, 0, 0);
   if (rc == SQLITE_OK)
     rc = sqlite3_create_function(db, "verneuil_version", 0, flags | SQLITE_DETERMINISTIC, 0, versionFunction, 0, 0);

@@ -23,6 +23,7 @@ int recorderIs(const sqlite3_vfs *pVfs);
 /* A question to the recorder of a database, and the answer. */
 typedef struct RecorderQuestion {
   int flush;                       /* push what is committed, too */
+  int settle;                      /* decide now whether it is recorded, if its first lock would */
   int answered;                    /* there is one */
   int isSent;                      /* flush: every target has everything */
   char *zWhy;                      /* why it is not replicated, sqlite3_malloc'd; NULL: it is */

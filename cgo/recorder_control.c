@@ -50,7 +50,7 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
 
 static void answer(RecorderFile *p, RecorderQuestion *q) {
   q->answered = 1;
-  if (!q->flush && p->awaits) return;
+  if (!q->flush && !q->settle && p->awaits) return;
   q->zWhy = recorderWhyNot(p);
   if (q->flush && !q->zWhy) q->isSent = recorderFlush(p->pSpool);
 }

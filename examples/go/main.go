@@ -6,17 +6,13 @@ import (
 	"fmt"
 	"log"
 
-	_ "github.com/mattn/go-sqlite3"
-
-	"verneuil/cgo"
+	_ "verneuil"
 )
 
 func main() {
-	// Once in a process, and before the database is opened. The package stands for the loadable
-	// extension: it uses the SQLite that go-sqlite3 brings.
-	check(cgo.Register())
-
-	db, err := sql.Open("sqlite3", "app.db")
+	// The driver links the extension, and uses the SQLite that go-sqlite3 brings. It opens no
+	// database that would not be replicated.
+	db, err := sql.Open("verneuil", "app.db")
 	check(err)
 	defer db.Close()
 	_, err = db.Exec("create table if not exists visits(at text); " +

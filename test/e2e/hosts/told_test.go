@@ -164,11 +164,14 @@ func TestSilentStates(t *testing.T) {
 				t.Errorf("verneuil_status() says %q, want %q", why, test.reason)
 			}
 			before := len(shell.Stderr())
-			answer := shell.Ask("select verneuil_flush();")
-			if said := shell.Stderr()[before:]; answer != "" ||
-				!strings.Contains(said, "database main is not replicated: ") ||
-				!strings.Contains(said, test.reason) {
-				t.Errorf("verneuil_flush() answers %q: %s", answer, said)
+			for _, function := range []string{"verneuil_replicated()", "verneuil_flush()"} {
+				answer := shell.Ask("select " + function + ";")
+				said := shell.Stderr()[before:]
+				if before += len(said); answer != "" ||
+					!strings.Contains(said, "database main is not replicated: ") ||
+					!strings.Contains(said, test.reason) {
+					t.Errorf("%s answers %q: %s", function, answer, said)
+				}
 			}
 			if test.heard {
 				before := len(shell.Stderr())
@@ -184,7 +187,8 @@ func TestSilentStates(t *testing.T) {
 	}
 }
 
-// TestFlushFunction: verneuil_flush() answers an integer, for any database of the connection.
+// TestFlushFunction: verneuil_flush() answers an integer, for any database of the connection;
+// verneuil_replicated() says the same of it without asking the target.
 func TestFlushFunction(t *testing.T) {
 	s := harness.DirSite(t)
 	shell := s.Shell("a.db")
@@ -199,6 +203,7 @@ func TestFlushFunction(t *testing.T) {
 	s.Write("store", nil) // no directory
 	shell.Must("insert into t values(1);")
 	shell.Want("select verneuil_flush();", "0")
+	shell.Want("select verneuil_replicated(), verneuil_replicated('other');", "1|1") // nobody asks
 	harness.Must(t, os.Remove(s.Path("store")))
 	harness.Must(t, os.Rename(s.Path("away"), s.Path("store")))
 	shell.Want("select verneuil_flush('MAIN');", "1")
@@ -210,11 +215,15 @@ func TestFlushFunction(t *testing.T) {
 		"memory": "an in-memory or temporary database",
 		"temp":   "an in-memory or temporary database",
 		"none":   "no such database: none"} {
-		before := len(shell.Stderr())
-		answer := shell.Ask("select verneuil_flush('" + schema + "');")
-		if said := shell.Stderr()[before:]; answer != "" || !strings.Contains(said, want) {
-			t.Errorf("verneuil_flush('%s') answers %q, and does not say %q: %s", schema, answer,
-				want, said)
+		for _, function := range []string{"verneuil_flush", "verneuil_replicated"} {
+			before := len(shell.Stderr())
+			answer := shell.Ask("select " + function + "('" + schema + "');")
+			said := shell.Stderr()[before:]
+			if answer != "" || !strings.Contains(said, function+": ") ||
+				!strings.Contains(said, want) {
+				t.Errorf("%s('%s') answers %q, and does not say %q: %s", function, schema, answer,
+					want, said)
+			}
 		}
 	}
 	shell.End()
