@@ -114,7 +114,7 @@ vet: modules
 
 # The C files by themselves, with more warnings than cgo lets through.
 check-c: modules
-	@for file in cgo/*.c bench/host/*.c test/sanitize/*.c; do \
+	@for file in cgo/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c; do \
 	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
 	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -Icgo -c -o /dev/null $$file || exit; \
 	done

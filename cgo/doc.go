@@ -1,6 +1,6 @@
-// Package cgo is the only one with import "C". It has the writer VFS, the replica VFS, that of
-// databases that live in a store, the SQL functions, the late start of the Go runtime, and the few
-// Go functions that C calls.
+// Package cgo is the only one with import "C", but for cgo/librados below it. It has the writer
+// VFS, the replica VFS, that of databases that live in a store, the SQL functions, the late start
+// of the Go runtime, and the few Go functions that C calls.
 //
 // C forwards and records, Go decides. Nothing on the writer VFS's commit path, or on the path of a
 // cached read, enters Go. Every exported Go function recovers: no panic crosses into the host.

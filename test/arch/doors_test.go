@@ -87,6 +87,7 @@ var doors = map[string][]string{
 	"chunkstore/dir":        {"chunkstore", "chunkstore/objectfile"},
 	"chunkstore/s3":         {"chunkstore"},
 	"chunkstore/objectfile": {"chunkstore"},
+	"cgo/librados":          {},
 	"chunkstore":            {},
 
 	// programs beside the product
@@ -106,9 +107,9 @@ var testSupport = []string{"chunkstore/storetest", "replicate/publishtest", "chu
 	"test/crash", "test/e2e/harness"}
 
 // onlyIn names imports that only some rooms may have: SQLite's C stands in one
-// room, and a second SQLite must never come into the extension.
+// room, librados's in another, and a second SQLite must never come into the extension.
 var onlyIn = map[string][]string{
-	"C": {"cgo"},
+	"C": {"cgo", "cgo/librados"},
 	"github.com/mattn/go-sqlite3": {".", "cmd/verneuilctl", "test/hosts/goload",
 		"test/hosts/golink"},
 	"github.com/aws/aws-sdk-go-v2/service/s3": {"chunkstore/s3"},

@@ -1,0 +1,219 @@
+package librados
+
+/*
+#include "functions.h"
+*/
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// call is one that is under way.
+type call struct {
+	c     *C.Call
+	done  chan struct{} // closed once c is the caller's
+	given bool          // up: who finds that it has ended frees it. Guarded by table.mu
+	over  bool          // done is closed, likewise
+	scope *scope
+}
+
+// table has what librados may speak of.
+var table = struct {
+	mu      sync.Mutex
+	last    uint64
+	calls   map[uint64]*call
+	watches map[uint64]*Watch
+}{calls: make(map[uint64]*call), watches: make(map[uint64]*Watch)}
+
+// dispatch takes what librados has queued, and tells those whom it concerns.
+func dispatch() {
+	for {
+		for c := C.callsTake(); c != nil; {
+			next := c.pNext
+			deliver(c)
+			c = next
+		}
+	}
+}
+
+func deliver(c *C.Call) {
+	if c.kind != C.CALL_ENDED {
+		defer C.callFree(c)
+		table.mu.Lock()
+		w := table.watches[uint64(c.id)]
+		table.mu.Unlock()
+		if w != nil {
+			w.deliver(c)
+		}
+		return
+	}
+	table.mu.Lock()
+	one := table.calls[uint64(c.id)]
+	delete(table.calls, uint64(c.id))
+	one.over = true
+	given := one.given
+	table.mu.Unlock()
+	close(one.done)
+	if given {
+		one.free()
+	}
+}
+
+// scope counts the calls and watches of a cluster, so that nothing that they use is freed before
+// they end.
+type scope struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	idle   chan struct{} // closed once closed and n is 0
+}
+
+func newScope() *scope { return &scope{idle: make(chan struct{})} }
+
+// again enters a scope that the caller has entered.
+func (s *scope) again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
+}
+
+// enter reports whether a call may begin. Then leave must be called.
+func (s *scope) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.n++
+	return true
+}
+
+func (s *scope) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n--
+	if s.closed && s.n == 0 {
+		close(s.idle)
+	}
+}
+
+// close has no more calls begin, and reports whether it was the first to do so.
+func (s *scope) close() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.closed = true
+	if s.n == 0 {
+		close(s.idle)
+	}
+	return true
+}
+
+// begin begins a call, as start does it.
+func begin(s *scope, start func(*C.Call) C.int) (*call, error) {
+	if !s.enter() {
+		return nil, ErrClosed
+	}
+	return beginIn(s, start)
+}
+
+// beginIn is begin for who has entered the scope for it, which is left when the call is freed.
+func beginIn(s *scope, start func(*C.Call) C.int) (*call, error) {
+	one := &call{done: make(chan struct{}), scope: s}
+	table.mu.Lock()
+	table.last++
+	id := table.last
+	table.calls[id] = one
+	table.mu.Unlock()
+	rc := C.int(-C.ENOMEM)
+	if one.c = C.callNew(C.uint64_t(id)); one.c != nil {
+		rc = start(one.c)
+	}
+	if rc < 0 {
+		table.mu.Lock()
+		delete(table.calls, id)
+		table.mu.Unlock()
+		one.free()
+		return nil, syscall.Errno(-rc)
+	}
+	return one, nil
+}
+
+// free frees a call that has ended.
+func (one *call) free() {
+	C.callFree(one.c)
+	one.scope.leave()
+}
+
+// wait waits for a call. If ctx ends first, the call is given up, and cancelled if io is not nil.
+// After an error it must not be used any more; else the caller frees it.
+func (one *call) wait(ctx context.Context, io C.rados_ioctx_t) error {
+	select {
+	case <-one.done:
+		return nil
+	case <-ctx.Done():
+	}
+	if io != nil {
+		C.radosCancel(io, one.c.completion)
+	}
+	table.mu.Lock()
+	one.given = !one.over
+	given := one.given
+	table.mu.Unlock()
+	if given {
+		return ctx.Err()
+	}
+	<-one.done
+	if one.c.rc == -C.ECANCELED { // by us, or the answer to a comparison: nobody can tell
+		one.free()
+		return ctx.Err()
+	}
+	return nil
+}
+
+// detached runs f, which blocks, in a goroutine of its own, and returns when it has returned or ctx
+// ends: then nothing that f sets may be looked at.
+func detached(ctx context.Context, s *scope, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.enter() {
+		return ErrClosed
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+			s.leave()
+			done <- err
+		}()
+		err = f()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pointer is that of b's bytes, for a call that copies them; never nil.
+func pointer(b []byte) *C.char {
+	if len(b) == 0 {
+		return &none
+	}
+	return (*C.char)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
+var none C.char

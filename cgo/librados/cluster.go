@@ -1,0 +1,354 @@
+package librados
+
+/*
+#include "functions.h"
+*/
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// Options say which cluster, and as whom. What is empty is what Ceph's tools take: what CEPH_ARGS,
+// CEPH_CONF and CEPH_KEYRING say, and else the user admin of the cluster ceph, by the first of
+// /etc/ceph/ceph.conf, ~/.ceph/ceph.conf and ./ceph.conf.
+type Options struct {
+	Cluster string
+	User    string // with or without "client."
+	Conf    string // the name of a file
+	Keyring string // likewise
+
+	// Timeout bounds connecting, and what monitors are asked, unless the configuration does; 0: as
+	// librados has it, which is 300 s, and for ever.
+	Timeout time.Duration
+}
+
+// Cluster is a client of a cluster, with connections and threads of its own. It is safe for
+// concurrent use.
+type Cluster struct {
+	handle C.rados_t
+	scope  *scope
+	user   string
+
+	mu  sync.Mutex
+	ios map[place]*IO
+}
+
+type place struct {
+	pool      int64
+	namespace string
+}
+
+// Connect makes a client, and connects it. It fails with [ErrNoLibrary], or an [Error], which is
+// ENOENT if there is no configuration or keyring, EACCES or EPERM if the key is wrong, and
+// ETIMEDOUT if no monitor answers.
+func Connect(ctx context.Context, o Options) (*Cluster, error) {
+	if err := Load(); err != nil {
+		return nil, err
+	}
+	args, err := parseArgs(os.Getenv("CEPH_ARGS"))
+	if err != nil {
+		return nil, err
+	}
+	args.over(o)
+	c, err := configured(args)
+	if err != nil {
+		return nil, err
+	}
+	connected := newScope() // librados cannot be told to give up: the goroutine shuts c down then
+	var given sync.Mutex
+	late := false
+	err = detached(ctx, connected, func() error {
+		rc := C.radosConnect(c.handle)
+		given.Lock()
+		defer given.Unlock()
+		if late || rc < 0 {
+			C.radosShutdown(c.handle)
+		}
+		if rc < 0 {
+			return fmt.Errorf("connect as %s: %w", c.user, newError("connect", int(rc)))
+		}
+		return nil
+	})
+	if ctx.Err() != nil && err == ctx.Err() {
+		given.Lock()
+		defer given.Unlock()
+		late = true
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// configured returns a client that has its configuration, and is not connected.
+func configured(a *arguments) (c *Cluster, err error) {
+	c = &Cluster{scope: newScope(), user: a.user, ios: make(map[place]*IO)}
+	for _, s := range []string{a.cluster, a.user, a.conf} {
+		if strings.ContainsRune(s, 0) {
+			return nil, fmt.Errorf("%q contains a zero byte", s)
+		}
+	}
+	cluster, user := C.CString(a.cluster), C.CString(a.user)
+	defer C.free(unsafe.Pointer(cluster))
+	defer C.free(unsafe.Pointer(user))
+	if rc := C.radosCreate(&c.handle, cluster, user); rc < 0 {
+		return nil, fmt.Errorf("user %q of cluster %q: %w", a.user, a.cluster,
+			newError("create a client", int(rc)))
+	}
+	defer func() {
+		if err != nil {
+			C.radosShutdown(c.handle)
+		}
+	}()
+	var conf *C.char
+	if a.conf != "" {
+		conf = C.CString(a.conf)
+		defer C.free(unsafe.Pointer(conf))
+	}
+	rc := C.radosConfReadFile(c.handle, conf)
+	// As Ceph's tools do, go on without a file if none is named: all may stand in CEPH_ARGS.
+	if rc < 0 && (rc != -C.ENOENT || a.conf != "" || os.Getenv("CEPH_CONF") != "") {
+		name := a.conf
+		if name == "" {
+			name = os.Getenv("CEPH_CONF")
+		}
+		return nil, fmt.Errorf("configuration %s: %w", name, newError("read", int(rc)))
+	}
+	for _, option := range a.options {
+		if err := c.set(option.name, option.value); err != nil {
+			return nil, err
+		}
+	}
+	// librados speaks through our errors, not on the host's stderr.
+	for _, name := range []string{"log_to_stderr", "err_to_stderr"} {
+		if !a.has(name) {
+			if err := c.set(name, "false"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if a.timeout > 0 {
+		seconds := strconv.Itoa(int(max(1, (a.timeout+time.Second-1)/time.Second)))
+		for name, otherwise := range map[string]string{"client_mount_timeout": "300",
+			"rados_mon_op_timeout": "0"} {
+			if c.Config(name) == otherwise {
+				if err := c.set(name, seconds); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return c, nil
+}
+
+// set sets an option, unless there is none of that name: then it does nothing, as Ceph's tools do.
+func (c *Cluster) set(name, value string) error {
+	n, v := C.CString(name), C.CString(value)
+	defer C.free(unsafe.Pointer(n))
+	defer C.free(unsafe.Pointer(v))
+	if rc := C.radosConfSet(c.handle, n, v); rc < 0 && rc != -C.ENOENT {
+		return fmt.Errorf("option %s of Ceph: %w", name,
+			newError(fmt.Sprintf("set to %q", value), int(rc)))
+	}
+	return nil
+}
+
+// Config returns the value of an option, as the client has it; empty: there is none.
+func (c *Cluster) Config(name string) string {
+	n := C.CString(name)
+	defer C.free(unsafe.Pointer(n))
+	b := make([]byte, 4096)
+	rc := C.radosConfGet(c.handle, n, (*C.char)(unsafe.Pointer(&b[0])), C.size_t(len(b)))
+	if rc < 0 {
+		return ""
+	}
+	value, _, _ := strings.Cut(string(b), "\x00")
+	return value
+}
+
+// Close disconnects the client. It waits for the calls that are under way, and for watches, which
+// their owners end; no other may begin. Another call of it does nothing.
+func (c *Cluster) Close() {
+	if !c.scope.close() {
+		return
+	}
+	<-c.scope.idle
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, io := range c.ios {
+		C.radosIODestroy(io.handle)
+	}
+	C.radosShutdown(c.handle)
+}
+
+// User returns the client's name, such as "client.admin".
+func (c *Cluster) User() string { return c.user }
+
+// FSID returns the cluster's UUID.
+func (c *Cluster) FSID() (string, error) {
+	var b [64]byte
+	if rc := C.radosFSID(c.handle, (*C.char)(unsafe.Pointer(&b[0])), C.size_t(len(b))); rc < 0 {
+		return "", newError("ask for the cluster's UUID", int(rc))
+	}
+	text, _, _ := strings.Cut(string(b[:]), "\x00")
+	return text, nil
+}
+
+// Addr returns the client's addresses, by which it stands in a blocklist.
+func (c *Cluster) Addr() (string, error) {
+	var z *C.char
+	if rc := C.radosAddrs(c.handle, &z); rc < 0 {
+		return "", newError("ask for the client's address", int(rc))
+	}
+	defer C.radosBufferFree(z)
+	return C.GoString(z), nil
+}
+
+// ID returns the client's number, which no other client of the cluster has, or has had.
+func (c *Cluster) ID() uint64 { return uint64(C.radosInstance(c.handle)) }
+
+// MonCommand has a monitor carry out a command, which is JSON, and returns what it answers. input
+// is what the command reads; nil: nothing. After an error status may say more.
+func (c *Cluster) MonCommand(ctx context.Context, command string, input []byte) (
+	out []byte, status string, err error,
+) {
+	type answer struct {
+		out    []byte
+		status string
+	}
+	got := make(chan answer, 1)
+	err = detached(ctx, c.scope, func() error {
+		cmd := C.CString(command)
+		defer C.free(unsafe.Pointer(cmd))
+		var o, s *C.char
+		var on, sn C.size_t
+		rc := C.radosMonCommand(c.handle, cmd, pointer(input), C.size_t(len(input)),
+			&o, &on, &s, &sn)
+		var a answer
+		if o != nil {
+			a.out = C.GoBytes(unsafe.Pointer(o), C.int(on))
+			C.radosBufferFree(o)
+		}
+		if s != nil {
+			a.status = C.GoStringN(s, C.int(sn))
+			C.radosBufferFree(s)
+		}
+		got <- a
+		if rc < 0 {
+			return newError("command "+command, int(rc))
+		}
+		return nil
+	})
+	select {
+	case a := <-got:
+		return a.out, a.status, err
+	default:
+		return nil, "", err
+	}
+}
+
+// WaitForLatestMap waits until the client has the newest map of the cluster.
+func (c *Cluster) WaitForLatestMap(ctx context.Context) error {
+	return detached(ctx, c.scope, func() error {
+		if rc := C.radosWaitMap(c.handle); rc < 0 {
+			return newError("wait for the newest map", int(rc))
+		}
+		return nil
+	})
+}
+
+// PoolID returns the number of the pool called name. It fails with [ErrNoPool].
+func (c *Cluster) PoolID(ctx context.Context, name string) (id int64, err error) {
+	if name == "" || strings.ContainsRune(name, 0) {
+		return 0, fmt.Errorf("%w: %q", ErrNoPool, name)
+	}
+	got := make(chan int64, 1)
+	err = detached(ctx, c.scope, func() error {
+		n := C.CString(name)
+		defer C.free(unsafe.Pointer(n))
+		id := int64(C.radosPoolLookup(c.handle, n))
+		if id == -C.ENOENT { // perhaps it was made a moment ago
+			C.radosWaitMap(c.handle)
+			id = int64(C.radosPoolLookup(c.handle, n))
+		}
+		if id < 0 {
+			e := newError("look up", int(id))
+			e.Pool, e.noPool = name, e.Errno == syscall.ENOENT
+			return e
+		}
+		got <- id
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return <-got, nil
+}
+
+// PoolName returns the name of the pool of that number. It fails with [ErrNoPool].
+func (c *Cluster) PoolName(ctx context.Context, id int64) (name string, err error) {
+	got := make(chan string, 1)
+	err = detached(ctx, c.scope, func() error {
+		name, rc := c.poolName(id)
+		if rc == -C.ENOENT {
+			C.radosWaitMap(c.handle)
+			name, rc = c.poolName(id)
+		}
+		if rc < 0 {
+			e := newError("look up", rc)
+			e.Pool, e.noPool = fmt.Sprint(id), e.Errno == syscall.ENOENT
+			return e
+		}
+		got <- name
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return <-got, nil
+}
+
+// poolName is PoolName by the map that the client has.
+func (c *Cluster) poolName(id int64) (name string, rc int) {
+	var b [1024]byte
+	got := C.radosPoolName(c.handle, C.int64_t(id), (*C.char)(unsafe.Pointer(&b[0])),
+		C.size_t(len(b)-1))
+	name, _, _ = strings.Cut(string(b[:]), "\x00")
+	return name, int(got)
+}
+
+// IO returns what reads and writes objects of a pool, in a namespace, which may be empty. It ends
+// with the cluster.
+func (c *Cluster) IO(ctx context.Context, pool int64, namespace string) (*IO, error) {
+	if strings.ContainsRune(namespace, 0) {
+		return nil, fmt.Errorf("namespace %q contains a zero byte", namespace)
+	}
+	name, err := c.PoolName(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := place{pool, namespace}
+	if io := c.ios[at]; io != nil {
+		return io, nil
+	}
+	io := &IO{cluster: c, pool: pool, name: name, namespace: namespace}
+	if rc := C.radosIOCreate(c.handle, C.int64_t(pool), &io.handle); rc < 0 {
+		return nil, io.fail("open", "", int(rc))
+	}
+	ns := C.CString(namespace)
+	defer C.free(unsafe.Pointer(ns))
+	C.radosIONamespace(io.handle, ns)
+	c.ios[at] = io
+	return io, nil
+}
