@@ -20,6 +20,7 @@ import (
 	"verneuil/chunkstore/dir"
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
+	"verneuil/replicate/proof"
 	"verneuil/replicate/versions"
 )
 
@@ -45,8 +46,9 @@ func lsCommand(g *global) *cobra.Command {
 		Long: `List the databases in all targets of the configuration, or in TARGET: a part of the name
 of a target of the configuration, or any directory, or any bucket of manifests, given as
 s3://BUCKET.REGION[.ENDPOINT][/PREFIX]. For each database it prints the host, the path, the
-size, how many manifests are kept, and how long ago the target got the newest one. What came
-after that stands in records, which are not read. It makes two requests per database.
+size, how many manifests are kept, how long ago the target got the newest one, and how long
+ago a drill (verify --drill) last proved that it restores from there. What came after that
+manifest stands in records, which are not read. It makes three requests per database.
 
 Of a store that databases live in it lists these: their path and size, how long ago the store
 got the newest version, and who holds the database.`,
@@ -81,6 +83,7 @@ type held struct {
 	target   *chunkstore.Target
 	manifest *manifest.Manifest // the newest; nil: err says why
 	versions int
+	proof    *proof.Proof // nil: none is known
 	err      error
 }
 
@@ -217,6 +220,7 @@ func (h *held) look(ctx context.Context) {
 		h.manifest = follower.Newest()
 		h.Host, h.Path = h.manifest.Host, h.manifest.Path
 	}
+	h.proof = lastProof(ctx, h.target, h.Key)
 	versioned, ok := h.target.Manifests.(chunkstore.Versioned)
 	if !ok {
 		h.versions = 1
@@ -229,6 +233,23 @@ func (h *held) look(ctx context.Context) {
 	if err != nil && h.versions == 0 {
 		h.versions = 1 // listing versions needs a right of its own: the newest is there
 	}
+}
+
+// lastProof returns the last proof of the database whose manifest has that key; nil: none is known.
+func lastProof(ctx context.Context, t *chunkstore.Target, key string) *proof.Proof {
+	p, err := proof.Last(ctx, t, key)
+	if err != nil {
+		return nil
+	}
+	return &p
+}
+
+// proven tells people when p was made.
+func proven(p *proof.Proof) string {
+	if p == nil {
+		return "never"
+	}
+	return humanize.Time(p.Time)
 }
 
 func printHeld(all []held, withTarget, asJSON bool) error {
@@ -256,7 +277,7 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 		}
 		fmt.Fprintln(out, strings.Join(cells, "\t"))
 	}
-	row(nil, "HOST", "PATH", "SIZE", "VERSIONS", "NEWEST")
+	row(nil, "HOST", "PATH", "SIZE", "VERSIONS", "NEWEST", "PROVEN")
 	for _, h := range all {
 		size, path := "damaged", h.Path
 		if h.manifest != nil {
@@ -268,7 +289,7 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 		if h.versions >= versionsCounted {
 			versions += "+"
 		}
-		row(&h, h.Host, path, size, versions, humanize.Time(h.Stored))
+		row(&h, h.Host, path, size, versions, humanize.Time(h.Stored), proven(h.proof))
 	}
 	return out.Flush()
 }
@@ -280,6 +301,9 @@ func (h *held) json() map[string]any {
 		"manifest": h.Key, "manifest_bytes": h.ManifestBytes,
 		"versions": h.versions, "more_versions": h.versions >= versionsCounted,
 		"stored": h.Stored.UTC(), "age_seconds": int64(time.Since(h.Stored).Seconds()),
+	}
+	if h.proof != nil {
+		line["proven"] = h.proof.Time
 	}
 	if m := h.manifest; m != nil {
 		line["file_bytes"], line["time"] = m.FileBytes, m.Time.UTC()

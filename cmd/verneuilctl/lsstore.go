@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/replicate/locate"
+	"verneuil/replicate/proof"
 	"verneuil/replicate/remote"
 )
 
@@ -27,8 +28,9 @@ type lister struct {
 // living is what is printed about one database.
 type living struct {
 	locate.Holding
-	hold *remote.Hold // nil: err says why
-	err  error
+	hold  *remote.Hold // nil: err says why
+	proof *proof.Proof // nil: none is known
+	err   error
 }
 
 // lsStore lists the databases that live in the store of that name, as far as they can be read.
@@ -81,6 +83,7 @@ func (l *lister) look(ctx context.Context) error {
 			if d.hold, d.err = remote.Inspect(ctx, t, d.Key); d.err == nil {
 				d.Path = d.hold.Version.Path // its key may not have all of it
 			}
+			d.proof = lastProof(ctx, t, d.Key)
 			return nil
 		})
 	}
@@ -105,7 +108,7 @@ func (l *lister) print() error {
 		return nil
 	}
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "PATH\tSIZE\tNEWEST\tHELD BY")
+	fmt.Fprintln(out, "PATH\tSIZE\tNEWEST\tPROVEN\tHELD BY")
 	for _, d := range l.all {
 		path, size, newest, by := d.Path, "damaged", humanize.Time(d.Stored), "?"
 		if d.hold != nil {
@@ -116,7 +119,8 @@ func (l *lister) print() error {
 		} else if !d.Whole {
 			path += "…"
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\n", oneLine(path), size, newest, oneLine(by))
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", oneLine(path), size, newest,
+			proven(d.proof), oneLine(by))
 	}
 	return out.Flush()
 }
@@ -129,6 +133,9 @@ func (l *lister) json(d *living) map[string]any {
 			"manifest": d.Key, "error": d.err.Error()}
 	}
 	line := inStore{l.session, a}.json(d.hold)
+	if d.proof != nil {
+		line["proven"] = d.proof.Time
+	}
 	line["manifest"], line["file_bytes"] = d.Key, d.hold.Version.FileBytes
 	line["time"], line["sequence"] = d.hold.Version.Time.UTC(), d.hold.Version.Sequence
 	return line

@@ -77,12 +77,21 @@ func (o *origin) take(args []string) error {
 	return nil
 }
 
-// check fails if the command was called wrongly.
-func (o *origin) check() (err error) {
+// named reports whether a database is named, and not only what may say of one which is meant.
+func (o *origin) named() bool { return o.uri != "" || o.sourcePath != "" || o.host != "" }
+
+// checkTime understands --at.
+func (o *origin) checkTime() (err error) {
 	if o.at != "" {
-		if o.time, err = parseTime(o.at); err != nil {
-			return err
-		}
+		o.time, err = parseTime(o.at)
+	}
+	return err
+}
+
+// check fails if the command was called wrongly.
+func (o *origin) check() error {
+	if err := o.checkTime(); err != nil {
+		return err
 	}
 	switch {
 	case o.version != "" && o.at != "":

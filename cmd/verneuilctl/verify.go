@@ -10,14 +10,32 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
+	"verneuil/replicate/proof"
 	"verneuil/replicate/upkeep"
 )
 
 // verifyFlags are the flags of verify.
 type verifyFlags struct {
 	upkeep.VerifyOptions
+	drill      drillFlags
 	allowEmpty bool
 	asJSON     bool
+}
+
+// check fails if the flags do not go together.
+func (o *verifyFlags) check(from *origin) error {
+	switch {
+	case o.drill.on && (o.Read || o.Touch):
+		return errors.New("--drill excludes --read and --touch: it reads, and checks, everything")
+	case !o.drill.on && from.past():
+		return errors.New("--at and --version-id need --drill")
+	case !o.drill.on && o.drill != (drillFlags{}):
+		return errors.New("--scratch, --ignore-foreign-keys, --encrypted and --no-proof need " +
+			"--drill")
+	case from.version != "" && !from.named():
+		return errors.New("--version-id is of one database: name it")
+	}
+	return nil
 }
 
 func verifyCommand(g *global) *cobra.Command {
@@ -26,7 +44,7 @@ func verifyCommand(g *global) *cobra.Command {
 		flags verifyFlags
 	)
 	command := &cobra.Command{
-		Use:        "verify [SOURCE] [--read] [--touch]",
+		Use:        "verify [SOURCE] [--read] [--touch] | --drill [--at TIME]",
 		SuggestFor: []string{"check", "fsck"},
 		Short:      "Check that targets have all that their newest versions name",
 		Long: `In each target, or in the store that --store names or SOURCE lives in, walk the newest
@@ -41,20 +59,45 @@ A target without databases is an error, as its name may be mistyped: a check tha
 looked at nothing must not succeed. --allow-empty permits it.
 
 With --manifest (other than verneuil://), each target is searched for what that manifest
-names, or, if it has the same version, for what its own manifest of that version names.`,
+names, or, if it has the same version, for what its own manifest of that version names.
+
+With --drill, restore each database, from each target alone and without any cache, to a file
+in a scratch directory (tempdir of the configuration, else the system's; --scratch), which is
+removed again. SQLite checks that file: integrity_check and foreign_key_check. If its source
+is on this host, the two are compared. When the newest version has passed, the target keeps
+the time of that proof, which ls and status show.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			what := "every database"
-			if len(args) > 0 || from != (origin{store: from.store}) {
-				if err := from.of(args); err != nil {
+			if err := from.take(args); err != nil {
+				return err
+			}
+			if err := flags.check(&from); err != nil {
+				return err
+			}
+			if from.named() {
+				if err := from.check(); err != nil {
 					return err
 				}
 				what = from.String()
+			} else if err := from.checkTime(); err != nil {
+				return err
 			}
 			return fail(verify(command.Context(), g, &from, flags), "verify", what)
 		},
 	}
 	from.flags(command)
+	from.flagsOfPast(command)
+	command.Flags().BoolVar(&flags.drill.on, "drill", false,
+		"restore to a scratch directory, and have SQLite check what came of it")
+	command.Flags().StringVar(&flags.drill.scratch, "scratch", "",
+		"where --drill restores to (default: tempdir of the configuration, else the system's)")
+	command.Flags().BoolVar(&flags.drill.ignoreKeys, "ignore-foreign-keys", false,
+		"rows that refer to rows which are not there are no failure of a drill")
+	command.Flags().BoolVar(&flags.drill.encrypted, "encrypted", false,
+		"what SQLite cannot read passes a drill if it equals its source on this host")
+	command.Flags().BoolVar(&flags.drill.noProof, "no-proof", false,
+		"do not keep in the target that the drill succeeded")
 	command.Flags().BoolVar(&flags.Read, "read", false, "read every chunk and check its hash")
 	command.Flags().BoolVar(&flags.Touch, "touch", false, "keep what is named from expiring")
 	command.Flags().BoolVar(&flags.allowEmpty, "allow-empty", false,
@@ -73,8 +116,11 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 	if len(s.store.Targets) == 0 {
 		return g.errNoTargets()
 	}
+	if o.drill.on {
+		return runDrill(ctx, s, from, o)
+	}
 	v := &verification{origin: from, asJSON: o.asJSON}
-	if *from != (origin{store: from.store}) {
+	if from.named() {
 		if v.locator, err = from.locate(s); err != nil {
 			return err
 		}
@@ -152,7 +198,9 @@ func (v *verification) run(ctx context.Context) error {
 func (v *verification) all(ctx context.Context) error {
 	var keys []string
 	if err := v.target.Manifests.List(ctx, "", func(o chunkstore.Object) bool {
-		keys = append(keys, o.Key)
+		if !proof.IsKey(o.Key) {
+			keys = append(keys, o.Key)
+		}
 		return true
 	}); err != nil {
 		return fmt.Errorf("list manifests: %w", err)

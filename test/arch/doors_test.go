@@ -27,7 +27,7 @@ var doors = map[string][]string{
 		"replicate",
 		"replicate/mirror",
 		"replicate/remote", "replicate/remote/deposit",
-		"replicate/locate", "replicate/versions",
+		"replicate/locate", "replicate/versions", "replicate/proof",
 		"spool", "spool/sqlitefile", "manifest", "manifest/history", "chunkstore", "chunkstore/dir",
 	},
 	// the readers and writers, which C serves
@@ -74,6 +74,7 @@ var doors = map[string][]string{
 	"replicate/patrol":  {"replicate/backoff", "spool", "manifest", "chunkstore"},
 	"replicate/errands": {},
 	"replicate/backoff": {},
+	"replicate/proof":   {"chunkstore"},
 	// s3: of URIs
 	"replicate/locate":    {"replicate/versions", "spool/sqlitefile", "manifest", "chunkstore"},
 	"spool":               {"chunkstore"},

@@ -124,6 +124,7 @@ func encrypts(t *testing.T, journal string, above bool, header string) {
 		shell.EndsWith(0)
 		if above {
 			s.MustEqual(filepath.Base(db))
+			s.Ctl("verify", "--drill", "--encrypted", db)
 		}
 		if files := hasPlain(s); len(files) > 0 {
 			t.Errorf("in plain: %q", files)
