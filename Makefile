@@ -31,6 +31,9 @@ NODE_PREFIX     = $(patsubst %/bin/node,%,$(realpath $(shell command -v node)))
 SQLITE3MC_VERSION := 3.54.0.0
 SQLITE3MC         := $(TOOLS)/sqlite3mc-$(SQLITE3MC_VERSION)
 
+# Ceph for the tests of RADOS: the machine's, or Debian's packages unpacked here.
+CEPH := $(TOOLS)/ceph
+
 # sqlite3ext.h comes from the go-sqlite3 module. The directory is known only once
 # the modules are downloaded, hence a recursive variable that asks when used.
 SQLITE_HEADERS = $(shell $(GO) list -m -f '{{.Dir}}' github.com/mattn/go-sqlite3)
@@ -48,14 +51,15 @@ SOURCE_DATE = $(shell git -C $(CURDIR) log -1 --format=%ct 2>/dev/null || date +
 
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
-	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC)
+	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC) \
+	$(shell bash test/cephtest/env.sh $(CEPH))
 
 # BENCH_PARTS: which chapters (default: all); see bench/main.go.
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
 .PHONY: all lib ctl ctl-files modules toolchain deps needs test check check-format check-tidy check-c vet unit \
-        sqlite3-shell minio gunicorn node ciphers demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
+        sqlite3-shell minio gunicorn node ciphers ceph demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
 all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
@@ -84,7 +88,7 @@ ctl: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-deps: modules sqlite3-shell gunicorn minio node ciphers sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
+deps: modules sqlite3-shell gunicorn minio node ciphers ceph sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
 
 # make test installs nothing: it says what is missing.
 needs:
@@ -95,6 +99,7 @@ needs:
 	[ -d $(TOOLS)/sqlite-test/bin ] || missing="$$missing, SQLite's test programs"; \
 	[ -z "$$missing" ] || { echo "the tests need$${missing#,}: run 'make deps' first" >&2; exit 1; }
 	@/usr/bin/python3 -c 'import gunicorn' 2>/dev/null || echo "no gunicorn ('make deps'): its test is left out"
+	@bash test/cephtest/install.sh $(CEPH) ask || echo "no Ceph ('make deps'): the tests of RADOS are left out"
 	@[ -e $(NODE)/built ] || echo "no better-sqlite3 ('make deps', with a Node that has its headers): its test is left out"
 
 test: check needs all unit sqlite-short ## everything that CI runs, but for make deps
@@ -153,6 +158,10 @@ ciphers:
 	@[ -e $(SQLITE3MC)/apsw ] || { rm -rf $(SQLITE3MC); \
 	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(SQLITE3MC) apsw-sqlite3mc==$(SQLITE3MC_VERSION) 2>/dev/null; } || \
 	  echo "no SQLite3MultipleCiphers (pip install apsw-sqlite3mc): its test is left out"
+
+ceph:
+	@mkdir -p $(TOOLS)
+	@bash test/cephtest/install.sh $(CEPH)
 
 node: $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),$(NODE)/built)
 	@[ -e $(NODE)/built ] || echo "no Node with headers (include/node/node.h): its test will be left out"

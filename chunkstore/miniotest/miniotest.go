@@ -12,10 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"testing"
 	"time"
+
+	"verneuil/test/tied"
 )
 
 // The credentials of every server that Start starts.
@@ -99,9 +99,7 @@ func serve(
 		Endpoint: "http://" + address, command: command, exited: make(chan struct{}),
 	}
 	command.Stdout, command.Stderr = &s.output, &s.output
-	// a test that is killed leaves nothing running
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := startWithThread(command); err != nil {
+	if err := tied.Start(command); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -113,20 +111,6 @@ func serve(
 		return nil, fmt.Errorf("%w\n%s", err, &s.output)
 	}
 	return s, nil
-}
-
-// startWithThread starts c on a thread that lives as long as this process:
-// Pdeathsig fires when the thread that started c ends, not the process.
-func startWithThread(c *exec.Cmd) error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		started <- c.Start()
-		if c.Process != nil {
-			select {}
-		}
-	}()
-	return <-started
 }
 
 func (s *Server) wait(path string, ready func(status int) bool) error {
