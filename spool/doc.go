@@ -42,6 +42,8 @@
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	deleted      empty; its mtime says since when the database is known to be deleted: see [Sweep]
 //	aside        chunks that changed while they were being pushed; this file has no name
+//	*.new        what is to have the name before the dot, and for cut and targets.json what had
+//	             it: the next one is written over that
 //
 // A file may be missing, truncated or full of junk, may belong to another database, may have
 // another type, or may be a hard link to a file that must not change (a backup's, say). That costs

@@ -18,6 +18,35 @@ import (
 // Like everything in a spool, it is not fsynced.
 func (s *Spool) WriteFile(name string, b []byte) error { return writeFile(s.dir, name, b) }
 
+// RewriteFile is WriteFile for a file that is written again and again, and that only the holder of
+// the lock reads. The file that is replaced stays, under another name, and the next call writes
+// over it: to make a new file, and to remove the old one, takes most of the time that WriteFile
+// takes.
+func (s *Spool) RewriteFile(name string, b []byte) error {
+	f, err := openSpare(filepath.Join(s.dir, name+".new"))
+	if err != nil {
+		return err
+	}
+	return putInPlace(f, filepath.Join(s.dir, name), b, true)
+}
+
+// openSpare opens a file of ours that nothing needs, to be written over, or makes one. What has
+// another name, too, may be somebody's copy of what was there: it is not written to.
+func openSpare(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		info, err := f.Stat()
+		if err == nil && info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 1 {
+			return f, nil
+		}
+		f.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		_ = os.RemoveAll(name) // if it stays, to make another one fails
+	}
+	return openOrReplace(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+}
+
 // ReadFile reads the file called name in the spool, of at most bytesMax bytes.
 func (s *Spool) ReadFile(name string, bytesMax int64) ([]byte, error) {
 	return readFile(s.dir, name, bytesMax)
@@ -35,19 +64,25 @@ func writeFile(dir, name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	return putInPlace(f, filepath.Join(dir, name), b)
+	return putInPlace(f, filepath.Join(dir, name), b, false)
 }
 
-// putInPlace writes b to f, a new file, and closes and renames it.
-func putInPlace(f *os.File, name string, b []byte) error {
+// putInPlace makes b the contents of f, and closes and renames it. If keep says so, what had its
+// new name gets its old one.
+func putInPlace(f *os.File, name string, b []byte, keep bool) error {
 	_, err := f.Write(b)
+	if keep && err == nil {
+		err = f.Truncate(int64(len(b)))
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	// If a rename replaces a file, ext4 begins to write the new one to disk, for the sake of
 	// programs that do not fsync (ext4_rename). An exchange does not cause that.
 	if unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, name, unix.RENAME_EXCHANGE) == nil {
-		_ = os.RemoveAll(f.Name()) // b is in place, whatever becomes of the old file
+		if !keep {
+			_ = os.RemoveAll(f.Name()) // b is in place, whatever becomes of the old file
+		}
 		return nil
 	}
 	err = os.Rename(f.Name(), name)

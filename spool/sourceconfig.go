@@ -96,7 +96,7 @@ func (s *Spool) WriteSourceConfig(c SourceConfig) error {
 		}
 		var f *os.File
 		if f, err = os.CreateTemp(s.dir, "source.json.new-"); err == nil {
-			if err = putInPlace(f, filepath.Join(s.dir, "source.json"), b); err != nil {
+			if err = putInPlace(f, filepath.Join(s.dir, "source.json"), b, false); err != nil {
 				os.Remove(f.Name())
 			}
 		}

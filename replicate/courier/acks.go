@@ -87,7 +87,7 @@ func (o *Office) saveAcks() {
 	}
 	b, err := json.Marshal(acks)
 	if err == nil {
-		err = o.o.Spool.WriteFile(acksName, b)
+		err = o.o.Spool.RewriteFile(acksName, b)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		o.o.Log.Warn("targets.json was not written", "error", err)

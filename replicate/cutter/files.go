@@ -162,7 +162,7 @@ func (c *Files) Save(m *manifest.Manifest, objects iter.Seq2[chunkstore.Ref, []b
 	if err := c.note(m); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
-	if err := c.sp.WriteFile(cutName, encoded); err != nil {
+	if err := c.sp.RewriteFile(cutName, encoded); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
 	for id := range stale {
