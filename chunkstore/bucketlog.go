@@ -42,26 +42,55 @@ type bucketLog struct {
 	hidden bool // they are
 }
 
+// Logger is a [Bucket] of chunks that keeps the records of logs in another way than one object for
+// each. To the methods of Bucket they are objects all the same, under [RecordKey], but that a Put
+// must have the condition that there is none.
+type Logger interface {
+	Bucket
+	// OpenLog returns the log called name. It asks nobody.
+	OpenLog(name string) Log
+}
+
 // NewBucketLog returns the log called name, of letters and digits, in a bucket of chunks. It asks
 // nobody. Append fails with [ErrUnguarded] if the bucket is known not to keep conditions.
-func NewBucketLog(b Bucket, name string) Log { return &bucketLog{bucket: b, name: name} }
+func NewBucketLog(b Bucket, name string) Log {
+	if l, ok := b.(Logger); ok {
+		return l.OpenLog(name)
+	}
+	return NewObjectLog(b, name)
+}
+
+// NewObjectLog is NewBucketLog for a bucket that is no [Logger], or has none here: each record is
+// an object.
+func NewObjectLog(b Bucket, name string) Log { return &bucketLog{bucket: b, name: name} }
 
 func (l *bucketLog) String() string { return fmt.Sprintf("log %s in %v", l.name, l.bucket) }
 
 func (l *bucketLog) prefix() string { return LogKeyPrefix + l.name + "-" }
 
-func (l *bucketLog) key(n uint64) string { return recordKey(l.name, n) }
+func (l *bucketLog) key(n uint64) string { return RecordKey(l.name, n) }
 
-// recordKey returns the key of record n of the log called name.
-func recordKey(name string, n uint64) string {
+// RecordKey returns the key of record n of the log called name.
+func RecordKey(name string, n uint64) string {
 	return fmt.Sprintf("%s%s-%016x", LogKeyPrefix, name, n)
 }
 
-// number returns which record has the key, which begins with prefix.
+// ParseRecordKey is the inverse of RecordKey; ok is false of the keys of others.
+func ParseRecordKey(key string) (name string, n uint64, ok bool) {
+	rest, ok := strings.CutPrefix(key, LogKeyPrefix)
+	at := strings.LastIndexByte(rest, '-')
+	if !ok || at <= 0 {
+		return "", 0, false
+	}
+	name = rest[:at]
+	n, err := strconv.ParseUint(rest[at+1:], 16, 64)
+	return name, n, err == nil && RecordKey(name, n) == key
+}
+
+// number returns which record has the key.
 func (l *bucketLog) number(key string) (n uint64, ok bool) {
-	digits := strings.TrimPrefix(key, l.prefix())
-	n, err := strconv.ParseUint(digits, 16, 64)
-	return n, err == nil && l.key(n) == key
+	name, n, ok := ParseRecordKey(key)
+	return n, ok && name == l.name
 }
 
 func (l *bucketLog) Append(ctx context.Context, n uint64, record []byte) error {

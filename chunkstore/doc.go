@@ -14,10 +14,11 @@
 //	Sealer, Plain                                      IDs, and the form of stored objects
 //	Limiter, Watch                                     pace and watch the requests to a store
 //
-// A provider is a package of its own: chunkstore/s3, chunkstore/dir, and chunkstore/cache for the
-// caches. It registers its configurations when it is imported. To add one, write its package, have
-// its tests call chunkstore/storetest, and import it in package vfs: nothing else names providers.
-// What has to do with the files of dir and cache alike is in chunkstore/objectfile.
+// A provider is a package of its own: chunkstore/s3, chunkstore/rados, chunkstore/dir, and
+// chunkstore/cache for the caches. It registers its configurations when it is imported. To add one,
+// write its package, have its tests call chunkstore/storetest, and import it in package vfs:
+// nothing else names providers. What has to do with the files of dir and cache alike is in
+// chunkstore/objectfile.
 //
 // # Identity
 //
@@ -82,10 +83,10 @@
 //	    and whatever its place says.
 //	I2  What is put in a pack has the ID that the pack's list gives it.
 //	I3  A Put that returned nil is durable: dir fsyncs the file before the rename and
-//	    its directory after it, s3 is durable when it answers. A Put of a batch is
+//	    its directory after it, s3 and rados are durable when they answer. A Put of a batch is
 //	    durable once the batch's Sync returned nil.
-//	I4  Every request to a store takes one token of the shared limiter, retries too. The
-//	    calls of a dir target are counted, but not paced: nobody bills for them.
+//	I4  Every request to a store takes one token of the shared limiter, retries too. Those of
+//	    dir and rados targets are counted, but not paced: nobody bills for them.
 //	I5  An object appears whole or not at all, in every provider; after a crash of the
 //	    machine, that holds for what is durable, and an object that is durable is
 //	    replaced only by one that is.

@@ -26,7 +26,7 @@ func (t *Target) TouchIdentity(ctx context.Context) error {
 // TouchRecord makes record n of the log called name, as [NewBucketLog] has it, young, as TouchPack
 // does a pack. It fails with ErrAbsent.
 func (t *Target) TouchRecord(ctx context.Context, name string, n uint64) error {
-	if err := touch(ctx, t.Chunks, recordKey(name, n), RecordBytesMax); err != nil {
+	if err := touch(ctx, t.Chunks, RecordKey(name, n), RecordBytesMax); err != nil {
 		return fmt.Errorf("touch record %d of log %s: %w", n, name, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	// The providers of targets and caches: each registers its configuration.
 	_ "verneuil/chunkstore/cache"
 	_ "verneuil/chunkstore/dir"
+	_ "verneuil/chunkstore/rados"
 	_ "verneuil/chunkstore/s3"
 )
 

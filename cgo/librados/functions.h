@@ -65,8 +65,8 @@ FOR_GO void writeExec(Call *p, const char *zClass, const char *zMethod, const ch
 
 FOR_GO void readBegin(Call *p) { p->read = rados.create_read_op(); }
 FOR_GO void readAssertVersion(Call *p, uint64_t version) { rados.read_op_assert_version(p->read, version); }
-FOR_GO void readCompareXattr(Call *p, const char *zName, const char *pData, size_t n) {
-  rados.read_op_cmpxattr(p->read, zName, LIBRADOS_CMPXATTR_OP_EQ, pData, n);
+FOR_GO void readCompareXattr(Call *p, const char *zName, int how, const char *pData, size_t n) {
+  rados.read_op_cmpxattr(p->read, zName, how, pData, n);
 }
 FOR_GO void readStat(Call *p) { rados.read_op_stat(p->read, &p->nObject, &p->modified, &p->rcStat); }
 FOR_GO int readData(Call *p, uint64_t off, size_t n) {

@@ -159,6 +159,7 @@ func (w *WriteOp) Exec(class, method string, input []byte) *WriteOp {
 type ReadOp struct {
 	AssertVersion uint64            // as [WriteOp.AssertVersion]; 0: any
 	CompareXattr  map[string][]byte // as [WriteOp.CompareXattr]
+	DifferXattr   map[string][]byte // the opposite: ECANCELED if the attribute has that value
 	Stat          bool
 	Xattrs        bool
 	Off           uint64 // of the data that is read
@@ -198,9 +199,11 @@ func (r *ReadOp) check() error {
 	if r.Len < 0 || r.Len > ReadMax {
 		return fmt.Errorf("a read of %d bytes", r.Len)
 	}
-	for name := range r.CompareXattr {
-		if err := checkName(name); err != nil {
-			return err
+	for _, compared := range []map[string][]byte{r.CompareXattr, r.DifferXattr} {
+		for name := range compared {
+			if err := checkName(name); err != nil {
+				return err
+			}
 		}
 	}
 	if r.OmapKey != "" {
@@ -219,11 +222,15 @@ func (r *ReadOp) prepare(c *C.Call) bool {
 	if r.AssertVersion > 0 {
 		C.readAssertVersion(c, C.uint64_t(r.AssertVersion))
 	}
-	for name, value := range r.CompareXattr {
-		z := C.CString(name)
-		C.readCompareXattr(c, z, pointer(value), C.size_t(len(value)))
-		C.free(unsafe.Pointer(z))
+	compare := func(attributes map[string][]byte, how C.int) {
+		for name, value := range attributes {
+			z := C.CString(name)
+			C.readCompareXattr(c, z, how, pointer(value), C.size_t(len(value)))
+			C.free(unsafe.Pointer(z))
+		}
 	}
+	compare(r.CompareXattr, C.LIBRADOS_CMPXATTR_OP_EQ)
+	compare(r.DifferXattr, C.LIBRADOS_CMPXATTR_OP_NE)
 	if r.Stat {
 		C.readStat(c)
 	}

@@ -38,7 +38,8 @@ var doors = map[string][]string{
 		"replicate/courier",
 		"replicate/mirror",
 		"spool", "manifest", "chunkstore",
-		"chunkstore/cache", "chunkstore/dir", "chunkstore/s3", // to register them
+		// to register them
+		"chunkstore/cache", "chunkstore/dir", "chunkstore/rados", "chunkstore/s3",
 	},
 	"replicate/remote": {
 		"replicate/remote/compose", "replicate/remote/machine", "replicate/replica",
@@ -86,6 +87,7 @@ var doors = map[string][]string{
 
 	"chunkstore/cache":      {"chunkstore", "chunkstore/objectfile"},
 	"chunkstore/dir":        {"chunkstore", "chunkstore/objectfile"},
+	"chunkstore/rados":      {"chunkstore", "cgo/librados"},
 	"chunkstore/s3":         {"chunkstore"},
 	"chunkstore/objectfile": {"chunkstore"},
 	"cgo/librados":          {},
