@@ -10,5 +10,6 @@ type broken struct {
 	keepsLocks     bool // a lock that nobody gives back is waited for
 	needsNoLock    bool // the machine's lock counts as taken (R7)
 	takesAnyTime   bool // every owner is taken for dead (R7)
+	trustsNewFiles bool // who finds the machine's file deleted is the machine's writer still
 	waitsForItself bool // what this machine's writer has appended is another's
 }

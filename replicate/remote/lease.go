@@ -176,7 +176,10 @@ func (l *lease) own(ctx context.Context) error {
 	s := &d.story
 	n := s.noted()
 	ours := s.w.Name() // the machine's writer, whose lock this process has
-	if n != nil && !n.is(s.w) {
+	if n == nil && l.estranged() {
+		s.fall()
+		ours = [16]byte{}
+	} else if n != nil && !n.is(s.w) {
 		if !d.set.broken.waitsForItself {
 			ours = n.Name
 		}
@@ -220,13 +223,20 @@ func (s *story) fall() {
 	s.show()
 }
 
+// estranged reports whether another process may go on as the machine's writer, by a lock that is
+// not this one.
+func (l *lease) estranged() bool {
+	return l.file.Estranged() && !l.d.set.broken.trustsNewFiles
+}
+
 // claim takes the history over from where it was read to, if nobody owns it, or its owner is dead,
-// or was this process, or ours.
+// or was ours; zero: nobody's.
 func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	d := l.d
 	s := &d.story
 	at := s.w.At()
-	free := at.Released || at.Number == 0 || s.by == s.w.Name() || s.by == ours
+	free := at.Released || at.Number == 0 ||
+		ours != [16]byte{} && (s.by == s.w.Name() || s.by == ours)
 	d.mu.Lock()
 	dead := l.watch.dead(at) || d.set.broken.takesAnyTime
 	if free && l.keeper.yields(at, d.now()) {

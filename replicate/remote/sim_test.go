@@ -123,6 +123,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 		"a trimmed fence":                   {2701, variant{trimsFences: true}},
 		"a release under a promise":         {1544, variant{broken: broken{leavesPromise: true}}},
 		"a lock that is never given up":     {2, variant{broken: broken{keepsLocks: true}}},
+		"a new file taken for the old one":  {216, variant{broken: broken{trustsNewFiles: true}}},
 		"a promise believed beyond its end": {122, variant{overstay: 10 * time.Minute}},
 		"a record before its chunks":        {52, variant{lazyPacks: true}},
 		"records trimmed at once":           {5, variant{trimsAtOnce: true}},

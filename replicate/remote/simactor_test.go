@@ -85,6 +85,8 @@ func (a *actor) rest(ctx context.Context) error {
 		3 * time.Minute}[a.rng.IntN(7)]
 	if a.p.w.long && a.rng.IntN(5) == 0 {
 		scale = 15 * time.Minute
+	} else if a.p.w.cleaned {
+		scale = min(scale, 2*time.Second)
 	} else if a.p.w.held {
 		scale = min(scale, 15*time.Second)
 	}

@@ -2,10 +2,12 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,6 +64,7 @@ type settings struct {
 	big      bool // transactions write much
 	held     bool // transactions stay open, and their processes are stopped, for about the timeout
 	long     bool // some wait so long that records are trimmed meanwhile
+	cleaned  bool // machines lose the files that their processes share
 	variant  variant
 }
 
@@ -320,6 +323,27 @@ func (w *world) harm(done <-chan struct{}, processes []*process, start func(*hos
 	}
 }
 
+// clean deletes the machines' files now and then, as a cleaner of /tmp may, until done.
+func (w *world) clean(done <-chan struct{}) {
+	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(travels(rng, 2*time.Second)):
+		}
+		files, err := filepath.Glob(fmt.Sprintf("%s/%d/verneuil-remote-*/*", w.dir,
+			rng.IntN(w.machines)))
+		for _, file := range files {
+			err = errors.Join(err, os.Remove(file))
+		}
+		if err != nil {
+			panic(err)
+		}
+		w.trace("clean %v", files)
+	}
+}
+
 // simulate runs the schedule of a seed, and returns what it has found.
 func simulate(t *testing.T, seed int64, v variant) *world {
 	rng := rand.New(rand.NewPCG(uint64(seed), 0))
@@ -345,6 +369,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	}
 	if more := rand.New(rand.NewPCG(uint64(seed), 1)); v == (variant{}) {
 		w.rich, w.big = more.IntN(2) == 0, more.IntN(20) == 0
+		w.cleaned = more.IntN(4) == 0
 	}
 	w.favour()
 	w.live()
@@ -360,6 +385,8 @@ func (s *settings) favour() {
 		s.big = true
 	case v.trimsFences:
 		s.long = true
+	case v.trustsNewFiles:
+		s.cleaned = true
 	}
 }
 
@@ -415,9 +442,13 @@ func (w *world) live() {
 			work.run(a.work)
 		}
 	}
-	for range 1 + w.rng.IntN(3) {
+	hosts, most := 1+w.rng.IntN(3), 2
+	if w.cleaned {
+		hosts, most = 1+hosts/3, 4
+	}
+	for range hosts {
 		h := w.newHost()
-		for range 1 + w.rng.IntN(2) {
+		for range 1 + w.rng.IntN(most) {
 			start(h)
 		}
 	}
@@ -431,8 +462,16 @@ func (w *world) live() {
 		defer close(trimmed)
 		w.trim(done)
 	}()
+	cleaned := make(chan struct{})
+	go func() {
+		defer close(cleaned)
+		if w.cleaned {
+			w.clean(done)
+		}
+	}()
 	work.wait()
 	close(done)
+	<-cleaned
 	<-trimmed
 	<-harmed
 	work.wait() // of those who were started last

@@ -112,6 +112,9 @@ func (s *story) newest(ctx context.Context) error {
 	if d.current(s.w.At()) {
 		return nil
 	}
+	if err := d.lease.file.Renew(); err != nil { // else who only reads stays with a deleted one
+		return err
+	}
 	page := d.lease.file.Page()
 	if s.w.State() == history.Owning {
 		// Another process of this machine goes on, or our lease is over.
@@ -289,10 +292,11 @@ func (s *story) noted() *state {
 	return n
 }
 
-// goneOn reports whether another process of this machine has written since s's writer did.
+// goneOn reports whether another process of this machine has written since s's writer did, or may
+// have.
 func (s *story) goneOn() bool {
 	n := s.noted()
-	return n != nil && !n.is(s.w)
+	return n != nil && !n.is(s.w) || n == nil && s.d.lease.estranged()
 }
 
 // is reports whether nobody of this machine has written since w did.

@@ -36,6 +36,7 @@ type File struct {
 	f       *os.File
 	held    bool  // the lock is
 	private error // why f is nobody else's; nil: it is the path's
+	strange bool  // see Estranged
 }
 
 // Open opens the file of the database with that name in dir, and makes it if it is not there. If
@@ -128,19 +129,36 @@ func (f *File) use(file *os.File) error {
 	return nil
 }
 
-// Renew moves f to the path's file, if that is another one by now: the page promises nothing
-// then, and there is no state. It does nothing while f has the lock.
+// Renew moves f to the path's file, if that is another one by now. It does nothing while f has the
+// lock.
 func (f *File) Renew() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.renew()
 }
 
+// renew takes back what the page promises of the file that f leaves, which others may have mapped
+// still (L6). It does so under that file's lock: nobody takes that again to promise anything, as no
+// path leads there.
 func (f *File) renew() error {
 	if f.held || f.private != nil || f.place.has(f.f) {
 		return nil
 	}
+	if f.flock(unix.F_WRLCK) == nil {
+		f.page.Withdraw()
+		f.flock(unix.F_UNLCK)
+	} else {
+		f.strange = true
+	}
 	return f.open()
+}
+
+// Estranged reports whether somebody had the lock of a file that f has left, and may promise there
+// what f's next holder does not know of. It ends when f loads or stores a state.
+func (f *File) Estranged() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.strange
 }
 
 // TryLock takes the lock if nobody has it, and reports whether it did so. f itself counts as
@@ -250,6 +268,7 @@ func (f *File) Load() (state []byte, ok bool) {
 	if string(header) != string(f.header(sequence, state)) { // L2
 		return nil, false
 	}
+	f.strange = false
 	return state, true
 }
 
@@ -279,6 +298,7 @@ func (f *File) store(state []byte) error {
 		return err
 	}
 	f.page.sequence.Store(sequence) // it counts
+	f.strange = false
 	return nil
 }
 

@@ -273,6 +273,43 @@ func TestRemoved(t *testing.T) {
 	}
 }
 
+// TestL6Left: who leaves a deleted file takes back what was promised there, or knows that it could
+// not, until it has a state.
+func TestL6Left(t *testing.T) {
+	dir := t.TempDir()
+	a, b, c := shared(t, dir), shared(t, dir), shared(t, dir)
+	locks(t, a, true)
+	a.Page().Promise(7, time.Hour)
+	a.Unlock()
+	must(t, os.RemoveAll(b.place.dir))
+	must(t, b.Renew())
+	if a.Page().Until() != 0 || c.Page().Newest(7, 0) {
+		t.Fatal("a promise outlives its file")
+	}
+	locks(t, a, true) // of b's file
+	if a.Estranged() || b.Estranged() {
+		t.Fatal("nobody had the lock")
+	}
+	a.Page().Promise(8, time.Hour)
+	must(t, os.RemoveAll(b.place.dir))
+	locks(t, b, true)
+	if !b.Estranged() || !a.Page().Newest(8, 0) || b.Page().Newest(8, 0) {
+		t.Fatal("who holds the lock has not promised what it did")
+	}
+	has(t, b, nil)
+	if !b.Estranged() {
+		t.Fatal("no state is enough")
+	}
+	must(t, b.Store(stateOf(1)))
+	if b.Estranged() {
+		t.Fatal("it has a state")
+	}
+	b.Unlock()
+	a.Unlock()
+	locks(t, c, true) // it was with the first file
+	has(t, c, stateOf(1))
+}
+
 // TestBreak: a lock that outlives its holder, in a child that shares its open file, is given up.
 func TestBreak(t *testing.T) {
 	dir := t.TempDir()
