@@ -2,12 +2,10 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -277,70 +275,6 @@ func (p *process) kill() {
 		if err := d.lease.file.Leave(); err != nil {
 			panic(err)
 		}
-	}
-}
-
-// harm kills and stops processes, and starts others, until all of the work is done.
-func (w *world) harm(done <-chan struct{}, processes []*process, start func(*host)) {
-	alive := slices.Clone(processes)
-	n := w.rng.IntN(6)
-	if w.held {
-		n = 12
-	}
-	for ; n > 0; n-- {
-		select {
-		case <-done:
-			return
-		case <-time.After(travels(w.rng, 8*time.Second)):
-		}
-		i := w.rng.IntN(len(alive))
-		p := alive[i]
-		w.mu.Lock()
-		switch w.rng.IntN(4) {
-		case 0:
-			w.counts.Kills++
-			w.mu.Unlock()
-			p.kill()
-			alive = slices.Delete(alive, i, i+1)
-			start(p.h)
-		case 1:
-			w.mu.Unlock()
-			p.deafen(time.Duration(w.rng.ExpFloat64() * float64(20*time.Second)))
-		default:
-			w.counts.Sleeps++
-			w.mu.Unlock()
-			d := w.rng.ExpFloat64() * float64(ghostScales[w.rng.IntN(len(ghostScales))])
-			if w.variant.trimsFences {
-				d *= 10
-			} else if w.held {
-				d = (8 + 12*w.rng.Float64()) * float64(time.Second)
-			}
-			p.stop(time.Duration(d))
-		}
-		if len(alive) == 0 {
-			return
-		}
-	}
-}
-
-// clean deletes the machines' files now and then, as a cleaner of /tmp may, until done.
-func (w *world) clean(done <-chan struct{}) {
-	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
-	for {
-		select {
-		case <-done:
-			return
-		case <-time.After(travels(rng, 2*time.Second)):
-		}
-		files, err := filepath.Glob(fmt.Sprintf("%s/%d/verneuil-remote-*/*", w.dir,
-			rng.IntN(w.machines)))
-		for _, file := range files {
-			err = errors.Join(err, os.Remove(file))
-		}
-		if err != nil {
-			panic(err)
-		}
-		w.trace("clean %v", files)
 	}
 }
 
