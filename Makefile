@@ -27,6 +27,10 @@ BETTER_SQLITE3 := 12.11.1
 NODE           := $(TOOLS)/better-sqlite3-$(BETTER_SQLITE3)
 NODE_PREFIX     = $(patsubst %/bin/node,%,$(realpath $(shell command -v node)))
 
+# A Node that has node:sqlite, for the test of its package.
+NODE_SQLITE_VERSION := 24.22.3
+NODE_SQLITE         := $(TOOLS)/node-$(NODE_SQLITE_VERSION)
+
 # SQLite3MultipleCiphers for its test, a Python package.
 SQLITE3MC_VERSION := 3.54.0.0
 SQLITE3MC         := $(TOOLS)/sqlite3mc-$(SQLITE3MC_VERSION)
@@ -51,14 +55,15 @@ SOURCE_DATE = $(shell git -C $(CURDIR) log -1 --format=%ct 2>/dev/null || date +
 
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
-	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC) \
+	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC) VERNEUIL_DIST=$(BUILD)/dist \
+	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) \
 	$(shell bash test/cephtest/env.sh $(CEPH))
 
 # BENCH_PARTS: which chapters (default: all); see bench/main.go.
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
-.PHONY: all lib ctl ctl-files modules toolchain deps needs test check check-format check-tidy check-c vet unit \
+.PHONY: all lib ctl ctl-files dist dist-files dist-tools node-sqlite modules toolchain deps needs test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node ciphers ceph demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
@@ -86,9 +91,9 @@ lib: modules
 
 ctl: modules
 	@mkdir -p $(BUILD)
-	$(CGO) $(GO) build -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
+	$(CGO) $(GO) build -buildmode=pie -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-deps: modules sqlite3-shell gunicorn minio node ciphers ceph sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
+deps: modules sqlite3-shell gunicorn minio node node-sqlite ciphers dist-tools ceph sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
 
 # make test installs nothing: it says what is missing.
 needs:
@@ -102,7 +107,7 @@ needs:
 	@bash test/cephtest/install.sh $(CEPH) ask || echo "no Ceph ('make deps'): the tests of RADOS are left out"
 	@[ -e $(NODE)/built ] || echo "no better-sqlite3 ('make deps', with a Node that has its headers): its test is left out"
 
-test: check needs all unit sqlite-short ## everything that CI runs, but for make deps
+test: check needs all dist-files unit sqlite-short ## everything that CI runs, but for make deps
 
 check: check-format check-tidy vet check-c
 
@@ -173,6 +178,23 @@ $(NODE)/built:
 	  npm install --no-audit --no-fund --loglevel=error better-sqlite3@$(BETTER_SQLITE3)
 	@touch $@
 
+node-sqlite:
+	@[ -e $(NODE_SQLITE)/bin/node ] || { rm -rf $(NODE_SQLITE)-npm; mkdir -p $(NODE_SQLITE)-npm && cd $(NODE_SQLITE)-npm && \
+	  echo '{"private": true}' > package.json && package=node-linux-$$(node -p process.arch) && \
+	  npm install --no-audit --no-fund --loglevel=error $$package@$(NODE_SQLITE_VERSION) >/dev/null && \
+	  mkdir -p $(NODE_SQLITE)/bin && mv node_modules/$$package/bin/node $(NODE_SQLITE)/bin/node; } || \
+	  echo "no node $(NODE_SQLITE_VERSION) from npm: the test of node:sqlite is left out"
+	@rm -rf $(NODE_SQLITE)-npm
+
+# What looks at packages; a test says what it leaves out without them.
+dist-tools:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  for package in lintian pkg-config python3-venv; do \
+	    dpkg -s $$package >/dev/null 2>&1 || { echo "installing $$package"; \
+	      (apt-get install -y -q $$package || (apt-get update -q && apt-get install -y -q $$package)) >/dev/null; }; \
+	  done; \
+	fi
+
 demo: ## perform the walkthrough on the embedded dir target
 	@echo "First the build, about a minute the first time. Then the walkthrough, half a minute."
 	@$(MAKE) --no-print-directory all
@@ -242,6 +264,13 @@ install: all ctl-files ## into PREFIX (/usr/local): verneuilctl, libverneuil_vfs
 	install -D -m 644 $(BUILD)/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/verneuilctl
 	install -D -m 644 $(BUILD)/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_verneuilctl
 	install -D -m 644 $(BUILD)/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/verneuilctl.fish
+
+dist-files: all ctl-files
+	@rm -rf $(BUILD)/dist
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD) -out $(BUILD)/dist
+
+dist: dist-files ## packages (tarball, pip, npm, Debian, container) into build/dist, each installed and used by a test
+	$(TEST_ENV) VERNEUIL_DIST_LONG=1 $(GO) test -count=1 -timeout 30m ./test/dist
 
 clean: ## remove build/
 	rm -rf $(BUILD)

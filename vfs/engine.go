@@ -16,8 +16,11 @@ import (
 	"verneuil/spool"
 )
 
+// Version is the release's, of the library, the tool and every package (cmd/dist).
+const Version = "0.1.0"
+
 // Program names this program in manifests and in verneuil_version().
-const Program = "verneuil-go 0.1.0"
+const Program = "verneuil-go " + Version
 
 // Engine is what one process runs for its databases: a replicator for each spool that it has
 // open, the replicas that it reads, the databases in stores, and the stores of all. All methods

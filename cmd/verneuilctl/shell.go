@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -194,8 +195,11 @@ func setenv(env []string, name, value string) []string {
 	return append(others, name+"="+value)
 }
 
+// multiarch are the directories below lib in which Debian keeps the libraries of a processor.
+var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+
 // findLibrary returns the absolute path of the extension: the one that is named, or that
-// beside this program, or that in ../lib.
+// beside this program, or that in ../lib, or where Debian has it.
 func findLibrary(named string) (string, error) {
 	if named != "" {
 		path, err := filepath.Abs(named)
@@ -215,8 +219,9 @@ func findLibrary(named string) (string, error) {
 		return "", fmt.Errorf("extension: look beside this program: %w", err)
 	}
 	dir := filepath.Dir(self)
-	for _, path := range []string{filepath.Join(dir, libraryName),
-		filepath.Join(dir, "..", "lib", libraryName)} {
+	lib := filepath.Join(dir, "..", "lib")
+	for _, path := range []string{filepath.Join(dir, libraryName), filepath.Join(lib, libraryName),
+		filepath.Join(lib, multiarch[runtime.GOARCH], libraryName)} {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -224,5 +229,5 @@ func findLibrary(named string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("extension: no %s in %s or %s: name it with --vfs", libraryName, dir,
-		filepath.Join(dir, "..", "lib"))
+		lib)
 }

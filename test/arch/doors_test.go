@@ -102,6 +102,7 @@ var doors = map[string][]string{
 	"test/hosts/golink": {"test/hosts/gowork", "cgo"},
 	"test/hosts/gowork": {},
 	"test/arch":         {},
+	"test/dist":         {},
 }
 
 // testSupport are packages that only tests import.

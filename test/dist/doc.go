@@ -1,0 +1,8 @@
+// Package dist tests the packages that make dist makes (cmd/dist): it installs each on a clean
+// tree, writes a database with what it has installed there, flushes it, and restores it with the
+// tool that came along. To import a package proves nothing.
+//
+// VERNEUIL_DIST is the directory of the packages; without it the tests are left out. With
+// VERNEUIL_DIST_LONG, which make dist sets, a Debian package goes into a Debian of its own, and an
+// image is built by the container's recipe, where that can be done.
+package dist
