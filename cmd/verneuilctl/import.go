@@ -12,6 +12,7 @@ import (
 
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
+	"verneuil/replicate/remote/cephsqlite"
 	"verneuil/replicate/remote/deposit"
 	"verneuil/replicate/restore"
 	"verneuil/replicate/versions"
@@ -52,6 +53,10 @@ copy lives from then on; or the newest version of SOURCE, which is a URI such as
 verneuil://HOST/PATH, or an older one. Whoever uses FILE goes on with FILE: stop that first.
 Until all is there, nothing is.
 
+cephsqlite:///POOL:NAMESPACE/NAME is what Ceph's libcephsqlite calls file:///POOL:NAMESPACE/NAME
+(*POOLID: works, too). It is copied under its lock, which ends 30 s after its user has died; the
+cluster is told to refuse that client from then on, as libcephsqlite does.
+
 A database that is there is replaced only with --replace, and only while nobody holds it.
 Who has it open reads the copy at his next transaction. All versions before that stay, to be
 gone back to.`,
@@ -61,7 +66,14 @@ gone back to.`,
 				return errors.New("give what to copy, and where to: file:///STORE/PATH")
 			}
 			i.from, i.to = args[0], args[1]
-			if i.source.past() || schemeOf(i.from) != "" {
+			var err error
+			if i.striped, i.ofCeph, err = cephsqlite.Parse(i.from); err != nil {
+				return err
+			} else if i.ofCeph && i.source.past() {
+				return errors.New("a database of libcephsqlite has no versions: leave out " +
+					"--at and --version-id")
+			}
+			if !i.ofCeph && (i.source.past() || schemeOf(i.from) != "") {
 				i.source.uri = i.from
 				if err := i.source.check(); err != nil {
 					return err
@@ -81,6 +93,9 @@ type importing struct {
 	from   string
 	source origin // what from stands for, if it is a URI
 	to     string
+
+	striped cephsqlite.Name // what from stands for, if ofCeph
+	ofCeph  bool
 
 	replace, asJSON bool
 
@@ -172,7 +187,7 @@ func (i *importing) put(
 	switch {
 	case i.from == "":
 		return deposit.Put(ctx, o, deposit.Empty{})
-	case i.source.uri == "":
+	case i.source.uri == "" && !i.ofCeph:
 		path, err := canonicalPath(i.from)
 		if err != nil {
 			return nil, err
@@ -185,10 +200,27 @@ func (i *importing) put(
 	}
 	defer os.RemoveAll(dir)
 	out := &output{file: dir + "/database"}
+	if i.ofCeph {
+		if err := i.fetchStriped(ctx, s, out.file); err != nil {
+			return nil, fmt.Errorf("%v: %w", i.striped, err)
+		}
+		return i.putFile(ctx, o, out.file)
+	}
 	if err := fetchInto(ctx, g, &i.source, out, &i.bar); err != nil {
 		return nil, fmt.Errorf("%v: %w", &i.source, err)
 	}
 	return i.putFile(ctx, o, out.file)
+}
+
+// fetchStriped copies the database of libcephsqlite to a file.
+func (i *importing) fetchStriped(ctx context.Context, s *session, file string) error {
+	return cephsqlite.Fetch(ctx, i.striped, file, cephsqlite.Options{
+		Progress: func(done, total int64) { i.bar.set("fetch", done, total) },
+		Blocked: func(address string) {
+			s.log.Warn("the cluster was told to refuse the last user of the database, which has "+
+				"not given it back", "database", i.striped.String(), "client", address)
+		},
+	})
 }
 
 // fetchInto restores the version that from names to a file.

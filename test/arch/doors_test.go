@@ -26,7 +26,7 @@ var doors = map[string][]string{
 		"replicate/restore",
 		"replicate",
 		"replicate/mirror",
-		"replicate/remote", "replicate/remote/deposit",
+		"replicate/remote", "replicate/remote/cephsqlite", "replicate/remote/deposit",
 		"replicate/locate", "replicate/versions", "replicate/proof",
 		"spool", "spool/sqlitefile", "manifest", "manifest/history", "chunkstore", "chunkstore/dir",
 	},
@@ -51,7 +51,8 @@ var doors = map[string][]string{
 		"replicate/remote/compose", "replicate/versions", "spool/sqlitefile",
 		"manifest", "manifest/history", "chunkstore",
 	},
-	"replicate/remote/machine": {"chunkstore"},
+	"replicate/remote/cephsqlite": {"cgo/librados"},
+	"replicate/remote/machine":    {"chunkstore"},
 	"replicate/upkeep": {
 		"replicate/versions", "manifest", "manifest/history", "chunkstore",
 	},
