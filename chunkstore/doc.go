@@ -31,9 +31,10 @@
 // A request has its price, and its latency, whatever its size. So what is put together lies in one
 // object of the chunk bucket: up to 64 objects, each sealed by itself, behind a list of their IDs
 // and lengths (pack.go has the bytes). Its key is the 64 lower-case hex digits of the list's
-// digest. So packs of equal objects are one, also where stored forms differ in all but their
-// lengths, and a [Place] is right in each target that has the pack. One object is read by a request
-// for a part; several that stand near each other, by one; all, with the pack.
+// digest. So packs of equal objects are one if they are put on the same day, also where stored
+// forms differ in all but their lengths, and a [Place] is right in each target that has the pack.
+// One object is read by a request for a part; several that stand near each other, by one; all, with
+// the pack.
 //
 // # Object format
 //
@@ -94,6 +95,8 @@
 //	I7  Of the callers that share a local cache, in one process or several, one fetches an object
 //	    that several miss, and the others wait for it, but none longer than for a slow target,
 //	    nor for one that has failed to. Nobody waits who has claimed what others may wait for.
+//	I8  A pack's list has the day on which it was begun. So whoever begins one gives it no name
+//	    that one of another day has, whatever its objects are.
 //
 // # Beliefs
 //

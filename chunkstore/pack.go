@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
+	"time"
 )
 
 // A pack is one object that holds several, each sealed by itself: a request has its price whatever
@@ -12,20 +14,26 @@ import (
 //
 //	offset size
 //	0      4    magic "VRNP"
-//	4      1    format version, 1
+//	4      1    format version, 2
 //	5      1    reserved, zero
 //	6      2    how many objects: 1 to 64; big-endian, as all numbers here
-//	8      36*n each object's ID, and how long its stored form is
+//	8      4    the day on which it was begun, counted from 1970-01-01 (UTC)
+//	12     36*n each object's ID, and how long its stored form is
 //	…           the stored forms, in that order
 //
 // A pack is named by the digest of what stands before the stored forms. So a [Place] is right for
 // every pack of its name: another compressor, or another nonce, may make other stored forms, but
 // none of another length.
+//
+// Equal packs that are put on one day are one. On another day they have another name, for the sake
+// of who deletes a pack that nothing has named for days: between his look whether it is still old,
+// and its end, nobody can put one of that name (package upkeep). Version 1 had no day, and was
+// never released.
 
 const (
 	packMagic       = "VRNP"
-	packVersion     = 1
-	packHeaderBytes = 8
+	packVersion     = 2
+	packHeaderBytes = 12
 	packEntryBytes  = 36
 
 	// PackMax is how many objects a pack has at most: 4 MiB of a database.
@@ -55,6 +63,7 @@ type Ref struct {
 
 // Pack gathers objects that are stored together. It is one goroutine's. Its zero value is empty.
 type Pack struct {
+	day   uint32 // 0: it is not begun
 	ids   []ID
 	sizes []uint32
 	body  []byte // packListMax bytes, of which the last ones are for the list; the stored forms
@@ -103,7 +112,18 @@ func (p *Pack) Add(id ID, stored []byte) {
 	p.ids, p.sizes = append(p.ids, id), append(p.sizes, uint32(len(stored)))
 }
 
+// Date says on which day p is begun. Else it is the day when the first object is added, by this
+// machine's clock.
+func (p *Pack) Date(t time.Time) {
+	p.day = uint32(max(1, min(t.Unix()/secondsPerDay, math.MaxUint32)))
+}
+
+const secondsPerDay = 24 * 60 * 60
+
 func (p *Pack) begin() {
+	if p.day == 0 {
+		p.Date(time.Now())
+	}
 	if p.body == nil {
 		p.body = make([]byte, packListMax, packListMax+objectBytesMax+frameBytesMax)
 	}
@@ -112,18 +132,20 @@ func (p *Pack) begin() {
 // Reset empties p, which keeps its memory for other objects. A pack that is put must not be reset
 // before the put has returned nil: after an error a connection may still be reading it.
 func (p *Pack) Reset() {
-	p.ids, p.sizes, p.body = p.ids[:0], p.sizes[:0], p.body[:min(len(p.body), packListMax)]
+	p.day, p.ids, p.sizes = 0, p.ids[:0], p.sizes[:0]
+	p.body = p.body[:min(len(p.body), packListMax)]
 }
 
 // Encode returns the stored form of p, which is not empty, its name, and where the objects stand,
-// in the order in which they were added. Equal objects in equal order have equal names. stored is
-// p's own memory: it is valid until p changes.
+// in the order in which they were added. Equal objects in equal order have equal names, on one
+// day. stored is p's own memory: it is valid until p changes.
 func (p *Pack) Encode() (stored []byte, name Digest, places []Place) {
 	size := packHeaderBytes + packEntryBytes*len(p.ids)
 	stored = p.body[packListMax-size:]
 	list := append(stored[:0], packMagic...)
 	list = append(list, packVersion, 0)
 	list = binary.BigEndian.AppendUint16(list, uint16(len(p.ids)))
+	list = binary.BigEndian.AppendUint32(list, p.day)
 	for k, id := range p.ids {
 		list = append(list, id[:]...)
 		list = binary.BigEndian.AppendUint32(list, p.sizes[k])
@@ -201,6 +223,9 @@ func DecodePack(name Digest, stored []byte) ([]Piece, error) {
 	start := packHeaderBytes + packEntryBytes*n
 	if n == 0 || n > PackMax || len(stored) < start {
 		return nil, corrupt("%d bytes for %d objects", len(stored), n)
+	}
+	if binary.BigEndian.Uint32(stored[8:]) == 0 {
+		return nil, corrupt("it is of no day")
 	}
 	if Sum(stored[:start]) != name { // reserved bytes, too
 		return nil, corrupt("its list has another digest")

@@ -2,9 +2,11 @@ package chunkstore_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"slices"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/storetest"
@@ -67,24 +69,52 @@ func TestPackNameHasLengths(t *testing.T) {
 	}
 }
 
+// Equal packs have one name on one day, and never the name of a day before (I8).
+func TestI8PackNameHasDay(t *testing.T) {
+	midnight := time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
+	name := func(at time.Time) chunkstore.Digest {
+		p := chunkstore.NewPack()
+		defer p.Recycle() // the next one has its memory, and not its day
+		p.Date(at)
+		p.Add(chunkstore.ID{1}, []byte("stored"))
+		_, name, _ := p.Encode()
+		return name
+	}
+	if name(midnight) != name(midnight.Add(24*time.Hour-1)) {
+		t.Error("one day, two names")
+	}
+	if name(midnight) == name(midnight.Add(-1)) ||
+		name(midnight) == name(midnight.AddDate(0, 0, 1)) {
+		t.Error("two days, one name")
+	}
+	before := time.Now()
+	p := chunkstore.NewPack()
+	p.Add(chunkstore.ID{1}, []byte("stored"))
+	_, today, _ := p.Encode()
+	if today != name(before) && today != name(time.Now()) {
+		t.Error("a pack that has no date is not of today")
+	}
+}
+
 // The stored form does not change by accident.
 func TestPackVector(t *testing.T) {
 	var p chunkstore.Pack
+	p.Date(time.Date(2026, 11, 29, 23, 59, 59, 0, time.UTC))
 	p.Add(chunkstore.ID(bytes.Repeat([]byte{0x11}, 32)), []byte("first"))
 	p.Add(chunkstore.ID(bytes.Repeat([]byte{0x22}, 32)), []byte("2nd"))
 	stored, name, places := p.Encode()
-	want := "56524e5001000002" +
+	want := "56524e5002000002" + "00005132" +
 		"1111111111111111111111111111111111111111111111111111111111111111" + "00000005" +
 		"2222222222222222222222222222222222222222222222222222222222222222" + "00000003" +
 		"6669727374" + "326e64"
 	if got := hex.EncodeToString(stored); got != want {
 		t.Errorf("stored as %s, want %s", got, want)
 	}
-	want = "e008a983629cfe95d59ec7bc012b7f0cbcf4987a080933d69ba61b1558e1fc4d"
+	want = "3f1ec3adeffa40ae7e6ab425a75f63050741ed42a1eaf9b4eb70f3d6af6c3420"
 	if name.String() != want {
 		t.Errorf("called %v, want %s", name, want)
 	}
-	if places[1] != (chunkstore.Place{Pack: name, Offset: 85, Bytes: 3}) {
+	if places[1] != (chunkstore.Place{Pack: name, Offset: 89, Bytes: 3}) {
 		t.Errorf("places %v", places)
 	}
 }
@@ -123,7 +153,7 @@ func FuzzPack(f *testing.F) {
 	stored, _, _ := packOf(chunkstore.Plain{}, []byte("a"), []byte("bc")).Encode()
 	f.Add(stored)
 	f.Fuzz(func(t *testing.T, stored []byte) {
-		const header, entry = 8, 36
+		const header, entry = 12, 36
 		if len(stored) < header {
 			return
 		}
@@ -135,6 +165,8 @@ func FuzzPack(f *testing.F) {
 			return
 		}
 		var p chunkstore.Pack
+		day := int64(binary.BigEndian.Uint32(stored[8:]))
+		p.Date(time.Unix(day*24*60*60, 0))
 		for _, piece := range pieces {
 			p.Add(piece.ID, piece.Stored)
 		}

@@ -22,7 +22,8 @@ import (
 // names these before the push does (I1). Replicators of live databases do not put
 // ahead: their copies must not take longer than they have to.
 //
-// A pack has the chunks that a push would put into one, so that equal databases have equal packs.
+// A pack has the chunks that a push would put into one, so that equal databases have equal packs
+// where they are put on the same day.
 // A piece is sealed as soon as it is copied, and its memory goes to another: what is in memory is
 // what is sealed, of packs that wait for a slot or have one.
 

@@ -126,7 +126,8 @@ func (s *stock) missingChunks() (chunks []missingChunk) {
 // parcels returns the missing objects as they go into packs, at most so many into each: in the
 // order of their first chunks. From a multiple of most to the next one they have a pack to
 // themselves, if all chunks there are missing, and half of them at least have an object of
-// their own: so equal databases have equal packs. last is the last version's tree.
+// their own: so equal databases have equal packs, on the same day. last is the last
+// version's tree.
 func (s *stock) parcels(last *manifest.Tree, most int) (parcels [][]missingChunk) {
 	var rest []missingChunk
 	for chunks := s.missingChunks(); len(chunks) > 0; {

@@ -28,6 +28,7 @@ type Publisher struct {
 	Target *chunkstore.Target // the only one of Store
 	Hooks  *Hooks
 	Newest manifest.Manifest // and what the next version takes over
+	Clock  func() time.Time  // dates packs; nil: this machine's
 
 	t    testing.TB
 	base []byte // what the tree's chunks hold
@@ -248,17 +249,24 @@ func (p *Publisher) storeChunks(m *manifest.Manifest, file []byte) {
 
 // putAll is a [manifest.Put].
 func (p *Publisher) putAll(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
-	places, err := PutAll(p.Target, objects)
+	places, err := putAll(p.Target, objects, p.Clock)
 	p.Hooks.put(places)
 	return places, err
 }
 
 // PutAll stores objects in target, in as few packs as may be, and returns where each stands.
-func PutAll(
-	target *chunkstore.Target, objects []chunkstore.Hashed,
+func PutAll(target *chunkstore.Target, objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
+	return putAll(target, objects, nil)
+}
+
+func putAll(
+	target *chunkstore.Target, objects []chunkstore.Hashed, clock func() time.Time,
 ) (all []chunkstore.Place, err error) {
 	for part := range slices.Chunk(objects, chunkstore.PackMax) {
 		var pack chunkstore.Pack
+		if clock != nil {
+			pack.Date(clock())
+		}
 		for _, o := range part {
 			pack.Seal(target.Sealer, o)
 		}

@@ -62,7 +62,8 @@
 // was when it was read here, P is live. If another one had replaced it already, his version is
 // refused (package
 // manifest/history), or is the same lineage's and names only what its own version before does. (c)
-// He puts P again, with the same bytes: then it is young, or is put anew (G3). A reader is at a
+// He puts the same bytes again: then their pack has the name of the day on which he began it
+// (package chunkstore, I8), which is none on which P was put: it is another pack. A reader is at a
 // version that was the newest: in a history it is one that stays, or its record is. Let such a
 // version be what the records up to r make of the checkpoint K. If r is recent, and P was named by
 // r or by a recent record before it, P was put at most 25 h before that, and is young. If P was
@@ -118,10 +119,14 @@
 //	         touches before it names it. A process that slept that long between the last touch
 //	         and the record defeats it. Its version lacks packs: a look, the patrol and verify
 //	         find out, and the replicator puts them again
-//	a pack was not put again since
-//	         a Stat before each Delete. A writer who puts the very same 64 objects, which nobody
-//	         has named for days, in the milliseconds between the two, defeats it, as stores have
-//	         no condition for that. It is found out in the same way
+//	a pack is not put again in the moment before it is deleted
+//	         it was put more than 49 h ago, and its name has that day: nobody puts another one of
+//	         that name today. So it does not matter how late a Delete is carried out, for which
+//	         stores have no condition. A writer defeats it whose clock is two days slow, or who
+//	         began the pack two days ago and slept. A Stat before each Delete finds those who
+//	         were faster. Another one has a version that lacks the pack, if he put the very same
+//	         objects: a look, the patrol and verify find out, and the replicator puts it again;
+//	         and who holds a database in a store cannot append a record after a sleep (G7)
 //	nobody can append a record that was trimmed
 //	         T5's 20 minutes, by a timer that stops while the machine sleeps, so that it is longer
 package upkeep

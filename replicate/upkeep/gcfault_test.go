@@ -209,15 +209,16 @@ func deny(denied string) func(verb, key string) error {
 	}
 }
 
-// TestG3PutAgain: a writer puts garbage again, as its newest version has the same chunks, after
-// the bucket was listed.
-func TestG3PutAgain(t *testing.T) {
-	w := aged(t, 4)
-	w.file[5*chunkstore.ChunkBytes+100] = 77
-	w.Publish(w.file)
-	first := w.Ref(5)
-	w.file[5*chunkstore.ChunkBytes+100] = 78
-	w.Publish(w.file)
+// dies makes a version that has another chunk 5, and lets the pack in which that stood become
+// garbage. again makes that chunk 5 the newest version's once more.
+func (w *gcWorld) dies() (first chunkstore.Ref, again func()) {
+	turn := func(to byte) {
+		w.file[5*chunkstore.ChunkBytes+100] = to
+		w.Publish(w.file)
+	}
+	turn(77)
+	first = w.Ref(5)
+	turn(78)
 	w.checkpoint()
 	w.clock.advance(5 * historyHours)
 	w.write(1)
@@ -225,12 +226,21 @@ func TestG3PutAgain(t *testing.T) {
 	w.clock.advance(3 * historyHours)
 	w.write(1)
 	w.checkpoint()
+	return first, func() { turn(77) }
+}
+
+// TestG3PutAgain: a writer, whose clock stands still, puts garbage again under its name, as its
+// newest version has the same chunks, after the bucket was listed.
+func TestG3PutAgain(t *testing.T) {
+	w := aged(t, 4)
+	stands := w.clock.Now()
+	w.Clock = func() time.Time { return stands }
+	first, anew := w.dies()
 	again := false
 	o := w.options(true)
 	o.Wait = func(context.Context, time.Duration) error {
 		again = w.chunks.keys(t, "")[first.Place.Pack.String()]
-		w.file[5*chunkstore.ChunkBytes+100] = 77
-		w.Publish(w.file)
+		anew()
 		return nil
 	}
 	found, err := upkeep.Collect(t.Context(), []*chunkstore.Target{w.Target}, o)
@@ -239,6 +249,31 @@ func TestG3PutAgain(t *testing.T) {
 	}
 	if !bytes.Equal(w.restore(), w.file) {
 		t.Error("the newest version has other bytes")
+	}
+}
+
+// TestG3PutAgainMeanwhile: a writer puts garbage again in the moment before it is deleted, when the
+// collector has looked for the last time; and who deletes is so slow that it has done it long
+// since.
+func TestG3PutAgainMeanwhile(t *testing.T) {
+	for _, later := range []time.Duration{0, time.Hour} {
+		w := aged(t, 4)
+		first, again := w.dies()
+		met := false
+		w.chunks.before = func(verb, key string) {
+			if verb == "delete" && key == first.Place.Pack.String() && !met {
+				met = true
+				again()
+				w.clock.advance(later)
+			}
+		}
+		w.collect(true)
+		if ref := w.Ref(5); !met || ref.ID != first.ID {
+			t.Fatalf("met %v; the chunk is %v, was %v", met, ref, first)
+		}
+		if !bytes.Equal(w.restore(), w.file) {
+			t.Error("the newest version has other bytes")
+		}
 	}
 }
 

@@ -183,6 +183,7 @@ func newGCWorld(t testing.TB, seed uint64) *gcWorld {
 		rng: rand.New(rand.NewPCG(seed, 17))}
 	w.chunks, w.manifests = newClocked(w.Target.Chunks, c), newClocked(w.Target.Manifests, c)
 	w.Target.Chunks, w.Target.Manifests = w.chunks, w.manifests
+	w.Clock = c.Now
 	w.file = make([]byte, 90*chunkstore.ChunkBytes)
 	for i := range 90 {
 		w.stamp(i)
