@@ -12,8 +12,9 @@ import (
 
 // arguments are what a client is made of: CEPH_ARGS, and what goes before that.
 //
-// librados could read CEPH_ARGS by itself. But that ends the process if it has --show_config, and
-// aborts it if some of the options have values that they cannot have.
+// librados reads CEPH_ARGS by itself when a client is made, but for which user and configuration it
+// names. Then it ends the process if it finds some options, or others without a value, and aborts
+// it for an address that is none (src/common/config.cc, parse_argv). Those are refused here.
 type arguments struct {
 	cluster, user, conf string
 	options             []option
@@ -25,12 +26,15 @@ type option struct{ name, value string }
 // shorthands are the names of options that have others, too.
 var shorthands = map[string]string{
 	"-c": "conf", "-n": "name", "-i": "id", "--user": "id", "-m": "mon_host", "-M": "monmap",
-	"-k": "keyring", "-K": "keyfile", "-r": "client_mountpoint", "--bind": "public_addr",
+	"-k": "keyring", "-K": "keyfile", "-r": "client_mountpoint",
 }
 
-// printing are options that have Ceph's tools print something, and end.
-var printing = []string{"show_conf", "show_config", "show_config_value", "show_args", "version",
-	"help"}
+// fatal are options that have Ceph's tools print something, and end, or abort.
+var fatal = []string{"show_conf", "show_config", "show_config_value", "show_args", "version",
+	"help", "bind"}
+
+// valued are options without whose value librados ends the process.
+var valued = []string{"monmap", "mon_host", "keyfile", "keyring", "client_mountpoint"}
 
 // parseArgs reads CEPH_ARGS, as Ceph's tools do.
 func parseArgs(text string) (*arguments, error) {
@@ -45,8 +49,8 @@ func parseArgs(text string) (*arguments, error) {
 			}
 			name = strings.ReplaceAll(word[2:], "-", "_")
 		}
-		if slices.Contains(printing, name) {
-			return nil, fmt.Errorf("CEPH_ARGS: %s is for Ceph's tools", word)
+		if slices.Contains(fatal, name) {
+			return nil, fmt.Errorf("CEPH_ARGS: %s is for Ceph's tools: remove it", word)
 		}
 		switch {
 		case has:
@@ -55,6 +59,8 @@ func parseArgs(text string) (*arguments, error) {
 			value = words[i]
 		case strings.HasPrefix(name, "no_"):
 			name, value = strings.TrimPrefix(name, "no_"), "false"
+		case slices.Contains(valued, name):
+			return nil, fmt.Errorf("CEPH_ARGS: %s has no value", word)
 		default:
 			value = "true"
 		}
@@ -101,7 +107,7 @@ func (a *arguments) over(o Options) {
 	}
 	a.user = cmp.Or(a.user, "client.admin")
 	a.cluster = cmp.Or(o.Cluster, a.cluster, "ceph")
-	a.conf = cmp.Or(o.Conf, a.conf)
+	a.conf = cmp.Or(o.Conf, a.conf, os.Getenv("CEPH_CONF"))
 	keyring := o.Keyring
 	if keyring == "" && !a.has("keyring") && !a.has("key") {
 		keyring = os.Getenv("CEPH_KEYRING")
@@ -110,4 +116,17 @@ func (a *arguments) over(o Options) {
 		a.options = append(a.options, option{"keyring", keyring})
 	}
 	a.timeout = o.Timeout
+}
+
+// Resolved returns o with what CEPH_ARGS and CEPH_CONF say where it says nothing, and the defaults;
+// Conf stays empty where Ceph's default places are looked at. CEPH_ARGS that Connect would refuse
+// say nothing. It asks nobody.
+func (o Options) Resolved() Options {
+	a, err := parseArgs(os.Getenv("CEPH_ARGS"))
+	if err != nil {
+		a = new(arguments)
+	}
+	a.over(o)
+	o.Cluster, o.User, o.Conf = a.cluster, a.user, a.conf
+	return o
 }

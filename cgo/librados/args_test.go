@@ -32,6 +32,7 @@ func TestArgs(t *testing.T) {
 			user: "client.admin", options: []option{{"key", "AQ=="}, {"keyring", "/k"}}}},
 	} {
 		t.Setenv("CEPH_KEYRING", "")
+		t.Setenv("CEPH_CONF", "")
 		got, err := parseArgs(c.text)
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +41,8 @@ func TestArgs(t *testing.T) {
 			t.Errorf("%q: %+v, want %+v", c.text, *got, c.want)
 		}
 	}
-	for _, text := range []string{"--show_config", "--show-config-value=x", "--version"} {
+	for _, text := range []string{"--show_config", "--show-config-value=x", "--version",
+		"--bind 127.0.0.1", "--id a -k", "--mon-host -x", "--keyfile", "-K /none"} {
 		if _, err := parseArgs(text); err == nil || !strings.Contains(err.Error(), "CEPH_ARGS") {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -104,9 +104,10 @@ func configured(a *arguments) (c *Cluster, err error) {
 		return nil, fmt.Errorf("user %q of cluster %q: %w", a.user, a.cluster,
 			newError("create a client", int(rc)))
 	}
+	handle := c.handle
 	defer func() {
 		if err != nil {
-			C.radosShutdown(c.handle)
+			C.radosShutdown(handle)
 		}
 	}()
 	var conf *C.char
@@ -116,12 +117,8 @@ func configured(a *arguments) (c *Cluster, err error) {
 	}
 	rc := C.radosConfReadFile(c.handle, conf)
 	// As Ceph's tools do, go on without a file if none is named: all may stand in CEPH_ARGS.
-	if rc < 0 && (rc != -C.ENOENT || a.conf != "" || os.Getenv("CEPH_CONF") != "") {
-		name := a.conf
-		if name == "" {
-			name = os.Getenv("CEPH_CONF")
-		}
-		return nil, fmt.Errorf("configuration %s: %w", name, newError("read", int(rc)))
+	if rc < 0 && (rc != -C.ENOENT || a.conf != "") {
+		return nil, fmt.Errorf("configuration %s: %w", a.conf, newError("read", int(rc)))
 	}
 	for _, option := range a.options {
 		if err := c.set(option.name, option.value); err != nil {

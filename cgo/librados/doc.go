@@ -26,7 +26,8 @@
 // else it is [ErrNoPool].
 //
 // What would have librados end or abort the process is refused before: options in CEPH_ARGS that
-// print and exit, names that are empty or hold a zero byte, reads of more than 1 GiB.
+// print and exit, that lack a value, or that it asserts to be right; names that are empty or hold a
+// zero byte, reads of more than 1 GiB.
 //
 // # Beliefs
 //

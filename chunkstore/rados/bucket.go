@@ -37,7 +37,7 @@ type bucket struct {
 	prefix string
 }
 
-func (b *bucket) String() string { return b.config.where() + "/" + strings.Trim(b.prefix, "/") }
+func (b *bucket) String() string { return strings.Trim(b.prefix, "/") + " in " + b.name }
 
 func (b *bucket) wrap(verb, key string, err error) error {
 	if err == nil {

@@ -2,10 +2,12 @@ package rados
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"verneuil/cgo/librados"
 	"verneuil/chunkstore"
 )
 
@@ -48,17 +50,28 @@ func (c *Config) Validate(at string) error {
 
 // Places names where chunks and manifests lie: see [chunkstore.TargetOpener].
 func (c *Config) Places() (chunks, manifests string) {
-	place := fmt.Sprintf("rados %s %s %q %q ", cmp.Or(c.Cluster, "ceph"), c.Conf, c.Pool,
-		c.Namespace)
+	of := c.options().Resolved()
+	place := fmt.Sprintf("rados %s %s %q %q ", of.Cluster, of.Conf, c.Pool, c.Namespace)
 	return place + chunksPrefix, place + manifestsPrefix
 }
 
-// where names the place in messages.
+func (c *Config) options() librados.Options {
+	return librados.Options{Cluster: c.Cluster, User: c.User, Conf: c.Conf, Keyring: c.Keyring}
+}
+
+// where names the place in messages, and tells it from those in other clusters.
 func (c *Config) where() string {
-	if c.Namespace == "" {
-		return "RADOS pool " + c.Pool
+	place, of := c.Pool, c.options().Resolved()
+	if c.Namespace != "" {
+		place += ":" + c.Namespace
 	}
-	return "RADOS pool " + c.Pool + ":" + c.Namespace
+	return fmt.Sprintf("RADOS pool %s of %s", place, cmp.Or(of.Conf, of.Cluster))
+}
+
+// Client returns the client of the cluster, which all targets of this process share that are the
+// same user of it, and connects it if need be. It must not be closed.
+func (c *Config) Client(ctx context.Context, o chunkstore.Options) (*librados.Cluster, error) {
+	return clientOf(c, o.WithDefaults()).get(ctx)
 }
 
 // Open makes the target of c: see [chunkstore.TargetOpener].

@@ -33,7 +33,9 @@ var clients struct {
 	all map[librados.Options]*client
 }
 
-func clientOf(o librados.Options) *client {
+func clientOf(cfg *Config, opts chunkstore.Options) *client {
+	o := cfg.options().Resolved()
+	o.Timeout = opts.Timeout
 	clients.mu.Lock()
 	defer clients.mu.Unlock()
 	if clients.all == nil {
@@ -102,6 +104,7 @@ func (c *client) lost(cluster *librados.Cluster) {
 // pool is a pool's namespace, as one target sees it.
 type pool struct {
 	config *Config
+	name   string
 	client *client
 	limit  *chunkstore.Limiter
 	o      chunkstore.Options
@@ -117,8 +120,7 @@ type opened struct {
 
 func newPool(c *Config, limit *chunkstore.Limiter, o chunkstore.Options) *pool {
 	return &pool{config: c, limit: limit, o: o, waits: chunkstore.NewWatch(o, 1),
-		client: clientOf(librados.Options{Cluster: c.Cluster, User: c.User, Conf: c.Conf,
-			Keyring: c.Keyring, Timeout: o.Timeout})}
+		client: clientOf(c, o), name: c.where()}
 }
 
 // io returns the pool, and opens it if need be.
