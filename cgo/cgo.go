@@ -58,7 +58,8 @@ func goConfigure(out *C.VerneuilSettings) {
 	defer guard("configure")
 	s := settings()
 	*out = C.VerneuilSettings{permissions: C.uint(s.Permissions), targets: C.int(s.Targets),
-		timeoutMs: C.int(s.Timeout.Milliseconds())}
+		timeoutMs: C.int(s.Timeout.Milliseconds()),
+		durableMs: C.int(s.DurableTimeout.Milliseconds()), purpose: C.ulonglong(s.Purpose)}
 	if s.Err != nil {
 		out.zError = C.CString(s.Err.Error())
 		return
@@ -166,9 +167,12 @@ func goValidate(dir *C.char) (ok C.int) {
 }
 
 //export goStatus
-func goStatus(problem, list *C.char) (status *C.char) {
+func goStatus(problem, list, durable *C.char) (status *C.char) {
 	defer guard("status")
 	defer C.free(unsafe.Pointer(problem))
 	defer C.free(unsafe.Pointer(list))
-	return C.CString(string(vfs.Process().Status(C.GoString(problem), C.GoString(list))))
+	defer C.free(unsafe.Pointer(durable))
+	return C.CString(string(vfs.Process().Status(vfs.Recorded{
+		Problem: C.GoString(problem), NotReplicated: C.GoString(list), Durable: C.GoString(durable),
+	})))
 }

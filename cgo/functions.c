@@ -8,6 +8,7 @@
 #include "gort.h"
 #include "log.h"
 #include "recorder.h"
+#include "recorder_durable.h"
 #include "remote.h"
 #include "unreplicated.h"
 #include "version.h"
@@ -25,7 +26,7 @@ static char *forGo(char *z) {
 /* What Go says; NULL if it does not answer. */
 static char *askGo(void) {
   int was = threadsImpatient(1);
-  char *z = goStatus(forGo(recorderProblem()), forGo(notReplicatedList()));
+  char *z = goStatus(forGo(recorderProblem()), forGo(notReplicatedList()), forGo(durableCounts()));
   threadsImpatient(was);
   return z;
 }
@@ -47,10 +48,12 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
   char *zState = z ? verneuilQuote(z) : 0;
   sqlite3_free(z);
-  char *zList = notReplicatedList();
-  z = sqlite3_mprintf("{\"state\":%s,\"not_replicated\":%s}", zState ? zState : "null", zList ? zList : "[]");
+  char *zList = notReplicatedList(), *zDurable = durableCounts();
+  z = sqlite3_mprintf("{\"state\":%s,\"not_replicated\":%s,\"durable\":%s}", zState ? zState : "null",
+                      zList ? zList : "[]", zDurable ? zDurable : "{}");
   free(zState);
   sqlite3_free(zList);
+  sqlite3_free(zDurable);
   if (z) sqlite3_result_text(ctx, z, -1, sqlite3_free);
   else sqlite3_result_error_nomem(ctx);
 }

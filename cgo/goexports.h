@@ -29,7 +29,8 @@ extern void goClosed(char *zSpool);
 extern int goFlush(char *zSpool, int ms);
 
 /* verneuil_status(), as JSON; malloc'd. zProblem: why databases were opened without
-** replication, or NULL; zList: which are not, as notReplicatedList() has it, or NULL. */
-extern char *goStatus(char *zProblem, char *zList);
+** replication, or NULL; zList: which are not, as notReplicatedList() has it, or NULL;
+** zDurable: as durableCounts() has it, or NULL. */
+extern char *goStatus(char *zProblem, char *zList, char *zDurable);
 
 #endif

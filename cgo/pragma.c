@@ -10,6 +10,8 @@ static const struct {
   int by;
 } aPragma[PRAGMA_N] = {
   [PRAGMA_FLUSH] = {"verneuil_flush_replication_data", BY_RECORDER},
+  [PRAGMA_DURABLE] = {"verneuil_durable", BY_RECORDER},
+  [PRAGMA_DURABLE_OUTCOME] = {"verneuil_durable_outcome", BY_RECORDER},
   [PRAGMA_REFRESH] = {"verneuil_snapshot_refresh", BY_REPLICA},
   [PRAGMA_RELOAD] = {"verneuil_snapshot_async_reload", BY_REPLICA},
   [PRAGMA_AUTO] = {"verneuil_snapshot_auto_refresh", BY_REPLICA},

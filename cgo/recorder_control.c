@@ -5,6 +5,7 @@
 #include "recorder_control.h"
 #include "pragma.h"
 #include "recorder.h"
+#include "recorder_durable.h"
 #include "recorder_go.h"
 #include "recorder_txn.h"
 #include "recorder_wal.h"
@@ -44,6 +45,35 @@ static int pragmaFlush(RecorderFile *p, char **azArg) {
   return SQLITE_OK;
 }
 
+/* PRAGMA verneuil_durable: sets whether commits wait for targets, and answers the mode. */
+static int pragmaDurable(RecorderFile *p, char **azArg) {
+  const char *z = azArg[2];
+  int mode = z ? durableMode(z) : p->durable.mode;
+  if (mode < 0) {
+    azArg[0] = sqlite3_mprintf("verneuil_durable: \"%s\" is none of on, off, all and any", z);
+    return SQLITE_ERROR;
+  }
+  char *zWhy = z && mode ? recorderWhyNot(p) : 0;
+  if (zWhy) {
+    azArg[0] = sqlite3_mprintf("%s is not replicated: %z", p->zName, zWhy);
+    return SQLITE_ERROR;
+  }
+  p->durable.mode = mode;
+  azArg[0] = sqlite3_mprintf("%s", durableName(mode));
+  return SQLITE_OK;
+}
+
+static int answerPragma(RecorderFile *p, char **azArg, int *pRc) {
+  *pRc = SQLITE_OK;
+  switch (pragmaOf(azArg[1], BY_RECORDER)) {
+    case PRAGMA_FLUSH: *pRc = pragmaFlush(p, azArg); return 1;
+    case PRAGMA_DURABLE: *pRc = pragmaDurable(p, azArg); return 1;
+    case PRAGMA_DURABLE_OUTCOME: azArg[0] = durableOutcome(p); return 1;
+  }
+  if (!sqlite3_stricmp(azArg[1], "locking_mode") && azArg[2]) durableLocking();
+  return 0;
+}
+
 /* The file control by which the SQL functions reach a recorder. SQLite leaves numbers above 100
 ** to others, and a VFS above ours passes on what it does not know. */
 #define RECORDER_QUESTION 0x56724e51
@@ -64,8 +94,7 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   RecorderFile *p = fileOf(pFile);
   int rc;
   if (op == SQLITE_FCNTL_PRAGMA && !p->isWal) {
-    char **azArg = pArg;
-    if (pragmaOf(azArg[1], BY_RECORDER) == PRAGMA_FLUSH) return pragmaFlush(p, azArg);
+    if (answerPragma(p, pArg, &rc)) return rc;
   } else if (op == RECORDER_QUESTION && !p->isWal) {
     answer(p, pArg);
     return SQLITE_OK;
@@ -96,6 +125,7 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
   } else if (op == SQLITE_FCNTL_COMMIT_PHASETWO) {
     int wrote = p->txn.active;
     recorderEndTransaction(p);
+    if (wrote) durableOwe(p);
     recorderEndCheckpoint(p);
     if (!wrote && p->eLock == SQLITE_LOCK_EXCLUSIVE && recorderLacksWal(p)) {
       recorderAdoptWal(p);
@@ -103,9 +133,13 @@ int recorderFileControl(sqlite3_file *pFile, int op, void *pArg) {
     }
     if (p->pSpool && p->eLock == SQLITE_LOCK_EXCLUSIVE && atomic_load(&p->pSpool->nWal)) {
       /* locking EXCLUSIVE: no xShmLock came, and the wal-index may lie on the heap */
-      if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool))
+      durableBefore(p, p->pSpool->st, atomic_load(&p->pSpool->st->sequence) + 1);
+      if (p->pIndex ? walUnlock(p->pSpool, p->pIndex) : walCommitExclusive(p->pSpool)) {
         recorderValidate(p->pSpool);
+        durableOwe(p);
+      }
     }
+    durablePhaseTwo(p, p->pSpool && atomic_load(&p->pSpool->nWal));
   }
   return rc;
 }

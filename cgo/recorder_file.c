@@ -7,6 +7,7 @@
 #include "below.h"
 #include "quiet.h"
 #include "recorder.h"
+#include "recorder_durable.h"
 #include "recorder_go.h"
 #include "spool_attach.h"
 #include "spool_wal.h"
@@ -211,6 +212,13 @@ int recorderExcludes(void) {
   for (RecorderFile *p = pFiles; p && !found; p = p->pNext) found = !p->isWal && excludes(p);
   pthread_mutex_unlock(&mu);
   return found;
+}
+
+/* Whose connection it is need not be known: a handle learns anew that it gives up its locks. */
+void durableLocking(void) {
+  Quiet q = quietLock(&mu);
+  for (RecorderFile *p = pFiles; p; p = p->pNext) __atomic_store_n(&p->durable.unlocks, 0, __ATOMIC_RELAXED);
+  quietUnlock(&mu, q);
 }
 
 char *recorderPerf(void) {

@@ -12,6 +12,7 @@
 #define VERNEUIL_RECORDER_FILE_H
 #include "perf.h"
 #include "spool_log.h"
+#include "spool_stored.h"
 #include "verneuil.h"
 
 /* An empty database may become a copy, which is not recorded. AWAITS_SQL: nobody knows yet; it is
@@ -19,6 +20,18 @@
 ** being made as a copy; once a statement writes to it, it is a database like others, and
 ** recorded. */
 enum { AWAITS_NOTHING, AWAITS_SQL, AWAITS_COPY };
+
+/* What a handle knows of its durable commits: see recorder_durable.h. */
+typedef struct Durable {
+  int mode;                      /* DURABLE_.. */
+  int owes;                      /* a commit was published, and has not waited yet */
+  int unlocks;                   /* (L) since locking_mode was last set, all locks were given up */
+  int missed;                    /* a commit has ended without a wait: its locks were not */
+  int state;                     /* STORED_..: how the last wait has ended */
+  int isTold;                    /* the log has it that commits are not confirmed */
+  SpoolMoment moment;            /* of that commit, or of the one that is owed */
+} Durable;
+enum { DURABLE_OFF, DURABLE_ALL, DURABLE_ANY };
 
 typedef struct RecorderFile RecorderFile;
 struct RecorderFile {
@@ -47,6 +60,7 @@ struct RecorderFile {
   RecorderFile *pMain;           /* (L) of a WAL: the same connection's database; NULL: unknown */
   SpoolState *pCheckpoint;       /* the state that says: this handle checkpoints the WAL; or NULL */
   int flushOnClose;              /* the pragma has asked for it */
+  Durable durable;               /* commits that wait for targets: recorder_durable.h */
   sqlite3 *db;                   /* adopted: its connection; NULL: it is not adopted */
   char *zSchema;                 /* adopted: the database's name there, malloc'd */
   RecorderFile *pWal;            /* (L) adopted: its WAL, once it is hooked */

@@ -10,6 +10,7 @@
 **   recorder_file     open files, and their list
 **   recorder_attach   whether a database is recorded, and why not
 **   recorder_txn      transactions and WAL checkpoints
+**   recorder_durable  commits that wait for targets
 **   recorder_letgo    letting a database go that the base VFS stores in its own way
 **   recorder_wal      the handles of WALs
 **   recorder_control  file controls, our pragma
@@ -21,6 +22,7 @@
 */
 #include "process.h"
 #include "recorder_control.h"
+#include "recorder_durable.h"
 #include "recorder_go.h"
 #include "recorder_letgo.h"
 #include "recorder_txn.h"
@@ -161,6 +163,7 @@ static int recorderUnlock(sqlite3_file *pFile, int eLock) {
   if (eLock < SQLITE_LOCK_RESERVED) recorderEndHold(p);
   p->eLock = eLock;
   FORWARD(p, OP_UNLOCK, rc, xUnlock(pFile, eLock));
+  durableUnlocked(p, eLock);
   return rc;
 }
 
@@ -194,9 +197,13 @@ static int recorderShmLock(sqlite3_file *pFile, int iFirst, int n, int flags) {
   /* slot 1 is the CKPT lock */
   if (iFirst <= 1 && iFirst + n > 1 && flags & SQLITE_SHM_UNLOCK) recorderEndCheckpoint(p);
   if (iFirst == 0 && p->pSpool && p->pIndex &&
-      flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE) &&
-      walUnlock(p->pSpool, p->pIndex)) /* slot 0 is the WRITE lock, and still ours */
-    recorderValidate(p->pSpool);
+      flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)) { /* the WRITE lock, and still ours */
+    durableBefore(p, p->pSpool->st, atomic_load(&p->pSpool->st->sequence) + 1);
+    if (walUnlock(p->pSpool, p->pIndex)) {
+      recorderValidate(p->pSpool);
+      durableOwe(p);
+    }
+  }
   FORWARD(p, OP_SHMLOCK, rc, xShmLock(pFile, iFirst, n, flags));
   if (rc == SQLITE_OK && flags & SQLITE_SHM_EXCLUSIVE) {
     int mask = ((1 << n) - 1) << iFirst;

@@ -19,6 +19,7 @@
 #include "recorder_txn.h"
 #include "below.h"
 #include "process.h"
+#include "recorder_durable.h"
 #include "recorder_go.h"
 #include "spool_attach.h"
 #include "spool_stamp.h"
@@ -107,6 +108,7 @@ void recorderPublish(RecorderFile *p) {
     recorderStop(p, "the VFS below verneuil keeps more than the database in its file: put it above verneuil");
     return;
   }
+  durableBefore(p, p->txn.st, p->txn.sequence);
   spoolEnd(p->pSpool, &p->txn, p->version, p->size);
   recorderValidate(p->pSpool);
 }

@@ -6,8 +6,10 @@
 */
 #include "base.h"
 #include "below.h"
+#include "log.h"
 #include "recorder.h"
 #include "recorder_attach.h"
+#include "recorder_durable.h"
 #include "recorder_go.h"
 #include "recorder_letgo.h"
 #include "recorder_wal.h"
@@ -18,9 +20,18 @@
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
+/* What the URI says of durable commits: DURABLE_..; -1: no such word. */
+static int durableOf(const char *zName, int flags) {
+  const char *z = flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(zName, "verneuil_durable") : 0;
+  int mode = z ? durableMode(z) : DURABLE_OFF;
+  if (mode < 0)
+    verneuilLogOf(VERNEUIL_ERROR, zName, "the URI says verneuil_durable=%s, and that is none of on, off, all and any", z);
+  return mode;
+}
+
 /* Hooks a database that the base has opened, and records it if it may be. */
 static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int outFlags,
-                       int byDefault) {
+                       int byDefault, int durable) {
   sqlite3_file *pRaw = recorderBaseIsOwn ? 0 : belowOpen(zName, SQLITE_OPEN_MAIN_DB);
   char *zWhy = recorderBaseIsOwn ? 0 : belowRefuses(pFile, pRaw, verneuilBase->zName);
   RecorderFile *p = zWhy ? 0 : recorderHook(pFile, zName, 0);
@@ -33,6 +44,7 @@ static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int ou
   }
   if (p) {
     p->pRaw = pRaw;
+    p->durable.mode = durable;
     recorderUseHook(p, pSpool);
     return;
   }
@@ -44,7 +56,11 @@ static void recordMain(const char *zName, sqlite3_file *pFile, int flags, int ou
 static int openFile(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags,
                     int byDefault) {
   int isMain = zName && (flags & SQLITE_OPEN_MAIN_DB) && !(flags & SQLITE_OPEN_MEMORY);
-  int outFlags = 0;
+  int outFlags = 0, durable = isMain ? durableOf(zName, flags) : DURABLE_OFF;
+  if (durable < 0) {
+    pFile->pMethods = 0;
+    return SQLITE_CANTOPEN;
+  }
   if (isMain) recorderConfigure();
   int rc = verneuilBase->xOpen(verneuilBase, zName, pFile, flags, &outFlags);
   if (pOutFlags) *pOutFlags = outFlags;
@@ -53,7 +69,7 @@ static int openFile(const char *zName, sqlite3_file *pFile, int flags, int *pOut
     pFile->pMethods->xClose(pFile);
     return snapshotOpenReplicaFile(zName, pFile, flags, pOutFlags);
   }
-  if (isMain) recordMain(zName, pFile, flags, outFlags, byDefault);
+  if (isMain) recordMain(zName, pFile, flags, outFlags, byDefault, durable);
   if (!zName || !(flags & SQLITE_OPEN_WAL)) return rc;
   return recorderOpenWal(zName, pFile);
 }

@@ -66,4 +66,9 @@ int selectionVacuums(sqlite3 *db) {
   return 0;
 }
 
+int selectionRunsSeveral(sqlite3 *db) {
+  sqlite3_stmt *p = running(db, 0);
+  return p && running(db, p);
+}
+
 int selectionRunsSql(sqlite3 *db) { return running(db, 0) != 0; }

@@ -24,4 +24,7 @@ int selectionVacuums(sqlite3 *db);
 ** API. */
 int selectionRunsSql(sqlite3 *db);
 
+/* Does it run more than one? */
+int selectionRunsSeveral(sqlite3 *db);
+
 #endif

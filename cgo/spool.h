@@ -62,7 +62,14 @@ typedef struct SpoolState {
   _Atomic uint64_t walSum;
   uint64_t walConsumedSum;       /* the replicator's own */
   uint8_t free304[80];
-  uint8_t reserved[640];
+  uint8_t reserved[64];
+  _Atomic uint64_t purpose;
+  uint8_t free456[136];
+  _Atomic uint64_t someGeneration, someSequence;
+  _Atomic uint32_t stored;       /* a futex, shared between processes */
+  uint32_t free612;
+  _Atomic uint64_t wanted;
+  uint8_t free624[400];
   char path[SPOOL_PATH_MAX + 1];
   _Atomic uint64_t holder;
 } SpoolState;
@@ -82,6 +89,8 @@ SPOOL_AT(walPublished, 224); SPOOL_AT(walConsumed, 232); SPOOL_AT(path, 1024);
 SPOOL_AT(mirrorStamp, 248); SPOOL_AT(stamp, 256); SPOOL_AT(stampedBy, 264);
 SPOOL_AT(stampSettled, 272); SPOOL_AT(checkpointing, 280);
 SPOOL_AT(walSum, 288); SPOOL_AT(walConsumedSum, 296); SPOOL_AT(reserved, 384);
+SPOOL_AT(purpose, 448); SPOOL_AT(someGeneration, 592); SPOOL_AT(someSequence, 600);
+SPOOL_AT(stored, 608); SPOOL_AT(wanted, 616);
 SPOOL_AT(holder, 4088);
 _Static_assert(sizeof(SpoolState) == SPOOL_STATE_BYTES, "one page");
 

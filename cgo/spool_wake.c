@@ -51,8 +51,7 @@ void spoolWake(Spool *p) {
   }
 }
 
-/* Does nobody replicate the database, as far as this process can tell? */
-static int isAlone(SpoolState *st) {
+int spoolAlone(SpoolState *st) {
   uint64_t token = atomic_load(&st->replicator);
   pid_t pid = (pid_t)verneuilPid(token);
   return !token || (pid && kill(pid, 0) && errno == ESRCH);
@@ -65,7 +64,7 @@ int spoolFlush(Spool *p, int ms) {
        !spoolStateLost(st); waited += FLUSH_POLL_MS) {
     if (atomic_load(&st->flushAnswered) >= ticket) return atomic_load(&st->flushDone) >= ticket;
     if (waited % FLUSH_WAKE_MS == 0) spoolCall(p->zDir); /* a replicator may have come since */
-    alone = isAlone(st) ? alone + FLUSH_POLL_MS : 0;
+    alone = spoolAlone(st) ? alone + FLUSH_POLL_MS : 0;
     usleep(FLUSH_POLL_MS * 1000);
   }
   return 0;

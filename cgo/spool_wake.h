@@ -13,6 +13,9 @@ int spoolCall(const char *zDir);
 ** all replicators share (wake.h). */
 void spoolWake(Spool *p);
 
+/* Does nobody replicate the database, as far as this process can tell? */
+int spoolAlone(SpoolState *st);
+
 /* For a process that cannot run Go: has the replicator, wherever it runs, push what is committed.
 ** 1: every target has it. Waits ms milliseconds at most. */
 int spoolFlush(Spool *p, int ms);

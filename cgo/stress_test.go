@@ -48,7 +48,7 @@ func stress() int {
 			c.run("rollback") // if a transaction is open
 		}
 		if err == nil || harmless(err) {
-			err = valid(string(vfs.Process().Status("", "")))
+			err = valid(string(vfs.Process().Status(vfs.Recorded{})))
 		}
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)

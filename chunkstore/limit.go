@@ -21,12 +21,14 @@ const (
 type Limiter struct {
 	tokens *rate.Limiter
 	calls  *atomic.Int64
+
+	background bool // the rate is not that of what is Awaited
 }
 
 // NewLimiter returns one of a store of its own: see [Options] for its arguments.
 func NewLimiter(callsPerSecond float64, burst int) *Limiter {
 	if callsPerSecond < 0 {
-		return &Limiter{rate.NewLimiter(rate.Inf, 0), new(atomic.Int64)}
+		return &Limiter{tokens: rate.NewLimiter(rate.Inf, 0), calls: new(atomic.Int64)}
 	}
 	if callsPerSecond == 0 {
 		callsPerSecond = callsPerSecondDefault
@@ -34,12 +36,22 @@ func NewLimiter(callsPerSecond float64, burst int) *Limiter {
 	if burst <= 0 {
 		burst = int(min(max(1, callsPerSecond), burstMax))
 	}
-	return &Limiter{rate.NewLimiter(rate.Limit(callsPerSecond), burst), new(atomic.Int64)}
+	return &Limiter{
+		tokens: rate.NewLimiter(rate.Limit(callsPerSecond), burst), calls: new(atomic.Int64),
+	}
 }
 
 // Unpaced returns a limiter that counts with l, and lets everything pass: for a provider whose
 // calls nobody bills for.
-func (l *Limiter) Unpaced() *Limiter { return &Limiter{rate.NewLimiter(rate.Inf, 0), l.calls} }
+func (l *Limiter) Unpaced() *Limiter {
+	return &Limiter{tokens: rate.NewLimiter(rate.Inf, 0), calls: l.calls}
+}
+
+// ForBackground returns l, which does not pace from now on what is [Awaited].
+func (l *Limiter) ForBackground() *Limiter {
+	l.background = true
+	return l
+}
 
 type patientKey struct{}
 
@@ -52,6 +64,15 @@ func Patient(ctx context.Context) context.Context {
 
 // IsPatient reports whether requests with ctx can wait.
 func IsPatient(ctx context.Context) bool { return ctx.Value(patientKey{}) != nil }
+
+type awaitedKey struct{}
+
+// Awaited returns ctx for requests that an application waits for, by a commit that is to be
+// durable. With a limiter [Limiter.ForBackground] they take a token if there is one, and do not
+// wait for it.
+func Awaited(ctx context.Context) context.Context {
+	return context.WithValue(ctx, awaitedKey{}, true)
+}
 
 // waitForLull returns when half of a burst is saved up. It holds no token meanwhile,
 // so that whoever comes need not wait for it.
@@ -83,7 +104,11 @@ func (l *Limiter) Take(ctx context.Context) error {
 	if IsPatient(ctx) {
 		err = l.waitForLull(ctx)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case l.background && ctx.Value(awaitedKey{}) != nil:
+		l.tokens.Allow()
+	default:
 		err = l.tokens.Wait(ctx)
 	}
 	if err != nil {

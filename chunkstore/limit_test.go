@@ -74,3 +74,26 @@ func TestPatientWithoutLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestAwaitedRequests: what an application waits for is not held up by the rate of what nobody
+// waits for, but by one that was set for everything.
+func TestAwaitedRequests(t *testing.T) {
+	soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	l := chunkstore.NewLimiter(1e-6, 1)
+	if err := l.Take(soon); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Take(chunkstore.Awaited(soon)); err == nil {
+		t.Error("a rate that was set does not count")
+	}
+	l.ForBackground()
+	for range 100 {
+		if err := l.Take(chunkstore.Awaited(soon)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Take(soon); err == nil {
+		t.Error("what nobody waits for is not held up")
+	}
+}

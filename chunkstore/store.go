@@ -13,6 +13,7 @@ const concurrencyDefault = 8
 // Options of a [Store]; the zero value is what the configuration's defaults say.
 type Options struct {
 	CallsPerSecond float64      // of all targets together; 0: 30; below 0: no limit
+	Background     bool         // CallsPerSecond is not for what somebody waits for: [Awaited]
 	Burst          int          // calls that a pause saves up; 0: one second's, at most 100
 	Concurrency    int          // slots of each target, and connections kept per s3 endpoint; 0: 8
 	Log            *slog.Logger // nil: silent
@@ -78,6 +79,9 @@ func OpenEntries(_ context.Context, entries []Entry, o Options) (*Store, error) 
 		return nil, err
 	}
 	s := &Store{limit: NewLimiter(o.CallsPerSecond, o.Burst), options: o}
+	if o.Background {
+		s.limit.ForBackground()
+	}
 	var readers []Cache
 	for _, e := range entries {
 		err := errors.New("neither a target nor a cache")

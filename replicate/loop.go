@@ -75,6 +75,7 @@ type loop struct {
 	pace    pace
 	flushes flushes
 	bell    bell
+	cut     uint64 // the sequence that the last version includes, or that needs none
 	does    activity
 	active  time.Time // when something was to be done last
 	died    bool      // a test has named a point that was passed
@@ -264,6 +265,7 @@ func (l *loop) round(ctx context.Context) (end ending, err error) {
 
 // distribute has a version made if one is due, and starts what can be started for each target.
 func (l *loop) distribute() error {
+	l.publishPushed()
 	l.office.Contact()
 	l.office.TakeHashes()
 	l.office.Checkpoint(l.flushes.wants())
@@ -285,7 +287,7 @@ func (l *loop) distribute() error {
 	if l.cutter.Due() {
 		now := l.now()
 		l.pace.want(now)
-		if !l.office.AnyReady() || now.Before(l.pace.due()) && !l.flushes.hurried() {
+		if !l.office.AnyReady() || now.Before(l.pace.due()) && !l.hurried() {
 			return nil
 		}
 		if err := l.tracker.Recheck(); err != nil || !l.tracker.Current() {
@@ -297,6 +299,7 @@ func (l *loop) distribute() error {
 		}
 		l.pace.made(now, made)
 	}
+	l.cut = l.mirrorPoint().Sequence
 	l.office.Push(l.mirrorPoint())
 	l.publishPushed()
 	return nil
@@ -308,13 +311,28 @@ func (l *loop) mirrorPoint() spool.Point {
 	return spool.Point{Generation: generation, Sequence: sequence}
 }
 
-// publishPushed stores what every target has. A Sync does not say it of what is not its caller's.
+// hurried reports whether somebody waits for the next version: a flush, or a durable commit.
+func (l *loop) hurried() bool { return l.flushes.hurried() || l.awaited() }
+
+// awaited reports whether a durable commit waits for a version that is not made yet.
+func (l *loop) awaited() bool { return l.st.Wanted.Load() > l.cut }
+
+// publishPushed stores what every target has, and what some target has, and tells the commits that
+// wait for that. A Sync does not say it of what is not its caller's.
 func (l *loop) publishPushed() {
 	if len(l.office.Couriers()) == 0 || l.tracker.Lags() {
 		return
 	}
-	if least := l.office.Least(); least.Covers(l.st.PushedPoint()) {
-		l.st.SetPushed(least)
+	all, some := l.office.Reached()
+	was, someWas := l.st.PushedPoint(), l.st.SomePoint()
+	if all.Covers(was) {
+		l.st.SetPushed(all)
+	}
+	if some.Covers(someWas) {
+		l.st.SetSome(some)
+	}
+	if l.st.PushedPoint() != was || l.st.SomePoint() != someWas {
+		l.st.TellStored()
 	}
 }
 
@@ -334,7 +352,9 @@ func (l *loop) wait(ctx context.Context) (woken bool, err error) {
 		return true, nil
 	}
 	next := l.deadline()
-	if idle := l.now().Sub(l.active); idle < awakeFor {
+	// Who waits for his commit is in no hurry to commit again: he had better wake us at once.
+	waits := l.st.Wanted.Load() >= max(was.Sequence, 1)
+	if idle := l.now().Sub(l.active); idle < awakeFor && !waits {
 		l.does = awake
 		next.add(min(awakeFor-idle, l.tracker.LookAfter()))
 	} else {

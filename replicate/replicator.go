@@ -249,7 +249,7 @@ func New(o Options) (*Replicator, error) {
 	path := o.Spool.Path()
 	o.Log = o.Log.With("database", path)
 	return &Replicator{
-		o: o, key: manifest.Name(o.Host, path), purpose: purpose(o.Host, o.Store.Targets),
+		o: o, key: manifest.Name(o.Host, path), purpose: Purpose(o.Host, o.Store.Targets),
 		hurried: make(chan struct{}, 1),
 		board: board{
 			spool: o.Spool, changed: make(chan struct{}),
@@ -261,8 +261,9 @@ func New(o Options) (*Replicator, error) {
 	}, nil
 }
 
-// purpose is a hash of what a replicator is there for: it may answer for others of the same only.
-func purpose(host string, targets []*chunkstore.Target) uint64 {
+// Purpose is a hash of what a replicator is there for, never 0: it may answer for others of the
+// same only. The state page has it.
+func Purpose(host string, targets []*chunkstore.Target) uint64 {
 	ids := make([]string, 0, len(targets))
 	for _, t := range targets {
 		ids = append(ids, courier.TargetID(t))

@@ -118,7 +118,13 @@
 //	           (the replicator's)
 //	584    8   leaving: 0, or the token of the replicator's process if it may end without another
 //	           look at what is published (the replicator's)
-//	592    176 reserved, zero
+//	592    8   generation that some target has (the replicator's)
+//	600    8   sequence that some target has (the replicator's)
+//	608    4   how often fields 144, 152, 592 and 600 were changed: a futex on which commits wait
+//	           that are to be durable (the replicator's)
+//	612    4   reserved, zero
+//	616    8   wanted: the highest sequence that such a commit waits for, or has waited for
+//	624    144 reserved, zero
 //	768    8   continuity: a number drawn at random when a base copy begins; it names what the
 //	           mirror was copied for; 0: never copied (the replicator's)
 //	776    248 reserved, zero
@@ -401,6 +407,16 @@
 //	         Witness: owner and mode, of the directory above it, too. They are checked when a
 //	         recorder attaches, and again, through a descriptor, each time that it opens, renames
 //	         or removes a file there. Defeated by: root.
+//	The targets have this commit.
+//	         Witness: the point that the replicator has stored in the state, of a purpose that is
+//	         ours before and after the look. It stores only what a target has acknowledged.
+//	         Defeated by: a target that loses what it has acknowledged: a durable commit does not
+//	         ask the target again, as a flush does. The patrol, and the next flush, find it and
+//	         put it again.
+//	This connection gives up its locks, so that a durable commit may wait after that.
+//	         Witness: it has, since a pragma last set a locking mode in this process. Defeated by:
+//	         a pragma that reaches no VFS of ours. Then one commit returns without having waited,
+//	         its outcome is "pending", and later ones wait while their locks are held.
 //	Nobody waits for a process that ends.
 //	         Witness: the locks that its connections hold, as their files were told
 //	         (recorderExcludes). If others wait for them, the process does not wait for the

@@ -127,7 +127,12 @@ type State struct {
 	_                [576 - 464]byte
 	CutAt            atomic.Int64
 	Leaving          atomic.Uint64 // a Token
-	_                [768 - 592]byte
+	SomeGeneration   atomic.Uint64
+	SomeSequence     atomic.Uint64
+	stored           atomic.Uint32
+	_                uint32
+	Wanted           atomic.Uint64
+	_                [768 - 624]byte
 	Continuity       atomic.Uint64
 	_                [pathOffset - 776]byte
 	PathField        [stateBytes - pathOffset - 8]byte

@@ -40,6 +40,7 @@ type Config struct {
 	UploadConcurrency int
 	PatrolDays        int           // 0: never
 	HistoryHours      int           // how far back verneuilctl gc leaves every version
+	DurableTimeout    time.Duration // that a durable commit waits at most
 	StoreTimeout      time.Duration // of one request to a store, and of what waits for nothing else
 
 	Remote Remote // of databases that live in a store
@@ -83,6 +84,7 @@ func defaultConfig() *Config {
 		PatrolDays:             7,
 		HistoryHours:           24,
 		StoreTimeout:           30 * time.Second,
+		DurableTimeout:         30 * time.Second,
 		Remote: Remote{
 			LeaseTimeout:   10 * time.Second,
 			LeaseRenewal:   2 * time.Second,
@@ -149,8 +151,10 @@ func readConfigFile(path string) (string, error) {
 // OpenStore opens the targets and caches for replication in the background, at
 // the configured rate. It sends no request.
 func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.Store, error) {
-	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, backgroundCallsPerSecond),
+	o := c.storeOptions(log, cmp.Or(c.APICallsPerSecond, backgroundCallsPerSecond),
 		c.UploadConcurrency)
+	o.Background = c.APICallsPerSecond == 0 // else the user wants a limit
+	return chunkstore.Open(ctx, c.Targets, o)
 }
 
 // OpenForegroundStore is OpenStore for requests that somebody waits for: commands, and the reads of
@@ -158,18 +162,13 @@ func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.S
 func (c *Config) OpenForegroundStore(
 	ctx context.Context, log *slog.Logger,
 ) (*chunkstore.Store, error) {
-	return c.openStore(ctx, log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
+	o := c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
+	return chunkstore.Open(ctx, c.Targets, o)
 }
 
 // DownloadConcurrency is how many requests restore and verify make at a time. Mostly they wait. It
 // is upload_concurrency if that is more.
 func (c *Config) DownloadConcurrency() int { return max(c.UploadConcurrency, downloadConcurrency) }
-
-func (c *Config) openStore(
-	ctx context.Context, log *slog.Logger, callsPerSecond float64, concurrency int,
-) (*chunkstore.Store, error) {
-	return chunkstore.Open(ctx, c.Targets, c.storeOptions(log, callsPerSecond, concurrency))
-}
 
 func (c *Config) storeOptions(
 	log *slog.Logger, callsPerSecond float64, concurrency int,
@@ -237,6 +236,7 @@ func (c *Config) read(value any, from base) error {
 		"manifest_interval_ms":      milliseconds(&c.ManifestInterval, 1, day),
 		"upload_concurrency":        integer(&c.UploadConcurrency, 1, 1024),
 		"store_timeout_ms":          milliseconds(&c.StoreTimeout, 1, day),
+		"durable_timeout_ms":        milliseconds(&c.DurableTimeout, 1, day),
 		"patrol_days":               integer(&c.PatrolDays, 0, 36500),
 		"history_hours":             integer(&c.HistoryHours, 1, 876000),
 

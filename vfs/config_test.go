@@ -34,6 +34,7 @@ func TestParseConfigDefaults(t *testing.T) {
 			PatrolDays:             7,
 			HistoryHours:           24,
 			StoreTimeout:           30 * time.Second,
+			DurableTimeout:         30 * time.Second,
 			Remote: vfs.Remote{
 				LeaseTimeout:   10 * time.Second,
 				LeaseRenewal:   2 * time.Second,
@@ -71,6 +72,7 @@ const everyKey = `{
 	"manifest_interval_ms": 250,
 	"upload_concurrency": 3,
 	"patrol_days": 0,
+	"durable_timeout_ms": 2500,
 	"history_hours": 48,
 	"store_timeout_ms": 1250,
 	"stores": {
@@ -108,6 +110,7 @@ func TestParseConfigEveryKey(t *testing.T) {
 		UploadConcurrency:     3,
 		HistoryHours:          48,
 		StoreTimeout:          1250 * time.Millisecond,
+		DurableTimeout:        2500 * time.Millisecond,
 		Remote: vfs.Remote{
 			Stores: map[string]chunkstore.TargetConfig{
 				"main":      &s3.Config{Region: "us-east-2", Bucket: "b", Prefix: "app/"},

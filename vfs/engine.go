@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate"
 	"verneuil/spool"
 )
 
@@ -82,6 +83,9 @@ type Settings struct {
 	Validate    bool
 	Timeout     time.Duration // of a flush
 
+	DurableTimeout time.Duration // of a durable commit
+	Purpose        uint64        // as state pages have it; 0: there are no targets
+
 	ReplicaFiles bool  // see Config
 	Err          error // the configuration is broken: no replication
 }
@@ -90,16 +94,22 @@ type Settings struct {
 // spools that nobody serves.
 func (e *Engine) Settings() Settings {
 	s := Settings{
-		Permissions:  e.cfg.SpoolingDirPermissions,
-		Targets:      e.cfg.sendsTo(),
-		Patterns:     e.cfg.Patterns,
-		Validate:     getenv("VERNEUIL_VALIDATE") == "1",
-		Timeout:      e.cfg.StoreTimeout,
+		Permissions: e.cfg.SpoolingDirPermissions,
+		Targets:     e.cfg.sendsTo(),
+		Patterns:    e.cfg.Patterns,
+		Validate:    getenv("VERNEUIL_VALIDATE") == "1",
+		Timeout:     e.cfg.StoreTimeout,
+
+		DurableTimeout: e.cfg.DurableTimeout,
+
 		ReplicaFiles: e.cfg.ReplicaFiles,
 		Err:          e.cfgErr,
 	}
 	if s.Err != nil || e.cfg.ReplicationSpoolingDir == "" {
 		return s
+	}
+	if store, err := e.stores.forWriting(); err == nil {
+		s.Purpose = replicate.Purpose(e.cfg.Host(), store.Targets)
 	}
 	s.SpoolingDir, s.Err = filepath.Abs(e.cfg.ReplicationSpoolingDir)
 	if s.Err == nil {

@@ -49,7 +49,7 @@ func TestDiskThatHangs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	e.Opened(dir)
 	e.Closed(dir)
-	if status := string(e.Status("", "")); !strings.Contains(status, dir) {
+	if status := string(e.Status(Recorded{})); !strings.Contains(status, dir) {
 		t.Errorf("status: %s", status)
 	}
 	select {

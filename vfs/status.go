@@ -61,10 +61,16 @@ func (s *services) status() []databaseStatus {
 	return databases
 }
 
-// Status returns verneuil_status()'s JSON object. opening is why the recorder last opened a
-// database without replication; empty if it has not. list is the JSON array of the databases that
-// are not replicated, with reasons; empty if there is no memory for it.
-func (e *Engine) Status(opening, list string) []byte {
+// Recorded is what the recorder has to say to a status; the fields in JSON are empty if there is no
+// memory for them.
+type Recorded struct {
+	Problem       string // why it last opened a database without replication; empty: it has not
+	NotReplicated string // JSON array: the databases that are not replicated, with reasons
+	Durable       string // JSON object: counts of durable commits
+}
+
+// Status returns verneuil_status()'s JSON object.
+func (e *Engine) Status(recorder Recorded) []byte {
 	status := struct {
 		Program   string           `json:"program"`
 		Host      string           `json:"host"`
@@ -73,6 +79,7 @@ func (e *Engine) Status(opening, list string) []byte {
 		APICalls  int64            `json:"api_calls"`
 		Databases []databaseStatus `json:"databases"`
 		Not       json.RawMessage  `json:"not_replicated"`
+		Durable   json.RawMessage  `json:"durable"`
 		Replicas  []replica.Status `json:"replicas"`
 		Remotes   []remote.Status  `json:"remotes"`
 		Validated *validation      `json:"validation,omitempty"`
@@ -81,10 +88,11 @@ func (e *Engine) Status(opening, list string) []byte {
 		Program:   Program,
 		Host:      e.Host(),
 		Spooling:  e.cfg.ReplicationSpoolingDir,
-		Error:     e.problem(opening),
+		Error:     e.problem(recorder.Problem),
 		APICalls:  e.stores.calls(),
 		Databases: e.services.status(),
-		Not:       json.RawMessage(cmp.Or(list, "[]")),
+		Not:       json.RawMessage(cmp.Or(recorder.NotReplicated, "[]")),
+		Durable:   json.RawMessage(cmp.Or(recorder.Durable, "{}")),
 		Replicas:  e.replicas.status(),
 		Remotes:   e.remotes.status(),
 		Validated: e.checks.status(),

@@ -237,14 +237,19 @@ func (o *Office) Push(p spool.Point) {
 	}
 }
 
-// Least returns what every target is known to include; zero if there is no target.
-func (o *Office) Least() (least spool.Point) {
+// Reached returns what every target is known to include, and what some target is; zero if there is
+// no target.
+func (o *Office) Reached() (all, some spool.Point) {
 	for k, c := range o.couriers {
+		p := c.stock.point
 		if k == 0 {
-			least = c.stock.point
+			all = p
 		}
-		least.Generation = min(least.Generation, c.stock.point.Generation)
-		least.Sequence = min(least.Sequence, c.stock.point.Sequence)
+		all.Generation = min(all.Generation, p.Generation)
+		all.Sequence = min(all.Sequence, p.Sequence)
+		if p.Covers(some) {
+			some = p
+		}
 	}
-	return least
+	return all, some
 }

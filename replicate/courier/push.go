@@ -65,14 +65,21 @@ func (c *Courier) push(point spool.Point) {
 	c.begin(Pushing)
 	c.beat.StepAside() // I10
 	c.belief.lookAfterPause()
-	if p := c.stock.unsettled; p != nil {
-		c.pushing = p
-		c.office.o.Errands.Go(p.deliver, func(err error) { c.pushed(p, err) })
-		return
+	// a durable commit waits for it, or has waited
+	waits := c.office.o.Spool.State().Wanted.Load() > c.stock.point.Sequence
+	p := c.stock.unsettled
+	settles := p != nil
+	if !settles {
+		p = newPush(c, point)
 	}
-	p := newPush(c, point)
 	c.pushing = p
 	c.office.o.Errands.Go(func(ctx context.Context) error {
+		if waits {
+			ctx = chunkstore.Awaited(ctx)
+		}
+		if settles {
+			return p.deliver(ctx)
+		}
 		defer p.view.Close()
 		return p.run(ctx)
 	}, func(err error) { c.pushed(p, err) })
