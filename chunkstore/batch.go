@@ -50,14 +50,17 @@ func (s singly) Close() error { return nil }
 
 // PackBatch puts packs to a target, and makes them durable together (I3). Put is safe for
 // concurrent use.
-type PackBatch struct{ batch Batch }
+type PackBatch struct {
+	t     *Target
+	batch Batch
+}
 
 // Batch begins a batch. The caller closes it.
-func (t *Target) Batch() *PackBatch { return &PackBatch{BatchOf(t.Chunks)} }
+func (t *Target) Batch() *PackBatch { return &PackBatch{t, BatchOf(t.Chunks)} }
 
 // Put is [Target.PutPack], except that the pack is durable only once Sync has returned nil.
 func (b *PackBatch) Put(ctx context.Context, p *Pack) (places []Place, storedBytes int, err error) {
-	return putPack(ctx, p, b.batch.Put)
+	return putPack(ctx, b.t, p, b.batch.Put)
 }
 
 // Sync makes durable what was put before it (I3). See [Batch] for what its failure

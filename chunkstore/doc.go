@@ -78,6 +78,16 @@
 // that are named must be made young, now and then: [Target.TouchPack] does it. What is done for
 // that sake alone can wait: [Patient].
 //
+// # Append only
+//
+// A writer needs no right to delete, and a policy may deny replacing what is in the bucket of
+// chunks, but for leases and wants. Then packs and kept checkpoints, which are put unconditionally
+// else, are created on the condition that there is none ([PutOnce]). One that is there is
+// read, and as good if it is whole: a pack is of the same day (I8). Packs cannot be made young. One
+// that no version names after 20 hours, as an upload takes long, gets a pin instead: a small object
+// pin-<pack>-<day, 8 hex digits>, whose age counts for the pack's to whoever collects garbage
+// ([RenewPack]).
+//
 // # Invariants
 //
 //	I1  The plain bytes of an object have the ID that was asked for, wherever they come from,
@@ -126,6 +136,9 @@
 //	         the request was sent less than two seconds ago (a directory's: ten; for each MiB of a
 //	         body as much again). Then it is said that it does not answer, and after Timeout the
 //	         request fails
+//	a policy denies replacing packs, and lets them be created
+//	         a Put was denied, and one with If-None-Match was not. A policy of an hour defeats it:
+//	         until the process ends nothing that is damaged is replaced, and the error says so
 //	an object's bytes are right
 //	         they have its ID (I1). Nothing defeats that, and no length, ETag or header is
 //	         believed

@@ -25,6 +25,8 @@ type Target struct {
 
 	slots  chan struct{} // of [Target.Slot]; nil: no bound
 	failed atomic.Int64  // when it last failed a [Store]'s Get, Unix ns; 0: it is well
+
+	createsOnly atomic.Bool // packs may be put only where there is none: a policy denies the rest
 }
 
 // NewTarget makes a target of two buckets, with the Sealer [Plain].
@@ -57,22 +59,30 @@ func (t *Target) Slot(ctx context.Context) (release func(), err error) {
 func (t *Target) PutPack(ctx context.Context, p *Pack) (
 	places []Place, storedBytes int, err error,
 ) {
-	return putPack(ctx, p, func(ctx context.Context, key string, body []byte) error {
+	return putPack(ctx, t, p, func(ctx context.Context, key string, body []byte) error {
 		_, err := t.Chunks.Put(ctx, key, body, Condition{})
 		return err
 	})
 }
 
-func putPack(ctx context.Context, p *Pack,
+// putPack is PutPack by put, which is unconditional. What is found in its place, where nothing may
+// be replaced, is of this very day (I8), and is read: [PutOnce].
+func putPack(ctx context.Context, t *Target, p *Pack,
 	put func(ctx context.Context, key string, body []byte) error) ([]Place, int, error) {
-	stored, name, places, err := p.encode()
+	body, name, places, err := p.encode()
 	if err == nil {
-		err = put(ctx, name.String(), stored)
+		err = putOnce(ctx, t, name.String(), body, put, func(stored []byte) error {
+			pieces, err := DecodePack(name, stored)
+			if err == nil {
+				err = t.openAll(pieces)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("put pack: %w", err)
 	}
-	return places, len(stored), nil
+	return places, len(body), nil
 }
 
 // GetPack returns the pieces of the pack called name, whose list it has verified; it has not opened

@@ -53,6 +53,9 @@ func touch(ctx context.Context, b Bucket, key string, bytesMax int64) error {
 // ErrAbsent, and may fail with ErrCorrupt: the pack is not verified, unless it has to be read and
 // put again, as the bucket is no [Toucher], or says to a copy that there is none: only who reads it
 // believes that.
+//
+// It fails with ErrDenied where a policy denies replacing, which is remembered then: see
+// [CreatesOnly].
 func (t *Target) TouchPack(ctx context.Context, name Digest) error {
 	err := errors.ErrUnsupported
 	if toucher, ok := t.Chunks.(Toucher); ok {
@@ -61,7 +64,10 @@ func (t *Target) TouchPack(ctx context.Context, name Digest) error {
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrAbsent) {
 		var o Object
 		if o, err = t.getPack(ctx, name, t.openAll); err == nil { // I2
-			_, err = t.Chunks.Put(ctx, name.String(), o.Body, Condition{})
+			if _, err = t.Chunks.Put(ctx, name.String(), o.Body, Condition{}); err != nil &&
+				errors.Is(err, ErrDenied) {
+				t.createsOnly.Store(true)
+			}
 		}
 	}
 	if err != nil {

@@ -9,6 +9,7 @@
 //	chunks/<first 2 hex digits>/<name>   a pack
 //	chunks/logs/<name>/<16 hex digits>   a record of a log
 //	chunks/kept/<name>/<32 hex digits>-<16 hex digits>   a checkpoint that is kept
+//	chunks/pins/<pack>/<8 hex digits>   a pin
 //	manifests/<key>
 //	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
 //	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of packs)

@@ -34,6 +34,7 @@ var shelves = []struct {
 	{chunkstore.KeptKeyPrefix, "kept", false},
 	{chunkstore.LeaseKeyPrefix, "leases", true},
 	{chunkstore.LogKeyPrefix, "logs", false},
+	{chunkstore.PinKeyPrefix, "pins", false},
 	{chunkstore.WantKeyPrefix, "wants", true},
 }
 

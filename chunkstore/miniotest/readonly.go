@@ -25,9 +25,15 @@ func ReadOnly(tb testing.TB, endpoint string, buckets ...string) []string {
 	for _, b := range buckets {
 		resources = append(resources, fmt.Sprintf(`"arn:aws:s3:::%s/*"`, b))
 	}
-	policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[`+
+	return Under(tb, endpoint, fmt.Sprintf(`{"Version":"2012-10-17","Statement":[`+
 		`{"Effect":"Allow","Action":["s3:GetObject"],"Resource":[%s]}]}`,
-		strings.Join(resources, ","))
+		strings.Join(resources, ",")))
+}
+
+// Under returns credentials of the server at endpoint that may do what policy says, as environment
+// variables "NAME=VALUE".
+func Under(tb testing.TB, endpoint, policy string) []string {
+	tb.Helper()
 	form := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"},
 		"DurationSeconds": {"3600"}, "Policy": {policy}}.Encode()
 	tick := time.NewTicker(readyPoll)

@@ -30,6 +30,8 @@ func (b *bucket) ProveConditions(ctx context.Context, key string,
 		case err == nil:
 			b.ignores()
 			return false, nil
+		case cond.IfMatch != "" && errors.Is(err, chunkstore.ErrDenied):
+			// A policy lets nobody replace what is there: that is refused, too.
 		case !errors.Is(err, chunkstore.ErrConflict):
 			return false, err
 		}

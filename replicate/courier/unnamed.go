@@ -67,7 +67,7 @@ func (u *uploads) touch() (failed error) {
 		release, err := u.t.Slot(u.ctx)
 		if err == nil {
 			u.calls.Add(1)
-			err = u.t.TouchPack(u.ctx, a.name)
+			err = chunkstore.RenewPack(u.ctx, u.t, a.name)
 			release()
 		}
 		u.mu.Lock()

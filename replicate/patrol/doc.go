@@ -16,6 +16,9 @@
 // way, and only what others leave of the rate ([chunkstore.Patient]). When it is late, it
 // takes its turn like a push. It must not starve: objects would be lost.
 //
+// Where a policy denies replacing objects nothing can be touched: then it only looks whether what
+// is due is there, and says so once.
+//
 // # Invariants
 //
 //	P1  While the target answers, and the rate suffices, no pack that its newest version

@@ -54,9 +54,15 @@ type Patrol struct {
 	healed int    // how many have been put again, since the spool was made
 	note   Note
 
-	err   error
+	trouble
+}
+
+// trouble is what a patrol has with its target.
+type trouble struct {
+	err   error // of the last slice
 	retry time.Time
 	pause backoff.Backoff
+	said  bool // that nothing can be touched
 }
 
 // New returns the patrol of target, which touches each pack once in period; 0: it never does.
@@ -64,7 +70,7 @@ type Patrol struct {
 func New(target *chunkstore.Target, period time.Duration, log func() *slog.Logger) *Patrol {
 	return &Patrol{
 		target: target, period: period, log: log,
-		pause: backoff.Backoff{First: time.Minute, Most: time.Hour},
+		trouble: trouble{pause: backoff.Backoff{First: time.Minute, Most: time.Hour}},
 	}
 }
 
@@ -225,6 +231,12 @@ func (p *Patrol) Done(j *Slice, now time.Time, err error) {
 		if p.until.Before(j.until) {
 			p.until = j.until
 		}
+	}
+	if t := p.target; t != nil && chunkstore.CreatesOnly(t) && !p.said {
+		p.said = true
+		p.log().Warn("a policy denies touching what is in the target: it is only looked for. "+
+			"No rule may expire it: set patrol_days to 0, and have gc run elsewhere",
+			"target", t.Name)
 	}
 	switch {
 	case err == nil:

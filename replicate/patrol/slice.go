@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -26,8 +28,37 @@ type duePack struct {
 	record uint64 // 0: it is a pack
 }
 
-// touch fails with ErrAbsent or ErrCorrupt if it is gone.
+// touch fails with ErrAbsent or ErrCorrupt if it is gone. Where a policy denies that, it looks
+// whether it is there.
 func (d duePack) touch(ctx context.Context, t *chunkstore.Target) error {
+	if chunkstore.CreatesOnly(t) {
+		return d.look(ctx, t)
+	}
+	err := d.renew(ctx, t)
+	if errors.Is(err, chunkstore.ErrDenied) && chunkstore.CreatesOnly(t) {
+		err = d.look(ctx, t)
+	}
+	return err
+}
+
+// look fails with ErrAbsent or ErrCorrupt if it is gone.
+func (d duePack) look(ctx context.Context, t *chunkstore.Target) error {
+	switch {
+	case d.record > 0:
+		records, err := chunkstore.NewBucketLog(t.Chunks, d.log).Read(ctx, d.record, 1)
+		if err == nil && len(records) == 0 {
+			err = fmt.Errorf("record %d of log %s: %w", d.record, d.log, chunkstore.ErrAbsent)
+		}
+		return err
+	case d.name == markerName:
+		_, err := chunkstore.ReadIdentity(ctx, t.Chunks)
+		return err
+	}
+	_, err := t.StatPack(ctx, d.name)
+	return err
+}
+
+func (d duePack) renew(ctx context.Context, t *chunkstore.Target) error {
 	switch {
 	case d.record > 0:
 		return t.TouchRecord(ctx, d.log, d.record)

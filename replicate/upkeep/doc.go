@@ -31,15 +31,15 @@
 // one that this checkpoint ends with stays, though nobody has to find it. A fence that the newest
 // version lists never goes. Of a history that was replaced, or whose database is gone, all records
 // go if none of them is recent, and it has no base. The leases of databases in stores of which
-// there is no manifest go when they are as old as a pack that goes. Anything else in a bucket is
-// left alone.
+// there is no manifest go when they are as old as a pack that goes; so do pins. Anything else in a
+// bucket is left alone.
 //
 // # Invariants of collecting
 //
 //	G1  A version that stays, or that records make of one, restores byte for byte.
 //	G2  Who has read the newest version before something goes, and who writes the next one, finds
 //	    all that he asks for.
-//	G3  A pack is not deleted that was put or touched since it was listed.
+//	G3  A pack is not deleted that was put, touched or pinned since it was listed.
 //	G4  Packs go last: a version that is there has its packs, also where a run ends half-way.
 //	G5  Unless all that names packs was read, nothing goes: a list that fails, a manifest that is
 //	    damaged, or of a later program, a leaf that is gone.
@@ -57,11 +57,11 @@
 // is young.
 //
 // Why nobody can name a pack P that goes. Whoever puts a version has its packs from three sources.
-// (a) He has put P himself, or touched it since. That was more than 26 h ago, and so is longer ago
-// than he believes in it. (b) P stands in the version before, which was the newest one. If it still
-// was when it was read here, P is live. If another one had replaced it already, his version is
-// refused (package
-// manifest/history), or is the same lineage's and names only what its own version before does. (c)
+// (a) He has put P himself, or touched or pinned it since. That was more than 26 h ago, and so is
+// longer ago than he believes in it. (b) P stands in the version before, which was the newest one.
+// If it still was when it was read here, P is live. If another one had replaced it already, his
+// version is refused (package manifest/history), or is the same lineage's and names only what its
+// own version before does. (c)
 // He puts the same bytes again: then their pack has the name of the day on which he began it
 // (package chunkstore, I8), which is none on which P was put: it is another pack. A reader is at a
 // version that was the newest: in a history it is one that stays, or its record is. Let such a

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ func Collect(
 	}
 	o.Concurrency = cmp.Or(max(o.Concurrency, 0), requestsAtOnce)
 	c := &collection{o: o, targets: targets, chunks: targets[0].Chunks, live: newLive()}
-	c.leases.c = c
+	c.leases.c, c.pins.c = c, c
 	err := c.run(ctx)
 	if errors.Is(err, chunkstore.ErrDenied) {
 		err = fmt.Errorf("%w (the credentials must allow to get and to list, and, with --delete, "+
@@ -128,6 +129,7 @@ type collection struct {
 
 	wait    bool // what was read may be too fresh to delete by at once
 	garbage []garbage
+	pins    pins
 	leases  leases
 
 	mu    sync.Mutex // of found
@@ -152,7 +154,8 @@ func (c *collection) young(t time.Time) bool {
 
 func (c *collection) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		c.list, c.readNewest, c.readLogs, c.choose, c.readRest, c.plan, c.leases.list, c.listPacks,
+		c.list, c.readNewest, c.readLogs, c.choose, c.readRest, c.plan, c.leases.list,
+		c.pins.listAll, c.listPacks,
 	} {
 		if err := step(ctx); err != nil {
 			c.found = Collected{} // nothing was deleted
@@ -196,7 +199,7 @@ func (c *collection) listPacks(ctx context.Context) error {
 		case live:
 			c.found.Live.add(o.Bytes)
 			c.found.DeadBytes += max(0, o.Bytes-bytes)
-		case c.young(o.Modified):
+		case c.young(later(o.Modified, c.pins.at[name])):
 			c.found.Young.add(o.Bytes)
 		default:
 			c.found.Packs.add(o.Bytes)
@@ -281,25 +284,40 @@ func (c *collection) trim(ctx context.Context) error {
 	return nil
 }
 
-// deletePacks deletes packs, but for those that somebody has put, or touched, since they were
+// deletedAtOnce is how many packs are deleted until pins are listed again.
+const deletedAtOnce = 128
+
+// deletePacks deletes packs, but for those that somebody has put, touched or pinned since they were
 // listed (G3).
 func (c *collection) deletePacks(ctx context.Context) error {
-	return c.each(ctx, len(c.garbage), func(ctx context.Context, i int) error {
-		g := c.garbage[i]
-		o, err := c.chunks.Stat(ctx, g.name.String())
-		switch {
-		case errors.Is(err, chunkstore.ErrAbsent):
-			return nil // another collector was here
-		case err == nil && c.young(o.Modified):
-			c.add(&c.found.Young, g.bytes)
-			return nil
-		case err == nil:
-			err = c.chunks.Delete(ctx, g.name.String())
+	for some := range slices.Chunk(c.garbage, deletedAtOnce) {
+		if err := c.pins.list(ctx, func(chunkstore.Object) {}); err != nil {
+			return err
 		}
+		err := c.each(ctx, len(some), func(ctx context.Context, i int) error {
+			return deletePack(ctx, c, some[i])
+		})
 		if err != nil {
-			return fmt.Errorf("delete pack %v: %w", g.name, err)
+			return err
 		}
-		c.add(&c.found.Packs, g.bytes)
+	}
+	return nil
+}
+
+func deletePack(ctx context.Context, c *collection, g garbage) error {
+	o, err := c.chunks.Stat(ctx, g.name.String())
+	switch {
+	case errors.Is(err, chunkstore.ErrAbsent):
+		return nil // another collector was here
+	case err == nil && c.young(later(o.Modified, c.pins.at[g.name])):
+		c.add(&c.found.Young, g.bytes)
 		return nil
-	})
+	case err == nil:
+		err = c.chunks.Delete(ctx, g.name.String())
+	}
+	if err != nil {
+		return fmt.Errorf("delete pack %v: %w", g.name, err)
+	}
+	c.add(&c.found.Packs, g.bytes)
+	return nil
 }

@@ -18,7 +18,7 @@ const asleep = time.Hour
 // leases are those of databases that live in a store.
 type leases struct {
 	c    *collection
-	gone []chunkstore.Object // of databases that are
+	gone []chunkstore.Object // of databases that are; and pins that are old
 }
 
 // fenceSleeper takes a database that lives in a store from a holder that shows no sign of life, and

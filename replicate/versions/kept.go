@@ -68,7 +68,13 @@ func ParseKept(kept string) (prefix string, id ID, ok bool) {
 func Keep(
 	ctx context.Context, t *chunkstore.Target, key string, at history.Position, body []byte,
 ) error {
-	_, err := t.Chunks.Put(ctx, KeptKey(key, IDOf(at)), body, chunkstore.Condition{})
+	err := chunkstore.PutOnce(ctx, t, KeptKey(key, IDOf(at)), body, func(stored []byte) error {
+		m, err := Decode(t.Sealer, key, stored)
+		if err == nil && IDOf(m.At) != IDOf(at) {
+			err = chunkstore.ErrCorrupt
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("keep a checkpoint: %w", err)
 	}
