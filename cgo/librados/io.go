@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"sync/atomic"
 	"syscall"
@@ -102,14 +103,22 @@ func (io *IO) Read(ctx context.Context, object string, r *ReadOp) (got *Result, 
 	return got, err
 }
 
-// Notify has all who watch the object hear data, and returns when they have, or after timeout: then
-// it fails with ETIMEDOUT. It fails with ENOENT if there is no such object.
-func (io *IO) Notify(ctx context.Context, object string, data []byte,
-	timeout time.Duration) error {
-	return io.call(ctx, "notify", object, func(c *C.Call, z *C.char) C.int {
+// Notify has all who watch the object hear data, and returns when they have, and how many. After
+// timeout it fails with ETIMEDOUT: some have not. It fails with ENOENT if there is no such object.
+func (io *IO) Notify(ctx context.Context, object string, data []byte, timeout time.Duration) (
+	heard int, err error,
+) {
+	err = io.call(ctx, "notify", object, func(c *C.Call, z *C.char) C.int {
 		return C.callNotify(c, io.handle, z, pointer(data), C.int(len(data)),
 			C.uint64_t(max(1, timeout.Milliseconds())))
-	}, func(*C.Call) {})
+	}, func(c *C.Call) {
+		// The reply begins with the number of acknowledgements (librados.h, rados_notify2).
+		if c.nReply >= 4 {
+			b := unsafe.Slice((*byte)(unsafe.Pointer(c.pReply)), 4)
+			heard = int(binary.LittleEndian.Uint32(b))
+		}
+	})
+	return heard, err
 }
 
 // List returns the names of all objects, in no order, for which want says yes. What is written

@@ -10,6 +10,7 @@
 //	logs/<name>/<16 hex digits>     a segment of a log: its records whose numbers, divided by
 //	                                1,024, give that
 //	logs/<name>                     the log's index
+//	bells/<name>                    what is watched by who listens, and notified by who tells
 //
 // So a capability for a namespace is one for a target, and files of Ceph's own VFS, in whose names
 // there is no slash, may be in the same.
@@ -62,6 +63,9 @@
 //	         last 3,000 of a placement group. A write that comes again after so many others
 //	         defeats it: an exclusive one is then a conflict with itself, which package history
 //	         recognizes by its bytes
+//	nobody listens
+//	         a notification that nobody acknowledged, or no such object. Who begins to listen
+//	         later asks by himself, first
 //	the pool's objects have maps
 //	         its type, which cannot be changed
 package rados

@@ -1,6 +1,8 @@
 package rados_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,5 +147,119 @@ func TestLogSegments(t *testing.T) {
 	if got := c.Run(t, "rados", "-p", cfg.Pool, "-N", cfg.Namespace, "ls"); strings.Contains(got,
 		"logs/log/0000000000000000") {
 		t.Errorf("a segment is left without records: %s", got)
+	}
+}
+
+// TestMessages: who listens hears what is told, and who may only read is told that he cannot.
+func TestMessages(t *testing.T) {
+	c := cephtest.Shared(t)
+	cfg := config(c, cephtest.Pool)
+	bucket := storetest.Open(t, cfg).Targets[0].Chunks.(chunkstore.Messenger)
+	tell := func(body string, want bool) {
+		t.Helper()
+		if heard, err := bucket.Tell(t.Context(), "a", []byte(body)); err != nil || heard != want {
+			t.Errorf("told %q: %v, %v", body, heard, err)
+		}
+	}
+	tell("nobody", false)
+	ctx, cancel := context.WithCancel(t.Context())
+	heard, ended := make(chan []byte, 9), make(chan error)
+	for range 2 {
+		go func() {
+			ended <- bucket.Listen(ctx, "a", func(body []byte) { heard <- body })
+		}()
+		if body := <-heard; body != nil {
+			t.Errorf("heard %q first", body)
+		}
+	}
+	tell("hello", true)
+	if a, b := <-heard, <-heard; string(a) != "hello" || string(b) != "hello" {
+		t.Errorf("heard %q and %q", a, b)
+	}
+	if told, err := bucket.Tell(t.Context(), "b", nil); err != nil || told {
+		t.Errorf("told another name: %v, %v", told, err)
+	}
+	cancel()
+	storetest.MustBe(t, <-ended, context.Canceled)
+	storetest.MustBe(t, <-ended, context.Canceled)
+
+	reader := *cfg
+	reader.User = "reads"
+	reader.Keyring = c.User(t, "reads", "mon", "allow r", "osd", "allow r")
+	bucket = storetest.Open(t, &reader).Targets[0].Chunks.(chunkstore.Messenger)
+	never := func([]byte) { t.Error("heard") }
+	storetest.MustBe(t, bucket.Listen(t.Context(), "a", never), chunkstore.ErrDenied)
+	storetest.MustBe(t, chunkstore.Listen(t.Context(), bucket, "a", never), chunkstore.ErrDenied)
+	tell("a reader may", false)
+}
+
+// TestFailures: what is wrong with the pool or the user is an error of its kind, which names the
+// pool; and what a request needs is had again once that is mended.
+func TestFailures(t *testing.T) {
+	c := cephtest.Shared(t)
+	get := func(cfg *rados.Config) (*chunkstore.Target, error) {
+		target := storetest.Open(t, cfg).Targets[0]
+		_, err := target.Chunks.Get(t.Context(), "kept-a", chunkstore.GetOptions{})
+		return target, err
+	}
+	_, err := get(config(c, "nosuch"))
+	storetest.MustBe(t, err, chunkstore.ErrNoBucket)
+	storetest.MustSay(t, err, `"nosuch"`, "ceph osd pool create")
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		t.Errorf("an object of no pool is absent: %v", err)
+	}
+
+	pool := c.NewPool(t)
+	target, err := get(config(c, pool))
+	storetest.MustBe(t, err, chunkstore.ErrAbsent)
+	log := chunkstore.NewBucketLog(target.Chunks, "a")
+	if err := log.Append(t.Context(), 1, []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	c.DeletePool(t, pool)
+	_, err = target.Chunks.Get(t.Context(), "kept-a", chunkstore.GetOptions{})
+	storetest.MustBe(t, err, chunkstore.ErrNoBucket)
+	_, err = log.Read(t.Context(), 1, 1)
+	storetest.MustBe(t, err, chunkstore.ErrNoBucket)
+	storetest.MustBe(t, log.Append(t.Context(), 2, nil), chunkstore.ErrNoBucket)
+	storetest.MustBe(t, target.Chunks.List(t.Context(), "",
+		func(chunkstore.Object) bool { return true }), chunkstore.ErrNoBucket)
+
+	denied := config(c, cephtest.Pool)
+	denied.User = "elsewhere"
+	denied.Keyring = c.User(t, "elsewhere", "mon", "allow r", "osd", "allow rwx pool=other")
+	_, err = get(denied)
+	storetest.MustBe(t, err, chunkstore.ErrDenied)
+	storetest.MustSay(t, err, cephtest.Pool)
+}
+
+// TestBlocklisted: a client on the blocklist is given up, and another one connects.
+func TestBlocklisted(t *testing.T) {
+	c := cephtest.Shared(t)
+	cfg := config(c, cephtest.Pool)
+	target := storetest.Open(t, cfg).Targets[0]
+	log := chunkstore.NewBucketLog(target.Chunks, "a")
+	if err := log.Append(t.Context(), 1, []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	client, err := cfg.Client(t.Context(), chunkstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, err := client.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Run(t, "ceph", "osd", "blocklist", "add", addr)
+	if err := client.WaitForLatestMap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	storetest.MustBe(t, log.Append(t.Context(), 1, []byte("b")), chunkstore.ErrConflict)
+	if err := log.Append(t.Context(), 2, []byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	again, err := cfg.Client(t.Context(), chunkstore.Options{})
+	if err != nil || again == client {
+		t.Errorf("the client is the same: %v", err)
 	}
 }

@@ -31,6 +31,7 @@ type database struct {
 	composer *compose.Composer
 
 	checked atomic.Uint64 // see Conn.Checked
+	bell    *bell
 
 	pen   chan struct{} // has one element, which who takes it holds
 	story story         // of who has the pen
@@ -70,6 +71,7 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		d.log.Info("the lease is not shared with other processes", "error", err)
 	}
 	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
+	d.bell = newBell(d)
 	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key}}
 	d.give()
 	return d, nil

@@ -285,6 +285,11 @@ func (s *story) moved(m *manifest.Manifest) {
 	s.m = &next
 	s.note()
 	s.alive()
+	told := bellRecord
+	if next.At.Released {
+		told |= bellFree
+	}
+	s.d.bell.ring(told)
 }
 
 // keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.
@@ -321,16 +326,24 @@ func (l *lease) keep(ctx context.Context) {
 	d := l.d
 	o := &d.set.o
 	pause := min(lookInterval, o.LeaseLinger, o.LeaseRenewal)
-	for l.tend(ctx) && rest(ctx, pause) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wanted := d.bell.hear(ctx, bellWant)
+	for l.tend(ctx) && restUntil(ctx, pause, wanted) {
 	}
 }
 
 // rest waits, and reports whether ctx goes on.
-func rest(ctx context.Context, pause time.Duration) bool {
+func rest(ctx context.Context, pause time.Duration) bool { return restUntil(ctx, pause, nil) }
+
+// restUntil is rest that ends early if something is heard.
+func restUntil(ctx context.Context, pause time.Duration, heard <-chan struct{}) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-heard:
 		return true
 	case <-ctx.Done():
 		return false
@@ -505,5 +518,6 @@ func (l *lease) leave(ctx context.Context) error {
 		return nil
 	}
 	l.release(ctx)
+	d.bell.finish(ctx)
 	return nil
 }

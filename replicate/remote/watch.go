@@ -86,7 +86,10 @@ func (l *lease) await(ctx context.Context) (looked bool) {
 
 // watchOwner watches the owner for as long as somebody wants to write.
 func (l *lease) watchOwner(ctx context.Context) {
-	for l.lookAt(ctx) && rest(ctx, lookInterval) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	free := l.d.bell.hear(ctx, bellFree)
+	for l.lookAt(ctx) && restUntil(ctx, lookInterval, free) {
 	}
 }
 
@@ -145,6 +148,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
 			d.log.Info("the lease could not be asked for", "error", err)
 		}
+		d.bell.ring(bellWant)
 	}
 	return again
 }

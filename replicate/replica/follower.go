@@ -42,6 +42,13 @@ type Source interface {
 	AutoRefresh() *bool
 }
 
+// herald is a [Source] that says when there may be a newer version.
+type herald interface {
+	// News returns a channel that gets a value whenever there may be, until ctx ends. It is no
+	// promise. nil: nothing will ever be said.
+	News(ctx context.Context) <-chan struct{}
+}
+
 // elsewhere is a [Source] that several targets may have.
 type elsewhere interface {
 	// Targets returns them.
@@ -307,6 +314,10 @@ func (f *follower) installLocked(s *snapshot) {
 func (f *follower) poll(ctx context.Context) {
 	defer f.all.leave(1)
 	pause := f.all.options.PollInterval
+	var news <-chan struct{}
+	if h, ok := f.source.(herald); ok {
+		news = h.News(ctx)
+	}
 	var failed string // the kind of the error that was told; empty: none
 	for {
 		if err := f.refresh(ctx, false); err == nil {
@@ -327,6 +338,7 @@ func (f *follower) poll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		case <-news:
 		}
 	}
 }

@@ -29,6 +29,10 @@ func LeaseKey(key string) string { return chunkstore.LeaseKeyPrefix + databaseOf
 // WantKey returns the key of the object by which others ask the holder for the database, likewise.
 func WantKey(key string) string { return chunkstore.WantKeyPrefix + databaseOf(key) }
 
+// BellName returns the name by which those who use the database tell each other what they do, where
+// the chunk bucket is a [chunkstore.Messenger].
+func BellName(key string) string { return databaseOf(key) }
+
 // RecordKey returns the key, in the chunk bucket, of the last record of the version id.
 func RecordKey(id ID) string { return chunkstore.LogKeyPrefix + id.String() }
 
