@@ -176,10 +176,13 @@ func (l *lease) own(ctx context.Context) error {
 	s := &d.story
 	n := s.noted()
 	ours := s.w.Name() // the machine's writer, whose lock this process has
-	if n == nil && l.estranged() {
+	if n == nil && s.estranged() {
 		s.fall()
+	}
+	if _, left := l.file.Left(); left && !d.set.broken.trustsNewFiles {
 		ours = [16]byte{}
-	} else if n != nil && !n.is(s.w) {
+	}
+	if n != nil && !n.is(s.w) {
 		if !d.set.broken.waitsForItself {
 			ours = n.Name
 		}
@@ -221,12 +224,6 @@ func (s *story) fall() {
 	s.last = nil
 	s.note()
 	s.show()
-}
-
-// estranged reports whether another process may go on as the machine's writer, by a lock that is
-// not this one.
-func (l *lease) estranged() bool {
-	return l.file.Estranged() && !l.d.set.broken.trustsNewFiles
 }
 
 // claim takes the history over from where it was read to, if nobody owns it, or its owner is dead,

@@ -284,6 +284,11 @@ func (s *story) noted() *state {
 	if !ok {
 		return nil
 	}
+	return s.decode(b)
+}
+
+// decode returns nil for what is of no use.
+func (s *story) decode(b []byte) *state {
 	n := new(state)
 	if err := json.Unmarshal(b, n); err != nil {
 		s.d.log.Info("what the machine's file holds is of no use", "error", err)
@@ -296,7 +301,18 @@ func (s *story) noted() *state {
 // have.
 func (s *story) goneOn() bool {
 	n := s.noted()
-	return n != nil && !n.is(s.w) || n == nil && s.d.lease.estranged()
+	return n != nil && !n.is(s.w) || n == nil && s.estranged()
+}
+
+// estranged reports whether the machine's file is a new one, and somebody has written, or may have,
+// by the old one since s's writer did.
+func (s *story) estranged() bool {
+	b, left := s.d.lease.file.Left()
+	if !left || s.d.set.broken.trustsNewFiles {
+		return false
+	}
+	n := s.decode(b)
+	return n == nil || !n.is(s.w)
 }
 
 // is reports whether nobody of this machine has written since w did.

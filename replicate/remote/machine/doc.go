@@ -55,17 +55,19 @@
 //	    Withdraw. A page that begins anew promises nothing.
 //	L4  [File.Page] is one address for the life of a File, whichever file is mapped there.
 //	L5  Files of other users, and symbolic links, are never followed.
-//	L6  Who leaves a file that no path leads to leaves no promise on its page, or is estranged.
+//	L6  Who leaves a file that no path leads to leaves no promise on its page, and no state, or
+//	    knows that somebody else has the lock of that file.
 //
 // # Beliefs
 //
 // The path's file is the one that is open: by device and inode, each time that the lock is taken,
 // before and after. Defeated by a cleaner of /tmp a moment later. Then two processes hold two
-// locks. The second one has no state, and does not know what the first one promises on the page of
-// the file that nobody finds any more: it is estranged, even if it wrote as the same writer before.
-// So it waits until the history was given back, or its owner is dead, and takes it over by a fence,
-// as another machine would. The first one's next append conflicts, and the next time it moves to
-// the new file.
+// locks. The second one finds no state, and does not know what was promised on the pages of files
+// that it has not seen, or whose lock was somebody else's. So ([File.Left]) it goes on as the
+// writer that it was only if nobody had gone on in the file that it left, and the log says that
+// nobody has gone on elsewhere. All others wait until the history was given back, or its owner is
+// dead, and take it over by a fence, as another machine would. The first one's next append
+// conflicts, and the next time it moves to the new file.
 //
 // Who holds the lock is alive: an OFD lock belongs to the open file, which the kernel closes when
 // the process ends. Defeated by a process that stopped (SIGSTOP), and by a child that was forked

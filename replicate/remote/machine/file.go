@@ -34,9 +34,10 @@ type File struct {
 
 	mu      sync.Mutex
 	f       *os.File
-	held    bool  // the lock is
-	private error // why f is nobody else's; nil: it is the path's
-	strange bool  // see Estranged
+	held    bool   // the lock is
+	private error  // why f is nobody else's; nil: it is the path's
+	strange bool   // f has left a file, and has neither loaded nor stored a state since
+	left    []byte // the state of the file that f has left; nil: none, or it is not known
 }
 
 // Open opens the file of the database with that name in dir, and makes it if it is not there. If
@@ -137,28 +138,35 @@ func (f *File) Renew() error {
 	return f.renew()
 }
 
-// renew takes back what the page promises of the file that f leaves, which others may have mapped
-// still (L6). It does so under that file's lock: nobody takes that again to promise anything, as no
-// path leads there.
+// renew leaves a file that no path leads to. It takes back what the page promises there, as others
+// may have it mapped still, and takes the state away (L6). It does so under that file's lock:
+// nobody takes that again to promise anything.
 func (f *File) renew() error {
 	if f.held || f.private != nil || f.place.has(f.f) {
 		return nil
 	}
+	f.strange = true
 	if f.flock(unix.F_WRLCK) == nil {
 		f.page.Withdraw()
+		if state, ok := f.load(); ok {
+			f.left = state
+		}
+		f.page.sequence.Store(0)
 		f.flock(unix.F_UNLCK)
 	} else {
-		f.strange = true
+		f.left = nil
 	}
 	return f.open()
 }
 
-// Estranged reports whether somebody had the lock of a file that f has left, and may promise there
-// what f's next holder does not know of. It ends when f loads or stores a state.
-func (f *File) Estranged() bool {
+// Left reports whether f has left a file since it last loaded or stored a state, and what was the
+// state there; nil: there was none, or somebody else had the lock. Whoever has stored it or loaded
+// it last, and finds that nobody has gone on, is who he was; to all others what was promised on
+// pages of files that they have not seen is unknown.
+func (f *File) Left() (state []byte, left bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.strange
+	return f.left, f.strange
 }
 
 // TryLock takes the lock if nobody has it, and reports whether it did so. f itself counts as
@@ -248,8 +256,18 @@ func (f *File) Leave() error {
 func (f *File) Load() (state []byte, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.held {
+		return nil, false
+	}
+	if state, ok = f.load(); ok {
+		f.strange, f.left = false, nil
+	}
+	return state, ok
+}
+
+func (f *File) load() (state []byte, ok bool) {
 	sequence := f.page.sequence.Load()
-	if !f.held || sequence == 0 {
+	if sequence == 0 {
 		return nil, false
 	}
 	slot := pageBytes + int64(sequence&1)*SlotBytes
@@ -268,7 +286,6 @@ func (f *File) Load() (state []byte, ok bool) {
 	if string(header) != string(f.header(sequence, state)) { // L2
 		return nil, false
 	}
-	f.strange = false
 	return state, true
 }
 
@@ -298,7 +315,7 @@ func (f *File) store(state []byte) error {
 		return err
 	}
 	f.page.sequence.Store(sequence) // it counts
-	f.strange = false
+	f.strange, f.left = false, nil
 	return nil
 }
 

@@ -273,41 +273,49 @@ func TestRemoved(t *testing.T) {
 	}
 }
 
-// TestL6Left: who leaves a deleted file takes back what was promised there, or knows that it could
-// not, until it has a state.
+// TestL6Left: who leaves a deleted file takes back what was promised there, and takes the state
+// away, or knows that it could not.
 func TestL6Left(t *testing.T) {
 	dir := t.TempDir()
 	a, b, c := shared(t, dir), shared(t, dir), shared(t, dir)
+	left := func(f *File, want bool, state []byte) {
+		t.Helper()
+		if got, has := f.Left(); has != want || !bytes.Equal(got, state) {
+			t.Fatalf("left %v with %d bytes, want %v with %d", has, len(got), want, len(state))
+		}
+	}
 	locks(t, a, true)
+	must(t, a.Store(stateOf(3)))
 	a.Page().Promise(7, time.Hour)
 	a.Unlock()
+	left(b, false, nil)
 	must(t, os.RemoveAll(b.place.dir))
 	must(t, b.Renew())
+	left(b, true, stateOf(3))
 	if a.Page().Until() != 0 || c.Page().Newest(7, 0) {
 		t.Fatal("a promise outlives its file")
 	}
 	locks(t, a, true) // of b's file
-	if a.Estranged() || b.Estranged() {
-		t.Fatal("nobody had the lock")
-	}
+	left(a, true, nil)
+	must(t, a.Store(stateOf(4)))
+	left(a, false, nil)
 	a.Page().Promise(8, time.Hour)
 	must(t, os.RemoveAll(b.place.dir))
 	locks(t, b, true)
-	if !b.Estranged() || !a.Page().Newest(8, 0) || b.Page().Newest(8, 0) {
+	left(b, true, nil)
+	if !a.Page().Newest(8, 0) || b.Page().Newest(8, 0) {
 		t.Fatal("who holds the lock has not promised what it did")
 	}
 	has(t, b, nil)
-	if !b.Estranged() {
-		t.Fatal("no state is enough")
-	}
+	left(b, true, nil)
 	must(t, b.Store(stateOf(1)))
-	if b.Estranged() {
-		t.Fatal("it has a state")
-	}
+	left(b, false, nil)
 	b.Unlock()
 	a.Unlock()
 	locks(t, c, true) // it was with the first file
+	left(c, true, nil)
 	has(t, c, stateOf(1))
+	left(c, false, nil)
 }
 
 // TestBreak: a lock that outlives its holder, in a child that shares its open file, is given up.
