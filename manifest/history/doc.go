@@ -1,7 +1,7 @@
 // Package history decides who may write the next version of a database, and which version
 // is the newest. It knows a [chunkstore.Log] and the newest checkpoint; what a record and a
-// checkpoint hold is opaque to it. It is made for the replicator, the replica and a database
-// that lives in a store; none of them uses it yet.
+// checkpoint hold is opaque to it. The replicator (replicate/courier), replicas and the holder of a
+// database in a store (replicate/remote) write and read histories, by way of replicate/versions.
 //
 // # What is stored
 //

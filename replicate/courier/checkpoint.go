@@ -13,19 +13,10 @@ import (
 	"verneuil/replicate/versions"
 )
 
-// When a history gets a checkpoint: it bounds what a reader has to read that begins there.
+// LeaveRecords and SyncRecords are for a [Want]: of a process that ends, as its successor may not
+// live longer, and of a Sync, which is alone.
 const (
-	checkpointRecords = 64
-	checkpointBytes   = 512 << 10
-	// checkpointPause after the last record, it gets one however few there are: what a database
-	// has that is idle is one object, and need not be anything else.
-	checkpointPause = 10 * time.Second
-	// keepInterval is the least time between two checkpoints that are kept, to go back to.
-	keepInterval = 10 * time.Minute
-
-	// LeaveRecords and SyncRecords are for a [Want]: of a process that ends, as its successor may
-	// not live longer, and of a Sync, which is alone.
-	LeaveRecords = checkpointRecords
+	LeaveRecords = versions.CheckpointRecords
 	SyncRecords  = 16
 )
 
@@ -78,11 +69,11 @@ func (b *saver) due(tidy int) (at time.Time, ok bool) {
 		s.writer == nil || s.writer.State() != history.Owning {
 		return at, false
 	}
-	if n < checkpointRecords && b.bytes < checkpointBytes && (tidy == 0 || n < tidy) {
+	if !versions.CheckpointDue(uint64(n), b.bytes) && (tidy == 0 || n < tidy) {
 		if at = s.taken; b.since.After(at) {
 			at = b.since
 		}
-		if at = at.Add(checkpointPause); c.Behind() {
+		if at = at.Add(versions.CheckpointPause); c.Behind() {
 			return at, false // a push comes first
 		}
 	}
@@ -135,7 +126,7 @@ func (b *saver) begin() {
 	}
 	c.repack.renew = nil
 	age := c.office.now().Sub(c.ack.Kept)
-	v.keep = age >= keepInterval || age < 0
+	v.keep = age >= versions.KeepInterval || age < 0
 	b.saving, b.bytes = v, 0
 	o.Errands.Go(v.run, func(err error) {
 		v.ended, v.err = true, err

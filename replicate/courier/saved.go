@@ -58,7 +58,7 @@ const (
 	diaryBytesMax = 2 * (chunkstore.RecordBytesMax + manifest.BytesMax)
 	// diaryRoom is how much longer the file may be at least than its first note, before it is
 	// written anew: as long as the records between two checkpoints.
-	diaryRoom = 2 * checkpointBytes
+	diaryRoom = 2 * versions.CheckpointBytes
 	noteBytes = 40
 )
 

@@ -10,22 +10,14 @@ import (
 	"verneuil/replicate/versions"
 )
 
-// When a history gets a checkpoint: as replication's does (replicate/courier).
-const (
-	checkpointRecords = 64
-	checkpointBytes   = 1 << 20
-	checkpointPause   = 10 * time.Second
-	// keepInterval is the least time between two checkpoints that are kept, to go back to.
-	keepInterval = 10 * time.Minute
-	// saverRetry is for how long nothing is tried after a checkpoint that failed.
-	saverRetry = 10 * time.Second
-)
+// saverRetry is for how long nothing is tried after a checkpoint that failed.
+const saverRetry = 10 * time.Second
 
 // saver puts checkpoints, and has inline pages folded into chunks. It is guarded by database.mu.
 type saver struct {
 	d       *database
 	running bool
-	bytes   int           // of records since the last checkpoint began
+	bytes   int64         // of records since the last checkpoint began
 	kept    time.Duration // when a checkpoint was; 0: none, as far as is known
 	retry   time.Duration // not before
 	idle    *time.Timer
@@ -42,18 +34,18 @@ func (b *saver) appended(bytes int) {
 	records := m.At.Number - d.story.w.Reader().Seen()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b.bytes += bytes
+	b.bytes += int64(bytes)
 	if b.idle == nil {
-		b.idle = time.AfterFunc(checkpointPause, func() {
+		b.idle = time.AfterFunc(versions.CheckpointPause, func() {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			b.begin()
 		})
 	} else {
-		b.idle.Reset(checkpointPause)
+		b.idle.Reset(versions.CheckpointPause)
 	}
-	if d.now() >= b.retry && (records >= checkpointRecords || b.bytes >= checkpointBytes ||
-		d.composer.WantsCheckpoint(m)) {
+	if d.now() >= b.retry &&
+		(versions.CheckpointDue(records, b.bytes) || d.composer.WantsCheckpoint(m)) {
 		b.begin()
 	}
 	if !b.folding && b.folded == nil && d.composer.Wants(m) {
@@ -128,7 +120,7 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	now := d.now()
-	keep := b.kept == 0 || now-b.kept >= keepInterval
+	keep := b.kept == 0 || now-b.kept >= versions.KeepInterval
 	d.mu.Unlock()
 	if keep {
 		if err := versions.Keep(ctx, d.shop.t, d.key, packed.At, saving.Body); err != nil {

@@ -51,14 +51,9 @@ func inspect(
 		return nil, errors.New("it is in no history: it does not live in the store")
 	}
 	h := &Hold{Held: !at.Released, Epoch: at.Epoch, Record: at.Number, Version: m}
-	for key, stored := range map[string]*time.Time{
-		versions.RecordKey(versions.IDOf(at)): &h.Appended, versions.LeaseKey(key): &h.Beat,
-	} {
-		o, err := t.Chunks.Stat(ctx, key)
-		if err != nil && !errors.Is(err, chunkstore.ErrAbsent) {
-			return nil, err
-		}
-		*stored = o.Modified
+	var err error
+	if h.Appended, h.Beat, err = versions.SignsOfLife(ctx, t.Chunks, key, at); err != nil {
+		return nil, err
 	}
 	beats := beats{t.Chunks, t.Sealer, key}
 	holder, _, beaten, err := beats.get(ctx, versions.LeaseKey, "")

@@ -31,8 +31,8 @@ func (l *leases) fenceSleeper(
 	if !c.o.Delete || m.Host != "" || m.At.Lineage == [16]byte{} || m.At.Released {
 		return nil
 	}
-	sign, err := l.lastSign(ctx, d, m.At)
-	if err != nil || !sign.Before(c.now.Add(-asleep)) {
+	appended, beat, err := versions.SignsOfLife(ctx, c.chunks, d.key, m.At)
+	if err != nil || !later(appended, beat).Before(c.now.Add(-asleep)) {
 		return err
 	}
 	body, err := c.o.Owner.Encode(d.target.Sealer)
@@ -49,23 +49,6 @@ func (l *leases) fenceSleeper(
 	}
 	_, err = f.Next(ctx) // who was faster is not dead
 	return err
-}
-
-// lastSign returns when the holder of d, whose history goes so far, last showed that it lives: by
-// its last record, or its heartbeat.
-func (l *leases) lastSign(
-	ctx context.Context, d *database, at history.Position,
-) (last time.Time, err error) {
-	keys := []string{versions.LeaseKey(d.key), versions.RecordKey(versions.IDOf(at))}
-	for _, key := range keys {
-		o, err := l.c.chunks.Stat(ctx, key)
-		if err != nil && !gone(err) {
-			return last, err
-		} else if err == nil {
-			last = later(last, o.Modified)
-		}
-	}
-	return last, nil
 }
 
 // list finds what holders of databases have left, and who waited for them, of which there is

@@ -3,8 +3,10 @@ package versions
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -35,6 +37,25 @@ func BellName(key string) string { return databaseOf(key) }
 
 // RecordKey returns the key, in the chunk bucket, of the last record of the version id.
 func RecordKey(id ID) string { return chunkstore.LogKeyPrefix + id.String() }
+
+// SignsOfLife returns when the store got the last record of the database whose manifest has that
+// key, and which is in the chunk bucket with a history that goes so far; and when it got a
+// heartbeat of who holds that, or did before. Both are by the store's clock, and zero if there is
+// none.
+func SignsOfLife(
+	ctx context.Context, chunks chunkstore.Bucket, key string, at history.Position,
+) (appended, beat time.Time, err error) {
+	for key, last := range map[string]*time.Time{
+		RecordKey(IDOf(at)): &appended, LeaseKey(key): &beat,
+	} {
+		o, err := chunks.Stat(ctx, key)
+		if err != nil && !errors.Is(err, chunkstore.ErrAbsent) {
+			return appended, beat, err
+		}
+		*last = o.Modified
+	}
+	return appended, beat, nil
+}
 
 // OwnerAt returns who owns, or last owned, the history in t that goes so far: who has put the last
 // fence. It is looked for in the log, by a few records: epochs only grow. ok is false if it is not
