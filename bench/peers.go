@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -122,21 +123,10 @@ func (k *commitRun) litestream(s *server) error {
 }
 
 // stored notes when each commit was stored: by the first PUT that began after it.
-func (k *commitRun) stored(puts *putTimes) error {
-	puts.mu.Lock()
-	defer puts.mu.Unlock()
-	i := 0
-	for _, commit := range k.commits {
-		for i < len(puts.all) && puts.all[i][0].Before(commit.at) {
-			i++
-		}
-		if i == len(puts.all) {
-			return errNeverSent
-		}
-		k.result.stored = append(k.result.stored, puts.all[i][1].Sub(commit.at).Seconds()*1e3)
-	}
-	k.result.versions = len(puts.all)
-	return nil
+func (k *commitRun) stored(puts *putTimes) (err error) {
+	k.result.bound, err = puts.bound(k.commits)
+	k.result.stored, k.result.versions = k.result.bound, len(puts.all)
+	return err
 }
 
 // putTimes are the times of PUTs, from when each began to when it was answered.
@@ -158,6 +148,25 @@ func (p *putTimes) add(begin, end time.Time) {
 	case p.arrived <- struct{}{}:
 	default:
 	}
+}
+
+// bound returns the milliseconds from each commit until the first PUT was answered that began after
+// it: the commit was not stored before, whatever that PUT was.
+func (p *putTimes) bound(commits []seen) (all []float64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slices.SortFunc(p.all, func(a, b [2]time.Time) int { return a[0].Compare(b[0]) })
+	i := 0
+	for _, commit := range commits {
+		for i < len(p.all) && p.all[i][0].Before(commit.at) {
+			i++
+		}
+		if i == len(p.all) {
+			return all, errNeverSent
+		}
+		all = append(all, p.all[i][1].Sub(commit.at).Seconds()*1e3)
+	}
+	return all, nil
 }
 
 // waitAfter waits until one has begun after a commit.
