@@ -56,7 +56,8 @@ static char *configText(char **pzWhy) {
 /* SQLite itself reads the JSON. What else is wrong with it, Go says when it runs. */
 static const char zRead[] =
     "select coalesce(json_type(?1, '$.make_default') in ('true', 'object'), 0),"
-    " coalesce(json_type(?1, '$.replication_spooling_dir') = 'text', 0)";
+    " coalesce(json_type(?1, '$.replication_spooling_dir') = 'text', 0),"
+    " coalesce(json_type(?1, '$.ceph_vfs') = 'true', 0)";
 
 static void readText(EarlyConfig *p, const char *z) {
   sqlite3 *db = 0;
@@ -67,6 +68,7 @@ static void readText(EarlyConfig *p, const char *z) {
   if (rc == SQLITE_OK && sqlite3_step(pStmt) == SQLITE_ROW) {
     p->makeDefault = sqlite3_column_int(pStmt, 0);
     p->hasSpool = sqlite3_column_int(pStmt, 1);
+    p->cephVfs = sqlite3_column_int(pStmt, 2);
     if (!p->hasSpool) p->zProblem = sqlite3_mprintf("replication_spooling_dir is not set in VERNEUIL_CONFIG");
   } else {
     const char *zErr = db ? sqlite3_errmsg(db) : "out of memory";

@@ -8,6 +8,7 @@
 
 typedef struct EarlyConfig {
   int makeDefault;                 /* make_default: true, or an object */
+  int cephVfs;                     /* ceph_vfs: true */
   int hasSpool;                    /* replication_spooling_dir is given */
   int isBroken;                    /* there is none, or it cannot be read */
   char *zProblem;                  /* why no database is replicated, as far as is known; NULL: nothing is */

@@ -10,7 +10,7 @@
 // They call downwards in this list, and nothing calls upwards (TestCFilesCallDownwards):
 //
 //	init                         the entry point
-//	functions, adopt             the SQL functions; databases that were open before
+//	functions, adopt, ceph       the SQL functions, and Ceph's; databases that were open before
 //	bypass                       databases that are opened without us
 //	recorder*                    the writer VFS (recorder_methods.c lists its files)
 //	snapshot                     the replica VFS

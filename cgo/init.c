@@ -7,6 +7,7 @@
 #include "base.h"
 #include "below.h"
 #include "bypass.h"
+#include "ceph.h"
 #include "config.h"
 #include "functions.h"
 #include "log.h"
@@ -46,14 +47,18 @@ static int registerVfs(char **pzErr) {
   sqlite3_vfs *pDefault = sqlite3_vfs_find(0);
   int hooks = verneuilConfig.makeDefault && !belowIsCipher(pDefault) && recorderHookDefault();
   int takesOver = verneuilConfig.makeDefault && !hooks && pDefault == verneuilBase;
-  int isNew = !pMine || !sqlite3_vfs_find("verneuil_snapshot") || !sqlite3_vfs_find("verneuil_remote");
+  int isNew = !pMine || !sqlite3_vfs_find("verneuil_snapshot") || !sqlite3_vfs_find("verneuil_remote") ||
+              (verneuilConfig.cephVfs && !sqlite3_vfs_find("ceph"));
   if (isNew) rc = snapshotRegister();
-  if (isNew && rc == SQLITE_OK) rc = remoteRegister();
+  if (isNew && rc == SQLITE_OK) rc = remoteRegister(verneuilConfig.cephVfs);
   if (rc == SQLITE_OK && (isNew || takesOver)) rc = recorderRegister(takesOver); /* next after the default */
   if (rc == SQLITE_OK && verneuilConfig.makeDefault && belowIsCipher(pDefault)) rc = ciphersDefault(pDefault);
   if (rc != SQLITE_OK) *pzErr = sqlite3_mprintf("cannot register the verneuil VFS");
   return rc;
 }
+
+/* Was the library loaded under the name of Ceph's? */
+static _Atomic int isCephs;
 
 static int registerAll(char **pzErr) {
   static _Atomic int done;
@@ -71,6 +76,7 @@ static int registerAll(char **pzErr) {
     verneuilConfig = config;
     config.zProblem = 0;
   }
+  if (isCephs) verneuilConfig.cephVfs = 1;
   exitYields(recorderExcludes);
   if (verneuilBase) rc = registerVfs(pzErr);
   else *pzErr = sqlite3_mprintf("SQLite has no VFS in this process"), rc = SQLITE_ERROR;
@@ -105,10 +111,15 @@ static int useApi(char **pzErr, const sqlite3_api_routines *pApi) {
   return rc;
 }
 
+static int functions(sqlite3 *db) {
+  int rc = verneuilFunctions(db);
+  return rc == SQLITE_OK && verneuilConfig.cephVfs ? cephFunctions(db) : rc;
+}
+
 /* For each new connection. What the host does with VFSes is its business then. */
 static int newConnection(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
   int rc = useApi(pzErr, pApi);
-  if (rc == SQLITE_OK) rc = verneuilFunctions(db);
+  if (rc == SQLITE_OK) rc = functions(db);
   if (rc == SQLITE_OK) bypassTell(db, 0);
   return rc;
 }
@@ -116,7 +127,7 @@ static int newConnection(sqlite3 *db, char **pzErr, const sqlite3_api_routines *
 int verneuilInit(sqlite3 *db, char **pzErr, const sqlite3_api_routines *pApi) {
   int rc = useApi(pzErr, pApi);
   if (rc == SQLITE_OK) rc = registerAll(pzErr);
-  if (rc == SQLITE_OK) rc = verneuilFunctions(db);
+  if (rc == SQLITE_OK) rc = functions(db);
   if (rc == SQLITE_OK) adoptAll(db);
   if (rc == SQLITE_OK) bypassTell(db, 1);
   return rc;
@@ -133,4 +144,12 @@ __attribute__((visibility("default"))) int sqlite3_verneuilvfs_init(sqlite3 *db,
   int rc = verneuilInit(db, pzErr, pApi);
   if (rc == SQLITE_OK) rc = sqlite3_auto_extension((void (*)(void))newConnection);
   return rc;
+}
+
+/* What SQLite looks for in a library that is called libcephsqlite.so: ours, under that name, has
+** "ceph_vfs" without any configuration. */
+__attribute__((visibility("default"))) int sqlite3_cephsqlite_init(sqlite3 *db, char **pzErr,
+                                                                   const sqlite3_api_routines *pApi) {
+  isCephs = 1;
+  return sqlite3_verneuilvfs_init(db, pzErr, pApi);
 }

@@ -5,10 +5,10 @@
 #include "verneuil.h"
 SQLITE_EXTENSION_INIT3
 
-static const char *const azOp[OP_REMOTE_N] = {
+static const char *const azOp[OP_ALL_N] = {
   "opf_close", "opf_read", "opf_write", "opf_truncate", "opf_sync", "opf_filesize", "opf_lock",
   "opf_unlock", "opf_checkreservedlock", "opf_filecontrol", "opf_shmmap", "opf_shmlock", "opf_fetch",
-  "op_open",
+  "op_open", "opf_sectorsize", "opf_devicecharacteristics", "op_delete", "op_access", "op_fullpathname", "op_currenttime",
 };
 
 void perfAdd(Perf *aSum, Perf *a, int n) {
@@ -19,9 +19,10 @@ void perfAdd(Perf *aSum, Perf *a, int n) {
   }
 }
 
-char *perfJson(Perf *a, int n) {
+char *perfJson(Perf *a, const int *aOp, int n) {
   char *z = 0;
-  for (int i = 0; i < n; i++) {
+  for (int k = 0; k < n; k++) {
+    int i = aOp ? aOp[k] : k;
     double avg = a[i].nTimed ? (double)a[i].ns / (double)a[i].nTimed * 1e-9 : 0;
     char *zMore = sqlite3_mprintf("%s%s\"%s\":{\"avgcount\":%lld,\"sum\":%.9f,\"avgtime\":%.9f}",
                                   z ? z : "", z ? "," : "", azOp[i], (sqlite3_int64)a[i].n,

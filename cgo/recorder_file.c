@@ -227,7 +227,7 @@ char *recorderPerf(void) {
   perfAdd(a, aClosed, OP_N);
   for (RecorderFile *p = pFiles; p; p = p->pNext) perfAdd(a, p->aPerf, OP_N);
   quietUnlock(&mu, q);
-  return perfJson(a, OP_N);
+  return perfJson(a, 0, OP_N);
 }
 
 /* ---- fork(): in a child, what a handle of its parent does is not recorded ---- */

@@ -140,6 +140,8 @@ static int remoteFileSize(sqlite3_file *pFile, sqlite3_int64 *pSize) {
 ** Locks
 */
 
+_Atomic uint64_t remoteCounts[REMOTE_COUNTS];
+
 /* Has a look that began so recently found the newest known version to be the newest? */
 static int isFresh(const RemoteFile *p) {
   uint64_t checked = p->staleness ? atomic_load_explicit(p->pChecked, memory_order_acquire) : 0;
@@ -177,6 +179,7 @@ static void unreserve(RemoteFile *p) {
   p->mayWrite = 0;
   if (!p->isReserved) return;
   p->isReserved = 0;
+  remoteCounts[REMOTE_UNRESERVED]++;
   if (!verneuilGo()) return;
   goRemoteUnreserve(p->hConn, &place);
   remoteMoved(p, &place);
@@ -191,6 +194,7 @@ static int reserve(RemoteFile *p) {
   int rc = goRemoteReserve(p->hConn, p->ppDb, &place);
   remoteMoved(p, &place);
   p->isReserved = p->mayWrite = rc == SQLITE_OK;
+  if (p->isReserved) remoteCounts[REMOTE_RESERVED]++;
   return rc;
 }
 
@@ -338,6 +342,7 @@ int remoteCommit(RemoteFile *p, int pass) {
   remoteMoved(p, &place); /* M1 */
   if (rc != SQLITE_OK) return failed(p, hard(rc));
   p->eFormat = p->eFormatNew;
+  remoteCounts[REMOTE_COMMITTED]++;
   remoteDrop(p);
   p->isPending = 1;
   p->hasUnlocked = 0;
@@ -383,14 +388,16 @@ static int remoteClose(sqlite3_file *pFile) {
 }
 
 static int remoteSectorSize(sqlite3_file *pFile) {
-  (void)pFile;
-  return 4096;
+  int n;
+  PERF_CALL(&((RemoteFile *)pFile)->aPerf[OP_SECTORSIZE], PERF_SAMPLE, n, 4096);
+  return n;
 }
 
 /* Not BATCH_ATOMIC: what it would save, a journal, is in memory here. */
 static int remoteDeviceCharacteristics(sqlite3_file *pFile) {
-  (void)pFile;
-  return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+  int f;
+  PERF_CALL(&((RemoteFile *)pFile)->aPerf[OP_DEVICECHARACTERISTICS], PERF_SAMPLE, f, SQLITE_IOCAP_POWERSAFE_OVERWRITE);
+  return f;
 }
 
 const sqlite3_io_methods remoteMethods = {

@@ -42,8 +42,9 @@ int64_t remoteBlock(const void *pOverlay, int64_t iOfst, void *pBlock);
 /* Go's handle of the spill file; 0: there is none. */
 uintptr_t remoteSpill(const void *pOverlay);
 
-/* Registers the VFS "verneuil_remote", never as the default. */
-int remoteRegister(void);
+/* Registers the VFS "verneuil_remote", and if isCeph the same under the name "ceph", never as the
+** default. A VFS of that name that is there already, libcephsqlite's, stays. */
+int remoteRegister(int isCeph);
 
 /* What verneuil_perf() shows of it: a JSON object; sqlite3_malloc'd. NULL: no memory. */
 char *remotePerf(void);

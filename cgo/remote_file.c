@@ -59,11 +59,18 @@ RemoteFile *remoteFileOf(const char *zName, const char *zEnd) {
   return nWriting == 1 ? pWriting : 0;
 }
 
-char *remotePerf(void) {
-  Perf a[OP_REMOTE_N] = {{0}};
+Perf remoteVfsPerf[OP_ALL_N];
+
+void remotePerfSum(Perf *a) {
+  perfAdd(a, remoteVfsPerf, OP_ALL_N);
   Quiet q = quietLock(&mu);
   perfAdd(a, aClosed, OP_REMOTE_N);
   for (RemoteFile *p = pFiles; p; p = p->pNext) perfAdd(a, p->aPerf, OP_REMOTE_N);
   quietUnlock(&mu, q);
-  return perfJson(a, OP_REMOTE_N);
+}
+
+char *remotePerf(void) {
+  Perf a[OP_ALL_N] = {{0}};
+  remotePerfSum(a);
+  return perfJson(a, 0, OP_ALL_N);
 }

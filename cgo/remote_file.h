@@ -63,7 +63,17 @@ void remoteFileRemove(RemoteFile *p);
 ** NULL: unknown. */
 RemoteFile *remoteFileOf(const char *zName, const char *zEnd);
 
+/* The counters of the VFS's own methods, from OP_DELETE on. */
+extern Perf remoteVfsPerf[OP_ALL_N];
+
+/* Adds all counters to a[OP_ALL_N]. */
+void remotePerfSum(Perf *a);
+
 /* ---- the database (remote.c) ---- */
+
+/* How often the right to write was had, and given back, and how many commits there were. */
+enum { REMOTE_RESERVED, REMOTE_UNRESERVED, REMOTE_COMMITTED, REMOTE_COUNTS };
+extern _Atomic uint64_t remoteCounts[REMOTE_COUNTS];
 
 extern const sqlite3_io_methods remoteMethods;
 

@@ -11,6 +11,9 @@
 /* The names of the stores, malloc'd, as are its strings; NULL at the end. NULL: there are none. */
 extern char **goRemoteStores(void);
 
+/* What ceph_status() says, or, with *pIsError, why it cannot; malloc'd. */
+extern char *goCephStatus(void *db, int *pIsError);
+
 extern int goRemoteOpen(char *zName, RemoteMode *pMode, RemoteOpened *pOpened);
 extern int goRemoteExists(char *zName, int *pRes);
 extern void goRemoteClose(uintptr_t hConn);

@@ -2,7 +2,8 @@
 ** The VFS "verneuil_remote" itself: which names are databases in a store, and how they are opened.
 **
 ** The database /STORE/any/path.db is the one at /any/path.db in the store that the configuration
-** calls STORE. All other names are files of the base VFS: temporary files, and what ATTACH and
+** calls STORE. A STORE with a colon needs no configuration: POOL:NAMESPACE, or *POOLID:NAMESPACE, is
+** that of RADOS, as Ceph's own VFS has it (vfs.poolOf has the same rule). All other names are files of the base VFS: temporary files, and what ATTACH and
 ** VACUUM INTO name. xFullPathname tells them apart: a local path that begins like a store's has
 ** two slashes in front from there on.
 */
@@ -32,8 +33,21 @@ static char **stores(void) {
   return azOther;
 }
 
+/* Letters, digits, dots, dashes and underscores, from z on. */
+static size_t plain(const char *z) {
+  return strspn(z, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+}
+
+/* Is this POOL:NAMESPACE? */
+static int isPool(const char *z, size_t n) {
+  size_t nPool = *z == '*' ? 1 + strspn(z + 1, "0123456789") : plain(z);
+  if (nPool <= (*z == '*') || z[nPool] != ':') return 0;
+  return nPool + 1 + plain(z + nPool + 1) == n;
+}
+
 /* Is this the name of a store? */
 static int isStore(const char *z, size_t n) {
+  if (isPool(z, n)) return 1;
   for (char **az = stores(); *az; az++)
     if (strlen(*az) == n && !memcmp(*az, z, n)) return 1;
   return 0;
@@ -121,20 +135,32 @@ static int remoteOpen(sqlite3_vfs *pVfs, const char *zName, sqlite3_file *pFile,
 ** The other methods
 */
 
-static int remoteDelete(sqlite3_vfs *pVfs, const char *zName, int bSyncDir) {
-  (void)pVfs;
+static int deleteAny(const char *zName, int bSyncDir) {
   if (!remoteIsName(zName)) return verneuilBase->xDelete(verneuilBase, zName, bSyncDir);
   if (isSidecar(zName)) return SQLITE_OK; /* it went when it was closed */
   verneuilLogOf(VERNEUIL_ERROR, zName, "remote: a database in a store is not deleted through SQLite");
   return SQLITE_IOERR_DELETE;
 }
 
-static int remoteAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pResOut) {
+static int remoteDelete(sqlite3_vfs *pVfs, const char *zName, int bSyncDir) {
+  int rc;
   (void)pVfs;
+  PERF_SHARED_CALL(&remoteVfsPerf[OP_DELETE], rc, deleteAny(zName, bSyncDir));
+  return rc;
+}
+
+static int accessAny(const char *zName, int flags, int *pResOut) {
   if (!remoteIsName(zName)) return verneuilBase->xAccess(verneuilBase, zName, flags, pResOut);
   *pResOut = 0;
   if (isSidecar(zName)) return SQLITE_OK;
   return verneuilGo() ? goRemoteExists((char *)zName, pResOut) : SQLITE_IOERR_ACCESS;
+}
+
+static int remoteAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pResOut) {
+  int rc;
+  (void)pVfs;
+  PERF_SHARED_CALL(&remoteVfsPerf[OP_ACCESS], rc, accessAny(zName, flags, pResOut));
+  return rc;
 }
 
 /* Writes the name of a database in a store without needless slashes and dots. SQLITE_NOTFOUND: it is
@@ -161,8 +187,7 @@ static int canonical(const char *zName, int nOut, char *zOut) {
   return n ? SQLITE_OK : SQLITE_NOTFOUND;
 }
 
-static int remoteFullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, char *zOut) {
-  (void)pVfs;
+static int fullPathname(const char *zName, int nOut, char *zOut) {
   int rc = canonical(zName, nOut, zOut);
   if (rc == SQLITE_CANTOPEN)
     verneuilLogOf(VERNEUIL_ERROR, zName, "remote: the name leads out of its store, or is longer than %d bytes", nOut - 1);
@@ -175,15 +200,44 @@ static int remoteFullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, ch
   return rc;
 }
 
+static int remoteFullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, char *zOut) {
+  int rc;
+  (void)pVfs;
+  PERF_SHARED_CALL(&remoteVfsPerf[OP_FULLPATHNAME], rc, fullPathname(zName, nOut, zOut));
+  return rc;
+}
+
+static int remoteCurrentTime(sqlite3_vfs *pVfs, sqlite3_int64 *pTime) {
+  int rc;
+  (void)pVfs;
+  PERF_SHARED_CALL(&remoteVfsPerf[OP_CURRENTTIME], rc, verneuilBase->xCurrentTimeInt64(verneuilBase, pTime));
+  return rc;
+}
+
 static sqlite3_vfs remoteVfs = {
   .iVersion = 2, .zName = "verneuil_remote", .xOpen = remoteOpen, .xDelete = remoteDelete,
   .xAccess = remoteAccess, .xFullPathname = remoteFullPathname,
-};
+}, cephVfs;
 
-int remoteRegister(void) {
+/* The same methods under another name. */
+static int registerCeph(void) {
+  sqlite3_vfs *pThere = sqlite3_vfs_find("ceph");
+  if (pThere == &cephVfs) return SQLITE_OK;
+  if (pThere) {
+    verneuilLog(VERNEUIL_WARN, "ceph_vfs: this process has another VFS called ceph, which stays");
+    return SQLITE_OK;
+  }
+  cephVfs = remoteVfs;
+  cephVfs.zName = "ceph";
+  return sqlite3_vfs_register(&cephVfs, 0);
+}
+
+int remoteRegister(int isCeph) {
   int n = (int)sizeof(RemoteFile) > privateFileBytes() ? (int)sizeof(RemoteFile) : privateFileBytes();
   if (remoteVfs.szOsFile < n) remoteVfs.szOsFile = n;
   if (remoteVfs.mxPathname < REMOTE_PATH_MAX) remoteVfs.mxPathname = REMOTE_PATH_MAX;
+  if (verneuilBase->iVersion >= 2 && verneuilBase->xCurrentTimeInt64) remoteVfs.xCurrentTimeInt64 = remoteCurrentTime;
   baseComplete(&remoteVfs);
-  return sqlite3_vfs_register(&remoteVfs, 0);
+  int rc = sqlite3_vfs_register(&remoteVfs, 0);
+  return rc == SQLITE_OK && isCeph ? registerCeph() : rc;
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Targets               []chunkstore.TargetConfig
 	SnapshotLoadingPolicy LoadingPolicy
 	SnapshotAutoRefresh   bool          // of replicas that say nothing of it
+	CephVFS               bool          // verneuil_remote is called ceph, too (cgo/config.c)
 	ReplicaFiles          bool          // a replica file opens as a replica through verneuil, too
 	SnapshotReadDeadline  time.Duration // of a replica's read that waits for a chunk
 
@@ -241,6 +242,7 @@ func (c *Config) read(value any, from base) error {
 		"history_hours":             integer(&c.HistoryHours, 1, 876000),
 
 		"stores":                    c.Remote.readStores(from),
+		"ceph_vfs":                  boolean(&c.CephVFS),
 		"lease_timeout_ms":          milliseconds(&c.Remote.LeaseTimeout, 100, day),
 		"lease_renewal_ms":          milliseconds(&c.Remote.LeaseRenewal, 10, day),
 		"lease_linger_ms":           milliseconds(&c.Remote.LeaseLinger, 0, day),

@@ -101,18 +101,25 @@ func (r *Remote) validate() error {
 // Names returns the names of the stores, in their order.
 func (r *Remote) Names() []string { return slices.Sorted(maps.Keys(r.Stores)) }
 
-// Has reports whether there is a store of that name.
-func (r *Remote) Has(name string) bool { return r.Stores[name] != nil }
+// Has reports whether there is a store of that name, in the configuration or by itself: see
+// [poolOf].
+func (r *Remote) Has(name string) bool { return r.entry(name).Config != nil }
 
+// entry returns the store of that name; without a Config: there is none.
 func (r *Remote) entry(name string) chunkstore.Entry {
-	return chunkstore.Entry{At: "stores." + name, Config: r.Stores[name]}
+	e := chunkstore.Entry{At: "stores." + name, Config: r.Stores[name]}
+	if pool := poolOf(name); pool != nil {
+		e.At, e.Config = name, pool
+	}
+	return e
 }
 
 // Missing is the error, which wraps [ErrNoStore], of who names a store that is not there: it says
 // which there are.
 func (r *Remote) Missing(name string) error {
 	if len(r.Stores) == 0 {
-		return fmt.Errorf("%w: %q: the configuration has no \"stores\"", ErrNoStore, name)
+		return fmt.Errorf("%w: %q: the configuration has no \"stores\", and of RADOS it is no "+
+			"POOL:NAMESPACE", ErrNoStore, name)
 	}
 	return fmt.Errorf("%w: %q: the configuration has %s", ErrNoStore, name,
 		strings.Join(r.Names(), ", "))

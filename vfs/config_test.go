@@ -342,7 +342,7 @@ var configErrors = []struct{ text, want string }{
 	// Targets.
 	{`{"replication_targets": [{}]}`,
 		"replication_targets[0]: has 0 keys (none), " +
-			"want exactly one of dir, local, read_only, s3"},
+			"want exactly one of dir, local, rados, read_only, s3"},
 	{`{"replication_targets": [{"dir": {"path": "/a"}}, {"dir": {"path": "/a"}, "s3": {}}]}`,
 		"replication_targets[1]: has 2 keys (dir, s3)"},
 	{`{"replication_targets": [{"gcs": {}}]}`,

@@ -289,6 +289,12 @@ int goRemoteOpen(char *zName, RemoteMode *pMode, RemoteOpened *pOpened) {
   return unexpected();
 }
 
+char *goCephStatus(void *db, int *pIsError) {
+  (void)db, (void)pIsError;
+  unexpected();
+  return 0;
+}
+
 int goRemoteExists(char *zName, int *pRes) {
   (void)zName, (void)pRes;
   return unexpected();
