@@ -27,14 +27,15 @@ func uuid() string {
 //   - The virtual disks of test machines count as rotating for bluestore, which then defers writes.
 //   - paxos_propose_interval is how long each change of the cluster waits for others.
 //   - osd_pool_default_read_lease_ratio times 20 s is how long an OSD that comes back after SIGKILL
-//     lets its clients wait.
+//     lets its clients wait; one that was frozen for longer than that may never answer again, if it
+//     is the only one.
 func (c *Cluster) conf(port int) string {
-	auth, store, shutdown := "cephx", "memstore", "false"
+	auth, store, shutdown, lease := "cephx", "memstore", "false", "0.8"
 	if c.options.NoAuth {
 		auth = "none"
 	}
 	if c.options.Bluestore {
-		store, shutdown = "bluestore", "true"
+		store, shutdown, lease = "bluestore", "true", "0.1"
 	}
 	return fmt.Sprintf(`[global]
 fsid = %[1]s
@@ -63,7 +64,7 @@ osd_pool_default_pg_num = 4
 osd_pool_default_pgp_num = 4
 osd_pool_default_pg_autoscale_mode = off
 osd_pool_default_erasure_code_profile = plugin=jerasure technique=reed_sol_van k=2 m=1 crush-failure-domain=osd
-osd_pool_default_read_lease_ratio = 0.1
+osd_pool_default_read_lease_ratio = %[13]s
 osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
 mon_allow_pool_delete = true
@@ -93,5 +94,5 @@ osd_deep_scrub_interval = 31536000
 osd_scrub_min_interval = 31536000
 osd_scrub_max_interval = 31536000
 `, uuid(), port, auth, c.dir, c.options.OSDs, (c.options.OSDs+1)/2,
-		c.Programs.conf(), c.options.Conf, store, shutdown, memoryBytes, blockBytes)
+		c.Programs.conf(), c.options.Conf, store, shutdown, memoryBytes, blockBytes, lease)
 }

@@ -5,8 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"verneuil/test/tied"
 )
@@ -72,6 +75,33 @@ func (d *Daemon) Stop(tb testing.TB) {
 	tb.Helper()
 	d.Signal(tb, syscall.SIGTERM)
 	<-d.exited
+}
+
+// Freeze stops the daemon with SIGSTOP, and returns when none of its threads runs.
+func (d *Daemon) Freeze(tb testing.TB) {
+	tb.Helper()
+	d.Signal(tb, syscall.SIGSTOP)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(bound); time.Now().Before(deadline); <-tick.C {
+		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.process.Pid))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if !slices.ContainsFunc(states, func(name string) bool {
+			text, err := os.ReadFile(name) // NUMBER (PROGRAM) STATE ...
+			return err == nil && !strings.Contains(string(text), ") T ")
+		}) {
+			return
+		}
+	}
+	tb.Fatalf("%s still runs after SIGSTOP", d.name)
+}
+
+// Thaw has a frozen daemon go on.
+func (d *Daemon) Thaw(tb testing.TB) {
+	tb.Helper()
+	d.Signal(tb, syscall.SIGCONT)
 }
 
 // Signal sends the daemon a signal, such as SIGSTOP.
