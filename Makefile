@@ -31,6 +31,10 @@ NODE_PREFIX     = $(patsubst %/bin/node,%,$(realpath $(shell command -v node)))
 NODE_SQLITE_VERSION := 24.22.3
 NODE_SQLITE         := $(TOOLS)/node-$(NODE_SQLITE_VERSION)
 
+# What makes the site of the documentation.
+MKDOCS_VERSION := 9.8.2
+MKDOCS         := $(TOOLS)/mkdocs-material-$(MKDOCS_VERSION)
+
 # SQLite3MultipleCiphers for its test, a Python package.
 SQLITE3MC_VERSION := 3.54.0.0
 SQLITE3MC         := $(TOOLS)/sqlite3mc-$(SQLITE3MC_VERSION)
@@ -56,14 +60,14 @@ SOURCE_DATE = $(shell git -C $(CURDIR) log -1 --format=%ct 2>/dev/null || date +
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC) VERNEUIL_DIST=$(BUILD)/dist \
-	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) \
+	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) VERNEUIL_MKDOCS=$(MKDOCS) \
 	$(shell bash test/cephtest/env.sh $(CEPH))
 
 # BENCH_PARTS: which chapters (default: all); see bench/main.go.
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
-.PHONY: all lib ctl ctl-files dist dist-files dist-tools node-sqlite modules toolchain deps needs test check check-format check-tidy check-c vet unit \
+.PHONY: all lib ctl ctl-files dist arm64 site mkdocs dist-files dist-tools node-sqlite modules toolchain deps needs test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node ciphers ceph demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
@@ -93,7 +97,7 @@ ctl: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -buildmode=pie -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/verneuilctl ./cmd/verneuilctl
 
-deps: modules sqlite3-shell gunicorn minio node node-sqlite ciphers dist-tools ceph sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
+deps: modules sqlite3-shell gunicorn minio node node-sqlite mkdocs ciphers dist-tools ceph sqlite-programs ## what the tests need, once: into .tools where it can be, else by apt-get
 
 # make test installs nothing: it says what is missing.
 needs:
@@ -271,6 +275,27 @@ dist-files: all ctl-files
 
 dist: dist-files ## packages (tarball, pip, npm, Debian, container) into build/dist, each installed and used by a test
 	$(TEST_ENV) VERNEUIL_DIST_LONG=1 $(GO) test -count=1 -timeout 30m ./test/dist
+
+# Cross-built; the tests of what differs on a processor, and of the packages' files, under qemu.
+ARM64_CGO = CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)"
+arm64: modules ctl-files ## packages for arm64, cross-built into build/arm64/dist, and tried under qemu
+	@for tool in aarch64-linux-gnu-gcc qemu-aarch64-static; do command -v $$tool >/dev/null || { \
+	  echo "needs $$tool (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)" >&2; exit 1; }; done
+	@rm -rf $(BUILD)/arm64 && mkdir -p $(BUILD)/arm64 && cp -r $(BUILD)/man $(BUILD)/completions $(BUILD)/arm64
+	$(ARM64_CGO) $(GO) build -buildmode=c-shared -trimpath -ldflags "$(LINK)" -o $(BUILD)/arm64/libverneuil_vfs.so ./cmd/libverneuil_vfs
+	$(ARM64_CGO) $(GO) build -buildmode=pie -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/arm64/verneuilctl ./cmd/verneuilctl
+	@rm -f $(BUILD)/arm64/libverneuil_vfs.h
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD)/arm64 -out $(BUILD)/arm64/dist
+	$(TEST_ENV) VERNEUIL_ARM64=$(BUILD)/arm64 $(CGO) $(GO) test -count=1 -timeout 30m -run 'TestArm64|TestChecksumForms' ./test/dist ./cgo
+
+site: ctl ## the documentation as a site, in build/site; a dead link is an error
+	@[ -d $(MKDOCS)/mkdocs ] || { echo "needs mkdocs: run 'make deps' first" >&2; exit 1; }
+	@bash docs/site/build.sh $(CURDIR) $(MKDOCS) $(BUILD)/verneuilctl
+
+mkdocs:
+	@[ -d $(MKDOCS)/mkdocs ] || { rm -rf $(MKDOCS); echo "installing MkDocs"; \
+	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(MKDOCS) mkdocs-material==$(MKDOCS_VERSION) 2>/dev/null; } || \
+	  echo "no MkDocs (pip install mkdocs-material): its test is left out"
 
 clean: ## remove build/
 	rm -rf $(BUILD)

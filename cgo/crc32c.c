@@ -6,6 +6,8 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 static uint32_t crcTable(uint32_t crc, const unsigned char *p, size_t n) {
@@ -59,6 +61,22 @@ SSE static uint32_t crcSse(uint32_t crc, const unsigned char *p, size_t n) {
   while (n--) crc = _mm_crc32_u8(crc, *p++);
   return crc;
 }
+#elif defined(__aarch64__)
+/* arm_acle.h has these only if all of the file is for processors that have them. */
+#define CRC __attribute__((target("+crc")))
+#ifndef HWCAP_CRC32
+#define HWCAP_CRC32 (1 << 7)
+#endif
+
+CRC static uint32_t crcArm(uint32_t crc, const unsigned char *p, size_t n) {
+  unsigned long long v;
+  for (; n >= 8; n -= 8, p += 8) {
+    memcpy(&v, p, 8);
+    __asm__("crc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(v));
+  }
+  for (; n; n--, p++) __asm__("crc32cb %w0, %w0, %w1" : "+r"(crc) : "r"((uint32_t)*p));
+  return crc;
+}
 #endif
 
 uint32_t crc32c(const void *pData, size_t n) {
@@ -66,6 +84,8 @@ uint32_t crc32c(const void *pData, size_t n) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul"))
     return ~crcSse(~0u, p, n);
+#elif defined(__aarch64__)
+  if (getauxval(AT_HWCAP) & HWCAP_CRC32) return ~crcArm(~0u, p, n);
 #endif
   return ~crcTable(~0u, p, n);
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,13 +38,19 @@ verneuilctl --config /etc/verneuil.json shell app.db -- 'select count(*) from t'
 `
 
 func manCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "man DIR",
+	markdown := false
+	command := &cobra.Command{
+		Use:   "man DIR | --markdown",
 		Short: "Write the manual pages",
 		Long: `Write the manual pages, one for each command, into a directory. They are made of what
---help prints. Their date is SOURCE_DATE_EPOCH, if that is set.`,
+--help prints. Their date is SOURCE_DATE_EPOCH, if that is set. With --markdown, print
+all of it as one page instead.`,
 		Hidden: true, // who installs a package has them
 		RunE: func(command *cobra.Command, args []string) error {
+			if markdown && len(args) == 0 {
+				_, err := os.Stdout.WriteString(commandsPage(command.Root()))
+				return fail(err, "man")
+			}
 			if len(args) != 1 {
 				return errors.New("which directory? give one")
 			}
@@ -58,6 +65,35 @@ func manCommand() *cobra.Command {
 			return fail(writeManual(command.Root(), args[0], date.UTC()), "man", args[0])
 		},
 	}
+	command.Flags().BoolVar(&markdown, "markdown", false, "print one page in Markdown")
+	return command
+}
+
+// commandsPage is a page of the site (docs/site).
+func commandsPage(root *cobra.Command) string {
+	var b strings.Builder
+	b.WriteString("# Each command\n\nWhat `--help` prints, of every command; " +
+		"[verneuilctl](verneuilctl.md) is the shorter list.\n")
+	var write func(c *cobra.Command)
+	write = func(c *cobra.Command) {
+		c.InitDefaultHelpFlag()
+		about := c.Long
+		if about == "" {
+			about = c.Short + "."
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n```text\n%s\n\n", c.CommandPath(), strings.TrimSpace(about))
+		if c.Runnable() {
+			fmt.Fprintf(&b, "Usage: %s\n\n", c.UseLine())
+		}
+		fmt.Fprintf(&b, "%s```\n", c.LocalFlags().FlagUsages())
+		for _, below := range c.Commands() {
+			if below.IsAvailableCommand() && below.Name() != "completion" {
+				write(below)
+			}
+		}
+	}
+	write(root)
+	return b.String()
 }
 
 // writeManual writes the pages of a command and of those below it.

@@ -59,3 +59,14 @@ func TestMan(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "yesterday")
 	refuse(t, 1, []string{"SOURCE_DATE_EPOCH", "yesterday"}, "man", dir)
 }
+
+// TestCommandsPage: the page of the site has every command, and its flags.
+func TestCommandsPage(t *testing.T) {
+	page := must(t, "man", "--markdown")
+	for _, want := range []string{"\n## verneuilctl restore\n", "\n## verneuilctl lock break\n",
+		"Usage: verneuilctl restore ", "--version-id string"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in %s", want, page)
+		}
+	}
+}
