@@ -7,14 +7,18 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#ifndef STATX_BTIME /* musl has no statx() before 1.2.5 */
+#include <linux/stat.h>
+#endif
 
 /* How often an allocation that a signal has interrupted is tried again. */
 #define ALLOCATE_TRIES 1000
 
 int fileIdentity(const char *zPath, FileIdentity *p) {
   struct statx s;
-  if (statx(AT_FDCWD, zPath, 0, STATX_INO | STATX_BTIME, &s)) return errno;
+  if (syscall(SYS_statx, AT_FDCWD, zPath, 0, STATX_INO | STATX_BTIME, &s)) return errno;
   p->dev = (uint64_t)s.stx_dev_major << 32 | s.stx_dev_minor;
   p->ino = s.stx_ino;
   p->birth = s.stx_mask & STATX_BTIME

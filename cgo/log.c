@@ -11,6 +11,7 @@ SQLITE_EXTENSION_INIT3
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
