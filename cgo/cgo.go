@@ -167,12 +167,14 @@ func goValidate(dir *C.char) (ok C.int) {
 }
 
 //export goStatus
-func goStatus(problem, list, durable *C.char) (status *C.char) {
+func goStatus(sqlite, problem, list, durable *C.char) (status *C.char) {
 	defer guard("status")
+	defer C.free(unsafe.Pointer(sqlite))
 	defer C.free(unsafe.Pointer(problem))
 	defer C.free(unsafe.Pointer(list))
 	defer C.free(unsafe.Pointer(durable))
 	return C.CString(string(vfs.Process().Status(vfs.Recorded{
-		Problem: C.GoString(problem), NotReplicated: C.GoString(list), Durable: C.GoString(durable),
+		SQLite: C.GoString(sqlite), Problem: C.GoString(problem),
+		NotReplicated: C.GoString(list), Durable: C.GoString(durable),
 	})))
 }

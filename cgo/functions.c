@@ -26,7 +26,8 @@ static char *forGo(char *z) {
 /* What Go says; NULL if it does not answer. */
 static char *askGo(void) {
   int was = threadsImpatient(1);
-  char *z = goStatus(forGo(recorderProblem()), forGo(notReplicatedList()), forGo(durableCounts()));
+  char *z = goStatus(forGo(sqlite3_mprintf("%s", sqlite3_libversion())), forGo(recorderProblem()), forGo(notReplicatedList()),
+                     forGo(durableCounts()));
   threadsImpatient(was);
   return z;
 }

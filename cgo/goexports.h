@@ -28,9 +28,9 @@ extern void goClosed(char *zSpool);
 /* Push what is committed. Returns 1 when every target has it all, 0 otherwise. */
 extern int goFlush(char *zSpool, int ms);
 
-/* verneuil_status(), as JSON; malloc'd. zProblem: why databases were opened without
+/* verneuil_status(), as JSON; malloc'd. zSQLite: its version, or NULL; zProblem: why databases were opened without
 ** replication, or NULL; zList: which are not, as notReplicatedList() has it, or NULL;
 ** zDurable: as durableCounts() has it, or NULL. */
-extern char *goStatus(char *zProblem, char *zList, char *zDurable);
+extern char *goStatus(char *zSQLite, char *zProblem, char *zList, char *zDurable);
 
 #endif

@@ -113,12 +113,18 @@ func (e *Engine) Settings() Settings {
 	}
 	s.SpoolingDir, s.Err = filepath.Abs(e.cfg.ReplicationSpoolingDir)
 	if s.Err == nil {
+		s.Err = local(s.SpoolingDir)
+	}
+	if s.Err == nil {
 		a := &adoption{s.SpoolingDir, e.services, e.children, e.log, e.panics}
 		go a.adopt()
 		go a.sweep()
 	}
 	return s
 }
+
+// local is [spool.Local]. Only tests change it.
+var local = spool.Local
 
 // Config returns the process's configuration; the defaults if it is broken.
 func (e *Engine) Config() *Config { return e.cfg }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"verneuil/chunkstore/probe"
 	"verneuil/spool"
 )
 
@@ -159,4 +160,26 @@ func TestDeletedDatabase(t *testing.T) {
 	if !orphan(sp.Dir()) {
 		t.Error("a spool whose mirror has what was committed is no orphan")
 	}
+}
+
+// TestSpoolOnNetwork: a spool that would be on a network file system is refused, with the words
+// that
+// verneuilctl doctor has for it.
+func TestSpoolOnNetwork(t *testing.T) {
+	was := local
+	defer func() { local = was }()
+	local = func(dir string) error { return fmt.Errorf("%s is far away", dir) }
+	dir := t.TempDir()
+	cfg := &Config{ReplicationSpoolingDir: dir}
+	err := newTestEngine(cfg).Settings().Err
+	if err == nil || err.Error() != dir+" is far away" {
+		t.Fatalf("settings: %v", err)
+	}
+	for _, f := range cfg.CheckHost() {
+		if f.Check == "replication_spooling_dir" && f.Level == probe.Unsafe &&
+			f.Text == err.Error() {
+			return
+		}
+	}
+	t.Errorf("the doctor: %+v", cfg.CheckHost())
 }

@@ -64,15 +64,23 @@ func (s *services) status() []databaseStatus {
 // Recorded is what the recorder has to say to a status; the fields in JSON are empty if there is no
 // memory for them.
 type Recorded struct {
+	SQLite        string // sqlite3_libversion() of the process
 	Problem       string // why it last opened a database without replication; empty: it has not
 	NotReplicated string // JSON array: the databases that are not replicated, with reasons
 	Durable       string // JSON object: counts of durable commits
+}
+
+// sqliteStatus is what a status says of the process' SQLite.
+type sqliteStatus struct {
+	Version string `json:"version"`
+	Problem string `json:"problem,omitempty"` // see [WALResetBug]
 }
 
 // Status returns verneuil_status()'s JSON object.
 func (e *Engine) Status(recorder Recorded) []byte {
 	status := struct {
 		Program   string           `json:"program"`
+		SQLite    sqliteStatus     `json:"sqlite"`
 		Host      string           `json:"host"`
 		Spooling  string           `json:"replication_spooling_dir,omitempty"`
 		Error     string           `json:"error,omitempty"`
@@ -86,6 +94,7 @@ func (e *Engine) Status(recorder Recorded) []byte {
 		Panics    []string         `json:"panics,omitempty"`
 	}{
 		Program:   Program,
+		SQLite:    sqliteStatus{recorder.SQLite, WALResetBug(recorder.SQLite)},
 		Host:      e.Host(),
 		Spooling:  e.cfg.ReplicationSpoolingDir,
 		Error:     e.problem(recorder.Problem),

@@ -254,7 +254,7 @@ func (b *bucket) put(ctx context.Context, p putRequest) (string, error) {
 	}
 	if errors.Is(err, chunkstore.ErrConflict) && p.cond.IfMatch != bareETag(p.cond.IfMatch) &&
 		!b.client.bareETags.Load() {
-		return b.putBare(ctx, p, err)
+		return putBare(ctx, b, p, err)
 	}
 	return etag, err
 }

@@ -64,7 +64,9 @@ func (b *bucket) lookFirst(ctx context.Context, key string, cond chunkstore.Cond
 // what is built on it) compares it without its quotes. That it is so shows in the object, which has
 // the very ETag; then the bare form is tried, and if it is taken, and another is refused in that
 // form, remembered. conflict is the answer to the quoted one.
-func (b *bucket) putBare(ctx context.Context, p putRequest, conflict error) (string, error) {
+func putBare(
+	ctx context.Context, b *bucket, p putRequest, conflict error,
+) (string, error) {
 	present, err := b.Stat(ctx, p.key)
 	if err != nil || present.ETag != p.cond.IfMatch {
 		return "", conflict

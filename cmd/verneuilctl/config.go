@@ -158,21 +158,7 @@ func checkSpools(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var at unix.Statfs_t
-	if err := unix.Statfs(dir, &at); err == nil && overNetwork(at.Type) {
-		return fmt.Errorf("%s is on a network file system: "+
-			"processes share its files in memory, so it must be on a local one", dir)
-	}
-	return nil
-}
-
-func overNetwork(fileSystem int64) bool {
-	switch fileSystem {
-	case unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC,
-		unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.V9FS_MAGIC:
-		return true
-	}
-	return false
+	return spool.Local(dir)
 }
 
 // checkDirectory fails if we cannot make dir, or files in it.

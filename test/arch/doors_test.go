@@ -29,6 +29,7 @@ var doors = map[string][]string{
 		"replicate/remote", "replicate/remote/cephsqlite", "replicate/remote/deposit",
 		"replicate/locate", "replicate/versions", "replicate/proof",
 		"spool", "spool/sqlitefile", "manifest", "manifest/history", "chunkstore", "chunkstore/dir",
+		"chunkstore/probe",
 	},
 	// the readers and writers, which C serves
 	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose"},
@@ -37,7 +38,7 @@ var doors = map[string][]string{
 		"replicate",
 		"replicate/courier",
 		"replicate/mirror",
-		"spool", "manifest", "chunkstore",
+		"spool", "manifest", "chunkstore", "chunkstore/probe",
 		// to register them
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/rados", "chunkstore/s3",
 	},
@@ -91,6 +92,7 @@ var doors = map[string][]string{
 	"chunkstore/rados":      {"chunkstore", "cgo/librados"},
 	"chunkstore/s3":         {"chunkstore"},
 	"chunkstore/objectfile": {"chunkstore"},
+	"chunkstore/probe":      {"chunkstore"},
 	"cgo/librados":          {},
 	"chunkstore":            {},
 

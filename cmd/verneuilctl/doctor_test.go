@@ -1,0 +1,180 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/probe"
+	"verneuil/vfs"
+)
+
+// findings runs doctor --json, which must exit with code, and returns what it finds.
+func findings(s *site, code int, args ...string) (found []probe.Finding) {
+	s.t.Helper()
+	args = append([]string{"-c", s.config(), "doctor", "--json"}, args...)
+	r := ctl(s.t, args...)
+	if r.code != code {
+		s.t.Errorf("%q: exit code %d, want %d:\n%s%s", args, r.code, code, r.stdout, r.stderr)
+	}
+	for text := range strings.Lines(r.stdout) {
+		var f probe.Finding
+		if err := json.Unmarshal([]byte(text), &f); err != nil {
+			s.t.Fatal(err)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// finds fails the test unless one finding is of that level and check, and says what.
+func finds(t *testing.T, found []probe.Finding, level probe.Level, check, what string) {
+	t.Helper()
+	for _, f := range found {
+		if f.Level == level && f.Check == check && strings.Contains(f.Text, what) &&
+			(level == probe.OK || f.Remedy != "") {
+			return
+		}
+	}
+	t.Errorf("no finding %s of %s says %q: %+v", level, check, what, found)
+}
+
+// TestDoctor: what is well is said to be, on each kind of target; nothing is left behind.
+func TestDoctor(t *testing.T) {
+	for name, make := range map[string]func(*testing.T) *site{
+		"dir": dirSite, "minio": oneBucketSite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := make(t)
+			must(t, "-c", s.config(), "sync", s.database("a.db", 100<<10))
+			before := must(t, "-c", s.config(), "ls")
+			found := findings(s, 0)
+			finds(t, found, probe.OK, "conditions", "once")
+			finds(t, found, probe.OK, "pace", "MB/s")
+			finds(t, found, probe.OK, "kernel", "Linux")
+			for _, f := range findings(s, 0, "--read-only") {
+				if f.Check == "conditions" || f.Check == "pace" {
+					t.Errorf("--read-only has looked at %+v", f)
+				}
+			}
+			r := ctl(t, "-c", s.config(), "doctor")
+			if r.code != 0 || !strings.HasPrefix(r.stdout, "LEVEL") ||
+				strings.Contains(r.stdout, "\nok ") ||
+				!strings.Contains(r.stdout, "checks found nothing") {
+				t.Errorf("%d:\n%s%s", r.code, r.stdout, r.stderr)
+			}
+			if after := must(t, "-c", s.config(), "ls"); strings.Count(after, "\n") !=
+				strings.Count(before, "\n") {
+				t.Errorf("before:\n%safter:\n%s", before, after)
+			}
+			must(t, "-c", s.config(), "verify", "--read")
+		})
+	}
+}
+
+// TestDoctorFinds: what is wrong with the host and the configuration, and with the stores in which
+// databases live, is said, with the words of whoever refuses it.
+func TestDoctorFinds(t *testing.T) {
+	t.Run("spool", func(t *testing.T) {
+		s := dirSite(t)
+		if err := os.Chmod(s.path("spool"), 0o777); err != nil {
+			if err = os.Mkdir(s.path("spool"), 0o777); err == nil {
+				err = os.Chmod(s.path("spool"), 0o777)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		finds(t, findings(s, 1), probe.Unsafe, "replication_spooling_dir", "chmod +t or go-w it")
+	})
+	t.Run("cleaned", func(t *testing.T) {
+		s := dirSite(t)
+		s.configure(map[string]any{"replication_spooling_dir": "/tmp/verneuil-doctor-none"})
+		finds(t, findings(s, 0), probe.Warning, "replication_spooling_dir", "cleaned")
+	})
+	t.Run("no target", func(t *testing.T) {
+		s := dirSite(t)
+		s.configure(map[string]any{"replication_targets": []any{}})
+		finds(t, findings(s, 1), probe.Unsafe, "targets", "names no s3 or dir")
+	})
+	t.Run("cache", func(t *testing.T) {
+		s := dirSite(t)
+		s.configure(map[string]any{"replication_targets": []any{s.target, map[string]any{
+			"read_only": map[string]any{"directory": s.path("none"), "num_shards": 1}}}})
+		finds(t, findings(s, 1), probe.Unsafe, "read_only", "no such file")
+	})
+	t.Run("a store that is careless", func(t *testing.T) {
+		t.Setenv("AWS_ACCESS_KEY_ID", "id")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+		s := dirSite(t)
+		s.target = map[string]any{"s3": map[string]any{"region": "r",
+			"endpoint": carelessStore(t), "bucket": "databases"}}
+		s.withStores()
+		r := ctl(t, "-c", s.config(), "-l", "off", "create", "file:///s/x.db")
+		_, words, _ := strings.Cut(strings.TrimSpace(r.stderr), "file:///s/x.db: ")
+		if words == "" {
+			t.Fatal(r.stderr)
+		}
+		finds(t, findings(s, 1, "-l", "off"), probe.Unsafe, "conditions", words)
+	})
+	t.Run("silent", func(t *testing.T) {
+		miniotest.Start(t) // for credentials
+		s := dirSite(t)
+		endpoint, _ := silence(t)
+		s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": endpoint,
+			"bucket": "b"}}
+		s.configure(nil)
+		finds(t, findings(s, 1, "--timeout", "300ms"), probe.Unsafe, "reach", "answer")
+	})
+}
+
+// TestDoctorSQLite: a sqlite3 shell that has the WAL-reset bug is warned of, and one that has not
+// is
+// not: the real one, and one that says that it is another.
+func TestDoctorSQLite(t *testing.T) {
+	s := dirSite(t)
+	shell := sqliteShell(t)
+	version := strings.Fields(sqlite(t, nil, "-version"))[0]
+	level := func(where string) (level probe.Level, text string) {
+		t.Helper()
+		for _, f := range findings(s, 0, "--read-only") {
+			if f.Check == "SQLite" && f.Where == where {
+				level, text = f.Level, f.Text
+			}
+		}
+		return level, text
+	}
+	path, err := exec.LookPath(shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, text := level(path)
+	if bug := vfs.WALResetBug(version); (bug != "") != (got == probe.Warning) || got == "" ||
+		bug != "" && text != bug {
+		t.Errorf("sqlite3 %s: %s %q, want %q", version, got, text, bug)
+	}
+	// The one within is later than the bug.
+	if got, text := level("verneuilctl"); got != probe.OK {
+		t.Errorf("verneuilctl: %s %q", got, text)
+	}
+	bin := s.path("bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for version, want := range map[string]probe.Level{
+		"3.51.2": probe.Warning, "3.51.3": probe.OK,
+	} {
+		other := filepath.Join(bin, "sqlite3")
+		if err := os.WriteFile(other, []byte("#!/bin/sh\necho "+version+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if got, text := level(other); got != want {
+			t.Errorf("%s: %s %q, want %s", version, got, text, want)
+		}
+	}
+}

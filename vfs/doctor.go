@@ -1,0 +1,220 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/probe"
+	"verneuil/spool"
+)
+
+// host looks at this machine for a configuration.
+type host struct {
+	c     *Config
+	found []probe.Finding
+}
+
+// CheckHost looks at what a configuration uses of this machine: directories, limits, the kernel. It
+// changes nothing.
+func (c *Config) CheckHost() []probe.Finding {
+	h := &host{c: c}
+	h.spool()
+	h.directories()
+	h.limits()
+	h.kernel()
+	h.name()
+	return h.found
+}
+
+func (h *host) add(level probe.Level, check, text, remedy string) {
+	h.found = append(h.found, probe.Finding{Level: level, Where: "this host", Check: check,
+		Text: text, Remedy: remedy})
+}
+
+func (h *host) spool() {
+	const check = "replication_spooling_dir"
+	dir := h.c.ReplicationSpoolingDir
+	if dir == "" {
+		if h.c.sendsTo() > 0 {
+			h.add(probe.Note, check, "it is not set: nothing is replicated from here",
+				"name a local directory that nothing cleans, such as /var/lib/verneuil")
+		}
+		return
+	}
+	err := local(dir)
+	if err == nil {
+		err = usable(dir)
+	}
+	if err == nil {
+		// No spool has this name: Trust checks only the directory above it.
+		if err = spool.Trust(filepath.Join(dir, "none")); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
+	if err != nil {
+		h.add(probe.Unsafe, check, err.Error(), "nothing is replicated until this is mended")
+		return
+	}
+	h.add(probe.OK, check, dir, "")
+	for _, cleaned := range []string{"/tmp/", "/var/tmp/", "/dev/shm/"} {
+		if strings.HasPrefix(dir+"/", cleaned) {
+			h.add(probe.Warning, check, dir+" may be cleaned: each file that goes costs a "+
+				"comparison "+
+				"of the database", "name a directory that nothing cleans, such as "+
+				"/var/lib/verneuil")
+		}
+	}
+	h.room(check, dir)
+}
+
+// roomMin is how much room a spool should have.
+const roomMin = 1 << 30
+
+func (h *host) room(check, dir string) {
+	var at unix.Statfs_t
+	for unix.Statfs(dir, &at) != nil && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+	}
+	if free := int64(at.Bavail) * at.Bsize; free < roomMin {
+		h.add(probe.Warning, check, fmt.Sprintf("%s has %d MiB free, and a spool takes up to "+
+			"twice "+
+			"its database", dir, free>>20), "make room")
+	}
+}
+
+// usable fails if we cannot make dir, or files in it.
+func usable(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+		return usable(filepath.Dir(dir))
+	} else if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s is not writable: %w", dir, err)
+	}
+	return nil
+}
+
+// directories are the caches, and tempdir.
+func (h *host) directories() {
+	check := func(what, dir string, filled bool) {
+		err := error(nil)
+		if filled {
+			err = usable(dir)
+		} else {
+			_, err = os.ReadDir(dir)
+		}
+		if err != nil {
+			h.add(probe.Unsafe, what, err.Error(), "make it, or name another")
+			return
+		}
+		h.add(probe.OK, what, dir, "")
+	}
+	for _, t := range h.c.Targets {
+		if cache, ok := t.(chunkstore.CacheOpener); ok {
+			dir, filled := cache.Place()
+			check(t.Kind(), dir, filled)
+		}
+	}
+	if h.c.TempDir != "" {
+		check("tempdir", h.c.TempDir, true)
+	}
+}
+
+// Limits below which the library does not replicate, or not all that it might: see
+// cgo/gort_limits.c and docs/operations.md.
+const (
+	filesMin   = 1024
+	addressMin = 2560 << 20
+	fileMin    = 1 << 20
+)
+
+func (h *host) limits() {
+	limit := func(resource int) uint64 {
+		var r unix.Rlimit
+		if unix.Getrlimit(resource, &r) != nil {
+			return unix.RLIM_INFINITY
+		}
+		return r.Cur
+	}
+	if n := limit(unix.RLIMIT_NOFILE); n <= filesMin {
+		h.add(probe.Note, "limits", fmt.Sprintf("RLIMIT_NOFILE is %d: of a process that has "+
+			"more than "+
+			"%d databases open, some are not replicated", n, n/14), "raise it (ulimit -n)")
+	}
+	if n := limit(unix.RLIMIT_AS); n < addressMin {
+		h.add(probe.Unsafe, "limits", fmt.Sprintf("RLIMIT_AS is %d MiB: programs with this "+
+			"limit do "+
+			"not replicate, which takes %d MiB and 128 for each processor", n>>20, addressMin>>20),
+			"raise it (ulimit -v), or back up with verneuilctl sync")
+	}
+	if n := limit(unix.RLIMIT_FSIZE); n < fileMin {
+		h.add(probe.Unsafe, "limits", fmt.Sprintf("RLIMIT_FSIZE is %d bytes: a spool's files have "+
+			"1 MiB", n), "raise it (ulimit -f)")
+	}
+}
+
+func (h *host) kernel() {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		h.add(probe.Unsafe, "/proc", "it is not mounted: programs do not replicate without",
+			"mount it")
+		return
+	}
+	for line := range strings.Lines(string(status)) {
+		if name, mode, _ := strings.Cut(line, ":"); name == "Seccomp" &&
+			strings.TrimSpace(mode) == "2" {
+			h.add(probe.Note, "seccomp", "a filter of system calls is in force here: one that "+
+				"forbids "+
+				"what Go's runtime needs keeps programs from replicating",
+				"verneuil_status() says which call; allow epoll_*, eventfd2, getrandom, "+
+					"sigaltstack")
+		}
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	if before(release, 5, 9) {
+		h.add(probe.Note, "kernel", "Linux "+release+" has no close_range: a program that "+
+			"closes all "+
+			"descriptors (closefrom) closes replication's", "use Linux 5.9 or later")
+	}
+	h.add(probe.OK, "kernel", "Linux "+release, "")
+}
+
+// before reports whether release is older than major.minor; false if it is no release.
+func before(release string, major, minor int) bool {
+	first, rest, _ := strings.Cut(release, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	a, errA := strconv.Atoi(first)
+	b, errB := strconv.Atoi(second)
+	return errA == nil && errB == nil && (a < major || a == major && b < minor)
+}
+
+// name: a container's changes with each start.
+func (h *host) name() {
+	host := h.c.Host()
+	_, docker := os.Stat("/.dockerenv")
+	_, podman := os.Stat("/run/.containerenv")
+	if h.c.Hostname == "" && (docker == nil || podman == nil) {
+		h.add(probe.Warning, "hostname", host+" is a container's, which may change with each "+
+			"start: "+
+			"each would be a new source", "set hostname in the configuration")
+		return
+	}
+	h.add(probe.OK, "hostname", host, "")
+}
