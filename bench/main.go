@@ -99,6 +99,7 @@ var parts = []part{
 	{"replica", "Replica", partReplica, 18, 75},
 	{"bulk", "Sync and restore", partBulk, 14, 260},
 	{"remote", "Databases in a store", partRemote, 40, 60},
+	{"rados", "Databases in RADOS, beside Ceph's own VFS", partRados, 60, 120},
 	{"rust", "Commits: the original Verneuil", partRust, 7, 45},
 	{"litestream", "Replicas: Litestream's VFS", partLitestreamVFS, 8, 45},
 }

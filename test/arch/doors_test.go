@@ -98,7 +98,7 @@ var doors = map[string][]string{
 
 	// programs beside the product
 	"bench": {"replicate/versions", "manifest", "manifest/history", "chunkstore",
-		"chunkstore/s3"},
+		"chunkstore/s3", "cgo/librados", "test/cephtest"},
 	"examples/go":       {},
 	"test/sqlite":       {},
 	"test/hosts/goload": {"test/hosts/gowork"},

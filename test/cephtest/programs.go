@@ -1,6 +1,7 @@
 package cephtest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -92,17 +93,21 @@ func (p *Programs) libraries() (dirs []string) {
 // Library returns the path of a shared library of Ceph's, such as libcephsqlite.so.
 func (p *Programs) Library(tb testing.TB, name string) string {
 	tb.Helper()
-	root := Programs{p.root}
-	if root.root == "" {
-		root.root = "/"
+	path := p.library(name)
+	if path == "" {
+		tb.Fatal(errors.New("no " + name + " below " + cmp.Or(p.root, "/")))
 	}
+	return path
+}
+
+func (p *Programs) library(name string) string {
+	root := Programs{cmp.Or(p.root, "/")}
 	for _, dir := range root.libraries() {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			return path
 		}
 	}
-	tb.Fatal(errors.New("no " + name + " below " + root.root))
 	return ""
 }
 
