@@ -6,6 +6,7 @@ package cgo
 #include "children.h"
 #include "descriptors.h"
 #include "goexports_types.h"
+#include "gort.h"
 #include "version.h"
 #include "wake.h"
 */
@@ -13,18 +14,24 @@ import "C"
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"sync"
 	"time"
 	"unsafe"
 
+	"verneuil/cgo/librados"
 	"verneuil/vfs"
 )
 
 func init() {
 	vfs.Stderr = func(b []byte) {
 		C.descriptorsSay((*C.char)(unsafe.Pointer(unsafe.SliceData(b))), C.size_t(len(b)))
+	}
+	librados.BeforeExit = func() {
+		bells()
+		C.exitFirst()
 	}
 }
 
@@ -127,9 +134,17 @@ func hearBells() {
 	}()
 }
 
+// clientsEnd is how long the clients of Ceph clusters may take to end.
+const clientsEnd = 500 * time.Millisecond
+
 func exit() {
 	defer C.exitDone()
 	defer guard("exit")
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), clientsEnd)
+		defer cancel()
+		librados.Shutdown(ctx)
+	}()
 	vfs.Process().Exit(C.EXIT_SEND_MS * time.Millisecond)
 }
 

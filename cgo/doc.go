@@ -40,6 +40,9 @@
 // threads needs a file that Go has open, it opens the file again, through /proc, and checks at each
 // use that it is that file.
 //
+// librados has threads that run on while exit() destroys what they use. So once it is opened, what
+// is done at the process's end is registered anew, by which it comes first, and ends them.
+//
 // A child that is forked from a process that runs Go can never run it. It records on handles of its
 // own, and tells that process through a pipe what it has open (children.c).
 //

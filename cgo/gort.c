@@ -110,6 +110,8 @@ static void atExit(void) {
   if (verneuilGoRuns()) exitWait();
 }
 
+int exitFirst(void) { return atexit(atExit); }
+
 /* Starts the runtime, whose threads inherit this one's mask. */
 static void startRuntime(void *pArg) {
   Start *p = pArg;

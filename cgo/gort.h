@@ -15,6 +15,9 @@ const char *verneuilRefused(void);
 /* Returns 1 if Go runs in this process and may be called; starts nothing. */
 int verneuilGoRuns(void);
 
+/* What is done at the process's end is done before what was registered for it until now. */
+int exitFirst(void);
+
 /* Returns 1 in a child that was forked from a process that runs Go: it never can. */
 int verneuilForked(void);
 

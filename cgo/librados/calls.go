@@ -72,9 +72,48 @@ type scope struct {
 	n      int
 	closed bool
 	idle   chan struct{} // closed once closed and n is 0
+
+	// For the end of the process, which waits for nobody but those who are in librados right now.
+	inside int           // who is in a function of librados
+	ended  bool          // nobody may enter any more
+	calm   chan struct{} // closed once ended and inside is 0
 }
 
-func newScope() *scope { return &scope{idle: make(chan struct{})} }
+func newScope() *scope { return &scope{idle: make(chan struct{}), calm: make(chan struct{})} }
+
+// in reports whether a function of librados may be called. Then out must be called.
+func (s *scope) in() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	s.inside++
+	return true
+}
+
+func (s *scope) out() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inside--
+	if s.ended && s.inside == 0 {
+		close(s.calm)
+	}
+}
+
+// end keeps everybody out, and returns what is closed when nobody is inside; nil: it did so before.
+func (s *scope) end() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil
+	}
+	s.closed, s.ended = true, true
+	if s.inside == 0 {
+		close(s.calm)
+	}
+	return s.calm
+}
 
 // again enters a scope that the caller has entered.
 func (s *scope) again() {
@@ -98,7 +137,7 @@ func (s *scope) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.n--
-	if s.closed && s.n == 0 {
+	if s.closed && s.n == 0 && !s.ended {
 		close(s.idle)
 	}
 }
@@ -133,18 +172,24 @@ func beginIn(s *scope, start func(*C.Call) C.int) (*call, error) {
 	id := table.last
 	table.calls[id] = one
 	table.mu.Unlock()
-	rc := C.int(-C.ENOMEM)
-	if one.c = C.callNew(C.uint64_t(id)); one.c != nil {
-		rc = start(one.c)
+	rc, entered := C.int(-C.ENOMEM), s.in()
+	if entered {
+		if one.c = C.callNew(C.uint64_t(id)); one.c != nil {
+			rc = start(one.c)
+		}
+		s.out()
 	}
-	if rc < 0 {
-		table.mu.Lock()
-		delete(table.calls, id)
-		table.mu.Unlock()
-		one.free()
-		return nil, syscall.Errno(-rc)
+	if rc >= 0 {
+		return one, nil
 	}
-	return one, nil
+	table.mu.Lock()
+	delete(table.calls, id)
+	table.mu.Unlock()
+	one.free()
+	if !entered {
+		return nil, ErrClosed
+	}
+	return nil, syscall.Errno(-rc)
 }
 
 // free frees a call that has ended.
@@ -161,8 +206,9 @@ func (one *call) wait(ctx context.Context, io C.rados_ioctx_t) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if io != nil {
+	if io != nil && one.scope.in() {
 		C.radosCancel(io, one.c.completion)
+		one.scope.out()
 	}
 	table.mu.Lock()
 	one.given = !one.over
@@ -198,6 +244,11 @@ func detached(ctx context.Context, s *scope, f func() error) error {
 			s.leave()
 			done <- err
 		}()
+		if !s.in() {
+			err = ErrClosed
+			return
+		}
+		defer s.out()
 		err = f()
 	}()
 	select {

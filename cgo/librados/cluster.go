@@ -86,6 +86,17 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	clients.mu.Lock()
+	defer clients.mu.Unlock()
+	if clients.ended {
+		C.radosShutdown(c.handle)
+		return nil, ErrClosed
+	}
+	if clients.all == nil {
+		clients.all = make(map[*Cluster]bool)
+		beforeExit()
+	}
+	clients.all[c] = true
 	return c, nil
 }
 
@@ -178,13 +189,19 @@ func (c *Cluster) Close() {
 	if !c.scope.close() {
 		return
 	}
-	<-c.scope.idle
+	<-c.scope.idle // never, if the process is ending
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.scope.end() == nil {
+		return // the process is ending
+	}
 	for _, io := range c.ios {
 		C.radosIODestroy(io.handle)
 	}
 	C.radosShutdown(c.handle)
+	clients.mu.Lock()
+	defer clients.mu.Unlock()
+	delete(clients.all, c)
 }
 
 // User returns the client's name, such as "client.admin".

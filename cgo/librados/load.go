@@ -45,6 +45,7 @@ func Load() error {
 		return fmt.Errorf("%s is too old: %s", Library, C.GoString(message))
 	}
 	library.loaded = true
+	beforeExit()
 	go dispatch()
 	return nil
 }

@@ -32,7 +32,8 @@ var doors = map[string][]string{
 		"chunkstore/probe",
 	},
 	// the readers and writers, which C serves
-	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose"},
+	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose",
+		"cgo/librados"}, // to end its threads
 	"vfs": {
 		"replicate/replica", "replicate/remote", "replicate/locate",
 		"replicate",

@@ -111,3 +111,6 @@ func (d *Daemon) Signal(tb testing.TB, signal os.Signal) {
 		tb.Fatalf("%s: %v", d.name, fmt.Errorf("signal %v: %w", signal, err))
 	}
 }
+
+// PID is the number of the process, which runs.
+func (d *Daemon) PID() int { return d.process.Pid }
