@@ -268,7 +268,7 @@ func (k *bulkRun) cores() (cost, error) {
 			b := make([]byte, chunk)
 			for off := range next {
 				n, _ := f.ReadAt(b, off)
-				sealer.Seal(nil, sealer.Identify(b[:n]), b[:n])
+				chunkstore.SealObject(sealer, nil, sealer.Identify(b[:n]), b[:n])
 			}
 		})
 	}

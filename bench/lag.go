@@ -68,7 +68,7 @@ func (w *watcher) fold(name string, body []byte) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return versions.Fold(w.store.Sealer(), w.newest, record)
+	return versions.Fold(w.newest, record)
 }
 
 // arrived notes the version that read returns, unless it is a checkpoint of what came before.

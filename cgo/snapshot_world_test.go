@@ -422,7 +422,7 @@ func (w *replicas) checkCache(damaged map[string]bool) {
 		}
 		id, err := chunkstore.ParseID(filepath.Base(name))
 		if err == nil {
-			_, err = chunkstore.Plain{}.Open(nil, id, body)
+			_, err = chunkstore.OpenObject(chunkstore.Plain{}, nil, id, body)
 		}
 		if err != nil && !damaged[filepath.Base(name)] {
 			w.Errorf("%s in the cache: %v", name, err)

@@ -7,9 +7,13 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// BodyBytesMax bounds a body that is sealed without an ID, such as a manifest's: a little less
-// than 1 MiB. It also bounds what a hostile one can make OpenBody allocate.
-const BodyBytesMax = 1<<20 - bodyHeaderBytes - 5
+// BodyBytesMax bounds a body that has no ID, such as a manifest's: a little less than 1 MiB, which
+// it is at most with what is stored around it. It also bounds what a hostile one can make
+// DecodeBody allocate.
+const BodyBytesMax = 1<<20 - bodyHeaderBytes - bodyAroundMax
+
+// bodyAroundMax is for the header of a manifest, and what a [Sealer] adds.
+const bodyAroundMax = 128
 
 const bodyHeaderBytes = 35
 
@@ -30,14 +34,15 @@ var (
 	})
 )
 
-// SealBody compresses body, and puts its digest before it: see [Sealer].
+// EncodeBody returns the stored form of a body that has a name and no ID, such as a manifest's, in
+// a buffer of its own: compressed, with its digest.
 //
 //	offset size
 //	0      1    codec: 0 raw, 1 zstd
 //	1      2    reserved, zero
 //	3      32   BLAKE3-256 of the plain body
 //	35     …    payload, zstd only where that is smaller
-func (Plain) SealBody(body []byte) []byte {
+func EncodeBody(body []byte) []byte {
 	sum := Sum(body)
 	stored := append([]byte{objectCodecZstd, 0, 0}, sum[:]...)
 	if packed := bodyEncoder().EncodeAll(body, nil); len(packed) < len(body) {
@@ -46,8 +51,13 @@ func (Plain) SealBody(body []byte) []byte {
 	return rawBody(body, sum)
 }
 
-// OpenBody decompresses stored, and checks its digest: see [Sealer].
-func (Plain) OpenBody(stored []byte) ([]byte, error) {
+// EncodeRawBody is EncodeBody without compression: for what stays on this machine, beside the
+// database itself, and is written often.
+func EncodeRawBody(body []byte) []byte { return rawBody(body, Sum(body)) }
+
+// DecodeBody is the inverse of EncodeBody and of EncodeRawBody. It fails with [ErrCorrupt]. The
+// result may share its memory with stored.
+func DecodeBody(stored []byte) ([]byte, error) {
 	corrupt := func(format string, args ...any) error {
 		return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrCorrupt)
 	}
@@ -77,16 +87,6 @@ func (Plain) OpenBody(stored []byte) ([]byte, error) {
 	}
 	return body, nil
 }
-
-// Unpacked is a Sealer that leaves bodies as they are, with their digest: for what stays on this
-// machine, beside the database itself, and is written often.
-type Unpacked struct{ Sealer }
-
-// SealBody puts body's digest before it: see [Sealer].
-func (Unpacked) SealBody(body []byte) []byte { return rawBody(body, Sum(body)) }
-
-// OpenBody checks the digest of stored: see [Sealer].
-func (Unpacked) OpenBody(stored []byte) ([]byte, error) { return Plain{}.OpenBody(stored) }
 
 func rawBody(body []byte, sum Digest) []byte {
 	stored := make([]byte, 0, bodyHeaderBytes+len(body))

@@ -19,7 +19,7 @@ func TestAppendWithoutAnAnswer(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		plan := &faultbucket.Plan{At: 1, After: after}
 		target := plan.Target(storetest.Open(t, dirTarget(t.TempDir())).Targets[0])
-		log := chunkstore.NewBucketLog(target.Chunks, "lost")
+		log := chunkstore.NewLog(target, "lost")
 		err := log.Append(t.Context(), 1, []byte("ours"))
 		storetest.MustBe(t, err, faultbucket.ErrInjected)
 		if errors.Is(err, chunkstore.ErrConflict) {
@@ -41,7 +41,7 @@ func TestAppendWithoutAnAnswer(t *testing.T) {
 // A read that fails is no end of the log.
 func TestReadOfALogFails(t *testing.T) {
 	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
-	log := chunkstore.NewBucketLog(target.Chunks, "fails")
+	log := chunkstore.NewLog(target, "fails")
 	for n := range uint64(20) {
 		if err := log.Append(t.Context(), n+1, []byte{byte(n)}); err != nil {
 			t.Fatal(err)
@@ -49,7 +49,8 @@ func TestReadOfALogFails(t *testing.T) {
 	}
 	for at := 1; ; at++ {
 		plan := &faultbucket.Plan{At: at}
-		faulty := chunkstore.NewBucketLog(plan.Bucket(target.Chunks), "fails")
+		faulty := chunkstore.NewLog(
+			chunkstore.NewTarget("faulty", plan.Bucket(target.Chunks), nil), "fails")
 		records, err := faulty.Read(t.Context(), 1, 100)
 		if plan.Fired() == 0 {
 			if err != nil || len(records) != 20 {
@@ -88,13 +89,13 @@ func (g *guarded) Get(
 func TestDeniedRecord(t *testing.T) {
 	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
 	g := &guarded{Bucket: target.Chunks}
-	log := chunkstore.NewBucketLog(g, "denied")
+	log := chunkstore.NewLog(chunkstore.NewTarget("denied", g, nil), "denied")
 	if err := log.Append(t.Context(), 1, []byte("one")); err != nil {
 		t.Fatal(err)
 	}
 	_, err := log.Read(t.Context(), 1, 2)
 	storetest.MustBe(t, err, chunkstore.ErrDenied) // there is no marker to read
-	if _, err := chunkstore.Identify(t.Context(), target.Chunks); err != nil {
+	if _, err := chunkstore.Identify(t.Context(), target.Chunks, chunkstore.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 	g.all = true
@@ -114,7 +115,7 @@ func TestDeniedRecord(t *testing.T) {
 
 	// Where the store says of others that they are absent, a record that is denied may be there.
 	g = &guarded{Bucket: target.Chunks, key: "log-denied-0000000000000001"}
-	log = chunkstore.NewBucketLog(g, "denied")
+	log = chunkstore.NewLog(chunkstore.NewTarget("denied", g, nil), "denied")
 	for range 3 {
 		_, err = log.Read(t.Context(), 1, 1)
 		storetest.MustBe(t, err, chunkstore.ErrDenied)

@@ -26,24 +26,24 @@ type Conditional interface {
 // ProveConditions is that of the bucket of manifests, with its marker, which must be there. What is
 // no [Conditional] keeps them itself.
 func (t *Target) ProveConditions(ctx context.Context, manifests Identity) (kept bool, err error) {
-	return prove(ctx, t.Manifests, manifests)
+	return prove(ctx, t.Manifests, manifests, t.Sealer)
 }
 
-func prove(ctx context.Context, b Bucket, id Identity) (kept bool, err error) {
+func prove(ctx context.Context, b Bucket, id Identity, s Sealer) (kept bool, err error) {
 	c, ok := b.(Conditional)
 	if !ok {
 		return true, nil
 	}
-	body, err := encodeMarker(id)
+	body, err := encodeMarker(id, s)
 	if err != nil {
 		return false, err
 	}
 	return c.ProveConditions(ctx, MarkerKey, body)
 }
 
-// ProveLog is ProveConditions of the bucket of chunks, where logs are ([NewBucketLog]).
+// ProveLog is ProveConditions of the bucket of chunks, where logs are ([NewLog]).
 func (t *Target) ProveLog(ctx context.Context, chunks Identity) (kept bool, err error) {
-	return prove(ctx, t.Chunks, chunks)
+	return prove(ctx, t.Chunks, chunks, t.Sealer)
 }
 
 // Buckets are the identities of a target's two.
@@ -58,10 +58,10 @@ func (t *Target) Prove(ctx context.Context) (ids Buckets, err error) {
 		Bucket
 		id *Identity
 	}{{t.Chunks, &ids.Chunks}, {t.Manifests, &ids.Manifests}} {
-		if *b.id, err = Identify(ctx, b.Bucket); err != nil {
+		if *b.id, err = Identify(ctx, b.Bucket, t.Sealer); err != nil {
 			return Buckets{}, err
 		}
-		kept, err := prove(ctx, b.Bucket, *b.id)
+		kept, err := prove(ctx, b.Bucket, *b.id, t.Sealer)
 		if err == nil && !kept {
 			err = unguarded(b.Bucket)
 		}

@@ -11,7 +11,7 @@
 //	Target                                             two buckets: verified puts and gets
 //	Pack, Place, Ref                                   objects stored together, and where one is
 //	Store                                              one configuration's targets and caches
-//	Sealer, Plain                                      IDs, and the form of stored objects
+//	Sealer, Plain                                      IDs, and what is stored of plain bytes
 //	Limiter, Watch                                     pace and watch the requests to a store
 //
 // A provider is a package of its own: chunkstore/s3, chunkstore/rados, chunkstore/dir, and
@@ -38,7 +38,7 @@
 //
 // # Object format
 //
-// An object's stored form is the Sealer's. That of [Plain], whose IDs are BLAKE3-256 hashes, is
+// What a [Sealer] seals of an object, and [Plain] stores as it is, is
 //
 //	offset size
 //	0      4    magic "VRNC"
@@ -51,13 +51,22 @@
 // than [ChunkBytes] bytes, whatever the frame claims, and rejects as corrupt
 // what has another ID than the one that was asked for.
 //
+// # Sealing
+//
+// All bytes of a target but keys, markers, pins, and the first bytes of packs and manifests are a
+// Sealer's: packs object by object, their lists, records, manifests, heartbeats. Package keyring
+// encrypts them. A record is sealed as a whole, and each is bound to its key ([NewLog]); what a
+// history compares and hashes are plain records, so that it does not matter how they are sealed.
+//
 // # Identity of buckets
 //
 // Each bucket (or place in one, under a prefix) that was written to has one object besides its
-// own, under [MarkerKey]: {"verneuil_bucket":1,"id":"<UUID>"}. The first writer makes it, on the
-// condition that there is none, and reads it again: all writers get the same. List does not show
-// it. The 1 is the format of all that lies beside it; a program that knows only older
-// ones writes nothing. Readers never ask for it.
+// own, under [MarkerKey]: {"verneuil_bucket":1,"id":"<UUID>"}, and, if what lies beside it is
+// encrypted, "keys":"<the ring's name>". A writer with other keys, or none where it has some, or
+// some where it has none, writes nothing ([ErrKey]). The first writer makes it, on the condition
+// that there is none, and reads it again: all writers get the same. List does not show it. The 1 is
+// the format of all that lies beside it; a program that knows only older ones writes nothing.
+// Readers never ask for it.
 //
 // # Time
 //
@@ -147,7 +156,8 @@
 //
 // Four kinds decide what happens: [ErrAbsent], [ErrCorrupt], [ErrConflict], and
 // everything else, which is transient or a matter of configuration (such as
-// [ErrNoBucket]) and worth a later try. Providers translate at the edge; nobody matches text.
+// [ErrNoBucket] and [ErrKey]) and worth a later try. Providers translate at the edge; nobody
+// matches text.
 //
 // # Concurrency
 //

@@ -253,7 +253,7 @@ func (f *fetch) open(ctx context.Context, t *Target, r run) (plain [][]byte, err
 				return fmt.Errorf("%w: %d bytes, not %d", ErrCorrupt, len(body), r.end-r.off)
 			}
 			for i, k := range r.refs {
-				plain[i], err = t.Sealer.Open(nil, f.refs[k].ID, piece(body, i))
+				plain[i], err = OpenObject(t.Sealer, nil, f.refs[k].ID, piece(body, i))
 				if err != nil {
 					return fmt.Errorf("object %v: %w", f.refs[k].ID, err)
 				}

@@ -66,10 +66,13 @@ func newIdentity() (id Identity) {
 type marker struct {
 	Format int      `json:"verneuil_bucket"`
 	ID     Identity `json:"id"`
+	// Ring names the keys of all that is sealed in the bucket: see [Sealer].
+	Ring string `json:"keys,omitempty"`
 }
 
-func encodeMarker(id Identity) ([]byte, error) {
-	body, err := json.Marshal(marker{markerFormat, id})
+func encodeMarker(id Identity, s Sealer) ([]byte, error) {
+	ring, _ := s.Ring()
+	body, err := json.Marshal(marker{markerFormat, id, ring})
 	return append(body, '\n'), err
 }
 
@@ -79,12 +82,11 @@ var ErrNewerStore = errors.New("the bucket of a newer program")
 // ReadIdentity returns the identity of b; zero if it has none. A marker that is damaged is an error
 // that wraps [ErrCorrupt].
 func ReadIdentity(ctx context.Context, b Bucket) (Identity, error) {
-	id, _, err := readIdentity(ctx, b)
-	return id, err
+	m, _, err := readMarker(ctx, b)
+	return m.ID, err
 }
 
-func readIdentity(ctx context.Context, b Bucket) (id Identity, etag string, err error) {
-	var m marker
+func readMarker(ctx context.Context, b Bucket) (m marker, etag string, err error) {
 	o, err := GetWhole(ctx, b, MarkerKey, GetOptions{BytesMax: markerBytesMax},
 		func(body []byte) error {
 			if err := json.Unmarshal(body, &m); err != nil || m.Format < 1 || m.ID == (Identity{}) {
@@ -94,28 +96,53 @@ func readIdentity(ctx context.Context, b Bucket) (id Identity, etag string, err 
 		})
 	switch {
 	case errors.Is(err, ErrAbsent):
-		return Identity{}, "", nil
+		return marker{}, "", nil
 	case err != nil:
-		return Identity{}, o.ETag, fmt.Errorf("identity of %v: %w", b, err)
+		return marker{}, o.ETag, fmt.Errorf("identity of %v: %w", b, err)
 	case m.Format > markerFormat:
 		err := fmt.Errorf("identity of %v: %w: format %d, this program knows %d",
 			b, ErrNewerStore, m.Format, markerFormat)
-		return Identity{}, o.ETag, err
+		return marker{}, o.ETag, err
 	}
-	return m.ID, o.ETag, nil
+	return m, o.ETag, nil
+}
+
+// fits fails with [ErrKey] unless what lies in m's bucket is sealed as s does it.
+func (m marker) fits(s Sealer) error {
+	ring, _ := s.Ring()
+	switch {
+	case m.Ring == ring:
+		return nil
+	case m.Ring == "":
+		return fmt.Errorf("%w: what lies there is not encrypted, and the configuration has a key: "+
+			"give it another bucket or prefix, or take key_file (or key_command) out", ErrKey)
+	case ring == "":
+		return fmt.Errorf("%w: what lies there is encrypted with the keys %s, and the "+
+			"configuration has none: give it the key_file (or key_command) that others have who "+
+			"use it",
+			ErrKey, m.Ring)
+	}
+	return fmt.Errorf("%w: what lies there is encrypted with the keys %s, and those of the "+
+		"configuration are %s: give it the key file that others have who use it, or another "+
+		"bucket or prefix", ErrKey, m.Ring, ring)
 }
 
 // identifyTries bounds how often Identify begins anew as others make and remove the marker.
 const identifyTries = 3
 
 // Identify returns the identity of b, and gives it one if it has none, or a damaged marker: of
-// several who do so at once, all get the same. The marker is durable on return.
-func Identify(ctx context.Context, b Bucket) (id Identity, err error) {
+// several who do so at once, all get the same. The marker is durable on return. It is for who will
+// put there what s has sealed: it fails with [ErrKey] if others do with other keys, or none.
+func Identify(ctx context.Context, b Bucket, s Sealer) (id Identity, err error) {
 	for range identifyTries {
-		var etag string
-		id, etag, err = readIdentity(ctx, b)
-		if id != (Identity{}) || err != nil && !errors.Is(err, ErrCorrupt) {
-			return id, err
+		m, etag, err := readMarker(ctx, b)
+		if err == nil && m.ID != (Identity{}) {
+			err = m.fits(s)
+		}
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return Identity{}, fmt.Errorf("%v: %w", b, err)
+		} else if err == nil && m.ID != (Identity{}) {
+			return m.ID, nil
 		}
 		if err != nil && etag == "" { // it is too long to be read
 			o, statErr := b.Stat(ctx, MarkerKey)
@@ -124,7 +151,7 @@ func Identify(ctx context.Context, b Bucket) (id Identity, err error) {
 			}
 			etag = o.ETag
 		}
-		body, err := encodeMarker(newIdentity())
+		body, err := encodeMarker(newIdentity(), s)
 		if err != nil {
 			return Identity{}, err
 		}

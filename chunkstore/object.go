@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/zeebo/blake3"
 )
 
 const (
@@ -49,20 +48,10 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Plain is the [Sealer] of objects that anybody may read who has the store: an ID is the BLAKE3-256
-// hash of the plain bytes, and the stored form is compressed ("Chunk object format" in doc.go).
-type Plain struct{}
-
-// Identify returns the hash of plain: see [Sealer].
-func (Plain) Identify(plain []byte) ID { return blake3.Sum256(plain) }
-
-// BytesMax bounds a stored object: see [Sealer].
-func (Plain) BytesMax() int64 { return objectBytesMax }
-
-// Seal compresses and frames plain: see [Sealer].
-func (Plain) Seal(dst []byte, _ ID, plain []byte) []byte {
+// encodeObject appends the encoded form of plain to dst ("Object format" in doc.go): compressed,
+// where that is smaller.
+func encodeObject(dst, plain []byte) []byte {
 	start := len(dst)
-	dst = roomFor(dst, objectHeaderBytes+len(plain)+frameBytesMax)
 	dst = append(dst, objectMagic...)
 	dst = append(dst, objectVersion, objectCodecZstd, 0, 0)
 	body := len(dst)
@@ -86,22 +75,10 @@ func roomFor(b []byte, n int) []byte {
 	return append(make([]byte, 0, max(len(b)+n, 2*cap(b))), b...)
 }
 
-// Open decompresses stored, and checks its hash: see [Sealer].
-func (p Plain) Open(buf []byte, id ID, stored []byte) ([]byte, error) {
-	plain, err := decodePayload(buf, stored)
-	if err != nil {
-		return nil, err
-	}
-	if got := p.Identify(plain); got != id { // I1
-		return nil, fmt.Errorf("%w: object's bytes have the hash %v", ErrCorrupt, got)
-	}
-	return plain, nil
-}
-
 const (
 	// openSpare: a decoder that may write so much too far takes a tenth less time.
 	openSpare = 16
-	// OpenBytes is the best capacity of a buffer for [Sealer].Open.
+	// OpenBytes is the best capacity of a buffer for [OpenObject].
 	OpenBytes = ChunkBytes + openSpare
 )
 
@@ -115,7 +92,8 @@ func plainBytes(frame []byte) int {
 	return int(h.FrameContentSize)
 }
 
-func decodePayload(buf, stored []byte) ([]byte, error) {
+// decodeObject is the inverse of encodeObject. It fails with [ErrCorrupt].
+func decodeObject(buf, stored []byte) ([]byte, error) {
 	switch {
 	case len(stored) < objectHeaderBytes:
 		return nil, fmt.Errorf("%w: object of %d bytes, shorter than its header", ErrCorrupt,

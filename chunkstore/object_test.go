@@ -20,14 +20,15 @@ func TestObjectRoundTrip(t *testing.T) {
 		chunkstore.ChunkBytes} {
 		for name, plain := range map[string][]byte{"noise": storetest.Noise(1, n),
 			"text": storetest.Text(1, n), "zero": make([]byte, n)} {
-			stored := chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, plain)
+			stored := chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, plain)
 			if len(stored) > n+8 {
 				t.Errorf("%s of %d bytes: stored as %d, want at most 8 more", name, n, len(stored))
 			}
 			if name != "noise" && n > 511 && len(stored) > n*3/4 {
 				t.Errorf("%s of %d bytes: stored as %d: not compressed", name, n, len(stored))
 			}
-			got, err := chunkstore.Plain{}.Open(nil, chunkstore.Plain{}.Identify(plain), stored)
+			id := chunkstore.Plain{}.Identify(plain)
+			got, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, stored)
 			if err != nil || !bytes.Equal(got, plain) {
 				t.Errorf("%s of %d bytes: decoded to %d bytes, %v", name, n, len(got), err)
 			}
@@ -49,10 +50,10 @@ func TestObjectVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := chunkstore.Plain{}.Identify([]byte(v.plain))
-		got, err := chunkstore.Plain{}.Open(nil, id, stored)
+		got, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, stored)
 		if err != nil || string(got) != v.plain {
 			t.Errorf("%.20q: decoded to %.20q, %v; encoded now %x", v.plain, got, err,
-				chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, []byte(v.plain)))
+				chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, []byte(v.plain)))
 		}
 	}
 }
@@ -60,7 +61,7 @@ func TestObjectVectors(t *testing.T) {
 func TestI1DamagedObjects(t *testing.T) {
 	plain := storetest.Text(2, chunkstore.ChunkBytes)
 	id := chunkstore.Plain{}.Identify(plain)
-	stored := chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, plain)
+	stored := chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, plain)
 	encoder, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -73,16 +74,17 @@ func TestI1DamagedObjects(t *testing.T) {
 	}
 	half := encoder.EncodeAll(plain[:40000], nil)
 	cases := map[string][]byte{
-		"empty":         nil,
-		"short header":  stored[:7],
-		"header only":   stored[:8],
-		"truncated":     stored[:len(stored)-1],
-		"magic":         changed(0),
-		"version":       changed(4),
-		"codec":         changed(5),
-		"reserved":      changed(7),
-		"payload":       changed(len(stored) / 2),
-		"another":       chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, storetest.Text(3, 1000)),
+		"empty":        nil,
+		"short header": stored[:7],
+		"header only":  stored[:8],
+		"truncated":    stored[:len(stored)-1],
+		"magic":        changed(0),
+		"version":      changed(4),
+		"codec":        changed(5),
+		"reserved":     changed(7),
+		"payload":      changed(len(stored) / 2),
+		"another": chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{},
+			storetest.Text(3, 1000)),
 		"raw, too long": append(header(0), make([]byte, chunkstore.ChunkBytes+1)...),
 		"zstd bomb":     encoder.EncodeAll(make([]byte, 100<<20), header(1)),
 		"two frames":    append(append(header(1), half...), half...),
@@ -91,7 +93,7 @@ func TestI1DamagedObjects(t *testing.T) {
 	for name, damaged := range cases {
 		for _, buf := range [][]byte{nil, make([]byte, 0, chunkstore.ChunkBytes),
 			make([]byte, 0, chunkstore.OpenBytes), make([]byte, 0, 1<<20)} {
-			got, err := (chunkstore.Plain{}).Open(buf, id, damaged)
+			got, err := chunkstore.OpenObject(chunkstore.Plain{}, buf, id, damaged)
 			if !errors.Is(err, chunkstore.ErrCorrupt) {
 				t.Errorf("%s: %d bytes, error %v; want ErrCorrupt", name, len(got), err)
 			}
@@ -100,13 +102,13 @@ func TestI1DamagedObjects(t *testing.T) {
 }
 
 func FuzzDecodeObject(f *testing.F) {
-	f.Add(chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, nil))
-	f.Add(chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, []byte("hello")))
-	f.Add(chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, storetest.Text(1, 5000)))
+	f.Add(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, nil))
+	f.Add(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, []byte("hello")))
+	f.Add(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, storetest.Text(1, 5000)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// b as a stored object: no panic, and nothing but the ID's own bytes.
 		id := chunkstore.Plain{}.Identify(b)
-		if plain, err := (chunkstore.Plain{}).Open(nil, id, b); err == nil &&
+		if plain, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, b); err == nil &&
 			(chunkstore.Plain{}).Identify(plain) != id {
 			t.Fatalf("accepted %d bytes of another hash", len(plain))
 		} else if err != nil && !errors.Is(err, chunkstore.ErrCorrupt) {
@@ -114,8 +116,9 @@ func FuzzDecodeObject(f *testing.F) {
 		}
 		// b as plain bytes: Decode after Encode is the identity.
 		if len(b) <= chunkstore.ChunkBytes {
-			stored := chunkstore.Plain{}.Seal([]byte("before"), chunkstore.ID{}, b)
-			plain, err := chunkstore.Plain{}.Open(nil, id, stored[len("before"):])
+			stored := chunkstore.SealObject(chunkstore.Plain{}, []byte("before"),
+				chunkstore.ID{}, b)
+			plain, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, stored[len("before"):])
 			if err != nil || !bytes.Equal(plain, b) {
 				t.Fatalf("round trip of %d bytes: %d bytes, %v", len(b), len(plain), err)
 			}
@@ -127,19 +130,20 @@ func BenchmarkEncodeObject(b *testing.B) {
 	plain := storetest.Text(1, chunkstore.ChunkBytes)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
-		chunkstore.Plain{}.Seal(nil, chunkstore.ID{}, plain)
+		chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, plain)
 	}
-	b.ReportMetric(float64(len(chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
+	b.ReportMetric(float64(len(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{},
 		plain)))/float64(len(plain)), "ratio")
 }
 
 func BenchmarkDecodeObject(b *testing.B) {
 	plain := storetest.Text(1, chunkstore.ChunkBytes)
-	id, stored := chunkstore.Plain{}.Identify(plain), chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
+	id := chunkstore.Plain{}.Identify(plain)
+	stored := chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{},
 		plain)
 	b.SetBytes(int64(len(plain)))
 	for b.Loop() {
-		if _, err := (chunkstore.Plain{}).Open(nil, id, stored); err != nil {
+		if _, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, stored); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -21,9 +21,10 @@ import (
 //	12     36*n each object's ID, and how long its stored form is
 //	…           the stored forms, in that order
 //
-// A pack is named by the digest of what stands before the stored forms. So a [Place] is right for
-// every pack of its name: another compressor, or another nonce, may make other stored forms, but
-// none of another length.
+// Of the entries a [Sealer] may make other bytes, as many: then what it adds follows the stored
+// forms. A pack is named by the digest of what plainly stands before the stored forms. So a [Place]
+// is right for every pack of its name: another compressor, key or nonce may make other stored
+// forms, but none of another length.
 //
 // Equal packs that are put on one day are one. On another day they have another name, for the sake
 // of who deletes a pack that nothing has named for days: between his look whether it is still old,
@@ -76,7 +77,9 @@ const packListMax = packHeaderBytes + packEntryBytes*PackMax
 func PackListBytes(objects int) int64 { return packHeaderBytes + packEntryBytes*int64(objects) }
 
 // packBytesMax bounds a pack of objects that s has sealed: 4 MiB and a little.
-func packBytesMax(s Sealer) int64 { return packListMax + PackMax*s.BytesMax() }
+func packBytesMax(s Sealer) int64 {
+	return packListMax + PackMax*ObjectBytesMax(s) + int64(Overhead(s))
+}
 
 // Len returns how many objects p has.
 func (p *Pack) Len() int { return len(p.ids) }
@@ -86,7 +89,7 @@ func (p *Pack) Len() int { return len(p.ids) }
 func (p *Pack) Seal(s Sealer, h Hashed) {
 	p.begin()
 	was := len(p.body)
-	p.body = s.Seal(p.body, h.id, h.plain)
+	p.body = SealObject(s, p.body, h.id, h.plain)
 	p.ids, p.sizes = append(p.ids, h.id), append(p.sizes, uint32(len(p.body)-was))
 }
 
@@ -136,28 +139,94 @@ func (p *Pack) Reset() {
 	p.body = p.body[:min(len(p.body), packListMax)]
 }
 
-// Encode returns the stored form of p, which is not empty, its name, and where the objects stand,
-// in the order in which they were added. Equal objects in equal order have equal names, on one
-// day. stored is p's own memory: it is valid until p changes.
-func (p *Pack) Encode() (stored []byte, name Digest, places []Place) {
-	size := packHeaderBytes + packEntryBytes*len(p.ids)
-	stored = p.body[packListMax-size:]
-	list := append(stored[:0], packMagic...)
-	list = append(list, packVersion, 0)
-	list = binary.BigEndian.AppendUint16(list, uint16(len(p.ids)))
-	list = binary.BigEndian.AppendUint32(list, p.day)
-	for k, id := range p.ids {
-		list = append(list, id[:]...)
-		list = binary.BigEndian.AppendUint32(list, p.sizes[k])
-	}
+// Places returns the name of p, which is not empty, and where the objects stand, in the order in
+// which they were added. Equal objects in equal order have equal names, on one day.
+func (p *Pack) Places() (name Digest, places []Place) {
+	list := p.list(nil)
 	name = Sum(list)
 	places = make([]Place, len(p.ids))
-	at := uint32(size)
+	at := uint32(len(list))
 	for k, n := range p.sizes {
 		places[k] = Place{name, at, n}
 		at += n
 	}
-	return stored, name, places
+	return name, places
+}
+
+// list appends the plain list of p to dst.
+func (p *Pack) list(dst []byte) []byte {
+	dst = append(dst, packMagic...)
+	dst = append(dst, packVersion, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.ids)))
+	dst = binary.BigEndian.AppendUint32(dst, p.day)
+	for k, id := range p.ids {
+		dst = append(dst, id[:]...)
+		dst = binary.BigEndian.AppendUint32(dst, p.sizes[k])
+	}
+	return dst
+}
+
+// Encode returns the stored form of p, which is not empty, for a target of s, and what
+// [Pack.Places] does. stored is p's own memory: it is valid until p changes. All of it is sealed
+// with one key: what was sealed with an older one, a moment ago, is sealed anew. (Who adds what
+// nobody can open keeps that as it is.)
+func (p *Pack) Encode(s Sealer) (stored []byte, name Digest, places []Place) {
+	name, places = p.Places()
+	size := packHeaderBytes + packEntryBytes*len(p.ids)
+	stored = p.body[packListMax-size:]
+	for {
+		tail := p.sealList(s, name, stored[:0])
+		stale := false
+		p.each(func(id ID, object []byte) {
+			if s.Fresh(object) {
+				return
+			}
+			again, err := Rewrapped(s, aboutObject+string(id[:]), object)
+			if err == nil && len(again) == len(object) {
+				copy(object, again)
+				stale = true
+			}
+		})
+		if !stale {
+			return append(stored, tail...), name, places
+		}
+	}
+}
+
+// sealList writes the list to dst, as s seals it, and returns what is to follow the objects.
+func (p *Pack) sealList(s Sealer, name Digest, dst []byte) (tail []byte) {
+	list := p.list(dst)
+	before, after := s.Overhead()
+	if before+after == 0 {
+		return nil
+	}
+	entries := list[packHeaderBytes:]
+	wrapped := Wrapped(s, aboutList+string(name[:]), entries)
+	copy(entries, wrapped[before:])
+	return append(wrapped[:before], wrapped[before+len(entries):]...)
+}
+
+// openList returns the plain list of a stored pack, of which it has so many bytes, and the rest.
+func openList(s Sealer, name Digest, stored []byte, size int) (list, rest []byte, err error) {
+	before, after := s.Overhead()
+	end := len(stored) - before - after
+	if size > end {
+		return nil, nil, fmt.Errorf("%d bytes, shorter than its list: %w", len(stored), ErrCorrupt)
+	}
+	list, tail := stored[:size], stored[end:]
+	entries := list[packHeaderBytes:]
+	wrapped := entries
+	if before+after > 0 {
+		wrapped = slices.Concat(tail[:before], entries, tail[before:])
+	}
+	plain, err := s.Unwrap(nil, aboutList+string(name[:]), wrapped)
+	if err != nil {
+		return nil, nil, fmt.Errorf("its list: %w", err)
+	}
+	if before+after > 0 {
+		list = slices.Concat(list[:packHeaderBytes], plain)
+	}
+	return list, stored[:end], nil
 }
 
 // each calls f with what p has, in its order.
@@ -171,12 +240,12 @@ func (p *Pack) each(f func(id ID, stored []byte)) {
 }
 
 // encode is Encode of a pack that may have too many objects, or none.
-func (p *Pack) encode() (stored []byte, name Digest, places []Place, err error) {
+func (p *Pack) encode(s Sealer) (stored []byte, name Digest, places []Place, err error) {
 	if len(p.ids) == 0 || len(p.ids) > PackMax {
 		err = fmt.Errorf("pack of %d objects, want 1 to %d", len(p.ids), PackMax)
 		return nil, Digest{}, nil, err
 	}
-	stored, name, places = p.Encode()
+	stored, name, places = p.Encode(s)
 	return stored, name, places, nil
 }
 
@@ -210,9 +279,9 @@ func FindPiece(pieces []Piece, ref Ref) (piece Piece, ok bool) {
 	return pieces[k], true
 }
 
-// DecodePack returns what a stored pack called name holds, without opening it. It fails with
-// [ErrCorrupt].
-func DecodePack(name Digest, stored []byte) ([]Piece, error) {
+// DecodePack returns what a stored pack of a target of s holds that is called name, without opening
+// it. It fails with [ErrCorrupt], and with [ErrKey].
+func DecodePack(s Sealer, name Digest, stored []byte) ([]Piece, error) {
 	corrupt := func(format string, args ...any) error {
 		return fmt.Errorf("pack %v: %s: %w", name, fmt.Sprintf(format, args...), ErrCorrupt)
 	}
@@ -227,13 +296,17 @@ func DecodePack(name Digest, stored []byte) ([]Piece, error) {
 	if binary.BigEndian.Uint32(stored[8:]) == 0 {
 		return nil, corrupt("it is of no day")
 	}
-	if Sum(stored[:start]) != name { // reserved bytes, too
+	list, stored, err := openList(s, name, stored, start)
+	if err != nil {
+		return nil, fmt.Errorf("pack %v: %w", name, err)
+	}
+	if Sum(list) != name { // reserved bytes, too
 		return nil, corrupt("its list has another digest")
 	}
 	pieces := make([]Piece, n)
 	at := start
 	for k := range pieces {
-		entry := stored[packHeaderBytes+packEntryBytes*k:]
+		entry := list[packHeaderBytes+packEntryBytes*k:]
 		size := int(binary.BigEndian.Uint32(entry[32:]))
 		if size == 0 || size > len(stored)-at {
 			return nil, corrupt("object %d of %d has %d bytes, of %d", k+1, n, size, len(stored)-at)

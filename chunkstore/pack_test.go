@@ -17,7 +17,7 @@ func packOf(s chunkstore.Sealer, chunks ...[]byte) *chunkstore.Pack {
 	var p chunkstore.Pack
 	for _, plain := range chunks {
 		id := s.Identify(plain)
-		p.Add(id, s.Seal(nil, id, plain))
+		p.Add(id, chunkstore.SealObject(s, nil, id, plain))
 	}
 	return &p
 }
@@ -28,9 +28,9 @@ func TestPack(t *testing.T) {
 		for i := range n {
 			chunks = append(chunks, storetest.Text(uint64(i), 1+i*i*16))
 		}
-		for _, sealer := range []chunkstore.Sealer{chunkstore.Plain{}, storetest.Masked(7)} {
-			stored, name, places := packOf(sealer, chunks...).Encode()
-			pieces, err := chunkstore.DecodePack(name, stored)
+		for _, sealer := range []chunkstore.Sealer{chunkstore.Plain{}, storetest.Keyed()} {
+			stored, name, places := packOf(sealer, chunks...).Encode(sealer)
+			pieces, err := chunkstore.DecodePack(sealer, name, stored)
 			if err != nil || len(pieces) != n || len(places) != n {
 				t.Fatalf("%d of %d chunks, %v", len(pieces), n, err)
 			}
@@ -39,17 +39,17 @@ func TestPack(t *testing.T) {
 				if piece.Place != places[k] || !bytes.Equal(piece.Stored, part) {
 					t.Errorf("chunk %d is at %v, want %v", k, piece.Place, places[k])
 				}
-				plain, err := sealer.Open(nil, piece.ID, part)
+				plain, err := chunkstore.OpenObject(sealer, nil, piece.ID, part)
 				if err != nil || !bytes.Equal(plain, chunks[k]) {
 					t.Errorf("chunk %d: %v", k, err)
 				}
 			}
-			_, again, _ := packOf(sealer, chunks...).Encode()
+			_, again, _ := packOf(sealer, chunks...).Encode(sealer)
 			if again != name {
 				t.Error("the same chunks have another name")
 			}
 			slices.Reverse(chunks)
-			if _, other, _ := packOf(sealer, chunks...).Encode(); n > 1 && other == name {
+			if _, other, _ := packOf(sealer, chunks...).Encode(sealer); n > 1 && other == name {
 				t.Error("another order has the same name")
 			}
 			slices.Reverse(chunks)
@@ -62,8 +62,8 @@ func TestPackNameHasLengths(t *testing.T) {
 	var long, short chunkstore.Pack
 	long.Add(chunkstore.ID{1}, make([]byte, 10))
 	short.Add(chunkstore.ID{1}, make([]byte, 9))
-	_, a, _ := long.Encode()
-	_, b, _ := short.Encode()
+	_, a, _ := long.Encode(chunkstore.Plain{})
+	_, b, _ := short.Encode(chunkstore.Plain{})
 	if a == b {
 		t.Error("two packs with other places have one name")
 	}
@@ -77,7 +77,7 @@ func TestI8PackNameHasDay(t *testing.T) {
 		defer p.Recycle() // the next one has its memory, and not its day
 		p.Date(at)
 		p.Add(chunkstore.ID{1}, []byte("stored"))
-		_, name, _ := p.Encode()
+		_, name, _ := p.Encode(chunkstore.Plain{})
 		return name
 	}
 	if name(midnight) != name(midnight.Add(24*time.Hour-1)) {
@@ -90,7 +90,7 @@ func TestI8PackNameHasDay(t *testing.T) {
 	before := time.Now()
 	p := chunkstore.NewPack()
 	p.Add(chunkstore.ID{1}, []byte("stored"))
-	_, today, _ := p.Encode()
+	_, today, _ := p.Encode(chunkstore.Plain{})
 	if today != name(before) && today != name(time.Now()) {
 		t.Error("a pack that has no date is not of today")
 	}
@@ -102,7 +102,7 @@ func TestPackVector(t *testing.T) {
 	p.Date(time.Date(2026, 11, 29, 23, 59, 59, 0, time.UTC))
 	p.Add(chunkstore.ID(bytes.Repeat([]byte{0x11}, 32)), []byte("first"))
 	p.Add(chunkstore.ID(bytes.Repeat([]byte{0x22}, 32)), []byte("2nd"))
-	stored, name, places := p.Encode()
+	stored, name, places := p.Encode(chunkstore.Plain{})
 	want := "56524e5002000002" + "00005132" +
 		"1111111111111111111111111111111111111111111111111111111111111111" + "00000005" +
 		"2222222222222222222222222222222222222222222222222222222222222222" + "00000003" +
@@ -123,17 +123,17 @@ func TestPackVector(t *testing.T) {
 func TestPackDamage(t *testing.T) {
 	plain := storetest.Text(1, 300)
 	chunks := [][]byte{plain, plain[:100]}
-	stored, name, _ := packOf(chunkstore.Plain{}, chunks...).Encode()
+	stored, name, _ := packOf(chunkstore.Plain{}, chunks...).Encode(chunkstore.Plain{})
 	for i := range stored {
 		bad := bytes.Clone(stored)
 		bad[i] ^= 1
-		pieces, err := chunkstore.DecodePack(name, bad)
+		pieces, err := chunkstore.DecodePack(chunkstore.Plain{}, name, bad)
 		if err != nil {
 			storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 			continue
 		}
 		for k, piece := range pieces {
-			got, err := chunkstore.Plain{}.Open(nil, piece.ID, piece.Stored)
+			got, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, piece.ID, piece.Stored)
 			if err != nil {
 				storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 			} else if !bytes.Equal(got, chunks[k]) { // some bits of a zstd frame mean nothing
@@ -142,15 +142,15 @@ func TestPackDamage(t *testing.T) {
 		}
 	}
 	for n := range stored {
-		_, err := chunkstore.DecodePack(name, stored[:n])
+		_, err := chunkstore.DecodePack(chunkstore.Plain{}, name, stored[:n])
 		storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 	}
-	_, err := chunkstore.DecodePack(name, append(stored, 0))
+	_, err := chunkstore.DecodePack(chunkstore.Plain{}, name, append(stored, 0))
 	storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 }
 
 func FuzzPack(f *testing.F) {
-	stored, _, _ := packOf(chunkstore.Plain{}, []byte("a"), []byte("bc")).Encode()
+	stored, _, _ := packOf(chunkstore.Plain{}, []byte("a"), []byte("bc")).Encode(chunkstore.Plain{})
 	f.Add(stored)
 	f.Fuzz(func(t *testing.T, stored []byte) {
 		const header, entry = 12, 36
@@ -159,7 +159,7 @@ func FuzzPack(f *testing.F) {
 		}
 		n := int(stored[6])<<8 | int(stored[7])
 		name := chunkstore.Sum(stored[:min(len(stored), header+entry*n)])
-		pieces, err := chunkstore.DecodePack(name, stored)
+		pieces, err := chunkstore.DecodePack(chunkstore.Plain{}, name, stored)
 		if err != nil {
 			storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 			return
@@ -170,7 +170,8 @@ func FuzzPack(f *testing.F) {
 		for _, piece := range pieces {
 			p.Add(piece.ID, piece.Stored)
 		}
-		if again, sameName, _ := p.Encode(); !bytes.Equal(again, stored) || sameName != name {
+		again, sameName, _ := p.Encode(chunkstore.Plain{})
+		if !bytes.Equal(again, stored) || sameName != name {
 			t.Errorf("%x was read, and is written as %x", stored, again)
 		}
 	})

@@ -115,7 +115,7 @@ func (p *Packing) fill(c Parcel, pack *Pack) (refs []Ref, err error) {
 	}
 	var places []Place
 	if len(ids) > 0 {
-		_, _, places = pack.Encode()
+		_, places = pack.Places()
 	}
 	for k, id := range ids {
 		refs = append(refs, Ref{ID: id, Place: places[k]})

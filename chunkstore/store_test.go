@@ -140,7 +140,7 @@ type bypassed struct {
 func bypass(t *testing.T) bypassed {
 	plain := storetest.Text(1, 5000)
 	p, refs := storetest.PackOf(chunkstore.Plain{}, plain)
-	_, _, places := p.Encode()
+	_, _, places := p.Encode(chunkstore.Plain{})
 	refs[0].Place = places[0]
 	return bypassed{t, plain, refs[0]}
 }

@@ -69,10 +69,10 @@ func (t *Target) PutPack(ctx context.Context, p *Pack) (
 // be replaced, is of this very day (I8), and is read: [PutOnce].
 func putPack(ctx context.Context, t *Target, p *Pack,
 	put func(ctx context.Context, key string, body []byte) error) ([]Place, int, error) {
-	body, name, places, err := p.encode()
+	body, name, places, err := p.encode(t.Sealer)
 	if err == nil {
 		err = putOnce(ctx, t, name.String(), body, put, func(stored []byte) error {
-			pieces, err := DecodePack(name, stored)
+			pieces, err := DecodePack(t.Sealer, name, stored)
 			if err == nil {
 				err = t.openAll(pieces)
 			}
@@ -103,7 +103,7 @@ func (t *Target) getPack(ctx context.Context, name Digest,
 	most := packBytesMax(t.Sealer)
 	return GetWhole(ctx, t.Chunks, name.String(), GetOptions{BytesMax: most, About: most},
 		func(body []byte) error {
-			pieces, err := DecodePack(name, body)
+			pieces, err := DecodePack(t.Sealer, name, body)
 			if err == nil {
 				err = check(pieces)
 			}

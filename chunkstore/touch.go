@@ -23,7 +23,7 @@ func (t *Target) TouchIdentity(ctx context.Context) error {
 	return nil
 }
 
-// TouchRecord makes record n of the log called name, as [NewBucketLog] has it, young, as TouchPack
+// TouchRecord makes record n of the log called name, as [NewLog] has it, young, as TouchPack
 // does a pack. It fails with ErrAbsent.
 func (t *Target) TouchRecord(ctx context.Context, name string, n uint64) error {
 	if err := touch(ctx, t.Chunks, RecordKey(name, n), RecordBytesMax); err != nil {
@@ -80,7 +80,7 @@ func (t *Target) TouchPack(ctx context.Context, name Digest) error {
 func (t *Target) openAll(pieces []Piece) error {
 	buf := make([]byte, 0, OpenBytes)
 	for k, piece := range pieces {
-		if _, err := t.Sealer.Open(buf, piece.ID, piece.Stored); err != nil {
+		if _, err := OpenObject(t.Sealer, buf, piece.ID, piece.Stored); err != nil {
 			return fmt.Errorf("object %d of %d, %v: %w", k+1, len(pieces), piece.ID, err)
 		}
 	}

@@ -9,7 +9,7 @@
 //	offset size
 //	0      4    magic "VRNM"
 //	4      1    format version, 3
-//	5      …    the body, sealed ([chunkstore.Sealer]); with [chunkstore.Plain]:
+//	5      …    sealed ([chunkstore.Sealer]), about "manifest":
 //	5      1    codec of the body: 0 raw, 1 zstd
 //	6      2    reserved, zero
 //	8      32   BLAKE3-256 of the plain body

@@ -26,29 +26,55 @@ var ErrNewer = errors.New("written by a newer program")
 // ErrTooLong: what is to be stored is longer than a manifest, or a record, may be.
 var ErrTooLong = errors.New("too long")
 
-// Encode returns the object that stores m, which s seals. With [chunkstore.Plain], equal manifests
-// give equal bytes (I4). It fails if m breaks one of the package's rules, and with
-// [ErrTooLong] if it is longer than [BytesMax].
+// aboutManifest is what a sealed manifest is bound to. Whose it is, and which version, it says
+// itself: whoever asks for a certain one checks that.
+const aboutManifest = "manifest"
+
+// Encode returns the object that stores m, which s seals. Equal manifests give equal bytes (I4)
+// where s does. It fails if m breaks one of the package's rules, and with [ErrTooLong] if it is
+// longer than [BytesMax].
 func (m *Manifest) Encode(s chunkstore.Sealer) ([]byte, error) {
+	return m.encode(func(body []byte) []byte {
+		return chunkstore.Wrapped(s, aboutManifest, chunkstore.EncodeBody(body))
+	})
+}
+
+// Fresh reports whether a stored manifest, of which [FreshBytes] are enough, is sealed as s would
+// do it now.
+func Fresh(s chunkstore.Sealer, stored []byte) bool {
+	return len(stored) >= headerBytes && s.Fresh(stored[headerBytes:])
+}
+
+// FreshBytes is how many bytes of a manifest Fresh has to see.
+const FreshBytes = headerBytes + chunkstore.SealHeadBytes
+
+// EncodeLocal is Encode of what stays on this machine, beside the database itself: it is neither
+// encrypted nor compressed. [Decode] with [chunkstore.Plain] is its inverse.
+func (m *Manifest) EncodeLocal() ([]byte, error) { return m.encode(chunkstore.EncodeRawBody) }
+
+func (m *Manifest) encode(stored func(body []byte) []byte) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	sealed, err := seal(s, m.message(), "manifest")
+	body, err := marshal(m.message(), "manifest")
 	if err != nil {
 		return nil, err
 	}
-	return append(append([]byte(magic), version), sealed...), nil
+	return append(append([]byte(magic), version), stored(body)...), nil
 }
 
 // Decode is the inverse of [Manifest.Encode] (I3). Any object that Encode cannot
-// have made is refused with an error that wraps [chunkstore.ErrCorrupt]; there
-// are no others. One of a later format version also wraps [ErrNewer]. The manifest
-// does not refer to stored.
+// have made is refused with an error that wraps [chunkstore.ErrCorrupt], or else
+// [chunkstore.ErrKey]; there are no others. One of a later format version also wraps [ErrNewer].
+// The manifest does not refer to stored.
 func Decode(s chunkstore.Sealer, stored []byte) (*Manifest, error) {
 	var msg manifestpb.Manifest
 	err := checkHeader(stored)
 	if err == nil {
-		err = open(s, stored[headerBytes:], &msg) // I2
+		var body []byte
+		if body, err = s.Unwrap(nil, aboutManifest, stored[headerBytes:]); err == nil {
+			err = open(body, &msg) // I2
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)

@@ -145,22 +145,22 @@ func override[T any, K cmp.Ordered](from, over []T, key func(T) K) (to []T) {
 	return slices.Clip(append(to, from...))
 }
 
-// Encode returns the body of the record that holds s, which sl seals. With [chunkstore.Plain],
-// equal steps give equal bytes (I4). It fails if it is longer than [chunkstore.BodyBytesMax].
-func (s *Step) Encode(sl chunkstore.Sealer) ([]byte, error) {
+// Encode returns the body of the record that holds s. The log seals records as a whole. Equal
+// steps give equal bytes (I4). It fails if it is longer than [chunkstore.BodyBytesMax].
+func (s *Step) Encode() ([]byte, error) {
 	msg := &manifestpb.Step{
 		Next: s.Next.message(), Whole: s.Whole, Shortest: uint64(s.Shortest),
 	}
 	for _, off := range s.Uninlined {
 		msg.Uninlined = append(msg.Uninlined, uint64(off))
 	}
-	return seal(sl, msg, "step")
+	return encode(msg, "step")
 }
 
 // DecodeStep is the inverse of [Step.Encode] (I3). It fails with [chunkstore.ErrCorrupt].
-func DecodeStep(sl chunkstore.Sealer, body []byte) (*Step, error) {
+func DecodeStep(body []byte) (*Step, error) {
 	var msg manifestpb.Step
-	if err := open(sl, body, &msg); err != nil {
+	if err := open(body, &msg); err != nil {
 		return nil, fmt.Errorf("step: %w", err)
 	}
 	s := &Step{Whole: msg.Whole, Shortest: int(min(msg.Shortest, math.MaxInt))}
@@ -211,24 +211,32 @@ func (o Owner) String() string {
 		o.Since.UTC().Format(time.RFC3339))
 }
 
-// Encode returns the body of the fence that holds o, which sl seals. It fails as [Step.Encode].
-func (o Owner) Encode(sl chunkstore.Sealer) ([]byte, error) {
-	return seal(sl, &manifestpb.Owner{
+// Encode returns the body of the fence that holds o. It fails as [Step.Encode].
+func (o Owner) Encode() ([]byte, error) {
+	return encode(&manifestpb.Owner{
 		Host: o.Host, Program: o.Program, Pid: uint64(o.PID), SinceNs: toNanoseconds(o.Since),
 	}, "owner")
 }
 
 // DecodeOwner is the inverse of [Owner.Encode]. It fails with [chunkstore.ErrCorrupt].
-func DecodeOwner(sl chunkstore.Sealer, body []byte) (Owner, error) {
+func DecodeOwner(body []byte) (Owner, error) {
 	var msg manifestpb.Owner
-	if err := open(sl, body, &msg); err != nil {
+	if err := open(body, &msg); err != nil {
 		return Owner{}, fmt.Errorf("owner: %w", err)
 	}
 	return Owner{msg.Host, msg.Program, int(msg.Pid), fromNanoseconds(msg.SinceNs)}, nil
 }
 
-// seal encodes the body of a record.
-func seal(sl chunkstore.Sealer, msg proto.Message, noun string) ([]byte, error) {
+// encode returns the body of a record.
+func encode(msg proto.Message, noun string) ([]byte, error) {
+	body, err := marshal(msg, noun)
+	if err != nil {
+		return nil, err
+	}
+	return chunkstore.EncodeBody(body), nil
+}
+
+func marshal(msg proto.Message, noun string) ([]byte, error) {
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
 	if err == nil && len(body) > chunkstore.BodyBytesMax {
 		err = fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLong, len(body),
@@ -237,12 +245,12 @@ func seal(sl chunkstore.Sealer, msg proto.Message, noun string) ([]byte, error) 
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", noun, err)
 	}
-	return sl.SealBody(body), nil
+	return body, nil
 }
 
-// open is the inverse of seal. It fails with [chunkstore.ErrCorrupt].
-func open(sl chunkstore.Sealer, stored []byte, msg proto.Message) error {
-	body, err := sl.OpenBody(stored)
+// open is the inverse of encode. It fails with [chunkstore.ErrCorrupt].
+func open(stored []byte, msg proto.Message) error {
+	body, err := chunkstore.DecodeBody(stored)
 	if err != nil {
 		return err
 	}

@@ -141,11 +141,11 @@ func TestSteps(t *testing.T) {
 				w.pack()
 			}
 			next, step := w.next()
-			body, err := step.Encode(chunkstore.Plain{})
+			body, err := step.Encode()
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := DecodeStep(chunkstore.Plain{}, body)
+			s, err := DecodeStep(body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,11 +190,12 @@ func (w *walk) check(t *testing.T, seed int64, m, want *Manifest) {
 func plainOf(o chunkstore.Hashed) []byte {
 	var p chunkstore.Pack
 	p.Seal(chunkstore.Plain{}, o)
-	stored, name, _ := p.Encode()
-	pieces, err := chunkstore.DecodePack(name, stored)
+	stored, name, _ := p.Encode(chunkstore.Plain{})
+	pieces, err := chunkstore.DecodePack(chunkstore.Plain{}, name, stored)
 	if err == nil {
 		var plain []byte
-		if plain, err = (chunkstore.Plain{}).Open(nil, o.ID(), pieces[0].Stored); err == nil {
+		plain, err = chunkstore.OpenObject(chunkstore.Plain{}, nil, o.ID(), pieces[0].Stored)
+		if err == nil {
 			return plain
 		}
 	}
@@ -211,23 +212,23 @@ func (w *walk) fetch(_ context.Context, refs []chunkstore.Ref) (plain [][]byte, 
 func TestStepDamage(t *testing.T) {
 	w := newWalk(1)
 	_, step := w.next()
-	body, err := step.Encode(chunkstore.Plain{})
+	body, err := step.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := DecodeStep(chunkstore.Plain{}, body)
+	want, err := DecodeStep(body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range body {
 		bad := append([]byte(nil), body...)
 		bad[i] ^= 1
-		got, err := DecodeStep(chunkstore.Plain{}, bad)
+		got, err := DecodeStep(bad)
 		same := err == nil && reflect.DeepEqual(got, want) // zstd says some things in two ways
 		if !same && !errors.Is(err, chunkstore.ErrCorrupt) {
 			t.Errorf("byte %d of %d: %v", i, len(body), err)
 		}
-		if _, err := DecodeStep(chunkstore.Plain{}, body[:i]); !errors.Is(err,
+		if _, err := DecodeStep(body[:i]); !errors.Is(err,
 			chunkstore.ErrCorrupt) {
 			t.Errorf("cut off at %d of %d: %v", i, len(body), err)
 		}
@@ -236,11 +237,11 @@ func TestStepDamage(t *testing.T) {
 
 func TestOwner(t *testing.T) {
 	o := Owner{Host: "a", Program: "verneuil 1", PID: 12, Since: time.Unix(5, 0).UTC()}
-	body, err := o.Encode(chunkstore.Plain{})
+	body, err := o.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := DecodeOwner(chunkstore.Plain{}, body); err != nil || got != o {
+	if got, err := DecodeOwner(body); err != nil || got != o {
 		t.Errorf("%v, %v", got, err)
 	}
 	if want := "pid 12 on a (verneuil 1), since 1970-01-01T00:00:05Z"; o.String() != want {
@@ -257,7 +258,7 @@ func FuzzStep(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed int64, plain []byte) {
 		w := newWalk(seed % 100)
-		s, err := DecodeStep(chunkstore.Plain{}, chunkstore.Plain{}.SealBody(plain))
+		s, err := DecodeStep(chunkstore.EncodeBody(plain))
 		if err == nil {
 			var m *Manifest
 			if m, err = w.m.Apply(s); err == nil {
@@ -275,9 +276,9 @@ func FuzzStep(f *testing.F) {
 }
 
 func plainStep(s *Step) []byte {
-	body, err := s.Encode(chunkstore.Plain{})
+	body, err := s.Encode()
 	if err == nil {
-		body, err = chunkstore.Plain{}.OpenBody(body)
+		body, err = chunkstore.DecodeBody(body)
 	}
 	if err != nil {
 		panic(err)

@@ -69,7 +69,7 @@ func (s *store) fetch(_ context.Context, refs []chunkstore.Ref) (plain [][]byte,
 			return nil, fmt.Errorf("object %v: %w", ref.ID, chunkstore.ErrAbsent)
 		}
 		if s.placed {
-			if b, err = (chunkstore.Plain{}).Open(nil, ref.ID, b); err != nil {
+			if b, err = chunkstore.OpenObject(chunkstore.Plain{}, nil, ref.ID, b); err != nil {
 				return nil, err
 			}
 		}
@@ -86,7 +86,7 @@ func (s *store) put(objects []chunkstore.Hashed) (places []chunkstore.Place, err
 		for _, h := range part {
 			p.Seal(chunkstore.Plain{}, h)
 		}
-		stored, name, at := p.Encode()
+		stored, name, at := p.Encode(chunkstore.Plain{})
 		s.packs[name] = stored
 		for k, place := range at {
 			put = append(put, chunkstore.Ref{ID: part[k].ID(), Place: place})

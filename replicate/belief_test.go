@@ -36,7 +36,8 @@ var losses = map[string]func(w *world){
 	"manifests emptied": func(w *world) { w.manifests[0].empty() },
 	"another chunk bucket": func(w *world) {
 		other := newMemoryBucket("other")
-		if _, err := chunkstore.Identify(context.Background(), other); err != nil {
+		_, err := chunkstore.Identify(context.Background(), other, chunkstore.Plain{})
+		if err != nil {
 			w.Fatal(err)
 		}
 		w.chunks[0].empty()
@@ -239,7 +240,7 @@ func TestIdentities(t *testing.T) {
 	ids := make(chan chunkstore.Identity, 8)
 	for range cap(ids) {
 		go func() {
-			id, err := chunkstore.Identify(context.Background(), b)
+			id, err := chunkstore.Identify(context.Background(), b, chunkstore.Plain{})
 			if err != nil {
 				t.Error(err)
 			}
@@ -256,12 +257,13 @@ func TestIdentities(t *testing.T) {
 		t.Errorf("the marker is %s", b.marker[chunkstore.MarkerKey])
 	}
 	b.marker[chunkstore.MarkerKey] = []byte(`{"verneuil_bucket":2,"id":"` + first.String() + `"}`)
-	if _, err := chunkstore.Identify(context.Background(), b); !errors.Is(err,
+	if _, err := chunkstore.Identify(context.Background(), b, chunkstore.Plain{}); !errors.Is(err,
 		chunkstore.ErrNewerStore) {
 		t.Errorf("a newer program's: %v", err)
 	}
 	b.marker[chunkstore.MarkerKey] = []byte("junk")
-	if id, err := chunkstore.Identify(context.Background(), b); err != nil || id == first ||
+	id, err := chunkstore.Identify(context.Background(), b, chunkstore.Plain{})
+	if err != nil || id == first ||
 		id == (chunkstore.Identity{}) {
 		t.Errorf("a damaged one: %v, %v", id, err)
 	}

@@ -279,7 +279,7 @@ func (w *world) packs(k int) map[string][]chunkstore.ID {
 			w.Fatal(err)
 		}
 		for _, p := range pieces {
-			if _, err := t.Sealer.Open(nil, p.ID, p.Stored); err != nil {
+			if _, err := chunkstore.OpenObject(t.Sealer, nil, p.ID, p.Stored); err != nil {
 				w.Errorf("object %v in pack %v: %v", p.ID, name, err)
 			}
 			packs[key] = append(packs[key], p.ID)

@@ -21,7 +21,7 @@ func TestAnotherSealer(t *testing.T) {
 	w.transact(60)
 	root := t.TempDir()
 	store, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{&dir.Config{Path: root}},
-		chunkstore.Options{CallsPerSecond: -1, Sealer: storetest.Masked(7)})
+		chunkstore.Options{CallsPerSecond: -1, Sealer: storetest.Keyed()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestAnotherSealer(t *testing.T) {
 	plain := chunkstore.NewTarget("plain", store.Targets[0].Chunks, store.Targets[0].Manifests)
 	_, err = plain.GetManifest(t.Context(), manifest.Name("host", w.db), chunkstore.GetOptions{},
 		func(body []byte) error { _, err := manifest.Decode(plain.Sealer, body); return err })
-	storetest.MustBe(t, err, chunkstore.ErrCorrupt)
+	storetest.MustBe(t, err, chunkstore.ErrKey)
 }
 
 // stored returns the database whose manifest has the key.

@@ -96,7 +96,7 @@ func (w *world) fence(t *chunkstore.Target) {
 	owner := manifest.Owner{
 		Host: "a.example", Program: "a program", PID: 12, Since: time.Unix(3, 0),
 	}
-	body, err := owner.Encode(t.Sealer)
+	body, err := owner.Encode()
 	if err == nil {
 		err = history.NewWriter(f.Reader()).Take(context.Background(), body)
 	}

@@ -26,6 +26,9 @@ type SourceConfig struct {
 	UploadConcurrency  int                      `json:"upload_concurrency"`
 	// 0: the default
 	TimeoutMS int64 `json:"store_timeout_ms,omitempty"`
+	// Where the keys are from that encrypt what the targets hold; they themselves are not here.
+	KeyFile    string   `json:"key_file,omitempty"`
+	KeyCommand []string `json:"key_command,omitempty"`
 }
 
 // ReadSourceConfig reads the source.json of the spool in dir, which need not date from this

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
 	"verneuil/spool"
 )
 
@@ -43,6 +44,9 @@ type Config struct {
 	HistoryHours      int           // how far back verneuilctl gc leaves every version
 	DurableTimeout    time.Duration // that a durable commit waits at most
 	StoreTimeout      time.Duration // of one request to a store, and of what waits for nothing else
+
+	// Keys encrypt what targets hold, and stores that have none of their own.
+	Keys keyring.Source
 
 	Remote Remote // of databases that live in a store
 }
@@ -155,7 +159,7 @@ func (c *Config) OpenStore(ctx context.Context, log *slog.Logger) (*chunkstore.S
 	o := c.storeOptions(log, cmp.Or(c.APICallsPerSecond, backgroundCallsPerSecond),
 		c.UploadConcurrency)
 	o.Background = c.APICallsPerSecond == 0 // else the user wants a limit
-	return chunkstore.Open(ctx, c.Targets, o)
+	return c.openStore(ctx, c.Keys, chunkstore.Entries("replication_targets", c.Targets), o)
 }
 
 // OpenForegroundStore is OpenStore for requests that somebody waits for: commands, and the reads of
@@ -164,12 +168,22 @@ func (c *Config) OpenForegroundStore(
 	ctx context.Context, log *slog.Logger,
 ) (*chunkstore.Store, error) {
 	o := c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
-	return chunkstore.Open(ctx, c.Targets, o)
+	return c.openStore(ctx, c.Keys, chunkstore.Entries("replication_targets", c.Targets), o)
 }
 
 // DownloadConcurrency is how many requests restore and verify make at a time. Mostly they wait. It
 // is upload_concurrency if that is more.
 func (c *Config) DownloadConcurrency() int { return max(c.UploadConcurrency, downloadConcurrency) }
+
+// openStore opens a store of what those keys seal.
+func (c *Config) openStore(
+	ctx context.Context, keys keyring.Source, entries []chunkstore.Entry, o chunkstore.Options,
+) (store *chunkstore.Store, err error) {
+	if o.Sealer, err = keyring.Open(keys, o.Log); err != nil {
+		return nil, err
+	}
+	return chunkstore.OpenEntries(ctx, entries, o)
+}
 
 func (c *Config) storeOptions(
 	log *slog.Logger, callsPerSecond float64, concurrency int,
@@ -214,6 +228,8 @@ func (c *Config) Source(path string) spool.SourceConfig {
 		APICallsPerSecond:  c.APICallsPerSecond,
 		UploadConcurrency:  c.UploadConcurrency,
 		TimeoutMS:          c.StoreTimeout.Milliseconds(),
+		KeyFile:            c.Keys.File,
+		KeyCommand:         c.Keys.Command,
 	}
 }
 
@@ -240,6 +256,8 @@ func (c *Config) read(value any, from base) error {
 		"durable_timeout_ms":        milliseconds(&c.DurableTimeout, 1, day),
 		"patrol_days":               integer(&c.PatrolDays, 0, 36500),
 		"history_hours":             integer(&c.HistoryHours, 1, 876000),
+		"key_file":                  from.directory(&c.Keys.File),
+		"key_command":               from.command(&c.Keys.Command),
 
 		"stores":                    c.Remote.readStores(from),
 		"ceph_vfs":                  boolean(&c.CephVFS),
@@ -251,6 +269,9 @@ func (c *Config) read(value any, from base) error {
 	})
 	if err == nil {
 		err = chunkstore.ValidateEntries(chunkstore.Entries("replication_targets", c.Targets))
+	}
+	if err == nil {
+		err = c.Keys.Validate()
 	}
 	if err == nil {
 		err = c.Remote.validate()

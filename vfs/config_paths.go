@@ -51,6 +51,30 @@ func (b base) directory(dst *string) reader {
 	}
 }
 
+// command accepts a program and its arguments, and makes its path absolute.
+func (b base) command(dst *[]string) reader {
+	return func(at string, value any) error {
+		var args []string
+		err := list(func(at string, value any) error {
+			var arg string
+			read := text(&arg)
+			if len(args) == 0 {
+				read = b.directory(&arg)
+			}
+			if err := read(at, value); err != nil {
+				return err
+			}
+			args = append(args, arg)
+			return nil
+		})(at, value)
+		if err == nil && value != nil && len(args) == 0 {
+			err = fmt.Errorf("%s: empty: want a program, and its arguments", at)
+		}
+		*dst = args
+		return err
+	}
+}
+
 // expandHome replaces a "~" that stands for the user's home directory.
 func expandHome(path string) (string, error) {
 	rest, ok := strings.CutPrefix(path, "~")

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
 )
 
 // Remote is what the configuration says of databases that live in a store.
 type Remote struct {
 	Stores map[string]chunkstore.TargetConfig // by their names
+	Keys   map[string]keyring.Source          // of stores that have their own
 
 	LeaseTimeout   time.Duration // a holder that shows no sign of life for so long is dead
 	LeaseRenewal   time.Duration // a holder that has nothing to write shows one so often
@@ -43,7 +45,11 @@ func (r *Remote) readStores(from base) reader {
 			if err := checkStoreName(m.key); err != nil {
 				return fmt.Errorf("%s: %w", at, err)
 			}
-			err := from.target(func(at string, t chunkstore.TargetConfig) error {
+			value, err := r.readKeys(from, at, m)
+			if err != nil {
+				return err
+			}
+			err = from.target(func(at string, t chunkstore.TargetConfig) error {
 				if _, ok := t.(chunkstore.TargetOpener); !ok {
 					return fmt.Errorf("%s: is a cache: want a store that keeps databases", at)
 				}
@@ -52,13 +58,46 @@ func (r *Remote) readStores(from base) reader {
 				}
 				r.Stores[m.key] = t
 				return nil
-			})(at, m.value)
+			})(at, value)
 			if err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+}
+
+// readKeys reads what a store's configuration says of keys, and returns the rest of it.
+func (r *Remote) readKeys(from base, at string, store member) (rest any, err error) {
+	members, ok := store.value.(object)
+	if !ok {
+		return store.value, nil
+	}
+	var keys keyring.Source
+	var others object
+	for _, m := range members {
+		switch m.key {
+		case "key_file":
+			err = from.directory(&keys.File)(join(at, m.key), m.value)
+		case "key_command":
+			err = from.command(&keys.Command)(join(at, m.key), m.value)
+		default:
+			others = append(others, m)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := keys.Validate(); err != nil {
+		return nil, fmt.Errorf("%s.%w", at, err)
+	}
+	if !keys.IsZero() {
+		if r.Keys == nil {
+			r.Keys = make(map[string]keyring.Source)
+		}
+		r.Keys[store.key] = keys
+	}
+	return others, nil
 }
 
 // checkStoreName refuses what cannot be the first element of a database's path.
@@ -135,8 +174,12 @@ func (c *Config) OpenNamedStore(
 	if !c.Remote.Has(name) {
 		return nil, c.Remote.Missing(name)
 	}
-	return chunkstore.OpenEntries(ctx, c.entries(name),
-		c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency()))
+	keys, own := c.Remote.Keys[name]
+	if !own {
+		keys = c.Keys
+	}
+	o := c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
+	return c.openStore(ctx, keys, c.entries(name), o)
 }
 
 // entries returns the store of that name, and the caches.

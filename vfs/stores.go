@@ -17,35 +17,43 @@ type stores struct {
 	cfgErr error
 	log    *slog.Logger
 
-	read    func() (*chunkstore.Store, error)
-	reading atomic.Pointer[chunkstore.Store] // what read has returned
+	openingRead sync.Mutex                       // held while the next one is opened
+	reading     atomic.Pointer[chunkstore.Store] // what forReading has returned
 
 	// opening is held while the store is opened, and only replicators take it: a target may be a
 	// directory on a disk that does not answer.
-	opening  sync.Mutex
-	mu       sync.Mutex
-	write    *chunkstore.Store
-	writeErr error
-	named    map[string]*chunkstore.Store // those that databases live in, once they are opened
+	opening      sync.Mutex
+	openingNamed sync.Mutex // likewise, of named
+	mu           sync.Mutex
+	write        *chunkstore.Store
+	writeErr     error
+	named        map[string]*chunkstore.Store // those that databases live in, once they are opened
 }
 
 func newStores(cfg *Config, cfgErr error, log *slog.Logger) *stores {
 	s := &stores{cfg: cfg, cfgErr: cfgErr, log: log}
-	s.read = sync.OnceValues(func() (*chunkstore.Store, error) {
-		if s.cfgErr != nil {
-			return nil, s.cfgErr
-		}
-		store, err := s.cfg.OpenForegroundStore(context.Background(), s.log)
-		s.reading.Store(store)
-		return store, err
-	})
 	return s
 }
 
-// forReading returns the store of the replicas. It may wait for a disk.
-func (s *stores) forReading() (*chunkstore.Store, error) { return s.read() }
+// forReading returns the store of the replicas. It may wait for a disk. Where it fails, it tries
+// again the next time: a key file may have come.
+func (s *stores) forReading() (*chunkstore.Store, error) {
+	if s.cfgErr != nil {
+		return nil, s.cfgErr
+	}
+	s.openingRead.Lock()
+	defer s.openingRead.Unlock()
+	if store := s.reading.Load(); store != nil {
+		return store, nil
+	}
+	store, err := s.cfg.OpenForegroundStore(context.Background(), s.log)
+	if err == nil {
+		s.reading.Store(store)
+	}
+	return store, err
+}
 
-// forWriting returns the store of the replicators. It may wait for a disk.
+// forWriting returns the store of the replicators, as forReading does that of the replicas.
 func (s *stores) forWriting() (*chunkstore.Store, error) {
 	if s.cfgErr != nil {
 		return nil, s.cfgErr
@@ -53,7 +61,7 @@ func (s *stores) forWriting() (*chunkstore.Store, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	store, err := s.written()
-	if store == nil && err == nil {
+	if store == nil {
 		store, err = s.cfg.OpenStore(context.Background(), s.log)
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -67,15 +75,20 @@ func (s *stores) ofName(name string) (*chunkstore.Store, error) {
 	if s.cfgErr != nil {
 		return nil, s.cfgErr
 	}
+	s.openingNamed.Lock()
+	defer s.openingNamed.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if store := s.named[name]; store != nil {
+	store := s.named[name]
+	s.mu.Unlock()
+	if store != nil {
 		return store, nil
 	}
 	store, err := s.cfg.OpenNamedStore(context.Background(), name, s.log)
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.named == nil {
 		s.named = make(map[string]*chunkstore.Store)
 	}

@@ -82,15 +82,15 @@ func (c *reader) read(id chunkstore.ID, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info.Size() > c.sealer.BytesMax() {
+	if info.Size() > chunkstore.ObjectBytesMax(c.sealer) {
 		return nil, fmt.Errorf("%w: entry of %d bytes, more than %d", chunkstore.ErrCorrupt,
-			info.Size(), c.sealer.BytesMax())
+			info.Size(), chunkstore.ObjectBytesMax(c.sealer))
 	}
 	stored := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, stored); err != nil {
 		return nil, err
 	}
-	plain, err := c.sealer.Open(nil, id, stored)
+	plain, err := chunkstore.OpenObject(c.sealer, nil, id, stored)
 	if err != nil {
 		return nil, err
 	}

@@ -139,7 +139,7 @@ func TestI3DirBatchThatFails(t *testing.T) {
 // durable one, nor does it leave one that a crash has damaged.
 func TestI5DirBatchNeverReplacesByLess(t *testing.T) {
 	f := newFlushes(t)
-	_, pack, places := f.pack(0).Encode()
+	_, pack, places := f.pack(0).Encode(chunkstore.Plain{})
 	plain, key := []byte("object 0"), pack.String()
 	ref := chunkstore.Ref{ID: chunkstore.Plain{}.Identify(plain), Place: places[0]}
 	name := filepath.Join(f.root, "chunks", key[:2], key)

@@ -35,7 +35,7 @@ func TestDirLogs(t *testing.T) {
 	root := t.TempDir()
 	target := storetest.Open(t, dirTarget(root)).Targets[0]
 	storetest.Log(t, func(name string) chunkstore.Log {
-		return chunkstore.NewBucketLog(target.Chunks, name)
+		return chunkstore.NewLog(target, name)
 	})
 	if _, err := os.Stat(root + "/chunks/logs/order/0000000000000064"); err != nil {
 		t.Error(err)
@@ -91,7 +91,7 @@ func TestDirShelves(t *testing.T) {
 // TestSealerConformance: a target knows of what it stores only what its Sealer says.
 func TestSealerConformance(t *testing.T) {
 	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{dirTarget(t.TempDir())},
-		chunkstore.Options{CallsPerSecond: -1, Sealer: storetest.Masked(7)})
+		chunkstore.Options{CallsPerSecond: -1, Sealer: storetest.Keyed()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,7 +415,7 @@ func TestDirForeign(t *testing.T) {
 			target := storetest.Open(t, dirTarget(root+"/bucket")).Targets[0]
 			plain, victim := []byte("chunk"), root+"/victim"
 			pack, _ := storetest.PackOf(target.Sealer, plain)
-			stored, _, _ := pack.Encode()
+			stored, _, _ := pack.Encode(chunkstore.Plain{})
 			ref := storetest.PutObjects(t, target, plain)[0]
 			key := ref.Place.Pack.String()
 			storetest.MustPut(t, target.Manifests, "key", "manifest", chunkstore.Condition{})

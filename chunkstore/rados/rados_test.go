@@ -30,7 +30,7 @@ func conform(t *testing.T, c *cephtest.Cluster, pool string) {
 	t.Run("log", func(t *testing.T) {
 		target := storetest.Open(t, config(c, pool)).Targets[0]
 		storetest.Log(t, func(name string) chunkstore.Log {
-			return chunkstore.NewBucketLog(target.Chunks, name)
+			return chunkstore.NewLog(target, name)
 		})
 	})
 }
@@ -107,7 +107,7 @@ func TestLogSegments(t *testing.T) {
 	c := cephtest.Shared(t)
 	cfg := config(c, cephtest.Pool)
 	target := storetest.Open(t, cfg).Targets[0]
-	log := chunkstore.NewBucketLog(target.Chunks, "log")
+	log := chunkstore.NewLog(target, "log")
 	group, ctx := errgroup.WithContext(t.Context())
 	group.SetLimit(32)
 	for n := uint64(1); n <= 3000; n++ {

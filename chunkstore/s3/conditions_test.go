@@ -114,7 +114,7 @@ func TestS3Conditions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &smallStore{keeps: c.keeps, objects: map[string][]byte{}}
 			target, log := s.open(t)
-			id, err := chunkstore.Identify(t.Context(), target.Manifests)
+			id, err := chunkstore.Identify(t.Context(), target.Manifests, chunkstore.Plain{})
 			if err != nil {
 				t.Fatal(err)
 			}

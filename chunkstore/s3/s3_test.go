@@ -30,7 +30,7 @@ func TestS3(t *testing.T) {
 		target := storetest.Open(t, s3Target(endpoint)).Targets[0]
 		storetest.Target(t, target)
 		storetest.Log(t, func(name string) chunkstore.Log {
-			return chunkstore.NewBucketLog(target.Chunks, name)
+			return chunkstore.NewLog(target, name)
 		})
 	})
 	t.Run("one bucket", func(t *testing.T) { testOneBucket(t, endpoint) })
@@ -74,7 +74,7 @@ func TestOtherS3Conformance(t *testing.T) {
 	target := storetest.Open(t, cfg).Targets[0]
 	storetest.Target(t, target)
 	storetest.Log(t, func(name string) chunkstore.Log {
-		return chunkstore.NewBucketLog(target.Chunks, name)
+		return chunkstore.NewLog(target, name)
 	})
 	testOneBucket(t, endpoint)
 	testMissingBucket(t, endpoint)

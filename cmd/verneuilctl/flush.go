@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
 	"verneuil/replicate"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
@@ -259,8 +260,13 @@ func flushSpool(ctx context.Context, g *global, dir string) (name string, err er
 	if rate == 0 {
 		rate = -1 // somebody waits
 	}
+	sealer, err := keyring.Open(keyring.Source{File: source.KeyFile, Command: source.KeyCommand},
+		g.log)
+	if err != nil {
+		return source.Path, err
+	}
 	store, err := chunkstore.Open(ctx, source.Targets, chunkstore.Options{
-		CallsPerSecond: rate, Concurrency: source.UploadConcurrency, Log: g.log,
+		Sealer: sealer, CallsPerSecond: rate, Concurrency: source.UploadConcurrency, Log: g.log,
 		Timeout: cmp.Or(g.timeout, time.Duration(source.TimeoutMS)*time.Millisecond),
 	})
 	if err != nil {

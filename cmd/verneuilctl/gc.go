@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/replicate/upkeep"
 )
 
@@ -39,6 +40,9 @@ Packs may be shared by all databases of a bucket: those are deleted that no host
 
 With --delete, a database in a store whose holder has shown no sign of life for an hour is
 taken from him: what he had not committed is lost, should he wake up.
+
+Where the key file has older keys, --delete also seals packs with the newest one, and says what
+else still needs an older one: see docs/encryption.md.
 
 If a manifest, or a leaf of one, is missing or damaged, nothing is deleted in that target, and
 the exit code is 1. The credentials need the rights to get, list (also versions, in S3) and delete;
@@ -175,5 +179,33 @@ func printCollected(
 	_, err := fmt.Printf("%s: %d databases; packs in use: %s, of which %s are dead; "+
 		"too young to go: %s\n", oneLine(name), c.Databases, what(c.Live, "packs"),
 		humanBytes(c.DeadBytes), what(c.Young, "packs"))
+	if err != nil || c.Older == nil {
+		return err
+	}
+	return printOlder(name, c.Older)
+}
+
+// printOlder prints what is sealed with older keys.
+func printOlder(name string, o *upkeep.Older) error {
+	if !o.Left() {
+		_, err := fmt.Printf("%s: older keys: %d packs (%s) were sealed anew; nothing needs "+
+			"them any more\n", oneLine(name), o.Resealed.Objects, humanBytes(o.Resealed.Bytes))
+		return err
+	}
+	_, err := fmt.Printf("%s: older keys: %d packs (%s) were sealed anew; they are still needed "+
+		"for %d packs (%s), %d kept versions, %d records, and the newest checkpoints of %d "+
+		"databases\n",
+		oneLine(name), o.Resealed.Objects, humanBytes(o.Resealed.Bytes), o.Packs.Objects,
+		humanBytes(o.Packs.Bytes), o.Checkpoints, o.Records, len(o.Newest))
+	for _, key := range o.Newest {
+		database := key
+		if source, ok := manifest.ParseName(key); ok && source.Whole {
+			database = source.Host + ":" + source.Path
+		}
+		if err == nil {
+			_, err = fmt.Printf("%s: older keys: the next version of %s will be sealed with the "+
+				"newest\n", oneLine(name), oneLine(database))
+		}
+	}
 	return err
 }

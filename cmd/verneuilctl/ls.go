@@ -18,6 +18,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/dir"
+	"verneuil/chunkstore/keyring"
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
 	"verneuil/replicate/proof"
@@ -126,6 +127,11 @@ func ls(ctx context.Context, g *global, name string, o lsFlags) error {
 // there is none.
 func (g *global) unconfigured(ctx context.Context, name string) (*chunkstore.Store, error) {
 	options := chunkstore.Options{Log: g.log, Timeout: g.timeout}
+	if config, err := g.parse(); err == nil { // it may have the key
+		if options.Sealer, err = keyring.Open(config.Keys, g.log); err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+	}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return chunkstore.Open(ctx, []chunkstore.TargetConfig{&dir.Config{Path: name}}, options)
 	}
@@ -282,6 +288,8 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 		size, path := "damaged", h.Path
 		if h.manifest != nil {
 			size = humanBytes(h.manifest.FileBytes)
+		} else if errors.Is(h.err, chunkstore.ErrKey) {
+			size = "encrypted"
 		} else if !h.Whole {
 			path += "…"
 		}

@@ -169,7 +169,7 @@ func (p *piece) hash(s chunkstore.Sealer, b []byte, sealed *aheadChunk) {
 		return
 	}
 	buf := sealBuffers.Get().(*[]byte)
-	*buf = s.Seal((*buf)[:0], id, b)
+	*buf = chunkstore.SealObject(s, (*buf)[:0], id, b)
 	sealed.id, sealed.stored = id, buf
 }
 
@@ -282,7 +282,7 @@ func (a *contact) putGroup(ctx context.Context, group *aheadGroup) error {
 		pack.Recycle()
 		return nil
 	}
-	_, _, places := pack.Encode()
+	_, places := pack.Places()
 	for k := range refs {
 		refs[k].Place = places[k]
 	}

@@ -267,12 +267,12 @@ func (a *contact) loadTree(ctx context.Context) error {
 func (a *contact) identify(ctx context.Context) (err error) {
 	ids := &a.found.ids
 	a.uploads.calls.Add(1)
-	if ids.Chunks, err = chunkstore.Identify(ctx, a.t.Chunks); err != nil {
+	if ids.Chunks, err = chunkstore.Identify(ctx, a.t.Chunks, a.t.Sealer); err != nil {
 		return err
 	}
 	if !a.found.exists || ids.Manifests == (chunkstore.Identity{}) {
 		a.uploads.calls.Add(1)
-		if ids.Manifests, err = chunkstore.Identify(ctx, a.t.Manifests); err != nil {
+		if ids.Manifests, err = chunkstore.Identify(ctx, a.t.Manifests, a.t.Sealer); err != nil {
 			return err
 		}
 	}
@@ -439,7 +439,7 @@ func (f *finding) judge(c *Courier) error {
 // who says who writes the version that was found, as far as that is known.
 func (f *finding) who(c *Courier) string {
 	if f.fence != nil && !c.stock.names[f.fence.Writer] {
-		if owner, err := manifest.DecodeOwner(c.Sealer, f.fence.Body); err == nil {
+		if owner, err := manifest.DecodeOwner(f.fence.Body); err == nil {
 			return owner.String()
 		}
 	}

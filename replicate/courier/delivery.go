@@ -53,7 +53,7 @@ func newDelivery(c *Courier) delivery {
 // step makes the version a step from what the target has. It fails with [manifest.ErrTooLong].
 func (p *push) step() error {
 	step := p.base.StepTo(&p.version, p.change.patches, p.change.least)
-	body, err := step.Encode(p.t.Sealer)
+	body, err := step.Encode()
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (p *push) whole() (err error) {
 	p.version.At = history.Position{}
 	switch {
 	case p.writer != nil:
-		p.body, err = p.version.WholeStep().Encode(p.t.Sealer)
+		p.body, err = p.version.WholeStep().Encode()
 		return err
 	case p.logs:
 		p.version.At.Released = true
@@ -114,7 +114,7 @@ func (p *push) deliver(ctx context.Context) (err error) {
 func (p *push) append(ctx context.Context) error {
 	w := p.writer
 	if w.State() == history.Following {
-		body, err := p.owner.Encode(p.t.Sealer)
+		body, err := p.owner.Encode()
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (p *push) settle(ctx context.Context) error {
 // begin begins a history. Who owns the one that it replaces is refused from then on.
 func (p *push) begin(ctx context.Context) error {
 	if p.before != nil {
-		body, err := p.owner.Encode(p.t.Sealer)
+		body, err := p.owner.Encode()
 		if err == nil {
 			err = wrap(p.before.Take(ctx, body), "take the history over")
 		}

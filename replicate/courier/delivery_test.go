@@ -63,7 +63,7 @@ func TestTooLongAStep(t *testing.T) {
 	if err := packs.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	step, err := manifest.DecodeStep(target.Sealer, p.body)
+	step, err := manifest.DecodeStep(p.body)
 	if err != nil || !step.Whole || !p.packed {
 		t.Fatalf("not a whole version: %v", err)
 	}

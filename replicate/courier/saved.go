@@ -43,7 +43,6 @@ type diary struct {
 	sp     *spool.Spool
 	log    *slog.Logger
 	name   string
-	sealer chunkstore.Unpacked
 	chunks chunkstore.Identity // of the bucket that has the log
 
 	// What the file has: the last note is of record number, where the history has the version
@@ -84,8 +83,7 @@ func diaryOf(c *Courier) *diary {
 		sum := chunkstore.Sum([]byte(c.id))
 		c.diary = &diary{
 			sp: c.office.o.Spool, log: c.log(), chunks: c.ids.Chunks,
-			name:   spool.HistoryPrefix + hex.EncodeToString(sum[:8]),
-			sealer: chunkstore.Unpacked{Sealer: c.Sealer},
+			name: spool.HistoryPrefix + hex.EncodeToString(sum[:8]),
 		}
 	}
 	return c.diary
@@ -151,7 +149,7 @@ func (d *diary) add(e entry, pending []byte, before *manifest.Manifest) (added b
 
 // begin writes the file anew.
 func (d *diary) begin(e entry, pending []byte, before *manifest.Manifest) error {
-	version, err := before.Encode(d.sealer)
+	version, err := before.EncodeLocal()
 	if errors.Is(err, manifest.ErrTooLong) {
 		return d.forget()
 	} else if err != nil {
@@ -240,7 +238,7 @@ func (d *diary) last(b []byte, key string) (k kept, err error) {
 			break
 		}
 		if k.version == nil {
-			k.version, err = versions.Decode(d.sealer, key, next.stored)
+			k.version, err = versions.Decode(chunkstore.Plain{}, key, next.stored)
 		} else if next.Number == k.Number+1 {
 			k.version, err = d.settle(k)
 		} else if next.Number != k.Number {
@@ -272,7 +270,7 @@ func (d *diary) settle(k kept) (*manifest.Manifest, error) {
 	if err != nil || r.Fence || len(r.Body) == 0 {
 		return k.version, err
 	}
-	step, err := manifest.DecodeStep(d.sealer.Sealer, r.Body)
+	step, err := manifest.DecodeStep(r.Body)
 	if err != nil {
 		return nil, err
 	}

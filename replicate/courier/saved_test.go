@@ -62,7 +62,6 @@ func newDiaryWorld(t *testing.T) *diaryWorld {
 func newDiary(sp *spool.Spool) *diary {
 	return &diary{
 		sp: sp, log: slog.Default(), name: "history.x", chunks: chunkstore.Identity{1},
-		sealer: chunkstore.Unpacked{Sealer: chunkstore.Plain{}},
 	}
 }
 
@@ -79,7 +78,7 @@ func (d *diaryWorld) prepare(whole bool) (next *manifest.Manifest) {
 	if whole {
 		step = n.WholeStep()
 	}
-	body, err := step.Encode(chunkstore.Plain{})
+	body, err := step.Encode()
 	if err != nil {
 		d.Fatal(err)
 	}

@@ -203,9 +203,9 @@ func (m *stockModel) end(what string) {
 func (m *stockModel) step(what string, p *push) {
 	m.Helper()
 	step := p.base.StepTo(&p.version, p.change.patches, p.change.least)
-	body, err := step.Encode(chunkstore.Plain{})
+	body, err := step.Encode()
 	if err == nil {
-		step, err = manifest.DecodeStep(chunkstore.Plain{}, body)
+		step, err = manifest.DecodeStep(body)
 	}
 	var next *manifest.Manifest
 	if err == nil {
@@ -257,12 +257,13 @@ func (m *stockModel) packObjects(objects []chunkstore.Hashed) []chunkstore.Place
 		ids = append(ids, h.ID())
 		var p chunkstore.Pack
 		p.Seal(chunkstore.Plain{}, h)
-		stored, name, _ := p.Encode()
-		pieces, err := chunkstore.DecodePack(name, stored)
+		stored, name, _ := p.Encode(chunkstore.Plain{})
+		pieces, err := chunkstore.DecodePack(chunkstore.Plain{}, name, stored)
 		if err != nil {
 			m.Fatal(err)
 		}
-		b, err := chunkstore.Plain{}.Open(nil, h.ID(), slices.Clone(pieces[0].Stored))
+		b, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, h.ID(),
+			slices.Clone(pieces[0].Stored))
 		if err != nil {
 			m.Fatal(err)
 		}

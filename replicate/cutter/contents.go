@@ -68,5 +68,6 @@ func (c contents) overlaidBy(m *manifest.Manifest, i int) bool {
 
 // sealedBytes returns how long b is when it is sealed: about what it takes inline.
 func (c contents) sealedBytes(b []byte) int {
-	return len(c.sealer.Seal(nil, chunkstore.ID{}, b)) // stored nowhere: the ID does not matter
+	return chunkstore.Overhead(c.sealer) +
+		len(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, b)) // stored nowhere
 }

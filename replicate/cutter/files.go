@@ -1,6 +1,7 @@
 package cutter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,8 @@ const (
 	drawnBytes = 16 // manifest.Manifest.Cut
 )
 
-// Files keep the last cut: its manifest, not compressed, in the file cut, and the leaves and
+// Files keep the last cut: the ID of "cut", and its manifest, not compressed, in the file cut (so a
+// cut whose IDs other keys have given is known from one of ours); and the leaves and
 // nodes of its tree under their IDs in the directory tree, all without places. The file cuts has
 // [manifest.Manifest.Cut] of each of the last 4,096: at 16 times its sequence modulo 4,096. Zeros
 // there are none. The rename of cut is
@@ -100,7 +102,12 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
-	m, err := manifest.Decode(chunkstore.Unpacked{Sealer: c.sealer}, b)
+	ours := c.keyed()
+	if !bytes.HasPrefix(b, ours) {
+		return nil, nil, fmt.Errorf("load cut: %w: its IDs are of other keys",
+			chunkstore.ErrCorrupt)
+	}
+	m, err := manifest.Decode(chunkstore.Plain{}, b[len(ours):])
 	if err != nil {
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
@@ -113,6 +120,12 @@ func (c *Files) Load(ctx context.Context) (*manifest.Manifest, *manifest.Tree, e
 		return nil, nil, fmt.Errorf("load cut: %w", err)
 	}
 	return m, tree, nil
+}
+
+// keyed is how the file cut begins.
+func (c *Files) keyed() []byte {
+	id := c.sealer.Identify([]byte(cutName))
+	return id[:]
 }
 
 // objects is a [manifest.Fetch] of the leaves and nodes of the saved cut; it fails
@@ -143,7 +156,7 @@ func (c *Files) object(id chunkstore.ID) ([]byte, error) {
 
 // Save makes m, with the leaves and nodes that it names, the saved cut.
 func (c *Files) Save(m *manifest.Manifest, objects iter.Seq2[chunkstore.Ref, []byte]) error {
-	encoded, err := m.Encode(chunkstore.Unpacked{Sealer: c.sealer})
+	encoded, err := m.EncodeLocal()
 	if err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
@@ -162,7 +175,7 @@ func (c *Files) Save(m *manifest.Manifest, objects iter.Seq2[chunkstore.Ref, []b
 	if err := c.note(m); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
-	if err := c.sp.RewriteFile(cutName, encoded); err != nil {
+	if err := c.sp.RewriteFile(cutName, append(c.keyed(), encoded...)); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
 	for id := range stale {

@@ -118,7 +118,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 		for _, at := range slices.Sorted(maps.Keys(d.sectors)) {
 			body = append(body, d.sectors[at]...)
 		}
-		d.packed = len(chunkstore.Plain{}.Seal(nil, chunkstore.ID{},
+		d.packed = len(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{},
 			body)) + inlineOverhead*len(d.sectors)
 	}
 	r.puts, r.whole, r.patches = 0, nil, nil
@@ -140,7 +140,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	r.putChunks()
 	next := r.version()
 	step := r.last.StepTo(next, r.patches, r.tree.Len())
-	body, err := step.Encode(chunkstore.Plain{})
+	body, err := step.Encode()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func (r *budgetRun) put(objects []chunkstore.Hashed) (places []chunkstore.Place,
 		for _, h := range part {
 			p.Seal(chunkstore.Plain{}, h)
 		}
-		stored, _, at := p.Encode()
+		stored, _, at := p.Encode(chunkstore.Plain{})
 		r.puts, r.bytes = r.puts+1, r.bytes+len(stored)
 		places = append(places, at...)
 	}

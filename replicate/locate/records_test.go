@@ -405,7 +405,7 @@ func (b getsOnly) List(context.Context, string, func(chunkstore.Object) bool) er
 // TestGetsOnly: the right to get objects is enough to follow a database.
 func TestGetsOnly(t *testing.T) {
 	p := publishtest.New(t)
-	if _, err := chunkstore.Identify(t.Context(), p.Target.Chunks); err != nil {
+	if _, err := chunkstore.Identify(t.Context(), p.Target.Chunks, chunkstore.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 	p.Records()

@@ -53,7 +53,7 @@ func newPatrolled(t *testing.T) *patrolled {
 	const chunks = 4096
 	target := storetest.Open(t, &dir.Config{Path: t.TempDir()}).Targets[0]
 	w := &patrolled{T: t, target: target, packs: map[string]bool{chunkstore.MarkerKey: true}}
-	if _, err := chunkstore.Identify(t.Context(), target.Chunks); err != nil {
+	if _, err := chunkstore.Identify(t.Context(), target.Chunks, chunkstore.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 	tree := manifest.NewTree(target.Sealer, chunks)

@@ -48,7 +48,8 @@ func Keep(ctx context.Context, t *chunkstore.Target, manifest string, p Proof) e
 	p.Time, p.VersionTime = p.Time.UTC(), p.VersionTime.UTC()
 	body, err := json.Marshal(stored{format, p})
 	if err == nil {
-		_, err = t.Manifests.Put(ctx, Key(manifest), t.Sealer.SealBody(body),
+		key := Key(manifest)
+		_, err = t.Manifests.Put(ctx, key, chunkstore.SealBody(t.Sealer, key, body),
 			chunkstore.Condition{})
 	}
 	if err != nil {
@@ -59,12 +60,12 @@ func Keep(ctx context.Context, t *chunkstore.Target, manifest string, p Proof) e
 
 // Last returns the last proof of the database whose manifest has that key. It takes one request,
 // and fails with [chunkstore.ErrAbsent] if there is none (with ErrDenied, if who asks may not
-// list), and with ErrCorrupt.
+// list), and with ErrCorrupt and ErrKey.
 func Last(ctx context.Context, t *chunkstore.Target, manifest string) (Proof, error) {
 	var s stored
 	_, err := chunkstore.GetWhole(ctx, t.Manifests, Key(manifest),
 		chunkstore.GetOptions{BytesMax: bytesMax}, func(sealed []byte) error {
-			body, err := t.Sealer.OpenBody(sealed)
+			body, err := chunkstore.OpenBody(t.Sealer, Key(manifest), sealed)
 			if err != nil {
 				return err
 			}

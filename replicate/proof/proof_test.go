@@ -15,7 +15,7 @@ import (
 // told apart.
 func TestProof(t *testing.T) {
 	target := storetest.Open(t, &dir.Config{Path: t.TempDir()}).Targets[0]
-	target.Sealer = storetest.Masked(42)
+	target.Sealer = storetest.Keyed()
 	key := manifest.Name("host", "/srv/a.db")
 	_, err := proof.Last(t.Context(), target, key)
 	storetest.MustBe(t, err, chunkstore.ErrAbsent)
@@ -35,13 +35,13 @@ func TestProof(t *testing.T) {
 		proof.IsKey(key) {
 		t.Error("a proof's key and a manifest's are not told apart")
 	}
-	target.Sealer = storetest.Masked(43)
+	target.Sealer = storetest.Keyed()
 	_, err = proof.Last(t.Context(), target, key)
-	storetest.MustBe(t, err, chunkstore.ErrCorrupt)
+	storetest.MustBe(t, err, chunkstore.ErrKey)
 	target.Sealer = chunkstore.Plain{}
 	for _, body := range []string{"", "{}", "[]", `{"verneuil_proof":2}`} {
 		storetest.MustPut(t, target.Manifests, proof.Key(key),
-			string(target.Sealer.SealBody([]byte(body))), chunkstore.Condition{})
+			string(chunkstore.EncodeBody([]byte(body))), chunkstore.Condition{})
 		_, err = proof.Last(t.Context(), target, key)
 		storetest.MustBe(t, err, chunkstore.ErrCorrupt)
 	}

@@ -37,7 +37,7 @@ func (p *Publisher) append(m *manifest.Manifest) {
 		}
 	}
 	step := p.Newest.StepTo(m, changed, m.Chunks())
-	body, err := step.Encode(p.Target.Sealer)
+	body, err := step.Encode()
 	p.must(err)
 	p.must(p.history.Take(context.Background(), nil))
 	p.must(p.history.Append(context.Background(), body, false))

@@ -94,7 +94,7 @@ const breakTries = 20
 func Break(
 	ctx context.Context, t *chunkstore.Target, key string, owner manifest.Owner,
 ) (*Hold, error) {
-	body, err := owner.Encode(t.Sealer)
+	body, err := owner.Encode()
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,8 @@ func (s beats) put(ctx context.Context, of kind, b beat) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.bucket.Put(ctx, of(s.key), s.sealer.SealBody(body), chunkstore.Condition{})
+	stored := chunkstore.SealBody(s.sealer, of(s.key), body)
+	_, err = s.bucket.Put(ctx, of(s.key), stored, chunkstore.Condition{})
 	return err
 }
 
@@ -79,7 +80,8 @@ func (s beats) get(
 	case err != nil:
 		return beat{}, etag, false, err
 	}
-	if body, err := s.sealer.OpenBody(o.Body); err != nil || json.Unmarshal(body, &b) != nil {
+	body, err := chunkstore.OpenBody(s.sealer, of(s.key), o.Body)
+	if err != nil || json.Unmarshal(body, &b) != nil {
 		b = beat{}
 	}
 	return b, o.ETag, true, nil
@@ -255,7 +257,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 			"owner", s.owner, "timeout", d.set.o.LeaseTimeout)
 	}
 	owner := d.owner()
-	body, err := owner.Encode(d.shop.t.Sealer)
+	body, err := owner.Encode()
 	if err != nil {
 		return err
 	}

@@ -215,7 +215,7 @@ func (q *queue) join() (batch []*entry, step *manifest.Step, body []byte, err er
 			joined = compose.Join(joined, e.draft)
 		}
 		step = joined.Step(d.story.m)
-		body, err = step.Encode(d.shop.t.Sealer)
+		body, err = step.Encode()
 		if !errors.Is(err, manifest.ErrTooLong) || len(batch) == 1 && first == nil {
 			break
 		}

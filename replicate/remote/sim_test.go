@@ -45,9 +45,10 @@ func (w *world) note(o operation) {
 // warm makes what is shared by all bubbles before there are any: it has channels.
 var warm = sync.OnceFunc(func() {
 	plain, sealer := make([]byte, 1000), chunkstore.Plain{}
-	_, bodyErr := sealer.OpenBody(sealer.SealBody(plain))
+	_, bodyErr := chunkstore.DecodeBody(chunkstore.EncodeBody(plain))
 	id := sealer.Identify(plain)
-	if _, err := sealer.Open(nil, id, sealer.Seal(nil, id, plain)); err != nil || bodyErr != nil {
+	stored := chunkstore.SealObject(sealer, nil, id, plain)
+	if _, err := chunkstore.OpenObject(sealer, nil, id, stored); err != nil || bodyErr != nil {
 		panic(errors.Join(err, bodyErr))
 	}
 })

@@ -249,7 +249,7 @@ func (w *world) created(n uint64, stored []byte) {
 	} else if r.Writer != w.owner {
 		w.violate("R5: record %d by %x, and %x owns the history", n, r.Writer[:2], w.owner[:2])
 	}
-	next, err := versions.Fold(chunkstore.Plain{}, w.newest, r)
+	next, err := versions.Fold(w.newest, r)
 	if err != nil {
 		w.violate("R5: record %d: %v", n, err)
 		return

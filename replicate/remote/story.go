@@ -182,13 +182,13 @@ func (s *story) fold(step history.Step) error {
 
 // foldRecord makes the version of r, the next record, the one that was read.
 func (s *story) foldRecord(r *history.Record) error {
-	m, err := versions.Fold(s.d.shop.t.Sealer, s.m, r)
+	m, err := versions.Fold(s.m, r)
 	if err != nil {
 		return err
 	}
 	if r.Fence {
 		s.owner = nil
-		if o, err := manifest.DecodeOwner(s.d.shop.t.Sealer, r.Body); err == nil {
+		if o, err := manifest.DecodeOwner(r.Body); err == nil {
 			s.owner = &o
 		}
 	}

@@ -106,9 +106,10 @@ func warm(t *testing.T) {
 	t.Helper()
 	var s chunkstore.Plain
 	b := make([]byte, 1000)
-	_, err := s.Open(nil, s.Identify(b), s.Seal(nil, s.Identify(b), b))
+	_, err := chunkstore.OpenObject(s, nil, s.Identify(b),
+		chunkstore.SealObject(s, nil, s.Identify(b), b))
 	if err == nil {
-		_, err = s.OpenBody(s.SealBody(b))
+		_, err = chunkstore.DecodeBody(chunkstore.EncodeBody(b))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func (h *haul) failed(err error) error {
 func (r *run) open(ctx context.Context, ref chunkstore.Ref, pieces []chunkstore.Piece,
 	buf []byte) ([]byte, error) {
 	if piece, ok := chunkstore.FindPiece(pieces, ref); ok {
-		plain, err := r.Store.Sealer().Open(buf, ref.ID, piece.Stored)
+		plain, err := chunkstore.OpenObject(r.Store.Sealer(), buf, ref.ID, piece.Stored)
 		if err == nil {
 			return plain, nil
 		}

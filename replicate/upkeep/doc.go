@@ -46,6 +46,10 @@
 //	G6  No collector hinders another, or a writer.
 //	G7  Who holds a database that lives in a store, and slept for long, cannot append a record
 //	    whose packs are gone.
+//	G8  Where keys were rotated, a pack is replaced by itself, sealed with the newest key: it has
+//	    the same name, length and places, so that whoever reads or names it meanwhile is not
+//	    concerned; a put of somebody else is not lost. What has a time that counts, a record or a
+//	    version, is left as it is.
 //
 // G7: Of a database that a host replicates the host has a copy, and puts again what is missing; one
 // that lives in a store is nowhere else. Its holder puts packs, and then appends the record that
@@ -83,6 +87,12 @@
 // put, or a version that its bucket keeps. Else all deleting waits for 20 minutes after the newest
 // checkpoints were read. A checkpoint that is kept is none: it is put before it becomes the
 // newest one, which it may never have become.
+//
+// G8: To seal a pack anew reads it, and puts it on the condition that it is what was read. Its time
+// is a new one: it stays longer, if nothing names it. That it is needed no more is found before
+// that. While there are older keys, each run asks for the last bytes of each pack, which tell by
+// which key all of it is sealed; for the first bytes of each newest checkpoint, and of a few
+// records.
 //
 // Requests: a list of each bucket, 1,000 keys each; for each database a GET, HEAD and those of a
 // reader of records; a GET for each version that stays; the leaves of the first version, 64 in a

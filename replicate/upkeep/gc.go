@@ -71,6 +71,9 @@ type Collected struct {
 	// DeadBytes are those of live packs that nobody needs: what stands there beside what versions
 	// name. The writer of a database puts the rest elsewhere where they are most of a pack.
 	DeadBytes int64 `json:"dead_bytes"`
+
+	// Older is what is sealed with older keys; nil: there are none.
+	Older *Older `json:"older_keys,omitempty"`
 }
 
 // Objects returns how many objects nobody needs.
@@ -128,7 +131,8 @@ type collection struct {
 	live      *live
 
 	wait    bool // what was read may be too fresh to delete by at once
-	garbage []garbage
+	garbage []packed
+	packs   []packed // all, if there are older keys
 	pins    pins
 	leases  leases
 
@@ -136,8 +140,8 @@ type collection struct {
 	found Collected
 }
 
-// garbage is a pack that nobody can name.
-type garbage struct {
+// packed is a pack that was listed.
+type packed struct {
 	name  chunkstore.Digest
 	bytes int64
 }
@@ -162,10 +166,13 @@ func (c *collection) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if !c.o.Delete {
-		return nil
+	if c.o.Delete {
+		if err := c.delete(ctx); err != nil {
+			return err
+		}
 	}
-	return c.delete(ctx)
+	r := resealing{c, &Older{}}
+	return r.run(ctx)
 }
 
 // each calls f for each number below n, several at once, and joins their errors.
@@ -188,12 +195,18 @@ func (c *collection) each(ctx context.Context, n int, f func(context.Context, in
 
 // listPacks finds the packs that nothing live names.
 func (c *collection) listPacks(ctx context.Context) error {
+	sealer := c.targets[0].Sealer
+	_, older := sealer.Ring()
 	err := c.chunks.List(ctx, "", func(o chunkstore.Object) bool {
 		if o.Key >= "g" { // what has names of hex digits is before: no log, and no checkpoint
 			return false
 		}
 		name, err := chunkstore.ParseDigest(o.Key)
 		bytes, live := c.live.has(name)
+		bytes += int64(chunkstore.Overhead(sealer))
+		if err == nil && older {
+			c.packs = append(c.packs, packed{name, o.Bytes})
+		}
 		switch {
 		case err != nil:
 		case live:
@@ -203,7 +216,7 @@ func (c *collection) listPacks(ctx context.Context) error {
 			c.found.Young.add(o.Bytes)
 		default:
 			c.found.Packs.add(o.Bytes)
-			c.garbage = append(c.garbage, garbage{name, o.Bytes})
+			c.garbage = append(c.garbage, packed{name, o.Bytes})
 		}
 		return ctx.Err() == nil
 	})
@@ -304,7 +317,7 @@ func (c *collection) deletePacks(ctx context.Context) error {
 	return nil
 }
 
-func deletePack(ctx context.Context, c *collection, g garbage) error {
+func deletePack(ctx context.Context, c *collection, g packed) error {
 	o, err := c.chunks.Stat(ctx, g.name.String())
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):

@@ -35,7 +35,7 @@ func (l *leases) fenceSleeper(
 	if err != nil || !later(appended, beat).Before(c.now.Add(-asleep)) {
 		return err
 	}
-	body, err := c.o.Owner.Encode(d.target.Sealer)
+	body, err := c.o.Owner.Encode()
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func newLiver(t *testing.T) *liver {
 	c := compose.New(compose.Options{Target: l.Target})
 	draft, err := c.Compose(t.Context(), base, ch, before)
 	if err == nil {
-		l.body, err = draft.Step(base).Encode(chunkstore.Plain{})
+		l.body, err = draft.Step(base).Encode()
 	}
 	if err != nil || len(draft.Changed) == 0 {
 		t.Fatalf("compose: %+v, %v", draft, err)

@@ -84,7 +84,7 @@ func (l *live) record(ctx context.Context, t *chunkstore.Target, r *history.Reco
 	if r.Fence || len(r.Body) == 0 {
 		return nil
 	}
-	step, err := manifest.DecodeStep(t.Sealer, r.Body)
+	step, err := manifest.DecodeStep(r.Body)
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (p *pack) open(s chunkstore.Sealer, pieces []chunkstore.Piece, refs []chunk
 		if !ok {
 			p.note(ref, fmt.Errorf("object %v: %w: it does not stand at %d in pack %v",
 				ref.ID, chunkstore.ErrCorrupt, ref.Place.Offset, p.name))
-		} else if _, err := s.Open(buf, ref.ID, piece.Stored); err != nil {
+		} else if _, err := chunkstore.OpenObject(s, buf, ref.ID, piece.Stored); err != nil {
 			p.note(ref, fmt.Errorf("object %v in pack %v: %w", ref.ID, p.name, err))
 		}
 	}

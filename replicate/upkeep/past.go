@@ -34,6 +34,7 @@ type version struct {
 	stored  time.Time
 	bytes   int64
 	daily   bool // the first of its day
+	stale   bool // sealed with an older key, once it was read
 	expired bool
 	at      history.Position // once it was read; zero: it is gone, or in no history
 }
@@ -201,7 +202,7 @@ func (c *collection) readLogs(ctx context.Context) error {
 		}
 		l := c.lineages[id.Lineage]
 		if l == nil {
-			l = &lineage{log: chunkstore.NewBucketLog(c.chunks, versions.LogName(id.Lineage))}
+			l = &lineage{log: chunkstore.NewLog(c.targets[0], versions.LogName(id.Lineage))}
 			c.lineages[id.Lineage] = l
 		}
 		if l.since == 0 && id.Number != l.last+1 {
@@ -383,6 +384,7 @@ func (c *collection) readVersion(
 		if key != v.key {
 			return fmt.Errorf("%w: it is %s", chunkstore.ErrCorrupt, key)
 		}
+		v.stale = !manifest.Fresh(t.Sealer, body)
 		return nil
 	}
 	var err error

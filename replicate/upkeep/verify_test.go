@@ -273,7 +273,7 @@ func TestVerifyRequests(t *testing.T) {
 		tree.Set(i, ref)
 	}
 	w.pack(tree, chunkstore.PackMax)
-	if _, err := chunkstore.Identify(t.Context(), w.target.Chunks); err != nil {
+	if _, err := chunkstore.Identify(t.Context(), w.target.Chunks, chunkstore.Plain{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range []VerifyOptions{{}, {Touch: true}, {Read: true}} {

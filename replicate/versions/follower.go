@@ -194,7 +194,7 @@ func (f *Follower) fold(step history.Step) error {
 		}
 	}
 	for _, r := range step.Records {
-		m, err := Fold(f.sealer, f.newest, r)
+		m, err := Fold(f.newest, r)
 		if err != nil {
 			return err
 		}
@@ -231,16 +231,14 @@ func (f *Follower) take(c *history.Checkpoint) error {
 
 // Fold returns the version that the history has with r, the record after those that m has: m with
 // another At, if r is a fence, or says nothing new. It fails with [chunkstore.ErrCorrupt].
-func Fold(
-	s chunkstore.Sealer, m *manifest.Manifest, r *history.Record,
-) (*manifest.Manifest, error) {
+func Fold(m *manifest.Manifest, r *history.Record) (*manifest.Manifest, error) {
 	at, err := m.At.After(r)
 	if err != nil {
 		return nil, err
 	}
 	next := *m
 	if !r.Fence && len(r.Body) > 0 {
-		step, err := manifest.DecodeStep(s, r.Body)
+		step, err := manifest.DecodeStep(r.Body)
 		var made *manifest.Manifest
 		if err == nil {
 			made, err = m.Apply(step)

@@ -2,7 +2,6 @@ package versions
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sort"
@@ -63,7 +62,7 @@ func SignsOfLife(
 func OwnerAt(
 	ctx context.Context, t *chunkstore.Target, at history.Position,
 ) (owner manifest.Owner, ok bool, err error) {
-	log := chunkstore.NewBucketLog(t.Chunks, hex.EncodeToString(at.Lineage[:]))
+	log := chunkstore.NewLog(t, LogName(at.Lineage))
 	var first *history.Record    // of the epoch, that was found
 	has := func(n uint64) bool { // record n, and it is of the epoch
 		var found [][]byte
@@ -94,6 +93,6 @@ func OwnerAt(
 	if err != nil || first == nil || !first.Fence {
 		return manifest.Owner{}, false, err
 	}
-	owner, err = manifest.DecodeOwner(t.Sealer, first.Body)
+	owner, err = manifest.DecodeOwner(first.Body)
 	return owner, err == nil, err
 }

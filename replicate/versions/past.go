@@ -130,7 +130,7 @@ func (p *Past) goOn(
 			return nil, err
 		}
 		w := &walk{log: NewStore(p.t, p.key).Log(m.At.Lineage), m: m, within: within, last: m}
-		whole, err := w.to(ctx, p.t.Sealer, next.At.Number)
+		whole, err := w.to(ctx, next.At.Number)
 		switch {
 		case err != nil:
 			return nil, err
@@ -149,7 +149,7 @@ func (p *Past) tail(
 ) (*manifest.Manifest, error) {
 	if at, ok := p.head(); !ok || IDOf(at) != IDOf(m.At) {
 		w := &walk{log: NewStore(p.t, p.key).Log(m.At.Lineage), m: m, within: within, last: m}
-		_, err := w.to(ctx, p.t.Sealer, endOfLog)
+		_, err := w.to(ctx, endOfLog)
 		return w.last, err
 	}
 	f := p.newest.Clone()
@@ -183,13 +183,13 @@ type walk struct {
 
 // to goes on to the record called number, and reports whether it and all that are before it are
 // there. To the end of the log it goes on only as far as within.
-func (w *walk) to(ctx context.Context, s chunkstore.Sealer, number uint64) (whole bool, err error) {
+func (w *walk) to(ctx context.Context, number uint64) (whole bool, err error) {
 	whole, err = EachRecord(ctx, w.log, w.m.At.Number+1, number,
 		func(_ uint64, stored []byte) error {
 			if w.beyond && number == endOfLog {
 				return errBeyond
 			}
-			return w.step(s, stored)
+			return w.step(stored)
 		})
 	if errors.Is(err, errBroken) || errors.Is(err, errBeyond) {
 		return false, nil
@@ -225,7 +225,7 @@ func EachRecord(
 // errBroken: a record is no successor of the one before it.
 var errBroken = errors.New("the log does not go on so")
 
-func (w *walk) step(s chunkstore.Sealer, stored []byte) error {
+func (w *walk) step(stored []byte) error {
 	r, err := history.Decode(w.m.At.Number+1, stored)
 	var at history.Position
 	if err == nil {
@@ -238,7 +238,7 @@ func (w *walk) step(s chunkstore.Sealer, stored []byte) error {
 		m := *w.m
 		m.At = at
 		w.m = &m
-	} else if w.m, err = Fold(s, w.m, r); err != nil {
+	} else if w.m, err = Fold(w.m, r); err != nil {
 		return err
 	}
 	if w.beyond = w.beyond || !w.within(w.m); !w.beyond {

@@ -26,7 +26,7 @@ var ErrAnother = errors.New("the manifest is another database's")
 func NewStore(t *chunkstore.Target, key string) history.Store { return store{t, key} }
 
 func (s store) Log(lineage [16]byte) chunkstore.Log {
-	return chunkstore.NewBucketLog(s.t.Chunks, LogName(lineage))
+	return chunkstore.NewLog(s.t, LogName(lineage))
 }
 
 // LogName returns the name of the log of a lineage.

@@ -63,7 +63,7 @@ func (w *writer) next(b byte) {
 	n.Sequence++
 	n.Cut = [16]byte{b, byte(n.Sequence)}
 	n.Inline = []manifest.Page{{Offset: 0, Data: append([]byte{b}, make([]byte, 511)...)}}
-	body, err := w.last.StepTo(&n, nil, 1).Encode(chunkstore.Plain{})
+	body, err := w.last.StepTo(&n, nil, 1).Encode()
 	w.must(err)
 	w.must(w.w.Take(w.t.Context(), nil))
 	w.must(w.w.Append(w.t.Context(), body, false))

@@ -29,7 +29,7 @@ var doors = map[string][]string{
 		"replicate/remote", "replicate/remote/cephsqlite", "replicate/remote/deposit",
 		"replicate/locate", "replicate/versions", "replicate/proof",
 		"spool", "spool/sqlitefile", "manifest", "manifest/history", "chunkstore", "chunkstore/dir",
-		"chunkstore/probe",
+		"chunkstore/probe", "chunkstore/keyring",
 	},
 	// the readers and writers, which C serves
 	"cgo": {"vfs", "replicate/replica", "replicate/remote", "replicate/remote/compose",
@@ -42,6 +42,7 @@ var doors = map[string][]string{
 		"spool", "manifest", "chunkstore", "chunkstore/probe",
 		// to register them
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/rados", "chunkstore/s3",
+		"chunkstore/keyring",
 	},
 	"replicate/remote": {
 		"replicate/remote/compose", "replicate/remote/machine", "replicate/replica",
@@ -92,6 +93,7 @@ var doors = map[string][]string{
 	"chunkstore/dir":        {"chunkstore", "chunkstore/objectfile"},
 	"chunkstore/rados":      {"chunkstore", "cgo/librados"},
 	"chunkstore/s3":         {"chunkstore"},
+	"chunkstore/keyring":    {"chunkstore"},
 	"chunkstore/objectfile": {"chunkstore"},
 	"chunkstore/probe":      {"chunkstore"},
 	"cgo/librados":          {},
@@ -121,6 +123,7 @@ var onlyIn = map[string][]string{
 	"github.com/mattn/go-sqlite3": {".", "cmd/verneuilctl", "test/hosts/goload",
 		"test/hosts/golink"},
 	"github.com/aws/aws-sdk-go-v2/service/s3": {"chunkstore/s3"},
+	"golang.org/x/crypto/chacha20poly1305":    {"chunkstore/keyring"},
 	"github.com/spf13/cobra":                  {"cmd/verneuilctl"},
 	"google.golang.org/protobuf/proto":        {"manifest", "manifest/manifestpb"},
 }

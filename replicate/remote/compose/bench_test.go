@@ -86,7 +86,7 @@ func BenchmarkStep(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		body, err := d.Step(base).Encode(chunkstore.Plain{})
+		body, err := d.Step(base).Encode()
 		must(b, err)
 		n = len(body)
 	}

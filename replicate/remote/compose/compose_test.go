@@ -242,7 +242,7 @@ func TestC6LargeChangesTakeLittleMemory(t *testing.T) {
 	if b.most > at*packMax {
 		t.Fatalf("%d bytes were being put at once", b.most)
 	}
-	body, err := d.Step(new(manifest.Manifest)).Encode(chunkstore.Plain{})
+	body, err := d.Step(new(manifest.Manifest)).Encode()
 	must(t, err)
 	if len(body) > 64<<10 {
 		t.Fatalf("the record has %d bytes", len(body))
@@ -304,7 +304,7 @@ func TestBudgetsFit(t *testing.T) {
 		header(ch.blocks[0], 65536, pages, rng.Uint32(), true)
 		d, err := c.Compose(t.Context(), base, ch.asChange(), &file{bytes: was})
 		must(t, err)
-		_, err = d.Step(base).Encode(chunkstore.Plain{})
+		_, err = d.Step(base).Encode()
 		must(t, err)
 		_, err = d.Version.Encode(chunkstore.Plain{})
 		must(t, err)

@@ -350,9 +350,9 @@ func (w *model) took(d *compose.Draft, want []byte) {
 // steps checks what the record of d says (C3).
 func (w *model) steps(base *manifest.Manifest, d *compose.Draft) {
 	w.t.Helper()
-	body, err := d.Step(base).Encode(chunkstore.Plain{})
+	body, err := d.Step(base).Encode()
 	must(w.t, err)
-	step, err := manifest.DecodeStep(w.target.Sealer, body)
+	step, err := manifest.DecodeStep(body)
 	must(w.t, err)
 	next, err := base.Apply(step)
 	must(w.t, err)

@@ -214,7 +214,7 @@ func (d *deposit) replace(
 func (d *deposit) take(
 	ctx context.Context, f *versions.Follower,
 ) (*history.Writer, *manifest.Manifest, error) {
-	body, err := d.o.Owner.Encode(d.o.Target.Sealer)
+	body, err := d.o.Owner.Encode()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -240,7 +240,7 @@ func (d *deposit) take(
 // append appends m, and puts it as a checkpoint.
 func (d *deposit) append(ctx context.Context, w *history.Writer, m *manifest.Manifest) error {
 	t := d.o.Target
-	step, err := m.WholeStep().Encode(t.Sealer)
+	step, err := m.WholeStep().Encode()
 	if err == nil {
 		err = w.Append(ctx, step, false)
 	}

@@ -234,7 +234,7 @@ func held(t *testing.T, target *chunkstore.Target) *history.Writer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := manifest.Owner{Host: "other.example", PID: 42, Program: "p"}.Encode(target.Sealer)
+	body, err := manifest.Owner{Host: "other.example", PID: 42, Program: "p"}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func checkCache(s *harness.Site, what *trial) {
 		harness.Must(s.T, err)
 		body, err := os.ReadFile(name)
 		harness.Must(s.T, err)
-		if _, err := (chunkstore.Plain{}).Open(nil, id, body); err != nil {
+		if _, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, body); err != nil {
 			s.T.Fatalf("%v: %s in the cache: %v", what, name, err)
 		}
 	}

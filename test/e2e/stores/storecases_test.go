@@ -219,7 +219,7 @@ func (w *storeWorld) checkCache() {
 		harness.Must(w.T, err)
 		id, err := chunkstore.ParseID(filepath.Base(name))
 		if err == nil {
-			_, err = chunkstore.Plain{}.Open(nil, id, body)
+			_, err = chunkstore.OpenObject(chunkstore.Plain{}, nil, id, body)
 		}
 		if err != nil {
 			w.T.Fatalf("%s in the cache: %v", name, err)

@@ -104,7 +104,8 @@ func newTampered(t *testing.T) *tampered {
 	tree := m.Tree(chunkstore.Plain{})
 	refs, err := tree.LookupAll(t.Context(), []int{30, 31},
 		func(_ context.Context, refs []chunkstore.Ref) (plain [][]byte, err error) {
-			leaf, err := chunkstore.Plain{}.Open(nil, refs[0].ID, w.stored(refs[0]))
+			leaf, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, refs[0].ID,
+				w.stored(refs[0]))
 			return [][]byte{leaf}, err
 		})
 	harness.Must(t, err)
@@ -185,7 +186,7 @@ func (w *tampered) put(plain ...[]byte) (refs []chunkstore.Ref) {
 		refs = append(refs, chunkstore.Ref{ID: chunkstore.Plain{}.Identify(b)})
 		p.Seal(chunkstore.Plain{}, chunkstore.Hash(chunkstore.Plain{}, b))
 	}
-	stored, name, places := p.Encode()
+	stored, name, places := p.Encode(chunkstore.Plain{})
 	for k := range refs {
 		refs[k].Place = places[k]
 	}

@@ -1,0 +1,46 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// NewLog returns the log called name, of letters and digits, in t's bucket of chunks, whose records
+// t's Sealer seals, each about its key: none can stand in the place of another. It asks nobody.
+// Append fails with [ErrUnguarded] if the bucket is known not to keep conditions, and Read with
+// [ErrKey]. Of a record that is damaged as it is stored, Read returns no bytes, which no reader
+// takes for a record.
+func NewLog(t *Target, name string) Log {
+	return sealedLog{NewBucketLog(t.Chunks, name), t.Sealer, name}
+}
+
+// sealedLog is a log whose records a Sealer seals.
+type sealedLog struct {
+	Log
+	sealer Sealer
+	name   string
+}
+
+func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {
+	return l.Log.Append(ctx, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
+}
+
+func (l sealedLog) Read(ctx context.Context, from uint64, limit int) ([][]byte, error) {
+	records, err := l.Log.Read(ctx, from, limit)
+	if err != nil {
+		return nil, err
+	}
+	for k, stored := range records {
+		n := from + uint64(k)
+		record, err := l.sealer.Unwrap(nil, RecordKey(l.name, n), stored)
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			record = []byte{}
+		case err != nil:
+			return nil, fmt.Errorf("record %d of %v: %w", n, l, err)
+		}
+		records[k] = record
+	}
+	return records, nil
+}

@@ -1,0 +1,421 @@
+package stores_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
+	"verneuil/test/e2e/harness"
+	"verneuil/vfs"
+)
+
+// secretText stands in databases many times, and nowhere in a store.
+const secretText = "nobody may read this"
+
+// encrypted is a site whose target and store are encrypted.
+type encrypted struct {
+	*harness.Site
+	stores map[string]any
+}
+
+// newEncrypted makes a key file, which the configuration names.
+func newEncrypted(s *harness.Site) *encrypted {
+	s.T.Helper()
+	// The store is another place of the same kind.
+	target, err := json.Marshal(s.Targets[0])
+	harness.Must(s.T, err)
+	other := strings.NewReplacer(`"chunks"`, `"st-chunks"`, `"manifests"`, `"st-manifests"`,
+		s.Path("store"), s.Path("st")).Replace(string(target))
+	e := &encrypted{s, map[string]any{"st": json.RawMessage(other)}}
+	s.Ctl("key", "new", s.Path("keys"))
+	e.keys(map[string]any{"key_file": s.Path("keys")})
+	return e
+}
+
+// keys configures what the configuration says of keys.
+func (e *encrypted) keys(keys map[string]any) {
+	e.T.Helper()
+	config := map[string]any{"stores": e.stores, "tempdir": e.Dir}
+	maps.Copy(config, keys)
+	e.Configure(config)
+}
+
+// buckets returns those of the target and the store.
+func (e *encrypted) buckets() (all []chunkstore.Bucket) {
+	e.T.Helper()
+	config, err := vfs.ParseConfig(e.Config())
+	harness.Must(e.T, err)
+	config.Keys = keyring.Source{} // nothing is opened
+	log := slog.New(slog.DiscardHandler)
+	replicated, err := config.OpenForegroundStore(context.Background(), log)
+	harness.Must(e.T, err)
+	named, err := config.OpenNamedStore(context.Background(), "st", log)
+	harness.Must(e.T, err)
+	for _, t := range []*chunkstore.Target{replicated.Targets[0], named.Targets[0]} {
+		all = append(all, t.Chunks, t.Manifests)
+	}
+	return all
+}
+
+// object is one that is stored.
+type object struct {
+	bucket chunkstore.Bucket
+	key    string
+	body   []byte
+}
+
+// objects returns all that is stored.
+func (e *encrypted) objects() (all []object) {
+	e.T.Helper()
+	for _, b := range e.buckets() {
+		var keys []string
+		harness.Must(e.T, b.List(e.T.Context(), "", func(o chunkstore.Object) bool {
+			keys = append(keys, o.Key)
+			return true
+		}))
+		for _, key := range keys {
+			o, err := b.Get(e.T.Context(), key, chunkstore.GetOptions{})
+			harness.Must(e.T, err)
+			all = append(all, object{b, key, o.Body})
+		}
+	}
+	return all
+}
+
+func (e *encrypted) put(o object, body []byte) {
+	e.T.Helper()
+	_, err := o.bucket.Put(e.T.Context(), o.key, body, chunkstore.Condition{})
+	harness.Must(e.T, err)
+}
+
+// ctl runs verneuilctl, and returns what it said.
+func (e *encrypted) ctl(args ...string) harness.Result {
+	e.T.Helper()
+	argv := []string{harness.Built(e.T, "VERNEUIL_CTL"), "-c", e.Config()}
+	return harness.Run(e.T, nil, append(argv, args...)...)
+}
+
+// fill has a database of rows that tell the secret, which is replicated, and another in the store.
+func (e *encrypted) fill() *harness.Process {
+	e.T.Helper()
+	shell := e.Written("a.db", "delete")
+	shell.Must(fmt.Sprintf("insert into t(b) select '%s ' || value from generate_series(1, 4000);",
+		secretText))
+	shell.Flush()
+	for n := range 3 { // small ones: records with pages
+		shell.Must(fmt.Sprintf("update t set b = '%s, again' where a = %d;", secretText, n+2))
+		shell.Flush()
+	}
+	remote := e.Shell("")
+	remote.Must(".open file:///st/r.db?vfs=verneuil_remote")
+	remote.Must("create table t(a integer primary key, b);")
+	remote.Must(fmt.Sprintf("insert into t(b) values('%s');", secretText))
+	remote.EndsWith(0)
+	return shell
+}
+
+// TestEncrypted: with a key file, everything works, and nothing that is stored can be read: what
+// differs between a target and the database is all there is.
+func TestEncrypted(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *harness.Site{
+		"dir": harness.DirSite, "s3": harness.MinioSite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEncrypted(site(t))
+			shell := e.fill()
+			e.MustEqual("a.db")
+			for _, o := range e.objects() {
+				for _, plainly := range []string{secretText, "VRNC", "VRNL", e.Path("a.db"),
+					harness.Hostname, "SQLite format 3", "create table"} {
+					if bytes.Contains(o.body, []byte(plainly)) {
+						t.Errorf("%s in %v says %q", o.key, o.bucket, plainly)
+					}
+				}
+			}
+
+			replica := e.Shell("")
+			replica.Must(fmt.Sprintf(".open file:verneuil://%s%s?vfs=verneuil_snapshot",
+				harness.Hostname, e.Path("a.db")))
+			replica.Want("select count(*) from t;", "4001")
+			shell.Must("delete from t where a > 3000;")
+			shell.Flush()
+			replica.Ask("pragma verneuil_snapshot_refresh=2;")
+			replica.Want("select count(*) from t;", "3000")
+
+			e.Ctl("verify", "--read")
+			e.Ctl("verify", "--read", "--store", "st")
+			e.Ctl("versions", "-s", e.Path("a.db"))
+			e.Ctl("gc")
+			e.Ctl("export", "file:///st/r.db", e.Path("r.db"))
+			if got := e.Stock("r.db", "select b from t"); got != secretText {
+				t.Errorf("the store's database says %q", got)
+			}
+			e.Ctl("import", e.Path("a.db"), "file:///st/a.db")
+			remote := e.Shell("")
+			remote.Must(".open file:///st/a.db?vfs=verneuil_remote")
+			remote.Want("select count(*) from t;", "3000")
+
+			// Equal chunks are stored once, of other databases, too.
+			b, err := os.ReadFile(e.Path("a.db"))
+			harness.Must(t, err)
+			e.Write("copy.db", b)
+			e.Write("another.db", b)
+			e.Ctl("sync", e.Path("copy.db"))
+			before := e.packBytes()
+			e.Ctl("sync", e.Path("another.db"))
+			if more := e.packBytes() - before; before == 0 || more != 0 {
+				t.Errorf("a copy took %d bytes more than %d", more, before)
+			}
+			e.MustEqual("copy.db")
+		})
+	}
+}
+
+// packBytes returns how long all packs of the target are.
+func (e *encrypted) packBytes() (sum int64) {
+	e.T.Helper()
+	harness.Must(e.T, e.buckets()[0].List(e.T.Context(), "", func(o chunkstore.Object) bool {
+		if _, err := chunkstore.ParseDigest(o.Key); err == nil {
+			sum += o.Bytes
+		}
+		return true
+	}))
+	return sum
+}
+
+// TestKeyDoesNotFit: without the keys, with others, and with keys where nothing is encrypted, every
+// command says so, and names the place and the keys; nothing is changed, and the application's
+// database works.
+func TestKeyDoesNotFit(t *testing.T) {
+	e := newEncrypted(harness.DirSite(t))
+	e.fill().EndsWith(0)
+	e.Ctl("key", "new", e.Path("others"))
+	stored := e.objects()
+	same := func(what string) {
+		t.Helper()
+		if now := e.objects(); !slices.EqualFunc(now, stored, func(a, b object) bool {
+			return a.key == b.key && bytes.Equal(a.body, b.body)
+		}) {
+			t.Fatalf("%s has changed what is stored", what)
+		}
+	}
+	source := []string{"-s", e.Path("a.db")}
+	commands := [][]string{
+		append([]string{"restore", "-o", e.Path("out.db")}, source...),
+		append([]string{"verify"}, source...), append([]string{"manifest"}, source...),
+		{"ls"}, {"ls", "file:///st"}, {"verify"}, {"gc"}, {"gc", "--delete"},
+		{"sync", e.Path("a.db")}, {"export", "file:///st/r.db", e.Path("out.db")},
+		{"import", e.Path("a.db"), "file:///st/new.db"}, {"lock", "info", "file:///st/r.db"},
+	}
+	for what, keys := range map[string]struct {
+		config map[string]any
+		says   []string
+	}{
+		"none":   {nil, []string{"encrypted with the key", "the configuration has no"}},
+		"others": {map[string]any{"key_file": e.Path("others")}, []string{"others"}},
+		"missing": {map[string]any{"key_file": e.Path("gone")},
+			[]string{"key_file " + e.Path("gone")}},
+		"command": {map[string]any{"key_command": []string{"/bin/cat", e.Path("gone")}},
+			[]string{"key_command /bin/cat", "No such file"}},
+	} {
+		e.keys(keys.config)
+		for _, args := range commands {
+			r := e.ctl(args...)
+			if r.Code != 1 || !strings.Contains(r.Stderr, "key") {
+				t.Errorf("%s: %q: exit code %d, %s%s", what, args, r.Code, r.Stdout, r.Stderr)
+			}
+			same(fmt.Sprintf("%s: %q", what, args))
+			for _, says := range keys.says {
+				if args[0] == "restore" && !strings.Contains(r.Stderr, says) {
+					t.Errorf("%s: %q says %q, not %q", what, args, r.Stderr, says)
+				}
+			}
+		}
+		if _, err := os.Stat(e.Path("out.db")); err == nil {
+			t.Errorf("%s: something was restored", what)
+		}
+		e.applicationWorks(what)
+		same(what + ": an application")
+	}
+	e.keys(map[string]any{"key_file": e.Path("keys")})
+	shell := e.Shell("new.db") // its spool is told of the key file
+	shell.Flush()
+	shell.Ask(".open " + e.Path("a.db"))
+	shell.Flush() // what was committed meanwhile waits, and is sent
+	shell.EndsWith(0)
+	e.MustEqual("a.db")
+	e.MustEqual("new.db")
+}
+
+// applicationWorks has an application write to databases whose target it has not the keys of, and
+// try to open others.
+func (e *encrypted) applicationWorks(what string) {
+	e.T.Helper()
+	shell := e.Shell("")
+	shell.Ask(".open " + e.Path("a.db"))
+	shell.Want(fmt.Sprintf("insert into t(b) values('%s') returning 1;", what), "1") // P1
+	shell.Want("select verneuil_flush();", "0")
+	shell.Ask(".open " + e.Path("new.db"))
+	shell.Want("create table if not exists t(a); select count(*) from t;", "0")
+	shell.Want("select verneuil_flush();", "0")
+	before := shell.Stderr()
+	for _, uri := range []string{
+		fmt.Sprintf("verneuil://%s%s?vfs=verneuil_snapshot", harness.Hostname, e.Path("a.db")),
+		"///st/r.db?vfs=verneuil_remote", "///st/other.db?vfs=verneuil_remote",
+	} {
+		shell.Ask(".open file:" + uri)
+		if got := shell.Ask("select 1 from t limit 1;"); got != "" ||
+			!strings.Contains(shell.Stderr()[len(before):], "key") {
+			e.T.Errorf("%s: %s opens: %q, %s", what, uri, got, shell.Stderr()[len(before):])
+		}
+	}
+	shell.EndsWith(1)
+}
+
+// TestEncryptedTampered: whatever somebody who may write to the store, and has no key, does to one
+// object, a restore gives a version that was, or fails, and says so; it never gives anything else.
+func TestEncryptedTampered(t *testing.T) {
+	e := newEncrypted(harness.DirSite(t))
+	shell := e.fill()
+	versions := map[string]bool{e.dump(""): true}
+	for n := range 4 {
+		shell.Must(fmt.Sprintf("update t set b = randomblob(3000 + %d) where a = 9;", n))
+		shell.Flush()
+		versions[e.dump("")] = true
+	}
+	shell.EndsWith(0)
+	all := e.objects()
+	newest := e.dump("")
+	if len(versions) < 5 || len(all) < 8 {
+		t.Fatalf("%d versions, %d objects", len(versions), len(all))
+	}
+	failed := 0
+	try := func(what string, o object, body []byte) {
+		t.Helper()
+		e.put(o, body)
+		defer e.put(o, o.body)
+		r := e.ctl("restore", "--force", "-s", e.Path("a.db"), "-o", e.Path("out.db"))
+		if r.Code != 0 {
+			failed++
+			if strings.Contains(r.Stderr, "panic") {
+				t.Errorf("%s of %s: %s", what, o.key, r.Stderr)
+			}
+			return
+		}
+		if got := e.dump("out.db"); !versions[got] {
+			t.Errorf("%s of %s: a version that never was", what, o.key)
+		}
+	}
+	for k, o := range all {
+		if len(o.body) == 0 {
+			continue
+		}
+		for _, at := range []int{0, 20, len(o.body) / 2, len(o.body) - 1} {
+			bad := bytes.Clone(o.body)
+			bad[at%len(bad)] ^= 0x10
+			try(fmt.Sprintf("byte %d", at), o, bad)
+		}
+		try("an end", o, o.body[:len(o.body)-1])
+		try("another object in the place", o, all[(k+1)%len(all)].body)
+		for _, other := range all {
+			if alike := strings.SplitN(o.key, "-", 2)[0]; other.key != o.key &&
+				other.bucket.String() == o.bucket.String() &&
+				strings.SplitN(other.key, "-", 2)[0] == alike {
+				try(other.key+" in the place", o, other.body)
+			}
+		}
+	}
+	if failed == 0 {
+		t.Error("nothing has failed: the tampering did not matter")
+	}
+	e.ctl("restore", "--force", "-s", e.Path("a.db"), "-o", e.Path("out.db"))
+	if e.dump("out.db") != newest {
+		t.Error("at the end, it is not as it was")
+	}
+}
+
+// dump returns what a database holds; of the replicated one, if none is named.
+func (e *encrypted) dump(db string) string {
+	e.T.Helper()
+	if db == "" {
+		db = "a.db"
+	}
+	return e.Stock(db, "select count(*), sum(length(b)), group_concat(hex(b)) from t where a < 12")
+}
+
+// TestKeyRotation: a key is added while programs run: what they put from then on is sealed with it,
+// gc seals packs anew, and once the older one is dropped, the newest version restores. What was
+// not sealed anew is not opened any more, and an error says why.
+func TestKeyRotation(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *harness.Site{
+		"dir": harness.DirSite, "s3": harness.MinioSite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEncrypted(site(t))
+			shell := e.fill()
+			var shown struct{ Keys []struct{ Key string } }
+			show := func() {
+				harness.Must(t, json.Unmarshal([]byte(
+					e.Ctl("key", "show", "--json", e.Path("keys"))), &shown))
+			}
+			e.Ctl("key", "rotate", e.Path("keys"))
+			show()
+			older := func() (o struct {
+				Resealed, Packs      struct{ Objects int }
+				Checkpoints, Records int
+				Newest               []string
+			}) {
+				var g struct {
+					Target string
+					Older  json.RawMessage `json:"older_keys"`
+				}
+				first, _, _ := strings.Cut(e.Ctl("gc", "--delete", "--json"), "\n")
+				harness.Must(t, json.Unmarshal([]byte(first), &g))
+				if g.Older == nil {
+					t.Fatalf("gc says nothing of older keys: %s", first)
+				}
+				harness.Must(t, json.Unmarshal(g.Older, &o))
+				return o
+			}
+			if o := older(); o.Resealed.Objects == 0 || o.Packs.Objects != 0 || o.Records == 0 {
+				t.Errorf("the first gc: %+v", o)
+			}
+			if o := older(); o.Resealed.Objects != 0 || o.Packs.Objects != 0 {
+				t.Errorf("the second gc: %+v", o)
+			}
+			e.MustEqual("a.db")
+			old := e.Ctl("versions", "--json", "-s", e.Path("a.db"))
+			if !strings.Contains(old, "version") {
+				t.Errorf("versions: %s", old)
+			}
+			shell.Must("update t set b = randomblob(100) where a = 5;")
+			shell.Flush()
+			harness.Until(t, "the newest checkpoint is sealed with the newest key",
+				func() bool { return len(older().Newest) == 0 })
+			if r := e.ctl("key", "drop", e.Path("keys"), shown.Keys[1].Key); r.Code != 1 ||
+				!strings.Contains(r.Stderr, "newest") {
+				t.Errorf("the newest key was dropped: %s", r.Stderr)
+			}
+			e.Ctl("key", "drop", e.Path("keys"), shown.Keys[0].Key)
+			e.MustEqual("a.db")
+			e.Ctl("verify", "--read", "-s", e.Path("a.db"))
+			// The store's database is never written to again: its checkpoint is of the older key.
+			r := e.ctl("export", "file:///st/r.db", e.Path("r.db"))
+			if r.Code != 1 || !strings.Contains(r.Stderr, shown.Keys[0].Key) {
+				t.Errorf("a version of a key that was dropped: exit code %d, %s", r.Code, r.Stderr)
+			}
+			shell.Must("insert into t(b) values(1);")
+			shell.Flush()
+			e.MustEqual("a.db")
+		})
+	}
+}
