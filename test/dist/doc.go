@@ -3,6 +3,6 @@
 // tool that came along. To import a package proves nothing.
 //
 // VERNEUIL_DIST is the directory of the packages; without it the tests are left out. With
-// VERNEUIL_DIST_LONG, which make dist sets, a Debian package goes into a Debian of its own, and an
-// image is built by the container's recipe, where that can be done.
+// VERNEUIL_DIST_LONG, which make dist sets, the container's recipe makes an image of a bare Debian,
+// with the Debian package in it, where there are debootstrap and buildah.
 package dist
