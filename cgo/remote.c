@@ -45,6 +45,15 @@
 **     a rollback the pager would not be in its error state, and go on with half of it (pager.c,
 **     pager_error).
 **
+** M8  To call Go takes two changes of threads (gort_threads.c), so that where a call can be saved, it is.
+**     A commit is waited for at SQLITE_FCNTL_SYNC already, if xSync is expected to follow at once;
+**     else Go hears that COMMIT answers before it is durable. What is expected is what the last
+**     commit has shown, and the pragma says. If it was wrong nothing breaks: xSync waits for what
+**     was not waited for. A handle that has passed its place on with a commit need not give it up;
+**     and while nobody else takes it (its grip is loose) it makes its grip firm without Go, if the
+**     version that it reads is this process's last one, which is not durable yet. That needs no
+**     look at the store (M2) either, as its own commit does not.
+**
 ** No lock is waited for here: SQLite's busy handler does that. PENDING and EXCLUSIVE need none:
 ** readers have their versions.
 */
@@ -72,6 +81,9 @@ void remoteMoved(RemoteFile *p, const RemotePlace *pPlace) {
   if (!pPlace->pTable) return; /* a panic was caught */
   p->pTable = pPlace->pTable;
   p->iNumber = pPlace->iNumber;
+  p->iTip = pPlace->iTip;
+  p->iOnto = pPlace->iOnto;
+  p->isReserved = pPlace->isHeld;
 }
 
 /* A file of one byte is an empty database, as it is to SQLite (os_unix.c, unixFileSize). */
@@ -156,11 +168,16 @@ static int isPromised(const RemoteFile *p) {
          clockNs(CLOCK_BOOTTIME) < until;
 }
 
+/* Is that still this process's last version, and not durable yet? */
+static int isTip(const RemoteFile *p, uint64_t iTip) {
+  return iTip && atomic_load_explicit(p->pTip, memory_order_acquire) == iTip;
+}
+
 /* Moves to a version that may be read under a new SHARED lock (M2). */
 static int share(RemoteFile *p) {
   RemotePlace place = {0};
   int rc = SQLITE_OK;
-  if (p->isPinned || isPromised(p)) return SQLITE_OK;
+  if (p->isPinned || isPromised(p) || isTip(p, p->iTip)) return SQLITE_OK;
   if (p->isFollowing || isFresh(p)) {
     if (atomic_load_explicit(p->pNewest, memory_order_relaxed) == p->pTable->iCounter) return SQLITE_OK;
     if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
@@ -185,16 +202,26 @@ static void unreserve(RemoteFile *p) {
   remoteMoved(p, &place);
 }
 
+/* Makes a loose grip firm, if that is enough to write (M8). */
+static int hasGrip(RemoteFile *p) {
+  uint32_t grip = GRIP_LOOSE;
+  if (!isTip(p, p->iOnto) || !atomic_compare_exchange_strong(p->pGrip, &grip, GRIP_FIRM)) return 0;
+  p->isReserved = 1;
+  p->mayWrite = isTip(p, p->iOnto); /* nobody else has made another one since */
+  if (!p->mayWrite) unreserve(p);
+  return p->mayWrite;
+}
+
 /* Takes the right to write. */
 static int reserve(RemoteFile *p) {
   RemotePlace place = {0};
   if (p->isReadOnly) return SQLITE_READONLY;
   unreserve(p);
   if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
-  int rc = goRemoteReserve(p->hConn, p->ppDb, &place);
+  int rc = hasGrip(p) ? SQLITE_OK : goRemoteReserve(p->hConn, p->ppDb, &place);
   remoteMoved(p, &place);
-  p->isReserved = p->mayWrite = rc == SQLITE_OK;
-  if (p->isReserved) remoteCounts[REMOTE_RESERVED]++;
+  p->mayWrite = rc == SQLITE_OK;
+  if (p->mayWrite) remoteCounts[REMOTE_RESERVED]++;
   return rc;
 }
 
@@ -234,6 +261,8 @@ static int unlockAny(RemoteFile *p, int eLock) {
     remoteDrop(p);
     unreserve(p);
     p->hasUnlocked = 1;
+    if (p->isAwaited) p->isUnsynced = 1; /* M8 */
+    p->isAwaited = 0;
   }
   if (eLock < p->eLock) p->eLock = eLock;
   return SQLITE_OK;
@@ -334,7 +363,7 @@ uintptr_t remoteSpill(const void *pOverlay) { return overlaySpill(pOverlay); }
 
 int remoteCommit(RemoteFile *p, int pass) {
   RemotePlace place = {0};
-  RemoteChange change = {.nByte = overlaySize(p->pOverlay), .pOverlay = p->pOverlay, .pass = pass};
+  RemoteChange change = {.nByte = overlaySize(p->pOverlay), .pOverlay = p->pOverlay, .pass = pass, .wait = !p->isUnsynced};
   if (!remoteGo(p)) return failed(p, SQLITE_IOERR_WRITE);
   if (!(change.aOffset = overlayBlocks(p->pOverlay, &change.nBlock))) return failed(p, SQLITE_IOERR_NOMEM);
   int rc = goRemoteCommit(p->hConn, &change, p->ppDb, &place);
@@ -344,7 +373,8 @@ int remoteCommit(RemoteFile *p, int pass) {
   p->eFormat = p->eFormatNew;
   remoteCounts[REMOTE_COMMITTED]++;
   remoteDrop(p);
-  p->isPending = 1;
+  p->isPending = p->isUnsynced;
+  p->isAwaited = !p->isUnsynced;
   p->hasUnlocked = 0;
   if (pass) p->mayWrite = 0;
   return SQLITE_OK;
@@ -352,6 +382,7 @@ int remoteCommit(RemoteFile *p, int pass) {
 
 int remoteWait(RemoteFile *p) {
   RemotePlace place = {0};
+  p->isAwaited = 0;
   if (!p->isPending) return SQLITE_OK;
   if (!remoteGo(p)) return failed(p, SQLITE_IOERR_FSYNC);
   int rc = goRemoteWait(p->hConn, p->ppDb, &place);
@@ -365,6 +396,7 @@ static int remoteSync(sqlite3_file *pFile, int flags) {
   RemoteFile *p = (RemoteFile *)pFile;
   int rc;
   (void)flags;
+  if (p->isPending) p->isUnsynced = 0; /* M8 */
   PERF_CALL(&p->aPerf[OP_SYNC], 1, rc, remoteWait(p));
   return hard(rc);
 }

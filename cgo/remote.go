@@ -42,7 +42,11 @@ func conn(h C.uintptr_t) remoteConn { return rt.Handle(h).Value().(remoteConn) }
 
 // place tells C where the connection is.
 func (c remoteConn) place(out *C.RemotePlace) {
-	*out = C.RemotePlace{pTable: c.Table(), iNumber: C.uint64_t(c.Number())}
+	p := c.Place()
+	*out = C.RemotePlace{
+		pTable: p.Table, iNumber: C.uint64_t(p.Number), iTip: C.uint64_t(p.Tip),
+		iOnto: C.uint64_t(p.Onto), isHeld: C.int(b2i(p.Held)),
+	}
 }
 
 // bells are heard from the first database on, so that the process's end is not missed.
@@ -119,8 +123,9 @@ func goRemoteOpen(zName *C.char, m *C.RemoteMode, out *C.RemoteOpened) (rc C.int
 	if err != nil {
 		return c.tell("open the database", err, C.SQLITE_CANTOPEN)
 	}
+	w := c.Words()
 	*out = C.RemoteOpened{
-		pNewest: c.Newest(), pLease: c.Lease(), pChecked: c.Checked(),
+		pNewest: w.Newest, pLease: w.Lease, pChecked: w.Checked, pTip: w.Tip, pGrip: w.Grip,
 		hConn: C.uintptr_t(rt.NewHandle(c)),
 	}
 	c.place(&out.place)
@@ -228,7 +233,11 @@ func goRemoteCommit(h C.uintptr_t, p *C.RemoteChange, db unsafe.Pointer,
 	c := conn(h)
 	defer c.place(out)
 	err := waiting(db, func(ctx context.Context) error {
-		_, err := c.Commit(ctx, change(p), p.pass != 0)
+		wait := p.wait != 0
+		_, err := c.Commit(ctx, change(p), remote.Way{Pass: p.pass != 0, Early: !wait})
+		if err == nil && wait {
+			err = c.Wait(ctx)
+		}
 		return err
 	})
 	return c.tell("commit", err, rc)

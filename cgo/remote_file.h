@@ -27,10 +27,12 @@ struct RemoteFile {
   sqlite3_file base;
   uintptr_t hConn;                 /* Go's handle */
   VersionTable *pTable;            /* the version that is read (M1) */
-  uint64_t iNumber;                /* of its record; 0: not known */
+  uint64_t iNumber, iTip, iOnto;   /* see RemotePlace */
   const _Atomic uint32_t *pNewest; /* iCounter of the newest known version */
   const RemoteLease *pLease;
   const _Atomic uint64_t *pChecked; /* when the last look began */
+  const _Atomic uint64_t *pTip;    /* this process's last version that is not durable yet */
+  _Atomic uint32_t *pGrip;         /* on the place of the writer: GRIP_.. */
   int64_t staleness;               /* ns: what was the newest so long ago is good enough */
   const char *zName;               /* as SQLite has passed it */
   sqlite3 **ppDb;                  /* the connection that uses it, as SQLite keeps it up to date; may be NULL */
@@ -41,13 +43,14 @@ struct RemoteFile {
   int isReadOnly;                  /* opened so */
   int isFollowing;                 /* mode=ro without staleness_ms: new versions come in the background */
   int isPinned;                    /* immutable=1 or nolock=1: no locks will come */
-  int isReserved;                  /* Go has granted RESERVED, and is to hear when it ends */
+  int isReserved;                  /* Go is to hear when RESERVED ends */
   int mayWrite;                    /* and no commit has given that up since */
   int isPending;                   /* a commit has not been waited for */
+  int isAwaited;                   /* a commit was, and xSync has not come yet */
   int eFailure;                    /* FAILURE_.. */
   int hasUnlocked;                 /* since it committed last */
   int hasLockingMode;              /* PRAGMA locking_mode was seen */
-  int isUnsynced;                  /* PRAGMA synchronous=OFF was seen */
+  int isUnsynced;                  /* PRAGMA synchronous=OFF was seen, or xSync did not come (M8) */
   int persistsWal;                 /* SQLITE_FCNTL_PERSIST_WAL */
   int eFormat, eFormatNew;         /* bytes 18 and 19 of the header: committed, and written (W2) */
   Perf aPerf[OP_REMOTE_N];
@@ -93,7 +96,8 @@ void remoteDrop(RemoteFile *p);
 ** that is read. An SQLite result code. */
 int remoteBeginWrite(RemoteFile *p);
 
-/* Commits what is in the overlay, and empties it. pass: see RemoteChange. An SQLite result code. */
+/* Commits what is in the overlay, and empties it; waits until it is durable if xSync is to be
+** expected (M8). pass: see RemoteChange. An SQLite result code. */
 int remoteCommit(RemoteFile *p, int pass);
 
 /* Waits until what was committed is durable. An SQLite result code. */

@@ -97,7 +97,7 @@ static int walCommit(PrivateFile *p, int64_t iFrame, uint32_t nPage) {
   if (rc == SQLITE_OK) rc = walPages(p, iFrame, nPage);
   if (rc == SQLITE_OK) rc = remoteCommit(pMain, 0);
   else if (pMain->pOverlay) overlayClear(pMain->pOverlay, 0);
-  if (rc == SQLITE_OK && !pMain->isUnsynced) rc = remoteWait(pMain);
+  pMain->isAwaited = 0;            /* a WAL is synced by other rules */
   pMain->eFailure = FAILURE_NONE;  /* SQLite writes nothing to roll back */
   if (rc == SQLITE_OK) p->iCommitted = iFrame;
   return rc;

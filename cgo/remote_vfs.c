@@ -103,6 +103,8 @@ static int openDatabase(const char *zName, sqlite3_file *pFile, int flags, int *
   p->pNewest = opened.pNewest;
   p->pLease = opened.pLease;
   p->pChecked = opened.pChecked;
+  p->pTip = opened.pTip;
+  p->pGrip = opened.pGrip;
   remoteMoved(p, &opened.place);
   remoteFileAdd(p);
   if (pOutFlags) {

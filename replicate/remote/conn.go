@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -20,8 +21,10 @@ type Conn struct {
 	at  *entry   // what c reads, if it was committed by this process; nil: it came from the store
 	cut [16]byte // of what c reads
 
-	base *manifest.Manifest // what c's next commit is made on, while it has reserved
+	base *manifest.Manifest // what c's next commit is made on, while it has reserved, or may soon
 	onto *entry             // that it stands on; nil: it is durable
+	grip atomic.Uint32      // on the place of the writer
+	held bool               // Unreserve is to be called
 	// wanted is when c last could not reserve: it is about to try again, on the newest version.
 	wanted time.Duration
 
@@ -42,21 +45,57 @@ func (c *Conn) arrive() {
 	c.at, c.cut = nil, c.r.Manifest().Cut
 }
 
-// Table is what C reads: the address of the table of the version that c reads. It stays valid until
-// c moves on or closes.
-func (c *Conn) Table() unsafe.Pointer { return c.r.Table() }
+// Words are addresses of what C reads, and Grip of what it writes, without a call. They stay valid
+// until the connection closes.
+type Words struct {
+	Newest  unsafe.Pointer // atomic uint32: change counter of the newest known durable version
+	Lease   unsafe.Pointer // [machine.Page]
+	Checked unsafe.Pointer // atomic uint64: when, by CLOCK_BOOTTIME in ns, the last look began
+	// that found the newest known version to be the newest
+	Tip  unsafe.Pointer // atomic uint64: the last version that is not durable yet; 0: there is none
+	Grip unsafe.Pointer // atomic uint32: on the place of the writer
+}
 
-// Newest is the address of an atomic uint32: the change counter of the newest version that is
-// known and durable. It stays valid until c closes.
-func (c *Conn) Newest() unsafe.Pointer { return c.r.Newest() }
-
-// Number is what the page at Lease has while the version that c reads is the newest; 0: it is not
-// the newest that is known, or is not durable yet, or Share is to be called in any case, as c could
-// not reserve.
-func (c *Conn) Number() uint64 {
-	if c.wanted > 0 {
-		return 0
+// Words are those of c.
+func (c *Conn) Words() Words {
+	d := c.d
+	return Words{
+		Newest: c.r.Newest(), Lease: unsafe.Pointer(d.lease.file.Page()),
+		Checked: unsafe.Pointer(&d.checked), Tip: unsafe.Pointer(&d.newest),
+		Grip: unsafe.Pointer(&c.grip),
 	}
+}
+
+// Place is where a connection is. What is not 0 saves a call: see the package.
+type Place struct {
+	Table unsafe.Pointer // of the version that is read; stays valid until the connection moves on
+	// Number is what the page has while that version is the newest.
+	Number uint64
+	// Tip is what Words.Tip has while it is the last one of this process.
+	Tip uint64
+	// Onto is what Words.Tip has while who has a loose grip may make it a firm one, and write.
+	Onto uint64
+	Held bool // Unreserve is to be called, in the end
+}
+
+// Place is c's, until the next call that is not Read or Ahead.
+func (c *Conn) Place() Place {
+	p := Place{Table: c.r.Table(), Held: c.held}
+	if c.wanted > 0 {
+		return p // Share is to be called, for c's turn
+	}
+	p.Number = c.number()
+	if c.at != nil {
+		p.Tip = c.at.serial
+	}
+	if c.onto != nil && c.grip.Load() == gripLoose {
+		p.Onto = c.onto.serial
+	}
+	return p
+}
+
+// number is Place.Number: 0 if what c reads is not the newest that is known, or is not durable.
+func (c *Conn) number() uint64 {
 	if at := c.d.story.seen.Load(); at != nil && at.m.Cut == c.cut {
 		return stamp(at.m.At)
 	}
@@ -65,15 +104,6 @@ func (c *Conn) Number() uint64 {
 
 // Size is the length of the file at the version that c reads.
 func (c *Conn) Size() int64 { return c.r.Size() }
-
-// Lease is the address of a [machine.Page]: before its time is over, the version with its number is
-// the newest, and nobody need be asked. It stays valid until c closes.
-func (c *Conn) Lease() unsafe.Pointer { return unsafe.Pointer(c.d.lease.file.Page()) }
-
-// Checked is the address of an atomic uint64: the time, by CLOCK_BOOTTIME in nanoseconds, at which
-// the last look began that found the newest known version to be the newest. It stays valid until c
-// closes.
-func (c *Conn) Checked() unsafe.Pointer { return unsafe.Pointer(&c.d.checked) }
 
 // Share moves c to the newest version, as a read transaction begins. It may ask the store. If c
 // could not reserve a moment ago, it waits a moment for its turn, and gets the place of the writer.
@@ -87,7 +117,7 @@ func (c *Conn) Share(ctx context.Context) error {
 	if c.stays(wants) {
 		return nil
 	}
-	if wants && d.lease.await(ctx) && c.Number() != 0 {
+	if wants && d.lease.await(ctx) && c.number() != 0 {
 		return nil // the watch has asked meanwhile, and found nothing newer
 	}
 	d.queue.reveal(ctx)
@@ -95,7 +125,7 @@ func (c *Conn) Share(ctx context.Context) error {
 	page := d.lease.file.Page()
 	if d.now() < page.Until() {
 		c.Adopt()
-		if page.Newest(c.Number(), d.now()) {
+		if page.Newest(c.number(), d.now()) {
 			return nil
 		}
 	}
@@ -126,6 +156,9 @@ func (c *Conn) stays(wants bool) bool {
 	if c.at != tip {
 		c.r.MoveTo(tip.v)
 		c.at, c.cut = tip, tip.m.Cut
+	}
+	if d.users.writer == c && !d.lease.polite() {
+		c.base, c.onto = tip.m, tip
 	}
 	return true
 }
@@ -183,13 +216,12 @@ func (c *Conn) enter(ctx context.Context) (onto *entry, err error) {
 	if !d.users.enter(c) {
 		return nil, fmt.Errorf("%w: another connection of this process", ErrBusy)
 	}
-	tip, now := d.queue.tip(), d.now()
+	c.held = true
+	tip := d.queue.tip()
 	if tip == nil {
 		return nil, nil
 	}
-	k := &d.lease.keeper
-	if wanted := d.lease.file.Page().Wanted(); k.since != 0 && now-k.since > politeTime &&
-		wanted > 0 && now-wanted < politeTime {
+	if d.lease.polite() {
 		return nil, fmt.Errorf("%w: another process of this machine goes first", ErrBusy)
 	}
 	if c.at != tip && c.cut != tip.m.Cut {
@@ -214,11 +246,19 @@ func (c *Conn) found(ctx context.Context) error {
 	return nil
 }
 
+// Way is how a commit goes on.
+type Way struct {
+	// Pass: c's owner reserves again before it writes again, so that others of this process may
+	// write on top of it at once.
+	Pass bool
+	// Early: COMMIT answers before the version is durable. Else Wait is called next.
+	Early bool
+}
+
 // Commit has the change that was made to the version that c reads become the next version, which
 // c reads from then on, if moved: else there was no change. The version is durable when Wait says
-// so. pass: c's owner calls Unreserve before it writes again, so that others of this process may
-// write on top of it at once. After an error nothing is committed.
-func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved bool, err error) {
+// so. After an error nothing is committed.
+func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bool, err error) {
 	d := c.d
 	if c.base == nil {
 		return false, d.wrap(fmt.Errorf("%w: this connection has not reserved", ErrLost))
@@ -255,9 +295,15 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved 
 	c.at, c.cut, c.mine = e, e.m.Cut, e
 	c.base, c.onto = e.m, e
 	d.queue.push(e)
-	if pass {
-		d.users.leave(c)
-		c.base, c.onto = nil, nil
+	if way.Early {
+		d.queue.answered(e)
+	}
+	if way.Pass {
+		c.held = false
+		if !way.Early || !d.users.loosen(c) {
+			d.users.leave(c)
+			c.base, c.onto = nil, nil
+		}
 	}
 	return true, nil
 }
@@ -267,7 +313,6 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, pass bool) (moved 
 func (c *Conn) settled(ctx context.Context) error {
 	d := c.d
 	d.mu.Lock()
-	d.queue.answered(c.mine)
 	c.forgetBefore()
 	full := len(d.queue.entries) >= queueMax
 	d.mu.Unlock()
@@ -337,13 +382,13 @@ func (c *Conn) forgetBefore() {
 	c.before, c.mine = place{}, nil
 }
 
-// Unreserve ends what Reserve has begun.
+// Unreserve ends what Reserve has begun. It need not be called after a commit that passed the place
+// on.
 func (c *Conn) Unreserve() {
 	d := c.d
-	c.base, c.onto = nil, nil
+	c.base, c.onto, c.held = nil, nil, false
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.queue.answered(c.mine)
 	if d.users.leave(c) {
 		d.lease.rest()
 	}
@@ -370,9 +415,9 @@ func (c *Conn) Release(ctx context.Context) error {
 			return nil
 		}
 		d.mu.Lock()
-		writer := d.users.writer
+		free := d.users.free()
 		d.mu.Unlock()
-		if writer != nil {
+		if !free {
 			return d.wrap(fmt.Errorf("%w: another connection of this process", ErrBusy))
 		}
 		select { // what has just been appended is being cleared up, or the keeper gives it back

@@ -30,8 +30,8 @@ type database struct {
 	log      *slog.Logger
 	composer *compose.Composer
 
-	checked atomic.Uint64 // see Conn.Checked
-	bell    *bell
+	checked, newest atomic.Uint64 // see Words: Checked, Tip
+	bell            *bell
 
 	pen   chan struct{} // has one element, which who takes it holds
 	story story         // of who has the pen

@@ -29,6 +29,14 @@
 // handle has to read it. While there is such a commit the machine's page promises nothing, and the
 // handle's Share waits until it is durable, or has failed.
 //
+// The place of the writer is one handle's. Who has reserved has a firm grip on it. A commit that
+// passes the place on gives it to who waits, and else, at synchronous=OFF, leaves the handle a loose
+// grip: another one may take the place by taking the grip, one atomic step; the handle makes it firm
+// by another one, which C does without a call, if the version that it reads is the tip of the queue
+// still. The same goes for a handle whose turn has come, a moment long (heldTime): until then nobody
+// takes it. Nothing else gives the place away: who gives the lease back, or the machine's lock, takes
+// loose grips before.
+//
 // # The lease
 //
 // It keeps a second writer from throwing the first one out. Nothing depends on it but progress, and
@@ -95,6 +103,11 @@
 // by: a process that was stopped, and a child that was forked and shares the lock. Who finds the
 // lock taken for long watches the history as another machine would, and gives the lock up with the
 // file (machine.Break) when there is no sign of life: then the log decides.
+//
+// What this handle has committed is the newest (a loose grip, C's way to begin a transaction). Witness:
+// it is the tip of the queue, not durable and not failed. Defeated by another machine that has taken
+// over: the commit will fail, and with it what is written on it; who is told of neither, at
+// synchronous=OFF, has read his own commit, as he would have a moment before.
 //
 // # Concurrency
 //

@@ -310,6 +310,14 @@ func (k *keeper) yields(at history.Position, now time.Duration) bool {
 	return at.Number == k.at && now < k.yield
 }
 
+// polite reports whether this process has had the machine's lock for long enough, as another one
+// waits for it. It is called with mu.
+func (l *lease) polite() bool {
+	now, wanted := l.d.now(), l.file.Page().Wanted()
+	return l.keeper.since != 0 && now-l.keeper.since > politeTime &&
+		wanted > 0 && now-wanted < politeTime
+}
+
 // rest gives the machine's lock back if nothing needs it. It is called with mu.
 func (l *lease) rest() {
 	d := l.d

@@ -96,10 +96,12 @@ func TestLong(t *testing.T) {
 	for n := range 300 {
 		mustShareToWrite(t, c)
 		ch := f.change(r, uint64(n+2))
-		if _, err := c.Commit(t.Context(), ch, true); err != nil {
+		early := r.IntN(3) == 0 // as with synchronous=OFF
+		way := remote.Way{Pass: true, Early: early}
+		if _, err := c.Commit(t.Context(), ch, way); err != nil {
 			t.Fatal(err)
 		}
-		if r.IntN(3) > 0 { // else as with synchronous=OFF
+		if !early {
 			if err := c.Wait(t.Context()); err != nil {
 				t.Fatal(err)
 			}

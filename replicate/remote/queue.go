@@ -15,11 +15,12 @@ import (
 
 // entry is a commit on its way into the log.
 type entry struct {
-	draft *compose.Draft
-	step  *manifest.Step     // to the version from the one before
-	m     *manifest.Manifest // the version
-	done  chan struct{}      // closed when err is set
-	err   error              // nil: it is durable
+	draft  *compose.Draft
+	step   *manifest.Step     // to the version from the one before
+	m      *manifest.Manifest // the version
+	serial uint64             // which one of this process; not 0
+	done   chan struct{}      // closed when err is set
+	err    error              // nil: it is durable
 
 	v *replica.Version // guarded by database.mu; nil: nobody else will read it
 }
@@ -42,6 +43,7 @@ type queue struct {
 	d       *database
 	entries []*entry
 	flush   flushing
+	serial  uint64 // of the last one that was pushed
 	failed  error  // what the last commit failed with; nil: it did not
 	early   *entry // the last one that COMMIT has answered before it was durable; nil: none
 }
@@ -68,7 +70,10 @@ func (q *queue) push(e *entry) {
 		was.v.Release() // the next version is read instead
 		was.v = nil
 	}
+	q.serial++
+	e.serial = q.serial
 	q.entries = append(q.entries, e)
+	d.newest.Store(e.serial)
 	if q.flush.due == nil && !q.flush.running {
 		q.flush.due = time.AfterFunc(d.set.o.CommitInterval, func() {
 			d.mu.Lock()
@@ -82,13 +87,8 @@ func (q *queue) push(e *entry) {
 // synchronous=OFF. Then other handles must ask before they take what they read for the newest. It
 // is called with mu.
 func (q *queue) answered(e *entry) {
-	if e == nil {
-		return
-	}
-	if done, _ := e.ended(); !done {
-		q.early = e
-		q.d.lease.file.Page().Withdraw()
-	}
+	q.early = e
+	q.d.lease.file.Page().Withdraw()
 }
 
 // unsure returns the last commit that was answered, and is not durable; nil: there is none. It is
@@ -283,6 +283,9 @@ func (q *queue) publish(batch []*entry) {
 		e.v = nil
 	}
 	q.entries, q.failed = slices.Clone(q.entries[len(batch):]), nil
+	if len(q.entries) == 0 {
+		d.newest.Store(0)
+	}
 	d.mu.Unlock()
 	if v != nil {
 		v.Publish()
@@ -329,6 +332,7 @@ func (q *queue) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q.failed = err
+	d.newest.Store(0)
 	d.log.Error("commits have failed", "count", len(q.entries), "error", err)
 	for _, e := range q.entries {
 		if e.v != nil {

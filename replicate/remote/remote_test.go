@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,7 +104,7 @@ func write(ctx context.Context, c *remote.Conn, change func(old uint64) uint64) 
 			_, err = c.Commit(ctx, compose.Change{
 				Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
 				Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
-			}, true)
+			}, remote.Way{Pass: true})
 		}
 		if err == nil {
 			err = c.Wait(ctx)
@@ -165,8 +166,8 @@ func TestEarly(t *testing.T) {
 	o.CommitInterval = time.Hour
 	set := newSet(t, o)
 	c1, c2 := openIn(t, set, remote.Mode{Create: true}), openIn(t, set, remote.Mode{})
-	v := mustWrite(t, c1)
-	lease := (*machine.Page)(c2.Lease())
+	v, early := mustWrite(t, c1), remote.Way{Pass: true, Early: true}
+	lease := (*machine.Page)(c2.Words().Lease)
 	for range 3 {
 		mustRead(t, c2, v)
 		for _, c := range []*remote.Conn{c1, c2} {
@@ -181,7 +182,7 @@ func TestEarly(t *testing.T) {
 				Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
 				Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
 			}
-			if _, err := c.Commit(t.Context(), change, true); err != nil {
+			if _, err := c.Commit(t.Context(), change, early); err != nil {
 				t.Fatal(err)
 			}
 			c.Unreserve()
@@ -191,6 +192,61 @@ func TestEarly(t *testing.T) {
 		}
 		mustRead(t, c1, v)
 	}
+}
+
+// TestGrip: who goes on without a call after a commit that nobody waits for, and who does not.
+func TestGrip(t *testing.T) {
+	o := machineOf(t, t.TempDir(), t.TempDir(), silent)
+	o.CommitInterval = time.Hour
+	set := newSet(t, o)
+	c1, c2 := openIn(t, set, remote.Mode{Create: true}), openIn(t, set, remote.Mode{})
+	v := uint64(0)
+	commit := func(c *remote.Conn) {
+		t.Helper()
+		v++
+		_, err := c.Commit(t.Context(), compose.Change{
+			Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
+			Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
+		}, remote.Way{Pass: true, Early: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// firm is what C does.
+	firm := func(c *remote.Conn) bool {
+		p, w := c.Place(), c.Words()
+		return p.Onto != 0 && (*atomic.Uint64)(w.Tip).Load() == p.Onto &&
+			(*atomic.Uint32)(w.Grip).CompareAndSwap(1, 2)
+	}
+	mustShareToWrite(t, c1)
+	commit(c1)
+	if !firm(c1) {
+		t.Fatal("a handle that writes one transaction after another has to ask")
+	}
+	if err := c2.Share(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c2.Reserve(t.Context()); !errors.Is(err, remote.ErrBusy) {
+		t.Fatalf("two write at once: %v", err)
+	}
+	commit(c1)
+	mustShareToWrite(t, c2)
+	if firm(c1) {
+		t.Fatal("two write at once")
+	}
+	commit(c2)
+	if firm(c1) {
+		t.Fatal("a handle writes on a version that is not the last one")
+	}
+	mustShareToWrite(t, c1)
+	commit(c1)
+	if err := c1.Refresh(t.Context()); err != nil { // all is durable after it
+		t.Fatal(err)
+	}
+	if firm(c2) {
+		t.Fatal("a handle goes on without a place")
+	}
+	mustRead(t, c2, v)
 }
 
 // TestTurns: machines, processes and handles write in turns, and read what the others have written.

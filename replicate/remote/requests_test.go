@@ -99,7 +99,7 @@ func TestCheckpointAsksNothing(t *testing.T) {
 		_, err := conn.Commit(t.Context(), compose.Change{
 			Bytes: int64(len(file)), Offsets: blocks,
 			Read: func(k int, b []byte) error { copy(b, file[blocks[k]:]); return nil },
-		}, true)
+		}, remote.Way{Pass: true})
 		if err == nil {
 			err = conn.Wait(t.Context())
 		}

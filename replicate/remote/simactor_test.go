@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"verneuil/replicate/remote/compose"
@@ -20,6 +21,20 @@ type actor struct {
 	off     bool // synchronous=OFF
 	seen    int  // the longest list that it has read from a durable version
 	durable bool // what it read last is
+
+	place    Place // as of its last call
+	reserved bool
+}
+
+// moved is what C does after each call.
+func (a *actor) moved() {
+	a.place = a.c.Place()
+	a.reserved = a.reserved && a.place.Held
+}
+
+// isTip is what C does to learn whether its place is still the process's last one.
+func (a *actor) isTip(serial uint64) bool {
+	return serial != 0 && (*atomic.Uint64)(a.c.Words().Tip).Load() == serial
 }
 
 // work does what an application does: it opens the database, reads and writes a few times, and
@@ -31,13 +46,14 @@ func (a *actor) work() {
 			return
 		}
 		a.mode, a.seen = Mode{ReadOnly: a.rng.IntN(4) == 0}, 0
-		a.off = a.rng.IntN(6) == 0
+		a.off = a.rng.IntN(6) == 0 || a.p.w.early && a.rng.IntN(3) > 0
 		a.mode.Follow = a.mode.ReadOnly && !a.p.w.long && a.rng.IntN(2) == 0
 		c, err := a.p.set.Open(ctx, simName, a.mode)
 		if err != nil {
 			continue
 		}
 		a.c = c
+		a.moved()
 		for range 2 + a.rng.IntN(6) {
 			if a.rest(ctx) != nil {
 				break
@@ -70,8 +86,10 @@ func (a *actor) once(ctx context.Context) {
 	switch n := a.rng.IntN(24); {
 	case n == 0:
 		a.c.Release(ctx)
+		a.moved()
 	case n == 1:
 		a.c.Refresh(ctx)
+		a.moved()
 	case a.mode.ReadOnly || n < 9:
 		a.read(ctx)
 	default:
@@ -83,6 +101,9 @@ func (a *actor) once(ctx context.Context) {
 func (a *actor) rest(ctx context.Context) error {
 	scale := []time.Duration{0, 0, 0, 50 * time.Millisecond, 2 * time.Second, 15 * time.Second,
 		3 * time.Minute}[a.rng.IntN(7)]
+	if a.p.w.early && a.rng.IntN(8) > 0 {
+		scale = 10 * time.Millisecond
+	}
 	if a.p.w.long && a.rng.IntN(5) == 0 {
 		scale = 15 * time.Minute
 	} else if a.p.w.cleaned {
@@ -95,12 +116,16 @@ func (a *actor) rest(ctx context.Context) error {
 
 // begin is what C does at the beginning of a transaction.
 func (a *actor) begin(ctx context.Context) error {
+	defer a.moved()
 	if a.mode.Follow {
 		a.c.Adopt()
 		return nil
 	}
-	w, number := a.p.w, a.c.Number()
-	if page := (*machine.Page)(a.c.Lease()); number != 0 &&
+	w, number := a.p.w, a.place.Number
+	if a.isTip(a.place.Tip) {
+		return nil
+	}
+	if page := (*machine.Page)(a.c.Words().Lease); number != 0 &&
 		page.Newest(number, a.p.h.now()-w.variant.overstay) {
 		w.mu.Lock()
 		w.counts.Fast++
@@ -175,7 +200,7 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err = a.c.Reserve(ctx); err != nil {
+	if err = a.reserve(ctx); err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		switch {
@@ -189,7 +214,7 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 		}
 		return false, err
 	}
-	defer a.c.Unreserve()
+	defer a.unreserve()
 	for a.rng.IntN(3) > 0 || a.rest(ctx) == nil {
 		again := a.rng.IntN(4) == 0
 		tx := w.begin(a.rng, list)
@@ -201,6 +226,31 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 		list, call = append(slices.Clip(list), tx.id), w.ticks.Add(1)
 	}
 	return false, errDead
+}
+
+// reserve is what C does for a RESERVED lock.
+func (a *actor) reserve(ctx context.Context) error {
+	a.reserved = true
+	grip := (*atomic.Uint32)(a.c.Words().Grip)
+	if a.isTip(a.place.Onto) && grip.CompareAndSwap(gripLoose, gripFirm) {
+		if a.isTip(a.place.Onto) {
+			a.p.w.mu.Lock()
+			a.p.w.counts.Again++
+			a.p.w.mu.Unlock()
+			return nil
+		}
+		a.unreserve()
+	}
+	defer a.moved()
+	return a.c.Reserve(ctx)
+}
+
+// unreserve is what C does when the lock is given up.
+func (a *actor) unreserve() {
+	if a.reserved {
+		a.c.Unreserve()
+		a.moved()
+	}
 }
 
 // begin draws a transaction that is made on list.
@@ -256,7 +306,8 @@ func (a *actor) commit(
 		return nil
 	}
 	o = refused
-	moved, err := a.c.Commit(ctx, ch, pass)
+	moved, err := a.c.Commit(ctx, ch, Way{Pass: pass, Early: a.off})
+	defer a.moved()
 	if err == nil && a.off {
 		o = unknown
 	} else if err == nil {

@@ -60,6 +60,7 @@ type settings struct {
 	lease    Options
 	rich     bool // transactions are interrupted, and there are pragmas
 	big      bool // transactions write much
+	early    bool // most write at synchronous=OFF, one transaction after the other
 	held     bool // transactions stay open, and their processes are stopped, for about the timeout
 	long     bool // some wait so long that records are trimmed meanwhile
 	cleaned  bool // machines lose the files that their processes share
@@ -85,6 +86,7 @@ func (w *world) timely() bool {
 // counts says what happened in a world, so that a test sees whether it is worth anything.
 type counts struct {
 	Acked, Refused, Unknown, Busy, Stale, Reads, Fast, Dirty, Kills, Sleeps, Epochs int
+	Again                                                                           int // a loose grip made firm
 	Trimmed, Recreated                                                              int // records
 }
 
@@ -93,6 +95,7 @@ func (c *counts) add(o counts) {
 	c.Busy, c.Stale, c.Reads = c.Busy+o.Busy, c.Stale+o.Stale, c.Reads+o.Reads
 	c.Fast, c.Dirty, c.Kills = c.Fast+o.Fast, c.Dirty+o.Dirty, c.Kills+o.Kills
 	c.Sleeps, c.Epochs = c.Sleeps+o.Sleeps, c.Epochs+o.Epochs
+	c.Again += o.Again
 	c.Trimmed, c.Recreated = c.Trimmed+o.Trimmed, c.Recreated+o.Recreated
 }
 
@@ -304,6 +307,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	if more := rand.New(rand.NewPCG(uint64(seed), 1)); v == (variant{}) {
 		w.rich, w.big = more.IntN(2) == 0, more.IntN(20) == 0
 		w.cleaned = more.IntN(4) == 0
+		w.early = more.IntN(8) == 0
 	}
 	w.favour()
 	w.live()

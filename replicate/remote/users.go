@@ -17,13 +17,21 @@ const (
 	heldTime = 10 * time.Millisecond
 )
 
+// The grip of a handle on the place of the writer. Go changes it with mu, but for the step from loose
+// to firm, which C makes, too (cgo/remote.c). The numbers are cgo/remote.h's.
+const (
+	gripNone  = iota // it has no place
+	gripLoose        // it has the place, and does not write: another one may take it
+	gripFirm         // it has reserved
+)
+
 // users are a database's handles, of which one at a time may write: it has the place of the writer.
 // Those that wait for it get it in order. It is guarded by database.mu.
 type users struct {
 	d       *database
 	conns   int
 	writer  *Conn         // has the place; nil: nobody
-	held    time.Duration // it was given the place then, and has not reserved; 0: it has
+	until   time.Duration // until then nobody takes it from a writer whose grip is loose
 	line    []*turn
 	leaving chan struct{} // the lease is being given back, until it is closed; nil: it is not
 }
@@ -48,18 +56,36 @@ type turn struct {
 
 // enter gives c the place of the writer, for good, and reports whether it did so.
 func (u *users) enter(c *Conn) bool {
-	if u.writer != c && u.free() && len(u.line) == 0 {
+	if u.writer != c && len(u.line) == 0 && u.free() {
 		u.writer = c
 	}
 	if u.writer == c {
-		u.held = 0
+		c.grip.Store(gripFirm)
 	}
 	return u.writer == c
 }
 
-// free reports whether nobody has the place, or need have it.
+// free reports whether nobody has the place, and takes it from who need not have it.
 func (u *users) free() bool {
-	return u.writer == nil || u.held > 0 && u.d.now()-u.held > heldTime
+	if u.writer == nil {
+		return true
+	}
+	if u.d.now() < u.until || !u.writer.grip.CompareAndSwap(gripLoose, gripNone) {
+		return false
+	}
+	u.writer = nil
+	return true
+}
+
+// loosen has c, which has the place, keep it for as long as nobody else wants it, and reports
+// whether it does.
+func (u *users) loosen(c *Conn) bool {
+	if len(u.line) > 0 || u.d.lease.polite() {
+		return false
+	}
+	u.until = 0
+	c.grip.Store(gripLoose)
+	return true
 }
 
 // leave takes the place from c, and gives it to the next one who waits. It reports whether c had
@@ -68,17 +94,19 @@ func (u *users) leave(c *Conn) (last bool) {
 	if u.writer != c {
 		return false
 	}
-	u.writer, u.held = nil, 0
+	c.grip.Store(gripNone)
+	u.writer = nil
 	u.next()
 	return u.writer == nil
 }
 
-// next gives the place to the first one who waits.
+// next gives the place, which is free, to the first one who waits.
 func (u *users) next() {
 	if len(u.line) > 0 {
 		first := u.line[0]
 		u.line = u.line[1:]
-		u.writer, u.held = first.c, max(u.d.now(), 1)
+		u.writer, u.until = first.c, u.d.now()+heldTime
+		first.c.grip.Store(gripLoose)
 		close(first.came)
 	}
 }
@@ -89,9 +117,9 @@ func (u *users) await(ctx context.Context, c *Conn) {
 	u.d.mu.Lock()
 	if u.writer != c {
 		u.line = append(u.line, t)
-	}
-	if u.free() {
-		u.next()
+		if u.free() {
+			u.next()
+		}
 	}
 	has := u.writer == c
 	u.d.mu.Unlock()
