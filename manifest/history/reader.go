@@ -75,6 +75,7 @@ type Reader struct {
 	ahead  bool
 	window int  // of windows, for the next read
 	looked bool // since r was at the end, or at a checkpoint
+	fenced bool // the last record is a fence: as a rule there is one more, and that is all
 }
 
 // Options of a [Reader] and a [Writer].
@@ -135,7 +136,7 @@ func (r *Reader) At() Position { return r.at }
 func (r *Reader) jump(c *Checkpoint, etag string, began time.Duration) {
 	r.log, r.at = r.store.Log(c.Lineage), c.Position
 	r.etag, r.seen, r.sure = etag, c.Number, began
-	r.window, r.looked = 0, true
+	r.window, r.looked, r.fenced = 0, true, false
 	if r.ahead {
 		r.window = afterCheckpoint
 	}
@@ -200,6 +201,9 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 		}
 	}
 	began, limit := r.now(), max(windows[r.window], least)
+	if r.fenced {
+		limit = max(limit, 2)
+	}
 	stored, err := r.log.Read(ctx, r.at.Number+1, limit)
 	if err != nil {
 		return Step{}, fmt.Errorf("read the log: %w", err)
@@ -217,9 +221,13 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 		return Step{}, broken
 	}
 	r.at = at
-	if len(stored) < limit { // at the end
+	r.fenced = len(records) > 0 && isFence(records[len(records)-1])
+	switch {
+	case len(stored) < limit: // at the end
 		r.window, r.looked = 0, false
-	} else {
+	case at.Released && limit <= 2: // as a rule there is no more
+		r.window = 0
+	default:
 		r.window = min(r.window+1, len(windows)-1)
 	}
 	return Step{Records: records, End: len(stored) < limit && broken == nil}, nil

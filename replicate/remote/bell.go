@@ -153,5 +153,5 @@ func (b *bell) hear(ctx context.Context, what byte) <-chan struct{} {
 
 // News gets a value when another machine has appended a record: see package replica.
 func (d *database) News(ctx context.Context) <-chan struct{} {
-	return d.bell.hear(ctx, bellRecord|bellFree)
+	return d.lease.bell.hear(ctx, bellRecord|bellFree)
 }

@@ -21,6 +21,7 @@ type saver struct {
 	kept    time.Duration // when a checkpoint was; 0: none, as far as is known
 	retry   time.Duration // not before
 	idle    *time.Timer
+	due     bool // idle will begin one
 	folding bool
 	folded  *compose.Folded // goes with the next record
 	// What the last checkpoint was made of, and what it is
@@ -35,15 +36,7 @@ func (b *saver) appended(bytes int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b.bytes += int64(bytes)
-	if b.idle == nil {
-		b.idle = time.AfterFunc(versions.CheckpointPause, func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			b.begin()
-		})
-	} else {
-		b.idle.Reset(versions.CheckpointPause)
-	}
+	b.beginAfter(versions.CheckpointPause)
 	if d.now() >= b.retry &&
 		(versions.CheckpointDue(records, b.bytes) || d.composer.WantsCheckpoint(m)) {
 		b.begin()
@@ -52,6 +45,20 @@ func (b *saver) appended(bytes int) {
 		b.folding = true
 		d.set.run("fold inline pages", d, func(ctx context.Context) { b.fold(ctx, m) })
 	}
+}
+
+// beginAfter begins a checkpoint after a pause, and not earlier but by begin. It is called with mu.
+func (b *saver) beginAfter(pause time.Duration) {
+	if b.due = true; b.idle != nil {
+		b.idle.Reset(pause)
+		return
+	}
+	b.idle = time.AfterFunc(pause, func() {
+		b.d.mu.Lock()
+		defer b.d.mu.Unlock()
+		b.due = false
+		b.begin()
+	})
 }
 
 // begin begins a checkpoint, unless one is under way. It is called with mu.
@@ -101,7 +108,7 @@ func (b *saver) checkpoint(ctx context.Context) {
 	defer d.mu.Unlock()
 	if b.running = false; err != nil {
 		b.retry = d.now() + saverRetry
-		b.idle.Reset(saverRetry)
+		b.beginAfter(saverRetry)
 	}
 }
 

@@ -446,6 +446,7 @@ func (c *Conn) Close() {
 	c.forgetBefore()
 	c.r.Close()
 	c.d.mu.Lock()
-	defer c.d.mu.Unlock()
 	c.d.users.conns--
+	c.d.mu.Unlock()
+	c.d.set.leave(c.d)
 }

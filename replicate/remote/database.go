@@ -30,8 +30,8 @@ type database struct {
 	log      *slog.Logger
 	composer *compose.Composer
 
-	checked, newest atomic.Uint64 // see Words: Checked, Tip
-	bell            *bell
+	words
+	stay stay
 
 	pen   chan struct{} // has one element, which who takes it holds
 	story story         // of who has the pen
@@ -42,6 +42,18 @@ type database struct {
 	queue queue
 	lease lease
 	saver saver
+}
+
+// words are what C reads: see Words.
+type words struct {
+	checked, newest atomic.Uint64
+}
+
+// stay is for how long a database stays. It is guarded by the Set's mu.
+type stay struct {
+	uses  int         // who uses it: handles, calls, what runs in the background
+	going *time.Timer // lets it go; nil: it never was out of use
+	gone  bool        // nobody finds it any more
 }
 
 // writing reports whether a handle has reserved, or something is not durable yet. It is called with
@@ -71,11 +83,14 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		d.log.Info("the lease is not shared with other processes", "error", err)
 	}
 	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
-	d.bell = newBell(d)
-	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key}}
+	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key},
+		bell: newBell(d)}
 	d.give()
 	return d, nil
 }
+
+// errGone: nobody has the database open any more.
+var errGone = errors.New("the database was closed")
 
 // now is a clock that all processes of the machine share.
 func (d *database) now() time.Duration { return d.set.o.History.Now() }
@@ -98,11 +113,14 @@ func (d *database) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("/%s%s: %w", d.shop.name, d.path, err)
+	return fmt.Errorf("%s: %w", d.name(), err)
 }
 
+// name is what it was opened by.
+func (d *database) name() string { return "/" + d.shop.name + d.path }
+
 // URI is one form for all ways to write it.
-func (d *database) URI() string { return "file:///" + d.shop.name + d.path }
+func (d *database) URI() string { return "file://" + d.name() }
 
 // String is the URI.
 func (d *database) String() string { return d.URI() }
@@ -117,6 +135,10 @@ func (d *database) AutoRefresh() *bool { return nil }
 func (d *database) FetchFrom(
 	ctx context.Context, prev locate.Found,
 ) (found locate.Found, news bool, err error) {
+	if !d.set.enter(d) { // a replica lingers, and asks by itself
+		return locate.Found{}, false, d.wrap(errGone)
+	}
+	defer d.set.leave(d)
 	if err := d.take(ctx); err != nil {
 		return locate.Found{}, false, err
 	}

@@ -30,12 +30,12 @@
 // handle's Share waits until it is durable, or has failed.
 //
 // The place of the writer is one handle's. Who has reserved has a firm grip on it. A commit that
-// passes the place on gives it to who waits, and else, at synchronous=OFF, leaves the handle a loose
-// grip: another one may take the place by taking the grip, one atomic step; the handle makes it firm
-// by another one, which C does without a call, if the version that it reads is the tip of the queue
-// still. The same goes for a handle whose turn has come, a moment long (heldTime): until then nobody
-// takes it. Nothing else gives the place away: who gives the lease back, or the machine's lock, takes
-// loose grips before.
+// passes the place on gives it to who waits. If nobody does, then at synchronous=OFF the handle has
+// a loose grip from there on: another one may take the place with the grip, which is one atomic
+// step. The handle itself makes it firm by another such step, which C does without a call, if the
+// version that it reads is still the tip of the queue. A handle whose turn has come has a loose
+// grip, too, which nobody takes for a moment (heldTime). Who gives the lease back, or the machine's
+// lock, takes the loose grip first.
 //
 // # The lease
 //
@@ -61,6 +61,12 @@
 // held for as long as a transaction is open or not durable yet, and what it holds is the writer
 // ([history.Saved]), which the next process resumes. So the machine is one writer. The file's page
 // says until when its version is known to be the newest: then no process of the machine asks.
+//
+// Machines that write in turns do not wait for that. Who takes the history over, and finds that
+// another machine has written since he gave it back himself, less than the linger time ago, takes
+// that one for a rival, and gives it back with his next commit, by the same record. If he goes on
+// to write nevertheless, he takes it anew, and finds that nobody else was there: so a rival that
+// has gone away costs one fence.
 //
 // A holder gives the lease back when nothing was written for the linger time, or at once when
 // another machine wants it and no transaction is open.
@@ -104,10 +110,18 @@
 // lock taken for long watches the history as another machine would, and gives the lock up with the
 // file (machine.Break) when there is no sign of life: then the log decides.
 //
-// What this handle has committed is the newest (a loose grip, C's way to begin a transaction). Witness:
-// it is the tip of the queue, not durable and not failed. Defeated by another machine that has taken
-// over: the commit will fail, and with it what is written on it; who is told of neither, at
-// synchronous=OFF, has read his own commit, as he would have a moment before.
+// What this handle has committed is the newest version (Place.Tip). Witness: it is the tip of the
+// queue, which is not durable yet, and has not failed. Defeated by another machine that has taken
+// over: then that commit will fail, and with it all that is written on it. At synchronous=OFF
+// nobody is told; he has read his own commit, as he would have a moment before.
+//
+// # How long a database stays
+//
+// A Set counts who uses a database: handles, calls, what runs in the background, such as the keeper
+// of the lease. When nobody does, it is let go after the linger time, with the machine's file (its
+// descriptor and mapping), unless something is due: a record, or a checkpoint after a pause. That
+// runs in the background, and its end begins the linger time anew. What a replica keeps of a
+// database for longer may ask: it is told that the database is gone.
 //
 // # Concurrency
 //

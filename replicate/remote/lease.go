@@ -87,11 +87,12 @@ func (s beats) get(
 	return b, o.ETag, true, nil
 }
 
-// lease is the right to write. It is guarded by database.mu; file and beats do not change.
+// lease is the right to write. It is guarded by database.mu; file, beats and bell do not change.
 type lease struct {
 	d      *database
 	file   *machine.File
 	beats  beats
+	bell   *bell
 	keeper keeper
 	watch  watch
 }
@@ -261,6 +262,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	if err != nil {
 		return err
 	}
+	other := !(s.by == s.w.Name() || s.by == ours)
 	s.w.Claim(body)
 	err = s.settle(ctx, false)
 	switch {
@@ -274,6 +276,10 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	}
 	s.owner = &owner
 	s.moved(s.m)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k := &l.keeper
+	k.rival = other && k.owned > 0 && d.now()-k.owned < d.set.o.LeaseLinger
 	return nil
 }
 
@@ -288,7 +294,7 @@ func (s *story) moved(m *manifest.Manifest) {
 	if next.At.Released {
 		told |= bellFree
 	}
-	s.d.bell.ring(told)
+	s.d.lease.bell.ring(told)
 }
 
 // keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.
@@ -299,6 +305,8 @@ type keeper struct {
 	blocked time.Duration // when it was first found taken since; 0: it was not
 	stuck   time.Duration // when it was last found taken, likewise
 	wanted  bool          // by another machine: the next record gives the history back
+	rival   bool          // another machine is about to want it: the same
+	owned   time.Duration // when the history was last given back; 0: never
 	yield   time.Duration // until then another machine goes first, where the history was
 	at      uint64        // at this record
 	etag    string        // of the want that was last seen
@@ -335,7 +343,7 @@ func (l *lease) keep(ctx context.Context) {
 	pause := min(lookInterval, o.LeaseLinger, o.LeaseRenewal)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wanted := d.bell.hear(ctx, bellWant)
+	wanted := d.lease.bell.hear(ctx, bellWant)
 	for l.tend(ctx) && restUntil(ctx, pause, wanted) {
 	}
 }
@@ -509,7 +517,7 @@ func (l *lease) gone(wanted bool) {
 	d := l.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l.keeper.wanted = false
+	l.keeper.wanted, l.keeper.rival, l.keeper.owned = false, false, d.now()
 	if wanted {
 		l.keeper.yield, l.keeper.at = d.now()+yieldTime, d.story.w.At().Number
 	}
@@ -525,6 +533,6 @@ func (l *lease) leave(ctx context.Context) error {
 		return nil
 	}
 	l.release(ctx)
-	d.bell.finish(ctx)
+	d.lease.bell.finish(ctx)
 	return nil
 }

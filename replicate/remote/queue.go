@@ -168,8 +168,9 @@ func (q *queue) appendSome(ctx context.Context) {
 		return
 	}
 	d.mu.Lock()
-	release := d.lease.keeper.wanted && d.users.free() && d.users.leaving == nil &&
-		len(batch) == len(q.entries)
+	wanted := d.lease.keeper.wanted
+	release := (wanted || d.lease.keeper.rival) && len(batch) == len(q.entries) &&
+		d.users.leaving == nil && d.users.free()
 	if release {
 		d.users.shut()
 	}
@@ -180,7 +181,7 @@ func (q *queue) appendSome(ctx context.Context) {
 	if err == nil {
 		err = q.appended(batch, step, len(body))
 		if release {
-			d.lease.gone(true)
+			d.lease.gone(wanted)
 		}
 	} else if err = q.explain(ctx, batch, err); err == nil {
 		q.publish(batch)

@@ -84,6 +84,45 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestRivals: two machines that write in turns wait for nothing, and ask for little.
+func TestRivals(t *testing.T) {
+	var c counted
+	root := t.TempDir()
+	machine := func(m remote.Mode) *remote.Conn {
+		o := c.of(machineOf(t, root, t.TempDir(), silent))
+		o.LeaseLinger, o.LeaseRenewal, o.LeaseTimeout = time.Hour, time.Hour, 2*time.Hour
+		return open(t, o, m)
+	}
+	conns := []*remote.Conn{machine(remote.Mode{Create: true}), machine(remote.Mode{})}
+	turn := func(n int) []string {
+		t.Helper()
+		if v := mustWrite(t, conns[n%2]); v != uint64(n+1) {
+			t.Fatalf("turn %d has written %d", n, v)
+		}
+		return c.take()
+	}
+	for n := range 4 { // here one has to ask the other
+		turn(n)
+	}
+	for n := range 6 {
+		calls := slices.DeleteFunc(turn(4+n), func(call string) bool { return call == "get want" })
+		puts := slices.DeleteFunc(slices.Clone(calls), func(call string) bool {
+			return !strings.HasPrefix(call, "put")
+		})
+		if want := []string{"put log", "put log"}; !slices.Equal(puts, want) || len(calls) > 7 {
+			t.Errorf("turn %d: %v, want a fence and a commit", n, calls)
+		}
+	}
+	// Who goes on alone takes it once more, and keeps it.
+	turn(10)
+	turn2 := func() []string { mustWrite(t, conns[0]); return c.take() }
+	turn2()
+	calls := slices.DeleteFunc(turn2(), func(call string) bool { return call == "get want" })
+	if want := []string{"put log"}; !slices.Equal(calls, want) {
+		t.Errorf("alone: %v, want %v", calls, want)
+	}
+}
+
 // TestCheckpointAsksNothing: after a checkpoint, and after inline pages were folded, transactions
 // go on without a request but their records, and all that was loaded is there.
 func TestCheckpointAsksNothing(t *testing.T) {

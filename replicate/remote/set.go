@@ -85,8 +85,8 @@ type Mode struct {
 	Follow bool
 }
 
-// Set is the databases in stores that a process has open. It is safe for concurrent use. What it
-// has opened it keeps for as long as the process lives.
+// Set is the databases in stores that a process has open. It is safe for concurrent use. A database
+// that nobody has open, and for which nothing is under way, it lets go after the lease's linger.
 type Set struct {
 	o       Options
 	broken  broken          // nothing, but in tests
@@ -129,7 +129,9 @@ func (s *Set) run(what string, d *database, f func(ctx context.Context)) {
 	if s.ctx.Err() != nil {
 		return
 	}
+	d.stay.uses++
 	s.working.Go(func() {
+		defer s.leave(d)
 		defer func() {
 			if p := recover(); p != nil {
 				d.log.Error("panic", "in", what, "value", fmt.Sprint(p), "stack",
@@ -211,11 +213,12 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.open(ctx, m); err != nil {
-		return nil, d.wrap(err)
+	var r *replica.Reader
+	if err = d.open(ctx, m); err == nil {
+		r, err = d.shop.replicas.OpenFrom(ctx, d)
 	}
-	r, err := d.shop.replicas.OpenFrom(ctx, d)
 	if err != nil {
+		s.leave(d)
 		return nil, d.wrap(err)
 	}
 	c := &Conn{d: d, r: r, mode: m}
@@ -229,7 +232,7 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 	return c, nil
 }
 
-// database returns that of the name.
+// database returns that of the name, which the caller uses until [Set.leave].
 func (s *Set) database(ctx context.Context, name string) (*database, error) {
 	store, path, err := splitName(name)
 	if err != nil {
@@ -248,7 +251,49 @@ func (s *Set) database(ctx context.Context, name string) (*database, error) {
 		}
 		s.databases[name] = d
 	}
+	d.stay.uses++
 	return d, nil
+}
+
+// enter has the caller use d until leave. It fails if d was let go.
+func (s *Set) enter(d *database) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.stay.gone {
+		return false
+	}
+	d.stay.uses++
+	return true
+}
+
+// leave ends what database, enter, all or run has begun. The last one has d let go after a while.
+func (s *Set) leave(d *database) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.stay.uses--; d.stay.uses > 0 || s.ctx.Err() != nil {
+		return
+	}
+	if d.stay.going == nil {
+		d.stay.going = time.AfterFunc(s.o.LeaseLinger, func() { s.letGo(d) })
+	} else {
+		d.stay.going.Reset(s.o.LeaseLinger)
+	}
+}
+
+// letGo forgets d, and gives back what it has of the system, if nobody uses it, and nothing is due.
+// If something is, its end leads here again.
+func (s *Set) letGo(d *database) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	idle := !d.writing() && d.queue.flush.due == nil && !d.saver.due
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !idle || d.stay.uses > 0 || d.stay.gone || s.ctx.Err() != nil {
+		return
+	}
+	d.stay.gone = true
+	delete(s.databases, d.name())
+	d.lease.file.Close()
 }
 
 // Exists reports whether the database name is there.
@@ -257,6 +302,7 @@ func (s *Set) Exists(ctx context.Context, name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	defer s.leave(d)
 	if err := d.take(ctx); err != nil {
 		return false, d.wrap(err)
 	}
@@ -268,12 +314,13 @@ func (s *Set) Exists(ctx context.Context, name string) (bool, error) {
 	return err == nil, d.wrap(err)
 }
 
-// all returns the databases, by name.
+// all returns the databases, by name. The caller leaves each of them.
 func (s *Set) all() []*database {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []*database
 	for _, d := range s.databases {
+		d.stay.uses++
 		all = append(all, d)
 	}
 	slices.SortFunc(all, func(a, b *database) int { return strings.Compare(a.URI(), b.URI()) })
@@ -285,6 +332,7 @@ func (s *Set) Exit(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, d := range s.all() {
 		all.Go(func() {
+			defer s.leave(d)
 			if err := d.lease.leave(ctx); err != nil {
 				d.log.Warn("the lease was not given back", "error", err)
 			}
@@ -308,11 +356,12 @@ type Status struct {
 	Error    string  `json:"last_error,omitempty"`
 }
 
-// Status lists the databases that were opened, by store and path.
+// Status lists the databases that are open, or were a moment ago, by store and path.
 func (s *Set) Status() []Status {
 	list := []Status{}
 	for _, d := range s.all() {
 		list = append(list, d.status())
+		s.leave(d)
 	}
 	return list
 }

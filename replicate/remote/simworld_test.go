@@ -86,8 +86,9 @@ func (w *world) timely() bool {
 // counts says what happened in a world, so that a test sees whether it is worth anything.
 type counts struct {
 	Acked, Refused, Unknown, Busy, Stale, Reads, Fast, Dirty, Kills, Sleeps, Epochs int
-	Again                                                                           int // a loose grip made firm
-	Trimmed, Recreated                                                              int // records
+	// Again: a loose grip was made firm.
+	Again              int
+	Trimmed, Recreated int // records
 }
 
 func (c *counts) add(o counts) {
@@ -323,6 +324,8 @@ func (s *settings) favour() {
 		s.big = true
 	case v.trimsFences:
 		s.long = true
+	case v.hearsNothing:
+		s.held = true
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}

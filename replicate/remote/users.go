@@ -17,8 +17,8 @@ const (
 	heldTime = 10 * time.Millisecond
 )
 
-// The grip of a handle on the place of the writer. Go changes it with mu, but for the step from loose
-// to firm, which C makes, too (cgo/remote.c). The numbers are cgo/remote.h's.
+// The grip of a handle on the place of the writer. Go changes it with mu. The step from loose to
+// firm is C's as well (cgo/remote.c). The numbers are cgo/remote.h's.
 const (
 	gripNone  = iota // it has no place
 	gripLoose        // it has the place, and does not write: another one may take it
