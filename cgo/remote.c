@@ -377,6 +377,7 @@ int remoteCommit(RemoteFile *p, int pass) {
   p->isAwaited = !p->isUnsynced;
   p->hasUnlocked = 0;
   if (pass) p->mayWrite = 0;
+  if (!p->isReserved) remoteCounts[REMOTE_UNRESERVED]++;
   return SQLITE_OK;
 }
 
