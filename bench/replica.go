@@ -401,8 +401,9 @@ func (r *readers) beside() error {
 		"%s ms, %s requests (%s one after the other) and %s KB.", besideRate,
 		farAway.Seconds()*1e3, spreadOf(ms), spreadOf(gets), spreadOf(trips), spreadOf(kb))
 	r.report.aim(aim{What: "cold query by key beside a writer, round trips", Aim: 3,
-		Got: spreadOf(trips), Why: "the checkpoint, the records after it, a leaf of the tree, " +
-			"and a chunk for each level of the table below the root"})
+		Got: spreadOf(trips), Why: "the checkpoint says where the records after it stand, " +
+			"these what the newest version is, a leaf of the tree where a chunk stands, and " +
+			"each level of the table below the root which one comes next: none is known before"})
 	r.report.aim(aim{What: "its KB", Aim: 256, Got: spreadOf(kb), Unit: "KB",
 		Why: "a checkpoint has up to 256 KiB inline, and up to 512 KiB of records follow it"})
 	return nil
