@@ -42,6 +42,9 @@ func (r *round) start(on *machine, callsLeft int, args ...string) (*client, erro
 	}
 	cmd := exec.Command(r.program, append([]string{r.library, r.uri}, args...)...)
 	cmd.Env = append(os.Environ(), "VERNEUIL_CONFIG=@"+on.config, "VERNEUIL_LOG=info")
+	if r.ceph != nil {
+		cmd.Env = append(cmd.Env, r.ceph.Env("")...)
+	}
 	stderr, err := os.Create(c.stderr)
 	if err != nil {
 		return nil, err

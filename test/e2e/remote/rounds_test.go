@@ -20,6 +20,7 @@ import (
 
 	"verneuil/chunkstore/faultproxy"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/test/cephtest"
 	"verneuil/test/crash"
 	"verneuil/test/e2e/harness"
 )
@@ -40,12 +41,14 @@ type machine struct {
 type stage struct {
 	*harness.Site
 	program, library string
-	server           *miniotest.Server // nil: the store is a directory
+	server           *miniotest.Server // nil: it is no S3
+	ceph             *cephtest.Cluster // nil: it is no RADOS; else the store is a directory
 	machines         []*machine
 }
 
-func newStage(t *testing.T, server *miniotest.Server) *stage {
-	s := &stage{Site: harness.EmptySite(t), library: harness.Library(t), server: server}
+func newStage(t *testing.T, server *miniotest.Server, ceph *cephtest.Cluster) *stage {
+	s := &stage{Site: harness.EmptySite(t), library: harness.Library(t), server: server,
+		ceph: ceph}
 	s.program = s.Compile(harness.InHosts("registers.c"), "-l:libsqlite3.so.0")
 	for i := range 2 {
 		name := fmt.Sprintf("machine-%d", i)
@@ -58,6 +61,9 @@ func newStage(t *testing.T, server *miniotest.Server) *stage {
 				"region": "minio", "endpoint": m.proxy.URL, "create_buckets_on_demand": true,
 				"chunk_bucket": "chunks", "manifest_bucket": "manifests",
 			}}
+		} else if ceph != nil {
+			store = map[string]any{"rados": map[string]any{"pool": cephtest.Pool,
+				"conf": ceph.Conf, "keyring": ceph.Keyring}}
 		}
 		b, err := json.Marshal(map[string]any{
 			"hostname": name, "tempdir": m.dir, "stores": map[string]any{"rounds": store},
@@ -103,15 +109,22 @@ func (r *report) add(o report) {
 // lost, no transaction that failed is found, and nobody reads half a transaction. VERNEUIL_ROUNDS
 // says how many rounds there are on each kind of store, VERNEUIL_ROUND_SEED which is the first.
 func TestRounds(t *testing.T) {
-	for _, kind := range []string{"dir", "minio"} {
+	for _, kind := range []string{"dir", "minio", "rados"} {
 		t.Run(kind, func(t *testing.T) {
 			var server *miniotest.Server
-			if kind == "minio" {
+			var ceph *cephtest.Cluster
+			switch kind {
+			case "minio":
 				server = miniotest.Run(t)
+			case "rados":
+				ceph = cephtest.Start(t, cephtest.Options{Bluestore: true})
 			}
-			s := newStage(t, server)
+			s := newStage(t, server, ceph)
 			first := uint64(harness.Number(t, "VERNEUIL_ROUND_SEED", int(rand.Uint32())))
 			n := 15
+			if ceph != nil {
+				n = 5 // a round takes four seconds
+			}
 			if crash.Chosen() {
 				n = 100
 			}
@@ -218,6 +231,9 @@ func (r *round) strike() error {
 	kinds := []func() error{r.killOne, r.killAtCall, r.stopOne, r.clean}
 	if r.server != nil {
 		kinds = append(kinds, r.partition, r.loseAnswers, r.freeze)
+	}
+	if r.ceph != nil {
+		kinds = append(kinds, r.freezeOSD, r.freezeMonitor)
 	}
 	r.report.strikes++
 	return kinds[r.rand.IntN(len(kinds))]()
@@ -338,6 +354,22 @@ func (r *round) freeze() error {
 	r.pause(50, int(2*leaseTimeout.Milliseconds()))
 	r.note("the store goes on")
 	return r.server.Signal(syscall.SIGCONT)
+}
+
+// freezeOSD stops what has the data.
+func (r *round) freezeOSD() error { return r.freezeDaemon("OSD", r.ceph.OSDs[0]) }
+
+// freezeMonitor stops whom clients ask first of all.
+func (r *round) freezeMonitor() error { return r.freezeDaemon("monitor", r.ceph.Mon) }
+
+func (r *round) freezeDaemon(name string, d *cephtest.Daemon) error {
+	r.note("the %s is frozen", name)
+	if err := syscall.Kill(d.PID(), syscall.SIGSTOP); err != nil {
+		return err
+	}
+	r.pause(50, int(2*leaseTimeout.Milliseconds()))
+	r.note("the %s goes on", name)
+	return syscall.Kill(d.PID(), syscall.SIGCONT)
 }
 
 // judge looks at what the clients have said.

@@ -41,7 +41,7 @@ func (s *stage) shell(t *testing.T, callsLeft int, a, b, sql string) (out string
 // TestTwoDatabases: a process dies anywhere in a transaction that writes to two databases. Then
 // each of them has all or nothing of its part, b only if a has it, and both go on.
 func TestTwoDatabases(t *testing.T) {
-	s := newStage(t, nil)
+	s := newStage(t, nil, nil)
 	const read = "select count(*)||' '||ifnull(sum(length(x)), 0) from main.t;" +
 		"select count(*)||' '||ifnull(sum(length(x)), 0) from b.t;"
 	seen := map[string]bool{}
