@@ -71,7 +71,7 @@ BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -
         sqlite3-shell minio gunicorn node ciphers ceph demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
-all: lib ctl ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
+all: lib ctl recorder ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
 modules: toolchain
 	@$(GO) mod download
@@ -92,6 +92,16 @@ lib: modules
 	@mkdir -p $(BUILD)
 	$(CGO) $(GO) build -buildmode=c-shared -trimpath -ldflags "$(LINK)" -o $(BUILD)/libverneuil_vfs.so ./cmd/libverneuil_vfs
 	@rm -f $(BUILD)/libverneuil_vfs.h
+
+# The recorder alone: package cgo's C files, but for those that need Go (cmd/libverneuil_recorder).
+RECORDER_C = $(filter-out $(addprefix cgo/,recorder_go.c snapshot.c gort%.c remote%.c children.c \
+	descriptors.c overlay.c spill.c versiontable.c),$(wildcard cgo/*.c)) cmd/libverneuil_recorder/alone.c
+
+.PHONY: recorder
+recorder: modules
+	@mkdir -p $(BUILD)
+	$(CC) -std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -s -I"$(SQLITE_HEADERS)" -Icgo -o $(BUILD)/libverneuil_recorder.so \
+	  $(RECORDER_C) -Wl,--version-script=cmd/libverneuil_recorder/exports.map,-z,nodelete,-z,defs -lpthread
 
 ctl: modules
 	@mkdir -p $(BUILD)
@@ -128,7 +138,7 @@ vet: modules
 
 # The C files by themselves, with more warnings than cgo lets through.
 check-c: modules
-	@for file in cgo/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c; do \
+	@for file in cgo/*.c cmd/libverneuil_recorder/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c; do \
 	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
 	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -Icgo -c -o /dev/null $$file || exit; \
 	done
@@ -264,6 +274,7 @@ install: all ctl-files ## into PREFIX (/usr/local): verneuilctl, libverneuil_vfs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 $(BUILD)/verneuilctl $(DESTDIR)$(PREFIX)/bin/verneuilctl
 	install -m 755 $(BUILD)/libverneuil_vfs.so $(DESTDIR)$(PREFIX)/lib/libverneuil_vfs.so
+	install -m 755 $(BUILD)/libverneuil_recorder.so $(DESTDIR)$(PREFIX)/lib/libverneuil_recorder.so
 	install -m 644 $(BUILD)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -D -m 644 $(BUILD)/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/verneuilctl
 	install -D -m 644 $(BUILD)/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_verneuilctl

@@ -38,9 +38,7 @@ static char *readFile(const char *zPath, char **pzWhy) {
   return buf;
 }
 
-/* The text of VERNEUIL_CONFIG, or of the file that it names after an '@'; malloc'd. NULL: there
-** is none, and *pzWhy says why. */
-static char *configText(char **pzWhy) {
+char *configText(char **pzWhy, char **pzFile) {
   const char *z = secure_getenv("VERNEUIL_CONFIG"); /* a setuid program does not obey its caller */
   if (!z || !*(z += strspn(z, " \t\r\n"))) {
     *pzWhy = sqlite3_mprintf("VERNEUIL_CONFIG is not set in the environment of this process");
@@ -49,7 +47,7 @@ static char *configText(char **pzWhy) {
   if (*z != '@') return strdup(z);
   char *zPath = configPath(z);
   char *zText = readFile(zPath, pzWhy);
-  free(zPath);
+  *pzFile = zPath;
   return zText;
 }
 
@@ -82,8 +80,9 @@ static void readText(EarlyConfig *p, const char *z) {
 
 void configRead(EarlyConfig *p) {
   memset(p, 0, sizeof *p);
-  char *z = configText(&p->zProblem);
+  char *zFile = 0, *z = configText(&p->zProblem, &zFile);
   if (z) readText(p, z);
   else p->isBroken = 1;
   free(z);
+  free(zFile);
 }

@@ -17,6 +17,10 @@ typedef struct EarlyConfig {
 /* Reads VERNEUIL_CONFIG. It opens a connection, which runs automatic extensions. */
 void configRead(EarlyConfig *p);
 
+/* The text of VERNEUIL_CONFIG, or of the file that it names after an '@': then *pzFile is its path.
+** Both are malloc'd. NULL: there is none, and *pzWhy says why, sqlite3_malloc'd. */
+char *configText(char **pzWhy, char **pzFile);
+
 /* What was read when the VFSes were registered. */
 extern EarlyConfig verneuilConfig;
 

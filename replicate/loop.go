@@ -204,6 +204,7 @@ func (l *loop) close() {
 		l.tracker.Close()
 	}
 	l.bell.disarm()
+	l.tenure.report.close(l.tenure.sp)
 }
 
 // run repeats apply, cut and push, and sleeps when there is nothing to do. err says more of how it
@@ -413,7 +414,7 @@ func (t *timer) add(left time.Duration) {
 // that comes first must not count: its timer would end at once, again and again.
 func (l *loop) deadline() (next timer) {
 	now, current := l.now(), l.tracker.Err() == nil
-	at := l.flushes.pauses()
+	at := append(l.flushes.pauses(), l.tenure.report.due()...)
 	if !current {
 		at = append(at, l.tracker.Retry())
 	}

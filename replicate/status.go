@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"verneuil/chunkstore"
 	"verneuil/replicate/courier"
 	"verneuil/spool"
 )
@@ -11,19 +12,16 @@ import (
 // Status tells people and programs how replication stands.
 type Status struct {
 	Database
-	State      string           `json:"state"`             // in words
-	Error      string           `json:"error,omitempty"`   // why the mirror is not up to date
-	Replicator int              `json:"replicator"`        // the process that replicates, 0 none
-	Generation uint64           `json:"generation"`        // of the database
-	Cause      string           `json:"cause"`             // of its last raise
-	Sequence   uint64           `json:"sequence"`          // last transaction published
-	Pushed     uint64           `json:"pushed_sequence"`   // that every target has
-	UpToDate   bool             `json:"up_to_date"`        // every target has everything
-	LagSeconds float64          `json:"lag_seconds"`       // at most the age of what a target lacks
-	Dropped    uint64           `json:"dropped"`           // transactions; the log had no room
+	State      string `json:"state"`           // in words
+	Error      string `json:"error,omitempty"` // why the mirror is not up to date
+	Replicator int    `json:"replicator"`      // the process that replicates, 0 none
+	History
+	UpToDate bool `json:"up_to_date"` // every target has everything
+	Lag
 	SpoolBytes int64            `json:"spool_bytes"`       // log and mirror
 	Calls      int64            `json:"calls"`             // of the store, all databases
 	Targets    []courier.Status `json:"targets,omitempty"` // only where we replicate
+	Requests
 }
 
 // Database is what a [Status] is of.
@@ -32,6 +30,39 @@ type Database struct {
 	Host  string `json:"host"`
 	Spool string `json:"spool"` // its directory
 }
+
+// History is how far the database has come.
+type History struct {
+	Generation uint64    `json:"generation"`      // of the database
+	Cause      string    `json:"cause"`           // of its last raise
+	Sequence   uint64    `json:"sequence"`        // last transaction published
+	Pushed     uint64    `json:"pushed_sequence"` // that every target has
+	Commits    uint64    `json:"commits"`         // published
+	Dropped    uint64    `json:"dropped"`         // transactions; the log had no room
+	Committed  time.Time `json:"last_commit,omitzero"`
+}
+
+// Lag is what some target lacks.
+type Lag struct {
+	LagSeconds float64 `json:"lag_seconds"` // at most its age
+	// LagBytes is about how much it is: the log that was not read yet, and the chunks of the
+	// version that is being sent.
+	LagBytes int64 `json:"lag_bytes"`
+}
+
+// Requests are what replicating the database costs.
+type Requests struct {
+	Begun time.Time `json:"begun,omitzero"` // when its replicator began; zero: nobody replicates
+	Total int64     `json:"requests"`       // to all targets, since then
+	// PerMonth is how many they would be at this rate; 0: it is not known yet.
+	PerMonth float64 `json:"requests_per_month"`
+}
+
+// rateAfter is how long a replicator must have run for its rate to say anything: the first backup
+// is not what a month is like.
+const rateAfter = 10 * time.Minute
+
+const month = 30 * 24 * time.Hour
 
 // Status returns how replication stands. It never waits for the replicator.
 func (r *Replicator) Status() Status {
@@ -42,28 +73,72 @@ func (r *Replicator) Status() Status {
 		status.Targets = nil
 	}
 	r.mu.Unlock()
-	st := sp.State()
-	now, pushed := st.PublishedPoint(), st.PushedPoint()
-	status.Generation, status.Sequence = now.Generation, now.Sequence
-	status.Pushed = pushed.Sequence
-	status.Cause = st.Cause().String()
-	status.UpToDate = pushed.Covers(now) && len(r.o.Store.Targets) > 0
+	st, now := sp.State(), r.o.clock.now()
+	status.ofState(st)
+	status.UpToDate = status.UpToDate && len(r.o.Store.Targets) > 0
 	if err := r.agrees(sp); err != nil {
 		status.UpToDate = false
 		status.Error, status.State = err.Error(), "standing by: "+err.Error()
 	}
-	status.Replicator = spool.Token(st.Replicator.Load()).PID()
-	status.Dropped = st.Dropped.Load()
 	status.Calls = r.o.Store.Calls()
 	if !status.UpToDate {
-		if since := r.lag.of(st.PublishedAt.Load()); since != 0 {
-			status.LagSeconds = max(0, r.o.clock.now().Sub(time.Unix(0, since)).Seconds())
+		since := time.Time{}
+		if t := r.lag.since.Load(); t != 0 {
+			since = time.Unix(0, t)
+		}
+		status.behind(st, since, now)
+	}
+	mirror := status.SpoolBytes
+	status.finish(st, now)
+	status.SpoolBytes += mirror
+	return status
+}
+
+// ofState fills in what the state page says.
+func (s *Status) ofState(st *spool.State) {
+	now, pushed := st.PublishedPoint(), st.PushedPoint()
+	s.Generation, s.Sequence, s.Pushed = now.Generation, now.Sequence, pushed.Sequence
+	s.Cause = st.Cause().String()
+	s.UpToDate = pushed.Covers(now)
+	s.Replicator = spool.Token(st.Replicator.Load()).PID()
+	s.Commits, s.Dropped = st.Published.Load(), st.Dropped.Load()
+	if at := st.PublishedAt.Load(); at != 0 {
+		s.Committed = time.Unix(0, at).UTC()
+	}
+}
+
+// behind fills in how far the targets are behind: since then, or else since the last commit.
+func (s *Status) behind(st *spool.State, since, now time.Time) {
+	if at := st.PublishedAt.Load(); at != 0 {
+		if last := time.Unix(0, at); since.IsZero() || last.Before(since) {
+			since = last
 		}
 	}
-	if n, err := spool.LogBytes(sp.Dir()); err == nil {
-		status.SpoolBytes += n
+	if !since.IsZero() {
+		s.LagSeconds = max(0, now.Sub(since).Seconds())
 	}
-	return status
+	head, tail := st.Head(), st.Tail()
+	s.LagBytes = max(0, (int64(head.Segment())-int64(tail.Segment()))*spool.SegmentBytes+
+		int64(head.Offset())-int64(tail.Offset()))
+	backlog := 0
+	for _, t := range s.Targets {
+		backlog = max(backlog, t.Backlog)
+	}
+	s.LagBytes += int64(backlog) * chunkstore.ChunkBytes
+}
+
+// finish fills in what costs: the spool's log, and requests.
+func (s *Status) finish(st *spool.State, now time.Time) {
+	s.SpoolBytes = 0
+	if n, err := spool.LogBytes(s.Spool); err == nil {
+		s.SpoolBytes = n
+	}
+	for _, t := range s.Targets {
+		s.Total += t.Calls
+	}
+	if age := now.Sub(s.Begun); !s.Begun.IsZero() && age >= rateAfter {
+		s.PerMonth = float64(s.Total) * (float64(month) / float64(age))
+	}
 }
 
 // publishStatus leaves for Status what only the loop knows.
@@ -81,10 +156,15 @@ func (l *loop) publishStatus() {
 	case behind:
 		words = "replicating"
 	}
+	said := report{State: words, Error: problem, Targets: targets}
+	if since := l.r.lag.since.Load(); since != 0 {
+		said.Behind = time.Unix(0, since)
+	}
+	l.tenure.report.tell(l.tenure.sp, l.now(), said)
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
 	l.r.status.Targets, l.r.status.State, l.r.status.Error = targets, words, problem
-	l.r.status.SpoolBytes = l.tracker.Mirror().Size()
+	l.r.status.SpoolBytes, l.r.status.Begun = l.tracker.Mirror().Size(), l.tenure.report.begun
 }
 
 // lag is since when some target lacks something: Unix ns; 0: none does. It is safe for concurrent
@@ -98,12 +178,4 @@ func (l *lag) note(behind bool, publishedAt int64) {
 	} else {
 		l.since.CompareAndSwap(0, publishedAt)
 	}
-}
-
-// of returns the time, Unix ns, of about the first publication that a target lacks, if one does.
-func (l *lag) of(publishedAt int64) int64 {
-	if t := l.since.Load(); t != 0 {
-		return min(t, publishedAt)
-	}
-	return publishedAt
 }

@@ -24,6 +24,7 @@ type tenure struct {
 	lock *spool.Lock
 
 	kept, refreshed time.Time // when due and stale were last true
+	report          reporter
 }
 
 // prove fails if the spool is not there any more, or not ours: then nothing must be published,

@@ -33,6 +33,7 @@
 //	             in a target (likewise renamed into place)
 //	tree/        leaves and nodes that the manifest in cut names, each under its ID
 //	flush.json   why the last flush that another process asked for has failed
+//	status.json how replication stood lately, for who asks: see replicate.ReadStatus
 //	targets.json for each target: the ETag and Cut of the manifest that it last took, and the
 //	             identities of its buckets and when they were seen
 //	put.<16 hex> where objects are that no manifest names yet: see replicate/courier

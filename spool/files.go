@@ -130,7 +130,8 @@ func (s *Spool) ResetIfOld() error {
 		return nil
 	}
 	s.state.MirrorGeneration.Store(NoMirror)
-	names := []string{"mirror", "dirty", "cut", "cuts", "tree", "targets.json", "copied.json"}
+	names := []string{"mirror", "dirty", "cut", "cuts", "tree", "targets.json", "copied.json",
+		"status.json"}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("reset spool: %w", err)

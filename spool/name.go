@@ -3,6 +3,7 @@ package spool
 import (
 	"fmt"
 	"hash/fnv"
+	"os"
 	"path/filepath"
 )
 
@@ -37,3 +38,15 @@ func Name(dbPath string) string {
 // Dir returns the spool's directory for the database at dbPath under root, the
 // replication_spooling_dir.
 func Dir(root, dbPath string) string { return filepath.Join(root, Name(dbPath)) }
+
+// List returns the directories of the spools in root, a spooling directory, by name.
+func List(root string) (dirs []string, err error) {
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		dir := filepath.Join(root, e.Name())
+		if _, err := os.Lstat(filepath.Join(dir, "state")); err == nil {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs, err
+}

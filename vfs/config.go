@@ -43,6 +43,7 @@ type Config struct {
 	PatrolDays        int           // 0: never
 	HistoryHours      int           // how far back verneuilctl gc leaves every version
 	DurableTimeout    time.Duration // that a durable commit waits at most
+	RequestPrice      float64       // dollars for a million requests
 	StoreTimeout      time.Duration // of one request to a store, and of what waits for nothing else
 
 	// Keys encrypt what targets hold, and stores that have none of their own.
@@ -90,6 +91,7 @@ func defaultConfig() *Config {
 		HistoryHours:           24,
 		StoreTimeout:           30 * time.Second,
 		DurableTimeout:         30 * time.Second,
+		RequestPrice:           5,
 		Remote: Remote{
 			LeaseTimeout:   10 * time.Second,
 			LeaseRenewal:   2 * time.Second,
@@ -207,6 +209,9 @@ func (c *Config) Host() string {
 	return "localhost"
 }
 
+// RequestDollars is what so many requests cost.
+func (c *Config) RequestDollars(requests float64) float64 { return requests * c.RequestPrice / 1e6 }
+
 // sendsTo returns how many targets are not caches.
 func (c *Config) sendsTo() (n int) {
 	for _, t := range c.Targets {
@@ -244,20 +249,21 @@ func (c *Config) read(value any, from base) error {
 			c.Targets = append(c.Targets, t)
 			return nil
 		})),
-		"snapshot_loading_policy":   c.SnapshotLoadingPolicy.read,
-		"snapshot_auto_refresh":     boolean(&c.SnapshotAutoRefresh),
-		"replica_files":             boolean(&c.ReplicaFiles),
-		"snapshot_read_deadline_ms": milliseconds(&c.SnapshotReadDeadline, 1, day),
-		"hostname":                  c.readHostname,
-		"api_calls_per_second":      positive(&c.APICallsPerSecond, 1e6),
-		"manifest_interval_ms":      milliseconds(&c.ManifestInterval, 1, day),
-		"upload_concurrency":        integer(&c.UploadConcurrency, 1, 1024),
-		"store_timeout_ms":          milliseconds(&c.StoreTimeout, 1, day),
-		"durable_timeout_ms":        milliseconds(&c.DurableTimeout, 1, day),
-		"patrol_days":               integer(&c.PatrolDays, 0, 36500),
-		"history_hours":             integer(&c.HistoryHours, 1, 876000),
-		"key_file":                  from.directory(&c.Keys.File),
-		"key_command":               from.command(&c.Keys.Command),
+		"snapshot_loading_policy":    c.SnapshotLoadingPolicy.read,
+		"snapshot_auto_refresh":      boolean(&c.SnapshotAutoRefresh),
+		"replica_files":              boolean(&c.ReplicaFiles),
+		"snapshot_read_deadline_ms":  milliseconds(&c.SnapshotReadDeadline, 1, day),
+		"hostname":                   c.readHostname,
+		"api_calls_per_second":       positive(&c.APICallsPerSecond, 1e6),
+		"manifest_interval_ms":       milliseconds(&c.ManifestInterval, 1, day),
+		"upload_concurrency":         integer(&c.UploadConcurrency, 1, 1024),
+		"store_timeout_ms":           milliseconds(&c.StoreTimeout, 1, day),
+		"durable_timeout_ms":         milliseconds(&c.DurableTimeout, 1, day),
+		"price_per_million_requests": positive(&c.RequestPrice, 1e9),
+		"patrol_days":                integer(&c.PatrolDays, 0, 36500),
+		"history_hours":              integer(&c.HistoryHours, 1, 876000),
+		"key_file":                   from.directory(&c.Keys.File),
+		"key_command":                from.command(&c.Keys.Command),
 
 		"stores":                    c.Remote.readStores(from),
 		"ceph_vfs":                  boolean(&c.CephVFS),

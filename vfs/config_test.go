@@ -35,6 +35,7 @@ func TestParseConfigDefaults(t *testing.T) {
 			HistoryHours:           24,
 			StoreTimeout:           30 * time.Second,
 			DurableTimeout:         30 * time.Second,
+			RequestPrice:           5,
 			Remote: vfs.Remote{
 				LeaseTimeout:   10 * time.Second,
 				LeaseRenewal:   2 * time.Second,
@@ -73,6 +74,7 @@ const everyKey = `{
 	"upload_concurrency": 3,
 	"patrol_days": 0,
 	"durable_timeout_ms": 2500,
+	"price_per_million_requests": 0.4,
 	"history_hours": 48,
 	"store_timeout_ms": 1250,
 	"stores": {
@@ -111,6 +113,7 @@ func TestParseConfigEveryKey(t *testing.T) {
 		HistoryHours:          48,
 		StoreTimeout:          1250 * time.Millisecond,
 		DurableTimeout:        2500 * time.Millisecond,
+		RequestPrice:          0.4,
 		Remote: vfs.Remote{
 			Stores: map[string]chunkstore.TargetConfig{
 				"main":      &s3.Config{Region: "us-east-2", Bucket: "b", Prefix: "app/"},

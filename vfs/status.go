@@ -36,6 +36,7 @@ type databaseStatus struct {
 	Spool string `json:"spool"`
 	Error string `json:"error,omitempty"`
 	*replicate.Status
+	Dollars float64 `json:"request_dollars_per_month"`
 }
 
 // status returns the databases that the process serves, in no particular order.
@@ -57,6 +58,7 @@ func (s *services) status() []databaseStatus {
 	for i, r := range running {
 		st := r.Status()
 		databases[i].Status = &st
+		databases[i].Dollars = s.cfg.RequestDollars(st.PerMonth)
 	}
 	return databases
 }

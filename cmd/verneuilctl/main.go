@@ -167,6 +167,7 @@ stands before a file's path.`,
 		panic(err) // there is no such flag
 	}
 	root.AddCommand(
+		runCommand(g), statusCommand(g),
 		syncCommand(g), restoreCommand(g), flushCommand(g), lsCommand(g),
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
 		gcCommand(g), shellCommand(g), replicaCommand(g),

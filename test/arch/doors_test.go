@@ -41,6 +41,7 @@ var doors = map[string][]string{
 		"replicate/mirror",
 		"spool", "manifest", "chunkstore", "chunkstore/probe",
 		// to register them
+		"replicate/backoff",
 		"chunkstore/cache", "chunkstore/dir", "chunkstore/rados", "chunkstore/s3",
 		"chunkstore/keyring",
 	},
@@ -122,10 +123,11 @@ var onlyIn = map[string][]string{
 	"C": {"cgo", "cgo/librados"},
 	"github.com/mattn/go-sqlite3": {".", "cmd/verneuilctl", "test/hosts/goload",
 		"test/hosts/golink"},
-	"github.com/aws/aws-sdk-go-v2/service/s3": {"chunkstore/s3"},
-	"golang.org/x/crypto/chacha20poly1305":    {"chunkstore/keyring"},
-	"github.com/spf13/cobra":                  {"cmd/verneuilctl"},
-	"google.golang.org/protobuf/proto":        {"manifest", "manifest/manifestpb"},
+	"github.com/aws/aws-sdk-go-v2/service/s3":        {"chunkstore/s3"},
+	"golang.org/x/crypto/chacha20poly1305":           {"chunkstore/keyring"},
+	"github.com/spf13/cobra":                         {"cmd/verneuilctl"},
+	"github.com/prometheus/client_golang/prometheus": {"cmd/verneuilctl"},
+	"google.golang.org/protobuf/proto":               {"manifest", "manifest/manifestpb"},
 }
 
 // source is one Go file of the module.

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"verneuil/replicate"
+	"verneuil/spool"
+	"verneuil/vfs"
+)
+
+// watchEvery is how often status --watch looks.
+const watchEvery = 2 * time.Second
+
+// statusFlags are the flags of status.
+type statusFlags struct{ watch, asJSON, prometheus bool }
+
+func statusCommand(g *global) *cobra.Command {
+	var o statusFlags
+	command := &cobra.Command{
+		Use:   "status [SPOOLDIR]",
+		Short: "Show how replication stands of the databases here",
+		Long: `Show how replication stands of each database that has a spool in SPOOLDIR, or in the
+replication_spooling_dir of the configuration: what replicates it, by how much the targets are
+behind, when they got the last version, what fails, how many requests are sent, and what these
+cost in a month at this rate (price_per_million_requests; after ten minutes). It reads what
+recorders and replicators leave in the spools, and sends no request. A replicator leaves its
+part at most every two seconds.
+
+--prometheus prints metrics in Prometheus' text format, for node_exporter's textfile collector.
+The fields of --json are those of verneuil_status()'s databases.`,
+		Args: atMost(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if o.prometheus && (o.asJSON || o.watch) {
+				return errors.New("--prometheus excludes --json and --watch")
+			}
+			doing := append([]string{"status"}, args...)
+			return fail(showStatus(command.Context(), g, strings.Join(args, ""), o), doing...)
+		},
+	}
+	flags := command.Flags()
+	flags.BoolVarP(&o.watch, "watch", "w", false, "look again every two seconds, until interrupted")
+	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per database")
+	flags.BoolVar(&o.prometheus, "prometheus", false, "print metrics")
+	return command
+}
+
+func showStatus(ctx context.Context, g *global, dir string, o statusFlags) error {
+	config, dir, err := g.spoolingDir(dir)
+	if err != nil {
+		return err
+	}
+	if o.prometheus {
+		return writeMetrics(os.Stdout, dir, config)
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		all, err := statuses(dir, config)
+		if err != nil {
+			return err
+		}
+		if o.watch && !o.asJSON && term.IsTerminal(int(os.Stdout.Fd())) {
+			fmt.Print("\x1b[H\x1b[2J") // the cursor goes home, and the screen is cleared
+		}
+		if err := printStatuses(all, o.asJSON); err != nil || !o.watch {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// spoolingDir returns the configuration, and the directory of spools: dir, or else the
+// configuration's.
+func (g *global) spoolingDir(dir string) (*vfs.Config, string, error) {
+	config, err := g.parse()
+	if err != nil {
+		return nil, "", err
+	}
+	dir = cmp.Or(dir, config.ReplicationSpoolingDir)
+	if dir == "" {
+		return nil, "", errors.New("no spooling directory: give SPOOLDIR, or a configuration " +
+			"with replication_spooling_dir")
+	}
+	if dir, err = filepath.Abs(dir); err == nil {
+		_, err = os.ReadDir(dir)
+	}
+	return config, dir, err
+}
+
+// standing is what status tells of one database.
+type standing struct {
+	replicate.Status
+	Dollars float64 `json:"request_dollars_per_month"`
+}
+
+// statuses returns how it stands with each database that has a spool in dir, by path.
+func statuses(dir string, config *vfs.Config) ([]standing, error) {
+	dirs, err := spool.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]standing, 0, len(dirs))
+	for _, dir := range dirs {
+		s, _ := replicate.ReadStatus(dir, time.Now()) // its error is in s
+		s.Path = cmp.Or(s.Path, dir)
+		all = append(all, standing{s, config.RequestDollars(s.PerMonth)})
+	}
+	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
+	return all, nil
+}
+
+// trouble is what is wrong with a database's replication; empty: nothing.
+func (s *standing) trouble() string {
+	if s.Error != "" {
+		return s.Error
+	}
+	for _, t := range s.Targets {
+		if problem := cmp.Or(t.Error, t.CheckpointError, t.PatrolError); problem != "" {
+			return t.Name + ": " + problem
+		}
+	}
+	return ""
+}
+
+// last returns when the target that is furthest behind got its last version.
+func (s *standing) last() (at time.Time) {
+	for i, t := range s.Targets {
+		if i == 0 || t.Manifest.Before(at) {
+			at = t.Manifest
+		}
+	}
+	return at
+}
+
+func printStatuses(all []standing, asJSON bool) error {
+	if asJSON {
+		for _, s := range all {
+			if err := printJSON(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(all) == 0 {
+		return errors.New("no spool: nothing is replicated from here")
+	}
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "DATABASE\tPROCESS\tLAG\tUNSENT\tLAST VERSION\tSPOOL\tREQUESTS\t"+
+		"$/MONTH\tSTATE")
+	for _, s := range all {
+		lag, process, last, dollars := "none", "none", "never", "?"
+		if !s.UpToDate {
+			lag = (time.Duration(s.LagSeconds*1000) * time.Millisecond).String()
+		}
+		if s.Replicator != 0 {
+			process = fmt.Sprint(s.Replicator)
+		}
+		if at := s.last(); !at.IsZero() {
+			last = humanize.Time(at)
+		} else if s.UpToDate {
+			last = "earlier" // than the replicator began
+		}
+		if s.PerMonth > 0 {
+			dollars = fmt.Sprintf("%.2f", s.Dollars)
+		}
+		fmt.Fprintln(out, strings.Join([]string{oneLine(s.Path), process, lag,
+			humanBytes(s.LagBytes), last, humanBytes(s.SpoolBytes), humanize.Comma(s.Total),
+			dollars, oneLine(cmp.Or(s.trouble(), s.State))}, "\t"))
+	}
+	return out.Flush()
+}
