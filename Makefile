@@ -35,6 +35,10 @@ NODE_SQLITE         := $(TOOLS)/node-$(NODE_SQLITE_VERSION)
 MKDOCS_VERSION := 9.8.2
 MKDOCS         := $(TOOLS)/mkdocs-material-$(MKDOCS_VERSION)
 
+# An application for the test of LD_PRELOAD, a Python package.
+SQLITE_UTILS_VERSION := 4.2.1
+SQLITE_UTILS         := $(TOOLS)/sqlite-utils-$(SQLITE_UTILS_VERSION)
+
 # SQLite3MultipleCiphers for its test, a Python package.
 SQLITE3MC_VERSION := 3.54.0.0
 SQLITE3MC         := $(TOOLS)/sqlite3mc-$(SQLITE3MC_VERSION)
@@ -60,7 +64,7 @@ SOURCE_DATE = $(shell git -C $(CURDIR) log -1 --format=%ct 2>/dev/null || date +
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC) VERNEUIL_DIST=$(BUILD)/dist \
-	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) VERNEUIL_MKDOCS=$(MKDOCS) \
+	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) VERNEUIL_MKDOCS=$(MKDOCS) VERNEUIL_SQLITE_UTILS=$(SQLITE_UTILS) \
 	$(shell bash test/cephtest/env.sh $(CEPH))
 
 # BENCH_PARTS: which chapters (default: all); see bench/main.go.
@@ -71,7 +75,7 @@ BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -
         sqlite3-shell minio gunicorn node ciphers ceph demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
-all: lib ctl recorder ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
+all: lib ctl recorder preload ## build build/libverneuil_vfs.so and build/verneuilctl (the default)
 
 modules: toolchain
 	@$(GO) mod download
@@ -102,6 +106,13 @@ recorder: modules
 	@mkdir -p $(BUILD)
 	$(CC) -std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -s -I"$(SQLITE_HEADERS)" -Icgo -o $(BUILD)/libverneuil_recorder.so \
 	  $(RECORDER_C) -Wl,--version-script=cmd/libverneuil_recorder/exports.map,-z,nodelete,-z,defs -lpthread
+
+# For LD_PRELOAD. -O2: dlopen's call becomes a jump.
+.PHONY: preload
+preload:
+	@mkdir -p $(BUILD)
+	$(CC) -std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -s -o $(BUILD)/libverneuil_preload.so cmd/libverneuil_preload/preload.c \
+	  -Wl,--version-script=cmd/libverneuil_preload/exports.map,-z,defs -ldl -lpthread
 
 ctl: modules
 	@mkdir -p $(BUILD)
@@ -138,7 +149,7 @@ vet: modules
 
 # The C files by themselves, with more warnings than cgo lets through.
 check-c: modules
-	@for file in cgo/*.c cmd/libverneuil_recorder/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c; do \
+	@for file in cgo/*.c cmd/libverneuil_recorder/*.c cmd/libverneuil_preload/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c; do \
 	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
 	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -Icgo -c -o /dev/null $$file || exit; \
 	done
@@ -181,6 +192,12 @@ ciphers:
 ceph:
 	@mkdir -p $(TOOLS)
 	@bash test/cephtest/install.sh $(CEPH)
+
+.PHONY: sqlite-utils
+sqlite-utils:
+	@[ -e $(SQLITE_UTILS)/sqlite_utils ] || { rm -rf $(SQLITE_UTILS); \
+	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(SQLITE_UTILS) sqlite-utils==$(SQLITE_UTILS_VERSION) 2>/dev/null; } || \
+	  echo "no sqlite-utils (pip install sqlite-utils): its test is left out"
 
 node: $(if $(wildcard $(NODE_PREFIX)/include/node/node.h),$(NODE)/built)
 	@[ -e $(NODE)/built ] || echo "no Node with headers (include/node/node.h): its test will be left out"
@@ -275,6 +292,7 @@ install: all ctl-files ## into PREFIX (/usr/local): verneuilctl, libverneuil_vfs
 	install -m 755 $(BUILD)/verneuilctl $(DESTDIR)$(PREFIX)/bin/verneuilctl
 	install -m 755 $(BUILD)/libverneuil_vfs.so $(DESTDIR)$(PREFIX)/lib/libverneuil_vfs.so
 	install -m 755 $(BUILD)/libverneuil_recorder.so $(DESTDIR)$(PREFIX)/lib/libverneuil_recorder.so
+	install -m 755 $(BUILD)/libverneuil_preload.so $(DESTDIR)$(PREFIX)/lib/libverneuil_preload.so
 	install -m 644 $(BUILD)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -D -m 644 $(BUILD)/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/verneuilctl
 	install -D -m 644 $(BUILD)/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_verneuilctl
