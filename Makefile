@@ -99,7 +99,7 @@ lib: modules
 
 # The recorder alone: package cgo's C files, but for those that need Go (cmd/libverneuil_recorder).
 RECORDER_C = $(filter-out $(addprefix cgo/,recorder_go.c snapshot.c gort%.c remote%.c children.c \
-	descriptors.c overlay.c spill.c versiontable.c),$(wildcard cgo/*.c)) cmd/libverneuil_recorder/alone.c
+	ceph.c descriptors.c overlay.c spill.c versiontable.c),$(wildcard cgo/*.c)) cmd/libverneuil_recorder/alone.c
 
 .PHONY: recorder
 recorder: modules
@@ -194,6 +194,7 @@ ceph:
 	@bash test/cephtest/install.sh $(CEPH)
 
 .PHONY: sqlite-utils
+deps: sqlite-utils
 sqlite-utils:
 	@[ -e $(SQLITE_UTILS)/sqlite_utils ] || { rm -rf $(SQLITE_UTILS); \
 	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(SQLITE_UTILS) sqlite-utils==$(SQLITE_UTILS_VERSION) 2>/dev/null; } || \

@@ -18,14 +18,13 @@ import (
 // keepEvery is how often a keeper looks for spools that it was not told of.
 const keepEvery = 5 * time.Second
 
-// NewEngine returns an engine for a process that keeps spools (see [Engine.Keep]), with a
-// configuration of its own.
-func NewEngine(cfg *Config, log *slog.Logger) *Engine { return newEngine(cfg, nil, log) }
-
 // Keep replicates each database that has a spool in root, as soon as there is one, until ctx ends.
 // What other processes replicate it leaves to them until they end. Then it sends what is unsent,
-// for at most timeout, and returns.
-func (e *Engine) Keep(ctx context.Context, root string, timeout time.Duration) error {
+// for at most timeout, and returns. It is for a process that does nothing else.
+func Keep(
+	ctx context.Context, cfg *Config, log *slog.Logger, root string, timeout time.Duration,
+) error {
+	e := newEngine(cfg, nil, log)
 	if store, err := e.stores.forWriting(); err != nil {
 		return err
 	} else if len(store.Targets) == 0 {

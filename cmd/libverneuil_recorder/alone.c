@@ -7,6 +7,7 @@
 ** verneuilctl config check.
 */
 #define _GNU_SOURCE
+#include "ceph.h"
 #include "config.h"
 #include "goexports.h"
 #include "gort.h"
@@ -42,7 +43,8 @@ const char *verneuilRefused(void) {
   return zProblem ? 0 : "this process records only (libverneuil_recorder.so): verneuilctl run replicates, and "
                         "verneuilctl status says how that stands";
 }
-char *goStatus(char *zWhy, char *zList, char *zDurable) {
+char *goStatus(char *zSQLite, char *zWhy, char *zList, char *zDurable) {
+  free(zSQLite);
   free(zWhy);
   free(zList);
   free(zDurable);
@@ -57,7 +59,8 @@ int snapshotOpenReplicaFile(const char *zName, sqlite3_file *pFile, int flags, i
   pFile->pMethods = 0;
   return SQLITE_CANTOPEN;
 }
-int remoteRegister(void) { return SQLITE_OK; }
+int remoteRegister(int isCeph) { return (void)isCeph, SQLITE_OK; }
+int cephFunctions(sqlite3 *db) { return (void)db, SQLITE_OK; }
 char *remotePerf(void) { return sqlite3_mprintf("{}"); }
 
 /* ---- the configuration ---- */

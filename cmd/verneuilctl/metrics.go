@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	dir    string
 	config *vfs.Config
+	proofs map[string]time.Time // by path of the database
 }
 
 // gauge is one metric of a database, or of one of its targets.
@@ -75,6 +76,8 @@ var (
 	targetStopped = about("target_stopped", "Whether another writer uses our name.", "target")
 	targetVersion = about("target_last_version_timestamp_seconds",
 		"When the target took its last version; 0: never.", "target")
+	provenAt = about("last_proof_timestamp_seconds",
+		"When verify --drill last succeeded, of the target where that is longest ago.")
 	targetPatrol = about("target_patrolled_timestamp_seconds",
 		"When the last patrol ended; 0: none has.", "target")
 )
@@ -84,7 +87,7 @@ func (m metrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the spools.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
-	all, err := statuses(m.dir, m.config)
+	all, err := statuses(m.dir, m.config, m.proofs)
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(ofDatabase[0].desc, err)
 		return
@@ -93,6 +96,10 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		s := &all[i]
 		for _, g := range ofDatabase {
 			out <- prometheus.MustNewConstMetric(g.desc, g.kind, g.of(s), s.Path)
+		}
+		if !s.Proven.IsZero() {
+			out <- prometheus.MustNewConstMetric(provenAt, prometheus.GaugeValue,
+				seconds(s.Proven), s.Path)
 		}
 		for _, t := range s.Targets {
 			gauge := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {
@@ -108,16 +115,16 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// registry returns one that knows the metrics of the spools in dir.
-func registry(dir string, config *vfs.Config) *prometheus.Registry {
+// registry returns one that knows m.
+func registry(m metrics) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(metrics{dir, config})
+	r.MustRegister(m)
 	return r
 }
 
-// writeMetrics writes the metrics of the spools in dir in Prometheus' text format.
-func writeMetrics(w io.Writer, dir string, config *vfs.Config) error {
-	families, err := registry(dir, config).Gather()
+// writeMetrics writes m in Prometheus' text format.
+func writeMetrics(w io.Writer, m metrics) error {
+	families, err := registry(m).Gather()
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func runSpools(
 		}
 		defer server.Close()
 	}
-	err = vfs.NewEngine(config, g.log).Keep(ctx, dir, linger)
+	err = vfs.Keep(ctx, config, g.log, dir, linger)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -87,7 +87,7 @@ func serveMetrics(
 	if err != nil {
 		return nil, err
 	}
-	r := registry(dir, config)
+	r := registry(metrics{dir: dir, config: config})
 	r.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()

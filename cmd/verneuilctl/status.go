@@ -16,7 +16,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/replicate"
+	"verneuil/replicate/proof"
 	"verneuil/spool"
 	"verneuil/vfs"
 )
@@ -25,7 +28,7 @@ import (
 const watchEvery = 2 * time.Second
 
 // statusFlags are the flags of status.
-type statusFlags struct{ watch, asJSON, prometheus bool }
+type statusFlags struct{ watch, asJSON, prometheus, proof bool }
 
 func statusCommand(g *global) *cobra.Command {
 	var o statusFlags
@@ -38,6 +41,9 @@ behind, when they got the last version, what fails, how many requests are sent, 
 cost in a month at this rate (price_per_million_requests; after ten minutes). It reads what
 recorders and replicators leave in the spools, and sends no request. A replicator leaves its
 part at most every two seconds.
+
+With --proof it asks the targets of the configuration, once, when verify --drill last proved that
+each database restores: a request for each database and target.
 
 --prometheus prints metrics in Prometheus' text format, for node_exporter's textfile collector.
 The fields of --json are those of verneuil_status()'s databases.`,
@@ -54,6 +60,7 @@ The fields of --json are those of verneuil_status()'s databases.`,
 	flags.BoolVarP(&o.watch, "watch", "w", false, "look again every two seconds, until interrupted")
 	flags.BoolVar(&o.asJSON, "json", false, "print one JSON object per database")
 	flags.BoolVar(&o.prometheus, "prometheus", false, "print metrics")
+	flags.BoolVar(&o.proof, "proof", false, "ask the targets when verify --drill last succeeded")
 	return command
 }
 
@@ -62,13 +69,19 @@ func showStatus(ctx context.Context, g *global, dir string, o statusFlags) error
 	if err != nil {
 		return err
 	}
+	proofs := make(map[string]time.Time)
+	if o.proof {
+		if proofs, err = g.proofs(ctx, dir, config); err != nil {
+			return err
+		}
+	}
 	if o.prometheus {
-		return writeMetrics(os.Stdout, dir, config)
+		return writeMetrics(os.Stdout, metrics{dir, config, proofs})
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		all, err := statuses(dir, config)
+		all, err := statuses(dir, config, proofs)
 		if err != nil {
 			return err
 		}
@@ -108,10 +121,48 @@ func (g *global) spoolingDir(dir string) (*vfs.Config, string, error) {
 type standing struct {
 	replicate.Status
 	Dollars float64 `json:"request_dollars_per_month"`
+	// Proven is when the target whose proof is the oldest had one; zero: one has none, or none was
+	// asked.
+	Proven time.Time `json:"last_proof,omitzero"`
 }
 
-// statuses returns how it stands with each database that has a spool in dir, by path.
-func statuses(dir string, config *vfs.Config) ([]standing, error) {
+// proofs returns, by path, when it was last proven of each database that has a spool in dir that it
+// restores, from each target. What no proof can be had of is left out.
+func (g *global) proofs(
+	ctx context.Context, dir string, config *vfs.Config,
+) (map[string]time.Time, error) {
+	s, err := g.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	all, err := statuses(dir, config, nil)
+	proofs := make(map[string]time.Time)
+	for _, d := range all {
+		var oldest time.Time
+		for i, t := range s.store.Targets {
+			p, err := proof.Last(ctx, t, manifest.Name(d.Host, d.Path))
+			switch {
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case err != nil && !errors.Is(err, chunkstore.ErrAbsent):
+				return nil, fmt.Errorf("%s: %w", t.Name, err)
+			case i == 0 || p.Time.Before(oldest):
+				oldest = p.Time
+			}
+		}
+		if !oldest.IsZero() {
+			proofs[d.Path] = oldest
+		}
+	}
+	return proofs, err
+}
+
+// statuses returns how it stands with each database that has a spool in dir, by path; proofs are
+// what is known of those.
+func statuses(
+	dir string, config *vfs.Config, proofs map[string]time.Time,
+) ([]standing, error) {
 	dirs, err := spool.List(dir)
 	if err != nil {
 		return nil, err
@@ -120,7 +171,7 @@ func statuses(dir string, config *vfs.Config) ([]standing, error) {
 	for _, dir := range dirs {
 		s, _ := replicate.ReadStatus(dir, time.Now()) // its error is in s
 		s.Path = cmp.Or(s.Path, dir)
-		all = append(all, standing{s, config.RequestDollars(s.PerMonth)})
+		all = append(all, standing{s, config.RequestDollars(s.PerMonth), proofs[s.Path]})
 	}
 	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
 	return all, nil

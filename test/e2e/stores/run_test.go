@@ -74,6 +74,11 @@ func TestStatus(t *testing.T) {
 		"verneuil_up_to_date", s.Path("a.db")); got != 1 {
 		t.Errorf("verneuil_up_to_date is %v", got)
 	}
+	s.Ctl("verify", "--drill")
+	if at := metric(t, strings.NewReader(s.Ctl("status", "--proof", "--prometheus")),
+		"verneuil_last_proof_timestamp_seconds", s.Path("a.db")); at == 0 {
+		t.Error("status does not know of the proof")
+	}
 	var status struct {
 		Databases []standing
 	}
