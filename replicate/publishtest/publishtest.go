@@ -149,6 +149,12 @@ func (b hookedBucket) Get(
 // New returns a publisher of the database h:/db into a directory, which has no version yet.
 func New(t testing.TB) *Publisher {
 	t.Helper()
+	return NewSealed(t, chunkstore.Plain{})
+}
+
+// NewSealed is New with a target whose Sealer is s.
+func NewSealed(t testing.TB, s chunkstore.Sealer) *Publisher {
+	t.Helper()
 	config := []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}
 	real, err := chunkstore.Open(context.Background(), config,
 		chunkstore.Options{CallsPerSecond: -1})
@@ -158,6 +164,7 @@ func New(t testing.TB) *Publisher {
 	h := &Hooks{places: map[string][]chunkstore.Place{}}
 	target := chunkstore.NewTarget("test", hookedBucket{real.Targets[0].Chunks, h.beforeChunk},
 		hookedBucket{real.Targets[0].Manifests, h.beforeManifest})
+	target.Sealer = s
 	return &Publisher{
 		t: t, Store: chunkstore.NewStore(target), Target: target, Hooks: h,
 		tree: manifest.NewTree(target.Sealer, 0),

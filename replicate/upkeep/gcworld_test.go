@@ -178,8 +178,14 @@ type gcWorld struct {
 
 func newGCWorld(t testing.TB, seed uint64) *gcWorld {
 	t.Helper()
+	return newSealedWorld(t, seed, chunkstore.Plain{})
+}
+
+// newSealedWorld is newGCWorld with a target whose Sealer is s.
+func newSealedWorld(t testing.TB, seed uint64, s chunkstore.Sealer) *gcWorld {
+	t.Helper()
 	c := &clock{now: time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)}
-	w := &gcWorld{Publisher: publishtest.New(t), t: t, clock: c,
+	w := &gcWorld{Publisher: publishtest.NewSealed(t, s), t: t, clock: c,
 		rng: rand.New(rand.NewPCG(seed, 17))}
 	w.chunks, w.manifests = newClocked(w.Target.Chunks, c), newClocked(w.Target.Manifests, c)
 	w.Target.Chunks, w.Target.Manifests = w.chunks, w.manifests
