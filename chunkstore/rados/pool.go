@@ -76,6 +76,16 @@ func (c *client) get(ctx context.Context) (*librados.Cluster, error) {
 	return c.cluster, c.err
 }
 
+// connected reports whether it is.
+func (c *client) connected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cluster != nil
+}
+
+// errNoMonitor is what a request has met that has waited for the connection all the time.
+var errNoMonitor = errors.New("no monitor of the cluster could be reached")
+
 var errLost = errors.New("the connection to the cluster was lost")
 
 func (c *client) connect(ctx context.Context, ended chan struct{}) {
@@ -217,6 +227,9 @@ func (p *pool) do(ctx context.Context, b fmt.Stringer, request string, bytes int
 	case ctx.Err() != nil && late:
 		return ctx.Err()
 	case late && bounded.Err() != nil:
+		if !p.client.connected() {
+			w.Failed(errNoMonitor)
+		}
 		return w.NoAnswer()
 	}
 	return p.translate(err)

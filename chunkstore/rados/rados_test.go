@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -231,6 +232,20 @@ func TestFailures(t *testing.T) {
 	_, err = get(denied)
 	storetest.MustBe(t, err, chunkstore.ErrDenied)
 	storetest.MustSay(t, err, cephtest.Pool)
+}
+
+// TestNoMonitor: who cannot connect is told so, within the time that a request has.
+func TestNoMonitor(t *testing.T) {
+	c := cephtest.Shared(t)
+	t.Setenv("CEPH_ARGS", "-m 127.0.0.1:1")
+	s, err := chunkstore.Open(t.Context(), []chunkstore.TargetConfig{config(c, cephtest.Pool)},
+		chunkstore.Options{Timeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Targets[0].Chunks.Get(t.Context(), "kept-a", chunkstore.GetOptions{})
+	storetest.MustBe(t, err, chunkstore.ErrNoAnswer)
+	storetest.MustSay(t, err, "no monitor")
 }
 
 // TestBlocklisted: a client on the blocklist is given up, and another one connects.
