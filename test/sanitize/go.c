@@ -36,7 +36,7 @@ void goConfigure(VerneuilSettings *p) {
   p->targets = 1;
   p->validate = 1;
   p->permissions = 0700;
-  p->timeoutMs = 30000;
+  p->timeoutMs = p->durableMs = 30000;
   p->zRoot = strdup(zSpoolRoot);
 }
 
@@ -52,11 +52,13 @@ void goOpened(char *zSpool) {
 void goClosed(char *zSpool) { free(zSpool); }
 int goValidate(char *zSpool) { return zSpool != 0; }
 
-char *goStatus(char *zProblem, char *zList) {
+char *goStatus(char *zSQLite, char *zProblem, char *zList, char *zDurable) {
   char *z;
   if (asprintf(&z, "{\"problem\":\"%s\"}", zProblem ? zProblem : "") < 0) z = 0;
+  free(zSQLite);
   free(zProblem);
   free(zList);
+  free(zDurable);
   return z;
 }
 
