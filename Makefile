@@ -71,7 +71,7 @@ TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneu
 BENCH_PARTS ?=
 BENCH = CC="$(CC)" $(BUILD)/bench -root $(CURDIR) -headers "$(SQLITE_HEADERS)" -parts "$(BENCH_PARTS)" -results $(RESULTS)
 
-.PHONY: all lib ctl ctl-files dist arm64 site mkdocs dist-files dist-tools node-sqlite modules toolchain deps needs test check check-format check-tidy check-c vet unit \
+.PHONY: all musl lib ctl ctl-files dist arm64 site mkdocs dist-files dist-tools node-sqlite modules toolchain deps needs test check check-format check-tidy check-c vet unit \
         sqlite3-shell minio gunicorn node ciphers ceph demo fuzz crash sanitize sanitize-suite valgrind bench bench-quick bench-long \
         bench-publish bench-tools sqlite-programs sqlite-short sqlite-test install clean distclean help
 
@@ -315,6 +315,7 @@ arm64: modules ctl-files ## packages for arm64, cross-built into build/arm64/dis
 	$(ARM64_CGO) $(GO) build -buildmode=c-shared -trimpath -ldflags "$(LINK)" -o $(BUILD)/arm64/libverneuil_vfs.so ./cmd/libverneuil_vfs
 	$(ARM64_CGO) $(GO) build -buildmode=pie -trimpath -ldflags "-s -w -X main.commit=$(COMMIT)" -o $(BUILD)/arm64/verneuilctl ./cmd/verneuilctl
 	@rm -f $(BUILD)/arm64/libverneuil_vfs.h
+	@$(MAKE) --no-print-directory recorder preload CC=aarch64-linux-gnu-gcc BUILD=$(BUILD)/arm64
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD)/arm64 -out $(BUILD)/arm64/dist
 	$(TEST_ENV) VERNEUIL_ARM64=$(BUILD)/arm64 $(CGO) $(GO) test -count=1 -timeout 30m -run 'TestArm64|TestChecksumForms' ./test/dist ./cgo
 
@@ -326,6 +327,17 @@ mkdocs:
 	@[ -d $(MKDOCS)/mkdocs ] || { rm -rf $(MKDOCS); echo "installing MkDocs"; \
 	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(MKDOCS) mkdocs-material==$(MKDOCS_VERSION) 2>/dev/null; } || \
 	  echo "no MkDocs (pip install mkdocs-material): its test is left out"
+
+# musl-gcc has no kernel headers of its own.
+MUSL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch)
+musl: modules ## the recorder for musl, and a static verneuilctl, into build/musl, and tried there
+	@command -v musl-gcc >/dev/null || { echo "needs musl-gcc (Debian: apt-get install musl-tools)" >&2; exit 1; }
+	@mkdir -p $(BUILD)/musl
+	musl-gcc -std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -s -I"$(SQLITE_HEADERS)" -Icgo $(MUSL_HEADERS) -o $(BUILD)/musl/libverneuil_recorder.so \
+	  $(RECORDER_C) -Wl,--version-script=cmd/libverneuil_recorder/exports.map,-z,nodelete,-z,defs -lpthread
+	CGO_ENABLED=1 CC=musl-gcc CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS) $(MUSL_HEADERS)" $(GO) build -tags netgo,osusergo -trimpath \
+	  -ldflags "-s -w -X main.commit=$(COMMIT) -linkmode external -extldflags -static" -o $(BUILD)/musl/verneuilctl ./cmd/verneuilctl
+	$(TEST_ENV) VERNEUIL_MUSL=$(BUILD)/musl $(GO) test -count=1 -timeout 20m -run TestMusl ./test/dist
 
 clean: ## remove build/
 	rm -rf $(BUILD)

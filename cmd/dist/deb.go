@@ -31,13 +31,15 @@ func (d *dist) deb() (string, error) {
 		to = strings.Replace(to, "site-functions", "vendor-completions", 1) // zsh's, in Debian
 		t.addFile("share/"+to, 0o644, filepath.Join(d.build, "completions", shell))
 	}
-	t.addMatches("share/doc/verneuil/examples", filepath.Join(d.root, "examples/systemd/*"))
+	t.addMatches("share/doc/verneuil/examples", filepath.Join(d.root, "examples/systemd/*verify*"))
+	unit := &tree{}
+	unit.addFile("", 0, filepath.Join(d.root, "examples/systemd/verneuil-run.service"))
 	t.addMatches("share/doc/verneuil/examples", filepath.Join(d.root, "examples/c/*"))
 	t.addMatches("share/doc/verneuil/examples", filepath.Join(d.root, "examples/python/*"))
 	t.addEmbedded("share/lintian/overrides/verneuil", "debian/overrides")
 	legal := &tree{}
 	legal.addFile("", 0, filepath.Join(d.root, "LICENSE"))
-	if t.err = firstError(t.err, legal.err); t.err != nil {
+	if t.err = firstError(firstError(t.err, legal.err), unit.err); t.err != nil {
 		return "", t.err
 	}
 	t.add("share/doc/verneuil/copyright", 0o644, copyright(string(legal.files[0].body)))
@@ -45,9 +47,13 @@ func (d *dist) deb() (string, error) {
 		"%s (%s) unstable; urgency=medium\n\n  * See docs/ and README.md of this directory.\n\n"+
 			" -- %s  %s\n", name, version, maintainer, d.date.Format(time.RFC1123Z))))
 
-	files := withDirectories(t.below("usr"))
+	all := &tree{files: t.below("usr")}
+	all.add("lib/systemd/system/verneuil-run.service", 0o644,
+		bytes.ReplaceAll(unit.files[0].body, []byte("/usr/local/bin/"), []byte("/usr/bin/")))
+	sum := sums(all.files)
+	files := withDirectories(all.files)
 	control, err := tarGz([]file{{"./control", 0o644, d.control(t)},
-		{"./md5sums", 0o644, sums(t.below("usr"))}}, d.date)
+		{"./md5sums", 0o644, sum}}, d.date)
 	if err != nil {
 		return "", err
 	}

@@ -36,7 +36,8 @@ func (d *dist) run() (err error) {
 		return fmt.Errorf("SOURCE_DATE_EPOCH, the packages' time: %w", err)
 	}
 	d.date = time.Unix(seconds, 0).UTC()
-	d.platform, d.glibc, err = runsOn(d.library(), d.tool())
+	d.platform, d.glibc, err = runsOn(d.library(), d.tool(),
+		filepath.Join(d.build, libraries[0]), filepath.Join(d.build, libraries[1]))
 	if err != nil {
 		return err
 	}
@@ -67,9 +68,16 @@ func (d *dist) tree(prefix, lib string) *tree {
 		"@NODE_CPU@", d.platform.node)}
 }
 
-// programs adds what every package has: the library and the tool.
+// libraries are those beside the library itself, in plain C: the recorder alone, and what
+// LD_PRELOAD takes.
+var libraries = []string{"libverneuil_recorder.so", "libverneuil_preload.so"}
+
+// programs adds what every package has: the libraries and the tool.
 func (d *dist) programs(t *tree, lib, bin string) {
 	t.addFile(lib+"/libverneuil_vfs.so", 0o644, d.library())
+	for _, name := range libraries {
+		t.addFile(lib+"/"+name, 0o644, filepath.Join(d.build, name))
+	}
 	t.addFile(bin+"/verneuilctl", 0o755, d.tool())
 }
 

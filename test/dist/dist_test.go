@@ -419,6 +419,12 @@ func TestDebian(t *testing.T) {
 	if err != nil || len(library) != 1 {
 		t.Fatal(library, err)
 	}
+	for _, file := range []string{"lib/systemd/system/verneuil-run.service",
+		"usr/share/man/man1/verneuilctl.1.gz"} {
+		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+			t.Error(err)
+		}
+	}
 	p.says("1\n", "sqlite3", ":memory:", ".load "+library[0], ".open app.db",
 		"create table t(x)", "insert into t values(7)", "select verneuil_flush()")
 	p.says("7\n", root+"/usr/bin/verneuilctl", "shell", "app.db", "--", "select x from t")
