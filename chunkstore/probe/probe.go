@@ -312,7 +312,9 @@ func (p *prober) objects(ctx context.Context) {
 	for _, key := range keys {
 		denied = cmp.Or(denied, b.Delete(context.WithoutCancel(ctx), key))
 	}
+	_, remote := b.(chunkstore.Inspector)
 	switch {
+	case denied == nil && !remote: // of a directory the owner may do everything
 	case denied == nil:
 		p.add(Note, b, "rights", "the credentials may delete objects, which only gc needs",
 			"give writers credentials that may not: see docs/operations.md, Append-only "+

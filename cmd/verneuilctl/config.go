@@ -29,16 +29,16 @@ func configCommand(g *global) *cobra.Command {
 		Use:   "check [--write]",
 		Short: "Check the configuration, its directories and its targets",
 		Long: `Read the configuration, check the directories that it names, and ask each target for an
-object. With --write, put an object into each target's chunks and manifests, get it, and
-delete it again: this proves that we have the permissions that replication needs. (A bucket
-that keeps versions keeps these objects as old versions.) Prints a line for each check; the
-exit code is 1 if a check fails.`,
+object. With --write, make the object that gives each bucket its identity, as the first
+backup does, and put it again on the condition that there is none: this proves that we have
+the permissions that replication needs. Prints a line for each check; the exit code is 1 if a
+check fails. doctor looks at more.`,
 		Args: atMost(0),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return fail(checkConfig(command.Context(), g, write, asJSON), "config check")
 		},
 	}
-	check.Flags().BoolVar(&write, "write", false, "put, get and delete an object in each target")
+	check.Flags().BoolVar(&write, "write", false, "make, get and put an object in each bucket")
 	check.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	command.AddCommand(check)
 	return command
@@ -102,8 +102,9 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 	}
 	for _, t := range s.store.Targets {
 		printed = append(printed,
-			tell(t.Name, "chunks", wrapped("chunks", checkBucket(ctx, t.Chunks, write))),
-			tell(t.Name, "manifests", wrapped("manifests", checkBucket(ctx, t.Manifests, write))))
+			tell(t.Name, "chunks", wrapped("chunks", checkBucket(ctx, t, t.Chunks, write))),
+			tell(t.Name, "manifests",
+				wrapped("manifests", checkBucket(ctx, t, t.Manifests, write))))
 	}
 	for _, name := range s.config.Remote.Names() {
 		about, err := s.checkStore(ctx, name, write)
@@ -126,8 +127,8 @@ func (s *session) checkStore(ctx context.Context, name string, write bool) (stri
 	}
 	defer store.Close()
 	t := store.Targets[0]
-	err = errors.Join(wrapped("chunks", checkBucket(ctx, t.Chunks, write)),
-		wrapped("manifests", checkBucket(ctx, t.Manifests, write)))
+	err = errors.Join(wrapped("chunks", checkBucket(ctx, t, t.Chunks, write)),
+		wrapped("manifests", checkBucket(ctx, t, t.Manifests, write)))
 	if err == nil && write {
 		if _, err = t.Prove(ctx); err == nil {
 			err = t.ProveCreates(ctx)
@@ -178,8 +179,10 @@ func checkDirectory(dir string) error {
 	return nil
 }
 
-// checkBucket asks for an object that does not exist, or, with write, for one that it puts.
-func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
+// checkBucket asks for an object that does not exist, or, with write, puts one.
+func checkBucket(
+	ctx context.Context, t *chunkstore.Target, b chunkstore.Bucket, write bool,
+) error {
 	if !write {
 		_, err := b.Stat(ctx, chunkstore.ZeroID.String()) // which nobody stores
 		if errors.Is(err, chunkstore.ErrAbsent) {
@@ -187,16 +190,18 @@ func checkBucket(ctx context.Context, b chunkstore.Bucket, write bool) error {
 		}
 		return err
 	}
-	// Always the same key, so that no more than one object's versions are kept; and an ID, as a
-	// directory of chunks takes no other keys.
-	body := []byte("verneuilctl config check")
-	key := chunkstore.Sum(body).String()
-	if _, err := b.Put(ctx, key, body, chunkstore.Condition{}); err != nil {
+	// The object that gives a bucket its identity, which every writer makes: nothing is left that
+	// was not to be there, and a writer that may neither replace nor delete passes.
+	if _, err := chunkstore.Identify(ctx, b, t.Sealer); err != nil {
 		return err
 	}
-	_, err := b.Get(ctx, key, chunkstore.GetOptions{})
-	if deleteErr := b.Delete(context.WithoutCancel(ctx), key); deleteErr != nil {
-		err = errors.Join(err, fmt.Errorf("object %s was not deleted: %w", key, deleteErr))
+	o, err := b.Get(ctx, chunkstore.MarkerKey, chunkstore.GetOptions{})
+	if err != nil {
+		return err
+	}
+	_, err = b.Put(ctx, chunkstore.MarkerKey, o.Body, chunkstore.Condition{IfNone: true})
+	if errors.Is(err, chunkstore.ErrConflict) { // so it may be put
+		return nil
 	}
 	return err
 }

@@ -117,17 +117,20 @@ func printFindings(found []probe.Finding, o doctorFlags) error {
 		}
 		return nil
 	}
+	// A finding is too long for a column: it has lines of its own, below those of the table.
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "LEVEL\tWHERE\tCHECK\tFINDING\tREMEDY")
+	fmt.Fprintln(out, "LEVEL\tCHECK\tWHERE")
 	fine := 0
 	for _, f := range found {
 		if f.Level == probe.OK && !o.all {
 			fine++
 			continue
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", f.Level, oneLine(f.Where), f.Check,
-			oneLine(f.Text),
-			oneLine(f.Remedy))
+		fmt.Fprintf(out, "%s\t%s\t%s\n", f.Level, f.Check, oneLine(f.Where))
+		fmt.Fprintf(out, "\t%s\n", oneLine(f.Text))
+		if f.Remedy != "" {
+			fmt.Fprintf(out, "\tremedy: %s\n", oneLine(f.Remedy))
+		}
 	}
 	if err := out.Flush(); err != nil {
 		return err

@@ -90,15 +90,16 @@ func appendOnly(s *harness.Site, env []string) {
 	flush()
 	lose()
 	flush("update t set b = 'small' where a < 10;", "vacuum;")
-	r := harness.Run(s.T, append(slices.Clone(env), s.Env()), harness.Built(s.T, "VERNEUIL_CTL"),
-		"sync", s.Path("a.db"))
-	if r.Code != 0 {
-		s.T.Errorf("sync: exit code %d: %s", r.Code, r.Stderr)
-	}
-	r = harness.Run(s.T, append(slices.Clone(env), s.Env()), harness.Built(s.T, "VERNEUIL_CTL"),
-		"verify", "--drill", s.Path("a.db"))
-	if r.Code != 0 {
-		s.T.Errorf("drill: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	for _, args := range [][]string{{"sync", s.Path("a.db")}, {"verify", "--drill", s.Path("a.db")},
+		{"config", "check", "--write"}, {"config", "check", "--write"}, {"doctor", "--all"}} {
+		r := harness.Run(s.T, append(slices.Clone(env), s.Env()),
+			append([]string{harness.Built(s.T, "VERNEUIL_CTL")}, args...)...)
+		if r.Code != 0 {
+			s.T.Errorf("%q: exit code %d: %s%s", args, r.Code, r.Stdout, r.Stderr)
+		}
+		if args[0] == "doctor" && !strings.Contains(r.Stdout, "may not delete") {
+			s.T.Errorf("the doctor does not see it: %s", r.Stdout)
+		}
 	}
 }
 
