@@ -336,8 +336,17 @@ func TestK5KeyFileChanges(t *testing.T) {
 	if _, err := s.Unwrap(nil, "a", stored); err != nil {
 		t.Error(err)
 	}
-	if now, err := keyring.Open(keyring.Source{File: path}, nil); now == s || err != nil {
+	now, err := keyring.Open(keyring.Source{File: path}, nil)
+	if now == s || err != nil {
 		t.Error("another ring is the same Sealer", err)
+	}
+	write(other.Rotate(day)) // who has no log is told nothing
+	stored = chunkstore.Wrapped(keyring.New(other), "a", []byte("text"))
+	if _, err := keyring.Open(keyring.Source{File: path}, nil); err != nil {
+		t.Error(err)
+	}
+	if plain, err := now.Unwrap(nil, "a", stored); err != nil || string(plain) != "text" {
+		t.Errorf("%q, %v", plain, err)
 	}
 }
 

@@ -57,11 +57,14 @@ var rings struct {
 
 // Open returns what seals with the keys of s; [chunkstore.Plain] if there are none. It reads them,
 // and may wait for a disk, or for the command. Later it reads them again, when they have changed
-// (K5); log is told then, that of the first call for s. Its errors begin with the configuration's
-// key.
+// (K5); log is told then, that of the first call for s; nil: nobody is. Its errors begin with the
+// configuration's key.
 func Open(s Source, log *slog.Logger) (chunkstore.Sealer, error) {
 	if s.IsZero() {
 		return chunkstore.Plain{}, nil
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	var from source = &file{path: s.File}
 	if len(s.Command) > 0 {
