@@ -99,12 +99,13 @@ void durableWait(RecorderFile *p) {
 
 void durablePhaseTwo(RecorderFile *p, int isFree) {
   Durable *d = &p->durable;
-  if (d->owes && (isFree || !d->unlocks || d->missed)) durableWait(p);
+  if (d->owes && (isFree || d->missed || !__atomic_load_n(&d->unlocks, __ATOMIC_RELAXED))) durableWait(p);
 }
 
 void durableUnlocked(RecorderFile *p, int eLock) {
   Durable *d = &p->durable;
-  if (eLock == SQLITE_LOCK_NONE) d->unlocks = 1;
+  /* durableLocking() may be setting it, of another thread's connection */
+  if (eLock == SQLITE_LOCK_NONE) __atomic_store_n(&d->unlocks, 1, __ATOMIC_RELAXED);
   if (!d->owes || eLock > SQLITE_LOCK_SHARED) return;
   if (eLock == SQLITE_LOCK_NONE || !p->ppDb || !*p->ppDb || selectionRunsSeveral(*p->ppDb)) durableWait(p);
 }
