@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the site: build.sh ROOT MKDOCS CTL, where MKDOCS is the directory of the Python packages, and
-# CTL verneuilctl. A dead link, or a page that is in no menu, is an error.
+# CTL verneuilctl. A dead link is an error.
 set -euo pipefail
 root=$1 mkdocs=$2 ctl=$3
 pages=$root/build/site-pages
