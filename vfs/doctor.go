@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +30,7 @@ func (c *Config) CheckHost() []probe.Finding {
 	h := &host{c: c}
 	h.spool()
 	h.directories()
+	h.keys()
 	h.limits()
 	h.kernel()
 	h.name()
@@ -51,7 +54,7 @@ func (h *host) spool() {
 	}
 	err := local(dir)
 	if err == nil {
-		err = usable(dir)
+		err = Usable(dir)
 	}
 	if err == nil {
 		// No spool has this name: Trust checks only the directory above it.
@@ -90,11 +93,11 @@ func (h *host) room(check, dir string) {
 	}
 }
 
-// usable fails if we cannot make dir, or files in it.
-func usable(dir string) error {
+// Usable fails if this process cannot make dir, or files in it.
+func Usable(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
-		return usable(filepath.Dir(dir))
+		return Usable(filepath.Dir(dir))
 	} else if err != nil {
 		return err
 	}
@@ -112,7 +115,7 @@ func (h *host) directories() {
 	check := func(what, dir string, filled bool) {
 		err := error(nil)
 		if filled {
-			err = usable(dir)
+			err = Usable(dir)
 		} else {
 			_, err = os.ReadDir(dir)
 		}
@@ -130,6 +133,25 @@ func (h *host) directories() {
 	}
 	if h.c.TempDir != "" {
 		check("tempdir", h.c.TempDir, true)
+	}
+}
+
+// keys are the key files. One that cannot be read is the store's finding.
+func (h *host) keys() {
+	files := map[string]bool{h.c.Keys.File: true}
+	for _, keys := range h.c.Remote.Keys {
+		files[keys.File] = true
+	}
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		info, err := os.Stat(file)
+		switch {
+		case err != nil:
+		case info.Mode()&0o006 != 0:
+			h.add(probe.Warning, "key_file", fmt.Sprintf("%s has mode %o: any user of this host "+
+				"can read what the stores hold", file, info.Mode().Perm()), "chmod o= it")
+		default:
+			h.add(probe.OK, "key_file", file, "")
+		}
 	}
 }
 

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
 	"verneuil/spool"
+	"verneuil/vfs"
 )
 
 func configCommand(g *global) *cobra.Command {
@@ -91,7 +91,7 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 		}
 		dir, filled := cache.Place()
 		if filled {
-			printed = append(printed, tell(t.Kind(), dir, checkDirectory(dir)))
+			printed = append(printed, tell(t.Kind(), dir, vfs.Usable(dir)))
 		} else {
 			_, err := os.ReadDir(dir)
 			printed = append(printed, tell(t.Kind(), dir, err))
@@ -151,7 +151,7 @@ func wrapped(what string, err error) error {
 
 // checkSpools fails if dir cannot hold spools, or if they would not be trusted.
 func checkSpools(dir string) error {
-	if err := checkDirectory(dir); err != nil {
+	if err := vfs.Usable(dir); err != nil {
 		return err
 	}
 	// No spool has this name: Trust checks only the directory above it.
@@ -160,23 +160,6 @@ func checkSpools(dir string) error {
 		return err
 	}
 	return spool.Local(dir)
-}
-
-// checkDirectory fails if we cannot make dir, or files in it.
-func checkDirectory(dir string) error {
-	info, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
-		return checkDirectory(filepath.Dir(dir))
-	} else if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a directory", dir)
-	}
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("%s is not writable: %w", dir, err)
-	}
-	return nil
 }
 
 // checkBucket asks for an object that does not exist, or, with write, puts one.

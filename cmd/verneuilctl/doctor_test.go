@@ -107,6 +107,17 @@ func TestDoctorFinds(t *testing.T) {
 			"read_only": map[string]any{"directory": s.path("none"), "num_shards": 1}}}})
 		finds(t, findings(s, 1), probe.Unsafe, "read_only", "no such file")
 	})
+	t.Run("keys", func(t *testing.T) {
+		s := dirSite(t)
+		keys := s.path("keys")
+		must(t, "key", "new", keys)
+		s.configure(map[string]any{"key_file": keys})
+		finds(t, findings(s, 0), probe.OK, "key_file", keys)
+		if err := os.Chmod(keys, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		finds(t, findings(s, 0), probe.Warning, "key_file", "any user of this host")
+	})
 	t.Run("a store that is careless", func(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "id")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -133,8 +144,7 @@ func TestDoctorFinds(t *testing.T) {
 }
 
 // TestDoctorSQLite: a sqlite3 shell that has the WAL-reset bug is warned of, and one that has not
-// is
-// not: the real one, and one that says that it is another.
+// is not: the real one, and one that says that it is another.
 func TestDoctorSQLite(t *testing.T) {
 	s := dirSite(t)
 	shell := sqliteShell(t)

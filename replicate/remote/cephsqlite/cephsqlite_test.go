@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -141,8 +142,11 @@ func TestFetch(t *testing.T) {
 			w := newWorld(t)
 			lines := strings.Split(w.sql(pragmas+fill+content), "\n")
 			want := strings.Join(lines[len(lines)-2:], "\n")
+			var mu sync.Mutex // it is told by several
 			var done, total int64
 			file, err := w.fetch(cephsqlite.Options{Progress: func(d, of int64) {
+				mu.Lock()
+				defer mu.Unlock()
 				done, total = max(done, d), of
 			}})
 			must(t, err)
@@ -272,13 +276,14 @@ func TestLockLost(t *testing.T) {
 	w := newWorld(t)
 	w.sql("create table t(k integer primary key, v blob);" +
 		"insert into t values(1, zeroblob(9000000));")
-	once := false
+	var once sync.Once
+	var broken error
 	_, err := w.fetch(cephsqlite.Options{Progress: func(done, total int64) {
-		if list := w.lockers(); !once && len(list) == 1 {
-			once = true
-			must(t, w.io().BreakLock(t.Context(), w.object(""), "striper.lock", list[0]))
-		}
+		once.Do(func() {
+			broken = w.io().BreakLock(t.Context(), w.object(""), "striper.lock", w.lockers()[0])
+		})
 	}})
+	must(t, broken)
 	if err == nil || !strings.Contains(err.Error(), "lock was lost") {
 		t.Errorf("fetched: %v", err)
 	}

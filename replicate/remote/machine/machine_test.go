@@ -387,6 +387,11 @@ func TestBoots(t *testing.T) {
 	long := time.Now().Add(-2 * staleAge)
 	must(t, os.Chtimes(a.f.Name(), long, long))
 	shared(t, dir)
+	if !a.place.has(a.f) {
+		t.Fatal("the directory is read for each file")
+	}
+	tidied.Clear() // as in another process
+	shared(t, dir)
 	if a.place.has(a.f) || !b.place.has(b.f) {
 		t.Fatal("not the old file was removed")
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,12 +111,18 @@ func (p place) has(f *os.File) bool {
 	return err == nil && os.SameFile(now, open)
 }
 
-// tidy removes what other boots have left of the same database.
+// tidied has the directories that this process has tidied.
+var tidied sync.Map
+
+// tidy removes what other boots have left, once in a process: there may be many files.
 func (p place) tidy() {
+	if _, done := tidied.LoadOrStore(p.dir, true); done {
+		return
+	}
 	all, _ := os.ReadDir(p.dir) // what is left over does no harm
-	database, _, _ := strings.Cut(p.name, "-")
+	_, boot, _ := strings.Cut(p.name, "-")
 	for _, e := range all {
-		if !strings.HasPrefix(e.Name(), database+"-") || e.Name() == p.name {
+		if strings.HasSuffix(e.Name(), "-"+boot) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > staleAge {
