@@ -219,7 +219,7 @@ func afterReboot(s *harness.Site, crash crashed, next string) {
 	}
 	// a database may be damaged by then
 	sum := harness.Run(s.T, nil, harness.SQLiteShell(s.T), s.Path("copy.db"), sums).Stdout
-	chunks := len(imageOf(s, "store/chunks"))
+	packs := packsOf(s)
 	if next != "shell" {
 		args := map[string][]string{"flush": {"flush", s.Path("spool")},
 			"sync": {"sync", s.Path("a.db")}}[next]
@@ -254,7 +254,18 @@ func afterReboot(s *harness.Site, crash crashed, next string) {
 		return
 	}
 	recovers(s, words(crash.name), sum)
-	if now := len(imageOf(s, "store/chunks")); crash.unchangedBy && now != chunks {
-		s.T.Fatalf("%d objects were put although the target had all", now-chunks)
+	if now := packsOf(s); crash.unchangedBy && now != packs {
+		s.T.Fatalf("%d packs were put although the target had all", now-packs)
 	}
+}
+
+// packsOf counts the packs in the target, and not what tells of versions, of which there may be a
+// new one without new content.
+func packsOf(s *harness.Site) (n int) {
+	for path := range imageOf(s, "store/chunks") {
+		if !strings.Contains(path, "/logs/") && !strings.Contains(path, "/kept/") {
+			n++
+		}
+	}
+	return n
 }
