@@ -7,11 +7,9 @@
 #include "children.h"
 #include "goexports.h"
 #include "gort.h"
-#include "quiet.h"
 #include "recorder.h"
-#include "selection.h"
+#include "recorder_settings.h"
 #include "spool_attach.h"
-#include "spool_dir.h"
 #include "spool_stamp.h"
 #include "spool_wake.h"
 SQLITE_EXTENSION_INIT3
@@ -19,21 +17,10 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
 
-VerneuilSettings recorderSettings;
-
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* zProblem, and setting the settings */
-static atomic_int isConfigured;
-static char *zProblem; /* malloc'd: it outlives sqlite3_shutdown() */
-
 static pthread_mutex_t telling = PTHREAD_MUTEX_INITIALIZER; /* nHandle and isTold of all spools */
 
-static void freeList(char **az) {
-  for (int i = 0; az && az[i]; i++) free(az[i]);
-  free(az);
-}
-
 void recorderConfigure(void) {
-  if (atomic_load(&isConfigured)) return;
+  if (recorderIsConfigured()) return;
   VerneuilSettings s = {0};
   const char *z = secure_getenv("VERNEUIL_CONFIG");
   if (!z || !*z) s.zError = strdup("VERNEUIL_CONFIG is not set in the environment of this process");
@@ -41,35 +28,7 @@ void recorderConfigure(void) {
   else s.zError = strdup(verneuilRefused() ? verneuilRefused() : "the Go runtime cannot run here");
   if (!s.zError && !s.replicate)
     s.zError = strdup("replication_spooling_dir is not set in VERNEUIL_CONFIG");
-  Quiet q = quietLock(&mu);
-  if (!isConfigured) {
-    recorderSettings = s;
-    if (s.zError) zProblem = strdup(s.zError);
-    if (s.replicate) spoolSettings(s.zRoot, s.permissions);
-    selectionSettings(s.azInclude, s.azExclude);
-    s.azInclude = s.azExclude = 0;
-    s.zRoot = s.zError = 0;
-    atomic_store(&isConfigured, 1);
-  }
-  quietUnlock(&mu, q);
-  free(s.zRoot); /* another thread was faster */
-  free(s.zError);
-  freeList(s.azInclude);
-  freeList(s.azExclude);
-}
-
-void recorderNoteProblem(const char *zErr) {
-  Quiet q = quietLock(&mu);
-  free(zProblem);
-  zProblem = zErr ? strdup(zErr) : 0;
-  quietUnlock(&mu, q);
-}
-
-char *recorderProblem(void) {
-  Quiet q = quietLock(&mu);
-  char *z = zProblem ? sqlite3_mprintf("%s", zProblem) : 0;
-  quietUnlock(&mu, q);
-  return z;
+  recorderSettle(s);
 }
 
 static void tellGo(void (*xGo)(char *), const Spool *p) {
@@ -114,14 +73,7 @@ void recorderAskValid(const Spool *p) {
   if (!spoolLost(p) && verneuilGoRuns()) goValidate(p->zDir);
 }
 
-static Quiet forking;
-static void beforeFork(void) { forking = quietLock(&mu); }
-static void afterFork(void) { quietUnlock(&mu, forking); }
 static void childOfFork(void) {
-  pthread_mutex_init(&mu, 0);
-  quietEnd(forking);
   pthread_mutex_init(&telling, 0); /* a thread that waits for Go may have had it */
 }
-__attribute__((constructor)) static void recorderGoLoad(void) {
-  pthread_atfork(beforeFork, afterFork, childOfFork);
-}
+__attribute__((constructor)) static void recorderGoLoad(void) { pthread_atfork(0, 0, childOfFork); }

@@ -6,6 +6,7 @@
 ** The recorder's files, each above the ones before it:
 **
 **   perf              counts and times of methods
+**   recorder_settings what the configuration says, and why a database is not recorded
 **   recorder_go       what is asked of Go
 **   recorder_file     open files, and their list
 **   recorder_attach   whether a database is recorded, and why not

@@ -70,8 +70,7 @@ func (h *host) spool() {
 	for _, cleaned := range []string{"/tmp/", "/var/tmp/", "/dev/shm/"} {
 		if strings.HasPrefix(dir+"/", cleaned) {
 			h.add(probe.Warning, check, dir+" may be cleaned: each file that goes costs a "+
-				"comparison "+
-				"of the database", "name a directory that nothing cleans, such as "+
+				"comparison of the database", "name a directory that nothing cleans, such as "+
 				"/var/lib/verneuil")
 		}
 	}
@@ -88,8 +87,7 @@ func (h *host) room(check, dir string) {
 	}
 	if free := int64(at.Bavail) * at.Bsize; free < roomMin {
 		h.add(probe.Warning, check, fmt.Sprintf("%s has %d MiB free, and a spool takes up to "+
-			"twice "+
-			"its database", dir, free>>20), "make room")
+			"twice its database", dir, free>>20), "make room")
 	}
 }
 

@@ -99,8 +99,6 @@ func (k *Keys) Infos() (all []Info) {
 	return all
 }
 
-func (k *Keys) newest() key { return k.keys[len(k.keys)-1] }
-
 func (k *Keys) names() string {
 	names := make([]string, len(k.keys))
 	for i, one := range k.keys {

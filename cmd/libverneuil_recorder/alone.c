@@ -11,14 +11,12 @@
 #include "config.h"
 #include "goexports.h"
 #include "gort.h"
-#include "quiet.h"
 #include "recorder.h"
 #include "recorder_go.h"
+#include "recorder_settings.h"
 #include "remote.h"
-#include "selection.h"
 #include "snapshot.h"
 #include "spool_attach.h"
-#include "spool_dir.h"
 #include "spool_stamp.h"
 #include "spool_wake.h"
 SQLITE_EXTENSION_INIT3
@@ -28,19 +26,17 @@ SQLITE_EXTENSION_INIT3
 
 /* ---- what other files ask of Go ---- */
 
-VerneuilSettings recorderSettings;
-
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* zProblem, and setting the settings */
 static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER; /* nHandle of all spools */
-static atomic_int isConfigured;
-static char *zProblem; /* malloc'd */
 
 int verneuilGo(void) { return 0; }
 int verneuilGoRuns(void) { return 0; }
 int verneuilForked(void) { return 0; }
 int threadsImpatient(int yes) { return yes; }
 const char *verneuilRefused(void) {
-  return zProblem ? 0 : "this process records only (libverneuil_recorder.so): verneuilctl run replicates, and "
+  char *zProblem = recorderProblem();
+  int isTold = zProblem != 0;
+  sqlite3_free(zProblem);
+  return isTold ? 0 : "this process records only (libverneuil_recorder.so): verneuilctl run replicates, and "
                         "verneuilctl status says how that stands";
 }
 char *goStatus(char *zSQLite, char *zWhy, char *zList, char *zDurable) {
@@ -132,7 +128,7 @@ static void readSettings(VerneuilSettings *s, sqlite3 *db, const char *zText, co
 
 void recorderConfigure(void) {
   static _Thread_local int busy; /* the connection below opens no file */
-  if (atomic_load(&isConfigured) || busy) return;
+  if (recorderIsConfigured() || busy) return;
   busy = 1;
   VerneuilSettings s = {0};
   char *zWhy = 0, *zFile = 0, *zText = configText(&zWhy, &zFile);
@@ -145,30 +141,8 @@ void recorderConfigure(void) {
   sqlite3_free(zWhy);
   free(zText);
   free(zFile);
-  Quiet q = quietLock(&mu);
-  if (!isConfigured) {
-    recorderSettings = s;
-    if (s.zError) zProblem = strdup(s.zError);
-    if (s.replicate) spoolSettings(s.zRoot, s.permissions);
-    selectionSettings(s.azInclude, s.azExclude);
-    atomic_store(&isConfigured, 1);
-  } /* else another thread was faster, and the strings stay */
-  quietUnlock(&mu, q);
+  recorderSettle(s);
   busy = 0;
-}
-
-void recorderNoteProblem(const char *zErr) {
-  Quiet q = quietLock(&mu);
-  free(zProblem);
-  zProblem = zErr ? strdup(zErr) : 0;
-  quietUnlock(&mu, q);
-}
-
-char *recorderProblem(void) {
-  Quiet q = quietLock(&mu);
-  char *z = zProblem ? sqlite3_mprintf("%s", zProblem) : 0;
-  quietUnlock(&mu, q);
-  return z;
 }
 
 /* ---- handles and flushes ---- */
@@ -186,15 +160,8 @@ int recorderFlush(Spool *p) { return spoolFlush(p, recorderSettings.timeoutMs); 
 
 void recorderAskValid(const Spool *p) { (void)p; }
 
-static Quiet forking;
-static void beforeFork(void) { forking = quietLock(&mu); }
-static void afterFork(void) { quietUnlock(&mu, forking); }
-static void childOfFork(void) {
-  pthread_mutex_init(&mu, 0);
-  quietEnd(forking);
-  pthread_mutex_init(&counting, 0);
-}
-__attribute__((constructor)) static void aloneLoad(void) { pthread_atfork(beforeFork, afterFork, childOfFork); }
+static void childOfFork(void) { pthread_mutex_init(&counting, 0); }
+__attribute__((constructor)) static void aloneLoad(void) { pthread_atfork(0, 0, childOfFork); }
 
 /* What SQLite looks for in a file of this name; the library's usual entry point is there, too. */
 extern int sqlite3_verneuilvfs_init(sqlite3 *, char **, const sqlite3_api_routines *);

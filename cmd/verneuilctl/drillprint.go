@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -36,26 +34,14 @@ func (d *drill) print() error {
 	if len(d.all) == 0 {
 		return nil
 	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	row := func(one *drilled, cells ...string) {
-		if len(d.store.Targets) > 1 {
-			cells = append(cells, "TARGET")
-			if one != nil {
-				cells[len(cells)-1] = one.target.Name
-			}
-		}
-		for i := range cells {
-			cells[i] = oneLine(cells[i])
-		}
-		fmt.Fprintln(out, strings.Join(cells, "\t"))
-	}
-	row(nil, "VERDICT", "HOST", "PATH", "VERSION", "SIZE", "SECONDS", "SOURCE")
+	out := newTable(len(d.store.Targets) > 1)
+	out.row("TARGET", "VERDICT", "HOST", "PATH", "VERSION", "SIZE", "SECONDS", "SOURCE")
 	for _, one := range d.all {
 		version, size := "-", "-"
 		if m := one.manifest; m != nil {
 			version, size = humanize.Time(m.Time), humanBytes(m.FileBytes)
 		}
-		row(one, one.verdict(), one.host, cmp.Or(one.path, one.key), version, size,
+		out.row(one.target.Name, one.verdict(), one.host, cmp.Or(one.path, one.key), version, size,
 			fmt.Sprintf("%.1f", one.seconds), cmp.Or(one.source, "-"))
 	}
 	if err := out.Flush(); err != nil {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -270,20 +269,8 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 	if len(all) == 0 {
 		return nil
 	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	row := func(h *held, cells ...string) {
-		if withTarget {
-			cells = append(cells, "TARGET")
-			if h != nil {
-				cells[len(cells)-1] = h.target.Name
-			}
-		}
-		for i := range cells {
-			cells[i] = oneLine(cells[i])
-		}
-		fmt.Fprintln(out, strings.Join(cells, "\t"))
-	}
-	row(nil, "HOST", "PATH", "SIZE", "VERSIONS", "NEWEST", "PROVEN")
+	out := newTable(withTarget)
+	out.row("TARGET", "HOST", "PATH", "SIZE", "VERSIONS", "NEWEST", "PROVEN")
 	for _, h := range all {
 		size, path := "damaged", h.Path
 		if h.manifest != nil {
@@ -297,7 +284,8 @@ func printHeld(all []held, withTarget, asJSON bool) error {
 		if h.versions >= versionsCounted {
 			versions += "+"
 		}
-		row(&h, h.Host, path, size, versions, humanize.Time(h.Stored), proven(h.proof))
+		out.row(h.target.Name, h.Host, path, size, versions, humanize.Time(h.Stored),
+			proven(h.proof))
 	}
 	return out.Flush()
 }

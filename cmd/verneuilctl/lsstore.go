@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
@@ -107,8 +105,8 @@ func (l *lister) print() error {
 	if len(l.all) == 0 {
 		return nil
 	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "PATH\tSIZE\tNEWEST\tPROVEN\tHELD BY")
+	out := newTable(false)
+	out.row("", "PATH", "SIZE", "NEWEST", "PROVEN", "HELD BY")
 	for _, d := range l.all {
 		path, size, newest, by := d.Path, "damaged", humanize.Time(d.Stored), "?"
 		if d.hold != nil {
@@ -119,8 +117,7 @@ func (l *lister) print() error {
 		} else if !d.Whole {
 			path += "…"
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", oneLine(path), size, newest,
-			proven(d.proof), oneLine(by))
+		out.row("", path, size, newest, proven(d.proof), by)
 	}
 	return out.Flush()
 }

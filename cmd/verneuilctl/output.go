@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -22,6 +24,27 @@ func printJSON(value any) error {
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)
 	return out.Encode(value)
+}
+
+// table prints rows in columns. It is to be flushed.
+type table struct {
+	*tabwriter.Writer
+	withTarget bool // the last column says which target
+}
+
+func newTable(withTarget bool) table {
+	return table{tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0), withTarget}
+}
+
+// row prints one row, of which each cell becomes one line. target is left out unless withTarget.
+func (t table) row(target string, cells ...string) {
+	if t.withTarget {
+		cells = append(cells, target)
+	}
+	for i := range cells {
+		cells[i] = oneLine(cells[i])
+	}
+	fmt.Fprintln(t, strings.Join(cells, "\t"))
 }
 
 // humanBytes formats a size for people.

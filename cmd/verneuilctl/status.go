@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -212,9 +211,9 @@ func printStatuses(all []standing, asJSON bool) error {
 	if len(all) == 0 {
 		return errors.New("no spool: nothing is replicated from here")
 	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "DATABASE\tPROCESS\tLAG\tUNSENT\tLAST VERSION\tSPOOL\tREQUESTS\t"+
-		"$/MONTH\tSTATE")
+	out := newTable(false)
+	out.row("", "DATABASE", "PROCESS", "LAG", "UNSENT", "LAST VERSION", "SPOOL", "REQUESTS",
+		"$/MONTH", "STATE")
 	for _, s := range all {
 		lag, process, last, dollars := "none", "none", "never", "?"
 		if !s.UpToDate {
@@ -231,9 +230,8 @@ func printStatuses(all []standing, asJSON bool) error {
 		if s.PerMonth > 0 {
 			dollars = fmt.Sprintf("%.2f", s.Dollars)
 		}
-		fmt.Fprintln(out, strings.Join([]string{oneLine(s.Path), process, lag,
-			humanBytes(s.LagBytes), last, humanBytes(s.SpoolBytes), humanize.Comma(s.Total),
-			dollars, oneLine(cmp.Or(s.trouble(), s.State))}, "\t"))
+		out.row("", s.Path, process, lag, humanBytes(s.LagBytes), last, humanBytes(s.SpoolBytes),
+			humanize.Comma(s.Total), dollars, cmp.Or(s.trouble(), s.State))
 	}
 	return out.Flush()
 }
