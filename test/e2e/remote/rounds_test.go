@@ -31,6 +31,9 @@ const leaseTimeout = 600 * time.Millisecond
 // roundBound is when a round that does not come to its end is given up.
 const roundBound = 3 * time.Minute
 
+// nimble has clients of Ceph look for an OSD that came back after a second, and not after ten.
+const nimble = "objecter_timeout = 1\nobjecter_tick_interval = 0.5\n"
+
 // machine is a directory for temporary files and a way to the store.
 type machine struct {
 	dir, config string
@@ -95,6 +98,7 @@ type round struct {
 // report counts what a round has come to.
 type report struct {
 	ok, failed, unknown, reads, strikes int
+	kills                               int // of daemons of the store
 }
 
 func (r *report) add(o report) {
@@ -103,6 +107,7 @@ func (r *report) add(o report) {
 	r.unknown += o.unknown
 	r.reads += o.reads
 	r.strikes += o.strikes
+	r.kills += o.kills
 }
 
 // TestRounds: whatever happens to the processes and the store, no commit that was answered is
@@ -117,7 +122,7 @@ func TestRounds(t *testing.T) {
 			case "minio":
 				server = miniotest.Run(t)
 			case "rados":
-				ceph = cephtest.Start(t, cephtest.Options{Bluestore: true})
+				ceph = cephtest.Start(t, cephtest.Options{Bluestore: true, Conf: nimble})
 			}
 			s := newStage(t, server, ceph)
 			first := uint64(harness.Number(t, "VERNEUIL_ROUND_SEED", int(rand.Uint32())))
@@ -198,6 +203,7 @@ func (r *round) run() error {
 		}
 	}
 	r.pause(100, 300)
+	r.served()
 	for _, c := range r.clients {
 		c.stdin.Close()
 	}
@@ -233,7 +239,7 @@ func (r *round) strike() error {
 		kinds = append(kinds, r.partition, r.loseAnswers, r.freeze)
 	}
 	if r.ceph != nil {
-		kinds = append(kinds, r.freezeOSD, r.freezeMonitor)
+		kinds = append(kinds, r.freezeOSD, r.freezeMonitor, r.killOSD, r.killMonitor, r.killCluster)
 	}
 	r.report.strikes++
 	return kinds[r.rand.IntN(len(kinds))]()
@@ -370,6 +376,46 @@ func (r *round) freezeDaemon(name string, d *cephtest.Daemon) error {
 	r.pause(50, int(2*leaseTimeout.Milliseconds()))
 	r.note("the %s goes on", name)
 	return syscall.Kill(d.PID(), syscall.SIGCONT)
+}
+
+// killOSD kills what has the data, and starts it again after a while.
+func (r *round) killOSD() error {
+	return r.killDaemons("OSD", r.ceph.OSDs[0])
+}
+
+// killMonitor has no monitor for a while.
+func (r *round) killMonitor() error {
+	return r.killDaemons("monitor", r.ceph.Mon)
+}
+
+// killCluster kills all, as a power failure does.
+func (r *round) killCluster() error {
+	return r.killDaemons("cluster", r.ceph.Mon, r.ceph.OSDs[0])
+}
+
+func (r *round) killDaemons(name string, daemons ...*cephtest.Daemon) error {
+	r.note("the %s is killed", name)
+	for _, d := range daemons {
+		d.Kill()
+	}
+	r.pause(20, int(2*leaseTimeout.Milliseconds()))
+	for _, d := range daemons {
+		d.Start(r.T)
+	}
+	r.note("the %s is started", name)
+	r.report.kills++
+	if r.rand.IntN(2) == 0 { // else the next evil may come before it serves
+		r.served()
+	}
+	return nil
+}
+
+// served returns when the cluster answers, which it may do late after a kill.
+func (r *round) served() {
+	if r.ceph != nil {
+		r.ceph.Run(r.T, "rados", "-p", cephtest.Pool, "ls") // it asks each placement group
+		r.note("the cluster serves")
+	}
 }
 
 // judge looks at what the clients have said.
