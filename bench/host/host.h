@@ -21,6 +21,8 @@ int64_t status_number(sqlite3 *db, const char *zKey); /* of verneuil_status()'s 
 void load(const char *zLibrary);
 sqlite3 *open_db(const char *zPath, const char *zVfs);
 void fill(sqlite3 *db, int64_t bytes);
+sqlite3 *open_patient(const char *zDb, const char *zVfs); /* waits for its turn for as long as it takes */
+void make_table(sqlite3 *db);                        /* of one-row commits, if there is none */
 
 double now_us(void);
 double cpu_us(int ofProcess); /* of all threads, or of this one */
@@ -47,5 +49,8 @@ int each_main(char **a);
 int crowd_main(char **a);
 int turns_main(char **a);
 int takeover_main(char **a);
+int bulk_main(char **a);
+int reads_main(char **a);
+int watch_main(char **a);
 
 #endif

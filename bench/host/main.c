@@ -150,6 +150,9 @@ int main(int argc, char **argv) {
       {"crowd", 5, crowd_main, "LIBRARY VFS DATABASE THREADS N"},
       {"turns", 5, turns_main, "LIBRARY DATABASE N TEMP TEMP"},
       {"takeover", 4, takeover_main, "LIBRARY DATABASE TEMP TEMP"},
+      {"bulk", 5, bulk_main, "LIBRARY VFS DATABASE SQL MIB"},
+      {"reads", 5, reads_main, "LIBRARY VFS DATABASE SQL N"},
+      {"watch", 6, watch_main, "LIBRARY VFS DATABASE N TEMP TEMP"},
   };
   for (unsigned i = 0; argc > 1 && i < sizeof a / sizeof *a; i++)
     if (!strcmp(argv[1], a[i].zName) && (a[i].nArg < 0 ? argc > 4 : argc == a[i].nArg + 2)) return a[i].xMain(argv + 2);

@@ -9,14 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A connection to a database that waits for its turn for as long as it takes. */
-static sqlite3 *open_patient(const char *zDb, const char *zVfs) {
+sqlite3 *open_patient(const char *zDb, const char *zVfs) {
   sqlite3 *db = open_db(zDb, zVfs);
   sqlite3_busy_timeout(db, 120000);
   return db;
 }
 
-static void make_table(sqlite3 *db) { run(db, "create table if not exists t(id integer primary key, n, s)"); }
+void make_table(sqlite3 *db) { run(db, "create table if not exists t(id integer primary key, n, s)"); }
 
 static const char zInsert[] = "insert into t(n, s) values(0, hex(randomblob(50)))";
 

@@ -14,3 +14,6 @@ func (c *Cluster) End() { c.stop() }
 
 // NamedLibrary is [Programs.Library] for programs that are no tests; empty: there is none.
 func (p *Programs) NamedLibrary(name string) string { return p.library(name) }
+
+// Output is [Cluster.Run] for programs that are no tests.
+func (c *Cluster) Output(args ...string) (string, error) { return c.run(args...) }
