@@ -14,21 +14,24 @@ import (
 	"verneuil/replicate/locate"
 	"verneuil/replicate/proof"
 	"verneuil/replicate/remote"
+	"verneuil/replicate/upkeep"
 )
 
 // lister is a run of ls of a store that databases live in.
 type lister struct {
 	*session
-	o   lsFlags
-	all []*living
+	o     lsFlags
+	all   []*living
+	dedup *dedup
 }
 
 // living is what is printed about one database.
 type living struct {
 	locate.Holding
-	hold  *remote.Hold // nil: err says why
-	proof *proof.Proof // nil: none is known
-	err   error
+	hold   *remote.Hold   // nil: err says why
+	proof  *proof.Proof   // nil: none is known
+	weight *upkeep.Weight // nil: that was not asked, or err says why
+	err    error
 }
 
 // lsStore lists the databases that live in the store of that name, as far as they can be read.
@@ -38,8 +41,8 @@ func lsStore(ctx context.Context, g *global, name string, o lsFlags) error {
 		return err
 	}
 	defer s.Close()
-	l := &lister{session: s, o: o}
-	failed := []error{l.look(ctx)}
+	l := &lister{session: s, o: o, dedup: newDedup(s.store.Targets[0], o.dedup)}
+	failed := []error{l.look(ctx), l.weigh(ctx)}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -48,7 +51,7 @@ func lsStore(ctx context.Context, g *global, name string, o lsFlags) error {
 			failed = append(failed, fmt.Errorf("%s: %w", d.Path, d.err))
 		}
 	}
-	if err := l.print(); err != nil {
+	if err := errors.Join(l.print(), l.dedup.print(o.asJSON)); err != nil {
 		return err
 	}
 	if err := errors.Join(failed...); err != nil || len(l.all) > 0 || o.allowEmpty {
@@ -93,6 +96,16 @@ func (l *lister) look(ctx context.Context) error {
 	return err
 }
 
+// weigh finds out what deduplication saves, if that was asked.
+func (l *lister) weigh(ctx context.Context) error {
+	for _, d := range l.all {
+		if d.err == nil {
+			d.weight, d.err = l.dedup.weigh(ctx, d.Key)
+		}
+	}
+	return l.dedup.finish(ctx)
+}
+
 func (l *lister) print() error {
 	if l.o.asJSON {
 		for _, d := range l.all {
@@ -106,7 +119,8 @@ func (l *lister) print() error {
 		return nil
 	}
 	out := newTable(false)
-	out.row("", "PATH", "SIZE", "NEWEST", "PROVEN", "HELD BY")
+	out.row("", append([]string{"PATH", "SIZE", "NEWEST", "PROVEN", "HELD BY"},
+		weightHeads(l.o.dedup)...)...)
 	for _, d := range l.all {
 		path, size, newest, by := d.Path, "damaged", humanize.Time(d.Stored), "?"
 		if d.hold != nil {
@@ -117,7 +131,8 @@ func (l *lister) print() error {
 		} else if !d.Whole {
 			path += "…"
 		}
-		out.row("", path, size, newest, proven(d.proof), by)
+		out.row("", append([]string{path, size, newest, proven(d.proof), by},
+			weightCells(l.o.dedup, d.weight)...)...)
 	}
 	return out.Flush()
 }
@@ -135,5 +150,11 @@ func (l *lister) json(d *living) map[string]any {
 	}
 	line["manifest"], line["file_bytes"] = d.Key, d.hold.Version.FileBytes
 	line["time"], line["sequence"] = d.hold.Version.Time.UTC(), d.hold.Version.Sequence
+	if d.weight != nil {
+		line["dedup"] = d.weight
+	}
+	if d.err != nil {
+		line["error"] = d.err.Error()
+	}
 	return line
 }

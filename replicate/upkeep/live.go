@@ -42,9 +42,9 @@ func (l *live) has(pack chunkstore.Digest) (bytes int64, has bool) {
 	return bytes, has
 }
 
-// add notes that a version names an object, which stands there. Two that overlap are no objects of
-// one pack; then all the more stays.
-func (l *live) add(at chunkstore.Place) {
+// add notes that a version names an object, which stands there, and reports whether that is new.
+// Two that overlap are no objects of one pack; then all the more stays.
+func (l *live) add(at chunkstore.Place) (fresh bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	spans, s := l.packs[at.Pack], span{at.Offset, at.Bytes}
@@ -54,6 +54,7 @@ func (l *live) add(at chunkstore.Place) {
 	if !found {
 		l.packs[at.Pack] = slices.Insert(spans, k, s)
 	}
+	return !found
 }
 
 // known notes a leaf or node, and reports whether it was noted before. (It may be that it is not
