@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
-	"verneuil/replicate/versions"
 )
 
 // What a bell says.
@@ -27,8 +26,13 @@ const (
 
 // bell tells other machines at once what they would find out by asking, where the store can do
 // that ([chunkstore.Messenger]). Nothing depends on it: everybody goes on asking, too.
+//
+// A database has two. One tells of records, to replicas that follow and to who waits for the lease:
+// a holder who hears that nobody listens is spared a request for each commit. So the other one, by
+// which the lease is asked for, is none that holders listen to for their own records' sake.
 type bell struct {
 	d    *database
+	name string
 	self [8]byte // by which we know our own rings
 
 	mu      sync.Mutex
@@ -39,8 +43,8 @@ type bell struct {
 	silent  chan struct{} // closed when none is under way any more; nil: nobody waits for that
 }
 
-func newBell(d *database) *bell {
-	b := &bell{d: d}
+func newBell(d *database, name string) *bell {
+	b := &bell{d: d, name: name}
 	rand.Read(b.self[:]) // never fails
 	return b
 }
@@ -92,7 +96,7 @@ func (b *bell) rings(ctx context.Context) {
 		if what == 0 || ctx.Err() != nil {
 			return
 		}
-		heard, err := m.Tell(ctx, versions.BellName(b.d.key), append([]byte{what}, b.self[:]...))
+		heard, err := m.Tell(ctx, b.name, append([]byte{what}, b.self[:]...))
 		if err != nil || !heard {
 			b.mu.Lock()
 			b.quiet = b.d.now() + lookInterval
@@ -133,7 +137,7 @@ func (b *bell) hear(ctx context.Context, what byte) <-chan struct{} {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(all, cancel)()
-		err := chunkstore.Listen(ctx, b.d.shop.t.Chunks, versions.BellName(b.d.key),
+		err := chunkstore.Listen(ctx, b.d.shop.t.Chunks, b.name,
 			func(body []byte) {
 				if body != nil && (len(body) != 1+len(b.self) || body[0]&what == 0 ||
 					string(body[1:]) == string(b.self[:])) {
@@ -153,5 +157,5 @@ func (b *bell) hear(ctx context.Context, what byte) <-chan struct{} {
 
 // News gets a value when another machine has appended a record: see package replica.
 func (d *database) News(ctx context.Context) <-chan struct{} {
-	return d.lease.bell.hear(ctx, bellRecord|bellFree)
+	return d.lease.news.hear(ctx, bellRecord|bellFree)
 }

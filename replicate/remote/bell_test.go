@@ -76,3 +76,69 @@ func TestTurnsInRADOS(t *testing.T) {
 	all.Wait()
 	mustRead(t, first, machines*turns+1)
 }
+
+// listened is a bucket that notes who listens in it, and whether anybody heard what was told.
+type listened struct {
+	chunkstore.Messenger
+	listens chan string
+
+	mu    sync.Mutex
+	told  int
+	heard int
+}
+
+func (b *listened) OpenLog(name string) chunkstore.Log {
+	return b.Messenger.(chunkstore.Logger).OpenLog(name)
+}
+
+func (b *listened) Listen(ctx context.Context, name string, hear func([]byte)) error {
+	return b.Messenger.Listen(ctx, name, func(body []byte) {
+		if body == nil {
+			b.listens <- name
+		}
+		hear(body)
+	})
+}
+
+func (b *listened) Tell(ctx context.Context, name string, body []byte) (bool, error) {
+	heard, err := b.Messenger.Tell(ctx, name, body)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.told++; heard {
+		b.heard++
+	}
+	return heard, err
+}
+
+// TestNobodyListens: a holder, who listens for wants, is nobody who hears of his own records: where
+// nobody follows they are not told of.
+func TestNobodyListens(t *testing.T) {
+	o := inRADOS(t)()
+	bucket := &listened{listens: make(chan string, 10)}
+	openStore := o.Open
+	o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
+		s, err := openStore(ctx, name)
+		if err == nil {
+			bucket.Messenger = s.Targets[0].Chunks.(chunkstore.Messenger)
+			s.Targets[0].Chunks = bucket
+		}
+		return s, err
+	}
+	c := open(t, o, remote.Mode{Create: true})
+	mustWrite(t, c)
+	select {
+	case <-bucket.listens:
+	case <-t.Context().Done():
+		t.Fatal("the holder does not listen")
+	}
+	for told := 0; told < 3; {
+		mustWrite(t, c)
+		bucket.mu.Lock()
+		told = bucket.told
+		bucket.mu.Unlock()
+	}
+	if bucket.mu.Lock(); bucket.heard > 0 {
+		t.Errorf("%d of %d were heard", bucket.heard, bucket.told)
+	}
+	bucket.mu.Unlock()
+}

@@ -18,6 +18,7 @@ import (
 	"verneuil/replicate/locate"
 	"verneuil/replicate/remote/compose"
 	"verneuil/replicate/remote/machine"
+	"verneuil/replicate/versions"
 )
 
 // database is one database that this process has open. It is what its replicas are fed by
@@ -84,7 +85,7 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 	}
 	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
 	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key},
-		bell: newBell(d)}
+		news: newBell(d, versions.NewsName(key)), wants: newBell(d, versions.WantsName(key))}
 	d.give()
 	return d, nil
 }

@@ -87,12 +87,13 @@ func (s beats) get(
 	return b, o.ETag, true, nil
 }
 
-// lease is the right to write. It is guarded by database.mu; file, beats and bell do not change.
+// lease is the right to write. It is guarded by database.mu; file, beats and bells do not change.
 type lease struct {
 	d      *database
 	file   *machine.File
 	beats  beats
-	bell   *bell
+	news   *bell // of records, and that the lease is free
+	wants  *bell // of who wants it
 	keeper keeper
 	watch  watch
 }
@@ -294,7 +295,7 @@ func (s *story) moved(m *manifest.Manifest) {
 	if next.At.Released {
 		told |= bellFree
 	}
-	s.d.lease.bell.ring(told)
+	s.d.lease.news.ring(told)
 }
 
 // keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.
@@ -343,7 +344,7 @@ func (l *lease) keep(ctx context.Context) {
 	pause := min(lookInterval, o.LeaseLinger, o.LeaseRenewal)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wanted := d.lease.bell.hear(ctx, bellWant)
+	wanted := l.wants.hear(ctx, bellWant)
 	for l.tend(ctx) && restUntil(ctx, pause, wanted) {
 	}
 }
@@ -533,6 +534,6 @@ func (l *lease) leave(ctx context.Context) error {
 		return nil
 	}
 	l.release(ctx)
-	d.lease.bell.finish(ctx)
+	l.news.finish(ctx)
 	return nil
 }

@@ -88,7 +88,7 @@ func (l *lease) await(ctx context.Context) (looked bool) {
 func (l *lease) watchOwner(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	free := l.d.lease.bell.hear(ctx, bellFree)
+	free := l.news.hear(ctx, bellFree)
 	for l.lookAt(ctx) && restUntil(ctx, lookInterval, free) {
 	}
 }
@@ -148,7 +148,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
 			d.log.Info("the lease could not be asked for", "error", err)
 		}
-		d.lease.bell.ring(bellWant)
+		l.wants.ring(bellWant)
 	}
 	return again
 }

@@ -30,9 +30,12 @@ func LeaseKey(key string) string { return chunkstore.LeaseKeyPrefix + databaseOf
 // WantKey returns the key of the object by which others ask the holder for the database, likewise.
 func WantKey(key string) string { return chunkstore.WantKeyPrefix + databaseOf(key) }
 
-// BellName returns the name by which those who use the database tell each other what they do, where
-// the chunk bucket is a [chunkstore.Messenger].
-func BellName(key string) string { return databaseOf(key) }
+// NewsName returns the name by which those who follow the database, or wait for it, are told of
+// records, where the chunk bucket is a [chunkstore.Messenger].
+func NewsName(key string) string { return databaseOf(key) }
+
+// WantsName returns the name by which the holder is told that others want the database, likewise.
+func WantsName(key string) string { return databaseOf(key) + "w" }
 
 // RecordKey returns the key, in the chunk bucket, of the last record of the version id.
 func RecordKey(id ID) string { return chunkstore.LogKeyPrefix + id.String() }
