@@ -15,7 +15,7 @@ import (
 type metrics struct {
 	dir    string
 	config *vfs.Config
-	proofs map[string]time.Time // by path of the database
+	proofs func([]standing) // says in them what is known of proofs
 }
 
 // gauge is one metric of a database, or of one of its targets.
@@ -77,7 +77,9 @@ var (
 	targetVersion = about("target_last_version_timestamp_seconds",
 		"When the target took its last version; 0: never.", "target")
 	provenAt = about("last_proof_timestamp_seconds",
-		"When verify --drill last succeeded, of the target where that is longest ago.")
+		"When verify --drill last succeeded, of the target where that is longest ago; 0: never.")
+	proofAskedAt = about("last_proof_asked_timestamp_seconds",
+		"When the targets were last asked when verify --drill succeeded.")
 	targetPatrol = about("target_patrolled_timestamp_seconds",
 		"When the last patrol ended; 0: none has.", "target")
 )
@@ -87,19 +89,22 @@ func (m metrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the spools.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
-	all, err := statuses(m.dir, m.config, m.proofs)
+	all, err := statuses(m.dir, m.config)
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(ofDatabase[0].desc, err)
 		return
 	}
+	m.proofs(all)
 	for i := range all {
 		s := &all[i]
 		for _, g := range ofDatabase {
 			out <- prometheus.MustNewConstMetric(g.desc, g.kind, g.of(s), s.Path)
 		}
-		if !s.Proven.IsZero() {
+		if !s.ProofAsked.IsZero() {
 			out <- prometheus.MustNewConstMetric(provenAt, prometheus.GaugeValue,
 				seconds(s.Proven), s.Path)
+			out <- prometheus.MustNewConstMetric(proofAskedAt, prometheus.GaugeValue,
+				seconds(s.ProofAsked), s.Path)
 		}
 		for _, t := range s.Targets {
 			gauge := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {

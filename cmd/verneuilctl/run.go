@@ -17,11 +17,15 @@ import (
 	"verneuil/vfs"
 )
 
+// runFlags are the flags of run.
+type runFlags struct {
+	listen        string
+	linger        time.Duration
+	proofInterval time.Duration
+}
+
 func runCommand(g *global) *cobra.Command {
-	var (
-		listen string
-		linger time.Duration
-	)
+	var o runFlags
 	command := &cobra.Command{
 		Use:   "run [SPOOLDIR]",
 		Short: "Replicate every database that has a spool here, in a process of its own",
@@ -35,23 +39,26 @@ It needs the rights of the user whose databases they are: spools of other users 
 not used. At SIGTERM or Ctrl-C it sends what is left, for at most --linger, and ends.
 
 With --listen it serves metrics for Prometheus at http://ADDRESS/metrics, and says there that it
-lives at /healthz. Those who may connect learn the paths of databases, and errors.`,
+lives at /healthz. Those who may connect learn the paths of databases, and errors. When verify
+--drill last succeeded it asks the targets when it first sees a database, and an hour after that at
+the earliest, when the database was written to; of idle ones, too, every --proof-interval.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			doing := append([]string{"run"}, args...)
-			return fail(runSpools(command.Context(), g, strings.Join(args, ""), listen, linger),
-				doing...)
+			return fail(runSpools(command.Context(), g, strings.Join(args, ""), o), doing...)
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&listen, "listen", "", "serve metrics at this address, such as 127.0.0.1:9380")
-	flags.DurationVar(&linger, "linger", 10*time.Second, "how long to send what is left at the end")
+	flags.StringVar(&o.listen, "listen", "",
+		"serve metrics at this address, such as 127.0.0.1:9380")
+	flags.DurationVar(&o.linger, "linger", 10*time.Second,
+		"how long to send what is left at the end")
+	flags.DurationVar(&o.proofInterval, "proof-interval", 0,
+		"ask for the proofs of idle databases so often (0: when they are first seen)")
 	return command
 }
 
-func runSpools(
-	ctx context.Context, g *global, dir, listen string, linger time.Duration,
-) error {
+func runSpools(ctx context.Context, g *global, dir string, o runFlags) error {
 	config, err := g.parse()
 	if err != nil {
 		return err
@@ -65,29 +72,36 @@ func runSpools(
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if listen != "" {
-		server, err := serveMetrics(listen, dir, config, cancel, g.log)
+	if o.listen != "" {
+		store, err := config.OpenStore(ctx, g.log)
+		if err != nil {
+			return fmt.Errorf("configuration: %w", err)
+		}
+		defer store.Close()
+		known := &proofs{ctx: ctx, store: store, every: o.proofInterval, log: g.log,
+			now: time.Now, known: make(map[string]knownProof)}
+		server, err := serveMetrics(o.listen, metrics{dir, config, known.fill}, cancel, g.log)
 		if err != nil {
 			return err
 		}
 		defer server.Close()
 	}
-	err = vfs.Keep(ctx, config, g.log, dir, linger)
+	err = vfs.Keep(ctx, config, g.log, dir, o.linger)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
 	return err
 }
 
-// serveMetrics serves the metrics of the spools in dir. What ends the server is given to failed.
+// serveMetrics serves m. What ends the server is given to failed.
 func serveMetrics(
-	listen, dir string, config *vfs.Config, failed context.CancelCauseFunc, log *slog.Logger,
+	listen string, m metrics, failed context.CancelCauseFunc, log *slog.Logger,
 ) (*http.Server, error) {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, err
 	}
-	r := registry(metrics{dir: dir, config: config})
+	r := registry(m)
 	r.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()

@@ -15,10 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"verneuil/chunkstore"
-	"verneuil/manifest"
 	"verneuil/replicate"
-	"verneuil/replicate/proof"
 	"verneuil/spool"
 	"verneuil/vfs"
 )
@@ -68,22 +65,23 @@ func showStatus(ctx context.Context, g *global, dir string, o statusFlags) error
 	if err != nil {
 		return err
 	}
-	proofs := make(map[string]time.Time)
+	var proofs fixed
 	if o.proof {
 		if proofs, err = g.proofs(ctx, dir, config); err != nil {
 			return err
 		}
 	}
 	if o.prometheus {
-		return writeMetrics(os.Stdout, metrics{dir, config, proofs})
+		return writeMetrics(os.Stdout, metrics{dir, config, proofs.fill})
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		all, err := statuses(dir, config, proofs)
+		all, err := statuses(dir, config)
 		if err != nil {
 			return err
 		}
+		proofs.fill(all)
 		if o.watch && !o.asJSON && term.IsTerminal(int(os.Stdout.Fd())) {
 			fmt.Print("\x1b[H\x1b[2J") // the cursor goes home, and the screen is cleared
 		}
@@ -122,46 +120,35 @@ type standing struct {
 	Dollars float64 `json:"request_dollars_per_month"`
 	// Proven is when the target whose proof is the oldest had one; zero: one has none, or none was
 	// asked.
-	Proven time.Time `json:"last_proof,omitzero"`
+	Proven     time.Time `json:"last_proof,omitzero"`
+	ProofAsked time.Time `json:"last_proof_asked,omitzero"` // when the targets were; zero: never
 }
 
-// proofs returns, by path, when it was last proven of each database that has a spool in dir that it
-// restores, from each target. What no proof can be had of is left out.
-func (g *global) proofs(
-	ctx context.Context, dir string, config *vfs.Config,
-) (map[string]time.Time, error) {
+// proofs returns when each database that has a spool in dir was last proven to restore, from each
+// target.
+func (g *global) proofs(ctx context.Context, dir string, config *vfs.Config) (fixed, error) {
 	s, err := g.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	all, err := statuses(dir, config, nil)
-	proofs := make(map[string]time.Time)
-	for _, d := range all {
-		var oldest time.Time
-		for i, t := range s.store.Targets {
-			p, err := proof.Last(ctx, t, manifest.Name(d.Host, d.Path))
-			switch {
-			case ctx.Err() != nil:
-				return nil, ctx.Err()
-			case err != nil && !errors.Is(err, chunkstore.ErrAbsent):
-				return nil, fmt.Errorf("%s: %w", t.Name, err)
-			case i == 0 || p.Time.Before(oldest):
-				oldest = p.Time
-			}
-		}
-		if !oldest.IsZero() {
-			proofs[d.Path] = oldest
-		}
+	all, err := statuses(dir, config)
+	if err != nil {
+		return nil, err
 	}
-	return proofs, err
+	found := make(fixed)
+	for _, d := range all {
+		at, err := askProof(ctx, s.store, d.Host, d.Path)
+		if err != nil {
+			return nil, err
+		}
+		found[d.Path] = knownProof{at: at, asked: time.Now()}
+	}
+	return found, nil
 }
 
-// statuses returns how it stands with each database that has a spool in dir, by path; proofs are
-// what is known of those.
-func statuses(
-	dir string, config *vfs.Config, proofs map[string]time.Time,
-) ([]standing, error) {
+// statuses returns how it stands with each database that has a spool in dir, by path.
+func statuses(dir string, config *vfs.Config) ([]standing, error) {
 	dirs, err := spool.List(dir)
 	if err != nil {
 		return nil, err
@@ -170,7 +157,7 @@ func statuses(
 	for _, dir := range dirs {
 		s, _ := replicate.ReadStatus(dir, time.Now()) // its error is in s
 		s.Path = cmp.Or(s.Path, dir)
-		all = append(all, standing{s, config.RequestDollars(s.PerMonth), proofs[s.Path]})
+		all = append(all, standing{Status: s, Dollars: config.RequestDollars(s.PerMonth)})
 	}
 	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
 	return all, nil

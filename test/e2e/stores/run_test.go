@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/prometheus/common/expfmt"
 
+	"verneuil/chunkstore/faultproxy"
+	"verneuil/chunkstore/miniotest"
 	"verneuil/test/e2e/harness"
 )
 
@@ -41,20 +44,30 @@ func standings(s *harness.Site) (all []standing) {
 	return all
 }
 
-// metric returns the value of a database's metric in Prometheus' text.
+// metric returns the value of a database's metric in Prometheus' text, which must have it.
 func metric(t *testing.T, text io.Reader, name, database string) float64 {
+	t.Helper()
+	value, ok := findMetric(t, text, name, database)
+	if !ok {
+		t.Fatalf("no metric %s of %s", name, database)
+	}
+	return value
+}
+
+func findMetric(
+	t *testing.T, text io.Reader, name, database string,
+) (value float64, ok bool) {
 	t.Helper()
 	families, err := new(expfmt.TextParser).TextToMetricFamilies(text)
 	harness.Must(t, err)
 	for _, m := range families[name].GetMetric() {
 		for _, l := range m.Label {
 			if l.GetName() == "database" && l.GetValue() == database {
-				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue(), true
 			}
 		}
 	}
-	t.Fatalf("no metric %s of %s", name, database)
-	return 0
+	return 0, false
 }
 
 // TestStatus: what a replicator leaves in the spool is what status and metrics show, while it lives
@@ -105,10 +118,10 @@ type running struct {
 	metrics string // where
 }
 
-func startRun(s *harness.Site) *running {
+func startRun(s *harness.Site, flags ...string) *running {
 	s.T.Helper()
-	p := harness.Start(s.T, nil, harness.Built(s.T, "VERNEUIL_CTL"), "-c", s.Config(),
-		"run", "--listen", "127.0.0.1:0")
+	p := harness.Start(s.T, nil, append([]string{harness.Built(s.T, "VERNEUIL_CTL"), "-c",
+		s.Config(), "run", "--listen", "127.0.0.1:0"}, flags...)...)
 	if !p.Output.Scan() {
 		s.T.Fatalf("run says nothing: %s", p.Stderr())
 	}
@@ -165,6 +178,68 @@ func TestRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// scrape returns a database's metric, if there is one.
+func (r *running) scrape(s *harness.Site, name, db string) (value float64, ok bool) {
+	s.T.Helper()
+	response, err := http.Get(r.metrics)
+	harness.Must(s.T, err)
+	defer response.Body.Close()
+	return findMetric(s.T, response.Body, name, s.Path(db))
+}
+
+// TestRunKnowsProofs: run tells when a database was last proven to restore. One that is idle costs
+// it a request when it is first seen, and no other, unless the user wants that.
+func TestRunKnowsProofs(t *testing.T) {
+	proxy := faultproxy.Start(t, miniotest.Start(t))
+	var asks atomic.Int64 // for proofs
+	proxy.Set(func(_ int, r *http.Request) faultproxy.Fault {
+		if strings.Contains(r.URL.Path, "/proof-") {
+			asks.Add(1)
+		}
+		return faultproxy.Fault{}
+	})
+	s := harness.S3Site(t, proxy.URL)
+	shell := s.Written("a.db", "wal")
+	shell.Flush()
+	shell.End()
+	run := startRun(s)
+	// asked waits until run replicates and has asked for the proof, and returns its time.
+	asked := func(what string) (at float64) {
+		t.Helper()
+		harness.Until(t, what, func() bool {
+			pid, _ := run.scrape(s, "verneuil_replicator", "a.db")
+			_, known := run.scrape(s, "verneuil_last_proof_asked_timestamp_seconds", "a.db")
+			return pid == float64(run.Command.Process.Pid) && known
+		})
+		at, _ = run.scrape(s, "verneuil_last_proof_timestamp_seconds", "a.db")
+		return at
+	}
+	if at := asked("run has asked for the proof"); at != 0 {
+		t.Errorf("proven at %v, and nobody has", at)
+	}
+	for range 20 {
+		run.scrape(s, "verneuil_up_to_date", "a.db")
+	}
+	if n := asks.Load(); n != 1 {
+		t.Errorf("20 scrapes of an idle database: %d requests for its proof, want 1", n)
+	}
+	s.Ctl("verify", "--drill")
+	run.Kill()
+	run = startRun(s)
+	first := asked("the next one has asked")
+	if first == 0 {
+		t.Error("run does not know of the proof")
+	}
+	run.Kill()
+	run = startRun(s, "--proof-interval", "1ms")
+	asked("with an interval, too")
+	s.Ctl("verify", "--drill")
+	harness.Until(t, "run knows of the next proof", func() bool {
+		at, _ := run.scrape(s, "verneuil_last_proof_timestamp_seconds", "a.db")
+		return at > first
+	})
 }
 
 // TestRecorderAlone: a process without Go records, and waits for its commits, while another one
