@@ -50,6 +50,7 @@ type world struct {
 	rand      *rand.Rand
 	page      int      // bytes
 	roots     []uint32 // what page 1 names; nil: it is no b-tree
+	names     []string // of the first ones
 	root, db  string
 	sp        *spool.Spool
 	w         *spooltest.Writer
@@ -210,7 +211,7 @@ func (w *world) pageOf(n int, counter uint32, fill byte) []byte {
 		b[16], b[17], b[18], b[19] = byte(w.page>>8), byte(w.page>>16), 1, 1 // 1 means 65,536
 		binary.BigEndian.PutUint32(b[24:], uint32(counter))
 		if w.roots != nil {
-			copy(b[sqlitefile.HeaderBytes:], spooltest.SchemaPage(w.page, w.roots...))
+			copy(b[sqlitefile.HeaderBytes:], spooltest.NamedPage(w.page, w.names, w.roots...))
 		}
 	} else if fill%2 == 0 && slices.Contains(w.roots, uint32(n+1)) {
 		b[0] = 5

@@ -151,6 +151,36 @@ func TestChildrenOfRootsTravel(t *testing.T) {
 	}
 }
 
+// What SQLite reads with the schema travels, although it is a leaf.
+func TestStatTravels(t *testing.T) {
+	w, _ := rooted(t)
+	r := w.replicator()
+	defer w.run(r)()
+	for k, c := range []struct {
+		what   string
+		name   string
+		page   []byte
+		inline bool
+	}{
+		{"a leaf", "sqlite_stat1", w.pageOf(1, 0, 13), true},
+		{"it is too large for one", "sqlite_stat1", w.parent(400, 500), true},
+		{"a leaf again", "sqlite_stat1", w.pageOf(1, 0, 13), true},
+		{"of another table", "t", w.pageOf(1, 0, 13), false},
+	} {
+		w.names = []string{c.name}
+		w.begin()
+		w.write(1, c.page)
+		for n := 2; n < 14; n++ { // so much that the chunk is stored anew
+			w.write(n, w.pageOf(n, 0, byte(101+2*k)))
+		}
+		w.commit()
+		w.mustFlush(r)
+		if m := w.equal(0, c.what); w.inlineAt(m, 2) != c.inline || !w.inlineAt(m, 300) {
+			t.Errorf("%s: it travels: %v, want %v; and the other root", c.what, !c.inline, c.inline)
+		}
+	}
+}
+
 // Roots that are as in their objects cost a spool that was lost, or a copy, nothing.
 func TestRootsAreTakenOver(t *testing.T) {
 	w, _ := rooted(t)

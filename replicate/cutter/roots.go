@@ -12,7 +12,8 @@ import (
 // of the tree that names the chunk, then the chunk, for one page that hardly ever
 // changes. So the interior root pages that the schema names travel inline, too, whole,
 // even where they are as in their chunk's object. (A root that is a leaf is all of its
-// table, and changes with it.) So do the pages below such a root, if they are interior, too, and
+// table, and changes with it. But sqlite_stat1's travels: SQLite reads it with the schema, and only
+// ANALYZE changes it.) So do the pages below such a root, if they are interior, too, and
 // all of them fit: of a table of a GiB there are two or three, in chunks and leaves of their own.
 //
 // Such a page is some cells and free space. But free space holds what was there when
@@ -70,13 +71,19 @@ func (c *planner) findRoots(first []byte) roots {
 			continue
 		}
 		r.named = append(r.named, off)
-		page, packed := c.interior(root, len(first))
+		page, packed := c.read(root, len(first), sqlitefile.IsInterior)
 		if page == nil || plain+len(page) > rootsPlainMax || r.packed+packed > rootsBytesMax {
 			continue
 		}
 		plain += len(page)
 		r.add(root, len(page), packed)
 		below = append(below, sqlitefile.Children(page, false, pages))
+	}
+	stat := sqlitefile.StatRoot(first)
+	page, packed := c.read(stat, len(first), sqlitefile.IsTableLeaf)
+	if page != nil && r.packed+packed <= childrenBytesMax {
+		plain += len(page)
+		r.add(stat, len(page), packed)
 	}
 	for _, children := range below {
 		if plain+len(children)*len(first) <= rootsPlainMax {
@@ -98,7 +105,7 @@ func (c *planner) addAll(r *roots, pages []uint32, pageBytes int) (plain int) {
 	var sizes []int
 	for _, page := range pages {
 		off := (int64(page) - 1) * int64(pageBytes)
-		b, packed := c.interior(page, pageBytes)
+		b, packed := c.read(page, pageBytes, sqlitefile.IsInterior)
 		if all += packed; b == nil || r.packed+all > childrenBytesMax ||
 			slices.Contains(r.named, off) {
 			return 0
@@ -112,15 +119,17 @@ func (c *planner) addAll(r *roots, pages []uint32, pageBytes int) (plain int) {
 	return len(pages) * pageBytes
 }
 
-// interior reads a page, and returns what it takes in a manifest; nil if it is not there, or is no
-// interior page.
-func (c *planner) interior(page uint32, pageBytes int) (b []byte, packed int) {
+// read reads a page, and returns what it takes in a manifest; nil if it is not there, or is not of
+// a type, its first byte, that is wanted.
+func (c *planner) read(
+	page uint32, pageBytes int, wanted func(pageType byte) bool,
+) (b []byte, packed int) {
 	off := (int64(page) - 1) * int64(pageBytes)
 	if page < 2 || off+int64(pageBytes) > c.db.Size() {
 		return nil, 0
 	}
 	b = make([]byte, pageBytes)
-	if _, err := c.db.ReadAt(b, off); err != nil || !sqlitefile.IsInterior(b[0]) {
+	if _, err := c.db.ReadAt(b, off); err != nil || !wanted(b[0]) {
 		return nil, 0
 	}
 	return b, c.db.sealedBytes(b) + inlineOverhead

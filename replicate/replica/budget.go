@@ -74,6 +74,13 @@ func (g *guesses) guess(i int) {
 	g.unread[i] = true
 }
 
+// has reports whether chunk i is guessed, and was not needed yet.
+func (g *guesses) has(i int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.unread[i]
+}
+
 // drop takes back that chunk i is guessed.
 func (g *guesses) drop(i int) {
 	g.mu.Lock()

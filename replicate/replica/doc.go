@@ -39,12 +39,12 @@
 //	lookups              siblings of interior pages that are missed, not on the first
 //	                     miss (interior.go)
 //	a query by an index  the rows that the index's leaf names next: those of the same key
-//	                     at once, the others from the second row on (rows.go)
+//	                     at once, the others beside the second row (rows.go)
 //	a full-text search   the pages of all segments that may have the term, when the page of the
 //	                     first one is known (terms.go)
 //	the tree of chunks   all its leaves beside the records that follow the checkpoint, if they
-//	                     are at most 96 KiB; with the second one, if they are at most
-//	                     320 KiB, or with the third, if they are at most 32 (leaves.go)
+//	                     are at most 320 KiB; else with the third one, if they are at most 32
+//	                     (leaves.go)
 //	a refresh            what replaces loaded chunks
 //	the loading policy   before the version can be read
 //

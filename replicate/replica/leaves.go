@@ -12,14 +12,13 @@ import (
 )
 
 const (
-	// leavesAhead bounds how many leaves of the tree are fetched before they are asked for.
+	// leavesFirstBytes bounds the leaves, as they are stored, that are fetched beside the records
+	// that follow a checkpoint, before anybody has read: 16, of half a GB of a database. A query
+	// by an index would need one after the other, and they lie together in a pack.
+	leavesFirstBytes = 320 << 10
+	// leavesAhead bounds how many are fetched with the third one that is missed: two are what a
+	// point lookup needs.
 	leavesAhead = 32
-	// leavesAheadBytes bounds them, as they are stored, where they go with the second one, which a
-	// point lookup needs, too: 13, of 400 MB of a database, and not the 32 of a GiB.
-	leavesAheadBytes = 320 << 10
-	// leavesFirstBytes bounds them where they are fetched beside the records that follow a
-	// checkpoint, before anybody has read: 4, of 128 MiB of a database.
-	leavesFirstBytes = 96 << 10
 	// leavesMax bounds a leafCache: some 10 MiB, the leaves of 16 GiB. Trees hold their own.
 	leavesMax = 512
 )
@@ -58,19 +57,14 @@ func (t *tree) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, erro
 	return t.f.leaves.fetch(ctx, t.f, t.from, refs)
 }
 
-// fetchAhead is fetch, but with the second leaf all that are missing yet are fetched, or with the
-// third, if they are many: a query that reads here and there would have them one after the other.
-// They lie together in packs.
+// fetchAhead is fetch, but with the third leaf all that are missing yet are fetched: a query that
+// reads here and there would have them one after the other.
 func (t *tree) fetchAhead(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
+	const least = 3
 	asked := int64(len(t.f.leaves.lacking(refs, nil)))
 	if asked > 0 && t.m.Levels == 1 && len(t.m.Top) <= leavesAhead {
-		others := t.f.leaves.lacking(t.m.Top, refs)
-		least := int64(2)
-		if storedBytes(others) > leavesAheadBytes {
-			least = 3
-		}
 		if n := t.fetched.Add(asked); n >= least && n-asked < least {
-			t.fetchInBackground(others)
+			t.fetchInBackground(t.f.leaves.lacking(t.m.Top, refs))
 		}
 	}
 	return t.fetch(ctx, refs)

@@ -126,9 +126,9 @@ func TestLeavesTogether(t *testing.T) {
 		filled bool
 		alone  int // leaves that come by themselves; after them no more request
 	}{
-		{"few", 13, true, 2},
+		{"few", 13, true, 0}, // with the opening
 		{"many", 30, true, 3},
-		{"short ones", 30, false, 0}, // with the opening
+		{"short ones", 30, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newSource(t)
@@ -168,14 +168,15 @@ func TestLeavesTogetherFail(t *testing.T) {
 	p := newSource(t)
 	step := int64(wide(p, 13, true)/13) * chunkstore.ChunkBytes
 	all := p.follow(Options{Deadline: 5 * time.Second})
-	r := p.open(all)
 	var gets atomic.Int64
 	p.Hooks.Set(func(string) error {
-		if gets.Add(1) == 4 { // after a leaf, a chunk, and a leaf
+		if gets.Add(1) == 1 { // all of them, with the opening
 			return errors.New("connection reset")
 		}
 		return nil
 	}, nil)
+	r := p.open(all)
+	awaitQuiet(all)
 	for k := range int64(13) {
 		number := make([]byte, 8)
 		if err := r.Read(t.Context(), number, k*step); err != nil {

@@ -93,7 +93,15 @@ func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) erro
 	}
 	r.guesses.needed(i, true)
 	r.lookAhead(i)
+	var page uint32 // that is missed; 0: none, or the first, or not just one
+	if off%int64(r.s.m.PageBytes) == 0 && off > 0 && len(p) == r.s.m.PageBytes {
+		page = r.s.pageAt(off)
+	}
+	row := r.missedRow(page)
 	if err := r.s.demand(ctx, i); err != nil {
+		if row != nil {
+			row.failed()
+		}
 		return err
 	}
 	if ok, err := r.s.readAt(p, i, off); err != nil {
@@ -101,24 +109,27 @@ func (r *Reader) readChunk(ctx context.Context, p []byte, i int, off int64) erro
 	} else if !ok {
 		return fmt.Errorf("chunk %d of %s: lost", i, r.s)
 	}
-	r.lookAround(p, off)
+	if page != 0 {
+		r.lookAround(p, page, row)
+	}
 	return nil
 }
 
-// lookAround prefetches what goes with the page p at off, which was missed.
-func (r *Reader) lookAround(p []byte, off int64) {
-	if off%int64(r.s.m.PageBytes) != 0 || off == 0 || len(p) != r.s.m.PageBytes {
-		return
-	}
-	page := r.s.pageAt(off)
+// lookAround prefetches what goes with page p, which was missed, and was on the way to row if that
+// is not nil.
+func (r *Reader) lookAround(p []byte, page uint32, row *rowMiss) {
+	interior := sqlitefile.IsInterior(p[0])
+	siblings, n := r.f.interior.missed(page, interior)
 	switch {
+	case row != nil:
+		row.came(!interior)
+		return // a scan knows better than that some siblings may be needed
 	case sqlitefile.IsIndexLeaf(p[0]):
 		r.noteIndexLeaf(p, page)
 	case sqlitefile.IsTable(p[0]):
-		r.noteTablePage(page, !sqlitefile.IsInterior(p[0]))
+		r.noteTablePage(page, !interior)
 		r.noteTermPage(p, page)
 	}
-	siblings, n := r.f.interior.missed(page, sqlitefile.IsInterior(p[0]))
 	r.prefetchPages(siblings, min(n, r.guesses.hope()))
 }
 

@@ -12,10 +12,11 @@ import (
 // a cold replica each is a miss after the other. But the leaf names the rows that come next. So
 // when one is missed, it is remembered, as a scan. When a page of its table is missed that has one
 // of its rows, the pages of the rows after that are fetched, through the table's interior pages:
-// those of rows with the same key at once, and others from the second miss on, as far as there
-// is room for guesses. When half of them are read, the next ones are fetched. Below an interior
-// page there are many rows, of which the leaf may name several: then the table's leaf is awaited.
-// A scan may go up or down: the second miss shows it.
+// those of rows with the same key at once, and others from the second row on, as far as there
+// is room for guesses. That does not wait for the page that was missed, where its place in the tree
+// says which row it is for. When half of them are read, the next ones are fetched. Below an
+// interior page there are many rows, of which the leaf may name several: then the table's leaf is
+// awaited. A scan may go up or down: the second row shows it.
 
 const (
 	// scansMax is how many indexes a query goes through at a time.
@@ -31,7 +32,7 @@ type indexScan struct {
 	leaf    uint32 // the last one of which entries has the entries
 	entries []sqlitefile.IndexEntry
 	down    bool // it goes from the last entry to the first: so entries are turned round
-	misses  int  // of pages of the table
+	misses  int  // rows whose pages were missed
 	passed  int  // misses of which it was not sure which entry they were for
 	depth   int  // of the table's leaves below its root; 0: not known
 	at      int  // entry whose row was missed last
@@ -68,7 +69,50 @@ func (r *Reader) noteIndexLeaf(p []byte, page uint32) {
 	r.scans = slices.Insert(r.scans, 0, scan)
 }
 
-// noteTablePage is told that a page of a table was missed, a leaf or not.
+// rowMiss is a page on the way to a row of a scan, that a reader waits for.
+type rowMiss struct {
+	r     *Reader
+	s     *snapshot
+	scan  *indexScan
+	depth int     // of the page below the root of its table
+	rows  []int64 // that wait for the same chunk, and for whose leaves there is room kept
+}
+
+// missedRow is told of a page that was missed, before it comes: where it is known which row it is
+// for, the rows after that one need not wait for it. It returns nil where that is not known.
+// Otherwise its came or failed is to be called once.
+func (r *Reader) missedRow(page uint32) *rowMiss {
+	root := r.f.interior.root(page)
+	for _, scan := range r.scans {
+		if scan.table != root || page == root {
+			continue
+		}
+		walk := newRowWalk(r.s)
+		k, depth, sure := scan.locate(walk, page)
+		leaf := scan.depth > 0 && depth == scan.depth
+		if k >= 0 && (leaf || sure || scan.passed > 0) {
+			scan.come(k)
+			return &rowMiss{r, r.s, scan, depth, r.launch(scan, walk, r.s.chunkOf(page))}
+		}
+	}
+	return nil
+}
+
+// came says that the page is here, which is a leaf or not.
+func (m *rowMiss) came(leaf bool) {
+	if leaf {
+		m.scan.depth = m.depth
+	}
+	if len(m.rows) > 0 {
+		m.s.loadAhead(m.r.below(m.s, m.scan.table, m.rows))
+	}
+}
+
+// failed says that the page will not be here.
+func (m *rowMiss) failed() { m.r.guesses.keep(-len(m.rows)) }
+
+// noteTablePage is told that a page of a table was missed, a leaf or not, and has come. missedRow
+// did not know its row.
 func (r *Reader) noteTablePage(page uint32, leaf bool) {
 	root := r.f.interior.root(page)
 	for _, scan := range r.scans {
@@ -76,10 +120,7 @@ func (r *Reader) noteTablePage(page uint32, leaf bool) {
 			continue
 		}
 		walk := newRowWalk(r.s)
-		if scan.misses == 1 && scan.turns(walk, page) {
-			scan.turn()
-		}
-		k, depth, sure := scan.find(walk, page)
+		k, depth, sure := scan.locate(walk, page)
 		if k < 0 {
 			continue
 		}
@@ -90,11 +131,26 @@ func (r *Reader) noteTablePage(page uint32, leaf bool) {
 		if leaf {
 			scan.depth = depth
 		}
-		scan.at, scan.next = k, max(scan.next, k+1)
-		scan.misses++
-		r.launch(scan, walk)
+		scan.come(k)
+		r.launch(scan, walk, -1)
 		return
 	}
+}
+
+// locate is find, by which a scan learns its direction.
+func (scan *indexScan) locate(walk *rowWalk, page uint32) (k, depth int, sure bool) {
+	if scan.misses == 1 && scan.turns(walk, page) {
+		scan.turn()
+	}
+	return scan.find(walk, page)
+}
+
+// come notes that a page on the way to the row of entry k is missed.
+func (scan *indexScan) come(k int) {
+	if scan.misses == 0 || k != scan.at {
+		scan.misses++
+	}
+	scan.at, scan.next = k, max(scan.next, k+1)
 }
 
 // turns reports whether page, on the way to the second row that was missed, is nearer before the
@@ -153,13 +209,15 @@ func (scan *indexScan) find(walk *rowWalk, page uint32) (k, depth int, sure bool
 // launchMore goes on with the newest scan, if half of what may be guessed is used up.
 func (r *Reader) launchMore() {
 	if len(r.scans) > 0 && r.scans[0].misses > 1 && r.guesses.room() >= guessFree/2 {
-		r.launch(r.scans[0], newRowWalk(r.s))
+		r.launch(r.scans[0], newRowWalk(r.s), -1)
 	}
 }
 
-// launch fetches what the rows after scan.next lie in, as far as there is room.
-func (r *Reader) launch(scan *indexScan, walk *rowWalk) {
+// launch fetches what the rows after scan.next lie in, as far as there is room. Chunk coming, if it
+// is not -1, is fetched already: what it returns are the rows that wait for it.
+func (r *Reader) launch(scan *indexScan, walk *rowWalk, coming int) []int64 {
 	var waves []*wave
+	mine := &wave{chunk: coming}
 	for room, n := r.guesses.room(), 0; room > 0 && n < rowsMax; n++ {
 		if scan.next == len(scan.entries) && (scan.misses < 2 || !r.extend(scan)) {
 			break
@@ -175,15 +233,30 @@ func (r *Reader) launch(scan *indexScan, walk *rowWalk) {
 		}
 		i := r.s.chunkOf(page)
 		k := slices.IndexFunc(waves, func(w *wave) bool { return w.chunk == i })
-		if k < 0 {
-			k, waves = len(waves), append(waves, &wave{chunk: i, first: scan.next - 1})
-			room--
+		w := mine
+		switch {
+		case i == coming:
+		case k >= 0:
+			w = waves[k]
+		default:
+			w = &wave{chunk: i, first: scan.next - 1}
+			waves = append(waves, w)
+			if !r.guesses.has(i) {
+				room--
+			}
 		}
 		if scan.depth == 0 || depth < scan.depth { // its leaf comes later
-			waves[k].rows = append(waves[k].rows, entry.Rowid)
+			w.rows = append(w.rows, entry.Rowid)
 			room--
 		}
 	}
+	r.guesses.keep(len(mine.rows))
+	r.start(scan, waves)
+	return mine.rows
+}
+
+// start fetches the chunks of waves, and keeps room for the leaves of their rows.
+func (r *Reader) start(scan *indexScan, waves []*wave) {
 	s, table := r.s, scan.table // r may move on meanwhile
 	wants := make([]want, len(waves))
 	for k, w := range waves {

@@ -109,12 +109,12 @@ func TestRowsAhead(t *testing.T) {
 		rows, waitsMax int
 		down           bool
 	}{
-		{1, 4, false},
-		{10, 7, false}, // about one key: its rows are known with the first
-		{100, 14, false},
-		{1, 4, true},
-		{10, 7, true},
-		{100, 14, true},
+		{1, 3, false},
+		{10, 5, false}, // about one key: its rows are known with the first
+		{100, 10, false},
+		{1, 3, true},
+		{10, 5, true},
+		{100, 10, true},
 	} {
 		p := newSource(t)
 		root := func(page uint32) int64 { return int64(page-1) * publishtest.PageBytes }

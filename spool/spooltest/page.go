@@ -11,12 +11,20 @@ const databaseHeaderBytes = 100
 // SchemaPage returns page 1 from its b-tree header on, with a table for each of roots, and a view
 // for each 0.
 func SchemaPage(pageBytes int, roots ...uint32) []byte {
+	return NamedPage(pageBytes, nil, roots...)
+}
+
+// NamedPage is SchemaPage, of which the first tables have these names.
+func NamedPage(pageBytes int, names []string, roots ...uint32) []byte {
 	page := make([]byte, pageBytes)
 	page[databaseHeaderBytes] = 13
 	binary.BigEndian.PutUint16(page[databaseHeaderBytes+3:], uint16(len(roots)))
 	at := pageBytes
 	for k, root := range roots {
 		name, kind := fmt.Sprint("t", k), "table"
+		if k < len(names) {
+			name = names[k]
+		}
 		rootBytes := 1
 		for root>>(8*rootBytes) != 0 {
 			rootBytes++

@@ -3,6 +3,7 @@ package sqlitefile
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 )
 
 // The types of b-tree pages that we distinguish here, and the lengths of the headers at their
@@ -15,6 +16,10 @@ const (
 	interiorHeaderBytes = 12
 	leafHeaderBytes     = 8
 )
+
+// IsTableLeaf reports whether a page that begins with this byte is a leaf of a table. Pages that
+// are not part of a b-tree may begin with any byte.
+func IsTableLeaf(pageType byte) bool { return pageType == tableLeaf }
 
 // IsInterior reports whether a page that begins with this byte is an interior page of a table or an
 // index. (On page 1 it is the first byte after the database header.) Pages that are not part of a
@@ -63,6 +68,17 @@ func SchemaRoots(page []byte, max int) (roots []uint32) {
 		}
 	}
 	return roots
+}
+
+// StatRoot returns the root page of sqlite_stat1, which ANALYZE makes, and which SQLite reads
+// whenever it has read the schema; 0 if page 1 does not name it.
+func StatRoot(page []byte) uint32 {
+	for _, row := range schemaRows(page, HeaderBytes) {
+		if strings.ReplaceAll(row.table, "\x00", "") == "sqlite_stat1" { // UTF-16, too
+			return row.root
+		}
+	}
+	return 0
 }
 
 // schemaEntry is a row of sqlite_schema that has a root page: the columns type, tbl_name, rootpage.

@@ -68,6 +68,7 @@ func FuzzSchemaRoots(f *testing.F) {
 		bytes.Repeat([]byte{0xff}, 400)))
 	const most = 32
 	f.Fuzz(func(t *testing.T, page []byte) {
+		sqlitefile.StatRoot(page)
 		roots := sqlitefile.SchemaRoots(page, most)
 		if len(roots) > most || slices.Contains(roots, 0) || slices.Contains(roots, 1) {
 			t.Errorf("roots %d", roots)

@@ -180,6 +180,20 @@ func TestIndexRoots(t *testing.T) {
 	}
 }
 
+// What ANALYZE makes is found, whatever the schema's encoding is.
+func TestStatRoot(t *testing.T) {
+	for _, encoding := range []string{"pragma encoding='UTF-8'", "pragma encoding='UTF-16le'"} {
+		statements := []string{encoding, "create table a(x unique)", "insert into a values(1)"}
+		if got := sqlitefile.StatRoot(newDatabase(t, statements...).page(1)); got != 0 {
+			t.Errorf("%s: page %d, and nothing was analyzed", encoding, got)
+		}
+		d := newDatabase(t, append(statements, "analyze")...)
+		if got, want := sqlitefile.StatRoot(d.page(1)), d.root(t, "sqlite_stat1"); got != want {
+			t.Errorf("%s: page %d, want %d", encoding, got, want)
+		}
+	}
+}
+
 func FuzzIndex(f *testing.F) {
 	page := make([]byte, 512)
 	copy(page, []byte{10, 0, 0, 0, 1, 1, 0xf8, 0, 1, 0xf8})
