@@ -49,6 +49,7 @@ enum { LIBRADOS_LOCK_FLAG_MAY_RENEW = 1, LIBRADOS_LOCK_FLAG_MUST_RENEW = 2 };
   X(void, set_pool_full_try, (rados_ioctx_t)) \
   X(int, aio_create_completion2, (void *pArg, rados_callback_t, rados_completion_t *)) \
   X(void, aio_release, (rados_completion_t)) \
+  X(int, aio_wait_for_complete, (rados_completion_t)) \
   X(int, aio_get_return_value, (rados_completion_t)) \
   X(uint64_t, aio_get_version, (rados_completion_t)) \
   X(int, aio_cancel, (rados_ioctx_t, rados_completion_t)) \

@@ -47,6 +47,21 @@ Call *callNew(uint64_t id) {
   return p;
 }
 
+Call *callNewHere(void) {
+  Call *p = calloc(1, sizeof *p);
+  if (p && rados.aio_create_completion2(0, 0, &p->completion) < 0) {
+    free(p);
+    p = 0;
+  }
+  return p;
+}
+
+void callAwait(Call *p) {
+  rados.aio_wait_for_complete(p->completion);
+  p->rc = rados.aio_get_return_value(p->completion);
+  p->version = rados.aio_get_version(p->completion);
+}
+
 void callFree(Call *p) {
   if (!p) return;
   if (p->xattrs) rados.getxattrs_end(p->xattrs);

@@ -74,12 +74,16 @@ type scope struct {
 	idle   chan struct{} // closed once closed and n is 0
 
 	// For the end of the process, which waits for nobody but those who are in librados right now.
-	inside int           // who is in a function of librados
-	ended  bool          // nobody may enter any more
-	calm   chan struct{} // closed once ended and inside is 0
+	inside int                         // who is in a function of librados
+	ended  bool                        // nobody may enter any more
+	calm   chan struct{}               // closed once ended and inside is 0
+	here   map[*C.Call]C.rados_ioctx_t // what threads wait for in librados
 }
 
-func newScope() *scope { return &scope{idle: make(chan struct{}), calm: make(chan struct{})} }
+func newScope() *scope {
+	return &scope{idle: make(chan struct{}), calm: make(chan struct{}),
+		here: make(map[*C.Call]C.rados_ioctx_t)}
+}
 
 // in reports whether a function of librados may be called. Then out must be called.
 func (s *scope) in() bool {
@@ -109,6 +113,9 @@ func (s *scope) end() <-chan struct{} {
 		return nil
 	}
 	s.closed, s.ended = true, true
+	for c, io := range s.here {
+		C.radosCancel(io, c.completion)
+	}
 	if s.inside == 0 {
 		close(s.calm)
 	}
@@ -223,6 +230,74 @@ func (one *call) wait(ctx context.Context, io C.rados_ioctx_t) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// here runs a call that start begins, and waits for it in librados. If ctx ends, or the process, it
+// is cancelled.
+func here(ctx context.Context, io *IO, start func(*C.Call) C.int) (
+	version uint64, rc int, err error,
+) {
+	s := io.cluster.scope
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	if !s.enter() {
+		return 0, 0, ErrClosed
+	}
+	defer s.leave()
+	if !s.in() {
+		return 0, 0, ErrClosed
+	}
+	defer s.out()
+	c := C.callNewHere()
+	if c == nil {
+		return 0, -C.ENOMEM, nil
+	}
+	defer C.callFree(c)
+	if rc := start(c); rc < 0 {
+		return 0, int(rc), nil
+	}
+	cancel := s.waits(c, io.handle)
+	stop := context.AfterFunc(ctx, cancel)
+	C.callAwait(c)
+	stop()
+	ended := s.waited(c)
+	if c.rc == -C.ECANCELED { // by us, or the answer to a comparison: nobody can tell
+		if ended {
+			err = ErrClosed
+		} else {
+			err = ctx.Err()
+		}
+	}
+	return uint64(c.version), int(c.rc), err
+}
+
+// waits notes that a thread waits in librados for c, and returns what cancels that.
+func (s *scope) waits(c *C.Call, io C.rados_ioctx_t) (cancel func()) {
+	cancel = func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if _, ok := s.here[c]; ok {
+			C.radosCancel(io, c.completion)
+		}
+	}
+	s.mu.Lock()
+	s.here[c] = io
+	ended := s.ended
+	s.mu.Unlock()
+	if ended {
+		cancel()
+	}
+	return cancel
+}
+
+// waited ends what waits has begun, and reports whether the process is ending. After it c is not
+// cancelled any more.
+func (s *scope) waited(c *C.Call) (ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.here, c)
+	return s.ended
 }
 
 // detached runs f, which blocks, in a goroutine of its own, and returns when it has returned or ctx

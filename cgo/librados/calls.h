@@ -42,6 +42,11 @@ struct Call {
 Call *callNew(uint64_t id);
 void callFree(Call *p);
 
+/* The same for a call that is not queued when it has ended: callAwait waits for that in the caller's
+** thread, which librados wakes at once. To cancel it ends it. */
+Call *callNewHere(void);
+void callAwait(Call *p);
+
 /* Waits until something is queued, and takes all of it, the oldest first. */
 Call *callsTake(void);
 

@@ -79,13 +79,28 @@ func (io *IO) Write(ctx context.Context, object string, w *WriteOp) (version uin
 	if w.err != nil {
 		return 0, w.err
 	}
-	err = io.call(ctx, "write", object, func(c *C.Call, z *C.char) C.int {
-		C.writeBegin(c)
-		for _, step := range w.steps {
-			step(c)
-		}
-		return C.callWrite(c, io.handle, z)
-	}, func(c *C.Call) { version = uint64(c.version) })
+	err = io.call(ctx, "write", object, w.start(io),
+		func(c *C.Call) { version = uint64(c.version) })
+	return version, err
+}
+
+// WriteHere is Write that has the caller's thread wait in librados, which wakes it some changes of
+// threads sooner: for who writes one by one.
+func (io *IO) WriteHere(ctx context.Context, object string, w *WriteOp) (
+	version uint64, err error,
+) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if err := checkName(object); err != nil {
+		return 0, err
+	}
+	z := C.CString(object)
+	defer C.free(unsafe.Pointer(z))
+	version, rc, err := here(ctx, io, func(c *C.Call) C.int { return w.start(io)(c, z) })
+	if err == nil && rc < 0 {
+		err = io.fail("write", object, rc)
+	}
 	return version, err
 }
 

@@ -109,6 +109,35 @@ func TestCompound(t *testing.T) {
 }
 
 // TestList: a list has each object of the namespace, and those alone.
+// TestWriteHere: what waits in the caller's thread does what Write does, many at once, and fails
+// alike.
+func TestWriteHere(t *testing.T) {
+	io := open(t)
+	version, err := io.WriteHere(t.Context(), "o", new(librados.WriteOp).WriteFull([]byte("1")))
+	mustBe(t, err, nil)
+	_, err = io.WriteHere(t.Context(), "o", new(librados.WriteOp).Create(true))
+	mustBe(t, err, syscall.EEXIST)
+	_, err = io.WriteHere(t.Context(), "o", new(librados.WriteOp).CompareXattr("a", []byte("b")))
+	mustBe(t, err, syscall.ECANCELED)
+	_, err = io.WriteHere(t.Context(), "", new(librados.WriteOp).Create(true))
+	if err == nil {
+		t.Error("an object without a name was written")
+	}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			_, err := io.WriteHere(t.Context(), "o", new(librados.WriteOp).Append([]byte("x")))
+			mustBe(t, err, nil)
+		})
+	}
+	all.Wait()
+	got, err := io.Read(t.Context(), "o", &librados.ReadOp{Len: 100, Stat: true})
+	mustBe(t, err, nil)
+	if len(got.Data) != 21 || got.Version <= version {
+		t.Errorf("%q at version %d, before %d", got.Data, got.Version, version)
+	}
+}
+
 func TestList(t *testing.T) {
 	io := open(t)
 	want := make(map[string]bool)
@@ -210,7 +239,7 @@ func TestGivenUp(t *testing.T) {
 	mustBe(t, err, nil)
 	_, err = io.Write(t.Context(), "o", new(librados.WriteOp).WriteFull([]byte("x")))
 	mustBe(t, err, nil)
-	c.OSDs[0].Signal(t, syscall.SIGSTOP)
+	c.OSDs[0].Freeze(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range 20 {
@@ -231,10 +260,20 @@ func TestGivenUp(t *testing.T) {
 			mustBe(t, err, context.Canceled)
 		})
 	}
+	all.Go(func() { // which waits in librados, surely
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := io.WriteHere(ctx, "o", new(librados.WriteOp).Append([]byte("x")))
+		mustBe(t, err, context.DeadlineExceeded)
+	})
 	cancel()
 	all.Wait()
 	c.OSDs[0].Signal(t, syscall.SIGCONT)
+	_, err = io.WriteHere(t.Context(), "o", new(librados.WriteOp).WriteFull([]byte("y")))
+	mustBe(t, err, nil)
 	client.Close()
+	_, err = io.WriteHere(t.Context(), "o", new(librados.WriteOp).Remove())
+	mustBe(t, err, librados.ErrClosed)
 	_, err = io.Read(t.Context(), "o", &librados.ReadOp{Stat: true})
 	mustBe(t, err, librados.ErrClosed)
 }

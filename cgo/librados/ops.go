@@ -19,6 +19,17 @@ type WriteOp struct {
 	err   error
 }
 
+// start begins to carry out w, as a call.
+func (w *WriteOp) start(io *IO) func(c *C.Call, object *C.char) C.int {
+	return func(c *C.Call, object *C.char) C.int {
+		C.writeBegin(c)
+		for _, step := range w.steps {
+			step(c)
+		}
+		return C.callWrite(c, io.handle, object)
+	}
+}
+
 func (w *WriteOp) add(step func(*C.Call)) *WriteOp {
 	w.steps = append(w.steps, step)
 	return w

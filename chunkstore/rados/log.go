@@ -133,7 +133,11 @@ func (l *log) append(ctx context.Context, n uint64, record []byte) error {
 		CompareOmap(metaKey+number, nil).
 		SetOmap(metaKey+number, encodeMeta(len(record))).
 		SetOmap(recordKey+number, record)
-	err := l.write(ctx, "append "+number, l.segment(s), len(record), w)
+	err := l.b.do(ctx, l.b, "append "+number, int64(len(record)),
+		func(ctx context.Context, io *opened) error {
+			_, err := io.WriteHere(ctx, l.segment(s), w)
+			return err
+		})
 	if errors.Is(err, syscall.ECANCELED) {
 		return fmt.Errorf("%w: there is such a record", chunkstore.ErrConflict)
 	}

@@ -343,8 +343,11 @@ func (c *Conn) Wait(ctx context.Context) error {
 		return nil
 	}
 	d.mu.Lock()
-	d.queue.start()
+	leads := d.queue.begin()
 	d.mu.Unlock()
+	if leads {
+		d.queue.lead(ctx)
+	}
 	select {
 	case <-e.done:
 	case <-d.set.ctx.Done():

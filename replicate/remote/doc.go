@@ -11,7 +11,8 @@
 //	lease.go       who of several machines, and of the processes of one, may write
 //	watch.go       whether the owner lives
 //	bell.go        tells others at once what they would else ask for
-//	queue.go       commits on their way into the log
+//	queue.go       commits on their way
+//	append.go      and into the log
 //	checkpoint.go  checkpoints, in the background
 //
 // # A transaction
@@ -23,6 +24,11 @@
 // process may write on top of it: its record cannot exist without the first one's. All that is in
 // the queue goes into one record (group commit). If an append fails, all that stands behind it
 // fails with it.
+//
+// Who waits and finds that nobody appends does it in his own thread, one record, with what others
+// have queued; what is queued meanwhile is appended in the background, and so is everything if
+// nobody waits. If his wait is ended, or the store does not say at once that it has the record, the
+// background goes on with that one.
 //
 // Handles of this process read what is durable, but for the one that made the version, and for who
 // is about to write on top of it. At synchronous=OFF nobody waits: COMMIT has answered, and another

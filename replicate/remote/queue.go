@@ -120,79 +120,25 @@ func (q *queue) reveal(ctx context.Context) {
 	}
 }
 
-// start begins to append what is queued. It is called with mu.
+// start begins to append what is queued, in the background. It is called with mu.
 func (q *queue) start() {
-	d := q.d
+	if q.begin() {
+		q.d.set.run("append to a log", q.d, q.appendAll)
+	}
+}
+
+// begin reports whether the caller is to append what is queued: there is something, and nobody does
+// yet. It is called with mu.
+func (q *queue) begin() bool {
 	if q.flush.due != nil {
 		q.flush.due.Stop()
 		q.flush.due = nil
 	}
-	if !q.flush.running && len(q.entries) > 0 {
-		q.flush.running = true
-		d.set.run("append to a log", d, q.appendAll)
+	if q.flush.running || len(q.entries) == 0 {
+		return false
 	}
-}
-
-// appendAll appends what is queued, until there is nothing.
-func (q *queue) appendAll(ctx context.Context) {
-	d := q.d
-	for {
-		d.mu.Lock()
-		if len(q.entries) == 0 {
-			q.flush.running = false
-			d.lease.rest()
-			d.mu.Unlock()
-			return
-		}
-		d.mu.Unlock()
-		q.appendSome(ctx)
-	}
-}
-
-// appendSome appends one record of what is queued, or fails all of it.
-func (q *queue) appendSome(ctx context.Context) {
-	d := q.d
-	if err := d.take(ctx); err != nil {
-		q.fail(err)
-		return
-	}
-	defer d.give()
-	s := &d.story
-	if s.w == nil || s.w.State() != history.Owning {
-		q.fail(fmt.Errorf("%w: %s", ErrLost, s.taker()))
-		return
-	}
-	batch, step, body, err := q.join()
-	if err != nil {
-		q.fail(err)
-		return
-	}
-	d.mu.Lock()
-	wanted := d.lease.keeper.wanted
-	release := (wanted || d.lease.keeper.rival) && len(batch) == len(q.entries) &&
-		d.users.leaving == nil && d.users.free()
-	if release {
-		d.users.shut()
-	}
-	d.mu.Unlock()
-	if err = s.w.Prepare(body, release); err == nil {
-		err = s.settle(ctx, release)
-	}
-	if err == nil {
-		err = q.appended(batch, step, len(body))
-		if release {
-			d.lease.gone(wanted)
-		}
-	} else if err = q.explain(ctx, batch, err); err == nil {
-		q.publish(batch)
-		answer(batch)
-	}
-	if err != nil {
-		q.fail(err)
-	}
-	if release {
-		d.users.open()
-	}
+	q.flush.running = true
+	return true
 }
 
 // join returns how much of the queue fits in a record, which step it is, and its body. What was

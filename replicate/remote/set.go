@@ -122,12 +122,25 @@ func NewSet(o Options) (*Set, error) {
 	return s, nil
 }
 
-// run has f run in the background for d, until Close. No panic of it ends the host.
-func (s *Set) run(what string, d *database, f func(ctx context.Context)) {
+// join has Close wait for the caller until s.working.Done, and reports whether it does: else s is
+// closed.
+func (s *Set) join() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
-		return
+		return false
+	}
+	s.working.Add(1)
+	return true
+}
+
+// run has f run in the background for d, until Close, and reports whether it does. No panic of it
+// ends the host.
+func (s *Set) run(what string, d *database, f func(ctx context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
 	}
 	d.stay.uses++
 	s.working.Go(func() {
@@ -140,6 +153,7 @@ func (s *Set) run(what string, d *database, f func(ctx context.Context)) {
 		}()
 		f(s.ctx)
 	})
+	return true
 }
 
 // Close ends what goes on in the background, as if the process died, and waits for that. What is

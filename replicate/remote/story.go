@@ -197,6 +197,13 @@ func (s *story) foldRecord(r *history.Record) error {
 	return nil
 }
 
+// settling is the appending of what was prepared.
+type settling struct {
+	began time.Duration
+	until time.Time // then it is given up
+	saved history.Saved
+}
+
 // settle appends what was prepared, asks again while the answer is lost, and gives up when the
 // deadline has passed: then the error wraps ErrUnsettled, and the history is given up. What is
 // prepared is noted in the machine's file before, and what came of it after that.
@@ -204,19 +211,30 @@ func (s *story) foldRecord(r *history.Record) error {
 // A record that gives the history back takes the promise back before: who reads it need not wait
 // for the lease's timeout.
 func (s *story) settle(ctx context.Context, release bool) error {
+	one := s.beginSettling(release)
+	ctx, cancel := context.WithDeadline(ctx, one.until)
+	defer cancel()
+	return s.endSettling(ctx, one, s.w.Settle(ctx))
+}
+
+// beginSettling is what comes before the writer's Settle.
+func (s *story) beginSettling(release bool) settling {
 	d := s.d
 	if release && !d.set.broken.leavesPromise {
 		d.lease.file.Page().Withdraw()
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
-	defer cancel()
 	s.note()
-	began, saved := d.now(), history.Saved{}
-	if saved, _ = s.w.Save(); len(saved.Pending) > lastBytesMax {
-		saved.Pending = nil
+	one := settling{began: d.now(), until: time.Now().Add(d.set.o.Deadline)}
+	if one.saved, _ = s.w.Save(); len(one.saved.Pending) > lastBytesMax {
+		one.saved.Pending = nil
 	}
+	return one
+}
+
+// endSettling is what comes after it, which has returned err. ctx ends when it is to be given up.
+func (s *story) endSettling(ctx context.Context, one settling, err error) error {
+	d := s.d
 	pause := backoff.Backoff{First: 20 * time.Millisecond, Most: 2 * time.Second}
-	err := s.w.Settle(ctx)
 	for errors.Is(err, history.ErrUnsettled) && ctx.Err() == nil {
 		d.log.Info("the store has not answered; asking again", "error", err)
 		if rest(ctx, pause.Next()) {
@@ -230,7 +248,7 @@ func (s *story) settle(ctx context.Context, release bool) error {
 		s.show()
 		return err
 	}
-	s.by, s.last, s.sign = s.w.Name(), saved.Pending, began
+	s.by, s.last, s.sign = s.w.Name(), one.saved.Pending, one.began
 	return nil
 }
 
