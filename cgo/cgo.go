@@ -31,6 +31,7 @@ func init() {
 	}
 	librados.BeforeExit = func() {
 		bells()
+		C.exitHasClients()
 		C.exitFirst()
 	}
 }
@@ -123,29 +124,32 @@ func hearBells() {
 	C.bellListen()
 	go func() {
 		defer guard("wake")
-		for heard, leaving := C.uint32_t(0), false; ; {
+		leave, hurry := sync.OnceFunc(func() { go exit() }), sync.OnceFunc(func() { go exitNow() })
+		for heard := C.uint32_t(0); ; {
 			heard = C.bellWait(heard)
+			if C.exitIsUrgent() != 0 {
+				hurry()
+			}
 			vfs.Process().Woken()
-			if !leaving && C.exitAsked() != 0 {
-				leaving = true
-				go exit()
+			if C.exitAsked() != 0 {
+				leave()
 			}
 		}
 	}()
 }
 
-// clientsEnd is how long the clients of Ceph clusters may take to end.
-const clientsEnd = 500 * time.Millisecond
-
 func exit() {
 	defer C.exitDone()
 	defer guard("exit")
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), clientsEnd)
-		defer cancel()
-		librados.Shutdown(ctx)
-	}()
+	defer librados.Shutdown(context.Background()) // C waits for a bounded time
 	vfs.Process().Exit(C.EXIT_SEND_MS * time.Millisecond)
+}
+
+// exitNow is exit when that takes too long.
+func exitNow() {
+	defer C.exitDone()
+	defer guard("exit")
+	librados.Shutdown(context.Background())
 }
 
 //export goOpened

@@ -41,7 +41,9 @@
 // use that it is that file.
 //
 // librados has threads that run on while exit() destroys what they use. So once it is opened, what
-// is done at the process's end is registered anew, by which it comes first, and ends them.
+// is done at the process's end is registered anew, by which it comes first, and ends them. Who
+// connects meanwhile is waited for, and nobody begins to. That is bounded: a monitor that does not
+// answer for so long defeats it, and the process may end by a signal.
 //
 // A child that is forked from a process that runs Go can never run it. It records on handles of its
 // own, and tells that process through a pipe what it has open (children.c).

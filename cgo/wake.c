@@ -14,6 +14,10 @@
 ** of it. */
 #define EXIT_MORE_MS 1000
 
+/* How long it waits then, at most, for the threads of Ceph's clients: they must not run on what exit()
+** destroys. That they end takes milliseconds, unless one connects, or asks what nobody answers. */
+#define EXIT_CLIENTS_MS 5000
+
 /* And how often it looks meanwhile whether others wait for its locks. */
 #define EXIT_SLICE_MS 10
 
@@ -34,15 +38,29 @@ void bellRing(void) {
 
 int bellHeard(void) { return atomic_load(&listens); }
 
-/* The process's end: none, asked for, and said to all. */
-enum { END_NONE, END_ASKED, END_DONE };
+/* The process's end: none; asked for; urgent: only clients of Ceph are to end; and said to all. */
+enum { END_NONE, END_ASKED, END_URGENT, END_DONE };
 static _Atomic uint32_t ending;
 
 int exitAsked(void) { return atomic_load(&ending) == END_ASKED; }
 
+int exitIsUrgent(void) { return atomic_load(&ending) == END_URGENT; }
+
+static atomic_int clients;
+
+int exitHasClients(void) { return atomic_exchange(&clients, 1); }
+
 int exitDone(void) {
   atomic_store(&ending, END_DONE);
   return (int)syscall(SYS_futex, &ending, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+}
+
+/* Waits while the end is in that state, but no longer than ms, nor while others wait for our locks. */
+static void exitWhile(uint32_t state, int ms, int (*xExcludes)(void)) {
+  static const struct timespec slice = {0, EXIT_SLICE_MS * 1000000};
+  int64_t end = clockMonotonic() + ms * INT64_C(1000000);
+  while (atomic_load(&ending) == state && !(xExcludes && xExcludes()) && clockMonotonic() < end)
+    syscall(SYS_futex, &ending, FUTEX_WAIT_PRIVATE, state, &slice, 0, 0);
 }
 
 static int (*_Atomic xYield)(void);
@@ -54,15 +72,14 @@ void exitYields(int (*xExcludes)(void)) { atomic_store(&xYield, xExcludes); }
 ** waits, but not while a connection of this process keeps others from their locks, which
 ** would be free by now without us. What is not sent stays in the spool. */
 void exitWait(void) {
-  static const struct timespec slice = {0, EXIT_SLICE_MS * 1000000};
   int (*xExcludes)(void) = atomic_load(&xYield);
   if (!bellHeard()) return;
-  int64_t end = clockMonotonic() + (EXIT_SEND_MS + EXIT_MORE_MS) * INT64_C(1000000);
-  uint32_t none = END_NONE;
-  if (!atomic_compare_exchange_strong(&ending, &none, END_ASKED)) return; /* exit() within exit() */
+  uint32_t state = END_NONE;
+  if (!atomic_compare_exchange_strong(&ending, &state, END_ASKED)) return; /* exit() within exit() */
   bellRing();
-  while (atomic_load(&ending) == END_ASKED && !(xExcludes && xExcludes())) {
-    if (clockMonotonic() >= end) return;
-    syscall(SYS_futex, &ending, FUTEX_WAIT_PRIVATE, END_ASKED, &slice, 0, 0);
-  }
+  exitWhile(END_ASKED, EXIT_SEND_MS + EXIT_MORE_MS, xExcludes);
+  state = END_ASKED;
+  if (!atomic_load(&clients) || !atomic_compare_exchange_strong(&ending, &state, END_URGENT)) return;
+  bellRing();
+  exitWhile(END_URGENT, EXIT_CLIENTS_MS, 0);
 }

@@ -25,10 +25,16 @@ int bellHeard(void);
 int exitAsked(void);
 int exitDone(void);
 
+/* Nobody waits for that any more: clients of Ceph are to end, and then to say so. */
+int exitIsUrgent(void);
+
+/* There are, or may be, clients of Ceph, whose threads must end before exit() goes on. */
+int exitHasClients(void);
+
 /* At the end of a process in which Go runs: rings, and waits until exitDone(), for a bounded time. */
 void exitWait(void);
 
-/* It does not wait while xExcludes() says that others wait for a lock of this process. That may be
+/* For what is not sent it does not wait while xExcludes() says that others wait for a lock of this process. That may be
 ** called in a signal's handler. */
 void exitYields(int (*xExcludes)(void));
 

@@ -36,6 +36,7 @@ type Options struct {
 type Cluster struct {
 	handle C.rados_t
 	scope  *scope
+	down   chan struct{} // closed once it is shut down
 	user   string
 
 	mu  sync.Mutex
@@ -51,6 +52,40 @@ type place struct {
 // ENOENT if there is no configuration or keyring, EACCES or EPERM if the key is wrong, and
 // ETIMEDOUT if no monitor answers.
 func Connect(ctx context.Context, o Options) (*Cluster, error) {
+	// librados cannot be told to give up: who comes late shuts down what nobody waits for any more
+	var given sync.Mutex
+	var connected *Cluster
+	late := false
+	err := detached(ctx, connects, func() error {
+		c, err := connect(o)
+		given.Lock()
+		defer given.Unlock()
+		if err == nil && !late {
+			if err = c.add(); err == nil {
+				connected = c
+				return nil
+			}
+		}
+		if c != nil {
+			C.radosShutdown(c.handle)
+		}
+		return err
+	})
+	given.Lock()
+	defer given.Unlock()
+	if err != nil && connected != nil { // it had just connected
+		go connected.Close()
+	}
+	late = true
+	if err != nil {
+		return nil, err
+	}
+	return connected, nil
+}
+
+// connect is Connect, for as long as librados takes. What it returns is to be shut down, also
+// together with an error, if it is not nil.
+func connect(o Options) (*Cluster, error) {
 	if err := Load(); err != nil {
 		return nil, err
 	}
@@ -63,46 +98,16 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	connected := newScope() // librados cannot be told to give up: the goroutine shuts c down then
-	var given sync.Mutex
-	late := false
-	err = detached(ctx, connected, func() error {
-		rc := C.radosConnect(c.handle)
-		given.Lock()
-		defer given.Unlock()
-		if late || rc < 0 {
-			C.radosShutdown(c.handle)
-		}
-		if rc < 0 {
-			return fmt.Errorf("connect as %s: %w", c.user, newError("connect", int(rc)))
-		}
-		return nil
-	})
-	if ctx.Err() != nil && err == ctx.Err() {
-		given.Lock()
-		defer given.Unlock()
-		late = true
+	if rc := C.radosConnect(c.handle); rc < 0 {
+		return c, fmt.Errorf("connect as %s: %w", c.user, newError("connect", int(rc)))
 	}
-	if err != nil {
-		return nil, err
-	}
-	clients.mu.Lock()
-	defer clients.mu.Unlock()
-	if clients.ended {
-		C.radosShutdown(c.handle)
-		return nil, ErrClosed
-	}
-	if clients.all == nil {
-		clients.all = make(map[*Cluster]bool)
-		beforeExit()
-	}
-	clients.all[c] = true
 	return c, nil
 }
 
 // configured returns a client that has its configuration, and is not connected.
 func configured(a *arguments) (c *Cluster, err error) {
-	c = &Cluster{scope: newScope(), user: a.user, ios: make(map[place]*IO)}
+	c = &Cluster{scope: newScope(), down: make(chan struct{}), user: a.user,
+		ios: make(map[place]*IO)}
 	for _, s := range []string{a.cluster, a.user, a.conf} {
 		if strings.ContainsRune(s, 0) {
 			return nil, fmt.Errorf("%q contains a zero byte", s)
@@ -199,6 +204,7 @@ func (c *Cluster) Close() {
 		C.radosIODestroy(io.handle)
 	}
 	C.radosShutdown(c.handle)
+	close(c.down)
 	clients.mu.Lock()
 	defer clients.mu.Unlock()
 	delete(clients.all, c)

@@ -7,14 +7,16 @@ import "C"
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
-// BeforeExit is called when the library was opened, and when a client has connected for the first
-// time. When a process ends by exit(), the C library runs what was registered last, first: so what
-// is registered in BeforeExit runs before librados's own globals are destroyed, which its threads
-// use. It must have [Shutdown] called. It is set before the first use, if at all: a Go program ends
-// without that.
+// BeforeExit is called before the library is opened, when it was, and when a client has connected
+// for the first time. When a process ends by exit(), the C library runs what was registered last,
+// first: so what is registered in BeforeExit runs before librados's own globals are destroyed,
+// which its threads use. It must have [Shutdown] called. It is set before the first use, if at all:
+// a Go program ends without that.
 var BeforeExit func()
 
 func beforeExit() {
@@ -30,23 +32,58 @@ var clients struct {
 	ended bool              // the process is ending: there will be no more
 }
 
-// Shutdown ends the threads of all clients, at the end of the process, until ctx ends. It waits for
-// those alone who are in a blocking function of librados. Calls that are under way never end.
-func Shutdown(ctx context.Context) {
+// connects has who opens librados, or connects a client, which is not one of clients yet.
+var connects = newScope()
+
+// add has a client that has connected end with the process, or fails, as that is ending.
+func (c *Cluster) add() error {
 	clients.mu.Lock()
 	defer clients.mu.Unlock()
-	clients.ended = true
-	var all sync.WaitGroup
-	for c := range clients.all {
-		if calm := c.scope.end(); calm != nil {
-			all.Go(func() {
-				select {
-				case <-calm:
-					C.radosShutdown(c.handle)
-				case <-ctx.Done():
-				}
-			})
+	if clients.ended {
+		return ErrClosed
+	}
+	if clients.all == nil {
+		clients.all = make(map[*Cluster]bool)
+		beforeExit()
+	}
+	clients.all[c] = true
+	return nil
+}
+
+// shutdown is held by who shuts down.
+var shutdown sync.Mutex
+
+// Shutdown ends the threads of all clients, at the end of the process, until ctx ends: from then on
+// [Connect] and all calls fail with [ErrClosed]. It waits for those alone who are in a blocking
+// function of librados, or connect. Calls that are under way never end.
+func Shutdown(ctx context.Context) {
+	shutdown.Lock()
+	defer shutdown.Unlock()
+	if calm := connects.end(); calm != nil {
+		select {
+		case <-calm:
+		case <-ctx.Done():
 		}
 	}
-	all.Wait()
+	clients.mu.Lock()
+	clients.ended = true
+	all := slices.Collect(maps.Keys(clients.all))
+	clients.mu.Unlock()
+	var ends sync.WaitGroup
+	for _, c := range all {
+		ends.Go(func() { c.end(ctx) })
+	}
+	ends.Wait()
+}
+
+// end shuts c down, or waits until somebody else has, until ctx ends.
+func (c *Cluster) end(ctx context.Context) {
+	calm := c.scope.end()
+	select {
+	case <-calm: // never if it is nil: somebody else ends it
+		C.radosShutdown(c.handle)
+		close(c.down)
+	case <-c.down:
+	case <-ctx.Done():
+	}
 }

@@ -26,6 +26,8 @@ var library struct {
 	loaded bool
 }
 
+var beforeLoading = sync.OnceFunc(beforeExit)
+
 // Load opens librados, unless that was done. It fails with [ErrNoLibrary] if there is none; it may
 // be called again when it was installed. A library that was opened stays.
 func Load() error {
@@ -34,6 +36,7 @@ func Load() error {
 	if library.loaded {
 		return nil
 	}
+	beforeLoading()
 	name := C.CString(Library)
 	defer C.free(unsafe.Pointer(name))
 	var missing C.int
