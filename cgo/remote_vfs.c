@@ -17,6 +17,8 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 #include <string.h>
 
+static sqlite3_vfs cephVfs; /* the methods of verneuil_remote under another name */
+
 /* The names of the stores; NULL: nobody has asked for them. They stay. */
 static char **_Atomic azStores;
 
@@ -166,10 +168,10 @@ static int remoteAccess(sqlite3_vfs *pVfs, const char *zName, int flags, int *pR
 }
 
 /* Writes the name of a database in a store without needless slashes and dots. SQLITE_NOTFOUND: it is
-** none. */
-static int canonical(const char *zName, int nOut, char *zOut) {
+** none. As libcephsqlite does, the VFS called ceph takes POOL:NAMESPACE without a slash before it, too. */
+static int canonical(sqlite3_vfs *pVfs, const char *zName, int nOut, char *zOut) {
   int n = 0, nStore = 0;
-  if (*zName != '/') return SQLITE_NOTFOUND;
+  if (*zName != '/' && (pVfs != &cephVfs || !isPool(zName, strcspn(zName, "/")))) return SQLITE_NOTFOUND;
   for (const char *z = zName; *(z += strspn(z, "/"));) {
     int k = (int)strcspn(z, "/");
     if (k == 2 && z[0] == '.' && z[1] == '.') {
@@ -189,8 +191,8 @@ static int canonical(const char *zName, int nOut, char *zOut) {
   return n ? SQLITE_OK : SQLITE_NOTFOUND;
 }
 
-static int fullPathname(const char *zName, int nOut, char *zOut) {
-  int rc = canonical(zName, nOut, zOut);
+static int fullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, char *zOut) {
+  int rc = canonical(pVfs, zName, nOut, zOut);
   if (rc == SQLITE_CANTOPEN)
     verneuilLogOf(VERNEUIL_ERROR, zName, "remote: the name leads out of its store, or is longer than %d bytes", nOut - 1);
   if (rc != SQLITE_NOTFOUND) return rc;
@@ -204,8 +206,7 @@ static int fullPathname(const char *zName, int nOut, char *zOut) {
 
 static int remoteFullPathname(sqlite3_vfs *pVfs, const char *zName, int nOut, char *zOut) {
   int rc;
-  (void)pVfs;
-  PERF_SHARED_CALL(&remoteVfsPerf[OP_FULLPATHNAME], rc, fullPathname(zName, nOut, zOut));
+  PERF_SHARED_CALL(&remoteVfsPerf[OP_FULLPATHNAME], rc, fullPathname(pVfs, zName, nOut, zOut));
   return rc;
 }
 
@@ -219,9 +220,8 @@ static int remoteCurrentTime(sqlite3_vfs *pVfs, sqlite3_int64 *pTime) {
 static sqlite3_vfs remoteVfs = {
   .iVersion = 2, .zName = "verneuil_remote", .xOpen = remoteOpen, .xDelete = remoteDelete,
   .xAccess = remoteAccess, .xFullPathname = remoteFullPathname,
-}, cephVfs;
+};
 
-/* The same methods under another name. */
 static int registerCeph(void) {
   sqlite3_vfs *pThere = sqlite3_vfs_find("ceph");
   if (pThere == &cephVfs) return SQLITE_OK;
