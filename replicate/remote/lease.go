@@ -341,7 +341,7 @@ func (l *lease) rest() {
 func (l *lease) keep(ctx context.Context) {
 	d := l.d
 	o := &d.set.o
-	pause := min(lookInterval, o.LeaseLinger, o.LeaseRenewal)
+	pause := min(o.look, o.LeaseLinger, o.LeaseRenewal)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wanted := l.wants.hear(ctx, bellWant)

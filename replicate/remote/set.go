@@ -50,6 +50,7 @@ type Options struct {
 	LeaseLinger    time.Duration // a holder gives the lease back so long after its last commit
 	Deadline       time.Duration // of a commit that the store does not answer
 	CommitInterval time.Duration // at synchronous=OFF, what was committed is appended so often
+	look           time.Duration // lookInterval, but in the simulation
 	Log            *slog.Logger  // nil: silent
 
 	// History are what histories are read and written with; zero: versions.Options. Its Now is
@@ -68,6 +69,7 @@ func (o Options) withDefaults() Options {
 	def(&o.LeaseLinger, time.Second)
 	def(&o.Deadline, 30*time.Second)
 	def(&o.CommitInterval, 100*time.Millisecond)
+	def(&o.look, lookInterval)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -271,7 +271,7 @@ func (w *world) begin(rng *rand.Rand, list []uint32) *transaction {
 	if w.big {
 		tx.length, most = max(tx.length, 200), 60 // what is inline gets too much
 	}
-	if rng.IntN(12) == 0 {
+	if rng.IntN(24) == 0 {
 		tx.length, most = max(tx.length, 70), 200 // too many to travel inline
 	}
 	chosen := map[int]bool{}

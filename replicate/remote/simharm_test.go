@@ -1,13 +1,13 @@
 package remote
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // harm kills and stops processes, and starts others, until all of the work is done.
@@ -56,20 +56,27 @@ func (w *world) harm(done <-chan struct{}, processes []*process, start func(*hos
 // clean deletes the machines' files now and then, as a cleaner of /tmp may, until done.
 func (w *world) clean(done <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
+	files := make([]string, w.machines) // each machine has one, of the one database
 	for {
 		select {
 		case <-done:
 			return
 		case <-time.After(travels(rng, 2*time.Second)):
 		}
-		files, err := filepath.Glob(fmt.Sprintf("%s/%d/verneuil-remote-*/*", w.dir,
-			rng.IntN(w.machines)))
-		for _, file := range files {
-			err = errors.Join(err, os.Remove(file))
+		machine := rng.IntN(len(files))
+		if files[machine] == "" {
+			pattern := fmt.Sprintf("%s/%d/verneuil-remote-*/*", w.dir, machine)
+			if found, err := filepath.Glob(pattern); err != nil || len(found) > 1 {
+				panic(fmt.Sprintf("machine %d has %v: %v", machine, found, err))
+			} else if len(found) == 0 {
+				continue
+			} else {
+				files[machine] = found[0]
+			}
 		}
-		if err != nil {
+		if err := unix.Unlink(files[machine]); err != nil && err != unix.ENOENT {
 			panic(err)
 		}
-		w.trace("clean %v", files)
+		w.trace("clean %s", files[machine])
 	}
 }

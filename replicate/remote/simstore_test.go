@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -152,26 +153,30 @@ type fate struct {
 	ghosts   []time.Duration
 }
 
+// asking is what a process asks, and of what kind of object.
+type asking struct{ request, kind string }
+
 // fateOf draws one. Of 100 requests of a process in a bad time, 16 have some trouble.
 func (p *process) fateOf(request, key string) fate {
-	kind := request + " " + kindOf(key)
+	a := asking{request, kindOf(key)}
 	p.mu.Lock()
-	p.asked[kind]++
-	n, deaf := p.asked[kind], p.w.now() < p.deaf
+	p.asked[a]++
+	n, deaf := p.asked[a], p.w.now() < p.deaf
 	p.mu.Unlock()
-	h := fnv.New64a()
-	fmt.Fprint(h, p.w.seed, p.id, kind, n)
-	rng := rand.New(rand.NewPCG(h.Sum64(), 0))
 	if p.w.calm.Load() {
 		return fate{to: p.w.latency, back: p.w.latency}
 	}
+	h := fnv.New64a()
+	io.WriteString(h, a.request)
+	io.WriteString(h, a.kind)
+	rng := rand.New(rand.NewPCG(uint64(p.w.seed)<<32|uint64(p.id), h.Sum64()<<24|uint64(n)))
 	f := fate{to: travels(rng, p.w.latency), back: travels(rng, p.w.latency)}
 	roll := rng.IntN(100)
 	later := func() time.Duration {
 		return time.Duration(rng.ExpFloat64() * float64(ghostScales[rng.IntN(len(ghostScales))]))
 	}
 	switch {
-	case deaf && kind == "get lease":
+	case deaf && a == asking{"get", "lease"}:
 		f.lost = true
 	case roll >= p.w.trouble:
 	case roll%6 == 0:
@@ -212,15 +217,11 @@ func kindOf(key string) string {
 }
 
 // ask sends a request of p's, which carry carries out. It may do so later, or twice, also after
-// ask has returned. carry's result is that of its first time, if it was in time.
+// ask has returned. ask's result is that of its first time, if it was in time.
 func ask[T any](
 	ctx context.Context, l line, request, key string, carry func() (T, error),
 ) (T, error) {
 	p, w := l.p, l.p.w
-	type answer struct {
-		v   T
-		err error
-	}
 	var none T
 	if err := p.runs(ctx); err != nil {
 		return none, err
@@ -234,36 +235,36 @@ func ask[T any](
 	for _, after := range f.ghosts {
 		w.later(f.to+after, func() { carry() })
 	}
-	done := make(chan answer, 1)
-	w.later(f.to, func() {
-		if f.never {
-			close(done)
-			return
-		}
+	arrives := func() (v T, err error) {
 		if f.refused && request == "put if" {
-			done <- answer{err: chunkstore.ErrConflict}
-			return
+			return v, chunkstore.ErrConflict
+		} else if f.never {
+			return v, nil
 		}
-		v, err := carry()
-		done <- answer{v, err}
-	})
-	select {
-	case <-ctx.Done():
-		return none, fmt.Errorf("%s %s: %w", request, key, ctx.Err())
-	case <-p.dead:
-		return none, errDead
-	case a, ok := <-done:
-		if err := p.sleep(ctx, f.back); err != nil {
-			return none, err
-		}
-		if !ok || f.lost {
-			return none, fmt.Errorf("%s %s: %w", request, key, errLost)
-		}
-		if err := p.runs(ctx); err != nil { // it reads the answer when it is awake
-			return none, err
-		}
-		return a.v, a.err
+		return carry()
 	}
+	// This goroutine is the request's, too, unless it waits no more. A process that is stopped does
+	// not stop its requests.
+	w.under.Add(1)
+	defer w.under.Add(-1)
+	sent, timer := w.now(), time.NewTimer(f.to)
+	defer timer.Stop()
+	if err := p.hears(ctx, timer); err != nil {
+		w.later(max(0, sent+f.to-w.now()), func() { arrives() })
+		return none, fmt.Errorf("%s %s: %w", request, key, err)
+	}
+	v, answer := arrives()
+	timer.Reset(f.back)
+	if err := p.hears(ctx, timer); err != nil {
+		return none, err
+	}
+	if err := p.runs(ctx); err != nil { // it reads the answer when it is awake
+		return none, err
+	}
+	if f.lost {
+		return none, fmt.Errorf("%s %s: %w", request, key, errLost)
+	}
+	return v, answer
 }
 
 func (l line) Get(

@@ -167,17 +167,14 @@ type process struct {
 	dead chan struct{}
 
 	mu    sync.Mutex
-	asked map[string]int
-	awake chan struct{} // closed when it is
+	asked map[asking]int
+	awake chan struct{} // closed when it is; nil: it was never stopped
 	deaf  time.Duration // until then
 }
 
 func (w *world) newProcess(h *host, id int) *process {
 	<-time.After(time.Millisecond) // no two begin at one time
-	awake := make(chan struct{})
-	close(awake)
-	p := &process{w: w, h: h, id: id, dead: make(chan struct{}), asked: map[string]int{},
-		awake: awake}
+	p := &process{w: w, h: h, id: id, dead: make(chan struct{}), asked: map[asking]int{}}
 	if w.variant.hearsNothing {
 		p.deafen(1000 * time.Hour)
 	}
@@ -198,7 +195,8 @@ func (w *world) newProcess(h *host, id int) *process {
 		o.History.Grace = 0 // else T4 finds what T1 prevents, as long as clocks go on
 	}
 	o.Replicas = func(s *chunkstore.Store) (*replica.Set, error) {
-		return replica.NewSet(replica.Options{Store: s, TempDir: h.dir, Host: o.Host})
+		return replica.NewSet(replica.Options{Store: s, TempDir: h.dir, Host: o.Host,
+			PollInterval: 5 * time.Second})
 	}
 	set, err := NewSet(o)
 	if err != nil {
@@ -223,10 +221,10 @@ func (p *process) runs(ctx context.Context) error {
 	p.mu.Lock()
 	awake := p.awake
 	p.mu.Unlock()
-	select {
-	case <-p.dead:
+	if p.killed() {
 		return errDead
-	default:
+	} else if awake == nil {
+		return ctx.Err()
 	}
 	select {
 	case <-awake:
@@ -238,16 +236,24 @@ func (p *process) runs(ctx context.Context) error {
 	}
 }
 
-// sleep is runs after a pause.
-func (p *process) sleep(ctx context.Context, d time.Duration) error {
-	pause := time.NewTimer(d)
-	defer pause.Stop()
+// hears waits for a timer, whether p is awake or not. It fails if p is killed, or ctx ends.
+func (p *process) hears(ctx context.Context, timer *time.Timer) error {
 	select {
-	case <-pause.C:
+	case <-timer.C:
+		return nil
 	case <-p.dead:
 		return errDead
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// sleep is runs after a pause.
+func (p *process) sleep(ctx context.Context, d time.Duration) error {
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	if err := p.hears(ctx, pause); err != nil {
+		return err
 	}
 	return p.runs(ctx)
 }
@@ -301,7 +307,8 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		lease: Options{LeaseTimeout: 10 * time.Second, LeaseRenewal: 2 * time.Second,
 			LeaseLinger:    []time.Duration{time.Second, 20 * time.Second}[rng.IntN(2)],
 			Deadline:       30 * time.Second,
-			CommitInterval: 100 * time.Millisecond},
+			CommitInterval: 100 * time.Millisecond,
+			look:           time.Second}, // more often costs most of the simulation's time
 		long:    rng.IntN(4) == 0,
 		variant: v,
 	}
@@ -326,6 +333,10 @@ func (s *settings) favour() {
 		s.long = true
 	case v.hearsNothing:
 		s.held = true
+	case v.overstay > 0:
+		s.held, s.drift = true, false
+	case v.leavesPromise:
+		s.drift, s.latency, s.trouble = false, 300*time.Millisecond, max(s.trouble, 16)
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}
@@ -553,7 +564,7 @@ func (p *process) takes(from time.Duration) {
 			w.mu.Unlock()
 			return
 		}
-		<-time.After(100 * time.Millisecond)
+		<-time.After(time.Second)
 	}
 }
 

@@ -60,7 +60,7 @@ func (w *watch) ask(d *database) {
 func (l *lease) await(ctx context.Context) (looked bool) {
 	d := l.d
 	began := d.now()
-	timer := time.NewTimer(3 * lookInterval)
+	timer := time.NewTimer(3 * d.set.o.look)
 	defer timer.Stop()
 	for {
 		d.mu.Lock()
@@ -89,7 +89,7 @@ func (l *lease) watchOwner(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	free := l.news.hear(ctx, bellFree)
-	for l.lookAt(ctx) && restUntil(ctx, lookInterval, free) {
+	for l.lookAt(ctx) && restUntil(ctx, l.d.set.o.look, free) {
 	}
 }
 
