@@ -1,10 +1,12 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -274,6 +276,44 @@ type state struct {
 	Sign time.Duration // when the last sign of life began
 }
 
+// head is what stands in the first line of an encoded state, as JSON. The two records follow.
+type head struct {
+	State        state
+	PendingBytes int
+	LastBytes    int
+}
+
+// encode is called for every commit, and JSON of records takes its time.
+func (n *state) encode() ([]byte, error) {
+	h := head{*n, len(n.Pending), len(n.Last)}
+	h.State.Pending, h.State.Last = nil, nil
+	line, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(line, []byte{'\n'}, n.Pending, n.Last), nil
+}
+
+func decodeState(b []byte) (*state, error) {
+	line, records, _ := bytes.Cut(b, []byte{'\n'})
+	var h head
+	if err := json.Unmarshal(line, &h); err != nil {
+		return nil, err
+	}
+	if h.PendingBytes < 0 || h.LastBytes < 0 || h.LastBytes > len(records) ||
+		h.PendingBytes != len(records)-h.LastBytes {
+		return nil, fmt.Errorf("%d bytes of records, want %d and %d", len(records),
+			h.PendingBytes, h.LastBytes)
+	}
+	if h.PendingBytes > 0 {
+		h.State.Pending = records[:h.PendingBytes:h.PendingBytes]
+	}
+	if h.LastBytes > 0 {
+		h.State.Last = records[h.PendingBytes:]
+	}
+	return &h.State, nil
+}
+
 // note keeps the writer in the machine's file, whose lock is held; nothing, if it does not own the
 // history.
 func (s *story) note() {
@@ -286,7 +326,7 @@ func (s *story) note() {
 		s.d.lease.file.Clear()
 		return
 	}
-	b, err := json.Marshal(state{saved, s.last, s.sign})
+	b, err := (&state{saved, s.last, s.sign}).encode()
 	if err == nil {
 		err = s.d.lease.file.Store(b)
 	}
@@ -307,8 +347,8 @@ func (s *story) noted() *state {
 
 // decode returns nil for what is of no use.
 func (s *story) decode(b []byte) *state {
-	n := new(state)
-	if err := json.Unmarshal(b, n); err != nil {
+	n, err := decodeState(b)
+	if err != nil {
 		s.d.log.Info("what the machine's file holds is of no use", "error", err)
 		return nil
 	}
