@@ -58,7 +58,7 @@ func (b *bench) billTable(loads []float64, results []rateResult, errs []error) e
 	var rows []row
 	var failed error
 	p := &plot{name: "bill", part: "bill", title: "USD a month for S3 requests, " +
-		"one database written without pause", axis: "USD a month", log: true,
+		"one database written without pause", axis: "USD a month",
 		series: []series{{"verneuil", make([]spread, len(loads))},
 			{"litestream", make([]spread, len(loads))}}}
 	for i, r := range results {

@@ -253,10 +253,12 @@ const (
 	publishEnd   = "<!-- make bench-publish: end -->"
 	published    = "../bench/published" // the committed results, as seen from docs
 	longName     = "long"               // of the long form's results, without .md
+	picturesPage = "pictures.md"        // six plots, beside the page that publish is given
 )
 
 // publish copies the last run into the tree: its files to the directory published, and its main
-// table and plot into the page readme. It also copies what a long run left beside it.
+// table and plot into the page readme, and what six plots tell into the page beside it. It also copies
+// what a long run left beside it.
 func publish(readme, results string) error {
 	stem := strings.TrimSuffix(results, ".md")
 	body, err := os.ReadFile(stem + ".json")
@@ -298,7 +300,10 @@ func publish(readme, results string) error {
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no marks %s ... %s", readme, publishBegin, publishEnd)
 	}
-	return os.WriteFile(readme, []byte(before+text+publishEnd+after), 0o644)
+	if err := os.WriteFile(readme, []byte(before+text+publishEnd+after), 0o644); err != nil {
+		return err
+	}
+	return tellAll(filepath.Join(filepath.Dir(readme), picturesPage), target)
 }
 
 // publishFiles replaces what target has of a run by the files STEM.md and STEM-*.svg.

@@ -54,6 +54,7 @@ func (p *plot) svg() string {
 func open(b *strings.Builder, height int, p *plot) {
 	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" `+
 		`font-family="sans-serif" font-size="12" fill="#222">`+"\n", plotWidth, height)
+	b.WriteString(p.figures().metadata())
 	fmt.Fprintf(b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", plotWidth, height)
 	fmt.Fprintf(b, `<text x="12" y="20" font-size="14" font-weight="bold">%s</text>`+"\n",
 		html.EscapeString(p.title))
