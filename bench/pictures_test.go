@@ -20,7 +20,8 @@ func TestPicturesTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	if told != string(page) {
-		t.Errorf("docs/pictures.md lags behind bench/published: make bench-publish writes\n%s", told)
+		t.Errorf("docs/pictures.md lags behind bench/published: make bench-publish writes\n%s",
+			told)
 	}
 	if n := strings.Count(told, toldBegin); n != 6 || strings.Count(told, "\n![") != n {
 		t.Errorf("%d plots are told of, of %d", n, strings.Count(told, "\n!["))

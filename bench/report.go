@@ -257,8 +257,8 @@ const (
 )
 
 // publish copies the last run into the tree: its files to the directory published, and its main
-// table and plot into the page readme, and what six plots tell into the page beside it. It also copies
-// what a long run left beside it.
+// table and plot into the page readme, and what six plots tell into the page beside it. It also
+// copies what a long run left beside it.
 func publish(readme, results string) error {
 	stem := strings.TrimSuffix(results, ".md")
 	body, err := os.ReadFile(stem + ".json")

@@ -10,6 +10,8 @@ cp "$root"/docs/*.md "$root/SECURITY.md" "$root/CHANGELOG.md" "$root/docs/site/s
 cp "$root"/bench/published/* "$pages/published"
 # Pages link to files beside docs/, which lie beside them here.
 sed -i 's#](\.\./bench/published/#](published/#g; s#](\.\./SECURITY\.md#](SECURITY.md#g; s#](\.\./CHANGELOG\.md#](CHANGELOG.md#g; s#](docs/#](#g' "$pages"/*.md
+# In a table, code has its bars as they are.
+perl -pi -e 's/(`[^`]*`)/$1 =~ s{\\\|}{|}gr/ge if /^\|/' "$pages"/*.md
 # What each command says of itself is a page, too.
 "$ctl" man --markdown > "$pages/commands.md"
 # Not --quiet: what is not said is not counted by --strict.

@@ -40,11 +40,29 @@ func siteOf(t *testing.T, add string) (out string, err error) {
 	b, err := exec.CommandContext(t.Context(), "bash", filepath.Join(dir, "docs/site/build.sh"),
 		dir, mkdocs, os.Getenv("VERNEUIL_CTL")).CombinedOutput()
 	if err == nil {
-		if _, err := os.Stat(filepath.Join(dir, "build/site/configuration.html")); err != nil {
-			t.Error(err)
-		}
+		readsWell(t, filepath.Join(dir, "build/site"))
 	}
 	return string(b), err
+}
+
+// readsWell looks for what a browser would show of a table that is none: rows as text, and bars
+// with what keeps them from being the end of a cell.
+func readsWell(t *testing.T, site string) {
+	t.Helper()
+	pages, err := filepath.Glob(filepath.Join(site, "*.html"))
+	if err != nil || len(pages) < 20 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	for _, file := range pages {
+		html, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`<p>\|[^\n]*|<code>[^<\n]*\\\|[^\n]*`).
+			FindAll(html, 3) {
+			t.Errorf("%s: %s", filepath.Base(file), m)
+		}
+	}
 }
 
 // TestSite: the pages make a site, in which no link is dead.
