@@ -106,7 +106,7 @@ func (a *actor) rest(ctx context.Context) error {
 	}
 	if a.p.w.long && a.rng.IntN(5) == 0 {
 		scale = 15 * time.Minute
-	} else if a.p.w.cleaned {
+	} else if a.p.w.cleaned || a.p.w.slow {
 		scale = min(scale, 2*time.Second)
 	} else if a.p.w.held {
 		scale = min(scale, 15*time.Second)

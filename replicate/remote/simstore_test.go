@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest/history"
 )
 
 // memory is what the simulated store holds, without faults: two buckets.
@@ -291,8 +292,22 @@ func (l line) Put(
 			l.p.w.later(5*time.Second, func() { l.b.Put(ctx, key, body, cond) })
 			return "", nil
 		}
-		return l.b.Put(ctx, key, body, cond)
+		etag, err := l.b.Put(ctx, key, body, cond)
+		if l.p.w.slow && releases(key, body) {
+			l.p.sleep(ctx, 7*time.Second) // it is stored; the answer takes long
+		}
+		return etag, err
 	})
+}
+
+// releases reports whether an object is a record that gives the history back.
+func releases(key string, body []byte) bool {
+	_, n, ok := chunkstore.ParseRecordKey(key)
+	if !ok {
+		return false
+	}
+	r, err := history.Decode(n, body)
+	return err == nil && r.Release
 }
 
 func (l line) Stat(ctx context.Context, key string) (chunkstore.Object, error) {

@@ -62,6 +62,7 @@ type settings struct {
 	big      bool // transactions write much
 	early    bool // most write at synchronous=OFF, one transaction after the other
 	held     bool // transactions stay open, and their processes are stopped, for about the timeout
+	slow     bool // answers to who gives the history back take seconds
 	long     bool // some wait so long that records are trimmed meanwhile
 	cleaned  bool // machines lose the files that their processes share
 	variant  variant
@@ -316,6 +317,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		w.rich, w.big = more.IntN(2) == 0, more.IntN(20) == 0
 		w.cleaned = more.IntN(4) == 0
 		w.early = more.IntN(8) == 0
+		w.slow = more.IntN(8) == 0
 	}
 	w.favour()
 	w.live()
@@ -336,7 +338,7 @@ func (s *settings) favour() {
 	case v.overstay > 0:
 		s.held, s.drift = true, false
 	case v.leavesPromise:
-		s.drift, s.latency, s.trouble = false, 300*time.Millisecond, max(s.trouble, 16)
+		s.drift, s.slow = false, true
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}
