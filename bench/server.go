@@ -216,6 +216,13 @@ func count(s *server) (*counter, error) {
 // span is how long a request took.
 type span struct{ begin, end time.Time }
 
+// forget forgets the requests that were delayed so far.
+func (c *counter) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spans = nil
+}
+
 // chain returns how many of the requests that were delayed came one after the other: each began
 // after the one before had ended.
 func (c *counter) chain() (longest int) {

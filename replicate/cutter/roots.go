@@ -65,7 +65,7 @@ func (c *planner) findRoots(first []byte) roots {
 	pages := c.db.Size() / int64(len(first))
 	plain := 0
 	var below [][]uint32
-	for _, root := range sqlitefile.SchemaRoots(first, rootsMax) {
+	for _, root := range sqlitefile.SchemaRoots(first, true, rootsMax) {
 		off := (int64(root) - 1) * int64(len(first))
 		if off+int64(len(first)) > c.db.Size() || slices.Contains(r.named, off) {
 			continue

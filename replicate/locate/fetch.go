@@ -28,6 +28,13 @@ type Found struct {
 	begun    func(*manifest.Manifest, *chunkstore.Target)
 }
 
+// Begun calls the function that f was announced to, if there is one, for a source of another kind.
+func (f Found) Begun(m *manifest.Manifest, from *chunkstore.Target) {
+	if f.begun != nil {
+		f.begun(m, from)
+	}
+}
+
 // object is what a source has that is one object.
 type object struct {
 	manifest *manifest.Manifest

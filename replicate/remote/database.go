@@ -137,7 +137,7 @@ func (d *database) FetchFrom(
 	ctx context.Context, prev locate.Found,
 ) (found locate.Found, news bool, err error) {
 	if !d.set.enter(d) { // a replica lingers, and asks by itself
-		return locate.Found{}, false, d.wrap(errGone)
+		return locate.Found{}, false, errGone
 	}
 	defer d.set.leave(d)
 	if err := d.take(ctx); err != nil {
@@ -145,11 +145,13 @@ func (d *database) FetchFrom(
 	}
 	defer d.give()
 	began := d.now()
-	if !d.story.fresh { // else Open has read it, and nobody has seen it yet
+	if !d.story.fresh { // else Open has made it, and nobody has seen it yet
+		d.story.begun = func(m *manifest.Manifest) { prev.Begun(m, d.shop.t) }
 		err = d.story.newest(ctx)
+		d.story.begun = nil
 	}
 	if d.story.fresh = false; err != nil {
-		return locate.Found{}, false, d.wrap(err)
+		return locate.Found{}, false, err
 	}
 	d.checked.Store(uint64(began))
 	m := d.story.m
@@ -158,20 +160,20 @@ func (d *database) FetchFrom(
 	return locate.Found{Manifest: m, From: d.shop.t}, news, nil
 }
 
-// open reads what is there, and makes it if need be.
-func (d *database) open(ctx context.Context, m Mode) error {
+// make makes the database, unless somebody else has done so meanwhile.
+func (d *database) make(ctx context.Context) error {
 	if err := d.take(ctx); err != nil {
 		return err
 	}
 	defer d.give()
-	first := d.story.w == nil
-	err := d.story.open(ctx)
-	d.story.fresh = first && err == nil
-	if errors.Is(err, chunkstore.ErrAbsent) && m.Create && !m.ReadOnly {
-		if err = d.shop.prove(ctx); err == nil {
-			err = d.create(ctx)
-		}
+	if d.story.w != nil {
+		return nil
 	}
+	err := d.shop.prove(ctx)
+	if err == nil {
+		err = d.create(ctx)
+	}
+	d.story.fresh = err == nil
 	return err
 }
 

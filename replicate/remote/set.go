@@ -229,9 +229,12 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r *replica.Reader
-	if err = d.open(ctx, m); err == nil {
-		r, err = d.shop.replicas.OpenFrom(ctx, d)
+	// The reader asks, by FetchFrom: what it will need is fetched beside the records.
+	r, err := d.shop.replicas.OpenFrom(ctx, d)
+	if errors.Is(err, chunkstore.ErrAbsent) && m.Create && !m.ReadOnly {
+		if err = d.make(ctx); err == nil {
+			r, err = d.shop.replicas.OpenFrom(ctx, d)
+		}
 	}
 	if err != nil {
 		s.leave(d)

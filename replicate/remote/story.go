@@ -32,7 +32,9 @@ type story struct {
 	last []byte
 	sign time.Duration // when our last sign of life began
 
-	fresh bool // it was read by an Open, of which the handle has not seen it yet
+	fresh bool // it was made by an Open, of which the handle has not seen it yet
+	// begun is told the checkpoint that is begun with, before records are asked for; nil: nobody is.
+	begun func(*manifest.Manifest)
 
 	seen atomic.Pointer[sight]
 }
@@ -67,6 +69,9 @@ func (s *story) open(ctx context.Context) error {
 		return err
 	}
 	s.w = history.NewWriter(r)
+	if s.begun != nil {
+		s.begun(s.m)
+	}
 	return s.read(ctx, 0)
 }
 
@@ -104,8 +109,8 @@ func (s *story) show() {
 
 // newest reads on to the end of the history, or proves that it is there.
 func (s *story) newest(ctx context.Context) error {
-	if err := s.open(ctx); err != nil {
-		return err
+	if s.w == nil {
+		return s.open(ctx) // to the end
 	}
 	d := s.d
 	if s.w.State() == history.Unsettled {

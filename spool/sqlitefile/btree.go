@@ -58,11 +58,15 @@ func Children(page []byte, first bool, pages int64) []uint32 {
 	return children
 }
 
-// SchemaRoots returns the root pages that page 1 names, in order, and at most max of them; none if
-// sqlite_schema does not fit into page 1 (sections 1.6, 2.1 and 2.6). It does not compare them with
-// the size of the file: they may be any numbers from 2.
-func SchemaRoots(page []byte, max int) (roots []uint32) {
-	for _, row := range schemaRows(page, HeaderBytes) {
+// SchemaRoots returns the root pages that a leaf of sqlite_schema names, in order, and at most max
+// of them; none if the page is not a leaf (sections 1.6, 2.1 and 2.6). first says that it is page 1.
+// It does not compare them with the size of the file: they may be any numbers from 2.
+func SchemaRoots(page []byte, first bool, max int) (roots []uint32) {
+	header := 0
+	if first {
+		header = HeaderBytes
+	}
+	for _, row := range schemaRows(page, header) {
 		if len(roots) < max {
 			roots = append(roots, row.root)
 		}

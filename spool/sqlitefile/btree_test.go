@@ -35,15 +35,15 @@ func TestChildren(t *testing.T) {
 func TestSchemaRoots(t *testing.T) {
 	page := append(make([]byte, sqlitefile.HeaderBytes),
 		spooltest.SchemaPage(4096, 2, 0, 300, 1, 1<<31, 70_000)...)
-	got, want := sqlitefile.SchemaRoots(page, 9), []uint32{2, 300, 1 << 31, 70_000}
+	got, want := sqlitefile.SchemaRoots(page, true, 9), []uint32{2, 300, 1 << 31, 70_000}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", got, want)
 	}
-	if got, want := sqlitefile.SchemaRoots(page, 2), []uint32{2, 300}; !slices.Equal(got, want) {
+	if got, want := sqlitefile.SchemaRoots(page, true, 2), []uint32{2, 300}; !slices.Equal(got, want) {
 		t.Errorf("two of them: got %d, want %d", got, want)
 	}
 	page[sqlitefile.HeaderBytes] = 5
-	if got := sqlitefile.SchemaRoots(page, 9); got != nil {
+	if got := sqlitefile.SchemaRoots(page, true, 9); got != nil {
 		t.Errorf("a larger schema names %d", got)
 	}
 }
@@ -69,7 +69,7 @@ func FuzzSchemaRoots(f *testing.F) {
 	const most = 32
 	f.Fuzz(func(t *testing.T, page []byte) {
 		sqlitefile.StatRoot(page)
-		roots := sqlitefile.SchemaRoots(page, most)
+		roots := sqlitefile.SchemaRoots(page, true, most)
 		if len(roots) > most || slices.Contains(roots, 0) || slices.Contains(roots, 1) {
 			t.Errorf("roots %d", roots)
 		}

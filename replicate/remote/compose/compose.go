@@ -30,6 +30,7 @@ type Budgets struct {
 	Record  int // bytes of blocks that a transaction has inline; with more, most are in packs
 	Soft    int // bytes of inline pages of a version from which on it wants a Fold
 	Hard    int // bytes of inline pages that no version exceeds
+	Crown   int // of these, bytes of upper pages, which stay; at most half of Soft
 	Patches int // of a version; with more, its tree is put
 }
 
@@ -40,8 +41,9 @@ const (
 	concurrencyDefault = 8
 
 	recordBudget  = 256 << 10
-	softBudget    = 512 << 10
-	hardBudget    = 832 << 10
+	softBudget    = 640 << 10
+	hardBudget    = 896 << 10
+	crownBudget   = 320 << 10
 	patchesBudget = 1024
 
 	// patchesMax are left by a checkpoint: see [manifest.Tree.Pack].
@@ -65,6 +67,7 @@ func New(o Options) *Composer {
 	b := &o.Budgets
 	b.Record, b.Soft = cmp.Or(b.Record, recordBudget), cmp.Or(b.Soft, softBudget)
 	b.Hard, b.Patches = cmp.Or(b.Hard, hardBudget), cmp.Or(b.Patches, patchesBudget)
+	b.Crown = min(cmp.Or(b.Crown, crownBudget), b.Soft/2)
 	return &Composer{o}
 }
 

@@ -327,11 +327,11 @@ func TestBudgetsFit(t *testing.T) {
 		d := write(some...)
 		most = max(most, bytesInline(d.Version, 65536))
 		packed += len(d.Changed)
-		if c.Wants(d.Version) != (bytesInline(d.Version, 65536) > 512<<10) {
+		if c.Wants(d.Version) != (bytesInline(d.Version, 65536) > 640<<10) {
 			t.Fatal("a Fold is wanted, or is not")
 		}
 	}
-	if packed == 0 || most < 600<<10 {
+	if packed == 0 || most < 700<<10 {
 		t.Fatalf("%d bytes inline at most, %d chunks put: the budget was not reached", most, packed)
 	}
 }

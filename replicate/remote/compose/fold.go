@@ -18,16 +18,18 @@ type Folded struct {
 }
 
 // Fold puts new objects, durably, of all chunks of m, which b reads, that have inline pages, but
-// for page 1's. It returns nil, and no error, if there are none. b is called by one goroutine at a
+// for page 1's, and those of the crown. It returns nil, and no error, if there are none. b is called by one goroutine at a
 // time, but by several. It fails as b and the target do.
 func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Folded, error) {
 	f := &Folded{c: c, from: m}
 	end := pinned(m.PageBytes, m.FileBytes)
+	upper := c.crownInline(m)
 	var chunks []int
 	for _, p := range m.Inline {
 		i := int(p.Offset / chunkstore.ChunkBytes)
 		n := len(chunks)
-		if p.Offset+int64(len(p.Data)) > end && (n == 0 || chunks[n-1] != i) {
+		if p.Offset+int64(len(p.Data)) > end && !upper[p.Offset] &&
+			(n == 0 || chunks[n-1] != i) {
 			chunks = append(chunks, i)
 		}
 	}
@@ -53,8 +55,8 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 	return f, nil
 }
 
-// Onto returns the version after m that has the folded chunks in place of their inline pages: its
-// content is m's. m is the version that was folded, or came of it. Chunks of which anything is
+// Onto returns the version after m that has the folded chunks in place of their inline pages, but
+// for the crown's: its content is m's. m is the version that was folded, or came of it. Chunks of which anything is
 // described differently meanwhile are left. It returns nil if all are: so it is if m has a tree of
 // its own meanwhile, or was rebased and f was not.
 func (f *Folded) Onto(m *manifest.Manifest) *Draft {
@@ -63,6 +65,7 @@ func (f *Folded) Onto(m *manifest.Manifest) *Draft {
 	}
 	end := pinned(m.PageBytes, m.FileBytes)
 	d := &Draft{Shortest: m.Chunks(), Chunks: make(map[int][]byte)}
+	upper := f.c.crownInline(m)
 	var cut []span
 	for _, p := range f.of.Changed {
 		if !f.same(m, p.Index) {
@@ -72,7 +75,7 @@ func (f *Folded) Onto(m *manifest.Manifest) *Draft {
 		if p.Index == 0 {
 			s.from = min(end, s.to)
 		}
-		cut = append(cut, s)
+		cut = append(cut, without(s, upper)...)
 		d.Changed = append(d.Changed, p)
 		if chunk, ok := f.of.Chunks[p.Index]; ok {
 			d.Chunks[p.Index] = chunk

@@ -340,12 +340,13 @@ func (w *work) layOver() error {
 	var fresh []manifest.Page
 	w.chunks = w.chunks[:0]
 	pinned := w.pinned()
+	if t := &w.touched; len(*t) > 0 && (*t)[0].index == 0 && !(*t)[0].forced &&
+		(chunkSpan(0, w.bytes).to == pinned || !w.pageOneInline()) {
+		(*t)[0].whole = false
+	}
 	for k := range w.touched {
 		t := &w.touched[k]
 		end := chunkSpan(t.index, w.bytes).to
-		if t.index == 0 && !t.forced && (end == pinned || !w.pageOneInline()) {
-			t.whole = false
-		}
 		if t.whole {
 			w.chunks = append(w.chunks, t.index)
 			t.gap = span{}
@@ -363,6 +364,52 @@ func (w *work) layOver() error {
 	}
 	whole := func(t touched) bool { return t.whole }
 	w.inline = lay(w.base.Inline, w.cuts(whole), fresh)
+	return w.addCrown()
+}
+
+// addCrown has the crown's blocks travel inline that lie in chunks which get new objects, as far as
+// there is room.
+func (w *work) addCrown() error {
+	if len(w.chunks) == 0 {
+		return nil
+	}
+	var failed error
+	inline, known := inlineBlocks(w.base), make(map[int64][]byte)
+	upper := crownOf(pageBytes(w.header, w.bytes), w.bytes, w.c.o.Budgets.Crown,
+		func(off int64) []byte {
+			block, ok := known[off]
+			if ok || failed != nil || off+BlockBytes > w.bytes {
+				return block
+			}
+			k, changed := slices.BinarySearch(w.change.Offsets, off)
+			if block = w.kept[k]; changed && block == nil {
+				block = make([]byte, BlockBytes)
+				if failed = w.readBlock(k, block); failed != nil {
+					return nil
+				}
+			} else if !changed {
+				block = inline(off)
+			}
+			known[off] = block
+			return block
+		})
+	if failed != nil {
+		return failed
+	}
+	var extra []manifest.Page
+	pinned := w.pinned()
+	total := bytesOf(w.inline, pinned)
+	for _, i := range w.chunks {
+		s := chunkSpan(i, w.bytes)
+		for off := s.from; off < s.to; off += BlockBytes {
+			if off < pinned || !upper[off] || total+BlockBytes > w.c.o.Budgets.Hard {
+				continue
+			}
+			extra = append(extra, manifest.Page{Offset: off, Data: known[off]})
+			total += BlockBytes
+		}
+	}
+	w.inline = lay(w.inline, nil, extra)
 	return nil
 }
 
