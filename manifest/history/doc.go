@@ -57,9 +57,9 @@
 //
 //	T1  The fence of a takeover from a writer that had not released is never trimmed. It has
 //	    the very number that this writer would try. Each checkpoint lists them.
-//	T2  A fence is believed, by who appended it, by who reads it and by whom it refuses, only
-//	    after a look that began after the fence was there. Any other record is believed, and the
-//	    end of the log is, by who is sure, and else after a look.
+//	T2  A fence is believed, by who appended it and by whom it refuses, only after a look that
+//	    began after the fence was there. What is read is believed, fences too, and the end of the
+//	    log is, by who is sure, and else after a look.
 //	T3  A checkpoint is replaced only by one with a higher number, on the condition that it is the
 //	    one that was read.
 //	T4  A writer believes that a record of its own is in the history if it is sure, and has not

@@ -190,6 +190,16 @@ func (r *Reader) LookAndNext(ctx context.Context) (Step, error) {
 	return step, nil
 }
 
+// known is Next of who has the next record from elsewhere, and knows that it is in the history.
+func (r *Reader) known(next *Record) error {
+	at, err := r.at.After(next)
+	if err != nil {
+		return err
+	}
+	r.at, r.fenced, r.window, r.looked = at, isFence(next), 0, false
+	return nil
+}
+
 // next is Next that asks for so many records at least.
 func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	if r.at.Lineage == [16]byte{} {
@@ -210,7 +220,7 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	}
 	sure := r.grace > 0 && r.now()-r.sure < r.grace
 	at, records, broken := follow(r.at, stored)
-	if !sure || broken != nil || slices.ContainsFunc(records, isFence) { // T2
+	if !sure || broken != nil { // T2
 		if c, err := r.goOn(ctx); c != nil || err != nil {
 			return Step{Checkpoint: c}, err
 		}

@@ -155,6 +155,11 @@ func (s *story) promised() uint64 {
 func (s *story) read(ctx context.Context, upTo uint64) error {
 	s.cuts, s.jumped = make(map[[16]byte]bool), false
 	defer s.show()
+	if upTo == s.w.At().Number+1 {
+		if err := s.readLast(); err != nil {
+			return err
+		}
+	}
 	for upTo == 0 || s.w.At().Number < upTo {
 		step, err := s.w.Next(ctx)
 		if err != nil {
@@ -169,6 +174,47 @@ func (s *story) read(ctx context.Context, upTo uint64) error {
 		}
 	}
 	return nil
+}
+
+// readLast reads the next record, if it is the one at which the machine's writer stands, and the
+// file has it. Nobody is asked. What the file says of that writer he has been told, and a promise
+// that he gave after that has made us look (package machine): so the record is in the history.
+func (s *story) readLast() error {
+	b, ok := s.d.lease.file.Peek()
+	if !ok || s.w.State() != history.Following {
+		return nil
+	}
+	n := s.decode(b)
+	if n == nil {
+		return nil
+	}
+	r := n.last(s.w.At())
+	if r == nil {
+		return nil
+	}
+	if err := s.foldRecord(r); err != nil {
+		return err
+	}
+	if err := s.w.Known(r); err != nil { // it was checked
+		s.w = nil
+		return err
+	}
+	return nil
+}
+
+// last returns the record at which n stands, if n has it, and it is the next one after at; else nil.
+func (n *state) last(at history.Position) *history.Record {
+	if n.Last == nil || n.Lineage != at.Lineage || n.Number != at.Number+1 {
+		return nil
+	}
+	r, err := history.Decode(n.Number, n.Last)
+	if err != nil {
+		return nil
+	}
+	if after, err := at.After(r); err != nil || after.Digest != n.Digest {
+		return nil
+	}
+	return r
 }
 
 // fold makes step's version the one that was read.
@@ -425,13 +471,8 @@ func (s *story) resume(ctx context.Context, n *state) (ok bool, err error) {
 
 // reach reads on to where n is. ok is false if the history is not there any more.
 func (s *story) reach(ctx context.Context, n *state) (ok bool, err error) {
-	at := s.w.At()
-	if n.Last != nil && n.Lineage == at.Lineage && n.Number == at.Number+1 {
-		if r, err := history.Decode(n.Number, n.Last); err == nil {
-			if after, err := at.After(r); err == nil && after.Digest == n.Digest {
-				return true, s.foldRecord(r)
-			}
-		}
+	if r := n.last(s.w.At()); r != nil {
+		return true, s.foldRecord(r)
 	}
 	if err := s.read(ctx, n.Number); err != nil {
 		return false, err

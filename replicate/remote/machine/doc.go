@@ -42,8 +42,10 @@
 //
 // # The state
 //
-// It is opaque. Only the holder of the lock loads and stores it. A new one goes to the slot that
-// does not count; then one store to the page makes it count. A process that is killed at any point
+// It is opaque. Only the holder of the lock stores it, and only he knows that what he loads is the
+// newest; others may look at it ([File.Peek]), and find what was stored a moment ago, whole, or
+// nothing. A new one goes to the slot that does not count; then one store to the page makes it
+// count. A process that is killed at any point
 // leaves the old one or the new one. It needs no fsync: what a crash of the machine leaves is of
 // another boot.
 //

@@ -265,6 +265,14 @@ func (f *File) Load() (state []byte, ok bool) {
 	return state, ok
 }
 
+// Peek returns a state that was stored a moment ago, or is; ok is false if none is found. f need not
+// have the lock: whoever has it may go on meanwhile.
+func (f *File) Peek() (state []byte, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.load()
+}
+
 func (f *File) load() (state []byte, ok bool) {
 	sequence := f.page.sequence.Load()
 	if sequence == 0 {

@@ -185,6 +185,7 @@ func TestL2HandOver(t *testing.T) {
 func TestL2Kill(t *testing.T) {
 	dir := t.TempDir()
 	f := shared(t, dir)
+	peeked := 0
 	for round := range 30 {
 		other, out, _ := process(t, dir, "stores")
 		var told uint64
@@ -193,6 +194,15 @@ func TestL2Kill(t *testing.T) {
 			must(t, err)
 			_, err = fmt.Sscan(line, &told)
 			must(t, err)
+			// Who has no lock sees a whole one, or none.
+			state, ok := f.Peek()
+			if ok && (len(state) < 8 ||
+				!bytes.Equal(state, stateOf(binary.LittleEndian.Uint64(state)))) {
+				t.Fatalf("a torn state of %d bytes", len(state))
+			}
+			if ok {
+				peeked++
+			}
 		}
 		must(t, other.Process.Kill())
 		for { // what it had told until it died
@@ -215,6 +225,9 @@ func TestL2Kill(t *testing.T) {
 		}
 		f.Clear()
 		f.Unlock()
+	}
+	if peeked == 0 {
+		t.Error("nobody has seen a state without the lock")
 	}
 }
 
