@@ -46,6 +46,7 @@ int follow_main(char **a);
 int query_main(char **a);
 int compare_main(char **a);
 int each_main(char **a);
+int lost_main(char **a);
 int crowd_main(char **a);
 int turns_main(char **a);
 int takeover_main(char **a);

@@ -147,6 +147,7 @@ int main(int argc, char **argv) {
       {"query", -1, query_main, "LIBRARY|- VFS URI SQL..."},
       {"compare", 5, compare_main, "LIBRARY URI LOCAL SECONDS SQL"},
       {"each", 5, each_main, "LIBRARY|- VFS DATABASE SQL N"},
+      {"lost", 5, lost_main, "LIBRARY|- VFS DATABASE SQL N"},
       {"crowd", 5, crowd_main, "LIBRARY VFS DATABASE THREADS N"},
       {"turns", 5, turns_main, "LIBRARY DATABASE N TEMP TEMP"},
       {"takeover", 4, takeover_main, "LIBRARY DATABASE TEMP TEMP"},

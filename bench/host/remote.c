@@ -42,6 +42,31 @@ int each_main(char **a) {
   return 0;
 }
 
+/* Of N one-row commits of a process that kills itself after the last one, how many another one does
+** not find. */
+int lost_main(char **a) {
+  int n = atoi(a[4]), status;
+  pid_t pid = fork();
+  if (pid < 0) die(0, "fork");
+  if (!pid) {
+    if (strcmp(a[0], "-")) load(a[0]);
+    sqlite3 *db = open_patient(a[2], a[1]);
+    run(db, a[3]);
+    make_table(db);
+    for (int i = 0; i < n; i++) run(db, zInsert);
+    kill(getpid(), SIGKILL);
+  }
+  if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status)) die(0, "the commits");
+  if (strcmp(a[0], "-")) load(a[0]);
+  sqlite3 *db = open_patient(a[2], a[1]);
+  int64_t found = ask_number(db, "select count(*) from sqlite_schema where name='t'");
+  if (found) found = ask_number(db, "select count(*) from t");
+  printf("%d\n", n - (int)found);
+  fflush(stdout);
+  sqlite3_close(db);
+  return 0;
+}
+
 /* ------------------------------------------------------------------ threads */
 
 typedef struct Worker {
