@@ -279,8 +279,8 @@ func (r *remotes) reads() error {
 		"%.0f requests one after the other, and %.1f x the time that a request takes longer.",
 		r.name, r.replica, trips, (lines[0][0]+lines[1][0])/1e6/farAway.Seconds())
 	r.report.aim(aim{What: "remote: a cold first query, in round trips", Aim: 3,
-		Got: single(trips), Why: "the checkpoint says where the records after it stand and a leaf " +
-			"of the tree, which says where a chunk is; a table of which the upper pages do not " +
-			"all fit into a checkpoint takes one more for each level"})
+		Got: single(trips), Why: "the checkpoint says where the records after it stand and a " +
+			"leaf of the tree, which says where a chunk is; a table of which the upper pages do " +
+			"not all fit into a checkpoint takes one more for each level"})
 	return nil
 }

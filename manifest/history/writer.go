@@ -162,10 +162,10 @@ func (w *Writer) Next(ctx context.Context) (Step, error) {
 	return Step{}, ErrUnsettled
 }
 
-// Known is Next of who has the next record, as it was decoded, from another process of this machine,
-// which has appended it, and was told that it is in the history. It asks nobody. It fails with
-// [chunkstore.ErrCorrupt] if the record is not the next one, and with ErrUnsettled; then nothing was
-// read. It does nothing if w owns the history.
+// Known is Next of who has the next record, as it was decoded, from another process of this
+// machine, which has appended it, and was told that it is in the history. It asks nobody. It fails
+// with [chunkstore.ErrCorrupt] if the record is not the next one, and with ErrUnsettled; then
+// nothing was read. It does nothing if w owns the history.
 func (w *Writer) Known(next *Record) error {
 	switch w.state {
 	case Following:

@@ -33,7 +33,7 @@ type story struct {
 	sign time.Duration // when our last sign of life began
 
 	fresh bool // it was made by an Open, of which the handle has not seen it yet
-	// begun is told the checkpoint that is begun with, before records are asked for; nil: nobody is.
+	// begun is told the checkpoint that is begun with, before records are asked for; nil: nobody.
 	begun func(*manifest.Manifest)
 
 	seen atomic.Pointer[sight]
@@ -202,7 +202,7 @@ func (s *story) readLast() error {
 	return nil
 }
 
-// last returns the record at which n stands, if n has it, and it is the next one after at; else nil.
+// last returns the record at which n stands, if n has it and it is the next one after at; else nil.
 func (n *state) last(at history.Position) *history.Record {
 	if n.Last == nil || n.Lineage != at.Lineage || n.Number != at.Number+1 {
 		return nil

@@ -59,8 +59,8 @@ func Children(page []byte, first bool, pages int64) []uint32 {
 }
 
 // SchemaRoots returns the root pages that a leaf of sqlite_schema names, in order, and at most max
-// of them; none if the page is not a leaf (sections 1.6, 2.1 and 2.6). first says that it is page 1.
-// It does not compare them with the size of the file: they may be any numbers from 2.
+// of them; none if the page is not a leaf (sections 1.6, 2.1 and 2.6). first says that it is page
+// 1. It does not compare them with the size of the file: they may be any numbers from 2.
 func SchemaRoots(page []byte, first bool, max int) (roots []uint32) {
 	header := 0
 	if first {

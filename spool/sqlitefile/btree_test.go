@@ -39,7 +39,8 @@ func TestSchemaRoots(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", got, want)
 	}
-	if got, want := sqlitefile.SchemaRoots(page, true, 2), []uint32{2, 300}; !slices.Equal(got, want) {
+	got, want = sqlitefile.SchemaRoots(page, true, 2), []uint32{2, 300}
+	if !slices.Equal(got, want) {
 		t.Errorf("two of them: got %d, want %d", got, want)
 	}
 	page[sqlitefile.HeaderBytes] = 5

@@ -56,7 +56,8 @@ func (g *grown) commit() {
 	for off := 0; off < len(file); off += compose.BlockBytes {
 		end := min(off+compose.BlockBytes, len(file))
 		if end > len(g.bytes) || !bytes.Equal(file[off:end], g.bytes[off:end]) {
-			ch.blocks[int64(off)] = append(file[off:end:end], make([]byte, off+compose.BlockBytes-end)...)
+			rest := make([]byte, off+compose.BlockBytes-end)
+			ch.blocks[int64(off)] = append(file[off:end:end], rest...)
 		}
 	}
 	d, err := g.c.Compose(g.t.Context(), g.base, ch.asChange(), g.file())
@@ -103,7 +104,8 @@ func (g *grown) levels(root uint32) (all [][]uint32) {
 func (g *grown) inline(pages []uint32) (n int) {
 	for _, page := range pages {
 		off := int64(page-1) * int64(g.size)
-		if off/compose.BlockBytes == int64(len(g.bytes)/compose.BlockBytes) || manifest.Covered(g.base.InlineOf(int(off>>16)), off, off+int64(g.size)) {
+		if off/compose.BlockBytes == int64(len(g.bytes)/compose.BlockBytes) ||
+			manifest.Covered(g.base.InlineOf(int(off>>16)), off, off+int64(g.size)) {
 			n++
 		}
 	}
@@ -123,22 +125,25 @@ const manyRows = `insert into t with recursive c(i) as (select 1 union all selec
 // any size, and after folds; of what a fold can fold, nothing else is.
 func TestCrown(t *testing.T) {
 	for pragma, size := range map[string]int{
-		"pragma page_size=4096": 4096, "pragma page_size=1024": 1024, "pragma page_size=16384": 16384,
+		"pragma page_size=4096": 4096, "pragma page_size=1024": 1024,
+		"pragma page_size=16384": 16384,
 	} {
 		t.Run(pragma, func(t *testing.T) {
-			g := newGrown(t, pragma, size, compose.Budgets{Crown: 4 << 20, Soft: 8 << 20, Hard: 16 << 20})
+			budgets := compose.Budgets{Crown: 4 << 20, Soft: 8 << 20, Hard: 16 << 20}
+			g := newGrown(t, pragma, size, budgets)
 			crown := func(what string) {
 				t.Helper()
 				for _, name := range []string{"t", "i"} {
 					for k, level := range g.levels(g.root(name)) {
 						if n := g.inline(level); n != len(level) {
-							t.Errorf("%s: of level %d of %s, %d of %d pages are inline", what, k, name, n,
-								len(level))
+							t.Errorf("%s: of level %d of %s, %d of %d pages are inline", what, k,
+								name, n, len(level))
 						}
 					}
 				}
 			}
-			g.exec("create table t(id integer primary key, s, b)", "create index i on t(s)", manyRows)
+			g.exec("create table t(id integer primary key, s, b)", "create index i on t(s)",
+				manyRows)
 			g.commit()
 			crown("import")
 			for range 4 {
@@ -177,7 +182,8 @@ func TestCrown(t *testing.T) {
 
 // TestCrownFits: of a level that has no room nothing is inline, and the schema's own pages are.
 func TestCrownFits(t *testing.T) {
-	g := newGrown(t, "pragma page_size=4096", 4096, compose.Budgets{Crown: 28 << 10, Soft: 80 << 10})
+	budgets := compose.Budgets{Crown: 28 << 10, Soft: 80 << 10}
+	g := newGrown(t, "pragma page_size=4096", 4096, budgets)
 	for k := range 30 {
 		g.exec("create table " + string(rune('a'+k%26)) + string(rune('a'+k/26)) +
 			"(x, y, z /*" + string(bytes.Repeat([]byte{'-'}, 400)) + "*/)")

@@ -18,8 +18,8 @@ type Folded struct {
 }
 
 // Fold puts new objects, durably, of all chunks of m, which b reads, that have inline pages, but
-// for page 1's, and those of the crown. It returns nil, and no error, if there are none. b is called by one goroutine at a
-// time, but by several. It fails as b and the target do.
+// for page 1's, and those of the crown. It returns nil, and no error, if there are none. b is called
+// by one goroutine at a time, but by several. It fails as b and the target do.
 func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Folded, error) {
 	f := &Folded{c: c, from: m}
 	end := pinned(m.PageBytes, m.FileBytes)
@@ -56,9 +56,9 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 }
 
 // Onto returns the version after m that has the folded chunks in place of their inline pages, but
-// for the crown's: its content is m's. m is the version that was folded, or came of it. Chunks of which anything is
-// described differently meanwhile are left. It returns nil if all are: so it is if m has a tree of
-// its own meanwhile, or was rebased and f was not.
+// for the crown's: its content is m's. m is the version that was folded, or came of it. Chunks of
+// which anything is described differently meanwhile are left. It returns nil if all are: so it is
+// if m has a tree of its own meanwhile, or was rebased and f was not.
 func (f *Folded) Onto(m *manifest.Manifest) *Draft {
 	if !m.SharesTop(f.from) {
 		return nil

@@ -265,8 +265,8 @@ func (f *File) Load() (state []byte, ok bool) {
 	return state, ok
 }
 
-// Peek returns a state that was stored a moment ago, or is; ok is false if none is found. f need not
-// have the lock: whoever has it may go on meanwhile.
+// Peek returns a state that was stored a moment ago, or is; ok is false if none is found. f need
+// not have the lock: whoever has it may go on meanwhile.
 func (f *File) Peek() (state []byte, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
