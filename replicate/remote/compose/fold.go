@@ -18,8 +18,8 @@ type Folded struct {
 }
 
 // Fold puts new objects, durably, of all chunks of m, which b reads, that have inline pages, but
-// for page 1's, and those of the crown. It returns nil, and no error, if there are none. b is called
-// by one goroutine at a time, but by several. It fails as b and the target do.
+// for page 1's, and those of the crown. It returns nil, and no error, if there are none. b is
+// called by one goroutine at a time, but by several. It fails as b and the target do.
 func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Folded, error) {
 	f := &Folded{c: c, from: m}
 	end := pinned(m.PageBytes, m.FileBytes)
