@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,6 +85,9 @@ const (
 	rawPuts    = "raw parallel PUTs of the same objects"
 	rawGets    = "raw parallel GETs of the same objects"
 
+	litestreamSync    = "litestream replicate -once"
+	litestreamRestore = "litestream restore"
+
 	rustSync    = "original Verneuil (Rust) sync"
 	rustRestore = "original Verneuil (Rust) restore"
 )
@@ -114,8 +118,8 @@ var bulkSteps = []step{
 	{"VACUUM INTO, raw PUTs", syncS3, small, func(k *bulkRun) (cost, error) {
 		return k.backup("vacuum into 'copy'")
 	}},
-	{"litestream replicate -once", syncS3, peer, (*bulkRun).litestreamSync},
-	{"litestream restore", restoreS3, peer, (*bulkRun).litestreamRestore},
+	{litestreamSync, syncS3, peer, (*bulkRun).litestreamSync},
+	{litestreamRestore, restoreS3, peer, (*bulkRun).litestreamRestore},
 	{rustSync, syncS3, small, (*bulkRun).rustSync},
 	{rustRestore, restoreS3, small, (*bulkRun).rustRestore},
 	{"sqlite3_rsync to a copy", syncDir, small, (*bulkRun).rsync},
@@ -416,9 +420,9 @@ func (k *bulkRun) aims() {
 		why              string
 	}{
 		{"sync to a directory, speed to hashing and compressing alone", syncDir, coresOnly, 0.8,
-			"a sync also reads the database and copies it to the mirror, " +
-				"and creates, writes and fsyncs a file for each object, " +
-				"on the same two processors"},
+			"a sync also copies the database to the mirror, puts packs together and writes them, " +
+				"and waits for the disk, on the same processors: half of its processor time is " +
+				"the system's"},
 		{"sync to S3, speed to raw PUTs", syncS3, rawPuts, 0.8,
 			"the raw client sends bytes that it has; a sync hashes, compresses, " +
 				"copies to the mirror and makes a checksum for each PUT, on the processors that " +
@@ -426,10 +430,20 @@ func (k *bulkRun) aims() {
 		{"restore from S3, speed to raw GETs", restoreS3, rawGets, 0.9,
 			"the raw client drops what it gets; a restore verifies, decompresses and writes, " +
 				"on the processors that the server needs, too, and fsyncs the file at the end"},
+		{"sync to S3, speed to Litestream's", syncS3, litestreamSync, 1.5,
+			"a first sync proves each bucket before it puts anything, and both wait for the " +
+				"server on the same processors"},
+		{"restore from S3, speed to Litestream's", restoreS3, litestreamRestore, 2, ""},
 	} {
 		k.report.aim(aim{What: fmt.Sprintf("%s, %s", a.what, size(k.mib)), Aim: a.aim,
 			AtLeast: true, Got: ratios(k.seconds(a.peer), k.seconds(a.ours)), Why: a.why})
 	}
+	var peak []float64
+	for _, c := range slices.Concat(k.costs[restoreDir], k.costs[restoreS3]) {
+		peak = append(peak, c.peakMiB)
+	}
+	k.report.aim(aim{What: "memory of a restore, " + size(k.mib), Aim: 150, Unit: "MiB",
+		Got: spreadOf(peak)})
 }
 
 // addTo puts the speeds into the plot.

@@ -53,6 +53,20 @@ func (t *Target) Slot(ctx context.Context) (release func(), err error) {
 	}
 }
 
+// SlotIfFree is [Target.Slot] for one more request beside others, which may have a slot: it does
+// not wait. ok is false if none is free.
+func SlotIfFree(t *Target) (release func(), ok bool) {
+	if t.slots == nil {
+		return func() {}, true
+	}
+	select {
+	case t.slots <- struct{}{}:
+		return func() { <-t.slots }, true
+	default:
+		return nil, false
+	}
+}
+
 // PutPack stores p, which has 1 to [PackMax] objects, and returns where they stand, in the order in
 // which they were added, and how many bytes were sent. The pack is durable on return (I3): for
 // many, [Target.Batch] is faster. p is not changed, nor retained once PutPack has returned nil.

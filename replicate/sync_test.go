@@ -110,6 +110,29 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// A target that is new is asked for both its buckets at once.
+func TestSyncAsksBothBucketsAtOnce(t *testing.T) {
+	w := newWorld(t, 1, 3)
+	var asked [2]chan struct{}
+	for k, bucket := range []*memoryBucket{w.chunks[0], w.manifests[0]} {
+		asked[k] = make(chan struct{})
+		began := sync.OnceFunc(func() { close(asked[k]) })
+		bucket.fault = func(op, _ string) error {
+			if op != "mark" {
+				return nil
+			}
+			began()
+			select {
+			case <-asked[1-k]:
+				return nil
+			case <-time.After(time.Minute):
+				return errors.New("the other bucket is not asked")
+			}
+		}
+	}
+	w.mustSync("both", nil)
+}
+
 // TestSyncDoesNotRead: an unchanged file is not even read, once its times are old
 // enough. ctime cannot be set, so the clock is moved on instead.
 func TestSyncDoesNotRead(t *testing.T) {

@@ -106,13 +106,13 @@ func TestSyncPutsAhead(t *testing.T) {
 	var read, readAtFirstPut int64
 	w.chunks[0].setFault(func(op, _ string) error {
 		if op == "put" && readAtFirstPut == 0 {
-			// the copy waits for us when it has the chunks of three packs
+			// the copy waits for us when it has the chunks of six packs
 			readAtFirstPut = atomic.LoadInt64(&read)
 		}
 		return nil
 	})
 	result := w.mustSync("first", &read)
-	const ahead = 3*chunkstore.PackMax*chunkstore.ChunkBytes + 2*mirror.PieceBytes
+	const ahead = 6*chunkstore.PackMax*chunkstore.ChunkBytes + 2*mirror.PieceBytes
 	if readAtFirstPut == 0 || readAtFirstPut > ahead {
 		t.Errorf("the first pack was put when %d bytes of %d had been read", readAtFirstPut, read)
 	}

@@ -67,6 +67,10 @@ func (g *aheadGroup) release() {
 	}
 }
 
+// groupsAhead is how many groups may wait for a target, 16 MiB: what is hashed and sealed while one
+// is asked what it is, which takes eight requests one after the other.
+const groupsAhead = 4
+
 // ahead takes the pieces of a base copy. It is the goroutine's that owns the office.
 type ahead struct {
 	office *Office
@@ -92,7 +96,7 @@ func (o *Office) Ahead() mirror.Taker {
 	a.work.SetLimit(runtime.GOMAXPROCS(0))
 	for _, c := range o.couriers {
 		if c.state == Strange && c.Ready() {
-			f := &feed{groups: make(chan *aheadGroup, 1), refused: make(chan struct{})}
+			f := &feed{groups: make(chan *aheadGroup, groupsAhead), refused: make(chan struct{})}
 			a.feeds = append(a.feeds, f)
 			c.contact(f)
 		}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
@@ -263,26 +265,45 @@ func (a *contact) loadTree(ctx context.Context) error {
 	return nil
 }
 
-// identify finds out what the target's buckets are, and gives them an identity if they have none.
-func (a *contact) identify(ctx context.Context) (err error) {
-	ids := &a.found.ids
+// identify finds out what the target's buckets are, and gives them an identity if they have none:
+// both at once, if there is a slot for it.
+func (a *contact) identify(ctx context.Context) error {
+	release, free := chunkstore.SlotIfFree(a.t)
+	if !free {
+		if err := a.identifyChunks(ctx); err != nil {
+			return err
+		}
+		return a.identifyManifests(ctx)
+	}
+	defer release()
+	var both errgroup.Group
+	both.Go(errands.Guarded(func() error { return a.identifyChunks(ctx) }))
+	both.Go(errands.Guarded(func() error { return a.identifyManifests(ctx) }))
+	return both.Wait()
+}
+
+func (a *contact) identifyChunks(ctx context.Context) (err error) {
+	id := &a.found.ids.Chunks
 	a.uploads.calls.Add(1)
-	if ids.Chunks, err = chunkstore.Identify(ctx, a.t.Chunks, a.t.Sealer); err != nil {
+	if *id, err = chunkstore.Identify(ctx, a.t.Chunks, a.t.Sealer); err != nil {
 		return err
 	}
-	if !a.found.exists || ids.Manifests == (chunkstore.Identity{}) {
+	if !a.Logged || *id != a.known.Chunks {
+		a.Logged, err = a.t.ProveLog(ctx, *id)
+	}
+	return err
+}
+
+func (a *contact) identifyManifests(ctx context.Context) (err error) {
+	id := &a.found.ids.Manifests
+	if !a.found.exists || *id == (chunkstore.Identity{}) {
 		a.uploads.calls.Add(1)
-		if ids.Manifests, err = chunkstore.Identify(ctx, a.t.Manifests, a.t.Sealer); err != nil {
+		if *id, err = chunkstore.Identify(ctx, a.t.Manifests, a.t.Sealer); err != nil {
 			return err
 		}
 	}
 	if !a.Guarded {
-		if a.Guarded, err = a.t.ProveConditions(ctx, ids.Manifests); err != nil {
-			return err
-		}
-	}
-	if !a.Logged || ids.Chunks != a.known.Chunks {
-		a.Logged, err = a.t.ProveLog(ctx, ids.Chunks)
+		a.Guarded, err = a.t.ProveConditions(ctx, *id)
 	}
 	return err
 }
