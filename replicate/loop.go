@@ -302,6 +302,7 @@ func (l *loop) distribute() error {
 	}
 	l.cut = l.mirrorPoint().Sequence
 	l.office.Push(l.mirrorPoint())
+	l.office.Fold()
 	l.publishPushed()
 	return nil
 }

@@ -331,6 +331,7 @@ func (a *contact) probe(ctx context.Context) error {
 func (c *Courier) contacted(a *contact, err error) {
 	c.state = Strange
 	c.repack.forget()
+	c.fold, c.stock.folded = nil, nil
 	defer c.saver.take()
 	if c.saver.saving != nil {
 		c.saver.saving.stale = true

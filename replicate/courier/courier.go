@@ -93,6 +93,7 @@ type work struct {
 	pushing *push  // under way
 	diary   *diary // of the target's history; nil: see diaryOf
 	repack  repack
+	fold    *folding // under way; nil: none is, or the target is another since
 }
 
 // trouble is why a target does not take what we have for it.

@@ -15,6 +15,12 @@
 // was put 20 hours ago, or is known since then, is touched, so that nobody collects it before it is
 // named (unnamed.go); if it is gone, the push fails, and it is put again.
 //
+// No record waits for a fold (package cutter). Its packs are put to all targets of which it is
+// known what they have, beside pushes and with no more slots, and are durable before it ends
+// (fold.go). When all have taken it, the next version names what it has put, where it stands in
+// each target (notes.folded). If one fails, so does the fold, and for a while a push puts such
+// chunks before its record. What is not named within an hour is forgotten, and put again.
+//
 // A look asks whether a target is still what it was taken for.
 //
 // # History
@@ -115,6 +121,8 @@
 //	Q7  Of packs that are sealed or put there are no more than the target has slots, for all
 //	    databases of the process. A base copy has two more that are sealed, and while others
 //	    have the slots, one for each of its own puts.
+//	Q8  What a fold has put is named only in the target that it was put to, as long as no contact
+//	    has met that anew, and no pack of it was found gone.
 //
 // # Beliefs
 //

@@ -15,7 +15,8 @@ type notes struct {
 	target  string  // its ID
 	journal *ledger // of put; nil before the first contact
 	put     map[chunkstore.ID]chunkstore.Place
-	known   time.Time // put is not older, or was in the journal then
+	known   time.Time                          // put is not older, or was in the journal then
+	folded  map[chunkstore.ID]chunkstore.Place // likewise: by the last fold, for the next version
 }
 
 // of returns the journal of what was put while the target's chunk bucket was that one.

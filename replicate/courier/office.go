@@ -72,6 +72,7 @@ type Office struct {
 	cutter   *cutter.Cutter // makes what they bring
 	couriers []*Courier
 
+	folds
 	saidElsewhere bool     // that other hosts have versions of our path
 	fed           []*piece // of a base copy: what was not hashed yet when it was looked at last
 }
@@ -79,6 +80,9 @@ type Office struct {
 // New returns the couriers of the targets, which do nothing before Open.
 func New(o Options, targets []*chunkstore.Target) *Office {
 	office := &Office{o: o, key: manifest.Name(o.Host, o.Spool.Path())}
+	office.folds = folds{
+		of: office, pause: backoff.Backoff{First: retryFirst, Most: retryMost},
+	}
 	for _, t := range targets {
 		c := &Courier{
 			Target: t, office: office, id: TargetID(t), shelf: newShelf(t, office.key),
@@ -126,6 +130,7 @@ func (o *Office) Lacks(i int) bool {
 
 // Renamed changes every target's backlog with the cutter's tree.
 func (o *Office) Renamed(i int, id chunkstore.ID) {
+	o.forgetOld()
 	for _, c := range o.couriers {
 		c.stock.renamed(i, id)
 	}

@@ -44,6 +44,8 @@ func (s *stock) renamed(i int, id chunkstore.ID) {
 		s.moved[i] = chunkstore.Ref{ID: id}
 	} else if place, ok := s.put[id]; ok {
 		s.moved[i] = chunkstore.Ref{ID: id, Place: place}
+	} else if place, ok := s.folded[id]; ok {
+		s.moved[i] = chunkstore.Ref{ID: id, Place: place}
 	} else {
 		s.missing[i] = id
 	}
@@ -102,7 +104,7 @@ func (s *stock) found(i int, ref chunkstore.Ref) {
 func (s *stock) lose(gone map[chunkstore.Digest]bool, last *manifest.Tree) (
 	packs int, chunks []int,
 ) {
-	maps.DeleteFunc(s.put, func(_ chunkstore.ID, p chunkstore.Place) bool { return gone[p.Pack] })
+	s.forget(gone)
 	for i, ref := range s.moved {
 		if gone[ref.Place.Pack] {
 			chunks = append(chunks, i)
@@ -139,6 +141,13 @@ func (s *stock) lose(gone map[chunkstore.Digest]bool, last *manifest.Tree) (
 		}
 	}
 	return len(needed), chunks
+}
+
+// forget forgets what was put in packs that are gone, and that no version names.
+func (s *stock) forget(gone map[chunkstore.Digest]bool) {
+	is := func(_ chunkstore.ID, p chunkstore.Place) bool { return gone[p.Pack] }
+	maps.DeleteFunc(s.put, is)
+	maps.DeleteFunc(s.folded, is)
 }
 
 func note(packs *map[chunkstore.Digest]bool, name chunkstore.Digest) {

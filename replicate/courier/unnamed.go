@@ -100,7 +100,7 @@ func (u *uploads) lose(name chunkstore.Digest) {
 // unput forgets packs that were put, and are gone. It returns the chunks that miss their objects
 // now.
 func (s *stock) unput(gone map[chunkstore.Digest]bool) (chunks []int) {
-	maps.DeleteFunc(s.put, func(_ chunkstore.ID, p chunkstore.Place) bool { return gone[p.Pack] })
+	s.forget(gone)
 	for i, ref := range s.moved {
 		if gone[ref.Place.Pack] {
 			delete(s.moved, i)

@@ -20,7 +20,7 @@ type Past struct {
 // (I4 of package replicate). Without one (nil), a lineage begins. Either way the epoch is a new
 // one. Options.Meanwhile is called as by Cut.
 func (c *Cutter) Adopt(ctx context.Context, past *Past) error {
-	if err := c.prehash(ctx); err != nil {
+	if _, err := c.prehash(ctx); err != nil {
 		return err
 	}
 	if past != nil {

@@ -17,10 +17,11 @@ const sectorBytes = 512
 // [Options.Meanwhile], before the decision what the version is made of. If nothing differs after
 // all, the last version stays. made says whether there is a new one.
 func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
-	if err := c.prehash(ctx); err != nil {
+	c.fold.take()
+	p, err := c.prehash(ctx)
+	if err != nil {
 		return false, err
 	}
-	p := c.planner.plan()
 	if err := c.db.hash(ctx, p.whole); err != nil {
 		return false, err
 	}
@@ -33,6 +34,9 @@ func (c *Cutter) Cut(ctx context.Context) (made bool, err error) {
 		return false, err
 	}
 	c.planner.noteCarried(p)
+	if c.outgrown = p.fold; c.fold != nil {
+		c.outgrown = nil // that is what the fold is of
+	}
 	return true, c.noteSaved(p, whole)
 }
 

@@ -53,6 +53,9 @@ type Audience interface {
 	Renamed(i int, id chunkstore.ID)
 	// Shortened says that the tree has no more than so many chunks.
 	Shortened(chunks int)
+	// Folds reports whether what outgrows the budget of inline pages can travel inline all the
+	// same, as a [Fold] will make objects of it.
+	Folds() bool
 	// Stores returns the identities of the chunk buckets that versions are for, ascending.
 	Stores() []chunkstore.Identity
 }
@@ -112,6 +115,8 @@ type Cutter struct {
 
 	foundBlank bool // by Load
 	planner    planner
+	fold       *Fold // that was begun; the next Cut takes it, if it has ended
+	outgrown   []int // chunks that the last cut would have a Fold of
 }
 
 // New returns a cutter in the state Blank.

@@ -66,28 +66,30 @@ func (c contents) hashAt(i int) (id chunkstore.ID, err error) {
 var chunkBuffers = sync.Pool{New: func() any { return new([chunkstore.ChunkBytes]byte) }}
 
 // prehash hashes most of what has to be hashed, and calls [Options.Meanwhile] in between: a cut
-// after a base copy must not make the changelog outgrow its allowance.
-func (c *Cutter) prehash(ctx context.Context) error {
+// after a base copy must not make the changelog outgrow its allowance. It returns what a cut of the
+// contents, as they are then, is made of.
+func (c *Cutter) prehash(ctx context.Context) (*plan, error) {
 	for range prehashRounds {
+		p := c.planner.plan()
 		var todo []int
-		for _, i := range c.planner.plan().whole {
+		for _, i := range p.whole {
 			if !c.db.Diff(i).Hashed {
 				todo = append(todo, i)
 			}
 		}
 		if len(todo) <= prehashChunks {
-			return nil
+			return p, nil
 		}
 		for batch := range slices.Chunk(todo, prehashChunks) {
 			cutOff := func(i int) bool { return c.db.Diff(i) == nil } // meanwhile
 			batch = slices.DeleteFunc(batch, cutOff)
 			if err := c.db.hash(ctx, batch); err != nil {
-				return err
+				return nil, err
 			}
 			if err := c.o.Meanwhile(ctx); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return c.planner.plan(), nil
 }

@@ -24,6 +24,12 @@ import (
 // outgrow InlineBytesMax; then chunks that changed only once are put together, at most InlineBatch
 // if that is enough, and the warmest of the others stay, up to half of it.
 //
+// To put them takes longer than to put a record: some 50 ms for a pack of 64, which have to be
+// read, hashed and compressed. So no version waits for it, if it need not: what is to be put goes
+// on to travel inline, as far as there is room for it (inlineFoldMax), and a [Fold] puts it
+// meanwhile. The next version names the new objects. Only what is too much for that, and chunks of
+// which nobody could make the object any more, are put before the record that names them.
+//
 // A cut of many transactions changes many chunks, and may carry more: for each chunk
 // beyond inlineChunksFew another inlineBytesPerChunk, up to inlineBytesLimit. To put those chunks
 // would be 50 KB for each, of which most are put again soon.
@@ -56,10 +62,15 @@ const (
 	// inlineBytesLimit bounds the same for a cut of everything.
 	inlineBytesLimit = 256 << 10
 	// inlinePlainRatio bounds the same before compression, which readers have in
-	// memory, to that many times as much, and inlinePlainLimit to what leaves room in
+	// memory, to that many times as much, and inlinePlainLimit to what leaves a fold the time
+	// that it takes; and inlineFoldMax what travels until one has ended, to what leaves room in
 	// manifest.BytesMax.
 	inlinePlainRatio = 10
-	inlinePlainLimit = 768 << 10
+	inlinePlainLimit = 512 << 10
+	inlineFoldMax    = 768 << 10
+	// inlineLargeMax bounds what of it is of chunks of which more than a quarter differs: those
+	// bytes are sent twice.
+	inlineLargeMax = 128 << 10
 	// inlineChunkMax is how many bytes of a chunk travel inline at most, before compression.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// PatchesMax is explained at [manifest.Tree.Pack].
@@ -72,6 +83,7 @@ const (
 type plan struct {
 	pageBytes      int
 	whole, inline  []int // chunk indexes, ascending
+	fold           []int // those of inline that would be whole if there was no fold; ascending
 	pages          []pageRange
 	first          bool // page 1 is all of chunk 0, which then needs no object
 	pageOneChanged bool
@@ -92,8 +104,12 @@ const pageBytesDefault = 4096
 //   - it is not known which of its sectors differ,
 //   - it is shorter than what its object may be, so that its object would show
 //     again behind it when the file grows,
-//   - more than a quarter of it differs, or it is not made of whole sectors,
+//   - it is not made of whole sectors,
 //   - a target has not got its object: then nobody could make it any more,
+//
+// and, by a fold if there can be one and it needs nothing of the above, if
+//
+//   - more than a quarter of it differs (if there are few such chunks),
 //   - much of it differs, and others are stored anew: one request puts them all,
 //   - or the inline budget is outgrown, and others are warmer.
 //
@@ -120,7 +136,7 @@ func (c *planner) plan() *plan {
 			}
 		}
 	}
-	var warm []candidate
+	var warm, large []candidate
 	always := p.pages
 	for _, i := range c.db.Diffs() {
 		if i == 0 && p.first {
@@ -133,27 +149,53 @@ func (c *planner) plan() *plan {
 		}
 		one := c.candidate(i, always)
 		if one.plain > inlineChunkMax {
-			p.whole = append(p.whole, i)
+			large = append(large, one)
 		} else if i == 0 || c.db.Diff(i).Count() > 0 {
 			warm = append(warm, one)
 		}
 	}
 	n := fit(warm, taken, c.packed)
-	n = goAlong(warm, n, len(p.whole))
-	for k, one := range warm {
-		if k < n {
-			p.inline = append(p.inline, one.index)
-			for _, run := range one.runs {
-				p.pages = append(p.pages, inSectors(run.off, run.bytes)...)
-			}
-		} else {
-			p.whole = append(p.whole, one.index)
+	n = goAlong(warm, n, len(p.whole)+len(large))
+	stay, leave := warm[:n], append(warm[n:], large...)
+	if len(p.whole) == 0 && len(leave) > 0 && plainOf(large) <= inlineLargeMax &&
+		bytesOfAll(p.pages)+plainOf(stay)+plainOf(leave) <= inlineFoldMax && c.audience.Folds() {
+		p.fold = indexes(leave)
+		stay, leave = append(stay, leave...), nil
+	}
+	p.inline, p.whole = indexes(stay), append(p.whole, indexes(leave)...)
+	for _, one := range stay {
+		for _, run := range one.runs {
+			p.pages = append(p.pages, inSectors(run.off, run.bytes)...)
 		}
 	}
 	slices.Sort(p.whole)
-	slices.Sort(p.inline)
 	slices.SortFunc(p.pages, func(a, b pageRange) int { return cmp.Compare(a.off, b.off) })
 	return p
+}
+
+// bytesOfAll returns how many bytes pages have.
+func bytesOfAll(pages []pageRange) (n int) {
+	for _, p := range pages {
+		n += p.bytes
+	}
+	return n
+}
+
+// plainOf returns how many bytes of c travel inline, if they do.
+func plainOf(c []candidate) (n int) {
+	for _, one := range c {
+		n += one.plain
+	}
+	return n
+}
+
+// indexes returns the chunks of c, ascending.
+func indexes(c []candidate) (chunks []int) {
+	for _, one := range c {
+		chunks = append(chunks, one.index)
+	}
+	slices.Sort(chunks)
+	return chunks
 }
 
 // overridable reports whether chunk i may keep its object, with pages inline.

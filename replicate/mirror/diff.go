@@ -15,7 +15,8 @@ type Diff struct {
 	Changed bool // since the last cut
 	Whole   bool // anywhere: Sectors does not tell
 	Sectors [2]uint64
-	Stamp   uint64 // grows with each change
+	Since   [2]uint64 // those that were set since Begin
+	Stamp   uint64    // grows with each change
 
 	Hashed bool // Hash is the ID of the chunk as it is now
 	Hash   chunkstore.ID
@@ -28,8 +29,16 @@ func (d *Diff) Has(k int) bool { return d.Whole || d.Sectors[k/64]>>(k%64)&1 != 
 func (d *Diff) Set(from, to int) {
 	for k := from; k < to; k++ {
 		d.Sectors[k/64] |= 1 << (k % 64)
+		d.Since[k/64] |= 1 << (k % 64)
 	}
 }
+
+// Begin notes that the chunk, as it is now, is about to become an object.
+func (d *Diff) Begin() { d.Since = [2]uint64{} }
+
+// End notes that the chunk, as it was at Begin, is its object. Whole is false, and was then: what
+// differed from the object before is in the new one.
+func (d *Diff) End() { d.Sectors = d.Since }
 
 // Count returns how many sectors may differ.
 func (d *Diff) Count() int {

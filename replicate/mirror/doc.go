@@ -51,6 +51,7 @@
 //	    and is cut off when the mirror is opened.
 //	M3  Which sectors of a chunk changed is only in memory: a successor takes the
 //	    whole of a chunk as changed whose byte is set.
+//	    Diff.Since has all that changed after Diff.Begin, while the chunk has that Diff.
 //	M4  A chunk that a view needs is set aside before it is changed.
 //	M5  What the files are like is in the state (see guard.go), or since when they
 //	    are being changed: what else changes them is found out before it is used.
