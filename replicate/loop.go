@@ -197,6 +197,9 @@ func (l *loop) sign(m *manifest.Manifest) {
 
 // close gives back what newLoop took. run has ended.
 func (l *loop) close() {
+	if l.office != nil {
+		courier.Finish(l.errands.Context(), l.office)
+	}
 	l.errands.Stop()
 	l.bell.close()
 	l.errands.Wait()

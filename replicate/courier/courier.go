@@ -8,6 +8,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/backoff"
+	"verneuil/replicate/bell"
 	"verneuil/spool"
 )
 
@@ -94,6 +95,7 @@ type work struct {
 	diary   *diary // of the target's history; nil: see diaryOf
 	repack  repack
 	fold    *folding // under way; nil: none is, or the target is another since
+	news    *bell.Bell // tells replicas that follow of what was pushed
 }
 
 // trouble is why a target does not take what we have for it.

@@ -11,10 +11,12 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/backoff"
+	"verneuil/replicate/bell"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/errands"
 	"verneuil/replicate/mirror"
 	"verneuil/replicate/patrol"
+	"verneuil/replicate/versions"
 	"verneuil/spool"
 )
 
@@ -96,6 +98,11 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 		c.belief.of, c.saver.of, c.repack.of = c, c, c
 		c.repack.pause = backoff.Backoff{First: retryFirst, Most: retryMost}
 		c.beat = beat{c, patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log })}
+		c.news = bell.New(bell.Options{Bucket: t.Chunks, Name: versions.NewsName(office.key),
+			Log: o.Log, Run: func(_ string, f func(context.Context)) bool {
+				o.Errands.Run(func() { f(o.Errands.Context()) })
+				return true
+			}})
 		office.couriers = append(office.couriers, c)
 	}
 	return office
@@ -106,6 +113,13 @@ func (o *Office) Open(makes *cutter.Cutter) {
 	o.cutter = makes
 	o.loadAcks()
 	loadPatrols(o)
+}
+
+// Finish waits a moment until replicas were told of what was pushed last, if that is under way.
+func Finish(ctx context.Context, o *Office) {
+	for _, c := range o.couriers {
+		c.news.Finish(ctx)
+	}
 }
 
 // TargetID names a target in the spool.

@@ -11,6 +11,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/bell"
 	"verneuil/replicate/cutter"
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
@@ -252,6 +253,7 @@ func (c *Courier) surprised(err error) {
 
 // took notes that the target has taken a version, and so many chunks for it.
 func (c *Courier) took(p *push, chunks int) {
+	c.news.Ring(bell.Record)
 	if err := c.stock.named(p.uploads.runs); err != nil {
 		c.log().Warn("journal", "error", err)
 	}

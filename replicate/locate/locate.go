@@ -17,6 +17,8 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/bell"
+	"verneuil/replicate/versions"
 	"verneuil/spool/sqlitefile"
 )
 
@@ -130,6 +132,26 @@ func Redacted(uri string) string {
 // Named reports whether the source is a host's database and not one object: then
 // several targets may answer, of which one may lag.
 func (l *Locator) Named() bool { return l.key != "" }
+
+// News returns a channel that gets a value when a target may have a newer version, where a target
+// can tell of that and lets us listen, until ctx ends; nil: none can.
+func (l *Locator) News(ctx context.Context) <-chan struct{} {
+	var news chan struct{}
+	for _, t := range l.Targets() {
+		if _, ok := t.Chunks.(chunkstore.Messenger); !ok {
+			continue
+		}
+		if news == nil {
+			news = make(chan struct{}, 1)
+		}
+		bell.New(bell.Options{Bucket: t.Chunks, Name: versions.NewsName(l.key),
+			Log: l.store.Options().Log, Run: func(_ string, f func(context.Context)) bool {
+				go f(ctx)
+				return true
+			}}).HearInto(ctx, bell.Record|bell.Free, news)
+	}
+	return news
+}
 
 // Targets returns those that may have the manifest, if the source is [Locator.Named]. It is not the
 // caller's to change.

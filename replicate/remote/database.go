@@ -15,6 +15,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/bell"
 	"verneuil/replicate/locate"
 	"verneuil/replicate/remote/compose"
 	"verneuil/replicate/remote/machine"
@@ -85,9 +86,20 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 	}
 	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
 	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key},
-		news: newBell(d, versions.NewsName(key)), wants: newBell(d, versions.WantsName(key))}
+		news: d.bell(versions.NewsName(key)), wants: d.bell(versions.WantsName(key))}
 	d.give()
 	return d, nil
+}
+
+// bell is one of d's.
+func (d *database) bell(name string) *bell.Bell {
+	return bell.New(bell.Options{Bucket: d.shop.t.Chunks, Name: name, Log: d.log,
+		Run: func(what string, f func(context.Context)) bool { return d.set.run(what, d, f) }})
+}
+
+// News gets a value when another machine has appended a record: see package replica.
+func (d *database) News(ctx context.Context) <-chan struct{} {
+	return d.lease.news.Hear(ctx, bell.Record|bell.Free)
 }
 
 // errGone: nobody has the database open any more.

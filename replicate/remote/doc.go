@@ -10,7 +10,6 @@
 //	story.go       how far this process has come in the history: reading on, appending
 //	lease.go       who of several machines, and of the processes of one, may write
 //	watch.go       whether the owner lives
-//	bell.go        tells others at once what they would else ask for
 //	queue.go       commits on their way
 //	append.go      and into the log
 //	checkpoint.go  checkpoints, in the background
@@ -54,9 +53,9 @@
 // watcher's clock, he takes over by a fence. He asks for the lease by an object called want-…,
 // which the owner looks for four times a second while he holds it.
 //
-// Where the store can notify (RADOS), a bell tells at once that the lease is wanted, that it is
-// given back, and that there is a record; everybody asks all the same, only later. A bell that is
-// not heard costs that time, and nothing else.
+// Where the store can notify (RADOS), bells (package bell) tell at once that the lease is wanted,
+// that it is given back, and that there is a record; everybody asks all the same, only later. A
+// bell that is not heard costs that time, and nothing else.
 //
 // A heartbeat says that its writer lives, and nothing of the log. It prolongs a promise (see below)
 // only if its answer comes while the promise holds: then whoever goes by older signs looks once

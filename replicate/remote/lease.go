@@ -10,6 +10,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/bell"
 	"verneuil/replicate/remote/machine"
 	"verneuil/replicate/versions"
 )
@@ -92,8 +93,8 @@ type lease struct {
 	d      *database
 	file   *machine.File
 	beats  beats
-	news   *bell // of records, and that the lease is free
-	wants  *bell // of who wants it
+	news   *bell.Bell // of records, and that the lease is free
+	wants  *bell.Bell // of who wants it
 	keeper keeper
 	watch  watch
 }
@@ -291,11 +292,11 @@ func (s *story) moved(m *manifest.Manifest) {
 	s.m = &next
 	s.note()
 	s.alive()
-	told := bellRecord
+	told := bell.Record
 	if next.At.Released {
-		told |= bellFree
+		told |= bell.Free
 	}
-	s.d.lease.news.ring(told)
+	s.d.lease.news.Ring(told)
 }
 
 // keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.
@@ -344,7 +345,7 @@ func (l *lease) keep(ctx context.Context) {
 	pause := min(o.look, o.LeaseLinger, o.LeaseRenewal)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wanted := l.wants.hear(ctx, bellWant)
+	wanted := l.wants.Hear(ctx, bell.Want)
 	for l.tend(ctx) && restUntil(ctx, pause, wanted) {
 	}
 }
@@ -534,6 +535,6 @@ func (l *lease) leave(ctx context.Context) error {
 		return nil
 	}
 	l.release(ctx)
-	l.news.finish(ctx)
+	l.news.Finish(ctx)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/bell"
 	"verneuil/replicate/versions"
 )
 
@@ -88,7 +89,7 @@ func (l *lease) await(ctx context.Context) (looked bool) {
 func (l *lease) watchOwner(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	free := l.news.hear(ctx, bellFree)
+	free := l.news.Hear(ctx, bell.Free)
 	for l.lookAt(ctx) && restUntil(ctx, l.d.set.o.look, free) {
 	}
 }
@@ -148,7 +149,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
 			d.log.Info("the lease could not be asked for", "error", err)
 		}
-		l.wants.ring(bellWant)
+		l.wants.Ring(bell.Want)
 	}
 	return again
 }

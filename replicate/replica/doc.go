@@ -28,7 +28,8 @@
 // the database is. Then it becomes the newest, and a connection moves on when it
 // is told to, or with auto refresh at the start of its next transaction. What was
 // loaded and has changed is fetched in the background. A source is polled only while
-// a connection wants auto refresh.
+// a connection wants auto refresh; meanwhile it is listened to, where the store can tell of
+// news (package bell).
 //
 // What is fetched before it is asked for, at most 160 chunks at a time in a process:
 //
@@ -65,7 +66,8 @@
 //	F5  No read waits longer than the deadline, and none waits for a refresh. None fails
 //	    because of a chunk that it does not need, and that was fetched together with its own.
 //	    Nor does one fail because one target does, if another has the chunk that can be asked.
-//	F6  Nothing is written to a target: credentials that get objects are enough.
+//	F6  Nothing is written to a target: credentials that get objects are enough. (What is to hear
+//	    in RADOS watches an object, which takes more, and polls if it may not.)
 //	F7  The host's memory hardly grows with what is loaded: two extents of the slot file
 //	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.
 //	F8  Two versions show SQLite the same schema cookie only if the writer has followed every

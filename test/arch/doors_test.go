@@ -47,9 +47,10 @@ var doors = map[string][]string{
 	},
 	"replicate/remote": {
 		"replicate/remote/compose", "replicate/remote/machine", "replicate/replica",
-		"replicate/locate", "replicate/versions", "replicate/backoff",
+		"replicate/locate", "replicate/versions", "replicate/backoff", "replicate/bell",
 		"manifest", "manifest/history", "chunkstore",
 	},
+	"replicate/bell":           {"chunkstore"},
 	"replicate/remote/compose": {"spool/sqlitefile", "manifest", "chunkstore"},
 	"replicate/remote/deposit": {
 		"replicate/remote/compose", "replicate/versions", "spool/sqlitefile",
@@ -71,7 +72,7 @@ var doors = map[string][]string{
 	},
 	"replicate/courier": {
 		"replicate/cutter", "replicate/mirror", "replicate/patrol", "replicate/versions",
-		"replicate/locate", "replicate/errands", "replicate/backoff",
+		"replicate/locate", "replicate/errands", "replicate/backoff", "replicate/bell",
 		"spool", "manifest", "manifest/history", "chunkstore",
 	},
 	"replicate/cutter": {"replicate/mirror", "replicate/errands",
@@ -82,7 +83,8 @@ var doors = map[string][]string{
 	"replicate/backoff": {},
 	"replicate/proof":   {"chunkstore"},
 	// s3: of URIs
-	"replicate/locate":    {"replicate/versions", "spool/sqlitefile", "manifest", "chunkstore"},
+	"replicate/locate": {"replicate/versions", "replicate/bell", "spool/sqlitefile", "manifest",
+		"chunkstore"},
 	"spool":               {"chunkstore"},
 	"spool/sqlitefile":    {},
 	"replicate/versions":  {"manifest", "manifest/history", "chunkstore"},
