@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	rt "runtime/cgo"
 	"sync"
 	"syscall"
@@ -110,11 +111,27 @@ func goRemoteStores() (list **C.char) {
 	return stringList(vfs.Process().RemoteStores())
 }
 
+// waitingProcs is how many more processors the runtime is given for the host's threads that wait
+// for a store.
+const waitingProcs = 16
+
+// moreProcs has the runtime run more goroutines at once than there are processors, unless the user
+// has said how many. A thread that has come back from Go keeps one of the runtime's processors (P)
+// until the runtime's monitor takes it away, which looks every 20 µs to 10 ms: so a few threads
+// that commit in turns keep all of them, and whoever is woken meanwhile waits for that. It is for
+// hosts of databases in a store, whose threads come to Go for each commit.
+var moreProcs = sync.OnceFunc(func() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + waitingProcs)
+	}
+})
+
 //export goRemoteOpen
 func goRemoteOpen(zName *C.char, m *C.RemoteMode, out *C.RemoteOpened) (rc C.int) {
 	rc = C.SQLITE_CANTOPEN
 	defer guard("open a database in a store")
 	bells()
+	moreProcs()
 	name := C.GoString(zName)
 	r, err := vfs.Process().OpenRemote(context.Background(), name, remote.Mode{
 		ReadOnly: m.readOnly != 0, Create: m.create != 0, Follow: m.follow != 0,

@@ -27,6 +27,10 @@ import (
 // A piece is sealed as soon as it is copied, and its memory goes to another: what is in memory is
 // what is sealed, of packs that wait for a slot or have one.
 
+// processors is how many the machine has for us. The runtime may be given more later, for threads
+// that wait.
+var processors = runtime.GOMAXPROCS(0)
+
 // piece is a part of the file that was copied.
 type piece struct {
 	chunks []pieceChunk
@@ -93,7 +97,7 @@ type feed struct {
 // copy that begins: it hashes them, and puts them to the targets that turn out to have nothing.
 func (o *Office) Ahead() mirror.Taker {
 	a := &ahead{office: o, most: o.o.Uploads.packObjects()}
-	a.work.SetLimit(runtime.GOMAXPROCS(0))
+	a.work.SetLimit(processors)
 	for _, c := range o.couriers {
 		if c.state == Strange && c.Ready() {
 			f := &feed{groups: make(chan *aheadGroup, groupsAhead), refused: make(chan struct{})}
