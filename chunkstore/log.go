@@ -31,6 +31,12 @@ type Log interface {
 	String() string
 }
 
+// Batching is a [Log] that may read several records by one request.
+type Batching interface {
+	// Batches reports whether it does: then Read with a limit of two costs what one of one does.
+	Batches(ctx context.Context) bool
+}
+
 // LogEntry is what a [Log] tells of a record without reading it.
 type LogEntry struct {
 	Number   uint64

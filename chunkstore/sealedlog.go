@@ -22,6 +22,12 @@ type sealedLog struct {
 	name   string
 }
 
+// Batches is that of the log below: see [Batching].
+func (l sealedLog) Batches(ctx context.Context) bool {
+	b, ok := l.Log.(Batching)
+	return ok && b.Batches(ctx)
+}
+
 func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {
 	return l.Log.Append(ctx, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
 }

@@ -157,6 +157,12 @@ func (l *log) announce(ctx context.Context, s uint64) error {
 	return err
 }
 
+// Batches: see [chunkstore.Batching].
+func (l *log) Batches(ctx context.Context) bool {
+	maps, err := l.maps(ctx)
+	return err == nil && maps
+}
+
 // Read asks for up to 64 records at once.
 func (l *log) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
 	maps, err := l.maps(ctx)

@@ -211,7 +211,8 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 		}
 	}
 	began, limit := r.now(), max(windows[r.window], least)
-	if r.fenced {
+	// One more than there is tells that it is the end.
+	if b, ok := r.log.(chunkstore.Batching); r.fenced || ok && b.Batches(ctx) {
 		limit = max(limit, 2)
 	}
 	stored, err := r.log.Read(ctx, r.at.Number+1, limit)

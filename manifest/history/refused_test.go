@@ -217,3 +217,31 @@ func TestLookAndNext(t *testing.T) {
 		t.Errorf("another history: %v, at %d", err, r.At().Number)
 	}
 }
+
+// batchingLog is one that reads several records by one request.
+type batchingLog struct{ chunkstore.Log }
+
+func (batchingLog) Batches(context.Context) bool { return true }
+
+// TestBatches: where a second record costs nothing, who reads the only one that is new finds by the
+// same request that it is the last.
+func TestBatches(t *testing.T) {
+	s := &plainStore{log: map[uint64][]byte{}}
+	if _, err := Create(t.Context(), s, Options{}, [16]byte{1}, nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	w := follower(t, s)
+	must(t, w.Take(t.Context(), nil))
+	must(t, w.Append(t.Context(), []byte{1}, false))
+	for _, batches := range []bool{false, true} {
+		r := follower(t, s).Reader()
+		if batches {
+			r.log = batchingLog{r.log}
+		}
+		must(t, w.Append(t.Context(), []byte{1}, false))
+		step, err := r.Next(t.Context())
+		if err != nil || len(step.Records) != 1 || step.End != batches {
+			t.Errorf("batches %v: %+v, %v", batches, step, err)
+		}
+	}
+}
