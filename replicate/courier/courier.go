@@ -94,7 +94,7 @@ type work struct {
 	pushing *push  // under way
 	diary   *diary // of the target's history; nil: see diaryOf
 	repack  repack
-	fold    *folding // under way; nil: none is, or the target is another since
+	fold    *folding   // under way; nil: none is, or the target is another since
 	news    *bell.Bell // tells replicas that follow of what was pushed
 }
 
