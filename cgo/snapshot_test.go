@@ -1,13 +1,7 @@
 package cgo_test
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,228 +10,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"verneuil/chunkstore"
-	"verneuil/chunkstore/dir"
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/s3"
 	"verneuil/manifest"
-	"verneuil/replicate/publishtest"
 )
-
-// library is the loadable extension that make has built.
-func library(t *testing.T) string {
-	t.Helper()
-	lib := os.Getenv("VERNEUIL_LIB")
-	if lib != "" {
-		if _, err := os.Stat(lib); err == nil {
-			return lib
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("VERNEUIL_LIB=%q: no such library: build it with make", lib)
-	}
-	t.Skip("VERNEUIL_LIB does not name the library: run make test")
-	return ""
-}
-
-// replicaSource is a database with a target that its versions are put into.
-type replicaSource struct {
-	t        *testing.T
-	lib      string
-	db       string
-	dir      string // of the target
-	store    *chunkstore.Store
-	sequence uint64
-	lineage  byte
-
-	continuity uint64
-	settings   map[string]any // of the replica, beyond what env says
-}
-
-func newReplicaSource(t *testing.T, sql string) *replicaSource {
-	t.Helper()
-	s := &replicaSource{
-		t: t, lib: library(t), lineage: 1,
-		db: filepath.Join(t.TempDir(), "source.db"), dir: t.TempDir(),
-	}
-	targets := []chunkstore.TargetConfig{&dir.Config{Path: s.dir}}
-	var err error
-	unlimited := chunkstore.Options{CallsPerSecond: -1}
-	if s.store, err = chunkstore.Open(context.Background(), targets, unlimited); err != nil {
-		t.Fatal(err)
-	}
-	s.exec(sql)
-	return s
-}
-
-// exec changes the database with stock SQLite, and publishes it.
-func (s *replicaSource) exec(sql string) {
-	s.t.Helper()
-	out, err := osexec.Command("sqlite3", "-batch", "-bail", s.db, sql).CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("%s: %v\n%s", sql, err, out)
-	}
-	s.publish()
-}
-
-func (s *replicaSource) manifest() *manifest.Manifest {
-	s.t.Helper()
-	file, err := os.ReadFile(s.db)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.sequence++
-	page := 4096
-	if len(file) >= 512 {
-		page = int(file[16])<<8 | int(file[17])
-	}
-	if page == 1 {
-		page = 65536
-	}
-	m := &manifest.Manifest{
-		Host: "source", Path: "/source.db", Program: "test",
-		Lineage: [16]byte{s.lineage}, Sequence: s.sequence,
-		Continuity: s.continuity,
-		Time:       time.Unix(1700000000, 0), SourceCtime: time.Unix(1600000000, 5),
-		FileBytes: int64(len(file)), PageBytes: page,
-	}
-	if len(file) >= 512 {
-		m.Inline = []manifest.Page{{Data: file[:page]}}
-	}
-	tree := manifest.NewTree(chunkstore.Plain{}, m.Chunks())
-	put := func(objects []chunkstore.Hashed) ([]chunkstore.Place, error) {
-		return publishtest.PutAll(s.store.Targets[0], objects)
-	}
-	var chunks []chunkstore.Hashed
-	var indexes []int // theirs
-	for i := range m.Chunks() {
-		chunk := bytes.Clone(file[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)])
-		if i == 0 {
-			// What is inline must not be read from here.
-			clear(chunk[:min(page, len(chunk))*len(m.Inline)])
-		}
-		h := chunkstore.Hash(chunkstore.Plain{}, chunk)
-		if h.ID() == chunkstore.ZeroID {
-			tree.Set(i, chunkstore.Ref{ID: h.ID()})
-		} else {
-			chunks, indexes = append(chunks, h), append(indexes, i)
-		}
-	}
-	places, err := put(chunks)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for k, place := range places {
-		tree.Set(indexes[k], chunkstore.Ref{ID: chunks[k].ID(), Place: place})
-	}
-	m.Levels, m.Top, m.Patches, err = tree.Pack(context.Background(), 256, nil, put)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return m
-}
-
-func (s *replicaSource) publish() {
-	s.t.Helper()
-	raw, err := s.manifest().Encode(chunkstore.Plain{})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	manifests, name := s.store.Targets[0].Manifests, manifest.Name("source", "/source.db")
-	ctx := context.Background()
-	if _, err := manifests.Put(ctx, name, raw, chunkstore.Condition{}); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// env is what a replica's process needs.
-func (s *replicaSource) env() []string {
-	settings := map[string]any{
-		"hostname":             "source",
-		"tempdir":              s.t.TempDir(),
-		"api_calls_per_second": 10000,
-		"manifest_interval_ms": 10,
-		"replication_targets":  []any{map[string]any{"dir": map[string]any{"path": s.dir}}},
-	}
-	maps.Copy(settings, s.settings)
-	config, err := json.Marshal(settings)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return append(os.Environ(), "VERNEUIL_CONFIG="+string(config), "VERNEUIL_LOG=error")
-}
-
-const replicaURI = "file:verneuil://source/source.db?vfs=verneuil_snapshot"
-
-// shell is a running sqlite3 with the library loaded.
-type shell struct {
-	t   *testing.T
-	in  io.WriteCloser
-	out *bufio.Reader
-	n   int
-}
-
-func (s *replicaSource) shell(uri string) *shell {
-	s.t.Helper()
-	cmd := osexec.Command("sqlite3", "-batch")
-	cmd.Env = s.env()
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r, w := io.Pipe()
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil && !strings.Contains(err.Error(), "exit status") {
-			s.t.Errorf("sqlite3: %v", err)
-		}
-	})
-	sh := &shell{t: s.t, in: in, out: bufio.NewReader(r)}
-	if out := sh.run(".load " + s.lib); out != "" {
-		s.t.Fatalf(".load: %s", out)
-	}
-	if out := sh.run(".open " + uri); out != "" {
-		s.t.Fatalf(".open %s: %s", uri, out)
-	}
-	return sh
-}
-
-// run runs a line and returns all that it prints.
-func (sh *shell) run(line string) string {
-	sh.t.Helper()
-	sh.n++
-	end := fmt.Sprintf("end of %d", sh.n)
-	if !strings.HasPrefix(line, ".") {
-		line += ";"
-	}
-	if _, err := fmt.Fprintf(sh.in, "%s\n.print %s\n", line, end); err != nil {
-		sh.t.Fatalf("%s: %v", line, err)
-	}
-	var out strings.Builder
-	for {
-		got, err := sh.out.ReadString('\n')
-		if strings.HasSuffix(strings.TrimSpace(got), end) {
-			return strings.TrimSpace(out.String())
-		}
-		out.WriteString(got)
-		if err != nil {
-			sh.t.Fatalf("%s: sqlite3 ended: %v\n%s", line, err, out.String())
-		}
-	}
-}
-
-func (sh *shell) want(line, pattern string) {
-	sh.t.Helper()
-	if out := sh.run(line); !regexp.MustCompile("^(?s:" + pattern + ")$").MatchString(out) {
-		sh.t.Errorf("%s: got %q, want %s", line, out, pattern)
-	}
-}
 
 // filled makes a table of n rows of about 500 bytes, with an index.
 func filled(n int) string {
@@ -246,9 +24,11 @@ func filled(n int) string {
 		insert into t select value, 1, randomblob(250) from generate_series(1, %d);`, n)
 }
 
-func TestReplicaShell(t *testing.T) {
-	s := newReplicaSource(t, "pragma page_size=1024;"+filled(3000))
-	sh := s.shell(replicaURI)
+func TestReplicaShell(t *testing.T) { bothSources(t, replicaShell) }
+
+func replicaShell(t *testing.T, source newSource) {
+	s := source(t, "pragma page_size=1024;"+filled(3000))
+	sh := s.shell(s.uri())
 	sh.want("select count(*), min(v), max(v) from t", `3000\|1\|1`)
 	sh.want("pragma integrity_check", "ok")
 	for _, write := range []string{
@@ -261,7 +41,12 @@ func TestReplicaShell(t *testing.T) {
 	}
 	s.exec("update t set v=2; create table u(y); insert into u values(7)")
 	sh.want("select max(v) from t", "1")
-	sh.want("pragma verneuil_snapshot_ctime", `1600000000\.000000005`)
+	// The source's clock says 2023; that of a database in a store is ours.
+	ctime, sequence, age := `1600000000\.000000005`, "2", "> 1e7"
+	if s.remote {
+		ctime, sequence, age = `1[789]\d{8}\.\d{9}`, `\d+`, "between 0 and 600"
+	}
+	sh.want("pragma verneuil_snapshot_ctime", ctime)
 	before := sh.run("pragma verneuil_snapshot_updated")
 	sh.want("pragma verneuil_snapshot_refresh = 0", regexp.QuoteMeta(before))
 	sh.want("select max(v) from t", "1")
@@ -272,19 +57,20 @@ func TestReplicaShell(t *testing.T) {
 	sh.want("pragma verneuil_snapshot_updated", regexp.QuoteMeta(after))
 	sh.want("select min(v), max(v), y from t, u", `2\|2\|7`)
 	sh.want("pragma integrity_check", "ok")
-	sh.want("select json_extract(verneuil_status(), '$.replicas[0].sequence')", "2")
-	// The source's clock says 2023, ours has just asked.
+	sh.want("select json_extract(verneuil_status(), '$.replicas[0].sequence')", sequence)
 	sh.want(`select json_extract(s, '$.api_calls') > 2,
-			json_extract(r, '$.source_age_seconds') > 1e7,
+			json_extract(r, '$.source_age_seconds') `+age+`,
 			json_extract(r, '$.fetch_age_seconds') between 0 and 600,
 			json_extract(r, '$.bytes_fetched') > 65536
 		from (select s, json_extract(s, '$.replicas[0]') r from (select verneuil_status() s))`,
 		`1\|1\|1\|1`)
 }
 
-func TestReplicaPragmas(t *testing.T) {
-	s := newReplicaSource(t, filled(10))
-	sh := s.shell(replicaURI)
+func TestReplicaPragmas(t *testing.T) { bothSources(t, replicaPragmas) }
+
+func replicaPragmas(t *testing.T, source newSource) {
+	s := source(t, filled(10))
+	sh := s.shell(s.uri())
 	sequence := 1
 	next := func() string {
 		sequence++
@@ -339,9 +125,11 @@ func TestReplicaPragmas(t *testing.T) {
 
 // The header shown is a rollback-mode one, and SQLite drops its page cache when
 // the version changes, although a WAL database's counter may stay.
-func TestReplicaOfWAL(t *testing.T) {
-	s := newReplicaSource(t, "pragma journal_mode=wal;"+filled(100))
-	sh := s.shell(replicaURI)
+func TestReplicaOfWAL(t *testing.T) { bothSources(t, replicaOfWAL) }
+
+func replicaOfWAL(t *testing.T, source newSource) {
+	s := source(t, "pragma journal_mode=wal;"+filled(100))
+	sh := s.shell(s.uri())
 	sh.want("pragma journal_mode", "delete")
 	for i := 2; i < 5; i++ {
 		s.exec(fmt.Sprintf("pragma journal_mode=wal; update t set v=%d", i))
@@ -415,12 +203,14 @@ func TestReplicaForms(t *testing.T) {
 
 // A replica that is opened with auto refresh follows its source without a pragma; who says
 // so: the URI, or else the replica file, or else the configuration.
-func TestReplicaAutoRefresh(t *testing.T) {
+func TestReplicaAutoRefresh(t *testing.T) { bothSources(t, replicaAutoRefresh) }
+
+func replicaAutoRefresh(t *testing.T, source newSource) {
 	const auto = "pragma verneuil_snapshot_auto_refresh"
-	s := newReplicaSource(t, filled(10))
+	s := source(t, filled(10))
 	file := filepath.Join(t.TempDir(), "replica.db")
 	write := func(auto string) {
-		text := "verneuil replica\nsource verneuil://source/source.db\n" + auto
+		text := "verneuil replica\nsource " + s.name() + "\n" + auto
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -429,11 +219,11 @@ func TestReplicaAutoRefresh(t *testing.T) {
 		config           bool
 		line, uri, wants string
 	}{
-		{false, "", replicaURI, "0"},
-		{true, "", replicaURI, "1"},
-		{false, "", replicaURI + "&auto_refresh=1", "1"},
-		{true, "", replicaURI + "&auto_refresh=0", "0"},
-		{true, "", replicaURI + "&immutable=1", "0"},
+		{false, "", s.uri(), "0"},
+		{true, "", s.uri(), "1"},
+		{false, "", s.uri() + "&auto_refresh=1", "1"},
+		{true, "", s.uri() + "&auto_refresh=0", "0"},
+		{true, "", s.uri() + "&immutable=1", "0"},
 		{false, "", "file:" + file + "?vfs=verneuil_snapshot", "0"},
 		{false, "auto_refresh 1\n", "file:" + file + "?vfs=verneuil_snapshot", "1"},
 		{true, "auto_refresh 0\n", "file:" + file + "?vfs=verneuil_snapshot", "0"},
@@ -442,19 +232,22 @@ func TestReplicaAutoRefresh(t *testing.T) {
 			"file:" + file + "?vfs=verneuil_snapshot&auto_refresh=off", "0",
 		},
 	} {
+		if s.remote && strings.HasPrefix(c.uri, "file:"+file) {
+			continue // a replica file names a host's database
+		}
 		write(c.line)
 		s.settings = map[string]any{"snapshot_auto_refresh": c.config}
 		sh := s.shell(c.uri)
 		sh.want(auto, c.wants)
 		sh.want("select count(*) from t", "10")
 	}
-	sh := s.shell(replicaURI + "&auto_refresh=1")
+	sh := s.shell(s.uri() + "&auto_refresh=1")
 	for i := range 3 {
 		s.exec(fmt.Sprintf("update t set v=%d", 100+i))
 		for sh.run("select max(v) from t") != fmt.Sprint(100+i) {
 		}
 	}
-	sh.want(".open "+replicaURI+"&auto_refresh=1&immutable=1",
+	sh.want(".open "+s.uri()+"&auto_refresh=1&immutable=1",
 		".*auto_refresh=1 excludes immutable=1.*unable to open.*")
 }
 
@@ -564,9 +357,11 @@ func TestReplicaSchemaOfAnotherFile(t *testing.T) {
 }
 
 // A replica's connection can attach ordinary files, and copy itself into one.
-func TestReplicaVacuumInto(t *testing.T) {
-	s := newReplicaSource(t, filled(500))
-	sh := s.shell(replicaURI)
+func TestReplicaVacuumInto(t *testing.T) { bothSources(t, replicaVacuumInto) }
+
+func replicaVacuumInto(t *testing.T, source newSource) {
+	s := source(t, filled(500))
+	sh := s.shell(s.uri())
 	out := filepath.Join(t.TempDir(), "copy.db")
 	sh.want(fmt.Sprintf("vacuum into '%s'", out), "")
 	sh.want(fmt.Sprintf("attach '%s' as copy", out), "")
@@ -581,16 +376,18 @@ func TestReplicaVacuumInto(t *testing.T) {
 }
 
 // A chunk that is not there is an error of the statement that needs it, and named.
-func TestReplicaLostChunk(t *testing.T) {
-	s := newReplicaSource(t, filled(2000))
-	sh := s.shell(replicaURI)
+func TestReplicaLostChunk(t *testing.T) { bothSources(t, replicaLostChunk) }
+
+func replicaLostChunk(t *testing.T, source newSource) {
+	s := source(t, filled(2000))
+	sh := s.shell(s.uri())
 	sh.want("select count(*) from sqlite_schema", "2")
 	hidden := s.dir + "/chunks.hidden"
 	if err := os.Rename(s.dir+"/chunks", hidden); err != nil {
 		t.Fatal(err)
 	}
 	sh.want("select sum(length(x)) from t",
-		`.*version 1 of verneuil://source/source.db: chunk \d+.*not found.*disk I/O error.*`)
+		`.*version \d+ of `+s.name()+`: chunk \d+.*not found.*disk I/O error.*`)
 	if err := os.Rename(hidden, s.dir+"/chunks"); err != nil {
 		t.Fatal(err)
 	}

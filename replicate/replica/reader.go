@@ -67,8 +67,14 @@ func (r *Reader) Source() string { return r.f.source.String() }
 // to be the source's newest.
 func (r *Reader) Checked() time.Time { return time.Unix(0, r.s.checked.Load()) }
 
-// SourceCtime is the ctime of the source's file at this version, zero if unknown.
-func (r *Reader) SourceCtime() time.Time { return r.s.m.SourceCtime }
+// SourceCtime is the ctime of the source's file at this version, zero if unknown; of a database
+// that lives in a store, and has no file, when the version was committed.
+func (r *Reader) SourceCtime() time.Time {
+	if r.s.m.At.Lineage != [16]byte{} && r.s.m.SourceCtime.IsZero() {
+		return r.s.m.Time
+	}
+	return r.s.m.SourceCtime
+}
 
 // Read fills p with the bytes at off, all of which lie in the file, fetching what
 // is not there. Errors name chunk, version and cause.
