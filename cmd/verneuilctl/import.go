@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,8 @@ func importCommand(g *global) *cobra.Command {
 		Long: `Copy the database FILE, as of its last commit, into a store of the configuration, where the
 copy lives from then on; or the newest version of SOURCE, which is a URI such as
 verneuil://HOST/PATH, or an older one. Whoever uses FILE goes on with FILE: stop that first.
-Until all is there, nothing is.
+Until all is there, nothing is. An import that was interrupted goes on when it is started
+again on the same day (UTC), but into a directory: what the store has is not sent again.
 
 cephsqlite:///POOL:NAMESPACE/NAME is what Ceph's libcephsqlite calls file:///POOL:NAMESPACE/NAME
 (*POOLID: works, too). It is copied under its lock, which ends 30 s after its user has died; the
@@ -101,6 +103,7 @@ type importing struct {
 
 	address locate.Address // of to
 	bar     progress
+	found   atomic.Int64 // packs that need not be put, as an import was interrupted
 }
 
 func (i *importing) run(ctx context.Context, g *global) error {
@@ -123,12 +126,18 @@ func (i *importing) run(ctx context.Context, g *global) error {
 	if i.from != "" {
 		i.bar.summary("imported %s", humanBytes(m.FileBytes))
 	}
+	if n := i.found.Load(); n > 0 {
+		i.bar.end()
+		fmt.Fprintf(os.Stderr,
+			"of its packs %d were there, from an import that was interrupted\n", n)
+	}
 	if !i.asJSON {
 		return nil
 	}
 	return printJSON(map[string]any{"database": i.address.String(), "store": i.address.Store,
 		"path": i.address.Path, "file_bytes": m.FileBytes, "epoch": m.Epoch,
-		"sequence": m.Sequence, "version_id": versions.IDOf(m.At).String(), "time": m.Time.UTC()})
+		"packs_found": i.found.Load(), "sequence": m.Sequence,
+		"version_id": versions.IDOf(m.At).String(), "time": m.Time.UTC()})
 }
 
 // openAt opens the store that the database called uri lives in, and finds out which that is.
@@ -183,6 +192,7 @@ func (i *importing) put(
 		Target: s.store.Targets[0], Path: i.address.Path, Owner: s.owner(), Replace: i.replace,
 		Concurrency: s.config.UploadConcurrency,
 		Progress:    func(done, total int64) { i.bar.set("import", done, total) },
+		Found:       i.found.Store,
 	}
 	switch {
 	case i.from == "":

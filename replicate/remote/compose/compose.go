@@ -22,7 +22,10 @@ type Options struct {
 	Now   func() time.Time // nil: the system's
 	// Concurrency is how many packs of one version are put at once; 0: 8. Each takes some 4 MiB.
 	Concurrency int
-	Budgets     Budgets
+	// Has reports whether a pack of that name is in Target, durable and young, so that it need not
+	// be put; several goroutines call it. nil: none is.
+	Has     func(ctx context.Context, pack chunkstore.Digest) bool
+	Budgets Budgets
 }
 
 // Budgets bound what is stored of a version besides packs. What is zero has a default.

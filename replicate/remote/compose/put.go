@@ -68,6 +68,11 @@ func (p *packing) begin() {
 	p.batch = p.c.o.Target.Batch()
 	p.packs = p.c.o.Target.Packing(p.ctx, p.c.o.Concurrency, chunkstore.PackMax,
 		func(ctx context.Context, pack *chunkstore.Pack, _ []chunkstore.Ref) error {
+			if has := p.c.o.Has; has != nil {
+				if name, _ := pack.Places(); has(ctx, name) {
+					return nil
+				}
+			}
 			_, _, err := p.batch.Put(ctx, pack)
 			if err == nil && !p.large {
 				p.c.o.Store.Fill(pack)

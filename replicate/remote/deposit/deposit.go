@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"verneuil/chunkstore"
@@ -33,6 +34,9 @@ type Options struct {
 	Replace     bool                    // a database that is there
 	Concurrency int                     // packs that are put at once; 0: 8
 	Progress    func(done, total int64) // bytes that were read; nil: nobody is told
+	// Found is told how many packs of the copy are there already, as another one was interrupted:
+	// they are not put again. Several goroutines call it. nil: nobody is told.
+	Found func(packs int64)
 }
 
 // Source is a database's file, which does not change.
@@ -66,12 +70,17 @@ func Put(ctx context.Context, o Options, src Source) (*manifest.Manifest, error)
 // (package upkeep), and this process may have slept.
 const copyMax = 24 * time.Hour
 
+// foundMax is how old a pack may be that is not put again: with copyMax it makes less than two
+// days, as the store's clock may be another.
+const foundMax = 12 * time.Hour
+
 // deposit is one on its way.
 type deposit struct {
 	o        Options
 	key      string // of the manifest
 	composer *compose.Composer
 	chunks   chunkstore.Identity // of the bucket
+	found    atomic.Int64        // packs
 }
 
 func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, error) {
@@ -85,7 +94,7 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 	}
 	d.chunks = ids.Chunks
 	d.composer = compose.New(compose.Options{
-		Target: t, Program: d.o.Owner.Program, Concurrency: d.o.Concurrency,
+		Target: t, Program: d.o.Owner.Program, Concurrency: d.o.Concurrency, Has: d.has(),
 	})
 	f, err := versions.OpenNewest(ctx, t, d.key)
 	switch {
@@ -108,6 +117,26 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 		return nil, err
 	}
 	return d.replace(ctx, f, m)
+}
+
+// has returns what says whether a pack is there, of a copy that was interrupted on this day: a
+// pack's name is what it holds, and the day. It is nil where a pack that is seen may not be durable
+// yet.
+func (d *deposit) has() func(context.Context, chunkstore.Digest) bool {
+	if _, ok := d.o.Target.Chunks.(chunkstore.Batcher); ok {
+		return nil
+	}
+	return func(ctx context.Context, pack chunkstore.Digest) bool {
+		o, err := d.o.Target.Chunks.Stat(ctx, pack.String())
+		age := time.Since(o.Modified)
+		if err != nil || o.Modified.IsZero() || age > foundMax || age < -foundMax {
+			return false
+		}
+		if n := d.found.Add(1); d.o.Found != nil {
+			d.o.Found(n)
+		}
+		return true
+	}
 }
 
 // copy puts what src has, and returns the version of it that comes after that of an empty database,

@@ -30,6 +30,10 @@
 // over here, by a fence. Who takes it over in turn is ahead of us: the append is refused, and
 // nothing is replaced.
 //
+// A pack that is there is what would be put, and stays until the copy names it. Witness: its name
+// is what it holds, where a put is whole or not there; and it is younger than foundMax. Defeated by
+// a store's clock that is a day behind: then it may be collected, and verify finds that.
+//
 // The history was begun, if the answer to that was lost. Witness: the newest checkpoint has the
 // lineage that was drawn here.
 package deposit
