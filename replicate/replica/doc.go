@@ -72,6 +72,10 @@
 //	    are mapped, and a loaded chunk of 64 KiB takes some 100 bytes of bookkeeping.
 //	F8  Two versions show SQLite the same schema cookie only if the writer has followed every
 //	    transaction between them, and the file's own cookie is the same.
+//	F9  What is fetched ahead changes nothing of what is read, whatever the pages hold by which
+//	    it is chosen: it comes by IDs, as what is asked for does. At most 160 chunks of a process
+//	    are on their way so; each costs memory while it comes, and a slot then, like one that was
+//	    asked for. Nobody waits for it who does not need it, and its errors are nobody's.
 //
 // # What is derived
 //

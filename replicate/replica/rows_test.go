@@ -1,8 +1,11 @@
 package replica_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +22,7 @@ import (
 
 // indexed returns a database whose index names rows that lie far from each other, ten for each
 // key, and the root pages of the table and the index.
-func indexed(t *testing.T) (file []byte, table, index uint32) {
+func indexed(t testing.TB, rows int) (file []byte, table, index uint32) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "db")
 	db, err := sql.Open("sqlite3", name)
@@ -29,8 +32,9 @@ func indexed(t *testing.T) (file []byte, table, index uint32) {
 	defer db.Close()
 	for _, statement := range []string{
 		`create table t(id integer primary key, k, s)`,
-		`insert into t with recursive c(i) as (select 1 union all select i+1 from c where i<20000)
-			select i, i*7919%20000/10, hex(randomblob(300)) from c`,
+		fmt.Sprintf(`insert into t
+			with recursive c(i) as (select 1 union all select i+1 from c where i<%[1]d)
+			select i, i*7919%%%[1]d/10, hex(randomblob(300)) from c`, rows),
 		`create index by_k on t(k)`,
 	} {
 		if _, err := db.Exec(statement); err != nil {
@@ -104,7 +108,7 @@ func query(
 
 // An index's leaf says which rows come next: they are fetched together, and few in vain.
 func TestRowsAhead(t *testing.T) {
-	file, table, index := indexed(t)
+	file, table, index := indexed(t, 20_000)
 	for _, c := range []struct {
 		rows, waitsMax int
 		down           bool
@@ -136,4 +140,61 @@ func TestRowsAhead(t *testing.T) {
 				c.rows, needed, gets, vainMax)
 		}
 	}
+}
+
+// FuzzF9ReadAhead: whatever is in the pages of a database, what is fetched ahead because of it
+// changes nothing of what is read, and nothing panics.
+func FuzzF9ReadAhead(f *testing.F) {
+	good, table, index := indexed(f, 6000)
+	pages := uint32(len(good) / publishtest.PageBytes)
+	for seed := range uint64(12) {
+		f.Add(seed, uint16(8*seed))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, damages uint16) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		file := bytes.Clone(good)
+		for range damages % 512 { // most of them in headers, and where cells and children are
+			page := 1 + random.IntN(int(pages)-1)
+			at := min(random.IntN(publishtest.PageBytes), random.IntN(publishtest.PageBytes))
+			file[page*publishtest.PageBytes+at] = byte(random.Uint32())
+		}
+		p := newSource(t)
+		root := func(page uint32) int64 { return int64(page-1) * publishtest.PageBytes }
+		p.Publish(file, 0, root(table), root(index))
+		all := p.follow(Options{})
+		r := p.open(all)
+		read := func(page uint32) []byte {
+			got, _, err := r.ReadPage(t.Context(), page)
+			if err != nil {
+				t.Fatalf("page %d: %v", page, err)
+			}
+			want := file[(page-1)*publishtest.PageBytes:][:publishtest.PageBytes]
+			if page > 1 && !bytes.Equal(got, want) {
+				t.Fatalf("page %d has other bytes", page)
+			}
+			return got
+		}
+		read(1)
+		for range 20 { // a leaf of the index, a row that it names, and something else
+			leaf := index
+			for range 20 {
+				children := sqlitefile.Children(read(leaf), false, int64(pages))
+				if children == nil {
+					break
+				}
+				leaf = children[random.IntN(len(children))]
+			}
+			entries := sqlitefile.IndexEntries(read(leaf), publishtest.PageBytes)
+			for k := range min(len(entries), 1+random.IntN(20)) {
+				for page, depth := table, 0; depth < 20; depth++ {
+					node := sqlitefile.ReadTableNode(read(page), false, int64(pages))
+					if node == nil {
+						break
+					}
+					page = node.Child(entries[k].Rowid)
+				}
+			}
+			read(1 + random.Uint32N(pages))
+		}
+	})
 }
