@@ -31,12 +31,20 @@ type story struct {
 	// last is the stored form of the record at w.At(), if it is ours, and short.
 	last []byte
 	sign time.Duration // when our last sign of life began
+	kept kept
 
 	fresh bool // it was made by an Open, of which the handle has not seen it yet
 	// begun is told the checkpoint that is begun with, before records are asked for; nil: nobody.
 	begun func(*manifest.Manifest)
 
 	seen atomic.Pointer[sight]
+}
+
+// kept is what note has put into the machine's file last, where it need not be decoded. It does not
+// change.
+type kept struct {
+	stored []byte
+	state  *state
 }
 
 // sight is what the status shows of a story.
@@ -377,10 +385,12 @@ func (s *story) note() {
 		s.d.lease.file.Clear()
 		return
 	}
-	b, err := (&state{saved, s.last, s.sign}).encode()
+	n := &state{saved, s.last, s.sign}
+	b, err := n.encode()
 	if err == nil {
 		err = s.d.lease.file.Store(b)
 	}
+	s.kept = kept{b, n}
 	if err != nil {
 		s.d.lease.file.Clear()
 		s.d.log.Info("the lease is not passed on to other processes", "error", err)
@@ -392,6 +402,9 @@ func (s *story) noted() *state {
 	b, ok := s.d.lease.file.Load()
 	if !ok {
 		return nil
+	}
+	if bytes.Equal(b, s.kept.stored) {
+		return s.kept.state
 	}
 	return s.decode(b)
 }
