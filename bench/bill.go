@@ -38,7 +38,7 @@ func partBill(b *bench) error {
 	for i := range results {
 		group.Go(func() {
 			results[i], errs[i] = b.commitAt(s, dir, template,
-				contestant{systems[i%2], 1000, 0, s.name}, loads[i/2], b.bill)
+				contestant{systems[i%2], 1000, 0, s.name, false}, loads[i/2], b.bill)
 		})
 	}
 	group.Wait()
