@@ -120,7 +120,7 @@ func restored(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	f, err := versions.OpenNewest(t.Context(), store.Targets[0], manifest.Name(testHost, path))
+	f, err := versions.OpenNewest(t.Context(), store.Targets[0], manifest.PlainName(testHost, path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,7 +182,7 @@ func (s *replicaSource) publish() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	manifests, name := s.store.Targets[0].Manifests, manifest.Name("source", "/source.db")
+	manifests, name := s.store.Targets[0].Manifests, manifest.PlainName("source", "/source.db")
 	ctx := context.Background()
 	if _, err := manifests.Put(ctx, name, raw, chunkstore.Condition{}); err != nil {
 		s.t.Fatal(err)

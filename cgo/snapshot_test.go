@@ -165,7 +165,7 @@ func TestReplicaForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := manifest.Name("source", "/source.db") // it has percent signs
+	name := manifest.PlainName("source", "/source.db") // it has percent signs
 	manifests := bucket.Targets[0].Manifests
 	if _, err := manifests.Put(t.Context(), name, raw, chunkstore.Condition{}); err != nil {
 		t.Fatal(err)

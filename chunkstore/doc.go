@@ -55,8 +55,10 @@
 //
 // All bytes of a target but keys, markers, pins, and the first bytes of packs and manifests are a
 // Sealer's: packs object by object, their lists, records, manifests, heartbeats. Package keyring
-// encrypts them. A record is sealed as a whole, and each is bound to its key ([NewLog]); what a
-// history compares and hashes are plain records, so that it does not matter how they are sealed.
+// encrypts them, and, if its keys say so, the names of databases in the keys of manifests
+// (Name of package manifest, from which all other keys of a database are made). A record is sealed
+// as a whole, and each is bound to its key ([NewLog]); what a history compares and hashes are plain
+// records, so that it does not matter how they are sealed.
 //
 // # Identity of buckets
 //
@@ -66,7 +68,7 @@
 // some where it has none, writes nothing ([ErrKey]). The first writer makes it, on the condition
 // that there is none, and reads it again: all writers get the same. List does not show it. The 1 is
 // the format of all that lies beside it; a program that knows only older ones writes nothing.
-// Readers never ask for it.
+// Readers ask for it only where they do not find a database: [CheckRing].
 //
 // # Time
 //

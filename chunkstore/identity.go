@@ -127,6 +127,20 @@ func (m marker) fits(s Sealer) error {
 		"bucket or prefix", ErrKey, m.Ring, ring)
 }
 
+// CheckRing fails with [ErrKey] if t's bucket of manifests has a marker of other keys than t's. It
+// is for who does not find what would be there under his keys, as the ring may decide under which
+// name. It is one request; a marker that is absent, or cannot be read, says nothing.
+func CheckRing(ctx context.Context, t *Target) error {
+	m, _, err := readMarker(ctx, t.Manifests)
+	if err != nil || m.ID == (Identity{}) {
+		return nil
+	}
+	if err := m.fits(t.Sealer); err != nil {
+		return fmt.Errorf("%v: %w", t.Manifests, err)
+	}
+	return nil
+}
+
 // identifyTries bounds how often Identify begins anew as others make and remove the marker.
 const identifyTries = 3
 

@@ -32,6 +32,12 @@ func (Plain) Unwrap(_ []byte, _ string, stored []byte) ([]byte, error) {
 // Fresh is true: there are no keys.
 func (Plain) Fresh([]byte) bool { return true }
 
+// SealName returns nil: names are no secrets.
+func (Plain) SealName([]byte) []byte { return nil }
+
+// OpenName opens nothing.
+func (Plain) OpenName([]byte) (name []byte, ok bool) { return nil, false }
+
 // Ring is empty: nothing is encrypted.
 func (Plain) Ring() (name string, older bool) { return "", false }
 

@@ -30,8 +30,14 @@ type Sealer interface {
 	// Fresh reports whether stored, of which the first bytes are enough, is sealed as Wrap would do
 	// it now. It does not verify it.
 	Fresh(stored []byte) bool
-	// Ring names the keys, as far as IDs depend on them, and reports whether there are older ones,
-	// so that what they have sealed is better sealed anew. Empty: nothing is encrypted.
+	// SealName returns what stands for name in a key, 16 bytes longer than it: equal for equal
+	// names, whatever keys come and go, and telling nothing of it to who has not the identity.
+	// nil: names are no secrets.
+	SealName(name []byte) []byte
+	// OpenName returns the name of which SealName has made sealed. ok is false if it has not.
+	OpenName(sealed []byte) (name []byte, ok bool)
+	// Ring names the keys, as far as IDs and names depend on them, and reports whether there are
+	// older ones, so that what they have sealed is better sealed anew. Empty: nothing is encrypted.
 	Ring() (name string, older bool)
 }
 

@@ -98,4 +98,15 @@
 // "!-_.*'()" percent-encoded; these percent signs are part of the key. A name
 // that would be longer than 240 bytes is cut to 208 and ends in the first 32 hex
 // digits of the BLAKE3-256 of all of it.
+//
+// Where the bucket's keys seal names (package chunkstore/keyring), it is "sealed-", and 128 or 231
+// letters a to z and digits 2 to 7 (base32) of what these keys make of
+//
+//	offset size
+//	0      1    n, the length of HOST, a zero byte and PATH: at most 127; 0x80 if it is more
+//	1      n    these, or, after 0x80, the first 16 bytes of their BLAKE3-256 and then as much of
+//	            them as there is room for
+//	       …    zeros, up to 64 bytes if these are enough, else 128
+//
+// So a key tells whether a name is longer than 62 bytes, and no more.
 package manifest

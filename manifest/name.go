@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/base32"
 	"encoding/hex"
 	"strings"
 	"unicode/utf8"
@@ -17,10 +18,18 @@ const namePrefix = "verneuil:"
 // nameSumBytes is the length of the hash that ends a name that was cut.
 const nameSumBytes = 32
 
-// Name returns the key of the manifest of the database at path on host, as the
-// package's comment specifies it. path is used as it is: callers make it
-// absolute and canonical.
-func Name(host, path string) string {
+// Name returns the key of the manifest of the database at path on host, in a bucket that s seals,
+// as the package's comment specifies it. path is used as it is: callers make it absolute and
+// canonical.
+func Name(s chunkstore.Sealer, host, path string) string {
+	if sealed := s.SealName(packName(host, path)); sealed != nil {
+		return sealedPrefix + sealedText.EncodeToString(sealed)
+	}
+	return PlainName(host, path)
+}
+
+// PlainName is Name where names are no secrets. Whoever has a bucket asks for its sealer's Name.
+func PlainName(host, path string) string {
 	name := hash16(host) + "-" + escape(namePrefix+host+":"+hash16(path)+"/"+path)
 	if len(name) <= nameBytesMax {
 		return name
@@ -31,7 +40,10 @@ func Name(host, path string) string {
 
 // NamePrefix returns what the names of all databases on host begin with. Names of other
 // hosts may begin with it, too.
-func NamePrefix(host string) string {
+func NamePrefix(s chunkstore.Sealer, host string) string {
+	if s.SealName(nil) != nil {
+		return sealedPrefix
+	}
 	prefix := hash16(host) + "-" + escape(namePrefix+host+":")
 	return prefix[:min(len(prefix), nameBytesMax-nameSumBytes)]
 }
@@ -42,15 +54,20 @@ type Source struct {
 	// Whole is false if the key was too long: then Path is only its beginning, and both
 	// are empty if not even Host had room.
 	Whole bool
+	// Foreign: the name is sealed, and not by this sealer: nothing is known of it.
+	Foreign bool
 }
 
-// ParseName is the inverse of [Name]. ok is false for what Name cannot have made.
-func ParseName(key string) (s Source, ok bool) {
+// ParseName is the inverse of [Name]. ok is false for what Name cannot have made, with any sealer.
+func ParseName(sealer chunkstore.Sealer, key string) (s Source, ok bool) {
+	if text, sealed := strings.CutPrefix(key, sealedPrefix); sealed {
+		return openName(sealer, text)
+	}
 	const head = 4 + 1 // hash16 and the dash
 	if len(key) < head || len(key) > nameBytesMax {
 		return Source{}, false
 	}
-	if s, ok = parseSource(unescape(key[head:])); ok && Name(s.Host, s.Path) == key {
+	if s, ok = parseSource(unescape(key[head:])); ok && PlainName(s.Host, s.Path) == key {
 		s.Whole = true
 		return s, true
 	}
@@ -61,9 +78,7 @@ func ParseName(key string) (s Source, ok bool) {
 	if s, _ = parseSource(cut); hash16(s.Host) != key[:head-1] {
 		s = Source{} // cut within the host
 	}
-	for i := 0; i < utf8.UTFMax-1 && !utf8.ValidString(s.Path); i++ { // cut within a letter
-		s.Path = s.Path[:len(s.Path)-1]
-	}
+	s.Path = cutLetter(s.Path)
 	return s, true
 }
 
@@ -130,4 +145,74 @@ func unescape(text string) string {
 		i += 2
 	}
 	return b.String()
+}
+
+// Sealed names: see the package's comment.
+const (
+	sealedPrefix = "sealed-"
+	// packedShort and packedLong are the lengths of packed names: so a key tells which of the two a
+	// name needs. A key of the longer one has 238 bytes.
+	packedShort, packedLong = 64, 128
+	packedSumBytes          = 16
+	packedCut               = 0x80 // in the first byte: the name was cut
+)
+
+// sealedText is how sealed names are written: also stores that do not tell upper from lower case
+// keep them apart.
+var sealedText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").
+	WithPadding(base32.NoPadding)
+
+// packName returns what is sealed of a name.
+func packName(host, path string) []byte {
+	text := host + "\x00" + path
+	packed := make([]byte, packedShort, packedLong)
+	if len(text) >= packedShort {
+		packed = packed[:packedLong]
+	}
+	if len(text) < packedLong {
+		packed[0] = byte(len(text))
+		copy(packed[1:], text)
+		return packed
+	}
+	sum := chunkstore.Sum([]byte(text))
+	packed[0] = packedCut
+	copy(packed[1:], sum[:packedSumBytes])
+	copy(packed[1+packedSumBytes:], text)
+	return packed
+}
+
+// openName parses a sealed name.
+func openName(sealer chunkstore.Sealer, text string) (s Source, ok bool) {
+	sealed, err := sealedText.DecodeString(text)
+	if n := len(sealed) - packedSumBytes; err != nil || n != packedShort && n != packedLong ||
+		sealedText.EncodeToString(sealed) != text { // the last bits of which nothing depends on
+		return Source{}, false
+	}
+	packed, ok := sealer.OpenName(sealed)
+	if !ok {
+		return Source{Foreign: true}, true
+	}
+	whole := packed[0] < packedCut
+	if whole {
+		packed = packed[1:min(1+int(packed[0]), len(packed))]
+	} else {
+		packed = packed[1+packedSumBytes:]
+	}
+	var separated bool
+	s.Host, s.Path, separated = strings.Cut(string(packed), "\x00")
+	if !separated { // cut within the host
+		return Source{}, true
+	}
+	if s.Whole = whole; !whole {
+		s.Path = cutLetter(s.Path)
+	}
+	return s, true
+}
+
+// cutLetter takes off the end of path what a cut has left of a letter.
+func cutLetter(path string) string {
+	for i := 0; i < utf8.UTFMax-1 && !utf8.ValidString(path) && path != ""; i++ {
+		path = path[:len(path)-1]
+	}
+	return path
 }

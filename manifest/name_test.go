@@ -3,9 +3,15 @@ package manifest_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
 	. "verneuil/manifest"
 )
+
+// plain is of buckets whose names are no secrets.
+var plain = chunkstore.Plain{}
 
 func TestName(t *testing.T) {
 	for _, c := range []struct{ host, path, want string }{
@@ -22,7 +28,7 @@ func TestName(t *testing.T) {
 			"c3af-verneuil%3Ah%3A6b47%2F%2F" + strings.Repeat("d", 178) +
 				"da3bc58dfadf6e4b17e2260626cfef81"},
 	} {
-		got := Name(c.host, c.path)
+		got := Name(plain, c.host, c.path)
 		if got != c.want {
 			t.Errorf("Name(%q, %q):\n got %s\nwant %s", c.host, c.path, got, c.want)
 		}
@@ -31,7 +37,7 @@ func TestName(t *testing.T) {
 		}
 	}
 	long := "/" + strings.Repeat("é", 100)
-	if a, b := Name("h", long+"a"), Name("h", long+"b"); a == b || len(a) != 240 {
+	if a, b := Name(plain, "h", long+"a"), Name(plain, "h", long+"b"); a == b || len(a) != 240 {
 		t.Errorf("names of long paths: %s, %s", a, b)
 	}
 }
@@ -47,23 +53,89 @@ func TestParseName(t *testing.T) {
 		{"h", "/" + strings.Repeat("d", 210), true}, {"h", "/" + strings.Repeat("d", 211), false},
 		{"a:b", long, false}, {"abc", long, false}, {"abcd", long, false}, {"abcde", long, false},
 	} {
-		got, ok := ParseName(Name(c.host, c.path))
+		got, ok := ParseName(plain, Name(plain, c.host, c.path))
 		if !ok || got.Host != c.host || got.Whole != c.whole || c.whole && got.Path != c.path ||
 			len(got.Path) < min(len(c.path), 50) || !strings.HasPrefix(c.path, got.Path) {
 			t.Errorf("ParseName of %q, %q: %+v, %v", c.host, c.path, got, ok)
 		}
-		if !strings.HasPrefix(Name(c.host, c.path), NamePrefix(c.host)) {
-			t.Errorf("%q is not the beginning of %q", NamePrefix(c.host), Name(c.host, c.path))
+		if !strings.HasPrefix(Name(plain, c.host, c.path), NamePrefix(plain, c.host)) {
+			t.Errorf("%q is not the beginning of %q", NamePrefix(plain, c.host),
+				Name(plain, c.host, c.path))
 		}
 	}
-	if got, ok := ParseName(Name(longer, "/x")); !ok || got != (Source{}) {
+	if got, ok := ParseName(plain, Name(plain, longer, "/x")); !ok || got != (Source{}) {
 		t.Errorf("ParseName of a long host: %+v, %v", got, ok)
 	}
 	for _, key := range []string{"", "x", "marker.json", "c3af-verneuil%3Ah%3A20c6%2F%2Fa",
 		"0000-verneuil%3Ah%3A20c6%2F%2Fa%2520b",
 		"c3af-verneuil%3Ah%3A20c6%2F%2Fa%2520b%2", strings.Repeat("a", 240),
 		strings.Repeat("a", 241)} {
-		if got, ok := ParseName(key); ok {
+		if got, ok := ParseName(plain, key); ok {
+			t.Errorf("ParseName(%q): %+v", key, got)
+		}
+	}
+}
+
+// TestSealedNames: a sealed name opens with the identity that has sealed it, as far as there was
+// room; it tells nothing, is found again after a rotation, and is another one for others.
+func TestSealedNames(t *testing.T) {
+	keys := keyring.Generate(time.Now(), true)
+	s, rotated := keyring.New(keys), keyring.New(keys.Rotate(time.Now()))
+	others := []chunkstore.Sealer{plain, keyring.New(keyring.Generate(time.Now(), true)),
+		keyring.New(keyring.Generate(time.Now(), false))}
+	seen := make(map[string]bool)
+	for _, c := range []struct {
+		host, path string
+		bytes      int
+		whole      bool
+	}{
+		{"", "", 135, true}, {"", "/a.db", 135, true}, {"h", "/a.db", 135, true},
+		{"ha", "/.db", 135, true}, {"h", "/" + strings.Repeat("d", 60), 135, true},
+		{"h", "/" + strings.Repeat("d", 61), 238, true},
+		{"h", "/" + strings.Repeat("d", 124), 238, true},
+		{"h", "/" + strings.Repeat("d", 125), 238, false},
+		{"h", "/" + strings.Repeat("d", 126), 238, false},
+		{"h", "/" + strings.Repeat("é", 300), 238, false},
+		{strings.Repeat("h", 200), "/a.db", 238, false},
+	} {
+		key := Name(s, c.host, c.path)
+		if len(key) != c.bytes || seen[key] || key != Name(rotated, c.host, c.path) {
+			t.Errorf("%q, %.20q: the key has %d bytes, want %d, or is not its own: %s", c.host,
+				c.path, len(key), c.bytes, key)
+		}
+		seen[key] = true
+		if !strings.HasPrefix(key, NamePrefix(s, c.host)) || strings.ToLower(key) != key {
+			t.Errorf("%s begins otherwise than %s, or is not of lower case", key,
+				NamePrefix(s, c.host))
+		}
+		got, ok := ParseName(rotated, key)
+		if !ok || got.Whole != c.whole || got.Foreign ||
+			c.whole && (got.Host != c.host || got.Path != c.path) ||
+			!strings.HasPrefix(c.path, got.Path) || got.Host != "" && got.Host != c.host {
+			t.Errorf("ParseName of %q, %.20q: %+v, %v", c.host, c.path, got, ok)
+		}
+		for _, other := range others {
+			if got, ok := ParseName(other, key); !ok || got != (Source{Foreign: true}) {
+				t.Errorf("with other keys: %+v, %v", got, ok)
+			}
+			if Name(other, c.host, c.path) == key {
+				t.Errorf("other keys give the same key %s", key)
+			}
+		}
+		tampered := []byte(key)
+		for at := len(NamePrefix(s, "")); at < len(key); at += 7 {
+			if tampered[at] = 'a'; key[at] == 'a' {
+				tampered[at] = 'b'
+			}
+			if got, ok := ParseName(s, string(tampered)); ok && !got.Foreign {
+				t.Errorf("a name with another letter at %d opens: %+v", at, got)
+			}
+			tampered[at] = key[at]
+		}
+	}
+	for _, key := range []string{"sealed-", "sealed-a", "sealed-" + strings.Repeat("a", 127),
+		"sealed-" + strings.Repeat("A", 128), "sealed-" + strings.Repeat("1", 128)} {
+		if got, ok := ParseName(s, key); ok {
 			t.Errorf("ParseName(%q): %+v", key, got)
 		}
 	}

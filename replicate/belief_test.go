@@ -289,7 +289,7 @@ func TestOwnTakeover(t *testing.T) {
 	var fences atomic.Int64
 	w.manifests[0].stored = func(body []byte) error {
 		if bytes.HasPrefix(body, []byte("VRNL")) && body[5]&1 != 0 && fences.Add(1) == 1 {
-			return w.manifests[0].place(manifest.Name("host", w.db), checkpoint,
+			return w.manifests[0].place(manifest.PlainName("host", w.db), checkpoint,
 				chunkstore.Condition{})
 		}
 		return nil

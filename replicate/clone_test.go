@@ -90,7 +90,7 @@ func TestClonesDoNotOverwriteEachOther(t *testing.T) {
 // lost with the process, and a version that was put back by hand.
 func TestOwnPastIsKnown(t *testing.T) {
 	w := newWorld(t, 1, 1)
-	name := manifest.Name("host", w.db)
+	name := manifest.PlainName("host", w.db)
 	r := w.replicator()
 	stop := w.run(r)
 	w.transact(400)

@@ -45,9 +45,9 @@ func TestNewHostIsTold(t *testing.T) {
 	mayList := true
 	for _, m := range w.manifests {
 		for i := range 9 {
-			m.objects[manifest.Name(fmt.Sprintf("run-%d", i), w.db)] = []byte("another's")
+			m.objects[manifest.PlainName(fmt.Sprintf("run-%d", i), w.db)] = []byte("another's")
 		}
-		m.objects[manifest.Name("run-x", w.db+"x")] = []byte("another database")
+		m.objects[manifest.PlainName("run-x", w.db+"x")] = []byte("another database")
 		m.objects["marker"] = []byte("no manifest")
 		m.setFault(func(op, _ string) error {
 			mu.Lock()
@@ -85,7 +85,7 @@ func TestNewHostIsTold(t *testing.T) {
 	mayList = false
 	for _, m := range w.manifests {
 		m.mu.Lock()
-		delete(m.objects, manifest.Name("host", w.db))
+		delete(m.objects, manifest.PlainName("host", w.db))
 		m.mu.Unlock()
 	}
 	if err := os.RemoveAll(w.root); err != nil {
@@ -103,7 +103,7 @@ func TestLookAroundIsBounded(t *testing.T) {
 	yields := 0
 	w.manifests[0].mu.Lock()
 	for i := range 3 * locate.AroundKeys {
-		w.manifests[0].objects[manifest.Name("h", fmt.Sprint("/", i))] = nil
+		w.manifests[0].objects[manifest.PlainName("h", fmt.Sprint("/", i))] = nil
 	}
 	w.manifests[0].mu.Unlock()
 	target := w.store().Targets[0]

@@ -243,7 +243,7 @@ func TestOtherPlacesAreOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.manifests[0].objects[manifest.Name("host", w.db)] = body
+	w.manifests[0].objects[manifest.PlainName("host", w.db)] = body
 	w.chunks[0].objects = maps.Clone(target.Chunks.(*memoryBucket).objects)
 	for key := range packs {
 		delete(w.chunks[0].objects, key)

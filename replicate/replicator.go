@@ -249,7 +249,8 @@ func New(o Options) (*Replicator, error) {
 	path := o.Spool.Path()
 	o.Log = o.Log.With("database", path)
 	return &Replicator{
-		o: o, key: manifest.Name(o.Host, path), purpose: Purpose(o.Host, o.Store.Targets),
+		o: o, key: manifest.Name(o.Store.Sealer(), o.Host, path),
+		purpose: Purpose(o.Host, o.Store.Targets),
 		hurried: make(chan struct{}, 1),
 		board: board{
 			spool: o.Spool, changed: make(chan struct{}),

@@ -408,7 +408,7 @@ func (w *world) checkpoint(k int) *manifest.Manifest {
 // checkpointIn is the manifest that t has.
 func (w *world) checkpointIn(t *chunkstore.Target) *manifest.Manifest {
 	w.Helper()
-	f, err := versions.Open(context.Background(), t, manifest.Name("host", w.db))
+	f, err := versions.Open(context.Background(), t, manifest.PlainName("host", w.db))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func (w *world) checkpointIn(t *chunkstore.Target) *manifest.Manifest {
 
 // newest returns the newest version of the database at path that t has.
 func newest(t *chunkstore.Target, path string) (*manifest.Manifest, error) {
-	f, err := versions.OpenNewest(context.Background(), t, manifest.Name("host", path))
+	f, err := versions.OpenNewest(context.Background(), t, manifest.PlainName("host", path))
 	if err != nil {
 		return nil, err
 	}

@@ -185,7 +185,8 @@ func TestStatTravels(t *testing.T) {
 func TestRootsAreTakenOver(t *testing.T) {
 	w, _ := rooted(t)
 	w.mustSync("first", nil)
-	name, version := manifest.Name("host", w.db), func() uint64 { return w.manifest(0).Sequence }
+	name := manifest.PlainName("host", w.db)
+	version := func() uint64 { return w.manifest(0).Sequence }
 	before, stored := version(), bytes.Clone(w.manifests[0].objects[name])
 	w.loseSpool()
 	w.attach()

@@ -43,7 +43,8 @@ func TestAnotherSealer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := stored(t, store.Targets[0], manifest.Name("host", w.db)); !bytes.Equal(got, want) {
+	key := manifest.PlainName("host", w.db)
+	if got := stored(t, store.Targets[0], key); !bytes.Equal(got, want) {
 		t.Errorf("stored are %d bytes that differ from the database's %d", len(got), len(want))
 	}
 	before := storetest.FilesIn(t, root+"/chunks")
@@ -52,7 +53,7 @@ func TestAnotherSealer(t *testing.T) {
 		t.Errorf("%d packs after a second Sync of the same, %d before", len(after), len(before))
 	}
 	plain := chunkstore.NewTarget("plain", store.Targets[0].Chunks, store.Targets[0].Manifests)
-	_, err = plain.GetManifest(t.Context(), manifest.Name("host", w.db), chunkstore.GetOptions{},
+	_, err = plain.GetManifest(t.Context(), key, chunkstore.GetOptions{},
 		func(body []byte) error { _, err := manifest.Decode(plain.Sealer, body); return err })
 	storetest.MustBe(t, err, chunkstore.ErrKey)
 }

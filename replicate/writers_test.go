@@ -89,7 +89,7 @@ func TestTwoLiveWriters(t *testing.T) {
 // fence has another writer take over the history of w's database in t.
 func (w *world) fence(t *chunkstore.Target) {
 	w.Helper()
-	f, err := versions.OpenNewest(context.Background(), t, manifest.Name("host", w.db))
+	f, err := versions.OpenNewest(context.Background(), t, manifest.PlainName("host", w.db))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -161,7 +161,8 @@ func TestFencedHistoryIsReplaced(t *testing.T) {
 		w.mustFlush(r)
 	}
 	stop()
-	f, err := versions.OpenNewest(t.Context(), w.store().Targets[0], manifest.Name("host", w.db))
+	f, err := versions.OpenNewest(t.Context(), w.store().Targets[0],
+		manifest.PlainName("host", w.db))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@
 // A key file is text, of at most 64 KiB:
 //
 //	verneuil keys 1
-//	identity <ring, 16 hex> <secret, 64 hex>
+//	identity <ring, 16 hex> <secret, 64 hex> [names]
 //	key <name, 16 hex> <secret, 64 hex> <when it was made, RFC 3339>
 //
 // Lines that begin with # are comments. There is one identity, and at least one key, in the order
@@ -16,7 +16,9 @@
 // are derived, by BLAKE3's key derivation, under a context that begins with "verneuil 2026-11-29 ":
 //
 //	identity   "object ID"   32 bytes: keys the BLAKE3-256 that gives objects their IDs
-//	           "ring name"   8 bytes
+//	           "ring name"   8 bytes; "ring name, names sealed" where names are
+//	           "name cipher" 32 bytes: of XChaCha20, where names are sealed
+//	           "name sum"    32 bytes: keys the BLAKE3-256 of names
 //	key        "cipher"      32 bytes: of XChaCha20-Poly1305
 //	           "nonce"       32 bytes: keys the BLAKE3-256 that gives nonces
 //	           "key name"    8 bytes
@@ -42,6 +44,19 @@
 //	a manifest, a kept one    "manifest"
 //	a record, a heartbeat,    its key in the bucket
 //	a proof of restore
+//
+// # Names
+//
+// Where the identity ends in "names", names of databases are sealed, too. Who knows a name must
+// find its key, who lists keys must be able to open them, and they stay when keys are rotated. So a
+// name is sealed by the identity alone, in the manner of SIV:
+//
+//	offset size
+//	0      16   sum: the beginning of the keyed BLAKE3-256 of the name
+//	16     n    the name, encrypted by XChaCha20; nonce: the sum, and n (8 bytes, big-endian)
+//
+// Whoever opens it computes the sum again. Package manifest has what a name is, and how it becomes
+// a key. All other keys of a database in a bucket are hashes of that key, or begin with it.
 //
 // # Why so
 //
@@ -74,12 +89,19 @@
 //	K5  A Sealer's ring never changes. Its keys do: it reads its source again when it meets a key
 //	    that it does not have, and a key file also when it has changed, before it seals.
 //	K6  No secret is in an error, a log, or a spool.
+//	K7  Under a ring that seals names, no key tells a name, and no other bytes do, to who has not
+//	    the identity. Whether names are sealed is in the ring's name: so all who write to a
+//	    bucket do alike, and who reads with other settings finds another ring in the marker.
 //
 // # Beliefs
 //
 //	these bytes are what somebody with the key has stored there
 //	         their tag. To forge one takes the key. What was stored there earlier, under the same
 //	         name, defeats it: see below
+//	there is no database of that name
+//	         there is no manifest under its key. Another ring defeats it, which gives it another
+//	         key: so who finds none reads the bucket's marker, and says [chunkstore.ErrKey]
+//	         (package replicate/versions). Who may not read the marker is told that there is none
 //	the key file has not changed
 //	         its inode, size and time of modification. A file that was changed within the clock's
 //	         tick, with the same size, defeats it: the next unknown key has it read again

@@ -28,7 +28,7 @@ var abouts = []string{"manifest", "object " + strings.Repeat("x", 32), "list y",
 // TestK1Opens: what was sealed opens to the same bytes, whatever their length, into a buffer or
 // not.
 func TestK1Opens(t *testing.T) {
-	s := keyring.New(keyring.Generate(day))
+	s := keyring.New(keyring.Generate(day, false))
 	for _, about := range abouts {
 		for _, n := range []int{0, 1, 63, 1024, chunkstore.ChunkBytes, 1 << 20} {
 			plain := storetest.Noise(uint64(n), n)
@@ -53,7 +53,7 @@ func TestK1Opens(t *testing.T) {
 // TestK1Tampered: no byte of what is sealed can be changed, nor any be missing or added, nor can it
 // stand for something else, be it of the same kind.
 func TestK1Tampered(t *testing.T) {
-	s := keyring.New(keyring.Generate(day))
+	s := keyring.New(keyring.Generate(day, false))
 	stored := chunkstore.Wrapped(s, "log-a-1", storetest.Text(1, 300))
 	refused := func(what, about string, stored []byte) {
 		t.Helper()
@@ -81,8 +81,8 @@ func TestK1Tampered(t *testing.T) {
 // TestK1AnotherKey: other keys, none, and keys where nothing was encrypted are errors that say so,
 // and no damage: nobody may replace what he cannot read.
 func TestK1AnotherKey(t *testing.T) {
-	keys := keyring.Generate(day)
-	ours, other := keyring.New(keys), keyring.New(keyring.Generate(day))
+	keys := keyring.Generate(day, false)
+	ours, other := keyring.New(keys), keyring.New(keyring.Generate(day, false))
 	id := ours.Identify([]byte("text"))
 	object := chunkstore.SealObject(ours, nil, id, []byte("text"))
 	plain := chunkstore.SealObject(chunkstore.Plain{}, nil, id, []byte("text"))
@@ -106,7 +106,7 @@ func second(_ []byte, err error) error { return err }
 // TestObjectsOfAnother: an object cannot stand for another one, even one that was sealed with the
 // same key; and an object whose sealed bytes have another ID is refused, whoever sealed it (I1).
 func TestObjectsOfAnother(t *testing.T) {
-	s := keyring.New(keyring.Generate(day))
+	s := keyring.New(keyring.Generate(day, false))
 	for _, text := range [][]byte{storetest.Text(1, 5000), storetest.Noise(1, 5000)} {
 		id, other := s.Identify(text), s.Identify(text[1:])
 		stored := chunkstore.SealObject(s, nil, id, text)
@@ -123,7 +123,7 @@ func TestObjectsOfAnother(t *testing.T) {
 // TestK2Nonces: equal bytes about the same thing are stored equally; other bytes, about another
 // thing, or with another key, under another nonce.
 func TestK2Nonces(t *testing.T) {
-	keys := keyring.Generate(day)
+	keys := keyring.Generate(day, false)
 	seen := make(map[string]string)
 	for _, k := range []*keyring.Keys{keys, keys.Rotate(day)} {
 		s := keyring.New(k)
@@ -147,9 +147,9 @@ func TestK2Nonces(t *testing.T) {
 // TestK3IDs: IDs are equal for equal bytes and one ring, whatever its keys, and no others'; zeros
 // are known to everyone, only where they are a whole chunk.
 func TestK3IDs(t *testing.T) {
-	keys := keyring.Generate(day)
+	keys := keyring.Generate(day, false)
 	s, rotated := keyring.New(keys), keyring.New(keys.Rotate(day))
-	other := keyring.New(keyring.Generate(day))
+	other := keyring.New(keyring.Generate(day, false))
 	for n := range 3000 {
 		b := storetest.Noise(uint64(n), n)
 		id := s.Identify(b)
@@ -171,7 +171,7 @@ func TestK3IDs(t *testing.T) {
 // TestK4Rotation: what older keys have sealed opens, is not fresh, and sealed anew has its length.
 // A key that was dropped opens nothing; the newest cannot be dropped.
 func TestK4Rotation(t *testing.T) {
-	first := keyring.Generate(day)
+	first := keyring.Generate(day, false)
 	both := first.Rotate(day.Add(time.Hour))
 	was, s := keyring.New(first), keyring.New(both)
 	if _, older := was.Ring(); older {
@@ -209,7 +209,7 @@ func TestK4Rotation(t *testing.T) {
 // TestPackOfTwoKeys: a pack whose objects were sealed before a rotation, and which is put after it,
 // is of the newest key in all its bytes, and its places are those that were told before.
 func TestPackOfTwoKeys(t *testing.T) {
-	keys := keyring.Generate(day)
+	keys := keyring.Generate(day, false)
 	was, s := keyring.New(keys), keyring.New(keys.Rotate(day))
 	var p chunkstore.Pack
 	for n := range 5 {
@@ -241,7 +241,7 @@ func TestPackOfTwoKeys(t *testing.T) {
 // TestKeyFile: a key file is read as it was written; each line that is damaged is named, and no
 // secret is told (K6).
 func TestKeyFile(t *testing.T) {
-	keys := keyring.Generate(day).Rotate(day.Add(time.Hour))
+	keys := keyring.Generate(day, false).Rotate(day.Add(time.Hour))
 	text := keys.Encode()
 	again, err := keyring.Parse(text)
 	if err != nil || !bytes.Equal(again.Encode(), text) {
@@ -302,7 +302,7 @@ func TestK5KeyFileChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	keys := keyring.Generate(day)
+	keys := keyring.Generate(day, false)
 	_, err := keyring.Open(keyring.Source{File: path}, slog.Default())
 	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "key_file "+path) {
 		t.Error(err)
@@ -329,7 +329,7 @@ func TestK5KeyFileChanges(t *testing.T) {
 	if !s.Fresh(chunkstore.Wrapped(s, "a", nil)) || !s.Fresh(stored) {
 		t.Error("it seals with an older key")
 	}
-	other := keyring.Generate(day)
+	other := keyring.Generate(day, false)
 	write(other)
 	_, err = s.Unwrap(nil, "a", chunkstore.Wrapped(keyring.New(other), "a", nil))
 	storetest.MustBe(t, err, chunkstore.ErrKey)
@@ -354,7 +354,7 @@ func TestK5KeyFileChanges(t *testing.T) {
 // it has said itself.
 func TestKeyCommand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	keys := keyring.Generate(day)
+	keys := keyring.Generate(day, false)
 	if err := os.WriteFile(path, keys.Encode(), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -395,6 +395,8 @@ type vector struct {
 	ID      string            `json:"id"`
 	Wrapped map[string][]byte `json:"wrapped"` // by the key's name
 	Object  []byte            `json:"object"`  // of Plain, under ID
+	// Sealed is what SealName makes of About; nil where names are not sealed.
+	Sealed []byte `json:"sealed_name,omitempty"`
 }
 
 // TestVectors: what was sealed by any version opens, and this one seals in the same way.
@@ -403,11 +405,10 @@ func TestVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update && len(files) == 0 {
-		writeVector(t)
-		return
+	if *update {
+		writeVectors(t)
 	}
-	if len(files) == 0 {
+	if len(files) < 2 {
 		t.Fatal("no vectors")
 	}
 	for _, name := range files {
@@ -431,6 +432,13 @@ func TestVectors(t *testing.T) {
 		if plain, err := chunkstore.OpenObject(s, nil, id, v.Object); !bytes.Equal(plain, v.Plain) {
 			t.Errorf("%s: object: %v", name, err)
 		}
+		if sealed := s.SealName([]byte(v.About)); !bytes.Equal(sealed, v.Sealed) {
+			t.Errorf("%s: the name is %x", name, sealed)
+		}
+		if plain, ok := s.OpenName(v.Sealed); ok != keys.SealsNames() || string(plain) !=
+			map[bool]string{true: v.About}[ok] {
+			t.Errorf("%s: the sealed name opens as %q, %v", name, plain, ok)
+		}
 		newest := keys.Infos()[len(keys.Infos())-1].Name
 		if !bytes.Equal(chunkstore.Wrapped(s, v.About, v.Plain), v.Wrapped[newest]) {
 			t.Errorf("%s: it is sealed in another way", name)
@@ -443,12 +451,23 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-func writeVector(t *testing.T) {
-	first := keyring.Generate(day)
+// writeVectors writes those that are not there.
+func writeVectors(t *testing.T) {
+	for file, names := range map[string]bool{"v1": false, "v1-names": true} {
+		file = "testdata/" + file + ".vector"
+		if _, err := os.Stat(file); err != nil {
+			writeVector(t, file, names)
+		}
+	}
+}
+
+func writeVector(t *testing.T, file string, names bool) {
+	first := keyring.Generate(day, names)
 	keys := first.Rotate(day.Add(time.Hour))
 	was, s := keyring.New(first), keyring.New(keys)
 	v := vector{Keys: string(keys.Encode()), Ring: keys.Ring(), About: "log-x-0000000000000001",
 		Plain: storetest.Text(1, 200)}
+	v.Sealed = s.SealName([]byte(v.About))
 	id := s.Identify(v.Plain)
 	v.ID, v.Object = id.String(), chunkstore.SealObject(s, nil, id, v.Plain)
 	v.Wrapped = map[string][]byte{
@@ -460,7 +479,7 @@ func writeVector(t *testing.T) {
 		err = os.MkdirAll("testdata", 0o755)
 	}
 	if err == nil {
-		err = os.WriteFile("testdata/v1.vector", append(text, '\n'), 0o644)
+		err = os.WriteFile(file, append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -469,7 +488,7 @@ func writeVector(t *testing.T) {
 
 // FuzzUnwrap: whatever is stored, there is no panic, and what opens was sealed so.
 func FuzzUnwrap(f *testing.F) {
-	s := keyring.New(keyring.Generate(day))
+	s := keyring.New(keyring.Generate(day, false))
 	f.Add("a", chunkstore.Wrapped(s, "a", []byte("text")))
 	f.Add("", chunkstore.Wrapped(s, "", nil))
 	f.Fuzz(func(t *testing.T, about string, stored []byte) {
@@ -482,7 +501,8 @@ func FuzzUnwrap(f *testing.F) {
 
 // FuzzParse: whatever a key file holds, there is no panic, and what is accepted is written again.
 func FuzzParse(f *testing.F) {
-	f.Add(keyring.Generate(day).Rotate(day).Encode())
+	f.Add(keyring.Generate(day, false).Rotate(day).Encode())
+	f.Add(keyring.Generate(day, true).Encode())
 	f.Fuzz(func(t *testing.T, text []byte) {
 		keys, err := keyring.Parse(text)
 		if err != nil {
@@ -498,7 +518,7 @@ func FuzzParse(f *testing.F) {
 func BenchmarkSealObject(b *testing.B) {
 	plain := storetest.Text(1, chunkstore.ChunkBytes)
 	for name, s := range map[string]chunkstore.Sealer{
-		"plain": chunkstore.Plain{}, "keyed": keyring.New(keyring.Generate(day)),
+		"plain": chunkstore.Plain{}, "keyed": keyring.New(keyring.Generate(day, false)),
 	} {
 		id := s.Identify(plain)
 		stored := chunkstore.SealObject(s, nil, id, plain)

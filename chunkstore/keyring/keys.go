@@ -18,6 +18,7 @@ import (
 
 const (
 	header       = "verneuil keys 1"
+	namesWord    = "names" // after an identity that seals names
 	secretBytes  = 32
 	keysBytesMax = 64 << 10
 )
@@ -25,8 +26,9 @@ const (
 // Keys are those of one ring: what a key file holds. They do not change; their methods return
 // others.
 type Keys struct {
-	identity secret
-	keys     []key // in the order in which they were made
+	identity   secret
+	sealsNames bool  // names of databases are sealed, too
+	keys       []key // in the order in which they were made
 }
 
 type secret [secretBytes]byte
@@ -55,14 +57,14 @@ func keyOf(s secret, made time.Time) key {
 	return key{s, name, made.UTC().Truncate(time.Second)}
 }
 
-// Generate returns the keys of a new ring.
-func Generate(now time.Time) *Keys {
-	return &Keys{newSecret(), []key{keyOf(newSecret(), now)}}
+// Generate returns the keys of a new ring. names: it seals names of databases, too (K7).
+func Generate(now time.Time, names bool) *Keys {
+	return &Keys{newSecret(), names, []key{keyOf(newSecret(), now)}}
 }
 
 // Rotate returns k with a new key, which seals from then on.
 func (k *Keys) Rotate(now time.Time) *Keys {
-	return &Keys{k.identity, append(slices.Clip(k.keys), keyOf(newSecret(), now))}
+	return &Keys{k.identity, k.sealsNames, append(slices.Clip(k.keys), keyOf(newSecret(), now))}
 }
 
 // ErrNewest: a key is the newest, which seals: it cannot be dropped.
@@ -78,11 +80,20 @@ func (k *Keys) Drop(name string) (*Keys, error) {
 	case at == len(k.keys)-1:
 		return nil, fmt.Errorf("key %s: %w", name, ErrNewest)
 	}
-	return &Keys{k.identity, slices.Delete(slices.Clone(k.keys), at, at+1)}, nil
+	return &Keys{k.identity, k.sealsNames, slices.Delete(slices.Clone(k.keys), at, at+1)}, nil
 }
 
 // Ring names the keys as a whole: it does not change when they are rotated.
-func (k *Keys) Ring() string { return hex.EncodeToString(k.identity.derive("ring name", 8)) }
+func (k *Keys) Ring() string {
+	purpose := "ring name"
+	if k.sealsNames {
+		purpose = "ring name, names sealed" // K7
+	}
+	return hex.EncodeToString(k.identity.derive(purpose, 8))
+}
+
+// SealsNames reports whether names of databases are sealed, too.
+func (k *Keys) SealsNames() bool { return k.sealsNames }
 
 // Info is what may be told of a key.
 type Info struct {
@@ -113,7 +124,11 @@ func (k *Keys) Encode() []byte {
 	fmt.Fprintln(&b, header)
 	fmt.Fprintln(&b, "# Keep this file, and a copy elsewhere: without it nobody can read what was")
 	fmt.Fprintln(&b, "# stored with it. Whoever has it can.")
-	fmt.Fprintf(&b, "identity %s %x\n", k.Ring(), k.identity[:])
+	names := ""
+	if k.sealsNames {
+		names = " " + namesWord
+	}
+	fmt.Fprintf(&b, "identity %s %x%s\n", k.Ring(), k.identity[:], names)
 	for _, one := range k.keys {
 		fmt.Fprintf(&b, "key %s %x %s\n", one.name, one.secret[:], one.made.Format(time.RFC3339))
 	}
@@ -138,7 +153,9 @@ func Parse(text []byte) (*Keys, error) {
 			err = fmt.Errorf("no key file: it must begin with %q (make one by verneuilctl key new)",
 				header)
 		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
-		case fields[0] == "identity" && len(fields) == 3 && !identified:
+		case fields[0] == "identity" && !identified && (len(fields) == 3 ||
+			len(fields) == 4 && fields[3] == namesWord):
+			k.sealsNames = len(fields) == 4
 			k.identity, err = parseSecret(fields[2])
 			if identified = true; err == nil && k.Ring() != fields[1] {
 				err = errors.New("the identity was changed: its name does not fit")

@@ -15,7 +15,7 @@ import (
 // that is not encrypted, or with another key, is an error that says so.
 func TestRecordsOfAnotherLog(t *testing.T) {
 	target := storetest.Open(t, &dir.Config{Path: t.TempDir()}).Targets[0]
-	target.Sealer = keyring.New(keyring.Generate(day))
+	target.Sealer = keyring.New(keyring.Generate(day, false))
 	a, b := chunkstore.NewLog(target, "a"), chunkstore.NewLog(target, "b")
 	for n, text := range []string{"one", "two", "three"} {
 		for _, log := range []chunkstore.Log{a, b} {
@@ -49,7 +49,7 @@ func TestRecordsOfAnotherLog(t *testing.T) {
 		storetest.MustPut(t, target.Chunks, second, stored(key), chunkstore.Condition{})
 		read("one,,three")
 	}
-	other := keyring.New(keyring.Generate(day))
+	other := keyring.New(keyring.Generate(day, false))
 	for _, body := range []string{"VRNL, and no more",
 		string(chunkstore.Wrapped(other, second, []byte("two")))} {
 		storetest.MustPut(t, target.Chunks, second, body, chunkstore.Condition{})

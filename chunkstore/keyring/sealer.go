@@ -29,6 +29,7 @@ type ring struct {
 	source source // nil: they do not change
 	name   string
 	ids    hashers
+	names  *nameSealer // nil: names are no secrets
 	now    atomic.Pointer[opened]
 }
 
@@ -49,6 +50,9 @@ type machine struct {
 // New returns a Sealer of keys that do not change.
 func New(k *Keys) Sealer {
 	r := &ring{name: k.Ring(), ids: hashersOf(k.identity.derive("object ID", secretBytes))}
+	if k.sealsNames {
+		r.names = newNameSealer(k.identity)
+	}
 	r.now.Store(open(k))
 	return Sealer{r}
 }

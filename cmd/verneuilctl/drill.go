@@ -124,7 +124,7 @@ func (d *drill) target(ctx context.Context, t *chunkstore.Target) error {
 // database drills with the database whose manifest has that key, in the one target of alone.
 func (d *drill) database(ctx context.Context, alone *chunkstore.Store, key string) {
 	one := &drilled{target: alone.Targets[0], key: key}
-	if s, ok := manifest.ParseName(key); ok {
+	if s, ok := manifest.ParseName(one.target.Sealer, key); ok {
 		one.host, one.path = s.Host, s.Path
 	}
 	d.all = append(d.all, one)

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"verneuil/chunkstore"
-	"verneuil/manifest"
 	"verneuil/replicate/upkeep"
 )
 
@@ -197,11 +196,7 @@ func printOlder(name string, o *upkeep.Older) error {
 		"databases\n",
 		oneLine(name), o.Resealed.Objects, humanBytes(o.Resealed.Bytes), o.Packs.Objects,
 		humanBytes(o.Packs.Bytes), o.Checkpoints, o.Records, len(o.Newest))
-	for _, key := range o.Newest {
-		database := key
-		if source, ok := manifest.ParseName(key); ok && source.Whole {
-			database = source.Host + ":" + source.Path
-		}
+	for _, database := range o.Newest {
 		if err == nil {
 			_, err = fmt.Printf("%s: older keys: the next version of %s will be sealed with the "+
 				"newest\n", oneLine(name), oneLine(database))

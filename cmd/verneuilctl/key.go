@@ -39,14 +39,18 @@ A FILE of - stands for standard input and output, for keys that a key_command pr
 }
 
 func keyNewCommand() *cobra.Command {
-	return &cobra.Command{
+	var names bool
+	command := &cobra.Command{
 		Use:   "new FILE",
 		Short: "Make a new key file",
 		Long: `Make FILE, which must not be there, with a new identity and a key. It is readable by its owner
-only. Keep a copy elsewhere: without it nobody can read what was stored with it.`,
+only. Keep a copy elsewhere: without it nobody can read what was stored with it.
+
+With --encrypt-names, what is stored with it does not show hosts and paths of databases, either. That
+cannot be changed later: it is for a bucket that is empty.`,
 		Args: exactly("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			keys := keyring.Generate(time.Now())
+			keys := keyring.Generate(time.Now(), names)
 			if args[0] == "-" {
 				_, err := os.Stdout.Write(keys.Encode())
 				return fail(err, "key", "new")
@@ -54,6 +58,9 @@ only. Keep a copy elsewhere: without it nobody can read what was stored with it.
 			return fail(makeKeyFile(args[0], keys), "key", "new", args[0])
 		},
 	}
+	command.Flags().BoolVar(&names, "encrypt-names", false,
+		"encrypt hosts and paths of databases, too")
+	return command
 }
 
 // makeKeyFile writes a key file that is not there, durably, and whole or not at all.
@@ -227,10 +234,15 @@ func showKeys(path string, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		return printJSON(map[string]any{"ring": keys.Ring(), "keys": keys.Infos()})
+		return printJSON(map[string]any{"ring": keys.Ring(), "keys": keys.Infos(),
+			"encrypts_names": keys.SealsNames()})
 	}
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(out, "ring %s\n", keys.Ring())
+	names := "names of databases are not encrypted"
+	if keys.SealsNames() {
+		names = "names of databases are encrypted"
+	}
+	fmt.Fprintf(out, "ring %s; %s\n", keys.Ring(), names)
 	fmt.Fprintln(out, "KEY\tMADE\tSEALS")
 	for _, k := range keys.Infos() {
 		seals := "no: it only opens"

@@ -17,7 +17,7 @@ import (
 func TestKeyFiles(t *testing.T) {
 	dir := t.TempDir()
 	path, link := filepath.Join(dir, "keys"), filepath.Join(dir, "link")
-	if err := makeKeyFile(path, keyring.Generate(time.Now())); err != nil {
+	if err := makeKeyFile(path, keyring.Generate(time.Now(), false)); err != nil {
 		t.Fatal(err)
 	}
 	mode := func(want os.FileMode) {
@@ -32,7 +32,7 @@ func TestKeyFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = makeKeyFile(path, keyring.Generate(time.Now()))
+	err = makeKeyFile(path, keyring.Generate(time.Now(), false))
 	if err == nil || !strings.Contains(err.Error(), "key rotate") {
 		t.Errorf("made in the place of another: %v", err)
 	}

@@ -41,7 +41,7 @@ is taken for dead, and the next one who wants to write takes the database over.`
 			return withDatabase(command.Context(), g, "lock info", args, func(
 				ctx context.Context, d inStore,
 			) error {
-				h, err := remote.Inspect(ctx, d.target(), d.address.Key())
+				h, err := remote.Inspect(ctx, d.target(), d.key())
 				if err != nil {
 					return d.explain(ctx, d.locator(), err)
 				}
@@ -80,6 +80,9 @@ type inStore struct {
 }
 
 func (d inStore) target() *chunkstore.Target { return d.store.Targets[0] }
+
+// key is that of the database's manifest.
+func (d inStore) key() string { return d.address.Key(d.store.Sealer()) }
 
 func (d inStore) locator() *locate.Locator { return locate.InStore(d.address, d.store) }
 
@@ -166,7 +169,7 @@ func (d inStore) json(h *remote.Hold) map[string]any {
 }
 
 func (d inStore) breakLock(ctx context.Context, force, asJSON bool) error {
-	h, err := remote.Inspect(ctx, d.target(), d.address.Key())
+	h, err := remote.Inspect(ctx, d.target(), d.key())
 	if err != nil {
 		return d.explain(ctx, d.locator(), err)
 	}
@@ -183,7 +186,7 @@ func (d inStore) breakLock(ctx context.Context, force, asJSON bool) error {
 			return errors.New("nothing was done")
 		}
 	}
-	if h, err = remote.Break(ctx, d.target(), d.address.Key(), d.owner()); err != nil {
+	if h, err = remote.Break(ctx, d.target(), d.key(), d.owner()); err != nil {
 		return err
 	}
 	if asJSON {

@@ -220,6 +220,9 @@ func inventory(
 		}
 		return true
 	})
+	if len(all) == 0 && err == nil {
+		err = chunkstore.CheckRing(ctx, t) // under its own names it may have what we look for
+	}
 	var group errgroup.Group
 	group.SetLimit(32)
 	for i := range all {

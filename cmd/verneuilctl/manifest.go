@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
 	"verneuil/manifest"
 	"verneuil/replicate/locate"
 	"verneuil/replicate/versions"
@@ -345,7 +346,7 @@ func showManifest(ctx context.Context, g *global, from *origin, out *output, asJ
 	defer s.Close()
 	var raw []byte
 	if asJSON {
-		raw, err = describe(found.Manifest)
+		raw, err = describe(s.store.Sealer(), found.Manifest)
 	} else {
 		raw, err = found.Manifest.Alone().Encode(s.store.Sealer())
 	}
@@ -377,7 +378,7 @@ func entryOf(ref chunkstore.Ref) entry {
 
 // describe returns what a manifest says, for people. The bytes of inline pages
 // are left out.
-func describe(m *manifest.Manifest) ([]byte, error) {
+func describe(s chunkstore.Sealer, m *manifest.Manifest) ([]byte, error) {
 	type patch struct {
 		Chunk int `json:"chunk"`
 		entry
@@ -407,7 +408,7 @@ func describe(m *manifest.Manifest) ([]byte, error) {
 		Patches       []patch `json:"patches"`
 		InlinePages   []page  `json:"inline_pages"`
 	}{
-		Name: manifest.Name(m.Host, m.Path), Host: m.Host, Path: m.Path, Program: m.Program,
+		Name: manifest.Name(s, m.Host, m.Path), Host: m.Host, Path: m.Path, Program: m.Program,
 		Lineage: hex.EncodeToString(m.Lineage[:]), Epoch: m.Epoch, Sequence: m.Sequence,
 		Cut:         hex.EncodeToString(m.Cut[:]),
 		Time:        m.Time.UTC().Format(time.RFC3339Nano),
@@ -467,7 +468,11 @@ func printManifestName(g *global, host, path string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	name := manifest.Name(host, path)
+	sealer, err := keyring.Open(config.Keys, g.log)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	name := manifest.Name(sealer, host, path)
 	if asJSON {
 		return printJSON(map[string]any{"name": name, "host": host, "path": path})
 	}

@@ -33,7 +33,7 @@ type knownProof struct {
 func askProof(ctx context.Context, store *chunkstore.Store, host, path string) (time.Time, error) {
 	var oldest time.Time
 	for i, t := range store.Targets {
-		p, err := proof.Last(ctx, t, manifest.Name(host, path))
+		p, err := proof.Last(ctx, t, manifest.Name(t.Sealer, host, path))
 		switch {
 		case ctx.Err() != nil:
 			return time.Time{}, ctx.Err()

@@ -49,7 +49,7 @@ func TestProofsAreAsked(t *testing.T) {
 	prove := func() {
 		t.Helper()
 		at = at.Add(time.Second)
-		if err := proof.Keep(t.Context(), store.Targets[0], manifest.Name("h", "/a.db"),
+		if err := proof.Keep(t.Context(), store.Targets[0], manifest.PlainName("h", "/a.db"),
 			proof.Proof{Time: at}); err != nil {
 			t.Fatal(err)
 		}

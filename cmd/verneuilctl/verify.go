@@ -188,7 +188,7 @@ func (v *verification) run(ctx context.Context) error {
 	}
 	m := v.manifest
 	// Each target has a version in packs of its own.
-	own, err := v.verifier.Named(ctx, manifest.Name(m.Host, m.Path))
+	own, err := v.verifier.Named(ctx, manifest.Name(v.target.Sealer, m.Host, m.Path))
 	if err == nil && own.Cut == m.Cut {
 		m = own
 	}

@@ -81,7 +81,7 @@ type Office struct {
 
 // New returns the couriers of the targets, which do nothing before Open.
 func New(o Options, targets []*chunkstore.Target) *Office {
-	office := &Office{o: o, key: manifest.Name(o.Host, o.Spool.Path())}
+	office := &Office{o: o, key: manifest.Name(o.Sealer, o.Host, o.Spool.Path())}
 	office.folds = folds{
 		of: office, pause: backoff.Backoff{First: retryFirst, Most: retryMost},
 	}

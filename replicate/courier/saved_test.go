@@ -43,7 +43,7 @@ func newDiaryWorld(t *testing.T) *diaryWorld {
 		Host: "h", Path: "/a.db", PageBytes: 4096, FileBytes: 64 << 10, Sequence: 1,
 		Top: []chunkstore.Ref{{ID: chunkstore.ZeroID}},
 	}
-	shelf := newShelf(store.Targets[0], manifest.Name(m.Host, m.Path))
+	shelf := newShelf(store.Targets[0], manifest.PlainName(m.Host, m.Path))
 	body, err := m.Encode(chunkstore.Plain{})
 	if err != nil {
 		t.Fatal(err)

@@ -180,7 +180,7 @@ func (l *Locator) historyOf(
 	}
 	var failed []error
 	for _, t := range targets {
-		f, err := goOn(ctx, t, manifest.Name(m.Host, m.Path), prev)
+		f, err := goOn(ctx, t, manifest.Name(t.Sealer, m.Host, m.Path), prev)
 		switch {
 		case errors.Is(err, chunkstore.ErrAbsent), errors.Is(err, chunkstore.ErrDenied):
 		case err != nil:

@@ -20,17 +20,18 @@ type Holding struct {
 
 // Holdings calls yield for each database that t has a version of, in the order of their keys,
 // until yield returns false. It takes a request for each 1,000 objects. host, if it is not
-// empty, leaves out other hosts' databases. Objects whose key is no manifest's are passed over.
+// empty, leaves out other hosts' databases, but not those of whose names the keys are not here: who
+// reads them is told so. Objects whose key is no manifest's are passed over.
 func Holdings(
 	ctx context.Context, t *chunkstore.Target, host string, yield func(Holding) bool,
 ) error {
 	prefix := ""
 	if host != "" {
-		prefix = manifest.NamePrefix(host)
+		prefix = manifest.NamePrefix(t.Sealer, host)
 	}
 	err := t.Manifests.List(ctx, prefix, func(o chunkstore.Object) bool {
-		source, ok := manifest.ParseName(o.Key)
-		if !ok || host != "" && source.Host != host {
+		source, ok := manifest.ParseName(t.Sealer, o.Key)
+		if !ok || host != "" && source.Host != host && !source.Foreign {
 			return ctx.Err() == nil
 		}
 		h := Holding{Source: source, Key: o.Key, Stored: o.Modified, ManifestBytes: o.Bytes}
@@ -73,7 +74,7 @@ func LookElsewhere(ctx context.Context, t *chunkstore.Target, host, path string)
 // the target.
 func OtherHosts(ctx context.Context, t *chunkstore.Target, host, path string) (hosts []string) {
 	FirstHoldings(ctx, t, "", func(h Holding) {
-		if h.Host != host && h.Host != "" && manifest.Name(h.Host, path) == h.Key {
+		if h.Host != host && h.Host != "" && manifest.Name(t.Sealer, h.Host, path) == h.Key {
 			hosts = append(hosts, h.Host)
 		}
 	})

@@ -82,12 +82,12 @@ func (a Address) String() string {
 	return "file://" + (&neturl.URL{Path: a.Name()}).EscapedPath()
 }
 
-// Key returns the manifest's key in the store. No host has the database.
-func (a Address) Key() string { return manifest.Name("", a.Path) }
+// Key returns the manifest's key in the store, which s seals. No host has the database.
+func (a Address) Key(s chunkstore.Sealer) string { return manifest.Name(s, "", a.Path) }
 
 // InStore returns the locator of the database at a, whose store is given. It asks nobody.
 func InStore(a Address, store *chunkstore.Store) *Locator {
-	l := named(a.String(), a.Key(), store)
+	l := named(a.String(), a.Key(store.Sealer()), store)
 	l.sealer, l.store = store.Sealer(), store
 	return l
 }

@@ -174,11 +174,11 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 		host = localHost
 	}
 	path = "/" + path
-	l := named("verneuil://"+host+path, manifest.Name(host, path), store)
+	uri := "verneuil://" + host + path
 	if store == nil || len(store.Targets) == 0 {
-		return nil, fmt.Errorf("manifest %s: no replication target is configured", l)
+		return nil, fmt.Errorf("manifest %s: no replication target is configured", uri)
 	}
-	return l, nil
+	return named(uri, manifest.Name(store.Sealer(), host, path), store), nil
 }
 
 // named returns the locator of the database whose manifest has that key in the targets of store.

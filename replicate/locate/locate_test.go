@@ -294,7 +294,7 @@ func TestLocateS3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := manifest.Name("h", "/db") // has percent signs
+	key := manifest.PlainName("h", "/db") // has percent signs
 	_, err = store.Targets[0].Manifests.Put(t.Context(), key, raw, chunkstore.Condition{})
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +411,7 @@ func storeOf(t *testing.T, key string, have []*manifest.Manifest) *chunkstore.St
 
 // TestFetchNewest: of several targets the one counts that is furthest on, whatever their order.
 func TestFetchNewest(t *testing.T) {
-	key := manifest.Name("h", "/db")
+	key := manifest.PlainName("h", "/db")
 	version := func(lineage byte, epoch, sequence uint64, seconds int64) *manifest.Manifest {
 		return &manifest.Manifest{
 			Host:     "h",
@@ -467,7 +467,7 @@ func TestFetchNewest(t *testing.T) {
 
 // TestTwins: the same version is found in the other targets, and what is none is left out.
 func TestTwins(t *testing.T) {
-	key := manifest.Name("h", "/db")
+	key := manifest.PlainName("h", "/db")
 	cut := func(cut byte) *manifest.Manifest {
 		return &manifest.Manifest{Host: "h", Path: "/db", Sequence: 7, Cut: [16]byte{cut},
 			Time: time.Unix(1700000000, 0)}

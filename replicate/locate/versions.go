@@ -59,6 +59,9 @@ func (l *Locator) Versions(ctx context.Context, most int) ([]Version, error) {
 		all = append(all, some...)
 	}
 	sortVersions(all)
+	if len(all) == 0 {
+		failed = append(failed, checkRings(ctx, buckets))
+	}
 	if err := errors.Join(failed...); err != nil {
 		return all, fmt.Errorf("versions of %s: %w", l, err)
 	}
@@ -120,10 +123,24 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (Found, error) {
 			failed = append(failed, err)
 		}
 	}
-	if err := errors.Join(failed...); err != nil {
+	if err := errors.Join(append(failed, checkRings(ctx, buckets))...); err != nil {
 		return Found{}, err
 	}
 	return Found{}, fmt.Errorf("manifest %s, version %s: %w", l, id, ErrNoVersion)
+}
+
+// checkRings fails with [chunkstore.ErrKey] if a target that has nothing of the source is of other
+// keys: under its own names it may have some.
+func checkRings(ctx context.Context, buckets []keeper) error {
+	for _, b := range buckets {
+		if b.target == nil {
+			continue
+		}
+		if err := chunkstore.CheckRing(ctx, b.target); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // FetchAt returns the version that was the newest at time t, of the targets that can be asked:

@@ -16,7 +16,7 @@ import (
 func TestProof(t *testing.T) {
 	target := storetest.Open(t, &dir.Config{Path: t.TempDir()}).Targets[0]
 	target.Sealer = storetest.Keyed()
-	key := manifest.Name("host", "/srv/a.db")
+	key := manifest.PlainName("host", "/srv/a.db")
 	_, err := proof.Last(t.Context(), target, key)
 	storetest.MustBe(t, err, chunkstore.ErrAbsent)
 	want := proof.Proof{Time: time.Unix(1e9, 7).UTC(), Epoch: 2, Sequence: 3,
@@ -31,8 +31,8 @@ func TestProof(t *testing.T) {
 		}
 		want.Sequence++
 	}
-	if _, ok := manifest.ParseName(proof.Key(key)); ok || !proof.IsKey(proof.Key(key)) ||
-		proof.IsKey(key) {
+	if _, ok := manifest.ParseName(chunkstore.Plain{}, proof.Key(key)); ok ||
+		!proof.IsKey(proof.Key(key)) || proof.IsKey(key) {
 		t.Error("a proof's key and a manifest's are not told apart")
 	}
 	target.Sealer = storetest.Keyed()

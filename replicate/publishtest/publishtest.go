@@ -293,7 +293,7 @@ func (p *Publisher) Put(m *manifest.Manifest) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	name := manifest.Name(p.Newest.Host, p.Newest.Path)
+	name := manifest.Name(p.Target.Sealer, p.Newest.Host, p.Newest.Path)
 	_, err = p.Target.Manifests.Put(context.Background(), name, raw, chunkstore.Condition{})
 	if err != nil {
 		p.t.Fatal(err)

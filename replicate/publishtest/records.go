@@ -17,7 +17,9 @@ import (
 func (p *Publisher) Records() { p.records, p.history = true, nil }
 
 // Key is that of the database's manifest.
-func (p *Publisher) Key() string { return manifest.Name(p.Newest.Host, p.Newest.Path) }
+func (p *Publisher) Key() string {
+	return manifest.Name(p.Target.Sealer, p.Newest.Host, p.Newest.Path)
+}
 
 // Histories is where the database's histories are.
 func (p *Publisher) Histories() history.Store { return versions.NewStore(p.Target, p.Key()) }

@@ -65,7 +65,7 @@ func (d *database) writing() bool {
 }
 
 func newDatabase(s *Set, h *shop, path string) (*database, error) {
-	key := manifest.Name("", path)
+	key := manifest.Name(h.t.Sealer, "", path)
 	t := h.t
 	d := &database{
 		set: s, shop: h, path: path, key: key,

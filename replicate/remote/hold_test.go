@@ -22,7 +22,7 @@ func TestHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, key := store.Targets[0], manifest.Name("", "/app.db")
+	target, key := store.Targets[0], manifest.PlainName("", "/app.db")
 	if _, err := remote.Inspect(t.Context(), target, key); !errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("a database that is not there: %v", err)
 	}

@@ -48,7 +48,7 @@ func (w *world) trimLocked() {
 			aged = p.number
 		}
 	}
-	newest, ok := w.buckets["m"][manifest.Name("", simPath)]
+	newest, ok := w.buckets["m"][manifest.PlainName("", simPath)]
 	if !ok || aged == 0 {
 		return
 	}

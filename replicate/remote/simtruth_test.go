@@ -183,7 +183,7 @@ func (w *world) stored(bucket, key string, body []byte, had bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch kind := kindOf(key); {
-	case bucket == "m" && key == manifest.Name("", simPath):
+	case bucket == "m" && key == manifest.PlainName("", simPath):
 		w.checkpointed(body)
 	case kind == "lease":
 		w.beaten = w.now()

@@ -52,7 +52,7 @@ func (w *gcWorld) deposit(path string, content noise) *manifest.Manifest {
 }
 
 func newLiver(t *testing.T) *liver {
-	l := &liver{gcWorld: newGCWorld(t, 1), key: manifest.Name("", "/x.db")}
+	l := &liver{gcWorld: newGCWorld(t, 1), key: manifest.PlainName("", "/x.db")}
 	l.deposit("/other.db", nil)
 	before := noise(storetest.Noise(1, 1<<20))
 	l.deposit("/x.db", before)
@@ -180,7 +180,7 @@ func TestG7Sleepers(t *testing.T) {
 // TestLeases: heartbeats and wants stay as long as their databases do, and while they are young.
 func TestLeases(t *testing.T) {
 	l := newLiver(t)
-	gone := manifest.Name("", "/gone.db")
+	gone := manifest.PlainName("", "/gone.db")
 	keys := map[string]bool{versions.LeaseKey(l.key): true, versions.WantKey(l.key): true,
 		versions.LeaseKey(gone): false, versions.WantKey(gone): false}
 	for key := range keys {

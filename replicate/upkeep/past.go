@@ -17,7 +17,8 @@ import (
 // database is what the targets have of one.
 type database struct {
 	target     *chunkstore.Target // nil: there is no manifest of it, but old checkpoints
-	key, host  string
+	key        string
+	host, path string
 	head       history.Position // of the newest version
 	checkpoint uint64           // the number of the newest checkpoint
 	stored     time.Time        // when that was put
@@ -67,7 +68,7 @@ func (c *collection) list(ctx context.Context) error {
 	var newest time.Time
 	for _, t := range c.targets {
 		err := t.Manifests.List(ctx, "", func(o chunkstore.Object) bool {
-			if _, ok := manifest.ParseName(o.Key); ok {
+			if _, ok := manifest.ParseName(t.Sealer, o.Key); ok {
 				d := &database{target: t, key: o.Key}
 				byPrefix[versions.KeptPrefix(o.Key)] = d
 				c.databases = append(c.databases, d)
@@ -156,7 +157,7 @@ func (c *collection) readHead(
 		return fmt.Errorf("it names packs of other buckets than %v: are these two buckets of "+
 			"one target? If they are, sync the database first", c.chunks)
 	}
-	d.host, d.checkpoint, d.stored = m.Host, m.At.Number, c.o.Now()
+	d.host, d.path, d.checkpoint, d.stored = m.Host, m.Path, m.At.Number, c.o.Now()
 	o, err := d.target.Manifests.Stat(ctx, d.key)
 	switch {
 	case err != nil && !gone(err):
@@ -377,7 +378,7 @@ func (c *collection) readVersion(
 		if m, err = manifest.Decode(t.Sealer, body); err != nil {
 			return err
 		}
-		key := manifest.Name(m.Host, m.Path)
+		key := manifest.Name(t.Sealer, m.Host, m.Path)
 		if v.bucket == nil {
 			key = versions.KeptKey(key, versions.IDOf(m.At))
 		}

@@ -21,8 +21,8 @@ type Older struct {
 	// which one goes back, and it would be lost.
 	Checkpoints int `json:"checkpoints"`
 	Records     int `json:"records"`
-	// Newest are the databases whose newest checkpoint it is: their writers put another one, sealed
-	// with the newest key, with their next version.
+	// Newest are the databases, as HOST:PATH, whose newest checkpoint it is: their writers put
+	// another one, sealed with the newest key, with their next version.
 	Newest []string `json:"newest,omitempty"`
 }
 
@@ -100,7 +100,7 @@ func (r resealing) newest(ctx context.Context, d *database) error {
 	if !manifest.Fresh(d.target.Sealer, o.Body) {
 		r.c.mu.Lock()
 		defer r.c.mu.Unlock()
-		r.found.Newest = append(r.found.Newest, d.key)
+		r.found.Newest = append(r.found.Newest, d.host+":"+d.path)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // newest key alone.
 func rotated(t *testing.T, seed uint64) (w *gcWorld, dropped chunkstore.Sealer) {
 	t.Helper()
-	keys := keyring.Generate(time.Unix(0, 0))
+	keys := keyring.Generate(time.Unix(0, 0), false)
 	w = newSealedWorld(t, seed, keyring.New(keys))
 	w.age()
 	both := keys.Rotate(time.Unix(1, 0))
@@ -153,7 +153,7 @@ func TestG5NoKey(t *testing.T) {
 	w, _ := rotated(t, 5)
 	keys := w.Target.Sealer
 	for _, s := range []chunkstore.Sealer{chunkstore.Plain{},
-		keyring.New(keyring.Generate(time.Unix(0, 0)))} {
+		keyring.New(keyring.Generate(time.Unix(0, 0), false))} {
 		w.Target.Sealer = s
 		w.refuse(chunkstore.ErrKey.Error())
 	}

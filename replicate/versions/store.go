@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -22,7 +23,8 @@ var ErrAnother = errors.New("the manifest is another database's")
 
 // NewStore returns the [history.Store] of the database whose manifest has that key in t. The Body
 // of a checkpoint is the manifest, as stored; its At is the checkpoint's Position. Newest returns
-// the ETag also of what it cannot read, if it is known.
+// the ETag also of what it cannot read, if it is known. Where there is none, and the bucket is of
+// another ring, it fails with [chunkstore.ErrKey].
 func NewStore(t *chunkstore.Target, key string) history.Store { return store{t, key} }
 
 func (s store) Log(lineage [16]byte) chunkstore.Log {
@@ -58,6 +60,10 @@ func (s store) Newest(ctx context.Context, etag string) (*history.Checkpoint, st
 			m, err = Decode(s.t.Sealer, s.key, body)
 			return err
 		})
+	if errors.Is(err, chunkstore.ErrAbsent) {
+		// It may be there, under another ring's name.
+		err = cmp.Or(chunkstore.CheckRing(ctx, s.t), err)
+	}
 	if err != nil {
 		return nil, o.ETag, err
 	}
@@ -75,7 +81,7 @@ func (s store) Replace(
 // that it speaks of: else it fails with [ErrAnother]. All errors wrap [chunkstore.ErrCorrupt].
 func Decode(s chunkstore.Sealer, key string, stored []byte) (*manifest.Manifest, error) {
 	m, err := manifest.Decode(s, stored)
-	if err == nil && manifest.Name(m.Host, m.Path) != key {
+	if err == nil && manifest.Name(s, m.Host, m.Path) != key {
 		return nil, fmt.Errorf("%w: %w: it belongs to %q", chunkstore.ErrCorrupt, ErrAnother,
 			m.Host+":"+m.Path)
 	}

@@ -34,7 +34,7 @@ func newWriter(t *testing.T) *writer {
 		Top: []chunkstore.Ref{{ID: chunkstore.ZeroID}}, Cut: [16]byte{1},
 		At: history.Position{Lineage: [16]byte{7}, Released: true},
 	}
-	w.key = manifest.Name("h", "/p")
+	w.key = manifest.PlainName("h", "/p")
 	r, err := history.Create(t.Context(), NewStore(w.to, w.key), Options(), [16]byte{7},
 		w.encoded(), "")
 	w.must(err)

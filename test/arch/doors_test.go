@@ -127,6 +127,7 @@ var onlyIn = map[string][]string{
 		"test/hosts/golink"},
 	"github.com/aws/aws-sdk-go-v2/service/s3":        {"chunkstore/s3"},
 	"golang.org/x/crypto/chacha20poly1305":           {"chunkstore/keyring"},
+	"golang.org/x/crypto/chacha20":                   {"chunkstore/keyring"},
 	"github.com/spf13/cobra":                         {"cmd/verneuilctl"},
 	"github.com/prometheus/client_golang/prometheus": {"cmd/verneuilctl"},
 	"google.golang.org/protobuf/proto":               {"manifest", "manifest/manifestpb"},

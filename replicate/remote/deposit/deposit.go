@@ -58,7 +58,7 @@ func (Empty) Size() (int64, error) { return 0, nil }
 // (D1). It returns its first version, or, if it replaces one, the next. It fails with ErrExists,
 // ErrHeld, [chunkstore.ErrUnguarded] if databases cannot live there, and as requests do.
 func Put(ctx context.Context, o Options, src Source) (*manifest.Manifest, error) {
-	d := &deposit{o: o, key: manifest.Name("", o.Path)}
+	d := &deposit{o: o, key: manifest.Name(o.Target.Sealer, "", o.Path)}
 	m, err := d.run(ctx, src)
 	if errors.Is(err, chunkstore.ErrDenied) {
 		err = fmt.Errorf("%w (the credentials must allow to get, to list and to put)", err)

@@ -43,7 +43,7 @@ func options(t *chunkstore.Target) deposit.Options {
 	return deposit.Options{Target: t, Path: "/a/x.db", Owner: owner}
 }
 
-var key = manifest.Name("", "/a/x.db")
+var key = manifest.PlainName("", "/a/x.db")
 
 // newest returns the newest version, and its bytes.
 func newest(t *testing.T, target *chunkstore.Target) (*manifest.Manifest, []byte) {
@@ -112,7 +112,7 @@ func TestPut(t *testing.T) {
 					m.Continuity == 0 || m.Lineage == m.At.Lineage {
 					t.Errorf("version: %+v", m)
 				}
-				kept, err := versions.ListKept(t.Context(), target, manifest.Name("", o.Path))
+				kept, err := versions.ListKept(t.Context(), target, manifest.PlainName("", o.Path))
 				if err != nil || len(kept) != 1 || kept[0].ID != versions.IDOf(m.At) {
 					t.Errorf("kept: %+v, %v", kept, err)
 				}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -27,8 +29,8 @@ type encrypted struct {
 	stores map[string]any
 }
 
-// newEncrypted makes a key file, which the configuration names.
-func newEncrypted(s *harness.Site) *encrypted {
+// newEncrypted makes a key file, with these flags, which the configuration names.
+func newEncrypted(s *harness.Site, flags ...string) *encrypted {
 	s.T.Helper()
 	// The store is another place of the same kind.
 	target, err := json.Marshal(s.Targets[0])
@@ -36,7 +38,7 @@ func newEncrypted(s *harness.Site) *encrypted {
 	other := strings.NewReplacer(`"chunks"`, `"st-chunks"`, `"manifests"`, `"st-manifests"`,
 		s.Path("store"), s.Path("st")).Replace(string(target))
 	e := &encrypted{s, map[string]any{"st": json.RawMessage(other)}}
-	s.Ctl("key", "new", s.Path("keys"))
+	s.Ctl(append([]string{"key", "new", s.Path("keys")}, flags...)...)
 	e.keys(map[string]any{"key_file": s.Path("keys")})
 	return e
 }
@@ -133,14 +135,8 @@ func TestEncrypted(t *testing.T) {
 			e := newEncrypted(site(t))
 			shell := e.fill()
 			e.MustEqual("a.db")
-			for _, o := range e.objects() {
-				for _, plainly := range []string{secretText, "VRNC", "VRNL", e.Path("a.db"),
-					harness.Hostname, "SQLite format 3", "create table"} {
-					if bytes.Contains(o.body, []byte(plainly)) {
-						t.Errorf("%s in %v says %q", o.key, o.bucket, plainly)
-					}
-				}
-			}
+			e.mustNotSay(secretText, "VRNC", "VRNL", e.Path("a.db"), harness.Hostname,
+				"SQLite format 3", "create table")
 
 			replica := e.Shell("")
 			replica.Must(fmt.Sprintf(".open file:verneuil://%s%s?vfs=verneuil_snapshot",
@@ -180,6 +176,18 @@ func TestEncrypted(t *testing.T) {
 	}
 }
 
+// mustNotSay: no object that is stored says any of that.
+func (e *encrypted) mustNotSay(words ...string) {
+	e.T.Helper()
+	for _, o := range e.objects() {
+		for _, word := range words {
+			if bytes.Contains(o.body, []byte(word)) {
+				e.T.Errorf("%s in %v says %q", o.key, o.bucket, word)
+			}
+		}
+	}
+}
+
 // packBytes returns how long all packs of the target are.
 func (e *encrypted) packBytes() (sum int64) {
 	e.T.Helper()
@@ -194,11 +202,19 @@ func (e *encrypted) packBytes() (sum int64) {
 
 // TestKeyDoesNotFit: without the keys, with others, and with keys where nothing is encrypted, every
 // command says so, and names the place and the keys; nothing is changed, and the application's
-// database works.
+// database works. So it is where names are encrypted, too, under which nothing is found by others.
 func TestKeyDoesNotFit(t *testing.T) {
-	e := newEncrypted(harness.DirSite(t))
+	for name, flags := range map[string][]string{"contents": nil, "names": {"--encrypt-names"}} {
+		t.Run(name, func(t *testing.T) {
+			testKeyDoesNotFit(newEncrypted(harness.DirSite(t), flags...), flags...)
+		})
+	}
+}
+
+func testKeyDoesNotFit(e *encrypted, flags ...string) {
+	t := e.T
 	e.fill().EndsWith(0)
-	e.Ctl("key", "new", e.Path("others"))
+	e.Ctl(append([]string{"key", "new", e.Path("others")}, flags...)...)
 	stored := e.objects()
 	same := func(what string) {
 		t.Helper()
@@ -212,7 +228,11 @@ func TestKeyDoesNotFit(t *testing.T) {
 	commands := [][]string{
 		append([]string{"restore", "-o", e.Path("out.db")}, source...),
 		append([]string{"verify"}, source...), append([]string{"manifest"}, source...),
-		{"ls"}, {"ls", "file:///st"}, {"verify"}, {"gc"}, {"gc", "--delete"},
+		append([]string{"verify", "--drill"}, source...), append([]string{"versions"}, source...),
+		append([]string{"restore", "--at", "2099-01-01", "-o", e.Path("out.db")}, source...),
+		append([]string{"restore", "--version-id", "x", "-o", e.Path("out.db")}, source...),
+		{"ls"}, {"ls", "--dedup"}, {"ls", "--hostname", harness.Hostname},
+		{"ls", "-s", e.Path("a.db")}, {"ls", "file:///st"}, {"verify"}, {"gc"}, {"gc", "--delete"},
 		{"sync", e.Path("a.db")}, {"export", "file:///st/r.db", e.Path("out.db")},
 		{"import", e.Path("a.db"), "file:///st/new.db"}, {"lock", "info", "file:///st/r.db"},
 	}
@@ -227,6 +247,9 @@ func TestKeyDoesNotFit(t *testing.T) {
 		"command": {map[string]any{"key_command": []string{"/bin/cat", e.Path("gone")}},
 			[]string{"key_command /bin/cat", "No such file"}},
 	} {
+		if len(flags) > 0 && what == "none" {
+			keys.says = []string{"encrypted with the keys", "the configuration has none"}
+		}
 		e.keys(keys.config)
 		for _, args := range commands {
 			r := e.ctl(args...)
@@ -417,5 +440,139 @@ func TestKeyRotation(t *testing.T) {
 			shell.Flush()
 			e.MustEqual("a.db")
 		})
+	}
+}
+
+// everything returns all that is stored, by key, with markers; of a dir site also by file.
+func (e *encrypted) everything() map[string][]byte {
+	e.T.Helper()
+	all := make(map[string][]byte)
+	for _, o := range e.objects() {
+		all[o.key] = append(all[o.key], o.body...)
+	}
+	for _, b := range e.buckets() {
+		o, err := b.Get(e.T.Context(), chunkstore.MarkerKey, chunkstore.GetOptions{})
+		harness.Must(e.T, err)
+		all[chunkstore.MarkerKey] = append(all[chunkstore.MarkerKey], o.Body...)
+	}
+	for _, root := range []string{"store", "st"} {
+		_ = filepath.WalkDir(e.Path(root), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.Type().IsRegular() {
+				body, err := os.ReadFile(path)
+				harness.Must(e.T, err)
+				name, err := filepath.Rel(e.Dir, path)
+				harness.Must(e.T, err)
+				all[name] = body
+			}
+			return nil // the site may have none
+		})
+	}
+	return all
+}
+
+// TestEncryptedNames: with a key file that encrypts names, everything works, and no key and no byte
+// of what is stored tells the name of a host, or of a database; also of what commands leave.
+func TestEncryptedNames(t *testing.T) {
+	for name, site := range map[string]func(*testing.T) *harness.Site{
+		"dir": harness.DirSite, "s3": harness.MinioSite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			testEncryptedNames(newEncrypted(site(t), "--encrypt-names"))
+		})
+	}
+}
+
+func testEncryptedNames(e *encrypted) {
+	t := e.T
+	shell := e.fill()
+	long := strings.Repeat("long-name-", 20) + ".db"
+	other := e.Written(long, "wal")
+	other.Flush()
+	other.EndsWith(0)
+	e.MustEqual("a.db")
+	e.MustEqual(long)
+	e.Ctl("verify", "--drill")
+	e.Ctl("verify", "--read", "--store", "st")
+	e.Ctl("config", "check", "--write")
+	e.Ctl("doctor")
+	e.Ctl("import", e.Path("a.db"), "file:///st/deep/imported.db")
+	e.Ctl("lock", "break", "--force", "file:///st/deep/imported.db")
+
+	// Holder, waiter and reader of a database in the store.
+	holder, waiter := e.Shell(""), e.Shell("")
+	for _, p := range []*harness.Process{holder, waiter} {
+		p.Must(".open file:///st/deep/imported.db?vfs=verneuil_remote")
+	}
+	holder.Must("begin immediate; insert into t(b) values('x');")
+	waiter.Ask("pragma busy_timeout=60000;")
+	waiter.Send("insert into t(b) values('y');")
+	e.mustSayNoName()
+	holder.Must("commit;")
+	holder.EndsWith(0)
+	waiter.Kill()
+
+	// Who has the keys sees names in lists, and finds databases by them.
+	var paths []string
+	for text := range strings.Lines(e.Ctl("ls", "--json") + e.Ctl("ls", "file:///st", "--json")) {
+		var line struct{ Path string }
+		harness.Must(t, json.Unmarshal([]byte(text), &line))
+		paths = append(paths, line.Path)
+	}
+	slices.Sort(paths)
+	want := []string{"/deep/imported.db", "/r.db", e.Path("a.db"), e.Path(long)}
+	slices.Sort(want)
+	if !slices.Equal(paths, want) {
+		t.Errorf("ls lists %q, want %q", paths, want)
+	}
+	if got := e.Ctl("ls", "-s", e.Path("a.db"), "--hostname", harness.Hostname); strings.Count(got,
+		"\n") != 2 {
+		t.Errorf("ls of one: %s", got)
+	}
+	replica := e.Shell("")
+	replica.Must(fmt.Sprintf(".open file:verneuil://%s%s?vfs=verneuil_snapshot",
+		harness.Hostname, e.Path("a.db")))
+	replica.Want("select count(*) from t;", "4001")
+	if r := e.ctl("restore", "-s", e.Path("none.db"), "-o", e.Path("out.db")); r.Code != 1 ||
+		!strings.Contains(r.Stderr, "of host "+harness.Hostname+" there is "+e.Path("a.db")) {
+		t.Errorf("a database that is not there: %s", r.Stderr)
+	}
+
+	// They stay as keys come and go.
+	e.Ctl("key", "rotate", e.Path("keys"))
+	shell.Must("insert into t(b) values('after it');")
+	shell.Flush()
+	e.Ctl("gc", "--delete")
+	if got := e.Ctl("ls"); strings.Count(got, "\n") != 3 {
+		t.Errorf("ls after a rotation: %s", got)
+	}
+	e.MustEqual("a.db")
+	shell.EndsWith(0)
+	e.mustSayNoName()
+}
+
+// mustSayNoName: neither keys nor bodies tell a name, as it is, or escaped.
+func (e *encrypted) mustSayNoName() {
+	e.T.Helper()
+	all := e.everything()
+	if len(all) < 12 {
+		e.T.Fatalf("only %d objects are there", len(all))
+	}
+	host, err := os.Hostname()
+	harness.Must(e.T, err)
+	for key, body := range all {
+		for _, name := range []string{"a.db", "r.db", "deep"} { // in bytes by chance
+			if strings.Contains(key, name) {
+				e.T.Errorf("%s tells %q", key, name)
+			}
+		}
+		for _, name := range []string{e.Path("a.db"), "imported.db", "long-name", secretText,
+			harness.Hostname, "verneuil:", "verneuil%3A", e.Dir} {
+			if strings.Contains(key, name) || bytes.Contains(body, []byte(name)) {
+				e.T.Errorf("%s tells %q: %.100q", key, name, body)
+			}
+		}
+		if len(host) > 4 && (strings.Contains(key, host) || bytes.Contains(body, []byte(host))) {
+			e.T.Errorf("%s tells this machine's name %q", key, host)
+		}
 	}
 }

@@ -59,7 +59,7 @@ type tampered struct {
 func newTampered(t *testing.T) *tampered {
 	w := &tampered{Site: harness.DirSite(t), manifests: map[string][]byte{}}
 	db := w.Path("a.db")
-	w.key = manifest.Name(harness.Hostname, db)
+	w.key = manifest.PlainName(harness.Hostname, db)
 	w.Stock("a.db", "create table t(a integer primary key, b)",
 		"with recursive n(i) as (select 1 union all select i+1 from n limit 500) insert into "+
 			"t(b) select randomblob(9000) from n",
@@ -68,7 +68,7 @@ func newTampered(t *testing.T) *tampered {
 		w.Configure(map[string]any{"replication_spooling_dir": w.Path(spool), "hostname": host})
 		defer w.Configure(nil)
 		w.Ctl("sync", source)
-		return w.read("store/manifests/" + manifest.Name(host, source))
+		return w.read("store/manifests/" + manifest.PlainName(host, source))
 	}
 	w.Stock("b.db", "create table t(b)")
 	w.manifests["other database"] = elsewhere("spool2", harness.Hostname, w.Path("b.db"))
@@ -125,7 +125,7 @@ func (w *tampered) checkpoint(db string) []byte {
 	config := &dir.Config{Path: w.Path("store")}
 	target, err := config.Open(chunkstore.NewLimiter(-1, 0), chunkstore.Options{}.WithDefaults())
 	harness.Must(w.T, err)
-	f, err := versions.OpenNewest(w.T.Context(), target, manifest.Name(harness.Hostname, db))
+	f, err := versions.OpenNewest(w.T.Context(), target, manifest.PlainName(harness.Hostname, db))
 	harness.Must(w.T, err)
 	stored, err := f.Newest().Encode(chunkstore.Plain{})
 	harness.Must(w.T, err)
@@ -474,7 +474,7 @@ func TestRolledBackS3(t *testing.T) {
 	}}, chunkstore.Options{CallsPerSecond: -1})
 	harness.Must(t, err)
 	store := stores.Targets[0]
-	key := manifest.Name(harness.Hostname, s.Path("a.db"))
+	key := manifest.PlainName(harness.Hostname, s.Path("a.db"))
 	shell := s.Written("a.db", "wal")
 	shell.Flush()
 	old, err := store.Manifests.Get(t.Context(), key, chunkstore.GetOptions{})
