@@ -31,6 +31,13 @@ NODE_PREFIX     = $(patsubst %/bin/node,%,$(realpath $(shell command -v node)))
 NODE_SQLITE_VERSION := 24.22.3
 NODE_SQLITE         := $(TOOLS)/node-$(NODE_SQLITE_VERSION)
 
+# The sqlite3 shell for arm64, and a Bun for musl with the C++ libraries that it needs. Those of a wheel
+# from before DT_RELR, which musl has understood only since 1.2.4.
+ARM64_SHELL := $(TOOLS)/arm64-shell
+BUN_VERSION := 1.4.4
+MUSL_BUN    := $(TOOLS)/bun-musl-$(BUN_VERSION)
+MUSL_WHEEL  := greenlet==3.0.3
+
 # What makes the site of the documentation.
 MKDOCS_VERSION := 9.8.2
 MKDOCS         := $(TOOLS)/mkdocs-material-$(MKDOCS_VERSION)
@@ -38,6 +45,10 @@ MKDOCS         := $(TOOLS)/mkdocs-material-$(MKDOCS_VERSION)
 # An application for the test of LD_PRELOAD, a Python package.
 SQLITE_UTILS_VERSION := 4.2.1
 SQLITE_UTILS         := $(TOOLS)/sqlite-utils-$(SQLITE_UTILS_VERSION)
+
+# Django for the test of its guide, a Python package.
+DJANGO_VERSION := 5.2.8
+DJANGO         := $(TOOLS)/django-$(DJANGO_VERSION)
 
 # SQLite3MultipleCiphers for its test, a Python package.
 SQLITE3MC_VERSION := 3.54.0.0
@@ -64,7 +75,8 @@ SOURCE_DATE = $(shell git -C $(CURDIR) log -1 --format=%ct 2>/dev/null || date +
 # Where the tests find what was built.
 TEST_ENV = VERNEUIL_LIB=$(BUILD)/libverneuil_vfs.so VERNEUIL_CTL=$(BUILD)/verneuilctl VERNEUIL_MINIO=$(MINIO) \
 	VERNEUIL_NODE=$(NODE) VERNEUIL_SQLITE3MC=$(SQLITE3MC) VERNEUIL_DIST=$(BUILD)/dist \
-	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) VERNEUIL_MKDOCS=$(MKDOCS) VERNEUIL_SQLITE_UTILS=$(SQLITE_UTILS) \
+	VERNEUIL_ARM64_SHELL=$(ARM64_SHELL) VERNEUIL_MUSL_BUN=$(MUSL_BUN) \
+	VERNEUIL_NODE_SQLITE=$(NODE_SQLITE) VERNEUIL_MKDOCS=$(MKDOCS) VERNEUIL_DJANGO=$(DJANGO) VERNEUIL_SQLITE_UTILS=$(SQLITE_UTILS) \
 	$(shell bash test/cephtest/env.sh $(CEPH))
 
 # BENCH_PARTS: which chapters (default: all); see bench/main.go.
@@ -132,7 +144,7 @@ needs:
 	@bash test/cephtest/install.sh $(CEPH) ask || echo "no Ceph ('make deps'): the tests of RADOS are left out"
 	@[ -e $(NODE)/built ] || echo "no better-sqlite3 ('make deps', with a Node that has its headers): its test is left out"
 
-test: check needs all dist-files unit sqlite-short ## everything that CI runs, but for make deps
+test: check needs all dist-files unit sqlite-short elsewhere ## everything that CI runs, but for make deps
 
 check: check-format check-tidy vet check-c
 
@@ -192,6 +204,13 @@ ciphers:
 ceph:
 	@mkdir -p $(TOOLS)
 	@bash test/cephtest/install.sh $(CEPH)
+
+.PHONY: django
+deps: django
+django:
+	@[ -e $(DJANGO)/django ] || { rm -rf $(DJANGO); \
+	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(DJANGO) django==$(DJANGO_VERSION) 2>/dev/null; } || \
+	  echo "no Django (pip install django): its test is left out"
 
 .PHONY: sqlite-utils
 deps: sqlite-utils
@@ -318,6 +337,43 @@ arm64: modules ctl-files ## packages for arm64, cross-built into build/arm64/dis
 	@$(MAKE) --no-print-directory recorder preload CC=aarch64-linux-gnu-gcc BUILD=$(BUILD)/arm64
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD)/arm64 -out $(BUILD)/arm64/dist
 	$(TEST_ENV) VERNEUIL_ARM64=$(BUILD)/arm64 $(CGO) $(GO) test -count=1 -timeout 30m -run 'TestArm64|TestChecksumForms' ./test/dist ./cgo
+
+# Go's runtime interrupts threads by signals, which qemu delivers late: asyncpreemptoff. Left out: what
+# starts itself again, which a kernel without binfmt_misc does not do for another processor; and most of
+# spool, which knows processes by when they began: qemu says of each thread when that one began.
+ARM64_SHORT := chunkstore chunkstore/keyring replicate/cutter replicate/proof
+ARM64_TESTS ?= $(ARM64_SHORT) chunkstore/cache chunkstore/dir manifest manifest/history spool/sqlitefile \
+	replicate/courier replicate/mirror replicate/patrol replicate/restore replicate/versions replicate/remote/compose
+ARM64_NOT   := TestDirConditionsBetweenProcesses|TestKilled
+# pie: most is compiled already, for the tool.
+ARM64_TEST  = GODEBUG=asyncpreemptoff=1 $(ARM64_CGO) $(GO) test -buildmode=pie -trimpath -vet=off -count=1 -short -timeout 60m \
+	-exec 'qemu-aarch64-static -L /usr/aarch64-linux-gnu'
+.PHONY: test-arm64
+test-arm64: arm64 ## tests of the rooms in Go for arm64, under qemu: ARM64_TESTS
+	$(ARM64_TEST) -skip '^($(ARM64_NOT))$$' $(addprefix ./,$(ARM64_TESTS))
+	$(ARM64_TEST) -run 'TestChecksumForms|TestLog|Vector' ./spool ./manifest/...
+
+# What make test runs of arm64 and musl.
+.PHONY: elsewhere elsewhere-tools
+elsewhere:
+	@if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64-static >/dev/null; then $(MAKE) --no-print-directory test-arm64 ARM64_TESTS="$(ARM64_SHORT)"; \
+	else echo "no cross compiler or no qemu ('make deps'): the tests of arm64 are left out"; fi
+	@if command -v musl-gcc >/dev/null; then $(MAKE) --no-print-directory musl; \
+	else echo "no musl-gcc ('make deps'): the tests of musl are left out"; fi
+
+deps: elsewhere-tools
+elsewhere-tools:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(ELSEWHERE) >/dev/null 2>&1; then \
+	  echo "installing a cross compiler, qemu and musl"; \
+	  (apt-get install -y -q --no-install-recommends $(ELSEWHERE) || \
+	    (apt-get update -q && apt-get install -y -q --no-install-recommends $(ELSEWHERE))) >/dev/null || \
+	    echo "no cross compiler, qemu or musl: their tests are left out"; \
+	fi
+	@[ -e $(ARM64_SHELL)/usr/bin/sqlite3 ] || bash test/dist/arm64-shell.sh $(ARM64_SHELL) >$(ARM64_SHELL).log 2>&1 || \
+	  echo "no sqlite3 shell for arm64 ($(ARM64_SHELL).log): its test is left out"
+	@[ "$$(uname -m)" != x86_64 ] || [ -e $(MUSL_BUN)/bun ] || bash test/dist/musl-bun.sh $(MUSL_BUN) $(BUN_VERSION) $(MUSL_WHEEL) >$(MUSL_BUN).log 2>&1 || \
+	  echo "no Bun for musl ($(MUSL_BUN).log): its test is left out"
+ELSEWHERE := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static musl-tools
 
 site: ctl ## the documentation as a site, in build/site; a dead link is an error
 	@[ -d $(MKDOCS)/mkdocs ] || { echo "needs mkdocs: run 'make deps' first" >&2; exit 1; }
