@@ -8,7 +8,9 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -56,6 +58,9 @@ func deliver(c *C.Call) {
 	table.mu.Lock()
 	one := table.calls[uint64(c.id)]
 	delete(table.calls, uint64(c.id))
+	if c.lingers != 0 {
+		defer one.scope.linger(-1)
+	}
 	one.over = true
 	given := one.given
 	table.mu.Unlock()
@@ -78,10 +83,16 @@ type scope struct {
 	ended  bool                        // nobody may enter any more
 	calm   chan struct{}               // closed once ended and inside is 0
 	here   map[*C.Call]C.rados_ioctx_t // what threads wait for in librados
+
+	watches map[*Watch]bool // that the cluster has, and nobody has begun to end
+	lingers int             // how many that begin or end a watch, or notify, are not answered
+	isStill bool            // ended, and lingers has been 0
+	still   chan struct{}   // closed once isStill
 }
 
 func newScope() *scope {
 	return &scope{idle: make(chan struct{}), calm: make(chan struct{}),
+		still: make(chan struct{}), watches: make(map[*Watch]bool),
 		here: make(map[*C.Call]C.rados_ioctx_t)}
 }
 
@@ -119,7 +130,43 @@ func (s *scope) end() <-chan struct{} {
 	if s.inside == 0 {
 		close(s.calm)
 	}
+	s.settled()
 	return s.calm
+}
+
+// linger counts a call that begins or ends a watch, or notifies, by 1 when it begins, by -1 when it
+// has ended.
+func (s *scope) linger(by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lingers += by
+	s.settled()
+}
+
+// has notes whether the cluster has a watch that nobody has begun to end.
+func (s *scope) has(w *Watch, does bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if does {
+		s.watches[w] = true
+	} else {
+		delete(s.watches, w)
+	}
+}
+
+// watched returns those watches.
+func (s *scope) watched() []*Watch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.watches))
+}
+
+// settled closes still if it is time to. The caller has mu.
+func (s *scope) settled() {
+	if s.ended && s.lingers == 0 && !s.isStill {
+		s.isStill = true
+		close(s.still)
+	}
 }
 
 // again enters a scope that the caller has entered.
@@ -173,18 +220,25 @@ func begin(s *scope, start func(*C.Call) C.int) (*call, error) {
 
 // beginIn is begin for who has entered the scope for it, which is left when the call is freed.
 func beginIn(s *scope, start func(*C.Call) C.int) (*call, error) {
+	if !s.in() {
+		s.leave()
+		return nil, ErrClosed
+	}
+	defer s.out()
+	return launch(s, start)
+}
+
+// launch is beginIn for who is in librados, or keeps others out of it.
+func launch(s *scope, start func(*C.Call) C.int) (*call, error) {
 	one := &call{done: make(chan struct{}), scope: s}
 	table.mu.Lock()
 	table.last++
 	id := table.last
 	table.calls[id] = one
 	table.mu.Unlock()
-	rc, entered := C.int(-C.ENOMEM), s.in()
-	if entered {
-		if one.c = C.callNew(C.uint64_t(id)); one.c != nil {
-			rc = start(one.c)
-		}
-		s.out()
+	rc := C.int(-C.ENOMEM)
+	if one.c = C.callNew(C.uint64_t(id)); one.c != nil {
+		rc = start(one.c)
 	}
 	if rc >= 0 {
 		return one, nil
@@ -193,9 +247,6 @@ func beginIn(s *scope, start func(*C.Call) C.int) (*call, error) {
 	delete(table.calls, id)
 	table.mu.Unlock()
 	one.free()
-	if !entered {
-		return nil, ErrClosed
-	}
 	return nil, syscall.Errno(-rc)
 }
 

@@ -34,6 +34,7 @@ struct Call {
   int rcStat, rcData, rcXattrs, rcOmap;
 
   uint64_t handle; /* of a watch */
+  int lingers;     /* a shutdown waits for its answer */
   char *pReply;
   size_t nReply;
 };

@@ -141,6 +141,9 @@ func configured(a *arguments) (c *Cluster, err error) {
 			return nil, err
 		}
 	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	// librados speaks through our errors, not on the host's stderr.
 	for _, name := range []string{"log_to_stderr", "err_to_stderr"} {
 		if !a.has(name) {
@@ -161,6 +164,24 @@ func configured(a *arguments) (c *Cluster, err error) {
 		}
 	}
 	return c, nil
+}
+
+// check refuses values of options, wherever they stand, that have librados abort the process when
+// it connects. (Those that the monitors have for all clients it gets to know only then.)
+func (c *Cluster) check() error {
+	for _, name := range []string{"ms_type", "ms_public_type"} {
+		value := c.Config(name)
+		if value != "" && value != "random" && !strings.Contains(value, "async") ||
+			value == "" && name == "ms_type" ||
+			strings.Contains(value, "rdma") || strings.Contains(value, "dpdk") {
+			return fmt.Errorf("option %s of Ceph is %q: want async+posix", name, value)
+		}
+	}
+	const locks = "objecter_completion_locks_per_session"
+	if c.Config(locks) == "0" {
+		return fmt.Errorf("option %s of Ceph is 0: want 1 or more", locks)
+	}
+	return nil
 }
 
 // set sets an option, unless there is none of that name: then it does nothing, as Ceph's tools do.

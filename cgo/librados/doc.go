@@ -28,8 +28,10 @@
 // else it is [ErrNoPool].
 //
 // What would have librados end or abort the process is refused before: options in CEPH_ARGS that
-// print and exit, that lack a value, or that it asserts to be right; names that are empty or hold a
-// zero byte, reads of more than 1 GiB.
+// print and exit, that lack a value, or that it asserts to be right; messengers that there are not;
+// names that are empty or hold a zero byte, reads of more than 1 GiB. These were found by giving
+// some seventy options of a client odd values. A monitor may tell clients others, which only an
+// administrator of the cluster can have it do.
 //
 // # Beliefs
 //

@@ -1,6 +1,7 @@
 package librados
 
 /*
+#include "calls.h"
 #include "functions.h"
 */
 import "C"
@@ -10,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // BeforeExit is called before the library is opened, when it was, and when a client has connected
@@ -53,6 +55,43 @@ func (c *Cluster) add() error {
 // shutdown is held by who shuts down.
 var shutdown sync.Mutex
 
+// settleTime is how long answers are waited for that librados might crash on.
+const settleTime = 2 * time.Second
+
+// settle ends all watches, and waits until nothing is to be told of any: if that comes while
+// librados shuts down, it asserts that it does not (Objecter::_do_watch_notify), or uses a session
+// that it has just dropped (Objecter::linger_cancel). If no OSD answers, nothing comes, either. The
+// caller has ended the scope, and nobody is inside.
+func (c *Cluster) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	select {
+	case <-c.scope.still:
+	case <-ctx.Done():
+	}
+	var all []*call
+	run := func(start func(*C.Call) C.int) {
+		c.scope.again()
+		if one, err := launch(c.scope, start); err == nil {
+			all = append(all, one)
+		}
+	}
+	answered := func() {
+		for _, one := range all {
+			select {
+			case <-one.done:
+			case <-ctx.Done():
+			}
+		}
+	}
+	for _, w := range c.scope.watched() {
+		run(w.unwatch)
+	}
+	answered()
+	run(func(one *C.Call) C.int { return C.callFlush(one, c.handle) })
+	answered()
+}
+
 // Shutdown ends the threads of all clients, at the end of the process, until ctx ends: from then on
 // [Connect] and all calls fail with [ErrClosed]. It waits for those alone who are in a blocking
 // function of librados, or connect. Calls that are under way never end.
@@ -81,6 +120,7 @@ func (c *Cluster) end(ctx context.Context) {
 	calm := c.scope.end()
 	select {
 	case <-calm: // never if it is nil: somebody else ends it
+		c.settle(ctx)
 		C.radosShutdown(c.handle)
 		close(c.down)
 	case <-c.down:

@@ -20,7 +20,7 @@ import (
 // begins to connect any more, who would find globals that exit() is destroying.
 func TestShutdown(t *testing.T) {
 	c := cephtest.Shared(t)
-	for i := range 5 {
+	for i := range 5 + watched {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestShutdownChild$")
 		cmd.Env = append(append(os.Environ(), c.Env("")...), fmt.Sprintf("SHUTDOWN_AFTER=%d", i))
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -29,7 +29,46 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownChild is a process of [TestShutdown]. It shuts down when so many have connected.
+// watched is how many processes of TestShutdown watch.
+const watched = 3
+
+// watching begins and ends watches, and tells what is watched something, until the client has
+// ended. It returns when that has been done a few times.
+func watching(ctx context.Context, c *librados.Cluster) {
+	id, err := c.PoolID(ctx, cephtest.Pool)
+	if err != nil {
+		return // somebody else is in the midst of it
+	}
+	io, err := c.IO(ctx, id, "")
+	if err != nil {
+		return
+	}
+	done := make(chan bool)
+	for i := range 8 {
+		go func() {
+			name := fmt.Sprintf("watched-%d", i)
+			_, err := io.Write(ctx, name, new(librados.WriteOp).Create(false))
+			for err == nil {
+				var w *librados.Watch
+				w, err = io.Watch(ctx, name, 0, func([]byte) {}, func(error) {})
+				if err == nil {
+					go io.Notify(ctx, name, nil, time.Minute)
+					w.Close()
+				}
+				select {
+				case done <- true:
+				default:
+				}
+			}
+		}()
+	}
+	for range 20 {
+		<-done
+	}
+}
+
+// TestShutdownChild is a process of [TestShutdown]. It shuts down when so many have connected; if
+// that is more than there are, when all are in the midst of watching.
 func TestShutdownChild(t *testing.T) {
 	var after int
 	if _, err := fmt.Sscan(os.Getenv("SHUTDOWN_AFTER"), &after); err != nil {
@@ -37,7 +76,7 @@ func TestShutdownChild(t *testing.T) {
 	}
 	before := threads(t)
 	const all = 4
-	connected := make(chan error, all)
+	connected, ready := make(chan error, all), make(chan bool, all)
 	var connects sync.WaitGroup
 	for range all {
 		connects.Go(func() {
@@ -46,10 +85,19 @@ func TestShutdownChild(t *testing.T) {
 				go c.Close() // whoever ends it, it has ended then
 			}
 			connected <- err
+			if err == nil && after > all {
+				go func() {
+					watching(context.Background(), c)
+					ready <- true
+				}()
+			}
 		})
 	}
-	for range after {
+	for range min(after, all) {
 		mustBe(t, <-connected, nil)
+	}
+	if after > all {
+		<-ready
 	}
 	librados.Shutdown(t.Context())
 	if now := threads(t); !slices.Equal(before, now) {

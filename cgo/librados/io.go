@@ -124,8 +124,14 @@ func (io *IO) Notify(ctx context.Context, object string, data []byte, timeout ti
 	heard int, err error,
 ) {
 	err = io.call(ctx, "notify", object, func(c *C.Call, z *C.char) C.int {
-		return C.callNotify(c, io.handle, z, pointer(data), C.int(len(data)),
+		c.lingers = 1
+		io.cluster.scope.linger(1)
+		rc := C.callNotify(c, io.handle, z, pointer(data), C.int(len(data)),
 			C.uint64_t(max(1, timeout.Milliseconds())))
+		if rc < 0 {
+			io.cluster.scope.linger(-1)
+		}
+		return rc
 	}, func(c *C.Call) {
 		// The reply begins with the number of acknowledgements (librados.h, rados_notify2).
 		if c.nReply >= 4 {

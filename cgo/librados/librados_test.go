@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -318,6 +319,32 @@ func TestRefused(t *testing.T) {
 	for _, command := range []string{"", "no JSON", `{"prefix":"none"}`} {
 		if _, _, err := io.Cluster().MonCommand(t.Context(), command, nil); err == nil {
 			t.Errorf("the command %q was carried out", command)
+		}
+	}
+}
+
+// TestAbortingOptions: values in ceph.conf that have librados abort the process are refused. It
+// comes before TestConnectFails: librados keeps the first CEPH_ARGS that it sees, and puts them
+// first.
+func TestAbortingOptions(t *testing.T) {
+	c := cephtest.Shared(t)
+	c.Setenv(t, "")
+	text, err := os.ReadFile(c.Conf)
+	mustBe(t, err, nil)
+	for line, says := range map[string]string{
+		"ms type = simple":                          `ms_type of Ceph is "simple"`,
+		"ms type =":                                 `ms_type of Ceph is ""`,
+		"ms_public_type = async+rdma":               "ms_public_type",
+		"objecter_completion_locks_per_session = 0": "objecter_completion_locks_per_session",
+	} {
+		name := filepath.Join(t.TempDir(), "ceph.conf")
+		mustBe(t, os.WriteFile(name, append(text, "\n[client]\n"+line+"\n"...), 0o600), nil)
+		client, err := librados.Connect(t.Context(), librados.Options{Conf: name})
+		if err == nil {
+			client.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: error %v", line, err)
 		}
 	}
 }

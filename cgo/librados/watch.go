@@ -57,7 +57,7 @@ func (io *IO) Watch(ctx context.Context, object string, timeout time.Duration,
 	go func() {
 		err := w.run("watch", func(c *C.Call) C.int {
 			return C.callWatch(c, w.c, C.uint32_t(timeout/time.Second))
-		})
+		}, func() { io.cluster.scope.has(w, true) })
 		if err != nil {
 			w.forget()
 			w.flush()
@@ -80,9 +80,11 @@ func (io *IO) Watch(ctx context.Context, object string, timeout time.Duration,
 	}
 }
 
-// run runs a call to its end.
-func (w *Watch) run(request string, start func(c *C.Call) C.int) error {
+// run runs a call to its end. If it has succeeded, done is called then.
+func (w *Watch) run(request string, start func(c *C.Call) C.int, done func()) error {
 	w.io.cluster.scope.again() // it may be closing
+	w.io.cluster.scope.linger(1)
+	defer w.io.cluster.scope.linger(-1)
 	one, err := beginIn(w.io.cluster.scope, start)
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		return w.io.fail(request, w.object, -int(errno))
@@ -94,7 +96,17 @@ func (w *Watch) run(request string, start func(c *C.Call) C.int) error {
 	if rc := int(one.c.rc); rc < 0 {
 		return w.io.fail(request, w.object, rc)
 	}
+	done()
 	return nil
+}
+
+// unwatch begins the call that ends the watch.
+func (w *Watch) unwatch(c *C.Call) C.int {
+	rc := C.callUnwatch(c, w.io.handle, w.c.handle)
+	if rc >= 0 {
+		w.io.cluster.scope.has(w, false)
+	}
+	return rc
 }
 
 func (w *Watch) forget() {
@@ -108,7 +120,7 @@ func (w *Watch) flush() {
 	defer w.io.cluster.scope.leave()
 	err := w.run("flush", func(c *C.Call) C.int {
 		return C.callFlush(c, w.io.cluster.handle)
-	})
+	}, func() {})
 	if err == nil { // else it stays, as somebody may yet use it
 		C.free(unsafe.Pointer(w.c))
 	}
@@ -121,9 +133,7 @@ func (w *Watch) Close() {
 		w.forget()
 		go func() {
 			// An error is one of a watch that is not there any more.
-			_ = w.run("unwatch", func(c *C.Call) C.int {
-				return C.callUnwatch(c, w.io.handle, w.c.handle)
-			})
+			_ = w.run("unwatch", w.unwatch, func() {})
 			w.flush()
 		}()
 	})
