@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/chunkstore/keyring"
 	"verneuil/chunkstore/probe"
 	"verneuil/spool"
 )
@@ -134,22 +135,52 @@ func (h *host) directories() {
 	}
 }
 
-// keys are the key files. One that cannot be read is the store's finding.
+// keys are where keys come from.
 func (h *host) keys() {
-	files := map[string]bool{h.c.Keys.File: true}
-	for _, keys := range h.c.Remote.Keys {
-		files[keys.File] = true
-	}
-	for _, file := range slices.Sorted(maps.Keys(files)) {
-		info, err := os.Stat(file)
-		switch {
-		case err != nil:
-		case info.Mode()&0o006 != 0:
-			h.add(probe.Warning, "key_file", fmt.Sprintf("%s has mode %o: any user of this host "+
-				"can read what the stores hold", file, info.Mode().Perm()), "chmod o= it")
-		default:
-			h.add(probe.OK, "key_file", file, "")
+	seen := make(map[string]bool)
+	for _, keys := range append(slices.Collect(maps.Values(h.c.Remote.Keys)), h.c.Keys) {
+		name := fmt.Sprint(keys)
+		if keys.IsZero() || seen[name] {
+			continue
 		}
+		seen[name] = true
+		if _, err := keyring.Open(keys, nil); err != nil {
+			h.add(probe.Unsafe, "keys", err.Error(), "nothing is sent or read until there is the "+
+				"key file that the stores were written with: if this one is damaged, take the copy")
+		} else if keys.File != "" {
+			h.keyFile(keys.File)
+		}
+	}
+}
+
+// keyFile looks at who may read and change a key file.
+func (h *host) keyFile(file string) {
+	var at, above unix.Stat_t
+	dir := filepath.Dir(file)
+	if unix.Stat(file, &at) != nil || unix.Stat(dir, &above) != nil {
+		return
+	}
+	was := len(h.found)
+	warn := func(text, remedy string) { h.add(probe.Warning, "key_file", text, remedy) }
+	mode := at.Mode & 0o777
+	if mode&0o004 != 0 {
+		warn(fmt.Sprintf("%s has mode %o: any user of this host can read what the stores hold",
+			file, mode), "chmod o= it")
+	}
+	if mode&0o022 != 0 {
+		warn(fmt.Sprintf("%s has mode %o: others than its owner can change the keys", file, mode),
+			"chmod go-w it")
+	}
+	if me := uint32(os.Geteuid()); at.Uid != 0 && at.Uid != me {
+		warn(fmt.Sprintf("%s belongs to the user %d, and this is %d: that one can change the keys",
+			file, at.Uid, me), "chown it")
+	}
+	if above.Mode&0o022 != 0 && above.Mode&unix.S_ISVTX == 0 {
+		warn(fmt.Sprintf("%s has mode %o: others than its owner can put another key file there",
+			dir, above.Mode&0o777), "chmod go-w it")
+	}
+	if len(h.found) == was {
+		h.add(probe.OK, "key_file", file, "")
 	}
 }
 

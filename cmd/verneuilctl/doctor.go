@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +17,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 	"github.com/spf13/cobra"
 
+	"verneuil/chunkstore/keyring"
 	"verneuil/chunkstore/probe"
 	"verneuil/vfs"
 )
@@ -53,33 +55,23 @@ It puts a few small objects, and one of 4 MiB, and deletes them again, if it may
 }
 
 func doctor(ctx context.Context, g *global, o doctorFlags) error {
-	s, err := g.open(ctx)
+	config, err := g.parse()
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	found := append(s.config.CheckHost(), checkSQLite(ctx)...)
+	found := append(config.CheckHost(), checkSQLite(ctx)...)
 	found = append(found, checkForks()...)
-	for _, t := range s.store.Targets {
-		some, err := probe.Target(ctx, t, probe.Options{
-			Write: !o.readOnly, PatrolDays: s.config.PatrolDays,
-		})
-		if err != nil {
-			return err
-		}
+	s, err := g.open(ctx)
+	if err == nil {
+		defer s.Close()
+		var some []probe.Finding
+		some, err = s.examine(ctx, g, o)
 		found = append(found, some...)
+	} else if isUnsafe(found, "keys") { // that is why
+		err = nil
 	}
-	for _, name := range s.config.Remote.Names() {
-		some, err := s.examineStore(ctx, name, o)
-		if err != nil {
-			return err
-		}
-		found = append(found, some...)
-	}
-	if len(s.store.Targets) == 0 && len(s.config.Remote.Stores) == 0 {
-		found = append(found, probe.Finding{Level: probe.Unsafe, Where: "configuration",
-			Check: "targets", Text: g.errNoTargets().Error(),
-			Remedy: "see docs/configuration.md"})
+	if err != nil {
+		return err
 	}
 	if err := printFindings(found, o); err != nil {
 		return err
@@ -94,6 +86,47 @@ func doctor(ctx context.Context, g *global, o doctorFlags) error {
 		return fmt.Errorf("unsafe findings: %d", unsafe)
 	}
 	return nil
+}
+
+// isUnsafe reports whether check was found to be unsafe.
+func isUnsafe(found []probe.Finding, check string) bool {
+	return slices.ContainsFunc(found, func(f probe.Finding) bool {
+		return f.Level == probe.Unsafe && f.Check == check
+	})
+}
+
+// examine looks at the targets and stores. A store of which the keys cannot be read is left out:
+// the host's finding says it.
+func (s *session) examine(
+	ctx context.Context, g *global, o doctorFlags,
+) (found []probe.Finding, err error) {
+	for _, t := range s.store.Targets {
+		some, err := probe.Target(ctx, t, probe.Options{
+			Write: !o.readOnly, PatrolDays: s.config.PatrolDays,
+		})
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+	}
+	for _, name := range s.config.Remote.Names() {
+		if keys, own := s.config.Remote.Keys[name]; own {
+			if _, err := keyring.Open(keys, s.log); err != nil {
+				continue
+			}
+		}
+		some, err := s.examineStore(ctx, name, o)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+	}
+	if len(s.store.Targets) == 0 && len(s.config.Remote.Stores) == 0 {
+		found = append(found, probe.Finding{Level: probe.Unsafe, Where: "configuration",
+			Check: "targets", Text: g.errNoTargets().Error(),
+			Remedy: "see docs/configuration.md"})
+	}
+	return found, nil
 }
 
 // examineStore looks at a store that databases live in.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -107,17 +108,7 @@ func TestDoctorFinds(t *testing.T) {
 			"read_only": map[string]any{"directory": s.path("none"), "num_shards": 1}}}})
 		finds(t, findings(s, 1), probe.Unsafe, "read_only", "no such file")
 	})
-	t.Run("keys", func(t *testing.T) {
-		s := dirSite(t)
-		keys := s.path("keys")
-		must(t, "key", "new", keys)
-		s.configure(map[string]any{"key_file": keys})
-		finds(t, findings(s, 0), probe.OK, "key_file", keys)
-		if err := os.Chmod(keys, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		finds(t, findings(s, 0), probe.Warning, "key_file", "any user of this host")
-	})
+	t.Run("keys", testDoctorKeys)
 	t.Run("a store that is careless", func(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "id")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -141,6 +132,118 @@ func TestDoctorFinds(t *testing.T) {
 		s.configure(nil)
 		finds(t, findings(s, 1, "--timeout", "300ms"), probe.Unsafe, "reach", "answer")
 	})
+}
+
+// testDoctorKeys: a key file that cannot be used is a finding, of a store's own, too, and so is one
+// that others than its owner can read or change.
+func testDoctorKeys(t *testing.T) {
+	s := dirSite(t)
+	dir := s.path("etc")
+	keys := filepath.Join(dir, "keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "key", "new", keys)
+	whole, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]any{"stores": map[string]any{"own": map[string]any{"key_file": keys,
+		"dir": map[string]any{"path": s.path("own")}}}}
+	configurations := []map[string]any{{"key_file": keys}, own,
+		{"key_command": []string{"/bin/cat", keys}}}
+	for what, c := range map[string]struct{ text, says string }{
+		"absent": {"", "o such file"}, "empty": {"\n", "keys"},
+		"malformed": {"hello\n", "it must begin with"},
+		"cut":       {string(whole[:len(whole)/2]), "line"},
+		"twice": {string(whole) + string(whole[bytes.LastIndex(whole, []byte("key ")):]),
+			"it is there already"},
+	} {
+		if err := os.WriteFile(keys, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if what == "absent" {
+			if err := os.Remove(keys); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, config := range configurations {
+			s.configure(config)
+			found := findings(s, 1, "--read-only")
+			finds(t, found, probe.Unsafe, "keys", c.says)
+			finds(t, found, probe.OK, "kernel", "Linux") // and all else is looked at
+		}
+	}
+	if err := os.WriteFile(keys, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(configurations[0])
+	testDoctorRights(s, dir, keys)
+}
+
+// testDoctorRights: who else may read and change the key file.
+func testDoctorRights(s *site, dir, keys string) {
+	t := s.t
+	finds(t, findings(s, 0), probe.OK, "key_file", keys)
+	for _, c := range []struct {
+		path, says string
+		mode       os.FileMode
+	}{
+		{keys, "any user of this host can read", 0o644}, {keys, "can change the keys", 0o620},
+		{keys, "can change the keys", 0o602}, {dir, "can put another key file there", 0o720},
+		{dir, "can put another key file there", 0o702},
+	} {
+		was, err := os.Stat(c.path)
+		if err == nil {
+			err = os.Chmod(c.path, c.mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		finds(t, findings(s, 0), probe.Warning, "key_file", c.says)
+		if err := os.Chmod(c.path, was.Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give a file away
+	}
+	if err := os.Chown(keys, 12345, -1); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, findings(s, 0), probe.Warning, "key_file", "belongs to the user 12345")
+}
+
+// TestDoctorLimits: limits of this host with which programs do not replicate, or not all that they
+// might, are found.
+func TestDoctorLimits(t *testing.T) {
+	s := dirSite(t)
+	for _, c := range []struct {
+		ulimit, says string
+		level        probe.Level
+	}{
+		{"-n 512", "RLIMIT_NOFILE is 512", probe.Note},
+		{"-v 2400000", "RLIMIT_AS is", probe.Unsafe},
+		{"-f 1", "RLIMIT_FSIZE is", probe.Unsafe},
+	} {
+		ctl := os.Getenv("VERNEUIL_CTL")
+		if ctl == "" {
+			t.Skip("VERNEUIL_CTL names no verneuilctl; make test does")
+		}
+		r := program(t, nil, "/bin/sh", "-c", "ulimit "+c.ulimit+` && exec "$@"`, "sh", ctl, "-c",
+			s.config(), "doctor", "--json", "--read-only")
+		var found []probe.Finding
+		for text := range strings.Lines(r.stdout) {
+			var f probe.Finding
+			if err := json.Unmarshal([]byte(text), &f); err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, f)
+		}
+		finds(t, found, c.level, "limits", c.says)
+	}
+	s.configure(map[string]any{"tempdir": s.write("a-file", nil)})
+	finds(t, findings(s, 1), probe.Unsafe, "tempdir", "is not a directory")
 }
 
 // TestDoctorSQLite: a sqlite3 shell that has the WAL-reset bug is warned of, and one that has not
