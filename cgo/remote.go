@@ -63,6 +63,7 @@ var remoteCodes = []struct {
 	{remote.ErrBusy, C.SQLITE_BUSY},
 	{remote.ErrStale, C.SQLITE_BUSY_SNAPSHOT},
 	{remote.ErrReadOnly, C.SQLITE_READONLY},
+	{remote.ErrDenied, C.SQLITE_READONLY},
 	{syscall.ENOSPC, C.SQLITE_FULL},
 }
 
@@ -84,7 +85,11 @@ func codeOf(err error, otherwise C.int) C.int {
 func (c remoteConn) tell(what string, err error, otherwise C.int) C.int {
 	rc := codeOf(err, otherwise)
 	switch rc {
-	case C.SQLITE_OK, C.SQLITE_INTERRUPT, C.SQLITE_READONLY:
+	case C.SQLITE_OK, C.SQLITE_INTERRUPT:
+	case C.SQLITE_READONLY:
+		if errors.Is(err, remote.ErrDenied) {
+			vfs.Process().Log().Error("remote: cannot "+what, "db", c.name, "error", err)
+		}
 	case C.SQLITE_BUSY, C.SQLITE_BUSY_SNAPSHOT:
 		vfs.Process().Log().Info("remote: cannot "+what+" now", "db", c.name, "reason", err)
 	default:

@@ -253,7 +253,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	}
 	d.mu.Unlock()
 	if err := d.shop.prove(ctx); err != nil {
-		return err
+		return denied(err)
 	}
 	if !free {
 		d.log.Warn("taking over from an owner that shows no sign of life", "epoch", at.Epoch,
@@ -266,7 +266,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	}
 	other := !(s.by == s.w.Name() || s.by == ours)
 	s.w.Claim(body)
-	err = s.settle(ctx, false)
+	err = settleFence(ctx, s)
 	switch {
 	case errors.Is(err, history.ErrBehind):
 		if err := s.read(ctx, 0); err != nil {
@@ -274,7 +274,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 		}
 		return fmt.Errorf("%w: another one was faster", ErrBusy)
 	case err != nil:
-		return err
+		return denied(err)
 	}
 	s.owner = &owner
 	s.moved(s.m)
@@ -283,6 +283,14 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	k := &l.keeper
 	k.rival = other && k.owned > 0 && d.now()-k.owned < d.set.o.LeaseLinger
 	return nil
+}
+
+// denied is err, and says what it takes to write if the store refuses that.
+func denied(err error) error {
+	if errors.Is(err, chunkstore.ErrDenied) {
+		return fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	return err
 }
 
 // moved notes that m is the version with the record that was just appended.

@@ -25,6 +25,9 @@ var (
 	ErrStale = errors.New("the version that is read is not the newest any more")
 	// ErrReadOnly: the database was opened for reading.
 	ErrReadOnly = errors.New("opened for reading only")
+	// ErrDenied: the store refuses what a writer has to put. Nothing was written.
+	ErrDenied = errors.New("these credentials cannot write a database: that takes the rights to " +
+		"get, to put and to list objects, s3:PutObject among them; mode=ro only gets")
 	// ErrLost: another one has taken over. Nothing of the transaction is in the store.
 	ErrLost = errors.New("another one has taken the database over")
 	// ErrUnknown: the store has not said whether it has the transaction. The next one finds out.

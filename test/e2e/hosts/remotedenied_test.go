@@ -1,0 +1,62 @@
+package hosts_test
+
+import (
+	"strings"
+	"testing"
+
+	"verneuil/chunkstore/miniotest"
+	"verneuil/test/e2e/harness"
+)
+
+// TestRemoteDenied: who may read and not write is told so at once, when he begins to write, and
+// which right he lacks; and he reads on.
+func TestRemoteDenied(t *testing.T) {
+	endpoint := miniotest.Start(t)
+	s := harness.EmptySite(t)
+	s.Targets = []any{}
+	configure := func(tempdir string) {
+		s.Configure(map[string]any{"make_default": false, "tempdir": s.Path(tempdir),
+			"remote_deadline_ms": 3_600_000, "stores": map[string]any{"hosts": map[string]any{
+				"s3": map[string]any{
+					"region": "minio", "endpoint": endpoint, "create_buckets_on_demand": true,
+					"chunk_bucket": "chunks", "manifest_bucket": "manifests",
+				}}}})
+	}
+	const uri = "file:///hosts/a.db?vfs=verneuil_remote"
+	configure("writer")
+	writer := s.Shell("")
+	writer.Must(".open " + uri)
+	writer.Must("create table t(a); insert into t values(1);")
+	writer.EndsWith(0)
+	const read = `{"Effect":"Allow","Action":["s3:GetObject"],"Resource":"arn:aws:s3:::*"}`
+	for name, statements := range map[string]string{
+		"reads": read,
+		"writes no record": read + `,{"Effect":"Allow","Action":["s3:PutObject","s3:ListBucket"],` +
+			`"Resource":"arn:aws:s3:::*"},{"Effect":"Deny","Action":["s3:PutObject"],` +
+			`"Resource":"arn:aws:s3:::chunks/log-*"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, right := range miniotest.Under(t, endpoint,
+				`{"Version":"2012-10-17","Statement":[`+statements+`]}`) {
+				name, value, _ := strings.Cut(right, "=")
+				t.Setenv(name, value)
+			}
+			configure(strings.ReplaceAll(name, " ", "-"))
+			reader := s.Shell("")
+			reader.Must(".open " + uri)
+			for n := range 2 {
+				reader.Want("select a from t;", "1")
+				for _, write := range []string{"insert into t values(2);", "begin immediate;"} {
+					before := len(reader.Stderr())
+					reader.Ask(write)
+					said := reader.Stderr()[before:]
+					told := strings.Contains(said, "s3:PutObject") // once
+					if !strings.Contains(said, "attempt to write a readonly database") ||
+						told != (n == 0 && write != "begin immediate;") {
+						t.Errorf("%s: %s", write, said)
+					}
+				}
+			}
+		})
+	}
+}
