@@ -240,7 +240,7 @@ node-sqlite:
 # What looks at packages; a test says what it leaves out without them.
 dist-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  for package in lintian pkg-config python3-venv; do \
+	  for package in lintian pkg-config python3-venv zsh fish; do \
 	    dpkg -s $$package >/dev/null 2>&1 || { echo "installing $$package"; \
 	      (apt-get install -y -q $$package || (apt-get update -q && apt-get install -y -q $$package)) >/dev/null; }; \
 	  done; \

@@ -41,13 +41,33 @@ func guide(t *testing.T, configuration string) *example {
 	}
 	text := bucket.ReplaceAllString(configuration, `{ "dir": { "path": "`+e.dir+`/store" } }`)
 	e.write("verneuil.json", e.here(text))
+	e.install()
+	return e
+}
+
+// install installs the package for pip into the directory packages.
+func (e *example) install() {
+	e.Helper()
 	wheels, err := filepath.Glob(os.Getenv("VERNEUIL_DIST") + "/*.whl")
 	if err != nil || len(wheels) != 1 {
-		t.Skip("no package for pip: make dist-files makes it")
+		e.Skip("no package for pip: make dist-files makes it")
 	}
 	e.run("/usr/bin/python3", "-m", "pip", "install", "-q", "--disable-pip-version-check",
 		"--no-index", "--no-deps", "--target", "packages", wheels[0])
-	return e
+}
+
+// TestFirstRun: what docs/install.md has one type, once a package is installed, ends with the
+// restored database.
+func TestFirstRun(t *testing.T) {
+	e := newExample(t)
+	e.install()
+	text := strings.ReplaceAll(block(t, "docs/install.md", "## A first run", ""), "/var/tmp/",
+		e.dir+"/")
+	e.run("env", "PYTHONPATH="+e.dir+"/packages", "PATH="+e.build+":/usr/bin:/bin", "bash",
+		"-euo", "pipefail", "-c", text)
+	if out := e.run("sqlite3", "copy.db", "select x from t"); out != "7\n" {
+		t.Errorf("restored: %q", out)
+	}
 }
 
 // here replaces the paths that pages have by those of the test.
