@@ -168,6 +168,35 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// TestFetchPageSizes: with each size of pages, from a database, and from a WAL that the process
+// that wrote it has left.
+func TestFetchPageSizes(t *testing.T) {
+	w := newWorld(t)
+	file := w.name.File
+	for size := 512; size <= 65536; size *= 2 {
+		fill := fmt.Sprintf("pragma page_size = %d;", size) + `
+			pragma locking_mode = exclusive; pragma journal_mode = %s;
+			create table t(k integer primary key, v blob);
+			with n(i) as (select 1 union all select i + 1 from n where i < 300)
+			insert into t select i, randomblob(1000 + i) from n;`
+		for _, mode := range []string{"delete", "wal"} {
+			w.name.File = fmt.Sprintf("%s-%d-%s", file, size, mode)
+			if mode == "wal" {
+				w.dies(fmt.Sprintf(fill, mode))
+			} else {
+				w.sql(fmt.Sprintf(fill, mode))
+			}
+			copied, err := w.fetch(cephsqlite.Options{})
+			must(t, err)
+			const want = "300|345150|"
+			if got := w.local(copied, "pragma page_size;"+content); !strings.HasPrefix(got,
+				fmt.Sprintf("%d\n%s", size, want)) || !strings.HasSuffix(got, "\nok") {
+				t.Errorf("%d, %s: %q", size, mode, got)
+			}
+		}
+	}
+}
+
 // TestFetchByPoolNumber: and zeros are where nothing was written.
 func TestFetchByPoolNumber(t *testing.T) {
 	w := newWorld(t)
