@@ -71,6 +71,9 @@ const (
 	// inlineLargeMax bounds what of it is of chunks of which more than a quarter differs: those
 	// bytes are sent twice.
 	inlineLargeMax = 128 << 10
+	// foldChunksMax bounds a fold: one that is not over when the room is used up was in vain, as
+	// its chunks are put again.
+	foldChunksMax = 4 * InlineBatch
 	// inlineChunkMax is how many bytes of a chunk travel inline at most, before compression.
 	inlineChunkMax = chunkstore.ChunkBytes / 4
 	// PatchesMax is explained at [manifest.Tree.Pack].
@@ -157,8 +160,9 @@ func (c *planner) plan() *plan {
 	n := fit(warm, taken, c.packed)
 	n = goAlong(warm, n, len(p.whole)+len(large))
 	stay, leave := warm[:n], append(warm[n:], large...)
-	if len(p.whole) == 0 && len(leave) > 0 && plainOf(large) <= inlineLargeMax &&
-		bytesOfAll(p.pages)+plainOf(stay)+plainOf(leave) <= inlineFoldMax && c.audience.Folds() {
+	bytes := bytesOfAll(p.pages) + plainOf(stay) + plainOf(leave)
+	if n := len(leave); n > 0 && n <= foldChunksMax && len(p.whole) == 0 &&
+		plainOf(large) <= inlineLargeMax && bytes <= inlineFoldMax && c.audience.Folds() {
 		p.fold = indexes(leave)
 		stay, leave = append(stay, leave...), nil
 	}
