@@ -1,7 +1,37 @@
 // Package ceph_test has programs that were written for libcephsqlite, Ceph's own SQLite VFS, use
-// ours, on a real cluster. sections_test.go has a test for each section of libcephsqlite's
-// documentation, and does what that shows; program_test.go runs one program on both; and in
-// faults_test.go the cluster fails.
+// ours, on a real cluster. program_test.go runs one program on both; cases_test.go has the cases of
+// Ceph's own tests. The sections of libcephsqlite's documentation are in sections_test.go, each of
+// which does what that shows:
+//
+//	Usage                       TestUsage
+//	User                        TestUser
+//	Page Size                   TestPageSize
+//	Cache                       TestCache
+//	Journal Persistence         TestJournalPersistence
+//	Exclusive Lock Mode         TestExclusiveLockMode
+//	WAL Journal                 TestWALJournal
+//	Performance Notes           none: make bench, part rados
+//	Parallel Access             TestParallelAccess
+//	Export or Extract Database  TestExport
+//	Temporary Tables            TestTemporaryTables
+//	Breaking Locks              TestBreakingLocks
+//	How to Corrupt              TestHowToCorrupt, TestStatusFunction
+//	Performance Statistics      TestPerformanceFunction
+//
+// What may go wrong with a cluster:
+//
+//	an OSD, or all, killed      TestKilledCluster, and TestRounds in test/e2e/remote
+//	no answer, full, no monitor, pool deleted   TestFaults
+//	wrong key, no keyring       TestNoAccess
+//	a capability is missing     TestUser
+//	blocklisted by hand         TestBlocklisted
+//	clocks that are wrong       TestClockSkew
+//	no librados                 TestNoLibrados
+//	names that cannot be        TestNoSuchPlace, and TestRefused in cgo/librados
+//	options that abort          TestAbortingOptions in cgo/librados
+//	exit() meanwhile            TestShutdown in cgo/librados, TestExitWithRADOS in test/e2e/hosts
+//	a pool's quota              none: monitors know of it only from a manager, which none of our
+//	                            clusters has; a client is told what a full OSD tells it
 package ceph_test
 
 import (
