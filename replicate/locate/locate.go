@@ -176,7 +176,8 @@ func locateNamed(rest, localHost string, store *chunkstore.Store) (*Locator, err
 	path = "/" + path
 	uri := "verneuil://" + host + path
 	if store == nil || len(store.Targets) == 0 {
-		return nil, fmt.Errorf("manifest %s: no replication target is configured", uri)
+		return nil, fmt.Errorf("manifest %s: no replication target is configured: "+
+			"replication_targets in VERNEUIL_CONFIG names them", uri)
 	}
 	return named(uri, manifest.Name(store.Sealer(), host, path), store), nil
 }

@@ -55,7 +55,7 @@ func TestLocateForms(t *testing.T) {
 		}
 	}
 	if _, err := Parse("verneuil://h/db", "here", nil); err == nil ||
-		!strings.Contains(err.Error(), "no replication target") {
+		!strings.Contains(err.Error(), "replication_targets in VERNEUIL_CONFIG") {
 		t.Errorf("without targets: %v", err)
 	}
 }
