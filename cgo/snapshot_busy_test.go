@@ -2,7 +2,6 @@ package cgo_test
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -265,14 +264,19 @@ func TestReplicaPythonThreads(t *testing.T) {
 }
 
 // Workers of a Node process read a replica, with its node:sqlite.
-func TestReplicaNodeWorkers(t *testing.T) {
-	node := cmp.Or(os.Getenv("VERNEUIL_NODE_SQLITE"), "node")
+func TestReplicaNodeWorkers(t *testing.T) { bothSources(t, replicaNodeWorkers) }
+
+func replicaNodeWorkers(t *testing.T, source newSource) {
+	node := "node"
+	if dir := os.Getenv("VERNEUIL_NODE_SQLITE"); dir != "" {
+		node = filepath.Join(dir, "bin", "node")
+	}
 	if err := osexec.Command(node, "-e", "require('node:sqlite')").Run(); err != nil {
 		t.Skipf("no Node with node:sqlite, 22.5 or later (VERNEUIL_NODE_SQLITE names one): %v", err)
 	}
-	s := newReplicaSource(t, filled(300))
+	s := source(t, filled(300))
 	program := filepath.Join("..", "test", "hosts", "replica.mjs")
-	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", program, s.lib, replicaURI)
+	cmd := osexec.CommandContext(t.Context(), node, "--no-warnings", program, s.lib, s.uri())
 	cmd.Env = s.env()
 	out, err := cmd.CombinedOutput()
 	sum := 300*301/2 + 300*250

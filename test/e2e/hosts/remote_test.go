@@ -1,6 +1,8 @@
 package hosts_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,6 +89,23 @@ func TestRemoteGo(t *testing.T) {
 				t.Errorf("%s rows", got)
 			}
 		})
+	}
+}
+
+// TestRemoteNode: worker threads with node:sqlite. (better-sqlite3 opens no URIs.)
+func TestRemoteNode(t *testing.T) {
+	lib, node := harness.Library(t), os.Getenv("VERNEUIL_NODE_SQLITE")
+	if node = filepath.Join(node, "bin", "node"); node == "bin/node" {
+		t.Skip("VERNEUIL_NODE_SQLITE names no Node that has node:sqlite (make node-sqlite)")
+	}
+	s, uri := remoteSite(t, "dir")
+	r := harness.Run(t, []string{s.Env()}, node, harness.InHosts("remote.mjs"), lib, uri)
+	if want := "40 rows\n"; r.Stdout != want || r.Code != 0 ||
+		strings.Contains(r.Stderr, "level=ERROR") {
+		t.Fatalf("exit code %d, %q, want %q\n%s", r.Code, r.Stdout, want, r.Stderr)
+	}
+	if got := remoteRows(s, uri); got != "40" {
+		t.Errorf("%s rows", got)
 	}
 }
 
