@@ -369,6 +369,7 @@ elsewhere-tools:
 	    (apt-get update -q && apt-get install -y -q --no-install-recommends $(ELSEWHERE))) >/dev/null || \
 	    echo "no cross compiler, qemu or musl: their tests are left out"; \
 	fi
+	@mkdir -p $(TOOLS)
 	@[ -e $(ARM64_SHELL)/usr/bin/sqlite3 ] || bash test/dist/arm64-shell.sh $(ARM64_SHELL) >$(ARM64_SHELL).log 2>&1 || \
 	  echo "no sqlite3 shell for arm64 ($(ARM64_SHELL).log): its test is left out"
 	@[ "$$(uname -m)" != x86_64 ] || [ -e $(MUSL_BUN)/bun ] || bash test/dist/musl-bun.sh $(MUSL_BUN) $(BUN_VERSION) $(MUSL_WHEEL) >$(MUSL_BUN).log 2>&1 || \
