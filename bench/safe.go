@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// partSafe measures what it costs that a commit waits for the store, and that all is encrypted.
+func partSafe(b *bench) error {
+	dir, s, end, err := b.scene("safe")
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := b.durable(dir, s); err != nil {
+		return fmt.Errorf("durable commits: %w", err)
+	}
+	return b.sealed(dir, s)
+}
+
+// durableCommits is how many are timed.
+const durableCommits = 100
+
+// durable times commits of one row that wait for MinIO, in turns with raw PUTs of as many bytes as
+// the record of such a commit has.
+func (b *bench) durable(dir string, s *server) error {
+	env, err := configure(filepath.Join(dir, "durable"), s3Target(s.endpoint, "durable"),
+		object{"make_default": true})
+	if err != nil {
+		return err
+	}
+	p, err := b.launch(env, "sqlite3", "-batch", filepath.Join(dir, "durable.db"))
+	if err != nil {
+		return err
+	}
+	out := bufio.NewScanner(p.stdout)
+	ask := func(sql string) (answer string, seconds float64, err error) {
+		began := time.Now()
+		if _, err := fmt.Fprintf(p.stdin, "%s\nselect 'end';\n", sql); err != nil {
+			return "", 0, err
+		}
+		for out.Scan() {
+			if out.Text() == "end" {
+				return answer, time.Since(began).Seconds(), nil
+			}
+			answer = out.Text()
+		}
+		return answer, 0, fmt.Errorf("the shell has ended: %s", tail(p.stderr.String()))
+	}
+	defer func() { p.stdin.Close(); _ = p.Wait() }()
+	setup := []string{".load " + b.lib, ".open " + filepath.Join(dir, "durable.db"),
+		"pragma journal_mode=wal; create table t(a integer primary key, b);",
+		"select verneuil_flush();", "pragma verneuil_durable=on;"}
+	for _, sql := range setup {
+		if _, _, err := ask(sql); err != nil {
+			return err
+		}
+	}
+	raw := newRaw(s.endpoint)
+	if err := raw.bucket(b.ctx, "raw-durable"); err != nil {
+		return err
+	}
+	var ours, puts []float64
+	var body []byte
+	for n := range durableCommits + 10 { // the first ones warm up
+		_, seconds, err := ask("insert into t(b) values(randomblob(100));")
+		if err != nil {
+			return err
+		}
+		if n == 9 {
+			if body, err = b.lastRecord(s); err != nil {
+				return err
+			}
+		}
+		if n < 10 {
+			continue
+		}
+		began := time.Now()
+		if _, err := raw.do(b.ctx, "PUT", fmt.Sprintf("/raw-durable/%d", n), body); err != nil {
+			return err
+		}
+		ours, puts = append(ours, seconds*1e3), append(puts, time.Since(began).Seconds()*1e3)
+	}
+	if said, _, err := ask("pragma verneuil_durable_outcome;"); err != nil || said != "stored" {
+		return fmt.Errorf("the last commit is %q: %v", said, err)
+	}
+	b.report.table([]string{"ms", "p50", "p95"}, []row{
+		{"durable commit of one row, WAL", percentile(ours, 0.5), percentile(ours, 0.95)},
+		{fmt.Sprintf("raw PUT of %d bytes", len(body)), percentile(puts, 0.5),
+			percentile(puts, 0.95)}})
+	b.report.aim(aim{What: "durable commit, p50 to a raw PUT's", Aim: 1.2,
+		Got: spreadOf([]float64{percentile(ours, 0.5) / percentile(puts, 0.5)}),
+		Why: "a commit also goes through the recorder, a wake-up and the cutter"})
+	return nil
+}
+
+// lastRecord returns as many bytes as the last record has.
+func (b *bench) lastRecord(s *server) ([]byte, error) {
+	all, err := objects(b.ctx, s.endpoint, "durable-chunks")
+	last := ""
+	for key := range all {
+		if strings.HasPrefix(key, "log-") {
+			last = max(last, key)
+		}
+	}
+	if err == nil && last == "" {
+		err = errors.New("no record is there")
+	}
+	return make([]byte, all[last]), err
+}
+
+// sealed syncs and restores a database with a key file and without, in turns.
+func (b *bench) sealed(dir string, s *server) error {
+	db, mib := filepath.Join(dir, "sealed.db"), b.bulk[0]
+	if err := b.fill(db, mib); err != nil {
+		return err
+	}
+	keys := filepath.Join(dir, "keys")
+	if _, _, err := b.take(nil, b.ctl, "key", "new", keys); err != nil {
+		return err
+	}
+	seconds := map[string][]float64{}
+	for turn := range b.inTime(b.turns) {
+		for name, more := range map[string]object{"plain": nil, "encrypted": {"key_file": keys}} {
+			at := fmt.Sprintf("%s-%d", name, turn)
+			env, err := configure(filepath.Join(dir, at), s3Target(s.endpoint, at), more)
+			if err != nil {
+				return err
+			}
+			_, c, err := b.take(env, b.ctl, "sync", db)
+			if err != nil {
+				return err
+			}
+			seconds["sync, "+name] = append(seconds["sync, "+name], c.seconds)
+			out := filepath.Join(dir, "out")
+			_, c, err = b.take(env, b.ctl, "restore", "--source-path", db, "--out", out)
+			if err == nil {
+				err = same(db, out)
+			}
+			if err != nil {
+				return err
+			}
+			seconds["restore, "+name] = append(seconds["restore, "+name], c.seconds)
+			os.Remove(out)
+			b.discard(filepath.Join(dir, at))
+		}
+	}
+	var rows []row
+	for _, what := range []string{"sync", "restore"} {
+		plain, sealed := seconds[what+", plain"], seconds[what+", encrypted"]
+		speed := ratios(plain, sealed)
+		rows = append(rows, row{what, spreadOf(plain), spreadOf(sealed), speed})
+		b.report.aim(aim{What: "speed of a " + what + " with encryption, " + size(mib), Aim: 0.85,
+			AtLeast: true, Got: speed})
+	}
+	b.report.table([]string{size(mib) + ", minio", "plain, s", "encrypted, s",
+		"x: speed encrypted / plain"}, rows)
+	return nil
+}
