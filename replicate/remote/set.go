@@ -240,6 +240,10 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 		}
 	}
 	if err != nil {
+		if errors.Is(err, chunkstore.ErrAbsent) && d.story.seen.Load() == nil {
+			err = fmt.Errorf(
+				"no such database, which mode=rwc and verneuilctl create make: %w", err)
+		}
 		s.leave(d)
 		return nil, d.wrap(err)
 	}

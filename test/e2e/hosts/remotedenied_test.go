@@ -8,6 +8,18 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
+// TestRemoteMissing: who opens a database that is not there is told how to make one.
+func TestRemoteMissing(t *testing.T) {
+	s, uri := remoteSite(t, "dir")
+	for _, mode := range []string{"ro", "rw"} {
+		shell := s.Shell("")
+		shell.Ask(".open " + uri + "&mode=" + mode)
+		if said := shell.Stderr(); !strings.Contains(said, "no such database, which mode=rwc") {
+			t.Errorf("mode=%s: %s", mode, said)
+		}
+	}
+}
+
 // TestRemoteDenied: who may read and not write is told so at once, when he begins to write, and
 // which right he lacks; and he reads on.
 func TestRemoteDenied(t *testing.T) {
