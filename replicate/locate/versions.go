@@ -59,10 +59,11 @@ func (l *Locator) Versions(ctx context.Context, most int) ([]Version, error) {
 		all = append(all, some...)
 	}
 	sortVersions(all)
-	if len(all) == 0 {
-		failed = append(failed, checkRings(ctx, buckets))
+	err = errors.Join(failed...)
+	if err == nil && len(all) == 0 {
+		err = checkRings(ctx, buckets)
 	}
-	if err := errors.Join(failed...); err != nil {
+	if err != nil {
 		return all, fmt.Errorf("versions of %s: %w", l, err)
 	}
 	return all, nil
@@ -123,7 +124,10 @@ func (l *Locator) FetchVersion(ctx context.Context, id string) (Found, error) {
 			failed = append(failed, err)
 		}
 	}
-	if err := errors.Join(append(failed, checkRings(ctx, buckets))...); err != nil {
+	if len(failed) == 0 {
+		failed = append(failed, checkRings(ctx, buckets))
+	}
+	if err := errors.Join(failed...); err != nil {
 		return Found{}, err
 	}
 	return Found{}, fmt.Errorf("manifest %s, version %s: %w", l, id, ErrNoVersion)
