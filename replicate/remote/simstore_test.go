@@ -246,12 +246,16 @@ func ask[T any](
 	}
 	// This goroutine is the request's, too, unless it waits no more. A process that is stopped does
 	// not stop its requests.
-	w.under.Add(1)
-	defer w.under.Add(-1)
+	under := w.setsOut()
+	defer under.Done()
 	sent, timer := w.now(), time.NewTimer(f.to)
 	defer timer.Stop()
 	if err := p.hears(ctx, timer); err != nil {
-		w.later(max(0, sent+f.to-w.now()), func() { arrives() })
+		under.Add(1)
+		time.AfterFunc(max(0, sent+f.to-w.now()), func() {
+			defer under.Done()
+			arrives()
+		})
 		return none, fmt.Errorf("%s %s: %w", request, key, err)
 	}
 	v, answer := arrives()

@@ -41,7 +41,9 @@ type world struct {
 type traffic struct {
 	calm     atomic.Bool // nothing happens to requests any more
 	requests atomic.Int64
-	under    atomic.Int64 // requests that are under way
+
+	underMu sync.Mutex
+	under   *sync.WaitGroup // requests that are under way, since arrive was last called
 }
 
 // found is what is known of a world in the end.
@@ -109,20 +111,31 @@ func (w *world) violate(format string, args ...any) {
 
 func (w *world) now() time.Duration { return time.Since(w.began) }
 
+// setsOut says that a request is under way until the group that it returns is told that it is done.
+func (w *world) setsOut() *sync.WaitGroup {
+	w.underMu.Lock()
+	defer w.underMu.Unlock()
+	w.under.Add(1)
+	return w.under
+}
+
 // later runs f in its time.
 func (w *world) later(after time.Duration, f func()) {
-	w.under.Add(1)
+	under := w.setsOut()
 	time.AfterFunc(after, func() {
-		defer w.under.Add(-1)
+		defer under.Done()
 		f()
 	})
 }
 
-// arrive waits until all requests have been carried out that are under way.
+// arrive waits until all requests have been carried out that are under way. It does not wait for
+// those that begin meanwhile: who shows that he lives makes one after the other.
 func (w *world) arrive() {
-	for w.under.Load() > 0 {
-		<-time.After(10 * time.Second)
-	}
+	w.underMu.Lock()
+	under := w.under
+	w.under = new(sync.WaitGroup)
+	w.underMu.Unlock()
+	under.Wait()
 }
 
 // trace tells what happens, where the schedule of one seed is run.
@@ -299,7 +312,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	defer os.RemoveAll(dir)
 	w := &world{memory: newMemory(), seed: seed, rng: rng, dir: dir, began: time.Now()}
 	w.memory.put, w.objects = w.stored, map[chunkstore.ID][]byte{}
-	w.lists = map[[16]byte][]uint32{}
+	w.lists, w.under = map[[16]byte][]uint32{}, new(sync.WaitGroup)
 	w.settings = settings{
 		latency: []time.Duration{time.Millisecond, 20 * time.Millisecond,
 			300 * time.Millisecond}[rng.IntN(3)],
