@@ -225,6 +225,9 @@ func (p *pool) do(ctx context.Context, b fmt.Stringer, request string, bytes int
 	case err == nil:
 		return nil
 	case ctx.Err() != nil && late:
+		if !p.client.connected() && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("%w: %w", errNoMonitor, ctx.Err())
+		}
 		return ctx.Err()
 	case late && bounded.Err() != nil:
 		if !p.client.connected() {

@@ -106,7 +106,7 @@ func TestFaults(t *testing.T) {
 		j.mustInsert() // it asks OSDs alone
 		late := w.shell(uri)
 		said := fails(late, "select * from t;")
-		if !strings.Contains(said, "timed out") && !strings.Contains(said, "no answer") {
+		if !strings.Contains(said, "timed out") && !strings.Contains(said, "no monitor") {
 			t.Errorf("without a monitor: %q", said)
 		}
 		c.Mon.Start(t)
