@@ -76,30 +76,39 @@ static int isSidecar(const char *zName) {
 ** Opening
 */
 
-/* What the URI says of staleness_ms; -1: nothing. */
-static int64_t stalenessOf(const char *zName, int flags) {
-  if (!(flags & SQLITE_OPEN_URI)) return -1; /* see uriSays */
-  int64_t ms = sqlite3_uri_int64(zName, "staleness_ms", -1);
-  return ms < 0 ? -1 : ms < INT64_MAX / 1000000 ? ms : INT64_MAX / 1000000;
+/* What the URI says of staleness_ms, in nanoseconds; -1: nothing. SQLITE_CANTOPEN: it is no number. */
+static int stalenessOf(const char *zName, int flags, int64_t *pStaleness) {
+  const char *z = flags & SQLITE_OPEN_URI ? sqlite3_uri_parameter(zName, "staleness_ms") : 0; /* see uriSays */
+  *pStaleness = -1;
+  if (!z) return SQLITE_OK;
+  if (!*z || z[strspn(z, "0123456789")]) {
+    verneuilLogOf(VERNEUIL_ERROR, zName, "the URI says staleness_ms=%s, and that is no number of milliseconds", z);
+    return SQLITE_CANTOPEN;
+  }
+  int64_t ms = sqlite3_uri_int64(zName, "staleness_ms", INT64_MAX); /* which it also is if it is too large */
+  *pStaleness = ms < INT64_MAX / 1000000 ? ms * 1000000 : INT64_MAX;
+  return SQLITE_OK;
 }
 
 static int openDatabase(const char *zName, sqlite3_file *pFile, int flags, int *pOutFlags) {
   RemoteFile *p = (RemoteFile *)pFile;
   RemoteOpened opened = {0};
-  int64_t staleness = stalenessOf(zName, flags);
+  int64_t staleness;
+  int rc = stalenessOf(zName, flags, &staleness);
+  if (rc != SQLITE_OK) return rc;
   memset(p, 0, sizeof *p);
   p->zName = zName;
   p->eFormat = p->eFormatNew = 1;
   p->isPinned = uriSays(zName, flags, "immutable", 0) || uriSays(zName, flags, "nolock", 0);
   p->isReadOnly = p->isPinned || flags & SQLITE_OPEN_READONLY;
   p->isFollowing = p->isReadOnly && !p->isPinned && staleness < 0;
-  p->staleness = staleness < 0 ? 0 : staleness * 1000000;
+  p->staleness = staleness < 0 ? 0 : staleness;
   RemoteMode mode = {
     .readOnly = p->isReadOnly, .create = !p->isReadOnly && flags & SQLITE_OPEN_CREATE,
     .follow = p->isFollowing,
   };
   if (!remoteGo(p)) return SQLITE_CANTOPEN;
-  int rc = goRemoteOpen((char *)zName, &mode, &opened);
+  rc = goRemoteOpen((char *)zName, &mode, &opened);
   if (rc != SQLITE_OK) return rc;
   p->hConn = opened.hConn;
   p->pNewest = opened.pNewest;

@@ -20,6 +20,34 @@ func TestRemoteMissing(t *testing.T) {
 	}
 }
 
+// TestRemoteStaleness: what is no number of milliseconds is refused, and named.
+func TestRemoteStaleness(t *testing.T) {
+	s, uri := remoteSite(t, "dir")
+	shell := s.Shell("")
+	shell.Must(".open " + uri)
+	shell.Must("create table t(a); insert into t values(7);")
+	for _, c := range []struct {
+		ms string
+		ok bool
+	}{
+		{"500", true}, {"0", true}, {"99999999999999999999", true},
+		{"abc", false}, {"", false}, {"5s", false}, {"-1", false}, {"0x10", false},
+	} {
+		reader := s.Shell("")
+		got := reader.Ask(".open " + uri + "&staleness_ms=" + c.ms + "\nselect a from t;")
+		if c.ok {
+			if got != "7" {
+				t.Errorf("%q: %q", c.ms, got)
+			}
+			continue
+		}
+		want := "staleness_ms=" + c.ms + ", and that is no number of milliseconds"
+		if said := reader.Stderr(); got == "7" || !strings.Contains(said, want) {
+			t.Errorf("%q: %q, %s", c.ms, got, said)
+		}
+	}
+}
+
 // TestRemoteDenied: who may read and not write is told so at once, when he begins to write, and
 // which right he lacks; and he reads on.
 func TestRemoteDenied(t *testing.T) {
