@@ -103,7 +103,7 @@ type importing struct {
 
 	address locate.Address // of to
 	bar     progress
-	found   atomic.Int64 // packs that need not be put, as an import was interrupted
+	found   atomic.Int64 // packs that are there, such as those of an import that was interrupted
 }
 
 func (i *importing) run(ctx context.Context, g *global) error {
@@ -121,22 +121,22 @@ func (i *importing) run(ctx context.Context, g *global) error {
 	if err != nil {
 		return i.explain(err)
 	}
+	found := i.found.Load()
 	s.log.Info("imported", "from", i.from, "database", i.address.String(), "bytes", m.FileBytes,
-		"seconds", time.Since(began).Seconds())
-	if i.from != "" {
+		"packs_found", found, "seconds", time.Since(began).Seconds())
+	switch {
+	case i.from == "":
+	case found > 0:
+		i.bar.summary("imported %s, of which %d packs were there", humanBytes(m.FileBytes), found)
+	default:
 		i.bar.summary("imported %s", humanBytes(m.FileBytes))
-	}
-	if n := i.found.Load(); n > 0 {
-		i.bar.end()
-		fmt.Fprintf(os.Stderr,
-			"of its packs %d were there, from an import that was interrupted\n", n)
 	}
 	if !i.asJSON {
 		return nil
 	}
 	return printJSON(map[string]any{"database": i.address.String(), "store": i.address.Store,
 		"path": i.address.Path, "file_bytes": m.FileBytes, "epoch": m.Epoch,
-		"packs_found": i.found.Load(), "sequence": m.Sequence,
+		"packs_found": found, "sequence": m.Sequence,
 		"version_id": versions.IDOf(m.At).String(), "time": m.Time.UTC()})
 }
 
