@@ -88,12 +88,12 @@ func (c remoteConn) tell(what string, err error, otherwise C.int) C.int {
 	case C.SQLITE_OK, C.SQLITE_INTERRUPT:
 	case C.SQLITE_READONLY:
 		if errors.Is(err, remote.ErrDenied) {
-			vfs.Process().Log().Error("remote: cannot "+what, "db", c.name, "error", err)
+			vfs.Process().Log().Error("remote: cannot "+what, "database", c.name, "error", err)
 		}
 	case C.SQLITE_BUSY, C.SQLITE_BUSY_SNAPSHOT:
-		vfs.Process().Log().Info("remote: cannot "+what+" now", "db", c.name, "reason", err)
+		vfs.Process().Log().Info("remote: cannot "+what+" now", "database", c.name, "reason", err)
 	default:
-		vfs.Process().Log().Error("remote: cannot "+what, "db", c.name, "error", err)
+		vfs.Process().Log().Error("remote: cannot "+what, "database", c.name, "error", err)
 	}
 	return rc
 }

@@ -17,6 +17,11 @@ func TestRemoteMissing(t *testing.T) {
 		if said := shell.Stderr(); !strings.Contains(said, "no such database, which mode=rwc") {
 			t.Errorf("mode=%s: %s", mode, said)
 		}
+		// What is said of one says nothing of another.
+		shell.Ask(".open " + strings.Replace(uri, ".db", "-2.db", 1) + "&mode=" + mode)
+		if said := shell.Stderr(); strings.Count(said, "which mode=rwc") != 2 {
+			t.Errorf("mode=%s, another one: %s", mode, said)
+		}
 	}
 }
 
