@@ -61,7 +61,8 @@ func TestImportKilled(t *testing.T) {
 	})
 	stored.Store(0)
 	r := ctl(t, "-c", s.config(), "import", "--json", db, "file:///s/d.db")
-	if want := fmt.Sprintf(`"packs_found":%d,`, some); r.code != 0 || !strings.Contains(r.stdout, want) {
+	want := fmt.Sprintf(`"packs_found":%d,`, some)
+	if r.code != 0 || !strings.Contains(r.stdout, want) {
 		t.Errorf("exit code %d, %q %q, want %s", r.code, r.stdout, r.stderr, want)
 	}
 	again := stored.Load()

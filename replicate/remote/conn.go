@@ -142,7 +142,7 @@ func (c *Conn) stays(wants bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	tip := d.queue.tip()
-	if tip == nil {
+	if tip == nil || d.queue.flush.gives {
 		return false
 	}
 	if !wants || d.users.writer != c {

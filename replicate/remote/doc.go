@@ -116,9 +116,13 @@
 // file (machine.Break) when there is no sign of life: then the log decides.
 //
 // What this handle has committed is the newest version (Place.Tip). Witness: it is the tip of the
-// queue, which is not durable yet, and has not failed. Defeated by another machine that has taken
-// over: then that commit will fail, and with it all that is written on it. At synchronous=OFF
-// nobody is told; he has read his own commit, as he would have a moment before.
+// queue, which is not durable yet, has not failed, and does not give the history back: from when
+// that is asked for another machine may go on, though we have not heard of it yet, and the handle
+// waits until it has ended, and asks. Defeated by another machine that has taken over, after the
+// lease's timeout, while the store has not answered for so long. Mostly the commit will fail then,
+// and with it all that is written on it. At synchronous=OFF nobody is told; he has read his own
+// commit, as he would have a moment before. If the record is in the log, and only its answer was
+// lost, he reads for so long what others have written after.
 //
 // # How long a database stays
 //

@@ -51,7 +51,8 @@ type queue struct {
 // flushing is the appending of what is queued. It is guarded by database.mu.
 type flushing struct {
 	running bool
-	last    *entry      // of the record that is being appended
+	gives   bool        // the record that is being appended gives the history back
+	last    *entry      // of that record
 	due     *time.Timer // starts it, at synchronous=OFF
 }
 
@@ -61,6 +62,15 @@ func (q *queue) tip() *entry {
 		return nil
 	}
 	return q.entries[len(q.entries)-1]
+}
+
+// gives notes whether the record that is being appended gives the history back. If it does, nobody
+// takes the tip for the newest version: another machine may go on before we hear of the record. It
+// is called with mu, and nothing is pushed until it has ended.
+func (q *queue) gives(yes bool) {
+	if q.flush.gives = yes; yes {
+		q.d.newest.Store(0)
+	}
 }
 
 // push puts e at the end of the queue. It is called with mu.

@@ -154,6 +154,30 @@ type fate struct {
 	ghosts   []time.Duration
 }
 
+// trips are the requests that are under way.
+type trips struct {
+	mu    sync.Mutex
+	under *sync.WaitGroup // those that have begun since arrive was last called
+}
+
+// begin returns the group that is told when the request is done.
+func (t *trips) begin() *sync.WaitGroup {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.under.Add(1)
+	return t.under
+}
+
+// arrive waits until all requests have been carried out that are under way. It does not wait for
+// those that begin meanwhile: who shows that he lives makes one after the other.
+func (t *trips) arrive() {
+	t.mu.Lock()
+	under := t.under
+	t.under = new(sync.WaitGroup)
+	t.mu.Unlock()
+	under.Wait()
+}
+
 // asking is what a process asks, and of what kind of object.
 type asking struct{ request, kind string }
 
@@ -246,7 +270,7 @@ func ask[T any](
 	}
 	// This goroutine is the request's, too, unless it waits no more. A process that is stopped does
 	// not stop its requests.
-	under := w.setsOut()
+	under := w.trips.begin()
 	defer under.Done()
 	sent, timer := w.now(), time.NewTimer(f.to)
 	defer timer.Stop()

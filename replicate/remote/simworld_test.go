@@ -41,9 +41,7 @@ type world struct {
 type traffic struct {
 	calm     atomic.Bool // nothing happens to requests any more
 	requests atomic.Int64
-
-	underMu sync.Mutex
-	under   *sync.WaitGroup // requests that are under way, since arrive was last called
+	trips    trips
 }
 
 // found is what is known of a world in the end.
@@ -111,31 +109,13 @@ func (w *world) violate(format string, args ...any) {
 
 func (w *world) now() time.Duration { return time.Since(w.began) }
 
-// setsOut says that a request is under way until the group that it returns is told that it is done.
-func (w *world) setsOut() *sync.WaitGroup {
-	w.underMu.Lock()
-	defer w.underMu.Unlock()
-	w.under.Add(1)
-	return w.under
-}
-
 // later runs f in its time.
 func (w *world) later(after time.Duration, f func()) {
-	under := w.setsOut()
+	under := w.trips.begin()
 	time.AfterFunc(after, func() {
 		defer under.Done()
 		f()
 	})
-}
-
-// arrive waits until all requests have been carried out that are under way. It does not wait for
-// those that begin meanwhile: who shows that he lives makes one after the other.
-func (w *world) arrive() {
-	w.underMu.Lock()
-	under := w.under
-	w.under = new(sync.WaitGroup)
-	w.underMu.Unlock()
-	under.Wait()
 }
 
 // trace tells what happens, where the schedule of one seed is run.
@@ -312,7 +292,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	defer os.RemoveAll(dir)
 	w := &world{memory: newMemory(), seed: seed, rng: rng, dir: dir, began: time.Now()}
 	w.memory.put, w.objects = w.stored, map[chunkstore.ID][]byte{}
-	w.lists, w.under = map[[16]byte][]uint32{}, new(sync.WaitGroup)
+	w.lists, w.trips.under = map[[16]byte][]uint32{}, new(sync.WaitGroup)
 	w.settings = settings{
 		latency: []time.Duration{time.Millisecond, 20 * time.Millisecond,
 			300 * time.Millisecond}[rng.IntN(3)],
@@ -484,7 +464,7 @@ func (w *world) end(processes []*process) {
 	}
 	last := w.newProcess(h, 1_000_000)
 	last.takes(w.now())
-	w.arrive()
+	w.trips.arrive()
 	last.reads()
 	all := append(processes, last)
 	for _, p := range all {
@@ -494,7 +474,7 @@ func (w *world) end(processes []*process) {
 	for _, p := range all {
 		p.close()
 	}
-	w.arrive()
+	w.trips.arrive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, tx := range w.txs {
