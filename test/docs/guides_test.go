@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // block returns the first block of a page in that language, or, without one, the first indented
@@ -220,6 +222,26 @@ func visits(t *testing.T, socket string, ended <-chan error, n int) {
 	}
 }
 
+// untilStored waits until Litestream has stored something below dir.
+func untilStored(t *testing.T, dir string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for stored := false; !stored; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("Litestream has stored nothing")
+		}
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
+			stored = stored || strings.HasSuffix(path, ".ltx")
+			return nil
+		})
+	}
+}
+
 // TestFromLitestream: the move in docs/from-litestream.md, step by step, with Litestream at work:
 // both have the same database in the end.
 func TestFromLitestream(t *testing.T) {
@@ -266,7 +288,8 @@ print(db.execute("select verneuil_flush()").fetchone()[0])
 		t.Errorf("the application says %q", out)
 	}
 	e.run(append([]string{ctl}, strings.Fields(e.here(steps[2][1]))...)...)
-	// Litestream sends what is left when it ends.
+	// Litestream sends what is left when it ends, of what it has begun.
+	untilStored(t, e.dir+"/litestream")
 	if err := old.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
