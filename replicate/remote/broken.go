@@ -6,6 +6,7 @@ type broken struct {
 	lostIsRefused  bool // an answer that was lost is taken for a refusal
 	staysReleased  bool // who has given the history back goes on without a fence
 	leavesPromise  bool // a promise holds while the history is given back
+	keepsTip       bool // what was committed last is the newest while the history is given back
 	hearsNothing   bool // a look at the heartbeat that fails has seen that there is no new one
 	keepsLocks     bool // a lock that nobody gives back is waited for
 	needsNoLock    bool // the machine's lock counts as taken (R7)

@@ -68,7 +68,7 @@ func (q *queue) tip() *entry {
 // takes the tip for the newest version: another machine may go on before we hear of the record. It
 // is called with mu, and nothing is pushed until it has ended.
 func (q *queue) gives(yes bool) {
-	if q.flush.gives = yes; yes {
+	if q.flush.gives = yes && !q.d.set.broken.keepsTip; q.flush.gives {
 		q.d.newest.Store(0)
 	}
 }

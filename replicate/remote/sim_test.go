@@ -206,6 +206,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 		"silence of a look that fails":      {1108, variant{broken: broken{hearsNothing: true}}},
 		"a trimmed fence":                   {2701, variant{trimsFences: true}},
 		"a release under a promise":         {7, variant{broken: broken{leavesPromise: true}}},
+		"a tip that others have passed":     {2005129, variant{broken: broken{keepsTip: true}}},
 		"a lock that is never given up":     {19, variant{broken: broken{keepsLocks: true}}},
 		"a new file taken for the old one":  {673, variant{broken: broken{trustsNewFiles: true}}},
 		"a promise believed beyond its end": {25, variant{overstay: 10 * time.Minute}},

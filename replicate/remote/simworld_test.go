@@ -306,7 +306,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		long:    rng.IntN(4) == 0,
 		variant: v,
 	}
-	if more := rand.New(rand.NewPCG(uint64(seed), 1)); v == (variant{}) {
+	if more := rand.New(rand.NewPCG(uint64(seed), 1)); v == (variant{}) || v.broken.keepsTip {
 		w.rich, w.big = more.IntN(2) == 0, more.IntN(20) == 0
 		w.cleaned = more.IntN(4) == 0
 		w.early = more.IntN(8) == 0
