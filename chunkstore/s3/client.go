@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -223,6 +224,7 @@ type request struct {
 	sent func() *chunkstore.Request // called when the first attempt is sent
 	wait *chunkstore.Request        // what it returned
 	held time.Duration              // how long later attempts waited for our own limiter
+	asks bool                       // the next attempt sends its body only once the server wants it
 }
 
 type requestKey struct{}
@@ -277,7 +279,11 @@ func (c *client) attempt(ctx context.Context, r *request, held time.Duration,
 	}
 	attempt, cancel := context.WithTimeout(ctx, r.wait.Left(r.held))
 	defer cancel()
+	if sent, ok := in.Request.(*smithyhttp.Request); ok && r.asks {
+		sent.Header.Set("Expect", "100-continue")
+	}
 	out, metadata, err := next.HandleFinalize(attempt, in)
+	r.asks = r.asks || brokeOff(err)
 	switch {
 	case err != nil && attempt.Err() != nil && ctx.Err() == nil:
 		err = r.wait.NoAnswer()
@@ -285,6 +291,12 @@ func (c *client) attempt(ctx context.Context, r *request, held time.Duration,
 		r.wait.Failed(asAnswerError(err, 1, r.head))
 	}
 	return out, metadata, err
+}
+
+// brokeOff: err may hide an answer. A server that refuses a request before it has read the whole
+// body may close the connection, and the reset drops what it answered (RFC 9112, section 9.6).
+func brokeOff(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // gunzip comes before all that look at an answer's body.

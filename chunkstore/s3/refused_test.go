@@ -1,11 +1,13 @@
 package s3_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -19,6 +21,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
+	"verneuil/chunkstore/s3"
 	"verneuil/chunkstore/storetest"
 )
 
@@ -370,4 +373,55 @@ func credentialsFile(t *testing.T) (write func(key string)) {
 		t.Setenv(name, value)
 	}
 	return write
+}
+
+// TestS3AnswerBeforeTheBody: a server may refuse a request before it has read its body, and close
+// the connection, whose reset drops the answer. It is asked for it.
+func TestS3AnswerBeforeTheBody(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	var hasty, asked atomic.Int64
+	refuse := func(c *net.TCPConn) {
+		defer c.Close()
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		switch {
+		case err != nil:
+		case r.Header.Get("Expect") == "":
+			hasty.Add(1)
+			c.SetLinger(0) // a reset, whatever has come
+		default:
+			asked.Add(1)
+			body := "<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+			fmt.Fprintf(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n"+
+				"Content-Type: application/xml\r\nConnection: close\r\n\r\n%s", len(body), body)
+		}
+	}
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go refuse(c.(*net.TCPConn))
+		}
+	}()
+	cfg := s3.Config{Region: "r", Endpoint: "http://" + listener.Addr().String()}
+	cfg.Backoff(time.Millisecond)
+	b, err := s3.NewBucket(cfg, "one", chunkstore.Options{CallsPerSecond: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Put(t.Context(), "key", make([]byte, 1<<20), chunkstore.Condition{})
+	if !errors.Is(err, chunkstore.ErrDenied) {
+		t.Errorf("the store denies it, and that is lost: %v", err)
+	}
+	if hasty.Load() != 1 || asked.Load() != 1 {
+		t.Errorf("%d requests sent the body at once, and %d asked first; want 1 and 1",
+			hasty.Load(), asked.Load())
+	}
 }
