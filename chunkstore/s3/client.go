@@ -296,7 +296,8 @@ func (c *client) attempt(ctx context.Context, r *request, held time.Duration,
 // brokeOff: err may hide an answer. A server that refuses a request before it has read the whole
 // body may close the connection, and the reset drops what it answered (RFC 9112, section 9.6).
 func brokeOff(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, net.ErrClosed) // net/http closes it as soon as it sees the reset
 }
 
 // gunzip comes before all that look at an answer's body.

@@ -420,8 +420,8 @@ func TestS3AnswerBeforeTheBody(t *testing.T) {
 	if !errors.Is(err, chunkstore.ErrDenied) {
 		t.Errorf("the store denies it, and that is lost: %v", err)
 	}
-	if hasty.Load() != 1 || asked.Load() != 1 {
-		t.Errorf("%d requests sent the body at once, and %d asked first; want 1 and 1",
-			hasty.Load(), asked.Load())
+	if hasty.Load() == 0 || hasty.Load() > asked.Load() {
+		t.Errorf("%d attempts sent the body at once, and %d asked first; "+
+			"want one after each of the others", hasty.Load(), asked.Load())
 	}
 }
