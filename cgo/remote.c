@@ -12,7 +12,7 @@
 **     version; and by what it has committed itself, which is what SQLite's page cache has. If that
 **     then fails to become durable, pTable goes back to the version below.
 ** M2  The version that a handle reads under SHARED was the newest at a moment within xLock: by the
-**     lease's page, or because Go has asked; but for staleness_ms and mode=ro, which say how old it
+**     lease's page (and by the tip of this process's commits), or because Go has asked; but for staleness_ms and mode=ro, which say how old it
 **     may be, and immutable=1. No version becomes the newest by another's commit while a handle has
 **     RESERVED; so what is committed was made on top of the newest.
 ** M3  Nothing leaves the overlay but at SQLITE_FCNTL_SYNC, which the pager sends once all pages are
@@ -160,24 +160,26 @@ static int isFresh(const RemoteFile *p) {
   return checked && clockNs(CLOCK_BOOTTIME) - (int64_t)checked < p->staleness;
 }
 
-/* Does the machine's lease promise that the version is the newest? */
-static int isPromised(const RemoteFile *p) {
-  if (!p->iNumber || !p->pLease) return 0;
-  int64_t until = atomic_load_explicit(&p->pLease->until, memory_order_acquire);
-  return until && atomic_load_explicit(&p->pLease->iNumber, memory_order_acquire) == p->iNumber &&
-         clockNs(CLOCK_BOOTTIME) < until;
-}
-
 /* Is that still this process's last version, and not durable yet? */
 static int isTip(const RemoteFile *p, uint64_t iTip) {
   return iTip && atomic_load_explicit(p->pTip, memory_order_acquire) == iTip;
+}
+
+/* Is the version that is read the newest: while the machine's lease promises that no other machine
+** goes on, that of the lease's record, or the last one of this process? */
+static int isPromised(const RemoteFile *p) {
+  if (!(p->iNumber || p->iTip) || !p->pLease) return 0;
+  int64_t until = atomic_load_explicit(&p->pLease->until, memory_order_acquire); /* before the others */
+  if (!until) return 0;
+  int is = p->iNumber && atomic_load_explicit(&p->pLease->iNumber, memory_order_acquire) == p->iNumber;
+  return (is || isTip(p, p->iTip)) && clockNs(CLOCK_BOOTTIME) < until;
 }
 
 /* Moves to a version that may be read under a new SHARED lock (M2). */
 static int share(RemoteFile *p) {
   RemotePlace place = {0};
   int rc = SQLITE_OK;
-  if (p->isPinned || isPromised(p) || isTip(p, p->iTip)) return SQLITE_OK;
+  if (p->isPinned || isPromised(p)) return SQLITE_OK;
   if (p->isFollowing || isFresh(p)) {
     if (atomic_load_explicit(p->pNewest, memory_order_relaxed) == p->pTable->iCounter) return SQLITE_OK;
     if (!remoteGo(p)) return SQLITE_IOERR_LOCK;

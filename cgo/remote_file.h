@@ -11,7 +11,8 @@
 #define REMOTE_PATH_MAX 4096       /* bytes of a name, the 0 at its end included */
 
 /* The page that the processes of a machine share (replicate/remote/machine): until then, by
-** CLOCK_BOOTTIME in ns, the version of that record is the newest. `until` is loaded first. */
+** CLOCK_BOOTTIME in ns, no other machine goes on, and the version of that record is the newest; 0:
+** only the process that writes knows which one is. `until` is loaded first. */
 typedef struct RemoteLease {
   _Atomic int64_t until;
   _Atomic uint64_t iNumber;

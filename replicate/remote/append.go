@@ -110,7 +110,6 @@ func (q *queue) prepare() *appending {
 		d.users.leaving == nil && d.users.free()
 	if a.release {
 		d.users.shut()
-		q.gives(true)
 	}
 	d.mu.Unlock()
 	a.err = s.w.Prepare(body, a.release)
@@ -153,9 +152,6 @@ func (a *appending) finish(ctx context.Context) {
 		q.fail(err)
 	}
 	if a.release {
-		d.mu.Lock()
-		q.gives(false)
-		d.mu.Unlock()
 		d.users.open()
 	}
 }

@@ -52,7 +52,9 @@ type Words struct {
 	Lease   unsafe.Pointer // [machine.Page]
 	Checked unsafe.Pointer // atomic uint64: when, by CLOCK_BOOTTIME in ns, the last look began
 	// that found the newest known version to be the newest
-	Tip  unsafe.Pointer // atomic uint64: the last version that is not durable yet; 0: there is none
+	// Tip is the last version that is not durable yet, an atomic uint64; 0: there is none. It is
+	// the newest while the page promises that no other machine goes on, which is loaded before it.
+	Tip  unsafe.Pointer
 	Grip unsafe.Pointer // atomic uint32: on the place of the writer
 }
 
@@ -123,7 +125,7 @@ func (c *Conn) Share(ctx context.Context) error {
 	d.queue.reveal(ctx)
 	// What is promised now has all that was answered for; what is published is no older.
 	page := d.lease.file.Page()
-	if d.now() < page.Until() {
+	if page.Alone(d.now()) {
 		c.Adopt()
 		if page.Newest(c.number(), d.now()) {
 			return nil
@@ -136,13 +138,14 @@ func (c *Conn) Share(ctx context.Context) error {
 	return nil
 }
 
-// stays moves c to the end of what is queued, if it is about to write there, or has written there.
+// stays moves c to the end of what is queued, if it is about to write there, or has written there,
+// and no other machine can have gone on.
 func (c *Conn) stays(wants bool) bool {
 	d := c.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	tip := d.queue.tip()
-	if tip == nil || d.queue.flush.gives {
+	if tip == nil || !d.alone() {
 		return false
 	}
 	if !wants || d.users.writer != c {

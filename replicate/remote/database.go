@@ -211,6 +211,11 @@ func stamp(p history.Position) uint64 {
 	return max(1, binary.BigEndian.Uint64(p.Lineage[:8])+p.Number)
 }
 
+// alone reports whether no other machine can have gone on.
+func (d *database) alone() bool {
+	return d.lease.file.Page().Alone(d.set.broken.tipTime(d.now())) || d.set.broken.keepsTip
+}
+
 // current reports whether the version at p is promised to be the newest.
 func (d *database) current(p history.Position) bool {
 	return d.lease.file.Page().Newest(stamp(p), d.now())

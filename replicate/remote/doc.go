@@ -31,8 +31,9 @@
 //
 // Handles of this process read what is durable, but for the one that made the version, and for who
 // is about to write on top of it. At synchronous=OFF nobody waits: COMMIT has answered, and another
-// handle has to read it. While there is such a commit the machine's page promises nothing, and the
-// handle's Share waits until it is durable, or has failed.
+// handle has to read it. While there is such a commit the machine's page names no version, and the
+// handle's Share waits until it is durable, or has failed. Who has made it goes on without a call
+// while the page promises that no other machine has gone on.
 //
 // The place of the writer is one handle's. Who has reserved has a firm grip on it. A commit that
 // passes the place on gives it to who waits. If nobody does, then at synchronous=OFF the handle has
@@ -91,16 +92,19 @@
 //	    owner has died, whoever that was.
 //	R10 A version that Share moves to has all that Wait had answered for, anywhere, when Share
 //	    began: it is the end of the log, as asked for after that, or the machine's file promises
-//	    that nobody else can have gone on. That takes clocks that run alike. (On the holder's
+//	    that nobody else can have gone on, and it is what this process has committed last, or
+//	    what the file names. That takes clocks that run alike. (On the holder's
 //	    machine a record that is just being appended is not seen before Wait has answered, though
 //	    another machine may have read it by then.)
 //
 // # Beliefs
 //
-// The version of this machine is the newest ("until"). Witness: our record, or our heartbeat, of
-// which the request began less than the lease's timeout ago. Defeated by: a clock that runs faster
-// elsewhere, by more than the timeout has room for, and by verneuilctl lock break: then a reader
-// may see for so long what was the newest version before. A commit is refused by the log.
+// No other machine has gone on ("until"). Witness: our record, or our heartbeat, of which the
+// request began less than the lease's timeout ago, by a clock that goes on while the machine is
+// suspended (CLOCK_BOOTTIME), and that we know to be in the store. Defeated by: a clock that runs
+// faster elsewhere, by more than the timeout has room for; one that stands still, as that of a
+// virtual machine that is paused; and verneuilctl lock break. Then a reader may see for so long
+// what was the newest version before. A commit is refused by the log.
 //
 // The owner of the history is dead. Witness: neither its log nor its heartbeat have changed for the
 // lease's timeout between two looks of ours. Defeated by: an owner that was frozen, or cut off: it
@@ -116,13 +120,11 @@
 // file (machine.Break) when there is no sign of life: then the log decides.
 //
 // What this handle has committed is the newest version (Place.Tip). Witness: it is the tip of the
-// queue, which is not durable yet, has not failed, and does not give the history back: from when
-// that is asked for another machine may go on, though we have not heard of it yet, and the handle
-// waits until it has ended, and asks. Defeated by another machine that has taken over, after the
-// lease's timeout, while the store has not answered for so long. Mostly the commit will fail then,
-// and with it all that is written on it. At synchronous=OFF nobody is told; he has read his own
-// commit, as he would have a moment before. If the record is in the log, and only its answer was
-// lost, he reads for so long what others have written after.
+// queue, which is not durable yet, and has not failed, and no other machine has gone on ("until",
+// which is looked at first). That ends when the history is given back, before it is asked for; and
+// when the store has not answered for the lease's timeout, since the record may be in the log and
+// its answer lost: then another machine may go on before we hear of it, and the handle waits until
+// the append has ended, and asks. Defeated by what defeats "until".
 //
 // # How long a database stays
 //

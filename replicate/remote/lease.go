@@ -463,7 +463,7 @@ func (l *lease) renew(ctx context.Context, at *sight) {
 	}
 	// An answer that comes after the promise's end prolongs nothing: somebody who saw no sign until
 	// then may have a fence under way, which only a record of ours would keep out.
-	promised := d.current(s.w.At())
+	promised := l.file.Page().Alone(d.now())
 	if s.sign = began; promised {
 		s.alive()
 	} else {

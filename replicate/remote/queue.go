@@ -51,7 +51,6 @@ type queue struct {
 // flushing is the appending of what is queued. It is guarded by database.mu.
 type flushing struct {
 	running bool
-	gives   bool        // the record that is being appended gives the history back
 	last    *entry      // of that record
 	due     *time.Timer // starts it, at synchronous=OFF
 }
@@ -62,15 +61,6 @@ func (q *queue) tip() *entry {
 		return nil
 	}
 	return q.entries[len(q.entries)-1]
-}
-
-// gives notes whether the record that is being appended gives the history back. If it does, nobody
-// takes the tip for the newest version: another machine may go on before we hear of the record. It
-// is called with mu, and nothing is pushed until it has ended.
-func (q *queue) gives(yes bool) {
-	if q.flush.gives = yes && !q.d.set.broken.keepsTip; q.flush.gives {
-		q.d.newest.Store(0)
-	}
 }
 
 // push puts e at the end of the queue. It is called with mu.
@@ -98,7 +88,7 @@ func (q *queue) push(e *entry) {
 // is called with mu.
 func (q *queue) answered(e *entry) {
 	q.early = e
-	q.d.lease.file.Page().Withdraw()
+	q.d.lease.file.Page().Hide()
 }
 
 // unsure returns the last commit that was answered, and is not durable; nil: there is none. It is
@@ -240,6 +230,9 @@ func (q *queue) publish(batch []*entry) {
 		e.v = nil
 	}
 	q.entries, q.failed = slices.Clone(q.entries[len(batch):]), nil
+	if slices.Contains(batch, q.early) {
+		q.early = nil
+	}
 	if len(q.entries) == 0 {
 		d.newest.Store(0)
 	}

@@ -186,11 +186,19 @@ func TestEarly(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Unreserve()
-			if lease.Until() != 0 {
+			if lease.Number() != 0 {
 				t.Fatal("others are told that they read the newest version")
 			}
 		}
 		mustRead(t, c1, v)
+	}
+	c3 := openIn(t, set, remote.Mode{})
+	mustRead(t, c3, v) // all of it is durable then
+	if err := c1.Share(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := c1.Place(); p.Number == 0 || lease.Number() != p.Number || lease.Until() == 0 {
+		t.Errorf("nobody is told that record %d is the newest: %+v", lease.Number(), p)
 	}
 }
 

@@ -207,6 +207,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 		"a trimmed fence":                   {2701, variant{trimsFences: true}},
 		"a release under a promise":         {7, variant{broken: broken{leavesPromise: true}}},
 		"a tip that others have passed":     {2005129, variant{broken: broken{keepsTip: true}}},
+		"a tip believed beyond its promise": {322, variant{broken: broken{overstaysTip: true}}},
 		"a lock that is never given up":     {19, variant{broken: broken{keepsLocks: true}}},
 		"a new file taken for the old one":  {673, variant{broken: broken{trustsNewFiles: true}}},
 		"a promise believed beyond its end": {25, variant{overstay: 10 * time.Minute}},

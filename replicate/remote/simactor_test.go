@@ -32,6 +32,12 @@ func (a *actor) moved() {
 	a.reserved = a.reserved && a.place.Held
 }
 
+// alone is what C does to learn whether no other machine can have gone on.
+func (a *actor) alone() bool {
+	page, b := (*machine.Page)(a.c.Words().Lease), &a.p.w.variant.broken
+	return page.Alone(b.tipTime(a.p.h.now())) || b.keepsTip
+}
+
 // isTip is what C does to learn whether its place is still the process's last one.
 func (a *actor) isTip(serial uint64) bool {
 	return serial != 0 && (*atomic.Uint64)(a.c.Words().Tip).Load() == serial
@@ -54,7 +60,11 @@ func (a *actor) work() {
 		}
 		a.c = c
 		a.moved()
-		for range 2 + a.rng.IntN(6) {
+		n := 2 + a.rng.IntN(6)
+		if a.p.w.mute {
+			n += 6
+		}
+		for range n {
 			if a.rest(ctx) != nil {
 				break
 			}
@@ -101,7 +111,9 @@ func (a *actor) once(ctx context.Context) {
 func (a *actor) rest(ctx context.Context) error {
 	scale := []time.Duration{0, 0, 0, 50 * time.Millisecond, 2 * time.Second, 15 * time.Second,
 		3 * time.Minute}[a.rng.IntN(7)]
-	if a.p.w.early && a.rng.IntN(8) > 0 {
+	if a.p.w.mute {
+		scale = 3 * time.Second
+	} else if a.p.w.early && a.rng.IntN(8) > 0 {
 		scale = 10 * time.Millisecond
 	}
 	if a.p.w.long && a.rng.IntN(5) == 0 {
@@ -122,7 +134,7 @@ func (a *actor) begin(ctx context.Context) error {
 		return nil
 	}
 	w, number := a.p.w, a.place.Number
-	if a.isTip(a.place.Tip) {
+	if a.place.Tip != 0 && a.alone() && a.isTip(a.place.Tip) {
 		return nil
 	}
 	if page := (*machine.Page)(a.c.Words().Lease); number != 0 &&

@@ -217,6 +217,9 @@ func (p *process) fateOf(request, key string) fate {
 	default:
 		f.refused = true
 	}
+	if p.w.mute && a == (asking{"put if", "log"}) && rng.IntN(8) == 0 {
+		f.back += time.Duration((12 + 16*rng.Float64()) * float64(time.Second))
+	}
 	return f
 }
 

@@ -63,6 +63,7 @@ type settings struct {
 	early    bool // most write at synchronous=OFF, one transaction after the other
 	held     bool // transactions stay open, and their processes are stopped, for about the timeout
 	slow     bool // answers to who gives the history back take seconds
+	mute     bool // answers to who appends a record may take longer than the lease's timeout
 	long     bool // some wait so long that records are trimmed meanwhile
 	cleaned  bool // machines lose the files that their processes share
 	variant  variant
@@ -306,11 +307,14 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		long:    rng.IntN(4) == 0,
 		variant: v,
 	}
-	if more := rand.New(rand.NewPCG(uint64(seed), 1)); v == (variant{}) || v.broken.keepsTip {
+	more := rand.New(rand.NewPCG(uint64(seed), 1))
+	if v == (variant{}) || v.keepsTip || v.overstaysTip {
 		w.rich, w.big = more.IntN(2) == 0, more.IntN(20) == 0
 		w.cleaned = more.IntN(4) == 0
 		w.early = more.IntN(8) == 0
 		w.slow = more.IntN(8) == 0
+		w.mute = more.IntN(8) == 0
+		w.early = w.early || w.mute && more.IntN(2) == 0
 	}
 	w.favour()
 	w.live()
@@ -332,6 +336,8 @@ func (s *settings) favour() {
 		s.held, s.drift = true, false
 	case v.leavesPromise:
 		s.drift, s.slow = false, true
+	case v.overstaysTip:
+		s.drift, s.slow, s.mute, s.early = false, false, true, true
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}

@@ -133,8 +133,8 @@ func (s *story) newest(ctx context.Context) error {
 	page := d.lease.file.Page()
 	if s.w.State() == history.Owning {
 		// Another process of this machine goes on, or our lease is over.
-		local := d.now() < page.Until() && page.Number() != stamp(s.w.At())
-		if !local {
+		local := page.Alone(d.now()) // before the number
+		if number := page.Number(); !local || number == 0 || number == stamp(s.w.At()) {
 			err := s.w.Reader().Check(ctx)
 			if err == nil {
 				return nil
@@ -151,9 +151,9 @@ func (s *story) newest(ctx context.Context) error {
 // it promises nothing.
 func (s *story) promised() uint64 {
 	page, at := s.d.lease.file.Page(), s.w.At()
-	until := page.Until() // before the number, which may be that of a promise that is long over
+	alone := page.Alone(s.d.now()) // before the number, which may be of a promise that is long over
 	ahead := page.Number() - stamp(at)
-	if s.d.now() >= until || ahead == 0 || ahead > promisedMax {
+	if !alone || ahead == 0 || ahead > promisedMax {
 		return 0
 	}
 	return at.Number + ahead
@@ -326,17 +326,20 @@ func (s *story) endSettling(ctx context.Context, one settling, err error) error 
 	return nil
 }
 
-// alive promises, after a record or a heartbeat that began then, that the version is the newest,
-// unless COMMIT has answered for more.
+// alive promises, after a record or a heartbeat that began then, that the version is the newest, or
+// if COMMIT has answered for more, that what this process knows is.
 func (s *story) alive() {
 	d := s.d
 	d.mu.Lock()
-	early := d.queue.unsure() != nil
 	defer d.mu.Unlock()
-	if s.w.State() == history.Owning && !early {
-		d.lease.file.Page().Promise(stamp(s.w.At()), s.sign+d.set.o.LeaseTimeout)
+	page, number := d.lease.file.Page(), stamp(s.w.At())
+	if d.queue.unsure() != nil {
+		number = 0
+	}
+	if s.w.State() == history.Owning {
+		page.Promise(number, s.sign+d.set.o.LeaseTimeout)
 	} else {
-		d.lease.file.Page().Withdraw()
+		page.Withdraw()
 	}
 	s.show()
 }

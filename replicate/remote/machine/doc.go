@@ -17,7 +17,7 @@
 //
 //	offset   size
 //	0        8     until: CLOCK_BOOTTIME in ns
-//	8        8     number: of a record
+//	8        8     number: of a record; 0: none
 //	16       8     wanted: CLOCK_BOOTTIME in ns, when a process last found the lock taken
 //	24       8     the sequence number of the state; 0: there is none
 //	4096     …     slot 0: of states with an even sequence number
@@ -34,11 +34,13 @@
 //
 // # The page
 //
-// Until then the version with that record is the newest, and nobody need be asked. The holder of
-// the lock alone promises that, and takes the promise back before it begins to append the next
-// record ([Page.Withdraw]). A reader loads `until` before `number`: if `number` is its own then,
-// its version was the newest when it loaded `until`. (Loaded the other way round, they may be of
-// two promises.) The C side (cgo/remote.h) does the same with the same offsets.
+// Until then no other machine goes on, and the version with that record is the newest of which
+// anybody was told, so that nobody need be asked. The holder of the lock alone promises that. He
+// takes the promise back before he gives the history back ([Page.Withdraw]), and the number before
+// he tells anybody of a version that has no record yet ([Page.Hide]): others must ask then, and he
+// knows by `until` that his own is the newest. A reader loads `until` before `number`: if `number`
+// is its own then, its version was the newest when it loaded `until`. (Loaded the other way round,
+// they may be of two promises.) The C side (cgo/remote_file.h) does the same with the same offsets.
 //
 // # The state
 //

@@ -15,25 +15,32 @@ type Page struct {
 	sequence atomic.Uint64 // of the state; 0: there is none
 }
 
-// Promise says that the version with that record is the newest until then, and that nobody need
-// be asked. Only who holds the lock, and owns the history, may say so.
+// Promise says that until then no other machine goes on, and that the version with that record is
+// the newest, so that nobody need be asked; 0: only who holds the lock knows which version is. Only
+// he, if he owns the history, may say so.
 func (p *Page) Promise(number uint64, until time.Duration) {
 	p.until.Store(0) // no reader takes the old time for the new number's
 	p.number.Store(number)
 	p.until.Store(uint64(max(until, 0)))
 }
 
-// Withdraw takes the promise back. It comes before a request by which a newer version may come
-// about.
+// Withdraw takes the promise back. It comes before a request after which another machine may go on.
 func (p *Page) Withdraw() { p.until.Store(0) }
+
+// Hide says that there is a newer version, which only who holds the lock knows. That no other
+// machine goes on is promised still.
+func (p *Page) Hide() { p.number.Store(0) }
 
 // Newest reports whether the version with that record is promised to be the newest now.
 func (p *Page) Newest(number uint64, now time.Duration) bool {
-	until := p.until.Load() // before number: see the package
-	return uint64(max(now, 0)) < until && p.number.Load() == number
+	alone := p.Alone(now) // before number: see the package
+	return alone && number != 0 && p.number.Load() == number
 }
 
-// Number returns the record that was last promised to be the newest; 0: none was.
+// Alone reports whether it is promised that no other machine has gone on by now.
+func (p *Page) Alone(now time.Duration) bool { return uint64(max(now, 0)) < p.until.Load() }
+
+// Number returns the record that was last promised to be the newest; 0: none was, or [Page.Hide].
 func (p *Page) Number() uint64 { return p.number.Load() }
 
 // Until returns when the promise ends; 0: there is none.
