@@ -198,6 +198,16 @@ gunicorn:
 	  (apt-get install -y -q gunicorn || (apt-get update -q && apt-get install -y -q gunicorn)) >/dev/null; \
 	else echo "no gunicorn (Debian, Ubuntu: apt-get install gunicorn): its test will be left out"; fi
 
+.PHONY: rails
+deps: rails
+rails:
+	@ruby -e 'require "rails"; require "action_controller"; require "active_record"; require "sqlite3"; require "puma"' 2>/dev/null && exit; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing Rails and Puma"; \
+	  (apt-get install -y -q --no-install-recommends $(RAILS) || (apt-get update -q && apt-get install -y -q --no-install-recommends $(RAILS))) >/dev/null; \
+	else echo "no Rails (Debian, Ubuntu: apt-get install $(RAILS)): its test will be left out"; fi
+RAILS := ruby-railties ruby-activerecord ruby-actionpack ruby-sqlite3 puma
+
 ciphers:
 	@[ -e $(SQLITE3MC)/apsw ] || { rm -rf $(SQLITE3MC); \
 	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(SQLITE3MC) apsw-sqlite3mc==$(SQLITE3MC_VERSION) 2>/dev/null; } || \

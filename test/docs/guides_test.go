@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -194,8 +195,8 @@ def app(environ, start_response):
 	}
 }
 
-// visits asks the server at a socket n times, once it answers.
-func visits(t *testing.T, socket string, ended <-chan error, n int) {
+// visits asks the server at a socket n times, once it answers, and returns the last answer.
+func visits(t *testing.T, socket string, ended <-chan error, n int) (last string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -214,12 +215,15 @@ func visits(t *testing.T, socket string, ended <-chan error, n int) {
 			}
 			continue // it is not there yet
 		}
+		body, err := io.ReadAll(answer.Body)
 		answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			t.Fatal(answer.Status)
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s, %v: %s", answer.Status, err, body)
 		}
+		last = string(body)
 		done++
 	}
+	return last
 }
 
 // untilStored waits until Litestream has stored something below dir.

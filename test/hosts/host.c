@@ -5,6 +5,8 @@
 **
 **   .open NAME       closes the database and opens another; a file: URI may name a VFS
 **   .close
+**   .discard         closes the files of the connection, main's and its journal, and leaves the
+**                    connection itself, as Ruby's sqlite3 does with an inherited one
 **   .print TEXT
 **   .fork            the child reads the lines that follow, up to its .leave; the parent
 **                    waits for it, and prints how it ended. With keep it goes on with its
@@ -99,6 +101,16 @@ static sqlite3 *openDatabase(const char *z) {
 
 static void closeDatabase(void) {
   if (sqlite3_close(db) != SQLITE_OK) printf("error: close: %s\n", sqlite3_errmsg(db));
+  db = 0;
+}
+
+static void discardDatabase(void) {
+  int ops[] = {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER};
+  sqlite3_db_release_memory(db);
+  for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+    sqlite3_file *file = 0;
+    if (!sqlite3_file_control(db, 0, ops[i], &file) && file && file->pMethods) file->pMethods->xClose(file);
+  }
   db = 0;
 }
 
@@ -471,6 +483,8 @@ static void runLine(const char *zLine) {
     db = openDatabase(name);
   } else if (argument(zLine, ".close")) {
     closeDatabase();
+  } else if (argument(zLine, ".discard")) {
+    discardDatabase();
   } else if ((z = argument(zLine, ".print"))) {
     printf("%s\n", z);
   } else if ((z = argument(zLine, ".fork"))) {

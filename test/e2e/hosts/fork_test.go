@@ -139,6 +139,44 @@ func TestForkInTransaction(t *testing.T) {
 	}
 }
 
+// TestForkDiscards: a child closes the files of the connection that it has inherited, and not the
+// connection, as Ruby's sqlite3 does; then it works with its own. Its parent's goes on, in the
+// transaction in which it was.
+func TestForkDiscards(t *testing.T) {
+	for _, journal := range harness.Journals {
+		for _, open := range []string{"select 1", "begin", "begin immediate"} {
+			t.Run(journal+"/"+open, func(t *testing.T) {
+				s := harness.DirSite(t)
+				h := s.Host()
+				h.Must(".open " + s.Path("a.db"))
+				h.Want("pragma journal_mode="+journal, journal)
+				h.Must("create table t(a integer primary key, b)")
+				h.Must("insert into t(b) values(randomblob(3000))")
+				h.Ask(open)
+				h.Ask("select count(*) from t")
+				h.Send(".fork keep")
+				h.Send(".discard")
+				h.Must(".open " + s.Path("a.db"))
+				h.Want("pragma busy_timeout=1", "1")
+				wrote := h.Ask("insert into t(b) values(randomblob(3000))")
+				// Or a reader, where readers hold up writers.
+				want := open == "begin immediate" || open == "begin" && journal == "delete"
+				if strings.Contains(wrote, "locked") != want {
+					t.Errorf("the child's insert says %q", wrote)
+				}
+				h.Want(".leave 0", "child: exit 0")
+				h.Ask("commit")
+				h.Must("insert into t(b) values('parent')")
+				h.Flush()
+				h.Want("pragma integrity_check", "ok")
+				h.Ask("pragma wal_checkpoint(truncate)")
+				h.EndsWith(0)
+				s.MustEqual("a.db")
+			})
+		}
+	}
+}
+
 // TestForkWhileThreadsWrite: a fork in the middle of other threads' transactions; the
 // children write another database. What stock SQLite does not survive either (its own
 // mutexes may be held), we need not.
