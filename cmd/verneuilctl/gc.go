@@ -24,12 +24,13 @@ func gcCommand(g *global) *cobra.Command {
 		Use:        "gc [--delete] [--host H] [--store STORE]",
 		SuggestFor: []string{"collect", "prune", "clean", "cleanup", "expire", "vacuum"},
 		Short:      "Delete what no version needs any more",
-		Long: `In each target and store of the configuration, or in STORE, find the packs of chunks that no version names, and the checkpoints
-and records that are only for versions older than history_hours (24), and print how many there are,
-and how many bytes. Only with --delete are they deleted. What stays: the newest version of every
-database, each version that is not older than history_hours, one of each day of the last week,
-and every version of a manifest that a bucket keeps. A pack that no version names stays
-for history_hours and 26 hours more, as it may be of a version that is on its way.
+		Long: `In each target and store of the configuration, or in STORE, find the packs of chunks that no
+version names, and the checkpoints and records that are only for versions older than history_hours
+(24), and print how many there are, and how many bytes. Only with --delete are they deleted. What
+stays: the newest version of every database, each version that is not older than history_hours,
+one of each day of the last week, and every version of a manifest that a bucket keeps. A pack that
+no version names stays for history_hours and 26 hours more, as it may be of a version that is on
+its way.
 
 Databases may be written to and read meanwhile. If one was written to in the last 20
 minutes, --delete may first wait for 20 minutes, so that nobody misses what it deletes.

@@ -46,8 +46,8 @@ func keyNewCommand() *cobra.Command {
 		Long: `Make FILE, which must not be there, with a new identity and a key. It is readable by its owner
 only. Keep a copy elsewhere: without it nobody can read what was stored with it.
 
-With --encrypt-names, what is stored with it does not show hosts and paths of databases, either. That
-cannot be changed later: it is for a bucket that is empty.`,
+With --encrypt-names, what is stored with it does not show hosts and paths of databases, either.
+That cannot be changed later: it is for a bucket that is empty.`,
 		Args: exactly("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			keys := keyring.Generate(time.Now(), names)

@@ -124,6 +124,9 @@ type global struct {
 	timeout time.Duration
 }
 
+// usageColumns is how wide the list of a command's flags is.
+const usageColumns = 84
+
 func rootCommand() *cobra.Command {
 	g := &global{}
 	root := &cobra.Command{
@@ -152,6 +155,8 @@ stands before a file's path.`,
 		Args: unknownCommand,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ",
+		fmt.Sprintf(".FlagUsagesWrapped %d ", usageColumns)))
 	root.SetFlagErrorFunc(unknownFlag)
 	flags := root.PersistentFlags()
 	flags.StringVarP(&g.config, "config", "c", "",

@@ -85,7 +85,7 @@ func commandsPage(root *cobra.Command) string {
 		if c.Runnable() {
 			fmt.Fprintf(&b, "Usage: %s\n\n", c.UseLine())
 		}
-		fmt.Fprintf(&b, "%s```\n", c.LocalFlags().FlagUsages())
+		fmt.Fprintf(&b, "%s```\n", c.LocalFlags().FlagUsagesWrapped(usageColumns))
 		for _, below := range c.Commands() {
 			if below.IsAvailableCommand() && below.Name() != "completion" {
 				write(below)

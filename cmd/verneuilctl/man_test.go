@@ -69,4 +69,14 @@ func TestCommandsPage(t *testing.T) {
 			t.Errorf("no %q in %s", want, page)
 		}
 	}
+	if help := must(t, "restore", "--help"); !strings.Contains(help, "\n  -o, --out string") {
+		t.Errorf("--help has no flags: %s", help)
+	}
+	for _, text := range []string{page, must(t, "restore", "--help")} {
+		for line := range strings.Lines(text) {
+			if len(line) > len("\n")+100 {
+				t.Errorf("%d columns: %s", len(line), line)
+			}
+		}
+	}
 }

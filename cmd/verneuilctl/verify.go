@@ -47,13 +47,12 @@ func verifyCommand(g *global) *cobra.Command {
 		Use:        "verify [SOURCE] [--read] [--touch] | --drill [--at TIME]",
 		SuggestFor: []string{"check", "fsck"},
 		Short:      "Check that targets have all that their newest versions name",
-		Long: `In each target, or in the store that --store names or SOURCE lives in, walk the newest
-version of a database, or of every database in it,
-and look for every leaf, node and pack of chunks that it names. Prints a line for each that
-is missing or damaged; the exit code is 1 then. Leaves and nodes are read and checked
-against their hashes; with --read, chunks are, too. With --touch, objects become as young
-as if they had just been put, for a store whose objects expire. Replication does that every
-patrol_days for databases that are open.
+		Long: `In each target, or in the store that --store names or SOURCE lives in, walk the newest version of
+a database, or of every database in it, and look for every leaf, node and pack of chunks that it
+names. Prints a line for each that is missing or damaged; the exit code is 1 then. Leaves and
+nodes are read and checked against their hashes; with --read, chunks are, too. With --touch,
+objects become as young as if they had just been put, for a store whose objects expire.
+Replication does that every patrol_days for databases that are open.
 
 A target without databases is an error, as its name may be mistyped: a check that has
 looked at nothing must not succeed. --allow-empty permits it.

@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"html"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // siteOf builds the site of a copy of the pages to which add is added.
@@ -46,7 +48,8 @@ func siteOf(t *testing.T, add string) (out string, err error) {
 }
 
 // readsWell looks for what a browser would show of a table that is none: rows as text, and bars
-// with what keeps them from being the end of a cell.
+// with what keeps them from being the end of a cell; of a list that ends too early, as MkDocs wants
+// four spaces before what belongs to an item; and for code that is wider than a page.
 func readsWell(t *testing.T, site string) {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(site, "*.html"))
@@ -54,16 +57,41 @@ func readsWell(t *testing.T, site string) {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
 	for _, file := range pages {
-		html, err := os.ReadFile(file)
+		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile(`<p>\|[^\n]*|<code>[^<\n]*\\\|[^\n]*`).
-			FindAll(html, 3) {
+			FindAll(text, 3) {
 			t.Errorf("%s: %s", filepath.Base(file), m)
+		}
+		for _, m := range regexp.MustCompile(`(?s)<pre>.*?</pre>`).FindAll(text, -1) {
+			code := html.UnescapeString(tag.ReplaceAllString(string(m), ""))
+			for line := range strings.Lines(code) {
+				if utf8.RuneCountInString(line) > len("\n")+100 {
+					t.Errorf("%s: wider than a page: %s", filepath.Base(file), line)
+				}
+			}
+		}
+		source, err := os.ReadFile(strings.TrimSuffix(strings.Replace(file, "/site/", "/site-pages/",
+			1), ".html") + ".md")
+		if err != nil {
+			continue // MkDocs's own
+		}
+		_, article, _ := strings.Cut(string(text), "<article")
+		article, _, _ = strings.Cut(article, "</article>")
+		fenced := regexp.MustCompile("(?ms)^ *```.*?^ *```")
+		items := item.FindAll(fenced.ReplaceAll(source, nil), -1)
+		if n := strings.Count(article, "<li>"); n != len(items) {
+			t.Errorf("%s: %d items of lists, and %d in the source", filepath.Base(file), n, len(items))
 		}
 	}
 }
+
+var (
+	tag  = regexp.MustCompile(`<[^>]*>`)
+	item = regexp.MustCompile(`(?m)^ *(?:[*-]|\d+\.) `)
+)
 
 // TestSite: the pages make a site, in which no link is dead.
 func TestSite(t *testing.T) {

@@ -74,7 +74,7 @@ func TestCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	app, replicator := file.Services["app"], file.Services["replicator"]
-	if app.User != replicator.User || replicator.PID != "service:app" ||
+	if app.User != replicator.User || replicator.PID != "" ||
 		!slices.Equal(app.Volumes, replicator.Volumes) || replicator.Restart != "always" {
 		t.Errorf("they do not share what they have to: %+v, %+v", app, replicator)
 	}
@@ -92,8 +92,8 @@ func TestCompose(t *testing.T) {
 	}
 
 	s := harness.DirSite(t)
-	command := slices.Clone(replicator.Command)
-	command[0] = harness.Built(t, "VERNEUIL_CTL")
+	// The recipe's entry point is the tool.
+	command := append([]string{harness.Built(t, "VERNEUIL_CTL")}, replicator.Command...)
 	for i, word := range command {
 		switch word {
 		case config:
