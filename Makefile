@@ -334,8 +334,19 @@ dist-files: all ctl-files
 	@rm -rf $(BUILD)/dist
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE) $(GO) run ./cmd/dist -root $(CURDIR) -build $(BUILD) -out $(BUILD)/dist
 
-dist: dist-files ## packages (tarball, pip, npm, Debian, container) into build/dist, each installed and used by a test
+dist: dist-files container-tools ## packages (tarball, pip, npm, Debian, container) into build/dist, each installed and used by a test
 	$(TEST_ENV) VERNEUIL_DIST_LONG=1 $(GO) test -count=1 -timeout 30m ./test/dist
+
+# For the container's recipe, which make test leaves alone: it takes minutes.
+.PHONY: container-tools
+container-tools:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(CONTAINER_TOOLS) >/dev/null 2>&1; then \
+	  echo "installing podman and debootstrap"; \
+	  (apt-get install -y -q --no-install-recommends $(CONTAINER_TOOLS) || \
+	    (apt-get update -q && apt-get install -y -q --no-install-recommends $(CONTAINER_TOOLS))) >/dev/null || \
+	    echo "no podman or no debootstrap: the test of the container is left out"; \
+	fi
+CONTAINER_TOOLS := podman runc debootstrap
 
 # Cross-built; the tests of what differs on a processor, and of the packages' files, under qemu.
 ARM64_CGO = CGO_ENABLED=1 GOARCH=arm64 CC=aarch64-linux-gnu-gcc CGO_CFLAGS="-O2 -g -I$(SQLITE_HEADERS)"

@@ -20,13 +20,15 @@ type containers struct {
 }
 
 const containerConfig = `{"make_default": true, "hostname": "shop",
-	"replication_spooling_dir": "/data/spool", "replication_targets": [{"dir": {"path": "/data/store"}}]}`
+	"replication_spooling_dir": "/data/spool",
+	"replication_targets": [{"dir": {"path": "/data/store"}}]}`
 
-// run is podman run, as docs/install.md has it, of a user who is not root.
+// arguments are podman run, of a user who is not root, and options.
 func (c *containers) arguments(options ...string) []string {
 	argv := append(c.podman[:len(c.podman):len(c.podman)], "run", "--network=host",
-		"--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--user=1000:1000", "--workdir=/data",
-		"--volume="+c.path("data")+":/data", "--env=VERNEUIL_CONFIG=@/data/verneuil.json")
+		"--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--user=1000:1000",
+		"--workdir=/data", "--volume="+c.path("data")+":/data",
+		"--env=VERNEUIL_CONFIG=@/data/verneuil.json")
 	return append(argv, options...)
 }
 
@@ -43,8 +45,8 @@ func (c *containers) shell(argv ...string) string {
 }
 
 // TestContainer: the recipe makes an image, of a Debian that has nothing but its base, by apt-get
-// with all that the package depends on; in containers of it a database is written, flushed, verified
-// and restored, and the example of an application that records beside a replicator of its own works.
+// with all that the package depends on; in containers of it a database is written, flushed,
+// verified and restored, and the example of an application that records beside a replicator works.
 func TestContainer(t *testing.T) {
 	if os.Getenv("VERNEUIL_DIST_LONG") == "" {
 		t.Skip("VERNEUIL_DIST_LONG is not set: make dist sets it")
@@ -60,7 +62,8 @@ func TestContainer(t *testing.T) {
 		"\"\ngraphroot = \""+c.path("graph")+"\"\n")
 	c.run("debootstrap", "--variant=minbase", "bookworm", c.path("debian"))
 	// By the name that the recipe asks for.
-	c.run("sh", "-c", "tar -C debian -c . | podman import -q - docker.io/library/debian:bookworm-slim")
+	c.run("sh", "-c", "tar -C debian -c . | "+
+		"podman import -q - docker.io/library/debian:bookworm-slim")
 	c.run("rm", "-rf", c.path("debian"))
 	c.run("mkdir", "-p", "recipe", "data")
 	c.run("cp", deb, filepath.Join(filepath.Dir(deb), "Containerfile"), "recipe")
@@ -156,8 +159,10 @@ func composed(t *testing.T, name string) []string {
 	}
 	text := strings.NewReplacer("/etc/verneuil.json", "/data/verneuil.json", "0.0.0.0:9380",
 		"127.0.0.1:0").Replace(read(t, "../../examples/container/compose.yaml"))
-	if err := yaml.Unmarshal([]byte(text), &file); err != nil || file.Services[name].Command == nil {
+	err := yaml.Unmarshal([]byte(text), &file)
+	command := file.Services[name].Command
+	if err != nil || command == nil {
 		t.Fatalf("no command of %s, %v", name, err)
 	}
-	return file.Services[name].Command
+	return command
 }

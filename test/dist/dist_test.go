@@ -116,7 +116,7 @@ func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("no %s (make deps installs it on Debian)", program)
+			t.Skipf("no %s (make deps, or make dist, installs it on Debian)", program)
 		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// rails is an application whose only page puts a row, sends it, and answers with the worker's number.
+// rails is an application whose only page puts a row, sends it, and answers with its worker's
+// number.
 const rails = `require "rails"
 require "active_record/railtie"
 require "action_controller/railtie"
@@ -37,7 +38,8 @@ run Shop
 // TestRails: Rails under Puma, as docs/guide-servers.md has it: what workers commit is sent while
 // they work, and if one of them is killed, too.
 func TestRails(t *testing.T) {
-	const requires = "%w[rails active_record/railtie action_controller/railtie sqlite3 puma].each { |r| require r }"
+	const requires = "%w[rails active_record/railtie action_controller/railtie sqlite3 puma]." +
+		"each { |library| require library }"
 	if exec.Command("ruby", "-e", requires).Run() != nil {
 		t.Skip("no Rails or no Puma (make deps says why)")
 	}
@@ -61,7 +63,8 @@ func TestRails(t *testing.T) {
 			e.run("sqlite3", "app.db", "create table orders(id integer primary key, worker)")
 			e.underPuma()
 			e.run(e.build+"/verneuilctl", "restore", "app.db", "--out", "restored.db")
-			if out := e.run("sqlite3", "restored.db", "select count(*) from orders"); out != "12\n" {
+			out := e.run("sqlite3", "restored.db", "select count(*) from orders")
+			if out != "12\n" {
 				t.Errorf("restored: %q", out)
 			}
 		})

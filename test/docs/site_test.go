@@ -73,8 +73,8 @@ func readsWell(t *testing.T, site string) {
 				}
 			}
 		}
-		source, err := os.ReadFile(strings.TrimSuffix(strings.Replace(file, "/site/", "/site-pages/",
-			1), ".html") + ".md")
+		markdown := strings.TrimSuffix(filepath.Base(file), ".html") + ".md"
+		source, err := os.ReadFile(filepath.Join(site, "../site-pages", markdown))
 		if err != nil {
 			continue // MkDocs's own
 		}
@@ -83,7 +83,7 @@ func readsWell(t *testing.T, site string) {
 		fenced := regexp.MustCompile("(?ms)^ *```.*?^ *```")
 		items := item.FindAll(fenced.ReplaceAll(source, nil), -1)
 		if n := strings.Count(article, "<li>"); n != len(items) {
-			t.Errorf("%s: %d items of lists, and %d in the source", filepath.Base(file), n, len(items))
+			t.Errorf("%s: %d items of lists, and %d in the source", markdown, n, len(items))
 		}
 	}
 }
