@@ -446,13 +446,18 @@ func (k *bulkRun) aims() {
 		Got: spreadOf(peak)})
 }
 
+// label is what a step is called in a plot.
+func label(step string) string {
+	return strings.NewReplacer("verneuilctl ", "", " of the same objects", "", ", all processors",
+		"").Replace(step)
+}
+
 // addTo puts the speeds into the plot.
 func (k *bulkRun) addTo(p *plot) {
 	s := series{name: fmt.Sprintf("%s, %s", size(k.mib), k.kind)}
 	p.labels = nil
 	for _, step := range bulkSteps {
-		p.labels = append(p.labels, strings.NewReplacer("of the same objects", "", "verneuilctl ",
-			"", "all processors", "").Replace(step.name))
+		p.labels = append(p.labels, label(step.name))
 		s.values = append(s.values, k.mbps(k.seconds(step.name)))
 	}
 	p.series = append(p.series, s)

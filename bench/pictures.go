@@ -68,7 +68,7 @@ func (f figures) tells() string {
 	case "commits":
 		return f.tellsCommits()
 	case "lag":
-		return f.tellsEach("At %s commits a second, half of the commits are stored within ",
+		return f.tellsEach("At %s commits/s, half of them are stored within ",
 			func(v spread) string {
 				return fmt.Sprintf("%s ms, and 99 %% within %s ms", short(v.Median), short(v.Max))
 			})
@@ -142,14 +142,15 @@ func (f figures) tellsBulk() string {
 			return s.Values[i].Median, true
 		}
 		for _, way := range []struct{ what, ours, other, raw string }{
-			{"A first copy", "sync to S3", "litestream replicate -once", "raw parallel PUTs"},
-			{"A restore", "restore from S3", "litestream restore", "raw parallel GETs"},
+			{"A first copy of %s to %s", label(syncS3), litestreamSync, label(rawPuts)},
+			{"A restore of %s from %s", label(restoreS3), litestreamRestore, label(rawGets)},
 		} {
 			ours, ok := at(way.ours)
 			if !ok {
 				continue
 			}
-			text := fmt.Sprintf("%s of %s runs at %s MB a second", way.what, s.Name, short(ours))
+			size, store, _ := strings.Cut(s.Name, ", ")
+			text := fmt.Sprintf(way.what+" runs at %s MB a second", size, store, short(ours))
 			if v, ok := at(way.other); ok {
 				text += fmt.Sprintf(", %s times Litestream's speed", short(over(ours, v)))
 			}

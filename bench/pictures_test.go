@@ -28,6 +28,30 @@ func TestPicturesTell(t *testing.T) {
 	}
 }
 
+// TestBulkTells: the speeds of both directions, beside Litestream's and those of plain requests;
+// what was not measured has no bar.
+func TestBulkTells(t *testing.T) {
+	p := &plot{name: "bulk", series: []series{{name: "1 GiB, minio"}}}
+	for i, step := range bulkSteps {
+		p.labels = append(p.labels, label(step.name))
+		v := spread{}
+		if step.name != coresOnly {
+			v = single(float64(i + 1))
+		}
+		p.series[0].values = append(p.series[0].values, v)
+	}
+	svg := p.svg()
+	if strings.Contains(svg, label(coresOnly)) || !strings.Contains(svg, ">cp, sync<") {
+		t.Errorf("the plot is %s", svg)
+	}
+	want := "A first copy of 1 GiB to minio runs at 8.00 MB a second, 0.57 times Litestream's " +
+		"speed, and 0.89 times that of plain requests. A restore of 1 GiB from minio runs at " +
+		"10.00 MB a second, 0.67 times Litestream's speed, and 0.91 times that of plain requests."
+	if got := p.figures().tells(); got != want {
+		t.Errorf("it tells %q, want %q", got, want)
+	}
+}
+
 // TestFiguresInPlots: an SVG has the figures that it was drawn of, and other figures tell something
 // else.
 func TestFiguresInPlots(t *testing.T) {

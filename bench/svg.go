@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -125,7 +126,33 @@ func (p *plot) ticks(low, high float64) (all []float64) {
 	return all
 }
 
+// withoutGaps is the plot without groups that nothing was measured of.
+func (p *plot) withoutGaps() *plot {
+	q := *p
+	q.labels, q.series = nil, make([]series, len(p.series))
+	for i, s := range p.series {
+		q.series[i].name = s.name
+	}
+	for g, label := range p.labels {
+		if !slices.ContainsFunc(p.series, func(s series) bool {
+			return g < len(s.values) && s.values[g].N > 0
+		}) {
+			continue
+		}
+		q.labels = append(q.labels, label)
+		for i, s := range p.series {
+			v := spread{}
+			if g < len(s.values) {
+				v = s.values[g]
+			}
+			q.series[i].values = append(q.series[i].values, v)
+		}
+	}
+	return &q
+}
+
 func (p *plot) bars() string {
+	p = p.withoutGaps()
 	var b strings.Builder
 	group := barHeight*len(p.series) + groupSpace
 	height := plotTop + group*len(p.labels) + 40
@@ -144,7 +171,7 @@ func (p *plot) bars() string {
 		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", plotLeft-8,
 			y+(group-groupSpace)/2+4, html.EscapeString(label))
 		for i, s := range p.series {
-			if g >= len(s.values) || s.values[g].N == 0 {
+			if s.values[g].N == 0 {
 				continue
 			}
 			v, top := s.values[g], y+i*barHeight
