@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/objectfile"
 )
@@ -136,9 +138,10 @@ func readPart(name string, off, n int64) (chunkstore.Object, error) {
 }
 
 // Put: the file's bytes are durable before its name appears, and the name is
-// before Put returns (I3). Conditions hold between processes: whoever changes a
-// name holds the flock of the directory's lock file. (Not so for a chunk without a
-// condition: whoever comes last, the object is the same.)
+// before Put returns (I3), also if it finds the name taken, which may be by an earlier try of the
+// caller's. Conditions hold between processes: a name is given once by one step of the file system,
+// and whoever changes one holds the flock of the directory's lock file. (Not so for a chunk without
+// a condition: whoever comes last, the object is the same.)
 func (b *bucket) Put(ctx context.Context, key string, body []byte,
 	cond chunkstore.Condition) (string, error) {
 	etag, err := b.put(ctx, key, body, cond)
@@ -161,7 +164,11 @@ func (b *bucket) put(ctx context.Context, key string, body []byte,
 		return "", err
 	}
 	if err := b.publish(ctx, key, name, temp, cond); err != nil {
-		return "", errors.Join(err, objectfile.IgnoreAbsent(os.Remove(temp)))
+		err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(temp)))
+		if errors.Is(err, chunkstore.ErrConflict) {
+			err = errors.Join(err, b.dirs.sync(dir))
+		}
+		return "", err
 	}
 	if b.puts.Add(1)%tidyEvery == 1 {
 		b.tidy(key, dir)
@@ -174,6 +181,11 @@ func (b *bucket) publish(ctx context.Context, key, name, temp string,
 	cond chunkstore.Condition) error {
 	if b.chunks && cond == (chunkstore.Condition{}) {
 		return os.Rename(temp, name)
+	}
+	if cond.IfNone {
+		if err := create(temp, name); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
 	}
 	unlock, err := b.lock(ctx, filepath.Dir(name))
 	if err != nil {
@@ -191,6 +203,35 @@ func (b *bucket) publish(ctx context.Context, key, name, temp string,
 		return err
 	}
 	return os.Rename(temp, name)
+}
+
+// create gives the file temp a name that nothing has, by one step of the file system, which is the
+// server's where it is on one. So nothing is replaced by whoever stops anywhere, or loses a lock
+// that he had, and he keeps nobody out. It fails with [chunkstore.ErrConflict], and with
+// [errors.ErrUnsupported] where the file system has no such step; then nothing was done.
+func create(temp, name string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
+	if lacks(err) {
+		if err = unix.Link(temp, name); err == nil {
+			return os.Remove(temp)
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%w: there is an object already", chunkstore.ErrConflict)
+	case lacks(err):
+		return errors.ErrUnsupported
+	case err != nil:
+		return &os.LinkError{Op: "create", Old: temp, New: name, Err: err}
+	}
+	return nil
+}
+
+// lacks reports whether err may say that the file system, or what stands before the kernel, does
+// not have the call: NFS says EINVAL of RENAME_NOREPLACE, and file systems without links say EPERM.
+func lacks(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) ||
+		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK)
 }
 
 // Delete keeps a last version where there is a history.

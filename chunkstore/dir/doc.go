@@ -12,7 +12,8 @@
 //	chunks/pins/<pack>/<8 hex digits>   a pin
 //	manifests/<key>
 //	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
-//	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of packs)
+//	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of packs,
+//	                             nor of what is put on the condition that there is nothing)
 //	<each directory>/.put-<…>    a Put under way; removed after a day
 //
 // Directories may be symbolic links; in the place of a file, a link, or anything but a
@@ -60,7 +61,15 @@
 //	an object was stored
 //	         an fsync of the file and its directory, or a syncfs, that reported no error
 //	there is no such object
-//	         no file of that name, in a directory that can be read
+//	         no file of that name, in a directory that can be read. An NFS client remembers that
+//	         there was none, by default for up to a minute, unless it is mounted with
+//	         lookupcache=positive: then readers see old versions for so long, and a writer may
+//	         take another one, who lives, for dead. It takes nothing away from him
+//	there was no object before this one (IfNone)
+//	         RENAME_NOREPLACE, or link(2), which is one step of the file system, on a server of
+//	         the server. A process that stops before it, or whose locks are lost, replaces
+//	         nothing. Where a file system has neither, the flock is all there is: a process that
+//	         was stopped with it keeps others out, and one that has lost it may replace a record
 //	the file system is at work on the request
 //	         the call was made less than ten seconds ago. A call to the kernel that does not
 //	         return cannot be given up: of a directory on a disk or server that hangs it is only

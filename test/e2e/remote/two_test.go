@@ -23,7 +23,7 @@ func (s *stage) shell(t *testing.T, callsLeft int, a, b, sql string) (out string
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(".load %s\n.timeout 60000\n.open "+uri+
 		"\n.timeout 60000\nattach '"+uri+"' as b;\n%s\n", s.library, a, b, sql))
 	p, err := faultcall.Start(cmd, func(c faultcall.Call) faultcall.Verdict {
-		if c.Name == "renameat" && strings.Contains(c.Path, "/logs/") {
+		if c.Name == "renameat2" && strings.Contains(c.Path, "/logs/") {
 			callsLeft--
 			killed = killed || callsLeft == 0
 		}
