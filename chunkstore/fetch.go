@@ -53,12 +53,33 @@ func (s *Store) GetObjects(ctx context.Context, in *Target, refs []Ref) ([][]byt
 	return f.plain, nil
 }
 
-// GetPack is [Target.GetPack], which asks in first, and then the other targets, as
-// [Store.GetObject] does. It neither asks the caches nor fills one.
-func (s *Store) GetPack(ctx context.Context, in *Target, name Digest) ([]Piece, error) {
-	get := func(ctx context.Context, t *Target) ([]Piece, error) { return t.GetPack(ctx, name) }
-	pieces, _, err := ask(ctx, s, s.asked(in), packBytesMax(s.Sealer()), get)
-	return pieces, err
+// OpenPack gets the pack called name, whose list it has verified, and lends its pieces, which it
+// has not opened, to use: none of them may be read once that has returned. It asks in first, and
+// then the other targets, as [Store.GetObject] does. It neither asks the caches nor fills one. It
+// fails as [Target.GetPack] and use do.
+func (s *Store) OpenPack(ctx context.Context, in *Target, name Digest,
+	use func([]Piece) error) error {
+	get := func(ctx context.Context, t *Target) (gotPack, error) {
+		var p gotPack
+		o, err := t.getPack(ctx, name, func(pieces []Piece) error {
+			p.pieces = pieces
+			return nil
+		})
+		p.body = o.Body
+		return p, err
+	}
+	p, _, err := ask(ctx, s, s.asked(in), packBytesMax(s.Sealer()), get)
+	if err != nil {
+		return err
+	}
+	defer recycleBody(p.body)
+	return use(p.pieces)
+}
+
+// gotPack is a pack, and the memory that it lies in.
+type gotPack struct {
+	pieces []Piece
+	body   []byte
 }
 
 // Cached reports whether there are caches to ask.

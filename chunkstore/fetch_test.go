@@ -3,6 +3,7 @@ package chunkstore_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -254,6 +255,41 @@ func TestGetSpoiled(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestOpenPackLends: while a pack is lent, no other one gets its memory; afterwards, others may.
+func TestOpenPackLends(t *testing.T) {
+	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
+	s := chunkstore.NewStore(target)
+	first, second := noisy(1, 40), noisy(2, 40)
+	refs := storetest.PutObjects(t, target, first...)
+	others := storetest.PutObjects(t, target, second...)
+	same := func(pieces []chunkstore.Piece, refs []chunkstore.Ref, want [][]byte) error {
+		for k, ref := range refs {
+			piece, _ := chunkstore.FindPiece(pieces, ref)
+			got, err := chunkstore.OpenObject(target.Sealer, nil, ref.ID, piece.Stored)
+			if err != nil || !bytes.Equal(got, want[k]) {
+				return fmt.Errorf("object %d: %d bytes, %w", k, len(got), err)
+			}
+		}
+		return nil
+	}
+	open := func(refs []chunkstore.Ref, use func([]chunkstore.Piece) error) {
+		t.Helper()
+		if err := s.OpenPack(t.Context(), nil, refs[0].Place.Pack, use); err != nil {
+			t.Error(err)
+		}
+	}
+	open(refs, func(pieces []chunkstore.Piece) error {
+		for range 3 {
+			open(others, func(pieces []chunkstore.Piece) error {
+				return same(pieces, others, second)
+			})
+		}
+		return same(pieces, refs, first)
+	})
+	storetest.MustBe(t, s.OpenPack(t.Context(), nil, chunkstore.Digest{1}, nil),
+		chunkstore.ErrAbsent)
 }
 
 // TestGetObjectsCached: what is fetched fills the cache, by ID, and only what it has not is asked

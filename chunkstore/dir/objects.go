@@ -56,7 +56,7 @@ func (b *objects) readObject(name string, bytesMax int64) (chunkstore.Object, er
 		return chunkstore.Object{}, fmt.Errorf("%w: %d bytes, more than %d", chunkstore.ErrCorrupt,
 			info.Size(), bytesMax)
 	}
-	body := make([]byte, info.Size())
+	body := chunkstore.NewBody(info.Size())[:info.Size()]
 	if _, err := io.ReadFull(f, body); err != nil {
 		return chunkstore.Object{}, err
 	}

@@ -25,12 +25,16 @@ func (r *run) work(ctx context.Context) error {
 // bring fetches h, and writes it.
 func (r *run) bring(ctx context.Context, h *haul) error {
 	if r.byChunk(h) {
-		pieces, err := r.Store.GetPack(ctx, r.From, h.pack)
-		switch {
-		case err == nil:
+		opened := false
+		err := r.Store.OpenPack(ctx, r.From, h.pack, func(pieces []chunkstore.Piece) error {
+			opened = true
 			return r.put(ctx, h, func(k int, buf []byte) ([]byte, error) {
 				return r.open(ctx, h.wants[k].Ref, pieces, buf)
 			})
+		})
+		switch {
+		case opened:
+			return err
 		case !errors.Is(err, chunkstore.ErrCorrupt):
 			return h.failed(err)
 		} // else its list is damaged: perhaps nothing is that the file needs
