@@ -33,9 +33,9 @@
 //
 // # Pace, and who sends what is left
 //
-// Versions keep a distance, manifest_interval_ms. It is the database's: the state page has the
-// time of the last cut, so that neither a close nor another process begins it anew. A flush, and a
-// process that ends, do not wait for it.
+// Versions keep a distance, manifest_interval_ms, on average. It is the database's: the state page
+// has the time of the last cut, so that neither a close nor another process begins it anew. A
+// flush, and a process that ends, do not wait for it.
 //
 // A database is closed: its process goes on to replicate, at that pace, until all is sent.
 // A process ends: it sends at once what is left, in at most the time that it has for that, as it

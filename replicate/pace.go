@@ -26,8 +26,18 @@ func newPace(st *spool.State, interval time.Duration, now time.Time) pace {
 	return p
 }
 
+// early is how much of its interval a version may come before the end, for which the next one waits
+// longer. Else an application that commits once in each interval would wait for a timer each time,
+// for as long as its latest commit was late.
+const early = 1.0 / 8
+
 // due is when the next version may be made.
-func (p *pace) due() time.Time { return p.last.Add(p.interval) }
+func (p *pace) due() time.Time {
+	return p.over().Add(-time.Duration(early * float64(p.interval)))
+}
+
+// over is when the interval that runs is over.
+func (p *pace) over() time.Time { return p.last.Add(p.interval) }
 
 // want notes that a version is to be made.
 func (p *pace) want(now time.Time) {
@@ -46,12 +56,13 @@ func (p *pace) made(began time.Time, anew bool) {
 }
 
 // slot returns what the next version's interval counts from, after one that began at
-// now. If something waited for that one when it was due, it counts from then: what
-// hashing, timers and slow pushes cost does not add up to a longer interval.
+// now. If that one was early, or something waited for it when it was due, it counts from when the
+// last interval was over: so they are no shorter on average, and what hashing, timers and slow
+// pushes cost does not make them longer.
 func (p *pace) slot(now time.Time) time.Time {
-	due := p.due()
-	if late := now.Sub(due); p.wanted.After(due) || late < 0 || late >= p.interval {
+	over := p.over()
+	if late := now.Sub(over); late >= p.interval || late >= 0 && p.wanted.After(over) {
 		return now
 	}
-	return due
+	return over
 }

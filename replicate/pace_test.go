@@ -56,6 +56,35 @@ func TestPaceOverReplicators(t *testing.T) {
 	w.equal(0, "when it is due")
 }
 
+// TestPaceKeepsTime: who commits once in an interval, now a little sooner, now a little later, never
+// waits for a timer; and who has something new all the time has no more versions than intervals.
+func TestPaceKeepsTime(t *testing.T) {
+	st, start := newWorld(t, 1, 1).sp.State(), time.Now()
+	p := newPace(st, time.Second, start)
+	for k, late := range []time.Duration{0, 3, 90, 1, 0, 40, 2, 100, 0, 0, 7, 1} {
+		now := start.Add(time.Duration(k)*time.Second + late*time.Millisecond)
+		p.want(now)
+		if now.Before(p.due()) {
+			t.Errorf("commit %d, %v late, waits until %v", k, late*time.Millisecond, p.due().Sub(now))
+		}
+		p.made(now, true)
+	}
+	st.CutAt.Store(0)
+	p = newPace(st, time.Second, start)
+	versions := 0
+	for ms := range 100_000 {
+		now := start.Add(time.Duration(ms) * time.Millisecond)
+		p.want(now)
+		if !now.Before(p.due()) {
+			p.made(now, true)
+			versions++
+		}
+	}
+	if versions < 100 || versions > 101 {
+		t.Errorf("%d versions in 100 intervals", versions)
+	}
+}
+
 // TestPaceOfTheFuture: a clock that is set back costs one interval.
 func TestPaceOfTheFuture(t *testing.T) {
 	w := newWorld(t, 1, 1)
