@@ -6,15 +6,16 @@
 #include <string.h>
 #include <time.h>
 
-/* Refreshes until user_version is UNTIL, and prints a line whenever it has changed:
-** user_version, Unix time in ns after it was read. */
+/* Refreshes, as a replica that follows does, until user_version is UNTIL, and prints a line whenever
+** it has changed: user_version, Unix time in ns after it was read. (2 would ask for the checkpoint,
+** too, which tells of a history that was begun anew.) */
 int follow_main(char **a) {
   load(a[0]);
   sqlite3 *db = open_db(a[1], "verneuil_snapshot");
   int64_t last = -1, until = atoll(a[2]);
   const struct timespec pause = {0, 2000000};
   while (last < until) {
-    run(db, "pragma verneuil_snapshot_refresh=2");
+    run(db, "pragma verneuil_snapshot_refresh=1");
     int64_t version = ask_number(db, "pragma user_version");
     if (version != last) {
       printf("%lld %lld\n", (long long)version, (long long)unix_ns());
