@@ -214,6 +214,14 @@ func (e entries) id(k int) chunkstore.ID {
 	return chunkstore.ID(e.plain[countsBytes+e.packs*digestBytes+k*idBytes:][:idBytes])
 }
 
+// ids returns the first n IDs as they are stored, and whether there are as many.
+func (e entries) ids(n int) ([]byte, bool) {
+	if n > e.n {
+		return nil, false
+	}
+	return e.plain[countsBytes+e.packs*digestBytes:][:n*idBytes], true
+}
+
 // place returns entry k's, stored; there are packs.
 func (e entries) place(k int) []byte {
 	return e.plain[countsBytes+e.packs*digestBytes+e.n*idBytes+k*placeBytes:][:placeBytes]

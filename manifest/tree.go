@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -212,6 +213,48 @@ func (t *Tree) base(i int) (ref chunkstore.Ref, missing *object) {
 		o = c.kids[k]
 	}
 	return zeroRef, nil
+}
+
+// Differing returns the chunks of t, ascending, that have another ID in other; beyond its end that
+// has ZeroID. Both trees are loaded. Leaves that are equal cost a comparison of their bytes: who
+// takes up a database again compares all of it.
+func (t *Tree) Differing(other *Tree) (chunks []int) {
+	for start := 0; start < t.chunks; start += fanout {
+		end := min(start+fanout, t.chunks)
+		ours, simple := t.leafIDs(start, end)
+		if theirs, too := other.leafIDs(start, end); simple && too && bytes.Equal(ours, theirs) {
+			continue
+		}
+		for i := start; i < end; i++ {
+			has := chunkstore.ZeroID
+			if i < other.chunks {
+				has = other.At(i).ID
+			}
+			if t.At(i).ID != has {
+				chunks = append(chunks, i)
+			}
+		}
+	}
+	return chunks
+}
+
+// leafIDs returns the IDs of the chunks from start, where a leaf begins, to end, as they stand in
+// the leaf; nil: all are ZeroID. It is not simple if only At knows them.
+func (t *Tree) leafIDs(start, end int) (ids []byte, simple bool) {
+	switch {
+	case len(t.patches[start/fanout]) > 0 || start < t.valid && t.valid < end:
+		return nil, false
+	case start >= t.valid:
+		return nil, true
+	}
+	o := t.root
+	for o != nil && o.height > 1 {
+		o = o.loaded().kids[kidOf(o.height, start)]
+	}
+	if o == nil {
+		return nil, true
+	}
+	return o.loaded().ids(end - start)
 }
 
 func (t *Tree) check(i int) {

@@ -74,10 +74,34 @@ func (m *modelled) check(t *testing.T, tree *Tree, model []chunkstore.Ref) {
 	compare(t, tree, model)
 }
 
+// differ compares how the tree and its clone differ with how their models do, places aside.
+func (m *modelled) differ(t *testing.T) {
+	t.Helper()
+	m.check(t, m.tree, m.model)
+	m.check(t, m.clone, m.cloneModel)
+	one := func(tree, other *Tree, model, otherModel []chunkstore.Ref) {
+		t.Helper()
+		var want []int
+		for i, ref := range model {
+			if i < len(otherModel) && ref.ID != otherModel[i].ID ||
+				i >= len(otherModel) && ref.ID != chunkstore.ZeroID {
+				want = append(want, i)
+			}
+		}
+		if got := tree.Differing(other); !slices.Equal(got, want) {
+			t.Fatalf("%d chunks of %d differ from one of %d, want %d",
+				len(got), len(model), len(otherModel), len(want))
+		}
+	}
+	one(m.tree, m.clone, m.model, m.cloneModel)
+	one(m.clone.Unplaced(), m.tree, m.cloneModel, m.model)
+	one(m.tree.Unplaced(), m.tree, m.model, m.model)
+}
+
 // split clones the tree, and goes on with either.
 func (m *modelled) split(t *testing.T) {
 	if m.clone != nil {
-		m.check(t, m.clone, m.cloneModel)
+		m.differ(t)
 	}
 	m.clone, m.cloneModel = m.tree.Clone(), slices.Clone(m.model)
 	if m.rng.IntN(2) == 0 {
@@ -208,7 +232,7 @@ func TestTreeAgainstASlice(t *testing.T) {
 			}
 			m.check(t, m.tree, m.model)
 			if m.clone != nil {
-				m.check(t, m.clone, m.cloneModel)
+				m.differ(t)
 			}
 			m.packs(t)
 		})

@@ -64,14 +64,8 @@ func (s *stock) compare(last, theirs *manifest.Tree) {
 	s.lost, s.since, s.least = nil, nil, last.Len()
 	s.missing = make(map[int]chunkstore.ID)
 	s.moved = make(map[int]chunkstore.Ref)
-	for i := range last.Len() {
-		id, has := last.At(i).ID, chunkstore.ZeroID
-		if i < theirs.Len() {
-			has = theirs.At(i).ID
-		}
-		if has != id {
-			s.renamed(i, id)
-		}
+	for _, i := range last.Differing(theirs) {
+		s.renamed(i, last.At(i).ID)
 	}
 	if len(s.missing) == 0 {
 		return
