@@ -26,15 +26,13 @@ func newPace(st *spool.State, interval time.Duration, now time.Time) pace {
 	return p
 }
 
-// early is how much of its interval a version may come before the end, for which the next one waits
-// longer. Else an application that commits once in each interval would wait for a timer each time,
-// for as long as its latest commit was late.
-const early = 1.0 / 8
+// early is how long before its interval is over a version may come, an eighth of it at most; the
+// next one waits the longer for it. Else an application that commits once in each interval would
+// wait for a timer each time, for as long as its latest commit was late.
+const early = time.Second
 
 // due is when the next version may be made.
-func (p *pace) due() time.Time {
-	return p.over().Add(-time.Duration(early * float64(p.interval)))
-}
+func (p *pace) due() time.Time { return p.over().Add(-min(p.interval/8, early)) }
 
 // over is when the interval that runs is over.
 func (p *pace) over() time.Time { return p.last.Add(p.interval) }
