@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -280,9 +280,9 @@ type walTransaction struct {
 	n     int                   // frames
 }
 
-// begin prepares t for the frames that r reads next.
+// begin prepares t for the frames that r reads next. They get the memory of those that it has kept.
 func (t *walTransaction) begin(r *sqlitefile.WALReader) {
-	*t = walTransaction{keep: t.keep}
+	*t = walTransaction{keep: t.keep, kept: t.kept[:0]}
 	t.room(r)
 }
 
@@ -290,7 +290,10 @@ func (t *walTransaction) begin(r *sqlitefile.WALReader) {
 func (t *walTransaction) add(r *sqlitefile.WALReader, f sqlitefile.WALFrame) {
 	t.n++
 	if t.rest == nil {
-		t.kept = append(t.kept, walPage{f.Pgno, bytes.Clone(r.Page())})
+		n := len(t.kept)
+		t.kept = slices.Grow(t.kept, 1)[:n+1]
+		p := &t.kept[n]
+		p.pgno, p.b = f.Pgno, append(p.b[:0], r.Page()...)
 		t.bytes += len(r.Page())
 		t.room(r)
 	}
