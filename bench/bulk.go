@@ -420,17 +420,18 @@ func (k *bulkRun) aims() {
 		why              string
 	}{
 		{"sync to a directory, speed to hashing and compressing alone", syncDir, coresOnly, 0.8,
-			"hashing and compressing are half of its processor time: a sync also reads the database, " +
-				"copies it to the mirror and writes packs, on the same processors; then ten " +
-				"flushes of the disk wait for each other, which count on a small database"},
+			"hashing and compressing are half of its processor time: a sync also reads the " +
+				"database, copies it to the mirror and writes packs, on the same processors; " +
+				"then ten flushes of the disk wait for each other, which count on a small " +
+				"database"},
 		{"sync to S3, speed to raw PUTs", syncS3, rawPuts, 0.8,
 			"the raw client sends bytes that it has; a sync hashes, compresses, " +
 				"copies to the mirror and makes a checksum for each PUT, on the processors that " +
 				"the server needs, too"},
 		{"restore from S3, speed to raw GETs", restoreS3, rawGets, 0.9,
 			"the raw client drops what it gets; six tenths of a restore's processor time are " +
-				"decompressing and verifying, on the processors that the server needs, too, and it " +
-				"fsyncs the file at the end"},
+				"decompressing and verifying, on the processors that the server needs, too, and " +
+				"it fsyncs the file at the end"},
 		{"sync to S3, speed to Litestream's", syncS3, litestreamSync, 1.5,
 			"a first sync proves each bucket before it puts anything, and both wait for the " +
 				"server on the same processors"},

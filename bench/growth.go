@@ -212,8 +212,8 @@ func (b *bench) growthTable(all []grown) {
 		"copy and on the replicated database in turns, then flushed to a dir target. "+
 		"A sparse database has 100 MiB\n"+
 		"of rows and a hole. Restart: the process died; another one opens the database, "+
-		"commits and flushes (the median of %d). Spool lost: the same after the spool was deleted, "+
-		"as a machine's crash does;\n"+
+		"commits and flushes (the median of %d). Spool lost: the same after the spool was "+
+		"deleted, as a machine's crash does;\n"+
 		"the database is read once and compared with the target. "+
 		"The last row divides the largest database's figures by the smallest's: the aim is 1.",
 		growthCommits, restartTurns)

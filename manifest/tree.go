@@ -218,11 +218,11 @@ func (t *Tree) base(i int) (ref chunkstore.Ref, missing *object) {
 // Differing returns the chunks of t, ascending, that have another ID in other; beyond its end that
 // has ZeroID. Both trees are loaded. Leaves that are equal cost a comparison of their bytes: who
 // takes up a database again compares all of it.
-func (t *Tree) Differing(other *Tree) (chunks []int) {
+func Differing(t, other *Tree) (chunks []int) {
 	for start := 0; start < t.chunks; start += fanout {
 		end := min(start+fanout, t.chunks)
-		ours, simple := t.leafIDs(start, end)
-		if theirs, too := other.leafIDs(start, end); simple && too && bytes.Equal(ours, theirs) {
+		ours, simple := leafIDs(t, start, end)
+		if theirs, too := leafIDs(other, start, end); simple && too && bytes.Equal(ours, theirs) {
 			continue
 		}
 		for i := start; i < end; i++ {
@@ -240,7 +240,7 @@ func (t *Tree) Differing(other *Tree) (chunks []int) {
 
 // leafIDs returns the IDs of the chunks from start, where a leaf begins, to end, as they stand in
 // the leaf; nil: all are ZeroID. It is not simple if only At knows them.
-func (t *Tree) leafIDs(start, end int) (ids []byte, simple bool) {
+func leafIDs(t *Tree, start, end int) (ids []byte, simple bool) {
 	switch {
 	case len(t.patches[start/fanout]) > 0 || start < t.valid && t.valid < end:
 		return nil, false

@@ -88,7 +88,7 @@ func (m *modelled) differ(t *testing.T) {
 				want = append(want, i)
 			}
 		}
-		if got := tree.Differing(other); !slices.Equal(got, want) {
+		if got := Differing(tree, other); !slices.Equal(got, want) {
 			t.Fatalf("%d chunks of %d differ from one of %d, want %d",
 				len(got), len(model), len(otherModel), len(want))
 		}

@@ -56,16 +56,17 @@ func TestPaceOverReplicators(t *testing.T) {
 	w.equal(0, "when it is due")
 }
 
-// TestPaceKeepsTime: who commits once in an interval, now a little sooner, now a little later, never
-// waits for a timer; and who has something new all the time has no more versions than intervals.
+// TestPaceKeepsTime: who commits once in an interval, now a little sooner, now a little later,
+// never waits for a timer; and who has something new all the time has no more versions than
+// intervals.
 func TestPaceKeepsTime(t *testing.T) {
 	st, start := newWorld(t, 1, 1).sp.State(), time.Now()
 	p := newPace(st, time.Second, start)
-	for k, late := range []time.Duration{0, 3, 90, 1, 0, 40, 2, 100, 0, 0, 7, 1} {
-		now := start.Add(time.Duration(k)*time.Second + late*time.Millisecond)
+	for k, ms := range []time.Duration{0, 3, 90, 1, 0, 40, 2, 100, 0, 0, 7, 1} {
+		now := start.Add(time.Duration(k)*time.Second + ms*time.Millisecond)
 		p.want(now)
 		if now.Before(p.due()) {
-			t.Errorf("commit %d, %v late, waits until %v", k, late*time.Millisecond, p.due().Sub(now))
+			t.Errorf("commit %d, %d ms late, waits for %v", k, ms, p.due().Sub(now))
 		}
 		p.made(now, true)
 	}

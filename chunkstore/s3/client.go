@@ -390,7 +390,8 @@ const announcedMax = 8 << 20
 
 // readAtMost reads r to its end, or n bytes of it. announced may be -1.
 func readAtMost(r io.Reader, announced, n int64) ([]byte, error) {
-	buf := bytes.NewBuffer(chunkstore.NewBody(bytes.MinRead + max(0, min(announced, n, announcedMax))))
+	room := bytes.MinRead + max(0, min(announced, n, announcedMax))
+	buf := bytes.NewBuffer(chunkstore.NewBody(room))
 	_, err := buf.ReadFrom(io.LimitReader(r, n))
 	return buf.Bytes(), err
 }

@@ -64,7 +64,7 @@ func (s *stock) compare(last, theirs *manifest.Tree) {
 	s.lost, s.since, s.least = nil, nil, last.Len()
 	s.missing = make(map[int]chunkstore.ID)
 	s.moved = make(map[int]chunkstore.Ref)
-	for _, i := range last.Differing(theirs) {
+	for _, i := range manifest.Differing(last, theirs) {
 		s.renamed(i, last.At(i).ID)
 	}
 	if len(s.missing) == 0 {
