@@ -138,7 +138,8 @@ func (k *Keys) Encode() []byte {
 // Parse is the inverse of [Keys.Encode]. Its errors name the line, and tell no secret.
 func Parse(text []byte) (*Keys, error) {
 	if len(text) > keysBytesMax {
-		return nil, fmt.Errorf("longer than %d bytes", keysBytesMax)
+		return nil, fmt.Errorf("longer than %d bytes: it has too many keys, drop older ones",
+			keysBytesMax)
 	}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, keysBytesMax+1)

@@ -24,6 +24,9 @@ const (
 	commandInterval = time.Minute
 	// commandTimeout bounds how long it may take.
 	commandTimeout = 30 * time.Second
+	// failedInterval is for how long a command that has failed is not run again: whoever asks
+	// meanwhile gets the same error, and does not wait for it. Many databases may ask at once.
+	failedInterval = 10 * time.Second
 )
 
 // Source is where a configuration has its keys from: a file, or what a command prints; neither: it
@@ -52,13 +55,37 @@ func (s Source) Validate() error {
 // rings are those that this process has opened, by their sources: so that a command is run once.
 var rings struct {
 	mu sync.Mutex
-	of map[string]Sealer
+	of map[string]*opening
+}
+
+// opening is a source that somebody has asked for.
+type opening struct {
+	mu     sync.Mutex // held while it is read: who has another source does not wait for it
+	sealer Sealer     // of the last success
+	err    error      // of a command that has failed
+	failed time.Time  // when it did
+}
+
+// openingOf returns that of a source.
+func openingOf(s Source) *opening {
+	name := strings.Join(append([]string{s.File}, s.Command...), "\x00")
+	rings.mu.Lock()
+	defer rings.mu.Unlock()
+	o := rings.of[name]
+	if o == nil {
+		if rings.of == nil {
+			rings.of = make(map[string]*opening)
+		}
+		o = new(opening)
+		rings.of[name] = o
+	}
+	return o
 }
 
 // Open returns what seals with the keys of s; [chunkstore.Plain] if there are none. It reads them,
-// and may wait for a disk, or for the command. Later it reads them again, when they have changed
-// (K5); log is told then, that of the first call for s; nil: nobody is. Its errors begin with the
-// configuration's key.
+// and may wait for a disk, or for the command, which is not run again within [failedInterval] after
+// it has failed. Later it reads them again, when they have changed (K5); log is told then, that of
+// the first call for s; nil: nobody is. Its errors begin with the configuration's key.
 func Open(s Source, log *slog.Logger) (chunkstore.Sealer, error) {
 	if s.IsZero() {
 		return chunkstore.Plain{}, nil
@@ -66,33 +93,35 @@ func Open(s Source, log *slog.Logger) (chunkstore.Sealer, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	o := openingOf(s)
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	var from source = &file{path: s.File}
 	if len(s.Command) > 0 {
+		if o.known() {
+			return o.sealer, nil
+		}
+		if o.err != nil && time.Since(o.failed) < failedInterval {
+			return nil, o.err
+		}
 		from = &command{args: s.Command}
-	}
-	name := strings.Join(append([]string{s.File}, s.Command...), "\x00")
-	rings.mu.Lock()
-	defer rings.mu.Unlock()
-	sealer, known := rings.of[name]
-	if known && len(s.Command) > 0 {
-		return sealer, nil
 	}
 	keys, err := from.read()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", from, err)
+		o.err, o.failed = fmt.Errorf("%s: %w", from, err), time.Now()
+		return nil, o.err
 	}
-	if known && sealer.r.name == keys.Ring() {
-		sealer.r.reload()
-		return sealer, nil
+	if o.known() && o.sealer.r.name == keys.Ring() {
+		o.sealer.r.reload()
+		return o.sealer, nil
 	}
-	sealer = New(keys)
-	sealer.r.source = &watched{source: from, log: log, looked: time.Now()}
-	if rings.of == nil {
-		rings.of = make(map[string]Sealer)
-	}
-	rings.of[name] = sealer
-	return sealer, nil
+	o.sealer = New(keys)
+	o.sealer.r.source = &watched{source: from, log: log, looked: time.Now()}
+	return o.sealer, nil
 }
+
+// known reports whether it was opened before.
+func (o *opening) known() bool { return o.sealer.r != nil }
 
 // source is where keys are read from.
 type source interface {
@@ -235,11 +264,14 @@ func (c *command) read() (*Keys, error) {
 	defer cancel()
 	run := exec.CommandContext(ctx, c.args[0], c.args[1:]...)
 	run.WaitDelay = time.Second // a child of its own may have the pipe
-	var out, said limited
+	out, said := limited{ends: true}, limited{}
 	run.Stdout, run.Stderr = &out, &said
 	err := run.Run()
 	if errors.Is(err, syscall.ECHILD) { // the host waits for all children, ours too
 		err = nil
+	}
+	if len(out.b) > keysBytesMax {
+		err = nil // Parse says it
 	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("it has not ended in %v", commandTimeout)
@@ -258,9 +290,16 @@ func (c *command) read() (*Keys, error) {
 }
 
 // limited keeps the first bytes that are written to it: a little more than a key file may have.
-type limited struct{ b []byte }
+type limited struct {
+	b    []byte
+	ends bool // who writes more is told that nobody reads it, as by a closed pipe
+}
 
 func (l *limited) Write(p []byte) (int, error) {
-	l.b = append(l.b, p[:min(len(p), max(0, keysBytesMax+1-len(l.b)))]...)
+	room := max(0, keysBytesMax+1-len(l.b))
+	l.b = append(l.b, p[:min(len(p), room)]...)
+	if l.ends && len(p) > room {
+		return room, io.ErrShortWrite
+	}
 	return len(p), nil
 }

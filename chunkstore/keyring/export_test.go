@@ -1,0 +1,4 @@
+package keyring
+
+// FailedInterval is for how long a command that has failed is not run again.
+const FailedInterval = failedInterval
