@@ -127,18 +127,23 @@ func (m marker) fits(s Sealer) error {
 		"bucket or prefix", ErrKey, m.Ring, ring)
 }
 
-// CheckRing fails with [ErrKey] if t's bucket of manifests has a marker of other keys than t's. It
-// is for who does not find what would be there under his keys, as the ring may decide under which
-// name. It is one request; a marker that is absent, or cannot be read, says nothing.
-func CheckRing(ctx context.Context, t *Target) error {
-	m, _, err := readMarker(ctx, t.Manifests)
+// CheckRing fails with [ErrKey] if b has a marker of other keys than s's. It is one request; a
+// marker that is absent, or cannot be read, says nothing.
+func CheckRing(ctx context.Context, b Bucket, s Sealer) error {
+	m, _, err := readMarker(ctx, b)
 	if err != nil || m.ID == (Identity{}) {
 		return nil
 	}
-	if err := m.fits(t.Sealer); err != nil {
-		return fmt.Errorf("%v: %w", t.Manifests, err)
+	if err := m.fits(s); err != nil {
+		return fmt.Errorf("%v: %w", b, err)
 	}
 	return nil
+}
+
+// CheckRing is [CheckRing] of t's bucket of manifests. It is for who does not find what would be
+// there under his keys, as the ring may decide under which name.
+func (t *Target) CheckRing(ctx context.Context) error {
+	return CheckRing(ctx, t.Manifests, t.Sealer)
 }
 
 // identifyTries bounds how often Identify begins anew as others make and remove the marker.

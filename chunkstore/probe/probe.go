@@ -85,6 +85,8 @@ func remedyOf(err error) string {
 		return "set this machine's clock (NTP)"
 	case errors.Is(err, chunkstore.ErrDenied):
 		return "allow s3:GetObject and, for a writer, s3:PutObject on the bucket's objects"
+	case errors.Is(err, chunkstore.ErrKey):
+		return "see docs/encryption.md, Begin with an empty bucket"
 	case errors.Is(err, chunkstore.ErrUnguarded):
 		return "take another store, or replicate local databases to this one"
 	case strings.Contains(text, "no such host"), strings.Contains(text, "connection refused"):
@@ -110,6 +112,10 @@ func (p *prober) bucket(ctx context.Context, kind string, b chunkstore.Bucket) b
 	p.add(OK, b, "reach", fmt.Sprintf("it answers, in "+
 		"%v", time.Since(began).Round(100*time.Microsecond)),
 		"")
+	if err := chunkstore.CheckRing(ctx, b, p.t.Sealer); err != nil {
+		p.failed(b, "keys", err)
+		return false
+	}
 	if err := b.List(ctx, absent, func(chunkstore.Object) bool { return false }); err != nil {
 		p.add(Note, b, "rights", "the credentials may not list: "+err.Error(),
 			"a writer works without; ls, versions, verify of all, and gc need s3:ListBucket")

@@ -162,14 +162,15 @@ func checkSpools(dir string) error {
 	return spool.Local(dir)
 }
 
-// checkBucket asks for an object that does not exist, or, with write, puts one.
+// checkBucket asks for an object that does not exist, and whose keys the others are sealed with, or,
+// with write, puts one.
 func checkBucket(
 	ctx context.Context, t *chunkstore.Target, b chunkstore.Bucket, write bool,
 ) error {
 	if !write {
 		_, err := b.Stat(ctx, chunkstore.ZeroID.String()) // which nobody stores
 		if errors.Is(err, chunkstore.ErrAbsent) {
-			return nil
+			return chunkstore.CheckRing(ctx, b, t.Sealer)
 		}
 		return err
 	}

@@ -221,7 +221,7 @@ func inventory(
 		return true
 	})
 	if len(all) == 0 && err == nil {
-		err = chunkstore.CheckRing(ctx, t) // under its own names it may have what we look for
+		err = t.CheckRing(ctx) // under its own names it may have what we look for
 	}
 	var group errgroup.Group
 	group.SetLimit(32)
@@ -302,11 +302,9 @@ func printHeld(all []held, withTarget bool, o lsFlags) error {
 	out.row("TARGET", append([]string{"HOST", "PATH", "SIZE", "VERSIONS", "NEWEST", "PROVEN"},
 		weightHeads(o.dedup)...)...)
 	for _, h := range all {
-		size, path := "damaged", h.Path
+		size, path := unknown(h.err), h.Path
 		if h.manifest != nil {
 			size = humanBytes(h.manifest.FileBytes)
-		} else if errors.Is(h.err, chunkstore.ErrKey) {
-			size = "encrypted"
 		} else if !h.Whole {
 			path += "…"
 		}
@@ -318,6 +316,14 @@ func printHeld(all []held, withTarget bool, o lsFlags) error {
 			humanize.Time(h.Stored), proven(h.proof)}, weightCells(o.dedup, h.weight)...)...)
 	}
 	return out.Flush()
+}
+
+// unknown is printed as the size of a database of which err keeps us from knowing it.
+func unknown(err error) string {
+	if errors.Is(err, chunkstore.ErrKey) {
+		return "encrypted"
+	}
+	return "damaged"
 }
 
 // json is what ls --json prints of h.

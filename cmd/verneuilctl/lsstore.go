@@ -122,7 +122,7 @@ func (l *lister) print() error {
 	out.row("", append([]string{"PATH", "SIZE", "NEWEST", "PROVEN", "HELD BY"},
 		weightHeads(l.o.dedup)...)...)
 	for _, d := range l.all {
-		path, size, newest, by := d.Path, "damaged", humanize.Time(d.Stored), "?"
+		path, size, newest, by := d.Path, unknown(d.err), humanize.Time(d.Stored), "?"
 		if d.hold != nil {
 			size, by = humanBytes(d.hold.Version.FileBytes), holder(d.hold)
 			if !d.hold.Appended.IsZero() {

@@ -140,7 +140,7 @@ func checkRings(ctx context.Context, buckets []keeper) error {
 		if b.target == nil {
 			continue
 		}
-		if err := chunkstore.CheckRing(ctx, b.target); err != nil {
+		if err := b.target.CheckRing(ctx); err != nil {
 			return err
 		}
 	}

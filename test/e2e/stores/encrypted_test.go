@@ -16,6 +16,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/keyring"
+	"verneuil/test/cephtest"
 	"verneuil/test/e2e/harness"
 	"verneuil/vfs"
 )
@@ -29,6 +30,22 @@ type encrypted struct {
 	stores map[string]any
 }
 
+// sites make those of each kind of store.
+var sites = map[string]func(*testing.T) *harness.Site{
+	"dir": harness.DirSite, "s3": harness.MinioSite, "rados": radosSite,
+}
+
+// radosSite has a target in a pool of its own. Without Ceph the test is skipped.
+func radosSite(t *testing.T) *harness.Site {
+	t.Helper()
+	s, c := harness.EmptySite(t), cephtest.Shared(t)
+	c.Setenv(t, "")
+	pool := c.NewPool(t)
+	s.Targets = []any{map[string]any{"rados": map[string]any{"pool": pool, "namespace": "ns"}}}
+	s.Configure(nil)
+	return s
+}
+
 // newEncrypted makes a key file, with these flags, which the configuration names.
 func newEncrypted(s *harness.Site, flags ...string) *encrypted {
 	s.T.Helper()
@@ -36,7 +53,7 @@ func newEncrypted(s *harness.Site, flags ...string) *encrypted {
 	target, err := json.Marshal(s.Targets[0])
 	harness.Must(s.T, err)
 	other := strings.NewReplacer(`"chunks"`, `"st-chunks"`, `"manifests"`, `"st-manifests"`,
-		s.Path("store"), s.Path("st")).Replace(string(target))
+		`"ns"`, `"st-ns"`, s.Path("store"), s.Path("st")).Replace(string(target))
 	e := &encrypted{s, map[string]any{"st": json.RawMessage(other)}}
 	s.Ctl(append([]string{"key", "new", s.Path("keys")}, flags...)...)
 	e.keys(map[string]any{"key_file": s.Path("keys")})
@@ -128,9 +145,7 @@ func (e *encrypted) fill() *harness.Process {
 // TestEncrypted: with a key file, everything works, and nothing that is stored can be read: what
 // differs between a target and the database is all there is.
 func TestEncrypted(t *testing.T) {
-	for name, site := range map[string]func(*testing.T) *harness.Site{
-		"dir": harness.DirSite, "s3": harness.MinioSite,
-	} {
+	for name, site := range sites {
 		t.Run(name, func(t *testing.T) {
 			e := newEncrypted(site(t))
 			shell := e.fill()
@@ -235,6 +250,15 @@ func testKeyDoesNotFit(e *encrypted, flags ...string) {
 		{"ls", "-s", e.Path("a.db")}, {"ls", "file:///st"}, {"verify"}, {"gc"}, {"gc", "--delete"},
 		{"sync", e.Path("a.db")}, {"export", "file:///st/r.db", e.Path("out.db")},
 		{"import", e.Path("a.db"), "file:///st/new.db"}, {"lock", "info", "file:///st/r.db"},
+		{"import", e.Path("a.db"), "file:///st/r.db", "--replace"},
+		{"lock", "break", "--force", "file:///st/r.db"}, {"create", "file:///st/other.db"},
+		{"restore", "file:///st/r.db", "-o", e.Path("out.db")}, {"versions", "file:///st/r.db"},
+		{"manifest", "file:///st/r.db"}, {"ls", "--dedup", "file:///st"}, {"verify", "--drill"},
+		{"verify", "--touch"}, {"verify", "--store", "st"}, {"gc", "--store", "st", "--delete"},
+		append([]string{"replica", e.Path("out.db")}, source...),
+		append([]string{"shell"}, append(source, "--", "select 1")...),
+		{"status", "--proof"}, {"config", "check"}, {"config", "check", "--write"},
+		{"doctor"}, {"doctor", "--read-only"},
 	}
 	for what, keys := range map[string]struct {
 		config map[string]any
@@ -253,7 +277,7 @@ func testKeyDoesNotFit(e *encrypted, flags ...string) {
 		e.keys(keys.config)
 		for _, args := range commands {
 			r := e.ctl(args...)
-			if r.Code != 1 || !strings.Contains(r.Stderr, "key") {
+			if r.Code != 1 || !strings.Contains(r.Stdout+r.Stderr, "key") {
 				t.Errorf("%s: %q: exit code %d, %s%s", what, args, r.Code, r.Stdout, r.Stderr)
 			}
 			same(fmt.Sprintf("%s: %q", what, args))
@@ -379,9 +403,7 @@ func (e *encrypted) dump(db string) string {
 // gc seals packs anew, and once the older one is dropped, the newest version restores. What was
 // not sealed anew is not opened any more, and an error says why.
 func TestKeyRotation(t *testing.T) {
-	for name, site := range map[string]func(*testing.T) *harness.Site{
-		"dir": harness.DirSite, "s3": harness.MinioSite,
-	} {
+	for name, site := range sites {
 		t.Run(name, func(t *testing.T) {
 			e := newEncrypted(site(t))
 			shell := e.fill()
@@ -443,7 +465,8 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// everything returns all that is stored, by key, with markers; of a dir site also by file.
+// everything returns all that is stored, by key, with markers; of a dir site also by file, and of
+// one on RADOS also the whole pool: names, data, attributes and maps of all objects.
 func (e *encrypted) everything() map[string][]byte {
 	e.T.Helper()
 	all := make(map[string][]byte)
@@ -454,6 +477,17 @@ func (e *encrypted) everything() map[string][]byte {
 		o, err := b.Get(e.T.Context(), chunkstore.MarkerKey, chunkstore.GetOptions{})
 		harness.Must(e.T, err)
 		all[chunkstore.MarkerKey] = append(all[chunkstore.MarkerKey], o.Body...)
+	}
+	var target struct{ RADOS struct{ Pool string } }
+	text, err := json.Marshal(e.Targets[0])
+	harness.Must(e.T, err)
+	harness.Must(e.T, json.Unmarshal(text, &target))
+	if pool := target.RADOS.Pool; pool != "" {
+		exported := cephtest.Shared(e.T).Run(e.T, "rados", "-p", pool, "export", "-")
+		if !strings.Contains(exported, "st-ns") || !strings.Contains(exported, chunkstore.MarkerKey) {
+			e.T.Fatalf("the pool's export lacks what must be there: %d bytes", len(exported))
+		}
+		all["pool"] = []byte(exported)
 	}
 	for _, root := range []string{"store", "st"} {
 		_ = filepath.WalkDir(e.Path(root), func(path string, entry fs.DirEntry, err error) error {
@@ -473,9 +507,7 @@ func (e *encrypted) everything() map[string][]byte {
 // TestEncryptedNames: with a key file that encrypts names, everything works, and no key and no byte
 // of what is stored tells the name of a host, or of a database; also of what commands leave.
 func TestEncryptedNames(t *testing.T) {
-	for name, site := range map[string]func(*testing.T) *harness.Site{
-		"dir": harness.DirSite, "s3": harness.MinioSite,
-	} {
+	for name, site := range sites {
 		t.Run(name, func(t *testing.T) {
 			testEncryptedNames(newEncrypted(site(t), "--encrypt-names"))
 		})
