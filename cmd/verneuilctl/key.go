@@ -116,18 +116,27 @@ that nothing is left under an older key. The newest key cannot be dropped.`,
 	}
 }
 
-// changeKeyFile replaces a key file by what change makes of it, durably.
+// changeKeyFile replaces a key file by what change makes of it, durably. Of several who do so at
+// once, each begins with what the one before has made: else a key would be lost, with which
+// something may be sealed already.
 func changeKeyFile(path string, change func(*keyring.Keys) (*keyring.Keys, error)) error {
+	f := os.Stdin
 	if path != "-" {
-		real, err := filepath.EvalSymlinks(path) // the link stays
-		if err != nil {
+		var err error
+		if path, err = filepath.EvalSymlinks(path); err != nil { // the link stays
 			return err
 		}
-		path = real
+		if f, err = lockKeyFile(path); err != nil {
+			return err
+		}
+		defer f.Close()
 	}
-	keys, mode, err := readKeyFile(path)
+	keys, mode, err := readKeys(f)
 	if err == nil {
 		keys, err = change(keys)
+	}
+	if err == nil {
+		_, err = keyring.Parse(keys.Encode()) // it may be too long now
 	}
 	if err != nil {
 		return err
@@ -144,6 +153,33 @@ func changeKeyFile(path string, change func(*keyring.Keys) (*keyring.Keys, error
 		return errors.Join(err, os.Remove(temp))
 	}
 	return syncDirectory(path)
+}
+
+// lockKeyFile opens the key file at path, and locks it against others who would replace it, until
+// it is closed.
+func lockKeyFile(path string) (*os.File, error) {
+	for {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		var locked, now os.FileInfo
+		if err == nil {
+			locked, err = f.Stat()
+		}
+		if err == nil {
+			now, err = os.Stat(path)
+		}
+		if err == nil && os.SameFile(locked, now) {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		// somebody has replaced it meanwhile
+	}
 }
 
 // writeTemp writes keys, durably, to a file beside path, and returns its name.
@@ -192,14 +228,18 @@ func syncDirectory(path string) error {
 }
 
 func readKeyFile(path string) (*keyring.Keys, os.FileMode, error) {
-	f := os.Stdin
-	if path != "-" {
-		var err error
-		if f, err = os.Open(path); err != nil {
-			return nil, 0, err
-		}
-		defer f.Close()
+	if path == "-" {
+		return readKeys(os.Stdin)
 	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	return readKeys(f)
+}
+
+func readKeys(f *os.File) (*keyring.Keys, os.FileMode, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,4 +74,40 @@ func TestKeyFiles(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("left: %v, %v", entries, err)
 	}
+}
+
+// TestKeysRotatedAtOnce: of several who rotate a key file at once, none loses another's key, with
+// which something may have been sealed already.
+func TestKeysRotatedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	must(t, "key", "new", path)
+	const rotations = 8
+	var all sync.WaitGroup
+	for range rotations {
+		all.Go(func() {
+			if r := ctl(t, "key", "rotate", path); r.code != 0 {
+				t.Error(r.stderr)
+			}
+		})
+	}
+	all.Wait()
+	keys, _, err := readKeyFile(path)
+	if err != nil || len(keys.Infos()) != 1+rotations {
+		t.Errorf("%d keys, want %d: %v", len(keys.Infos()), 1+rotations, err)
+	}
+}
+
+// TestKeyFileIsFull: no command writes a key file that nobody could read.
+func TestKeyFileIsFull(t *testing.T) {
+	keys := keyring.Generate(time.Now(), false)
+	for len(keys.Rotate(time.Now()).Encode()) <= keyFileMax {
+		keys = keys.Rotate(time.Now())
+	}
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := makeKeyFile(path, keys); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, 1, []string{"too many keys, drop older ones"}, "key", "rotate", path)
+	must(t, "key", "drop", path, keys.Infos()[0].Name)
+	must(t, "key", "rotate", path)
 }
