@@ -58,6 +58,9 @@ func checkDatabase(ctx context.Context, file string) (c checked, err error) {
 	}
 	if len(faults) != 1 || faults[0] != "ok" {
 		c.integrity = strings.Join(faults[:min(len(faults), faultsTold)], "; ")
+		if more := len(faults) - faultsTold; more > 0 {
+			c.integrity += fmt.Sprintf("; and %d more", more)
+		}
 		return c, fmt.Errorf("integrity_check: %s", c.integrity)
 	}
 	rows, err := db.QueryContext(ctx, "PRAGMA foreign_key_check")
@@ -78,7 +81,7 @@ func wantsApplication(err error) bool {
 		strings.Contains(text, "no such function") || strings.Contains(text, "unknown function")
 }
 
-// oneColumn returns the rows of a query that has one column.
+// oneColumn returns the lines of a query's only column: SQLite's checks put many into one row.
 func oneColumn(ctx context.Context, db *sql.DB, query string) (all []string, err error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
@@ -90,7 +93,7 @@ func oneColumn(ctx context.Context, db *sql.DB, query string) (all []string, err
 		if err := rows.Scan(&text); err != nil {
 			return nil, err
 		}
-		all = append(all, text)
+		all = append(all, strings.Split(text, "\n")...)
 	}
 	return all, rows.Err()
 }
