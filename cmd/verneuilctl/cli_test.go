@@ -32,6 +32,10 @@ import (
 const actAsProgram = "VERNEUILCTL_TEST_MAIN"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(actUnderFilter) != "" {
+		fmt.Fprintln(os.Stderr, underFilter(os.Args[1:]))
+		os.Exit(1)
+	}
 	if os.Getenv(actAsProgram) != "" {
 		os.Exit(run(os.Args[1:]))
 	}
@@ -190,7 +194,7 @@ func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
 // config is the argument of -c.
 func (s *site) config() string { return "@" + s.path("verneuil.json") }
 
-// configure writes the configuration, with changes on top of it.
+// configure writes the configuration, with changes on top of it; nil: without that key.
 func (s *site) configure(changes map[string]any) {
 	s.t.Helper()
 	config := map[string]any{
@@ -202,7 +206,9 @@ func (s *site) configure(changes map[string]any) {
 		"manifest_interval_ms":     50,
 	}
 	for key, value := range changes {
-		config[key] = value
+		if config[key] = value; value == nil {
+			delete(config, key)
+		}
 	}
 	b, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {

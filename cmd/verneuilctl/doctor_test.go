@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore/miniotest"
 	"verneuil/chunkstore/probe"
@@ -177,8 +178,25 @@ func testDoctorKeys(t *testing.T) {
 	if err := os.WriteFile(keys, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	testDoctorCommandFails(s)
 	s.configure(configurations[0])
 	testDoctorRights(s, dir, keys)
+}
+
+// testDoctorCommandFails: a command that fails is run once, however many have their keys from it;
+// more often only if the machine is so slow that it may be run again.
+func testDoctorCommandFails(s *site) {
+	const interval = 10 * time.Second // of package keyring
+	runs, began := s.path("runs"), time.Now()
+	keys := []string{"/bin/sh", "-c", "echo >>" + runs + "; exit 3"}
+	s.configure(map[string]any{"key_command": keys, "stores": map[string]any{
+		"one": map[string]any{"dir": map[string]any{"path": s.path("one")}},
+		"two": map[string]any{"key_command": keys, "dir": map[string]any{"path": s.path("two")}}}})
+	finds(s.t, findings(s, 1, "--read-only"), probe.Unsafe, "keys", "exit status 3")
+	b, err := os.ReadFile(runs)
+	if n, most := len(b), 1+int(time.Since(began)/interval); err != nil || n < 1 || n > most {
+		s.t.Errorf("the command was run %d times, want at most %d: %v", n, most, err)
+	}
 }
 
 // testDoctorRights: who else may read and change the key file.

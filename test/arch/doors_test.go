@@ -109,6 +109,7 @@ var doors = map[string][]string{
 	"test/sqlite":       {},
 	"test/hosts/goload": {"test/hosts/gowork"},
 	"test/hosts/golink": {"test/hosts/gowork", "cgo"},
+	"test/hosts/noload": {},
 	"test/hosts/gowork": {},
 	"test/arch":         {},
 	"test/dist":         {},
@@ -124,7 +125,7 @@ var testSupport = []string{"chunkstore/storetest", "replicate/publishtest", "chu
 var onlyIn = map[string][]string{
 	"C": {"cgo", "cgo/librados"},
 	"github.com/mattn/go-sqlite3": {".", "cmd/verneuilctl", "test/hosts/goload",
-		"test/hosts/golink"},
+		"test/hosts/golink", "test/hosts/noload"},
 	"github.com/aws/aws-sdk-go-v2/service/s3":        {"chunkstore/s3"},
 	"golang.org/x/crypto/chacha20poly1305":           {"chunkstore/keyring"},
 	"golang.org/x/crypto/chacha20":                   {"chunkstore/keyring"},
