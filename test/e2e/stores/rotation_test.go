@@ -1,0 +1,116 @@
+package stores_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"verneuil/chunkstore/faultproxy"
+	"verneuil/chunkstore/miniotest"
+	"verneuil/test/e2e/harness"
+)
+
+// TestKeyRotationKilled: the program that seals anew is killed at one of its requests, before or
+// after the store has done it, again and again, under one new key after another, while a writer
+// writes, a replica reads, and a database in a store is used. Nothing is lost meanwhile, nor by the
+// rotation that ends, after which the older keys can go.
+func TestKeyRotationKilled(t *testing.T) {
+	proxy := faultproxy.Start(t, miniotest.Start(t))
+	e := newEncrypted(harness.S3Site(t, proxy.URL))
+	shell := e.fill()
+	shell.Must("insert into t(b) select randomblob(60000) from generate_series(1, 200);") // packs
+	shell.Flush()
+	replica, remote := e.Shell(""), e.Shell("")
+	replica.Must(fmt.Sprintf(".open file:verneuil://%s%s?vfs=verneuil_snapshot", harness.Hostname,
+		e.Path("a.db")))
+	remote.Must(".open file:///st/r.db?vfs=verneuil_remote")
+	remote.Must("pragma busy_timeout=60000;")
+
+	const rows = "select count(*) from t;"
+	ended, kills := false, 0
+	first, step := harness.Stride(t, 7)
+	for at := first; !ended; at += step {
+		e.Ctl("key", "rotate", e.Path("keys"))
+		ended = e.gcUntil(proxy, at, kills%2 == 0)
+		kills++
+		shell.Must(fmt.Sprintf("insert into t(b) values('%s %d');", secretText, at))
+		shell.Flush()
+		replica.Ask("pragma verneuil_snapshot_refresh=2;")
+		replica.Want(rows, shell.Ask(rows))
+		remote.Must(fmt.Sprintf("insert into t(b) values('%s %d');", secretText, at))
+	}
+	if kills < 3 {
+		t.Fatalf("gc was killed %d times", kills-1)
+	}
+	t.Logf("killed %d times", kills-1)
+	e.MustEqual("a.db")
+	e.Ctl("verify", "--read")
+	e.Ctl("verify", "--read", "--store", "st")
+
+	// The newest checkpoints are written anew, in time.
+	shell.Must("update t set b = randomblob(100) where a = 5;")
+	shell.Flush()
+	harness.Until(t, "nothing that is needed is sealed with an older key", func() bool {
+		said := e.Ctl("gc", "--delete", "--json")
+		return !strings.Contains(said, `"newest":["`)
+	})
+	for _, key := range e.keyNames()[:kills] {
+		e.Ctl("key", "drop", e.Path("keys"), key)
+	}
+	e.MustEqual("a.db")
+	e.Ctl("verify", "--read", "-s", e.Path("a.db"))
+	replica.Ask("pragma verneuil_snapshot_refresh=2;")
+	replica.Want(rows, shell.Ask(rows))
+}
+
+// gcUntil runs gc --delete, and kills it at its nth request: before the store is asked, or after.
+// It reports whether gc has ended by itself.
+func (e *encrypted) gcUntil(proxy *faultproxy.Proxy, n int, before bool) (ended bool) {
+	t := e.T
+	t.Helper()
+	gc := exec.CommandContext(t.Context(), harness.Built(t, "VERNEUIL_CTL"), "-c", e.Config(), "gc",
+		"--delete")
+	var said strings.Builder
+	gc.Stderr = &said
+	harness.Must(t, gc.Start())
+	var asked atomic.Int64 // a request of another program is as good as one of gc's
+	kill := func() bool {
+		if asked.Add(1) != int64(n) {
+			return false
+		}
+		_ = gc.Process.Kill() // it may have ended
+		return true
+	}
+	if before {
+		proxy.Set(func(int, *http.Request) faultproxy.Fault {
+			return faultproxy.Fault{Reset: kill()}
+		})
+	} else {
+		proxy.After(func(*http.Request) { kill() })
+	}
+	err := gc.Wait()
+	proxy.Set(nil)
+	proxy.After(nil)
+	status, _ := gc.ProcessState.Sys().(syscall.WaitStatus)
+	if err != nil && !status.Signaled() {
+		t.Fatalf("gc: %v: %s", err, said.String())
+	}
+	return err == nil
+}
+
+// keyNames returns the names of the key file's keys, the newest one last.
+func (e *encrypted) keyNames() (names []string) {
+	e.T.Helper()
+	var shown struct{ Keys []struct{ Key string } }
+	harness.Must(e.T, json.Unmarshal([]byte(e.Ctl("key", "show", "--json", e.Path("keys"))),
+		&shown))
+	for _, one := range shown.Keys {
+		names = append(names, one.Key)
+	}
+	return names
+}
