@@ -98,7 +98,7 @@ var parts = []part{
 	{"growth", "The same one-row commit on databases of all sizes", partGrowth, 10, 45},
 	{"replica", "Replica", partReplica, 18, 75},
 	{"bulk", "Sync and restore", partBulk, 14, 260},
-	{"safe", "Durable commits, and encryption", partSafe, 6, 40},
+	{"safe", "Durable commits, and encryption", partSafe, 18, 70},
 	{"remote", "Databases in a store", partRemote, 40, 60},
 	{"rados", "Databases in RADOS, beside Ceph's own VFS", partRados, 60, 120},
 	{"rust", "Commits: the original Verneuil", partRust, 7, 45},

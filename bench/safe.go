@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -20,7 +21,10 @@ func partSafe(b *bench) error {
 	if err := b.durable(dir, s); err != nil {
 		return fmt.Errorf("durable commits: %w", err)
 	}
-	return b.sealed(dir, s)
+	if err := b.sealed(dir, s); err != nil {
+		return err
+	}
+	return b.sealedCommits(dir, s)
 }
 
 // durableCommits is how many are timed.
@@ -161,4 +165,66 @@ func (b *bench) sealed(dir string, s *server) error {
 	b.report.table([]string{size(mib) + ", minio", "plain, s", "encrypted, s",
 		"x: speed encrypted / plain"}, rows)
 	return nil
+}
+
+// sealedCells are the commits that are measured with a key file and without.
+var sealedCells = []string{"delete/full/4096/1", "truncate/off/4096/1", "wal/full/4096/1"}
+
+// sealedCommits measures commits in fine turns with stock SQLite's, with a key file and without,
+// the one after the other: while nothing else runs, and while another database of the process
+// uploads a backlog at full speed, which is encrypted then.
+func (b *bench) sealedCommits(dir string, s *server) error {
+	keys := filepath.Join(dir, "keys")
+	names := []string{"plain", "encrypted"}
+	var results [2][2][]*cellResult // load, name
+	seconds := strconv.FormatFloat(b.seconds/2, 'g', -1, 64)
+	for turn := range b.inTime(b.turns) {
+		for i := range names {
+			i ^= turn & 1
+			for load := range results {
+				at := fmt.Sprintf("commits-%s-%d-%d", names[i], load, turn)
+				home := filepath.Join(dir, at)
+				var more object
+				if names[i] == "encrypted" {
+					more = object{"key_file": keys}
+				}
+				env, err := configure(home, s3Target(s.endpoint, at), more)
+				if err != nil {
+					return err
+				}
+				args := append([]string{"commit", b.lib, home, seconds, strconv.Itoa(load)},
+					sealedCells...)
+				out, _, err := b.take(env, b.host, args...)
+				if err == nil {
+					results[load][i], err = parseCells(results[load][i], out)
+				}
+				if err != nil {
+					return err
+				}
+				b.discard(home)
+			}
+		}
+	}
+	var rows []row
+	for load, when := range []string{"", ", while uploading"} {
+		for k, name := range sealedCells {
+			plain, sealed := results[load][0][k], results[load][1][k]
+			both := ratios(sealed.toStock(), plain.toStock())
+			rows = append(rows, row{name + when, plain.samples + sealed.samples,
+				plain.ratio(statMedian), sealed.ratio(statMedian), both})
+			b.report.aim(aim{What: "commit, " + name + ", encrypted to plain" + when, Aim: 1.03,
+				Got: both, Why: "the application's thread does not encrypt"})
+		}
+	}
+	b.report.table([]string{"a commit's median, in fine turns with stock", "samples",
+		"plain, x stock", "encrypted, x stock", "encrypted / plain"}, rows)
+	return nil
+}
+
+// toStock is the ratio of each part's median to that of stock SQLite in the same part.
+func (c *cellResult) toStock() (x []float64) {
+	for i, v := range c.ours[statMedian] {
+		x = append(x, over(v, c.stock[statMedian][i]))
+	}
+	return x
 }
