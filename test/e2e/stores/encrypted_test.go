@@ -257,7 +257,7 @@ func testKeyDoesNotFit(e *encrypted, flags ...string) {
 		{"verify", "--touch"}, {"verify", "--store", "st"}, {"gc", "--store", "st", "--delete"},
 		append([]string{"replica", e.Path("out.db")}, source...),
 		append([]string{"shell"}, append(source, "--", "select 1")...),
-		{"status", "--proof"}, {"config", "check"}, {"config", "check", "--write"},
+		{"config", "check"}, {"config", "check", "--write"},
 		{"doctor"}, {"doctor", "--read-only"},
 	}
 	for what, keys := range map[string]struct {
