@@ -68,7 +68,7 @@
 // some where it has none, writes nothing ([ErrKey]). The first writer makes it, on the condition
 // that there is none, and reads it again: all writers get the same. List does not show it. The 1 is
 // the format of all that lies beside it; a program that knows only older ones writes nothing.
-// Readers ask for it only where they do not find a database: [Target.CheckRing].
+// Readers ask for it only where they do not find a database: [CheckRing].
 //
 // # Time
 //

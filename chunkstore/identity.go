@@ -127,8 +127,9 @@ func (m marker) fits(s Sealer) error {
 		"bucket or prefix", ErrKey, m.Ring, ring)
 }
 
-// CheckRing fails with [ErrKey] if b has a marker of other keys than s's. It is one request; a
-// marker that is absent, or cannot be read, says nothing.
+// CheckRing fails with [ErrKey] if b has a marker of other keys than s's. It is also for who does
+// not find what would be there under his keys, as the ring may decide under which name. It is one
+// request; a marker that is absent, or cannot be read, says nothing.
 func CheckRing(ctx context.Context, b Bucket, s Sealer) error {
 	m, _, err := readMarker(ctx, b)
 	if err != nil || m.ID == (Identity{}) {
@@ -138,12 +139,6 @@ func CheckRing(ctx context.Context, b Bucket, s Sealer) error {
 		return fmt.Errorf("%v: %w", b, err)
 	}
 	return nil
-}
-
-// CheckRing is [CheckRing] of t's bucket of manifests. It is for who does not find what would be
-// there under his keys, as the ring may decide under which name.
-func (t *Target) CheckRing(ctx context.Context) error {
-	return CheckRing(ctx, t.Manifests, t.Sealer)
 }
 
 // identifyTries bounds how often Identify begins anew as others make and remove the marker.

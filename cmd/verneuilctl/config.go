@@ -162,8 +162,8 @@ func checkSpools(dir string) error {
 	return spool.Local(dir)
 }
 
-// checkBucket asks for an object that does not exist, and whose keys the others are sealed with, or,
-// with write, puts one.
+// checkBucket asks for an object that does not exist, and whether the keys fit, or, with write,
+// puts one.
 func checkBucket(
 	ctx context.Context, t *chunkstore.Target, b chunkstore.Bucket, write bool,
 ) error {

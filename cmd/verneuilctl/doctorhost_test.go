@@ -92,10 +92,12 @@ func TestDoctorHost(t *testing.T) {
 			return []string{"env", actUnderFilter + "=1", os.Args[0]}
 		}, probe.Note, "seccomp", "a filter of system calls"},
 		"kernel": {func(t *testing.T) []string {
-			if r, err := exec.Command("setarch", "--uname-2.6", "true").CombinedOutput(); err != nil {
-				t.Skipf("no personality of an older kernel: %v: %s", err, r)
+			older := []string{"setarch", "--uname-2.6"}
+			said, err := exec.Command(older[0], older[1], "true").CombinedOutput()
+			if err != nil {
+				t.Skipf("no personality of an older kernel: %v: %s", err, said)
 			}
-			return []string{"setarch", "--uname-2.6"}
+			return older
 		}, probe.Note, "kernel", "Linux 2.6."},
 		"proc": {func(t *testing.T) []string {
 			return mounts(t, "mount -t tmpfs tmpfs /proc")

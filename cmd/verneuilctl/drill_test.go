@@ -161,29 +161,6 @@ func TestDrillFinds(t *testing.T) {
 		must(t, "-c", s.config(), "sync", db)
 		fails(t, s, "integrity_check")
 	})
-	t.Run("a database with hundreds of faults", func(t *testing.T) {
-		s := drilling(t, dirSite(t))
-		db := s.database("a.db", 100<<10)
-		write(t, db, "CREATE TABLE many(x); INSERT INTO many SELECT 1 FROM t, t, t")
-		f, err := os.OpenFile(db, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		info, err := f.Stat()
-		if err == nil { // the cells of a page of that table
-			_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, 1000), info.Size()-4096+8)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
-		must(t, "-c", s.config(), "sync", db)
-		fails(t, s, "more")
-		said := fmt.Sprint(drillOf(s, 1)[0]["integrity"])
-		if len(said) > 1000 || strings.Count(said, ";") != faultsTold {
-			t.Errorf("not %d faults, and how many more: %s", faultsTold, said)
-		}
-	})
 	t.Run("foreign keys", func(t *testing.T) {
 		s := drilling(t, dirSite(t))
 		db := s.database("a.db", 100<<10)
@@ -203,6 +180,31 @@ func TestDrillFinds(t *testing.T) {
 		recut(s, db, time.Now().Add(time.Hour))
 		fails(t, s, "differs from its source")
 	})
+}
+
+// TestDrillTellsFew: of a database with hundreds of faults some are told, and how many more.
+func TestDrillTellsFew(t *testing.T) {
+	s := drilling(t, dirSite(t))
+	db := s.database("a.db", 100<<10)
+	write(t, db, "CREATE TABLE many(x); INSERT INTO many SELECT 1 FROM t, t, t")
+	f, err := os.OpenFile(db, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err == nil { // the cells of a page of that table
+		_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, 1000), info.Size()-4096+8)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	must(t, "-c", s.config(), "sync", db)
+	said := fmt.Sprint(drillOf(s, 1)[0]["integrity"])
+	if len(said) > 1000 || strings.Count(said, ";") != faultsTold ||
+		!strings.HasSuffix(said, " more") {
+		t.Errorf("not %d faults, and how many more: %s", faultsTold, said)
+	}
 }
 
 // TestDrillRefuses: what cannot begin is said.

@@ -221,7 +221,8 @@ func inventory(
 		return true
 	})
 	if len(all) == 0 && err == nil {
-		err = t.CheckRing(ctx) // under its own names it may have what we look for
+		// Under its own names it may have what we look for.
+		err = chunkstore.CheckRing(ctx, t.Manifests, t.Sealer)
 	}
 	var group errgroup.Group
 	group.SetLimit(32)

@@ -140,7 +140,7 @@ func checkRings(ctx context.Context, buckets []keeper) error {
 		if b.target == nil {
 			continue
 		}
-		if err := b.target.CheckRing(ctx); err != nil {
+		if err := chunkstore.CheckRing(ctx, b.target.Manifests, b.target.Sealer); err != nil {
 			return err
 		}
 	}

@@ -62,7 +62,7 @@ func (s store) Newest(ctx context.Context, etag string) (*history.Checkpoint, st
 		})
 	if errors.Is(err, chunkstore.ErrAbsent) {
 		// It may be there, under another ring's name.
-		err = cmp.Or(s.t.CheckRing(ctx), err)
+		err = cmp.Or(chunkstore.CheckRing(ctx, s.t.Manifests, s.t.Sealer), err)
 	}
 	if err != nil {
 		return nil, o.ETag, err

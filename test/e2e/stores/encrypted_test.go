@@ -239,27 +239,6 @@ func testKeyDoesNotFit(e *encrypted, flags ...string) {
 			t.Fatalf("%s has changed what is stored", what)
 		}
 	}
-	source := []string{"-s", e.Path("a.db")}
-	commands := [][]string{
-		append([]string{"restore", "-o", e.Path("out.db")}, source...),
-		append([]string{"verify"}, source...), append([]string{"manifest"}, source...),
-		append([]string{"verify", "--drill"}, source...), append([]string{"versions"}, source...),
-		append([]string{"restore", "--at", "2099-01-01", "-o", e.Path("out.db")}, source...),
-		append([]string{"restore", "--version-id", "x", "-o", e.Path("out.db")}, source...),
-		{"ls"}, {"ls", "--dedup"}, {"ls", "--hostname", harness.Hostname},
-		{"ls", "-s", e.Path("a.db")}, {"ls", "file:///st"}, {"verify"}, {"gc"}, {"gc", "--delete"},
-		{"sync", e.Path("a.db")}, {"export", "file:///st/r.db", e.Path("out.db")},
-		{"import", e.Path("a.db"), "file:///st/new.db"}, {"lock", "info", "file:///st/r.db"},
-		{"import", e.Path("a.db"), "file:///st/r.db", "--replace"},
-		{"lock", "break", "--force", "file:///st/r.db"}, {"create", "file:///st/other.db"},
-		{"restore", "file:///st/r.db", "-o", e.Path("out.db")}, {"versions", "file:///st/r.db"},
-		{"manifest", "file:///st/r.db"}, {"ls", "--dedup", "file:///st"}, {"verify", "--drill"},
-		{"verify", "--touch"}, {"verify", "--store", "st"}, {"gc", "--store", "st", "--delete"},
-		append([]string{"replica", e.Path("out.db")}, source...),
-		append([]string{"shell"}, append(source, "--", "select 1")...),
-		{"config", "check"}, {"config", "check", "--write"},
-		{"doctor"}, {"doctor", "--read-only"},
-	}
 	for what, keys := range map[string]struct {
 		config map[string]any
 		says   []string
@@ -275,7 +254,7 @@ func testKeyDoesNotFit(e *encrypted, flags ...string) {
 			keys.says = []string{"encrypted with the keys", "the configuration has none"}
 		}
 		e.keys(keys.config)
-		for _, args := range commands {
+		for _, args := range e.commands() {
 			r := e.ctl(args...)
 			if r.Code != 1 || !strings.Contains(r.Stdout+r.Stderr, "key") {
 				t.Errorf("%s: %q: exit code %d, %s%s", what, args, r.Code, r.Stdout, r.Stderr)
@@ -301,6 +280,31 @@ func testKeyDoesNotFit(e *encrypted, flags ...string) {
 	shell.EndsWith(0)
 	e.MustEqual("a.db")
 	e.MustEqual("new.db")
+}
+
+// commands are all that ask a target or a store.
+func (e *encrypted) commands() [][]string {
+	source := []string{"-s", e.Path("a.db")}
+	return [][]string{
+		append([]string{"restore", "-o", e.Path("out.db")}, source...),
+		append([]string{"verify"}, source...), append([]string{"manifest"}, source...),
+		append([]string{"verify", "--drill"}, source...), append([]string{"versions"}, source...),
+		append([]string{"restore", "--at", "2099-01-01", "-o", e.Path("out.db")}, source...),
+		append([]string{"restore", "--version-id", "x", "-o", e.Path("out.db")}, source...),
+		{"ls"}, {"ls", "--dedup"}, {"ls", "--hostname", harness.Hostname},
+		{"ls", "-s", e.Path("a.db")}, {"ls", "file:///st"}, {"verify"}, {"gc"}, {"gc", "--delete"},
+		{"sync", e.Path("a.db")}, {"export", "file:///st/r.db", e.Path("out.db")},
+		{"import", e.Path("a.db"), "file:///st/new.db"}, {"lock", "info", "file:///st/r.db"},
+		{"import", e.Path("a.db"), "file:///st/r.db", "--replace"},
+		{"lock", "break", "--force", "file:///st/r.db"}, {"create", "file:///st/other.db"},
+		{"restore", "file:///st/r.db", "-o", e.Path("out.db")}, {"versions", "file:///st/r.db"},
+		{"manifest", "file:///st/r.db"}, {"ls", "--dedup", "file:///st"}, {"verify", "--drill"},
+		{"verify", "--touch"}, {"verify", "--store", "st"}, {"gc", "--store", "st", "--delete"},
+		append([]string{"replica", e.Path("out.db")}, source...),
+		append([]string{"shell"}, append(source, "--", "select 1")...),
+		{"config", "check"}, {"config", "check", "--write"},
+		{"doctor"}, {"doctor", "--read-only"},
+	}
 }
 
 // applicationWorks has an application write to databases whose target it has not the keys of, and
@@ -399,72 +403,6 @@ func (e *encrypted) dump(db string) string {
 	return e.Stock(db, "select count(*), sum(length(b)), group_concat(hex(b)) from t where a < 12")
 }
 
-// TestKeyRotation: a key is added while programs run: what they put from then on is sealed with it,
-// gc seals packs anew, and once the older one is dropped, the newest version restores. What was
-// not sealed anew is not opened any more, and an error says why.
-func TestKeyRotation(t *testing.T) {
-	for name, site := range sites {
-		t.Run(name, func(t *testing.T) {
-			e := newEncrypted(site(t))
-			shell := e.fill()
-			var shown struct{ Keys []struct{ Key string } }
-			show := func() {
-				harness.Must(t, json.Unmarshal([]byte(
-					e.Ctl("key", "show", "--json", e.Path("keys"))), &shown))
-			}
-			e.Ctl("key", "rotate", e.Path("keys"))
-			show()
-			older := func() (o struct {
-				Resealed, Packs      struct{ Objects int }
-				Checkpoints, Records int
-				Newest               []string
-			}) {
-				var g struct {
-					Target string
-					Older  json.RawMessage `json:"older_keys"`
-				}
-				first, _, _ := strings.Cut(e.Ctl("gc", "--delete", "--json"), "\n")
-				harness.Must(t, json.Unmarshal([]byte(first), &g))
-				if g.Older == nil {
-					t.Fatalf("gc says nothing of older keys: %s", first)
-				}
-				harness.Must(t, json.Unmarshal(g.Older, &o))
-				return o
-			}
-			if o := older(); o.Resealed.Objects == 0 || o.Packs.Objects != 0 || o.Records == 0 {
-				t.Errorf("the first gc: %+v", o)
-			}
-			if o := older(); o.Resealed.Objects != 0 || o.Packs.Objects != 0 {
-				t.Errorf("the second gc: %+v", o)
-			}
-			e.MustEqual("a.db")
-			old := e.Ctl("versions", "--json", "-s", e.Path("a.db"))
-			if !strings.Contains(old, "version") {
-				t.Errorf("versions: %s", old)
-			}
-			shell.Must("update t set b = randomblob(100) where a = 5;")
-			shell.Flush()
-			harness.Until(t, "the newest checkpoint is sealed with the newest key",
-				func() bool { return len(older().Newest) == 0 })
-			if r := e.ctl("key", "drop", e.Path("keys"), shown.Keys[1].Key); r.Code != 1 ||
-				!strings.Contains(r.Stderr, "newest") {
-				t.Errorf("the newest key was dropped: %s", r.Stderr)
-			}
-			e.Ctl("key", "drop", e.Path("keys"), shown.Keys[0].Key)
-			e.MustEqual("a.db")
-			e.Ctl("verify", "--read", "-s", e.Path("a.db"))
-			// The store's database is never written to again: its checkpoint is of the older key.
-			r := e.ctl("export", "file:///st/r.db", e.Path("r.db"))
-			if r.Code != 1 || !strings.Contains(r.Stderr, shown.Keys[0].Key) {
-				t.Errorf("a version of a key that was dropped: exit code %d, %s", r.Code, r.Stderr)
-			}
-			shell.Must("insert into t(b) values(1);")
-			shell.Flush()
-			e.MustEqual("a.db")
-		})
-	}
-}
-
 // everything returns all that is stored, by key, with markers; of a dir site also by file, and of
 // one on RADOS also the whole pool: names, data, attributes and maps of all objects.
 func (e *encrypted) everything() map[string][]byte {
@@ -484,7 +422,8 @@ func (e *encrypted) everything() map[string][]byte {
 	harness.Must(e.T, json.Unmarshal(text, &target))
 	if pool := target.RADOS.Pool; pool != "" {
 		exported := cephtest.Shared(e.T).Run(e.T, "rados", "-p", pool, "export", "-")
-		if !strings.Contains(exported, "st-ns") || !strings.Contains(exported, chunkstore.MarkerKey) {
+		if !strings.Contains(exported, "st-ns") ||
+			!strings.Contains(exported, chunkstore.MarkerKey) {
 			e.T.Fatalf("the pool's export lacks what must be there: %d bytes", len(exported))
 		}
 		all["pool"] = []byte(exported)

@@ -22,8 +22,8 @@ var jsonNames = map[string]string{
 	"target_last_version_timestamp_seconds": "manifest",
 }
 
-// TestMetricNames: metrics are as Prometheus wants them. The chapter on them, alerts included, names
-// all that there are, and no others, and status --json and verneuil_status() have them, too.
+// TestMetricNames: metrics are as Prometheus wants them. The chapter on them, alerts included,
+// names all that there are, and no others, and status --json and verneuil_status() have them, too.
 func TestMetricNames(t *testing.T) {
 	s := harness.DirSite(t)
 	s.Configure(map[string]any{"patrol_days": 1})

@@ -15,6 +15,72 @@ import (
 	"verneuil/test/e2e/harness"
 )
 
+// TestKeyRotation: a key is added while programs run: what they put from then on is sealed with it,
+// gc seals packs anew, and once the older one is dropped, the newest version restores. What was
+// not sealed anew is not opened any more, and an error says why.
+func TestKeyRotation(t *testing.T) {
+	for name, site := range sites {
+		t.Run(name, func(t *testing.T) {
+			e := newEncrypted(site(t))
+			shell := e.fill()
+			var shown struct{ Keys []struct{ Key string } }
+			show := func() {
+				harness.Must(t, json.Unmarshal([]byte(
+					e.Ctl("key", "show", "--json", e.Path("keys"))), &shown))
+			}
+			e.Ctl("key", "rotate", e.Path("keys"))
+			show()
+			older := func() (o struct {
+				Resealed, Packs      struct{ Objects int }
+				Checkpoints, Records int
+				Newest               []string
+			}) {
+				var g struct {
+					Target string
+					Older  json.RawMessage `json:"older_keys"`
+				}
+				first, _, _ := strings.Cut(e.Ctl("gc", "--delete", "--json"), "\n")
+				harness.Must(t, json.Unmarshal([]byte(first), &g))
+				if g.Older == nil {
+					t.Fatalf("gc says nothing of older keys: %s", first)
+				}
+				harness.Must(t, json.Unmarshal(g.Older, &o))
+				return o
+			}
+			if o := older(); o.Resealed.Objects == 0 || o.Packs.Objects != 0 || o.Records == 0 {
+				t.Errorf("the first gc: %+v", o)
+			}
+			if o := older(); o.Resealed.Objects != 0 || o.Packs.Objects != 0 {
+				t.Errorf("the second gc: %+v", o)
+			}
+			e.MustEqual("a.db")
+			old := e.Ctl("versions", "--json", "-s", e.Path("a.db"))
+			if !strings.Contains(old, "version") {
+				t.Errorf("versions: %s", old)
+			}
+			shell.Must("update t set b = randomblob(100) where a = 5;")
+			shell.Flush()
+			harness.Until(t, "the newest checkpoint is sealed with the newest key",
+				func() bool { return len(older().Newest) == 0 })
+			if r := e.ctl("key", "drop", e.Path("keys"), shown.Keys[1].Key); r.Code != 1 ||
+				!strings.Contains(r.Stderr, "newest") {
+				t.Errorf("the newest key was dropped: %s", r.Stderr)
+			}
+			e.Ctl("key", "drop", e.Path("keys"), shown.Keys[0].Key)
+			e.MustEqual("a.db")
+			e.Ctl("verify", "--read", "-s", e.Path("a.db"))
+			// The store's database is never written to again: its checkpoint is of the older key.
+			r := e.ctl("export", "file:///st/r.db", e.Path("r.db"))
+			if r.Code != 1 || !strings.Contains(r.Stderr, shown.Keys[0].Key) {
+				t.Errorf("a version of a key that was dropped: exit code %d, %s", r.Code, r.Stderr)
+			}
+			shell.Must("insert into t(b) values(1);")
+			shell.Flush()
+			e.MustEqual("a.db")
+		})
+	}
+}
+
 // TestKeyRotationKilled: the program that seals anew is killed at one of its requests, before or
 // after the store has done it, again and again, under one new key after another, while a writer
 // writes, a replica reads, and a database in a store is used. Nothing is lost meanwhile, nor by the
