@@ -54,9 +54,9 @@ manifest stands in records, which are not read. It makes three requests per data
 
 With --dedup it also weighs the versions: what they would take if each were stored by itself
 (ALONE), and what they take (STORED), as they are stored, compressed; and of all together, where
-databases share packs, too, beside all that the bucket of chunks holds. It weighs the newest version
-and each checkpoint that is kept, not those that the records between make. For that it reads them,
-and their leaves: 25 KB for 32 MiB of a database, those that versions share once.
+databases share packs, too, beside all that the bucket of chunks holds. It weighs the newest
+version and each checkpoint that is kept, not those that the records between make. For that it
+reads them, and their leaves: 25 KB for 32 MiB of a database, those that versions share once.
 
 Of a store that databases live in it lists these: their path and size, how long ago the store
 got the newest version, and who holds the database.`,
