@@ -46,6 +46,15 @@ func (w *world) harm(done <-chan struct{}, processes []*process, start func(*hos
 				d = (8 + 12*w.rng.Float64()) * float64(time.Second)
 			}
 			p.stop(time.Duration(d))
+			if !w.paused || w.rng.IntN(2) == 0 {
+				break
+			}
+			p.h.pause(time.Duration(d))
+			for _, other := range alive {
+				if other.h == p.h {
+					other.stop(time.Duration(d))
+				}
+			}
 		}
 		if len(alive) == 0 {
 			return

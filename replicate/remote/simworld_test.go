@@ -65,6 +65,7 @@ type settings struct {
 	slow     bool // answers to who gives the history back take seconds
 	mute     bool // answers to who appends a record may take longer than the lease's timeout
 	long     bool // some wait so long that records are trimmed meanwhile
+	paused   bool // machines are, and their clocks stand still meanwhile
 	cleaned  bool // machines lose the files that their processes share
 	variant  variant
 }
@@ -82,7 +83,7 @@ type variant struct {
 
 // timely reports whether what is read must be the newest (R10).
 func (w *world) timely() bool {
-	return !w.drift && !w.variant.needsNoLock && !w.variant.takesAnyTime
+	return !w.drift && !w.paused && !w.variant.needsNoLock && !w.variant.takesAnyTime
 }
 
 // counts says what happened in a world, so that a test sees whether it is worth anything.
@@ -124,33 +125,6 @@ func (w *world) trace(format string, args ...any) {
 	if *seed != 0 {
 		fmt.Fprintf(os.Stderr, "%v "+format+"\n", append([]any{w.now()}, args...)...)
 	}
-}
-
-// host is a machine: a directory, and a clock.
-type host struct {
-	w      *world
-	id     int
-	dir    string
-	offset time.Duration
-	rate   float64
-}
-
-func (w *world) newHost() *host {
-	h := &host{w: w, id: w.machines, dir: fmt.Sprintf("%s/%d", w.dir, w.machines), rate: 1,
-		offset: time.Duration(1 + w.rng.Int64N(int64(1000*time.Hour)))}
-	w.machines++
-	if w.drift {
-		h.rate = 0.8 + 0.45*w.rng.Float64()
-	}
-	if err := os.Mkdir(h.dir, 0o700); err != nil {
-		panic(err)
-	}
-	return h
-}
-
-// now is CLOCK_BOOTTIME of the machine.
-func (h *host) now() time.Duration {
-	return h.offset + time.Duration(float64(h.w.now())*h.rate)
 }
 
 // process is one that uses the library.
@@ -315,6 +289,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		w.slow = more.IntN(8) == 0
 		w.mute = more.IntN(8) == 0
 		w.early = w.early || w.mute && more.IntN(2) == 0
+		w.paused = more.IntN(8) == 0
 	}
 	w.favour()
 	w.live()
@@ -559,7 +534,7 @@ func (p *process) takes(from time.Duration) {
 		if done {
 			return
 		}
-		if w.now()-from > most && (w.timely() || w.drift) {
+		if w.now()-from > most && (w.timely() || w.drift) && !w.paused {
 			w.mu.Lock()
 			w.violate("R9: waited from %v to %v, last tried at %v: %v", from, w.now(), tries, err)
 			w.mu.Unlock()
