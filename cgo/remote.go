@@ -26,6 +26,7 @@ import (
 	rt "runtime/cgo"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"verneuil/replicate/remote"
@@ -36,7 +37,8 @@ import (
 // remoteConn is a handle's connection, with its database's name for the log.
 type remoteConn struct {
 	*remote.Conn
-	name string
+	name   string
+	visits *visits
 }
 
 func conn(h C.uintptr_t) remoteConn { return rt.Handle(h).Value().(remoteConn) }
@@ -98,6 +100,34 @@ func (c remoteConn) tell(what string, err error, otherwise C.int) C.int {
 	return rc
 }
 
+// visits is when a handle's thread has come to Go.
+type visits struct{ last, yielded time.Duration }
+
+// visitsSlice is for how long a thread comes back again and again until it yields.
+const visitsSlice = 5 * time.Millisecond
+
+var started = time.Now()
+
+// note notes a visit. To the runtime the visits of a thread of C's are one goroutine. When that
+// has gone on for 10 ms without passing through the scheduler, the runtime's monitor preempts it,
+// and takes its processor away whenever the thread is in C; and while there is something to take it
+// looks every 20 µs, which costs more than a commit. So who comes often begins a new slice of time
+// now and then.
+func (v *visits) note() {
+	now := time.Since(started)
+	often := now-v.last < visitsSlice
+	if v.last = now; often && now-v.yielded >= visitsSlice {
+		v.yielded = now
+		runtime.Gosched()
+	}
+}
+
+// waiting is the function of that name, for one of the handle's visits.
+func (c remoteConn) waiting(db unsafe.Pointer, f func(ctx context.Context) error) error {
+	c.visits.note()
+	return waiting(db, f)
+}
+
 // waiting runs f, which may wait until the host interrupts the connection at db.
 func waiting(db unsafe.Pointer, f func(ctx context.Context) error) error {
 	ctx, end := untilInterrupted(db)
@@ -141,7 +171,7 @@ func goRemoteOpen(zName *C.char, m *C.RemoteMode, out *C.RemoteOpened) (rc C.int
 	r, err := vfs.Process().OpenRemote(context.Background(), name, remote.Mode{
 		ReadOnly: m.readOnly != 0, Create: m.create != 0, Follow: m.follow != 0,
 	})
-	c := remoteConn{r, name}
+	c := remoteConn{r, name, new(visits)}
 	if err != nil {
 		return c.tell("open the database", err, C.SQLITE_CANTOPEN)
 	}
@@ -161,7 +191,7 @@ func goRemoteExists(zName *C.char, out *C.int) (rc C.int) {
 	name := C.GoString(zName)
 	exists, err := vfs.Process().RemoteExists(context.Background(), name)
 	*out = C.int(b2i(exists))
-	return remoteConn{nil, name}.tell("look for the database", err, rc)
+	return remoteConn{name: name}.tell("look for the database", err, rc)
 }
 
 //export goRemoteClose
@@ -178,7 +208,7 @@ func goRemoteRead(h C.uintptr_t, p unsafe.Pointer, n C.int, off C.int64_t,
 	rc = C.SQLITE_IOERR_READ
 	defer guard("read from a database in a store")
 	c := conn(h)
-	err := waiting(db, func(ctx context.Context) error {
+	err := c.waiting(db, func(ctx context.Context) error {
 		return c.Read(ctx, unsafe.Slice((*byte)(p), int(n)), int64(off))
 	})
 	return c.tell("read", err, rc)
@@ -196,7 +226,7 @@ func goRemoteShare(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.i
 	defer guard("share a database in a store")
 	c := conn(h)
 	defer c.place(out)
-	return c.tell("begin a transaction", waiting(db, c.Share), rc)
+	return c.tell("begin a transaction", c.waiting(db, c.Share), rc)
 }
 
 //export goRemoteAdopt
@@ -213,7 +243,7 @@ func goRemoteReserve(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C
 	defer guard("reserve a database in a store")
 	c := conn(h)
 	defer c.place(out)
-	return c.tell("begin to write", waiting(db, c.Reserve), rc)
+	return c.tell("begin to write", c.waiting(db, c.Reserve), rc)
 }
 
 //export goRemoteUnreserve
@@ -254,7 +284,7 @@ func goRemoteCommit(h C.uintptr_t, p *C.RemoteChange, db unsafe.Pointer,
 	defer guard("commit to a database in a store")
 	c := conn(h)
 	defer c.place(out)
-	err := waiting(db, func(ctx context.Context) error {
+	err := c.waiting(db, func(ctx context.Context) error {
 		wait := p.wait != 0
 		_, err := c.Commit(ctx, change(p), remote.Way{Pass: p.pass != 0, Early: !wait})
 		if err == nil && wait {
@@ -271,7 +301,7 @@ func goRemoteWait(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.in
 	defer guard("make a commit durable in a store")
 	c := conn(h)
 	defer c.place(out)
-	return c.tell("commit", waiting(db, c.Wait), rc)
+	return c.tell("commit", c.waiting(db, c.Wait), rc)
 }
 
 // complain logs err like tell, and gives C a copy of its text.
@@ -290,7 +320,7 @@ func goRemoteRefresh(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace,
 	defer guard("refresh a database in a store")
 	c := conn(h)
 	defer c.place(out)
-	return c.complain("refresh", waiting(db, c.Refresh), zErr)
+	return c.complain("refresh", c.waiting(db, c.Refresh), zErr)
 }
 
 //export goRemoteRelease
@@ -298,7 +328,7 @@ func goRemoteRelease(h C.uintptr_t, db unsafe.Pointer, zErr **C.char) (rc C.int)
 	rc = C.SQLITE_ERROR
 	defer guard("give the lease of a database in a store back")
 	c := conn(h)
-	return c.complain("give the lease back", waiting(db, c.Release), zErr)
+	return c.complain("give the lease back", c.waiting(db, c.Release), zErr)
 }
 
 //export goSpillOpen

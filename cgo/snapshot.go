@@ -91,32 +91,47 @@ var errInterrupted = errors.New("interrupted")
 // interruptPoll is how often a call that waits looks for sqlite3_interrupt().
 const interruptPoll = 20 * time.Millisecond
 
+// interrupts are the calls that wait, each with the connection that may be interrupted. They share
+// a timer, which runs on for a moment when nobody waits any more: one for each call would wake one
+// of the runtime's threads each time.
+var interrupts = struct {
+	mu      sync.Mutex
+	waiting map[*unsafe.Pointer]context.CancelCauseFunc
+	called  bool        // since the last look
+	timer   *time.Timer // nil: it does not run
+}{waiting: make(map[*unsafe.Pointer]context.CancelCauseFunc)}
+
+func lookForInterrupts() {
+	interrupts.mu.Lock()
+	defer interrupts.mu.Unlock()
+	for db, cancel := range interrupts.waiting {
+		if C.snapshotInterrupted(*db) != 0 {
+			cancel(errInterrupted)
+		}
+	}
+	if interrupts.called || len(interrupts.waiting) > 0 {
+		interrupts.called = false
+		interrupts.timer.Reset(interruptPoll)
+	} else {
+		interrupts.timer = nil
+	}
+}
+
 // untilInterrupted returns a context that ends with errInterrupted when the host
 // interrupts the connection at db, which waits for us. Nothing looks at db once
 // end has returned.
 func untilInterrupted(db unsafe.Pointer) (ctx context.Context, end func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	var mu sync.Mutex
-	var timer *time.Timer // nil: ended
-	look := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if timer == nil {
-			return
-		}
-		if C.snapshotInterrupted(db) != 0 {
-			cancel(errInterrupted)
-		}
-		timer.Reset(interruptPoll)
+	interrupts.mu.Lock()
+	defer interrupts.mu.Unlock()
+	interrupts.waiting[&db], interrupts.called = cancel, true
+	if interrupts.timer == nil {
+		interrupts.timer = time.AfterFunc(interruptPoll, lookForInterrupts)
 	}
-	mu.Lock()
-	timer = time.AfterFunc(interruptPoll, look)
-	mu.Unlock()
 	return ctx, func() {
-		mu.Lock()
-		timer.Stop()
-		timer = nil
-		mu.Unlock()
+		interrupts.mu.Lock()
+		delete(interrupts.waiting, &db)
+		interrupts.mu.Unlock()
 		cancel(nil)
 	}
 }
