@@ -67,6 +67,7 @@ var remoteCodes = []struct {
 	{remote.ErrReadOnly, C.SQLITE_READONLY},
 	{remote.ErrDenied, C.SQLITE_READONLY},
 	{syscall.ENOSPC, C.SQLITE_FULL},
+	{syscall.EDQUOT, C.SQLITE_FULL},
 }
 
 // codeOf returns the result code of err, whose default is otherwise.

@@ -52,6 +52,7 @@ type Cluster struct {
 	OSDs     []*Daemon
 
 	options Options
+	manager *Daemon // nil: there is none
 	dir     string
 	reaper  *os.File
 	names   atomic.Int64
@@ -139,7 +140,7 @@ func reap(dir string) (*os.File, error) {
 }
 
 func (c *Cluster) stop() {
-	for _, d := range append(c.OSDs, c.Mon) {
+	for _, d := range append(c.OSDs, c.Mon, c.manager) {
 		if d != nil && d.process != nil {
 			d.Kill()
 		}

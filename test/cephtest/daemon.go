@@ -14,11 +14,12 @@ import (
 	"verneuil/test/tied"
 )
 
-// Daemon is a monitor or an OSD of a cluster. It is used by one goroutine at a time.
+// Daemon is a monitor, an OSD or a manager of a cluster. It is used by one goroutine at a time.
 type Daemon struct {
 	cluster *Cluster
 	name    string // "mon.a", "osd.0"
 	args    []string
+	env     []string // on top of the cluster's
 	process *os.Process
 	exited  chan struct{} // closed when the process has ended
 }
@@ -31,7 +32,7 @@ func (d *Daemon) start() error {
 	}
 	defer output.Close()
 	command := exec.Command(d.args[0], d.args[1:]...)
-	command.Env = d.cluster.environ()
+	command.Env = append(d.cluster.environ(), d.env...)
 	command.Stdout, command.Stderr = output, output
 	if err := tied.Start(command); err != nil {
 		return err

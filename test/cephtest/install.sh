@@ -3,6 +3,9 @@
 # else unpacks them below DIR, with those that they need and this machine has not. No daemon is
 # started. Where neither can be done the tests are left out; that is no failure.
 #
+# A manager, which quotas of pools need, is unpacked into DIR-mgr without its modules in Python, and
+# what they need; where that cannot be done its tests are left out.
+#
 # install.sh DIR ask does nothing, and fails if Ceph is not there.
 set -euo pipefail
 dir=$1 task=${2-}
@@ -44,9 +47,28 @@ unpack() {
   mv "$dir.new" "$dir"
 }
 
+manager() {
+  local needed file
+  needed=$(apt-get --simulate --no-install-recommends install ceph-mgr | sed -nE 's/^Inst (ceph-mgr|libboost-python[^ ]*) .*/\1/p')
+  [ -n "$needed" ]
+  rm -rf "$dir-mgr.new"
+  mkdir -p "$dir-mgr.new/packages"
+  cd "$dir-mgr.new/packages"
+  apt-get download $needed
+  for file in *.deb; do
+    dpkg -x "$file" "$dir-mgr.new"
+  done
+  rm -rf "$dir-mgr.new/packages" "$dir-mgr"
+  mv "$dir-mgr.new" "$dir-mgr"
+}
+
 case $task in
-install | unpack) $task; exit ;;
+install | unpack | manager) $task; exit ;;
 esac
+if [ "$task" != ask ] && command -v apt-get >/dev/null && ! command -v ceph-mgr >/dev/null && [ ! -e "$dir-mgr" ]; then
+  echo "unpacking Ceph's manager for the tests, once"
+  bash "$0" "$dir" manager >"$dir-mgr.log" 2>&1 || echo "no manager of Ceph: the tests of quotas are left out"
+fi
 if complete "" || complete "$dir"; then exit; fi
 [ "$task" != ask ] || exit 1
 if ! command -v apt-get >/dev/null; then

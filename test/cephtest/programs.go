@@ -112,24 +112,30 @@ func (p *Programs) library(name string) string {
 }
 
 // Env returns the variables, "NAME=VALUE", that a program needs to find Ceph's libraries.
-func (p *Programs) Env() []string {
-	if p.root == "" {
+func (p *Programs) Env() []string { return environ(p) }
+
+// environ is what a program needs that uses those of several roots.
+func environ(all ...*Programs) []string {
+	var libraries, modules []string
+	for _, p := range all {
+		if p.root == "" {
+			continue
+		}
+		for _, dir := range p.libraries() {
+			libraries = append(libraries, dir, filepath.Join(dir, "ceph"))
+		}
+		modules = append(modules, filepath.Join(p.root, "usr/lib/python3/dist-packages"))
+	}
+	if modules == nil {
 		return nil
 	}
-	var paths []string
-	for _, dir := range p.libraries() {
-		paths = append(paths, dir, filepath.Join(dir, "ceph"))
-	}
-	joined := func(variable string, paths ...string) string {
+	joined := func(variable string, paths []string) string {
 		if old := os.Getenv(variable); old != "" {
 			paths = append(paths, old)
 		}
 		return variable + "=" + strings.Join(paths, ":")
 	}
-	return []string{
-		joined("LD_LIBRARY_PATH", paths...),
-		joined("PYTHONPATH", filepath.Join(p.root, "usr/lib/python3/dist-packages")),
-	}
+	return []string{joined("LD_LIBRARY_PATH", libraries), joined("PYTHONPATH", modules)}
 }
 
 // conf are the lines of ceph.conf by which the daemons find what they load.

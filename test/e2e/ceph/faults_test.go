@@ -147,6 +147,39 @@ func testFull(t *testing.T, c *cephtest.Cluster, j *journal) {
 	j.mustInsert()
 }
 
+// TestQuota: a pool that has reached its quota refuses what makes objects, as one that is full:
+// that is SQLITE_FULL, and says why. Small commits go on, and all of them when the quota is lifted.
+func TestQuota(t *testing.T) {
+	harness.Library(t)
+	c := cephtest.Start(t, cephtest.Options{})
+	c.StartManager(t)
+	w := worldIn(t, c)
+	uri := w.uri("a.db")
+	j := w.begin(uri)
+	j.mustInsert()
+	quota := func(bytes string) {
+		c.Run(t, "ceph", "osd", "pool", "set-quota", cephtest.Pool, "max_bytes", bytes)
+	}
+	quota("1000000")
+	large := func() (said string) {
+		before := len(j.Stderr())
+		j.Ask("drop table if exists big; create table big as select randomblob(3000000);")
+		return j.Stderr()[before:]
+	}
+	harness.Until(t, "the pool has reached its quota", func() bool {
+		said := large()
+		if said != "" && (!strings.Contains(said, "quota") || !strings.Contains(said, "(13)")) {
+			t.Errorf("said %q, without the quota or SQLITE_FULL", said)
+		}
+		return said != ""
+	})
+	j.mustInsert()
+	quota("0")
+	harness.Until(t, "it has none", func() bool { return large() == "" })
+	j.mustInsert()
+	j.complete(w, uri)
+}
+
 // TestKilledCluster: every daemon is killed, under a writer, and started again: it waits, and goes
 // on, and what was committed is there.
 func TestKilledCluster(t *testing.T) {

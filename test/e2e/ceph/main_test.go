@@ -30,8 +30,7 @@
 //	names that cannot be        TestNoSuchPlace, and TestRefused in cgo/librados
 //	options that abort          TestAbortingOptions in cgo/librados
 //	exit() meanwhile            TestShutdown in cgo/librados, TestExitWithRADOS in test/e2e/hosts
-//	a pool's quota              none: monitors know of it only from a manager, which none of our
-//	                            clusters has; a client is told what a full OSD tells it
+//	a pool's quota              TestQuota, where there is a manager
 package ceph_test
 
 import (
