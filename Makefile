@@ -163,7 +163,7 @@ vet: modules
 # Not to /dev/null: where a compilation fails, root's gcc removes that.
 check-c: modules
 	@mkdir -p $(BUILD)
-	@for file in cgo/*.c cmd/libverneuil_recorder/*.c cmd/libverneuil_preload/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c; do \
+	@for file in cgo/*.c cmd/libverneuil_recorder/*.c cmd/libverneuil_preload/*.c cgo/librados/*.c bench/host/*.c test/sanitize/*.c test/sanitize/librados/*.c; do \
 	  echo "$(CC) -Wall -Wextra -Werror $$file"; \
 	  $(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -I"$(SQLITE_HEADERS)" -Icgo -c -o $(BUILD)/check.o $$file || exit; \
 	done; rm -f $(BUILD)/check.o

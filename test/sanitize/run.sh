@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds the driver (driver.c) with sanitizers and runs it. Called by make sanitize and,
-# in a short form, by the tests.
+# Builds the driver (driver.c), and the binding of librados over a library that answers in
+# odd ways (librados/), with sanitizers, and runs them. Called by make sanitize and, in a
+# short form, by the tests.
 #
 # Usage: run.sh DIRECTORY SQLITE_SOURCE SEEDS STEPS TOOL...
 #
@@ -44,6 +45,14 @@ for tool in "$@"; do
     rm -rf "$directory/data"
     mkdir "$directory/data"
     said=$("${under[@]}" "$directory/$tool" "$directory/data" "$seed" "$steps") || { echo "$tool, seed $seed: exit code $?" >&2; exit 1; }
+    echo "$tool: $said"
+  done
+
+  binding=("${flags[@]}" "${mine[@]}")
+  "$cc" "${binding[@]}" -fPIC -shared -fvisibility=hidden "$here/librados/stub.c" -o "$directory/librados-$tool.so" -lpthread
+  "$cc" "${binding[@]}" "$here"/librados/binding.c "$here"/../../cgo/librados/*.c -o "$directory/binding-$tool" -lpthread -ldl
+  for ((seed = 1; seed <= seeds; seed++)); do
+    said=$("${under[@]}" "$directory/binding-$tool" "$directory/librados-$tool.so" "$seed" "$steps") || { echo "$tool, binding, seed $seed: exit code $?" >&2; exit 1; }
     echo "$tool: $said"
   done
 done
