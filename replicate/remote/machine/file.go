@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,10 +35,13 @@ type File struct {
 
 	mu      sync.Mutex
 	f       *os.File
-	held    bool   // the lock is
-	private error  // why f is nobody else's; nil: it is the path's
-	strange bool   // f has left a file, and has neither loaded nor stored a state since
-	left    []byte // the state of the file that f has left; nil: none, or it is not known
+	is      identity // f's
+	held    bool     // the lock is
+	private error    // why f is nobody else's; nil: it is the path's
+	strange bool     // f has left a file, and has neither loaded nor stored a state since
+	left    []byte   // the state of the file that f has left; nil: none, or it is not known
+	// The last slot of this file that was stored or loaded; nil: none.
+	header, state []byte
 }
 
 // Open opens the file of the database with that name in dir, and makes it if it is not there. If
@@ -111,6 +115,10 @@ func (f *File) use(file *os.File) error {
 	} else if err != nil {
 		return fmt.Errorf("allocate the page of %s: %w", file.Name(), err)
 	}
+	is, err := identityOf(fd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file.Name(), err)
+	}
 	flags := unix.MAP_SHARED
 	if f.page != nil {
 		flags |= unix.MAP_FIXED
@@ -123,7 +131,7 @@ func (f *File) use(file *os.File) error {
 	if f.f != nil {
 		f.f.Close()
 	}
-	f.f = file
+	f.f, f.is, f.header, f.state = file, is, nil, nil
 	if f.page == nil { // else it is where it was, and others read f.page
 		f.page = (*Page)(at)
 	}
@@ -142,7 +150,7 @@ func (f *File) Renew() error {
 // may have it mapped still, and takes the state away (L6). It does so under that file's lock:
 // nobody takes that again to promise anything.
 func (f *File) renew() error {
-	if f.held || f.private != nil || f.place.has(f.f) {
+	if f.held || f.private != nil || f.place.has(f.is) {
 		return nil
 	}
 	f.strange = true
@@ -170,7 +178,7 @@ func (f *File) Left() (state []byte, left bool) {
 }
 
 // TryLock takes the lock if nobody has it, and reports whether it did so. f itself counts as
-// somebody. First f moves to the path's file, if that is another one.
+// somebody. Before that f moves to the path's file, if it is another one.
 func (f *File) TryLock() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -178,20 +186,21 @@ func (f *File) TryLock() (bool, error) {
 		return false, nil
 	}
 	for range 8 {
+		err := f.flock(unix.F_WRLCK)
+		taken := errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES)
+		if err != nil && !taken {
+			return false, fmt.Errorf("lock %s: %w", f.f.Name(), err)
+		}
+		if f.private != nil || f.place.has(f.is) {
+			f.held = !taken
+			return f.held, nil
+		}
+		if !taken {
+			f.flock(unix.F_UNLCK)
+		}
 		if err := f.renew(); err != nil {
 			return false, err
 		}
-		err := f.flock(unix.F_WRLCK)
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			return false, nil
-		} else if err != nil {
-			return false, fmt.Errorf("lock %s: %w", f.f.Name(), err)
-		}
-		if f.private != nil || f.place.has(f.f) {
-			f.held = true
-			return true, nil
-		}
-		f.flock(unix.F_UNLCK)
 	}
 	return false, fmt.Errorf("lock %s: it is removed again and again", f.f.Name())
 }
@@ -224,7 +233,7 @@ func (f *File) Break() error {
 	if f.held || f.private != nil {
 		return nil
 	}
-	if f.place.has(f.f) {
+	if f.place.has(f.is) {
 		err := os.Remove(filepath.Join(f.place.dir, f.place.name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("give up a lock that nobody gives back: %w", err)
@@ -252,7 +261,8 @@ func (f *File) Leave() error {
 	return nil
 }
 
-// Load returns the state; ok is false if there is none. f must have the lock.
+// Load returns the state, which nobody may change; ok is false if there is none. f must have the
+// lock.
 func (f *File) Load() (state []byte, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -283,6 +293,9 @@ func (f *File) load() (state []byte, ok bool) {
 	if _, err := f.f.ReadAt(header, slot); err != nil {
 		return nil, false
 	}
+	if bytes.Equal(header, f.header) { // which has a hash of the state
+		return f.state, true
+	}
 	length := binary.LittleEndian.Uint64(header[16:])
 	if length > StateBytesMax {
 		return nil, false
@@ -291,13 +304,15 @@ func (f *File) load() (state []byte, ok bool) {
 	if _, err := f.f.ReadAt(state, slot+headerBytes); err != nil && length > 0 {
 		return nil, false
 	}
-	if string(header) != string(f.header(sequence, state)) { // L2
+	if !bytes.Equal(header, f.headerOf(sequence, state)) { // L2
 		return nil, false
 	}
+	f.header, f.state = header, state
 	return state, true
 }
 
-// Store replaces the state. After an error there is none (L2). f must have the lock.
+// Store replaces the state, which f retains. After an error there is none (L2). f must have the
+// lock.
 func (f *File) Store(state []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -318,11 +333,12 @@ func (f *File) store(state []byte) error {
 	}
 	sequence := f.page.sequence.Load() + 1
 	slot := pageBytes + int64(sequence&1)*SlotBytes
-	whole := append(f.header(sequence, state), state...)
-	if _, err := f.f.WriteAt(whole, slot); err != nil {
+	header := f.headerOf(sequence, state)
+	if _, err := f.f.WriteAt(append(header, state...), slot); err != nil {
 		return err
 	}
 	f.page.sequence.Store(sequence) // it counts
+	f.header, f.state = header, state
 	f.strange, f.left = false, nil
 	return nil
 }
@@ -336,8 +352,8 @@ func (f *File) Clear() {
 	}
 }
 
-// header is that of the slot that has state.
-func (f *File) header(sequence uint64, state []byte) []byte {
+// headerOf is that of the slot that has state.
+func (f *File) headerOf(sequence uint64, state []byte) []byte {
 	h := make([]byte, 0, headerBytes+len(f.place.name)+len(state))
 	h = binary.LittleEndian.AppendUint32(append(h, slotMagic...), slotVersion)
 	h = binary.LittleEndian.AppendUint64(h, sequence)

@@ -243,6 +243,7 @@ func TestL2Damage(t *testing.T) {
 		must(t, err)
 		_, err = f.f.WriteAt([]byte{b[0] ^ 1}, int64(slot)+at)
 		must(t, err)
+		f.header, f.state = nil, nil // as who has not stored it
 		has(t, f, nil)
 		_, err = f.f.WriteAt(b, int64(slot)+at)
 		must(t, err)
@@ -394,18 +395,18 @@ func TestBoots(t *testing.T) {
 	if b.Page().Newest(1, 0) {
 		t.Fatal("a promise of another boot holds")
 	}
-	if !a.place.has(a.f) {
+	if !a.place.has(a.is) {
 		t.Fatal("a fresh file of another boot, or machine, was removed")
 	}
 	long := time.Now().Add(-2 * staleAge)
 	must(t, os.Chtimes(a.f.Name(), long, long))
 	shared(t, dir)
-	if !a.place.has(a.f) {
+	if !a.place.has(a.is) {
 		t.Fatal("the directory is read for each file")
 	}
 	tidied.Clear() // as in another process
 	shared(t, dir)
-	if a.place.has(a.f) || !b.place.has(b.f) {
+	if a.place.has(a.is) || !b.place.has(b.is) {
 		t.Fatal("not the old file was removed")
 	}
 

@@ -101,14 +101,20 @@ func private(fd int, name string, kind uint32) error {
 	return nil
 }
 
-// has reports whether the path leads to f.
-func (p place) has(f *os.File) bool {
-	now, err := os.Lstat(filepath.Join(p.dir, p.name))
-	if err != nil {
-		return false
-	}
-	open, err := f.Stat()
-	return err == nil && os.SameFile(now, open)
+// identity is a file's, while it is open.
+type identity struct{ device, inode uint64 }
+
+func identityOf(fd int) (identity, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	return identity{st.Dev, st.Ino}, err
+}
+
+// has reports whether the path leads to that file.
+func (p place) has(is identity) bool {
+	var st unix.Stat_t
+	err := unix.Lstat(p.dir+"/"+p.name, &st)
+	return err == nil && is == identity{st.Dev, st.Ino}
 }
 
 // tidied has the directories that this process has tidied.
