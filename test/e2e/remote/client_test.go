@@ -121,6 +121,8 @@ func (c *client) kill() {
 // finish has the client end, and fails if it does not, or not well.
 func (c *client) finish(ctx context.Context) error {
 	c.stdin.Close()
+	ctx, cancel := context.WithTimeout(ctx, finishBound)
+	defer cancel()
 	select {
 	case <-c.ended:
 	case <-ctx.Done():

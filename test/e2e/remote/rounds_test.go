@@ -28,8 +28,9 @@ import (
 // leaseTimeout is short, so that a round sees holders that are taken for dead.
 const leaseTimeout = 600 * time.Millisecond
 
-// roundBound is when a round that does not come to its end is given up.
-const roundBound = 3 * time.Minute
+// finishBound is when a client that does not end is taken for one that hangs. It begins when the
+// store serves: a cluster that was killed may take more than a minute for that on a busy machine.
+const finishBound = 3 * time.Minute
 
 // nimble has clients of Ceph look for an OSD that came back after a second, and not after ten.
 const nimble = "objecter_timeout = 1\nobjecter_tick_interval = 0.5\n"
@@ -153,10 +154,8 @@ func TestRounds(t *testing.T) {
 
 // play plays one round.
 func (s *stage) play(t *testing.T, seed uint64) (report, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), roundBound)
-	defer cancel()
 	r := &round{
-		stage: s, rand: rand.New(rand.NewPCG(seed, 18)), ctx: ctx,
+		stage: s, rand: rand.New(rand.NewPCG(seed, 18)), ctx: t.Context(),
 		uri: fmt.Sprintf("file:///rounds/%d.db?vfs=verneuil_remote", seed),
 	}
 	defer r.end()
