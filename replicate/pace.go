@@ -59,8 +59,9 @@ func (p *pace) made(began time.Time, anew bool) {
 // pushes cost does not make them longer.
 func (p *pace) slot(now time.Time) time.Time {
 	over := p.over()
-	if late := now.Sub(over); late >= p.interval || late >= 0 && p.wanted.After(over) {
-		return now
+	late := now.Sub(over)
+	if now.Before(p.due()) || late >= p.interval || late >= 0 && p.wanted.After(over) {
+		return now // for one that was hurried, too
 	}
 	return over
 }

@@ -70,6 +70,12 @@ func TestPaceKeepsTime(t *testing.T) {
 		}
 		p.made(now, true)
 	}
+	hurried := p.last.Add(300 * time.Millisecond)
+	p.want(hurried)
+	p.made(hurried, true)
+	if p.due().Sub(hurried) > time.Second {
+		t.Errorf("after a version that was hurried the next one is due in %v", p.due().Sub(hurried))
+	}
 	st.CutAt.Store(0)
 	p = newPace(st, time.Second, start)
 	versions := 0
