@@ -42,6 +42,12 @@ type bucketLog struct {
 	hidden bool // they are
 }
 
+// Peeker is a [Bucket] that can tell whether an object is there at no cost, beside that of a Put.
+type Peeker interface {
+	// Peek reports whether there is an object of that key. It takes no token.
+	Peek(key string) (there bool, err error)
+}
+
 // Logger is a [Bucket] of chunks that keeps the records of logs in another way than one object for
 // each. To the methods of Bucket they are objects all the same, under [RecordKey], but that a Put
 // must have the condition that there is none.
@@ -101,8 +107,23 @@ func (l *bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
 	if c, ok := l.bucket.(Conditional); ok && c.Unguarded() {
 		return fmt.Errorf("append record %d of %v: %w", n, l, ErrUnguarded)
 	}
+	if p, ok := l.bucket.(Peeker); ok && n > 1 {
+		if err := l.follows(p, n); err != nil {
+			return err
+		}
+	}
 	_, err := l.bucket.Put(ctx, l.key(n), record, Condition{IfNone: true})
 	return err
+}
+
+// follows fails with ErrAbsent if there is no record before n, and no n: a fence may stay alone.
+func (l *bucketLog) follows(p Peeker, n uint64) error {
+	for _, k := range []uint64{n - 1, n} {
+		if there, err := p.Peek(l.key(k)); there || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("append record %d of %v: there is none before it: %w", n, l, ErrAbsent)
 }
 
 // Read asks for all of them at once, up to 64 at a time.

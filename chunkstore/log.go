@@ -13,7 +13,9 @@ import (
 // again. Who relies on order must know that (package history does).
 type Log interface {
 	// Append creates record n, whole or not at all, durably when it returns nil. The caller
-	// has seen n-1. It fails with ErrConflict if there is an n, also if its bytes are the same.
+	// has seen n-1. It fails with ErrConflict if there is an n, also if its bytes are the same,
+	// and, where the log can tell at no cost, with ErrAbsent if there is no n-1: it was there, so
+	// the store is not what it was, and nobody would come to read n.
 	// After an error that is none of the kinds, n may have been created all the same, or
 	// may yet be. record is not retained.
 	Append(ctx context.Context, n uint64, record []byte) error
@@ -24,8 +26,8 @@ type Log interface {
 	// List calls yield for each record from on that is there, in order, until yield returns
 	// false. Numbers may be missing, where they were trimmed.
 	List(ctx context.Context, from uint64, yield func(LogEntry) bool) error
-	// Trim removes the records below before, but for those in keep. An error leaves some of
-	// them, and is no harm.
+	// Trim removes the records below before, but for those in keep. The last one is never below.
+	// An error leaves some of them, and is no harm.
 	Trim(ctx context.Context, before uint64, keep []uint64) error
 	// String names the log in messages, without secrets.
 	String() string

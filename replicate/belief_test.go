@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -301,4 +304,91 @@ func TestOwnTakeover(t *testing.T) {
 	if fences.Load() == 0 {
 		t.Error("nothing was taken over")
 	}
+}
+
+// cuts are what may become of a target's log of versions: a reader stops before what is gone. They
+// are given the records that are there, in order, and what the target had two versions ago.
+var cuts = map[string]func(b *memoryBucket, records []string, then map[string][]byte){
+	"the last record": func(b *memoryBucket, records []string, _ map[string][]byte) {
+		delete(b.objects, records[len(records)-1])
+	},
+	"one before it": func(b *memoryBucket, records []string, _ map[string][]byte) {
+		delete(b.objects, records[len(records)-2])
+	},
+	"the first record": func(b *memoryBucket, records []string, _ map[string][]byte) {
+		delete(b.objects, records[0])
+	},
+	"one made empty": func(b *memoryBucket, records []string, _ map[string][]byte) {
+		b.objects[records[len(records)-1]] = nil
+	},
+	"put back": func(b *memoryBucket, _ []string, then map[string][]byte) {
+		b.objects = maps.Clone(then)
+	},
+}
+
+// TestLogThatLostRecords: a record that was appended after others had been lost is read by nobody.
+// No flush says that it is stored: of a replicator that went on, and of one that began anew from
+// what it had noted; of one that has something new, and of one that has not.
+func TestLogThatLostRecords(t *testing.T) {
+	for name, cut := range cuts {
+		for _, restart := range []bool{false, true} {
+			for _, news := range []int{0, 1, 3} {
+				t.Run(fmt.Sprintf("%s, restarted %v, %d versions later", name, restart, news),
+					func(t *testing.T) { logThatLostRecords(t, cut, restart, news) })
+			}
+		}
+	}
+}
+
+func logThatLostRecords(t *testing.T, cut func(*memoryBucket, []string, map[string][]byte),
+	restart bool, news int) {
+	w := newWorld(t, 1, 1)
+	clock := w.withClock()
+	r := w.replicator()
+	stop := w.run(r)
+	w.fillChunks(4)
+	w.mustFlush(r)
+	version := func(v byte) {
+		w.begin()
+		w.write(17, w.pageOf(17, 0, v))
+		w.commit()
+	}
+	var then map[string][]byte
+	for v := range byte(4) {
+		if v == 2 {
+			then = maps.Clone(w.chunks[0].objects)
+		}
+		version(100 + v)
+		clock.by.Add(int64(2 * courier.FlushTrust)) // so that each is looked at
+		w.mustFlush(r)
+	}
+	b := w.chunks[0]
+	b.mu.Lock()
+	records := slices.Sorted(func(yield func(string) bool) {
+		for key := range b.objects {
+			if strings.HasPrefix(key, chunkstore.LogKeyPrefix) && !yield(key) {
+				return
+			}
+		}
+	})
+	if len(records) < 4 {
+		t.Fatalf("%d records", len(records))
+	}
+	cut(b, records, then)
+	b.mu.Unlock()
+	if restart {
+		stop()
+		r = w.replicator()
+		stop = w.run(r)
+	}
+	for v := range news {
+		version(200 + byte(v))
+		if v+1 < news {
+			w.mustFlush(r) // it may be believed: the target was looked at a moment ago
+		}
+	}
+	clock.by.Add(int64(courier.PauseTrust)) // longer than anything is believed, but for a sample
+	w.mustFlush(r)
+	stop()
+	w.equal(0, "after the loss")
 }

@@ -495,3 +495,32 @@ func TestDirVersionsBehindJunk(t *testing.T) {
 	}
 	storetest.MustPut(t, b, "key", "newest", chunkstore.Condition{IfMatch: o.ETag})
 }
+
+// TestAppendAfterALoss: a directory that was emptied, put back to what it was, or is not mounted,
+// takes no record of which the one before is not there, and stays as it is.
+func TestAppendAfterALoss(t *testing.T) {
+	root := t.TempDir()
+	open := func() chunkstore.Log {
+		return chunkstore.NewBucketLog(storetest.Open(t, dirTarget(root)).Targets[0].Chunks, "a")
+	}
+	log := open()
+	for n := range uint64(3) {
+		if err := log.Append(t.Context(), n+1, []byte("record")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := log.Append(t.Context(), 5, nil); !errors.Is(err, chunkstore.ErrAbsent) {
+		t.Errorf("a record too far: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, "chunks")); err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range []chunkstore.Log{log, open()} {
+		if err := log.Append(t.Context(), 4, nil); !errors.Is(err, chunkstore.ErrAbsent) {
+			t.Errorf("a record of an emptied directory: %v", err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "chunks")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was made: %v", err)
+	}
+}

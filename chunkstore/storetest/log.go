@@ -169,7 +169,10 @@ func testLogTrim(t *testing.T, log chunkstore.Log) {
 func testLogNames(t *testing.T, a, ab chunkstore.Log) {
 	mustAppend(t, a, 1, "a")
 	mustAppend(t, ab, 1, "ab")
-	mustAppend(t, ab, 0xb000000000000001, "far")
+	err := ab.Append(t.Context(), 0xb000000000000001, []byte("far"))
+	if err != nil && !errors.Is(err, chunkstore.ErrAbsent) { // there is none before it
+		t.Fatal(err)
+	}
 	if got := numbers(t, a, 0); !slices.Equal(got, []uint64{1}) {
 		t.Errorf("one log lists %d, of which some are another's", got)
 	}

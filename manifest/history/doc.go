@@ -67,6 +67,16 @@
 //	    clock that it had, the moment of which it knows counts on: it is sure as it was.
 //	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
 //	    nothing is trimmed that he has not read.
+//	T6  The last record that the newest checkpoint has is not trimmed: so the record before the
+//	    next one is there, unless the store has lost it.
+//
+// # Where a store loses what it had
+//
+// Somebody empties it, puts it back to what it was, or mounts another one in its place. Then
+// create-once says nothing: the next number is free, and a record that is created there is read by
+// nobody, as readers stop at the first one that is missing. A log that can tell refuses such a
+// record (chunkstore.Log); where it cannot, Stand finds out, which whoever promises
+// something to others has to ask from time to time.
 //
 // # Invariants
 //

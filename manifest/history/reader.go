@@ -21,6 +21,9 @@ const Grace = 10 * time.Minute
 // more than all but the last of them looks for a checkpoint first, which is nearer to the end.
 var windows = [...]int{1, 1, 4, 16, 64}
 
+// standAtOnce is how many records Stand asks for at once.
+const standAtOnce = 64
+
 // afterCheckpoint is the window for who has just read a checkpoint, and reads ahead.
 const afterCheckpoint = 3
 
@@ -292,29 +295,62 @@ func (r *Reader) lookAgain(ctx context.Context) (*Checkpoint, error) {
 	return c, err
 }
 
-// Check asks the store whether what r has read is the end of the history, as it was. It fails with
-// ErrBehind if it is not: there is more, or something else, or what was read is gone.
-func (r *Reader) Check(ctx context.Context) error {
+// Check asks the store whether what r has read is the end of the history, as it was: Look and Stand,
+// and that there is no more. It fails with ErrBehind if it is not.
+func (r *Reader) Check(ctx context.Context, since Position) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
 	}
-	from, limit := r.at.Number, 2
-	had := r.seen < r.at.Number // else a checkpoint has it, and it may have been trimmed
-	if !had {
-		from, limit = from+1, 1
+	return r.stand(ctx, since, 1)
+}
+
+// Stand asks the store whether the records that r has read after the newest checkpoint that was
+// seen are all there. A reader stops at the first one that is not, also if those after it are there:
+// that a record was appended says nothing of those before it. Where since is a place in the history
+// at which r or another reader was found to stand, the records before that one are not asked for:
+// a store that was put back to what it was has lost the last of them, too. It fails with ErrLost.
+func (r *Reader) Stand(ctx context.Context, since Position) error {
+	return r.stand(ctx, since, 0)
+}
+
+// stand is Stand, and asks for so many records after the last one, of which there may be none.
+func (r *Reader) stand(ctx context.Context, since Position, beyond int) error {
+	first := r.seen + 1 // a checkpoint has those before, and they may have been trimmed
+	if since.Lineage != r.at.Lineage || since.Number < first || since.Number > r.at.Number {
+		since = Position{}
 	}
-	stored, err := r.log.Read(ctx, from, limit)
-	if err != nil {
-		return fmt.Errorf("read the log: %w", err)
-	}
-	if had != (len(stored) == 1) || len(stored) > 1 {
-		return fmt.Errorf("%w: %d records from number %d on", ErrBehind, len(stored), from)
-	}
-	if had {
-		last, err := Decode(from, stored[0])
-		if err != nil || last.digest != r.at.Digest {
-			return fmt.Errorf("%w: record %d is another", ErrBehind, from)
+	first = max(first, since.Number)
+	var before *Record
+	for from := first; from <= r.at.Number || beyond > 0; {
+		there := int(min(r.at.Number+1-from, standAtOnce))
+		limit := there
+		if from+uint64(there) > r.at.Number {
+			limit, beyond = there+beyond, 0
 		}
+		stored, err := r.log.Read(ctx, from, limit)
+		switch {
+		case err != nil:
+			return fmt.Errorf("read the log: %w", err)
+		case len(stored) < there:
+			return fmt.Errorf("%w: record %d is gone", ErrLost, from+uint64(len(stored)))
+		case len(stored) > there:
+			return fmt.Errorf("%w: there is a record %d", ErrBehind, from+uint64(there))
+		}
+		for i, s := range stored {
+			record, err := Decode(from+uint64(i), s)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrLost, err)
+			}
+			if before != nil && record.Before != before.digest ||
+				record.Number == since.Number && record.digest != since.Digest {
+				return fmt.Errorf("%w: record %d is another", ErrLost, record.Number)
+			}
+			before = record
+		}
+		from += uint64(there)
+	}
+	if before != nil && before.digest != r.at.Digest {
+		return fmt.Errorf("%w: record %d is another", ErrLost, before.Number)
 	}
 	return nil
 }

@@ -245,3 +245,89 @@ func TestBatches(t *testing.T) {
 		}
 	}
 }
+
+// cutLog is a log that can tell that there is no record before the next one.
+type cutLog struct{ plainLog }
+
+func (l cutLog) Append(ctx context.Context, n uint64, record []byte) error {
+	if n > 1 && l.s.log[n-1] == nil {
+		return chunkstore.ErrAbsent
+	}
+	return l.plainLog.Append(ctx, n, record)
+}
+
+type cutStore struct{ *plainStore }
+
+func (s cutStore) Log([16]byte) chunkstore.Log { return cutLog{plainLog{s.plainStore}} }
+
+// newOwner returns one who has appended records up to that number, the first of which is his fence,
+// and has put a checkpoint at another.
+func newOwner(t *testing.T, s Store, last, checkpoint uint64) *Writer {
+	t.Helper()
+	r, err := Create(t.Context(), s, Options{}, [16]byte{1}, nil, "")
+	must(t, err)
+	w := NewWriter(r)
+	must(t, w.Take(t.Context(), nil))
+	for n := uint64(1); n < last; n++ {
+		if n == checkpoint {
+			must(t, w.Checkpoint(t.Context(), nil))
+		}
+		must(t, w.Append(t.Context(), fmt.Append(nil, n), false))
+	}
+	return w
+}
+
+// TestStand: records that a reader needs are missed, wherever they are gone, and others are not.
+func TestStand(t *testing.T) {
+	const last, checkpoint = 3*standAtOnce + 5, 10
+	for _, gone := range []uint64{1, 10, 11, 12, 10 + standAtOnce, 11 + standAtOnce, 150, last - 1, last} {
+		for _, since := range []uint64{0, 5, 100, last} {
+			s := &plainStore{log: make(map[uint64][]byte)}
+			w := newOwner(t, s, last, checkpoint)
+			r := w.Reader()
+			seen := Position{Lineage: r.at.Lineage, Number: since}
+			if since > 0 {
+				record, err := Decode(since, s.log[since])
+				must(t, err)
+				seen.Digest = record.digest
+			}
+			must(t, r.Clone().Stand(t.Context(), seen))
+			must(t, r.Clone().Check(t.Context(), seen))
+			needed := gone > checkpoint && gone >= since
+			for what, change := range map[string]func(){
+				"is gone":    func() { delete(s.log, gone) },
+				"is damaged": func() { s.log[gone] = []byte("VRNL") },
+				"is another": func() {
+					s.log[gone] = (&Record{Number: gone, Epoch: 1, Body: []byte("another")}).Encode()
+				},
+			} {
+				was := s.log[gone]
+				change()
+				for _, err := range []error{
+					r.Clone().Stand(t.Context(), seen), r.Clone().Check(t.Context(), seen),
+				} {
+					if needed != errors.Is(err, ErrLost) || !needed && err != nil {
+						t.Errorf("record %d %s, since %d: %v", gone, what, since, err)
+					}
+				}
+				s.log[gone] = was
+			}
+		}
+	}
+}
+
+// TestAppendToALogThatWasCut: where the log can tell, nothing is appended that nobody would read.
+func TestAppendToALogThatWasCut(t *testing.T) {
+	s := cutStore{&plainStore{log: make(map[uint64][]byte)}}
+	w := newOwner(t, s, 5, 3)
+	must(t, w.Checkpoint(t.Context(), nil))
+	must(t, w.Trim(t.Context(), 100))
+	must(t, w.Append(t.Context(), nil, false)) // T6
+	delete(s.log, w.At().Number)
+	if err := w.Append(t.Context(), nil, false); !errors.Is(err, ErrLost) {
+		t.Errorf("append: %v", err)
+	}
+	if err := w.Take(t.Context(), nil); !errors.Is(err, ErrLost) {
+		t.Errorf("take: %v", err)
+	}
+}

@@ -15,6 +15,9 @@ import (
 var (
 	// ErrBehind: somebody has appended what the writer has not read. Call Next, and try again.
 	ErrBehind = errors.New("the history has gone on")
+	// ErrLost: the store has not all records any more that it had: somebody has removed some, or
+	// has put it back to what it was. It is an ErrBehind, too.
+	ErrLost = fmt.Errorf("%w: the log has lost records", ErrBehind)
 	// ErrFenced: somebody has taken the history over. The record is not in it.
 	ErrFenced = errors.New("another writer has taken over")
 	// ErrUnsettled: it is not known whether the record is in the history, as the answer was lost.
@@ -286,6 +289,8 @@ func (w *Writer) append(ctx context.Context) (there, created bool, err error) {
 	err = w.reader.log.Append(ctx, n, w.stored)
 	if err == nil {
 		return true, true, nil
+	} else if errors.Is(err, chunkstore.ErrAbsent) {
+		return false, false, fmt.Errorf("%w: %w", ErrLost, err) // T6
 	} else if !errors.Is(err, chunkstore.ErrConflict) {
 		return false, false, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
@@ -389,9 +394,9 @@ func (w *Writer) Put(s *Saving) {
 	}
 }
 
-// Trim removes the records below before that the newest checkpoint which w knows has, but for
-// fences that must stay (T1). A checkpoint that was put twice [Grace] ago must have them (T3).
+// Trim removes the records below before that the newest checkpoint which w knows has, but for its
+// last one (T6), and fences that must stay (T1). A checkpoint that was put twice [Grace] ago must have them (T3).
 func (w *Writer) Trim(ctx context.Context, before uint64) error {
 	r := w.reader
-	return r.log.Trim(ctx, min(before, r.seen+1), r.at.Fences)
+	return r.log.Trim(ctx, min(before, r.seen), r.at.Fences)
 }

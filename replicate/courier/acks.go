@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io/fs"
 	"time"
+
+	"verneuil/manifest/history"
 )
 
 // ack is what targets.json keeps of a target: the version that it last took, by its Cut
@@ -18,10 +20,28 @@ type ack struct {
 	Store    time.Time `json:"store_seen,omitzero"`
 	Manifest time.Time `json:"manifest_seen,omitzero"`
 	Log      time.Time `json:"log_seen,omitzero"`
+	Chain    time.Time `json:"chain_seen,omitzero"`
+	Stood    stood     `json:"stood,omitzero"` // at Chain
 	Sample   time.Time `json:"sample_seen,omitzero"`
 	Kept     time.Time `json:"kept,omitzero"`    // when a checkpoint was, to go back to
 	Turned   int       `json:"turned,omitempty"` // chunks, since the last census (repack.go)
 	guards
+}
+
+// stood is a place in a history.
+type stood struct {
+	Lineage []byte `json:"lineage"`
+	Number  uint64 `json:"number"`
+	Digest  []byte `json:"digest"`
+}
+
+func stoodAt(p history.Position) stood { return stood{p.Lineage[:], p.Number, p.Digest[:]} }
+
+func (s stood) position() (p history.Position) {
+	copy(p.Lineage[:], s.Lineage)
+	copy(p.Digest[:], s.Digest)
+	p.Number = s.Number
+	return p
 }
 
 // guards say which buckets were seen to refuse Puts whose conditions do not hold.
@@ -68,6 +88,10 @@ func (o *Office) loadAcks() {
 		if c.stock.writer != nil && !a.Manifest.After(now) && !a.Log.After(now) {
 			c.belief.lookedAt(a.Manifest, seen{manifest: true})
 			c.belief.lookedAt(a.Log, seen{log: true})
+			if !a.Chain.After(now) {
+				c.belief.lookedAt(a.Chain, seen{chain: true})
+				c.belief.stood = a.Stood.position()
+			}
 		}
 	}
 }
@@ -82,6 +106,7 @@ func (o *Office) saveAcks() {
 			b := &c.belief
 			c.ack.identities, c.ack.Store, c.ack.Sample = c.ids, b.store, b.sample
 			c.ack.Manifest, c.ack.Log = b.manifest, b.log
+			c.ack.Chain, c.ack.Stood = b.chain, stoodAt(b.stood)
 			acks[c.id] = c.ack
 		}
 	}

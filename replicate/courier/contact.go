@@ -474,7 +474,10 @@ func (a *contact) noteSeen(c *Courier) {
 		c.belief.store, c.belief.sample = time.Time{}, time.Time{}
 	}
 	asked := !a.fresh || a.found.writer == nil
-	c.belief.lookedAt(a.at, seen{!a.fresh, asked, asked, !a.fresh})
+	c.belief.lookedAt(a.at, seen{!a.fresh, asked, asked, asked, !a.fresh})
+	if w := a.found.writer; asked && w != nil {
+		c.belief.stood = w.At()
+	}
 	c.belief.all = c.belief.all && !a.all
 	c.office.cutter.AddStore(c.ids.Chunks)
 }

@@ -36,10 +36,12 @@ type identities struct {
 type belief struct {
 	of *Courier
 
-	store    time.Time // its chunk bucket had the identity that we know
-	manifest time.Time // it had the manifest that we know, or another checkpoint of its history
-	log      time.Time // the history ended where we know; or it had that manifest, and has none
-	sample   time.Time // it had all of some objects, picked at random
+	store    time.Time        // its chunk bucket had the identity that we know
+	manifest time.Time        // it had the manifest that we know, or another checkpoint of its history
+	log      time.Time        // the history ended where we know; or it had that manifest, and has none
+	chain    time.Time        // all records of it were there that a reader needs to come to that end
+	stood    history.Position // where it ended then
+	sample   time.Time        // it had all of some objects, picked at random
 
 	looking bool
 	all     bool   // something is gone, so that the next contact asks for all
@@ -67,14 +69,15 @@ func (b *belief) doubt() {
 }
 
 // seen says what was found to be as it was.
-type seen struct{ store, manifest, log, sample bool }
+type seen struct{ store, manifest, log, chain, sample bool }
 
 // lookedAt notes what was seen at that time.
 func (b *belief) lookedAt(at time.Time, s seen) {
 	for _, w := range []struct {
 		seen bool
 		time *time.Time
-	}{{s.store, &b.store}, {s.manifest, &b.manifest}, {s.log, &b.log}, {s.sample, &b.sample}} {
+	}{{s.store, &b.store}, {s.manifest, &b.manifest}, {s.log, &b.log}, {s.chain, &b.chain},
+		{s.sample, &b.sample}} {
 		if w.seen && at.After(*w.time) {
 			*w.time = at
 		}
@@ -84,7 +87,7 @@ func (b *belief) lookedAt(at time.Time, s seen) {
 // covers reports whether what is known of the target is young enough for a flush.
 func (b *belief) covers(w Want) bool {
 	return !b.store.Before(w.Since) && !b.manifest.Before(w.Since) && !b.log.Before(w.Since) &&
-		!b.sample.Before(w.Since.Add(-PauseTrust))
+		!b.chain.Before(w.Since) && !b.sample.Before(w.Since.Add(-PauseTrust))
 }
 
 // lookFor begins a look at what was not seen since then.
@@ -94,6 +97,7 @@ func (b *belief) lookFor(since time.Time) {
 		store:    b.store.Before(since),
 		manifest: b.manifest.Before(since) && (quiet || b.of.stock.mark != nil),
 		log:      b.log.Before(since) && quiet,
+		chain:    b.chain.Before(since) && (quiet || b.of.stock.mark != nil),
 		sample:   b.sample.Before(since.Add(-PauseTrust)),
 	}
 	if s != (seen{}) {
@@ -117,11 +121,13 @@ func (b *belief) look(want seen) {
 		t: c.Target, serial: o.o.Serial.Next(), at: o.now(), known: c.ids.Chunks,
 		shelf: c.shelf, attempt: c.attempt,
 	}
-	if want.manifest || want.log {
+	if want.manifest || want.log || want.chain {
 		if l.etag = c.stock.etag; c.stock.mark != nil {
-			l.mark = c.stock.mark.Clone()
+			l.mark, l.stood = c.stock.mark.Clone(), b.stood
+			want.manifest = true // the records that have to be there are those after the checkpoint
+			want.chain = want.chain || want.log
 		} else {
-			want.manifest, want.log = true, true
+			want.manifest, want.log, want.chain = true, true, true
 		}
 	}
 	if l.want = want; want.sample {
@@ -139,14 +145,15 @@ type look struct {
 	known   chunkstore.Identity
 	want    seen
 	shelf   *shelf
-	mark    *history.Reader // what the history is to be; nil: there is none
-	etag    string          // of the manifest then
-	sample  *sample         // nil: none is taken
+	mark    *history.Reader  // what the history is to be; nil: there is none
+	stood   history.Position // where it was found to stand
+	etag    string           // of the manifest then
+	sample  *sample          // nil: none is taken
 
 	calls   int64
 	unlike  string // what is not as it was; empty: all is
 	changed bool   // it is the manifest, or the history
-	gone    bool   // it is the manifest, which is gone
+	gone    bool   // something of it is gone, which we have not put
 }
 
 func (l *look) run(ctx context.Context) error {
@@ -167,7 +174,7 @@ func (l *look) run(ctx context.Context) error {
 			l.unlike = fmt.Sprintf("the chunk bucket's identity is %q, and was %q", id, l.known)
 		}
 	}
-	if (l.want.manifest || l.want.log) && l.unlike == "" {
+	if l.want.manifest && l.unlike == "" {
 		if err := l.lookAtVersion(ctx); err != nil {
 			return err
 		}
@@ -192,14 +199,18 @@ func (l *look) lookAtVersion(ctx context.Context) (err error) {
 	case l.mark == nil:
 		err = l.lookAtManifest(ctx)
 	case l.want.log:
-		err = l.mark.Check(ctx)
+		err = l.mark.Check(ctx, l.stood)
 	default:
-		err = l.mark.Look(ctx)
+		if err = l.mark.Look(ctx); err == nil && l.want.chain {
+			err = l.mark.Stand(ctx, l.stood)
+		}
 	}
 	switch {
 	case err == nil:
 	case errors.Is(err, chunkstore.ErrAbsent):
 		l.unlike, l.changed, l.gone = "the manifest is gone", true, true
+	case errors.Is(err, history.ErrLost):
+		l.unlike, l.changed, l.gone = err.Error(), true, true
 	case errors.Is(err, history.ErrBehind), chunkstore.IsFault(err):
 		l.unlike, l.changed = "the newest version is another: "+err.Error(), true
 	default:
@@ -253,5 +264,8 @@ func (b *belief) looked(l *look, err error) {
 		b.doubt()
 	default:
 		b.lookedAt(l.at, l.want)
+		if l.mark != nil && l.want.chain {
+			b.stood = l.mark.At()
+		}
 	}
 }

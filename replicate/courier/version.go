@@ -91,7 +91,7 @@ func (a *contact) asItWas(ctx context.Context) (known bool, err error) {
 	err = w.Settle(ctx)
 	if ours := a.ours.cut != noCut && m.Cut == a.ours.cut; err == nil && !(a.fresh && ours) {
 		a.fresh = false
-		err = w.Reader().Check(ctx)
+		err = w.Reader().Check(ctx, history.Position{})
 	}
 	switch {
 	case errors.Is(err, history.ErrUnsettled):

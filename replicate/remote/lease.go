@@ -202,7 +202,7 @@ func (l *lease) own(ctx context.Context) error {
 		if d.current(s.w.At()) {
 			return nil
 		}
-		err := s.w.Reader().Check(ctx)
+		err := s.w.Reader().Check(ctx, s.w.At())
 		if err == nil {
 			if n == nil { // the file is new
 				s.note()
@@ -268,6 +268,8 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	s.w.Claim(body)
 	err = settleFence(ctx, s)
 	switch {
+	case errors.Is(err, history.ErrLost):
+		return s.rolledBack(err)
 	case errors.Is(err, history.ErrBehind):
 		if err := s.read(ctx, 0); err != nil {
 			return err

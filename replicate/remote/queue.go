@@ -253,6 +253,9 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 	if errors.Is(err, history.ErrUnsettled) && !d.set.broken.lostIsRefused {
 		return fmt.Errorf("%w: no answer within %v: %w", ErrUnknown, d.set.o.Deadline, err)
 	}
+	if errors.Is(err, history.ErrLost) {
+		return s.rolledBack(err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
 	defer cancel()
 	behind := errors.Is(err, history.ErrBehind)
@@ -266,6 +269,14 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 		return fmt.Errorf("%w: %s", ErrLost, s.taker())
 	}
 	return err
+}
+
+// rolledBack notes that the store has lost what was read of it: it is opened anew.
+func (s *story) rolledBack(lost error) error {
+	at := s.w.At()
+	s.fall()
+	s.w, s.lost = nil, &at
+	return fmt.Errorf("%w: %w", ErrRolledBack, lost)
 }
 
 // taker says who has taken the history over.

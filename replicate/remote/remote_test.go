@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -308,4 +309,56 @@ func TestCrowd(t *testing.T) {
 	all.Wait()
 	c := open(t, machineOf(t, root, t.TempDir(), log), remote.Mode{})
 	mustRead(t, c, uint64(n*each))
+}
+
+// TestStoreThatWasPutBack: a store is put back to an older copy, or emptied, under a process that
+// has written to it. Nothing that it writes is called stored, as nobody would read it, and it does
+// not go on as if it were. Others go on with what is there; so does it, once it has closed all.
+func TestStoreThatWasPutBack(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	for _, linger := range []time.Duration{0, time.Minute} {
+		for _, emptied := range []bool{false, true} {
+			root, old := t.TempDir()+"/store", t.TempDir()+"/old"
+			o := machineOf(t, root, t.TempDir(), log)
+			o.LeaseLinger = max(linger, o.LeaseLinger)
+			c := open(t, o, remote.Mode{Create: true})
+			mustWrite(t, c)
+			release := func() {
+				if linger == 0 {
+					if err := c.Release(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			release()
+			if err := os.CopyFS(old, os.DirFS(root)); err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, c)
+			mustWrite(t, c)
+			release()
+			if err := os.RemoveAll(root); err != nil {
+				t.Fatal(err)
+			}
+			if !emptied {
+				if err := os.Rename(old, root); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v, err := write(t.Context(), c, add); !errors.Is(err, remote.ErrRolledBack) {
+				t.Errorf("wrote %d, %v", v, err)
+			}
+			want := remote.ErrRolledBack
+			if emptied {
+				want = chunkstore.ErrAbsent
+			}
+			if v, err := write(t.Context(), c, add); !errors.Is(err, want) {
+				t.Errorf("wrote %d again, %v; want %v", v, err, want)
+			}
+			other := open(t, machineOf(t, root, t.TempDir(), log), remote.Mode{Create: emptied})
+			if v := mustWrite(t, other); v != 1 && emptied || v != 2 && !emptied {
+				t.Errorf("another machine wrote %d", v)
+			}
+		}
+	}
 }

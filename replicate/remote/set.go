@@ -30,6 +30,10 @@ var (
 		"get, to put and to list objects, s3:PutObject among them; mode=ro only gets")
 	// ErrLost: another one has taken over. Nothing of the transaction is in the store.
 	ErrLost = errors.New("another one has taken the database over")
+	// ErrRolledBack: the store has lost records that it had. Nothing of the transaction is in it.
+	// The next one begins with what is there.
+	ErrRolledBack = errors.New("the store is not what it was: it was emptied, or put back to an " +
+		"older copy, or another directory is mounted in its place")
 	// ErrUnknown: the store has not said whether it has the transaction. The next one finds out.
 	ErrUnknown = errors.New("it is not known whether the store has the transaction")
 	// ErrNoStore: there is no store of that name.

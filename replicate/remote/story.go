@@ -33,7 +33,8 @@ type story struct {
 	sign time.Duration // when our last sign of life began
 	kept kept
 
-	fresh bool // it was made by an Open, of which the handle has not seen it yet
+	fresh bool              // it was made by an Open, of which the handle has not seen it yet
+	lost  *history.Position // what was read, if the store has lost some of it
 	// begun is told the checkpoint that is begun with, before records are asked for; nil: nobody.
 	begun func(*manifest.Manifest)
 
@@ -80,7 +81,17 @@ func (s *story) open(ctx context.Context) error {
 	if s.begun != nil {
 		s.begun(s.m)
 	}
-	return s.read(ctx, 0)
+	if err := s.read(ctx, 0); err != nil || s.lost == nil {
+		return err
+	}
+	if at := s.w.At(); at.Lineage == s.lost.Lineage && at.Number < s.lost.Number {
+		s.w = nil // readers of this process have versions that are newer, and follow forwards only
+		return fmt.Errorf("%w: it has %d records, and had %d. Close all connections of this "+
+			"process to the database, to go on with what is there",
+			ErrRolledBack, at.Number, s.lost.Number)
+	}
+	s.lost = nil
+	return nil
 }
 
 // begin makes c's version the one that was read.
@@ -135,7 +146,7 @@ func (s *story) newest(ctx context.Context) error {
 		// Another process of this machine goes on, or our lease is over.
 		local := page.Alone(d.now()) // before the number
 		if number := page.Number(); !local || number == 0 || number == stamp(s.w.At()) {
-			err := s.w.Reader().Check(ctx)
+			err := s.w.Reader().Check(ctx, s.w.At())
 			if err == nil {
 				return nil
 			} else if !errors.Is(err, history.ErrBehind) {

@@ -356,7 +356,7 @@ func TestWaits(t *testing.T) {
 	other.checkpoint()
 	w.collect(true) // all records are old
 	w.check()
-	if err := reader.Reader().Check(t.Context()); err != nil {
+	if err := reader.Reader().Check(t.Context(), history.Position{}); err != nil {
 		t.Errorf("a reader that has read the last record: %v", err)
 	}
 	if err := canceled(t, w); !errors.Is(err, context.Canceled) {

@@ -13,6 +13,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/manifest/history"
 	"verneuil/replicate/publishtest"
 	"verneuil/replicate/upkeep"
 	"verneuil/replicate/versions"
@@ -267,7 +268,7 @@ func (w *gcWorld) check() {
 	w.t.Helper()
 	f, err := versions.OpenNewest(w.t.Context(), w.Target, w.Key())
 	if err == nil {
-		err = f.Reader().Check(w.t.Context())
+		err = f.Reader().Check(w.t.Context(), history.Position{})
 	}
 	if err != nil {
 		w.t.Fatalf("the newest version: %v", err)

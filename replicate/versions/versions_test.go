@@ -191,41 +191,45 @@ func TestCheck(t *testing.T) {
 	w := newWriter(t)
 	early, err := Open(t.Context(), w.to, w.key)
 	w.must(err)
-	w.must(early.Reader().Check(t.Context()))
+	w.must(early.Reader().Check(t.Context(), history.Position{}))
 	w.next(1)
-	if err := early.Reader().Check(t.Context()); !errors.Is(err, history.ErrBehind) {
+	err = early.Reader().Check(t.Context(), history.Position{})
+	if !errors.Is(err, history.ErrBehind) {
 		t.Errorf("there is a first record: %v", err)
 	}
-	w.must(w.w.Reader().Check(t.Context()))
+	w.must(w.w.Reader().Check(t.Context(), history.Position{}))
 	other, err := OpenNewest(t.Context(), w.to, w.key)
 	w.must(err)
 	second := history.NewWriter(other.Reader())
 	w.must(second.Take(t.Context(), nil))
-	if err := w.w.Reader().Check(t.Context()); !errors.Is(err, history.ErrBehind) {
+	err = w.w.Reader().Check(t.Context(), history.Position{})
+	if !errors.Is(err, history.ErrBehind) {
 		t.Errorf("another writer has taken over: %v", err)
 	}
-	w.must(second.Reader().Check(t.Context()))
+	w.must(second.Reader().Check(t.Context(), history.Position{}))
 	if err := w.w.Reader().Look(t.Context()); err != nil {
 		t.Errorf("a look at a checkpoint that is as it was: %v", err)
 	}
 	log := NewStore(w.to, w.key).Log([16]byte{7})
-	w.must(log.Trim(t.Context(), 100, nil))
-	if err := second.Reader().Check(t.Context()); !errors.Is(err, history.ErrBehind) {
-		t.Errorf("the records are gone: %v", err)
+	w.must(log.Trim(t.Context(), second.At().Number, nil))
+	err = second.Reader().Check(t.Context(), history.Position{})
+	if !errors.Is(err, history.ErrLost) {
+		t.Errorf("records before the last one are gone: %v", err)
 	}
 	w.last.At = second.At()
 	w.must(second.Checkpoint(t.Context(), w.encoded()))
-	w.must(second.Reader().Check(t.Context())) // the checkpoint has them
+	w.must(second.Reader().Check(t.Context(), history.Position{})) // the checkpoint has them
 	if err := w.w.Reader().Look(t.Context()); !errors.Is(err, history.ErrBehind) {
 		t.Errorf("another writer's checkpoint: %v", err)
 	}
 	w.must(second.Append(t.Context(), nil, false))
-	w.must(second.Reader().Check(t.Context()))
+	w.must(second.Reader().Check(t.Context(), history.Position{}))
 	w.must(w.to.Manifests.Delete(t.Context(), w.key))
 	if err := second.Reader().Look(t.Context()); !errors.Is(err, chunkstore.ErrAbsent) {
 		t.Errorf("a look for a checkpoint that is gone: %v", err)
 	}
-	if err := second.Reader().Check(t.Context()); !errors.Is(err, history.ErrBehind) {
+	err = second.Reader().Check(t.Context(), history.Position{})
+	if !errors.Is(err, history.ErrBehind) {
 		t.Errorf("the checkpoint is gone: %v", err)
 	}
 }
