@@ -524,3 +524,55 @@ func TestAppendAfterALoss(t *testing.T) {
 		t.Errorf("something was made: %v", err)
 	}
 }
+
+// TestNotMounted: a directory in a file system that is to be mounted, and is not, is no target: not
+// for one that was open before, and not for one that begins.
+func TestNotMounted(t *testing.T) {
+	top := t.TempDir()
+	root := top + "/a server/backups/db"
+	write := func(name, text string) string {
+		if err := os.WriteFile(top+"/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return top + "/" + name
+	}
+	point := strings.ReplaceAll(top+"/a server", " ", `\040`)
+	table := write("fstab", "# "+point+"\nnas:/x "+point+" nfs nofail 0 0\n/dev/a / ext4 defaults 0 1\n")
+	mounts := "21 1 8:1 / / rw - ext4 /dev/a rw\n"
+	now := write("mountinfo", mounts+"22 21 0:40 / "+point+" rw - nfs nas:/x rw\n")
+	defer dir.MountsOf(table, now)()
+	put := func(target *chunkstore.Target, key string) error {
+		_, err := target.Manifests.Put(t.Context(), key, []byte("x"), chunkstore.Condition{})
+		return err
+	}
+	target := storetest.Open(t, dirTarget(root)).Targets[0]
+	if err := put(target, "mounted"); err != nil {
+		t.Fatal(err)
+	}
+	write("mountinfo", mounts)
+	if err := os.Rename(top+"/a server", top+"/elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(top+"/a server", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(top+"/a server", top+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []*chunkstore.Target{
+		target, storetest.Open(t, dirTarget(root)).Targets[0],
+		storetest.Open(t, dirTarget(top+"/link/x")).Targets[0],
+	} {
+		err := put(target, "not mounted")
+		if err == nil || !strings.Contains(err.Error(), "nothing is mounted at "+top+"/a server") {
+			t.Errorf("put where nothing is mounted: %v", err)
+		}
+	}
+	if left, err := os.ReadDir(top + "/a server"); err != nil || len(left) > 0 {
+		t.Errorf("something was made: %v, %v", left, err)
+	}
+	other := storetest.Open(t, dirTarget(top+"/a server 2")).Targets[0]
+	if err := put(other, "beside it"); err != nil {
+		t.Error(err)
+	}
+}

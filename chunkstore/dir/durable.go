@@ -51,6 +51,9 @@ func (d *durableDirs) ensure(dir string) error {
 		return nil
 	}
 	if dir == d.base {
+		if err := checkMounted(dir); err != nil {
+			return err
+		}
 		if err := mkdirAll(dir); err != nil {
 			return err
 		}

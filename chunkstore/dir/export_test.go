@@ -11,6 +11,13 @@ import (
 // ExpiredVersions is what a target's history loses of versions.
 var ExpiredVersions = expiredVersions
 
+// MountsOf has the files that say what is to be mounted, and what is, be others, until restore.
+func MountsOf(table, now string) (restore func()) {
+	a, b := fstab, mountinfo
+	fstab, mountinfo = table, now
+	return func() { fstab, mountinfo = a, b }
+}
+
 // FlushWith makes the batches of b, the chunk bucket of a dir target, call file for
 // each fsync and all for each syncfs. They return what it fails with.
 func FlushWith(b chunkstore.Bucket, file, all func() error) {

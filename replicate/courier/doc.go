@@ -149,9 +149,11 @@
 // Cut: a number drawn at random when it was cut, so that it is known again in whatever places it
 // was put. (Who forges that may write to the bucket.) It is believed while we push: the next number
 // of the log, or that ETag, is the condition. A record says nothing of the checkpoint that it
-// follows, so a flush looks for that. It believes what was seen, and the chunk bucket's identity,
-// for a second, and else asks again: two to four requests, and three for objects if none was asked
-// for in ten minutes. At the end of a process, or of the last connection, nobody has asked: then a
+// follows, so a flush looks for that, and nothing of the records before it, which may be gone when
+// somebody has put the store back to an older copy: so it asks for those after the checkpoint, from
+// the one on at which all were last seen. It believes what was seen, and the chunk bucket's
+// identity, for a second, and else asks again: two to four requests, one for each record since then,
+// and three for objects if none was asked for in ten minutes. At the end of a process, or of the last connection, nobody has asked: then a
 // minute. What a target has, and when that was seen, stands in targets.json and history.<…> for
 // the next office. Defeated by: whoever deletes or replaces things within that time: a checkpoint
 // that is gone is found by the next one, or by a push after ten minutes. An idle database asks
