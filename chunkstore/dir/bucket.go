@@ -91,18 +91,6 @@ func (b *bucket) Stat(ctx context.Context, key string) (chunkstore.Object, error
 	return o, nil
 }
 
-// Peek reports whether there is such a file.
-func (b *bucket) Peek(key string) (there bool, err error) {
-	name, err := b.place(key)
-	if err == nil {
-		_, err = os.Lstat(name)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, b.wrap("look for", key, err)
-}
-
 func (b *bucket) stat(ctx context.Context, key string) (chunkstore.Object, error) {
 	name, ended, err := b.beginAt(ctx, "stat", key)
 	if err != nil {

@@ -537,7 +537,8 @@ func TestNotMounted(t *testing.T) {
 		return top + "/" + name
 	}
 	point := strings.ReplaceAll(top+"/a server", " ", `\040`)
-	table := write("fstab", "# "+point+"\nnas:/x "+point+" nfs nofail 0 0\n/dev/a / ext4 defaults 0 1\n")
+	table := write("fstab",
+		"# "+point+"\nnas:/x "+point+" nfs nofail 0 0\n/dev/a / ext4 defaults 0 1\n")
 	mounts := "21 1 8:1 / / rw - ext4 /dev/a rw\n"
 	now := write("mountinfo", mounts+"22 21 0:40 / "+point+" rw - nfs nas:/x rw\n")
 	defer dir.MountsOf(table, now)()

@@ -6,6 +6,8 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"io/fs"
+	"os"
 
 	"github.com/zeebo/blake3"
 
@@ -89,4 +91,16 @@ func (b *objects) present(name string) (*chunkstore.Object, error) {
 		return nil, nil
 	}
 	return &o, err
+}
+
+// Peek reports whether there is such a file.
+func (b *objects) Peek(key string) (there bool, err error) {
+	name, err := b.place(key)
+	if err == nil {
+		_, err = os.Lstat(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }

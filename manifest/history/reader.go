@@ -295,8 +295,8 @@ func (r *Reader) lookAgain(ctx context.Context) (*Checkpoint, error) {
 	return c, err
 }
 
-// Check asks the store whether what r has read is the end of the history, as it was: Look and Stand,
-// and that there is no more. It fails with ErrBehind if it is not.
+// Check asks the store whether what r has read is the end of the history, as it was: it is Look and
+// Stand, and that there is no more. It fails with ErrBehind if it is not.
 func (r *Reader) Check(ctx context.Context, since Position) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
@@ -305,8 +305,8 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 }
 
 // Stand asks the store whether the records that r has read after the newest checkpoint that was
-// seen are all there. A reader stops at the first one that is not, also if those after it are there:
-// that a record was appended says nothing of those before it. Where since is a place in the history
+// seen are all there. A reader stops at the first one that is not, also if those after it are
+// there: that a record was appended says nothing of those before it. Where since is a place in the history
 // at which r or another reader was found to stand, the records before that one are not asked for:
 // a store that was put back to what it was has lost the last of them, too. It fails with ErrLost.
 func (r *Reader) Stand(ctx context.Context, since Position) error {

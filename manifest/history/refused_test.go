@@ -280,7 +280,9 @@ func newOwner(t *testing.T, s Store, last, checkpoint uint64) *Writer {
 // TestStand: records that a reader needs are missed, wherever they are gone, and others are not.
 func TestStand(t *testing.T) {
 	const last, checkpoint = 3*standAtOnce + 5, 10
-	for _, gone := range []uint64{1, 10, 11, 12, 10 + standAtOnce, 11 + standAtOnce, 150, last - 1, last} {
+	for _, gone := range []uint64{
+		1, checkpoint, checkpoint + 1, 12, 10 + standAtOnce, 11 + standAtOnce, 150, last - 1, last,
+	} {
 		for _, since := range []uint64{0, 5, 100, last} {
 			s := &plainStore{log: make(map[uint64][]byte)}
 			w := newOwner(t, s, last, checkpoint)

@@ -395,7 +395,8 @@ func (w *Writer) Put(s *Saving) {
 }
 
 // Trim removes the records below before that the newest checkpoint which w knows has, but for its
-// last one (T6), and fences that must stay (T1). A checkpoint that was put twice [Grace] ago must have them (T3).
+// last one (T6), and fences that must stay (T1). A checkpoint that was put twice [Grace] ago must
+// have them (T3).
 func (w *Writer) Trim(ctx context.Context, before uint64) error {
 	r := w.reader
 	return r.log.Trim(ctx, min(before, r.seen), r.at.Fences)

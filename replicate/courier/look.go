@@ -36,12 +36,12 @@ type identities struct {
 type belief struct {
 	of *Courier
 
-	store    time.Time        // its chunk bucket had the identity that we know
-	manifest time.Time        // it had the manifest that we know, or another checkpoint of its history
-	log      time.Time        // the history ended where we know; or it had that manifest, and has none
-	chain    time.Time        // all records of it were there that a reader needs to come to that end
-	stood    history.Position // where it ended then
-	sample   time.Time        // it had all of some objects, picked at random
+	store    time.Time // its chunk bucket had the identity that we know
+	manifest time.Time // it had the manifest that we know, or another checkpoint of its history
+	log      time.Time // the history ended where we know; or it had that manifest, and has none
+	chain    time.Time // all records were there that a reader needs, up to stood
+	sample   time.Time // it had all of some objects, picked at random
+	stood    history.Position
 
 	looking bool
 	all     bool   // something is gone, so that the next contact asks for all

@@ -269,7 +269,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	err = settleFence(ctx, s)
 	switch {
 	case errors.Is(err, history.ErrLost):
-		return s.rolledBack(err)
+		return rolledBack(s, err)
 	case errors.Is(err, history.ErrBehind):
 		if err := s.read(ctx, 0); err != nil {
 			return err

@@ -254,7 +254,7 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 		return fmt.Errorf("%w: no answer within %v: %w", ErrUnknown, d.set.o.Deadline, err)
 	}
 	if errors.Is(err, history.ErrLost) {
-		return s.rolledBack(err)
+		return rolledBack(s, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.set.o.Deadline)
 	defer cancel()
@@ -272,7 +272,7 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 }
 
 // rolledBack notes that the store has lost what was read of it: it is opened anew.
-func (s *story) rolledBack(lost error) error {
+func rolledBack(s *story, lost error) error {
 	at := s.w.At()
 	s.fall()
 	s.w, s.lost = nil, &at
