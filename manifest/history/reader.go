@@ -306,9 +306,10 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 
 // Stand asks the store whether the records that r has read after the newest checkpoint that was
 // seen are all there. A reader stops at the first one that is not, also if those after it are
-// there: that a record was appended says nothing of those before it. Where since is a place in the history
-// at which r or another reader was found to stand, the records before that one are not asked for:
-// a store that was put back to what it was has lost the last of them, too. It fails with ErrLost.
+// there: that a record was appended says nothing of those before it. Where since is a place in the
+// history at which r or another reader was found to stand, the records before that one are not
+// asked for: a store that was put back to what it was has lost the last of them, too. It fails with
+// ErrLost.
 func (r *Reader) Stand(ctx context.Context, since Position) error {
 	return r.stand(ctx, since, 0)
 }

@@ -300,7 +300,8 @@ func TestStand(t *testing.T) {
 				"is gone":    func() { delete(s.log, gone) },
 				"is damaged": func() { s.log[gone] = []byte("VRNL") },
 				"is another": func() {
-					s.log[gone] = (&Record{Number: gone, Epoch: 1, Body: []byte("another")}).Encode()
+					other := Record{Number: gone, Epoch: 1, Body: []byte("another")}
+					s.log[gone] = other.Encode()
 				},
 			} {
 				was := s.log[gone]
