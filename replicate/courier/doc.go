@@ -155,9 +155,9 @@
 // identity, for a second, and else asks again: two to four requests, one for each record since
 // then, and three for objects if none was asked for in ten minutes. At the end of a process, or of
 // the last connection, nobody has asked: then a minute. What a target has, and when that was seen,
-// stands in targets.json and history.<…> for the next office. Defeated by: whoever deletes or replaces things within that time: a checkpoint
-// that is gone is found by the next one, or by a push after ten minutes. An idle database asks
-// nothing.
+// stands in targets.json and history.<…> for the next office. Defeated by: whoever deletes or
+// replaces things within that time: a checkpoint that is gone is found by the next one, or by a
+// push after ten minutes. An idle database asks nothing.
 //
 // The history goes on where the last process of this spool left it. Witness: the file history.<…>
 // of this boot, and that the log is in the bucket that has the identity which it names. Defeated
