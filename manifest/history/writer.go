@@ -17,13 +17,21 @@ var (
 	ErrBehind = errors.New("the history has gone on")
 	// ErrLost: the store has not all records any more that it had: somebody has removed some, or
 	// has put it back to what it was. It is an ErrBehind, too.
-	ErrLost = fmt.Errorf("%w: the log has lost records", ErrBehind)
+	ErrLost error = lostError{}
 	// ErrFenced: somebody has taken the history over. The record is not in it.
 	ErrFenced = errors.New("another writer has taken over")
 	// ErrUnsettled: it is not known whether the record is in the history, as the answer was lost.
 	// Call Settle or Abandon.
 	ErrUnsettled = errors.New("the store has not said whether it has the record")
 )
+
+// lostError is the type of ErrLost.
+type lostError struct{}
+
+func (lostError) Error() string { return "the log has lost records" }
+
+// Is makes ErrLost an ErrBehind.
+func (lostError) Is(target error) bool { return target == ErrBehind }
 
 // State is a [Writer]'s.
 //
