@@ -387,7 +387,7 @@ func logThatLostRecords(t *testing.T, cut func(*memoryBucket, []string, map[stri
 			w.mustFlush(r) // it may be believed: the target was looked at a moment ago
 		}
 	}
-	clock.by.Add(int64(courier.PauseTrust)) // longer than anything is believed, but for a sample
+	clock.by.Add(int64(2 * courier.PauseTrust)) // longer than anything is believed
 	w.mustFlush(r)
 	stop()
 	w.equal(0, "after the loss")

@@ -65,8 +65,11 @@ type flushes struct {
 // add notes a flush that begins now, and believes what was seen at most trust ago.
 func (fs *flushes) add(f *flush, trust time.Duration) {
 	f.Since = fs.now().Add(-trust)
+	if f.Chain = f.Since; trust == courier.QuietTrust {
+		f.Chain = fs.now().Add(-courier.ChainTrust)
+	}
 	if !fs.began.IsZero() {
-		f.Since = fs.began
+		f.Since, f.Chain = fs.began, fs.began
 	}
 	f.Serial, f.Point = fs.serial.Next(), fs.sp.State().PublishedPoint()
 	f.failures = fs.tracker.Failures()

@@ -45,8 +45,12 @@ func TestShortProcess(t *testing.T) {
 		w.commit()
 		w.mustFlush(r)
 		stop()
-		if got, want := w.requests().since(before), (requests{0, 0, 1, 1}); got != want {
-			t.Errorf("process %d: %+v, want %+v", n, got, want)
+		// What was seen within a second is believed. Else its flush asks for the records since then,
+		// and for one that may come after them.
+		got := w.requests().since(before)
+		most := 1 + n + 4
+		if want := (requests{0, 0, 1, got.manifestGets}); got != want || got.manifestGets > most {
+			t.Errorf("process %d: %+v, want %+v and %d at most", n, got, want, most)
 		}
 		w.equal(0, "a short process")
 	}
@@ -90,10 +94,10 @@ func TestFoldFetchesALeaf(t *testing.T) {
 	}
 	before = w.requests()
 	w.saveCheckpoint(r, clock, 0)
-	got := w.requests().since(before)
+	got := w.requests().since(before) // which asks for the three records, too, and the fence
 	want := requests{got.chunkPuts, 1, 1, got.manifestGets}
 	puts := first.chunkPuts + got.chunkPuts
-	if got != want || got.manifestGets > 3 || got.chunkPuts < 1 || puts > 4 {
+	if got != want || got.manifestGets > 7 || got.chunkPuts < 1 || puts > 4 {
 		t.Errorf("a checkpoint, and a look: %+v after %+v, want %+v", got, first, want)
 	}
 	w.equal(0, "after the leaf was made anew")

@@ -16,6 +16,8 @@ import (
 const (
 	// FlushTrust is for a flush: somebody is told that his data are safe.
 	FlushTrust = time.Second
+	// ChainTrust is for the records that lead to the newest version, in a flush as of QuietTrust.
+	ChainTrust = PauseTrust
 	// QuietTrust is for a flush of ours, at the end of a process or of a database's last
 	// connection: a program that comes and goes with each request does not pay for each.
 	QuietTrust = time.Minute
@@ -87,17 +89,18 @@ func (b *belief) lookedAt(at time.Time, s seen) {
 // covers reports whether what is known of the target is young enough for a flush.
 func (b *belief) covers(w Want) bool {
 	return !b.store.Before(w.Since) && !b.manifest.Before(w.Since) && !b.log.Before(w.Since) &&
-		!b.chain.Before(w.Since) && !b.sample.Before(w.Since.Add(-PauseTrust))
+		!b.chain.Before(w.Chain) && !b.sample.Before(w.Since.Add(-PauseTrust))
 }
 
-// lookFor begins a look at what was not seen since then.
-func (b *belief) lookFor(since time.Time) {
+// lookFor begins a look at what was not seen since then, and whether all records are there if that
+// was not seen since chain.
+func (b *belief) lookFor(since, chain time.Time) {
 	quiet := !b.of.state.Busy() && !b.of.Behind() // else a push will see what is there
 	s := seen{
 		store:    b.store.Before(since),
 		manifest: b.manifest.Before(since) && (quiet || b.of.stock.mark != nil),
 		log:      b.log.Before(since) && quiet,
-		chain:    b.chain.Before(since) && (quiet || b.of.stock.mark != nil),
+		chain:    b.chain.Before(chain) && (quiet || b.of.stock.mark != nil),
 		sample:   b.sample.Before(since.Add(-PauseTrust)),
 	}
 	if s != (seen{}) {
@@ -123,7 +126,10 @@ func (b *belief) look(want seen) {
 	}
 	if want.manifest || want.log || want.chain {
 		if l.etag = c.stock.etag; c.stock.mark != nil {
-			l.mark, l.stood = c.stock.mark.Clone(), b.stood
+			l.mark = c.stock.mark.Clone()
+			if !want.sample { // else all of them are asked for
+				l.stood = b.stood
+			}
 			want.manifest = true // the records that have to be there are those after the checkpoint
 			want.chain = want.chain || want.log
 		} else {
@@ -266,6 +272,7 @@ func (b *belief) looked(l *look, err error) {
 		b.lookedAt(l.at, l.want)
 		if l.mark != nil && l.want.chain {
 			b.stood = l.mark.At()
+			c.office.saveAcks()
 		}
 	}
 }

@@ -14,6 +14,7 @@ type Want struct {
 	Point  spool.Point // what it has to include
 	Serial uint64      // when the flush was asked for: what failed later, it is told
 	Since  time.Time   // what is believed of a target must not be older
+	Chain  time.Time   // nor that all records are there that lead to the newest version
 	// Records, if not 0, is how many records there may not be after the newest checkpoint, unless
 	// one has failed since the flush was asked for.
 	Records int
@@ -63,14 +64,20 @@ func (o *Office) LookAgain(wants []Want) {
 		if !c.state.Known() || c.belief.looking || o.cutter.Last() == nil {
 			continue
 		}
-		var since time.Time
+		var since, chain time.Time
 		for _, w := range wants {
-			if !c.belief.covers(w) && c.belief.failed <= w.Serial && w.Since.After(since) {
+			if c.belief.covers(w) || c.belief.failed > w.Serial {
+				continue
+			}
+			if w.Since.After(since) {
 				since = w.Since
+			}
+			if w.Chain.After(chain) {
+				chain = w.Chain
 			}
 		}
 		if !since.IsZero() {
-			c.belief.lookFor(since)
+			c.belief.lookFor(since, chain)
 		}
 	}
 }
