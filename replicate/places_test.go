@@ -45,8 +45,8 @@ func TestShortProcess(t *testing.T) {
 		w.commit()
 		w.mustFlush(r)
 		stop()
-		// What was seen within a second is believed. Else its flush asks for the records since then,
-		// and for one that may come after them.
+		// What was seen within a second is believed. Else its flush asks for the records since
+		// then, and for one that may come after them.
 		got := w.requests().since(before)
 		most := 1 + n + 4
 		if want := (requests{0, 0, 1, got.manifestGets}); got != want || got.manifestGets > most {
