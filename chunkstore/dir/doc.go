@@ -70,6 +70,11 @@
 //	         the server. A process that stops before it, or whose locks are lost, replaces
 //	         nothing. Where a file system has neither, the flock is all there is: a process that
 //	         was stopped with it keeps others out, and one that has lost it may replace a record
+//	the object that is replaced is the one that was read (IfMatch)
+//	         the flock, from when it is compared until the rename. Somebody deletes the lock's
+//	         file, or an NFS server takes the lock from a client that is cut off, just while a
+//	         process is stopped there: then it puts back what is older. What was there is in the
+//	         history
 //	the file system is at work on the request
 //	         the call was made less than ten seconds ago. A call to the kernel that does not
 //	         return cannot be given up: of a directory on a disk or server that hangs it is only
