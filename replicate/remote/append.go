@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"verneuil/manifest"
 	"verneuil/manifest/history"
@@ -18,8 +19,9 @@ type appending struct {
 	wanted  bool // to another machine
 
 	settling settling
-	tried    bool  // the store was asked, and has answered err
-	err      error // so far
+	took     time.Duration // for the store to answer
+	tried    bool          // the store was asked, and has answered err
+	err      error         // so far
 }
 
 // appendAll appends what is queued, until there is nothing.
@@ -45,6 +47,7 @@ func (q *queue) over() bool {
 // appendSome appends one record of what is queued, or fails all of it.
 func (q *queue) appendSome(ctx context.Context) {
 	d := q.d
+	q.gather(ctx)
 	if err := d.take(ctx); err != nil {
 		q.fail(err)
 		return
@@ -66,6 +69,7 @@ func (q *queue) lead(ctx context.Context) {
 		return // as if the process died
 	}
 	defer d.set.working.Done()
+	q.gather(ctx)
 	select {
 	case <-d.pen:
 	default:
@@ -126,8 +130,9 @@ func (a *appending) try(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, a.settling.until)
 	defer cancel()
 	defer context.AfterFunc(s.d.set.ctx, cancel)()
+	began := time.Now()
 	a.err = s.w.Settle(ctx)
-	a.tried = true
+	a.took, a.tried = time.Since(began), true
 }
 
 // finish asks again, if need be, and tells all whom it concerns how it has ended.
@@ -140,12 +145,12 @@ func (a *appending) finish(ctx context.Context) {
 	}
 	err := a.err
 	if err == nil {
-		err = q.appended(a.batch, a.step, a.bytes)
+		err = q.appended(a.batch, a.step, a.bytes, a.took)
 		if a.release {
 			d.lease.gone(a.wanted)
 		}
 	} else if err = q.explain(ctx, a.batch, err); err == nil {
-		q.publish(a.batch)
+		q.publish(a.batch, 0)
 		answer(a.batch)
 	}
 	if err != nil {

@@ -19,6 +19,7 @@ type entry struct {
 	step   *manifest.Step     // to the version from the one before
 	m      *manifest.Manifest // the version
 	serial uint64             // which one of this process; not 0
+	early  bool               // nobody waits until it is durable
 	done   chan struct{}      // closed when err is set
 	err    error              // nil: it is durable
 
@@ -53,7 +54,22 @@ type flushing struct {
 	running bool
 	last    *entry      // of that record
 	due     *time.Timer // starts it, at synchronous=OFF
+	crowd   crowd
 }
+
+// crowd is who waits for commits at once: those of the last record, and those that had queued up
+// behind it. They are about to commit again.
+type crowd struct {
+	n        int
+	took     time.Duration // from when the store was asked to when it had the last record
+	answered time.Time
+	here     chan struct{} // closed when as many have queued up; nil: nobody gathers them
+}
+
+// gatherShare is which share of the time that a record takes the next one waits for those whom the
+// last one has answered. Without that they miss it: of many threads one half commits, while the
+// other waits until that is durable.
+const gatherShare = 4
 
 // tip returns the last entry of the queue; nil: there is none. It is called with mu.
 func (q *queue) tip() *entry {
@@ -73,6 +89,10 @@ func (q *queue) push(e *entry) {
 	q.serial++
 	e.serial = q.serial
 	q.entries = append(q.entries, e)
+	if c := &q.flush.crowd; c.here != nil && len(q.entries) >= c.n {
+		close(c.here)
+		c.here = nil
+	}
 	d.newest.Store(e.serial)
 	if q.flush.due == nil && !q.flush.running {
 		q.flush.due = time.AfterFunc(d.set.o.CommitInterval, func() {
@@ -87,7 +107,7 @@ func (q *queue) push(e *entry) {
 // synchronous=OFF. Then other handles must ask before they take what they read for the newest. It
 // is called with mu.
 func (q *queue) answered(e *entry) {
-	q.early = e
+	e.early, q.early = true, e
 	q.d.lease.file.Page().Hide()
 }
 
@@ -139,6 +159,32 @@ func (q *queue) begin() bool {
 	}
 	q.flush.running = true
 	return true
+}
+
+// gather waits until those who commit at once have queued up, or a moment has passed since the last
+// record was answered.
+func (q *queue) gather(ctx context.Context) {
+	d := q.d
+	c := &q.flush.crowd
+	d.mu.Lock()
+	pause := c.took/gatherShare - time.Since(c.answered)
+	if len(q.entries) >= c.n || pause <= 0 {
+		d.mu.Unlock()
+		return
+	}
+	here := make(chan struct{})
+	c.here = here
+	d.mu.Unlock()
+	moment := time.NewTimer(pause)
+	defer moment.Stop()
+	select {
+	case <-here:
+	case <-moment.C:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	c.here = nil
+	d.mu.Unlock()
 }
 
 // join returns how much of the queue fits in a record, which step it is, and its body. What was
@@ -195,7 +241,9 @@ func (q *queue) rebase(base *manifest.Manifest) error {
 }
 
 // appended takes note that batch is in the log, as one record, of that step and so many bytes.
-func (q *queue) appended(batch []*entry, step *manifest.Step, bytes int) error {
+func (q *queue) appended(
+	batch []*entry, step *manifest.Step, bytes int, took time.Duration,
+) error {
 	d := q.d
 	s := &d.story
 	m, err := s.m.Apply(step)
@@ -203,7 +251,7 @@ func (q *queue) appended(batch []*entry, step *manifest.Step, bytes int) error {
 		s.w = nil
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	q.publish(batch) // before the page says that there is a newer version
+	q.publish(batch, took) // before the page says that there is a newer version
 	s.moved(m)
 	answer(batch) // after it has
 	d.saver.appended(bytes)
@@ -217,8 +265,9 @@ func answer(batch []*entry) {
 	}
 }
 
-// publish takes batch, which is durable, from the queue, and has readers find its version.
-func (q *queue) publish(batch []*entry) {
+// publish takes batch, which is durable, and took that long, from the queue, and has readers find
+// its version.
+func (q *queue) publish(batch []*entry, took time.Duration) {
 	d := q.d
 	last := batch[len(batch)-1]
 	d.mu.Lock()
@@ -229,6 +278,13 @@ func (q *queue) publish(batch []*entry) {
 		}
 		e.v = nil
 	}
+	c := crowd{took: took, answered: time.Now()}
+	for _, e := range q.entries {
+		if !e.early {
+			c.n++
+		}
+	}
+	q.flush.crowd = c
 	q.entries, q.failed = slices.Clone(q.entries[len(batch):]), nil
 	if slices.Contains(batch, q.early) {
 		q.early = nil
