@@ -77,6 +77,8 @@ type Place struct {
 	Tip uint64
 	// Onto is what Words.Tip has while who has a loose grip may make it a firm one, and write.
 	Onto uint64
+	// Kept: who has a loose grip may also make it firm, and write, while the page has Number.
+	Kept bool
 	Held bool // Unreserve is to be called, in the end
 }
 
@@ -92,6 +94,8 @@ func (c *Conn) Place() Place {
 	}
 	if c.onto != nil && c.grip.Load() == gripLoose {
 		p.Onto = c.onto.serial
+		done, err := c.onto.ended()
+		p.Kept = done && err == nil && c.at == c.onto
 	}
 	return p
 }
@@ -303,7 +307,7 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bo
 	}
 	if way.Pass {
 		c.held = false
-		if !way.Early || !d.users.loosen(c) {
+		if !d.users.loosen(c) {
 			d.users.leave(c)
 			c.base, c.onto = nil, nil
 		}
