@@ -1,0 +1,70 @@
+package remote_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"verneuil/chunkstore"
+	"verneuil/chunkstore/faultbucket"
+	"verneuil/replicate/remote"
+)
+
+// TestGather: the commits of many handles go into one record each time, not those of one half while
+// the other half waits.
+func TestGather(t *testing.T) {
+	const handles, each = 8, 10
+	root, temp := t.TempDir(), t.TempDir()
+	warmed := open(t, machineOf(t, root, t.TempDir(), silent), remote.Mode{Create: true})
+	mustWrite(t, warmed) // makes what bubbles share: it has channels
+	mustRead(t, open(t, machineOf(t, root, t.TempDir(), silent), remote.Mode{}), 1)
+	if err := warmed.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var records atomic.Int64
+		o := machineOf(t, root, temp, silent)
+		o.LeaseLinger = time.Hour
+		open := o.Open
+		o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
+			s, err := open(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			plan := &faultbucket.Plan{OnCalled: func(verb, key string) {
+				if verb == "put" && strings.HasPrefix(key, "log-") {
+					records.Add(1)
+					<-time.After(200 * time.Millisecond) // the bubble's clock
+				}
+			}}
+			return chunkstore.NewStore(plan.Target(s.Targets[0])), nil
+		}
+		set, err := remote.NewSet(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer set.Close()
+		mustWrite(t, openIn(t, set, remote.Mode{}))
+		records.Store(0)
+		var all sync.WaitGroup
+		for range handles {
+			c := openIn(t, set, remote.Mode{})
+			all.Go(func() {
+				for range each {
+					if _, err := write(t.Context(), c, add); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		// The first ones are not all there yet, and the last ones not any more.
+		if n := records.Load(); n > each+4 {
+			t.Errorf("%d records for %d commits of each of %d handles", n, each, handles)
+		}
+	})
+}
