@@ -27,9 +27,9 @@
 // Who waits and finds that nobody appends does it in his own thread, one record, with what others
 // have queued; what is queued meanwhile is appended in the background, and so is everything if
 // nobody waits. If his wait is ended, or the store does not say at once that it has the record, the
-// background goes on with that one. Who is answered commits again, as a rule. So a record waits a
-// moment, a quarter of the time that the last one took, until as many are queued as were answered
-// by the last one or had queued up behind it.
+// background goes on with that one. Who is answered commits again, as a rule. So where the store is
+// far a record waits a moment, a quarter of the time that the last one took, until as many are
+// queued as were answered by the last one or had queued up behind it.
 //
 // Handles of this process read what is durable, but for the one that made the version, and for who
 // is about to write on top of it. At synchronous=OFF nobody waits: COMMIT has answered, and another

@@ -71,6 +71,11 @@ type crowd struct {
 // other waits until that is durable.
 const gatherShare = 4
 
+// gatherLeast is the shortest moment that is waited: who finds the place of the writer taken sleeps
+// for a millisecond or two before he asks for his turn (SQLite's busy handler), so that in less time
+// few come, and the record is only later.
+const gatherLeast = 2 * time.Millisecond
+
 // tip returns the last entry of the queue; nil: there is none. It is called with mu.
 func (q *queue) tip() *entry {
 	if len(q.entries) == 0 {
@@ -167,19 +172,20 @@ func (q *queue) gather(ctx context.Context) {
 	d := q.d
 	c := &q.flush.crowd
 	d.mu.Lock()
-	pause := c.took/gatherShare - time.Since(c.answered)
-	if len(q.entries) >= c.n || pause <= 0 {
+	moment := c.took / gatherShare
+	pause := moment - time.Since(c.answered)
+	if len(q.entries) >= c.n || moment < gatherLeast || pause <= 0 {
 		d.mu.Unlock()
 		return
 	}
 	here := make(chan struct{})
 	c.here = here
 	d.mu.Unlock()
-	moment := time.NewTimer(pause)
-	defer moment.Stop()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	select {
 	case <-here:
-	case <-moment.C:
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 	d.mu.Lock()
