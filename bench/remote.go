@@ -194,7 +194,7 @@ func (r *remotes) measure() (row, error) {
 		line[1], line[4], line[5] = put/1e3, over(one[0], put), perCommit
 		r.report.aim(aim{What: "remote: a commit / a raw PUT, " + r.name, Aim: 1.15,
 			Got: single(over(one[0], put)), Why: fmt.Sprintf("besides the PUT a commit takes %.2f "+
-				"ms: against a server that does nothing it takes some 600 us of processor time, a "+
+				"ms: against a server that does nothing it takes some 700 us of processor time, a "+
 				"PUT by the raw client 130. A third of that goes into changes of threads, between "+
 				"SQLite, Go and its connection, a fifth into the AWS SDK, as much into the "+
 				"connection, the rest into blocks that are compared, compressed and hashed",
