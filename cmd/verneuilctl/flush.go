@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -42,9 +43,10 @@ from the configuration. Each spool remembers its targets, so SPOOLDIR needs no c
 unless a crash has damaged the spool, or came before it was told its targets. Credentials
 come from the environment.
 
-Prints each database that was sent. Succeeds only if every target has everything. If a
-database was deleted, the line says so; its spool is removed some ten minutes after this was
-first noticed, if everything was sent.
+Prints each database that was sent. Succeeds only if every target has everything, and the
+configuration, if it is for this spooling directory, names no others. If a database was
+deleted, the line says so; its spool is removed some ten minutes after this was first
+noticed, if everything was sent.
 
 A directory without spools is an error, as its name may be mistyped; --allow-empty permits
 it.`,
@@ -248,8 +250,8 @@ func isSpool(dir string) bool {
 // name one.
 func flushSpool(ctx context.Context, g *global, dir string) (name string, err error) {
 	source, err := spool.ReadSourceConfig(dir)
+	configured, ok := g.source(dir)
 	if err != nil {
-		configured, ok := g.source(dir)
 		if !ok {
 			return dir, fmt.Errorf("the spool does not name its targets (give the configuration "+
 				"whose replication_spooling_dir it is in): %w", err)
@@ -281,9 +283,41 @@ func flushSpool(ctx context.Context, g *global, dir string) (name string, err er
 		return source.Path, err
 	}
 	if wal {
-		return source.Path, f.sync(ctx)
+		err = f.sync(ctx)
+	} else {
+		err = f.replicate(ctx)
 	}
-	return source.Path, f.replicate(ctx)
+	if err == nil && ok {
+		err = f.agrees(ctx, configured)
+	}
+	return source.Path, err
+}
+
+// agrees fails if the configuration has the database replicated under another host name or to other
+// targets than the programs do that have written to it: what was sent is not there.
+func (f *flushing) agrees(ctx context.Context, configured spool.SourceConfig) error {
+	store, err := chunkstore.Open(ctx, configured.Targets, chunkstore.Options{Log: f.log})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if replicate.Purpose(configured.Host, store.Targets) ==
+		replicate.Purpose(f.source.Host, f.store.Targets) {
+		return nil
+	}
+	return fmt.Errorf("everything was sent to %s, where the programs that write to it replicate "+
+		"it, and not to %s, which the configuration names: start them again with it, or, when "+
+		"they have ended, run: verneuilctl sync %s", whereTo(f.source.Host, f.store),
+		whereTo(configured.Host, store), f.source.Path)
+}
+
+// whereTo names what a database is replicated to, and under which host name.
+func whereTo(host string, store *chunkstore.Store) string {
+	var names []string
+	for _, t := range store.Targets {
+		names = append(names, t.Name)
+	}
+	return fmt.Sprintf("%s (of host %s)", cmp.Or(strings.Join(names, ", "), "no target"), host)
 }
 
 // source is what the configuration says of the database whose spool is in dir.

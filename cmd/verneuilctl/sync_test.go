@@ -341,6 +341,40 @@ func TestFlushWhileServed(t *testing.T) {
 	shell.end(0)
 }
 
+// TestFlushOtherTargets: a flush by a configuration that names other targets, or another host, than
+// the programs had does not say that they have everything. A sync sees to it.
+func TestFlushOtherTargets(t *testing.T) {
+	lib := library(t)
+	for name, changes := range map[string]map[string]any{
+		"targets": {"replication_targets": []any{map[string]any{"dir": map[string]any{
+			"path": "other"}}}},
+		"host": {"hostname": "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := dirSite(t)
+			db := s.path("d.db")
+			sqlite(t, []string{"VERNEUIL_CONFIG=" + s.config(), "VERNEUIL_LOG=off"}, "-cmd",
+				".load "+lib, "-cmd", ".open "+db, ":memory:", "CREATE TABLE t(x);")
+			must(t, "-c", s.config(), "flush", db)
+			s.configure(changes)
+			for _, what := range []string{db, s.path("spool")} {
+				refuse(t, 1, []string{"not to ", "other", "verneuilctl sync " + db},
+					"-c", s.config(), "flush", what)
+			}
+			// nobody asks for other targets
+			must(t, "flush", s.path("spool"))
+			r := ctl(t, "-c", s.config(), "sync", db)
+			if r.code != 0 { // it warns of another host
+				t.Fatal(r.said())
+			}
+			must(t, "-c", s.config(), "flush", db)
+			if !bytes.Equal(s.restored(db), checkpointed(t, db)) {
+				t.Error("the restored database differs")
+			}
+		})
+	}
+}
+
 func TestFlushDamagedSpool(t *testing.T) {
 	s := dirSite(t)
 	db := s.database("d.db", 10000)
