@@ -51,9 +51,8 @@
 **     commit has shown, and the pragma says. If it was wrong nothing breaks: xSync waits for what
 **     was not waited for. A handle that has passed its place on with a commit need not give it up;
 **     and while nobody else takes it (its grip is loose) it makes its grip firm without Go, if the
-**     version that it reads is this process's last one, which is not durable yet, or was made durable
-**     a moment ago and is the newest (M2). The first needs no look at the store either, as its own
-**     commit does not.
+**     version that it reads is this process's last one, which is not durable yet. That needs no
+**     look at the store (M2) either, as its own commit does not.
 **
 ** No lock is waited for here: SQLite's busy handler does that. PENDING and EXCLUSIVE need none:
 ** readers have their versions.
@@ -84,7 +83,6 @@ void remoteMoved(RemoteFile *p, const RemotePlace *pPlace) {
   p->iNumber = pPlace->iNumber;
   p->iTip = pPlace->iTip;
   p->iOnto = pPlace->iOnto;
-  p->isKept = pPlace->isKept;
   p->isReserved = pPlace->isHeld;
 }
 
@@ -206,15 +204,12 @@ static void unreserve(RemoteFile *p) {
   remoteMoved(p, &place);
 }
 
-/* May who has a loose grip write on what it reads? */
-static int goesOn(const RemoteFile *p) { return isTip(p, p->iOnto) || (p->isKept && isPromised(p)); }
-
 /* Makes a loose grip firm, if that is enough to write (M8). */
 static int hasGrip(RemoteFile *p) {
   uint32_t grip = GRIP_LOOSE;
-  if (!goesOn(p) || !atomic_compare_exchange_strong(p->pGrip, &grip, GRIP_FIRM)) return 0;
+  if (!isTip(p, p->iOnto) || !atomic_compare_exchange_strong(p->pGrip, &grip, GRIP_FIRM)) return 0;
   p->isReserved = 1;
-  p->mayWrite = goesOn(p); /* nobody else has made another one since */
+  p->mayWrite = isTip(p, p->iOnto); /* nobody else has made another one since */
   if (!p->mayWrite) unreserve(p);
   return p->mayWrite;
 }

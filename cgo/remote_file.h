@@ -29,7 +29,6 @@ struct RemoteFile {
   uintptr_t hConn;                 /* Go's handle */
   VersionTable *pTable;            /* the version that is read (M1) */
   uint64_t iNumber, iTip, iOnto;   /* see RemotePlace */
-  int isKept;                      /* likewise */
   const _Atomic uint32_t *pNewest; /* iCounter of the newest known version */
   const RemoteLease *pLease;
   const _Atomic uint64_t *pChecked; /* when the last look began */

@@ -40,7 +40,7 @@ func (q *queue) over() bool {
 		return false
 	}
 	q.flush.running = false
-	d.lease.linger()
+	d.lease.rest()
 	return true
 }
 

@@ -77,14 +77,13 @@ type Place struct {
 	Tip uint64
 	// Onto is what Words.Tip has while who has a loose grip may make it a firm one, and write.
 	Onto uint64
-	// Kept: who has a loose grip may also make it firm, and write, while the page has Number.
-	Kept bool
 	Held bool // Unreserve is to be called, in the end
 }
 
 // Place is c's, until the next call that is not Read or Ahead.
 func (c *Conn) Place() Place {
-	p := Place{Table: c.r.Table(), Held: c.held}
+	// C may have made the grip firm.
+	p := Place{Table: c.r.Table(), Held: c.held || c.grip.Load() == gripFirm}
 	if c.wanted > 0 {
 		return p // Share is to be called, for c's turn
 	}
@@ -94,8 +93,6 @@ func (c *Conn) Place() Place {
 	}
 	if c.onto != nil && c.grip.Load() == gripLoose {
 		p.Onto = c.onto.serial
-		done, err := c.onto.ended()
-		p.Kept = done && err == nil && c.at == c.onto
 	}
 	return p
 }
@@ -307,7 +304,7 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bo
 	}
 	if way.Pass {
 		c.held = false
-		if !d.users.loosen(c) {
+		if !way.Early || !d.users.loosen(c) {
 			d.users.leave(c)
 			c.base, c.onto = nil, nil
 		}

@@ -38,13 +38,12 @@
 // while the page promises that no other machine has gone on.
 //
 // The place of the writer is one handle's. Who has reserved has a firm grip on it. A commit that
-// passes the place on gives it to who waits. If nobody does, the handle has a loose grip from there
-// on: another one may take the place with the grip, which is one atomic step. The handle itself
-// makes it firm by another such step, which C does without a call, if the version that it reads is
-// still the tip of the queue; or if it is durable, and promised to be the newest: then the process
-// keeps the machine's lock for a moment (keptTime), for that handle. A handle whose turn has come
-// has a loose grip, too, which nobody takes for a moment (heldTime). Who gives the lease back, or
-// the machine's lock, takes the loose grip first.
+// passes the place on gives it to who waits. If nobody does, then at synchronous=OFF the handle has
+// a loose grip from there on: another one may take the place with the grip, which is one atomic
+// step. The handle itself makes it firm by another such step, which C does without a call, if the
+// version that it reads is still the tip of the queue. A handle whose turn has come has a loose
+// grip, too, which nobody takes for a moment (heldTime). Who gives the lease back, or the machine's
+// lock, takes the loose grip first.
 //
 // # The lease
 //
@@ -67,8 +66,7 @@
 // out a fence that is on its way.
 //
 // Between processes of one machine it is a file (package machine): its lock is the right to write,
-// held for as long as a transaction is open or not durable yet, and for a moment after that if no
-// other process was found waiting, and what it holds is the writer
+// held for as long as a transaction is open or not durable yet, and what it holds is the writer
 // ([history.Saved]), which the next process resumes. So the machine is one writer. The file's page
 // says until when its version is known to be the newest: then no process of the machine asks.
 //

@@ -22,11 +22,6 @@ const (
 	yieldTime = 3 * lookInterval
 	// politeTime is for how long a process of this machine goes on writing while another one waits.
 	politeTime = 100 * time.Millisecond
-	// keptTime is for how long a handle that was answered, and goes on, need not take the machine's
-	// lock again; another process may wait so long for one that does not. relockTime is after how
-	// long it takes it again nevertheless: it looks at the path then.
-	keptTime   = 2 * time.Millisecond
-	relockTime = time.Second
 	// stuckTime is after how long the holder of the machine's lock is watched: one that lives gives
 	// it on in less, as a rule, and to watch it takes requests.
 	stuckTime = time.Second
@@ -319,7 +314,6 @@ type keeper struct {
 	running bool
 	since   time.Duration // when the machine's lock was taken; 0: it is not held
 	used    time.Duration // when it was last held
-	moment  *time.Timer   // until which it is kept for who goes on; nil: it is not
 	blocked time.Duration // when it was first found taken since; 0: it was not
 	stuck   time.Duration // when it was last found taken, likewise
 	wanted  bool          // by another machine: the next record gives the history back
@@ -352,34 +346,6 @@ func (l *lease) rest() {
 	}
 	l.keeper.since, l.keeper.used = 0, d.now()
 	l.file.Unlock()
-}
-
-// linger is rest when nothing is queued any more. It keeps the machine's lock for a moment for a
-// handle that has a loose grip, unless another process waits. It is called with mu.
-func (l *lease) linger() {
-	d, k := l.d, &l.keeper
-	w, now, wanted := d.users.writer, d.now(), l.file.Page().Wanted()
-	if w == nil || w.grip.Load() != gripLoose || now-k.since > relockTime ||
-		wanted > 0 && now-wanted < politeTime {
-		l.rest()
-		return
-	}
-	if k.used = now; k.moment == nil {
-		k.moment = time.AfterFunc(keptTime, l.moment)
-	}
-}
-
-// moment ends what linger has begun, unless a handle was answered meanwhile.
-func (l *lease) moment() {
-	d, k := l.d, &l.keeper
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if left := k.used + keptTime - d.now(); left > 0 && left <= keptTime {
-		k.moment.Reset(left)
-		return
-	}
-	k.moment = nil
-	l.rest()
 }
 
 // keep looks after the lease until it is given back, or lost.
@@ -516,7 +482,6 @@ func (l *lease) release(ctx context.Context) (done bool) {
 		d.mu.Unlock()
 		return false
 	}
-	l.rest() // it may be kept
 	d.users.shut()
 	wanted := l.keeper.wanted
 	d.mu.Unlock()

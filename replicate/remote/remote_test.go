@@ -258,65 +258,6 @@ func TestGrip(t *testing.T) {
 	mustRead(t, c2, v)
 }
 
-// TestKept: who goes on without a call after a commit that was waited for, and who does not. C does
-// no more than this.
-func TestKept(t *testing.T) {
-	root, temp := t.TempDir(), t.TempDir()
-	set := newSet(t, machineOf(t, root, temp, silent))
-	c1, c2 := openIn(t, set, remote.Mode{Create: true}), openIn(t, set, remote.Mode{})
-	other := open(t, machineOf(t, root, temp, silent), remote.Mode{}) // another process
-	firm := func(c *remote.Conn) bool {
-		p, w := c.Place(), c.Words()
-		return p.Kept && (*machine.Page)(w.Lease).Number() == p.Number &&
-			(*atomic.Uint32)(w.Grip).CompareAndSwap(1, 2)
-	}
-	v := uint64(0)
-	commit := func(c *remote.Conn) {
-		t.Helper()
-		v++
-		_, err := c.Commit(t.Context(), compose.Change{
-			Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
-			Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
-		}, remote.Way{Pass: true})
-		if err == nil {
-			err = c.Wait(t.Context())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	goesOn := false
-	for range 1000 { // the moment may be over: then the grip is nobody's
-		mustShareToWrite(t, c1)
-		commit(c1)
-		if goesOn = firm(c1); goesOn {
-			break
-		}
-	}
-	if !goesOn {
-		t.Fatal("a handle that writes one transaction after another has to ask")
-	}
-	for _, c := range []*remote.Conn{c2, other} {
-		if err := c.Share(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Reserve(t.Context()); !errors.Is(err, remote.ErrBusy) {
-			t.Fatalf("two write at once: %v", err)
-		}
-	}
-	commit(c1)
-	v = mustWrite(t, other) // nobody keeps the lock for long
-	if firm(c1) {
-		t.Fatal("a handle goes on after another process has written")
-	}
-	if got := mustWrite(t, c2); got != v+1 {
-		t.Fatalf("wrote %d after %d", got, v)
-	}
-	if firm(c1) {
-		t.Fatal("a handle goes on after another one has written")
-	}
-}
-
 // TestTurns: machines, processes and handles write in turns, and read what the others have written.
 func TestTurns(t *testing.T) {
 	root, a, b := t.TempDir(), t.TempDir(), t.TempDir()

@@ -244,8 +244,8 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 func (a *actor) reserve(ctx context.Context) error {
 	a.reserved = true
 	grip := (*atomic.Uint32)(a.c.Words().Grip)
-	if a.goesOn() && grip.CompareAndSwap(gripLoose, gripFirm) {
-		if a.goesOn() {
+	if a.isTip(a.place.Onto) && grip.CompareAndSwap(gripLoose, gripFirm) {
+		if a.isTip(a.place.Onto) {
 			a.p.w.mu.Lock()
 			a.p.w.counts.Again++
 			a.p.w.mu.Unlock()
@@ -255,13 +255,6 @@ func (a *actor) reserve(ctx context.Context) error {
 	}
 	defer a.moved()
 	return a.c.Reserve(ctx)
-}
-
-// goesOn is what C does to learn whether it may write without a call, if its grip is loose.
-func (a *actor) goesOn() bool {
-	page := (*machine.Page)(a.c.Words().Lease)
-	return a.isTip(a.place.Onto) || a.place.Kept && a.place.Number != 0 &&
-		page.Newest(a.place.Number, a.p.h.now()-a.p.w.variant.overstay)
 }
 
 // unreserve is what C does when the lock is given up.
