@@ -183,7 +183,9 @@ func (b *bucket) publish(ctx context.Context, key, name, temp string,
 		return os.Rename(temp, name)
 	}
 	if cond.IfNone {
-		if err := create(temp, name); !errors.Is(err, errors.ErrUnsupported) {
+		err := create(temp, name)
+		foreign := errors.Is(err, chunkstore.ErrConflict) && isForeign(name)
+		if !foreign && !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 	}
@@ -225,6 +227,16 @@ func create(temp, name string) error {
 		return &os.LinkError{Op: "create", Old: temp, New: name, Err: err}
 	}
 	return nil
+}
+
+// isForeign reports whether what has the name is none of ours, as [objectfile.Open] has it: such a
+// thing is replaced, under the flock, as nobody creates anything while it is there.
+func isForeign(name string) bool {
+	f, _, err := objectfile.Open(name)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, chunkstore.ErrCorrupt)
 }
 
 // lacks reports whether err may say that the file system, or what stands before the kernel, does

@@ -121,7 +121,7 @@ func TestForeignNames(t *testing.T) {
 		if err := os.Remove(s.path("out.db")); err != nil {
 			t.Fatal(err)
 		}
-		must(t, "-c", s.config(), "flush", s.path("spool"))
+		must(t, "flush", s.path("spool")) // of each host
 		must(t, "-c", s.config(), "verify", "--read", "-s", db)
 	}
 	for _, name := range names {
