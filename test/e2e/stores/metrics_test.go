@@ -29,14 +29,23 @@ func TestMetricNames(t *testing.T) {
 	s.Configure(map[string]any{"patrol_days": 1})
 	shell := s.Written("a.db", "wal")
 	shell.Flush()
+	var status struct{ Databases []map[string]any }
+	shell.Status(&status)
 	s.Ctl("verify", "--drill")
-	run := startRun(s)
+	var outside map[string]any
+	harness.Until(t, "status has what the replicator leaves for it every two seconds", func() bool {
+		text := s.Ctl("status", "--proof", "--json")
+		outside = nil
+		harness.Must(t, json.Unmarshal([]byte(text), &outside))
+		return strings.Contains(text, `"manifest"`)
+	})
+	once := s.Ctl("status", "--proof", "--prometheus")
+	run := startRun(s) // who begins to replicate knows of no version for a moment
 	response, err := http.Get(run.metrics)
 	harness.Must(t, err)
 	defer response.Body.Close()
 	scraped, err := io.ReadAll(response.Body)
 	harness.Must(t, err)
-	once := s.Ctl("status", "--proof", "--prometheus")
 	for what, text := range map[string]string{"status": once, "run": string(scraped)} {
 		problems, err := promlint.New(strings.NewReader(text)).Lint()
 		if err != nil || len(problems) > 0 {
@@ -60,10 +69,6 @@ func TestMetricNames(t *testing.T) {
 			t.Errorf("docs/operations.md names %s, which is no metric", name)
 		}
 	}
-	var status struct{ Databases []map[string]any }
-	shell.Status(&status)
-	var outside map[string]any
-	harness.Must(t, json.Unmarshal([]byte(s.Ctl("status", "--proof", "--json")), &outside))
 	for name := range families {
 		if !slices.Contains(told, name) {
 			t.Errorf("docs/operations.md does not name %s", name)
