@@ -108,10 +108,13 @@ func (b *belief) lookFor(since, chain time.Time) {
 	}
 }
 
-// lookAfterPause begins a look if there was none for long: a bucket may have been emptied.
+// lookAfterPause begins a look if there was none for long: a bucket may have been emptied. It is
+// a push's, which tells nobody that anything is safe, and does not ask for records: who does asks
+// for all of them, then.
 func (b *belief) lookAfterPause() {
 	since := b.of.office.now().Add(-PauseTrust)
 	if !b.looking && (b.store.Before(since) || b.sample.Before(since)) {
+		b.stood = history.Position{}
 		b.look(seen{store: true, manifest: b.of.stock.mark != nil, sample: true})
 	}
 }
