@@ -283,30 +283,30 @@ func (one *call) wait(ctx context.Context, io C.rados_ioctx_t) error {
 	return nil
 }
 
-// here runs a call that start begins, waits for it in librados, and has take take what it has
-// brought, if it succeeded. If ctx ends, or the process, it is cancelled.
-func here(ctx context.Context, io *IO, start func(*C.Call) C.int, take func(*C.Call)) (
-	rc int, err error,
+// here runs a call that start begins, and waits for it in librados. If ctx ends, or the process, it
+// is cancelled.
+func here(ctx context.Context, io *IO, start func(*C.Call) C.int) (
+	version uint64, rc int, err error,
 ) {
 	s := io.cluster.scope
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if !s.enter() {
-		return 0, ErrClosed
+		return 0, 0, ErrClosed
 	}
 	defer s.leave()
 	if !s.in() {
-		return 0, ErrClosed
+		return 0, 0, ErrClosed
 	}
 	defer s.out()
 	c := C.callNewHere()
 	if c == nil {
-		return -C.ENOMEM, nil
+		return 0, -C.ENOMEM, nil
 	}
 	defer C.callFree(c)
 	if rc := start(c); rc < 0 {
-		return int(rc), nil
+		return 0, int(rc), nil
 	}
 	cancel := s.waits(c, io.handle)
 	stop := context.AfterFunc(ctx, cancel)
@@ -320,10 +320,7 @@ func here(ctx context.Context, io *IO, start func(*C.Call) C.int, take func(*C.C
 			err = ctx.Err()
 		}
 	}
-	if err == nil && c.rc >= 0 {
-		take(c)
-	}
-	return int(c.rc), err
+	return uint64(c.version), int(c.rc), err
 }
 
 // waits notes that a thread waits in librados for c, and returns what cancels that.

@@ -17,7 +17,7 @@
 // interface has blocking functions alone (connecting, commands to monitors, locks, lists), they run
 // in goroutines of their own.
 //
-// [IO.WriteHere] and [IO.ReadHere] wait in the caller's thread, which librados wakes itself.
+// [IO.WriteHere] waits in the caller's thread, which librados wakes itself.
 //
 // A call whose context ends is cancelled, and returns at once. Its memory belongs to librados until
 // that says that the call has ended. What it was to write may have been written, or may yet be.

@@ -84,52 +84,32 @@ func (io *IO) Write(ctx context.Context, object string, w *WriteOp) (version uin
 	return version, err
 }
 
-// callHere is call that has the caller's thread wait in librados, which wakes it some changes of
-// threads sooner: for who asks one by one.
-func (io *IO) callHere(ctx context.Context, request, object string,
-	start func(c *C.Call, object *C.char) C.int, take func(c *C.Call)) error {
-	if err := checkName(object); err != nil {
-		return err
-	}
-	z := C.CString(object)
-	defer C.free(unsafe.Pointer(z))
-	rc, err := here(ctx, io, func(c *C.Call) C.int { return start(c, z) }, take)
-	if err == nil && rc < 0 {
-		err = io.fail(request, object, rc)
-	}
-	return err
-}
-
-// WriteHere is Write in the caller's thread, which waits in librados.
+// WriteHere is Write that has the caller's thread wait in librados, which wakes it some changes of
+// threads sooner: for who writes one by one.
 func (io *IO) WriteHere(ctx context.Context, object string, w *WriteOp) (
 	version uint64, err error,
 ) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	err = io.callHere(ctx, "write", object, w.start(io),
-		func(c *C.Call) { version = uint64(c.version) })
+	if err := checkName(object); err != nil {
+		return 0, err
+	}
+	z := C.CString(object)
+	defer C.free(unsafe.Pointer(z))
+	version, rc, err := here(ctx, io, func(c *C.Call) C.int { return w.start(io)(c, z) })
+	if err == nil && rc < 0 {
+		err = io.fail("write", object, rc)
+	}
 	return version, err
 }
 
 // Read carries out r. Fewer bytes than wanted are what stands before the object's end.
 func (io *IO) Read(ctx context.Context, object string, r *ReadOp) (got *Result, err error) {
-	return io.read(ctx, object, r, io.call)
-}
-
-// ReadHere is Read in the caller's thread, which waits in librados.
-func (io *IO) ReadHere(ctx context.Context, object string, r *ReadOp) (got *Result, err error) {
-	return io.read(ctx, object, r, io.callHere)
-}
-
-func (io *IO) read(ctx context.Context, object string, r *ReadOp, call func(ctx context.Context,
-	request, object string, start func(*C.Call, *C.char) C.int, take func(*C.Call)) error) (
-	got *Result, err error,
-) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	err = call(ctx, "read", object, func(c *C.Call, z *C.char) C.int {
+	err = io.call(ctx, "read", object, func(c *C.Call, z *C.char) C.int {
 		if !r.prepare(c) {
 			return -C.ENOMEM
 		}

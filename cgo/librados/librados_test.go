@@ -109,9 +109,10 @@ func TestCompound(t *testing.T) {
 	mustBe(t, err, syscall.ENOENT)
 }
 
-// TestHere: what waits in the caller's thread does what Write and Read do, many at once, and fails
+// TestList: a list has each object of the namespace, and those alone.
+// TestWriteHere: what waits in the caller's thread does what Write does, many at once, and fails
 // alike.
-func TestHere(t *testing.T) {
+func TestWriteHere(t *testing.T) {
 	io := open(t)
 	version, err := io.WriteHere(t.Context(), "o", new(librados.WriteOp).WriteFull([]byte("1")))
 	mustBe(t, err, nil)
@@ -131,22 +132,13 @@ func TestHere(t *testing.T) {
 		})
 	}
 	all.Wait()
-	type read func(context.Context, string, *librados.ReadOp) (*librados.Result, error)
-	for _, read := range []read{io.Read, io.ReadHere} {
-		got, err := read(t.Context(), "o", &librados.ReadOp{Len: 100, Stat: true})
-		mustBe(t, err, nil)
-		if len(got.Data) != 21 || got.Version <= version {
-			t.Errorf("%q at version %d, before %d", got.Data, got.Version, version)
-		}
-		_, err = read(t.Context(), "none", &librados.ReadOp{Stat: true})
-		mustBe(t, err, syscall.ENOENT)
-		if _, err = read(t.Context(), "", &librados.ReadOp{Stat: true}); err == nil {
-			t.Error("an object without a name was read")
-		}
+	got, err := io.Read(t.Context(), "o", &librados.ReadOp{Len: 100, Stat: true})
+	mustBe(t, err, nil)
+	if len(got.Data) != 21 || got.Version <= version {
+		t.Errorf("%q at version %d, before %d", got.Data, got.Version, version)
 	}
 }
 
-// TestList: a list has each object of the namespace, and those alone.
 func TestList(t *testing.T) {
 	io := open(t)
 	want := make(map[string]bool)
@@ -273,12 +265,6 @@ func TestGivenUp(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := io.WriteHere(ctx, "o", new(librados.WriteOp).Append([]byte("x")))
-		mustBe(t, err, context.DeadlineExceeded)
-	})
-	all.Go(func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		_, err := io.ReadHere(ctx, "o", &librados.ReadOp{Len: 1})
 		mustBe(t, err, context.DeadlineExceeded)
 	})
 	cancel()

@@ -98,7 +98,7 @@ func (l *log) read(ctx context.Context, object string, r *librados.ReadOp) (
 	got *librados.Result, err error,
 ) {
 	err = l.b.do(ctx, l.b, "read "+object, 0, func(ctx context.Context, io *opened) (err error) {
-		got, err = io.ReadHere(ctx, object, r)
+		got, err = io.Read(ctx, object, r)
 		return err
 	})
 	return got, err
