@@ -12,9 +12,10 @@
 **     version; and by what it has committed itself, which is what SQLite's page cache has. If that
 **     then fails to become durable, pTable goes back to the version below.
 ** M2  The version that a handle reads under SHARED was the newest at a moment within xLock: by the
-**     lease's page (and by the tip of this process's commits), or because Go has asked; but for staleness_ms and mode=ro, which say how old it
-**     may be, and immutable=1. No version becomes the newest by another's commit while a handle has
-**     RESERVED; so what is committed was made on top of the newest.
+**     lease's page (and by the tip of this process's commits), or because Go has asked; but for
+**     staleness_ms and mode=ro, which say how old it may be, and immutable=1. No version becomes the
+**     newest by another's commit while a handle has RESERVED; so what is committed was made on top of
+**     the newest.
 ** M3  Nothing leaves the overlay but at SQLITE_FCNTL_SYNC, which the pager sends once all pages are
 **     written and before it finalizes the journal, in all journal modes and at synchronous=OFF, too
 **     (pager.c, sqlite3PagerSync); and, in WAL mode, with a commit frame (W1). At xSync, or with
@@ -267,7 +268,7 @@ static int unlockAny(RemoteFile *p, int eLock) {
   }
   if (eLock < p->eLock) {
     p->eLock = eLock;
-    p->hasUnlocked = 1;            /* also after a read, before the first commit */
+    p->hasUnlocked = 1; /* also after a read, before the first commit */
   }
   return SQLITE_OK;
 }

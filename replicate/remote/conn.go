@@ -283,7 +283,8 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bo
 		return false, d.wrap(err)
 	}
 	e := &entry{
-		draft: draft, step: draft.Step(c.base), m: draft.Version, v: v, done: make(chan struct{}),
+		draft: draft, step: draft.Step(c.base), m: draft.Version, v: v, early: way.Early,
+		done: make(chan struct{}),
 	}
 	c.before = place{c.r.Version(), c.at, c.cut}
 	d.mu.Lock()
@@ -299,9 +300,6 @@ func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bo
 	c.at, c.cut, c.mine = e, e.m.Cut, e
 	c.base, c.onto = e.m, e
 	d.queue.push(e)
-	if way.Early {
-		d.queue.answered(e)
-	}
 	if way.Pass {
 		c.held = false
 		if !way.Early || !d.users.loosen(c) {

@@ -19,7 +19,7 @@ type entry struct {
 	step   *manifest.Step     // to the version from the one before
 	m      *manifest.Manifest // the version
 	serial uint64             // which one of this process; not 0
-	early  bool               // nobody waits until it is durable
+	early  bool               // COMMIT answers before it is durable, at synchronous=OFF
 	done   chan struct{}      // closed when err is set
 	err    error              // nil: it is durable
 
@@ -46,7 +46,6 @@ type queue struct {
 	flush   flushing
 	serial  uint64 // of the last one that was pushed
 	failed  error  // what the last commit failed with; nil: it did not
-	early   *entry // the last one that COMMIT has answered before it was durable; nil: none
 }
 
 // flushing is the appending of what is queued. It is guarded by database.mu.
@@ -99,6 +98,9 @@ func (q *queue) push(e *entry) {
 		c.here = nil
 	}
 	d.newest.Store(e.serial)
+	if e.early { // other handles must ask before they take what they read for the newest
+		d.lease.file.Page().Hide()
+	}
 	if q.flush.due == nil && !q.flush.running {
 		q.flush.due = time.AfterFunc(d.set.o.CommitInterval, func() {
 			d.mu.Lock()
@@ -108,23 +110,15 @@ func (q *queue) push(e *entry) {
 	}
 }
 
-// answered takes note that the owner of e goes on without waiting until it is durable: at
-// synchronous=OFF. Then other handles must ask before they take what they read for the newest. It
-// is called with mu.
-func (q *queue) answered(e *entry) {
-	e.early, q.early = true, e
-	q.d.lease.file.Page().Hide()
-}
-
 // unsure returns the last commit that was answered, and is not durable; nil: there is none. It is
 // called with mu.
 func (q *queue) unsure() *entry {
-	if q.early != nil {
-		if done, _ := q.early.ended(); done {
-			q.early = nil
+	for _, e := range slices.Backward(q.entries) {
+		if e.early {
+			return e
 		}
 	}
-	return q.early
+	return nil
 }
 
 // reveal waits until all that COMMIT has answered in this process is durable, or has failed, or
@@ -292,9 +286,6 @@ func (q *queue) publish(batch []*entry, took time.Duration) {
 	}
 	q.flush.crowd = c
 	q.entries, q.failed = slices.Clone(q.entries[len(batch):]), nil
-	if slices.Contains(batch, q.early) {
-		q.early = nil
-	}
 	if len(q.entries) == 0 {
 		d.newest.Store(0)
 	}

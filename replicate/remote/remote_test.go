@@ -198,7 +198,7 @@ func TestEarly(t *testing.T) {
 	if err := c1.Share(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if p := c1.Place(); p.Number == 0 || lease.Number() != p.Number || lease.Until() == 0 {
+	if p := c1.Place(); p.Number == 0 || lease.Number() != p.Number || !lease.Alone(0) {
 		t.Errorf("nobody is told that record %d is the newest: %+v", lease.Number(), p)
 	}
 }

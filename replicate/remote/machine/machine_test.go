@@ -282,7 +282,7 @@ func TestRemoved(t *testing.T) {
 		t.Fatal("two pages of one file")
 	}
 	a.Page().Withdraw()
-	if b.Page().Newest(9, 0) || b.Page().Until() != 0 {
+	if b.Page().Newest(9, 0) || b.Page().Alone(0) {
 		t.Fatal("a promise that was taken back holds")
 	}
 }
@@ -306,7 +306,7 @@ func TestL6Left(t *testing.T) {
 	must(t, os.RemoveAll(b.place.dir))
 	must(t, b.Renew())
 	left(b, true, stateOf(3))
-	if a.Page().Until() != 0 || c.Page().Newest(7, 0) {
+	if a.Page().Alone(0) || c.Page().Newest(7, 0) {
 		t.Fatal("a promise outlives its file")
 	}
 	locks(t, a, true) // of b's file

@@ -43,9 +43,6 @@ func (p *Page) Alone(now time.Duration) bool { return uint64(max(now, 0)) < p.un
 // Number returns the record that was last promised to be the newest; 0: none was, or [Page.Hide].
 func (p *Page) Number() uint64 { return p.number.Load() }
 
-// Until returns when the promise ends; 0: there is none.
-func (p *Page) Until() time.Duration { return time.Duration(p.until.Load()) }
-
 // Want says that a process has found the lock taken, and waits for it.
 func (p *Page) Want(now time.Duration) { p.wanted.Store(uint64(max(now, 1))) }
 
