@@ -38,14 +38,9 @@ func TestClusterEnds(t *testing.T) {
 
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(bound); time.Now().Before(deadline); <-tick.C {
-		if done() {
-			return
-		}
+	if !within(10*time.Millisecond, done) {
+		t.Fatalf("waited in vain for: %s", what)
 	}
-	t.Fatalf("waited in vain for: %s", what)
 }
 
 func TestSharedIsOne(t *testing.T) {

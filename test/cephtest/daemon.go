@@ -82,21 +82,31 @@ func (d *Daemon) Stop(tb testing.TB) {
 func (d *Daemon) Freeze(tb testing.TB) {
 	tb.Helper()
 	d.Signal(tb, syscall.SIGSTOP)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(bound); time.Now().Before(deadline); <-tick.C {
+	frozen := func() bool {
 		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.process.Pid))
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if !slices.ContainsFunc(states, func(name string) bool {
+		return !slices.ContainsFunc(states, func(name string) bool {
 			text, err := os.ReadFile(name) // NUMBER (PROGRAM) STATE ...
 			return err == nil && !strings.Contains(string(text), ") T ")
-		}) {
-			return
+		})
+	}
+	if !within(time.Millisecond, frozen) {
+		tb.Fatalf("%s still runs after SIGSTOP", d.name)
+	}
+}
+
+// within asks done again and again, every so often, and reports whether it said yes before bound.
+func within(every time.Duration, done func() bool) bool {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for deadline := time.Now().Add(bound); time.Now().Before(deadline); <-tick.C {
+		if done() {
+			return true
 		}
 	}
-	tb.Fatalf("%s still runs after SIGSTOP", d.name)
+	return false
 }
 
 // Thaw has a frozen daemon go on.

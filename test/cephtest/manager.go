@@ -13,9 +13,8 @@ import (
 // manager returns where the manager is: in .tools/ceph-mgr, as install.sh has unpacked it, or with
 // the other programs; nil: there is none.
 func (p *Programs) manager() (root *Programs) {
-	dir, err := os.Getwd()
-	for ; err == nil && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		root = &Programs{filepath.Join(dir, ".tools", "ceph-mgr")}
+	if tools, err := toolsOfModule(); err == nil {
+		root = &Programs{filepath.Join(tools, "ceph-mgr")}
 		if _, err := os.Stat(root.program("ceph-mgr")); err == nil {
 			return root
 		}
@@ -46,14 +45,12 @@ func (c *Cluster) StartManager(tb testing.TB) {
 		"--mgr_data", dir, "--mgr_module_path", modules, "--mgr_stats_period", "1")
 	c.manager.args[0], c.manager.env = root.program("ceph-mgr"), environ(root, c.Programs)
 	c.manager.Start(tb)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(bound); time.Now().Before(deadline); <-tick.C {
+	serves := func() bool {
 		var status struct{ Available bool }
 		text := c.Run(tb, "ceph", "mgr", "stat", "-f", "json")
-		if json.Unmarshal([]byte(strings.TrimSpace(text)), &status) == nil && status.Available {
-			return
-		}
+		return json.Unmarshal([]byte(strings.TrimSpace(text)), &status) == nil && status.Available
 	}
-	tb.Fatalf("the manager does not serve:\n%s", c.manager.said())
+	if !within(100*time.Millisecond, serves) {
+		tb.Fatalf("the manager does not serve:\n%s", c.manager.said())
+	}
 }

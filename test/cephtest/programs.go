@@ -28,17 +28,12 @@ func Find() (*Programs, error) {
 		}
 		return p, nil
 	}
-	dir, err := os.Getwd()
+	tools, err := toolsOfModule()
 	if err != nil {
 		return nil, err
 	}
-	for ; ; dir = filepath.Dir(dir) {
-		if p := (&Programs{filepath.Join(dir, ".tools", "ceph")}); p.complete() == nil {
-			return p, nil
-		}
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == filepath.Dir(dir) {
-			break
-		}
+	if p := (&Programs{filepath.Join(tools, "ceph")}); p.complete() == nil {
+		return p, nil
 	}
 	p := &Programs{}
 	if err := p.complete(); err != nil {
@@ -46,6 +41,20 @@ func Find() (*Programs, error) {
 			"ceph-mon, ceph-osd, ceph-common and libsqlite3-mod-ceph", err)
 	}
 	return p, nil
+}
+
+// toolsOfModule returns the directory into which `make deps` unpacks programs.
+func toolsOfModule() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		_, err := os.Stat(filepath.Join(dir, "go.mod"))
+		if err == nil || dir == filepath.Dir(dir) {
+			return filepath.Join(dir, ".tools"), nil
+		}
+	}
 }
 
 // Need is [Find] for a test, which is skipped where there is no Ceph. It fails instead in CI, and
