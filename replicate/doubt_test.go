@@ -36,7 +36,7 @@ func TestFlushOfAMirrorInDoubt(t *testing.T) {
 	step(1)
 	script.Steps = nil // stock SQLite publishes nothing
 	f := &flush{done: make(chan error, 1)}
-	l.flushes.add(f, courier.FlushTrust)
+	l.flushes.add(f, courier.FlushTrust, courier.FlushTrust)
 	has := f.Point // the target
 	l.flushes.outcome = func(w courier.Want) (bool, error) { return has.Covers(w.Point), nil }
 	answered := func() bool {

@@ -17,19 +17,20 @@ import (
 // second before the call is looked at again. Run must be running in this process, or another
 // process must replicate: then it asks that one, and waits.
 func (r *Replicator) Flush(ctx context.Context) error {
-	return r.flush(ctx, manner{trust: courier.FlushTrust})
+	return r.flush(ctx, manner{trust: courier.FlushTrust, chain: courier.FlushTrust})
 }
 
 // Drain is Flush when nobody asks whether his data are safe: after the last connection to a
 // database was closed. What a target is, is believed for a minute, pacing and pauses are kept, and
 // what another process replicates is left to that one, until it is sent.
 func (r *Replicator) Drain(ctx context.Context) error {
-	return r.flush(ctx, manner{trust: courier.QuietTrust, slow: true})
+	return r.flush(ctx, manner{trust: courier.QuietTrust, chain: courier.ChainTrust, slow: true})
 }
 
 // manner is how a flush is done.
 type manner struct {
 	trust time.Duration // what was seen of a target so long ago is believed
+	chain time.Duration // and so long ago that all records were there
 	slow  bool          // at the pace of versions
 	tidy  int           // so many records may not be without a checkpoint; 0: any number
 }
@@ -79,7 +80,9 @@ func (r *Replicator) flushOnce(
 func (r *Replicator) Leave(ctx context.Context) error {
 	r.leaving.Store(true)
 	r.Retire()
-	return r.flush(ctx, manner{trust: courier.QuietTrust, tidy: courier.LeaveRecords})
+	return r.flush(ctx, manner{
+		trust: courier.QuietTrust, chain: courier.ChainTrust, tidy: courier.LeaveRecords,
+	})
 }
 
 // Retire says that the replicator may end, although others still write: whoever leaves his
@@ -119,7 +122,7 @@ func (r *Replicator) ServedElsewhere() bool {
 func (l *loop) flush(ctx context.Context, how manner) (moved bool, err error) {
 	f := &flush{done: make(chan error, 1), ctx: ctx, slow: how.slow}
 	f.Records = how.tidy
-	if asked, err := l.errands.Ask(ctx, func() { l.flushes.add(f, how.trust) }); !asked {
+	if asked, err := l.errands.Ask(ctx, func() { l.flushes.add(f, how.trust, how.chain) }); !asked {
 		return err == nil, err
 	}
 	select {

@@ -62,12 +62,11 @@ type flushes struct {
 	tickets uint64 // taken so far
 }
 
-// add notes a flush that begins now, and believes what was seen at most trust ago.
-func (fs *flushes) add(f *flush, trust time.Duration) {
-	f.Since = fs.now().Add(-trust)
-	if f.Chain = f.Since; trust == courier.QuietTrust {
-		f.Chain = fs.now().Add(-courier.ChainTrust)
-	}
+// add notes a flush that begins now, and believes what was seen at most trust ago, and that all
+// records are there if they were at most chain ago.
+func (fs *flushes) add(f *flush, trust, chain time.Duration) {
+	now := fs.now()
+	f.Since, f.Chain = now.Add(-trust), now.Add(-chain)
 	if !fs.began.IsZero() {
 		f.Since, f.Chain = fs.began, fs.began
 	}
@@ -91,7 +90,7 @@ func (fs *flushes) takeTickets() {
 	}
 	if drawn, take := fs.drawn(); take {
 		fs.tickets = drawn
-		fs.add(&flush{ticket: drawn}, courier.FlushTrust)
+		fs.add(&flush{ticket: drawn}, courier.FlushTrust, courier.FlushTrust)
 	}
 }
 

@@ -140,7 +140,7 @@ func (y *syncing) here(ctx context.Context, lock *spool.Lock) error {
 		now := y.look()
 		if now.loop != nil {
 			moved, err := now.loop.flush(ctx, manner{trust: courier.FlushTrust,
-				tidy: courier.SyncRecords})
+				chain: courier.FlushTrust, tidy: courier.SyncRecords})
 			cancel()
 			if end := <-served; moved {
 				err = end

@@ -151,7 +151,8 @@
 // of the log, or that ETag, is the condition. A record says nothing of the checkpoint that it
 // follows, so a flush looks for that, and nothing of the records before it, which may be gone when
 // somebody has put the store back to an older copy: so it asks for those after the checkpoint, from
-// the one on at which all were last seen. It believes what was seen, and the chunk bucket's
+// the one on at which all were last seen, and for all of them when objects were asked for since. It
+// believes what was seen, and the chunk bucket's
 // identity, for a second, and else asks again: two to four requests, one for each record since
 // then, and three for objects if none was asked for in ten minutes. At the end of a process, or of
 // the last connection, nobody has asked: then a minute. What a target has, and when that was seen,

@@ -16,7 +16,7 @@ import (
 const (
 	// FlushTrust is for a flush: somebody is told that his data are safe.
 	FlushTrust = time.Second
-	// ChainTrust is for the records that lead to the newest version, in a flush as of QuietTrust.
+	// ChainTrust is for the records that lead to the newest version, in a flush of QuietTrust.
 	ChainTrust = PauseTrust
 	// QuietTrust is for a flush of ours, at the end of a process or of a database's last
 	// connection: a program that comes and goes with each request does not pay for each.
