@@ -79,8 +79,11 @@ func largeDatabase(t *testing.T, s *harness.Site, original string) {
 	shell.Flush() // the mirror is made, and compared with the target
 	before := calls(shell)
 	stored := storedBytes(s)
+	// A flush looks again at a target that was not seen for a second. A durable commit does not.
+	shell.Want("pragma verneuil_durable=on;", "on")
 	shell.Must("update t set note = 'a small change' where id = 40000;")
-	shell.Flush()
+	shell.Want("pragma verneuil_durable_outcome;", "stored")
+	shell.Want("pragma verneuil_durable=off;", "off")
 	calls := calls(shell) - before
 	if calls != 1 {
 		t.Errorf("an update of one row takes %d requests, want 1", calls)
