@@ -29,6 +29,8 @@ const (
 
 	// logReaders is how many records are asked for at a time.
 	logReaders = 64
+	// logLists is by how many prefixes at most one range of a log is listed.
+	logLists = 8
 	// logDeleters is how many are deleted at a time.
 	logDeleters = 16
 )
@@ -199,16 +201,42 @@ func (l *bucketLog) denied(ctx context.Context, denied error) error {
 	return nil
 }
 
-func (l *bucketLog) List(ctx context.Context, from uint64, yield func(LogEntry) bool) error {
-	return l.bucket.List(ctx, l.prefix(), func(o Object) bool {
-		n, ok := l.number(o.Key)
-		return !ok || n < from || yield(LogEntry{Number: n, Bytes: o.Bytes, Appended: o.Modified})
-	})
+// Chains: see [Chained].
+func (l *bucketLog) Chains(context.Context) bool {
+	_, ok := l.bucket.(Peeker)
+	return ok
+}
+
+// List lists by prefixes that have 256 numbers each, or 16 times more, so that there are few.
+func (l *bucketLog) List(
+	ctx context.Context, from, to uint64, yield func(LogEntry) bool,
+) error {
+	shift := 8
+	for shift < 64 && to>>shift-from>>shift >= logLists {
+		shift += 4
+	}
+	goOn := true
+	for block := from >> shift; goOn && from <= to && block <= to>>shift; block++ {
+		prefix := l.prefix()
+		if shift < 64 {
+			prefix += fmt.Sprintf("%0*x", 16-shift/4, block)
+		}
+		err := l.bucket.List(ctx, prefix, func(o Object) bool {
+			if n, ok := l.number(o.Key); ok && from <= n && n <= to {
+				goOn = yield(LogEntry{Number: n, Bytes: o.Bytes, Appended: o.Modified})
+			}
+			return goOn
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *bucketLog) Trim(ctx context.Context, before uint64, keep []uint64) error {
 	var old []uint64
-	err := l.List(ctx, 0, func(e LogEntry) bool {
+	err := l.List(ctx, 0, math.MaxUint64, func(e LogEntry) bool {
 		if e.Number < before && !slices.Contains(keep, e.Number) {
 			old = append(old, e.Number)
 		}

@@ -23,9 +23,10 @@ type Log interface {
 	// most limit of them. None is no error. It finds every record whose Append returned before
 	// Read began, and which was not trimmed.
 	Read(ctx context.Context, from uint64, limit int) (records [][]byte, err error)
-	// List calls yield for each record from on that is there, in order, until yield returns
-	// false. Numbers may be missing, where they were trimmed.
-	List(ctx context.Context, from uint64, yield func(LogEntry) bool) error
+	// List calls yield for each record from one number to another that is there, in order, until
+	// yield returns false. Numbers may be missing, where they were trimmed. To list some hundred
+	// records of a long log takes few requests.
+	List(ctx context.Context, from, to uint64, yield func(LogEntry) bool) error
 	// Trim removes the records below before, but for those in keep. The last one is never below.
 	// An error leaves some of them, and is no harm.
 	Trim(ctx context.Context, before uint64, keep []uint64) error
@@ -37,6 +38,13 @@ type Log interface {
 type Batching interface {
 	// Batches reports whether it does: then Read with a limit of two costs what one of one does.
 	Batches(ctx context.Context) bool
+}
+
+// Chained is a [Log] whose Append may be able to tell that there is no record before the one that
+// it is to create.
+type Chained interface {
+	// Chains reports whether it is: then Append fails with ErrAbsent.
+	Chains(ctx context.Context) bool
 }
 
 // LogEntry is what a [Log] tells of a record without reading it.

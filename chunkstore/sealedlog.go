@@ -28,6 +28,12 @@ func (l sealedLog) Batches(ctx context.Context) bool {
 	return ok && b.Batches(ctx)
 }
 
+// Chains is that of the log below: see [Chained].
+func (l sealedLog) Chains(ctx context.Context) bool {
+	c, ok := l.Log.(Chained)
+	return ok && c.Chains(ctx)
+}
+
 func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {
 	return l.Log.Append(ctx, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -165,7 +166,7 @@ func (b *chunks) list(ctx context.Context, prefix string,
 			return err
 		}
 		l := b.OpenLog(name).(*log)
-		if err = l.List(ctx, 0, func(e chunkstore.LogEntry) bool {
+		if err = l.List(ctx, 0, math.MaxUint64, func(e chunkstore.LogEntry) bool {
 			key := chunkstore.RecordKey(name, e.Number)
 			if strings.HasPrefix(key, prefix) {
 				goOn = yield(chunkstore.Object{Key: key, Bytes: e.Bytes, Modified: e.Appended})

@@ -207,20 +207,22 @@ func (l *log) readSome(ctx context.Context, from uint64, limit int) (
 }
 
 // List lists the entries of the segments that the index has.
-func (l *log) List(ctx context.Context, from uint64, yield func(chunkstore.LogEntry) bool) error {
+func (l *log) List(
+	ctx context.Context, from, to uint64, yield func(chunkstore.LogEntry) bool,
+) error {
 	maps, err := l.maps(ctx)
 	if err == nil && !maps {
-		return l.objects.List(ctx, from, yield)
+		return l.objects.List(ctx, from, to, yield)
 	}
 	var segments []uint64
 	if err == nil {
 		segments, err = l.segments(ctx, segmentOf(from))
 	}
-	for i := 0; err == nil && i < len(segments); i++ {
+	for i := 0; err == nil && i < len(segments) && segments[i] <= segmentOf(to); i++ {
 		var entries []chunkstore.LogEntry
 		entries, err = l.entries(ctx, segments[i], from)
 		for _, e := range entries {
-			if !yield(e) {
+			if e.Number > to || !yield(e) {
 				return nil
 			}
 		}

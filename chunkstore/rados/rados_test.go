@@ -3,6 +3,7 @@ package rados_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,7 +122,7 @@ func TestLogSegments(t *testing.T) {
 		return c.Run(t, "rados", "-p", cfg.Pool, "-N", cfg.Namespace, "listomapkeys", "logs/log")
 	}
 	listed := func() (n int) {
-		if err := log.List(t.Context(), 0, func(chunkstore.LogEntry) bool {
+		if err := log.List(t.Context(), 0, math.MaxUint64, func(chunkstore.LogEntry) bool {
 			n++
 			return true
 		}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,9 +55,15 @@ func mustRead(t *testing.T, log chunkstore.Log, from uint64, limit int) (texts [
 }
 
 // numbers returns what log lists from a number on.
-func numbers(t *testing.T, log chunkstore.Log, from uint64) (all []uint64) {
+func numbers(t *testing.T, log chunkstore.Log, from uint64) []uint64 {
 	t.Helper()
-	err := log.List(t.Context(), from, func(e chunkstore.LogEntry) bool {
+	return numbersTo(t, log, from, math.MaxUint64)
+}
+
+// numbersTo returns what log lists from one number to another.
+func numbersTo(t *testing.T, log chunkstore.Log, from, to uint64) (all []uint64) {
+	t.Helper()
+	err := log.List(t.Context(), from, to, func(e chunkstore.LogEntry) bool {
 		if e.Bytes == 0 || e.Appended.IsZero() {
 			t.Errorf("listed %+v", e)
 		}
@@ -93,8 +100,11 @@ func testLogOrder(t *testing.T, log chunkstore.Log) {
 	if got := numbers(t, log, 98); !slices.Equal(got, []uint64{98, 99, 100}) {
 		t.Errorf("listed %d", got)
 	}
+	if got := numbersTo(t, log, 14, 18); !slices.Equal(got, []uint64{14, 15, 16, 17, 18}) {
+		t.Errorf("listed %d", got)
+	}
 	got := 0
-	log.List(t.Context(), 1, func(chunkstore.LogEntry) bool { got++; return got < 3 })
+	log.List(t.Context(), 1, 100, func(chunkstore.LogEntry) bool { got++; return got < 3 })
 	if got != 3 {
 		t.Errorf("the list went on: %d", got)
 	}

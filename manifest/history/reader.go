@@ -24,6 +24,12 @@ var windows = [...]int{1, 1, 4, 16, 64}
 // standAtOnce is how many records Stand asks for at once.
 const standAtOnce = 64
 
+// traceReads is how many records Trace reads, and one more: a list has the price of a dozen GETs.
+const traceReads = 8
+
+// traceMost is how many records Trace lists.
+const traceMost = 1024
+
 // afterCheckpoint is the window for who has just read a checkpoint, and reads ahead.
 const afterCheckpoint = 3
 
@@ -301,7 +307,7 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
 	}
-	return r.stand(ctx, since, 1)
+	return r.stand(ctx, r.seen+1, since, 1)
 }
 
 // Stand asks the store whether the records that r has read after the newest checkpoint that was
@@ -311,12 +317,84 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 // asked for: a store that was put back to what it was has lost the last of them, too. It fails with
 // ErrLost.
 func (r *Reader) Stand(ctx context.Context, since Position) error {
-	return r.stand(ctx, since, 0)
+	// A checkpoint has those before, and they may have been trimmed.
+	return r.stand(ctx, r.seen+1, since, 0)
 }
 
-// stand is Stand, and asks for so many records after the last one, of which there may be none.
-func (r *Reader) stand(ctx context.Context, since Position, beyond int) error {
-	first := r.seen + 1 // a checkpoint has those before, and they may have been trimmed
+// Trace is Stand that costs little, for who writes, and asks again and again: of more than a few
+// records it asks for the list, and of more than a thousand for that of the last ones, which a
+// store that was put back has lost. It begins with the last one that the newest checkpoint has
+// (T6), and asks nobody if the log itself can tell ([chunkstore.Chained]). It fails with ErrLost,
+// and with ErrBehind if the history has gone on, so that records may have been trimmed.
+func (r *Reader) Trace(ctx context.Context, since Position) error {
+	if c, ok := r.log.(chunkstore.Chained); ok && c.Chains(ctx) {
+		return nil
+	}
+	first := max(1, r.seen)
+	if since.Lineage == r.at.Lineage {
+		first = max(first, since.Number)
+	}
+	if r.at.Number > traceMost {
+		first = max(first, r.at.Number-traceMost)
+	}
+	var lost error
+	if r.at.Number < first+traceReads {
+		lost = r.stand(ctx, first, since, 0)
+	} else {
+		lost = r.listed(ctx, first, since)
+	}
+	if !errors.Is(lost, ErrLost) {
+		return lost
+	}
+	c, err := r.lookAgain(ctx)
+	switch {
+	case c != nil:
+		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
+	case err != nil && !errors.Is(err, ErrBehind) && !errors.Is(err, chunkstore.ErrAbsent):
+		return err
+	}
+	return lost
+}
+
+// listed asks for the list of the records from first on, and reads the last one. One that the list
+// lacks is asked for: it may be late. Where one is older than the one before it, others may have
+// filled a gap, and all are read.
+func (r *Reader) listed(ctx context.Context, first uint64, since Position) error {
+	next, filled := first, false
+	var before time.Time
+	var missing []uint64
+	miss := func(to uint64) {
+		for ; next < to; next++ {
+			missing = append(missing, next)
+		}
+	}
+	err := r.log.List(ctx, first, r.at.Number, func(e chunkstore.LogEntry) bool {
+		miss(e.Number)
+		next = e.Number + 1
+		filled = filled || e.Appended.Before(before)
+		before = e.Appended
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("list the log: %w", err)
+	}
+	if filled {
+		return r.stand(ctx, first, since, 0)
+	}
+	miss(r.at.Number + 1)
+	for _, n := range missing {
+		if stored, err := r.log.Read(ctx, n, 1); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		} else if len(stored) == 0 {
+			return fmt.Errorf("%w: record %d is gone", ErrLost, n)
+		}
+	}
+	return r.stand(ctx, r.at.Number, since, 0)
+}
+
+// stand is Stand of the records from first on, and asks for so many after the last one, of which
+// there may be none.
+func (r *Reader) stand(ctx context.Context, first uint64, since Position, beyond int) error {
 	if since.Lineage != r.at.Lineage || since.Number < first || since.Number > r.at.Number {
 		since = Position{}
 	}

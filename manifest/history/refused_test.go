@@ -18,6 +18,10 @@ type plainStore struct {
 	cp   *Checkpoint
 	etag int
 	lose bool // the next answer of an Append
+
+	lists    int    // how many there were
+	unlisted uint64 // the list lacks that record
+	filled   uint64 // that record was put last
 }
 
 func (s *plainStore) Log([16]byte) chunkstore.Log { return plainLog{s} }
@@ -65,7 +69,21 @@ func (l plainLog) Read(_ context.Context, from uint64, limit int) (all [][]byte,
 	return all, nil
 }
 
-func (l plainLog) List(context.Context, uint64, func(chunkstore.LogEntry) bool) error { return nil }
+func (l plainLog) List(
+	_ context.Context, from, to uint64, yield func(chunkstore.LogEntry) bool,
+) error {
+	l.s.lists++
+	for n := from; n <= to; n++ {
+		e := chunkstore.LogEntry{Number: n, Appended: time.Unix(int64(n), 0)}
+		if n == l.s.filled {
+			e.Appended = time.Now()
+		}
+		if l.s.log[n] != nil && n != l.s.unlisted && !yield(e) {
+			break
+		}
+	}
+	return nil
+}
 
 func (l plainLog) Trim(_ context.Context, before uint64, keep []uint64) error {
 	maps.DeleteFunc(l.s.log, func(n uint64, _ []byte) bool {
@@ -315,6 +333,55 @@ func TestStand(t *testing.T) {
 				}
 				s.log[gone] = was
 			}
+		}
+	}
+}
+
+// TestTrace: of what a writer has appended it misses what is gone, or has made place for another's,
+// by few requests, and nothing that only the list lacks. What another writer has made needless is
+// not lost.
+func TestTrace(t *testing.T) {
+	const last, checkpoint = 40, 10
+	for _, since := range []uint64{0, 5, 20, last - traceReads, last - traceReads + 1, last} {
+		s := &plainStore{log: make(map[uint64][]byte)}
+		r := newOwner(t, s, last, checkpoint).Reader()
+		seen := Position{Lineage: r.at.Lineage, Number: since}
+		if since > 0 {
+			record, err := Decode(since, s.log[since])
+			must(t, err)
+			seen.Digest = record.digest
+		}
+		first := max(since, checkpoint)
+		listed := last-first >= traceReads
+		for gone := uint64(1); gone <= last; gone++ {
+			was := s.log[gone]
+			s.unlisted, s.lists = gone, 0
+			must(t, r.Clone().Trace(t.Context(), seen))
+			if listed != (s.lists == 1) {
+				t.Errorf("%d lists since %d", s.lists, since)
+			}
+			delete(s.log, gone)
+			err := r.Clone().Trace(t.Context(), seen)
+			if needed := gone >= first; needed != errors.Is(err, ErrLost) || !needed && err != nil {
+				t.Errorf("record %d is gone, since %d: %v", gone, since, err)
+			}
+			other := Record{Number: gone, Epoch: 1, Body: []byte("another")}
+			s.log[gone], s.filled, s.unlisted = other.Encode(), gone, 0
+			err = r.Clone().Trace(t.Context(), seen)
+			if needed := gone >= first; needed && !errors.Is(err, ErrLost) {
+				t.Errorf("record %d is another, since %d: %v", gone, since, err)
+			}
+			s.log[gone], s.filled = was, 0
+		}
+		clear(s.log)
+		s.cp.Number, s.etag = last+1, s.etag+1
+		err := r.Clone().Trace(t.Context(), seen)
+		if errors.Is(err, ErrLost) || !errors.Is(err, ErrBehind) {
+			t.Errorf("another one has gone on: %v", err)
+		}
+		s.cp, r = nil, r.Clone()
+		if err := r.Trace(t.Context(), seen); !errors.Is(err, ErrLost) {
+			t.Errorf("all is gone: %v", err)
 		}
 	}
 }

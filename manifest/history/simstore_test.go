@@ -136,7 +136,9 @@ func (l simLog) Read(_ context.Context, from uint64, limit int) (all [][]byte, e
 	return all, nil
 }
 
-func (l simLog) List(context.Context, uint64, func(chunkstore.LogEntry) bool) error { return nil }
+func (l simLog) List(context.Context, uint64, uint64, func(chunkstore.LogEntry) bool) error {
+	return nil
+}
 
 // Trim deletes in any order, and may end half-way.
 func (l simLog) Trim(_ context.Context, before uint64, keep []uint64) error {

@@ -97,7 +97,12 @@ func (q *queue) lead(ctx context.Context) {
 func (q *queue) prepare() *appending {
 	d := q.d
 	s := &d.story
-	if s.w == nil || s.w.State() != history.Owning {
+	switch {
+	case s.w == nil && s.lost != nil:
+		q.fail(fmt.Errorf("%w: it has lost record %d, or one before it", ErrRolledBack,
+			s.lost.Number))
+		return nil
+	case s.w == nil || s.w.State() != history.Owning:
 		q.fail(fmt.Errorf("%w: %s", ErrLost, s.taker()))
 		return nil
 	}

@@ -15,6 +15,7 @@ type broken struct {
 	takesAnyTime   bool // every owner is taken for dead (R7)
 	trustsNewFiles bool // who finds the machine's file deleted is the machine's writer still
 	waitsForItself bool // what this machine's writer has appended is another's
+	looksNever     bool // nobody asks for what was appended (R11)
 	overstaysTip   bool // what was committed last is the newest for ten minutes longer
 }
 

@@ -137,6 +137,10 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 		b.kept = now
 		d.mu.Unlock()
 	}
+	// Records that are gone stay gone below a checkpoint, and chunks are gone with them.
+	if err := d.lease.trace(ctx); err != nil {
+		return err
+	}
 	if err := saving.Run(ctx); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@
 //	story.go       how far this process has come in the history: reading on, appending
 //	lease.go       who of several machines, and of the processes of one, may write
 //	watch.go       whether the owner lives
+//	trace.go       whether the store has what was appended
 //	queue.go       commits on their way
 //	append.go      and into the log
 //	checkpoint.go  checkpoints, in the background
@@ -98,6 +99,9 @@
 //	    what the file names. That takes clocks that run alike. (On the holder's
 //	    machine a record that is just being appended is not seen before Wait has answered, though
 //	    another machine may have read it by then.)
+//	R11 When the store has lost records that it had, nothing is answered for that stands on them,
+//	    once a look has found that out, or the log itself has. A holder's machine looks when it
+//	    takes the history, and each renewal time; who has given it back, once more.
 //
 // # Beliefs
 //
@@ -127,6 +131,16 @@
 // when the store has not answered for the lease's timeout, since the record may be in the log and
 // its answer lost: then another machine may go on before we hear of it, and the handle waits until
 // the append has ended, and asks. Defeated by what defeats "until".
+//
+// What was appended is in the store still. Witness: where the log itself can tell, as in a
+// directory, the record before, with each append; else a look (history's Trace), with each renewal
+// time, before a checkpoint is put, and when the history is taken over. Defeated by a store that is
+// emptied, or put back to an older copy: then the next number is free, and what is appended there
+// is read by nobody. So COMMIT may answer for what is not there between the last look and the next
+// one. Then all that is not durable fails, the story begins anew, and the process is told until it
+// has closed its handles: what they have read is newer than what is there. Another process of the
+// machine finds in the machine's file how far its writer was, and is told once. Who only reads
+// stays where he is.
 //
 // # How long a database stays
 //

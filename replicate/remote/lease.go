@@ -203,12 +203,15 @@ func (l *lease) own(ctx context.Context) error {
 			return nil
 		}
 		err := s.w.Reader().Check(ctx, s.w.At())
-		if err == nil {
+		switch {
+		case err == nil:
 			if n == nil { // the file is new
 				s.note()
 			}
 			return nil
-		} else if !errors.Is(err, history.ErrBehind) {
+		case errors.Is(err, history.ErrLost):
+			return rolledBack(s, err)
+		case !errors.Is(err, history.ErrBehind):
 			return err
 		}
 		s.fall()
@@ -265,8 +268,12 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 		return err
 	}
 	other := !(s.by == s.w.Name() || s.by == ours)
+	wait := l.traceBeside(ctx) // records that this one would stand on may be gone
 	s.w.Claim(body)
 	err = settleFence(ctx, s)
+	if lost := wait(); errors.Is(lost, history.ErrLost) {
+		return l.lose(lost)
+	}
 	switch {
 	case errors.Is(err, history.ErrLost):
 		return rolledBack(s, err)
@@ -323,6 +330,7 @@ type keeper struct {
 	at      uint64        // at this record
 	etag    string        // of the want that was last seen
 	count   uint64        // of heartbeats
+	traced  traced
 }
 
 // yields reports whether another machine goes first.
@@ -385,7 +393,10 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	defer cancel()
 	at := d.story.seen.Load()
 	if at == nil || !at.holder {
-		return l.retire()
+		d.mu.Lock()
+		early := at != nil && l.keeper.traced.doubtful(at) && !l.keeper.traced.due(d)
+		d.mu.Unlock()
+		return early || l.retire(ctx, at)
 	}
 	wanted := l.wanted(ctx, at.m.At.Epoch)
 	now := d.now()
@@ -395,9 +406,13 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	k.wanted = k.wanted || wanted
 	busy := d.writing()
 	due := !busy && (k.wanted || now-k.used >= o.LeaseLinger)
+	look := k.traced.due(d)
 	d.mu.Unlock()
 	if due {
 		return !l.release(ctx)
+	}
+	if look {
+		l.trace(ctx)
 	}
 	if now-at.sign >= o.LeaseRenewal {
 		l.renew(ctx, at)
@@ -405,9 +420,16 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	return true
 }
 
-// retire ends the keeper, unless the lease is held again.
-func (l *lease) retire() (again bool) {
+// retire ends the keeper, unless the lease is held again, after a last look for what it has
+// appended, which stands at that sight.
+func (l *lease) retire(ctx context.Context, at *sight) (again bool) {
 	d := l.d
+	d.mu.Lock()
+	look := at != nil && l.keeper.traced.doubtful(at)
+	d.mu.Unlock()
+	if look {
+		l.trace(ctx)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if at := d.story.seen.Load(); at != nil && at.holder || l.keeper.since != 0 {
@@ -490,7 +512,7 @@ func (l *lease) release(ctx context.Context) (done bool) {
 	if err != nil {
 		d.log.Info("the lease was not given back", "error", err)
 	}
-	return !l.retire()
+	return !l.retire(ctx, d.story.seen.Load())
 }
 
 // giveBack appends a record that gives the history back, for another machine if wanted.

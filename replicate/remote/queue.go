@@ -347,7 +347,9 @@ func (q *queue) fail(err error) {
 	defer d.mu.Unlock()
 	q.failed = err
 	d.newest.Store(0)
-	d.log.Error("commits have failed", "count", len(q.entries), "error", err)
+	if len(q.entries) > 0 {
+		d.log.Error("commits have failed", "count", len(q.entries), "error", err)
+	}
 	for _, e := range q.entries {
 		if e.v != nil {
 			e.v.Release()

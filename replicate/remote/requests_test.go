@@ -84,6 +84,34 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestRequestsOfLooks: a commit is one request, and each renewal time there is one look for what
+// was appended: a list, and the last record, or up to nine records.
+func TestRequestsOfLooks(t *testing.T) {
+	var c counted
+	o := c.of(machineOf(t, t.TempDir(), t.TempDir(), silent))
+	o.LeaseLinger, o.LeaseRenewal, o.LeaseTimeout = time.Hour, 250*time.Millisecond, 2*time.Hour
+	conn := open(t, o, remote.Mode{Create: true})
+	mustWrite(t, conn)
+	c.take()
+	began := time.Now()
+	calls := map[string]int{}
+	commits := 0
+	for calls["list log"]+calls["get log"] < 4 && commits < 100_000 {
+		mustWrite(t, conn)
+		commits++
+		for _, call := range c.take() {
+			calls[call]++
+		}
+	}
+	looks := int(time.Since(began)/o.LeaseRenewal) + 2
+	if calls["put log"] != commits || calls["list log"] > looks || calls["get log"] > 9*looks {
+		t.Errorf("%d commits, at most %d looks: %v", commits, looks, calls)
+	}
+	if calls["list log"]+calls["get log"] == 0 {
+		t.Errorf("nobody looks: %v", calls)
+	}
+}
+
 // TestNeighbours: two processes of a machine that write in turns ask for nothing: each finds in the
 // machine's file what the other has appended.
 func TestNeighbours(t *testing.T) {

@@ -210,6 +210,8 @@ func TestSimulationFindsFaults(t *testing.T) {
 		"a tip believed beyond its promise": {322, variant{broken: broken{overstaysTip: true}}},
 		"a lock that is never given up":     {19, variant{broken: broken{keepsLocks: true}}},
 		"a new file taken for the old one":  {673, variant{broken: broken{trustsNewFiles: true}}},
+		"a store that nobody looks at": {1,
+			variant{putBack: true, broken: broken{looksNever: true}}},
 		"a promise believed beyond its end": {25, variant{overstay: 10 * time.Minute}},
 		"a record before its chunks":        {52, variant{lazyPacks: true}},
 		"records trimmed at once":           {5, variant{trimsAtOnce: true}},

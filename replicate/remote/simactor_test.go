@@ -188,7 +188,7 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 		return list, nil
 	case len(list) < a.seen:
 		w.violate("R4: process %d went back from %d transactions to %d", a.p.id, a.seen, len(list))
-	case len(list) < least && !a.mode.Follow && w.timely():
+	case len(list) < least && !a.mode.Follow && w.timely(): // not once the store was put back
 		w.violate("R2: process %d read %d transactions of %d", a.p.id, len(list), least)
 	}
 	a.seen = len(list)
@@ -220,6 +220,7 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 			w.counts.Busy++
 		case errors.Is(err, ErrStale):
 			w.counts.Stale++
+		case w.back.explains(err):
 		case a.p.killed() || errors.Is(err, errLost) || errors.Is(err, context.DeadlineExceeded):
 		default:
 			w.violate("process %d reserves: %v", a.p.id, err)
@@ -325,7 +326,8 @@ func (a *actor) commit(
 	} else if err == nil {
 		if o, err = committed, a.c.Wait(ctx); err != nil {
 			o = unknown
-			if errors.Is(err, ErrLost) && !errors.Is(err, ErrUnknown) {
+			if (errors.Is(err, ErrLost) || errors.Is(err, ErrRolledBack)) &&
+				!errors.Is(err, ErrUnknown) {
 				o = refused
 			}
 		}
@@ -338,17 +340,20 @@ func (a *actor) commit(
 	switch {
 	case o != unknown && err == nil && !moved:
 		w.violate("transaction %d of process %d changed nothing", tx.id, a.p.id)
+	case err != nil && w.back.explains(err):
 	case err != nil && o == unknown && !errors.Is(err, ErrUnknown):
 		w.violate("process %d waits: %v", a.p.id, err)
 	case o == refused && tx.appended:
 		w.violate("R3: transaction %d is in the log, and was refused: %v", tx.id, err)
 	case o == committed && !tx.appended:
-		w.violate("R2: transaction %d is not in the log", tx.id)
+		if tx.acked = w.now(); !w.back.lost(tx, w.doubtTime()) {
+			w.violate("R2: transaction %d is not in the log", tx.id)
+		}
 	case o == committed:
 		w.known = max(w.known, slices.Index(w.list(), tx.id)+1)
 	}
 	w.trace("process %d %p has committed %d (off %v): %d, %v", a.p.id, a.c, tx.id, a.off, o, err)
-	tx.outcome = o
+	tx.outcome, tx.acked = o, w.now()
 	switch o {
 	case committed:
 		w.counts.Acked++

@@ -34,6 +34,7 @@ type transaction struct {
 	before   []byte // the list that it was made on, as key
 	outcome  outcome
 	appended bool // the truth has it
+	acked    time.Duration
 }
 
 // outcome is what who committed was told.
@@ -218,6 +219,9 @@ func (w *world) checkpointed(body []byte) {
 		return
 	}
 	n := m.At.Number
+	if w.back.at > 0 && n >= uint64(len(w.versions)) && w.now()-w.back.at < 20*w.latency {
+		w.back.ruined = true // between a look and the checkpoint
+	}
 	switch {
 	case m.At.Lineage != w.lineage:
 		w.violate("R2: another history has begun")
@@ -239,6 +243,9 @@ func (w *world) created(n uint64, stored []byte) {
 	r, err := history.Decode(n, stored)
 	if head := uint64(len(w.versions) - 1); n <= head {
 		w.counts.Recreated++ // it was trimmed: nobody may believe it
+		return
+	} else if w.back.at > 0 && (n > head+1 || n == head+1 && !follows(w.newest.At, r)) {
+		w.back.orphans++
 		return
 	} else if err != nil || n > head+1 {
 		w.violate("R1: record %d was created after %d: %v", n, head, err)
@@ -279,6 +286,12 @@ func (w *world) created(n uint64, stored []byte) {
 	w.trace("record %d by %x: %d transactions, fence %v, release %v", n, r.Writer[:2], len(list),
 		r.Fence, r.Release)
 	w.lists[next.Cut] = list
+}
+
+// follows reports whether r is the successor of what stands at p.
+func follows(p history.Position, r *history.Record) bool {
+	_, err := p.After(r)
+	return err == nil
 }
 
 // materialize reads a version out of the store, which holds all that it needs (R6).

@@ -34,7 +34,8 @@ type world struct {
 	mu sync.Mutex
 	truth
 	found
-	txs []*transaction
+	back rollback
+	txs  []*transaction
 }
 
 // traffic is what goes to the store.
@@ -78,12 +79,14 @@ type variant struct {
 	trimsFences   bool          // T1
 	trimsAtOnce   bool          // T5
 	collects      bool          // packs that no version names go at once
+	putBack       bool          // nothing: the store is put back to an older copy
 	looksNotAgain bool          // T2: a look at the checkpoint finds none that is newer
 }
 
 // timely reports whether what is read must be the newest (R10).
 func (w *world) timely() bool {
-	return !w.drift && !w.paused && !w.variant.needsNoLock && !w.variant.takesAnyTime
+	return w.back.at == 0 && !w.drift && !w.paused && !w.variant.needsNoLock &&
+		!w.variant.takesAnyTime
 }
 
 // counts says what happened in a world, so that a test sees whether it is worth anything.
@@ -105,6 +108,9 @@ func (c *counts) add(o counts) {
 
 // violate notes what must not be. mu is held.
 func (w *world) violate(format string, args ...any) {
+	if w.back.ruined {
+		return
+	}
 	w.violations = append(w.violations, fmt.Sprintf("%v: ", w.now().Round(time.Millisecond))+
 		fmt.Sprintf(format, args...))
 }
@@ -313,6 +319,8 @@ func (s *settings) favour() {
 		s.drift, s.slow = false, true
 	case v.overstaysTip:
 		s.drift, s.slow, s.mute, s.early = false, false, true, true
+	case v.putBack: // so that it is known when who writes has had to look
+		s.latency, s.trouble, s.drift, s.long = time.Millisecond, 0, false, false
 	case v.trustsNewFiles:
 		s.cleaned = true
 	}
@@ -367,7 +375,11 @@ func (w *world) live() {
 		mu.Unlock()
 		for k := 1 + w.rng.IntN(2); k > 0; k-- {
 			a := &actor{p: p, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0))}
-			work.run(a.work)
+			if w.variant.putBack {
+				work.run(a.busy)
+			} else {
+				work.run(a.work)
+			}
 		}
 	}
 	hosts, most := 1+w.rng.IntN(3), 2
@@ -383,6 +395,10 @@ func (w *world) live() {
 	done, harmed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(harmed)
+		if w.variant.putBack {
+			putBack(w, done)
+			return
+		}
 		w.harm(done, slices.Clone(processes), start)
 	}()
 	trimmed := make(chan struct{})
@@ -444,9 +460,11 @@ func (w *world) end(processes []*process) {
 		h = w.newHost()
 	}
 	last := w.newProcess(h, 1_000_000)
-	last.takes(w.now())
-	w.trips.arrive()
-	last.reads()
+	if w.back.at == 0 {
+		last.takes(w.now())
+		w.trips.arrive()
+		last.reads()
+	}
 	all := append(processes, last)
 	for _, p := range all {
 		p.exit()
@@ -459,7 +477,8 @@ func (w *world) end(processes []*process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, tx := range w.txs {
-		if tx.outcome == committed && !slices.Contains(w.list(), tx.id) {
+		if tx.outcome == committed && !w.back.lost(tx, w.doubtTime()) &&
+			!slices.Contains(w.list(), tx.id) {
 			w.violate("R2: transaction %d is lost", tx.id)
 		}
 	}

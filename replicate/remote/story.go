@@ -147,9 +147,12 @@ func (s *story) newest(ctx context.Context) error {
 		local := page.Alone(d.now()) // before the number
 		if number := page.Number(); !local || number == 0 || number == stamp(s.w.At()) {
 			err := s.w.Reader().Check(ctx, s.w.At())
-			if err == nil {
+			switch {
+			case err == nil:
 				return nil
-			} else if !errors.Is(err, history.ErrBehind) {
+			case errors.Is(err, history.ErrLost):
+				return rolledBack(s, err)
+			case !errors.Is(err, history.ErrBehind):
 				return err
 			}
 		}
@@ -358,8 +361,9 @@ func (s *story) alive() {
 // state is what the machine's file holds: the writer, for the next process.
 type state struct {
 	history.Saved
-	Last []byte        // the stored form of the record at the position; nil: it is in the log only
-	Sign time.Duration // when the last sign of life began
+	Last  []byte        // the stored form of the record at the position; nil: it is in the log only
+	Sign  time.Duration // when the last sign of life began
+	Asked time.Duration // when it was last asked whether the store has what was appended
 }
 
 // head is what stands in the first line of an encoded state, as JSON. The two records follow.
@@ -412,7 +416,10 @@ func (s *story) note() {
 		s.d.lease.file.Clear()
 		return
 	}
-	n := &state{saved, s.last, s.sign}
+	s.d.mu.Lock()
+	asked := s.d.lease.keeper.traced.asked
+	s.d.mu.Unlock()
+	n := &state{saved, s.last, s.sign, asked}
 	b, err := n.encode()
 	if err == nil {
 		err = s.d.lease.file.Store(b)
@@ -485,6 +492,9 @@ func (s *story) resume(ctx context.Context, n *state) (ok bool, err error) {
 		return false, err
 	}
 	s.w, s.by, s.last, s.sign = w, n.Name, n.Last, n.Sign
+	s.d.mu.Lock()
+	s.d.lease.keeper.traced.asked = n.Asked
+	s.d.mu.Unlock()
 	if n.Pending == nil {
 		s.show()
 		return true, nil
@@ -516,6 +526,10 @@ func (s *story) reach(ctx context.Context, n *state) (ok bool, err error) {
 	}
 	if err := s.read(ctx, n.Number); err != nil {
 		return false, err
+	}
+	if at := s.w.At(); at.Lineage == n.Lineage && at.Number < n.Number {
+		return false, rolledBack(s, fmt.Errorf("this machine has appended record %d, and the last "+
+			"one is %d: the next transaction goes on with what is there", n.Number, at.Number))
 	}
 	return n.Position.Is(s.w.At()), nil
 }

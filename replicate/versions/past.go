@@ -295,7 +295,8 @@ func (p *Past) ranges(ctx context.Context, lineage [16]byte, found func(Range)) 
 	last := uint64(0) // the last record that was listed
 	start := 0        // of numbers: the first checkpoint that is not before the present record
 	whole := false    // seg begins after a checkpoint, without a hole
-	err := NewStore(p.t, p.key).Log(lineage).List(ctx, 0, func(e chunkstore.LogEntry) bool {
+	log := NewStore(p.t, p.key).Log(lineage)
+	err := log.List(ctx, 0, math.MaxUint64, func(e chunkstore.LogEntry) bool {
 		if e.Number != last+1 {
 			whole, seg = false, seg[:0]
 			end()

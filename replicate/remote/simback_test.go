@@ -1,0 +1,129 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"verneuil/chunkstore"
+)
+
+// rollback is what a world knows of its store having been put back to an older copy. w.mu guards
+// it.
+type rollback struct {
+	planned bool          // the world is one of those
+	copied  time.Duration // when the copy was made
+	at      time.Duration // when it was put back; 0: it was not, yet
+	orphans int           // records that were created after that, of which others are not there
+	ruined  bool          // what was put back has a checkpoint of what is not there
+	told    int           // calls that failed since, as the store is not what it was
+}
+
+// doubtTime is for how long after the store was put back COMMIT may answer for what is not there: a
+// look is due each renewal time, and takes a moment.
+func (s *settings) doubtTime() time.Duration {
+	return s.lease.LeaseRenewal + s.lease.look + 200*s.latency
+}
+
+// lost reports whether tx may be gone: it was committed after the copy was made, and before who
+// writes has had to look.
+func (b *rollback) lost(tx *transaction, doubt time.Duration) bool {
+	return b.at > 0 && tx.acked > b.copied && tx.acked <= b.at+doubt
+}
+
+// putBack makes a copy of the store at some time, and puts it back at a later one.
+func putBack(w *world, done <-chan struct{}) {
+	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
+	var buckets map[string]map[string]chunkstore.Object
+	var then truth
+	for range 2 {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Duration(rng.ExpFloat64() * float64(2*time.Second))):
+		}
+		w.memory.mu.Lock()
+		w.mu.Lock()
+		if buckets == nil {
+			buckets = map[string]map[string]chunkstore.Object{}
+			for name, b := range w.buckets {
+				buckets[name] = maps.Clone(b)
+			}
+			then = w.truth
+			then.versions = slices.Clip(then.versions)
+			then.checkpoints = slices.Clip(then.checkpoints)
+			w.back.copied = w.now()
+		} else {
+			w.trace("put back from %d records to %d", len(w.versions), len(then.versions))
+			w.buckets, w.truth = buckets, then
+			w.back.at = w.now()
+			for _, tx := range w.txs {
+				tx.appended = slices.Contains(w.list(), tx.id)
+			}
+		}
+		w.mu.Unlock()
+		w.memory.mu.Unlock()
+	}
+}
+
+// explains takes note of an error, and reports whether that the store was put back explains it.
+func (b *rollback) explains(err error) bool {
+	if errors.Is(err, ErrRolledBack) {
+		b.told++
+	}
+	return b.at > 0
+}
+
+// busy writes and reads all the time, on connections that stay open.
+func (a *actor) busy() {
+	ctx := context.Background()
+	for range 2 {
+		c, err := a.p.set.Open(ctx, simName, Mode{})
+		if err != nil {
+			if a.p.sleep(ctx, time.Second) != nil {
+				return
+			}
+			continue
+		}
+		a.c, a.seen = c, 0
+		a.moved()
+		for range 20 {
+			pause := time.Duration(a.rng.ExpFloat64() * float64(300*time.Millisecond))
+			if a.p.sleep(ctx, pause) != nil {
+				break
+			}
+			a.once(ctx)
+		}
+		c.Close()
+	}
+}
+
+// TestStoreThatIsPutBack: nothing is answered for that is not there, once who writes has had to
+// look (R11); and nobody sees less than before by one connection. Without the look that is not so.
+func TestStoreThatIsPutBack(t *testing.T) {
+	frugal(t)
+	if *seed != 0 {
+		w := bubble(t, *seed, variant{putBack: true})
+		t.Logf("%+v\n%+v\n%v", w.counts, w.back, w.violations)
+		return
+	}
+	orphans, told := 0, 0
+	for s := range int64(*schedules / 10) {
+		w := bubble(t, *firstSeed+s, variant{putBack: true})
+		if w == nil {
+			t.Fatalf("seed %d", *firstSeed+s)
+		}
+		for _, v := range w.violations {
+			t.Fatalf("seed %d: %s", *firstSeed+s, v)
+		}
+		orphans, told = orphans+w.back.orphans, told+w.back.told
+	}
+	t.Logf("%d records on lost ones, and %d calls were told", orphans, told)
+	if orphans == 0 || told == 0 {
+		t.Error("nothing happens")
+	}
+}

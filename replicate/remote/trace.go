@@ -1,0 +1,123 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"verneuil/manifest/history"
+)
+
+// traced is how far what was appended was found in the store. It is guarded by database.mu.
+type traced struct {
+	at     history.Position // zero: nowhere yet
+	moment time.Duration    // when the last look began that found it there
+	asked  time.Duration    // when this machine last began one, as far as is known
+}
+
+// doubtful reports whether what stands at that sight was not looked for yet. It is called with mu.
+func (t *traced) doubtful(at *sight) bool { return !at.m.At.Is(t.at) }
+
+// due reports whether it is time for a look, for who writes. It is called with mu.
+func (t *traced) due(d *database) bool { return d.now()-t.asked >= d.set.o.LeaseRenewal }
+
+// trace asks the store whether what was read and appended is there still. If it is not, nothing
+// more is called stored that stands on it (R11).
+func (l *lease) trace(ctx context.Context) error {
+	d := l.d
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	s := &d.story
+	var r *history.Reader
+	if s.w != nil {
+		r = s.w.Reader().Clone()
+	}
+	d.give()
+	if r == nil {
+		return nil
+	}
+	err := l.traceFor(ctx, r)
+	if !errors.Is(err, history.ErrLost) {
+		return err
+	}
+	if takeErr := d.take(ctx); takeErr != nil {
+		return takeErr
+	}
+	defer d.give()
+	if s.w == nil || s.w.At().Lineage != r.At().Lineage {
+		return err // somebody else has found out
+	}
+	if locked, err := l.file.TryLock(); locked && err == nil {
+		defer l.file.Unlock()
+	}
+	err = l.lose(err)
+	d.queue.fail(err)
+	return err
+}
+
+// traceFor is trace of what r has read, and only says what it finds.
+func (l *lease) traceFor(ctx context.Context, r *history.Reader) error {
+	d := l.d
+	if d.set.broken.looksNever {
+		return nil
+	}
+	d.mu.Lock()
+	t := &l.keeper.traced
+	began, since := d.now(), t.at
+	t.asked = began
+	d.mu.Unlock()
+	err := r.Trace(ctx, since)
+	switch {
+	case err == nil:
+		d.mu.Lock()
+		t.at, t.moment = r.At(), began
+		d.mu.Unlock()
+	case !errors.Is(err, history.ErrLost):
+		d.log.Info("it was not found out whether the store has what was appended", "error", err)
+	}
+	return err
+}
+
+// traceBeside begins traceFor if it is due, for who sends a request meanwhile, and returns what
+// waits for it.
+// The caller has the pen until then.
+func (l *lease) traceBeside(ctx context.Context) (wait func() error) {
+	r := l.d.story.w.Reader().Clone()
+	l.d.mu.Lock()
+	due := l.keeper.traced.due(l.d)
+	l.d.mu.Unlock()
+	if !due {
+		return func() error { return nil }
+	}
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil { // in hosts of others
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		err = l.traceFor(ctx, r)
+	}()
+	return func() error {
+		<-done
+		return err
+	}
+}
+
+// lose notes that the store has lost some of what was read and appended. The caller has the pen.
+func (l *lease) lose(lost error) error {
+	d := l.d
+	s := &d.story
+	d.mu.Lock()
+	t := &l.keeper.traced
+	doubt := (d.now() - t.moment).Round(time.Millisecond)
+	d.log.Error("the store has lost what was called stored", "after_record", t.at.Number,
+		"up_to_record", s.w.At().Number, "found_there_before", doubt, "error", lost)
+	t.at = s.w.At()
+	d.mu.Unlock()
+	return rolledBack(s, lost)
+}
