@@ -15,7 +15,7 @@ import (
 //	offset size
 //	0      4    magic "VRNP"
 //	4      1    format version, 2
-//	5      1    reserved, zero
+//	5      1    edition: 0, or what was drawn so that it has another name than one that is damaged
 //	6      2    how many objects: 1 to 64; big-endian, as all numbers here
 //	8      4    the day on which it was begun, counted from 1970-01-01 (UTC)
 //	12     36*n each object's ID, and how long its stored form is
@@ -64,10 +64,11 @@ type Ref struct {
 
 // Pack gathers objects that are stored together. It is one goroutine's. Its zero value is empty.
 type Pack struct {
-	day   uint32 // 0: it is not begun
-	ids   []ID
-	sizes []uint32
-	body  []byte // packListMax bytes, of which the last ones are for the list; the stored forms
+	day     uint32 // 0: it is not begun
+	edition uint8  // 0, but for what is put in the place of another: see Packing.Edition
+	ids     []ID
+	sizes   []uint32
+	body    []byte // packListMax bytes, of which the last ones are for the list; the stored forms
 }
 
 // packListMax is how long the list of a pack is at most, with its header.
@@ -135,7 +136,7 @@ func (p *Pack) begin() {
 // Reset empties p, which keeps its memory for other objects. A pack that is put must not be reset
 // before the put has returned nil: after an error a connection may still be reading it.
 func (p *Pack) Reset() {
-	p.day, p.ids, p.sizes = 0, p.ids[:0], p.sizes[:0]
+	p.day, p.edition, p.ids, p.sizes = 0, 0, p.ids[:0], p.sizes[:0]
 	p.body = p.body[:min(len(p.body), packListMax)]
 }
 
@@ -156,7 +157,7 @@ func (p *Pack) Places() (name Digest, places []Place) {
 // list appends the plain list of p to dst.
 func (p *Pack) list(dst []byte) []byte {
 	dst = append(dst, packMagic...)
-	dst = append(dst, packVersion, 0)
+	dst = append(dst, packVersion, p.edition)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(p.ids)))
 	dst = binary.BigEndian.AppendUint32(dst, p.day)
 	for k, id := range p.ids {

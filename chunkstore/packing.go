@@ -70,6 +70,7 @@ func recycleBody(body []byte) {
 type Packing struct {
 	t        *Target
 	most     int // objects of a pack
+	edition  uint8
 	put      func(ctx context.Context, pack *Pack, refs []Ref) error
 	outer    context.Context
 	group    *errgroup.Group
@@ -89,6 +90,11 @@ func (t *Target) Packing(
 	p.group.SetLimit(concurrency)
 	return p
 }
+
+// Edition gives packs that are made from now on another name than packs of the same objects have
+// that are of another edition. So what was damaged under its name is put again where nothing may be
+// replaced, too.
+func (p *Packing) Edition(n uint8) { p.edition = n }
 
 // Context ends when a put has failed, too.
 func (p *Packing) Context() context.Context { return p.ctx }
@@ -115,6 +121,7 @@ func (p *Packing) Add(c Parcel) {
 		defer recovered(&err)
 		defer release()
 		pack := NewPack()
+		pack.edition = p.edition
 		refs, err := p.fill(c, pack)
 		if err == nil && len(refs) > 0 {
 			err = p.put(p.ctx, pack, refs)

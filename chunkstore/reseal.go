@@ -43,7 +43,7 @@ func ResealPack(ctx context.Context, t *Target, name Digest) error {
 		if err != nil {
 			break
 		}
-		p := Pack{day: binary.BigEndian.Uint32(o.Body[8:])} // its list is whole
+		p := Pack{day: binary.BigEndian.Uint32(o.Body[8:]), edition: o.Body[5]} // its list is whole
 		for _, piece := range pieces {
 			var again []byte
 			about := aboutObject + string(piece.ID[:])

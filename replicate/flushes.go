@@ -53,6 +53,7 @@ type flushes struct {
 	tracker *mirror.Tracker
 	serial  *courier.Serial
 	outcome func(courier.Want) (done bool, err error) // at the targets
+	damage  func()                                    // takes note of what who draws tickets has found
 	now     func() time.Time
 	log     *slog.Logger
 	// began is when a Sync did, which believes what it has seen itself; zero: it is no Sync.
@@ -89,6 +90,7 @@ func (fs *flushes) takeTickets() {
 		fs.tickets = fs.sp.State().FlushAnswered.Load()
 	}
 	if drawn, take := fs.drawn(); take {
+		fs.damage()
 		fs.tickets = drawn
 		fs.add(&flush{ticket: drawn}, courier.FlushTrust, courier.FlushTrust)
 	}

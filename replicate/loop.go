@@ -141,6 +141,7 @@ func (l *loop) open() (err error) {
 		return err
 	}
 	l.office.Open(l.cutter)
+	l.flushes.damage = l.office.TakeDamage
 	return nil
 }
 
@@ -253,6 +254,7 @@ func (l *loop) round(ctx context.Context) (end ending, err error) {
 	}
 	l.office.LookAgain(l.flushes.wants())
 	l.office.Patrol()
+	l.office.ForgetMended()
 	l.publishStatus()
 	if len(l.flushes.waiting) > 0 {
 		if end, err := l.tenure.end(); end != goesOn {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"verneuil/chunkstore"
@@ -15,7 +16,7 @@ import (
 	"verneuil/spool/sqlitefile"
 )
 
-// SyncOptions of [Sync]. All but Permissions, Program, Concurrency, Source,
+// SyncOptions of [Sync]. All but Permissions, Program, Concurrency, Source, Damage,
 // Progress and Log are needed.
 type SyncOptions struct {
 	Store       *chunkstore.Store
@@ -32,10 +33,16 @@ type SyncOptions struct {
 	Seen       mirror.Seen // the database's files, from [mirror.See] before that transaction began
 
 	Source *spool.SourceConfig // for source.json; nil: do not write it
+	// Damage is what was found in targets, and is put again: by the target's place in Store.
+	Damage map[int]Damage
 	// Progress is told of "copy", "copy and push" and "push", in bytes, by one call at a time.
 	Progress func(phase string, done, total int64)
 	Log      *slog.Logger
 }
+
+// Damage is what somebody who has read a target found to be damaged there. Its Target and Found are
+// filled in by [Sync].
+type Damage = courier.Damage
 
 // SyncResult says what a [Sync] has done.
 type SyncResult struct {
@@ -79,6 +86,9 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	if err != nil {
 		return SyncResult{}, err
 	}
+	if err := noteDamage(sp, &o); err != nil {
+		return SyncResult{}, err
+	}
 	calls := o.Store.Calls()
 	y := &syncing{Replicator: r, sp: sp, source: o.Source}
 	for moved := true; moved; {
@@ -96,6 +106,31 @@ func doSync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	result.Chunks, result.Bytes = int(c.Chunks.Load()), c.Bytes.Load()
 	result.Calls = o.Store.Calls() - calls
 	return result, nil
+}
+
+// noteDamage leaves in the spool what was found to be damaged, beside what others have.
+func noteDamage(sp *spool.Spool, o *SyncOptions) error {
+	if len(o.Damage) == 0 {
+		return nil
+	}
+	all := courier.ReadDamage(sp)
+	if all == nil {
+		all = make(map[string]Damage)
+	}
+	for k, t := range o.Store.Targets {
+		if found, ok := o.Damage[k]; ok {
+			id := courier.TargetID(t)
+			found.Target, found.Found = t.Name, time.Now().UTC()
+			found.Packs = append(found.Packs, all[id].Packs...)
+			slices.Sort(found.Packs)
+			found.Packs = slices.Compact(found.Packs)
+			all[id] = found
+		}
+	}
+	if err := courier.WriteDamage(sp, all); err != nil {
+		return fmt.Errorf("note what is damaged: %w", err)
+	}
+	return nil
 }
 
 // syncing is a Sync on its way.

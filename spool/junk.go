@@ -47,7 +47,7 @@ func isFileOfReplicator(name string) bool {
 	}
 	switch strings.TrimSuffix(name, ".new") {
 	case "boot", "mirror", "dirty", "cut", "cuts", "flush.json", "targets.json", "patrol.json",
-		"copied.json", "status.json", "aside", deletedName:
+		"copied.json", "status.json", "damaged.json", "aside", deletedName:
 		return true
 	}
 	return false

@@ -15,33 +15,45 @@ import (
 
 func syncCommand(g *global) *cobra.Command {
 	var (
-		path            string
-		rewrite, asJSON bool
+		path string
+		o    syncFlags
 	)
 	command := &cobra.Command{
-		Use:        "sync DB [--optimize]",
+		Use:        "sync DB [--read] [--optimize]",
 		SuggestFor: []string{"backup", "push", "snapshot"},
 		Short:      "Back up a database as it is now",
 		Long: `Back up the database DB, as of its last commit, to every target, and print the name
 of its manifest. Sends only what the targets do not have. Writers wait while the
-database is read.`,
+database is read.
+
+With --read, then read all that the targets have of it, as verify --read does, and put again
+what is damaged or missing of the newest version: packs, leaves and nodes, records, the manifest.
+If another process replicates the database, that one does, while it works. Prints a line for
+each that was found. Older versions are read, too. What only they need cannot be put again: a
+line says which version cannot be restored any more, and what is damaged of it; the exit code
+is 1 then.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) (err error) {
 			if path, err = onePath(path, args); err != nil {
 				return err
 			}
-			return fail(syncDatabase(command.Context(), g, path, rewrite, asJSON), "sync", path)
+			return fail(syncDatabase(command.Context(), g, path, o), "sync", path)
 		},
 	}
 	flags := command.Flags()
 	flags.StringVarP(&path, "source-path", "s", "", "the database, as with DB")
-	flags.BoolVar(&rewrite, "optimize", false,
+	flags.BoolVar(&o.read, "read", false,
+		"then read all that the targets have of it, and put again what is damaged")
+	flags.BoolVar(&o.rewrite, "optimize", false,
 		"then rewrite it with pages of 64 KiB, the size of a chunk (VACUUM), and back it up again")
-	flags.BoolVar(&asJSON, "json", false, "print as JSON what was done")
+	flags.BoolVar(&o.asJSON, "json", false, "print as JSON what was done")
 	return command
 }
 
-func syncDatabase(ctx context.Context, g *global, given string, rewrite, asJSON bool) error {
+// syncFlags are the flags of sync.
+type syncFlags struct{ read, rewrite, asJSON bool }
+
+func syncDatabase(ctx context.Context, g *global, given string, o syncFlags) error {
 	s, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -57,29 +69,39 @@ func syncDatabase(ctx context.Context, g *global, given string, rewrite, asJSON 
 	if err != nil {
 		return err
 	}
-	result, err := syncOnce(ctx, s, path)
-	if err == nil && rewrite {
+	result, err := syncOnce(ctx, s, path, nil)
+	if err == nil && o.rewrite {
 		if err = optimize(ctx, path); err != nil {
 			return fmt.Errorf("optimize: %w", err)
 		}
-		result, err = syncOnce(ctx, s, path)
+		result, err = syncOnce(ctx, s, path, nil)
+	}
+	r := &rereading{session: s, path: path, key: result.Name, asJSON: o.asJSON}
+	if err == nil && o.read {
+		err = r.run(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(map[string]any{
-			"name": result.Name, "host": s.config.Host(), "path": path, "uploaded": result.Uploaded,
-			"chunks": result.Chunks, "bytes": result.Bytes, "calls": result.Calls,
-			"process": result.Other,
-		})
+	if !o.asJSON {
+		_, err = fmt.Println(result.Name)
+		return errors.Join(err, r.lost())
 	}
-	_, err = fmt.Println(result.Name)
-	return err
+	done := map[string]any{
+		"name": result.Name, "host": s.config.Host(), "path": path, "uploaded": result.Uploaded,
+		"chunks": result.Chunks, "bytes": result.Bytes, "calls": result.Calls,
+		"process": result.Other,
+	}
+	if o.read {
+		done["put_again"], done["lost_versions"] = r.mended, len(r.versions)
+	}
+	return errors.Join(printJSON(done), r.lost())
 }
 
-func syncOnce(ctx context.Context, s *session,
-	path string) (result replicate.SyncResult, err error) {
+// syncOnce syncs the database; damage was found in targets, and is to be put again.
+func syncOnce(ctx context.Context, s *session, path string, damage map[int]replicate.Damage) (
+	result replicate.SyncResult, err error,
+) {
 	pinned, err := pin(ctx, path)
 	if err != nil {
 		return result, err
@@ -99,6 +121,7 @@ func syncOnce(ctx context.Context, s *session,
 		OpenSource:  func() (mirror.Source, error) { return borrowed{pinned}, nil },
 		Seen:        pinned.seen,
 		Source:      &source,
+		Damage:      damage,
 		Progress:    bar.set,
 		Log:         s.log,
 	})

@@ -3,6 +3,7 @@ package courier
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -35,9 +36,10 @@ type contact struct {
 	ours  own
 	had   had
 
-	known identities // of the buckets, as last seen
-	fresh bool       // the target was looked at lately: that it has ours will do
-	all   bool       // something is gone: all is asked for
+	known identities                 // of the buckets, as last seen
+	fresh bool                       // the target was looked at lately: that it has ours will do
+	all   bool                       // something is gone: all is asked for
+	torn  map[chunkstore.Digest]bool // packs that are known to be damaged, which counts as gone
 	guards
 	notes notes // of what was put to known
 
@@ -105,7 +107,7 @@ func newContact(c *Courier, f *feed) *contact {
 	a := &contact{
 		t: c.Target, at: now, ours: ownOf(c), had: hadOf(c),
 		known: c.ids, guards: c.ack.guards, shelf: c.shelf,
-		all:   c.belief.all || len(c.stock.lost) > 0,
+		all: c.belief.all || len(c.stock.lost) > 0, torn: c.damage.packs,
 		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
 		found: finding{ids: c.ids},
 	}
@@ -324,6 +326,9 @@ func (a *contact) probe(ctx context.Context) error {
 	}
 	var err error
 	f.gone, err = a.t.LackingPacks(ctx, packsOf(f.tree), a.uploads.how.Concurrency)
+	if err == nil {
+		maps.Copy(f.gone, a.torn)
+	}
 	return wrap(err, "look for packs")
 }
 
@@ -382,6 +387,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	if last != nil {
 		c.compare()
 	}
+	c.metDamage()
 	c.office.saveAcks()
 	if c.stock.holds != noCut {
 		c.well()

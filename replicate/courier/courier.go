@@ -95,6 +95,7 @@ type work struct {
 	diary   *diary // of the target's history; nil: see diaryOf
 	repack  repack
 	fold    *folding   // under way; nil: none is, or the target is another since
+	damage  damage     // that others have found, and that is not put again yet
 	news    *bell.Bell // tells replicas that follow of what was pushed
 }
 

@@ -113,6 +113,7 @@ func (o *Office) Open(makes *cutter.Cutter) {
 	o.cutter = makes
 	o.loadAcks()
 	loadPatrols(o)
+	o.TakeDamage()
 }
 
 // Finish waits a moment until replicas were told of what was pushed last, if that is under way.

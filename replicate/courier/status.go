@@ -28,6 +28,9 @@ type Status struct {
 	Patrolled   time.Time `json:"patrolled,omitzero"`
 	Healed      int       `json:"healed"` // packs that were gone, and what stood there put again
 	PatrolError string    `json:"patrol_error,omitempty"`
+	// Damaged is how many objects somebody found to be damaged, who has read the target, that were
+	// not put again yet: packs, and the newest version, if it cannot be read.
+	Damaged int `json:"damaged,omitempty"`
 }
 
 // Status returns how it stands with each target, and whether one is not known to have what was
@@ -46,7 +49,7 @@ func statusOf(c *Courier) Status {
 		Name: c.Name, Sequence: c.stock.point.Sequence, Manifest: c.stock.taken,
 		Backlog: len(c.stock.missing), Calls: c.shelf.calls.Load(),
 		Busy: c.state.Busy(), Stopped: c.state == Stopped, Unguarded: c.Unguarded(),
-		Patrolled: c.beat.RoundEnded(), Healed: c.beat.Healed(),
+		Patrolled: c.beat.RoundEnded(), Healed: c.beat.Healed(), Damaged: c.damage.objects(),
 	}
 	if s.Records = c.stock.unsaved(); c.saver.err != nil {
 		s.CheckpointError = c.saver.err.Error()

@@ -27,6 +27,7 @@ type uploads struct {
 	how     Uploads
 	now     func() time.Time
 	warn    func(error) // the journal could not be written
+	edition uint8       // of the packs: not 0 while some of other editions are damaged
 
 	calls, bytes atomic.Int64
 
@@ -60,6 +61,7 @@ func (c *Courier) uploads() *uploads {
 		t: c.Target, journal: c.stock.journal, ctx: o.Errands.Context(), now: o.Clock,
 		how:     how,
 		warn:    func(err error) { c.log().Warn("journal", "error", err) },
+		edition: c.damage.edition,
 		durable: make(map[chunkstore.ID]chunkstore.Place),
 	}
 }
@@ -159,7 +161,9 @@ func (u *uploads) count(sent *Sent, chunks int) {
 
 // packing returns what puts packs while they are made.
 func (u *uploads) packing(ctx context.Context) *chunkstore.Packing {
-	return u.t.Packing(ctx, u.how.Concurrency, u.how.PackObjects, u.put)
+	p := u.t.Packing(ctx, u.how.Concurrency, u.how.PackObjects, u.put)
+	p.Edition(u.edition)
+	return p
 }
 
 // fetching returns what gets leaves and nodes that the target has. unread is set if one cannot be

@@ -1,9 +1,7 @@
 package upkeep
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -69,7 +67,7 @@ func (s *Scales) Weigh(ctx context.Context, key string) (Weight, error) {
 		return Weight{}, err
 	}
 	w := &weighing{Scales: s, seen: make(map[any]bool), live: newLive()}
-	older, err := s.older(ctx, key)
+	older, err := olderOf(ctx, s.target, key)
 	if err == nil {
 		w.first(f.Newest())
 		err = w.add(ctx, f.Newest())
@@ -79,9 +77,9 @@ func (s *Scales) Weigh(ctx context.Context, key string) (Weight, error) {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(versionsAtOnce)
-	for _, get := range older {
+	for _, one := range older {
 		group.Go(func() error {
-			m, err := get(ctx)
+			m, err := one.get(ctx)
 			if err == nil && w.first(m) {
 				err = w.add(ctx, m)
 			}
@@ -93,44 +91,6 @@ func (s *Scales) Weigh(ctx context.Context, key string) (Weight, error) {
 	}
 	err = group.Wait()
 	return w.weight, err
-}
-
-// older returns what gets each version before the newest.
-func (s *Scales) older(
-	ctx context.Context, key string,
-) (all []func(context.Context) (*manifest.Manifest, error), err error) {
-	kept, err := versions.ListKept(ctx, s.target, key)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range kept {
-		all = append(all, func(ctx context.Context) (*manifest.Manifest, error) {
-			return versions.GetKept(ctx, s.target, key, k.ID)
-		})
-	}
-	bucket, ok := s.target.Manifests.(chunkstore.Versioned)
-	if !ok {
-		return all, nil
-	}
-	err = bucket.ListVersions(ctx, key, func(o chunkstore.Object) bool {
-		all = append(all, func(ctx context.Context) (*manifest.Manifest, error) {
-			got, err := bucket.GetVersion(ctx, key, o.Version,
-				chunkstore.GetOptions{BytesMax: manifest.BytesMax})
-			if err != nil {
-				return nil, err
-			}
-			m, err := versions.Decode(s.target.Sealer, key, got.Body)
-			if err != nil {
-				return nil, fmt.Errorf("version %s: %w", o.Version, err)
-			}
-			return m, nil
-		})
-		return ctx.Err() == nil
-	})
-	if errors.Is(err, chunkstore.ErrDenied) { // that is a right of its own
-		err = nil
-	}
-	return all, cmp.Or(err, ctx.Err())
 }
 
 // weighing is Weigh under way.
