@@ -4,27 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/replicate"
+	"verneuil/replicate/mirror"
 	"verneuil/replicate/upkeep"
+	"verneuil/spool"
 )
 
 // readRounds bounds how often targets are read, and what is damaged is put again: what is damaged
 // then is so by something that goes on.
 const readRounds = 3
 
-// rereading is sync --read: all that targets have of one database is read, and what is damaged of
-// its newest version is put again by whoever replicates it.
+// rereading is sync --read: all that targets have of one database is read. A pack that is damaged
+// is put again as it was, if what stood in it is known: that is right for all versions, whoever
+// replicates meanwhile. What else the newest version needs is put again by whoever replicates it.
 type rereading struct {
 	*session
 	path, key string
 	asJSON    bool
 	verifiers []*upkeep.Verifier // of the targets
 
-	mended   int             // faults
-	versions map[string]bool // that are not whole, with their targets
+	faults int                     // of the newest version
+	packs  int                     // that were put again as they were
+	lost   []string                // what versions before the newest lack
+	olds   map[string]bool         // those, with their targets
+	local  map[string]*localChunks // what is here, by the name of the file
 }
 
 func (r *rereading) run(ctx context.Context) error {
@@ -36,28 +46,43 @@ func (r *rereading) run(ctx context.Context) error {
 			Progress: func(done, total int64) { bar.set("read", done, total) },
 		}))
 	}
-	for round := 1; ; round++ {
-		damage, faults, err := r.read(ctx)
-		bar.end()
-		switch {
-		case err != nil:
+	damage, faults, err := r.read(ctx)
+	if err == nil {
+		err = r.past(ctx)
+	}
+	bar.end()
+	if err != nil {
+		return err
+	}
+	r.faults = len(faults)
+	for _, fault := range faults {
+		r.say("fault", fault.Error())
+	}
+	if err := r.mend(ctx); err != nil {
+		return err
+	}
+	for round := 1; len(damage) > 0; round++ {
+		if damage, faults, err = r.read(ctx); err != nil {
 			return err
-		case len(damage) == 0:
-			return r.past(ctx)
-		case round == readRounds:
-			return fmt.Errorf("%w (and %d more); it was put again %d times: if another process "+
+		}
+		if len(damage) > 0 && round == readRounds {
+			return fmt.Errorf("%w (and %d more); it was put again: if another process "+
 				"replicates the database, is it of this version of verneuil?", faults[0],
-				len(faults)-1, round-1)
-		case round == 1:
-			r.mended = len(faults)
-			for _, fault := range faults {
-				r.say("fault", fault.Error())
+				len(faults)-1)
+		}
+		if len(damage) > 0 {
+			if _, err := syncOnce(ctx, r.session, r.path, damage); err != nil {
+				return fmt.Errorf("put again what is damaged: %w", err)
 			}
 		}
-		if _, err := syncOnce(ctx, r.session, r.path, damage); err != nil {
-			return fmt.Errorf("put again what is damaged: %w", err)
-		}
 	}
+	if len(r.lost) > 0 {
+		err = r.past(ctx)
+	}
+	for _, text := range r.lost {
+		r.say("lost", text)
+	}
+	return err
 }
 
 // read returns what is damaged, or gone, of the newest version in each target.
@@ -95,9 +120,9 @@ func (r *rereading) read(ctx context.Context) (
 	return damage, faults, nil
 }
 
-// past says which versions before the newest cannot be restored any more.
+// past finds out which versions before the newest cannot be restored.
 func (r *rereading) past(ctx context.Context) error {
-	r.versions = make(map[string]bool)
+	r.lost, r.olds = nil, make(map[string]bool)
 	for k, t := range r.store.Targets {
 		faults, all, err := r.verifiers[k].VerifyPast(ctx, r.key)
 		if errors.Is(err, chunkstore.ErrDenied) {
@@ -109,16 +134,105 @@ func (r *rereading) past(ctx context.Context) error {
 		}
 		r.log.Info("older versions were read", "target", t.Name, "versions", all)
 		for _, f := range faults {
-			r.versions[t.Name+" "+f.Version] = true
 			of := ""
 			if !f.Time.IsZero() {
 				of = " of " + f.Time.UTC().Format(time.RFC3339)
 			}
-			r.say("lost", fmt.Sprintf("%s: version %s%s cannot be restored: %v", t.Name, f.Version,
-				of, f.Err))
+			r.olds[t.Name+" "+f.Version] = true
+			r.lost = append(r.lost, fmt.Sprintf("%s: version %s%s cannot be restored: %v (%s)",
+				t.Name, f.Version, of, f.Err, f.Key))
 		}
 	}
 	return nil
+}
+
+// mend puts packs again as they were, as far as what stood in them is known.
+func (r *rereading) mend(ctx context.Context) error {
+	for k, t := range r.store.Targets {
+		v := r.verifiers[k]
+		twins := slices.Delete(slices.Clone(r.store.Targets), k, k+1)
+		for _, name := range v.Bad() {
+			err := chunkstore.MendPack(ctx, t, name, chunkstore.Remains{
+				Known: v.Known(name), Twins: twins, Plain: r.plain,
+			})
+			switch {
+			case err == nil:
+				r.packs++
+				r.log.Info("a damaged pack is put again as it was", "target", t.Name,
+					"pack", name)
+			case chunkstore.IsFault(err), errors.Is(err, chunkstore.ErrDenied):
+				r.log.Info("a damaged pack cannot be put again as it was", "target", t.Name,
+					"pack", name, "error", err)
+			default:
+				return fmt.Errorf("%s: %w", t.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// plain returns the plain bytes of an object, if a chunk of the database or of its mirror has them.
+// No lock is needed: whatever is written meanwhile, bytes of that ID are the right ones.
+func (r *rereading) plain(ctx context.Context, id chunkstore.ID) []byte {
+	mirror := filepath.Join(spool.Dir(r.config.ReplicationSpoolingDir, r.path), "mirror")
+	for _, name := range []string{r.path, mirror} {
+		if r.local == nil {
+			r.local = make(map[string]*localChunks)
+		}
+		if r.local[name] == nil {
+			r.local[name] = chunksOf(ctx, r.store.Sealer(), name)
+		}
+		if b := r.local[name].get(id); b != nil {
+			return b
+		}
+	}
+	return nil
+}
+
+// localChunks is what chunks a file has.
+type localChunks struct {
+	name   string
+	chunks map[chunkstore.ID]int64 // their numbers
+}
+
+// chunksOf finds out what chunks a file has; one that cannot be read has none.
+func chunksOf(ctx context.Context, s chunkstore.Sealer, name string) *localChunks {
+	h := &localChunks{name, make(map[chunkstore.ID]int64)}
+	buf := make([]byte, chunkstore.ChunkBytes)
+	f, err := mirror.OpenSourceFile(name)
+	if err != nil {
+		return h
+	}
+	defer f.Close()
+	for i := int64(0); ctx.Err() == nil; i++ {
+		n, err := f.ReadAt(buf, i*chunkstore.ChunkBytes)
+		if n > 0 {
+			h.chunks[chunkstore.Hash(s, buf[:n]).ID()] = i
+		}
+		if err != nil {
+			break
+		}
+	}
+	return h
+}
+
+// get returns what may be the object's plain bytes; nil: the file has not got them.
+func (h *localChunks) get(id chunkstore.ID) []byte {
+	i, ok := h.chunks[id]
+	if !ok {
+		return nil
+	}
+	f, err := os.Open(h.name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	buf := make([]byte, chunkstore.ChunkBytes)
+	n, err := f.ReadAt(buf, i*chunkstore.ChunkBytes)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	return buf[:n]
 }
 
 func (r *rereading) say(kind, text string) {
@@ -129,13 +243,12 @@ func (r *rereading) say(kind, text string) {
 	fmt.Println(oneLine(text))
 }
 
-// lost fails if versions before the newest are not whole.
-func (r *rereading) lost() error {
-	if len(r.versions) == 0 {
+// err fails if versions before the newest are not whole.
+func (r *rereading) err() error {
+	if len(r.olds) == 0 {
 		return nil
 	}
 	return fmt.Errorf("the newest version is whole, but of %d older ones something is damaged or "+
-		"gone that the database does not have any more: restore --version-id, or --at a time at "+
-		"which one of them is the newest, fails; gc deletes nothing while it cannot read one",
-		len(r.versions))
+		"gone that is nowhere else: restore --version-id of one of them, or --at a time at which "+
+		"it is the newest, fails", len(r.olds))
 }

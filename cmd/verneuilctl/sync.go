@@ -85,7 +85,7 @@ func syncDatabase(ctx context.Context, g *global, given string, o syncFlags) err
 	}
 	if !o.asJSON {
 		_, err = fmt.Println(result.Name)
-		return errors.Join(err, r.lost())
+		return errors.Join(err, r.err())
 	}
 	done := map[string]any{
 		"name": result.Name, "host": s.config.Host(), "path": path, "uploaded": result.Uploaded,
@@ -93,9 +93,9 @@ func syncDatabase(ctx context.Context, g *global, given string, o syncFlags) err
 		"process": result.Other,
 	}
 	if o.read {
-		done["put_again"], done["lost_versions"] = r.mended, len(r.versions)
+		done["faults"], done["packs_mended"], done["lost_versions"] = r.faults, r.packs, len(r.olds)
 	}
-	return errors.Join(printJSON(done), r.lost())
+	return errors.Join(printJSON(done), r.err())
 }
 
 // syncOnce syncs the database; damage was found in targets, and is to be put again.
