@@ -325,32 +325,40 @@ func TestGetObjectsCached(t *testing.T) {
 }
 
 // TestLackingPacks: where a bucket may not be listed, or has more than is looked for, each pack is
-// asked for.
+// asked for. One that was cut short is lacking.
 func TestLackingPacks(t *testing.T) {
 	inner := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
-	names := map[chunkstore.Digest]bool{}
-	var gone chunkstore.Digest
+	names := map[chunkstore.Digest]int64{}
+	var packs []chunkstore.Digest
 	for i := range 8 {
-		name := storetest.PutObjects(t, inner, []byte{byte(i)})[0].Place.Pack
-		if names[name] = true; i == 5 {
-			gone = name
-		}
+		place := storetest.PutObjects(t, inner, []byte{byte(i)})[0].Place
+		names[place.Pack] = place.End()
+		packs = append(packs, place.Pack)
 	}
+	gone, short := packs[5], packs[6]
 	if err := inner.Chunks.Delete(t.Context(), gone.String()); err != nil {
+		t.Fatal(err)
+	}
+	o, err := inner.Chunks.Get(t.Context(), short.String(), chunkstore.GetOptions{})
+	if err == nil {
+		_, err = inner.Chunks.Put(t.Context(), short.String(), o.Body[:len(o.Body)-1],
+			chunkstore.Condition{})
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, failing := range []int{0, 1} {
 		plan := &faultbucket.Plan{At: failing}
 		lacking, err := plan.Target(inner).LackingPacks(t.Context(), names, 3)
-		if err != nil || len(lacking) != 1 || !lacking[gone] {
-			t.Errorf("%v are lacking, %v; want %v", lacking, err, gone)
+		if err != nil || len(lacking) != 2 || !lacking[gone] || !lacking[short] {
+			t.Errorf("%v are lacking, %v; want %v and %v", lacking, err, gone, short)
 		}
 		if want := 1 + failing*len(names); plan.Calls() != want {
 			t.Errorf("%d calls, want %d", plan.Calls(), want)
 		}
 	}
 	plan := &faultbucket.Plan{At: 1, ForGood: true}
-	_, err := plan.Target(inner).LackingPacks(t.Context(), names, 3)
+	_, err = plan.Target(inner).LackingPacks(t.Context(), names, 3)
 	storetest.MustBe(t, err, faultbucket.ErrInjected)
 }
 

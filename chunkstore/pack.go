@@ -47,6 +47,9 @@ type Place struct {
 	Offset, Bytes uint32 // in the pack
 }
 
+// End returns how long p's pack is at least: as far as the object goes.
+func (p Place) End() int64 { return int64(p.Offset) + int64(p.Bytes) }
+
 // ObjectsMax returns how many objects p's pack has at most: their list stands before them all. That
 // is how many it has, if p is the place of the first one.
 func (p Place) ObjectsMax() int {

@@ -174,12 +174,13 @@ func GetWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
 	}
 }
 
-// HasPack says whether the target has a pack called name, which it does not verify but for how it
-// begins: it may be a damaged one, or one that is not durable yet (I3), so that no manifest may be
-// put because of it.
-func (t *Target) HasPack(ctx context.Context, name Digest) (bool, error) {
-	_, err := t.StatPack(ctx, name)
-	return err == nil, notFault(err)
+// HasPack says whether the target has a pack called name, which is not shorter than least bytes, as
+// far as the store says how long it is. Else it does not verify the pack but for how it begins: it
+// may be a damaged one, or one that is not durable yet (I3), so that no manifest may be put because
+// of it.
+func (t *Target) HasPack(ctx context.Context, name Digest, least int64) (bool, error) {
+	size, err := t.StatPack(ctx, name)
+	return err == nil && (size == 0 || size >= least), notFault(err)
 }
 
 func notFault(err error) error {
@@ -202,14 +203,17 @@ func (t *Target) StatPack(ctx context.Context, name Digest) (size int64, err err
 }
 
 // LackingPacks returns which of names the target has no pack of, that is, those of which
-// [Target.HasPack] says no. It lists the bucket, as far as that takes fewer requests than to ask
-// for each of them; concurrency is how many of those run at once.
-func (t *Target) LackingPacks(ctx context.Context, names map[Digest]bool,
+// [Target.HasPack] says no; names has how long each is at least. It lists the bucket, as far as that
+// takes fewer requests than to ask for each of them; concurrency is how many of those run at once.
+func (t *Target) LackingPacks(ctx context.Context, names map[Digest]int64,
 	concurrency int) (map[Digest]bool, error) {
-	lacking := maps.Clone(names)
+	lacking := make(map[Digest]bool, len(names))
+	for name := range names {
+		lacking[name] = true
+	}
 	listed, last := 0, ""
 	err := t.Chunks.List(ctx, "", func(o Object) bool {
-		if name, err := ParseDigest(o.Key); err == nil {
+		if name, err := ParseDigest(o.Key); err == nil && o.Bytes >= names[name] {
 			delete(lacking, name)
 		}
 		listed++
@@ -232,7 +236,7 @@ func (t *Target) LackingPacks(ctx context.Context, names map[Digest]bool,
 		}
 		group.Go(func() (err error) {
 			defer recovered(&err)
-			has, err := t.HasPack(ctx, name)
+			has, err := t.HasPack(ctx, name, names[name])
 			mu.Lock()
 			defer mu.Unlock()
 			if has {

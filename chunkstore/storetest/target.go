@@ -119,7 +119,7 @@ func putGet(t *testing.T, target *chunkstore.Target, objects [][]byte) {
 	for k := range refs {
 		refs[k].Place = places[k]
 	}
-	if has, err := target.HasPack(ctx, name); has || err != nil {
+	if has, err := target.HasPack(ctx, name, 1); has || err != nil {
 		t.Errorf("has %v before put: %v, %v", name, has, err)
 	}
 	_, err := target.GetObject(ctx, refs[0])
@@ -130,7 +130,7 @@ func putGet(t *testing.T, target *chunkstore.Target, objects [][]byte) {
 	if err != nil || n != len(stored) || len(placesPut) != len(objects) {
 		t.Fatalf("put pack of %d objects: %d bytes, %v", len(objects), n, err)
 	}
-	if has, err := target.HasPack(ctx, name); !has || err != nil {
+	if has, err := target.HasPack(ctx, name, 1); !has || err != nil {
 		t.Errorf("has %v after put: %v, %v", name, has, err)
 	}
 	pieces, err := target.GetPack(ctx, name)
@@ -256,7 +256,7 @@ func testSpoiledPacks(d *damaged) {
 		d.must(last, chunkstore.ErrCorrupt)
 		_, err := d.target.StatPack(ctx, d.name)
 		MustBe(d.T, err, chunkstore.ErrCorrupt)
-		if has, err := d.target.HasPack(ctx, d.name); has || err != nil {
+		if has, err := d.target.HasPack(ctx, d.name, 1); has || err != nil {
 			d.Errorf("has %q for a pack: %v, %v", body, has, err)
 		}
 	}
@@ -289,9 +289,9 @@ func testLacking(t *testing.T, target *chunkstore.Target) {
 			t.Fatal(err)
 		}
 	}
-	names := map[chunkstore.Digest]bool{}
+	names := map[chunkstore.Digest]int64{}
 	for _, name := range append(there, gone...) {
-		names[name] = true
+		names[name] = 1
 	}
 	lacking, err := target.LackingPacks(ctx, names, 2)
 	if err != nil || len(lacking) != len(gone) {
@@ -304,7 +304,7 @@ func testLacking(t *testing.T, target *chunkstore.Target) {
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = target.LackingPacks(ended, map[chunkstore.Digest]bool{there[0]: true}, 1)
+	_, err = target.LackingPacks(ended, map[chunkstore.Digest]int64{there[0]: 1}, 1)
 	MustBe(t, err, context.Canceled)
 }
 

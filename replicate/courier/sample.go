@@ -42,11 +42,11 @@ func (s *sample) take(ctx context.Context) error {
 	}
 	has := make([]bool, len(packs))
 	group, groupCtx := errgroup.WithContext(ctx)
-	for k, name := range packs {
+	for k, at := range packs {
 		s.calls++
 		s.asked++
 		group.Go(errands.Guarded(func() (err error) {
-			has[k], err = s.t.HasPack(groupCtx, name)
+			has[k], err = s.t.HasPack(groupCtx, at.Pack, at.End())
 			return err
 		}))
 	}
@@ -64,8 +64,8 @@ func (s *sample) take(ctx context.Context) error {
 // neighbours is how far from a chunk others are looked for that may be in its leaf.
 const neighbours = 256
 
-// pick returns some packs. A leaf or node that is fetched is one of those that are asked for.
-func (s *sample) pick(ctx context.Context) (packs []chunkstore.Digest, err error) {
+// pick returns where some objects stand, each in another pack. A leaf or node that is fetched is one of those that are asked for.
+func (s *sample) pick(ctx context.Context) (packs []chunkstore.Place, err error) {
 	chunks := s.tree.Len()
 	at, fetched := 0, false       // the last chunk that was looked up
 	for range 4 * SampleObjects { // some are of zeros
@@ -88,9 +88,10 @@ func (s *sample) pick(ctx context.Context) (packs []chunkstore.Digest, err error
 			}
 		}
 		at = i
-		if name := ref.Place.Pack; ref.ID != chunkstore.ZeroID && !s.lost[name] &&
-			!slices.Contains(packs, name) {
-			packs = append(packs, name)
+		another := func(p chunkstore.Place) bool { return p.Pack == ref.Place.Pack }
+		if ref.ID != chunkstore.ZeroID && !s.lost[ref.Place.Pack] &&
+			!slices.ContainsFunc(packs, another) {
+			packs = append(packs, ref.Place)
 		}
 	}
 	return packs, nil

@@ -151,12 +151,12 @@ func note(packs *map[chunkstore.Digest]bool, name chunkstore.Digest) {
 	(*packs)[name] = true
 }
 
-// packsOf returns the packs that a loaded tree names.
-func packsOf(tree *manifest.Tree) map[chunkstore.Digest]bool {
-	packs := make(map[chunkstore.Digest]bool)
+// packsOf returns the packs that a loaded tree names, and how long each is at least.
+func packsOf(tree *manifest.Tree) map[chunkstore.Digest]int64 {
+	packs := make(map[chunkstore.Digest]int64)
 	add := func(ref chunkstore.Ref) {
-		if ref.Place != (chunkstore.Place{}) {
-			packs[ref.Place.Pack] = true
+		if p := ref.Place; p != (chunkstore.Place{}) {
+			packs[p.Pack] = max(packs[p.Pack], p.End())
 		}
 	}
 	for i := range tree.Len() {

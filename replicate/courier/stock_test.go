@@ -347,8 +347,12 @@ func (m *stockModel) contact() {
 	}
 	m.stock.tree = left
 	m.stock.compare(m.last, left)
-	gone := packsOf(left)
-	maps.DeleteFunc(gone, func(name chunkstore.Digest, _ bool) bool { return !absent(name) })
+	gone := make(map[chunkstore.Digest]bool)
+	for name := range packsOf(left) {
+		if absent(name) {
+			gone[name] = true
+		}
+	}
 	m.stock.lose(gone, m.last)
 }
 

@@ -21,8 +21,9 @@ var markerName = chunkstore.Sum([]byte(chunkstore.MarkerKey))
 
 // duePack is a pack, or a record, and when it is, or was, due.
 type duePack struct {
-	name chunkstore.Digest // of the pack; of a record, what stands for it
-	at   time.Time
+	name  chunkstore.Digest // of the pack; of a record, what stands for it
+	at    time.Time
+	least int64 // how long the pack is at least
 
 	log    string // of the record
 	record uint64 // 0: it is a pack
@@ -54,7 +55,11 @@ func (d duePack) look(ctx context.Context, t *chunkstore.Target) error {
 		_, err := chunkstore.ReadIdentity(ctx, t.Chunks)
 		return err
 	}
-	_, err := t.StatPack(ctx, d.name)
+	size, err := t.StatPack(ctx, d.name)
+	if err == nil && size > 0 && size < d.least {
+		err = fmt.Errorf("pack %v: %w: %d bytes, at least %d", d.name, chunkstore.ErrCorrupt,
+			size, d.least)
+	}
 	return err
 }
 
@@ -154,19 +159,18 @@ func (j *Slice) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, err
 // find returns the packs that the target has and that are due, in their order.
 func (j *Slice) find() []duePack {
 	var due []duePack
-	seen := make(map[chunkstore.Digest]bool)
+	packs := make(map[chunkstore.Digest]int64) // how long they are at least
 	add := func(d duePack) {
 		if d.at = nextDue(d.name, j.until, j.round); !d.at.After(j.end) {
 			due = append(due, d)
 		}
 	}
-	look := func(name chunkstore.Digest) {
-		if !seen[name] && !j.version.Lost[name] {
-			seen[name] = true
-			add(duePack{name: name})
+	look := func(p chunkstore.Place) {
+		if !j.version.Lost[p.Pack] {
+			packs[p.Pack] = max(packs[p.Pack], p.End())
 		}
 	}
-	look(markerName)
+	add(duePack{name: markerName})
 	for _, n := range j.version.Records {
 		log := j.version.Log
 		name := chunkstore.Sum(binary.BigEndian.AppendUint64([]byte(log), n))
@@ -174,11 +178,14 @@ func (j *Slice) find() []duePack {
 	}
 	for i := range j.version.Tree.Len() {
 		if ref := j.version.Tree.At(i); ref.ID != chunkstore.ZeroID {
-			look(ref.Place.Pack)
+			look(ref.Place)
 		}
 	}
 	for ref := range j.version.Tree.Objects() {
-		look(ref.Place.Pack)
+		look(ref.Place)
+	}
+	for name, least := range packs {
+		add(duePack{name: name, least: least})
 	}
 	slices.SortFunc(due, func(a, b duePack) int {
 		return cmp.Or(a.at.Compare(b.at), slices.Compare(a.name[:], b.name[:]))
