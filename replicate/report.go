@@ -105,6 +105,13 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 	}
 	status.State, status.Error = said.State, said.Error
 	status.Begun, status.Targets = said.Begun, said.Targets
+	for _, found := range courier.ReadDamage(sp) {
+		for k := range status.Targets {
+			if t := &status.Targets[k]; t.Name == found.Target {
+				t.Damaged = found.Objects()
+			}
+		}
+	}
 	if status.Replicator == 0 {
 		status.State = "nobody replicates"
 		status.Begun = time.Time{}

@@ -73,6 +73,8 @@ var (
 		"Requests since the database's replicator began.", "target")
 	targetBacklog = about("target_backlog_chunks", "Chunks that are to be sent.", "target")
 	targetFailing = about("target_failing", "Whether the last attempt failed.", "target")
+	targetDamaged = about("target_damaged_objects",
+		"What was found damaged (sync --read), and is not put again yet.", "target")
 	targetStopped = about("target_stopped", "Whether another writer uses our name.", "target")
 	targetVersion = about("target_last_version_timestamp_seconds",
 		"When the target took its last version; 0: never.", "target")
@@ -113,6 +115,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 			gauge(targetRequests, prometheus.CounterValue, float64(t.Calls))
 			gauge(targetBacklog, prometheus.GaugeValue, float64(t.Backlog))
 			gauge(targetFailing, prometheus.GaugeValue, truth(t.Error != ""))
+			gauge(targetDamaged, prometheus.GaugeValue, float64(t.Damaged))
 			gauge(targetStopped, prometheus.GaugeValue, truth(t.Stopped))
 			gauge(targetVersion, prometheus.GaugeValue, seconds(t.Manifest))
 			gauge(targetPatrol, prometheus.GaugeValue, seconds(t.Patrolled))

@@ -32,6 +32,7 @@ type rereading struct {
 
 	faults int                     // of the newest version
 	packs  int                     // that were put again as they were
+	denied bool                    // one could have been, and a policy denies replacing it
 	lost   []string                // what versions before the newest lack
 	olds   map[string]bool         // those, with their targets
 	local  map[string]*localChunks // what is here, by the name of the file
@@ -161,6 +162,7 @@ func (r *rereading) mend(ctx context.Context) error {
 				r.log.Info("a damaged pack is put again as it was", "target", t.Name,
 					"pack", name)
 			case chunkstore.IsFault(err), errors.Is(err, chunkstore.ErrDenied):
+				r.denied = r.denied || errors.Is(err, chunkstore.ErrDenied)
 				r.log.Info("a damaged pack cannot be put again as it was", "target", t.Name,
 					"pack", name, "error", err)
 			default:
@@ -248,7 +250,11 @@ func (r *rereading) err() error {
 	if len(r.olds) == 0 {
 		return nil
 	}
+	why := "that is nowhere else"
+	if r.denied {
+		why = "and a policy denies replacing it: run it again with credentials that may"
+	}
 	return fmt.Errorf("the newest version is whole, but of %d older ones something is damaged or "+
-		"gone that is nowhere else: restore --version-id of one of them, or --at a time at which "+
-		"it is the newest, fails", len(r.olds))
+		"gone, %s; restore --version-id of one of them, or --at a time at which it is the newest, "+
+		"fails", len(r.olds), why)
 }

@@ -156,8 +156,9 @@ func restoreFound(ctx context.Context, s *session, from *origin, found locate.Fo
 		}
 	}
 	if chunkstore.IsFault(err) && s.name == "" {
-		err = fmt.Errorf("%w. A sync on the database's host puts again what is missing; an older "+
-			"version may not need it (versions, --at)", err)
+		err = fmt.Errorf("%w. On the database's host, verneuilctl sync DB --read puts again what is "+
+			"missing or damaged, if the database still has it; another version may not need it "+
+			"(versions, --at)", err)
 	}
 	return err
 }

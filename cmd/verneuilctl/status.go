@@ -169,7 +169,11 @@ func (s *standing) trouble() string {
 		return s.Error
 	}
 	for _, t := range s.Targets {
-		if problem := cmp.Or(t.Error, t.CheckpointError, t.PatrolError); problem != "" {
+		damaged := ""
+		if t.Damaged > 0 {
+			damaged = fmt.Sprintf("%d objects are damaged, and not put again yet", t.Damaged)
+		}
+		if problem := cmp.Or(t.Error, damaged, t.CheckpointError, t.PatrolError); problem != "" {
 			return t.Name + ": " + problem
 		}
 	}

@@ -49,7 +49,8 @@ func verifyCommand(g *global) *cobra.Command {
 		Short:      "Check that targets have all that their newest versions name",
 		Long: `In each target, or in the store that --store names or SOURCE lives in, walk the newest version of
 a database, or of every database in it, and look for every leaf, node and pack of chunks that it
-names. Prints a line for each that is missing or damaged; the exit code is 1 then. Leaves and
+names. Prints a line for each that is missing or damaged; the exit code is 1 then, and sync --read,
+on the database's host, puts it again. Leaves and
 nodes are read and checked against their hashes; with --read, chunks are, too. With --touch,
 objects become as young as if they had just been put, for a store whose objects expire.
 Replication does that every patrol_days for databases that are open.
@@ -159,7 +160,11 @@ func verify(ctx context.Context, g *global, from *origin, o verifyFlags) error {
 		return err
 	}
 	if v.faults > 0 {
-		failed = append(failed, fmt.Errorf("%d objects are missing or damaged", v.faults))
+		advice := ""
+		if s.name == "" {
+			advice = "; on the database's host, verneuilctl sync DB --read puts them again"
+		}
+		failed = append(failed, fmt.Errorf("%d objects are missing or damaged%s", v.faults, advice))
 	}
 	return errors.Join(failed...)
 }

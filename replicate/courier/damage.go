@@ -24,6 +24,14 @@ type Damage struct {
 	Version string    `json:"version,omitempty"` // why the newest version cannot be read
 }
 
+// Objects is how many were found.
+func (d Damage) Objects() int {
+	if d.Version != "" {
+		return len(d.Packs) + 1
+	}
+	return len(d.Packs)
+}
+
 const (
 	damageName = "damaged.json"
 	// damageBytesMax is for the names of a million packs, of 4 TiB.
