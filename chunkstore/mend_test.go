@@ -39,6 +39,7 @@ func TestMendPack(t *testing.T) {
 		}
 	}
 	list := int(places[0].Offset)
+	oneFlipped := flipped(stored, int(places[1].Offset))
 	withoutList := append(make([]byte, list), stored[list:]...)
 	for _, c := range []struct {
 		name  string
@@ -48,10 +49,10 @@ func TestMendPack(t *testing.T) {
 		twin  bool
 		fails bool
 	}{
-		{name: "one object is damaged", left: flipped(stored, int(places[1].Offset)), here: []int{1}},
-		{name: "it is not here", left: flipped(stored, int(places[1].Offset)), here: []int{0, 2},
+		{name: "one object is damaged", left: oneFlipped, here: []int{1}},
+		{name: "it is not here", left: oneFlipped, here: []int{0, 2},
 			fails: true},
-		{name: "another target has it", left: flipped(stored, int(places[1].Offset)), twin: true},
+		{name: "another target has it", left: oneFlipped, twin: true},
 		{name: "the list is damaged", left: flipped(stored, 20), known: known},
 		{name: "the list is gone", left: withoutList, known: known},
 		{name: "one is not known", left: withoutList, known: known[:2], here: []int{0, 1, 2},
@@ -66,35 +67,9 @@ func TestMendPack(t *testing.T) {
 		{name: "it is gone, and so is one of it", known: known, here: []int{0, 1}, fails: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
-			twin := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
-			put := func(to *chunkstore.Target, body []byte) {
-				if _, err := to.Chunks.Put(t.Context(), name.String(), body,
-					chunkstore.Condition{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if c.left != nil {
-				put(target, c.left)
-			}
-			if c.twin {
-				put(twin, stored)
-			}
-			err := chunkstore.MendPack(t.Context(), target, name, chunkstore.Remains{
-				Known: c.known, Twins: []*chunkstore.Target{twin}, Plain: here(c.here...),
+			mendsPack(t, name, stored, c.left, c.twin, c.fails, chunkstore.Remains{
+				Known: c.known, Plain: here(c.here...),
 			})
-			if want := stored; !c.fails {
-				c.left = want
-			}
-			if (err != nil) != c.fails || err != nil && !chunkstore.IsFault(err) {
-				t.Errorf("%v; fails %v", err, c.fails)
-			}
-			o, err := target.Chunks.Get(t.Context(), name.String(), chunkstore.GetOptions{})
-			if c.left == nil {
-				storetest.MustBe(t, err, chunkstore.ErrAbsent)
-			} else if err != nil || !bytes.Equal(o.Body, c.left) {
-				t.Errorf("the pack has %d bytes, want %d: %v", len(o.Body), len(c.left), err)
-			}
 		})
 	}
 }
@@ -103,4 +78,40 @@ func flipped(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[at]++
 	return b
+}
+
+// mendsPack has a pack mended, of which this is left, which was as stored, and which a twin may
+// have.
+func mendsPack(t *testing.T, name chunkstore.Digest, stored, left []byte, inTwin, fails bool,
+	r chunkstore.Remains) {
+	t.Helper()
+	target := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
+	twin := storetest.Open(t, dirTarget(t.TempDir())).Targets[0]
+	put := func(to *chunkstore.Target, body []byte) {
+		if _, err := to.Chunks.Put(t.Context(), name.String(), body,
+			chunkstore.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left != nil {
+		put(target, left)
+	}
+	if inTwin {
+		put(twin, stored)
+	}
+	r.Twins = []*chunkstore.Target{twin}
+	err := chunkstore.MendPack(t.Context(), target, name, r)
+	want := stored
+	if fails {
+		want = left
+	}
+	if (err != nil) != fails || err != nil && !chunkstore.IsFault(err) {
+		t.Errorf("%v; fails %v", err, fails)
+	}
+	o, err := target.Chunks.Get(t.Context(), name.String(), chunkstore.GetOptions{})
+	if want == nil {
+		storetest.MustBe(t, err, chunkstore.ErrAbsent)
+	} else if err != nil || !bytes.Equal(o.Body, want) {
+		t.Errorf("the pack has %d bytes, want %d: %v", len(o.Body), len(want), err)
+	}
 }

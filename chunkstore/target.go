@@ -203,8 +203,9 @@ func (t *Target) StatPack(ctx context.Context, name Digest) (size int64, err err
 }
 
 // LackingPacks returns which of names the target has no pack of, that is, those of which
-// [Target.HasPack] says no; names has how long each is at least. It lists the bucket, as far as that
-// takes fewer requests than to ask for each of them; concurrency is how many of those run at once.
+// [Target.HasPack] says no; names has how long each is at least. It lists the bucket, as far as
+// that takes fewer requests than to ask for each of them; concurrency is how many of those run at
+// once.
 func (t *Target) LackingPacks(ctx context.Context, names map[Digest]int64,
 	concurrency int) (map[Digest]bool, error) {
 	lacking := make(map[Digest]bool, len(names))

@@ -179,8 +179,9 @@ func (b *memoryBucket) List(_ context.Context, prefix string,
 			return err
 		}
 	}
-	for key := range b.objects {
-		if strings.HasPrefix(key, prefix) && !yield(chunkstore.Object{Key: key}) {
+	for key, body := range b.objects {
+		o := chunkstore.Object{Key: key, Bytes: int64(len(body))}
+		if strings.HasPrefix(key, prefix) && !yield(o) {
 			return nil
 		}
 	}

@@ -53,8 +53,8 @@ type flushes struct {
 	tracker *mirror.Tracker
 	serial  *courier.Serial
 	outcome func(courier.Want) (done bool, err error) // at the targets
-	damage  func()                                    // takes note of what who draws tickets has found
 	now     func() time.Time
+	damage  func() // takes note of what those have found who draw tickets
 	log     *slog.Logger
 	// began is when a Sync did, which believes what it has seen itself; zero: it is no Sync.
 	began time.Time

@@ -141,7 +141,7 @@ func (l *loop) open() (err error) {
 		return err
 	}
 	l.office.Open(l.cutter)
-	l.flushes.damage = l.office.TakeDamage
+	l.flushes.damage = func() { courier.TakeDamage(l.office) }
 	return nil
 }
 
@@ -254,7 +254,7 @@ func (l *loop) round(ctx context.Context) (end ending, err error) {
 	}
 	l.office.LookAgain(l.flushes.wants())
 	l.office.Patrol()
-	l.office.ForgetMended()
+	courier.ForgetMended(l.office)
 	l.publishStatus()
 	if len(l.flushes.waiting) > 0 {
 		if end, err := l.tenure.end(); end != goesOn {

@@ -40,8 +40,8 @@
 //	history.<16 hex> how far a target's history goes, and who writes it: likewise
 //	patrol.json  until when the objects of each target have been touched; valid after a reboot,
 //	             too
-//	damaged.json what somebody who has read a target found to be damaged there, until the replicator
-//	             has put it again; written by whoever has found it, and valid after a reboot, too
+//	damaged.json what somebody who has read a target found to be damaged there, until that is put
+//	             again; written by whoever has found it, and valid after a reboot, too
 //	copied.json  which file the mirror was last compared with, for verneuilctl sync
 //	deleted      empty; its mtime says since when the database is known to be deleted: see [Sweep]
 //	aside        chunks that changed while they were being pushed; this file has no name
@@ -54,9 +54,9 @@
 // (junk.go). Only the files that are mapped, state and the segments, must not be truncated while
 // they are mapped: that raises SIGBUS, as it does with SQLite's own -shm.
 //
-// Everything but patrol.json and damaged.json is valid for one boot: nothing is fsynced, and a state whose boot ID
-// is not the kernel's is replaced. Where there is doubt, the mirror is rebuilt from the database.
-// That is always allowed.
+// Everything but patrol.json and damaged.json is valid for one boot: nothing is fsynced, and a
+// state whose boot ID is not the kernel's is replaced. Where there is doubt, the mirror is rebuilt
+// from the database. That is always allowed.
 //
 // # State page (4,096 bytes, native little endian, naturally aligned atomics)
 //

@@ -156,8 +156,8 @@ func restoreFound(ctx context.Context, s *session, from *origin, found locate.Fo
 		}
 	}
 	if chunkstore.IsFault(err) && s.name == "" {
-		err = fmt.Errorf("%w. On the database's host, verneuilctl sync DB --read puts again what is "+
-			"missing or damaged, if the database still has it; another version may not need it "+
+		err = fmt.Errorf("%w. On the database's host, verneuilctl sync DB --read puts again what "+
+			"is missing or damaged, if the database still has it; another version may not need it "+
 			"(versions, --at)", err)
 	}
 	return err

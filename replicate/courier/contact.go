@@ -36,10 +36,9 @@ type contact struct {
 	ours  own
 	had   had
 
-	known identities                 // of the buckets, as last seen
-	fresh bool                       // the target was looked at lately: that it has ours will do
-	all   bool                       // something is gone: all is asked for
-	torn  map[chunkstore.Digest]bool // packs that are known to be damaged, which counts as gone
+	known identities // of the buckets, as last seen
+	fresh bool       // the target was looked at lately: that it has ours will do
+	suspicion
 	guards
 	notes notes // of what was put to known
 
@@ -49,6 +48,12 @@ type contact struct {
 	elsewhere *elsewhere                         // nil: something is known of the target's past
 
 	found finding
+}
+
+// suspicion is what is known to be wrong with a target.
+type suspicion struct {
+	all     bool                       // something is gone: all is asked for
+	damaged map[chunkstore.Digest]bool // packs that are, which counts as gone
 }
 
 // own is our last version, as it is known again in a target. Without one, cut is zero.
@@ -107,8 +112,8 @@ func newContact(c *Courier, f *feed) *contact {
 	a := &contact{
 		t: c.Target, at: now, ours: ownOf(c), had: hadOf(c),
 		known: c.ids, guards: c.ack.guards, shelf: c.shelf,
-		all: c.belief.all || len(c.stock.lost) > 0, torn: c.damage.packs,
-		notes: c.stock.notes.clone(), uploads: c.uploads(), feed: f,
+		suspicion: suspicion{c.belief.all || len(c.stock.lost) > 0, c.damage.packs},
+		notes:     c.stock.notes.clone(), uploads: c.uploads(), feed: f,
 		found: finding{ids: c.ids},
 	}
 	a.fresh = seen && !o.Still && !a.all
@@ -327,7 +332,7 @@ func (a *contact) probe(ctx context.Context) error {
 	var err error
 	f.gone, err = a.t.LackingPacks(ctx, packsOf(f.tree), a.uploads.how.Concurrency)
 	if err == nil {
-		maps.Copy(f.gone, a.torn)
+		maps.Copy(f.gone, a.damaged)
 	}
 	return wrap(err, "look for packs")
 }
@@ -387,7 +392,7 @@ func (c *Courier) contacted(a *contact, err error) {
 	if last != nil {
 		c.compare()
 	}
-	c.metDamage()
+	metDamage(c)
 	c.office.saveAcks()
 	if c.stock.holds != noCut {
 		c.well()

@@ -82,16 +82,16 @@ func (d *damage) objects() int {
 
 // TakeDamage takes note of what somebody has found to be damaged in targets. It counts as gone: the
 // next contact finds out what the version needs of it, which is put again.
-func (o *Office) TakeDamage() {
+func TakeDamage(o *Office) {
 	all := ReadDamage(o.o.Spool)
 	for _, c := range o.couriers {
 		if found, ok := all[c.id]; ok && !found.Found.Equal(c.damage.found) {
-			c.take(found)
+			takeDamage(c, found)
 		}
 	}
 }
 
-func (c *Courier) take(found Damage) {
+func takeDamage(c *Courier, found Damage) {
 	d := &c.damage
 	packs := maps.Clone(d.packs)
 	for _, text := range found.Packs {
@@ -110,9 +110,9 @@ func (c *Courier) take(found Damage) {
 	c.belief.suspect("it was read: " + what)
 }
 
-// metDamage notes that the contact which has ended has taken damage into account, unless that was found
-// since it began.
-func (c *Courier) metDamage() {
+// metDamage notes that the contact which has ended has taken damage into account, unless that was
+// found since it began.
+func metDamage(c *Courier) {
 	d := &c.damage
 	if d.looked = d.objects() > 0 && d.noted < c.attempt; !d.looked && d.objects() > 0 {
 		c.belief.suspect("it was read meanwhile")
@@ -120,7 +120,7 @@ func (c *Courier) metDamage() {
 }
 
 // ForgetMended forgets damage of which the newest version needs nothing any more.
-func (o *Office) ForgetMended() {
+func ForgetMended(o *Office) {
 	for _, c := range o.couriers {
 		d, last := &c.damage, o.cutter.Last()
 		if !d.looked || last == nil || c.state != Idle || c.Behind() || len(c.stock.lost) > 0 {
@@ -131,7 +131,8 @@ func (o *Office) ForgetMended() {
 		*d = damage{found: found}
 		if all := ReadDamage(o.o.Spool); all[c.id].Found.Equal(found) {
 			delete(all, c.id)
-			if err := WriteDamage(o.o.Spool, all); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			err := WriteDamage(o.o.Spool, all)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				c.log().Warn("damaged.json was not written", "error", err)
 			}
 		}

@@ -51,6 +51,8 @@ type Uploads struct {
 	PackObjects int // how many a pack has at most; 0: [chunkstore.PackMax]
 	RepackAfter int // so many chunks got another place, a target may be repacked; 0: 512
 
+	edition uint8 // of the packs: not 0 while some of other editions are damaged
+
 	// Progress is told how many bytes of a push are done, by calls that may come from several
 	// goroutines.
 	Progress func(phase string, done, total int64)
@@ -113,7 +115,7 @@ func (o *Office) Open(makes *cutter.Cutter) {
 	o.cutter = makes
 	o.loadAcks()
 	loadPatrols(o)
-	o.TakeDamage()
+	TakeDamage(o)
 }
 
 // Finish waits a moment until replicas were told of what was pushed last, if that is under way.

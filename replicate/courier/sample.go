@@ -64,7 +64,8 @@ func (s *sample) take(ctx context.Context) error {
 // neighbours is how far from a chunk others are looked for that may be in its leaf.
 const neighbours = 256
 
-// pick returns where some objects stand, each in another pack. A leaf or node that is fetched is one of those that are asked for.
+// pick returns where some objects stand, each in another pack. A leaf or node that is fetched is
+// one of those that are asked for.
 func (s *sample) pick(ctx context.Context) (packs []chunkstore.Place, err error) {
 	chunks := s.tree.Len()
 	at, fetched := 0, false       // the last chunk that was looked up

@@ -27,7 +27,6 @@ type uploads struct {
 	how     Uploads
 	now     func() time.Time
 	warn    func(error) // the journal could not be written
-	edition uint8       // of the packs: not 0 while some of other editions are damaged
 
 	calls, bytes atomic.Int64
 
@@ -57,11 +56,11 @@ func (c *Courier) uploads() *uploads {
 	how.RunObjects = cmp.Or(how.RunObjects, runObjects)
 	how.PackObjects = how.packObjects()
 	how.RepackAfter = how.repackAfter()
+	how.edition = c.damage.edition
 	return &uploads{
 		t: c.Target, journal: c.stock.journal, ctx: o.Errands.Context(), now: o.Clock,
 		how:     how,
 		warn:    func(err error) { c.log().Warn("journal", "error", err) },
-		edition: c.damage.edition,
 		durable: make(map[chunkstore.ID]chunkstore.Place),
 	}
 }
@@ -162,7 +161,7 @@ func (u *uploads) count(sent *Sent, chunks int) {
 // packing returns what puts packs while they are made.
 func (u *uploads) packing(ctx context.Context) *chunkstore.Packing {
 	p := u.t.Packing(ctx, u.how.Concurrency, u.how.PackObjects, u.put)
-	p.Edition(u.edition)
+	p.Edition(u.how.edition)
 	return p
 }
 

@@ -38,7 +38,8 @@ func mayNotReplace(_ int, r *http.Request) (f faultproxy.Fault) {
 }
 
 // TestAppendOnly: a writer that may not delete, nor replace packs, records and kept checkpoints,
-// works: new data, old data again, a lost spool, a backup by verneuilctl. gc runs with credentials
+// works: new data, old data again, a lost spool, a backup by verneuilctl. What is damaged it puts
+// again under another name; for older versions its owner does, in place. gc runs with credentials
 // of its own.
 func TestAppendOnly(t *testing.T) {
 	endpoint := miniotest.Start(t)
@@ -49,12 +50,34 @@ func TestAppendOnly(t *testing.T) {
 	proxy.Set(mayNotReplace)
 	s.Targets = harness.S3Site(t, proxy.URL).Targets
 	s.Configure(nil)
-	appendOnly(s, miniotest.Under(t, endpoint, appendOnlyPolicy))
+	env := miniotest.Under(t, endpoint, appendOnlyPolicy)
+	appendOnly(s, env)
 	if proxy.Faults() == 0 {
 		t.Error("nothing was denied")
 	}
-	s.Targets = harness.S3Site(t, endpoint).Targets
+	writers, owners := s.Targets, harness.S3Site(t, endpoint).Targets
+	s.Targets = owners
 	s.Configure(nil)
+	damaged := atTarget(s)
+	damaged.look()
+	ref := damaged.alike()
+	damaged.change(damaged.target.Chunks, ref.Place.Pack.String(), func(b []byte) []byte {
+		b[ref.Place.Offset+ref.Place.Bytes/2]++
+		return b
+	})
+	s.Targets = writers
+	s.Configure(nil)
+	r := harness.Run(t, append(env, s.Env()), harness.Built(t, "VERNEUIL_CTL"), "sync", "--read",
+		s.Path("a.db"))
+	if r.Code != 1 || !strings.Contains(r.Stderr, "a policy denies replacing it") {
+		t.Errorf("a pack is damaged, and sync --read: exit code %d: %s%s", r.Code, r.Stdout,
+			r.Stderr)
+	}
+	s.Targets = owners
+	s.Configure(nil)
+	s.Ctl("verify", "--read") // the newest version names another pack
+	s.MustEqual("a.db")
+	s.Ctl("sync", "--read", s.Path("a.db"))
 	s.Ctl("verify", "--read")
 	s.Ctl("gc", "--delete")
 	s.MustEqual("a.db")

@@ -3,6 +3,7 @@ package stores_test
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -35,7 +36,8 @@ type damage struct {
 
 // damages come one after the other.
 func damages() []damage {
-	static := func(s *damagedSite) chunkstore.Ref { return s.ref(70) } // its pack has live chunks only
+	// its pack has only what the database has
+	static := func(s *damagedSite) chunkstore.Ref { return s.ref(70) }
 	flip := func(b []byte, at int) []byte { b[at]++; return b }
 	ofPack := func(of func(s *damagedSite) chunkstore.Ref,
 		change func(body []byte, at chunkstore.Place) []byte) func(s *damagedSite) {
@@ -88,12 +90,7 @@ func damages() []damage {
 func newDamagedSite(s *harness.Site, keys map[string]any) *damagedSite {
 	s.T.Helper()
 	s.Configure(keys)
-	config, err := vfs.ParseConfig(s.Config())
-	harness.Must(s.T, err)
-	store, err := config.OpenForegroundStore(s.T.Context(), slog.New(slog.DiscardHandler))
-	harness.Must(s.T, err)
-	d := &damagedSite{Site: s, target: store.Targets[0]}
-	d.key = manifest.Name(d.target.Sealer, harness.Hostname, s.Path("a.db"))
+	d := atTarget(s)
 	s.Stock("a.db", "create table t(a integer primary key, b)",
 		"with recursive n(i) as (select 1 union all select i+1 from n limit 1300) insert into "+
 			"t(b) select randomblob(9000) from n")
@@ -105,9 +102,21 @@ func newDamagedSite(s *harness.Site, keys map[string]any) *damagedSite {
 	d.app.Must("update t set b = randomblob(9000) where a between 100 and 200;")
 	d.app.Flush()
 	d.look()
-	if d.ref(20) == d.first {
-		s.T.Fatal("the newest version has the chunk, too")
+	if d.ref(20) == d.first || d.newest.Levels != 1 {
+		s.T.Fatalf("the newest version has the chunk, too, or %d levels", d.newest.Levels)
 	}
+	return d
+}
+
+// atTarget opens the target of the site's a.db.
+func atTarget(s *harness.Site) *damagedSite {
+	s.T.Helper()
+	config, err := vfs.ParseConfig(s.Config())
+	harness.Must(s.T, err)
+	store, err := config.OpenForegroundStore(s.T.Context(), slog.New(slog.DiscardHandler))
+	harness.Must(s.T, err)
+	d := &damagedSite{Site: s, target: store.Targets[0]}
+	d.key = manifest.Name(d.target.Sealer, harness.Hostname, s.Path("a.db"))
 	return d
 }
 
@@ -117,9 +126,6 @@ func (s *damagedSite) look() {
 	f, err := versions.OpenNewest(s.T.Context(), s.target, s.key)
 	harness.Must(s.T, err)
 	s.newest, s.seen = f.Newest(), f.Reader().Seen()
-	if s.newest.Levels != 1 {
-		s.T.Fatalf("%d levels", s.newest.Levels)
-	}
 }
 
 // ref returns where a chunk of the newest version stands.
@@ -128,6 +134,21 @@ func (s *damagedSite) ref(chunk int) chunkstore.Ref {
 	ref, err := s.newest.Tree(s.target.Sealer).Lookup(s.T.Context(), chunk, s.target.GetObjects)
 	harness.Must(s.T, err)
 	return ref
+}
+
+// alike returns where a chunk stands that the database has as it is, without inline pages.
+func (s *damagedSite) alike() chunkstore.Ref {
+	s.T.Helper()
+	db, err := os.ReadFile(s.Path("a.db"))
+	harness.Must(s.T, err)
+	for i := range s.newest.Chunks() - 1 {
+		b := db[i*chunkstore.ChunkBytes:][:chunkstore.ChunkBytes]
+		if ref := s.ref(i); ref.ID == chunkstore.Hash(s.target.Sealer, b).ID() {
+			return ref
+		}
+	}
+	s.T.Fatal("there is none")
+	return chunkstore.Ref{}
 }
 
 // change changes an object.
