@@ -77,7 +77,7 @@ func (r *rereading) run(ctx context.Context) error {
 			}
 		}
 	}
-	if len(r.lost) > 0 {
+	if r.faults > 0 || len(r.lost) > 0 {
 		err = r.past(ctx)
 	}
 	for _, text := range r.lost {
@@ -93,7 +93,7 @@ func (r *rereading) read(ctx context.Context) (
 	damage = make(map[int]replicate.Damage)
 	for k, t := range r.store.Targets {
 		v := r.verifiers[k]
-		v.Again()
+		v.Again() // others may put it again
 		m, err := v.Named(ctx, r.key)
 		switch {
 		case chunkstore.IsFault(err):
@@ -169,6 +169,7 @@ func (r *rereading) mend(ctx context.Context) error {
 				return fmt.Errorf("%s: %w", t.Name, err)
 			}
 		}
+		v.Again()
 	}
 	return nil
 }
