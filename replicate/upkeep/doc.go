@@ -7,6 +7,9 @@
 // names it; what versions share is looked at once. It changes nothing, but that it may touch what
 // it finds, so that a rule by which old objects expire does not reach it.
 //
+// With [Verifier.VerifyPast] it looks at all versions before the newest, too; only if something is
+// bad it finds out of which.
+//
 // [Scales] tell how much room versions take, alone and together. They change nothing.
 //
 // [Collect] deletes what nobody needs any more of targets that share a bucket of chunks.
