@@ -36,6 +36,11 @@
 // One object is read by a request for a part; several that stand near each other, by one; all, with
 // the pack.
 //
+// A pack that is damaged, or gone, can be made again, by anybody ([MendPack]): its name says what
+// stood in it and where, and an object's ID what that was. It is the same pack then, for all that
+// name it. Where not all of it can be had, or nothing may be replaced, what is needed is put in a
+// pack of another edition, which has another name.
+//
 // # Object format
 //
 // What a [Sealer] seals of an object, and [Plain] stores as it is, is

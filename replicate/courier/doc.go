@@ -66,9 +66,9 @@
 //
 // Nobody reads here what was put. Who has read a target (verneuilctl sync --read) notes in the
 // spool what is damaged there (damage.go), and asks for a flush. It counts as gone: the target is
-// contacted anew, and what the newest version needs of it is put again, in packs of another edition,
-// which have other names: so it does not matter whether the damaged ones may be replaced. A record
-// or checkpoint that cannot be read the contact finds by itself. The note stays until that is done,
+// contacted anew, and what the newest version needs of it is put again, in packs of another
+// edition, which have other names: so it does not matter whether damaged ones may be replaced. A
+// record or checkpoint that cannot be read the contact finds by itself. The note stays until that is done,
 // for a successor, and for who asks for the status. What older versions need is nobody's here.
 //
 // # Repacking
@@ -194,8 +194,8 @@
 // who may write to the bucket can put another content under it. Then the content is compared,
 // chunk by chunk, and what differs is put again.
 //
-// What is noted as damaged is so. Witness: none; whoever may write to the spool says so. Defeated by:
-// one that was put again since. Then it is put once more, elsewhere. And that all is mended is
+// What is noted as damaged is so. Witness: none; whoever may write to the spool says so. Defeated
+// by: one that was put again since. Then it is put once more, elsewhere. And that all is mended is
 // believed by nobody: who has found the damage reads the target again.
 //
 // A pack is mostly dead. Witness: the target's tree, as it was when the census began, and the
