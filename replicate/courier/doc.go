@@ -68,8 +68,9 @@
 // spool what is damaged there (damage.go), and asks for a flush. It counts as gone: the target is
 // contacted anew, and what the newest version needs of it is put again, in packs of another
 // edition, which have other names: so it does not matter whether damaged ones may be replaced. A
-// record or checkpoint that cannot be read the contact finds by itself. The note stays until that is done,
-// for a successor, and for who asks for the status. What older versions need is nobody's here.
+// record or checkpoint that cannot be read the contact finds by itself. The note stays until that
+// is done, for a successor, and for who asks for the status. What older versions need is nobody's
+// here.
 //
 // # Repacking
 //
