@@ -238,7 +238,10 @@ func unanswered(sp *spool.Spool, ticket uint64) error {
 	var why refusal
 	b, readErr := sp.ReadFile(refusalName, refusalBytesMax)
 	if readErr == nil && json.Unmarshal(b, &why) == nil && why.Ticket >= ticket {
-		err = fmt.Errorf("%w: %s", err, why.Error)
+		return fmt.Errorf("%w: %s", err, why.Error)
+	}
+	if full := spool.TryWrite(sp.Dir()); full != nil { // nor could it say why
+		err = fmt.Errorf("%w: %w", err, full)
 	}
 	return err
 }

@@ -22,7 +22,9 @@ const (
 // report is what a replicator leaves in its spool for those who ask from outside how it stands, as
 // verneuilctl status. The state page has the rest.
 type report struct {
-	Begun   time.Time        `json:"begun"` // when we began to replicate
+	By      uint64           `json:"by"`          // our token
+	At      time.Time        `json:"at,omitzero"` // when this was written
+	Begun   time.Time        `json:"begun"`       // when we began to replicate
 	State   string           `json:"state"`
 	Error   string           `json:"error,omitempty"`
 	Behind  time.Time        `json:"behind_since,omitzero"`
@@ -32,7 +34,7 @@ type report struct {
 // reporter writes status.json when it has changed, and not too often. It is the loop's.
 type reporter struct {
 	begun  time.Time
-	last   []byte    // as it was written
+	last   []byte    // as it was written, but for when
 	next   time.Time // not before
 	unsaid *report   // it was too early for it
 }
@@ -53,7 +55,9 @@ func (r *reporter) tell(sp *spool.Spool, now time.Time, said report) {
 		return
 	}
 	r.next = now.Add(reportEvery)
-	if sp.WriteFile(reportName, b) == nil {
+	said.At = now
+	dated, err := json.Marshal(said)
+	if err == nil && sp.WriteFile(reportName, dated) == nil {
 		r.last = b
 	}
 }
@@ -73,6 +77,10 @@ func (r *reporter) close(sp *spool.Spool) {
 		r.tell(sp, time.Now(), *r.unsaid)
 	}
 }
+
+// TakingOver is the State of a [Status] whose replicator has said nothing yet: what is said of its
+// targets is what the one before it has said.
+const TakingOver = "taking over"
 
 // ReadStatus returns how replication stands of the database whose spool is in dir, by what its
 // recorders and its replicator have left there: it takes no lock, and sends no request. Errors are
@@ -104,7 +112,7 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 		}
 	}
 	status.State, status.Error = said.State, said.Error
-	status.Begun, status.Targets = said.Begun, said.Targets
+	status.Begun, status.Targets, status.Reported = said.Begun, said.Targets, said.At.UTC()
 	for _, found := range courier.ReadDamage(sp) {
 		for k := range status.Targets {
 			if t := &status.Targets[k]; t.Name == found.Target {
@@ -117,6 +125,8 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 		status.Begun = time.Time{}
 	} else if err != nil {
 		status.State = "replicating"
+	} else if said.By != st.Replicator.Load() {
+		status.State, status.Begun = TakingOver, time.Time{}
 	}
 	if served, servedErr := sp.Served(); servedErr == nil && !served {
 		status.State, status.Replicator, status.Begun = "nobody replicates", 0, time.Time{}

@@ -16,7 +16,10 @@ type Status struct {
 	Error      string `json:"error,omitempty"` // why the mirror is not up to date
 	Replicator int    `json:"replicator"`      // the process that replicates, 0 none
 	History
-	UpToDate bool `json:"up_to_date"` // every target has everything
+	// Reported is when the replicator said what it says here of its targets, which was true until
+	// two seconds ago at least, if it still replicates; zero: we replicate, or nobody has.
+	Reported time.Time `json:"reported,omitzero"`
+	UpToDate bool      `json:"up_to_date"` // every target has everything
 	Lag
 	SpoolBytes int64            `json:"spool_bytes"`       // log and mirror
 	Calls      int64            `json:"calls"`             // of the store, all databases
@@ -156,7 +159,7 @@ func (l *loop) publishStatus() {
 	case behind:
 		words = "replicating"
 	}
-	said := report{State: words, Error: problem, Targets: targets}
+	said := report{By: l.st.Replicator.Load(), State: words, Error: problem, Targets: targets}
 	if since := l.r.lag.since.Load(); since != 0 {
 		said.Behind = time.Unix(0, since)
 	}

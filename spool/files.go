@@ -47,6 +47,28 @@ func openSpare(name string) (*os.File, error) {
 	return openOrReplace(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 }
 
+// ErrUnwritable: a spool's file system is full, or cannot be written to for another reason.
+var ErrUnwritable = errors.New("nothing can be written to the spool: make room there, and flush " +
+	"again; the database has what was committed")
+
+// TryWrite fails with [ErrUnwritable], and with why, if a chunk cannot be written to the spool in
+// dir. It leaves nothing there.
+func TryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, "aside.new*")
+	if err == nil {
+		_, err = f.Write(make([]byte, chunkstore.ChunkBytes))
+		err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	if err == nil {
+		return nil
+	}
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		err = at.Err // not the name, which nobody knows
+	}
+	return fmt.Errorf("%w (%s: %w)", ErrUnwritable, dir, err)
+}
+
 // ReadFile reads the file called name in the spool, of at most bytesMax bytes.
 func (s *Spool) ReadFile(name string, bytesMax int64) ([]byte, error) {
 	return readFile(s.dir, name, bytesMax)

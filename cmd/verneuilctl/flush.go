@@ -84,6 +84,9 @@ func flush(ctx context.Context, g *global, path string, o flushFlags) error {
 	for _, dir := range dirs {
 		f := flushed{dir: dir}
 		if f.err = f.flush(ctx, g); f.err != nil {
+			if !errors.Is(f.err, spool.ErrUnwritable) {
+				f.err = errors.Join(f.err, spool.TryWrite(dir))
+			}
 			failed = append(failed, fmt.Errorf("%s: %w", f.name, f.err))
 		}
 		if err := f.print(o.asJSON); err != nil {

@@ -36,7 +36,8 @@ replication_spooling_dir of the configuration: what replicates it, by how much t
 behind, when they got the last version, what fails, how many requests are sent, and what these
 cost in a month at this rate (price_per_million_requests; after ten minutes). It reads what
 recorders and replicators leave in the spools, and sends no request. A replicator leaves its
-part at most every two seconds.
+part at most every two seconds. Where nobody replicates, or a process has just begun to, it shows
+what the one before has left, and when that was.
 
 With --proof it asks the targets of the configuration, once, when verify --drill last proved that
 each database restores: a request for each database and target.
@@ -221,8 +222,13 @@ func printStatuses(all []standing, asJSON bool) error {
 		if s.PerMonth > 0 {
 			dollars = fmt.Sprintf("%.2f", s.Dollars)
 		}
+		state := cmp.Or(s.trouble(), s.State)
+		old := s.Replicator == 0 || s.State == replicate.TakingOver
+		if old && !s.Reported.IsZero() {
+			state += ", last told " + humanize.Time(s.Reported)
+		}
 		out.row("", s.Path, process, lag, humanBytes(s.LagBytes), last, humanBytes(s.SpoolBytes),
-			humanize.Comma(s.Total), dollars, cmp.Or(s.trouble(), s.State))
+			humanize.Comma(s.Total), dollars, state)
 	}
 	return out.Flush()
 }

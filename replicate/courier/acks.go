@@ -23,6 +23,7 @@ type ack struct {
 	Chain    time.Time `json:"chain_seen,omitzero"`
 	Stood    stood     `json:"stood,omitzero"` // at Chain
 	Sample   time.Time `json:"sample_seen,omitzero"`
+	Taken    time.Time `json:"taken,omitzero"`   // when it took a version last
 	Kept     time.Time `json:"kept,omitzero"`    // when a checkpoint was, to go back to
 	Turned   int       `json:"turned,omitempty"` // chunks, since the last census (repack.go)
 	guards
@@ -80,6 +81,9 @@ func (o *Office) loadAcks() {
 			resume(c)
 		}
 		a := &c.ack
+		if !a.Taken.After(now) {
+			c.stock.taken = a.Taken
+		}
 		if a.Store.After(now) || a.Sample.After(now) {
 			continue // the clock was set back
 		}
@@ -102,6 +106,7 @@ func (o *Office) saveAcks() {
 		if c.stock.holds != noCut {
 			c.ack.ETag, c.ack.Cut = c.stock.etag, cutName(c.stock.holds)
 		}
+		c.ack.Taken = c.stock.taken
 		if c.ids != (identities{}) {
 			b := &c.belief
 			c.ack.identities, c.ack.Store, c.ack.Sample = c.ids, b.store, b.sample

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -51,4 +52,41 @@ func TestFullDisk(t *testing.T) {
 		}
 		s.T = t
 	}
+}
+
+// TestFlushSaysThatSpoolIsFull: verneuilctl flush names the cause, whether the application lives or
+// not, and succeeds when there is room.
+func TestFlushSaysThatSpoolIsFull(t *testing.T) {
+	s := harness.DirSite(t)
+	harness.Must(t, os.Mkdir(s.Path("spool"), 0o700))
+	err := syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", 0, "size=1100k,mode=700")
+	if err != nil {
+		t.Skipf("cannot mount a small file system: %v", err)
+	}
+	defer func() { harness.Must(t, syscall.Unmount(s.Path("spool"), 0)) }()
+	shell := s.Shell("a.db")
+	shell.Must("create table t(a);")
+	shell.Must("insert into t select randomblob(10000) from generate_series(1, 300);")
+	flush := func() harness.Result {
+		return harness.Run(t, []string{s.Env()}, harness.Built(t, "VERNEUIL_CTL"), "flush")
+	}
+	says := func(when string) {
+		t.Helper()
+		r := flush()
+		for _, part := range []string{"nothing can be written to the spool", "make room there",
+			"no space left on device"} {
+			if r.Code != 1 || !strings.Contains(r.Stderr, part) {
+				t.Errorf("%s, want %q: exit code %d: %s", when, part, r.Code, r.Stderr)
+			}
+		}
+	}
+	says("the application lives")
+	shell.End()
+	says("it has ended")
+	harness.Must(t, syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", syscall.MS_REMOUNT,
+		"size=100m"))
+	if r := flush(); r.Code != 0 {
+		t.Errorf("there is room again, and flush: exit code %d: %s", r.Code, r.Stderr)
+	}
+	s.MustEqual("a.db")
 }

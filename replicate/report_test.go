@@ -1,0 +1,51 @@
+package replicate
+
+import (
+	"testing"
+	"time"
+)
+
+// TestStatusOfSuccessor: who asks from outside sees when each target got its last version, and when
+// that was said, whether the replicator that saw it has ended, the next one has not said anything
+// yet, or has, without a version of its own.
+func TestStatusOfSuccessor(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	began := time.Now()
+	r := w.replicator()
+	stop := w.run(r)
+	w.transact(300)
+	w.mustFlush(r)
+	stop()
+	read := func(state string) Status {
+		t.Helper()
+		status, err := ReadStatus(w.sp.Dir(), time.Now())
+		if err != nil || status.State != state || len(status.Targets) != 1 ||
+			status.Reported.Before(began) || status.Targets[0].Manifest.Before(began) {
+			t.Fatalf("%v; want %q: %+v", err, state, status)
+		}
+		return status
+	}
+	was := read("nobody replicates")
+	lock, err := w.sp.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sp.State().Replicator.Add(1) // a process that began at another time
+	now := read(TakingOver)
+	if !now.Reported.Equal(was.Reported) || now.Replicator == 0 {
+		t.Errorf("%+v, and before %+v", now, was)
+	}
+	lock.Unlock()
+	r = w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	w.until("the successor has said something", func() bool {
+		now, err := ReadStatus(w.sp.Dir(), time.Now())
+		return err == nil && now.State == "idle" && now.Reported.After(was.Reported)
+	})
+	now = read("idle")
+	if !now.Targets[0].Manifest.Equal(was.Targets[0].Manifest) {
+		t.Errorf("the last version is of %v, and was of %v", now.Targets[0].Manifest,
+			was.Targets[0].Manifest)
+	}
+}
