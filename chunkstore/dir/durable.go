@@ -107,7 +107,7 @@ func (d *durableDirs) forgetAll() {
 	d.known = nil
 }
 
-// writeTemp writes a new file in dir, which it makes on demand, and returns the
+// writeTemp writes a new file below dir, which it makes on demand, and returns the
 // file's name. The bytes are durable, the name is not. It leaves nothing behind
 // if it fails.
 func (d *durableDirs) writeTemp(dir string, body []byte) (string, error) {
@@ -128,7 +128,7 @@ func (d *durableDirs) writeTemp(dir string, body []byte) (string, error) {
 	return f.Name(), nil
 }
 
-// createTemp makes a file in dir, which was there; if somebody has removed it, it
+// createTemp makes a file below dir, which was there; if somebody has removed it, it
 // makes that again.
 func (d *durableDirs) createTemp(dir string) (*os.File, error) {
 	f, err := newTemp(dir)
@@ -145,14 +145,21 @@ func (d *durableDirs) createTemp(dir string) (*os.File, error) {
 // newTemp is os.CreateTemp, but for the five system calls by which that finds out that
 // a regular file cannot be polled: the chunks of a push are thousands of files.
 func newTemp(dir string) (*os.File, error) {
+	temps, made := filepath.Join(dir, tempsName), false
 	for {
-		name := filepath.Join(dir, fmt.Sprintf("%s%016x", tempPrefix, rand.Uint64()))
+		name := filepath.Join(temps, fmt.Sprintf("%016x", rand.Uint64()))
 		fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC,
 			objectfile.FilePerm)
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), name), nil
 		case errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOENT) && !made:
+			if err := os.Mkdir(temps, objectfile.DirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+			made = true
 			continue
 		}
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}

@@ -19,7 +19,7 @@ import (
 // Names that begin with a dot are the directory's own: no key begins with one.
 const (
 	lockName    = ".lock"
-	tempPrefix  = ".put-"
+	tempsName   = ".put"
 	historyName = ".history"
 )
 
@@ -279,7 +279,7 @@ func (b *objects) historyDir(key string) string {
 // tidy removes what a crashed Put left in dir, and thins out key's history. It is
 // best effort: a later Put tries again.
 func (b *bucket) tidy(key, dir string) {
-	err := removeOldTemps(dir, tempAgeMax)
+	err := removeOldTemps(dir)
 	if b.history {
 		err = errors.Join(err, trimHistory(b.historyDir(key)))
 	}
@@ -302,7 +302,7 @@ func trimHistory(dir string) error {
 	for _, version := range expiredVersions(versions, time.Now()) {
 		err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(filepath.Join(dir, version))))
 	}
-	return errors.Join(err, removeOldTemps(dir, tempAgeMax))
+	return errors.Join(err, removeOldTemps(dir))
 }
 
 // expiredVersions returns those of versions, oldest first, that need not be kept.
@@ -322,17 +322,16 @@ func expiredVersions(versions []string, now time.Time) []string {
 	return expired
 }
 
-func removeOldTemps(dir string, ageMax time.Duration) error {
-	entries, err := os.ReadDir(dir)
+// removeOldTemps lists what is under way only: dir may have millions of records.
+func removeOldTemps(dir string) error {
+	temps := filepath.Join(dir, tempsName)
+	entries, err := os.ReadDir(temps)
 	if err != nil {
 		return objectfile.IgnoreAbsent(err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), tempPrefix) {
-			continue
-		}
-		if info, statErr := e.Info(); statErr == nil && time.Since(info.ModTime()) > ageMax {
-			err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(filepath.Join(dir, e.Name()))))
+		if info, statErr := e.Info(); statErr == nil && time.Since(info.ModTime()) > tempAgeMax {
+			err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(filepath.Join(temps, e.Name()))))
 		}
 	}
 	return err
