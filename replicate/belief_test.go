@@ -20,10 +20,17 @@ import (
 // movedClock is the system's, moved on by hand.
 type movedClock struct {
 	systemClock
-	by atomic.Int64
+	by     atomic.Int64
+	stands time.Time // what it is moved from; zero: the present time
 }
 
-func (c *movedClock) now() time.Time { return time.Now().Add(time.Duration(c.by.Load())) }
+func (c *movedClock) now() time.Time {
+	from := c.stands
+	if from.IsZero() {
+		from = time.Now()
+	}
+	return from.Add(time.Duration(c.by.Load()))
+}
 
 // withClock gives w's replicators a clock.
 func (w *world) withClock() *movedClock {

@@ -209,6 +209,13 @@ func (b *memoryBucket) Touch(_ context.Context, key string) error {
 
 func (b *memoryBucket) String() string { return b.name }
 
+// count returns how many objects there are.
+func (b *memoryBucket) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.objects)
+}
+
 func (b *memoryBucket) calls() (puts, gets int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

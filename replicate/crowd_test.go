@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/courier"
 )
 
 // crowd counts how many requests are in its buckets at a time.
@@ -51,11 +52,14 @@ func TestCrowd(t *testing.T) {
 	target.Bound(slots)
 	store := chunkstore.NewStore(target)
 	var all sync.WaitGroup
+	var flushes []func() error
+	var clock movedClock
 	for seed := range databases {
 		w := newWorld(t, uint64(seed), 0)
-		w.options = func(o *Options) { o.Store = store }
+		w.options = func(o *Options) { o.Store, o.clock = store, &clock }
 		r := w.replicator()
 		w.run(r)
+		flushes = append(flushes, func() error { return w.flush(r) })
 		all.Go(func() {
 			for range 3 {
 				w.begin()
@@ -70,10 +74,19 @@ func TestCrowd(t *testing.T) {
 		})
 	}
 	all.Wait()
+	clock.by.Store(int64(2 * courier.PauseTrust)) // each flush asks for all records
+	for _, flush := range flushes {
+		all.Go(func() {
+			if err := flush(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 	if most := c.most.Load(); most > slots || most == 0 {
 		t.Errorf("%d requests at a time, want at most %d", most, slots)
 	}
-	if len(manifests.objects) != databases {
-		t.Errorf("%d manifests of %d databases", len(manifests.objects), databases)
+	if manifests.count() != databases {
+		t.Errorf("%d manifests of %d databases", manifests.count(), databases)
 	}
 }

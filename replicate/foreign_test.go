@@ -195,7 +195,7 @@ func TestExclusiveHeld(t *testing.T) {
 		!strings.Contains(err.Error(), "process") {
 		t.Errorf("flush beside a lock: %v", err)
 	}
-	if len(w.manifests[0].objects) > 0 {
+	if w.manifests[0].count() > 0 {
 		t.Error("pushed what may be half a transaction")
 	}
 	w.setReserved(true)

@@ -76,6 +76,7 @@ func TestFoldFetchesALeaf(t *testing.T) {
 	w.mustFlush(r)
 	stop()
 	clock := w.withClock()
+	clock.stands = time.Now() // a flush looks again at what was not seen for a second
 	before := w.requests()
 	r = w.replicator()
 	defer w.run(r)()

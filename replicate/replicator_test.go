@@ -503,7 +503,7 @@ func TestHotJournal(t *testing.T) {
 	if err := w.flush(r); !errors.Is(err, mirror.ErrHot) {
 		t.Errorf("flush with a hot journal: %v", err)
 	}
-	if len(w.manifests[0].objects) > 0 {
+	if w.manifests[0].count() > 0 {
 		t.Error("pushed from a database with a hot journal")
 	}
 	if err := os.Remove(w.db + "-journal"); err != nil {
