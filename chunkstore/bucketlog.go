@@ -42,6 +42,9 @@ type bucketLog struct {
 	mu     sync.Mutex
 	known  bool // whether absent objects are denied
 	hidden bool // they are
+
+	// beside takes a slot for a request beside the caller's: see [SlotIfFree]. nil: none is needed.
+	beside func() (release func(), ok bool)
 }
 
 // Peeker is a [Bucket] that can tell whether an object is there at no cost, beside that of a Put.
@@ -128,7 +131,7 @@ func (l *bucketLog) follows(p Peeker, n uint64) error {
 	return fmt.Errorf("append record %d of %v: there is none before it: %w", n, l, ErrAbsent)
 }
 
-// Read asks for all of them at once, up to 64 at a time.
+// Read asks for all of them at once, up to 64 at a time, as far as there are slots.
 func (l *bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
 	for len(all) < limit {
 		n := min(logReaders, limit-len(all))
@@ -144,16 +147,27 @@ func (l *bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]b
 	return all, nil
 }
 
-// read asks for n records at once, and returns those before the first that is missing.
+// read asks for n records at once, and returns those before the first that is missing. For those
+// without a slot of their own the caller's is used, one after the other.
 func (l *bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, error) {
 	records := make([][]byte, n)
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range records {
-		group.Go(func() (err error) {
+		release, ok := func() {}, i < n-1
+		if ok && l.beside != nil {
+			release, ok = l.beside()
+		}
+		get := func() (err error) {
 			defer recovered(&err)
 			records[i], err = l.get(ctx, from+uint64(i))
 			return err
-		})
+		}
+		if ok {
+			group.Go(func() error { defer release(); return get() })
+		} else if err := get(); err != nil || records[i] == nil {
+			group.Go(func() error { return err })
+			break
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err

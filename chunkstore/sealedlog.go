@@ -12,7 +12,11 @@ import (
 // [ErrKey]. Of a record that is damaged as it is stored, Read returns no bytes, which no reader
 // takes for a record.
 func NewLog(t *Target, name string) Log {
-	return sealedLog{NewBucketLog(t.Chunks, name), t.Sealer, name}
+	l := NewBucketLog(t.Chunks, name)
+	if b, ok := l.(*bucketLog); ok {
+		b.beside = func() (release func(), ok bool) { return SlotIfFree(t) }
+	}
+	return sealedLog{l, t.Sealer, name}
 }
 
 // sealedLog is a log whose records a Sealer seals.
