@@ -14,8 +14,8 @@
 //	manifests/.history/<key>/<Unix ns, 20 digits>-<first 16 hex digits of the ETag>
 //	<each directory>/.lock       flock'd by whoever changes a name in it (not by Puts of packs,
 //	                             nor of what is put on the condition that there is nothing)
-//	<each directory>/.put/<…>    a Put under way; removed after a day. It is a directory of its own
-//	                             so that nothing on the way of a Put lists the objects
+//	<each directory>/.put/<…>    a Put under way; removed after a day. It is a directory, so that
+//	                             no Put lists the objects beside its own
 //
 // Directories may be symbolic links; in the place of a file, a link, or anything but a
 // regular file, is a damaged object. Nothing is written to a file that has a name already:

@@ -156,10 +156,11 @@ func newTemp(dir string) (*os.File, error) {
 		case errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ENOENT) && !made:
-			if err := os.Mkdir(temps, objectfile.DirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+			made = true
+			err := os.Mkdir(temps, objectfile.DirPerm)
+			if err != nil && !errors.Is(err, fs.ErrExist) {
 				return nil, err
 			}
-			made = true
 			continue
 		}
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}

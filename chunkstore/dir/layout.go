@@ -330,8 +330,10 @@ func removeOldTemps(dir string) error {
 		return objectfile.IgnoreAbsent(err)
 	}
 	for _, e := range entries {
-		if info, statErr := e.Info(); statErr == nil && time.Since(info.ModTime()) > tempAgeMax {
-			err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(filepath.Join(temps, e.Name()))))
+		info, statErr := e.Info()
+		if statErr == nil && time.Since(info.ModTime()) > tempAgeMax {
+			name := filepath.Join(temps, e.Name())
+			err = errors.Join(err, objectfile.IgnoreAbsent(os.Remove(name)))
 		}
 	}
 	return err
