@@ -17,6 +17,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 	"unsafe"
@@ -131,6 +132,7 @@ func hearBells() {
 				hurry()
 			}
 			vfs.Process().Woken()
+			runtime.Gosched() // who was woken runs in this thread, and not in another one, later
 			if C.exitAsked() != 0 {
 				leave()
 			}

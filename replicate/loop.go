@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -176,8 +177,9 @@ func (l *loop) courierOptions() courier.Options {
 			RepackAfter: o.repackAfter, Progress: o.Progress,
 		},
 		Clock: l.now, Errands: l.errands, Serial: &l.serial,
-		Prove: l.tenure.prove, Awaited: l.flushes.awaited,
-		Sent: &l.r.sent, Outages: o.Outages, Log: l.log(),
+		Prove:   l.tenure.prove,
+		Waiters: courier.Waiters{Awaited: l.flushes.awaited, Taken: l.publishPushed},
+		Sent:    &l.r.sent, Outages: o.Outages, Log: l.log(),
 	}
 	if o.Reported {
 		c.Outages = nil
@@ -307,6 +309,7 @@ func (l *loop) distribute() error {
 	}
 	l.cut = l.mirrorPoint().Sequence
 	l.office.Push(l.mirrorPoint())
+	runtime.Gosched() // what is pushed goes on in this thread, and not in another one, later
 	l.office.Fold()
 	l.publishPushed()
 	return nil

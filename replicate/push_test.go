@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 
@@ -192,5 +193,48 @@ func TestProgressOneByOne(t *testing.T) {
 		if last == 0 {
 			t.Error("no progress")
 		}
+	}
+}
+
+// heardLog tells hear of each line.
+type heardLog struct {
+	slog.Handler
+	hear func(message string)
+}
+
+func (h heardLog) Handle(ctx context.Context, r slog.Record) error {
+	h.hear(r.Message)
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h heardLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return heardLog{h.Handler.WithAttrs(attrs), h.hear}
+}
+
+// TestCommitsAreToldFirst: that a target has a version is told to the commits that wait for it
+// before anything else is done about that.
+func TestCommitsAreToldFirst(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	var pushes, late int
+	w.options = func(o *Options) {
+		o.Log = slog.New(heardLog{o.Log.Handler(), func(message string) {
+			if message != "pushed" {
+				return
+			}
+			pushes++
+			if st := w.sp.State(); st.PushedPoint() != st.PublishedPoint() {
+				late++
+			}
+		}})
+	}
+	r := w.replicator()
+	stop := w.run(r)
+	for range 5 {
+		w.transact(10)
+		w.mustFlush(r)
+	}
+	stop()
+	if pushes < 5 || late > 0 {
+		t.Errorf("of %d pushes %d were noted before who waited was told", pushes, late)
 	}
 }

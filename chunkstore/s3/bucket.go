@@ -292,7 +292,7 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 			in.IfMatch = aws.String(bareETag(p.cond.IfMatch))
 		}
 	}
-	r := &request{object: true, bytes: int64(len(p.body)), unsigned: !p.signed}
+	r := &request{puts: p.body, object: true, bytes: int64(len(p.body)), unsigned: !p.signed}
 	var out *s3.PutObjectOutput
 	err := b.do(ctx, "put "+p.key, r, func(ctx context.Context, client *s3.Client) (err error) {
 		in.Body = bytes.NewReader(p.body)

@@ -153,6 +153,7 @@ func (c *client) open(ctx context.Context) (*session, error) {
 		}
 		o.UsePathStyle = !c.config.DomainAddressing
 		o.HTTPSignerV4 = newSigner()
+		o.HTTPClient = wholeWrites{o.HTTPClient}
 		// Every Put carries a checksum in its head, see sum.go; the SDK's own travel as
 		// trailers, which many refuse. What a Get returns is checked against its ID.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
@@ -176,6 +177,17 @@ func (c *client) httpClient() *awshttp.BuildableClient {
 			t.WriteBufferSize, t.ReadBufferSize = bufferBytes, bufferBytes
 			t.ResponseHeaderTimeout = half
 		})
+}
+
+// wholeWrites has net/http write the head and the body of a Put together: it writes the head by
+// itself unless it knows that the body is in memory, and the SDK hides that.
+type wholeWrites struct{ client s3.HTTPClient }
+
+func (w wholeWrites) Do(r *http.Request) (*http.Response, error) {
+	if put, ok := r.Context().Value(requestKey{}).(*request); ok && len(put.puts) > 0 {
+		r.Body = io.NopCloser(bytes.NewReader(put.puts))
+	}
+	return w.client.Do(r)
 }
 
 // newRetryer is the SDK's standard one. Its token bucket is off: a long outage
@@ -212,7 +224,8 @@ func notWithoutTime(err error) aws.Ternary {
 // of its context.
 type request struct {
 	attempts int
-	object   bool // a good answer is about an object, which has an ETag
+	puts     []byte // the body of a Put
+	object   bool   // a good answer is about an object, which has an ETag
 	head     bool
 	unsigned bool  // of a Put's body only the checksum in a header is signed
 	bytes    int64 // about how many its body, or that of its answer, has; 0: few

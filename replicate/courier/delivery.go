@@ -113,19 +113,10 @@ func (p *push) deliver(ctx context.Context) (err error) {
 // nobody's or another's.
 func (p *push) append(ctx context.Context) error {
 	w := p.writer
-	if w.State() == history.Following {
-		body, err := p.owner.Encode()
-		if err != nil {
+	if w.State() != history.Owning {
+		if err := p.claim(ctx); err != nil {
 			return err
 		}
-		w.Claim(body)
-		p.diary.note(w, p.base, p.base)
-	}
-	if err := w.Settle(ctx); err != nil {
-		return wrap(err, "take the history over")
-	}
-	if err := p.prove(); err != nil {
-		return err
 	}
 	if err := w.Prepare(p.body, false); err != nil {
 		return err
@@ -135,13 +126,28 @@ func (p *push) append(ctx context.Context) error {
 	return p.settle(ctx)
 }
 
+// claim takes the history over.
+func (p *push) claim(ctx context.Context) error {
+	if w := p.writer; w.State() == history.Following {
+		body, err := p.owner.Encode()
+		if err != nil {
+			return err
+		}
+		w.Claim(body)
+		p.diary.note(w, p.base, p.base)
+	}
+	if err := p.writer.Settle(ctx); err != nil {
+		return wrap(err, "take the history over")
+	}
+	return p.prove()
+}
+
 // settle finds out whether the record that was prepared is in the history, and appends it.
 func (p *push) settle(ctx context.Context) error {
 	if err := p.writer.Settle(ctx); err != nil {
 		return wrap(err, "append to the history")
 	}
 	p.version.At, p.etag = p.writer.At(), p.writer.Reader().ETag()
-	p.diary.note(p.writer, &p.version, &p.version)
 	return nil
 }
 
@@ -169,7 +175,6 @@ func (p *push) begin(ctx context.Context) error {
 		return err
 	}
 	p.etag, p.writer = r.ETag(), history.NewWriter(r)
-	p.diary.note(p.writer, &p.version, &p.version)
 	return nil
 }
 
@@ -181,9 +186,12 @@ func (p *push) put(ctx context.Context) error {
 	return wrap(err, "put manifest")
 }
 
-// taken tells c that the target has taken the version.
-func (d *delivery) taken(c *Courier) {
-	s := &c.stock
+// taken tells c, and the next process, that the target has taken the version.
+func (p *push) taken(c *Courier) {
+	s, d := &c.stock, &p.delivery
+	if d.writer != nil {
+		d.diary.note(d.writer, &p.version, &p.version)
+	}
 	if d.prepared {
 		c.office.o.Sent.Records.Add(1)
 		s.appended(d.writer.At())

@@ -36,12 +36,20 @@ type Options struct {
 	Serial  *Serial          // numbers attempts, and the flushes that wait for them
 	// Prove fails if the spool is not ours any more: then no manifest is put.
 	Prove func() error
-	// Awaited reports whether somebody who waits has asked for a flush after that serial.
-	Awaited func(serial uint64) bool
+	Waiters
 
 	Sent    *Sent    // is added to
 	Outages *Outages // of the process; nil: what fails is told to who asked for it only
 	Log     *slog.Logger
+}
+
+// Waiters are who wait for what targets have.
+type Waiters struct {
+	// Awaited reports whether somebody who waits has asked for a flush after that serial.
+	Awaited func(serial uint64) bool
+	// Taken is told that [Office.Reached] may have grown: before the spool notes it, as a commit
+	// may wait for it.
+	Taken func()
 }
 
 // Uploads is how objects are put.

@@ -253,6 +253,9 @@ func (c *Courier) surprised(err error) {
 
 // took notes that the target has taken a version, and so many chunks for it.
 func (c *Courier) took(p *push, chunks int) {
+	s := &c.stock
+	s.point, s.taken = p.point, c.office.now()
+	c.office.o.Taken()
 	c.news.Ring(bell.Record)
 	if err := c.stock.named(p.uploads.runs); err != nil {
 		c.log().Warn("journal", "error", err)
@@ -260,10 +263,8 @@ func (c *Courier) took(p *push, chunks int) {
 	c.trouble.backoff.Reset()
 	c.trouble.err, c.trouble.surprises = nil, 0
 	c.well()
-	s := &c.stock
 	s.exists, s.etag, s.holds = true, p.etag, p.version.Cut
-	s.point, s.taken = p.point, c.office.now()
-	p.delivery.taken(c)
+	p.taken(c)
 	c.ack.Turned += p.turned()
 	c.saver.noteStep(p)
 	c.belief.lookedAt(s.taken, seen{manifest: p.looked, log: true})
