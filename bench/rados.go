@@ -393,8 +393,9 @@ func (r *radosRun) others() (row, error) {
 	turns, takeover := r.median("turns"), r.median("takeover")
 	r.report.aim(aim{What: "rados: a commit until a watching replica has read it / the raw " +
 		"operation, " + r.kind, Aim: 3, Got: watch,
-		Why: "three requests, one after the other: the record is appended, the replica is " +
-			"notified, and it asks the log for the record; each wakes threads of another process"})
+		Why: "the replica is notified while the record is appended, asks the log for it, and has " +
+			"it as soon as the OSD has written it: what is left is the commit's own time, and " +
+			"what the replica makes of a record, on processors that both share with the OSD"})
 	r.report.aim(aim{What: "rados: hand-over to a writer that waits, ms, " + r.kind, Aim: 50,
 		Got: single(turns / 1e3)})
 	r.report.aim(aim{What: "rados: takeover, lease's timeouts, " + r.kind, Aim: 1,

@@ -20,10 +20,16 @@ import (
 
 // What a bell says.
 const (
-	Record byte = 1 << iota // the log has a new record
-	Free                    // and it gives the history back
+	Record byte = 1 << iota // the log has a new record, or is about to: see Early
+	Free                    // the last record gives the history back
 	Want                    // another machine wants the lease
 )
+
+// Early is by how much a record may be told of before it is there. RADOS lets who asks for what is
+// just being written wait for it: so who hears of it while the store works has it as soon as who
+// wrote it. Who tells that early tells again of a record that took longer, and who has heard asks
+// again, until that much is over.
+const Early = 100 * time.Millisecond
 
 const (
 	// ringers is how many rings may be under way: one that was killed lately, and cannot hear,

@@ -148,7 +148,7 @@ func (l *Locator) News(ctx context.Context) <-chan struct{} {
 			Log: l.store.Options().Log, Run: func(_ string, f func(context.Context)) bool {
 				go f(ctx)
 				return true
-			}}).HearInto(ctx, bell.Record|bell.Free, news)
+			}}).HearInto(ctx, bell.Record, news)
 	}
 	return news
 }

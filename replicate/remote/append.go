@@ -7,6 +7,7 @@ import (
 
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/bell"
 )
 
 // appending is a record of what is queued, on its way into the log. It is used with the pen.
@@ -19,6 +20,7 @@ type appending struct {
 	wanted  bool // to another machine
 
 	settling settling
+	rung     time.Time     // when others were told that it is about to be there
 	took     time.Duration // for the store to answer
 	tried    bool          // the store was asked, and has answered err
 	err      error         // so far
@@ -135,9 +137,10 @@ func (a *appending) try(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, a.settling.until)
 	defer cancel()
 	defer context.AfterFunc(s.d.set.ctx, cancel)()
-	began := time.Now()
+	a.rung = time.Now()
+	s.d.lease.news.Ring(bell.Record)
 	a.err = s.w.Settle(ctx)
-	a.took, a.tried = time.Since(began), true
+	a.took, a.tried = time.Since(a.rung), true
 }
 
 // finish asks again, if need be, and tells all whom it concerns how it has ended.
@@ -150,6 +153,9 @@ func (a *appending) finish(ctx context.Context) {
 	}
 	err := a.err
 	if err == nil {
+		if time.Since(a.rung) > bell.Early {
+			d.lease.news.Ring(bell.Record)
+		}
 		err = q.appended(a.batch, a.step, a.bytes, a.took)
 		if a.release {
 			d.lease.gone(a.wanted)

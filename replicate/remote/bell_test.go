@@ -3,6 +3,7 @@ package remote_test
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -85,10 +86,46 @@ type listened struct {
 	mu    sync.Mutex
 	told  int
 	heard int
+	until int // an Append waits until so much was told
 }
 
 func (b *listened) OpenLog(name string) chunkstore.Log {
-	return b.Messenger.(chunkstore.Logger).OpenLog(name)
+	return listenedLog{b.Messenger.(chunkstore.Logger).OpenLog(name), b}
+}
+
+// listenedLog is a log in such a bucket.
+type listenedLog struct {
+	chunkstore.Log
+	b *listened
+}
+
+func (l listenedLog) Append(ctx context.Context, n uint64, record []byte) error {
+	for {
+		l.b.mu.Lock()
+		told := l.b.told >= l.b.until
+		l.b.mu.Unlock()
+		if told {
+			return l.Log.Append(ctx, n, record)
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// use has machines with these options use b.
+func (b *listened) use(o *remote.Options) {
+	openStore := o.Open
+	o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
+		s, err := openStore(ctx, name)
+		if err == nil {
+			b.Messenger = s.Targets[0].Chunks.(chunkstore.Messenger)
+			s.Targets[0].Chunks = b
+		}
+		return s, err
+	}
 }
 
 func (b *listened) Listen(ctx context.Context, name string, hear func([]byte)) error {
@@ -115,15 +152,7 @@ func (b *listened) Tell(ctx context.Context, name string, body []byte) (bool, er
 func TestNobodyListens(t *testing.T) {
 	o := inRADOS(t)()
 	bucket := &listened{listens: make(chan string, 10)}
-	openStore := o.Open
-	o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
-		s, err := openStore(ctx, name)
-		if err == nil {
-			bucket.Messenger = s.Targets[0].Chunks.(chunkstore.Messenger)
-			s.Targets[0].Chunks = bucket
-		}
-		return s, err
-	}
+	bucket.use(&o)
 	c := open(t, o, remote.Mode{Create: true})
 	mustWrite(t, c)
 	select {
@@ -141,4 +170,39 @@ func TestNobodyListens(t *testing.T) {
 		t.Errorf("%d of %d were heard", bucket.heard, bucket.told)
 	}
 	bucket.mu.Unlock()
+}
+
+// TestToldWhileWritten: who follows is told of a record while the store writes it, and reads it
+// then, however long that takes.
+func TestToldWhileWritten(t *testing.T) {
+	machine := inRADOS(t)
+	o := machine()
+	bucket := &listened{listens: make(chan string, 10)}
+	bucket.use(&o)
+	writer := open(t, o, remote.Mode{Create: true})
+	mustWrite(t, writer)
+	follower := open(t, machine(), remote.Mode{ReadOnly: true, Follow: true})
+	for heard := 0; heard == 0; {
+		mustWrite(t, writer)
+		bucket.mu.Lock()
+		heard = bucket.heard
+		bucket.mu.Unlock()
+	}
+	for range 5 {
+		bucket.mu.Lock()
+		bucket.until = bucket.told + 1
+		bucket.mu.Unlock()
+		want := mustWrite(t, writer)
+		for got := uint64(0); got < want; {
+			follower.Adopt()
+			var err error
+			if got, err = read(t.Context(), follower); err != nil {
+				t.Fatal(err)
+			}
+			if err := t.Context().Err(); err != nil {
+				t.Fatal("nothing is heard")
+			}
+			runtime.Gosched()
+		}
+	}
 }

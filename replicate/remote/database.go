@@ -97,9 +97,9 @@ func (d *database) bell(name string) *bell.Bell {
 		Run: func(what string, f func(context.Context)) bool { return d.set.run(what, d, f) }})
 }
 
-// News gets a value when another machine has appended a record: see package replica.
+// News gets a value when another machine appends a record: see package replica.
 func (d *database) News(ctx context.Context) <-chan struct{} {
-	return d.lease.news.Hear(ctx, bell.Record|bell.Free)
+	return d.lease.news.Hear(ctx, bell.Record)
 }
 
 // errGone: nobody has the database open any more.

@@ -58,8 +58,8 @@
 // which the owner looks for four times a second while he holds it.
 //
 // Where the store can notify (RADOS), bells (package bell) tell at once that the lease is wanted,
-// that it is given back, and that there is a record; everybody asks all the same, only later. A
-// bell that is not heard costs that time, and nothing else.
+// that it is given back, and that there is a record, or is about to be (bell.Early); everybody asks
+// all the same, only later. A bell that is not heard costs that time, and nothing else.
 //
 // A heartbeat says that its writer lives, and nothing of the log. It prolongs a promise (see below)
 // only if its answer comes while the promise holds: then whoever goes by older signs looks once

@@ -309,11 +309,9 @@ func (s *story) moved(m *manifest.Manifest) {
 	s.m = &next
 	s.note()
 	s.alive()
-	told := bell.Record
 	if next.At.Released {
-		told |= bell.Free
+		s.d.lease.news.Ring(bell.Free)
 	}
-	s.d.lease.news.Ring(told)
 }
 
 // keeper keeps the lease while it is of use, and gives it back. It is guarded by database.mu.

@@ -310,16 +310,32 @@ func (f *follower) installLocked(s *snapshot) {
 	f.newestCounter().Store(s.table.head.counter)
 }
 
+// Who was told of a version and has not found it asks again after a pause that grows from askFirst
+// to askLast: for longer than bell.Early in all.
+const (
+	askFirst = time.Millisecond
+	askLast  = 128 * time.Millisecond
+)
+
+// current tells versions apart.
+func (f *follower) current() *snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.newest
+}
+
 // poll asks the source again and again, until ctx ends.
 func (f *follower) poll(ctx context.Context) {
 	defer f.all.leave(1)
 	pause := f.all.options.PollInterval
+	told := time.Duration(0) // of a version that was not found yet: when to ask again; 0: of none
 	var news <-chan struct{}
 	if h, ok := f.source.(herald); ok {
 		news = h.News(ctx)
 	}
 	var failed string // the kind of the error that was told; empty: none
 	for {
+		before := f.current()
 		if err := f.refresh(ctx, false); err == nil {
 			pause = f.all.options.PollInterval
 			if failed != "" {
@@ -334,11 +350,20 @@ func (f *follower) poll(ctx context.Context) {
 			}
 			pause = min(2*pause, max(fetchDeadline, f.all.options.PollInterval))
 		}
+		wait := pause
+		if told > askLast || f.current() != before {
+			told = 0
+		}
+		if told > 0 {
+			wait = min(pause, told)
+			told *= 2
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-time.After(wait):
 		case <-news:
+			told = askFirst
 		}
 	}
 }
