@@ -56,18 +56,10 @@ struct Job {
   pthread_cond_t finished;
 };
 
-/* A thread that waits for a job. */
-typedef struct Server Server;
-struct Server {
-  Server *pNext;
-  Job *pJob;
-  pthread_cond_t work;
-};
-
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
-static Job *pFirst, **ppLast = &pFirst; /* jobs that nobody waited for */
-static Server *pWaiting;                /* who waits: who came last first, as his caches and Go's are warm */
-static int nJob;                        /* jobs that no thread has begun */
+static pthread_cond_t work = PTHREAD_COND_INITIALIZER;
+static Job *pFirst, **ppLast = &pFirst; /* jobs that no thread has begun */
+static int nJob;                        /* their number */
 static int nIdle;                       /* threads that look for one */
 static int nThread;                     /* threads that do, or will when they are done */
 static _Atomic int nWanting;            /* threads that Go waits for */
@@ -91,27 +83,14 @@ int threadsImpatient(int yes) {
 
 static int hireLocked(void *(*xServe)(void *));
 
-/* The next job, which is waited for. */
-static Job *nextLocked(Server *pMe) {
-  Job *p = pFirst;
-  if (p) {
-    if (!(pFirst = p->pNext)) ppLast = &pFirst;
-    return p;
-  }
-  pMe->pJob = 0;
-  pMe->pNext = pWaiting;
-  pWaiting = pMe;
-  while (!pMe->pJob) pthread_cond_wait(&pMe->work, &mu);
-  return pMe->pJob;
-}
-
 static void *serve(void *unused) {
   (void)unused;
   isOurs = 1;
-  Server me = {.work = PTHREAD_COND_INITIALIZER};
   pthread_mutex_lock(&mu);
   for (;;) {
-    Job *p = nextLocked(&me);
+    while (!pFirst) pthread_cond_wait(&work, &mu);
+    Job *p = pFirst;
+    if (!(pFirst = p->pNext)) ppLast = &pFirst;
     nJob--;
     nIdle--;
     while ((nIdle <= nJob || nThread < SPARE_THREADS) && hireLocked(serve)) continue; /* for the next job */
@@ -142,16 +121,10 @@ static int hireLocked(void *(*xServe)(void *)) {
 }
 
 static void queueLocked(Job *p) {
+  *ppLast = p;
+  ppLast = &p->pNext;
   nJob++;
-  Server *pServer = pWaiting;
-  if (!pServer) {
-    *ppLast = p;
-    ppLast = &p->pNext;
-    return;
-  }
-  pWaiting = pServer->pNext;
-  pServer->pJob = p;
-  pthread_cond_signal(&pServer->work);
+  pthread_cond_signal(&work);
 }
 
 /* Waits until the job may have been done, at most for LOOK_MS. */
