@@ -71,7 +71,7 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		set: s, shop: h, path: path, key: key,
 		log: s.o.Log.With("database", "/"+h.name+path),
 		composer: compose.New(compose.Options{
-			Target: t, Program: s.o.Program, Store: h.store,
+			Target: t, Program: s.o.Program, Store: h.store, Budgets: s.o.budgets,
 		}),
 		pen: make(chan struct{}, 1),
 	}
@@ -85,7 +85,7 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		d.log.Info("the lease is not shared with other processes", "error", err)
 	}
 	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
-	d.lease = lease{d: d, file: file, beats: beats{t.Chunks, t.Sealer, key},
+	d.lease = lease{d: d, file: file, beats: beatsOf(t, key),
 		news: d.bell(versions.NewsName(key)), wants: d.bell(versions.WantsName(key))}
 	d.give()
 	return d, nil

@@ -55,8 +55,8 @@ func inspect(
 	if h.Appended, h.Beat, err = versions.SignsOfLife(ctx, t.Chunks, key, at); err != nil {
 		return nil, err
 	}
-	beats := beats{t.Chunks, t.Sealer, key}
-	holder, _, beaten, err := beats.get(ctx, versions.LeaseKey, "")
+	beats := beatsOf(t, key)
+	holder, _, beaten, err := beats.get(ctx, beats.lease, "")
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func inspect(
 	} else {
 		h.Beat = time.Time{} // of another holder
 	}
-	waiting, _, wanted, err := beats.get(ctx, versions.WantKey, "")
+	waiting, _, wanted, err := beats.get(ctx, beats.want, "")
 	if err != nil {
 		return nil, err
 	}

@@ -30,13 +30,15 @@ const (
 // beats are the two small objects beside a history by which machines are polite: the holder's
 // heartbeat, and what a waiting one wants. Nothing depends on them but progress.
 type beats struct {
-	bucket chunkstore.Bucket
-	sealer chunkstore.Sealer
-	key    string // of the database's manifest
+	bucket      chunkstore.Bucket
+	sealer      chunkstore.Sealer
+	lease, want string // their keys
 }
 
-// kind is what a beat is for, as which of an object's keys it has.
-type kind func(key string) string
+// beatsOf returns those of the database whose manifest has that key in t.
+func beatsOf(t *chunkstore.Target, key string) beats {
+	return beats{t.Chunks, t.Sealer, versions.LeaseKey(key), versions.WantKey(key)}
+}
 
 // beat is what either holds.
 type beat struct {
@@ -58,22 +60,22 @@ func (b beat) owner() manifest.Owner {
 	return manifest.Owner{Host: b.Host, Program: b.Program, PID: b.PID, Since: b.Since}
 }
 
-func (s beats) put(ctx context.Context, of kind, b beat) error {
+func (s beats) put(ctx context.Context, key string, b beat) error {
 	body, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	stored := chunkstore.SealBody(s.sealer, of(s.key), body)
-	_, err = s.bucket.Put(ctx, of(s.key), stored, chunkstore.Condition{})
+	stored := chunkstore.SealBody(s.sealer, key, body)
+	_, err = s.bucket.Put(ctx, key, stored, chunkstore.Condition{})
 	return err
 }
 
 // get returns what is there, unless that has the given ETag. ok is false if there is nothing new.
 // After an error nothing is known.
 func (s beats) get(
-	ctx context.Context, of kind, etag string,
+	ctx context.Context, key, etag string,
 ) (b beat, newest string, ok bool, err error) {
-	o, err := s.bucket.Get(ctx, of(s.key),
+	o, err := s.bucket.Get(ctx, key,
 		chunkstore.GetOptions{IfNoneMatch: etag, BytesMax: beatBytesMax})
 	switch {
 	case errors.Is(err, chunkstore.ErrUnmodified), errors.Is(err, chunkstore.ErrAbsent):
@@ -81,7 +83,7 @@ func (s beats) get(
 	case err != nil:
 		return beat{}, etag, false, err
 	}
-	body, err := chunkstore.OpenBody(s.sealer, of(s.key), o.Body)
+	body, err := chunkstore.OpenBody(s.sealer, key, o.Body)
 	if err != nil || json.Unmarshal(body, &b) != nil {
 		b = beat{}
 	}
@@ -443,7 +445,7 @@ func (l *lease) wanted(ctx context.Context, epoch uint64) bool {
 	d.mu.Lock()
 	etag := l.keeper.etag
 	d.mu.Unlock()
-	b, etag, ok, _ := l.beats.get(ctx, versions.WantKey, etag) // else the next time
+	b, etag, ok, _ := l.beats.get(ctx, l.beats.want, etag) // else the next time
 	d.mu.Lock()
 	l.keeper.etag = etag
 	d.mu.Unlock()
@@ -458,7 +460,7 @@ func (l *lease) renew(ctx context.Context, at *sight) {
 	l.keeper.count++
 	b := beatOf(d.owner(), at.m.At.Epoch, uint64(began)+l.keeper.count)
 	d.mu.Unlock()
-	if err := l.beats.put(ctx, versions.LeaseKey, b); err != nil {
+	if err := l.beats.put(ctx, l.beats.lease, b); err != nil {
 		d.log.Info("the lease was not renewed", "error", err)
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest/history"
+	"verneuil/replicate/remote/compose"
 	"verneuil/replicate/replica"
 	"verneuil/replicate/versions"
 )
@@ -52,16 +53,17 @@ type Options struct {
 	Host    string // of this machine, for others to read
 	Program string // with its version
 
-	LeaseTimeout   time.Duration // a holder that shows no sign of life for so long is dead
-	LeaseRenewal   time.Duration // a holder that has nothing to write shows one so often
-	LeaseLinger    time.Duration // a holder gives the lease back so long after its last commit
-	Deadline       time.Duration // of a commit that the store does not answer
-	CommitInterval time.Duration // at synchronous=OFF, what was committed is appended so often
-	look           time.Duration // lookInterval, but in the simulation
-	Log            *slog.Logger  // nil: silent
+	LeaseTimeout   time.Duration   // a holder that shows no sign of life for so long is dead
+	LeaseRenewal   time.Duration   // a holder that has nothing to write shows one so often
+	LeaseLinger    time.Duration   // a holder gives the lease back so long after its last commit
+	Deadline       time.Duration   // of a commit that the store does not answer
+	CommitInterval time.Duration   // at synchronous=OFF, what was committed is appended so often
+	look           time.Duration   // lookInterval, but in the simulation
+	budgets        compose.Budgets // zero, but there
+	Log            *slog.Logger    // nil: silent
 
-	// History are what histories are read and written with; zero: versions.Options. Its Now is
-	// CLOCK_BOOTTIME, which all processes of a machine share.
+	// History are what histories are read and written with; zero: versions.Options, and Ahead. Its
+	// Now is CLOCK_BOOTTIME, which all processes of a machine share.
 	History history.Options
 }
 
@@ -82,6 +84,7 @@ func (o Options) withDefaults() Options {
 	}
 	if o.History.Now == nil {
 		o.History = versions.Options()
+		o.History.Ahead = true
 	}
 	return o
 }

@@ -68,9 +68,7 @@ func (s *story) open(ctx context.Context) error {
 	if s.w != nil {
 		return nil
 	}
-	o := s.d.set.o.History
-	o.Ahead = true
-	r, c, err := history.Open(ctx, s.store(), o)
+	r, c, err := history.Open(ctx, s.store(), s.d.set.o.History)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"verneuil/manifest"
 	"verneuil/manifest/history"
 	"verneuil/replicate/bell"
-	"verneuil/replicate/versions"
 )
 
 // watch looks for signs of life of the owner, for who waits. It is guarded by database.mu.
@@ -104,7 +103,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 	etag := l.watch.etag
 	d.mu.Unlock()
 	at, owned, err := l.readOn(ctx)
-	found, etag, changed, beatErr := l.beats.get(ctx, versions.LeaseKey, etag)
+	found, etag, changed, beatErr := l.beats.get(ctx, l.beats.lease, etag)
 	if err == nil && !d.set.broken.hearsNothing {
 		err = beatErr
 	}
@@ -146,7 +145,7 @@ func (l *lease) lookAt(ctx context.Context) (again bool) {
 	d.mu.Unlock()
 	if want {
 		b := beatOf(d.owner(), at.Epoch, uint64(now))
-		if err := l.beats.put(ctx, versions.WantKey, b); err != nil {
+		if err := l.beats.put(ctx, l.beats.want, b); err != nil {
 			d.log.Info("the lease could not be asked for", "error", err)
 		}
 		l.wants.Ring(bell.Want)

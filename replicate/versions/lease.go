@@ -2,8 +2,8 @@ package versions
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"sort"
 	"time"
 
@@ -20,7 +20,7 @@ const databaseHex = 32
 // databaseOf returns what stands for the database whose manifest has that key.
 func databaseOf(key string) string {
 	sum := blake3.Sum256([]byte(key))
-	return fmt.Sprintf("%x", sum[:databaseHex/2])
+	return hex.EncodeToString(sum[:databaseHex/2])
 }
 
 // LeaseKey returns the key, in the chunk bucket, of the object by which the holder of the database
