@@ -12,6 +12,8 @@ STRIDE   ?= 61
 SEEDS    ?= 5
 STEPS    ?= 100
 SUITE_TOOLS ?= address thread
+SCHEDULES ?= 10000
+FROM      ?= 1
 
 BUILD := $(CURDIR)/build
 RESULTS := $(BUILD)/results
@@ -262,6 +264,20 @@ demo: ## perform the walkthrough on the embedded dir target
 	@echo "First the build, about a minute the first time. Then the walkthrough, half a minute."
 	@$(MAKE) --no-print-directory all
 	@bash testdata/demo.sh $(BUILD)
+
+# One processor; 5000 schedules to a process.
+.PHONY: simulation
+simulation: modules ## SCHEDULES (10000) of databases in stores, simulated with faults, from the seed FROM (1) on
+	@mkdir -p $(BUILD)
+	@$(CGO) $(GO) test -c -o $(BUILD)/simulation.test ./replicate/remote
+	@from=$(FROM); end=$$(($(FROM) + $(SCHEDULES))); \
+	while [ $$from -lt $$end ]; do \
+	  n=$$((end - from)); [ $$n -le 5000 ] || n=5000; \
+	  GOMAXPROCS=1 $(BUILD)/simulation.test -test.run '^TestSimulation$$' -test.timeout 5h -first $$from -schedules $$n || { \
+	    echo "to see what happens in the one of a seed: $(BUILD)/simulation.test -test.run '^TestSimulation$$' -seed SEED" >&2; exit 1; }; \
+	  from=$$((from + n)); \
+	  echo "$$(date +%T) all passed up to here; to go on: make simulation FROM=$$from SCHEDULES=$$((end - from))"; \
+	done
 
 fuzz: modules ## each fuzz target for FUZZTIME (20s)
 	@$(GO) list ./... | while read -r package; do \

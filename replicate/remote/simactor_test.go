@@ -61,7 +61,7 @@ func (a *actor) work() {
 		a.c = c
 		a.moved()
 		n := 2 + a.rng.IntN(6)
-		if a.p.w.mute {
+		if a.p.w.mute > 0 {
 			n += 6
 		}
 		for range n {
@@ -111,7 +111,9 @@ func (a *actor) once(ctx context.Context) {
 func (a *actor) rest(ctx context.Context) error {
 	scale := []time.Duration{0, 0, 0, 50 * time.Millisecond, 2 * time.Second, 15 * time.Second,
 		3 * time.Minute}[a.rng.IntN(7)]
-	if a.p.w.mute {
+	if a.p.w.variant.overstaysTip {
+		scale = 15 * time.Second // who has written says nothing until another one goes on
+	} else if a.p.w.mute > 0 {
 		scale = 3 * time.Second
 	} else if a.p.w.early && a.rng.IntN(8) > 0 {
 		scale = 10 * time.Millisecond
@@ -121,6 +123,9 @@ func (a *actor) rest(ctx context.Context) error {
 	} else if a.p.w.cleaned || a.p.w.slow {
 		scale = min(scale, 2*time.Second)
 	} else if a.p.w.held {
+		scale = min(scale, 15*time.Second)
+	}
+	if a.reserved { // or its signs of life are all that happens
 		scale = min(scale, 15*time.Second)
 	}
 	return a.p.sleep(ctx, time.Duration(a.rng.ExpFloat64()*float64(scale)))
@@ -276,16 +281,16 @@ func (w *world) begin(rng *rand.Rand, list []uint32) *transaction {
 	}
 	switch rng.IntN(8) {
 	case 0, 1, 2:
-		tx.length += rng.IntN(12)
+		tx.length += rng.IntN(4)
 	case 3:
 		tx.length = 1 + rng.IntN(tx.length)
 	}
 	most := 4
 	if w.big {
-		tx.length, most = max(tx.length, 200), 60 // what is inline gets too much
+		tx.length, most = max(tx.length, 36), 10 // what is inline gets too much
 	}
 	if rng.IntN(24) == 0 {
-		tx.length, most = max(tx.length, 70), 200 // too many to travel inline
+		tx.length, most = max(tx.length, 18), 30 // too many to travel inline
 	}
 	chosen := map[int]bool{}
 	for range rng.IntN(most) {

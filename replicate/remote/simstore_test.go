@@ -201,7 +201,8 @@ func (p *process) fateOf(request, key string) fate {
 		return time.Duration(rng.ExpFloat64() * float64(ghostScales[rng.IntN(len(ghostScales))]))
 	}
 	switch {
-	case deaf && a == asking{"get", "lease"}:
+	case deaf && a == asking{"get", "lease"},
+		p.w.variant.overstaysTip && a == asking{"get", "want"}: // else it is given back in time
 		f.lost = true
 	case roll >= p.w.trouble:
 	case roll%6 == 0:
@@ -217,7 +218,7 @@ func (p *process) fateOf(request, key string) fate {
 	default:
 		f.refused = true
 	}
-	if p.w.mute && a == (asking{"put if", "log"}) && rng.IntN(8) == 0 {
+	if p.w.mute > 0 && a == (asking{"put if", "log"}) && rng.IntN(p.w.mute) == 0 {
 		f.back += time.Duration((12 + 16*rng.Float64()) * float64(time.Second))
 	}
 	return f

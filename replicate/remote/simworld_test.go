@@ -14,6 +14,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest/history"
+	"verneuil/replicate/remote/compose"
 	"verneuil/replicate/replica"
 )
 
@@ -64,7 +65,7 @@ type settings struct {
 	early    bool // most write at synchronous=OFF, one transaction after the other
 	held     bool // transactions stay open, and their processes are stopped, for about the timeout
 	slow     bool // answers to who gives the history back take seconds
-	mute     bool // answers to who appends a record may take longer than the lease's timeout
+	mute     int  // one of so many answers to who appends a record comes after the timeout; 0: none
 	long     bool // some wait so long that records are trimmed meanwhile
 	paused   bool // machines are, and their clocks stand still meanwhile
 	cleaned  bool // machines lose the files that their processes share
@@ -81,6 +82,11 @@ type variant struct {
 	collects      bool          // packs that no version names go at once
 	putBack       bool          // nothing: the store is put back to an older copy
 	looksNotAgain bool          // T2: a look at the checkpoint finds none that is newer
+}
+
+// takesTwo reports whether what is left out can matter only between machines.
+func (v variant) takesTwo() bool {
+	return v.trimsFences || v.hearsNothing || v.overstay > 0 || v.leavesPromise || v.overstaysTip
 }
 
 // timely reports whether what is read must be the newest (R10).
@@ -165,7 +171,7 @@ func (w *world) newProcess(h *host, id int) *process {
 	if *seed != 0 {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("process", id)
 	}
-	o.History = history.Options{Grace: history.Grace, Now: h.now}
+	o.History.Grace, o.History.Now = history.Grace, h.now
 	if w.variant.trimsFences {
 		o.History.Grace = 0 // else T4 finds what T1 prevents, as long as clocks go on
 	}
@@ -280,10 +286,13 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		trouble: []int{0, 6, 16, 40}[rng.IntN(4)],
 		drift:   rng.IntN(3) == 0,
 		lease: Options{LeaseTimeout: 10 * time.Second, LeaseRenewal: 2 * time.Second,
-			LeaseLinger:    []time.Duration{time.Second, 20 * time.Second}[rng.IntN(2)],
+			LeaseLinger:    []time.Duration{time.Second, 12 * time.Second}[rng.IntN(2)],
 			Deadline:       30 * time.Second,
 			CommitInterval: 100 * time.Millisecond,
-			look:           time.Second}, // more often costs most of the simulation's time
+			look:           time.Second, // more often costs most of the simulation's time
+			// What is inline is copied at each step, and checked: so it is a sixteenth.
+			budgets: compose.Budgets{Record: 16 << 10, Soft: 40 << 10, Hard: 56 << 10,
+				Crown: 20 << 10}},
 		long:    rng.IntN(4) == 0,
 		variant: v,
 	}
@@ -293,10 +302,13 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		w.cleaned = more.IntN(4) == 0
 		w.early = more.IntN(8) == 0
 		w.slow = more.IntN(8) == 0
-		w.mute = more.IntN(8) == 0
-		w.early = w.early || w.mute && more.IntN(2) == 0
+		if more.IntN(8) == 0 {
+			w.mute = 8
+			w.early = w.early || more.IntN(2) == 0
+		}
 		w.paused = more.IntN(8) == 0
 	}
+	w.lease.History.Ahead = more.IntN(8) == 0
 	w.favour()
 	w.live()
 	<-time.After(time.Hour) // goroutines that are idle end
@@ -310,15 +322,15 @@ func (s *settings) favour() {
 	case v.collects:
 		s.big = true
 	case v.trimsFences:
-		s.long = true
-	case v.hearsNothing:
-		s.held = true
-	case v.overstay > 0:
+		s.held, s.long = true, false
+	case v.hearsNothing, v.overstay > 0:
 		s.held, s.drift = true, false
 	case v.leavesPromise:
 		s.drift, s.slow = false, true
+	case v.keepsTip:
+		s.drift, s.slow, s.early = false, true, true
 	case v.overstaysTip:
-		s.drift, s.slow, s.mute, s.early = false, false, true, true
+		s.drift, s.slow, s.mute, s.early = false, false, 3, true
 	case v.putBack: // so that it is known when who writes has had to look
 		s.latency, s.trouble, s.drift, s.long = time.Millisecond, 0, false, false
 	case v.trustsNewFiles:
@@ -383,6 +395,9 @@ func (w *world) live() {
 		}
 	}
 	hosts, most := 1+w.rng.IntN(3), 2
+	if w.variant.takesTwo() {
+		hosts = max(hosts, 2)
+	}
 	if w.cleaned {
 		hosts, most = 1+hosts/3, 4
 	}
