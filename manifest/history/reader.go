@@ -330,6 +330,27 @@ func (r *Reader) Trace(ctx context.Context, since Position) error {
 	if c, ok := r.log.(chunkstore.Chained); ok && c.Chains(ctx) {
 		return nil
 	}
+	for {
+		seen := r.seen
+		lost := r.trace(ctx, since)
+		if !errors.Is(lost, ErrLost) {
+			return lost
+		}
+		c, err := r.lookAgain(ctx)
+		switch {
+		case c != nil:
+			return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
+		case err != nil && !errors.Is(err, ErrBehind) && !errors.Is(err, chunkstore.ErrAbsent):
+			return err
+		case err != nil || r.seen <= seen:
+			return lost
+		}
+		// Another one has put a checkpoint of what r has read: records before that may go.
+	}
+}
+
+// trace is Trace by the checkpoint that was seen.
+func (r *Reader) trace(ctx context.Context, since Position) error {
 	first := max(1, r.seen)
 	if since.Lineage == r.at.Lineage {
 		first = max(first, since.Number)
@@ -337,23 +358,10 @@ func (r *Reader) Trace(ctx context.Context, since Position) error {
 	if r.at.Number > traceMost {
 		first = max(first, r.at.Number-traceMost)
 	}
-	var lost error
 	if r.at.Number < first+traceReads {
-		lost = r.stand(ctx, first, since, 0)
-	} else {
-		lost = r.listed(ctx, first, since)
+		return r.stand(ctx, first, since, 0)
 	}
-	if !errors.Is(lost, ErrLost) {
-		return lost
-	}
-	c, err := r.lookAgain(ctx)
-	switch {
-	case c != nil:
-		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
-	case err != nil && !errors.Is(err, ErrBehind) && !errors.Is(err, chunkstore.ErrAbsent):
-		return err
-	}
-	return lost
+	return r.listed(ctx, first, since)
 }
 
 // listed asks for the list of the records from first on, and reads the last one. One that the list

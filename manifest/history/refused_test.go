@@ -373,6 +373,14 @@ func TestTrace(t *testing.T) {
 			}
 			s.log[gone], s.filled = was, 0
 		}
+		trimmed := r.Clone()
+		s.cp.Number, s.etag = max(last-3, since), s.etag+1
+		for n := uint64(1); n < s.cp.Number; n++ {
+			delete(s.log, n)
+		}
+		if err := trimmed.Trace(t.Context(), Position{}); err != nil {
+			t.Errorf("records before a checkpoint that was put meanwhile are gone: %v", err)
+		}
 		clear(s.log)
 		s.cp.Number, s.etag = last+1, s.etag+1
 		err := r.Clone().Trace(t.Context(), seen)
