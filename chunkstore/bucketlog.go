@@ -27,8 +27,8 @@ const (
 	// RecordBytesMax bounds a record: 4 MiB. It is what a reader allocates for one.
 	RecordBytesMax = 4 << 20
 
-	// LogReaders is how many records are asked for at a time, at most.
-	LogReaders = 64
+	// logReaders is how many records are asked for at a time.
+	logReaders = 64
 	// logLists is by how many prefixes at most one range of a log is listed.
 	logLists = 8
 	// logDeleters is how many are deleted at a time.
@@ -134,7 +134,7 @@ func (l *bucketLog) follows(p Peeker, n uint64) error {
 // Read asks for all of them at once, up to 64 at a time, as far as there are slots.
 func (l *bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
 	for len(all) < limit {
-		n := min(LogReaders, limit-len(all))
+		n := min(logReaders, limit-len(all))
 		records, err := l.read(ctx, from+uint64(len(all)), n)
 		if err != nil {
 			return nil, err

@@ -69,7 +69,6 @@ func (s *signature) overruled(at history.Position, fence *history.Record) bool {
 // shelf is where the histories of the database are in a target. It is safe for concurrent use.
 type shelf struct {
 	history.Store
-	t         *chunkstore.Target
 	manifests chunkstore.Bucket
 	key       string
 	calls     atomic.Int64 // of the target, by what has ended, and for histories
@@ -77,7 +76,7 @@ type shelf struct {
 }
 
 func newShelf(t *chunkstore.Target, key string) *shelf {
-	return &shelf{Store: versions.NewStore(t, key), t: t, manifests: t.Manifests, key: key}
+	return &shelf{Store: versions.NewStore(t, key), manifests: t.Manifests, key: key}
 }
 
 // Stat returns the ETag of what stands where a checkpoint should.
@@ -104,13 +103,12 @@ func (s *shelf) Replace(
 }
 
 func (s *shelf) Log(lineage [16]byte) chunkstore.Log {
-	return &countedLog{s.Store.Log(lineage), s.t, &s.calls}
+	return &countedLog{s.Store.Log(lineage), &s.calls}
 }
 
 // countedLog counts requests, those for what is not there about.
 type countedLog struct {
 	chunkstore.Log
-	t     *chunkstore.Target
 	calls *atomic.Int64
 }
 
@@ -119,28 +117,8 @@ func (l *countedLog) Append(ctx context.Context, n uint64, record []byte) error 
 	return l.Log.Append(ctx, n, record)
 }
 
-// Read asks for as many at once as there are slots for: the caller's, and those that are free.
-func (l *countedLog) Read(ctx context.Context, from uint64, limit int) (all [][]byte, err error) {
-	for more := true; more && err == nil && len(all) < limit; {
-		var some [][]byte
-		some, more, err = l.readSome(ctx, from+uint64(len(all)), limit-len(all))
-		all = append(all, some...)
-	}
-	return all, err
-}
-
-func (l *countedLog) readSome(ctx context.Context, from uint64, limit int) (
-	records [][]byte, more bool, err error,
-) {
-	n := 1
-	for ; n < min(limit, chunkstore.LogReaders); n++ {
-		release, ok := chunkstore.SlotIfFree(l.t)
-		if !ok {
-			break
-		}
-		defer release()
-	}
-	records, err = l.Log.Read(ctx, from, n)
-	l.calls.Add(int64(min(len(records)+1, n)))
-	return records, len(records) == n, err
+func (l *countedLog) Read(ctx context.Context, from uint64, limit int) ([][]byte, error) {
+	records, err := l.Log.Read(ctx, from, limit)
+	l.calls.Add(int64(min(len(records)+1, limit)))
+	return records, err
 }
