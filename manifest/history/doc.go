@@ -70,6 +70,10 @@
 //	T6  The last record that the newest checkpoint has is not trimmed: so the record before the
 //	    next one is there, unless the store has lost it.
 //
+//	T7  A record that is whole, and not the successor of the one before it, was appended to a
+//	    store that had lost that one, before its writer has found out. It is in no history:
+//	    after a look that finds nothing newer, readers take the place before it for the end.
+//
 // # Where a store loses what it had
 //
 // Somebody empties it, puts it back to what it was, or mounts another one in its place. Then

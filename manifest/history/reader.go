@@ -237,7 +237,8 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	} else if len(stored) == 0 {
 		r.sure = began
 	}
-	if len(records) == 0 && broken != nil {
+	stray := errors.Is(broken, errStray) // T7
+	if len(records) == 0 && broken != nil && !stray {
 		return Step{}, broken
 	}
 	r.at = at
@@ -250,7 +251,7 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	default:
 		r.window = min(r.window+1, len(windows)-1)
 	}
-	return Step{Records: records, End: len(stored) < limit && broken == nil}, nil
+	return Step{Records: records, End: stray || len(stored) < limit && broken == nil}, nil
 }
 
 // goOn is look, and makes what it returns the end of what was read.
@@ -442,11 +443,25 @@ func (r *Reader) stand(ctx context.Context, first uint64, since Position, beyond
 	return nil
 }
 
+// Astray reports whether the next record is there, and is none of this history (T7). Nobody can go
+// on from there: who means to begins another history.
+func (r *Reader) Astray(ctx context.Context) (bool, error) {
+	stored, err := r.log.Read(ctx, r.at.Number+1, 1)
+	if err != nil {
+		return false, fmt.Errorf("read the log: %w", err)
+	}
+	_, _, broken := follow(r.at, stored)
+	return errors.Is(broken, errStray), nil
+}
+
 // ETag returns the ETag of the newest checkpoint that was seen; empty: none was, yet.
 func (r *Reader) ETag() string { return r.etag }
 
 // Seen returns the number of that checkpoint.
 func (r *Reader) Seen() uint64 { return r.seen }
+
+// errStray: the record is whole, and is not the successor of the one before it (T7).
+var errStray = fmt.Errorf("not the successor of the one before: %w", chunkstore.ErrCorrupt)
 
 func isFence(r *Record) bool { return r.Fence }
 
@@ -477,10 +492,11 @@ func (p Position) After(r *Record) (Position, error) {
 
 // step moves p to r, which was encoded or decoded, if r may follow (H4).
 func (p *Position) step(r *Record) error {
+	if r.Number != p.Number+1 || r.Before != p.Digest {
+		return fmt.Errorf("record %d is %w", r.Number, errStray)
+	}
 	wrong := ""
 	switch {
-	case r.Number != p.Number+1 || r.Before != p.Digest:
-		wrong = "is not the successor of the one before"
 	case r.Fence && r.Epoch != p.Epoch+1:
 		wrong = "is a fence of the wrong epoch"
 	case !r.Fence && (r.Epoch != p.Epoch || p.Released):

@@ -283,6 +283,9 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 		if err := s.read(ctx, 0); err != nil {
 			return err
 		}
+		if s.w.At().Is(at) {
+			return s.anew(ctx)
+		}
 		return fmt.Errorf("%w: another one was faster", ErrBusy)
 	case err != nil:
 		return denied(err)

@@ -20,7 +20,9 @@ type rollback struct {
 	at      time.Duration // when it was put back; 0: it was not, yet
 	orphans int           // records that were created after that, of which others are not there
 	ruined  bool          // what was put back has a checkpoint of what is not there
-	told    int           // calls that failed since, as the store is not what it was
+	// histories are those that were begun because of such records.
+	histories int
+	told      int // calls that failed since, as the store is not what it was
 }
 
 // doubtTime is for how long after the store was put back COMMIT may answer for what is not there: a
@@ -111,7 +113,7 @@ func TestStoreThatIsPutBack(t *testing.T) {
 		t.Logf("%+v\n%+v\n%v", w.counts, w.back, w.violations)
 		return
 	}
-	orphans, told := 0, 0
+	orphans, told, histories := 0, 0, 0
 	for s := range int64(*schedules / 10) {
 		w := bubble(t, *firstSeed+s, variant{putBack: true})
 		if w == nil {
@@ -121,9 +123,11 @@ func TestStoreThatIsPutBack(t *testing.T) {
 			t.Fatalf("seed %d: %s", *firstSeed+s, v)
 		}
 		orphans, told = orphans+w.back.orphans, told+w.back.told
+		histories += w.back.histories
 	}
-	t.Logf("%d records on lost ones, and %d calls were told", orphans, told)
-	if orphans == 0 || told == 0 {
+	t.Logf("%d records on lost ones, %d calls were told, and %d histories begun", orphans, told,
+		histories)
+	if orphans == 0 || told == 0 || histories == 0 {
 		t.Error("nothing happens")
 	}
 }

@@ -218,6 +218,14 @@ func (w *world) checkpointed(body []byte) {
 		w.lists[m.Cut] = list
 		return
 	}
+	if w.back.at > 0 && m.At.Lineage != w.lineage && m.At.Number == 0 &&
+		slices.Equal(list, w.list()) {
+		w.back.histories++
+		w.newest, w.lineage, w.versions = m, m.At.Lineage, [][]uint32{list}
+		w.owner, w.puts, w.checkpoints = [16]byte{}, 0, nil
+		w.lists[m.Cut] = list
+		return
+	}
 	n := m.At.Number
 	if w.back.at > 0 && n >= uint64(len(w.versions)) && w.now()-w.back.at < 20*w.latency {
 		w.back.ruined = true // between a look and the checkpoint

@@ -475,11 +475,9 @@ func (w *world) end(processes []*process) {
 		h = w.newHost()
 	}
 	last := w.newProcess(h, 1_000_000)
-	if w.back.at == 0 {
-		last.takes(w.now())
-		w.trips.arrive()
-		last.reads()
-	}
+	last.takes(w.now())
+	w.trips.arrive()
+	last.reads()
 	all := append(processes, last)
 	for _, p := range all {
 		p.exit()

@@ -81,12 +81,14 @@ func Keep(
 	return nil
 }
 
-// Begin begins a history of the database whose manifest has that key in t, which must have none: m
-// is its first version, kept, and the newest checkpoint. It fails as [history.Create]. m.At is the
+// Begin begins a history of the database whose manifest has that key in t, in the place of the
+// checkpoint that has the given ETag, or of none if it is empty: m is its first version, kept, and
+// the newest checkpoint. It fails as [history.Create]. m.At is the
 // beginning of a history of which nobody else has the lineage, also after an error: if the answer
 // was lost, that is how the history is known again.
 func Begin(
 	ctx context.Context, t *chunkstore.Target, key string, o history.Options, m *manifest.Manifest,
+	etag string,
 ) (*history.Reader, error) {
 	m.At = history.Position{Released: true}
 	rand.Read(m.At.Lineage[:]) // never fails: crypto/rand
@@ -97,7 +99,7 @@ func Begin(
 	if err != nil {
 		return nil, err
 	}
-	return history.Create(ctx, NewStore(t, key), o, m.At.Lineage, body, "")
+	return history.Create(ctx, NewStore(t, key), o, m.At.Lineage, body, etag)
 }
 
 // Kept is a checkpoint that is kept, by what a list says.

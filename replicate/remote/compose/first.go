@@ -23,3 +23,11 @@ func First(path, program string, chunks chunkstore.Identity) *manifest.Manifest 
 	m.Continuity = binary.BigEndian.Uint64(continuity[:]) | 1 // all writes are transactions
 	return m
 }
+
+// Anew makes m, which is of one chain of versions, the first one of another.
+func Anew(m *manifest.Manifest) {
+	m.Time = time.Now()
+	for _, random := range [][]byte{m.Lineage[:], m.Cut[:]} {
+		rand.Read(random) // never fails: crypto/rand
+	}
+}

@@ -191,7 +191,7 @@ func (zeros) Cached(int64, int) bool                              { return false
 // begin begins the history of m.
 func (d *deposit) begin(ctx context.Context, m *manifest.Manifest) (*manifest.Manifest, error) {
 	next, t := *m, d.o.Target
-	_, err := versions.Begin(ctx, t, d.key, versions.Options(), &next)
+	_, err := versions.Begin(ctx, t, d.key, versions.Options(), &next, "")
 	if err == nil {
 		return &next, nil
 	}
