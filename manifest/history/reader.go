@@ -27,9 +27,6 @@ const standAtOnce = 64
 // traceReads is how many records Trace reads, and one more: a list has the price of a dozen GETs.
 const traceReads = 8
 
-// traceMost is how many records Trace lists.
-const traceMost = 1024
-
 // afterCheckpoint is the window for who has just read a checkpoint, and reads ahead.
 const afterCheckpoint = 3
 
@@ -322,53 +319,36 @@ func (r *Reader) Stand(ctx context.Context, since Position) error {
 	return r.stand(ctx, r.seen+1, since, 0)
 }
 
-// Trace is Stand that costs little, for who writes, and asks again and again: of more than a few
-// records it asks for the list, and of more than a thousand for that of the last ones, which a
-// store that was put back has lost. It begins with the last one that the newest checkpoint has
-// (T6), and asks nobody if the log itself can tell ([chunkstore.Chained]). It fails with ErrLost,
-// and with ErrBehind if the history has gone on, so that records may have been trimmed.
-func (r *Reader) Trace(ctx context.Context, since Position) error {
+// Trace is Look, and Stand that costs little, for who writes, and asks again and again: of more
+// than a few records it asks for the list. They are all that a reader needs beside the checkpoint,
+// however long ago they were appended: who puts a store back takes his time, and removes them in
+// any order. It begins with the last one that the checkpoint has (T6), and asks nobody if the log
+// itself can tell ([chunkstore.Chained]). It fails with ErrLost, and with ErrBehind if the history
+// has gone on, so that records may have been trimmed.
+func (r *Reader) Trace(ctx context.Context) error {
 	if c, ok := r.log.(chunkstore.Chained); ok && c.Chains(ctx) {
 		return nil
 	}
-	for {
-		seen := r.seen
-		lost := r.trace(ctx, since)
-		if !errors.Is(lost, ErrLost) {
-			return lost
-		}
-		c, err := r.lookAgain(ctx)
-		switch {
-		case c != nil:
-			return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
-		case err != nil && !errors.Is(err, ErrBehind) && !errors.Is(err, chunkstore.ErrAbsent):
-			return err
-		case err != nil || r.seen <= seen:
-			return lost
-		}
-		// Another one has put a checkpoint of what r has read: records before that may go.
+	c, err := r.lookAgain(ctx)
+	switch {
+	case c != nil && (c.Lineage != r.at.Lineage || c.Number >= r.seen):
+		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
+	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	case err != nil:
+		return err
 	}
-}
-
-// trace is Trace by the checkpoint that was seen.
-func (r *Reader) trace(ctx context.Context, since Position) error {
 	first := max(1, r.seen)
-	if since.Lineage == r.at.Lineage {
-		first = max(first, since.Number)
-	}
-	if r.at.Number > traceMost {
-		first = max(first, r.at.Number-traceMost)
-	}
 	if r.at.Number < first+traceReads {
-		return r.stand(ctx, first, since, 0)
+		return r.stand(ctx, first, Position{}, 0)
 	}
-	return r.listed(ctx, first, since)
+	return r.listed(ctx, first)
 }
 
 // listed asks for the list of the records from first on, and reads the last one. One that the list
 // lacks is asked for: it may be late. Where one is older than the one before it, others may have
 // filled a gap, and all are read.
-func (r *Reader) listed(ctx context.Context, first uint64, since Position) error {
+func (r *Reader) listed(ctx context.Context, first uint64) error {
 	next, filled := first, false
 	var before time.Time
 	var missing []uint64
@@ -388,7 +368,7 @@ func (r *Reader) listed(ctx context.Context, first uint64, since Position) error
 		return fmt.Errorf("list the log: %w", err)
 	}
 	if filled {
-		return r.stand(ctx, first, since, 0)
+		return r.stand(ctx, first, Position{}, 0)
 	}
 	miss(r.at.Number + 1)
 	for _, n := range missing {
@@ -398,7 +378,7 @@ func (r *Reader) listed(ctx context.Context, first uint64, since Position) error
 			return fmt.Errorf("%w: record %d is gone", ErrLost, n)
 		}
 	}
-	return r.stand(ctx, r.at.Number, since, 0)
+	return r.stand(ctx, r.at.Number, Position{}, 0)
 }
 
 // stand is Stand of the records from first on, and asks for so many after the last one, of which

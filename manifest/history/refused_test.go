@@ -341,54 +341,52 @@ func TestStand(t *testing.T) {
 // by few requests, and nothing that only the list lacks. What another writer has made needless is
 // not lost.
 func TestTrace(t *testing.T) {
-	const last, checkpoint = 40, 10
-	for _, since := range []uint64{0, 5, 20, last - traceReads, last - traceReads + 1, last} {
+	const last = 40
+	for _, checkpoint := range []uint64{0, 10, last - traceReads, last - traceReads + 1} {
 		s := &plainStore{log: make(map[uint64][]byte)}
 		r := newOwner(t, s, last, checkpoint).Reader()
-		seen := Position{Lineage: r.at.Lineage, Number: since}
-		if since > 0 {
-			record, err := Decode(since, s.log[since])
-			must(t, err)
-			seen.Digest = record.digest
-		}
-		first := max(since, checkpoint)
-		listed := last-first >= traceReads
-		for gone := uint64(1); gone <= last; gone++ {
+		first := max(checkpoint, 1)
+		for gone := first; gone <= last; gone++ {
 			was := s.log[gone]
 			s.unlisted, s.lists = gone, 0
-			must(t, r.Clone().Trace(t.Context(), seen))
-			if listed != (s.lists == 1) {
-				t.Errorf("%d lists since %d", s.lists, since)
+			must(t, r.Clone().Trace(t.Context()))
+			if listed := last-first >= traceReads; listed != (s.lists == 1) {
+				t.Errorf("%d lists after checkpoint %d", s.lists, checkpoint)
 			}
 			delete(s.log, gone)
-			err := r.Clone().Trace(t.Context(), seen)
-			if needed := gone >= first; needed != errors.Is(err, ErrLost) || !needed && err != nil {
-				t.Errorf("record %d is gone, since %d: %v", gone, since, err)
+			if err := r.Clone().Trace(t.Context()); !errors.Is(err, ErrLost) {
+				t.Errorf("record %d is gone, after checkpoint %d: %v", gone, checkpoint, err)
 			}
 			other := Record{Number: gone, Epoch: 1, Body: []byte("another")}
 			s.log[gone], s.filled, s.unlisted = other.Encode(), gone, 0
-			err = r.Clone().Trace(t.Context(), seen)
-			if needed := gone >= first; needed && !errors.Is(err, ErrLost) {
-				t.Errorf("record %d is another, since %d: %v", gone, since, err)
+			if err := r.Clone().Trace(t.Context()); !errors.Is(err, ErrLost) {
+				t.Errorf("record %d is another, after checkpoint %d: %v", gone, checkpoint, err)
 			}
 			s.log[gone], s.filled = was, 0
 		}
 		trimmed := r.Clone()
-		s.cp.Number, s.etag = max(last-3, since), s.etag+1
+		s.cp.Number, s.etag = last-3, s.etag+1
 		for n := uint64(1); n < s.cp.Number; n++ {
 			delete(s.log, n)
 		}
-		if err := trimmed.Trace(t.Context(), Position{}); err != nil {
+		if err := trimmed.Trace(t.Context()); err != nil {
 			t.Errorf("records before a checkpoint that was put meanwhile are gone: %v", err)
 		}
 		clear(s.log)
+		was := *s.cp
 		s.cp.Number, s.etag = last+1, s.etag+1
-		err := r.Clone().Trace(t.Context(), seen)
+		err := r.Clone().Trace(t.Context())
 		if errors.Is(err, ErrLost) || !errors.Is(err, ErrBehind) {
 			t.Errorf("another one has gone on: %v", err)
 		}
-		s.cp, r = nil, r.Clone()
-		if err := r.Trace(t.Context(), seen); !errors.Is(err, ErrLost) {
+		if s.cp = &was; checkpoint > 0 {
+			s.cp.Number = checkpoint - 1
+			if err := r.Clone().Trace(t.Context()); !errors.Is(err, ErrLost) {
+				t.Errorf("the checkpoint is older: %v", err)
+			}
+		}
+		s.cp = nil
+		if err := r.Clone().Trace(t.Context()); !errors.Is(err, ErrLost) {
 			t.Errorf("all is gone: %v", err)
 		}
 	}

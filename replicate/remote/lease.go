@@ -284,7 +284,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 			return err
 		}
 		if s.w.At().Is(at) {
-			return s.anew(ctx)
+			return l.anew(ctx)
 		}
 		return fmt.Errorf("%w: another one was faster", ErrBusy)
 	case err != nil:

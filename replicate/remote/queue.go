@@ -313,12 +313,16 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 	defer cancel()
 	behind := errors.Is(err, history.ErrBehind)
 	readErr := s.read(ctx, 0)
+	stray := false
+	if errors.Is(err, history.ErrFenced) && readErr == nil && len(s.cuts) == 0 {
+		stray, _ = s.w.Reader().Astray(ctx) // else the next one finds out
+	}
 	switch {
 	case behind && readErr == nil && s.cuts[batch[len(batch)-1].m.Cut]:
 		return nil // a copy of this writer, or a request of ours that slept, has appended it
 	case behind && (readErr != nil || s.jumped):
 		return fmt.Errorf("%w: the history has gone on", errors.Join(ErrUnknown, ErrLost))
-	case errors.Is(err, history.ErrFenced) && readErr == nil && len(s.cuts) == 0 && s.astray(ctx):
+	case stray:
 		return fmt.Errorf("%w: record %d stands on one that is gone. The next transaction goes on "+
 			"in a new history", ErrRolledBack, s.w.At().Number+1)
 	case errors.Is(err, history.ErrFenced), behind, d.set.broken.lostIsRefused:

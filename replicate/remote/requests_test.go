@@ -85,7 +85,7 @@ func TestRequests(t *testing.T) {
 }
 
 // TestRequestsOfLooks: a commit is one request, and each renewal time there is one look for what
-// was appended: a list, and the last record, or up to nine records.
+// was appended: the checkpoint, a list, and the last record, or up to nine records.
 func TestRequestsOfLooks(t *testing.T) {
 	var c counted
 	o := c.of(machineOf(t, t.TempDir(), t.TempDir(), silent))

@@ -14,7 +14,6 @@ import (
 	"verneuil/manifest"
 	"verneuil/manifest/history"
 	"verneuil/replicate/backoff"
-	"verneuil/replicate/remote/compose"
 	"verneuil/replicate/versions"
 )
 
@@ -87,8 +86,8 @@ func (s *story) open(ctx context.Context) error {
 	switch {
 	case at.Lineage != lost.Lineage: // readers follow to another history
 		s.w, s.lost = nil, nil
-		return fmt.Errorf("%w: it had record %d, and another one has begun a new history with what "+
-			"was left. The next transaction goes on with that", ErrRolledBack, lost.Number)
+		return fmt.Errorf("%w: it had record %d, and another one has begun a new history with "+
+			"what was left. The next transaction goes on with that", ErrRolledBack, lost.Number)
 	case at.Number < lost.Number:
 		s.w = nil // readers of this process have versions that are newer, and follow forwards only
 		return fmt.Errorf("%w: it has %d records, and had %d. Close all connections of this "+
@@ -124,56 +123,6 @@ func (s *story) create(ctx context.Context, m *manifest.Manifest) error {
 	s.w, s.m = history.NewWriter(r), m
 	s.show()
 	return nil
-}
-
-// astray reports whether the next record is known to be none of this history (history's T7).
-func (s *story) astray(ctx context.Context) bool {
-	stray, err := s.w.Reader().Astray(ctx)
-	return err == nil && stray
-}
-
-// anew begins another history with what was read, if the next record is none of this one (history's
-// T7). It fails with ErrBusy: the caller tries again.
-func (s *story) anew(ctx context.Context) error {
-	d := s.d
-	faster := fmt.Errorf("%w: another one was faster", ErrBusy)
-	if stray, err := s.w.Reader().Astray(ctx); err != nil {
-		return err
-	} else if !stray {
-		return faster
-	}
-	// Or what was read is none of it.
-	err := s.w.Reader().Look(ctx)
-	if err == nil {
-		err = s.w.Reader().Stand(ctx, history.Position{})
-	}
-	switch {
-	case errors.Is(err, history.ErrLost):
-		return d.lease.lose(err)
-	case errors.Is(err, history.ErrBehind):
-		return faster
-	case err != nil:
-		return err
-	}
-	m, err := d.composer.Checkpoint(ctx, s.m)
-	if err != nil {
-		return err
-	}
-	compose.Anew(m)
-	at, etag := s.w.At(), s.w.Reader().ETag()
-	r, err := versions.Begin(ctx, d.shop.t, d.key, d.set.o.History, m, etag)
-	if errors.Is(err, chunkstore.ErrConflict) {
-		s.fall()
-		s.w = nil
-		return faster
-	} else if err != nil {
-		return err
-	}
-	d.log.Warn("the store was put back to an older copy: what is there goes on in a new history",
-		"record", at.Number)
-	s.w, s.m, s.by, s.owner = history.NewWriter(r), m, [16]byte{}, nil
-	s.fall()
-	return fmt.Errorf("%w: another history was begun", ErrBusy)
 }
 
 // show has the status show where s is.

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"verneuil/chunkstore"
 	"verneuil/manifest/history"
+	"verneuil/replicate/remote/compose"
+	"verneuil/replicate/versions"
 )
 
 // traced is how far what was appended was found in the store. It is guarded by database.mu.
@@ -65,10 +68,10 @@ func (l *lease) traceFor(ctx context.Context, r *history.Reader) error {
 	}
 	d.mu.Lock()
 	t := &l.keeper.traced
-	began, since := d.now(), t.at
+	began := d.now()
 	t.asked = began
 	d.mu.Unlock()
-	err := r.Trace(ctx, since)
+	err := r.Trace(ctx)
 	switch {
 	case err == nil:
 		d.mu.Lock()
@@ -120,4 +123,49 @@ func (l *lease) lose(lost error) error {
 	t.at = s.w.At()
 	d.mu.Unlock()
 	return rolledBack(s, lost)
+}
+
+// anew begins another history with what was read, if the next record is none of this one (history's
+// T7). It fails with ErrBusy: the caller tries again.
+func (l *lease) anew(ctx context.Context) error {
+	d := l.d
+	s := &d.story
+	faster := fmt.Errorf("%w: another one was faster", ErrBusy)
+	if stray, err := s.w.Reader().Astray(ctx); err != nil {
+		return err
+	} else if !stray {
+		return faster
+	}
+	// Or what was read is none of it.
+	err := s.w.Reader().Look(ctx)
+	if err == nil {
+		err = s.w.Reader().Stand(ctx, history.Position{})
+	}
+	switch {
+	case errors.Is(err, history.ErrLost):
+		return l.lose(err)
+	case errors.Is(err, history.ErrBehind):
+		return faster
+	case err != nil:
+		return err
+	}
+	m, err := d.composer.Checkpoint(ctx, s.m)
+	if err != nil {
+		return err
+	}
+	compose.Anew(m)
+	at, etag := s.w.At(), s.w.Reader().ETag()
+	r, err := versions.Begin(ctx, d.shop.t, d.key, d.set.o.History, m, etag)
+	if errors.Is(err, chunkstore.ErrConflict) {
+		s.fall()
+		s.w = nil
+		return faster
+	} else if err != nil {
+		return err
+	}
+	d.log.Warn("the store was put back to an older copy: what is there goes on in a new history",
+		"record", at.Number)
+	s.w, s.m, s.by, s.owner = history.NewWriter(r), m, [16]byte{}, nil
+	s.fall()
+	return fmt.Errorf("%w: another history was begun", ErrBusy)
 }
