@@ -149,7 +149,8 @@ type process struct {
 
 	mu    sync.Mutex
 	asked map[asking]int
-	awake chan struct{} // closed when it is; nil: it was never stopped
+	awake chan struct{} // closed when it is; nil: it is not stopped
+	until time.Duration // then it is
 	deaf  time.Duration // until then
 }
 
@@ -199,21 +200,22 @@ func (p *process) killed() bool {
 
 // runs waits until p is awake. It fails if p was killed, or ctx ends.
 func (p *process) runs(ctx context.Context) error {
-	p.mu.Lock()
-	awake := p.awake
-	p.mu.Unlock()
-	if p.killed() {
-		return errDead
-	} else if awake == nil {
-		return ctx.Err()
-	}
-	select {
-	case <-awake:
-		return ctx.Err()
-	case <-p.dead:
-		return errDead
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		p.mu.Lock()
+		awake := p.awake
+		p.mu.Unlock()
+		if p.killed() {
+			return errDead
+		} else if awake == nil {
+			return ctx.Err()
+		}
+		select {
+		case <-awake: // unless it was stopped again
+		case <-p.dead:
+			return errDead
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -239,14 +241,23 @@ func (p *process) sleep(ctx context.Context, d time.Duration) error {
 	return p.runs(ctx)
 }
 
-// stop has p sleep for d, as with SIGSTOP.
+// stop has p sleep for d, as with SIGSTOP, or for longer if it is to already.
 func (p *process) stop(d time.Duration) {
 	p.w.trace("stop %d for %v", p.id, d)
 	awake := make(chan struct{})
 	p.mu.Lock()
-	p.awake = awake
-	p.mu.Unlock()
-	p.w.later(d, func() { close(awake) })
+	defer p.mu.Unlock()
+	if p.w.now()+d <= p.until {
+		return
+	}
+	p.awake, p.until = awake, p.w.now()+d
+	p.w.later(d, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if close(awake); p.awake == awake {
+			p.awake = nil
+		}
+	})
 }
 
 // deafen has p's looks at what machines say to each other fail for d.
