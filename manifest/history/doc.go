@@ -68,8 +68,8 @@
 //	T5  Only what a checkpoint has that was put 2 x Grace ago is trimmed. So while one is sure,
 //	    nothing is trimmed that he has not read.
 //	T6  The last record that the newest checkpoint has is not trimmed: so the record before the
-//	    next one is there, unless the store has lost it.
-//
+//	    next one is there, unless the store has lost it, or there is a checkpoint beyond: that is
+//	    asked first.
 //	T7  A record that is whole, and not the successor of the one before it, was appended to a
 //	    store that had lost that one, before its writer has found out. It is in no history:
 //	    after a look that finds nothing newer, readers take the place before it for the end.

@@ -161,6 +161,7 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 		r.etag, r.seen = etag, c.Number
 		return nil, "", nil
 	}
+	r.sure = r.now() - r.grace // the clock has stood still: Next, too, has to look
 	return c, etag, nil
 }
 

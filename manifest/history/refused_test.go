@@ -407,3 +407,75 @@ func TestAppendToALogThatWasCut(t *testing.T) {
 		t.Errorf("take: %v", err)
 	}
 }
+
+// chained is a plainStore whose log says if there is no record before the one to be created.
+type chained struct{ *plainStore }
+
+func (s chained) Log([16]byte) chunkstore.Log { return chainedLog{plainLog{s.plainStore}} }
+
+type chainedLog struct{ plainLog }
+
+func (l chainedLog) Append(ctx context.Context, n uint64, record []byte) error {
+	if n > 1 && l.s.log[n-1] == nil && l.s.log[n] == nil {
+		return chunkstore.ErrAbsent
+	}
+	return l.plainLog.Append(ctx, n, record)
+}
+
+// TestTrimmedWhileTheClockStood: who was paused for so long that what he has not read was trimmed,
+// on a machine whose clock stood still, finds out by a look. He does not take what was trimmed for
+// what the store has lost.
+func TestTrimmedWhileTheClockStood(t *testing.T) {
+	ctx := t.Context()
+	s := chained{&plainStore{log: map[uint64][]byte{}}}
+	if _, err := Create(ctx, s, Options{}, [16]byte{1}, nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	owner := follower(t, s)
+	must(t, owner.Take(ctx, nil))
+	must(t, owner.Append(ctx, []byte("a commit"), true))
+	still := func() *Writer {
+		o := Options{Grace: Grace, Now: func() time.Duration { return 0 }}
+		r, _, err := Open(ctx, s, o)
+		must(t, err)
+		w := NewWriter(r)
+		for w.At().Number < 2 {
+			_, err := w.Next(ctx)
+			must(t, err)
+		}
+		return w
+	}
+	reader, writer, looser := still(), still(), still()
+
+	must(t, owner.Take(ctx, nil))
+	for range 3 {
+		must(t, owner.Append(ctx, []byte("another"), false))
+	}
+	must(t, owner.Append(ctx, []byte("the last"), true))
+	must(t, owner.Checkpoint(ctx, []byte("all of it")))
+	must(t, owner.Trim(ctx, owner.At().Number))
+	if s.log[2] != nil || s.log[3] != nil {
+		t.Fatal("nothing was trimmed")
+	}
+	if step, err := reader.Next(ctx); err != nil || !step.Empty() {
+		t.Fatalf("a reader who is sure has looked: %+v, %v", step, err)
+	}
+	if err := reader.Reader().Look(ctx); !errors.Is(err, ErrBehind) {
+		t.Errorf("the look says %v", err)
+	}
+	if step, err := reader.Next(ctx); err != nil || step.Checkpoint == nil {
+		t.Errorf("after a look that found him behind he reads %+v, %v", step, err)
+	}
+	if err := writer.Take(ctx, nil); !errors.Is(err, ErrBehind) || errors.Is(err, ErrLost) {
+		t.Errorf("who is behind takes over: %v", err)
+	}
+	if step, err := writer.Next(ctx); err != nil || step.Checkpoint == nil {
+		t.Errorf("then he reads %+v, %v", step, err)
+	}
+	// Now the store is put back to what it was when there was nothing.
+	s.cp.Number, s.cp.Digest, s.etag = 0, [32]byte{}, s.etag+1
+	clear(s.log)
+	if err := looser.Take(ctx, nil); !errors.Is(err, ErrLost) {
+		t.Errorf("in a store that has lost all he takes over: %v", err)
+	}
+}

@@ -297,8 +297,15 @@ func (w *Writer) append(ctx context.Context) (there, created bool, err error) {
 	err = w.reader.log.Append(ctx, n, w.stored)
 	if err == nil {
 		return true, true, nil
-	} else if errors.Is(err, chunkstore.ErrAbsent) {
-		return false, false, fmt.Errorf("%w: %w", ErrLost, err) // T6
+	} else if errors.Is(err, chunkstore.ErrAbsent) { // T6: or that one was trimmed
+		c, beyondErr := w.beyond(ctx)
+		switch {
+		case c != nil:
+			return false, false, ErrBehind
+		case errors.Is(beyondErr, ErrUnsettled):
+			return false, false, beyondErr
+		}
+		return false, false, fmt.Errorf("%w: %w", ErrLost, err)
 	} else if !errors.Is(err, chunkstore.ErrConflict) {
 		return false, false, fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}

@@ -528,12 +528,22 @@ func (s *story) reach(ctx context.Context, n *state) (ok bool, err error) {
 	if r := n.last(s.w.At()); r != nil {
 		return true, s.foldRecord(r)
 	}
+	short := func() bool { return s.w.At().Lineage == n.Lineage && s.w.At().Number < n.Number }
 	if err := s.read(ctx, n.Number); err != nil {
 		return false, err
 	}
-	if at := s.w.At(); at.Lineage == n.Lineage && at.Number < n.Number {
+	if short() { // or what is lacking was trimmed, while our clock stood still
+		err := s.w.Reader().Look(ctx)
+		if errors.Is(err, history.ErrBehind) && !errors.Is(err, chunkstore.ErrAbsent) {
+			err = s.read(ctx, n.Number)
+		}
+		if err != nil && !errors.Is(err, chunkstore.ErrAbsent) {
+			return false, err
+		}
+	}
+	if short() {
 		return false, rolledBack(s, fmt.Errorf("this machine has appended record %d, and the last "+
-			"one is %d: the next transaction goes on with what is there", n.Number, at.Number))
+			"one is %d: the next transaction goes on with what is there", n.Number, s.w.At().Number))
 	}
 	return n.Position.Is(s.w.At()), nil
 }
