@@ -26,13 +26,14 @@ func TestLogThatWasPutBack(t *testing.T) {
 	uri := w.uri("back.db")
 	j := w.begin(uri)
 	j.mustInsert()
-	at := slices.IndexFunc(w.rados("ls"), func(name string) bool {
+	names := w.rados("ls")
+	at := slices.IndexFunc(names, func(name string) bool {
 		return strings.HasPrefix(name, "logs/") && strings.HasSuffix(name, "/0000000000000000")
 	})
 	if at < 0 {
-		t.Fatal("no log: ", w.objects())
+		t.Fatal("no log: ", names)
 	}
-	log := w.rados("ls")[at]
+	log := names[at]
 	old := w.rados("listomapkeys", log)
 	for range 3 {
 		j.mustInsert()
