@@ -541,9 +541,9 @@ func (s *story) reach(ctx context.Context, n *state) (ok bool, err error) {
 			return false, err
 		}
 	}
-	if short() {
+	if at := s.w.At(); short() {
 		return false, rolledBack(s, fmt.Errorf("this machine has appended record %d, and the last "+
-			"one is %d: the next transaction goes on with what is there", n.Number, s.w.At().Number))
+			"one is %d: the next transaction goes on with what is there", n.Number, at.Number))
 	}
 	return n.Position.Is(s.w.At()), nil
 }
