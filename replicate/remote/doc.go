@@ -140,7 +140,8 @@
 // one. Then all that is not durable fails, the story begins anew, and the process is told until it
 // has closed its handles: what they have read is newer than what is there. Another process of the
 // machine finds in the machine's file how far its writer was, and is told once. Who only reads
-// stays where he is.
+// stays where he is. Records that the writer has left on those that are gone are in no history
+// (history's T7): who means to write, and meets one, begins another history with what is there.
 //
 // # How long a database stays
 //
