@@ -30,7 +30,7 @@ type Status struct {
 	PatrolError string    `json:"patrol_error,omitempty"`
 	// Damaged is how many objects somebody found to be damaged, who has read the target, that were
 	// not put again yet: packs, and the newest version, if it cannot be read.
-	Damaged int `json:"damaged,omitempty"`
+	Damaged int `json:"damaged_objects"`
 }
 
 // Status returns how it stands with each target, and whether one is not known to have what was
