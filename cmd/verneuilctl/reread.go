@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -30,12 +29,12 @@ type rereading struct {
 	asJSON    bool
 	verifiers []*upkeep.Verifier // of the targets
 
-	faults int                     // of the newest version
-	packs  int                     // that were put again as they were
-	denied bool                    // one could have been, and a policy denies replacing it
-	lost   []string                // what versions before the newest lack
-	olds   map[string]bool         // those, with their targets
-	local  map[string]*localChunks // what is here, by the name of the file
+	faults int             // of the newest version
+	packs  int             // that were put again as they were
+	denied bool            // one could have been, and a policy denies replacing it
+	lost   []string        // what versions before the newest lack
+	olds   map[string]bool // those, with their targets
+	local  []*localChunks  // of files that are here, while packs are mended
 }
 
 func (r *rereading) run(ctx context.Context) error {
@@ -149,6 +148,12 @@ func (r *rereading) past(ctx context.Context) error {
 
 // mend puts packs again as they were, as far as what stood in them is known.
 func (r *rereading) mend(ctx context.Context) error {
+	defer func() {
+		for _, l := range r.local {
+			l.close()
+		}
+		r.local = nil
+	}()
 	for k, t := range r.store.Targets {
 		v := r.verifiers[k]
 		twins := slices.Delete(slices.Clone(r.store.Targets), k, k+1)
@@ -177,15 +182,12 @@ func (r *rereading) mend(ctx context.Context) error {
 // plain returns the plain bytes of an object, if a chunk of the database or of its mirror has them.
 // No lock is needed: whatever is written meanwhile, bytes of that ID are the right ones.
 func (r *rereading) plain(ctx context.Context, id chunkstore.ID) []byte {
-	mirror := filepath.Join(spool.Dir(r.config.ReplicationSpoolingDir, r.path), "mirror")
-	for _, name := range []string{r.path, mirror} {
-		if r.local == nil {
-			r.local = make(map[string]*localChunks)
+	copied := filepath.Join(spool.Dir(r.config.ReplicationSpoolingDir, r.path), "mirror")
+	for k, name := range []string{r.path, copied} {
+		if k == len(r.local) {
+			r.local = append(r.local, chunksOf(ctx, r.store.Sealer(), name))
 		}
-		if r.local[name] == nil {
-			r.local[name] = chunksOf(ctx, r.store.Sealer(), name)
-		}
-		if b := r.local[name].get(id); b != nil {
+		if b := r.local[k].get(id); b != nil {
 			return b
 		}
 	}
@@ -194,48 +196,48 @@ func (r *rereading) plain(ctx context.Context, id chunkstore.ID) []byte {
 
 // localChunks is what chunks a file has.
 type localChunks struct {
-	name   string
+	f      *mirror.SourceFile      // nil: it cannot be read
 	chunks map[chunkstore.ID]int64 // their numbers
 }
 
 // chunksOf finds out what chunks a file has; one that cannot be read has none.
 func chunksOf(ctx context.Context, s chunkstore.Sealer, name string) *localChunks {
-	h := &localChunks{name, make(map[chunkstore.ID]int64)}
-	buf := make([]byte, chunkstore.ChunkBytes)
 	f, err := mirror.OpenSourceFile(name)
 	if err != nil {
-		return h
+		return new(localChunks)
 	}
-	defer f.Close()
+	l := &localChunks{f, make(map[chunkstore.ID]int64)}
+	buf := make([]byte, chunkstore.ChunkBytes)
 	for i := int64(0); ctx.Err() == nil; i++ {
 		n, err := f.ReadAt(buf, i*chunkstore.ChunkBytes)
 		if n > 0 {
-			h.chunks[chunkstore.Hash(s, buf[:n]).ID()] = i
+			l.chunks[chunkstore.Hash(s, buf[:n]).ID()] = i
 		}
 		if err != nil {
 			break
 		}
 	}
-	return h
+	return l
 }
 
 // get returns what may be the object's plain bytes; nil: the file has not got them.
-func (h *localChunks) get(id chunkstore.ID) []byte {
-	i, ok := h.chunks[id]
+func (l *localChunks) get(id chunkstore.ID) []byte {
+	i, ok := l.chunks[id]
 	if !ok {
 		return nil
 	}
-	f, err := os.Open(h.name)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
 	buf := make([]byte, chunkstore.ChunkBytes)
-	n, err := f.ReadAt(buf, i*chunkstore.ChunkBytes)
+	n, err := l.f.ReadAt(buf, i*chunkstore.ChunkBytes)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil
 	}
 	return buf[:n]
+}
+
+func (l *localChunks) close() {
+	if l.f != nil {
+		l.f.Close()
+	}
 }
 
 func (r *rereading) say(kind, text string) {
