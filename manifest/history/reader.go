@@ -332,7 +332,7 @@ func (r *Reader) Trace(ctx context.Context) error {
 	}
 	c, err := r.lookAgain(ctx)
 	switch {
-	case c != nil && (c.Lineage != r.at.Lineage || c.Number >= r.seen):
+	case c != nil:
 		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
 	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
 		return fmt.Errorf("%w: %w", ErrLost, err)

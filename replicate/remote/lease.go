@@ -204,16 +204,10 @@ func (l *lease) own(ctx context.Context) error {
 		if d.current(s.w.At()) {
 			return nil
 		}
-		err := s.w.Reader().Check(ctx, s.w.At())
-		switch {
-		case err == nil:
-			if n == nil { // the file is new
+		if end, err := ends(ctx, s); end || err != nil {
+			if end && n == nil { // the file is new
 				s.note()
 			}
-			return nil
-		case errors.Is(err, history.ErrLost):
-			return rolledBack(s, err)
-		case !errors.Is(err, history.ErrBehind):
 			return err
 		}
 		s.fall()
@@ -397,7 +391,7 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 	at := d.story.seen.Load()
 	if at == nil || !at.holder {
 		d.mu.Lock()
-		early := at != nil && l.keeper.traced.doubtful(at) && !l.keeper.traced.due(d)
+		early := l.keeper.traced.doubtful(at) && !l.keeper.traced.due(d)
 		d.mu.Unlock()
 		return early || l.retire(ctx, at)
 	}
@@ -428,7 +422,7 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 func (l *lease) retire(ctx context.Context, at *sight) (again bool) {
 	d := l.d
 	d.mu.Lock()
-	look := at != nil && l.keeper.traced.doubtful(at)
+	look := l.keeper.traced.doubtful(at)
 	d.mu.Unlock()
 	if look {
 		l.trace(ctx)

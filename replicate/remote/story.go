@@ -150,19 +150,25 @@ func (s *story) newest(ctx context.Context) error {
 		// Another process of this machine goes on, or our lease is over.
 		local := page.Alone(d.now()) // before the number
 		if number := page.Number(); !local || number == 0 || number == stamp(s.w.At()) {
-			err := s.w.Reader().Check(ctx, s.w.At())
-			switch {
-			case err == nil:
-				return nil
-			case errors.Is(err, history.ErrLost):
-				return rolledBack(s, err)
-			case !errors.Is(err, history.ErrBehind):
+			if end, err := ends(ctx, s); end || err != nil {
 				return err
 			}
 		}
 		s.w.Abandon()
 	}
 	return s.read(ctx, s.promised())
+}
+
+// ends asks whether what s has read is the end of the history, and all of it there.
+func ends(ctx context.Context, s *story) (bool, error) {
+	err := s.w.Reader().Check(ctx, s.w.At())
+	switch {
+	case errors.Is(err, history.ErrLost):
+		return false, rolledBack(s, err)
+	case errors.Is(err, history.ErrBehind):
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // promised returns the number of the record that the machine's page promises to be the newest; 0:

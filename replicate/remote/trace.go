@@ -19,8 +19,9 @@ type traced struct {
 	asked  time.Duration    // when this machine last began one, as far as is known
 }
 
-// doubtful reports whether what stands at that sight was not looked for yet. It is called with mu.
-func (t *traced) doubtful(at *sight) bool { return !at.m.At.Is(t.at) }
+// doubtful reports whether what stands at that sight was not looked for yet; nil: nothing does. It
+// is called with mu.
+func (t *traced) doubtful(at *sight) bool { return at != nil && !at.m.At.Is(t.at) }
 
 // due reports whether it is time for a look, for who writes. It is called with mu.
 func (t *traced) due(d *database) bool { return d.now()-t.asked >= d.set.o.LeaseRenewal }
@@ -84,16 +85,15 @@ func (l *lease) traceFor(ctx context.Context, r *history.Reader) error {
 }
 
 // traceBeside begins traceFor if it is due, for who sends a request meanwhile, and returns what
-// waits for it.
-// The caller has the pen until then.
+// waits for it. The caller has the pen until then.
 func (l *lease) traceBeside(ctx context.Context) (wait func() error) {
-	r := l.d.story.w.Reader().Clone()
 	l.d.mu.Lock()
 	due := l.keeper.traced.due(l.d)
 	l.d.mu.Unlock()
 	if !due {
 		return func() error { return nil }
 	}
+	r := l.d.story.w.Reader().Clone()
 	var err error
 	done := make(chan struct{})
 	go func() {

@@ -14,12 +14,11 @@ import (
 func First(path, program string, chunks chunkstore.Identity) *manifest.Manifest {
 	m := &manifest.Manifest{
 		Path: path, Program: program, Epoch: 1, Sequence: 1,
-		Stores: []chunkstore.Identity{chunks}, Time: time.Now(),
+		Stores: []chunkstore.Identity{chunks},
 	}
+	Anew(m)
 	var continuity [8]byte
-	for _, random := range [][]byte{m.Lineage[:], m.Cut[:], continuity[:]} {
-		rand.Read(random) // never fails: crypto/rand
-	}
+	rand.Read(continuity[:])
 	m.Continuity = binary.BigEndian.Uint64(continuity[:]) | 1 // all writes are transactions
 	return m
 }
@@ -27,7 +26,6 @@ func First(path, program string, chunks chunkstore.Identity) *manifest.Manifest 
 // Anew makes m, which is of one chain of versions, the first one of another.
 func Anew(m *manifest.Manifest) {
 	m.Time = time.Now()
-	for _, random := range [][]byte{m.Lineage[:], m.Cut[:]} {
-		rand.Read(random) // never fails: crypto/rand
-	}
+	rand.Read(m.Lineage[:]) // never fails: crypto/rand
+	rand.Read(m.Cut[:])
 }
