@@ -82,18 +82,12 @@ func (l *live) name(ctx context.Context, t *chunkstore.Target, m *manifest.Manif
 
 // record makes all that a record names live.
 func (l *live) record(ctx context.Context, t *chunkstore.Target, r *history.Record) error {
-	if r.Fence || len(r.Body) == 0 {
-		return nil
-	}
-	step, err := manifest.DecodeStep(r.Body)
-	if err != nil {
+	step, err := stepOf(r)
+	if err != nil || step == nil {
 		return err
 	}
 	if step.Whole {
 		return l.name(ctx, t, step.Next)
-	}
-	if err := step.Next.CheckPlaced(); err != nil {
-		return err
 	}
 	for _, p := range step.Next.Patches {
 		if p.ID != chunkstore.ZeroID {
@@ -101,6 +95,18 @@ func (l *live) record(ctx context.Context, t *chunkstore.Target, r *history.Reco
 		}
 	}
 	return nil
+}
+
+// stepOf returns the step of a record; nil: it has none.
+func stepOf(r *history.Record) (*manifest.Step, error) {
+	if r.Fence || len(r.Body) == 0 {
+		return nil, nil
+	}
+	step, err := manifest.DecodeStep(r.Body)
+	if err == nil {
+		err = step.Next.CheckPlaced()
+	}
+	return step, err
 }
 
 // records makes live what the records of a log from on name, before the one called end, as far as

@@ -207,7 +207,11 @@ func (w *pastSurvey) eachRecord(
 				id := versions.ID{Lineage: r.From.Lineage, Number: n}
 				at := PastFault{Version: id.String(),
 					Key: chunkstore.RecordKey(versions.LogName(id.Lineage), n)}
-				step, err := stepOf(n, stored)
+				var step *manifest.Step
+				record, err := history.Decode(n, stored)
+				if err == nil {
+					step, err = stepOf(record)
+				}
 				if errors.Is(err, chunkstore.ErrCorrupt) {
 					at.Err = fmt.Errorf("record %d, and what follows it up to the next "+
 						"checkpoint: %w", n, err)
@@ -223,19 +227,6 @@ func (w *pastSurvey) eachRecord(
 		}
 	}
 	return nil
-}
-
-// stepOf returns the step of a stored record; nil: it has none.
-func stepOf(n uint64, stored []byte) (*manifest.Step, error) {
-	r, err := history.Decode(n, stored)
-	if err != nil || r.Fence || len(r.Body) == 0 {
-		return nil, err
-	}
-	step, err := manifest.DecodeStep(r.Body)
-	if err == nil {
-		err = step.Next.CheckPlaced()
-	}
-	return step, err
 }
 
 // check looks at what was gathered and not looked at yet.
