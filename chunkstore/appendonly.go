@@ -95,7 +95,7 @@ func RenewPack(ctx context.Context, t *Target, name Digest) error {
 	err := pin(ctx, t, name)
 	if err == nil {
 		// After the pin: who collects asks for pins, and deletes then.
-		_, err = t.StatPack(ctx, name)
+		_, err = t.StatPack(ctx, name, 0)
 	}
 	return err
 }

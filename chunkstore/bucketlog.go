@@ -150,13 +150,6 @@ func (l *bucketLog) Read(ctx context.Context, from uint64, limit int) (all [][]b
 // read asks for n records at once, and returns those before the first that is missing. For those
 // without a slot of their own the caller's is used, one after the other.
 func (l *bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, error) {
-	if n == 1 {
-		record, err := l.get(ctx, from)
-		if record == nil {
-			return nil, err
-		}
-		return [][]byte{record}, nil
-	}
 	records := make([][]byte, n)
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range records {
@@ -171,8 +164,10 @@ func (l *bucketLog) read(ctx context.Context, from uint64, n int) ([][]byte, err
 		}
 		if ok {
 			group.Go(func() error { defer release(); return get() })
-		} else if err := get(); err != nil || records[i] == nil {
+		} else if err := get(); err != nil {
 			group.Go(func() error { return err })
+			break
+		} else if records[i] == nil {
 			break
 		}
 	}

@@ -210,7 +210,7 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 	bytesMax := packBytesMax(f.s.Sealer())
 	for _, k := range wanted {
 		p := f.refs[k].Place
-		if p.Bytes == 0 || p.Offset == 0 || int64(p.Offset)+int64(p.Bytes) > bytesMax {
+		if p.Bytes == 0 || p.Offset == 0 || p.End() > bytesMax {
 			return nil, fmt.Errorf("get object %v: %w: a place of %d bytes from %d in pack %v",
 				f.refs[k].ID, ErrCorrupt, p.Bytes, p.Offset, p.Pack)
 		}
@@ -221,7 +221,7 @@ func (f *fetch) runs(wanted []int) (runs []run, err error) {
 	})
 	for _, k := range wanted {
 		p := f.refs[k].Place
-		off, end := int64(p.Offset), int64(p.Offset)+int64(p.Bytes)
+		off, end := int64(p.Offset), p.End()
 		if n := len(runs); n > 0 {
 			last := &runs[n-1]
 			if gap := off - last.end; last.pack == p.Pack && 0 <= gap && gap <= GapMax {

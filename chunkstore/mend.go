@@ -138,7 +138,7 @@ func (m *mending) find(ctx context.Context, k int, ref Ref) []byte {
 		_, err := OpenObject(m.t.Sealer, nil, ref.ID, stored)
 		return err == nil && len(stored) == int(ref.Place.Bytes)
 	}
-	at, end := int(ref.Place.Offset), int(ref.Place.Offset)+int(ref.Place.Bytes)
+	at, end := int(ref.Place.Offset), int(ref.Place.End())
 	if end <= len(m.stored) && whole(m.stored[at:end]) {
 		return m.stored[at:end]
 	}

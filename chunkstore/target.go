@@ -179,8 +179,8 @@ func GetWhole(ctx context.Context, b Bucket, key string, opts GetOptions,
 // may be a damaged one, or one that is not durable yet (I3), so that no manifest may be put because
 // of it.
 func (t *Target) HasPack(ctx context.Context, name Digest, least int64) (bool, error) {
-	size, err := t.StatPack(ctx, name)
-	return err == nil && (size == 0 || size >= least), notFault(err)
+	_, err := t.StatPack(ctx, name, least)
+	return err == nil, notFault(err)
 }
 
 func notFault(err error) error {
@@ -191,13 +191,17 @@ func notFault(err error) error {
 }
 
 // StatPack returns how long the pack called name is; 0: the store does not say. It fails with
-// ErrAbsent, and with ErrCorrupt if what has the name does not begin as a pack. It asks for those
-// first bytes: a [Bucket.Stat] may have to read all, and says nothing of what cannot be read.
-func (t *Target) StatPack(ctx context.Context, name Digest) (size int64, err error) {
+// ErrAbsent, and with ErrCorrupt if what has the name does not begin as a pack, or is said to be
+// shorter than least bytes. It asks for those first bytes: a [Bucket.Stat] may have to read all,
+// and says nothing of what cannot be read.
+func (t *Target) StatPack(ctx context.Context, name Digest, least int64) (int64, error) {
 	o, err := GetWhole(ctx, t.Chunks, name.String(), GetOptions{Length: packHeaderBytes},
 		checkPackHeader)
 	if err != nil {
 		return 0, fmt.Errorf("look for pack: %w", err)
+	} else if o.Bytes > 0 && o.Bytes < least {
+		return 0, fmt.Errorf("look for pack: %w: %d bytes, and has %d at least", ErrCorrupt,
+			o.Bytes, least)
 	}
 	return o.Bytes, nil
 }

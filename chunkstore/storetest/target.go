@@ -248,13 +248,13 @@ func testSpoiledPacks(d *damaged) {
 	d.must(last, chunkstore.ErrCorrupt)
 	d.must(before, nil)
 	list(chunkstore.ErrCorrupt)
-	if n, err := d.target.StatPack(ctx, d.name); err != nil || n != int64(end-1) {
+	if n, err := d.target.StatPack(ctx, d.name, 0); err != nil || n != int64(end-1) {
 		d.Errorf("it has %d bytes, %v; want %d", n, err, end-1)
 	}
 	for _, body := range [][]byte{nil, []byte("VRNP"), []byte("not a pack")} {
 		d.put(body)
 		d.must(last, chunkstore.ErrCorrupt)
-		_, err := d.target.StatPack(ctx, d.name)
+		_, err := d.target.StatPack(ctx, d.name, 0)
 		MustBe(d.T, err, chunkstore.ErrCorrupt)
 		if has, err := d.target.HasPack(ctx, d.name, 1); has || err != nil {
 			d.Errorf("has %q for a pack: %v, %v", body, has, err)

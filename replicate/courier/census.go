@@ -198,7 +198,7 @@ func (c *census) measure(ctx context.Context, all []*candidate) error {
 			}
 			defer release()
 			c.uploads.calls.Add(1)
-			size, err := c.t.StatPack(ctx, one.name)
+			size, err := c.t.StatPack(ctx, one.name, 0)
 			if chunkstore.IsFault(err) {
 				return nil // a look, or the patrol, finds it out
 			}

@@ -162,13 +162,12 @@
 // follows, so a flush looks for that, and nothing of the records before it, which may be gone when
 // somebody has put the store back to an older copy: so it asks for those after the checkpoint, from
 // the one on at which all were last seen, and for all of them when objects were asked for since. It
-// believes what was seen, and the chunk bucket's
-// identity, for a second, and else asks again: two to four requests, one for each record since
-// then, and three for objects if none was asked for in ten minutes. At the end of a process, or of
-// the last connection, nobody has asked: then a minute. What a target has, and when that was seen,
-// stands in targets.json and history.<…> for the next office. Defeated by: whoever deletes or
-// replaces things within that time: a checkpoint that is gone is found by the next one, or by a
-// push after ten minutes. An idle database asks nothing.
+// believes what was seen, and the chunk bucket's identity, for a second, and else asks again: two
+// to four requests, one for each record since then, and three for objects if none was asked for in
+// ten minutes. At the end of a process, or of the last connection, nobody has asked: then a minute.
+// What a target has, and when that was seen, stands in targets.json and history.<…> for the next
+// office. Defeated by: whoever deletes or replaces things within that time: a checkpoint that is
+// gone is found by the next one, or by a push after ten minutes. An idle database asks nothing.
 //
 // The history goes on where the last process of this spool left it. Witness: the file history.<…>
 // of this boot, and that the log is in the bucket that has the identity which it names. Defeated

@@ -89,9 +89,9 @@ func (s *sample) pick(ctx context.Context) (packs []chunkstore.Place, err error)
 			}
 		}
 		at = i
-		another := func(p chunkstore.Place) bool { return p.Pack == ref.Place.Pack }
+		same := func(p chunkstore.Place) bool { return p.Pack == ref.Place.Pack }
 		if ref.ID != chunkstore.ZeroID && !s.lost[ref.Place.Pack] &&
-			!slices.ContainsFunc(packs, another) {
+			!slices.ContainsFunc(packs, same) {
 			packs = append(packs, ref.Place)
 		}
 	}

@@ -86,7 +86,7 @@ func (h *Hooks) beforeChunk(key string, o chunkstore.GetOptions) error {
 	h.mu.Lock()
 	h.gets++
 	for _, p := range h.places[key] {
-		off, end := int64(p.Offset), int64(p.Offset)+int64(p.Bytes)
+		off, end := int64(p.Offset), p.End()
 		if o.Length == 0 || o.Offset <= off && end <= o.Offset+o.Length {
 			h.objects++
 		}

@@ -152,7 +152,7 @@ func (h *haul) bytes(byChunk bool) int64 {
 	start, end := int64(h.wants[0].Place.Offset), int64(0)
 	for _, w := range h.wants {
 		start = min(start, int64(w.Place.Offset))
-		end = max(end, int64(w.Place.Offset)+int64(w.Place.Bytes))
+		end = max(end, w.Place.End())
 	}
 	n := end
 	if !byChunk {

@@ -199,7 +199,7 @@ func (w *gcWorld) versions() (all []time.Time) {
 		for i, tree := 0, m.Tree(w.Target.Sealer); i < tree.Len(); i++ {
 			ref, err := tree.Lookup(t.Context(), i, w.Target.GetObjects)
 			if err == nil {
-				_, err = w.Target.StatPack(t.Context(), ref.Place.Pack)
+				_, err = w.Target.StatPack(t.Context(), ref.Place.Pack, 0)
 			}
 			if err != nil {
 				t.Fatalf("version %s, chunk %d: %v", o.Version, i, err)

@@ -68,7 +68,7 @@ func (p *pack) look(ctx context.Context, t *chunkstore.Target, o VerifyOptions,
 	case o.Read && len(refs) > 0:
 		err = p.read(ctx, t, refs)
 	case !o.Touch && !p.found:
-		p.bytes, err = t.StatPack(ctx, p.name)
+		p.bytes, err = t.StatPack(ctx, p.name, 0)
 		err = p.inPack(err)
 	}
 	if err == nil && o.Touch && !p.touched {
@@ -84,7 +84,7 @@ func (p *pack) look(ctx context.Context, t *chunkstore.Target, o VerifyOptions,
 	}
 	p.found = true
 	for _, ref := range refs {
-		if p.bytes > 0 && int64(ref.Place.Offset)+int64(ref.Place.Bytes) > p.bytes {
+		if p.bytes > 0 && ref.Place.End() > p.bytes {
 			p.note(ref, fmt.Errorf("object %v: %w: its pack %v has %d bytes, and ends before it",
 				ref.ID, chunkstore.ErrCorrupt, p.name, p.bytes))
 		}
@@ -113,7 +113,7 @@ func (p *pack) read(ctx context.Context, t *chunkstore.Target, refs []chunkstore
 	var wanted, end int64
 	for _, ref := range refs {
 		wanted += int64(ref.Place.Bytes)
-		end = max(end, int64(ref.Place.Offset)+int64(ref.Place.Bytes))
+		end = max(end, ref.Place.End())
 	}
 	var err error
 	if end <= chunkstore.GapMax || 2*wanted >= end {

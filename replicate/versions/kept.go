@@ -83,9 +83,9 @@ func Keep(
 
 // Begin begins a history of the database whose manifest has that key in t, in the place of the
 // checkpoint that has the given ETag, or of none if it is empty: m is its first version, kept, and
-// the newest checkpoint. It fails as [history.Create]. m.At is the
-// beginning of a history of which nobody else has the lineage, also after an error: if the answer
-// was lost, that is how the history is known again.
+// the newest checkpoint. It fails as [history.Create]. m.At is the beginning of a history of which
+// nobody else has the lineage, also after an error: if the answer was lost, that is how the history
+// is known again.
 func Begin(
 	ctx context.Context, t *chunkstore.Target, key string, o history.Options, m *manifest.Manifest,
 	etag string,
