@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -299,7 +300,7 @@ func (s *Set) enter(d *database) bool {
 	return true
 }
 
-// leave ends what database, enter, all or run has begun. The last one has d let go after a while.
+// leave ends what database, enter or run has begun. The last one has d let go after a while.
 func (s *Set) leave(d *database) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -347,23 +348,22 @@ func (s *Set) Exists(ctx context.Context, name string) (bool, error) {
 	return err == nil, d.wrap(err)
 }
 
-// all returns the databases, by name. The caller leaves each of them.
+// all returns the databases, by name. They are let go meanwhile like others.
 func (s *Set) all() []*database {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []*database
-	for _, d := range s.databases {
-		d.stay.uses++
-		all = append(all, d)
-	}
-	slices.SortFunc(all, func(a, b *database) int { return strings.Compare(a.URI(), b.URI()) })
-	return all
+	return slices.SortedFunc(maps.Values(s.databases), func(a, b *database) int {
+		return strings.Compare(a.URI(), b.URI())
+	})
 }
 
 // Exit appends what is not durable yet, and gives leases back, until ctx ends.
 func (s *Set) Exit(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, d := range s.all() {
+		if !s.enter(d) {
+			continue
+		}
 		all.Go(func() {
 			defer s.leave(d)
 			if err := d.lease.leave(ctx); err != nil {
@@ -389,12 +389,12 @@ type Status struct {
 	Error    string  `json:"last_error,omitempty"`
 }
 
-// Status lists the databases that are open, or were a moment ago, by store and path.
+// Status lists the databases that are open, or were a moment ago, by store and path. Who looks is
+// nobody who uses them: however often that is, they are let go.
 func (s *Set) Status() []Status {
 	list := []Status{}
 	for _, d := range s.all() {
 		list = append(list, d.status())
-		s.leave(d)
 	}
 	return list
 }
