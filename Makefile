@@ -172,9 +172,14 @@ check-c: modules
 
 # -timeout: a busy machine is slow, and no failure; what hangs is ended by bounds of its own.
 # -count=1: go test's cache does not see that the library or the tool changed.
+# What failed is told again at the end, with the stacks of the tests that hung.
+unit: SHELL := bash
 unit: modules
-	$(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 75m ./...
-	$(GO) test -count=1 -timeout 30m -run 'TestSimulation|TestR7' ./replicate/remote
+	@mkdir -p $(BUILD)
+	@set -o pipefail; { \
+	  $(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 40m ./... && \
+	  $(GO) test -count=1 -timeout 30m -run 'TestSimulation|TestR7' ./replicate/remote; \
+	} 2>&1 | tee $(BUILD)/unit.log || { awk -f test/failures.awk $(BUILD)/unit.log; exit 1; }
 
 sqlite3-shell:
 	@command -v sqlite3 >/dev/null && exit; \
