@@ -26,6 +26,7 @@ const PageBytes = 4096
 type Publisher struct {
 	Store  *chunkstore.Store
 	Target *chunkstore.Target // the only one of Store
+	Dir    string             // what Target is
 	Hooks  *Hooks
 	Newest manifest.Manifest // and what the next version takes over
 	Clock  func() time.Time  // dates packs; nil: this machine's
@@ -155,7 +156,8 @@ func New(t testing.TB) *Publisher {
 // NewSealed is New with a target whose Sealer is s.
 func NewSealed(t testing.TB, s chunkstore.Sealer) *Publisher {
 	t.Helper()
-	config := []chunkstore.TargetConfig{&dir.Config{Path: t.TempDir()}}
+	path := t.TempDir()
+	config := []chunkstore.TargetConfig{&dir.Config{Path: path}}
 	real, err := chunkstore.Open(context.Background(), config,
 		chunkstore.Options{CallsPerSecond: -1})
 	if err != nil {
@@ -166,7 +168,7 @@ func NewSealed(t testing.TB, s chunkstore.Sealer) *Publisher {
 		hookedBucket{real.Targets[0].Manifests, h.beforeManifest})
 	target.Sealer = s
 	return &Publisher{
-		t: t, Store: chunkstore.NewStore(target), Target: target, Hooks: h,
+		t: t, Store: chunkstore.NewStore(target), Target: target, Dir: path, Hooks: h,
 		tree: manifest.NewTree(target.Sealer, 0),
 		Newest: manifest.Manifest{Host: "h", Path: "/db", Program: "test", Lineage: [16]byte{1},
 			Continuity: 1, PageBytes: PageBytes},

@@ -62,7 +62,8 @@
 //	    it still has. A fetch that fails changes nothing.
 //	F4  Versions of one lineage are followed forwards only, also when another target
 //	    answers, which lags. If such a target has another lineage, it is believed only if
-//	    its version was written later.
+//	    its version was written later. That the target which a version came from has only
+//	    older ones by now is an error, and the version is not taken for the newest any more.
 //	F5  No read waits longer than the deadline, and none waits for a refresh. None fails
 //	    because of a chunk that it does not need, and that was fetched together with its own.
 //	    Nor does one fail because one target does, if another has the chunk that can be asked.
@@ -103,6 +104,12 @@
 // its newest version, is that version. Witness: the Cut, 128 bits that were drawn here at random.
 // Defeated by who rewrites the store's history on purpose. Then this process goes on with what it
 // wrote, until there is another version, whose chunks are compared by their IDs.
+//
+// What was read of a target is still there, so that the next record is the next version. Witness:
+// there is one, and it names the last one that was read; else, when a refresh is forced, and once in
+// 60 polls that bring nothing, the checkpoint and that last record are asked for. Defeated by: a
+// store that is put back to an older copy between two such questions. Until the next one, a replica
+// takes what it has for the newest version, also while the writer goes on there.
 //
 // The schema that a replica's connection has parsed is still right. Witness: the file's own
 // schema cookie, as long as Continuity says that the writer has followed every transaction

@@ -245,6 +245,12 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	}
 	m := found.Manifest
 	if prev != nil && (f.source.Named() || f.shown.fed) && lags(m, found.From, prev) {
+		if prev == before && found.From == prev.from && !f.shown.fed {
+			f.mu.Lock()
+			f.flights.doubt = true // who asks only for what comes next is not told of it
+			f.mu.Unlock()
+			return false, &olderError{found, prev}
+		}
 		// Another target answered than last time, one that lags: what it has is no news.
 		f.all.log.Info("replica ignores an older version", "source", f.source, "have",
 			prev.m.Sequence, "found", m.Sequence)
@@ -280,6 +286,23 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 		"chunks", v.table.present(), "of", m.Chunks())
 	return found.More, nil
 }
+
+// olderError: a target has no longer what it had.
+type olderError struct {
+	found locate.Found
+	had   *snapshot
+}
+
+func (e *olderError) Error() string {
+	return fmt.Sprintf("%s has lost what was read from it, up to version %d of %v, and has version "+
+		"%d of %v: it was put back to an older copy, or the machine that writes to it was. The "+
+		"replica stays as it is until there is a later version", e.found.From.Name,
+		e.had.m.Sequence, e.had.m.Time.UTC().Format(time.RFC3339), e.found.Manifest.Sequence,
+		e.found.Manifest.Time.UTC().Format(time.RFC3339))
+}
+
+// ErrorCode is one for all versions: it is told once.
+func (e *olderError) ErrorCode() string { return "PutBack" }
 
 // lags reports whether m, which from has, is no successor of prev. In one lineage versions are
 // followed forwards only. Another lineage is news if the target that prev came from has it: there a
@@ -324,6 +347,10 @@ func (f *follower) current() *snapshot {
 	return f.newest
 }
 
+// doubtPolls: who polls asks each so many polls that have brought nothing whether what he has read
+// is still there.
+const doubtPolls = 60
+
 // poll asks the source again and again, until ctx ends.
 func (f *follower) poll(ctx context.Context) {
 	defer f.all.leave(1)
@@ -334,9 +361,14 @@ func (f *follower) poll(ctx context.Context) {
 		news = h.News(ctx)
 	}
 	var failed string // the kind of the error that was told; empty: none
+	idle := 0         // polls that have brought nothing, since one that has doubted
 	for {
 		before := f.current()
-		if err := f.refresh(ctx, false); err == nil {
+		err := f.refresh(ctx, idle == doubtPolls)
+		if idle++; f.current() != before || idle > doubtPolls {
+			idle = 0
+		}
+		if err == nil {
 			pause = f.all.options.PollInterval
 			if failed != "" {
 				f.all.log.Warn("replica is refreshed again", "source", f.source)

@@ -310,8 +310,9 @@ func TestOrder(t *testing.T) {
 	p.Publish(publishtest.Stamped(20, 2), 0)
 	r := p.open(p.follow(Options{}))
 	p.Put(first)
-	if err := r.Refresh(context.Background(), true); err != nil || r.Sequence() != 2 {
-		t.Errorf("refresh to a target that lags: %v, at version %d, want 2", err, r.Sequence())
+	if err := r.Refresh(context.Background(), true); err == nil || r.Sequence() != 2 {
+		t.Errorf("refresh to a target that was put back: %v, at version %d, want an error, 2", err,
+			r.Sequence())
 	}
 	other := *first
 	other.Lineage = [16]byte{2}

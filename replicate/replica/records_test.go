@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/publishtest"
@@ -132,5 +136,74 @@ func TestRecordCosts(t *testing.T) {
 	}
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTargetThatWasPutBack: a replica whose target was put back to an older copy does not say that
+// what it has is the newest version; and it follows who goes on there, also where his records are
+// in the places of those that are gone.
+func TestTargetThatWasPutBack(t *testing.T) {
+	for name, later := range map[string]int{"fewer": 1, "more": 9} {
+		t.Run(name+" records than before", func(t *testing.T) { putBack(t, later) })
+	}
+}
+
+func putBack(t *testing.T, later int) {
+	p := newSource(t)
+	p.Records()
+	version := func(n byte) {
+		file := publishtest.Stamped(20, 1)
+		file[200] = n
+		p.Publish(file, 0)
+	}
+	version(1)
+	version(2)
+	then, old := p.Newest, t.TempDir()
+	if err := os.CopyFS(old, os.DirFS(p.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range byte(4) {
+		version(10 + n)
+	}
+	r := p.open(p.follow(Options{}))
+	follower := p.follow(Options{PollInterval: time.Millisecond})
+	auto := p.open(follower)
+	auto.SetAuto(true)
+	for _, name := range []string{"chunks", "manifests"} {
+		if err := os.RemoveAll(filepath.Join(p.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(p.Dir, os.DirFS(old)); err != nil {
+		t.Fatal(err)
+	}
+	had := p.Newest.Sequence
+	for range 2 {
+		if err := r.Refresh(t.Context(), true); err == nil || r.Sequence() != had {
+			t.Fatalf("refreshed: %v, at version %d of %d", err, r.Sequence(), had)
+		}
+	}
+	if err := r.Refresh(t.Context(), false); err == nil {
+		t.Error("and then it is believed again")
+	}
+	for follower.Status()[0].LastError == "" {
+		runtime.Gosched()
+	}
+	then.Sequence = had
+	p.Newest = then
+	p.TakeOver(nil)
+	for n := range later {
+		version(100 + byte(n))
+	}
+	if err := r.Refresh(t.Context(), true); err != nil || r.Sequence() != p.Newest.Sequence {
+		t.Fatalf("the writer went on: %v, at version %d of %d", err, r.Sequence(), p.Newest.Sequence)
+	}
+	for auto.Sequence() != p.Newest.Sequence {
+		auto.Adopt()
+		runtime.Gosched()
+	}
+	page := make([]byte, testPage)
+	if err := auto.Read(t.Context(), page, 0); err != nil || page[200] != 99+byte(later) {
+		t.Errorf("%v, %d", err, page[200])
 	}
 }

@@ -129,21 +129,27 @@ func (f *Follower) Next(ctx context.Context) (news bool, err error) {
 	}
 }
 
-// Doubt has the next call ask whether the checkpoint is still one of the history that was read, and
-// else read anew what stands there. Without it, that is found out within [history.Grace].
+// Doubt has the next call ask whether what was read is still there: the checkpoint, and, if nothing
+// comes after it, the last record. Else it reads anew what stands there. Without it, that there is
+// another checkpoint is found out within [history.Grace], and that records are gone, or have made
+// place for others, once a checkpoint is beyond them: a store may be put back to an older copy.
 func (f *Follower) Doubt() { f.doubt = true }
 
 // next takes over some of what is new, and reports whether that is all.
 func (f *Follower) next(ctx context.Context) (end bool, err error) {
-	next := (*history.Reader).Next
-	if f.doubt && f.reader != nil && f.newest.At.Lineage != [16]byte{} { // else it is asked anyway
-		next = (*history.Reader).LookAndNext
-	}
+	doubt := f.doubt && f.newest.At.Lineage != [16]byte{} // else it is asked anyway
 	f.doubt = false
 	var step history.Step
 	if f.reader != nil {
-		step, err = next(f.reader, ctx)
-		if errors.Is(err, history.ErrBehind) {
+		if doubt {
+			step, err = f.reader.LookAndNext(ctx)
+		} else {
+			step, err = f.reader.Next(ctx)
+		}
+		if doubt && err == nil && step.Empty() { // else the last record stands: the next one says so
+			err = f.reader.Stand(ctx, f.reader.At())
+		}
+		if errors.Is(err, history.ErrBehind) || errors.Is(err, history.ErrLost) {
 			f.reader = nil
 		}
 	}
