@@ -41,7 +41,7 @@ func (w *world) isMended(r *Replicator, what string) {
 		w.equal(k, what)
 	}
 	w.until("nothing is damaged", func() bool {
-		status, err := ReadStatus(w.sp.Dir(), time.Now())
+		status, err := ReadStatus(w.sp.Dir(), 0, time.Now())
 		return err == nil && len(status.Targets) > 0 && status.Targets[0].Damaged == 0 &&
 			r.Status().Targets[0].Damaged == 0
 	})
@@ -102,7 +102,7 @@ func damagedIsPutAgain(
 	if restart {
 		stop()
 	}
-	status, err := ReadStatus(w.sp.Dir(), time.Now())
+	status, err := ReadStatus(w.sp.Dir(), 0, time.Now())
 	if err != nil || status.Targets[0].Damaged != 2 { // as it was said
 		w.Errorf("%v; status %+v", err, status)
 	}

@@ -83,9 +83,11 @@ func (r *reporter) close(sp *spool.Spool) {
 const TakingOver = "taking over"
 
 // ReadStatus returns how replication stands of the database whose spool is in dir, by what its
-// recorders and its replicator have left there: it takes no lock, and sends no request. Errors are
-// those of [spool.Open]; what can be said is returned with them.
-func ReadStatus(dir string, now time.Time) (Status, error) {
+// recorders and its replicator have left there: it takes no lock, and sends no request. purpose is
+// what it should be replicated for (see [Purpose]): where it is not, it is not up to date, whatever
+// other targets have; 0: whatever it is. Errors are those of [spool.Open]; what can be said is
+// returned with them.
+func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	status := Status{Database: Database{Spool: dir}}
 	source, sourceErr := spool.ReadSourceConfig(dir)
 	if sourceErr == nil {
@@ -130,6 +132,14 @@ func ReadStatus(dir string, now time.Time) (Status, error) {
 	}
 	if served, servedErr := sp.Served(); servedErr == nil && !served {
 		status.State, status.Replicator, status.Begun = "nobody replicates", 0, time.Time{}
+	}
+	if was := st.Purpose.Load(); was != 0 && purpose != 0 && was != purpose {
+		status.UpToDate = false
+		err := errOtherBefore
+		if status.Replicator != 0 {
+			err = fmt.Errorf("process %d %w", status.Replicator, ErrOtherPurpose)
+		}
+		status.Error = err.Error()
 	}
 	if !status.UpToDate {
 		status.behind(st, said.Behind, now)

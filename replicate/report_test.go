@@ -18,7 +18,7 @@ func TestStatusOfSuccessor(t *testing.T) {
 	stop()
 	read := func(state string) Status {
 		t.Helper()
-		status, err := ReadStatus(w.sp.Dir(), time.Now())
+		status, err := ReadStatus(w.sp.Dir(), 0, time.Now())
 		if err != nil || status.State != state || len(status.Targets) != 1 ||
 			status.Reported.Before(began) || status.Targets[0].Manifest.Before(began) {
 			t.Fatalf("%v; want %q: %+v", err, state, status)
@@ -40,7 +40,7 @@ func TestStatusOfSuccessor(t *testing.T) {
 	defer w.run(r)()
 	w.mustFlush(r)
 	w.until("the successor has said something", func() bool {
-		now, err := ReadStatus(w.sp.Dir(), time.Now())
+		now, err := ReadStatus(w.sp.Dir(), 0, time.Now())
 		return err == nil && now.State == "idle" && now.Reported.After(was.Reported)
 	})
 	now = read("idle")

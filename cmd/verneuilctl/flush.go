@@ -329,16 +329,21 @@ func (g *global) source(dir string) (spool.SourceConfig, bool) {
 	if err != nil || len(config.Targets) == 0 || config.ReplicationSpoolingDir == "" {
 		return spool.SourceConfig{}, false
 	}
-	ours, err := os.Stat(config.ReplicationSpoolingDir)
-	if err != nil {
-		return spool.SourceConfig{}, false
-	}
-	theirs, err := os.Stat(filepath.Dir(dir))
-	if err != nil || !os.SameFile(ours, theirs) {
+	if !sameDirectory(config.ReplicationSpoolingDir, filepath.Dir(dir)) {
 		return spool.SourceConfig{}, false
 	}
 	path, err := spool.PathOf(dir)
 	return config.Source(path), err == nil
+}
+
+// sameDirectory reports whether a and b are names of one directory, which is there.
+func sameDirectory(a, b string) bool {
+	ours, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Stat(b)
+	return err == nil && os.SameFile(ours, theirs)
 }
 
 // flushing is the flush of one spool.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"verneuil/chunkstore"
 	"verneuil/replicate"
 	"verneuil/spool"
 	"verneuil/vfs"
@@ -37,7 +38,8 @@ behind, when they got the last version, what fails, how many requests are sent, 
 cost in a month at this rate (price_per_million_requests; after ten minutes). It reads what
 recorders and replicators leave in the spools, and sends no request. A replicator leaves its
 part at most every two seconds. Where nobody replicates, or a process has just begun to, it shows
-what the one before has left, and when that was.
+what the one before has left, and when that was. A database that is replicated under another host
+name, or to other targets, than the configuration has it, is not up to date.
 
 With --proof it asks the targets of the configuration, once, when verify --drill last proved that
 each database restores: a request for each database and target.
@@ -154,14 +156,32 @@ func statuses(dir string, config *vfs.Config) ([]standing, error) {
 	if err != nil {
 		return nil, err
 	}
+	purpose, err := purposeIn(dir, config)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]standing, 0, len(dirs))
 	for _, dir := range dirs {
-		s, _ := replicate.ReadStatus(dir, time.Now()) // its error is in s
+		s, _ := replicate.ReadStatus(dir, purpose, time.Now()) // its error is in s
 		s.Path = cmp.Or(s.Path, dir)
 		all = append(all, standing{Status: s, Dollars: config.RequestDollars(s.PerMonth)})
 	}
 	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
 	return all, nil
+}
+
+// purposeIn is what the configuration has the databases replicated for that have a spool in dir; 0:
+// it says nothing of them.
+func purposeIn(dir string, config *vfs.Config) (uint64, error) {
+	if !sameDirectory(dir, config.ReplicationSpoolingDir) {
+		return 0, nil
+	}
+	store, err := chunkstore.Open(context.Background(), config.Targets, chunkstore.Options{})
+	if err != nil || len(store.Targets) == 0 {
+		return 0, err
+	}
+	defer store.Close()
+	return replicate.Purpose(config.Host(), store.Targets), nil
 }
 
 // trouble is what is wrong with a database's replication; empty: nothing.

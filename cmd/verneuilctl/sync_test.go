@@ -341,8 +341,8 @@ func TestFlushWhileServed(t *testing.T) {
 	shell.end(0)
 }
 
-// TestFlushOtherTargets: a flush by a configuration that names other targets, or another host, than
-// the programs had does not say that they have everything. A sync sees to it.
+// TestFlushOtherTargets: by a configuration that names other targets, or another host, than the
+// programs had, neither a flush nor status says that they have everything. A sync sees to it.
 func TestFlushOtherTargets(t *testing.T) {
 	lib := library(t)
 	for name, changes := range map[string]map[string]any{
@@ -356,7 +356,21 @@ func TestFlushOtherTargets(t *testing.T) {
 			sqlite(t, []string{"VERNEUIL_CONFIG=" + s.config(), "VERNEUIL_LOG=off"}, "-cmd",
 				".load "+lib, "-cmd", ".open "+db, ":memory:", "CREATE TABLE t(x);")
 			must(t, "-c", s.config(), "flush", db)
+			tells := func(upToDate, failing string) {
+				t.Helper()
+				out := must(t, "-c", s.config(), "status", "--prometheus")
+				for metric, want := range map[string]string{
+					"up_to_date": upToDate, "failing": failing,
+				} {
+					line := "verneuil_" + metric + `{database="` + db + `"} ` + want
+					if !strings.Contains(out, line+"\n") {
+						t.Errorf("want %s; status:\n%s", line, out)
+					}
+				}
+			}
+			tells("1", "0")
 			s.configure(changes)
+			tells("0", "1")
 			for _, what := range []string{db, s.path("spool")} {
 				refuse(t, 1, []string{"not to ", "other", "verneuilctl sync " + db},
 					"-c", s.config(), "flush", what)
@@ -368,6 +382,7 @@ func TestFlushOtherTargets(t *testing.T) {
 				t.Fatal(r.said())
 			}
 			must(t, "-c", s.config(), "flush", db)
+			tells("1", "0")
 			if !bytes.Equal(s.restored(db), checkpointed(t, db)) {
 				t.Error("the restored database differs")
 			}
