@@ -51,12 +51,7 @@ func ask[T any](ctx context.Context, s *Store, all []*Target, bytes int64,
 		targets = targets[1:]
 		asked = append(asked, t)
 		slow.Reset(slowAfter)
-		go func() {
-			a := answer[T]{target: t}
-			defer func() { answers <- a }()
-			defer recovered(&a.err)
-			a.value, a.err = get(ctx, t)
-		}()
+		go askOne(ctx, t, get, answers)
 	}
 	for {
 		if len(asked) == 0 {
@@ -87,14 +82,77 @@ func ask[T any](ctx context.Context, s *Store, all []*Target, bytes int64,
 	}
 }
 
+// askOne tells answers what get returns of t.
+func askOne[T any](ctx context.Context, t *Target, get func(context.Context, *Target) (T, error),
+	answers chan<- answer[T]) {
+	a := answer[T]{target: t}
+	defer func() { answers <- a }()
+	defer recovered(&a.err)
+	a.value, a.err = get(ctx, t)
+}
+
+// FromBest returns what get returns of the target that has the best of it, and that target; of
+// equal ones, the first that answers. All are asked at once, but those that lately failed only if no
+// other has it. Nobody waits for one that is slow if another one has answered: its context ends.
+// Errors are those of FromAny; ErrUnmodified is one like others.
+func FromBest[T any](ctx context.Context, s *Store,
+	get func(context.Context, *Target) (T, error), better func(a, b T) bool,
+) (T, *Target, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var best answer[T]
+	var failed failures
+	good, bad := trust(s.Targets)
+	for _, asked := range [][]*Target{good, bad} {
+		answers := make(chan answer[T], len(asked))
+		for _, t := range asked {
+			go askOne(ctx, t, get, answers)
+		}
+		slow, late := time.NewTimer(s.options.SlowAfter), false
+		asked = slices.Clone(asked)
+		for len(asked) > 0 && !(late && best.target != nil) {
+			select {
+			case a := <-answers:
+				asked = slices.DeleteFunc(asked, func(t *Target) bool { return t == a.target })
+				switch {
+				case a.err == nil:
+					a.target.failed.Store(0)
+					if best.target == nil || better(a.value, best.value) {
+						best = a
+					}
+					continue
+				case ctx.Err() == nil && !errors.Is(a.err, ErrAbsent):
+					a.target.suspect()
+				}
+				failed.add(a.target, a.err)
+			case <-slow.C:
+				late = true
+				for _, t := range asked {
+					t.suspect()
+				}
+			}
+		}
+		slow.Stop()
+		if best.target != nil {
+			return best.value, best.target, nil
+		}
+	}
+	var none T
+	return none, nil, failed.err()
+}
+
 // suspect notes that t has failed.
 func (t *Target) suspect() { t.failed.Store(time.Now().UnixNano()) }
 
-// trusted returns targets with those last that failed within suspectFor. Of one that has done so
-// after now, as the clock was set back, nothing is known.
+// trusted returns targets with those last that failed within suspectFor.
 func trusted(targets []*Target) []*Target {
-	good := make([]*Target, 0, len(targets))
-	var bad []*Target
+	good, bad := trust(targets)
+	return append(good, bad...)
+}
+
+// trust returns those of targets that failed within suspectFor as bad, and the others as good. Of
+// one that has done so after now, as the clock was set back, nothing is known.
+func trust(targets []*Target) (good, bad []*Target) {
 	for _, t := range targets {
 		if ago := time.Now().UnixNano() - t.failed.Load(); 0 <= ago && ago < int64(suspectFor) {
 			bad = append(bad, t)
@@ -102,5 +160,5 @@ func trusted(targets []*Target) []*Target {
 			good = append(good, t)
 		}
 	}
-	return append(good, bad...)
+	return good, bad
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -165,13 +166,18 @@ func (s *Store) Fill(p *Pack) {
 	}
 }
 
-// FromAny returns what get returns of the first target of s that has it, and that target. The next
-// one is asked when one fails, or is slow; those that lately failed are asked last. get may be
-// called for several at once, whose context ends when one has answered. It fails with ErrUnmodified
-// if the first target that answers says so, and with ErrAbsent only if all say so.
-func FromAny[T any](ctx context.Context, s *Store,
+// FromAny returns what get returns of the first target of s that has it, and that target: of first,
+// if that is not nil, else in their order. The next one is asked when one fails, or is slow; those
+// that lately failed are asked last. get may be called for several at once, whose context ends when
+// one has answered. It fails with ErrUnmodified if the first target that answers says so, and with
+// ErrAbsent only if all say so.
+func FromAny[T any](ctx context.Context, s *Store, first *Target,
 	get func(context.Context, *Target) (T, error)) (T, *Target, error) {
-	return ask(ctx, s, s.Targets, 0, get)
+	targets := slices.Clone(s.Targets)
+	if i := slices.Index(targets, first); i > 0 {
+		targets = slices.Insert(slices.Delete(targets, i, i+1), 0, first)
+	}
+	return ask(ctx, s, targets, 0, get)
 }
 
 // GetManifest returns the object called key of the first target that has it as check

@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -370,3 +372,81 @@ func TestLimit(t *testing.T) {
 
 // whole takes anything for a manifest.
 func whole([]byte) error { return nil }
+
+// TestFromBest: of all targets the best answer counts; one that fails, or hangs, keeps nobody from
+// it, and is asked only once until it is well, or nobody else has an answer.
+func TestFromBest(t *testing.T) {
+	inner, _, _ := twoTargets(t, chunkstore.Sum(nil))
+	targets := inner.Targets
+	var asked [2]atomic.Int32
+	get := func(answers [2]int) func(context.Context, *chunkstore.Target) (int, error) {
+		hung := make(chan struct{})
+		return func(ctx context.Context, target *chunkstore.Target) (int, error) {
+			i := slices.Index(targets, target)
+			asked[i].Add(1)
+			if answers[1-i] == hangs {
+				<-hung
+			}
+			switch answers[i] {
+			case hangs:
+				close(hung)
+				<-ctx.Done()
+				return 0, ctx.Err()
+			case fails:
+				return 0, faultbucket.ErrInjected
+			case lacks:
+				return 0, chunkstore.ErrAbsent
+			}
+			return answers[i], nil
+		}
+	}
+	for name, c := range map[string]struct {
+		answers [2]int
+		want    int // 0: an error
+		absent  bool
+		again   [2]int32 // who is asked when it is asked again
+	}{
+		"the first":      {[2]int{7, 5}, 7, false, [2]int32{1, 1}},
+		"the other":      {[2]int{5, 7}, 7, false, [2]int32{1, 1}},
+		"one lacks it":   {[2]int{lacks, 5}, 5, false, [2]int32{1, 1}},
+		"one fails":      {[2]int{fails, 5}, 5, false, [2]int32{0, 1}},
+		"one hangs":      {[2]int{5, hangs}, 5, false, [2]int32{1, 0}},
+		"fails or lacks": {[2]int{lacks, fails}, 0, false, [2]int32{1, 1}},
+		"both lack it":   {[2]int{lacks, lacks}, 0, true, [2]int32{1, 1}},
+		"both fail":      {[2]int{fails, fails}, 0, false, [2]int32{1, 1}},
+	} {
+		s := chunkstore.NewStore(targets...)
+		s.SlowAfter(time.Hour)
+		if slices.Contains(c.answers[:], hangs) {
+			s.SlowAfter(time.Millisecond)
+		}
+		answer := get(c.answers)
+		for range 2 {
+			asked[0].Store(0)
+			asked[1].Store(0)
+			got, target, err := chunkstore.FromBest(t.Context(), s, answer,
+				func(a, b int) bool { return a > b })
+			switch {
+			case c.want == 0:
+				if err == nil || errors.Is(err, chunkstore.ErrAbsent) != c.absent {
+					t.Errorf("%s: %v", name, err)
+				}
+			case err != nil || got != c.want || target != targets[slices.Index(c.answers[:], got)]:
+				t.Errorf("%s: %d of %v, %v; want %d", name, got, target, err, c.want)
+			}
+		}
+		if again := [2]int32{asked[0].Load(), asked[1].Load()}; again != c.again {
+			t.Errorf("%s: %v were asked, want %v", name, again, c.again)
+		}
+		for _, target := range targets {
+			target.Failed(time.Now().Add(-time.Hour))
+		}
+	}
+}
+
+// What a target does in TestFromBest, in place of an answer.
+const (
+	hangs = -1 - iota
+	fails
+	lacks
+)

@@ -23,6 +23,7 @@ type Found struct {
 	// More: there may be a newer version already, which a FetchFrom finds.
 	More bool
 
+	doubted  bool               // see Doubted
 	follower *versions.Follower // of From; nil: it is not followed there
 	object   *object            // nil: the source is a host's database
 	begun    func(*manifest.Manifest, *chunkstore.Target)
@@ -49,8 +50,9 @@ func (l *Locator) Fetch(ctx context.Context) (Found, error) {
 }
 
 // Doubted returns f for a FetchFrom that shall not only ask for what comes after it, but also
-// whether it is still of the history that the target has.
+// whether it is still of the history that the target has, and whether another target has more.
 func (f Found) Doubted() Found {
+	f.doubted = true
 	if f.follower != nil {
 		f.follower = f.follower.Clone()
 		f.follower.Doubt()
@@ -68,9 +70,10 @@ func (f Found) Announced(begun func(*manifest.Manifest, *chunkstore.Target)) Fou
 
 // FetchFrom returns the source's newest version; prev is what it has found before, or zero. news
 // says whether it is another version than prev's; if not, the next call should have found
-// nevertheless. Of a host's database the first target that answers is believed, which may lag
-// behind the one that prev is from. Where it is the same, what is new is asked for: as a rule, that
-// is one request for the next record. To have a version soon, FetchFrom does not always ask whether
+// nevertheless. Of a host's database all targets are asked if prev is zero, or doubted, and what is
+// furthest on counts, as far as they answer soon; else the one that prev is from, or, if it fails,
+// the first that answers, which may lag. Where it is the same as before, what is new is asked for: as
+// a rule, that is one request for the next record. To have a version soon, FetchFrom does not always ask whether
 // there is yet another: see More. Errors wrap ErrAbsent, ErrCorrupt, or are worth a later try; all
 // name the source.
 func (l *Locator) FetchFrom(ctx context.Context, prev Found) (found Found, news bool, err error) {
@@ -92,10 +95,19 @@ type fetched struct {
 }
 
 func (l *Locator) fromTargets(ctx context.Context, prev Found) (Found, bool, error) {
-	f, _, err := chunkstore.FromAny(ctx, l.store,
-		func(ctx context.Context, t *chunkstore.Target) (fetched, error) {
-			return goOn(ctx, t, l.key, prev)
+	get := func(ctx context.Context, t *chunkstore.Target) (fetched, error) {
+		return goOn(ctx, t, l.key, prev)
+	}
+	var f fetched
+	var err error
+	if len(l.store.Targets) > 1 && (prev.From == nil || prev.doubted) {
+		f, _, err = chunkstore.FromBest(ctx, l.store, get, func(a, b fetched) bool {
+			h, o := a.Manifest.Head(), b.Manifest.Head()
+			return h.Supersedes(o) || !o.Supersedes(h) && a.From == prev.From
 		})
+	} else {
+		f, _, err = chunkstore.FromAny(ctx, l.store, prev.From, get)
+	}
 	if err != nil {
 		return Found{}, false, fmt.Errorf("get manifest: object %s: %w", l.key, err)
 	}
