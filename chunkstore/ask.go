@@ -92,7 +92,7 @@ func askOne[T any](ctx context.Context, t *Target, get func(context.Context, *Ta
 }
 
 // FromBest returns what get returns of the target that has the best of it, and that target; of
-// equal ones, the first that answers. All are asked at once, but those that lately failed only if no
+// equal ones, the first in their order. All are asked at once, but those that lately failed only if no
 // other has it. Nobody waits for one that is slow if another one has answered: its context ends.
 // Errors are those of FromAny; ErrUnmodified is one like others.
 func FromBest[T any](ctx context.Context, s *Store,
@@ -102,6 +102,9 @@ func FromBest[T any](ctx context.Context, s *Store,
 	defer cancel()
 	var best answer[T]
 	var failed failures
+	before := func(a, b *Target) bool {
+		return slices.Index(s.Targets, a) < slices.Index(s.Targets, b)
+	}
 	good, bad := trust(s.Targets)
 	for _, asked := range [][]*Target{good, bad} {
 		answers := make(chan answer[T], len(asked))
@@ -117,7 +120,8 @@ func FromBest[T any](ctx context.Context, s *Store,
 				switch {
 				case a.err == nil:
 					a.target.failed.Store(0)
-					if best.target == nil || better(a.value, best.value) {
+					if best.target == nil || better(a.value, best.value) ||
+						before(a.target, best.target) && !better(best.value, a.value) {
 						best = a
 					}
 					continue

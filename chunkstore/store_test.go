@@ -408,6 +408,7 @@ func TestFromBest(t *testing.T) {
 	}{
 		"the first":      {[2]int{7, 5}, 7, false, [2]int32{1, 1}},
 		"the other":      {[2]int{5, 7}, 7, false, [2]int32{1, 1}},
+		"they are equal": {[2]int{5, 5}, 5, false, [2]int32{1, 1}},
 		"one lacks it":   {[2]int{lacks, 5}, 5, false, [2]int32{1, 1}},
 		"one fails":      {[2]int{fails, 5}, 5, false, [2]int32{0, 1}},
 		"one hangs":      {[2]int{5, hangs}, 5, false, [2]int32{1, 0}},
