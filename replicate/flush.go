@@ -212,6 +212,7 @@ func (r *Replicator) flushThere(
 	}
 	ticker := time.NewTicker(ticketPoll)
 	defer ticker.Stop()
+	awaited := awaiting{r: r, sp: sp, began: time.Now()}
 	for {
 		answered := st.FlushAnswered.Load() >= ticket // before done
 		switch {
@@ -236,6 +237,52 @@ func (r *Replicator) flushThere(
 		case <-changed:
 			return true, nil
 		case <-ticker.C:
+			if err := awaited.look(time.Now()); err != nil {
+				return false, err
+			}
 		}
 	}
+}
+
+// tellAfter is how long a process that is stopped is waited for before somebody is told of it.
+const tellAfter = 2 * time.Second
+
+// ErrReplicatorStopped: the process that replicates a database is stopped, and so answers nobody.
+var ErrReplicatorStopped = errors.New("which replicates this database, is stopped, by a signal or a " +
+	"debugger: have it go on (kill -CONT), or end it")
+
+// awaiting is a wait for the process that replicates sp.
+type awaiting struct {
+	r       *Replicator
+	sp      *spool.Spool
+	began   time.Time
+	stopped time.Time // when it was first seen to be so; zero: it was not when last looked at
+	looked  time.Time
+	told    bool
+}
+
+// look looks at the process now and then. It tells the log once of one that is stopped, or does
+// not answer for as long as a store may take, and fails if it is stopped for as long.
+func (a *awaiting) look(now time.Time) error {
+	if now.Sub(a.looked) < tellAfter/4 {
+		return nil
+	}
+	a.looked = now
+	who := spool.Token(a.sp.State().Replicator.Load())
+	long := a.r.o.Store.Options().Timeout
+	switch {
+	case !who.Stopped():
+		a.stopped = time.Time{}
+	case a.stopped.IsZero():
+		a.stopped = now
+	case now.Sub(a.stopped) >= long:
+		return fmt.Errorf("process %d, %w", who.PID(), ErrReplicatorStopped)
+	}
+	stopped := !a.stopped.IsZero()
+	if !a.told && (stopped && now.Sub(a.stopped) >= tellAfter || now.Sub(a.began) >= long) {
+		a.told = true
+		a.r.o.Log.Warn("waiting for the process that replicates the database", "database",
+			a.sp.Path(), "process", who.PID(), "stopped", stopped, "asked", now.Sub(a.began))
+	}
+	return nil
 }

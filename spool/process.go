@@ -81,6 +81,16 @@ func (t Token) Alive() bool {
 	return makeToken(t.namespace(), t.PID(), start) == t && state != 'Z' && state != 'X'
 }
 
+// Stopped reports whether t's process is stopped, by a signal or a debugger: nobody knows for how
+// long it will do nothing. Of one in another PID namespace it is not known.
+func (t Token) Stopped() bool {
+	if !t.Alive() {
+		return false
+	}
+	_, state, err := processStart(t.PID())
+	return err == nil && (state == 'T' || state == 't')
+}
+
 // processStart reads field 22 of /proc/PID/stat, clock ticks since boot, and the
 // state in field 3. Field 2, the command's name in brackets, may hold anything.
 func processStart(pid int) (start uint64, state byte, err error) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"verneuil/chunkstore"
@@ -337,6 +338,37 @@ func TestFlushWhileServed(t *testing.T) {
 	if err := restored.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil ||
 		n != 4 {
 		t.Errorf("%d tables are restored (%v), want 4", n, err)
+	}
+	shell.end(0)
+}
+
+// TestReplicatorStopped: who asks a process to replicate that is stopped is told so, and does not
+// wait for ever.
+func TestReplicatorStopped(t *testing.T) {
+	lib := library(t)
+	s := dirSite(t)
+	db := s.path("d.db")
+	shell := startShell(t, []string{"VERNEUIL_CONFIG=" + s.config()}, []string{sqliteShell(t)})
+	shell.ask(".load " + lib)
+	shell.ask(".open " + db)
+	shell.ask("CREATE TABLE t(x);")
+	must(t, "flush", s.path("spool"))
+	pid := shell.command.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	said := []string{fmt.Sprintf("process %d", pid), "is stopped", "kill -CONT"}
+	refuse(t, 1, said, "--timeout", "1s", "flush", s.path("spool"))
+	refuse(t, 1, said, "--timeout", "1s", "-c", s.config(), "sync", db)
+	if out := must(t, "-c", s.config(), "status"); !strings.Contains(out, "is stopped") {
+		t.Errorf("status: %s", out)
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "flush", s.path("spool"))
+	if out := must(t, "-c", s.config(), "status"); strings.Contains(out, "is stopped") {
+		t.Errorf("status of one that goes on: %s", out)
 	}
 	shell.end(0)
 }
