@@ -92,8 +92,8 @@ func askOne[T any](ctx context.Context, t *Target, get func(context.Context, *Ta
 }
 
 // FromBest returns what get returns of the target that has the best of it, and that target; of
-// equal ones, the first in their order. All are asked at once, but those that lately failed only if no
-// other has it. Nobody waits for one that is slow if another one has answered: its context ends.
+// equal ones, the first in their order. All are asked at once, but those that lately failed only if
+// no other has it. Nobody waits for one that is slow if another one has answered: its context ends.
 // Errors are those of FromAny; ErrUnmodified is one like others.
 func FromBest[T any](ctx context.Context, s *Store,
 	get func(context.Context, *Target) (T, error), better func(a, b T) bool,

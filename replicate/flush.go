@@ -146,9 +146,9 @@ var ErrOtherPurpose = errors.New("replicates this database under another host na
 	"targets than the configuration here names; it must end, or get this configuration, first")
 
 // errOtherBefore: so did who replicated it last.
-var errOtherBefore = errors.New("it was last replicated under another host name or to other targets " +
-	"than the configuration here names: what these have is not known until a program with this " +
-	"configuration opens it, or verneuilctl sync is run")
+var errOtherBefore = errors.New("it was last replicated under another host name or to other " +
+	"targets than the configuration here names: what these have is not known until a program with " +
+	"this configuration opens it, or verneuilctl sync is run")
 
 // agrees fails if the process that replicates sp does not do it for our host name and targets.
 func (r *Replicator) agrees(sp *spool.Spool) error {
@@ -248,8 +248,8 @@ func (r *Replicator) flushThere(
 const tellAfter = 2 * time.Second
 
 // ErrReplicatorStopped: the process that replicates a database is stopped, and so answers nobody.
-var ErrReplicatorStopped = errors.New("which replicates this database, is stopped, by a signal or a " +
-	"debugger: have it go on (kill -CONT), or end it")
+var ErrReplicatorStopped = errors.New("which replicates this database, is stopped, by a " +
+	"signal or a debugger: have it go on (kill -CONT), or end it")
 
 // awaiting is a wait for the process that replicates sp.
 type awaiting struct {

@@ -72,10 +72,10 @@ func (f Found) Announced(begun func(*manifest.Manifest, *chunkstore.Target)) Fou
 // says whether it is another version than prev's; if not, the next call should have found
 // nevertheless. Of a host's database all targets are asked if prev is zero, or doubted, and what is
 // furthest on counts, as far as they answer soon; else the one that prev is from, or, if it fails,
-// the first that answers, which may lag. Where it is the same as before, what is new is asked for: as
-// a rule, that is one request for the next record. To have a version soon, FetchFrom does not always ask whether
-// there is yet another: see More. Errors wrap ErrAbsent, ErrCorrupt, or are worth a later try; all
-// name the source.
+// the first that answers, which may lag. Where it is the same as before, what is new is asked for:
+// as a rule, that is one request for the next record. To have a version soon, FetchFrom does not
+// always ask whether there is yet another: see More. Errors wrap ErrAbsent, ErrCorrupt, or are worth
+// a later try; all name the source.
 func (l *Locator) FetchFrom(ctx context.Context, prev Found) (found Found, news bool, err error) {
 	if l.Named() {
 		found, news, err = l.fromTargets(ctx, prev)

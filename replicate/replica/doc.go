@@ -106,13 +106,13 @@
 // wrote, until there is another version, whose chunks are compared by their IDs.
 //
 // The target that is followed is as far on as any. Witness: all that answer were asked, when the
-// source was opened, when a refresh was last forced, and once in 60 polls that bring nothing. Defeated
-// by: a target that the writer cannot reach from then on. Until the next such question its last
-// version is taken for the newest.
+// source was opened, when a refresh was last forced, and once in 60 polls that bring nothing.
+// Defeated by: a target that the writer cannot reach from then on. Until the next such question its
+// last version is taken for the newest.
 //
 // What was read of a target is still there, so that the next record is the next version. Witness:
-// there is one, and it names the last one that was read; else, when a refresh is forced, and once in
-// 60 polls that bring nothing, the checkpoint and that last record are asked for. Defeated by: a
+// there is one, and it names the last one that was read; else, when a refresh is forced, and once
+// in 60 polls that bring nothing, the checkpoint and that last record are asked for. Defeated by: a
 // store that is put back to an older copy between two such questions. Until the next one, a replica
 // takes what it has for the newest version, also while the writer goes on there.
 //

@@ -245,16 +245,7 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	}
 	m := found.Manifest
 	if prev != nil && (f.source.Named() || f.shown.fed) && lags(m, found.From, prev) {
-		if prev == before && found.From == prev.from && !f.shown.fed {
-			f.mu.Lock()
-			f.flights.doubt = true // who asks only for what comes next is not told of it
-			f.mu.Unlock()
-			return false, &olderError{found, prev}
-		}
-		// Another target answered than last time, one that lags: what it has is no news.
-		f.all.log.Info("replica ignores an older version", "source", f.source, "have",
-			prev.m.Sequence, "found", m.Sequence)
-		return false, nil
+		return false, f.ignore(found, prev, prev == before)
 	}
 	v, err := newSnapshot(f, found, began, f.shown.fresh())
 	if err != nil {
@@ -287,6 +278,21 @@ func (f *follower) fetchSome(ctx context.Context) (more bool, err error) {
 	return found.More, nil
 }
 
+// ignore is what becomes of found, which lags behind prev. It fails if the target that prev is from
+// has it, unless who writes to it here has published prev meanwhile.
+func (f *follower) ignore(found locate.Found, prev *snapshot, asked bool) error {
+	if asked && found.From == prev.from && !f.shown.fed {
+		f.mu.Lock()
+		f.flights.doubt = true // who asks only for what comes next is not told of it
+		f.mu.Unlock()
+		return &olderError{found, prev}
+	}
+	// Another target answered than last time, one that lags: what it has is no news.
+	f.all.log.Info("replica ignores an older version", "source", f.source, "have",
+		prev.m.Sequence, "found", found.Manifest.Sequence)
+	return nil
+}
+
 // olderError: a target has no longer what it had.
 type olderError struct {
 	found locate.Found
@@ -294,11 +300,12 @@ type olderError struct {
 }
 
 func (e *olderError) Error() string {
-	return fmt.Sprintf("%s has lost what was read from it, up to version %d of %v, and has version "+
-		"%d of %v: it was put back to an older copy, or the machine that writes to it was. The "+
-		"replica stays as it is until there is a later version", e.found.From.Name,
-		e.had.m.Sequence, e.had.m.Time.UTC().Format(time.RFC3339), e.found.Manifest.Sequence,
-		e.found.Manifest.Time.UTC().Format(time.RFC3339))
+	had, has := e.had.m, e.found.Manifest
+	return fmt.Sprintf("%s has lost what was read from it, up to version %d of %v, and has "+
+		"version %d of %v: it was put back to an older copy, or the machine that writes to it "+
+		"was. The replica stays as it is until there is a later version",
+		e.found.From.Name, had.Sequence,
+		had.Time.UTC().Format(time.RFC3339), has.Sequence, has.Time.UTC().Format(time.RFC3339))
 }
 
 // ErrorCode is one for all versions: it is told once.

@@ -196,7 +196,8 @@ func putBack(t *testing.T, later int) {
 		version(100 + byte(n))
 	}
 	if err := r.Refresh(t.Context(), true); err != nil || r.Sequence() != p.Newest.Sequence {
-		t.Fatalf("the writer went on: %v, at version %d of %d", err, r.Sequence(), p.Newest.Sequence)
+		t.Fatalf("the writer went on: %v, at version %d of %d", err, r.Sequence(),
+			p.Newest.Sequence)
 	}
 	for auto.Sequence() != p.Newest.Sequence {
 		auto.Adopt()

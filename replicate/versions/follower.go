@@ -146,7 +146,7 @@ func (f *Follower) next(ctx context.Context) (end bool, err error) {
 		} else {
 			step, err = f.reader.Next(ctx)
 		}
-		if doubt && err == nil && step.Empty() { // else the last record stands: the next one says so
+		if doubt && err == nil && step.Empty() { // else what is new says that the last one stands
 			err = f.reader.Stand(ctx, f.reader.At())
 		}
 		if errors.Is(err, history.ErrBehind) || errors.Is(err, history.ErrLost) {
