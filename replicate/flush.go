@@ -147,8 +147,8 @@ var ErrOtherPurpose = errors.New("replicates this database under another host na
 
 // errOtherBefore: so did who replicated it last.
 var errOtherBefore = errors.New("it was last replicated under another host name or to other " +
-	"targets than the configuration here names: what these have is not known until a program with " +
-	"this configuration opens it, or verneuilctl sync is run")
+	"targets than the configuration here names: what these have is not known until a program " +
+	"with this configuration opens it, or verneuilctl sync is run")
 
 // agrees fails if the process that replicates sp does not do it for our host name and targets.
 func (r *Replicator) agrees(sp *spool.Spool) error {

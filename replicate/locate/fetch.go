@@ -74,8 +74,8 @@ func (f Found) Announced(begun func(*manifest.Manifest, *chunkstore.Target)) Fou
 // furthest on counts, as far as they answer soon; else the one that prev is from, or, if it fails,
 // the first that answers, which may lag. Where it is the same as before, what is new is asked for:
 // as a rule, that is one request for the next record. To have a version soon, FetchFrom does not
-// always ask whether there is yet another: see More. Errors wrap ErrAbsent, ErrCorrupt, or are worth
-// a later try; all name the source.
+// always ask whether there is yet another: see More. Errors wrap ErrAbsent, ErrCorrupt, or are
+// worth a later try; all name the source.
 func (l *Locator) FetchFrom(ctx context.Context, prev Found) (found Found, news bool, err error) {
 	if l.Named() {
 		found, news, err = l.fromTargets(ctx, prev)
