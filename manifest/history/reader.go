@@ -320,6 +320,27 @@ func (r *Reader) Stand(ctx context.Context, since Position) error {
 	return r.stand(ctx, r.seen+1, since, 0)
 }
 
+// Remains asks the store whether the last that r has read is there: that is one request, as a rule.
+// Of a store that was put back to what it was the last is lost, whatever else is. It fails with
+// ErrLost. nil: it is there, or the history has gone on, as Next finds out.
+func (r *Reader) Remains(ctx context.Context) error {
+	var lost error
+	if r.at.Number > r.seen {
+		lost = r.stand(ctx, r.at.Number, Position{}, 0)
+		if !errors.Is(lost, ErrLost) {
+			return lost
+		}
+	}
+	c, err := r.lookAgain(ctx) // one beyond has it, and it may have been trimmed
+	switch {
+	case c != nil:
+		return nil
+	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return cmp.Or(err, lost)
+}
+
 // Trace is Look, and Stand that costs little, for who writes, and asks again and again: of more
 // than a few records it asks for the list. They are all that a reader needs beside the checkpoint,
 // however long ago they were appended: who puts a store back takes his time, and removes them in

@@ -101,29 +101,28 @@ func (b *Bell) again() {
 
 // rings tells what is pending, until there is nothing.
 func (b *Bell) rings(ctx context.Context) {
-	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer func() { // in one step with the last look at what is pending
 		if b.ringing--; b.ringing == 0 && b.silent != nil {
 			close(b.silent)
 			b.silent = nil
 		}
 	}()
-	for {
-		b.mu.Lock()
+	for b.pending != 0 && ctx.Err() == nil {
 		what := b.pending
 		b.pending = 0
-		b.mu.Unlock()
-		if what == 0 || ctx.Err() != nil {
-			return
-		}
-		heard, err := b.m.Tell(ctx, b.o.Name, append([]byte{what}, b.self[:]...))
-		if err != nil || !heard {
-			b.mu.Lock()
+		if heard, err := b.tell(ctx, what); err != nil || !heard {
 			b.quiet = time.Now().Add(quietTime)
-			b.mu.Unlock()
 		}
 	}
+}
+
+// tell is called with mu, and does not hold it meanwhile.
+func (b *Bell) tell(ctx context.Context, what byte) (heard bool, err error) {
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	return b.m.Tell(ctx, b.o.Name, append([]byte{what}, b.self[:]...))
 }
 
 // Finish waits a moment for what is under way.

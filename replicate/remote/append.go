@@ -100,9 +100,9 @@ func (q *queue) prepare() *appending {
 	d := q.d
 	s := &d.story
 	switch {
-	case s.w == nil && s.lost != nil:
+	case s.w == nil && s.lost.m != nil:
 		q.fail(fmt.Errorf("%w: it has lost record %d, or one before it", ErrRolledBack,
-			s.lost.Number))
+			s.lost.at.Number))
 		return nil
 	case s.w == nil || s.w.State() != history.Owning:
 		q.fail(fmt.Errorf("%w: %s", ErrLost, s.taker()))

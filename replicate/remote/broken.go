@@ -16,6 +16,8 @@ type broken struct {
 	trustsNewFiles bool // who finds the machine's file deleted is the machine's writer still
 	waitsForItself bool // what this machine's writer has appended is another's
 	looksNever     bool // nobody asks for what was appended (R11)
+	ownsBehind     bool // an owner that finds a checkpoint of others goes on (R11)
+	readsLost      bool // who only reads asks for nothing that he has read (R12)
 	overstaysTip   bool // what was committed last is the newest for ten minutes longer
 }
 

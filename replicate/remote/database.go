@@ -138,6 +138,52 @@ func (d *database) URI() string { return "file://" + d.name() }
 // String is the URI.
 func (d *database) String() string { return d.URI() }
 
+// connect makes a handle of the newest version. It fails with ErrRolledBack if the store was put
+// back, and what this process has kept is newer.
+func (d *database) connect(ctx context.Context, m Mode) (*Conn, error) {
+	// The reader asks, by FetchFrom: what it will need is fetched beside the records.
+	r, err := d.shop.replicas.OpenFrom(ctx, d)
+	if errors.Is(err, chunkstore.ErrAbsent) && m.Create && !m.ReadOnly {
+		if err = d.make(ctx); err == nil {
+			r, err = d.shop.replicas.OpenFrom(ctx, d)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	at := d.story.seen.Load()
+	if at != nil && d.unused() && r.Manifest().Head().After(at.m.Head()) {
+		d.mu.Unlock()
+		r.Close()
+		return nil, ErrRolledBack
+	}
+	d.users.conns++
+	d.mu.Unlock()
+	return &Conn{d: d, r: r, mode: m}, nil
+}
+
+// unused reports whether nobody reads the database, and nothing is to be appended to it. It is
+// called with mu.
+func (d *database) unused() bool { return d.users.conns == 0 && len(d.queue.entries) == 0 }
+
+// forget has the next handle begin with what the store has, unless somebody reads what it has lost.
+func (d *database) forget(ctx context.Context) error {
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	d.mu.Lock()
+	unused := d.unused()
+	d.mu.Unlock()
+	if !unused || !d.shop.replicas.Forget(d) {
+		return nil
+	}
+	d.story.w, d.story.lost = nil, loss{}
+	d.log.Warn("the store was put back to an older copy: this process goes on with what is there")
+	return nil
+}
+
 // Named is false: no other target has the database.
 func (d *database) Named() bool { return false }
 
@@ -233,6 +279,9 @@ func (d *database) status() Status {
 	if at := d.story.seen.Load(); at != nil {
 		s.Record, s.Version, s.Bytes = at.m.At.Number, at.m.Sequence, at.m.FileBytes
 		s.Epoch, s.Holder = at.m.At.Epoch, at.holder
+		if at.lost != nil {
+			s.Error = at.lost.Error()
+		}
 		if s.Holder {
 			s.LeaseAge = (d.now() - at.sign).Seconds()
 		}

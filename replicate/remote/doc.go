@@ -102,6 +102,9 @@
 //	R11 When the store has lost records that it had, nothing is answered for that stands on them,
 //	    once a look has found that out, or the log itself has. A holder's machine looks when it
 //	    takes the history, and each renewal time; who has given it back, once more.
+//	R12 Who only reads, and asks the store, is told within the lease's timeout that it has lost
+//	    what he reads, unless a writer who has not found out yet has appended a record to it: then
+//	    once somebody else means to write. Nobody is told so of a store that has it.
 //
 // # Beliefs
 //
@@ -139,9 +142,16 @@
 // is read by nobody. So COMMIT may answer for what is not there between the last look and the next
 // one. Then all that is not durable fails, the story begins anew, and the process is told until it
 // has closed its handles: what they have read is newer than what is there. Another process of the
-// machine finds in the machine's file how far its writer was, and is told once. Who only reads
-// stays where he is. Records that the writer has left on those that are gone are in no history
-// (history's T7): who means to write, and meets one, begins another history with what is there.
+// machine finds in the machine's file how far its writer was, and is told once. Records that the
+// writer has left on those that are gone are in no history (history's T7): who means to write, and
+// meets one, begins another history with what is there. An owner that finds the checkpoint of
+// another history, or one beyond its own last record, owns nothing any more.
+//
+// What was read is in the store still. Witness: the next record, which stands on it; else, each
+// lease's timeout, the last one itself (history's Remains), which is what a store that is put back
+// has lost. Defeated by a record that was appended to it by a writer who has not found out. Then a
+// reader is told as a writer is. What a process has kept, and no handle reads, is compared with the
+// store by the next one, and forgotten if it is newer.
 //
 // # How long a database stays
 //

@@ -267,8 +267,13 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	wait := l.traceBeside(ctx) // records that this one would stand on may be gone
 	s.w.Claim(body)
 	err = settleFence(ctx, s)
-	if lost := wait(); errors.Is(lost, history.ErrLost) {
+	lost := wait()
+	if errors.Is(lost, history.ErrLost) {
 		return l.lose(lost)
+	} else if errors.Is(lost, history.ErrBehind) && err == nil && !d.set.broken.ownsBehind {
+		s.fall()
+		s.w = nil // that record is in no history any more
+		return fmt.Errorf("%w: another history was begun", ErrBusy)
 	}
 	switch {
 	case errors.Is(err, history.ErrLost):

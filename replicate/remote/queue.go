@@ -331,12 +331,10 @@ func (q *queue) explain(ctx context.Context, batch []*entry, err error) error {
 	return err
 }
 
-// rolledBack notes that the store has lost what was read of it: it is opened anew.
+// rolledBack is lose of who writes.
 func rolledBack(s *story, lost error) error {
-	at := s.w.At()
 	s.fall()
-	s.w, s.lost = nil, &at
-	return fmt.Errorf("%w: %w", ErrRolledBack, lost)
+	return lose(s, lost)
 }
 
 // taker says who has taken the history over.

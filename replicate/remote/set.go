@@ -240,11 +240,10 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The reader asks, by FetchFrom: what it will need is fetched beside the records.
-	r, err := d.shop.replicas.OpenFrom(ctx, d)
-	if errors.Is(err, chunkstore.ErrAbsent) && m.Create && !m.ReadOnly {
-		if err = d.make(ctx); err == nil {
-			r, err = d.shop.replicas.OpenFrom(ctx, d)
+	c, err := d.connect(ctx, m)
+	if errors.Is(err, ErrRolledBack) {
+		if err = d.forget(ctx); err == nil {
+			c, err = d.connect(ctx, m)
 		}
 	}
 	if err != nil {
@@ -255,14 +254,10 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 		s.leave(d)
 		return nil, d.wrap(err)
 	}
-	c := &Conn{d: d, r: r, mode: m}
 	c.arrive()
 	if m.Follow {
-		r.SetAuto(true)
+		c.r.SetAuto(true)
 	}
-	d.mu.Lock()
-	d.users.conns++
-	d.mu.Unlock()
 	return c, nil
 }
 

@@ -55,6 +55,7 @@ func (a *actor) work() {
 		a.off = a.rng.IntN(6) == 0 || a.p.w.early && a.rng.IntN(3) > 0
 		a.mode.Follow = a.mode.ReadOnly && !a.p.w.long && a.rng.IntN(2) == 0
 		c, err := a.p.set.Open(ctx, simName, a.mode)
+		a.p.w.believes(err)
 		if err != nil {
 			continue
 		}
@@ -163,10 +164,12 @@ func (a *actor) list(ctx context.Context) ([]uint32, error) {
 func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 	w := a.p.w
 	w.mu.Lock()
-	least := w.known
+	least, began := w.known, w.now()
 	w.mu.Unlock()
 	w.trace("process %d %p begins", a.p.id, a.c)
-	if err = a.begin(ctx); err != nil {
+	err = a.begin(ctx)
+	w.believes(err)
+	if err != nil {
 		return nil, err
 	}
 	m := a.c.r.Manifest()
@@ -195,6 +198,9 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 		w.violate("R4: process %d went back from %d transactions to %d", a.p.id, a.seen, len(list))
 	case len(list) < least && !a.mode.Follow && w.timely(): // not once the store was put back
 		w.violate("R2: process %d read %d transactions of %d", a.p.id, len(list), least)
+	case !a.mode.Follow && w.back.over(w, began) && lacks(w.txs, list):
+		w.violate("R12: process %d read at %v what the store has lost at %v: %v", a.p.id, began,
+			w.back.at, list)
 	}
 	a.seen = len(list)
 	return list, nil

@@ -37,6 +37,27 @@ func (b *rollback) lost(tx *transaction, doubt time.Duration) bool {
 	return b.at > 0 && tx.acked > b.copied && tx.acked <= b.at+doubt
 }
 
+// over reports whether who has read at that time was told before, if the store has lost what he
+// reads.
+func (b *rollback) over(w *world, at time.Duration) bool {
+	return b.at > 0 && b.orphans == 0 && !w.drift && !w.paused &&
+		at > b.at+w.lease.LeaseTimeout+w.doubtTime()
+}
+
+// lacks reports whether the store has not all of those transactions.
+func lacks(txs []*transaction, list []uint32) bool {
+	return slices.ContainsFunc(list, func(id uint32) bool { return !txs[id-1].appended })
+}
+
+// believes notes a violation if err says that the store was put back, and it was not.
+func (w *world) believes(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if errors.Is(err, ErrRolledBack) && w.back.at == 0 {
+		w.violate("R12: nothing is lost: %v", err)
+	}
+}
+
 // putBack makes a copy of the store at some time, and puts it back at a later one.
 func putBack(w *world, done <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
@@ -84,7 +105,9 @@ func (b *rollback) explains(err error) bool {
 func (a *actor) busy() {
 	ctx := context.Background()
 	for range 2 {
-		c, err := a.p.set.Open(ctx, simName, Mode{})
+		a.mode.ReadOnly = a.rng.IntN(4) == 0
+		c, err := a.p.set.Open(ctx, simName, a.mode)
+		a.p.w.believes(err)
 		if err != nil {
 			if a.p.sleep(ctx, time.Second) != nil {
 				return

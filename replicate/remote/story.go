@@ -33,12 +33,20 @@ type story struct {
 	sign time.Duration // when our last sign of life began
 	kept kept
 
-	fresh bool              // it was made by an Open, of which the handle has not seen it yet
-	lost  *history.Position // what was read, if the store has lost some of it
+	fresh bool // it was made by an Open, of which the handle has not seen it yet
+	lost  loss // what was read, if the store has lost some of it
+	// remained is when the store was last asked whether what was read is there.
+	remained time.Duration
 	// begun is told the checkpoint that is begun with, before records are asked for; nil: nobody.
 	begun func(*manifest.Manifest)
 
 	seen atomic.Pointer[sight]
+}
+
+// loss is how far a story had come in a store that has lost some of that; zero: none has.
+type loss struct {
+	at history.Position
+	m  *manifest.Manifest
 }
 
 // kept is what note has put into the machine's file last, where it need not be decoded. It does not
@@ -53,6 +61,7 @@ type sight struct {
 	m      *manifest.Manifest
 	holder bool
 	sign   time.Duration
+	lost   error // nil: the store has what was read, as far as is known
 }
 
 // promisedMax bounds how far ahead a promise may be: another history's is farther.
@@ -75,26 +84,33 @@ func (s *story) open(ctx context.Context) error {
 	if err := s.begin(c); err != nil {
 		return err
 	}
-	s.w = history.NewWriter(r)
+	s.w, s.remained = history.NewWriter(r), s.d.now()
 	if s.begun != nil {
 		s.begun(s.m)
 	}
-	if err := s.read(ctx, 0); err != nil || s.lost == nil {
+	err = s.read(ctx, 0)
+	if s.lost.m == nil {
+		return err
+	} else if err != nil {
+		s.w = nil // it is compared with what was lost once all was read
 		return err
 	}
 	at, lost := s.w.At(), s.lost
-	switch {
-	case at.Lineage != lost.Lineage: // readers follow to another history
-		s.w, s.lost = nil, nil
+	if at.Lineage != lost.at.Lineage { // readers follow to another history
+		s.w, s.lost = nil, loss{}
 		return fmt.Errorf("%w: it had record %d, and another one has begun a new history with "+
-			"what was left. The next transaction goes on with that", ErrRolledBack, lost.Number)
-	case at.Number < lost.Number:
-		s.w = nil // readers of this process have versions that are newer, and follow forwards only
-		return fmt.Errorf("%w: it has %d records, and had %d. Close all connections of this "+
-			"process to the database, to go on with what is there",
-			ErrRolledBack, at.Number, lost.Number)
+			"what was left. The next transaction goes on with that", ErrRolledBack, lost.at.Number)
 	}
-	s.lost = nil
+	// Readers of this process have versions that are newer, and follow forwards only.
+	if at.Number < lost.at.Number || lost.m.Head().Supersedes(s.m.Head()) {
+		err := fmt.Errorf("%w: it has %d records, and had %d. Close all connections of this "+
+			"process to the database, to go on with what is there", ErrRolledBack, at.Number,
+			lost.at.Number)
+		s.w = nil
+		s.seen.Store(&sight{m: lost.m, lost: err})
+		return err
+	}
+	s.lost = loss{}
 	return nil
 }
 
@@ -127,7 +143,7 @@ func (s *story) create(ctx context.Context, m *manifest.Manifest) error {
 
 // show has the status show where s is.
 func (s *story) show() {
-	s.seen.Store(&sight{s.m, s.w.State() == history.Owning, s.sign})
+	s.seen.Store(&sight{s.m, s.w.State() == history.Owning, s.sign, nil})
 }
 
 // newest reads on to the end of the history, or proves that it is there.
@@ -156,7 +172,11 @@ func (s *story) newest(ctx context.Context) error {
 		}
 		s.w.Abandon()
 	}
-	return s.read(ctx, s.promised())
+	at, promised := s.w.At(), s.promised()
+	if err := s.read(ctx, promised); err != nil || promised > 0 {
+		return err
+	}
+	return remains(ctx, s, at)
 }
 
 // ends asks whether what s has read is the end of the history, and all of it there.

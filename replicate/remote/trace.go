@@ -27,7 +27,8 @@ func (t *traced) doubtful(at *sight) bool { return at != nil && !at.m.At.Is(t.at
 func (t *traced) due(d *database) bool { return d.now()-t.asked >= d.set.o.LeaseRenewal }
 
 // trace asks the store whether what was read and appended is there still. If it is not, nothing
-// more is called stored that stands on it (R11).
+// more is called stored that stands on it (R11). Nor is it if the history has gone on, or another
+// one was begun, while this machine owns what it takes for the history.
 func (l *lease) trace(ctx context.Context) error {
 	d := l.d
 	if err := d.take(ctx); err != nil {
@@ -43,7 +44,7 @@ func (l *lease) trace(ctx context.Context) error {
 		return nil
 	}
 	err := l.traceFor(ctx, r)
-	if !errors.Is(err, history.ErrLost) {
+	if !errors.Is(err, history.ErrBehind) { // nor an ErrLost
 		return err
 	}
 	if takeErr := d.take(ctx); takeErr != nil {
@@ -52,6 +53,13 @@ func (l *lease) trace(ctx context.Context) error {
 	defer d.give()
 	if s.w == nil || s.w.At().Lineage != r.At().Lineage {
 		return err // somebody else has found out
+	}
+	if !errors.Is(err, history.ErrLost) { // it may be ahead of r only
+		owns := s.w.State() == history.Owning && !d.set.broken.ownsBehind
+		if owns && errors.Is(s.w.Reader().Look(ctx), history.ErrBehind) {
+			abandon(s)
+		}
+		return err
 	}
 	if locked, err := l.file.TryLock(); locked && err == nil {
 		defer l.file.Unlock()
@@ -123,6 +131,46 @@ func (l *lease) lose(lost error) error {
 	t.at = s.w.At()
 	d.mu.Unlock()
 	return rolledBack(s, lost)
+}
+
+// lose notes that the store has lost what was read of it: it is opened anew.
+func lose(s *story, lost error) error {
+	s.lost = loss{s.w.At(), s.m}
+	s.w, lost = nil, fmt.Errorf("%w: %w", ErrRolledBack, lost)
+	s.seen.Store(&sight{m: s.m, lost: lost})
+	return lost
+}
+
+// abandon notes that the history has gone on without this machine, or is none any more. What the
+// machine's file has is seen to by who takes its lock next.
+func abandon(s *story) {
+	s.d.log.Warn("the history has gone on without this machine", "record", s.w.At().Number)
+	s.d.lease.file.Page().Withdraw()
+	s.w.Abandon()
+	s.last = nil
+	s.show()
+}
+
+// remains asks from time to time whether the store has what was read, if nothing was since that
+// place.
+func remains(ctx context.Context, s *story, since history.Position) error {
+	now := s.d.now()
+	if !s.w.At().Is(since) {
+		s.remained = now
+	}
+	if now-s.remained < s.d.set.o.LeaseTimeout || s.d.set.broken.readsLost {
+		return nil
+	}
+	err := s.w.Reader().Remains(ctx)
+	switch {
+	case errors.Is(err, history.ErrLost):
+		s.d.log.Error("the store has lost what was read", "up_to_record", since.Number,
+			"error", err)
+		return lose(s, err) // what the machine's file has is the writer's
+	case err == nil:
+		s.remained = now
+	}
+	return err
 }
 
 // anew begins another history with what was read, if the next record is none of this one (history's

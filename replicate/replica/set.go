@@ -254,6 +254,20 @@ func (all *Set) unfollow(f *follower) {
 	}
 }
 
+// Forget gives up what lingers of s, which OpenFrom was given. It reports whether nothing is left:
+// somebody reads it, else.
+func (all *Set) Forget(s Source) bool {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	f := all.feeds[feed{s.URI(), true}]
+	if f == nil || f.readers > 0 {
+		return f == nil
+	}
+	f.linger.Stop()
+	all.forgetLocked(f)
+	return true
+}
+
 func (all *Set) forgetLocked(f *follower) {
 	if key := (feed{f.source.URI(), f.shown.fed}); all.feeds[key] == f {
 		delete(all.feeds, key)
