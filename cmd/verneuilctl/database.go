@@ -65,10 +65,9 @@ func (p *pinned) open(ctx context.Context) error {
 	// would change the file.
 	err := p.begin(ctx, "ro")
 	if needsRecovery(err) {
-		if err := recoverDatabase(ctx, p.path); err != nil {
-			return err
+		if err = recoverDatabase(ctx, p.path); err == nil {
+			err = p.begin(ctx, "ro")
 		}
-		err = p.begin(ctx, "ro")
 	}
 	if err != nil {
 		return explainOpen(p.path, err)
@@ -158,11 +157,35 @@ func attach(ctx context.Context, path,
 	return db, conn, "main", err
 }
 
+// explainBusy adds to SQLite's error who has the database at path locked. This process holds no lock
+// on it, which would end here.
+func explainBusy(path string, failed error) error {
+	file, err := mirror.OpenSourceFile(path)
+	if err != nil {
+		return failed
+	}
+	defer file.Close()
+	who := ""
+	switch pid, err := file.Reserved(); {
+	case err != nil || pid == 0:
+		return failed
+	case pid < 0:
+		who = "a process in another container"
+	default:
+		who = fmt.Sprintf("process %d", pid)
+	}
+	return fmt.Errorf("%w: %s writes to it, or keeps its lock: try again when its transaction has "+
+		"ended, or end it", failed, who)
+}
+
 // explainOpen adds to SQLite's error what is wrong with the file at path, where that can be seen.
 func explainOpen(path string, failed error) error {
 	var e sqlite3.Error
 	if !errors.As(failed, &e) {
 		return failed
+	}
+	if e.Code == sqlite3.ErrBusy {
+		return explainBusy(path, failed)
 	}
 	header, err := readStart(path, sqlitefile.HeaderBytes)
 	if err != nil || len(header) < 2 {

@@ -342,6 +342,24 @@ func TestFlushWhileServed(t *testing.T) {
 	shell.end(0)
 }
 
+// TestSyncLocked: who cannot read a database, as somebody has it locked, is told who that is.
+func TestSyncLocked(t *testing.T) {
+	for _, mode := range []string{"delete", "wal"} {
+		s := dirSite(t)
+		db := s.path("d.db")
+		shell := startShell(t, nil, []string{sqliteShell(t), db})
+		shell.ask("PRAGMA journal_mode=" + mode + ";")
+		shell.ask("PRAGMA locking_mode=exclusive;")
+		shell.ask("CREATE TABLE t(x);")
+		refuse(t, 1, []string{"database is locked", fmt.Sprintf("process %d", shell.command.Process.Pid),
+			"try again"}, "-c", s.config(), "sync", db)
+		shell.end(0)
+		if r := ctl(t, "-c", s.config(), "sync", db); r.code != 0 {
+			t.Errorf("%s: sync after its end: %s", mode, r.said())
+		}
+	}
+}
+
 // TestReplicatorStopped: who asks a process to replicate that is stopped is told so, and does not
 // wait for ever.
 func TestReplicatorStopped(t *testing.T) {
