@@ -157,8 +157,8 @@ func attach(ctx context.Context, path,
 	return db, conn, "main", err
 }
 
-// explainBusy adds to SQLite's error who has the database at path locked. This process holds no lock
-// on it, which would end here.
+// explainBusy adds to SQLite's error who has the database at path locked. This process holds no
+// lock on it, which would end here.
 func explainBusy(path string, failed error) error {
 	file, err := mirror.OpenSourceFile(path)
 	if err != nil {

@@ -180,6 +180,8 @@ func (g *global) spools(path string) ([]string, error) {
 				"with replication_spooling_dir")
 		}
 		path = config.ReplicationSpoolingDir
+	} else if err := g.checkFile(path); err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(path)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"verneuil/chunkstore"
+	"verneuil/replicate/locate"
 	"verneuil/replicate/restore"
 	"verneuil/vfs"
 )
@@ -305,5 +306,25 @@ func (g *global) errNoTargets() error {
 	if g.text() == "" {
 		return errors.New("no configuration: give --config FILE or set VERNEUIL_CONFIG to @FILE")
 	}
-	return errors.New("configuration: replication_targets names no s3 or dir target")
+	err := errors.New("configuration: replication_targets names no s3 or dir target")
+	if config, _ := g.parse(); config != nil && len(config.Remote.Stores) > 0 {
+		return fmt.Errorf("%w; for databases that live in a store (%s) give "+
+			"file:///STORE/PATH, or --store STORE", err, strings.Join(config.Remote.Names(), ", "))
+	}
+	return err
+}
+
+// checkFile fails if given names a database that lives in a store, of which a command that sends
+// what is on this host has nothing to send.
+func (g *global) checkFile(given string) error {
+	config, err := g.parse()
+	if err != nil {
+		return nil // this command may need no configuration
+	}
+	_, stored, err := locate.ParseAddressURI(given, config.Remote.Has)
+	if stored && err == nil {
+		err = errors.New("it lives in a store, which has all that COMMIT has answered for: " +
+			"nothing is to be sent")
+	}
+	return err
 }

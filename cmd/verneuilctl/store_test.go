@@ -220,6 +220,12 @@ func TestStoresMisnamed(t *testing.T) {
 	s.refuse(1, []string{"not a database"}, "import", s.write("text", bytes.Repeat([]byte("text "),
 		1000)), "file:///s/text.db")
 	s.refuse(2, []string{"where to"}, "import", db)
+	for _, command := range []string{"sync", "flush"} {
+		s.refuse(1, []string{"file:///s/x.db", "lives in a store"}, command, "file:///s/x.db")
+	}
+	s.configure(map[string]any{"replication_targets": []any{}, "stores": map[string]any{
+		"s": s.target}})
+	s.refuse(1, []string{"replication_targets", "(s)", "--store"}, "verify")
 	if made := s.files("."); slices.ContainsFunc(made, func(name string) bool {
 		return strings.HasPrefix(name, s.path("store/manifests")) || strings.HasPrefix(name,
 			s.path("o"))

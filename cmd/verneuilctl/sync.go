@@ -54,6 +54,9 @@ is 1 then.`,
 type syncFlags struct{ read, rewrite, asJSON bool }
 
 func syncDatabase(ctx context.Context, g *global, given string, o syncFlags) error {
+	if err := g.checkFile(given); err != nil {
+		return err
+	}
 	s, err := g.open(ctx)
 	if err != nil {
 		return err

@@ -351,8 +351,8 @@ func TestSyncLocked(t *testing.T) {
 		shell.ask("PRAGMA journal_mode=" + mode + ";")
 		shell.ask("PRAGMA locking_mode=exclusive;")
 		shell.ask("CREATE TABLE t(x);")
-		refuse(t, 1, []string{"database is locked", fmt.Sprintf("process %d", shell.command.Process.Pid),
-			"try again"}, "-c", s.config(), "sync", db)
+		who := fmt.Sprintf("process %d", shell.command.Process.Pid)
+		refuse(t, 1, []string{"database is locked", who, "try again"}, "-c", s.config(), "sync", db)
 		shell.end(0)
 		if r := ctl(t, "-c", s.config(), "sync", db); r.code != 0 {
 			t.Errorf("%s: sync after its end: %s", mode, r.said())
