@@ -38,7 +38,7 @@ static SpoolWait waitOf(RecorderFile *p) {
 /* How it stands with the handle's last commit, in words. */
 static char *words(const RecorderFile *p, int state) {
   const Durable *d = &p->durable;
-  const char *zWho = d->mode == DURABLE_ANY ? "a target" : "every target";
+  const char *zWho = d->mode == DURABLE_ANY ? "no target" : "not every target";
   switch (state) {
     case STORED_NONE: return sqlite3_mprintf("none: no commit of this connection has waited");
     case STORED_YES: return sqlite3_mprintf("stored");
@@ -51,7 +51,7 @@ static char *words(const RecorderFile *p, int state) {
     case STORED_GONE:
       return sqlite3_mprintf("not stored: the file of this connection, or its spool, was deleted or replaced");
   }
-  return sqlite3_mprintf("not stored: %s did not have it within %d ms (durable_timeout_ms)", zWho,
+  return sqlite3_mprintf("not stored: %s had it within %d ms (durable_timeout_ms)", zWho,
                          recorderSettings.durableMs);
 }
 

@@ -133,9 +133,7 @@ func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	if served, servedErr := sp.Served(); servedErr == nil && !served {
 		status.State, status.Replicator, status.Begun = "nobody replicates", 0, time.Time{}
 	}
-	if who := spool.Token(st.Replicator.Load()); status.Replicator != 0 && who.Stopped() {
-		status.Error = fmt.Sprintf("process %d, %v", who.PID(), ErrReplicatorStopped)
-	}
+	status.ofStopped(st)
 	if was := st.Purpose.Load(); was != 0 && purpose != 0 && was != purpose {
 		status.UpToDate = false
 		err := errOtherBefore

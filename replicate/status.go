@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -83,6 +84,7 @@ func (r *Replicator) Status() Status {
 		status.UpToDate = false
 		status.Error, status.State = err.Error(), "standing by: "+err.Error()
 	}
+	status.ofStopped(st)
 	status.Calls = r.o.Store.Calls()
 	if !status.UpToDate {
 		since := time.Time{}
@@ -107,6 +109,13 @@ func (s *Status) ofState(st *spool.State) {
 	s.Commits, s.Dropped = st.Published.Load(), st.Dropped.Load()
 	if at := st.PublishedAt.Load(); at != 0 {
 		s.Committed = time.Unix(0, at).UTC()
+	}
+}
+
+// ofStopped says that who replicates is stopped, if he is.
+func (s *Status) ofStopped(st *spool.State) {
+	if who := spool.Token(st.Replicator.Load()); s.Replicator != 0 && who.Stopped() {
+		s.Error = fmt.Sprintf("process %d, %v", who.PID(), ErrReplicatorStopped)
 	}
 }
 

@@ -381,6 +381,14 @@ func TestReplicatorStopped(t *testing.T) {
 	if out := must(t, "-c", s.config(), "status"); !strings.Contains(out, "is stopped") {
 		t.Errorf("status: %s", out)
 	}
+	other := startShell(t, []string{"VERNEUIL_CONFIG=" + s.config()}, []string{sqliteShell(t)})
+	other.ask(".load " + lib)
+	other.ask(".open " + db)
+	other.ask("SELECT * FROM t;")
+	if out := strings.Join(other.ask("SELECT verneuil_status();"), ""); !strings.Contains(out,
+		"is stopped") {
+		t.Errorf("verneuil_status of another process: %s", out)
+	}
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -388,6 +396,7 @@ func TestReplicatorStopped(t *testing.T) {
 	if out := must(t, "-c", s.config(), "status"); strings.Contains(out, "is stopped") {
 		t.Errorf("status of one that goes on: %s", out)
 	}
+	other.end(0)
 	shell.end(0)
 }
 

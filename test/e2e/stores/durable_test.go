@@ -131,7 +131,7 @@ func TestDurableDeadline(t *testing.T) {
 			})
 			shell.Want("pragma verneuil_durable=on;", "on")
 			shell.Must("insert into t(b) values('late');")
-			const late = "not stored: every target did not have it within 100 ms " +
+			const late = "not stored: not every target had it within 100 ms " +
 				"(durable_timeout_ms)"
 			shell.Want("pragma verneuil_durable_outcome;", late)
 			if said := shell.Stderr(); !strings.Contains(said, late) {
