@@ -34,7 +34,7 @@ func (e *Engine) problem(opening string) string {
 // databaseStatus is what verneuil_status() shows of a database.
 type databaseStatus struct {
 	Spool string `json:"spool"`
-	Error string `json:"error,omitempty"`
+	Error string `json:"error,omitempty"` // why nobody replicates here, or else the Status' own
 	*replicate.Status
 	Dollars float64 `json:"request_dollars_per_month"`
 }
@@ -58,6 +58,7 @@ func (s *services) status() []databaseStatus {
 	for i, r := range running {
 		st := r.Status()
 		databases[i].Status = &st
+		databases[i].Error = cmp.Or(databases[i].Error, st.Error) // in JSON it hides that one
 		databases[i].Dollars = s.cfg.RequestDollars(st.PerMonth)
 	}
 	return databases
