@@ -73,6 +73,8 @@
 //	T7  A record that is whole, and not the successor of the one before it, was appended to a
 //	    store that had lost that one, before its writer has found out. It is in no history:
 //	    after a look that finds nothing newer, readers take the place before it for the end.
+//	T8  Where a record is gone that nobody needs to come to the newest version, as that of the
+//	    newest checkpoint, nothing is appended: who means to write begins another history.
 //
 // # Where a store loses what it had
 //

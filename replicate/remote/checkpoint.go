@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"verneuil/manifest"
@@ -17,9 +18,10 @@ const saverRetry = 10 * time.Second
 type saver struct {
 	d       *database
 	running bool
-	bytes   int64         // of records since the last checkpoint began
-	kept    time.Duration // when a checkpoint was; 0: none, as far as is known
-	retry   time.Duration // not before
+	of      *history.Writer // of which the one that runs is
+	bytes   int64           // of records since the last checkpoint began
+	kept    time.Duration   // when a checkpoint was; 0: none, as far as is known
+	retry   time.Duration   // not before
 	idle    *time.Timer
 	due     bool // idle will begin one
 	folding bool
@@ -141,6 +143,14 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 	if err := d.lease.trace(ctx); err != nil {
 		return err
 	}
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	same := d.story.w == b.of
+	d.give()
+	if !same {
+		return errors.New("the history was opened anew")
+	}
 	if err := saving.Run(ctx); err != nil {
 		return err
 	}
@@ -164,6 +174,7 @@ func (b *saver) beginCheckpoint(ctx context.Context) (
 	d.mu.Lock()
 	b.bytes = 0
 	d.mu.Unlock()
+	b.of = s.w
 	return s.w.Saving(), s.m, nil
 }
 

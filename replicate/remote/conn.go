@@ -99,7 +99,7 @@ func (c *Conn) Place() Place {
 
 // number is Place.Number: 0 if what c reads is not the newest that is known, or is not durable.
 func (c *Conn) number() uint64 {
-	if at := c.d.story.seen.Load(); at != nil && at.m.Cut == c.cut {
+	if at := c.d.story.seen.Load(); at != nil && at.lost == nil && at.m.Cut == c.cut {
 		return stamp(at.m.At)
 	}
 	return 0

@@ -144,14 +144,16 @@
 // has closed its handles: what they have read is newer than what is there. Another process of the
 // machine finds in the machine's file how far its writer was, and is told once. Records that the
 // writer has left on those that are gone are in no history (history's T7): who means to write, and
-// meets one, begins another history with what is there. An owner that finds the checkpoint of
-// another history, or one beyond its own last record, owns nothing any more.
+// meets one, begins another history with what is there, and so does who finds only records gone
+// that whoever opens the database does without (T8). An owner that finds the checkpoint of another
+// history, or one beyond its own last record, owns nothing any more.
 //
 // What was read is in the store still. Witness: the next record, which stands on it; else, each
 // lease's timeout, the last one itself (history's Remains), which is what a store that is put back
-// has lost. Defeated by a record that was appended to it by a writer who has not found out. Then a
-// reader is told as a writer is. What a process has kept, and no handle reads, is compared with the
-// store by the next one, and forgotten if it is newer.
+// has lost. Defeated by a record that was appended to it by a writer who has not found out; and,
+// until the next record, by the page of a machine that goes on with what is there, at the very
+// number. Then a reader is told as a writer is. What a process has kept, and no handle reads, is
+// compared with the store by the next one, and forgotten if it is newer.
 //
 // # How long a database stays
 //

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -268,16 +269,17 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	s.w.Claim(body)
 	err = settleFence(ctx, s)
 	lost := wait()
-	if errors.Is(lost, history.ErrLost) {
-		return l.lose(lost)
+	if gone := cmp.Or(lost, err); errors.Is(gone, history.ErrLost) {
+		if reachable(ctx, s) {
+			return restart(ctx, s)
+		}
+		return l.lose(gone)
 	} else if errors.Is(lost, history.ErrBehind) && err == nil && !d.set.broken.ownsBehind {
 		s.fall()
 		s.w = nil // that record is in no history any more
 		return fmt.Errorf("%w: another history was begun", ErrBusy)
 	}
 	switch {
-	case errors.Is(err, history.ErrLost):
-		return rolledBack(s, err)
 	case errors.Is(err, history.ErrBehind):
 		if err := s.read(ctx, 0); err != nil {
 			return err
@@ -285,7 +287,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 		if s.w.At().Is(at) {
 			return l.anew(ctx)
 		}
-		return fmt.Errorf("%w: another one was faster", ErrBusy)
+		return errFaster
 	case err != nil:
 		return denied(err)
 	}

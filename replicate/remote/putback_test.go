@@ -3,6 +3,7 @@ package remote_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -106,4 +107,36 @@ func TestPutBackMeanwhile(t *testing.T) {
 		}
 		c.Close()
 	}
+}
+
+// TestRecordsOfACheckpointAreGone: what a store has lost, and nobody needs to read the database, is
+// no reason never to write to it again.
+func TestRecordsOfACheckpointAreGone(t *testing.T) {
+	store := newOlder(t)
+	checkpoint := func() string {
+		files, err := filepath.Glob(store.root + "/manifests/*app.db")
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		text, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	c := open(t, machineOf(t, store.root, t.TempDir(), silent), remote.Mode{})
+	for first := checkpoint(); checkpoint() == first; {
+		mustWrite(t, c)
+	}
+	if err := c.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if err := os.RemoveAll(store.root + "/chunks/logs"); err != nil {
+		t.Fatal(err)
+	}
+	c = open(t, machineOf(t, store.root, t.TempDir(), silent), remote.Mode{})
+	v := mustWrite(t, c)
+	mustRead(t, open(t, machineOf(t, store.root, t.TempDir(), silent), remote.Mode{}), v)
+	mustWrite(t, c)
 }

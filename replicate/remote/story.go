@@ -173,7 +173,8 @@ func (s *story) newest(ctx context.Context) error {
 		s.w.Abandon()
 	}
 	at, promised := s.w.At(), s.promised()
-	if err := s.read(ctx, promised); err != nil || promised > 0 {
+	err := s.read(ctx, promised)
+	if err != nil || promised > 0 && s.w.At().Number >= promised {
 		return err
 	}
 	return remains(ctx, s, at)

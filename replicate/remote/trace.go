@@ -41,7 +41,7 @@ func (l *lease) trace(ctx context.Context) error {
 	}
 	d.give()
 	if r == nil {
-		return nil
+		return errors.New("the history is opened anew") // and what was read of it may be gone
 	}
 	err := l.traceFor(ctx, r)
 	if !errors.Is(err, history.ErrBehind) { // nor an ErrLost
@@ -173,16 +173,17 @@ func remains(ctx context.Context, s *story, since history.Position) error {
 	return err
 }
 
+// errFaster: who lost a race tries again.
+var errFaster = fmt.Errorf("%w: another one was faster", ErrBusy)
+
 // anew begins another history with what was read, if the next record is none of this one (history's
 // T7). It fails with ErrBusy: the caller tries again.
 func (l *lease) anew(ctx context.Context) error {
-	d := l.d
-	s := &d.story
-	faster := fmt.Errorf("%w: another one was faster", ErrBusy)
+	s := &l.d.story
 	if stray, err := s.w.Reader().Astray(ctx); err != nil {
 		return err
 	} else if !stray {
-		return faster
+		return errFaster
 	}
 	// Or what was read is none of it.
 	err := s.w.Reader().Look(ctx)
@@ -193,10 +194,28 @@ func (l *lease) anew(ctx context.Context) error {
 	case errors.Is(err, history.ErrLost):
 		return l.lose(err)
 	case errors.Is(err, history.ErrBehind):
-		return faster
+		return errFaster
 	case err != nil:
 		return err
 	}
+	return restart(ctx, s)
+}
+
+// reachable reports whether who opens the history now comes to where s is: what the store has lost
+// is nothing that anybody needs, but records cannot be checked by it any more.
+func reachable(ctx context.Context, s *story) bool {
+	r, _, err := history.Open(ctx, s.store(), s.d.set.o.History)
+	for end := false; err == nil && !end; {
+		var step history.Step
+		step, err = r.Next(ctx)
+		end = step.Empty() || step.End
+	}
+	return err == nil && r.At().Is(s.w.At())
+}
+
+// restart begins another history with what s has read. It fails with ErrBusy, as anew does.
+func restart(ctx context.Context, s *story) error {
+	d := s.d
 	m, err := d.composer.Checkpoint(ctx, s.m)
 	if err != nil {
 		return err
@@ -207,7 +226,7 @@ func (l *lease) anew(ctx context.Context) error {
 	if errors.Is(err, chunkstore.ErrConflict) {
 		s.fall()
 		s.w = nil
-		return faster
+		return errFaster
 	} else if err != nil {
 		return err
 	}
