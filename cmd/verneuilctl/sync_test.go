@@ -385,9 +385,12 @@ func TestReplicatorStopped(t *testing.T) {
 	other.ask(".load " + lib)
 	other.ask(".open " + db)
 	other.ask("SELECT * FROM t;")
-	if out := strings.Join(other.ask("SELECT verneuil_status();"), ""); !strings.Contains(out,
-		"is stopped") {
-		t.Errorf("verneuil_status of another process: %s", out)
+	status := ""
+	for !strings.Contains(status, `"state":"standing by`) { // its replicator begins beside it
+		status = strings.Join(other.ask("SELECT verneuil_status();"), "")
+	}
+	if !strings.Contains(status, "is stopped") {
+		t.Errorf("verneuil_status of another process: %s", status)
 	}
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
