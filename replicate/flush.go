@@ -279,7 +279,11 @@ func (a *awaiting) look(now time.Time) error {
 		return fmt.Errorf("process %d, %w", who.PID(), ErrReplicatorStopped)
 	}
 	stopped := !a.stopped.IsZero()
-	if !a.told && (stopped && now.Sub(a.stopped) >= tellAfter || now.Sub(a.began) >= long) {
+	since, limit := a.began, long
+	if stopped {
+		since, limit = a.stopped, tellAfter
+	}
+	if !a.told && now.Sub(since) >= limit {
 		a.told = true
 		a.r.o.Log.Warn("waiting for the process that replicates the database", "database",
 			a.sp.Path(), "process", who.PID(), "stopped", stopped, "asked", now.Sub(a.began))

@@ -375,6 +375,10 @@ func TestReplicatorStopped(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	var state syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &state, syscall.WUNTRACED, nil); err != nil || !state.Stopped() {
+		t.Fatalf("%v, %v", state, err)
+	}
 	said := []string{fmt.Sprintf("process %d", pid), "is stopped", "kill -CONT"}
 	refuse(t, 1, said, "--timeout", "1s", "flush", s.path("spool"))
 	refuse(t, 1, said, "--timeout", "1s", "-c", s.config(), "sync", db)
