@@ -376,7 +376,8 @@ func TestReplicatorStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	var state syscall.WaitStatus
-	if _, err := syscall.Wait4(pid, &state, syscall.WUNTRACED, nil); err != nil || !state.Stopped() {
+	_, err := syscall.Wait4(pid, &state, syscall.WUNTRACED, nil)
+	if err != nil || !state.Stopped() {
 		t.Fatalf("%v, %v", state, err)
 	}
 	said := []string{fmt.Sprintf("process %d", pid), "is stopped", "kill -CONT"}
