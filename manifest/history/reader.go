@@ -306,7 +306,23 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 	if err := r.Look(ctx); err != nil || r.at.Lineage == [16]byte{} {
 		return err
 	}
-	return r.stand(ctx, r.seen+1, since, 1)
+	return r.unlessTrimmed(ctx, r.stand(ctx, r.seen+1, since, 1))
+}
+
+// unlessTrimmed returns what a look for records has found, but ErrBehind where one that is gone may
+// have been trimmed since the newest checkpoint was looked at.
+func (r *Reader) unlessTrimmed(ctx context.Context, found error) error {
+	if !errors.Is(found, ErrLost) {
+		return found
+	}
+	c, err := r.lookAgain(ctx)
+	switch {
+	case c != nil:
+		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
+	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
+		return found
+	}
+	return cmp.Or(err, found)
 }
 
 // Stand asks the store whether the records that r has read after the newest checkpoint that was
@@ -317,28 +333,25 @@ func (r *Reader) Check(ctx context.Context, since Position) error {
 // ErrLost.
 func (r *Reader) Stand(ctx context.Context, since Position) error {
 	// A checkpoint has those before, and they may have been trimmed.
-	return r.stand(ctx, r.seen+1, since, 0)
+	return r.unlessTrimmed(ctx, r.stand(ctx, r.seen+1, since, 0))
 }
 
 // Remains asks the store whether the last that r has read is there: that is one request, as a rule.
 // Of a store that was put back to what it was the last is lost, whatever else is. It fails with
 // ErrLost. nil: it is there, or the history has gone on, as Next finds out.
 func (r *Reader) Remains(ctx context.Context) error {
-	var lost error
 	if r.at.Number > r.seen {
-		lost = r.stand(ctx, r.at.Number, Position{}, 0)
-		if !errors.Is(lost, ErrLost) {
-			return lost
+		err := r.unlessTrimmed(ctx, r.stand(ctx, r.at.Number, Position{}, 0))
+		if !errors.Is(err, ErrLost) && errors.Is(err, ErrBehind) {
+			return nil
 		}
+		return err
 	}
-	c, err := r.lookAgain(ctx) // one beyond has it, and it may have been trimmed
-	switch {
-	case c != nil:
-		return nil
-	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
+	_, err := r.lookAgain(ctx)
+	if errors.Is(err, ErrBehind) || errors.Is(err, chunkstore.ErrAbsent) {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
-	return cmp.Or(err, lost)
+	return err
 }
 
 // Trace is Look, and Stand that costs little, for who writes, and asks again and again: of more
@@ -362,9 +375,9 @@ func (r *Reader) Trace(ctx context.Context) error {
 	}
 	first := max(1, r.seen)
 	if r.at.Number < first+traceReads {
-		return r.stand(ctx, first, Position{}, 0)
+		return r.unlessTrimmed(ctx, r.stand(ctx, first, Position{}, 0))
 	}
-	return r.listed(ctx, first)
+	return r.unlessTrimmed(ctx, r.listed(ctx, first))
 }
 
 // listed asks for the list of the records from first on, and reads the last one. One that the list

@@ -479,3 +479,53 @@ func TestTrimmedWhileTheClockStood(t *testing.T) {
 		t.Errorf("in a store that has lost all he takes over: %v", err)
 	}
 }
+
+// sleepy is a store whose reader sleeps between the look at the checkpoint and the log: what
+// happens then comes first.
+type sleepy struct {
+	*plainStore
+	then func()
+}
+
+func (s *sleepy) Log(l [16]byte) chunkstore.Log { return sleepyLog{s.plainStore.Log(l), s} }
+
+type sleepyLog struct {
+	chunkstore.Log
+	s *sleepy
+}
+
+func (l sleepyLog) Read(ctx context.Context, from uint64, limit int) ([][]byte, error) {
+	if then := l.s.then; then != nil {
+		l.s.then = nil
+		then()
+	}
+	return l.Log.Read(ctx, from, limit)
+}
+
+// TestTrimmedSinceTheLook: records that were trimmed after the newest checkpoint was looked at are
+// not lost.
+func TestTrimmedSinceTheLook(t *testing.T) {
+	for name, ask := range map[string]func(r *Reader) error{
+		"Check": func(r *Reader) error { return r.Check(t.Context(), Position{}) },
+		"Stand": func(r *Reader) error { return r.Stand(t.Context(), Position{}) },
+		"Trace": func(r *Reader) error { return r.Trace(t.Context()) },
+		"Remains": func(r *Reader) error {
+			if err := r.Remains(t.Context()); err != nil {
+				return err
+			}
+			return ErrBehind // it says nothing
+		},
+	} {
+		s := &sleepy{plainStore: &plainStore{log: make(map[uint64][]byte)}}
+		w := newOwner(t, s, 5, 2)
+		r := w.Reader().Clone()
+		s.then = func() {
+			must(t, w.Append(t.Context(), nil, false))
+			must(t, w.Checkpoint(t.Context(), nil))
+			clear(s.log)
+		}
+		if err := ask(r); !errors.Is(err, ErrBehind) || errors.Is(err, ErrLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
