@@ -2,6 +2,7 @@ package chunkstore
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -48,15 +49,15 @@ func EncodeBody(body []byte) []byte {
 	if packed := bodyEncoder().EncodeAll(body, nil); len(packed) < len(body) {
 		return append(stored, packed...)
 	}
-	return rawBody(body, sum)
+	return slices.Concat(rawBodyHead(sum), body)
 }
 
-// EncodeRawBody is EncodeBody without compression: for what stays on this machine, beside the
-// database itself, and is written often.
-func EncodeRawBody(body []byte) []byte { return rawBody(body, Sum(body)) }
+// RawBodyHead returns what stands before a body in its stored form without compression: for what
+// stays on this machine, beside the database itself, and is written often.
+func RawBodyHead(body []byte) []byte { return rawBodyHead(Sum(body)) }
 
-// DecodeBody is the inverse of EncodeBody and of EncodeRawBody. It fails with [ErrCorrupt]. The
-// result may share its memory with stored.
+// DecodeBody is the inverse of EncodeBody, and of a body after its RawBodyHead. It fails with
+// [ErrCorrupt]. The result may share its memory with stored.
 func DecodeBody(stored []byte) ([]byte, error) {
 	corrupt := func(format string, args ...any) error {
 		return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrCorrupt)
@@ -88,8 +89,4 @@ func DecodeBody(stored []byte) ([]byte, error) {
 	return body, nil
 }
 
-func rawBody(body []byte, sum Digest) []byte {
-	stored := make([]byte, 0, bodyHeaderBytes+len(body))
-	stored = append(append(stored, objectCodecRaw, 0, 0), sum[:]...)
-	return append(stored, body...)
-}
+func rawBodyHead(sum Digest) []byte { return append([]byte{objectCodecRaw, 0, 0}, sum[:]...) }

@@ -34,10 +34,15 @@ const aboutManifest = "manifest"
 // where s does. It fails if m breaks one of the package's rules, and with [ErrTooLong] if it is
 // longer than [BytesMax].
 func (m *Manifest) Encode(s chunkstore.Sealer) ([]byte, error) {
-	return m.encode(func(body []byte) []byte {
-		return chunkstore.Wrapped(s, aboutManifest, chunkstore.EncodeBody(body))
-	})
+	body, err := m.body()
+	if err != nil {
+		return nil, err
+	}
+	return append(header(), chunkstore.Wrapped(s, aboutManifest, chunkstore.EncodeBody(body))...),
+		nil
 }
+
+func header() []byte { return append([]byte(magic), version) }
 
 // Fresh reports whether a stored manifest, of which [FreshBytes] are enough, is sealed as s would
 // do it now.
@@ -48,19 +53,22 @@ func Fresh(s chunkstore.Sealer, stored []byte) bool {
 // FreshBytes is how many bytes of a manifest Fresh has to see.
 const FreshBytes = headerBytes + chunkstore.SealHeadBytes
 
-// EncodeLocal is Encode of what stays on this machine, beside the database itself: it is neither
-// encrypted nor compressed. [Decode] with [chunkstore.Plain] is its inverse.
-func (m *Manifest) EncodeLocal() ([]byte, error) { return m.encode(chunkstore.EncodeRawBody) }
-
-func (m *Manifest) encode(stored func(body []byte) []byte) ([]byte, error) {
-	if err := m.validate(); err != nil {
-		return nil, fmt.Errorf("encode manifest: %w", err)
-	}
-	body, err := marshal(m.message(), "manifest")
+// EncodeLocal returns before, and then what Encode makes for what stays on this machine, beside the
+// database itself: it is neither encrypted nor compressed. [Decode] with [chunkstore.Plain] is its
+// inverse. It copies little: it is called for each version.
+func (m *Manifest) EncodeLocal(before []byte) ([]byte, error) {
+	body, err := m.body()
 	if err != nil {
 		return nil, err
 	}
-	return append(append([]byte(magic), version), stored(body)...), nil
+	return slices.Concat(before, header(), chunkstore.RawBodyHead(body), body), nil
+}
+
+func (m *Manifest) body() ([]byte, error) {
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return marshal(m.message(), "manifest")
 }
 
 // Decode is the inverse of [Manifest.Encode] (I3). Any object that Encode cannot

@@ -149,7 +149,7 @@ func (d *diary) add(e entry, pending []byte, before *manifest.Manifest) (added b
 
 // begin writes the file anew.
 func (d *diary) begin(e entry, pending []byte, before *manifest.Manifest) error {
-	version, err := before.EncodeLocal()
+	version, err := before.EncodeLocal(nil)
 	if errors.Is(err, manifest.ErrTooLong) {
 		return d.forget()
 	} else if err != nil {

@@ -32,12 +32,17 @@ func (c contents) chunk(i int, buf []byte) ([]byte, error) {
 	return b, nil
 }
 
-// inline reads pages, ascending: those that stand side by side at once.
+// inline returns pages, ascending, as inline pages. It reads those that stand side by side at once.
 func (c contents) inline(pages []pageRange) ([]manifest.Page, error) {
 	all := make([]manifest.Page, 0, len(pages))
 	for len(pages) > 0 {
+		if p := pages[0]; p.data != nil {
+			all, pages = append(all, manifest.Page{Offset: p.off, Data: p.data}), pages[1:]
+			continue
+		}
 		off, end, n := pages[0].off, pages[0].off, 0
-		for n < len(pages) && pages[n].off == end && end-off < chunkstore.ChunkBytes {
+		for n < len(pages) && pages[n].off == end && pages[n].data == nil &&
+			end-off < chunkstore.ChunkBytes {
 			end += int64(pages[n].bytes)
 			n++
 		}

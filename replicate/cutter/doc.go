@@ -9,9 +9,10 @@
 // manifest have no places: where objects stand differs from target to target, and whoever puts the
 // cut says so. What all that is put of one cut shares is [manifest.Manifest.Cut]. A cut is saved in
 // the spool before anybody puts it, so that a successor knows what targets may have. Page 1 always
-// travels inline, and so do interior root pages as far as they are small (roots.go), and the
-// changed sectors of chunks that changed little and lately, as long as everybody has the object
-// below them. What they may cost, and why that much, stands in plan.go.
+// travels inline, and so do the rest of the schema and the upper pages of tables and indexes, as
+// far as they are small (crown.go), and the changed sectors of chunks that changed little and
+// lately, as long as everybody has the object below them. What they may cost, and why that much,
+// stands in plan.go.
 //
 // # Folds
 //

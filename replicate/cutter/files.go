@@ -156,7 +156,7 @@ func (c *Files) object(id chunkstore.ID) ([]byte, error) {
 
 // Save makes m, with the leaves and nodes that it names, the saved cut.
 func (c *Files) Save(m *manifest.Manifest, objects iter.Seq2[chunkstore.Ref, []byte]) error {
-	encoded, err := m.EncodeLocal()
+	encoded, err := m.EncodeLocal(c.keyed())
 	if err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
@@ -175,7 +175,7 @@ func (c *Files) Save(m *manifest.Manifest, objects iter.Seq2[chunkstore.Ref, []b
 	if err := c.note(m); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
-	if err := c.sp.RewriteFile(cutName, append(c.keyed(), encoded...)); err != nil {
+	if err := c.sp.RewriteFile(cutName, encoded); err != nil {
 		return fmt.Errorf("save cut: %w", err)
 	}
 	for id := range stale {

@@ -48,8 +48,8 @@ import (
 // 689 KB, open 327 KB; 256 KiB 1.17, 328, 370; 384 KiB 1.14, 226, 493. On 10 GB it makes
 // no difference: each chunk is put after one change.
 const (
-	// InlineBytesMax bounds what inline sectors and root pages take in a version,
-	// compressed one by one. Of page 1's sectors nothing counts.
+	// InlineBytesMax bounds what inline sectors take in a version, compressed one by one. Of page
+	// 1's sectors nothing counts, nor of the crown's.
 	InlineBytesMax = 32 << 10
 	// inlineChunksFew is how many chunks a small transaction changes: those of a table
 	// and its indexes.
@@ -67,7 +67,7 @@ const (
 	// manifest.BytesMax.
 	inlinePlainRatio = 10
 	inlinePlainLimit = 512 << 10
-	inlineFoldMax    = 768 << 10
+	inlineFoldMax    = 896 << 10
 	// inlineLargeMax bounds what of it is of chunks of which more than a quarter differs: those
 	// bytes are sent twice.
 	inlineLargeMax = 128 << 10
@@ -96,6 +96,7 @@ type plan struct {
 type pageRange struct {
 	off   int64
 	bytes int
+	data  []byte // that are there; nil: to be read
 }
 
 // pageBytesDefault is what a manifest says of a file that is no database, or an
@@ -118,7 +119,7 @@ const pageBytesDefault = 4096
 //
 // Page 1, which changes with every commit, always travels inline, and whole: it is what
 // readers begin with. (Objects have it, too, as it was when they were made, unless it
-// is all of chunk 0.) So do the root pages of roots.go, whatever becomes of their chunks.
+// is all of chunk 0.) So do the upper pages of crown.go, whatever becomes of their chunks.
 func (c *planner) plan() *plan {
 	h := sqlitefile.ReadHeader(c.db)
 	p := &plan{pageBytes: h.PageBytes()}
@@ -126,12 +127,9 @@ func (c *planner) plan() *plan {
 	if p.pageBytes == 0 && c.db.Size() > 0 {
 		p.pageBytes = pageBytesDefault
 	}
-	taken := 0
 	if inlineOK && c.db.Size() > 0 {
 		first := min(p.pageBytes, c.db.chunkBytes(0))
-		r := c.takeRoots(p.pageBytes)
-		p.pages = append(inSectors(0, first), r.pages...)
-		taken = r.packed
+		p.pages = append(inSectors(0, first), c.takeCrown(p.pageBytes)...)
 		p.first = first == c.db.chunkBytes(0)
 		if d := c.db.Diff(0); d != nil && d.Changed {
 			for k := range first / sectorBytes {
@@ -157,7 +155,7 @@ func (c *planner) plan() *plan {
 			warm = append(warm, one)
 		}
 	}
-	n := fit(warm, taken, c.packed)
+	n := fit(warm, c.packed)
 	n = goAlong(warm, n, len(p.whole)+len(large))
 	stay, leave := warm[:n], append(warm[n:], large...)
 	bytes := bytesOfAll(p.pages) + plainOf(stay) + plainOf(leave)
@@ -251,7 +249,7 @@ func (c *planner) candidate(i int, always []pageRange) candidate {
 			k++
 		}
 		bytes := (k - from) * sectorBytes
-		one.runs = append(one.runs, pageRange{start + int64(from)*sectorBytes, bytes})
+		one.runs = append(one.runs, pageRange{off: start + int64(from)*sectorBytes, bytes: bytes})
 		one.plain += bytes
 	}
 	return one
@@ -261,19 +259,19 @@ func (c *planner) candidate(i int, always []pageRange) candidate {
 // what stands beside them.
 func inSectors(off int64, bytes int) (sectors []pageRange) {
 	for end := off + int64(bytes); off < end; off += sectorBytes {
-		sectors = append(sectors, pageRange{off, sectorBytes})
+		sectors = append(sectors, pageRange{off: off, bytes: sectorBytes})
 	}
 	return sectors
 }
 
-// fit sorts c, the warmest first, and returns how many of them travel inline, where
-// so many bytes of the budget are taken. packed returns what one takes in a manifest.
-func fit(c []candidate, taken int, packed func(candidate) int) int {
+// fit sorts c, the warmest first, and returns how many of them travel inline. packed returns what
+// one takes in a manifest.
+func fit(c []candidate, packed func(candidate) int) int {
 	again := func(c candidate) int { return min(c.changes, 2) }
 	slices.SortFunc(c, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(again(b), again(a)), cmp.Compare(b.stamp, a.stamp))
 	})
-	budget := inlineBudget(c) - taken
+	budget := inlineBudget(c)
 	n := within(c, budget, packed)
 	if n == len(c) {
 		return n
@@ -330,7 +328,7 @@ type planner struct {
 
 	whole   map[int]bool // chunks whose object must be made anew, whatever differs
 	carried map[int]carriage
-	roots   roots // as of the last plan
+	crown   crown // as of the last plan
 }
 
 // noteCarried notes what a saved cut carries inline.

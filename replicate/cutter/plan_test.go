@@ -133,7 +133,7 @@ func (r *budgetRun) commit(b *testing.B, n int, sectors []int) {
 	}
 	// maps have no order
 	slices.SortFunc(warm, func(a, b candidate) int { return cmp.Compare(a.index, b.index) })
-	stay := fit(warm, 0, func(c candidate) int { return r.diffs[c.index].packed })
+	stay := fit(warm, func(c candidate) int { return r.diffs[c.index].packed })
 	for _, c := range warm[goAlong(warm, stay, len(r.whole)):] {
 		r.whole = append(r.whole, c.index)
 	}
@@ -313,24 +313,21 @@ func TestFit(t *testing.T) {
 		{"none", make(1, 1, 1, 1, 1, 1, 1, 1), nil},
 		{"one that is larger", []candidate{{index: 7, changes: 9, plain: InlineBytesMax + 1}}, nil},
 	} {
-		if n := fit(test.c, 0, packed); !slices.Equal(indexes(test.c[:n]), test.want) {
+		if n := fit(test.c, packed); !slices.Equal(indexes(test.c[:n]), test.want) {
 			t.Errorf("%s: %v travel inline, want %v", test.what, indexes(test.c[:n]), test.want)
 		}
 	}
 	sparse := make(2, 2)
 	half := InlineBytesMax * inlinePlainRatio / 2
 	sparse[0].plain, sparse[1].plain = half+1, half
-	if n := fit(sparse, 0, func(candidate) int { return 20 }); n != 1 {
+	if n := fit(sparse, func(candidate) int { return 20 }); n != 1 {
 		t.Errorf("%d travel inline, of more plain bytes than are allowed", n)
-	}
-	if n := fit(make(2, 2, 2, 2, 2, 2), sixth, packed); n != 2 {
-		t.Errorf("%d of 6 travel inline where root pages take a sixth", n)
 	}
 	busy := make(slices.Repeat([]int{1}, 40)...)
 	for k := range busy {
 		busy[k].changed = k < 20
 	}
-	if n := fit(busy, 0, packed); n != len(busy) {
+	if n := fit(busy, packed); n != len(busy) {
 		t.Errorf("%d of %d travel inline when 20 chunks have changed", n, len(busy))
 	}
 	if budget := inlineBudget(slices.Repeat(busy, 100)); budget != inlineBytesLimit {

@@ -16,7 +16,7 @@ import (
 
 const (
 	// familiesMax bounds what a follower remembers, to 2 KiB each with 4 KiB pages.
-	familiesMax = 64
+	familiesMax = 128
 	// siblingsMax bounds how many pages are fetched because of one in a scan.
 	siblingsMax = 16
 	// lookupSiblingsMax does so for lookups, of which each misses a leaf, too.

@@ -75,9 +75,9 @@ func SchemaRoots(page []byte, first bool, max int) (roots []uint32) {
 }
 
 // StatRoot returns the root page of sqlite_stat1, which ANALYZE makes, and which SQLite reads
-// whenever it has read the schema; 0 if page 1 does not name it.
-func StatRoot(page []byte) uint32 {
-	for _, row := range schemaRows(page, HeaderBytes) {
+// whenever it has read the schema; 0 if none of these pages of sqlite_schema names it.
+func StatRoot(schema ...[]byte) uint32 {
+	for row := range schemaEntries(schema) {
 		if strings.ReplaceAll(row.table, "\x00", "") == "sqlite_stat1" { // UTF-16, too
 			return row.root
 		}

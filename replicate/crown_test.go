@@ -3,14 +3,22 @@ package replicate
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	_ "github.com/mattn/go-sqlite3"
 
 	"verneuil/manifest"
 	"verneuil/replicate/courier"
 	"verneuil/replicate/replica"
+	"verneuil/spool/sqlitefile"
 )
 
 // rooted is a world whose database has a table of several levels: the root is page 300,
@@ -130,13 +138,13 @@ func TestChildrenOfRootsTravel(t *testing.T) {
 			w.write(299, w.parent(400, 500))
 		}, true},
 		{"they do not fit", func() {
-			w.roots = []uint32{300, 600, 700}
-			w.write(599, w.parent(601, 602))
-			w.write(600, loud(603, 2))
-			w.write(601, loud(604, 3))
-			w.write(699, w.parent(701, 702))
-			w.write(700, loud(703, 4))
-			w.write(701, loud(704, 5))
+			w.roots = []uint32{300}
+			for root := uint32(600); root < 690; root += 10 { // 8 KiB below each
+				w.roots = append(w.roots, root)
+				w.write(int(root-1), w.parent(root+1, root+2))
+				w.write(int(root), loud(root+3, byte(root)))
+				w.write(int(root+1), loud(root+5, byte(root+1)))
+			}
 		}, true},
 	} {
 		w.begin()
@@ -145,7 +153,7 @@ func TestChildrenOfRootsTravel(t *testing.T) {
 		w.mustFlush(r)
 		m := w.equal(0, c.what)
 		if !w.inlineAt(m, 300) || w.inlineAt(m, 400) != c.children ||
-			w.inlineAt(m, 500) != c.children || w.inlineAt(m, 701) || w.inlineAt(m, 702) {
+			w.inlineAt(m, 500) != c.children || w.inlineAt(m, 681) || w.inlineAt(m, 682) {
 			t.Errorf("%s: want the root, and its children: %v", c.what, c.children)
 		}
 	}
@@ -240,4 +248,74 @@ func TestRootCostsNoChunk(t *testing.T) {
 	if _, after := w.chunks[0].calls(); after != before {
 		t.Error("the chunk of page 301 is not there")
 	}
+}
+
+// An application's schema takes several pages, which lie apart. Who has nothing reads them and the
+// roots of its tables without a request for a chunk, and then one for a row's page.
+func TestSchemaOfSeveralPagesTravels(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	name := filepath.Join(t.TempDir(), "application.db")
+	db, err := sql.Open("sqlite3", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for k := range 18 {
+		for _, statement := range []string{
+			fmt.Sprintf("create table t%d(b, c /* %s */)", k, strings.Repeat("why ", 150)),
+			fmt.Sprintf(`insert into t%d(b) with recursive c(i) as
+				(select 1 union all select i+1 from c where i<40) select randomblob(3000) from c`, k),
+		} {
+			if _, err := db.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(w.db, want, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mustSync("first", nil)
+	all, err := replica.NewSet(replica.Options{Store: w.store(), TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	reader, err := all.Open(context.Background(), "verneuil://host"+w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	_, before := w.chunks[0].calls()
+	read := func(page uint32, gets int) []byte {
+		t.Helper()
+		b, off := make([]byte, 4096), int(page-1)*4096
+		if err := reader.Read(context.Background(), b, int64(off)); err != nil {
+			t.Fatal(err)
+		}
+		if page > 1 && !bytes.Equal(b, want[off:off+4096]) {
+			t.Errorf("page %d: other bytes", page)
+		}
+		if _, after := w.chunks[0].calls(); after-before != gets {
+			t.Errorf("page %d: %d gets in all, want %d", page, after-before, gets)
+		}
+		return b
+	}
+	pages, first := int64(len(want)/4096), read(1, 0)
+	schema := sqlitefile.Children(first, true, pages)
+	var leaf uint32
+	roots := 0
+	for _, page := range schema {
+		for _, root := range sqlitefile.SchemaRoots(read(page, 0), false, 99) {
+			leaf = sqlitefile.Children(read(root, 0), false, pages)[20]
+			roots++
+		}
+	}
+	if len(schema) < 3 || roots != 18 {
+		t.Fatalf("%d pages of the schema name %d roots", len(schema), roots)
+	}
+	read(leaf, 1)
 }
