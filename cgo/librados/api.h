@@ -23,7 +23,7 @@ typedef void (*rados_callback_t)(rados_completion_t, void *pArg);
 typedef void (*rados_watchcb2_t)(void *pArg, uint64_t notify, uint64_t handle, uint64_t notifier, void *pData, size_t nData);
 typedef void (*rados_watcherrcb_t)(void *pArg, uint64_t cookie, int err);
 
-enum { LIBRADOS_CMPXATTR_OP_EQ = 1, LIBRADOS_CMPXATTR_OP_NE = 2 };
+enum { LIBRADOS_CMPXATTR_OP_EQ = 1, LIBRADOS_CMPXATTR_OP_NE = 2, LIBRADOS_CMPXATTR_OP_GT = 3 };
 enum { LIBRADOS_LOCK_FLAG_MAY_RENEW = 1, LIBRADOS_LOCK_FLAG_MUST_RENEW = 2 };
 
 /* X(result, name without rados_, arguments): all that is looked up. */

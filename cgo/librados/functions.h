@@ -47,6 +47,9 @@ FOR_GO void writeCompareXattr(Call *p, const char *zName, const char *pData, siz
 FOR_GO void writeCompareOmap(Call *p, const char *zKey, size_t nKey, const char *pData, size_t n) {
   rados.write_op_omap_cmp2(p->write, zKey, LIBRADOS_CMPXATTR_OP_EQ, pData, nKey, n, &p->rcStep);
 }
+FOR_GO void writeRequireOmap(Call *p, const char *zKey, size_t nKey) { // an entry that is not there compares as an empty one
+  rados.write_op_omap_cmp2(p->write, zKey, LIBRADOS_CMPXATTR_OP_GT, "", nKey, 0, &p->rcStep);
+}
 FOR_GO void writeData(Call *p, const char *pData, size_t n, uint64_t off) { rados.write_op_write(p->write, pData, n, off); }
 FOR_GO void writeFull(Call *p, const char *pData, size_t n) { rados.write_op_write_full(p->write, pData, n); }
 FOR_GO void writeAppend(Call *p, const char *pData, size_t n) { rados.write_op_append(p->write, pData, n); }

@@ -69,6 +69,9 @@ func TestCompound(t *testing.T) {
 	mustBe(t, put(op().WriteFull(nil).CompareXattr("x", []byte("2"))), syscall.ECANCELED)
 	mustBe(t, put(op().WriteFull(nil).CompareOmap("k1", nil)), syscall.ECANCELED)
 	mustBe(t, put(op().CompareOmap("k3", nil).CompareOmap("k1", []byte("v1"))), nil)
+	mustBe(t, put(op().WriteFull(nil).RequireOmap("k3")), syscall.ECANCELED)
+	mustBe(t, put(op().WriteFull(nil).RequireOmap("k2")), syscall.ECANCELED) // it is empty
+	mustBe(t, put(op().RequireOmap("k1").RequireOmap("l")), nil)
 	mustBe(t, put(op().CompareBytes([]byte("hello"), 0).RemoveOmap("k2")), nil)
 	err := put(op().CompareBytes([]byte("lx"), 2).WriteFull(nil))
 	mustBe(t, err, syscall.ECANCELED)

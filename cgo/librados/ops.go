@@ -98,6 +98,12 @@ func (w *WriteOp) CompareOmap(key string, value []byte) *WriteOp {
 	})
 }
 
+// RequireOmap fails with ECANCELED if the object's map has no entry of that key, or an empty one:
+// see CompareOmap.
+func (w *WriteOp) RequireOmap(key string) *WriteOp {
+	return w.named(key, func(c *C.Call, z *C.char) { C.writeRequireOmap(c, z, C.size_t(len(key))) })
+}
+
 // Write writes b at off.
 func (w *WriteOp) Write(b []byte, off uint64) *WriteOp {
 	return w.add(func(c *C.Call) {

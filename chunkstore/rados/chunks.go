@@ -82,7 +82,8 @@ func (l *log) get(ctx context.Context, n uint64, o *chunkstore.Object,
 	return nil
 }
 
-// Put of a record is an Append: its condition must be that there is none, or that it is the same.
+// Put of a record is an Append, to which it is the same whether there is one before: its condition
+// must be that there is none.
 func (b *chunks) Put(ctx context.Context, key string, body []byte,
 	cond chunkstore.Condition) (string, error) {
 	l, n, err := b.record(ctx, key)
@@ -94,7 +95,7 @@ func (b *chunks) Put(ctx context.Context, key string, body []byte,
 	case !cond.IfNone:
 		return "", b.wrap("put", key, errors.New("records of logs are not replaced"))
 	}
-	return etagOf(body), l.Append(ctx, n, body)
+	return etagOf(body), l.create(ctx, n, body, false)
 }
 
 // Stat of a record reads it, for its ETag.

@@ -104,9 +104,15 @@ func (l *log) read(ctx context.Context, object string, r *librados.ReadOp) (
 	return got, err
 }
 
-// Append is one compound write: the segment's map gets the record if it has none of that number.
-// The index gets the segment first, which is another write for each 1,024 records.
+// Append is one compound write: the segment's map gets the record if it has none of that number,
+// and has the one before. The index gets the segment first, which is another write for each 1,024
+// records; then the record before is read.
 func (l *log) Append(ctx context.Context, n uint64, record []byte) error {
+	return l.create(ctx, n, record, n > 1)
+}
+
+// create is Append; chained: that fails if there is no record before it.
+func (l *log) create(ctx context.Context, n uint64, record []byte, chained bool) error {
 	maps, err := l.maps(ctx)
 	switch {
 	case err != nil:
@@ -115,7 +121,7 @@ func (l *log) Append(ctx context.Context, n uint64, record []byte) error {
 	case len(record) > chunkstore.RecordBytesMax:
 		err = fmt.Errorf("%d bytes, more than %d", len(record), chunkstore.RecordBytesMax)
 	default:
-		err = l.append(ctx, n, record)
+		err = l.append(ctx, n, record, chained)
 	}
 	if err != nil {
 		return fmt.Errorf("append record %d of %v: %w", n, l, err)
@@ -123,25 +129,45 @@ func (l *log) Append(ctx context.Context, n uint64, record []byte) error {
 	return nil
 }
 
-func (l *log) append(ctx context.Context, n uint64, record []byte) error {
+func (l *log) append(ctx context.Context, n uint64, record []byte, chained bool) error {
 	s := segmentOf(n)
 	if err := l.announce(ctx, s); err != nil {
 		return err
 	}
 	number := hexOf(n)
-	w := new(librados.WriteOp).Create(false).
-		CompareOmap(metaKey+number, nil).
-		SetOmap(metaKey+number, encodeMeta(len(record))).
+	w := new(librados.WriteOp).Create(false).CompareOmap(metaKey+number, nil)
+	if chained && segmentOf(n-1) == s {
+		w.RequireOmap(metaKey + hexOf(n-1))
+	} else if chained {
+		if _, _, err := l.stat(ctx, n-1); err != nil {
+			return fmt.Errorf("the record before it: %w", err)
+		}
+	}
+	w.SetOmap(metaKey+number, encodeMeta(len(record))).
 		SetOmap(recordKey+number, record)
 	err := l.b.do(ctx, l.b, "append "+number, int64(len(record)),
 		func(ctx context.Context, io *opened) error {
 			_, err := io.WriteHere(ctx, l.segment(s), w)
 			return err
 		})
-	if errors.Is(err, syscall.ECANCELED) {
-		return fmt.Errorf("%w: there is such a record", chunkstore.ErrConflict)
+	if !errors.Is(err, syscall.ECANCELED) {
+		return err
 	}
-	return err
+	if _, _, err = l.stat(ctx, n); err == nil {
+		return fmt.Errorf("%w: there is such a record", chunkstore.ErrConflict)
+	} else if !errors.Is(err, chunkstore.ErrAbsent) {
+		return err
+	}
+	if _, _, err = l.stat(ctx, n-1); chained && err != nil {
+		return fmt.Errorf("the record before it: %w", err)
+	}
+	return errors.New("somebody changes the log") // it is tried again
+}
+
+// Chains: see [chunkstore.Chained].
+func (l *log) Chains(ctx context.Context) bool {
+	maps, err := l.maps(ctx)
+	return err == nil && maps
 }
 
 // announce has the index have segment s.

@@ -3,14 +3,13 @@ package rados_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/rados"
@@ -110,13 +109,10 @@ func TestLogSegments(t *testing.T) {
 	cfg := config(c, cephtest.Pool)
 	target := storetest.Open(t, cfg).Targets[0]
 	log := chunkstore.NewLog(target, "log")
-	group, ctx := errgroup.WithContext(t.Context())
-	group.SetLimit(32)
 	for n := uint64(1); n <= 3000; n++ {
-		group.Go(func() error { return log.Append(ctx, n, []byte(strconv.FormatUint(n, 10))) })
-	}
-	if err := group.Wait(); err != nil {
-		t.Fatal(err)
+		if err := log.Append(t.Context(), n, []byte(strconv.FormatUint(n, 10))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	segments := func() string {
 		return c.Run(t, "rados", "-p", cfg.Pool, "-N", cfg.Namespace, "listomapkeys", "logs/log")
@@ -150,6 +146,39 @@ func TestLogSegments(t *testing.T) {
 		"logs/log/0000000000000000") {
 		t.Errorf("a segment is left without records: %s", got)
 	}
+}
+
+// TestAppendAfterALoss: a log that has lost its last records takes no more, also where the next one
+// would be the first of a segment.
+func TestAppendAfterALoss(t *testing.T) {
+	c := cephtest.Shared(t)
+	cfg := config(c, cephtest.Pool)
+	log := chunkstore.NewLog(storetest.Open(t, cfg).Targets[0], "log")
+	if chained, ok := log.(chunkstore.Chained); !ok || !chained.Chains(t.Context()) {
+		t.Error("the log does not say that it can tell")
+	}
+	lose := func(n uint64) {
+		for _, key := range []string{"m", "r"} {
+			c.Run(t, "rados", "-p", cfg.Pool, "-N", cfg.Namespace, "rmomapkey",
+				fmt.Sprintf("logs/log/%016x", n/1024), fmt.Sprintf("%s%016x", key, n))
+		}
+	}
+	for n := uint64(1); n < 1024; n++ {
+		if err := log.Append(t.Context(), n, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []uint64{1023, 1022} { // of which the next one is in another segment, or not
+		lose(n)
+		storetest.MustBe(t, log.Append(t.Context(), n+1, nil), chunkstore.ErrAbsent)
+		if there, err := log.Read(t.Context(), n+1, 1); err != nil || len(there) > 0 {
+			t.Errorf("record %d: %q, %v", n+1, there, err)
+		}
+	}
+	if err := log.Append(t.Context(), 1022, nil); err != nil {
+		t.Error(err)
+	}
+	storetest.MustBe(t, log.Append(t.Context(), 1022, nil), chunkstore.ErrConflict)
 }
 
 // TestMessages: who listens hears what is told, and who may only read is told that he cannot.

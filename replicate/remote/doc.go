@@ -135,16 +135,16 @@
 // its answer lost: then another machine may go on before we hear of it, and the handle waits until
 // the append has ended, and asks. Defeated by what defeats "until".
 //
-// What was appended is in the store still. Witness: where the log itself can tell, as in a
-// directory, the record before, with each append; else a look (history's Trace), with each renewal
-// time, before a checkpoint is put, and when the history is taken over. Defeated by a store that is
-// emptied, or put back to an older copy: then the next number is free, and what is appended there
-// is read by nobody. So COMMIT may answer for what is not there between the last look and the next
-// one. Then all that is not durable fails, the story begins anew, and the process is told until it
-// has closed its handles: what they have read is newer than what is there. Another process of the
-// machine finds in the machine's file how far its writer was, and is told once. Records that the
-// writer has left on those that are gone are in no history (history's T7): who means to write, and
-// meets one, begins another history with what is there, and so does who finds only records gone
+// What was appended is in the store still. Witness: where the log itself can tell, in a directory
+// and in RADOS, the record before, with each append; else a look (history's Trace), with each
+// renewal time, before a checkpoint is put, and when the history is taken over. Defeated by a store
+// that is emptied, or put back to an older copy: then the next number is free, and what is appended
+// there is read by nobody. So COMMIT may answer for what is not there between the last look and the
+// next one. Then all that is not durable fails, the story begins anew, and the process is told
+// until it has closed its handles: what they have read is newer than what is there. Another process
+// of the machine finds in the machine's file how far its writer was, and is told once. Records that
+// the writer has left on those that are gone are in no history (history's T7): who means to write,
+// and meets one, begins another history with what is there, and so does who finds only records gone
 // that whoever opens the database does without (T8). An owner that finds the checkpoint of another
 // history, or one beyond its own last record, owns nothing any more.
 //
