@@ -132,11 +132,7 @@ func (c *Conn) Share(ctx context.Context) error {
 			return nil
 		}
 	}
-	if err := c.r.Refresh(ctx, true); err != nil {
-		return d.wrap(err)
-	}
-	c.arrive()
-	return nil
+	return c.Refresh(ctx)
 }
 
 // stays moves c to the end of what is queued, if it is about to write there, or has written there,
@@ -442,7 +438,7 @@ func (c *Conn) Refresh(ctx context.Context) error {
 		return c.d.wrap(err)
 	}
 	c.arrive()
-	return nil
+	return c.d.wrap(outlived(ctx, c.d, c.r.Manifest()))
 }
 
 // Close gives up the version, and what was reserved.

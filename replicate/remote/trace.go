@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/manifest/history"
 	"verneuil/replicate/remote/compose"
 	"verneuil/replicate/versions"
@@ -139,6 +140,29 @@ func lose(s *story, lost error) error {
 	s.w, lost = nil, fmt.Errorf("%w: %w", ErrRolledBack, lost)
 	s.seen.Store(&sight{m: s.m, lost: lost})
 	return lost
+}
+
+// outlived fails if the store has nothing any more that is as new as m, which is durable: it was put
+// back, and others have gone on, so that there are as many records again.
+func outlived(ctx context.Context, d *database, m *manifest.Manifest) error {
+	if at := d.story.seen.Load(); at == nil || !m.Head().After(at.m.Head()) {
+		return nil
+	}
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	s := &d.story
+	d.mu.Lock()
+	queued := len(d.queue.entries) > 0
+	d.mu.Unlock()
+	if queued || s.w == nil || !m.Head().After(s.m.Head()) || d.set.broken.readsLost {
+		return nil
+	}
+	err := lose(s, fmt.Errorf("its newest version is %d, and %d was read of it", s.m.Sequence,
+		m.Sequence))
+	s.lost.m = m
+	return err
 }
 
 // abandon notes that the history has gone on without this machine, or is none any more. What the
