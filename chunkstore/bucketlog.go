@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -31,6 +32,8 @@ const (
 	logReaders = 64
 	// logLists is by how many prefixes at most one range of a log is listed.
 	logLists = 8
+	// logETags is of how many records the ETag is known, but for some.
+	logETags = 8192
 	// logDeleters is how many are deleted at a time.
 	logDeleters = 16
 )
@@ -42,6 +45,8 @@ type bucketLog struct {
 	mu     sync.Mutex
 	known  bool // whether absent objects are denied
 	hidden bool // they are
+	// etags are of the last records that were appended or read here: see [LogEntry].Other.
+	etags map[uint64]string
 
 	// beside takes a slot for a request beside the caller's: see [SlotIfFree]. nil: none is needed.
 	beside func() (release func(), ok bool)
@@ -117,9 +122,36 @@ func (l *bucketLog) Append(ctx context.Context, n uint64, record []byte) error {
 			return err
 		}
 	}
-	_, err := l.bucket.Put(ctx, l.key(n), record, Condition{IfNone: true})
+	etag, err := l.bucket.Put(ctx, l.key(n), record, Condition{IfNone: true})
+	if err == nil {
+		l.has(n, etag)
+	}
 	return err
 }
+
+// has notes that there is record n.
+func (l *bucketLog) has(n uint64, etag string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.etags == nil {
+		l.etags = make(map[uint64]string)
+	}
+	l.etags[n] = bare(etag)
+	if len(l.etags) >= 2*logETags {
+		maps.DeleteFunc(l.etags, func(k uint64, _ string) bool { return k+logETags < n })
+	}
+}
+
+// other is [LogEntry].Other.
+func (l *bucketLog) other(n uint64, etag string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, ok := l.etags[n]
+	return ok && etag != "" && known != bare(etag)
+}
+
+// bare is without the quotes, with which not all stores list an ETag.
+func bare(etag string) string { return strings.Trim(etag, `"`) }
 
 // follows fails with ErrAbsent if there is no record before n, and no n: a fence may stay alone.
 func (l *bucketLog) follows(p Peeker, n uint64) error {
@@ -190,7 +222,9 @@ func (l *bucketLog) get(ctx context.Context, n uint64) ([]byte, error) {
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case o.Body == nil:
+	}
+	l.has(n, o.ETag)
+	if o.Body == nil {
 		return []byte{}, nil
 	}
 	return o.Body, nil
@@ -239,7 +273,8 @@ func (l *bucketLog) List(
 		}
 		err := l.bucket.List(ctx, prefix, func(o Object) bool {
 			if n, ok := l.number(o.Key); ok && from <= n && n <= to {
-				goOn = yield(LogEntry{Number: n, Bytes: o.Bytes, Appended: o.Modified})
+				goOn = yield(LogEntry{Number: n, Bytes: o.Bytes, Appended: o.Modified,
+					Other: l.other(n, o.ETag)})
 			}
 			return goOn
 		})

@@ -213,3 +213,40 @@ func testMakeBuckets(t *testing.T, endpoint string) {
 	}
 	all.Wait()
 }
+
+// TestOtherRecord: a record that was lost, and whose place another one has taken, is listed as
+// another.
+func TestOtherRecord(t *testing.T) {
+	target := storetest.Open(t, s3Target(miniotest.Start(t))).Targets[0]
+	log := chunkstore.NewLog(target, "others")
+	for n := range uint64(4) {
+		if err := log.Append(t.Context(), n+1, []byte{byte(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := chunkstore.RecordKey("others", 3)
+	if err := target.Chunks.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	storetest.MustPut(t, target.Chunks, key, "another's", chunkstore.Condition{IfNone: true})
+	others := func() (all []uint64) {
+		if err := log.List(t.Context(), 1, 9, func(e chunkstore.LogEntry) bool {
+			if e.Other {
+				all = append(all, e.Number)
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if got := others(); !slices.Equal(got, []uint64{3}) {
+		t.Errorf("listed as others: %d", got)
+	}
+	if _, err := log.Read(t.Context(), 3, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := others(); got != nil {
+		t.Errorf("read, and listed as others: %d", got)
+	}
+}

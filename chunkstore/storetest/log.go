@@ -21,6 +21,7 @@ func Log(t *testing.T, open func(name string) chunkstore.Log) {
 	t.Run("one winner", func(t *testing.T) { testLogWinner(t, open("winner")) })
 	t.Run("trim", func(t *testing.T) { testLogTrim(t, open("trim")) })
 	t.Run("names", func(t *testing.T) { testLogNames(t, open("a"), open("ab")) })
+	t.Run("same", func(t *testing.T) { testLogSame(t, open("same"), open("same")) })
 	t.Run("sizes", func(t *testing.T) { testLogSizes(t, open("sizes")) })
 	t.Run("ended context", func(t *testing.T) {
 		log := open("ended")
@@ -191,6 +192,24 @@ func testLogNames(t *testing.T, a, ab chunkstore.Log) {
 	}
 	if got := mustRead(t, a, 1, 9); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("read %q", got)
+	}
+}
+
+// testLogSame: records that a log has appended, or read, are listed as no others.
+func testLogSame(t *testing.T, log, reader chunkstore.Log) {
+	for n := range uint64(3) {
+		mustAppend(t, log, n+1, fmt.Sprint("record ", n+1))
+	}
+	mustRead(t, reader, 1, 3)
+	for _, l := range []chunkstore.Log{log, reader} {
+		if err := l.List(t.Context(), 0, 9, func(e chunkstore.LogEntry) bool {
+			if e.Other {
+				t.Errorf("record %d is taken for another", e.Number)
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

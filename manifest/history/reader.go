@@ -381,8 +381,8 @@ func (r *Reader) Trace(ctx context.Context) error {
 }
 
 // listed asks for the list of the records from first on, and reads the last one. One that the list
-// lacks is asked for: it may be late. Where one is older than the one before it, others may have
-// filled a gap, and all are read.
+// lacks is asked for: it may be late. Where one is another than was read, or older than the one
+// before it, others may have filled a gap, and all are read.
 func (r *Reader) listed(ctx context.Context, first uint64) error {
 	next, filled := first, false
 	var before time.Time
@@ -395,7 +395,7 @@ func (r *Reader) listed(ctx context.Context, first uint64) error {
 	err := r.log.List(ctx, first, r.at.Number, func(e chunkstore.LogEntry) bool {
 		miss(e.Number)
 		next = e.Number + 1
-		filled = filled || e.Appended.Before(before)
+		filled = filled || e.Other || e.Appended.Before(before)
 		before = e.Appended
 		return true
 	})

@@ -142,8 +142,8 @@ func lose(s *story, lost error) error {
 	return lost
 }
 
-// outlived fails if the store has nothing any more that is as new as m, which is durable: it was put
-// back, and others have gone on, so that there are as many records again.
+// outlived fails if the store has nothing any more that is as new as m, which is durable: it was
+// put back, and others have gone on, so that there are as many records again.
 func outlived(ctx context.Context, d *database, m *manifest.Manifest) error {
 	if at := d.story.seen.Load(); at == nil || !m.Head().After(at.m.Head()) {
 		return nil
