@@ -55,9 +55,11 @@ func (l *lease) trace(ctx context.Context) error {
 	if s.w == nil || s.w.At().Lineage != r.At().Lineage {
 		return err // somebody else has found out
 	}
-	if !errors.Is(err, history.ErrLost) { // it may be ahead of r only
+	if !errors.Is(err, history.ErrLost) { // what was read may be ahead of r only
 		owns := s.w.State() == history.Owning && !d.set.broken.ownsBehind
-		if owns && errors.Is(s.w.Reader().Look(ctx), history.ErrBehind) {
+		// Or another process of this machine has gone on, or has given the history back.
+		if n := s.noted(); owns && n != nil && n.is(s.w) &&
+			errors.Is(s.w.Reader().Look(ctx), history.ErrBehind) {
 			abandon(s)
 		}
 		return err
