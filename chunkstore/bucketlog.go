@@ -136,7 +136,7 @@ func (l *bucketLog) has(n uint64, etag string) {
 	if l.etags == nil {
 		l.etags = make(map[uint64]string)
 	}
-	l.etags[n] = bare(etag)
+	l.etags[n] = BareETag(etag)
 	if len(l.etags) >= 2*logETags {
 		maps.DeleteFunc(l.etags, func(k uint64, _ string) bool { return k+logETags < n })
 	}
@@ -147,11 +147,11 @@ func (l *bucketLog) other(n uint64, etag string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, ok := l.etags[n]
-	return ok && etag != "" && known != bare(etag)
+	return ok && etag != "" && known != BareETag(etag)
 }
 
-// bare is without the quotes, with which not all stores list an ETag.
-func bare(etag string) string { return strings.Trim(etag, `"`) }
+// BareETag is an ETag without its quotes, with which not all stores list one, or compare it.
+func BareETag(etag string) string { return strings.Trim(etag, `"`) }
 
 // follows fails with ErrAbsent if there is no record before n, and no n: a fence may stay alone.
 func (l *bucketLog) follows(p Peeker, n uint64) error {

@@ -251,6 +251,10 @@ const tellAfter = 2 * time.Second
 var ErrReplicatorStopped = errors.New("which replicates this database, is stopped, by a " +
 	"signal or a debugger: have it go on (kill -CONT), or end it")
 
+func errStopped(who spool.Token) error {
+	return fmt.Errorf("process %d, %w", who.PID(), ErrReplicatorStopped)
+}
+
 // awaiting is a wait for the process that replicates sp.
 type awaiting struct {
 	r       *Replicator
@@ -276,7 +280,7 @@ func (a *awaiting) look(now time.Time) error {
 	case a.stopped.IsZero():
 		a.stopped = now
 	case now.Sub(a.stopped) >= long:
-		return fmt.Errorf("process %d, %w", who.PID(), ErrReplicatorStopped)
+		return errStopped(who)
 	}
 	stopped := !a.stopped.IsZero()
 	since, limit := a.began, long

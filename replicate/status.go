@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -115,7 +114,7 @@ func (s *Status) ofState(st *spool.State) {
 // ofStopped says that who replicates is stopped, if he is.
 func (s *Status) ofStopped(st *spool.State) {
 	if who := spool.Token(st.Replicator.Load()); s.Replicator != 0 && who.Stopped() {
-		s.Error = fmt.Sprintf("process %d, %v", who.PID(), ErrReplicatorStopped)
+		s.Error = errStopped(who).Error()
 	}
 }
 

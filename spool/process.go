@@ -68,27 +68,30 @@ func makeToken(namespace uint64, pid int, start uint64) Token {
 // another PID namespace it tells nothing: only the kernel's locks do. A process whose state cannot
 // be read counts as alive: what depends on its death can wait. A zombie counts as dead.
 func (t Token) Alive() bool {
+	alive, _ := t.look()
+	return alive
+}
+
+// look is Alive, and the state of a process that is; 0: it cannot be read.
+func (t Token) look() (alive bool, state byte) {
 	if t == 0 || t.namespace() != ownNamespace() {
-		return false
+		return false, 0
 	}
 	start, state, err := processStart(t.PID())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return false
+		return false, 0
 	case err != nil:
-		return true
+		return true, 0
 	}
-	return makeToken(t.namespace(), t.PID(), start) == t && state != 'Z' && state != 'X'
+	return makeToken(t.namespace(), t.PID(), start) == t && state != 'Z' && state != 'X', state
 }
 
 // Stopped reports whether t's process is stopped, by a signal or a debugger: nobody knows for how
 // long it will do nothing. Of one in another PID namespace it is not known.
 func (t Token) Stopped() bool {
-	if !t.Alive() {
-		return false
-	}
-	_, state, err := processStart(t.PID())
-	return err == nil && (state == 'T' || state == 't')
+	alive, state := t.look()
+	return alive && (state == 'T' || state == 't')
 }
 
 // processStart reads field 22 of /proc/PID/stat, clock ticks since boot, and the

@@ -252,8 +252,8 @@ func (b *bucket) put(ctx context.Context, p putRequest) (string, error) {
 		}
 		etag, err = b.putOnce(ctx, p)
 	}
-	if errors.Is(err, chunkstore.ErrConflict) && p.cond.IfMatch != bareETag(p.cond.IfMatch) &&
-		!b.client.bareETags.Load() {
+	if errors.Is(err, chunkstore.ErrConflict) &&
+		p.cond.IfMatch != chunkstore.BareETag(p.cond.IfMatch) && !b.client.bareETags.Load() {
 		return putBare(ctx, b, p, err)
 	}
 	return etag, err
@@ -289,7 +289,7 @@ func (b *bucket) putOnce(ctx context.Context, p putRequest) (string, error) {
 	} else if p.cond.IfMatch != "" {
 		in.IfMatch = &p.cond.IfMatch
 		if p.bare || b.client.bareETags.Load() {
-			in.IfMatch = aws.String(bareETag(p.cond.IfMatch))
+			in.IfMatch = aws.String(chunkstore.BareETag(p.cond.IfMatch))
 		}
 	}
 	r := &request{puts: p.body, object: true, bytes: int64(len(p.body)), unsigned: !p.signed}

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"verneuil/chunkstore"
 )
@@ -87,6 +86,3 @@ func putBare(
 	}
 	return etag, nil
 }
-
-// bareETag is an ETag without its quotes.
-func bareETag(etag string) string { return strings.Trim(etag, `"`) }

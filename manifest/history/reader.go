@@ -315,14 +315,24 @@ func (r *Reader) unlessTrimmed(ctx context.Context, found error) error {
 	if !errors.Is(found, ErrLost) {
 		return found
 	}
+	if err := r.newestStands(ctx); err != nil && !errors.Is(err, ErrLost) {
+		return err
+	}
+	return found
+}
+
+// newestStands asks whether the newest checkpoint is one that r has read on from. It fails with
+// ErrBehind if it is a later one, and with ErrLost if it is gone, or has made place for an older
+// one.
+func (r *Reader) newestStands(ctx context.Context) error {
 	c, err := r.lookAgain(ctx)
 	switch {
 	case c != nil:
 		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
 	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
-		return found
+		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
-	return cmp.Or(err, found)
+	return err
 }
 
 // Stand asks the store whether the records that r has read after the newest checkpoint that was
@@ -340,16 +350,14 @@ func (r *Reader) Stand(ctx context.Context, since Position) error {
 // Of a store that was put back to what it was the last is lost, whatever else is. It fails with
 // ErrLost. nil: it is there, or the history has gone on, as Next finds out.
 func (r *Reader) Remains(ctx context.Context) error {
+	var err error
 	if r.at.Number > r.seen {
-		err := r.unlessTrimmed(ctx, r.stand(ctx, r.at.Number, Position{}, 0))
-		if !errors.Is(err, ErrLost) && errors.Is(err, ErrBehind) {
-			return nil
-		}
-		return err
+		err = r.unlessTrimmed(ctx, r.stand(ctx, r.at.Number, Position{}, 0))
+	} else {
+		err = r.newestStands(ctx)
 	}
-	_, err := r.lookAgain(ctx)
-	if errors.Is(err, ErrBehind) || errors.Is(err, chunkstore.ErrAbsent) {
-		return fmt.Errorf("%w: %w", ErrLost, err)
+	if errors.Is(err, ErrBehind) && !errors.Is(err, ErrLost) {
+		return nil
 	}
 	return err
 }
@@ -364,13 +372,7 @@ func (r *Reader) Trace(ctx context.Context) error {
 	if c, ok := r.log.(chunkstore.Chained); ok && c.Chains(ctx) {
 		return nil
 	}
-	c, err := r.lookAgain(ctx)
-	switch {
-	case c != nil:
-		return fmt.Errorf("%w: there is another checkpoint", ErrBehind)
-	case errors.Is(err, ErrBehind), errors.Is(err, chunkstore.ErrAbsent):
-		return fmt.Errorf("%w: %w", ErrLost, err)
-	case err != nil:
+	if err := r.newestStands(ctx); err != nil {
 		return err
 	}
 	first := max(1, r.seen)

@@ -269,17 +269,17 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	s.w.Claim(body)
 	err = settleFence(ctx, s)
 	lost := wait()
-	if gone := cmp.Or(lost, err); errors.Is(gone, history.ErrLost) {
+	gone := cmp.Or(lost, err)
+	switch {
+	case errors.Is(gone, history.ErrLost):
 		if reachable(ctx, s) {
 			return restart(ctx, s)
 		}
 		return l.lose(gone)
-	} else if errors.Is(lost, history.ErrBehind) && err == nil && !d.set.broken.ownsBehind {
+	case errors.Is(lost, history.ErrBehind) && err == nil && !d.set.broken.ownsBehind:
 		s.fall()
 		s.w = nil // that record is in no history any more
-		return fmt.Errorf("%w: another history was begun", ErrBusy)
-	}
-	switch {
+		return errAnother
 	case errors.Is(err, history.ErrBehind):
 		if err := s.read(ctx, 0); err != nil {
 			return err

@@ -199,8 +199,11 @@ func remains(ctx context.Context, s *story, since history.Position) error {
 	return err
 }
 
-// errFaster: who lost a race tries again.
-var errFaster = fmt.Errorf("%w: another one was faster", ErrBusy)
+// Who is told so tries again.
+var (
+	errFaster  = fmt.Errorf("%w: another one was faster", ErrBusy)
+	errAnother = fmt.Errorf("%w: another history was begun", ErrBusy)
+)
 
 // anew begins another history with what was read, if the next record is none of this one (history's
 // T7). It fails with ErrBusy: the caller tries again.
@@ -260,5 +263,5 @@ func restart(ctx context.Context, s *story) error {
 		"record", at.Number)
 	s.w, s.m, s.by, s.owner = history.NewWriter(r), m, [16]byte{}, nil
 	s.fall()
-	return fmt.Errorf("%w: another history was begun", ErrBusy)
+	return errAnother
 }
