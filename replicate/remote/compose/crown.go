@@ -22,12 +22,12 @@ const (
 type crown struct {
 	pageBytes, pages int64
 	room             int
-	block            func(off int64) []byte // nil: it is not to be had
+	block            func(off int64) []byte // see crownOf
 	at               map[int64]bool         // offsets of blocks
 }
 
 // crownOf returns the offsets of those blocks that are the crown of a file, of which block returns
-// what is to be had: BlockBytes, or nil. They take no more than room.
+// what is to be had: BlockBytes, less where the file ends, or nil. They take no more than room.
 func crownOf(
 	pageBytes int, fileBytes int64, room int, block func(off int64) []byte,
 ) map[int64]bool {
@@ -53,15 +53,26 @@ func (c *Composer) crownInline(m *manifest.Manifest) map[int64]bool {
 	return crownOf(m.PageBytes, m.FileBytes, c.o.Budgets.Crown, inlineBlocks(m))
 }
 
-// inlineBlocks returns m's inline pages that are whole blocks.
+// inlineBlocks returns m's inline pages that are whole blocks, or the last one as far as it goes.
 func inlineBlocks(m *manifest.Manifest) func(off int64) []byte {
 	return func(off int64) []byte {
 		k := sort.Search(len(m.Inline), func(k int) bool { return m.Inline[k].Offset >= off })
-		if k == len(m.Inline) || m.Inline[k].Offset != off || len(m.Inline[k].Data) != BlockBytes {
+		if k == len(m.Inline) || m.Inline[k].Offset != off ||
+			len(m.Inline[k].Data) != blockIn(off, m.FileBytes) {
 			return nil
 		}
 		return m.Inline[k].Data
 	}
+}
+
+// blockIn returns how many bytes a file of fileBytes has of the block at off; 0 if it ends within a
+// sector of that block, which cannot be inline then.
+func blockIn(off, fileBytes int64) int {
+	n := min(BlockBytes, fileBytes-off)
+	if n < 0 || n%sectorBytes > 0 {
+		return 0
+	}
+	return int(n)
 }
 
 // page returns a page; nil: it is not to be had.
@@ -71,11 +82,11 @@ func (c *crown) page(n uint32) []byte {
 	}
 	off := int64(n-1) * c.pageBytes
 	if c.pageBytes <= BlockBytes {
-		block := c.block(off / BlockBytes * BlockBytes)
-		if block == nil {
+		block, at := c.block(off/BlockBytes*BlockBytes), off%BlockBytes
+		if int64(len(block)) < at+c.pageBytes {
 			return nil
 		}
-		return block[off%BlockBytes:][:c.pageBytes]
+		return block[at:][:c.pageBytes]
 	}
 	page := make([]byte, 0, c.pageBytes)
 	for end := off + c.pageBytes; off < end; off += BlockBytes {

@@ -100,12 +100,11 @@ func (g *grown) levels(root uint32) (all [][]uint32) {
 	}
 }
 
-// inline counts those of pages that are inline, or in a block that the file's end cuts off.
+// inline counts those of pages that are inline.
 func (g *grown) inline(pages []uint32) (n int) {
 	for _, page := range pages {
 		off := int64(page-1) * int64(g.size)
-		if off/compose.BlockBytes == int64(len(g.bytes)/compose.BlockBytes) ||
-			manifest.Covered(g.base.InlineOf(int(off>>16)), off, off+int64(g.size)) {
+		if manifest.Covered(g.base.InlineOf(int(off>>16)), off, off+int64(g.size)) {
 			n++
 		}
 	}
@@ -178,6 +177,65 @@ func TestCrown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCrownAtTheEnd: a block that the file's end cuts off belongs to the crown, and so do the pages
+// below those in it: in the import, in a large transaction, and after a fold.
+func TestCrownAtTheEnd(t *testing.T) {
+	const size = 512
+	budgets := compose.Budgets{Crown: 4 << 20, Soft: 8 << 20, Hard: 16 << 20}
+	g := newGrown(t, "pragma page_size=512", size, budgets)
+	crown := func(what string) {
+		t.Helper()
+		for k, level := range g.levels(g.root("t")) {
+			if n := g.inline(level); n != len(level) {
+				t.Errorf("%s: of level %d, %d of %d pages are inline", what, k, n, len(level))
+			}
+		}
+	}
+	// cutOff says that the lowest interior page but one of the table's right edge is in such a block.
+	cutOff := func() bool {
+		file, err := os.Open(g.name)
+		must(t, err)
+		defer file.Close()
+		info, err := file.Stat()
+		must(t, err)
+		var edge []uint32
+		for n := g.root("t"); ; {
+			page := make([]byte, size)
+			_, err := file.ReadAt(page, int64(n-1)*size)
+			must(t, err)
+			below := sqlitefile.Children(page, false, info.Size()/size)
+			if below == nil {
+				break
+			}
+			edge = append(edge, n)
+			n = below[len(below)-1]
+		}
+		end := info.Size() / compose.BlockBytes
+		return info.Size()%compose.BlockBytes > 0 && len(edge) > 2 &&
+			int64(edge[len(edge)-2]-1)*size/compose.BlockBytes == end
+	}
+	g.exec("pragma journal_mode=memory", "pragma synchronous=off", "create table t(b)")
+	grow := func() {
+		for k := 0; !cutOff(); k++ {
+			if k == 20000 {
+				t.Fatal("no such page is in the last block")
+			}
+			g.exec("insert into t values(zeroblob(400))")
+		}
+	}
+	for _, what := range []string{"import", "large transaction"} {
+		g.exec("insert into t with recursive c(i) as (select 1 union all select i+1 from c " +
+			"where i<9000) select zeroblob(400) from c")
+		grow()
+		g.commit()
+		crown(what)
+	}
+	g.exec("update t set b=zeroblob(399) where rowid%700=0")
+	g.commit()
+	g.fold()
+	crown("fold")
 }
 
 // TestCrownFits: of a level that has no room nothing is inline, and the schema's own pages are.

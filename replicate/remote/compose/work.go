@@ -378,7 +378,8 @@ func (w *work) addCrown() error {
 	upper := crownOf(pageBytes(w.header, w.bytes), w.bytes, w.c.o.Budgets.Crown,
 		func(off int64) []byte {
 			block, ok := known[off]
-			if ok || failed != nil || off+BlockBytes > w.bytes {
+			n := blockIn(off, w.bytes)
+			if ok || failed != nil || n == 0 {
 				return block
 			}
 			k, changed := slices.BinarySearch(w.change.Offsets, off)
@@ -389,6 +390,9 @@ func (w *work) addCrown() error {
 				}
 			} else if !changed {
 				block = inline(off)
+			}
+			if block != nil {
+				block = block[:n:n]
 			}
 			known[off] = block
 			return block
