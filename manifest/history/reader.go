@@ -157,7 +157,9 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 	} else if err != nil {
 		return nil, "", fmt.Errorf("look at the checkpoint: %w", err)
 	}
-	if c.Lineage == r.at.Lineage && c.Number <= r.at.Number && r.at.Lineage != [16]byte{} {
+	// At the very number it is what was read, or the store was put back, and others have gone on.
+	old := c.Number < r.at.Number || c.Number == r.at.Number && c.Digest == r.at.Digest
+	if c.Lineage == r.at.Lineage && old && r.at.Lineage != [16]byte{} {
 		r.etag, r.seen = etag, c.Number
 		return nil, "", nil
 	}

@@ -205,7 +205,9 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 		w.violate("R12: process %d read at %v what the store has lost at %v: %v", a.p.id, began,
 			w.back.at, list)
 	}
-	a.seen = len(list)
+	if a.c.at == nil { // else the process does not know yet that it is durable
+		a.seen = len(list)
+	}
 	return list, nil
 }
 
