@@ -193,7 +193,7 @@ func TestCrownAtTheEnd(t *testing.T) {
 			}
 		}
 	}
-	// cutOff says that the lowest interior page but one of the table's right edge is in such a block.
+	// cutOff says that the lowest interior page but one of the right edge is in such a block.
 	cutOff := func() bool {
 		file, err := os.Open(g.name)
 		must(t, err)
