@@ -18,10 +18,14 @@ import (
 	"verneuil/spool"
 )
 
-// awakeFor is how long a replicator looks for more work, by polling, before it
-// arms the recorders: waking it at every commit would cost the application a
-// third of its speed.
+// awakeFor is how long a replicator looks for more work, by polling, as often as
+// [mirror.Tracker.LookAfter] says, before it arms the recorders: waking it at every commit would
+// cost the application a third of its speed.
 const awakeFor = 10 * time.Millisecond
+
+// waitsAgain is for how long after a commit that somebody waited for the next one is expected: all
+// that is published is applied at once then.
+const waitsAgain = time.Second
 
 // restAfter is how long there must be nothing to do until files are closed that
 // are not needed to be woken: a process may have thousands of databases open, and
@@ -78,8 +82,14 @@ type loop struct {
 	bell    bell
 	cut     uint64 // the sequence that the last version includes, or that needs none
 	does    activity
-	active  time.Time // when something was to be done last
-	died    bool      // a test has named a point that was passed
+	last    moments
+	died    bool // a test has named a point that was passed
+}
+
+// moments are when something happened last.
+type moments struct {
+	active time.Time // something was to be done
+	waited time.Time // somebody waited for his commit
 }
 
 // newLoop opens what is in a spool. Close the loop, also one that never ran.
@@ -87,7 +97,7 @@ func newLoop(ctx context.Context, r *Replicator, sp *spool.Spool, lock *spool.Lo
 	now := r.o.clock.now()
 	l := &loop{
 		r: r, tenure: tenure{sp: sp, lock: lock}, st: sp.State(), errands: errands.New(ctx),
-		pace: newPace(sp.State(), r.o.ManifestInterval, now), active: now,
+		pace: newPace(sp.State(), r.o.ManifestInterval, now), last: moments{active: now},
 	}
 	l.bell = newBell(sp, l.errands, l.log())
 	l.announce()
@@ -125,7 +135,7 @@ func (l *loop) open() (err error) {
 		sp: sp, tracker: l.tracker, serial: &l.serial, outcome: l.outcome, now: l.now, log: l.log(),
 	}
 	if o.still != nil {
-		l.flushes.began = l.active
+		l.flushes.began = l.last.active
 	}
 	l.office = courier.New(l.courierOptions(), o.Store.Targets)
 	files, err := cutter.OpenFiles(sp, o.Store.Sealer())
@@ -230,7 +240,7 @@ func (l *loop) run(ctx context.Context) (end ending, err error) {
 		}
 		l.does = working
 		if woken {
-			l.active = l.now()
+			l.last.active = l.now()
 		}
 	}
 }
@@ -266,7 +276,7 @@ func (l *loop) round(ctx context.Context) (end ending, err error) {
 	l.flushes.answer(l.errands.Context())
 	l.tracker.Mirror().Seal()
 	if progress {
-		l.active = l.now()
+		l.last.active = l.now()
 	}
 	return goesOn, nil
 }
@@ -358,15 +368,25 @@ func (l *loop) outcome(w courier.Want) (done bool, err error) {
 // false if a timer did. It fails if files that were closed cannot be opened again.
 func (l *loop) wait(ctx context.Context) (woken bool, err error) {
 	was := l.published()
-	if l.tracker.Err() == nil && !l.tracker.CaughtUp() {
+	// Who waits for his commit is in no hurry to commit again: he had better wake us at once.
+	waits := l.st.Wanted.Load() >= max(was.Sequence, 1)
+	now, behind := l.now(), l.tracker.Err() == nil && !l.tracker.CaughtUp()
+	if waits || l.awaited() {
+		l.last.waited = now
+	}
+	// Nobody is told who waits for his commit while others go on to commit.
+	asked := now.Sub(l.last.waited) < waitsAgain || l.hurried()
+	if behind && (asked || l.tracker.LookAfter() == 0) {
 		return true, nil
 	}
 	next := l.deadline()
-	// Who waits for his commit is in no hurry to commit again: he had better wake us at once.
-	waits := l.st.Wanted.Load() >= max(was.Sequence, 1)
-	if idle := l.now().Sub(l.active); idle < awakeFor && !waits {
+	if idle := now.Sub(l.last.active); behind || idle < awakeFor && !waits {
 		l.does = awake
-		next.add(min(awakeFor-idle, l.tracker.LookAfter()))
+		look := l.tracker.LookAfter()
+		if !behind {
+			look = min(look, awakeFor-idle)
+		}
+		next.add(look)
 	} else {
 		l.does = armed
 		l.bell.arm()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,19 +38,31 @@ type Reader struct {
 	size    int64    // of file
 	window  []byte   // bytes of file from windowAt
 	start   int64
-	scratch []byte
+	scratch *[]byte // from scratches, until Close
 }
+
+// scratches are windows: a busy database's log is read a hundred times a second.
+var scratches = sync.Pool{New: func() any { return new(make([]byte, windowBytes)) }}
 
 // NewReader returns a reader of the changelog in dir, from one transaction boundary to another.
 func NewReader(dir string, from, to Position) *Reader {
-	return &Reader{dir: dir, at: from, to: to, scratch: make([]byte, windowBytes)}
+	return &Reader{dir: dir, at: from, to: to}
 }
 
 // Position returns where the next transaction begins.
 func (r *Reader) Position() Position { return r.at }
 
-// Close closes the segment that is open.
+// Close closes the segment that is open. The reader is of no use afterwards.
 func (r *Reader) Close() error {
+	if r.scratch != nil {
+		scratches.Put(r.scratch)
+		r.scratch, r.window = nil, nil
+	}
+	return r.leave()
+}
+
+// leave closes the segment that is open.
+func (r *Reader) leave() error {
 	if r.file == nil {
 		return nil
 	}
@@ -150,7 +163,7 @@ func (r *Reader) nextSegment() error {
 	if r.at.Segment() == math.MaxUint32 {
 		return fmt.Errorf("%w: no segment follows the last one", chunkstore.ErrCorrupt)
 	}
-	err := r.Close()
+	err := r.leave()
 	r.at = At(r.at.Segment()+1, SegmentHeaderBytes)
 	return err
 }
@@ -208,10 +221,13 @@ func (r *Reader) bytes(off int64, n int) ([]byte, error) {
 			return nil, fmt.Errorf("%w: frame crosses the published end, %v", chunkstore.ErrCorrupt,
 				r.to)
 		}
-		if n > len(r.scratch) {
-			r.scratch = make([]byte, n)
+		if r.scratch == nil {
+			r.scratch = scratches.Get().(*[]byte)
 		}
-		window := r.scratch[:min(int64(len(r.scratch)), end-off)]
+		if n > len(*r.scratch) {
+			*r.scratch = make([]byte, n)
+		}
+		window := (*r.scratch)[:min(int64(len(*r.scratch)), end-off)]
 		if _, err := r.file.ReadAt(window, off); err != nil {
 			r.window = nil
 			if errors.Is(err, io.EOF) {

@@ -14,6 +14,12 @@ func (p Position) Segment() uint32 { return uint32(p >> 32) }
 // Offset returns the offset in the segment's file, in bytes.
 func (p Position) Offset() uint32 { return uint32(p) }
 
+// Since returns how many bytes of the changelog lie between from and p, which is not before it.
+func (p Position) Since(from Position) int64 {
+	return (int64(p.Segment())-int64(from.Segment()))*SegmentBytes +
+		int64(p.Offset()) - int64(from.Offset())
+}
+
 func (p Position) String() string { return fmt.Sprintf("%d:%d", p.Segment(), p.Offset()) }
 
 // segmentName is the file's name of a segment.

@@ -53,6 +53,7 @@ func (l changelog) apply(ctx context.Context, to spool.Position) error {
 		}
 	}
 	l.free(to)
+	l.rhythm.found(to.Since(from), lookBytes)
 	return nil
 }
 

@@ -31,6 +31,7 @@ type ground struct {
 	sp     *spool.Spool
 	st     *spool.State
 	mirror *Mirror
+	rhythm rhythm
 	died   error // the error by which a test ended the work; nil elsewhere
 }
 

@@ -83,7 +83,8 @@ func NewTracker(o Options) (*Tracker, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &ground{o: o, sp: o.Spool, st: o.Spool.State(), mirror: m}
+	g := &ground{o: o, sp: o.Spool, st: o.Spool.State(), mirror: m,
+		rhythm: rhythm{every: lookMost}}
 	t := &Tracker{
 		ground: g, wal: newWAL(g),
 		backoff: backoff.Backoff{First: retryFirst, Most: retryMost},
@@ -156,8 +157,17 @@ func (t *Tracker) Failures() uint64 { return t.failures }
 // Retry returns when Update tries again, if Err is not nil.
 func (t *Tracker) Retry() time.Time { return t.retry }
 
-// LookAfter returns how soon Update is worth another call while frames of a WAL arrive.
-func (t *Tracker) LookAfter() time.Duration { return t.wal.every }
+// LookAfter returns how soon Update is worth another call, if recorders publish all the time and
+// nobody waits for what they do. 0: it is now.
+func (t *Tracker) LookAfter() time.Duration {
+	if t.err != nil {
+		return lookMost // at Retry
+	}
+	if t.st.MirrorGeneration.Load() != t.st.Generation.Load() { // which is no matter of amounts
+		return 0
+	}
+	return max(t.rhythm.at.Add(t.rhythm.every).Sub(t.now()), 0)
+}
 
 // Current reports whether the mirror is the database as of the last published
 // transaction it was brought to, so that a cut may be made of it (spool I3, I4).
@@ -183,6 +193,7 @@ func (t *Tracker) Point() (generation, sequence uint64) {
 func (t *Tracker) Update(ctx context.Context, asked bool) (progress bool) {
 	switch {
 	case t.err == nil && t.CaughtUp():
+		t.rhythm.end(t.now())
 		return false
 	case t.err != nil && !asked && t.now().Before(t.retry):
 		return false
@@ -198,6 +209,7 @@ func (t *Tracker) Update(ctx context.Context, asked bool) (progress bool) {
 	if t.told {
 		t.o.Log.Warn("mirror is up to date again")
 	}
+	t.rhythm.end(t.now())
 	t.backoff.Reset()
 	t.told = false
 	return true

@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"syscall"
-	"time"
 
 	"verneuil/spool"
 	"verneuil/spool/sqlitefile"
@@ -39,39 +38,19 @@ var errImpossibleWAL = errors.New("the WAL is damaged")
 // moments.
 const walTries = 5
 
-// While frames arrive, they are looked for so often that some walLookFrames are found:
-// what was not looked at when SQLite resets the WAL, by default after 1,000 frames, a
-// recorder copies in the middle of a commit.
-const (
-	walLookFrames = 200
-	walEveryLeast = time.Millisecond
-)
-
-// walEveryMost is when a WAL is looked at again at the latest, as long as we are awake.
-const walEveryMost = 10 * time.Millisecond
-
 // wal follows a database's WAL.
 type wal struct {
 	*ground
 	cursor
-	looked time.Time     // when frames were applied last
-	every  time.Duration // how soon to look again while we are awake
-	misses int           // looks in a row that did not find what is published
-	high   int64         // how long the file may be, or have been since it was copied
-	kept   int           // bytes of a transaction that are kept: see walTransaction
+	misses int   // looks in a row that did not find what is published
+	high   int64 // how long the file may be, or have been since it was copied
+	kept   int   // bytes of a transaction that are kept: see walTransaction
 	// keepTail, in a base copy: frames are on top of what the file holds. The mirror is cut once,
 	// at the end.
 	keepTail bool
 }
 
-func newWAL(g *ground) *wal { return &wal{ground: g, every: walEveryMost, kept: keptBytesMax} }
-
-// pace notes that frames were applied.
-func (w *wal) pace(frames int) {
-	now := w.now()
-	every := now.Sub(w.looked) * walLookFrames / time.Duration(frames)
-	w.looked, w.every = now, min(max(every, walEveryLeast), walEveryMost)
-}
+func newWAL(g *ground) *wal { return &wal{ground: g, kept: keptBytesMax} }
 
 // cursor is where we are in the database's WAL.
 type cursor struct {
@@ -227,9 +206,7 @@ func (w *wal) bringUp(sequence, salts uint64) error {
 		return w.miss()
 	}
 	w.misses = 0
-	if frames > 0 { // a flush may have taken them already
-		w.pace(frames)
-	}
+	w.rhythm.found(int64(frames), lookFrames)
 	w.setConsumed(walPosition(salts, w.applied), w.sum)
 	w.st.MirrorSequence.Store(max(sequence, w.st.MirrorSequence.Load()))
 	return nil
