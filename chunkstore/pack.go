@@ -88,6 +88,21 @@ func packBytesMax(s Sealer) int64 {
 // Len returns how many objects p has.
 func (p *Pack) Len() int { return len(p.ids) }
 
+// Clone returns a copy of p, which is not empty, in memory of its own.
+func (p *Pack) Clone() *Pack {
+	c := *p
+	c.ids, c.sizes, c.body = slices.Clone(p.ids), slices.Clone(p.sizes), slices.Clone(p.body)
+	return &c
+}
+
+// StoredBytes is how long the objects of p are.
+func (p *Pack) StoredBytes() (n int64) {
+	for _, size := range p.sizes {
+		n += int64(size)
+	}
+	return n
+}
+
 // Seal has s seal h, which is none of [ZeroID], and puts it into p, which has less than
 // [PackMax] objects.
 func (p *Pack) Seal(s Sealer, h Hashed) {

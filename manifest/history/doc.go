@@ -61,7 +61,8 @@
 //	    began after the fence was there. What is read is believed, fences too, and the end of the
 //	    log is, by who is sure, and else after a look.
 //	T3  A checkpoint is replaced only by one with a higher number, on the condition that it is the
-//	    one that was read.
+//	    one that was read. One that is older than what was seen, or of another record of that
+//	    number, is replaced by nobody: the store was put back.
 //	T4  A writer believes that a record of its own is in the history if it is sure, and has not
 //	    been resumed since it last created one; else after a look. If it was resumed on the
 //	    clock that it had, the moment of which it knows counts on: it is sure as it was.
@@ -75,6 +76,8 @@
 //	    after a look that finds nothing newer, readers take the place before it for the end.
 //	T8  Where a record is gone that nobody needs to come to the newest version, as that of the
 //	    newest checkpoint, nothing is appended: who means to write begins another history.
+//	    If he has appended his fence before he knew, he appends one record more, which is in no
+//	    history: else nobody who has read that fence would look.
 //
 // # Where a store loses what it had
 //

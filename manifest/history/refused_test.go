@@ -408,6 +408,42 @@ func TestAppendToALogThatWasCut(t *testing.T) {
 	}
 }
 
+// TestCheckpointOfWhatIsLost: a checkpoint takes the place of no older one than was seen, nor of
+// one of another record: that store was put back, and has lost what it would have.
+func TestCheckpointOfWhatIsLost(t *testing.T) {
+	const last, seen = 5, 2
+	for name, c := range map[string]struct {
+		number         uint64 // of the checkpoint that is there
+		another        bool   // it is of another record
+		lost, replaced bool
+	}{
+		"an older one":         {number: seen - 1, lost: true},
+		"the one that was":     {number: seen, lost: true},
+		"one of another":       {number: last, another: true, lost: true},
+		"one that is as new":   {number: last},
+		"one that is newer":    {number: last + 1},
+		"one that came before": {number: last - 1, replaced: true},
+	} {
+		s := &plainStore{log: make(map[uint64][]byte)}
+		saving := newOwner(t, s, last, seen).Saving()
+		there := *s.cp
+		if there.Number = c.number; c.number == last {
+			there.Position = saving.Position
+		}
+		if c.another {
+			there.Digest[0]++
+		}
+		s.cp, s.etag = &there, s.etag+1
+		err := saving.Run(t.Context())
+		if c.lost && !errors.Is(err, ErrLost) || !c.lost && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if (s.cp != &there) != c.replaced {
+			t.Errorf("%s: replaced %v, want %v", name, !c.replaced, c.replaced)
+		}
+	}
+}
+
 // chained is a plainStore whose log says if there is no record before the one to be created.
 type chained struct{ *plainStore }
 

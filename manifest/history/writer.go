@@ -228,6 +228,19 @@ func (w *Writer) Append(ctx context.Context, body []byte, release bool) error {
 	return w.Settle(ctx)
 }
 
+// Leave has who reads the history on look for another one: it appends a record that is in none
+// (T7). Who owns the history calls it before he begins another one. It fails with ErrBehind if
+// somebody else has appended a record.
+func (w *Writer) Leave(ctx context.Context) error {
+	at := w.reader.at
+	r := &Record{Number: at.Number + 1, Epoch: at.Epoch, Writer: w.name}
+	err := w.reader.log.Append(ctx, r.Number, r.Encode())
+	if errors.Is(err, chunkstore.ErrConflict) {
+		return fmt.Errorf("leave a history: %w: %w", ErrBehind, err)
+	}
+	return err
+}
+
 // Settle appends what was prepared, or finds out what became of it. It does nothing if nothing is
 // pending. It fails with ErrUnsettled if the answer was lost; with ErrFenced if the record is not
 // in the history; and with ErrBehind if the history has gone on, so that the record may be in it:
@@ -375,7 +388,8 @@ func (w *Writer) Saving() *Saving {
 }
 
 // Run puts the checkpoint. It does nothing if there is one as new. It fails with
-// [chunkstore.ErrConflict] if the database has another lineage by now.
+// [chunkstore.ErrConflict] if the database has another lineage by now, and with ErrLost if it has
+// an older checkpoint than was seen, or one of another record with that number.
 func (s *Saving) Run(ctx context.Context) error {
 	for {
 		if s.seen >= s.Number && s.etag != "" { // T3
@@ -397,6 +411,10 @@ func (s *Saving) Run(ctx context.Context) error {
 				chunkstore.ErrConflict)
 		case newest.Number > s.Number:
 			return nil // the writer is behind, and its look must say so
+		case s.etag != "" && etag != s.etag && newest.Number <= s.seen,
+			newest.Number == s.Number && newest.Digest != s.Digest:
+			return fmt.Errorf("put a checkpoint: %w: that at %d has made place for another at %d",
+				ErrLost, s.seen, newest.Number) // T3
 		}
 		s.etag, s.seen = etag, newest.Number
 	}

@@ -8,6 +8,7 @@ import (
 	"verneuil/manifest"
 	"verneuil/manifest/history"
 	"verneuil/replicate/bell"
+	"verneuil/replicate/remote/compose"
 )
 
 // appending is a record of what is queued, on its way into the log. It is used with the pen.
@@ -15,6 +16,7 @@ type appending struct {
 	q       *queue
 	batch   []*entry
 	step    *manifest.Step
+	packs   []compose.Put // that it names
 	bytes   int
 	release bool // it gives the history back
 	wanted  bool // to another machine
@@ -101,19 +103,19 @@ func (q *queue) prepare() *appending {
 	s := &d.story
 	switch {
 	case s.w == nil && s.lost.m != nil:
-		q.fail(fmt.Errorf("%w: it has lost record %d, or one before it", ErrRolledBack,
+		q.fail(fmt.Errorf("%w: it has lost record %d, or what stands before it", ErrRolledBack,
 			s.lost.at.Number))
 		return nil
 	case s.w == nil || s.w.State() != history.Owning:
 		q.fail(fmt.Errorf("%w: %s", ErrLost, s.taker()))
 		return nil
 	}
-	batch, step, body, err := q.join()
+	batch, packs, step, body, err := q.join()
 	if err != nil {
 		q.fail(err)
 		return nil
 	}
-	a := &appending{q: q, batch: batch, step: step, bytes: len(body)}
+	a := &appending{q: q, batch: batch, packs: packs, step: step, bytes: len(body)}
 	d.mu.Lock()
 	k := &d.lease.keeper
 	a.wanted = k.wanted
@@ -150,6 +152,11 @@ func (a *appending) finish(ctx context.Context) {
 		until, cancel := context.WithDeadline(ctx, a.settling.until)
 		a.err = d.story.endSettling(until, a.settling, a.err)
 		cancel()
+	}
+	if len(a.packs) > 0 { // the record may be there
+		d.mu.Lock()
+		d.lease.keeper.traced.named.add(a.packs...)
+		d.mu.Unlock()
 	}
 	err := a.err
 	if err == nil {

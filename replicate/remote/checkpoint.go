@@ -26,6 +26,7 @@ type saver struct {
 	due     bool // idle will begin one
 	folding bool
 	folded  *compose.Folded // goes with the next record
+	lost    int             // how often forget was called
 	// What the last checkpoint was made of, and what it is
 	from, packed *manifest.Manifest
 }
@@ -45,7 +46,8 @@ func (b *saver) appended(bytes int) {
 	}
 	if !b.folding && b.folded == nil && d.composer.Wants(m) {
 		b.folding = true
-		d.set.run("fold inline pages", d, func(ctx context.Context) { b.fold(ctx, m) })
+		lost := b.lost
+		d.set.run("fold inline pages", d, func(ctx context.Context) { b.fold(ctx, m, lost) })
 	}
 }
 
@@ -71,8 +73,18 @@ func (b *saver) begin() {
 	}
 }
 
-// fold moves inline pages of m into chunks.
-func (b *saver) fold(ctx context.Context, m *manifest.Manifest) {
+// forget gives up what was put into a store that has lost what it had. The caller has the pen.
+func (b *saver) forget() {
+	d := b.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b.folded, b.from, b.packed = nil, nil, nil
+	b.lost++
+	d.lease.keeper.traced.named.take()
+}
+
+// fold moves inline pages of m into chunks, unless forget has been called since it was so often.
+func (b *saver) fold(ctx context.Context, m *manifest.Manifest, lost int) {
 	d := b.d
 	folded, err := b.foldFrom(ctx, m)
 	if err != nil {
@@ -80,7 +92,10 @@ func (b *saver) fold(ctx context.Context, m *manifest.Manifest) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b.folding, b.folded = false, folded
+	if b.folding = false; b.lost != lost {
+		return
+	}
+	b.folded = folded
 	if b.from != nil { // which may have been put meanwhile
 		b.folded = folded.Rebase(b.from, b.packed)
 	}
@@ -120,7 +135,7 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 	if err != nil || saving == nil {
 		return err
 	}
-	packed, err := d.composer.Checkpoint(ctx, m)
+	packed, packs, err := d.composer.Checkpoint(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -155,7 +170,14 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 		return err
 	}
 	d.log.Debug("checkpoint", "record", packed.At.Number, "kept", keep)
-	return b.endCheckpoint(ctx, saving, m, packed)
+	if err := b.endCheckpoint(ctx, saving, m, packed); err != nil {
+		return err
+	}
+	named := &d.lease.keeper.traced.named
+	d.mu.Lock()
+	named.add(packs...)
+	d.mu.Unlock()
+	return named.mend(ctx, d) // nobody may look any more
 }
 
 // beginCheckpoint returns what a checkpoint is to be made of; nil: there is nothing new.

@@ -71,7 +71,8 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		set: s, shop: h, path: path, key: key,
 		log: s.o.Log.With("database", "/"+h.name+path),
 		composer: compose.New(compose.Options{
-			Target: t, Program: s.o.Program, Store: h.store, Budgets: s.o.budgets,
+			Target: t, Program: s.o.Program, Store: h.store, Keep: packKeep,
+			Budgets: s.o.budgets,
 		}),
 		pen: make(chan struct{}, 1),
 	}
@@ -180,6 +181,7 @@ func (d *database) forget(ctx context.Context) error {
 		return nil
 	}
 	d.story.w, d.story.lost = nil, loss{}
+	d.saver.forget()
 	d.log.Warn("the store was put back to an older copy: this process goes on with what is there")
 	return nil
 }
@@ -252,9 +254,12 @@ func (d *database) owner() manifest.Owner {
 	}
 }
 
-// stamp names the version at p in the machine's page. It is never 0.
+// stamp names the record at p, and so its version, in the machine's page: whose it is, too, as
+// there may be two with a number, where the store was put back. Its last bits are the number's. It
+// is never 0.
 func stamp(p history.Position) uint64 {
-	return max(1, binary.BigEndian.Uint64(p.Lineage[:8])+p.Number)
+	of := binary.BigEndian.Uint64(p.Lineage[:8]) ^ binary.BigEndian.Uint64(p.Digest[:8])
+	return max(1, of&^(promisedMax-1)|p.Number&(promisedMax-1))
 }
 
 // alone reports whether no other machine can have gone on.

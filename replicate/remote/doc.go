@@ -11,6 +11,7 @@
 //	lease.go       who of several machines, and of the processes of one, may write
 //	watch.go       whether the owner lives
 //	trace.go       whether the store has what was appended
+//	packs.go       and what that names
 //	queue.go       commits on their way
 //	append.go      and into the log
 //	checkpoint.go  checkpoints, in the background
@@ -88,7 +89,8 @@
 //	    ErrUnknown, and the next transaction begins by reading what is really there.
 //	R4  Between Share and the end of its transaction a handle reads one version, whole.
 //	R5  After a fence of epoch e no record of a lower epoch is appended (H4).
-//	R6  What a record or a checkpoint names is durable before it is appended or put.
+//	R6  What a record or a checkpoint names is durable before it is appended or put. If the store
+//	    has lost it in between, who has put it puts it again, once a look has found that out.
 //	R7  R1 to R6 hold whatever leases, locks and clocks do.
 //	R8  Reading takes no right to write to the store.
 //	R9  A writer that waits gets the database within the lease's timeout and a request after its
@@ -150,10 +152,17 @@
 //
 // What was read is in the store still. Witness: the next record, which stands on it; else, each
 // lease's timeout, the last one itself (history's Remains), which is what a store that is put back
-// has lost. Defeated by a record that was appended to it by a writer who has not found out; and,
-// until the next record, by the page of a machine that goes on with what is there, at the very
-// number. Then a reader is told as a writer is. What a process has kept, and no handle reads, is
-// compared with the store by the next one, and forgotten if it is newer.
+// has lost. The machine's page promises one record, by its digest: who has read another one of that
+// number asks at once. Defeated by a record that was appended to what is lost by a writer who has
+// not found out. Then a reader is told as a writer is. What a process has kept, and no handle
+// reads, is compared with the store by the next one, and forgotten if it is newer.
+//
+// What a record names is in the store. Witness: it was put before (R6), and a look after the record
+// was appended: that one's loss would be seen, and it is there, so no older copy was put back that
+// lacks what was named before. Until that look the packs are kept, up to a bound, and are put again
+// if they are gone; what was too large is told, and the status says so. What was put for a record
+// that is not appended yet (a Folded) is given up when the store is found to have lost anything.
+// Defeated by a writer who dies before that look: then who reads what is gone is told so.
 //
 // # How long a database stays
 //

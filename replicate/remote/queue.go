@@ -187,9 +187,11 @@ func (q *queue) gather(ctx context.Context) {
 	d.mu.Unlock()
 }
 
-// join returns how much of the queue fits in a record, which step it is, and its body. What was
-// folded meanwhile goes with it.
-func (q *queue) join() (batch []*entry, step *manifest.Step, body []byte, err error) {
+// join returns how much of the queue fits in a record, the packs that were put for it, which step
+// it is, and its body. What was folded meanwhile goes with it.
+func (q *queue) join() (
+	batch []*entry, packs []compose.Put, step *manifest.Step, body []byte, err error,
+) {
 	d := q.d
 	var first *compose.Draft
 	d.mu.Lock()
@@ -207,7 +209,7 @@ func (q *queue) join() (batch []*entry, step *manifest.Step, body []byte, err er
 		for _, e := range batch {
 			joined = compose.Join(joined, e.draft)
 		}
-		step = joined.Step(d.story.m)
+		packs, step = joined.Packs, joined.Step(d.story.m)
 		body, err = step.Encode()
 		if !errors.Is(err, manifest.ErrTooLong) || len(batch) == 1 && first == nil {
 			break
@@ -222,7 +224,7 @@ func (q *queue) join() (batch []*entry, step *manifest.Step, body []byte, err er
 			d.mu.Unlock()
 		}
 	}
-	return batch, step, body, err
+	return batch, packs, step, body, err
 }
 
 // rebase makes what is queued anew, on base: a version that is the same as the one before the
@@ -276,7 +278,7 @@ func (q *queue) publish(batch []*entry, took time.Duration) {
 		if e != last && e.v != nil {
 			e.v.Release()
 		}
-		e.v = nil
+		e.v, e.draft = nil, nil
 	}
 	c := crowd{took: took, answered: time.Now()}
 	for _, e := range q.entries {

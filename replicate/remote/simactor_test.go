@@ -21,7 +21,6 @@ type actor struct {
 	off     bool // synchronous=OFF
 	seen    int  // the longest list that it has read from a durable version
 	durable bool // what it read last is
-	fast    bool // the page has said that nothing is newer
 
 	place    Place // as of its last call
 	reserved bool
@@ -136,7 +135,6 @@ func (a *actor) rest(ctx context.Context) error {
 // begin is what C does at the beginning of a transaction.
 func (a *actor) begin(ctx context.Context) error {
 	defer a.moved()
-	a.fast = false
 	if a.mode.Follow {
 		a.c.Adopt()
 		return nil
@@ -149,7 +147,6 @@ func (a *actor) begin(ctx context.Context) error {
 		page.Newest(number, a.p.h.now()-w.variant.overstay) {
 		w.mu.Lock()
 		w.counts.Fast++
-		a.fast = true
 		w.mu.Unlock()
 		return nil
 	}
@@ -201,7 +198,7 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 		w.violate("R4: process %d went back from %d transactions to %d", a.p.id, a.seen, len(list))
 	case len(list) < least && !a.mode.Follow && w.timely(): // not once the store was put back
 		w.violate("R2: process %d read %d transactions of %d", a.p.id, len(list), least)
-	case !a.mode.Follow && !a.fast && w.back.over(w, began) && lacks(w.txs, list):
+	case !a.mode.Follow && w.back.over(w, began) && lacks(w.txs, list):
 		w.violate("R12: process %d read at %v what the store has lost at %v: %v", a.p.id, began,
 			w.back.at, list)
 	}

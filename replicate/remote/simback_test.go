@@ -15,13 +15,15 @@ import (
 // rollback is what a world knows of its store having been put back to an older copy. w.mu guards
 // it.
 type rollback struct {
-	planned bool          // the world is one of those
 	copied  time.Duration // when the copy was made
 	at      time.Duration // when it was put back; 0: it was not, yet
 	orphans int           // records that were created after that, of which others are not there
 	ruined  bool          // what was put back has a checkpoint of what is not there
+	// lacks are the packs that are gone, and are named by what was created since: when they were.
+	lacks map[string]time.Duration
 	// histories are those that were begun because of such records.
 	histories int
+	lacking   int // packs that were gone when they were named
 	told      int // calls that failed since, as the store is not what it was
 }
 
@@ -49,6 +51,37 @@ func lacks(txs []*transaction, list []uint32) bool {
 	return slices.ContainsFunc(list, func(id uint32) bool { return !txs[id-1].appended })
 }
 
+// archive has all packs that were ever put, and when. w.mu guards it.
+type archive struct {
+	*memory
+	put   map[string]time.Duration
+	fresh chan string // gets each, if somebody waits
+}
+
+// lacked returns where an object can be had whose pack is not in the store, as it was put before
+// the store was put back, and is named by what was created after that: who has named it has to put
+// it again. It returns nil if there is no such pack.
+func lacked(w *world, pack string) *chunkstore.Target {
+	if put, ok := w.archive.put[pack]; !ok || w.back.at == 0 || put > w.back.at {
+		return nil
+	}
+	if _, ok := w.back.lacks[pack]; !ok {
+		w.back.lacks[pack] = w.now()
+		w.back.lacking++
+	}
+	return w.archive.target()
+}
+
+// mended notes a violation if a pack is still gone that was named when who has named it had to look
+// for it long ago.
+func mended(w *world) {
+	for pack, at := range w.back.lacks {
+		if w.now() > at+w.doubtTime() {
+			w.violate("R6: pack %s is gone, and was named at %v", pack, at)
+		}
+	}
+}
+
 // believes notes a violation if err says that the store was put back, and it was not.
 func (w *world) believes(err error) {
 	w.mu.Lock()
@@ -63,11 +96,20 @@ func putBack(w *world, done <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
 	var buckets map[string]map[string]chunkstore.Object
 	var then truth
+	pause, lacks := 2*time.Second, "" // a pack that the copy has not
 	for range 2 {
 		select {
 		case <-done:
 			return
-		case <-time.After(time.Duration(rng.ExpFloat64() * float64(2*time.Second))):
+		case <-time.After(time.Duration(rng.ExpFloat64() * float64(pause))):
+		}
+		if w.big && buckets == nil { // it is put back while what names the pack is on its way
+			pause = 5 * time.Millisecond
+			select {
+			case <-done:
+				return
+			case lacks = <-w.archive.fresh:
+			}
 		}
 		w.memory.mu.Lock()
 		w.mu.Lock()
@@ -76,6 +118,7 @@ func putBack(w *world, done <-chan struct{}) {
 			for name, b := range w.buckets {
 				buckets[name] = maps.Clone(b)
 			}
+			delete(buckets["c"], lacks)
 			then = w.truth
 			then.versions = slices.Clip(then.versions)
 			then.checkpoints = slices.Clip(then.checkpoints)
@@ -83,7 +126,7 @@ func putBack(w *world, done <-chan struct{}) {
 		} else {
 			w.trace("put back from %d records to %d", len(w.versions), len(then.versions))
 			w.buckets, w.truth = buckets, then
-			w.back.at = w.now()
+			w.back.at, w.back.lacks = w.now(), map[string]time.Duration{}
 			for _, tx := range w.txs {
 				tx.appended = slices.Contains(w.list(), tx.id)
 			}
@@ -136,7 +179,7 @@ func TestStoreThatIsPutBack(t *testing.T) {
 		t.Logf("%+v\n%+v\n%v", w.counts, w.back, w.violations)
 		return
 	}
-	orphans, told, histories := 0, 0, 0
+	orphans, told, histories, lacking := 0, 0, 0, 0
 	for s := range int64(*schedules / 10) {
 		w := bubble(t, *firstSeed+s, variant{putBack: true})
 		if w == nil {
@@ -146,10 +189,10 @@ func TestStoreThatIsPutBack(t *testing.T) {
 			t.Fatalf("seed %d: %s", *firstSeed+s, v)
 		}
 		orphans, told = orphans+w.back.orphans, told+w.back.told
-		histories += w.back.histories
+		histories, lacking = histories+w.back.histories, lacking+w.back.lacking
 	}
-	t.Logf("%d records on lost ones, %d calls were told, and %d histories begun", orphans, told,
-		histories)
+	t.Logf("%d records on lost ones, %d calls were told, %d histories begun, and %d packs were "+
+		"lost before they were named", orphans, told, histories, lacking)
 	if orphans == 0 || told == 0 || histories == 0 {
 		t.Error("nothing happens")
 	}

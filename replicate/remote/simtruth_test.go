@@ -167,7 +167,7 @@ type truth struct {
 	owner       [16]byte
 	versions    [][]uint32 // the list of each version, by number
 	epochs      int
-	beaten      time.Duration // when a heartbeat last came
+	beaten      time.Duration // when a heartbeat, or a record, last came
 	puts        uint64        // number of the last checkpoint
 	checkpoints []put
 	lists       map[[16]byte][]uint32 // of each version, by its cut
@@ -186,6 +186,14 @@ func (w *world) stored(bucket, key string, body []byte, had bool) {
 	switch kind := kindOf(key); {
 	case bucket == "m" && key == manifest.PlainName("", simPath):
 		w.checkpointed(body)
+	case kind == "pack" && w.variant.putBack:
+		w.archive.buckets["c"][key] = w.buckets["c"][key]
+		w.archive.put[key] = w.now()
+		select {
+		case w.archive.fresh <- key:
+		default:
+		}
+		delete(w.back.lacks, key)
 	case kind == "lease":
 		w.beaten = w.now()
 	case kind == "log":
@@ -290,7 +298,7 @@ func (w *world) created(n uint64, stored []byte) {
 			w.violate("R3: transaction %d was refused, and is in record %d", id, n)
 		}
 	}
-	w.newest, w.versions = next, append(w.versions, list)
+	w.newest, w.versions, w.beaten = next, append(w.versions, list), w.now()
 	w.trace("record %d by %x: %d transactions, fence %v, release %v", n, r.Writer[:2], len(list),
 		r.Fence, r.Release)
 	w.lists[next.Cut] = list
@@ -344,7 +352,9 @@ func (w *world) object(
 		return nil, nil
 	}
 	if _, err := t.Chunks.Stat(ctx, ref.Place.Pack.String()); err != nil {
-		return nil, err
+		if t = lacked(w, ref.Place.Pack.String()); t == nil {
+			return nil, err
+		}
 	}
 	if p, ok := w.objects[ref.ID]; ok {
 		return p, nil

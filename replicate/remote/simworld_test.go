@@ -32,8 +32,9 @@ type world struct {
 	mu sync.Mutex
 	truth
 	found
-	back rollback
-	txs  []*transaction
+	back    rollback
+	archive archive
+	txs     []*transaction
 }
 
 // traffic is what goes to the store.
@@ -146,6 +147,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	defer os.RemoveAll(dir)
 	w := &world{memory: newMemory(), seed: seed, rng: rng, dir: dir, began: time.Now()}
 	w.memory.put, w.objects = w.stored, map[chunkstore.ID][]byte{}
+	w.archive = archive{newMemory(), make(map[string]time.Duration), make(chan string)}
 	w.lists, w.trips.under = map[[16]byte][]uint32{}, new(sync.WaitGroup)
 	w.settings = settings{
 		latency: []time.Duration{time.Millisecond, 20 * time.Millisecond,
@@ -175,6 +177,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		}
 		w.paused = more.IntN(8) == 0
 	}
+	w.big = w.big || v.putBack && (more.IntN(3) == 0 || v.mendsNothing)
 	w.lease.History.Ahead = more.IntN(8) == 0
 	w.favour()
 	w.live()
@@ -319,6 +322,9 @@ func (p *process) create() {
 
 // end checks what must hold when nothing more happens.
 func (w *world) end(processes []*process) {
+	w.mu.Lock()
+	mended(w)
+	w.mu.Unlock()
 	w.calm.Store(true)
 	harm := w.rng.IntN(4)
 	for _, p := range processes {
@@ -427,13 +433,20 @@ func (p *process) takes(from time.Duration) {
 	for {
 		tries := w.now()
 		w.mu.Lock()
-		from = max(from, w.beaten) // a heartbeat that was on its way
+		from = max(from, w.beaten) // a sign of life that was on its way
 		w.mu.Unlock()
 		done, err := a.write(ctx)
 		if done {
 			return
 		}
-		if w.now()-from > most && (w.timely() || w.drift) && !w.paused {
+		w.mu.Lock()
+		lacks := len(w.back.lacks) > 0 // whoever could put it again is dead
+		w.mu.Unlock()
+		if lacks {
+			return
+		}
+		late := w.now()-from > most && (w.timely() || w.drift) && !w.paused
+		if late || tries > from+24*time.Hour {
 			w.mu.Lock()
 			w.violate("R9: waited from %v to %v, last tried at %v: %v", from, w.now(), tries, err)
 			w.mu.Unlock()
@@ -457,7 +470,7 @@ func (p *process) reads() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil || !slices.Equal(list, w.list()) {
+	if len(w.back.lacks) == 0 && (err != nil || !slices.Equal(list, w.list())) {
 		w.violate("R2: in the end there is %v (%v), and the log has %v", list, err, w.list())
 	}
 }

@@ -47,6 +47,8 @@ type story struct {
 type loss struct {
 	at history.Position
 	m  *manifest.Manifest
+	// pack is what is lost, if it is not the last record.
+	pack error
 }
 
 // kept is what note has put into the machine's file last, where it need not be decoded. It does not
@@ -64,7 +66,7 @@ type sight struct {
 	lost   error // nil: the store has what was read, as far as is known
 }
 
-// promisedMax bounds how far ahead a promise may be: another history's is farther.
+// promisedMax bounds how far ahead a promise may be. It is a power of two.
 const promisedMax = 1 << 20
 
 // lastBytesMax bounds the record that is passed on to the next process of the machine.
@@ -101,11 +103,14 @@ func (s *story) open(ctx context.Context) error {
 		return fmt.Errorf("%w: it had record %d, and another one has begun a new history with "+
 			"what was left. The next transaction goes on with that", ErrRolledBack, lost.at.Number)
 	}
+	why := lost.pack
 	// Readers of this process have versions that are newer, and follow forwards only.
 	if at.Number < lost.at.Number || lost.m.Head().Supersedes(s.m.Head()) {
-		err := fmt.Errorf("%w: it has %d records, and had %d. Close all connections of this "+
-			"process to the database, to go on with what is there", ErrRolledBack, at.Number,
-			lost.at.Number)
+		why = fmt.Errorf("it has %d records, and had %d", at.Number, lost.at.Number)
+	}
+	if why != nil {
+		err := fmt.Errorf("%w: %w. Close all connections of this process to the database, to go "+
+			"on with what is there", ErrRolledBack, why)
 		s.w = nil
 		s.seen.Store(&sight{m: lost.m, lost: err})
 		return err
@@ -172,9 +177,19 @@ func (s *story) newest(ctx context.Context) error {
 		}
 		s.w.Abandon()
 	}
-	at, promised := s.w.At(), s.promised()
+	at := s.w.At()
+	promised, named := s.promised()
+	if named != 0 && promised == at.Number { // others have put theirs in its place
+		s.remained, promised = d.now()-d.set.o.LeaseTimeout, 0
+	}
 	err := s.read(ctx, promised)
-	if err != nil || promised > 0 && s.w.At().Number >= promised {
+	if err == nil && promised > 0 && s.w.At().Number >= promised {
+		if s.w.At().Number > promised || stamp(s.w.At()) == named {
+			return nil
+		}
+		err = s.read(ctx, 0)
+	}
+	if err != nil {
 		return err
 	}
 	return remains(ctx, s, at)
@@ -192,16 +207,18 @@ func ends(ctx context.Context, s *story) (bool, error) {
 	return err == nil, err
 }
 
-// promised returns the number of the record that the machine's page promises to be the newest; 0:
-// it promises nothing.
-func (s *story) promised() uint64 {
+// promised returns the number of the record that the machine's page promises to be the newest, and
+// what the page has of it; 0: it promises nothing, or what was read. If another one than it names
+// has that number, the store was put back, and who has promised it, or who has read the other one,
+// does not know.
+func (s *story) promised() (number, named uint64) {
 	page, at := s.d.lease.file.Page(), s.w.At()
 	alone := page.Alone(s.d.now()) // before the number, which may be of a promise that is long over
-	ahead := page.Number() - stamp(at)
-	if !alone || ahead == 0 || ahead > promisedMax {
-		return 0
+	named = page.Number()
+	if !alone || named == 0 || named == stamp(at) {
+		return 0, 0
 	}
-	return at.Number + ahead
+	return at.Number + (named-at.Number)%promisedMax, named
 }
 
 // read reads what others have appended: up to the record upTo, if that is not 0, or to the end.

@@ -18,11 +18,14 @@ type traced struct {
 	at     history.Position // zero: nowhere yet
 	moment time.Duration    // when the last look began that found it there
 	asked  time.Duration    // when this machine last began one, as far as is known
+	named  named
 }
 
 // doubtful reports whether what stands at that sight was not looked for yet; nil: nothing does. It
 // is called with mu.
-func (t *traced) doubtful(at *sight) bool { return at != nil && !at.m.At.Is(t.at) }
+func (t *traced) doubtful(at *sight) bool {
+	return at != nil && !at.m.At.Is(t.at) || len(t.named.packs) > 0
+}
 
 // due reports whether it is time for a look, for who writes. It is called with mu.
 func (t *traced) due(d *database) bool { return d.now()-t.asked >= d.set.o.LeaseRenewal }
@@ -45,6 +48,11 @@ func (l *lease) trace(ctx context.Context) error {
 		return errors.New("the history is opened anew") // and what was read of it may be gone
 	}
 	err := l.traceFor(ctx, r)
+	if err == nil || errors.Is(err, history.ErrBehind) && !errors.Is(err, history.ErrLost) {
+		if mendErr := l.keeper.traced.named.mend(ctx, d); mendErr != nil {
+			err = mendErr
+		}
+	}
 	if !errors.Is(err, history.ErrBehind) { // nor an ErrLost
 		return err
 	}
@@ -138,7 +146,12 @@ func (l *lease) lose(lost error) error {
 
 // lose notes that the store has lost what was read of it: it is opened anew.
 func lose(s *story, lost error) error {
-	s.lost = loss{s.w.At(), s.m}
+	s.lost = loss{at: s.w.At(), m: s.m}
+	var pack packLost
+	if errors.As(lost, &pack) {
+		s.lost.pack = pack
+	}
+	s.d.saver.forget()
 	s.w, lost = nil, fmt.Errorf("%w: %w", ErrRolledBack, lost)
 	s.seen.Store(&sight{m: s.m, lost: lost})
 	return lost
@@ -245,11 +258,17 @@ func reachable(ctx context.Context, s *story) bool {
 // restart begins another history with what s has read. It fails with ErrBusy, as anew does.
 func restart(ctx context.Context, s *story) error {
 	d := s.d
-	m, err := d.composer.Checkpoint(ctx, s.m)
+	m, _, err := d.composer.Checkpoint(ctx, s.m)
 	if err != nil {
 		return err
 	}
 	compose.Anew(m)
+	if s.w.State() == history.Owning { // or those who have read our fence stay there
+		if err := s.w.Leave(ctx); err != nil {
+			s.fall()
+			return err
+		}
+	}
 	at, etag := s.w.At(), s.w.Reader().ETag()
 	r, err := versions.Begin(ctx, d.shop.t, d.key, d.set.o.History, m, etag)
 	if errors.Is(err, chunkstore.ErrConflict) {

@@ -24,7 +24,9 @@ type Options struct {
 	Concurrency int
 	// Has reports whether a pack of that name is in Target, durable and young, so that it need not
 	// be put; several goroutines call it. nil: none is.
-	Has     func(ctx context.Context, pack chunkstore.Digest) bool
+	Has func(ctx context.Context, pack chunkstore.Digest) bool
+	// Keep is how many bytes of the packs of one version are kept, for who puts them again (C8).
+	Keep    int64
 	Budgets Budgets
 }
 

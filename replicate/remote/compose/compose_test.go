@@ -80,7 +80,8 @@ func TestC2FailedPutsNameNothing(t *testing.T) {
 			return version(f.Onto(w.base)), err
 		},
 		"Checkpoint": func(w *world) (*manifest.Manifest, error) {
-			return w.c.Checkpoint(context.Background(), w.base)
+			m, _, err := w.c.Checkpoint(context.Background(), w.base)
+			return m, err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -271,7 +272,7 @@ func TestCheckpointBeforeTree(t *testing.T) {
 		}
 		w.bytes = was.bytes
 	}
-	packed, err := w.c.Checkpoint(t.Context(), w.base)
+	packed, _, err := w.c.Checkpoint(t.Context(), w.base)
 	must(t, err)
 	if w.c.WantsCheckpoint(packed) {
 		t.Error("wanted of a checkpoint")

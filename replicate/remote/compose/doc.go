@@ -47,12 +47,17 @@
 //	C5  Fold, Checkpoint and Rebase change no byte. They go by what versions say, by equal names
 //	    of equal contents, and not by what happened between them.
 //	C6  Memory is bounded, however large a change is: 64 MiB of chunks in a draft; 4 MiB for each
-//	    pack that is being put; some 100 bytes for each chunk that changes.
+//	    pack that is being put; [Options].Keep for packs that were; some 100 bytes for each chunk
+//	    that changes.
 //
 //	C7  Page 1 is inline in every version that Compose makes of one where it is, or of a change
 //	    that has it. Chunk 0 gets an object only then, and not if page 1 is all of it: readers
 //	    show SQLite another change counter than is stored (package replica), and what they show
 //	    comes into no version unless SQLite wrote it.
+//
+//	C8  A draft names the packs that were put for it, and has the first of them, up to
+//	    [Options].Keep: who puts them again, under the names that they had, mends a version whose
+//	    store was put back before it was named.
 //
 // # Beliefs
 //

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"verneuil/chunkstore"
 	"verneuil/manifest"
 )
 
@@ -21,6 +22,14 @@ type Draft struct {
 	Shortest int
 	// Chunks are the plain bytes of new objects of Changed, by chunk. Some, or all, may be missing.
 	Chunks map[int][]byte
+	// Packs are what was put for Version (C8).
+	Packs []Put
+}
+
+// Put is a pack that was put. Pack is nil if it was not kept.
+type Put struct {
+	Name chunkstore.Digest
+	Pack *chunkstore.Pack
 }
 
 // Step returns what leads from base, d's base, to d's version: the record has it. To encode it
@@ -50,7 +59,7 @@ func Join(a, b *Draft) *Draft {
 	}
 	d := &Draft{
 		Version: b.Version, Whole: a.Whole || b.Whole, Shortest: min(a.Shortest, b.Shortest),
-		Chunks: make(map[int][]byte),
+		Chunks: make(map[int][]byte), Packs: slices.Concat(a.Packs, b.Packs),
 	}
 	rest := b.Changed
 	for _, p := range a.Changed {

@@ -52,6 +52,7 @@ func (c *Composer) Fold(ctx context.Context, m *manifest.Manifest, b Base) (*Fol
 	if err := p.end(nil); err != nil {
 		return nil, err
 	}
+	f.of.Packs = p.put.all
 	return f, nil
 }
 
@@ -64,7 +65,7 @@ func (f *Folded) Onto(m *manifest.Manifest) *Draft {
 		return nil
 	}
 	end := pinned(m.PageBytes, m.FileBytes)
-	d := &Draft{Shortest: m.Chunks(), Chunks: make(map[int][]byte)}
+	d := &Draft{Shortest: m.Chunks(), Chunks: make(map[int][]byte), Packs: f.of.Packs}
 	upper := f.c.crownInline(m)
 	var cut []span
 	for _, p := range f.of.Changed {

@@ -66,7 +66,7 @@ func TestC5FoldsOfOtherVersions(t *testing.T) {
 	if folds(&longer, 99) {
 		t.Error("the chunk is longer")
 	}
-	packed, err := w.c.Checkpoint(t.Context(), w.base)
+	packed, _, err := w.c.Checkpoint(t.Context(), w.base)
 	must(t, err)
 	if folds(packed, chunk) {
 		t.Error("the version has another tree")
@@ -110,7 +110,7 @@ func TestC5FoldThroughCheckpoints(t *testing.T) {
 					block += 32
 				case 'c':
 					from = w.base
-					packed, err = w.c.Checkpoint(t.Context(), from)
+					packed, _, err = w.c.Checkpoint(t.Context(), from)
 				case 'e':
 					was := w.base
 					w.base = compose.Rebase(from, packed, w.base)

@@ -415,7 +415,7 @@ func (w *model) fold() {
 func (w *model) save() {
 	w.t.Helper()
 	if w.checkpoint.packed == nil {
-		packed, err := w.c.Checkpoint(context.Background(), w.newest)
+		packed, _, err := w.c.Checkpoint(context.Background(), w.newest)
 		must(w.t, err)
 		if packed.Earlier != nil || len(packed.Patches) > 48 {
 			w.t.Fatal("a checkpoint has no tree of its own")

@@ -46,6 +46,25 @@ type packing struct {
 	made  []*parcel
 	large bool       // what is put is not kept: it would take the place of all else
 	mu    sync.Mutex // of who reads
+	put   puts
+}
+
+// puts are the packs that were put.
+type puts struct {
+	mu   sync.Mutex
+	all  []Put
+	room int64 // for what is kept
+}
+
+func (s *puts) add(pack *chunkstore.Pack) {
+	name, _ := pack.Places()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	put := Put{Name: name}
+	if n := pack.StoredBytes(); n <= s.room {
+		put.Pack, s.room = pack.Clone(), s.room-n
+	}
+	s.all = append(s.all, put)
 }
 
 // parcel is the chunks of a pack.
@@ -58,7 +77,7 @@ type parcel struct {
 
 // packing puts packs of so many chunks.
 func (c *Composer) packing(ctx context.Context, chunks int) *packing {
-	return &packing{c: c, ctx: ctx, large: chunks > chunksKept}
+	return &packing{c: c, ctx: ctx, large: chunks > chunksKept, put: puts{room: c.o.Keep}}
 }
 
 func (p *packing) begin() {
@@ -76,6 +95,9 @@ func (p *packing) begin() {
 			_, _, err := p.batch.Put(ctx, pack)
 			if err == nil && !p.large {
 				p.c.o.Store.Fill(pack)
+			}
+			if err == nil {
+				p.put.add(pack)
 			}
 			return err
 		})
@@ -149,7 +171,10 @@ func (p *packing) finish(d *Draft, base, next *manifest.Manifest) (err error) {
 	if p.batch == nil {
 		return nil
 	}
-	defer func() { err = p.end(err) }()
+	defer func() {
+		err = p.end(err)
+		d.Packs = p.put.all
+	}()
 	if !p.packs.Settle() {
 		return nil // end says why
 	}

@@ -38,7 +38,7 @@ func TestWarmStart(t *testing.T) {
 	is := ch.apply(was)
 	f, err := c.Fold(t.Context(), d.Version, &file{bytes: is})
 	must(t, err)
-	m, err := c.Checkpoint(t.Context(), f.Onto(d.Version).Version)
+	m, _, err := c.Checkpoint(t.Context(), f.Onto(d.Version).Version)
 	must(t, err)
 	if m.Levels == 0 || len(m.Inline) > 1 {
 		t.Fatalf("%d levels, %d pages inline", m.Levels, len(m.Inline))

@@ -173,7 +173,7 @@ func (d *deposit) copy(ctx context.Context, src Source) (*manifest.Manifest, err
 	}
 	m := draft.Version
 	if !draft.Whole {
-		m, err = d.composer.Checkpoint(ctx, m)
+		m, _, err = d.composer.Checkpoint(ctx, m)
 	}
 	if err == nil && clock()-began > copyMax {
 		err = fmt.Errorf("the copy took more than %v, so that its beginning may have been "+

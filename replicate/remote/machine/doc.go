@@ -17,7 +17,7 @@
 //
 //	offset   size
 //	0        8     until: CLOCK_BOOTTIME in ns
-//	8        8     number: of a record; 0: none
+//	8        8     number: names a record; 0: none
 //	16       8     wanted: CLOCK_BOOTTIME in ns, when a process last found the lock taken
 //	24       8     the sequence number of the state; 0: there is none
 //	4096     …     slot 0: of states with an even sequence number
