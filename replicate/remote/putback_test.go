@@ -286,6 +286,31 @@ func TestPackLostThatWasNotKept(t *testing.T) {
 	openIn(t, set, remote.Mode{})
 }
 
+// TestOwnerBesideAnotherHistory: an owner in whose place another history was begun gives up what it
+// has, also while nobody writes.
+func TestOwnerBesideAnotherHistory(t *testing.T) {
+	root, other := t.TempDir(), t.TempDir()
+	open(t, machineOf(t, other, t.TempDir(), silent), remote.Mode{Create: true}).Close()
+	var c counted // so that the log cannot tell
+	o := c.of(machineOf(t, root, t.TempDir(), silent))
+	o.LeaseLinger, o.LeaseRenewal = time.Hour, time.Nanosecond
+	set := newSet(t, o)
+	mustWrite(t, openIn(t, set, remote.Mode{Create: true}))
+	if !set.Status()[0].Holder {
+		t.Fatal("who has written does not own the history")
+	}
+	files, err := filepath.Glob(other + "/manifests/*app.db")
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.Rename(files[0], root+strings.TrimPrefix(files[0], other)); err != nil {
+		t.Fatal(err)
+	}
+	for set.Status()[0].Holder {
+		runtime.Gosched()
+	}
+}
+
 // TestReaderFollowsToAnotherHistory: who has read a history, in a bucket, goes on with the one that
 // another machine has begun in its place, as a record is gone that nobody needs.
 func TestReaderFollowsToAnotherHistory(t *testing.T) {

@@ -64,11 +64,8 @@ func (l *lease) trace(ctx context.Context) error {
 		return err // somebody else has found out
 	}
 	if !errors.Is(err, history.ErrLost) { // what was read may be ahead of r only
-		owns := s.w.State() == history.Owning && !d.set.broken.ownsBehind
-		// Or another process of this machine has gone on, or has given the history back.
-		if n := s.noted(); owns && n != nil && n.is(s.w) &&
-			errors.Is(s.w.Reader().Look(ctx), history.ErrBehind) {
-			abandon(s)
+		if s.w.State() == history.Owning && !d.set.broken.ownsBehind {
+			disown(ctx, s)
 		}
 		return err
 	}
@@ -78,6 +75,26 @@ func (l *lease) trace(ctx context.Context) error {
 	err = l.lose(err)
 	d.queue.fail(err)
 	return err
+}
+
+// disown gives the history up, which this machine owns, if another one has taken its place, or has
+// gone on without it. The caller has the pen.
+func disown(ctx context.Context, s *story) {
+	d := s.d
+	d.mu.Lock()
+	held := d.lease.keeper.since != 0
+	d.mu.Unlock()
+	if !held { // without the lock it is not known what the machine's file has
+		if locked, err := d.lease.file.TryLock(); err != nil || !locked {
+			return // another process of this machine writes, and looks
+		}
+		defer d.lease.file.Unlock()
+	}
+	// Or another process of this machine has gone on, or has given the history back.
+	if n := s.noted(); n != nil && n.is(s.w) &&
+		errors.Is(s.w.Reader().Look(ctx), history.ErrBehind) {
+		abandon(s)
+	}
 }
 
 // traceFor is trace of what r has read, and only says what it finds.
