@@ -82,6 +82,9 @@ type Reader struct {
 	window int  // of windows, for the next read
 	looked bool // since r was at the end, or at a checkpoint
 	fenced bool // the last record is a fence: as a rule there is one more, and that is all
+
+	rival *Record // the last fence that was read; nil: none was
+	turn  bool    // the history was just given back to it, as it seems
 }
 
 // Options of a [Reader] and a [Writer].
@@ -142,7 +145,7 @@ func (r *Reader) At() Position { return r.at }
 func (r *Reader) jump(c *Checkpoint, etag string, began time.Duration) {
 	r.log, r.at = r.store.Log(c.Lineage), c.Position
 	r.etag, r.seen, r.sure = etag, c.Number, began
-	r.window, r.looked, r.fenced = 0, true, false
+	r.window, r.looked, r.fenced, r.turn = 0, true, false, false
 	if r.ahead {
 		r.window = afterCheckpoint
 	}
@@ -205,7 +208,7 @@ func (r *Reader) known(next *Record) error {
 	if err != nil {
 		return err
 	}
-	r.at, r.fenced, r.window, r.looked = at, isFence(next), 0, false
+	r.at, r.fenced, r.window, r.looked, r.turn = at, isFence(next), 0, false, false
 	return nil
 }
 
@@ -224,7 +227,12 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	if b, ok := r.log.(chunkstore.Batching); r.fenced || ok && b.Batches(ctx) {
 		limit = max(limit, 2)
 	}
-	stored, err := r.log.Read(ctx, r.at.Number+1, limit)
+	stored, err := r.readTurn(ctx)
+	if len(stored) > 0 {
+		limit = len(stored)
+	} else if err == nil {
+		stored, err = r.log.Read(ctx, r.at.Number+1, limit)
+	}
 	if err != nil {
 		return Step{}, fmt.Errorf("read the log: %w", err)
 	}
@@ -243,6 +251,11 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	}
 	r.at = at
 	r.fenced = len(records) > 0 && isFence(records[len(records)-1])
+	for _, record := range records {
+		if isFence(record) {
+			r.rival = record
+		}
+	}
 	switch {
 	case len(stored) < limit: // at the end
 		r.window, r.looked = 0, false
@@ -252,6 +265,33 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 		r.window = min(r.window+1, len(windows)-1)
 	}
 	return Step{Records: records, End: stray || len(stored) < limit && broken == nil}, nil
+}
+
+// readTurn returns the next two records, of which it asks for the second one only, if the history
+// was just given to a rival, who has taken it by such a fence as the last time, as the digest in
+// that record proves; else nil: then the next one is to be asked for.
+func (r *Reader) readTurn(ctx context.Context) ([][]byte, error) {
+	if !r.turn {
+		return nil, nil
+	}
+	r.turn = false
+	if b, ok := r.log.(chunkstore.Batching); ok && b.Batches(ctx) {
+		return nil, nil
+	}
+	fence := &Record{
+		Number: r.at.Number + 1, Epoch: r.at.Epoch + 1, Writer: r.rival.Writer,
+		Before: r.at.Digest, Fence: true, Body: r.rival.Body,
+	}
+	first := fence.Encode()
+	stored, err := r.log.Read(ctx, fence.Number+1, 1)
+	if err != nil || len(stored) == 0 {
+		return nil, err
+	}
+	second, err := Decode(fence.Number+1, stored[0])
+	if err != nil || second.Before != fence.digest {
+		return nil, nil
+	}
+	return [][]byte{first, stored[0]}, nil
 }
 
 // goOn is look, and makes what it returns the end of what was read.

@@ -300,6 +300,8 @@ func (w *Writer) advance() error {
 	if !r.Release {
 		w.state = Owning
 	}
+	// Who gives it back with a commit expects a rival.
+	w.reader.turn = r.Release && len(r.Body) > 0 && w.reader.rival != nil
 	return nil
 }
 

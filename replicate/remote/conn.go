@@ -27,6 +27,7 @@ type Conn struct {
 	held bool               // Unreserve is to be called
 	// wanted is when c last could not reserve: it is about to try again, on the newest version.
 	wanted time.Duration
+	habit  habit
 
 	// Of a commit that Wait has not ended: where c goes back to if it fails.
 	mine   *entry
@@ -123,6 +124,9 @@ func (c *Conn) Share(ctx context.Context) error {
 	if wants && d.lease.await(ctx) && c.number() != 0 {
 		return nil // the watch has asked meanwhile, and found nothing newer
 	}
+	if c.mayWrite() {
+		c.habit.took = d.lease.takeTurn(ctx, c)
+	}
 	d.queue.reveal(ctx)
 	// What is promised now has all that was answered for; what is published is no older.
 	page := d.lease.file.Page()
@@ -180,6 +184,7 @@ func (c *Conn) Reserve(ctx context.Context) error {
 	if c.mode.ReadOnly {
 		return d.wrap(ErrReadOnly)
 	}
+	c.habit.reserved()
 	onto, err := c.enter(ctx)
 	if err == nil && onto == nil {
 		if err = d.lease.hold(ctx); err == nil {

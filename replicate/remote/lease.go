@@ -329,6 +329,7 @@ type keeper struct {
 	stuck   time.Duration // when it was last found taken, likewise
 	wanted  bool          // by another machine: the next record gives the history back
 	rival   bool          // another machine is about to want it: the same
+	passed  bool          // the history was last given back for that
 	owned   time.Duration // when the history was last given back; 0: never
 	yield   time.Duration // until then another machine goes first, where the history was
 	at      uint64        // at this record
@@ -555,9 +556,11 @@ func (l *lease) gone(wanted bool) {
 	d := l.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l.keeper.wanted, l.keeper.rival, l.keeper.owned = false, false, d.now()
+	k := &l.keeper
+	k.passed = k.rival
+	k.wanted, k.rival, k.owned = false, false, d.now()
 	if wanted {
-		l.keeper.yield, l.keeper.at = d.now()+yieldTime, d.story.w.At().Number
+		k.yield, k.at = d.now()+yieldTime, d.story.w.At().Number
 	}
 }
 

@@ -148,7 +148,7 @@ func (s *story) create(ctx context.Context, m *manifest.Manifest) error {
 
 // show has the status show where s is.
 func (s *story) show() {
-	s.seen.Store(&sight{s.m, s.w.State() == history.Owning, s.sign, nil})
+	s.seen.Store(&sight{s.m, s.w != nil && s.w.State() == history.Owning, s.sign, nil})
 }
 
 // newest reads on to the end of the history, or proves that it is there.
@@ -224,13 +224,18 @@ func (s *story) promised() (number, named uint64) {
 // read reads what others have appended: up to the record upTo, if that is not 0, or to the end.
 func (s *story) read(ctx context.Context, upTo uint64) error {
 	s.cuts, s.jumped = make(map[[16]byte]bool), false
-	defer s.show()
 	if upTo == s.w.At().Number+1 {
 		if err := s.readLast(); err != nil {
 			return err
 		}
 	}
-	for upTo == 0 || s.w.At().Number < upTo {
+	return s.readUntil(ctx, func() bool { return upTo != 0 && s.w.At().Number >= upTo })
+}
+
+// readUntil is read until there, which is asked before each request, or to the end.
+func (s *story) readUntil(ctx context.Context, there func() bool) error {
+	defer s.show()
+	for !there() {
 		step, err := s.w.Next(ctx)
 		if err != nil {
 			return err
