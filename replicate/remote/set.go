@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type Options struct {
 	Deadline       time.Duration   // of a commit that the store does not answer
 	CommitInterval time.Duration   // at synchronous=OFF, what was committed is appended so often
 	look           time.Duration   // lookInterval, but in the simulation
+	habit          int             // habitWrites, but in the simulation
 	budgets        compose.Budgets // zero, but there
 	Log            *slog.Logger    // nil: silent
 
@@ -80,6 +82,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Deadline, 30*time.Second)
 	def(&o.CommitInterval, 100*time.Millisecond)
 	def(&o.look, lookInterval)
+	o.habit = cmp.Or(o.habit, habitWrites)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -21,6 +21,7 @@ type actor struct {
 	off     bool // synchronous=OFF
 	seen    int  // the longest list that it has read from a durable version
 	durable bool // what it read last is
+	vain    int  // of c's habit
 
 	place    Place // as of its last call
 	reserved bool
@@ -28,6 +29,15 @@ type actor struct {
 
 // moved is what C does after each call.
 func (a *actor) moved() {
+	if h := &a.c.habit; h.took || h.vain > a.vain {
+		a.p.w.mu.Lock()
+		if h.took {
+			a.p.w.counts.Turns++
+		}
+		a.p.w.counts.Vain += h.vain - a.vain
+		a.vain = h.vain
+		a.p.w.mu.Unlock()
+	}
 	a.place = a.c.Place()
 	a.reserved = a.reserved && a.place.Held
 }
@@ -51,7 +61,7 @@ func (a *actor) work() {
 		if a.rest(ctx) != nil {
 			return
 		}
-		a.mode, a.seen = Mode{ReadOnly: a.rng.IntN(4) == 0}, 0
+		a.mode, a.seen = Mode{ReadOnly: a.rng.IntN(4) == 0 && !a.p.w.turns}, 0
 		a.off = a.rng.IntN(6) == 0 || a.p.w.early && a.rng.IntN(3) > 0
 		a.mode.Follow = a.mode.ReadOnly && !a.p.w.long && a.rng.IntN(2) == 0
 		c, err := a.p.set.Open(ctx, simName, a.mode)
@@ -59,11 +69,13 @@ func (a *actor) work() {
 		if err != nil {
 			continue
 		}
-		a.c = c
+		a.c, a.vain = c, 0
 		a.moved()
 		n := 2 + a.rng.IntN(6)
 		if a.p.w.mute > 0 {
 			n += 6
+		} else if a.p.w.turns {
+			n += 20
 		}
 		for range n {
 			if a.rest(ctx) != nil {
@@ -80,6 +92,10 @@ func (a *actor) work() {
 
 // once runs one transaction, which may be interrupted, or says one of the pragmas.
 func (a *actor) once(ctx context.Context) {
+	if a.p.w.turns && a.rng.IntN(8) > 0 && !a.mode.ReadOnly {
+		a.write(ctx)
+		return
+	}
 	if !a.p.w.rich {
 		if a.mode.ReadOnly || a.rng.IntN(3) == 0 {
 			a.read(ctx)
@@ -118,6 +134,8 @@ func (a *actor) rest(ctx context.Context) error {
 		scale = 3 * time.Second
 	} else if a.p.w.early && a.rng.IntN(8) > 0 {
 		scale = 10 * time.Millisecond
+	} else if a.p.w.turns && a.rng.IntN(8) > 0 {
+		scale = 500 * time.Millisecond
 	}
 	if a.p.w.long && a.rng.IntN(5) == 0 {
 		scale = 15 * time.Minute

@@ -67,6 +67,7 @@ type settings struct {
 	long     bool // some wait so long that records are trimmed meanwhile
 	paused   bool // machines are, and their clocks stand still meanwhile
 	cleaned  bool // machines lose the files that their processes share
+	turns    bool // two machines write in turns, most of the time
 	variant  variant
 }
 
@@ -99,6 +100,7 @@ type counts struct {
 	// Again: a loose grip was made firm.
 	Again              int
 	Trimmed, Recreated int // records
+	Turns, Vain        int // the lease was taken for who was about to write, and who was not
 }
 
 func (c *counts) add(o counts) {
@@ -108,6 +110,7 @@ func (c *counts) add(o counts) {
 	c.Sleeps, c.Epochs = c.Sleeps+o.Sleeps, c.Epochs+o.Epochs
 	c.Again += o.Again
 	c.Trimmed, c.Recreated = c.Trimmed+o.Trimmed, c.Recreated+o.Recreated
+	c.Turns, c.Vain = c.Turns+o.Turns, c.Vain+o.Vain
 }
 
 // violate notes what must not be. mu is held.
@@ -178,6 +181,10 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 		w.paused = more.IntN(8) == 0
 	}
 	w.big = w.big || v.putBack && (more.IntN(3) == 0 || v.mendsNothing)
+	if v == (variant{}) && rand.New(rand.NewPCG(uint64(seed), 2)).IntN(6) == 0 {
+		w.turns, w.lease.habit = true, 1
+		w.latency, w.trouble = min(w.latency, 20*time.Millisecond), min(w.trouble, 6)
+	}
 	w.lease.History.Ahead = more.IntN(8) == 0
 	w.favour()
 	w.live()
@@ -267,6 +274,9 @@ func (w *world) live() {
 	hosts, most := 1+w.rng.IntN(3), 2
 	if w.variant.takesTwo() {
 		hosts = max(hosts, 2)
+	}
+	if w.turns {
+		hosts, most = max(hosts, 2), 1
 	}
 	if w.cleaned {
 		hosts, most = 1+hosts/3, 4

@@ -30,7 +30,7 @@ func (h *habit) reserved() {
 
 // begin notes that a transaction begins, with the history given to a rival if inTurns, and reports
 // whether it is about to write, as it seems.
-func (h *habit) begin(inTurns bool) bool {
+func (h *habit) begin(inTurns bool, enough int) bool {
 	if h.begun { // the last one has only read
 		h.writes = 0
 		if h.took {
@@ -38,7 +38,7 @@ func (h *habit) begin(inTurns bool) bool {
 		}
 	}
 	h.begun, h.took = inTurns, false
-	return inTurns && h.writes>>min(2*h.vain, 30) >= habitWrites
+	return inTurns && h.writes>>min(2*h.vain, 30) >= enough
 }
 
 // mayWrite reports whether c, whose transaction begins, is about to write, as it seems, and nobody
@@ -51,7 +51,7 @@ func (c *Conn) mayWrite() bool {
 	inTurns := !c.mode.ReadOnly && k.passed && d.now()-k.owned < d.set.o.LeaseLinger &&
 		at != nil && !at.holder && at.m.At.Released
 	d.mu.Unlock()
-	return c.habit.begin(inTurns)
+	return c.habit.begin(inTurns, d.set.o.habit)
 }
 
 // takeTurn takes the lease for c, which is about to write, if it is free once what the rival has
