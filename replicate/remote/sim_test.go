@@ -225,7 +225,7 @@ func TestSimulationFindsFaults(t *testing.T) {
 		"a promise believed beyond its end": {185, variant{overstay: 10 * time.Minute}},
 		"a record before its chunks":        {11, variant{lazyPacks: true}},
 		"records trimmed at once":           {5, variant{trimsAtOnce: true}},
-		"chunks collected at once":          {12, variant{collects: true}},
+		"chunks collected at once":          {17, variant{collects: true}},
 		"a fence believed unseen":           {12, variant{looksNotAgain: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
