@@ -47,6 +47,10 @@
 // what it finds is there. To copy a machine with its memory copies the clock with what is known
 // by it, as it does for a writer in memory; then the clock must go on to be one that does not stop.
 //
+// Who reads believes of a record that it is the one before another, if its digest stands in that
+// one, wherever he has it from. So one who has given the history back, and knows his rival's last
+// fence, gets the rival's next commit alone, and makes the fence before it himself.
+//
 // # Where create-once can lie
 //
 // A number that was trimmed can be created again, by a request that slept long enough, or by a

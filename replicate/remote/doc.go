@@ -10,6 +10,7 @@
 //	story.go       how far this process has come in the history: reading on, appending
 //	lease.go       who of several machines, and of the processes of one, may write
 //	watch.go       whether the owner lives
+//	turn.go        the lease where machines write in turns
 //	trace.go       whether the store has what was appended
 //	packs.go       and what that names
 //	queue.go       commits on their way
@@ -77,6 +78,14 @@
 // that one for a rival, and gives it back with his next commit, by the same record. If he goes on
 // to write nevertheless, he takes it anew, and finds that nobody else was there: so a rival that
 // has gone away costs one fence.
+//
+// Such a turn is four requests: the rival's commit is got, a fence is put, the checkpoint is looked
+// at (history's T2), a commit is put. The rival's fence is not asked for, as its digest in the
+// commit says what it was (history's readTurn). Nor is it asked whether there is more after the
+// rival's commit, which gave the history back, where a handle is about to write, as it seems: Share
+// takes the lease for it, and the fence is at the end or is refused. A handle seems so if its last
+// transactions in such turns have all written; where one only reads nevertheless, the lease was
+// taken in vain, is given back when the rival wants it, and for long is not taken so again.
 //
 // A holder gives the lease back when nothing was written for the linger time, or at once when
 // another machine wants it and no transaction is open.
