@@ -59,6 +59,9 @@ func changesTo(prev, m *manifest.Manifest) (c *changes, ok bool) {
 	for i := prev.Chunks(); i < chunks; i++ {
 		differs(i)
 	}
+	if i, ok := regrown(prev, m); ok {
+		differs(i)
+	}
 	if len(c.objects) > sorted {
 		slices.Sort(c.objects)
 		c.objects = slices.Compact(c.objects)
@@ -67,6 +70,15 @@ func changesTo(prev, m *manifest.Manifest) (c *changes, ok bool) {
 	c.objects = c.objects[:k]
 	c.inline = inlineChanges(prev.Inline, m.Inline)
 	return c, true
+}
+
+// regrown returns the last chunk of prev, if it is longer in m, and has no inline pages there: what
+// the slot has beyond the end may be of a version before, whose inline pages were folded into it,
+// though the object is the same one.
+func regrown(prev, m *manifest.Manifest) (i int, ok bool) {
+	i = prev.Chunks() - 1
+	end := min(int64(i+1)*chunkstore.ChunkBytes, m.FileBytes)
+	return i, prev.FileBytes < end && !manifest.Covered(m.Inline, prev.FileBytes, end)
 }
 
 // extentOf is how far m's top goes.
@@ -213,7 +225,11 @@ func (h heir) carry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	last, grown := regrown(prev.m, s.m)
 	for n, i := range chunks {
+		if grown && i == last {
+			continue
+		}
 		if now[n].ID == before[n].ID && s.table.makePart(i) == nil {
 			e := prev.table.entry(i) &^ entryMarks
 			s.f.all.slots.share(e)

@@ -60,3 +60,60 @@ func TestRestateEqualObjects(t *testing.T) {
 	}
 	same("restated")
 }
+
+// TestRestateCutGrown: what was inline when a version was described anew does not come back where
+// the file was cut off, and grows again, over the same object.
+func TestRestateCutGrown(t *testing.T) {
+	const chunks = 70
+	file := random(chunks*chunkstore.ChunkBytes, 1)
+	last := file[(chunks-1)*chunkstore.ChunkBytes:]
+	clear(last)
+	f := newFed(t, file)
+	r := f.open(f.follow(Options{Linger: -1}))
+	m := f.newest
+	next := func() *manifest.Manifest {
+		n := *m
+		n.Sequence++
+		n.Cut[0]++
+		m = &n
+		return m
+	}
+	derive := func() {
+		t.Helper()
+		v, err := r.Derive(context.Background(), m, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.MoveTo(v)
+		v.Release()
+	}
+	next().Patches = []manifest.Patch{{Index: chunks - 1,
+		Ref: chunkstore.Ref{ID: chunkstore.ZeroID}}}
+	page := manifest.Page{Offset: m.FileBytes - 2*block, Data: bytes.Repeat([]byte{1}, block)}
+	m.Inline = []manifest.Page{page}
+	derive()
+	got := make([]byte, len(last))
+	read := func() {
+		t.Helper()
+		off := int64(chunks-1) * chunkstore.ChunkBytes
+		if err := r.ReadBase(context.Background(), got, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	anew := *m
+	anew.Inline = []manifest.Page{{Offset: page.Offset, Data: page.Data[:block/2]},
+		{Offset: page.Offset + block/2, Data: page.Data[block/2:]}}
+	if err := r.Restate(&anew); err != nil {
+		t.Fatal(err)
+	}
+	m = &anew
+	next().FileBytes -= 3 * block
+	m.Inline = nil
+	derive()
+	next().FileBytes += 3 * block
+	derive()
+	if read(); !bytes.Equal(got, last) {
+		t.Error("what was cut off is read again")
+	}
+}
