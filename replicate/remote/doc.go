@@ -85,7 +85,7 @@
 // rival's commit, which gave the history back, where a handle is about to write, as it seems: Share
 // takes the lease for it, and the fence is at the end or is refused. A handle seems so if its last
 // transactions in such turns have all written; where one only reads nevertheless, the lease was
-// taken in vain, is given back when the rival wants it, and for long is not taken so again.
+// taken in vain, is given back a moment later, and for long is not taken so again.
 //
 // A holder gives the lease back when nothing was written for the linger time, or at once when
 // another machine wants it and no transaction is open.

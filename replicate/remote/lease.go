@@ -328,7 +328,7 @@ type keeper struct {
 	blocked time.Duration // when it was first found taken since; 0: it was not
 	stuck   time.Duration // when it was last found taken, likewise
 	wanted  bool          // by another machine: the next record gives the history back
-	rival   bool          // another machine is about to want it: the same
+	rival   bool          // another machine is about to want it: the same, and nobody asks
 	passed  bool          // the history was last given back for that
 	owned   time.Duration // when the history was last given back; 0: never
 	yield   time.Duration // until then another machine goes first, where the history was
@@ -403,14 +403,17 @@ func (l *lease) tend(ctx context.Context) (again bool) {
 		d.mu.Unlock()
 		return early || l.retire(ctx, at)
 	}
-	wanted := l.wanted(ctx, at.m.At.Epoch)
+	k := &l.keeper
+	d.mu.Lock()
+	rival := k.rival
+	d.mu.Unlock()
+	wanted := !rival && l.wanted(ctx, at.m.At.Epoch)
 	now := d.now()
 	d.mu.Lock()
 	l.rest() // a handle may have let its turn pass
-	k := &l.keeper
 	k.wanted = k.wanted || wanted
 	busy := d.writing()
-	due := !busy && (k.wanted || now-k.used >= o.LeaseLinger)
+	due := !busy && (k.wanted || k.rival || now-k.used >= o.LeaseLinger)
 	look := k.traced.due(d)
 	d.mu.Unlock()
 	if due {
