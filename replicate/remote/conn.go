@@ -125,7 +125,7 @@ func (c *Conn) Share(ctx context.Context) error {
 		return nil // the watch has asked meanwhile, and found nothing newer
 	}
 	if c.mayWrite() {
-		c.habit.took = d.lease.takeTurn(ctx, c)
+		c.habit.took = takeTurn(ctx, c)
 	}
 	d.queue.reveal(ctx)
 	// What is promised now has all that was answered for; what is published is no older.

@@ -151,8 +151,8 @@ func TestRivals(t *testing.T) {
 		}
 		return c.take()
 	}
-	const first = 12       // half of them, and a few more, before a handle is taken for one that writes
-	for n := range first { // here one has to ask the other, and does not know what that one does
+	const first = 12 // until a handle of either is taken for one that writes
+	for n := range first {
 		turn(n)
 	}
 	most := 0

@@ -60,14 +60,20 @@ type Options struct {
 	LeaseLinger    time.Duration   // a holder gives the lease back so long after its last commit
 	Deadline       time.Duration   // of a commit that the store does not answer
 	CommitInterval time.Duration   // at synchronous=OFF, what was committed is appended so often
-	look           time.Duration   // lookInterval, but in the simulation
-	habit          int             // habitWrites, but in the simulation
 	budgets        compose.Budgets // zero, but there
 	Log            *slog.Logger    // nil: silent
 
 	// History are what histories are read and written with; zero: versions.Options, and Ahead. Its
 	// Now is CLOCK_BOOTTIME, which all processes of a machine share.
 	History history.Options
+
+	pace
+}
+
+// pace is other in the simulation.
+type pace struct {
+	look  time.Duration // lookInterval
+	habit int           // habitWrites
 }
 
 func (o Options) withDefaults() Options {

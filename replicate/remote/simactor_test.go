@@ -21,7 +21,6 @@ type actor struct {
 	off     bool // synchronous=OFF
 	seen    int  // the longest list that it has read from a durable version
 	durable bool // what it read last is
-	vain    int  // of c's habit
 
 	place    Place // as of its last call
 	reserved bool
@@ -29,13 +28,9 @@ type actor struct {
 
 // moved is what C does after each call.
 func (a *actor) moved() {
-	if h := &a.c.habit; h.took || h.vain > a.vain {
+	if a.c.habit.took {
 		a.p.w.mu.Lock()
-		if h.took {
-			a.p.w.counts.Turns++
-		}
-		a.p.w.counts.Vain += h.vain - a.vain
-		a.vain = h.vain
+		a.p.w.counts.Turns++
 		a.p.w.mu.Unlock()
 	}
 	a.place = a.c.Place()
@@ -69,7 +64,7 @@ func (a *actor) work() {
 		if err != nil {
 			continue
 		}
-		a.c, a.vain = c, 0
+		a.c = c
 		a.moved()
 		n := 2 + a.rng.IntN(6)
 		if a.p.w.mute > 0 {

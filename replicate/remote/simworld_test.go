@@ -22,6 +22,7 @@ type world struct {
 	settings
 
 	seed  int64
+	turns bool       // two machines write in turns, most of the time
 	rng   *rand.Rand // of who sets the world up, and harms it
 	dir   string
 	began time.Time
@@ -67,7 +68,6 @@ type settings struct {
 	long     bool // some wait so long that records are trimmed meanwhile
 	paused   bool // machines are, and their clocks stand still meanwhile
 	cleaned  bool // machines lose the files that their processes share
-	turns    bool // two machines write in turns, most of the time
 	variant  variant
 }
 
@@ -100,7 +100,7 @@ type counts struct {
 	// Again: a loose grip was made firm.
 	Again              int
 	Trimmed, Recreated int // records
-	Turns, Vain        int // the lease was taken for who was about to write, and who was not
+	Turns              int // the lease was taken for who was about to write, as it seemed
 }
 
 func (c *counts) add(o counts) {
@@ -110,7 +110,7 @@ func (c *counts) add(o counts) {
 	c.Sleeps, c.Epochs = c.Sleeps+o.Sleeps, c.Epochs+o.Epochs
 	c.Again += o.Again
 	c.Trimmed, c.Recreated = c.Trimmed+o.Trimmed, c.Recreated+o.Recreated
-	c.Turns, c.Vain = c.Turns+o.Turns, c.Vain+o.Vain
+	c.Turns += o.Turns
 }
 
 // violate notes what must not be. mu is held.
@@ -161,7 +161,7 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 			LeaseLinger:    []time.Duration{time.Second, 12 * time.Second}[rng.IntN(2)],
 			Deadline:       30 * time.Second,
 			CommitInterval: 100 * time.Millisecond,
-			look:           time.Second, // more often costs most of the simulation's time
+			pace:           pace{look: time.Second}, // more often costs most of the time
 			// What is inline is copied at each step, and checked: so it is a sixteenth.
 			budgets: compose.Budgets{Record: 16 << 10, Soft: 40 << 10, Hard: 56 << 10,
 				Crown: 20 << 10}},

@@ -229,11 +229,11 @@ func (s *story) read(ctx context.Context, upTo uint64) error {
 			return err
 		}
 	}
-	return s.readUntil(ctx, func() bool { return upTo != 0 && s.w.At().Number >= upTo })
+	return readUntil(ctx, s, func() bool { return upTo != 0 && s.w.At().Number >= upTo })
 }
 
 // readUntil is read until there, which is asked before each request, or to the end.
-func (s *story) readUntil(ctx context.Context, there func() bool) error {
+func readUntil(ctx context.Context, s *story, there func() bool) error {
 	defer s.show()
 	for !there() {
 		step, err := s.w.Next(ctx)

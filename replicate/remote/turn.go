@@ -56,8 +56,9 @@ func (c *Conn) mayWrite() bool {
 
 // takeTurn takes the lease for c, which is about to write, if it is free once what the rival has
 // written was read. It reports whether it did so; else nothing is to be concluded.
-func (l *lease) takeTurn(ctx context.Context, c *Conn) bool {
-	d := l.d
+func takeTurn(ctx context.Context, c *Conn) bool {
+	d := c.d
+	l := &d.lease
 	d.mu.Lock()
 	had := d.users.writer == c
 	entered := d.users.leaving == nil && d.queue.tip() == nil && d.users.enter(c)
@@ -65,7 +66,7 @@ func (l *lease) takeTurn(ctx context.Context, c *Conn) bool {
 	if !entered {
 		return false
 	}
-	free, err := l.readTurn(ctx)
+	free, err := readTurn(ctx, d)
 	if free && err == nil {
 		err = l.hold(ctx)
 	}
@@ -84,8 +85,7 @@ func (l *lease) takeTurn(ctx context.Context, c *Conn) bool {
 
 // readTurn reads what the rival has written, up to where it has given the history back, and
 // reports whether it has. Whether it is the end nobody is asked: the fence is refused if not.
-func (l *lease) readTurn(ctx context.Context) (free bool, err error) {
-	d := l.d
+func readTurn(ctx context.Context, d *database) (free bool, err error) {
 	if err := d.take(ctx); err != nil {
 		return false, err
 	}
@@ -96,7 +96,7 @@ func (l *lease) readTurn(ctx context.Context) (free bool, err error) {
 	}
 	if s.by == s.w.Name() {
 		s.cuts, s.jumped = make(map[[16]byte]bool), false
-		err = s.readUntil(ctx, func() bool { return s.by != s.w.Name() && s.w.At().Released })
+		err = readUntil(ctx, s, func() bool { return s.by != s.w.Name() && s.w.At().Released })
 	}
 	return err == nil && s.w != nil && s.w.At().Released, err
 }
