@@ -145,6 +145,7 @@ func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	if !status.UpToDate {
 		status.behind(st, said.Behind, now)
 	}
+	status.ofFile(st, now)
 	status.finish(st, now)
 	if errors.Is(err, chunkstore.ErrCorrupt) {
 		status.Error = err.Error()

@@ -49,3 +49,53 @@ func TestStatusOfSuccessor(t *testing.T) {
 			was.Targets[0].Manifest)
 	}
 }
+
+// TestStatusOfForeign: whoever asks, from outside or the replicator, is not told that a database is
+// up to date whose file somebody has changed without a recorder, until it was compared: whether
+// anybody replicates it meanwhile or not. A recorder's own transaction is no such change.
+func TestStatusOfForeign(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	r := w.replicator()
+	stop := w.run(r)
+	w.transact(30)
+	w.mustFlush(r)
+	outside := func() Status {
+		t.Helper()
+		status, err := ReadStatus(w.sp.Dir(), 0, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status
+	}
+	says := func(what string, status Status, want bool) {
+		t.Helper()
+		told := status.Error == errOutside.Error()
+		if status.UpToDate != want || told == want {
+			t.Errorf("%s: up to date %v, error %q", what, status.UpToDate, status.Error)
+		}
+	}
+	says("before, outside", outside(), true)
+	says("before, inside", r.Status(), true)
+	// Before a recorder commits, the file is not what its stamp says, and is no stranger's.
+	w.begin()
+	says("in a transaction, outside", outside(), true)
+	says("in a transaction, inside", r.Status(), true)
+	w.commit()
+	w.mustFlush(r)
+
+	w.foreign(30)
+	says("after, outside", outside(), false)
+	says("after, inside", r.Status(), false)
+	w.mustFlush(r)
+	says("flushed, outside", outside(), true)
+	says("flushed, inside", r.Status(), true)
+
+	stop()
+
+	w.foreign(30)
+	says("nobody replicates", outside(), false)
+	r = w.replicator()
+	defer w.run(r)()
+	w.mustFlush(r)
+	says("the next one has compared it", outside(), true)
+}

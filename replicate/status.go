@@ -1,6 +1,8 @@
 package replicate
 
 import (
+	"cmp"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -92,6 +94,7 @@ func (r *Replicator) Status() Status {
 		}
 		status.behind(st, since, now)
 	}
+	status.ofFile(st, now)
 	mirror := status.SpoolBytes
 	status.finish(st, now)
 	status.SpoolBytes += mirror
@@ -116,6 +119,32 @@ func (s *Status) ofStopped(st *spool.State) {
 	if who := spool.Token(st.Replicator.Load()); s.Replicator != 0 && who.Stopped() {
 		s.Error = errStopped(who).Error()
 	}
+}
+
+// errOutside: what is published is not all that the database may have.
+var errOutside = errors.New("the database's file was changed without the extension: the next " +
+	"commit, or verneuilctl flush, compares it, and sends what is new")
+
+// ofFile says that the database is not as its recorders have left it, if it is up to date otherwise.
+// What others commit to a WAL shows once it is in the file.
+func (s *Status) ofFile(st *spool.State, now time.Time) {
+	if !s.UpToDate || st.DBStamp.Load() == 0 || busy(st) {
+		return
+	}
+	left, err := st.Look(s.Path)
+	if err != nil || left != spool.LeftChanged || busy(st) {
+		return // a database that is deleted has lost nothing of what was sent
+	}
+	s.UpToDate = false
+	s.Error = cmp.Or(s.Error, errOutside.Error())
+	if stamp, err := spool.StampOf(s.Path); err == nil {
+		s.LagSeconds = max(0, now.Sub(time.Unix(0, stamp.Ctime)).Seconds())
+	}
+}
+
+// busy reports whether a recorder may be in the middle of a transaction.
+func busy(st *spool.State) bool {
+	return spool.Token(st.Writing.Load()).Alive() || spool.Token(st.Holder.Load()).Alive()
 }
 
 // behind fills in how far the targets are behind: since then, or else since the last commit.

@@ -102,3 +102,34 @@ func (s *State) AsLeft(stamp Stamp) (same, sure bool) {
 	return same, same && (!stamp.Coarse() || s.StampSettled.Load() == sum ||
 		Token(s.StampedBy.Load()).Alive())
 }
+
+// Left says what became of a database's file since the last recorder left it.
+type Left uint8
+
+// What [State.Look] finds.
+const (
+	LeftAlone   Left = iota // nothing
+	LeftMaybe               // nothing, as far as coarse times can tell
+	LeftChanged             // somebody else has changed it
+	LeftMoving              // a recorder is changing it, or has not said yet how it leaves it
+)
+
+// Look compares the file at path, the database's, with what the last recorder has left.
+func (s *State) Look(path string) (Left, error) {
+	was := s.DBStamp.Load()
+	checkpointing := func() bool { return Token(s.Checkpointing.Load()).Alive() }
+	busy := checkpointing()
+	now, err := StampOf(path)
+	if err != nil {
+		return LeftChanged, err
+	}
+	switch same, sure := s.AsLeft(now); {
+	case !same && (busy || checkpointing() || s.DBStamp.Load() != was):
+		return LeftMoving, nil
+	case !same:
+		return LeftChanged, nil
+	case !sure:
+		return LeftMaybe, nil
+	}
+	return LeftAlone, nil
+}

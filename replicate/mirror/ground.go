@@ -59,42 +59,18 @@ func (g *ground) note() error {
 	return nil
 }
 
-// left says what became of the database's file since a recorder left it.
-type left uint8
-
-const (
-	asLeft    left = iota // nothing
-	maybeLeft             // nothing, as far as coarse times can tell
-	changed               // somebody else has changed it
-	moving                // a recorder is changing it, or has not said yet how it leaves it
-)
-
 // look compares the database's file, as it is now, with what the last recorder has left.
-func (g *ground) look() (left, error) {
-	was := g.st.DBStamp.Load()
-	checkpointing := func() bool { return spool.Token(g.st.Checkpointing.Load()).Alive() }
-	busy := checkpointing()
-	now, err := spool.StampOf(g.sp.Path())
-	if err != nil {
-		return changed, fmt.Errorf("look at database: %w", err)
-	}
-	switch same, sure := g.st.AsLeft(now); {
-	case !same && (busy || checkpointing() || g.st.DBStamp.Load() != was):
-		return moving, nil
-	case !same:
-		return changed, nil
-	case !sure:
-		return maybeLeft, nil
-	}
-	return asLeft, nil
+func (g *ground) look() (spool.Left, error) {
+	l, err := g.st.Look(g.sp.Path())
+	return l, wrap(err, "look at database")
 }
 
 // believe raises the generation unless the database's file is what we take it for.
-func (g *ground) believe(l left) {
+func (g *ground) believe(l spool.Left) {
 	switch l {
-	case changed:
+	case spool.LeftChanged:
 		g.st.Raise(spool.CauseForeign)
-	case maybeLeft:
+	case spool.LeftMaybe:
 		g.st.Raise(spool.CauseTimes)
 	}
 }

@@ -84,7 +84,7 @@ func (t suspicion) inFile() (Verdict, error) {
 	found, err := t.look()
 	if err != nil {
 		return Untold, err
-	} else if found == moving {
+	} else if found == spool.LeftMoving {
 		return InTheWay, nil
 	}
 	ours, theirs := sqlitefile.ReadHeader(t.mirror), sqlitefile.ReadHeader(src)
@@ -98,7 +98,7 @@ func (t suspicion) inFile() (Verdict, error) {
 		return InTheWay, nil
 	}
 	if ours != theirs || size != t.mirror.Size() {
-		found = changed
+		found = spool.LeftChanged
 	}
 	t.believe(found)
 	return Told, nil
@@ -121,7 +121,7 @@ func (t suspicion) inWAL(ctx context.Context) (Verdict, error) {
 	found, err := t.look()
 	if err != nil {
 		return Untold, err
-	} else if found == moving {
+	} else if found == spool.LeftMoving {
 		return InTheWay, nil
 	}
 	ok := true
@@ -134,12 +134,12 @@ func (t suspicion) inWAL(ctx context.Context) (Verdict, error) {
 		ok = was.salts == 0 || was.ours
 	}
 	if !ok {
-		found = changed
+		found = spool.LeftChanged
 	}
 	switch {
 	case t.st.WALSalts.Load() != known:
 		return InTheWay, nil
-	case found != asLeft:
+	case found != spool.LeftAlone:
 		t.believe(found)
 		return Told, nil
 	}

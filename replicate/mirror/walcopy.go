@@ -111,7 +111,7 @@ func (c *copying) mustBeOurs(size int64) error {
 	found, err := c.look()
 	if err != nil {
 		return err
-	} else if found != changed {
+	} else if found != spool.LeftChanged {
 		return nil
 	}
 	old := c.st.DBStamp.Load()
