@@ -10,6 +10,7 @@
 #include "recorder.h"
 #include "recorder_durable.h"
 #include "remote.h"
+#include "spool_attach.h"
 #include "unreplicated.h"
 #include "version.h"
 SQLITE_EXTENSION_INIT3
@@ -26,7 +27,7 @@ static char *forGo(char *z) {
 /* What Go says; NULL if it does not answer. */
 static char *askGo(void) {
   int was = threadsImpatient(1);
-  char *z = goStatus(forGo(sqlite3_mprintf("%s", sqlite3_libversion())), forGo(recorderProblem()), forGo(notReplicatedList()),
+  char *z = goStatus(forGo(sqlite3_mprintf("%s", sqlite3_libversion())), forGo(recorderProblem()), forGo(notReplicatedList(spoolStrays())),
                      forGo(durableCounts()));
   threadsImpatient(was);
   return z;
@@ -49,7 +50,7 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
   char *zState = z ? verneuilQuote(z) : 0;
   sqlite3_free(z);
-  char *zList = notReplicatedList(), *zDurable = durableCounts();
+  char *zList = notReplicatedList(spoolStrays()), *zDurable = durableCounts();
   z = sqlite3_mprintf("{\"state\":%s,\"not_replicated\":%s,\"durable\":%s}", zState ? zState : "null",
                       zList ? zList : "[]", zDurable ? zDurable : "{}");
   free(zState);

@@ -36,9 +36,8 @@ char *recorderWhyNot(RecorderFile *p) {
   if (p->pInherited)
     return sqlite3_mprintf("this connection was opened before fork(): open a new one in this process");
   if (!p->pSpool) return sqlite3_mprintf("%s", p->zWhy ? p->zWhy : "out of memory");
-  if (hasMoved(p))
-    return sqlite3_mprintf("the file of this connection was deleted, renamed or replaced: "
-                           "reopen the database");
+  char *zStray = spoolStray(p->pSpool);
+  if (zStray) return zStray;
   return recorderSettings.targets ? 0 : sqlite3_mprintf("%s", zNoTargets);
 }
 

@@ -4,6 +4,7 @@
 */
 #define _GNU_SOURCE
 #include "spool_attach.h"
+#include "log.h"
 #include "quiet.h"
 #include "spool_dir.h"
 #include "spool_segment.h"
@@ -17,6 +18,7 @@ SQLITE_EXTENSION_INIT3
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* How many descriptors a replicated database takes while there is something to do: lock, wake,
@@ -191,13 +193,78 @@ void spoolRelease(Spool *p) {
   if (last) freeSpool(p);
 }
 
-SpoolState *spoolState(Spool *p) {
+static const char zMoved[] = "the file of this connection was deleted, renamed or replaced: reopen "
+                             "the database";
+
+/* Is another file at the path by now, or none? */
+static int hasMoved(const Spool *p) {
   FileIdentity now;
-  const char *zWhy;
+  return fileIdentity(p->zPath, &now) || !fileIs(&now, p->id.dev, p->id.ino, p->id.birth);
+}
+
+SpoolState *spoolState(Spool *p) {
+  const char *zWhy = zMoved;
   if (!spoolStateLost(p->st)) return p->st;
-  if (fileIdentity(p->zPath, &now) || !fileIs(&now, p->id.dev, p->id.ino, p->id.birth)) return 0;
-  findState(p, &p->id, 1, &zWhy);
-  return spoolStateLost(p->st) ? 0 : p->st;
+  errno = 0;
+  if (!hasMoved(p)) findState(p, &p->id, 1, &zWhy);
+  int isBusy = errno == EWOULDBLOCK; /* another process attaches: the next commit tries again */
+  if (!spoolStateLost(p->st)) {
+    if (p->strayTold) verneuilLogOf(VERNEUIL_WARN, p->zPath, "commits are recorded again");
+    p->strayTold = 0;
+    return p->st;
+  }
+  if (!p->strayTold && !isBusy)
+    verneuilLogOf(VERNEUIL_WARN, p->zPath, "commits are not recorded: spool %s was lost: %s",
+                  p->zDir, zWhy);
+  p->strayTold |= !isBusy;
+  return 0;
+}
+
+/* Is the state that we map still the one at its path? If not, it is marked as lost. */
+static int isThere(Spool *p) {
+  char *z = sqlite3_mprintf("%s/%s", p->zDir, SPOOL_FILE_STATE);
+  struct stat found;
+  if (!z) return 1;
+  int rc = stat(z, &found) ? errno : 0;
+  sqlite3_free(z);
+  pthread_mutex_lock(&p->attaching);
+  int there = rc ? rc != ENOENT && rc != ENOTDIR : (uint64_t)found.st_ino == p->stateIno;
+  if (!there) atomic_fetch_or(&p->st->flags, SPOOL_LOST);
+  there = !spoolStateLost(p->st);
+  pthread_mutex_unlock(&p->attaching);
+  return there;
+}
+
+char *spoolStray(Spool *p) {
+  const char *zWhy;
+  if (hasMoved(p)) return sqlite3_mprintf("%s", zMoved);
+  if (isThere(p) || findState(p, &p->id, ATTACH_TRIES, &zWhy)) return 0;
+  return sqlite3_mprintf("spool %s was lost, and cannot be made again: %s", p->zDir, zWhy);
+}
+
+/* The next Spool after p, the first after NULL, with a reference; gives that of p back. */
+static Spool *nextSpool(Spool *p) {
+  Quiet q = quietLock(&mu);
+  Spool *pNext = p ? p->pNext : pSpools;
+  if (pNext) pNext->nRef++;
+  quietUnlock(&mu, q);
+  if (p) spoolRelease(p);
+  return pNext;
+}
+
+char *spoolStrays(void) {
+  char *zList = 0;
+  for (Spool *p = nextSpool(0); p; p = nextSpool(p)) {
+    char *z = spoolStray(p), *zPath = z ? verneuilQuote(p->zPath) : 0;
+    char *zReason = z ? verneuilQuote(z) : 0;
+    if (zPath && zReason)
+      zList = sqlite3_mprintf("%z%s{\"path\":%s,\"reason\":%s}", zList, zList ? "," : "", zPath,
+                              zReason);
+    free(zPath);
+    free(zReason);
+    sqlite3_free(z);
+  }
+  return zList;
 }
 
 static Quiet forking;

@@ -23,4 +23,12 @@ static inline int spoolLost(const Spool *p) { return spoolStateLost(p->st); }
 ** SQLite's write lock. */
 SpoolState *spoolState(Spool *p);
 
+/* Why what the handles of this Spool commit is not recorded, sqlite3_malloc'd; NULL: it is. A state
+** that is lost is attached anew. Not in a commit. */
+char *spoolStray(Spool *p);
+
+/* The databases of this process that have handles of which that is so, as objects {"path",
+** "reason"} of a JSON array; sqlite3_malloc'd, NULL: there are none. Not in a commit. */
+char *spoolStrays(void);
+
 #endif

@@ -46,6 +46,7 @@ struct Spool {
   } aMap[SPOOL_MAPS];              /* segment files that stay mapped, as they are used again (W) */
   int iMap;                        /* which of them is replaced next (W) */
   int lossTold;                    /* the errno that the log gives for not recording, or 0 (W) */
+  int strayTold;                   /* the log says why the lost state has no successor (W) */
   SpoolState *segState;            /* the state to which it belongs (W) */
 };
 

@@ -136,8 +136,8 @@ static char *appended(char *zList, char *zObject) {
   return sqlite3_mprintf("%z,%z", zList, zObject);
 }
 
-char *notReplicatedList(void) {
-  char *z = 0;
+char *notReplicatedList(char *zMore) {
+  char *z = zMore;
   Quiet q = quietLock(&mu);
   for (Unreplicated *p = pFirst; p; p = p->pNext) {
     char *zPath = verneuilQuote(p->zPath), *zReason = verneuilQuote(p->zReason);

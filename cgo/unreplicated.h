@@ -21,8 +21,8 @@ void isReplicated(const char *zPath);
 char *notReplicatedWhy(const char *zPath);
 
 /* What was said and still holds, as a JSON array of {"path", "reason"}; sqlite3_malloc'd, NULL: no
-** memory. If there are more than a few hundred, the last object has "more" instead: how many are
-** not listed. */
-char *notReplicatedList(void);
+** memory. zMore, which may be NULL, is more such objects, and freed. If there are more than a few
+** hundred, the last object has "more" instead: how many are not listed. */
+char *notReplicatedList(char *zMore);
 
 #endif

@@ -98,3 +98,58 @@ func TestDeletedLost(t *testing.T) {
 	flushesDeleted(s, 1, "or until you remove "+s.Path("spool"))
 	harness.Must(t, os.RemoveAll(spools(s)[0]))
 }
+
+// TestStrays: of a connection whose commits go nowhere, as its spool cannot be made again, or
+// another file is at its path, the log and the status say so, and a flush fails at once. The
+// application goes on, and everything is sent as soon as the spool can be made.
+func TestStrays(t *testing.T) {
+	for _, journal := range harness.Journals {
+		t.Run(journal, func(t *testing.T) {
+			s := harness.DirSite(t)
+			shell := s.Written("a.db", journal)
+			shell.Flush()
+			wantStray(shell, "")
+
+			harness.Must(t, os.Rename(s.Path("spool"), s.Path("spool.old")))
+			s.Write("spool", nil)
+			shell.Must("insert into t(b) values(randomblob(200000));")
+			shell.Refused()
+			wantStray(shell, "cannot be made again: Not a directory")
+			shell.Must("insert into t(b) values(randomblob(200000));")
+			if log := shell.Stderr(); !strings.Contains(log, "commits are not recorded: spool ") {
+				t.Errorf("the log does not say that: %s", log)
+			}
+
+			harness.Must(t, os.Remove(s.Path("spool")))
+			wantStray(shell, "")
+			shell.Flush()
+			s.UntilRestored("a.db", "select count(*) from t", "3")
+			shell.Must("insert into t(b) values(randomblob(200000));")
+			shell.Flush()
+
+			harness.Must(t, os.Rename(s.Path("a.db"), s.Path("b.db")))
+			wantStray(shell, "deleted, renamed or replaced: reopen the database")
+			harness.Must(t, os.Rename(s.Path("b.db"), s.Path("a.db")))
+			shell.Must("insert into t(b) values(randomblob(200000));")
+			shell.Flush()
+			wantStray(shell, "")
+			if code := shell.End(); code != 1 { // as a flush was refused
+				t.Errorf("the shell ends with %d", code)
+			}
+			s.MustEqual("a.db")
+		})
+	}
+}
+
+// wantStray asks for the one database that is not replicated, and why; empty: there is none.
+func wantStray(shell *harness.Process, why string) {
+	shell.T.Helper()
+	var status struct {
+		NotReplicated []struct{ Path, Reason string } `json:"not_replicated"`
+	}
+	shell.Status(&status)
+	if got := status.NotReplicated; why == "" && len(got) != 0 ||
+		why != "" && (len(got) != 1 || !strings.Contains(got[0].Reason, why)) {
+		shell.T.Errorf("not replicated: %v, want %q", got, why)
+	}
+}
