@@ -54,7 +54,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFlushSaysThatSpoolIsFull: verneuilctl flush names the cause, whether the application lives or
+// TestFlushSaysThatSpoolIsFull: verneuilctl flush and status name the cause, whether the application lives or
 // not, and succeeds when there is room.
 func TestFlushSaysThatSpoolIsFull(t *testing.T) {
 	s := harness.DirSite(t)
@@ -67,12 +67,15 @@ func TestFlushSaysThatSpoolIsFull(t *testing.T) {
 	shell := s.Shell("a.db")
 	shell.Must("create table t(a);")
 	shell.Must("insert into t select randomblob(10000) from generate_series(1, 300);")
-	flush := func() harness.Result {
-		return harness.Run(t, []string{s.Env()}, harness.Built(t, "VERNEUIL_CTL"), "flush")
+	ctl := func(command string) harness.Result {
+		return harness.Run(t, []string{s.Env()}, harness.Built(t, "VERNEUIL_CTL"), command)
 	}
 	says := func(when string) {
 		t.Helper()
-		r := flush()
+		r := ctl("flush")
+		if status := ctl("status").Stdout; !strings.Contains(status, "nothing can be written") {
+			t.Errorf("%s, and status says %s", when, status)
+		}
 		for _, part := range []string{"nothing can be written to the spool", "make room there",
 			"no space left on device"} {
 			if r.Code != 1 || !strings.Contains(r.Stderr, part) {
@@ -85,7 +88,7 @@ func TestFlushSaysThatSpoolIsFull(t *testing.T) {
 	says("it has ended")
 	harness.Must(t, syscall.Mount("tmpfs", s.Path("spool"), "tmpfs", syscall.MS_REMOUNT,
 		"size=100m"))
-	if r := flush(); r.Code != 0 {
+	if r := ctl("flush"); r.Code != 0 {
 		t.Errorf("there is room again, and flush: exit code %d: %s", r.Code, r.Stderr)
 	}
 	s.MustEqual("a.db")
