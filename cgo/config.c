@@ -60,6 +60,12 @@ static const char zRead[] =
 static void readText(EarlyConfig *p, const char *z) {
   sqlite3 *db = 0;
   sqlite3_stmt *pStmt = 0;
+  if (z[strspn(z, " \t\r\n")] != '{') { /* JSON or not: it has no keys */
+    p->zProblem = sqlite3_mprintf("VERNEUIL_CONFIG: want a JSON object, or @ and the path of a file "
+                                  "that holds one (verneuilctl config check says more)");
+    p->isBroken = 1;
+    return;
+  }
   int rc = sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, 0);
   if (rc == SQLITE_OK) rc = sqlite3_prepare_v2(db, zRead, -1, &pStmt, 0);
   if (rc == SQLITE_OK) rc = sqlite3_bind_text(pStmt, 1, z, -1, SQLITE_STATIC);

@@ -125,7 +125,7 @@ func (s *Status) ofStopped(st *spool.State) {
 var errOutside = errors.New("the database's file was changed without the extension: the next " +
 	"commit, or verneuilctl flush, compares it, and sends what is new")
 
-// ofFile says that the database is not as its recorders have left it, if it is up to date otherwise.
+// ofFile says that the database is not as its recorders have left it, if all else is up to date.
 // What others commit to a WAL shows once it is in the file.
 func (s *Status) ofFile(st *spool.State, now time.Time) {
 	if !s.UpToDate || st.DBStamp.Load() == 0 || busy(st) {

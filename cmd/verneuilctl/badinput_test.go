@@ -65,6 +65,12 @@ func TestUsage(t *testing.T) {
 		{"give one", []string{"sync", "/x", "-s", "/x"}},
 		{"--json needs --out", []string{"restore", "/x", "--json"}},
 		{"flag needs an argument", []string{"restore", "--out"}},
+		{"--out: empty", []string{"restore", "/x", "--out", ""}},
+		{"--at: empty", []string{"restore", "/x", "--out", "y", "--at="}},
+		{"--version-id: empty", []string{"shell", "/x", "--version-id", ""}},
+		{"--hostname: empty", []string{"ls", "--hostname", ""}},
+		{"argument 1 is empty", []string{"flush", ""}},
+		{"argument 2 is empty", []string{"export", "/x", ""}},
 		{`log level "loud"`, []string{"-l", "loud", "-c", s.config(), "sync", "x.db"}},
 	} {
 		refuse(t, 2, []string{c.want}, c.args...)

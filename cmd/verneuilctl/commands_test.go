@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -11,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"verneuil/chunkstore"
 	"verneuil/chunkstore/miniotest"
 )
 
@@ -323,6 +326,20 @@ func testLsBucket(t *testing.T, s *site, db string) {
 	}
 	refuse(t, 1, []string{"no such bucket"}, "ls", "s3://none.minio."+endpoint)
 	refuse(t, 1, []string{"want s3://BUCKET"}, "ls", "s3://none")
+}
+
+// TestLsUnknown: ls says that a database is damaged only if it is: what was refused, or did not
+// answer, may be whole.
+func TestLsUnknown(t *testing.T) {
+	for err, want := range map[error]string{
+		chunkstore.ErrKey: "encrypted", chunkstore.ErrCorrupt: "damaged",
+		chunkstore.ErrAbsent: "damaged", chunkstore.ErrDenied: "unreadable",
+		context.DeadlineExceeded: "unreadable",
+	} {
+		if got := unknown(fmt.Errorf("get manifest: %w", err)); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
 }
 
 // testLsDirectory lists a directory without a configuration, and one of whose manifests is damaged.

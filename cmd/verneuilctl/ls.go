@@ -321,10 +321,13 @@ func printHeld(all []held, withTarget bool, o lsFlags) error {
 
 // unknown is printed as the size of a database of which err keeps us from knowing it.
 func unknown(err error) string {
-	if errors.Is(err, chunkstore.ErrKey) {
+	switch {
+	case errors.Is(err, chunkstore.ErrKey):
 		return "encrypted"
+	case errors.Is(err, chunkstore.ErrCorrupt), errors.Is(err, chunkstore.ErrAbsent):
+		return "damaged"
 	}
-	return "damaged"
+	return "unreadable"
 }
 
 // json is what ls --json prints of h.

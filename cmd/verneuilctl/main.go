@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -125,6 +126,20 @@ type global struct {
 	timeout time.Duration
 }
 
+// noneEmpty fails if a flag or an argument that was given is empty: a script's variable is, and its
+// caller would get something else than he asked for, such as the newest version for --at.
+func noneEmpty(flags *pflag.FlagSet, args []string) (err error) {
+	if n := slices.Index(args, ""); n >= 0 {
+		err = fmt.Errorf("argument %d is empty", n+1)
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Value.String() == "" {
+			err = fmt.Errorf("--%s: empty", f.Name)
+		}
+	})
+	return err
+}
+
 // usageColumns is how wide the list of a command's flags is.
 const usageColumns = 84
 
@@ -143,7 +158,13 @@ stands before a file's path.`,
 		Version:       vfs.Program,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+		PersistentPreRunE: func(command *cobra.Command, args []string) (err error) {
+			if n := command.ArgsLenAtDash(); n >= 0 {
+				args = args[:n]
+			}
+			if err := noneEmpty(command.Flags(), args); err != nil {
+				return err
+			}
 			if g.timeout < 0 {
 				return fmt.Errorf("--timeout %v: want more than 0", g.timeout)
 			}
