@@ -54,8 +54,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFlushSaysThatSpoolIsFull: verneuilctl flush and status name the cause, whether the application
-// lives or not, and a flush succeeds when there is room.
+// TestFlushSaysThatSpoolIsFull: verneuilctl flush and status name the cause, whether the
+// application lives or not, and a flush succeeds when there is room.
 func TestFlushSaysThatSpoolIsFull(t *testing.T) {
 	s := harness.DirSite(t)
 	harness.Must(t, os.Mkdir(s.Path("spool"), 0o700))
