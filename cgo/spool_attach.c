@@ -236,9 +236,13 @@ static int isThere(Spool *p) {
 }
 
 char *spoolStray(Spool *p) {
-  const char *zWhy;
-  if (hasMoved(p)) return sqlite3_mprintf("%s", zMoved);
-  if (isThere(p) || findState(p, &p->id, ATTACH_TRIES, &zWhy)) return 0;
+  FileIdentity now;
+  const char *zWhy = 0;
+  int rc = fileIdentity(p->zPath, &now);
+  if (rc == ENOENT || rc == ENOTDIR || (!rc && !fileIs(&now, p->id.dev, p->id.ino, p->id.birth)))
+    return sqlite3_mprintf("%s", zMoved);
+  if (rc) zWhy = strerror(rc); /* whoever may not look at it any more goes on in the state he has */
+  if (isThere(p) || (!rc && findState(p, &p->id, ATTACH_TRIES, &zWhy))) return 0;
   return sqlite3_mprintf("spool %s was lost, and cannot be made again: %s", p->zDir, zWhy);
 }
 
