@@ -85,9 +85,8 @@ const TakingOver = "taking over"
 // ReadStatus returns how replication stands of the database whose spool is in dir, by what its
 // recorders and its replicator have left there: it takes no lock, and sends no request. purpose is
 // what it should be replicated for (see [Purpose]): where it is not, it is not up to date, whatever
-// other targets have; 0: whatever it is. Where nothing is said of why it is not, ReadStatus tries
-// whether the spool can be written to. Errors are those of [spool.Open]; what can be said is
-// returned with them.
+// other targets have; 0: whatever it is. Where it is not, ReadStatus tries whether the spool can be
+// written to. Errors are those of [spool.Open]; what can be said is returned with them.
 func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	status := Status{Database: Database{Spool: dir}}
 	source, sourceErr := spool.ReadSourceConfig(dir)
@@ -151,7 +150,7 @@ func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	if errors.Is(err, chunkstore.ErrCorrupt) {
 		status.Error = err.Error()
 	}
-	if !status.UpToDate && status.Error == "" { // a full spool takes no report, either
+	if !status.UpToDate { // a full spool takes no report, either
 		if err := spool.TryWrite(dir); err != nil {
 			status.Error = err.Error()
 		}
