@@ -68,6 +68,7 @@ func TestUsage(t *testing.T) {
 		{"--out: empty", []string{"restore", "/x", "--out", ""}},
 		{"--at: empty", []string{"restore", "/x", "--out", "y", "--at="}},
 		{"--version-id: empty", []string{"shell", "/x", "--version-id", ""}},
+		{"--config: empty", []string{"-c", "", "ls"}},
 		{"--hostname: empty", []string{"ls", "--hostname", ""}},
 		{"argument 1 is empty", []string{"flush", ""}},
 		{"argument 2 is empty", []string{"export", "/x", ""}},
@@ -90,7 +91,6 @@ func TestBadConfiguration(t *testing.T) {
 		config string
 		wants  []string
 	}{
-		{"", []string{"sync " + db, "no configuration"}},
 		{"{", []string{"configuration: line 1, column"}},
 		{"@" + s.path("none.json"), []string{s.path("none.json"), "no such file"}},
 		{"@" + s.write("bad.json", []byte("{\n\"hostname\" 1}")),
@@ -108,6 +108,8 @@ func TestBadConfiguration(t *testing.T) {
 	} {
 		refuse(t, 1, c.wants, "-c", c.config, "sync", db)
 	}
+	t.Setenv("VERNEUIL_CONFIG", "")
+	refuse(t, 1, []string{"sync " + db, "no configuration"}, "sync", db)
 	t.Setenv("VERNEUIL_CONFIG", "{")
 	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "--force", "-s", db,
 		"-o", s.path("out"))
