@@ -47,3 +47,15 @@ func TestFilesRemoved(t *testing.T) {
 
 // filesIn returns the names that a +-separated list has.
 func filesIn(list string) []string { return strings.Split(list, "+") }
+
+// TestDeletedUnderAnAttempt: what an attempt meets while somebody deletes the spool is no failure.
+func TestDeletedUnderAnAttempt(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	if err := os.RemoveAll(w.sp.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.sp.TryLock()
+	if end := endOf(w.sp, err); err == nil || end != spoolLost {
+		t.Errorf("%v ends it as %d, want %d", err, end, spoolLost)
+	}
+}

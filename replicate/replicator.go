@@ -419,7 +419,7 @@ func (r *Replicator) attempt(ctx context.Context) (end ending, err error) {
 	defer r.try(false)
 	lock, err := sp.TryLock()
 	if err != nil {
-		return endOf(err), err
+		return endOf(sp, err), err
 	}
 	defer lock.Unlock()
 	if c, err := spool.ReadSourceConfig(sp.Dir()); err == nil {
@@ -428,10 +428,11 @@ func (r *Replicator) attempt(ctx context.Context) (end ending, err error) {
 	return r.serve(ctx, sp, lock)
 }
 
-// endOf is how an attempt ends that fails with err before there is a loop.
-func endOf(err error) ending {
+// endOf is how an attempt at sp ends that fails with err before there is a loop. What fails while
+// somebody deletes the spool fails for that.
+func endOf(sp *spool.Spool, err error) ending {
 	switch {
-	case errors.Is(err, errLost):
+	case errors.Is(err, errLost) || !sp.Current():
 		return spoolLost
 	case errors.Is(err, spool.ErrLocked):
 		return lockedOut
@@ -447,7 +448,7 @@ func (r *Replicator) serve(
 ) (end ending, err error) {
 	l, err := newLoop(ctx, r, sp, lock)
 	if err != nil {
-		return endOf(err), err
+		return endOf(sp, err), err
 	}
 	defer l.close()
 	if r.told != "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"verneuil/chunkstore"
@@ -150,8 +151,8 @@ func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	if errors.Is(err, chunkstore.ErrCorrupt) {
 		status.Error = err.Error()
 	}
-	if !status.UpToDate { // a full spool takes no report, either
-		if err := spool.TryWrite(dir); err != nil {
+	if !status.UpToDate { // a full spool takes no report, either; what we may not do, others may
+		if err := spool.TryWrite(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
 			status.Error = err.Error()
 		}
 	}
