@@ -134,16 +134,21 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
-// TestRivals: two machines that write in turns wait for nothing, and ask for little.
-func TestRivals(t *testing.T) {
-	var c counted
+// rivals opens a new database on two machines, whose requests c counts.
+func rivals(t *testing.T, c *counted) []*remote.Conn {
 	root := t.TempDir()
 	machine := func(m remote.Mode) *remote.Conn {
 		o := c.of(machineOf(t, root, t.TempDir(), silent))
 		o.LeaseLinger, o.LeaseRenewal, o.LeaseTimeout = time.Hour, time.Hour, 2*time.Hour
 		return open(t, o, m)
 	}
-	conns := []*remote.Conn{machine(remote.Mode{Create: true}), machine(remote.Mode{})}
+	return []*remote.Conn{machine(remote.Mode{Create: true}), machine(remote.Mode{})}
+}
+
+// TestRivals: two machines that write in turns wait for nothing, and ask for little.
+func TestRivals(t *testing.T) {
+	var c counted
+	conns := rivals(t, &c)
 	turn := func(n int) []string {
 		t.Helper()
 		if v := mustWrite(t, conns[n%2]); v != uint64(n+1) {
@@ -185,13 +190,7 @@ func TestRivals(t *testing.T) {
 // in vain. The other one gets it, and it is not taken so again for a while.
 func TestVainTurn(t *testing.T) {
 	var c counted
-	root := t.TempDir()
-	machine := func(m remote.Mode) *remote.Conn {
-		o := c.of(machineOf(t, root, t.TempDir(), silent))
-		o.LeaseLinger, o.LeaseRenewal, o.LeaseTimeout = time.Hour, time.Hour, 2*time.Hour
-		return open(t, o, m)
-	}
-	conns := []*remote.Conn{machine(remote.Mode{Create: true}), machine(remote.Mode{})}
+	conns := rivals(t, &c)
 	version := uint64(0)
 	write := func(who int) {
 		t.Helper()
