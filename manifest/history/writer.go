@@ -155,6 +155,13 @@ func (w *Writer) State() State { return w.state }
 // Name returns what w's records are signed with.
 func (w *Writer) Name() [16]byte { return w.name }
 
+// Rename gives w, if it only follows, another name: somebody else may write under the one it had.
+func (w *Writer) Rename() {
+	if w.state == Following {
+		rand.Read(w.name[:]) // never fails: crypto/rand
+	}
+}
+
 // Reader returns what w reads with. Only Clone, Look, Check, ETag and Seen may be called.
 func (w *Writer) Reader() *Reader { return w.reader }
 

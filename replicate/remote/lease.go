@@ -187,9 +187,7 @@ func (l *lease) own(ctx context.Context) error {
 	if n == nil && s.estranged() {
 		s.fall()
 	}
-	if _, left := l.file.Left(); left && !d.set.broken.trustsNewFiles {
-		ours = [16]byte{}
-	}
+	_, left := l.file.Left() // before a state is stored
 	if n != nil && !n.is(s.w) {
 		if !d.set.broken.waitsForItself {
 			ours = n.Name
@@ -220,6 +218,11 @@ func (l *lease) own(ctx context.Context) error {
 			return err
 		}
 	}
+	// Who writes by the file that was left has the old name.
+	if left && !d.set.broken.trustsNewFiles {
+		s.w.Rename()
+		ours = s.w.Name()
+	}
 	return l.claim(ctx, ours)
 }
 
@@ -232,13 +235,13 @@ func (s *story) fall() {
 }
 
 // claim takes the history over from where it was read to, if nobody owns it, or its owner is dead,
-// or was ours; zero: nobody's.
+// or was ours.
 func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	d := l.d
 	s := &d.story
 	at := s.w.At()
-	free := at.Released || at.Number == 0 ||
-		ours != [16]byte{} && (s.by == s.w.Name() || s.by == ours)
+	own := s.by == s.w.Name() || s.by == ours
+	free := at.Released || at.Number == 0 || own
 	d.mu.Lock()
 	dead := l.watch.dead(at) || d.set.broken.takesAnyTime
 	if free && l.keeper.yields(at, d.now()) {
@@ -264,7 +267,6 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	if err != nil {
 		return err
 	}
-	other := !(s.by == s.w.Name() || s.by == ours)
 	wait := l.traceBeside(ctx) // records that this one would stand on may be gone
 	s.w.Claim(body)
 	err = settleFence(ctx, s)
@@ -296,7 +298,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	k := &l.keeper
-	k.rival = other && k.owned > 0 && d.now()-k.owned < d.set.o.LeaseLinger
+	k.rival = !own && k.owned > 0 && d.now()-k.owned < d.set.o.LeaseLinger
 	return nil
 }
 
