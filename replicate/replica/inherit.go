@@ -62,13 +62,19 @@ func changesTo(prev, m *manifest.Manifest) (c *changes, ok bool) {
 	if i, ok := regrown(prev, m); ok {
 		differs(i)
 	}
+	// What is inline no more was folded into the slot: if its object is the same one, the file was
+	// cut off there, and has grown since.
+	inline, gone := inlineChanges(prev.Inline, m.Inline)
+	for _, i := range gone {
+		differs(i)
+	}
+	c.inline = inline
 	if len(c.objects) > sorted {
 		slices.Sort(c.objects)
 		c.objects = slices.Compact(c.objects)
 	}
 	k, _ := slices.BinarySearch(c.objects, chunks)
 	c.objects = c.objects[:k]
-	c.inline = inlineChanges(prev.Inline, m.Inline)
 	return c, true
 }
 
@@ -94,18 +100,21 @@ func sameTop(a, b []chunkstore.Ref) bool {
 		slices.EqualFunc(a, b, func(a, b chunkstore.Ref) bool { return a.ID == b.ID }))
 }
 
-// inlineChanges returns the chunks that have other inline pages in b than in a.
-func inlineChanges(a, b []manifest.Page) (chunks []int) {
-	differs := func(p manifest.Page) {
+// inlineChanges returns the chunks that have other inline pages in b than in a, and those of them
+// that have no page any more where a has one.
+func inlineChanges(a, b []manifest.Page) (chunks, gone []int) {
+	add := func(to *[]int, p manifest.Page) {
 		i := int(p.Offset / chunkstore.ChunkBytes)
-		if n := len(chunks); n == 0 || chunks[n-1] != i {
-			chunks = append(chunks, i)
+		if n := len(*to); n == 0 || (*to)[n-1] != i {
+			*to = append(*to, i)
 		}
 	}
+	differs := func(p manifest.Page) { add(&chunks, p) }
 	for len(a) > 0 || len(b) > 0 {
 		switch {
 		case len(b) == 0 || len(a) > 0 && a[0].Offset < b[0].Offset:
 			differs(a[0])
+			add(&gone, a[0])
 			a = a[1:]
 		case len(a) == 0 || b[0].Offset < a[0].Offset:
 			differs(b[0])
@@ -117,7 +126,7 @@ func inlineChanges(a, b []manifest.Page) (chunks []int) {
 			a, b = a[1:], b[1:]
 		}
 	}
-	return chunks
+	return chunks, gone
 }
 
 // sameBytes is bytes.Equal, which looks at all of them also where they are the same memory.

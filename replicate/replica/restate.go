@@ -43,7 +43,8 @@ func (r *Reader) Restate(m *manifest.Manifest) (err error) {
 		})
 	}
 	if !known {
-		c = &changes{inline: inlineChanges(prev.m.Inline, m.Inline)}
+		inline, _ := inlineChanges(prev.m.Inline, m.Inline)
+		c = &changes{inline: inline}
 	}
 	// Where pages are inline no more they are in another object.
 	c.objects = slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.objects, c.inline))))
