@@ -70,8 +70,9 @@
 // that it has not seen, or whose lock was somebody else's. So ([File.Left]) it goes on as the
 // writer that it was only if nobody had gone on in the file that it left, and the log says that
 // nobody has gone on elsewhere. All others wait until the history was given back, or its owner is
-// dead, and take it over by a fence, as another machine would. The first one's next append
-// conflicts, and the next time it moves to the new file.
+// dead, and take it over by a fence, as another machine would, and under a new name: what is
+// appended under the old one is the first one's. The first one's next append conflicts, and the
+// next time it moves to the new file.
 //
 // Who holds the lock is alive: an OFD lock belongs to the open file, which the kernel closes when
 // the process ends. Defeated by a process that stopped (SIGSTOP), and by a child that was forked
