@@ -59,13 +59,8 @@ func changesTo(prev, m *manifest.Manifest) (c *changes, ok bool) {
 	for i := prev.Chunks(); i < chunks; i++ {
 		differs(i)
 	}
-	if i, ok := regrown(prev, m); ok {
-		differs(i)
-	}
-	// What is inline no more was folded into the slot: if its object is the same one, the file was
-	// cut off there, and has grown since.
-	inline, gone := inlineChanges(prev.Inline, m.Inline)
-	for _, i := range gone {
+	inline, stale := inlineChanges(prev, m)
+	for _, i := range stale {
 		differs(i)
 	}
 	c.inline = inline
@@ -76,15 +71,6 @@ func changesTo(prev, m *manifest.Manifest) (c *changes, ok bool) {
 	k, _ := slices.BinarySearch(c.objects, chunks)
 	c.objects = c.objects[:k]
 	return c, true
-}
-
-// regrown returns the last chunk of prev, if it is longer in m, and has no inline pages there: what
-// the slot has beyond the end may be of a version before, whose inline pages were folded into it,
-// though the object is the same one.
-func regrown(prev, m *manifest.Manifest) (i int, ok bool) {
-	i = prev.Chunks() - 1
-	end := min(int64(i+1)*chunkstore.ChunkBytes, m.FileBytes)
-	return i, prev.FileBytes < end && !manifest.Covered(m.Inline, prev.FileBytes, end)
 }
 
 // extentOf is how far m's top goes.
@@ -100,21 +86,23 @@ func sameTop(a, b []chunkstore.Ref) bool {
 		slices.EqualFunc(a, b, func(a, b chunkstore.Ref) bool { return a.ID == b.ID }))
 }
 
-// inlineChanges returns the chunks that have other inline pages in b than in a, and those of them
-// that have no page any more where a has one.
-func inlineChanges(a, b []manifest.Page) (chunks, gone []int) {
-	add := func(to *[]int, p manifest.Page) {
-		i := int(p.Offset / chunkstore.ChunkBytes)
+// inlineChanges returns the chunks that have other inline pages in m than in prev, and those of
+// which a slot of prev does not serve m, though their object be the same one, ascending: inline
+// pages may have been folded into it. Those are gone where the file was cut off, and has grown
+// since, or lie beyond prev's end, where it grows.
+func inlineChanges(prev, m *manifest.Manifest) (chunks, stale []int) {
+	add := func(to *[]int, i int) {
 		if n := len(*to); n == 0 || (*to)[n-1] != i {
 			*to = append(*to, i)
 		}
 	}
-	differs := func(p manifest.Page) { add(&chunks, p) }
+	differs := func(p manifest.Page) { add(&chunks, int(p.Offset/chunkstore.ChunkBytes)) }
+	a, b := prev.Inline, m.Inline
 	for len(a) > 0 || len(b) > 0 {
 		switch {
 		case len(b) == 0 || len(a) > 0 && a[0].Offset < b[0].Offset:
 			differs(a[0])
-			add(&gone, a[0])
+			add(&stale, int(a[0].Offset/chunkstore.ChunkBytes))
 			a = a[1:]
 		case len(a) == 0 || b[0].Offset < a[0].Offset:
 			differs(b[0])
@@ -126,7 +114,12 @@ func inlineChanges(a, b []manifest.Page) (chunks, gone []int) {
 			a, b = a[1:], b[1:]
 		}
 	}
-	return chunks, gone
+	last := prev.Chunks() - 1
+	end := min(int64(last+1)*chunkstore.ChunkBytes, m.FileBytes)
+	if prev.FileBytes < end && !manifest.Covered(m.Inline, prev.FileBytes, end) {
+		add(&stale, last)
+	}
+	return chunks, stale
 }
 
 // sameBytes is bytes.Equal, which looks at all of them also where they are the same memory.
@@ -234,9 +227,9 @@ func (h heir) carry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last, grown := regrown(prev.m, s.m)
+	_, stale := inlineChanges(prev.m, s.m)
 	for n, i := range chunks {
-		if grown && i == last {
+		if _, other := slices.BinarySearch(stale, i); other {
 			continue
 		}
 		if now[n].ID == before[n].ID && s.table.makePart(i) == nil {

@@ -43,7 +43,7 @@ func (r *Reader) Restate(m *manifest.Manifest) (err error) {
 		})
 	}
 	if !known {
-		inline, _ := inlineChanges(prev.m.Inline, m.Inline)
+		inline, _ := inlineChanges(prev.m, m)
 		c = &changes{inline: inline}
 	}
 	// Where pages are inline no more they are in another object.

@@ -64,12 +64,14 @@ func TestRestateEqualObjects(t *testing.T) {
 // TestRestateCutGrown: what was inline when a version was described anew does not come back where
 // the file was cut off, and grows again, over the same object.
 func TestRestateCutGrown(t *testing.T) {
-	t.Run("step by step", func(t *testing.T) { cutGrown(t, true) })
-	t.Run("at once", func(t *testing.T) { cutGrown(t, false) })
+	t.Run("step by step", func(t *testing.T) { cutGrown(t, true, false) })
+	t.Run("at once", func(t *testing.T) { cutGrown(t, false, false) })
+	t.Run("with a checkpoint between", func(t *testing.T) { cutGrown(t, false, true) })
 }
 
-// cutGrown has a reader that sees the file while it is cut off, or does not.
-func cutGrown(t *testing.T, sees bool) {
+// cutGrown has a reader that sees the file while it is cut off, or does not. The last version has a
+// tree of its own if packed says so.
+func cutGrown(t *testing.T, sees, packed bool) {
 	const chunks = 70
 	file := random(chunks*chunkstore.ChunkBytes, 1)
 	last := file[(chunks-1)*chunkstore.ChunkBytes:]
@@ -120,6 +122,12 @@ func cutGrown(t *testing.T, sees bool) {
 		derive()
 	}
 	next().FileBytes += 3 * block
+	if packed {
+		zero := chunkstore.Ref{ID: chunkstore.ZeroID}
+		m.Patches = append([]manifest.Patch{{Index: 1, Ref: zero}, {Index: 2, Ref: zero},
+			{Index: 3, Ref: zero}}, m.Patches...)
+		m = f.packed(m)
+	}
 	derive()
 	if read(); !bytes.Equal(got, last) {
 		t.Error("what was cut off is read again")
