@@ -1,7 +1,6 @@
 package remote_test
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
-	"verneuil/chunkstore/faultbucket"
 	"verneuil/replicate/remote"
 )
 
@@ -29,20 +27,12 @@ func TestGather(t *testing.T) {
 		var records atomic.Int64
 		o := machineOf(t, root, temp, silent)
 		o.LeaseLinger = time.Hour
-		open := o.Open
-		o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
-			s, err := open(ctx, name)
-			if err != nil {
-				return nil, err
+		o = called(o, func(_ *chunkstore.Store, verb, key string) {
+			if verb == "put" && strings.HasPrefix(key, "log-") {
+				records.Add(1)
+				<-time.After(200 * time.Millisecond) // the bubble's clock
 			}
-			plan := &faultbucket.Plan{OnCalled: func(verb, key string) {
-				if verb == "put" && strings.HasPrefix(key, "log-") {
-					records.Add(1)
-					<-time.After(200 * time.Millisecond) // the bubble's clock
-				}
-			}}
-			return chunkstore.NewStore(plan.Target(s.Targets[0])), nil
-		}
+		})
 		set, err := remote.NewSet(o)
 		if err != nil {
 			t.Fatal(err)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"verneuil/chunkstore"
-	"verneuil/chunkstore/faultbucket"
 	"verneuil/manifest"
 	"verneuil/replicate/remote"
 	"verneuil/replicate/remote/compose"
@@ -187,31 +186,22 @@ type losing struct {
 
 // of returns how machineOf's store is seen through l.
 func (l *losing) of(t *testing.T, o remote.Options) remote.Options {
-	open := o.Open
-	o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
-		s, err := open(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		plan := &faultbucket.Plan{OnCalled: func(verb, key string) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			switch {
-			case l.over || verb != "put":
-			case len(key) == 64:
-				l.packs = append(l.packs, key)
-			case len(l.packs) > 0 && strings.HasPrefix(key, "log-"):
-				l.over = true
-				for _, pack := range l.packs {
-					if err := s.Targets[0].Chunks.Delete(ctx, pack); err != nil {
-						t.Error(err)
-					}
+	return called(o, func(s *chunkstore.Store, verb, key string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case l.over || verb != "put":
+		case len(key) == 64:
+			l.packs = append(l.packs, key)
+		case len(l.packs) > 0 && strings.HasPrefix(key, "log-"):
+			l.over = true
+			for _, pack := range l.packs {
+				if err := s.Targets[0].Chunks.Delete(context.Background(), pack); err != nil {
+					t.Error(err)
 				}
 			}
-		}}
-		return chunkstore.NewStore(plan.Target(s.Targets[0])), nil
-	}
-	return o
+		}
+	})
 }
 
 // fill makes a database of so many bytes, which are random, one transaction, and returns it.

@@ -49,13 +49,20 @@ func (c *counted) take() (calls []string) {
 
 // of returns how machineOf's store is seen through c.
 func (c *counted) of(o remote.Options) remote.Options {
+	return called(o, func(_ *chunkstore.Store, verb, key string) { c.note(verb, key) })
+}
+
+// called has on be called before each request to the store that o opens.
+func called(
+	o remote.Options, on func(s *chunkstore.Store, verb, key string),
+) remote.Options {
 	open := o.Open
 	o.Open = func(ctx context.Context, name string) (*chunkstore.Store, error) {
 		s, err := open(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		plan := &faultbucket.Plan{OnCalled: c.note}
+		plan := &faultbucket.Plan{OnCalled: func(verb, key string) { on(s, verb, key) }}
 		return chunkstore.NewStore(plan.Target(s.Targets[0])), nil
 	}
 	return o

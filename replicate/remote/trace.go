@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,9 +50,7 @@ func (l *lease) trace(ctx context.Context) error {
 	}
 	err := l.traceFor(ctx, r)
 	if err == nil || errors.Is(err, history.ErrBehind) && !errors.Is(err, history.ErrLost) {
-		if mendErr := l.keeper.traced.named.mend(ctx, d); mendErr != nil {
-			err = mendErr
-		}
+		err = cmp.Or(l.keeper.traced.named.mend(ctx, d), err)
 	}
 	if !errors.Is(err, history.ErrBehind) { // nor an ErrLost
 		return err
