@@ -53,7 +53,9 @@
 **     was not waited for. A handle that has passed its place on with a commit need not give it up;
 **     and while nobody else takes it (its grip is loose) it makes its grip firm without Go, if the
 **     version that it reads is this process's last one, which is not durable yet. That needs no
-**     look at the store (M2) either, as its own commit does not.
+**     look at the store (M2) either, as its own commit does not. A call is not saved where the lock
+**     is for a statement that writes, and another handle's version is not durable yet: to reserve
+**     on what is durable would fail, and the busy handler sleep.
 **
 ** No lock is waited for here: SQLite's busy handler does that. PENDING and EXCLUSIVE need none:
 ** readers have their versions.
@@ -61,6 +63,7 @@
 #include "remote_file.h"
 #include "gort.h"
 #include "log.h"
+#include "selection.h"
 #include "remote_goexports.h"
 SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
@@ -176,18 +179,30 @@ static int isPromised(const RemoteFile *p) {
   return (is || isTip(p, p->iTip)) && clockNs(CLOCK_BOOTTIME) < until;
 }
 
+/* Is the lock for a statement that writes, as it seems? */
+static int isToWrite(const RemoteFile *p) {
+  return !p->isReadOnly && p->ppDb && *p->ppDb && selectionWrites(*p->ppDb);
+}
+
+/* Has another handle of this process made a version that is not durable yet, on which this one
+** is to write? */
+static int isBehindTip(const RemoteFile *p) {
+  uint64_t iTip = atomic_load_explicit(p->pTip, memory_order_acquire);
+  return iTip && iTip != p->iTip && isToWrite(p);
+}
+
 /* Moves to a version that may be read under a new SHARED lock (M2). */
 static int share(RemoteFile *p) {
   RemotePlace place = {0};
   int rc = SQLITE_OK;
-  if (p->isPinned || isPromised(p)) return SQLITE_OK;
+  if (p->isPinned || (isPromised(p) && !isBehindTip(p))) return SQLITE_OK;
   if (p->isFollowing || isFresh(p)) {
     if (atomic_load_explicit(p->pNewest, memory_order_relaxed) == p->pTable->iCounter) return SQLITE_OK;
     if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
     goRemoteAdopt(p->hConn, &place);
   } else {
     if (!remoteGo(p)) return SQLITE_IOERR_LOCK;
-    rc = goRemoteShare(p->hConn, p->ppDb, &place);
+    rc = goRemoteShare(p->hConn, isToWrite(p), p->ppDb, &place);
   }
   remoteMoved(p, &place);
   return rc;

@@ -222,12 +222,13 @@ func goRemoteAhead(h C.uintptr_t, chunk C.uint32_t) {
 }
 
 //export goRemoteShare
-func goRemoteShare(h C.uintptr_t, db unsafe.Pointer, out *C.RemotePlace) (rc C.int) {
+func goRemoteShare(h C.uintptr_t, writes C.int, db unsafe.Pointer, out *C.RemotePlace) (rc C.int) {
 	rc = C.SQLITE_IOERR_LOCK
 	defer guard("share a database in a store")
 	c := conn(h)
 	defer c.place(out)
-	return c.tell("begin a transaction", c.waiting(db, c.Share), rc)
+	share := func(ctx context.Context) error { return c.Share(ctx, writes != 0) }
+	return c.tell("begin a transaction", c.waiting(db, share), rc)
 }
 
 //export goRemoteAdopt

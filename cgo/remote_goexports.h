@@ -21,7 +21,7 @@ extern void goRemoteClose(uintptr_t hConn);
 extern int goRemoteRead(uintptr_t hConn, void *pBuf, int nByte, int64_t iOfst, void *ppDb);
 extern void goRemoteAhead(uintptr_t hConn, uint32_t iChunk);
 
-extern int goRemoteShare(uintptr_t hConn, void *ppDb, RemotePlace *pPlace);
+extern int goRemoteShare(uintptr_t hConn, int writes, void *ppDb, RemotePlace *pPlace);
 extern void goRemoteAdopt(uintptr_t hConn, RemotePlace *pPlace);
 extern int goRemoteReserve(uintptr_t hConn, void *ppDb, RemotePlace *pPlace);
 extern int goRemoteCommit(uintptr_t hConn, RemoteChange *pChange, void *ppDb, RemotePlace *pPlace);

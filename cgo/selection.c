@@ -72,3 +72,9 @@ int selectionRunsSeveral(sqlite3 *db) {
 }
 
 int selectionRunsSql(sqlite3 *db) { return running(db, 0) != 0; }
+
+int selectionWrites(sqlite3 *db) {
+  for (sqlite3_stmt *p = running(db, 0); p; p = running(db, p))
+    if (!sqlite3_stmt_readonly(p)) return 1;
+  return 0;
+}

@@ -27,4 +27,8 @@ int selectionRunsSql(sqlite3 *db);
 /* Does it run more than one? */
 int selectionRunsSeveral(sqlite3 *db);
 
+/* Is it running one that writes? BEGIN IMMEDIATE does, to all its databases; else it may be to
+** another one of them. */
+int selectionWrites(sqlite3 *db);
+
 #endif

@@ -25,7 +25,7 @@ func BenchmarkCommit(b *testing.B) {
 	for b.Loop() {
 		v++
 		if p := c.Place(); p.Onto == 0 { // else C asks nobody
-			if err := c.Share(b.Context()); err != nil {
+			if err := c.Share(b.Context(), false); err != nil {
 				b.Fatal(err)
 			}
 			if err := c.Reserve(b.Context()); err != nil {

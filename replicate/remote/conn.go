@@ -27,7 +27,7 @@ type Conn struct {
 	held bool               // Unreserve is to be called
 	// wanted is when c last could not reserve: it is about to try again, on the newest version.
 	wanted time.Duration
-	habit  habit
+	hints  hints
 
 	// Of a commit that Wait has not ended: where c goes back to if it fails.
 	mine   *entry
@@ -110,22 +110,26 @@ func (c *Conn) number() uint64 {
 func (c *Conn) Size() int64 { return c.r.Size() }
 
 // Share moves c to the newest version, as a read transaction begins. It may ask the store. If c
-// could not reserve a moment ago, it waits a moment for its turn, and gets the place of the writer.
-func (c *Conn) Share(ctx context.Context) error {
+// seems about to write, or could not reserve a moment ago, it waits a moment for its turn where
+// others write, too, and gets the place of the writer.
+func (c *Conn) Share(ctx context.Context, writes bool) error {
 	d := c.d
-	wants := c.wanted > 0 && d.now()-c.wanted < wantTime
+	again := c.wanted > 0 && d.now()-c.wanted < wantTime
 	c.wanted = 0
+	writes = c.hints.begin(writes)
+	wants := again || writes && c.crowded()
+	c.hints.taken = wants && !again
 	if wants {
 		d.users.await(ctx, c)
 	}
 	if c.stays(wants) {
 		return nil
 	}
-	if wants && d.lease.await(ctx) && c.number() != 0 {
+	if again && d.lease.await(ctx) && c.number() != 0 {
 		return nil // the watch has asked meanwhile, and found nothing newer
 	}
-	if c.mayWrite() {
-		c.habit.took = takeTurn(ctx, c)
+	if writes && c.mayTake() {
+		c.hints.taken = takeTurn(ctx, c) || c.hints.taken
 	}
 	d.queue.reveal(ctx)
 	// What is promised now has all that was answered for; what is published is no older.
@@ -184,7 +188,7 @@ func (c *Conn) Reserve(ctx context.Context) error {
 	if c.mode.ReadOnly {
 		return d.wrap(ErrReadOnly)
 	}
-	c.habit.reserved()
+	c.hints.reserved()
 	onto, err := c.enter(ctx)
 	if err == nil && onto == nil {
 		if err = d.lease.hold(ctx); err == nil {
@@ -265,6 +269,7 @@ type Way struct {
 // so. After an error nothing is committed.
 func (c *Conn) Commit(ctx context.Context, ch compose.Change, way Way) (moved bool, err error) {
 	d := c.d
+	c.hints.reserved() // C may have made the grip firm
 	if c.base == nil {
 		return false, d.wrap(fmt.Errorf("%w: this connection has not reserved", ErrLost))
 	}
@@ -392,6 +397,9 @@ func (c *Conn) forgetBefore() {
 // on.
 func (c *Conn) Unreserve() {
 	d := c.d
+	if c.grip.Load() == gripFirm {
+		c.hints.reserved()
+	}
 	c.base, c.onto, c.held = nil, nil, false
 	d.mu.Lock()
 	defer d.mu.Unlock()

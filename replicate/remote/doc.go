@@ -25,7 +25,8 @@
 // reads it from then on. Wait waits until it is durable. While it does, another handle of the
 // process may write on top of it: its record cannot exist without the first one's. All that is in
 // the queue goes into one record (group commit). If an append fails, all that stands behind it
-// fails with it.
+// fails with it. A handle that seems about to write, while others do, waits in Share for the place
+// of the writer, and reads the end of the queue then: what is durable is not what it may write on.
 //
 // Who waits and finds that nobody appends does it in his own thread, one record, with what others
 // have queued; what is queued meanwhile is appended in the background, and so is everything if
@@ -83,9 +84,9 @@
 // at (history's T2), a commit is put. The rival's fence is not asked for, as its digest in the
 // commit says what it was (history's readTurn). Nor is it asked whether there is more after the
 // rival's commit, which gave the history back, where a handle is about to write, as it seems: Share
-// takes the lease for it, and the fence is at the end or is refused. A handle seems so if its last
-// transactions in such turns have all written; where one only reads nevertheless, the lease was
-// taken in vain, is given back a moment later, and for long is not taken so again.
+// takes the lease for it, and the fence is at the end or is refused. C looks whether the connection
+// runs a statement that writes. Where that writes to another database, the lease was taken in vain,
+// is given back a moment later, and for a while is not taken so again (hints).
 //
 // A holder gives the lease back when nothing was written for the linger time, or at once when
 // another machine wants it and no transaction is open.

@@ -64,7 +64,7 @@ func (f *file) change(r *rand.Rand, v uint64) compose.Change {
 
 func (f file) mustBe(t *testing.T, c *remote.Conn) {
 	t.Helper()
-	if err := c.Share(t.Context()); err != nil {
+	if err := c.Share(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if c.Size() != int64(len(f))*compose.BlockBytes {
@@ -123,7 +123,7 @@ func TestLong(t *testing.T) {
 
 func mustShareToWrite(t *testing.T, c *remote.Conn) {
 	t.Helper()
-	err := c.Share(t.Context())
+	err := c.Share(t.Context(), false)
 	if err == nil {
 		err = c.Reserve(t.Context())
 	}

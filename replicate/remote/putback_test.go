@@ -66,7 +66,7 @@ func TestReaderOfStoreThatWasPutBack(t *testing.T) {
 		mustRead(t, c, 2)
 		store.putBack(t)
 		for range 2 {
-			if err := c.Share(t.Context()); !errors.Is(err, remote.ErrRolledBack) {
+			if err := c.Share(t.Context(), false); !errors.Is(err, remote.ErrRolledBack) {
 				t.Errorf("%+v: %v", mode, err)
 			}
 		}
@@ -172,7 +172,7 @@ func TestPageOfAnotherRecord(t *testing.T) {
 	if v := mustWrite(t, writer); v != 3 {
 		t.Fatalf("the store was put back, and now has %d", v)
 	}
-	if err := reader.Share(t.Context()); !errors.Is(err, remote.ErrRolledBack) {
+	if err := reader.Share(t.Context(), false); !errors.Is(err, remote.ErrRolledBack) {
 		t.Errorf("a reader is told %v", err)
 	}
 }
@@ -267,7 +267,7 @@ func TestPackLostThatWasNotKept(t *testing.T) {
 		runtime.Gosched()
 	}
 	for range 2 {
-		err := c.Share(t.Context())
+		err := c.Share(t.Context(), false)
 		if !errors.Is(err, remote.ErrRolledBack) || !strings.Contains(err.Error(), "the pack ") {
 			t.Errorf("share: %v", err)
 		}
@@ -354,6 +354,6 @@ func TestReaderFollowsToAnotherHistory(t *testing.T) {
 		t.Fatal(gone, err)
 	}
 	v = mustWrite(t, machine())
-	reader.Share(t.Context()) // it finds out
+	reader.Share(t.Context(), false) // it finds out
 	mustRead(t, reader, v)
 }

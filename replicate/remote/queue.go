@@ -70,9 +70,8 @@ type crowd struct {
 // other waits until that is durable.
 const gatherShare = 4
 
-// gatherLeast is the shortest moment that is waited: who finds the place of the writer taken
-// sleeps for a millisecond or two before he asks for his turn (SQLite's busy handler). In less time
-// few come, and the record is only later.
+// gatherLeast is the shortest moment that is waited: to make a commit takes some 100 us of
+// processor time, so that in less time few come, and the record is only later.
 const gatherLeast = 2 * time.Millisecond
 
 // tip returns the last entry of the queue; nil: there is none. It is called with mu.

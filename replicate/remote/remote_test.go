@@ -85,7 +85,7 @@ func page(k int, v uint64) []byte {
 // write has c write v to blocks, once nobody else writes.
 func write(ctx context.Context, c *remote.Conn, change func(old uint64) uint64) (uint64, error) {
 	for {
-		if err := c.Share(ctx); err != nil {
+		if err := c.Share(ctx, true); err != nil {
 			return 0, err
 		}
 		err := c.Reserve(ctx)
@@ -102,16 +102,29 @@ func write(ctx context.Context, c *remote.Conn, change func(old uint64) uint64) 
 		old, err := read(ctx, c)
 		v := change(old)
 		if err == nil {
-			_, err = c.Commit(ctx, compose.Change{
-				Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
-				Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
-			}, remote.Way{Pass: true})
+			_, err = c.Commit(ctx, changeTo(v), remote.Way{Pass: true})
 		}
 		if err == nil {
 			err = c.Wait(ctx)
 		}
 		c.Unreserve()
 		return v, err
+	}
+}
+
+// commitTo has c, which has reserved, commit v to all blocks.
+func commitTo(t *testing.T, c *remote.Conn, v uint64, way remote.Way) {
+	t.Helper()
+	if _, err := c.Commit(t.Context(), changeTo(v), way); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// changeTo is that of all blocks to v.
+func changeTo(v uint64) compose.Change {
+	return compose.Change{
+		Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
+		Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
 	}
 }
 
@@ -150,7 +163,7 @@ func mustWrite(t *testing.T, c *remote.Conn) uint64 {
 
 func mustRead(t *testing.T, c *remote.Conn, want uint64) {
 	t.Helper()
-	err := c.Share(t.Context())
+	err := c.Share(t.Context(), false)
 	var v uint64
 	if err == nil {
 		v, err = read(t.Context(), c)
@@ -172,20 +185,14 @@ func TestEarly(t *testing.T) {
 	for range 3 {
 		mustRead(t, c2, v)
 		for _, c := range []*remote.Conn{c1, c2} {
-			if err := c.Share(t.Context()); err != nil {
+			if err := c.Share(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.Reserve(t.Context()); err != nil {
 				t.Fatalf("cannot write: %v", err)
 			}
 			v++
-			change := compose.Change{
-				Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
-				Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
-			}
-			if _, err := c.Commit(t.Context(), change, early); err != nil {
-				t.Fatal(err)
-			}
+			commitTo(t, c, v, early)
 			c.Unreserve()
 			if lease.Number() != 0 {
 				t.Fatal("others are told that they read the newest version")
@@ -195,7 +202,7 @@ func TestEarly(t *testing.T) {
 	}
 	c3 := openIn(t, set, remote.Mode{})
 	mustRead(t, c3, v) // all of it is durable then
-	if err := c1.Share(t.Context()); err != nil {
+	if err := c1.Share(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if p := c1.Place(); p.Number == 0 || lease.Number() != p.Number || !lease.Alone(0) {
@@ -210,17 +217,8 @@ func TestGrip(t *testing.T) {
 	set := newSet(t, o)
 	c1, c2 := openIn(t, set, remote.Mode{Create: true}), openIn(t, set, remote.Mode{})
 	v := uint64(0)
-	commit := func(c *remote.Conn) {
-		t.Helper()
-		v++
-		_, err := c.Commit(t.Context(), compose.Change{
-			Bytes: blocks * compose.BlockBytes, Offsets: []int64{0, 4096, 8192, 12288},
-			Read: func(k int, b []byte) error { copy(b, page(k, v)); return nil },
-		}, remote.Way{Pass: true, Early: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	early := remote.Way{Pass: true, Early: true}
+	commit := func(c *remote.Conn) { t.Helper(); v++; commitTo(t, c, v, early) }
 	// firm is what C does.
 	firm := func(c *remote.Conn) bool {
 		p, w := c.Place(), c.Words()
@@ -232,7 +230,7 @@ func TestGrip(t *testing.T) {
 	if !firm(c1) {
 		t.Fatal("a handle that writes one transaction after another has to ask")
 	}
-	if err := c2.Share(t.Context()); err != nil {
+	if err := c2.Share(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if err := c2.Reserve(t.Context()); !errors.Is(err, remote.ErrBusy) {

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,8 +71,7 @@ type Options struct {
 
 // pace is other in the simulation.
 type pace struct {
-	look  time.Duration // lookInterval
-	habit int           // habitWrites
+	look time.Duration // lookInterval
 }
 
 func (o Options) withDefaults() Options {
@@ -88,7 +86,6 @@ func (o Options) withDefaults() Options {
 	def(&o.Deadline, 30*time.Second)
 	def(&o.CommitInterval, 100*time.Millisecond)
 	def(&o.look, lookInterval)
-	o.habit = cmp.Or(o.habit, habitWrites)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

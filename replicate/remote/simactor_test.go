@@ -28,7 +28,7 @@ type actor struct {
 
 // moved is what C does after each call.
 func (a *actor) moved() {
-	if a.c.habit.took {
+	if a.c.hints.taken {
 		a.p.w.mu.Lock()
 		a.p.w.counts.Turns++
 		a.p.w.mu.Unlock()
@@ -145,14 +145,19 @@ func (a *actor) rest(ctx context.Context) error {
 	return a.p.sleep(ctx, time.Duration(a.rng.ExpFloat64()*float64(scale)))
 }
 
-// begin is what C does at the beginning of a transaction.
-func (a *actor) begin(ctx context.Context) error {
+// begin is what C does at the beginning of a transaction, which is about to write if writes.
+func (a *actor) begin(ctx context.Context, writes bool) error {
 	defer a.moved()
 	if a.mode.Follow {
 		a.c.Adopt()
 		return nil
 	}
 	w, number := a.p.w, a.place.Number
+	writes = w.told > 0 && !a.mode.ReadOnly && writes != (w.ticks.Load()%w.told == 0)
+	tip := (*atomic.Uint64)(a.c.Words().Tip).Load()
+	if writes && tip != 0 && tip != a.place.Tip {
+		return a.c.Share(ctx, true)
+	}
 	if a.place.Tip != 0 && a.alone() && a.isTip(a.place.Tip) {
 		return nil
 	}
@@ -163,7 +168,7 @@ func (a *actor) begin(ctx context.Context) error {
 		w.mu.Unlock()
 		return nil
 	}
-	return a.c.Share(ctx)
+	return a.c.Share(ctx, writes)
 }
 
 // list reads the version that is open.
@@ -174,13 +179,13 @@ func (a *actor) list(ctx context.Context) ([]uint32, error) {
 }
 
 // view is begin and list, and checks what was read. It returns what no later read may lack.
-func (a *actor) view(ctx context.Context) (list []uint32, err error) {
+func (a *actor) view(ctx context.Context, writes bool) (list []uint32, err error) {
 	w := a.p.w
 	w.mu.Lock()
 	least, began := w.known, w.now()
 	w.mu.Unlock()
 	w.trace("process %d %p begins", a.p.id, a.c)
-	err = a.begin(ctx)
+	err = a.begin(ctx, writes)
 	w.believes(err)
 	if err != nil {
 		return nil, err
@@ -224,7 +229,7 @@ func (a *actor) view(ctx context.Context) (list []uint32, err error) {
 // read is a transaction that reads.
 func (a *actor) read(ctx context.Context) {
 	call := a.p.w.ticks.Add(1)
-	list, err := a.view(ctx)
+	list, err := a.view(ctx, false)
 	if err == nil && !a.mode.Follow && a.durable {
 		a.p.w.note(operation{actor: a, call: call, list: list})
 	}
@@ -234,7 +239,7 @@ func (a *actor) read(ctx context.Context) {
 func (a *actor) write(ctx context.Context) (done bool, err error) {
 	w := a.p.w
 	call := w.ticks.Add(1)
-	list, err := a.view(ctx)
+	list, err := a.view(ctx, true)
 	if err != nil {
 		return false, err
 	}

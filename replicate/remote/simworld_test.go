@@ -21,8 +21,8 @@ type world struct {
 	*memory
 	settings
 
-	seed  int64
-	turns bool       // two machines write in turns, most of the time
+	seed int64
+	manners
 	rng   *rand.Rand // of who sets the world up, and harms it
 	dir   string
 	began time.Time
@@ -69,6 +69,12 @@ type settings struct {
 	paused   bool // machines are, and their clocks stand still meanwhile
 	cleaned  bool // machines lose the files that their processes share
 	variant  variant
+}
+
+// manners are how those that write come to that.
+type manners struct {
+	turns bool  // two machines write in turns, most of the time
+	told  int64 // C says who is about to, and is wrong once in so many; 0: it does not say
 }
 
 // variant is what is left out, for the simulation to find.
@@ -182,8 +188,11 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	}
 	w.big = w.big || v.putBack && (more.IntN(3) == 0 || v.mendsNothing)
 	if v == (variant{}) && rand.New(rand.NewPCG(uint64(seed), 2)).IntN(6) == 0 {
-		w.turns, w.lease.habit = true, 1
+		w.turns = true
 		w.latency, w.trouble = min(w.latency, 20*time.Millisecond), min(w.trouble, 6)
+	}
+	if v == (variant{}) && (w.turns || rand.New(rand.NewPCG(uint64(seed), 3)).IntN(2) == 0) {
+		w.told = 16
 	}
 	w.lease.History.Ahead = more.IntN(8) == 0
 	w.favour()
@@ -390,7 +399,7 @@ func (p *process) reserves() {
 	if a.c, err = p.set.Open(ctx, simName, Mode{}); err != nil {
 		return
 	}
-	list, err := a.view(ctx)
+	list, err := a.view(ctx, false)
 	if err != nil || a.c.Reserve(ctx) != nil || w.rng.IntN(2) == 0 {
 		return
 	}
@@ -474,7 +483,7 @@ func (p *process) reads() {
 	if err == nil {
 		defer c.Close()
 		a := &actor{p: p, c: c}
-		if err = c.Share(context.Background()); err == nil {
+		if err = c.Share(context.Background(), false); err == nil {
 			list, err = a.list(context.Background())
 		}
 	}

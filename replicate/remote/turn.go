@@ -6,52 +6,54 @@ import (
 	"verneuil/manifest/history"
 )
 
-// habitWrites is after how many transactions in a row that wrote, of those that began with the
-// history given to a rival, a handle is taken for one that is about to write.
-const habitWrites = 3
-
-// habit is what a handle does as a rule when its transaction begins with the history given to a
-// rival. Who is about to write takes the lease at once: its fence proves that what was read is the
-// end, and nobody need be asked for that.
-type habit struct {
-	begun  bool // such a transaction, and Reserve was not called yet
-	took   bool // and the lease was taken for it
-	writes int  // so many in a row have written
-	vain   int  // so many times the lease was taken for who only read
+// hints are what became of it when SQLite seemed about to write (Share's writes). It runs a
+// statement that writes, but perhaps to another database of the connection.
+type hints struct {
+	given bool // at the last Share, and Reserve was not called since
+	taken bool // and Share has gone by it
+	right int  // so many in a row were right
+	vain  int  // so many were gone by, and wrong
 }
 
 // reserved notes that the transaction writes.
-func (h *habit) reserved() {
-	if h.begun {
-		h.begun, h.took = false, false
-		h.writes++
+func (h *hints) reserved() {
+	if h.given {
+		h.given, h.taken = false, false
+		h.right++
 	}
 }
 
-// begin notes that a transaction begins, with the history given to a rival if inTurns, and reports
-// whether it is about to write, as it seems.
-func (h *habit) begin(inTurns bool, enough int) bool {
-	if h.begun { // the last one has only read
-		h.writes = 0
-		if h.took {
+// begin notes that a transaction begins, which seems about to write if writes, and reports whether
+// to go by that: four times as many have to be right before that for each that was wrong.
+func (h *hints) begin(writes bool) bool {
+	if h.given { // the last one has only read
+		h.right = 0
+		if h.taken {
 			h.vain++
 		}
 	}
-	h.begun, h.took = inTurns, false
-	return inTurns && h.writes>>min(2*h.vain, 30) >= enough
+	h.given, h.taken = writes, false
+	return writes && (h.right+1)>>min(2*h.vain, 30) > 0
 }
 
-// mayWrite reports whether c, whose transaction begins, is about to write, as it seems, and nobody
-// owns the history, which was given to a rival a moment ago.
-func (c *Conn) mayWrite() bool {
+// crowded reports whether other handles of this process write, too. It is called without mu.
+func (c *Conn) crowded() bool {
+	d := c.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := &d.users
+	return u.writer != c && (u.writer != nil || len(u.line) > 0) || d.queue.tip() != nil
+}
+
+// mayTake reports whether nobody owns the history, which was given to a rival a moment ago.
+func (c *Conn) mayTake() bool {
 	d := c.d
 	at := d.story.seen.Load()
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	k := &d.lease.keeper
-	inTurns := !c.mode.ReadOnly && k.passed && d.now()-k.owned < d.set.o.LeaseLinger &&
+	return k.passed && d.now()-k.owned < d.set.o.LeaseLinger &&
 		at != nil && !at.holder && at.m.At.Released
-	d.mu.Unlock()
-	return c.habit.begin(inTurns, d.set.o.habit)
 }
 
 // takeTurn takes the lease for c, which is about to write, if it is free once what the rival has

@@ -307,22 +307,22 @@ int goRemoteRead(uintptr_t hConn, void *pBuf, int nByte, int64_t iOfst, void *pp
   return unexpected();
 }
 
-int goRemoteShare(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) {
-  (void)hConn, (void)ppDb, (void)pPlace;
+int goRemoteShare(uintptr_t hConn, int writes, void *ppDb, RemotePlace *pPlace) {
+  (void)hConn, (void)writes, (void)ppDb, (void)pPlace;
   return unexpected();
 }
 
-int goRemoteReserve(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) { return goRemoteShare(hConn, ppDb, pPlace); }
-int goRemoteWait(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) { return goRemoteShare(hConn, ppDb, pPlace); }
+int goRemoteReserve(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) { return goRemoteShare(hConn, 0, ppDb, pPlace); }
+int goRemoteWait(uintptr_t hConn, void *ppDb, RemotePlace *pPlace) { return goRemoteShare(hConn, 0, ppDb, pPlace); }
 
 int goRemoteCommit(uintptr_t hConn, RemoteChange *pChange, void *ppDb, RemotePlace *pPlace) {
   (void)pChange;
-  return goRemoteShare(hConn, ppDb, pPlace);
+  return goRemoteShare(hConn, 0, ppDb, pPlace);
 }
 
 int goRemoteRefresh(uintptr_t hConn, void *ppDb, RemotePlace *pPlace, char **pzErr) {
   (void)pzErr;
-  return goRemoteShare(hConn, ppDb, pPlace);
+  return goRemoteShare(hConn, 0, ppDb, pPlace);
 }
 
 int goRemoteRelease(uintptr_t hConn, void *ppDb, char **pzErr) {
