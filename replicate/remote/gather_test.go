@@ -12,17 +12,24 @@ import (
 	"verneuil/replicate/remote"
 )
 
+// warmed returns a new store with a database of one commit. To write and to read it has made what
+// bubbles share: it has channels.
+func warmed(t *testing.T) (root string) {
+	root = t.TempDir()
+	c := open(t, machineOf(t, root, t.TempDir(), silent), remote.Mode{Create: true})
+	mustWrite(t, c)
+	mustRead(t, open(t, machineOf(t, root, t.TempDir(), silent), remote.Mode{}), 1)
+	if err := c.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
 // TestGather: the commits of many handles go into one record each time, not those of one half while
 // the other half waits.
 func TestGather(t *testing.T) {
 	const handles, each = 8, 10
-	root, temp := t.TempDir(), t.TempDir()
-	warmed := open(t, machineOf(t, root, t.TempDir(), silent), remote.Mode{Create: true})
-	mustWrite(t, warmed) // makes what bubbles share: it has channels
-	mustRead(t, open(t, machineOf(t, root, t.TempDir(), silent), remote.Mode{}), 1)
-	if err := warmed.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	root, temp := warmed(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		var records atomic.Int64
 		o := machineOf(t, root, temp, silent)

@@ -3,6 +3,7 @@ package remote_test
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"verneuil/replicate/remote"
@@ -78,4 +79,30 @@ func TestHints(t *testing.T) {
 			t.Fatal("it was wrong once, and is not believed any more")
 		}
 	}
+}
+
+// TestBusyAtOnce: SQLite is told at once that another connection writes, also one that is about to
+// write itself: how long it waits is for its busy handler to say.
+func TestBusyAtOnce(t *testing.T) {
+	root, temp := warmed(t), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		set, err := remote.NewSet(machineOf(t, root, temp, silent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer set.Close()
+		c1, c2 := openIn(t, set, remote.Mode{}), openIn(t, set, remote.Mode{})
+		mustShareToWrite(t, c1)
+		began := time.Now()
+		if err := c2.Share(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if err := c2.Reserve(t.Context()); !errors.Is(err, remote.ErrBusy) {
+			t.Errorf("two write at once: %v", err)
+		}
+		if took := time.Since(began); took > 0 { // the bubble's clock
+			t.Errorf("it was told that another one writes after %v", took)
+		}
+		c1.Unreserve()
+	})
 }

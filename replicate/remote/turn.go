@@ -36,13 +36,14 @@ func (h *hints) begin(writes bool) bool {
 	return writes && (h.right+1)>>min(2*h.vain, 30) > 0
 }
 
-// crowded reports whether other handles of this process write, too. It is called without mu.
+// crowded reports whether other handles of this process write, too, and wait for the store, or for
+// their turn. Who has a transaction open is another thing: SQLite is told at once that it is busy.
+// It is called without mu.
 func (c *Conn) crowded() bool {
 	d := c.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	u := &d.users
-	return u.writer != c && (u.writer != nil || len(u.line) > 0) || d.queue.tip() != nil
+	return len(d.users.line) > 0 || d.queue.tip() != nil
 }
 
 // mayTake reports whether nobody owns the history, which was given to a rival a moment ago.
