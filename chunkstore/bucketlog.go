@@ -147,7 +147,7 @@ func (l *bucketLog) other(n uint64, etag string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known, ok := l.etags[n]
-	return ok && etag != "" && known != BareETag(etag)
+	return etag != "" && (!ok || known != BareETag(etag))
 }
 
 // BareETag is an ETag without its quotes, with which not all stores list one, or compare it.

@@ -52,6 +52,7 @@ type LogEntry struct {
 	Number   uint64
 	Bytes    int64
 	Appended time.Time // by the store's clock
-	// Other: it may be another one than this Log has appended or read last. Not all logs can tell.
+	// Other: it may be another one than this Log has appended or read last, or this Log has done
+	// neither. Not all logs can tell.
 	Other bool
 }

@@ -243,6 +243,12 @@ func TestOtherRecord(t *testing.T) {
 	if got := others(); !slices.Equal(got, []uint64{3}) {
 		t.Errorf("listed as others: %d", got)
 	}
+	mine := log
+	log = chunkstore.NewLog(target, "others") // it has read none
+	if got := others(); !slices.Equal(got, []uint64{1, 2, 3, 4}) {
+		t.Errorf("not read, and listed as others: %d", got)
+	}
+	log = mine
 	if _, err := log.Read(t.Context(), 3, 1); err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,10 @@
 // create-once says nothing: the next number is free, and a record that is created there is read by
 // nobody, as readers stop at the first one that is missing. A log that can tell refuses such a
 // record (chunkstore.Log); where it cannot, Stand finds out, which whoever promises
-// something to others has to ask from time to time.
+// something to others has to ask from time to time. Trace, which does so by a list, believes of a
+// record that it is the one that was read only where the log knows its ETag, as it has appended or
+// read it: what a reader knows from elsewhere (Known) may have been lost since, and another one put
+// in its place, before the next one was appended.
 //
 // # Invariants
 //

@@ -388,15 +388,29 @@ func (r *Reader) Stand(ctx context.Context, since Position) error {
 	return r.unlessTrimmed(ctx, r.stand(ctx, r.seen+1, since, 0))
 }
 
-// Remains asks the store whether the last that r has read is there: that is one request, as a rule.
-// Of a store that was put back to what it was the last is lost, whatever else is. It fails with
-// ErrLost. nil: it is there, or the history has gone on, as Next finds out.
+// Remains asks the store whether the last that r has read is there, and the checkpoint before it:
+// that are two requests, both at once. Of a store that was put back to what it was the last is
+// lost, whatever else is. If another history was begun, as a record between the two is lost, Next
+// goes on with that one. It fails with ErrLost. nil: it is there, or the history has gone on, as
+// Next finds out.
 func (r *Reader) Remains(ctx context.Context) error {
-	var err error
-	if r.at.Number > r.seen {
-		err = r.unlessTrimmed(ctx, r.stand(ctx, r.at.Number, Position{}, 0))
-	} else {
-		err = r.newestStands(ctx)
+	var lost error
+	done := make(chan struct{})
+	beside := r.Clone()
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
+				lost = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		if beside.at.Number > beside.seen {
+			lost = beside.stand(ctx, beside.at.Number, Position{}, 0)
+		}
+	}()
+	err := r.newestStands(ctx)
+	if <-done; lost != nil {
+		err = r.unlessTrimmed(ctx, lost)
 	}
 	if errors.Is(err, ErrBehind) && !errors.Is(err, ErrLost) {
 		return nil
@@ -425,10 +439,11 @@ func (r *Reader) Trace(ctx context.Context) error {
 }
 
 // listed asks for the list of the records from first on, and reads the last one. One that the list
-// lacks is asked for: it may be late. Where one is another than was read, or older than the one
-// before it, others may have filled a gap, and all are read.
+// lacks is asked for: it may be late. Where one is another than was read, or was not read but is
+// known from elsewhere, or is older than the one before it, others may have filled a gap, and all
+// are read from there on.
 func (r *Reader) listed(ctx context.Context, first uint64) error {
-	next, filled := first, false
+	next, from := first, r.at.Number
 	var before time.Time
 	var missing []uint64
 	miss := func(to uint64) {
@@ -439,15 +454,16 @@ func (r *Reader) listed(ctx context.Context, first uint64) error {
 	err := r.log.List(ctx, first, r.at.Number, func(e chunkstore.LogEntry) bool {
 		miss(e.Number)
 		next = e.Number + 1
-		filled = filled || e.Other || e.Appended.Before(before)
+		if e.Other {
+			from = min(from, e.Number)
+		} else if e.Appended.Before(before) {
+			from = min(from, e.Number-1)
+		}
 		before = e.Appended
 		return true
 	})
 	if err != nil {
 		return fmt.Errorf("list the log: %w", err)
-	}
-	if filled {
-		return r.stand(ctx, first, Position{}, 0)
 	}
 	miss(r.at.Number + 1)
 	for _, n := range missing {
@@ -457,7 +473,7 @@ func (r *Reader) listed(ctx context.Context, first uint64) error {
 			return fmt.Errorf("%w: record %d is gone", ErrLost, n)
 		}
 	}
-	return r.stand(ctx, r.at.Number, Position{}, 0)
+	return r.stand(ctx, max(first, from), Position{}, 0)
 }
 
 // stand is Stand of the records from first on, and asks for so many after the last one, of which

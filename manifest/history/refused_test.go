@@ -565,3 +565,33 @@ func TestTrimmedSinceTheLook(t *testing.T) {
 		}
 	}
 }
+
+// TestRemainsWhereAnotherHistoryWasBegun: a reader whose last record is there, but not all before
+// it, goes on with the history that somebody has begun with what was left.
+func TestRemainsWhereAnotherHistoryWasBegun(t *testing.T) {
+	s := &plainStore{log: map[uint64][]byte{}}
+	_, err := Create(t.Context(), s, Options{}, [16]byte{1}, nil, "")
+	must(t, err)
+	w := follower(t, s)
+	must(t, w.Take(t.Context(), nil))
+	must(t, w.Append(t.Context(), []byte("a commit"), true))
+	still := Options{Grace: time.Hour, Now: func() time.Duration { return 0 }}
+	r, _, err := Open(t.Context(), s, still)
+	must(t, err)
+	for step := (Step{}); !step.End; {
+		step, err = r.Next(t.Context())
+		must(t, err)
+	}
+	delete(s.log, 1)
+	must(t, r.Remains(t.Context()))
+	if step, err := r.Next(t.Context()); err != nil || !step.Empty() {
+		t.Fatalf("there is %+v, %v", step, err)
+	}
+	_, err = Create(t.Context(), s, Options{}, [16]byte{2}, nil, fmt.Sprint(s.etag))
+	must(t, err)
+	must(t, r.Remains(t.Context()))
+	step, err := r.Next(t.Context())
+	if err != nil || step.Checkpoint == nil || step.Checkpoint.Lineage != [16]byte{2} {
+		t.Errorf("who goes on reads %+v, %v", step, err)
+	}
+}
