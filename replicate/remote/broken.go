@@ -18,6 +18,7 @@ type broken struct {
 	looksNever     bool // nobody asks for what was appended (R11)
 	ownsBehind     bool // an owner that finds a checkpoint of others goes on (R11)
 	mendsNothing   bool // nobody looks for packs that were named (R6)
+	beginsAnew     bool // who finds no database makes one, whatever there was
 	readsLost      bool // who only reads asks for nothing that he has read (R12)
 	overstaysTip   bool // what was committed last is the newest for ten minutes longer
 }

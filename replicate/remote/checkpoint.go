@@ -80,7 +80,7 @@ func (b *saver) forget() {
 	defer d.mu.Unlock()
 	b.folded, b.from, b.packed = nil, nil, nil
 	b.lost++
-	d.lease.keeper.traced.named.take()
+	d.lease.keeper.traced.named = named{}
 }
 
 // fold moves inline pages of m into chunks, unless forget has been called since it was so often.
@@ -177,7 +177,16 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 	d.mu.Lock()
 	named.add(packs...)
 	d.mu.Unlock()
-	return named.mend(ctx, d) // nobody may look any more
+	if err := named.mend(ctx, d); err != nil { // nobody may look any more
+		return err
+	}
+	// What this checkpoint has may have been lost since the last look. Then it is all that there is.
+	err = d.lease.trace(ctx)
+	if errors.Is(err, history.ErrLost) {
+		named.tellOf(ctx, d, m)
+		return err
+	}
+	return nil
 }
 
 // beginCheckpoint returns what a checkpoint is to be made of; nil: there is nothing new.

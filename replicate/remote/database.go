@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,6 +231,12 @@ func (d *database) make(ctx context.Context) error {
 		return nil
 	}
 	err := d.shop.prove(ctx)
+	if err == nil && !d.set.broken.beginsAnew {
+		err = versions.Vacant(ctx, d.shop.t, d.key)
+	}
+	if errors.Is(err, versions.ErrManifestLost) && d.story.open(ctx) == nil {
+		return nil // another one has made it meanwhile
+	}
 	if err == nil {
 		err = d.create(ctx)
 	}
@@ -290,6 +297,9 @@ func (d *database) status() Status {
 		if s.Holder {
 			s.LeaseAge = (d.now() - at.sign).Seconds()
 		}
+	}
+	if lost := d.lease.keeper.traced.named.lost(); lost != nil {
+		s.Error = strings.TrimPrefix(s.Error+"; "+lost.Error(), "; ")
 	}
 	return s
 }

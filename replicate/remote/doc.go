@@ -100,7 +100,9 @@
 //	R4  Between Share and the end of its transaction a handle reads one version, whole.
 //	R5  After a fence of epoch e no record of a lower epoch is appended (H4).
 //	R6  What a record or a checkpoint names is durable before it is appended or put. If the store
-//	    has lost it in between, who has put it puts it again, once a look has found that out.
+//	    has lost it in between, who has put it puts it again, once a look has found that out. If
+//	    he has died before that, who takes the history over says by name what is lost, and so
+//	    does who has put a checkpoint of it.
 //	R7  R1 to R6 hold whatever leases, locks and clocks do.
 //	R8  Reading takes no right to write to the store.
 //	R9  A writer that waits gets the database within the lease's timeout and a request after its
@@ -116,7 +118,11 @@
 //	    takes the history, and each renewal time; who has given it back, once more.
 //	R12 Who only reads, and asks the store, is told within the lease's timeout that it has lost
 //	    what he reads, unless a writer who has not found out yet has appended a record to it: then
-//	    once somebody else means to write. Nobody is told so of a store that has it.
+//	    once somebody else means to write. Where only a record before the last one is lost, he is
+//	    told once somebody has begun another history with what was left. Nobody is told so of a
+//	    store that has it.
+//	R13 Where the store has lost the newest checkpoint, and keeps others or has records, nobody
+//	    begins a database by that name: whoever opens it is told.
 //
 // # Beliefs
 //
@@ -162,7 +168,7 @@
 //
 // What was read is in the store still. Witness: the next record, which stands on it; else, each
 // lease's timeout, the last one itself (history's Remains), which is what a store that is put back
-// has lost. The machine's page promises one record, by its digest: who has read another one of that
+// has lost, and the newest checkpoint, which another history would have replaced. The machine's page promises one record, by its digest: who has read another one of that
 // number asks at once. Defeated by a record that was appended to what is lost by a writer who has
 // not found out. Then a reader is told as a writer is. What a process has kept, and no handle
 // reads, is compared with the store by the next one, and forgotten if it is newer.
@@ -172,7 +178,19 @@
 // lacks what was named before. Until that look the packs are kept, up to a bound, and are put again
 // if they are gone; what was too large is told, and the status says so. What was put for a record
 // that is not appended yet (a Folded) is given up when the store is found to have lost anything.
-// Defeated by a writer who dies before that look: then who reads what is gone is told so.
+// Defeated by a writer who dies before that look. So who takes the history over asks once, with his
+// first look, for the packs that the newest version names by itself, and that he has neither put
+// nor asked for: those of the records since the checkpoint, and of the top of its tree. Of one that
+// is gone he asks again after the lease's timeout, as a writer who lives may put it again; then he
+// says which it is, in the log and the status, and goes on. Who only comes, writes and goes asks
+// for none. Defeated by what lies deeper in the tree, and by what is lost later: then who reads it
+// is told which it is, and verify finds it. Who has put a checkpoint looks once more: if the store
+// was put back since the look before that, the checkpoint is all that there is of the records which
+// are lost, and he says which packs it lacks.
+//
+// There is no database of that name. Witness: the store has no manifest, and then, by one list, no
+// checkpoint that is kept of one which was ever written to, nor records after it. Defeated by a
+// store that has lost all of it, and by versions that are so old that they were collected.
 //
 // # How long a database stays
 //

@@ -197,6 +197,10 @@ func (l *lease) own(ctx context.Context) error {
 			return err
 		} else if !ok {
 			s.fall()
+		} else {
+			d.mu.Lock()
+			l.keeper.traced.named.inherit(s.m)
+			d.mu.Unlock()
 		}
 	}
 	if s.w.State() == history.Owning {
@@ -298,6 +302,7 @@ func (l *lease) claim(ctx context.Context, ours [16]byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	k := &l.keeper
+	k.traced.named.inherit(s.m)
 	k.rival = !own && k.owned > 0 && d.now()-k.owned < d.set.o.LeaseLinger
 	return nil
 }
@@ -578,6 +583,9 @@ func (l *lease) leave(ctx context.Context) error {
 	if at := d.story.seen.Load(); at == nil || !at.holder {
 		return nil
 	}
+	d.mu.Lock()
+	l.keeper.traced.named.heirs = nil // who goes on looks for them
+	d.mu.Unlock()
 	l.release(ctx)
 	l.news.Finish(ctx)
 	return nil

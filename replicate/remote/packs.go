@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/manifest/history"
 	"verneuil/replicate/remote/compose"
 )
@@ -20,6 +24,10 @@ const (
 	namedKeep = 16 << 20
 	// namedAtOnce is how many are looked for at once.
 	namedAtOnce = 8
+	// knownMax bounds how many packs it is noted of that they need not be looked for.
+	knownMax = 4096
+	// goneMax is how many are told of that are lost.
+	goneMax = 16
 )
 
 // named are the packs that this process has put, and that were named since they were last looked
@@ -28,11 +36,54 @@ const (
 type named struct {
 	packs []compose.Put
 	kept  int64 // bytes
+
+	// heirs are packs that others have put, and that the newest version names by itself: who has
+	// put them may have died before he looked for them.
+	heirs []chunkstore.Digest
+	known map[chunkstore.Digest]bool // those that were looked for, or are to be
+	gone  []chunkstore.Digest        // heirs that are lost
+}
+
+// inherit has those packs looked for that m names, the version of which this process is to make the
+// next one. It is called with mu.
+func (n *named) inherit(m *manifest.Manifest) {
+	before := n.known
+	n.known = make(map[chunkstore.Digest]bool)
+	for pack := range namedBy(m) {
+		if n.known[pack] || len(n.known) == knownMax {
+			continue
+		}
+		if n.known[pack] = true; !before[pack] {
+			n.heirs = append(n.heirs, pack)
+		}
+	}
+	n.heirs = n.heirs[:min(len(n.heirs), knownMax)]
+}
+
+// namedBy yields the packs that m names by itself, some of them more than once: those that records
+// have named since the checkpoint, then those that have the top of its tree.
+func namedBy(m *manifest.Manifest) iter.Seq[chunkstore.Digest] {
+	return func(yield func(chunkstore.Digest) bool) {
+		for _, p := range m.Patches {
+			if p.ID != chunkstore.ZeroID && !yield(p.Place.Pack) {
+				return
+			}
+		}
+		for _, ref := range m.Top {
+			if ref.ID != chunkstore.ZeroID && !yield(ref.Place.Pack) {
+				return
+			}
+		}
+	}
 }
 
 // add notes that packs were named, or may have been. It is called with mu.
 func (n *named) add(packs ...compose.Put) {
 	for _, p := range packs {
+		if n.known == nil || len(n.known) >= knownMax {
+			n.known = make(map[chunkstore.Digest]bool)
+		}
+		n.known[p.Name] = true
 		if p.Pack != nil {
 			if bytes := p.Pack.StoredBytes(); n.kept+bytes <= namedKeep {
 				n.kept += bytes
@@ -58,7 +109,8 @@ func (n *named) mend(ctx context.Context, d *database) error {
 		return nil
 	}
 	d.mu.Lock()
-	packs := n.take()
+	packs, heirs := n.take(), append(n.heirs, n.gone...)
+	n.heirs = nil
 	d.mu.Unlock()
 	var gone, failed error
 	var group errgroup.Group
@@ -79,7 +131,80 @@ func (n *named) mend(ctx context.Context, d *database) error {
 		})
 	}
 	group.Wait()
+	if missing := n.missing(ctx, d, heirs); len(missing) > 0 {
+		d.set.run("look for packs again", d, func(ctx context.Context) {
+			// Who has put them, and lives, looks by then, and puts them again.
+			if rest(ctx, d.set.o.LeaseTimeout) {
+				n.tell(d, n.missing(ctx, d, missing))
+			}
+		})
+	}
 	return cmp.Or(gone, failed)
+}
+
+// missing returns which of those packs of others are not there, and notes of those that are that
+// they are not lost.
+func (n *named) missing(
+	ctx context.Context, d *database, packs []chunkstore.Digest,
+) (missing []chunkstore.Digest) {
+	var group errgroup.Group
+	group.SetLimit(namedAtOnce)
+	for _, pack := range packs {
+		group.Go(func() error {
+			_, err := d.shop.t.Chunks.Stat(ctx, pack.String())
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			switch {
+			case errors.Is(err, chunkstore.ErrAbsent):
+				if !slices.Contains(n.gone, pack) {
+					missing = append(missing, pack)
+				}
+			case err != nil:
+				delete(n.known, pack) // who takes the history next looks for it
+			default:
+				n.gone = slices.DeleteFunc(n.gone,
+					func(g chunkstore.Digest) bool { return g == pack })
+			}
+			return nil
+		})
+	}
+	group.Wait()
+	return missing
+}
+
+// tell tells of packs that are lost. This process can do nothing about them, and goes on.
+func (n *named) tell(d *database, packs []chunkstore.Digest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, pack := range packs {
+		if len(n.gone) < goneMax {
+			n.gone = append(n.gone, pack)
+		}
+		d.log.Error("the store has lost a pack: "+remedy, "pack", pack)
+	}
+}
+
+// remedy is what to do about a pack that is gone, and of which nobody has a copy.
+const remedy = "what stands in it cannot be read, unless a machine has it in its cache. verneuilctl " +
+	"verify tells what that is; verneuilctl import with --version-id and --replace makes an older " +
+	"version the newest again"
+
+// tellOf tells of the packs that m names by itself, and that are not there.
+func (n *named) tellOf(ctx context.Context, d *database, m *manifest.Manifest) {
+	packs := make(map[chunkstore.Digest]bool)
+	for pack := range namedBy(m) {
+		packs[pack] = true
+	}
+	n.tell(d, n.missing(ctx, d, slices.Collect(maps.Keys(packs))))
+}
+
+// lost is nil, or says which packs are gone. It is called with mu.
+func (n *named) lost() error {
+	if len(n.gone) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the store has lost the pack %v, and %d more: %s", n.gone[0],
+		len(n.gone)-1, remedy)
 }
 
 // mendPack is mend of one pack.

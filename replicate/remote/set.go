@@ -254,8 +254,13 @@ func (s *Set) Open(ctx context.Context, name string, m Mode) (*Conn, error) {
 	}
 	if err != nil {
 		if errors.Is(err, chunkstore.ErrAbsent) && d.story.seen.Load() == nil {
-			err = fmt.Errorf(
-				"no such database, which mode=rwc and verneuilctl create make: %w", err)
+			if lost := versions.Vacant(ctx, d.shop.t, d.key); errors.Is(lost,
+				versions.ErrManifestLost) {
+				err = fmt.Errorf("%w (%w)", lost, err)
+			} else {
+				err = fmt.Errorf(
+					"no such database, which mode=rwc and verneuilctl create make: %w", err)
+			}
 		}
 		s.leave(d)
 		return nil, d.wrap(err)

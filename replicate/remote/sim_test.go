@@ -220,6 +220,8 @@ func TestSimulationFindsFaults(t *testing.T) {
 			variant{putBack: true, broken: broken{ownsBehind: true}}},
 		"a reader of what is lost": {36,
 			variant{putBack: true, broken: broken{readsLost: true}}},
+		"a database in a lost one's place": {8,
+			variant{putBack: true, loses: true, broken: broken{beginsAnew: true}}},
 		"packs that nobody looks for": {1,
 			variant{putBack: true, broken: broken{mendsNothing: true}}},
 		"a promise believed beyond its end": {185, variant{overstay: 10 * time.Minute}},

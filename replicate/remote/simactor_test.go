@@ -199,6 +199,7 @@ func (a *actor) view(ctx context.Context, writes bool) (list []uint32, err error
 	if tear := (torn{}); errors.As(err, &tear) {
 		w.violate("R4: process %d, version %d: %v", a.p.id, m.Sequence, err)
 	}
+	w.clear("reads", err)
 	if err != nil || a.p.killed() {
 		return nil, errors.Join(err, errDead)
 	}
@@ -246,6 +247,7 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 	if err = a.reserve(ctx); err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		w.clear("reserves", err)
 		switch {
 		case errors.Is(err, ErrBusy):
 			w.counts.Busy++
@@ -368,6 +370,7 @@ func (a *actor) commit(
 	if a.p.killed() {
 		return unknown, errDead
 	}
+	w.clear("commits", err)
 	switch {
 	case o != unknown && err == nil && !moved:
 		w.violate("transaction %d of process %d changed nothing", tx.id, a.p.id)
@@ -380,6 +383,10 @@ func (a *actor) commit(
 		if tx.acked = w.now(); !w.back.lost(tx, w.doubtTime()) {
 			w.violate("R2: transaction %d is not in the log", tx.id)
 		}
+	case o == committed && w.back.kind == newestManifest && !w.back.again &&
+		w.now() > w.back.at+w.doubtTime():
+		w.violate("R11: transaction %d is answered for at %v, and the database cannot be opened "+
+			"since %v", tx.id, w.now(), w.back.at)
 	case o == committed:
 		w.known = max(w.known, slices.Index(w.list(), tx.id)+1)
 	}

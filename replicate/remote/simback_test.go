@@ -23,8 +23,13 @@ type rollback struct {
 	lacks map[string]time.Duration
 	// histories are those that were begun because of such records.
 	histories int
-	lacking   int // packs that were gone when they were named
-	told      int // calls that failed since, as the store is not what it was
+	lacking   int           // packs that were gone when they were named
+	kind      lossKind      // instead, one object was lost
+	key       string        // this one
+	begun     time.Duration // when the last of them was
+	again     bool          // the checkpoint is there again
+	named     int           // calls that failed since, and named the pack
+	told      int           // calls that failed since, as the store is not what it was
 }
 
 // doubtTime is for how long after the store was put back COMMIT may answer for what is not there: a
@@ -36,14 +41,21 @@ func (s *settings) doubtTime() time.Duration {
 // lost reports whether tx may be gone: it was committed after the copy was made, and before who
 // writes has had to look.
 func (b *rollback) lost(tx *transaction, doubt time.Duration) bool {
+	if b.kind != noLoss {
+		return (tx.dropped || tx.acked > b.at) && tx.acked <= b.at+doubt
+	}
 	return b.at > 0 && tx.acked > b.copied && tx.acked <= b.at+doubt
 }
 
 // over reports whether who has read at that time was told before, if the store has lost what he
 // reads.
 func (b *rollback) over(w *world, at time.Duration) bool {
-	return b.at > 0 && b.orphans == 0 && !w.drift && !w.paused &&
-		at > b.at+w.lease.LeaseTimeout+w.doubtTime()
+	since := b.at
+	if b.kind == middleRecord { // the last is there, until another history is begun
+		since = b.begun
+	}
+	return since > 0 && b.orphans == 0 && !w.drift && !w.paused &&
+		at > since+w.lease.LeaseTimeout+w.doubtTime()
 }
 
 // lacks reports whether the store has not all of those transactions.
@@ -64,6 +76,9 @@ type archive struct {
 func lacked(w *world, pack string) *chunkstore.Target {
 	if put, ok := w.archive.put[pack]; !ok || w.back.at == 0 || put > w.back.at {
 		return nil
+	}
+	if w.back.kind == anyPack { // nobody has it any more
+		return w.archive.target()
 	}
 	if _, ok := w.back.lacks[pack]; !ok {
 		w.back.lacks[pack] = w.now()
@@ -86,6 +101,7 @@ func mended(w *world) {
 func (w *world) believes(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.clear("begins", err)
 	if errors.Is(err, ErrRolledBack) && w.back.at == 0 {
 		w.violate("R12: nothing is lost: %v", err)
 	}
@@ -149,6 +165,7 @@ func (a *actor) busy() {
 	ctx := context.Background()
 	for range 2 {
 		a.mode.ReadOnly = a.rng.IntN(4) == 0
+		a.mode.Create = a.p.w.variant.loses && a.rng.IntN(2) == 0
 		c, err := a.p.set.Open(ctx, simName, a.mode)
 		a.p.w.believes(err)
 		if err != nil {

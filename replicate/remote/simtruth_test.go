@@ -34,6 +34,7 @@ type transaction struct {
 	before   []byte // the list that it was made on, as key
 	outcome  outcome
 	appended bool // the truth has it
+	dropped  bool // and had it, before the store lost a record
 	acked    time.Duration
 }
 
@@ -166,6 +167,7 @@ type truth struct {
 	newest      *manifest.Manifest // of records
 	owner       [16]byte
 	versions    [][]uint32 // the list of each version, by number
+	past        []moment   // of each version, where the store loses some
 	epochs      int
 	beaten      time.Duration // when a heartbeat, or a record, last came
 	puts        uint64        // number of the last checkpoint
@@ -224,14 +226,17 @@ func (w *world) checkpointed(body []byte) {
 	if w.newest == nil {
 		w.newest, w.lineage, w.versions = m, m.At.Lineage, [][]uint32{list}
 		w.lists[m.Cut] = list
+		w.past = []moment{{newest: m}}
 		return
 	}
 	if w.back.at > 0 && m.At.Lineage != w.lineage && m.At.Number == 0 &&
 		slices.Equal(list, w.list()) {
 		w.back.histories++
+		w.back.again, w.back.begun = true, w.now()
 		w.newest, w.lineage, w.versions = m, m.At.Lineage, [][]uint32{list}
 		w.owner, w.puts, w.checkpoints = [16]byte{}, 0, nil
 		w.lists[m.Cut] = list
+		w.past = []moment{{newest: m}}
 		return
 	}
 	n := m.At.Number
@@ -248,6 +253,7 @@ func (w *world) checkpointed(body []byte) {
 	case !slices.Equal(list, w.versions[n]):
 		w.violate("R2: checkpoint %d has %v, not %v", n, list, w.versions[n])
 	default:
+		w.back.again = true
 		w.puts = n
 		w.trace("checkpoint %d", n)
 		w.checkpoints = append(w.checkpoints, put{n, w.now()})
@@ -299,6 +305,9 @@ func (w *world) created(n uint64, stored []byte) {
 		}
 	}
 	w.newest, w.versions, w.beaten = next, append(w.versions, list), w.now()
+	if w.variant.loses {
+		w.past = append(w.past, moment{next, w.owner})
+	}
 	w.trace("record %d by %x: %d transactions, fence %v, release %v", n, r.Writer[:2], len(list),
 		r.Fence, r.Release)
 	w.lists[next.Cut] = list

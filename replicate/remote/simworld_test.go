@@ -86,6 +86,7 @@ type variant struct {
 	trimsAtOnce   bool          // T5
 	collects      bool          // packs that no version names go at once
 	putBack       bool          // nothing: the store is put back to an older copy
+	loses         bool          // nothing: the store loses one object
 	looksNotAgain bool          // T2: a look at the checkpoint finds none that is newer
 }
 
@@ -299,7 +300,11 @@ func (w *world) live() {
 	done, harmed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(harmed)
-		if w.variant.putBack {
+		switch {
+		case w.variant.loses:
+			loseOne(w, done)
+			return
+		case w.variant.putBack:
 			putBack(w, done)
 			return
 		}
@@ -441,6 +446,10 @@ func (p *process) takes(from time.Duration) {
 	c, err := p.set.Open(ctx, simName, Mode{})
 	if err != nil {
 		w.mu.Lock()
+		if w.clear("opens", err); w.variant.loses && w.back.at > 0 {
+			w.mu.Unlock()
+			return
+		}
 		w.violate("R9: the last one cannot open: %v", err)
 		w.mu.Unlock()
 		return
@@ -459,7 +468,7 @@ func (p *process) takes(from time.Duration) {
 			return
 		}
 		w.mu.Lock()
-		lacks := len(w.back.lacks) > 0 // whoever could put it again is dead
+		lacks := len(w.back.lacks) > 0 || w.back.names(err) // whoever could put it again is dead
 		w.mu.Unlock()
 		if lacks {
 			return
@@ -489,6 +498,10 @@ func (p *process) reads() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.clear("reads in the end", err)
+	if w.back.names(err) {
+		return
+	}
 	if len(w.back.lacks) == 0 && (err != nil || !slices.Equal(list, w.list())) {
 		w.violate("R2: in the end there is %v (%v), and the log has %v", list, err, w.list())
 	}
