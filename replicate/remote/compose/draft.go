@@ -22,7 +22,7 @@ type Draft struct {
 	Shortest int
 	// Chunks are the plain bytes of new objects of Changed, by chunk. Some, or all, may be missing.
 	Chunks map[int][]byte
-	// Packs are what was put for Version (C8).
+	// Packs are what was put for Version (C8), or was there.
 	Packs []Put
 }
 

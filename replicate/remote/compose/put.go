@@ -67,6 +67,13 @@ func (s *puts) add(pack *chunkstore.Pack) {
 	s.all = append(s.all, put)
 }
 
+// found notes a pack that need not be put.
+func (s *puts) found(name chunkstore.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, Put{Name: name})
+}
+
 // parcel is the chunks of a pack.
 type parcel struct {
 	chunks []int
@@ -89,6 +96,7 @@ func (p *packing) begin() {
 		func(ctx context.Context, pack *chunkstore.Pack, _ []chunkstore.Ref) error {
 			if has := p.c.o.Has; has != nil {
 				if name, _ := pack.Places(); has(ctx, name) {
+					p.put.found(name)
 					return nil
 				}
 			}

@@ -1,12 +1,16 @@
 package deposit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -55,8 +59,8 @@ func (Empty) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
 func (Empty) Size() (int64, error) { return 0, nil }
 
 // Put puts the database src into a store. It is durable on return, and whole or not there at all
-// (D1). It returns its first version, or, if it replaces one, the next. It fails with ErrExists,
-// ErrHeld, [chunkstore.ErrUnguarded] if databases cannot live there, and as requests do.
+// (D1), unless the error says that it is there, and may lack packs (D4). It returns its first version, or, if it replaces one, the next. It fails with ErrExists,
+// ErrHeld, [versions.ErrManifestLost], [chunkstore.ErrUnguarded] if databases cannot live there, and as requests do.
 func Put(ctx context.Context, o Options, src Source) (*manifest.Manifest, error) {
 	d := &deposit{o: o, key: manifest.Name(o.Target.Sealer, "", o.Path)}
 	m, err := d.run(ctx, src)
@@ -93,17 +97,21 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 		return nil, err
 	}
 	d.chunks = ids.Chunks
-	d.composer = compose.New(compose.Options{
-		Target: t, Program: d.o.Owner.Program, Concurrency: d.o.Concurrency, Has: d.has(),
-	})
+	d.composer = d.composerOf(d.has())
 	f, err := versions.OpenNewest(ctx, t, d.key)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
-		m, err := d.copy(ctx, src)
+		if err := d.vacant(ctx); err != nil {
+			return nil, err
+		}
+		m, packs, err := d.copy(ctx, src)
 		if err != nil {
 			return nil, err
 		}
-		return d.begin(ctx, m)
+		if m, err = d.begin(ctx, m); err != nil {
+			return nil, err
+		}
+		return m, d.mend(ctx, src, packs)
 	case err != nil:
 		return nil, err
 	case !d.o.Replace:
@@ -112,11 +120,22 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 	if err := d.free(ctx, f.Newest().At); err != nil {
 		return nil, err
 	}
-	m, err := d.copy(ctx, src)
+	m, packs, err := d.copy(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	return d.replace(ctx, f, m)
+	if m, err = d.replace(ctx, f, m); err != nil {
+		return m, err
+	}
+	return m, d.mend(ctx, src, packs)
+}
+
+// composerOf returns what puts the packs that has does not say are there.
+func (d *deposit) composerOf(
+	has func(context.Context, chunkstore.Digest) bool,
+) *compose.Composer {
+	return compose.New(compose.Options{Target: d.o.Target, Program: d.o.Owner.Program,
+		Concurrency: d.o.Concurrency, Has: has})
 }
 
 // has returns what says whether a pack is there, of a copy that was interrupted on this day: a
@@ -140,12 +159,14 @@ func (d *deposit) has() func(context.Context, chunkstore.Digest) bool {
 }
 
 // copy puts what src has, and returns the version of it that comes after that of an empty database,
-// with a tree of its own; the latter, if src is empty.
-func (d *deposit) copy(ctx context.Context, src Source) (*manifest.Manifest, error) {
+// with a tree of its own, and the packs that it has put or found; the latter, if src is empty.
+func (d *deposit) copy(
+	ctx context.Context, src Source,
+) (*manifest.Manifest, []compose.Put, error) {
 	empty := compose.First(d.o.Path, d.o.Owner.Program, d.chunks)
 	size, err := src.Size()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ch := compose.Change{Bytes: size}
 	ch.Offsets = make([]int64, (size+compose.BlockBytes-1)/compose.BlockBytes)
@@ -169,17 +190,66 @@ func (d *deposit) copy(ctx context.Context, src Source) (*manifest.Manifest, err
 	began := clock()
 	draft, err := d.composer.Compose(ctx, empty, ch, zeros{})
 	if err != nil || draft == nil {
-		return empty, err
+		return empty, nil, err
 	}
-	m := draft.Version
+	m, packs := draft.Version, draft.Packs
 	if !draft.Whole {
-		m, _, err = d.composer.Checkpoint(ctx, m)
+		var more []compose.Put
+		m, more, err = d.composer.Checkpoint(ctx, m)
+		packs = append(packs, more...)
 	}
 	if err == nil && clock()-began > copyMax {
 		err = fmt.Errorf("the copy took more than %v, so that its beginning may have been "+
 			"collected: try again", copyMax)
 	}
-	return m, err
+	return m, packs, err
+}
+
+// mend looks for the packs of the copy, which is there, and puts those again that the store has lost
+// since (D4).
+func (d *deposit) mend(ctx context.Context, src Source, packs []compose.Put) error {
+	gone, err := d.gone(ctx, packs)
+	if err == nil && len(gone) > 0 {
+		d.composer = d.composerOf(func(_ context.Context, pack chunkstore.Digest) bool {
+			return !gone[pack]
+		})
+		if _, packs, err = d.copy(ctx, src); err == nil {
+			gone, err = d.gone(ctx, packs)
+		}
+	}
+	for pack := range gone {
+		if err == nil {
+			err = fmt.Errorf("the store has lost %d packs of it, such as %v: import it again, with "+
+				"--replace", len(gone), pack)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("it is there, but it may lack packs, as verneuilctl verify tells: %w", err)
+	}
+	return nil
+}
+
+// gone returns which of those packs are not there.
+func (d *deposit) gone(
+	ctx context.Context, packs []compose.Put,
+) (map[chunkstore.Digest]bool, error) {
+	gone := make(map[chunkstore.Digest]bool)
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cmp.Or(d.o.Concurrency, 8))
+	for _, p := range packs {
+		group.Go(func() error {
+			_, err := d.o.Target.Chunks.Stat(ctx, p.Name.String())
+			if !errors.Is(err, chunkstore.ErrAbsent) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			gone[p.Name] = true
+			return nil
+		})
+	}
+	return gone, group.Wait()
 }
 
 // zeros is what an empty database has.
@@ -202,6 +272,20 @@ func (d *deposit) begin(ctx context.Context, m *manifest.Manifest) (*manifest.Ma
 		return nil, ErrExists
 	}
 	return nil, err
+}
+
+// vacant fails with [versions.ErrManifestLost] if the database was there, and is not to be replaced.
+func (d *deposit) vacant(ctx context.Context) error {
+	if d.o.Replace {
+		return nil
+	}
+	err := versions.Vacant(ctx, d.o.Target, d.key)
+	if errors.Is(err, versions.ErrManifestLost) {
+		if _, openErr := versions.Open(ctx, d.o.Target, d.key); openErr == nil {
+			return ErrExists // another one has made it meanwhile
+		}
+	}
+	return err
 }
 
 // free fails if somebody holds the database, whose history goes so far.

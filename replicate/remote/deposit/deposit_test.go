@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -330,6 +331,57 @@ func TestD1Faults(t *testing.T) {
 			if at > 100 {
 				t.Fatal("it never ends")
 			}
+		}
+	}
+}
+
+// TestLostMeanwhile: what the store loses before the copy is there is put again (D4). It is said of
+// what it loses again.
+func TestLostMeanwhile(t *testing.T) {
+	content := noise(7, 9<<20)
+	run := func(t *testing.T, replace, again bool) error {
+		target := storetest.Open(t, &dir.Config{Path: t.TempDir()}).Targets[0]
+		o := options(target)
+		if replace {
+			if _, err := deposit.Put(t.Context(), o, fileOf(noise(8, 4096))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var mu sync.Mutex
+		var packs []string
+		there := false
+		plan := &faultbucket.Plan{OnCalled: func(verb, name string) {
+			mu.Lock()
+			defer mu.Unlock()
+			there = there || verb == "put" && name == key
+			switch {
+			case verb == "put" && len(name) == 64:
+				packs = append(packs, name)
+			case verb == "put" && name == key, verb == "stat" && there && again:
+				for _, pack := range packs {
+					if err := target.Chunks.Delete(t.Context(), pack); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}}
+		o.Target, o.Replace = plan.Target(target), replace
+		m, err := deposit.Put(t.Context(), o, fileOf(content))
+		if len(packs) < 2 {
+			t.Errorf("%d packs were lost", len(packs))
+		}
+		if err == nil && !bytes.Equal(bytesOf(t, target, m)[4096:], content[4096:]) {
+			t.Error("another content")
+		}
+		return err
+	}
+	for _, replace := range []bool{false, true} {
+		if err := run(t, replace, false); err != nil {
+			t.Errorf("replace %v: %v", replace, err)
+		}
+		err := run(t, replace, true)
+		if err == nil || !strings.Contains(err.Error(), "verneuilctl verify") {
+			t.Errorf("replace %v, and all is lost again: %v", replace, err)
 		}
 	}
 }

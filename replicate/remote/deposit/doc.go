@@ -11,6 +11,7 @@
 //     the condition that there is none.
 //     One that is there: its history is taken over by a fence, where nobody holds it; the version
 //     is appended as the next one, and put as a checkpoint; the history is given back.
+//  4. It is asked for each pack, once.
 //
 // # Invariants
 //
@@ -20,6 +21,10 @@
 //	    it stay, to be gone back to.
 //	D3  Who has the old version in SQLite's cache does not take it for the new one: as with
 //	    SQLite's backup API, the schema cookie and the change counter are the old ones, plus one.
+//
+//	D4  On return without an error all packs were in the store after the copy was. What was lost
+//	    before is put again from the source: a store may be put back to an older copy, and lose
+//	    what was put since.
 //
 // # Beliefs
 //
