@@ -180,7 +180,7 @@ func (b *saver) putCheckpoint(ctx context.Context) error {
 	if err := named.mend(ctx, d); err != nil { // nobody may look any more
 		return err
 	}
-	// What this checkpoint has may have been lost since the last look. Then it is all that there is.
+	// What this checkpoint has may have been lost since the last look: then it is all there is.
 	err = d.lease.trace(ctx)
 	if errors.Is(err, history.ErrLost) {
 		named.tellOf(ctx, d, m)

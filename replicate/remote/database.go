@@ -28,11 +28,10 @@ import (
 type database struct {
 	set      *Set
 	shop     *shop
-	path     string // in the store
-	key      string // of its manifest
 	log      *slog.Logger
 	composer *compose.Composer
 
+	address
 	words
 	stay stay
 
@@ -45,6 +44,13 @@ type database struct {
 	queue queue
 	lease lease
 	saver saver
+}
+
+// address is where a database is. It does not change.
+type address struct {
+	path      string // in the store
+	key       string // of its manifest
+	histories *histories
 }
 
 // words are what C reads: see Words.
@@ -69,8 +75,9 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 	key := manifest.Name(h.t.Sealer, "", path)
 	t := h.t
 	d := &database{
-		set: s, shop: h, path: path, key: key,
-		log: s.o.Log.With("database", "/"+h.name+path),
+		set: s, shop: h,
+		address: address{path, key, &histories{Store: versions.NewStore(t, key)}},
+		log:     s.o.Log.With("database", "/"+h.name+path),
 		composer: compose.New(compose.Options{
 			Target: t, Program: s.o.Program, Store: h.store, Keep: packKeep,
 			Budgets: s.o.budgets,

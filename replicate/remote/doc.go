@@ -168,10 +168,11 @@
 //
 // What was read is in the store still. Witness: the next record, which stands on it; else, each
 // lease's timeout, the last one itself (history's Remains), which is what a store that is put back
-// has lost, and the newest checkpoint, which another history would have replaced. The machine's page promises one record, by its digest: who has read another one of that
-// number asks at once. Defeated by a record that was appended to what is lost by a writer who has
-// not found out. Then a reader is told as a writer is. What a process has kept, and no handle
-// reads, is compared with the store by the next one, and forgotten if it is newer.
+// has lost, and the newest checkpoint, which another history would have replaced. The machine's
+// page promises one record, by its digest: who has read another one of that number asks at once.
+// Defeated by a record that was appended to what is lost by a writer who has not found out. Then a
+// reader is told as a writer is. What a process has kept, and no handle reads, is compared with the
+// store by the next one, and forgotten if it is newer.
 //
 // What a record names is in the store. Witness: it was put before (R6), and a look after the record
 // was appended: that one's loss would be seen, and it is there, so no older copy was put back that

@@ -185,9 +185,9 @@ func (n *named) tell(d *database, packs []chunkstore.Digest) {
 }
 
 // remedy is what to do about a pack that is gone, and of which nobody has a copy.
-const remedy = "what stands in it cannot be read, unless a machine has it in its cache. verneuilctl " +
-	"verify tells what that is; verneuilctl import with --version-id and --replace makes an older " +
-	"version the newest again"
+const remedy = "what stands in it cannot be read, unless a machine has it in its cache. " +
+	"verneuilctl verify tells what that is; verneuilctl import with --version-id and --replace " +
+	"makes an older version the newest again"
 
 // tellOf tells of the packs that m names by itself, and that are not there.
 func (n *named) tellOf(ctx context.Context, d *database, m *manifest.Manifest) {

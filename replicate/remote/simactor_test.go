@@ -199,7 +199,7 @@ func (a *actor) view(ctx context.Context, writes bool) (list []uint32, err error
 	if tear := (torn{}); errors.As(err, &tear) {
 		w.violate("R4: process %d, version %d: %v", a.p.id, m.Sequence, err)
 	}
-	w.clear("reads", err)
+	unclear(w, "reads", err)
 	if err != nil || a.p.killed() {
 		return nil, errors.Join(err, errDead)
 	}
@@ -247,7 +247,7 @@ func (a *actor) write(ctx context.Context) (done bool, err error) {
 	if err = a.reserve(ctx); err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.clear("reserves", err)
+		unclear(w, "reserves", err)
 		switch {
 		case errors.Is(err, ErrBusy):
 			w.counts.Busy++
@@ -370,7 +370,7 @@ func (a *actor) commit(
 	if a.p.killed() {
 		return unknown, errDead
 	}
-	w.clear("commits", err)
+	unclear(w, "commits", err)
 	switch {
 	case o != unknown && err == nil && !moved:
 		w.violate("transaction %d of process %d changed nothing", tx.id, a.p.id)

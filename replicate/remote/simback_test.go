@@ -101,14 +101,19 @@ func mended(w *world) {
 func (w *world) believes(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.clear("begins", err)
+	unclear(w, "begins", err)
 	if errors.Is(err, ErrRolledBack) && w.back.at == 0 {
 		w.violate("R12: nothing is lost: %v", err)
 	}
 }
 
-// putBack makes a copy of the store at some time, and puts it back at a later one.
+// putBack makes a copy of the store at some time, and puts it back at a later one. Or the store
+// loses one object.
 func putBack(w *world, done <-chan struct{}) {
+	if w.variant.loses {
+		loseOne(w, done)
+		return
+	}
 	rng := rand.New(rand.NewPCG(uint64(w.seed), 2))
 	var buckets map[string]map[string]chunkstore.Object
 	var then truth

@@ -57,7 +57,7 @@ func loseOne(w *world, done <-chan struct{}) {
 			case fresh = <-w.archive.fresh:
 			}
 			// It may be named by now, or not.
-			time.Sleep(time.Duration(rng.ExpFloat64() * float64(2*w.latency)))
+			<-time.After(time.Duration(rng.ExpFloat64() * float64(2*w.latency)))
 		}
 		w.memory.mu.Lock()
 		w.mu.Lock()
@@ -132,8 +132,8 @@ func packsOf(m *manifest.Manifest) (packs []string) {
 	return slices.Compact(packs)
 }
 
-// clear notes a violation if an error does not say what is lost. mu is held.
-func (w *world) clear(what string, err error) {
+// unclear notes a violation if an error does not say what is lost. mu is held.
+func unclear(w *world, what string, err error) {
 	if !w.variant.loses || err == nil || w.back.at == 0 {
 		return
 	}

@@ -300,11 +300,7 @@ func (w *world) live() {
 	done, harmed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(harmed)
-		switch {
-		case w.variant.loses:
-			loseOne(w, done)
-			return
-		case w.variant.putBack:
+		if w.variant.putBack {
 			putBack(w, done)
 			return
 		}
@@ -446,7 +442,7 @@ func (p *process) takes(from time.Duration) {
 	c, err := p.set.Open(ctx, simName, Mode{})
 	if err != nil {
 		w.mu.Lock()
-		if w.clear("opens", err); w.variant.loses && w.back.at > 0 {
+		if unclear(w, "opens", err); w.variant.loses && w.back.at > 0 {
 			w.mu.Unlock()
 			return
 		}
@@ -498,7 +494,7 @@ func (p *process) reads() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.clear("reads in the end", err)
+	unclear(w, "reads in the end", err)
 	if w.back.names(err) {
 		return
 	}

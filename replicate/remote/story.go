@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +32,6 @@ type story struct {
 	last []byte
 	sign time.Duration // when our last sign of life began
 	kept kept
-
-	histories *histories // see store
 
 	fresh bool // it was made by an Open, of which the handle has not seen it yet
 	lost  loss // what was read, if the store has lost some of it
@@ -75,29 +72,7 @@ const promisedMax = 1 << 20
 // lastBytesMax bounds the record that is passed on to the next process of the machine.
 const lastBytesMax = 64 << 10
 
-func (s *story) store() history.Store {
-	if s.histories == nil {
-		s.histories = &histories{Store: versions.NewStore(s.d.shop.t, s.d.key)}
-	}
-	return s.histories
-}
-
-// histories gives the same log again, which knows what it has appended and read.
-type histories struct {
-	history.Store
-	mu      sync.Mutex
-	lineage [16]byte
-	log     chunkstore.Log // of that lineage; nil: none was asked for
-}
-
-func (h *histories) Log(lineage [16]byte) chunkstore.Log {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.log == nil || h.lineage != lineage {
-		h.lineage, h.log = lineage, h.Store.Log(lineage)
-	}
-	return h.log
-}
+func (s *story) store() history.Store { return s.d.histories }
 
 // open reads the newest version, if none was read yet.
 func (s *story) open(ctx context.Context) error {

@@ -59,8 +59,10 @@ func (Empty) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
 func (Empty) Size() (int64, error) { return 0, nil }
 
 // Put puts the database src into a store. It is durable on return, and whole or not there at all
-// (D1), unless the error says that it is there, and may lack packs (D4). It returns its first version, or, if it replaces one, the next. It fails with ErrExists,
-// ErrHeld, [versions.ErrManifestLost], [chunkstore.ErrUnguarded] if databases cannot live there, and as requests do.
+// (D1), unless the error says that it is there, and may lack packs (D4). It returns its first
+// version, or, if it replaces one, the next. It fails with ErrExists, ErrHeld,
+// [versions.ErrManifestLost], [chunkstore.ErrUnguarded] if databases cannot live there, and as
+// requests do.
 func Put(ctx context.Context, o Options, src Source) (*manifest.Manifest, error) {
 	d := &deposit{o: o, key: manifest.Name(o.Target.Sealer, "", o.Path)}
 	m, err := d.run(ctx, src)
@@ -205,8 +207,8 @@ func (d *deposit) copy(
 	return m, packs, err
 }
 
-// mend looks for the packs of the copy, which is there, and puts those again that the store has lost
-// since (D4).
+// mend looks for the packs of the copy, which is there, and puts those again that the store has
+// lost since (D4).
 func (d *deposit) mend(ctx context.Context, src Source, packs []compose.Put) error {
 	gone, err := d.gone(ctx, packs)
 	if err == nil && len(gone) > 0 {
@@ -219,12 +221,13 @@ func (d *deposit) mend(ctx context.Context, src Source, packs []compose.Put) err
 	}
 	for pack := range gone {
 		if err == nil {
-			err = fmt.Errorf("the store has lost %d packs of it, such as %v: import it again, with "+
-				"--replace", len(gone), pack)
+			err = fmt.Errorf("the store has lost %d packs of it, such as %v: import it again, "+
+				"with --replace", len(gone), pack)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("it is there, but it may lack packs, as verneuilctl verify tells: %w", err)
+		return fmt.Errorf("it is there, but it may lack packs, as verneuilctl verify tells: %w",
+			err)
 	}
 	return nil
 }
@@ -274,7 +277,8 @@ func (d *deposit) begin(ctx context.Context, m *manifest.Manifest) (*manifest.Ma
 	return nil, err
 }
 
-// vacant fails with [versions.ErrManifestLost] if the database was there, and is not to be replaced.
+// vacant fails with [versions.ErrManifestLost] if the database was there, and is not to be
+// replaced.
 func (d *deposit) vacant(ctx context.Context) error {
 	if d.o.Replace {
 		return nil
