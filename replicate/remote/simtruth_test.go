@@ -240,7 +240,7 @@ func (w *world) checkpointed(body []byte) {
 		return
 	}
 	n := m.At.Number
-	if w.back.at > 0 && n >= uint64(len(w.versions)) && w.now()-w.back.at < 20*w.latency {
+	if w.back.at > 0 && n >= uint64(len(w.versions)) && w.now()-w.back.at < 100*w.latency {
 		w.back.ruined = true // between a look and the checkpoint
 	}
 	switch {
