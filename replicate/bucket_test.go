@@ -123,7 +123,7 @@ func (b *memoryBucket) Get(_ context.Context, key string,
 	if !ok {
 		return chunkstore.Object{}, chunkstore.ErrAbsent
 	}
-	if o.IfNoneMatch == etagOf(body) {
+	if o.IfNoneMatch != "" && o.IfNoneMatch == etagOf(body) {
 		return chunkstore.Object{}, chunkstore.ErrUnmodified
 	}
 	if end := o.Offset + o.Length; o.Length > 0 && end > int64(len(body)) {
@@ -241,19 +241,32 @@ func (w *world) copied(k int) *chunkstore.Target {
 }
 
 // contents returns the database whose version m is, with what t has.
-func contents(m *manifest.Manifest, t *chunkstore.Target) (b []byte, err error) {
+func contents(m *manifest.Manifest, t *chunkstore.Target) ([]byte, error) {
+	b := make([]byte, m.FileBytes)
+	err := readAll(m, t, func(i int, base []byte) {
+		chunk := b[i*chunkstore.ChunkBytes:][:m.ChunkBytes(i)]
+		copy(chunk, base)
+		for _, p := range m.InlineOf(i) {
+			copy(b[p.Offset:], p.Data)
+		}
+	})
+	return b, err
+}
+
+// readAll has each see what m names of each chunk, in turn.
+func readAll(m *manifest.Manifest, t *chunkstore.Target, each func(i int, base []byte)) error {
 	tree := m.Tree(t.Sealer)
 	if err := tree.Load(context.Background(), t.GetObjects); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range m.Chunks() {
 		base, err := t.GetObject(context.Background(), tree.At(i))
 		if err != nil {
-			return nil, fmt.Errorf("chunk %d: %w", i, err)
+			return fmt.Errorf("chunk %d: %w", i, err)
 		}
-		b = append(b, m.Overlay(i, base)...)
+		each(i, base)
 	}
-	return b, nil
+	return nil
 }
 
 // watch has whatever version is put to a target checked: all that it names is durable there (I1).
@@ -262,7 +275,7 @@ func (w *world) watch() {
 		b.stored = func([]byte) error {
 			m, err := newest(w.copied(k), w.db)
 			if err == nil {
-				_, err = contents(m, w.copied(k))
+				err = readAll(m, w.copied(k), func(int, []byte) {})
 			}
 			if err != nil {
 				w.Errorf("target %d was put a version: %v", k, err)

@@ -312,7 +312,7 @@ func TestLeafThatIsGone(t *testing.T) {
 			w.until("what was below it is put", func() bool {
 				m, err := newest(w.copied(0), w.db)
 				if err == nil {
-					_, err = contents(m, w.copied(0))
+					err = readAll(m, w.copied(0), func(int, []byte) {})
 				}
 				return err == nil
 			})
