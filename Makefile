@@ -172,13 +172,20 @@ check-c: modules
 
 # -timeout: a busy machine is slow, and no failure; what hangs is ended by bounds of its own.
 # -count=1: go test's cache does not see that the library or the tool changed.
+# What takes one call after another is run whole without the race detector (test/crash.Calls).
+# -vet=off: make check has looked at all. atexit_sleep_ms: each process that has the detector would
+# wait a second before it ends. More packages at once than there are processors, as many tests wait,
+# and the longest ones first.
 # What failed is told again at the end, with the stacks of the tests that hung.
+AT_ONCE := $(shell echo $$(($$(nproc) * 3 / 2)))
+LONG := ./test/e2e/stores ./test/e2e/hosts ./replicate ./test/e2e/... ./cgo
 unit: SHELL := bash
 unit: modules
 	@mkdir -p $(BUILD)
 	@set -o pipefail; { \
-	  $(TEST_ENV) $(CGO) $(GO) test -race -count=1 -timeout 40m ./... && \
-	  $(GO) test -count=1 -timeout 30m -run 'TestSimulation|TestR7' ./replicate/remote; \
+	  $(TEST_ENV) $(CGO) GORACE=atexit_sleep_ms=10 $(GO) test -race -vet=off -count=1 -p $(AT_ONCE) -timeout 40m $(LONG) ./... && \
+	  $(TEST_ENV) $(CGO) $(GO) test -vet=off -count=1 -timeout 30m -run 'TestSimulation|TestR7|ByNthCall$$' ./replicate/remote \
+	    $$(grep -lr --include=*_test.go 'crash\.Calls' . | xargs -n 1 dirname | sort -u); \
 	} 2>&1 | tee $(BUILD)/unit.log || { awk -f test/failures.awk $(BUILD)/unit.log; exit 1; }
 
 sqlite3-shell:

@@ -15,6 +15,7 @@ import (
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
 	"verneuil/test/crash"
+	"verneuil/test/scratch"
 )
 
 // crashEnv holds, for a child that is to die, "directory seed point passes".
@@ -47,6 +48,7 @@ func crashWorld(t testing.TB, top string, seed uint64, first bool) (*world, *chu
 }
 
 func TestMain(m *testing.M) {
+	scratch.InMemory()
 	os.Exit(crash.Main(m, TestCrash, TestFaultsByNthCall, TestFaultsByNthCallOfLosingTargets,
 		TestHistoryFaultsByNthCall, TestHistoryKilled))
 }

@@ -10,6 +10,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultbucket"
+	"verneuil/test/crash"
 )
 
 // foldChunks is how many chunks a database has that is changed by scatter.
@@ -22,9 +23,7 @@ func (w *world) scatter(round int) {
 	w.begin()
 	page := make([]byte, w.page)
 	for k := range 4 {
-		for at := range page {
-			page[at] = byte(w.rand.Uint32())
-		}
+		w.noise(page)
 		i := 1 + (4*round+k)%(foldChunks-1)
 		w.write(i*chunkstore.ChunkBytes/w.page+w.rand.IntN(chunkstore.ChunkBytes/w.page), page)
 	}
@@ -113,7 +112,10 @@ func TestFoldFaultsByNthCall(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprint("carried out, and the process ends: ", restart), func(t *testing.T) {
 			t.Parallel()
-			for n := 1; foldFault(t, n, restart); n++ {
+			for n := range crash.Calls(t) {
+				if !foldFault(t, n, restart) {
+					break
+				}
 			}
 		})
 	}

@@ -18,6 +18,7 @@ import (
 	"verneuil/chunkstore/faultbucket"
 	"verneuil/replicate/versions"
 	"verneuil/spool"
+	"verneuil/test/crash"
 )
 
 // eventful commits versions by w's replicators, of which it makes several: a history begins, is
@@ -66,7 +67,10 @@ func (w *world) eventful(clock *movedClock, restart bool, what string) {
 func TestHistoryFaultsByNthCall(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for _, restart := range []bool{false, true} {
-			for n := 1; historyFault(t, n, after, restart); n++ {
+			for n := range crash.Calls(t) {
+				if !historyFault(t, n, after, restart) {
+					break
+				}
 			}
 		}
 	}

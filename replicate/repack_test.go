@@ -10,6 +10,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/faultbucket"
+	"verneuil/test/crash"
 )
 
 const (
@@ -27,9 +28,7 @@ func (w *world) fresh(chunks ...int) {
 			if i+n == 0 {
 				continue // the header
 			}
-			for k := range page {
-				page[k] = byte(w.rand.Uint32())
-			}
+			w.noise(page)
 			w.write(i*chunkstore.ChunkBytes/w.page+n, page)
 		}
 	}
@@ -171,10 +170,13 @@ func TestRepack(t *testing.T) {
 // before it was carried out or with its answer, and whoever goes on then: what is put is whole, and
 // the old packs are named no more in the end.
 func TestRepackFaultsByNthCall(t *testing.T) {
-	for _, crash := range []bool{false, true} {
-		t.Run(fmt.Sprint("carried out, and the process ends: ", crash), func(t *testing.T) {
+	for _, fatal := range []bool{false, true} {
+		t.Run(fmt.Sprint("carried out, and the process ends: ", fatal), func(t *testing.T) {
 			t.Parallel()
-			for n := 1; repackFault(t, n, crash, crash); n++ {
+			for n := range crash.Calls(t) {
+				if !repackFault(t, n, fatal, fatal) {
+					break
+				}
 			}
 		})
 	}
@@ -222,7 +224,11 @@ func repackFault(t *testing.T, n int, after, restart bool) bool {
 		}
 	}
 	w.collect(0, first)
-	w.mustFlush(r)
+	if err := w.flush(r); err != nil && !errors.Is(err, faultbucket.ErrInjected) {
+		t.Fatalf("call %d: flush: %v", n, err)
+	} else if err != nil { // it was the last one
+		w.mustFlush(r)
+	}
 	w.equal(0, fmt.Sprint("call ", n))
 	stop()
 	return plan.Fired() > 0

@@ -19,6 +19,7 @@ import (
 	"verneuil/replicate/mirror"
 	"verneuil/spool"
 	"verneuil/spool/spooltest"
+	"verneuil/test/crash"
 )
 
 func TestReplicateBasics(t *testing.T) {
@@ -296,7 +297,7 @@ var errInjected = errors.New("injected")
 // TestFaultsByNthCall: one target fails its Nth call, once or for good; the other
 // gets everything, and the first too when it returns.
 func TestFaultsByNthCall(t *testing.T) {
-	for n := 1; ; n++ {
+	for n := range crash.Calls(t) {
 		w := newWorld(t, uint64(n), 2)
 		count, hit := 0, false
 		var mu sync.Mutex // of both buckets: a look may ask one while a push asks the other

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -120,16 +121,16 @@ func (a *contact) keep(m *manifest.Manifest, tree *manifest.Tree) {
 }
 
 // lastETag is a store that keeps the ETag of the newest checkpoint, also of one that cannot be
-// read.
+// read. Readers that were opened in it stay with it: a look may ask it while a push does.
 type lastETag struct {
 	history.Store
-	etag string
+	etag atomic.Value // a string
 }
 
 func (s *lastETag) Newest(ctx context.Context, etag string) (*history.Checkpoint, string, error) {
 	c, newest, err := s.Store.Newest(ctx, etag)
 	if newest != "" {
-		s.etag = newest
+		s.etag.Store(newest)
 	}
 	return c, newest, err
 }
@@ -154,7 +155,8 @@ func (a *contact) open(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	if f.exists, f.etag = true, store.etag; f.etag != "" {
+	f.exists = true
+	if f.etag, _ = store.etag.Load().(string); f.etag != "" {
 		return nil
 	}
 	// It is too long to be read, or no object at all.

@@ -20,6 +20,7 @@ import (
 	"verneuil/manifest"
 	. "verneuil/replicate/restore"
 	"verneuil/test/crash"
+	"verneuil/test/scratch"
 )
 
 // parts returns the part files in the directory of path.
@@ -469,6 +470,7 @@ func TestFullestPartFile(t *testing.T) {
 
 // TestMain has TestKilled die at each step where crash tests are chosen.
 func TestMain(m *testing.M) {
+	scratch.InMemory()
 	os.Exit(crash.Main(m, TestKilled, TestReportsTheNthFailedWrite))
 }
 

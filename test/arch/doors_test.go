@@ -118,7 +118,7 @@ var doors = map[string][]string{
 // testSupport are packages that only tests import.
 var testSupport = []string{"chunkstore/storetest", "replicate/publishtest", "chunkstore/miniotest",
 	"chunkstore/faultbucket", "chunkstore/faultproxy", "spool/spooltest", "spool/faultcall",
-	"test/crash", "test/e2e/harness", "test/cephtest", "test/tied"}
+	"test/crash", "test/scratch", "test/e2e/harness", "test/cephtest", "test/tied"}
 
 // onlyIn names imports that only some rooms may have: SQLite's C stands in one
 // room, librados's in another, and a second SQLite must never come into the extension.

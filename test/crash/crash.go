@@ -7,6 +7,7 @@ package crash
 
 import (
 	"flag"
+	"iter"
 	"os"
 	"reflect"
 	"regexp"
@@ -38,3 +39,19 @@ func Main(m *testing.M, tests ...func(*testing.T)) int {
 // sample: VERNEUIL_FAULT_STRIDE is set. Its value is for those that strike one call after another:
 // how many they pass over.
 func Chosen() bool { return os.Getenv("VERNEUIL_FAULT_STRIDE") != "" }
+
+// Calls yields which calls of a sequence are to fail in turn, from the first on and without an end:
+// each one; under the race detector, where one costs several times as much, each seventh. What
+// comes of a failed call the detector does not change, and what it looks for is the order of
+// goroutines, which neighbouring calls have in common. make unit runs such tests without it too: it
+// finds them by their name, which has to end in ByNthCall.
+func Calls(t testing.TB) iter.Seq[int] {
+	t.Helper()
+	if test, _, _ := strings.Cut(t.Name(), "/"); !strings.HasSuffix(test, "ByNthCall") {
+		t.Fatalf("%s would run with the race detector only: its name has to end in ByNthCall", test)
+	}
+	return func(yield func(int) bool) {
+		for n := 1; yield(n); n += stride {
+		}
+	}
+}

@@ -1,0 +1,10 @@
+package courier
+
+import (
+	"os"
+	"testing"
+
+	"verneuil/test/scratch"
+)
+
+func TestMain(m *testing.M) { os.Exit(scratch.Main(m)) }

@@ -1,0 +1,10 @@
+package deposit_test
+
+import (
+	"os"
+	"testing"
+
+	"verneuil/test/scratch"
+)
+
+func TestMain(m *testing.M) { os.Exit(scratch.Main(m)) }
