@@ -115,6 +115,15 @@ func (m *Manifest) ChunkBytes(i int) int {
 	return int(min(chunkstore.ChunkBytes, m.FileBytes-int64(i)*chunkstore.ChunkBytes))
 }
 
+// Leaf returns the leaf of the tree that chunk i is in, whatever patches say; ok is false if the
+// top does not name it.
+func (m *Manifest) Leaf(i int) (leaf chunkstore.Ref, ok bool) {
+	if m.Levels != 1 || i >= m.extent().Valid {
+		return chunkstore.Ref{}, false
+	}
+	return m.Top[i/fanout], true
+}
+
 // Overlay returns the bytes of chunk i in a new buffer: base, which is what the
 // tree has for i (nil for zeros), cut or zero-extended to
 // ChunkBytes(i), with the inline pages of the chunk laid over it.

@@ -23,6 +23,13 @@ const (
 	topMax = 64
 )
 
+// LeavesAtOnce bounds the leaves, as they are stored, that a reader fetches together who opens a
+// database, before he needs any: 15 full ones, of 480 MiB of a database.
+const LeavesAtOnce = 320 << 10
+
+// LeavesBytes returns about how much all leaves take of a tree of so many chunks, as stored.
+func LeavesBytes(chunks int) int { return chunks * (idBytes + placeBytes) }
+
 // span returns the number of chunks under an object of the given height:
 // 1 for a chunk (height 0), 512 for a leaf (1), and so on.
 func span(height int) int { return 1 << (fanoutBits * height) }

@@ -16,8 +16,8 @@ type Put func(objects []chunkstore.Hashed) ([]chunkstore.Place, error)
 
 // Pack brings the tree into the form that a manifest stores and returns it:
 // the smallest levels at which at most 64 top entries do, those entries, and the
-// patches, ascending, at most patchesMax of them. What it returns is the
-// caller's. New leaves are stored by put, all in one call, then what nodes name them, height by
+// patches, ascending, at most patchesMax of them, not counting near ones ([Tree.SetNear]). What it
+// returns is the caller's. New leaves are stored by put, all in one call, then what nodes name them, height by
 // height; without put, the tree is unplaced. Parts of the tree that it must read come
 // through fetch; where that is nil, Pack panics if they are not loaded.
 //
@@ -61,7 +61,29 @@ func (t *Tree) Pack(ctx context.Context, patchesMax int, fetch Fetch, put Put) (
 		t.setPatches(leaf, nil)
 	}
 	t.root, t.valid, t.lost = root, t.chunks, nil
-	return levels, root.loaded().refs(), patches, nil
+	return levels, root.loaded().refs(), merge(patches, t.addNear(ctx, fetch)), nil
+}
+
+// addNear makes patches of what leaves say of near chunks, and returns them, ascending. Where
+// leaves cannot be fetched there are fewer.
+func (t *Tree) addNear(ctx context.Context, fetch Fetch) (added []Patch) {
+	end, _ := slices.BinarySearch(t.near, t.chunks)
+	near := t.near[:end]
+	if t.root.height == 1 || len(near) == 0 {
+		return nil
+	}
+	if fetch != nil {
+		_, _ = t.LookupAll(ctx, near, fetch)
+	}
+	for _, i := range near {
+		patches := t.patches[i/fanout]
+		k, found := findPatch(patches, i)
+		if ref, missing := t.base(i); !found && missing == nil && ref != zeroRef {
+			added = append(added, Patch{i, ref})
+			t.setPatches(i/fanout, slices.Insert(patches, k, Patch{i, ref}))
+		}
+	}
+	return added
 }
 
 // check fails if refs are not as put demands.
@@ -85,15 +107,22 @@ func allZeros(refs []chunkstore.Ref) bool {
 // that share a node, as that is rewritten, too, and nodes with most patches go first.
 func (b *builder) leavesToFold(patchesMax int) []int {
 	var fold, kept []int
-	left := b.patched
+	left, count := 0, make(map[int]int) // patches that cost something
 	for leaf, patches := range b.patches {
 		start := leaf * fanout
 		keeps := b.keeps(1, start, min(start+fanout, b.chunks))
 		if b.levels == 0 || !keeps || len(b.lost) > 0 && b.lost[b.stored(1, start)] {
 			fold = append(fold, leaf)
-			left -= len(patches)
-		} else {
+			continue
+		}
+		for _, p := range patches {
+			if !b.isNear(p.Index) {
+				count[leaf]++
+			}
+		}
+		if count[leaf] > 0 {
 			kept = append(kept, leaf)
+			left += count[leaf]
 		}
 	}
 	if left <= max(patchesMax, 0) {
@@ -102,10 +131,10 @@ func (b *builder) leavesToFold(patchesMax int) []int {
 	}
 	nodes := make(map[int]int) // patches in all
 	for _, leaf := range kept {
-		nodes[leaf/fanout] += len(b.patches[leaf])
+		nodes[leaf/fanout] += count[leaf]
 	}
 	slices.SortFunc(kept, func(x, y int) int {
-		return cmp.Or(cmp.Compare(len(b.patches[y]), len(b.patches[x])),
+		return cmp.Or(cmp.Compare(count[y], count[x]),
 			cmp.Compare(nodes[y/fanout], nodes[x/fanout]), cmp.Compare(x, y))
 	})
 	for _, leaf := range kept {
@@ -113,7 +142,7 @@ func (b *builder) leavesToFold(patchesMax int) []int {
 			break
 		}
 		fold = append(fold, leaf)
-		left -= len(b.patches[leaf])
+		left -= count[leaf]
 	}
 	slices.Sort(fold)
 	return fold

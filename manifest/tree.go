@@ -38,6 +38,7 @@ type Tree struct {
 	patched int             // how many in all
 
 	lost map[*object]bool // those that the next Pack puts anew, and all above them
+	near []int            // see SetNear
 }
 
 var zeroRef = chunkstore.Ref{ID: chunkstore.ZeroID}
@@ -59,8 +60,10 @@ func (m *Manifest) Tree(s chunkstore.Sealer) *Tree {
 	t.valid = e.Valid
 	t.root = &object{height: m.Levels + 1, chunks: e.Chunks}
 	t.root.content.Store(newContent(newEntries(m.Top), m.Levels+1, e.Chunks))
-	for _, p := range m.Patches {
-		t.patches[p.Index/fanout] = append(t.patches[p.Index/fanout], p)
+	for rest := slices.Clone(m.Patches); len(rest) > 0; {
+		leaf := rest[0].Index / fanout
+		n, _ := findPatch(rest, (leaf+1)*fanout)
+		t.patches[leaf], rest = rest[:n:n], rest[n:]
 	}
 	t.patched = len(m.Patches)
 	return t
@@ -86,8 +89,11 @@ func (t *Tree) Len() int { return t.chunks }
 func (t *Tree) Clone() *Tree {
 	c := *t
 	c.patches = make(map[int][]Patch, len(t.patches))
+	all := make([]Patch, 0, t.patched)
 	for leaf, patches := range t.patches {
-		c.patches[leaf] = slices.Clone(patches)
+		from := len(all)
+		all = append(all, patches...)
+		c.patches[leaf] = all[from:len(all):len(all)]
 	}
 	c.lost = maps.Clone(t.lost)
 	return &c
@@ -299,6 +305,22 @@ func (t *Tree) setPatches(leaf int, patches []Patch) {
 	} else {
 		t.patches[leaf] = patches
 	}
+}
+
+// SetNear says which chunks, ascending, are to be found without a leaf: the next Pack makes a patch
+// of each of them, unless it is zeros, whether or not a leaf says the same. The caller may not
+// change them.
+//
+// A reader that has nothing finds a chunk by its leaf, which is a request before the chunk's. It
+// fetches all leaves beside the records that follow a checkpoint, if they are few: see
+// [LeavesAtOnce]. Of a larger database it fetches those that it needs. So a writer has the chunks
+// near that a reader comes to first (replicate/cutter's crown.go).
+func (t *Tree) SetNear(chunks []int) { t.near = chunks }
+
+// isNear reports whether chunk i is.
+func (t *Tree) isNear(i int) bool {
+	_, near := slices.BinarySearch(t.near, i)
+	return near
 }
 
 // Resize cuts the tree to so many chunks, or extends it by ZeroIDs.

@@ -133,6 +133,27 @@ func (m *modelled) pass(t *testing.T) {
 	}
 }
 
+// near has chunks be near: they have patches then, which do not count.
+func (m *modelled) near(t *testing.T) {
+	var near []int
+	for i := range m.model {
+		if m.rng.IntN(50) == 0 {
+			near = append(near, i)
+		}
+	}
+	m.store.setNear(m.tree, near)
+	packed := m.store.pack(t, m.tree, m.rng.IntN(300))
+	patched := make(map[int]bool)
+	for _, p := range packed.Patches {
+		patched[p.Index] = true
+	}
+	for _, i := range near {
+		if !patched[i] && m.model[i] != zeroRef && packed.Levels > 0 {
+			t.Fatalf("chunk %d of %d is near, and has no patch", i, len(m.model))
+		}
+	}
+}
+
 // lose takes a pack from the store, and has a writer mend that, from its own copy.
 func (m *modelled) lose(t *testing.T) {
 	m.check(t, m.tree, m.model)
@@ -211,7 +232,7 @@ func TestTreeAgainstASlice(t *testing.T) {
 			m := &modelled{rng: rand.New(rand.NewPCG(seed, 2)), store: newStore(seed%2 == 1),
 				tree: NewTree(chunkstore.Plain{}, 100), model: resize(nil, 100)}
 			for range 60 {
-				switch op := m.rng.IntN(12); {
+				switch op := m.rng.IntN(13); {
 				case op < 4 && len(m.model) > 0:
 					m.set()
 				case op == 4 && len(m.model) > 0:
@@ -226,6 +247,8 @@ func TestTreeAgainstASlice(t *testing.T) {
 					m.store.pack(t, m.tree, m.rng.IntN(300))
 				case op == 9 && m.store.placed:
 					m.lose(t)
+				case op == 10:
+					m.near(t)
 				default:
 					m.pass(t)
 				}
@@ -422,6 +445,50 @@ func TestPackLoadsWhatItNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, tree, want)
+}
+
+// TestNearCostsNoLeaf: what is near is found without a leaf. A writer that opens the database again
+// needs none to go on, nor puts any, unless it has others near.
+func TestNearCostsNoLeaf(t *testing.T) {
+	tree, s := NewTree(chunkstore.Plain{}, 3000), newStore(true)
+	for i := range 3000 {
+		tree.Set(i, testRef(i))
+	}
+	near := []int{5, 700, 701, 2999, 4000}
+	s.pack(t, tree, 0)
+	s.setNear(tree, near)
+	again := func(fetches, puts int) *Manifest {
+		t.Helper()
+		s.forgetCalls()
+		m := s.pack(t, tree, 0)
+		if len(s.calls) != fetches || len(s.puts) != puts {
+			t.Errorf("%d fetches, %d puts, want %d and %d", len(s.calls), len(s.puts), fetches,
+				puts)
+		}
+		tree = m.Tree(chunkstore.Plain{})
+		for _, i := range near[:4] {
+			if ref, ok := tree.Peek(i); !ok || ref.ID != m.Tree(chunkstore.Plain{}).At(i).ID {
+				t.Errorf("chunk %d: %v, %v", i, ref, ok)
+			}
+		}
+		s.setNear(tree, near)
+		return m
+	}
+	first := again(0, 0)
+	if second := again(0, 0); !slices.Equal(second.Patches, first.Patches) ||
+		len(first.Patches) != 4 {
+		t.Errorf("patches %v, and then %v", first.Patches, second.Patches)
+	}
+	near = []int{5, 700, 1500, 2998}
+	s.setNear(tree, near) // 701 and 2999 have changed, for all that is known: their leaves have it
+	if third := again(2, 1); len(third.Patches) != 4 {
+		t.Errorf("patches %v", third.Patches)
+	}
+	s.objects, s.packs = nil, nil // where no leaf can be read, no more is near
+	s.setNear(tree, []int{5, 700, 1500, 2000, 2998})
+	if last := s.pack(t, tree, 0); len(last.Patches) != 4 {
+		t.Errorf("patches %v", last.Patches)
+	}
 }
 
 // TestForget: who goes through a tree in order fetches each object once, and has no more

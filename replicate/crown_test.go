@@ -15,6 +15,7 @@ import (
 
 	_ "github.com/mattn/go-sqlite3"
 
+	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/replicate/courier"
 	"verneuil/replicate/replica"
@@ -156,6 +157,75 @@ func TestChildrenOfRootsTravel(t *testing.T) {
 			w.inlineAt(m, 500) != c.children || w.inlineAt(m, 681) || w.inlineAt(m, 682) {
 			t.Errorf("%s: want the root, and its children: %v", c.what, c.children)
 		}
+	}
+}
+
+// Of a large database a checkpoint says where the pages are that a reader comes to after those that
+// travel. Another process, which has not read the tree, goes on without a leaf.
+func TestBelowTheCrownIsNear(t *testing.T) {
+	w, _ := rooted(t)
+	clock := w.withClock()
+	withClock := w.options
+	w.options = func(o *Options) { withClock(o); o.leavesAtOnce = 1 }
+	check := func(what string, pages ...int) {
+		t.Helper()
+		m := w.checkpoint(0)
+		w.equal(0, what)
+		for _, page := range pages {
+			if !slices.ContainsFunc(m.Patches, func(p manifest.Patch) bool {
+				return p.Index == (page-1)*w.page/chunkstore.ChunkBytes
+			}) {
+				t.Errorf("%s: the checkpoint at %d does not say where page %d is, but: %v", what,
+					m.At.Number, page, m.Patches)
+			}
+		}
+	}
+	for root := uint32(704); len(w.roots) < 60; root += 16 { // more than a tree has patches
+		w.roots = append(w.roots, root)
+	}
+	w.begin()
+	w.write(299, w.parent(400, 500))
+	w.write(399, w.parent(401, 402))
+	w.write(499, w.parent(501, 1802))
+	w.commit()
+	r := w.replicator()
+	stop := w.run(r)
+	w.mustFlush(r)
+	stop()
+	check("first", 401, 501, 704, 1584, 1802)
+	for _, c := range []struct {
+		what   string
+		last   uint32 // a page below
+		change int    // another page
+		goesOn bool   // who has put the record puts the checkpoint
+		gets   int
+	}{
+		{"another process", 1802, 1600, true, 0},
+		{"one that makes no version", 1802, 1700, false, 0},
+		{"another page is below", 2502, 1750, true, 1}, // the leaf says where that is
+		{"and then", 2502, 1900, true, 0},
+	} {
+		w.begin()
+		w.write(499, w.parent(501, c.last))
+		w.write(c.change, w.pageOf(c.change, 0, 3))
+		w.commit()
+		r := w.replicator()
+		stop := w.run(r)
+		w.mustFlush(r)
+		if !c.goesOn {
+			stop()
+			r = w.replicator()
+			stop = w.run(r)
+			w.mustFlush(r)
+		}
+		_, before := w.chunks[0].calls()
+		w.saveCheckpoint(r, clock, 0)
+		_, after := w.chunks[0].calls()
+		stop()
+		if after-before != c.gets {
+			t.Errorf("%s: %d leaves were fetched, want %d", c.what, after-before, c.gets)
+		}
+		check(c.what, 401, 501, 704, 1584, int(c.last))
 	}
 }
 

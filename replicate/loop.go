@@ -184,7 +184,7 @@ func (l *loop) courierOptions() courier.Options {
 		Patrol: o.PatrolPeriod, Still: o.still != nil,
 		Uploads: courier.Uploads{
 			Concurrency: o.Concurrency, RunObjects: o.runObjects, PackObjects: o.packObjects,
-			RepackAfter: o.repackAfter, Progress: o.Progress,
+			LeavesAtOnce: o.leavesAtOnce, RepackAfter: o.repackAfter, Progress: o.Progress,
 		},
 		Clock: l.now, Errands: l.errands, Serial: &l.serial,
 		Prove:   l.tenure.prove,

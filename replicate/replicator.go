@@ -62,11 +62,12 @@ type Options struct {
 
 // hooks are what tests have their own of.
 type hooks struct {
-	clock       clock
-	runObjects  int               // see courier.Uploads
-	packObjects int               // likewise
-	repackAfter int               // likewise
-	fault       func(string) bool // die here?
+	clock        clock
+	runObjects   int               // see courier.Uploads
+	packObjects  int               // likewise
+	leavesAtOnce int               // likewise
+	repackAfter  int               // likewise
+	fault        func(string) bool // die here?
 }
 
 // clock is the time as the replicator sees it: tests have their own.

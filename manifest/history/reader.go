@@ -80,6 +80,7 @@ type Reader struct {
 
 	ahead  bool
 	window int  // of windows, for the next read
+	expect int  // that many records are there, as it seems; 0: nobody knows
 	looked bool // since r was at the end, or at a checkpoint
 	fenced bool // the last record is a fence: as a rule there is one more, and that is all
 
@@ -94,8 +95,9 @@ type Options struct {
 	Grace time.Duration
 	// Now is a clock of which only differences count. It is required if Grace is not 0.
 	Now func() time.Duration
-	// Ahead: after a checkpoint, 16 records are asked for at once, whether or not they are there:
-	// for who waits for the newest version, and rarely reads a checkpoint.
+	// Ahead: after a checkpoint, 16 records are asked for at once, or more ([Reader.Expect]),
+	// whether or not they are there: for who waits for the newest version, and rarely reads a
+	// checkpoint.
 	Ahead bool
 }
 
@@ -174,6 +176,15 @@ func (r *Reader) look(ctx context.Context) (*Checkpoint, string, error) {
 // at the end, as End does: else there may be more. After an error r is where it was.
 func (r *Reader) Next(ctx context.Context) (Step, error) { return r.next(ctx, 1) }
 
+// Expect has the next call ask for so many records at once, and one more, but for 64 at most, if r
+// reads ahead ([Options]): they seem to be there. It costs requests if they are not, and round
+// trips if there are more.
+func (r *Reader) Expect(records int) {
+	if r.ahead {
+		r.expect = min(records+1, windows[len(windows)-1])
+	}
+}
+
 // LookAndNext is Look and Next, both at once: it is for who wants the newest version now, and takes
 // one round trip as a rule, also where one record is new. It fails as they do.
 func (r *Reader) LookAndNext(ctx context.Context) (Step, error) {
@@ -222,7 +233,7 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 			return Step{Checkpoint: c}, err
 		}
 	}
-	began, limit := r.now(), max(windows[r.window], least)
+	began, limit := r.now(), max(windows[r.window], least, r.expect)
 	// One more than there is tells that it is the end.
 	if b, ok := r.log.(chunkstore.Batching); r.fenced || ok && b.Batches(ctx) {
 		limit = max(limit, 2)
@@ -249,7 +260,7 @@ func (r *Reader) next(ctx context.Context, least int) (Step, error) {
 	if len(records) == 0 && broken != nil && !stray {
 		return Step{}, broken
 	}
-	r.at = at
+	r.at, r.expect = at, 0
 	r.fenced = len(records) > 0 && isFence(records[len(records)-1])
 	for _, record := range records {
 		if isFence(record) {

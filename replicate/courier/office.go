@@ -57,7 +57,10 @@ type Uploads struct {
 	Concurrency int // at once, for each target
 	RunObjects  int // how many are made durable together; 0: 2,048
 	PackObjects int // how many a pack has at most; 0: [chunkstore.PackMax]
-	RepackAfter int // so many chunks got another place, a target may be repacked; 0: 512
+	// LeavesAtOnce bounds the leaves of a tree, in bytes, that readers fetch together who open a
+	// database; 0: [manifest.LeavesAtOnce].
+	LeavesAtOnce int
+	RepackAfter  int // so many chunks got another place, a target may be repacked; 0: 512
 
 	edition uint8 // of the packs: not 0 while some of other editions are damaged
 

@@ -71,6 +71,15 @@ func (u Uploads) packObjects() int { return cmp.Or(u.PackObjects, chunkstore.Pac
 // repackAfter returns how many chunks must have got another place before a target is repacked.
 func (u Uploads) repackAfter() int { return cmp.Or(u.RepackAfter, repackTurned) }
 
+// near returns what is near in the tree of the last version; nil: readers fetch all leaves.
+func (c *Courier) near() []int {
+	most := cmp.Or(c.office.o.Uploads.LeavesAtOnce, manifest.LeavesAtOnce)
+	if manifest.LeavesBytes(c.office.cutter.Last().Tree.Len()) > most {
+		return c.office.cutter.Near()
+	}
+	return nil
+}
+
 // put puts a pack, which has the objects refs. It is durable if finish says so.
 func (u *uploads) put(ctx context.Context, pack *chunkstore.Pack, refs []chunkstore.Ref) error {
 	r, err := u.join(len(refs))

@@ -2,6 +2,8 @@ package cutter
 
 import (
 	"bytes"
+	"maps"
+	"math"
 	"slices"
 
 	"verneuil/chunkstore"
@@ -29,6 +31,9 @@ const (
 	// crownPlainMax bounds the same before compression, which who writes and who reads have in
 	// memory.
 	crownPlainMax = 128 << 10
+	// crownNearMax bounds how many chunks are near: see findNear. Each takes some 60 bytes in a
+	// checkpoint. The lowest interior level of a table of a GiB has 700 pages, in as many chunks.
+	crownNearMax = 1024
 	// crownTrees bounds how many tables and indexes are looked at, the oldest first.
 	crownTrees = 64
 )
@@ -38,6 +43,7 @@ type crown struct {
 	schema []byte               // page 1 without its header; nil: not read yet
 	looked map[int64]*crownPage // those that say which pages these are, by where they are
 	pages  []pageRange          // those that travel, in no order
+	near   []int                // chunks that have the levels below those, ascending
 }
 
 // crownPage is a page that was looked at.
@@ -111,7 +117,40 @@ func (c *planner) findCrown(first []byte) crown {
 		}
 		levels = next
 	}
+	w.findNear()
 	return w.crown
+}
+
+// findNear has near what a reader comes to after the pages that travel: the chunks of the levels
+// below them, as far as they are few, interior ones first. Where those chunks stand, a checkpoint
+// of a large database says itself (manifest.Tree.SetNear).
+func (w *crownWalk) findNear() {
+	leaf := make([]byte, 1)
+	rank := func(level []uint32) int {
+		if _, err := w.db.ReadAt(leaf, w.offset(level[0])); err != nil {
+			return math.MaxInt
+		} else if !sqlitefile.IsInterior(leaf[0]) {
+			return crownNearMax + len(level)
+		}
+		return len(level)
+	}
+	near := make(map[int]bool)
+	slices.SortStableFunc(w.left, func(a, b []uint32) int { return rank(a) - rank(b) })
+	for _, level := range w.left {
+		chunks := make(map[int]bool)
+		for _, page := range level {
+			off := w.offset(page)
+			i := int(off / chunkstore.ChunkBytes)
+			if was := w.looked[off]; (was == nil || was.data == nil) && i > 0 && i < w.db.chunks() {
+				chunks[i] = !near[i]
+			}
+		}
+		maps.DeleteFunc(chunks, func(_ int, fresh bool) bool { return !fresh })
+		if len(near)+len(chunks) <= crownNearMax {
+			maps.Copy(near, chunks)
+		}
+	}
+	w.near = slices.Sorted(maps.Keys(near))
 }
 
 // crownWalk makes a crown.
@@ -121,6 +160,7 @@ type crownWalk struct {
 	was   map[int64]*crownPage // of the crown before
 	page  []byte               // has room for one
 	bytes int                  // that the crown takes
+	left  [][]uint32           // levels that do not travel, below those that do
 }
 
 func (w *crownWalk) offset(page uint32) int64 { return (int64(page) - 1) * int64(len(w.page)) }
@@ -141,7 +181,11 @@ func (w *crownWalk) takeAll(root uint32) {
 // below takes a level of interior pages. It returns the level below it; nil if that one, or this
 // one, does not travel.
 func (w *crownWalk) below(level []uint32) (below []uint32) {
-	for _, page := range w.take(level, sqlitefile.IsInterior) {
+	pages := w.take(level, sqlitefile.IsInterior)
+	if pages == nil && len(level) > 0 {
+		w.left = append(w.left, level)
+	}
+	for _, page := range pages {
 		children := w.children(page, false)
 		if children == nil {
 			return nil

@@ -115,6 +115,7 @@ type Cutter struct {
 
 	foundBlank bool // by Load
 	planner    planner
+	near       []int // before the first cut: see Near
 	fold       *Fold // that was begun; the next Cut takes it, if it has ended
 	outgrown   []int // chunks that the last cut would have a Fold of
 }
@@ -165,6 +166,21 @@ func (c *Cutter) Last() *Version {
 		return nil
 	}
 	return &c.last
+}
+
+// Near returns the chunks that a reader comes to after what versions carry inline, ascending
+// ([manifest.Tree.SetNear]). They do not change. They are those of the last cut, or, before the
+// first one, of the contents as they are.
+func (c *Cutter) Near() []int {
+	if c.planner.crown.schema != nil || c.state == Blank {
+		return c.planner.crown.near
+	}
+	if c.near == nil && c.last.Manifest.PageBytes > 0 {
+		p := c.planner
+		p.takeCrown(c.last.Manifest.PageBytes) // what travels is the next cut's to say
+		c.near = p.crown.near
+	}
+	return c.near
 }
 
 // Head returns how far we have come: no version of our name is known that is newer, in our epoch.

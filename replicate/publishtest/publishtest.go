@@ -30,6 +30,8 @@ type Publisher struct {
 	Hooks  *Hooks
 	Newest manifest.Manifest // and what the next version takes over
 	Clock  func() time.Time  // dates packs; nil: this machine's
+	Time   time.Time         // of the versions to come; zero: each has another one, in the past
+	Near   []int             // chunks, for the checkpoints to come; see manifest.Tree.SetNear
 
 	t    testing.TB
 	base []byte // what the tree's chunks hold
@@ -185,7 +187,9 @@ func (p *Publisher) Publish(file []byte, inline ...int64) *manifest.Manifest {
 	m := p.Newest
 	m.Sequence++
 	binary.BigEndian.PutUint64(m.Cut[:], m.Sequence)
-	m.Time = time.Unix(1700000000+int64(m.Sequence), 0)
+	if m.Time = p.Time; m.Time.IsZero() {
+		m.Time = time.Unix(1700000000+int64(m.Sequence), 0)
+	}
 	m.SourceCtime = time.Unix(1600000000, 123456789)
 	m.FileBytes = int64(len(file))
 	m.Inline = nil

@@ -1,10 +1,12 @@
 package replica_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,57 +50,123 @@ func deep(t *testing.T, rows int) (file []byte, root uint32) {
 	return file, root
 }
 
-// TestColdQuery: how many requests one after the other, and how many bytes, it takes to open a
-// database of 50 MB, and to read a row by its key, however many records follow the checkpoint.
+// TestColdQuery: how many requests one after the other, and how many objects, it takes to open a
+// database of 20 MB, and to read a row by its key, however many records follow the checkpoint.
 func TestColdQuery(t *testing.T) {
-	const rows = 12_500
+	const rows = 5000
 	file, root := deep(t, rows)
-	p := newSource(t)
-	p.Records()
-	rootAt := int64(root-1) * testPage
-	for range 2 { // with the second one there is a fence
-		p.Publish(file, 0, rootAt)
-	}
-	p.Checkpoint(false)
 	warm(t)
-	behind := 0
-	for _, c := range []struct{ records, open, trips int }{
-		{0, 2, 4}, {10, 2, 4}, {70, 3, 5},
+	type query struct{ records, open, trips, objects int }
+	for _, c := range []struct {
+		what        string
+		large       bool // leaves are not fetched at once
+		near        bool // but a checkpoint says where the interior level is
+		everySecond bool // there was a record
+		queries     []query
+	}{
+		{"small", false, false, false, []query{{0, 2, 4, 3}, {10, 2, 4, 3}, {20, 3, 5, 3}}},
+		{"written to all the time", false, false, true, []query{{20, 2, 4, 3}}},
+		{"large", true, false, false, []query{{0, 2, 5, 3}}},
+		{"large, and near", true, true, true, []query{{0, 2, 4, 3}, {20, 2, 4, 3}}},
 	} {
-		for ; behind < c.records; behind++ { // scattered, as updates of rows are
-			at := int64((behind+1)*7919%rows) * testPage
-			file[at+2000]++
-			p.Publish(file, 0, rootAt, at)
-		}
-		synctest.Test(t, func(t *testing.T) {
-			const latency = 100 * time.Millisecond
-			wait := func() error { <-time.After(latency); return nil }
-			p.Hooks.Set(func(string) error { return wait() }, wait)
-			p.Hooks.OnRecord(func(string) error { return wait() })
-			defer p.Hooks.Set(nil, nil)
-			defer p.Hooks.OnRecord(nil)
-			defer func() { <-time.After(time.Minute) }() // goroutines that are kept for a while
-			objects, began := p.Hooks.Objects(), time.Now()
-			all, err := NewSet(Options{Store: p.Store, TempDir: p.t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
+		t.Run(c.what, func(t *testing.T) {
+			p := newColdSource(t, bytes.Clone(file), root)
+			if c.everySecond {
+				p.Time = bubbleBegins
 			}
-			defer all.Close()
-			r, err := all.Open(t.Context(), p.URI())
-			if err != nil {
-				t.Fatal(err)
+			if c.near {
+				p.nearLevel()
 			}
-			defer r.Close()
-			open := int(time.Since(began) / latency)
-			byKey(t, r, root, rows/3)
-			trips := int(time.Since(began) / latency)
-			objects = p.Hooks.Objects() - objects
-			if open != c.open || trips != c.trips || objects > 2+2 { // leaves, and chunks
-				t.Errorf("%d records: %d trips to open, %d in all, %d objects; want %d, %d, 4",
-					c.records, open, trips, objects, c.open, c.trips)
+			p.begin()
+			for _, q := range c.queries {
+				for p.records < q.records { // scattered, as updates of rows are
+					p.next(int64((p.records+1)*7919%rows) * testPage)
+				}
+				synctest.Test(t, func(t *testing.T) {
+					<-time.After(time.Duration(q.records) * time.Second)
+					open, trips, objects := p.coldQuery(t, c.large, rows/3)
+					if open != q.open || trips != q.trips || objects > q.objects {
+						t.Errorf("%d records: %d trips to open, %d in all, %d objects; want %v",
+							q.records, open, trips, objects, q)
+					}
+				})
 			}
 		})
 	}
+}
+
+// bubbleBegins is when time begins in a bubble of package synctest.
+var bubbleBegins = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// coldSource is a database as deep makes it, the root of which travels inline.
+type coldSource struct {
+	*source
+	file    []byte
+	root    uint32
+	records int // since the checkpoint
+}
+
+func newColdSource(t *testing.T, file []byte, root uint32) *coldSource {
+	p := &coldSource{source: newSource(t), file: file, root: root}
+	p.Records()
+	return p
+}
+
+func (p *coldSource) rootAt() int64 { return int64(p.root-1) * testPage }
+
+// nearLevel has near the level below the root.
+func (p *coldSource) nearLevel() {
+	page := p.file[p.rootAt():][:testPage]
+	for _, child := range sqlitefile.Children(page, false, int64(len(p.file)/testPage)) {
+		p.Near = append(p.Near, int(int64(child-1)*testPage/chunkstore.ChunkBytes))
+	}
+	slices.Sort(p.Near)
+	p.Near = slices.Compact(p.Near)
+}
+
+// begin puts the checkpoint.
+func (p *coldSource) begin() {
+	for range 2 { // with the second one there is a fence
+		p.Publish(p.file, 0, p.rootAt())
+	}
+	p.Checkpoint(false)
+}
+
+// next appends a record of a change at off.
+func (p *coldSource) next(off int64) {
+	p.file[off+2000]++
+	p.Publish(p.file, 0, p.rootAt(), off)
+	p.records++
+}
+
+// coldQuery reads a row in a process that has nothing. Trips and objects are in all.
+func (p *coldSource) coldQuery(
+	t *testing.T, large bool, rowid int64,
+) (open, trips, objects int) {
+	const latency = 100 * time.Millisecond
+	wait := func() error { <-time.After(latency); return nil }
+	p.Hooks.Set(func(string) error { return wait() }, wait)
+	p.Hooks.OnRecord(func(string) error { return wait() })
+	defer p.Hooks.Set(nil, nil)
+	defer p.Hooks.OnRecord(nil)
+	defer func() { <-time.After(time.Minute) }() // goroutines that are kept for a while
+	before, began := p.Hooks.Objects(), time.Now()
+	all, err := NewSet(Options{Store: p.Store, TempDir: p.t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	if large {
+		all.SetLeavesAtOnce(0)
+	}
+	r, err := all.Open(t.Context(), p.URI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	open = int(time.Since(began) / latency)
+	byKey(t, r, p.root, rowid)
+	return open, int(time.Since(began) / latency), p.Hooks.Objects() - before
 }
 
 // warm has made, outside of a bubble, what a process makes once.

@@ -44,8 +44,8 @@
 //	a full-text search   the pages of all segments that may have the term, when the page of the
 //	                     first one is known (terms.go)
 //	the tree of chunks   all its leaves beside the records that follow the checkpoint, if they
-//	                     are at most 320 KiB; else with the third one, if they are at most 32
-//	                     (leaves.go)
+//	                     are at most 320 KiB; else with the third one, if they are at most 32;
+//	                     and the leaf of a chunk that was found without it (leaves.go)
 //	a refresh            what replaces loaded chunks
 //	the loading policy   before the version can be read
 //

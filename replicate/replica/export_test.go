@@ -51,6 +51,9 @@ func (r *Reader) ReadPage(ctx context.Context, page uint32) (p []byte, missed bo
 	return p, true, r.Read(ctx, p, int64(page-1)*int64(len(p)))
 }
 
+// SetLeavesAtOnce has other databases be large ones, whose leaves are not fetched at once.
+func (all *Set) SetLeavesAtOnce(bytes int) { all.leavesAtOnce = bytes }
+
 // Quiet reports whether nothing is fetched ahead.
 func (all *Set) Quiet() bool { return len(all.ahead) == 0 }
 

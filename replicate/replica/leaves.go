@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// leavesFirstBytes bounds the leaves, as they are stored, that are fetched beside the records
-	// that follow a checkpoint, before anybody has read: 16, of half a GB of a database. A query
-	// by an index would need one after the other, and they lie together in a pack.
-	leavesFirstBytes = 320 << 10
 	// leavesAhead bounds how many are fetched with the third one that is missed: two are what a
 	// point lookup needs.
 	leavesAhead = 32
@@ -52,6 +48,16 @@ func (t *tree) refsAhead(
 	return t.tree.LookupAll(ctx, chunks, t.fetchAhead)
 }
 
+// fetchBeside fetches, in the background, the leaf of a chunk that is found without, of a large
+// database: who comes to the lowest interior page of a table, which a writer has near, goes on to a
+// page that was written about when that one was.
+func (t *tree) fetchBeside(i int) {
+	leaf, ok := t.m.Leaf(i)
+	if _, near := patchOf(t.m, i); ok && near && storedBytes(t.m.Top) > t.f.all.leavesAtOnce {
+		t.fetchInBackground(t.f.leaves.lacking([]chunkstore.Ref{leaf}, nil))
+	}
+}
+
 // fetch is a [manifest.Fetch].
 func (t *tree) fetch(ctx context.Context, refs []chunkstore.Ref) ([][]byte, error) {
 	return t.f.leaves.fetch(ctx, t.f, t.from, refs)
@@ -78,9 +84,10 @@ func storedBytes(refs []chunkstore.Ref) (bytes int) {
 }
 
 // fetchLeaves fetches the leaves of m, which from has, in the background, if they are few: who
-// opens it reads, as a rule, and waits for records meanwhile.
+// opens it reads, as a rule, and waits for records meanwhile. A query by an index would need one
+// after the other, and they lie together in a pack.
 func (f *follower) fetchLeaves(m *manifest.Manifest, from *chunkstore.Target) {
-	if m.Levels == 1 && storedBytes(m.Top) <= leavesFirstBytes {
+	if m.Levels == 1 && storedBytes(m.Top) <= f.all.leavesAtOnce {
 		t := newTree(f, locate.Found{Manifest: m, From: from})
 		t.fetchInBackground(f.leaves.lacking(m.Top, nil))
 	}

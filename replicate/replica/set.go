@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
+	"verneuil/manifest"
 	"verneuil/replicate/locate"
 )
 
@@ -99,6 +100,8 @@ type Set struct {
 	counter atomic.Uint32 // the last change counter given out
 	ahead   chan struct{} // holds a token for each chunk that is fetched ahead
 
+	leavesAtOnce int // manifest.LeavesAtOnce, but in tests
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
@@ -125,6 +128,8 @@ func NewSet(o Options) (*Set, error) {
 		slots:   s,
 		feeds:   map[feed]*follower{},
 		ahead:   make(chan struct{}, comingMax),
+
+		leavesAtOnce: manifest.LeavesAtOnce,
 	}
 	all.ctx, all.cancel = context.WithCancel(context.Background())
 	return all, nil

@@ -131,6 +131,7 @@ func (f *sources) from(ctx context.Context, i int, t *tree) error {
 	if i >= t.m.Chunks() {
 		return errElsewhere
 	}
+	t.fetchBeside(i)
 	refs, err := t.refsAhead(ctx, []int{i})
 	if err == nil && !f.same(t) {
 		var own []chunkstore.Ref
