@@ -402,8 +402,8 @@ func (r *readers) beside() error {
 		farAway.Seconds()*1e3, spreadOf(ms), spreadOf(gets), spreadOf(trips), spreadOf(kb))
 	r.report.aim(aim{What: "cold query by key beside a writer, round trips", Aim: 3,
 		Got: spreadOf(trips), Why: "the checkpoint says where the records after it stand, " +
-			"these what the newest version is, and an interior level that has no room in it which " +
-			"page comes next"})
+			"these what the newest version is, and an interior level that has no room in it " +
+			"which page comes next"})
 	r.report.aim(aim{What: "its KB", Aim: 256, Got: spreadOf(kb), Unit: "KB",
 		Why: "a checkpoint has up to 256 KiB inline, and up to 512 KiB of records follow it"})
 	return nil

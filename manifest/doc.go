@@ -53,10 +53,10 @@
 // It is stored like a chunk, under the ID of those bytes.
 //
 // patches (chunk index and entry; ascending, no duplicates, none at levels 0) override
-// the tree until enough have gathered to rewrite leaves. A patch may say what its leaf says, too: so
-// a reader finds the chunk without the leaf, which is a request less that others wait for
-// ([Tree.SetNear]). To whoever reads a manifest that is a patch like any other; a writer that does
-// not know better takes it into its leaf.
+// the tree until enough have gathered to rewrite leaves. A patch may say what its leaf says, too:
+// so a reader finds the chunk without the leaf, which is a request less that others wait for
+// ([Tree].Near). To whoever reads a manifest that is a patch like any other; a writer that does not
+// know better takes it into its leaf.
 //
 // In the manifest, packs is the names of those that top and then patches stand in, as in
 // a leaf; top_places and each patch's place have the form that places have there.

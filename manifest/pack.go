@@ -16,8 +16,8 @@ type Put func(objects []chunkstore.Hashed) ([]chunkstore.Place, error)
 
 // Pack brings the tree into the form that a manifest stores and returns it:
 // the smallest levels at which at most 64 top entries do, those entries, and the
-// patches, ascending, at most patchesMax of them, not counting near ones ([Tree.SetNear]). What it
-// returns is the caller's. New leaves are stored by put, all in one call, then what nodes name them, height by
+// patches, ascending, at most patchesMax of them, not counting those of Near. What it returns is
+// the caller's. New leaves are stored by put, all in one call, then what nodes name them, height by
 // height; without put, the tree is unplaced. Parts of the tree that it must read come
 // through fetch; where that is nil, Pack panics if they are not loaded.
 //
@@ -61,14 +61,15 @@ func (t *Tree) Pack(ctx context.Context, patchesMax int, fetch Fetch, put Put) (
 		t.setPatches(leaf, nil)
 	}
 	t.root, t.valid, t.lost = root, t.chunks, nil
-	return levels, root.loaded().refs(), merge(patches, t.addNear(ctx, fetch)), nil
+	return levels, root.loaded().refs(), merge(patches, b.addNear(ctx, fetch)), nil
 }
 
 // addNear makes patches of what leaves say of near chunks, and returns them, ascending. Where
 // leaves cannot be fetched there are fewer.
-func (t *Tree) addNear(ctx context.Context, fetch Fetch) (added []Patch) {
-	end, _ := slices.BinarySearch(t.near, t.chunks)
-	near := t.near[:end]
+func (b *builder) addNear(ctx context.Context, fetch Fetch) (added []Patch) {
+	t := b.Tree
+	end, _ := slices.BinarySearch(t.Near, t.chunks)
+	near := t.Near[:end]
 	if t.root.height == 1 || len(near) == 0 {
 		return nil
 	}
@@ -116,7 +117,7 @@ func (b *builder) leavesToFold(patchesMax int) []int {
 			continue
 		}
 		for _, p := range patches {
-			if !b.isNear(p.Index) {
+			if _, near := slices.BinarySearch(b.Near, p.Index); !near {
 				count[leaf]++
 			}
 		}

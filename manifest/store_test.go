@@ -153,9 +153,9 @@ func (s *store) add(t testing.TB, tree *Tree) {
 	}
 }
 
-// setNear is tree's SetNear.
+// setNear sets tree's Near.
 func (s *store) setNear(tree *Tree, near []int) {
-	tree.SetNear(near)
+	tree.Near = near
 	if s.near == nil {
 		s.near = make(map[int]bool)
 	}

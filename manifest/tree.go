@@ -27,6 +27,15 @@ type Fetch func(ctx context.Context, refs []chunkstore.Ref) (plain [][]byte, err
 // what changed, a clone costs the patches, and parts that are all zeros cost
 // nothing.
 type Tree struct {
+	// Near are chunks, ascending, that are to be found without a leaf: the next Pack makes a patch
+	// of each of them, unless it is zeros, whether or not a leaf says the same. Clones share them.
+	//
+	// A reader that has nothing finds a chunk by its leaf, which is a request before the chunk's.
+	// It fetches all leaves beside the records that follow a checkpoint, if they are few: see
+	// [LeavesAtOnce]. Of a larger database it fetches those that it needs. So a writer has the
+	// chunks near that a reader comes to first (replicate/cutter's crown.go).
+	Near []int
+
 	sealer chunkstore.Sealer
 	chunks int
 
@@ -38,7 +47,6 @@ type Tree struct {
 	patched int             // how many in all
 
 	lost map[*object]bool // those that the next Pack puts anew, and all above them
-	near []int            // see SetNear
 }
 
 var zeroRef = chunkstore.Ref{ID: chunkstore.ZeroID}
@@ -305,22 +313,6 @@ func (t *Tree) setPatches(leaf int, patches []Patch) {
 	} else {
 		t.patches[leaf] = patches
 	}
-}
-
-// SetNear says which chunks, ascending, are to be found without a leaf: the next Pack makes a patch
-// of each of them, unless it is zeros, whether or not a leaf says the same. The caller may not
-// change them.
-//
-// A reader that has nothing finds a chunk by its leaf, which is a request before the chunk's. It
-// fetches all leaves beside the records that follow a checkpoint, if they are few: see
-// [LeavesAtOnce]. Of a larger database it fetches those that it needs. So a writer has the chunks
-// near that a reader comes to first (replicate/cutter's crown.go).
-func (t *Tree) SetNear(chunks []int) { t.near = chunks }
-
-// isNear reports whether chunk i is.
-func (t *Tree) isNear(i int) bool {
-	_, near := slices.BinarySearch(t.near, i)
-	return near
 }
 
 // Resize cuts the tree to so many chunks, or extends it by ZeroIDs.

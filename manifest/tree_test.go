@@ -204,7 +204,9 @@ func (m *modelled) packs(t *testing.T) {
 	if m.store.placed {
 		bare := m.tree.Unplaced()
 		compare(t, bare, unplaced(m.model))
+		near := m.store.near
 		m.store = newStore(false)
+		m.store.near = near
 		fresh = NewTree(chunkstore.Plain{}, len(m.model))
 		for i, ref := range unplaced(m.model) {
 			fresh.Set(i, ref)

@@ -125,7 +125,7 @@ func (b *saver) begin() {
 		bytes: b.bytes, renew: c.repack.renew,
 	}
 	c.repack.renew = nil
-	v.tree.SetNear(c.near())
+	v.tree.Near = c.near()
 	age := c.office.now().Sub(c.ack.Kept)
 	v.keep = age >= versions.KeepInterval || age < 0
 	b.saving, b.bytes = v, 0

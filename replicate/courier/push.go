@@ -94,7 +94,7 @@ func newPush(c *Courier, point spool.Point) *push {
 	}
 	p.uploads.keep(c.stock.put, c.stock.known)
 	p.change = c.stock.change(last.Tree, p.uploads.how.PackObjects)
-	p.change.tree.SetNear(c.near())
+	p.change.tree.Near = c.near()
 	var first []int
 	for m := range p.change.all() {
 		first = append(first, m.indexes[0])

@@ -10,6 +10,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
+	"verneuil/replicate/cutter"
 	"verneuil/replicate/errands"
 )
 
@@ -75,7 +76,7 @@ func (u Uploads) repackAfter() int { return cmp.Or(u.RepackAfter, repackTurned) 
 func (c *Courier) near() []int {
 	most := cmp.Or(c.office.o.Uploads.LeavesAtOnce, manifest.LeavesAtOnce)
 	if manifest.LeavesBytes(c.office.cutter.Last().Tree.Len()) > most {
-		return c.office.cutter.Near()
+		return cutter.Near(c.office.cutter)
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (c *planner) findCrown(first []byte) crown {
 
 // findNear has near what a reader comes to after the pages that travel: the chunks of the levels
 // below them, as far as they are few, interior ones first. Where those chunks stand, a checkpoint
-// of a large database says itself (manifest.Tree.SetNear).
+// of a large database says itself (Near of manifest.Tree).
 func (w *crownWalk) findNear() {
 	leaf := make([]byte, 1)
 	rank := func(level []uint32) int {

@@ -169,9 +169,9 @@ func (c *Cutter) Last() *Version {
 }
 
 // Near returns the chunks that a reader comes to after what versions carry inline, ascending
-// ([manifest.Tree.SetNear]). They do not change. They are those of the last cut, or, before the
+// (Near of [manifest.Tree]). They do not change. They are those of the last cut, or, before the
 // first one, of the contents as they are.
-func (c *Cutter) Near() []int {
+func Near(c *Cutter) []int {
 	if c.planner.crown.schema != nil || c.state == Blank {
 		return c.planner.crown.near
 	}

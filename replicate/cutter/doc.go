@@ -10,7 +10,7 @@
 // cut says so. What all that is put of one cut shares is [manifest.Manifest.Cut]. A cut is saved in
 // the spool before anybody puts it, so that a successor knows what targets may have. Page 1 always
 // travels inline, and so do the rest of the schema and the upper pages of tables and indexes, as
-// far as they are small (crown.go; [Cutter.Near] is where readers go on from there), and the
+// far as they are small (crown.go; [Near] is where readers go on from there), and the
 // changed sectors of chunks that changed little and lately, as long as everybody has the object
 // below them. What they may cost, and why that much, stands in plan.go.
 //

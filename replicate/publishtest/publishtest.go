@@ -31,7 +31,7 @@ type Publisher struct {
 	Newest manifest.Manifest // and what the next version takes over
 	Clock  func() time.Time  // dates packs; nil: this machine's
 	Time   time.Time         // of the versions to come; zero: each has another one, in the past
-	Near   []int             // chunks, for the checkpoints to come; see manifest.Tree.SetNear
+	Near   []int             // chunks, for the checkpoints to come; see manifest.Tree
 
 	t    testing.TB
 	base []byte // what the tree's chunks hold

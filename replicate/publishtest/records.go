@@ -72,7 +72,7 @@ func (p *Publisher) begin(m *manifest.Manifest) {
 // describe packs the tree, and encodes m with it.
 func (p *Publisher) describe(m *manifest.Manifest) []byte {
 	p.t.Helper()
-	p.tree.SetNear(p.Near)
+	p.tree.Near = p.Near
 	var err error
 	m.Levels, m.Top, m.Patches, err = p.tree.Pack(context.Background(), 3, nil, p.putAll)
 	p.must(err)
