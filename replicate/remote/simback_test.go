@@ -67,7 +67,8 @@ func lacks(txs []*transaction, list []uint32) bool {
 type archive struct {
 	*memory
 	put   map[string]time.Duration
-	fresh chan string // gets each, if somebody waits
+	fresh chan string     // gets each, if somebody waits
+	found map[string]bool // those that somebody has looked for
 }
 
 // lacked returns where an object can be had whose pack is not in the store, as it was put before
@@ -77,7 +78,7 @@ func lacked(w *world, pack string) *chunkstore.Target {
 	if put, ok := w.archive.put[pack]; !ok || w.back.at == 0 || put > w.back.at {
 		return nil
 	}
-	if w.back.kind == anyPack { // nobody has it any more
+	if w.back.kind == anyPack || w.archive.found[w.back.key] { // nobody has it any more
 		return w.archive.target()
 	}
 	if _, ok := w.back.lacks[pack]; !ok {

@@ -343,7 +343,15 @@ func releases(key string, body []byte) bool {
 }
 
 func (l line) Stat(ctx context.Context, key string) (chunkstore.Object, error) {
-	return ask(ctx, l, "stat", key, func() (chunkstore.Object, error) { return l.b.Stat(ctx, key) })
+	return ask(ctx, l, "stat", key, func() (chunkstore.Object, error) {
+		o, err := l.b.Stat(ctx, key)
+		if err == nil {
+			l.p.w.mu.Lock()
+			l.p.w.archive.found[key] = true
+			l.p.w.mu.Unlock()
+		}
+		return o, err
+	})
 }
 
 func (l line) Delete(ctx context.Context, key string) error {

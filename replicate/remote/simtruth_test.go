@@ -207,6 +207,8 @@ func (w *world) stored(bucket, key string, body []byte, had bool) {
 			w.violate("a record's key is %s", key)
 		} else if strings.HasPrefix(key, fmt.Sprintf("log-%x-", w.lineage)) {
 			w.created(n, body)
+		} else if w.back.begun > 0 {
+			w.back.begun = w.now() // who reads it of the old history takes that for alive
 		}
 	}
 }

@@ -157,7 +157,8 @@ func simulate(t *testing.T, seed int64, v variant) *world {
 	defer os.RemoveAll(dir)
 	w := &world{memory: newMemory(), seed: seed, rng: rng, dir: dir, began: time.Now()}
 	w.memory.put, w.objects = w.stored, map[chunkstore.ID][]byte{}
-	w.archive = archive{newMemory(), make(map[string]time.Duration), make(chan string)}
+	w.archive = archive{newMemory(), make(map[string]time.Duration), make(chan string),
+		make(map[string]bool)}
 	w.lists, w.trips.under = map[[16]byte][]uint32{}, new(sync.WaitGroup)
 	w.settings = settings{
 		latency: []time.Duration{time.Millisecond, 20 * time.Millisecond,
