@@ -172,7 +172,7 @@ check-c: modules
 
 # -timeout: a busy machine is slow, and no failure; what hangs is ended by bounds of its own.
 # -count=1: go test's cache does not see that the library or the tool changed.
-# What takes one call after another is run whole without the race detector (test/crash.Calls).
+# What takes one call after another is run whole without the race detector (test/crash).
 # -vet=off: make check has looked at all. atexit_sleep_ms: each process that has the detector would
 # wait a second before it ends. More packages at once than there are processors, as many tests wait,
 # and the longest ones first.
@@ -184,8 +184,8 @@ unit: modules
 	@mkdir -p $(BUILD)
 	@set -o pipefail; { \
 	  $(TEST_ENV) $(CGO) GORACE=atexit_sleep_ms=10 $(GO) test -race -vet=off -count=1 -p $(AT_ONCE) -timeout 40m $(LONG) ./... && \
-	  $(TEST_ENV) $(CGO) $(GO) test -vet=off -count=1 -timeout 30m -run 'TestSimulation|TestR7|ByNthCall$$' ./replicate/remote \
-	    $$(grep -lr --include=*_test.go 'crash\.Calls' . | xargs -n 1 dirname | sort -u); \
+	  $(TEST_ENV) $(CGO) $(GO) test -vet=off -count=1 -timeout 30m -run 'TestSimulation|TestR7|(ByNthCall|BySeed)$$' ./replicate/remote \
+	    $$(grep -lr --include=*_test.go -E 'crash\.(Calls|Seeds)' . | xargs -n 1 dirname | sort -u); \
 	} 2>&1 | tee $(BUILD)/unit.log || { awk -f test/failures.awk $(BUILD)/unit.log; exit 1; }
 
 sqlite3-shell:

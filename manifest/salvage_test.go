@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"verneuil/chunkstore"
+	"verneuil/test/crash"
 )
 
-// TestSalvage: what a tree is left with that misses some of its leaves and nodes is what can be
-// read of it, and zeros; and the next version that is made of that misses nothing.
-func TestSalvage(t *testing.T) {
-	for seed := range uint64(6) {
+// TestSalvageBySeed: what a tree is left with that misses some of its leaves and nodes is what can
+// be read of it, and zeros; and the next version that is made of that misses nothing.
+func TestSalvageBySeed(t *testing.T) {
+	for seed := range crash.Seeds(t, 6) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		m, s := bigTree(t)
 		names := slices.SortedFunc(maps.Keys(s.packs), func(a, b chunkstore.Digest) int {

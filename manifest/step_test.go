@@ -12,6 +12,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/manifest/history"
+	"verneuil/test/crash"
 )
 
 // walk is a database that changes at random, and what a target has of it.
@@ -133,8 +134,9 @@ func (w *walk) withPage(pages []Page, off int64) (all []Page) {
 
 // What steps make of a version is the version that they were taken of, also after they were stored,
 // and from whatever checkpoint a reader began.
-func TestSteps(t *testing.T) {
-	for seed := range int64(300) {
+func TestStepsBySeed(t *testing.T) {
+	for seed := range crash.Seeds(t, 300) {
+		seed := int64(seed)
 		w := newWalk(seed)
 		for range 20 {
 			if w.rng.Intn(8) == 0 {

@@ -47,11 +47,28 @@ func Chosen() bool { return os.Getenv("VERNEUIL_FAULT_STRIDE") != "" }
 // finds them by their name, which has to end in ByNthCall.
 func Calls(t testing.TB) iter.Seq[int] {
 	t.Helper()
-	if test, _, _ := strings.Cut(t.Name(), "/"); !strings.HasSuffix(test, "ByNthCall") {
-		t.Fatalf("%s would run with the race detector only: its name has to end in ByNthCall", test)
-	}
+	named(t, "ByNthCall")
 	return func(yield func(int) bool) {
 		for n := 1; yield(n); n += stride {
 		}
+	}
+}
+
+// Seeds yields the seeds of so many random runs, by the rules of [Calls]. The test's name has to
+// end in BySeed.
+func Seeds(t testing.TB, runs uint64) iter.Seq[uint64] {
+	t.Helper()
+	named(t, "BySeed")
+	return func(yield func(uint64) bool) {
+		for seed := uint64(0); seed < runs && yield(seed); seed += stride {
+		}
+	}
+}
+
+// named fails unless make unit finds the test to run it without the race detector.
+func named(t testing.TB, end string) {
+	t.Helper()
+	if test, _, _ := strings.Cut(t.Name(), "/"); !strings.HasSuffix(test, end) {
+		t.Fatalf("%s would run with the race detector only: its name has to end in %s", test, end)
 	}
 }

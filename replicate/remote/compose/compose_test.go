@@ -279,6 +279,13 @@ func TestCheckpointBeforeTree(t *testing.T) {
 	}
 }
 
+// incompressible fills b, whose length is a multiple of 8, with what does not compress.
+func incompressible(rng *rand.Rand, b []byte) {
+	for at := 0; at < len(b); at += 8 {
+		binary.LittleEndian.PutUint64(b[at:], rng.Uint64())
+	}
+}
+
 // TestBudgetsFit: what the default budgets allow can be stored, also with pages of 64 KiB, and
 // bytes that nothing compresses.
 func TestBudgetsFit(t *testing.T) {
@@ -291,16 +298,13 @@ func TestBudgetsFit(t *testing.T) {
 		ch := &change{bytes: pages * 65536, blocks: make(map[int64][]byte)}
 		for _, k := range blocks {
 			block := make([]byte, compose.BlockBytes)
-			for i := range block {
-				block[i] = byte(rng.Uint32())
-			}
+			incompressible(rng, block)
 			ch.blocks[k*compose.BlockBytes] = block
 		}
 		for k := range int64(16) {
-			ch.blocks[k*compose.BlockBytes] = make([]byte, compose.BlockBytes)
-			for i := range compose.BlockBytes {
-				ch.blocks[k*compose.BlockBytes][i] = byte(rng.Uint32())
-			}
+			block := make([]byte, compose.BlockBytes)
+			incompressible(rng, block)
+			ch.blocks[k*compose.BlockBytes] = block
 		}
 		header(ch.blocks[0], 65536, pages, rng.Uint32(), true)
 		d, err := c.Compose(t.Context(), base, ch.asChange(), &file{bytes: was})
@@ -480,7 +484,7 @@ func (s *source) Uint64() uint64 {
 	return n
 }
 
-// FuzzVersions is TestVersionsAreWhatWasWritten with changes that a fuzzer chooses.
+// FuzzVersions is TestVersionsAreWhatWasWrittenBySeed with changes that a fuzzer chooses.
 func FuzzVersions(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte("12345678abcdefgh"), 40))

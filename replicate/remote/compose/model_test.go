@@ -15,6 +15,7 @@ import (
 	"verneuil/manifest"
 	"verneuil/replicate/remote/compose"
 	"verneuil/spool/sqlitefile"
+	"verneuil/test/crash"
 )
 
 // content reads a version as a replica does: objects, with inline pages over them.
@@ -455,9 +456,9 @@ func (w *model) run(n int) {
 	}
 }
 
-// TestVersionsAreWhatWasWritten: C1, C3, C4 and C5, for random changes of all kinds.
-func TestVersionsAreWhatWasWritten(t *testing.T) {
-	for seed := range uint64(40) {
+// TestVersionsAreWhatWasWrittenBySeed: C1, C3, C4 and C5, for random changes of all kinds.
+func TestVersionsAreWhatWasWrittenBySeed(t *testing.T) {
+	for seed := range crash.Seeds(t, 40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			newModel(t, rand.New(rand.NewPCG(seed, 1))).run(40)
 		})
