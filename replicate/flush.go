@@ -1,9 +1,11 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"verneuil/replicate/courier"
@@ -46,11 +48,31 @@ func (r *Replicator) flush(ctx context.Context, how manner) error {
 		case !moved && err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("flush: %w (%s)", ctx.Err(), r.Status().State)
+			return fmt.Errorf("flush: %s: %w", r.Status().waits(), ctx.Err())
 		case err != nil:
 			return fmt.Errorf("flush: %w", err)
 		}
 	}
+}
+
+// waits says whom a flush waits for that has not ended.
+func (s Status) waits() string {
+	var late []string
+	for _, t := range s.Targets {
+		if t.Error != "" {
+			late = append(late, t.Name+" ("+t.Error+")")
+		} else if t.Busy || t.Sequence < s.Sequence {
+			late = append(late, t.Name)
+		}
+	}
+	switch {
+	case len(late) > 0:
+		return "not in time: waiting for " + strings.Join(late, ", ")
+	case len(s.Targets) == 0 && s.Replicator != 0:
+		return fmt.Sprintf("not in time: waiting for process %d, which replicates the database",
+			s.Replicator)
+	}
+	return "not in time: " + cmp.Or(s.Error, s.State)
 }
 
 // flushOnce asks whoever replicates now. moved says that this is somebody else now, who is to be

@@ -3,6 +3,7 @@ package replicate
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,7 @@ type Status struct {
 	// Reported is when the replicator said what it says here of its targets, which was true until
 	// two seconds ago at least, if it still replicates; zero: we replicate, or nobody has.
 	Reported time.Time `json:"reported,omitzero"`
-	UpToDate bool      `json:"up_to_date"` // every target has everything
+	UpToDate bool      `json:"up_to_date"` // every target has everything, and did not fail since
 	Lag
 	SpoolBytes int64            `json:"spool_bytes"`       // log and mirror
 	Calls      int64            `json:"calls"`             // of the store, all databases
@@ -86,6 +87,7 @@ func (r *Replicator) Status() Status {
 		status.Error, status.State = err.Error(), "standing by: "+err.Error()
 	}
 	status.ofStopped(st)
+	status.ofTargets()
 	status.Calls = r.o.Store.Calls()
 	if !status.UpToDate {
 		since := time.Time{}
@@ -119,6 +121,13 @@ func (s *Status) ofStopped(st *spool.State) {
 	if who := spool.Token(st.Replicator.Load()); s.Replicator != 0 && who.Stopped() {
 		s.Error = errStopped(who).Error()
 	}
+}
+
+// ofTargets says that what a target has is not known that failed when it was last asked, whatever
+// it had taken before.
+func (s *Status) ofTargets() {
+	failing := func(t courier.Status) bool { return t.Error != "" }
+	s.UpToDate = s.UpToDate && !slices.ContainsFunc(s.Targets, failing)
 }
 
 // errOutside: what is published is not all that the database may have.

@@ -369,7 +369,7 @@ func (c *Courier) contacted(a *contact, err error) {
 		return
 	}
 	a.elsewhere.say(c)
-	c.state, c.met, c.trouble.err = Idle, true, nil
+	c.state, c.met, c.trouble.err, c.belief.err = Idle, true, nil, nil
 	c.saver.since = a.at
 	a.noteSeen(c)
 	c.beat.begin(f.manifest)

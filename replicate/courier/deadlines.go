@@ -19,6 +19,9 @@ func (o *Office) Deadlines(current, due bool, cut time.Time) (at []time.Time) {
 		case failed && (c.Behind() || len(c.stock.moved) > 0):
 			at = append(at, c.trouble.retry)
 		}
+		if next, ok := c.belief.again(); ok && c.office.now().Before(next) {
+			at = append(at, next)
+		}
 		if next, ok := c.saver.due(0); ok {
 			at = append(at, next)
 		}

@@ -9,6 +9,7 @@ import (
 	"verneuil/chunkstore"
 	"verneuil/manifest"
 	"verneuil/manifest/history"
+	"verneuil/replicate/backoff"
 )
 
 // What a courier believes of its target, it was told at some moment; see "Beliefs" in doc.go.
@@ -48,7 +49,14 @@ type belief struct {
 	looking bool
 	all     bool   // something is gone, so that the next contact asks for all
 	failed  uint64 // serial of the last look that failed
-	err     error  // of it
+	err     error  // of it, until the target has answered
+	pause   backoff.Backoff
+	retry   time.Time // not before, unless somebody asks for a flush
+}
+
+// unknown is the belief of who knows nothing of the target.
+func unknown(c *Courier, all bool) belief {
+	return belief{of: c, all: all, pause: backoff.Backoff{First: retryFirst, Most: retryMost}}
 }
 
 // suspect has the next contact ask for all that the target's version names.
@@ -56,7 +64,9 @@ func (b *belief) suspect(found string) {
 	c := b.of
 	c.log().Error("target is not as it was: all of it is checked",
 		"target", c.Name, "found", found)
-	*b = belief{of: c, looking: b.looking, all: true}
+	looking := b.looking
+	*b = unknown(c, true)
+	b.looking = looking
 	b.doubt()
 }
 
@@ -263,14 +273,15 @@ func (b *belief) looked(l *look, err error) {
 	switch {
 	case c.office.o.Errands.Ending():
 	case err != nil:
-		b.failed, b.err = l.serial, err
-		c.log().Info("look at target failed", "target", c.Name, "error", err)
+		b.fail(l.serial, err)
+		return
 	case l.moved(c):
 	case l.unlike != "":
 		c.log().Error("target is not as it was: all of it is checked",
 			"target", c.Name, "found", l.unlike)
-		*b = belief{of: c, all: b.all || l.sample != nil && l.sample.gone > 0}
+		*b = unknown(c, b.all || l.sample != nil && l.sample.gone > 0)
 		b.doubt()
+		return
 	default:
 		b.lookedAt(l.at, l.want)
 		if l.mark != nil && l.want.chain {
@@ -278,4 +289,30 @@ func (b *belief) looked(l *look, err error) {
 			c.office.saveAcks()
 		}
 	}
+	b.answered()
+}
+
+// fail notes that a look failed: the target is in trouble, as after a push that did, although
+// nothing has to be brought to it. It is looked at again after a pause.
+func (b *belief) fail(serial uint64, err error) {
+	c, now := b.of, b.of.office.now()
+	b.failed, b.err, b.retry = serial, err, now.Add(b.pause.Next())
+	c.log().Info("look at target failed", "target", c.Name, "error", err)
+	if o := c.office.o.Outages; o != nil {
+		o.failed(c.log(), now, c.Target, c.office.key, err)
+	}
+}
+
+// answered notes that the target has answered a look, or a contact.
+func (b *belief) answered() {
+	if b.err != nil && b.of.trouble.err == nil && !b.of.Behind() {
+		b.of.well()
+	}
+	b.err = nil
+	b.pause.Reset()
+}
+
+// again reports whether a target that did not answer a look is to be looked at again, and when.
+func (b *belief) again() (at time.Time, ok bool) {
+	return b.retry, b.err != nil && b.of.state.Known() && !b.looking
 }

@@ -108,7 +108,8 @@ func New(o Options, targets []*chunkstore.Target) *Office {
 			trouble: trouble{backoff: backoff.Backoff{First: retryFirst, Most: retryMost}},
 			saver:   saver{pause: backoff.Backoff{First: retryFirst, Most: retryMost}},
 		}
-		c.belief.of, c.saver.of, c.repack.of = c, c, c
+		c.saver.of, c.repack.of = c, c
+		c.belief = unknown(c, false)
 		c.repack.pause = backoff.Backoff{First: retryFirst, Most: retryMost}
 		c.beat = beat{c, patrol.New(t, o.Patrol, func() *slog.Logger { return o.Log })}
 		c.news = bell.New(bell.Options{Bucket: t.Chunks, Name: versions.NewsName(office.key),

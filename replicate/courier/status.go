@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"cmp"
 	"time"
 
 	"verneuil/spool"
@@ -61,8 +62,8 @@ func statusOf(c *Courier) Status {
 		s.Calls += p.uploads.calls.Load()
 		s.Backlog = int(p.left.Load())
 	}
-	if c.trouble.err != nil {
-		s.Error = c.trouble.err.Error()
+	if err := cmp.Or(c.trouble.err, c.belief.err); err != nil {
+		s.Error = err.Error()
 	}
 	return s
 }

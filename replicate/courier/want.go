@@ -58,7 +58,8 @@ func (c *Courier) outcome(w Want) (done bool, err error) {
 	return false, nil
 }
 
-// LookAgain begins looks at targets of which a flush wants to know more than we do.
+// LookAgain begins looks at targets of which a flush wants to know more than we do, and at those
+// that did not answer the last one.
 func (o *Office) LookAgain(wants []Want) {
 	for _, c := range o.couriers {
 		if !c.state.Known() || c.belief.looking || o.cutter.Last() == nil {
@@ -75,6 +76,9 @@ func (o *Office) LookAgain(wants []Want) {
 			if w.Chain.After(chain) {
 				chain = w.Chain
 			}
+		}
+		if at, ok := c.belief.again(); ok && since.IsZero() && !o.now().Before(at) {
+			since = o.now()
 		}
 		if !since.IsZero() {
 			c.belief.lookFor(since, chain)
