@@ -127,6 +127,29 @@ func (m marker) fits(s Sealer) error {
 		"bucket or prefix", ErrKey, m.Ring, ring)
 }
 
+// ErrForeign: what answers in a store's place is none, as a portal, or a server of web pages.
+var ErrForeign = errors.New("something else answers in the store's place")
+
+// Reach asks b for an object that nobody stores. It fails if b does not answer, and with
+// [ErrForeign] if it has that object. AWS denies absent objects to who may not list: if b has a
+// marker, that tells.
+func Reach(ctx context.Context, b Bucket) error {
+	key := ZeroID.String()
+	_, err := b.Get(ctx, key, GetOptions{}) // the answer to a Stat says less
+	switch {
+	case err == nil:
+		return fmt.Errorf("get %s in %v: %w: nobody stores this object, and here it is", key, b,
+			ErrForeign)
+	case errors.Is(err, ErrAbsent):
+		return nil
+	case errors.Is(err, ErrDenied):
+		if id, readErr := ReadIdentity(ctx, b); readErr == nil && id != (Identity{}) {
+			return nil
+		}
+	}
+	return err
+}
+
 // CheckRing fails with [ErrKey] if b has a marker of other keys than s's. It is also for who does
 // not find what would be there under his keys, as the ring may decide under which name. It is one
 // request; a marker that is absent, or cannot be read, says nothing.
@@ -148,6 +171,7 @@ const identifyTries = 3
 // several who do so at once, all get the same. The marker is durable on return. It is for who will
 // put there what s has sealed: it fails with [ErrKey] if others do with other keys, or none.
 func Identify(ctx context.Context, b Bucket, s Sealer) (id Identity, err error) {
+	stands := ErrConflict // instead of a marker, when it was read last
 	for range identifyTries {
 		m, etag, err := readMarker(ctx, b)
 		if err == nil && m.ID != (Identity{}) {
@@ -157,6 +181,9 @@ func Identify(ctx context.Context, b Bucket, s Sealer) (id Identity, err error) 
 			return Identity{}, fmt.Errorf("%v: %w", b, err)
 		} else if err == nil && m.ID != (Identity{}) {
 			return m.ID, nil
+		}
+		if err != nil {
+			stands = fmt.Errorf("%w; %v", ErrConflict, err)
 		}
 		if err != nil && etag == "" { // it is too long to be read
 			o, statErr := b.Stat(ctx, MarkerKey)
@@ -175,5 +202,5 @@ func Identify(ctx context.Context, b Bucket, s Sealer) (id Identity, err error) 
 		}
 		// Read again: somebody may have been faster, also where conditions are not kept.
 	}
-	return Identity{}, fmt.Errorf("identity of %v: %w, again and again", b, ErrConflict)
+	return Identity{}, fmt.Errorf("identity of %v: again and again %w", b, stands)
 }

@@ -113,6 +113,9 @@ func ParseConfig(text string) (*Config, error) {
 	}
 	if path, ok := strings.CutPrefix(text, "@"); ok {
 		path, err := expandHome(path)
+		if path == "" {
+			err = fmt.Errorf("@ names no file: want @ and a file's path")
+		}
 		if err == nil {
 			text, err = readConfigFile(path)
 		}

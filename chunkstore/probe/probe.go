@@ -81,6 +81,10 @@ func remedyOf(err error) string {
 		strings.Contains(text, "no AWS credentials"), strings.Contains(text, "ExpiredToken"):
 		return "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, " +
 			"or a role"
+	case errors.Is(err, chunkstore.ErrForeign), strings.Contains(text, "(HTTP 30"):
+		return "check endpoint, which is not that of a console or a web server, and proxies"
+	case strings.Contains(text, "InvalidBucketName"):
+		return "a bucket's name has 3 to 63 small letters, digits, dots and hyphens"
 	case strings.Contains(text, "RequestTimeTooSkewed"):
 		return "set this machine's clock (NTP)"
 	case errors.Is(err, chunkstore.ErrDenied):
@@ -102,12 +106,9 @@ var absent = chunkstore.ZeroID.String()
 // bucket looks at what can be asked without writing. It reports whether the bucket answers.
 func (p *prober) bucket(ctx context.Context, kind string, b chunkstore.Bucket) bool {
 	began := time.Now()
-	_, err := b.Get(ctx, absent, chunkstore.GetOptions{}) // the answer to a Stat says less
-	if err != nil && !errors.Is(err, chunkstore.ErrAbsent) {
-		if !errors.Is(err, chunkstore.ErrDenied) || !p.mayGet(ctx, b) {
-			p.failed(b, "reach", err)
-			return false
-		}
+	if err := chunkstore.Reach(ctx, b); err != nil {
+		p.failed(b, "reach", err)
+		return false
 	}
 	p.add(OK, b, "reach", fmt.Sprintf("it answers, in "+
 		"%v", time.Since(began).Round(100*time.Microsecond)),
@@ -138,12 +139,6 @@ func (p *prober) bucket(ctx context.Context, kind string, b chunkstore.Bucket) b
 		}
 	}
 	return true
-}
-
-// mayGet: AWS denies absent objects to who may not list. The marker, once there is one, tells.
-func (p *prober) mayGet(ctx context.Context, b chunkstore.Bucket) bool {
-	id, err := chunkstore.ReadIdentity(ctx, b)
-	return err == nil && id != (chunkstore.Identity{})
 }
 
 // Of how many days a rule has to leave beside two patrols.

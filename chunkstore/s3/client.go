@@ -327,7 +327,7 @@ func gunzip(ctx context.Context, in middleware.DeserializeInput,
 
 // errForeign: something between us and the store has answered 200 in its place, as a
 // portal or a balancer does with a page of its own. It is no answer.
-var errForeign = errors.New("the answer is not an S3 store's")
+var errForeign = fmt.Errorf("the answer is not an S3 store's: %w", chunkstore.ErrForeign)
 
 // readBody reads the body of a Get within the attempt, so that a connection that
 // breaks in the middle is tried again like one that breaks before. An answer that is

@@ -46,6 +46,11 @@ func TestUsage(t *testing.T) {
 		{`unknown command "snyc": did you mean sync?`, []string{"snyc"}},
 		{`unknown command "chek": did you mean check?`, []string{"config", "chek"}},
 		{"missing command: config check", []string{"config"}},
+		{"missing shell: completion bash", []string{"completion"}},
+		{`unknown command "zhs": did you mean zsh?`, []string{"completion", "zhs"}},
+		{`unknown command "nosh"`, []string{"completion", "nosh"}},
+		{`unknown command "snyc": did you mean sync?`, []string{"help", "snyc"}},
+		{`unknown command "chek": did you mean check?`, []string{"help", "config", "chek"}},
 		{"unknown flag: --optimise: did you mean --optimize?",
 			[]string{"sync", "x.db", "--optimise"}},
 		{"which database?", []string{"sync"}},
@@ -76,7 +81,8 @@ func TestUsage(t *testing.T) {
 	} {
 		refuse(t, 2, []string{c.want}, c.args...)
 	}
-	for _, args := range [][]string{{"--help"}, {"sync", "--help"}, {"--version"}} {
+	for _, args := range [][]string{{"--help"}, {"sync", "--help"}, {"--version"}, {"help"},
+		{"help", "config", "check"}, {"completion", "--help"}, {"completion", "fish"}} {
 		if r := ctl(t, args...); r.code != 0 || r.stdout == "" || r.stderr != "" {
 			t.Errorf("verneuilctl %s: exit code %d, stdout %q, stderr %q", args, r.code, r.stdout,
 				r.stderr)
@@ -110,6 +116,8 @@ func TestBadConfiguration(t *testing.T) {
 	}
 	t.Setenv("VERNEUIL_CONFIG", "")
 	refuse(t, 1, []string{"sync " + db, "no configuration"}, "sync", db)
+	t.Setenv("VERNEUIL_CONFIG", "@")
+	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: @ names no file"}, "sync", db)
 	t.Setenv("VERNEUIL_CONFIG", "{")
 	refuse(t, 1, []string{"VERNEUIL_CONFIG: configuration: line 1"}, "restore", "--force", "-s", db,
 		"-o", s.path("out"))

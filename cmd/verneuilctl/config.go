@@ -168,11 +168,10 @@ func checkBucket(
 	ctx context.Context, t *chunkstore.Target, b chunkstore.Bucket, write bool,
 ) error {
 	if !write {
-		_, err := b.Stat(ctx, chunkstore.ZeroID.String()) // which nobody stores
-		if errors.Is(err, chunkstore.ErrAbsent) {
-			return chunkstore.CheckRing(ctx, b, t.Sealer)
+		if err := chunkstore.Reach(ctx, b); err != nil {
+			return err
 		}
-		return err
+		return chunkstore.CheckRing(ctx, b, t.Sealer)
 	}
 	// The object that gives a bucket its identity, which every writer makes: nothing is left that
 	// was not to be there, and a writer that may neither replace nor delete passes.

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,6 +136,29 @@ func TestDoctorFinds(t *testing.T) {
 		s.configure(nil)
 		finds(t, findings(s, 1, "--timeout", "300ms"), probe.Unsafe, "reach", "answer")
 	})
+}
+
+// TestPagesForAStore: a web server that has a page for every name, and says ETag of it as a store
+// does, is taken for no store, whoever asks.
+func TestPagesForAStore(t *testing.T) {
+	miniotest.Start(t) // for credentials
+	s := dirSite(t)
+	db := s.database("d.db", 10000)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"page"`)
+		_, _ = io.WriteString(w, "<html>Sign in</html>")
+	}))
+	t.Cleanup(server.Close)
+	s.target = map[string]any{"s3": map[string]any{"region": "r", "endpoint": server.URL,
+		"bucket": "b"}}
+	s.configure(nil)
+	const foreign = "something else answers in the store's place"
+	finds(t, findings(s, 1), probe.Unsafe, "reach", foreign)
+	if r := ctl(t, "-c", s.config(), "config", "check"); r.code != 1 ||
+		strings.Count(r.stdout, foreign) != 2 {
+		t.Errorf("config check: exit code %d, %s", r.code, r.stdout)
+	}
+	refuse(t, 1, []string{"sync " + db, "identity of"}, "-l", "off", "-c", s.config(), "sync", db)
 }
 
 // testDoctorKeys: a key file that cannot be used is a finding, of a store's own, too, and so is one

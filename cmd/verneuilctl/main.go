@@ -201,10 +201,35 @@ stands before a file's path.`,
 		createCommand(g), importCommand(g), exportCommand(g), lockCommand(g),
 		configCommand(g), keyCommand(), doctorCommand(g), versionCommand(), manCommand(),
 	)
+	refuseUnknown(root)
 	return root
 }
 
-// unknownCommand refuses arguments of the root command: each is an unknown command.
+// refuseUnknown has the commands that cobra makes refuse what they do not know. They would print
+// help, and succeed: a script's redirection takes that for what it has asked for.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, command := range root.Commands() {
+		switch command.Name() {
+		case "help":
+			command.Args = func(_ *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				if err == nil {
+					err = unknownCommand(about, rest)
+				}
+				return err
+			}
+		case "completion":
+			command.Args = unknownCommand
+			command.RunE = func(*cobra.Command, []string) error {
+				return errors.New("missing shell: completion bash, fish, powershell or zsh")
+			}
+		}
+	}
+}
+
+// unknownCommand refuses arguments of a command that has others below it, and takes none itself.
 func unknownCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -188,6 +188,11 @@ func (o *origin) fetch(ctx context.Context, s *session) (locate.Found, error) {
 		return locate.Found{}, err
 	}
 	found, err := o.fetchFrom(ctx, s, locator)
+	if errors.Is(err, locate.ErrNoVersion) {
+		if _, _, newestErr := locator.FetchNewest(ctx); newestErr == nil {
+			return found, fmt.Errorf("%w (verneuilctl versions lists those that are kept)", err)
+		}
+	}
 	return found, s.explain(ctx, locator, err)
 }
 

@@ -156,9 +156,13 @@ func testNoVersion(t *testing.T, s *site, db string, oldest time.Time, newest st
 		says string
 	}{
 		{[]string{"restore", "--force", "-s", db, "--at", before, "-o", s.path("none.db")}, 1,
-			"no such version: the oldest is from " + oldest.UTC().Format(time.RFC3339Nano)},
+			"no such version: the oldest is from " + oldest.UTC().Format(time.RFC3339Nano) +
+				" (verneuilctl versions lists"},
 		{[]string{"restore", "--force", "-s", db, "--version-id",
-			"00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "no such version"},
+			"00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1,
+			"no such version (verneuilctl versions lists"},
+		{[]string{"restore", "--force", "-s", s.path("never.db"), "--version-id",
+			"00000000-1111-2222-3333-444444444444", "-o", s.path("none.db")}, 1, "there is "},
 		{[]string{"versions", "-s", s.path("never.db")}, 1, "no such version"},
 		{[]string{"versions", "-m", s.path("a.file")}, 1, "only s3 and dir targets keep versions"},
 		{[]string{"restore", "--force", "-s", db, "--at", "yesterday", "-o", s.path("none.db")}, 2,
