@@ -42,8 +42,9 @@ func (w *world) isMended(r *Replicator, what string) {
 	}
 	w.until("nothing is damaged", func() bool {
 		status, err := ReadStatus(w.sp.Dir(), 0, time.Now())
+		ours := r.Status().Targets // none until it has the lock, which the Sync before has had
 		return err == nil && len(status.Targets) > 0 && status.Targets[0].Damaged == 0 &&
-			r.Status().Targets[0].Damaged == 0
+			len(ours) > 0 && ours[0].Damaged == 0
 	})
 	if _, err := os.Lstat(filepath.Join(w.sp.Dir(), "damaged.json")); !os.IsNotExist(err) {
 		w.Errorf("%s: damaged.json is still there: %v", what, err)
