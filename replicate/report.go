@@ -143,8 +143,7 @@ func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 		}
 		status.Error = err.Error()
 	}
-	status.ofTargets()
-	if !status.UpToDate {
+	if status.ofTargets(); !status.UpToDate {
 		status.behind(st, said.Behind, now)
 	}
 	status.ofFile(st, now)
