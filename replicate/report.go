@@ -9,6 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/courier"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -83,11 +84,18 @@ func (r *reporter) close(sp *spool.Spool) {
 // targets is what the one before it has said.
 const TakingOver = "taking over"
 
+// sourceAt is [Options].OpenSource of a process that uses no SQLite on the database at path.
+func sourceAt(path string) func() (mirror.Source, error) {
+	return func() (mirror.Source, error) { return mirror.OpenSourceFile(path) }
+}
+
 // ReadStatus returns how replication stands of the database whose spool is in dir, by what its
 // recorders and its replicator have left there: it takes no lock, and sends no request. purpose is
 // what it should be replicated for (see [Purpose]): where it is not, it is not up to date, whatever
 // other targets have; 0: whatever it is. Where it is not, ReadStatus tries whether the spool can be
-// written to. Errors are those of [spool.Open]; what can be said is returned with them.
+// written to. Where a rollback journal lies beside the database it opens that, and asks for its
+// locks, so the process may not use SQLite on it. Errors are those of [spool.Open]; what can be
+// said is returned with them.
 func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	status := Status{Database: Database{Spool: dir}}
 	source, sourceErr := spool.ReadSourceConfig(dir)
@@ -146,7 +154,7 @@ func ReadStatus(dir string, purpose uint64, now time.Time) (Status, error) {
 	if status.ofTargets(); !status.UpToDate {
 		status.behind(st, said.Behind, now)
 	}
-	status.ofFile(st, now)
+	status.ofFile(st, sourceAt(status.Path), now)
 	status.finish(st, now)
 	if errors.Is(err, chunkstore.ErrCorrupt) {
 		status.Error = err.Error()

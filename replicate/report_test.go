@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"os"
 	"testing"
 	"time"
 )
@@ -69,7 +70,7 @@ func TestStatusOfForeign(t *testing.T) {
 	}
 	says := func(what string, status Status, want bool) {
 		t.Helper()
-		told := status.Error == errOutside.Error()
+		told := status.Error == errOutside.Error() || status.Error == errJournal.Error()
 		if status.UpToDate != want || told == want {
 			t.Errorf("%s: up to date %v, error %q", what, status.UpToDate, status.Error)
 		}
@@ -89,6 +90,18 @@ func TestStatusOfForeign(t *testing.T) {
 	w.mustFlush(r)
 	says("flushed, outside", outside(), true)
 	says("flushed, inside", r.Status(), true)
+
+	// As of a backup that was put back without its database.
+	journal := append([]byte("\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"), make([]byte, 504)...)
+	if err := os.WriteFile(w.db+"-journal", journal, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("a stale journal, outside", outside(), false)
+	says("a stale journal, inside", r.Status(), false)
+	if err := os.Remove(w.db + "-journal"); err != nil {
+		t.Fatal(err)
+	}
+	says("removed, outside", outside(), true)
 
 	stop()
 

@@ -9,6 +9,7 @@ import (
 
 	"verneuil/chunkstore"
 	"verneuil/replicate/courier"
+	"verneuil/replicate/mirror"
 	"verneuil/spool"
 )
 
@@ -96,7 +97,7 @@ func (r *Replicator) Status() Status {
 		}
 		status.behind(st, since, now)
 	}
-	status.ofFile(st, now)
+	status.ofFile(st, r.o.OpenSource, now)
 	mirror := status.SpoolBytes
 	status.finish(st, now)
 	status.SpoolBytes += mirror
@@ -134,18 +135,34 @@ func (s *Status) ofTargets() {
 var errOutside = errors.New("the database's file was changed without the extension: the next " +
 	"commit, or verneuilctl flush, compares it, and sends what is new")
 
-// ofFile says that the database is not as its recorders have left it, if all else is up to date.
-// What others commit to a WAL shows once it is in the file.
-func (s *Status) ofFile(st *spool.State, now time.Time) {
+// errJournal: SQLite changes the database when somebody opens it.
+var errJournal = errors.New("a rollback journal lies beside the database that nobody is using: " +
+	"SQLite will play it back, and then the database may be another one. The next commit, or " +
+	"verneuilctl flush, finds out")
+
+// ofFile says that the database is not as its recorders have left it, if all else is up to date, or
+// will not be when SQLite opens it. What others commit to a WAL shows once it is in the file. open
+// is [Options].OpenSource.
+func (s *Status) ofFile(st *spool.State, open func() (mirror.Source, error), now time.Time) {
 	if !s.UpToDate || st.DBStamp.Load() == 0 || busy(st) {
 		return
 	}
 	left, err := st.Look(s.Path)
-	if err != nil || left != spool.LeftChanged || busy(st) {
+	if err != nil {
 		return // a database that is deleted has lost nothing of what was sent
 	}
+	told := errOutside
+	if left != spool.LeftChanged {
+		if hot, err := mirror.HotJournal(s.Path, open); !hot || err != nil {
+			return
+		}
+		told = errJournal
+	}
+	if busy(st) {
+		return
+	}
 	s.UpToDate = false
-	s.Error = cmp.Or(s.Error, errOutside.Error())
+	s.Error = cmp.Or(s.Error, told.Error())
 	if stamp, err := spool.StampOf(s.Path); err == nil {
 		s.LagSeconds = max(0, now.Sub(time.Unix(0, stamp.Ctime)).Seconds())
 	}

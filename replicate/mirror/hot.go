@@ -64,6 +64,21 @@ func LiveJournal(path string) (bool, error) {
 	return j != nil, err
 }
 
+// HotJournal reports whether the database at path has the rollback journal of a transaction that
+// has died, or a stale one: SQLite plays it back before the database is read. open opens the
+// database, which is done only if there is a journal.
+func HotJournal(path string, open func() (Source, error)) (bool, error) {
+	if live, err := LiveJournal(path); !live || err != nil {
+		return false, err
+	}
+	src, err := open()
+	if err != nil {
+		return false, err
+	}
+	defer src.Close()
+	return hotJournal(path, src)
+}
+
 // hotJournal reports whether the journal of a transaction that has died waits to be rolled back,
 // so that the database's bytes are no committed state. A writer holds RESERVED from before its
 // journal's header stands until after the header is gone or zeroed. So if a header is there between
