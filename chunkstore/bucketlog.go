@@ -3,6 +3,8 @@ package chunkstore
 import (
 	"cmp"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -139,6 +141,24 @@ func (l *bucketLog) has(n uint64, etag string) {
 	l.etags[n] = BareETag(etag)
 	if len(l.etags) >= 2*logETags {
 		maps.DeleteFunc(l.etags, func(k uint64, _ string) bool { return k+logETags < n })
+	}
+}
+
+// Tag: see [Tagged].
+func (l *bucketLog) Tag(n uint64) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.etags[n]
+}
+
+// Know: see [Tagged].
+func (l *bucketLog) Know(n uint64, etag string, record []byte) {
+	if etag == "" {
+		sum := md5.Sum(record)
+		etag = hex.EncodeToString(sum[:])
+	}
+	if l.Tag(n) == "" { // what was read here is known better
+		l.has(n, etag)
 	}
 }
 

@@ -47,12 +47,23 @@ type Chained interface {
 	Chains(ctx context.Context) bool
 }
 
+// Tagged is a [Log] that knows records by their ETags: see [LogEntry].Other.
+type Tagged interface {
+	// Tag returns the ETag of record n, as this Log has appended or read it, or was told by Know;
+	// empty: it is not known.
+	Tag(n uint64) string
+	// Know notes that record n is the one with that ETag, as somebody says who has appended or read
+	// it; or if etag is empty, one that was not read, and has the ETag that most stores make of
+	// such a record, its MD5 sum: where they make another one, it is listed as Other.
+	Know(n uint64, etag string, record []byte)
+}
+
 // LogEntry is what a [Log] tells of a record without reading it.
 type LogEntry struct {
 	Number   uint64
 	Bytes    int64
 	Appended time.Time // by the store's clock
-	// Other: it may be another one than this Log has appended or read last, or this Log has done
-	// neither. Not all logs can tell.
+	// Other: it may be another one than this Log has appended or read last, or was told of
+	// ([Tagged]), or none of these is so. Not all logs can tell.
 	Other bool
 }

@@ -38,6 +38,21 @@ func (l sealedLog) Chains(ctx context.Context) bool {
 	return ok && c.Chains(ctx)
 }
 
+// Tag is that of the log below: see [Tagged].
+func (l sealedLog) Tag(n uint64) string {
+	if t, ok := l.Log.(Tagged); ok {
+		return t.Tag(n)
+	}
+	return ""
+}
+
+// Know is that of the log below: see [Tagged].
+func (l sealedLog) Know(n uint64, etag string, record []byte) {
+	if t, ok := l.Log.(Tagged); ok {
+		t.Know(n, etag, Wrapped(l.sealer, RecordKey(l.name, n), record))
+	}
+}
+
 func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {
 	return l.Log.Append(ctx, n, Wrapped(l.sealer, RecordKey(l.name, n), record))
 }

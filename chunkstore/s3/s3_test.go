@@ -248,6 +248,13 @@ func TestOtherRecord(t *testing.T) {
 	if got := others(); !slices.Equal(got, []uint64{1, 2, 3, 4}) {
 		t.Errorf("not read, and listed as others: %d", got)
 	}
+	known := log.(chunkstore.Tagged)
+	known.Know(1, "", []byte{0})
+	known.Know(2, mine.(chunkstore.Tagged).Tag(2), nil)
+	known.Know(4, "", []byte("something else"))
+	if got := others(); !slices.Equal(got, []uint64{3, 4}) {
+		t.Errorf("known from elsewhere, and listed as others: %d", got)
+	}
 	log = mine
 	if _, err := log.Read(t.Context(), 3, 1); err != nil {
 		t.Fatal(err)

@@ -302,6 +302,7 @@ func (r *Reader) readTurn(ctx context.Context) ([][]byte, error) {
 	if err != nil || second.Before != fence.digest {
 		return nil, nil
 	}
+	know(r.log, fence.Number, "", first)
 	return [][]byte{first, stored[0]}, nil
 }
 

@@ -72,14 +72,12 @@ const promisedMax = 1 << 20
 // lastBytesMax bounds the record that is passed on to the next process of the machine.
 const lastBytesMax = 64 << 10
 
-func (s *story) store() history.Store { return s.d.histories }
-
 // open reads the newest version, if none was read yet.
 func (s *story) open(ctx context.Context) error {
 	if s.w != nil {
 		return nil
 	}
-	r, c, err := history.Open(ctx, s.store(), s.d.set.o.History)
+	r, c, err := history.Open(ctx, s.d.histories, s.d.set.o.History)
 	if err != nil {
 		return err
 	}
@@ -135,7 +133,7 @@ func (s *story) begin(c *history.Checkpoint) error {
 
 // create begins a history with m.
 func (s *story) create(ctx context.Context, m *manifest.Manifest) error {
-	r, err := versions.Begin(ctx, s.d.shop.t, s.d.key, s.d.set.o.History, m, "")
+	r, err := versions.Begin(ctx, s.d.shop.t, s.d.key, s.d.histories, s.d.set.o.History, m, "")
 	if errors.Is(err, chunkstore.ErrConflict) { // somebody else was faster
 		return s.open(ctx)
 	} else if err != nil {
@@ -274,6 +272,7 @@ func (s *story) readLast() error {
 		s.w = nil
 		return err
 	}
+	history.Know(s.w, n.Tag)
 	return nil
 }
 
@@ -415,6 +414,7 @@ func (s *story) alive() {
 type state struct {
 	history.Saved
 	Last  []byte        // the stored form of the record at the position; nil: it is in the log only
+	Tag   string        // its ETag; empty: it is not known
 	Sign  time.Duration // when the last sign of life began
 	Asked time.Duration // when it was last asked whether the store has what was appended
 }
@@ -472,7 +472,7 @@ func (s *story) note() {
 	s.d.mu.Lock()
 	asked := s.d.lease.keeper.traced.asked
 	s.d.mu.Unlock()
-	n := &state{saved, s.last, s.sign, asked}
+	n := &state{saved, s.last, history.Tag(s.w), s.sign, asked}
 	b, err := n.encode()
 	if err == nil {
 		err = s.d.lease.file.Store(b)
@@ -539,11 +539,12 @@ func (s *story) resume(ctx context.Context, n *state) (ok bool, err error) {
 	if ok, err = s.reach(ctx, n); !ok || err != nil {
 		return false, err
 	}
-	w, err := history.ResumeSure(s.store(), s.d.set.o.History, n.Saved)
+	w, err := history.ResumeSure(s.d.histories, s.d.set.o.History, n.Saved)
 	if err != nil {
 		s.w = nil
 		return false, err
 	}
+	history.Know(w, n.Tag)
 	s.w, s.by, s.last, s.sign = w, n.Name, n.Last, n.Sign
 	s.d.mu.Lock()
 	s.d.lease.keeper.traced.asked = n.Asked

@@ -262,7 +262,7 @@ func (l *lease) anew(ctx context.Context) error {
 // reachable reports whether who opens the history now comes to where s is: what the store has lost
 // is nothing that anybody needs, but records cannot be checked by it any more.
 func reachable(ctx context.Context, s *story) bool {
-	r, _, err := history.Open(ctx, s.store(), s.d.set.o.History)
+	r, _, err := history.Open(ctx, s.d.histories, s.d.set.o.History)
 	for end := false; err == nil && !end; {
 		var step history.Step
 		step, err = r.Next(ctx)
@@ -286,7 +286,7 @@ func restart(ctx context.Context, s *story) error {
 		}
 	}
 	at, etag := s.w.At(), s.w.Reader().ETag()
-	r, err := versions.Begin(ctx, d.shop.t, d.key, d.set.o.History, m, etag)
+	r, err := versions.Begin(ctx, d.shop.t, d.key, d.histories, d.set.o.History, m, etag)
 	if errors.Is(err, chunkstore.ErrConflict) {
 		s.fall()
 		s.w = nil

@@ -85,10 +85,10 @@ func Keep(
 // checkpoint that has the given ETag, or of none if it is empty: m is its first version, kept, and
 // the newest checkpoint. It fails as [history.Create]. m.At is the beginning of a history of which
 // nobody else has the lineage, also after an error: if the answer was lost, that is how the history
-// is known again.
+// is known again. The history is read by store, which is [NewStore] of t and key.
 func Begin(
-	ctx context.Context, t *chunkstore.Target, key string, o history.Options, m *manifest.Manifest,
-	etag string,
+	ctx context.Context, t *chunkstore.Target, key string, store history.Store, o history.Options,
+	m *manifest.Manifest, etag string,
 ) (*history.Reader, error) {
 	m.At = history.Position{Released: true}
 	rand.Read(m.At.Lineage[:]) // never fails: crypto/rand
@@ -99,7 +99,7 @@ func Begin(
 	if err != nil {
 		return nil, err
 	}
-	return history.Create(ctx, NewStore(t, key), o, m.At.Lineage, body, etag)
+	return history.Create(ctx, store, o, m.At.Lineage, body, etag)
 }
 
 // Kept is a checkpoint that is kept, by what a list says.

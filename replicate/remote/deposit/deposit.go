@@ -264,7 +264,8 @@ func (zeros) Cached(int64, int) bool                              { return false
 // begin begins the history of m.
 func (d *deposit) begin(ctx context.Context, m *manifest.Manifest) (*manifest.Manifest, error) {
 	next, t := *m, d.o.Target
-	_, err := versions.Begin(ctx, t, d.key, versions.Options(), &next, "")
+	store := versions.NewStore(t, d.key)
+	_, err := versions.Begin(ctx, t, d.key, store, versions.Options(), &next, "")
 	if err == nil {
 		return &next, nil
 	}
