@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 // plainStore is a store in memory that does what it is asked, and may then lose the answer.
 type plainStore struct {
+	mu   sync.Mutex // of requests that are carried out at once
 	log  map[uint64][]byte
 	cp   *Checkpoint
 	etag int
@@ -27,6 +29,8 @@ type plainStore struct {
 func (s *plainStore) Log([16]byte) chunkstore.Log { return plainLog{s} }
 
 func (s *plainStore) Newest(_ context.Context, etag string) (*Checkpoint, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.cp == nil {
 		return nil, "", chunkstore.ErrAbsent
 	}
@@ -38,6 +42,8 @@ func (s *plainStore) Newest(_ context.Context, etag string) (*Checkpoint, string
 }
 
 func (s *plainStore) Replace(_ context.Context, c *Checkpoint, etag string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.cp != nil && etag != fmt.Sprint(s.etag) {
 		return "", chunkstore.ErrConflict
 	}
@@ -51,6 +57,8 @@ type plainLog struct{ s *plainStore }
 func (l plainLog) String() string { return "a log in memory" }
 
 func (l plainLog) Append(_ context.Context, n uint64, record []byte) error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
 	if l.s.log[n] != nil {
 		return chunkstore.ErrConflict
 	}
@@ -63,6 +71,8 @@ func (l plainLog) Append(_ context.Context, n uint64, record []byte) error {
 }
 
 func (l plainLog) Read(_ context.Context, from uint64, limit int) (all [][]byte, err error) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
 	for n := from; len(all) < limit && l.s.log[n] != nil; n++ {
 		all = append(all, l.s.log[n])
 	}
@@ -521,6 +531,7 @@ func TestTrimmedWhileTheClockStood(t *testing.T) {
 type sleepy struct {
 	*plainStore
 	then func()
+	once sync.Once
 }
 
 func (s *sleepy) Log(l [16]byte) chunkstore.Log { return sleepyLog{s.plainStore.Log(l), s} }
@@ -531,9 +542,8 @@ type sleepyLog struct {
 }
 
 func (l sleepyLog) Read(ctx context.Context, from uint64, limit int) ([][]byte, error) {
-	if then := l.s.then; then != nil {
-		l.s.then = nil
-		then()
+	if l.s.then != nil {
+		l.s.once.Do(l.s.then)
 	}
 	return l.Log.Read(ctx, from, limit)
 }
@@ -558,6 +568,8 @@ func TestTrimmedSinceTheLook(t *testing.T) {
 		s.then = func() {
 			must(t, w.Append(t.Context(), nil, false))
 			must(t, w.Checkpoint(t.Context(), nil))
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			clear(s.log)
 		}
 		if err := ask(r); !errors.Is(err, ErrBehind) || errors.Is(err, ErrLost) {
