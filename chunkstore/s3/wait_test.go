@@ -72,8 +72,11 @@ func TestSilentStore(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if line := log.About("s3 bucket"); !strings.Contains(line, "level=WARN") ||
-		!strings.Contains(line, "store answers again") {
+	// Between two answers it may be silent for a millisecond, and that is told again.
+	for strings.Contains(line, "store does not answer") {
+		line = log.About("s3 bucket")
+	}
+	if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "store answers again") {
 		t.Errorf("the log says %q at the end", line)
 	}
 }
