@@ -48,9 +48,14 @@ func (l sealedLog) Tag(n uint64) string {
 
 // Know is that of the log below: see [Tagged].
 func (l sealedLog) Know(n uint64, etag string, record []byte) {
-	if t, ok := l.Log.(Tagged); ok {
-		t.Know(n, etag, Wrapped(l.sealer, RecordKey(l.name, n), record))
+	t, ok := l.Log.(Tagged)
+	if !ok {
+		return
 	}
+	if etag == "" { // else nobody looks at the record
+		record = Wrapped(l.sealer, RecordKey(l.name, n), record)
+	}
+	t.Know(n, etag, record)
 }
 
 func (l sealedLog) Append(ctx context.Context, n uint64, record []byte) error {

@@ -190,21 +190,13 @@ func (r *Reader) Expect(records int) {
 func (r *Reader) LookAndNext(ctx context.Context) (Step, error) {
 	ahead := r.Clone()
 	var step Step
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
-				err = fmt.Errorf("panic: %v", p)
-			}
-		}()
+	wait := beside(func() (err error) {
 		step, err = ahead.next(ctx, 2)
-	}()
+		return err
+	})
 	lookErr := r.Look(ctx)
-	<-done
-	if lookErr != nil || err != nil {
-		return Step{}, cmp.Or(lookErr, err)
+	if err := cmp.Or(lookErr, wait()); err != nil {
+		return Step{}, err
 	}
 	if r.seen >= ahead.seen {
 		ahead.etag, ahead.seen = r.etag, r.seen
@@ -406,22 +398,15 @@ func (r *Reader) Stand(ctx context.Context, since Position) error {
 // goes on with that one. It fails with ErrLost. nil: it is there, or the history has gone on, as
 // Next finds out.
 func (r *Reader) Remains(ctx context.Context) error {
-	var lost error
-	done := make(chan struct{})
-	beside := r.Clone()
-	go func() {
-		defer close(done)
-		defer func() {
-			if p := recover(); p != nil { // in a goroutine of ours, in hosts of others
-				lost = fmt.Errorf("panic: %v", p)
-			}
-		}()
-		if beside.at.Number > beside.seen {
-			lost = beside.stand(ctx, beside.at.Number, Position{}, 0)
+	last := r.Clone()
+	wait := beside(func() error {
+		if last.at.Number <= last.seen {
+			return nil
 		}
-	}()
+		return last.stand(ctx, last.at.Number, Position{}, 0)
+	})
 	err := r.newestStands(ctx)
-	if <-done; lost != nil {
+	if lost := wait(); lost != nil {
 		err = r.unlessTrimmed(ctx, lost)
 	}
 	if errors.Is(err, ErrBehind) && !errors.Is(err, ErrLost) {

@@ -100,33 +100,27 @@ func (d *deposit) run(ctx context.Context, src Source) (*manifest.Manifest, erro
 	}
 	d.chunks = ids.Chunks
 	d.composer = d.composerOf(d.has())
+	place := d.begin // the copy in the store
 	f, err := versions.OpenNewest(ctx, t, d.key)
 	switch {
 	case errors.Is(err, chunkstore.ErrAbsent):
-		if err := d.vacant(ctx); err != nil {
-			return nil, err
+		err = d.vacant(ctx)
+	case err == nil && !d.o.Replace:
+		err = ErrExists
+	case err == nil:
+		err = d.free(ctx, f.Newest().At)
+		place = func(ctx context.Context, m *manifest.Manifest) (*manifest.Manifest, error) {
+			return d.replace(ctx, f, m)
 		}
-		m, packs, err := d.copy(ctx, src)
-		if err != nil {
-			return nil, err
-		}
-		if m, err = d.begin(ctx, m); err != nil {
-			return nil, err
-		}
-		return m, d.mend(ctx, src, packs)
-	case err != nil:
-		return nil, err
-	case !d.o.Replace:
-		return nil, ErrExists
 	}
-	if err := d.free(ctx, f.Newest().At); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	m, packs, err := d.copy(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	if m, err = d.replace(ctx, f, m); err != nil {
+	if m, err = place(ctx, m); err != nil {
 		return m, err
 	}
 	return m, d.mend(ctx, src, packs)
