@@ -222,6 +222,17 @@ rails:
 	else echo "no Rails (Debian, Ubuntu: apt-get install $(RAILS)): its test will be left out"; fi
 RAILS := ruby-railties ruby-activerecord ruby-actionpack ruby-sqlite3 puma
 
+.PHONY: java
+deps: java
+java:
+	@command -v javac >/dev/null && [ -e /usr/share/java/sqlite-jdbc.jar ] && exit; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing Java and its SQLite"; \
+	  (apt-get install -y -q --no-install-recommends $(JAVA) || (apt-get update -q && apt-get install -y -q --no-install-recommends $(JAVA))) >/dev/null || \
+	    echo "no Java: its tests are left out"; \
+	else echo "no Java with SQLite (Debian, Ubuntu: apt-get install $(JAVA)): its tests will be left out"; fi
+JAVA := default-jdk-headless libxerial-sqlite-jdbc-java
+
 ciphers:
 	@[ -e $(SQLITE3MC)/apsw ] || { rm -rf $(SQLITE3MC); \
 	  /usr/bin/python3 -m pip install -q --disable-pip-version-check --target $(SQLITE3MC) apsw-sqlite3mc==$(SQLITE3MC_VERSION) 2>/dev/null; } || \

@@ -209,7 +209,7 @@ func (g *global) spoolOf(path string) ([]string, error) {
 	}
 	root := config.ReplicationSpoolingDir
 	if root == "" {
-		return nil, errors.New("not a directory; to flush one database, " +
+		return nil, errors.New("not a directory; for one database, " +
 			"its configuration (--config) must name replication_spooling_dir")
 	}
 	if path, err = canonicalPath(path); err != nil {

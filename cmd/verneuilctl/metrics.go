@@ -6,15 +6,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
-
-	"verneuil/vfs"
 )
 
 // metrics are what Prometheus is told of the databases that have a spool in a directory. It is a
 // collector: each scrape reads the spools.
 type metrics struct {
-	dir    string
-	config *vfs.Config
+	place
 	proofs func([]standing) // says in them what is known of proofs
 }
 
@@ -91,7 +88,7 @@ func (m metrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the spools.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
-	all, err := statuses(m.dir, m.config)
+	all, err := m.statuses()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(ofDatabase[0].desc, err)
 		return

@@ -80,7 +80,8 @@ func runSpools(ctx context.Context, g *global, dir string, o runFlags) error {
 		defer store.Close()
 		known := &proofs{ctx: ctx, store: store, every: o.proofInterval, log: g.log,
 			now: time.Now, known: make(map[string]knownProof)}
-		server, err := serveMetrics(o.listen, metrics{dir, config, known.fill}, cancel, g.log)
+		here := place{config: config, dir: dir}
+		server, err := serveMetrics(o.listen, metrics{here, known.fill}, cancel, g.log)
 		if err != nil {
 			return err
 		}

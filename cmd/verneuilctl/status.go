@@ -30,16 +30,16 @@ type statusFlags struct{ watch, asJSON, prometheus, proof bool }
 func statusCommand(g *global) *cobra.Command {
 	var o statusFlags
 	command := &cobra.Command{
-		Use:   "status [SPOOLDIR]",
+		Use:   "status [SPOOLDIR | DB]",
 		Short: "Show how replication stands of the databases here",
 		Long: `Show how replication stands of each database that has a spool in SPOOLDIR, or in the
-replication_spooling_dir of the configuration: what replicates it, by how much the targets are
-behind, when they got the last version, what fails, how many requests are sent, and what these
-cost in a month at this rate (price_per_million_requests; after ten minutes). It reads what
-recorders and replicators leave in the spools, and sends no request. A replicator leaves its
-part at most every two seconds. Where nobody replicates, or a process has just begun to, it shows
-what the one before has left, and when that was. A database that is replicated under another host
-name, or to other targets, than the configuration has it, is not up to date.
+replication_spooling_dir of the configuration, or of DB alone: what replicates it, by how much
+the targets are behind, when they got the last version, what fails, how many requests are sent,
+and what these cost in a month at this rate (price_per_million_requests; after ten minutes). It
+reads what recorders and replicators leave in the spools, and sends no request. A replicator
+leaves its part at most every two seconds. Where nobody replicates, or a process has just begun
+to, it shows what the one before has left, and when that was. A database that is replicated under
+another host name, or to other targets, than the configuration has it, is not up to date.
 
 With --proof it asks the targets of the configuration, once, when verify --drill last proved that
 each database restores: a request for each database and target.
@@ -52,7 +52,12 @@ The fields of --json are those of verneuil_status()'s databases.`,
 				return errors.New("--prometheus excludes --json and --watch")
 			}
 			doing := append([]string{"status"}, args...)
-			return fail(showStatus(command.Context(), g, strings.Join(args, ""), o), doing...)
+			path := strings.Join(args, "")
+			err := g.checkFile(path)
+			if err == nil {
+				err = showStatus(command.Context(), g, path, o)
+			}
+			return fail(err, doing...)
 		},
 	}
 	flags := command.Flags()
@@ -63,24 +68,24 @@ The fields of --json are those of verneuil_status()'s databases.`,
 	return command
 }
 
-func showStatus(ctx context.Context, g *global, dir string, o statusFlags) error {
-	config, dir, err := g.spoolingDir(dir)
+func showStatus(ctx context.Context, g *global, path string, o statusFlags) error {
+	here, err := g.place(path)
 	if err != nil {
 		return err
 	}
 	var proofs fixed
 	if o.proof {
-		if proofs, err = g.proofs(ctx, dir, config); err != nil {
+		if proofs, err = g.proofs(ctx, here); err != nil {
 			return err
 		}
 	}
 	if o.prometheus {
-		return writeMetrics(os.Stdout, metrics{dir, config, proofs.fill})
+		return writeMetrics(os.Stdout, metrics{here, proofs.fill})
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		all, err := statuses(dir, config)
+		all, err := here.statuses()
 		if err != nil {
 			return err
 		}
@@ -99,22 +104,37 @@ func showStatus(ctx context.Context, g *global, dir string, o statusFlags) error
 	}
 }
 
-// spoolingDir returns the configuration, and the directory of spools: dir, or else the
-// configuration's.
-func (g *global) spoolingDir(dir string) (*vfs.Config, string, error) {
-	config, err := g.parse()
-	if err != nil {
-		return nil, "", err
+// place is what status looks at: a spooling directory.
+type place struct {
+	config *vfs.Config
+	dir    string
+	only   string // the path of the database that is meant; empty: all
+}
+
+// place returns what path stands for: a database, whose spool is in the directory that the
+// configuration names, or a spooling directory; empty: the configuration's.
+func (g *global) place(path string) (here place, err error) {
+	if here.config, err = g.parse(); err != nil {
+		return here, err
 	}
-	dir = cmp.Or(dir, config.ReplicationSpoolingDir)
-	if dir == "" {
-		return nil, "", errors.New("no spooling directory: give SPOOLDIR, or a configuration " +
+	here.dir = cmp.Or(path, here.config.ReplicationSpoolingDir)
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		dirs, err := g.spoolOf(path)
+		if err != nil {
+			return here, err
+		}
+		here.dir = filepath.Dir(dirs[0])
+		here.only, err = canonicalPath(path)
+		return here, err
+	}
+	if here.dir == "" {
+		return here, errors.New("no spooling directory: give SPOOLDIR, or a configuration " +
 			"with replication_spooling_dir")
 	}
-	if dir, err = filepath.Abs(dir); err == nil {
-		_, err = os.ReadDir(dir)
+	if here.dir, err = filepath.Abs(here.dir); err == nil {
+		_, err = os.ReadDir(here.dir)
 	}
-	return config, dir, err
+	return here, err
 }
 
 // standing is what status tells of one database.
@@ -127,15 +147,14 @@ type standing struct {
 	ProofAsked time.Time `json:"last_proof_asked,omitzero"` // when the targets were; zero: never
 }
 
-// proofs returns when each database that has a spool in dir was last proven to restore, from each
-// target.
-func (g *global) proofs(ctx context.Context, dir string, config *vfs.Config) (fixed, error) {
+// proofs returns when each database of a place was last proven to restore, from each target.
+func (g *global) proofs(ctx context.Context, here place) (fixed, error) {
 	s, err := g.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	all, err := statuses(dir, config)
+	all, err := here.statuses()
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +169,16 @@ func (g *global) proofs(ctx context.Context, dir string, config *vfs.Config) (fi
 	return found, nil
 }
 
-// statuses returns how it stands with each database that has a spool in dir, by path.
-func statuses(dir string, config *vfs.Config) ([]standing, error) {
-	dirs, err := spool.List(dir)
+// statuses returns how it stands with each database that has a spool here, by path.
+func (p place) statuses() ([]standing, error) {
+	dirs, err := spool.List(p.dir)
 	if err != nil {
 		return nil, err
 	}
-	purpose, err := purposeIn(dir, config)
+	if p.only != "" {
+		dirs = []string{spool.Dir(p.dir, p.only)}
+	}
+	purpose, err := purposeIn(p.dir, p.config)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +186,7 @@ func statuses(dir string, config *vfs.Config) ([]standing, error) {
 	for _, dir := range dirs {
 		s, _ := replicate.ReadStatus(dir, purpose, time.Now()) // its error is in s
 		s.Path = cmp.Or(s.Path, dir)
-		all = append(all, standing{Status: s, Dollars: config.RequestDollars(s.PerMonth)})
+		all = append(all, standing{Status: s, Dollars: p.config.RequestDollars(s.PerMonth)})
 	}
 	slices.SortFunc(all, func(a, b standing) int { return cmp.Compare(a.Path, b.Path) })
 	return all, nil

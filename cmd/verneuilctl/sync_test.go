@@ -408,6 +408,29 @@ func TestReplicatorStopped(t *testing.T) {
 	shell.end(0)
 }
 
+// TestStatusOfOne: status tells of the database that it is asked for, and says so of one that
+// nobody has written to.
+func TestStatusOfOne(t *testing.T) {
+	s := dirSite(t)
+	for _, name := range []string{"a.db", "b.db", "c.db"} {
+		sqlite(t, nil, s.path(name), "CREATE TABLE t(x);")
+		if name != "c.db" {
+			must(t, "-c", s.config(), "sync", s.path(name))
+		}
+	}
+	out := must(t, "-c", s.config(), "status", s.path("a.db"))
+	if !strings.Contains(out, s.path("a.db")) || strings.Contains(out, s.path("b.db")) {
+		t.Errorf("status of a.db: %s", out)
+	}
+	out = must(t, "-c", s.config(), "status")
+	if !strings.Contains(out, s.path("a.db")) || !strings.Contains(out, s.path("b.db")) {
+		t.Errorf("status: %s", out)
+	}
+	refuse(t, 1, []string{s.path("c.db"), "has no spool"}, "-c", s.config(), "status",
+		s.path("c.db"))
+	refuse(t, 1, []string{"its configuration", "--config"}, "status", s.path("a.db"))
+}
+
 // TestFlushOtherTargets: by a configuration that names other targets, or another host, than the
 // programs had, neither a flush nor status says that they have everything. A sync sees to it.
 func TestFlushOtherTargets(t *testing.T) {

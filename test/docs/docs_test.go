@@ -111,6 +111,10 @@ func TestHosts(t *testing.T) {
 		{"perl", []string{"perl"}, "\n$db->do($_) for 'create table t(x)', " +
 			"'insert into t values(7)';\n"},
 		{"js", []string{"node"}, "\ndb.exec('create table t(x); insert into t values(7)');\n"},
+		{"ruby", []string{"ruby"}, "\ndb.execute_batch('create table t(x); " +
+			"insert into t values(7)')\n"},
+		{"java", []string{"java", "-cp", jdbc}, "\ndb.createStatement().executeUpdate(" +
+			"\"create table t(x); insert into t values(7)\");\n}}\n"},
 	} {
 		t.Run(host.language, func(t *testing.T) {
 			_, err := os.Stat(os.Getenv("VERNEUIL_NODE") + "/built")
@@ -126,9 +130,15 @@ func TestHosts(t *testing.T) {
 				t.Fatal("docs/hosts.md has no program in it")
 			}
 			program = strings.ReplaceAll(program, "/usr/local/lib", build)
+			name := "program"
+			if host.language == "java" {
+				name = "App.java"
+				program = "import java.sql.*;\nimport java.util.*;\nclass App {\n" +
+					"public static void main(String[] args) throws Exception {\n" + program
+			}
 			e := newExample(t)
-			e.write("program", program+host.write)
-			if out := e.run(append(host.run, "program")...); out != "" {
+			e.write(name, program+host.write)
+			if out := e.run(append(host.run, name)...); out != "" {
 				t.Fatalf("it says %s\n%s", out, program)
 			}
 			e.run(e.build+"/verneuilctl", "restore", "app.db", "--out", "restored.db")
@@ -139,10 +149,17 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// can reports whether there is an interpreter that knows SQLite, of those that make deps does not
-// install.
+// jdbc is where Debian has the driver of SQLite for Java.
+const jdbc = "/usr/share/java/sqlite-jdbc.jar"
+
+// can reports whether there is an interpreter that knows SQLite, of those that may be missing.
 func can(language string) bool {
 	switch language {
+	case "java":
+		_, err := os.Stat(jdbc)
+		return err == nil && exec.Command("javac", "-version").Run() == nil
+	case "ruby":
+		return exec.Command("ruby", "-e", "require 'sqlite3'").Run() == nil
 	case "php":
 		return exec.Command("php", "-r", "new SQLite3(':memory:');").Run() == nil
 	case "perl":

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -8,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"verneuil/test/crash"
 )
@@ -34,6 +37,9 @@ func Main(m *testing.M, crashes ...func(*testing.T)) int {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
+	// Nor is what it was left open theirs (a log of whoever runs the tests): some are allowed few
+	// descriptors. A kernel before 5.11 has not this flag, and leaves them.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	return crash.Main(m, crashes...)
 }
 
