@@ -45,7 +45,7 @@ static void statusFunction(sqlite3_context *ctx, int argc, sqlite3_value **argv)
   const char *zRefused = verneuilRefused();
   char *z = zRefused ? sqlite3_mprintf("%s", zRefused) : recorderProblem();
   if (!z && verneuilForked())
-    z = sqlite3_mprintf("this process was forked from one that replicates, and that one sends what this one commits");
+    z = sqlite3_mprintf("this process was forked from one that had opened databases: that one sends what this one commits, and replicas and databases in stores cannot be used here");
   if (!z && verneuilConfig.zProblem) z = sqlite3_mprintf("%s", verneuilConfig.zProblem);
   if (!z) z = sqlite3_mprintf("no replicated database has been opened in this process");
   char *zState = z ? verneuilQuote(z) : 0;

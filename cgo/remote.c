@@ -57,10 +57,18 @@
 **     is for a statement that writes, and another handle's version is not durable yet: to reserve
 **     on what is durable would fail, and the busy handler sleep.
 **
-** No lock is waited for here: SQLite's busy handler does that. PENDING and EXCLUSIVE need none:
-** readers have their versions.
+** PENDING and EXCLUSIVE are waited for by nobody: readers have their versions. RESERVED is waited for
+** by SQLite's busy handler, which tries again; but
+**
+** B1  who has found another one writing waits in the next SHARED for news of that one, so that it need
+**     not be looked for at each attempt. SQLite does not measure: it adds up what it has slept. So a
+**     busy timeout would be three times what it says. That time is told to the busy handler, which
+**     sleeps it by our xSleep, where it is over already. A handler that sleeps otherwise is not
+**     called again.
 */
 #include "remote_file.h"
+#include "base.h"
+#include "clock.h"
 #include "gort.h"
 #include "log.h"
 #include "selection.h"
@@ -77,7 +85,7 @@ int remoteGo(const RemoteFile *p) {
   if (verneuilGo()) return 1;
   const char *z = verneuilRefused();
   verneuilLogOf(VERNEUIL_ERROR, p->zName, "remote: %s",
-                z ? z : "this process was forked from the one that has opened the database: open it here again, in a process that is not forked from one that uses it");
+                z ? z : "this process was forked from one that had opened databases, and can use none in a store: let the first process open none before it forks, or start processes anew (spawn, exec)");
   return 0;
 }
 
@@ -255,13 +263,51 @@ static int afterFailure(RemoteFile *p, int iAmt, sqlite3_int64 iOfst) {
   return SQLITE_OK;
 }
 
+/* The handle whose wait is told to its busy handler. */
+static _Thread_local RemoteFile *pTelling;
+
+int remoteSleep(sqlite3_vfs *pVfs, int us) {
+  (void)pVfs;
+  if (!pTelling) return verneuilBase->xSleep(verneuilBase, us);
+  pTelling->owed -= us;
+  return us;
+}
+
+/* B1 */
+static void tellBusy(RemoteFile *p) {
+  int more = 1;
+  while (more && p->xBusy && p->owed > 0) {
+    int64_t owed = p->owed;
+    pTelling = p;
+    more = p->xBusy(p->pBusy);
+    pTelling = 0;
+    if (more && p->owed == owed) p->xBusy = 0;
+  }
+}
+
+static int shareAgain(RemoteFile *p) {
+  int64_t began = clockMonotonic();
+  int rc = share(p);
+  p->owed += (clockMonotonic() - began) / 1000;
+  tellBusy(p);
+  return rc;
+}
+
 static int lockAny(RemoteFile *p, int eLock) {
   int rc = SQLITE_OK;
+  int wasBusy = p->wasBusy;
   if (verneuilForked() && !remoteGo(p)) return SQLITE_IOERR_LOCK; /* M5 */
   p->eFailure = FAILURE_NONE;
-  if (p->eLock == SQLITE_LOCK_NONE) rc = share(p);
+  p->wasBusy = 0;
+  if (p->eLock == SQLITE_LOCK_NONE) {
+    if (!wasBusy) p->owed = 0;
+    rc = wasBusy ? shareAgain(p) : share(p);
+  }
   if (rc == SQLITE_OK && p->eLock == SQLITE_LOCK_NONE) p->eLock = SQLITE_LOCK_SHARED;
-  if (rc == SQLITE_OK && eLock >= SQLITE_LOCK_RESERVED && !p->mayWrite) rc = reserve(p);
+  if (rc == SQLITE_OK && eLock >= SQLITE_LOCK_RESERVED && !p->mayWrite) {
+    rc = reserve(p);
+    p->wasBusy = rc == SQLITE_BUSY;
+  }
   if (rc == SQLITE_OK && eLock > p->eLock) p->eLock = eLock;
   return rc;
 }

@@ -96,6 +96,10 @@ static int controlAny(RemoteFile *p, int op, void *pArg) {
     case SQLITE_FCNTL_PDB: /* once, from sqlite3BtreeOpen(): where the connection is found, also in a shared cache */
       p->ppDb = pArg;
       return SQLITE_OK;
+    case SQLITE_FCNTL_BUSYHANDLER: /* likewise */
+      p->xBusy = (int (*)(void *))((void **)pArg)[0];
+      p->pBusy = ((void **)pArg)[1];
+      return SQLITE_OK;
     case SQLITE_FCNTL_HAS_MOVED:
     case SQLITE_FCNTL_EXTERNAL_READER:
       *(int *)pArg = 0;

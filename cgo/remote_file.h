@@ -40,6 +40,10 @@ struct RemoteFile {
   Overlay *pOverlay;               /* what is written, and not committed; NULL: nothing ever was */
   PrivateFile *pWal;               /* its WAL, while that is open (W1) */
   PrivateFile *pPlayed;            /* its journal, from when that is played back until it is finalized (J3) */
+  int (*xBusy)(void *);            /* the connection's busy handler, and its argument; NULL: it has its own clock (B1) */
+  void *pBusy;
+  int64_t owed;                    /* us that were waited here, of which it does not know */
+  int wasBusy;                     /* the last attempt to write found another one writing */
   int eLock;                       /* SQLite's lock */
   int isReadOnly;                  /* opened so */
   int isFollowing;                 /* mode=ro without staleness_ms: new versions come in the background */
@@ -105,6 +109,9 @@ int remoteCommit(RemoteFile *p, int pass);
 int remoteWait(RemoteFile *p);
 
 int remoteFileControl(sqlite3_file *pFile, int op, void *pArg);
+
+/* xSleep: less is slept while time that was waited is told to a busy handler (B1). */
+int remoteSleep(sqlite3_vfs *pVfs, int us);
 
 /* ---- names (remote_vfs.c) ---- */
 

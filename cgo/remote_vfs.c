@@ -228,7 +228,7 @@ static int remoteCurrentTime(sqlite3_vfs *pVfs, sqlite3_int64 *pTime) {
 
 static sqlite3_vfs remoteVfs = {
   .iVersion = 2, .zName = "verneuil_remote", .xOpen = remoteOpen, .xDelete = remoteDelete,
-  .xAccess = remoteAccess, .xFullPathname = remoteFullPathname,
+  .xAccess = remoteAccess, .xFullPathname = remoteFullPathname, .xSleep = remoteSleep,
 };
 
 static int registerCeph(void) {

@@ -28,7 +28,7 @@ def load(library):
 
 
 def connect(uri):
-    return sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None)
+    return sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
 
 
 def write(uri, writer):

@@ -1,0 +1,54 @@
+package remote_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"verneuil/test/e2e/harness"
+)
+
+// TestBusyTimeout: who waits for another writer gives up after its busy timeout, whoever that is.
+// SQLite adds up what its busy handler sleeps; that sum is what is looked at, by the number of
+// attempts: each takes a quarter of a second here, and not what is slept between them.
+func TestBusyTimeout(t *testing.T) {
+	s := newStage(t, nil, nil)
+	open := func(m *machine) *harness.Process {
+		config, err := os.ReadFile(m.config)
+		harness.Must(t, err)
+		short := fmt.Sprintf(`"lease_timeout_ms":%d`, leaseTimeout.Milliseconds())
+		s.Write("patient.json", []byte(strings.Replace(string(config), short+",",
+			`"lease_timeout_ms":600000,`, 1)))
+		p := harness.Start(t, []string{"VERNEUIL_CONFIG=@" + s.Path("patient.json")},
+			harness.SQLiteShell(t), "-batch")
+		p.Must(".load " + s.library)
+		p.Must(".open file:///rounds/busy.db?vfs=verneuil_remote")
+		return p
+	}
+	holder := open(s.machines[0])
+	holder.Must("create table t(v); begin immediate; insert into t values('held');")
+	for i, where := range []string{"of this machine", "of another machine"} {
+		p := open(s.machines[i])
+		attempts := func() int {
+			n, err := strconv.Atoi(p.Ask("select json_extract(verneuil_perf()," +
+				"'$.verneuil_remote.opf_lock.avgcount');"))
+			harness.Must(t, err)
+			return n / 2 // SHARED and RESERVED
+		}
+		p.Ask("pragma busy_timeout = 4000;")
+		before := attempts()
+		p.Ask("insert into t values('waits');")
+		if !strings.Contains(p.Stderr(), "database is locked") {
+			t.Fatalf("a process %s is not told that it is busy: %s", where, p.Stderr())
+		}
+		// In the first second the holder is not watched, if he is a process of this machine: that
+		// is 19 attempts. Three seconds are twelve looks. By what is slept alone there are 49.
+		if n := attempts() - before; n > 40 {
+			t.Errorf("a process %s: %d attempts in 4 s", where, n)
+		}
+	}
+	holder.Must("rollback;")
+	holder.Want("select count(*) from t;", "0")
+}
