@@ -174,12 +174,16 @@ func (c *Config) OpenNamedStore(
 	if !c.Remote.Has(name) {
 		return nil, c.Remote.Missing(name)
 	}
-	keys, own := c.Remote.Keys[name]
-	if !own {
-		keys = c.Keys
-	}
 	o := c.storeOptions(log, cmp.Or(c.APICallsPerSecond, -1), c.DownloadConcurrency())
-	return c.openStore(ctx, keys, c.entries(name), o)
+	return c.openStore(ctx, c.StoreKeys(name), c.entries(name), o)
+}
+
+// StoreKeys is where the keys of the store of that name come from.
+func (c *Config) StoreKeys(name string) keyring.Source {
+	if keys, own := c.Remote.Keys[name]; own {
+		return keys
+	}
+	return c.Keys
 }
 
 // entries returns the store of that name, and the caches.

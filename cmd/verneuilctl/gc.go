@@ -75,8 +75,9 @@ func gc(
 	if len(targets) == 0 {
 		return g.errNoTargets()
 	}
-	o.History = time.Duration(s.config.HistoryHours) * time.Hour
-	o.Concurrency, o.Owner = s.config.DownloadConcurrency(), s.owner()
+	from := s.collectOptions()
+	from.Host, from.Delete = o.Host, o.Delete
+	o = from
 	var failed []error
 	for _, targets := range byChunks(targets) {
 		if only != nil && targets[0].Chunks.String() != only.Chunks.String() {
@@ -99,6 +100,14 @@ func gc(
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// collectOptions are the options of the configuration.
+func (s *session) collectOptions() upkeep.CollectOptions {
+	return upkeep.CollectOptions{
+		History:     time.Duration(s.config.HistoryHours) * time.Hour,
+		Concurrency: s.config.DownloadConcurrency(), Owner: s.owner(),
+	}
 }
 
 // everywhere returns the targets, and those of the stores, where they are another place; only is

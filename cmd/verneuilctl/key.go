@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore/keyring"
+	"verneuil/replicate/upkeep"
 )
 
 // keyFileMax bounds what is read as a key file.
 const keyFileMax = 64 << 10
 
-func keyCommand() *cobra.Command {
+func keyCommand(g *global) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "key new|rotate|drop|show FILE",
 		Short: "Make and change key files, with which targets are encrypted",
@@ -34,7 +36,7 @@ A FILE of - stands for standard input and output, for keys that a key_command pr
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	command.AddCommand(keyNewCommand(), keyRotateCommand(), keyDropCommand(), keyShowCommand())
+	command.AddCommand(keyNewCommand(), keyRotateCommand(), keyDropCommand(g), keyShowCommand())
 	return command
 }
 
@@ -99,21 +101,80 @@ left. Then verneuilctl key drop takes an older key out.`,
 	}
 }
 
-func keyDropCommand() *cobra.Command {
-	return &cobra.Command{
+func keyDropCommand(g *global) *cobra.Command {
+	var force bool
+	command := &cobra.Command{
 		Use:   "drop FILE KEY",
 		Short: "Take an older key out",
 		Long: `Take KEY, which verneuilctl key show names, out of FILE. What it has sealed cannot be opened any
 more: run verneuilctl gc --delete first, in every target and store that FILE is for, until it says
-that nothing is left under an older key. The newest key cannot be dropped.`,
+that nothing is left under an older key. Those of the configuration are asked, as gc asks them; with
+--force, or where FILE is -, nothing is asked. The newest key cannot be dropped.`,
 		Args: exactly("FILE", "KEY"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			err := changeKeyFile(args[0], func(k *keyring.Keys) (*keyring.Keys, error) {
-				return k.Drop(args[1])
-			})
+		RunE: func(command *cobra.Command, args []string) error {
+			path, name := args[0], args[1]
+			err := error(nil)
+			if !force && path != "-" {
+				err = g.mayDrop(command.Context(), path, name)
+			}
+			if err == nil {
+				err = changeKeyFile(path, func(k *keyring.Keys) (*keyring.Keys, error) {
+					return k.Drop(name)
+				})
+			}
 			return fail(err, append([]string{"key", "drop"}, args...)...)
 		},
 	}
+	command.Flags().BoolVar(&force, "force", false,
+		"do not ask whether something still needs the key")
+	return command
+}
+
+// mayDrop fails if something that is sealed with an older key of that file is still needed in a
+// target or store of the configuration, or if that cannot be known.
+func (g *global) mayDrop(ctx context.Context, path, name string) error {
+	const remedy = "(--force drops it all the same: what it has sealed nobody can read then)"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	keys, err := keyring.Parse(text)
+	if err == nil {
+		_, err = keys.Drop(name)
+	}
+	if err != nil {
+		return err
+	}
+	if g.text() == "" {
+		return fmt.Errorf("no configuration says what may need it: give --config %s", remedy)
+	}
+	s, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	targets, _, err := s.everywhere(ctx, "")
+	if err != nil {
+		return err
+	}
+	asked := false
+	for _, targets := range byChunks(targets) {
+		if ring, _ := targets[0].Sealer.Ring(); ring != keys.Ring() {
+			continue
+		}
+		asked = true
+		found, err := upkeep.Collect(ctx, targets, s.collectOptions())
+		if err == nil && found.Older != nil && found.Older.Left() {
+			err = errors.New("something there still needs an older key: verneuilctl gc says what")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w %s", targets[0].Name, err, remedy)
+		}
+	}
+	if !asked {
+		return fmt.Errorf("nothing in the configuration is encrypted with this file %s", remedy)
+	}
+	return nil
 }
 
 // changeKeyFile replaces a key file by what change makes of it, durably. Of several who do so at

@@ -108,6 +108,6 @@ func TestKeyFileIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse(t, 1, []string{"too many keys, drop older ones"}, "key", "rotate", path)
-	must(t, "key", "drop", path, keys.Infos()[0].Name)
+	must(t, "key", "drop", "--force", path, keys.Infos()[0].Name)
 	must(t, "key", "rotate", path)
 }

@@ -41,7 +41,7 @@ type lsFlags struct {
 func lsCommand(g *global) *cobra.Command {
 	var o lsFlags
 	command := &cobra.Command{
-		Use:        "ls [TARGET|file:///STORE]",
+		Use:        "ls [TARGET|file:///STORE[/PATH]]",
 		Aliases:    []string{"list"},
 		SuggestFor: []string{"databases", "list-databases", "generations"},
 		Short:      "List the databases that a target holds",
@@ -58,14 +58,21 @@ databases share packs, too, beside all that the bucket of chunks holds. It weigh
 version and each checkpoint that is kept, not those that the records between make. For that it
 reads them, and their leaves: 25 KB for 32 MiB of a database, those that versions share once.
 
-Of a store that databases live in it lists these: their path and size, how long ago the store
-got the newest version, and who holds the database.`,
+Of a store that databases live in it lists these, or the one that file:///STORE/PATH names: their
+path and size, how long ago the store got the newest version, and who holds the database.`,
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			target := strings.Join(args, "")
 			doing := append([]string{"ls"}, args...)
 			if name, ok := storeOf(target); ok && o.store == "" {
 				o.store, target = name, ""
+			}
+			one := origin{uri: target}
+			switch a, ok, err := one.address(g); {
+			case err != nil:
+				return fail(err, doing...)
+			case ok && o.path == "" && (o.store == "" || o.store == a.Store):
+				o.store, o.path, target = a.Store, a.Path, ""
 			}
 			if o.store != "" {
 				if target != "" || o.host != "" {

@@ -57,6 +57,9 @@ func lsStore(ctx context.Context, g *global, name string, o lsFlags) error {
 	if err := errors.Join(failed...); err != nil || len(l.all) > 0 || o.allowEmpty {
 		return err
 	}
+	if o.path != "" {
+		name += " at " + o.path
+	}
 	return fmt.Errorf("no database lives in the store %s (if that is right, give --allow-empty)",
 		name)
 }

@@ -199,7 +199,7 @@ stands before a file's path.`,
 		manifestCommand(g), manifestNameCommand(g), versionsCommand(g), verifyCommand(g),
 		gcCommand(g), shellCommand(g), replicaCommand(g),
 		createCommand(g), importCommand(g), exportCommand(g), lockCommand(g),
-		configCommand(g), keyCommand(), doctorCommand(g), versionCommand(), manCommand(),
+		configCommand(g), keyCommand(g), doctorCommand(g), versionCommand(), manCommand(),
 	)
 	refuseUnknown(root)
 	return root

@@ -100,7 +100,7 @@ func (o *origin) check() error {
 	case o.uri == "" && o.sourcePath == "":
 		return errors.New("which database? give SOURCE, --source-path or --manifest")
 	case o.uri != "" && (o.sourcePath != "" || o.host != ""):
-		return errors.New("--manifest excludes --hostname and --source-path")
+		return errors.New("a URI, or --manifest, excludes --hostname and --source-path")
 	case o.uri == "" && o.store != "":
 		return errors.New("name a database that lives in a store by file:///" + o.store + "/path")
 	}
@@ -297,16 +297,20 @@ func (o *origin) fetchFor(ctx context.Context, g *global,
 	return s, found, nil
 }
 
-// parseTime understands RFC 3339, and the same without a zone, in local time, with a
-// space for the T if one likes; then the seconds or the whole time of day may be left out.
+// parseTime understands RFC 3339, with a space for the T if one likes, and the zone as +02:00, +0200
+// or +02; without a zone it is local time. The seconds, or the whole time of day, may be left out.
 func parseTime(text string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	for _, layout := range []string{time.DateTime, "2006-01-02 15:04", time.DateOnly} {
-		t, err := time.ParseInLocation(layout, strings.Replace(text, "T", " ", 1), time.Local)
-		if err == nil {
-			return t, nil
+	const day = time.DateOnly
+	for _, layout := range []string{day + " 15:04:05", day + " 15:04", day} {
+		for _, zone := range []string{"", "Z07:00", "Z0700", "Z07"} {
+			if zone != "" && layout == day {
+				continue
+			}
+			t, err := time.ParseInLocation(layout+zone, strings.Replace(text, "T", " ", 1),
+				time.Local)
+			if err == nil {
+				return t, nil
+			}
 		}
 	}
 	return time.Time{}, fmt.Errorf("--at %q is not a time: want 2006-01-02T15:04:05Z or "+
@@ -329,7 +333,7 @@ opens and restores by itself: what records say is in it. With --json, show it to
 			if err := from.of(args); err != nil {
 				return err
 			}
-			if out.file == "" && !asJSON && isTerminal(os.Stdout) {
+			if out.toStdout() && !asJSON && isTerminal(os.Stdout) {
 				return errors.New("a manifest is binary: give --out or --json")
 			}
 			return fail(showManifest(command.Context(), g, &from, &out, asJSON), "manifest",
@@ -444,7 +448,7 @@ func manifestNameCommand(g *global) *cobra.Command {
 		asJSON     bool
 	)
 	command := &cobra.Command{
-		Use:   "manifest-name PATH",
+		Use:   "manifest-name PATH|file:///STORE/PATH",
 		Short: "Print the key of a database's manifest",
 		Long: `Print the key under which the manifest of the database PATH is stored. On this
 host, PATH is made absolute and its symbolic links are resolved.`,
@@ -469,11 +473,17 @@ func printManifestName(g *global, host, path string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	host, path, err = sourceName(host, path, config.Host())
+	address, inStore, err := locate.ParseAddressURI(path, config.Remote.Has)
+	keys := config.Keys
+	if inStore {
+		host, path, keys = "", address.Path, config.StoreKeys(address.Store)
+	} else if err == nil {
+		host, path, err = sourceName(host, path, config.Host())
+	}
 	if err != nil {
 		return err
 	}
-	sealer, err := keyring.Open(config.Keys, g.log)
+	sealer, err := keyring.Open(keys, g.log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

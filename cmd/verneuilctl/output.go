@@ -58,8 +58,29 @@ type output struct {
 
 // flags adds --out and --force.
 func (o *output) flags(command *cobra.Command) {
-	command.Flags().StringVarP(&o.file, "out", "o", "", "the file to write (default: stdout)")
+	command.Flags().StringVarP(&o.file, "out", "o", "", "the file to write (default, or -: stdout)")
 	command.Flags().BoolVar(&o.force, "force", false, "replace an existing file")
+}
+
+// toStdout reports whether stdout is written, which - stands for, too.
+func (o *output) toStdout() bool {
+	if o.file == "-" {
+		o.file = ""
+	}
+	return o.file == ""
+}
+
+// checkDatabase fails if stdout is to have a database, and cannot.
+func (o *output) checkDatabase(asJSON bool) error {
+	switch {
+	case !o.toStdout():
+		return nil
+	case isTerminal(os.Stdout):
+		return errors.New("a database is binary, and stdout a terminal: name a file")
+	case asJSON:
+		return errors.New("--json needs a file: without one the database goes to stdout")
+	}
+	return nil
 }
 
 // check fails if the file exists and may not be replaced. It is called before all the work, and

@@ -38,11 +38,8 @@ restore to FILE checks it, and fetches only the rest, also of another version.`,
 			if err := from.of(args); err != nil {
 				return err
 			}
-			if out.file == "" && isTerminal(os.Stdout) {
-				return errors.New("a database is binary, and stdout a terminal: give --out")
-			}
-			if out.file == "" && asJSON {
-				return errors.New("--json needs --out: without it the database goes to stdout")
+			if err := out.checkDatabase(asJSON); err != nil {
+				return err
 			}
 			return fail(restoreVersion(command.Context(), g, &from, &out, asJSON), "restore",
 				from.String())
@@ -66,7 +63,7 @@ func exportCommand(g *global) *cobra.Command {
 		Short: "Write a database that lives in a store to a file",
 		Long: `Write the newest version of the database SOURCE, such as file:///STORE/path.db, to FILE,
 which appears whole or not at all: what restore SOURCE --out FILE does. The database may be
-written to meanwhile.`,
+written to meanwhile. A FILE of - is stdout.`,
 		Args: atMost(2),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) == 2 {
@@ -77,6 +74,9 @@ written to meanwhile.`,
 			}
 			if out.file == "" {
 				return errors.New("which file? give FILE")
+			}
+			if err := out.checkDatabase(asJSON); err != nil {
+				return err
 			}
 			return fail(restoreVersion(command.Context(), g, &from, &out, asJSON), "export",
 				from.String())

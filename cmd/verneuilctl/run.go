@@ -45,6 +45,9 @@ the earliest, when the database was written to; of idle ones, too, every --proof
 		Args: atMost(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			doing := append([]string{"run"}, args...)
+			if err := g.checkFile(strings.Join(args, "")); err != nil {
+				return fail(err, doing...)
+			}
 			return fail(runSpools(command.Context(), g, strings.Join(args, ""), o), doing...)
 		},
 	}

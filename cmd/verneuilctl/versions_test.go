@@ -183,6 +183,9 @@ func TestParseTime(t *testing.T) {
 	for _, text := range []string{
 		want.UTC().Format(time.RFC3339), want.Format(time.RFC3339Nano),
 		"2026-11-22 02:30:00", "2026-11-22T02:30:00", "2026-11-22 02:30",
+		want.UTC().Format("2006-01-02 15:04:05Z"), want.Format("2006-01-02 15:04:05-07:00"),
+		want.Format("2006-01-02 15:04:05.000-0700"), want.UTC().Format("2006-01-02T15:04Z"),
+		want.In(time.FixedZone("", 2*3600)).Format("2006-01-02 15:04:05") + "+02",
 	} {
 		if got, err := parseTime(text); err != nil || !got.Equal(want) {
 			t.Errorf("%q: %v, %v", text, got, err)

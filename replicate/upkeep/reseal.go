@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"verneuil/chunkstore"
 	"verneuil/manifest"
@@ -100,7 +101,7 @@ func (r resealing) newest(ctx context.Context, d *database) error {
 	if !manifest.Fresh(d.target.Sealer, o.Body) {
 		r.c.mu.Lock()
 		defer r.c.mu.Unlock()
-		r.found.Newest = append(r.found.Newest, d.host+":"+d.path)
+		r.found.Newest = append(r.found.Newest, strings.TrimPrefix(d.host+":"+d.path, ":"))
 	}
 	return nil
 }

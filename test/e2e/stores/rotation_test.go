@@ -66,7 +66,11 @@ func TestKeyRotation(t *testing.T) {
 				!strings.Contains(r.Stderr, "newest") {
 				t.Errorf("the newest key was dropped: %s", r.Stderr)
 			}
-			e.Ctl("key", "drop", e.Path("keys"), shown.Keys[0].Key)
+			drop := []string{"key", "drop", e.Path("keys"), shown.Keys[0].Key}
+			if r := e.ctl(drop...); r.Code != 1 || !strings.Contains(r.Stderr, "--force") {
+				t.Errorf("a key that is needed was dropped: %s", r.Stderr)
+			}
+			e.Ctl(append(drop, "--force")...)
 			e.MustEqual("a.db")
 			e.Ctl("verify", "--read", "-s", e.Path("a.db"))
 			// The store's database is never written to again: its checkpoint is of the older key.
@@ -126,7 +130,7 @@ func TestKeyRotationKilled(t *testing.T) {
 		return !strings.Contains(said, `"newest":["`)
 	})
 	for _, key := range e.keyNames()[:kills] {
-		e.Ctl("key", "drop", e.Path("keys"), key)
+		e.Ctl("key", "drop", "--force", e.Path("keys"), key) // older versions need it
 	}
 	e.MustEqual("a.db")
 	e.Ctl("verify", "--read", "-s", e.Path("a.db"))
