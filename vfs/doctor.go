@@ -109,15 +109,17 @@ func Usable(dir string) error {
 	return nil
 }
 
+// UsableTempDir fails if dir cannot be tempdir, which nobody makes.
+func UsableTempDir(dir string) error {
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
+	return Usable(dir)
+}
+
 // directories are the caches, and tempdir.
 func (h *host) directories() {
-	check := func(what, dir string, filled bool) {
-		err := error(nil)
-		if filled {
-			err = Usable(dir)
-		} else {
-			_, err = os.ReadDir(dir)
-		}
+	check := func(what, dir string, err error) {
 		if err != nil {
 			h.add(probe.Unsafe, what, err.Error(), "make it, or name another")
 			return
@@ -127,11 +129,17 @@ func (h *host) directories() {
 	for _, t := range h.c.Targets {
 		if cache, ok := t.(chunkstore.CacheOpener); ok {
 			dir, filled := cache.Place()
-			check(t.Kind(), dir, filled)
+			err := error(nil)
+			if filled {
+				err = Usable(dir)
+			} else {
+				_, err = os.ReadDir(dir)
+			}
+			check(t.Kind(), dir, err)
 		}
 	}
 	if h.c.TempDir != "" {
-		check("tempdir", h.c.TempDir, true)
+		check("tempdir", h.c.TempDir, UsableTempDir(h.c.TempDir))
 	}
 }
 

@@ -84,6 +84,9 @@ func checkConfig(ctx context.Context, g *global, write, asJSON bool) error {
 	} else {
 		printed = append(printed, tell("replication_spooling_dir", dir, checkSpools(dir)))
 	}
+	if dir := s.config.TempDir; dir != "" {
+		printed = append(printed, tell("tempdir", dir, vfs.UsableTempDir(dir)))
+	}
 	for _, t := range s.config.Targets {
 		cache, ok := t.(chunkstore.CacheOpener)
 		if !ok {

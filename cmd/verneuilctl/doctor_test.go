@@ -288,6 +288,12 @@ func TestDoctorLimits(t *testing.T) {
 	}
 	s.configure(map[string]any{"tempdir": s.write("a-file", nil)})
 	finds(t, findings(s, 1), probe.Unsafe, "tempdir", "is not a directory")
+	s.configure(map[string]any{"tempdir": s.path("nobody-made-it")})
+	finds(t, findings(s, 1), probe.Unsafe, "tempdir", "no such file or directory")
+	r := ctl(t, "-c", s.config(), "config", "check")
+	if r.code != 1 || !strings.Contains(r.stdout, "FAILED  tempdir") {
+		t.Errorf("config check: exit code %d, %s", r.code, r.stdout)
+	}
 }
 
 // TestDoctorSQLite: a sqlite3 shell that has the WAL-reset bug is warned of, and one that has not

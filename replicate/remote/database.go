@@ -91,7 +91,8 @@ func newDatabase(s *Set, h *shop, path string) (*database, error) {
 		return nil, err
 	}
 	if err := file.Private(); err != nil {
-		d.log.Info("the lease is not shared with other processes", "error", err)
+		d.log.Warn("other processes of this machine are to this one as those of another machine: "+
+			"they cannot share a file in tempdir", "error", err)
 	}
 	d.story.d, d.queue.d, d.saver.d, d.users.d = d, d, d, d
 	d.lease = lease{d: d, file: file, beats: beatsOf(t, key),
