@@ -108,8 +108,8 @@ func keyDropCommand(g *global) *cobra.Command {
 		Short: "Take an older key out",
 		Long: `Take KEY, which verneuilctl key show names, out of FILE. What it has sealed cannot be opened any
 more: run verneuilctl gc --delete first, in every target and store that FILE is for, until it says
-that nothing is left under an older key. Those of the configuration are asked, as gc asks them; with
---force, or where FILE is -, nothing is asked. The newest key cannot be dropped.`,
+that nothing is left under an older key. Those of the configuration are asked, as gc asks them;
+with --force, or where FILE is -, nothing is asked. The newest key cannot be dropped.`,
 		Args: exactly("FILE", "KEY"),
 		RunE: func(command *cobra.Command, args []string) error {
 			path, name := args[0], args[1]

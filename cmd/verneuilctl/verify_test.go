@@ -93,7 +93,7 @@ func TestVerify(t *testing.T) {
 		t.Errorf("%d packs are gone from the second target: exit code %d\n%s%s", removed, r.code,
 			r.stdout, r.stderr)
 	}
-	refuse(t, 2, []string{"--manifest excludes"}, "-c", s.config(), "verify", "-m", file, "-s",
+	refuse(t, 2, []string{"--manifest, excludes"}, "-c", s.config(), "verify", "-m", file, "-s",
 		small)
 	refuse(t, 1, []string{"no configuration"}, "verify")
 }
