@@ -414,9 +414,18 @@ func TestVersionAndCompletion(t *testing.T) {
 	if got := must(t, "completion", "bash"); !strings.Contains(got, "verneuilctl") {
 		t.Errorf("completion: %s", got)
 	}
-	r := ctl(t, "__completeNoDesc", "ver")
-	if !strings.HasPrefix(r.stdout, "verify\nversion\nversions\n") {
-		t.Errorf("completion of ver: %q", r.stdout)
+	for _, c := range []struct {
+		typed []string
+		want  string
+	}{
+		{[]string{"ver"}, "verify\nversion\nversions\n"},
+		{[]string{"lock", ""}, "break\ninfo\n"},
+		{[]string{"restore", "a.db", ""}, ":0\n"}, // files
+	} {
+		r := ctl(t, append([]string{"__completeNoDesc"}, c.typed...)...)
+		if r.code != 0 || !strings.HasPrefix(r.stdout, c.want) {
+			t.Errorf("completion of %q: exit code %d, %q, %s", c.typed, r.code, r.stdout, r.stderr)
+		}
 	}
 }
 

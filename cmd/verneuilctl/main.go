@@ -162,8 +162,11 @@ stands before a file's path.`,
 			if n := command.ArgsLenAtDash(); n >= 0 {
 				args = args[:n]
 			}
-			if err := noneEmpty(command.Flags(), args); err != nil {
-				return err
+			// A shell that completes says so by an empty word that nothing is typed of the next one.
+			if command.Name() != cobra.ShellCompRequestCmd {
+				if err := noneEmpty(command.Flags(), args); err != nil {
+					return err
+				}
 			}
 			if g.timeout < 0 {
 				return fmt.Errorf("--timeout %v: want more than 0", g.timeout)
