@@ -46,19 +46,31 @@ func (t *Target) ProveLog(ctx context.Context, chunks Identity) (kept bool, err 
 	return prove(ctx, t.Chunks, chunks, t.Sealer)
 }
 
+// Permitted is a [Bucket] that can tell without a request that nothing can be put.
+type Permitted interface {
+	// MayPut fails with ErrDenied if nothing can. If it does not fail, it is not known.
+	MayPut() error
+}
+
 // Buckets are the identities of a target's two.
 type Buckets struct{ Chunks, Manifests Identity }
 
 // Prove finds out whether databases can live in t: each bucket gets an [Identity] if it has none,
 // and is asked whether it keeps conditions. Of a process that has asked before, that takes a
-// request for each bucket. The caller needs the right to write. It fails with [ErrUnguarded], which
-// says what to do.
+// request for each bucket. The caller needs the right to write: where it is known that he has not, it
+// fails with [ErrDenied]. It fails with [ErrUnguarded], which says what to do.
 func (t *Target) Prove(ctx context.Context) (ids Buckets, err error) {
 	for _, b := range []struct {
 		Bucket
 		id *Identity
 	}{{t.Chunks, &ids.Chunks}, {t.Manifests, &ids.Manifests}} {
-		if *b.id, err = Identify(ctx, b.Bucket, t.Sealer); err != nil {
+		if p, ok := b.Bucket.(Permitted); ok {
+			err = p.MayPut()
+		}
+		if err == nil {
+			*b.id, err = Identify(ctx, b.Bucket, t.Sealer)
+		}
+		if err != nil {
 			return Buckets{}, err
 		}
 		kept, err := prove(ctx, b.Bucket, *b.id, t.Sealer)
