@@ -57,8 +57,8 @@ type Buckets struct{ Chunks, Manifests Identity }
 
 // Prove finds out whether databases can live in t: each bucket gets an [Identity] if it has none,
 // and is asked whether it keeps conditions. Of a process that has asked before, that takes a
-// request for each bucket. The caller needs the right to write: where it is known that he has not, it
-// fails with [ErrDenied]. It fails with [ErrUnguarded], which says what to do.
+// request for each bucket. The caller needs the right to write: where it is known that he has not,
+// it fails with [ErrDenied]. It fails with [ErrUnguarded], which says what to do.
 func (t *Target) Prove(ctx context.Context) (ids Buckets, err error) {
 	for _, b := range []struct {
 		Bucket

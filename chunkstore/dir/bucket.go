@@ -69,17 +69,6 @@ func (b *bucket) beginAt(ctx context.Context, verb, key string) (
 
 func (b *bucket) String() string { return "directory " + b.root }
 
-// MayPut asks the kernel. A directory that is not there is made.
-func (b *bucket) MayPut() error {
-	err := unix.Faccessat(unix.AT_FDCWD, b.root, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
-	for _, no := range []error{unix.EACCES, unix.EPERM, unix.EROFS} {
-		if errors.Is(err, no) {
-			return fmt.Errorf("write to %v: %w (%w)", b, chunkstore.ErrDenied, err)
-		}
-	}
-	return nil
-}
-
 func (b *bucket) Get(ctx context.Context, key string,
 	opts chunkstore.GetOptions) (chunkstore.Object, error) {
 	o, err := b.read(ctx, key, opts)

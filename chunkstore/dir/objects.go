@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
 
 	"verneuil/chunkstore"
 	"verneuil/chunkstore/objectfile"
@@ -19,6 +20,17 @@ import (
 type objects struct {
 	root   string
 	chunks bool // keys are packs' names, spread over 256 directories
+}
+
+// MayPut asks the kernel. A directory that is not there is made.
+func (b *objects) MayPut() error {
+	err := unix.Faccessat(unix.AT_FDCWD, b.root, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	for _, no := range []error{unix.EACCES, unix.EPERM, unix.EROFS} {
+		if errors.Is(err, no) {
+			return fmt.Errorf("write to directory %s: %w (%w)", b.root, chunkstore.ErrDenied, err)
+		}
+	}
+	return nil
 }
 
 // etag is a function of the bytes, so that copying the directory keeps it. A

@@ -162,7 +162,7 @@ stands before a file's path.`,
 			if n := command.ArgsLenAtDash(); n >= 0 {
 				args = args[:n]
 			}
-			// A shell that completes says so by an empty word that nothing is typed of the next one.
+			// A shell that completes gives an empty word where nothing is typed yet.
 			if command.Name() != cobra.ShellCompRequestCmd {
 				if err := noneEmpty(command.Flags(), args); err != nil {
 					return err

@@ -297,8 +297,9 @@ func (o *origin) fetchFor(ctx context.Context, g *global,
 	return s, found, nil
 }
 
-// parseTime understands RFC 3339, with a space for the T if one likes, and the zone as +02:00, +0200
-// or +02; without a zone it is local time. The seconds, or the whole time of day, may be left out.
+// parseTime understands RFC 3339, with a space for the T if one likes, and the zone as +02:00,
+// +0200 or +02; without one it is local time. The seconds, or the whole time of day, may be left
+// out.
 func parseTime(text string) (time.Time, error) {
 	const day = time.DateOnly
 	for _, layout := range []string{day + " 15:04:05", day + " 15:04", day} {
