@@ -2,9 +2,10 @@
 ** Blocks that were written on top of a file: see overlay.h.
 **
 ** A block has a slot. The first OVERLAY_MEMORY_SLOTS of them are in memory, by segments, the others
-** in the spill file, slot after slot. A table finds the slot of a block: open addressing, and no
-** entry is ever taken out. What was cut off is only marked; the block's slot is used again if it is
-** written again.
+** in the spill file, slot after slot, but for the last ones, which are in memory until they are a
+** segment: SQLite writes page by page, and a call to the system for each would take longer than the
+** copy. A table finds the slot of a block: open addressing, and no entry is ever taken out. What was
+** cut off is only marked; the block's slot is used again if it is written again.
 */
 #include "overlay.h"
 #include "spill.h"
@@ -18,6 +19,7 @@ SQLITE_EXTENSION_INIT3
 #define SEGMENTS (OVERLAY_MEMORY_SLOTS / SEGMENT_SLOTS)
 #define TABLE_LEAST 64
 #define BLOCK OVERLAY_BLOCK_BYTES
+#define SEGMENT_BYTES (SEGMENT_SLOTS * BLOCK)
 
 /* An entry of the table. iSlot is the slot + 1; 0: there is no entry here. */
 typedef struct OverlayEntry {
@@ -32,7 +34,9 @@ struct Overlay {
   uint32_t nEntry, nTable;                 /* nTable is a power of 2, or 0 */
   OverlayEntry *aTable;
   unsigned char *apSegment[SEGMENTS];
-  Spill spill;
+  unsigned char *aTail;                    /* the slots from iTail on; NULL: all are in apSegment */
+  uint32_t iTail;
+  Spill spill;                             /* those before */
   int isUsed;
 };
 
@@ -52,6 +56,8 @@ void overlayClear(Overlay *p, int64_t nByte) {
   } else if (p->nEntry) {
     memset(p->aTable, 0, p->nTable * sizeof *p->aTable);
   }
+  free(p->aTail);
+  p->aTail = 0;
   spillClose(&p->spill);
   p->nEntry = 0;
   p->isUsed = 0;
@@ -110,20 +116,37 @@ static int tableGrow(Overlay *p) {
 ** The slots
 */
 
+static int64_t spillOffset(uint32_t iSlot) { return (int64_t)(iSlot - OVERLAY_MEMORY_SLOTS) * BLOCK; }
+
 /* Where a slot's bytes are in memory; NULL: in the spill file, at *piSpill. */
 static unsigned char *slotData(const Overlay *p, uint32_t iSlot, int64_t *piSpill) {
-  if (iSlot >= OVERLAY_MEMORY_SLOTS) {
-    *piSpill = (int64_t)(iSlot - OVERLAY_MEMORY_SLOTS) * BLOCK;
-    return 0;
-  }
-  return p->apSegment[iSlot / SEGMENT_SLOTS] + (size_t)(iSlot % SEGMENT_SLOTS) * BLOCK;
+  size_t iWithin = (size_t)(iSlot % SEGMENT_SLOTS) * BLOCK;
+  if (iSlot < OVERLAY_MEMORY_SLOTS) return p->apSegment[iSlot / SEGMENT_SLOTS] + iWithin;
+  if (iSlot >= p->iTail) return p->aTail + iWithin;
+  *piSpill = spillOffset(iSlot);
+  return 0;
 }
 
-/* Sees to it that a slot can be written to. */
+/* Sees to it that the next slot, which is not in apSegment, is in aTail. */
+static int tailReady(Overlay *p) {
+  int rc = p->spill.hFile ? SQLITE_OK : spillOpen(&p->spill);
+  if (rc != SQLITE_OK) return rc;
+  if (!p->aTail) {
+    if (!(p->aTail = malloc(SEGMENT_BYTES))) return SQLITE_NOMEM;
+    p->iTail = OVERLAY_MEMORY_SLOTS;
+  }
+  if (p->nEntry < p->iTail + SEGMENT_SLOTS) return SQLITE_OK;
+  rc = spillWrite(&p->spill, p->aTail, SEGMENT_BYTES, spillOffset(p->iTail));
+  if (rc == SQLITE_OK) p->iTail = p->nEntry;
+  return rc;
+}
+
+/* Sees to it that a slot can be written to: the next one, or one that an entry has. */
 static int slotReady(Overlay *p, uint32_t iSlot) {
-  if (iSlot >= OVERLAY_MEMORY_SLOTS) return p->spill.hFile ? SQLITE_OK : spillOpen(&p->spill);
+  if (iSlot < p->nEntry) return SQLITE_OK;
+  if (iSlot >= OVERLAY_MEMORY_SLOTS) return tailReady(p);
   unsigned char **pp = &p->apSegment[iSlot / SEGMENT_SLOTS];
-  if (!*pp) *pp = malloc((size_t)SEGMENT_SLOTS * BLOCK);
+  if (!*pp) *pp = malloc(SEGMENT_BYTES);
   return *pp ? SQLITE_OK : SQLITE_NOMEM;
 }
 

@@ -18,9 +18,11 @@ static inline int noteSpill(int fd, Spill *p) {
 import "C"
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	rt "runtime/cgo"
@@ -261,6 +263,7 @@ func change(p *C.RemoteChange) compose.Change {
 	offsets := make([]int64, int(p.nBlock))
 	copy(offsets, unsafe.Slice((*int64)(unsafe.Pointer(p.aOffset)), len(offsets)))
 	overlay := p.pOverlay
+	var spilled spillReader
 	return compose.Change{
 		Bytes:   int64(p.nByte),
 		Offsets: offsets,
@@ -270,13 +273,40 @@ func change(p *C.RemoteChange) compose.Change {
 			if at < 0 {
 				return nil
 			}
-			f := rt.Handle(C.remoteSpill(overlay)).Value().(*os.File)
-			if _, err := f.ReadAt(block[:compose.BlockBytes], int64(at)); err != nil {
+			if spilled.file == nil {
+				spilled.file = rt.Handle(C.remoteSpill(overlay)).Value().(*os.File)
+			}
+			if err := spilled.read(block[:compose.BlockBytes], int64(at)); err != nil {
 				return fmt.Errorf("read what the transaction has written: %w", err)
 			}
 			return nil
 		},
 	}
+}
+
+// spillAhead is how many bytes are read at once: C writes as many (cgo/overlay.c).
+const spillAhead = 16 * compose.BlockBytes
+
+// spillReader reads blocks of a file to which nobody writes: some more at once, as what was written
+// in order is read in order.
+type spillReader struct {
+	file *os.File
+	at   int64  // where buf stands
+	buf  []byte // what was read last
+}
+
+func (r *spillReader) read(block []byte, at int64) error {
+	if at < r.at || at+int64(len(block)) > r.at+int64(len(r.buf)) {
+		if r.buf == nil {
+			r.buf = make([]byte, 0, spillAhead)
+		}
+		n, err := r.file.ReadAt(r.buf[:cap(r.buf)], at)
+		if r.at, r.buf = at, r.buf[:n]; n < len(block) {
+			return cmp.Or(err, io.ErrUnexpectedEOF)
+		}
+	}
+	copy(block, r.buf[at-r.at:])
+	return nil
 }
 
 //export goRemoteCommit
