@@ -69,6 +69,7 @@ type Ref struct {
 type Pack struct {
 	day     uint32 // 0: it is not begun
 	edition uint8  // 0, but for what is put in the place of another: see Packing.Edition
+	expect  int    // how many objects it will have, as it seems
 	ids     []ID
 	sizes   []uint32
 	body    []byte // packListMax bytes, of which the last ones are for the list; the stored forms
@@ -103,10 +104,24 @@ func (p *Pack) StoredBytes() (n int64) {
 	return n
 }
 
+// Expect says how many objects p will have, so that it need not grow for each of them: fresh memory
+// costs more than what is sealed into it. It is no promise.
+func (p *Pack) Expect(objects int) { p.expect = objects }
+
+// makeRoom has p have room for all that are to come, if they are like those that there are.
+func (p *Pack) makeRoom(s Sealer) {
+	have, most := len(p.ids), int(ObjectBytesMax(s))
+	if have > 0 && p.expect > have && cap(p.body)-len(p.body) < most {
+		stored := len(p.body) - packListMax
+		p.body = roomFor(p.body, (stored+stored/16)/have*(p.expect-have-1)+most+frameBytesMax)
+	}
+}
+
 // Seal has s seal h, which is none of [ZeroID], and puts it into p, which has less than
 // [PackMax] objects.
 func (p *Pack) Seal(s Sealer, h Hashed) {
 	p.begin()
+	p.makeRoom(s)
 	was := len(p.body)
 	p.body = SealObject(s, p.body, h.id, h.plain)
 	p.ids, p.sizes = append(p.ids, h.id), append(p.sizes, uint32(len(p.body)-was))
@@ -154,7 +169,8 @@ func (p *Pack) begin() {
 // Reset empties p, which keeps its memory for other objects. A pack that is put must not be reset
 // before the put has returned nil: after an error a connection may still be reading it.
 func (p *Pack) Reset() {
-	p.day, p.edition, p.ids, p.sizes = 0, 0, p.ids[:0], p.sizes[:0]
+	p.day, p.edition, p.expect = 0, 0, 0
+	p.ids, p.sizes = p.ids[:0], p.sizes[:0]
 	p.body = p.body[:min(len(p.body), packListMax)]
 }
 

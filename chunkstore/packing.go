@@ -101,6 +101,8 @@ func (p *Packing) Context() context.Context { return p.ctx }
 
 // Parcel is what makes a pack. Its functions are called in a goroutine.
 type Parcel struct {
+	// Objects is how many Fill seals, as far as that is known: see [Pack.Expect].
+	Objects int
 	// Fill seals what the pack has, at most [PackMax] objects, and returns their IDs. Where there
 	// is none, no pack is put.
 	Fill func(pack *Pack) ([]ID, error)
@@ -122,6 +124,7 @@ func (p *Packing) Add(c Parcel) {
 		defer release()
 		pack := NewPack()
 		pack.edition = p.edition
+		pack.Expect(c.Objects)
 		refs, err := p.fill(c, pack)
 		if err == nil && len(refs) > 0 {
 			err = p.put(p.ctx, pack, refs)
@@ -193,6 +196,7 @@ func (p *Packing) PutObjects(objects []Hashed, there map[ID]Place) ([]Place, err
 	}
 	for some := range slices.Chunk(fresh, p.most) {
 		p.Add(Parcel{
+			Objects: len(some),
 			Fill: func(pack *Pack) (ids []ID, err error) {
 				for _, k := range some {
 					_ = InTurn(func() error { pack.Seal(p.t.Sealer, objects[k]); return nil })

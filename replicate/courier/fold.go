@@ -161,6 +161,7 @@ func (p *foldPut) run(ctx context.Context) error {
 	packs := p.uploads.packing(ctx)
 	for some := range slices.Chunk(p.of.distinct(), p.uploads.how.PackObjects) {
 		packs.Add(chunkstore.Parcel{
+			Objects: len(some),
 			Fill: func(pack *chunkstore.Pack) ([]chunkstore.ID, error) {
 				return p.fill(pack, some)
 			},

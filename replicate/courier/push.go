@@ -124,6 +124,7 @@ func (p *push) putPacks(ctx context.Context) error {
 	packs := p.uploads.packing(ctx)
 	for k, chunks := range p.change.parcels {
 		packs.Add(chunkstore.Parcel{
+			Objects: len(chunks),
 			Fill: func(pack *chunkstore.Pack) ([]chunkstore.ID, error) {
 				return p.sealChunks(pack, chunks)
 			},

@@ -121,6 +121,7 @@ func (p *packing) add(from read, chunks []int) {
 	p.made = append(p.made, of)
 	var objects []chunkstore.ID
 	p.packs.Add(chunkstore.Parcel{
+		Objects: len(chunks),
 		Fill: func(pack *chunkstore.Pack) ([]chunkstore.ID, error) {
 			buf := chunkBuffers.Get().(*[chunkstore.ChunkBytes]byte)
 			defer chunkBuffers.Put(buf)
