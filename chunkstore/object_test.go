@@ -36,6 +36,47 @@ func TestObjectRoundTrip(t *testing.T) {
 	}
 }
 
+// What compresses only because some bytes come more often than others, or only because something is
+// repeated, is compressed, beside bytes that do not compress, too.
+func TestObjectOfUnevenBytes(t *testing.T) {
+	const n = chunkstore.ChunkBytes
+	each := func(f func(i int, c byte) byte) []byte {
+		b := storetest.Noise(1, n)
+		for i, c := range b {
+			b[i] = f(i, c)
+		}
+		return b
+	}
+	noise := storetest.Noise(2, n)
+	for _, c := range []struct {
+		name  string
+		plain []byte
+		most  float64 // of n
+	}{
+		{"seven bits", each(func(_ int, c byte) byte { return c & 0x7f }), 0.89},
+		{"hex", []byte(hex.EncodeToString(noise[:n/2])), 0.52},
+		{"small numbers", each(func(i int, c byte) byte { return c * byte(i&1) }), 0.66},
+		{"pages with a tail of zeros", each(func(i int, c byte) byte {
+			if i&4095 > 3600 {
+				return 0
+			}
+			return c
+		}), 0.9},
+		{"noise again", append(bytes.Clone(noise[:n/2]), noise[:n/2]...), 0.52},
+		{"half noise", append(bytes.Clone(noise[:n/2]), storetest.Text(1, n/2)...), 0.86},
+	} {
+		stored := chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, c.plain)
+		if got := float64(len(stored)) / n; got > c.most {
+			t.Errorf("%s: stored as %.3f of it, want at most %.2f", c.name, got, c.most)
+		}
+		id := chunkstore.Plain{}.Identify(c.plain)
+		got, err := chunkstore.OpenObject(chunkstore.Plain{}, nil, id, stored)
+		if err != nil || !bytes.Equal(got, c.plain) {
+			t.Errorf("%s: decoded to %d bytes, %v", c.name, len(got), err)
+		}
+	}
+}
+
 // Vectors of format version 1, never to be changed.
 func TestObjectVectors(t *testing.T) {
 	vectors := []struct{ plain, stored string }{
@@ -127,13 +168,22 @@ func FuzzDecodeObject(f *testing.F) {
 }
 
 func BenchmarkEncodeObject(b *testing.B) {
-	plain := storetest.Text(1, chunkstore.ChunkBytes)
-	b.SetBytes(int64(len(plain)))
-	for b.Loop() {
-		chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, plain)
+	blobs := storetest.Noise(1, chunkstore.ChunkBytes)
+	for at := 0; at < len(blobs); at += 8192 { // of 8 KiB each, on pages of 4 KiB
+		clear(blobs[at+3611 : at+4096])
 	}
-	b.ReportMetric(float64(len(chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{},
-		plain)))/float64(len(plain)), "ratio")
+	for name, plain := range map[string][]byte{
+		"text": storetest.Text(1, chunkstore.ChunkBytes), "blobs": blobs,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(plain)))
+			var stored []byte
+			for b.Loop() {
+				stored = chunkstore.SealObject(chunkstore.Plain{}, nil, chunkstore.ID{}, plain)
+			}
+			b.ReportMetric(float64(len(stored))/float64(len(plain)), "ratio")
+		})
+	}
 }
 
 func BenchmarkDecodeObject(b *testing.B) {
