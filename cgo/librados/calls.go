@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -41,6 +42,8 @@ func dispatch() {
 			deliver(c)
 			c = next
 		}
+		// Who was told goes on, on this thread, at once: else another one would have to be woken.
+		runtime.Gosched()
 	}
 }
 
