@@ -20,8 +20,9 @@ const (
 )
 
 // The encoders and objectDecoder are shared by all: EncodeAll and DecodeAll are
-// safe for concurrent use, start no goroutine, and keep at most GOMAXPROCS
-// states. They are made at first use, for a process that only loads us.
+// safe for concurrent use, start no goroutine, and keep a state for each processor: they are used
+// in turn, so that more of them would be out of the caches. They are made at first use, for a
+// process that only loads us.
 var (
 	objectEncoder = sync.OnceValue(func() *zstd.Encoder {
 		return newEncoder(zstd.WithAllLitEntropyCompression(true))
@@ -32,7 +33,7 @@ var (
 	})
 	objectDecoder = sync.OnceValue(func() *zstd.Decoder {
 		return must(zstd.NewReader(nil,
-			zstd.WithDecoderConcurrency(0),
+			zstd.WithDecoderConcurrency(cap(sealing)),
 			zstd.WithDecoderMaxWindow(ChunkBytes),
 			zstd.WithDecoderMaxMemory(ChunkBytes),
 			zstd.WithDecodeAllCapLimit(true)))
@@ -44,6 +45,7 @@ var (
 func newEncoder(literals zstd.EOption) *zstd.Encoder {
 	return must(zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest), literals,
+		zstd.WithEncoderConcurrency(cap(sealing)),
 		zstd.WithWindowSize(ChunkBytes),
 		zstd.WithEncoderCRC(false))) // the ID is a better checksum
 }
