@@ -110,14 +110,14 @@ func TestRemoteNode(t *testing.T) {
 }
 
 // TestRemoteGunicorn: the four workers of a pre-forking server write to one database, each request
-// a commit, with a busy_timeout of five seconds, which none of them reaches.
+// a commit, with a busy_timeout of thirty seconds, which none of them reaches.
 func TestRemoteGunicorn(t *testing.T) {
 	harness.PythonCan(t, "import gunicorn, sqlite3; sqlite3.Connection.enable_load_extension")
 	for _, kind := range []string{"dir", "minio"} {
 		t.Run(kind, func(t *testing.T) {
 			s, uri := remoteSite(t, kind)
 			s.Shell("").Must(".open " + uri) // it is there
-			g := startGunicorn(s, []string{"DATABASE=" + uri, "TIMEOUT=5"}, "--workers", "4")
+			g := startGunicorn(s, []string{"DATABASE=" + uri, "TIMEOUT=30"}, "--workers", "4")
 			const clients, requests = 6, 25
 			var all sync.WaitGroup
 			for range clients {
